@@ -8,21 +8,21 @@ const steps = new Set<Step>();
 
 /** Register a step for the script's end; call the returned function when it has become needless. */
 export function atEnd(step: Step): () => void {
-	steps.add(step);
-	return () => {
-		steps.delete(step);
-	};
+  steps.add(step);
+  return () => {
+    steps.delete(step);
+  };
 }
 
 /** Run all registered steps once, the newest first; one that fails does not stop the others. */
 export async function cleanUp(): Promise<void> {
-	const newestFirst = [...steps].reverse();
-	steps.clear();
-	for (const step of newestFirst) {
-		try {
-			await step();
-		} catch {
-			// the script's own result or error matters more than what could not be tidied
-		}
-	}
+  const newestFirst = [...steps].reverse();
+  steps.clear();
+  for (const step of newestFirst) {
+    try {
+      await step();
+    } catch {
+      // the script's own result or error matters more than what could not be tidied
+    }
+  }
 }

@@ -6,40 +6,40 @@
 
 /** The work was tried and failed: exit 1. */
 export class Failure extends Error {
-	override name = "Failure";
+  override name = "Failure";
 }
 
 /** A wrong command line or configuration: exit 2, and nothing was touched. */
 export class UsageError extends Error {
-	override name = "UsageError";
+  override name = "UsageError";
 }
 
 /** Another process holds the lock: exit 3. */
 export class Busy extends Error {
-	override name = "Busy";
+  override name = "Busy";
 }
 
 /** Refused for safety (signature, downgrade, unsafe path or name): exit 4. */
 export class Refused extends Error {
-	override name = "Refused";
+  override name = "Refused";
 }
 
 /** The exit code that an expected error stands for; undefined for a bug. */
 export function exitCodeOf(error: unknown): 1 | 2 | 3 | 4 | undefined {
-	if (error instanceof Failure) return 1;
-	if (error instanceof UsageError) return 2;
-	if (error instanceof Busy) return 3;
-	if (error instanceof Refused) return 4;
-	return undefined;
+  if (error instanceof Failure) return 1;
+  if (error instanceof UsageError) return 2;
+  if (error instanceof Busy) return 3;
+  if (error instanceof Refused) return 4;
+  return undefined;
 }
 
 /** The message of anything that was thrown. */
 export function messageOf(error: unknown): string {
-	return error instanceof Error ? error.message : String(error);
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** The `code` of a system error (`ENOENT`, `ENOSPC` …), if it has one. */
 export function systemCode(error: unknown): string | undefined {
-	const code = (error as { code?: unknown } | null | undefined)?.code;
-	return typeof code === "string" ? code : undefined;
+  const code = (error as { code?: unknown } | null | undefined)?.code;
+  return typeof code === "string" ? code : undefined;
 }

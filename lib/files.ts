@@ -12,7 +12,10 @@ import { systemCode } from "./errors.ts";
 
 /** A name for a temporary file in the folder of `path`; it tells whose it is, so that a later start can tidy up. */
 export function temporaryBeside(path: string): string {
-	return join(dirname(path), `.${basename(path)}.tmp-${process.pid}-${randomBytes(4).toString("hex")}`);
+  return join(
+    dirname(path),
+    `.${basename(path)}.tmp-${process.pid}-${randomBytes(4).toString("hex")}`,
+  );
 }
 
 const temporaryName = /^\..+\.tmp-(\d+)-[0-9a-f]{8}$/;
@@ -21,69 +24,74 @@ const temporaryName = /^\..+\.tmp-(\d+)-[0-9a-f]{8}$/;
  * Replace a file's content in one step.
  * @param mode the permissions of the new file; default: those of the old one, else 666 less the umask.
  */
-export async function writeAtomic(path: string, data: string | Uint8Array, { mode }: { mode?: number } = {}): Promise<void> {
-	const temporary = temporaryBeside(path);
-	const forget = atEnd(() => rm(temporary, { force: true }));
-	try {
-		const kept = mode ?? (await lstat(path).catch(() => undefined))?.mode;
-		const file = await open(temporary, "wx", mode ?? 0o666);
-		try {
-			if (kept !== undefined) await file.chmod(kept & 0o7777);
-			await file.writeFile(data);
-			await file.sync();
-		} finally {
-			await file.close();
-		}
-		await rename(temporary, path);
-	} catch (error) {
-		await rm(temporary, { force: true });
-		throw error;
-	} finally {
-		forget();
-	}
-	await fsyncFolder(dirname(path));
+export async function writeAtomic(
+  path: string,
+  data: string | Uint8Array,
+  { mode }: { mode?: number } = {},
+): Promise<void> {
+  const temporary = temporaryBeside(path);
+  const forget = atEnd(() => rm(temporary, { force: true }));
+  try {
+    const kept = mode ?? (await lstat(path).catch(() => undefined))?.mode;
+    const file = await open(temporary, "wx", mode ?? 0o666);
+    try {
+      if (kept !== undefined) await file.chmod(kept & 0o7777);
+      await file.writeFile(data);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  } finally {
+    forget();
+  }
+  await fsyncFolder(dirname(path));
 }
 
 /** Make what was renamed or created in a folder survive a power cut. */
 export async function fsyncFolder(folder: string): Promise<void> {
-	const handle = await open(folder, "r");
-	try {
-		await handle.sync();
-	} finally {
-		await handle.close();
-	}
+  const handle = await open(folder, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
 }
 
 /** Remove temporary files and folders that a killed process of ours left in `folder`. */
 export async function removeStaleTemporaries(folder: string): Promise<void> {
-	const names = await readdir(folder).catch(() => []);
-	for (const name of names) {
-		const owner = Number(temporaryName.exec(name)?.[1] ?? 0);
-		if (owner > 0 && !isRunning(owner)) await rm(join(folder, name), { recursive: true, force: true });
-	}
+  const names = await readdir(folder).catch(() => []);
+  for (const name of names) {
+    const owner = Number(temporaryName.exec(name)?.[1] ?? 0);
+    if (owner > 0 && !isRunning(owner))
+      await rm(join(folder, name), { recursive: true, force: true });
+  }
 }
 
 function isRunning(pid: number): boolean {
-	if (pid === process.pid) return true;
-	try {
-		process.kill(pid, 0);
-		return true;
-	} catch (error) {
-		return systemCode(error) === "EPERM";
-	}
+  if (pid === process.pid) return true;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return systemCode(error) === "EPERM";
+  }
 }
 
 /** A file's text, or undefined when there is none. Other errors are thrown. */
 export async function readIfThere(path: string): Promise<string | undefined> {
-	try {
-		return await readFile(path, "utf8");
-	} catch (error) {
-		if (systemCode(error) === "ENOENT") return undefined;
-		throw error;
-	}
+  try {
+    return await readFile(path, "utf8");
+  } catch (error) {
+    if (systemCode(error) === "ENOENT") return undefined;
+    throw error;
+  }
 }
 
 /** Whether something stands at `path`, a dangling link included. */
 export async function exists(path: string): Promise<boolean> {
-	return (await lstat(path).catch(() => undefined)) !== undefined;
+  return (await lstat(path).catch(() => undefined)) !== undefined;
 }

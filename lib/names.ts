@@ -4,18 +4,18 @@ const part = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
 
 /** A repo's short name, as slave-activate takes it: no path, no option, nothing git or the file system reads specially. */
 export function isShortName(name: string): boolean {
-	return part.test(name) && !/\.(git|lock)$/i.test(name);
+  return part.test(name) && !/\.(git|lock)$/i.test(name);
 }
 
 /** `owner/name` as a forge sends it; GitLab's subgroups (`group/sub/name`) too. */
 export function isRepoName(name: string): boolean {
-	const parts = name.split("/");
-	return parts.length >= 2 && parts.length <= 6 && parts.every((each) => isShortName(each));
+  const parts = name.split("/");
+  return parts.length >= 2 && parts.length <= 6 && parts.every((each) => isShortName(each));
 }
 
 /** A full git object id, SHA-1 or SHA-256, in hex. */
 export function isSha(text: string): boolean {
-	return /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/.test(text);
+  return /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/.test(text);
 }
 
 /**
@@ -23,46 +23,49 @@ export function isSha(text: string): boolean {
  * Rules: git-check-ref-format(1).
  */
 export function isSafeRef(ref: string): boolean {
-	if (ref === "" || ref === "@" || ref.length > 250 || ref.startsWith("-")) return false;
-	// biome-ignore lint/suspicious/noControlCharactersInRegex: git forbids just these
-	if (/[\x00-\x20\x7f~^:?*[\\]|\.\.|@\{|\/\/|\/$|^\/|\.$/.test(ref)) return false;
-	return ref.split("/").every((each) => !each.startsWith(".") && !each.endsWith(".lock"));
+  if (ref === "" || ref === "@" || ref.length > 250 || ref.startsWith("-")) return false;
+  if (/[\x00-\x20\x7f~^:?*[\\]|\.\.|@\{|\/\/|\/$|^\/|\.$/.test(ref)) return false;
+  return ref.split("/").every((each) => !each.startsWith(".") && !each.endsWith(".lock"));
 }
 
 /** The one of `words` that is nearest to a mistyped `word`, when it is near enough to be worth a hint. */
 export function nearest(word: string, words: Iterable<string>): string | undefined {
-	let best: string | undefined;
-	let bestDistance = Math.max(1, Math.floor(word.length / 3)) + 1;
-	for (const candidate of words) {
-		const distance = editDistance(word.toLowerCase(), candidate.toLowerCase());
-		if (distance < bestDistance) {
-			best = candidate;
-			bestDistance = distance;
-		}
-	}
-	return best;
+  let best: string | undefined;
+  let bestDistance = Math.max(1, Math.floor(word.length / 3)) + 1;
+  for (const candidate of words) {
+    const distance = editDistance(word.toLowerCase(), candidate.toLowerCase());
+    if (distance < bestDistance) {
+      best = candidate;
+      bestDistance = distance;
+    }
+  }
+  return best;
 }
 
 /** Levenshtein's distance, with a swap of two neighbours counted once (optimal string alignment). */
 function editDistance(a: string, b: string): number {
-	const rows: number[][] = [Array.from({ length: b.length + 1 }, (_, index) => index)];
-	for (let i = 1; i <= a.length; i++) {
-		const row = [i];
-		for (let j = 1; j <= b.length; j++) {
-			const same = a[i - 1] === b[j - 1] ? 0 : 1;
-			let cost = Math.min((rows[i - 1]?.[j] ?? 0) + 1, (row[j - 1] ?? 0) + 1, (rows[i - 1]?.[j - 1] ?? 0) + same);
-			if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
-				cost = Math.min(cost, (rows[i - 2]?.[j - 2] ?? 0) + 1);
-			}
-			row.push(cost);
-		}
-		rows.push(row);
-	}
-	return rows[a.length]?.[b.length] ?? 0;
+  const rows: number[][] = [Array.from({ length: b.length + 1 }, (_, index) => index)];
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const same = a[i - 1] === b[j - 1] ? 0 : 1;
+      let cost = Math.min(
+        (rows[i - 1]?.[j] ?? 0) + 1,
+        (row[j - 1] ?? 0) + 1,
+        (rows[i - 1]?.[j - 1] ?? 0) + same,
+      );
+      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
+        cost = Math.min(cost, (rows[i - 2]?.[j - 2] ?? 0) + 1);
+      }
+      row.push(cost);
+    }
+    rows.push(row);
+  }
+  return rows[a.length]?.[b.length] ?? 0;
 }
 
 /** ` (did you mean "x"?)` or nothing: the end of every message about an unknown word. */
 export function didYouMean(word: string, words: Iterable<string>): string {
-	const near = nearest(word, words);
-	return near === undefined ? "" : ` (did you mean "${near}"?)`;
+  const near = nearest(word, words);
+  return near === undefined ? "" : ` (did you mean "${near}"?)`;
 }

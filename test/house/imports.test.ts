@@ -1,0 +1,65 @@
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { circle, importsIn, refusal } from "../../tools/check-imports.ts";
+
+test("every form of import is found with its line", () => {
+  const text = `import a from "a";
+import {
+  b,
+} from "./b.ts"; // import x from "x"
+/* import y from "y" */
+export { c } from "../c.ts";
+const d = await import("d");
+import "e";
+type F = import("./f.ts").F;
+const url = "https://x/y"; import g from "g";
+`;
+  assert.equal(importsIn(text), [
+    { line: 1, from: "a" },
+    { line: 4, from: "./b.ts" },
+    { line: 6, from: "../c.ts" },
+    { line: 7, from: "d" },
+    { line: 8, from: "e" },
+    { line: 9, from: "./f.ts" },
+    { line: 10, from: "g" },
+  ]);
+});
+
+const cases: [string, string, RegExp | undefined][] = [
+  ["scripts/build.ts", "../lib/build/plan.ts", undefined],
+  ["scripts/build.ts", "./logs.ts", /nobody imports scripts/],
+  ["lib/build/plan.ts", "../lock.ts", undefined],
+  ["lib/build/plan.ts", "./pull.ts", undefined],
+  ["lib/build/plan.ts", "../hook/queue.ts", /must not know lib\/hook/],
+  ["lib/lock.ts", "./build/plan.ts", /knows no stage/],
+  ["lib/lock.ts", "../test/helpers/tmp.ts", /only from lib/],
+  ["lib/lock.ts", "./files", /extension/],
+  ["lib/lock.ts", "fs", /node:fs/],
+  ["lib/lock.ts", "npm:tar", /bare/],
+  ["lib/lock.ts", "chalk", /only lib\/terminal.ts/],
+  ["lib/terminal.ts", "chalk", undefined],
+  ["lib/lock.ts", "left-pad", /no package but/],
+  ["test/lib/lock.test.ts", "../../scripts/build.ts", /nobody imports scripts/],
+  ["test/lib/lock.test.ts", "zx", undefined],
+];
+for (const [file, from, reason] of cases) {
+  test(`${file} ${reason ? "may not" : "may"} import ${from}`, () => {
+    const answer = refusal(file, from);
+    if (reason) assert.match(answer ?? "", reason);
+    else assert.is(answer, undefined);
+  });
+}
+
+test("a circle of imports is shown whole", () => {
+  const graph = new Map([
+    ["a", ["b"]],
+    ["b", ["c", "d"]],
+    ["c", []],
+    ["d", ["b"]],
+  ]);
+  assert.equal(circle(graph), ["b", "d", "b"]);
+  graph.set("d", []);
+  assert.is(circle(graph), undefined);
+});
+
+test.run();

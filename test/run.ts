@@ -1,0 +1,192 @@
+// Runs the test files, each in a process of its own, and does not trust them: no tests at all, a
+// file that ran none, a hang, a process or file left behind, a skip without a reason all fail.
+//   node --import tsx test/run.ts [--runtime node|deno|PATH] [--dist] [--soak] [--jobs 2]
+//                                 [--limit SECONDS] [PATTERN …]
+import { spawn } from "node:child_process";
+import { chmod, mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { setTimeout as sleep } from "node:timers/promises";
+import { parseArgs, stripVTControlCharacters } from "node:util";
+import { killProcessesOf, processesOf } from "./helpers/leftovers.ts";
+import { type Runtime, root, runtimeOf } from "./helpers/runtime.ts";
+
+type Outcome = {
+  file: string;
+  passed: number;
+  failed: number;
+  skips: string[];
+  problems: string[];
+  output: string;
+  seconds: number;
+};
+
+const { values: flags, positionals: patterns } = parseArgs({
+  allowPositionals: true,
+  options: {
+    runtime: { type: "string", default: "node" },
+    dist: { type: "boolean", default: false },
+    soak: { type: "boolean", default: false },
+    jobs: { type: "string", default: "2" },
+    limit: { type: "string" },
+  },
+});
+/** Milliseconds that a file may take. */
+const limit = 1000 * Number(flags.limit ?? (flags.soak ? 900 : 180));
+/** Milliseconds in which a file must end by itself after its last test. */
+const farewell = 10_000;
+
+const suffix = flags.soak ? ".soak.ts" : ".test.ts";
+const files = (await readdir(join(root, "test"), { recursive: true }))
+  .filter((file) => file.endsWith(suffix))
+  .filter((file) => patterns.length === 0 || patterns.some((pattern) => file.includes(pattern)))
+  .map((file) => join("test", file))
+  .sort();
+const runtime = await runtimeOf(await findRuntime(flags.runtime));
+const from = flags.dist ? "the bundles" : "the sources";
+console.log(`${files.length} files under ${runtime.kind} ${runtime.version}, ${from}`);
+
+const outcomes: Outcome[] = [];
+const waiting = [...files];
+const started = Date.now();
+const workers = Array.from({ length: flags.soak ? 1 : Number(flags.jobs) }, async () => {
+  for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
+    const outcome = await runFile(file, runtime);
+    outcomes.push(outcome);
+    report(outcome);
+  }
+});
+await Promise.all(workers);
+
+const sum = (pick: (outcome: Outcome) => number) =>
+  outcomes.reduce((total, outcome) => total + pick(outcome), 0);
+const passed = sum((outcome) => outcome.passed);
+const failed = sum((outcome) => outcome.failed) || (passed === 0 ? 1 : 0);
+if (passed + failed === sum((outcome) => outcome.failed) + 1 && passed === 0) {
+  console.log("no test ran");
+}
+const skips = outcomes.flatMap(({ file, skips }) => skips.map((skip) => `  ${file}: ${skip}`));
+if (skips.length) console.log(`skipped:\n${skips.sort().join("\n")}`);
+const bad = outcomes.filter((outcome) => outcome.failed).map(({ file }) => `  ${file}`);
+if (bad.length) console.log(`failed:\n${bad.sort().join("\n")}`);
+console.log(`${((Date.now() - started) / 1000).toFixed(1)} s`);
+console.log(`${passed} passed, ${failed} failed${skips.length ? `, ${skips.length} skipped` : ""}`);
+process.exitCode = failed ? 1 : 0;
+
+/** `node` is the running one; `deno` may also stand where .ci/run puts it. */
+async function findRuntime(name: string): Promise<string> {
+  if (name === "node") return process.execPath;
+  if (name !== "deno") return name;
+  const cached = join(root, ".cache/runtimes/deno/node_modules/.bin/deno");
+  return await runtimeOf(name).then(
+    () => name,
+    () => cached,
+  );
+}
+
+async function runFile(file: string, runtime: Runtime): Promise<Outcome> {
+  const begin = Date.now();
+  // Short, since the path of a Unix socket is limited to 107 bytes.
+  const folder = await mkdtemp(join(tmpdir(), "by-"));
+  await chmod(folder, 0o755);
+  const [command = "", ...args] = runtime.argv(join(root, file));
+  const child = spawn(command, args, {
+    cwd: root,
+    detached: true,
+    stdio: ["ignore", "pipe", "pipe"],
+    env: {
+      ...process.env,
+      TMPDIR: folder,
+      BOATYARD_TEST_RUNTIME: command,
+      BOATYARD_TEST_DIST: flags.dist ? "1" : "",
+    },
+  });
+  const problems: string[] = [];
+  let output = "";
+  let timer = setTimeout(() => end(`still running after ${limit / 1000} s`), limit);
+  function end(problem: string): void {
+    problems.push(problem);
+    child.kill("SIGKILL");
+  }
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding("utf8").on("data", (text: string) => {
+      output += text;
+      if (/^ {2}Duration: /m.test(text)) {
+        clearTimeout(timer);
+        const problem = "did not end after its last test: something is still open";
+        timer = setTimeout(() => end(problem), farewell);
+      }
+    });
+  }
+  const code = await new Promise<string>((resolve) => {
+    child.on("error", (error) => resolve(error.message));
+    child.on("exit", (code, signal) => resolve(signal ?? String(code)));
+  });
+  clearTimeout(timer);
+  problems.push(...(await tidy(folder)));
+  await sleep(10); // the last output
+  return judge(file, stripVTControlCharacters(output), code, problems, Date.now() - begin);
+}
+
+/** Removes what a file left behind, and tells. */
+async function tidy(folder: string): Promise<string[]> {
+  const problems: string[] = [];
+  let left = await processesOf(folder);
+  for (let wait = 0; left.length && wait < 20; wait++) {
+    await sleep(100); // a process that is ending is not left behind
+    left = await processesOf(folder);
+  }
+  for (const { pid, command } of left) problems.push(`left process ${pid} running: ${command}`);
+  await killProcessesOf(folder);
+  for (const name of await readdir(folder)) {
+    // Caches of the runtimes themselves: tsx, Node's compile cache, npm.
+    if (/^(tsx-|node-compile-cache|node-jiti|npm-|deno)/.test(name)) continue;
+    problems.push(`left ${join(folder, name)} behind: make it with tempDir()`);
+  }
+  await rm(folder, { recursive: true, force: true });
+  return problems;
+}
+
+function judge(
+  file: string,
+  output: string,
+  code: string,
+  problems: string[],
+  ms: number,
+): Outcome {
+  const figure = (name: string) => Number(new RegExp(`^  ${name}: +(\\d+)`, "m").exec(output)?.[1]);
+  const [total, passed, skipped] = ["Total", "Passed", "Skipped"].map(figure) as [
+    number,
+    number,
+    number,
+  ];
+  const skips = [...output.matchAll(/^SKIP (.*)$/gm)].map((match) => match[1] ?? "");
+  if (Number.isNaN(total)) problems.push(`no result (exit ${code}): is test.run() missing?`);
+  else if (total + skipped === 0) problems.push("no test ran");
+  else if (skipped > skips.length) {
+    problems.push("skipped tests without a reason (a .only left in? use testUnless)");
+  }
+  // uvu counts the tests of a suite whose before hook failed, but calls none of them failed.
+  const failed = (total || 0) - (passed || 0);
+  if (code !== "0" && !failed && problems.length === 0) problems.push(`exit ${code}`);
+  return {
+    file,
+    passed: passed || 0,
+    failed: failed + (problems.length ? 1 : 0),
+    skips,
+    problems,
+    output,
+    seconds: ms / 1000,
+  };
+}
+
+function report(outcome: Outcome): void {
+  const { file, passed, failed, problems, output, seconds } = outcome;
+  console.log(
+    `${failed ? "FAIL" : "ok  "} ${seconds.toFixed(1).padStart(5)} s ${String(passed).padStart(3)} ${file}`,
+  );
+  if (!failed) return;
+  for (const problem of problems) console.log(`  ${problem}`);
+  console.log(output.replace(/^/gm, "  | "));
+}

@@ -1,0 +1,140 @@
+// The import rules, checked; each break is named as file:line.
+//   scripts → lib/STAGE → lib/*.ts: never sideways, never back, no circles; nobody imports scripts/;
+//   relative imports end in .ts; built-ins start with node:; one owner file a package; every script
+//   stands in package.json's bin.
+import { readdir, readFile } from "node:fs/promises";
+import { builtinModules } from "node:module";
+import { dirname, join, normalize } from "node:path";
+import process from "node:process";
+
+/** The one file in lib/ that may import a package. Others call that file. */
+const owners: Record<string, string> = {
+  minimist: "lib/cli.ts",
+  chalk: "lib/terminal.ts",
+  yaml: "lib/yaml.ts",
+  "node-fetch": "lib/fetch.ts",
+  tar: "lib/tar.ts",
+  openpgp: "lib/openpgp.ts",
+  "@aws-sdk/client-s3": "lib/s3.ts",
+  zx: "lib/shell.ts",
+};
+
+export type Import = { line: number; from: string };
+
+/** All imports in a source text: static, re-exported, dynamic and in types. */
+export function importsIn(text: string): Import[] {
+  const found: Import[] = [];
+  // Comments become blanks of the same length, so that lines stay where they are.
+  const code = text.replace(/\/\*[\s\S]*?\*\/|(^|\s)\/\/.*$/gm, (comment) =>
+    comment.replace(/[^\n]/g, " "),
+  );
+  const forms = /(?:^|[\s;}])(?:from|import)\s*["']([^"'\n]+)["']|\bimport\(\s*["']([^"'\n]+)["']/g;
+  for (const match of code.matchAll(forms)) {
+    const before = code.slice(0, match.index + match[0].search(/\S/));
+    found.push({ line: before.split("\n").length, from: match[1] ?? match[2] ?? "" });
+  }
+  return found;
+}
+
+/** What a file may not import. `file` is relative to the root; returns the reason or nothing. */
+export function refusal(file: string, from: string): string | undefined {
+  if (/^(npm|jsr|https?):/.test(from)) return `"${from}": use the bare package name`;
+  if (from.startsWith("node:")) return undefined;
+  if (builtinModules.includes(from)) return `"${from}": write "node:${from}"`;
+  if (from.startsWith(".")) {
+    if (!/\.(ts|json)$/.test(from)) return `"${from}": write the extension .ts`;
+    return refusedPath(file, normalize(join(dirname(file), from)));
+  }
+  const name = from.split("/", from.startsWith("@") ? 2 : 1).join("/");
+  const product = /^(lib|scripts)\//.test(file);
+  if (product && owners[name] === undefined) return `"${from}": no package but ${list(owners)}`;
+  if (product && owners[name] !== file) return `"${from}": only ${owners[name]} imports ${name}`;
+  return undefined;
+}
+
+function refusedPath(file: string, target: string): string | undefined {
+  const stage = (path: string) => /^lib\/([^/]+)\//.exec(path)?.[1];
+  if (target.startsWith("scripts/")) return `${target}: nobody imports scripts/`;
+  if (!/^(lib|scripts)\//.test(file)) return undefined;
+  if (!target.startsWith("lib/")) return `${target}: product code imports only from lib/`;
+  const [mine, other] = [stage(file), stage(target)];
+  if (file.startsWith("scripts/") || other === undefined || mine === other) return undefined;
+  return mine === undefined
+    ? `${target}: the root of lib/ knows no stage`
+    : `${target}: lib/${mine} must not know lib/${other}; move what both need up to lib/`;
+}
+
+/** The first circle among files, as the list of its files, or nothing. */
+export function circle(graph: Map<string, string[]>): string[] | undefined {
+  const done = new Set<string>();
+  const visit = (file: string, path: string[]): string[] | undefined => {
+    if (path.includes(file)) return [...path.slice(path.indexOf(file)), file];
+    if (done.has(file)) return undefined;
+    for (const next of graph.get(file) ?? []) {
+      const found = visit(next, [...path, file]);
+      if (found) return found;
+    }
+    done.add(file);
+    return undefined;
+  };
+  for (const file of graph.keys()) {
+    const found = visit(file, []);
+    if (found) return found;
+  }
+  return undefined;
+}
+
+function list(record: Record<string, string>): string {
+  return Object.keys(record).join(", ");
+}
+
+/** Checks a whole tree and returns its faults. */
+export async function checkTree(root: string): Promise<string[]> {
+  const faults: string[] = [];
+  const graph = new Map<string, string[]>();
+  for (const folder of ["scripts", "lib", "test", "tools", "bench"]) {
+    const names = await readdir(join(root, folder), { recursive: true }).catch(() => []);
+    for (const name of names.filter((name) => name.endsWith(".ts")).sort()) {
+      const file = join(folder, name);
+      const imports = importsIn(await readFile(join(root, file), "utf8"));
+      for (const { line, from } of imports) {
+        const reason = refusal(file, from);
+        if (reason) faults.push(`${file}:${line}: ${reason}`);
+      }
+      const local = imports.filter(({ from }) => from.startsWith("."));
+      graph.set(
+        file,
+        local.map(({ from }) => normalize(join(dirname(file), from))),
+      );
+    }
+  }
+  const found = circle(graph);
+  if (found) faults.push(`${found[0]}:1: imports run in a circle: ${found.join(" → ")}`);
+  faults.push(...(await checkBin(root)));
+  return faults;
+}
+
+async function checkBin(root: string): Promise<string[]> {
+  const names = (await readdir(join(root, "scripts")).catch(() => []))
+    .filter((name) => name.endsWith(".ts"))
+    .map((name) => name.slice(0, -3))
+    .sort();
+  const { bin = {} } = JSON.parse(await readFile(join(root, "package.json"), "utf8"));
+  const wanted = Object.fromEntries(names.map((name) => [name, `dist/${name}.mjs`]));
+  const faults: string[] = [];
+  for (const name of new Set([...names, ...Object.keys(bin)])) {
+    if (bin[name] === wanted[name]) continue;
+    faults.push(
+      wanted[name]
+        ? `package.json:1: "bin" needs "${name}": "${wanted[name]}"`
+        : `package.json:1: "bin" names ${name}, but there is no scripts/${name}.ts`,
+    );
+  }
+  return faults;
+}
+
+if (process.argv[1]?.endsWith("check-imports.ts")) {
+  const faults = await checkTree(process.cwd());
+  for (const fault of faults) console.error(fault);
+  process.exitCode = faults.length ? 1 : 0;
+}
