@@ -1,4 +1,12 @@
-import { closeSync, fstatSync, ftruncateSync, mkdirSync, openSync, statSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  fstatSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  statSync,
+  writeSync,
+} from "node:fs";
 import { dirname } from "node:path";
 import process from "node:process";
 import { atEnd } from "./cleanup.ts";
@@ -8,23 +16,23 @@ import { readIfThere } from "./files.ts";
 
 /** A lock that is held. */
 export interface Lock {
-	release(): void;
+  release(): void;
 }
 
 /** Who holds a lock; written into the lock file for people and for error messages. */
 interface Holder {
-	pid: number;
-	since: string;
-	what: string;
+  pid: number;
+  since: string;
+  what: string;
 }
 
 export interface LockOptions {
-	/** What is done under it: `build 20261120T101500Z-3f2a9c`. */
-	what: string;
-	/** true: wait for as long as it takes; a number: so many milliseconds at most. Default: not at all. */
-	wait?: boolean | number;
-	/** Aborting it ends the waiting. */
-	signal?: AbortSignal | undefined;
+  /** What is done under it: `build 20261120T101500Z-3f2a9c`. */
+  what: string;
+  /** true: wait for as long as it takes; a number: so many milliseconds at most. Default: not at all. */
+  wait?: boolean | number;
+  /** Aborting it ends the waiting. */
+  signal?: AbortSignal | undefined;
 }
 
 /**
@@ -33,62 +41,70 @@ export interface LockOptions {
  * handed; the file itself stays, since removing it would let two processes lock two files of one name.
  * @throws {Busy} with the holder's pid, start and work.
  */
-export async function acquireLock(path: string, { what, wait = false, signal }: LockOptions): Promise<Lock> {
-	mkdirSync(dirname(path), { recursive: true });
-	for (;;) {
-		const fd = openSync(path, "a+", 0o644);
-		try {
-			await flock(fd, path, wait, signal);
-		} catch (error) {
-			closeSync(fd);
-			throw error;
-		}
-		// somebody may have removed or replaced the file meanwhile: then this lock means nothing
-		if (isSameFile(fd, path)) return hold(fd, what);
-		closeSync(fd);
-	}
+export async function acquireLock(
+  path: string,
+  { what, wait = false, signal }: LockOptions,
+): Promise<Lock> {
+  mkdirSync(dirname(path), { recursive: true });
+  for (;;) {
+    const fd = openSync(path, "a+", 0o644);
+    try {
+      await flock(fd, path, wait, signal);
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
+    // somebody may have removed or replaced the file meanwhile: then this lock means nothing
+    if (isSameFile(fd, path)) return hold(fd, what);
+    closeSync(fd);
+  }
 }
 
 function hold(fd: number, what: string): Lock {
-	const holder: Holder = { pid: process.pid, since: new Date().toISOString(), what };
-	ftruncateSync(fd, 0);
-	writeSync(fd, `${JSON.stringify(holder)}\n`);
-	let held = true;
-	const release = () => {
-		if (!held) return;
-		held = false;
-		forget();
-		ftruncateSync(fd, 0);
-		closeSync(fd);
-	};
-	const forget = atEnd(release);
-	return { release };
+  const holder: Holder = { pid: process.pid, since: new Date().toISOString(), what };
+  ftruncateSync(fd, 0);
+  writeSync(fd, `${JSON.stringify(holder)}\n`);
+  let held = true;
+  const release = () => {
+    if (!held) return;
+    held = false;
+    forget();
+    ftruncateSync(fd, 0);
+    closeSync(fd);
+  };
+  const forget = atEnd(release);
+  return { release };
 }
 
-async function flock(fd: number, path: string, wait: boolean | number, signal: AbortSignal | undefined): Promise<void> {
-	const how = wait === true ? [] : wait === false ? ["-n"] : ["-w", String(wait / 1000)];
-	// stdin of flock(1) is our descriptor: the lock belongs to the open file that both share
-	const { code, stderr } = await run(["flock", ...how, "0"], { stdin: fd, check: false, signal });
-	if (code === 0) return;
-	if (code !== 1) throw new Error(`flock on ${path} failed: ${stderr.trim()}`);
-	throw new Busy(`${path} is locked${await holderOf(path)}; wait for it to end, or end it`);
+async function flock(
+  fd: number,
+  path: string,
+  wait: boolean | number,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const how = wait === true ? [] : wait === false ? ["-n"] : ["-w", String(wait / 1000)];
+  // stdin of flock(1) is our descriptor: the lock belongs to the open file that both share
+  const { code, stderr } = await run(["flock", ...how, "0"], { stdin: fd, check: false, signal });
+  if (code === 0) return;
+  if (code !== 1) throw new Error(`flock on ${path} failed: ${stderr.trim()}`);
+  throw new Busy(`${path} is locked${await holderOf(path)}; wait for it to end, or end it`);
 }
 
 async function holderOf(path: string): Promise<string> {
-	try {
-		const { pid, since, what } = JSON.parse((await readIfThere(path)) ?? "") as Holder;
-		return ` by process ${pid} (${what}, since ${since})`;
-	} catch {
-		return " by another process";
-	}
+  try {
+    const { pid, since, what } = JSON.parse((await readIfThere(path)) ?? "") as Holder;
+    return ` by process ${pid} (${what}, since ${since})`;
+  } catch {
+    return " by another process";
+  }
 }
 
 function isSameFile(fd: number, path: string): boolean {
-	const ours = fstatSync(fd);
-	try {
-		const there = statSync(path);
-		return ours.ino === there.ino && ours.dev === there.dev;
-	} catch {
-		return false;
-	}
+  const ours = fstatSync(fd);
+  try {
+    const there = statSync(path);
+    return ours.ino === there.ino && ours.dev === there.dev;
+  } catch {
+    return false;
+  }
 }

@@ -1,72 +1,29 @@
 import { readFile } from "node:fs/promises";
 import { userInfo } from "node:os";
-import process from "node:process";
-import { Failure, UsageError } from "./errors.ts";
+import type { User } from "./as-user.ts";
+import { UsageError } from "./errors.ts";
 import { run } from "./exec.ts";
-
-/** A Unix account, as passwd(5) has it. */
-export interface User {
-	name: string;
-	uid: number;
-	gid: number;
-	home: string;
-	shell: string;
-}
 
 /**
  * The account of that name, from /etc/passwd or another source that NSS knows (getent).
  * @throws {UsageError} when there is none.
  */
 export async function lookUpUser(name: string): Promise<User> {
-	if (!/^[A-Za-z_][A-Za-z0-9_.-]{0,63}\$?$/.test(name)) throw new UsageError(`"${name}" is no name of a Unix user`);
-	const local = (await readFile("/etc/passwd", "utf8").catch(() => "")).split("\n").find((line) => line.startsWith(`${name}:`));
-	const line = local ?? (await run(["getent", "passwd", "--", name], { check: false })).stdout.trim();
-	const [found, , uid, gid, , home = "/", shell = "/bin/sh"] = line.split(":");
-	if (found !== name) throw new UsageError(`there is no Unix user "${name}"; make it, or name another`);
-	return { name, uid: Number(uid), gid: Number(gid), home, shell };
+  if (!/^[A-Za-z_][A-Za-z0-9_.-]{0,63}\$?$/.test(name))
+    throw new UsageError(`"${name}" is no name of a Unix user`);
+  const local = (await readFile("/etc/passwd", "utf8").catch(() => ""))
+    .split("\n")
+    .find((line) => line.startsWith(`${name}:`));
+  const line =
+    local ?? (await run(["getent", "passwd", "--", name], { check: false })).stdout.trim();
+  const [found, , uid, gid, , home = "/", shell = "/bin/sh"] = line.split(":");
+  if (found !== name)
+    throw new UsageError(`there is no Unix user "${name}"; make it, or name another`);
+  return { name, uid: Number(uid), gid: Number(gid), home, shell };
 }
 
 /** The account this process runs as. */
 export function currentUser(): User {
-	const { username, uid, gid, homedir, shell } = userInfo();
-	return { name: username, uid, gid, home: homedir, shell: shell ?? "/bin/sh" };
-}
-
-/** Whether this process may run commands as another user. */
-export function isRoot(): boolean {
-	return process.getuid?.() === 0;
-}
-
-/**
- * The argv that runs `argv` as `user`: its own groups, no capability, no way to new privileges (setpriv(1)).
- * The environment is the caller's business; `userEnvironment` has what a login would set.
- * @throws {Failure} when an ordinary user asks for another one.
- */
-export function asUser(argv: readonly string[], user: User): string[] {
-	if (process.getuid?.() === user.uid) return [...argv];
-	if (!isRoot()) throw new Failure(`only root can run a command as ${user.name}`);
-	return [
-		"setpriv",
-		`--reuid=${user.uid}`,
-		`--regid=${user.gid}`,
-		"--init-groups",
-		"--no-new-privs",
-		"--bounding-set=-all",
-		"--inh-caps=-all",
-		"--",
-		...argv,
-	];
-}
-
-/** HOME, USER, LOGNAME, SHELL, PATH and LANG as a login of that user would have them. */
-export function userEnvironment(user: User): Record<string, string> {
-	return {
-		HOME: user.home,
-		USER: user.name,
-		LOGNAME: user.name,
-		SHELL: user.shell,
-		PATH: process.env.PATH ?? "/usr/local/bin:/usr/bin:/bin",
-		LANG: process.env.LANG ?? "C.UTF-8",
-		SHLVL: "1",
-	};
+  const { username, uid, gid, homedir, shell } = userInfo();
+  return { name: username, uid, gid, home: homedir, shell: shell ?? "/bin/sh" };
 }

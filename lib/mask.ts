@@ -1,0 +1,51 @@
+import { Buffer } from "node:buffer";
+
+/** Replaces secrets by `***`, also in the shapes in which tools print them. */
+export type Mask = (text: string) => string;
+
+const shortest = 4;
+
+/**
+ * A mask for some secrets: as they are, JSON-escaped, percent-encoded, in hex, and in base64 wherever
+ * in a longer base64 text they may stand. A secret of several lines is masked line by line, since logs
+ * are read by lines. Secrets under four characters cannot be told from text and are left alone.
+ */
+export function createMask(secrets: Iterable<string>): Mask {
+  const shapes = new Set<string>();
+  for (const secret of secrets) {
+    for (const line of [secret, ...secret.split(/\r?\n/)]) {
+      if (line.trim().length < shortest) continue;
+      for (const shape of shapesOf(line.trim() === line ? line : line.trim())) shapes.add(shape);
+    }
+  }
+  if (shapes.size === 0) return (text) => text;
+  // longer ones first, so that no tail of one is left standing
+  const ordered = [...shapes].sort((a, b) => b.length - a.length);
+  const any = new RegExp(
+    ordered.map((shape) => shape.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join("|"),
+    "g",
+  );
+  return (text) => text.replace(any, "***");
+}
+
+function shapesOf(secret: string): string[] {
+  const bytes = Buffer.from(secret);
+  const shapes = [
+    secret,
+    encodeURIComponent(secret),
+    JSON.stringify(secret).slice(1, -1),
+    bytes.toString("hex"),
+  ];
+  // three bytes become four characters: where the secret begins within them decides how it looks
+  for (const before of [0, 1, 2]) {
+    const text = Buffer.concat([Buffer.alloc(before), bytes])
+      .toString("base64")
+      .replace(/=+$/, "");
+    const inner = text.slice(
+      before === 0 ? 0 : before + 1,
+      (bytes.length + before) % 3 === 0 ? undefined : -1,
+    );
+    if (inner.length >= 6) shapes.push(inner, inner.replaceAll("+", "-").replaceAll("/", "_"));
+  }
+  return shapes;
+}
