@@ -1,7 +1,7 @@
 // The import rules, checked; each break is named as file:line.
 //   scripts → lib/STAGE → lib/*.ts: never sideways, never back, no circles; nobody imports scripts/;
-//   relative imports end in .ts; built-ins start with node:; one owner file a package; every script
-//   stands in package.json's bin.
+//   relative imports end in .ts; built-ins start with node:; one owner file a package, and heavy
+//   packages only by `await import()`; every script stands in package.json's bin.
 import { readdir, readFile } from "node:fs/promises";
 import { builtinModules } from "node:module";
 import { dirname, join, normalize } from "node:path";
@@ -19,7 +19,11 @@ const owners: Record<string, string> = {
   zx: "lib/shell.ts",
 };
 
-export type Import = { line: number; from: string };
+/** Cheap enough to be loaded at every start. */
+const light = ["minimist", "chalk"];
+
+/** `loads`: at the start, not by `await import()` and not as a type. */
+export type Import = { line: number; from: string; loads: boolean };
 
 /** All imports in a source text: static, re-exported, dynamic and in types. */
 export function importsIn(text: string): Import[] {
@@ -31,13 +35,15 @@ export function importsIn(text: string): Import[] {
   const forms = /(?:^|[\s;}])(?:from|import)\s*["']([^"'\n]+)["']|\bimport\(\s*["']([^"'\n]+)["']/g;
   for (const match of code.matchAll(forms)) {
     const before = code.slice(0, match.index + match[0].search(/\S/));
-    found.push({ line: before.split("\n").length, from: match[1] ?? match[2] ?? "" });
+    const type = /(?:import|export)\s+type\s[^;"']*$/.test(before);
+    const loads = match[1] !== undefined && !type;
+    found.push({ line: before.split("\n").length, from: match[1] ?? match[2] ?? "", loads });
   }
   return found;
 }
 
 /** What a file may not import. `file` is relative to the root; returns the reason or nothing. */
-export function refusal(file: string, from: string): string | undefined {
+export function refusal(file: string, { from, loads }: Omit<Import, "line">): string | undefined {
   if (/^(npm|jsr|https?):/.test(from)) return `"${from}": use the bare package name`;
   if (from.startsWith("node:")) return undefined;
   if (builtinModules.includes(from)) return `"${from}": write "node:${from}"`;
@@ -49,6 +55,7 @@ export function refusal(file: string, from: string): string | undefined {
   const product = /^(lib|scripts)\//.test(file);
   if (product && owners[name] === undefined) return `"${from}": no package but ${list(owners)}`;
   if (product && owners[name] !== file) return `"${from}": only ${owners[name]} imports ${name}`;
+  if (product && loads && !light.includes(name)) return `"${from}": load it by await import()`;
   return undefined;
 }
 
@@ -97,9 +104,9 @@ export async function checkTree(root: string): Promise<string[]> {
     for (const name of names.filter((name) => name.endsWith(".ts")).sort()) {
       const file = join(folder, name);
       const imports = importsIn(await readFile(join(root, file), "utf8"));
-      for (const { line, from } of imports) {
-        const reason = refusal(file, from);
-        if (reason) faults.push(`${file}:${line}: ${reason}`);
+      for (const each of imports) {
+        const reason = refusal(file, each);
+        if (reason) faults.push(`${file}:${each.line}: ${reason}`);
       }
       const local = imports.filter(({ from }) => from.startsWith("."));
       graph.set(

@@ -13,15 +13,17 @@ const d = await import("d");
 import "e";
 type F = import("./f.ts").F;
 const url = "https://x/y"; import g from "g";
+import type { H } from "h";
 `;
   assert.equal(importsIn(text), [
-    { line: 1, from: "a" },
-    { line: 4, from: "./b.ts" },
-    { line: 6, from: "../c.ts" },
-    { line: 7, from: "d" },
-    { line: 8, from: "e" },
-    { line: 9, from: "./f.ts" },
-    { line: 10, from: "g" },
+    { line: 1, from: "a", loads: true },
+    { line: 4, from: "./b.ts", loads: true },
+    { line: 6, from: "../c.ts", loads: true },
+    { line: 7, from: "d", loads: false },
+    { line: 8, from: "e", loads: true },
+    { line: 9, from: "./f.ts", loads: false },
+    { line: 10, from: "g", loads: true },
+    { line: 11, from: "h", loads: false },
   ]);
 });
 
@@ -44,11 +46,16 @@ const cases: [string, string, RegExp | undefined][] = [
 ];
 for (const [file, from, reason] of cases) {
   test(`${file} ${reason ? "may not" : "may"} import ${from}`, () => {
-    const answer = refusal(file, from);
+    const answer = refusal(file, { from, loads: true });
     if (reason) assert.match(answer ?? "", reason);
     else assert.is(answer, undefined);
   });
 }
+
+test("a heavy package is loaded where it is used, not at the start", () => {
+  assert.match(refusal("lib/yaml.ts", { from: "yaml", loads: true }) ?? "", /await import/);
+  assert.is(refusal("lib/yaml.ts", { from: "yaml", loads: false }), undefined);
+});
 
 test("a circle of imports is shown whole", () => {
   const graph = new Map([
