@@ -162,11 +162,14 @@ export function parseArguments(
   const flags: Record<string, Flag> = { ...command.flags, ...commonFlags };
   const names = Object.keys(flags);
   const hint = `; see ${command.name} --help`;
+  // minimist takes what every object has for a declared flag
+  const inherited = argv.find((word) => word.startsWith("--") && word.slice(2) in Object.prototype);
+  if (inherited) throw new UsageError(`unknown flag ${inherited}${hint}`);
   const parsed = minimist([...argv], {
     string: [...names.filter((name) => flags[name]?.type !== "boolean"), "_"],
     boolean: names.filter((name) => flags[name]?.type === "boolean"),
     default: Object.fromEntries(
-      names.filter((name) => flags[name]?.type === "boolean").map((name) => [name, undefined]),
+      names.filter((name) => flags[name]?.type === "boolean").map((name) => [name, null]),
     ),
     alias: Object.fromEntries(
       names.flatMap((name) => (flags[name]?.short ? [[flags[name].short, name]] : [])),
@@ -181,7 +184,7 @@ export function parseArguments(
   });
   const values: Record<string, unknown> = Object.create(null);
   for (const [name, flag] of Object.entries(flags))
-    values[name] = flagValue(name, flag, parsed[name], env);
+    values[name] = flagValue(name, flag, parsed[name] ?? undefined, env);
   const args = parsed._.map(String);
   const { minArgs = 0, maxArgs = 0 } = command;
   const wanted = values.help || values.version;
