@@ -1,11 +1,11 @@
 // Runs the test files, each in a process of its own, and does not trust them: no tests at all, a
 // file that ran none, a hang, a process or file left behind, a skip without a reason all fail.
 //   node --import tsx test/run.ts [--runtime node|deno|PATH] [--dist] [--soak] [--jobs 2]
-//                                 [--limit SECONDS] [PATTERN …]
+//                                 [--limit SECONDS] [--in FOLDER] [PATTERN …]
 import { spawn } from "node:child_process";
 import { chmod, mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs, stripVTControlCharacters } from "node:util";
@@ -30,18 +30,19 @@ const { values: flags, positionals: patterns } = parseArgs({
     soak: { type: "boolean", default: false },
     jobs: { type: "string", default: "2" },
     limit: { type: "string" },
+    in: { type: "string", default: join(root, "test") },
   },
 });
 /** Milliseconds that a file may take. */
 const limit = 1000 * Number(flags.limit ?? (flags.soak ? 900 : 180));
 /** Milliseconds in which a file must end by itself after its last test. */
-const farewell = 10_000;
+const farewell = Math.min(10_000, limit);
 
 const suffix = flags.soak ? ".soak.ts" : ".test.ts";
-const files = (await readdir(join(root, "test"), { recursive: true }))
+const files = (await readdir(flags.in, { recursive: true }))
   .filter((file) => file.endsWith(suffix))
   .filter((file) => patterns.length === 0 || patterns.some((pattern) => file.includes(pattern)))
-  .map((file) => join("test", file))
+  .map((file) => join(relative(root, flags.in), file))
   .sort();
 const runtime = await runtimeOf(await findRuntime(flags.runtime));
 const from = flags.dist ? "the bundles" : "the sources";
@@ -62,10 +63,9 @@ await Promise.all(workers);
 const sum = (pick: (outcome: Outcome) => number) =>
   outcomes.reduce((total, outcome) => total + pick(outcome), 0);
 const passed = sum((outcome) => outcome.passed);
-const failed = sum((outcome) => outcome.failed) || (passed === 0 ? 1 : 0);
-if (passed + failed === sum((outcome) => outcome.failed) + 1 && passed === 0) {
-  console.log("no test ran");
-}
+const nothing = passed === 0 && outcomes.every((outcome) => outcome.failed === 0);
+if (nothing) console.log("FAIL  no test ran");
+const failed = sum((outcome) => outcome.failed) + (nothing ? 1 : 0);
 const skips = outcomes.flatMap(({ file, skips }) => skips.map((skip) => `  ${file}: ${skip}`));
 if (skips.length) console.log(`skipped:\n${skips.sort().join("\n")}`);
 const bad = outcomes.filter((outcome) => outcome.failed).map(({ file }) => `  ${file}`);
