@@ -69,3 +69,13 @@ export function didYouMean(word: string, words: Iterable<string>): string {
   const near = nearest(word, words);
   return near === undefined ? "" : ` (did you mean "${near}"?)`;
 }
+
+/** A ref as people name it: `refs/heads/main` → `main`, `refs/tags/v1` → `tag v1`. */
+export function shortRef(ref: string): string {
+  return ref.replace(/^refs\/heads\//, "").replace(/^refs\/tags\//, "tag ");
+}
+
+/** A commit as people name it: its first ten digits. */
+export function shortSha(sha: string): string {
+  return sha.slice(0, 10);
+}

@@ -1,0 +1,319 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { type Checkout, readHead } from "../checkout.ts";
+import { Failure, Refused, UsageError } from "../errors.ts";
+import { CommandFailed } from "../exec.ts";
+import { git, gitText } from "../git.ts";
+import { isSafeRef, shortRef, shortSha } from "../names.ts";
+import { keepLocalCommits, keepTrackedChanges, keepUntracked } from "./keep.ts";
+import { updateLfs, updateSubmodules } from "./modules.ts";
+import type { Doing, Done, Finding, Site } from "./stage.ts";
+import { removeStaleLocks } from "./stale-locks.ts";
+
+/** Which commit is wanted. */
+export interface Target {
+  /** A branch or tag, short or full; default: the branch that the checkout is on. */
+  ref?: string | undefined;
+  /** The commit, or its first digits; default: where the ref points now. */
+  sha?: string | undefined;
+  /** Stop, and touch nothing, when the checkout stands at this commit and the ref does too. */
+  unlessAt?: string | undefined;
+}
+
+/** A branch of the checkout and where it comes from. */
+interface Branch {
+  /** The full name on the remote: `refs/heads/main`. */
+  ref: string;
+  /** The short name; a tag has no branch. */
+  branch?: string | undefined;
+  remote: string;
+  /** Where fetch keeps what it got. */
+  tracking: string;
+  /** The commit of the checkout, undefined before its first. */
+  head?: string | undefined;
+  /** Where the remote's branch was at the last fetch. */
+  before?: string | undefined;
+  /** HEAD is on this branch already. */
+  current: boolean;
+}
+
+/**
+ * The first stage: fetch, then set the checkout to exactly the wanted commit. What that would overwrite
+ * (changes to tracked files, commits of the checkout's own, files in the way) is kept aside and named.
+ * @throws {UsageError} when it cannot tell which branch is meant.
+ */
+export async function lookAtPull(site: Site, target: Target): Promise<Finding> {
+  const { checkout } = site;
+  if (!checkout) {
+    throw new UsageError(
+      `${site.dir} is no git checkout; clone the repository there, or use --skip pull`,
+    );
+  }
+  if (/^0+$/.test(target.sha ?? "")) {
+    const stop = `${shortRef(target.ref ?? "the branch")} was deleted: nothing to build`;
+    return { does: stop, work: async () => ({ stop, note: stop }) };
+  }
+  if (target.sha !== undefined && !/^[0-9a-f]{7,64}$/.test(target.sha)) {
+    throw new UsageError(
+      `--sha: "${target.sha}" is no commit; write at least 7 of its hexadecimal digits`,
+    );
+  }
+  const branch = await findBranch(checkout, target, site);
+  if (!branch) return { skip: "the checkout has no remote, it is built as it is" };
+  const what =
+    target.sha === undefined
+      ? shortRef(branch.ref)
+      : `${shortRef(branch.ref)} ${shortSha(target.sha)}`;
+  return {
+    does: `fetch ${what} from ${branch.remote} and set the checkout to it`,
+    work: (doing) => pull(site, checkout, branch, target, doing),
+  };
+}
+
+async function findBranch(
+  checkout: Checkout,
+  { ref, sha }: Target,
+  site: Site,
+): Promise<Branch | undefined> {
+  if (ref !== undefined && !isSafeRef(ref.replace(/^refs\/(?:heads|tags)\//, ""))) {
+    throw new UsageError(`--ref: "${ref}" is no name of a branch or tag`);
+  }
+  const head = await readHead(checkout);
+  const options = { dir: checkout.dir, env: homeOf(site) };
+  if (ref === undefined && head.branch === undefined) {
+    throw new UsageError(
+      `${checkout.dir} is on no branch (HEAD is at ${shortSha(head.sha ?? "")}); name one with --ref, or run: git checkout BRANCH`,
+    );
+  }
+  const wanted = ref === undefined ? `refs/heads/${head.branch}` : ref;
+  const isTag = wanted.startsWith("refs/tags/");
+  const branch = isTag ? undefined : wanted.replace(/^refs\/heads\//, "");
+  // one process tells the commit, the remote and its branch
+  const form =
+    "%(refname)%00%(objectname)%00%(upstream:remotename)%00%(upstream:remoteref)%00%(upstream)";
+  const names = [...new Set([`refs/heads/${branch}`, `refs/heads/${head.branch}`])].filter(
+    (name) => !name.endsWith("/undefined"),
+  );
+  const rows = (
+    await gitText(["for-each-ref", `--format=${form}`, ...names], options).catch(explainGit)
+  )
+    .split("\n")
+    .map((row) => row.split("\0"));
+  const own = rows.find(([name]) => name === `refs/heads/${branch}`);
+  const current = head.branch === branch && branch !== undefined;
+  const headRow = rows.find(([name]) => name === `refs/heads/${head.branch}`);
+  const remote = own?.[2] || (await defaultRemote(options));
+  if (remote === undefined) {
+    if (sha === undefined) return undefined;
+    throw new UsageError(
+      "--sha: the checkout has no remote to fetch it from; add one with git remote add origin URL",
+    );
+  }
+  const remoteRef = own?.[3] || (isTag ? wanted : `refs/heads/${branch}`);
+  const tracking = isTag
+    ? wanted
+    : `refs/remotes/${remote}/${remoteRef.replace(/^refs\/heads\//, "")}`;
+  return { ref: remoteRef, branch, remote, tracking, head: head.sha ?? headRow?.[1], current };
+}
+
+async function defaultRemote(options: {
+  dir: string;
+  env: Record<string, string | undefined>;
+}): Promise<string | undefined> {
+  const remotes = (await gitText(["remote"], options)).split("\n").filter((name) => name !== "");
+  if (remotes.includes("origin")) return "origin";
+  if (remotes.length > 1) {
+    throw new UsageError(
+      `which remote? the checkout has ${remotes.join(", ")}; run: git branch --set-upstream-to=REMOTE/BRANCH`,
+    );
+  }
+  return remotes[0];
+}
+
+async function pull(
+  site: Site,
+  checkout: Checkout,
+  branch: Branch,
+  target: Target,
+  doing: Doing,
+): Promise<Done> {
+  const { dir, gitDir } = checkout;
+  const options = { dir, env: homeOf(site), signal: doing.signal };
+  await removeStaleLocks(checkout, branch.branch, branch.tracking, doing.say);
+  // both look at different parts of the repository, and both take their time
+  const before = readIfRef(checkout, branch.tracking);
+  const [fetched, status] = await Promise.all([
+    fetchBranch(branch, options, doing),
+    git(["status", "--porcelain=v1", "-z", "--untracked-files=no"], options).catch(explainGit),
+  ]);
+  if (fetched.stop !== undefined) return { stop: fetched.stop, note: fetched.stop };
+  const tip = await fetchedCommit(gitDir, branch, options);
+  const sha = await wantedCommit(target.sha, tip, branch, options, doing);
+  if (target.unlessAt === sha && branch.head === sha) {
+    return { stop: "unchanged", note: `nothing new since ${shortSha(sha)}`, sha };
+  }
+  const dirty = status.stdout.split("\0").filter((entry) => entry !== "");
+  const place = { site, checkout, options, say: doing.say };
+  if (dirty.length > 0) await keepTrackedChanges(place, dirty, branch.head);
+  const moves = branch.head !== sha || !branch.current;
+  if (!moves && dirty.length === 0) {
+    return { note: `already at ${shortSha(sha)}`, sha };
+  }
+  if (branch.head !== undefined && branch.head !== sha) {
+    await keepLocalCommits(place, { head: branch.head, sha, before: await before, tip });
+  }
+  if (moves) await keepUntracked(place, branch.head, sha);
+  await moveTo(branch, sha, options);
+  await refuseTrackedLog(options);
+  const lfs = await updateLfs(place, branch.remote);
+  const modules = await updateSubmodules(place);
+  if (moves)
+    await git(["maintenance", "run", "--auto", "--quiet"], {
+      ...options,
+      config: foreground,
+      check: false,
+    });
+  const extra = [lfs, modules].filter((text) => text !== undefined).map((text) => `, ${text}`);
+  const subject = await gitText(["log", "-1", "--format=%s", sha], options);
+  doing.say(`${shortRef(branch.ref)} is at ${shortSha(sha)}: ${subject}`);
+  return { note: `${shortRef(branch.ref)} at ${shortSha(sha)}${extra.join("")}`, sha };
+}
+
+/** Housekeeping must not go on behind the build's back. */
+const foreground = { "gc.autoDetach": "false", "maintenance.autoDetach": "false" };
+
+type Options = { dir: string; env: Record<string, string | undefined>; signal: AbortSignal };
+
+async function fetchBranch(
+  branch: Branch,
+  options: Options,
+  doing: Doing,
+): Promise<{ stop?: string }> {
+  const lines: string[] = [];
+  const onLine = (line: string) => {
+    lines.push(line);
+    doing.say(line);
+  };
+  const refspec = `+${branch.ref}:${branch.tracking}`;
+  const argv = ["fetch", "--no-auto-gc", "--no-recurse-submodules", "--", branch.remote, refspec];
+  const { code } = await git(argv, { ...options, output: { onLine }, check: false });
+  if (code === 0) return {};
+  doing.signal.throwIfAborted();
+  const text = lines.join("\n");
+  if (/couldn't find remote ref/.test(text)) {
+    const others = await gitText(["ls-remote", "--heads", "--", branch.remote], options);
+    if (others === "")
+      return {
+        stop: `the remote ${branch.remote} is empty: nothing to build until the first push`,
+      };
+    throw new Failure(
+      `${shortRef(branch.ref)} is not on ${branch.remote} (deleted or renamed?); the checkout stays as it was; name another with --ref`,
+    );
+  }
+  if (/dubious ownership/.test(text)) throw dubious(options.dir);
+  const words = lines
+    .filter((line) => /^(?:fatal|error|ssh|remote):?/i.test(line))
+    .slice(0, 3)
+    .join(" | ");
+  throw new Failure(
+    `cannot fetch from ${branch.remote}: ${words || text.slice(0, 300)}; the checkout stays as it was`,
+  );
+}
+
+/** The commit that fetch got, from FETCH_HEAD: a tag's object is followed to its commit. */
+async function fetchedCommit(gitDir: string, branch: Branch, options: Options): Promise<string> {
+  const line = (await readFile(join(gitDir, "FETCH_HEAD"), "utf8")).split("\n")[0] ?? "";
+  const sha = /^([0-9a-f]{40,64})\t/.exec(line)?.[1];
+  if (sha !== undefined && branch.branch !== undefined) return sha;
+  return await gitText(["rev-parse", "--verify", `${branch.tracking}^{commit}`], options);
+}
+
+async function wantedCommit(
+  wanted: string | undefined,
+  tip: string,
+  branch: Branch,
+  options: Options,
+  doing: Doing,
+): Promise<string> {
+  if (wanted === undefined || tip.startsWith(wanted)) return tip;
+  const find = async () => {
+    const { code, stdout } = await git(["rev-parse", "--verify", "--quiet", `${wanted}^{commit}`], {
+      ...options,
+      check: false,
+    });
+    return code === 0 ? stdout.trim() : undefined;
+  };
+  const there = await find();
+  const say = (sha: string) => {
+    doing.say(
+      `${shortSha(sha)} is asked for; ${shortRef(branch.ref)} is at ${shortSha(tip)} by now`,
+    );
+    return sha;
+  };
+  if (there !== undefined) return say(there);
+  // a commit that no branch holds any more; most forges still hand it out
+  const { code } = await git(
+    ["fetch", "--quiet", "--no-auto-gc", "--no-recurse-submodules", "--", branch.remote, wanted],
+    { ...options, check: false },
+  );
+  const fetched = code === 0 ? await find() : undefined;
+  if (fetched !== undefined) return say(fetched);
+  throw new Failure(
+    `commit ${shortSha(wanted)} is not on ${branch.remote} any more (force-pushed away?); ${shortRef(branch.ref)} is at ${shortSha(tip)}; the checkout stays as it was`,
+  );
+}
+
+async function moveTo(branch: Branch, sha: string, options: Options): Promise<void> {
+  const how = branch.current
+    ? ["reset", "--hard", "--quiet", sha]
+    : branch.branch === undefined
+      ? ["checkout", "--force", "--quiet", "--detach", sha]
+      : ["checkout", "--force", "--quiet", "-B", branch.branch, sha];
+  await git([...how, "--"], options);
+  if (!branch.current && branch.branch !== undefined) {
+    await git(
+      [
+        "branch",
+        "--quiet",
+        `--set-upstream-to=${branch.tracking.replace(/^refs\/remotes\//, "")}`,
+        branch.branch,
+      ],
+      { ...options, check: false },
+    );
+  }
+}
+
+/** A log under version control would be changed by every build, and reset by every pull. */
+async function refuseTrackedLog(options: Options): Promise<void> {
+  if ((await gitText(["ls-files", "--", "logs.txt"], options)) === "") return;
+  throw new Failure(
+    "logs.txt is tracked by git, but it is the build's log; run: git rm --cached logs.txt, then commit and push",
+  );
+}
+
+async function readIfRef({ commonDir }: Checkout, ref: string): Promise<string | undefined> {
+  const loose = await readFile(join(commonDir, ref), "utf8").catch(() => undefined);
+  if (loose !== undefined) return loose.trim();
+  const packed = await readFile(join(commonDir, "packed-refs"), "utf8").catch(() => "");
+  return packed
+    .split("\n")
+    .find((line) => line.endsWith(` ${ref}`))
+    ?.split(" ")[0];
+}
+
+function explainGit(error: unknown): never {
+  if (error instanceof CommandFailed && /dubious ownership/.test(error.result.stderr))
+    throw dubious();
+  throw error;
+}
+
+function dubious(dir = "the checkout"): Refused {
+  return new Refused(
+    `${dir} belongs to another user, whose code a build would run; build as its owner (runuser -u OWNER -- build DIR), or allow it: git config --global --add safe.directory DIR`,
+  );
+}
+
+/** HOME and what else the stages get; git reads the user's own configuration from there. */
+function homeOf({ env }: Site): Record<string, string | undefined> {
+  return { HOME: env.HOME, USER: env.USER, LOGNAME: env.LOGNAME };
+}

@@ -1,0 +1,65 @@
+import { appendFile, mkdir, readFile, stat } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
+import { systemCode } from "./errors.ts";
+import { readIfThere } from "./files.ts";
+
+/**
+ * A checkout's own files, read without starting git: where its git folder is, what HEAD names
+ * (gitrepository-layout(5)). Everything that needs more than that asks git (lib/git.ts).
+ */
+export interface Checkout {
+  /** The work tree's top. */
+  dir: string;
+  /** Its git folder; a worktree's or submodule's lies elsewhere. */
+  gitDir: string;
+  /** The git folder that all worktrees of the repository share. */
+  commonDir: string;
+}
+
+/** The checkout whose top is `dir`, or undefined when there is none. */
+export async function findCheckout(dir: string): Promise<Checkout | undefined> {
+  const top = resolve(dir);
+  const dotGit = join(top, ".git");
+  const kind = await stat(dotGit).catch(() => undefined);
+  if (!kind) return undefined;
+  let gitDir = dotGit;
+  if (!kind.isDirectory()) {
+    const target = /^gitdir: (.+)\n?$/.exec(await readFile(dotGit, "utf8"))?.[1];
+    if (target === undefined) return undefined;
+    gitDir = resolve(top, target);
+  }
+  const common = (await readIfThere(join(gitDir, "commondir")))?.trim();
+  return { dir: top, gitDir, commonDir: common === undefined ? gitDir : resolve(gitDir, common) };
+}
+
+/** What HEAD names: a branch, or a commit when it is detached. */
+export async function readHead({ gitDir }: Checkout): Promise<{ branch?: string; sha?: string }> {
+  const text = (await readFile(join(gitDir, "HEAD"), "utf8")).trim();
+  const branch = /^ref: refs\/heads\/(.+)$/.exec(text)?.[1];
+  return branch === undefined ? { sha: text } : { branch };
+}
+
+/** The folder inside the git folder where the toolkit keeps its state: locks, records, kept changes. */
+export function stateFolder({ gitDir }: Checkout): string {
+  return join(gitDir, "boatyard");
+}
+
+/** Have git overlook files that the toolkit writes into a checkout, in this clone only (.git/info/exclude). */
+export async function overlook(
+  { commonDir }: Checkout,
+  patterns: readonly string[],
+): Promise<void> {
+  const file = join(commonDir, "info", "exclude");
+  const text = (await readIfThere(file)) ?? "";
+  const known = new Set(text.split("\n"));
+  const missing = patterns.filter((pattern) => !known.has(pattern));
+  if (missing.length === 0) return;
+  const start = text === "" || text.endsWith("\n") ? "" : "\n";
+  try {
+    await mkdir(dirname(file), { recursive: true });
+    await appendFile(file, `${start}${missing.join("\n")}\n`);
+  } catch (error) {
+    // a checkout that we may not write to fails elsewhere, with better words
+    if (systemCode(error) !== "EACCES" && systemCode(error) !== "EROFS") throw error;
+  }
+}

@@ -1,0 +1,81 @@
+import { build, planBuild } from "../lib/build/build.ts";
+import { resultTable, summary } from "../lib/build/report.ts";
+import { defineCommand, runScript } from "../lib/cli.ts";
+
+export const command = defineCommand({
+  name: "build",
+  summary: "bring a checkout up to date and build it",
+  usage: ["build [DIR] [flags]"],
+  args: [["DIR", "the checkout; default: the current folder"]],
+  maxArgs: 1,
+  flags: {
+    only: { type: "list", value: "A,B", help: "run these stages alone" },
+    skip: { type: "list", value: "A,B", help: "leave these stages out" },
+    from: { type: "string", value: "STAGE", help: "begin at this stage" },
+    ref: {
+      type: "string",
+      value: "REF",
+      env: "HOOK_REF",
+      help: "the branch or tag to build; default: the checkout's branch",
+    },
+    sha: {
+      type: "string",
+      value: "SHA",
+      env: "HOOK_SHA",
+      help: "the commit to build; default: the newest of the branch",
+    },
+    "if-changed": {
+      type: "boolean",
+      help: "do nothing when the last good build was of the same commit (for cron)",
+    },
+    force: { type: "boolean", help: "no stage skips itself, and litpro writes every file anew" },
+    wait: { type: "boolean", help: "wait for another build of DIR to end, instead of exit 3" },
+    log: { type: "string", value: "FILE", help: "where the log is written; default: DIR/logs.txt" },
+    "dry-run": {
+      type: "boolean",
+      help: "show what each stage would do; nothing is fetched or run",
+    },
+  },
+  examples: [
+    ["build /home/site/site", "pull, downloads, install, litpro, uploads"],
+    ["build --only install,litpro", "two stages, in the checkout as it stands"],
+    ["build ~/site --if-changed --quiet", "for cron: silent unless there is something new"],
+  ],
+  exits: {
+    1: "a stage failed or took too long",
+    3: "another build of DIR is under way",
+  },
+  environment: [["HOOK_*, RELEASE_*", "passed on to every stage; HOOK_RUN is the run's id"]],
+  notes: "DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.",
+  async run({ flags, args, terminal, signal }) {
+    const options = {
+      dir: args[0] ?? ".",
+      only: flags.only,
+      skip: flags.skip,
+      from: flags.from,
+      ref: flags.ref,
+      sha: flags.sha,
+      ifChanged: flags["if-changed"],
+      force: flags.force,
+      wait: flags.wait,
+      log: flags.log,
+      terminal,
+      signal,
+    };
+    if (flags["dry-run"]) {
+      const plan = await planBuild(options);
+      terminal.printJson({ stages: plan });
+      const rows = plan.map(({ name, does, skip }) => [name, does ?? `skipped: ${skip}`]);
+      for (const line of terminal.table(rows, { header: ["stage", "what it would do"] }))
+        terminal.print(line);
+      return 0;
+    }
+    const result = await build(options);
+    terminal.printJson(summary(result));
+    if (result.result === "unchanged") terminal.note(result.stages.at(-1)?.note ?? "nothing new");
+    else for (const line of resultTable(result, terminal)) terminal.print(line);
+    return result.code;
+  },
+});
+
+await runScript(command);
