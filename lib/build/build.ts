@@ -138,15 +138,15 @@ export async function build(options: BuildOptions): Promise<BuildResult> {
     sha: options.sha,
     repo: process.env.HOOK_REPO,
   });
-  if (!last?.good) output.open();
+  if (!last?.good) await output.open();
 
   const results: StageResult[] = [];
   let sha = options.sha;
   let stopped: string | undefined;
-  const finish = (result: Result, code: number, why?: string) => {
-    output.open();
+  const finish = async (result: Result, code: number, why?: string) => {
+    await output.open();
     output.mark({ kind: "end", result, code, seconds: (performance.now() - started) / 1000, why });
-    output.close();
+    await output.close();
   };
   const forget = atEnd(() => finish("cancelled", 1, "ended by a signal"));
   const limits = (name: string) => ({
@@ -186,7 +186,7 @@ export async function build(options: BuildOptions): Promise<BuildResult> {
       lock.release();
       return ended(results.concat(result), "unchanged", 0);
     }
-    output.open();
+    await output.open();
     results.push(result);
     markStage(output, result);
     sha = result.done?.sha ?? sha;
@@ -217,7 +217,7 @@ export async function build(options: BuildOptions): Promise<BuildResult> {
   const result: Result = failure ? failure.result : error === undefined ? "ok" : "failed";
   const code = failure ? codeOf(failure) : error === undefined ? 0 : (exitCodeOf(error) ?? 1);
   if (error !== undefined) output.line("build", messageOf(error));
-  finish(result, code, why);
+  await finish(result, code, why);
   const complete =
     sha !== undefined &&
     stopped === undefined &&

@@ -1,3 +1,4 @@
+import { messageOf } from "../errors.ts";
 import { formatMark, type Mark, markStage } from "../log-format.ts";
 import { type LogWriter, openLog } from "../log-writer.ts";
 import { createMask, type Mask } from "../mask.ts";
@@ -12,8 +13,9 @@ export interface Output {
   /** The same for a text that goes elsewhere. */
   mask(text: string): string;
   /** Write what was held back; from here on lines go out at once. */
-  open(): void;
-  close(): void;
+  open(): Promise<void>;
+  /** Everything is on the disk when it is done. */
+  close(): Promise<void>;
 }
 
 /**
@@ -23,30 +25,13 @@ export interface Output {
 export function createOutput(file: string, run: string, terminal: Terminal): Output {
   let log: LogWriter | undefined;
   let held: [stage: string, text: string][] | undefined = [];
-  let batch: [stage: string, text: string][] = [];
   let secrets: string[] = [];
   let maskSecrets: Mask = createMask([]);
   const mask = (text: string) => maskCredentials(maskSecrets(text));
 
-  function flush(): void {
-    const lines = batch;
-    batch = [];
-    for (let start = 0; start < lines.length; ) {
-      const stage = lines[start]?.[0] ?? "";
-      let end = start;
-      while (end < lines.length && lines[end]?.[0] === stage) end += 1;
-      log?.lines(
-        stage,
-        lines.slice(start, end).map(([, text]) => text),
-      );
-      start = end;
-    }
-  }
-
   function write(stage: string, text: string): void {
     if (held) return void held.push([stage, text]);
-    // what comes in one piece goes into the log in one piece
-    if (batch.push([stage, text]) === 1) queueMicrotask(flush);
+    log?.line(stage, text);
     if (stage !== markStage) terminal.note(`${terminal.paintNote.dim(`${stage} |`)} ${text}`);
   }
 
@@ -60,19 +45,15 @@ export function createOutput(file: string, run: string, terminal: Terminal): Out
       maskSecrets = createMask(secrets);
     },
     mask,
-    open() {
+    async open() {
       if (!held) return;
-      log = openLog(file, {
-        run,
-        onTrouble: (error) => terminal.warn(`cannot write ${file}: ${String(error)}`),
-      });
       const lines = held;
+      log = await openLog(file, { run, onTrouble: (error) => terminal.warn(messageOf(error)) });
       held = undefined;
       for (const [stage, text] of lines) write(stage, text);
     },
-    close() {
-      flush();
-      log?.close();
+    async close() {
+      await log?.close();
       log = undefined;
     },
   };
