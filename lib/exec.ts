@@ -38,6 +38,8 @@ export interface RunOptions {
     | { onLine: (line: string, from: "stdout" | "stderr") => void };
   /** false: a bad exit code is a result, not an error. */
   check?: boolean;
+  /** The mark in the environment of its tree, where the caller must know it before the start; default: a fresh one. */
+  cookie?: string;
   /** How many bytes of each stream are kept when captured; default 64 MiB, more is a failure. */
   maxOutput?: number;
 }
@@ -147,7 +149,7 @@ export interface Child {
 
 /** Start a command without waiting for its end. When the script ends, so does the child's tree, unless it was released. */
 export function start(argv: readonly string[], options: RunOptions = {}): Child {
-  const cookie = newCookie();
+  const cookie = options.cookie ?? newCookie();
   const env = { ...(options.env ?? cleanEnvironment()), ...cookieEnvironment(cookie) };
   const [file = "", ...args] = options.user ? asUser(argv, options.user) : argv;
   const where = options.output ?? "capture";

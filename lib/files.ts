@@ -23,11 +23,12 @@ const temporaryName = /^\..+\.tmp-(\d+)-[0-9a-f]{8}$/;
 /**
  * Replace a file's content in one step.
  * @param mode the permissions of the new file; default: those of the old one, else 666 less the umask.
+ * @param durable false: without fsync, where a power cut may take the change back (a killed process does not).
  */
 export async function writeAtomic(
   path: string,
   data: string | Uint8Array,
-  { mode }: { mode?: number } = {},
+  { mode, durable = true }: { mode?: number; durable?: boolean } = {},
 ): Promise<void> {
   const temporary = temporaryBeside(path);
   const forget = atEnd(() => rm(temporary, { force: true }));
@@ -37,7 +38,7 @@ export async function writeAtomic(
     try {
       if (kept !== undefined) await file.chmod(kept & 0o7777);
       await file.writeFile(data);
-      await file.sync();
+      if (durable) await file.sync();
     } finally {
       await file.close();
     }
@@ -48,7 +49,7 @@ export async function writeAtomic(
   } finally {
     forget();
   }
-  await fsyncFolder(dirname(path));
+  if (durable) await fsyncFolder(dirname(path));
 }
 
 /** Make what was renamed or created in a folder survive a power cut. */

@@ -1,0 +1,208 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { messageOf, systemCode } from "../errors.ts";
+import { HttpError, readBody, sendJson } from "../http.ts";
+import type { HookConfig, RepoConfig } from "./config.ts";
+import { decide } from "./decide.ts";
+import { type Envelope, isDeliveryId, readEnvelope } from "./forge.ts";
+import { contentTypeOf, type Facts, parseBody, readPayload, WrongPayload } from "./payload.ts";
+import { type ServerLog, shown } from "./server-log.ts";
+import type { Entry } from "./spool.ts";
+import { proves, repoHints } from "./verify.ts";
+import type { Yard } from "./yard.ts";
+
+/** GitHub's own limit for a delivery. */
+export const largestBody = 25 * 1024 * 1024;
+/** Bodies that are being received, all together. */
+const mostInFlight = 256 * 1024 * 1024;
+/** An unsigned stranger must not make the server hash more than this for one request. */
+const mostHashed = 256 * 1024 * 1024;
+
+interface Parts {
+  yard: Yard;
+  log: ServerLog;
+  /** The branch that a repo's checkout is on. */
+  checkoutBranch: (repo: RepoConfig) => Promise<string | undefined>;
+}
+
+/** An answer to a delivery. `reason` is for the log. */
+interface Answer {
+  status: number;
+  body: Record<string, unknown>;
+  reason: string;
+}
+
+/** The front door: takes a forge's delivery, checks it, and answers once what it asks for is on disk. */
+export class Deliveries {
+  readonly #yard: Yard;
+  readonly #log: ServerLog;
+  readonly #checkoutBranch: Parts["checkoutBranch"];
+  readonly #arriving = new Map<string, Promise<Entry[]>>();
+  #inFlight = 0;
+
+  constructor({ yard, log, checkoutBranch }: Parts) {
+    this.#yard = yard;
+    this.#log = log;
+    this.#checkoutBranch = checkoutBranch;
+  }
+
+  /** Answer a delivery. @throws {HttpError} for a refusal, which is logged here with its reason. */
+  async handle(request: IncomingMessage, response: ServerResponse): Promise<number> {
+    const envelope = readEnvelope(request.headers);
+    const who = `${envelope?.forge ?? "delivery"} ${shown(envelope?.event)} ${shown(envelope?.id)}`;
+    try {
+      const { status, body, reason } = await this.#answer(request, envelope);
+      this.#log.info(`${who}: ${status} ${reason}`);
+      sendJson(response, status, body);
+      return status;
+    } catch (error) {
+      if (error instanceof HttpError) {
+        this.#log.info(`${who} from ${request.socket.remoteAddress ?? "a socket"}: ${error.status} ${error.message}`);
+      }
+      throw error;
+    }
+  }
+
+  async #answer(request: IncomingMessage, envelope: Envelope | undefined): Promise<Answer> {
+    if (this.#yard.draining) throw new HttpError(503, "the server is about to stop", { "retry-after": "10" });
+    const type = contentTypeOf(request.headers["content-type"]);
+    if (!type) throw new HttpError(415, "send application/json or application/x-www-form-urlencoded");
+    if (request.headers["content-encoding"] !== undefined) throw new HttpError(415, "send the body unencoded");
+    if (!envelope) throw new HttpError(400, "no event header of a known forge");
+    if (envelope.id !== undefined && !isDeliveryId(envelope.id)) throw new HttpError(400, "the delivery id is malformed");
+    const body = await this.#body(request);
+    const known = this.#verify(envelope, body);
+    const { value, facts } = readFacts(envelope, body, type);
+    const repo = this.#repoOf(known, facts);
+    if (!repo) return ignored(facts.reason || "the payload names no repository");
+    const { changes, reason } = decide(repo, facts, repo.refs ? undefined : await this.#checkoutBranch(repo));
+    if (changes.length === 0) return ignored(reason);
+    return await this.#take(envelope, repo, changes, type === "json" ? body : Buffer.from(JSON.stringify(value)));
+  }
+
+  async #body(request: IncomingMessage): Promise<Buffer> {
+    if (this.#inFlight > mostInFlight) throw new HttpError(429, "too many large deliveries at once", { "retry-after": "10" });
+    const announced = Math.min(Number(request.headers["content-length"] ?? 0) || 0, largestBody);
+    this.#inFlight += announced;
+    try {
+      return await readBody(request, { max: largestBody });
+    } finally {
+      this.#inFlight -= announced;
+    }
+  }
+
+  /** The repos whose secret the sender knows. @throws {HttpError} 401 when there are none. */
+  #verify(envelope: Envelope, body: Buffer): Set<RepoConfig> {
+    const { config } = this.#yard;
+    const open = new Set([...config.repos.values()].filter((repo) => repo.secrets.length === 0));
+    const { proof } = envelope;
+    if (!proof && open.size > 0) return open;
+    if (!proof) throw new HttpError(401, "the signature is missing");
+    // the repo that the body seems to be of comes first, so that one hash is enough for an honest delivery
+    const hinted = repoHints(body).flatMap((name) => findRepo(config, name) ?? []);
+    const tried = new Map<string, boolean>();
+    let hashed = 0;
+    const good = (secret: string): boolean => {
+      let result = tried.get(secret);
+      if (result === undefined) {
+        hashed += body.length;
+        result = hashed <= mostHashed && proves(proof, body, secret);
+        tried.set(secret, result);
+      }
+      return result;
+    };
+    const known = new Set(hinted.filter((repo) => repo.secrets.some(good)));
+    if (known.size === 0) for (const repo of config.repos.values()) if (repo.secrets.some(good)) known.add(repo);
+    if (known.size > 0) return known;
+    if (open.size > 0) return open;
+    throw new HttpError(401, "the signature is wrong");
+  }
+
+  /** The configured repo that the verified payload names; undefined when it names none (an organisation's ping). */
+  #repoOf(known: ReadonlySet<RepoConfig>, facts: Facts): RepoConfig | undefined {
+    if (facts.repo === undefined) {
+      if (facts.changes.length > 0) throw new HttpError(400, "the payload names no repository");
+      return undefined;
+    }
+    const repo = findRepo(this.#yard.config, facts.repo);
+    if (repo && known.has(repo)) return repo;
+    if (!repo) {
+      // whoever knows one repo's secret may learn that this one is not here
+      const onlyOpen = [...known].every((each) => each.secrets.length === 0);
+      if (!onlyOpen) throw new HttpError(404, "this repository is not configured");
+    }
+    // signed with another repo's secret
+    throw new HttpError(401, "the signature is wrong");
+  }
+
+  async #take(envelope: Envelope, repo: RepoConfig, changes: Facts["changes"], payload: Buffer): Promise<Answer> {
+    const yard = this.#yard;
+    const key = envelope.id === undefined ? undefined : `${repo.name} ${envelope.id}`;
+    const before = envelope.id === undefined ? undefined : yard.spool.seen.delivery(repo.name, envelope.id);
+    // one that failed or was lost is sent again on purpose: it runs again
+    if (before && !(before.state === "failed" || before.state === "cancelled")) {
+      return { status: 200, body: { run: before.run, reason: "this delivery was taken before" }, reason: `taken before as ${before.run}` };
+    }
+    const twin = key === undefined ? undefined : this.#arriving.get(key);
+    if (twin) {
+      const [entry] = await stored(twin);
+      return { status: 200, body: { run: entry?.id, reason: "this delivery was taken before" }, reason: `taken before as ${entry?.id}` };
+    }
+    if (yard.queue.waitingOf(repo.name) >= yard.config.maxWaiting) {
+      throw new HttpError(429, "too many runs of this repository wait", { "retry-after": "60" });
+    }
+    const taking = yard.accept({ repo: repo.name, forge: envelope.forge, event: envelope.event, delivery: envelope.id }, changes, payload);
+    if (key !== undefined) this.#arriving.set(key, taking);
+    try {
+      const entries = await stored(taking);
+      const ids = entries.map((entry) => entry.id);
+      const body = ids.length === 1 ? { run: ids[0] } : { run: ids[0], runs: ids };
+      return { status: 202, body, reason: `run ${ids.join(", ")} of ${repo.name}` };
+    } catch (error) {
+      if (error instanceof HttpError && error.status === 503) this.#log.warn(error.cause === undefined ? error.message : `the delivery cannot be stored: ${messageOf(error.cause)}`);
+      throw error;
+    } finally {
+      if (key !== undefined) this.#arriving.delete(key);
+    }
+  }
+}
+
+function ignored(reason: string): Answer {
+  return { status: 200, body: { run: null, reason }, reason };
+}
+
+async function stored(taking: Promise<Entry[]>): Promise<Entry[]> {
+  try {
+    return await taking;
+  } catch (error) {
+    if (systemCode(error) === undefined) throw error;
+    const answer = new HttpError(503, "the delivery cannot be stored now", { "retry-after": "30" });
+    answer.cause = error;
+    throw answer;
+  }
+}
+
+function readFacts(envelope: Envelope, body: Buffer, type: "json" | "form"): { value: unknown; facts: Facts } {
+  try {
+    const value = parseBody(body, type);
+    return { value, facts: readPayload(envelope, value) };
+  } catch (error) {
+    if (error instanceof WrongPayload) throw new HttpError(400, error.message);
+    throw new HttpError(400, "the body is not JSON");
+  }
+}
+
+/** A repo by the name a forge sends; forges do not tell upper from lower case. */
+function findRepo(config: HookConfig, name: string): RepoConfig | undefined {
+  return config.repos.get(name) ?? lowerCaseNames(config).get(name.toLowerCase());
+}
+
+const lowerCase = new WeakMap<HookConfig, Map<string, RepoConfig>>();
+
+function lowerCaseNames(config: HookConfig): Map<string, RepoConfig> {
+  let names = lowerCase.get(config);
+  if (!names) {
+    names = new Map([...config.repos].map(([name, repo]) => [name.toLowerCase(), repo]));
+    lowerCase.set(config, names);
+  }
+  return names;
+}

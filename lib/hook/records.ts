@@ -1,0 +1,140 @@
+import { chmod, chown, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { systemCode } from "../errors.ts";
+import { writeAtomic } from "../files.ts";
+import { isRunId } from "../run-id.ts";
+import type { Entry } from "./spool.ts";
+import type { ReleaseFacts } from "./payload.ts";
+
+export type RunState =
+  | "waiting"
+  | "starting"
+  | "running"
+  | "succeeded"
+  | "failed"
+  | "cancelled"
+  | "superseded";
+
+/** STATE/runs/ID/run.json: all that is known of a run. Times are ISO. */
+export interface RunRecord {
+  id: string;
+  repo: string;
+  kind: "push" | "release";
+  ref: string;
+  sha?: string | undefined;
+  release?: ReleaseFacts | undefined;
+  forge: string;
+  event: string;
+  delivery?: string | undefined;
+  accepted: string;
+  state: RunState;
+  /** Why it failed, waits again, or was cancelled. */
+  reason?: string | undefined;
+  /** The run that superseded it. */
+  by?: string | undefined;
+  /** How many times it was begun. */
+  attempt: number;
+  /** When an earlier attempt was interrupted by the server's end. */
+  interrupted?: string[] | undefined;
+  user?: string | undefined;
+  argv?: string[] | undefined;
+  started?: string | undefined;
+  ended?: string | undefined;
+  seconds?: number | undefined;
+  exit?: number | undefined;
+  /** The process of this attempt, its start (clock ticks since boot), and the mark in its tree's environment. */
+  pid?: number | undefined;
+  pidStart?: number | undefined;
+  boot?: string | undefined;
+  cookie?: string | undefined;
+  /** `run`, or `then` while the repo's `then` commands run. */
+  phase?: "run" | "then" | undefined;
+}
+
+export function recordOf(entry: Entry): RunRecord {
+  const { id, repo, kind, ref, sha, release, forge, event, delivery, accepted } = entry;
+  const record: RunRecord = { id, repo, kind, ref, forge, event, accepted, state: "waiting", attempt: 0 };
+  if (sha !== undefined) record.sha = sha;
+  if (release !== undefined) record.release = release;
+  if (delivery !== undefined) record.delivery = delivery;
+  return record;
+}
+
+export function hasEnded(state: RunState): boolean {
+  return state === "succeeded" || state === "failed" || state === "cancelled" || state === "superseded";
+}
+
+/** The run folders of a state folder. */
+export class Records {
+  readonly folder: string;
+  readonly #runs = new Map<string, RunRecord>();
+
+  constructor(state: string) {
+    this.folder = join(state, "runs");
+  }
+
+  path(id: string, name: "run.json" | "log" | "payload.json" | "exit"): string {
+    return join(this.folder, id, name);
+  }
+
+  /** Read all run folders; `warn` is told of those that cannot be read. */
+  async load(warn: (text: string) => void): Promise<void> {
+    // others pass through to the file they were given, but cannot list
+    await mkdir(this.folder, { recursive: true, mode: 0o711 });
+    const names = (await readdir(this.folder)).filter(isRunId).sort();
+    for (let from = 0; from < names.length; from += 64) {
+      await Promise.all(names.slice(from, from + 64).map((id) => this.#read(id, warn)));
+    }
+  }
+
+  async #read(id: string, warn: (text: string) => void): Promise<void> {
+    const path = this.path(id, "run.json");
+    try {
+      const record = JSON.parse(await readFile(path, "utf8")) as RunRecord;
+      if (record.id !== id || typeof record.repo !== "string") throw new Error("is not this run's record");
+      this.#runs.set(id, record);
+    } catch (error) {
+      // a folder without its record: the server was killed while it made it, and makes it again
+      if (systemCode(error) !== "ENOENT") warn(`${path}: ${(error as Error).message}; left aside`);
+    }
+  }
+
+  get(id: string): RunRecord | undefined {
+    return this.#runs.get(id);
+  }
+
+  all(): Iterable<RunRecord> {
+    return this.#runs.values();
+  }
+
+  /** Make a run's folder, with its payload readable for the run's user alone. */
+  async create(record: RunRecord, payload: Uint8Array, owner: { uid: number; gid: number } | undefined): Promise<void> {
+    await mkdir(join(this.folder, record.id), { recursive: true, mode: 0o711 });
+    const path = this.path(record.id, "payload.json");
+    await rm(path, { force: true });
+    await writeFile(path, payload, { mode: 0o400 });
+    if (owner) await chown(path, owner.uid, owner.gid);
+    await chmod(path, 0o400);
+  }
+
+  /** Keep a record; `durable: false` where a crash may take it back (the journal knows more then). */
+  async save(record: RunRecord, { durable = true } = {}): Promise<void> {
+    this.#runs.set(record.id, record);
+    const text = `${JSON.stringify(record, null, 2)}\n`;
+    await writeAtomic(this.path(record.id, "run.json"), text, { mode: 0o600, durable });
+  }
+
+  /** Remove a repo's ended runs beyond `keep` and older than `maxAge` ms; returns their ids. */
+  async prune(repo: string, { keep, maxAge, now = Date.now() }: { keep: number; maxAge: number; now?: number }): Promise<string[]> {
+    const ended = [...this.#runs.values()]
+      .filter((record) => record.repo === repo && hasEnded(record.state))
+      .sort((a, b) => (a.ended ?? a.accepted).localeCompare(b.ended ?? b.accepted));
+    const tooMany = ended.length - keep;
+    const gone = ended.filter((record, index) => index < tooMany || now - Date.parse(record.ended ?? record.accepted) > maxAge);
+    for (const { id } of gone) {
+      this.#runs.delete(id);
+      await rm(join(this.folder, id), { recursive: true, force: true });
+    }
+    return gone.map((record) => record.id);
+  }
+}

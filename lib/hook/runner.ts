@@ -1,0 +1,217 @@
+import { closeSync, fstatSync, openSync, readSync, writeSync } from "node:fs";
+import { readFile, rm, stat } from "node:fs/promises";
+import { asUser, userEnvironment } from "../as-user.ts";
+import { findScript, withRuntime } from "../beside.ts";
+import { type Child, start } from "../exec.ts";
+import { endTree, isAlive, membersOf, newCookie, startTimeOf } from "../process-tree.ts";
+import { currentUser } from "../users.ts";
+import { formatDuration, formatSize } from "../units.ts";
+import type { RepoConfig } from "./config.ts";
+import { planArgv, planEnvironment, withExitFile } from "./plan.ts";
+import type { Records, RunRecord } from "./records.ts";
+
+/** How a run's processes ended. */
+export type Outcome =
+  | { how: "exit"; code: number; reason?: string }
+  | { how: "timeout" }
+  | { how: "log" }
+  /** Ended on request; `why` is what `stop` was given. */
+  | { how: "stopped"; why: string }
+  /** It outlived a former server, and left no exit code. */
+  | { how: "lost" };
+
+/** A run whose processes are under way. */
+export interface Running {
+  readonly outcome: Promise<Outcome>;
+  /** End its whole tree within 3 seconds. */
+  stop(why: string): void;
+}
+
+/** After TERM a tree has this many ms until KILL; all of it must be gone within 3 s. */
+const grace = 1500;
+const lookAtLogEvery = 200;
+
+export interface RunnerOptions {
+  records: Records;
+  maxLog: () => number;
+}
+
+/** Starts runs and watches them: time-out, size of the log, the end on request. */
+export class Runner {
+  readonly #records: Records;
+  readonly #maxLog: () => number;
+
+  constructor({ records, maxLog }: RunnerOptions) {
+    this.#records = records;
+    this.#maxLog = maxLog;
+  }
+
+  /**
+   * Start a run whose folder is there; `onPid` is told when its process is known.
+   * @throws what kept it from starting.
+   */
+  async begin(record: RunRecord, repo: RepoConfig, onPid: () => Promise<void>): Promise<Running> {
+    const script = await scriptOf(repo, record.kind);
+    const argv = planArgv(script, repo.dir, record);
+    const env = planEnvironment(repo.user, record, this.#records.path(record.id, "payload.json"));
+    record.argv = argv;
+    record.user = repo.user.name;
+    record.phase = "run";
+    await rm(this.#records.path(record.id, "exit"), { force: true });
+    return await this.#start(record, repo, asUser(argv, repo.user), env, onPid);
+  }
+
+  /** Run the repo's `then` commands, one after the other, as the server's user. */
+  async beginAfterwards(record: RunRecord, repo: RepoConfig, command: string, onPid: () => Promise<void>): Promise<Running> {
+    const env = {
+      ...planEnvironment(repo.user, record, this.#records.path(record.id, "payload.json")),
+      ...userEnvironment(currentUser()),
+    };
+    record.phase = "then";
+    // what the run left behind on purpose (nohup) must not be ended with these
+    record.cookie = newCookie();
+    await rm(this.#records.path(record.id, "exit"), { force: true });
+    this.note(record, `then: ${command}`);
+    return await this.#start(record, repo, ["/bin/sh", "-c", command], env, onPid);
+  }
+
+  async #start(
+    record: RunRecord,
+    repo: RepoConfig,
+    argv: readonly string[],
+    env: Record<string, string>,
+    onPid: () => Promise<void>,
+  ): Promise<Running> {
+    const exitFile = this.#records.path(record.id, "exit");
+    const fd = openSync(this.#records.path(record.id, "log"), "a", 0o600);
+    const cookie = record.cookie ?? newCookie();
+    record.cookie = cookie;
+    let child: Child;
+    try {
+      const cwd = (await isFolder(repo.dir)) ? repo.dir : "/";
+      child = start(withExitFile(argv, exitFile), { cwd, env, output: { fd }, cookie });
+    } finally {
+      closeSync(fd);
+    }
+    if (child.pid === 0) await child.exited;
+    record.pid = child.pid;
+    record.pidStart = await startTimeOf(child.pid);
+    const exited = child.exited.then(({ code, signal }): Outcome => {
+      if (code !== null) return { how: "exit", code };
+      return { how: "exit", code: 128, reason: `its process was ended by ${signal}` };
+    });
+    await onPid();
+    return this.#watch(record, repo, exited, () => child.end(grace), Date.now());
+  }
+
+  /** Watch over a run that outlived a former server. */
+  adopt(record: RunRecord, repo: RepoConfig): Running {
+    const tree = { pid: record.pid, cookie: record.cookie };
+    const gone = async (): Promise<Outcome> => {
+      while (record.pid !== undefined && (await isAlive(record.pid, record.pidStart))) await pause(100);
+      return await this.leftBehind(record);
+    };
+    const begun = Date.parse(record.started ?? record.accepted);
+    return this.#watch(record, repo, gone(), () => endTree(tree, { grace }).then(() => {}), begun);
+  }
+
+  /** What a run's own exit file says, when nobody saw its end. */
+  async leftBehind(record: RunRecord): Promise<Outcome> {
+    const text = await readFile(this.#records.path(record.id, "exit"), "utf8").catch(() => "");
+    return /^\d+\n$/.test(text) ? { how: "exit", code: Number(text) } : { how: "lost" };
+  }
+
+  /** Whether the process of a record still lives; without a pid, whether anything carries its cookie. */
+  async outlived(record: RunRecord): Promise<boolean> {
+    if (record.pid !== undefined) return await isAlive(record.pid, record.pidStart);
+    if (record.cookie === undefined) return false;
+    // killed between the start of the process and the record of its pid: the leader of the session is the shell around it
+    const members = await membersOf({ cookie: record.cookie });
+    const leader = members.find((each) => each.session === each.pid);
+    if (!leader) return false;
+    record.pid = leader.pid;
+    record.pidStart = leader.startTime;
+    return true;
+  }
+
+  /** End whatever is left of a run's tree. */
+  async clear(record: RunRecord): Promise<void> {
+    if (record.cookie !== undefined) await endTree({ cookie: record.cookie }, { grace });
+  }
+
+  #watch(record: RunRecord, repo: RepoConfig, exited: Promise<Outcome>, end: () => Promise<void>, begun: number): Running {
+    let cut: Outcome | undefined;
+    const cutShort = (why: Outcome) => {
+      if (cut) return;
+      cut = why;
+      void end();
+    };
+    const timer = setTimeout(() => cutShort({ how: "timeout" }), Math.min(Math.max(0, begun + repo.timeout - Date.now()), 2 ** 31 - 1));
+    const logFile = this.#records.path(record.id, "log");
+    const watcher = setInterval(() => {
+      stat(logFile).then(
+        ({ size }) => size > this.#maxLog() && cutShort({ how: "log" }),
+        () => {},
+      );
+    }, lookAtLogEvery);
+    const outcome = exited
+      .then(async (result) => {
+        if (!cut) return result;
+        await end();
+        return cut;
+      })
+      .finally(() => {
+        clearTimeout(timer);
+        clearInterval(watcher);
+      });
+    return { outcome, stop: (why) => cutShort({ how: "stopped", why }) };
+  }
+
+  /** A line of the server's own in a run's log, beginning on a line of its own. */
+  note(record: RunRecord, text: string): void {
+    try {
+      const fd = openSync(this.#records.path(record.id, "log"), "a+", 0o600);
+      try {
+        const { size } = fstatSync(fd);
+        const lineEnd = size > 0 && !endsWithNewline(fd, size) ? "\n" : "";
+        writeSync(fd, `${lineEnd}${new Date().toISOString()} ${record.id} hook-server | ${text}\n`);
+      } finally {
+        closeSync(fd);
+      }
+    } catch {
+      // a full disk: the record tells the same
+    }
+  }
+
+  /** What an outcome means for people. */
+  explain(outcome: Outcome, repo: Pick<RepoConfig, "timeout">): string | undefined {
+    if (outcome.how === "timeout") return `took longer than ${formatDuration(repo.timeout)} and was ended`;
+    if (outcome.how === "log") return `wrote more than ${formatSize(this.#maxLog())} of log and was ended`;
+    if (outcome.how === "stopped") return outcome.why;
+    if (outcome.how === "lost") return "its processes ended while no server watched";
+    return outcome.reason ?? (outcome.code === 0 ? undefined : `exit code ${outcome.code}`);
+  }
+}
+
+function endsWithNewline(fd: number, size: number): boolean {
+  const last = Buffer.alloc(1);
+  return readSync(fd, last, 0, 1, size - 1) === 1 && last[0] === 10;
+}
+
+/** The argv prefix of the script that a repo's config names for a kind of run. */
+export async function scriptOf(repo: Pick<RepoConfig, "on">, kind: "push" | "release"): Promise<string[]> {
+  const name = repo.on[kind];
+  if (name === false) throw new Error(`nothing runs on ${kind} any more`);
+  return name.startsWith("/") ? withRuntime(name) : await findScript(name);
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  return stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}

@@ -1,0 +1,109 @@
+import { appendFile, readFile } from "node:fs/promises";
+import { systemCode } from "../errors.ts";
+import { writeAtomic } from "../files.ts";
+
+/** What is remembered of a run after its delivery has left the journal. */
+export interface Memory {
+  readonly run: string;
+  readonly repo: string;
+  readonly delivery?: string | undefined;
+  readonly ref: string;
+  readonly sha?: string | undefined;
+  readonly accepted: string;
+  /** How it went on; `waiting` while it has no end. */
+  state: string;
+  /** The run that superseded it. */
+  by?: string | undefined;
+}
+
+/**
+ * Which deliveries were taken, so that one that comes again gives the same run: the newest `most` of them,
+ * over restarts too. The file has one JSON object a line.
+ */
+export class Seen {
+  readonly #path: string;
+  readonly #most: number;
+  readonly #runs = new Map<string, Memory>();
+  readonly #byDelivery = new Map<string, string>();
+  #lines = 0;
+
+  constructor(path: string, most = 10_000) {
+    this.#path = path;
+    this.#most = most;
+  }
+
+  async load(): Promise<void> {
+    const text = await readFile(this.#path, "utf8").catch((error: unknown) => {
+      if (systemCode(error) === "ENOENT") return "";
+      throw error;
+    });
+    for (const line of text.split("\n")) {
+      if (line === "") continue;
+      this.#lines += 1;
+      try {
+        const memory = JSON.parse(line) as Memory;
+        if (typeof memory.run === "string" && typeof memory.repo === "string") this.add(memory);
+      } catch {
+        // a line that a crash cut short: its delivery stands in the journal still
+      }
+    }
+  }
+
+  add(memory: Memory): void {
+    this.#runs.set(memory.run, memory);
+    if (memory.delivery !== undefined) {
+      this.#byDelivery.set(deliveryKey(memory.repo, memory.delivery), memory.run);
+    }
+    if (this.#runs.size > this.#most) this.#forgetOldest();
+  }
+
+  #forgetOldest(): void {
+    for (const [run, memory] of this.#runs) {
+      // what still waits stays in memory for as long as it waits
+      if (memory.state === "waiting") continue;
+      this.#runs.delete(run);
+      if (memory.delivery !== undefined) {
+        const key = deliveryKey(memory.repo, memory.delivery);
+        if (this.#byDelivery.get(key) === run) this.#byDelivery.delete(key);
+      }
+      return;
+    }
+  }
+
+  has(run: string): boolean {
+    return this.#runs.has(run);
+  }
+
+  get(run: string): Memory | undefined {
+    return this.#runs.get(run);
+  }
+
+  delivery(repo: string, id: string): Memory | undefined {
+    return this.#runs.get(this.#byDelivery.get(deliveryKey(repo, id)) ?? "");
+  }
+
+  all(): Iterable<Memory> {
+    return this.#runs.values();
+  }
+
+  /** Write memories down for good; now and then the file is written anew without the forgotten ones. */
+  async keep(runs: readonly string[]): Promise<void> {
+    const memories = runs.map((run) => this.#runs.get(run)).filter((each) => each !== undefined);
+    if (this.#lines + memories.length > 2 * this.#most) {
+      const settled = [...this.#runs.values()].filter((each) => each.state !== "waiting");
+      await writeAtomic(this.#path, lines(settled), { mode: 0o600 });
+      this.#lines = settled.length;
+      return;
+    }
+    await appendFile(this.#path, lines(memories), { mode: 0o600, flush: true } as object);
+    this.#lines += memories.length;
+  }
+}
+
+function lines(memories: readonly Memory[]): string {
+  return memories.map((memory) => `${JSON.stringify(memory)}\n`).join("");
+}
+
+function deliveryKey(repo: string, id: string): string {
+  return `${repo} ${id}`;
+}

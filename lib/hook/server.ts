@@ -1,0 +1,250 @@
+import { createHash, timingSafeEqual } from "node:crypto";
+import { chmod, mkdir, rm, stat } from "node:fs/promises";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import { join } from "node:path";
+import process from "node:process";
+import { messageOf } from "../errors.ts";
+import { createHttpServer, formatListen, HttpError, listenOn, sendJson } from "../http.ts";
+import { acquireLock } from "../lock.ts";
+import { listenFds, notify, startWatchdog } from "../systemd.ts";
+import { version } from "../version.ts";
+import { type ConfigOverrides, type HookConfig, loadConfig } from "./config.ts";
+import { Deliveries } from "./deliveries.ts";
+import { Metrics } from "./metrics.ts";
+import { Reconciler } from "./reconcile.ts";
+import { ServerLog } from "./server-log.ts";
+import { Steering } from "./steering.ts";
+import { Yard } from "./yard.ts";
+
+export interface ServeOptions {
+  file: string;
+  overrides: ConfigOverrides;
+  quiet: boolean;
+}
+
+/** Where a forge's deliveries are taken; the second is where node-github-hook listens. */
+const hookPaths = new Set(["/hook", "/github/callback"]);
+const tidyEvery = 3_600_000;
+const lookAtFilesEvery = 1000;
+
+/**
+ * Serve until SIGTERM or SIGINT.
+ * @throws {UsageError} for a config that is wrong, {Busy} when another server has the state folder.
+ */
+export async function serve({ file, overrides, quiet }: ServeOptions): Promise<void> {
+  let config = await loadConfig(file, overrides);
+  const metrics = new Metrics();
+  let yard: Yard | undefined;
+  const log = new ServerLog({ mask: () => yard?.mask ?? ((text) => text), quiet });
+  await mkdir(config.state, { recursive: true, mode: 0o711 });
+  const lock = await acquireLock(join(config.state, "lock"), { what: "hook-server", wait: 3000 });
+  const reconciler = new Reconciler(() => yard as Yard, log);
+  yard = await Yard.open({
+    config,
+    log,
+    metrics,
+    onGood: async (record) => {
+      reconciler.forgetBranch(record.repo);
+      await reconciler.good(record);
+    },
+  });
+  const routes = new Routes(yard, metrics, new Deliveries({ yard, log, checkoutBranch: (repo) => reconciler.checkoutBranch(repo) }));
+  const bug = (error: unknown) => log.warn(`bug: ${(error as Error)?.stack ?? messageOf(error)}`);
+  const web = createHttpServer((request, response) => routes.web(request, response), bug);
+  const local = createHttpServer((request, response) => routes.local(request, response), bug);
+  const fd = listenFds()[0];
+  const address = await listenOn(web, fd === undefined ? config.listen : { fd });
+  await listenLocal(local, config.state, log);
+  log.warn(`hook-server ${version} listens on ${formatListen(address)}, state in ${config.state}`);
+  warnAboutRoot(config, log);
+  yard.schedule();
+  reconciler.start();
+  await notify("READY=1", `STATUS=listening on ${formatListen(address)}`);
+  const stopWatchdog = startWatchdog();
+
+  const reload = async () => {
+    try {
+      const fresh = await loadConfig(file, overrides);
+      for (const text of needRestart(config, fresh)) log.warn(text);
+      config = { ...fresh, listen: config.listen, state: config.state };
+      yard.useConfig(config);
+      reconciler.restart();
+      log.warn(`${file} was read again: ${config.repos.size} repos`);
+    } catch (error) {
+      log.warn(`${file} was not taken over, the former configuration stays: ${messageOf(error)}`);
+    }
+  };
+  const stopWatching = watchFiles(() => config.files, reload);
+  const tidying = setInterval(() => void yard.tidy(), tidyEvery);
+
+  await new Promise<void>((resolve) => {
+    let signals = 0;
+    const stop = (name: string) => {
+      signals += 1;
+      if (signals > 1 || name === "SIGINT") yard.endRuns();
+      if (signals > 1) return;
+      log.warn(`${name}: no new deliveries; waiting for ${yard.queue.running} runs, at most ${Math.round(config.drain / 1000)} s`);
+      void notify("STOPPING=1");
+      reconciler.stop();
+      yard.drain(config.drain).then(resolve, (error: unknown) => {
+        bug(error);
+        resolve();
+      });
+    };
+    process.on("SIGTERM", () => stop("SIGTERM"));
+    process.on("SIGINT", () => stop("SIGINT"));
+    process.on("SIGHUP", () => {
+      void notify("RELOADING=1").then(reload).then(() => notify("READY=1"));
+    });
+  });
+  stopWatching();
+  stopWatchdog();
+  clearInterval(tidying);
+  await Promise.all([closeServer(web), closeServer(local)]);
+  await rm(join(config.state, "socket"), { force: true });
+  lock.release();
+  log.warn("hook-server has ended");
+  log.flush();
+}
+
+/** Which request goes where. */
+class Routes {
+  readonly #yard: Yard;
+  readonly #metrics: Metrics;
+  readonly #deliveries: Deliveries;
+  readonly #steering: Steering;
+
+  constructor(yard: Yard, metrics: Metrics, deliveries: Deliveries) {
+    this.#yard = yard;
+    this.#metrics = metrics;
+    this.#deliveries = deliveries;
+    this.#steering = new Steering(yard);
+  }
+
+  /** What the world sees: the front door, /healthz, and the rest behind the token. */
+  async web(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const path = request.url?.split("?", 1)[0] ?? "";
+    if (hookPaths.has(path)) {
+      try {
+        if (request.method !== "POST") throw new HttpError(405, "use POST", { allow: "POST" });
+        this.#metrics.delivery(await this.#deliveries.handle(request, response));
+      } catch (error) {
+        this.#metrics.delivery(error instanceof HttpError ? error.status : 500);
+        throw error;
+      }
+      return;
+    }
+    if (path === "/healthz") return this.#health(request, response);
+    const { token } = this.#yard.config;
+    if (token === undefined) throw new HttpError(404, "there is no such page");
+    if (!isBearer(request.headers.authorization, token)) {
+      throw new HttpError(401, "a token is needed", { "www-authenticate": "Bearer" });
+    }
+    await this.#inside(request, response);
+  }
+
+  /** What the Unix socket serves: whoever can open it may steer. */
+  async local(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (request.url === "/healthz") return this.#health(request, response);
+    await this.#inside(request, response);
+  }
+
+  #health(request: IncomingMessage, response: ServerResponse): void {
+    if (request.method !== "GET" && request.method !== "HEAD") throw new HttpError(405, "use GET", { allow: "GET" });
+    const draining = this.#yard.draining;
+    sendJson(response, draining ? 503 : 200, { status: draining ? "draining" : "ok" });
+  }
+
+  async #inside(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const url = parseUrl(request.url);
+    if (url?.pathname === "/metrics") {
+      const { waiting, running } = this.#yard.queue;
+      const text = this.#metrics.text({ waiting, running, draining: this.#yard.draining });
+      response.writeHead(200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" });
+      response.end(text);
+      return;
+    }
+    if (url && (url.pathname === "/runs" || url.pathname.startsWith("/runs/"))) {
+      return await this.#steering.handle(request, response, url);
+    }
+    throw new HttpError(404, "there is no such page");
+  }
+}
+
+function parseUrl(text: string | undefined): URL | undefined {
+  try {
+    return new URL(text ?? "/", "http://localhost");
+  } catch {
+    return undefined;
+  }
+}
+
+function isBearer(header: string | undefined, token: string): boolean {
+  const given = /^Bearer +(\S+)$/i.exec(header ?? "")?.[1];
+  if (given === undefined) return false;
+  const digest = (text: string) => createHash("sha256").update(text).digest();
+  return timingSafeEqual(digest(given), digest(token));
+}
+
+async function listenLocal(local: Server, state: string, log: ServerLog): Promise<void> {
+  const path = join(state, "socket");
+  try {
+    // the lock on the folder is ours: a socket that stands there is a dead server's
+    await rm(path, { force: true });
+    const before = process.umask(0o177);
+    try {
+      await listenOn(local, { path });
+    } finally {
+      process.umask(before);
+    }
+    await chmod(path, 0o600);
+  } catch (error) {
+    log.warn(`${messageOf(error)}: list, show, log, cancel and rerun will not work`);
+  }
+}
+
+function closeServer(server: Server): Promise<void> {
+  return new Promise((resolve) => {
+    server.close(() => resolve());
+    server.closeIdleConnections();
+    // those that follow a log are told by the end of their connection
+    setTimeout(() => server.closeAllConnections(), 500).unref();
+  });
+}
+
+function warnAboutRoot(config: HookConfig, log: ServerLog): void {
+  if (process.getuid?.() !== 0) return;
+  for (const repo of config.repos.values()) {
+    if (!repo.userGiven) log.warn(`${repo.name} is built as root: name its user in ${config.file}`);
+  }
+}
+
+function needRestart(before: HookConfig, after: HookConfig): string[] {
+  const texts: string[] = [];
+  if (formatListen(before.listen) !== formatListen(after.listen)) texts.push("listen has changed: restart to use it");
+  if (before.state !== after.state) texts.push("state has changed: restart to use it");
+  return texts;
+}
+
+/** Calls `changed` when one of the files is another than before: by its inode, time or size, so that an editor may replace it. */
+function watchFiles(files: () => readonly string[], changed: () => Promise<void>): () => void {
+  let last: string | undefined;
+  let busy = false;
+  const look = async () => {
+    if (busy) return;
+    busy = true;
+    try {
+      const now = (await Promise.all(files().map(async (file) => {
+        const found = await stat(file).catch(() => undefined);
+        return `${file} ${found?.ino} ${found?.mtimeMs} ${found?.size}`;
+      }))).join("\n");
+      if (last !== undefined && now !== last) await changed();
+      last = now;
+    } finally {
+      busy = false;
+    }
+  };
+  const timer = setInterval(() => void look(), lookAtFilesEvery);
+  void look();
+  return () => clearInterval(timer);
+}

@@ -1,0 +1,190 @@
+import { join } from "node:path";
+import { newRunId } from "../run-id.ts";
+import { Journal, type Place } from "./journal.ts";
+import type { Change, ReleaseFacts } from "./payload.ts";
+import type { Waiting } from "./queue.ts";
+import { type Memory, Seen } from "./seen.ts";
+
+/** An accepted change that is to become a run. */
+export interface Entry extends Waiting {
+  readonly sha: string | undefined;
+  readonly release?: ReleaseFacts | undefined;
+  readonly forge: string;
+  readonly event: string;
+  readonly delivery: string | undefined;
+  /** ISO time. */
+  readonly accepted: string;
+  /** Where its payload lies. */
+  place: Place;
+}
+
+/** Where a change comes from: a forge's delivery, `poll`, or `rerun`. */
+export interface Source {
+  readonly repo: string;
+  readonly forge: string;
+  readonly event: string;
+  readonly delivery?: string | undefined;
+}
+
+type Written = Omit<Entry, "place">;
+
+const mostSegments = 8;
+
+/**
+ * What has been accepted and is not settled yet: STATE/spool. A delivery is on disk when `accept` resolves.
+ * It is settled when its run has ended or was superseded; segments whose deliveries are all settled go.
+ */
+export class Spool {
+  readonly seen: Seen;
+  readonly #journal: Journal;
+  readonly #live = new Map<string, Entry>();
+  readonly #bySegment = new Map<number, Set<string>>();
+  #lastOrder = 0;
+  #tidying: Promise<void> | undefined;
+
+  private constructor(journal: Journal, seen: Seen) {
+    this.#journal = journal;
+    this.seen = seen;
+  }
+
+  /** Open the spool of a state folder; `waiting` is what was accepted and not settled, in order. */
+  static async open(
+    state: string,
+    { warn, segmentSize, remember }: { warn: (text: string) => void; segmentSize?: number; remember?: number },
+  ): Promise<{ spool: Spool; waiting: Entry[] }> {
+    const folder = join(state, "spool");
+    const { journal, records } = await Journal.open(folder, {
+      warn,
+      ...(segmentSize === undefined ? {} : { segmentSize }),
+    });
+    const seen = new Seen(join(folder, "seen.jsonl"), remember);
+    await seen.load();
+    const spool = new Spool(journal, seen);
+    for (const { head, place } of records) {
+      if (Array.isArray(head.runs)) for (const run of head.runs as Written[]) spool.#add({ ...run, place });
+      else if (typeof head.run === "string" && typeof head.state === "string") {
+        spool.#mark(head.run, head.state, typeof head.by === "string" ? head.by : undefined);
+      }
+    }
+    return { spool, waiting: [...spool.#live.values()].sort((a, b) => a.order - b.order) };
+  }
+
+  #add(entry: Entry): void {
+    const before = this.#live.get(entry.id);
+    if (before) this.#bySegment.get(before.place.segment)?.delete(entry.id);
+    this.#live.set(entry.id, entry);
+    this.#inSegment(entry.place.segment).add(entry.id);
+    this.#lastOrder = Math.max(this.#lastOrder, entry.order);
+    const { id, repo, delivery, ref, sha, accepted } = entry;
+    this.seen.add({ run: id, repo, delivery, ref, sha, accepted, state: "waiting" });
+  }
+
+  #inSegment(segment: number): Set<string> {
+    let ids = this.#bySegment.get(segment);
+    if (!ids) {
+      ids = new Set();
+      this.#bySegment.set(segment, ids);
+    }
+    return ids;
+  }
+
+  /**
+   * Take a delivery's changes in; resolves when they are on disk.
+   * @throws what the file system threw (ENOSPC …): then nothing was taken.
+   */
+  async accept(source: Source, changes: readonly Change[], payload: Uint8Array): Promise<Entry[]> {
+    const now = Date.now();
+    const accepted = new Date(now).toISOString();
+    const written: Written[] = changes.map((change) => ({
+      id: this.#freshId(now),
+      repo: source.repo,
+      kind: change.kind,
+      ref: change.ref,
+      sha: change.sha,
+      order: this.#nextOrder(now),
+      ...(change.release ? { release: change.release } : {}),
+      forge: source.forge,
+      event: source.event,
+      delivery: source.delivery,
+      accepted,
+    }));
+    const place = await this.#journal.append({ runs: written }, payload);
+    const entries = written.map((each) => ({ ...each, place }));
+    for (const entry of entries) this.#add(entry);
+    return entries;
+  }
+
+  readonly #recentIds = new Set<string>();
+
+  /** An id that no other run has: six random digits alone meet too soon when thousands come in one second. */
+  #freshId(now: number): string {
+    let id = newRunId(new Date(now));
+    while (this.seen.has(id) || this.#recentIds.has(id)) id = newRunId(new Date(now));
+    if (this.#recentIds.size > 1000) this.#recentIds.clear();
+    this.#recentIds.add(id);
+    return id;
+  }
+
+  /** Microseconds, made to grow also when the clock is set back. */
+  #nextOrder(now: number): number {
+    this.#lastOrder = Math.max(now * 1000, this.#lastOrder + 1);
+    return this.#lastOrder;
+  }
+
+  payload(entry: Entry): Promise<Buffer> {
+    return this.#journal.read(entry.place);
+  }
+
+  /** An entry has come to its end: its run ended with `state`, or was superseded by another. */
+  settle(entry: Entry, state: string, by?: string): void {
+    this.#journal.note({ run: entry.id, state, ...(by === undefined ? {} : { by }) });
+    this.#mark(entry.id, state, by);
+  }
+
+  #mark(run: string, state: string, by: string | undefined): void {
+    const memory: Memory | undefined = this.seen.get(run);
+    if (memory) {
+      memory.state = state;
+      memory.by = by;
+    }
+    this.#live.delete(run);
+  }
+
+  /** Write down what was noted, and let go of segments that nobody needs. One at a time. */
+  tidy(): Promise<void> {
+    this.#tidying ??= this.#tidy().finally(() => {
+      this.#tidying = undefined;
+    });
+    return this.#tidying;
+  }
+
+  async #tidy(): Promise<void> {
+    await this.#journal.flush();
+    while (this.#journal.oldest < this.#journal.current) {
+      const oldest = this.#journal.oldest;
+      const ids = [...(this.#bySegment.get(oldest) ?? [])];
+      const live = ids.map((id) => this.#live.get(id)).filter((each) => each !== undefined);
+      if (live.length > 0) {
+        if (this.#journal.current - oldest < mostSegments) return;
+        // few that wait long must not hold many that do not: they are written anew
+        for (const entry of live) await this.#carryForward(entry);
+        continue;
+      }
+      await this.seen.keep(ids);
+      this.#journal.dropOldest();
+      this.#bySegment.delete(oldest);
+    }
+  }
+
+  async #carryForward(entry: Entry): Promise<void> {
+    const { place: _, ...written } = entry;
+    const place = await this.#journal.append({ runs: [written] }, await this.payload(entry));
+    this.#bySegment.get(entry.place.segment)?.delete(entry.id);
+    entry.place = place;
+    this.#inSegment(place.segment).add(entry.id);
+  }
+
+  async close(): Promise<void> {
+    await this.#journal.close();
+  }
+}
