@@ -22,7 +22,12 @@ export async function notify(...states: string[]): Promise<void> {
   if (!socket) return;
   const env = { NOTIFY_SOCKET: socket, PATH: process.env.PATH ?? "/usr/bin:/bin" };
   try {
-    await run(["systemd-notify", `--pid=${process.pid}`, ...states], { env, check: false, output: "ignore", timeout: 10_000 });
+    await run(["systemd-notify", `--pid=${process.pid}`, ...states], {
+      env,
+      check: false,
+      output: "ignore",
+      timeout: 10_000,
+    });
   } catch {
     // not installed: then systemd waits in vain, and its journal says so
   }

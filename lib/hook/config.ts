@@ -27,7 +27,7 @@ const repoSchema = y.object({
   refs: y.optional(y.oneOrMore(y.string())),
   timeout: y.optional(y.duration(), 30 * 60_000),
   poll: y.optional(y.either([y.just(false), y.duration()], "a duration or false"), 15 * 60_000),
-  // biome-ignore lint/suspicious/noThenProperty: the design's word
+  // oxlint-disable-next-line unicorn/no-thenable -- the design's word, and never a function
   then: y.optional(y.oneOrMore(y.string()), []),
   on: y.optional(
     y.object({
@@ -52,7 +52,9 @@ const schema = y.object({
     y.object({ token_file: y.optional(y.string()), token_env: y.optional(y.string()) }),
   ),
   repos: y.record(repoSchema, (name) =>
-    isRepoName(name) ? undefined : `"${name}" is no repository name; write owner/name as the forge sends it`,
+    isRepoName(name)
+      ? undefined
+      : `"${name}" is no repository name; write owner/name as the forge sends it`,
   ),
 });
 
@@ -108,7 +110,10 @@ type RawRepo = Raw["repos"][string];
  * Read hooks.yml with its secrets and users. Relative paths in it start from its folder.
  * @throws {UsageError} with file:line:column, one line a mistake.
  */
-export async function loadConfig(file: string, overrides: ConfigOverrides = {}): Promise<HookConfig> {
+export async function loadConfig(
+  file: string,
+  overrides: ConfigOverrides = {},
+): Promise<HookConfig> {
   const config = await readConfig(file, schema);
   const raw = config.value;
   const base = dirname(resolve(file));
@@ -147,7 +152,12 @@ export async function loadConfig(file: string, overrides: ConfigOverrides = {}):
     maxWaiting: raw.max_waiting,
     token,
     repos,
-    secrets: [...new Set([...[...repos.values()].flatMap((repo) => repo.secrets), ...(token ? [token] : [])])],
+    secrets: [
+      ...new Set([
+        ...[...repos.values()].flatMap((repo) => repo.secrets),
+        ...(token ? [token] : []),
+      ]),
+    ],
     files,
   };
 }
@@ -156,10 +166,16 @@ export async function loadConfig(file: string, overrides: ConfigOverrides = {}):
 export async function readStateFolder(file: string): Promise<string> {
   const { value } = await readConfig(file, schema);
   const base = dirname(resolve(file));
-  return stateFolder(undefined, value.state, (text) => (isAbsolute(text) ? text : join(base, text)));
+  return stateFolder(undefined, value.state, (text) =>
+    isAbsolute(text) ? text : join(base, text),
+  );
 }
 
-function stateFolder(given: string | undefined, inFile: string | undefined, path: (text: string) => string): string {
+function stateFolder(
+  given: string | undefined,
+  inFile: string | undefined,
+  path: (text: string) => string,
+): string {
   if (given !== undefined) return resolve(given);
   if (inFile !== undefined) return path(inFile);
   return isRoot() ? "/var/lib/boatyard" : join(homedir(), ".local/state/boatyard");
@@ -174,15 +190,22 @@ function readListen(config: Config<Raw>, given: string | undefined): Listen {
   }
 }
 
-async function readToken(config: Config<Raw>, path: (text: string) => string, files: string[]): Promise<string | undefined> {
+async function readToken(
+  config: Config<Raw>,
+  path: (text: string) => string,
+  files: string[],
+): Promise<string | undefined> {
   const status = config.value.status;
   if (!status) return undefined;
   if (status.token_file !== undefined) {
     files.push(path(status.token_file));
     return await readSecretFile(path(status.token_file), config.where(["status", "token_file"]));
   }
-  if (status.token_env !== undefined) return readSecretVariable(status.token_env, config.where(["status", "token_env"]));
-  throw new UsageError(`${config.where(["status"])}: "token_file" or "token_env" is missing; name where the token is`);
+  if (status.token_env !== undefined)
+    return readSecretVariable(status.token_env, config.where(["status", "token_env"]));
+  throw new UsageError(
+    `${config.where(["status"])}: "token_file" or "token_env" is missing; name where the token is`,
+  );
 }
 
 async function readRepo(
@@ -198,23 +221,31 @@ async function readRepo(
     files.push(path(each));
     secrets.push(await readSecretFile(path(each), where("secret_file")));
   }
-  for (const each of raw.secret_env ?? []) secrets.push(readSecretVariable(each, where("secret_env")));
+  for (const each of raw.secret_env ?? [])
+    secrets.push(readSecretVariable(each, where("secret_env")));
   if (secrets.length === 0 && !raw.insecure) {
     throw new UsageError(
       `${config.where(["repos", name])}: ${name} has no secret; add secret_file, or insecure: true if anybody may start its builds`,
     );
   }
-  if (secrets.length > 2) throw new UsageError(`${where("secret_file")}: at most two secrets, while one is rotated`);
+  if (secrets.length > 2)
+    throw new UsageError(`${where("secret_file")}: at most two secrets, while one is rotated`);
   for (const ref of raw.refs ?? []) {
-    if (!isSafeRef(ref.replaceAll("*", "x"))) throw new UsageError(`${where("refs")}: "${ref}" is no branch or ref; write main, release/* or refs/tags/v*`);
+    if (!isSafeRef(ref.replaceAll("*", "x")))
+      throw new UsageError(
+        `${where("refs")}: "${ref}" is no branch or ref; write main, release/* or refs/tags/v*`,
+      );
   }
   for (const each of [raw.on.push, raw.on.release]) {
-    if (each !== false && !isAbsolute(each) && !isShortName(each)) throw new UsageError(`${where("on")}: "${each}" is no script's name`);
+    if (each !== false && !isAbsolute(each) && !isShortName(each))
+      throw new UsageError(`${where("on")}: "${each}" is no script's name`);
   }
   const own = currentUser();
   const user = raw.user === undefined ? own : await found(lookUpUser(raw.user), where("user"));
   if (user.uid !== own.uid && !isRoot()) {
-    throw new UsageError(`${where("user")}: only root can build as ${user.name}; start hook-server as root or as ${user.name}`);
+    throw new UsageError(
+      `${where("user")}: only root can build as ${user.name}; start hook-server as root or as ${user.name}`,
+    );
   }
   return {
     name,

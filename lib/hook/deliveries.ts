@@ -56,31 +56,47 @@ export class Deliveries {
       return status;
     } catch (error) {
       if (error instanceof HttpError) {
-        this.#log.info(`${who} from ${request.socket.remoteAddress ?? "a socket"}: ${error.status} ${error.message}`);
+        this.#log.info(
+          `${who} from ${request.socket.remoteAddress ?? "a socket"}: ${error.status} ${error.message}`,
+        );
       }
       throw error;
     }
   }
 
   async #answer(request: IncomingMessage, envelope: Envelope | undefined): Promise<Answer> {
-    if (this.#yard.draining) throw new HttpError(503, "the server is about to stop", { "retry-after": "10" });
+    if (this.#yard.draining)
+      throw new HttpError(503, "the server is about to stop", { "retry-after": "10" });
     const type = contentTypeOf(request.headers["content-type"]);
-    if (!type) throw new HttpError(415, "send application/json or application/x-www-form-urlencoded");
-    if (request.headers["content-encoding"] !== undefined) throw new HttpError(415, "send the body unencoded");
+    if (!type)
+      throw new HttpError(415, "send application/json or application/x-www-form-urlencoded");
+    if (request.headers["content-encoding"] !== undefined)
+      throw new HttpError(415, "send the body unencoded");
     if (!envelope) throw new HttpError(400, "no event header of a known forge");
-    if (envelope.id !== undefined && !isDeliveryId(envelope.id)) throw new HttpError(400, "the delivery id is malformed");
+    if (envelope.id !== undefined && !isDeliveryId(envelope.id))
+      throw new HttpError(400, "the delivery id is malformed");
     const body = await this.#body(request);
     const known = this.#verify(envelope, body);
     const { value, facts } = readFacts(envelope, body, type);
     const repo = this.#repoOf(known, facts);
     if (!repo) return ignored(facts.reason || "the payload names no repository");
-    const { changes, reason } = decide(repo, facts, repo.refs ? undefined : await this.#checkoutBranch(repo));
+    const { changes, reason } = decide(
+      repo,
+      facts,
+      repo.refs ? undefined : await this.#checkoutBranch(repo),
+    );
     if (changes.length === 0) return ignored(reason);
-    return await this.#take(envelope, repo, changes, type === "json" ? body : Buffer.from(JSON.stringify(value)));
+    return await this.#take(
+      envelope,
+      repo,
+      changes,
+      type === "json" ? body : Buffer.from(JSON.stringify(value)),
+    );
   }
 
   async #body(request: IncomingMessage): Promise<Buffer> {
-    if (this.#inFlight > mostInFlight) throw new HttpError(429, "too many large deliveries at once", { "retry-after": "10" });
+    if (this.#inFlight > mostInFlight)
+      throw new HttpError(429, "too many large deliveries at once", { "retry-after": "10" });
     const announced = Math.min(Number(request.headers["content-length"] ?? 0) || 0, largestBody);
     this.#inFlight += announced;
     try {
@@ -111,7 +127,8 @@ export class Deliveries {
       return result;
     };
     const known = new Set(hinted.filter((repo) => repo.secrets.some(good)));
-    if (known.size === 0) for (const repo of config.repos.values()) if (repo.secrets.some(good)) known.add(repo);
+    if (known.size === 0)
+      for (const repo of config.repos.values()) if (repo.secrets.some(good)) known.add(repo);
     if (known.size > 0) return known;
     if (open.size > 0) return open;
     throw new HttpError(401, "the signature is wrong");
@@ -134,23 +151,41 @@ export class Deliveries {
     throw new HttpError(401, "the signature is wrong");
   }
 
-  async #take(envelope: Envelope, repo: RepoConfig, changes: Facts["changes"], payload: Buffer): Promise<Answer> {
+  async #take(
+    envelope: Envelope,
+    repo: RepoConfig,
+    changes: Facts["changes"],
+    payload: Buffer,
+  ): Promise<Answer> {
     const yard = this.#yard;
     const key = envelope.id === undefined ? undefined : `${repo.name} ${envelope.id}`;
-    const before = envelope.id === undefined ? undefined : yard.spool.seen.delivery(repo.name, envelope.id);
+    const before =
+      envelope.id === undefined ? undefined : yard.spool.seen.delivery(repo.name, envelope.id);
     // one that failed or was lost is sent again on purpose: it runs again
     if (before && !(before.state === "failed" || before.state === "cancelled")) {
-      return { status: 200, body: { run: before.run, reason: "this delivery was taken before" }, reason: `taken before as ${before.run}` };
+      return {
+        status: 200,
+        body: { run: before.run, reason: "this delivery was taken before" },
+        reason: `taken before as ${before.run}`,
+      };
     }
     const twin = key === undefined ? undefined : this.#arriving.get(key);
     if (twin) {
       const [entry] = await stored(twin);
-      return { status: 200, body: { run: entry?.id, reason: "this delivery was taken before" }, reason: `taken before as ${entry?.id}` };
+      return {
+        status: 200,
+        body: { run: entry?.id, reason: "this delivery was taken before" },
+        reason: `taken before as ${entry?.id}`,
+      };
     }
     if (yard.queue.waitingOf(repo.name) >= yard.config.maxWaiting) {
       throw new HttpError(429, "too many runs of this repository wait", { "retry-after": "60" });
     }
-    const taking = yard.accept({ repo: repo.name, forge: envelope.forge, event: envelope.event, delivery: envelope.id }, changes, payload);
+    const taking = yard.accept(
+      { repo: repo.name, forge: envelope.forge, event: envelope.event, delivery: envelope.id },
+      changes,
+      payload,
+    );
     if (key !== undefined) this.#arriving.set(key, taking);
     try {
       const entries = await stored(taking);
@@ -158,7 +193,12 @@ export class Deliveries {
       const body = ids.length === 1 ? { run: ids[0] } : { run: ids[0], runs: ids };
       return { status: 202, body, reason: `run ${ids.join(", ")} of ${repo.name}` };
     } catch (error) {
-      if (error instanceof HttpError && error.status === 503) this.#log.warn(error.cause === undefined ? error.message : `the delivery cannot be stored: ${messageOf(error.cause)}`);
+      if (error instanceof HttpError && error.status === 503)
+        this.#log.warn(
+          error.cause === undefined
+            ? error.message
+            : `the delivery cannot be stored: ${messageOf(error.cause)}`,
+        );
       throw error;
     } finally {
       if (key !== undefined) this.#arriving.delete(key);
@@ -181,7 +221,11 @@ async function stored(taking: Promise<Entry[]>): Promise<Entry[]> {
   }
 }
 
-function readFacts(envelope: Envelope, body: Buffer, type: "json" | "form"): { value: unknown; facts: Facts } {
+function readFacts(
+  envelope: Envelope,
+  body: Buffer,
+  type: "json" | "form",
+): { value: unknown; facts: Facts } {
   try {
     const value = parseBody(body, type);
     return { value, facts: readPayload(envelope, value) };

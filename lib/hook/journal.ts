@@ -1,4 +1,13 @@
-import { closeSync, constants, fdatasync, ftruncate, openSync, readFileSync, unlinkSync, writev } from "node:fs";
+import {
+  closeSync,
+  constants,
+  fdatasync,
+  ftruncate,
+  openSync,
+  readFileSync,
+  unlinkSync,
+  writev,
+} from "node:fs";
 import { mkdir, open, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
@@ -12,286 +21,332 @@ import { fsyncFolder } from "../files.ts";
  * is the CRC-32 of JSON and body in hex. A last record that a crash cut short is recognised and dropped.
  */
 export interface Place {
-	readonly segment: number;
-	/** Where the body begins in the segment, in bytes. */
-	readonly at: number;
-	readonly length: number;
+  readonly segment: number;
+  /** Where the body begins in the segment, in bytes. */
+  readonly at: number;
+  readonly length: number;
 }
 
 export interface Found {
-	readonly head: Record<string, unknown>;
-	readonly place: Place;
+  readonly head: Record<string, unknown>;
+  readonly place: Place;
 }
 
 interface Pending {
-	readonly parts: readonly Uint8Array[];
-	readonly size: number;
-	readonly bodyAt: number;
-	readonly bodyLength: number;
-	readonly done: ((place: Place) => void) | undefined;
-	readonly failed: ((error: Error) => void) | undefined;
+  readonly parts: readonly Uint8Array[];
+  readonly size: number;
+  readonly bodyAt: number;
+  readonly bodyLength: number;
+  readonly done: ((place: Place) => void) | undefined;
+  readonly failed: ((error: Error) => void) | undefined;
 }
 
 const newline = Buffer.from("\n");
 const mostInOneWrite = 300;
 
 export class Journal {
-	readonly #folder: string;
-	readonly #segmentSize: number;
-	#fd = -1;
-	#segment: number;
-	#oldest: number;
-	/** Length of what is known to be good in the current segment. */
-	#length: number;
-	#pending: Pending[] = [];
-	#flushing: Promise<void> | undefined;
-	#folderIsNew = false;
+  readonly #folder: string;
+  readonly #segmentSize: number;
+  #fd = -1;
+  #segment: number;
+  #oldest: number;
+  /** Length of what is known to be good in the current segment. */
+  #length: number;
+  #pending: Pending[] = [];
+  #flushing: Promise<void> | undefined;
+  #folderIsNew = false;
 
-	private constructor(folder: string, segmentSize: number, oldest: number, segment: number, length: number) {
-		this.#folder = folder;
-		this.#segmentSize = segmentSize;
-		this.#oldest = oldest;
-		this.#segment = segment;
-		this.#length = length;
-	}
+  private constructor(
+    folder: string,
+    segmentSize: number,
+    oldest: number,
+    segment: number,
+    length: number,
+  ) {
+    this.#folder = folder;
+    this.#segmentSize = segmentSize;
+    this.#oldest = oldest;
+    this.#segment = segment;
+    this.#length = length;
+  }
 
-	/**
-	 * Open the journal of a folder and read what is in it, oldest first.
-	 * `warn` is told of every damaged place, with file and byte.
-	 */
-	static async open(
-		folder: string,
-		{ segmentSize = 16 * 1024 * 1024, warn }: { segmentSize?: number; warn: (text: string) => void },
-	): Promise<{ journal: Journal; records: Found[] }> {
-		await mkdir(folder, { recursive: true, mode: 0o700 });
-		const numbers = (await readdir(folder))
-			.map((name) => /^(\d{8})\.journal$/.exec(name)?.[1])
-			.filter((number) => number !== undefined)
-			.map(Number)
-			.sort((a, b) => a - b);
-		const records: Found[] = [];
-		let length = 0;
-		for (const number of numbers) {
-			const path = segmentPath(folder, number);
-			const read = readSegment(readFileSync(path), number);
-			records.push(...read.records);
-			for (const at of read.damaged) warn(`${path}: the record at byte ${at} is damaged and left out`);
-			length = read.length;
-		}
-		const last = numbers.at(-1) ?? 1;
-		return { journal: new Journal(folder, segmentSize, numbers[0] ?? 1, last, length), records };
-	}
+  /**
+   * Open the journal of a folder and read what is in it, oldest first.
+   * `warn` is told of every damaged place, with file and byte.
+   */
+  static async open(
+    folder: string,
+    {
+      segmentSize = 16 * 1024 * 1024,
+      warn,
+    }: { segmentSize?: number; warn: (text: string) => void },
+  ): Promise<{ journal: Journal; records: Found[] }> {
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    const numbers = (await readdir(folder))
+      .map((name) => /^(\d{8})\.journal$/.exec(name)?.[1])
+      .filter((number) => number !== undefined)
+      .map(Number)
+      .sort((a, b) => a - b);
+    const records: Found[] = [];
+    let length = 0;
+    for (const number of numbers) {
+      const path = segmentPath(folder, number);
+      const read = readSegment(readFileSync(path), number);
+      records.push(...read.records);
+      for (const at of read.damaged)
+        warn(`${path}: the record at byte ${at} is damaged and left out`);
+      length = read.length;
+    }
+    const last = numbers.at(-1) ?? 1;
+    return { journal: new Journal(folder, segmentSize, numbers[0] ?? 1, last, length), records };
+  }
 
-	get current(): number {
-		return this.#segment;
-	}
+  get current(): number {
+    return this.#segment;
+  }
 
-	get oldest(): number {
-		return this.#oldest;
-	}
+  get oldest(): number {
+    return this.#oldest;
+  }
 
-	/** Resolves when the record is on disk; rejected when it could not be written (nothing of it remains then). */
-	append(head: object, body?: Uint8Array): Promise<Place> {
-		return new Promise((done, failed) => {
-			this.#pending.push(pendingOf(head, body, done, failed));
-			this.#flushing ??= this.#flush();
-		});
-	}
+  /** Resolves when the record is on disk; rejected when it could not be written (nothing of it remains then). */
+  append(head: object, body?: Uint8Array): Promise<Place> {
+    return new Promise((done, failed) => {
+      this.#pending.push(pendingOf(head, body, done, failed));
+      this.#flushing ??= this.#flush();
+    });
+  }
 
-	/** A record that nobody waits for: it goes to disk with the next flush, and is tried again when that fails. */
-	note(head: object): void {
-		this.#pending.push(pendingOf(head, undefined, undefined, undefined));
-	}
+  /** A record that nobody waits for: it goes to disk with the next flush, and is tried again when that fails. */
+  note(head: object): void {
+    this.#pending.push(pendingOf(head, undefined, undefined, undefined));
+  }
 
-	/** Wait until all that was noted is on disk. */
-	async flush(): Promise<void> {
-		while (this.#flushing) await this.#flushing;
-		if (this.#pending.length === 0) return;
-		let problem: Error | undefined;
-		this.#flushing = this.#flush((error) => {
-			problem = error;
-		});
-		await this.#flushing;
-		if (problem) throw problem;
-	}
+  /** Wait until all that was noted is on disk. */
+  async flush(): Promise<void> {
+    while (this.#flushing) await this.#flushing;
+    if (this.#pending.length === 0) return;
+    let problem: Error | undefined;
+    this.#flushing = this.#flush((error) => {
+      problem = error;
+    });
+    await this.#flushing;
+    if (problem) throw problem;
+  }
 
-	async #flush(onFailure?: (error: Error) => void): Promise<void> {
-		// what arrives in the same turn of the event loop shares the first write
-		await new Promise((resolve) => setImmediate(resolve));
-		while (this.#pending.length > 0) {
-			const batch = this.#pending.splice(0, mostInOneWrite);
-			try {
-				const places = await this.#write(batch);
-				batch.forEach((each, index) => each.done?.(places[index] as Place));
-			} catch (error) {
-				const problem = error as Error;
-				const notes = batch.filter((each) => each.failed === undefined);
-				for (const each of batch) each.failed?.(problem);
-				this.#pending.unshift(...notes);
-				onFailure?.(problem);
-				await this.#repair();
-				// notes alone wait for the next append or flush
-				if (this.#pending.every((each) => each.failed === undefined)) break;
-			}
-		}
-		this.#flushing = undefined;
-	}
+  async #flush(onFailure?: (error: Error) => void): Promise<void> {
+    // what arrives in the same turn of the event loop shares the first write
+    await new Promise((resolve) => setImmediate(resolve));
+    while (this.#pending.length > 0) {
+      const batch = this.#pending.splice(0, mostInOneWrite);
+      try {
+        const places = await this.#write(batch);
+        batch.forEach((each, index) => each.done?.(places[index] as Place));
+      } catch (error) {
+        const problem = error as Error;
+        const notes = batch.filter((each) => each.failed === undefined);
+        for (const each of batch) each.failed?.(problem);
+        this.#pending.unshift(...notes);
+        onFailure?.(problem);
+        await this.#repair();
+        // notes alone wait for the next append or flush
+        if (this.#pending.every((each) => each.failed === undefined)) break;
+      }
+    }
+    this.#flushing = undefined;
+  }
 
-	async #write(batch: readonly Pending[]): Promise<Place[]> {
-		if (this.#fd >= 0 && this.#length >= this.#segmentSize) this.#close();
-		if (this.#fd < 0) this.#open();
-		const places: Place[] = [];
-		let at = this.#length;
-		for (const each of batch) {
-			places.push({ segment: this.#segment, at: at + each.bodyAt, length: each.bodyLength });
-			at += each.size;
-		}
-		await writeAll(this.#fd, batch.flatMap((each) => each.parts), this.#length);
-		await new Promise<void>((resolve, reject) => fdatasync(this.#fd, (error) => (error ? reject(error) : resolve())));
-		if (this.#folderIsNew) {
-			await fsyncFolder(this.#folder);
-			this.#folderIsNew = false;
-		}
-		this.#length = at;
-		return places;
-	}
+  async #write(batch: readonly Pending[]): Promise<Place[]> {
+    if (this.#fd >= 0 && this.#length >= this.#segmentSize) this.#close();
+    if (this.#fd < 0) this.#open();
+    const places: Place[] = [];
+    let at = this.#length;
+    for (const each of batch) {
+      places.push({ segment: this.#segment, at: at + each.bodyAt, length: each.bodyLength });
+      at += each.size;
+    }
+    await writeAll(
+      this.#fd,
+      batch.flatMap((each) => each.parts),
+      this.#length,
+    );
+    await new Promise<void>((resolve, reject) =>
+      fdatasync(this.#fd, (error) => (error ? reject(error) : resolve())),
+    );
+    if (this.#folderIsNew) {
+      await fsyncFolder(this.#folder);
+      this.#folderIsNew = false;
+    }
+    this.#length = at;
+    return places;
+  }
 
-	#open(): void {
-		if (this.#length >= this.#segmentSize) {
-			this.#segment += 1;
-			this.#length = 0;
-		}
-		this.#fd = openSync(segmentPath(this.#folder, this.#segment), constants.O_RDWR | constants.O_CREAT, 0o600);
-		this.#folderIsNew = true;
-	}
+  #open(): void {
+    if (this.#length >= this.#segmentSize) {
+      this.#segment += 1;
+      this.#length = 0;
+    }
+    this.#fd = openSync(
+      segmentPath(this.#folder, this.#segment),
+      constants.O_RDWR | constants.O_CREAT,
+      0o600,
+    );
+    this.#folderIsNew = true;
+  }
 
-	#close(): void {
-		if (this.#fd >= 0) closeSync(this.#fd);
-		this.#fd = -1;
-	}
+  #close(): void {
+    if (this.#fd >= 0) closeSync(this.#fd);
+    this.#fd = -1;
+  }
 
-	/** After a failed write: take away what may be half there. The next write begins at the good length in any case. */
-	async #repair(): Promise<void> {
-		if (this.#fd < 0) return;
-		await new Promise<void>((resolve) => ftruncate(this.#fd, this.#length, () => resolve()));
-		// a descriptor whose fsync failed once cannot be trusted: open the file anew
-		this.#close();
-	}
+  /** After a failed write: take away what may be half there. The next write begins at the good length in any case. */
+  async #repair(): Promise<void> {
+    if (this.#fd < 0) return;
+    await new Promise<void>((resolve) => ftruncate(this.#fd, this.#length, () => resolve()));
+    // a descriptor whose fsync failed once cannot be trusted: open the file anew
+    this.#close();
+  }
 
-	/** The body of a record. */
-	async read({ segment, at, length }: Place): Promise<Buffer> {
-		const handle = await open(segmentPath(this.#folder, segment), "r");
-		try {
-			const body = Buffer.alloc(length);
-			const { bytesRead } = await handle.read(body, 0, length, at);
-			if (bytesRead !== length) throw new Error(`${segmentPath(this.#folder, segment)}: ends before byte ${at + length}`);
-			return body;
-		} finally {
-			await handle.close();
-		}
-	}
+  /** The body of a record. */
+  async read({ segment, at, length }: Place): Promise<Buffer> {
+    const handle = await open(segmentPath(this.#folder, segment), "r");
+    try {
+      const body = Buffer.alloc(length);
+      const { bytesRead } = await handle.read(body, 0, length, at);
+      if (bytesRead !== length)
+        throw new Error(`${segmentPath(this.#folder, segment)}: ends before byte ${at + length}`);
+      return body;
+    } finally {
+      await handle.close();
+    }
+  }
 
-	/** Remove the oldest segment, all of whose records have been dealt with. */
-	dropOldest(): void {
-		if (this.#oldest >= this.#segment) return;
-		unlinkSync(segmentPath(this.#folder, this.#oldest));
-		this.#oldest += 1;
-	}
+  /** Remove the oldest segment, all of whose records have been dealt with. */
+  dropOldest(): void {
+    if (this.#oldest >= this.#segment) return;
+    unlinkSync(segmentPath(this.#folder, this.#oldest));
+    this.#oldest += 1;
+  }
 
-	/** Begin a new segment with the next record, so that the present one can be dropped. */
-	startSegment(): void {
-		if (this.#length === 0 || this.#flushing) return;
-		this.#close();
-		this.#segment += 1;
-		this.#length = 0;
-	}
+  /** Begin a new segment with the next record, so that the present one can be dropped. */
+  startSegment(): void {
+    if (this.#length === 0 || this.#flushing) return;
+    this.#close();
+    this.#segment += 1;
+    this.#length = 0;
+  }
 
-	async close(): Promise<void> {
-		await this.flush().catch(() => {});
-		this.#close();
-	}
+  async close(): Promise<void> {
+    await this.flush().catch(() => {});
+    this.#close();
+  }
 }
 
 function segmentPath(folder: string, number: number): string {
-	return join(folder, `${String(number).padStart(8, "0")}.journal`);
+  return join(folder, `${String(number).padStart(8, "0")}.journal`);
 }
 
-function pendingOf(head: object, body: Uint8Array | undefined, done: Pending["done"], failed: Pending["failed"]): Pending {
-	const json = Buffer.from(JSON.stringify(head));
-	const bodyLength = body?.length ?? 0;
-	const checksum = crc32(body ?? "", crc32(json));
-	const start = Buffer.from(`${bodyLength} ${checksum.toString(16).padStart(8, "0")} `);
-	const parts = body && bodyLength > 0 ? [start, json, newline, body, newline] : [start, json, newline];
-	const bodyAt = start.length + json.length + 1;
-	return { parts, size: bodyAt + (bodyLength > 0 ? bodyLength + 1 : 0), bodyAt, bodyLength, done, failed };
+function pendingOf(
+  head: object,
+  body: Uint8Array | undefined,
+  done: Pending["done"],
+  failed: Pending["failed"],
+): Pending {
+  const json = Buffer.from(JSON.stringify(head));
+  const bodyLength = body?.length ?? 0;
+  const checksum = crc32(body ?? "", crc32(json));
+  const start = Buffer.from(`${bodyLength} ${checksum.toString(16).padStart(8, "0")} `);
+  const parts =
+    body && bodyLength > 0 ? [start, json, newline, body, newline] : [start, json, newline];
+  const bodyAt = start.length + json.length + 1;
+  return {
+    parts,
+    size: bodyAt + (bodyLength > 0 ? bodyLength + 1 : 0),
+    bodyAt,
+    bodyLength,
+    done,
+    failed,
+  };
 }
 
 async function writeAll(fd: number, parts: readonly Uint8Array[], position: number): Promise<void> {
-	const total = parts.reduce((sum, part) => sum + part.length, 0);
-	let written = await writeSome(fd, parts, position);
-	// a nearly full disk takes a part: the rest brings the error, or room has come meanwhile
-	while (written < total) written += await writeSome(fd, [Buffer.concat(parts).subarray(written)], position + written);
+  const total = parts.reduce((sum, part) => sum + part.length, 0);
+  let written = await writeSome(fd, parts, position);
+  // a nearly full disk takes a part: the rest brings the error, or room has come meanwhile
+  while (written < total)
+    written += await writeSome(fd, [Buffer.concat(parts).subarray(written)], position + written);
 }
 
 function writeSome(fd: number, parts: readonly Uint8Array[], position: number): Promise<number> {
-	return new Promise((resolve, reject) => {
-		writev(fd, parts, position, (error, written) => {
-			if (error) reject(error);
-			else if (written === 0) reject(Object.assign(new Error("nothing could be written"), { code: "ENOSPC" }));
-			else resolve(written);
-		});
-	});
+  return new Promise((resolve, reject) => {
+    writev(fd, parts, position, (error, written) => {
+      if (error) reject(error);
+      else if (written === 0)
+        reject(Object.assign(new Error("nothing could be written"), { code: "ENOSPC" }));
+      else resolve(written);
+    });
+  });
 }
 
 const headStart = /^(\d{1,10}) ([0-9a-f]{8}) \{/;
 
 /** The good records of a segment, the places of damaged ones, and the length up to which it is good. Pure. */
-export function readSegment(data: Buffer, segment: number): { records: Found[]; damaged: number[]; length: number } {
-	const records: Found[] = [];
-	const damaged: number[] = [];
-	let good = 0;
-	let at = 0;
-	while (at < data.length) {
-		const found = readRecord(data, at, segment);
-		if (found) {
-			records.push(found.record);
-			at = found.end;
-			good = at;
-			continue;
-		}
-		damaged.push(at);
-		const next = nextHead(data, at);
-		if (next === undefined) break;
-		at = next;
-	}
-	// a torn end was never answered with 202, so it is no loss worth a warning
-	if (damaged.at(-1) === good) damaged.pop();
-	return { records, damaged, length: good };
+export function readSegment(
+  data: Buffer,
+  segment: number,
+): { records: Found[]; damaged: number[]; length: number } {
+  const records: Found[] = [];
+  const damaged: number[] = [];
+  let good = 0;
+  let at = 0;
+  while (at < data.length) {
+    const found = readRecord(data, at, segment);
+    if (found) {
+      records.push(found.record);
+      at = found.end;
+      good = at;
+      continue;
+    }
+    damaged.push(at);
+    const next = nextHead(data, at);
+    if (next === undefined) break;
+    at = next;
+  }
+  // a torn end was never answered with 202, so it is no loss worth a warning
+  if (damaged.at(-1) === good) damaged.pop();
+  return { records, damaged, length: good };
 }
 
-function readRecord(data: Buffer, at: number, segment: number): { record: Found; end: number } | undefined {
-	const lineEnd = data.indexOf(10, at);
-	if (lineEnd < 0) return undefined;
-	const match = headStart.exec(data.toString("latin1", at, at + 24));
-	if (!match) return undefined;
-	const length = Number(match[1]);
-	const json = data.subarray(at + match[0].length - 1, lineEnd);
-	const bodyStart = lineEnd + 1;
-	const body = data.subarray(bodyStart, bodyStart + length);
-	const end = length > 0 ? bodyStart + length + 1 : bodyStart;
-	if (body.length !== length || end > data.length) return undefined;
-	if (crc32(body, crc32(json)) !== Number.parseInt(match[2] ?? "", 16)) return undefined;
-	try {
-		return { record: { head: JSON.parse(json.toString()), place: { segment, at: bodyStart, length } }, end };
-	} catch {
-		return undefined;
-	}
+function readRecord(
+  data: Buffer,
+  at: number,
+  segment: number,
+): { record: Found; end: number } | undefined {
+  const lineEnd = data.indexOf(10, at);
+  if (lineEnd < 0) return undefined;
+  const match = headStart.exec(data.toString("latin1", at, at + 24));
+  if (!match) return undefined;
+  const length = Number(match[1]);
+  const json = data.subarray(at + match[0].length - 1, lineEnd);
+  const bodyStart = lineEnd + 1;
+  const body = data.subarray(bodyStart, bodyStart + length);
+  const end = length > 0 ? bodyStart + length + 1 : bodyStart;
+  if (body.length !== length || end > data.length) return undefined;
+  if (crc32(body, crc32(json)) !== Number.parseInt(match[2] ?? "", 16)) return undefined;
+  try {
+    return {
+      record: { head: JSON.parse(json.toString()), place: { segment, at: bodyStart, length } },
+      end,
+    };
+  } catch {
+    return undefined;
+  }
 }
 
 /** Where the next line begins that looks like a record, after a damaged one. */
 function nextHead(data: Buffer, from: number): number | undefined {
-	for (let at = data.indexOf(10, from); at >= 0; at = data.indexOf(10, at + 1)) {
-		if (headStart.test(data.toString("latin1", at + 1, at + 25))) return at + 1;
-	}
-	return undefined;
+  for (let at = data.indexOf(10, from); at >= 0; at = data.indexOf(10, at + 1)) {
+    if (headStart.test(data.toString("latin1", at + 1, at + 25))) return at + 1;
+  }
+  return undefined;
 }

@@ -51,7 +51,8 @@ export async function maskFile(path: string, mask: Mask): Promise<void> {
   const out = await open(temporary, "wx", 0o600);
   try {
     const masked = new MaskedStream(mask);
-    for await (const chunk of createReadStream(path)) await out.write(masked.write(chunk as Buffer));
+    for await (const chunk of createReadStream(path))
+      await out.write(masked.write(chunk as Buffer));
     await out.write(masked.end());
   } catch (error) {
     await rm(temporary, { force: true });

@@ -13,19 +13,41 @@ export class Metrics {
   }
 
   text(now: { waiting: number; running: number; draining: boolean }): string {
-    const metric = (name: string, type: string, help: string, samples: (readonly [labels: string, value: number])[]) => [
+    const metric = (
+      name: string,
+      type: string,
+      help: string,
+      samples: (readonly [labels: string, value: number])[],
+    ) => [
       `# HELP boatyard_${name} ${help}`,
       `# TYPE boatyard_${name} ${type}`,
       ...samples.map(([labels, value]) => `boatyard_${name}${labels} ${value}`),
     ];
     const runs = [...this.#runs];
     return [
-      ...metric("deliveries_total", "counter", "Deliveries by the status they were answered with.", [...this.#deliveries].map(([status, count]) => [`{status="${status}"}`, count] as const)),
+      ...metric(
+        "deliveries_total",
+        "counter",
+        "Deliveries by the status they were answered with.",
+        [...this.#deliveries].map(([status, count]) => [`{status="${status}"}`, count] as const),
+      ),
       ...metric("queue_length", "gauge", "Runs that wait.", [["", now.waiting]]),
       ...metric("runs_active", "gauge", "Runs under way.", [["", now.running]]),
       ...metric("draining", "gauge", "1 while the server drains.", [["", now.draining ? 1 : 0]]),
-      ...metric("runs_total", "counter", "Runs that ended, by result.", runs.map(([result, { count }]) => [`{result="${result}"}`, count] as const)),
-      ...metric("run_seconds_total", "counter", "Seconds that ended runs took, by result.", runs.map(([result, { seconds }]) => [`{result="${result}"}`, Number(seconds.toFixed(3))] as const)),
+      ...metric(
+        "runs_total",
+        "counter",
+        "Runs that ended, by result.",
+        runs.map(([result, { count }]) => [`{result="${result}"}`, count] as const),
+      ),
+      ...metric(
+        "run_seconds_total",
+        "counter",
+        "Seconds that ended runs took, by result.",
+        runs.map(
+          ([result, { seconds }]) => [`{result="${result}"}`, Number(seconds.toFixed(3))] as const,
+        ),
+      ),
       "",
     ].join("\n");
   }

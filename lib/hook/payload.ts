@@ -3,54 +3,56 @@ import type { Envelope } from "./forge.ts";
 
 /** One thing that a delivery reports and that a run can be made of. */
 export interface Change {
-	readonly kind: "push" | "release";
-	/** The full ref: `refs/heads/main`, `refs/tags/v1.2.3`. */
-	readonly ref: string;
-	/** The commit; undefined for a release whose forge does not tell it. */
-	readonly sha: string | undefined;
-	readonly release?: ReleaseFacts;
+  readonly kind: "push" | "release";
+  /** The full ref: `refs/heads/main`, `refs/tags/v1.2.3`. */
+  readonly ref: string;
+  /** The commit; undefined for a release whose forge does not tell it. */
+  readonly sha: string | undefined;
+  readonly release?: ReleaseFacts;
 }
 
 export interface ReleaseFacts {
-	readonly tag: string;
-	readonly name: string;
-	readonly url: string;
-	readonly prerelease: boolean;
+  readonly tag: string;
+  readonly name: string;
+  readonly url: string;
+  readonly prerelease: boolean;
 }
 
 export interface Facts {
-	/** `owner/name` as the forge writes it; undefined when the payload names no repository. */
-	readonly repo: string | undefined;
-	readonly defaultBranch: string | undefined;
-	readonly changes: readonly Change[];
-	/** Why nothing can run, when `changes` is empty. */
-	readonly reason: string;
+  /** `owner/name` as the forge writes it; undefined when the payload names no repository. */
+  readonly repo: string | undefined;
+  readonly defaultBranch: string | undefined;
+  readonly changes: readonly Change[];
+  /** Why nothing can run, when `changes` is empty. */
+  readonly reason: string;
 }
 
 /** A signed payload that is not what its event says it is: answered 400. */
 export class WrongPayload extends Error {
-	override name = "WrongPayload";
+  override name = "WrongPayload";
 }
 
 type Json = Record<string, unknown>;
 
 function object(value: unknown): Json | undefined {
-	return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Json) : undefined;
+  return typeof value === "object" && value !== null && !Array.isArray(value)
+    ? (value as Json)
+    : undefined;
 }
 
 /** An own property, so that `constructor` and `__proto__` are names like any other. */
 function get(from: unknown, ...path: string[]): unknown {
-	let value: unknown = from;
-	for (const key of path) {
-		const holder = object(value);
-		if (!holder || !Object.hasOwn(holder, key)) return undefined;
-		value = holder[key];
-	}
-	return value;
+  let value: unknown = from;
+  for (const key of path) {
+    const holder = object(value);
+    if (!holder || !Object.hasOwn(holder, key)) return undefined;
+    value = holder[key];
+  }
+  return value;
 }
 
 function text(value: unknown): string | undefined {
-	return typeof value === "string" ? value : undefined;
+  return typeof value === "string" ? value : undefined;
 }
 
 /**
@@ -58,100 +60,126 @@ function text(value: unknown): string | undefined {
  * @throws {WrongPayload} when a push or a release lacks what makes it one.
  */
 export function readPayload(envelope: Envelope, payload: unknown): Facts {
-	if (!object(payload)) throw new WrongPayload("the payload is not a JSON object");
-	const repo = readRepo(envelope, payload);
-	const defaultBranch = text(get(payload, "repository", "default_branch")) ?? text(get(payload, "project", "default_branch"));
-	const facts = (changes: Change[], reason: string): Facts => ({ repo, defaultBranch, changes, reason });
-	if (envelope.event === "push") {
-		const changes = envelope.forge === "bitbucket" ? bitbucketChanges(payload) : plainPush(payload);
-		return facts(changes, "the ref was deleted");
-	}
-	if (envelope.event === "release") return releaseFacts(envelope, payload, facts);
-	return facts([], envelope.event === "ping" ? "pong" : "nobody asked for this event");
+  if (!object(payload)) throw new WrongPayload("the payload is not a JSON object");
+  const repo = readRepo(envelope, payload);
+  const defaultBranch =
+    text(get(payload, "repository", "default_branch")) ??
+    text(get(payload, "project", "default_branch"));
+  const facts = (changes: Change[], reason: string): Facts => ({
+    repo,
+    defaultBranch,
+    changes,
+    reason,
+  });
+  if (envelope.event === "push") {
+    const changes = envelope.forge === "bitbucket" ? bitbucketChanges(payload) : plainPush(payload);
+    return facts(changes, "the ref was deleted");
+  }
+  if (envelope.event === "release") return releaseFacts(envelope, payload, facts);
+  return facts([], envelope.event === "ping" ? "pong" : "nobody asked for this event");
 }
 
 function readRepo(envelope: Envelope, payload: unknown): string | undefined {
-	const key = text(get(payload, "repository", "project", "key"));
-	const slug = text(get(payload, "repository", "slug"));
-	const name =
-		envelope.forge === "gitlab"
-			? text(get(payload, "project", "path_with_namespace"))
-			: (text(get(payload, "repository", "full_name")) ?? (key !== undefined && slug !== undefined ? `${key}/${slug}` : undefined));
-	return name !== undefined && isRepoName(name) ? name : undefined;
+  const key = text(get(payload, "repository", "project", "key"));
+  const slug = text(get(payload, "repository", "slug"));
+  const name =
+    envelope.forge === "gitlab"
+      ? text(get(payload, "project", "path_with_namespace"))
+      : (text(get(payload, "repository", "full_name")) ??
+        (key !== undefined && slug !== undefined ? `${key}/${slug}` : undefined));
+  return name !== undefined && isRepoName(name) ? name : undefined;
 }
 
 const noCommit = /^0+$/;
 
 function pushed(ref: unknown, sha: unknown, deleted: boolean): Change[] {
-	if (typeof ref !== "string" || !ref.startsWith("refs/") || !isSafeRef(ref)) throw new WrongPayload("the ref is missing or not a ref that git would take");
-	if (deleted || (typeof sha === "string" && noCommit.test(sha))) return [];
-	if (typeof sha !== "string" || !isSha(sha)) throw new WrongPayload("the commit is missing or not a git object id");
-	return [{ kind: "push", ref, sha }];
+  if (typeof ref !== "string" || !ref.startsWith("refs/") || !isSafeRef(ref))
+    throw new WrongPayload("the ref is missing or not a ref that git would take");
+  if (deleted || (typeof sha === "string" && noCommit.test(sha))) return [];
+  if (typeof sha !== "string" || !isSha(sha))
+    throw new WrongPayload("the commit is missing or not a git object id");
+  return [{ kind: "push", ref, sha }];
 }
 
 /** GitHub, Gitea, Forgejo, Gogs and GitLab agree on these. */
 function plainPush(payload: unknown): Change[] {
-	return pushed(get(payload, "ref"), get(payload, "after"), get(payload, "deleted") === true);
+  return pushed(get(payload, "ref"), get(payload, "after"), get(payload, "deleted") === true);
 }
 
 const mostChanges = 50;
 
 /** Bitbucket reports several refs in one delivery; Cloud and Data Center each in their own words. */
 function bitbucketChanges(payload: unknown): Change[] {
-	const cloud = get(payload, "push", "changes");
-	const list = Array.isArray(cloud) ? cloud : get(payload, "changes");
-	if (!Array.isArray(list)) throw new WrongPayload("the payload lists no changes");
-	if (list.length > mostChanges) throw new WrongPayload(`the payload lists more than ${mostChanges} changes`);
-	return list.flatMap((change: unknown) => {
-		if (!Array.isArray(cloud)) return pushed(get(change, "ref", "id") ?? get(change, "refId"), get(change, "toHash"), get(change, "type") === "DELETE");
-		const target = object(get(change, "new"));
-		if (!target) return [];
-		const folder = text(get(target, "type")) === "tag" ? "refs/tags/" : "refs/heads/";
-		return pushed(`${folder}${text(get(target, "name")) ?? ""}`, get(target, "target", "hash"), false);
-	});
+  const cloud = get(payload, "push", "changes");
+  const list = Array.isArray(cloud) ? cloud : get(payload, "changes");
+  if (!Array.isArray(list)) throw new WrongPayload("the payload lists no changes");
+  if (list.length > mostChanges)
+    throw new WrongPayload(`the payload lists more than ${mostChanges} changes`);
+  return list.flatMap((change: unknown) => {
+    if (!Array.isArray(cloud))
+      return pushed(
+        get(change, "ref", "id") ?? get(change, "refId"),
+        get(change, "toHash"),
+        get(change, "type") === "DELETE",
+      );
+    const target = object(get(change, "new"));
+    if (!target) return [];
+    const folder = text(get(target, "type")) === "tag" ? "refs/tags/" : "refs/heads/";
+    return pushed(
+      `${folder}${text(get(target, "name")) ?? ""}`,
+      get(target, "target", "hash"),
+      false,
+    );
+  });
 }
 
-function releaseFacts(envelope: Envelope, payload: unknown, facts: (changes: Change[], reason: string) => Facts): Facts {
-	const gitlab = envelope.forge === "gitlab";
-	const action = text(get(payload, "action"));
-	// GitHub sends created, published and released for one click; `published` is the one that always comes, once
-	if (action !== (gitlab ? "create" : "published")) return facts([], "only the publishing of a release runs");
-	const release = gitlab ? payload : get(payload, "release");
-	if (get(release, "draft") === true) return facts([], "the release is a draft");
-	const tag = text(get(release, gitlab ? "tag" : "tag_name")) ?? "";
-	if (tag.startsWith("-") || !isSafeRef(tag) || !isSafeRef(`refs/tags/${tag}`)) throw new WrongPayload("the release's tag is missing or not a tag that git would take");
-	const commit = text(gitlab ? get(payload, "commit", "id") : get(release, "target_commitish"));
-	const plain = (value: unknown) => (text(value) ?? "").replace(/\p{Cc}+/gu, " ").slice(0, 1000);
-	return facts(
-		[
-			{
-				kind: "release",
-				ref: `refs/tags/${tag}`,
-				sha: commit !== undefined && isSha(commit) ? commit : undefined,
-				release: {
-					tag,
-					name: plain(get(release, "name")) || tag,
-					url: plain(get(release, gitlab ? "url" : "html_url")),
-					prerelease: get(release, "prerelease") === true,
-				},
-			},
-		],
-		"",
-	);
+function releaseFacts(
+  envelope: Envelope,
+  payload: unknown,
+  facts: (changes: Change[], reason: string) => Facts,
+): Facts {
+  const gitlab = envelope.forge === "gitlab";
+  const action = text(get(payload, "action"));
+  // GitHub sends created, published and released for one click; `published` is the one that always comes, once
+  if (action !== (gitlab ? "create" : "published"))
+    return facts([], "only the publishing of a release runs");
+  const release = gitlab ? payload : get(payload, "release");
+  if (get(release, "draft") === true) return facts([], "the release is a draft");
+  const tag = text(get(release, gitlab ? "tag" : "tag_name")) ?? "";
+  if (tag.startsWith("-") || !isSafeRef(tag) || !isSafeRef(`refs/tags/${tag}`))
+    throw new WrongPayload("the release's tag is missing or not a tag that git would take");
+  const commit = text(gitlab ? get(payload, "commit", "id") : get(release, "target_commitish"));
+  const plain = (value: unknown) => (text(value) ?? "").replace(/\p{Cc}+/gu, " ").slice(0, 1000);
+  return facts(
+    [
+      {
+        kind: "release",
+        ref: `refs/tags/${tag}`,
+        sha: commit !== undefined && isSha(commit) ? commit : undefined,
+        release: {
+          tag,
+          name: plain(get(release, "name")) || tag,
+          url: plain(get(release, gitlab ? "url" : "html_url")),
+          prerelease: get(release, "prerelease") === true,
+        },
+      },
+    ],
+    "",
+  );
 }
 
 /** The JSON value of a body, in either content type that forges use. Throws when it is none. */
 export function parseBody(body: Buffer, contentType: "json" | "form"): unknown {
-	const source = body.toString("utf8");
-	if (contentType === "json") return JSON.parse(source);
-	const payload = new URLSearchParams(source).get("payload");
-	if (payload === null) throw new WrongPayload("the form has no payload field");
-	return JSON.parse(payload);
+  const source = body.toString("utf8");
+  if (contentType === "json") return JSON.parse(source);
+  const payload = new URLSearchParams(source).get("payload");
+  if (payload === null) throw new WrongPayload("the form has no payload field");
+  return JSON.parse(payload);
 }
 
 /** Which of the two content types a header names; undefined: neither. */
 export function contentTypeOf(header: string | undefined): "json" | "form" | undefined {
-	const type = (header ?? "").split(";")[0]?.trim().toLowerCase();
-	if (type === "application/json" || type?.endsWith("+json")) return "json";
-	return type === "application/x-www-form-urlencoded" ? "form" : undefined;
+  const type = (header ?? "").split(";")[0]?.trim().toLowerCase();
+  if (type === "application/json" || type?.endsWith("+json")) return "json";
+  return type === "application/x-www-form-urlencoded" ? "form" : undefined;
 }

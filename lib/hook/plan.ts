@@ -2,13 +2,21 @@ import { type User, userEnvironment } from "../as-user.ts";
 import type { RunRecord } from "./records.ts";
 
 /** The argv of a run: the script, the checkout, and what was pushed or released. Pure. */
-export function planArgv(script: readonly string[], dir: string, run: Pick<RunRecord, "kind" | "ref" | "sha" | "release">): string[] {
+export function planArgv(
+  script: readonly string[],
+  dir: string,
+  run: Pick<RunRecord, "kind" | "ref" | "sha" | "release">,
+): string[] {
   const what = run.kind === "release" ? ["--tag", run.release?.tag ?? ""] : ["--ref", run.ref];
   return [...script, dir, ...what, ...(run.sha === undefined ? [] : ["--sha", run.sha])];
 }
 
 /** The whole environment of a run (design, section 4): what a login sets, HOOK_* and RELEASE_*. Pure. */
-export function planEnvironment(user: User, run: RunRecord, payloadFile: string): Record<string, string> {
+export function planEnvironment(
+  user: User,
+  run: RunRecord,
+  payloadFile: string,
+): Record<string, string> {
   const release = run.release;
   return {
     ...userEnvironment(user),
@@ -36,5 +44,11 @@ export function planEnvironment(user: User, run: RunRecord, payloadFile: string)
  * next one wants to know. It runs as the server's user, so that the run cannot write that file itself.
  */
 export function withExitFile(argv: readonly string[], exitFile: string): string[] {
-  return ["/bin/sh", "-c", 'umask 022; "$@"; code=$?; echo $code >"$0"; exit $code', exitFile, ...argv];
+  return [
+    "/bin/sh",
+    "-c",
+    'umask 022; "$@"; code=$?; echo $code >"$0"; exit $code',
+    exitFile,
+    ...argv,
+  ];
 }

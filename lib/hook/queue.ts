@@ -3,157 +3,167 @@
  * Pure: no clock, no files; the caller says what the time is and does what is decided.
  */
 export interface Waiting {
-	readonly id: string;
-	readonly repo: string;
-	readonly kind: "push" | "release";
-	readonly ref: string;
-	/** Grows from delivery to delivery. */
-	readonly order: number;
+  readonly id: string;
+  readonly repo: string;
+  readonly kind: "push" | "release";
+  readonly ref: string;
+  /** Grows from delivery to delivery. */
+  readonly order: number;
 }
 
 interface Lane<Entry> {
-	readonly waiting: Map<string, Entry>;
-	/** The newest waiting push of each branch. */
-	readonly newest: Map<string, Entry>;
-	running: Entry | undefined;
-	/** When this repo last had its turn, counted in turns. */
-	served: number;
-	/** Not before this time (ms): a busy folder or a full disk is tried again later. */
-	notBefore: number;
+  readonly waiting: Map<string, Entry>;
+  /** The newest waiting push of each branch. */
+  readonly newest: Map<string, Entry>;
+  running: Entry | undefined;
+  /** When this repo last had its turn, counted in turns. */
+  served: number;
+  /** Not before this time (ms): a busy folder or a full disk is tried again later. */
+  notBefore: number;
 }
 
 export class Queue<Entry extends Waiting> {
-	readonly #lanes = new Map<string, Lane<Entry>>();
-	#running = 0;
-	#waiting = 0;
-	#turn = 0;
+  readonly #lanes = new Map<string, Lane<Entry>>();
+  #running = 0;
+  #waiting = 0;
+  #turn = 0;
 
-	get running(): number {
-		return this.#running;
-	}
+  get running(): number {
+    return this.#running;
+  }
 
-	get waiting(): number {
-		return this.#waiting;
-	}
+  get waiting(): number {
+    return this.#waiting;
+  }
 
-	/** How many of a repo's runs wait. */
-	waitingOf(repo: string): number {
-		return this.#lanes.get(repo)?.waiting.size ?? 0;
-	}
+  /** How many of a repo's runs wait. */
+  waitingOf(repo: string): number {
+    return this.#lanes.get(repo)?.waiting.size ?? 0;
+  }
 
-	runningOf(repo: string): Entry | undefined {
-		return this.#lanes.get(repo)?.running;
-	}
+  runningOf(repo: string): Entry | undefined {
+    return this.#lanes.get(repo)?.running;
+  }
 
-	/**
-	 * Let an entry wait. Of the pushes to one branch only the newest stays: returns the one that is superseded,
-	 * which is `entry` itself when a newer one waits already. Releases and tags are never merged.
-	 */
-	add(entry: Entry): { superseded: Entry; by: Entry } | undefined {
-		const lane = this.#lane(entry.repo);
-		if (merges(entry)) {
-			const other = lane.newest.get(entry.ref);
-			if (other && other.order > entry.order) return { superseded: entry, by: other };
-			lane.newest.set(entry.ref, entry);
-			this.#insert(lane, entry);
-			if (other && lane.waiting.delete(other.id)) {
-				this.#waiting -= 1;
-				return { superseded: other, by: entry };
-			}
-			return undefined;
-		}
-		this.#insert(lane, entry);
-		return undefined;
-	}
+  /**
+   * Let an entry wait. Of the pushes to one branch only the newest stays: returns the one that is superseded,
+   * which is `entry` itself when a newer one waits already. Releases and tags are never merged.
+   */
+  add(entry: Entry): { superseded: Entry; by: Entry } | undefined {
+    const lane = this.#lane(entry.repo);
+    if (merges(entry)) {
+      const other = lane.newest.get(entry.ref);
+      if (other && other.order > entry.order) return { superseded: entry, by: other };
+      lane.newest.set(entry.ref, entry);
+      this.#insert(lane, entry);
+      if (other && lane.waiting.delete(other.id)) {
+        this.#waiting -= 1;
+        return { superseded: other, by: entry };
+      }
+      return undefined;
+    }
+    this.#insert(lane, entry);
+    return undefined;
+  }
 
-	#insert(lane: Lane<Entry>, entry: Entry): void {
-		lane.waiting.set(entry.id, entry);
-		this.#waiting += 1;
-	}
+  #insert(lane: Lane<Entry>, entry: Entry): void {
+    lane.waiting.set(entry.id, entry);
+    this.#waiting += 1;
+  }
 
-	#sort(lane: Lane<Entry>): void {
-		const sorted = [...lane.waiting.values()].sort((a, b) => a.order - b.order);
-		lane.waiting.clear();
-		for (const each of sorted) lane.waiting.set(each.id, each);
-	}
+  #sort(lane: Lane<Entry>): void {
+    const sorted = [...lane.waiting.values()].sort((a, b) => a.order - b.order);
+    lane.waiting.clear();
+    for (const each of sorted) lane.waiting.set(each.id, each);
+  }
 
-	/** Take an entry out that waits; false when it does not. */
-	remove(entry: Entry): boolean {
-		const lane = this.#lane(entry.repo);
-		if (!lane.waiting.delete(entry.id)) return false;
-		if (lane.newest.get(entry.ref) === entry) lane.newest.delete(entry.ref);
-		this.#waiting -= 1;
-		return true;
-	}
+  /** Take an entry out that waits; false when it does not. */
+  remove(entry: Entry): boolean {
+    const lane = this.#lane(entry.repo);
+    if (!lane.waiting.delete(entry.id)) return false;
+    if (lane.newest.get(entry.ref) === entry) lane.newest.delete(entry.ref);
+    this.#waiting -= 1;
+    return true;
+  }
 
-	/** The entry whose turn it is, now running; undefined when none may start. `may` says which repos can run at all. */
-	next(concurrency: number, now: number, may: (repo: string) => boolean): Entry | undefined {
-		if (this.#waiting === 0 || this.#running >= concurrency) return undefined;
-		let best: Lane<Entry> | undefined;
-		for (const [repo, lane] of this.#lanes) {
-			if (lane.running || lane.waiting.size === 0 || lane.notBefore > now || !may(repo)) continue;
-			if (!best || lane.served < best.served || (lane.served === best.served && first(lane).order < first(best).order)) best = lane;
-		}
-		if (!best) return undefined;
-		const entry = first(best);
-		this.remove(entry);
-		this.#take(best, entry);
-		return entry;
-	}
+  /** The entry whose turn it is, now running; undefined when none may start. `may` says which repos can run at all. */
+  next(concurrency: number, now: number, may: (repo: string) => boolean): Entry | undefined {
+    if (this.#waiting === 0 || this.#running >= concurrency) return undefined;
+    let best: Lane<Entry> | undefined;
+    for (const [repo, lane] of this.#lanes) {
+      if (lane.running || lane.waiting.size === 0 || lane.notBefore > now || !may(repo)) continue;
+      if (
+        !best ||
+        lane.served < best.served ||
+        (lane.served === best.served && first(lane).order < first(best).order)
+      )
+        best = lane;
+    }
+    if (!best) return undefined;
+    const entry = first(best);
+    this.remove(entry);
+    this.#take(best, entry);
+    return entry;
+  }
 
-	/** An entry that runs already: a build that outlived the server. */
-	adopt(entry: Entry): void {
-		this.#take(this.#lane(entry.repo), entry);
-	}
+  /** An entry that runs already: a build that outlived the server. */
+  adopt(entry: Entry): void {
+    this.#take(this.#lane(entry.repo), entry);
+  }
 
-	#take(lane: Lane<Entry>, entry: Entry): void {
-		lane.running = entry;
-		lane.notBefore = 0;
-		lane.served = ++this.#turn;
-		this.#running += 1;
-	}
+  #take(lane: Lane<Entry>, entry: Entry): void {
+    lane.running = entry;
+    lane.notBefore = 0;
+    lane.served = ++this.#turn;
+    this.#running += 1;
+  }
 
-	/** A run has ended. `again`: it waits again (the same place as before), not before that time. */
-	finish(entry: Entry, again?: { notBefore: number }): { superseded: Entry; by: Entry } | undefined {
-		const lane = this.#lane(entry.repo);
-		if (lane.running !== entry) return undefined;
-		lane.running = undefined;
-		this.#running -= 1;
-		if (!again) return undefined;
-		lane.notBefore = again.notBefore;
-		const result = this.add(entry);
-		this.#sort(lane);
-		return result;
-	}
+  /** A run has ended. `again`: it waits again (the same place as before), not before that time. */
+  finish(
+    entry: Entry,
+    again?: { notBefore: number },
+  ): { superseded: Entry; by: Entry } | undefined {
+    const lane = this.#lane(entry.repo);
+    if (lane.running !== entry) return undefined;
+    lane.running = undefined;
+    this.#running -= 1;
+    if (!again) return undefined;
+    lane.notBefore = again.notBefore;
+    const result = this.add(entry);
+    this.#sort(lane);
+    return result;
+  }
 
-	/** When the next postponed repo may run again; undefined: none is postponed. */
-	nextTime(): number | undefined {
-		const times = [...this.#lanes.values()].filter((lane) => lane.waiting.size > 0 && !lane.running && lane.notBefore > 0).map((lane) => lane.notBefore);
-		return times.length === 0 ? undefined : Math.min(...times);
-	}
+  /** When the next postponed repo may run again; undefined: none is postponed. */
+  nextTime(): number | undefined {
+    const times = [...this.#lanes.values()]
+      .filter((lane) => lane.waiting.size > 0 && !lane.running && lane.notBefore > 0)
+      .map((lane) => lane.notBefore);
+    return times.length === 0 ? undefined : Math.min(...times);
+  }
 
-	*entries(): Iterable<Entry> {
-		for (const lane of this.#lanes.values()) {
-			if (lane.running) yield lane.running;
-			yield* lane.waiting.values();
-		}
-	}
+  *entries(): Iterable<Entry> {
+    for (const lane of this.#lanes.values()) {
+      if (lane.running) yield lane.running;
+      yield* lane.waiting.values();
+    }
+  }
 
-	#lane(repo: string): Lane<Entry> {
-		let lane = this.#lanes.get(repo);
-		if (!lane) {
-			lane = { waiting: new Map(), newest: new Map(), running: undefined, served: 0, notBefore: 0 };
-			this.#lanes.set(repo, lane);
-		}
-		return lane;
-	}
+  #lane(repo: string): Lane<Entry> {
+    let lane = this.#lanes.get(repo);
+    if (!lane) {
+      lane = { waiting: new Map(), newest: new Map(), running: undefined, served: 0, notBefore: 0 };
+      this.#lanes.set(repo, lane);
+    }
+    return lane;
+  }
 }
 
 function first<Entry>(lane: Lane<Entry>): Entry {
-	return lane.waiting.values().next().value as Entry;
+  return lane.waiting.values().next().value as Entry;
 }
 
 /** Whether a newer one of its kind takes an entry's place: pushes to a branch only. */
 export function merges(entry: Pick<Waiting, "kind" | "ref">): boolean {
-	return entry.kind === "push" && entry.ref.startsWith("refs/heads/");
+  return entry.kind === "push" && entry.ref.startsWith("refs/heads/");
 }

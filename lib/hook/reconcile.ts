@@ -57,7 +57,12 @@ export class Reconciler {
       }
       this.#work();
     };
-    const shortest = Math.min(60_000, ...[...this.#yard().config.repos.values()].map((repo) => (repo.poll === false ? 60_000 : repo.poll)));
+    const shortest = Math.min(
+      60_000,
+      ...[...this.#yard().config.repos.values()].map((repo) =>
+        repo.poll === false ? 60_000 : repo.poll,
+      ),
+    );
     this.#timer = setInterval(tick, Math.max(200, shortest / 2));
     tick();
   }
@@ -99,17 +104,30 @@ export class Reconciler {
     const patterns = repo.refs ?? (branch === undefined ? [] : [branch]);
     const heads = new Map<string, string>();
     if (patterns.length === 0) return heads;
-    const full = patterns.map((pattern) => (pattern.startsWith("refs/") ? pattern : `refs/heads/${pattern}`));
+    const full = patterns.map((pattern) =>
+      pattern.startsWith("refs/") ? pattern : `refs/heads/${pattern}`,
+    );
     const text = await gitText(["ls-remote", "--", "origin", ...full], this.#asRepo(repo));
     for (const line of text.split("\n")) {
       const [sha = "", ref = ""] = line.split("\t");
-      if (isSha(sha) && ref.startsWith("refs/heads/") && isSafeRef(ref) && patterns.some((pattern) => matchesRef(pattern, ref))) heads.set(ref, sha);
+      if (
+        isSha(sha) &&
+        ref.startsWith("refs/heads/") &&
+        isSafeRef(ref) &&
+        patterns.some((pattern) => matchesRef(pattern, ref))
+      )
+        heads.set(ref, sha);
     }
     return heads;
   }
 
   #asRepo(repo: RepoConfig) {
-    return { dir: repo.dir, user: repo.user, env: userEnvironment(repo.user), timeout: lookTimeout };
+    return {
+      dir: repo.dir,
+      user: repo.user,
+      env: userEnvironment(repo.user),
+      timeout: lookTimeout,
+    };
   }
 
   async #compare(repo: RepoConfig, ref: string, sha: string): Promise<void> {
@@ -118,15 +136,36 @@ export class Reconciler {
     const standings = await this.#standingsOf(repo.name);
     const standing = standings[ref] ?? {};
     if (standing.good === sha) return;
-    const underWay = [...yard.queue.entries()].some((entry) => entry.repo === repo.name && entry.ref === ref && entry.sha === sha);
+    const underWay = [...yard.queue.entries()].some(
+      (entry) => entry.repo === repo.name && entry.ref === ref && entry.sha === sha,
+    );
     if (underWay) return;
     const sameAsBefore = standing.tried === sha;
-    if (sameAsBefore && standing.notBefore !== undefined && Date.parse(standing.notBefore) > Date.now()) return;
+    if (
+      sameAsBefore &&
+      standing.notBefore !== undefined &&
+      Date.parse(standing.notBefore) > Date.now()
+    )
+      return;
     const tries = sameAsBefore ? (standing.tries ?? 0) + 1 : 1;
-    const wait = Math.min(longestWait, (repo.poll === false ? 0 : repo.poll) * 2 ** Math.min(tries, 20));
-    standings[ref] = { ...standing, tried: sha, tries, notBefore: new Date(Date.now() + wait).toISOString() };
-    const payload = Buffer.from(JSON.stringify({ ref, after: sha, repository: { full_name: repo.name }, poll: true }));
-    const [entry] = await yard.accept({ repo: repo.name, forge: "poll", event: "push" }, [{ kind: "push", ref, sha }], payload);
+    const wait = Math.min(
+      longestWait,
+      (repo.poll === false ? 0 : repo.poll) * 2 ** Math.min(tries, 20),
+    );
+    standings[ref] = {
+      ...standing,
+      tried: sha,
+      tries,
+      notBefore: new Date(Date.now() + wait).toISOString(),
+    };
+    const payload = Buffer.from(
+      JSON.stringify({ ref, after: sha, repository: { full_name: repo.name }, poll: true }),
+    );
+    const [entry] = await yard.accept(
+      { repo: repo.name, forge: "poll", event: "push" },
+      [{ kind: "push", ref, sha }],
+      payload,
+    );
     this.#log.info(`${repo.name} ${ref} is at ${sha}, which was not built yet: run ${entry?.id}`);
     await this.#write(repo.name, standings);
   }
@@ -174,7 +213,11 @@ export class Reconciler {
   checkoutBranch(repo: RepoConfig): Promise<string | undefined> {
     let branch = this.#branches.get(repo.name);
     if (!branch) {
-      branch = git(["symbolic-ref", "--quiet", "--short", "HEAD"], { ...this.#asRepo(repo), timeout: 5000, check: false }).then(
+      branch = git(["symbolic-ref", "--quiet", "--short", "HEAD"], {
+        ...this.#asRepo(repo),
+        timeout: 5000,
+        check: false,
+      }).then(
         ({ code, stdout }) => (code === 0 ? stdout.trim() : undefined),
         () => undefined,
       );

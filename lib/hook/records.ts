@@ -53,7 +53,17 @@ export interface RunRecord {
 
 export function recordOf(entry: Entry): RunRecord {
   const { id, repo, kind, ref, sha, release, forge, event, delivery, accepted } = entry;
-  const record: RunRecord = { id, repo, kind, ref, forge, event, accepted, state: "waiting", attempt: 0 };
+  const record: RunRecord = {
+    id,
+    repo,
+    kind,
+    ref,
+    forge,
+    event,
+    accepted,
+    state: "waiting",
+    attempt: 0,
+  };
   if (sha !== undefined) record.sha = sha;
   if (release !== undefined) record.release = release;
   if (delivery !== undefined) record.delivery = delivery;
@@ -61,7 +71,9 @@ export function recordOf(entry: Entry): RunRecord {
 }
 
 export function hasEnded(state: RunState): boolean {
-  return state === "succeeded" || state === "failed" || state === "cancelled" || state === "superseded";
+  return (
+    state === "succeeded" || state === "failed" || state === "cancelled" || state === "superseded"
+  );
 }
 
 /** The run folders of a state folder. */
@@ -91,7 +103,8 @@ export class Records {
     const path = this.path(id, "run.json");
     try {
       const record = JSON.parse(await readFile(path, "utf8")) as RunRecord;
-      if (record.id !== id || typeof record.repo !== "string") throw new Error("is not this run's record");
+      if (record.id !== id || typeof record.repo !== "string")
+        throw new Error("is not this run's record");
       this.#runs.set(id, record);
     } catch (error) {
       // a folder without its record: the server was killed while it made it, and makes it again
@@ -108,7 +121,11 @@ export class Records {
   }
 
   /** Make a run's folder, with its payload readable for the run's user alone. */
-  async create(record: RunRecord, payload: Uint8Array, owner: { uid: number; gid: number } | undefined): Promise<void> {
+  async create(
+    record: RunRecord,
+    payload: Uint8Array,
+    owner: { uid: number; gid: number } | undefined,
+  ): Promise<void> {
     await mkdir(join(this.folder, record.id), { recursive: true, mode: 0o711 });
     const path = this.path(record.id, "payload.json");
     await rm(path, { force: true });
@@ -125,12 +142,18 @@ export class Records {
   }
 
   /** Remove a repo's ended runs beyond `keep` and older than `maxAge` ms; returns their ids. */
-  async prune(repo: string, { keep, maxAge, now = Date.now() }: { keep: number; maxAge: number; now?: number }): Promise<string[]> {
+  async prune(
+    repo: string,
+    { keep, maxAge, now = Date.now() }: { keep: number; maxAge: number; now?: number },
+  ): Promise<string[]> {
     const ended = [...this.#runs.values()]
       .filter((record) => record.repo === repo && hasEnded(record.state))
       .sort((a, b) => (a.ended ?? a.accepted).localeCompare(b.ended ?? b.accepted));
     const tooMany = ended.length - keep;
-    const gone = ended.filter((record, index) => index < tooMany || now - Date.parse(record.ended ?? record.accepted) > maxAge);
+    const gone = ended.filter(
+      (record, index) =>
+        index < tooMany || now - Date.parse(record.ended ?? record.accepted) > maxAge,
+    );
     for (const { id } of gone) {
       this.#runs.delete(id);
       await rm(join(this.folder, id), { recursive: true, force: true });

@@ -62,7 +62,12 @@ export class Runner {
   }
 
   /** Run the repo's `then` commands, one after the other, as the server's user. */
-  async beginAfterwards(record: RunRecord, repo: RepoConfig, command: string, onPid: () => Promise<void>): Promise<Running> {
+  async beginAfterwards(
+    record: RunRecord,
+    repo: RepoConfig,
+    command: string,
+    onPid: () => Promise<void>,
+  ): Promise<Running> {
     const env = {
       ...planEnvironment(repo.user, record, this.#records.path(record.id, "payload.json")),
       ...userEnvironment(currentUser()),
@@ -108,7 +113,8 @@ export class Runner {
   adopt(record: RunRecord, repo: RepoConfig): Running {
     const tree = { pid: record.pid, cookie: record.cookie };
     const gone = async (): Promise<Outcome> => {
-      while (record.pid !== undefined && (await isAlive(record.pid, record.pidStart))) await pause(100);
+      while (record.pid !== undefined && (await isAlive(record.pid, record.pidStart)))
+        await pause(100);
       return await this.leftBehind(record);
     };
     const begun = Date.parse(record.started ?? record.accepted);
@@ -139,14 +145,23 @@ export class Runner {
     if (record.cookie !== undefined) await endTree({ cookie: record.cookie }, { grace });
   }
 
-  #watch(record: RunRecord, repo: RepoConfig, exited: Promise<Outcome>, end: () => Promise<void>, begun: number): Running {
+  #watch(
+    record: RunRecord,
+    repo: RepoConfig,
+    exited: Promise<Outcome>,
+    end: () => Promise<void>,
+    begun: number,
+  ): Running {
     let cut: Outcome | undefined;
     const cutShort = (why: Outcome) => {
       if (cut) return;
       cut = why;
       void end();
     };
-    const timer = setTimeout(() => cutShort({ how: "timeout" }), Math.min(Math.max(0, begun + repo.timeout - Date.now()), 2 ** 31 - 1));
+    const timer = setTimeout(
+      () => cutShort({ how: "timeout" }),
+      Math.min(Math.max(0, begun + repo.timeout - Date.now()), 2 ** 31 - 1),
+    );
     const logFile = this.#records.path(record.id, "log");
     const watcher = setInterval(() => {
       stat(logFile).then(
@@ -185,8 +200,10 @@ export class Runner {
 
   /** What an outcome means for people. */
   explain(outcome: Outcome, repo: Pick<RepoConfig, "timeout">): string | undefined {
-    if (outcome.how === "timeout") return `took longer than ${formatDuration(repo.timeout)} and was ended`;
-    if (outcome.how === "log") return `wrote more than ${formatSize(this.#maxLog())} of log and was ended`;
+    if (outcome.how === "timeout")
+      return `took longer than ${formatDuration(repo.timeout)} and was ended`;
+    if (outcome.how === "log")
+      return `wrote more than ${formatSize(this.#maxLog())} of log and was ended`;
     if (outcome.how === "stopped") return outcome.why;
     if (outcome.how === "lost") return "its processes ended while no server watched";
     return outcome.reason ?? (outcome.code === 0 ? undefined : `exit code ${outcome.code}`);
@@ -199,7 +216,10 @@ function endsWithNewline(fd: number, size: number): boolean {
 }
 
 /** The argv prefix of the script that a repo's config names for a kind of run. */
-export async function scriptOf(repo: Pick<RepoConfig, "on">, kind: "push" | "release"): Promise<string[]> {
+export async function scriptOf(
+  repo: Pick<RepoConfig, "on">,
+  kind: "push" | "release",
+): Promise<string[]> {
   const name = repo.on[kind];
   if (name === false) throw new Error(`nothing runs on ${kind} any more`);
   return name.startsWith("/") ? withRuntime(name) : await findScript(name);

@@ -6,6 +6,7 @@ import process from "node:process";
 import { messageOf } from "../errors.ts";
 import { createHttpServer, formatListen, HttpError, listenOn, sendJson } from "../http.ts";
 import { acquireLock } from "../lock.ts";
+import { createMask } from "../mask.ts";
 import { listenFds, notify, startWatchdog } from "../systemd.ts";
 import { version } from "../version.ts";
 import { type ConfigOverrides, type HookConfig, loadConfig } from "./config.ts";
@@ -34,12 +35,12 @@ const lookAtFilesEvery = 1000;
 export async function serve({ file, overrides, quiet }: ServeOptions): Promise<void> {
   let config = await loadConfig(file, overrides);
   const metrics = new Metrics();
-  let yard: Yard | undefined;
-  const log = new ServerLog({ mask: () => yard?.mask ?? ((text) => text), quiet });
+  let mask = createMask(config.secrets);
+  const log = new ServerLog({ mask: () => mask, quiet });
   await mkdir(config.state, { recursive: true, mode: 0o711 });
   const lock = await acquireLock(join(config.state, "lock"), { what: "hook-server", wait: 3000 });
-  const reconciler = new Reconciler(() => yard as Yard, log);
-  yard = await Yard.open({
+  const reconciler = new Reconciler(() => yard, log);
+  const yard: Yard = await Yard.open({
     config,
     log,
     metrics,
@@ -48,7 +49,11 @@ export async function serve({ file, overrides, quiet }: ServeOptions): Promise<v
       await reconciler.good(record);
     },
   });
-  const routes = new Routes(yard, metrics, new Deliveries({ yard, log, checkoutBranch: (repo) => reconciler.checkoutBranch(repo) }));
+  const routes = new Routes(
+    yard,
+    metrics,
+    new Deliveries({ yard, log, checkoutBranch: (repo) => reconciler.checkoutBranch(repo) }),
+  );
   const bug = (error: unknown) => log.warn(`bug: ${(error as Error)?.stack ?? messageOf(error)}`);
   const web = createHttpServer((request, response) => routes.web(request, response), bug);
   const local = createHttpServer((request, response) => routes.local(request, response), bug);
@@ -67,6 +72,7 @@ export async function serve({ file, overrides, quiet }: ServeOptions): Promise<v
       const fresh = await loadConfig(file, overrides);
       for (const text of needRestart(config, fresh)) log.warn(text);
       config = { ...fresh, listen: config.listen, state: config.state };
+      mask = createMask(config.secrets);
       yard.useConfig(config);
       reconciler.restart();
       log.warn(`${file} was read again: ${config.repos.size} repos`);
@@ -83,7 +89,9 @@ export async function serve({ file, overrides, quiet }: ServeOptions): Promise<v
       signals += 1;
       if (signals > 1 || name === "SIGINT") yard.endRuns();
       if (signals > 1) return;
-      log.warn(`${name}: no new deliveries; waiting for ${yard.queue.running} runs, at most ${Math.round(config.drain / 1000)} s`);
+      log.warn(
+        `${name}: no new deliveries; waiting for ${yard.queue.running} runs, at most ${Math.round(config.drain / 1000)} s`,
+      );
       void notify("STOPPING=1");
       reconciler.stop();
       yard.drain(config.drain).then(resolve, (error: unknown) => {
@@ -94,7 +102,9 @@ export async function serve({ file, overrides, quiet }: ServeOptions): Promise<v
     process.on("SIGTERM", () => stop("SIGTERM"));
     process.on("SIGINT", () => stop("SIGINT"));
     process.on("SIGHUP", () => {
-      void notify("RELOADING=1").then(reload).then(() => notify("READY=1"));
+      void notify("RELOADING=1")
+        .then(reload)
+        .then(() => notify("READY=1"));
     });
   });
   stopWatching();
@@ -150,7 +160,8 @@ class Routes {
   }
 
   #health(request: IncomingMessage, response: ServerResponse): void {
-    if (request.method !== "GET" && request.method !== "HEAD") throw new HttpError(405, "use GET", { allow: "GET" });
+    if (request.method !== "GET" && request.method !== "HEAD")
+      throw new HttpError(405, "use GET", { allow: "GET" });
     const draining = this.#yard.draining;
     sendJson(response, draining ? 503 : 200, { status: draining ? "draining" : "ok" });
   }
@@ -221,7 +232,8 @@ function warnAboutRoot(config: HookConfig, log: ServerLog): void {
 
 function needRestart(before: HookConfig, after: HookConfig): string[] {
   const texts: string[] = [];
-  if (formatListen(before.listen) !== formatListen(after.listen)) texts.push("listen has changed: restart to use it");
+  if (formatListen(before.listen) !== formatListen(after.listen))
+    texts.push("listen has changed: restart to use it");
   if (before.state !== after.state) texts.push("state has changed: restart to use it");
   return texts;
 }
@@ -234,10 +246,14 @@ function watchFiles(files: () => readonly string[], changed: () => Promise<void>
     if (busy) return;
     busy = true;
     try {
-      const now = (await Promise.all(files().map(async (file) => {
-        const found = await stat(file).catch(() => undefined);
-        return `${file} ${found?.ino} ${found?.mtimeMs} ${found?.size}`;
-      }))).join("\n");
+      const now = (
+        await Promise.all(
+          files().map(async (file) => {
+            const found = await stat(file).catch(() => undefined);
+            return `${file} ${found?.ino} ${found?.mtimeMs} ${found?.size}`;
+          }),
+        )
+      ).join("\n");
       if (last !== undefined && now !== last) await changed();
       last = now;
     } finally {

@@ -50,7 +50,11 @@ export class Spool {
   /** Open the spool of a state folder; `waiting` is what was accepted and not settled, in order. */
   static async open(
     state: string,
-    { warn, segmentSize, remember }: { warn: (text: string) => void; segmentSize?: number; remember?: number },
+    {
+      warn,
+      segmentSize,
+      remember,
+    }: { warn: (text: string) => void; segmentSize?: number; remember?: number },
   ): Promise<{ spool: Spool; waiting: Entry[] }> {
     const folder = join(state, "spool");
     const { journal, records } = await Journal.open(folder, {
@@ -61,7 +65,8 @@ export class Spool {
     await seen.load();
     const spool = new Spool(journal, seen);
     for (const { head, place } of records) {
-      if (Array.isArray(head.runs)) for (const run of head.runs as Written[]) spool.#add({ ...run, place });
+      if (Array.isArray(head.runs))
+        for (const run of head.runs as Written[]) spool.#add({ ...run, place });
       else if (typeof head.run === "string" && typeof head.state === "string") {
         spool.#mark(head.run, head.state, typeof head.by === "string" ? head.by : undefined);
       }

@@ -8,7 +8,9 @@ import { hasEnded, recordOf, type RunRecord } from "./records.ts";
 import type { Yard } from "./yard.ts";
 
 /** What the list and the pages show of a run: its record less what only the server needs. */
-export type RunView = Omit<RunRecord, "cookie" | "pid" | "pidStart" | "boot"> & { position?: number };
+export type RunView = Omit<RunRecord, "cookie" | "pid" | "pidStart" | "boot"> & {
+  position?: number;
+};
 
 /** The routes under /runs: the same for the Unix socket and, behind the token, for HTTP. */
 export class Steering {
@@ -20,15 +22,18 @@ export class Steering {
 
   async handle(request: IncomingMessage, response: ServerResponse, url: URL): Promise<void> {
     const [, , id, what, ...more] = url.pathname.split("/");
-    if (id === undefined) return void sendJson(response, 200, { runs: this.list(url.searchParams) });
+    if (id === undefined) return sendJson(response, 200, { runs: this.list(url.searchParams) });
     const view = isRunId(id) ? this.view(id) : undefined;
     if (!view || more.length > 0) throw new HttpError(404, "there is no such run");
     if (what === "cancel" || what === "rerun") {
       if (request.method !== "POST") throw new HttpError(405, "use POST", { allow: "POST" });
-      return what === "cancel" ? await this.#cancel(response, view) : await this.#rerun(response, view);
+      return what === "cancel"
+        ? await this.#cancel(response, view)
+        : await this.#rerun(response, view);
     }
-    if (request.method !== "GET" && request.method !== "HEAD") throw new HttpError(405, "use GET", { allow: "GET" });
-    if (what === undefined) return void sendJson(response, 200, view);
+    if (request.method !== "GET" && request.method !== "HEAD")
+      throw new HttpError(405, "use GET", { allow: "GET" });
+    if (what === undefined) return sendJson(response, 200, view);
     if (what !== "log") throw new HttpError(404, "there is no such page");
     if (url.searchParams.get("follow") === "1") return await this.#follow(response, id);
     await this.#log(response, id);
@@ -41,10 +46,14 @@ export class Steering {
     const state = query.get("state");
     const views = new Map<string, RunView>();
     for (const record of this.#yard.records.all()) views.set(record.id, viewOf(record));
-    for (const entry of this.#yard.queue.entries()) if (!views.has(entry.id)) views.set(entry.id, recordOf(entry));
-    for (const memory of this.#yard.spool.seen.all()) if (!views.has(memory.run)) views.set(memory.run, viewOfMemory(memory));
+    for (const entry of this.#yard.queue.entries())
+      if (!views.has(entry.id)) views.set(entry.id, recordOf(entry));
+    for (const memory of this.#yard.spool.seen.all())
+      if (!views.has(memory.run)) views.set(memory.run, viewOfMemory(memory));
     return [...views.values()]
-      .filter((view) => (repo === null || view.repo === repo) && (state === null || view.state === state))
+      .filter(
+        (view) => (repo === null || view.repo === repo) && (state === null || view.state === state),
+      )
       .sort((a, b) => b.accepted.localeCompare(a.accepted) || b.id.localeCompare(a.id))
       .slice(0, Number.isInteger(limit) && limit > 0 ? limit : 100);
   }
@@ -58,19 +67,24 @@ export class Steering {
   }
 
   async #cancel(response: ServerResponse, view: RunView): Promise<void> {
-    if (!(await this.#yard.cancel(view.id))) throw new HttpError(409, `the run has ended already: ${view.state}`);
+    if (!(await this.#yard.cancel(view.id)))
+      throw new HttpError(409, `the run has ended already: ${view.state}`);
     sendJson(response, 202, { run: view.id });
   }
 
   async #rerun(response: ServerResponse, view: RunView): Promise<void> {
     if (!hasEnded(view.state)) throw new HttpError(409, `the run has not ended yet: ${view.state}`);
     const run = await this.#yard.rerun(view.id);
-    if (run === undefined) throw new HttpError(410, "what the run was made of is not kept any more");
+    if (run === undefined)
+      throw new HttpError(410, "what the run was made of is not kept any more");
     sendJson(response, 202, { run, of: view.id });
   }
 
   async #log(response: ServerResponse, id: string): Promise<void> {
-    response.writeHead(200, { "content-type": "text/plain; charset=utf-8", "x-content-type-options": "nosniff" });
+    response.writeHead(200, {
+      "content-type": "text/plain; charset=utf-8",
+      "x-content-type-options": "nosniff",
+    });
     const masked = new MaskedStream(this.#yard.mask);
     try {
       for await (const chunk of createReadStream(this.#yard.records.path(id, "log"))) {
@@ -86,18 +100,26 @@ export class Steering {
 
   /** The log as server-sent events (a `data:` line each), as it grows; then `event: end` with the run's state. */
   async #follow(response: ServerResponse, id: string): Promise<void> {
-    response.writeHead(200, { "content-type": "text/event-stream; charset=utf-8", "cache-control": "no-store", "x-accel-buffering": "no" });
+    response.writeHead(200, {
+      "content-type": "text/event-stream; charset=utf-8",
+      "cache-control": "no-store",
+      "x-accel-buffering": "no",
+    });
     response.flushHeaders();
     const path = this.#yard.records.path(id, "log");
     const masked = new MaskedStream(this.#yard.mask);
     let at = 0;
     const send = async (text: string) => {
       const lines = text.endsWith("\n") ? text.slice(0, -1) : text;
-      if (text !== "" && !response.write(`data: ${lines.split("\n").join("\ndata: ")}\n\n`)) await drained(response);
+      if (text !== "" && !response.write(`data: ${lines.split("\n").join("\ndata: ")}\n\n`))
+        await drained(response);
     };
     for (let quiet = 0; !response.destroyed; ) {
       const view = this.view(id);
-      const size = await stat(path).then((found) => found.size, () => 0);
+      const size = await stat(path).then(
+        (found) => found.size,
+        () => 0,
+      );
       if (size > at) {
         for await (const chunk of createReadStream(path, { start: at, end: size - 1 })) {
           at += (chunk as Buffer).length;
@@ -134,7 +156,29 @@ function viewOf(record: RunRecord): RunView {
   return view;
 }
 
-function viewOfMemory(memory: { run: string; repo: string; ref: string; sha?: string | undefined; accepted: string; state: string; by?: string | undefined; delivery?: string | undefined }): RunView {
+function viewOfMemory(memory: {
+  run: string;
+  repo: string;
+  ref: string;
+  sha?: string | undefined;
+  accepted: string;
+  state: string;
+  by?: string | undefined;
+  delivery?: string | undefined;
+}): RunView {
   const { run, repo, ref, sha, accepted, state, by, delivery } = memory;
-  return { id: run, repo, kind: ref.startsWith("refs/tags/") ? "release" : "push", ref, sha, accepted, state: state as RunRecord["state"], by, delivery, forge: "", event: "", attempt: 0 };
+  return {
+    id: run,
+    repo,
+    kind: ref.startsWith("refs/tags/") ? "release" : "push",
+    ref,
+    sha,
+    accepted,
+    state: state as RunRecord["state"],
+    by,
+    delivery,
+    forge: "",
+    event: "",
+    attempt: 0,
+  };
 }

@@ -39,7 +39,10 @@ export class Yard {
   readonly #log: ServerLog;
   readonly #metrics: Metrics;
   readonly #runner: Runner;
-  readonly #active = new Map<string, { running?: Running; stop?: { why: string; state: RunState; by?: string } }>();
+  readonly #active = new Map<
+    string,
+    { running?: Running; stop?: { why: string; state: RunState; by?: string } }
+  >();
   readonly #busy = new Map<string, number>();
   readonly #onGood: (record: RunRecord) => Promise<void>;
   #timer: NodeJS.Timeout | undefined;
@@ -62,7 +65,10 @@ export class Yard {
   static async open(parts: Parts): Promise<Yard> {
     const warn = (text: string) => parts.log.warn(text);
     const records = new Records(parts.config.state);
-    const [, { spool, waiting }] = await Promise.all([records.load(warn), Spool.open(parts.config.state, { warn })]);
+    const [, { spool, waiting }] = await Promise.all([
+      records.load(warn),
+      Spool.open(parts.config.state, { warn }),
+    ]);
     const yard = new Yard(parts, records, spool);
     for (const entry of waiting) await yard.#recover(entry);
     return yard;
@@ -93,8 +99,18 @@ export class Yard {
     const result = this.queue.add(entry);
     if (result) void this.#supersede(result.superseded, result.by);
     const under = this.queue.runningOf(entry.repo);
-    if (under && entry.kind === "push" && under.kind === "push" && under.ref === entry.ref && this.config.repos.get(entry.repo)?.cancel) {
-      this.#stop(under.id, { why: "a newer push came, and the repo says cancel: true", state: "cancelled", by: entry.id });
+    if (
+      under &&
+      entry.kind === "push" &&
+      under.kind === "push" &&
+      under.ref === entry.ref &&
+      this.config.repos.get(entry.repo)?.cancel
+    ) {
+      this.#stop(under.id, {
+        why: "a newer push came, and the repo says cancel: true",
+        state: "cancelled",
+        by: entry.id,
+      });
     }
   }
 
@@ -114,13 +130,16 @@ export class Yard {
   schedule(): void {
     if (this.#draining) return;
     for (;;) {
-      const entry = this.queue.next(this.config.concurrency, Date.now(), (repo) => this.config.repos.has(repo));
+      const entry = this.queue.next(this.config.concurrency, Date.now(), (repo) =>
+        this.config.repos.has(repo),
+      );
       if (!entry) break;
       void this.#run(entry);
     }
     clearTimeout(this.#timer);
     const next = this.queue.nextTime();
-    if (next !== undefined) this.#timer = setTimeout(() => this.schedule(), Math.max(10, next - Date.now()));
+    if (next !== undefined)
+      this.#timer = setTimeout(() => this.schedule(), Math.max(10, next - Date.now()));
   }
 
   async #run(entry: Entry): Promise<void> {
@@ -147,15 +166,21 @@ export class Yard {
     record.state = "starting";
     record.started = new Date().toISOString();
     record.cookie = newCookie();
-    for (const key of ["pid", "pidStart", "ended", "reason", "exit", "seconds"] as const) delete record[key];
+    for (const key of ["pid", "pidStart", "ended", "reason", "exit", "seconds"] as const)
+      delete record[key];
     await this.records.create(record, await this.spool.payload(entry), repo.user);
     await this.records.save(record, { durable: false });
   }
 
   async #couldNotBegin(entry: Entry, record: RunRecord, error: unknown): Promise<void> {
     const code = (error as { code?: unknown }).code;
-    if (typeof code === "string" && /^E(?:NOSPC|DQUOT|IO|MFILE|NFILE|AGAIN|NOMEM|ROFS)$/.test(code)) {
-      this.#log.warn(`run ${entry.id} of ${entry.repo} cannot begin: ${messageOf(error)}; it waits`);
+    if (
+      typeof code === "string" &&
+      /^E(?:NOSPC|DQUOT|IO|MFILE|NFILE|AGAIN|NOMEM|ROFS)$/.test(code)
+    ) {
+      this.#log.warn(
+        `run ${entry.id} of ${entry.repo} cannot begin: ${messageOf(error)}; it waits`,
+      );
       record.state = "waiting";
       record.reason = messageOf(error);
       this.#active.delete(entry.id);
@@ -175,7 +200,9 @@ export class Yard {
 
   /** Wait for the end of a run's processes, then for its `then` commands, and write down how it ended. */
   async #follow(entry: Entry, record: RunRecord, repo: RepoConfig, first: Running): Promise<void> {
-    this.#log.info(`run ${record.id} of ${record.repo} begins: ${record.kind} ${record.ref} ${record.sha ?? ""}`.trimEnd());
+    this.#log.info(
+      `run ${record.id} of ${record.repo} begins: ${record.kind} ${record.ref} ${record.sha ?? ""}`.trimEnd(),
+    );
     const outcome = await this.#outcomeOf(entry, first);
     try {
       await this.#conclude(entry, record, repo, outcome);
@@ -193,14 +220,21 @@ export class Yard {
     return await running.outcome;
   }
 
-  async #conclude(entry: Entry, record: RunRecord, repo: RepoConfig, outcome: Outcome): Promise<void> {
+  async #conclude(
+    entry: Entry,
+    record: RunRecord,
+    repo: RepoConfig,
+    outcome: Outcome,
+  ): Promise<void> {
     const stop = this.#active.get(entry.id)?.stop;
     if (outcome.how === "exit") record.exit = outcome.code;
     if (outcome.how === "stopped" && stop) {
       return await this.#end(entry, record, stop.state, { reason: stop.why, by: stop.by });
     }
-    if (outcome.how === "stopped" || outcome.how === "lost") return await this.#interrupted(entry, record);
-    if (outcome.how === "exit" && outcome.code === busyCode && record.phase === "run") return await this.#tryLater(entry, record);
+    if (outcome.how === "stopped" || outcome.how === "lost")
+      return await this.#interrupted(entry, record);
+    if (outcome.how === "exit" && outcome.code === busyCode && record.phase === "run")
+      return await this.#tryLater(entry, record);
     const good = outcome.how === "exit" && outcome.code === 0;
     if (!good) {
       const why = this.#runner.explain(outcome, repo);
@@ -213,9 +247,12 @@ export class Yard {
   async #afterwards(entry: Entry, record: RunRecord, repo: RepoConfig): Promise<void> {
     if (record.kind === "push" && record.phase === "run") {
       for (const command of repo.afterwards) {
-        const running = await this.#runner.beginAfterwards(record, repo, command, () => this.records.save(record, { durable: false }));
+        const running = await this.#runner.beginAfterwards(record, repo, command, () =>
+          this.records.save(record, { durable: false }),
+        );
         const outcome = await this.#outcomeOf(entry, running);
-        if (outcome.how !== "exit" || outcome.code !== 0) return await this.#conclude(entry, record, repo, outcome);
+        if (outcome.how !== "exit" || outcome.code !== 0)
+          return await this.#conclude(entry, record, repo, outcome);
       }
       if (record.phase !== "run") record.exit = 0;
     }
@@ -250,18 +287,28 @@ export class Yard {
     this.#log.warn(`run ${record.id} of ${record.repo} was interrupted; it runs again`);
   }
 
-  async #end(entry: Entry, record: RunRecord, state: RunState, { reason, by }: { reason?: string | undefined; by?: string | undefined }): Promise<void> {
+  async #end(
+    entry: Entry,
+    record: RunRecord,
+    state: RunState,
+    { reason, by }: { reason?: string | undefined; by?: string | undefined },
+  ): Promise<void> {
     const ended = new Date();
     record.state = state;
     record.reason = reason;
     record.by = by;
     record.ended = ended.toISOString();
-    record.seconds = Math.max(0, ended.getTime() - Date.parse(record.started ?? record.accepted)) / 1000;
+    record.seconds =
+      Math.max(0, ended.getTime() - Date.parse(record.started ?? record.accepted)) / 1000;
     this.#metrics.run(state, record.seconds);
     const what = `${state}${reason ? `: ${reason}` : ""} (${record.seconds.toFixed(1)} s)`;
     this.#runner.note(record, what);
     this.#log.info(`run ${record.id} of ${record.repo} ${what}`);
-    await maskFile(this.records.path(record.id, "log"), this.mask).catch((error: unknown) => this.#log.warn(`the log of ${record.id} was not looked through for secrets: ${messageOf(error)}`));
+    await maskFile(this.records.path(record.id, "log"), this.mask).catch((error: unknown) =>
+      this.#log.warn(
+        `the log of ${record.id} was not looked through for secrets: ${messageOf(error)}`,
+      ),
+    );
     await this.#save(record);
     this.spool.settle(entry, state, by);
     this.#busy.delete(entry.id);
@@ -278,7 +325,9 @@ export class Yard {
       try {
         return await this.records.save(record);
       } catch (error) {
-        this.#log.warn(`the record of run ${record.id} cannot be written: ${messageOf(error)}; tried again`);
+        this.#log.warn(
+          `the record of run ${record.id} cannot be written: ${messageOf(error)}; tried again`,
+        );
         if (this.#ending) return;
         await new Promise((resolve) => setTimeout(resolve, 1000));
       }
@@ -289,8 +338,10 @@ export class Yard {
   async tidy(repo?: string): Promise<void> {
     try {
       await this.spool.tidy();
-      const repos = repo === undefined ? new Set([...this.records.all()].map((record) => record.repo)) : [repo];
-      for (const each of repos) await this.records.prune(each, { keep: this.config.keep, maxAge: this.config.keepFor });
+      const repos =
+        repo === undefined ? new Set([...this.records.all()].map((record) => record.repo)) : [repo];
+      for (const each of repos)
+        await this.records.prune(each, { keep: this.config.keep, maxAge: this.config.keepFor });
     } catch (error) {
       this.#log.warn(`tidying up failed: ${messageOf(error)}; tried again later`);
     }
@@ -300,7 +351,7 @@ export class Yard {
   async #recover(entry: Entry): Promise<void> {
     const record = this.records.get(entry.id);
     const repo = this.config.repos.get(entry.repo);
-    if (!record || record.state === "waiting") return void this.#enqueue(entry);
+    if (!record || record.state === "waiting") return this.#enqueue(entry);
     if (hasEnded(record.state)) return this.spool.settle(entry, record.state, record.by);
     if (repo && (await this.#runner.outlived(record))) {
       this.#log.info(`run ${record.id} of ${record.repo} outlived the former server; it goes on`);
@@ -329,7 +380,11 @@ export class Yard {
     const entry = [...this.queue.entries()].find((each) => each.id === id);
     if (!entry || !this.queue.remove(entry)) return false;
     const record = this.records.get(id) ?? recordOf(entry);
-    await this.records.create(record, await this.spool.payload(entry), this.config.repos.get(entry.repo)?.user);
+    await this.records.create(
+      record,
+      await this.spool.payload(entry),
+      this.config.repos.get(entry.repo)?.user,
+    );
     await this.#end(entry, record, "cancelled", { reason: "cancelled by hand" });
     return true;
   }
@@ -341,7 +396,11 @@ export class Yard {
     const payload = await readFile(this.records.path(id, "payload.json")).catch(() => undefined);
     if (!payload) return undefined;
     const { repo, forge, event, kind, ref, sha, release } = record;
-    const [entry] = await this.accept({ repo, forge, event }, [{ kind, ref, sha, ...(release ? { release } : {}) }], payload);
+    const [entry] = await this.accept(
+      { repo, forge, event },
+      [{ kind, ref, sha, ...(release ? { release } : {}) }],
+      payload,
+    );
     return entry?.id;
   }
 
