@@ -28,9 +28,13 @@ export function newCookie(): string {
   return randomBytes(12).toString("hex");
 }
 
-/** The environment variable that carries a cookie. */
+/**
+ * The environment variable that carries a cookie, behind those that this process itself was started with:
+ * who ends a build finds the daemons that the build's stages started, too.
+ */
 export function cookieEnvironment(cookie: string): Record<string, string> {
-  return { [cookieName]: cookie };
+  const outer = process.env[cookieName];
+  return { [cookieName]: outer ? `${outer}.${cookie}` : cookie };
 }
 
 /** What is known of a process, or undefined when there is none. */
@@ -104,7 +108,8 @@ export async function membersOf({ pid, cookie }: Tree): Promise<ProcessStat[]> {
 async function carries(pid: number, cookie: string): Promise<boolean> {
   // another user's processes cannot be read, nor ended, by an ordinary user
   const environment = await readFile(`/proc/${pid}/environ`, "latin1").catch(() => "");
-  return environment.includes(`${cookieName}=${cookie}`);
+  const own = environment.split("\0").find((each) => each.startsWith(`${cookieName}=`));
+  return own !== undefined && own.slice(cookieName.length + 1).split(".").includes(cookie);
 }
 
 /**
