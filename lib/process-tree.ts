@@ -109,7 +109,13 @@ async function carries(pid: number, cookie: string): Promise<boolean> {
   // another user's processes cannot be read, nor ended, by an ordinary user
   const environment = await readFile(`/proc/${pid}/environ`, "latin1").catch(() => "");
   const own = environment.split("\0").find((each) => each.startsWith(`${cookieName}=`));
-  return own !== undefined && own.slice(cookieName.length + 1).split(".").includes(cookie);
+  return (
+    own !== undefined &&
+    own
+      .slice(cookieName.length + 1)
+      .split(".")
+      .includes(cookie)
+  );
 }
 
 /**

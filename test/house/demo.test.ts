@@ -1,0 +1,30 @@
+// The README's first command does what it says.
+import { readdir } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { runCommand } from "../helpers/run.ts";
+import { current, root } from "../helpers/runtime.ts";
+import { testUnless } from "../helpers/skip.ts";
+
+const bundles: string[] = await readdir(join(root, "dist")).catch(() => []);
+const missing =
+  (current.kind === "deno" && "npm run demo is Node's") ||
+  (!bundles.includes("hook-server.mjs") && "no bundles: npm run bundle");
+
+testUnless(test, missing)("the demo builds two signed pushes and leaves nothing", async () => {
+  const argv = current.argv(join(root, "tools/demo.ts"));
+  const { stdout, stderr } = await runCommand(argv, { timeout: 60_000, expect: 0 });
+  assert.match(stdout, /wrongly signed: 401/);
+  assert.match(stdout, "says: 2 ships in harbour: Argo, Beagle\n");
+  assert.match(stdout, "says: 3 ships in harbour: Argo, Beagle, Calypso\n");
+  assert.not.match(stdout, "\u001b[");
+  assert.is(stderr, "");
+  assert.equal(
+    (await readdir(tmpdir())).filter((name) => name.startsWith("boatyard-demo-")),
+    [],
+  );
+});
+
+test.run();

@@ -1,0 +1,3 @@
+module.exports = function (Folder, args) {
+  args.file = ["project.md"];
+};
