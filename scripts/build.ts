@@ -1,6 +1,6 @@
 import { build, planBuild } from "../lib/build/build.ts";
-import { resultTable, summary } from "../lib/build/report.ts";
 import { defineCommand, runScript } from "../lib/cli.ts";
+import { runJson, runTable } from "../lib/run-table.ts";
 
 export const command = defineCommand({
   name: "build",
@@ -30,7 +30,6 @@ export const command = defineCommand({
     },
     force: { type: "boolean", help: "no stage skips itself, and litpro writes every file anew" },
     wait: { type: "boolean", help: "wait for another build of DIR to end, instead of exit 3" },
-    log: { type: "string", value: "FILE", help: "where the log is written; default: DIR/logs.txt" },
     "dry-run": {
       type: "boolean",
       help: "show what each stage would do; nothing is fetched or run",
@@ -58,7 +57,6 @@ export const command = defineCommand({
       ifChanged: flags["if-changed"],
       force: flags.force,
       wait: flags.wait,
-      log: flags.log,
       terminal,
       signal,
     };
@@ -71,9 +69,9 @@ export const command = defineCommand({
       return 0;
     }
     const result = await build(options);
-    terminal.printJson(summary(result));
+    terminal.printJson(runJson(result));
     if (result.result === "unchanged") terminal.note(result.stages.at(-1)?.note ?? "nothing new");
-    else for (const line of resultTable(result, terminal)) terminal.print(line);
+    else for (const line of runTable("build", result, terminal)) terminal.print(line);
     return result.code;
   },
 });

@@ -8,14 +8,15 @@ import { exists } from "../files.ts";
 import { acquireLock } from "../lock.ts";
 import type { Result } from "../log-format.ts";
 import { shortRef } from "../names.ts";
+import type { RunSummary } from "../run-table.ts";
 import { isRunId, newRunId } from "../run-id.ts";
 import type { Terminal } from "../terminal.ts";
 import { BadBuildFile, type BuildConfig, defaultConfig, readBuildConfig } from "./config.ts";
-import { stageEnvironment } from "./environment.ts";
-import { createOutput, type Output } from "./output.ts";
+import { stageEnvironment } from "../run-environment.ts";
+import { createOutput, type Output } from "../run-output.ts";
 import { planStages, type Stage, type Wanted } from "./plan.ts";
 import { readLastBuild, writeLastBuild } from "./record.ts";
-import { runStage, type StageResult } from "./run-stage.ts";
+import { runStage, type StageResult } from "../run-stage.ts";
 import type { Site } from "./stage.ts";
 import { lookAt } from "./stages.ts";
 
@@ -28,23 +29,15 @@ export interface BuildOptions extends Wanted {
   force: boolean;
   /** Wait for another build of the folder to end. */
   wait: boolean;
-  /** The log; default: logs.txt in the folder. */
-  log?: string | undefined;
   terminal: Terminal;
   signal: AbortSignal;
 }
 
 /** How a build ended. */
-export interface BuildResult {
-  run: string;
+export interface BuildResult extends RunSummary {
   dir: string;
   ref?: string | undefined;
   sha?: string | undefined;
-  result: Result | "unchanged";
-  /** The exit code. */
-  code: number;
-  seconds: number;
-  stages: StageResult[];
 }
 
 /** What is known before a build begins; `plan` shows it, `build` goes on from it. */
@@ -124,7 +117,7 @@ export async function build(options: BuildOptions): Promise<BuildResult> {
     wait: options.wait,
     signal,
   });
-  const file = resolve(options.log ?? join(dir, "logs.txt"));
+  const file = join(dir, "logs.txt");
   if (checkout) await overlook(checkout, ["/logs.txt", "/logs.txt.*"]);
   const output = createOutput(file, run, terminal);
   const last = options.ifChanged && !options.force ? await readLastBuild(state) : undefined;

@@ -3,7 +3,8 @@ import { mkdir, realpath, rm, stat } from "node:fs/promises";
 import { delimiter, join } from "node:path";
 import { Failure } from "../errors.ts";
 import { readIfThere, writeAtomic } from "../files.ts";
-import type { Finding, Site } from "./stage.ts";
+import type { Finding } from "../run-stage.ts";
+import type { Site } from "./stage.ts";
 
 /** What npm reads of a package.json or lock file, as far as it matters here. */
 interface PackageFile {

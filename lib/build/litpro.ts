@@ -4,7 +4,8 @@ import { findNpmProgram } from "../beside.ts";
 import { Failure } from "../errors.ts";
 import { readIfThere } from "../files.ts";
 import { litproRunner } from "./litpro-runner.ts";
-import type { Doing, Finding, Site } from "./stage.ts";
+import type { Doing, Finding } from "../run-stage.ts";
+import type { Site } from "./stage.ts";
 
 /**
  * The litpro stage: compile the literate programs, when there is an lprc.js. litpro (2.1) exits with 0 on
@@ -37,7 +38,10 @@ async function runLitpro(
   const argv = litproRunner(program, { force });
   const { code, signal } = await doing.run(argv, {
     check: false,
-    onLine: (line) => void lines.push(line),
+    onLine(line) {
+      lines.push(line);
+      doing.say(line);
+    },
   });
   doing.signal.throwIfAborted();
   const report = readReport(lines);

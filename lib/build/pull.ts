@@ -6,8 +6,9 @@ import { CommandFailed } from "../exec.ts";
 import { git, gitText } from "../git.ts";
 import { isSafeRef, shortRef, shortSha } from "../names.ts";
 import { keepLocalCommits, keepTrackedChanges, keepUntracked } from "./keep.ts";
-import { updateLfs, updateSubmodules } from "./modules.ts";
-import type { Doing, Done, Finding, Site } from "./stage.ts";
+import { updateLfs, updateSubmodules } from "../git-modules.ts";
+import type { Doing, Done, Finding } from "../run-stage.ts";
+import type { Site } from "./stage.ts";
 import { removeStaleLocks } from "./stale-locks.ts";
 
 /** Which commit is wanted. */

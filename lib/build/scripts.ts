@@ -1,7 +1,8 @@
 import { join } from "node:path";
 import { findScript } from "../beside.ts";
 import { exists } from "../files.ts";
-import type { Finding, Site } from "./stage.ts";
+import type { Finding } from "../run-stage.ts";
+import type { Site } from "./stage.ts";
 
 /** The files that a stage of another script reads: without any of them there is nothing to do. */
 const inputsOf = {

@@ -3,7 +3,8 @@ import { lookAtLitpro } from "./litpro.ts";
 import type { Stage } from "./plan.ts";
 import { lookAtPull, type Target } from "./pull.ts";
 import { lookAtScript } from "./scripts.ts";
-import type { Finding, Site } from "./stage.ts";
+import type { Finding } from "../run-stage.ts";
+import type { Site } from "./stage.ts";
 
 /**
  * What a stage would do here and now.

@@ -1,19 +1,20 @@
 import { join } from "node:path";
-import { Failure } from "../errors.ts";
-import { exists } from "../files.ts";
-import { git } from "../git.ts";
-import type { Place } from "./keep.ts";
+import { Failure } from "./errors.ts";
+import { exists } from "./files.ts";
+import { git, type GitOptions } from "./git.ts";
+
+/** A work tree, how git is called in it, and where its lines go. */
+export interface WorkTree {
+  options: GitOptions & { dir: string };
+  say: (line: string) => void;
+}
 
 /**
  * Bring submodules to the commits that the checkout names.
  * @returns a few words for the table, or undefined where there are none.
  */
-export async function updateSubmodules({
-  checkout,
-  options,
-  say,
-}: Pick<Place, "checkout" | "options" | "say">): Promise<string | undefined> {
-  if (!(await exists(join(checkout.dir, ".gitmodules")))) return undefined;
+export async function updateSubmodules({ options, say }: WorkTree): Promise<string | undefined> {
+  if (!(await exists(join(options.dir, ".gitmodules")))) return undefined;
   // an address that changed in .gitmodules has to be taken over first
   await git(["submodule", "sync", "--quiet", "--recursive"], options);
   await git(["submodule", "update", "--init", "--recursive", "--force"], {
@@ -32,7 +33,7 @@ export async function updateSubmodules({
  * @throws {Failure} when git-lfs is not installed: the build would work on pointers.
  */
 export async function updateLfs(
-  { options, say }: Pick<Place, "options" | "say">,
+  { options, say }: WorkTree,
   remote: string,
 ): Promise<string | undefined> {
   const { code } = await git(

@@ -1,8 +1,8 @@
-import { messageOf } from "../errors.ts";
-import { formatMark, type Mark, markStage } from "../log-format.ts";
-import { type LogWriter, openLog } from "../log-writer.ts";
-import { createMask, type Mask } from "../mask.ts";
-import type { Terminal } from "../terminal.ts";
+import { messageOf } from "./errors.ts";
+import { formatMark, type Mark, markStage } from "./log-format.ts";
+import { type LogWriter, openLog } from "./log-writer.ts";
+import { createMask, type Mask } from "./mask.ts";
+import type { Terminal } from "./terminal.ts";
 
 /** Where a run's lines go: the log, and the terminal as they come. Secrets are masked on both. */
 export interface Output {

@@ -1,6 +1,6 @@
 import { userInfo } from "node:os";
 import process from "node:process";
-import { cleanEnvironment } from "../exec.ts";
+import { cleanEnvironment } from "./exec.ts";
 
 /**
  * The environment of a run's stages: the clean one, what tells of the event (HOOK_*, RELEASE_*), and what

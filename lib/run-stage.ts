@@ -1,9 +1,39 @@
-import { messageOf } from "../errors.ts";
-import { run } from "../exec.ts";
-import type { Result } from "../log-format.ts";
-import { formatDuration } from "../units.ts";
-import type { Output } from "./output.ts";
-import type { Done, Finding, Site } from "./stage.ts";
+import { Failure, messageOf } from "./errors.ts";
+import { CommandFailed, run, type RunOptions, type RunResult } from "./exec.ts";
+import type { Result } from "./log-format.ts";
+import type { Output } from "./run-output.ts";
+import { formatDuration } from "./units.ts";
+
+/** How a stage speaks and runs commands while it works. */
+export interface Doing {
+  /** A line into the log and onto the terminal. */
+  readonly say: (line: string) => void;
+  /** Run a command whose output goes to the log, or to `onLine` instead; the stage's time limit holds. */
+  run(
+    argv: readonly string[],
+    options?: RunOptions & { onLine?: (line: string, from: "stdout" | "stderr") => void },
+  ): Promise<RunResult>;
+  /** Aborted when the stage's time is up, or the build is ended. */
+  signal: AbortSignal;
+}
+
+/** How a stage's work ended well: a few words for the table; with `stop`, there is nothing for the stages after it. */
+export interface Done {
+  note?: string;
+  /** Why the run ends here without being a failure. */
+  stop?: string;
+  /** The commit that the checkout stands at. */
+  sha?: string;
+}
+
+/** What a stage found: nothing to do and why, or what it is going to do. */
+export type Finding =
+  | { skip: string }
+  | {
+      /** In words, for --dry-run: `npm ci`. */
+      does: string;
+      work(doing: Doing): Promise<Done | void>;
+    };
 
 /** How a stage ended. */
 export interface StageResult {
@@ -15,6 +45,12 @@ export interface StageResult {
   done?: Done | undefined;
   /** What was thrown. */
   error?: unknown;
+}
+
+/** Where a stage's commands run, and their complete environment. */
+export interface Workplace {
+  dir: string;
+  env: Readonly<Record<string, string>>;
 }
 
 export interface StageLimits {
@@ -30,7 +66,7 @@ export interface StageLimits {
 export async function runStage(
   name: string,
   look: () => Promise<Finding>,
-  site: Site,
+  site: Workplace,
   output: Output,
   { timeout = Number.POSITIVE_INFINITY, deadline = Number.POSITIVE_INFINITY, signal }: StageLimits,
 ): Promise<StageResult> {
@@ -90,19 +126,14 @@ export async function runStage(
 
   function runLogged(
     argv: readonly string[],
-    { onLine, ...options }: Parameters<typeof run>[1] & { onLine?: (line: string) => void },
+    { onLine = say, ...options }: NonNullable<Parameters<Doing["run"]>[1]>,
   ) {
-    return run(argv, {
-      cwd: site.dir,
-      env: { ...site.env },
-      ...options,
-      signal: abort.signal,
-      output: {
-        onLine(line) {
-          say(line);
-          onLine?.(line);
-        },
-      },
+    const where = { cwd: site.dir, env: { ...site.env } };
+    const all = { ...where, ...options, signal: abort.signal, output: { onLine } };
+    return run(argv, all).catch((error) => {
+      if (!(error instanceof CommandFailed)) throw error;
+      const { code, signal: by } = error.result;
+      throw new Failure(by ? `ended by ${by}` : `exit code ${code}; its lines are above`);
     });
   }
 }

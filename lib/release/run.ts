@@ -1,0 +1,201 @@
+import { mkdir, rm, stat } from "node:fs/promises";
+import { basename, join, resolve } from "node:path";
+import process from "node:process";
+import { findScript } from "../beside.ts";
+import { type Checkout, findCheckout, overlook, stateFolder } from "../checkout.ts";
+import { atEnd } from "../cleanup.ts";
+import { exitCodeOf, Failure, UsageError } from "../errors.ts";
+import { exists, readIfThere } from "../files.ts";
+import { acquireLock } from "../lock.ts";
+import type { Result } from "../log-format.ts";
+import { isSafeRef, shortSha } from "../names.ts";
+import { stageEnvironment } from "../run-environment.ts";
+import { isRunId, newRunId } from "../run-id.ts";
+import { createOutput, type Output } from "../run-output.ts";
+import { type Doing, type Done, runStage, type StageResult, type Workplace } from "../run-stage.ts";
+import type { RunSummary } from "../run-table.ts";
+import type { Terminal } from "../terminal.ts";
+import { checkOut, freshFolder, removeWorktree } from "./worktree.ts";
+
+export interface ReleaseOptions {
+  /** The checkout; it is not disturbed. */
+  dir: string;
+  tag: string;
+  /** The commit that the event named; the tag decides. */
+  sha?: string | undefined;
+  wait: boolean;
+  terminal: Terminal;
+  signal: AbortSignal;
+}
+
+export interface ReleaseResult extends RunSummary {
+  tag: string;
+  sha?: string | undefined;
+}
+
+/**
+ * Release a tag: build it in a worktree of its own and run the repo's release.sh there; where there is
+ * none, `release pack` and `uploads`. The worktree is removed whatever happens.
+ * @throws {UsageError} when it cannot begin.
+ * @throws {Busy} when another release of the repo is under way.
+ */
+export async function releaseTag(options: ReleaseOptions): Promise<ReleaseResult> {
+  const started = performance.now();
+  const { tag, terminal, signal } = options;
+  if (!isSafeRef(tag)) throw new UsageError(`--tag: "${tag}" is no name of a tag`);
+  const checkout = await findCheckout(resolve(options.dir));
+  if (!checkout)
+    throw new UsageError(`${resolve(options.dir)} is no git checkout; clone the repository there`);
+  const build = await findScript("build");
+  const given = process.env.HOOK_RUN ?? "";
+  const run = isRunId(given) ? given : newRunId();
+  const state = stateFolder(checkout);
+  await mkdir(state, { recursive: true });
+  const lock = await acquireLock(join(state, "release.lock"), {
+    what: `release ${tag}`,
+    wait: options.wait,
+    signal,
+  });
+  await overlook(checkout, ["/logs.txt", "/logs.txt.*"]);
+  const output = createOutput(join(checkout.dir, "logs.txt"), run, terminal);
+  await output.open();
+  const { HOOK_EVENT: event = "release", HOOK_REPO: repo } = process.env;
+  output.mark({ kind: "start", event, ref: `tag ${tag}`, sha: options.sha, repo });
+  const finish = async (result: Result, code: number, why?: string) => {
+    output.mark({ kind: "end", result, code, seconds: (performance.now() - started) / 1000, why });
+    await output.close();
+  };
+  const forget = atEnd(() => finish("cancelled", 1, "ended by a signal"));
+
+  const env = stageEnvironment();
+  const place: Workplace = { dir: await freshFolder(checkout), env };
+  const removeTree = () => removeWorktree(checkout, place.dir, env);
+  const forgetTree = atEnd(removeTree);
+  const results: StageResult[] = [];
+  const step = async (
+    name: string,
+    work: (doing: Doing) => Promise<Done | void>,
+  ): Promise<StageResult | undefined> => {
+    if (results.some(isBad)) return undefined;
+    const result = await runStage(name, async () => ({ does: name, work }), place, output, {
+      signal,
+    });
+    results.push(result);
+    output.mark({
+      kind: "stage",
+      name,
+      result: result.result,
+      seconds: result.seconds,
+      why: isBad(result) ? result.note : undefined,
+    });
+    return result;
+  };
+  let sha: string | undefined;
+  try {
+    await step("checkout", async (doing) => {
+      sha = await checkOut(checkout, place, options, doing);
+      Object.assign(env, releaseVariables(tag, sha));
+      return { sha, note: `${tag} at ${shortSha(sha)}` };
+    });
+    await step("build", (doing) => buildTree(build, place, output, doing));
+    if (await exists(join(place.dir, "release.sh")))
+      await step("release.sh", (doing) => runReleaseScript(place, doing));
+    else {
+      await step("pack", (doing) => pack(checkout, place, tag, doing));
+      if (await exists(join(place.dir, "uploads.yml"))) {
+        await step("uploads", async (doing) => {
+          await doing.run([...(await findScript("uploads")), place.dir]);
+        });
+      }
+    }
+  } finally {
+    await removeTree();
+    forgetTree();
+  }
+  forget();
+  const failure = results.find(isBad);
+  const code = failure ? (exitCodeOf(failure.error) === 4 ? 4 : 1) : 0;
+  const result = failure?.result ?? "ok";
+  await finish(result, code, failure && `${failure.name}: ${failure.note}`);
+  lock.release();
+  return {
+    run,
+    tag,
+    sha,
+    result,
+    code,
+    seconds: (performance.now() - started) / 1000,
+    stages: results,
+  };
+}
+
+function isBad({ result }: StageResult): boolean {
+  return result !== "ok" && result !== "skipped";
+}
+
+/** What release.sh is told, where the event has not said it already. */
+function releaseVariables(tag: string, sha: string): Record<string, string> {
+  const { RELEASE_NAME, RELEASE_URL = "", RELEASE_PRERELEASE = "false" } = process.env;
+  return {
+    RELEASE_TAG: tag,
+    RELEASE_NAME: RELEASE_NAME || tag,
+    RELEASE_SHA: sha,
+    RELEASE_URL,
+    RELEASE_PRERELEASE,
+  };
+}
+
+/** `build` as a child: its lines go into this run's log under the names of its own stages. */
+async function buildTree(
+  script: readonly string[],
+  place: Workplace,
+  output: Output,
+  doing: Doing,
+): Promise<Done> {
+  // what a tag holds must not replace what a push has published
+  const argv = [...script, place.dir, "--skip", "pull,uploads", "--json"];
+  let json = "";
+  const { code } = await doing.run(argv, {
+    check: false,
+    onLine(line, from) {
+      if (from === "stdout") {
+        json += line;
+        return;
+      }
+      const [, stage = "build", text = line] = /^([\w.-]+) \| ?(.*)$/s.exec(line) ?? [];
+      output.line(stage, text);
+    },
+  });
+  await rm(join(place.dir, "logs.txt"), { force: true });
+  doing.signal.throwIfAborted();
+  const bad = /"stage":"([^"]*)","result":"(?:failed|timeout|cancelled)"/.exec(json)?.[1];
+  if (code !== 0)
+    throw new Failure(
+      `the build of the tag failed${bad === undefined ? "" : ` in ${bad}`}; its lines are above`,
+    );
+  return {};
+}
+
+async function runReleaseScript(place: Workplace, doing: Doing): Promise<void> {
+  const file = join(place.dir, "release.sh");
+  const { mode } = await stat(file);
+  await doing.run(mode & 0o100 ? [file] : ["/bin/sh", file]);
+}
+
+/** Without a release.sh the app is packed as the web folder of launchfit wants it. */
+async function pack({ dir }: Checkout, place: Workplace, tag: string, doing: Doing): Promise<Done> {
+  const script = await findScript("release");
+  const name = packageName(await readIfThere(join(place.dir, "package.json"))) ?? basename(dir);
+  const version = tag.replace(/^v(?=[0-9a-f])/i, "");
+  await doing.run([...script, "pack", "--app", name, "--version", version]);
+  return { note: `${name} ${version}` };
+}
+
+function packageName(text: string | undefined): string | undefined {
+  try {
+    const { name } = JSON.parse(text ?? "") as { name?: string };
+    return name?.replace(/^@[^/]*\//, "");
+  } catch {
+    return undefined;
+  }
+}

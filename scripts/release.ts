@@ -1,0 +1,49 @@
+import { defineCommand, runScript } from "../lib/cli.ts";
+import { UsageError } from "../lib/errors.ts";
+import { releaseTag } from "../lib/release/run.ts";
+import { runJson, runTable } from "../lib/run-table.ts";
+
+export const command = defineCommand({
+  name: "release",
+  summary: "build a tag apart from the checkout and run the repo's release.sh",
+  usage: ["release [DIR] --tag TAG [flags]"],
+  args: [["DIR", "the checkout; default: the current folder"]],
+  maxArgs: 1,
+  flags: {
+    tag: { type: "string", value: "TAG", env: "RELEASE_TAG", help: "the tag to release" },
+    sha: {
+      type: "string",
+      value: "SHA",
+      env: "RELEASE_SHA",
+      help: "the commit that the event named; a tag that is elsewhere is built all the same, and said",
+    },
+    wait: { type: "boolean", help: "wait for another release of the repo, instead of exit 3" },
+  },
+  examples: [
+    ["release --tag v1.2.3", "in the checkout; what hook-server does on a release event"],
+    ["release /home/site/site --tag v1.2.3 --json", "the result as JSON"],
+  ],
+  exits: { 1: "a step failed", 3: "another release of the repo is under way" },
+  environment: [
+    [
+      "RELEASE_NAME, RELEASE_URL, RELEASE_PRERELEASE, HOOK_*",
+      "passed on to the build and to release.sh",
+    ],
+  ],
+  async run({ flags, args, terminal, signal }) {
+    if (flags.tag === undefined) throw new UsageError("which release? name its tag with --tag");
+    const result = await releaseTag({
+      dir: args[0] ?? ".",
+      tag: flags.tag,
+      sha: flags.sha,
+      wait: flags.wait,
+      terminal,
+      signal,
+    });
+    terminal.printJson(runJson(result));
+    for (const line of runTable("release", result, terminal)) terminal.print(line);
+    return result.code;
+  },
+});
+
+await runScript(command);
