@@ -1,0 +1,126 @@
+import { Failure } from "../errors.ts";
+import { run, type RunResult } from "../exec.ts";
+import type { RsyncTarget } from "./config.ts";
+import type { Change, Job, Outcome } from "./job.ts";
+import { withRetries } from "./pool.ts";
+import { explainSsh, sshForRsync } from "./ssh.ts";
+
+/** Publish the folder by the system's rsync, over ssh or to a folder of this machine. */
+export async function uploadByRsync(target: RsyncTarget, job: Job): Promise<Outcome> {
+  const outcome: Outcome = { changes: [], bytes: 0, problems: [] };
+  const sizes = new Map(job.files.map(({ path, size }) => [path, size]));
+  const seen = new Set<string>();
+  const onLine = (line: string) => {
+    const change = readItem(line, sizes);
+    // a retry names again what it had sent already
+    if (!change || seen.has(change.path)) return;
+    seen.add(change.path);
+    outcome.changes.push(change);
+    if (change.action === "delete") return;
+    outcome.bytes += change.size;
+    if (job.dryRun) return;
+    job.expect(change.size);
+    job.arrived(change.size, change.path);
+  };
+  const argv = rsyncArgv(target, job);
+  const isPassing = (error: unknown) => error instanceof LineDropped;
+  await withRetries({ isPassing, signal: job.signal, tries: 5 }, async () => {
+    const words: string[] = [];
+    const result = await run(argv, {
+      output: { onLine: (line, from) => (from === "stdout" ? onLine(line) : words.push(line)) },
+      signal: job.signal,
+      check: false,
+    });
+    job.signal?.throwIfAborted();
+    const failure = explainRsync(result, words.join("\n"), target);
+    if (failure) throw failure;
+  });
+  outcome.unchanged = job.files.length - outcome.changes.filter(isSent).length;
+  return outcome;
+}
+
+const isSent = ({ action }: Change) => action !== "delete";
+
+/**
+ * The command line. Pure. Content decides (--checksum), not times, so that a rebuild sends nothing; times are
+ * not set either, so that what did not change keeps the time that caches go by. Files come under temporary
+ * names and are put in place together, deletions after that.
+ */
+export function rsyncArgv(target: RsyncTarget, job: Pick<Job, "root" | "dryRun">): string[] {
+  const { place, ssh } = target;
+  return [
+    "rsync",
+    // links were checked to stay inside; what they name is sent in their place
+    ...["--recursive", "--copy-links", "--checksum", "--delay-updates"],
+    ...["--perms", "--chmod=Du+rwx,Dgo+rx,Dgo-w,Fu+rw,Fgo+r,Fgo-w"],
+    // a file may take the place of a folder
+    "--force",
+    ...(target.delete ? ["--delete-after"] : []),
+    ...(job.dryRun ? ["--dry-run"] : []),
+    // names as they are, one a line; %i says what happened (rsync(1), --itemize-changes)
+    ...["--8-bit-output", "--out-format=%i %n", "--timeout=120"],
+    // arguments reach the other side as they are, not through its shell
+    "--protect-args",
+    ...(place.login === undefined ? [] : ["--rsh", sshForRsync(ssh)]),
+    "--",
+    `${job.root.replace(/\/+$/, "")}/`,
+    place.login === undefined ? place.path : `${place.login}:${place.path}`,
+  ];
+}
+
+/** One line of rsync's report; undefined for folders and for what only looks like a change. */
+export function readItem(line: string, sizes: ReadonlyMap<string, number>): Change | undefined {
+  const match = /^(?:(\*deleting) +|([<>ch.*][fdLDS]\S{9,}) )(.*)$/s.exec(line);
+  if (!match) return undefined;
+  const [, deleting, item = "", name = ""] = match;
+  const path = unescaped(name);
+  if (deleting) return path.endsWith("/") ? undefined : { action: "delete", path, size: 0 };
+  if (!/^[<>c]f/.test(item)) return undefined;
+  const action = item.slice(2).startsWith("+") ? "new" : "replace";
+  return { action, path, size: sizes.get(path) ?? 0 };
+}
+
+/** rsync writes bytes below space as `\#ooo`. */
+function unescaped(name: string): string {
+  return name.replace(/\\#(\d{3})/g, (_, octal: string) =>
+    String.fromCharCode(Number.parseInt(octal, 8)),
+  );
+}
+
+/** The connection broke: worth another try, which goes on where this one ended. */
+class LineDropped extends Failure {
+  override name = "LineDropped";
+}
+
+/** rsync's exit code and words in one sentence (EXIT VALUES in rsync(1)); undefined when all is well. */
+export function explainRsync(
+  { code, signal }: Pick<RunResult, "code" | "signal">,
+  stderr: string,
+  { place, ssh }: Pick<RsyncTarget, "place" | "ssh">,
+): Failure | undefined {
+  if (code === 0) return undefined;
+  const host = place.host ?? "this machine";
+  const login = explainSsh(stderr, host, ssh);
+  if (login) return login;
+  const last = lastWords(stderr);
+  if (/No space left on device|Disk quota exceeded/i.test(stderr))
+    return new Failure(`the disk of ${host} is full (${place.path}); free some room there`);
+  if (/command not found|rsync: not found/i.test(stderr) && code === 127)
+    return new Failure(`there is no rsync on ${host}; install it there`);
+  if (code === 23 && /Permission denied/.test(stderr))
+    return new Failure(
+      `${host} does not let us write to ${place.path}; mend its owner or mode: ${last}`,
+    );
+  if (code === 11 || code === 3)
+    return new Failure(`${host}: cannot write to ${place.path}; does its parent exist? ${last}`);
+  if (code === 24) return new Failure(`files vanished while they were sent; run this again`);
+  if (code === 255 || code === 10 || code === 12 || code === 30 || code === 35)
+    return new LineDropped(`the connection to ${host} broke off or never stood (${code}): ${last}`);
+  return new Failure(`rsync to ${host} failed (${signal ?? code}): ${last}`);
+}
+
+function lastWords(stderr: string): string {
+  const lines = stderr.split("\n").filter((line) => line.trim() !== "");
+  const telling = lines.filter((line) => !line.startsWith("rsync error: "));
+  return (telling.at(-1) ?? lines.at(-1) ?? "it gave no reason").slice(0, 300);
+}

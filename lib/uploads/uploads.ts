@@ -1,0 +1,178 @@
+import { join } from "node:path";
+import { exitCodeOf, messageOf, Refused, UsageError } from "../errors.ts";
+import { acquireLock } from "../lock.ts";
+import { didYouMean } from "../names.ts";
+import type { Terminal } from "../terminal.ts";
+import { formatSize } from "../units.ts";
+import { readUploadsConfig, type Target } from "./config.ts";
+import { scanFolder } from "./folder.ts";
+import type { Job, Outcome } from "./job.ts";
+import { openState } from "./state.ts";
+
+export interface UploadsOptions {
+  /** The checkout. */
+  dir: string;
+  /** The config file; default: `uploads.yml` in `dir`. */
+  config?: string | undefined;
+  /** Only these targets; empty: all. */
+  to: readonly string[];
+  dryRun: boolean;
+  /** Also remove what is no longer in the folder. */
+  delete: boolean;
+  terminal: Terminal;
+  signal?: AbortSignal | undefined;
+}
+
+/** One target's result; with --json, one object each. */
+export interface TargetResult extends Outcome {
+  target: string;
+  kind: Target["kind"];
+  ok: boolean;
+  seconds: number;
+}
+
+/**
+ * Publish the folder to its targets, all side by side; one that fails does not stop the others.
+ * @throws {UsageError} for a wrong config or a missing folder, before anything is sent.
+ * @throws {Refused} for links that lead out of the folder, and for --delete with an empty folder.
+ * @throws {Busy} when another process uploads from here.
+ */
+export async function runUploads(options: UploadsOptions): Promise<TargetResult[]> {
+  const { dir, terminal, signal, dryRun } = options;
+  const config = await readUploadsConfig(options.config ?? join(dir, "uploads.yml"), dir);
+  const targets = chosen(config.targets, options.to).map((target) => ({
+    ...target,
+    delete: target.kind !== "git" && (target.delete || options.delete),
+  }));
+  const state = await openState(dir);
+  const lock = await acquireLock(join(state.folder, "lock"), { what: "uploads", signal });
+  try {
+    const files = scanFolder(config.from);
+    refuseToEmpty(targets, files.length, config.from);
+    const progress = terminal.progress({ label: "uploads", total: 0, unit: "bytes" });
+    const done = { expected: 0, arrived: 0 };
+    const results = await Promise.all(
+      targets.map(async (target) => {
+        const job: Job = {
+          ...{ dir, root: config.from, files, state, dryRun, signal },
+          expect(bytes) {
+            done.expected += bytes;
+            progress.setTotal(done.expected);
+          },
+          arrived(bytes, path) {
+            done.arrived += bytes;
+            progress.update(done.arrived, path);
+          },
+          note: (text) => terminal.note(`${target.name}: ${text}`),
+        };
+        return await runTarget(target, job);
+      }),
+    );
+    progress.end();
+    await state.save(files.map(({ path }) => path));
+    return results;
+  } finally {
+    lock.release();
+  }
+}
+
+function chosen(targets: readonly Target[], names: readonly string[]): Target[] {
+  const known = targets.map(({ name }) => name);
+  const wrong = names.find((name) => !known.includes(name));
+  if (wrong !== undefined)
+    throw new UsageError(
+      `--to: there is no target "${wrong}"${didYouMean(wrong, known)}; there are ${known.join(", ")}`,
+    );
+  return targets.filter(({ name }) => names.length === 0 || names.includes(name));
+}
+
+/** An empty folder is a build that went wrong far more often than a site that is to vanish. */
+function refuseToEmpty(targets: readonly Target[], count: number, from: string): void {
+  if (count > 0) return;
+  const risky = targets.filter((target) => target.delete || target.kind === "git");
+  if (risky.length > 0) {
+    const names = risky.map(({ name }) => name).join(", ");
+    throw new Refused(
+      `${from} is empty: this would remove everything from ${names}; build first, or empty them by hand`,
+    );
+  }
+}
+
+async function runTarget(target: Target, job: Job): Promise<TargetResult> {
+  const started = performance.now();
+  let outcome: Outcome;
+  try {
+    outcome = await upload(target, job);
+  } catch (error) {
+    // a bug is shown as one; whatever is expected is this target's result
+    if (exitCodeOf(error) === undefined && !isSystemError(error)) throw error;
+    outcome = { changes: [], bytes: 0, problems: [messageOf(error)] };
+  }
+  const seconds = (performance.now() - started) / 1000;
+  const { name, kind } = target;
+  return { target: name, kind, ok: outcome.problems.length === 0, seconds, ...outcome };
+}
+
+/** The code of a kind of target is loaded when there is one of it. */
+async function upload(target: Target, job: Job): Promise<Outcome> {
+  if (target.kind === "s3") return (await import("./s3-target.ts")).uploadToS3(target, job);
+  if (target.kind === "git") return (await import("./git-target.ts")).uploadToGit(target, job);
+  return (await import("./rsync-target.ts")).uploadByRsync(target, job);
+}
+
+function isSystemError(error: unknown): boolean {
+  return error instanceof Error && "syscall" in error;
+}
+
+const mostProblems = 20;
+
+/** Show the results: what was or would be done, a table, the problems. */
+export function showResults(
+  results: readonly TargetResult[],
+  { dryRun, terminal }: Pick<UploadsOptions, "dryRun" | "terminal">,
+): void {
+  for (const result of results) terminal.printJson(jsonOf(result, dryRun));
+  if (dryRun)
+    for (const { target, changes } of results)
+      for (const { action, path } of changes)
+        terminal.print(`${target}: ${action.padEnd(7)} ${shownPath(path)}`);
+  const rows = results.map((result) => {
+    const count = (actions: string[]) =>
+      String(result.changes.filter(({ action }) => actions.includes(action)).length);
+    return [
+      ...[result.target, result.kind, result.ok ? "well" : "FAILED"],
+      ...[count(["new", "replace", "headers"]), String(result.unchanged ?? "-"), count(["delete"])],
+      ...[formatSize(result.bytes), result.seconds.toFixed(1)],
+    ];
+  });
+  const header = [
+    ...["target", "kind", "result", dryRun ? "to send" : "sent", "unchanged"],
+    ...[dryRun ? "to delete" : "deleted", "bytes", "seconds"],
+  ];
+  for (const line of terminal.table(rows, { header, right: [3, 4, 5, 6, 7] })) terminal.print(line);
+  for (const { target, problems } of results) {
+    for (const problem of problems.slice(0, mostProblems)) terminal.warn(`${target}: ${problem}`);
+    if (problems.length > mostProblems)
+      terminal.warn(`${target}: and ${problems.length - mostProblems} more`);
+  }
+}
+
+/** A path as it can stand in a line: quoted when it holds what would break one. */
+function shownPath(path: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what must not reach a terminal
+  return /[\x00-\x1f\x7f]/.test(path) ? JSON.stringify(path) : path;
+}
+
+function jsonOf({ changes, ...rest }: TargetResult, dryRun: boolean) {
+  const count = (wanted: string) => changes.filter(({ action }) => action === wanted).length;
+  return {
+    ...rest,
+    seconds: Math.round(rest.seconds * 1000) / 1000,
+    dryRun,
+    counts: {
+      ...{ new: count("new"), replace: count("replace") },
+      ...{ headers: count("headers"), delete: count("delete") },
+    },
+    ...(dryRun ? { changes } : {}),
+  };
+}

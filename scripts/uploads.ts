@@ -1,0 +1,46 @@
+#!/usr/bin/env node
+import { resolve } from "node:path";
+import { defineCommand, runScript } from "../lib/cli.ts";
+import { runUploads, showResults } from "../lib/uploads/uploads.ts";
+
+export const command = defineCommand({
+  name: "uploads",
+  summary: "publish a folder by rsync, S3 and git, sending only what changed",
+  usage: ["uploads [DIR] [--to NAME] [--dry-run] [--delete]"],
+  args: [["DIR", "the checkout, with its uploads.yml; default: the current folder"]],
+  maxArgs: 1,
+  flags: {
+    to: { type: "list", value: "NAME", help: "only these targets of uploads.yml" },
+    "dry-run": {
+      type: "boolean",
+      short: "n",
+      help: "list what would be sent, replaced and deleted",
+    },
+    delete: {
+      type: "boolean",
+      help: "also remove there what is no longer in the folder, after all else",
+    },
+    config: { type: "string", value: "FILE", help: "read this instead of DIR/uploads.yml" },
+  },
+  examples: [
+    ["uploads --dry-run --delete", "show what a full run would do"],
+    ["uploads ~/site --to cdn,web", "publish ~/site to two of its targets"],
+  ],
+  exits: { 1: "a target failed; the others were served", 3: "another uploads runs in DIR" },
+  environment: [
+    ["AWS_ACCESS_KEY_ID, AWS_PROFILE, …", "S3 credentials, as all AWS tools read them"],
+    ["SSH_AUTH_SOCK", "the ssh agent, for rsync and git"],
+  ],
+  async run({ flags, args, terminal, signal }) {
+    const dryRun = flags["dry-run"];
+    const results = await runUploads({
+      ...{ dir: resolve(args[0] ?? "."), to: flags.to, dryRun, delete: flags.delete },
+      config: flags.config === undefined ? undefined : resolve(flags.config),
+      ...{ terminal, signal },
+    });
+    showResults(results, { dryRun, terminal });
+    return results.every(({ ok }) => ok) ? 0 : 1;
+  },
+});
+
+await runScript(command);
