@@ -29,6 +29,8 @@ export interface RunOptions {
   signal?: AbortSignal | undefined;
   /** The Unix user to run as; only root can run as another. */
   user?: User | undefined;
+  /** A descriptor that the child gets as its fd 3: a socket handed over (sd_listen_fds(3)). */
+  fd3?: number | undefined;
   /** Where the output goes; default: captured. `fd`: both streams straight into a file, in their order. */
   output?:
     | "capture"
@@ -164,7 +166,12 @@ export function start(argv: readonly string[], options: RunOptions = {}): Child 
     env,
     // a session of its own: signals of the terminal reach it only through us
     detached: true,
-    stdio: [options.stdin ?? (options.input === undefined ? "ignore" : "pipe"), out, out],
+    stdio: [
+      options.stdin ?? (options.input === undefined ? "ignore" : "pipe"),
+      out,
+      out,
+      ...(options.fd3 === undefined ? [] : [options.fd3]),
+    ],
   });
   if (options.input !== undefined) {
     child.stdin?.on("error", () => {});

@@ -1,0 +1,150 @@
+import { createHash } from "node:crypto";
+import { chmodSync, mkdirSync, statSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { createConnection, createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { Failure, messageOf, Refused, systemCode, UsageError } from "../errors.ts";
+
+/**
+ * The socket of a running launchfit (unix(7), mode 600): a line of JSON in, lines of JSON out.
+ *
+ * in   `{"command": "rollback", "version": "1.2"}`
+ * out  any number of `{"line": "…"}` for `log`, then one `{"ok": true, …}` or
+ *      `{"ok": false, "code": 4, "error": "…"}`, and the connection is closed.
+ */
+export interface ControlRequest {
+  command: string;
+  [argument: string]: unknown;
+}
+
+export interface ControlAnswer {
+  ok: boolean;
+  /** With ok false: the exit code that the command line ends with. */
+  code?: number;
+  error?: string;
+  [value: string]: unknown;
+}
+
+/** Answers a request; `send` gives lines before the answer, `closed` is aborted when the asker has gone. */
+export type ControlHandler = (
+  request: ControlRequest,
+  send: (value: unknown) => void,
+  closed: AbortSignal,
+) => Promise<Omit<ControlAnswer, "ok">>;
+
+const longestPath = 100;
+const longestRequest = 64 * 1024;
+
+/** The socket's path: in the deploy directory, or under the run folder when that would be too long for unix(7). */
+export function controlPath(directory: string): string {
+  const inside = join(directory, ".launchfit", "socket");
+  if (Buffer.byteLength(inside) <= longestPath) return inside;
+  const uid = process.getuid?.() ?? 0;
+  const run = uid === 0 ? "/run" : (process.env.XDG_RUNTIME_DIR ?? tmpdir());
+  const name = createHash("sha256").update(directory).digest("hex").slice(0, 24);
+  return join(run, `launchfit-${uid}`, name);
+}
+
+export interface ControlServer {
+  close(): Promise<void>;
+}
+
+/** Serve requests at `path`. The caller holds the directory's lock, so an old socket there is a dead one. */
+export async function serveControl(path: string, handle: ControlHandler): Promise<ControlServer> {
+  const folder = join(path, "..");
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const { uid } = statSync(folder);
+  if (uid !== process.getuid?.()) throw new Refused(`${folder} belongs to another user; remove it`);
+  await rm(path, { force: true });
+  const connections = new Set<Socket>();
+  const server = createServer((socket) => {
+    connections.add(socket);
+    socket.once("close", () => connections.delete(socket));
+    socket.on("error", () => {});
+    void answer(socket, handle);
+  });
+  const before = process.umask(0o177);
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(path, resolve);
+  }).finally(() => process.umask(before));
+  chmodSync(path, 0o600);
+  return {
+    async close() {
+      await new Promise<void>((resolve) => {
+        server.close(() => resolve());
+        // answers that are being written go out first
+        for (const socket of connections) socket.destroySoon();
+      });
+      await rm(path, { force: true });
+    },
+  };
+}
+
+async function answer(socket: Socket, handle: ControlHandler): Promise<void> {
+  const closed = new AbortController();
+  socket.once("close", () => closed.abort());
+  const send = (value: unknown) => void socket.write(`${JSON.stringify(value)}\n`);
+  try {
+    const request = JSON.parse(await readLine(socket)) as ControlRequest;
+    if (typeof request?.command !== "string") throw new UsageError('a request is {"command": …}');
+    send({ ok: true, ...(await handle(request, send, closed.signal)) });
+  } catch (error) {
+    const code = error instanceof Refused ? 4 : error instanceof UsageError ? 2 : 1;
+    send({ ok: false, code, error: messageOf(error) });
+  }
+  socket.end();
+}
+
+function readLine(socket: Socket): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let text = "";
+    socket.setEncoding("utf8");
+    socket.on("data", (chunk: string) => {
+      text += chunk;
+      if (text.includes("\n")) resolve(text.slice(0, text.indexOf("\n")));
+      else if (text.length > longestRequest) reject(new UsageError("the request is too long"));
+    });
+    socket.once("end", () => reject(new UsageError("the request has no line end")));
+  });
+}
+
+/**
+ * Ask the launchfit that runs in a directory.
+ * @param onLine gets what comes before the answer.
+ * @returns the answer, or undefined when no launchfit runs there.
+ * @throws {Failure} when it went away before it answered.
+ */
+export function askControl(
+  path: string,
+  request: ControlRequest,
+  onLine: (value: Record<string, unknown>) => void = () => {},
+): Promise<ControlAnswer | undefined> {
+  return new Promise((resolve, reject) => {
+    const socket = createConnection(path);
+    let rest = "";
+    socket.setEncoding("utf8");
+    socket.once("connect", () => socket.write(`${JSON.stringify(request)}\n`));
+    socket.on("data", (chunk: string) => {
+      const lines = (rest + chunk).split("\n");
+      rest = lines.pop() ?? "";
+      for (const line of lines) {
+        const value = JSON.parse(line) as Record<string, unknown>;
+        if (typeof value["ok"] === "boolean") {
+          resolve(value as ControlAnswer);
+          socket.end();
+        } else onLine(value);
+      }
+    });
+    socket.once("error", (error) => {
+      const nobody = ["ENOENT", "ECONNREFUSED"].includes(systemCode(error) ?? "");
+      if (nobody) resolve(undefined);
+      else reject(new Failure(`cannot ask launchfit at ${path}: ${messageOf(error)}`));
+    });
+    socket.once("close", () =>
+      reject(new Failure("launchfit went away before it answered; look at its log")),
+    );
+  });
+}

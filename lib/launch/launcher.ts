@@ -1,0 +1,254 @@
+import { join } from "node:path";
+import { exitCodeOf, Failure, messageOf, Refused, UsageError } from "../errors.ts";
+import { acquireLock } from "../lock.ts";
+import { openLog } from "../log-writer.ts";
+import { notify, watchdogInterval } from "../systemd.ts";
+import { AppKeeper, type AppSettings } from "./app-keeper.ts";
+import { type ControlRequest, controlPath, serveControl } from "./control.ts";
+import { ask } from "./health.ts";
+import { appEnvironment } from "./hooks.ts";
+import { StateFile } from "./launcher-state.ts";
+import { LineFeed } from "./line-feed.ts";
+import { openOutputPipe } from "./output-pipe.ts";
+import { describeStatus } from "./status.ts";
+import { type Releases, Updater } from "./updater.ts";
+
+export interface LauncherOptions {
+  /** The deploy directory, links resolved. */
+  directory: string;
+  releases: Releases;
+  /** Milliseconds between two looks for a new version; false: only when asked. Read anew after each look. */
+  every: () => Promise<number | false>;
+  /** Shown to whoever watches; launchfit's own lines and the app's. */
+  show: (line: string) => void;
+  /** Aborted by SIGINT and SIGTERM: the app is ended, then launchfit. */
+  signal: AbortSignal;
+}
+
+/** A launchfit that runs: its end, and how to pass a signal on to the app. */
+export interface Launcher {
+  /** The exit code for launchfit. */
+  ended: Promise<number>;
+  passOn(signal: NodeJS.Signals): void;
+}
+
+/**
+ * Run the app of a deploy directory in the foreground and keep it up to date.
+ * @throws {Busy} when another launchfit runs there; {UsageError} when nothing is installed.
+ */
+export async function launch(options: LauncherOptions): Promise<Launcher> {
+  const { directory, releases, show, signal } = options;
+  const own = join(directory, ".launchfit");
+  if ((await releases.current()) === undefined) {
+    throw new UsageError(`${directory} has no current release; install one: launchfit URL`);
+  }
+  const lock = await acquireLock(join(own, "lock"), { what: "launchfit" });
+  const appLog = await openLog(join(own, "app.log"), { mode: 0o640 });
+  const feed = new LineFeed();
+  await feed.load(join(own, "app.log"));
+  const write = (stage: string, lines: string[]) => {
+    appLog.lines(stage, lines);
+    for (const line of lines) feed.add(`${new Date().toISOString()} ${stage} | ${line}`);
+  };
+  const log = (line: string) => {
+    write("launchfit", [line]);
+    show(`launchfit: ${line}`);
+  };
+  const pipe = await openOutputPipe(join(own, "output"), (lines) => {
+    write("app", lines);
+    for (const line of lines) show(line);
+  });
+  const state = new StateFile(join(own, "state.json"));
+  await state.load();
+
+  let end: (code: number) => void = () => {};
+  const finished = new Promise<number>((resolve) => {
+    end = resolve;
+  });
+  const stopping = new AbortController();
+  const keeper = new AppKeeper({
+    directory,
+    current: async () => {
+      const version = (await releases.current()) ?? "";
+      return { version, settings: await releases.settings(version) };
+    },
+    output: pipe.fd,
+    log,
+    onGone: (code, reason) => void gone(code, reason),
+  });
+  const updater = new Updater({ directory, releases, state, log, signal: stopping.signal }, keeper);
+
+  // one thing at a time: a check, a restart, a rollback wait for each other
+  let queue: Promise<unknown> = Promise.resolve();
+  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
+    const done = queue.then(work);
+    queue = done.catch(() => {});
+    return done;
+  };
+
+  async function gone(code: number, reason: string): Promise<void> {
+    await state.save({ stopped: { at: new Date().toISOString(), reason } });
+    const every = await options.every().catch(() => false as const);
+    if (keeper.state === "given up" && every !== false) {
+      // an update may bring the app back: that is worth staying for
+      log(`GIVEN UP: ${reason}; it starts again with the next update or launchfit restart`);
+      await notify(`STATUS=given up: ${reason}`);
+      return;
+    }
+    log(keeper.state === "given up" ? `GIVEN UP: ${reason}` : reason);
+    end(code);
+  }
+
+  let nextCheck: Date | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  async function schedule(): Promise<void> {
+    clearTimeout(timer);
+    const every = await options.every().catch(() => false as const);
+    if (every === false || stopping.signal.aborted) {
+      nextCheck = undefined;
+      return;
+    }
+    // a fleet of apps must not ask all at the same moment
+    const pause = every * (0.9 + Math.random() * 0.2);
+    nextCheck = new Date(Date.now() + pause);
+    timer = setTimeout(() => void look().catch(() => {}), Math.min(pause, 2 ** 31 - 1));
+  }
+
+  async function look(): Promise<Record<string, unknown>> {
+    try {
+      return await inTurn(() => updater.check());
+    } catch (error) {
+      log(`update: ${messageOf(error)}`);
+      throw error;
+    } finally {
+      await schedule();
+    }
+  }
+
+  async function handle(
+    request: ControlRequest,
+    send: (value: unknown) => void,
+    closed: AbortSignal,
+  ): Promise<Record<string, unknown>> {
+    switch (request.command) {
+      case "status":
+        return status();
+      case "check":
+        return look();
+      case "list":
+        return { current: await releases.current(), installed: await releases.installed() };
+      case "restart":
+        return inTurn(async () => {
+          await keeper.stop();
+          keeper.restarts = { quick: 0, total: keeper.restarts.total };
+          await state.save({ stopped: undefined });
+          await keeper.start();
+          return { version: keeper.app?.version, pid: keeper.app?.pid };
+        });
+      case "rollback": {
+        const { version } = request;
+        if (version !== undefined && typeof version !== "string") {
+          throw new UsageError("version is text");
+        }
+        return inTurn(() => updater.rollback(version));
+      }
+      case "stop":
+        setImmediate(() => end(0));
+        return { stopping: true };
+      case "log":
+        await feed.give((line) => send({ line }), {
+          count: typeof request["lines"] === "number" ? request["lines"] : 50,
+          follow: request["follow"] === true,
+          signal: closed,
+        });
+        return {};
+      default:
+        throw new UsageError(
+          `unknown command "${request.command}"; known are status, check, list, restart, rollback, stop, log`,
+        );
+    }
+  }
+
+  async function status(): Promise<Record<string, unknown>> {
+    const { app } = keeper;
+    const health = app && (await healthNow(app.version));
+    return describeStatus({
+      directory,
+      state: state.value,
+      app: {
+        state: keeper.state,
+        restarts: keeper.restarts.total,
+        lastEnd: keeper.lastEnd,
+        running: app,
+      },
+      version: await releases.current(),
+      installed: await releases.installed(),
+      health,
+      nextCheck,
+    });
+  }
+
+  async function healthNow(version: string): Promise<string> {
+    const settings: AppSettings = await releases.settings(version);
+    const cwd = join(directory, "current");
+    const env = appEnvironment({ version, releaseDir: cwd }, settings.env);
+    if (settings.health.url === undefined && settings.health.command === undefined) return "alive";
+    return (await ask(settings.health, { patience: 2000, cwd, env })) ?? "well";
+  }
+
+  const control = await serveControl(controlPath(directory), handle);
+  const watchdog = feedWatchdog(async () => {
+    if (keeper.state !== "running" || !keeper.app) return keeper.state !== "stopped";
+    return ["alive", "well"].includes(await healthNow(keeper.app.version));
+  });
+  signal.addEventListener("abort", () => end(0), { once: true });
+
+  async function close(): Promise<void> {
+    stopping.abort();
+    clearTimeout(timer);
+    watchdog();
+    await notify("STOPPING=1");
+    // an update under way is let go of, or undone, before the app ends
+    await queue;
+    await keeper.stop();
+    keeper.close();
+    await control.close();
+    pipe.close();
+    await appLog.close();
+    lock.release();
+  }
+
+  const ended = finished.then(async (code) => {
+    await close();
+    return code;
+  });
+  try {
+    await inTurn(async () => {
+      await keeper.begin();
+      await updater.settlePending();
+    });
+    await state.save({ stopped: undefined });
+  } catch (error) {
+    log(`cannot start: ${messageOf(error)}`);
+    end(exitCodeOf(error) ?? 1);
+    await ended;
+    if (error instanceof Refused || error instanceof UsageError) throw error;
+    throw new Failure(messageOf(error));
+  }
+  await notify("READY=1", `STATUS=running ${keeper.app?.version ?? ""}`);
+  await schedule();
+  return { ended, passOn: (name) => keeper.app?.signal(name) };
+}
+
+/** Tell systemd's watchdog that all is well, for as long as the app's own health check says so. */
+function feedWatchdog(healthy: () => Promise<boolean>): () => void {
+  const every = watchdogInterval();
+  if (every === undefined) return () => {};
+  const timer = setInterval(() => {
+    healthy().then(
+      (well) => (well ? notify("WATCHDOG=1") : undefined),
+      () => {},
+    );
+  }, every);
+  return () => clearInterval(timer);
+}
