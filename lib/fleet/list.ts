@@ -1,0 +1,211 @@
+import { isIP } from "node:net";
+import { UsageError } from "../errors.ts";
+import { didYouMean } from "../names.ts";
+
+/** The list of slaves (design, section 10): text in, targets out. */
+
+/** One slave. */
+export interface Target {
+  /** As the list names it, ranges written out: what tables and lists of failed ones show. */
+  name: string;
+  /** The endpoint that starts an update; its query gets `repo`. */
+  url: URL;
+  /** The group it stands in; "" before the first `[name]`. */
+  group: string;
+}
+
+export interface SlaveList {
+  targets: Target[];
+  /** `file:line: …` for every target that is there twice; it is asked once. */
+  duplicates: string[];
+}
+
+const defaultPort = 9999;
+/** More than this out of one line is a typing mistake. */
+const largestRange = 100_000;
+
+/**
+ * Read a list: `host`, `host:port`, `[IPv6]:port`, an http(s) URL, `web[01-20].example.com`; `[name]` starts
+ * a group, `#` a comment.
+ * @param file its name in messages
+ * @throws {UsageError} naming every bad line: then nothing must be sent.
+ */
+export function parseList(text: string, file: string): SlaveList {
+  const problems: string[] = [];
+  const duplicates: string[] = [];
+  const seen = new Map<string, number>();
+  const targets: Target[] = [];
+  let group = "";
+  for (const [index, raw] of text.split(/\r?\n/).entries()) {
+    const where = `${file}:${index + 1}`;
+    const line = raw.replace(/(^|\s)#.*$/, "").trim();
+    if (line === "") continue;
+    const heading = /^\[([A-Za-z][\w.-]*)\]$/.exec(line)?.[1];
+    if (heading !== undefined) {
+      group = heading;
+      continue;
+    }
+    try {
+      for (const name of expandRanges(line)) {
+        const url = endpointOf(name);
+        // a slave may stand in several groups: only the same group twice is a mistake
+        const key = `${url.href} ${group}`;
+        const first = seen.get(key);
+        if (first === undefined) {
+          seen.set(key, index + 1);
+          targets.push({ name, url, group });
+        } else {
+          duplicates.push(`${where}: ${name} is there already (line ${first}); it is asked once`);
+        }
+      }
+    } catch (error) {
+      if (!(error instanceof UsageError)) throw error;
+      problems.push(`${where}: ${error.message}`);
+    }
+  }
+  if (problems.length > 0) throw new UsageError(problems.join("\n"));
+  return { targets, duplicates };
+}
+
+/**
+ * The targets of one group, or all of them, each endpoint once.
+ * @throws {UsageError} for a group that the list does not have.
+ */
+export function chooseTargets(targets: readonly Target[], group?: string): Target[] {
+  const groups = new Set(targets.map((target) => target.group));
+  if (group !== undefined && !groups.has(group)) {
+    const known = [...groups].filter((name) => name !== "");
+    const has = known.length > 0 ? `it has ${known.join(", ")}` : "it has no groups";
+    throw new UsageError(`no group "${group}" in the list${didYouMean(group, known)}; ${has}`);
+  }
+  const chosen = new Map<string, Target>();
+  for (const target of targets) {
+    if (group !== undefined && target.group !== group) continue;
+    if (!chosen.has(target.url.href)) chosen.set(target.url.href, target);
+  }
+  return [...chosen.values()];
+}
+
+/** `web[01-20]` → web01 … web20; `[1-3,7]` too; several ranges: all combinations. */
+export function expandRanges(text: string): string[] {
+  // the brackets of an IPv6 address are no range
+  const match = /\[(\d[\d,-]*)\]/.exec(text);
+  if (!match) return [text];
+  const before = text.slice(0, match.index);
+  const after = text.slice(match.index + match[0].length);
+  const numbers = (match[1] ?? "").split(",").flatMap((part) => {
+    const [, from, to] = /^(\d+)(?:-(\d+))?$/.exec(part) ?? [];
+    if (from === undefined) {
+      throw new UsageError(`"[${match[1]}]" is no range; write [01-20] or [1-3,7]`);
+    }
+    return numbersBetween(from, to ?? from);
+  });
+  const tails = expandRanges(after);
+  if (numbers.length * tails.length > largestRange) {
+    throw new UsageError(`"${text}" stands for over ${largestRange} slaves; split it`);
+  }
+  return numbers.flatMap((number) => tails.map((tail) => before + number + tail));
+}
+
+function numbersBetween(from: string, to: string): string[] {
+  const count = Number(to) - Number(from) + 1;
+  if (count < 1) throw new UsageError(`range ${from}-${to} runs backwards; write ${to}-${from}`);
+  if (count > largestRange) {
+    throw new UsageError(`range ${from}-${to} has over ${largestRange} numbers; split it`);
+  }
+  // leading zeros say how wide the numbers are
+  const width = from.startsWith("0") || to.startsWith("0") ? Math.max(from.length, to.length) : 0;
+  return Array.from({ length: count }, (_, index) =>
+    String(Number(from) + index).padStart(width, "0"),
+  );
+}
+
+const hostLabel = /^[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$/;
+
+function endpointOf(text: string): URL {
+  if (/^[a-z][a-z0-9+.-]*:\/\//i.test(text)) return endpointUrl(text);
+  const match = /^(?:\[([^\]]*)\]|([^:[\]/]+))(?::(\d{1,5}))?$/.exec(text);
+  const [, six, host, port = String(defaultPort)] = match ?? [];
+  const good =
+    six !== undefined
+      ? isIP(six) === 6
+      : host !== undefined && (isIP(host) === 4 || isHostName(host));
+  if (!good || Number(port) < 1 || Number(port) > 65535) throw wrongTarget(text);
+  return new URL(`http://${six === undefined ? host : `[${six}]`}:${port}/get/`);
+}
+
+function endpointUrl(text: string): URL {
+  const url = URL.canParse(text) && !/[\s\\]/.test(text) ? new URL(text) : undefined;
+  if (!url || (url.protocol !== "http:" && url.protocol !== "https:")) throw wrongTarget(text);
+  if (url.username !== "" || url.password !== "") {
+    throw new UsageError("a URL here must not hold a password; sign requests with --secret-file");
+  }
+  url.hash = "";
+  return url;
+}
+
+function isHostName(host: string): boolean {
+  // all digits and dots, yet no address: 10.0.0.256
+  if (/^[\d.]+$/.test(host)) return false;
+  return (
+    host.length <= 253 &&
+    host
+      .replace(/\.$/, "")
+      .split(".")
+      .every((part) => hostLabel.test(part))
+  );
+}
+
+function wrongTarget(text: string): UsageError {
+  return new UsageError(
+    `"${text}" is no slave; write host, host:port, [IPv6]:port, an http(s) URL, or web[01-20].example.com`,
+  );
+}
+
+/** Addresses of one slave: its update endpoint, a job, its status. The endpoint's own query stays. */
+export function addressesOf(target: Target) {
+  const base = new URL(target.url);
+  base.pathname = base.pathname.replace(/(?<=\/)(?:get\/?|[^/]*)$/, "");
+  const under = (path: string, query: Record<string, string | undefined>): URL => {
+    const url = new URL(base);
+    url.pathname += path;
+    return withQuery(url, query);
+  };
+  return {
+    update: (query: { repo: string; sha?: string | undefined }) =>
+      withQuery(new URL(target.url), query),
+    job: (id: string, query: { wait?: string | undefined }) =>
+      under(`jobs/${encodeURIComponent(id)}`, query),
+    status: (query: { repo: string }) => under("status", query),
+  };
+}
+
+function withQuery(url: URL, query: Record<string, string | undefined>): URL {
+  for (const [name, value] of Object.entries(query)) {
+    if (value !== undefined) url.searchParams.set(name, value);
+  }
+  return url;
+}
+
+/**
+ * The steps of a run over `count` targets: `["1", "10%", "100%"]` → how many are asked after each step, rising
+ * to all of them.
+ * @throws {UsageError} for what is neither a count nor a share.
+ */
+export function planBatches(steps: readonly string[], count: number): number[] {
+  const ends = steps.map((step) => Math.min(count, Math.max(1, amountOf(step, count, "--batch"))));
+  const rising = [...new Set([...ends, count])].sort((a, b) => a - b);
+  return rising.filter((end) => end > 0);
+}
+
+/**
+ * `5` or `10%` of `count` as a number, shares rounded up.
+ * @throws {UsageError} for anything else.
+ */
+export function amountOf(text: string, count: number, flag: string): number {
+  const match = /^(\d+)(%?)$/.exec(text);
+  if (!match || (match[2] === "%" && Number(match[1]) > 100)) {
+    throw new UsageError(`${flag}: "${text}" is neither a number nor a share such as 10%`);
+  }
+  return match[2] === "%" ? Math.ceil((count * Number(match[1])) / 100) : Number(match[1]);
+}

@@ -1,0 +1,167 @@
+import { homedir } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { UsageError } from "../errors.ts";
+import { exists } from "../files.ts";
+import { parseListen } from "../http.ts";
+import { isSafeRef, isShortName } from "../names.ts";
+import { type Config, type Infer, readConfig, y } from "../yaml.ts";
+import { checkBase } from "./base.ts";
+
+/** `slave.yml`: what slave-server and slave-activate share. `templates/slave.yml` is the commented example. */
+
+const defaultBase = "https://github.com/aiegoo/";
+/** Read when no --config is given and it is there. */
+export const systemConfig = "/etc/boatyard/slave.yml";
+
+const branch = y.string({ match: /^[^\s-]\S*$/, what: "a branch or tag" });
+const depth = y.either([y.number({ min: 1 }), y.just("full")], 'a number of commits, or "full"');
+
+/** What may be said for all repos, and again for one under `each:`. */
+const perRepo = {
+  base: y.optional(y.string()),
+  branch: y.optional(branch),
+  depth: y.optional(depth),
+  keep: y.optional(y.number({ min: 1, max: 100 })),
+  key_file: y.optional(y.string()),
+  token_file: y.optional(y.string()),
+  token_user: y.optional(y.string()),
+  after: y.optional(y.string()),
+};
+
+const schema = y.object({
+  ...perRepo,
+  listen: y.optional(y.string()),
+  repos: y.optional(y.string()),
+  state: y.optional(y.string()),
+  allow: y.optional(y.oneOrMore(y.string())),
+  jobs: y.optional(y.number({ min: 1, max: 64 })),
+  queue: y.optional(y.number({ min: 1 })),
+  timeout: y.optional(y.duration()),
+  secret_file: y.optional(y.oneOrMore(y.string())),
+  secret_env: y.optional(y.oneOrMore(y.string())),
+  hosts: y.optional(y.list(y.string())),
+  each: y.optional(
+    y.record(y.object(perRepo), (name) =>
+      isShortName(name) ? undefined : `"${name}" is no name of a repo`,
+    ),
+  ),
+});
+
+export type SlaveFile = Infer<typeof schema>;
+
+/** How one repo is fetched and placed. */
+export interface RepoSettings {
+  repos: string;
+  base: string;
+  branch: string | undefined;
+  /** Commits of history; 0: all. */
+  depth: number;
+  /** How many older trees are kept. */
+  keep: number;
+  keyFile: string | undefined;
+  tokenFile: string | undefined;
+  tokenUser: string;
+  after: string | undefined;
+  /** Milliseconds for all that git does over the network. */
+  timeout: number;
+}
+
+export interface SlaveSettings {
+  /** Where the file is that was read, if any. */
+  file: string | undefined;
+  values: Partial<SlaveFile>;
+  /** `file:line:col: ` of a key, or "". */
+  at: (...path: string[]) => string;
+}
+
+/**
+ * Read the config: the one named, else the system's when it is there, else nothing.
+ * @throws {UsageError} for a named file that is not there, and for every mistake in it.
+ */
+export async function readSettings(file?: string): Promise<SlaveSettings> {
+  const path = file ?? ((await exists(systemConfig)) ? systemConfig : undefined);
+  if (path === undefined) return { file: undefined, values: {}, at: () => "" };
+  const config: Config<SlaveFile> = await readConfig(path, schema);
+  const at = (...keys: string[]) => `${config.where(keys)}: `;
+  const { values } = { values: config.value };
+  if (values.listen !== undefined) named(at("listen"), () => parseListen(values.listen ?? ""));
+  for (const [name, part] of [["", values] as const, ...Object.entries(values.each ?? {})]) {
+    const where = (key: string) => (name === "" ? at(key) : at("each", name, key));
+    if (part.base !== undefined) named(where("base"), () => checkBase(part.base ?? ""));
+    if (part.branch !== undefined && !isSafeRef(part.branch)) {
+      throw new UsageError(`${where("branch")}"${part.branch}" is no name of a branch or tag`);
+    }
+  }
+  return { file: resolve(path), values, at };
+}
+
+/** Put the place of a value in front of the error that it causes. */
+function named(where: string, check: () => unknown): void {
+  try {
+    check();
+  } catch (error) {
+    if (error instanceof UsageError) throw new UsageError(`${where}${error.message}`);
+    throw error;
+  }
+}
+
+/** Flags win over the file's part for the repo, that over the file's own, that over the defaults. */
+export interface RepoFlags {
+  repos?: string | undefined;
+  base?: string | undefined;
+  branch?: string | undefined;
+  keep?: number | undefined;
+  timeout?: number | undefined;
+}
+
+export function settingsFor(
+  repo: string,
+  { values, file }: SlaveSettings,
+  flags: RepoFlags,
+): RepoSettings {
+  const each = values.each?.[repo];
+  const base = flags.base ?? each?.base ?? values.base ?? defaultBase;
+  const wanted = each?.depth ?? values.depth ?? 1;
+  const path = (text: string | undefined) =>
+    text === undefined ? undefined : fromConfig(text, file);
+  return {
+    repos: reposFolder({ values, file }, flags.repos),
+    base: checkBase(base),
+    branch: flags.branch ?? each?.branch ?? values.branch,
+    depth: wanted === "full" ? 0 : wanted,
+    keep: flags.keep ?? each?.keep ?? values.keep ?? 2,
+    keyFile: path(each?.key_file ?? values.key_file),
+    tokenFile: path(each?.token_file ?? values.token_file),
+    tokenUser: each?.token_user ?? values.token_user ?? "x-access-token",
+    after: each?.after ?? values.after,
+    timeout: flags.timeout ?? values.timeout ?? 600_000,
+  };
+}
+
+/** The folder that holds the repos: flag, file, `~/repos`. */
+export function reposFolder(
+  { values, file }: Pick<SlaveSettings, "values" | "file">,
+  flag: string | undefined,
+): string {
+  if (flag !== undefined) return resolve(expandHome(flag));
+  return values.repos === undefined ? join(homedir(), "repos") : fromConfig(values.repos, file);
+}
+
+/** A path in a config counts from the config's own folder. */
+export function fromConfig(path: string, file: string | undefined): string {
+  return resolve(file === undefined ? "." : dirname(file), expandHome(path));
+}
+
+function expandHome(path: string): string {
+  return path === "~" || path.startsWith("~/") ? join(homedir(), path.slice(1)) : path;
+}
+
+/** Whether a repo's name fits one of the patterns (`*` stands for anything); no patterns: all do. */
+export function isAllowed(repo: string, patterns: readonly string[]): boolean {
+  return patterns.length === 0 || patterns.some((pattern) => globToRegExp(pattern).test(repo));
+}
+
+function globToRegExp(pattern: string): RegExp {
+  const parts = pattern.split("*").map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+  return new RegExp(`^${parts.join(".*")}$`);
+}

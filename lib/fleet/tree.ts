@@ -1,0 +1,216 @@
+import { chmod, copyFile, link, lstat, mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import process from "node:process";
+import { Failure } from "../errors.ts";
+import { run } from "../exec.ts";
+import { exists, readIfThere } from "../files.ts";
+import { git, gitText, type GitOptions } from "../git.ts";
+import { mirrorOptions } from "./mirror.ts";
+import type { Place } from "./place.ts";
+
+/**
+ * A tree: a checkout like a fresh clone's, built beside the others. A tree that nobody needs any more may be the
+ * raw material, since then only what differs is written; its `.git` is never used, as somebody may have
+ * written into it, and git's index of it is one of our own.
+ */
+
+export interface TreePlan {
+  sha: string;
+  branch: string | undefined;
+  url: string;
+  /** Commits of history; 0: all. */
+  depth: number;
+}
+
+type Shared = Pick<GitOptions, "signal" | "cookie">;
+
+/** git with the mirror's objects, a tree's files and our own index of it. */
+function treeOptions(place: Place, tree: string, index: string, shared: Shared): GitOptions {
+  const base = mirrorOptions(place.mirror, shared);
+  return {
+    ...base,
+    env: { ...base.env, GIT_WORK_TREE: tree, GIT_INDEX_FILE: index },
+    config: {
+      ...base.config,
+      "core.bare": "false",
+      "core.untrackedCache": "false",
+      "checkout.workers": "0",
+      "core.fileMode": "true",
+      "core.symlinks": "true",
+      "advice.detachedHead": "false",
+    },
+  };
+}
+
+/**
+ * Build the tree at `building/tree` with its index at `building/index`.
+ * @param reused whether a former tree and its index stand there already
+ * @throws {Failure} when what came out is not exactly the commit
+ */
+export async function buildTree(
+  place: Place,
+  plan: TreePlan,
+  reused: boolean,
+  shared: Shared,
+): Promise<void> {
+  const tree = join(place.building, "tree");
+  const index = join(place.building, "index");
+  await mkdir(tree, { recursive: true });
+  const options = treeOptions(place, tree, index, shared);
+  await rm(join(tree, ".git"), { recursive: true, force: true });
+  // HEAD for `git status`; it also keeps the commit
+  await writeFile(join(place.mirror, "HEAD"), `${plan.sha}\n`);
+  await git(["read-tree", "--reset", "-u", plan.sha], options);
+  if (reused) {
+    await git(["clean", "-ffdxq"], options);
+    await restoreFolders(tree);
+  }
+  await Promise.all([verify(options, plan.sha), makeGitFolder(place, tree, plan, shared)]);
+  await copyFile(index, join(tree, ".git", "index"));
+}
+
+async function verify(options: GitOptions, sha: string): Promise<void> {
+  const text = await gitText(
+    ["status", "--porcelain", "-z", "--ignored", "--untracked-files=all", "--no-renames"],
+    options,
+  );
+  if (text === "") return;
+  const first = text.split("\0", 1)[0]?.slice(3) ?? "";
+  throw new Failure(`the new tree is not commit ${sha}: ${JSON.stringify(first)} differs`);
+}
+
+/** Folders have modes too, which git does not know of. */
+async function restoreFolders(folder: string): Promise<void> {
+  const mode = 0o777 & ~process.umask();
+  const visit = async (path: string): Promise<void> => {
+    const before = (await lstat(path)).mode & 0o7777;
+    if (before !== mode) await chmod(path, mode);
+    const entries = await readdir(path, { withFileTypes: true });
+    await Promise.all(
+      entries.filter((each) => each.isDirectory()).map((each) => visit(join(path, each.name))),
+    );
+  };
+  await visit(folder);
+}
+
+/**
+ * The `.git` of a fresh clone, without a process for it: the mirror's packs as hard links, as `git clone --local`
+ * makes them, so that the tree stands on its own.
+ */
+async function makeGitFolder(
+  place: Place,
+  tree: string,
+  plan: TreePlan,
+  shared: Shared,
+): Promise<void> {
+  const dir = join(tree, ".git");
+  const { sha, branch, url, depth } = plan;
+  for (const folder of [
+    "objects/pack",
+    "objects/info",
+    "refs/heads",
+    "refs/tags",
+    "info",
+    "hooks",
+  ]) {
+    await mkdir(join(dir, folder), { recursive: true });
+  }
+  const packs = join(place.mirror, "objects", "pack");
+  const names = (await readdir(packs)).filter((name) => /\.(?:pack|idx|rev)$/.test(name));
+  await Promise.all(
+    names.map(async (name) => {
+      const [from, to] = [join(packs, name), join(dir, "objects/pack", name)];
+      await link(from, to).catch(() => copyFile(from, to));
+    }),
+  );
+  const fetched =
+    depth === 0 || branch === undefined
+      ? "+refs/heads/*:refs/remotes/origin/*"
+      : `+refs/heads/${branch}:refs/remotes/origin/${branch}`;
+  const long = sha.length === 64;
+  const config = [
+    "[core]",
+    `\trepositoryformatversion = ${long ? 1 : 0}`,
+    "\tfilemode = true",
+    "\tbare = false",
+    "\tlogallrefupdates = true",
+    ...(long ? ["[extensions]", "\tobjectformat = sha256"] : []),
+    '[remote "origin"]',
+    `\turl = ${quoted(url)}`,
+    `\tfetch = ${quoted(fetched)}`,
+    ...(branch === undefined
+      ? []
+      : [
+          `[branch ${quoted(branch)}]`,
+          "\tremote = origin",
+          `\tmerge = ${quoted(`refs/heads/${branch}`)}`,
+        ]),
+  ];
+  await writeFile(join(dir, "config"), `${config.join("\n")}\n`);
+  await writeFile(
+    join(dir, "HEAD"),
+    branch === undefined ? `${sha}\n` : `ref: refs/heads/${branch}\n`,
+  );
+  const refs = new Map<string, string>();
+  if (depth === 0) await addAllRefs(place, refs, shared);
+  if (branch !== undefined) {
+    refs.set(`refs/heads/${branch}`, sha);
+    // a clone of all branches says where each stands; one of a pinned commit must not claim it for the branch
+    if (!refs.has(`refs/remotes/origin/${branch}`)) refs.set(`refs/remotes/origin/${branch}`, sha);
+  }
+  const lines = [...refs].sort(([a], [b]) => (a < b ? -1 : 1)).map(([ref, id]) => `${id} ${ref}\n`);
+  await writeFile(join(dir, "packed-refs"), `# pack-refs with: sorted \n${lines.join("")}`);
+  if (depth > 0) await writeShallow(place, dir, sha, depth);
+}
+
+async function addAllRefs(place: Place, refs: Map<string, string>, shared: Shared): Promise<void> {
+  const text = await gitText(
+    ["for-each-ref", "--format=%(objectname) %(refname)", "refs/remotes/origin", "refs/tags"],
+    mirrorOptions(place.mirror, shared),
+  );
+  for (const line of text.split("\n")) {
+    const [id, ref] = line.split(" ");
+    if (id && ref) refs.set(ref, id);
+  }
+}
+
+/** Where history ends. */
+async function writeShallow(place: Place, dir: string, sha: string, depth: number): Promise<void> {
+  const ends = ((await readIfThere(join(place.mirror, "shallow"))) ?? "").split("\n");
+  const ours = ends.filter((line) => (depth === 1 ? line === sha : line !== ""));
+  if (ours.length > 0) await writeFile(join(dir, "shallow"), `${ours.join("\n")}\n`);
+}
+
+/** A value in git's config, quoted; names and URLs of ours hold nothing that needs more. */
+function quoted(text: string): string {
+  return `"${text.replace(/["\\]/g, "\\$&")}"`;
+}
+
+/**
+ * Whether a tree that stands still is the commit it was made from: what is tracked, and with `strict` nothing else.
+ * A tree about which nothing can be said is not.
+ */
+export async function isUnchanged(
+  place: Place,
+  tree: { id: string; sha: string },
+  strict: boolean,
+  shared: Shared,
+): Promise<boolean> {
+  const index = join(place.home, "index", tree.id);
+  if (!(await exists(index))) return false;
+  const options = treeOptions(place, join(place.trees, tree.id), index, shared);
+  const untracked = strict ? ["--ignored", "--untracked-files=all"] : ["--untracked-files=no"];
+  const result = await git(["status", "--porcelain", "-z", "--no-renames", ...untracked], {
+    ...options,
+    env: { ...options.env, GIT_OPTIONAL_LOCKS: "0" },
+    check: false,
+  });
+  if (result.code !== 0) return false;
+  // the first letter is about the mirror's HEAD, the second about the files
+  return result.stdout.split("\0").every((entry) => entry === "" || entry[1] === " ");
+}
+
+/** Wait until a new tree would survive a power cut (syncfs(2)). */
+export async function flush(folder: string): Promise<void> {
+  await run(["sync", "--file-system", "--", folder], { check: false });
+}

@@ -1,0 +1,71 @@
+#!/usr/bin/env node
+import { defineCommand, runScript } from "../lib/cli.ts";
+import { UsageError } from "../lib/errors.ts";
+import { activate, checkRepo, rollBack } from "../lib/fleet/activate.ts";
+import { readSettings, settingsFor, systemConfig } from "../lib/fleet/settings.ts";
+import { formatDuration } from "../lib/units.ts";
+
+const command = defineCommand({
+  name: "slave-activate",
+  summary: "a fresh clone of a repo, put in place in one step",
+  usage: ["slave-activate REPO [flags]"],
+  args: [["REPO", "the repo's name; it is cloned from BASE/REPO.git"]],
+  minArgs: 1,
+  maxArgs: 1,
+  flags: {
+    config: {
+      type: "string",
+      value: "FILE",
+      help: `settings, see templates/slave.yml (default: ${systemConfig} if it is there)`,
+    },
+    repos: { type: "string", value: "DIR", help: "where repos are put (default: ~/repos)" },
+    base: {
+      type: "string",
+      value: "URL",
+      help: "where repos come from (default: https://github.com/aiegoo/)",
+    },
+    branch: { type: "string", value: "NAME", help: "a branch or tag (default: the remote's HEAD)" },
+    sha: { type: "string", value: "SHA", help: "exactly this commit" },
+    keep: { type: "number", value: "N", help: "older trees to keep, at least 1 (default: 2)" },
+    rollback: { type: "boolean", help: "put the tree before the served one back" },
+    timeout: {
+      type: "duration",
+      value: "TIME",
+      help: "limit for git and for after: (default: 10m)",
+    },
+    wait: { type: "boolean", help: "wait for another update of the repo instead of giving up" },
+  },
+  examples: [
+    ["slave-activate site", "bring ~/repos/site to the newest commit"],
+    ["slave-activate site --base file:///srv/git --branch v2", "a tag, from this machine"],
+    ["slave-activate site --rollback", "undo the last update"],
+  ],
+  exits: { 1: "git or after: failed; the old tree stays in place", 4: "the name was refused" },
+  run: async ({ flags, args, terminal, signal }) => {
+    const repo = args[0] ?? "";
+    checkRepo(repo);
+    if (flags.keep !== undefined && (flags.keep < 1 || !Number.isInteger(flags.keep))) {
+      throw new UsageError(
+        "--keep must be at least 1: readers of the old tree need it for a while",
+      );
+    }
+    if (flags.rollback && (flags.sha !== undefined || flags.branch !== undefined)) {
+      throw new UsageError("--rollback goes neither with --sha nor with --branch");
+    }
+    const settings = settingsFor(repo, await readSettings(flags.config), flags);
+    const work = flags.rollback ? rollBack : activate;
+    const done = await work(repo, {
+      settings,
+      sha: flags.sha,
+      wait: flags.wait,
+      signal,
+      note: (line) => terminal.note(line),
+    });
+    terminal.printJson(done);
+    const from = done.before === undefined || done.before === done.sha ? "" : `${done.before} -> `;
+    const how = done.changed ? "" : " (nothing new)";
+    terminal.print(`${repo}: ${from}${done.sha}${how} in ${formatDuration(done.seconds * 1000)}`);
+  },
+});
+
+await runScript(command);
