@@ -1,6 +1,6 @@
 import { writeAtomic, readIfThere } from "../files.ts";
 
-/** What launchfit remembers between its runs, in `.launchfit/state.json`; `launchfit status` reads it too. */
+/** What launchfit remembers between its runs, in `.launchfit/launcher.json`; `launchfit status` reads it too. */
 export interface LauncherState {
   /** The last look for a new version. */
   lastCheck?: { at: string; result: string; ok: boolean; code?: number };

@@ -58,7 +58,7 @@ export async function launch(options: LauncherOptions): Promise<Launcher> {
     write("app", lines);
     for (const line of lines) show(line);
   });
-  const state = new StateFile(join(own, "state.json"));
+  const state = new StateFile(join(own, "launcher.json"));
   await state.load();
 
   let end: (code: number) => void = () => {};

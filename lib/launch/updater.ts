@@ -123,7 +123,8 @@ export class Updater {
     const { releases, state, log } = this.#options;
     const from = await releases.current();
     const installed = await releases.installed();
-    const to = version ?? installed.find((each) => each !== from);
+    const older = installed.slice(installed.indexOf(from ?? "") + 1);
+    const to = version ?? older.find((each) => !state.value.failed?.[each]);
     if (!from || !to) throw new Failure("there is no older version to go back to");
     if (!installed.includes(to)) {
       throw new UsageError(`version ${to} is not installed; installed are ${installed.join(", ")}`);
