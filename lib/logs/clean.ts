@@ -1,0 +1,59 @@
+/**
+ * Makes the output of a child harmless for the reader's terminal: what moves the cursor, sets titles or
+ * the clipboard, or answers as if typed, is taken out; colours stay where they are wanted; other control
+ * characters, and those that turn the direction of text, are shown as visible signs.
+ */
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
+const suspicious =
+  /[\u0000-\u0008\u000a-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/;
+
+// ECMA-48: CSI; the strings OSC, DCS, SOS, PM and APC with their end; any other escape. Each in its 7-bit and 8-bit form.
+const sequences =
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: as above
+  /(?:\u001b\[|\u009b)[0-?]*[ -/]*[@-~]|(?:\u001b[\]PX^_]|[\u009d\u0090\u0098\u009e\u009f])[^\u0007\u001b\u009c]*(?:\u0007|\u001b\\|\u009c)|\u001b[ -/]*[0-~]?/g;
+// biome-ignore lint/suspicious/noControlCharactersInRegex: as above
+const colour = /^\u001b\[[0-9;:]*m$/;
+// biome-ignore lint/suspicious/noControlCharactersInRegex: as above
+const remaining =
+  /[\u0000-\u0008\u000a-\u001a\u001c-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+
+/** The text without escape sequences: what is searched, and what goes to files and pipes. */
+export function withoutEscapes(text: string): string {
+  return text.includes("\u001b") || /[\u0090-\u009f]/.test(text)
+    ? text.replace(sequences, "")
+    : text;
+}
+
+/**
+ * A text as it may be shown. Of a progress bar that redraws itself with carriage returns the last state
+ * stays, as on a terminal.
+ * @param colours keep the child's own colours (SGR sequences), and end them with the line.
+ */
+export function cleanText(text: string, colours = false): string {
+  if (!suspicious.test(text)) return text;
+  const last = lastState(text);
+  let coloured = false;
+  const safe = last.replace(sequences, (sequence) => {
+    if (!colours || !colour.test(sequence)) return "";
+    coloured = true;
+    return sequence;
+  });
+  const visible = safe.replace(colours ? remaining : suspiciousEverywhere, sign);
+  return coloured ? `${visible}\u001b[0m` : visible;
+}
+
+const suspiciousEverywhere = new RegExp(suspicious.source, "g");
+
+function lastState(text: string): string {
+  if (!text.includes("\r")) return text;
+  const states = text.split("\r");
+  return states.findLast((state) => withoutEscapes(state).trim() !== "") ?? "";
+}
+
+/** `^G` for a control character, `<9b>` or `<202e>` for the others. */
+function sign(character: string): string {
+  const code = character.charCodeAt(0);
+  if (code < 32) return `^${String.fromCharCode(code + 64)}`;
+  return code === 127 ? "^?" : `<${code.toString(16)}>`;
+}
