@@ -3,6 +3,7 @@ import { dirname, isAbsolute, join, resolve } from "node:path";
 import type { User } from "../as-user.ts";
 import { isRoot } from "../as-user.ts";
 import { UsageError } from "../errors.ts";
+import { exists } from "../files.ts";
 import { type Listen, parseListen } from "../http.ts";
 import { isRepoName, isSafeRef, isShortName } from "../names.ts";
 import { readSecretFile, readSecretVariable } from "../secrets.ts";
@@ -162,10 +163,22 @@ export async function loadConfig(
   };
 }
 
-/** Where the state is, without reading secrets and users: what `hook-server list` needs of the config. */
-export async function readStateFolder(file: string): Promise<string> {
-  const { value } = await readConfig(file, schema);
-  const base = dirname(resolve(file));
+/** The file that was named, else hooks.yml in this folder, else the one in /etc. */
+export async function findConfig(given: string | undefined): Promise<string> {
+  if (given !== undefined) return given;
+  const central = "/etc/boatyard/hooks.yml";
+  return !(await exists("hooks.yml")) && (await exists(central)) ? central : "hooks.yml";
+}
+
+/** Where the state is, without reading secrets and users: what `hook-server list` needs to know. */
+export async function findState(
+  file: string | undefined,
+  given: string | undefined,
+): Promise<string> {
+  if (given !== undefined) return resolve(given);
+  const found = await findConfig(file);
+  const { value } = await readConfig(found, schema);
+  const base = dirname(resolve(found));
   return stateFolder(undefined, value.state, (text) =>
     isAbsolute(text) ? text : join(base, text),
   );

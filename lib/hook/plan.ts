@@ -47,7 +47,8 @@ export function withExitFile(argv: readonly string[], exitFile: string): string[
   return [
     "/bin/sh",
     "-c",
-    'umask 022; "$@"; code=$?; echo $code >"$0"; exit $code',
+    // the descriptors that systemd handed to the server are not the run's
+    'exec 3<&- 4<&- 5<&- 6<&- 7<&- 8<&- 9<&-; umask 022; "$@"; code=$?; echo $code >"$0"; exit $code',
     exitFile,
     ...argv,
   ];

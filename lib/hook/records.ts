@@ -45,7 +45,6 @@ export interface RunRecord {
   /** The process of this attempt, its start (clock ticks since boot), and the mark in its tree's environment. */
   pid?: number | undefined;
   pidStart?: number | undefined;
-  boot?: string | undefined;
   cookie?: string | undefined;
   /** `run`, or `then` while the repo's `then` commands run. */
   phase?: "run" | "then" | undefined;
@@ -129,6 +128,8 @@ export class Records {
     await mkdir(join(this.folder, record.id), { recursive: true, mode: 0o711 });
     const path = this.path(record.id, "payload.json");
     await rm(path, { force: true });
+    // an earlier attempt's exit code must not be taken for this one's
+    await rm(this.path(record.id, "exit"), { force: true });
     await writeFile(path, payload, { mode: 0o400 });
     if (owner) await chown(path, owner.uid, owner.gid);
     await chmod(path, 0o400);
@@ -141,23 +142,32 @@ export class Records {
     await writeAtomic(this.path(record.id, "run.json"), text, { mode: 0o600, durable });
   }
 
-  /** Remove a repo's ended runs beyond `keep` and older than `maxAge` ms; returns their ids. */
-  async prune(
-    repo: string,
+  /** Ended runs beyond the newest `keep` of their repo, and those older than `maxAge` ms. */
+  old(
+    repo: string | undefined,
     { keep, maxAge, now = Date.now() }: { keep: number; maxAge: number; now?: number },
-  ): Promise<string[]> {
-    const ended = [...this.#runs.values()]
-      .filter((record) => record.repo === repo && hasEnded(record.state))
-      .sort((a, b) => (a.ended ?? a.accepted).localeCompare(b.ended ?? b.accepted));
-    const tooMany = ended.length - keep;
-    const gone = ended.filter(
-      (record, index) =>
-        index < tooMany || now - Date.parse(record.ended ?? record.accepted) > maxAge,
-    );
-    for (const { id } of gone) {
+  ): string[] {
+    const ended = new Map<string, RunRecord[]>();
+    for (const record of this.#runs.values()) {
+      if (!hasEnded(record.state) || (repo !== undefined && record.repo !== repo)) continue;
+      const list = ended.get(record.repo);
+      if (list) list.push(record);
+      else ended.set(record.repo, [record]);
+    }
+    const when = (record: RunRecord) => record.ended ?? record.accepted;
+    return [...ended.values()].flatMap((list) => {
+      const tooMany = list.length - keep;
+      return list
+        .sort((a, b) => when(a).localeCompare(when(b)))
+        .filter((record, index) => index < tooMany || now - Date.parse(when(record)) > maxAge)
+        .map((record) => record.id);
+    });
+  }
+
+  async remove(ids: readonly string[]): Promise<void> {
+    for (const id of ids) {
       this.#runs.delete(id);
       await rm(join(this.folder, id), { recursive: true, force: true });
     }
-    return gone.map((record) => record.id);
   }
 }

@@ -1,4 +1,4 @@
-import { appendFile, readFile } from "node:fs/promises";
+import { open, readFile } from "node:fs/promises";
 import { systemCode } from "../errors.ts";
 import { writeAtomic } from "../files.ts";
 
@@ -95,7 +95,13 @@ export class Seen {
       this.#lines = settled.length;
       return;
     }
-    await appendFile(this.#path, lines(memories), { mode: 0o600, flush: true } as object);
+    const file = await open(this.#path, "a", 0o600);
+    try {
+      await file.appendFile(lines(memories));
+      await file.sync();
+    } finally {
+      await file.close();
+    }
     this.#lines += memories.length;
   }
 }

@@ -13,6 +13,7 @@ import { type ConfigOverrides, type HookConfig, loadConfig } from "./config.ts";
 import { Deliveries } from "./deliveries.ts";
 import { Metrics } from "./metrics.ts";
 import { Reconciler } from "./reconcile.ts";
+import { scriptOf } from "./runner.ts";
 import { ServerLog } from "./server-log.ts";
 import { Steering } from "./steering.ts";
 import { Yard } from "./yard.ts";
@@ -33,12 +34,17 @@ const lookAtFilesEvery = 1000;
  * @throws {UsageError} for a config that is wrong, {Busy} when another server has the state folder.
  */
 export async function serve({ file, overrides, quiet }: ServeOptions): Promise<void> {
-  let config = await loadConfig(file, overrides);
+  const load = async () => {
+    const read = await loadConfig(file, overrides);
+    await findScripts(read);
+    return read;
+  };
+  let config = await load();
   const metrics = new Metrics();
   let mask = createMask(config.secrets);
   const log = new ServerLog({ mask: () => mask, quiet });
   await mkdir(config.state, { recursive: true, mode: 0o711 });
-  const lock = await acquireLock(join(config.state, "lock"), { what: "hook-server", wait: 3000 });
+  const lock = await acquireLock(join(config.state, "lock"), { what: "hook-server", wait: 500 });
   const reconciler = new Reconciler(() => yard, log);
   const yard: Yard = await Yard.open({
     config,
@@ -69,7 +75,7 @@ export async function serve({ file, overrides, quiet }: ServeOptions): Promise<v
 
   const reload = async () => {
     try {
-      const fresh = await loadConfig(file, overrides);
+      const fresh = await load();
       for (const text of needRestart(config, fresh)) log.warn(text);
       config = { ...fresh, listen: config.listen, state: config.state };
       mask = createMask(config.secrets);
@@ -115,6 +121,19 @@ export async function serve({ file, overrides, quiet }: ServeOptions): Promise<v
   lock.release();
   log.warn("hook-server has ended");
   log.flush();
+}
+
+/** @throws {UsageError} when a script that a run would need is missing. */
+async function findScripts(config: HookConfig): Promise<void> {
+  const names = new Map(
+    [...config.repos.values()].flatMap((repo) =>
+      [`${repo.on.push} push`, `${repo.on.release} release`].map((key) => [key, repo] as const),
+    ),
+  );
+  for (const [key, repo] of names) {
+    const kind = key.endsWith(" push") ? "push" : "release";
+    if (repo.on[kind] !== false) await scriptOf(repo, kind);
+  }
 }
 
 /** Which request goes where. */

@@ -155,7 +155,12 @@ export class Spool {
     this.#live.delete(run);
   }
 
-  /** Write down what was noted, and let go of segments that nobody needs. One at a time. */
+  /** Wait until all that was settled is on disk. @throws what the file system threw. */
+  flush(): Promise<void> {
+    return this.#journal.flush();
+  }
+
+  /** Let go of segments that nobody needs any more. One at a time. */
   tidy(): Promise<void> {
     this.#tidying ??= this.#tidy().finally(() => {
       this.#tidying = undefined;
@@ -164,7 +169,7 @@ export class Spool {
   }
 
   async #tidy(): Promise<void> {
-    await this.#journal.flush();
+    if (this.#journal.oldest < this.#journal.current) await this.#journal.flush();
     while (this.#journal.oldest < this.#journal.current) {
       const oldest = this.#journal.oldest;
       const ids = [...(this.#bySegment.get(oldest) ?? [])];

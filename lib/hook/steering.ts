@@ -8,7 +8,7 @@ import { hasEnded, recordOf, type RunRecord } from "./records.ts";
 import type { Yard } from "./yard.ts";
 
 /** What the list and the pages show of a run: its record less what only the server needs. */
-export type RunView = Omit<RunRecord, "cookie" | "pid" | "pidStart" | "boot"> & {
+export type RunView = Omit<RunRecord, "cookie" | "pid" | "pidStart"> & {
   position?: number;
 };
 
@@ -152,7 +152,7 @@ function drained(response: ServerResponse): Promise<void> {
 }
 
 function viewOf(record: RunRecord): RunView {
-  const { cookie: _cookie, pid: _pid, pidStart: _start, boot: _boot, ...view } = record;
+  const { cookie: _cookie, pid: _pid, pidStart: _start, ...view } = record;
   return view;
 }
 

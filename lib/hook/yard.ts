@@ -134,12 +134,22 @@ export class Yard {
         this.config.repos.has(repo),
       );
       if (!entry) break;
-      void this.#run(entry);
+      this.#guard(entry, this.#run(entry));
     }
     clearTimeout(this.#timer);
     const next = this.queue.nextTime();
     if (next !== undefined)
       this.#timer = setTimeout(() => this.schedule(), Math.max(10, next - Date.now()));
+  }
+
+  /** A bug in the handling of one run must end that run, not the server. */
+  #guard(entry: Entry, work: Promise<void>): void {
+    work.catch(async (error: unknown) => {
+      this.#log.warn(`bug: ${(error as Error)?.stack ?? messageOf(error)}`);
+      await this.#end(entry, this.records.get(entry.id) ?? recordOf(entry), "failed", {
+        reason: "an error of hook-server; see its log",
+      }).catch((again: unknown) => this.#log.warn(`bug: ${messageOf(again)}`));
+    });
   }
 
   async #run(entry: Entry): Promise<void> {
@@ -168,6 +178,8 @@ export class Yard {
     record.cookie = newCookie();
     for (const key of ["pid", "pidStart", "ended", "reason", "exit", "seconds"] as const)
       delete record[key];
+    // what this run supersedes must be known as superseded, whatever happens from here on
+    await this.spool.flush();
     await this.records.create(record, await this.spool.payload(entry), repo.user);
     await this.records.save(record, { durable: false });
   }
@@ -334,14 +346,15 @@ export class Yard {
     }
   }
 
-  /** Write down what was settled, and remove old runs. */
+  /** Let go of what is settled, and remove old runs. */
   async tidy(repo?: string): Promise<void> {
     try {
       await this.spool.tidy();
-      const repos =
-        repo === undefined ? new Set([...this.records.all()].map((record) => record.repo)) : [repo];
-      for (const each of repos)
-        await this.records.prune(each, { keep: this.config.keep, maxAge: this.config.keepFor });
+      const old = this.records.old(repo, { keep: this.config.keep, maxAge: this.config.keepFor });
+      if (old.length === 0) return;
+      // a run whose folder is gone must not look like one that never began
+      await this.spool.flush();
+      await this.records.remove(old);
     } catch (error) {
       this.#log.warn(`tidying up failed: ${messageOf(error)}; tried again later`);
     }
@@ -357,7 +370,7 @@ export class Yard {
       this.#log.info(`run ${record.id} of ${record.repo} outlived the former server; it goes on`);
       this.#active.set(entry.id, {});
       this.queue.adopt(entry);
-      void this.#follow(entry, record, repo, this.#runner.adopt(record, repo));
+      this.#guard(entry, this.#follow(entry, record, repo, this.#runner.adopt(record, repo)));
       return;
     }
     const outcome = await this.#runner.leftBehind(record);
@@ -365,7 +378,7 @@ export class Yard {
       // it ended while no server was there: go on from its exit code
       this.#active.set(entry.id, {});
       this.queue.adopt(entry);
-      void this.#conclude(entry, record, repo, outcome);
+      this.#guard(entry, this.#conclude(entry, record, repo, outcome));
       return;
     }
     await this.#runner.clear(record);
@@ -378,13 +391,12 @@ export class Yard {
   async cancel(id: string): Promise<boolean> {
     if (this.#stop(id, { why: "cancelled by hand", state: "cancelled" })) return true;
     const entry = [...this.queue.entries()].find((each) => each.id === id);
-    if (!entry || !this.queue.remove(entry)) return false;
+    if (!entry) return false;
     const record = this.records.get(id) ?? recordOf(entry);
-    await this.records.create(
-      record,
-      await this.spool.payload(entry),
-      this.config.repos.get(entry.repo)?.user,
-    );
+    const owner = this.config.repos.get(entry.repo)?.user;
+    await this.records.create(record, await this.spool.payload(entry), owner);
+    // its turn may have come meanwhile
+    if (!this.queue.remove(entry)) return await this.cancel(id);
     await this.#end(entry, record, "cancelled", { reason: "cancelled by hand" });
     return true;
   }

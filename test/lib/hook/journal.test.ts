@@ -1,0 +1,168 @@
+import { appendFileSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import * as assert from "uvu/assert";
+import { test } from "uvu";
+import { Journal, readSegment } from "../../../lib/hook/journal.ts";
+import { Spool } from "../../../lib/hook/spool.ts";
+import { sha } from "../../helpers/hooks.ts";
+import { tempDir } from "../../helpers/tmp.ts";
+
+const quiet = { warn: () => {} };
+const first = "00000001.journal";
+
+async function filled(count: number): Promise<string> {
+  const folder = tempDir();
+  const { journal } = await Journal.open(folder, quiet);
+  await Promise.all(
+    Array.from({ length: count }, (_, n) => journal.append({ n }, Buffer.from(`body\n${n}\n`))),
+  );
+  await journal.close();
+  return folder;
+}
+
+test("records and their bodies are there again after a restart", async () => {
+  const folder = await filled(500);
+  const { journal, records } = await Journal.open(folder, quiet);
+  assert.equal(
+    records.map(({ head }) => head.n),
+    Array.from({ length: 500 }, (_, n) => n),
+  );
+  const last = records.at(-1);
+  assert.ok(last);
+  assert.is((await journal.read(last.place)).toString(), "body\n499\n");
+  const place = await journal.append({ n: 500 });
+  assert.is(place.length, 0);
+  await journal.close();
+  assert.is((await Journal.open(folder, quiet)).records.length, 501);
+});
+
+test("a last record that was cut short anywhere is dropped, and the next one takes its place", async () => {
+  const folder = await filled(3);
+  const whole = readFileSync(join(folder, first));
+  const two = readSegment(whole, 1).records[2]?.place.at ?? 0;
+  for (let length = whole.length - 1; length > two - 19; length--) {
+    const copy = tempDir();
+    writeFileSync(join(copy, first), whole.subarray(0, length));
+    const warnings: string[] = [];
+    const { journal, records } = await Journal.open(copy, { warn: (text) => warnings.push(text) });
+    assert.equal(
+      records.map(({ head }) => head.n),
+      [0, 1],
+    );
+    assert.equal(warnings, []);
+    await journal.append({ n: "new" }, Buffer.from("x"));
+    await journal.close();
+    const again = await Journal.open(copy, quiet);
+    assert.equal(
+      again.records.map(({ head }) => head.n),
+      [0, 1, "new"],
+    );
+  }
+});
+
+test("a damaged record in the middle is named and the others are kept", async () => {
+  const folder = await filled(3);
+  const path = join(folder, first);
+  const text = readFileSync(path, "latin1");
+  writeFileSync(path, text.replace("body\n1", "bodX\n1"), "latin1");
+  const warnings: string[] = [];
+  const { records } = await Journal.open(folder, { warn: (line) => warnings.push(line) });
+  assert.equal(
+    records.map(({ head }) => head.n),
+    [0, 2],
+  );
+  assert.is(warnings.length, 1);
+  assert.match(warnings[0] ?? "", /00000001\.journal: the record at byte \d+ is damaged/);
+});
+
+test("notes go to disk with the next record or flush", async () => {
+  const folder = tempDir();
+  const { journal } = await Journal.open(folder, quiet);
+  journal.note({ note: 1 });
+  await journal.append({ n: 1 });
+  journal.note({ note: 2 });
+  await journal.flush();
+  const { records } = await Journal.open(folder, quiet);
+  assert.equal(
+    records.map(({ head }) => head),
+    [{ note: 1 }, { n: 1 }, { note: 2 }],
+  );
+  await journal.close();
+});
+
+const change = (n: number, ref = "refs/heads/main") => [
+  { kind: "push" as const, ref, sha: sha(n) },
+];
+const source = (delivery: string) => ({
+  repo: "me/site",
+  forge: "github",
+  event: "push",
+  delivery,
+});
+
+test("the spool forgets what is settled and keeps what waits, with its payload", async () => {
+  const state = tempDir();
+  const small = { ...quiet, segmentSize: 1000 };
+  const { spool } = await Spool.open(state, small);
+  const waits = await spool.accept(source("first"), change(0), Buffer.from("payload of the first"));
+  for (let n = 1; n <= 100; n++) {
+    const [entry] = await spool.accept(source(`d${n}`), change(n), Buffer.from("x".repeat(300)));
+    assert.ok(entry);
+    spool.settle(entry, n % 2 ? "succeeded" : "superseded", n % 2 ? undefined : "by");
+    await spool.tidy();
+  }
+  const segments = readdirSync(join(state, "spool")).filter((name) => name.endsWith(".journal"));
+  assert.ok(segments.length <= 10, `${segments.length} segments are left`);
+  await spool.close();
+  const again = await Spool.open(state, small);
+  assert.equal(
+    again.waiting.map((entry) => entry.id),
+    waits.map((entry) => entry.id),
+  );
+  const [left] = again.waiting;
+  assert.ok(left);
+  assert.is((await again.spool.payload(left)).toString(), "payload of the first");
+  assert.is(again.spool.seen.delivery("me/site", "d1")?.state, "succeeded");
+  assert.is(again.spool.seen.delivery("me/site", "d100")?.state, "superseded");
+  assert.is(again.spool.seen.delivery("me/other", "d1"), undefined);
+  await again.spool.close();
+});
+
+test("what is remembered of deliveries is bounded", async () => {
+  const state = tempDir();
+  const small = { ...quiet, segmentSize: 500, remember: 20 };
+  const { spool } = await Spool.open(state, small);
+  for (let n = 1; n <= 200; n++) {
+    const [entry] = await spool.accept(source(`d${n}`), change(n), Buffer.from("y".repeat(200)));
+    if (entry) spool.settle(entry, "succeeded");
+    await spool.tidy();
+  }
+  assert.is([...spool.seen.all()].length, 20);
+  await spool.close();
+  const again = await Spool.open(state, small);
+  assert.is(again.spool.seen.delivery("me/site", "d1"), undefined);
+  assert.ok(again.spool.seen.delivery("me/site", "d200"));
+  const lines = readFileSync(join(state, "spool/seen.jsonl"), "utf8").split("\n").length;
+  assert.ok(lines <= 41, `${lines} lines`);
+  appendFileSync(join(state, "spool/seen.jsonl"), '{"run":"torn');
+  truncateSync(join(state, "spool", readdirSync(join(state, "spool")).sort()[0] ?? ""), 0);
+  await again.spool.close();
+  await Spool.open(state, small);
+});
+
+test("thousands of deliveries in one second get ids of their own", async () => {
+  const { spool } = await Spool.open(tempDir(), quiet);
+  const ids = new Set<string>();
+  for (let round = 0; round < 20; round++) {
+    const entries = await Promise.all(
+      Array.from({ length: 500 }, (_, n) =>
+        spool.accept(source(`${round}-${n}`), change(n), Buffer.from("x")),
+      ),
+    );
+    for (const [entry] of entries) ids.add(entry?.id ?? "");
+  }
+  assert.is(ids.size, 10_000);
+  await spool.close();
+});
+
+test.run();
