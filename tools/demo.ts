@@ -101,7 +101,7 @@ async function demo(): Promise<void> {
     if (code !== 0) print(words);
   }
   const seconds = ((Date.now() - started) / 1000).toFixed(1);
-  print(`\n${paint.green("done")} in ${seconds} s. To set up a server of your own: README.md`);
+  print(`\n${paint.green("done")} in ${seconds} s. For a server of your own: README.md and docs/`);
 }
 
 /** Commits all changes and pushes them; returns the commit. */
