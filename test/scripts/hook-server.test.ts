@@ -299,7 +299,7 @@ test("a delivery that comes again gives the same run, also after a restart; one 
   const twins = await Promise.all(
     [1, 2, 3].map(() => server.push("me/site", sha(2), { id: "twins" })),
   );
-  assert.equal(twins.map(({ status }) => status).sort(), [200, 200, 202]);
+  assert.is(twins.filter(({ status }) => status === 202).length, 1);
   assert.is(new Set(twins.map(({ body }) => body.run)).size, 1);
   await server.idle();
   await server.stop();
