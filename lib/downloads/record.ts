@@ -1,0 +1,89 @@
+import { isComment } from "./manifest.ts";
+
+/**
+ * The format of `downloads/saved.txt`: a line a file, six fields with a space between, then the path with
+ * its spaces. A person can delete a line, and the file is looked at anew. Pure.
+ */
+export interface Saved {
+  path: string;
+  sha256: string;
+  /** Bytes. */
+  size: number;
+  /** When it was saved: ISO 8601, UTC, whole seconds. */
+  time: string;
+  /** Where it came from, without fragment and login. */
+  url: string;
+  version?: string;
+  /** The server's ETag as sent, or `lm:` and its Last-Modified in seconds when it gave no ETag. */
+  tag?: string;
+}
+
+const head = `# What downloads saved, written by it. Delete a line to have that file looked at anew.
+# SHA256 SIZE TIME VERSION ETAG URL PATH
+`;
+
+/** The whole file, its lines in the order of their paths, so that two records compare with diff. */
+export function formatRecord(saved: Iterable<Saved>): string {
+  const lines = [...saved].map((each) => formatSaved(each));
+  // the path is the end of the line: sort by it alone
+  return head + lines.sort(byPath).join("");
+}
+
+function byPath(a: string, b: string): number {
+  const left = a.split(" ").slice(6).join(" ");
+  const right = b.split(" ").slice(6).join(" ");
+  return left < right ? -1 : left > right ? 1 : 0;
+}
+
+/** One line with its end. */
+export function formatSaved({ sha256, size, time, version, tag, url, path }: Saved): string {
+  return `${sha256} ${size} ${time} ${version ?? "-"} ${tag ?? "-"} ${url} ${path}\n`;
+}
+
+/**
+ * Read a record. A line that cannot be understood is left out and its number given: its file will be
+ * looked at anew.
+ */
+export function readRecord(text: string): { saved: Map<string, Saved>; wrong: number[] } {
+  const saved = new Map<string, Saved>();
+  const wrong: number[] = [];
+  text.split("\n").forEach((line, index) => {
+    if (isComment(line)) return;
+    const entry = readSaved(line);
+    if (entry) saved.set(entry.path, entry);
+    else wrong.push(index + 1);
+  });
+  return { saved, wrong };
+}
+
+const line =
+  /^([0-9a-f]{64}) (\d{1,15}) (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ) (\S+) (\S+) ([a-z][a-z0-9+.-]*:\/\/\S+) (.+)$/;
+
+function readSaved(text: string): Saved | undefined {
+  const match = line.exec(text);
+  if (!match) return undefined;
+  const [, sha256 = "", size = "", time = "", version = "", tag = "", url = "", path = ""] = match;
+  return {
+    path,
+    sha256,
+    size: Number(size),
+    time,
+    url,
+    ...(version === "-" ? {} : { version }),
+    ...(tag === "-" ? {} : { tag }),
+  };
+}
+
+/** An ETag that a line can hold: one word. Others are not kept, which costs a fetch at --check. */
+export function recordableTag(
+  etag: string | undefined,
+  lastModified: number | undefined,
+): string | undefined {
+  if (
+    etag !== undefined &&
+    /^[\u0021-\u007e\u0080-\u00ff]{2,300}$/.test(etag) &&
+    !etag.startsWith("lm:")
+  )
+    return etag;
+  return lastModified === undefined ? undefined : `lm:${Math.floor(lastModified / 1000)}`;
+}

@@ -1,0 +1,164 @@
+import type { Progress, Terminal } from "../terminal.ts";
+import { formatDuration, formatSize } from "../units.ts";
+
+/** What is said of a run: a line a file or a bar while it goes, a summary at its end. */
+
+/** What became of one file. */
+export interface Outcome {
+  path: string;
+  /** fetched: new bytes came; kept: what was there is right; moved: no longer listed; failed. */
+  result: "fetched" | "kept" | "moved" | "failed";
+  /** Bytes of the file. */
+  size?: number;
+  version?: string;
+  /** Where the one before is now, under `downloads/`. */
+  old?: string;
+  /** Why it failed, or what was found. */
+  reason?: string;
+  /** `manifest.txt:12`. */
+  where?: string;
+  seconds?: number;
+}
+
+/** A file that is under way, for the bar. */
+interface Running {
+  path: string;
+  started: number;
+  done: number;
+  total: number | undefined;
+}
+
+export class Report {
+  readonly outcomes: Outcome[] = [];
+  readonly #terminal: Terminal;
+  readonly #started = Date.now();
+  readonly #running = new Set<Running>();
+  #bar: Progress | undefined;
+  #files = 0;
+  #filesDone = 0;
+  #bytes = 0;
+  /** Bytes of finished and running files; the others are taken to be as large as these on average. */
+  #knownBytes = 0;
+  #knownFiles = 0;
+
+  constructor(terminal: Terminal) {
+    this.#terminal = terminal;
+  }
+
+  /** Begin to show that `files` are fetched. */
+  begin(files: number): void {
+    this.#files = files;
+    if (files > 0) this.#bar = this.#terminal.progress({ label: "downloads", unit: "bytes" });
+  }
+
+  /** One file begins. */
+  start(path: string): Running {
+    const running = { path, started: Date.now(), done: 0, total: undefined };
+    this.#running.add(running);
+    return running;
+  }
+
+  /** More of a file is there. A try that begins anew goes back. */
+  advance(running: Running, done: number, total: number | undefined): void {
+    if (running.total === undefined && total !== undefined) {
+      this.#knownBytes += total;
+      this.#knownFiles += 1;
+    }
+    running.total ??= total;
+    this.#bytes += done - running.done;
+    running.done = done;
+    this.#draw();
+  }
+
+  finish(running: Running, outcome: Outcome): void {
+    this.#running.delete(running);
+    this.#filesDone += 1;
+    if (running.total === undefined) {
+      this.#knownBytes += running.done;
+      this.#knownFiles += 1;
+    }
+    this.add({ ...outcome, seconds: (Date.now() - running.started) / 1000 });
+    this.#draw();
+  }
+
+  /** A file is done with; what is worth a line gets one. */
+  add(outcome: Outcome): void {
+    this.outcomes.push(outcome);
+    this.#terminal.printJson(outcome);
+    if (outcome.result === "failed")
+      this.#terminal.warn(`failed ${outcome.path}: ${outcome.reason}`);
+    else if (outcome.result === "moved" || outcome.old !== undefined || !this.#terminal.isTTY) {
+      if (outcome.result !== "kept" || outcome.reason) this.#terminal.note(lineOf(outcome));
+    }
+  }
+
+  /** Something on the way that the user may want to know: a repetition. */
+  note(line: string): void {
+    this.#terminal.note(line);
+  }
+
+  #draw(): void {
+    const bar = this.#bar;
+    if (!bar) return;
+    const average = this.#knownFiles > 0 ? this.#knownBytes / this.#knownFiles : 0;
+    bar.setTotal(Math.round(this.#knownBytes + average * (this.#files - this.#knownFiles)));
+    bar.update(this.#bytes, `${this.#filesDone}/${this.#files} files${slowest(this.#running)}`);
+  }
+
+  /** The bar away, the summary and the list of what failed in its place. */
+  end(): void {
+    this.#bar?.end();
+    this.#bar = undefined;
+    const count = (result: Outcome["result"]) =>
+      this.outcomes.filter((outcome) => outcome.result === result).length;
+    const fetched = this.outcomes.filter(({ result }) => result === "fetched");
+    const summary = {
+      fetched: fetched.length,
+      bytes: fetched.reduce((sum, { size }) => sum + (size ?? 0), 0),
+      kept: count("kept"),
+      old: this.outcomes.filter(({ old }) => old !== undefined).length,
+      failed: count("failed"),
+      seconds: (Date.now() - this.#started) / 1000,
+    };
+    const terminal = this.#terminal;
+    terminal.printJson({ summary });
+    if (terminal.quiet && summary.failed === 0) return;
+    const size = summary.fetched > 0 ? ` (${formatSize(summary.bytes)})` : "";
+    terminal.print(
+      `fetched ${summary.fetched}${size}, kept ${summary.kept}, moved to old ${summary.old}, ` +
+        `failed ${summary.failed}, in ${formatDuration(summary.seconds * 1000)}`,
+    );
+  }
+
+  /** The failed files, for the end of the run. */
+  failures(): string[] {
+    return this.outcomes
+      .filter(({ result }) => result === "failed")
+      .map(({ where, path, reason }) => `${where ? `${where}: ` : ""}${path}: ${reason}`);
+  }
+}
+
+function lineOf({ result, path, size, version, old, reason }: Outcome): string {
+  const words = [`${result} ${path}`];
+  const facts = [
+    version === undefined ? undefined : `version ${version}`,
+    result === "fetched" && size !== undefined ? formatSize(size) : undefined,
+    reason,
+  ].filter((fact) => fact !== undefined);
+  if (facts.length > 0) words.push(`(${facts.join(", ")})`);
+  if (old !== undefined) words.push(result === "moved" ? `to ${old}` : `the one before: ${old}`);
+  return words.join(" ");
+}
+
+/** The two files that have been under way the longest, named once they take noticeably long. */
+function slowest(running: ReadonlySet<Running>): string {
+  const now = Date.now();
+  // a set keeps the order of insertion: the first ones began first
+  const names: string[] = [];
+  for (const { path, started, done, total } of running) {
+    if (names.length === 2 || now - started < 2000) break;
+    const share = total === undefined || total === 0 ? "" : ` ${Math.floor((done / total) * 100)}%`;
+    names.push(path.split("/").pop() + share);
+  }
+  return names.length > 0 ? `, slow: ${names.join(", ")}` : "";
+}

@@ -1,0 +1,79 @@
+import { FetchFailed } from "./fetch-retry.ts";
+import type { Send, SendRequest, SendResponse } from "./fetch-send.ts";
+import { basicAuthorization, loginOf } from "./proxy.ts";
+import type { Login } from "./netrc.ts";
+
+/** Requests that follow redirects without giving a login away or leaving the web. */
+
+export interface FollowOptions {
+  /** The login for a host, when the URL holds none. */
+  login: (host: string) => Promise<Login | undefined>;
+  /** Whether a redirect from https to http may be followed: only when the content is checked otherwise. */
+  allowDowngrade: boolean;
+}
+
+const most = 10;
+const redirects = new Set([301, 302, 303, 307, 308]);
+
+/** Send a request and follow its redirects; the answer's own URL comes with it. */
+export async function follow(
+  send: Send,
+  request: SendRequest,
+  { login, allowDowngrade }: FollowOptions,
+): Promise<SendResponse & { url: URL }> {
+  let url = request.url;
+  // the login goes to this place and nowhere else: not to another host, port or scheme
+  const { origin } = url;
+  const authorization = await authorizationFor(url, login);
+  const seen = new Set<string>();
+  for (let hop = 0; hop <= most; hop++) {
+    seen.add(url.href);
+    const headers =
+      authorization !== undefined && url.origin === origin
+        ? { ...request.headers, authorization }
+        : request.headers;
+    const response = await send({ ...request, url: withoutLogin(url), headers });
+    if (!redirects.has(response.status)) return { ...response, url };
+    const { location } = response.headers;
+    // read to its end, so that the connection can be used again
+    response.body.on("error", () => {}).resume();
+    if (location === undefined) throw new FetchFailed("a redirect says not where to");
+    url = nextUrl(url, location, allowDowngrade);
+    if (seen.has(url.href)) throw new FetchFailed("the redirects run in a circle");
+  }
+  throw new FetchFailed(`more than ${most} redirects`);
+}
+
+function nextUrl(from: URL, location: string, allowDowngrade: boolean): URL {
+  let next: URL;
+  try {
+    next = new URL(location, from);
+  } catch {
+    throw new FetchFailed("a redirect leads to what is no URL");
+  }
+  if (next.protocol !== "http:" && next.protocol !== "https:")
+    throw new FetchFailed(`a redirect leads to ${next.protocol}, which is not followed`);
+  if (from.protocol === "https:" && next.protocol === "http:" && !allowDowngrade)
+    throw new FetchFailed(
+      "a redirect leads from https to http; pin the content with #sha256-HEX to follow it",
+    );
+  // a redirect cannot set a login: it would be sent as if it were ours
+  return withoutLogin(next);
+}
+
+async function authorizationFor(
+  url: URL,
+  login: FollowOptions["login"],
+): Promise<string | undefined> {
+  if (url.protocol !== "http:" && url.protocol !== "https:") return undefined;
+  const found = loginOf(url) ?? (await login(url.hostname));
+  return found && basicAuthorization(found.user, found.password);
+}
+
+function withoutLogin(url: URL): URL {
+  if (url.username === "" && url.password === "") return url;
+  const bare = new URL(url);
+  bare.username = "";
+  bare.password = "";
+  return bare;
+}
