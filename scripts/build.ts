@@ -1,4 +1,5 @@
-import { build, planBuild } from "../lib/build/build.ts";
+import { build } from "../lib/build/build.ts";
+import { planBuild } from "../lib/build/prepare.ts";
 import { defineCommand, runScript } from "../lib/cli.ts";
 import { runJson, runTable } from "../lib/run-table.ts";
 

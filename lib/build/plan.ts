@@ -42,3 +42,8 @@ export function planStages(config: BuildConfig, { only, skip, from }: Wanted): S
     return command === undefined ? { name, kind: "built-in" } : { name, kind: "command", command };
   });
 }
+
+/** Whether a stage is the pull of ours. */
+export function isPull({ name, kind }: Stage): boolean {
+  return name === "pull" && kind === "built-in";
+}

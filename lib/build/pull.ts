@@ -1,42 +1,15 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type Checkout, readHead } from "../checkout.ts";
-import { Failure, Refused, UsageError } from "../errors.ts";
-import { CommandFailed } from "../exec.ts";
+import type { Checkout } from "../checkout.ts";
+import { Failure, UsageError } from "../errors.ts";
 import { git, gitText } from "../git.ts";
-import { isSafeRef, shortRef, shortSha } from "../names.ts";
+import { shortRef, shortSha } from "../names.ts";
+import { type Branch, dubious, explainGit, findBranch, homeOf, type Target } from "./branch.ts";
 import { keepLocalCommits, keepTrackedChanges, keepUntracked } from "./keep.ts";
 import { updateLfs, updateSubmodules } from "../git-modules.ts";
 import type { Doing, Done, Finding } from "../run-stage.ts";
 import type { Site } from "./stage.ts";
 import { removeStaleLocks } from "./stale-locks.ts";
-
-/** Which commit is wanted. */
-export interface Target {
-  /** A branch or tag, short or full; default: the branch that the checkout is on. */
-  ref?: string | undefined;
-  /** The commit, or its first digits; default: where the ref points now. */
-  sha?: string | undefined;
-  /** Stop, and touch nothing, when the checkout stands at this commit and the ref does too. */
-  unlessAt?: string | undefined;
-}
-
-/** A branch of the checkout and where it comes from. */
-interface Branch {
-  /** The full name on the remote: `refs/heads/main`. */
-  ref: string;
-  /** The short name; a tag has no branch. */
-  branch?: string | undefined;
-  remote: string;
-  /** Where fetch keeps what it got. */
-  tracking: string;
-  /** The commit of the checkout, undefined before its first. */
-  head?: string | undefined;
-  /** Where the remote's branch was at the last fetch. */
-  before?: string | undefined;
-  /** HEAD is on this branch already. */
-  current: boolean;
-}
 
 /**
  * The first stage: fetch, then set the checkout to exactly the wanted commit. What that would overwrite
@@ -71,66 +44,6 @@ export async function lookAtPull(site: Site, target: Target): Promise<Finding> {
   };
 }
 
-async function findBranch(
-  checkout: Checkout,
-  { ref, sha }: Target,
-  site: Site,
-): Promise<Branch | undefined> {
-  if (ref !== undefined && !isSafeRef(ref.replace(/^refs\/(?:heads|tags)\//, ""))) {
-    throw new UsageError(`--ref: "${ref}" is no name of a branch or tag`);
-  }
-  const head = await readHead(checkout);
-  const options = { dir: checkout.dir, env: homeOf(site) };
-  if (ref === undefined && head.branch === undefined) {
-    throw new UsageError(
-      `${checkout.dir} is on no branch (HEAD is at ${shortSha(head.sha ?? "")}); name one with --ref, or run: git checkout BRANCH`,
-    );
-  }
-  const wanted = ref === undefined ? `refs/heads/${head.branch}` : ref;
-  const isTag = wanted.startsWith("refs/tags/");
-  const branch = isTag ? undefined : wanted.replace(/^refs\/heads\//, "");
-  // one process tells the commit, the remote and its branch
-  const form =
-    "%(refname)%00%(objectname)%00%(upstream:remotename)%00%(upstream:remoteref)%00%(upstream)";
-  const names = [...new Set([`refs/heads/${branch}`, `refs/heads/${head.branch}`])].filter(
-    (name) => !name.endsWith("/undefined"),
-  );
-  const rows = (
-    await gitText(["for-each-ref", `--format=${form}`, ...names], options).catch(explainGit)
-  )
-    .split("\n")
-    .map((row) => row.split("\0"));
-  const own = rows.find(([name]) => name === `refs/heads/${branch}`);
-  const current = head.branch === branch && branch !== undefined;
-  const headRow = rows.find(([name]) => name === `refs/heads/${head.branch}`);
-  const remote = own?.[2] || (await defaultRemote(options));
-  if (remote === undefined) {
-    if (sha === undefined) return undefined;
-    throw new UsageError(
-      "--sha: the checkout has no remote to fetch it from; add one with git remote add origin URL",
-    );
-  }
-  const remoteRef = own?.[3] || (isTag ? wanted : `refs/heads/${branch}`);
-  const tracking = isTag
-    ? wanted
-    : `refs/remotes/${remote}/${remoteRef.replace(/^refs\/heads\//, "")}`;
-  return { ref: remoteRef, branch, remote, tracking, head: head.sha ?? headRow?.[1], current };
-}
-
-async function defaultRemote(options: {
-  dir: string;
-  env: Record<string, string | undefined>;
-}): Promise<string | undefined> {
-  const remotes = (await gitText(["remote"], options)).split("\n").filter((name) => name !== "");
-  if (remotes.includes("origin")) return "origin";
-  if (remotes.length > 1) {
-    throw new UsageError(
-      `which remote? the checkout has ${remotes.join(", ")}; run: git branch --set-upstream-to=REMOTE/BRANCH`,
-    );
-  }
-  return remotes[0];
-}
-
 async function pull(
   site: Site,
   checkout: Checkout,
@@ -141,11 +54,13 @@ async function pull(
   const { dir, gitDir } = checkout;
   const options = { dir, env: homeOf(site), signal: doing.signal };
   await removeStaleLocks(checkout, branch.branch, branch.tracking, doing.say);
+  const before = await readIfRef(checkout, branch.tracking);
   // both look at different parts of the repository, and both take their time
-  const before = readIfRef(checkout, branch.tracking);
   const [fetched, status] = await Promise.all([
     fetchBranch(branch, options, doing),
-    git(["status", "--porcelain=v1", "-z", "--untracked-files=no"], options).catch(explainGit),
+    git(["status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=no"], options).catch(
+      explainGit,
+    ),
   ]);
   if (fetched.stop !== undefined) return { stop: fetched.stop, note: fetched.stop };
   const tip = await fetchedCommit(gitDir, branch, options);
@@ -161,7 +76,7 @@ async function pull(
     return { note: `already at ${shortSha(sha)}`, sha };
   }
   if (branch.head !== undefined && branch.head !== sha) {
-    await keepLocalCommits(place, { head: branch.head, sha, before: await before, tip });
+    await keepLocalCommits(place, { head: branch.head, sha, before, tip });
   }
   if (moves) await keepUntracked(place, branch.head, sha);
   await moveTo(branch, sha, options);
@@ -300,21 +215,4 @@ async function readIfRef({ commonDir }: Checkout, ref: string): Promise<string |
     .split("\n")
     .find((line) => line.endsWith(` ${ref}`))
     ?.split(" ")[0];
-}
-
-function explainGit(error: unknown): never {
-  if (error instanceof CommandFailed && /dubious ownership/.test(error.result.stderr))
-    throw dubious();
-  throw error;
-}
-
-function dubious(dir = "the checkout"): Refused {
-  return new Refused(
-    `${dir} belongs to another user, whose code a build would run; build as its owner (runuser -u OWNER -- build DIR), or allow it: git config --global --add safe.directory DIR`,
-  );
-}
-
-/** HOME and what else the stages get; git reads the user's own configuration from there. */
-function homeOf({ env }: Site): Record<string, string | undefined> {
-  return { HOME: env.HOME, USER: env.USER, LOGNAME: env.LOGNAME };
 }

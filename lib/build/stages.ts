@@ -1,7 +1,8 @@
+import type { Target } from "./branch.ts";
 import { lookAtInstall } from "./install.ts";
 import { lookAtLitpro } from "./litpro.ts";
 import type { Stage } from "./plan.ts";
-import { lookAtPull, type Target } from "./pull.ts";
+import { lookAtPull } from "./pull.ts";
 import { lookAtScript } from "./scripts.ts";
 import type { Finding } from "../run-stage.ts";
 import type { Site } from "./stage.ts";

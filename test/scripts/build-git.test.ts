@@ -1,0 +1,317 @@
+// What `build` makes of everything that can happen to a git checkout.
+import { existsSync } from "node:fs";
+import { readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { type Built, buildHere } from "../helpers/build.ts";
+import { git, makeRepo, type TestRepo, writeFiles } from "../helpers/repos.ts";
+import { tempDir } from "../helpers/tmp.ts";
+
+/** A build with the flags of the command line; `expect` is its exit code. */
+async function build(dir: string, args: string[] = [], expect = 0): Promise<Built> {
+  const result = await buildHere(dir, args);
+  assert.is(result.code, expect, `exit code ${result.code}: ${result.text}`);
+  return result;
+}
+
+async function site(files = { "a.txt": "1\n" }): Promise<{ repo: TestRepo; dir: string }> {
+  const repo = await makeRepo({ files });
+  return { repo, dir: await repo.checkout(join(tempDir(), "site")) };
+}
+
+const head = (dir: string) => git(dir, "rev-parse", "HEAD");
+const read = (dir: string, name: string) => readFile(join(dir, name), "utf8");
+
+test("a push brings the checkout to the pushed commit and leaves its status clean", async () => {
+  const { repo, dir } = await site();
+  const sha = await repo.push({ "a.txt": "2\n", "b/c.txt": "new\n" });
+  const { text } = await build(dir);
+  assert.is(await head(dir), sha);
+  assert.is(await read(dir, "b/c.txt"), "new\n");
+  assert.is(await git(dir, "status", "--porcelain"), "");
+  assert.match(text, new RegExp(`pull +ok .* main at ${sha.slice(0, 10)}`));
+  assert.match(text, /install +skipped +no package.json/);
+  assert.match(await read(dir, "logs.txt"), /run \| end result=ok code=0/);
+});
+
+test("nothing new is said, and costs no stage", async () => {
+  const { dir } = await site();
+  const { text } = await build(dir);
+  assert.match(text, /pull +ok .* already at/);
+});
+
+test("an older commit that was pushed is built exactly, though the branch has moved on", async () => {
+  const { repo, dir } = await site();
+  const older = await repo.push({ "a.txt": "2\n" });
+  await repo.push({ "a.txt": "3\n" });
+  const result = await build(dir, ["--ref", "refs/heads/main", "--sha", older]);
+  assert.is(await head(dir), older);
+  assert.match(result.text, /is asked for; main is at \w+ by now/);
+  await build(dir, ["--ref", "main", "--sha", older.slice(0, 12)]);
+  assert.is(await head(dir), older);
+  await build(dir);
+  assert.is(await read(dir, "a.txt"), "3\n");
+});
+
+test("a force-push is followed, and the history that was left is named", async () => {
+  const { repo, dir } = await site();
+  const old = await repo.push({ "a.txt": "2\n" });
+  await build(dir);
+  await repo.git("reset", "--quiet", "--hard", "HEAD~1");
+  const sha = await repo.push({ "a.txt": "rewritten\n" });
+  const result = await build(dir);
+  assert.is(await head(dir), sha);
+  assert.match(result.text, new RegExp(`force-push.*${old.slice(0, 10)}`));
+});
+
+test("a commit that was force-pushed away fails with words and leaves the checkout as it was", async () => {
+  const { dir } = await site();
+  const before = await head(dir);
+  const result = await build(dir, ["--sha", "1".repeat(40)], 1);
+  assert.match(result.text, /commit 1111111111 is not on origin any more/);
+  assert.is(await head(dir), before);
+});
+
+test("another branch is built when it is asked for, and the checkout follows it from then on", async () => {
+  const { repo, dir } = await site();
+  const sha = await repo.push({ "a.txt": "dev\n" }, { branch: "dev" });
+  await build(dir);
+  assert.is(await read(dir, "a.txt"), "1\n");
+  await build(dir, ["--ref", "dev"]);
+  assert.is(await head(dir), sha);
+  assert.is(await git(dir, "symbolic-ref", "--short", "HEAD"), "dev");
+  const next = await repo.push({ "a.txt": "dev 2\n" }, { branch: "dev" });
+  await build(dir);
+  assert.is(await head(dir), next);
+});
+
+test("a tag is built at its commit; afterwards a branch has to be named", async () => {
+  const { repo, dir } = await site();
+  const sha = await repo.tag("v1", "annotated");
+  await repo.push({ "a.txt": "2\n" });
+  await build(dir, ["--ref", "refs/tags/v1"]);
+  assert.is(await head(dir), sha);
+  const result = await build(dir, [], 2);
+  assert.match(result.text, /is on no branch .*--ref/);
+  await build(dir, ["--ref", "main"]);
+  assert.is(await read(dir, "a.txt"), "2\n");
+});
+
+test("a branch that was deleted is nothing to build, and is no failure", async () => {
+  const { dir } = await site();
+  const before = await head(dir);
+  const { text } = await build(dir, ["--ref", "refs/heads/old", "--sha", "0".repeat(40)]);
+  assert.match(text, /old was deleted: nothing to build/);
+  assert.match(text, /install +skipped/);
+  assert.is(await head(dir), before);
+});
+
+test("a branch that is gone from the remote fails, and says so", async () => {
+  const { repo, dir } = await site();
+  await repo.git("push", "--quiet", "origin", "HEAD:refs/heads/other");
+  await git(repo.bare, "symbolic-ref", "HEAD", "refs/heads/other");
+  await repo.git("push", "--quiet", "origin", ":refs/heads/main");
+  const result = await build(dir, [], 1);
+  assert.match(result.text, /main is not on origin \(deleted or renamed\?\)/);
+});
+
+test("an empty repository is nothing to build; its first push is built", async () => {
+  const repo = await makeRepo();
+  const dir = await repo.checkout(join(tempDir(), "site"));
+  const { text } = await build(dir);
+  assert.match(text, /origin is empty: nothing to build until the first push/);
+  const sha = await repo.push({ "a.txt": "first\n" });
+  await writeFile(join(dir, "a.txt"), "somebody's own\n");
+  const result = await build(dir);
+  assert.is(await head(dir), sha);
+  assert.is(await read(dir, "a.txt"), "first\n");
+  assert.match(result.text, /not tracked, but in the way of new files: a.txt/);
+});
+
+test("a remote that is gone fails with git's words and leaves the checkout as it was", async () => {
+  const { repo, dir } = await site();
+  await rm(repo.bare, { recursive: true });
+  const result = await build(dir, [], 1);
+  assert.match(result.text, /cannot fetch from origin: fatal: .*the checkout stays as it was/);
+  assert.is(await read(dir, "a.txt"), "1\n");
+  assert.match(await read(dir, "logs.txt"), /run \| end result=failed code=1/);
+});
+
+test("changes to tracked files are kept as a patch that git apply takes", async () => {
+  const { repo, dir } = await site();
+  await writeFile(join(dir, "a.txt"), "edited on the server\n");
+  await writeFiles(dir, { "staged.txt": "staged\n", "untracked.txt": "untracked\n" });
+  await git(dir, "add", "staged.txt");
+  const sha = await repo.push({ "b.txt": "b\n" });
+  const result = await build(dir);
+  assert.is(await head(dir), sha);
+  assert.is(await read(dir, "a.txt"), "1\n");
+  assert.is(await read(dir, "untracked.txt"), "untracked\n");
+  const patch = /changes are kept in (\S+\.patch)/.exec(result.text)?.[1] ?? "";
+  assert.is((await stat(patch)).mode & 0o777, 0o600);
+  await git(dir, "apply", patch);
+  assert.is(await read(dir, "a.txt"), "edited on the server\n");
+  assert.is(await read(dir, "staged.txt"), "staged\n");
+});
+
+test("a build that dirties the same tracked file each time leaves one patch, not one a run", async () => {
+  const repo = await makeRepo({
+    files: {
+      "out.txt": "0\n",
+      "build.yml": "stages: [pull, make]\ncommands: { make: echo built > out.txt }\n",
+    },
+  });
+  const dir = await repo.checkout(join(tempDir(), "site"));
+  for (let run = 0; run < 3; run++) await build(dir);
+  const kept = await readdir(join(dir, ".git/boatyard/kept"));
+  assert.is(kept.length, 1);
+  assert.is(await read(dir, "out.txt"), "built\n");
+});
+
+test("untracked files in the way of new ones are moved aside, folders and all", async () => {
+  const { repo, dir } = await site();
+  await writeFiles(dir, {
+    "new.txt": "mine\n",
+    "folder/deep.txt": "mine too\n",
+    same: "equal\n",
+    d: "file\n",
+  });
+  await repo.push({
+    "new.txt": "theirs\n",
+    folder: "now a file\n",
+    same: "equal\n",
+    "d/e.txt": "e\n",
+  });
+  const result = await build(dir);
+  assert.is(await read(dir, "new.txt"), "theirs\n");
+  assert.is(await read(dir, "folder"), "now a file\n");
+  assert.is(await read(dir, "d/e.txt"), "e\n");
+  const kept = /moved to (\S+)/.exec(result.text)?.[1] ?? "";
+  assert.is(await read(kept, "new.txt"), "mine\n");
+  assert.is(await read(kept, "folder/deep.txt"), "mine too\n");
+  assert.is(await read(kept, "d"), "file\n");
+  assert.not(existsSync(join(kept, "same")));
+});
+
+test("commits made in the checkout get a ref of their own before the pull", async () => {
+  const { repo, dir } = await site();
+  await writeFile(join(dir, "local.txt"), "local\n");
+  await git(dir, "add", "local.txt");
+  await git(dir, "commit", "--quiet", "-m", "On the server");
+  const own = await head(dir);
+  const sha = await repo.push({ "a.txt": "2\n" });
+  const result = await build(dir);
+  assert.is(await head(dir), sha);
+  const ref = /kept as (refs\/\S+)/.exec(result.text)?.[1] ?? "";
+  assert.is(await git(dir, "rev-parse", ref), own);
+});
+
+test("submodules come with the commit, and follow an address that changed", async () => {
+  const part = await makeRepo({ name: "part", files: { "p.txt": "1\n" } });
+  const { repo, dir } = await site();
+  await repo.addSubmodule(part.bare, "lib/part");
+  const result = await build(dir);
+  assert.is(await read(dir, "lib/part/p.txt"), "1\n");
+  assert.match(result.text, /, submodules/);
+  await writeFile(join(dir, "lib/part/p.txt"), "edited\n");
+  await build(dir);
+  assert.is(await read(dir, "lib/part/p.txt"), "1\n");
+  const patches = await readdir(join(dir, ".git/boatyard/kept"));
+  assert.ok(patches.some((name) => name.includes("lib_part")));
+  const moved = await makeRepo({ name: "moved", files: { "p.txt": "elsewhere\n" } });
+  await repo.git("config", "--file", ".gitmodules", "submodule.lib/part.url", moved.bare);
+  await repo.git("-C", "lib/part", "fetch", "--quiet", moved.bare);
+  await repo.git("-C", "lib/part", "checkout", "--quiet", "FETCH_HEAD");
+  await repo.push({}, { message: "Move the part" });
+  await build(dir);
+  assert.is(await read(dir, "lib/part/p.txt"), "elsewhere\n");
+});
+
+test("lock files of a killed git do not stop the build", async () => {
+  const { repo, dir } = await site();
+  await writeFiles(dir, {
+    ".git/index.lock": "",
+    ".git/refs/heads/main.lock": "",
+    ".git/refs/remotes/origin/main.lock": "",
+  });
+  const sha = await repo.push({ "a.txt": "2\n" });
+  const result = await build(dir);
+  assert.is(await head(dir), sha);
+  assert.match(result.text, /removed .*index\.lock/);
+});
+
+test("--if-changed builds a new commit once, leaves no trace when there is none, and tries a failed one again", async () => {
+  const repo = await makeRepo({
+    files: {
+      "build.yml": "stages: [pull, make]\ncommands: { make: 'echo x >> made; test ! -e fail' }\n",
+    },
+  });
+  const dir = await repo.checkout(join(tempDir(), "site"));
+  const made = async () => (await read(dir, "made")).length / 2;
+  await build(dir, ["--if-changed"]);
+  assert.is(await made(), 1);
+  const log = await read(dir, "logs.txt");
+  const silent = await build(dir, ["--if-changed", "--quiet"]);
+  assert.is(silent.text, "");
+  assert.is(await made(), 1);
+  assert.is(await read(dir, "logs.txt"), log);
+  const noted = await build(dir, ["--if-changed"]);
+  assert.match(noted.text, /nothing new since/);
+  await writeFile(join(dir, "fail"), "");
+  await repo.push({ "b.txt": "b\n" });
+  await build(dir, ["--if-changed"], 1);
+  await build(dir, ["--if-changed"], 1);
+  assert.is(await made(), 3);
+  await rm(join(dir, "fail"));
+  await build(dir, ["--if-changed"]);
+  await build(dir, ["--if-changed"]);
+  assert.is(await made(), 4);
+  await build(dir, ["--if-changed", "--force"]);
+  assert.is(await made(), 5);
+});
+
+test("a checkout without a remote is built as it is", async () => {
+  const { dir } = await site();
+  await git(dir, "remote", "remove", "origin");
+  const { text } = await build(dir);
+  assert.match(text, /pull +skipped +the checkout has no remote/);
+});
+
+test("a tracked logs.txt is refused with the way out", async () => {
+  const { repo, dir } = await site();
+  await repo.push({ "logs.txt": "old\n" });
+  const result = await build(dir, [], 1);
+  assert.match(result.text, /logs.txt is tracked by git.*git rm --cached logs.txt/);
+});
+
+test("names that are no refs or commits are refused before anything is touched", async () => {
+  const { dir } = await site();
+  for (const ref of ["--upload-pack=touch x", "a..b", "a b", "$(touch x)", "refs/heads/../x"]) {
+    const result = await build(dir, [`--ref=${ref}`], 2);
+    assert.match(result.text, /is no name of a branch or tag/);
+  }
+  const result = await build(dir, ["--sha", "HEAD; touch x"], 2);
+  assert.match(result.text, /is no commit/);
+  assert.not(existsSync(join(dir, "logs.txt")));
+});
+
+test("a folder that is no checkout is built with --skip pull, and refused without", async () => {
+  const dir = tempDir();
+  await writeFile(join(dir, "build.yml"), "stages: [pull, make]\ncommands: { make: pwd }\n");
+  const refused = await build(dir, [], 2);
+  assert.match(refused.text, /is no git checkout; clone the repository there, or use --skip pull/);
+  const { text } = await build(dir, ["--skip", "pull"]);
+  assert.match(text, new RegExp(`make \\| ${dir}`));
+  const nowhere = await build(join(dir, "nowhere"), [], 2);
+  assert.match(nowhere.text, /there is no folder/);
+});
+
+test("a password in the remote's address shows nowhere", async () => {
+  const { dir } = await site();
+  await git(dir, "remote", "set-url", "origin", "http://me:hunter2secret@127.0.0.1:9/site.git");
+  const result = await build(dir, [], 1);
+  assert.not.match(result.text + (await read(dir, "logs.txt")), /hunter2secret/);
+});
+
+test.run();
