@@ -1,0 +1,132 @@
+import { lstat, mkdir, readdir, readlink, rename, rm, symlink } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { Failure, Refused, systemCode } from "../errors.ts";
+import { exists, fsyncFolder, removeStaleTemporaries, temporaryBeside } from "../files.ts";
+
+/**
+ * A deploy directory:
+ *
+ *     launchify.yml                what launchfit is told
+ *     current -> releases/my-app-1.23.42b
+ *     releases/my-app-1.23.42b     whole, or not there
+ *     .launchfit/state.json        what was ever accepted (state.ts)
+ *     .launchfit/keys/FPR.asc      the pinned key
+ *     .launchfit/temporary/        downloads and what is being unpacked
+ *     .launchfit/lock
+ */
+export interface DeployDirectory {
+  readonly path: string;
+  readonly state: string;
+  readonly releases: string;
+  readonly temporary: string;
+  readonly lock: string;
+  readonly current: string;
+}
+
+/** The names in a deploy directory; nothing is made. */
+export function deployDirectory(path: string): DeployDirectory {
+  const folder = resolve(path);
+  const state = join(folder, ".launchfit");
+  return {
+    path: folder,
+    state,
+    releases: join(folder, "releases"),
+    temporary: join(state, "temporary"),
+    lock: join(state, "lock"),
+    current: join(folder, "current"),
+  };
+}
+
+/** Make the folders that an install needs, and clear away what a killed one left. Call it under the lock. */
+export async function prepare(deploy: DeployDirectory): Promise<void> {
+  await mkdir(deploy.state, { recursive: true, mode: 0o700 });
+  await mkdir(deploy.temporary, { recursive: true, mode: 0o700 });
+  await mkdir(deploy.releases, { recursive: true });
+  for (const name of await readdir(deploy.temporary)) {
+    // broken downloads stay: they are continued
+    if (name.startsWith("unpack-") || name.startsWith("."))
+      await rm(join(deploy.temporary, name), { recursive: true, force: true });
+  }
+  for (const folder of [deploy.path, deploy.state, deploy.releases])
+    await removeStaleTemporaries(folder);
+}
+
+/** The release that `current` names, as `my-app-1.23.42b`; undefined when there is none. */
+export async function currentRelease(deploy: DeployDirectory): Promise<string | undefined> {
+  try {
+    const match = /^releases\/([^/]+)\/?$/.exec(await readlink(deploy.current));
+    return match?.[1];
+  } catch (error) {
+    if (systemCode(error) === "ENOENT") return undefined;
+    if (systemCode(error) === "EINVAL")
+      throw new Refused(`${deploy.current} is no link; move it away, launchfit makes it`);
+    throw error;
+  }
+}
+
+/** The releases that stand there, oldest install first. */
+export async function installedReleases(deploy: DeployDirectory): Promise<string[]> {
+  const names = await readdir(deploy.releases).catch(() => []);
+  const found: { name: string; time: number }[] = [];
+  for (const name of names) {
+    if (name.startsWith(".")) continue;
+    const about = await lstat(join(deploy.releases, name)).catch(() => undefined);
+    if (about?.isDirectory()) found.push({ name, time: about.ctimeMs });
+  }
+  return found.sort((a, b) => a.time - b.time).map(({ name }) => name);
+}
+
+/**
+ * Put an unpacked folder in its place, in one step.
+ * @throws {Failure} when something stands there already.
+ */
+export async function placeRelease(
+  deploy: DeployDirectory,
+  from: string,
+  name: string,
+): Promise<void> {
+  const to = join(deploy.releases, name);
+  if (await exists(to)) throw new Failure(`${to} is there already`);
+  await rename(from, to);
+  await fsyncFolder(deploy.releases);
+}
+
+/** Make `current` name a release, in one step: a new link beside it, renamed over it. */
+export async function switchCurrent(deploy: DeployDirectory, name: string): Promise<void> {
+  const target = join("releases", name);
+  if (!(await exists(join(deploy.path, target))))
+    throw new Failure(`${join(deploy.path, target)} is not there`);
+  // also refuses a `current` that is no link
+  if ((await currentRelease(deploy)) === name) return;
+  const link = temporaryBeside(deploy.current);
+  try {
+    await symlink(target, link);
+    await rename(link, deploy.current);
+  } catch (error) {
+    await rm(link, { force: true });
+    throw error;
+  }
+  await fsyncFolder(deploy.path);
+}
+
+/** Remove older releases but the newest `keep` of them; the current one and those in `spare` stay. Returns what went. */
+export async function pruneReleases(
+  deploy: DeployDirectory,
+  keep: number | false,
+  spare: readonly string[] = [],
+): Promise<string[]> {
+  const current = await currentRelease(deploy);
+  const older = (await installedReleases(deploy)).filter((name) => name !== current);
+  const count = keep === false ? 0 : keep;
+  const gone = older
+    .slice(0, Math.max(0, older.length - count))
+    .filter((name) => !spare.includes(name));
+  for (const name of gone) {
+    // out of sight in one step, so that no half-removed release can be rolled back to
+    const aside = join(deploy.temporary, `unpack-old-${name}`);
+    await rm(aside, { recursive: true, force: true });
+    await rename(join(deploy.releases, name), aside);
+    await rm(aside, { recursive: true, force: true });
+  }
+  return gone;
+}

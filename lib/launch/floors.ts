@@ -1,0 +1,118 @@
+import { Refused } from "../errors.ts";
+import { clockTolerance, type Verdict } from "../openpgp.ts";
+import type { CurrentLine, VersionFile } from "../version-file.ts";
+import type { SignedVersion, VerifiedArchive } from "../web-folder.ts";
+import { later, type LaunchState } from "./state.ts";
+
+/**
+ * What may follow what was accepted before. Version strings cannot be ordered, so the signed times decide.
+ * Pure: state and offer in, a refusal or a new state out.
+ *
+ * With a signed VERSION its DATE and signature are the floor: a publisher may point back to an older archive in a
+ * newer VERSION (`release withdraw`), nobody else can. Without one the archive's own signature carries everything.
+ */
+export function checkVersion(
+  state: LaunchState,
+  { file, verdict }: Pick<SignedVersion, "file" | "verdict">,
+  name: string,
+  {
+    allowDowngrade = false,
+    now = new Date(),
+  }: { allowDowngrade?: boolean | undefined; now?: Date } = {},
+): void {
+  if (!verdict) {
+    if (state.versionSigned)
+      throw new Refused(`${name}: VERSION.sig is missing; it was there before, so it is required`);
+    return;
+  }
+  checkExpiry(file.expires?.toISOString(), name, now);
+  if (file.date && file.date.getTime() > now.getTime() + clockTolerance)
+    throw new Refused(
+      `${name} is dated in the future (${file.date.toISOString()}); look at both clocks`,
+    );
+  if (allowDowngrade) return;
+  const { floor } = state;
+  for (const [what, offered, lowest] of [
+    ["its DATE", file.date?.toISOString(), floor.date],
+    ["its signature", verdict.created.toISOString(), floor.version],
+  ] as const) {
+    if (lowest === undefined) continue;
+    if (offered === undefined || Date.parse(offered) < Date.parse(lowest))
+      throw new Refused(
+        `${name} is older than what was accepted before: ${what} is of ${offered ?? "no time"}, the newest seen of ${lowest} (rollback); --allow-downgrade takes it`,
+      );
+  }
+}
+
+/** @throws {Refused} when VERSION's time is over: whoever shows it may be hiding a newer one. */
+export function checkExpiry(expires: string | undefined, name: string, now = new Date()): void {
+  if (expires !== undefined && Date.parse(expires) < now.getTime())
+    throw new Refused(
+      `${name} expired at ${expires} (freeze): no update is taken until the publisher signs it anew (release refresh)`,
+    );
+}
+
+/** One version, one content, for ever. */
+export function checkSameBytes(
+  state: LaunchState,
+  line: CurrentLine,
+  sha256: string | undefined,
+): void {
+  const known = state.versions[line.version];
+  if (known && sha256 !== undefined && known.sha256 !== sha256)
+    throw new Refused(
+      `version ${line.version} was accepted before with other bytes (SHA-256 ${known.sha256}, now ${sha256})`,
+    );
+}
+
+/** The floor of folders without a signed VERSION: the time of the archive's signature. */
+export function checkArchive(
+  state: LaunchState,
+  verdict: Verdict | undefined,
+  signed: string,
+  name: string,
+  { allowDowngrade = false }: { allowDowngrade?: boolean | undefined } = {},
+): void {
+  const lowest = state.floor.archive;
+  if (verdict || allowDowngrade || lowest === undefined) return;
+  if (Date.parse(signed) < Date.parse(lowest))
+    throw new Refused(
+      `${name} was signed at ${signed}, before the newest accepted here, ${lowest} (rollback); --allow-downgrade takes it`,
+    );
+}
+
+/** The state after a VERSION, and with it an archive, was accepted. A downgrade that was asked for sets the floors anew. */
+export function accepted(
+  state: LaunchState,
+  version: { file: VersionFile; verdict?: Verdict | undefined },
+  release: {
+    app: string;
+    line: CurrentLine;
+    archive?: Pick<VerifiedArchive, "sha256" | "verdict"> | undefined;
+  },
+  { allowDowngrade = false }: { allowDowngrade?: boolean | undefined } = {},
+): LaunchState {
+  const { line, archive, app } = release;
+  const newest = allowDowngrade ? (_: unknown, offered: string | undefined) => offered : later;
+  const known = state.versions[line.version];
+  const entry = archive
+    ? { sha256: archive.sha256, file: line.file, signed: archive.verdict.created.toISOString() }
+    : known;
+  const { verdict, file } = version;
+  const floor = {
+    date: verdict ? newest(state.floor.date, file.date?.toISOString()) : state.floor.date,
+    version: verdict
+      ? newest(state.floor.version, verdict.created.toISOString())
+      : state.floor.version,
+    archive: entry ? newest(state.floor.archive, entry.signed) : state.floor.archive,
+  };
+  const { expires: _, ...rest } = state;
+  return {
+    ...rest,
+    app,
+    ...(verdict || state.versionSigned ? { versionSigned: true } : {}),
+    ...(verdict && file.expires ? { expires: file.expires.toISOString() } : {}),
+    floor: Object.fromEntries(Object.entries(floor).filter(([, time]) => time !== undefined)),
+    versions: { ...state.versions, ...(entry ? { [line.version]: entry } : {}) },
+  };
+}

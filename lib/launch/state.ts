@@ -1,0 +1,54 @@
+import { join } from "node:path";
+import { Failure } from "../errors.ts";
+import { readIfThere, writeAtomic } from "../files.ts";
+import type { DeployDirectory } from "./deploy-directory.ts";
+
+/**
+ * What a deploy directory remembers of all that was ever accepted in it. It outlives pruning, crashes and an undo:
+ * nothing older is taken later, and no version with other bytes. Times are ISO 8601.
+ */
+export interface LaunchState {
+  app?: string;
+  /** Fingerprints of the pinned keys. */
+  pin?: string[];
+  /** A VERSION.sig was seen: from then on there must be one. */
+  versionSigned?: boolean;
+  /** The newest DATE and signatures that were accepted. */
+  floor: { date?: string; version?: string; archive?: string };
+  /** EXPIRES of the VERSION that was read last. */
+  expires?: string;
+  /** By version: the archive that it is. */
+  versions: Record<string, { sha256: string; file: string; signed: string }>;
+  /** VERSION's ETag by web folder, as of the last time when nothing was left to do. */
+  etags: Record<string, string>;
+}
+
+function fileOf(deploy: DeployDirectory): string {
+  return join(deploy.state, "state.json");
+}
+
+/** @throws {Failure} when the file cannot be understood: to forget the floors would be to drop the guard. */
+export async function readState(deploy: DeployDirectory): Promise<LaunchState> {
+  const text = await readIfThere(fileOf(deploy));
+  if (text === undefined) return { floor: {}, versions: {}, etags: {} };
+  try {
+    const { floor, versions, etags, ...rest } = JSON.parse(text) as LaunchState;
+    return { ...rest, floor: floor ?? {}, versions: versions ?? {}, etags: etags ?? {} };
+  } catch {
+    throw new Failure(
+      `${fileOf(deploy)} is no JSON; mend it, or remove it to forget what was accepted before`,
+    );
+  }
+}
+
+export async function writeState(deploy: DeployDirectory, state: LaunchState): Promise<void> {
+  const text = `${JSON.stringify(state, null, 2)}\n`;
+  if (text !== (await readIfThere(fileOf(deploy))))
+    await writeAtomic(fileOf(deploy), text, { mode: 0o600 });
+}
+
+/** The later of two ISO times. */
+export function later(one: string | undefined, other: string | undefined): string | undefined {
+  if (one === undefined || other === undefined) return one ?? other;
+  return Date.parse(one) >= Date.parse(other) ? one : other;
+}

@@ -1,0 +1,182 @@
+import {
+  chmodSync,
+  closeSync,
+  fchmodSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  symlinkSync,
+  writeSync,
+} from "node:fs";
+import { posix } from "node:path";
+import process from "node:process";
+import { Refused } from "../errors.ts";
+import { shownName, type TarEntry, type TarLimits } from "../tar.ts";
+
+type Kind = "folder" | "file" | "link";
+
+/**
+ * Writes entries below a folder that was empty, so that what it remembers is what stands there.
+ *
+ * Every rule about hostile archives is here. An archive that breaks one is refused as a whole: a partial
+ * install that looks good is the worst of all. Files belong to whoever unpacks, are never writable by others,
+ * and get the time of the install: a reproducible archive has one fixed time, and a web server that makes
+ * ETags of time and size must see that a file is new.
+ */
+export class TreeWriter {
+  entries = 0;
+  bytes = 0;
+  readonly #folder: string;
+  readonly #limits: TarLimits;
+  /** By exact path. */
+  readonly #kinds = new Map<string, Kind>();
+  /** Named by an entry of its own, not only as part of another's path. */
+  readonly #named = new Set<string>();
+  /** By the path as a file system sees it that ignores case and Unicode form. */
+  readonly #folded = new Map<string, string>();
+  readonly #folderModes = new Map<string, number>();
+  readonly #umask = process.umask();
+  #open: number | undefined;
+
+  constructor(folder: string, limits: TarLimits) {
+    this.#folder = folder;
+    this.#limits = limits;
+  }
+
+  add(entry: TarEntry): void {
+    const path = this.#checkedPath(entry.path);
+    const refuse = (why: string) => new Refused(`"${shownName(entry.path)}" ${why}`);
+    const mode = entry.mode ?? 0o644;
+    if (mode & 0o6000) throw refuse("is setuid or setgid");
+    if (++this.entries > this.#limits.entries)
+      throw new Refused(`it has more than ${this.#limits.entries} entries`);
+    if (path === "") {
+      if (entry.type !== "Directory") throw refuse("has no name");
+      return;
+    }
+    if (this.#named.has(path)) throw refuse("is there twice");
+    this.#named.add(path);
+    switch (entry.type) {
+      case "Directory":
+        this.#makeFolder(path);
+        this.#folderModes.set(path, (mode & 0o755) | 0o700);
+        return;
+      case "File":
+      case "OldFile":
+      case "ContiguousFile":
+        this.#claim(path, "file");
+        this.#writeFile(path, entry, mode & 0o755);
+        return;
+      case "SymbolicLink":
+        this.#claim(path, "link");
+        symlinkSync(this.#checkedTarget(path, entry), `${this.#folder}/${path}`);
+        return;
+      case "Link": {
+        const target = this.#checkedPath(entry.linkpath ?? "");
+        if (this.#kinds.get(target) !== "file")
+          throw refuse(
+            `is a hard link to "${shownName(entry.linkpath ?? "")}", which is no file before it in the archive`,
+          );
+        this.#claim(path, "file");
+        linkSync(`${this.#folder}/${target}`, `${this.#folder}/${path}`);
+        return;
+      }
+      default:
+        throw refuse(`is of a kind that is not unpacked (${entry.type})`);
+    }
+  }
+
+  /** Folders get their modes last: one without the right to write must still be filled. */
+  finish(): void {
+    chmodSync(this.#folder, 0o755);
+    for (const [path, mode] of this.#folderModes)
+      if (mode !== (0o755 & ~this.#umask)) chmodSync(`${this.#folder}/${path}`, mode);
+  }
+
+  close(): void {
+    if (this.#open !== undefined) closeSync(this.#open);
+    this.#open = undefined;
+  }
+
+  /** The path below the folder, normalised; "" for the folder itself. */
+  #checkedPath(given: string): string {
+    const refuse = (why: string) => new Refused(`"${shownName(given)}" ${why}`);
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+    if (/[\u0000-\u001f\u007f]/.test(given)) throw refuse("has control characters in its name");
+    if (given.includes("\ufffd")) throw refuse("is not named in UTF-8");
+    if (given.includes("\\")) throw refuse("has a backslash in its name");
+    if (given === "" || given.startsWith("/") || /^[A-Za-z]:\//.test(given))
+      throw refuse("is absolute or empty");
+    const parts = given.split("/").filter((part) => part !== "" && part !== ".");
+    if (parts.includes("..")) throw refuse("leads out of the archive");
+    if (parts.length > this.#limits.depth)
+      throw refuse(`is deeper than ${this.#limits.depth} folders`);
+    if (parts.some((part) => Buffer.byteLength(part) > 255)) throw refuse("has too long a name");
+    return parts.join("/");
+  }
+
+  /**
+   * A link may lead anywhere inside the archive. `..` counts only at its beginning: behind a name it would be
+   * taken from wherever that name, itself perhaps a link, leads to.
+   */
+  #checkedTarget(path: string, entry: TarEntry): string {
+    const target = entry.linkpath ?? "";
+    const refuse = (why: string) =>
+      new Refused(`"${shownName(entry.path)}" is a link ${why}: "${shownName(target)}"`);
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+    if (target === "" || /[\u0000-\u001f\u007f\\\ufffd]/.test(target))
+      throw refuse("with a strange target");
+    if (target.startsWith("/") || /^[A-Za-z]:/.test(target)) throw refuse("to an absolute path");
+    const parts = target.split("/").filter((part) => part !== "" && part !== ".");
+    const ups = parts.findIndex((part) => part !== "..");
+    const up = ups < 0 ? parts.length : ups;
+    if (parts.indexOf("..", up) >= 0) throw refuse("that goes back up in its midst");
+    if (up > path.split("/").length - 1) throw refuse("that leads out of the archive");
+    return target;
+  }
+
+  /** Make sure that the folders above are folders, and that nothing else is called so. */
+  #claim(path: string, kind: Kind): void {
+    const parent = posix.dirname(path);
+    if (parent !== ".") this.#makeFolder(parent);
+    if (this.#kinds.has(path)) throw new Refused(`"${shownName(path)}" is there twice`);
+    const folded = path.normalize("NFC").toLowerCase();
+    const other = this.#folded.get(folded);
+    if (other !== undefined)
+      throw new Refused(
+        `"${shownName(path)}" and "${shownName(other)}" differ only in case or Unicode form`,
+      );
+    this.#folded.set(folded, path);
+    this.#kinds.set(path, kind);
+  }
+
+  #makeFolder(path: string): void {
+    const kind = this.#kinds.get(path);
+    if (kind === "folder") return;
+    if (kind !== undefined)
+      throw new Refused(`"${shownName(path)}" is used as a folder, but is a ${kind}`);
+    this.#claim(path, "folder");
+    mkdirSync(`${this.#folder}/${path}`, 0o755);
+  }
+
+  #writeFile(path: string, entry: TarEntry, mode: number): void {
+    this.bytes += entry.size;
+    if (this.bytes > this.#limits.size)
+      throw new Refused(`it unpacks to more than ${this.#limits.size} bytes`);
+    const full = `${this.#folder}/${path}`;
+    const fd = openSync(full, "wx", mode | 0o600);
+    this.#open = fd;
+    const wanted = mode | 0o400;
+    if (wanted !== ((mode | 0o600) & ~this.#umask)) fchmodSync(fd, wanted);
+    let written = 0;
+    entry.on("data", (chunk: Buffer) => {
+      let done = 0;
+      while (done < chunk.length) done += writeSync(fd, chunk, done);
+      written += chunk.length;
+    });
+    entry.on("end", () => {
+      this.close();
+      if (written !== entry.size) throw new Refused(`"${shownName(entry.path)}" is cut off`);
+    });
+  }
+}
