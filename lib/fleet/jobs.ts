@@ -1,0 +1,203 @@
+import { mkdir, readdir, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { messageOf } from "../errors.ts";
+import { writeAtomic } from "../files.ts";
+import { HttpError } from "../http.ts";
+import { isRunId, newRunId } from "../run-id.ts";
+
+/**
+ * Updates that were asked for. An accepted one is on disk before its answer is sent, and goes on after a crash.
+ * One repo's updates never overlap; whoever asks while one runs shares one further run.
+ */
+
+export interface Job {
+  job: string;
+  repo: string;
+  state: "queued" | "running" | "done" | "failed";
+  /** The commit that was asked for; without it, the newest. */
+  wanted?: string | undefined;
+  before?: string | undefined;
+  sha?: string | undefined;
+  seconds?: number | undefined;
+  error?: string | undefined;
+  /** When it was asked for. */
+  at: string;
+}
+
+export interface JobsOptions {
+  /** Where they are kept, a file a job. */
+  dir: string;
+  /** How many run at once. */
+  jobs: number;
+  /** How many may wait. */
+  queue: number;
+  /** Do one; throws with the reason when it fails. */
+  run: (
+    repo: string,
+    sha: string | undefined,
+  ) => Promise<{ before?: string | undefined; sha: string }>;
+  onTrouble: (error: unknown) => void;
+}
+
+/** So many ended jobs are remembered. */
+const remembered = 1000;
+
+export class Jobs {
+  readonly #options: JobsOptions;
+  readonly #known = new Map<string, Job>();
+  readonly #queue: Job[] = [];
+  readonly #running = new Set<string>();
+  readonly #waiters = new Map<string, Set<() => void>>();
+  /** The last write of each job, so that writes of one file come in order. */
+  readonly #writes = new Map<string, Promise<void>>();
+  #closed = false;
+
+  constructor(options: JobsOptions) {
+    this.#options = options;
+  }
+
+  /** Read what an earlier server left; what had not ended is done again. */
+  async open(): Promise<void> {
+    const { dir } = this.#options;
+    await mkdir(dir, { recursive: true, mode: 0o700 });
+    for (const name of (await readdir(dir)).sort()) {
+      const id = name.replace(/\.json$/, "");
+      if (!isRunId(id)) {
+        if (name.includes(".tmp-")) await rm(join(dir, name), { force: true });
+        continue;
+      }
+      try {
+        const job = JSON.parse(await readFile(join(dir, name), "utf8")) as Job;
+        this.#known.set(job.job, job);
+        if (job.state === "queued" || job.state === "running") {
+          job.state = "queued";
+          this.#queue.push(job);
+        }
+      } catch (error) {
+        this.#options.onTrouble(error);
+      }
+    }
+    this.#pump();
+  }
+
+  /**
+   * Ask for an update; resolves when it is on disk.
+   * @throws {HttpError} 429 when too many wait already
+   */
+  async request(repo: string, sha: string | undefined): Promise<Job> {
+    if (this.#closed) throw new HttpError(503, "shutting down", { "retry-after": "5" });
+    let job = this.#queue.find((each) => each.repo === repo);
+    if (!job) {
+      if (this.#queue.length >= this.#options.queue) {
+        throw new HttpError(429, "too many updates are waiting", { "retry-after": "5" });
+      }
+      job = { job: newRunId(), repo, state: "queued", at: new Date().toISOString() };
+      if (sha !== undefined) job.wanted = sha;
+      this.#known.set(job.job, job);
+      this.#queue.push(job);
+      try {
+        await this.#save(job);
+      } catch (error) {
+        this.#options.onTrouble(error);
+        this.#queue.splice(this.#queue.indexOf(job), 1);
+        this.#known.delete(job.job);
+        throw new HttpError(503, "the update could not be noted down: is the disk full?");
+      }
+    } else if (job.wanted !== sha) {
+      // the last word counts, for all who share the run: each is told the commit in the end
+      if (sha === undefined) delete job.wanted;
+      else job.wanted = sha;
+      await this.#save(job);
+    } else {
+      await this.#writes.get(job.job);
+    }
+    this.#pump();
+    return job;
+  }
+
+  get(id: string): Job | undefined {
+    return this.#known.get(id);
+  }
+
+  /** Wait for a job's end, but not longer than `ms`. */
+  async wait(job: Job, ms: number, signal: AbortSignal): Promise<void> {
+    if (job.state === "done" || job.state === "failed" || ms <= 0) return;
+    await new Promise<void>((resolve) => {
+      const waiters = this.#waiters.get(job.job) ?? new Set();
+      this.#waiters.set(job.job, waiters);
+      const end = () => {
+        clearTimeout(timer);
+        waiters.delete(end);
+        signal.removeEventListener("abort", end);
+        resolve();
+      };
+      const timer = setTimeout(end, ms);
+      waiters.add(end);
+      signal.addEventListener("abort", end);
+    });
+  }
+
+  /** Take no more; what runs or waits stays on disk for the next start. */
+  close(): void {
+    this.#closed = true;
+    for (const waiters of this.#waiters.values()) for (const end of [...waiters]) end();
+  }
+
+  get counts(): { running: number; queued: number } {
+    return { running: this.#running.size, queued: this.#queue.length };
+  }
+
+  #pump(): void {
+    while (!this.#closed && this.#running.size < this.#options.jobs) {
+      const index = this.#queue.findIndex((job) => !this.#running.has(job.repo));
+      const [job] = index < 0 ? [] : this.#queue.splice(index, 1);
+      if (!job) return;
+      this.#running.add(job.repo);
+      void this.#work(job);
+    }
+  }
+
+  async #work(job: Job): Promise<void> {
+    const started = performance.now();
+    job.state = "running";
+    await this.#save(job).catch(this.#options.onTrouble);
+    let end: Partial<Job>;
+    try {
+      end = { state: "done", ...(await this.#options.run(job.repo, job.wanted)) };
+    } catch (error) {
+      end = { state: "failed", error: messageOf(error) };
+    }
+    // children that were ended with us have not failed: they run again
+    if (this.#closed) return;
+    const seconds = Math.round(performance.now() - started) / 1000;
+    await this.#save({ ...job, ...end, seconds }).catch(this.#options.onTrouble);
+    Object.assign(job, end, { seconds });
+    this.#running.delete(job.repo);
+    for (const done of [...(this.#waiters.get(job.job) ?? [])]) done();
+    this.#waiters.delete(job.job);
+    await this.#forgetOld().catch(this.#options.onTrouble);
+    this.#pump();
+  }
+
+  #save(job: Job): Promise<void> {
+    const file = join(this.#options.dir, `${job.job}.json`);
+    const text = `${JSON.stringify(job)}\n`;
+    const before = this.#writes.get(job.job) ?? Promise.resolve();
+    const write = before.catch(() => {}).then(() => writeAtomic(file, text, { mode: 0o600 }));
+    this.#writes.set(job.job, write);
+    const forget = () => {
+      if (this.#writes.get(job.job) === write) this.#writes.delete(job.job);
+    };
+    write.then(forget, forget);
+    return write;
+  }
+
+  async #forgetOld(): Promise<void> {
+    for (const job of this.#known.values()) {
+      if (this.#known.size <= remembered) return;
+      if (job.state !== "done" && job.state !== "failed") continue;
+      this.#known.delete(job.job);
+      await rm(join(this.#options.dir, `${job.job}.json`), { force: true });
+    }
+  }
+}

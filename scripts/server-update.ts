@@ -1,0 +1,77 @@
+#!/usr/bin/env node
+import { defineCommand, runScript } from "../lib/cli.ts";
+import { serverUpdate } from "../lib/fleet/update.ts";
+
+const command = defineCommand({
+  name: "server-update",
+  summary: "tells every slave in a list that a repo changed",
+  usage: ["server-update REPO [flags]", "server-update --status REPO [flags]"],
+  args: [["REPO", "the repo's name, as the slaves clone it"]],
+  minArgs: 1,
+  maxArgs: 1,
+  flags: {
+    list: {
+      type: "string",
+      value: "FILE",
+      default: "/etc/server-update/slavelist.txt",
+      env: "SLAVELIST",
+      help: "the slaves, one a line; - reads stdin",
+    },
+    group: { type: "string", value: "NAME", help: "only the slaves under [NAME]" },
+    jobs: { type: "number", value: "N", default: 512, short: "j", help: "slaves asked at once" },
+    timeout: { type: "duration", value: "TIME", default: "10s", help: "limit for an answer" },
+    "connect-timeout": {
+      type: "duration",
+      value: "TIME",
+      default: "2s",
+      help: "limit for a connection",
+    },
+    retries: { type: "number", value: "N", default: 2, help: "further tries when none answers" },
+    wait: { type: "boolean", help: "follow each slave to its end; all get the first one's commit" },
+    "wait-limit": {
+      type: "duration",
+      value: "TIME",
+      default: "15m",
+      help: "give a slave up that is still at work after so long",
+    },
+    batch: {
+      type: "list",
+      value: "STEPS",
+      help: "go in steps such as 1,10%,100%, with --wait; stops at a failure",
+    },
+    pause: { type: "duration", value: "TIME", default: "10s", help: "pause between two steps" },
+    "max-failures": {
+      type: "string",
+      value: "N|N%",
+      help: "stop once more have failed (default: no limit; 0 with --batch)",
+    },
+    sha: { type: "string", value: "SHA", help: "exactly this commit instead of the newest" },
+    "secret-file": {
+      type: "string",
+      value: "FILE",
+      env: "SERVER_UPDATE_SECRET_FILE",
+      help: "sign the requests with the secret in it",
+    },
+    ca: { type: "string", value: "FILE", help: "PEM of the authority behind https:// slaves" },
+    failed: {
+      type: "string",
+      value: "FILE",
+      help: "list of the failed ones (default: ~/.local/state/server-update/REPO.failed.txt)",
+    },
+    status: { type: "boolean", help: "change nothing; show what every slave serves" },
+    "dry-run": { type: "boolean", help: "show who would be asked" },
+  },
+  examples: [
+    ["server-update site", "tell all slaves, and do not wait for their work"],
+    ["server-update site --wait", "the same, to the end: one commit everywhere"],
+    ["server-update site --batch 1,10%,100%", "one first, then a tenth, then the rest"],
+    ["server-update --status site", "who serves what"],
+  ],
+  exits: { 1: "a slave failed, was not asked, or differs (--status)" },
+  environment: [["STATE_DIRECTORY", "the folder for the list of failed ones, as systemd sets it"]],
+  notes:
+    "--json prints an object a line as the answers come: target, ok, before, sha, seconds, error.",
+  run: ({ flags, args, terminal, signal }) => serverUpdate(args[0] ?? "", flags, terminal, signal),
+});
+
+await runScript(command);

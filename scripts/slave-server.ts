@@ -1,0 +1,65 @@
+#!/usr/bin/env node
+import process from "node:process";
+import { findScript } from "../lib/beside.ts";
+import { defineCommand, runScript } from "../lib/cli.ts";
+import { readSettings, systemConfig } from "../lib/fleet/settings.ts";
+import { listenAddress, serve, slaveOptions } from "../lib/fleet/serve.ts";
+
+const command = defineCommand({
+  name: "slave-server",
+  summary: "waits to be told that a repo changed, and brings it up to date",
+  usage: ["slave-server [FILE] [flags]"],
+  args: [["FILE", "a file to serve at /, for testing"]],
+  maxArgs: 1,
+  flags: {
+    config: {
+      type: "string",
+      value: "FILE",
+      help: `settings, see templates/slave.yml (default: ${systemConfig} if it is there)`,
+    },
+    listen: {
+      type: "string",
+      value: "ADDRESS",
+      help: "where to listen (default: 127.0.0.1:9999; with a secret 0.0.0.0:9999)",
+    },
+    repos: { type: "string", value: "DIR", help: "where repos are put (default: ~/repos)" },
+    base: {
+      type: "string",
+      value: "URL",
+      help: "where repos come from (default: https://github.com/aiegoo/)",
+    },
+    allow: { type: "list", value: "PATTERN", help: "only these repos; * stands for anything" },
+    jobs: { type: "number", value: "N", help: "updates at once (default: 2)" },
+    insecure: { type: "boolean", help: "listen to other machines without a secret" },
+  },
+  examples: [
+    ["slave-server", "wait on 127.0.0.1:9999 for GET /get/?repo=NAME"],
+    ["slave-server --config slave.yml --allow 'site,app-*'", "signed requests, a few repos"],
+    ["slave-server index.html --listen 127.0.0.1:9001", "a second one, serving a file as well"],
+  ],
+  exits: { 0: "ended by SIGTERM or SIGINT", 1: "the server failed" },
+  notes:
+    "Routes: GET or POST /get/?repo=NAME[&sha=SHA], GET /jobs/ID?wait=30s, GET /status?repo=NAME, GET /healthz.",
+  ownSignals: true,
+  run: async ({ flags, args, terminal }) => {
+    const settings = await readSettings(flags.config);
+    const options = await slaveOptions(settings, flags, {
+      file: args[0],
+      activate: await findScript("slave-activate"),
+      note: (line) => terminal.note(line),
+      onBug: (error) => terminal.warn(error instanceof Error ? String(error.stack) : String(error)),
+    });
+    const listen = listenAddress(settings, flags, options.secrets.length > 0);
+    const server = await serve(options, listen, flags.insecure);
+    terminal.note(`slave-server listens on ${server.address}, repos in ${options.repos}`);
+    terminal.printJson({ listening: server.address, repos: options.repos });
+    const signal = await new Promise<string>((resolve) => {
+      for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
+        process.once(name, () => resolve(name));
+    });
+    terminal.note(`${signal}: ending; updates under way go on at the next start`);
+    await server.close();
+  },
+});
+
+await runScript(command);
