@@ -13,7 +13,7 @@ export type Holding = "held" | "free" | "unknown";
 
 // F_SETLEASE is 1024, F_RDLCK is 0, EAGAIN is 11 on every Linux; the lease ends with perl
 const askForLeases =
-  'for (@ARGV) { print open(my $f, "<", $_) ? fcntl($f, 1024, 0) ? "free\\n" : $! == 11 ? "held\\n" : "unknown\\n" : "unknown\\n" }';
+  'for (@ARGV) { my $f; print open($f, "<", $_) ? fcntl($f, 1024, 0) ? "free\\n" : $! == 11 ? "held\\n" : "unknown\\n" : "unknown\\n" }';
 
 /** For each path whether somebody has that file open for writing. */
 export async function writersOf(paths: readonly string[]): Promise<Holding[]> {
