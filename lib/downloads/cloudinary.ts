@@ -32,7 +32,12 @@ export function readCloudinary(text: string, name: string): { entries: Entry[]; 
       return;
     }
     for (const made of expand(prefix ?? "", source, transformation, path)) {
-      const entry = makeEntry(made.url, made.path, where);
+      const entry = /(?:^|[,/])f_auto(?:[,/]|$)/.test(made.transformation)
+        ? fault(
+            where,
+            "f_auto gives bytes that depend on who asks; name the format by the path's extension",
+          )
+        : makeEntry(made.url, made.path, where);
       if ("reason" in entry) {
         faults.push(entry);
         return;
@@ -64,8 +69,6 @@ function lineFault(
   if (transformation === "") return "two spaces after the source; write - for no transformation";
   if (/^[a-z]+:\/\//i.test(source))
     return "the source is a whole URL; write what follows the prefix";
-  if (/(?:^|[,/])f_auto(?:[,/]|$)/.test(transformation.replace(/[{}]/g, ",")))
-    return "f_auto gives bytes that depend on who asks; name the format by the path's extension";
   if (/[#?]/.test(transformation))
     return "the transformation has a ? or #; a version goes behind the source";
   const lists = [...transformation.matchAll(list)].map((match) => (match[1] ?? "").split(","));
@@ -101,7 +104,7 @@ function expand(
   source: string,
   transformation: string,
   path: string,
-): { url: string; path: string }[] {
+): { url: string; path: string; transformation: string }[] {
   const lists = [...transformation.matchAll(list)].map((match) => (match[1] ?? "").split(","));
   let choices: string[][] = [[]];
   for (const values of lists)
@@ -117,7 +120,7 @@ function expand(
       (_, word: string) => choice[word === "" ? 0 : Number(word) - 1] ?? "",
     );
     const parts = [prefix, ...(chosen === "-" ? [] : [chosen]), withExtensionOf(name, to)];
-    return { url: parts.join("/") + fragment, path: to };
+    return { url: parts.join("/") + fragment, path: to, transformation: chosen };
   });
 }
 

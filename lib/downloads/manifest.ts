@@ -106,7 +106,7 @@ function urlFault(url: string): string | undefined {
 
 /** A URL that can be shown and recorded: without the login it may hold. */
 export function shownUrl(url: string): string {
-  return url.replace(/^([a-z0-9+.-]+:\/\/)[^/?#]*@/i, "$1");
+  return url.replace(/^([a-z0-9+.-]+:\/*)[^/?#]*@/i, "$1");
 }
 
 /** The line of a manifest that an entry stands for. */

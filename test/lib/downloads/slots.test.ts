@@ -1,0 +1,80 @@
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { type Job, Slots, type SlotOptions } from "../../../lib/downloads/slots.ts";
+
+/** Runs jobs of the given sizes and hosts; tells the most that ran at once, over all and of host `a`. */
+async function most(
+  options: SlotOptions,
+  sizes: number[],
+  host: (index: number) => string = () => "a",
+) {
+  const active = new Map<string, number>();
+  const peak = new Map<string, number>();
+  const count = (name: string, by: number) => {
+    active.set(name, (active.get(name) ?? 0) + by);
+    peak.set(name, Math.max(peak.get(name) ?? 0, active.get(name) ?? 0));
+  };
+  const order: number[] = [];
+  const slots = new Slots(options);
+  const jobs: Job[] = sizes.map((size, index) => ({
+    host: host(index),
+    run: async () => {
+      order.push(index);
+      count("all", 1);
+      count(host(index), 1);
+      await new Promise((resolve) => setTimeout(resolve, 2));
+      count("all", -1);
+      count(host(index), -1);
+      return size;
+    },
+  }));
+  await slots.runAll(jobs);
+  return { all: peak.get("all"), a: peak.get("a"), order, done: order.length };
+}
+
+const files = (count: number, size: number) => Array.from({ length: count }, () => size);
+
+test("small files raise the number at once to 50, large ones leave it at 16", async () => {
+  assert.is((await most({}, files(200, 1000))).all, 50);
+  assert.is((await most({}, files(60, 5_000_000))).all, 16);
+});
+
+test("a number that the user gave is kept to", async () => {
+  assert.is((await most({ jobs: 3 }, files(40, 1000))).all, 3);
+});
+
+test("one host gets no more than its limit, and the others do not wait for it", async () => {
+  const { all, a, order, done } = await most({ jobs: 10, perHost: 2 }, files(40, 1000), (index) =>
+    index < 30 ? "a" : "b",
+  );
+  assert.is(a, 2);
+  assert.is(all, 4);
+  assert.is(done, 40);
+  assert.ok(order.indexOf(30) < 4);
+});
+
+test("files of one host go in the manifest's order", async () => {
+  const { order } = await most({ jobs: 1 }, files(5, 1));
+  assert.equal(order, [0, 1, 2, 3, 4]);
+});
+
+test("a host that says it is too much gets half", async () => {
+  const slots = new Slots({ jobs: 8 });
+  let active = 0;
+  let peak = 0;
+  const jobs: Job[] = Array.from({ length: 30 }, (_, index) => ({
+    host: "a",
+    run: async () => {
+      active += 1;
+      if (index > 8) peak = Math.max(peak, active);
+      await new Promise((resolve) => setTimeout(resolve, 2));
+      if (index === 0) slots.slower("a");
+      active -= 1;
+      return 1;
+    },
+  }));
+  await slots.runAll(jobs);
+  assert.is(peak, 4);
+});
+
+test.run();
