@@ -59,8 +59,8 @@ interface CommandSpec<F extends Flags> {
   readonly environment?: readonly (readonly [string, string])[];
   readonly notes?: string;
   readonly subcommands?: Readonly<Record<string, Command>>;
-  /** true: the script handles SIGINT and SIGTERM itself, as a server does that drains. */
-  readonly ownSignals?: boolean;
+  /** Whether the script handles SIGINT and SIGTERM itself, as a server does that drains. */
+  readonly ownSignals?: boolean | ((args: readonly string[]) => boolean);
   readonly run: (input: CommandInput<F>) => Promise<number | void> | number | void;
 }
 
@@ -271,7 +271,8 @@ async function execute(command: Command, argv: readonly string[], script: string
     if (values.help) return show(helpText(command));
     if (values.version) return show(`${basename(script)} ${version}`);
     const terminal = createTerminal({ json: values.json === true, quiet: values.quiet === true });
-    if (!command.ownSignals) endOnSignals(abort);
+    const { ownSignals = false } = command;
+    if (!(typeof ownSignals === "function" ? ownSignals(args) : ownSignals)) endOnSignals(abort);
     const result = await command.run({ flags: values, args, terminal, signal: abort.signal });
     return result ?? 0;
   } catch (error) {

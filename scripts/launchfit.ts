@@ -3,8 +3,16 @@ import { createInterface } from "node:readline/promises";
 import process from "node:process";
 import { type CommandInput, defineCommand, runScript } from "../lib/cli.ts";
 import { UsageError } from "../lib/errors.ts";
+import {
+  checkOnce,
+  command as ask,
+  effectiveConfig,
+  launchIn,
+  status,
+} from "../lib/launch/commands.ts";
 import { installInto, verifyOffered } from "../lib/launch/first-install.ts";
 import type { InstallOptions } from "../lib/launch/install.ts";
+import { statusLines } from "../lib/launch/status.ts";
 
 const trustFlags = {
   key: { type: "string", value: "FINGERPRINT", help: "the key that must have signed everything" },
@@ -44,11 +52,179 @@ const verify = defineCommand({
   },
 });
 
+const dirFlags = { dir: folderFlag } as const;
+
+const check = defineCommand({
+  name: "launchfit check",
+  summary: "look for a new version now, and update to it",
+  usage: ["launchfit check [--once] [flags]"],
+  flags: {
+    dir: folderFlag,
+    ...trustFlags,
+    once: {
+      type: "boolean",
+      help: "where no launchfit runs (cron): install and switch, start nothing",
+    },
+  },
+  examples: [
+    ["launchfit check", "ask the launchfit that runs here, wait for the result"],
+    ["launchfit check --once", "from cron"],
+  ],
+  exits: { 4: "refused; the reason is printed, the old version stays" },
+  run: async ({ flags, terminal, signal }) => {
+    const options = { ...installOptions({ flags, terminal, signal, args: [] }), signal };
+    const { result, version, updated } = flags.once
+      ? await checkOnce(flags.dir, options)
+      : await ask(flags.dir, { command: "check" });
+    terminal.print(String(result));
+    terminal.printJson({ version, result, updated });
+  },
+});
+
+const statusCommand = defineCommand({
+  name: "launchfit status",
+  summary: "version, uptime, restarts, health, the last check and update",
+  usage: ["launchfit status [flags]"],
+  flags: dirFlags,
+  examples: [
+    ["launchfit status", "of this directory"],
+    ["launchfit status --dir /srv/app --json", "for a script"],
+  ],
+  exits: { 1: "the app does not run", 4: "updates are refused; the reason is shown" },
+  run: async ({ flags, terminal }) => {
+    const now = await status(flags.dir);
+    for (const line of statusLines(now, terminal)) terminal.print(line);
+    terminal.printJson(now);
+    if (now.lastCheck?.code === 4) return 4;
+    return now.state === "running" ? 0 : 1;
+  },
+});
+
+/** A command that is a question to the running launchfit and a line about its answer. */
+function question(
+  name: string,
+  summary: string,
+  tell: (answer: Record<string, unknown>) => string,
+) {
+  return defineCommand({
+    name: `launchfit ${name}`,
+    summary,
+    usage: [`launchfit ${name} [flags]`],
+    flags: dirFlags,
+    examples: [
+      [`launchfit ${name}`, "of this directory"],
+      [`launchfit ${name} --dir /srv/app`, "of another"],
+    ],
+    run: async ({ flags, terminal }) => {
+      const { ok: _, ...answer } = await ask(flags.dir, { command: name });
+      terminal.print(tell(answer));
+      terminal.printJson(answer);
+    },
+  });
+}
+
+const restart = question(
+  "restart",
+  "end the app and start it again",
+  ({ version, pid }) => `restarted ${version}, process ${pid}`,
+);
+const stop = question("stop", "end the app and launchfit", () => "ending");
+
+const rollback = defineCommand({
+  name: "launchfit rollback",
+  summary: "go back to the version before, or to one that is still installed",
+  usage: ["launchfit rollback [VERSION] [flags]"],
+  args: [["VERSION", "as launchfit list shows it; default: the one before"]],
+  maxArgs: 1,
+  flags: dirFlags,
+  examples: [
+    ["launchfit rollback", "undo the last update; it is not taken again until VERSION changes"],
+    ["launchfit rollback 1.23.42a", "to that one"],
+  ],
+  run: async ({ flags, args: [version], terminal }) => {
+    const answer = await ask(flags.dir, {
+      command: "rollback",
+      ...(version === undefined ? {} : { version }),
+    });
+    terminal.print(String(answer["result"]));
+    terminal.printJson({ version: answer["version"], result: answer["result"] });
+  },
+});
+
+const list = defineCommand({
+  name: "launchfit list",
+  summary: "the installed versions, the newest first",
+  usage: ["launchfit list [flags]"],
+  flags: dirFlags,
+  examples: [
+    ["launchfit list", "the current one has a star"],
+    ["launchfit list --json", "for a script"],
+  ],
+  run: async ({ flags, terminal }) => {
+    const { version, installed } = await status(flags.dir);
+    for (const each of installed) terminal.print(`${each === version ? "*" : " "} ${each}`);
+    terminal.printJson({ current: version, installed });
+  },
+});
+
+const log = defineCommand({
+  name: "launchfit log",
+  summary: "the last lines of the app and of launchfit",
+  usage: ["launchfit log [-f] [-n 50] [flags]"],
+  flags: {
+    dir: folderFlag,
+    follow: { type: "boolean", short: "f", help: "go on with what comes" },
+    lines: {
+      type: "number",
+      value: "N",
+      short: "n",
+      default: 50,
+      help: "how many of the last lines",
+    },
+  },
+  examples: [
+    ["launchfit log -f", "until Ctrl-C"],
+    ["launchfit log -n 200", "more of them"],
+  ],
+  run: async ({ flags: { dir, follow, lines }, terminal }) => {
+    await ask(dir, { command: "log", follow, lines }, (value) => {
+      terminal.print(String(value["line"]));
+      terminal.printJson(value);
+    });
+  },
+});
+
+const config = defineCommand({
+  name: "launchfit config",
+  summary: "the configuration with all defaults, and where each value comes from",
+  usage: ["launchfit config [flags]"],
+  flags: dirFlags,
+  examples: [
+    ["launchfit config", "a table"],
+    ["launchfit config --json", "for a script"],
+  ],
+  run: async ({ flags, terminal }) => {
+    const rows = await effectiveConfig(flags.dir);
+    const shown = rows.map(({ name, value, origin }) => [
+      name,
+      JSON.stringify(value) ?? "–",
+      origin,
+    ]);
+    for (const line of terminal.table(shown, { header: ["key", "value", "from"] }))
+      terminal.print(line);
+    terminal.printJson(rows);
+  },
+});
+
 const command = defineCommand({
   name: "launchfit",
-  summary: "install a signed app from a web folder",
-  usage: ["launchfit URL [--key FINGERPRINT | --key-file FILE] [flags]", "launchfit verify"],
-  args: [["URL", "the web folder with VERSION in it"]],
+  summary: "install a signed app from a web folder; run it, watch it, keep it up to date",
+  usage: [
+    "launchfit URL [--key FINGERPRINT | --key-file FILE] [flags]",
+    "launchfit [--dir DIR]",
+    "launchfit COMMAND",
+  ],
+  args: [["URL", "install from this web folder; without it the app of the directory is run"]],
   maxArgs: 1,
   flags: {
     dir: folderFlag,
@@ -66,12 +242,12 @@ const command = defineCommand({
     ],
   ],
   exits: { 4: "refused for safety; nothing was installed, the old version stays" },
-  subcommands: { verify },
+  subcommands: { check, config, list, log, restart, rollback, status: statusCommand, stop, verify },
+  ownSignals: (args) => args.length === 0,
   run: async (input) => {
     const { flags, args, terminal } = input;
     const [url] = args;
-    if (url === undefined)
-      throw new UsageError("the URL of a web folder is missing; see launchfit --help");
+    if (url === undefined) return runApp(input);
     const progress = terminal.progress({ label: "fetching", unit: "bytes" });
     const result = await installInto(flags.dir, url, {
       ...installOptions(input),
@@ -88,6 +264,22 @@ const command = defineCommand({
     terminal.printJson(result);
   },
 });
+
+/** Run the app in the foreground; TERM and INT end it, other signals are passed on to it. */
+async function runApp(input: Parameters<typeof installOptions>[0] & { flags: { dir: string } }) {
+  const { terminal, flags } = input;
+  const stopping = new AbortController();
+  for (const name of ["SIGTERM", "SIGINT"] as const) process.on(name, () => stopping.abort());
+  const launcher = await launchIn(flags.dir, {
+    ...installOptions(input),
+    stopping,
+    show: (line) => terminal.note(line),
+  });
+  for (const name of ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH"] as const) {
+    process.on(name, () => launcher.passOn(name));
+  }
+  return launcher.ended;
+}
 
 function installOptions({
   flags,

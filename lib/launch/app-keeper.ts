@@ -20,7 +20,9 @@ export interface AppSettings {
   env: Record<string, string>;
   listen?: Listen | undefined;
   health: HealthCheck;
-  hooks: Partial<Record<HookName, string>>;
+  hooks: Partial<Record<HookName, string | undefined>>;
+  /** Milliseconds that a hook may take. */
+  hookTimeout: number;
 }
 
 export type AppState = "stopped" | "starting" | "running" | "waiting to restart" | "given up";
@@ -76,6 +78,7 @@ export class AppKeeper {
       command: settings.hooks.before_start,
       cwd: directory,
       env,
+      timeout: settings.hookTimeout,
       onLine: (line) => log(`before_start: ${line}`),
     });
     const socket = await this.#listenSocket(settings.listen);

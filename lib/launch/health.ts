@@ -7,12 +7,15 @@ export interface HealthCheck {
   /** A URL that must answer 2xx or 3xx, or a command that must exit 0; none: it is enough to stay alive. */
   url?: string | undefined;
   command?: string | undefined;
-  /** Milliseconds within which it must answer. */
+  /** Milliseconds within which it must answer after a start. */
   within: number;
+  /** Milliseconds that one answer may take. */
+  timeout: number;
+  /** Milliseconds between two questions while the app runs. */
+  every: number;
 }
 
 const pauseBetween = 25;
-const onePatience = 5000;
 
 /**
  * Wait until the app answers.
@@ -52,7 +55,7 @@ export async function awaitHealth(
     if (signal.aborted) return "nobody waits for it any more";
     const left = deadline - Date.now();
     if (left <= 0) return `no good answer within ${check.within / 1000} s: ${last}`;
-    const patience = Math.min(left, onePatience);
+    const patience = Math.min(left, check.timeout);
     const wrong = await Promise.race([
       ask(check, { patience, cwd, env }),
       gone.then(() => "it ended"),

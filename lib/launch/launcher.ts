@@ -2,11 +2,10 @@ import { join } from "node:path";
 import { exitCodeOf, Failure, messageOf, Refused, UsageError } from "../errors.ts";
 import { acquireLock } from "../lock.ts";
 import { openLog } from "../log-writer.ts";
-import { notify, watchdogInterval } from "../systemd.ts";
-import { AppKeeper, type AppSettings } from "./app-keeper.ts";
+import { notify } from "../systemd.ts";
+import { AppKeeper } from "./app-keeper.ts";
 import { type ControlRequest, controlPath, serveControl } from "./control.ts";
-import { ask } from "./health.ts";
-import { appEnvironment } from "./hooks.ts";
+import { watchHealth } from "./health-watch.ts";
 import { StateFile } from "./launcher-state.ts";
 import { LineFeed } from "./line-feed.ts";
 import { openOutputPipe } from "./output-pipe.ts";
@@ -21,8 +20,8 @@ export interface LauncherOptions {
   every: () => Promise<number | false>;
   /** Shown to whoever watches; launchfit's own lines and the app's. */
   show: (line: string) => void;
-  /** Aborted by SIGINT and SIGTERM: the app is ended, then launchfit. */
-  signal: AbortSignal;
+  /** Aborting it ends the app, then launchfit; it also ends a download under way. */
+  stopping: AbortController;
 }
 
 /** A launchfit that runs: its end, and how to pass a signal on to the app. */
@@ -37,7 +36,7 @@ export interface Launcher {
  * @throws {Busy} when another launchfit runs there; {UsageError} when nothing is installed.
  */
 export async function launch(options: LauncherOptions): Promise<Launcher> {
-  const { directory, releases, show, signal } = options;
+  const { directory, releases, show, stopping } = options;
   const own = join(directory, ".launchfit");
   if ((await releases.current()) === undefined) {
     throw new UsageError(`${directory} has no current release; install one: launchfit URL`);
@@ -65,7 +64,6 @@ export async function launch(options: LauncherOptions): Promise<Launcher> {
   const finished = new Promise<number>((resolve) => {
     end = resolve;
   });
-  const stopping = new AbortController();
   const keeper = new AppKeeper({
     directory,
     current: async () => {
@@ -153,7 +151,7 @@ export async function launch(options: LauncherOptions): Promise<Launcher> {
         return inTurn(() => updater.rollback(version));
       }
       case "stop":
-        setImmediate(() => end(0));
+        setImmediate(() => stopping.abort());
         return { stopping: true };
       case "log":
         await feed.give((line) => send({ line }), {
@@ -171,7 +169,6 @@ export async function launch(options: LauncherOptions): Promise<Launcher> {
 
   async function status(): Promise<Record<string, unknown>> {
     const { app } = keeper;
-    const health = app && (await healthNow(app.version));
     return describeStatus({
       directory,
       state: state.value,
@@ -183,30 +180,23 @@ export async function launch(options: LauncherOptions): Promise<Launcher> {
       },
       version: await releases.current(),
       installed: await releases.installed(),
-      health,
+      health: health.last,
       nextCheck,
     });
   }
 
-  async function healthNow(version: string): Promise<string> {
-    const settings: AppSettings = await releases.settings(version);
-    const cwd = join(directory, "current");
-    const env = appEnvironment({ version, releaseDir: cwd }, settings.env);
-    if (settings.health.url === undefined && settings.health.command === undefined) return "alive";
-    return (await ask(settings.health, { patience: 2000, cwd, env })) ?? "well";
-  }
-
   const control = await serveControl(controlPath(directory), handle);
-  const watchdog = feedWatchdog(async () => {
-    if (keeper.state !== "running" || !keeper.app) return keeper.state !== "stopped";
-    return ["alive", "well"].includes(await healthNow(keeper.app.version));
+  const health = watchHealth(keeper, {
+    cwd: join(directory, "current"),
+    settings: (version) => releases.settings(version),
+    log,
   });
-  signal.addEventListener("abort", () => end(0), { once: true });
+  stopping.signal.addEventListener("abort", () => end(0), { once: true });
 
   async function close(): Promise<void> {
     stopping.abort();
     clearTimeout(timer);
-    watchdog();
+    health.close();
     await notify("STOPPING=1");
     // an update under way is let go of, or undone, before the app ends
     await queue;
@@ -238,17 +228,4 @@ export async function launch(options: LauncherOptions): Promise<Launcher> {
   await notify("READY=1", `STATUS=running ${keeper.app?.version ?? ""}`);
   await schedule();
   return { ended, passOn: (name) => keeper.app?.signal(name) };
-}
-
-/** Tell systemd's watchdog that all is well, for as long as the app's own health check says so. */
-function feedWatchdog(healthy: () => Promise<boolean>): () => void {
-  const every = watchdogInterval();
-  if (every === undefined) return () => {};
-  const timer = setInterval(() => {
-    healthy().then(
-      (well) => (well ? notify("WATCHDOG=1") : undefined),
-      () => {},
-    );
-  }, every);
-  return () => clearInterval(timer);
 }

@@ -1,5 +1,7 @@
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
+import type { Terminal } from "../terminal.ts";
+import { formatDuration, formatSize } from "../units.ts";
 import type { RunningApp } from "./app-process.ts";
 import type { AppState } from "./app-keeper.ts";
 import type { LauncherState } from "./launcher-state.ts";
@@ -59,6 +61,41 @@ export async function describeStatus(parts: StatusParts): Promise<Status> {
     stopped: state.stopped,
     disk: await sizeOf(join(directory, "releases")),
   };
+}
+
+/** A status as people read it, a line a fact. */
+export function statusLines(status: Status, { paint }: Terminal): string[] {
+  const { version, state, pid, uptime, restarts, lastEnd, health, installed } = status;
+  const { lastCheck, lastUpdate, nextCheck, stopped, disk } = status;
+  const good = state === "running" ? paint.green(state) : paint.red(state);
+  const ago = (time: string) => `${formatDuration(Math.max(0, Date.now() - Date.parse(time)))} ago`;
+  const mark = (ok: boolean, text: string) => (ok ? text : paint.red(text));
+  const facts: [string, string | undefined][] = [
+    ["version", version ?? "none"],
+    ["app", `${good}${pid === undefined ? "" : `, process ${pid}`}`],
+    ["uptime", uptime === undefined ? undefined : formatDuration(uptime)],
+    ["restarts", `${restarts}${lastEnd === undefined ? "" : `, the last end: ${lastEnd}`}`],
+    [
+      "health",
+      health === undefined
+        ? undefined
+        : mark(["well", "alive", "not asked yet"].includes(health), health),
+    ],
+    ["stopped", stopped && paint.red(`${stopped.reason} (${ago(stopped.at)})`)],
+    ["last check", lastCheck && `${mark(lastCheck.ok, lastCheck.result)} (${ago(lastCheck.at)})`],
+    [
+      "next check",
+      nextCheck && `in ${formatDuration(Math.max(0, Date.parse(nextCheck) - Date.now()))}`,
+    ],
+    [
+      "last update",
+      lastUpdate &&
+        `${lastUpdate.from} → ${lastUpdate.to}: ${mark(lastUpdate.ok, lastUpdate.reason ?? "done")} (${ago(lastUpdate.at)})`,
+    ],
+    ["installed", installed.join(", ")],
+    ["disk", formatSize(disk)],
+  ];
+  return facts.flatMap(([name, value]) => (value ? [`${paint.dim(name.padEnd(12))}${value}`] : []));
 }
 
 /** The bytes of all files below a folder; 0 when there is none. */

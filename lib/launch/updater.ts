@@ -17,11 +17,11 @@ export interface Releases {
   /** The version that `current` names. */
   current(): Promise<string | undefined>;
   /** The version to update to, if any. Throws what speaks against it (Refused, Failure). */
-  offer(signal?: AbortSignal): Promise<Offer | undefined>;
+  offer(): Promise<Offer | undefined>;
   /** Download, verify, unpack to `releases/`; the release's folder. Nothing of the running version changes. */
-  prepare(offer: Offer, signal?: AbortSignal): Promise<string>;
-  /** The folder of an installed version. */
-  folder(version: string): Promise<string | undefined>;
+  prepare(offer: Offer): Promise<string>;
+  /** All that the offer asks for is done: it need not be read again until it changes. */
+  done(offer: Offer): Promise<void>;
   /** Make `current` name this version, in one step. */
   activate(version: string): Promise<void>;
   /** Installed versions, the newest first. */
@@ -64,7 +64,7 @@ export class Updater {
     const at = new Date().toISOString();
     try {
       const before = (await releases.current()) ?? "nothing";
-      const offer = await releases.offer(this.#options.signal);
+      const offer = await releases.offer();
       if (!offer) return await this.#checked(at, before, "up to date", false);
       const failed = state.value.failed?.[offer.version];
       if (failed?.offer === offer.id) {
@@ -91,11 +91,11 @@ export class Updater {
   }
 
   async #update(from: string, offer: Offer): Promise<void> {
-    const { releases, state, directory, signal } = this.#options;
+    const { releases, state, directory } = this.#options;
     const at = new Date().toISOString();
     const to = offer.version;
     try {
-      const folder = await releases.prepare(offer, signal);
+      const folder = await releases.prepare(offer);
       const settings = await releases.settings(to);
       await this.#hook("before_symlink", settings, folder, { version: to, folder, previous: from });
       await this.#hook("before_restart", settings, directory, {
@@ -104,6 +104,7 @@ export class Updater {
         previous: from,
       });
       await this.#changeOver(from, to, settings, offer.id);
+      await releases.done(offer);
       await state.save({ lastUpdate: { at, from, to, ok: true } });
     } catch (error) {
       const reason = messageOf(error);
@@ -131,7 +132,7 @@ export class Updater {
     }
     if (to === from) throw new UsageError(`version ${to} is the current one`);
     log(`rollback ${from} → ${to}`);
-    const offer = (await releases.offer(this.#options.signal).catch(() => undefined))?.id ?? "";
+    const offer = (await releases.offer().catch(() => undefined))?.id ?? "";
     await this.#changeOver(from, to, await releases.settings(to), offer);
     // what was rolled back must not come back with the next check
     const failed = { ...state.value.failed, [from]: { reason: "rolled back by hand", offer } };
@@ -187,7 +188,8 @@ export class Updater {
       this.#watchOver(from, to, offer);
       await state.save({ pending: undefined, stopped: undefined });
     }
-    await releases.prune([from, to]);
+    // what an undo may need stays until the new version has proved itself
+    await releases.prune(keeper ? [from, to] : [to]);
   }
 
   async #judge(version: string, settings: AppSettings): Promise<string | undefined> {
@@ -229,6 +231,8 @@ export class Updater {
     };
     this.#probationEnds = setTimeout(() => {
       keeper.guard = undefined;
+      const { log } = this.#options;
+      this.#options.releases.prune([to]).catch((error: unknown) => log(messageOf(error)));
     }, probation);
     this.#probationEnds.unref();
   }
@@ -257,6 +261,7 @@ export class Updater {
         cwd,
         env: appEnvironment(variables, settings.env),
         signal,
+        timeout: settings.hookTimeout,
         onLine: (line) => log(`${name}: ${line}`),
       });
     } catch (error) {
