@@ -8,6 +8,7 @@ import {
   type StageMark,
   type StartMark,
 } from "../log-format.ts";
+import { finderIn, needleOf } from "./bytes.ts";
 import { type Block, blocksBackwards, blocksOf, type LogFiles } from "./source.ts";
 
 /** A place in a log: which of its files, and how many (uncompressed) bytes into it. */
@@ -35,7 +36,7 @@ export interface Run {
 /** How a run stands: its result, or that it has none. */
 export type Standing = Result | "running" | "cut off";
 
-const markNeedle = Buffer.from(` ${markStage} | `);
+const markNeedle = needleOf(` ${markStage} | `);
 const notRun = /^-?$/;
 /** Bytes at the end of a log in which no line belongs to a run: then it is not a log of runs. */
 const hopeless = 8 << 20;
@@ -98,7 +99,8 @@ function lastRunIn({ bytes }: Block): string | undefined {
 }
 
 function readMarks({ bytes, offset }: Block, source: number, runs: Map<string, Run>): void {
-  for (let at = bytes.indexOf(markNeedle); at >= 0; ) {
+  const find = finderIn(bytes);
+  for (let at = find(markNeedle, 0); at >= 0; ) {
     const begin = bytes.lastIndexOf(10, at) + 1;
     const newline = bytes.indexOf(10, at);
     const end = newline < 0 ? bytes.length : newline;
@@ -107,7 +109,7 @@ function readMarks({ bytes, offset }: Block, source: number, runs: Map<string, R
       const line = parseLine(bytes.toString("utf8", begin, end));
       if (line?.stage === markStage) noteMark(line, { source, offset: offset + begin }, runs);
     }
-    at = bytes.indexOf(markNeedle, end);
+    at = find(markNeedle, end);
   }
 }
 

@@ -1,5 +1,6 @@
 import { UsageError } from "../errors.ts";
 import { type LogLine, parseLine } from "../log-format.ts";
+import { finderIn, needleOf } from "./bytes.ts";
 import { withoutEscapes } from "./clean.ts";
 import { needlesOf } from "./needles.ts";
 
@@ -159,15 +160,16 @@ function candidatesOf({ runs, stage, grep }: Selection): (bytes: Buffer) => Find
 }
 
 function bytesFinder(texts: readonly string[]): (bytes: Buffer) => Find {
-  const needles = texts.map((text) => Buffer.from(text));
+  const needles = texts.map(needleOf);
   return (bytes) => {
+    const find = finderIn(bytes);
     const places = needles.map(() => -2);
     return (from) => {
       let first = -1;
       for (const [index, needle] of needles.entries()) {
         let place = places[index] ?? -1;
         // the last place found for this needle stays good until it is passed
-        if (place !== -1 && place < from) place = places[index] = bytes.indexOf(needle, from);
+        if (place !== -1 && place < from) place = places[index] = find(needle, from);
         if (place >= 0 && (first < 0 || place < first)) first = place;
       }
       return first;
