@@ -88,9 +88,17 @@ const commonExits: Record<number, string> = {
   4: "refused for safety",
 };
 
+/** Its own, then the common ones; a command's own flag of the same name wins (`release pack --version 1.2`). */
+function allFlags(command: Command): Record<string, Flag> {
+  const common = Object.entries(commonFlags).filter(
+    ([name]) => !Object.hasOwn(command.flags, name),
+  );
+  return { ...command.flags, ...Object.fromEntries(common) };
+}
+
 /** The text of `--help`: usage, operands, every flag with its default, examples, exit codes. */
 export function helpText(command: Command): string {
-  const flags = { ...command.flags, ...commonFlags };
+  const flags = allFlags(command);
   const rows = Object.entries(flags).map(
     ([name, flag]: [string, Flag]) => [flagTitle(name, flag), flagHelp(flag)] as const,
   );
@@ -159,7 +167,7 @@ export function parseArguments(
   argv: readonly string[],
   env: NodeJS.ProcessEnv = process.env,
 ) {
-  const flags: Record<string, Flag> = { ...command.flags, ...commonFlags };
+  const flags: Record<string, Flag> = allFlags(command);
   const names = Object.keys(flags);
   const hint = `; see ${command.name} --help`;
   // minimist takes what every object has for a declared flag
@@ -187,7 +195,7 @@ export function parseArguments(
     values[name] = flagValue(name, flag, parsed[name] ?? undefined, env);
   const args = parsed._.map(String);
   const { minArgs = 0, maxArgs = 0 } = command;
-  const wanted = values.help || values.version;
+  const wanted = values.help || values.version === true;
   if (!wanted && args.length < minArgs)
     throw new UsageError(`${command.args?.[args.length]?.[0] ?? "an operand"} is missing${hint}`);
   if (!wanted && args.length > maxArgs) {
@@ -269,7 +277,7 @@ async function execute(command: Command, argv: readonly string[], script: string
   try {
     const { values, args } = parseArguments(command, argv);
     if (values.help) return show(helpText(command));
-    if (values.version) return show(`${basename(script)} ${version}`);
+    if (values.version === true) return show(`${basename(script)} ${version}`);
     const terminal = createTerminal({ json: values.json === true, quiet: values.quiet === true });
     const { ownSignals = false } = command;
     if (!(typeof ownSignals === "function" ? ownSignals(args) : ownSignals)) endOnSignals(abort);

@@ -27,8 +27,6 @@ export interface TarLimits {
   ratio: number;
   ratioFrom: number;
   entries: number;
-  /** Folders within folders. */
-  depth: number;
 }
 
 export const tarLimits: TarLimits = {
@@ -36,7 +34,6 @@ export const tarLimits: TarLimits = {
   ratio: 200,
   ratioFrom: 64 * 1024 ** 2,
   entries: 500_000,
-  depth: 64,
 };
 
 const chunkSize = 1024 * 1024;

@@ -10,6 +10,7 @@ import {
 } from "node:fs";
 import { posix } from "node:path";
 import process from "node:process";
+import { checkedPath, checkedTarget, foldedPath } from "../archive-rules.ts";
 import { Refused } from "../errors.ts";
 import { shownName, type TarEntry, type TarLimits } from "../tar.ts";
 
@@ -44,7 +45,7 @@ export class TreeWriter {
   }
 
   add(entry: TarEntry): void {
-    const path = this.#checkedPath(entry.path);
+    const path = checkedPath(entry.path);
     const refuse = (why: string) => new Refused(`"${shownName(entry.path)}" ${why}`);
     const mode = entry.mode ?? 0o644;
     if (mode & 0o6000) throw refuse("is setuid or setgid");
@@ -69,10 +70,10 @@ export class TreeWriter {
         return;
       case "SymbolicLink":
         this.#claim(path, "link");
-        symlinkSync(this.#checkedTarget(path, entry), `${this.#folder}/${path}`);
+        symlinkSync(checkedTarget(path, entry.linkpath ?? ""), `${this.#folder}/${path}`);
         return;
       case "Link": {
-        const target = this.#checkedPath(entry.linkpath ?? "");
+        const target = checkedPath(entry.linkpath ?? "");
         if (this.#kinds.get(target) !== "file")
           throw refuse(
             `is a hard link to "${shownName(entry.linkpath ?? "")}", which is no file before it in the archive`,
@@ -98,49 +99,12 @@ export class TreeWriter {
     this.#open = undefined;
   }
 
-  /** The path below the folder, normalised; "" for the folder itself. */
-  #checkedPath(given: string): string {
-    const refuse = (why: string) => new Refused(`"${shownName(given)}" ${why}`);
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-    if (/[\u0000-\u001f\u007f]/.test(given)) throw refuse("has control characters in its name");
-    if (given.includes("\ufffd")) throw refuse("is not named in UTF-8");
-    if (given.includes("\\")) throw refuse("has a backslash in its name");
-    if (given === "" || given.startsWith("/") || /^[A-Za-z]:\//.test(given))
-      throw refuse("is absolute or empty");
-    const parts = given.split("/").filter((part) => part !== "" && part !== ".");
-    if (parts.includes("..")) throw refuse("leads out of the archive");
-    if (parts.length > this.#limits.depth)
-      throw refuse(`is deeper than ${this.#limits.depth} folders`);
-    if (parts.some((part) => Buffer.byteLength(part) > 255)) throw refuse("has too long a name");
-    return parts.join("/");
-  }
-
-  /**
-   * A link may lead anywhere inside the archive. `..` counts only at its beginning: behind a name it would be
-   * taken from wherever that name, itself perhaps a link, leads to.
-   */
-  #checkedTarget(path: string, entry: TarEntry): string {
-    const target = entry.linkpath ?? "";
-    const refuse = (why: string) =>
-      new Refused(`"${shownName(entry.path)}" is a link ${why}: "${shownName(target)}"`);
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-    if (target === "" || /[\u0000-\u001f\u007f\\\ufffd]/.test(target))
-      throw refuse("with a strange target");
-    if (target.startsWith("/") || /^[A-Za-z]:/.test(target)) throw refuse("to an absolute path");
-    const parts = target.split("/").filter((part) => part !== "" && part !== ".");
-    const ups = parts.findIndex((part) => part !== "..");
-    const up = ups < 0 ? parts.length : ups;
-    if (parts.indexOf("..", up) >= 0) throw refuse("that goes back up in its midst");
-    if (up > path.split("/").length - 1) throw refuse("that leads out of the archive");
-    return target;
-  }
-
   /** Make sure that the folders above are folders, and that nothing else is called so. */
   #claim(path: string, kind: Kind): void {
     const parent = posix.dirname(path);
     if (parent !== ".") this.#makeFolder(parent);
     if (this.#kinds.has(path)) throw new Refused(`"${shownName(path)}" is there twice`);
-    const folded = path.normalize("NFC").toLowerCase();
+    const folded = foldedPath(path);
     const other = this.#folded.get(folded);
     if (other !== undefined)
       throw new Refused(

@@ -1,0 +1,124 @@
+import type { Dirent } from "node:fs";
+import { lstat, readdir, readFile, readlink } from "node:fs/promises";
+import { join } from "node:path";
+import { checkedPath, checkedTarget, foldedPath } from "../archive-rules.ts";
+import { messageOf, UsageError } from "../errors.ts";
+import { ignoreRules } from "./ignore.ts";
+
+/** What is packed, in the order of the archive. */
+export interface PackEntry {
+  /** Below the archive's top. */
+  path: string;
+  type: "File" | "Directory" | "SymbolicLink" | "Link";
+  /** 755 or 644: what a checkout with another umask has is the same archive. */
+  mode: number;
+  size: number;
+  /** Where a file's content stands. */
+  source?: string;
+  /** Content that is in no file. */
+  content?: Buffer;
+  linkpath?: string;
+}
+
+export interface FileListOptions {
+  /** Only these files and folders of it; default: everything. */
+  files?: readonly string[] | undefined;
+  /** Absolute paths that are left out, as the folder that the archive goes to. */
+  skip?: readonly string[];
+}
+
+/** Never packed. */
+const never = new Set([".git", ".releaseignore", ".launchfit"]);
+
+/**
+ * Every file, folder and link below a folder, less what .releaseignore names.
+ * @throws {UsageError} for what no client would unpack: pipes, sockets, links that lead out, names that differ only in case.
+ */
+export async function listFiles(
+  folder: string,
+  { files, skip = [] }: FileListOptions = {},
+): Promise<PackEntry[]> {
+  const ignored = ignoreRules(
+    await readFile(join(folder, ".releaseignore"), "utf8").catch(() => ""),
+  );
+  const wanted = files?.map((each) => each.replace(/^\.\//, "").replace(/\/+$/, ""));
+  const entries: PackEntry[] = [];
+  const links = new Map<string, string>();
+
+  async function walk(below: string): Promise<void> {
+    let names: Dirent[];
+    try {
+      names = await readdir(join(folder, below), { withFileTypes: true });
+    } catch (error) {
+      throw new UsageError(
+        `${join(folder, below)} cannot be read: ${messageOf(error)}; name another with --from`,
+      );
+    }
+    // by code units, the same under every locale
+    names.sort((a, b) => (a.name < b.name ? -1 : 1));
+    for (const item of names) {
+      const path = below === "" ? item.name : `${below}/${item.name}`;
+      const full = join(folder, path);
+      const isFolder = item.isDirectory();
+      if (never.has(item.name) || skip.includes(full) || ignored(path, isFolder)) continue;
+      if (wanted && !wanted.some((each) => covers(each, path) || (isFolder && covers(path, each))))
+        continue;
+      await add(path, full);
+      if (isFolder) await walk(path);
+    }
+  }
+
+  async function add(path: string, full: string): Promise<void> {
+    const about = await lstat(full);
+    if (about.isDirectory()) {
+      entries.push({ path, type: "Directory", mode: 0o755, size: 0 });
+    } else if (about.isSymbolicLink()) {
+      entries.push({
+        path,
+        type: "SymbolicLink",
+        mode: 0o777,
+        size: 0,
+        linkpath: await readlink(full),
+      });
+    } else if (about.isFile()) {
+      const mode = about.mode & 0o100 ? 0o755 : 0o644;
+      const id = `${about.dev}:${about.ino}`;
+      const first = about.nlink > 1 ? links.get(id) : undefined;
+      links.set(id, first ?? path);
+      if (first === undefined)
+        entries.push({ path, type: "File", mode, size: about.size, source: full });
+      else entries.push({ path, type: "Link", mode, size: 0, linkpath: first });
+    } else {
+      throw new UsageError(
+        `${full} is no file, folder or link; remove it, or name it in .releaseignore`,
+      );
+    }
+  }
+
+  await walk("");
+  checkEntries(entries, folder);
+  return entries;
+}
+
+/** Whether `path` is `folder`, or below it. */
+function covers(folder: string, path: string): boolean {
+  return path === folder || path.startsWith(`${folder}/`) || folder === "" || folder === ".";
+}
+
+function checkEntries(entries: readonly PackEntry[], folder: string): void {
+  const seen = new Map<string, string>();
+  for (const { path, type, linkpath } of entries) {
+    try {
+      checkedPath(path);
+      if (type === "SymbolicLink") checkedTarget(path, linkpath ?? "");
+    } catch (error) {
+      throw new UsageError(`${folder}: no client would unpack this: ${messageOf(error)}`);
+    }
+    const other = seen.get(foldedPath(path));
+    if (other !== undefined)
+      throw new UsageError(
+        `${folder}: "${path}" and "${other}" differ only in case or Unicode form; rename one`,
+      );
+    seen.set(foldedPath(path), path);
+  }
+}

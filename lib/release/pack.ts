@@ -1,0 +1,211 @@
+import { mkdir, rename, rm } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import process from "node:process";
+import { atEnd } from "../cleanup.ts";
+import { Refused, UsageError } from "../errors.ts";
+import {
+  exists,
+  fsyncFolder,
+  readIfThere,
+  removeStaleTemporaries,
+  temporaryBeside,
+  writeAtomic,
+} from "../files.ts";
+import { archiveName, isAppName, isVersion, platforms, type VersionFile } from "../version-file.ts";
+import { fileNotation } from "../web-folder.ts";
+import { writeArchive } from "./archive.ts";
+import { type FileListOptions, listFiles, type PackEntry } from "./file-list.ts";
+import {
+  archivesIn,
+  defaultExpires,
+  defaultOut,
+  digestOf,
+  isSignedBy,
+  lockFolder,
+  nextDate,
+  readVersion,
+  writePublicKey,
+  writeVersion,
+} from "./folder.ts";
+import type { Signer } from "./signer.ts";
+
+export interface PackOptions {
+  app: string;
+  version: string;
+  platform?: string | undefined;
+  /** The folder that is packed; default: what `files` in package.json names, else `build`. */
+  from?: string | undefined;
+  out?: string | undefined;
+  /** What people call the release. */
+  name?: string | undefined;
+  /** Milliseconds. */
+  expires?: number | undefined;
+  /** How many older archives of this app and platform stay; default: all. */
+  keep?: number | undefined;
+  onProgress?: ((done: number, total: number) => void) | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+export interface Packed {
+  file: string;
+  sha256: string;
+  size: number;
+  /** false: the same archive was there. */
+  changed: boolean;
+  out: string;
+  removed: string[];
+}
+
+/**
+ * Pack a folder into the web folder: the archive, its signature, KEY.asc, VERSION.sig and last VERSION.
+ * @throws {Refused} when the version is there with other bytes.
+ */
+export async function pack(options: PackOptions, signer: Signer): Promise<Packed> {
+  const { app, version, platform, out = defaultOut } = options;
+  checkWords(options);
+  const { folder, files } = await whatToPack(options.from);
+  await mkdir(out, { recursive: true });
+  const lock = await lockFolder(out);
+  try {
+    await removeStaleTemporaries(out);
+    const before = await readVersion(out, signer);
+    if (before?.app !== undefined && before.app !== app)
+      throw new UsageError(
+        `${join(out, "VERSION")} is for the app ${before.app}, not ${app}; choose another --out`,
+      );
+    const entries = await listFiles(folder, { files, skip: [resolve(out)] });
+    addLaunchFile(entries, app);
+    const file = archiveName(app, version, platform);
+    const made = await writeNewArchive(join(out, file), entries, options);
+    await signArchive(join(out, file), file, signer);
+    await writePublicKey(out, signer);
+    await writeVersion(out, nextVersion(before, { file, ...made }, options), signer);
+    const removed = options.keep === undefined ? [] : await prune(out, options, options.keep);
+    return { file, ...made, out, removed };
+  } finally {
+    lock.release();
+  }
+}
+
+function checkWords({ app, version, platform, name }: PackOptions): void {
+  if (!isAppName(app))
+    throw new UsageError(`--app "${app}": a name is letters, digits and . _ + -`);
+  if (!isVersion(version))
+    throw new UsageError(`--version "${version}": a version is dotted hexadecimal, as 1.23.42b`);
+  if (platform !== undefined && !/^[a-z0-9][a-z0-9_-]{0,40}$/.test(platform))
+    throw new UsageError(`--platform "${platform}": one of ${platforms.join(", ")}`);
+  if (platforms.some((each) => app.endsWith(`-${each}`)))
+    throw new UsageError(`--app "${app}" ends like a platform; give that with --platform`);
+  if (name !== undefined && /[\r\n]/.test(name)) throw new UsageError("--name is one line");
+}
+
+async function whatToPack(from: string | undefined): Promise<{ folder: string } & FileListOptions> {
+  if (from !== undefined) return { folder: resolve(from) };
+  const text = await readIfThere("package.json");
+  let files: unknown;
+  try {
+    files = text === undefined ? undefined : (JSON.parse(text) as { files?: unknown }).files;
+  } catch {
+    throw new UsageError("package.json is no JSON; mend it, or name the folder with --from");
+  }
+  if (Array.isArray(files) && files.length > 0)
+    return { folder: process.cwd(), files: ["package.json", ...files.map(String)] };
+  if (await exists("build")) return { folder: resolve("build") };
+  throw new UsageError(
+    "there is nothing to pack: no build folder, no files in package.json; name a folder with --from",
+  );
+}
+
+/** An archive that tells whose it is, so that a client can see when it is passed off as another app's. */
+function addLaunchFile(entries: PackEntry[], app: string): void {
+  if (entries.some(({ path }) => path === "launchify.yml" || path === "config/app.json")) return;
+  const content = Buffer.from(`app:\n  name: ${JSON.stringify(app)}\n`);
+  entries.push({ path: "launchify.yml", type: "File", mode: 0o644, size: content.length, content });
+  entries.sort((a, b) => (order(a.path) < order(b.path) ? -1 : 1));
+}
+
+/** Sorts a folder before what is in it, and names by code units within one folder. */
+function order(path: string): string {
+  return path.replaceAll("/", "\0");
+}
+
+async function writeNewArchive(
+  path: string,
+  entries: readonly PackEntry[],
+  { onProgress, signal }: PackOptions,
+): Promise<{ sha256: string; size: number; changed: boolean }> {
+  const total = entries.reduce((sum, { size }) => sum + size, 0);
+  const temporary = temporaryBeside(path);
+  const forget = atEnd(() => rm(temporary, { force: true }));
+  try {
+    const made = await writeArchive(temporary, entries, {
+      mtime: archiveTime(),
+      onProgress: (done) => onProgress?.(done, total),
+      signal,
+    });
+    if (await exists(path)) {
+      const there = await digestOf(path);
+      if (there.sha256 !== made.sha256)
+        throw new Refused(
+          `${path} is there with other bytes; a version never changes: choose another --version`,
+        );
+      return { ...made, changed: false };
+    }
+    await rename(temporary, path);
+    await fsyncFolder(join(path, ".."));
+    return { ...made, changed: true };
+  } finally {
+    forget();
+    await rm(temporary, { force: true });
+  }
+}
+
+/** One time for all entries: SOURCE_DATE_EPOCH (reproducible-builds.org), else a fixed one. */
+function archiveTime(): Date {
+  const epoch = process.env["SOURCE_DATE_EPOCH"];
+  if (epoch === undefined || epoch === "") return new Date("2000-01-01T00:00:00Z");
+  if (!/^\d{1,10}$/.test(epoch))
+    throw new UsageError(`SOURCE_DATE_EPOCH "${epoch}" is no number of seconds`);
+  return new Date(Number(epoch) * 1000);
+}
+
+/** A signature that is there and good stays: clients hold its time against what they saw. */
+async function signArchive(path: string, file: string, signer: Signer): Promise<void> {
+  if (await isSignedBy(signer, path)) return;
+  const signature = await signer.sign({ path }, { [fileNotation]: file });
+  await writeAtomic(`${path}.sig`, signature, { mode: 0o644 });
+}
+
+function nextVersion(
+  before: VersionFile | undefined,
+  made: { file: string; sha256: string; size: number },
+  { app, version, platform, name, expires = defaultExpires }: PackOptions,
+): VersionFile {
+  const { file, sha256, size } = made;
+  const line = { version, file, ...(platform === undefined ? {} : { platform }), sha256, size };
+  const others = (before?.current ?? []).filter((each) => each.platform !== platform);
+  const same = before?.current.some((each) => each.version === version);
+  const release = name ?? (same ? before?.release : undefined);
+  const date = nextDate(before?.date);
+  return {
+    current: [...others, line].sort((a, b) => ((a.platform ?? "") < (b.platform ?? "") ? -1 : 1)),
+    app,
+    ...(release === undefined ? {} : { release }),
+    date,
+    expires: new Date(date.getTime() + expires),
+  };
+}
+
+/** Remove the oldest archives of this app and platform, but never one that VERSION names. */
+async function prune(out: string, { app, platform }: PackOptions, keep: number): Promise<string[]> {
+  const named = new Set((await readVersion(out))?.current.map(({ file }) => file));
+  const older = (await archivesIn(out)).filter(
+    (each) => each.app === app && each.platform === platform && !named.has(each.file),
+  );
+  const gone = older.slice(keep).map(({ file }) => file);
+  for (const file of gone) {
+    await rm(join(out, file), { force: true });
+    await rm(join(out, `${file}.sig`), { force: true });
+  }
+  return gone;
+}

@@ -1,0 +1,131 @@
+import { mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { createReadStream } from "node:fs";
+import { homedir, tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { Failure, messageOf, systemCode, UsageError } from "../errors.ts";
+import { cleanEnvironment, run } from "../exec.ts";
+import {
+  armor,
+  fingerprintOf,
+  normalFingerprint,
+  openPrivateKey,
+  readPublicKeys,
+  signDetached,
+} from "../openpgp.ts";
+import { readSecretFile } from "../secrets.ts";
+
+/** Whatever signs: a key file of ours, or the user's gpg. */
+export interface Signer {
+  fingerprint: string;
+  /** Armored. */
+  publicKey: string;
+  /** A detached binary signature over a file, or over bytes. */
+  sign(
+    data: { path: string } | Uint8Array,
+    notations?: Record<string, string>,
+  ): Promise<Uint8Array>;
+}
+
+export interface SignerOptions {
+  /** A file, or `gpg:FINGERPRINT`; default: `defaultKeyFile`, where `release keygen` puts it. */
+  key?: string | undefined;
+  passphraseFile?: string | undefined;
+  /** Ask a person; undefined when there is nobody to ask. */
+  ask?: ((question: string) => Promise<string>) | undefined;
+}
+
+/** Where `release keygen` writes and `release pack` looks, unless told otherwise. */
+export function defaultKeyFile(): string {
+  return join(
+    process.env["XDG_CONFIG_HOME"] || join(homedir(), ".config"),
+    "boatyard",
+    "release.asc",
+  );
+}
+
+/**
+ * Make the key ready to sign.
+ * @throws {UsageError} when there is none, others can read it, or its passphrase is wrong.
+ */
+export async function openSigner({ key, passphraseFile, ask }: SignerOptions): Promise<Signer> {
+  if (key?.startsWith("gpg:")) return await gpgSigner(key.slice(4), passphraseFile);
+  const path = key ?? defaultKeyFile();
+  let data: Buffer;
+  try {
+    const { mode } = await stat(path);
+    if (mode & 0o077)
+      throw new UsageError(`the key file ${path} can be read by others; run: chmod 600 ${path}`);
+    data = await readFile(path);
+  } catch (error) {
+    if (error instanceof UsageError) throw error;
+    const why =
+      systemCode(error) === "ENOENT" ? "is not there" : `cannot be read (${messageOf(error)})`;
+    throw new UsageError(
+      `the key file ${path} ${why}; make one with: release keygen, or name it with --key`,
+    );
+  }
+  const privateKey = await openPrivateKey(data, path, async () => {
+    if (passphraseFile !== undefined) return await readSecretFile(passphraseFile);
+    if (ask) return await ask(`Passphrase for ${path}: `);
+    throw new UsageError(`${path} has a passphrase; give it with --passphrase-file`);
+  });
+  return {
+    fingerprint: fingerprintOf(privateKey),
+    publicKey: armor(privateKey.toPublic()),
+    sign: (what, notations) =>
+      signDetached(
+        privateKey,
+        what instanceof Uint8Array
+          ? what
+          : (createReadStream(what.path, { highWaterMark: 1024 * 1024 }) as AsyncIterable<Buffer>),
+        notations,
+      ),
+  };
+}
+
+async function gpgSigner(text: string, passphraseFile: string | undefined): Promise<Signer> {
+  const fingerprint = normalFingerprint(text);
+  if (fingerprint === undefined)
+    throw new UsageError(
+      `--key gpg:${text}: give the whole fingerprint (gpg --list-secret-keys shows it)`,
+    );
+  const env = cleanEnvironment({ GNUPGHOME: process.env["GNUPGHOME"] });
+  const gpg = (args: string[]) => run(["gpg", "--batch", "--yes", "--no-tty", ...args], { env });
+  const { stdout } = await gpg(["--armor", "--export", fingerprint]);
+  if (stdout.trim() === "")
+    throw new UsageError(`gpg has no key ${fingerprint}; look at gpg --list-secret-keys`);
+  const [key] = await readPublicKeys(Buffer.from(stdout), "gpg --export");
+  if (!key) throw new Failure(`gpg exports no key ${fingerprint}`);
+  if (passphraseFile !== undefined) await readSecretFile(passphraseFile);
+  const unlock =
+    passphraseFile === undefined
+      ? []
+      : ["--pinentry-mode", "loopback", "--passphrase-file", passphraseFile];
+  return {
+    // a subkey's fingerprint may have been given; clients pin the primary one
+    fingerprint: fingerprintOf(key),
+    publicKey: stdout,
+    async sign(what, notations = {}) {
+      const folder = await mkdtemp(join(tmpdir(), "release-sign-"));
+      try {
+        const output = join(folder, "signature");
+        let input = join(folder, "data");
+        if (what instanceof Uint8Array) await writeFile(input, what);
+        else input = what.path;
+        const notes = Object.entries(notations).flatMap(([name, value]) => [
+          "--sig-notation",
+          // gpg expands % in a notation's value
+          `${name}=${value.replaceAll("%", "%%")}`,
+        ]);
+        await gpg([
+          ...["--local-user", fingerprint, "--digest-algo", "SHA256", ...unlock, ...notes],
+          ...["--output", output, "--detach-sign", "--", input],
+        ]);
+        return await readFile(output);
+      } finally {
+        await rm(folder, { recursive: true, force: true });
+      }
+    },
+  };
+}
