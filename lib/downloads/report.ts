@@ -85,11 +85,10 @@ export class Report {
   add(outcome: Outcome): void {
     this.outcomes.push(outcome);
     this.#terminal.printJson(outcome);
-    if (outcome.result === "failed")
-      this.#terminal.warn(`failed ${outcome.path}: ${outcome.reason}`);
-    else if (outcome.result === "moved" || outcome.old !== undefined || !this.#terminal.isTTY) {
-      if (outcome.result !== "kept" || outcome.reason) this.#terminal.note(lineOf(outcome));
-    }
+    // failures come as a list at the end, where they are seen
+    if (outcome.result === "failed" || (outcome.result === "kept" && !outcome.reason)) return;
+    const notable = outcome.result === "moved" || outcome.old !== undefined;
+    if (notable || !this.#terminal.isTTY) this.#terminal.note(lineOf(outcome));
   }
 
   /** Something on the way that the user may want to know: a repetition. */
@@ -121,6 +120,8 @@ export class Report {
       seconds: (Date.now() - this.#started) / 1000,
     };
     const terminal = this.#terminal;
+    for (const { result, where, path, reason } of this.outcomes)
+      if (result === "failed") terminal.warn(`${where}: ${path}: ${reason}`);
     terminal.printJson({ summary });
     if (terminal.quiet && summary.failed === 0) return;
     const size = summary.fetched > 0 ? ` (${formatSize(summary.bytes)})` : "";
@@ -128,13 +129,6 @@ export class Report {
       `fetched ${summary.fetched}${size}, kept ${summary.kept}, moved to old ${summary.old}, ` +
         `failed ${summary.failed}, in ${formatDuration(summary.seconds * 1000)}`,
     );
-  }
-
-  /** The failed files, for the end of the run. */
-  failures(): string[] {
-    return this.outcomes
-      .filter(({ result }) => result === "failed")
-      .map(({ where, path, reason }) => `${where ? `${where}: ` : ""}${path}: ${reason}`);
   }
 }
 
