@@ -20,6 +20,12 @@ export const command = defineCommand({
       type: "boolean",
       help: "also remove there what is no longer in the folder, after all else",
     },
+    retries: {
+      type: "number",
+      value: "N",
+      default: 6,
+      help: "tries again after a broken connection, throttling or a server's failure",
+    },
     config: { type: "string", value: "FILE", help: "read this instead of DIR/uploads.yml" },
   },
   examples: [
@@ -36,7 +42,7 @@ export const command = defineCommand({
     const results = await runUploads({
       ...{ dir: resolve(args[0] ?? "."), to: flags.to, dryRun, delete: flags.delete },
       config: flags.config === undefined ? undefined : resolve(flags.config),
-      ...{ terminal, signal },
+      ...{ retries: flags.retries, terminal, signal },
     });
     showResults(results, { dryRun, terminal });
     return results.every(({ ok }) => ok) ? 0 : 1;

@@ -35,7 +35,7 @@ export async function uploadToGit(target: GitTarget, job: Job): Promise<Outcome>
     await openCache(repo, options);
     const tree = await writeTree(job.files, options);
     const isPassing = (error: unknown) => error instanceof TryAgain;
-    await withRetries({ isPassing, signal: job.signal, tries: 6 }, async () => {
+    await withRetries({ isPassing, signal: job.signal, retries: job.retries }, async () => {
       const parent = await fetchBranch(target, options);
       const changes = await difference(parent, tree, job.files, options);
       outcome.changes = changes;

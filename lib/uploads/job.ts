@@ -10,6 +10,8 @@ export interface Job {
   files: readonly LocalFile[];
   state: State;
   dryRun: boolean;
+  /** How often a request or transfer is tried again where that may help. */
+  retries: number;
   signal?: AbortSignal | undefined;
   /** More bytes are on their way, or have arrived. */
   expect(bytes: number): void;

@@ -55,22 +55,37 @@ export interface RetryRules {
   /** Milliseconds that the other side asked for. */
   retryAfter?: (error: unknown) => number | undefined;
   signal?: AbortSignal | undefined;
-  /** Default 7: about 20 s in all. */
-  tries?: number;
+  /** How many more tries after the first; 6 take about 10 s in all. */
+  retries: number;
 }
 
 /** Try until it is well, with growing pauses of random length in between (full jitter). */
 export async function withRetries<T>(rules: RetryRules, work: () => Promise<T>): Promise<T> {
-  const { isPassing, retryAfter, signal, tries = 7 } = rules;
+  const { isPassing, retryAfter, signal, retries } = rules;
   for (let attempt = 1; ; attempt++) {
     signal?.throwIfAborted();
     try {
-      return await work();
+      return await orAborted(work(), signal);
     } catch (error) {
-      if (attempt >= tries || signal?.aborted || !isPassing(error)) throw error;
+      if (attempt > retries || signal?.aborted || !isPassing(error)) throw error;
       const pause = Math.min(8000, 250 * 2 ** (attempt - 1));
       const length = retryAfter?.(error) ?? pause * (0.25 + 0.75 * Math.random());
       await sleep(length, undefined, signal ? { signal } : {});
     }
+  }
+}
+
+/** Not every runtime ends a request under way when its signal says so: who waits for it is let go at once. */
+async function orAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return await work;
+  let onAbort: (() => void) | undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(signal.reason);
+    signal.addEventListener("abort", onAbort, { once: true });
+  });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    if (onAbort) signal.removeEventListener("abort", onAbort);
   }
 }

@@ -24,7 +24,7 @@ export async function uploadByRsync(target: RsyncTarget, job: Job): Promise<Outc
   };
   const argv = rsyncArgv(target, job);
   const isPassing = (error: unknown) => error instanceof LineDropped;
-  await withRetries({ isPassing, signal: job.signal, tries: 5 }, async () => {
+  await withRetries({ isPassing, signal: job.signal, retries: job.retries }, async () => {
     const words: string[] = [];
     const result = await run(argv, {
       output: { onLine: (line, from) => (from === "stdout" ? onLine(line) : words.push(line)) },

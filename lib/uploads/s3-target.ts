@@ -42,12 +42,13 @@ async function publish(target: S3Target, job: Job, store: S3Store): Promise<Outc
   const { place } = target;
   const { state, signal } = job;
   const asked = { bucket: place.bucket, endpoint: target.endpoint };
+  const rules = { isPassing, retryAfter: retryAfterOf, signal, retries: job.retries };
   const session: S3Session = {
     ...{ target, job, store, budget: createBudget(bodyBytes), buffers: [] },
     pending: await openPending(state, target.name),
     async ask(request) {
       try {
-        return await withRetries({ isPassing, retryAfter: retryAfterOf, signal }, request);
+        return await withRetries(rules, request);
       } catch (error) {
         if (signal?.aborted) throw error;
         throw explainS3(error, asked);

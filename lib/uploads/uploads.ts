@@ -19,6 +19,8 @@ export interface UploadsOptions {
   dryRun: boolean;
   /** Also remove what is no longer in the folder. */
   delete: boolean;
+  /** How often what failed in passing is tried again. */
+  retries: number;
   terminal: Terminal;
   signal?: AbortSignal | undefined;
 }
@@ -38,7 +40,7 @@ export interface TargetResult extends Outcome {
  * @throws {Busy} when another process uploads from here.
  */
 export async function runUploads(options: UploadsOptions): Promise<TargetResult[]> {
-  const { dir, terminal, signal, dryRun } = options;
+  const { dir, terminal, signal, dryRun, retries } = options;
   const config = await readUploadsConfig(options.config ?? join(dir, "uploads.yml"), dir);
   const targets = chosen(config.targets, options.to).map((target) => ({
     ...target,
@@ -54,7 +56,7 @@ export async function runUploads(options: UploadsOptions): Promise<TargetResult[
     const results = await Promise.all(
       targets.map(async (target) => {
         const job: Job = {
-          ...{ dir, root: config.from, files, state, dryRun, signal },
+          ...{ dir, root: config.from, files, state, dryRun, retries, signal },
           expect(bytes) {
             done.expected += bytes;
             progress.setTotal(done.expected);

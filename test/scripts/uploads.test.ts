@@ -1,0 +1,219 @@
+import { chmod, mkdir, readFile, rm, symlink, utimes, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { git, makeRepo, writeFiles } from "../helpers/repos.ts";
+import { type RunOptions, runScript } from "../helpers/run.ts";
+import { tempDir } from "../helpers/tmp.ts";
+
+const home = tempDir();
+const env = { HOME: home, GIT_CONFIG_GLOBAL: "/dev/null", GIT_CONFIG_NOSYSTEM: "1" };
+
+async function uploads(dir: string, args: string[] = [], options: RunOptions = {}) {
+  return await runScript("uploads", [dir, ...args], {
+    ...options,
+    env: { ...env, ...options.env },
+  });
+}
+
+/** A folder with these files and this config. */
+async function makeSite(files: Record<string, string>, config: string): Promise<string> {
+  const dir = tempDir();
+  await mkdir(join(dir, "upload"));
+  await writeFiles(join(dir, "upload"), files);
+  await writeFile(join(dir, "uploads.yml"), config);
+  return dir;
+}
+
+test("every mistake in uploads.yml is named with line and column, and nothing is touched", async () => {
+  const dir = await makeSite(
+    { "a.txt": "1" },
+    [
+      "from: upload",
+      "to:",
+      '  one: { s3: "s3://bucket/x", branch: main }',
+      "  two: { rsync: rsync://host/x }",
+      "  three: { key: k }",
+      '  four: { git: "ext::sh -c touch% /tmp/x" }',
+      '  five: { git: "https://me:secret@host/x.git" }',
+      '  six: { s3: "s3://bucket/../x" }',
+      "",
+    ].join("\n"),
+  );
+  const { stderr } = await uploads(dir, [], { expect: 2 });
+  const lines = stderr.trim().split("\n");
+  assert.match(lines[0] ?? "", /uploads\.yml:3:\d+: "branch" means nothing for a s3 target/);
+  assert.match(lines[1] ?? "", /uploads\.yml:4:\d+: .*daemon/);
+  assert.match(lines[2] ?? "", /uploads\.yml:5:\d+: target "three" needs exactly one of/);
+  assert.match(lines[3] ?? "", /uploads\.yml:6:\d+: .*runs a program/);
+  assert.match(lines[4] ?? "", /uploads\.yml:7:\d+: the address holds a login/);
+  assert.not.match(stderr, "secret");
+  assert.match(lines[5] ?? "", /uploads\.yml:8:\d+: .*leaves its place/);
+  assert.is(lines.length, 6);
+});
+
+test("a mistyped key, a missing folder, an unknown target and a missing file exit 2", async () => {
+  const dir = await makeSite({ "a.txt": "1" }, "to: { web: { rsnyc: x } }\n");
+  assert.match(
+    (await uploads(dir, [], { expect: 2 })).stderr,
+    /:1:14: unknown key "rsnyc" \(did you mean "rsync"\?\)/,
+  );
+  await writeFile(join(dir, "uploads.yml"), `from: nowhere\nto: { web: { rsync: ${dir}/out } }\n`);
+  assert.match((await uploads(dir, [], { expect: 2 })).stderr, /there is no folder .*nowhere/);
+  const wrong = await uploads(dir, ["--to", "wbe"], { expect: 2 });
+  assert.match(wrong.stderr, /no target "wbe" \(did you mean "web"\?\)/);
+  await rm(join(dir, "uploads.yml"));
+  assert.match(
+    (await uploads(dir, [], { expect: 2 })).stderr,
+    /uploads\.yml: there is no such file/,
+  );
+});
+
+test("rsync judges by content: a rebuild sends nothing, a changed byte with the old time is sent", async () => {
+  const out = tempDir();
+  const files = { "index.html": "<p>", "a b/c.txt": "1", "new\nline": "2", empty: "" };
+  const dir = await makeSite(files, `to: { web: { rsync: ${out}/www } }\n`);
+  const first = await uploads(dir, ["--json"], { expect: 0 });
+  assert.is(JSON.parse(first.stdout).counts.new, 4);
+  assert.is(await readFile(join(out, "www/a b/c.txt"), "utf8"), "1");
+  assert.is(await readFile(join(out, "www/new\nline"), "utf8"), "2");
+  await writeFiles(join(dir, "upload"), files);
+  const again = JSON.parse((await uploads(dir, ["--json"], { expect: 0 })).stdout);
+  assert.equal([again.unchanged, again.bytes], [4, 0]);
+  const changed = join(dir, "upload/a b/c.txt");
+  const old = new Date("2020-01-01");
+  await writeFile(changed, "3");
+  await utimes(changed, old, old);
+  const third = JSON.parse((await uploads(dir, ["--json"], { expect: 0 })).stdout);
+  assert.equal(third.counts, { new: 0, replace: 1, headers: 0, delete: 0 });
+  assert.is(await readFile(join(out, "www/a b/c.txt"), "utf8"), "3");
+});
+
+test("rsync deletes only when told to, and a file can take a folder's place", async () => {
+  const out = tempDir();
+  const dir = await makeSite({ "a.txt": "1", place: "a file" }, `to: { web: { rsync: ${out} } }\n`);
+  await writeFiles(out, { "place/x.txt": "2", "gone.txt": "3" });
+  await uploads(dir, [], { expect: 0 });
+  assert.is(await readFile(join(out, "place"), "utf8"), "a file");
+  assert.is(await readFile(join(out, "gone.txt"), "utf8"), "3");
+  const dry = await uploads(dir, ["-n", "--delete"], { expect: 0 });
+  assert.match(dry.stdout, /web: delete +gone\.txt/);
+  await uploads(dir, ["--delete"], { expect: 0 });
+  await readFile(join(out, "gone.txt")).then(
+    () => assert.unreachable("gone.txt is still there"),
+    () => {},
+  );
+});
+
+test("an empty folder is never published over what is there", async () => {
+  const out = tempDir();
+  await writeFiles(out, { "keep.txt": "1" });
+  const dir = await makeSite({}, `to: { web: { rsync: ${out}, delete: true } }\n`);
+  const { stderr } = await uploads(dir, [], { expect: 4 });
+  assert.match(stderr, /is empty: this would remove everything from web/);
+  assert.is(await readFile(join(out, "keep.txt"), "utf8"), "1");
+});
+
+test("a link that leads out, nowhere or in a circle is refused before anything is sent", async () => {
+  const out = tempDir();
+  const dir = await makeSite({ "d/a.txt": "1" }, `to: { web: { rsync: ${out}/www } }\n`);
+  await symlink("/etc", join(dir, "upload/etc"));
+  await symlink("missing", join(dir, "upload/dangling"));
+  await symlink("..", join(dir, "upload/d/up"));
+  const { stderr } = await uploads(dir, [], { expect: 4 });
+  assert.match(stderr, /"etc": the link leads out of the folder, to \/etc/);
+  assert.match(stderr, /"dangling": the link leads nowhere/);
+  assert.match(stderr, /"d\/up": the link leads back to a folder that holds it/);
+  assert.not((await readFile(join(out, "www/d/a.txt"), "utf8").catch(() => "")) === "1");
+});
+
+test("git: the folder becomes one commit on top of the branch, byte for byte, named after its source", async () => {
+  const source = await makeRepo({ files: { "README.md": "hi" } });
+  const site = await makeRepo({ files: { "index.html": "old", CNAME: "example.com" } });
+  await site.git("push", "origin", "HEAD:refs/heads/pages");
+  const before = await git(site.bare, "rev-parse", "pages");
+  const dir = tempDir("checkout-");
+  await source.checkout(dir);
+  const files = {
+    "index.html": "new\r\n",
+    ".gitignore": "*.log\n",
+    ".gitattributes": "* text=auto\n",
+    "kept.log": "1",
+    "a b/été\nx": "2",
+    run: "#!/bin/sh\n",
+  };
+  await writeFiles(join(dir, "upload"), files);
+  await chmod(join(dir, "upload/run"), 0o755);
+  await writeFile(
+    join(dir, "uploads.yml"),
+    `to: { pages: { git: "${site.url}", branch: pages } }\n`,
+  );
+  await git(dir, "config", "user.name", "Grace");
+  await git(dir, "config", "user.email", "grace@example.com");
+  const { stdout } = await uploads(dir, ["--json"], { expect: 0 });
+  assert.equal(JSON.parse(stdout).counts, { new: 5, replace: 1, headers: 0, delete: 1 });
+  assert.is(await git(site.bare, "rev-parse", "pages^"), before, "history is kept");
+  const head = await git(dir, "rev-parse", "HEAD");
+  const log = await git(site.bare, "log", "-1", "--format=%an <%ae>%n%B", "pages");
+  assert.match(log, `Grace <grace@example.com>\nPublish ${head.slice(0, 12)}:`);
+  assert.match(log, `Source: ${head}`);
+  const clone = join(tempDir(), "clone");
+  await git("/", "clone", "-q", "-c", "core.autocrlf=false", "-b", "pages", site.bare, clone);
+  for (const [name, content] of Object.entries(files))
+    assert.is(await readFile(join(clone, name), "utf8"), content);
+  assert.match(await git(site.bare, "ls-tree", "pages", "run"), /^100755/);
+  const after = await git(site.bare, "rev-parse", "pages");
+  await writeFiles(join(dir, "upload"), files);
+  await uploads(dir, [], { expect: 0 });
+  assert.is(await git(site.bare, "rev-parse", "pages"), after, "no commit when nothing changed");
+  assert.is(await git(dir, "status", "--porcelain", "--", ".boatyard"), "", "our state is no dirt");
+});
+
+test("git: a branch that is not there yet is made; without user.name the source commit's author is taken", async () => {
+  const source = await makeRepo({ files: { "README.md": "hi" } });
+  const site = await makeRepo({ files: { x: "1" } });
+  const dir = tempDir("checkout-");
+  await source.checkout(dir);
+  await writeFiles(dir, {
+    "upload/a.txt": "1",
+    "uploads.yml": `to: { pages: { git: "${site.url}" } }\n`,
+  });
+  await uploads(dir, [], { expect: 0 });
+  assert.is(await git(site.bare, "log", "--format=%an", "gh-pages"), "Ada");
+});
+
+test("git: a push that lost a race is done again on top of the other", async () => {
+  const site = await makeRepo({ files: { "a.txt": "1" } });
+  const dir = await makeSite(
+    { "b.txt": "2" },
+    `to: { pages: { git: "${site.url}", branch: main } }\n`,
+  );
+  // as our push arrives, another commit has just come in
+  const hook = join(site.bare, "hooks/pre-receive");
+  await mkdir(join(site.bare, "hooks"), { recursive: true });
+  const rival = await site.commit({ "c.txt": "3" }, "rival");
+  await site.git("push", "-q", "origin", "HEAD:refs/heads/rival");
+  await writeFile(
+    hook,
+    "#!/bin/sh\n[ -e raced ] && exit 0\ntouch raced\nunset GIT_QUARANTINE_PATH\nexec git update-ref refs/heads/main rival\n",
+  );
+  await chmod(hook, 0o755);
+  await uploads(dir, [], { expect: 0 });
+  assert.is(await git(site.bare, "rev-parse", "main^"), rival);
+  assert.is(await git(site.bare, "ls-tree", "--name-only", "main"), "b.txt");
+});
+
+test("one target that fails does not stop the others; the table and --json say which", async () => {
+  const out = tempDir();
+  const config = `to:\n  bad: { git: "file:///nowhere/at/all.git" }\n  web: { rsync: ${out}/www }\n`;
+  const dir = await makeSite({ "a.txt": "1" }, config);
+  const { stdout, stderr } = await uploads(dir, [], { expect: 1 });
+  assert.match(stdout, /bad +git +FAILED/);
+  assert.match(stdout, /web +rsync +well +1/);
+  assert.match(stderr, /bad: there is no repository at file:\/\/\/nowhere/);
+  assert.is(await readFile(join(out, "www/a.txt"), "utf8"), "1");
+  const { stdout: json } = await uploads(dir, ["--json", "--to", "web"], { expect: 0 });
+  assert.is(JSON.parse(json).target, "web");
+});
+
+test.run();
