@@ -48,7 +48,8 @@ export function parseRsync(text: string): RsyncPlace | string {
 /** What is wrong with a git URL, if anything: the transports of lib/git.ts, and nothing that reads like an option. */
 export function parseGitUrl(text: string): string | undefined {
   const advice = "write git@host:owner/repo.git, ssh://, https:// or file://";
-  if (text.startsWith("-") || /[\0\n]/.test(text)) return `this is no address for git; ${advice}`;
+  if (text.startsWith("-") || /[\0\n]/.test(text))
+    return `"${text}" reads like an option, not like an address; ${advice}`;
   const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(text)?.[1]?.toLowerCase();
   if (/^[a-z][a-z0-9]*::/i.test(text)) return `"${text}" runs a program; ${advice}`;
   if (scheme !== undefined && !["ssh", "http", "https", "file", "git"].includes(scheme))

@@ -54,7 +54,7 @@ export function explainSsh(
       `the host key of ${host} is not known in ${file}; get it by "ssh-keyscan ${port}${host}", ` +
         "compare its fingerprint (ssh-keygen -lf -) with the one on the server, and add the line",
     );
-  if (/Permission denied \(|Too many authentication failures/.test(stderr))
+  if (/Permission denied \([a-z]|Too many authentication failures/.test(stderr))
     return new Failure(
       `${host} does not let this key in (${settings.key ?? "ssh's default keys"}); add its public half to authorized_keys there`,
     );

@@ -1,0 +1,80 @@
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import type { RsyncTarget } from "../../../lib/uploads/config.ts";
+import { explainRsync, readItem, rsyncArgv } from "../../../lib/uploads/rsync-target.ts";
+import { explainSsh, sshForRsync, sshForShell } from "../../../lib/uploads/ssh.ts";
+
+const target: RsyncTarget = {
+  ...{ kind: "rsync", name: "web", delete: true },
+  place: { login: "site@web1", host: "web1", path: "/srv/www/" },
+  ssh: { key: "/home/me/my keys/id", knownHosts: "/k", port: 2222 },
+};
+
+test("rsync is called with content as the judge, names kept apart from options", () => {
+  const argv = rsyncArgv(target, { root: "/site/upload", dryRun: false });
+  for (const flag of ["--checksum", "--delay-updates", "--delete-after", "--protect-args"])
+    assert.ok(argv.includes(flag), flag);
+  assert.equal(argv.slice(-3), ["--", "/site/upload/", "site@web1:/srv/www/"]);
+  assert.not(argv.includes("--times"));
+  const rsh = argv[argv.indexOf("--rsh") + 1] ?? "";
+  assert.match(rsh, "-o StrictHostKeyChecking=yes");
+  assert.match(rsh, "-p 2222");
+  assert.match(rsh, '-i "/home/me/my keys/id"');
+});
+
+test("a local folder is reached without ssh, and --delete-after stays out unless asked", () => {
+  const local = { ...target, delete: false, place: { path: "/srv/" } };
+  const argv = rsyncArgv(local, { root: "/u/", dryRun: true });
+  assert.not(argv.includes("--rsh"));
+  assert.not(argv.includes("--delete-after"));
+  assert.ok(argv.includes("--dry-run"));
+  assert.equal(argv.slice(-2), ["/u/", "/srv/"]);
+});
+
+test("rsync's report becomes changes", () => {
+  const sizes = new Map([
+    ["a b.txt", 5],
+    ["x\ny", 7],
+  ]);
+  const read = (line: string) => readItem(line, sizes);
+  assert.equal(read("<f+++++++++ a b.txt"), { action: "new", path: "a b.txt", size: 5 });
+  assert.equal(read(">f+++++++++ a b.txt"), { action: "new", path: "a b.txt", size: 5 });
+  assert.equal(read("<fcsT...... x\\#012y"), { action: "replace", path: "x\ny", size: 7 });
+  assert.equal(read("*deleting   old name"), { action: "delete", path: "old name", size: 0 });
+  assert.is(read("*deleting   folder/"), undefined);
+  assert.is(read("cd+++++++++ folder/"), undefined);
+  assert.is(read(".f...p..... a b.txt"), undefined);
+  assert.is(read("sent 12 bytes"), undefined);
+});
+
+const exits: [number, string, RegExp, string][] = [
+  [12, "rsync: connection unexpectedly closed", /broke off/, "LineDropped"],
+  [30, "", /broke off/, "LineDropped"],
+  [
+    255,
+    "ssh: connect to host web1 port 22: Connection refused",
+    /broke off or never stood/,
+    "LineDropped",
+  ],
+  [255, "Host key verification failed.", /ssh-keyscan -p 2222 web1/, "Failure"],
+  [255, "me@web1: Permission denied (publickey).", /authorized_keys/, "Failure"],
+  [11, "rsync: write failed: No space left on device (28)", /disk of web1 is full/, "Failure"],
+  [127, "bash: rsync: command not found", /no rsync on web1/, "Failure"],
+  [23, "rsync: mkstemp failed: Permission denied (13)", /does not let us write/, "Failure"],
+];
+for (const [code, stderr, sentence, name] of exits) {
+  test(`rsync's exit ${code} with "${stderr}" has a sentence of its own`, () => {
+    const failure = explainRsync({ code, signal: null }, stderr, target);
+    assert.match(failure?.message ?? "", sentence);
+    assert.is(failure?.name, name);
+  });
+}
+
+test("the ssh command survives both ways of splitting it", () => {
+  const ssh = { key: "/a 'b'/\"c\"" };
+  assert.match(sshForShell(ssh), `'/a '\\''b'\\''/"c"'`);
+  assert.match(sshForRsync(ssh), `"/a 'b'/""c"""`);
+  assert.is(explainSsh("something else", "h", ssh), undefined);
+});
+
+test.run();

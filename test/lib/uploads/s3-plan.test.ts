@@ -1,0 +1,87 @@
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import type { S3Target } from "../../../lib/uploads/config.ts";
+import type { LocalFile } from "../../../lib/uploads/folder.ts";
+import {
+  firstLook,
+  headerLine,
+  headersFor,
+  inOrder,
+  isSame,
+  strayKeys,
+} from "../../../lib/uploads/s3-plan.ts";
+
+const target: S3Target = {
+  ...{ kind: "s3", name: "cdn", delete: false, jobs: 4 },
+  place: { bucket: "b", prefix: "p/" },
+  cache: [
+    ["*.html", "max-age=60"],
+    ["assets/**", "max-age=31536000"],
+  ],
+  types: [["*.geo", "application/geo+json"]],
+};
+
+const file = (path: string, size = 1): LocalFile => ({
+  ...{ path, file: `/x/${path}`, size, executable: false, stamp: "1 1 1 1" },
+});
+const object = (size: number, etag: string) => ({ key: "p/a", size, etag });
+const recorded = (etag: string, sha256: string, headers = "h") => ({ etag, sha256, headers });
+
+const looks: [string, Parameters<typeof firstLook>, ReturnType<typeof firstLook>][] = [
+  ["nothing there", [file("a"), undefined, recorded("e", "s"), "h"], "new"],
+  ["another size", [file("a", 2), object(1, "e"), recorded("e", "s"), "h"], "replace"],
+  ["other headers than we sent", [file("a"), object(1, "e"), recorded("e", "s"), "x"], "headers"],
+  ["ours, as we sent it", [file("a"), object(1, "e"), recorded("e", "s"), "h"], "compare"],
+  ["another hand's", [file("a"), object(1, "f"), recorded("e", "s"), "x"], "compare"],
+  ["no record", [file("a"), object(1, "e"), undefined, "h"], "compare"],
+];
+for (const [what, input, expected] of looks) {
+  test(`a file is judged without reading it: ${what}`, () => {
+    assert.is(firstLook(...input), expected);
+  });
+}
+
+test("content is the same by its ETag, or by our record while the ETag is the one we were given", () => {
+  const content = { etag: "md5", sha256: "s" };
+  assert.ok(isSame(content, object(1, "md5"), undefined));
+  assert.ok(isSame(content, object(1, "opaque"), recorded("opaque", "s")));
+  assert.not(isSame(content, object(1, "opaque"), recorded("opaque", "other")));
+  assert.not(isSame(content, object(1, "changed"), recorded("opaque", "s")));
+  assert.not(isSame(content, object(1, "opaque"), undefined));
+});
+
+test("headers follow the first pattern that fits", () => {
+  const headers = headersFor(target);
+  assert.is(headerLine(headers("a/b.html")), "text/html; charset=utf-8 | max-age=60 | ");
+  assert.is(headerLine(headers("assets/x.html")), "text/html; charset=utf-8 | max-age=60 | ");
+  assert.is(headers("assets/x/y.js").cacheControl, "max-age=31536000");
+  assert.is(headers("map.geo").contentType, "application/geo+json");
+  assert.is(headers("what.is.this").contentType, "application/octet-stream");
+});
+
+test("pages, feeds and a release's VERSION come after what they name; large files begin first", () => {
+  const headers = headersFor(target);
+  const paths: [string, number][] = [
+    ["index.html", 9],
+    ["feed.xml", 3],
+    ["app/VERSION", 2],
+    ["app/VERSION.sig", 1],
+    ["app/app-1.tar.gz", 900],
+    ["zz.css", 5],
+    ["video.mp4", 1000],
+  ];
+  const sends = paths.map(([path, size]) => ({ file: file(path, size), headers: headers(path) }));
+  const { assets, pages } = inOrder(sends);
+  const names = (list: typeof sends) => list.map((each) => each.file.path);
+  assert.equal(names(assets), ["video.mp4", "app/app-1.tar.gz", "zz.css"]);
+  assert.equal(names(pages), ["index.html", "feed.xml", "app/VERSION", "app/VERSION.sig"]);
+});
+
+test("stray keys are those under the prefix without a file; folder markers stay", () => {
+  const listing = ["p/a", "p/b", "p/dir/", "p/dir/c"].map((key) => ({
+    ...{ key, size: key.endsWith("/") ? 0 : 1, etag: "e" },
+  }));
+  assert.equal(strayKeys(listing, "p/", new Set(["a"])), ["b", "dir/c"]);
+});
+
+test.run();
