@@ -229,7 +229,12 @@ async function makeTree(
   const { place, state, note } = job;
   const wanted = wish(tip, settings.depth, pinned);
   await updateMirror(place, remote, wanted, await findDamage(place, state), note);
-  const plan = { ...tip, url: remote.url, depth: settings.depth };
+  const plan = {
+    ...tip,
+    url: remote.url,
+    depth: settings.depth,
+    isDefault: settings.branch === undefined,
+  };
   const build = async () => {
     const reused = await takeSpare(job, settings.keep);
     await buildTree(place, plan, reused, job.shared);

@@ -20,6 +20,8 @@ export interface TreePlan {
   url: string;
   /** Commits of history; 0: all. */
   depth: number;
+  /** The remote's HEAD names this branch: a clone has origin/HEAD then. */
+  isDefault: boolean;
 }
 
 type Shared = Pick<GitOptions, "signal" | "cookie">;
@@ -62,18 +64,33 @@ export async function buildTree(
   await writeFile(join(place.mirror, "HEAD"), `${plan.sha}\n`);
   await git(["read-tree", "--reset", "-u", plan.sha], options);
   if (reused) {
-    await git(["clean", "-ffdxq"], options);
+    const [links] = await Promise.all([submodules(options), git(["clean", "-ffdxq"], options)]);
+    for (const path of links) await empty(join(tree, path));
     await restoreFolders(tree);
   }
   await Promise.all([verify(options, plan.sha), makeGitFolder(place, tree, plan, shared)]);
   await copyFile(index, join(tree, ".git", "index"));
 }
 
+/** Submodules are off: what .gitmodules says of them, wrong values too, is nobody's concern. */
+const quickStatus = ["status", "--porcelain", "-z", "--no-renames", "--ignore-submodules=all"];
+
+/** The folders of submodules: a fresh clone has them empty, and neither clean nor status looks inside. */
+async function submodules(options: GitOptions): Promise<string[]> {
+  const entries = (await gitText(["ls-files", "--stage", "-z"], options)).split("\0");
+  return entries
+    .filter((entry) => entry.startsWith("160000 "))
+    .map((entry) => entry.replace(/^[^\t]*\t/, ""));
+}
+
+async function empty(folder: string): Promise<void> {
+  for (const name of await readdir(folder)) {
+    await rm(join(folder, name), { recursive: true, force: true });
+  }
+}
+
 async function verify(options: GitOptions, sha: string): Promise<void> {
-  const text = await gitText(
-    ["status", "--porcelain", "-z", "--ignored", "--untracked-files=all", "--no-renames"],
-    options,
-  );
+  const text = await gitText([...quickStatus, "--ignored", "--untracked-files=all"], options);
   if (text === "") return;
   const first = text.split("\0", 1)[0]?.slice(3) ?? "";
   throw new Failure(`the new tree is not commit ${sha}: ${JSON.stringify(first)} differs`);
@@ -160,6 +177,11 @@ async function makeGitFolder(
   }
   const lines = [...refs].sort(([a], [b]) => (a < b ? -1 : 1)).map(([ref, id]) => `${id} ${ref}\n`);
   await writeFile(join(dir, "packed-refs"), `# pack-refs with: sorted \n${lines.join("")}`);
+  if (plan.isDefault && branch !== undefined) {
+    await mkdir(join(dir, "refs/remotes/origin"), { recursive: true });
+    const head = `ref: refs/remotes/origin/${branch}\n`;
+    await writeFile(join(dir, "refs/remotes/origin/HEAD"), head);
+  }
   if (depth > 0) await writeShallow(place, dir, sha, depth);
 }
 
@@ -200,14 +222,18 @@ export async function isUnchanged(
   if (!(await exists(index))) return false;
   const options = treeOptions(place, join(place.trees, tree.id), index, shared);
   const untracked = strict ? ["--ignored", "--untracked-files=all"] : ["--untracked-files=no"];
-  const result = await git(["status", "--porcelain", "-z", "--no-renames", ...untracked], {
+  const result = await git([...quickStatus, ...untracked], {
     ...options,
     env: { ...options.env, GIT_OPTIONAL_LOCKS: "0" },
     check: false,
   });
   if (result.code !== 0) return false;
   // the first letter is about the mirror's HEAD, the second about the files
-  return result.stdout.split("\0").every((entry) => entry === "" || entry[1] === " ");
+  const same = result.stdout.split("\0").every((entry) => entry === "" || entry[1] === " ");
+  const folder = join(place.trees, tree.id);
+  if (!same || !strict || !(await exists(join(folder, ".gitmodules")))) return same;
+  const inside = (await submodules(options)).map((path) => readdir(join(folder, path)));
+  return (await Promise.all(inside)).every((names) => names.length === 0);
 }
 
 /** Wait until a new tree would survive a power cut (syncfs(2)). */

@@ -1,0 +1,331 @@
+import {
+  appendFile,
+  chmod,
+  lstat,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  readlink,
+  rm,
+  symlink,
+  truncate,
+  writeFile,
+} from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { activate, rollBack } from "../../../lib/fleet/activate.ts";
+import { type RepoSettings, settingsFor } from "../../../lib/fleet/settings.ts";
+import { git, makeRepo, type TestRepo } from "../../helpers/repos.ts";
+import { tempDir } from "../../helpers/tmp.ts";
+import { snapshot } from "../../helpers/trees.ts";
+
+/** A repo and a slave's empty folder for it. */
+async function setUp() {
+  const repo = await makeRepo({
+    files: {
+      "index.html": "one",
+      "bin/run": "#!/bin/sh\n",
+      "docs/a.txt": "a",
+      "docs/b.txt": "b",
+      ".gitignore": "*.log\n",
+    },
+  });
+  await chmod(join(repo.work, "bin/run"), 0o755);
+  await symlink("docs/a.txt", join(repo.work, "link"));
+  await repo.push({});
+  const repos = join(tempDir("slave-"), "repos");
+  const flags = { repos, base: `file://${dirname(repo.bare)}` };
+  const settings = settingsFor("site", { file: undefined, values: {}, at: () => "" }, flags);
+  return {
+    repo,
+    repos,
+    site: join(repos, "site"),
+    update: (more: Partial<RepoSettings> = {}, sha?: string) =>
+      activate("site", { settings: { ...settings, ...more }, sha }),
+    back: () => rollBack("site", { settings }),
+  };
+}
+
+async function freshClone(repo: TestRepo): Promise<string> {
+  const dir = join(tempDir(), "clone");
+  await git("/", "clone", "--quiet", repo.url, dir);
+  return dir;
+}
+
+/** The message of an attempt that must fail. */
+async function failure(attempt: Promise<unknown>): Promise<string> {
+  return await attempt.then(
+    () => assert.unreachable("it did not fail") as never,
+    (error: Error) => error.message,
+  );
+}
+
+test("what stands there is a git clone that can be used", async () => {
+  const { repo, update, site } = await setUp();
+  for (let round = 0; round < 5; round++) {
+    await repo.push({ "index.html": `round ${round}` });
+    await update();
+  }
+  assert.is(await git(site, "status", "--porcelain"), "");
+  assert.is(await git(site, "rev-parse", "HEAD"), await repo.git("rev-parse", "HEAD"));
+  assert.is(await git(site, "rev-parse", "--abbrev-ref", "HEAD@{upstream}"), "origin/main");
+  assert.is(await git(site, "remote", "get-url", "origin"), repo.url);
+  assert.is(await git(site, "rev-list", "--count", "HEAD"), "1");
+  await git(site, "fsck", "--full", "--strict");
+  await repo.push({ "index.html": "pulled by hand" });
+  await git(site, "pull", "--quiet");
+  assert.is(await readFile(join(site, "index.html"), "utf8"), "pulled by hand");
+});
+
+test("nothing stale survives, whoever wrote into the folder", async () => {
+  const { repo, update, site } = await setUp();
+  // enough updates for a former tree to be used again
+  for (let round = 0; round < 6; round++) {
+    await update();
+    await writeFile(join(site, "stray.txt"), "x");
+    await writeFile(join(site, "ignored.log"), "x");
+    await mkdir(join(site, "empty/nested"), { recursive: true });
+    await writeFile(join(site, "docs/a.txt"), "A");
+    await rm(join(site, "docs/b.txt"));
+    await chmod(join(site, "bin/run"), 0o600);
+    await chmod(join(site, "docs"), 0o700);
+    await rm(join(site, "link"));
+    await symlink("/etc/passwd", join(site, "link"));
+    await git(site, "config", "core.fsmonitor", "touch /tmp/never");
+    await git(site, "update-index", "--skip-worktree", "index.html");
+    await appendFile(join(site, ".git/info/exclude"), "stray.txt\n");
+    await git("/", "init", "--quiet", join(site, "nested-repo"));
+    await repo.push({
+      "index.html": `round ${round}`,
+      [`new-${round}`]: "n",
+      "docs/c/d": `${round}`,
+    });
+  }
+  await update();
+  assert.equal(await snapshot(site), await snapshot(await freshClone(repo)));
+  assert.is(await git(site, "status", "--porcelain", "--ignored"), "");
+});
+
+test("files that become folders, folders that become files, and links over both", async () => {
+  const { repo, update, site } = await setUp();
+  const shapes: Record<string, string | null>[] = [
+    { "docs/a.txt": null, "docs/b.txt": null, docs: "a file now", link: null },
+    { docs: null, "docs/a.txt/deep": "a folder now" },
+    { "docs/a.txt/deep": null, "docs/a.txt": "a file again" },
+    { "Docs/a.txt": "another case" },
+    { "ünï code/naïve 'quote\" file": "odd name" },
+  ];
+  await update();
+  for (const shape of [...shapes, ...[{ "docs/a.txt": "end" }]]) {
+    await repo.git("rm", "-r", "--quiet", "--cached", "--ignore-unmatch", ...Object.keys(shape));
+    for (const path of Object.keys(shape))
+      await rm(join(repo.work, path), { recursive: true, force: true });
+    const files = Object.fromEntries(Object.entries(shape).filter(([, text]) => text !== null));
+    await repo.push(files);
+    await update();
+    assert.equal(await snapshot(site), await snapshot(await freshClone(repo)));
+  }
+});
+
+test("nothing new changes nothing, and a folder that was written into is made anew", async () => {
+  const { update, site } = await setUp();
+  await update();
+  const before = await readlink(site);
+  const again = await update();
+  assert.is(again.changed, false);
+  assert.is(await readlink(site), before);
+  await writeFile(join(site, "stray.txt"), "x");
+  await update();
+  assert.is.not(await readlink(site), before);
+  assert.not.ok((await readdir(site)).includes("stray.txt"));
+});
+
+test("a branch, a tag, a commit, and back", async () => {
+  const { repo, update, site } = await setUp();
+  const first = await repo.git("rev-parse", "HEAD");
+  await repo.tag("v1", "the first");
+  const side = await repo.push({ "index.html": "side" }, { branch: "side" });
+  const second = await repo.push({ "index.html": "two" });
+  await update({ branch: "side" });
+  assert.is(await git(site, "rev-parse", "HEAD"), side);
+  assert.is(await git(site, "rev-parse", "--abbrev-ref", "HEAD"), "side");
+  await update({ branch: "v1" });
+  assert.is(await git(site, "rev-parse", "HEAD"), first);
+  assert.is(await git(site, "rev-parse", "--abbrev-ref", "HEAD"), "HEAD");
+  await update();
+  assert.is(await git(site, "rev-parse", "HEAD"), second);
+  await update({}, first);
+  assert.is(await git(site, "rev-parse", "HEAD"), first);
+  assert.is(await git(site, "rev-parse", "--abbrev-ref", "HEAD"), "main");
+  const unknown = await failure(update({}, "1".repeat(40)));
+  assert.match(unknown, /does not have commit 1111.*stays in place/);
+  assert.is(await git(site, "rev-parse", "HEAD"), first);
+});
+
+test("depth: full brings all history, branches and tags", async () => {
+  const { repo, update, site } = await setUp();
+  await repo.tag("v1");
+  await repo.push({ "index.html": "side" }, { branch: "side" });
+  await repo.push({ "index.html": "two" });
+  await update();
+  for (const text of ["three", "four", "five", "six"]) {
+    await repo.push({ "index.html": text });
+    await update({ depth: 0, keep: 1 });
+  }
+  const clone = await freshClone(repo);
+  for (const args of [["for-each-ref"], ["rev-list", "--all", "--count"], ["status"]]) {
+    assert.is(
+      await git(site, ...args),
+      await git(clone, ...args).then((text) => text),
+      args.join(" "),
+    );
+  }
+  await git(site, "fsck", "--full");
+});
+
+test("--keep older trees stay for --rollback, and no more", async () => {
+  const { repo, repos, update, back, site } = await setUp();
+  for (let round = 1; round <= 7; round++) {
+    await repo.push({ "index.html": `${round}` });
+    await update();
+  }
+  const trees = join(repos, ".boatyard/site/trees");
+  // the served one, two older ones, and the one that the next tree is made of
+  assert.is((await readdir(trees)).length, 4);
+  await back();
+  assert.is(await readFile(join(site, "index.html"), "utf8"), "6");
+  await back();
+  assert.is(await readFile(join(site, "index.html"), "utf8"), "5");
+  await update();
+  assert.is(await readFile(join(site, "index.html"), "utf8"), "7");
+});
+
+test("a rollback with nothing older says so", async () => {
+  const { update, back, site } = await setUp();
+  await update();
+  const stderr = await failure(back());
+  assert.match(stderr, /no older tree of site is kept/);
+  assert.is(await readFile(join(site, "index.html"), "utf8"), "one");
+});
+
+test("a plain folder from the old way is taken over, and can be had back", async () => {
+  const { repo, repos, update, back, site } = await setUp();
+  await git("/", "clone", "--quiet", repo.url, site);
+  await writeFile(join(site, "stray.txt"), "x");
+  await update();
+  assert.ok((await lstat(site)).isSymbolicLink());
+  assert.equal(await snapshot(site), await snapshot(await freshClone(repo)));
+  assert.equal((await readdir(repos)).sort(), [".boatyard", "site"]);
+  await back();
+  assert.is(await readFile(join(site, "stray.txt"), "utf8"), "x");
+  for (let round = 0; round < 5; round++) {
+    await repo.push({ "index.html": `${round}` });
+    await update();
+  }
+  assert.equal(await snapshot(site), await snapshot(await freshClone(repo)));
+});
+
+test("a link to elsewhere is replaced, what it led to stays; a file is not touched", async () => {
+  const { repos, update, site } = await setUp();
+  const elsewhere = tempDir();
+  await writeFile(join(elsewhere, "mine"), "x");
+  await mkdir(repos, { recursive: true });
+  await symlink(elsewhere, site);
+  await update();
+  assert.is(await readFile(join(site, "index.html"), "utf8"), "one");
+  assert.is(await readFile(join(elsewhere, "mine"), "utf8"), "x");
+  await rm(site);
+  await writeFile(site, "a file");
+  const stderr = await failure(update());
+  assert.match(stderr, /is a file; move it away/);
+  assert.is(await readFile(site, "utf8"), "a file");
+});
+
+test("flipped bytes, a truncated pack, missing files and stale locks of the mirror are mended", async () => {
+  const { repo, repos, update, site } = await setUp();
+  const mirror = join(repos, ".boatyard/site/mirror.git");
+  const pack = async (end = ".pack") => {
+    const folder = join(mirror, "objects/pack");
+    const name = (await readdir(folder)).find((each) => each.endsWith(end)) ?? "";
+    await chmod(join(folder, name), 0o644);
+    return join(folder, name);
+  };
+  const damages: [string, () => Promise<void>][] = [
+    ["five bytes", async () => await flip(await pack(), 5)],
+    ["an index", async () => await flip(await pack(".idx"), 5)],
+    ["a truncated pack", async () => await truncate(await pack(), 40)],
+    ["an empty pack", async () => await truncate(await pack(), 0)],
+    ["a missing index", async () => await rm(await pack(".idx"))],
+    ["no objects", async () => await rm(join(mirror, "objects"), { recursive: true })],
+    ["no HEAD", async () => await rm(join(mirror, "HEAD"))],
+    ["a strange HEAD", async () => await writeFile(join(mirror, "HEAD"), "\0\0")],
+    ["a strange config", async () => await writeFile(join(mirror, "config"), "[core")],
+    [
+      "a file in its place",
+      async () => {
+        await rm(mirror, { recursive: true });
+        await writeFile(mirror, "x");
+      },
+    ],
+    ["a strange shallow", async () => await writeFile(join(mirror, "shallow"), "zzz\n")],
+    ["a stale shallow.lock", async () => await writeFile(join(mirror, "shallow.lock"), "")],
+    ["a lost state", async () => await rm(join(repos, ".boatyard/site/state.json"))],
+    ["a strange state", async () => await writeFile(join(repos, ".boatyard/site/state.json"), "{")],
+    [
+      "an index of no use",
+      async () => {
+        const folder = join(repos, ".boatyard/site/index");
+        for (const name of await readdir(folder)) await writeFile(join(folder, name), "DIRC");
+      },
+    ],
+  ];
+  await update();
+  for (const [name, damage] of damages) {
+    for (const news of [false, true]) {
+      await damage();
+      if (news) await repo.push({ "index.html": name });
+      await update().catch((error) => assert.unreachable(`${name}: ${error}`));
+      assert.equal(await snapshot(site), await snapshot(await freshClone(repo)), name);
+      await git(site, "fsck", "--full");
+    }
+  }
+});
+
+async function flip(file: string, count: number): Promise<void> {
+  const handle = await open(file, "r+");
+  const { size } = await handle.stat();
+  const at = Math.floor(size / 2);
+  const bytes = new Uint8Array(count);
+  await handle.read(bytes, 0, count, at);
+  await handle.write(
+    bytes.map((byte) => byte ^ 0xff),
+    0,
+    count,
+    at,
+  );
+  await handle.close();
+}
+
+test("whatever is wrong with the remote, the old tree stays and the reason is told", async () => {
+  const { update, site } = await setUp();
+  await update();
+  const good = await readlink(site);
+  const empty = await makeRepo({});
+  const cases: [Partial<RepoSettings>, RegExp][] = [
+    [{ base: `file://${dirname(empty.bare)}` }, /the repo is empty/],
+    [{ base: "file:///nowhere" }, /does not appear to be a git repository|not found/],
+    [{ base: "http://127.0.0.1:9" }, /127\.0\.0\.1.*(?:connect|refused)/i],
+    [{ branch: "gone" }, /no branch or tag "gone"/],
+  ];
+  for (const [settings, reason] of cases) {
+    const stderr = await failure(update(settings));
+    assert.match(stderr, reason);
+    assert.match(stderr, /stays in place/);
+    assert.is(await readlink(site), good);
+  }
+  assert.is(await readFile(join(site, "index.html"), "utf8"), "one");
+});
+
+test.run();

@@ -1,0 +1,232 @@
+import {
+  chmod,
+  lstat,
+  mkdir,
+  readdir,
+  readFile,
+  readlink,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { git, makeRepo, type TestRepo } from "../helpers/repos.ts";
+import { type RunOptions, runScript, startScript } from "../helpers/run.ts";
+import { tempDir } from "../helpers/tmp.ts";
+import { snapshot } from "../helpers/trees.ts";
+import { waitFor } from "../helpers/wait.ts";
+
+/** A repo and a slave's empty folder for it. */
+async function setUp() {
+  const repo = await makeRepo({
+    files: {
+      "index.html": "one",
+      "bin/run": "#!/bin/sh\n",
+      "docs/a.txt": "a",
+      "docs/b.txt": "b",
+      ".gitignore": "*.log\n",
+    },
+  });
+  await chmod(join(repo.work, "bin/run"), 0o755);
+  await symlink("docs/a.txt", join(repo.work, "link"));
+  await repo.push({});
+  const repos = join(tempDir("slave-"), "repos");
+  const base = `file://${dirname(repo.bare)}`;
+  const activate = (args: string[] = [], options: RunOptions = {}) =>
+    runScript("slave-activate", ["site", "--repos", repos, "--base", base, ...args], options);
+  return { repo, repos, base, activate, site: join(repos, "site") };
+}
+
+async function freshClone(repo: TestRepo): Promise<string> {
+  const dir = join(tempDir(), "clone");
+  await git("/", "clone", "--quiet", repo.url, dir);
+  return dir;
+}
+
+test("the first update puts a whole clone behind a link", async () => {
+  const { repo, repos, activate, site } = await setUp();
+  const { stdout } = await activate(["--json"], { expect: 0 });
+  const sha = await repo.git("rev-parse", "HEAD");
+  const told = JSON.parse(stdout);
+  assert.is(told.sha, sha);
+  assert.is(told.before, undefined);
+  assert.is(told.changed, true);
+  assert.is(told.branch, "main");
+  assert.ok((await lstat(site)).isSymbolicLink());
+  assert.equal(await snapshot(site), await snapshot(await freshClone(repo)));
+  assert.equal((await readdir(repos)).sort(), [".boatyard", "site"]);
+});
+
+test("an old commit comes from a server that gives only what its branches name", async () => {
+  const { repo, activate, site } = await setUp();
+  const first = await repo.git("rev-parse", "HEAD");
+  await repo.push({ "index.html": "two" });
+  await repo.push({ "index.html": "three" });
+  await git(repo.bare, "config", "uploadpack.allowAnySHA1InWant", "false");
+  await activate([], { expect: 0 });
+  await activate(["--sha", first], {
+    expect: 0,
+    env: { GIT_CONFIG_COUNT: "1", GIT_CONFIG_KEY_0: "protocol.version", GIT_CONFIG_VALUE_0: "0" },
+  });
+  assert.is(await git(site, "rev-parse", "HEAD"), first);
+});
+
+test("names and bases that are more than that are refused, and nothing is made", async () => {
+  const { repos, base } = await setUp();
+  const names = [
+    "../x",
+    "--upload-pack=x",
+    ".boatyard",
+    "a/b",
+    "x.git",
+    "x.lock",
+    "",
+    "a b",
+    "a\n",
+    "é",
+  ];
+  for (const name of names) {
+    const { code } = await runScript("slave-activate", [
+      "--repos",
+      repos,
+      "--base",
+      base,
+      "--",
+      name,
+    ]);
+    assert.is(code, 4, JSON.stringify(name));
+  }
+  for (const bad of ["ext::sh -c id", "ssh://-oProxyCommand=id/x", "https://u:secret@h/x"]) {
+    const { code, stderr } = await runScript("slave-activate", [
+      "site",
+      "--repos",
+      repos,
+      "--base",
+      bad,
+    ]);
+    assert.is(code, 2, bad);
+    assert.not.match(stderr, "secret");
+  }
+  assert.equal(await readdir(repos).catch(() => []), []);
+});
+
+test("no hook, filter, submodule or configuration of anybody runs during the clone", async () => {
+  const { repo, activate, repos } = await setUp();
+  const proof = join(tempDir(), "ran");
+  const home = tempDir();
+  await writeFile(
+    join(home, ".gitconfig"),
+    `[filter "evil"]\n\tsmudge = touch ${proof}\n\trequired = true\n[core]\n\thooksPath = ${home}/hooks\n\tfsmonitor = touch ${proof}\n`,
+  );
+  await mkdir(join(home, "hooks"));
+  for (const hook of ["post-checkout", "reference-transaction", "post-index-change"]) {
+    await writeFile(join(home, "hooks", hook), `#!/bin/sh\ntouch ${proof}\n`, { mode: 0o755 });
+  }
+  const other = await makeRepo({ name: "sub", files: { x: "x" } });
+  await repo.push({
+    ".gitattributes": "* filter=evil\n",
+    ".gitmodules": `[submodule "s"]\n\tpath = s\n\turl = ${other.url}\n\tupdate = !touch ${proof}\n`,
+  });
+  await repo.addSubmodule(other.url, "sub");
+  for (let round = 0; round < 4; round++) {
+    await activate([], { env: { HOME: home }, expect: 0 });
+    await repo.push({ "index.html": `${round}` });
+  }
+  assert.equal(await readdir(join(repos, "site/sub")), []);
+  await readFile(proof).then(
+    () => assert.unreachable("something ran"),
+    () => {},
+  );
+});
+
+test("after: runs in the new tree with what changed; its failure puts the old one back", async () => {
+  const { repo, repos, base, site } = await setUp();
+  const folder = tempDir();
+  const config = join(folder, "slave.yml");
+  const run = (args: string[] = []) =>
+    runScript("slave-activate", ["site", "--config", config, ...args]);
+  await writeFile(
+    config,
+    `repos: ${repos}\nbase: ${base}\nafter: 'echo "$SLAVE_REPO $SLAVE_SHA $SLAVE_BEFORE $(cat index.html)" >> ${folder}/ran; test ! -e broken'\n`,
+  );
+  const first = await repo.git("rev-parse", "HEAD");
+  assert.is((await run()).code, 0);
+  const good = await readlink(site);
+  const bad = await repo.push({ broken: "x", "index.html": "two" });
+  const { code, stderr } = await run();
+  assert.is(code, 1);
+  assert.match(stderr, `commit ${bad} was undone`);
+  assert.is(await readlink(site), good);
+  assert.is(
+    await readFile(join(folder, "ran"), "utf8"),
+    `site ${first}  one\nsite ${bad} ${first} two\n`,
+  );
+  await repo.push({ broken: null, "index.html": "three" });
+  assert.is((await run()).code, 0);
+  assert.is(await readFile(join(site, "index.html"), "utf8"), "three");
+  // what `after:` made there is no reason to build the tree again
+  await writeFile(join(site, "made.txt"), "x");
+  const same = await run(["--json"]);
+  assert.is(JSON.parse(same.stdout).changed, false);
+});
+
+test("after: of the very first update fails: nothing is left in place", async () => {
+  const { repos, base, site } = await setUp();
+  const config = join(tempDir(), "slave.yml");
+  await writeFile(config, `repos: ${repos}\nbase: ${base}\nafter: "false"\n`);
+  const { code } = await runScript("slave-activate", ["site", "--config", config]);
+  assert.is(code, 1);
+  await lstat(site).then(
+    () => assert.unreachable(),
+    () => {},
+  );
+});
+
+test("a second update at the same time is told that it is busy, or waits", async () => {
+  const { repo, repos, base, site } = await setUp();
+  const config = join(tempDir(), "slave.yml");
+  const gate = join(tempDir(), "gate");
+  await writeFile(
+    config,
+    `repos: ${repos}\nbase: ${base}\nafter: 'until test -e ${gate}; do sleep 0.02; done'\n`,
+  );
+  const first = startScript("slave-activate", ["site", "--config", config]);
+  await waitFor(() => readlink(site));
+  const busy = await runScript("slave-activate", ["site", "--config", config]);
+  assert.is(busy.code, 3);
+  assert.match(busy.stderr, /locked by process \d+ \(update of site/);
+  await repo.push({ "index.html": "two" });
+  const waiting = startScript("slave-activate", ["site", "--config", config, "--wait"]);
+  await writeFile(gate, "");
+  assert.is((await first.exited).code, 0);
+  assert.is((await waiting.exited).code, 0);
+  assert.is(await readFile(join(site, "index.html"), "utf8"), "two");
+});
+
+test("a mistake in slave.yml is named with its place, and nothing is touched", async () => {
+  const { repos } = await setUp();
+  const config = join(tempDir(), "slave.yml");
+  const cases: [string, RegExp][] = [
+    ["bse: x\n", /slave\.yml:1:1: unknown key "bse".*"base"/],
+    ["base: 'ext::x'\n", /slave\.yml:1:\d+: base "ext::x"/],
+    ["depth: deep\n", /slave\.yml:1:\d+: expected a number of commits, or "full"/],
+    ["each: { '../x': { branch: y } }\n", /slave\.yml:1:\d+: "\.\.\/x" is no name of a repo/],
+    ["branch: a..b\n", /slave\.yml:1:\d+: "a\.\.b" is no name/],
+  ];
+  for (const [text, reason] of cases) {
+    await writeFile(config, text);
+    const { code, stderr } = await runScript("slave-activate", [
+      "site",
+      "--config",
+      config,
+      "--repos",
+      repos,
+    ]);
+    assert.is(code, 2, text);
+    assert.match(stderr, reason);
+  }
+  assert.equal(await readdir(repos).catch(() => []), []);
+});
+
+test.run();
