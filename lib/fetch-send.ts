@@ -1,9 +1,10 @@
-import { createReadStream } from "node:fs";
+import { createReadStream, readFileSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import http from "node:http";
 import https from "node:https";
+import process from "node:process";
 import { type Duplex, Readable } from "node:stream";
-import { type ConnectionOptions, connect as connectTls } from "node:tls";
+import { type ConnectionOptions, connect as connectTls, rootCertificates } from "node:tls";
 import { fileURLToPath } from "node:url";
 import { FetchFailed } from "./fetch-retry.ts";
 import { basicAuthorization, loginOf, proxyFor } from "./proxy.ts";
@@ -134,7 +135,12 @@ class TunnelAgent extends https.Agent {
     connecting.once("error", fail);
     connecting.once("connect", (response, socket) => {
       if (response.statusCode === 200) {
-        const inside = { ...options, path: undefined, socket } as ConnectionOptions;
+        const inside = {
+          ...options,
+          path: undefined,
+          socket,
+          ...extraAuthorities(),
+        } as ConnectionOptions;
         done(null, connectTls({ ...inside, servername: options.servername || options.host || "" }));
         return;
       }
@@ -143,6 +149,12 @@ class TunnelAgent extends https.Agent {
     });
     connecting.end();
   }
+}
+
+/** Deno adds DENO_CERT to https but not to TLS inside a tunnel; Node has NODE_EXTRA_CA_CERTS in both. */
+function extraAuthorities(): ConnectionOptions {
+  const file = process.versions["deno"] && process.env["DENO_CERT"];
+  return file ? { ca: [...rootCertificates, readFileSync(file, "utf8")] } : {};
 }
 
 /** A file of this machine, answered as a server would: ranges, conditions, times. */
