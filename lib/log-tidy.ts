@@ -47,7 +47,7 @@ export async function tidyParts(
   const { dryRun = false } = options;
   if (!dryRun) await removeStaleTemporaries(dirname(file));
   await prune(file, { ...options, maxTotal: undefined }, report);
-  const gone = new Set(report.pruned);
+  const gone = new Set([...report.pruned, ...report.held]);
   const plain = (await listParts(file)).flatMap((part) =>
     part.plain && !gone.has(part.plain) ? [part.plain] : [],
   );

@@ -20,9 +20,7 @@ const remaining =
 
 /** The text without escape sequences: what is searched, and what goes to files and pipes. */
 export function withoutEscapes(text: string): string {
-  return text.includes("\u001b") || /[\u0090-\u009f]/.test(text)
-    ? text.replace(sequences, "")
-    : text;
+  return text.includes("\u001b") || text.includes("\u009b") ? text.replace(sequences, "") : text;
 }
 
 /**

@@ -49,62 +49,60 @@ export function lineFilter(
 ): (bytes: Buffer) => void {
   const { before = 0, after = 0 } = selection;
   const next = candidatesOf(selection);
-  let tail: string[] = [];
-  let due = 0;
-  let gap = false;
+  /** Where the block begins, and up to where lines were shown, in bytes since the first block. */
+  let base = 0;
+  let shownTo = 0;
   let any = false;
+  /** How many more lines are due after the last match. */
+  let due = 0;
+  /** The last lines before the block that were not shown. */
+  let tail: { raw: string; begin: number }[] = [];
+  const show = (raw: string, begin: number, context: boolean, line = parseLine(raw)) => {
+    const gap = any && begin > shownTo && before + after > 0;
+    any = true;
+    shownTo = begin + Buffer.byteLength(raw) + 1;
+    choose({ raw, line, context, gap });
+  };
   return (bytes) => {
-    /** Up to here all lines are chosen or passed over for good. */
+    /** Up to here all lines of the block are shown. */
     let shown = 0;
-    const show = (begin: number, end: number, context: boolean, line?: LogLine) => {
-      const raw = bytes.toString("utf8", begin, end);
-      choose({ raw, line: line ?? parseLine(raw), context, gap });
-      gap = false;
-    };
-    const showAfter = (limit: number) => {
-      for (; due > 0 && shown < limit; due -= 1) {
-        const newline = bytes.indexOf(10, shown);
+    const showRange = (from: number, to: number, most = Number.POSITIVE_INFINITY) => {
+      let count = 0;
+      for (let at = from; at < to && count < most; count += 1) {
+        const newline = bytes.indexOf(10, at);
         const end = newline < 0 ? bytes.length : newline;
-        show(shown, end, true);
-        shown = end + 1;
+        show(bytes.toString("utf8", at, end), base + at, true);
+        shownTo = base + end + 1;
+        at = shown = end + 1;
       }
-      if (shown < limit) gap = any;
+      return count;
     };
     const find = next(bytes);
     for (let at = find(0); at >= 0; ) {
       const begin = at === 0 ? 0 : bytes.lastIndexOf(10, at - 1) + 1;
       const newline = bytes.indexOf(10, at);
       const end = newline < 0 ? bytes.length : newline;
-      if (end > begin) {
-        const raw = bytes.toString("utf8", begin, end);
-        const line = parseLine(raw);
-        if (isWanted(selection, raw, line)) {
-          showAfter(begin);
-          if (before > 0 && shown < begin) {
-            const missing = countBack(bytes, begin, before, shown);
-            if (shown === 0 && missing.count < before) {
-              for (const each of tail.slice(tail.length - (before - missing.count))) {
-                choose({ raw: each, line: parseLine(each), context: true, gap });
-                gap = false;
-              }
-            }
-            for (let from = missing.begin; from < begin; ) {
-              const to = bytes.indexOf(10, from);
-              show(from, to, true);
-              from = to + 1;
-            }
-          }
-          choose({ raw, line, context: false, gap: gap && (before > 0 || after > 0) });
-          gap = false;
-          any = true;
-          shown = end + 1;
-          due = after;
+      const raw = bytes.toString("utf8", begin, end);
+      const line = parseLine(raw);
+      if (raw !== "" && isWanted(selection, raw, line)) {
+        if (due > 0) due -= showRange(shown, begin, due);
+        if (before > 0) {
+          const back = countBack(bytes, begin, before, shown);
+          const missing = shown === 0 ? before - back.count : 0;
+          for (const each of tail.slice(Math.max(0, tail.length - missing)))
+            show(each.raw, each.begin, true);
+          showRange(back.begin, begin);
         }
+        show(raw, base + begin, false, line);
+        shownTo = base + end + 1;
+        shown = end + 1;
+        due = after;
       }
       at = end + 1 < bytes.length ? find(end + 1) : -1;
     }
-    showAfter(bytes.length);
-    if (before > 0) tail = lastLines(tail, bytes, shown, before);
+    if (due > 0) due -= showRange(shown, bytes.length, due);
+    if (before > 0) tail = lastLines(shown === 0 ? tail : [], bytes, base, shown, before);
+    base += bytes.length;
   };
 }
 
@@ -119,12 +117,23 @@ function countBack(bytes: Buffer, begin: number, count: number, floor: number) {
   return { begin: Math.max(at, floor), count: found };
 }
 
-function lastLines(tail: string[], bytes: Buffer, floor: number, count: number): string[] {
+/** The last `count` lines of a block from `floor` on, and of those before it. */
+function lastLines(
+  tail: { raw: string; begin: number }[],
+  bytes: Buffer,
+  base: number,
+  floor: number,
+  count: number,
+) {
   const end = bytes.at(-1) === 10 ? bytes.length : bytes.length + 1;
-  if (floor >= end) return [];
-  const { begin } = countBack(bytes, end, count, floor);
-  const lines = bytes.toString("utf8", begin, end - 1).split("\n");
-  return (floor === 0 ? [...tail, ...lines] : lines).slice(-count);
+  const lines = [...tail];
+  for (let at = countBack(bytes, end, count, floor).begin; at < end - 1; ) {
+    const newline = bytes.indexOf(10, at);
+    const stop = newline < 0 ? bytes.length : newline;
+    lines.push({ raw: bytes.toString("utf8", at, stop), begin: base + at });
+    at = stop + 1;
+  }
+  return lines.slice(-count);
 }
 
 function isWanted(selection: Selection, raw: string, line: LogLine | undefined): boolean {

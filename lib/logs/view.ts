@@ -1,6 +1,7 @@
 import { Failure, messageOf, UsageError } from "../errors.ts";
 import { markStage, noRun, parseMark } from "../log-format.ts";
 import { didYouMean } from "../names.ts";
+import { isRunId } from "../run-id.ts";
 import type { Terminal } from "../terminal.ts";
 import { hasFailed, isBeingWritten, printRuns } from "./list.ts";
 import { placeBefore, readLines } from "./read.ts";
@@ -158,8 +159,9 @@ async function chooseRuns(
 ): Promise<Run[] | undefined> {
   const { run: wanted, failed, selection } = view;
   if (wanted !== undefined) {
+    // a whole id names one run: nothing is gained by reading on
     const enough = (runs: Map<string, Run>) =>
-      [...runs.values()].some((run) => run.start && isMeant(run.id, wanted));
+      isRunId(wanted) && runs.get(wanted)?.start !== undefined;
     const runs = await findRuns(files, { enough, onDamage });
     const meant = runs.filter(({ id }) => isMeant(id, wanted));
     if (meant.length === 1) return meant;

@@ -5,13 +5,13 @@ import { listParts } from "../../lib/log-parts.ts";
 
 /** The whole lines of a log and its parts; a part that is there twice counts once. */
 export async function contentOf(file: string): Promise<string[]> {
-  const lines: string[] = [];
+  let lines: string[] = [];
   for (const { plain, packed } of await listParts(file)) {
     const bytes = plain ? await readFile(plain) : gunzipSync(await readFile(packed ?? ""));
-    lines.push(...linesOf(bytes.toString()));
+    lines = lines.concat(linesOf(bytes.toString()));
   }
   const live = await readFile(file, "utf8").catch(() => "");
-  return [...lines, ...linesOf(live)];
+  return lines.concat(linesOf(live));
 }
 
 function linesOf(text: string): string[] {

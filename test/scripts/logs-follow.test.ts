@@ -1,0 +1,121 @@
+import { appendFile, rename, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { openLog } from "../../lib/log-writer.ts";
+import { runAt, runLines, sampleRun } from "../helpers/log-samples.ts";
+import { runScript, startScript } from "../helpers/run.ts";
+import { tempDir } from "../helpers/tmp.ts";
+
+const run = runAt("11:00:00");
+const next = runAt("12:00:00", "bbbbbb");
+const start = { kind: "start", event: "push" } as const;
+const line = (text: string) => runLines(run, [["a", text]]);
+const part = "logs.txt.20261120T113000Z";
+
+test("-f shows the last run, then lines as they come, of this run and later ones", async () => {
+  const file = join(tempDir(), "logs.txt");
+  await writeFile(file, sampleRun(runAt("10:00:00", "aaaaaa")) + runLines(run, [start]));
+  const following = startScript("logs", [file, "-f"]);
+  await following.until(/start event=push\n/);
+  await appendFile(file, line("half a line").trimEnd());
+  await appendFile(file, ", and its end\n");
+  await following.until(/half a line, and its end\n/);
+  await appendFile(file, sampleRun(next));
+  await following.until(/bbbbbb run \| end result=ok/);
+  assert.not.match(following.stdout(), /aaaaaa/);
+  assert.is((await following.stop("SIGINT")).code, 130);
+});
+
+test("-f waits for a log that is not there yet, and goes on when it is removed", async () => {
+  const dir = tempDir();
+  const file = join(dir, "logs.txt");
+  const following = startScript("logs", [dir, "-f"]);
+  await writeFile(file, line("one"));
+  await following.until(/one\n/);
+  await rm(file);
+  await writeFile(file, line("two"));
+  await following.until(/two\n/);
+  assert.is(following.stdout(), line("one") + line("two"));
+  await following.stop();
+});
+
+test("-f reads on in an old part while somebody writes to it, and then in the new log", async () => {
+  const dir = tempDir();
+  const file = join(dir, "logs.txt");
+  await writeFile(file, line("one"));
+  const following = startScript("logs", [dir, "-f"]);
+  await following.until(/one\n/);
+  // a shell that was redirected before the rotation
+  const { open } = await import("node:fs/promises");
+  const old = await open(file, "a");
+  await rename(file, join(dir, part));
+  await writeFile(file, line("new"));
+  await old.write(line("two"));
+  await following.until(/two\n/);
+  await following.until(/new\n/);
+  await old.write(line("late"));
+  await following.until(/late\n/);
+  await old.close();
+  await appendFile(file, line("newer"));
+  await following.until(/newer\n/);
+  assert.is(following.stdout(), ["one", "two", "new", "late", "newer"].map(line).join(""));
+  await following.stop();
+});
+
+test("-f misses nothing that was rotated and compressed between two looks", async () => {
+  const dir = tempDir();
+  const file = join(dir, "logs.txt");
+  await writeFile(file, line("one"));
+  const following = startScript("logs", [dir, "-f"]);
+  await following.until(/one\n/);
+  following.kill("SIGSTOP");
+  await appendFile(file, line("two"));
+  await rm(file);
+  await writeFile(join(dir, `${part}.gz`), gzipSync(line("one") + line("two")));
+  await writeFile(join(dir, `${part}-2.gz`), gzipSync(line("three")));
+  await writeFile(join(dir, `${part}-3`), line("four"));
+  await writeFile(file, line("five"));
+  following.kill("SIGCONT");
+  await following.until(/five\n/);
+  assert.is(following.stdout(), ["one", "two", "three", "four", "five"].map(line).join(""));
+  await following.stop();
+});
+
+test("--until-done ends with the run that is under way, with its exit code", async () => {
+  const file = join(tempDir(), "logs.txt");
+  const log = await openLog(file, { run });
+  log.mark({ ...start });
+  log.flush();
+  const following = startScript("logs", [file, "--until-done"]);
+  await following.until(/start event=push\n/);
+  const other = await openLog(file, { run: next });
+  other.mark({ kind: "end", result: "ok", code: 0, seconds: 1 });
+  await other.close();
+  log.line("a", "last words");
+  log.mark({ kind: "end", result: "failed", code: 3, seconds: 1 });
+  await log.close();
+  const { code, stdout } = await following.exited;
+  assert.is(code, 3);
+  assert.match(stdout, /last words\n.*end result=failed code=3 seconds=1\n$/);
+  assert.not.match(stdout, /bbbbbb/);
+});
+
+test("--until-done of a run that has ended ends at once; without one it waits for the next", async () => {
+  const dir = tempDir();
+  const file = join(dir, "logs.txt");
+  const following = startScript("logs", [dir, "--until-done"]);
+  await writeFile(file, sampleRun(run, { code: 5 }));
+  assert.is((await following.exited).code, 5);
+  await runScript("logs", [dir, "--until-done"], { expect: 5 });
+});
+
+test("--until-done fails when the run was cut off", async () => {
+  const file = join(tempDir(), "logs.txt");
+  await writeFile(file, runLines(run, [start, ["a", "half"]]));
+  const { stderr } = await runScript("logs", [file, "--until-done"], { expect: 1 });
+  assert.match(stderr, /run .* was cut off/);
+});
+
+test.run();
