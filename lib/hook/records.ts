@@ -135,11 +135,11 @@ export class Records {
     await chmod(path, 0o400);
   }
 
-  /** Keep a record; `durable: false` where a crash may take it back (the journal knows more then). */
+  /** Keep a record, which is known once it is on disk; `durable: false` where a crash may take it back (the journal knows more then). */
   async save(record: RunRecord, { durable = true } = {}): Promise<void> {
-    this.#runs.set(record.id, record);
     const text = `${JSON.stringify(record, null, 2)}\n`;
     await writeAtomic(this.path(record.id, "run.json"), text, { mode: 0o600, durable });
+    this.#runs.set(record.id, record);
   }
 
   /** Ended runs beyond the newest `keep` of their repo, and those older than `maxAge` ms. */

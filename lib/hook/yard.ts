@@ -305,15 +305,13 @@ export class Yard {
     state: RunState,
     { reason, by }: { reason?: string | undefined; by?: string | undefined },
   ): Promise<void> {
-    const ended = new Date();
-    record.state = state;
-    record.reason = reason;
-    record.by = by;
-    record.ended = ended.toISOString();
-    record.seconds =
-      Math.max(0, ended.getTime() - Date.parse(record.started ?? record.accepted)) / 1000;
-    this.#metrics.run(state, record.seconds);
-    const what = `${state}${reason ? `: ${reason}` : ""} (${record.seconds.toFixed(1)} s)`;
+    const now = new Date();
+    const begun = Date.parse(record.started ?? record.accepted);
+    const seconds = Math.max(0, now.getTime() - begun) / 1000;
+    // a new object: nobody sees the end before it is on disk
+    const ended = { ...record, state, reason, by, ended: now.toISOString(), seconds };
+    this.#metrics.run(state, seconds);
+    const what = `${state}${reason ? `: ${reason}` : ""} (${seconds.toFixed(1)} s)`;
     this.#runner.note(record, what);
     this.#log.info(`run ${record.id} of ${record.repo} ${what}`);
     await maskFile(this.records.path(record.id, "log"), this.mask).catch((error: unknown) =>
@@ -321,7 +319,7 @@ export class Yard {
         `the log of ${record.id} was not looked through for secrets: ${messageOf(error)}`,
       ),
     );
-    await this.#save(record);
+    await this.#save(ended);
     this.spool.settle(entry, state, by);
     this.#busy.delete(entry.id);
     this.#active.delete(entry.id);

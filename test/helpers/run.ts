@@ -149,13 +149,23 @@ export function startCommand(argv: string[], options: RunOptions = {}): Running 
       if (!match) throw new Error(`the process ended before ${name}:\n${texts.output}`);
       return match as RegExpExecArray;
     },
-    kill: (signal = "SIGTERM") => void child.kill(signal),
+    kill: (signal = "SIGTERM") => sendSignal(child, signal),
     async stop(signal = "SIGTERM") {
-      child.kill(signal);
+      sendSignal(child, signal);
       const timer = setTimeout(() => child.kill("SIGKILL"), 10_000);
       return await exited.finally(() => clearTimeout(timer));
     },
   };
+}
+
+/** Not by `child.kill`: Deno then reports the signal as the end, also when the process handled it and exited 0. */
+function sendSignal(child: ChildProcess, signal: NodeJS.Signals): void {
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+  try {
+    process.kill(child.pid, signal);
+  } catch {
+    // It ended by itself.
+  }
 }
 
 function environment({ env = {}, bare = false }: RunOptions): Record<string, string> {

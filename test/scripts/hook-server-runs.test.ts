@@ -22,7 +22,7 @@ test("pushes to one repo during a build become one further run, of the newest; t
   const server = await startHooks(dir);
   const first = await server.push("me/site", sha(0));
   await waitFor(() => existsSync(join(dir, "co/order")));
-  const answers: Awaited<ReturnType<typeof server.push>>[] = [];
+  const answers: { body: { run: string } }[] = [];
   for (let n = 1; n <= 40; n++) answers.push(await server.push("me/site", sha(n)));
   await writeFile(join(dir, "co/go"), "");
   const runs = await server.idle();
