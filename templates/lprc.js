@@ -1,8 +1,8 @@
 // lprc.js, beside the package.json of a literate program: litpro's settings. CommonJS, so not in a package
 // of "type": "module".
 module.exports = function (Folder, args) {
-  // the documents to start with; default: project.md
-  // args.file = ["project.md"];
+  // the documents to start with
+  args.file = ["project.md"];
 
   // where results go; default: build
   // args.build = ["/absolute/path/of/build"];
