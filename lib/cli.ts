@@ -282,9 +282,11 @@ async function execute(command: Command, argv: readonly string[], script: string
     const { ownSignals = false } = command;
     if (!(typeof ownSignals === "function" ? ownSignals(args) : ownSignals)) endOnSignals(abort);
     const result = await command.run({ flags: values, args, terminal, signal: abort.signal });
+    // the signal's own handler is ending the script, with its own exit code
+    if (abort.signal.aborted) return await new Promise<never>(() => {});
     return result ?? 0;
   } catch (error) {
-    // the signal's own handler is ending the script: it is not this error that the user should see
+    // nor is it this error that the user should see
     if (abort.signal.aborted) return await new Promise<never>(() => {});
     const code = exitCodeOf(error);
     const text = code === undefined ? ((error as Error)?.stack ?? String(error)) : messageOf(error);

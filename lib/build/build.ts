@@ -95,7 +95,11 @@ async function buildAlone(
   output.mark({ kind: "start", event, ref: ref && shortRef(ref), sha: options.sha, repo });
   // a run that finds nothing new shall leave no trace
   if (target.unlessAt === undefined) await output.open();
+  let finished = false;
   const finish = async (result: Result, code: number, why?: string) => {
+    // a signal and the work itself may come to an end at once
+    if (finished) return;
+    finished = true;
     await output.open();
     output.mark({ kind: "end", result, code, seconds: (performance.now() - started) / 1000, why });
     await output.close();

@@ -61,7 +61,11 @@ export async function releaseTag(options: ReleaseOptions): Promise<ReleaseResult
   await output.open();
   const { HOOK_EVENT: event = "release", HOOK_REPO: repo } = process.env;
   output.mark({ kind: "start", event, ref: `tag ${tag}`, sha: options.sha, repo });
+  let finished = false;
   const finish = async (result: Result, code: number, why?: string) => {
+    // a signal and the work itself may come to an end at once
+    if (finished) return;
+    finished = true;
     output.mark({ kind: "end", result, code, seconds: (performance.now() - started) / 1000, why });
     await output.close();
   };

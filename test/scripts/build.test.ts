@@ -1,0 +1,314 @@
+// `build` as a process: its command line, log, lock, time limits, signals and environment.
+import { existsSync } from "node:fs";
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import process from "node:process";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { parseLine, parseMark } from "../../lib/log-format.ts";
+import { processesOf } from "../helpers/leftovers.ts";
+import { git, makeRepo, writeFiles } from "../helpers/repos.ts";
+import { type RunOptions, runScript, startScript } from "../helpers/run.ts";
+import { tempDir } from "../helpers/tmp.ts";
+import { waitFor } from "../helpers/wait.ts";
+
+const env = { GIT_CONFIG_GLOBAL: "/dev/null", GIT_CONFIG_NOSYSTEM: "1" };
+
+const build = (args: string[], options: RunOptions = {}) =>
+  runScript("build", args, { ...options, env: { ...env, ...options.env } });
+
+/** A folder without git whose stages are these commands, in their order. */
+async function folder(commands: Record<string, string>, more = ""): Promise<string> {
+  const dir = tempDir();
+  await writeFiles(dir, { "build.yml": buildFile(commands, more) });
+  return dir;
+}
+
+function buildFile(commands: Record<string, string>, more = ""): string {
+  return `stages: [${Object.keys(commands).join(", ")}]\ncommands: ${JSON.stringify(commands)}\n${more}`;
+}
+
+const log = (dir: string) => readFile(join(dir, "logs.txt"), "utf8");
+
+test("the log has each line with time, run and stage; the table is on stdout, the lines on stderr", async () => {
+  const dir = await folder({ one: "echo first; echo second >&2", two: "printf 'no line end'" });
+  const { stdout, stderr } = await build([dir], { expect: 0 });
+  const lines = (await log(dir))
+    .trimEnd()
+    .split("\n")
+    .map((line) => parseLine(line));
+  assert.ok(lines.every((line) => line !== undefined));
+  assert.is(new Set(lines.map((line) => line?.run)).size, 1);
+  const shown = lines
+    .filter((line) => line?.stage !== "run")
+    .map((line) => `${line?.stage} | ${line?.text}`);
+  assert.equal(shown.sort(), ["one | first", "one | second", "two | no line end"]);
+  const marks = lines
+    .filter((line) => line?.stage === "run")
+    .map((line) => parseMark(line?.text ?? ""));
+  assert.equal(
+    marks.map((mark) => mark?.kind),
+    ["start", "stage", "stage", "end"],
+  );
+  assert.match(stderr, /^one \| first$/m);
+  assert.match(
+    stdout,
+    /^stage +result +seconds\none +ok +\d+\.\d\ntwo +ok +\d+\.\d\nbuild +ok +\d+\.\d +run \S+, \S+\n$/,
+  );
+});
+
+test("the first stage that fails ends the run with exit 1, and the table says which", async () => {
+  const dir = await folder({ one: "true", two: "echo oh; exit 3", three: "touch never" });
+  const { stdout } = await build([dir], { expect: 1 });
+  assert.match(stdout, /two +failed .* exit code 3; its lines are above/);
+  assert.not(existsSync(join(dir, "never")));
+  assert.match(await log(dir), /run \| end result=failed code=1 .*why="two: exit code 3/);
+});
+
+test("--json is one document on stdout", async () => {
+  const dir = await folder({ one: "echo out", two: "false" });
+  const { stdout, stderr } = await build([dir, "--json"], { expect: 1 });
+  const result = JSON.parse(stdout);
+  assert.is(result.result, "failed");
+  assert.is(result.code, 1);
+  assert.equal(
+    result.stages.map((each: { stage: string; result: string }) => [each.stage, each.result]),
+    [
+      ["one", "ok"],
+      ["two", "failed"],
+    ],
+  );
+  assert.match(stderr, /one \| out/);
+});
+
+test("--dry-run shows the plan and touches nothing", async () => {
+  const repo = await makeRepo({
+    files: { "package.json": '{ "dependencies": { "a": "1" } }', "lprc.js": "" },
+  });
+  const dir = await repo.checkout(join(tempDir(), "site"));
+  await repo.push({ "b.txt": "b\n" });
+  const { stdout } = await build([dir, "--dry-run"], { expect: 0 });
+  assert.match(stdout, /pull +fetch main from origin and set the checkout to it\n/);
+  assert.match(
+    stdout,
+    /downloads +skipped: no manifest.txt or cloudinary.txt\ninstall +npm install\nlitpro +litpro\nuploads +skipped: no uploads.yml\n/,
+  );
+  assert.not(existsSync(join(dir, "b.txt")));
+  assert.not(existsSync(join(dir, "logs.txt")));
+  assert.not(existsSync(join(dir, ".git/boatyard")));
+  const json = JSON.parse((await build([dir, "--dry-run", "--json"], { expect: 0 })).stdout);
+  assert.is(json.stages[2].does, "npm install");
+});
+
+test("a wrong build.yml is exit 2 with its place; one that a pull mends does not stop the pull", async () => {
+  const repo = await makeRepo({ files: { "build.yml": "stages: [pull, tset]\n" } });
+  const dir = await repo.checkout(join(tempDir(), "site"));
+  const wrong = await build([dir, "--skip", "pull"], { expect: 2 });
+  assert.match(wrong.stderr, /build: \S+build.yml:1:16: there is no stage "tset"/);
+  assert.not(existsSync(join(dir, "logs.txt")));
+  const pulled = await build([dir], { expect: 2 });
+  assert.match(pulled.stdout + pulled.stderr, /build.yml:1:16/);
+  await repo.push({
+    "build.yml": buildFile({ pull: "true", test: "echo tested" }).replace('"pull":"true",', ""),
+  });
+  const { stderr } = await build([dir], { expect: 0 });
+  assert.match(stderr, /test \| tested/);
+});
+
+test("a build.yml that comes with the pull decides about the stages after it", async () => {
+  const repo = await makeRepo({ files: { "a.txt": "a\n" } });
+  const dir = await repo.checkout(join(tempDir(), "site"));
+  await repo.push({ "build.yml": "stages: [pull, make]\ncommands: { make: echo made }\n" });
+  const { stdout } = await build([dir], { expect: 0 });
+  assert.match(stdout, /pull +ok.*\nmake +ok.*\nbuild/);
+});
+
+test("of two builds in one folder the second is exit 3 and names the first; --wait waits", async () => {
+  const dir = await folder({
+    one: "test -e go || { touch begun; while ! test -e go; do sleep 0.02; done; }",
+  });
+  const first = startScript("build", [dir], { env });
+  await waitFor(() => existsSync(join(dir, "begun")));
+  const second = await build([dir], { expect: 3 });
+  assert.match(second.stderr, new RegExp(`is locked by process ${first.pid} \\(build \\S+, since`));
+  const third = startScript("build", [dir, "--wait"], { env });
+  await writeFile(join(dir, "go"), "");
+  assert.is((await first.exited).code, 0);
+  assert.is((await third.exited).code, 0);
+});
+
+test("a stage past its time limit is ended with children that left its process group, and the next build runs", async () => {
+  const tree = [
+    "sleep 1000 &",
+    "setsid sleep 1001 &",
+    "(setsid sh -c 'sleep 1002 & sleep 1003 &' &)",
+    "(trap '' TERM; sleep 1004; sleep 1004) &",
+    "echo spawned; wait",
+  ].join("\n");
+  const dir = await folder({ hang: `test -e quick || { ${tree}\n}` }, "timeout: { hang: 700ms }\n");
+  const { stdout } = await build([dir], { expect: 1, timeout: 40_000 });
+  assert.match(
+    stdout,
+    /hang +timeout .*took longer than its time limit of 0.7s and was ended with all it had started/,
+  );
+  assert.equal(
+    (await processesOf(dir)).map(({ command }) => command),
+    [],
+  );
+  assert.match(await log(dir), /run \| end result=timeout code=1/);
+  await writeFile(join(dir, "quick"), "");
+  await build([dir], { expect: 0 });
+});
+
+test("timeout: holds for the whole run", async () => {
+  const dir = await folder({ one: "sleep 0.3", two: "sleep 1000" }, "timeout: 800ms\n");
+  const { stdout } = await build([dir], { expect: 1 });
+  assert.match(stdout, /one +ok/);
+  assert.match(stdout, /two +timeout .*the run's time limit/);
+});
+
+test("a stage is over when its command ends, though a daemon of its keeps the pipe", async () => {
+  const dir = await folder({
+    daemon: "setsid sleep 60 & echo $! > pid; echo started",
+    next: "echo next",
+  });
+  const { stderr } = await build([dir], { expect: 0, timeout: 20_000 });
+  assert.match(stderr, /next \| next/);
+  process.kill(Number(await readFile(join(dir, "pid"), "utf8")), "SIGKILL");
+});
+
+for (const [signal, code] of [
+  ["SIGTERM", 143],
+  ["SIGINT", 130],
+] as const) {
+  test(`${signal} ends the stage with its children, frees the lock, and the log says so`, async () => {
+    const dir = await folder({
+      one: "test -e begun || { setsid sleep 1000 & touch begun; wait; }",
+    });
+    const running = startScript("build", [dir], { env });
+    await waitFor(() => existsSync(join(dir, "begun")));
+    const result = await running.stop(signal);
+    assert.is(result.code, code);
+    assert.equal(await processesOf(dir), []);
+    assert.match(await log(dir), /run \| end result=cancelled/);
+    await build([dir], { expect: 0 });
+  });
+}
+
+test("a killed build leaves no lock and no temporary file", async () => {
+  const dir = await folder({ one: "test -e begun || { touch begun; sleep 1000; }" });
+  const running = startScript("build", [dir], { env });
+  await waitFor(() => existsSync(join(dir, "begun")));
+  running.kill("SIGKILL");
+  await running.exited;
+  await build([dir], { expect: 0 });
+  const left = (await processesOf(dir)).map(({ pid }) => pid);
+  for (const pid of left) process.kill(pid, "SIGKILL");
+  assert.equal((await readdir(dir)).sort(), [".boatyard", "begun", "build.yml", "logs.txt"]);
+});
+
+test("commands get HOOK_*, RELEASE_* and build.yml's env, and nothing else of build's own environment", async () => {
+  const dir = await folder({ show: "env" }, "env: { NODE_ENV: production }\n");
+  const { stderr } = await build([dir], {
+    expect: 0,
+    env: {
+      HOOK_EVENT: "push",
+      HOOK_REF: "refs/heads/x",
+      HOOK_RUN: "20261120T101500Z-3f2a9c",
+      RELEASE_TAG: "v1",
+      SECRET_OF_SERVER: "no",
+      NODE_OPTIONS: "--no-warnings",
+    },
+  });
+  const shown = [...stderr.matchAll(/^show \| (\w+)=/gm)].map(([, name]) => name).sort();
+  const allowed =
+    /^(?:HOOK_(?:EVENT|REF|RUN)|RELEASE_TAG|NODE_ENV|PATH|HOME|USER|LOGNAME|LANG|TMPDIR|SHLVL|PWD|OLDPWD|_|BOATYARD_COOKIE)$/;
+  assert.equal(
+    shown.filter((name) => !allowed.test(name ?? "")),
+    [],
+  );
+  for (const name of ["HOOK_EVENT", "HOOK_REF", "RELEASE_TAG", "NODE_ENV", "HOME", "PATH"])
+    assert.ok(shown.includes(name), name);
+  assert.match(await log(dir), / 20261120T101500Z-3f2a9c run \| start event=push ref=x/);
+});
+
+test("with an empty environment and no terminal it builds all the same, and reads nobody's ~/.bashrc", async () => {
+  const home = tempDir("home-");
+  await writeFile(join(home, ".bashrc"), "echo BASHRC WAS READ\nexit 1\n");
+  const repo = await makeRepo({
+    files: {
+      "build.yml":
+        "stages: [pull, show]\ncommands: { show: 'bash -c \"echo in bash; tty || true; echo $HOME $USER $LANG\"' }\n",
+    },
+  });
+  const dir = await repo.checkout(join(tempDir(), "site"));
+  // the runtime itself is started by its path; git needs its configuration left out
+  const { stderr } = await build([dir], { bare: true, env, expect: 0 });
+  assert.match(stderr, /show \| in bash\nshow \| not a tty\nshow \| \/\S* \S+ C.UTF-8/);
+  const cron = { ...env, HOME: home, LOGNAME: "site", SHELL: "/bin/sh", PATH: "/usr/bin:/bin" };
+  const result = await build([dir], { bare: true, env: cron, expect: 0 });
+  assert.match(result.stderr, /show \| in bash/);
+  assert.not.match(result.stderr, /BASHRC/);
+});
+
+test("secrets of build.yml show as *** in log and terminal, in every shape", async () => {
+  const dir = await folder(
+    { leak: 'echo "token=$TOKEN"; printf %s "$TOKEN" | base64; echo "$TOKEN" >&2; exit 1' },
+    "env: { TOKEN: { secret_env: BUILD_TEST_TOKEN } }\n",
+  );
+  const { stdout, stderr } = await build([dir], {
+    expect: 1,
+    env: { BUILD_TEST_TOKEN: "tr0ub4dor&3-long" },
+  });
+  const everything = stdout + stderr + (await log(dir));
+  assert.not.match(everything, /tr0ub4dor|dHIwdWI0ZG9y/);
+  assert.match(everything, /token=\*\*\*/);
+});
+
+test("a million lines, long lines and bytes that are no text pass through", async () => {
+  const dir = await folder({
+    many: "seq 1 30000; head -c 3000000 /dev/zero | tr '\\0' x; echo; printf '\\377\\376 \\r50%%\\r100%%\\n'",
+  });
+  await build([dir, "--quiet"], { expect: 0 });
+  const text = await log(dir);
+  assert.match(text, /many \| 30000\n/);
+  assert.match(text, /many \| 100%\n/);
+  assert.ok(text.split("\n").every((line) => line === "" || parseLine(line)));
+});
+
+test("the log and the toolkit's own files leave the checkout's status clean", async () => {
+  const repo = await makeRepo({ files: { "a.txt": "a\n" } });
+  const dir = await repo.checkout(join(tempDir(), "site"));
+  await build([dir], { expect: 0 });
+  await writeFile(join(dir, "logs.txt.20261120T101500Z.gz"), "");
+  assert.is(await git(dir, "status", "--porcelain"), "");
+});
+
+test("a script that a stage needs and that is nowhere is exit 2 before anything is touched", async () => {
+  const { runCommand, scriptArgv } = await import("../helpers/run.ts");
+  if (process.env["BOATYARD_TEST_DIST"] !== "1") return;
+  const dir = await folder({ uploads: "true" });
+  await writeFiles(dir, { "build.yml": "stages: [uploads]\n", "uploads.yml": "to: {}\n" });
+  const lone = tempDir();
+  const argv = scriptArgv("build");
+  await runCommand(["cp", argv.at(-1) ?? "", join(lone, "build.mjs")], { expect: 0 });
+  const { stderr } = await runCommand([...argv.slice(0, -1), join(lone, "build.mjs"), dir], {
+    expect: 2,
+  });
+  assert.match(stderr, /the script "uploads" is neither beside/);
+  assert.not(existsSync(join(dir, "logs.txt")));
+});
+
+test("unknown flags and stages are refused with the nearest name", async () => {
+  const dir = await folder({ one: "true" });
+  assert.match(
+    (await build([dir, "--onyl", "one"], { expect: 2 })).stderr,
+    /unknown flag --onyl \(did you mean "only"\?\)/,
+  );
+  assert.match(
+    (await build([dir, "--only", "onee"], { expect: 2 })).stderr,
+    /there is no stage "onee" \(did you mean "one"\?\)/,
+  );
+});
+
+test.run();
