@@ -1,0 +1,119 @@
+// hook-server at full size: storms of pushes and kills, bursts, fuzz, large logs. SOAK_SCALE=1 is what issue 3 asks for.
+import { existsSync, readFileSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import process from "node:process";
+import * as assert from "uvu/assert";
+import { test } from "uvu";
+import { fuzz } from "../helpers/hook-fuzz.ts";
+import { storm } from "../helpers/hook-storm.ts";
+import { filesBelow, http, makeYard, secret, sha, sign, startHooks } from "../helpers/hooks.ts";
+import { waitFor } from "../helpers/wait.ts";
+
+const scale = Number(process.env["SOAK_SCALE"] ?? 1);
+const scaled = (full: number, least: number) => Math.max(least, Math.round(full * scale));
+const seed = Number(process.env["SOAK_SEED"] ?? Date.now() % 100_000);
+
+test(`200 pushes over 20 repos and 20 kills at random instants lose nothing and double nothing (seed ${seed})`, async () => {
+  const result = await storm({
+    pushes: scaled(200, 20),
+    repos: scaled(20, 4),
+    kills: scaled(20, 3),
+    seed,
+  });
+  console.log(
+    `  accepted ${result.accepted}, unanswered ${result.unanswered}, interrupted runs ${result.interrupted}`,
+  );
+});
+
+test("200 pushes to one repo during one build make at most 2 further runs, 198 are superseded", async () => {
+  const dir = await makeYard({
+    job: 'echo "$HOOK_SHA" >>order; while ! test -e go; do sleep 0.02; done',
+  });
+  const server = await startHooks(dir);
+  await server.push("me/site", sha(0));
+  await waitFor(() => existsSync(join(dir, "co/order")));
+  for (let n = 1; n <= 200; n++) assert.is((await server.push("me/site", sha(n))).status, 202);
+  await writeFile(join(dir, "co/go"), "");
+  const runs = await server.idle();
+  const built = readFileSync(join(dir, "co/order"), "utf8").trim().split("\n");
+  assert.ok(built.length <= 3);
+  assert.is(built.at(-1), sha(200));
+  assert.ok(runs.filter((run) => run.state === "superseded").length >= 198);
+  await server.stop();
+});
+
+test("fuzzed requests never crash it, are never a 5xx, never start a run", async () => {
+  const server = await startHooks(await makeYard());
+  const statuses = await fuzz(server, scaled(10_000, 500), seed);
+  for (const status of statuses.keys()) assert.ok(status < 500, `${status}, seed ${seed}`);
+  assert.equal(await server.runs(), []);
+  assert.not.match(server.running.output(), /bug:/);
+  await server.stop();
+});
+
+test("a build that prints without end costs the server no memory, and its cap ends it", async () => {
+  const dir = await makeYard({
+    top: `max_log: ${scaled(1024, 64)}M`,
+    job: `head -c ${scaled(1000, 50)}M /dev/zero | tr '\\0' 'x' | fold -w 100`,
+  });
+  const server = await startHooks(dir);
+  await server.push("me/site", sha(1));
+  let most = 0;
+  await waitFor(
+    async () => {
+      const status = readFileSync(`/proc/${server.running.pid}/status`, "utf8");
+      most = Math.max(most, Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0));
+      return (await server.runs())[0]?.state === "succeeded";
+    },
+    { timeout: 120_000 },
+  );
+  console.log(`  the server's memory was ${Math.round(most / 1024)} MB at most`);
+  assert.ok(most < 400 * 1024, `${most} kB`);
+  await server.stop();
+});
+
+test("nothing secret is in any file, page, answer or log, also split over two writes and in base64", async () => {
+  const token = "planted-t0ken-of-the-status";
+  const dir = await makeYard({
+    top: "status: { token_file: token }",
+    job: `printf %s ${secret.slice(0, 10)}; sleep 0.2; echo ${secret.slice(10)}; base64 <../secret; printf 'x%s' "$(cat ../secret)" | base64; cat ../token; exit 1`,
+  });
+  await writeFile(join(dir, "token"), token, { mode: 0o600 });
+  const server = await startHooks(dir);
+  const answers: string[] = [];
+  const { body, text } = await server.push("me/site", sha(1));
+  answers.push(text);
+  for (const key of ["wrong", null])
+    answers.push((await server.push("me/site", sha(2), { key })).text);
+  const headers = { authorization: `Bearer ${token}` };
+  await server.idle();
+  for (const path of [
+    "/runs",
+    `/runs/${body.run}`,
+    `/runs/${body.run}/log`,
+    `/runs/${body.run}/log?follow=1`,
+    "/metrics",
+    "/healthz",
+    "/nothing",
+  ]) {
+    answers.push((await http({ port: server.port }, path, { headers })).text);
+    answers.push((await server.local(path)).text);
+  }
+  await server.stop();
+  const texts = [
+    ...answers,
+    server.running.output(),
+    ...filesBelow(server.state).map((file) => readFileSync(file, "latin1")),
+  ];
+  const shapes = [secret, token].flatMap((each) => [
+    each,
+    Buffer.from(each).toString("base64").slice(0, 16),
+    Buffer.from(`x${each}`).toString("base64").slice(4, 20),
+    Buffer.from(each).toString("hex"),
+  ]);
+  for (const planted of [...shapes, sign("")])
+    for (const each of texts) assert.not(each.includes(planted), each);
+});
+
+test.run();
