@@ -1,6 +1,7 @@
-import type { Readable } from "node:stream";
 import process from "node:process";
+import { Readable } from "node:stream";
 import type { S3Client, S3ClientConfig } from "@aws-sdk/client-s3";
+import { type ListingPage, readListing } from "./s3-listing.ts";
 
 /**
  * The one door to S3 and to what speaks its language. The SDK is loaded when a store is opened, never before.
@@ -109,15 +110,14 @@ export async function openS3(where: S3Where): Promise<S3Store> {
       const found: S3Object[] = [];
       let ContinuationToken: string | undefined;
       do {
-        const page = await client.send(
-          new sdk.ListObjectsV2Command({ Bucket, Prefix, ContinuationToken, EncodingType: "url" }),
-          with_(options),
-        );
-        for (const { Key, Size, ETag } of page.Contents ?? []) {
-          const key = page.EncodingType === "url" ? urlDecoded(Key ?? "") : (Key ?? "");
-          found.push({ key, size: Size ?? 0, etag: bare(ETag) });
-        }
-        ContinuationToken = page.IsTruncated ? page.NextContinuationToken : undefined;
+        const command = new sdk.ListObjectsV2Command({
+          ...{ Bucket, Prefix, ContinuationToken, EncodingType: "url" },
+        });
+        const reader = listingReader();
+        command.middlewareStack.add(reader.middleware, { step: "deserialize", priority: "low" });
+        await client.send(command, with_(options));
+        found.push(...reader.page().objects);
+        ContinuationToken = reader.page().next;
       } while (ContinuationToken !== undefined);
       return found;
     },
@@ -239,6 +239,30 @@ function hashed(sha256: string) {
   return (next: any) => (args: any) => {
     args.request.headers["x-amz-content-sha256"] = sha256;
     return next(args);
+  };
+}
+
+/** Reads a listing before the SDK does, and leaves it an empty one. */
+function listingReader() {
+  let page: ListingPage | undefined;
+  return {
+    // biome-ignore lint/suspicious/noExplicitAny: the SDK's middleware is generic over every command
+    middleware: (next: any) => async (args: any) => {
+      const result = await next(args);
+      const { response } = result;
+      if (response?.statusCode !== 200) return result;
+      const chunks: Buffer[] = [];
+      for await (const chunk of response.body as Readable) chunks.push(chunk as Buffer);
+      const text = Buffer.concat(chunks).toString("utf8");
+      page = readListing(text);
+      // what is no listing is the SDK's to complain about
+      response.body = Readable.from([Buffer.from(page ? "<ListBucketResult/>" : text)]);
+      return result;
+    },
+    page(): ListingPage {
+      if (!page) throw new Error("Expected a listing in XML");
+      return page;
+    },
   };
 }
 

@@ -139,12 +139,14 @@ async function readJson<T>(file: string): Promise<T | undefined> {
   }
 }
 
+/** Writes a record, unless it stands there already as it is: an unchanged run then costs no fsync. */
 async function writeJson(file: string, value: object): Promise<void> {
   // one entry a line: readable, mendable, and half the size of full indentation
   const text = Object.entries(value)
     .map(([key, entry]) => `${JSON.stringify(key)}: ${entryText(entry)}`)
     .join(",\n");
-  await writeAtomic(file, `{\n${text}\n}\n`);
+  const whole = `{\n${text}\n}\n`;
+  if ((await readIfThere(file)) !== whole) await writeAtomic(file, whole);
 }
 
 function entryText(entry: unknown): string {

@@ -4,6 +4,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { writeFiles } from "../helpers/repos.ts";
 import { type RunOptions, runScript, startScript } from "../helpers/run.ts";
+import { current } from "../helpers/runtime.ts";
 import { makeBucket, needsS3, s3, s3Env, startS3Proxy, type TestBucket } from "../helpers/s3.ts";
 import { testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
@@ -359,6 +360,24 @@ s3Test(
     assert.match(gone.stderr, /refuses connections; is it running/);
   },
 );
+
+testUnless(
+  test,
+  needsS3 ?? (current.kind === "deno" && "Deno has no NODE_OPTIONS to shift a clock by"),
+)("a clock that is an hour off is told of, and does not stop the work", async () => {
+  const dir = tempDir();
+  const late = join(dir, "late.mjs");
+  await writeFile(
+    late,
+    "const { now } = Date; Date.now = () => now() - 3600_000;" +
+      "globalThis.Date = new Proxy(Date, { construct: (D, a) => new D(...(a.length ? a : [D.now()])) });",
+  );
+  const site = await makeSite({ "a.txt": "1" });
+  const env = { NODE_OPTIONS: `--import=${late}` };
+  const { stderr } = await site.uploads([], { expect: 0, env });
+  assert.match(stderr, /cdn: the clock here is (?:59|60|61) minutes off from the server's/);
+  assert.equal(await site.there(), { "a.txt": "1" });
+});
 
 s3Test("a missing bucket is named", async () => {
   const dir = tempDir();
