@@ -5,9 +5,11 @@ import { awaitHealth } from "./health.ts";
 import { appEnvironment, type HookName, runHook } from "./hooks.ts";
 import type { StateFile } from "./launcher-state.ts";
 
-/** A version that the update server offers and that is newer than what runs. */
+/** What the update server offers. */
 export interface Offer {
   version: string;
+  /** false: it is the current one. */
+  isNew: boolean;
   /** A digest of the VERSION file it stands in. */
   id: string;
 }
@@ -16,8 +18,11 @@ export interface Offer {
 export interface Releases {
   /** The version that `current` names. */
   current(): Promise<string | undefined>;
-  /** The version to update to, if any. Throws what speaks against it (Refused, Failure). */
-  offer(): Promise<Offer | undefined>;
+  /**
+   * What the update server has, or undefined when that has not changed since `done`.
+   * Throws what speaks against it (Refused, Failure).
+   */
+  offer(how: { conditional: boolean }): Promise<Offer | undefined>;
   /** Download, verify, unpack to `releases/`; the release's folder. Nothing of the running version changes. */
   prepare(offer: Offer): Promise<string>;
   /** All that the offer asks for is done: it need not be read again until it changes. */
@@ -64,8 +69,8 @@ export class Updater {
     const at = new Date().toISOString();
     try {
       const before = (await releases.current()) ?? "nothing";
-      const offer = await releases.offer();
-      if (!offer) return await this.#checked(at, before, "up to date", false);
+      const offer = await releases.offer({ conditional: true });
+      if (!offer?.isNew) return await this.#checked(at, before, "up to date", false);
       const failed = state.value.failed?.[offer.version];
       if (failed?.offer === offer.id) {
         return await this.#checked(
@@ -132,7 +137,7 @@ export class Updater {
     }
     if (to === from) throw new UsageError(`version ${to} is the current one`);
     log(`rollback ${from} → ${to}`);
-    const offer = (await releases.offer().catch(() => undefined))?.id ?? "";
+    const offer = (await releases.offer({ conditional: false }).catch(() => undefined))?.id ?? "";
     await this.#changeOver(from, to, await releases.settings(to), offer);
     // what was rolled back must not come back with the next check
     const failed = { ...state.value.failed, [from]: { reason: "rolled back by hand", offer } };

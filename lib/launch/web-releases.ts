@@ -85,25 +85,28 @@ export class WebReleases implements Releases {
     };
   }
 
-  /** Ask the web folder; undefined when nothing is newer. */
-  async offer(): Promise<Offer | undefined> {
+  async offer({ conditional }: { conditional: boolean }): Promise<Offer | undefined> {
     this.close();
     await prepare(this.#deploy);
     const session = await openSession(this.#deploy, await this.config(), this.#options);
     try {
-      const found = await findUpdate(session, { conditional: true });
-      if (found.kind === "new") {
-        const id = createHash("sha256").update(offerText(found)).digest("hex");
-        this.#offer = { version: found.version, id, session, found };
-        return this.#offer;
+      const found = await findUpdate(session, { conditional });
+      if (found.kind === "unchanged") {
+        session.close();
+        return undefined;
       }
-      await recordDone(session, found);
+      const id = createHash("sha256").update(offerText(found)).digest("hex");
+      const offer = { version: found.version, isNew: found.kind === "new", id };
+      if (offer.isNew) this.#offer = { ...offer, session, found };
+      else {
+        await recordDone(session, found);
+        session.close();
+      }
+      return offer;
     } catch (error) {
       session.close();
       throw error;
     }
-    session.close();
-    return undefined;
   }
 
   async prepare({ version }: Offer): Promise<string> {

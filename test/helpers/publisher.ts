@@ -1,0 +1,66 @@
+// A publisher with a real key and a web folder, made and filled by the code of our own `release`.
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer, type Server } from "node:http";
+import { dirname, join } from "node:path";
+import { keygen } from "../../lib/release/keygen.ts";
+import { pack } from "../../lib/release/pack.ts";
+import { openSigner } from "../../lib/release/signer.ts";
+import { tempDir } from "./tmp.ts";
+
+export type Publisher = {
+  /** The web folder on the disk, and its address. */
+  folder: string;
+  url: string;
+  key: string;
+  fingerprint: string;
+  /** Packs the files as a version of `my-app`. */
+  publish: (version: string, files: Record<string, string>) => Promise<void>;
+  /** Answers every request in another way, until it is given nothing. */
+  misbehave: (how?: (path: string) => { status: number; body: string } | "hang") => void;
+  close: () => Promise<void>;
+};
+
+export async function makePublisher(): Promise<Publisher> {
+  const base = tempDir();
+  const folder = join(base, "app-updates");
+  const key = join(base, "signing.key");
+  mkdirSync(folder);
+  const { fingerprint } = await keygen({ out: key, name: "Test" });
+  const signer = await openSigner({ key });
+  let odd: ((path: string) => { status: number; body: string } | "hang") | undefined;
+  const server: Server = createServer((request, response) => {
+    const path = decodeURIComponent(new URL(request.url ?? "/", "http://x").pathname).slice(1);
+    const answer = odd?.(path);
+    if (answer === "hang") return;
+    if (answer) return void response.writeHead(answer.status).end(answer.body);
+    try {
+      response.end(readFileSync(join(folder, path)));
+    } catch {
+      response.writeHead(404).end("not here");
+    }
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as { port: number };
+  return {
+    folder,
+    url: `http://127.0.0.1:${port}`,
+    key,
+    fingerprint,
+    async publish(version, files) {
+      const from = join(base, `build-${version}`);
+      rmSync(from, { recursive: true, force: true });
+      for (const [name, text] of Object.entries(files)) {
+        mkdirSync(dirname(join(from, name)), { recursive: true });
+        writeFileSync(join(from, name), text, { mode: text.startsWith("#!") ? 0o755 : 0o644 });
+      }
+      await pack({ app: "my-app", version, from, out: folder }, signer);
+    },
+    misbehave(how) {
+      odd = how;
+    },
+    async close() {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
