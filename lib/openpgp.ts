@@ -311,7 +311,7 @@ export async function openPrivateKey(
 }
 
 /**
- * A detached binary signature, with SHA-256 (which a client hashes anyway).
+ * A detached binary signature. Its hash is SHA-256 where the key's kind allows it (ed25519 asks for SHA-512).
  * @param notations put into the signature, `name@domain` → value.
  */
 export async function signDetached(

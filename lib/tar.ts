@@ -59,6 +59,9 @@ export async function readTarGz(
   });
   parser.on("meta", (text: string) => {
     if (text.includes("GNU.sparse")) throw new Refused("it holds a sparse file");
+    // the package ends a name there; another reader may not (GNU's long names do end with one)
+    if (text.replace(/\0+$/, "").includes("\0"))
+      throw new Refused(`"${shownName(text)}": control characters in a long name`);
   });
   parser.on("ignoredEntry", ({ path, type }) => {
     throw new Refused(`"${shownName(path)}" is of a kind that is not unpacked (${type})`);

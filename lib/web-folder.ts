@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import { closeSync, openSync, readSync } from "node:fs";
 import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
@@ -71,11 +70,13 @@ export function folderUrl(text: string): string {
   return url.href;
 }
 
+/** Several folders may share one temporary folder. */
+let count = 0;
+
 export class WebFolder {
   readonly url: string;
   readonly #options: WebFolderOptions;
   readonly #fetcher: Fetcher;
-  #count = 0;
 
   constructor(url: string, options: WebFolderOptions) {
     this.url = folderUrl(url);
@@ -157,9 +158,9 @@ export class WebFolder {
       if (!signature || signature === "unchanged")
         throw new Refused(`${name} has no signature (${line.file}.sig)`);
       const signatures = await Signatures.read(signature.data, this.name(`${line.file}.sig`));
-      const path = await this.#download(line);
+      const { path, sha256 } = await this.#download(line);
       try {
-        return await openVerified({ path, line, signatures, keys, name });
+        return await openVerified({ path, sha256, line, signatures, keys, name });
       } catch (error) {
         await rm(path, { force: true });
         if (!(error instanceof Refused) || attempt === 2) throw error;
@@ -168,13 +169,13 @@ export class WebFolder {
     }
   }
 
-  async #download(line: CurrentLine): Promise<string> {
+  async #download(line: CurrentLine): Promise<{ path: string; sha256: string }> {
     const { temporary, maxSize, timeout, signal, onProgress } = this.#options;
     const name = this.name(line.file);
     const to = join(temporary, line.file);
     const pace = new Pace(timeout, signal);
     try {
-      const { size } = await this.#fetcher.toFile({
+      const { size, sha256 } = await this.#fetcher.toFile({
         url: new URL(line.file, this.url).href,
         to,
         maxSize: Math.min(line.size ?? maxSize, maxSize),
@@ -187,7 +188,7 @@ export class WebFolder {
       });
       if (line.size !== undefined && size !== line.size)
         throw new Refused(`${name} has ${size} bytes, VERSION says ${line.size}`);
-      return to;
+      return { path: to, sha256 };
     } catch (error) {
       signal?.throwIfAborted();
       if (pace.signal.aborted)
@@ -206,7 +207,7 @@ export class WebFolder {
     etag?: string,
   ): Promise<{ data: Buffer; etag?: string } | "unchanged" | undefined> {
     const { temporary, timeout, signal } = this.#options;
-    const to = join(temporary, `.${file}.${process.pid}.${++this.#count}`);
+    const to = join(temporary, `.${file}.${process.pid}.${++count}`);
     const deadline = AbortSignal.timeout(timeout);
     try {
       const fetched = await this.#fetcher.toFile({
@@ -295,15 +296,18 @@ async function verifyWithAny(
   throw refusal;
 }
 
-/** Open an archive and check it, all through one descriptor. */
+/** Open an archive and check its signature over the bytes of one descriptor, which is then unpacked. */
 async function openVerified({
   path,
+  sha256,
   line,
   signatures,
   keys,
   name,
 }: {
   path: string;
+  /** As of the download, which holds it against VERSION's. */
+  sha256: string;
   line: CurrentLine;
   signatures: Signatures;
   keys: readonly PublicKey[];
@@ -312,20 +316,15 @@ async function openVerified({
   const fd = openSync(path, "r");
   try {
     const digests = signatures.digests();
-    const hash = createHash("sha256");
     const buffer = Buffer.allocUnsafe(1024 * 1024);
     let size = 0;
     for (;;) {
       const count = readSync(fd, buffer, 0, buffer.length, size);
       if (count === 0) break;
       const chunk = buffer.subarray(0, count);
-      hash.update(chunk);
       digests.update(chunk);
       size += count;
     }
-    const sha256 = hash.digest("hex");
-    if (line.sha256 !== undefined && sha256 !== line.sha256)
-      throw new Refused(`${name} has the SHA-256 ${sha256}, VERSION says ${line.sha256}`);
     const verdict = await verifyWithAny(signatures, digests, keys, `${name}.sig`);
     const signedName = verdict.notations[fileNotation];
     if (signedName !== undefined && signedName !== line.file)

@@ -1,0 +1,245 @@
+// Installing and verifying a signed release, beside curl, gpg and tar, and beside a naive program of
+// node-fetch, openpgp and tar: 5,000 small files (60 MB), one large file (500 MB). In turns, in one
+// run, against a server of its own on this machine; medians, ratios, and the peak memory of each.
+//   npm run bundle && node --import tsx bench/install.ts [ROUNDS] [LARGE_MB]
+import { randomBytes } from "node:crypto";
+import { createReadStream, statSync } from "node:fs";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import process from "node:process";
+import { spawn } from "node:child_process";
+
+const measuring = `
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:])
+print("PEAK", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+`;
+
+const naive = `
+import { createRequire } from "node:module";
+const require = createRequire(${JSON.stringify(resolve("package.json"))});
+const { default: fetch } = await import(require.resolve("node-fetch"));
+const openpgp = await import(require.resolve("openpgp"));
+const tar = require("tar");
+import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+const [url, file] = process.argv.slice(2);
+const get = async (name) => Buffer.from(await (await fetch(url + "/" + name)).arrayBuffer());
+await get("VERSION");
+const data = await get(file);
+const key = await openpgp.readKey({ armoredKey: (await get("KEY.asc")).toString() });
+const signature = await openpgp.readSignature({ binarySignature: new Uint8Array(await get(file + ".sig")) });
+const message = await openpgp.createMessage({ binary: new Uint8Array(data) });
+const result = await openpgp.verify({ message, signature, verificationKeys: key, format: "binary" });
+await result.signatures[0].verified;
+writeFileSync(file, data);
+mkdirSync("r");
+await tar.extract({ file, cwd: "r" });
+symlinkSync("r", "current");
+`;
+
+const rounds = Number(process.argv[2] ?? 5);
+const largeMegabytes = Number(process.argv[3] ?? 500);
+const folder = await mkdtemp(join(tmpdir(), "bi-"));
+const web = join(folder, "web");
+const home = join(folder, "g");
+await mkdir(home, { mode: 0o700 });
+
+const served = createServer((request, response) => {
+  const path = join(web, new URL(request.url ?? "/", "http://x").pathname);
+  const about = statSync(path, { throwIfNoEntry: false });
+  if (!about?.isFile()) return void response.writeHead(404).end();
+  response.writeHead(200, { "content-length": about.size });
+  createReadStream(path, { highWaterMark: 1024 * 1024 }).pipe(response);
+});
+await new Promise<void>((done) => served.listen(0, "127.0.0.1", done));
+const url = `http://127.0.0.1:${(served.address() as AddressInfo).port}`;
+
+try {
+  const key = join(folder, "key.asc");
+  const bundle = (name: string) => [process.execPath, resolve("dist", `${name}.mjs`)];
+  await shell([...bundle("release"), "keygen", "--out", key]);
+  await makeSmall(join(folder, "small"));
+  await makeLarge(join(folder, "large"));
+  for (const app of ["small", "large"]) {
+    const out = join(web, app);
+    const source = join(folder, app);
+    await shell([
+      ...bundle("release"),
+      "pack",
+      "--app",
+      app,
+      "--version",
+      "1",
+      "--from",
+      source,
+      "--out",
+      out,
+      "--key",
+      key,
+    ]);
+    await shell(["gpg", "--homedir", home, "--batch", "-q", "--import", join(out, "KEY.asc")]);
+  }
+  await writeFile(join(folder, "naive.mjs"), naive);
+  const naiveArgv = (app: string) => [
+    process.execPath,
+    join(folder, "naive.mjs"),
+    `${url}/${app}`,
+    `${app}-1.tar.gz`,
+  ];
+  const peer = (app: string) => [
+    "/bin/sh",
+    "-c",
+    `curl -sSfO "$1/VERSION" && curl -sSfO "$1/$2" && curl -sSfO "$1/$2.sig" &&
+     gpg --homedir "$3" --batch -q --verify "$2.sig" "$2" 2>/dev/null &&
+     mkdir -p r && tar xzf "$2" -C r && ln -sfn r current`,
+    "sh",
+    `${url}/${app}`,
+    `${app}-1.tar.gz`,
+    home,
+  ];
+  const ours = (app: string) => [
+    ...bundle("launchfit"),
+    `${url}/${app}`,
+    "--key-file",
+    join(web, app, "KEY.asc"),
+    "--quiet",
+  ];
+
+  const small = await compare({
+    launchfit: ours("small"),
+    shell: peer("small"),
+    naive: naiveArgv("small"),
+  });
+  report("install 5,000 small files", small);
+  ratio("install-small", small, "shell", 1.2);
+  ratio("install-small-naive", small, "naive", 0.2);
+  const large = await compare({ launchfit: ours("large"), shell: peer("large") });
+  report(`install one file of ${largeMegabytes} MB`, large);
+  ratio("install-large", large, "shell", 0.8);
+  console.log(
+    `ratio install-large-memory: ${(large["launchfit"]!.memory / 150).toFixed(2)} of 150 MB (to reach <= 1.0)`,
+  );
+  const archive = join(web, "large", "large-1.tar.gz");
+  await writeFile(join(folder, "verify.mts"), verifying(archive, join(web, "large", "KEY.asc")));
+  const verify = await compare({
+    openpgp: [
+      process.execPath,
+      "--import",
+      resolve("node_modules/tsx/dist/loader.mjs"),
+      join(folder, "verify.mts"),
+    ],
+    gpg: ["gpg", "--homedir", home, "--batch", "-q", "--verify", `${archive}.sig`, archive],
+  });
+  report(
+    `verify ${Math.round(statSync(archive).size / 1e6)} MB (ours as a source, so with the start of tsx)`,
+    verify,
+  );
+  ratio("verify", verify, "gpg", 0.5);
+  console.log(
+    `ratio verify-memory: ${(verify["openpgp"]!.memory / 110).toFixed(2)} of 110 MB (to reach <= 1.0)`,
+  );
+} finally {
+  served.close();
+  await shell(["gpgconf", "--homedir", home, "--kill", "all"]).catch(() => {});
+  await rm(folder, { recursive: true, force: true });
+}
+
+type Figure = { ms: number; memory: number };
+
+/** Runs the commands in turns, each in a fresh folder; medians in ms, peaks in MB. */
+async function compare(commands: Record<string, string[]>): Promise<Record<string, Figure>> {
+  const times: Record<string, number[]> = {};
+  const peaks: Record<string, number> = {};
+  for (let round = 0; round <= rounds; round++) {
+    for (const [name, argv] of Object.entries(commands)) {
+      const cwd = await mkdtemp(join(folder, "run-"));
+      const start = performance.now();
+      const peak = await shell(argv, cwd);
+      const ms = performance.now() - start;
+      await rm(cwd, { recursive: true, force: true });
+      if (round > 0 || rounds === 0) (times[name] ??= []).push(ms);
+      peaks[name] = Math.max(peaks[name] ?? 0, peak);
+    }
+  }
+  return Object.fromEntries(
+    Object.entries(times).map(([name, all]) => {
+      const sorted = all.sort((a, b) => a - b);
+      return [name, { ms: sorted[Math.floor(sorted.length / 2)] ?? 0, memory: peaks[name] ?? 0 }];
+    }),
+  );
+}
+
+function report(title: string, figures: Record<string, Figure>): void {
+  console.log(`\n${title}`);
+  for (const [name, { ms, memory }] of Object.entries(figures))
+    console.log(
+      `  ${name.padEnd(10)} ${(ms / 1000).toFixed(2).padStart(6)} s  ${memory.toFixed(0).padStart(5)} MB`,
+    );
+}
+
+function ratio(name: string, figures: Record<string, Figure>, peer: string, goal: number): void {
+  const ours = Object.values(figures)[0]?.ms ?? 0;
+  console.log(
+    `ratio ${name}: ${(ours / (figures[peer]?.ms ?? 1)).toFixed(2)} (to reach <= ${goal})`,
+  );
+}
+
+/** Runs a command; the peak memory of the largest of its processes in MB. */
+async function shell(argv: string[], cwd = folder): Promise<number> {
+  const script = `"$@"; code=$?; exit $code`;
+  const timed = [
+    "/usr/bin/env",
+    "python3",
+    "-c",
+    measuring,
+    "/bin/sh",
+    "-c",
+    script,
+    "sh",
+    ...argv,
+  ];
+  const child = spawn(timed[0]!, timed.slice(1), { cwd, stdio: ["ignore", "pipe", "inherit"] });
+  let text = "";
+  child.stdout.on("data", (chunk) => (text += chunk));
+  const code = await new Promise((done, fail) => child.on("error", fail).on("close", done));
+  if (code !== 0) throw new Error(`${argv.join(" ")} exited ${String(code)}: ${text}`);
+  return Number(/PEAK (\d+)/.exec(text)?.[1] ?? 0) / 1024;
+}
+
+async function makeSmall(path: string): Promise<void> {
+  for (let index = 0; index < 5000; index++) {
+    const below = join(path, `d${index % 97}`, `e${index % 8}`);
+    if (index < 97 * 8) await mkdir(below, { recursive: true });
+    // half of it compresses, as code does
+    const half = randomBytes(3072).toString("hex").slice(0, 6144);
+    await writeFile(join(below, `f${index}.js`), half + half);
+  }
+}
+
+async function makeLarge(path: string): Promise<void> {
+  await mkdir(path, { recursive: true });
+  const piece = Buffer.concat([randomBytes(512 * 1024), Buffer.alloc(512 * 1024, "boatyard ")]);
+  const file = join(path, "large.bin");
+  for (let index = 0; index < largeMegabytes; index++) {
+    piece.writeUInt32LE(index, 0);
+    await writeFile(file, piece, { flag: "a" });
+  }
+}
+
+function verifying(archive: string, key: string): string {
+  return `
+import { openSync, readFileSync, readSync } from "node:fs";
+import { readPublicKeys, Signatures } from ${JSON.stringify(resolve("lib/openpgp.ts"))};
+const [key] = await readPublicKeys(readFileSync(${JSON.stringify(key)}), "key");
+const signatures = await Signatures.read(readFileSync(${JSON.stringify(`${archive}.sig`)}), "sig");
+const digests = signatures.digests();
+const fd = openSync(${JSON.stringify(archive)}, "r");
+const buffer = Buffer.allocUnsafe(1024 * 1024);
+for (let count; (count = readSync(fd, buffer)) > 0; ) digests.update(buffer.subarray(0, count));
+await signatures.verify(key, digests, "sig");
+`;
+}
