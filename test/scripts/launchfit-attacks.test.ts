@@ -88,7 +88,7 @@ for (const versionSigned of [true, false]) {
     const archive = goodArchive("my-app", "evil");
     await writeFile(join(web.path, file), archive);
     await writeFile(join(web.path, `${file}.sig`), await evil.sign(archive));
-    await refused(versionSigned ? /bytes|sha256/ : /not by/);
+    await refused(versionSigned ? /bytes|sha256|endless/ : /not by/);
   });
 
   test(`arbitrary software: other bytes under a good signature${how}`, async () => {
@@ -108,7 +108,7 @@ for (const versionSigned of [true, false]) {
   });
 
   test(`rollback: yesterday's folder, well signed${how}`, async () => {
-    const { web, deploy, refused, launchfit } = await scene({ versionSigned });
+    const { web, deploy, launchfit } = await scene({ versionSigned });
     const old = await keepCopy(web.path);
     await publish(web.path, good, "2", { versionSigned, date: later(1) });
     assert.is((await launchfit()).code, 0);
@@ -231,7 +231,7 @@ test("a KEY.asc that was exchanged does not move the pin", async () => {
 });
 
 test("a release cannot bring its own pin", async () => {
-  const { web, deploy, launchfit, refused } = await scene();
+  const { web, deploy, launchfit } = await scene();
   const archive = tarGz(
     {
       name: "launchify.yml",
