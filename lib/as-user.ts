@@ -1,5 +1,6 @@
 import process from "node:process";
 import { Failure } from "./errors.ts";
+import { searchPath } from "./search-path.ts";
 
 /** A Unix account, as passwd(5) has it. */
 export interface User {
@@ -43,7 +44,7 @@ export function userEnvironment(user: User): Record<string, string> {
     USER: user.name,
     LOGNAME: user.name,
     SHELL: user.shell,
-    PATH: process.env.PATH ?? "/usr/local/bin:/usr/bin:/bin",
+    PATH: searchPath(),
     LANG: process.env.LANG ?? "C.UTF-8",
     SHLVL: "1",
   };

@@ -4,6 +4,7 @@ import { createRequire } from "node:module";
 import { delimiter, dirname, extname, join } from "node:path";
 import process from "node:process";
 import { UsageError } from "./errors.ts";
+import { searchPath } from "./search-path.ts";
 
 /**
  * How one script finds another: beside itself with the same suffix, then on PATH (design, section 3).
@@ -48,7 +49,7 @@ function typeScriptLoader(file: string): string[] {
 
 /** The executable `name` on PATH, links resolved when it is one of our own scripts. */
 export async function findOnPath(name: string): Promise<string | undefined> {
-  for (const folder of (process.env.PATH ?? "").split(delimiter)) {
+  for (const folder of searchPath().split(delimiter)) {
     const file = join(folder, name);
     if (folder === "" || !(await isThere(file, constants.X_OK))) continue;
     const target = await realpath(file);

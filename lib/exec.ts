@@ -4,6 +4,7 @@ import { StringDecoder } from "node:string_decoder";
 import { atEnd } from "./cleanup.ts";
 import { Failure, systemCode } from "./errors.ts";
 import { cookieEnvironment, endTree, newCookie } from "./process-tree.ts";
+import { searchPath } from "./search-path.ts";
 import { asUser, type User } from "./as-user.ts";
 
 /**
@@ -69,8 +70,6 @@ export class CommandFailed extends Failure {
 const allowed =
   /^(?:PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TMPDIR|SSH_AUTH_SOCK|SSL_CERT_(?:FILE|DIR)|(?:https?|no|all)_proxy)$/i;
 
-const usualPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
 /**
  * The environment for a child: only what is on a short list of ours, then `extra`.
  * SHLVL is set because Debian's bash reads ~/.bashrc when it finds none and its stdin is a socket.
@@ -78,12 +77,10 @@ const usualPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 export function cleanEnvironment(
   extra: Record<string, string | undefined> = {},
 ): Record<string, string> {
-  const env: Record<string, string> = {
-    PATH: usualPath,
-    SHLVL: "1",
-  };
+  const env: Record<string, string> = { SHLVL: "1" };
   for (const [name, value] of Object.entries(process.env))
     if (value !== undefined && allowed.test(name)) env[name] = value;
+  env.PATH = searchPath();
   for (const [name, value] of Object.entries(extra)) {
     if (value === undefined) delete env[name];
     else env[name] = value;
@@ -155,8 +152,6 @@ export interface Child {
 export function start(argv: readonly string[], options: RunOptions = {}): Child {
   const cookie = options.cookie ?? newCookie();
   const env = { ...(options.env ?? cleanEnvironment()), ...cookieEnvironment(cookie) };
-  // Deno looks a command up by its own PATH, not by the child's; `env -i` leaves it none
-  process.env.PATH ||= usualPath;
   const [file = "", ...args] = options.user ? asUser(argv, options.user) : argv;
   const where = options.output ?? "capture";
   const out =
