@@ -66,7 +66,8 @@ export interface EndMark {
 
 export type Mark = StartMark | StageMark | EndMark;
 
-const headForm = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) (\S+) (\S+) \|(?: |$)/;
+/** The head of a line of ours. */
+export const headForm = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) (\S+) (\S+) \|(?: |$)/;
 
 /** The head of a line, separator included: what stands before its text. */
 export function lineHead(time: string, run: string, stage: string): string {

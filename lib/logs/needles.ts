@@ -5,15 +5,17 @@
 export function needlesOf(source: string): string[] | undefined {
   const needles: string[] = [];
   for (const branch of branchesOf(source)) {
-    const longest = literalsOf(branch).reduce(
-      (best, text) => (text.length > best.length ? text : best),
-      "",
-    );
+    const sets = literalsOf(branch);
+    const best = sets.reduce((a, b) => (shortest(b) > shortest(a) ? b : a), [""]);
     // one letter is on nearly every line
-    if (longest.length < 2) return undefined;
-    needles.push(longest);
+    if (shortest(best) < 2) return undefined;
+    needles.push(...best);
   }
   return needles.length <= 8 ? needles : undefined;
+}
+
+function shortest(needles: readonly string[]): number {
+  return Math.min(...needles.map(({ length }) => length));
 }
 
 /** The alternatives at the top level. */
@@ -43,12 +45,12 @@ function endOfAtom(source: string, at: number): number {
   return end + 1;
 }
 
-/** Runs of characters that stand as such in every match of a branch. */
-function literalsOf(branch: string): string[] {
-  const literals: string[] = [];
+/** Sets of texts: every match of a branch contains one of each set. */
+function literalsOf(branch: string): string[][] {
+  const literals: string[][] = [];
   let text = "";
   const finish = () => {
-    if (text) literals.push(text);
+    if (text) literals.push([text]);
     text = "";
   };
   for (let at = 0; at < branch.length; ) {
@@ -60,6 +62,10 @@ function literalsOf(branch: string): string[] {
     if (character === undefined) {
       // the digits of \x41, \u0041, \cA and \1 belong to the escape
       finish();
+      const inner = /^\((?:\?:)?(?!\?)([^]*)\)$/.exec(atom)?.[1];
+      const set =
+        inner !== undefined && !/^[*?]|^\{0/.test(quantifier) ? needlesOf(inner) : undefined;
+      if (set) literals.push(set);
       if (/^\\[0-9xuckpP]/.test(atom)) return literals;
     } else if (quantifier === "") text += character;
     else {

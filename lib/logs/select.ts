@@ -1,5 +1,5 @@
 import { UsageError } from "../errors.ts";
-import { type LogLine, parseLine } from "../log-format.ts";
+import { headForm, type LogLine, parseLine, separator } from "../log-format.ts";
 import { finderIn, needleOf } from "./bytes.ts";
 import { withoutEscapes } from "./clean.ts";
 import { needlesOf } from "./needles.ts";
@@ -165,6 +165,7 @@ function candidatesOf({ runs, stage, grep }: Selection): (bytes: Buffer) => Find
     return patternFinder(new RegExp(`${any}|\\x1b|\\xc2\\x9b`, "gi"));
   }
   if (stage !== undefined) return bytesFinder([` ${stage} |`]);
+  if (grep) return textFinder(grep);
   return () => (from) => from;
 }
 
@@ -193,6 +194,27 @@ function patternFinder(pattern: RegExp): (bytes: Buffer) => Find {
     return (from) => {
       pattern.lastIndex = from;
       return pattern.exec(text)?.index ?? -1;
+    };
+  };
+}
+
+/** Tries a pattern on the texts of a block that is read as one string, which is cheaper than line by line. */
+function textFinder(pattern: RegExp): (bytes: Buffer) => Find {
+  return (bytes) => {
+    const block = bytes.toString("latin1");
+    // where one byte is not one character, or escapes may break up a match, lines are looked at closely
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: that is what is looked for
+    if (/[^\u0000-\u001a\u001c-\u007f]/.test(block)) return (from) => from;
+    return (from) => {
+      for (let begin = from; begin < block.length; ) {
+        const newline = block.indexOf("\n", begin);
+        const end = newline < 0 ? block.length : newline;
+        const bar = block.indexOf(separator, begin + 26);
+        const ours = bar > 0 && bar < end && headForm.test(block.slice(begin, bar + 3));
+        if (pattern.test(block.slice(ours ? bar + 3 : begin, end))) return begin;
+        begin = end + 1;
+      }
+      return -1;
     };
   };
 }

@@ -61,6 +61,11 @@ test("a pattern is matched against the text only, without escape sequences", () 
   assert.equal(choose(lines, { grep: /2026|litpro|bbbbbb/ }), []);
   assert.equal(choose(lines, { grep: /o/, stage: "install" }), wanted(0, 1));
   assert.equal(choose(lines, { grep: /^.{3}$/ }), wanted(0, 1));
+  assert.equal(choose(lines.slice(0, 4), { grep: /^.{3}$|[w]h|[2]026/ }), wanted(0, 1));
+  assert.equal(
+    choose([log(0, "a", "x | [y] grün"), "| é"], { grep: /^. . \[.\] ....$/ }).length,
+    1,
+  );
 });
 
 test("a pattern that is none is an error of usage", () => {
@@ -93,7 +98,7 @@ test("lines around a match are shown once, whatever blocks they come in", () => 
       expected.push(`${text.includes("| hit") ? ":" : "-"}${text}`);
       shown = index;
     }
-    for (const grep of [/^hit/, /^[h]it/]) {
+    for (const grep of [/^hit/, /^[h]it/, /^[h][i]/]) {
       const got = choose(texts, { grep, before, after }, 1 + random(6), random(2) === 0);
       assert.equal(got, expected, `-B ${before} -A ${after}\n${texts.join("\n")}`);
     }
