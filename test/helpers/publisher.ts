@@ -40,6 +40,8 @@ export async function makePublisher(): Promise<Publisher> {
     }
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  // a test that failed half way must not keep the file from ending
+  server.unref();
   const { port } = server.address() as { port: number };
   return {
     folder,

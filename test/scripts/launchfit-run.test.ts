@@ -52,7 +52,7 @@ test("an app runs, a new version replaces it on check, and the old one can be ha
   assert.match((await app.tell("log", "-n", "100")).stdout, /app \| app 2 serves/);
   assert.match(
     (await app.tell("config")).stdout,
-    /app\.exec +"exec node server\.js" +.*launchify\.yml:2:/,
+    /app\.exec +"exec node server\.js" +.*launchify\.yml:3:/,
   );
   const before = (await app.status())["pid"];
   assert.match((await app.tell("restart")).stdout, /restarted 2, process/);
