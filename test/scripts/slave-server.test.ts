@@ -1,0 +1,347 @@
+import { readdir, readFile, readlink, rm, writeFile } from "node:fs/promises";
+import { request } from "node:http";
+import { connect } from "node:net";
+import { dirname, join } from "node:path";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { signatureHeader, signRequest } from "../../lib/fleet/sign.ts";
+import { makeRepo } from "../helpers/repos.ts";
+import { type Running, runScript, startScript } from "../helpers/run.ts";
+import { tempDir } from "../helpers/tmp.ts";
+import { waitFor } from "../helpers/wait.ts";
+
+const secret = "0123456789abcdef0123456789abcdef";
+
+const servers: Running[] = [];
+test.after(async () => {
+  await Promise.all(servers.map((server) => server.stop("SIGKILL")));
+});
+
+async function startSlave(
+  args: string[] = [],
+  { repos = join(tempDir("slave-"), "repos"), config = "" } = {},
+) {
+  const file = join(tempDir(), "slave.yml");
+  await writeFile(file, config === "" ? "{}\n" : config);
+  const flags = ["--config", file, "--repos", repos, "--listen", "127.0.0.1:0"];
+  const server = startScript("slave-server", [...flags, ...args]);
+  servers.push(server);
+  const [, port = ""] = await server.until(/listens on [^ ]*:(\d+),/);
+  return { server, repos, port: Number(port) };
+}
+
+type Reply = { status: number; json: any; text: string };
+
+/** One request, with any header and any address, also malformed ones. */
+function ask(
+  port: number,
+  path: string,
+  { method = "GET", headers = {} }: { method?: string; headers?: Record<string, string> } = {},
+): Promise<Reply> {
+  return new Promise((resolve, reject) => {
+    const sent = request(
+      { host: "127.0.0.1", port, path, method, headers, agent: false },
+      (response) => {
+        let text = "";
+        response.setEncoding("utf8").on("data", (chunk: string) => {
+          text += chunk;
+        });
+        response.on("end", () => {
+          const json = text.startsWith("{") ? JSON.parse(text) : undefined;
+          resolve({ status: response.statusCode ?? 0, json, text });
+        });
+      },
+    );
+    sent.on("error", reject);
+    sent.end();
+  });
+}
+
+const signed = (path: string, key = secret, now = Date.now()) => ({
+  headers: { [signatureHeader]: signRequest(key, "GET", path, now) },
+});
+
+async function ended(port: number, job: string): Promise<any> {
+  return await waitFor(async () => {
+    const { json } = await ask(port, `/jobs/${job}?wait=5s`);
+    return json.state === "done" || json.state === "failed" ? json : undefined;
+  });
+}
+
+async function repoWithBase() {
+  const repo = await makeRepo({ files: { "index.html": "one" } });
+  return { repo, base: ["--base", `file://${dirname(repo.bare)}`] };
+}
+
+test("a request is answered at once, and the job tells the result", async () => {
+  const { repo, base } = await repoWithBase();
+  const { server, repos, port } = await startSlave(base);
+  const first = await ask(port, "/get/?repo=site");
+  assert.is(first.status, 202);
+  assert.is(first.json.repo, "site");
+  const done = await ended(port, first.json.job);
+  const sha = await repo.git("rev-parse", "HEAD");
+  assert.is(done.state, "done");
+  assert.is(done.sha, sha);
+  assert.type(done.seconds, "number");
+  assert.is(await readFile(join(repos, "site/index.html"), "utf8"), "one");
+  const second = await repo.push({ "index.html": "two" });
+  const { json } = await ask(port, "/?repo=site", { method: "POST" });
+  const again = await ended(port, json.job);
+  assert.equal([again.before, again.sha], [sha, second]);
+  const status = await ask(port, "/status?repo=site");
+  assert.is(status.json.sha, second);
+  assert.is(status.json.branch, "main");
+  const pinned = await ask(port, `/get/?repo=site&sha=${sha}`);
+  assert.is((await ended(port, pinned.json.job)).sha, sha);
+  assert.is((await server.stop()).code, 0);
+});
+
+test("fifty requests at once are one run and one further run, and all are told its result", async () => {
+  const { repo, base } = await repoWithBase();
+  const { port } = await startSlave(base);
+  const replies = await Promise.all(Array.from({ length: 50 }, () => ask(port, "/get/?repo=site")));
+  const jobs = new Set(replies.map(({ json }) => json.job));
+  assert.ok(jobs.size <= 2, `${jobs.size} jobs`);
+  const sha = await repo.git("rev-parse", "HEAD");
+  const results = await Promise.all(replies.map(({ json }) => ended(port, json.job)));
+  for (const { state, sha: got } of results) assert.equal([state, got], ["done", sha]);
+});
+
+test("a failed job says why", async () => {
+  const { base } = await repoWithBase();
+  const { port } = await startSlave(base);
+  const { json } = await ask(port, "/get/?repo=nothere");
+  const job = await ended(port, json.job);
+  assert.is(job.state, "failed");
+  assert.match(job.error, /nothere\.git/);
+  assert.is((await ask(port, "/status?repo=nothere")).status, 404);
+});
+
+test("only GET and POST ask for an update; HEAD and the rest never do", async () => {
+  const { repos, port } = await startSlave();
+  for (const method of ["HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"]) {
+    assert.is((await ask(port, "/get/?repo=site", { method })).status, 405, method);
+  }
+  assert.equal(await readdir(join(repos, ".boatyard/.server/jobs")), []);
+});
+
+test("without a secret, no web page can ask, by whatever name it came here", async () => {
+  const { repos, port } = await startSlave();
+  const pages: Record<string, string>[] = [
+    { host: "evil.example" },
+    { origin: "https://evil.example" },
+    { origin: "null" },
+    { referer: "https://evil.example/" },
+    { "sec-fetch-site": "cross-site" },
+    { "sec-fetch-site": "same-site" },
+  ];
+  for (const headers of pages) {
+    for (const path of ["/get/?repo=site", "/?repo=site", "/jobs/x", "/status?repo=site"]) {
+      const { status, json } = await ask(port, path, { headers });
+      assert.is(status, 403, `${path} ${JSON.stringify(headers)}`);
+      assert.type(json.error, "string");
+    }
+  }
+  assert.equal(await readdir(join(repos, ".boatyard/.server/jobs")), []);
+});
+
+test("without a secret, a wider address is a mistake unless one insists", async () => {
+  for (const address of ["0.0.0.0:0", ":0", "[::]:0"]) {
+    const { code, stderr } = await runScript("slave-server", [
+      "--repos",
+      tempDir(),
+      "--listen",
+      address,
+    ]);
+    assert.is(code, 2, address);
+    assert.match(stderr, /there is no secret_file/);
+  }
+  const server = startScript("slave-server", [
+    "--repos",
+    tempDir(),
+    "--listen",
+    "0.0.0.0:0",
+    "--insecure",
+  ]);
+  await server.until(/listens on 0\.0\.0\.0/);
+  await server.stop();
+});
+
+test("with a secret, only fresh signed requests are taken, each one once, also after a restart", async () => {
+  const { base } = await repoWithBase();
+  const folder = tempDir();
+  for (const name of ["old", "new"])
+    await writeFile(join(folder, name), `${name}-${secret}\n`, { mode: 0o600 });
+  const config = `secret_file: [${folder}/new, ${folder}/old]\n`;
+  const first = await startSlave(base, { config });
+  const path = "/get/?repo=site";
+  assert.is((await ask(first.port, path)).status, 401);
+  assert.is((await ask(first.port, path, signed(path, "wrong"))).status, 401);
+  assert.is((await ask(first.port, path, signed("/get/?repo=other", `new-${secret}`))).status, 401);
+  const late = await ask(first.port, path, signed(path, `new-${secret}`, Date.now() - 10 * 60_000));
+  assert.is(late.status, 401);
+  assert.match(late.json.error, /clock is 10 minutes behind/);
+  const good = signed(path, `old-${secret}`);
+  assert.is((await ask(first.port, path, good)).status, 202);
+  assert.is((await ask(first.port, path, good)).status, 401);
+  assert.is((await ask(first.port, path, signed(path, `new-${secret}`))).status, 202);
+  assert.is((await ask(first.port, "/healthz")).status, 200);
+  first.server.kill("SIGKILL");
+  await first.server.exited;
+  const second = await startSlave(base, { config, repos: first.repos });
+  const again = await ask(second.port, path, good);
+  assert.is(again.status, 401);
+  assert.match(again.json.error, /came before/);
+});
+
+test("an accepted update survives kill -9 of the server", async () => {
+  const { repo, base } = await repoWithBase();
+  const gate = join(tempDir(), "gate");
+  const config = `after: 'until test -e ${gate}; do sleep 0.02; done'\n`;
+  const first = await startSlave(base, { config });
+  const one = await ask(first.port, "/get/?repo=site");
+  await waitFor(() => readlink(join(first.repos, "site")));
+  const sha = await repo.push({ "index.html": "two" });
+  const two = await ask(first.port, "/get/?repo=site");
+  first.server.kill("SIGKILL");
+  await first.server.exited;
+  await writeFile(gate, "");
+  const second = await startSlave(base, { config, repos: first.repos });
+  assert.is((await ended(second.port, one.json.job)).state, "done");
+  assert.is((await ended(second.port, two.json.job)).sha, sha);
+  await second.server.stop();
+  const third = await startSlave(base, { config, repos: first.repos });
+  assert.is((await ended(third.port, two.json.job)).sha, sha);
+});
+
+test("past the limit of the queue it says 429, and one that is waiting is still joined", async () => {
+  const gate = join(tempDir(), "gate");
+  const { base } = await repoWithBase();
+  const config = `queue: 1\njobs: 1\nafter: 'until test -e ${gate}; do sleep 0.02; done'\n`;
+  const { repos, port } = await startSlave(base, { config });
+  await ask(port, "/get/?repo=site");
+  await waitFor(() => readlink(join(repos, "site")));
+  assert.is((await ask(port, "/get/?repo=other")).status, 202);
+  const full = await ask(port, "/get/?repo=third");
+  assert.is(full.status, 429);
+  assert.is((await ask(port, "/get/?repo=other")).status, 202);
+  await writeFile(gate, "");
+});
+
+test("an update that takes too long is ended with all that it started", async () => {
+  const { base } = await repoWithBase();
+  const config = "timeout: 1s\nafter: 'sleep 300'\n";
+  const { port } = await startSlave(base, { config });
+  const { json } = await ask(port, "/get/?repo=site");
+  const job = await ended(port, json.job);
+  assert.is(job.state, "failed");
+  assert.match(job.error, /took longer than/);
+});
+
+test("only allowed repos, and nothing but names", async () => {
+  const { port } = await startSlave(["--allow", "site,app-*"]);
+  assert.is((await ask(port, "/get/?repo=other")).status, 403);
+  assert.is((await ask(port, "/get/?repo=app-x")).status, 202);
+  assert.is((await ask(port, "/get/?repo=")).status, 400);
+  assert.is((await ask(port, "/get/?repo=site&repo=app-x")).status, 400);
+  assert.is((await ask(port, "/get/?repo=site&sha=HEAD")).status, 400);
+});
+
+test("hostile names and addresses make no file, no process and no crash", async () => {
+  const outside = tempDir();
+  const { server, repos, port } = await startSlave(["--allow", "nothing"], {
+    repos: join(outside, "repos"),
+  });
+  const before = (await readdir(outside)).sort();
+  const seeds = [
+    "../../x",
+    "/etc/passwd",
+    "--upload-pack=touch x",
+    "ext::sh",
+    "a\0b",
+    "%2e%2e%2f",
+    "x.git",
+    "$(id)",
+    "`id`",
+    ";id",
+    "__proto__",
+    "constructor",
+    "con%0d%0aX: y",
+    "é",
+    "x".repeat(101),
+    ".",
+    "..",
+    "~root",
+    "*",
+    "{a,b}",
+  ];
+  const paths = seeds.flatMap((seed) => [
+    `/get/?repo=${encodeURIComponent(seed)}`,
+    `/?repo=site&sha=${encodeURIComponent(seed)}`,
+    `/jobs/${encodeURIComponent(seed)}`,
+    `/status?repo=${encodeURIComponent(seed)}`,
+    `/${encodeURIComponent(seed)}?repo=site`,
+    `/get/${encodeURIComponent(seed)}`,
+  ]);
+  for (const path of paths) {
+    const { status, json } = await ask(port, path);
+    assert.ok(status >= 400 && status < 500, `${path}: ${status}`);
+    assert.type(json.error, "string");
+  }
+  for (const line of [
+    "GET http://evil/get/?repo=site HTTP/1.1",
+    "GET * HTTP/1.1",
+    "GET //x HTTP/1.1",
+    "\0\0",
+    "GET /\\..\\..\\etc HTTP/1.1",
+  ]) {
+    assert.not.match(
+      await raw(port, `${line}\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n`),
+      " 202 ",
+    );
+  }
+  assert.is((await ask(port, "/healthz")).status, 200);
+  assert.equal((await readdir(outside)).sort(), before);
+  assert.equal((await readdir(repos)).sort(), [".boatyard"]);
+  assert.equal(await readdir(join(repos, ".boatyard")), [".server"]);
+  assert.not.match(server.stderr(), /at .*\.(?:ts|mjs):\d+/);
+});
+
+/** Bytes as they are; what comes back. */
+function raw(port: number, text: string): Promise<string> {
+  return new Promise((resolve) => {
+    const socket = connect(port, "127.0.0.1", () => socket.end(text));
+    let answer = "";
+    socket.on("data", (chunk) => {
+      answer += String(chunk);
+    });
+    socket.on("error", () => {});
+    socket.on("close", () => resolve(answer));
+  });
+}
+
+test("the file it is given is served at /, and without one it says what it is", async () => {
+  const file = join(tempDir(), "hello.html");
+  await writeFile(file, "<h1>hello</h1>");
+  const { port } = await startSlave([file]);
+  assert.is((await ask(port, "/")).text, "<h1>hello</h1>");
+  await rm(file);
+  assert.is((await ask(port, "/")).status, 404);
+  const { code } = await runScript("slave-server", [file, "--repos", tempDir()]);
+  assert.is(code, 2);
+});
+
+test("a second server on the same folder is told that it is busy", async () => {
+  const { repos } = await startSlave();
+  const { code, stderr } = await runScript("slave-server", [
+    "--repos",
+    repos,
+    "--listen",
+    "127.0.0.1:0",
+  ]);
+  assert.is(code, 3);
+  assert.match(stderr, /locked by process/);
+});
+
+test.run();
