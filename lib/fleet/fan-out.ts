@@ -74,7 +74,7 @@ export async function fanOut(
   for (const [step, end] of options.batches.entries()) {
     if (step > 0 && next < end && !stopped()) {
       options.onStep?.(next, failed);
-      await sleep(options.pause, undefined, { signal: options.signal }).catch(() => {});
+      await pause(options.pause, options.signal);
     }
     const worker = async () => {
       while (next < end && !stopped()) {
@@ -124,6 +124,7 @@ async function updateOne(target: Target, sender: Sender, options: OneOptions): P
     const addresses = addressesOf(target);
     const end = performance.now() + options.waitLimit;
     for (;;) {
+      const asked = performance.now();
       const url = addresses.job(job, { wait: `${heldBack / 1000}s` });
       const answer = await withRetries(() => sender.get(url, heldBack), options);
       const refusal = refusalOf(answer);
@@ -143,12 +144,20 @@ async function updateOne(target: Target, sender: Sender, options: OneOptions): P
       if (performance.now() > end) {
         return failure(`still ${text(state) ?? "at work"} after ${options.waitLimit / 1000} s`);
       }
+      // one that does not hold its answer back must not be asked without end
+      const rest = leastPause - (performance.now() - asked);
+      if (rest > 0) await pause(rest, options.signal);
     }
   }
 }
 
 /** How long a slave is asked to hold back its answer about a job; short, so that a cut line is noticed soon. */
 const heldBack = 5000;
+const leastPause = 250;
+
+function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  return sleep(ms, undefined, signal ? { signal } : {}).catch(() => {});
+}
 
 /** Pure: why an answer is no good, if so. */
 function refusalOf({ status, json, text: body }: Answer): string | undefined {
@@ -182,7 +191,7 @@ async function withRetries(
     } catch (error) {
       if (!(error instanceof NoAnswer) || round >= retries || signal?.aborted) throw error;
     }
-    await sleep(wait, undefined, signal ? { signal } : {}).catch(() => {});
+    await pause(wait, signal);
   }
 }
 

@@ -1,0 +1,87 @@
+// Slaves that are only a few lines, to try server-update against every kind of answer.
+import { createServer, type IncomingMessage, type Server } from "node:http";
+import { createServer as createTcpServer, type Server as TcpServer } from "node:net";
+
+export type FakeSlave = {
+  /** As a list names it. */
+  name: string;
+  /** The request lines that came, oldest first. */
+  requests: string[];
+  headers: IncomingMessage["headers"][];
+  close: () => Promise<void>;
+};
+
+export type Reply = { status?: number; body?: unknown; headers?: Record<string, string> };
+
+/** A server on a loopback port whose answers are made by `answer`; "never" keeps the request waiting. */
+export async function fakeSlave(
+  answer: (url: URL, count: number) => Reply | "never" | "cut",
+): Promise<FakeSlave> {
+  const requests: string[] = [];
+  const headers: IncomingMessage["headers"][] = [];
+  const server = createServer((request, response) => {
+    requests.push(request.url ?? "");
+    headers.push(request.headers);
+    const reply = answer(new URL(request.url ?? "", "http://slave"), requests.length);
+    if (reply === "never") return;
+    if (reply === "cut") return void request.socket.destroy();
+    const { status = 202, body = { job: "J", repo: "site" } } = reply;
+    response.writeHead(status, { "content-type": "application/json", ...reply.headers });
+    response.end(typeof body === "string" ? body : `${JSON.stringify(body)}\n`);
+  });
+  const port = await listen(server);
+  return {
+    name: `127.0.0.1:${port}`,
+    requests,
+    headers,
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+}
+
+/** Takes the connection and says nothing. */
+export async function silentSlave(): Promise<FakeSlave> {
+  const sockets = new Set<{ destroy: () => void }>();
+  const server = createTcpServer((socket) => {
+    sockets.add(socket);
+    socket.on("error", () => {});
+  });
+  const port = await listen(server);
+  return {
+    name: `127.0.0.1:${port}`,
+    requests: [],
+    headers: [],
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        for (const socket of sockets) socket.destroy();
+      }),
+  };
+}
+
+async function listen(server: Server | TcpServer): Promise<number> {
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", () => resolve()));
+  const address = server.address();
+  return address !== null && typeof address === "object" ? address.port : 0;
+}
+
+/** A slave that works: a job that is done at once, at the commit that was asked for or `sha`. */
+export function workingSlave(sha: string, before = "0".repeat(40)): Promise<FakeSlave> {
+  let wanted = sha;
+  return fakeSlave((url) => {
+    if (url.pathname === "/get/") {
+      wanted = url.searchParams.get("sha") ?? sha;
+      return {};
+    }
+    if (url.pathname === "/status") {
+      return {
+        status: 200,
+        body: { repo: "site", sha: wanted, branch: "main", since: "2026-11-20T10:00:00Z" },
+      };
+    }
+    return { status: 200, body: { job: "J", state: "done", before, sha: wanted } };
+  });
+}

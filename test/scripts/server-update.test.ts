@@ -1,0 +1,293 @@
+import { readFile, stat, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { signatureHeader, verifyRequest } from "../../lib/fleet/sign.ts";
+import { freePort } from "../helpers/ports.ts";
+import { makeRepo } from "../helpers/repos.ts";
+import { type RunOptions, type Running, runScript, startScript } from "../helpers/run.ts";
+import { type FakeSlave, fakeSlave, silentSlave, workingSlave } from "../helpers/slaves.ts";
+import { tempDir } from "../helpers/tmp.ts";
+
+const shaA = "a".repeat(40);
+const shaB = "b".repeat(40);
+
+const slaves: FakeSlave[] = [];
+const servers: Running[] = [];
+test.after.each(async () => {
+  await Promise.all(slaves.splice(0).map((slave) => slave.close()));
+  await Promise.all(servers.splice(0).map((server) => server.stop("SIGKILL")));
+});
+
+async function start(making: Promise<FakeSlave>): Promise<FakeSlave> {
+  const slave = await making;
+  slaves.push(slave);
+  return slave;
+}
+
+/** Runs server-update over some slaves, with a state folder of its own. */
+async function update(lines: readonly string[], args: string[] = [], options: RunOptions = {}) {
+  const folder = tempDir();
+  const list = join(folder, "list.txt");
+  await writeFile(list, `${lines.join("\n")}\n`);
+  const env = { XDG_STATE_HOME: folder, ...options.env };
+  const result = await runScript("server-update", ["site", "--list", list, ...args], {
+    ...options,
+    env,
+  });
+  const objects = args.includes("--json")
+    ? result.stdout
+        .trim()
+        .split("\n")
+        .filter((line) => line !== "")
+        .map((line) => JSON.parse(line))
+    : [];
+  return { ...result, objects, list, failed: join(folder, "server-update/site.failed.txt") };
+}
+
+test("every slave is asked, and the table tells what each said", async () => {
+  const one = await start(fakeSlave(() => ({})));
+  const two = await start(fakeSlave(() => ({ status: 500, body: { error: "the disk is full" } })));
+  const old = await start(fakeSlave(() => ({ status: 200, body: "Success!" })));
+  const { code, stdout, failed } = await update([one.name, two.name, old.name]);
+  assert.is(code, 1);
+  assert.match(stdout, new RegExp(`${one.name} +accepted`));
+  assert.match(stdout, new RegExp(`${two.name} +FAILED: it answers 500: the disk is full`));
+  assert.match(stdout, /3 slaves: 2 ok, 1 failed/);
+  assert.equal(one.requests, ["/get/?repo=site"]);
+  assert.match(await readFile(failed, "utf8"), `\n${two.name}\n`);
+});
+
+test("the list of failed ones is a list for the next run, and is gone when all is well", async () => {
+  let broken = true;
+  const slave = await start(fakeSlave(() => (broken ? { status: 500, body: {} } : {})));
+  const good = await start(fakeSlave(() => ({})));
+  const first = await update(["[eu]", slave.name, good.name]);
+  assert.is(first.code, 1);
+  broken = false;
+  const folder = dirname(dirname(first.failed));
+  const again = await runScript(
+    "server-update",
+    ["site", "--list", first.failed, "--group", "eu"],
+    {
+      env: { XDG_STATE_HOME: folder },
+    },
+  );
+  assert.is(again.code, 0, again.stderr);
+  assert.is(good.requests.length, 1);
+  await stat(first.failed).then(
+    () => assert.unreachable("it is still there"),
+    () => {},
+  );
+});
+
+test("slaves that refuse, say nothing, cut the line or talk nonsense end in time and are named", async () => {
+  const silent = await start(silentSlave());
+  const cut = await start(fakeSlave(() => "cut"));
+  const never = await start(fakeSlave(() => "never"));
+  const nonsense = await start(fakeSlave(() => ({ status: 404, body: "<h1>\u001b[31mnot here" })));
+  const endless = await start(fakeSlave(() => ({ status: 200, body: "x".repeat(100_000) })));
+  const dead = `127.0.0.1:${await freePort()}`;
+  const args = ["--timeout", "400ms", "--retries", "0", "--json"];
+  const names = [silent.name, cut.name, never.name, nonsense.name, endless.name, dead];
+  const { code, objects, stderr } = await update(names, args);
+  assert.is(code, 1, stderr);
+  const errors = names.map((name) => objects.find(({ target }) => target === name).error);
+  const expected = [
+    /no answer within 0\.4 s/,
+    /reset|hang up/,
+    /no answer within 0\.4 s/,
+    /it answers 404: <h1>/,
+    /too long/,
+    /connection refused/,
+  ];
+  expected.forEach((reason, index) => assert.match(errors[index], reason));
+  assert.not.match(JSON.stringify(objects), "\\u001b");
+  for (const { ok, seconds } of objects) assert.equal([ok, typeof seconds], [false, "number"]);
+});
+
+test("a slave that is away for a moment is asked again", async () => {
+  const slave = await start(
+    fakeSlave((_, count) => (count === 1 ? "cut" : count === 2 ? { status: 429, body: {} } : {})),
+  );
+  const { code } = await update([slave.name], ["--retries", "2"]);
+  assert.is(code, 0);
+  assert.is(slave.requests.length, 3);
+});
+
+test("--wait gives all of them the commit that the first one got", async () => {
+  const first = await start(workingSlave(shaA));
+  const second = await start(workingSlave(shaB));
+  const third = await start(workingSlave(shaB, shaA));
+  const { code, objects } = await update(
+    [first.name, second.name, third.name],
+    ["--wait", "--json"],
+  );
+  assert.is(code, 0);
+  assert.equal(
+    objects.map(({ sha }) => sha),
+    [shaA, shaA, shaA],
+  );
+  assert.is(first.requests[0], "/get/?repo=site");
+  assert.is(second.requests[0], `/get/?repo=site&sha=${shaA}`);
+  assert.match(second.requests[1] ?? "", /^\/jobs\/J\?wait=/);
+});
+
+test("--wait: when the first one fails, the next one fixes the commit; what each said is told", async () => {
+  const broken = await start(
+    fakeSlave((url) =>
+      url.pathname === "/get/"
+        ? {}
+        : { status: 200, body: { state: "failed", before: shaB, error: "the disk is full" } },
+    ),
+  );
+  const good = await start(workingSlave(shaA));
+  const stubborn = await start(
+    fakeSlave((url) =>
+      url.pathname === "/get/" ? {} : { status: 200, body: { state: "done", sha: shaB } },
+    ),
+  );
+  const old = await start(fakeSlave(() => ({ status: 200, body: "Success!" })));
+  const names = [broken, good, stubborn, old].map(({ name }) => name);
+  const { code, objects } = await update(names, ["--wait", "--json"]);
+  assert.is(code, 1);
+  const told = Object.fromEntries(objects.map((object) => [object.target, object]));
+  assert.is(told[broken.name].error, "the disk is full");
+  assert.is(told[broken.name].before, shaB);
+  assert.is(told[good.name].sha, shaA);
+  assert.match(told[stubborn.name].error, `it serves ${shaB}, not ${shaA}`);
+  assert.match(told[old.name].error, "names no job");
+});
+
+test("--wait ends when a slave works for too long", async () => {
+  const slow = await start(
+    fakeSlave((url) =>
+      url.pathname === "/get/" ? {} : { status: 200, body: { state: "running" } },
+    ),
+  );
+  const { code, stdout } = await update([slow.name], ["--wait", "--wait-limit", "1s"]);
+  assert.is(code, 1);
+  assert.match(stdout, /still running after 1 s/);
+});
+
+test("--batch stops when more failed than may, and says who was not asked", async () => {
+  const good = await start(workingSlave(shaA));
+  const bad = await start(fakeSlave(() => ({ status: 500, body: { error: "no" } })));
+  const rest = await Promise.all([1, 2, 3].map(() => start(workingSlave(shaA))));
+  const names = [good.name, bad.name, ...rest.map(({ name }) => name)];
+  const args = ["--batch", "1,2,100%", "--pause", "10ms"];
+  const stopped = await update(names, args);
+  assert.is(stopped.code, 1);
+  assert.match(stopped.stdout, /5 slaves: 1 ok, 1 failed, 3 not asked/);
+  assert.ok(rest.every(({ requests }) => requests.length === 0));
+  const list = await readFile(stopped.failed, "utf8");
+  for (const name of [bad.name, ...rest.map((slave) => slave.name)]) assert.match(list, name);
+  const through = await update(names, [...args, "--max-failures", "20%"]);
+  assert.match(through.stdout, /5 slaves: 4 ok, 1 failed/);
+});
+
+test("--status shows who differs", async () => {
+  const same = await Promise.all([1, 2].map(() => start(workingSlave(shaA))));
+  const other = await start(workingSlave(shaB));
+  const nothing = await start(
+    fakeSlave(() => ({ status: 404, body: { error: 'no "site" is served here' } })),
+  );
+  const names = [...same, other, nothing].map(({ name }) => name);
+  const { code, stdout } = await update(names, ["--status"]);
+  assert.is(code, 1);
+  assert.match(
+    stdout,
+    new RegExp(`${other.name} +bbbbbbbbbbbb +main +2026-11-20T10:00:00Z +DIFFERS`),
+  );
+  assert.match(stdout, /FAILED: it answers 404: no "site" is served here/);
+  assert.match(stdout, new RegExp(`2 of 4 serve ${shaA}, 2 do not`));
+  const agreeing = await update(names.slice(0, 2), ["--status"]);
+  assert.is(agreeing.code, 0);
+  assert.ok(same.every(({ requests }) => requests.every((line) => line.startsWith("/status"))));
+});
+
+test("requests are signed with the secret in a file, each one anew", async () => {
+  const secret = join(tempDir(), "secret");
+  await writeFile(secret, "0123456789abcdef\n", { mode: 0o600 });
+  const slave = await start(workingSlave(shaA));
+  const { code } = await update([slave.name], ["--wait", "--secret-file", secret]);
+  assert.is(code, 0);
+  const headers = slave.headers.map((each) => String(each[signatureHeader]));
+  slave.requests.forEach((path, index) => {
+    assert.ok(verifyRequest(["0123456789abcdef"], "GET", path, headers[index]).ok);
+  });
+  assert.is(new Set(headers).size, slave.requests.length);
+});
+
+test("a bad line or flag is named, and nothing is sent", async () => {
+  const slave = await start(fakeSlave(() => ({})));
+  const bad = await update([slave.name, "not a host", "x:0"]);
+  assert.is(bad.code, 2);
+  assert.match(bad.stderr, /list\.txt:2: .*\n.*list\.txt:3: /);
+  for (const args of [
+    ["--sha", "HEAD"],
+    ["--batch", "x"],
+    ["--jobs", "0"],
+    ["--group", "x"],
+    ["--max-failures", "-1"],
+    ["--list", "/nowhere"],
+  ]) {
+    const { code } = await update([slave.name], args);
+    assert.is(code, 2, args.join(" "));
+  }
+  assert.is((await runScript("server-update", ["../x"])).code, 4);
+  assert.is(slave.requests.length, 0);
+});
+
+test("a duplicate is told and asked once, and --dry-run asks nobody", async () => {
+  const slave = await start(fakeSlave(() => ({})));
+  const twice = await update([slave.name, `http://${slave.name}/get/`]);
+  assert.is(twice.code, 0);
+  assert.match(twice.stderr, /list\.txt:2: .* is there already \(line 1\)/);
+  assert.is(slave.requests.length, 1);
+  const dry = await update(["web[01-03]:9001", slave.name], ["--dry-run", "--batch", "1"]);
+  assert.is(dry.code, 0);
+  assert.match(dry.stdout, "http://web02:9001/get/");
+  assert.match(dry.stdout, "step 2: 3 of 4");
+  assert.is(slave.requests.length, 1);
+});
+
+test("a push reaches two real slaves with a secret, and both serve that commit", async () => {
+  const repo = await makeRepo({ files: { "index.html": "one" } });
+  const folder = tempDir();
+  const secret = join(folder, "secret");
+  await writeFile(secret, "0123456789abcdef0123456789abcdef\n", { mode: 0o600 });
+  await writeFile(
+    join(folder, "slave.yml"),
+    `secret_file: secret\nbase: file://${dirname(repo.bare)}\n`,
+  );
+  const names: string[] = [];
+  for (const which of ["one", "two"]) {
+    const server = startScript("slave-server", [
+      ...["--config", join(folder, "slave.yml"), "--repos", join(folder, which)],
+      ...["--listen", "127.0.0.1:0"],
+    ]);
+    servers.push(server);
+    const [, port] = await server.until(/listens on 127\.0\.0\.1:(\d+)/);
+    names.push(`127.0.0.1:${port}`);
+  }
+  const sha = await repo.push({ "index.html": "two" });
+  const { code, objects, stderr } = await update(names, [
+    "--wait",
+    "--json",
+    "--secret-file",
+    secret,
+  ]);
+  assert.is(code, 0, stderr);
+  assert.equal(
+    objects.map((object) => object.sha),
+    [sha, sha],
+  );
+  for (const which of ["one", "two"]) {
+    assert.is(await readFile(join(folder, which, "site/index.html"), "utf8"), "two");
+  }
+  const wrong = await update(names, ["--status"]);
+  assert.match(wrong.stdout, /it answers 401: the request is not signed/);
+});
+
+test.run();
