@@ -1,7 +1,7 @@
 import process from "node:process";
-import { Readable } from "node:stream";
+import type { Readable } from "node:stream";
 import type { S3Client, S3ClientConfig } from "@aws-sdk/client-s3";
-import { type ListingPage, readListing } from "./s3-listing.ts";
+import { listingReader, urlDecoded } from "./s3-listing.ts";
 
 /**
  * The one door to S3 and to what speaks its language. The SDK is loaded when a store is opened, never before.
@@ -242,30 +242,6 @@ function hashed(sha256: string) {
   };
 }
 
-/** Reads a listing before the SDK does, and leaves it an empty one. */
-function listingReader() {
-  let page: ListingPage | undefined;
-  return {
-    // biome-ignore lint/suspicious/noExplicitAny: the SDK's middleware is generic over every command
-    middleware: (next: any) => async (args: any) => {
-      const result = await next(args);
-      const { response } = result;
-      if (response?.statusCode !== 200) return result;
-      const chunks: Buffer[] = [];
-      for await (const chunk of response.body as Readable) chunks.push(chunk as Buffer);
-      const text = Buffer.concat(chunks).toString("utf8");
-      page = readListing(text);
-      // what is no listing is the SDK's to complain about
-      response.body = Readable.from([Buffer.from(page ? "<ListBucketResult/>" : text)]);
-      return result;
-    },
-    page(): ListingPage {
-      if (!page) throw new Error("Expected a listing in XML");
-      return page;
-    },
-  };
-}
-
 function given({ contentType, cacheControl, acl }: S3Headers) {
   return {
     ContentType: contentType,
@@ -280,9 +256,4 @@ function bare(etag: string | undefined): string {
 
 function base64(hex: string): string {
   return Buffer.from(hex, "hex").toString("base64");
-}
-
-/** A key as `EncodingType: url` writes it: a blank is `+` or `%20`. */
-function urlDecoded(key: string): string {
-  return decodeURIComponent(key.replaceAll("+", " "));
 }

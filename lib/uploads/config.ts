@@ -85,7 +85,9 @@ const schema = y.object({
       port: y.optional(y.number({ min: 1, max: 65535 })),
       branch: y.optional(text),
       region: y.optional(text),
-      endpoint: y.optional(y.string({ match: /^https?:\/\/[^\s/]+/, what: "an http(s) address" })),
+      endpoint: y.optional(
+        y.string({ match: /^https?:\/\/[^\s/@]+(?:\/[^@]*)?$/, what: "an http(s) address" }),
+      ),
       path_style: y.optional(y.boolean()),
       profile: y.optional(text),
       acl: y.optional(y.choice(acls)),

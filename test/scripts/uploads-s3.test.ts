@@ -289,6 +289,43 @@ s3Test("a large upload that was killed goes on with the parts that are there", a
   await proxy.stop();
 });
 
+s3Test("an upload that was killed and is no longer wanted is ended by the next run", async () => {
+  const proxy = await startS3Proxy();
+  const site = await makeSite({ large, "a.txt": "1" }, { endpoint: proxy.url });
+  for (const what of ["part", "begin"]) {
+    // a kill in the middle of a part, and one before the upload's id can reach our disk
+    let release: ((meddling: undefined) => void) | undefined;
+    const held = new Promise<undefined>((resolve) => {
+      release = resolve;
+    });
+    let isBegun = false;
+    proxy.meddle = ({ method, query }) => {
+      if (what === "part" && query.get("partNumber") === "1") {
+        isBegun = true;
+        return held;
+      }
+      return undefined;
+    };
+    if (what === "begin") await rm(join(site.dir, ".boatyard"), { recursive: true });
+    await writeFile(site.file("large"), large);
+    const running = startScript("uploads", [site.dir], { env: s3Env(home) });
+    if (what === "part") await waitFor(() => isBegun);
+    else
+      await waitFor(() =>
+        proxy.seen.some(({ query, status }) => query.has("uploads") && status === 200),
+      );
+    running.kill("SIGKILL");
+    await running.exited;
+    release?.(undefined);
+    await rm(site.file("large"));
+    proxy.meddle = () => undefined;
+    await site.uploads([], { expect: 0 });
+    assert.equal(await bucket.openUploads(), [], what);
+    proxy.seen.length = 0;
+  }
+  await proxy.stop();
+});
+
 s3Test("links are followed inside the folder, and refused when they lead out of it", async () => {
   const site = await makeSite({ "real/a.txt": "1" });
   await symlink("real", site.file("alias"));
