@@ -299,7 +299,7 @@ s3Test("an upload that was killed and is no longer wanted is ended by the next r
       release = resolve;
     });
     let isBegun = false;
-    proxy.meddle = ({ method, query }) => {
+    proxy.meddle = ({ query }) => {
       if (what === "part" && query.get("partNumber") === "1") {
         isBegun = true;
         return held;
