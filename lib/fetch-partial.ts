@@ -10,8 +10,9 @@ import {
   writeFileSync,
   writeSync,
 } from "node:fs";
+import { promisify } from "node:util";
 import { type FileHandle, open } from "node:fs/promises";
-import { systemCode } from "./errors.ts";
+import { bootId } from "./boot.ts";
 
 /**
  * The file that a body grows into, hashed as it grows. A small body stays in memory until it is whole;
@@ -97,14 +98,13 @@ export class PartialFile {
     if (this.#note) writeFileSync(this.#notePath, JSON.stringify(this.#note));
   }
 
-  /** Add a piece of the body. Waits only when the disk is slower than the network. */
-  async add(chunk: Uint8Array): Promise<void> {
+  /** Add a piece of the body. Gives a promise when the disk has to be waited for. */
+  add(chunk: Uint8Array): Promise<void> | undefined {
     this.#hash.update(chunk);
     this.#waiting.push(chunk);
     this.#waitingBytes += chunk.length;
     this.size += chunk.length;
-    if (this.#waitingBytes > smallBody || (this.#file && this.#waitingBytes >= smallBody / 4))
-      await this.#spill();
+    return this.#waitingBytes > smallBody ? this.#spill() : undefined;
   }
 
   async #spill(): Promise<void> {
@@ -124,16 +124,17 @@ export class PartialFile {
   }
 
   /**
-   * Everything is there: on the disk, flushed, with the server's time.
+   * Everything is there: on the disk, with the server's time.
+   * @param flush false: a crash of the machine soon after may lose it.
    * @returns the sha256 in hex.
    */
-  async finish(modified: number | undefined): Promise<string> {
+  async finish(modified: number | undefined, flush: boolean): Promise<string> {
     const time = modified === undefined ? undefined : modified / 1000;
     if (this.#file) {
       await this.#spill();
       await this.#writing;
       if (time !== undefined) await this.#file.utimes(time, time);
-      await this.#file.datasync();
+      if (flush) await this.#file.datasync();
       await this.#file.close();
       this.#file = undefined;
       rmSync(this.#notePath, { force: true });
@@ -144,9 +145,7 @@ export class PartialFile {
         const body = this.#waiting.length === 1 ? this.#waiting[0] : Buffer.concat(this.#waiting);
         writeWhole(fd, body ?? new Uint8Array());
         if (time !== undefined) futimesSync(fd, time, time);
-        await new Promise<void>((resolve, reject) =>
-          fdatasync(fd, (error) => (error ? reject(error) : resolve())),
-        );
+        if (flush) await promisify(fdatasync)(fd);
       } finally {
         closeSync(fd);
       }
@@ -206,16 +205,4 @@ function writeWhole(fd: number, data: Uint8Array): void {
 
 function hashOf(text: string): string {
   return createHash("sha256").update(text).digest("hex");
-}
-
-let boot: string | undefined;
-
-/** An id of this start of the machine; the same text always where the system gives none. */
-function bootId(): string {
-  try {
-    boot ??= readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
-  } catch (error) {
-    boot = systemCode(error) ?? "";
-  }
-  return boot;
 }

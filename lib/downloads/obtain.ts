@@ -1,10 +1,10 @@
 import { createHash } from "node:crypto";
-import { lstatSync } from "node:fs";
+import { existsSync, lstatSync } from "node:fs";
 import { join } from "node:path";
 import type { Fetched, Fetcher, FetchRequest } from "../fetch.ts";
 import { hashFile } from "./hash.ts";
 import { type Entry, shownUrl } from "./manifest.ts";
-import { partialFolder } from "./paths.ts";
+import { type Folders, partialFolder } from "./paths.ts";
 import { placeFile } from "./place.ts";
 import type { Action } from "./plan.ts";
 import { recordableTag, type Saved } from "./record.ts";
@@ -17,10 +17,12 @@ export interface Obtained {
   old?: string;
   reason?: string;
   touched: string[];
+  /** A new file that the disk may not have yet. */
+  unflushed?: boolean;
 }
 
 export interface ObtainContext {
-  root: string;
+  folders: Folders;
   fetcher: Fetcher;
   /** What all requests have in common: limits, signal, progress. */
   request: Pick<FetchRequest, "maxSize" | "signal" | "onProgress" | "onRetry">;
@@ -49,9 +51,9 @@ export async function obtain(
 async function adopt(
   entry: Entry,
   before: Saved | undefined,
-  { root, fetcher, request }: ObtainContext,
+  { folders, fetcher, request }: ObtainContext,
 ): Promise<Obtained | undefined> {
-  const target = join(root, entry.path);
+  const target = join(folders.root, entry.path);
   const keep = async (about: Pick<Fetched, "etag" | "modified">): Promise<Obtained> => ({
     saved: savedOf(entry, await hashFile(target), lstatSync(target).size, about),
     result: "kept",
@@ -81,7 +83,7 @@ function seconds(ms: number | undefined): number | undefined {
 
 /** Hash the file again and ask the server whether it has another. */
 async function check(entry: Entry, before: Saved, context: ObtainContext): Promise<Obtained> {
-  if ((await hashFile(join(context.root, entry.path))) !== before.sha256) {
+  if ((await hashFile(join(context.folders.root, entry.path))) !== before.sha256) {
     const mended = await fetchAndPlace(entry, before, undefined, context);
     return { ...mended, reason: "its bytes had changed here" };
   }
@@ -101,9 +103,11 @@ async function fetchAndPlace(
   entry: Entry,
   before: Saved | undefined,
   unless: FetchRequest["unless"],
-  { root, fetcher, request }: ObtainContext,
+  { folders, fetcher, request }: ObtainContext,
 ): Promise<Obtained> {
-  const temporary = join(root, partialFolder, partialName(entry.path));
+  const temporary = join(folders.root, partialFolder, partialName(entry.path));
+  // what replaces a file must be on the disk first; a new one can be fetched again
+  const flush = existsSync(join(folders.root, entry.path));
   const fetched = await fetcher.toFile({
     ...request,
     url: entry.url,
@@ -111,15 +115,17 @@ async function fetchAndPlace(
     name: entry.path,
     sha256: entry.sha256,
     unless,
+    flush,
   });
   if (!fetched.changed && before) return { saved: before, result: "kept", touched: [] };
   const { path, version } = entry;
-  const placed = await placeFile(root, path, temporary, fetched.sha256, version, before);
+  const placed = await placeFile(folders, path, temporary, fetched.sha256, version, before);
   return {
     saved: savedOf(entry, fetched.sha256, fetched.size, fetched),
     result: placed.same ? "kept" : "fetched",
     ...(placed.moved === undefined ? {} : { old: placed.moved }),
     touched: placed.touched,
+    unflushed: !flush,
   };
 }
 

@@ -1,5 +1,6 @@
 import { lstatSync, mkdirSync, readdirSync, realpathSync, rmdirSync } from "node:fs";
 import { dirname, join, posix } from "node:path";
+import { Refused } from "../errors.ts";
 
 /** Where a file may land under `downloads/`, and where the one before goes. */
 
@@ -98,16 +99,28 @@ function folderFault(
 }
 
 /**
- * Make the folder of `path` and return it, sure that it lies where it seems to: between the plan and
- * this moment somebody may have put a link there.
- * @param root an already resolved folder.
+ * The folders that a run writes into, made when they are first wanted. Each must lie where it seems to:
+ * between the plan and this moment somebody may have put a link there.
  */
-export function makeFolderOf(root: string, path: string): string {
-  const folder = dirname(join(root, path));
-  if (folder !== root) mkdirSync(folder, { recursive: true });
-  if (realpathSync(folder) !== folder)
-    throw new Error(`${dirname(path)} has become a link; nothing was written there`);
-  return folder;
+export class Folders {
+  readonly root: string;
+  readonly #made = new Set<string>();
+
+  /** @param root an already resolved folder. */
+  constructor(root: string) {
+    this.root = root;
+  }
+
+  /** The folder of `path`, there and sure to be inside. */
+  of(path: string): string {
+    const folder = dirname(join(this.root, path));
+    if (this.#made.has(folder)) return folder;
+    mkdirSync(folder, { recursive: true });
+    if (realpathSync(folder) !== folder)
+      throw new Refused(`${dirname(path)} has become a link; nothing was written there`);
+    this.#made.add(folder);
+    return folder;
+  }
 }
 
 /** Remove the folders above `path` that have become empty. */

@@ -2,7 +2,7 @@ import { linkSync, lstatSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { systemCode } from "../errors.ts";
 import { hashFile } from "./hash.ts";
-import { contentMark, makeFolderOf, oldFolder, oldPath } from "./paths.ts";
+import { contentMark, type Folders, oldFolder, oldPath } from "./paths.ts";
 import type { Saved } from "./record.ts";
 
 /**
@@ -24,15 +24,15 @@ export interface Placed {
  * @param version of the new file: the one before is kept even when its bytes are the same, if its version was another.
  */
 export async function placeFile(
-  root: string,
+  folders: Folders,
   path: string,
   temporary: string,
   sha256: string,
   version: string | undefined,
   before: Saved | undefined,
 ): Promise<Placed & { same: boolean }> {
-  const target = join(root, path);
-  const touched = [makeFolderOf(root, path)];
+  const target = join(folders.root, path);
+  const touched = [folders.of(path)];
   let moved: string | undefined;
   if (lstatSync(target, { throwIfNoEntry: false }) !== undefined) {
     const there = await hashFile(target);
@@ -42,7 +42,7 @@ export async function placeFile(
       rmSync(temporary);
       return { touched: [], same: true };
     }
-    const kept = await keepOld(root, path, there, isRecorded ? before?.version : undefined);
+    const kept = await keepOld(folders, path, there, isRecorded ? before?.version : undefined);
     moved = kept.moved;
     touched.push(...kept.touched);
   }
@@ -52,29 +52,31 @@ export async function placeFile(
 
 /** Move what stands at `path` into `old/`. */
 export async function moveToOld(
-  root: string,
+  folders: Folders,
   path: string,
   before: Saved | undefined,
 ): Promise<Placed> {
+  const { root } = folders;
   const there = await hashFile(join(root, path));
   const version = before?.sha256 === there ? before.version : undefined;
-  const kept = await keepOld(root, path, there, version);
+  const kept = await keepOld(folders, path, there, version);
   rmSync(join(root, path), { force: true });
-  return { moved: kept.moved, touched: [...kept.touched, makeFolderOf(root, path)] };
+  return { moved: kept.moved, touched: [...kept.touched, folders.of(path)] };
 }
 
 /** Give the file at `path` a second name in `old/`, one that says its version or, for want of one, its content. */
 async function keepOld(
-  root: string,
+  folders: Folders,
   path: string,
   sha256: string,
   version: string | undefined,
 ): Promise<{ moved: string; touched: string[] }> {
+  const { root } = folders;
   const marks = version === undefined ? [] : [version, `${version}.${contentMark(sha256)}`];
   const byContent = contentMark(sha256);
   for (const mark of [...marks, byContent, `${byContent}-${sha256.slice(12)}`]) {
     const name = join(oldFolder, oldPath(path, mark));
-    const folder = makeFolderOf(root, name);
+    const folder = folders.of(name);
     const there = lstatSync(join(root, name), { throwIfNoEntry: false });
     if (there === undefined) {
       linkOrMove(join(root, path), join(root, name));

@@ -1,7 +1,7 @@
 import { type Entry, shownUrl } from "./manifest.ts";
 import type { Wanted } from "./read.ts";
 import type { Saved } from "./record.ts";
-import type { Record } from "./store.ts";
+import { doubtful, type Record } from "./store.ts";
 
 /** What has to be done for each line of the manifest. Pure. */
 
@@ -94,6 +94,7 @@ export function isIdle({ record, steps, unlisted }: Plan, { prune }: DownloadsOp
     steps.every(({ action }) => action === "keep") &&
     record.wrong.length === 0 &&
     record.journal.size === 0 &&
+    doubtful(record).length === 0 &&
     !(prune && unlisted.length > 0)
   );
 }

@@ -22,11 +22,22 @@ const head = `# What downloads saved, written by it. Delete a line to have that 
 # SHA256 SIZE TIME VERSION ETAG URL PATH
 `;
 
+/** New files are not waited for until the disk has them: a restart of the machine may lose such ones. */
+export interface Unflushed {
+  /** The id of the machine's start under which they were saved. */
+  boot: string;
+  /** Files saved at this time or later: ISO 8601, as in the lines. */
+  since: string;
+}
+
 /** The whole file, its lines in the order of their paths, so that two records compare with diff. */
-export function formatRecord(saved: Iterable<Saved>): string {
+export function formatRecord(saved: Iterable<Saved>, unflushed?: Unflushed): string {
   const lines = [...saved].map((each) => formatSaved(each));
   // the path is the end of the line: sort by it alone
-  return head + lines.sort(byPath).join("");
+  const doubt = unflushed
+    ? `# Saved since ${unflushed.since} in boot ${unflushed.boot}: hashed again after a restart of the machine.\n`
+    : "";
+  return head + doubt + lines.sort(byPath).join("");
 }
 
 function byPath(a: string, b: string): number {
@@ -44,7 +55,11 @@ export function formatSaved({ sha256, size, time, version, tag, url, path }: Sav
  * Read a record. A line that cannot be understood is left out and its number given: its file will be
  * looked at anew.
  */
-export function readRecord(text: string): { saved: Map<string, Saved>; wrong: number[] } {
+export function readRecord(text: string): {
+  saved: Map<string, Saved>;
+  wrong: number[];
+  unflushed?: Unflushed;
+} {
   const saved = new Map<string, Saved>();
   const wrong: number[] = [];
   text.split("\n").forEach((line, index) => {
@@ -53,7 +68,8 @@ export function readRecord(text: string): { saved: Map<string, Saved>; wrong: nu
     if (entry) saved.set(entry.path, entry);
     else wrong.push(index + 1);
   });
-  return { saved, wrong };
+  const [, since, boot] = /^# Saved since (\S+) in boot (\S+): /m.exec(text.slice(0, 1000)) ?? [];
+  return { saved, wrong, ...(since && boot ? { unflushed: { since, boot } } : {}) };
 }
 
 const line =

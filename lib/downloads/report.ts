@@ -87,6 +87,7 @@ export class Report {
     this.#terminal.printJson(outcome);
     // failures come as a list at the end, where they are seen
     if (outcome.result === "failed" || (outcome.result === "kept" && !outcome.reason)) return;
+    if (this.#terminal.quiet) return;
     const notable = outcome.result === "moved" || outcome.old !== undefined;
     if (notable || !this.#terminal.isTTY) this.#terminal.note(lineOf(outcome));
   }

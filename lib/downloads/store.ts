@@ -1,9 +1,10 @@
-import { appendFileSync, readFileSync, rmSync } from "node:fs";
+import { closeSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
 import { join } from "node:path";
+import { bootId } from "../boot.ts";
 import { fsyncFolder, readIfThere, writeAtomic } from "../files.ts";
 import { systemCode } from "../errors.ts";
 import { journalName, pathFault, recordName } from "./paths.ts";
-import { formatRecord, formatSaved, readRecord, type Saved } from "./record.ts";
+import { formatRecord, formatSaved, readRecord, type Saved, type Unflushed } from "./record.ts";
 
 /**
  * The record on the disk: saved.txt, replaced as a whole at the end of a run, and beside it, while a run
@@ -13,6 +14,8 @@ export interface Record {
   saved: Map<string, Saved>;
   /** Lines of saved.txt that could not be understood. */
   wrong: number[];
+  /** Files that were not flushed when they were saved. */
+  unflushed?: Unflushed;
   /** What a killed run had done: to be believed only after a look at the bytes. */
   journal: Map<string, Saved>;
 }
@@ -23,7 +26,13 @@ export function readStore(root: string): Record {
   // a line that names what no manifest may name was not written by us
   for (const saved of [record.saved, journal.saved])
     for (const path of saved.keys()) if (pathFault(path)) saved.delete(path);
-  return { saved: record.saved, wrong: record.wrong, journal: journal.saved };
+  return { ...record, journal: journal.saved };
+}
+
+/** Recorded files that a restart of the machine may have lost, since they were not flushed before it. */
+export function doubtful({ saved, unflushed }: Record): Saved[] {
+  if (unflushed === undefined || unflushed.boot === bootId()) return [];
+  return [...saved.values()].filter(({ time }) => time >= unflushed.since);
 }
 
 function readText(path: string): string {
@@ -35,23 +44,39 @@ function readText(path: string): string {
   }
 }
 
-/** Note one file as done. A journal that cannot be written costs a look at that file later, nothing more. */
-export function note(root: string, saved: Saved): void {
-  try {
-    appendFileSync(join(root, journalName), formatSaved(saved));
-  } catch {
-    // a full disk; the end of the run will say so
+/** The journal, open for a run. */
+export class Journal {
+  readonly #path: string;
+  #fd: number | undefined;
+
+  constructor(root: string) {
+    this.#path = join(root, journalName);
+  }
+
+  /** Note one file as done. What cannot be written costs a look at that file later, nothing more. */
+  add(saved: Saved): void {
+    try {
+      this.#fd ??= openSync(this.#path, "a");
+      writeSync(this.#fd, formatSaved(saved));
+    } catch {
+      // a full disk; the end of the run will say so
+    }
+  }
+
+  close(): void {
+    if (this.#fd !== undefined) closeSync(this.#fd);
+    this.#fd = undefined;
   }
 }
 
-/** Write the whole record, after the files it speaks of are safe on the disk. */
+/** Write the whole record, after the names it speaks of are safe on the disk. */
 export async function writeStore(
   root: string,
-  saved: Map<string, Saved>,
+  { saved, unflushed }: Pick<Record, "saved" | "unflushed">,
   touched: Iterable<string>,
 ): Promise<void> {
   await Promise.all([...new Set(touched)].map((folder) => fsyncFolder(folder).catch(() => {})));
-  const text = formatRecord(saved.values());
+  const text = formatRecord(saved.values(), unflushed);
   const path = join(root, recordName);
   if ((await readIfThere(path)) !== text) await writeAtomic(path, text);
   rmSync(join(root, journalName), { force: true });

@@ -1,6 +1,7 @@
 import { setMaxListeners } from "node:events";
 import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { bootId } from "../boot.ts";
 import { atEnd } from "../cleanup.ts";
 import { systemCode } from "../errors.ts";
 import { FetchFailed, reasonOf } from "../fetch-retry.ts";
@@ -10,13 +11,13 @@ import { acquireLock } from "../lock.ts";
 import { hashFile } from "./hash.ts";
 import type { Entry } from "./manifest.ts";
 import { obtain, partialName } from "./obtain.ts";
-import { lockName, lookAt, partialFolder, removeEmptyFolders } from "./paths.ts";
+import { Folders, lockName, lookAt, partialFolder, removeEmptyFolders } from "./paths.ts";
 import { moveToOld } from "./place.ts";
 import type { Wanted } from "./read.ts";
 import type { Report } from "./report.ts";
 import { type DownloadsOptions, makePlan, type Plan, type Step } from "./plan.ts";
 import { Slots } from "./slots.ts";
-import { note, type Record, readStore, writeStore } from "./store.ts";
+import { doubtful, Journal, type Record, readStore, writeStore } from "./store.ts";
 
 /**
  * The part of a run that changes something: under the lock, with the network.
@@ -51,6 +52,8 @@ class Work {
   readonly #report: Report;
   readonly #fetcher: Fetcher;
   readonly #slots: Slots;
+  readonly #folders: Folders;
+  readonly #journal: Journal;
   readonly #touched = new Set<string>();
   /** Partial files that a later run can go on with. */
   readonly #left = new Set<string>();
@@ -63,14 +66,18 @@ class Work {
     this.#report = report;
     this.#fetcher = fetcher;
     this.#slots = new Slots(options);
+    this.#folders = new Folders(root);
+    this.#journal = new Journal(root);
   }
 
   async carryOut(entries: Entry[]): Promise<boolean> {
     const { signal, prune } = this.#options;
     await removeStaleTemporaries(this.#root);
     this.#record = readStore(this.#root);
+    const lost = await this.#lostInRestart();
     await this.#believeJournal();
     const plan = makePlan(this.#look(entries), this.#record, this.#options);
+    for (const step of plan.steps) if (lost.has(step.entry.path)) step.action = "fetch";
     if (this.#record.wrong.length > 0)
       this.#report.note(
         `saved.txt: damaged in line ${this.#record.wrong.slice(0, 9).join(", ")}; those files are looked at anew`,
@@ -81,9 +88,10 @@ class Work {
       signal.throwIfAborted();
       if (prune) await this.#prune(plan);
     } finally {
+      this.#journal.close();
       this.#tidy();
     }
-    await writeStore(this.#root, this.#record.saved, this.#touched);
+    await writeStore(this.#root, this.#record, this.#touched);
     this.#report.end();
     return this.#report.outcomes.every(({ result }) => result !== "failed");
   }
@@ -91,8 +99,9 @@ class Work {
   /** What is there now: whoever held the lock until now may have changed it. */
   #look(entries: Entry[]): Wanted {
     const sizes = new Map<string, number>();
+    const folders = new Map();
     for (const { path } of entries) {
-      const found = lookAt(this.#root, path, new Map());
+      const found = lookAt(this.#root, path, folders);
       if (typeof found === "number") sizes.set(path, found);
     }
     return { entries, sizes };
@@ -103,8 +112,21 @@ class Work {
     for (const saved of this.#record.journal.values()) {
       if (lookAt(this.#root, saved.path, new Map()) !== saved.size) continue;
       const hash = await hashFile(join(this.#root, saved.path));
-      if (hash === saved.sha256) this.#record.saved.set(saved.path, saved);
+      if (hash !== saved.sha256) continue;
+      this.#record.saved.set(saved.path, saved);
+      this.#record.unflushed ??= { boot: bootId(), since: saved.time };
     }
+  }
+
+  /** After a restart of the machine: files that had not reached the disk before it. */
+  async #lostInRestart(): Promise<Set<string>> {
+    const lost = new Set<string>();
+    for (const { path, sha256 } of doubtful(this.#record)) {
+      if (typeof lookAt(this.#root, path, new Map()) !== "number") continue;
+      if ((await hashFile(join(this.#root, path))) !== sha256) lost.add(path);
+    }
+    if (this.#record.unflushed?.boot !== bootId()) delete this.#record.unflushed;
+    return lost;
   }
 
   async #obtainAll(steps: Step[]): Promise<void> {
@@ -129,12 +151,12 @@ class Work {
     const about = { path, where, ...(version === undefined ? {} : { version }) };
     try {
       if (this.#diskFull) throw new FetchFailed("not tried: no space left on the disk");
-      const { saved, touched, ...rest } = await obtain(
+      const { saved, touched, unflushed, ...rest } = await obtain(
         entry,
         action,
         this.#record.saved.get(path),
         {
-          root: this.#root,
+          folders: this.#folders,
           fetcher: this.#fetcher,
           request: {
             maxSize,
@@ -150,7 +172,8 @@ class Work {
           },
         },
       );
-      if (this.#record.saved.get(path) !== saved) note(this.#root, saved);
+      if (this.#record.saved.get(path) !== saved) this.#journal.add(saved);
+      if (unflushed) this.#record.unflushed ??= { boot: bootId(), since: saved.time };
       this.#record.saved.set(path, saved);
       for (const folder of touched) this.#touched.add(folder);
       this.#report.finish(running, { ...about, ...rest, size: saved.size });
@@ -173,7 +196,7 @@ class Work {
     for (const path of unlisted) {
       const before = this.#record.saved.get(path);
       if (typeof lookAt(this.#root, path, new Map()) === "number") {
-        const { moved, touched } = await moveToOld(this.#root, path, before);
+        const { moved, touched } = await moveToOld(this.#folders, path, before);
         for (const folder of touched) this.#touched.add(folder);
         removeEmptyFolders(this.#root, path);
         this.#report.add({ path, result: "moved", ...(moved === undefined ? {} : { old: moved }) });

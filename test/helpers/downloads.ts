@@ -39,10 +39,9 @@ export function makeSite(): Site {
           .digest("hex");
         return `${hash} ${name}`;
       });
-      const record = readFileSync(path("saved.txt"), "utf8").replace(
-        / \d{4}-\d\d-\d\dT[\d:]+Z /g,
-        " TIME ",
-      );
+      const record = readFileSync(path("saved.txt"), "utf8")
+        .replace(/^# Saved since .*\n/m, "")
+        .replace(/ \d{4}-\d\d-\d\dT[\d:]+Z /g, " TIME ");
       return `${hashes.join("\n")}\n${record}`;
     },
   };

@@ -295,6 +295,27 @@ test("a lost record is rebuilt from the files: recognised where the server's wor
   }
 });
 
+test("after a restart of the machine, new files are hashed again: the disk may have lost them", async ({
+  server,
+  site,
+}) => {
+  for (const name of ["a", "b"])
+    server.on(
+      `/${name}`,
+      text(() => name.repeat(5)),
+    );
+  site.manifest(`${server.url}/a a`, `${server.url}/b#1 b`);
+  await site.run([], { expect: 0 });
+  const saved = site.path("saved.txt");
+  // as if saved under another start of the machine, which then lost the bytes of one file
+  writeFileSync(saved, readFileSync(saved, "utf8").replace(/in boot \S+:/, "in boot another:"));
+  writeFileSync(site.path("b"), Buffer.alloc(5));
+  assert.match((await site.run([], { expect: 0 })).stdout, /fetched 1 .*kept 1/);
+  assert.is(site.read("b"), "bbbbb");
+  assert.is(server.asked.length, 3);
+  assert.match((await site.run([], { expect: 0 })).stdout, /fetched 0, kept 2/);
+});
+
 test("a file that is not what the record says is put aside, not lost", async ({ server, site }) => {
   server.on(
     "/f",

@@ -2,7 +2,7 @@ import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { lookAt, makeFolderOf, oldPath, twinKey } from "../../../lib/downloads/paths.ts";
+import { Folders, lookAt, oldPath, twinKey } from "../../../lib/downloads/paths.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 
 test("the old file's name says its version in front of the last extension", () => {
@@ -42,9 +42,10 @@ test("a folder that has become a link since the plan is not written through", ()
   const root = tempDir();
   const elsewhere = tempDir();
   symlinkSync(elsewhere, join(root, "dir"));
-  assert.throws(() => makeFolderOf(root, "dir/file"), /link/);
-  assert.is(makeFolderOf(root, "new/deep/file"), join(root, "new/deep"));
-  assert.is(makeFolderOf(root, "file"), root);
+  const folders = new Folders(root);
+  assert.throws(() => folders.of("dir/file"), /link/);
+  assert.is(folders.of("new/deep/file"), join(root, "new/deep"));
+  assert.is(folders.of("file"), root);
 });
 
 test.run();
