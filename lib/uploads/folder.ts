@@ -87,6 +87,18 @@ export function scanFolder(root: string): LocalFile[] {
   return files.sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0));
 }
 
+/** Which of the files are no longer what they were when the folder was looked at. */
+export function changedSince(files: readonly LocalFile[]): string[] {
+  const isChanged = ({ file, stamp }: LocalFile) => {
+    try {
+      return stampOf(statSync(file, { bigint: true })) !== stamp;
+    } catch {
+      return true;
+    }
+  };
+  return files.filter(isChanged).map(({ path }) => path);
+}
+
 function follow(link: string, root: string): { stat: BigIntStats; target: string } | string {
   let target: string;
   try {

@@ -1,13 +1,15 @@
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
+import { setTimeout as sleep } from "node:timers/promises";
 import { atEnd } from "../cleanup.ts";
 import { Failure } from "../errors.ts";
 import { CommandFailed } from "../exec.ts";
 import { exists } from "../files.ts";
 import { git, type GitOptions, gitText } from "../git.ts";
 import type { GitTarget } from "./config.ts";
-import type { LocalFile } from "./folder.ts";
+import { changedWhileRead, readTries } from "./content.ts";
+import { changedSince, type LocalFile, scanFolder } from "./folder.ts";
 import type { Change, Job, Outcome } from "./job.ts";
 import { withRetries } from "./pool.ts";
 import { explainSsh, sshForShell } from "./ssh.ts";
@@ -33,17 +35,16 @@ export async function uploadToGit(target: GitTarget, job: Job): Promise<Outcome>
   };
   try {
     await openCache(repo, options);
-    const tree = await writeTree(job.files, options);
+    const { files, tree } = await wholeTree(job, options);
     const isPassing = (error: unknown) => error instanceof TryAgain;
     await withRetries({ isPassing, signal: job.signal, retries: job.retries }, async () => {
       const parent = await fetchBranch(target, options);
-      const changes = await difference(parent, tree, job.files, options);
+      const changes = await difference(parent, tree, files, options);
       outcome.changes = changes;
-      outcome.unchanged =
-        job.files.length - changes.filter((each) => each.action !== "delete").length;
+      outcome.unchanged = files.length - changes.filter((each) => each.action !== "delete").length;
       outcome.bytes = changes.reduce((sum, { size }) => sum + size, 0);
       const isSame = parent !== undefined && changes.length === 0;
-      if (job.dryRun || isSame || (parent === undefined && job.files.length === 0)) return;
+      if (job.dryRun || isSame || (parent === undefined && files.length === 0)) return;
       const commit = await makeCommit(tree, parent, job, options);
       await push(commit, target, options);
     });
@@ -106,6 +107,19 @@ async function fetchBranch(target: GitTarget, options: GitOptions): Promise<stri
     return await gitText(["rev-parse", "--verify", `${ours}^{commit}`], options);
   } catch (error) {
     throw explain(error, target);
+  }
+}
+
+/** The tree of the folder at one moment: when a file changes while git reads, all is read again. */
+async function wholeTree(job: Job, options: GitOptions) {
+  let { files } = job;
+  for (let attempt = 0; ; attempt++) {
+    const tree = await writeTree(files, options);
+    const [changed] = changedSince(files);
+    if (changed === undefined) return { files, tree };
+    if (attempt === readTries) throw changedWhileRead(changed);
+    await sleep(50 * 4 ** attempt);
+    files = scanFolder(job.root);
   }
 }
 

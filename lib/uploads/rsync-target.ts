@@ -1,6 +1,8 @@
 import { Failure } from "../errors.ts";
 import { run, type RunResult } from "../exec.ts";
 import type { RsyncTarget } from "./config.ts";
+import { changedWhileRead } from "./content.ts";
+import { changedSince, scanFolder } from "./folder.ts";
 import type { Change, Job, Outcome } from "./job.ts";
 import { withRetries } from "./pool.ts";
 import { explainSsh, sshForRsync } from "./ssh.ts";
@@ -23,7 +25,9 @@ export async function uploadByRsync(target: RsyncTarget, job: Job): Promise<Outc
     job.arrived(change.size, change.path);
   };
   const argv = rsyncArgv(target, job);
-  const isPassing = (error: unknown) => error instanceof LineDropped;
+  const isPassing = (error: unknown) =>
+    error instanceof LineDropped || error instanceof StillChanging;
+  let { files } = job;
   await withRetries({ isPassing, signal: job.signal, retries: job.retries }, async () => {
     const words: string[] = [];
     const result = await run(argv, {
@@ -34,6 +38,10 @@ export async function uploadByRsync(target: RsyncTarget, job: Job): Promise<Outc
     job.signal?.throwIfAborted();
     const failure = explainRsync(result, words.join("\n"), target);
     if (failure) throw failure;
+    // rsync sends what it reads, a file that changes meanwhile half old and half new: then it goes again
+    const [changed] = job.dryRun ? [] : changedSince(files);
+    files = changed === undefined ? files : scanFolder(job.root);
+    if (changed !== undefined) throw new StillChanging(changedWhileRead(changed).message);
   });
   outcome.unchanged = job.files.length - outcome.changes.filter(isSent).length;
   return outcome;
@@ -90,6 +98,11 @@ function unescaped(name: string): string {
 /** The connection broke: worth another try, which goes on where this one ended. */
 class LineDropped extends Failure {
   override name = "LineDropped";
+}
+
+/** A file was written to while rsync read it. */
+class StillChanging extends Failure {
+  override name = "StillChanging";
 }
 
 /** rsync's exit code and words in one sentence (EXIT VALUES in rsync(1)); undefined when all is well. */

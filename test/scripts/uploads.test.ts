@@ -1,5 +1,15 @@
-import { chmod, mkdir, readFile, rm, symlink, utimes, writeFile } from "node:fs/promises";
+import {
+  appendFile,
+  chmod,
+  mkdir,
+  readFile,
+  rm,
+  symlink,
+  utimes,
+  writeFile,
+} from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { git, makeRepo, writeFiles } from "../helpers/repos.ts";
@@ -201,6 +211,30 @@ test("git: a push that lost a race is done again on top of the other", async () 
   await uploads(dir, [], { expect: 0 });
   assert.is(await git(site.bare, "rev-parse", "main^"), rival);
   assert.is(await git(site.bare, "ls-tree", "--name-only", "main"), "b.txt");
+});
+
+test("a file that does not rest is reported by rsync and git, not sent half old and half new", async () => {
+  const out = tempDir();
+  const site = await makeRepo({ files: { x: "1" } });
+  const config = `to:\n  web: { rsync: ${out}/www }\n  pages: { git: "${site.url}" }\n`;
+  const dir = await makeSite({ "a.txt": "1", busy: "" }, config);
+  const busy = join(dir, "upload/busy");
+  let writing = true;
+  const writer = (async () => {
+    while (writing) {
+      await appendFile(busy, "line\n");
+      await sleep(2);
+    }
+  })();
+  const { stderr } = await uploads(dir, ["--retries", "1"], { expect: 1 });
+  writing = false;
+  await writer;
+  assert.match(stderr, /web: "busy" changes while it is read/);
+  assert.match(stderr, /pages: "busy" changes while it is read/);
+  await uploads(dir, [], { expect: 0 });
+  const whole = await readFile(busy, "utf8");
+  assert.is(await readFile(join(out, "www/busy"), "utf8"), whole);
+  assert.is(`${await git(site.bare, "show", "gh-pages:busy")}\n`, whole);
 });
 
 test("one target that fails does not stop the others; the table and --json say which", async () => {
