@@ -1,0 +1,96 @@
+import { createHash } from "node:crypto";
+import { Refused } from "../errors.ts";
+import type { Account } from "./step.ts";
+
+/** Accounts that setup makes carry this in their comment, so that a later run knows its own. */
+const mark = "Boatyard";
+
+/** The longest name that useradd(8) takes is 32; `.service` instances and groups have room for it too. */
+const longest = 31;
+
+/**
+ * A Unix name for the name of a repo or an app: small letters, digits, `-` and `_`, beginning with a letter;
+ * a long one is cut and told apart by a hash. Pure: the same name gives the same account everywhere.
+ */
+export function unixName(name: string): string {
+  const plain = name
+    .toLowerCase()
+    .replace(/[^a-z0-9_]+/g, "-")
+    .replace(/^-+|-+$/g, "");
+  const begun = /^[a-z]/.test(plain) ? plain : `r-${plain}`.replace(/-+$/, "");
+  if (begun.length <= longest) return begun;
+  const hash = createHash("sha256").update(name.toLowerCase()).digest("hex").slice(0, 6);
+  return `${begun.slice(0, longest - 7).replace(/-+$/, "")}-${hash}`;
+}
+
+/** The comment (GECOS field) of an account for that repo or app. A colon or comma cannot stand there. */
+export function commentFor(what: string): string {
+  return `${mark} ${what}`;
+}
+
+/** Accounts that Debian and its packages make; a system whose passwd cannot be read may have them. */
+const systems = new Set(
+  "root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc gnats nobody _apt messagebus sshd nginx caddy postgres mysql redis ntp systemd-network systemd-resolve systemd-timesync staff users sudo adm".split(
+    " ",
+  ),
+);
+
+export interface Wanted {
+  /** What the account is for: `jostylr/site`, `app my-app`, `slave`. */
+  what: string;
+  /** The name that follows from it. */
+  derived: string;
+  /** The name that --user gave. */
+  given: string | undefined;
+}
+
+/**
+ * The account's name, if it may be used: free, made by setup for the same thing, or named on purpose and a person's.
+ * @throws {Refused} for root, for the system's accounts, and for one that is there for something else.
+ */
+export function chooseAccount(
+  { what, derived, given }: Wanted,
+  accounts: ReadonlyMap<string, Account>,
+): string {
+  const name = given ?? derived;
+  if (!/^[a-z_][a-z0-9_-]{0,30}$/.test(name))
+    throw new Refused(
+      `"${name}" is no name for a Unix user; small letters, digits, "-" and "_" make one, at most 31`,
+    );
+  const there = accounts.get(name);
+  if (name === "root" || there?.uid === 0)
+    throw new Refused(`${what} may not be root's; name another account with --user`);
+  if (there?.comment === commentFor(what)) return name;
+  if (systems.has(name))
+    throw new Refused(`${name} is a name of the system's; name another for ${what} with --user`);
+  if (!there) return name;
+  if (there.comment.startsWith(`${mark} `))
+    throw new Refused(
+      `the account ${name} is there for ${there.comment.slice(mark.length + 1)}; name another for ${what} with --user`,
+    );
+  if (given === undefined)
+    throw new Refused(
+      `there is an account ${name} that setup has not made; name another for ${what} with --user, or this one if it is meant`,
+    );
+  if (there.uid < 1000)
+    throw new Refused(`${name} is an account of the system; name another for ${what} with --user`);
+  return name;
+}
+
+/** The accounts that files of ours in sysusers.d(5) will make. */
+export function parseSysusers(text: string): Account[] {
+  return [...text.matchAll(/^u (\S+) \S+ "([^"]*)" (\S+)/gm)].map(
+    ([, name = "", comment = "", home = ""]) => ({ name, uid: 999, gid: 999, comment, home }),
+  );
+}
+
+/** passwd(5) as a map. */
+export function parsePasswd(text: string): Map<string, Account> {
+  const accounts = new Map<string, Account>();
+  for (const line of text.split("\n")) {
+    const [name = "", , uid, gid, comment = "", home = ""] = line.split(":");
+    if (name !== "" && !name.startsWith("#") && uid !== undefined)
+      accounts.set(name, { name, uid: Number(uid), gid: Number(gid), comment, home });
+  }
+  return accounts;
+}

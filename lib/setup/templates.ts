@@ -1,0 +1,416 @@
+/** Written by tools/templates.ts from templates/: change those, then run npm run templates. */
+export const templates = {
+  "build@.service": `# Builds /home/NAME/NAME as the user NAME, when its branch has a new commit: for a server that no webhook reaches.
+# Copy to /etc/systemd/system/ with build@.timer, then: systemctl enable --now build@site.timer
+[Unit]
+Description=Boatyard: build %i if it changed
+Documentation=man:systemd.exec(5)
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+Type=oneshot
+User=%i
+WorkingDirectory=/home/%i/%i
+ReadWritePaths=/home/%i
+ExecStart=/usr/local/bin/build /home/%i/%i --if-changed --quiet
+# 3: another build is under way, which is well
+SuccessExitStatus=3
+TimeoutStartSec=1h
+KillMode=control-group
+Environment=PATH=/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8
+Nice=5
+
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+AmbientCapabilities=
+ProtectSystem=strict
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectProc=invisible
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+RemoveIPC=yes
+ProtectClock=yes
+ProtectHostname=yes
+ProtectControlGroups=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallErrorNumber=EPERM
+UMask=0022
+`,
+  "build@.timer": `# Looks every five minutes; servers with many of them do not ask the forge in the same second.
+[Unit]
+Description=Boatyard: look for new commits of %i
+
+[Timer]
+OnBootSec=1min
+OnUnitInactiveSec=5min
+RandomizedDelaySec=60
+AccuracySec=10s
+
+[Install]
+WantedBy=timers.target
+`,
+  "hook-server.service": `# hook-server as a service: takes webhooks, and builds each repo as the repo's own user.
+# Copy to /etc/systemd/system/ with hook-server.socket, then: systemctl enable --now hook-server.socket hook-server.service
+# It starts as root, because only root can build as others; it keeps just the powers that this takes.
+# On a server where one account builds everything, set User= to it and empty CapabilityBoundingSet=.
+[Unit]
+Description=Boatyard: webhooks in, builds out
+Documentation=man:systemd.exec(5)
+Requires=hook-server.socket
+After=network-online.target hook-server.socket
+Wants=network-online.target
+
+[Service]
+Type=notify
+# systemd-notify is a child of its own
+NotifyAccess=all
+ExecStart=/usr/local/bin/hook-server --config /etc/boatyard/hooks.yml
+ExecReload=/bin/kill -HUP $MAINPID
+Restart=on-failure
+RestartSec=2s
+WatchdogSec=60s
+# TERM reaches the server alone: it lets the runs end (drain: 5m); what is left after that is killed
+KillMode=mixed
+TimeoutStopSec=6min
+Environment=PATH=/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8
+
+# Folders. Builds write below /home; everything else is read-only for them and for the server.
+StateDirectory=boatyard
+StateDirectoryMode=0711
+ProtectSystem=strict
+ReadWritePaths=/home
+PrivateTmp=yes
+PrivateMounts=yes
+PrivateDevices=yes
+UMask=0022
+
+# Powers. SETUID, SETGID, SETPCAP: to become the repo's user, and nothing more. KILL, SYS_PTRACE: to end and to
+# find what a run has started. DAC_READ_SEARCH, CHOWN: to look into a closed home, to hand a payload over.
+NoNewPrivileges=yes
+CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_SETPCAP CAP_KILL CAP_SYS_PTRACE CAP_DAC_READ_SEARCH CAP_CHOWN
+AmbientCapabilities=
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+ProtectClock=yes
+ProtectHostname=yes
+ProtectControlGroups=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallErrorNumber=EPERM
+# no MemoryDenyWriteExecute: Node compiles as it runs
+
+[Install]
+WantedBy=multi-user.target
+`,
+  "hook-server.socket": `# The address of hook-server. systemd holds it, so that deliveries wait, and none fails, while the server restarts.
+[Unit]
+Description=Boatyard: the address of hook-server
+
+[Socket]
+# nginx or Caddy stands before it. Keep it in step with listen: in hooks.yml
+ListenStream=127.0.0.1:3420
+NoDelay=yes
+
+[Install]
+WantedBy=sockets.target
+`,
+  "hooks.yml": `# The configuration of hook-server: copy it to /etc/boatyard/hooks.yml, mend it, then ask \`hook-server --check\`.
+# A change of this file, or of a secret, is taken over at once; a wrong one is refused and the old one stays.
+# Relative paths start from this file's folder. Durations: 90s, 15m, 2h, 1d. Sizes: 10k, 5M, 2G.
+
+listen: 127.0.0.1:3420            # behind nginx or Caddy; unix:/run/boatyard/hook.sock works too
+state: /var/lib/boatyard          # queue, runs and their logs
+concurrency: 2                    # runs at once, over all repos; never two of one repo
+drain: 5m                         # how long a stop waits for the runs under way
+keep: 50                          # ended runs that are kept of each repo …
+keep_for: 30d                     # … and how long
+max_log: 100M                     # a run that writes more than this is ended
+max_waiting: 1000                 # runs of one repo that may wait; more deliveries are answered 429
+
+# Who may see runs and steer over HTTP. Without it only the Unix socket STATE/socket does that.
+# status: { token_file: /etc/boatyard/status.token }
+
+repos:
+  jostylr/site:                   # owner/name as the forge sends it
+    user: site                    # the Unix account that builds; default: the server's own
+    dir: /home/site/site          # its checkout
+    secret_file: /etc/boatyard/site.secret    # mode 600; a list of two while one is rotated
+    refs: [main]                  # branches, release/* or refs/tags/v*; default: the checkout's branch
+    timeout: 30m                  # then the run is ended with all its children
+    poll: 15m                     # look for missed pushes; false: never
+    then: [server-update site]    # commands after a good push run, as the server's user
+    on: { push: build, release: release }     # scripts of ours or absolute paths; false: nothing
+    cancel: false                 # true: a newer push ends the run of an older one
+    # insecure: true              # no secret: anybody who reaches the server may start builds
+`,
+  "launchfit@.service": `# An app that updates itself. The account, the folder below /srv and the instance have one name:
+#   useradd --system --home-dir /srv/my-app --create-home my-app
+#   install in /srv/my-app as my-app: launchfit https://example.com/app-updates --key FINGERPRINT
+#   systemctl enable --now launchfit@my-app
+# The app runs inside these fences too: loosen in launchfit@my-app.service.d/ what it cannot live with.
+[Unit]
+Description=Boatyard: %i, kept running and up to date
+Documentation=man:systemd.exec(5)
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+Type=notify
+NotifyAccess=all
+User=%i
+WorkingDirectory=/srv/%i
+ReadWritePaths=/srv/%i
+ExecStart=/usr/local/bin/launchfit
+Restart=on-failure
+RestartSec=5s
+WatchdogSec=120s
+# launchfit ends its app itself; the rest goes with it
+KillMode=mixed
+TimeoutStartSec=5min
+TimeoutStopSec=90s
+Environment=PATH=/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 XDG_RUNTIME_DIR=/run/launchfit-%i
+RuntimeDirectory=launchfit-%i
+RuntimeDirectoryMode=0700
+
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+AmbientCapabilities=
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+PrivateUsers=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+RemoveIPC=yes
+ProtectProc=invisible
+ProtectClock=yes
+ProtectHostname=yes
+ProtectControlGroups=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM
+UMask=0022
+
+[Install]
+WantedBy=multi-user.target
+`,
+  "logs-rotate.service": `# Rotates the logs of the checkouts named below, compresses the parts and removes the oldest.
+# Copy to /etc/systemd/system/ with logs-rotate.timer, set the user and the folders, then:
+#   systemctl enable --now logs-rotate.timer
+[Unit]
+Description=Rotate the logs of Boatyard checkouts
+Documentation=man:systemd.timer(5)
+
+[Service]
+Type=oneshot
+# The account that owns the checkout; where there are several, a unit for each.
+User=site
+ExecStart=/usr/bin/env logs rotate /home/site/site --max-size 10M --max-age 7d --keep 10
+Nice=10
+IOSchedulingClass=idle
+
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+AmbientCapabilities=
+ProtectSystem=strict
+ReadWritePaths=/home/site/site
+PrivateTmp=yes
+PrivateDevices=yes
+PrivateNetwork=yes
+RestrictAddressFamilies=AF_UNIX
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectKernelLogs=yes
+ProtectControlGroups=yes
+ProtectClock=yes
+ProtectHostname=yes
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+UMask=0022
+`,
+  "logs-rotate.timer": `# Starts logs-rotate.service every hour; a missed time is made up for after a boot.
+[Unit]
+Description=Rotate the logs of Boatyard checkouts every hour
+
+[Timer]
+OnCalendar=hourly
+RandomizedDelaySec=10m
+Persistent=yes
+
+[Install]
+WantedBy=timers.target
+`,
+  "nginx-hooks.conf": `# hook-server behind nginx: put this into the server block of your site that has a certificate.
+#   cp nginx-hooks.conf /etc/nginx/snippets/boatyard-hooks.conf
+#   then in the server block: include snippets/boatyard-hooks.conf;
+# The forge's URL is then https://YOUR.HOST/hook
+
+location ~ ^/(hook|github/callback)$ {
+    # GitHub's own limit; hook-server refuses more as well
+    client_max_body_size 25m;
+    client_body_timeout 10s;
+    proxy_pass http://127.0.0.1:3420;
+    proxy_http_version 1.1;
+    proxy_set_header Host $host;
+    proxy_set_header X-Forwarded-For $remote_addr;
+    proxy_set_header X-Forwarded-Proto $scheme;
+    proxy_connect_timeout 5s;
+    proxy_read_timeout 30s;
+}
+
+# Runs and metrics, for who has the token (status: in hooks.yml). Remove it if nobody needs it from outside.
+location ~ ^/(runs|metrics|healthz)(/|$) {
+    proxy_pass http://127.0.0.1:3420;
+    proxy_http_version 1.1;
+    proxy_set_header Host $host;
+    # a log that is followed comes line by line, for as long as the run lasts
+    proxy_buffering off;
+    proxy_read_timeout 1h;
+}
+`,
+  "slave-server.service": `# slave-server as a service: waits for GET /get/?repo=NAME and brings ~/repos/NAME up to date.
+# Copy to /etc/systemd/system/ with slave-server.socket, then: systemctl enable --now slave-server.socket slave-server.service
+# The account is \`slave\`, its home /srv/slave: change both lines for another.
+[Unit]
+Description=Boatyard: slave of a master server
+Documentation=man:systemd.exec(5)
+Requires=slave-server.socket
+After=network-online.target slave-server.socket
+Wants=network-online.target
+
+[Service]
+Type=notify
+NotifyAccess=all
+User=slave
+WorkingDirectory=/srv/slave
+ReadWritePaths=/srv/slave
+ExecStart=/usr/local/bin/slave-server --config /etc/boatyard/slave.yml
+Restart=on-failure
+RestartSec=2s
+WatchdogSec=60s
+KillMode=mixed
+TimeoutStopSec=30s
+Environment=PATH=/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8
+
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+AmbientCapabilities=
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+PrivateUsers=yes
+ProtectProc=invisible
+ProcSubset=pid
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+RemoveIPC=yes
+ProtectClock=yes
+ProtectHostname=yes
+ProtectControlGroups=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM
+UMask=0022
+
+[Install]
+WantedBy=multi-user.target
+`,
+  "slave-server.socket": `# The address of slave-server. Document 2's port; a secret in slave.yml must stand behind an address that others reach.
+[Unit]
+Description=Boatyard: the address of slave-server
+
+[Socket]
+ListenStream=0.0.0.0:9999
+NoDelay=yes
+
+[Install]
+WantedBy=sockets.target
+`,
+  "slave.yml": `# slave.yml: what slave-server and slave-activate do on a slave. Copy it to /etc/boatyard/slave.yml.
+# Everything in it is optional. Relative paths start from this file's folder, ~ is the home of the account.
+
+# Requests must be signed with this secret: the master has the same one (server-update --secret-file).
+# Mode 600, 16 characters or more; a list of two while one is rotated. Make one: openssl rand -hex 32
+# Without a secret the server listens on 127.0.0.1 only.
+secret_file: /etc/boatyard/slave.secret
+# listen: 0.0.0.0:9999            # the default with a secret; slave-server.socket has its own line
+
+repos: ~/repos                    # where repos are put, each a symlink that is switched in one step
+base: https://github.com/aiegoo/ # REPO is cloned from here, as BASE/REPO.git
+# branch: main                    # or a tag; default: the remote's HEAD
+# depth: 1                        # commits of history, or full
+# keep: 2                         # older trees that are kept, for --rollback
+# key_file: ~/.ssh/id_ed25519     # for a base of the ssh kind
+# token_file: ~/.secrets/token    # for private repos over https; mode 600
+
+# Which repos may be asked for; * stands for anything. Without it: all of the base.
+# allow: [site, app-*]
+
+jobs: 2                           # updates at once, never two of one repo
+# queue: 100                      # requests that may wait
+# timeout: 10m                    # for one update
+# hosts: [slave1.example.com]     # without a secret: names by which this machine is asked
+
+# Runs in the new tree once it is in place; if it fails, the old tree is put back.
+# after: npm ci --omit=dev
+
+# For single repos, what differs.
+# each:
+#   site:
+#     branch: live
+#     after: systemctl --user restart site
+`,
+  "slavelist.txt": `# The slaves that server-update tells, one a line. Copy to /etc/server-update/slavelist.txt.
+# Try it with: server-update site --dry-run
+
+# A host, on port 9999; or a host and a port; or an IPv6 address in brackets.
+# slave1.example.com
+# slave2.example.com:9001
+# [2001:db8::7]:9999
+
+# A slave behind TLS: the URL of its endpoint.
+# https://slave3.example.com:9999/get/
+
+# A range: web01 to web20.
+# web[01-20].example.com
+
+# A name in brackets alone starts a group: server-update site --group canary
+# [canary]
+# web01.example.com
+`,
+} as const;
