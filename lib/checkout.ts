@@ -2,6 +2,7 @@ import { appendFile, mkdir, readFile, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { systemCode } from "./errors.ts";
 import { readIfThere } from "./files.ts";
+import { isSha } from "./names.ts";
 
 /**
  * A checkout's own files, read without starting git: where its git folder is, what HEAD names
@@ -37,6 +38,55 @@ export async function readHead({ gitDir }: Checkout): Promise<{ branch?: string;
   const text = (await readFile(join(gitDir, "HEAD"), "utf8")).trim();
   const branch = /^ref: refs\/heads\/(.+)$/.exec(text)?.[1];
   return branch === undefined ? { sha: text } : { branch };
+}
+
+/** The commit that a full ref names, or undefined when there is none, or when git keeps its refs in another way. */
+export async function readRef({ commonDir }: Checkout, ref: string): Promise<string | undefined> {
+  const loose = await readFile(join(commonDir, ref), "utf8").catch(() => undefined);
+  if (loose !== undefined) return isSha(loose.trim()) ? loose.trim() : undefined;
+  const packed = await readFile(join(commonDir, "packed-refs"), "utf8").catch(() => "");
+  return packed
+    .split("\n")
+    .find((line) => line.endsWith(` ${ref}`))
+    ?.split(" ")[0];
+}
+
+/** What .git/config says about remotes and branches. */
+export interface Remotes {
+  names: string[];
+  /** By branch: its remote, and the full name of its branch there. */
+  upstream: Map<string, { remote?: string; merge?: string }>;
+}
+
+/**
+ * Remotes and upstreams from the text of a .git/config (git-config(1)); pure.
+ * @returns undefined for a file that only git itself should read: with includes, quotes or escapes in what matters.
+ */
+export function parseRemotes(text: string): Remotes | undefined {
+  const remotes: Remotes = { names: [], upstream: new Map() };
+  let branch: string | undefined;
+  for (const line of text.split("\n").map((each) => each.trim())) {
+    const section = /^\[(\w+)(?: "([^"\\]*)")?\]$/.exec(line);
+    if (section) {
+      const [, kind = "", name] = section;
+      if (/^include/i.test(kind)) return undefined;
+      branch = kind.toLowerCase() === "branch" ? name : undefined;
+      if (kind.toLowerCase() === "remote" && name !== undefined) remotes.names.push(name);
+    } else if (line.startsWith("[")) return undefined;
+    const [, key, value = ""] = /^(\w+)\s*=\s*(.*)$/.exec(line) ?? [];
+    if (branch === undefined || (key !== "remote" && key !== "merge")) continue;
+    if (/["\\#;]/.test(value)) return undefined;
+    remotes.upstream.set(branch, { ...remotes.upstream.get(branch), [key]: value });
+  }
+  return remotes;
+}
+
+/** Remotes and upstreams of a checkout, or undefined when git itself has to be asked. */
+export async function readRemotes({ commonDir }: Checkout): Promise<Remotes | undefined> {
+  const text = await readFile(join(commonDir, "config"), "utf8").catch(() => undefined);
+  return text === undefined || /worktreeConfig|refStorage/i.test(text)
+    ? undefined
+    : parseRemotes(text);
 }
 
 /** The folder inside the git folder where the toolkit keeps its state: locks, records, kept changes. */

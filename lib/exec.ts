@@ -237,6 +237,12 @@ function reader(
   let rest = "";
   let lastData = 0;
   let closed = false;
+  const close = new Promise<void>((resolve) => {
+    stream.once("close", () => {
+      closed = true;
+      resolve();
+    });
+  });
   stream.on("data", (chunk: Buffer) => {
     lastData = Date.now();
     const text = decoder.write(chunk);
@@ -257,9 +263,6 @@ function reader(
     }
   });
   stream.on("error", () => {});
-  stream.once("close", () => {
-    closed = true;
-  });
   return async () => {
     const exit = Date.now();
     while (
@@ -267,7 +270,12 @@ function reader(
       (Date.now() - exit < 30 || Date.now() - lastData < 30) &&
       Date.now() - exit < 2000
     ) {
-      await new Promise((resolve) => setTimeout(resolve, 2));
+      let timer: NodeJS.Timeout | undefined;
+      const moment = new Promise<void>((resolve) => {
+        timer = setTimeout(resolve, 5);
+      });
+      await Promise.race([close, moment]);
+      clearTimeout(timer);
     }
     stream.destroy();
     const text = rest + decoder.end();

@@ -1,7 +1,7 @@
-import { type Checkout, readHead } from "../checkout.ts";
+import { type Checkout, readHead, readRef, readRemotes } from "../checkout.ts";
 import { Refused, UsageError } from "../errors.ts";
 import { CommandFailed } from "../exec.ts";
-import { gitText } from "../git.ts";
+import { git, gitText } from "../git.ts";
 import { isSafeRef, shortSha } from "../names.ts";
 import type { Site } from "./stage.ts";
 
@@ -54,46 +54,72 @@ export async function findBranch(
   const wanted = ref === undefined ? `refs/heads/${head.branch}` : ref;
   const isTag = wanted.startsWith("refs/tags/");
   const branch = isTag ? undefined : wanted.replace(/^refs\/heads\//, "");
-  // one process tells the commit, the remote and its branch
-  const form =
-    "%(refname)%00%(objectname)%00%(upstream:remotename)%00%(upstream:remoteref)%00%(upstream)";
-  const names = [...new Set([`refs/heads/${branch}`, `refs/heads/${head.branch}`])].filter(
-    (name) => !name.endsWith("/undefined"),
-  );
-  const rows = (
-    await gitText(["for-each-ref", `--format=${form}`, ...names], options).catch(explainGit)
-  )
-    .split("\n")
-    .map((row) => row.split("\0"));
-  const own = rows.find(([name]) => name === `refs/heads/${branch}`);
+  const [known, own] = await Promise.all([
+    upstreamOf(checkout, branch, options),
+    head.sha ?? commitOf(checkout, `refs/heads/${head.branch}`, options),
+  ]);
   const current = head.branch === branch && branch !== undefined;
-  const headRow = rows.find(([name]) => name === `refs/heads/${head.branch}`);
-  const remote = own?.[2] || (await defaultRemote(options));
+  const { remote } = known;
   if (remote === undefined) {
     if (sha === undefined) return undefined;
     throw new UsageError(
       "--sha: the checkout has no remote to fetch it from; add one with git remote add origin URL",
     );
   }
-  const remoteRef = own?.[3] || (isTag ? wanted : `refs/heads/${branch}`);
+  const remoteRef = known.merge || (isTag ? wanted : `refs/heads/${branch}`);
   const tracking = isTag
     ? wanted
     : `refs/remotes/${remote}/${remoteRef.replace(/^refs\/heads\//, "")}`;
-  return { ref: remoteRef, branch, remote, tracking, head: head.sha ?? headRow?.[1], current };
+  return { ref: remoteRef, branch, remote, tracking, head: own, current };
 }
 
-async function defaultRemote(options: {
-  dir: string;
-  env: Record<string, string | undefined>;
-}): Promise<string | undefined> {
-  const remotes = (await gitText(["remote"], options)).split("\n").filter((name) => name !== "");
-  if (remotes.includes("origin")) return "origin";
+/** The commit of a ref, undefined before its first. */
+async function commitOf(
+  checkout: Checkout,
+  ref: string,
+  options: { dir: string; env: Record<string, string | undefined> },
+): Promise<string | undefined> {
+  const plain = await readRef(checkout, ref);
+  if (plain !== undefined) return plain;
+  const { stdout } = await git(["rev-parse", "--verify", "--quiet", ref], {
+    ...options,
+    check: false,
+  });
+  return stdout.trim() || undefined;
+}
+
+/** The remote of a branch and its name there: read from .git/config, or by git where that is not plain. */
+async function upstreamOf(
+  checkout: Checkout,
+  branch: string | undefined,
+  options: { dir: string; env: Record<string, string | undefined> },
+): Promise<{ remote?: string | undefined; merge?: string | undefined }> {
+  const plain = await readRemotes(checkout);
+  const remotes = plain?.names ?? lines(await gitText(["remote"], options).catch(explainGit));
+  const known = plain
+    ? plain.upstream.get(branch ?? "")
+    : await ask("remote").then(async (remote) => ({ remote, merge: await ask("merge") }));
+  if (known?.remote) return known;
+  if (remotes.includes("origin")) return { remote: "origin" };
   if (remotes.length > 1) {
     throw new UsageError(
       `which remote? the checkout has ${remotes.join(", ")}; run: git branch --set-upstream-to=REMOTE/BRANCH`,
     );
   }
-  return remotes[0];
+  return { remote: remotes[0] };
+
+  async function ask(what: string): Promise<string | undefined> {
+    if (branch === undefined) return undefined;
+    const { stdout } = await git(["config", "--get", `branch.${branch}.${what}`], {
+      ...options,
+      check: false,
+    });
+    return stdout.trim() || undefined;
+  }
+}
+
+function lines(text: string): string[] {
+  return text.split("\n").filter((line) => line !== "");
 }
 
 /** git refuses to work in another user's folder; say what to do about it. */

@@ -74,7 +74,8 @@ async function buildAlone(
 ): Promise<BuildResult> {
   const { site } = prepared;
   const { run, dir, checkout, state } = site;
-  const last = options.ifChanged && !options.force ? await readLastBuild(state) : undefined;
+  const recorded = await readLastBuild(state);
+  const last = options.ifChanged && !options.force ? recorded : undefined;
   const target = {
     ref: options.ref,
     sha: options.sha,
@@ -120,7 +121,8 @@ async function buildAlone(
   const why = failure ? `${failure.name}: ${failure.note}` : firstLine(error);
   await finish(result, code, why && output.mask(why));
   const complete = stopped === undefined && options.only.length === 0 && !options.from;
-  if (complete && sha !== undefined)
+  const known = recorded?.good === true && code === 0 && recorded.sha === sha;
+  if (complete && sha !== undefined && !known)
     await writeLastBuild(state, { run, sha, ref, good: code === 0 });
   if (error !== undefined && exitCodeOf(error) === undefined) throw error;
   return ended(result, code);

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { Checkout } from "../checkout.ts";
+import { type Checkout, readRef } from "../checkout.ts";
 import { Failure, UsageError } from "../errors.ts";
 import { git, gitText } from "../git.ts";
 import { shortRef, shortSha } from "../names.ts";
@@ -54,7 +54,7 @@ async function pull(
   const { dir, gitDir } = checkout;
   const options = { dir, env: homeOf(site), signal: doing.signal };
   await removeStaleLocks(checkout, branch.branch, branch.tracking, doing.say);
-  const before = await readIfRef(checkout, branch.tracking);
+  const before = await readRef(checkout, branch.tracking);
   // both look at different parts of the repository, and both take their time
   const [fetched, status] = await Promise.all([
     fetchBranch(branch, options, doing),
@@ -117,7 +117,12 @@ async function fetchBranch(
   doing.signal.throwIfAborted();
   const text = lines.join("\n");
   if (/couldn't find remote ref/.test(text)) {
-    const others = await gitText(["ls-remote", "--heads", "--", branch.remote], options);
+    const others = await gitText(["ls-remote", "--", branch.remote], options);
+    const tag = branch.ref.replace(/^refs\/heads\//, "refs/tags/");
+    if (others.split("\n").some((line) => line.endsWith(`\t${tag}`)))
+      throw new Failure(
+        `${shortRef(branch.ref)} is a tag, not a branch; the checkout stays as it was; write --ref ${tag}`,
+      );
     if (others === "")
       return {
         stop: `the remote ${branch.remote} is empty: nothing to build until the first push`,
@@ -205,14 +210,4 @@ async function refuseTrackedLog(options: Options): Promise<void> {
   throw new Failure(
     "logs.txt is tracked by git, but it is the build's log; run: git rm --cached logs.txt, then commit and push",
   );
-}
-
-async function readIfRef({ commonDir }: Checkout, ref: string): Promise<string | undefined> {
-  const loose = await readFile(join(commonDir, ref), "utf8").catch(() => undefined);
-  if (loose !== undefined) return loose.trim();
-  const packed = await readFile(join(commonDir, "packed-refs"), "utf8").catch(() => "");
-  return packed
-    .split("\n")
-    .find((line) => line.endsWith(` ${ref}`))
-    ?.split(" ")[0];
 }

@@ -2,7 +2,7 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { readIfThere, writeAtomic } from "../files.ts";
 
-/** The last complete build of a folder, for --if-changed. */
+/** The last complete build of a folder, for --if-changed; the first good one of its commit. */
 export interface LastBuild {
   run: string;
   sha: string;
