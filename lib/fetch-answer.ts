@@ -104,7 +104,7 @@ export async function receive(
 ): Promise<void> {
   const length = headerNumber(response.headers["content-length"]);
   const name = request.name ?? posix.basename(new URL(request.url).pathname);
-  const { stream, sent } = contentStream(response, name);
+  const { stream, sent } = await contentStream(response, name);
   const start = file.size;
   const total = length === undefined || sent ? undefined : start + length;
   const limit = request.maxSize ?? Number.POSITIVE_INFINITY;

@@ -1,5 +1,4 @@
 import { pipeline, type Readable, Transform } from "node:stream";
-import { createBrotliDecompress, createGunzip, createInflate } from "node:zlib";
 import { FetchFailed } from "./fetch-retry.ts";
 import type { SendResponse } from "./fetch-send.ts";
 
@@ -22,14 +21,14 @@ export function isHtmlInstead(contentType: string | undefined, name: string): bo
  * the name says that the packed bytes are the file (servers send .tar.gz as `Content-Encoding: gzip`).
  * @returns with `sent` when the bytes on the wire are others than those of the content.
  */
-export function contentStream(
+export async function contentStream(
   { headers, body }: Pick<SendResponse, "headers" | "body">,
   name: string,
-): { stream: Readable; sent?: () => number } {
+): Promise<{ stream: Readable; sent?: () => number }> {
   const encoding = (headers["content-encoding"] ?? "identity").toLowerCase().trim();
   const packedName = /\.(?:t?gz|gzip|br|zz|z|zst|tbz2?|bz2|xz)$/i.test(name);
   if (encoding === "identity" || encoding === "" || packedName) return { stream: body };
-  const unpack = unpackerOf(encoding);
+  const unpack = await unpackerOf(encoding);
   if (!unpack) {
     body.on("error", () => {}).destroy();
     throw new FetchFailed(`the server packed the body as ${encoding}, which is not understood`);
@@ -44,7 +43,8 @@ export function contentStream(
   return { stream: pipeline(body, counter, unpack, () => {}), sent: () => bytes };
 }
 
-function unpackerOf(encoding: string) {
+async function unpackerOf(encoding: string) {
+  const { createBrotliDecompress, createGunzip, createInflate } = await import("node:zlib");
   if (encoding === "gzip" || encoding === "x-gzip") return createGunzip();
   if (encoding === "deflate") return createInflate();
   return encoding === "br" ? createBrotliDecompress() : undefined;

@@ -1,10 +1,10 @@
 import { createReadStream, readFileSync } from "node:fs";
 import { stat } from "node:fs/promises";
-import http from "node:http";
-import https from "node:https";
+import type { ClientRequest } from "node:http";
+import type { RequestOptions } from "node:https";
 import process from "node:process";
 import { type Duplex, Readable } from "node:stream";
-import { type ConnectionOptions, connect as connectTls, rootCertificates } from "node:tls";
+import type { ConnectionOptions } from "node:tls";
 import { fileURLToPath } from "node:url";
 import { FetchFailed } from "./fetch-retry.ts";
 import { basicAuthorization, loginOf, proxyFor } from "./proxy.ts";
@@ -41,19 +41,37 @@ export interface Connections {
   close(): void;
 }
 
+/** node's modules for the web, loaded when something is fetched: a run with nothing to do needs none. */
+async function loadWeb() {
+  const [http, https, tls] = await Promise.all([
+    import("node:http"),
+    import("node:https"),
+    import("node:tls"),
+  ]);
+  return { http: http.default, https: https.default, tls: tls.default };
+}
+
+type Web = Awaited<ReturnType<typeof loadWeb>>;
+
 /** Connections for http and https, through the environment's proxies. */
-export function openConnections(): Connections {
-  const agentOptions = { keepAlive: true, maxSockets: Number.POSITIVE_INFINITY, timeout: 0 };
+export async function openConnections(): Promise<Connections> {
+  const web = await loadWeb();
+  const { http, https } = web;
+  const agentOptions = { keepAlive: true, maxSockets: Number.POSITIVE_INFINITY };
   const plain = new http.Agent(agentOptions);
   const secure = new https.Agent(agentOptions);
-  const tunnels = new Map<string, TunnelAgent>();
+  const tunnels = new Map<string, InstanceType<typeof https.Agent>>();
   const tunnelAgent = (proxy: URL) => {
     let agent = tunnels.get(proxy.href);
-    if (!agent) tunnels.set(proxy.href, (agent = new TunnelAgent(proxy, agentOptions)));
+    if (!agent) {
+      agent = new https.Agent(agentOptions);
+      agent.createConnection = (options, done = () => {}) => openTunnel(web, proxy, options, done);
+      tunnels.set(proxy.href, agent);
+    }
     return agent;
   };
 
-  function open({ url, method, headers }: SendRequest): http.ClientRequest {
+  function open({ url, method, headers }: SendRequest): ClientRequest {
     const proxy = proxyFor(url);
     if (!proxy) {
       return url.protocol === "https:"
@@ -109,52 +127,42 @@ function proxyAuthorization(proxy: URL): Record<string, string> {
 }
 
 /** https through a proxy: a CONNECT tunnel, TLS to the host itself inside it (RFC 9110, 9.3.6). */
-class TunnelAgent extends https.Agent {
-  readonly #proxy: URL;
-  constructor(proxy: URL, options: https.AgentOptions) {
-    super(options);
-    this.#proxy = proxy;
-  }
-
-  override createConnection(
-    options: https.RequestOptions & { servername?: string },
-    done: (error: Error | null, socket: Duplex) => void = () => {},
-  ): undefined {
-    const proxy = this.#proxy;
-    const target = `${String(options.host).includes(":") ? `[${options.host}]` : options.host}:${options.port}`;
-    const { request } = proxy.protocol === "https:" ? https : http;
-    const connecting = request({
-      host: proxy.hostname.replace(/^\[|\]$/g, ""),
-      port: proxy.port || (proxy.protocol === "https:" ? 443 : 80),
-      method: "CONNECT",
-      path: target,
-      headers: { host: target, ...proxyAuthorization(proxy) },
-      agent: false,
-    });
-    const fail = (error: Error) => done(error, undefined as never);
-    connecting.once("error", fail);
-    connecting.once("connect", (response, socket) => {
-      if (response.statusCode === 200) {
-        const inside = {
-          ...options,
-          path: undefined,
-          socket,
-          ...extraAuthorities(),
-        } as ConnectionOptions;
-        done(null, connectTls({ ...inside, servername: options.servername || options.host || "" }));
-        return;
-      }
-      socket.destroy();
-      fail(new FetchFailed(`the proxy answered ${response.statusCode} ${response.statusMessage}`));
-    });
-    connecting.end();
-  }
+function openTunnel(
+  { http, https, tls }: Web,
+  proxy: URL,
+  options: RequestOptions & { servername?: string | undefined },
+  done: (error: Error | null, socket: Duplex) => void,
+): undefined {
+  const target = `${String(options.host).includes(":") ? `[${options.host}]` : options.host}:${options.port}`;
+  const { request } = proxy.protocol === "https:" ? https : http;
+  const connecting = request({
+    host: proxy.hostname.replace(/^\[|\]$/g, ""),
+    port: proxy.port || (proxy.protocol === "https:" ? 443 : 80),
+    method: "CONNECT",
+    path: target,
+    headers: { host: target, ...proxyAuthorization(proxy) },
+    agent: false,
+  });
+  const fail = (error: Error) => done(error, undefined as never);
+  connecting.once("error", fail);
+  connecting.once("connect", (response, socket) => {
+    if (response.statusCode === 200) {
+      const ca = extraAuthorities(tls.rootCertificates);
+      const inside = { ...options, path: undefined, socket, ...ca } as ConnectionOptions;
+      done(null, tls.connect({ ...inside, servername: options.servername || options.host || "" }));
+      return;
+    }
+    socket.destroy();
+    fail(new FetchFailed(`the proxy answered ${response.statusCode} ${response.statusMessage}`));
+  });
+  connecting.end();
+  return undefined;
 }
 
 /** Deno adds DENO_CERT to https but not to TLS inside a tunnel; Node has NODE_EXTRA_CA_CERTS in both. */
-function extraAuthorities(): ConnectionOptions {
+function extraAuthorities(usual: readonly string[]): ConnectionOptions {
   const file = process.versions["deno"] && process.env["DENO_CERT"];
-  return file ? { ca: [...rootCertificates, readFileSync(file, "utf8")] } : {};
+  return file ? { ca: [...usual, readFileSync(file, "utf8")] } : {};
 }
 
 /** A file of this machine, answered as a server would: ranges, conditions, times. */

@@ -11,7 +11,13 @@ import {
   statusFailure,
   waitBefore,
 } from "./fetch-retry.ts";
-import { openConnections, type Send, sendFile, type SendResponse } from "./fetch-send.ts";
+import {
+  type Connections,
+  openConnections,
+  type Send,
+  sendFile,
+  type SendResponse,
+} from "./fetch-send.ts";
 import { loginFor, readNetrc } from "./netrc.ts";
 import { Watch } from "./fetch-watch.ts";
 import { version } from "./version.ts";
@@ -63,12 +69,18 @@ export function createFetcher({
   backoff = 500,
   send,
 }: FetcherOptions = {}): Fetcher {
-  const connections = send ? undefined : openConnections();
-  const web = send ?? connections?.send ?? sendFile;
+  let connections: Promise<Connections> | undefined;
+  const web: Send =
+    send ??
+    (async (request) => {
+      connections ??= openConnections();
+      return await (await connections).send(request);
+    });
   let netrc: Promise<string> | undefined;
   const login: FollowOptions["login"] = async (host) => {
     netrc ??= readNetrc();
-    return loginFor(await netrc, host);
+    const text = await netrc;
+    return text === "" ? undefined : loginFor(text, host);
   };
 
   async function ask(
@@ -186,7 +198,7 @@ export function createFetcher({
         watch.end();
       }
     },
-    close: () => connections?.close(),
+    close: () => void connections?.then(({ close }) => close()),
   };
 }
 

@@ -86,7 +86,17 @@ export function makeEntry(address: string, path: string, where: string): Entry |
 
 const schemes = ["http:", "https:", "file:", "s3:"];
 
+/** What is wrong with each scheme and host, looked at once: a thousand lines of one host are the usual list. */
+const hosts = new Map<string, string | undefined>();
+
 function urlFault(url: string): string | undefined {
+  const [, host, rest] = /^([a-z0-9]+:\/\/[^/?]+\/)([!-~]+)$/.exec(url) ?? [];
+  if (host === undefined || rest === undefined) return checkUrl(url);
+  if (!hosts.has(host)) hosts.set(host, checkUrl(`${host}x`));
+  return hosts.get(host);
+}
+
+function checkUrl(url: string): string | undefined {
   let parsed: URL;
   try {
     parsed = new URL(url);

@@ -14,6 +14,10 @@ export const journalName = ".saved.journal";
 
 const reserved = new Set([recordName, oldFolder, partialFolder, lockName, journalName]);
 
+/** Most paths, all of which may be used: seen at a glance. */
+const plainPath =
+  /^(?!(?:saved\.txt|old)(?:\/|$))(?:[a-z0-9_-][a-z0-9._-]{0,99}\/)*[a-z0-9_-][a-z0-9._-]{0,99}$/i;
+
 export interface PathFault {
   /** true: the path would leave the folder, which is refused for safety. */
   unsafe: boolean;
@@ -22,6 +26,7 @@ export interface PathFault {
 
 /** What is wrong with a path as it is written in the manifest; undefined when it may be used. Pure. */
 export function pathFault(path: string): PathFault | undefined {
+  if (plainPath.test(path)) return undefined;
   const wrong = (reason: string) => ({ unsafe: false, reason });
   const unsafe = (reason: string) => ({ unsafe: true, reason });
   if (path === "") return wrong("no path; write URL PATH");
