@@ -5,6 +5,9 @@ import { shownName } from "./tar.ts";
  * Which names and links an archive may hold. Whoever unpacks refuses the rest, so whoever packs refuses it, too. Pure.
  */
 
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+const unfit = /[\u0000-\u001f\u007f\\\ufffd]/;
+
 /** Folders within folders. */
 export const deepest = 64;
 
@@ -14,16 +17,19 @@ export const deepest = 64;
  */
 export function checkedPath(given: string): string {
   const refuse = (why: string) => new Refused(`"${shownName(given)}" ${why}`);
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-  if (/[\u0000-\u001f\u007f]/.test(given)) throw refuse("has control characters in its name");
-  if (given.includes("\ufffd")) throw refuse("is not named in UTF-8");
-  if (given.includes("\\")) throw refuse("has a backslash in its name");
+  if (unfit.test(given)) {
+    if (given.includes("\\")) throw refuse("has a backslash in its name");
+    throw refuse(
+      given.includes("\ufffd") ? "is not named in UTF-8" : "has control characters in its name",
+    );
+  }
   if (given === "" || given.startsWith("/") || /^[A-Za-z]:\//.test(given))
     throw refuse("is absolute or empty");
   const parts = given.split("/").filter((part) => part !== "" && part !== ".");
   if (parts.includes("..")) throw refuse("leads out of the archive");
   if (parts.length > deepest) throw refuse(`is deeper than ${deepest} folders`);
-  if (parts.some((part) => Buffer.byteLength(part) > 255)) throw refuse("has too long a name");
+  if (parts.some((part) => part.length > 63 && Buffer.byteLength(part) > 255))
+    throw refuse("has too long a name");
   return parts.join("/");
 }
 
@@ -36,9 +42,7 @@ export function checkedPath(given: string): string {
 export function checkedTarget(path: string, target: string): string {
   const refuse = (why: string) =>
     new Refused(`"${shownName(path)}" is a link ${why}: "${shownName(target)}"`);
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-  if (target === "" || /[\u0000-\u001f\u007f\\\ufffd]/.test(target))
-    throw refuse("with a strange target");
+  if (target === "" || unfit.test(target)) throw refuse("with a strange target");
   if (target.startsWith("/") || /^[A-Za-z]:/.test(target)) throw refuse("to an absolute path");
   const parts = target.split("/").filter((part) => part !== "" && part !== ".");
   const down = parts.findIndex((part) => part !== "..");

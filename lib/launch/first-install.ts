@@ -14,7 +14,6 @@ import {
   type Found,
   type InstallOptions,
   openSession,
-  recordAccepted,
   recordDone,
   type Session,
   unpackRelease,
@@ -53,8 +52,8 @@ export async function installInto(
     const session = await openSession(deploy, settings, options);
     try {
       const found = await findUpdate(session);
-      if (found.kind === "current") await recordAccepted(session, found, undefined);
-      else await unpackRelease(session, found, await fetchRelease(session, found));
+      if (found.kind === "new")
+        await unpackRelease(session, found, await fetchRelease(session, found));
       await complete(deploy, session, found, origins);
       if (found.kind === "new") await switchCurrent(deploy, found.name);
       await recordDone(session, found);

@@ -294,12 +294,15 @@ export async function recordAccepted(
 
 /** Everything that VERSION asks for is done: the next conditional look need not read it again. */
 export async function recordDone(session: Session, found: Found): Promise<void> {
-  const { state, deploy, folders } = session;
+  const { deploy, folders } = session;
   const etags = Object.fromEntries(
     found.offers.flatMap(({ folder, etag }) => (etag === undefined ? [] : [[folder.url, etag]])),
   );
-  if (found.kind === "unchanged" || folders.length !== 1) return;
-  session.state = { ...state, etags };
+  if (found.kind === "unchanged") return;
+  // a VERSION that changes nothing is accepted all the same: nothing older may follow it
+  if (found.kind === "current") await recordAccepted(session, found, undefined);
+  if (folders.length !== 1) return;
+  session.state = { ...session.state, etags };
   await writeState(deploy, session.state);
 }
 

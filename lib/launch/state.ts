@@ -41,8 +41,11 @@ export async function readState(deploy: DeployDirectory): Promise<LaunchState> {
   }
 }
 
+/** Written in one order of keys, so that the same state is the same file, and is then left alone. */
 export async function writeState(deploy: DeployDirectory, state: LaunchState): Promise<void> {
-  const text = `${JSON.stringify(state, null, 2)}\n`;
+  const { app, pin, versionSigned, expires, floor, versions, etags } = state;
+  const ordered = { app, pin, versionSigned, expires, floor, versions, etags };
+  const text = `${JSON.stringify(ordered, null, 2)}\n`;
   if (text !== (await readIfThere(fileOf(deploy))))
     await writeAtomic(fileOf(deploy), text, { mode: 0o600 });
 }
