@@ -205,6 +205,16 @@ async function scanHost(step: Step & { kind: "host-key" }): Promise<Done> {
   };
 }
 
+/** The line of git's or ssh's words that says why. */
+function reasonOf(stderr: string): string {
+  const lines = stderr.trim().split("\n");
+  return (
+    lines.find((line) => /^(?:fatal|error|ERROR):|denied|not known/.test(line)) ??
+    lines.at(-1) ??
+    ""
+  );
+}
+
 /** Beside, then renamed: a clone that was cut off is never taken for a checkout. */
 async function clone(step: Step & { kind: "clone" }): Promise<void> {
   const user = await lookUpUser(step.owner);
@@ -220,7 +230,7 @@ async function clone(step: Step & { kind: "clone" }): Promise<void> {
   });
   if (code !== 0)
     throw new Failure(
-      `${step.url} cannot be cloned: ${stderr.trim().split("\n").at(-1) ?? ""}; enter the deploy key at the forge, or mend --url, and run setup again`,
+      `${step.url} cannot be cloned: ${reasonOf(stderr)}; enter the deploy key at the forge, or mend --url, and run setup again`,
     );
   // an empty folder is replaced; anything else that stands there is a person's
   await as(step.owner, [

@@ -94,9 +94,9 @@ PrivateDevices=yes
 UMask=0022
 
 # Powers. SETUID, SETGID, SETPCAP: to become the repo's user, and nothing more. KILL, SYS_PTRACE: to end and to
-# find what a run has started. DAC_READ_SEARCH, CHOWN: to look into a closed home, to hand a payload over.
+# find what a run has started. DAC_READ_SEARCH: to look into a closed home. CHOWN, FOWNER: to hand a payload over.
 NoNewPrivileges=yes
-CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_SETPCAP CAP_KILL CAP_SYS_PTRACE CAP_DAC_READ_SEARCH CAP_CHOWN
+CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_SETPCAP CAP_KILL CAP_SYS_PTRACE CAP_DAC_READ_SEARCH CAP_CHOWN CAP_FOWNER
 AmbientCapabilities=
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 RestrictNamespaces=yes
