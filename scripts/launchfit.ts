@@ -7,6 +7,7 @@ import {
   checkOnce,
   command as ask,
   effectiveConfig,
+  fetchOnly,
   launchIn,
   status,
 } from "../lib/launch/commands.ts";
@@ -78,6 +79,31 @@ const check = defineCommand({
       : await ask(flags.dir, { command: "check" });
     terminal.print(String(result));
     terminal.printJson({ version, result, updated });
+  },
+});
+
+const fetch = defineCommand({
+  name: "launchfit fetch",
+  summary: "download and verify a new version into releases/, and switch nothing",
+  usage: ["launchfit fetch [--look] [flags]"],
+  flags: {
+    dir: folderFlag,
+    ...trustFlags,
+    look: { type: "boolean", help: "only say what is offered" },
+    conditional: { type: "boolean", help: "say nothing when VERSION is the one of the last time" },
+  },
+  examples: [
+    ["launchfit fetch", "ahead of time; launchfit check switches to it later"],
+    ["launchfit fetch --look --json", "for a script"],
+  ],
+  exits: { 4: "refused; the reason is printed" },
+  run: async (input) => {
+    const { look, conditional, dir } = input.flags;
+    const options = { ...installOptions(input), signal: input.signal, look, conditional };
+    const offer = await fetchOnly(dir, options);
+    const what = offer?.isNew ? (look ? "is offered" : `is in ${offer.folder}`) : "is current";
+    input.terminal.print(offer ? `${offer.version} ${what}` : "nothing has changed");
+    input.terminal.printJson({ offer });
   },
 });
 
@@ -242,7 +268,18 @@ const command = defineCommand({
     ],
   ],
   exits: { 4: "refused for safety; nothing was installed, the old version stays" },
-  subcommands: { check, config, list, log, restart, rollback, status: statusCommand, stop, verify },
+  subcommands: {
+    check,
+    config,
+    fetch,
+    list,
+    log,
+    restart,
+    rollback,
+    status: statusCommand,
+    stop,
+    verify,
+  },
   ownSignals: (args) => args.length === 0,
   run: async (input) => {
     const { flags, args, terminal } = input;

@@ -66,12 +66,15 @@ export class AppKeeper {
     this.#watch(living);
   }
 
-  /** Start the version that `current` names. The app must not be running. */
-  async start(): Promise<void> {
+  /**
+   * Start the version that `current` names. The app must not be running.
+   * @param known that version and its settings, where the caller has them: nothing is read then, while nobody serves.
+   */
+  async start(known?: { version: string; settings: AppSettings }): Promise<void> {
     clearTimeout(this.#timer);
     this.state = "starting";
     const { directory, output, log } = this.#options;
-    const { version, settings } = await this.#options.current();
+    const { version, settings } = known ?? (await this.#options.current());
     const dir = join(directory, "current");
     const env = appEnvironment({ version, releaseDir: dir }, settings.env);
     await runHook("before_start", {
@@ -98,11 +101,15 @@ export class AppKeeper {
   /** End the app for good, or until `start`. */
   async stop(): Promise<void> {
     clearTimeout(this.#timer);
+    // an app whose configuration cannot be read any more is ended all the same
+    const settings = await this.#options.current().then(
+      ({ settings }) => settings,
+      () => undefined,
+    );
     const app = this.app;
     this.app = undefined;
     this.state = "stopped";
     if (!app?.alive) return;
-    const { settings } = await this.#options.current();
     await app.end(this.#endOptions(settings, app));
     this.#options.log(`ended ${app.version}`);
   }
@@ -158,7 +165,8 @@ export class AppKeeper {
     }, verdict.pause);
   }
 
-  #endOptions(settings: AppSettings, app: RunningApp): EndOptions {
+  #endOptions(settings: AppSettings | undefined, app: RunningApp): EndOptions {
+    if (!settings) return { signal: "SIGTERM", grace: 10_000 };
     const { kill, grace } = settings;
     const { command } = kill;
     if (command === undefined) return { signal: kill.signal ?? "SIGTERM", grace };

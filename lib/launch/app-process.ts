@@ -1,7 +1,7 @@
 import process from "node:process";
-import { readFile } from "node:fs/promises";
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { cleanEnvironment, start } from "../exec.ts";
-import { writeAtomic } from "../files.ts";
+import { temporaryBeside } from "../files.ts";
 import { endTree, isAlive, membersOf, newCookie, startTimeOf } from "../process-tree.ts";
 
 /** How an app is started. */
@@ -62,7 +62,7 @@ export async function startApp(options: AppStart): Promise<RunningApp> {
     version: options.version,
     startedAt: new Date().toISOString(),
   };
-  await writeAtomic(options.record, `${JSON.stringify(record)}\n`, { mode: 0o600 });
+  writeRecord(options.record, record);
   // the pid of the outer shell is that of the inner one, and of the app when it is a single command
   const argv =
     options.fd3 === undefined
@@ -83,7 +83,7 @@ export async function startApp(options: AppStart): Promise<RunningApp> {
     pid: child.pid,
     ...(startTime === undefined ? {} : { startTime }),
   };
-  await writeAtomic(options.record, `${JSON.stringify(full)}\n`, { mode: 0o600 });
+  writeRecord(options.record, full);
   return runningApp(full, child.pid, exited);
 }
 
@@ -95,7 +95,7 @@ export async function takeOverApp(
   recordFile: string,
   version: string,
 ): Promise<RunningApp | undefined> {
-  const record = await readRecord(recordFile);
+  const record = readRecord(recordFile);
   if (!record) return undefined;
   const { pid, startTime, cookie } = record;
   if (pid !== undefined && record.version === version && (await isAlive(pid, startTime))) {
@@ -105,9 +105,16 @@ export async function takeOverApp(
   return undefined;
 }
 
-async function readRecord(file: string): Promise<AppRecord | undefined> {
+/** In one step, but not waited for until the disk has it: no process outlives a power cut. */
+function writeRecord(file: string, record: AppRecord): void {
+  const temporary = temporaryBeside(file);
+  writeFileSync(temporary, `${JSON.stringify(record)}\n`, { mode: 0o600 });
+  renameSync(temporary, file);
+}
+
+function readRecord(file: string): AppRecord | undefined {
   try {
-    const record = JSON.parse(await readFile(file, "utf8")) as AppRecord;
+    const record = JSON.parse(readFileSync(file, "utf8")) as AppRecord;
     return typeof record.cookie === "string" && record.cookie !== "" ? record : undefined;
   } catch {
     return undefined;

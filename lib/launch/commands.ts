@@ -4,6 +4,7 @@ import { acquireLock } from "../lock.ts";
 import { readLaunchConfig } from "./config.ts";
 import { askControl, type ControlAnswer, type ControlRequest, controlPath } from "./control.ts";
 import { currentRelease, deployDirectory } from "./deploy-directory.ts";
+import { type Fetched, ReleasesByChild } from "./fetching-child.ts";
 import type { InstallOptions } from "./install.ts";
 import { type Launcher, launch } from "./launcher.ts";
 import { StateFile } from "./launcher-state.ts";
@@ -20,7 +21,7 @@ export function launchIn(
 ): Promise<Launcher> {
   const deploy = deployDirectory(folder);
   const { show, stopping } = options;
-  const releases = new WebReleases(deploy, { ...options, signal: stopping.signal });
+  const releases = new ReleasesByChild(deploy, { ...options, signal: stopping.signal });
   return launch({
     directory: deploy.path,
     releases,
@@ -72,6 +73,35 @@ export async function checkOnce(
     const { note: log, signal } = options;
     const updater = new Updater({ directory: deploy.path, releases, state, log, signal });
     return await updater.check();
+  } finally {
+    releases.close();
+    lock.release();
+  }
+}
+
+/**
+ * See what the web folder has and, unless only a look is asked for, bring it into releases/; nothing is switched.
+ * Works beside a launchfit that runs; two of them at once wait for each other.
+ */
+export async function fetchOnly(
+  folder: string,
+  {
+    look,
+    conditional,
+    ...options
+  }: InstallOptions & { look: boolean; conditional: boolean; signal: AbortSignal },
+): Promise<Fetched | undefined> {
+  const deploy = deployDirectory(folder);
+  const { signal } = options;
+  const what = "launchfit fetch";
+  const lock = await acquireLock(deploy.fetchLock, { what, wait: true, signal });
+  const releases = new WebReleases(deploy, options);
+  try {
+    const offer = await releases.offer({ conditional });
+    if (!offer) return undefined;
+    const { version, isNew, id } = offer;
+    const fetched = { version, isNew, id };
+    return look || !isNew ? fetched : { ...fetched, folder: await releases.prepare(offer) };
   } finally {
     releases.close();
     lock.release();

@@ -12,7 +12,8 @@ import { exists, fsyncFolder, removeStaleTemporaries, temporaryBeside } from "..
  *     .launchfit/state.json        what was ever accepted (state.ts)
  *     .launchfit/keys/FPR.asc      the pinned key
  *     .launchfit/temporary/        downloads and what is being unpacked
- *     .launchfit/lock
+ *     .launchfit/lock              one launchfit, and one install
+ *     .launchfit/fetch.lock        one download and one unpacking
  */
 export interface DeployDirectory {
   readonly path: string;
@@ -20,6 +21,7 @@ export interface DeployDirectory {
   readonly releases: string;
   readonly temporary: string;
   readonly lock: string;
+  readonly fetchLock: string;
   readonly current: string;
 }
 
@@ -33,6 +35,7 @@ export function deployDirectory(path: string): DeployDirectory {
     releases: join(folder, "releases"),
     temporary: join(state, "temporary"),
     lock: join(state, "lock"),
+    fetchLock: join(state, "fetch.lock"),
     current: join(folder, "current"),
   };
 }

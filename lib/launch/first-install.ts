@@ -46,7 +46,9 @@ export async function installInto(
   // a wrong configuration is told before anything is touched
   const { config, origins } = await readLaunchConfig(deploy.path);
   const settings = withServer(config, url);
-  const lock = await acquireLock(deploy.lock, { what: "launchfit install" });
+  const what = "launchfit install";
+  const lock = await acquireLock(deploy.lock, { what });
+  const fetching = await acquireLock(deploy.fetchLock, { what, wait: true });
   try {
     await prepare(deploy);
     const session = await openSession(deploy, settings, options);
@@ -69,6 +71,7 @@ export async function installInto(
       session.close();
     }
   } finally {
+    fetching.release();
     lock.release();
   }
 }
@@ -114,7 +117,9 @@ export async function verifyOffered(
 ): Promise<{ name: string; current: boolean; key: string[]; expires?: Date }> {
   const deploy = deployDirectory(folder);
   const { config } = await readLaunchConfig(deploy.path);
-  const lock = await acquireLock(deploy.lock, { what: "launchfit verify" });
+  const what = "launchfit verify";
+  const lock = await acquireLock(deploy.lock, { what });
+  const fetching = await acquireLock(deploy.fetchLock, { what, wait: true });
   try {
     await prepare(deploy);
     const session = await openSession(deploy, config, options);
@@ -135,6 +140,7 @@ export async function verifyOffered(
       session.close();
     }
   } finally {
+    fetching.release();
     lock.release();
   }
 }

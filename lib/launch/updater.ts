@@ -169,7 +169,7 @@ export class Updater {
     let wrong: string | undefined;
     try {
       await releases.activate(to);
-      await keeper?.start();
+      await keeper?.start({ version: to, settings });
       wrong = await this.#judge(to, settings);
       if (wrong === undefined) {
         const folder = join(this.#options.directory, "current");

@@ -1,0 +1,263 @@
+// launchfit beside other supervisors: the gap in service at an update or restart of one small app, the
+// memory and the CPU of an idle supervisor, and the way from a new VERSION to the new app's answer beside
+// a shell script that does the same. Run it after `npm run bundle`; arguments: rounds, idle seconds.
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { setTimeout as sleep } from "node:timers/promises";
+import { findOnPath } from "../lib/beside.ts";
+import { run, start } from "../lib/exec.ts";
+import { askPort, deploy, webApp } from "../test/helpers/launch.ts";
+import { freePort } from "../test/helpers/ports.ts";
+import { makePublisher } from "../test/helpers/publisher.ts";
+import { tempDir } from "../test/helpers/tmp.ts";
+import { waitFor } from "../test/helpers/wait.ts";
+
+process.env["BOATYARD_TEST_DIST"] = "1";
+const rounds = Number(process.argv[2] ?? 5);
+const idleSeconds = Number(process.argv[3] ?? 60);
+
+const median = (numbers: number[]) =>
+  [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? Number.NaN;
+const ms = (value: number) => `${value.toFixed(0)} ms`;
+
+/** Asks every millisecond while `change` runs; the longest time between two good answers, failures, the slowest answer. */
+async function watch(port: number, change: () => Promise<unknown>) {
+  let last = performance.now();
+  let gap = 0;
+  let failed = 0;
+  let slowest = 0;
+  let asked = 0;
+  const pending = new Set<Promise<void>>();
+  const timer = setInterval(() => {
+    const begin = performance.now();
+    asked += 1;
+    const one = askPort(port).then((answer) => {
+      const now = performance.now();
+      pending.delete(one);
+      if (answer.startsWith("E")) {
+        failed += 1;
+        return;
+      }
+      gap = Math.max(gap, now - last);
+      last = now;
+      slowest = Math.max(slowest, now - begin);
+    });
+    pending.add(one);
+  }, 1);
+  await sleep(100);
+  await change();
+  await sleep(400);
+  clearInterval(timer);
+  await Promise.all(pending);
+  return { gap, failed, slowest, asked };
+}
+
+const memoryOf = (pid: number) =>
+  Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) / 1024;
+
+/** Seconds of CPU that a process has used: fields 14 and 15 of proc(5)'s stat, in ticks of 10 ms. */
+function cpuOf(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
+const supervisorOf = (folder: string) =>
+  (JSON.parse(readFileSync(join(folder, ".launchfit/lock"), "utf8")) as { pid: number }).pid;
+
+// --- the gap at an update, and what the same app needs by itself
+async function ours(listen: boolean) {
+  const publisher = await makePublisher();
+  await publisher.publish("1", webApp("1"));
+  const app = await deploy(publisher, { listen });
+  const running = await app.launch();
+  await waitFor(async () => (await app.ask()) === "1");
+  const results = [];
+  for (let round = 0; round < rounds; round++) {
+    const version = (round + 2).toString(16);
+    await publisher.publish(version, webApp(version));
+    results.push(await watch(app.port, () => app.control("check")));
+  }
+  await sleep(2000);
+  const pid = supervisorOf(app.folder);
+  const memory = memoryOf(pid);
+  const before = cpuOf(pid);
+  if (!listen) await sleep(idleSeconds * 1000);
+  const cpu = ((cpuOf(pid) - before) / idleSeconds) * 100;
+  await running.stop();
+  await publisher.close();
+  return { results, memory, cpu };
+}
+
+/** The stop and the start of the app alone: TERM, exit, start, first answer. */
+async function alone() {
+  const folder = tempDir();
+  const port = await freePort();
+  writeFileSync(join(folder, "server.js"), webApp("1")["server.js"] ?? "");
+  const serve = () =>
+    start(["node", "server.js"], {
+      cwd: folder,
+      env: { PATH: process.env["PATH"] ?? "", PORT: `${port}` },
+      output: "ignore",
+    });
+  const times = [];
+  let app = serve();
+  for (let round = 0; round < rounds; round++) {
+    await waitFor(async () => (await askPort(port)) === "1");
+    const begin = performance.now();
+    process.kill(app.pid, "SIGTERM");
+    await app.exited;
+    app = serve();
+    while ((await askPort(port)) !== "1") await sleep(1);
+    times.push(performance.now() - begin);
+  }
+  await app.end(0);
+  return median(times);
+}
+
+async function supervisord() {
+  if (!(await findOnPath("supervisord"))) return undefined;
+  const folder = tempDir();
+  const port = await freePort();
+  writeFileSync(join(folder, "server.js"), webApp("1")["server.js"] ?? "");
+  const conf = join(folder, "supervisord.conf");
+  writeFileSync(
+    conf,
+    `[supervisord]\nlogfile=${folder}/log\npidfile=${folder}/pid\nnodaemon=true\n[unix_http_server]\nfile=${folder}/sock\n[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n[supervisorctl]\nserverurl=unix://${folder}/sock\n[program:app]\ncommand=node server.js\ndirectory=${folder}\nenvironment=PORT="${port}"\nstartsecs=0\n`,
+  );
+  const child = start(["supervisord", "-c", conf], { output: "ignore" });
+  await waitFor(async () => (await askPort(port)) === "1");
+  const results = [];
+  for (let round = 0; round < rounds; round++) {
+    results.push(await watch(port, () => run(["supervisorctl", "-c", conf, "restart", "app"])));
+  }
+  const memory = memoryOf(child.pid);
+  await child.end(3000);
+  return { results, memory };
+}
+
+async function runit() {
+  if (!(await findOnPath("runsv"))) return undefined;
+  const folder = tempDir();
+  const port = await freePort();
+  mkdirSync(join(folder, "app"));
+  writeFileSync(join(folder, "app/server.js"), webApp("1")["server.js"] ?? "");
+  writeFileSync(join(folder, "app/run"), `#!/bin/sh\nexport PORT=${port}\nexec node server.js\n`, {
+    mode: 0o755,
+  });
+  const child = start(["runsv", join(folder, "app")], { output: "ignore" });
+  await waitFor(async () => (await askPort(port)) === "1");
+  const results = [];
+  for (let round = 0; round < rounds; round++) {
+    results.push(await watch(port, () => run(["sv", "-w", "10", "restart", join(folder, "app")])));
+  }
+  await run(["sv", "exit", join(folder, "app")], { check: false });
+  await child.end(3000);
+  return { results, memory: 0 };
+}
+
+// --- from a new VERSION to the new app's answer: launchfit check, and a shell script
+async function way() {
+  const publisher = await makePublisher();
+  // 1 MB that does not compress, so that there is something to fetch
+  const ballast = { "ballast.txt": createHash("sha512").update("x").digest("base64").repeat(1) };
+  const megabyte = Array.from({ length: 12_000 }, (_, i) =>
+    createHash("sha512").update(String(i)).digest("base64"),
+  ).join("\n");
+  const files = (version: string) => ({ ...webApp(version), ...ballast, "data.txt": megabyte });
+  await publisher.publish("1", files("1"));
+  const app = await deploy(publisher);
+  const running = await app.launch();
+  await waitFor(async () => (await app.ask()) === "1");
+  const gnupg = tempDir("g-");
+  const env = { PATH: process.env["PATH"] ?? "", GNUPGHOME: gnupg, HOME: gnupg };
+  await run(["gpg", "--batch", "--import", join(publisher.folder, "KEY.asc")], { env });
+  const shellDir = tempDir();
+  const port = await freePort();
+  const script = join(shellDir, "update.sh");
+  writeFileSync(
+    script,
+    `set -e
+cd ${shellDir}
+curl -fsS ${publisher.url}/VERSION -o VERSION; curl -fsS ${publisher.url}/VERSION.sig -o VERSION.sig
+gpg --batch -q --verify VERSION.sig VERSION 2>/dev/null
+file=$(awk '/^CURRENT/{print $3}' VERSION); version=$(awk '/^CURRENT/{print $2}' VERSION)
+curl -fsS ${publisher.url}/$file -o $file; curl -fsS ${publisher.url}/$file.sig -o $file.sig
+gpg --batch -q --verify $file.sig $file 2>/dev/null
+mkdir -p releases/$version; tar xzf $file -C releases/$version
+ln -sfn releases/$version current.new; mv -T current.new current
+if [ -f pid ]; then kill $(cat pid); while kill -0 $(cat pid) 2>/dev/null; do sleep 0.005; done; fi
+cd current; PORT=${port} setsid node server.js >/dev/null 2>&1 & echo $! > ${shellDir}/pid
+until curl -fsS http://127.0.0.1:${port}/ >/dev/null 2>&1; do sleep 0.005; done
+`,
+  );
+  const our = [];
+  const theirs = [];
+  for (let round = 0; round < rounds; round++) {
+    const version = (round + 2).toString(16);
+    await publisher.publish(version, files(version));
+    let begin = performance.now();
+    const { ok, error } = await app.control("check");
+    if (!ok) throw new Error(error);
+    while ((await app.ask()) !== version) await sleep(1);
+    our.push(performance.now() - begin);
+    begin = performance.now();
+    await run(["sh", script], { env });
+    theirs.push(performance.now() - begin);
+  }
+  if (existsSync(join(shellDir, "pid"))) {
+    process.kill(Number(readFileSync(join(shellDir, "pid"), "utf8")), "SIGTERM");
+  }
+  await running.stop();
+  await publisher.close();
+  return { our: median(our), theirs: median(theirs) };
+}
+
+const own = await alone();
+console.log(`the app's own stop and start: ${ms(own)}`);
+const plain = await ours(false);
+const socket = await ours(true);
+const peers = { supervisord: await supervisord(), runit: await runit() };
+const gapOf = (results: { gap: number }[]) => median(results.map(({ gap }) => gap));
+const sum = (results: { failed: number; asked: number }[], key: "failed" | "asked") =>
+  results.reduce((total, each) => total + each[key], 0);
+console.log(`gap at an update, ${rounds} rounds, a request every millisecond:`);
+console.log(
+  `  launchfit                 ${ms(gapOf(plain.results))}, failed ${sum(plain.results, "failed")} of ${sum(plain.results, "asked")}`,
+);
+console.log(
+  `  launchfit, app.listen     slowest answer ${ms(Math.max(...socket.results.map(({ slowest }) => slowest)))}, failed ${sum(socket.results, "failed")} of ${sum(socket.results, "asked")}`,
+);
+for (const [name, peer] of Object.entries(peers)) {
+  if (!peer) console.log(`  ${name} is not installed: skipped`);
+  else
+    console.log(
+      `  ${name.padEnd(25)} ${ms(gapOf(peer.results))}, failed ${sum(peer.results, "failed")} of ${sum(peer.results, "asked")}`,
+    );
+}
+console.log(
+  `ratio gap without app.listen: ${(gapOf(plain.results) / 100).toFixed(2)} of 100 ms (to reach <= 1.0)`,
+);
+if (peers.supervisord) {
+  console.log(
+    `ratio gap to supervisord: ${(gapOf(plain.results) / gapOf(peers.supervisord.results)).toFixed(2)}`,
+  );
+}
+console.log(`failed with app.listen: ${sum(socket.results, "failed")} (to reach 0)`);
+const slowest = Math.max(...socket.results.map((each) => each.slowest));
+console.log(
+  `ratio slowest answer with app.listen to the app's stop and start plus 50 ms: ${(slowest / (own + 50)).toFixed(2)} (to reach <= 1.0)`,
+);
+console.log(
+  `memory of the idle supervisor: ${plain.memory.toFixed(0)} MB (to reach <= 60)${peers.supervisord ? `, supervisord ${peers.supervisord.memory.toFixed(0)} MB` : ""}`,
+);
+console.log(
+  `CPU of the idle supervisor over ${idleSeconds} s: ${plain.cpu.toFixed(2)} % of a core (to reach <= 0.2)`,
+);
+const { our, theirs } = await way();
+console.log(
+  `a new VERSION to the new app's answer, 1 MB: launchfit ${ms(our)}, shell ${ms(theirs)}`,
+);
+console.log(`ratio update: ${(our / theirs).toFixed(2)} (to reach <= 1.2)`);
+process.exit(0);
