@@ -107,9 +107,9 @@ export class Deliveries {
   }
 
   /** The repos whose secret the sender knows. @throws {HttpError} 401 when there are none. */
-  #verify(envelope: Envelope, body: Buffer): Set<RepoConfig> {
+  #verify(envelope: Envelope, body: Buffer): ReadonlySet<RepoConfig> {
     const { config } = this.#yard;
-    const open = new Set([...config.repos.values()].filter((repo) => repo.secrets.length === 0));
+    const open = openRepos(config);
     const { proof } = envelope;
     if (!proof && open.size > 0) return open;
     if (!proof) throw new HttpError(401, "the signature is missing");
@@ -249,4 +249,16 @@ function lowerCaseNames(config: HookConfig): Map<string, RepoConfig> {
     lowerCase.set(config, names);
   }
   return names;
+}
+
+const open = new WeakMap<HookConfig, Set<RepoConfig>>();
+
+/** The repos that take unsigned deliveries. */
+function openRepos(config: HookConfig): ReadonlySet<RepoConfig> {
+  let repos = open.get(config);
+  if (!repos) {
+    repos = new Set([...config.repos.values()].filter((repo) => repo.secrets.length === 0));
+    open.set(config, repos);
+  }
+  return repos;
 }

@@ -16,6 +16,8 @@ export interface Entry extends Waiting {
   readonly accepted: string;
   /** Where its payload lies. */
   place: Place;
+  /** Runs that it superseded, and that are not written down as such yet. */
+  superseded?: string[] | undefined;
 }
 
 /** Where a change comes from: a forge's delivery, `poll`, or `rerun`. */
@@ -26,7 +28,7 @@ export interface Source {
   readonly delivery?: string | undefined;
 }
 
-type Written = Omit<Entry, "place">;
+type Written = Omit<Entry, "place" | "superseded">;
 
 const mostSegments = 8;
 
@@ -67,7 +69,9 @@ export class Spool {
     for (const { head, place } of records) {
       if (Array.isArray(head.runs))
         for (const run of head.runs as Written[]) spool.#add({ ...run, place });
-      else if (typeof head.run === "string" && typeof head.state === "string") {
+      else if (typeof head.run === "string" && Array.isArray(head.superseded)) {
+        for (const old of head.superseded as string[]) spool.#mark(old, "superseded", head.run);
+      } else if (typeof head.run === "string" && typeof head.state === "string") {
         spool.#mark(head.run, head.state, typeof head.by === "string" ? head.by : undefined);
       }
     }
@@ -136,12 +140,42 @@ export class Spool {
     return this.#lastOrder;
   }
 
+  /** Whether there is a segment that may be let go of. */
+  get canTidy(): boolean {
+    return this.#journal.oldest < this.#journal.current;
+  }
+
   payload(entry: Entry): Promise<Buffer> {
     return this.#journal.read(entry.place);
   }
 
-  /** An entry has come to its end: its run ended with `state`, or was superseded by another. */
+  /**
+   * An entry was superseded by a newer one. That can be told from the entries themselves for as long as both
+   * wait, so it is written down only when the newer one begins: thousands cost one line then.
+   */
+  supersede(old: Entry, by: Entry): void {
+    this.#mark(old.id, "superseded", by.id);
+    by.superseded = old.superseded ?? [];
+    old.superseded = undefined;
+    by.superseded.push(old.id);
+    if (by.superseded.length >= 1000) this.#noteSuperseded(by);
+  }
+
+  #noteSuperseded(entry: Entry): void {
+    if (!entry.superseded) return;
+    this.#journal.note({ run: entry.id, superseded: entry.superseded });
+    entry.superseded = undefined;
+  }
+
+  /** An entry is about to begin: what it superseded is on disk when this resolves. */
+  begin(entry: Entry): Promise<void> {
+    this.#noteSuperseded(entry);
+    return this.#journal.flush();
+  }
+
+  /** An entry has come to its end: its run ended with `state`. */
   settle(entry: Entry, state: string, by?: string): void {
+    this.#noteSuperseded(entry);
     this.#journal.note({ run: entry.id, state, ...(by === undefined ? {} : { by }) });
     this.#mark(entry.id, state, by);
   }
@@ -187,7 +221,7 @@ export class Spool {
   }
 
   async #carryForward(entry: Entry): Promise<void> {
-    const { place: _, ...written } = entry;
+    const { place: _, superseded: _superseded, ...written } = entry;
     const place = await this.#journal.append({ runs: [written] }, await this.payload(entry));
     this.#bySegment.get(entry.place.segment)?.delete(entry.id);
     entry.place = place;

@@ -92,6 +92,8 @@ export class Yard {
     const entries = await this.spool.accept(source, changes, payload);
     for (const entry of entries) this.#enqueue(entry);
     this.schedule();
+    // one long run must not keep a flood of superseded pushes on the disk
+    if (this.spool.canTidy) void this.tidy("");
     return entries;
   }
 
@@ -117,7 +119,7 @@ export class Yard {
   async #supersede(old: Entry, by: Entry): Promise<void> {
     this.#metrics.run("superseded", 0);
     const record = this.records.get(old.id);
-    this.spool.settle(old, "superseded", by.id);
+    this.spool.supersede(old, by);
     if (!record) return;
     // it had begun once (busy, or interrupted) and has a folder
     record.state = "superseded";
@@ -179,7 +181,7 @@ export class Yard {
     for (const key of ["pid", "pidStart", "ended", "reason", "exit", "seconds"] as const)
       delete record[key];
     // what this run supersedes must be known as superseded, whatever happens from here on
-    await this.spool.flush();
+    await this.spool.begin(entry);
     await this.records.create(record, await this.spool.payload(entry), repo.user);
     await this.records.save(record, { durable: false });
   }
@@ -394,6 +396,7 @@ export class Yard {
     const owner = this.config.repos.get(entry.repo)?.user;
     await this.records.create(record, await this.spool.payload(entry), owner);
     // its turn may have come meanwhile
+    await this.spool.begin(entry);
     if (!this.queue.remove(entry)) return await this.cancel(id);
     await this.#end(entry, record, "cancelled", { reason: "cancelled by hand" });
     return true;
