@@ -1,6 +1,7 @@
 import process from "node:process";
 import type { Readable } from "node:stream";
 import type { S3Client, S3ClientConfig } from "@aws-sdk/client-s3";
+import { createDirectPut } from "./s3-direct.ts";
 import { listingReader, urlDecoded } from "./s3-listing.ts";
 
 /**
@@ -103,6 +104,7 @@ export async function openS3(where: S3Where): Promise<S3Store> {
   const sdk = await import("@aws-sdk/client-s3");
   const Bucket = where.bucket;
   const client = await configured(where, (config) => new sdk.S3Client(config));
+  const direct = createDirectPut(client, Bucket);
   const with_ = ({ signal }: Signal) => (signal ? { abortSignal: signal } : {});
 
   return {
@@ -122,11 +124,16 @@ export async function openS3(where: S3Where): Promise<S3Store> {
       return found;
     },
     async put(Key, body, headers, options = {}) {
+      const ContentMD5 = base64(body.md5);
+      const plain = plainHeaders(headers, body, ContentMD5);
+      const etag = await direct.put(Key, body.bytes, plain, options.signal);
+      if (etag !== undefined) return bare(etag);
       const command = new sdk.PutObjectCommand({
-        ...{ Bucket, Key, Body: body.bytes, ContentMD5: base64(body.md5) },
+        ...{ Bucket, Key, Body: body.bytes, ContentMD5 },
         ...given(headers),
       });
       command.middlewareStack.add(hashed(body.sha256), { step: "build" });
+      command.middlewareStack.add(direct.learn(Key) as never, { step: "finalizeRequest" });
       return bare((await client.send(command, with_(options))).ETag);
     },
     async get(Key, { from = 0, ifMatch, ...options } = {}) {
@@ -247,6 +254,18 @@ function given({ contentType, cacheControl, acl }: S3Headers) {
     ContentType: contentType,
     ...(cacheControl === undefined ? {} : { CacheControl: cacheControl }),
     ...(acl === undefined ? {} : { ACL: acl as "public-read" }),
+  };
+}
+
+/** The same as a request has them. */
+function plainHeaders({ contentType, cacheControl, acl }: S3Headers, body: S3Body, md5: string) {
+  return {
+    "content-type": contentType,
+    "content-length": String(body.bytes.length),
+    "content-md5": md5,
+    "x-amz-content-sha256": body.sha256,
+    ...(cacheControl === undefined ? {} : { "cache-control": cacheControl }),
+    ...(acl === undefined ? {} : { "x-amz-acl": acl }),
   };
 }
 
