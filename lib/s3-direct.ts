@@ -1,5 +1,4 @@
 import type { Readable } from "node:stream";
-import type { S3Client } from "@aws-sdk/client-s3";
 
 /**
  * Small puts without the SDK's way through its middleware, which takes more time than the request itself
@@ -41,8 +40,8 @@ export interface DirectPut {
 /** Larger bodies ask the server first (Expect: 100-continue), which is the SDK's business. */
 const largest = 1024 * 1024;
 
-export function createDirectPut(client: S3Client, bucket: string): DirectPut {
-  const config = client.config as unknown as Parts;
+export function createDirectPut(client: { config: unknown }, bucket: string): DirectPut {
+  const config = client.config as Parts;
   // directory buckets have sessions of their own
   const isPossible = !bucket.endsWith("--x-s3");
   let example: { request: Request; base: string } | undefined;
