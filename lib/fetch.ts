@@ -76,6 +76,13 @@ export function createFetcher({
       connections ??= openConnections();
       return await (await connections).send(request);
     });
+  let buckets: Promise<Connections> | undefined;
+  const s3: Send = async (request) => {
+    buckets ??= import("./fetch-s3.ts").then(({ openBuckets }) => openBuckets());
+    return await (await buckets).send(request);
+  };
+  const senderFor = ({ protocol }: URL) =>
+    protocol === "file:" ? sendFile : protocol === "s3:" ? s3 : web;
   let netrc: Promise<string> | undefined;
   const login: FollowOptions["login"] = async (host) => {
     netrc ??= readNetrc();
@@ -91,7 +98,7 @@ export function createFetcher({
   ): Promise<SendResponse> {
     const url = new URL(request.url);
     return await follow(
-      senderFor(url, web),
+      senderFor(url),
       {
         url,
         method,
@@ -198,16 +205,9 @@ export function createFetcher({
         watch.end();
       }
     },
-    close: () => void connections?.then(({ close }) => close()),
-  };
-}
-
-function senderFor(url: URL, web: Send): Send {
-  if (url.protocol === "file:") return sendFile;
-  if (url.protocol !== "s3:") return web;
-  return async (request) => {
-    const { sendS3 } = await import("./fetch-s3.ts");
-    return await sendS3(request);
+    close() {
+      for (const open of [connections, buckets]) void open?.then(({ close }) => close());
+    },
   };
 }
 
