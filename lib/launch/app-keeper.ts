@@ -79,7 +79,7 @@ export class AppKeeper {
     const env = appEnvironment({ version, releaseDir: dir }, settings.env);
     await runHook("before_start", {
       command: settings.hooks.before_start,
-      cwd: directory,
+      cwd: dir,
       env,
       timeout: settings.hookTimeout,
       onLine: (line) => log(`before_start: ${line}`),

@@ -53,7 +53,9 @@ const schema = y.object({
           y.string({ match: /^(?:https?|file):\/\//, what: "an https, http or file URL" }),
         ),
       ),
-      every: y.optional(y.duration()),
+      every: y.optional(
+        y.either([y.just(false), y.duration()], "false, or a duration such as 15m"),
+      ),
       keep: y.optional(
         y.either([y.just(false), y.number()], "false, or how many older releases to keep"),
       ),
@@ -112,7 +114,8 @@ export interface LaunchConfig {
   };
   updates: {
     server: string[];
-    every: number;
+    /** false: only when asked. */
+    every: number | false;
     /** How many older releases are kept; false: none. */
     keep: number | false;
     max_size: number;
