@@ -23,7 +23,7 @@ import * as placing from "./place.ts";
 import type { Place, State, Tree } from "./place.ts";
 import { askTip, plainWords, remoteOf, type Remote, RemoteLacks, type Tip } from "./remote.ts";
 import type { RepoSettings } from "./settings.ts";
-import { buildTree, flush, isUnchanged } from "./tree.ts";
+import { buildTree, cleanTree, flush, isUnchanged } from "./tree.ts";
 
 /** One update of one repo: fetch, build a tree beside the served one, switch the link, run `after:`. */
 
@@ -228,28 +228,31 @@ async function makeTree(
 ): Promise<Tree> {
   const { place, state, note } = job;
   const wanted = wish(tip, settings.depth, pinned);
-  await updateMirror(place, remote, wanted, await findDamage(place, state), note);
+  const damage = await findDamage(place, state);
+  const fetching = updateMirror(place, remote, wanted, damage, note);
+  // while git waits for the network, the material for the new tree is made ready
+  const preparing = prepareSpare(job, settings.keep);
+  const [fetched, prepared] = await Promise.allSettled([fetching, preparing]);
+  if (fetched.status === "rejected") throw fetched.reason;
+  // material of no use: the tree is built from nothing
+  if (prepared.status === "rejected") await emptyBuilding(place);
   const plan = {
     ...tip,
     url: remote.url,
     depth: settings.depth,
     isDefault: settings.branch === undefined,
   };
-  const build = async () => {
-    const reused = await takeSpare(job, settings.keep);
-    await buildTree(place, plan, reused, job.shared);
-  };
   try {
-    await build();
+    await buildTree(place, plan, job.shared);
   } catch (error) {
-    if (job.signal?.aborted || systemCode(error) === "ENOSPC" || isFullDisk(error)) throw error;
+    if (job.signal?.aborted || isFullDisk(error)) throw error;
     // damage that no sum shows: once more, from a mirror and a folder made anew
     note(`the tree could not be built (${plainWords(error)}); trying with a new mirror`);
-    await rm(place.building, { recursive: true, force: true });
+    await emptyBuilding(place);
     await remakeMirror(place, remote, wanted);
     state.checked = {};
     state.packed = 0;
-    await build();
+    await buildTree(place, plan, job.shared);
   }
   const now = new Date();
   const tree: Tree = {
@@ -266,6 +269,7 @@ async function makeTree(
 }
 
 function isFullDisk(error: unknown): boolean {
+  if (["ENOSPC", "EDQUOT"].includes(systemCode(error) ?? "")) return true;
   return /No space left on device|Disk quota exceeded/i.test(
     (error as { result?: { stderr?: string } }).result?.stderr ?? "",
   );
@@ -278,25 +282,27 @@ function others(state: State, served: Tree | undefined): Tree[] {
     .sort((a, b) => ((a.left ?? a.since) < (b.left ?? b.since) ? 1 : -1));
 }
 
-/** Make the oldest tree beyond those to keep the raw material of the new one, unless somebody still looks at it. */
-async function takeSpare({ place, state, served }: Job, keep: number): Promise<boolean> {
+async function emptyBuilding(place: Place): Promise<void> {
   await rm(place.building, { recursive: true, force: true });
   await mkdir(place.building, { recursive: true });
+}
+
+/** Make the oldest tree beyond those to keep the raw material of the new one, unless somebody still looks at it. */
+async function prepareSpare({ place, state, served, shared }: Job, keep: number): Promise<void> {
+  await emptyBuilding(place);
   const spare = others(state, served)
     .slice(keep)
     .findLast(({ plain }) => !plain);
-  if (!spare) return false;
+  if (!spare) return;
   const index = placing.indexOf(place, spare.id);
-  if (!(await exists(index))) return false;
+  if (!(await exists(index))) return;
+  const [from, to] = [join(place.trees, spare.id), join(place.building, "tree")];
   // out of everybody's way first: who comes by its path finds nothing, who is in it is seen
-  await rename(join(place.trees, spare.id), join(place.building, "tree"));
-  if (await placing.isHeld(join(place.building, "tree"))) {
-    await rename(join(place.building, "tree"), join(place.trees, spare.id));
-    return false;
-  }
+  await rename(from, to);
+  if (placing.isHeld(to)) return await rename(to, from);
   state.trees = state.trees.filter((tree) => tree !== spare);
   await rename(index, join(place.building, "index"));
-  return true;
+  await cleanTree(place, shared);
 }
 
 /** Switch the link to a complete tree, run `after:` in it, and prune. */
@@ -323,11 +329,10 @@ async function prune(job: Job, tree: Tree, keep: number): Promise<void> {
   const beyond = others(state, tree).slice(keep + 1);
   const gone: Tree[] = [];
   for (const [position, old] of beyond.entries()) {
-    if (position < mostHeld && (await placing.isHeld(join(place.trees, old.id)))) continue;
+    if (position < mostHeld && placing.isHeld(join(place.trees, old.id))) continue;
     gone.push(old);
   }
   state.trees = state.trees.filter((each) => !gone.includes(each));
-  await placing.writeState(place, state);
   for (const { id } of gone) {
     await rm(join(place.trees, id), { recursive: true, force: true });
     await rm(placing.indexOf(place, id), { force: true });

@@ -1,3 +1,4 @@
+import { readdirSync, readlinkSync } from "node:fs";
 import { mkdir, readdir, readFile, readlink, rename, rm, stat, symlink } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
@@ -232,18 +233,29 @@ export function adoptPlain(state: State, id: string): void {
   state.trees.unshift({ id, sha: "unknown", since: now, left: now, plain: true });
 }
 
-/** Whether any process that we may look at works in a folder or has something in it open. */
-export async function isHeld(folder: string): Promise<boolean> {
+/**
+ * Whether any process that we may look at works in a folder or has something in it open. In one go and not by
+ * promises: that takes a tenth of the time for thousands of small reads of /proc.
+ */
+export function isHeld(folder: string): boolean {
   const inside = (path: string) => path === folder || path.startsWith(`${folder}/`);
-  const pids = (await readdir("/proc").catch(() => [])).filter((name) => /^\d+$/.test(name));
-  const looks = pids.map(async (pid) => {
-    const fds = (await readdir(`/proc/${pid}/fd`).catch(() => [])).map((fd) => `fd/${fd}`);
-    const links = ["cwd", "root", ...fds].map((name) =>
-      readlink(`/proc/${pid}/${name}`).catch(() => ""),
-    );
-    return (await Promise.all(links)).some(inside);
-  });
-  return (await Promise.all(looks)).includes(true);
+  const target = (path: string) => attempt(() => readlinkSync(path)) ?? "";
+  for (const pid of attempt(() => readdirSync("/proc")) ?? []) {
+    if (!/^\d+$/.test(pid)) continue;
+    if (inside(target(`/proc/${pid}/cwd`)) || inside(target(`/proc/${pid}/root`))) return true;
+    const fds = attempt(() => readdirSync(`/proc/${pid}/fd`)) ?? [];
+    if (fds.some((fd) => inside(target(`/proc/${pid}/fd/${fd}`)))) return true;
+  }
+  return false;
+}
+
+/** Processes end while they are looked at, and others' cannot be looked at. */
+function attempt<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch {
+    return undefined;
+  }
 }
 
 /** Make the folders of a repo. */

@@ -44,30 +44,34 @@ function treeOptions(place: Place, tree: string, index: string, shared: Shared):
   };
 }
 
+function buildingPlace(place: Place): { tree: string; index: string } {
+  return { tree: join(place.building, "tree"), index: join(place.building, "index") };
+}
+
 /**
- * Build the tree at `building/tree` with its index at `building/index`.
- * @param reused whether a former tree and its index stand there already
- * @throws {Failure} when what came out is not exactly the commit
+ * Bring a former tree, which stands at `building/tree` with its index, to what git knows of it: no `.git`, no
+ * stray file, no empty folder, no odd mode of a folder. Changed files are left to `buildTree`.
  */
-export async function buildTree(
-  place: Place,
-  plan: TreePlan,
-  reused: boolean,
-  shared: Shared,
-): Promise<void> {
-  const tree = join(place.building, "tree");
-  const index = join(place.building, "index");
-  await mkdir(tree, { recursive: true });
+export async function cleanTree(place: Place, shared: Shared): Promise<void> {
+  const { tree, index } = buildingPlace(place);
   const options = treeOptions(place, tree, index, shared);
   await rm(join(tree, ".git"), { recursive: true, force: true });
+  const [links] = await Promise.all([submodules(options), git(["clean", "-ffdxq"], options)]);
+  for (const path of links) await empty(join(tree, path));
+  await restoreFolders(tree);
+}
+
+/**
+ * Build the tree at `building/tree` with its index at `building/index`, from nothing or from a cleaned one.
+ * @throws {Failure} when what came out is not exactly the commit
+ */
+export async function buildTree(place: Place, plan: TreePlan, shared: Shared): Promise<void> {
+  const { tree, index } = buildingPlace(place);
+  await mkdir(tree, { recursive: true });
+  const options = treeOptions(place, tree, index, shared);
   // HEAD for `git status`; it also keeps the commit
   await writeFile(join(place.mirror, "HEAD"), `${plan.sha}\n`);
   await git(["read-tree", "--reset", "-u", plan.sha], options);
-  if (reused) {
-    const [links] = await Promise.all([submodules(options), git(["clean", "-ffdxq"], options)]);
-    for (const path of links) await empty(join(tree, path));
-    await restoreFolders(tree);
-  }
   await Promise.all([verify(options, plan.sha), makeGitFolder(place, tree, plan, shared)]);
   await copyFile(index, join(tree, ".git", "index"));
 }
@@ -84,7 +88,7 @@ async function submodules(options: GitOptions): Promise<string[]> {
 }
 
 async function empty(folder: string): Promise<void> {
-  for (const name of await readdir(folder)) {
+  for (const name of await readdir(folder).catch(() => [])) {
     await rm(join(folder, name), { recursive: true, force: true });
   }
 }
@@ -232,7 +236,9 @@ export async function isUnchanged(
   const same = result.stdout.split("\0").every((entry) => entry === "" || entry[1] === " ");
   const folder = join(place.trees, tree.id);
   if (!same || !strict || !(await exists(join(folder, ".gitmodules")))) return same;
-  const inside = (await submodules(options)).map((path) => readdir(join(folder, path)));
+  const inside = (await submodules(options)).map((path) =>
+    readdir(join(folder, path)).catch(() => ["gone"]),
+  );
   return (await Promise.all(inside)).every((names) => names.length === 0);
 }
 
