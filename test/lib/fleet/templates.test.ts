@@ -1,0 +1,36 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { parseList } from "../../../lib/fleet/list.ts";
+import { isAllowed, readSettings, settingsFor } from "../../../lib/fleet/settings.ts";
+import { root } from "../../helpers/runtime.ts";
+
+test("templates/slave.yml is read, and one repo's part wins over what stands for all", async () => {
+  const settings = await readSettings(join(root, "templates/slave.yml"));
+  const site = settingsFor("site", settings, {});
+  assert.is(site.branch, "stable");
+  assert.is(site.base, "https://github.com/aiegoo");
+  const other = settingsFor("app-other", settings, { keep: 5 });
+  assert.is(other.base, "https://github.com/me");
+  assert.is(other.tokenFile, "/etc/boatyard/app-other.token");
+  assert.is(other.keep, 5);
+  assert.is(settingsFor("app-private", settings, { base: "file:///srv" }).base, "file:///srv");
+});
+
+test("templates/slavelist.txt is read without a complaint", async () => {
+  const text = await readFile(join(root, "templates/slavelist.txt"), "utf8");
+  const { targets, duplicates } = parseList(text, "slavelist.txt");
+  assert.equal(duplicates, []);
+  assert.is(targets.length, 28);
+  assert.is(targets.at(-1)?.url.href, "https://slave.us.example.com/boatyard/get/");
+});
+
+test("patterns of allowed repos are whole names", () => {
+  assert.ok(isAllowed("anything", []));
+  assert.ok(isAllowed("app-x", ["site", "app-*"]));
+  assert.not.ok(isAllowed("my-app-x", ["app-*"]));
+  assert.not.ok(isAllowed("appAx", ["app.x"]));
+});
+
+test.run();
