@@ -1,176 +1,287 @@
-// The README's first command: from a push to a built repo, for real, in a temporary folder.
-// A bare git repository plays the forge, and this file signs its deliveries as GitHub does.
-import { execFile, spawn } from "node:child_process";
-import { createHmac, randomBytes, randomUUID } from "node:crypto";
-import { access, cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+// The README's first command: from a push to running everywhere, for real, on this machine, in a temporary folder.
+// A bare git repository plays the forge, and deliveries are signed as GitHub does; all else are our scripts.
+import { randomBytes } from "node:crypto";
+import { access, cp, mkdir, readFile, writeFile } from "node:fs/promises";
+import { delimiter, join } from "node:path";
 import process from "node:process";
-import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
 import { createTerminal } from "../lib/terminal.ts";
+import { freePort, World } from "./demo/world.ts";
 
-const { paint, print } = createTerminal();
+const { paint, print, table } = createTerminal();
 const root = fileURLToPath(new URL("../", import.meta.url));
-const hookServer = join(root, "dist/hook-server.mjs");
 const repo = "ada/harbour";
-const started = Date.now();
-
-const folder = await mkdtemp(join(tmpdir(), "boatyard-demo-"));
-const place = (...names: string[]) => join(folder, ...names);
-/** Nobody's git configuration, and a name for the commits. */
-const env = {
-  ...process.env,
-  GIT_CONFIG_GLOBAL: "/dev/null",
-  GIT_AUTHOR_NAME: "Ada",
-  GIT_AUTHOR_EMAIL: "ada@example.com",
-  GIT_COMMITTER_NAME: "Ada",
-  GIT_COMMITTER_EMAIL: "ada@example.com",
-};
+const repository = { full_name: repo, default_branch: "main" };
+const begun = performance.now();
 const end = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => end.abort());
 
+let world: World | undefined;
 try {
-  await demo();
+  world = await World.make(join(root, "dist"), end.signal);
+  await demo(world);
 } catch (error) {
   if (!end.signal.aborted) print(`${paint.red("failed")} ${String(error)}`);
   process.exitCode = 1;
 } finally {
-  await rm(folder, { recursive: true, force: true });
+  await world?.end();
 }
 
-async function demo(): Promise<void> {
-  await access(hookServer).catch(() => Promise.reject(new Error("no bundles: npm run bundle")));
+async function demo(world: World): Promise<void> {
+  const { place } = { place: world.place.bind(world) };
+  const steps: string[][] = [];
+  /** Does one step of the story and notes how long it took. */
+  const timed = async <T>(who: string, what: string, work: () => Promise<T>): Promise<T> => {
+    const start = performance.now();
+    const result = await work();
+    steps.push([who, what, `${((performance.now() - start) / 1000).toFixed(2)} s`]);
+    return result;
+  };
 
-  title("The forge: a bare git repository. The server: a checkout, a secret, hooks.yml");
-  await git(folder, "init", "--quiet", "--bare", "--initial-branch=main", "forge.git");
-  await git(folder, "clone", "--quiet", "forge.git", "developer");
-  await git(folder, "clone", "--quiet", "forge.git", "server");
+  title("A forge, a server that builds, two slaves with a shared secret, a publisher's key");
+  await mkdir(place("forge/ada"), { recursive: true });
+  await world.git("forge/ada", "init", "--quiet", "--bare", "--initial-branch=main", "harbour.git");
+  await world.git(".", "clone", "--quiet", "forge/ada/harbour.git", "developer");
+  await world.git(".", "clone", "--quiet", "forge/ada/harbour.git", "server");
+  const secret = await secretFile(place("hook.secret"));
+  await secretFile(place("fleet.secret"));
+  const web = await world.serve("www");
+  const key = JSON.parse(
+    await world.script("release", ["keygen", "--out", "release.asc", "--json"]),
+  ) as {
+    fingerprint: string;
+  };
+  const slaves = await Promise.all(["slave-a", "slave-b"].map((name) => startSlave(world, name)));
+  await writeFile(place("slavelist.txt"), slaves.map((url) => `${url}/get/\n`).join(""));
+  await writeFile(place("hooks.yml"), hooksFile(place));
+  const url = `http://127.0.0.1:${await freePort()}`;
+  const healthy = async () => (await fetch(`${url}/healthz`)).ok;
+  const options = ["--config", "hooks.yml", "--state", "state", "--listen", url.slice(7)];
+  const server = await world.start("hook-server", options, healthy);
+  say(`hook-server ${url}/hook, slaves ${slaves.join(" and ")}`);
+
+  title("A developer pushes a literate program with a manifest of downloads");
+  await mkdir(place("www/data"), { recursive: true });
+  await writeFile(place("www/data/chart.svg"), `<svg>${"harbour ".repeat(8000)}</svg>\n`);
+  await cp(join(root, "tools/demo/site"), place("developer"), { recursive: true });
+  await writeFile(place("developer/manifest.txt"), `${web.url}/data/chart.svg#1 chart.svg\n`);
+  await writeFile(place("developer/uploads.yml"), await uploadsFile(place));
+  await writeFile(place("developer/release.sh"), releaseFile(place));
+  const first = await push(world, "Two ships");
+  say(`project.md, manifest.txt, uploads.yml, release.sh: commit ${first.slice(0, 7)}`);
+
+  title("A stranger, who knows of it but not the secret");
+  const refused = await world.deliver(`${url}/hook`, "a guess", "push", pushPayload(first));
+  say(`POST /hook, wrongly signed: ${refused.status} ${refused.text}`);
+
+  title("The forge, which signs: the push is built and published, and both slaves fetch it");
+  await timed("hook-server, build", "push 1 built, uploaded, both slaves told", () =>
+    run(world, url, secret, "push", pushPayload(first)),
+  );
+  await timed("slave-activate", "both slaves serve it", () => served(world, first));
+  await says(world, "the slaves' copy is the commit", first);
+
+  title("Version 1.0 is released: built from its tag, packed and signed");
+  await world.git("developer", "tag", "v1.0");
+  await world.git("developer", "push", "--quiet", "origin", "v1.0");
+  await timed("release", "1.0 built, packed, signed", () =>
+    run(world, url, secret, "release", releasePayload("v1.0")),
+  );
+  const address = `127.0.0.1:${await freePort()}`;
+  await mkdir(place("app"));
+  await writeFile(place("app/launchify.yml"), launchFile(address));
+  await timed("launchfit", "1.0 verified and installed", () =>
+    world.script("launchfit", [`${web.url}/app-updates`, "--key", key.fingerprint, "--dir", "app"]),
+  );
+  const ask = async () => await (await fetch(`http://${address}/`)).text();
+  const launcher = await timed("launchfit", "the app runs", () =>
+    world.start("launchfit", ["--dir", "app"], async () => (await ask()) !== ""),
+  );
+  say(`http://${address} says: ${paint.bold(await ask())}`);
+
+  title("A third ship comes in: a push and a release, and everything follows by itself");
+  const source = await readFile(place("developer/project.md"), "utf8");
+  await writeFile(
+    place("developer/project.md"),
+    source.replace('"Beagle"]', '"Beagle", "Calypso"]'),
+  );
+  const second = await push(world, "A third ship");
+  await world.git("developer", "tag", "v1.1");
+  await world.git("developer", "push", "--quiet", "origin", "v1.1");
+  const asked = web.asked();
+  await timed("hook-server, build", "push 2 built, uploaded, both slaves told", () =>
+    run(world, url, secret, "push", pushPayload(second)),
+  );
+  say(
+    `downloads asked the server ${web.asked() - asked} times: what is there is not fetched again`,
+  );
+  await timed("slave-activate", "both slaves serve it", () => served(world, second));
+  await timed("release", "1.1 built, packed, signed", () =>
+    run(world, url, secret, "release", releasePayload("v1.1")),
+  );
+  await timed("launchfit", "the running app became 1.1", async () => {
+    await world.script("launchfit", ["check", "--dir", "app"]);
+    await world.until("the app is 1.1", async () => /Calypso/.test(await ask()), launcher.output);
+  });
+  say(`http://${address} says: ${paint.bold(await ask())}`);
+
+  await world.script("launchfit", ["stop", "--dir", "app"]);
+  const code = await server.stop();
+  title(`What happened, and how long each step took (hook-server has ended with ${code})`);
+  for (const line of table(steps, { header: ["who", "what", "time"], right: [2] })) say(line);
+  if (code !== 0) throw new Error(server.output());
+  const seconds = ((performance.now() - begun) / 1000).toFixed(1);
+  print(
+    `\n${paint.green("done")} in ${seconds} s; ${world.folder} is removed. For a server of your own: docs/server.md`,
+  );
+}
+
+async function secretFile(path: string): Promise<string> {
   const secret = randomBytes(32).toString("hex");
-  await writeFile(place("secret"), `${secret}\n`, { mode: 0o600 });
+  await writeFile(path, `${secret}\n`, { mode: 0o600 });
+  return secret;
+}
+
+async function startSlave(world: World, name: string): Promise<string> {
   const port = await freePort();
-  const config = [
+  const { place } = { place: world.place.bind(world) };
+  const lines = [
+    `listen: 127.0.0.1:${port}`,
+    `repos: ${place(name)}`,
+    `base: file://${place("forge/ada")}`,
+    `secret_file: ${place("fleet.secret")}`,
+  ];
+  await writeFile(place(`${name}.yml`), `${lines.join("\n")}\n`);
+  const url = `http://127.0.0.1:${port}`;
+  const healthy = async () => (await fetch(`${url}/healthz`)).ok;
+  await world.start("slave-server", ["--config", place(`${name}.yml`)], healthy);
+  return url;
+}
+
+type Place = (...names: string[]) => string;
+
+function hooksFile(place: Place): string {
+  const update = `server-update harbour --list ${place("slavelist.txt")} --secret-file ${place("fleet.secret")} --wait`;
+  return [
     "repos:",
     `  ${repo}:`,
     `    dir: ${place("server")}`,
-    `    secret_file: ${place("secret")}`,
-    "    on: { release: false }",
-  ];
-  await writeFile(place("hooks.yml"), `${config.join("\n")}\n`);
-  const options = ["--config", "hooks.yml", "--state", "state", "--listen", `127.0.0.1:${port}`];
-  const server = spawn(process.execPath, [hookServer, ...options], { cwd: folder, stdio: "pipe" });
-  let words = "";
-  for (const stream of [server.stdout, server.stderr]) {
-    stream.setEncoding("utf8").on("data", (text: string) => (words += text));
-  }
-  const ended = new Promise<number | null>((resolve) => server.on("exit", resolve));
-  try {
-    const url = `http://127.0.0.1:${port}`;
-    await until(
-      "hook-server answers",
-      async () => (await fetch(`${url}/healthz`)).ok,
-      () => words,
+    `    secret_file: ${place("hook.secret")}`,
+    "    poll: false",
+    `    then: [${JSON.stringify(update)}]`,
+    "",
+  ].join("\n");
+}
+
+/** To a local folder: by rsync where it is installed, else as a branch of a bare repository. */
+async function uploadsFile(place: Place): Promise<string> {
+  const folders = (process.env.PATH ?? "").split(delimiter);
+  for (const folder of folders) {
+    const found = await access(join(folder, "rsync")).then(
+      () => true,
+      () => false,
     );
-    say(`hook-server listens on ${url}/hook`);
-
-    title("A developer pushes a literate program");
-    await cp(join(root, "tools/demo"), place("developer"), { recursive: true });
-    const first = await push("Two ships");
-    say(`project.md and lprc.js, commit ${first.slice(0, 7)}`);
-
-    title("A stranger, who knows of it but not the secret");
-    const refused = await deliver(`${url}/hook`, "a guess", first);
-    say(`POST /hook, wrongly signed: ${refused.status} ${refused.text}`);
-
-    title("The forge, which signs: the push is built, and logs.txt tells");
-    await pushed(`${url}/hook`, secret, first);
-
-    title("A third ship comes in: another push");
-    const source = await readFile(place("developer/project.md"), "utf8");
-    await writeFile(
-      place("developer/project.md"),
-      source.replace('"Beagle"]', '"Beagle", "Calypso"]'),
-    );
-    await pushed(`${url}/hook`, secret, await push("A third ship"));
-  } finally {
-    server.kill("SIGTERM");
-    const code = await ended;
-    title(`hook-server has ended with ${code}; ${folder} is removed`);
-    if (code !== 0) print(words);
+    if (found) return `from: build\nto:\n  local: { rsync: ${place("published")}/ }\n`;
   }
-  const seconds = ((Date.now() - started) / 1000).toFixed(1);
-  print(`\n${paint.green("done")} in ${seconds} s. For a server of your own: README.md and docs/`);
+  return `from: build\nto:\n  pages: { git: "file://${place("forge/ada/harbour.git")}", branch: pages }\n`;
+}
+
+function releaseFile(place: Place): string {
+  return `#!/bin/sh -e
+# what a release is: the built files, signed, in the web folder
+exec release pack --app harbour --version "\${RELEASE_TAG#v}" --from build --out ${place("www/app-updates")} --key ${place("release.asc")}
+`;
+}
+
+function launchFile(address: string): string {
+  return `app:\n  exec: ${process.execPath} harbour.js serve\n  listen: ${address}\n  health: http://${address}/\n`;
 }
 
 /** Commits all changes and pushes them; returns the commit. */
-async function push(message: string): Promise<string> {
-  const dir = place("developer");
-  await git(dir, "add", "--all");
-  await git(dir, "commit", "--quiet", "-m", message);
-  await git(dir, "push", "--quiet", "origin", "main");
-  return (await git(dir, "rev-parse", "HEAD")).trim();
+async function push(world: World, message: string): Promise<string> {
+  await world.git("developer", "add", "--all");
+  await world.git("developer", "commit", "--quiet", "-m", message);
+  await world.git("developer", "push", "--quiet", "origin", "main");
+  return await world.git("developer", "rev-parse", "HEAD");
 }
 
-/** Sends a push's delivery, shows the log while the run lasts, and what the built program says. */
-async function pushed(url: string, secret: string, sha: string): Promise<void> {
-  const { status, text } = await deliver(url, secret, sha);
-  say(`POST /hook, signed: ${status} ${text}`);
-  const { run } = JSON.parse(text) as { run: string };
+/** Sends a signed delivery, shows the run's log while it lasts, and waits for its good end. */
+async function run(
+  world: World,
+  url: string,
+  secret: string,
+  event: "push" | "release",
+  payload: object,
+) {
+  const { status, text } = await world.deliver(`${url}/hook`, secret, event, payload);
+  say(`POST /hook, signed, ${event}: ${status} ${text}`);
+  const { run: id } = JSON.parse(text) as { run: string };
   let shown = 0;
-  const log = place("server/logs.txt");
-  await until("the run ends", async () => {
-    const lines = (await readFile(log, "utf8")).split("\n").filter((line) => line.includes(run));
-    for (; shown < lines.length; shown++) say(paint.dim(lines[shown]?.replace(` ${run}`, "")));
-    return lines.some((line) => line.includes(`${run} run | end `));
+  const show = async () => {
+    const log = await readFile(world.place("server/logs.txt"), "utf8").catch(() => "");
+    const lines = log.split("\n").filter((line) => line.includes(id));
+    for (; shown < lines.length; shown++) say(paint.dim(lines[shown]?.replace(` ${id}`, "")));
+  };
+  const state = async () =>
+    (
+      JSON.parse(await world.script("hook-server", ["show", "--json", "--state", "state", id])) as {
+        state: string;
+      }
+    ).state;
+  let last = "";
+  await world.until("the run ends", async () => {
+    await show();
+    last = await state();
+    return !["waiting", "starting", "running"].includes(last);
   });
-  const built = await promisify(execFile)(process.execPath, [place("server/build/harbour.js")]);
-  say(`build/harbour.js says: ${paint.bold(built.stdout.trim())}`);
+  await show();
+  if (last !== "succeeded")
+    throw new Error(
+      `the run ${last}: ${await world.script("hook-server", ["log", "--state", "state", id])}`,
+    );
 }
 
-/** A delivery as GitHub sends it for a push. */
-async function deliver(url: string, secret: string, sha: string) {
-  const body = JSON.stringify({
+/** Waits until both slaves' folders are that commit. */
+async function served(world: World, sha: string): Promise<void> {
+  await world.until("both slaves serve the commit", async () => {
+    const heads = await Promise.all(
+      ["slave-a", "slave-b"].map((name) => world.git(join(name, "harbour"), "rev-parse", "HEAD")),
+    );
+    return heads.every((head) => head === sha);
+  });
+}
+
+async function says(world: World, what: string, sha: string): Promise<void> {
+  const head = await world.git("slave-b/harbour", "log", "-1", "--format=%h %s");
+  say(
+    `${what}: ${paint.bold(head)}${sha.startsWith(head.split(" ")[0] ?? "-") ? "" : " (another one!)"}`,
+  );
+}
+
+function pushPayload(sha: string) {
+  const head_commit = { id: sha };
+  const before = "0".repeat(40);
+  return {
     ref: "refs/heads/main",
-    before: "0".repeat(40),
+    before,
     after: sha,
     deleted: false,
-    repository: { full_name: repo, clone_url: place("forge.git"), default_branch: "main" },
-    head_commit: { id: sha },
+    repository,
+    head_commit,
     pusher: { name: "ada" },
-  });
-  const headers = {
-    "Content-Type": "application/json",
-    "User-Agent": "GitHub-Hookshot/demo",
-    "X-GitHub-Event": "push",
-    "X-GitHub-Delivery": randomUUID(),
-    "X-Hub-Signature-256": `sha256=${createHmac("sha256", secret).update(body).digest("hex")}`,
   };
-  const answer = await fetch(url, { method: "POST", headers, body, signal: end.signal });
-  return { status: answer.status, text: (await answer.text()).trim() };
 }
 
-async function git(dir: string, ...args: string[]): Promise<string> {
-  const { stdout } = await promisify(execFile)("git", args, { cwd: dir, env, signal: end.signal });
-  return stdout;
-}
-
-/** Asks until the answer is yes; an error is a no. Gives up after a minute. */
-async function until(what: string, condition: () => Promise<boolean>, hint = () => "") {
-  for (let tries = 0; tries < 600; tries++) {
-    if (await condition().catch(() => false)) return;
-    await sleep(100, undefined, { signal: end.signal });
-  }
-  throw new Error(`waited in vain until ${what}. ${hint()}`);
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === "object" && address ? address.port : 0;
+function releasePayload(tag: string) {
+  const release = {
+    tag_name: tag,
+    name: tag,
+    draft: false,
+    prerelease: false,
+    html_url: "",
+    target_commitish: "main",
+  };
+  return { action: "published", release, repository };
 }
 
 function title(text: string): void {

@@ -1,0 +1,163 @@
+// What the demo's machines are made of: a temporary folder, processes, git, a forge that signs, a web server.
+import { execFile, spawn } from "node:child_process";
+import { createHmac, randomUUID } from "node:crypto";
+import { mkdir, mkdtemp, readdir, readFile, realpath, rm, symlink } from "node:fs/promises";
+import { createServer, type Server } from "node:http";
+import { tmpdir } from "node:os";
+import { join, normalize } from "node:path";
+import process from "node:process";
+import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
+
+/** A long-lived script of ours. */
+export interface Running {
+  output(): string;
+  /** TERM, then its exit code. */
+  stop(): Promise<number | null>;
+}
+
+/** One demo's folder, and all that was started in it: `end` leaves nothing of either. */
+export class World {
+  readonly folder: string;
+  readonly #dist: string;
+  readonly #env: NodeJS.ProcessEnv;
+  readonly #running = new Set<Running>();
+  readonly #web: Server[] = [];
+  readonly #signal: AbortSignal;
+
+  constructor(folder: string, dist: string, signal: AbortSignal) {
+    this.folder = folder;
+    this.#dist = dist;
+    this.#signal = signal;
+    this.#env = {
+      ...process.env,
+      // the scripts by their names, as a server has them
+      PATH: `${join(folder, "bin")}:${process.env.PATH}`,
+      // nobody's configuration, and a name for the commits
+      HOME: join(folder, "home"),
+      XDG_RUNTIME_DIR: undefined,
+      GIT_CONFIG_GLOBAL: "/dev/null",
+      GIT_AUTHOR_NAME: "Ada",
+      GIT_AUTHOR_EMAIL: "ada@example.com",
+      GIT_COMMITTER_NAME: "Ada",
+      GIT_COMMITTER_EMAIL: "ada@example.com",
+    };
+  }
+
+  static async make(dist: string, signal: AbortSignal): Promise<World> {
+    const bundles = (await readdir(dist).catch(() => [])).filter((name) => name.endsWith(".mjs"));
+    if (!bundles.includes("hook-server.mjs")) throw new Error("no bundles: npm run bundle");
+    const folder = await realpath(await mkdtemp(join(tmpdir(), "boatyard-demo-")));
+    await mkdir(join(folder, "bin"));
+    await mkdir(join(folder, "home"));
+    for (const name of bundles)
+      await symlink(join(dist, name), join(folder, "bin", name.slice(0, -4)));
+    return new World(folder, dist, signal);
+  }
+
+  place(...names: string[]): string {
+    return join(this.folder, ...names);
+  }
+
+  async git(dir: string, ...args: string[]): Promise<string> {
+    const options = { cwd: this.place(dir), env: this.#env, signal: this.#signal };
+    return (await promisify(execFile)("git", args, options)).stdout.trim();
+  }
+
+  /** Run a script of ours to its end; its stdout. */
+  async script(name: string, args: string[], dir = "."): Promise<string> {
+    const options = { cwd: this.place(dir), env: this.#env, signal: this.#signal };
+    const argv = [join(this.#dist, `${name}.mjs`), ...args];
+    return (await promisify(execFile)(process.execPath, argv, options)).stdout.trim();
+  }
+
+  /** Start a script of ours, and wait until it says `ready`. */
+  async start(
+    name: string,
+    args: string[],
+    ready: () => Promise<boolean>,
+    dir = ".",
+  ): Promise<Running> {
+    const argv = [join(this.#dist, `${name}.mjs`), ...args];
+    const child = spawn(process.execPath, argv, {
+      cwd: this.place(dir),
+      env: this.#env,
+      stdio: "pipe",
+    });
+    let words = "";
+    for (const stream of [child.stdout, child.stderr])
+      stream.setEncoding("utf8").on("data", (text: string) => (words += text));
+    const ended = new Promise<number | null>((resolve) => child.on("exit", resolve));
+    const running: Running = {
+      output: () => words,
+      stop: async () => {
+        this.#running.delete(running);
+        child.kill("SIGTERM");
+        return await ended;
+      },
+    };
+    this.#running.add(running);
+    await this.until(`${name} answers`, ready, () => words);
+    return running;
+  }
+
+  /** A web server for a folder, on a port of its own; `asked` counts. */
+  async serve(dir: string): Promise<{ url: string; asked: () => number }> {
+    let asked = 0;
+    const server = createServer((request, response) => {
+      asked += 1;
+      const path = normalize(decodeURIComponent(request.url?.split("?")[0] ?? "/"));
+      readFile(this.place(dir, path)).then(
+        (bytes) => response.writeHead(200, { "Content-Length": bytes.length }).end(bytes),
+        () => response.writeHead(404).end(),
+      );
+    });
+    this.#web.push(server);
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const address = server.address();
+    const port = typeof address === "object" && address ? address.port : 0;
+    return { url: `http://127.0.0.1:${port}`, asked: () => asked };
+  }
+
+  /** A delivery as GitHub sends it. */
+  async deliver(url: string, secret: string, event: "push" | "release", payload: object) {
+    const body = JSON.stringify(payload);
+    const headers = {
+      "Content-Type": "application/json",
+      "User-Agent": "GitHub-Hookshot/demo",
+      "X-GitHub-Event": event,
+      "X-GitHub-Delivery": randomUUID(),
+      "X-Hub-Signature-256": `sha256=${createHmac("sha256", secret).update(body).digest("hex")}`,
+    };
+    const answer = await fetch(url, { method: "POST", headers, body, signal: this.#signal });
+    return { status: answer.status, text: (await answer.text()).trim() };
+  }
+
+  /** Asks until the answer is yes; an error is a no. Gives up after a minute. */
+  async until(what: string, condition: () => Promise<boolean>, hint = () => ""): Promise<void> {
+    for (let tries = 0; tries < 1200; tries++) {
+      if (await condition().catch(() => false)) return;
+      await sleep(50, undefined, { signal: this.#signal });
+    }
+    throw new Error(`waited in vain until ${what}. ${hint()}`);
+  }
+
+  /** Everything ends, and the folder is gone. The exit codes of what ran, by the order of starting. */
+  async end(): Promise<(number | null)[]> {
+    const codes = await Promise.all([...this.#running].map((running) => running.stop()));
+    for (const server of this.#web) {
+      server.close();
+      server.closeAllConnections();
+    }
+    await rm(this.folder, { recursive: true, force: true });
+    return codes;
+  }
+}
+
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return typeof address === "object" && address ? address.port : 0;
+}
