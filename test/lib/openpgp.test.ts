@@ -98,6 +98,7 @@ gpgTest("a signature with MD5 is refused", async () => {
     await judge(readFileSync(signature), await home.export(fingerprint)),
     "weak: made with MD5",
   );
+  assert.is(await gpgSays(signature), 2);
 });
 
 gpgTest("RSA under 2048 bits is refused, which gpg takes", async () => {
@@ -123,6 +124,10 @@ gpgTest("changed bytes are refused here and there", async () => {
   const bytes = Buffer.from("an archive's bytez\n");
   const verdict = await judge(readFileSync(signature), await home.export(fingerprint), { bytes });
   assert.match(verdict, /not those that were signed/);
+  const other = join(folder, "changed");
+  writeFileSync(other, bytes);
+  const { code } = await home.gpg(["--verify", signature, other], { check: false });
+  assert.is(code, 1);
 });
 
 gpgTest(
@@ -203,6 +208,7 @@ gpgTest(
     const at = (time: string) => judge(signature, key, { now: new Date(time) });
     assert.match(await at("2025-06-01T11:54:00Z"), /from the future/);
     assert.is(await at("2025-06-01T11:56:00Z"), "good");
+    assert.is(await gpgSays(`${file}.sig`, "20250601T110000"), 0);
   },
 );
 
@@ -214,6 +220,7 @@ gpgTest("a signature past its own end is refused", async () => {
     await judge(readFileSync(signature), await home.export(fingerprint)),
     /Signature is expired/,
   );
+  assert.is(await gpgSays(signature), 1);
 });
 
 gpgTest("of two signatures in one file, one by an unknown key, the pinned one counts", async () => {
@@ -225,6 +232,14 @@ gpgTest("of two signatures in one file, one by an unknown key, the pinned one co
     assert.is(await judge(both, await home.export(old)), "good");
     assert.is(await judge(both, await home.export(next)), "good");
   }
+  // for gpg one of the two has no key in a ring that holds only the other
+  writeFileSync(`${file}.both`, Buffer.concat([one, two]));
+  const ring = await gpgHome();
+  writeFileSync(`${file}.key`, await home.export(next));
+  await ring.gpg(["--import", `${file}.key`]);
+  const { code } = await ring.gpg(["--verify", `${file}.both`, file], { check: false });
+  await ring.close();
+  assert.is(code, 2);
 });
 
 gpgTest(
@@ -254,8 +269,21 @@ gpgTest(
     );
     assert.not.equal(forged, signature);
     assert.match(await judge(forged, await home.export(pinned)), /not those that were signed/);
+    writeFileSync(`${file}.forged`, forged);
+    assert.is(await gpgSays(`${file}.forged`), 1);
   },
 );
+
+gpgTest("a signature from before its key was made is refused", async () => {
+  const fingerprint = await home.key("young", { at: "20250601T000000" });
+  const args = ["--ignore-time-conflict"];
+  const signature = await home.sign(file, fingerprint, { args, at: "20250501T000000" });
+  assert.match(
+    await judge(readFileSync(signature), await home.export(fingerprint)),
+    /was not valid when it was made/,
+  );
+  assert.is(await gpgSays(signature), 2);
+});
 
 gpgTest("a key that may not sign is refused", async () => {
   const fingerprint = await home.key("signs once");
@@ -270,6 +298,8 @@ gpgTest("what is no signature, or no key, is refused by name", async () => {
   for (const rubbish of ["", "<html>", "-----BEGIN PGP SIGNATURE-----\n\nAAAA\n", "\x88\x75\x04"])
     assert.match(await judge(Buffer.from(rubbish), key), /sig (?:is|holds) no OpenPGP signature/);
   assert.match(await judge(key, key), /no OpenPGP signature/);
+  writeFileSync(`${file}.rubbish`, "<html>");
+  assert.is(await gpgSays(`${file}.rubbish`), 2);
   assert.match(
     await judge(Buffer.from(""), Buffer.from("hello")),
     /key (?:is|holds) no OpenPGP key/,

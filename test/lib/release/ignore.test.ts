@@ -1,0 +1,33 @@
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { ignoreRules } from "../../../lib/release/ignore.ts";
+
+const table: [rules: string, ignored: string[], kept: string[]][] = [
+  ["*.md", ["a.md", "deep/b.md"], ["a.mdx", "md"]],
+  ["/only-top.txt", ["only-top.txt"], ["a/only-top.txt"]],
+  ["a/b", ["a/b"], ["x/a/b", "a/bc"]],
+  ["**/cache", ["cache", "a/cache", "a/b/cache"], ["cachet"]],
+  ["a/**", ["a/b", "a/b/c"], ["a"]],
+  ["a/**/z", ["a/z", "a/b/c/z"], ["a/zz"]],
+  ["f?.[jt]s", ["fa.js", "d/fb.ts"], ["f.js", "fab.js", "fa.cs"]],
+  ["[!a].x", ["b.x"], ["a.x"]],
+  ["*.log\n!keep.log", ["a.log"], ["keep.log"]],
+  ["# comment\n\n\\#real", ["#real"], ["comment"]],
+  ["a+b(c).txt", ["a+b(c).txt"], ["aab(c).txt"]],
+];
+for (const [rules, ignored, kept] of table) {
+  test(`.releaseignore: ${JSON.stringify(rules)}`, () => {
+    const test = ignoreRules(rules);
+    for (const path of ignored) assert.ok(test(path, false), path);
+    for (const path of kept) assert.not(test(path, false), path);
+  });
+}
+
+test("a pattern that ends in / is for folders only", () => {
+  const ignored = ignoreRules("build/");
+  assert.ok(ignored("build", true));
+  assert.ok(ignored("a/build", true));
+  assert.not(ignored("build", false));
+});
+
+test.run();
