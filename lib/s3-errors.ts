@@ -108,6 +108,8 @@ export function explainS3(error: unknown, asked: S3Asked): S3Failure {
     );
   if (name === "NoSuchBucket")
     return fatal(`there is no bucket "${bucket}" at ${server}; make it, or mend its name`);
+  if (name === "NoSuchKey")
+    return one(`there is no such object in bucket "${bucket}" at ${server}`);
   if (status === 301 || name === "PermanentRedirect" || name === "AuthorizationHeaderMalformed")
     return fatal(`bucket "${bucket}" is in another region; set region: for this target`);
   if (fullNames.test(name) || status === 507)

@@ -109,6 +109,7 @@ s3Test(
       instants++;
       await check();
     }
+    console.log(`killed ${instants} times in the midst of it, version ${version}`);
     assert.ok(instants > 0, "not one kill came in time");
     const md5 = (content: Buffer) => createHash("md5").update(content).digest("hex");
     const whole = new Map<string, string>();
