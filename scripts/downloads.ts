@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { defineCommand, runScript } from "../lib/cli.ts";
+import { UsageError } from "../lib/errors.ts";
 import { downloads, printWanted } from "../lib/downloads/run.ts";
 
 const command = defineCommand({
@@ -13,7 +14,6 @@ const command = defineCommand({
       type: "number",
       value: "N",
       short: "j",
-      env: "BOATYARD_JOBS",
       help: "files at once (default: 16, up to 50 while they are small)",
     },
     "per-host": {
@@ -63,6 +63,15 @@ const command = defineCommand({
   ],
   async run({ flags, args, terminal, signal }) {
     const dir = args[0] ?? ".";
+    for (const [name, least] of [
+      ["jobs", 1],
+      ["per-host", 1],
+      ["retries", 0],
+    ] as const) {
+      const value = flags[name];
+      if (value !== undefined && !(Number.isInteger(value) && value >= least))
+        throw new UsageError(`--${name} ${value}: a whole number from ${least} on is wanted`);
+    }
     if (flags.print) return await printWanted({ dir, manifest: flags.manifest }, terminal);
     const well = await downloads(
       {

@@ -3,7 +3,7 @@ import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { bootId } from "../boot.ts";
 import { atEnd } from "../cleanup.ts";
-import { systemCode } from "../errors.ts";
+import { Failure, systemCode } from "../errors.ts";
 import { FetchFailed, reasonOf } from "../fetch-retry.ts";
 import { createFetcher, type Fetcher } from "../fetch.ts";
 import { removeStaleTemporaries } from "../files.ts";
@@ -24,6 +24,24 @@ import { doubtful, Journal, type Record, readStore, writeStore } from "./store.t
  * @returns whether all is well.
  */
 export async function work(
+  root: string,
+  entries: Entry[],
+  options: DownloadsOptions,
+  report: Report,
+): Promise<boolean> {
+  try {
+    return await workLocked(root, entries, options, report);
+  } catch (error) {
+    if (systemCode(error) === undefined || options.signal.aborted) throw error;
+    // not a file's own failure: the folder itself cannot be written, or the record cannot
+    const { path = root } = error as { path?: string };
+    throw new Failure(
+      `${path}: ${reasonOf(error)}; make room or mend its permissions, and run again`,
+    );
+  }
+}
+
+async function workLocked(
   root: string,
   entries: Entry[],
   options: DownloadsOptions,

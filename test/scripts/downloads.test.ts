@@ -385,6 +385,16 @@ test("--json gives one object a file and a summary, and nothing else on stdout",
   assert.is(objects[2].summary.failed, 1);
 });
 
+test("a number of files at once that makes no sense is a usage error", async ({ site }) => {
+  for (const args of [
+    ["--jobs", "0"],
+    ["--per-host", "1.5"],
+    ["--retries", "-1"],
+    ["--job", "3"],
+  ])
+    await site.run(args, { expect: 2 });
+});
+
 test("no list at all is nothing to do", async ({ site }) => {
   assert.match((await site.run([], { expect: 0 })).stderr, /nothing to do/);
   assert.not.ok(existsSync(join(site.dir, "downloads")));
