@@ -45,13 +45,21 @@ export async function prepare(deploy: DeployDirectory): Promise<void> {
   await mkdir(deploy.state, { recursive: true, mode: 0o700 });
   await mkdir(deploy.temporary, { recursive: true, mode: 0o700 });
   await mkdir(deploy.releases, { recursive: true });
-  for (const name of await readdir(deploy.temporary)) {
-    // broken downloads stay: they are continued
-    if (name.startsWith("unpack-") || name.startsWith("."))
-      await rm(join(deploy.temporary, name), { recursive: true, force: true });
+  const names = await readdir(deploy.temporary);
+  for (const name of names) {
+    // broken downloads stay, with the note by which they are continued (fetch-partial.ts)
+    const isPartial =
+      !/^(?:unpack-|\.)/.test(name) && (name.endsWith(".json") || names.includes(`${name}.json`));
+    if (!isPartial) await rm(join(deploy.temporary, name), { recursive: true, force: true });
   }
   for (const folder of [deploy.path, deploy.state, deploy.releases])
     await removeStaleTemporaries(folder);
+}
+
+/** Nothing is under way: partial downloads of versions that nobody offers any more go, too. */
+export async function clearTemporary(deploy: DeployDirectory): Promise<void> {
+  for (const name of await readdir(deploy.temporary))
+    await rm(join(deploy.temporary, name), { recursive: true, force: true });
 }
 
 /** The release that `current` names, as `my-app-1.23.42b`; undefined when there is none. */

@@ -7,7 +7,12 @@ import { exists } from "../files.ts";
 import { currentFor, type CurrentLine, readArchiveName, thisPlatform } from "../version-file.ts";
 import { type SignedVersion, type VerifiedArchive, WebFolder } from "../web-folder.ts";
 import { type LaunchConfig, readLaunchConfig } from "./config.ts";
-import { currentRelease, type DeployDirectory, placeRelease } from "./deploy-directory.ts";
+import {
+  clearTemporary,
+  currentRelease,
+  type DeployDirectory,
+  placeRelease,
+} from "./deploy-directory.ts";
 import { accepted, checkArchive, checkExpiry, checkSameBytes, checkVersion } from "./floors.ts";
 import { type LaunchState, readState, writeState } from "./state.ts";
 import { findTrust, saveKeys, type Trust, type TrustOptions } from "./trust.ts";
@@ -299,6 +304,7 @@ export async function recordDone(session: Session, found: Found): Promise<void> 
     found.offers.flatMap(({ folder, etag }) => (etag === undefined ? [] : [[folder.url, etag]])),
   );
   if (found.kind === "unchanged") return;
+  await clearTemporary(deploy);
   // a VERSION that changes nothing is accepted all the same: nothing older may follow it
   if (found.kind === "current") await recordAccepted(session, found, undefined);
   if (folders.length !== 1) return;
