@@ -1,7 +1,6 @@
 import { type FileHandle, lstat, open, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { pipeline } from "node:stream/promises";
-import { createGzip } from "node:zlib";
 import { atEnd } from "./cleanup.ts";
 import { messageOf, systemCode } from "./errors.ts";
 import { fsyncFolder, removeStaleTemporaries, temporaryBeside } from "./files.ts";
@@ -111,6 +110,7 @@ async function compress(part: string, report: RotateReport): Promise<void> {
 
 /** @returns how many bytes were read. */
 async function pack(from: FileHandle, to: FileHandle): Promise<number> {
+  const { createGzip } = await import("node:zlib");
   let position = 0;
   await pipeline(
     async function* () {

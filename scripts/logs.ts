@@ -2,9 +2,7 @@
 import { defineCommand, runScript } from "../lib/cli.ts";
 import { UsageError } from "../lib/errors.ts";
 import { logFileOf } from "../lib/logs/read.ts";
-import { rotateLogs } from "../lib/logs/rotate.ts";
 import { grepPattern } from "../lib/logs/select.ts";
-import { printStats } from "../lib/logs/stats.ts";
 import { pointInTime } from "../lib/logs/times.ts";
 import { viewLog } from "../lib/logs/view.ts";
 
@@ -58,6 +56,7 @@ const rotate = defineCommand({
       dryRun: flags["dry-run"],
       signal,
     };
+    const { rotateLogs } = await import("../lib/logs/rotate.ts");
     return rotateLogs(files, options, terminal);
   },
 });
@@ -83,6 +82,7 @@ const stats = defineCommand({
   run: async ({ flags, args, terminal }) => {
     const since =
       flags.since === undefined ? undefined : pointInTime("--since", flags.since, new Date());
+    const { printStats } = await import("../lib/logs/stats.ts");
     await printStats(await logFileOf(args[0] ?? "."), { count: flags.lines, since }, terminal);
   },
 });

@@ -41,7 +41,7 @@ export async function bundleScript(entry: string, outfile: string): Promise<void
         "const require = __createRequire(import.meta.url);",
       ].join("\n"),
     },
-    plugins: [ownShebang, packedPackages],
+    plugins: [ownShebang, packedPackages, lateBuiltins],
   });
   await chmod(outfile, 0o755);
 }
@@ -53,6 +53,22 @@ const ownShebang: Plugin = {
     onLoad({ filter: /\/scripts\/[^/]+\.ts$/ }, async ({ path }) => ({
       contents: (await readFile(path, "utf8")).replace(/^#!.*/, ""),
       loader: "ts",
+    }));
+  },
+};
+
+/**
+ * Loads the heavier built-ins when the first module that imports them runs. As static imports they
+ * would stand at the top of the bundle, and a start that never spawns or hashes would pay for them.
+ */
+const lateBuiltins: Plugin = {
+  name: "late-builtins",
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^node:(?:child_process|crypto|zlib|https?|os)$/ }, ({ kind, path }) =>
+      kind === "import-statement" ? { path, namespace: "late" } : undefined,
+    );
+    onLoad({ filter: /.*/, namespace: "late" }, ({ path }) => ({
+      contents: `module.exports = require(${JSON.stringify(path)});`,
     }));
   },
 };

@@ -18,6 +18,11 @@ const colour = /^\u001b\[[0-9;:]*m$/;
 const remaining =
   /[\u0000-\u0008\u000a-\u001a\u001c-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 
+/** Whether a text can be shown as it is. */
+export function isHarmless(text: string): boolean {
+  return !suspicious.test(text);
+}
+
 /** The text without escape sequences: what is searched, and what goes to files and pipes. */
 export function withoutEscapes(text: string): string {
   return text.includes("\u001b") || text.includes("\u009b") ? text.replace(sequences, "") : text;
@@ -29,7 +34,7 @@ export function withoutEscapes(text: string): string {
  * @param colours keep the child's own colours (SGR sequences), and end them with the line.
  */
 export function cleanText(text: string, colours = false): string {
-  if (!suspicious.test(text)) return text;
+  if (isHarmless(text)) return text;
   const last = lastState(text);
   let coloured = false;
   const safe = last.replace(sequences, (sequence) => {

@@ -1,5 +1,4 @@
 import { isFailure, type Result } from "../log-format.ts";
-import { writersOf } from "../log-holders.ts";
 import type { Terminal } from "../terminal.ts";
 import { formatDuration } from "../units.ts";
 import { cleanText } from "./clean.ts";
@@ -8,6 +7,7 @@ import { localTime } from "./show.ts";
 
 /** Whether somebody has the log open for writing. */
 export async function isBeingWritten(file: string): Promise<boolean> {
+  const { writersOf } = await import("../log-holders.ts");
   return (await writersOf([file]))[0] !== "free";
 }
 

@@ -20,14 +20,25 @@ export interface Selection {
 }
 
 /** A line that was chosen. */
-export interface Chosen {
-  raw: string;
-  /** undefined for a line that is not of our writers. */
-  line: LogLine | undefined;
+export class Chosen {
+  readonly raw: string;
   /** A neighbour of a match, not a match itself. */
-  context: boolean;
+  readonly context: boolean;
   /** Lines were left out between this one and the one chosen before. */
-  gap: boolean;
+  readonly gap: boolean;
+  #line: LogLine | undefined | null = null;
+
+  constructor(raw: string, context: boolean, gap: boolean) {
+    this.raw = raw;
+    this.context = context;
+    this.gap = gap;
+  }
+
+  /** Its columns, read when they are asked for; undefined for a line that is not of our writers. */
+  get line(): LogLine | undefined {
+    if (this.#line === null) this.#line = parseLine(this.raw);
+    return this.#line;
+  }
 }
 
 /**
@@ -47,7 +58,15 @@ export function lineFilter(
   selection: Selection,
   choose: (chosen: Chosen) => void,
 ): (bytes: Buffer) => void {
-  const { before = 0, after = 0 } = selection;
+  const { runs, stage, since, until, grep, before = 0, after = 0 } = selection;
+  if (stage === undefined && since === undefined && until === undefined && !grep) {
+    return (bytes) => {
+      // whole runs: nearly every line is wanted, and taking the block apart at once is the cheapest
+      for (const raw of bytes.toString("utf8").split("\n")) {
+        if (raw !== "" && (!runs || isOf(runs, raw))) choose(new Chosen(raw, false, false));
+      }
+    };
+  }
   const next = candidatesOf(selection);
   /** Where the block begins, and up to where lines were shown, in bytes since the first block. */
   let base = 0;
@@ -57,11 +76,11 @@ export function lineFilter(
   let due = 0;
   /** The last lines before the block that were not shown. */
   let tail: { raw: string; begin: number }[] = [];
-  const show = (raw: string, begin: number, context: boolean, line = parseLine(raw)) => {
+  const show = (raw: string, begin: number, context: boolean) => {
     const gap = any && begin > shownTo && before + after > 0;
     any = true;
     shownTo = begin + Buffer.byteLength(raw) + 1;
-    choose({ raw, line, context, gap });
+    choose(new Chosen(raw, context, gap));
   };
   return (bytes) => {
     /** Up to here all lines of the block are shown. */
@@ -83,8 +102,7 @@ export function lineFilter(
       const newline = bytes.indexOf(10, at);
       const end = newline < 0 ? bytes.length : newline;
       const raw = bytes.toString("utf8", begin, end);
-      const line = parseLine(raw);
-      if (raw !== "" && isWanted(selection, raw, line)) {
+      if (raw !== "" && isWanted(selection, raw)) {
         if (due > 0) due -= showRange(shown, begin, due);
         if (before > 0) {
           const back = countBack(bytes, begin, before, shown);
@@ -93,7 +111,7 @@ export function lineFilter(
             show(each.raw, each.begin, true);
           showRange(back.begin, begin);
         }
-        show(raw, base + begin, false, line);
+        show(raw, base + begin, false);
         shownTo = base + end + 1;
         shown = end + 1;
         due = after;
@@ -136,12 +154,17 @@ function lastLines(
   return lines.slice(-count);
 }
 
-function isWanted(selection: Selection, raw: string, line: LogLine | undefined): boolean {
-  const { runs, stage, since, until, grep } = selection;
+/** Whether a line is of one of the runs, told without taking it apart. */
+function isOf(runs: ReadonlySet<string>, raw: string): boolean {
+  return runs.has(raw.slice(25, raw.indexOf(" ", 25)));
+}
+
+function isWanted({ runs, stage, since, until, grep }: Selection, raw: string): boolean {
+  if (runs && !isOf(runs, raw)) return false;
+  const line = parseLine(raw);
   if (line === undefined) {
     if (runs || stage !== undefined || since !== undefined || until !== undefined) return false;
   } else {
-    if (runs && !runs.has(line.run)) return false;
     if (stage !== undefined && line.stage !== stage) return false;
     if (since !== undefined && line.time < since) return false;
     if (until !== undefined && line.time > until) return false;

@@ -2,7 +2,7 @@ import { setImmediate } from "node:timers/promises";
 import process from "node:process";
 import { isFailure, markStage, parseMark } from "../log-format.ts";
 import type { Terminal } from "../terminal.ts";
-import { cleanText } from "./clean.ts";
+import { cleanText, isHarmless } from "./clean.ts";
 import type { Chosen } from "./select.ts";
 
 /** Prints chosen lines: coloured on a terminal, plain elsewhere, one JSON object a line with --json. */
@@ -31,8 +31,11 @@ export function createPrinter(
   const { paint } = terminal;
   const coloured = paint.level > 0;
   let lines: string[] = [];
-  const text = ({ raw, line, context, gap }: Chosen): string => {
+  const text = (chosen: Chosen): string => {
+    const { raw, context, gap } = chosen;
     const prefix = gap ? `${paint.dim("--")}\n` : "";
+    if (!coloured && isHarmless(raw)) return prefix + raw;
+    const { line } = chosen;
     if (!line) return prefix + cleanText(raw, coloured);
     const body = cleanText(line.text, coloured);
     if (!coloured) return `${prefix}${line.time} ${line.run} ${line.stage} | ${body}`;

@@ -1,7 +1,6 @@
 import { createReadStream } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { pipeline } from "node:stream";
-import { createGunzip } from "node:zlib";
 import { systemCode } from "../errors.ts";
 import { type LogPart, listParts, statIfThere } from "../log-parts.ts";
 
@@ -146,12 +145,14 @@ async function* wholeLines(chunks: AsyncIterable<Buffer>, from: number): AsyncGe
 
 /** Reads the next chunk while the one before is being looked at. */
 async function* plainChunks(handle: FileHandle, from: number): AsyncGenerator<Buffer> {
-  const buffers = [Buffer.allocUnsafe(blockSize), Buffer.allocUnsafe(blockSize)];
+  const left = Math.max(0, (await handle.stat()).size - from);
+  const size = Math.min(blockSize, Math.max(left + 1, 1 << 14));
+  const buffers = [Buffer.allocUnsafe(size), Buffer.allocUnsafe(size)];
   let position = from;
   let turn = 0;
   const read = () => {
     turn = 1 - turn;
-    return handle.read(buffers[turn] as Buffer, 0, blockSize, position);
+    return handle.read(buffers[turn] as Buffer, 0, size, position);
   };
   let next = read();
   try {
@@ -169,6 +170,8 @@ async function* plainChunks(handle: FileHandle, from: number): AsyncGenerator<Bu
 
 async function* unpacked(path: string, from: number): AsyncGenerator<Buffer> {
   let skip = from;
+  // only where it is needed: loading it is a part of the start that one notices
+  const { createGunzip } = await import("node:zlib");
   const gunzip = createGunzip({ chunkSize: 1 << 18 });
   pipeline(createReadStream(path, { highWaterMark: 1 << 18 }), gunzip, () => {});
   for await (const chunk of gunzip as AsyncIterable<Buffer>) {

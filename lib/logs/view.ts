@@ -1,7 +1,6 @@
 import { Failure, messageOf, UsageError } from "../errors.ts";
 import { markStage, noRun, parseMark } from "../log-format.ts";
 import { didYouMean } from "../names.ts";
-import { isRunId } from "../run-id.ts";
 import type { Terminal } from "../terminal.ts";
 import { hasFailed, isBeingWritten, printRuns } from "./list.ts";
 import { placeBefore, readLines } from "./read.ts";
@@ -9,7 +8,6 @@ import { findRuns, type Run } from "./runs.ts";
 import type { Chosen, Selection } from "./select.ts";
 import { createPrinter } from "./show.ts";
 import { closeLogFiles, type LogFiles, openLogFiles } from "./source.ts";
-import { watchLog } from "./watch.ts";
 
 /** What `logs` is asked to show. */
 export interface View {
@@ -116,7 +114,8 @@ async function showLines(files: LogFiles, view: View, terminal: Terminal): Promi
     (line) => {
       found += line.context ? 0 : 1;
       // it may have ended since its marks were read
-      if (only && line.line?.stage === markStage) code ??= exitCodeIn(line.line.text);
+      if (only && view.untilDone && line.line?.stage === markStage)
+        code ??= exitCodeIn(line.line.text);
       if (count === undefined) return printer.print(line);
       last.push(line);
       if (last.length > 2 * count + 100) last.splice(0, last.length - count);
@@ -139,6 +138,7 @@ async function showLines(files: LogFiles, view: View, terminal: Terminal): Promi
   if (view.follow) {
     if (view.untilDone && only && code !== undefined) return code;
     const run = view.run !== undefined || view.untilDone ? only?.id : undefined;
+    const { watchLog } = await import("./watch.ts");
     return watchLog(files, { ...view, run }, live, printer);
   }
   if (found === 0) terminal.note("no line fits");
@@ -160,8 +160,7 @@ async function chooseRuns(
   const { run: wanted, failed, selection } = view;
   if (wanted !== undefined) {
     // a whole id names one run: nothing is gained by reading on
-    const enough = (runs: Map<string, Run>) =>
-      isRunId(wanted) && runs.get(wanted)?.start !== undefined;
+    const enough = (runs: Map<string, Run>) => runs.get(wanted)?.start !== undefined;
     const runs = await findRuns(files, { enough, onDamage });
     const meant = runs.filter(({ id }) => isMeant(id, wanted));
     if (meant.length === 1) return meant;
