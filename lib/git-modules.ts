@@ -29,25 +29,25 @@ export async function updateSubmodules({ options, say }: WorkTree): Promise<stri
 }
 
 /**
- * Replace Git LFS pointers by their files, where the repository uses LFS.
- * @throws {Failure} when git-lfs is not installed: the build would work on pointers.
+ * Whether a commit keeps files in Git LFS.
+ * @throws {Failure} when it does, and git-lfs is not installed: the build would work on pointers.
  */
-export async function updateLfs(
-  { options, say }: WorkTree,
-  remote: string,
-): Promise<string | undefined> {
-  const { code } = await git(
-    ["grep", "--quiet", "--cached", "-I", "-E", "filter=lfs", "--", ":(glob)**/.gitattributes"],
-    { ...options, check: false },
+export async function usesLfs({ options }: WorkTree, sha: string): Promise<boolean> {
+  const paths = [".gitattributes", ":(glob)**/.gitattributes"];
+  const search = ["grep", "--quiet", "-I", "-E", "filter=lfs", sha, "--", ...paths];
+  if ((await git(search, { ...options, check: false })).code !== 0) return false;
+  if ((await git(["lfs", "version"], { ...options, check: false })).code === 0) return true;
+  throw new Failure(
+    "the repository keeps files in Git LFS, but git-lfs is not installed; run: apt-get install git-lfs",
   );
-  if (code !== 0) return undefined;
-  if ((await git(["lfs", "version"], { ...options, check: false })).code !== 0) {
-    throw new Failure(
-      "the repository keeps files in Git LFS, but git-lfs is not installed; run: apt-get install git-lfs",
-    );
-  }
-  // settings of this clone alone, so that later checkouts bring the files right away
+}
+
+/** Have later checkouts of this clone bring the files themselves; to be called before the checkout. */
+export async function prepareLfs({ options }: WorkTree): Promise<void> {
   await git(["lfs", "install", "--local", "--skip-repo"], options);
+}
+
+/** Replace Git LFS pointers that a former checkout has left by their files. */
+export async function pullLfs({ options, say }: WorkTree, remote: string): Promise<void> {
   await git(["lfs", "pull", remote], { ...options, output: { onLine: say } });
-  return "LFS files";
 }

@@ -6,7 +6,7 @@ import { git, gitText } from "../git.ts";
 import { shortRef, shortSha } from "../names.ts";
 import { type Branch, dubious, explainGit, findBranch, homeOf, type Target } from "./branch.ts";
 import { keepLocalCommits, keepTrackedChanges, keepUntracked } from "./keep.ts";
-import { updateLfs, updateSubmodules } from "../git-modules.ts";
+import { prepareLfs, pullLfs, updateSubmodules, usesLfs } from "../git-modules.ts";
 import type { Doing, Done, Finding } from "../run-stage.ts";
 import type { Site } from "./stage.ts";
 import { removeStaleLocks } from "./stale-locks.ts";
@@ -70,18 +70,20 @@ async function pull(
   }
   const dirty = status.stdout.split("\0").filter((entry) => entry !== "");
   const place = { site, checkout, options, say: doing.say };
-  if (dirty.length > 0) await keepTrackedChanges(place, dirty, branch.head);
   const moves = branch.head !== sha || !branch.current;
   if (!moves && dirty.length === 0) {
     return { note: `already at ${shortSha(sha)}`, sha };
   }
+  const lfs = await usesLfs(place, sha);
+  if (dirty.length > 0) await keepTrackedChanges(place, dirty, branch.head);
   if (branch.head !== undefined && branch.head !== sha) {
     await keepLocalCommits(place, { head: branch.head, sha, before, tip });
   }
   if (moves) await keepUntracked(place, branch.head, sha);
+  if (lfs) await prepareLfs(place);
   await moveTo(branch, sha, options);
   await refuseTrackedLog(options);
-  const lfs = await updateLfs(place, branch.remote);
+  if (lfs) await pullLfs(place, branch.remote);
   const modules = await updateSubmodules(place);
   if (moves)
     await git(["maintenance", "run", "--auto", "--quiet"], {
@@ -89,7 +91,9 @@ async function pull(
       config: foreground,
       check: false,
     });
-  const extra = [lfs, modules].filter((text) => text !== undefined).map((text) => `, ${text}`);
+  const extra = [lfs ? "LFS files" : undefined, modules]
+    .filter((text) => text !== undefined)
+    .map((text) => `, ${text}`);
   const subject = await gitText(["log", "-1", "--format=%s", sha], options);
   doing.say(`${shortRef(branch.ref)} is at ${shortSha(sha)}: ${subject}`);
   return { note: `${shortRef(branch.ref)} at ${shortSha(sha)}${extra.join("")}`, sha };

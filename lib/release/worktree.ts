@@ -5,7 +5,7 @@ import type { Checkout } from "../checkout.ts";
 import { Failure } from "../errors.ts";
 import { removeStaleTemporaries, temporaryBeside } from "../files.ts";
 import { git, gitText } from "../git.ts";
-import { updateLfs, updateSubmodules } from "../git-modules.ts";
+import { prepareLfs, pullLfs, updateSubmodules, usesLfs } from "../git-modules.ts";
 import { shortSha } from "../names.ts";
 import type { Doing, Workplace } from "../run-stage.ts";
 
@@ -86,9 +86,12 @@ export async function checkOut(
     doing.say(
       `the event named commit ${shortSha(named)}, but tag ${tag} is at ${shortSha(sha)}; the tag is built`,
     );
+  const own = { options, say: doing.say };
+  const lfs = await usesLfs(own, sha);
+  if (lfs) await prepareLfs(own);
   await git(["worktree", "add", "--quiet", "--force", "--detach", place.dir, sha], options);
   const tree = { options: { ...options, dir: place.dir }, say: doing.say };
-  if (remote !== undefined) await updateLfs(tree, remote);
+  if (lfs && remote !== undefined) await pullLfs(tree, remote);
   await updateSubmodules(tree);
   return sha;
 }

@@ -1,12 +1,16 @@
 // What `build` makes of everything that can happen to a git checkout.
 import { existsSync } from "node:fs";
-import { readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { type Built, buildHere } from "../helpers/build.ts";
 import { git, makeRepo, type TestRepo, writeFiles } from "../helpers/repos.ts";
+import { runCommand } from "../helpers/run.ts";
+import { needsRoot, testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
+import { withUser } from "../helpers/users.ts";
 
 /** A build with the flags of the command line; `expect` is its exit code. */
 async function build(dir: string, args: string[] = [], expect = 0): Promise<Built> {
@@ -312,6 +316,55 @@ test("a password in the remote's address shows nowhere", async () => {
   await git(dir, "remote", "set-url", "origin", "http://me:hunter2secret@127.0.0.1:9/site.git");
   const result = await build(dir, [], 1);
   assert.not.match(result.text + (await read(dir, "logs.txt")), /hunter2secret/);
+});
+
+const hasLfs = await runCommand(["git", "lfs", "version"]).then(({ code }) => code === 0);
+testUnless(test, hasLfs ? undefined : "needs git-lfs")(
+  "files in Git LFS come with the commit, also where git has not heard of LFS before",
+  async () => {
+    const { repo, dir } = await site();
+    await repo.git("lfs", "install", "--local");
+    await repo.git("lfs", "track", "*.bin");
+    await repo.push({ "x.bin": "large\n" });
+    const { text } = await build(dir);
+    assert.match(text, /, LFS files/);
+    assert.is(await read(dir, "x.bin"), "large\n");
+    assert.is(await git(dir, "status", "--porcelain"), "");
+  },
+);
+
+test("a repository with Git LFS on a server without it is not built on pointers", async () => {
+  const { repo, dir } = await site();
+  const before = await head(dir);
+  await repo.push({ ".gitattributes": "*.bin filter=lfs diff=lfs merge=lfs -text\n" });
+  const bin = tempDir();
+  for (const name of ["git", "flock", "sh", "git-upload-pack"]) {
+    const { stdout } = await runCommand(["sh", "-c", `command -v ${name}`], { expect: 0 });
+    await symlink(stdout.trim(), join(bin, name));
+  }
+  const path = process.env["PATH"];
+  process.env["PATH"] = bin;
+  const { text } = await build(dir, [], 1).finally(() => {
+    process.env["PATH"] = path;
+  });
+  assert.match(text, /keeps files in Git LFS, but git-lfs is not installed/);
+  assert.is(await head(dir), before);
+});
+
+testUnless(test, needsRoot)("root does not build what another user owns", async () => {
+  await withUser(async (user) => {
+    const { repo, dir } = await site();
+    const sha = await repo.push({ "a.txt": "2\n" });
+    await runCommand(["chown", "-R", user.name, dir], { expect: 0 });
+    const { text } = await build(dir, [], 4);
+    assert.match(text, /belongs to another user, whose code a build would run/);
+    assert.is.not(
+      (
+        await runCommand(["git", "-C", dir, "-c", `safe.directory=${dir}`, "rev-parse", "HEAD"])
+      ).stdout.trim(),
+      sha,
+    );
+  });
 });
 
 test.run();
