@@ -1,5 +1,6 @@
 // The import rules, checked; each break is named as file:line.
-//   scripts → lib/STAGE → lib/*.ts: never sideways, never back, no circles; nobody imports scripts/;
+//   scripts → lib/STAGE → lib/*.ts: never sideways, never back, no circles; nobody imports scripts/,
+//   but scripts/NAME.ts its subcommands in scripts/NAME/;
 //   relative imports end in .ts; built-ins start with node:; one owner file a package, and heavy
 //   packages only by `await import()`; every script stands in package.json's bin.
 import { readdir, readFile } from "node:fs/promises";
@@ -61,7 +62,10 @@ export function refusal(file: string, { from, loads }: Omit<Import, "line">): st
 
 function refusedPath(file: string, target: string): string | undefined {
   const stage = (path: string) => /^lib\/([^/]+)\//.exec(path)?.[1];
-  if (target.startsWith("scripts/")) return `${target}: nobody imports scripts/`;
+  if (target.startsWith("scripts/")) {
+    const own = `${file.replace(/\.ts$/, "").split("/").slice(0, 2).join("/")}/`;
+    return target.startsWith(own) ? undefined : `${target}: nobody imports scripts/`;
+  }
   if (!/^(lib|scripts)\//.test(file)) return undefined;
   if (!target.startsWith("lib/")) return `${target}: product code imports only from lib/`;
   const [mine, other] = [stage(file), stage(target)];

@@ -10,7 +10,9 @@ import { testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
 
 const bundles = new Set(await readdir(join(root, "dist")).catch(() => []));
-const scripts = (await readdir(join(root, "scripts"))).map((file) => file.slice(0, -3));
+const scripts = (await readdir(join(root, "scripts")))
+  .filter((file) => file.endsWith(".ts"))
+  .map((file) => file.slice(0, -3));
 for (const name of scripts) {
   const missing = !bundles.has(`${name}.mjs`) && "no bundle: npm run bundle";
   testUnless(test, missing)(`${name}.mjs alone in an empty folder says what it is`, async () => {

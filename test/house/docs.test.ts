@@ -7,7 +7,9 @@ import { root } from "../helpers/runtime.ts";
 import { testUnless } from "../helpers/skip.ts";
 import { runScript } from "../helpers/run.ts";
 
-const scripts = (await readdir(join(root, "scripts"))).map((file) => file.slice(0, -3));
+const scripts = (await readdir(join(root, "scripts")))
+  .filter((file) => file.endsWith(".ts"))
+  .map((file) => file.slice(0, -3));
 
 const present: string[] = await readdir(join(root, "docs")).catch(() => []);
 for (const name of scripts) {

@@ -30,6 +30,9 @@ import type { H } from "h";
 const cases: [string, string, RegExp | undefined][] = [
   ["scripts/build.ts", "../lib/build/plan.ts", undefined],
   ["scripts/build.ts", "./logs.ts", /nobody imports scripts/],
+  ["scripts/logs.ts", "./logs/rotate.ts", undefined],
+  ["scripts/logs/rotate.ts", "./flags.ts", undefined],
+  ["scripts/build.ts", "./logs/rotate.ts", /nobody imports scripts/],
   ["lib/build/plan.ts", "../lock.ts", undefined],
   ["lib/build/plan.ts", "./pull.ts", undefined],
   ["lib/build/plan.ts", "../hook/queue.ts", /must not know lib\/hook/],

@@ -1,0 +1,101 @@
+import { defineCommand } from "../../lib/cli.ts";
+import { command as ask, status } from "../../lib/launch/commands.ts";
+import { statusLines } from "../../lib/launch/status.ts";
+import { dirFlags, folderFlag } from "./flags.ts";
+
+export const statusCommand = defineCommand({
+  name: "launchfit status",
+  summary: "version, uptime, restarts, health, the last check and update",
+  usage: ["launchfit status [flags]"],
+  flags: dirFlags,
+  examples: [
+    ["launchfit status", "of this directory"],
+    ["launchfit status --dir /srv/app --json", "for a script"],
+  ],
+  exits: { 1: "the app does not run", 4: "updates are refused; the reason is shown" },
+  run: async ({ flags, terminal }) => {
+    const now = await status(flags.dir);
+    for (const line of statusLines(now, terminal)) terminal.print(line);
+    terminal.printJson(now);
+    if (now.lastCheck?.code === 4) return 4;
+    return now.state === "running" ? 0 : 1;
+  },
+});
+
+/** A command that is a question to the running launchfit and a line about its answer. */
+function question(
+  name: string,
+  summary: string,
+  tell: (answer: Record<string, unknown>) => string,
+) {
+  return defineCommand({
+    name: `launchfit ${name}`,
+    summary,
+    usage: [`launchfit ${name} [flags]`],
+    flags: dirFlags,
+    examples: [
+      [`launchfit ${name}`, "of this directory"],
+      [`launchfit ${name} --dir /srv/app`, "of another"],
+    ],
+    run: async ({ flags, terminal }) => {
+      const { ok: _, ...answer } = await ask(flags.dir, { command: name });
+      terminal.print(tell(answer));
+      terminal.printJson(answer);
+    },
+  });
+}
+
+export const restart = question(
+  "restart",
+  "end the app and start it again",
+  ({ version, pid }) => `restarted ${version}, process ${pid}`,
+);
+export const stop = question("stop", "end the app and launchfit", () => "ending");
+
+export const rollback = defineCommand({
+  name: "launchfit rollback",
+  summary: "go back to the version before, or to one that is still installed",
+  usage: ["launchfit rollback [VERSION] [flags]"],
+  args: [["VERSION", "as launchfit list shows it; default: the one before"]],
+  maxArgs: 1,
+  flags: dirFlags,
+  examples: [
+    ["launchfit rollback", "undo the last update; it is not taken again until VERSION changes"],
+    ["launchfit rollback 1.23.42a", "to that one"],
+  ],
+  run: async ({ flags, args: [version], terminal }) => {
+    const answer = await ask(flags.dir, {
+      command: "rollback",
+      ...(version === undefined ? {} : { version }),
+    });
+    terminal.print(String(answer["result"]));
+    terminal.printJson({ version: answer["version"], result: answer["result"] });
+  },
+});
+
+export const log = defineCommand({
+  name: "launchfit log",
+  summary: "the last lines of the app and of launchfit",
+  usage: ["launchfit log [-f] [-n 50] [flags]"],
+  flags: {
+    dir: folderFlag,
+    follow: { type: "boolean", short: "f", help: "go on with what comes" },
+    lines: {
+      type: "number",
+      value: "N",
+      short: "n",
+      default: 50,
+      help: "how many of the last lines",
+    },
+  },
+  examples: [
+    ["launchfit log -f", "until Ctrl-C"],
+    ["launchfit log -n 200", "more of them"],
+  ],
+  run: async ({ flags: { dir, follow, lines }, terminal }) => {
+    await ask(dir, { command: "log", follow, lines }, (value) => {
+      terminal.print(String(value["line"]));
+      terminal.printJson(value);
+    });
+  },
+});
