@@ -45,6 +45,10 @@ rgw_data = $dir/rgw
 keyring = $dir/rgw/keyring
 rgw_frontends = beast endpoint=127.0.0.1:$port
 debug_rgw = 0
+# what was deleted makes room at once, not after two hours
+rgw_gc_obj_min_wait = 1
+rgw_gc_processor_period = 3
+rgw_gc_processor_max_time = 3
 END
 
 # await SECONDS COMMAND...: until it is well
