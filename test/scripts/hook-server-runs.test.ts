@@ -5,9 +5,21 @@ import { join } from "node:path";
 import process from "node:process";
 import * as assert from "uvu/assert";
 import { test } from "uvu";
-import { logOf, http, makeYard, runScript, secret, sha, startHooks } from "../helpers/hooks.ts";
+import {
+  http,
+  logOf,
+  makeYard,
+  pushPayload,
+  runScript,
+  secret,
+  sha,
+  sign,
+  startHooks,
+} from "../helpers/hooks.ts";
 import { processesOf } from "../helpers/leftovers.ts";
+import { freePort } from "../helpers/ports.ts";
 import { git, makeRepo } from "../helpers/repos.ts";
+import { runCommand, scriptArgv, startCommand } from "../helpers/run.ts";
 import { needsRoot, testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
 import { withUser } from "../helpers/users.ts";
@@ -336,6 +348,41 @@ test("--check says what to mend", async () => {
   );
   assert.equal(mends, []);
 });
+
+const noSystemd =
+  (await runCommand(["systemd-socket-activate", "--version"]).catch(() => undefined))?.code === 0
+    ? undefined
+    : "systemd-socket-activate is missing";
+
+testUnless(test, noSystemd)(
+  "a socket that systemd opened is served, and no run inherits it",
+  async () => {
+    const dir = await makeYard({ job: "ls -l /proc/self/fd" });
+    const port = await freePort();
+    const running = startCommand([
+      "systemd-socket-activate",
+      "--listen",
+      `127.0.0.1:${port}`,
+      ...scriptArgv("hook-server"),
+      "--config",
+      join(dir, "hooks.yml"),
+    ]);
+    await waitFor(async () => (await http({ port }, "/healthz")).status === 200);
+    await running.until(new RegExp(`listens on 127.0.0.1:${port},`));
+    const body = JSON.stringify(pushPayload("me/site", sha(1)));
+    const headers = {
+      "content-type": "application/json",
+      "x-github-event": "push",
+      "x-hub-signature-256": `sha256=${sign(body)}`,
+    };
+    const answer = await http({ port }, "/hook", { body, headers });
+    assert.is(answer.status, 202);
+    const run = join(dir, "state/runs", answer.body.run);
+    await waitFor(() => /succeeded/.test(readFileSync(join(run, "run.json"), "utf8")));
+    assert.not.match(readFileSync(join(run, "log"), "utf8"), /socket:/);
+    await running.stop();
+  },
+);
 
 testUnless(test, needsRoot)(
   "a run is its repo's user, with its groups and home, and cannot read the server's files",
