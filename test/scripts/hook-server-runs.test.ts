@@ -357,7 +357,7 @@ const noSystemd =
 testUnless(test, noSystemd)(
   "a socket that systemd opened is served, and no run inherits it",
   async () => {
-    const dir = await makeYard({ job: "ls -l /proc/self/fd" });
+    const dir = await makeYard({ job: "ls -l /proc/$$/fd" });
     const port = await freePort();
     const running = startCommand([
       "systemd-socket-activate",
@@ -379,7 +379,7 @@ testUnless(test, noSystemd)(
     assert.is(answer.status, 202);
     const run = join(dir, "state/runs", answer.body.run);
     await waitFor(() => /succeeded/.test(readFileSync(join(run, "run.json"), "utf8")));
-    assert.not.match(readFileSync(join(run, "log"), "utf8"), /socket:/);
+    assert.not.match(readFileSync(join(run, "log"), "utf8"), / 3 -> socket:/);
     await running.stop();
   },
 );
