@@ -103,7 +103,7 @@ interface Result {
 async function timed(argv: string[]): Promise<Result> {
   const [file = "", ...args] = argv;
   const begin = performance.now();
-  const child = spawn(file, args, { stdio: ["ignore", "ignore", "inherit"] });
+  const child = spawn(file, args, { stdio: "ignore" });
   let peak = 0;
   const look = async () => {
     const status = await readFile(`/proc/${child.pid}/status`, "utf8").catch(() => "");

@@ -31,22 +31,6 @@ export class Watch {
     this.#bytes += bytes;
   }
 
-  /** The promise, or the end of patience, whichever comes first: name look-ups cannot be aborted. */
-  async over<T>(promise: Promise<T>): Promise<T> {
-    const { signal } = this;
-    let stop = () => {};
-    const given = new Promise<never>((_, reject) => {
-      stop = () => reject(signal.reason as Error);
-      signal.addEventListener("abort", stop, { once: true });
-    });
-    promise.catch(() => {});
-    try {
-      return await Promise.race([promise, given]);
-    } finally {
-      signal.removeEventListener("abort", stop);
-    }
-  }
-
   end(): void {
     clearInterval(this.#timer);
     this.#outer?.removeEventListener("abort", this.#pass);

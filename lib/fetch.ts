@@ -170,7 +170,7 @@ export function createFetcher({
       } else if (request.unless?.etag) headers["if-none-match"] = request.unless.etag;
       else if (request.unless?.modified !== undefined)
         headers["if-modified-since"] = new Date(request.unless.modified).toUTCString();
-      const response = await watch.over(ask(request, "GET", headers, watch.signal));
+      const response = await ask(request, "GET", headers, watch.signal);
       watch.saw();
       const about = aboutContent(response);
       if (response.status === 304 && request.unless && !resume) {
@@ -196,7 +196,7 @@ export function createFetcher({
     async head(url, signal) {
       const watch = new Watch(stall, signal);
       try {
-        const response = await watch.over(ask({ url }, "HEAD", {}, watch.signal));
+        const response = await ask({ url }, "HEAD", {}, watch.signal);
         response.body.on("error", () => {}).resume();
         if (response.status !== 200) throw statusFailure(response.status, response.reason);
         const size = headerNumber(response.headers["content-length"]);

@@ -3,7 +3,7 @@ import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { bootId } from "../boot.ts";
 import { atEnd } from "../cleanup.ts";
-import { Failure, systemCode } from "../errors.ts";
+import { exitCodeOf, Failure, systemCode } from "../errors.ts";
 import { FetchFailed, reasonOf } from "../fetch-retry.ts";
 import { createFetcher, type Fetcher } from "../fetch.ts";
 import { removeStaleTemporaries } from "../files.ts";
@@ -199,11 +199,9 @@ class Work {
     } catch (error) {
       this.#left.add(partialName(path));
       if (["ENOSPC", "EDQUOT"].includes(systemCode(error) ?? "")) this.#diskFull = true;
-      // an error of ours says it in words; a bug shows where it is
-      const reason =
-        systemCode(error) || error instanceof FetchFailed
-          ? reasonOf(error)
-          : String((error as Error)?.stack ?? error);
+      // an expected error says it in words; a bug shows where it is
+      const expected = systemCode(error) !== undefined || exitCodeOf(error) !== undefined;
+      const reason = expected ? reasonOf(error) : String((error as Error)?.stack ?? error);
       if (!signal.aborted) this.#report.finish(running, { ...about, result: "failed", reason });
       return 0;
     }
