@@ -65,9 +65,16 @@ export function createSender(options: SenderOptions): Sender {
       ...(options.ca === undefined ? {} : { ca: options.ca }),
     }),
   };
+  // one listener for all: hundreds on one signal cost more than the requests
+  const underWay = new Set<() => void>();
+  const interrupt = () => {
+    for (const stop of [...underWay]) stop();
+  };
+  options.signal?.addEventListener("abort", interrupt, { once: true });
   return {
-    get: (url, patience = 0) => exchange(url, patience, agents, options),
+    get: (url, patience = 0) => exchange(url, patience, agents, options, underWay),
     close() {
+      options.signal?.removeEventListener("abort", interrupt);
       agents["http:"].destroy();
       agents["https:"].destroy();
     },
@@ -79,6 +86,7 @@ function exchange(
   patience: number,
   agents: { "http:": HttpAgent; "https:": HttpsAgent },
   { secret, connectTimeout, timeout, signal }: SenderOptions,
+  underWay: Set<() => void>,
 ): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const path = url.pathname + url.search;
@@ -100,16 +108,16 @@ function exchange(
     const timer = setTimeout(() => {
       fail(`no answer within ${seconds(timeout + patience)}`);
     }, timeout + patience);
-    const onAbort = () => fail("interrupted");
-    signal?.addEventListener("abort", onAbort, { once: true });
-    if (signal?.aborted) onAbort();
+    const stop = () => fail("interrupted");
+    underWay.add(stop);
+    if (signal?.aborted) stop();
 
     function settle(): boolean {
       if (settled) return false;
       settled = true;
       clearTimeout(timer);
       clearTimeout(connectTimer);
-      signal?.removeEventListener("abort", onAbort);
+      underWay.delete(stop);
       return true;
     }
     function fail(message: string): void {
