@@ -195,7 +195,11 @@ export class WebFolder {
         throw new Refused(
           `${name} comes slower than ${slowest} bytes in ${timeout / 1000} s (slow retrieval)`,
         );
-      throw asRefusal(error, name);
+      const reason = asRefusal(error, name);
+      // what was refused is not continued
+      if (reason instanceof Refused)
+        for (const path of [to, `${to}.json`]) await rm(path, { force: true });
+      throw reason;
     } finally {
       pace.end();
     }

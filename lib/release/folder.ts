@@ -1,9 +1,7 @@
 import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
-import { readdir, readFile, realpath, stat } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
-import process from "node:process";
+import { createReadStream, rmSync } from "node:fs";
+import { readdir, readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
 import { Refused, UsageError } from "../errors.ts";
 import { readIfThere, writeAtomic } from "../files.ts";
 import { acquireLock, type Lock } from "../lock.ts";
@@ -23,16 +21,17 @@ export const defaultOut = join("upload", "app-updates");
 /** Milliseconds: how long a client believes a VERSION that nobody signs anew. */
 export const defaultExpires = 90 * 86_400_000;
 
-/** One publisher at a time; the lock stands outside the folder, which is uploaded as it is. */
+/** One publisher at a time. The lock's file is gone afterwards, since the folder is uploaded as it is. */
 export async function lockFolder(out: string): Promise<Lock> {
-  const path = await realpath(out).catch(() => resolve(out));
-  const id = createHash("sha256").update(path).digest("hex").slice(0, 16);
-  return await acquireLock(
-    join(tmpdir(), `boatyard-release-${process.getuid?.() ?? 0}-${id}.lock`),
-    {
-      what: `release in ${out}`,
+  const path = join(out, ".release.lock");
+  const lock = await acquireLock(path, { what: `release in ${out}` });
+  return {
+    release() {
+      // while it is held: whoever waits for it sees that the file is another one, and locks that
+      rmSync(path, { force: true });
+      lock.release();
     },
-  );
+  };
 }
 
 /**

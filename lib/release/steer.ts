@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { UsageError } from "../errors.ts";
+import { exists } from "../files.ts";
 import type { CurrentLine, VersionFile } from "../version-file.ts";
 import {
   archivesIn,
@@ -21,10 +22,12 @@ async function change(
   expires: number | undefined,
   edit: (file: VersionFile) => Promise<CurrentLine[]> | CurrentLine[],
 ): Promise<VersionFile> {
+  const missing = new UsageError(`${out} has no VERSION; make it with release pack`);
+  if (!(await exists(join(out, "VERSION")))) throw missing;
   const lock = await lockFolder(out);
   try {
     const before = await readVersion(out, signer);
-    if (!before) throw new UsageError(`${out} has no VERSION; make it with release pack`);
+    if (!before) throw missing;
     const date = nextDate(before.date);
     // what was agreed on before goes on, unless told otherwise
     const span =
