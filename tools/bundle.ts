@@ -64,8 +64,9 @@ const ownShebang: Plugin = {
 const lateBuiltins: Plugin = {
   name: "late-builtins",
   setup({ onResolve, onLoad }) {
-    onResolve({ filter: /^node:(?:child_process|crypto|zlib|https?|os)$/ }, ({ kind, path }) =>
-      kind === "import-statement" ? { path, namespace: "late" } : undefined,
+    onResolve(
+      { filter: /^node:(?:child_process|crypto|zlib|https?|os|(?:stream|timers)\/promises)$/ },
+      ({ kind, path }) => (kind === "import-statement" ? { path, namespace: "late" } : undefined),
     );
     onLoad({ filter: /.*/, namespace: "late" }, ({ path }) => ({
       contents: `module.exports = require(${JSON.stringify(path)});`,

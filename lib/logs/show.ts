@@ -1,4 +1,3 @@
-import { setImmediate } from "node:timers/promises";
 import process from "node:process";
 import { isFailure, markStage, parseMark } from "../log-format.ts";
 import type { Terminal } from "../terminal.ts";
@@ -80,7 +79,6 @@ async function drained(): Promise<void> {
     await new Promise<void>((resolve) => {
       process.stdout.once("drain", resolve);
     });
-    await setImmediate();
   }
 }
 

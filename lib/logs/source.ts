@@ -1,6 +1,5 @@
 import { createReadStream } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
-import { pipeline } from "node:stream";
 import { systemCode } from "../errors.ts";
 import { type LogPart, listParts, statIfThere } from "../log-parts.ts";
 
@@ -172,6 +171,7 @@ async function* unpacked(path: string, from: number): AsyncGenerator<Buffer> {
   let skip = from;
   // only where it is needed: loading it is a part of the start that one notices
   const { createGunzip } = await import("node:zlib");
+  const { pipeline } = await import("node:stream");
   const gunzip = createGunzip({ chunkSize: 1 << 18 });
   pipeline(createReadStream(path, { highWaterMark: 1 << 18 }), gunzip, () => {});
   for await (const chunk of gunzip as AsyncIterable<Buffer>) {
