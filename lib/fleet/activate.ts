@@ -16,6 +16,7 @@ import {
   renewStamps,
   sweepMirror,
   updateMirror,
+  type Wanted,
   remakeMirror,
   wish,
 } from "./mirror.ts";
@@ -71,19 +72,21 @@ export async function activate(repo: string, options: ActivateOptions): Promise<
   }
   return await locked(repo, options, `update of ${repo}`, async (job) => {
     const remote = await remoteOf(repo, settings, { signal, cookie: job.cookie });
-    const [tip, sound] = await Promise.all([
-      theTip(remote, settings, sha, job.served),
-      isSound(job, settings),
-    ]);
+    // looked at while the remote is asked; what comes of it matters only if nothing is new
+    const damage = findDamage(job.place, job.state);
+    const sound = isSound(job, settings, damage);
+    for (const each of [damage, sound]) each.catch(() => {});
+    const tip = await theTip(remote, settings, sha, job.served);
     const { served } = job;
     const same = served?.sha === tip.sha && served.branch === tip.branch;
-    if (served && same && sound && !served.pending) return result(job, served, false);
-    if (served && same && sound && served.pending) {
+    if (served && same && (await sound)) {
+      if (!served.pending) return result(job, served, false);
       // a run was killed while `after:` was at work
       await runAfter(job, served, served, settings);
       return result(job, served, true);
     }
-    const tree = await makeTree(job, remote, tip, sha !== undefined, settings);
+    const wanted = wish(tip, settings.depth, sha !== undefined);
+    const tree = await makeTree(job, remote, wanted, await damage, settings);
     await putInPlace(job, tree, settings);
     return result(job, tree, true);
   });
@@ -206,29 +209,25 @@ async function theTip(
 
 /** Whether the served tree can stay as it is, and the mirror with it. */
 async function isSound(
-  { place, state, served, shared }: Job,
+  { place, served, shared }: Job,
   settings: RepoSettings,
+  damage: Promise<string | undefined>,
 ): Promise<boolean> {
   if (!served || served.plain) return false;
   // what `after:` makes in a tree (node_modules, a cache) belongs to it
   const strict = settings.after === undefined;
-  const [unchanged, damage] = await Promise.all([
-    isUnchanged(place, served, strict, shared),
-    findDamage(place, state),
-  ]);
-  return unchanged && damage === undefined;
+  const unchanged = isUnchanged(place, served, strict, shared);
+  return (await unchanged) && (await damage) === undefined;
 }
 
 async function makeTree(
   job: Job,
   remote: Remote,
-  tip: Tip,
-  pinned: boolean,
+  wanted: Wanted,
+  damage: string | undefined,
   settings: RepoSettings,
 ): Promise<Tree> {
   const { place, state, note } = job;
-  const wanted = wish(tip, settings.depth, pinned);
-  const damage = await findDamage(place, state);
   const fetching = updateMirror(place, remote, wanted, damage, note);
   // while git waits for the network, the material for the new tree is made ready
   const preparing = prepareSpare(job, settings.keep);
@@ -237,7 +236,8 @@ async function makeTree(
   // material of no use: the tree is built from nothing
   if (prepared.status === "rejected") await emptyBuilding(place);
   const plan = {
-    ...tip,
+    sha: wanted.sha,
+    branch: wanted.branch,
     url: remote.url,
     depth: settings.depth,
     isDefault: settings.branch === undefined,
@@ -257,8 +257,8 @@ async function makeTree(
   const now = new Date();
   const tree: Tree = {
     id: newRunId(now),
-    sha: tip.sha,
-    branch: tip.branch,
+    sha: wanted.sha,
+    branch: wanted.branch,
     since: now.toISOString(),
   };
   if (settings.after !== undefined) tree.pending = true;
