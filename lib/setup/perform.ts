@@ -4,7 +4,7 @@ import { dirname, join } from "node:path";
 import { asUser, isRoot, userEnvironment } from "../as-user.ts";
 import { Failure, Refused } from "../errors.ts";
 import { run } from "../exec.ts";
-import { temporaryBeside, writeAtomic } from "../files.ts";
+import { removeStaleTemporaries, temporaryBeside, writeAtomic } from "../files.ts";
 import { git } from "../git.ts";
 import { lookUpUser } from "../users.ts";
 import { readSecretFile } from "../secrets.ts";
@@ -140,6 +140,7 @@ async function writeFile(path: string, data: string | Uint8Array, step: Owned): 
     return;
   }
   await mkdir(dirname(path), { recursive: true, mode: 0o755 });
+  await removeStaleTemporaries(dirname(path));
   await writeAtomic(path, data, { mode: step.mode });
   await give(path, step);
 }
@@ -155,6 +156,7 @@ async function makeLink(path: string, to: string): Promise<void> {
   if (found && !found.isSymbolicLink())
     throw new Refused(`${path} is there and is no link of ours; move it away`);
   await mkdir(dirname(path), { recursive: true, mode: 0o755 });
+  await removeStaleTemporaries(dirname(path));
   const temporary = temporaryBeside(path);
   await symlink(to, temporary);
   try {

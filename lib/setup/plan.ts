@@ -56,6 +56,11 @@ function unit(name: keyof typeof templates, why: string): Step {
   return { kind: "file", path: join(places.units, name), text: templates[name], mode: 0o644, why };
 }
 
+/** The template's list with its examples as comments: a fresh server tells nobody. */
+export function emptyList(template: string): string {
+  return template.replace(/^(?=[^#\s])/gm, "# ");
+}
+
 /** Units on, and those restarted whose files are newer than their process. */
 function started(units: string[], scripts: readonly string[]): Step[] {
   const files = [
@@ -96,7 +101,7 @@ export function planServer(facts: Facts): Plan {
     {
       kind: "file",
       path: places.list,
-      text: templates["slavelist.txt"],
+      text: emptyList(templates["slavelist.txt"]),
       mode: 0o644,
       once: true,
       why: "the slaves that server-update tells; yours from now on",
@@ -274,10 +279,19 @@ export function planSlave(facts: Facts, wishes: SlaveWishes): Plan {
   const service = templates["slave-server.service"]
     .replace(/^User=slave$/m, `User=${user}`)
     .replaceAll("/srv/slave", home);
-  const settings =
-    wishes.base === undefined
-      ? templates["slave.yml"]
-      : templates["slave.yml"].replace(/^base: \S+/m, `base: ${JSON.stringify(wishes.base)}`);
+  const settings = `# Made by setup slave; templates/slave.yml of Boatyard shows all that can stand here.
+# The master signs its requests with the same secret.
+secret_file: ${places.slaveSecret}
+
+# REPO is cloned from BASE/REPO.git, and put at ~/repos/REPO.
+base: ${JSON.stringify(wishes.base ?? "https://github.com/aiegoo/")}
+
+# Which repos may be asked for; * stands for anything. Default: all.
+# allow: [site, "app-*"]
+
+# Runs in the new tree once it is in place; if it fails, the old one is put back.
+# after: make -s
+`;
   return {
     steps: [
       ...scriptSteps(facts, scripts),

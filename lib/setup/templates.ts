@@ -361,56 +361,23 @@ NoDelay=yes
 [Install]
 WantedBy=sockets.target
 `,
-  "slave.yml": `# slave.yml: what slave-server and slave-activate do on a slave. Copy it to /etc/boatyard/slave.yml.
-# Everything in it is optional. Relative paths start from this file's folder, ~ is the home of the account.
+  "slavelist.txt": `# /etc/server-update/slavelist.txt: the slaves that server-update tells, one a line.
 
-# Requests must be signed with this secret: the master has the same one (server-update --secret-file).
-# Mode 600, 16 characters or more; a list of two while one is rotated. Make one: openssl rand -hex 32
-# Without a secret the server listens on 127.0.0.1 only.
-secret_file: /etc/boatyard/slave.secret
-# listen: 0.0.0.0:9999            # the default with a secret; slave-server.socket has its own line
+# A host; its slave-server listens on port 9999.
+slave1.example.com
+# Another port, an address, an IPv6 address.
+slave2.example.com:9001
+192.0.2.17
+[2001:db8::17]:9999
 
-repos: ~/repos                    # where repos are put, each a symlink that is switched in one step
-base: https://github.com/aiegoo/ # REPO is cloned from here, as BASE/REPO.git
-# branch: main                    # or a tag; default: the remote's HEAD
-# depth: 1                        # commits of history, or full
-# keep: 2                         # older trees that are kept, for --rollback
-# key_file: ~/.ssh/id_ed25519     # for a base of the ssh kind
-# token_file: ~/.secrets/token    # for private repos over https; mode 600
+# A group: server-update site --group europe
+[europe]
+# web01.example.com to web20.example.com, and three more
+web[01-20].eu.example.com
+db[1,3,7].eu.example.com
 
-# Which repos may be asked for; * stands for anything. Without it: all of the base.
-# allow: [site, app-*]
-
-jobs: 2                           # updates at once, never two of one repo
-# queue: 100                      # requests that may wait
-# timeout: 10m                    # for one update
-# hosts: [slave1.example.com]     # without a secret: names by which this machine is asked
-
-# Runs in the new tree once it is in place; if it fails, the old tree is put back.
-# after: npm ci --omit=dev
-
-# For single repos, what differs.
-# each:
-#   site:
-#     branch: live
-#     after: systemctl --user restart site
-`,
-  "slavelist.txt": `# The slaves that server-update tells, one a line. Copy to /etc/server-update/slavelist.txt.
-# Try it with: server-update site --dry-run
-
-# A host, on port 9999; or a host and a port; or an IPv6 address in brackets.
-# slave1.example.com
-# slave2.example.com:9001
-# [2001:db8::7]:9999
-
-# A slave behind TLS: the URL of its endpoint.
-# https://slave3.example.com:9999/get/
-
-# A range: web01 to web20.
-# web[01-20].example.com
-
-# A name in brackets alone starts a group: server-update site --group canary
-# [canary]
-# web01.example.com
+# Behind TLS: the address of the endpoint itself.
+[america]
+https://slave.us.example.com/boatyard/get/
 `,
 } as const;

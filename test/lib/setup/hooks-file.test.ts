@@ -1,0 +1,75 @@
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { addRepo, emptyHooks, hasRepo } from "../../../lib/setup/hooks-file.ts";
+import { templates } from "../../../lib/setup/templates.ts";
+import { parseConfig, y } from "../../../lib/yaml.ts";
+
+const entry = {
+  repo: "ada/My.Notes",
+  user: "my-notes",
+  dir: "/home/my-notes/my-notes",
+  secretFile: "/etc/boatyard/my-notes.secret",
+  refs: ["main", "release/*"],
+  afterwards: ["server-update notes"],
+};
+const repo = y.object({
+  user: y.string(),
+  dir: y.string(),
+  secret_file: y.string(),
+  refs: y.optional(y.oneOrMore(y.string())),
+  // oxlint-disable-next-line unicorn/no-thenable -- the word of hooks.yml
+  then: y.optional(y.oneOrMore(y.string())),
+});
+const reposIn = async (text: string) => {
+  const from = text.search(/^repos:/m);
+  const { value } = await parseConfig(text.slice(from), "t", y.object({ repos: y.record(repo) }));
+  return value.repos;
+};
+
+test("an empty hooks.yml keeps the template's settings and words, and has no repo", async () => {
+  const text = emptyHooks(templates["hooks.yml"]);
+  assert.match(text, /^concurrency: 2/m);
+  assert.not.match(text, "jostylr");
+  assert.equal(Object.keys(await reposIn(text)), []);
+});
+
+test("repos are added one by one, and YAML reads what was meant", async () => {
+  const one = addRepo(emptyHooks(templates["hooks.yml"]), entry);
+  const two = addRepo(one, {
+    ...entry,
+    repo: "ada/other",
+    user: "other",
+    refs: [],
+    afterwards: [],
+  });
+  const repos = await reposIn(two);
+  assert.equal(Object.keys(repos).sort(), ["ada/My.Notes", "ada/other"]);
+  assert.equal(repos["ada/My.Notes"]?.refs, ["main", "release/*"]);
+  assert.equal(repos["ada/My.Notes"]?.["then"], ["server-update notes"]);
+  assert.is(repos["ada/other"]?.user, "other");
+});
+
+test("a repo that is there is left as it is, and so is everything around", () => {
+  const text = "# mine\nrepos:\n    ada/x:   # by hand\n        user: x\n";
+  assert.ok(hasRepo(text, "ada/x"));
+  assert.not.ok(hasRepo(text, "da/x"));
+  assert.is(addRepo(text, { ...entry, repo: "ada/x" }), text);
+  const more = addRepo(text, entry);
+  assert.match(more, "    ada/My.Notes:\n        user: my-notes\n");
+  assert.ok(more.endsWith("    ada/x:   # by hand\n        user: x\n"));
+});
+
+test("the template with its example takes a second repo", async () => {
+  const text = addRepo(templates["hooks.yml"], entry);
+  assert.match(text, "  jostylr/site:");
+  assert.match(text, "  ada/My.Notes:");
+});
+
+test("repos in flow style are left to the person who wrote them", () => {
+  assert.throws(
+    () => addRepo("repos: { a/b: { dir: /x } }\n", entry),
+    /no line "repos:" of its own/,
+  );
+});
+
+test.run();

@@ -1,0 +1,282 @@
+import {
+  chmod,
+  lstat,
+  mkdir,
+  readFile,
+  readlink,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { type RunOptions, runCommand, runScript, scriptArgv } from "../helpers/run.ts";
+import { needsRoot, testUnless } from "../helpers/skip.ts";
+import { tempDir } from "../helpers/tmp.ts";
+
+const names = [
+  "build",
+  "hook-server",
+  "launchfit",
+  "release",
+  "server-update",
+  "setup",
+  "slave-activate",
+  "slave-server",
+];
+
+/** Stand-ins for the bundles: setup copies what is there. */
+async function scripts(text = "// one\n"): Promise<string> {
+  const from = tempDir("scripts-");
+  for (const name of names) await writeFile(join(from, `${name}.mjs`), text);
+  return from;
+}
+
+const from = await scripts();
+const setup = (root: string, args: string[], options: RunOptions = {}) =>
+  runScript("setup", [...args, "--yes", "--root", root, "--from", from], options);
+const mode = async (path: string) => ((await lstat(path)).mode & 0o7777).toString(8);
+/** Every path below, with its mode and content: two equal trees are the same. */
+const tree = async (root: string) =>
+  (
+    await runCommand(
+      [
+        "sh",
+        "-c",
+        'cd "$1" && find . -printf "%p %m %l\\n" | sort && find . -type f | sort | xargs cat',
+        "sh",
+        root,
+      ],
+      { expect: 0 },
+    )
+  ).stdout;
+
+test("a server is prepared below another root, and a second time nothing changes", async () => {
+  const root = tempDir("root-");
+  const first = await setup(root, ["server"], { expect: 0 });
+  assert.match(first.stdout, /make +folder \/etc\/boatyard 0755 +configuration and secrets/);
+  assert.match(first.stdout, "On the live system");
+  assert.match(first.stdout, "systemctl enable --now hook-server.socket hook-server.service");
+  assert.is(await mode(join(root, "etc/server-update/secret")), "600");
+  assert.is(await mode(join(root, "var/lib/boatyard")), "711");
+  assert.is(await readlink(join(root, "usr/local/bin/build")), "/usr/local/lib/boatyard/build.mjs");
+  assert.match(await readFile(join(root, "etc/boatyard/hooks.yml"), "utf8"), /^repos: \{\}$/m);
+  const before = await tree(root);
+  const second = await setup(root, ["server"], { expect: 0 });
+  assert.match(second.stderr, "nothing was missing");
+  assert.not.match(second.stdout, /^make|^replace|^mend/m);
+  assert.is(await tree(root), before);
+});
+
+test("a person's own files stay, units and scripts are brought up to date, modes are mended", async () => {
+  const root = tempDir("root-");
+  await setup(root, ["server"], { expect: 0 });
+  await writeFile(join(root, "etc/boatyard/hooks.yml"), "repos: {} # mine\n");
+  await writeFile(join(root, "etc/systemd/system/hook-server.service"), "old\n");
+  await writeFile(join(root, "usr/local/lib/boatyard/build.mjs"), "old\n");
+  await chmod(join(root, "etc/server-update/secret"), 0o644);
+  const { stdout } = await setup(root, ["server"], { expect: 0 });
+  assert.match(stdout, /replace +file \/etc\/systemd\/system\/hook-server.service/);
+  assert.match(stdout, /replace +script \/usr\/local\/lib\/boatyard\/build.mjs/);
+  assert.match(stdout, /mend +secret \/etc\/server-update\/secret/);
+  assert.is(await readFile(join(root, "etc/boatyard/hooks.yml"), "utf8"), "repos: {} # mine\n");
+  assert.is(await readFile(join(root, "usr/local/lib/boatyard/build.mjs"), "utf8"), "// one\n");
+  assert.is(await mode(join(root, "etc/server-update/secret")), "600");
+});
+
+test("--dry-run shows the plan and changes nothing; without --yes nobody is taken by surprise", async () => {
+  const root = tempDir("root-");
+  const plan = await runScript("setup", ["server", "--dry-run", "--root", root, "--from", from], {
+    expect: 0,
+  });
+  assert.match(plan.stdout, /make +file \/etc\/boatyard\/hooks.yml/);
+  const asked = await runScript("setup", ["server", "--root", root, "--from", from], { expect: 2 });
+  assert.match(asked.stderr, "nobody can be asked here; say --yes");
+  assert.is(await tree(root), await tree(tempDir("root-")));
+});
+
+test("a repo gets an account, a secret shown once, and an entry that hook-server reads", async () => {
+  const root = tempDir("root-");
+  await setup(root, ["server"], { expect: 0 });
+  const args = [
+    "repo",
+    "ada/My.Notes",
+    "--address",
+    "https://hooks.example.com/",
+    "--refs",
+    "main,release/*",
+    "--then",
+    "server-update notes",
+  ];
+  const { stdout } = await setup(root, args, { expect: 0 });
+  assert.match(stdout, "https://github.com/ada/My.Notes/settings/hooks/new");
+  assert.match(stdout, /Payload URL +https:\/\/hooks\.example\.com\/hook\n/);
+  const secret = (await readFile(join(root, "etc/boatyard/my-notes.secret"), "utf8")).trim();
+  assert.match(secret, /^[0-9a-f]{64}$/);
+  assert.match(stdout, secret);
+  assert.match(
+    stdout,
+    "runuser -u my-notes -- git clone -- https://github.com/ada/My.Notes.git /home/my-notes/my-notes",
+  );
+  assert.is(await mode(join(root, "home/my-notes")), "700");
+  assert.match(
+    await readFile(join(root, "home/my-notes/.ssh/known_hosts"), "utf8"),
+    /^github\.com ssh-ed25519 AAAA/,
+  );
+  assert.is(
+    await readFile(join(root, "etc/sysusers.d/boatyard-my-notes.conf"), "utf8"),
+    'u my-notes - "Boatyard ada/My.Notes" /home/my-notes /bin/bash\n',
+  );
+  const again = await setup(root, args, { expect: 0 });
+  assert.match(again.stderr, "nothing was missing");
+  assert.not.match(again.stdout, secret);
+  const hooks = await readFile(join(root, "etc/boatyard/hooks.yml"), "utf8");
+  assert.match(hooks, '    then: ["server-update notes"]\n');
+  assert.is(hooks.split("ada/My.Notes:").length, 2);
+});
+
+test("names that could harm are refused, and nothing is made", async () => {
+  const root = tempDir("root-");
+  await mkdir(join(root, "etc"));
+  await writeFile(
+    join(root, "etc/passwd"),
+    "root:x:0:0::/root:/bin/sh\nada:x:1000:1000::/home/ada:/bin/sh\n",
+  );
+  await setup(root, ["server"], { expect: 0 });
+  await setup(root, ["repo", "jostylr/site"], { expect: 0 });
+  const before = await tree(root);
+  for (const [name, code, words] of [
+    ["ada/root", 4, "may not be root's"],
+    ["ada/site", 4, "is there for jostylr/site"],
+    ["a/$(id)", 2, "no repository"],
+  ] as const) {
+    const { stderr } = await setup(root, ["repo", name], { expect: code });
+    assert.match(stderr, words);
+  }
+  assert.is(await tree(root), before);
+});
+
+test("a slave has slave-activate where document 2 has it, and the master's secret", async () => {
+  const root = tempDir("root-");
+  const secret = join(tempDir(), "secret");
+  await writeFile(secret, "0123456789abcdef0123", { mode: 0o600 });
+  const args = ["slave", "--base", "https://github.com/jostylr/", "--secret-file", secret];
+  await setup(root, args, { expect: 0 });
+  assert.is(
+    await readlink(join(root, "bin/slave-activate")),
+    "/usr/local/lib/boatyard/slave-activate.mjs",
+  );
+  assert.is(
+    await readFile(join(root, "etc/boatyard/slave.secret"), "utf8"),
+    "0123456789abcdef0123\n",
+  );
+  assert.match(
+    await readFile(join(root, "etc/boatyard/slave.yml"), "utf8"),
+    /^base: "https:\/\/github.com\/jostylr\/"/m,
+  );
+  assert.match((await setup(root, args, { expect: 0 })).stderr, "nothing was missing");
+});
+
+test("an app has its folder and its unit; the first install is left to the live system", async () => {
+  const root = tempDir("root-");
+  const { stdout } = await setup(
+    root,
+    ["app", "My-App", "--server", "https://x.example/up", "--key", "A".repeat(40)],
+    { expect: 0 },
+  );
+  assert.match(
+    stdout,
+    "runuser -u my-app -- env -C /srv/my-app /usr/local/bin/launchfit https://x.example/up --key AAAA",
+  );
+  assert.match(stdout, "systemctl enable --now launchfit@my-app.service");
+  assert.ok((await stat(join(root, "srv/my-app"))).isDirectory());
+});
+
+test("a link that leads out of the root is refused", async () => {
+  const root = tempDir("root-");
+  const outside = tempDir("outside-");
+  await symlink(outside, join(root, "etc"));
+  const { stderr } = await setup(root, ["server"], { expect: 4 });
+  assert.match(stderr, /leads out of/);
+  assert.is(await tree(outside), await tree(tempDir()));
+});
+
+test("setup check finds what was spoilt, and says how to mend it", async () => {
+  const root = tempDir("root-");
+  await setup(root, ["server"], { expect: 0 });
+  await setup(root, ["repo", "ada/site"], { expect: 0 });
+  const check = (expect: number) => runScript("setup", ["check", "--root", root], { expect });
+  assert.not.match((await check(0)).stdout, "mend");
+  await chmod(join(root, "etc/boatyard/site.secret"), 0o644);
+  await chmod(join(root, "etc/boatyard"), 0o777);
+  await rm(join(root, "etc/boatyard/hooks.yml"));
+  await writeFile(
+    join(root, "etc/passwd"),
+    "site:x:1001:1001:Boatyard ada/site:/home/site:/bin/sh\n",
+  );
+  await chmod(join(root, "home/site"), 0o755);
+  const { stdout } = await check(1);
+  assert.match(
+    stdout,
+    /mend +\/etc\/boatyard: only root can write there: it has mode 777; chmod go-w \/etc\/boatyard/,
+  );
+  assert.match(
+    stdout,
+    /mend +\/home\/site: closed to others: it has mode 755; chmod 700 \/home\/site/,
+  );
+  assert.match(stdout, /mend +\/etc\/boatyard\/hooks.yml is there: run: setup server/);
+});
+
+const strace = await runCommand(["strace", "-V"]).then(
+  () => undefined,
+  () => "needs strace",
+);
+testUnless(test, strace)("killed at any step and run again, it completes", async () => {
+  const whole = tempDir("root-");
+  const steps = [["server"], ["repo", "ada/site"]];
+  for (const args of steps) await setup(whole, args, { expect: 0 });
+  const shape = async (root: string) => (await tree(root)).replace(/\b[0-9a-f]{64}\b/g, "SECRET");
+  for (const when of [1, 9, 20]) {
+    const root = tempDir("root-");
+    const inject = `inject=rename,renameat,renameat2:signal=KILL:when=${when}`;
+    const argv = [
+      "strace",
+      "-f",
+      "-qq",
+      "-o",
+      "/dev/null",
+      "-e",
+      "trace=rename,renameat,renameat2",
+      "-e",
+      inject,
+    ];
+    const own = [...scriptArgv("setup"), "server", "--yes", "--root", root, "--from", from];
+    const cut = await runCommand([...argv, ...own], { env: { UV_THREADPOOL_SIZE: "1" } });
+    assert.is.not(cut.code, 0, `killed at rename ${when}`);
+    for (const args of steps) await setup(root, args, { expect: 0 });
+    assert.is(await shape(root), await shape(whole), `after a kill at rename ${when}`);
+  }
+});
+
+testUnless(test, needsRoot ? undefined : "needs an ordinary user")(
+  "an ordinary user is told what root is for",
+  async () => {
+    const { stderr } = await runScript("setup", ["server", "--yes", "--from", from], { expect: 2 });
+    assert.match(stderr, "only root can do this");
+  },
+);
+
+test("words that are no command are answered with the commands", async () => {
+  assert.match(
+    (await runScript("setup", [], { expect: 2 })).stderr,
+    "setup server, repo OWNER/NAME, slave, app NAME, or check",
+  );
+  assert.match(
+    (await runScript("setup", ["sever"], { expect: 2 })).stderr,
+    'did you mean "server"',
+  );
+});
+
+test.run();
