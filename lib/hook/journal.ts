@@ -1,14 +1,5 @@
-import {
-  closeSync,
-  constants,
-  fdatasync,
-  ftruncate,
-  openSync,
-  readFileSync,
-  unlinkSync,
-  write,
-} from "node:fs";
-import { mkdir, open, readdir } from "node:fs/promises";
+import { closeSync, constants, fdatasync, ftruncate, openSync, readFileSync, write } from "node:fs";
+import { mkdir, open, readdir, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { fsyncFolder } from "../files.ts";
@@ -235,18 +226,10 @@ export class Journal {
   }
 
   /** Remove the oldest segment, all of whose records have been dealt with. */
-  dropOldest(): void {
+  async dropOldest(): Promise<void> {
     if (this.#oldest >= this.#segment) return;
-    unlinkSync(segmentPath(this.#folder, this.#oldest));
+    await unlink(segmentPath(this.#folder, this.#oldest));
     this.#oldest += 1;
-  }
-
-  /** Begin a new segment with the next record, so that the present one can be dropped. */
-  startSegment(): void {
-    if (this.#length === 0 || this.#flushing) return;
-    this.#close();
-    this.#segment += 1;
-    this.#length = 0;
   }
 
   async close(): Promise<void> {

@@ -54,19 +54,19 @@ export class Seen {
     if (memory.delivery !== undefined) {
       this.#byDelivery.set(deliveryKey(memory.repo, memory.delivery), memory.run);
     }
-    if (this.#runs.size > this.#most) this.#forgetOldest();
+    // many at once: each walk from the oldest passes over what was deleted before
+    if (this.#runs.size > this.#most * 1.125) this.#forgetOldest();
   }
 
   #forgetOldest(): void {
     for (const [run, memory] of this.#runs) {
+      if (this.#runs.size <= this.#most) return;
       // what still waits stays in memory for as long as it waits
       if (memory.state === "waiting") continue;
       this.#runs.delete(run);
-      if (memory.delivery !== undefined) {
-        const key = deliveryKey(memory.repo, memory.delivery);
-        if (this.#byDelivery.get(key) === run) this.#byDelivery.delete(key);
-      }
-      return;
+      if (memory.delivery === undefined) continue;
+      const key = deliveryKey(memory.repo, memory.delivery);
+      if (this.#byDelivery.get(key) === run) this.#byDelivery.delete(key);
     }
   }
 

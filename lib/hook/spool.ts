@@ -215,7 +215,7 @@ export class Spool {
         continue;
       }
       await this.seen.keep(ids);
-      this.#journal.dropOldest();
+      await this.#journal.dropOldest();
       this.#bySegment.delete(oldest);
     }
   }

