@@ -190,6 +190,7 @@ async function ourFolder(port: number, job: string, refs = "[main]"): Promise<st
   const lines = [
     `listen: 127.0.0.1:${port}`,
     "state: state",
+    "keep: 200",
     "repos:",
     "  me/site:",
     "    dir: co",

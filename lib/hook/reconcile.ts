@@ -172,7 +172,8 @@ export class Reconciler {
 
   /** A run ended well: its commit is what the ref stands at. */
   async good(record: RunRecord): Promise<void> {
-    if (record.kind !== "push" || record.sha === undefined) return;
+    // only branches are looked after
+    if (record.sha === undefined || !record.ref.startsWith("refs/heads/")) return;
     try {
       const standings = await this.#standingsOf(record.repo);
       standings[record.ref] = { good: record.sha };
@@ -206,7 +207,9 @@ export class Reconciler {
   async #write(repo: string, standings: Record<string, Standing>): Promise<void> {
     const file = this.#file(repo);
     await mkdir(dirname(file), { recursive: true, mode: 0o700 });
-    await writeAtomic(file, `${JSON.stringify(standings, null, 2)}\n`, { mode: 0o600 });
+    // not worth an fsync a run: at worst a commit is built once more after a power cut
+    const text = `${JSON.stringify(standings, null, 2)}\n`;
+    await writeAtomic(file, text, { mode: 0o600, durable: false });
   }
 
   /** The branch that a repo's checkout is on, as git tells its user; remembered until the next reload or run. */

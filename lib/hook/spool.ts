@@ -161,16 +161,19 @@ export class Spool {
     if (by.superseded.length >= 1000) this.#noteSuperseded(by);
   }
 
+  /** The list stays, empty: it tells that there is a note which may not be on disk yet. */
   #noteSuperseded(entry: Entry): void {
-    if (!entry.superseded) return;
+    if (!entry.superseded || entry.superseded.length === 0) return;
     this.#journal.note({ run: entry.id, superseded: entry.superseded });
-    entry.superseded = undefined;
+    entry.superseded = [];
   }
 
   /** An entry is about to begin: what it superseded is on disk when this resolves. */
-  begin(entry: Entry): Promise<void> {
+  async begin(entry: Entry): Promise<void> {
+    if (!entry.superseded) return;
     this.#noteSuperseded(entry);
-    return this.#journal.flush();
+    await this.#journal.flush();
+    entry.superseded = undefined;
   }
 
   /** An entry has come to its end: its run ended with `state`. */
