@@ -238,7 +238,7 @@ testUnless(test, strace)("killed at any step and run again, it completes", async
   const steps = [["server"], ["repo", "ada/site"]];
   for (const args of steps) await setup(whole, args, { expect: 0 });
   const shape = async (root: string) => (await tree(root)).replace(/\b[0-9a-f]{64}\b/g, "SECRET");
-  for (const when of [1, 9, 20]) {
+  for (const when of [1, 2, 9, 20]) {
     const root = tempDir("root-");
     const inject = `inject=rename,renameat,renameat2:signal=KILL:when=${when}`;
     const argv = [
@@ -254,7 +254,8 @@ testUnless(test, strace)("killed at any step and run again, it completes", async
     ];
     const own = [...scriptArgv("setup"), "server", "--yes", "--root", root, "--from", from];
     const cut = await runCommand([...argv, ...own], { env: { UV_THREADPOOL_SIZE: "1" } });
-    assert.is.not(cut.code, 0, `killed at rename ${when}`);
+    // strace counts each thread by itself, and Deno has several: a late one may never come
+    if (when === 1) assert.is.not(cut.code, 0, "killed at the first rename");
     for (const args of steps) await setup(root, args, { expect: 0 });
     assert.is(await shape(root), await shape(whole), `after a kill at rename ${when}`);
   }
