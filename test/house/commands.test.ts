@@ -1,0 +1,71 @@
+// Every command line of ours in the documents is one that the script would take: a known subcommand, known flags.
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { runScript } from "../helpers/run.ts";
+import { root } from "../helpers/runtime.ts";
+
+const scripts = new Set((await readdir(join(root, "scripts"))).map((file) => file.slice(0, -3)));
+const pages = ["README.md", ...(await readdir(join(root, "docs"))).map((file) => `docs/${file}`)];
+
+/** The words of a shell line, as far as documents use the shell; comments are left out. */
+export function wordsOf(line: string): string[] {
+  const words = line.match(/(?:"[^"]*"|'[^']*'|[^\s"'])+/g) ?? [];
+  const comment = words.findIndex((word) => word.startsWith("#"));
+  return (comment < 0 ? words : words.slice(0, comment)).map((word) => word.replace(/["']/g, ""));
+}
+
+/** Each call of a script of ours: its name and what follows, up to a pipe or the next command. */
+function callsIn(text: string): string[][] {
+  const calls: string[][] = [];
+  for (const [, block = ""] of text.matchAll(/^```(?:sh|console)[^\n]*\n([\s\S]*?)^```/gm)) {
+    for (const line of block.replaceAll(/\\\n/g, " ").split("\n")) {
+      let current: string[] | undefined;
+      for (const word of wordsOf(line.replace(/^\$ /, ""))) {
+        if (/^(?:\||\|\||&&|;|&|>|>>|2>&1|\(|\))$/.test(word)) current = undefined;
+        else if (current) current.push(word);
+        else {
+          const name = /(?:^|\/)([a-z-]+)(?:\.mjs|\.ts)?$/.exec(word)?.[1] ?? "";
+          const called = scripts.has(name) && (word === name || /\.(?:mjs|ts)$/.test(word));
+          const copied = /^\s*(?:\$ )?(?:scp|cp|ln|chmod|install|which|type) /.test(line);
+          if (called && !copied) calls.push((current = [name]));
+          else if (!/^(?:sudo|node|deno|run|-A|env|time|exec|[A-Z_]+=\S*)$/.test(word))
+            current = [];
+        }
+      }
+    }
+  }
+  return calls;
+}
+
+const helps = new Map<string, Promise<string>>();
+function help(...words: string[]): Promise<string> {
+  const key = words.join(" ");
+  const [name = "", ...rest] = words;
+  const text =
+    helps.get(key) ??
+    runScript(name, [...rest, "--help"], { expect: 0 }).then(({ stdout }) => stdout);
+  helps.set(key, text);
+  return text;
+}
+
+for (const page of pages.filter((name) => name.endsWith(".md")).sort()) {
+  const calls = callsIn(await readFile(join(root, page), "utf8"));
+  if (calls.length === 0) continue;
+  test(`the ${calls.length} commands in ${page} are ones that the scripts take`, async () => {
+    for (const [name = "", ...words] of calls) {
+      const subcommands = /^Commands\n((?: {2}.*\n)+)/m.exec(await help(name))?.[1] ?? "";
+      const sub = new RegExp(`^ {2}${name} ${words[0]} `, "m").test(subcommands);
+      const text = await help(name, ...(sub ? words.slice(0, 1) : []));
+      for (const word of words) {
+        const flag = /^(--?[a-z][a-z-]*)/.exec(word)?.[1];
+        if (flag === undefined) continue;
+        const known = new RegExp(`^ {2}(?:-\\w, )?${flag}(?: |$)|^ {2}${flag}, `, "m");
+        assert.match(text, known, `${page}: ${[name, ...words].join(" ")}: ${flag}`);
+      }
+    }
+  });
+}
+
+test.run();
