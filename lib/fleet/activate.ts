@@ -70,8 +70,11 @@ export async function activate(repo: string, options: ActivateOptions): Promise<
   if (settings.branch !== undefined && !isSafeRef(settings.branch)) {
     throw new UsageError(`"${settings.branch}" is no name of a branch or tag`);
   }
+  checkRepo(repo);
+  // before anything is touched: a token that cannot be read is a mistake in the settings
+  const cookie = cookieOf(placing.placeOf(settings.repos, repo));
+  const remote = await remoteOf(repo, settings, { signal, cookie });
   return await locked(repo, options, `update of ${repo}`, async (job) => {
-    const remote = await remoteOf(repo, settings, { signal, cookie: job.cookie });
     // looked at while the remote is asked; what comes of it matters only if nothing is new
     const damage = findDamage(job.place, job.state);
     const sound = isSound(job, settings, damage);
@@ -140,7 +143,7 @@ async function locked(
   await makeFolders(place);
   const lock = await acquireLock(place.lock, { what, wait: options.wait ?? false, signal });
   try {
-    const cookie = `activate-${createHash("sha256").update(place.home).digest("hex").slice(0, 20)}`;
+    const cookie = cookieOf(place);
     const state = await placing.readState(place);
     if (await exists(place.busy)) {
       note("the last update was cut off; tidying up");
@@ -168,6 +171,11 @@ async function locked(
   } finally {
     lock.release();
   }
+}
+
+/** The mark that everything an update of this repo starts carries, so that the next one can end what a killed one left. */
+function cookieOf(place: Place): string {
+  return `activate-${createHash("sha256").update(place.home).digest("hex").slice(0, 20)}`;
 }
 
 async function makeFolders(place: Place): Promise<void> {

@@ -1,3 +1,4 @@
+import { Buffer } from "node:buffer";
 import {
   chmod,
   lstat,
@@ -13,6 +14,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { git, makeRepo, type TestRepo } from "../helpers/repos.ts";
 import { type RunOptions, runScript, startScript } from "../helpers/run.ts";
+import { fakeSlave } from "../helpers/slaves.ts";
 import { tempDir } from "../helpers/tmp.ts";
 import { snapshot } from "../helpers/trees.ts";
 import { waitFor } from "../helpers/wait.ts";
@@ -227,6 +229,55 @@ test("a mistake in slave.yml is named with its place, and nothing is touched", a
     assert.match(stderr, reason);
   }
   assert.equal(await readdir(repos).catch(() => []), []);
+});
+
+test("a token reaches the server that asks for it, a key reaches ssh, and neither stands in a command line", async () => {
+  const folder = tempDir();
+  const token = "ghp_0123456789abcdef";
+  await writeFile(join(folder, "token"), `${token}\n`, { mode: 0o600 });
+  const server = await fakeSlave((_, count) =>
+    count === 1
+      ? { status: 401, body: {}, headers: { "www-authenticate": 'Basic realm="git"' } }
+      : { status: 404, body: {} },
+  );
+  const config = join(folder, "slave.yml");
+  await writeFile(config, `repos: repos\nbase: http://${server.name}\ntoken_file: token\n`);
+  const refused = await runScript("slave-activate", ["site", "--config", config]);
+  await server.close();
+  assert.is(refused.code, 1);
+  assert.not.match(refused.stderr, token);
+  assert.is(server.headers[0]?.authorization, undefined);
+  const expected = Buffer.from(`x-access-token:${token}`).toString("base64");
+  assert.is(server.headers[1]?.authorization, `Basic ${expected}`);
+
+  // in the place of ssh: it notes what it was called with
+  const ssh = join(folder, "ssh");
+  await writeFile(ssh, `#!/bin/sh\nprintf '%s\\n' "$@" > ${folder}/arguments\nexit 1\n`, {
+    mode: 0o755,
+  });
+  await writeFile(config, "repos: repos\nbase: ssh://git@host.example/me\nkey_file: it's.key\n");
+  const env = { GIT_SSH_COMMAND: ssh, GIT_SSH_VARIANT: "ssh" };
+  assert.is((await runScript("slave-activate", ["site", "--config", config], { env })).code, 1);
+  const given = (await readFile(join(folder, "arguments"), "utf8")).split("\n");
+  for (const word of [
+    join(folder, "it's.key"),
+    "IdentitiesOnly=yes",
+    "BatchMode=yes",
+    "StrictHostKeyChecking=yes",
+  ]) {
+    assert.ok(given.includes(word), word);
+  }
+});
+
+test("a token file that others can read is refused before anything is asked", async () => {
+  const folder = tempDir();
+  await writeFile(join(folder, "token"), "x\n", { mode: 0o644 });
+  const config = join(folder, "slave.yml");
+  await writeFile(config, "repos: repos\nbase: https://127.0.0.1:9\ntoken_file: token\n");
+  const { code, stderr } = await runScript("slave-activate", ["site", "--config", config]);
+  assert.is(code, 2);
+  assert.match(stderr, /chmod 600/);
+  assert.equal((await readdir(folder)).sort(), ["slave.yml", "token"]);
 });
 
 test.run();
