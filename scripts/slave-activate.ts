@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 import { defineCommand, runScript } from "../lib/cli.ts";
 import { UsageError } from "../lib/errors.ts";
-import { activate, checkRepo, rollBack } from "../lib/fleet/activate.ts";
+import { activate, rollBack } from "../lib/fleet/activate.ts";
+import { checkRepo } from "../lib/fleet/under-lock.ts";
 import { readSettings, settingsFor, systemConfig } from "../lib/fleet/settings.ts";
 import { formatDuration } from "../lib/units.ts";
 

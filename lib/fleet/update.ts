@@ -8,7 +8,7 @@ import { type Lock, acquireLock } from "../lock.ts";
 import { isSha } from "../names.ts";
 import { readSecretFile } from "../secrets.ts";
 import type { Terminal } from "../terminal.ts";
-import { checkRepo } from "./activate.ts";
+import { checkRepo } from "./under-lock.ts";
 import { askStatus, commonSha, fanOut } from "./fan-out.ts";
 import { amountOf, chooseTargets, parseList, planBatches, type Target } from "./list.ts";
 import { failedList, outcomeLine, outcomeRows, servedRows, totalsLine } from "./report.ts";
