@@ -201,6 +201,8 @@ export async function startS3Proxy(): Promise<S3Proxy> {
         },
       );
       onward.on("error", () => incoming.socket.destroy());
+      // whoever asked may have been killed: its answer must not keep a connection open for ever
+      answer.on("close", () => onward.destroy());
       onward.end(body);
     })().catch(() => incoming.socket.destroy());
   });
