@@ -1,5 +1,5 @@
 // What the demo's machines are made of: a temporary folder, processes, git, a forge that signs, a web server.
-import { execFile, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { createHmac, randomUUID } from "node:crypto";
 import { mkdir, mkdtemp, readdir, readFile, realpath, rm, symlink } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join, normalize } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
-import { promisify } from "node:util";
+import { $ } from "zx";
 
 /** A long-lived script of ours. */
 export interface Running {
@@ -60,15 +60,24 @@ export class World {
   }
 
   async git(dir: string, ...args: string[]): Promise<string> {
-    const options = { cwd: this.place(dir), env: this.#env, signal: this.#signal };
-    return (await promisify(execFile)("git", args, options)).stdout.trim();
+    return (await this.#in(dir)`git ${args}`).stdout.trim();
   }
 
   /** Run a script of ours to its end; its stdout. */
   async script(name: string, args: string[], dir = "."): Promise<string> {
-    const options = { cwd: this.place(dir), env: this.#env, signal: this.#signal };
-    const argv = [join(this.#dist, `${name}.mjs`), ...args];
-    return (await promisify(execFile)(process.execPath, argv, options)).stdout.trim();
+    const bundle = join(this.#dist, `${name}.mjs`);
+    return (await this.#in(dir)`${process.execPath} ${bundle} ${args}`).stdout.trim();
+  }
+
+  /** zx in one of the demo's folders; stdin is closed, so that bash reads nobody's ~/.bashrc. */
+  #in(dir: string) {
+    return $({
+      cwd: this.place(dir),
+      env: this.#env,
+      signal: this.#signal,
+      stdio: ["ignore", "pipe", "pipe"],
+      quiet: true,
+    });
   }
 
   /** Start a script of ours, and wait until it says `ready`. */
