@@ -288,7 +288,8 @@ function reader(
 function cannotStart(file: string, cwd: string | undefined, error: Error): Failure {
   const code = systemCode(error);
   const where = cwd === undefined ? "" : ` in ${cwd}`;
-  if (code === "ENOENT")
+  // a folder in PATH that may not be read says EACCES of a command that is nowhere
+  if (code === "ENOENT" || (code === "EACCES" && !file.includes("/")))
     return new Failure(
       `cannot start ${file}${where}: not found; install it, or mend PATH or the folder`,
     );

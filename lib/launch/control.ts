@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { chmodSync, mkdirSync, statSync } from "node:fs";
-import { rm } from "node:fs/promises";
+import { rm, rmdir } from "node:fs/promises";
 import { createConnection, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -79,6 +79,8 @@ export async function serveControl(path: string, handle: ControlHandler): Promis
         for (const socket of connections) socket.destroySoon();
       });
       await rm(path, { force: true });
+      // the run folder's part of ours goes with the last socket in it
+      await rmdir(folder).catch(() => {});
     },
   };
 }
