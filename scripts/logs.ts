@@ -5,87 +5,9 @@ import { logFileOf } from "../lib/logs/read.ts";
 import { grepPattern } from "../lib/logs/select.ts";
 import { pointInTime } from "../lib/logs/times.ts";
 import { viewLog } from "../lib/logs/view.ts";
-
-const place = [
-  "DIR",
-  "the checkout whose logs.txt is meant, or a log file; default: the current folder",
-] as const;
-
-const rotate = defineCommand({
-  name: "logs rotate",
-  summary:
-    "rename a log that is large or old, compress the parts, remove the oldest; no line is lost",
-  usage: ["logs rotate [DIR ...] [--max-size 10M] [--max-age 7d] [--keep 10]"],
-  args: [place],
-  maxArgs: 10_000,
-  flags: {
-    "max-size": {
-      type: "size",
-      value: "SIZE",
-      default: "10M",
-      help: "rotate a log of at least this size",
-    },
-    "max-age": {
-      type: "duration",
-      value: "TIME",
-      default: "7d",
-      help: "rotate a log whose first line is as old as this",
-    },
-    keep: { type: "number", value: "N", default: 10, help: "how many rotated parts stay" },
-    "max-total": {
-      type: "size",
-      value: "SIZE",
-      help: "how much all rotated parts together may take; the oldest go first",
-    },
-    "dry-run": { type: "boolean", help: "only list what would be rotated, compressed and removed" },
-  },
-  examples: [
-    ["logs rotate --dry-run", "show what would go"],
-    ["logs rotate /home/*/site --max-size 50M --keep 4", "several checkouts, as from cron"],
-  ],
-  exits: { 1: "a part could not be compressed or removed" },
-  run: async ({ flags, args, terminal, signal }) => {
-    if (!Number.isInteger(flags.keep) || flags.keep < 0)
-      throw new UsageError("--keep is a number of parts, such as 10");
-    const files = await Promise.all((args.length > 0 ? args : ["."]).map(logFileOf));
-    const options = {
-      maxSize: flags["max-size"],
-      maxAge: flags["max-age"],
-      keep: flags.keep,
-      maxTotal: flags["max-total"],
-      dryRun: flags["dry-run"],
-      signal,
-    };
-    const { rotateLogs } = await import("../lib/logs/rotate.ts");
-    return rotateLogs(files, options, terminal);
-  },
-});
-
-const stats = defineCommand({
-  name: "logs stats",
-  summary: "how often each stage ran and failed, and how long it takes",
-  usage: ["logs stats [DIR] [-n 50] [--since 30d]"],
-  args: [place],
-  maxArgs: 1,
-  flags: {
-    lines: { type: "number", short: "n", value: "N", help: "the last N runs; default: all" },
-    since: {
-      type: "string",
-      value: "TIME",
-      help: "runs that began since: 2h, 2026-11-20, 2026-11-20T10:15, 10:15",
-    },
-  },
-  examples: [
-    ["logs stats", "all runs of the checkout in the current folder"],
-    ["logs stats ~/site --since 30d --json", "a month, for another program"],
-  ],
-  run: async ({ flags, args, terminal }) => {
-    const since =
-      flags.since === undefined ? undefined : pointInTime("--since", flags.since, new Date());
-    const { printStats } = await import("../lib/logs/stats.ts");
-    await printStats(await logFileOf(args[0] ?? "."), { count: flags.lines, since }, terminal);
-  },
-});
+import { place } from "./logs/place.ts";
+import { rotate } from "./logs/rotate.ts";
+import { stats } from "./logs/stats.ts";
 
 const command = defineCommand({
   name: "logs",

@@ -1,0 +1,57 @@
+import process from "node:process";
+import { createInterface } from "node:readline/promises";
+import type { CommandInput, Flag } from "../../lib/cli.ts";
+import { defaultOut } from "../../lib/release/folder.ts";
+import { openSigner, type Signer } from "../../lib/release/signer.ts";
+
+export const out = {
+  type: "string",
+  value: "DIR",
+  default: defaultOut,
+  help: "the web folder",
+} satisfies Flag;
+
+export const expires = {
+  type: "duration",
+  value: "TIME",
+  help: "how long clients believe this VERSION (default: as before, else 90d)",
+} satisfies Flag;
+
+export const passphraseFile = {
+  type: "string",
+  value: "FILE",
+  help: "the key's passphrase, in a file that others cannot read",
+} satisfies Flag;
+
+export const keyFlags = {
+  key: {
+    type: "string",
+    value: "FILE",
+    env: "RELEASE_KEY",
+    help: "the signing key: a file (default: where keygen puts it) or gpg:FINGERPRINT",
+  },
+  "passphrase-file": passphraseFile,
+} satisfies Record<string, Flag>;
+
+export function signer({
+  flags,
+  terminal,
+}: Pick<CommandInput<typeof keyFlags>, "flags" | "terminal">): Promise<Signer> {
+  const asks = process.stdin.isTTY && terminal.isTTY;
+  return openSigner({
+    key: flags.key,
+    passphraseFile: flags["passphrase-file"],
+    ask: asks ? askInSecret : undefined,
+  });
+}
+
+/** What is typed is not shown. */
+
+export async function askInSecret(question: string): Promise<string> {
+  process.stderr.write(question);
+  const lines = createInterface({ input: process.stdin, terminal: true });
+  const answer = await lines.question("");
+  lines.close();
+  process.stderr.write("\n");
+  return answer;
+}

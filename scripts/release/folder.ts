@@ -1,0 +1,106 @@
+import { defineCommand } from "../../lib/cli.ts";
+import { list, refresh, withdraw } from "../../lib/release/steer.ts";
+import { verifyFolder } from "../../lib/release/verify.ts";
+import { formatSize } from "../../lib/units.ts";
+import { expires, keyFlags, out, signer } from "./flags.ts";
+
+export const refreshCommand = defineCommand({
+  name: "release refresh",
+  summary: "sign VERSION anew, with a new DATE and EXPIRES",
+  usage: ["release refresh [flags]"],
+  flags: { out, ...keyFlags, expires },
+  examples: [
+    ["release refresh", "before clients take VERSION for a frozen one; from cron, once a month"],
+    ["release refresh --expires 1d", "for a folder that is refreshed every hour"],
+  ],
+  async run({ flags, terminal }) {
+    const file = await refresh(flags.out, await signer({ flags, terminal }), flags.expires);
+    terminal.print(`${flags.out}/VERSION is good until ${file.expires?.toISOString()}`);
+    terminal.printJson(file);
+  },
+});
+
+export const withdrawCommand = defineCommand({
+  name: "release withdraw",
+  summary: "make the release before a bad one current again",
+  usage: ["release withdraw VERSION [flags]"],
+  args: [["VERSION", "the one that is current and should not be"]],
+  minArgs: 1,
+  maxArgs: 1,
+  flags: {
+    out,
+    ...keyFlags,
+    to: { type: "string", value: "VERSION", help: "go back to this one (default: the one before)" },
+  },
+  examples: [
+    ["release withdraw 1.23.42b", "clients go back at their next look"],
+    ["release withdraw 1.23.42b --to 1.22", "to one that is known to be good"],
+  ],
+  async run({ flags, args, terminal }) {
+    const file = await withdraw(
+      flags.out,
+      args[0] ?? "",
+      await signer({ flags, terminal }),
+      flags.to,
+    );
+    for (const line of file.current) terminal.print(`current is ${line.file}`);
+    terminal.printJson(file);
+  },
+});
+
+export const listCommand = defineCommand({
+  name: "release list",
+  summary: "the archives in the web folder, the newest first",
+  usage: ["release list [flags]"],
+  flags: { out },
+  examples: [
+    ["release list", "what is there, and what is current"],
+    ["release list --json", "the same for a script"],
+  ],
+  async run({ flags, terminal }) {
+    const archives = await list(flags.out);
+    const rows = archives.map(({ version, platform, size, signed, current, file }) => [
+      current ? "current" : "",
+      ...[version, platform ?? "any", formatSize(size)],
+      ...[signed?.toISOString().replace(/\.\d+Z/, "Z") ?? "not signed", file],
+    ]);
+    const header = ["", "version", "platform", "size", "signed", "file"];
+    for (const line of terminal.table(rows, { header, right: [3] })) terminal.print(line);
+    terminal.printJson(archives);
+  },
+});
+
+export const verifyCommand = defineCommand({
+  name: "release verify",
+  summary: "say what a client would say of a web folder",
+  usage: ["release verify URL|DIR [flags]"],
+  args: [["URL|DIR", "the web folder, as published or as on this machine"]],
+  minArgs: 1,
+  maxArgs: 1,
+  flags: {
+    key: { type: "string", value: "FINGERPRINT", help: "the key that clients have pinned" },
+    "key-file": { type: "string", value: "FILE", help: "the same, as a file" },
+    timeout: {
+      type: "duration",
+      value: "TIME",
+      default: "30s",
+      help: "for VERSION and signatures",
+    },
+  },
+  examples: [
+    ["release verify upload/app-updates", "before the upload"],
+    ["release verify https://example.com/app-updates --key 0123…CDEF", "after it"],
+  ],
+  exits: { 4: "a client would refuse it; the reason is printed" },
+  async run({ flags, args, terminal, signal }) {
+    const options = { ...flags, keyFile: flags["key-file"], signal };
+    const result = await verifyFolder(args[0] ?? "", {
+      ...options,
+      note: (line) => terminal.note(line),
+    });
+    for (const { file, signed } of result.current)
+      terminal.print(`${file}: good, signed ${signed}`);
+    terminal.print(`by ${result.key}${result.expires ? `, good until ${result.expires}` : ""}`);
+    terminal.printJson(result);
+  },
+});
