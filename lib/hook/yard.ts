@@ -368,6 +368,11 @@ export class Yard {
     if (hasEnded(record.state)) return this.spool.settle(entry, record.state, record.by);
     if (repo && (await this.#runner.outlived(record))) {
       this.#log.info(`run ${record.id} of ${record.repo} outlived the former server; it goes on`);
+      // the former server may have been killed before it could note that the run had begun
+      if (record.state === "starting") {
+        record.state = "running";
+        await this.#save(record);
+      }
       this.#active.set(entry.id, {});
       this.queue.adopt(entry);
       this.#guard(entry, this.#follow(entry, record, repo, this.#runner.adopt(record, repo)));
