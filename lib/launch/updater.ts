@@ -152,10 +152,13 @@ export class Updater {
     if (!pending) return;
     if ((await releases.current()) !== pending.to) return state.save({ pending: undefined });
     log(`the update to ${pending.to} was interrupted: judging it`);
+    if (this.#keeper) this.#keeper.guard = () => true;
     const wrong = await this.#judge(pending.to, await releases.settings(pending.to));
     if (this.#options.signal.aborted) return;
-    if (wrong === undefined) await state.save({ pending: undefined });
-    else await this.#undo(pending.from, pending.to, wrong, pending.offer);
+    if (wrong === undefined) {
+      this.#watchOver(pending.from, pending.to, pending.offer);
+      await state.save({ pending: undefined });
+    } else await this.#undo(pending.from, pending.to, wrong, pending.offer);
   }
 
   /** End, switch, start, judge; back when it does not hold up. */
@@ -167,6 +170,8 @@ export class Updater {
     if (keeper) await state.save({ pending: { from, to, offer } });
     await keeper?.stop();
     let wrong: string | undefined;
+    // until it is judged, its end is a verdict and not a reason to start it again
+    if (keeper) keeper.guard = () => true;
     try {
       await releases.activate(to);
       await keeper?.start({ version: to, settings });
@@ -178,6 +183,8 @@ export class Updater {
           folder,
           previous: from,
         });
+        // it may have ended while the hook ran
+        if (keeper && !keeper.app) wrong = `it ended with ${keeper.lastEnd}`;
       }
     } catch (error) {
       wrong = messageOf(error);
@@ -201,20 +208,10 @@ export class Updater {
     const app = this.#keeper?.app;
     if (!this.#keeper) return undefined;
     if (!app) return `it ended with ${this.#keeper.lastEnd ?? "its start"}`;
-    // while it is judged, its end is a verdict and not a reason to start it again
-    this.#keeper.guard = () => true;
-    try {
-      const cwd = join(this.#options.directory, "current");
-      const env = appEnvironment({ version, releaseDir: cwd }, settings.env);
-      return await awaitHealth(settings.health, {
-        gone: app.exited,
-        cwd,
-        env,
-        signal: this.#options.signal,
-      });
-    } finally {
-      this.#keeper.guard = undefined;
-    }
+    const cwd = join(this.#options.directory, "current");
+    const env = appEnvironment({ version, releaseDir: cwd }, settings.env);
+    const { signal } = this.#options;
+    return awaitHealth(settings.health, { gone: app.exited, cwd, env, signal });
   }
 
   /** For some seconds after a good answer, the new app's end still undoes the update. */
@@ -245,6 +242,7 @@ export class Updater {
   async #undo(from: string, to: string, reason: string, offer: string): Promise<void> {
     const { releases, state, log } = this.#options;
     log(`${to} did not hold up: ${reason}; going back to ${from}`);
+    if (this.#keeper) this.#keeper.guard = undefined;
     await this.#keeper?.stop();
     await releases.activate(from);
     const failed = { ...state.value.failed, [to]: { reason, offer } };
