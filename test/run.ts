@@ -3,9 +3,9 @@
 //   node --import tsx test/run.ts [--runtime node|deno|PATH] [--dist] [--soak] [--jobs 2]
 //                                 [--limit SECONDS] [--in FOLDER] [PATTERN …]
 import { spawn } from "node:child_process";
-import { chmod, mkdtemp, readdir, rm } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readdir, rm, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join, relative } from "node:path";
+import { basename, dirname, join, relative } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs, stripVTControlCharacters } from "node:util";
@@ -48,6 +48,10 @@ const runtime = await runtimeOf(await findRuntime(flags.runtime));
 const from = flags.dist ? "the bundles" : "the sources";
 console.log(`${files.length} files under ${runtime.kind} ${runtime.version}, ${from}`);
 
+// What tsx has compiled once, every file and every script it starts may use.
+const compiled = join(await mkdtemp(join(tmpdir(), "by-")), `tsx-${process.getuid?.()}`);
+await mkdir(compiled);
+
 const outcomes: Outcome[] = [];
 const waiting = [...files];
 const started = Date.now();
@@ -59,6 +63,7 @@ const workers = Array.from({ length: flags.soak ? 1 : Number(flags.jobs) }, asyn
   }
 });
 await Promise.all(workers);
+await rm(dirname(compiled), { recursive: true, force: true });
 
 const sum = (pick: (outcome: Outcome) => number) =>
   outcomes.reduce((total, outcome) => total + pick(outcome), 0);
@@ -90,6 +95,7 @@ async function runFile(file: string, runtime: Runtime): Promise<Outcome> {
   // Short, since the path of a Unix socket is limited to 107 bytes.
   const folder = await mkdtemp(join(tmpdir(), "by-"));
   await chmod(folder, 0o755);
+  await symlink(compiled, join(folder, basename(compiled)));
   const [command = "", ...args] = runtime.argv(join(root, file));
   const child = spawn(command, args, {
     cwd: root,
