@@ -10,7 +10,7 @@ import * as placing from "./place.ts";
 import { others, putInPlace, runAfter } from "./put-in-place.ts";
 import { askTip, plainWords, type Remote, remoteOf, type Tip } from "./remote.ts";
 import type { RepoSettings } from "./settings.ts";
-import { buildTree, cleanTree, flush, isUnchanged } from "./tree.ts";
+import { buildTree, cleanTree, isUnchanged } from "./tree.ts";
 import {
   type Activated,
   type ActivateOptions,
@@ -149,7 +149,6 @@ async function makeTree(
     since: now.toISOString(),
   };
   if (settings.after !== undefined) tree.pending = true;
-  await flush(place.building);
   await rename(join(place.building, "index"), placing.indexOf(place, tree.id));
   await rename(join(place.building, "tree"), join(place.trees, tree.id));
   return tree;

@@ -96,10 +96,10 @@ export async function askTip(remote: Remote, wanted: string | undefined): Promis
     wanted === undefined
       ? ["HEAD"]
       : [`refs/heads/${wanted}`, `refs/tags/${wanted}`, `refs/tags/${wanted}^{}`];
-  const { stdout } = await git(
-    ["ls-remote", "--symref", "--", remote.url, ...patterns],
-    remote.options,
-  );
+  const { stdout } = await git(["ls-remote", "--symref", "--", remote.url, ...patterns], {
+    ...remote.options,
+    config: { ...remote.options.config, ...quickQuestion(remote.url) },
+  });
   const tip = readTip(stdout, wanted);
   if (tip) return tip;
   throw new RemoteLacks(
@@ -107,6 +107,15 @@ export async function askTip(remote: Remote, wanted: string | undefined): Promis
       ? "the repo is empty, or its HEAD names no branch; push something to it"
       : `the remote has no branch or tag "${wanted}"; name another`,
   );
+}
+
+/**
+ * Over git:// (a bare TCP connection) version 2 of the protocol asks in many small pieces, which the kernels hold
+ * back for each other (Nagle's algorithm and delayed acknowledgements): 40 ms of nothing. With version 1 the server
+ * says all its refs unasked, which also spares a journey. https and ssh have no such wait, and keep version 2.
+ */
+function quickQuestion(url: string): Record<string, string> {
+  return url.startsWith("git:") ? { "protocol.version": "1" } : {};
 }
 
 /** The remote was reached, and does not have it. */

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { UsageError } from "../errors.ts";
-import { formatListen, type Listen, listenOn, parseListen } from "../http.ts";
+import { listenOn } from "../http.ts";
+import { formatListen, type Listen, parseListen } from "../listen-address.ts";
 import { acquireLock } from "../lock.ts";
 import { readSecretFile, readSecretVariable } from "../secrets.ts";
 import { listenFds, notify, startWatchdog } from "../systemd.ts";

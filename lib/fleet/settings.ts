@@ -2,7 +2,7 @@ import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { UsageError } from "../errors.ts";
 import { exists } from "../files.ts";
-import { parseListen } from "../http.ts";
+import { parseListen } from "../listen-address.ts";
 import { isSafeRef, isShortName } from "../names.ts";
 import { type Config, type Infer, readConfig, y } from "../yaml.ts";
 import { checkBase } from "./base.ts";

@@ -62,7 +62,8 @@ export async function cleanTree(place: Place, shared: Shared): Promise<void> {
 }
 
 /**
- * Build the tree at `building/tree` with its index at `building/index`, from nothing or from a cleaned one.
+ * Build the tree at `building/tree` with its index at `building/index`, from nothing or from a cleaned one. When it
+ * is done, the tree would survive a power cut.
  * @throws {Failure} when what came out is not exactly the commit
  */
 export async function buildTree(place: Place, plan: TreePlan, shared: Shared): Promise<void> {
@@ -71,9 +72,20 @@ export async function buildTree(place: Place, plan: TreePlan, shared: Shared): P
   const options = treeOptions(place, tree, index, shared);
   // HEAD for `git status`; it also keeps the commit
   await writeFile(join(place.mirror, "HEAD"), `${plan.sha}\n`);
-  await git(["read-tree", "--reset", "-u", plan.sha], options);
-  await Promise.all([verify(options, plan.sha), makeGitFolder(place, tree, plan, shared)]);
+  // side by side: git never looks into a folder named .git of its work tree
+  await bothWell(
+    git(["read-tree", "--reset", "-u", plan.sha], options),
+    makeGitFolder(place, tree, plan, shared),
+  );
   await copyFile(index, join(tree, ".git", "index"));
+  await bothWell(verify(options, plan.sha), flush(place.building));
+}
+
+/** Wait for both also when one fails: what is still writing would be in the way of the next attempt. */
+async function bothWell(...works: [Promise<unknown>, Promise<unknown>]): Promise<void> {
+  for (const each of await Promise.allSettled(works)) {
+    if (each.status === "rejected") throw each.reason;
+  }
 }
 
 /** Submodules are off: what .gitmodules says of them, wrong values too, is nobody's concern. */
@@ -242,7 +254,7 @@ export async function isUnchanged(
   return (await Promise.all(inside)).every((names) => names.length === 0);
 }
 
-/** Wait until a new tree would survive a power cut (syncfs(2)). */
-export async function flush(folder: string): Promise<void> {
+/** Wait until everything is on the disk (syncfs(2)). */
+async function flush(folder: string): Promise<void> {
   await run(["sync", "--file-system", "--", folder], { check: false });
 }

@@ -4,7 +4,7 @@ import type { User } from "../as-user.ts";
 import { isRoot } from "../as-user.ts";
 import { UsageError } from "../errors.ts";
 import { exists } from "../files.ts";
-import { type Listen, parseListen } from "../http.ts";
+import { type Listen, parseListen } from "../listen-address.ts";
 import { isRepoName, isSafeRef, isShortName } from "../names.ts";
 import { readSecretFile, readSecretVariable } from "../secrets.ts";
 import { currentUser, lookUpUser } from "../users.ts";

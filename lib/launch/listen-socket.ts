@@ -1,7 +1,7 @@
 import { createRequire } from "node:module";
 import { isIP } from "node:net";
 import { messageOf, UsageError } from "../errors.ts";
-import { formatListen, type Listen } from "../http.ts";
+import { formatListen, type Listen } from "../listen-address.ts";
 
 /**
  * The address that launchfit holds open for its app (design, section 11, `app.listen`).
