@@ -8,7 +8,7 @@ import { run } from "../exec.ts";
 import { exists, readIfThere } from "../files.ts";
 import { formatDuration, formatSize } from "../units.ts";
 import { readFacts } from "./machine.ts";
-import { places } from "./plan.ts";
+import { places } from "./places.ts";
 import type { Facts } from "./step.ts";
 import { systemctl } from "./survey.ts";
 import { hasSystemd } from "./machine.ts";

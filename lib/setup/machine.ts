@@ -5,7 +5,7 @@ import process from "node:process";
 import { Refused, UsageError } from "../errors.ts";
 import { exists, readIfThere } from "../files.ts";
 import { parsePasswd, parseSysusers } from "./accounts.ts";
-import { places } from "./plan.ts";
+import { places } from "./places.ts";
 import type { Facts } from "./step.ts";
 
 /** Reading the machine, or the root folder of another one, before anything is planned. */

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { readIfThere } from "../files.ts";
 import { deployKeyPage, type Forge, guessForge, webhookNote } from "./forge.ts";
-import type { RepoPlan } from "./plan.ts";
+import type { RepoPlan } from "./plan-repo.ts";
 import type { Facts, Note } from "./step.ts";
 
 export interface RepoNoteWishes {

@@ -217,18 +217,21 @@ UMask=0022
 [Install]
 WantedBy=multi-user.target
 `,
-  "logs-rotate.service": `# Rotates the logs of the checkouts named below, compresses the parts and removes the oldest.
-# Copy to /etc/systemd/system/ with logs-rotate.timer, set the user and the folders, then:
-#   systemctl enable --now logs-rotate.timer
+  "logs-rotate@.service": `# Rotates the log of /home/NAME/NAME as the user NAME: compresses the parts and removes the oldest.
+# Copy to /etc/systemd/system/ with logs-rotate@.timer, then: systemctl enable --now logs-rotate@site.timer
+# For a checkout elsewhere change both paths in logs-rotate@site.service.d/.
 [Unit]
-Description=Rotate the logs of Boatyard checkouts
+Description=Boatyard: rotate the log of %i
 Documentation=man:systemd.timer(5)
+# before its first build there is nothing to rotate
+ConditionPathExists=/home/%i/%i
 
 [Service]
 Type=oneshot
-# The account that owns the checkout; where there are several, a unit for each.
-User=site
-ExecStart=/usr/bin/env logs rotate /home/site/site --max-size 10M --max-age 7d --keep 10
+User=%i
+ExecStart=/usr/local/bin/logs rotate /home/%i/%i --max-size 10M --max-age 7d --keep 10
+ReadWritePaths=/home/%i
+Environment=PATH=/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8
 Nice=10
 IOSchedulingClass=idle
 
@@ -236,7 +239,6 @@ NoNewPrivileges=yes
 CapabilityBoundingSet=
 AmbientCapabilities=
 ProtectSystem=strict
-ReadWritePaths=/home/site/site
 PrivateTmp=yes
 PrivateDevices=yes
 PrivateNetwork=yes
@@ -255,9 +257,9 @@ SystemCallArchitectures=native
 SystemCallFilter=@system-service
 UMask=0022
 `,
-  "logs-rotate.timer": `# Starts logs-rotate.service every hour; a missed time is made up for after a boot.
+  "logs-rotate@.timer": `# Starts logs-rotate@NAME.service every hour; a missed time is made up for after a boot.
 [Unit]
-Description=Rotate the logs of Boatyard checkouts every hour
+Description=Boatyard: rotate the log of %i every hour
 
 [Timer]
 OnCalendar=hourly

@@ -20,6 +20,7 @@ const names = [
   "build",
   "hook-server",
   "launchfit",
+  "logs",
   "release",
   "server-update",
   "setup",

@@ -6,7 +6,7 @@ import * as assert from "uvu/assert";
 import { readBuildConfig } from "../../lib/build/config.ts";
 import { parseList } from "../../lib/fleet/list.ts";
 import { readSettings } from "../../lib/fleet/settings.ts";
-import { emptyList } from "../../lib/setup/plan.ts";
+import { emptyList } from "../../lib/setup/plan-server.ts";
 import { templates } from "../../lib/setup/templates.ts";
 import { freePort } from "../helpers/ports.ts";
 import { runCommand, runScript, startCommand } from "../helpers/run.ts";

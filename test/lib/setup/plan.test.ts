@@ -2,13 +2,10 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { parsePasswd } from "../../../lib/setup/accounts.ts";
 import { guessForge, knownHost, readRemote, webhookNote } from "../../../lib/setup/forge.ts";
-import {
-  planApp,
-  planRepo,
-  planServer,
-  planSlave,
-  type RepoWishes,
-} from "../../../lib/setup/plan.ts";
+import { planApp } from "../../../lib/setup/plan-app.ts";
+import { planRepo, type RepoWishes } from "../../../lib/setup/plan-repo.ts";
+import { planServer } from "../../../lib/setup/plan-server.ts";
+import { planSlave } from "../../../lib/setup/plan-slave.ts";
 import { commands, forRoot } from "../../../lib/setup/root.ts";
 import { describe, type Facts } from "../../../lib/setup/step.ts";
 
@@ -16,6 +13,7 @@ const names = [
   "build",
   "hook-server",
   "launchfit",
+  "logs",
   "release",
   "server-update",
   "slave-activate",
@@ -52,6 +50,7 @@ test("a repo's plan, in its order", () => {
     "secret /etc/boatyard/site.secret 0600",
     "an entry for jostylr/site in /etc/boatyard/hooks.yml",
     "clone of https://github.com/jostylr/site.git in /home/site/site",
+    "systemd: enable logs-rotate@site.timer",
   ]);
 });
 
@@ -152,6 +151,7 @@ test("under another root accounts are files, owners are told to tmpfiles, the re
   assert.equal(notes[0]?.lines, [
     "runuser -u site -- ssh-keygen -t ed25519 -N '' -C 'site@host jostylr/site' -f /home/site/.ssh/id_ed25519",
     "runuser -u site -- git clone -- https://github.com/jostylr/site.git /home/site/site",
+    "systemctl enable --now logs-rotate@site.timer",
   ]);
 });
 

@@ -1,0 +1,60 @@
+import { join } from "node:path";
+import { UsageError } from "../errors.ts";
+import { isAppName } from "../version-file.ts";
+import { chooseAccount, commentFor, unixName } from "./accounts.ts";
+import { places } from "./places.ts";
+import { folder, scriptSteps, started, unit } from "./plan-parts.ts";
+import type { Facts, Plan } from "./step.ts";
+
+export interface AppWishes {
+  app: string;
+  server: string;
+  key: string;
+  user: string | undefined;
+}
+
+/** `setup app NAME`: an account, a deploy directory, the first install, and launchfit as a service. */
+export function planApp(facts: Facts, wishes: AppWishes): Plan {
+  if (!isAppName(wishes.app))
+    throw new UsageError(`"${wishes.app.slice(0, 200)}" is no app's name`);
+  if (!/^https?:\/\/|^file:\/\//.test(wishes.server))
+    throw new UsageError(`--server: "${wishes.server}" is no https, http or file URL`);
+  if (!/^(?:0x)?[0-9A-Fa-f]{40,64}$/.test(wishes.key))
+    throw new UsageError("--key: a whole fingerprint is 40 hex digits, without spaces");
+  const derived = unixName(wishes.app);
+  const user = chooseAccount(
+    { what: `app ${wishes.app}`, derived, given: wishes.user },
+    facts.accounts,
+  );
+  // launchfit@.service knows the folder by the user's name
+  const dir = join("/srv", user);
+  return {
+    steps: [
+      ...scriptSteps(facts, ["launchfit"]),
+      {
+        kind: "account",
+        name: user,
+        home: dir,
+        system: true,
+        comment: commentFor(`app ${wishes.app}`),
+        why: "the app runs as a user of its own",
+      },
+      folder(dir, 0o755, "its deploy directory", user),
+      unit("launchfit@.service", "keeps it running and up to date"),
+      {
+        kind: "install",
+        path: dir,
+        owner: user,
+        argv: [join(places.bin, "launchfit"), wishes.server, "--key", wishes.key],
+        why: "the first install; everything must be signed by that key",
+      },
+      ...started([`launchfit@${user}.service`], ["launchfit"]),
+    ],
+    notes: [
+      {
+        title: "Next",
+        lines: [`settings of the app: ${dir}/launchify.yml`, `launchfit status --dir ${dir}`],
+      },
+    ],
+  };
+}

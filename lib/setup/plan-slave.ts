@@ -1,0 +1,98 @@
+import { join } from "node:path";
+import { chooseAccount, commentFor } from "./accounts.ts";
+import { readRemote } from "./forge.ts";
+import { places } from "./places.ts";
+import { folder, scriptSteps, started, unit } from "./plan-parts.ts";
+import type { Facts, Plan, Step } from "./step.ts";
+import { templates } from "./templates.ts";
+
+export interface SlaveWishes {
+  base: string | undefined;
+  user: string | undefined;
+  secretFile: string | undefined;
+}
+
+/** `setup slave`: slave-server and slave-activate, with an account that owns nothing else. */
+export function planSlave(facts: Facts, wishes: SlaveWishes): Plan {
+  const user = chooseAccount(
+    { what: "slave", derived: "slave", given: wishes.user },
+    facts.accounts,
+  );
+  const home = facts.accounts.get(user)?.home ?? "/srv/slave";
+  if (wishes.base !== undefined) readRemote(wishes.base);
+  const scripts = ["slave-server", "slave-activate"];
+  const units = ["slave-server.socket", "slave-server.service"];
+  const service = templates["slave-server.service"]
+    .replace(/^User=slave$/m, `User=${user}`)
+    .replaceAll("/srv/slave", home);
+  const settings = `# Made by setup slave; templates/slave.yml of Boatyard shows all that can stand here.
+# The master signs its requests with the same secret.
+secret_file: ${places.slaveSecret}
+
+# REPO is cloned from BASE/REPO.git, and put at ~/repos/REPO.
+base: ${JSON.stringify(wishes.base ?? "https://github.com/aiegoo/")}
+
+# Which repos may be asked for; * stands for anything. Default: all.
+# allow: [site, "app-*"]
+
+# Runs in the new tree once it is in place; if it fails, the old one is put back.
+# after: make -s
+`;
+  return {
+    steps: [
+      ...scriptSteps(facts, scripts),
+      {
+        kind: "link",
+        path: "/bin/slave-activate",
+        to: join(places.scripts, "slave-activate.mjs"),
+        why: "where document 2 has it",
+      },
+      {
+        kind: "account",
+        name: user,
+        home,
+        system: true,
+        comment: commentFor("slave"),
+        why: "fetches and switches the repos, and owns nothing else",
+      },
+      folder(home, 0o755, "its repos, which a web server may read", user),
+      folder(places.config, 0o755, "configuration and secrets"),
+      {
+        kind: "secret",
+        path: places.slaveSecret,
+        mode: 0o600,
+        owner: user,
+        ...(wishes.secretFile === undefined ? {} : { from: wishes.secretFile }),
+        why: "requests must be signed with it; the master has the same",
+      },
+      {
+        kind: "file",
+        path: places.slave,
+        text: settings,
+        mode: 0o644,
+        once: true,
+        why: "where repos come from, and which; yours from now on",
+      },
+      unit("slave-server.socket", "holds the address, also while the server restarts"),
+      {
+        ...unit("slave-server.service", "runs slave-server, with no powers"),
+        text: service,
+      } as Step,
+      ...started(units, scripts),
+    ],
+    notes: [
+      {
+        title: "On the master",
+        lines: [
+          `add a line to ${places.list}: ${facts.hostname}`,
+          ...(wishes.secretFile === undefined
+            ? [
+                `put the secret of ${places.slaveSecret} into ${places.listSecret} (or that one here, with --secret-file)`,
+              ]
+            : []),
+          "server-update --status REPO --secret-file /etc/server-update/secret",
+        ],
+      },
+    ],
+  };
+}

@@ -1,0 +1,41 @@
+import { defineCommand } from "../../lib/cli.ts";
+import { UsageError } from "../../lib/errors.ts";
+import { planApp } from "../../lib/setup/plan-app.ts";
+import { setUp } from "../../lib/setup/setup.ts";
+import { common, facts, options, user } from "./flags.ts";
+
+export const appCommand = defineCommand({
+  name: "setup app",
+  summary: "an app's account, its first install, and launchfit as its service",
+  usage: ["setup app NAME --server URL --key FINGERPRINT [flags]"],
+  args: [["NAME", "the app's name"]],
+  minArgs: 1,
+  maxArgs: 1,
+  flags: {
+    ...common,
+    user,
+    server: { type: "string", value: "URL", help: "the web folder with its releases" },
+    key: {
+      type: "string",
+      value: "FINGERPRINT",
+      help: "the key that must have signed everything",
+    },
+  },
+  examples: [
+    [
+      "setup app my-app --server https://example.com/app-updates --key 0123…CDEF",
+      "install and run it",
+    ],
+    [
+      "setup app my-app --server https://example.com/app-updates --key 0123…CDEF --dry-run",
+      "show the plan",
+    ],
+  ],
+  run: async (input) => {
+    const { server, key } = input.flags;
+    if (server === undefined || key === undefined)
+      throw new UsageError("--server and --key are needed; release keygen prints the fingerprint");
+    const wishes = { app: input.args[0] ?? "", server, key, user: input.flags.user };
+    return await setUp(planApp(await facts(input.flags), wishes), options(input));
+  },
+});

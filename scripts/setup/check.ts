@@ -1,0 +1,39 @@
+import { resolve } from "node:path";
+import { defineCommand } from "../../lib/cli.ts";
+import { checkMachine } from "../../lib/setup/check.ts";
+import { root } from "./flags.ts";
+
+export const checkCommand = defineCommand({
+  name: "setup check",
+  summary: "what is missing or wrong on this machine, and how to mend it",
+  usage: ["setup check [--root DIR] [--forge URL]"],
+  flags: {
+    root,
+    forge: {
+      type: "string",
+      value: "URL",
+      default: "https://github.com/",
+      help: "must be reachable; its clock is compared",
+    },
+  },
+  examples: [
+    ["setup check", "everything"],
+    ["setup check --json --forge https://git.example.com/", "for a script, with another forge"],
+  ],
+  exits: { 1: "something is to be mended" },
+  run: async ({ flags, terminal, signal }) => {
+    const findings = await checkMachine({
+      root: resolve(flags.root),
+      forge: flags.forge,
+      signal,
+    });
+    terminal.printJson({ findings });
+    for (const { what, mend } of findings)
+      terminal.print(
+        mend === undefined
+          ? `${terminal.paint.green("ok")}    ${what}`
+          : `${terminal.paint.red("mend")}  ${what}: ${mend}`,
+      );
+    return findings.some(({ mend }) => mend !== undefined) ? 1 : 0;
+  },
+});

@@ -1,0 +1,51 @@
+import { resolve } from "node:path";
+import process from "node:process";
+import { createInterface } from "node:readline/promises";
+import type { CommandInput } from "../../lib/cli.ts";
+import { UsageError } from "../../lib/errors.ts";
+import { readFacts } from "../../lib/setup/machine.ts";
+
+export const root = {
+  type: "string",
+  value: "DIR",
+  default: "/",
+  help: "work on the system below DIR; what only a live one can do is listed",
+} as const;
+
+export const common = {
+  "dry-run": { type: "boolean", help: "show the plan, change nothing" },
+  yes: { type: "boolean", short: "y", help: "do not ask" },
+  root,
+  from: {
+    type: "string",
+    value: "DIR",
+    help: "where the scripts' .mjs files are (default: beside setup)",
+  },
+} as const;
+
+export const user = {
+  type: "string",
+  value: "NAME",
+  help: "the Unix account (default: from the name)",
+} as const;
+
+type Common = CommandInput<typeof common>;
+
+/** What every plan is carried out with. */
+export function options({
+  flags,
+  terminal,
+  signal,
+}: Pick<Common, "flags" | "terminal" | "signal">) {
+  const confirm = async () => {
+    if (flags.yes) return true;
+    if (!process.stdin.isTTY) throw new UsageError("nobody can be asked here; say --yes");
+    const prompt = createInterface({ input: process.stdin, output: process.stderr });
+    const answer = await prompt.question("Do it? [y/N] ", { signal }).finally(() => prompt.close());
+    return /^y(?:es)?$/i.test(answer.trim());
+  };
+  return { root: resolve(flags.root), dryRun: flags["dry-run"], terminal, confirm, signal };
+}
+
+/** What the plan depends on. */
+export const facts = (flags: Common["flags"]) => readFacts(resolve(flags.root), flags.from);

@@ -1,0 +1,71 @@
+import { defineCommand } from "../../lib/cli.ts";
+import { forges } from "../../lib/setup/forge.ts";
+import { planRepo } from "../../lib/setup/plan-repo.ts";
+import { repoNotes } from "../../lib/setup/repo-notes.ts";
+import { setUp } from "../../lib/setup/setup.ts";
+import { common, facts, options, user } from "./flags.ts";
+
+export const repoCommand = defineCommand({
+  name: "setup repo",
+  summary: "a repo's Unix account, deploy key, webhook secret, entry in hooks.yml and checkout",
+  usage: ["setup repo OWNER/NAME [--url URL] [--user NAME] [--address URL] [flags]"],
+  args: [["OWNER/NAME", "as the forge sends it"]],
+  minArgs: 1,
+  maxArgs: 1,
+  flags: {
+    ...common,
+    user,
+    url: {
+      type: "string",
+      value: "URL",
+      help: "cloned from here (default: https://github.com/OWNER/NAME.git)",
+    },
+    branch: {
+      type: "string",
+      value: "NAME",
+      help: "the branch to check out (default: the remote's)",
+    },
+    refs: {
+      type: "list",
+      value: "A,B",
+      help: "branches and tags that are built (default: the checkout's branch)",
+    },
+    // oxlint-disable-next-line unicorn/no-thenable -- the word of hooks.yml
+    then: {
+      type: "string",
+      value: "COMMAND",
+      help: "run after a good build: 'server-update site'",
+    },
+    timer: {
+      type: "boolean",
+      help: "look for commits every five minutes instead of a webhook",
+    },
+    address: {
+      type: "string",
+      value: "URL",
+      help: "where the forge reaches this server (default: https:// and the host's name)",
+    },
+    forge: {
+      type: "string",
+      value: "NAME",
+      choices: [...forges],
+      help: "whose words to use (default: by the URL)",
+    },
+  },
+  examples: [
+    ["setup repo jostylr/site --address https://hooks.example.com", "a public repo on GitHub"],
+    ["setup repo ada/notes --url git@git.example.com:ada/notes.git", "a private one on a Forgejo"],
+  ],
+  run: async (input) => {
+    const { flags, args } = input;
+    const known = await facts(flags);
+    const wishes = {
+      ...flags,
+      repo: args[0] ?? "",
+      afterwards: flags.then === undefined ? [] : [flags.then],
+    };
+    const plan = planRepo(known, wishes);
+    const closing = (made: ReadonlyMap<string, string>) => repoNotes(plan, wishes, known, made);
+    return await setUp(plan, { ...options(input), closing });
+  },
+});

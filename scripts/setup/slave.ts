@@ -1,0 +1,32 @@
+import { defineCommand } from "../../lib/cli.ts";
+import { planSlave } from "../../lib/setup/plan-slave.ts";
+import { setUp } from "../../lib/setup/setup.ts";
+import { common, facts, options, user } from "./flags.ts";
+
+export const slaveCommand = defineCommand({
+  name: "setup slave",
+  summary: "slave-server and slave-activate, with an account that owns nothing else",
+  usage: ["setup slave [--base URL] [--secret-file FILE] [flags]"],
+  flags: {
+    ...common,
+    user,
+    base: {
+      type: "string",
+      value: "URL",
+      help: "where repos come from (default: that of slave.yml)",
+    },
+    "secret-file": {
+      type: "string",
+      value: "FILE",
+      help: "the master's secret (default: a fresh one)",
+    },
+  },
+  examples: [
+    ["setup slave --base https://github.com/jostylr/", "with a secret of its own"],
+    ["setup slave --secret-file master.secret", "with the master's, which was copied here"],
+  ],
+  run: async (input) => {
+    const wishes = { ...input.flags, secretFile: input.flags["secret-file"] };
+    return await setUp(planSlave(await facts(input.flags), wishes), options(input));
+  },
+});
