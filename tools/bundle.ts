@@ -41,38 +41,39 @@ export async function bundleScript(entry: string, outfile: string): Promise<void
         "const require = __createRequire(import.meta.url);",
       ].join("\n"),
     },
-    plugins: [ownShebang, packedPackages, lateBuiltins],
+    plugins: [requiredBuiltins, packedPackages],
   });
   await chmod(outfile, 0o755);
 }
 
-/** The banner brings the shebang of a bundle; the source has another one. */
-const ownShebang: Plugin = {
-  name: "own-shebang",
+/**
+ * Turns a module's imports of built-ins into calls of require. As imports they would all stand at
+ * the top of the bundle, where every start pays for them, and Node would make a namespace of each,
+ * for which it reads every property: for `node:process` that opens the standard streams.
+ */
+const requiredBuiltins: Plugin = {
+  name: "required-builtins",
   setup({ onLoad }) {
-    onLoad({ filter: /\/scripts\/[^/]+\.ts$/ }, async ({ path }) => ({
-      contents: (await readFile(path, "utf8")).replace(/^#!.*/, ""),
-      loader: "ts",
-    }));
+    onLoad({ filter: /\.[jt]s$/ }, async ({ path }) => {
+      const text = await readFile(path, "utf8");
+      const head = /^(?:#!.*|\s|\/\/.*|\/\*[^]*?\*\/|import\b[^;]*;)*/.exec(text)?.[0] ?? "";
+      return {
+        // the banner brings the shebang of a bundle; a script's source has another one
+        contents:
+          head.replace(/^#!.*/, "").replace(builtinImport, requiring) + text.slice(head.length),
+        loader: path.endsWith(".ts") ? "ts" : "js",
+      };
+    });
   },
 };
 
-/**
- * Loads the heavier built-ins when the first module that imports them runs. As static imports they
- * would stand at the top of the bundle, and a start that never spawns or hashes would pay for them.
- */
-const lateBuiltins: Plugin = {
-  name: "late-builtins",
-  setup({ onResolve, onLoad }) {
-    onResolve(
-      { filter: /^node:(?:child_process|crypto|zlib|https?|os|(?:stream|timers)\/promises)$/ },
-      ({ kind, path }) => (kind === "import-statement" ? { path, namespace: "late" } : undefined),
-    );
-    onLoad({ filter: /.*/, namespace: "late" }, ({ path }) => ({
-      contents: `module.exports = require(${JSON.stringify(path)});`,
-    }));
-  },
-};
+const builtinImport = /^import (?:(\w+)|\{([^}]*)\}) from ["'](node:[\w/]+)["'];/gm;
+
+function requiring(_: string, whole: string, names: string, builtin: string): string {
+  const values = names?.split(",").filter((each) => !/^\s*(type |$)/.test(each));
+  const bound = whole ?? `{ ${values.join(", ").replace(/ as /g, ": ")} }`;
+  return `const ${bound} = require("${builtin}");`;
+}
 
 const packed = new Map<string, Promise<string>>();
 
