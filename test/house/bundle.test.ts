@@ -70,13 +70,11 @@ for (const [name, answer] of Object.entries(expected)) {
   });
 }
 
-test("no package of a bundle is loaded at its start", async () => {
+test("no package of a bundle is loaded at its start, nor a built-in that only a package needs", async () => {
   const text = await readFile(bundle, "utf8");
-  const builtins = [...text.matchAll(/^import .* from ["']node:(\w+)["'];$/gm)];
-  assert.equal(
-    builtins.map((match) => match[1]),
-    ["module", "process"],
-  );
+  const names = (pattern: RegExp) => [...text.matchAll(pattern)].map((match) => match[1]);
+  assert.equal(names(/^import .* from ["']node:(\w+)["'];$/gm), ["module"]);
+  assert.equal(names(/^(?:const|var) .* = __require\("node:(\w+)"\);$/gm), ["process"]);
 });
 
 test("every script stands in package.json as a command", async () => {
