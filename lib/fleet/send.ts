@@ -194,15 +194,25 @@ const plainWords: Record<string, string> = {
   EMFILE: "too many open files here; raise ulimit -n or lower --jobs",
 };
 
+/** Node gives codes of OpenSSL, Deno words of rustls. */
+function aboutCertificate(code = "", message: string): string | undefined {
+  if (code === "CERT_HAS_EXPIRED" || /certificate.*Expired/.test(message))
+    return "its certificate has expired";
+  if (code === "ERR_TLS_CERT_ALTNAME_INVALID" || /certificate.*NotValidForName/.test(message))
+    return "its certificate is for another name";
+  if (!/CERT|ERR_TLS|UNABLE_TO_VERIFY/.test(code) && !/invalid peer certificate/.test(message))
+    return undefined;
+  return `its certificate is not trusted (${code || message}); see --ca`;
+}
+
 function reasonOf(error: Error): string {
   const code = systemCode(error);
   // several addresses of one host, each with its own error (happy eyeballs)
   const inner = (error as { errors?: Error[] }).errors?.[0];
   if (code === undefined && inner) return reasonOf(inner);
   if (code !== undefined && plainWords[code] !== undefined) return plainWords[code];
-  if (code?.startsWith("CERT_") || code?.includes("CERT") || code?.startsWith("ERR_TLS")) {
-    return `its certificate is not trusted (${code}); see --ca`;
-  }
+  const certificate = aboutCertificate(code, error.message);
+  if (certificate !== undefined) return certificate;
   return code === undefined || error.message.includes(code)
     ? error.message
     : `${error.message} (${code})`;
