@@ -41,14 +41,25 @@ export function unit(name: keyof typeof templates, why: string): Step {
   return { kind: "file", path: join(places.units, name), text: templates[name], mode: 0o644, why };
 }
 
-/** Units on, and those restarted whose files are newer than their process. */
-export function started(units: string[], scripts: readonly string[]): Step[] {
+/**
+ * Units on, and those restarted whose files are newer than their process.
+ * @param instances patterns of units that others switch on: `build@*`
+ */
+export function started(
+  units: string[],
+  scripts: readonly string[],
+  instances: readonly string[] = [],
+): Step[] {
   const files = [
     ...units.map((name) => join(places.units, name.replace(/@.*\./, "@."))),
     ...scripts.map((name) => join(places.scripts, `${name}.mjs`)),
   ];
   return [
-    { kind: "reload", units, why: "systemd reads the units that changed" },
+    {
+      kind: "reload",
+      units: [...units, ...instances],
+      why: "systemd reads the units that changed",
+    },
     { kind: "enable", units, why: "on now, and at every boot" },
     {
       kind: "restart",

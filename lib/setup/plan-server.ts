@@ -52,7 +52,7 @@ export function planServer(facts: Facts): Plan {
       mode: 0o644,
       why: "nginx is here, and hands webhooks over",
     });
-  steps.push(...started(units, ["hook-server"]));
+  steps.push(...started(units, ["hook-server"], ["build@*", "logs-rotate@*"]));
   return {
     steps,
     notes: [

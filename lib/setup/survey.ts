@@ -74,11 +74,10 @@ export async function survey(step: Step, root: string): Promise<Survey> {
     case "install":
       return (await lstat(join(step.path, "current")).catch(() => undefined)) ? "ready" : "make";
     case "reload": {
-      for (const unit of step.units) {
-        const shown = await systemctl(["show", "--property=NeedDaemonReload", "--value", unit]);
-        if (shown.stdout.trim() === "yes") return "make";
-      }
-      return "ready";
+      // --all: also what is loaded and does not run just now, such as a timer's service
+      const show = ["show", "--all", "--property=NeedDaemonReload", "--value"];
+      const { stdout } = await systemctl([...show, ...step.units]);
+      return /^yes$/m.test(stdout) ? "make" : "ready";
     }
     case "enable": {
       for (const word of ["is-enabled", "is-active"])

@@ -74,7 +74,8 @@ Type=notify
 # systemd-notify is a child of its own
 NotifyAccess=all
 ExecStart=/usr/local/bin/hook-server --config /etc/boatyard/hooks.yml
-ExecReload=/bin/kill -HUP $MAINPID
+# not /bin/kill: a small Debian has none
+ExecReload=/bin/sh -c 'kill -HUP "$$1"' sh $MAINPID
 Restart=on-failure
 RestartSec=2s
 WatchdogSec=60s
@@ -255,6 +256,7 @@ RestrictSUIDSGID=yes
 LockPersonality=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
+SystemCallErrorNumber=EPERM
 UMask=0022
 `,
   "logs-rotate@.timer": `# Starts logs-rotate@NAME.service every hour; a missed time is made up for after a boot.
