@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import process from "node:process";
 import { StringDecoder } from "node:string_decoder";
 import { atEnd } from "./cleanup.ts";
+import { monotonic } from "./clock.ts";
 import { Failure, systemCode } from "./errors.ts";
 import { cookieEnvironment, endTree, newCookie } from "./process-tree.ts";
 import { searchPath } from "./search-path.ts";
@@ -94,7 +95,7 @@ export function cleanEnvironment(
  * @throws {Failure} when it cannot be started.
  */
 export async function run(argv: readonly string[], options: RunOptions = {}): Promise<RunResult> {
-  const started = performance.now();
+  const started = monotonic();
   const child = start(argv, options);
   let timedOut = false;
   const timer =
@@ -118,7 +119,7 @@ export async function run(argv: readonly string[], options: RunOptions = {}): Pr
       stdout,
       stderr,
       timedOut,
-      ms: performance.now() - started,
+      ms: monotonic() - started,
     };
     if (options.check !== false && (code !== 0 || timedOut)) throw new CommandFailed(argv, result);
     return result;

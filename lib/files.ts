@@ -1,9 +1,9 @@
-import { randomBytes } from "node:crypto";
 import { lstat, open, readdir, readFile, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import process from "node:process";
 import { atEnd } from "./cleanup.ts";
 import { systemCode } from "./errors.ts";
+import { randomHex } from "./random.ts";
 
 /**
  * Files are replaced in one step: write beside, fsync, rename, fsync of the folder (rename(2), fsync(2)).
@@ -12,10 +12,7 @@ import { systemCode } from "./errors.ts";
 
 /** A name for a temporary file in the folder of `path`; it tells whose it is, so that a later start can tidy up. */
 export function temporaryBeside(path: string): string {
-  return join(
-    dirname(path),
-    `.${basename(path)}.tmp-${process.pid}-${randomBytes(4).toString("hex")}`,
-  );
+  return join(dirname(path), `.${basename(path)}.tmp-${process.pid}-${randomHex(8)}`);
 }
 
 const temporaryName = /^\..+\.tmp-(\d+)-[0-9a-f]{8}$/;

@@ -1,3 +1,4 @@
+import { monotonic } from "./clock.ts";
 import { Failure, messageOf } from "./errors.ts";
 import { CommandFailed, run, type RunOptions, type RunResult } from "./exec.ts";
 import type { Result } from "./log-format.ts";
@@ -56,7 +57,7 @@ export interface Workplace {
 export interface StageLimits {
   /** Milliseconds that this stage may take. */
   timeout?: number | undefined;
-  /** When the whole run must have ended; as performance.now() counts. */
+  /** When the whole run must have ended; as monotonic() counts. */
   deadline?: number | undefined;
   /** Aborted when the build is ended from outside. */
   signal: AbortSignal;
@@ -70,7 +71,7 @@ export async function runStage(
   output: Output,
   { timeout = Number.POSITIVE_INFINITY, deadline = Number.POSITIVE_INFINITY, signal }: StageLimits,
 ): Promise<StageResult> {
-  const started = performance.now();
+  const started = monotonic();
   const limit = Math.min(timeout, deadline - started);
   const abort = new AbortController();
   const timer = Number.isFinite(limit)
@@ -82,7 +83,7 @@ export async function runStage(
   const onEnd = () => abort.abort(signal.reason);
   signal.addEventListener("abort", onEnd);
   if (signal.aborted) onEnd();
-  const seconds = () => (performance.now() - started) / 1000;
+  const seconds = () => (monotonic() - started) / 1000;
   const say = (line: string) => output.line(name, line);
   try {
     const finding = await look();

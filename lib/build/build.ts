@@ -3,6 +3,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { overlook, readHead } from "../checkout.ts";
 import { atEnd } from "../cleanup.ts";
+import { monotonic } from "../clock.ts";
 import { exitCodeOf, messageOf } from "../errors.ts";
 import { acquireLock } from "../lock.ts";
 import type { Result } from "../log-format.ts";
@@ -14,7 +15,7 @@ import type { Terminal } from "../terminal.ts";
 import { type BuildConfig, readBuildConfig } from "./config.ts";
 import { isPull, planStages, type Stage } from "./plan.ts";
 import { type PlanOptions, type Prepared, prepare } from "./prepare.ts";
-import { readLastBuild, writeLastBuild } from "./record.ts";
+import { type LastBuild, readLastBuild, writeLastBuild } from "./record.ts";
 import type { Site } from "./stage.ts";
 import { lookAt } from "./stages.ts";
 
@@ -40,20 +41,61 @@ export interface BuildResult extends RunSummary {
  * @throws {Busy} when another build of the folder is under way.
  */
 export async function build(options: BuildOptions): Promise<BuildResult> {
-  const started = performance.now();
+  const started = monotonic();
   const prepared = await prepare(options);
   const { run, state } = prepared.site;
   await mkdir(state, { recursive: true });
+  // Beside the taking of the lock, unless that may last: what a build that ends at this very moment
+  // changes does no harm, at worst its commit is built again.
+  const early = options.wait ? undefined : lookFirst(options, prepared);
+  early?.catch(() => {}); // told below, once there is a lock to release
   const lock = await acquireLock(join(state, "build.lock"), {
     what: `build ${run}`,
     wait: options.wait,
     signal: options.signal,
   });
   try {
-    return await buildAlone(options, prepared, started);
+    return await buildAlone(
+      options,
+      prepared,
+      started,
+      await (early ?? lookFirst(options, prepared)),
+    );
   } finally {
     lock.release();
   }
+}
+
+/** What a build sees before it begins. */
+interface Seen {
+  /** The last build of all stages. */
+  recorded: LastBuild | undefined;
+  /** Do nothing when the remote is at this commit. */
+  unlessAt: string | undefined;
+  /** What a stage has to do; of the pull it is known already. */
+  look: (stage: Stage, at: Site) => Promise<Finding>;
+  /** The full name of the branch or tag, as far as it is known. */
+  ref: string | undefined;
+}
+
+/** What is wrong with the wish itself, or a script that is missing, shows before anything is touched. */
+async function lookFirst(options: BuildOptions, { site, stages }: Prepared): Promise<Seen> {
+  const head = site.checkout && readHead(site.checkout).catch(() => undefined);
+  const recorded = await readLastBuild(site.state);
+  const last = options.ifChanged && !options.force ? recorded : undefined;
+  const unlessAt = last?.good ? last.sha : undefined;
+  const target = { ref: options.ref, sha: options.sha, unlessAt };
+  const findings = stages
+    .filter((stage) => isPull(stage) || isScript(stage))
+    .map(async (stage) => [stage, await lookAt(stage, site, target)] as const);
+  const pull = (await Promise.all(findings)).find(([stage]) => isPull(stage))?.[1];
+  const branch = (await head)?.branch;
+  return {
+    recorded,
+    unlessAt,
+    look: async (stage, at) => (isPull(stage) && pull) || lookAt(stage, at, target),
+    ref: options.ref ?? (branch === undefined ? undefined : `refs/heads/${branch}`),
+  };
 }
 
 /** What a run has come to so far. */
@@ -71,47 +113,31 @@ async function buildAlone(
   options: BuildOptions,
   prepared: Prepared,
   started: number,
+  { recorded, unlessAt, look, ref }: Seen,
 ): Promise<BuildResult> {
-  const { site } = prepared;
-  const { run, dir, checkout, state } = site;
-  const recorded = await readLastBuild(state);
-  const last = options.ifChanged && !options.force ? recorded : undefined;
-  const target = {
-    ref: options.ref,
-    sha: options.sha,
-    unlessAt: last?.good ? last.sha : undefined,
-  };
-  const look = (stage: Stage, at: Site) => lookAt(stage, at, target);
-  // what is wrong with the wish itself, or a script that is missing, shows before anything is touched
-  const findings = prepared.stages
-    .filter((stage) => isPull(stage) || isScript(stage))
-    .map(async (stage) => [stage, await look(stage, site)] as const);
-  const first = (await Promise.all(findings)).find(([stage]) => isPull(stage))?.[1];
-
+  const { run, dir, checkout, state } = prepared.site;
   if (checkout) await overlook(checkout, ["/logs.txt", "/logs.txt.*"]);
-  const head = checkout ? await readHead(checkout).catch(() => undefined) : undefined;
-  const ref = options.ref ?? (head?.branch === undefined ? undefined : `refs/heads/${head.branch}`);
   const { HOOK_EVENT: event = "manual", HOOK_REPO: repo } = process.env;
   const output = createOutput(join(dir, "logs.txt"), run, options.terminal);
   output.mark({ kind: "start", event, ref: ref && shortRef(ref), sha: options.sha, repo });
   // a run that finds nothing new shall leave no trace
-  if (target.unlessAt === undefined) await output.open();
+  if (unlessAt === undefined) await output.open();
   let finished = false;
   const finish = async (result: Result, code: number, why?: string) => {
     // a signal and the work itself may come to an end at once
     if (finished) return;
     finished = true;
     await output.open();
-    output.mark({ kind: "end", result, code, seconds: (performance.now() - started) / 1000, why });
+    output.mark({ kind: "end", result, code, seconds: (monotonic() - started) / 1000, why });
     await output.close();
   };
   const forget = atEnd(() => finish("cancelled", 1, "ended by a signal"));
   const ended = (result: BuildResult["result"], code: number): BuildResult => {
-    const seconds = (performance.now() - started) / 1000;
+    const seconds = (monotonic() - started) / 1000;
     return { run, dir, ref, sha: progress.sha, result, code, seconds, stages: progress.results };
   };
 
-  const progress = await runStages(options, prepared, output, started, first, look);
+  const progress = await runStages(options, prepared, output, started, look);
   const { failure, error, stopped, sha } = progress;
   forget();
   if (stopped === "unchanged") return ended("unchanged", 0);
@@ -133,8 +159,7 @@ async function runStages(
   prepared: Prepared,
   output: Output,
   started: number,
-  first: Finding | undefined,
-  look: (stage: Stage, site: Site) => Promise<Finding>,
+  look: Seen["look"],
 ): Promise<Progress> {
   let { site, config, stages } = prepared;
   const progress: Progress = { results: [], sha: options.sha };
@@ -156,8 +181,7 @@ async function runStages(
       progress.results.push({ name, result: "skipped", seconds: 0, note: progress.stopped });
       continue;
     }
-    const find = async () => (isPull(stage) && first ? first : await look(stage, site));
-    const result = await runStage(name, find, site, output, limits(name));
+    const result = await runStage(name, () => look(stage, site), site, output, limits(name));
     progress.results.push(result);
     progress.sha = result.done?.sha ?? progress.sha;
     progress.stopped = result.done?.stop;

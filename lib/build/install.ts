@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import { mkdir, realpath, rm, stat } from "node:fs/promises";
 import { delimiter, join } from "node:path";
 import { Failure } from "../errors.ts";
@@ -99,6 +98,7 @@ async function inputs(
   lock: string | undefined,
 ): Promise<string> {
   const { dir, env } = site;
+  const { createHash } = await import("node:crypto");
   const hash = createHash("sha256");
   const add = (name: string, value: string | undefined) => hash.update(`${name}\0${value ?? ""}\0`);
   add("package.json", manifest);
@@ -149,6 +149,7 @@ async function result(dir: string): Promise<string> {
       return `${name} ${found?.size} ${found?.mtimeMs} ${found?.ino}`;
     }),
   );
+  const { createHash } = await import("node:crypto");
   return createHash("sha256").update(list).update(states.join("\n")).digest("hex");
 }
 

@@ -1,5 +1,4 @@
 import { Buffer } from "node:buffer";
-import { createHash } from "node:crypto";
 import { lstat, mkdir, open, readdir, readFile, readlink, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { type Checkout, stateFolder } from "../checkout.ts";
@@ -77,11 +76,11 @@ async function sameContent(
   name: string,
   content: Uint8Array,
 ): Promise<string | undefined> {
-  const hash = sha256(content);
+  const hash = await sha256(content);
   for (const other of await readdir(folder)) {
     if (other === name || !other.endsWith(".patch")) continue;
     const { size } = await lstat(join(folder, other));
-    if (size === content.length && sha256(await readFile(join(folder, other))) === hash)
+    if (size === content.length && (await sha256(await readFile(join(folder, other)))) === hash)
       return other;
   }
   return undefined;
@@ -180,10 +179,12 @@ async function hasContent(path: string, object: string): Promise<boolean> {
   const found = await lstat(path);
   if (found.isDirectory()) return false;
   const content = found.isSymbolicLink() ? Buffer.from(await readlink(path)) : await readFile(path);
+  const { createHash } = await import("node:crypto");
   const hash = createHash(object.length === 64 ? "sha256" : "sha1");
   return hash.update(`blob ${content.length}\0`).update(content).digest("hex") === object;
 }
 
-function sha256(content: Uint8Array): string {
+async function sha256(content: Uint8Array): Promise<string> {
+  const { createHash } = await import("node:crypto");
   return createHash("sha256").update(content).digest("hex");
 }

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { monotonic } from "../clock.ts";
 import { messageOf } from "../errors.ts";
 import { addressesOf, type Target } from "./list.ts";
 import { type Answer, NoAnswer, type Sender } from "./send.ts";
@@ -102,9 +103,9 @@ export async function fanOut(
 type OneOptions = Pick<FanOutOptions, "repo" | "sha" | "retries" | "wait" | "waitLimit" | "signal">;
 
 async function updateOne(target: Target, sender: Sender, options: OneOptions): Promise<Outcome> {
-  const started = performance.now();
+  const started = monotonic();
   const result = await attempt().catch((error: unknown) => failure(messageOf(error)));
-  return { target, ...result, seconds: (performance.now() - started) / 1000 };
+  return { target, ...result, seconds: (monotonic() - started) / 1000 };
 
   async function attempt(): Promise<Omit<Outcome, "target" | "seconds">> {
     const addresses = addressesOf(target);
@@ -122,9 +123,9 @@ async function updateOne(target: Target, sender: Sender, options: OneOptions): P
 
   async function follow(job: string): Promise<Omit<Outcome, "target" | "seconds">> {
     const addresses = addressesOf(target);
-    const end = performance.now() + options.waitLimit;
+    const end = monotonic() + options.waitLimit;
     for (;;) {
-      const asked = performance.now();
+      const asked = monotonic();
       const url = addresses.job(job, { wait: `${heldBack / 1000}s` });
       const answer = await withRetries(() => sender.get(url, heldBack), options);
       const refusal = refusalOf(answer);
@@ -141,11 +142,11 @@ async function updateOne(target: Target, sender: Sender, options: OneOptions): P
         }
         return { ok: true, answer: known.sha === known.before ? "up to date" : "done", ...known };
       }
-      if (performance.now() > end) {
+      if (monotonic() > end) {
         return failure(`still ${text(state) ?? "at work"} after ${options.waitLimit / 1000} s`);
       }
       // one that does not hold its answer back must not be asked without end
-      const rest = leastPause - (performance.now() - asked);
+      const rest = leastPause - (monotonic() - asked);
       if (rest > 0) await pause(rest, options.signal);
     }
   }

@@ -1,5 +1,6 @@
 import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { monotonic } from "../clock.ts";
 import { messageOf } from "../errors.ts";
 import { writeAtomic } from "../files.ts";
 import { HttpError } from "../http.ts";
@@ -158,7 +159,7 @@ export class Jobs {
   }
 
   async #work(job: Job): Promise<void> {
-    const started = performance.now();
+    const started = monotonic();
     job.state = "running";
     await this.#save(job).catch(this.#options.onTrouble);
     let end: Partial<Job>;
@@ -169,7 +170,7 @@ export class Jobs {
     }
     // children that were ended with us have not failed: they run again
     if (this.#closed) return;
-    const seconds = Math.round(performance.now() - started) / 1000;
+    const seconds = Math.round(monotonic() - started) / 1000;
     await this.#save({ ...job, ...end, seconds }).catch(this.#options.onTrouble);
     Object.assign(job, end, { seconds });
     this.#running.delete(job.repo);

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
+import { monotonic } from "../clock.ts";
 import { Failure, messageOf, Refused, systemCode } from "../errors.ts";
 import { CommandFailed } from "../exec.ts";
 import { exists } from "../files.ts";
@@ -68,7 +69,7 @@ export async function locked(
   work: (job: Job) => Promise<Activated>,
 ): Promise<Activated> {
   checkRepo(repo);
-  const started = performance.now();
+  const started = monotonic();
   const { signal, note = () => {} } = options;
   const place = placing.placeOf(options.settings.repos, repo);
   await makeFolders(place);
@@ -140,7 +141,7 @@ export function result(job: Job, tree: Tree, changed: boolean): Activated {
     branch: tree.branch,
     tree: join(job.place.trees, tree.id),
     changed,
-    seconds: (performance.now() - job.started) / 1000,
+    seconds: (monotonic() - job.started) / 1000,
   };
 }
 

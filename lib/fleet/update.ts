@@ -2,6 +2,7 @@ import { mkdir, readFile, rm } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import process from "node:process";
+import { monotonic } from "../clock.ts";
 import { messageOf, systemCode, UsageError } from "../errors.ts";
 import { writeAtomic } from "../files.ts";
 import { type Lock, acquireLock } from "../lock.ts";
@@ -141,7 +142,7 @@ async function runUpdate(
   terminal: Terminal,
   signal: AbortSignal,
 ): Promise<number> {
-  const started = performance.now();
+  const started = monotonic();
   const file = resolve(flags.failed ?? join(stateFolder(), `${repo}.failed.txt`));
   // two runs that pin commits at once could leave the fleet half on one and half on the other
   const lock = plan.wait || flags.sha !== undefined ? await lockRun(repo, terminal) : undefined;
@@ -177,7 +178,7 @@ async function runUpdate(
       })) {
         terminal.print(line);
       }
-      terminal.print(totalsLine(outcomes, (performance.now() - started) / 1000));
+      terminal.print(totalsLine(outcomes, (monotonic() - started) / 1000));
     }
     const bad = outcomes.filter((outcome) => !outcome.ok).length;
     await writeFailed(

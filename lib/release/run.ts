@@ -4,6 +4,7 @@ import process from "node:process";
 import { findScript } from "../beside.ts";
 import { type Checkout, findCheckout, overlook, stateFolder } from "../checkout.ts";
 import { atEnd } from "../cleanup.ts";
+import { monotonic } from "../clock.ts";
 import { exitCodeOf, Failure, UsageError } from "../errors.ts";
 import { exists, readIfThere } from "../files.ts";
 import { acquireLock } from "../lock.ts";
@@ -40,7 +41,7 @@ export interface ReleaseResult extends RunSummary {
  * @throws {Busy} when another release of the repo is under way.
  */
 export async function releaseTag(options: ReleaseOptions): Promise<ReleaseResult> {
-  const started = performance.now();
+  const started = monotonic();
   const { tag, terminal, signal } = options;
   if (!isSafeRef(tag)) throw new UsageError(`--tag: "${tag}" is no name of a tag`);
   const checkout = await findCheckout(resolve(options.dir));
@@ -66,7 +67,7 @@ export async function releaseTag(options: ReleaseOptions): Promise<ReleaseResult
     // a signal and the work itself may come to an end at once
     if (finished) return;
     finished = true;
-    output.mark({ kind: "end", result, code, seconds: (performance.now() - started) / 1000, why });
+    output.mark({ kind: "end", result, code, seconds: (monotonic() - started) / 1000, why });
     await output.close();
   };
   const forget = atEnd(() => finish("cancelled", 1, "ended by a signal"));
@@ -128,7 +129,7 @@ export async function releaseTag(options: ReleaseOptions): Promise<ReleaseResult
     sha,
     result,
     code,
-    seconds: (performance.now() - started) / 1000,
+    seconds: (monotonic() - started) / 1000,
     stages: results,
   };
 }

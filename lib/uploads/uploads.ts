@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { monotonic } from "../clock.ts";
 import { exitCodeOf, messageOf, Refused, UsageError } from "../errors.ts";
 import { acquireLock } from "../lock.ts";
 import { didYouMean } from "../names.ts";
@@ -101,7 +102,7 @@ function refuseToEmpty(targets: readonly Target[], count: number, from: string):
 }
 
 async function runTarget(target: Target, job: Job): Promise<TargetResult> {
-  const started = performance.now();
+  const started = monotonic();
   let outcome: Outcome;
   try {
     outcome = await upload(target, job);
@@ -110,7 +111,7 @@ async function runTarget(target: Target, job: Job): Promise<TargetResult> {
     if (exitCodeOf(error) === undefined && !isSystemError(error)) throw error;
     outcome = { changes: [], bytes: 0, problems: [messageOf(error)] };
   }
-  const seconds = (performance.now() - started) / 1000;
+  const seconds = (monotonic() - started) / 1000;
   const { name, kind } = target;
   return { target: name, kind, ok: outcome.problems.length === 0, seconds, ...outcome };
 }
