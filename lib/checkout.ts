@@ -1,4 +1,5 @@
-import { appendFile, mkdir, readFile, stat } from "node:fs/promises";
+import { readFileSync, statSync } from "node:fs";
+import { appendFile, mkdir } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { systemCode } from "./errors.ts";
 import { readIfThere } from "./files.ts";
@@ -21,11 +22,11 @@ export interface Checkout {
 export async function findCheckout(dir: string): Promise<Checkout | undefined> {
   const top = resolve(dir);
   const dotGit = join(top, ".git");
-  const kind = await stat(dotGit).catch(() => undefined);
+  const kind = statSync(dotGit, { throwIfNoEntry: false });
   if (!kind) return undefined;
   let gitDir = dotGit;
   if (!kind.isDirectory()) {
-    const target = /^gitdir: (.+)\n?$/.exec(await readFile(dotGit, "utf8"))?.[1];
+    const target = /^gitdir: (.+)\n?$/.exec(readFileSync(dotGit, "utf8"))?.[1];
     if (target === undefined) return undefined;
     gitDir = resolve(top, target);
   }
@@ -35,18 +36,18 @@ export async function findCheckout(dir: string): Promise<Checkout | undefined> {
 
 /** What HEAD names: a branch, or a commit when it is detached. */
 export async function readHead({ gitDir }: Checkout): Promise<{ branch?: string; sha?: string }> {
-  const text = (await readFile(join(gitDir, "HEAD"), "utf8")).trim();
+  const text = readFileSync(join(gitDir, "HEAD"), "utf8").trim();
   const branch = /^ref: refs\/heads\/(.+)$/.exec(text)?.[1];
   return branch === undefined ? { sha: text } : { branch };
 }
 
 /** The commit that a full ref names, or undefined when there is none, or when git keeps its refs in another way. */
 export async function readRef({ commonDir }: Checkout, ref: string): Promise<string | undefined> {
-  const loose = await readFile(join(commonDir, ref), "utf8").catch(() => undefined);
+  const loose = await readIfThere(join(commonDir, ref)).catch(() => undefined);
   if (loose !== undefined) return isSha(loose.trim()) ? loose.trim() : undefined;
-  const packed = await readFile(join(commonDir, "packed-refs"), "utf8").catch(() => "");
+  const packed = await readIfThere(join(commonDir, "packed-refs"));
   return packed
-    .split("\n")
+    ?.split("\n")
     .find((line) => line.endsWith(` ${ref}`))
     ?.split(" ")[0];
 }
@@ -83,7 +84,7 @@ export function parseRemotes(text: string): Remotes | undefined {
 
 /** Remotes and upstreams of a checkout, or undefined when git itself has to be asked. */
 export async function readRemotes({ commonDir }: Checkout): Promise<Remotes | undefined> {
-  const text = await readFile(join(commonDir, "config"), "utf8").catch(() => undefined);
+  const text = await readIfThere(join(commonDir, "config")).catch(() => undefined);
   return text === undefined || /worktreeConfig|refStorage/i.test(text)
     ? undefined
     : parseRemotes(text);
