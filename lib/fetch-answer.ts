@@ -47,12 +47,12 @@ export interface Fetched {
 }
 
 /** The answer is a file, or the rest of one: make `file` ready for its body, or say what is wrong. */
-export async function begin(
+export function begin(
   request: FetchRequest,
   response: SendResponse,
   file: PartialFile,
   resume: Validator | undefined,
-): Promise<void> {
+): void {
   const { status, headers, body } = response;
   const refuse = (error: FetchFailed): never => {
     body.on("error", () => {});
@@ -62,11 +62,11 @@ export async function begin(
     else body.destroy();
     throw error;
   };
-  const startOver = async (message: string) => {
-    await file.restart(request.url, undefined);
+  const startOver = (message: string): never => {
+    file.restart(request.url, undefined);
     return refuse(new FetchFailed(message, { again: true }));
   };
-  if (resume && status === 416) await startOver("the server has fewer bytes than before");
+  if (resume && status === 416) startOver("the server has fewer bytes than before");
   if (status !== 200 && !(status === 206 && resume))
     refuse(statusFailure(status, response.reason, headers["retry-after"]));
   const name = request.name ?? posix.basename(new URL(request.url).pathname);
@@ -86,14 +86,17 @@ export async function begin(
       (headers["etag"] !== undefined &&
         resume?.ifRange.startsWith('"') &&
         headers["etag"] !== resume.ifRange);
-    if (wrong) await startOver("the server sent another range than the one asked for");
+    if (wrong) startOver("the server sent another range than the one asked for");
   } else {
-    await file.restart(request.url, validatorOf(headers));
+    file.restart(request.url, validatorOf(headers));
   }
   const whole = status === 206 ? file.size + (length ?? 0) : length;
   if (whole !== undefined && whole > (request.maxSize ?? Number.POSITIVE_INFINITY))
     refuse(tooLarge(request.maxSize ?? 0));
 }
+
+/** Bodies of so many bytes come straight from their connection (lib/fetch-wire.ts). */
+const straightFrom = 8 * 1024 * 1024;
 
 /** Read the body to its proven end. */
 export async function receive(
@@ -109,14 +112,18 @@ export async function receive(
   const total = length === undefined || sent ? undefined : start + length;
   const limit = request.maxSize ?? Number.POSITIVE_INFINITY;
   const onTheWire = () => sent?.() ?? file.size - start;
+  const take = (piece: Uint8Array, reused: boolean) => {
+    watch.saw(piece.length);
+    file.add(piece, reused);
+    if (file.size > limit) throw tooLarge(limit);
+    request.onProgress?.(file.size, total);
+  };
+  const { wire } = response;
+  // a large body is worth its connection, which is of no use after that
+  const isStraight = wire !== undefined && stream === wire && (length ?? 0) >= straightFrom;
+  const left = () => (length ?? 0) - (file.size - start);
   try {
-    await drain(stream, (chunk) => {
-      watch.saw(chunk.length);
-      const written = file.add(chunk);
-      if (file.size > limit) throw tooLarge(limit);
-      request.onProgress?.(file.size, total);
-      return written;
-    });
+    await drain(stream, take, isStraight ? { wire, left } : undefined);
   } catch (error) {
     throw watch.signal.aborted ? watch.signal.reason : cutOff(error, length, onTheWire());
   }

@@ -1,12 +1,13 @@
 import { createReadStream, readFileSync } from "node:fs";
 import { stat } from "node:fs/promises";
-import type { ClientRequest } from "node:http";
+import type { ClientRequest, IncomingMessage } from "node:http";
 import type { RequestOptions } from "node:https";
 import process from "node:process";
 import { type Duplex, Readable } from "node:stream";
 import type { ConnectionOptions } from "node:tls";
 import { fileURLToPath } from "node:url";
 import { FetchFailed } from "./fetch-retry.ts";
+import { openWire } from "./fetch-wire.ts";
 import { basicAuthorization, loginOf, proxyFor } from "./proxy.ts";
 
 /**
@@ -31,6 +32,8 @@ export interface SendResponse {
   headers: Record<string, string | undefined>;
   /** As sent: a Content-Encoding is not undone. */
   body: Readable;
+  /** The body again, when its connection may be able to give it straight (lib/fetch-wire.ts). */
+  wire?: IncomingMessage;
 }
 
 export type Send = (request: SendRequest) => Promise<SendResponse>;
@@ -43,12 +46,13 @@ export interface Connections {
 
 /** node's modules for the web, loaded when something is fetched: a run with nothing to do needs none. */
 async function loadWeb() {
-  const [http, https, tls] = await Promise.all([
+  const [http, https, net, tls] = await Promise.all([
     import("node:http"),
     import("node:https"),
+    import("node:net"),
     import("node:tls"),
   ]);
-  return { http: http.default, https: https.default, tls: tls.default };
+  return { http: http.default, https: https.default, net: net.default, tls: tls.default };
 }
 
 type Web = Awaited<ReturnType<typeof loadWeb>>;
@@ -56,9 +60,12 @@ type Web = Awaited<ReturnType<typeof loadWeb>>;
 /** Connections for http and https, through the environment's proxies. */
 export async function openConnections(): Promise<Connections> {
   const web = await loadWeb();
-  const { http, https } = web;
+  const { http, https, net } = web;
   const agentOptions = { keepAlive: true, maxSockets: Number.POSITIVE_INFINITY };
   const plain = new http.Agent(agentOptions);
+  // Deno's HTTP client reads from no socket of ours
+  if (process.versions["deno"] === undefined)
+    plain.createConnection = (options) => openWire(net.connect, options);
   const secure = new https.Agent(agentOptions);
   const tunnels = new Map<string, InstanceType<typeof https.Agent>>();
   const tunnelAgent = (proxy: URL) => {
@@ -111,6 +118,7 @@ export async function openConnections(): Promise<Connections> {
             reason: response.statusMessage ?? "",
             headers: response.headers as Record<string, string | undefined>,
             body: response,
+            wire: response,
           });
         });
         sent.end();

@@ -145,8 +145,8 @@ export function createFetcher({
         }
       }
     } catch (error) {
-      if (isWorthRetry(error) || request.signal?.aborted) await file.leave();
-      else await file.discard();
+      if (isWorthRetry(error) || request.signal?.aborted) file.leave();
+      else file.discard();
       request.signal?.throwIfAborted();
       throw error;
     }
@@ -162,7 +162,7 @@ export function createFetcher({
     try {
       const { validator } = file;
       const resume = !fresh && file.size > 0 && validator ? validator : undefined;
-      if (!resume) await file.restart(request.url, undefined);
+      if (!resume) file.restart(request.url, undefined);
       const headers: Record<string, string> = fresh ? { "cache-control": "no-cache" } : {};
       if (resume) {
         headers["range"] = `bytes=${file.size}-`;
@@ -177,7 +177,7 @@ export function createFetcher({
         response.body.resume();
         return { changed: false, sha256: "", size: 0, ...about };
       }
-      await begin(request, response, file, resume);
+      begin(request, response, file, resume);
       await receive(request, response, file, watch);
       const size = file.size;
       return {

@@ -1,10 +1,10 @@
 /**
  * How many files are fetched at once: so many over all, so many of one host. Without a wish of the user
  * the number rises while files are small (many small files far away wait for the way, not for the wire)
- * and falls again while they are large.
+ * and falls again while they are large: those under way shall be some 32 MiB together.
  */
 export interface SlotOptions {
-  /** Fixed number; undefined: 16, rising to 50 for small files. */
+  /** Fixed number; undefined: 16, rising to 50 the smaller the files are. */
   jobs?: number | undefined;
   /** At most so many of one host. */
   perHost?: number | undefined;
@@ -18,7 +18,7 @@ export interface Job {
 
 export const usualJobs = 16;
 export const mostJobs = 50;
-const smallFile = 256 * 1024;
+const bytesAtOnce = 32 * 1024 * 1024;
 
 /** The jobs, run. `slower(host)` halves what one host gets: it has said that it is too much. */
 export class Slots {
@@ -82,11 +82,10 @@ export class Slots {
       this.#active -= 1;
       const host = this.#hosts.get(job.host);
       if (host) host.active -= 1;
-      if (!this.#fixed)
-        this.#limit =
-          bytes <= smallFile
-            ? Math.min(mostJobs, this.#limit + 1)
-            : Math.max(usualJobs, this.#limit - 1);
+      if (!this.#fixed) {
+        const wanted = Math.max(usualJobs, Math.min(mostJobs, bytesAtOnce / bytes));
+        this.#limit += Math.sign(Math.floor(wanted) - this.#limit);
+      }
       step();
     }, reject);
   }

@@ -109,6 +109,55 @@ test("a body cut for ever is a failure, with a chunked length too", async (conte
   assert.equal(readdirSync(context.dir), []);
 });
 
+test("a body of many megabytes is whole however it comes, and what follows it is not taken for it", async (context) => {
+  const huge = randomBytes(20 * 1024 * 1024 + 7);
+  const after = Buffer.from("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nbad");
+  const later = () => new Promise((resolve) => setTimeout(resolve, 20));
+  context.server.on("/huge", async (_, reply) => {
+    reply.head(200, { "content-length": huge.length });
+    // with the head, in small and in large pieces, with pauses
+    reply.write(huge.subarray(0, 10));
+    await later();
+    reply.write(huge.subarray(10, 1000));
+    await later();
+    reply.write(huge.subarray(1000, 15_000_000));
+    await later();
+    reply.write(Buffer.concat([huge.subarray(15_000_000), after]));
+  });
+  const fetched = await get(context, "/huge");
+  assert.is(fetched.error, "");
+  assert.is(fetched.sha256, sha256(huge));
+  assert.ok(fetched.bytes.equals(huge));
+  context.server.on("/small", (_, reply) => reply.send(200, {}, small));
+  assert.is((await get(context, "/small")).sha256, sha256(small), "the next one is not disturbed");
+});
+
+test("a body of many megabytes that is cut off or stalls is taken up where it ended", async (context) => {
+  const huge = randomBytes(24 * 1024 * 1024);
+  context.server.on("/cut", cutOnce(huge, 10_000_000));
+  assert.is((await get(context, "/cut")).sha256, sha256(huge));
+  const [, again] = context.server.asked;
+  assert.match(again?.headers["range"] ?? "", /^bytes=\d{7,}-$/);
+  context.server.on("/stall", (asked, reply, count) => {
+    if (count > 1)
+      return file(
+        () => huge,
+        () => '"whole"',
+      )(asked, reply, count);
+    reply.head(200, { "content-length": huge.length, etag: '"whole"' });
+    reply.write(huge.subarray(0, 10_000_000));
+  });
+  assert.is((await get(context, "/stall")).sha256, sha256(huge));
+  assert.equal(readdirSync(context.dir), ["file"]);
+});
+
+test("a body of many megabytes that is larger than allowed is refused on the way", async (context) => {
+  context.server.on("/f", (_, reply) => reply.send(200, {}, randomBytes(12 * 1024 * 1024)));
+  const { error } = await get(context, "/f", { maxSize: 10 * 1024 * 1024 });
+  assert.match(error, /larger than 10/);
+  assert.equal(readdirSync(context.dir), []);
+});
+
 test("a file that changed between two tries starts over: old and new bytes never mix", async (context) => {
   const other = randomBytes(large.length);
   context.server.on("/f", (asked, reply, count) => {

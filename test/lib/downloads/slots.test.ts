@@ -34,8 +34,9 @@ async function most(
 
 const files = (count: number, size: number) => Array.from({ length: count }, () => size);
 
-test("small files raise the number at once to 50, large ones leave it at 16", async () => {
+test("the smaller the files, the more at once: from 16 up to 50", async () => {
   assert.is((await most({}, files(200, 1000))).all, 50);
+  assert.is((await most({}, files(200, 1024 * 1024))).all, 32);
   assert.is((await most({}, files(60, 5_000_000))).all, 16);
 });
 
