@@ -228,14 +228,14 @@ async function makeLarge(path: string): Promise<void> {
 
 function verifying(archive: string, key: string): string {
   return `
-import { openSync, readFileSync, readSync } from "node:fs";
-import { readPublicKeys, Signatures } from ${JSON.stringify(resolve("lib/openpgp.ts"))};
+import { openSync, readFileSync } from "node:fs";
+import { readPublicKeys } from ${JSON.stringify(resolve("lib/openpgp.ts"))};
+import { digestFile } from ${JSON.stringify(resolve("lib/openpgp-digest.ts"))};
+import { Signatures } from ${JSON.stringify(resolve("lib/openpgp-verify.ts"))};
 const [key] = await readPublicKeys(readFileSync(${JSON.stringify(key)}), "key");
 const signatures = await Signatures.read(readFileSync(${JSON.stringify(`${archive}.sig`)}), "sig");
 const digests = signatures.digests();
-const fd = openSync(${JSON.stringify(archive)}, "r");
-const buffer = Buffer.allocUnsafe(1024 * 1024);
-for (let count; (count = readSync(fd, buffer)) > 0; ) digests.update(buffer.subarray(0, count));
+await digestFile(openSync(${JSON.stringify(archive)}, "r"), digests);
 await signatures.verify(key, digests, "sig");
 `;
 }

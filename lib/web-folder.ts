@@ -1,4 +1,3 @@
-import { closeSync, openSync, readSync } from "node:fs";
 import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
@@ -6,13 +5,18 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Failure, messageOf, Refused, UsageError } from "./errors.ts";
 import { createFetcher, type Fetcher } from "./fetch.ts";
 import { FetchFailed } from "./fetch-retry.ts";
-import { type PublicKey, readPublicKeys, Signatures, type Verdict } from "./openpgp.ts";
+import { type PublicKey, readPublicKeys } from "./openpgp.ts";
+import { Signatures, type Verdict } from "./openpgp-verify.ts";
 import {
   type CurrentLine,
   longestVersionFile,
   parseVersionFile,
   type VersionFile,
 } from "./version-file.ts";
+import { Pace, slowest } from "./web-folder-pace.ts";
+import { openVerified, type VerifiedArchive, verifyBytes } from "./web-folder-verify.ts";
+
+export { fileNotation, type VerifiedArchive, verifyBytes } from "./web-folder-verify.ts";
 
 /**
  * A web folder with releases, as a client sees it: VERSION, archives, signatures, the public key.
@@ -38,22 +42,7 @@ export interface SignedVersion {
   etag?: string;
 }
 
-/** An archive that was verified; unpack it from the descriptor, whose bytes are those that were hashed. */
-export interface VerifiedArchive {
-  fd: number;
-  path: string;
-  sha256: string;
-  size: number;
-  verdict: Verdict;
-  /** Close it and remove the file. */
-  discard(): Promise<void>;
-}
-
-/** The notation in an archive's signature that names the archive, so that it cannot be passed off as another. */
-export const fileNotation = "file@boatyard";
-
 const smallFile = 64 * 1024;
-const slowest = 64 * 1024;
 
 /** The address of a web folder as people give it: with or without `/` or `/VERSION` at its end. */
 export function folderUrl(text: string): string {
@@ -179,6 +168,8 @@ export class WebFolder {
         url: new URL(line.file, this.url).href,
         to,
         maxSize: Math.min(line.size ?? maxSize, maxSize),
+        // what is unpacked from it is brought to the disk, not the archive
+        flush: false,
         ...(line.sha256 === undefined ? {} : { sha256: line.sha256 }),
         signal: pace.signal,
         onProgress: (done, total) => {
@@ -219,6 +210,7 @@ export class WebFolder {
         to,
         name: file,
         maxSize: limit,
+        flush: false,
         ...(etag === undefined ? {} : { unless: { etag } }),
         signal: signal ? AbortSignal.any([signal, deadline]) : deadline,
       });
@@ -245,109 +237,4 @@ function asRefusal(error: unknown, name: string): unknown {
   if (!(error instanceof FetchFailed)) return error;
   const message = `${name}: ${error.message.replace(/; raise --max-size.*/, ", more than VERSION or updates.max_size allow (endless data)").replace(/; mend the pin.*/, "")}`;
   return /larger than|pinned/.test(error.message) ? new Refused(message) : new Failure(message);
-}
-
-/** Aborts a download that hardly comes on. */
-class Pace {
-  readonly #abort = new AbortController();
-  readonly #timer: NodeJS.Timeout;
-  readonly signal: AbortSignal;
-  #done = 0;
-  #before = 0;
-
-  constructor(window: number, outer: AbortSignal | undefined) {
-    this.signal = outer ? AbortSignal.any([outer, this.#abort.signal]) : this.#abort.signal;
-    this.#timer = setInterval(() => {
-      if (this.#done - this.#before < slowest) this.#abort.abort(new Error("slow"));
-      this.#before = this.#done;
-    }, window);
-  }
-
-  at(done: number): void {
-    this.#done = Math.max(done, this.#done);
-  }
-
-  end(): void {
-    clearInterval(this.#timer);
-  }
-}
-
-/** Check a detached signature over bytes in memory. */
-export async function verifyBytes(
-  signature: Uint8Array,
-  data: Uint8Array,
-  keys: readonly PublicKey[],
-  name: string,
-): Promise<Verdict> {
-  const signatures = await Signatures.read(signature, name);
-  return await verifyWithAny(signatures, signatures.digests().update(data), keys, name);
-}
-
-async function verifyWithAny(
-  signatures: Signatures,
-  digests: ReturnType<Signatures["digests"]>,
-  keys: readonly PublicKey[],
-  name: string,
-): Promise<Verdict> {
-  let refusal: unknown = new Refused(`${name} cannot be checked: no key is pinned`);
-  for (const key of keys) {
-    try {
-      return await signatures.verify(key, digests, name);
-    } catch (error) {
-      refusal = error;
-    }
-  }
-  throw refusal;
-}
-
-/** Open an archive and check its signature over the bytes of one descriptor, which is then unpacked. */
-async function openVerified({
-  path,
-  sha256,
-  line,
-  signatures,
-  keys,
-  name,
-}: {
-  path: string;
-  /** As of the download, which holds it against VERSION's. */
-  sha256: string;
-  line: CurrentLine;
-  signatures: Signatures;
-  keys: readonly PublicKey[];
-  name: string;
-}): Promise<VerifiedArchive> {
-  const fd = openSync(path, "r");
-  try {
-    const digests = signatures.digests();
-    const buffer = Buffer.allocUnsafe(1024 * 1024);
-    let size = 0;
-    for (;;) {
-      const count = readSync(fd, buffer, 0, buffer.length, size);
-      if (count === 0) break;
-      const chunk = buffer.subarray(0, count);
-      digests.update(chunk);
-      size += count;
-    }
-    const verdict = await verifyWithAny(signatures, digests, keys, `${name}.sig`);
-    const signedName = verdict.notations[fileNotation];
-    if (signedName !== undefined && signedName !== line.file)
-      throw new Refused(
-        `${name} was signed as ${signedName}, it is another archive (mix-and-match)`,
-      );
-    return {
-      fd,
-      path,
-      sha256,
-      size,
-      verdict,
-      async discard() {
-        closeSync(fd);
-        await rm(path, { force: true });
-      },
-    };
-  } catch (error) {
-    closeSync(fd);
-    throw error;
-  }
 }

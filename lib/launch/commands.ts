@@ -5,7 +5,7 @@ import { readLaunchConfig } from "./config.ts";
 import { askControl, type ControlAnswer, type ControlRequest, controlPath } from "./control.ts";
 import { currentRelease, deployDirectory } from "./deploy-directory.ts";
 import { type Fetched, ReleasesByChild } from "./fetching-child.ts";
-import type { InstallOptions } from "./install.ts";
+import type { InstallOptions } from "./session.ts";
 import { type Launcher, launch } from "./launcher.ts";
 import { StateFile } from "./launcher-state.ts";
 import { describeStatus, type Status } from "./status.ts";

@@ -1,6 +1,7 @@
 import { lstat, mkdir, readdir, readlink, rename, rm, symlink } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { Failure, Refused, systemCode } from "../errors.ts";
+import { run } from "../exec.ts";
 import { exists, fsyncFolder, removeStaleTemporaries, temporaryBeside } from "../files.ts";
 
 /**
@@ -98,8 +99,20 @@ export async function placeRelease(
 ): Promise<void> {
   const to = join(deploy.releases, name);
   if (await exists(to)) throw new Failure(`${to} is there already`);
+  await bringToDisk(from);
   await rename(from, to);
   await fsyncFolder(deploy.releases);
+}
+
+/**
+ * Bring all that was written to the file system of `folder` to its disk: after a power cut a release is whole or
+ * not there. One syncfs(2), through sync(1), in place of an fsync for each of thousands of files.
+ * @throws {Failure} when the disk cannot take it.
+ */
+async function bringToDisk(folder: string): Promise<void> {
+  const { code } = await run(["sync", "-f", folder], { check: false });
+  // a sync that does not know -f brings everything to every disk
+  if (code !== 0) await run(["sync"]);
 }
 
 /** Make `current` name a release, in one step: a new link beside it, renamed over it. */

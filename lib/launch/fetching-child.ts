@@ -3,7 +3,7 @@ import { findScript } from "../beside.ts";
 import { Busy, Failure, Refused, UsageError } from "../errors.ts";
 import { cleanEnvironment, run } from "../exec.ts";
 import type { DeployDirectory } from "./deploy-directory.ts";
-import type { InstallOptions } from "./install.ts";
+import type { InstallOptions } from "./session.ts";
 import type { Offer } from "./updater.ts";
 import { WebReleases } from "./web-releases.ts";
 

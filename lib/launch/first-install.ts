@@ -8,16 +8,9 @@ import {
   prepare,
   switchCurrent,
 } from "./deploy-directory.ts";
-import {
-  fetchRelease,
-  findUpdate,
-  type Found,
-  type InstallOptions,
-  openSession,
-  recordDone,
-  type Session,
-  unpackRelease,
-} from "./install.ts";
+import { findUpdate } from "./find-update.ts";
+import { fetchRelease, recordDone, unpackRelease } from "./install.ts";
+import { type Found, type InstallOptions, openSession, type Session } from "./session.ts";
 import { writeLaunchFile } from "./launch-file.ts";
 
 export interface Installed {

@@ -1,5 +1,5 @@
 import { Refused } from "../errors.ts";
-import { clockTolerance, type Verdict } from "../openpgp.ts";
+import { clockTolerance, type Verdict } from "../openpgp-verify.ts";
 import type { CurrentLine, VersionFile } from "../version-file.ts";
 import type { SignedVersion, VerifiedArchive } from "../web-folder.ts";
 import { later, type LaunchState } from "./state.ts";

@@ -1,17 +1,9 @@
-import {
-  chmodSync,
-  closeSync,
-  fchmodSync,
-  linkSync,
-  mkdirSync,
-  openSync,
-  symlinkSync,
-  writeSync,
-} from "node:fs";
+import { chmodSync, linkSync, mkdirSync, symlinkSync } from "node:fs";
 import { posix } from "node:path";
 import process from "node:process";
 import { checkedPath, checkedTarget, foldedPath } from "../archive-rules.ts";
 import { Refused } from "../errors.ts";
+import { NewFile } from "./new-file.ts";
 import { shownName, type TarEntry, type TarLimits } from "../tar.ts";
 
 type Kind = "folder" | "file" | "link";
@@ -37,7 +29,7 @@ export class TreeWriter {
   readonly #folded = new Map<string, string>();
   readonly #folderModes = new Map<string, number>();
   readonly #umask = process.umask();
-  #open: number | undefined;
+  #open: NewFile | undefined;
 
   constructor(folder: string, limits: TarLimits) {
     this.#folder = folder;
@@ -95,8 +87,7 @@ export class TreeWriter {
   }
 
   close(): void {
-    if (this.#open !== undefined) closeSync(this.#open);
-    this.#open = undefined;
+    this.#open?.close();
   }
 
   /** Make sure that the folders above are folders, and that nothing else is called so. */
@@ -127,20 +118,12 @@ export class TreeWriter {
     this.bytes += entry.size;
     if (this.bytes > this.#limits.size)
       throw new Refused(`it unpacks to more than ${this.#limits.size} bytes`);
-    const full = `${this.#folder}/${path}`;
-    const fd = openSync(full, "wx", mode | 0o600);
-    this.#open = fd;
-    const wanted = mode | 0o400;
-    if (wanted !== ((mode | 0o600) & ~this.#umask)) fchmodSync(fd, wanted);
-    let written = 0;
-    entry.on("data", (chunk: Buffer) => {
-      let done = 0;
-      while (done < chunk.length) done += writeSync(fd, chunk, done);
-      written += chunk.length;
-    });
+    const file = new NewFile(`${this.#folder}/${path}`, mode | 0o400, this.#umask);
+    this.#open = file;
+    entry.on("data", (chunk: Buffer) => file.write(chunk));
     entry.on("end", () => {
-      this.close();
-      if (written !== entry.size) throw new Refused(`"${shownName(entry.path)}" is cut off`);
+      file.close();
+      if (file.written !== entry.size) throw new Refused(`"${shownName(entry.path)}" is cut off`);
     });
   }
 }

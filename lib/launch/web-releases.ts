@@ -12,16 +12,9 @@ import {
   pruneReleases,
   switchCurrent,
 } from "./deploy-directory.ts";
-import {
-  fetchRelease,
-  findUpdate,
-  type Found,
-  type InstallOptions,
-  openSession,
-  recordDone,
-  type Session,
-  unpackRelease,
-} from "./install.ts";
+import { findUpdate } from "./find-update.ts";
+import { fetchRelease, recordDone, unpackRelease } from "./install.ts";
+import { type Found, type InstallOptions, openSession, type Session } from "./session.ts";
 import { readState } from "./state.ts";
 import type { Offer, Releases } from "./updater.ts";
 

@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { Refused, UsageError } from "../errors.ts";
 import { readIfThere, writeAtomic } from "../files.ts";
 import { acquireLock, type Lock } from "../lock.ts";
-import { fingerprintOf, mergeKeys, readPublicKeys, armor, Signatures } from "../openpgp.ts";
+import { fingerprintOf, mergeKeys, readPublicKeys, armor } from "../openpgp.ts";
+import { Signatures } from "../openpgp-verify.ts";
 import {
   formatVersionFile,
   parseVersionFile,

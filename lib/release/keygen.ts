@@ -2,7 +2,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { hostname, userInfo } from "node:os";
 import { dirname } from "node:path";
 import { systemCode, UsageError } from "../errors.ts";
-import { generateSigningKey } from "../openpgp.ts";
+import { generateSigningKey } from "../openpgp-sign.ts";
 import { readSecretFile } from "../secrets.ts";
 import { defaultKeyFile } from "./signer.ts";
 

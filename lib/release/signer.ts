@@ -5,14 +5,8 @@ import { join } from "node:path";
 import process from "node:process";
 import { Failure, messageOf, systemCode, UsageError } from "../errors.ts";
 import { cleanEnvironment, run } from "../exec.ts";
-import {
-  armor,
-  fingerprintOf,
-  normalFingerprint,
-  openPrivateKey,
-  readPublicKeys,
-  signDetached,
-} from "../openpgp.ts";
+import { armor, fingerprintOf, normalFingerprint, readPublicKeys } from "../openpgp.ts";
+import { openPrivateKey, signDetached } from "../openpgp-sign.ts";
 import { readSecretFile } from "../secrets.ts";
 
 /** Whatever signs: a key file of ours, or the user's gpg. */

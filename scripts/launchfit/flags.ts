@@ -1,6 +1,6 @@
 import type { CommandInput } from "../../lib/cli.ts";
 import { UsageError } from "../../lib/errors.ts";
-import type { InstallOptions } from "../../lib/launch/install.ts";
+import type { InstallOptions } from "../../lib/launch/session.ts";
 
 export const trustFlags = {
   key: { type: "string", value: "FINGERPRINT", help: "the key that must have signed everything" },

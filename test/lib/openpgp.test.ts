@@ -4,16 +4,9 @@ import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { Refused } from "../../lib/errors.ts";
-import {
-  fingerprintOf,
-  generateSigningKey,
-  mergeKeys,
-  normalFingerprint,
-  openPrivateKey,
-  readPublicKeys,
-  signDetached,
-  Signatures,
-} from "../../lib/openpgp.ts";
+import { fingerprintOf, mergeKeys, normalFingerprint, readPublicKeys } from "../../lib/openpgp.ts";
+import { generateSigningKey, openPrivateKey, signDetached } from "../../lib/openpgp-sign.ts";
+import { Signatures } from "../../lib/openpgp-verify.ts";
 import { type GpgHome, gpgHome, needsGpg } from "../helpers/gpg.ts";
 import { testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";

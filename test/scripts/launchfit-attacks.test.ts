@@ -9,7 +9,7 @@ import * as assert from "uvu/assert";
 import { formatVersionFile } from "../../lib/version-file.ts";
 import { exitCodeOf } from "../../lib/errors.ts";
 import { installInto } from "../../lib/launch/first-install.ts";
-import type { InstallOptions } from "../../lib/launch/install.ts";
+import type { InstallOptions } from "../../lib/launch/session.ts";
 import { runScript } from "../helpers/run.ts";
 import { tarGz } from "../helpers/tar.ts";
 import { tempDir } from "../helpers/tmp.ts";
