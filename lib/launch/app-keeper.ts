@@ -52,6 +52,8 @@ export class AppKeeper {
   readonly #options: KeeperOptions;
   #socket: { listen: string; socket: ListenSocket } | undefined;
   #timer: NodeJS.Timeout | undefined;
+  /** Ended by itself, and may have left processes behind (a daemon that it forked). */
+  #remains: RunningApp | undefined;
 
   constructor(options: KeeperOptions) {
     this.#options = options;
@@ -75,6 +77,7 @@ export class AppKeeper {
     this.state = "starting";
     const { directory, output, log } = this.#options;
     const { version, settings } = known ?? (await this.#options.current());
+    await this.#clearRemains();
     const dir = join(directory, "current");
     const env = appEnvironment({ version, releaseDir: dir }, settings.env);
     await runHook("before_start", {
@@ -109,9 +112,16 @@ export class AppKeeper {
     const app = this.app;
     this.app = undefined;
     this.state = "stopped";
-    if (!app?.alive) return;
+    if (!app?.alive) return this.#clearRemains();
     await app.end(this.#endOptions(settings, app));
     this.#options.log(`ended ${app.version}`);
+  }
+
+  /** What an app left that ended by itself must not hold its address or its files against the next one. */
+  async #clearRemains(): Promise<void> {
+    const remains = this.#remains;
+    this.#remains = undefined;
+    await remains?.end({ signal: "SIGTERM", grace: 2000 });
   }
 
   /** Let go of the address; what waits in its backlog is refused. */
@@ -128,16 +138,19 @@ export class AppKeeper {
   #watch(app: RunningApp): void {
     this.app = app;
     this.state = "running";
-    void app.exited.then(({ how, code }) => this.#ended(app, how, code));
+    const begun = performance.now();
+    void app.exited.then(({ how, code }) => this.#ended(app, how, code, begun));
   }
 
-  #ended(app: RunningApp, how: string, code: number): void {
+  #ended(app: RunningApp, how: string, code: number, begun: number): void {
     // ended by us, or replaced already
     if (this.app !== app) return;
     this.app = undefined;
     this.state = "stopped";
     this.lastEnd = how;
-    const lived = Date.now() - app.startedAt.getTime();
+    this.#remains = app;
+    // not by the clock of the day, which may jump
+    const lived = performance.now() - begun;
     this.#options.log(`${app.version} ended with ${how}`);
     if (this.guard?.(how)) return;
     void this.#afterEnd(lived, how, code);

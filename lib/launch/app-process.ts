@@ -1,5 +1,6 @@
 import process from "node:process";
-import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { systemCode } from "../errors.ts";
 import { cleanEnvironment, start } from "../exec.ts";
 import { temporaryBeside } from "../files.ts";
 import { endTree, isAlive, membersOf, newCookie, startTimeOf } from "../process-tree.ts";
@@ -107,9 +108,18 @@ export async function takeOverApp(
 
 /** In one step, but not waited for until the disk has it: no process outlives a power cut. */
 function writeRecord(file: string, record: AppRecord): void {
+  const text = `${JSON.stringify(record)}\n`;
   const temporary = temporaryBeside(file);
-  writeFileSync(temporary, `${JSON.stringify(record)}\n`, { mode: 0o600 });
-  renameSync(temporary, file);
+  try {
+    writeFileSync(temporary, text, { mode: 0o600 });
+    renameSync(temporary, file);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    // a full disk must not keep the app from running: the old record has room for the new one
+    if (systemCode(error) !== "ENOSPC") throw error;
+    writeFileSync(file, text, { flag: "r+" });
+    truncateSync(file, Buffer.byteLength(text));
+  }
 }
 
 function readRecord(file: string): AppRecord | undefined {

@@ -1,4 +1,4 @@
-import { lstat, mkdir, readdir, readlink, rename, rm, symlink } from "node:fs/promises";
+import { chmod, lstat, mkdir, readdir, readlink, rename, rm, symlink } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { Failure, Refused, systemCode } from "../errors.ts";
 import { run } from "../exec.ts";
@@ -149,8 +149,17 @@ export async function pruneReleases(
     // out of sight in one step, so that no half-removed release can be rolled back to
     const aside = join(deploy.temporary, `unpack-old-${name}`);
     await rm(aside, { recursive: true, force: true });
+    await makeWritable(join(deploy.releases, name));
     await rename(join(deploy.releases, name), aside);
     await rm(aside, { recursive: true, force: true });
   }
   return gone;
+}
+
+/** Folders whose owner took the right to write from them can be neither moved nor emptied, except by root. */
+async function makeWritable(folder: string): Promise<void> {
+  const { mode } = await lstat(folder);
+  if (!(mode & 0o200)) await chmod(folder, (mode & 0o7777) | 0o700);
+  for (const entry of await readdir(folder, { withFileTypes: true }))
+    if (entry.isDirectory()) await makeWritable(join(folder, entry.name));
 }

@@ -4,7 +4,7 @@ import { Busy, Failure, Refused, UsageError } from "../errors.ts";
 import { cleanEnvironment, run } from "../exec.ts";
 import type { DeployDirectory } from "./deploy-directory.ts";
 import type { InstallOptions } from "./session.ts";
-import type { Offer } from "./updater.ts";
+import type { Offer } from "./releases.ts";
 import { WebReleases } from "./web-releases.ts";
 
 /** What `launchfit fetch --json` prints. */

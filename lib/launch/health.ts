@@ -37,7 +37,8 @@ export async function awaitHealth(
     signal: AbortSignal;
   },
 ): Promise<string | undefined> {
-  const deadline = Date.now() + check.within;
+  // the clock of the day may jump meanwhile
+  const deadline = performance.now() + check.within;
   const aborted = new Promise<void>((resolve) =>
     signal.addEventListener("abort", () => resolve(), { once: true }),
   );
@@ -53,7 +54,7 @@ export async function awaitHealth(
   }
   while (ended === undefined) {
     if (signal.aborted) return "nobody waits for it any more";
-    const left = deadline - Date.now();
+    const left = deadline - performance.now();
     if (left <= 0) return `no good answer within ${check.within / 1000} s: ${last}`;
     const patience = Math.min(left, check.timeout);
     const wrong = await Promise.race([

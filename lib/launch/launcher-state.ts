@@ -1,4 +1,6 @@
+import { messageOf } from "../errors.ts";
 import { writeAtomic, readIfThere } from "../files.ts";
+import { Turns } from "./turns.ts";
 
 /** What launchfit remembers between its runs, in `.launchfit/launcher.json`; `launchfit status` reads it too. */
 export interface LauncherState {
@@ -10,17 +12,46 @@ export interface LauncherState {
    * Versions that did not hold up, each with the digest of the VERSION file that offered it: they are not
    * tried again until that file changes.
    */
-  failed?: Record<string, { reason: string; offer: string }>;
+  failed?: Record<string, FailedVersion>;
   /** An update that was switched to and has not proved itself yet: undone at the next start if it fails then. */
   pending?: { from: string; to: string; offer: string };
   /** Why the app is not running although it should. */
   stopped?: { at: string; reason: string };
 }
 
+export interface FailedVersion {
+  reason: string;
+  offer: string;
+  /** ISO 8601. */
+  at?: string;
+}
+
+/** Only the latest are worth remembering: an older one is tried again when it is offered again, and fails again. */
+const mostFailed = 50;
+
+/** The failed versions with one more, the oldest left out where they are many. */
+export function withFailed(
+  failed: LauncherState["failed"],
+  version: string,
+  { reason, offer }: { reason: string; offer: string },
+): Record<string, FailedVersion> {
+  const { [version]: _, ...others } = failed ?? {};
+  const newestFirst = Object.entries(others).sort(([, a], [, b]) =>
+    (b.at ?? "") < (a.at ?? "") ? -1 : 1,
+  );
+  return {
+    ...Object.fromEntries(newestFirst.slice(0, mostFailed - 1)),
+    [version]: { reason, offer, at: new Date().toISOString() },
+  };
+}
+
+export type StateChange = { [Key in keyof LauncherState]?: LauncherState[Key] | undefined };
+
 /** The state file as an object whose changes are on disk when `save` returns. */
 export class StateFile {
   value: LauncherState = {};
   readonly #path: string;
+  readonly #writes = new Turns();
 
   constructor(path: string) {
     this.#path = path;
@@ -37,10 +68,20 @@ export class StateFile {
   }
 
   /** Change some of it; `undefined` removes a key. */
-  async save(
-    change: { [Key in keyof LauncherState]?: LauncherState[Key] | undefined },
-  ): Promise<void> {
+  async save(change: StateChange): Promise<void> {
     this.value = { ...this.value, ...change } as LauncherState;
-    await writeAtomic(this.#path, `${JSON.stringify(this.value, undefined, 2)}\n`, { mode: 0o600 });
+    // one write at a time, each of what holds by then: the last one to end is the newest
+    await this.#writes.take(() =>
+      writeAtomic(this.#path, `${JSON.stringify(this.value, undefined, 2)}\n`, { mode: 0o600 }),
+    );
+  }
+
+  /** The same, where a full or read-only disk must stop nothing: it is told, and the next save brings it along. */
+  async note(change: StateChange, tell: (line: string) => void): Promise<void> {
+    try {
+      await this.save(change);
+    } catch (error) {
+      tell(`cannot note that in ${this.#path}: ${messageOf(error)}`);
+    }
   }
 }

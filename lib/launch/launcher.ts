@@ -10,7 +10,9 @@ import { StateFile } from "./launcher-state.ts";
 import { LineFeed } from "./line-feed.ts";
 import { openOutputPipe } from "./output-pipe.ts";
 import { describeStatus } from "./status.ts";
-import { type Releases, Updater } from "./updater.ts";
+import { Turns } from "./turns.ts";
+import type { Releases } from "./releases.ts";
+import { Updater } from "./updater.ts";
 
 export interface LauncherOptions {
   /** The deploy directory, links resolved. */
@@ -74,18 +76,15 @@ export async function launch(options: LauncherOptions): Promise<Launcher> {
     log,
     onGone: (code, reason) => void gone(code, reason),
   });
-  const updater = new Updater({ directory, releases, state, log, signal: stopping.signal }, keeper);
-
-  // one thing at a time: a check, a restart, a rollback wait for each other
-  let queue: Promise<unknown> = Promise.resolve();
-  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
-    const done = queue.then(work);
-    queue = done.catch(() => {});
-    return done;
-  };
+  // a check, a restart, a rollback wait for each other; within them, what ends and starts the app waits
+  // for its like only, so that a version that dies is undone while the next one is still fetched
+  const requests = new Turns();
+  const changes = new Turns();
+  const { signal } = stopping;
+  const updater = new Updater({ directory, releases, state, log, signal, changes }, keeper);
 
   async function gone(code: number, reason: string): Promise<void> {
-    await state.save({ stopped: { at: new Date().toISOString(), reason } });
+    await state.note({ stopped: { at: new Date().toISOString(), reason } }, log);
     const every = await options.every().catch(() => false as const);
     if (keeper.state === "given up" && every !== false) {
       // an update may bring the app back: that is worth staying for
@@ -114,7 +113,7 @@ export async function launch(options: LauncherOptions): Promise<Launcher> {
 
   async function look(): Promise<Record<string, unknown>> {
     try {
-      return await inTurn(() => updater.check());
+      return await requests.take(() => updater.check());
     } catch (error) {
       log(`update: ${messageOf(error)}`);
       throw error;
@@ -136,19 +135,13 @@ export async function launch(options: LauncherOptions): Promise<Launcher> {
       case "list":
         return { current: await releases.current(), installed: await releases.installed() };
       case "restart":
-        return inTurn(async () => {
-          await keeper.stop();
-          keeper.restarts = { quick: 0, total: keeper.restarts.total };
-          await state.save({ stopped: undefined });
-          await keeper.start();
-          return { version: keeper.app?.version, pid: keeper.app?.pid };
-        });
+        return requests.take(() => changes.take(restart));
       case "rollback": {
         const { version } = request;
         if (version !== undefined && typeof version !== "string") {
           throw new UsageError("version is text");
         }
-        return inTurn(() => updater.rollback(version));
+        return requests.take(() => updater.rollback(version));
       }
       case "stop":
         setImmediate(() => stopping.abort());
@@ -165,6 +158,14 @@ export async function launch(options: LauncherOptions): Promise<Launcher> {
           `unknown command "${request.command}"; known are status, check, list, restart, rollback, stop, log`,
         );
     }
+  }
+
+  async function restart(): Promise<Record<string, unknown>> {
+    await keeper.stop();
+    keeper.restarts = { quick: 0, total: keeper.restarts.total };
+    await state.note({ stopped: undefined }, log);
+    await keeper.start();
+    return { version: keeper.app?.version, pid: keeper.app?.pid };
   }
 
   async function status(): Promise<Record<string, unknown>> {
@@ -199,7 +200,8 @@ export async function launch(options: LauncherOptions): Promise<Launcher> {
     health.close();
     await notify("STOPPING=1");
     // an update under way is let go of, or undone, before the app ends
-    await queue;
+    await requests.idle();
+    await changes.idle();
     await keeper.stop();
     keeper.close();
     await control.close();
@@ -213,11 +215,11 @@ export async function launch(options: LauncherOptions): Promise<Launcher> {
     return code;
   });
   try {
-    await inTurn(async () => {
+    await requests.take(async () => {
       await keeper.begin();
       await updater.settlePending();
     });
-    await state.save({ stopped: undefined });
+    await state.note({ stopped: undefined }, log);
   } catch (error) {
     log(`cannot start: ${messageOf(error)}`);
     end(exitCodeOf(error) ?? 1);

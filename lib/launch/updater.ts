@@ -3,39 +3,9 @@ import { exitCodeOf, Failure, messageOf, UsageError } from "../errors.ts";
 import type { AppKeeper, AppSettings } from "./app-keeper.ts";
 import { awaitHealth } from "./health.ts";
 import { appEnvironment, type HookName, runHook } from "./hooks.ts";
-import type { StateFile } from "./launcher-state.ts";
-
-/** What the update server offers. */
-export interface Offer {
-  version: string;
-  /** false: it is the current one. */
-  isNew: boolean;
-  /** A digest of the VERSION file it stands in. */
-  id: string;
-}
-
-/** The deploy directory and the update server, as the installing half has them. */
-export interface Releases {
-  /** The version that `current` names. */
-  current(): Promise<string | undefined>;
-  /**
-   * What the update server has, or undefined when that has not changed since `done`.
-   * Throws what speaks against it (Refused, Failure).
-   */
-  offer(how: { conditional: boolean }): Promise<Offer | undefined>;
-  /** Download, verify, unpack to `releases/`; the release's folder. Nothing of the running version changes. */
-  prepare(offer: Offer): Promise<string>;
-  /** All that the offer asks for is done: it need not be read again until it changes. */
-  done(offer: Offer): Promise<void>;
-  /** Make `current` name this version, in one step. */
-  activate(version: string): Promise<void>;
-  /** Installed versions, the newest first. */
-  installed(): Promise<string[]>;
-  /** Remove older versions, all but `keep` of them and those named. */
-  prune(protectedVersions: string[]): Promise<void>;
-  /** The settings of an installed version. */
-  settings(version: string): Promise<AppSettings>;
-}
+import { type StateFile, withFailed } from "./launcher-state.ts";
+import type { Offer, Releases } from "./releases.ts";
+import { Turns } from "./turns.ts";
 
 export interface UpdaterOptions {
   directory: string;
@@ -44,6 +14,8 @@ export interface UpdaterOptions {
   log: (line: string) => void;
   /** Aborted when launchfit ends: a download under way stops. */
   signal: AbortSignal;
+  /** Ends, switches and starts of the app, one at a time; default: the updater's own. */
+  changes?: Turns;
 }
 
 /** Milliseconds for which an update that answered its health check may still die and be undone. */
@@ -56,11 +28,15 @@ const probation = 10_000;
 export class Updater {
   readonly #options: UpdaterOptions;
   readonly #keeper: AppKeeper | undefined;
+  readonly #changes: Turns;
   #probationEnds: NodeJS.Timeout | undefined;
+  /** The version that an update is bringing in: not to be pruned although nothing names it yet. */
+  #incoming: string | undefined;
 
   constructor(options: UpdaterOptions, keeper?: AppKeeper) {
     this.#options = options;
     this.#keeper = keeper;
+    this.#changes = options.changes ?? new Turns();
   }
 
   /** Look for a new version and change over to it. The result in words; a refusal or failure is recorded and thrown. */
@@ -81,24 +57,28 @@ export class Updater {
         );
       }
       log(`update ${before} → ${offer.version}`);
-      await this.#update(before, offer);
-      return await this.#checked(at, offer.version, `updated ${before} → ${offer.version}`, true);
+      const from = await this.#update(before, offer);
+      return await this.#checked(at, offer.version, `updated ${from} → ${offer.version}`, true);
     } catch (error) {
       const code = exitCodeOf(error) ?? 1;
-      await state.save({ lastCheck: { at, result: messageOf(error), ok: false, code } });
+      await state.note({ lastCheck: { at, result: messageOf(error), ok: false, code } }, log);
       throw error;
     }
   }
 
   async #checked(at: string, version: string, result: string, updated: boolean) {
-    await this.#options.state.save({ lastCheck: { at, result, ok: true } });
+    const { state, log } = this.#options;
+    await state.note({ lastCheck: { at, result, ok: true } }, log);
     return { version, result, updated };
   }
 
-  async #update(from: string, offer: Offer): Promise<void> {
-    const { releases, state, directory } = this.#options;
+  /** The version that it replaced: `before`, unless that was undone while the new one was fetched. */
+  async #update(before: string, offer: Offer): Promise<string> {
+    const { releases, state, directory, log } = this.#options;
     const at = new Date().toISOString();
     const to = offer.version;
+    let from = before;
+    this.#incoming = to;
     try {
       const folder = await releases.prepare(offer);
       const settings = await releases.settings(to);
@@ -108,19 +88,19 @@ export class Updater {
         folder,
         previous: from,
       });
-      await this.#changeOver(from, to, settings, offer.id);
+      from = await this.#changeOver(to, settings, offer.id);
       await releases.done(offer);
-      await state.save({ lastUpdate: { at, from, to, ok: true } });
+      return from;
     } catch (error) {
       const reason = messageOf(error);
-      const failed = { ...state.value.failed, [to]: { reason, offer: offer.id } };
+      const failed = withFailed(state.value.failed, to, { reason, offer: offer.id });
       // what the network or the disk did is tried again; what the release did is not
       const again = exitCodeOf(error) !== 1 || !(error instanceof ReleaseFailed);
-      await state.save({
-        lastUpdate: { at, from, to, ok: false, reason },
-        ...(again ? {} : { failed }),
-      });
+      const lastUpdate = { at, from, to, ok: false, reason };
+      await state.note({ lastUpdate, ...(again ? {} : { failed }) }, log);
       throw error;
+    } finally {
+      this.#incoming = undefined;
     }
   }
 
@@ -138,10 +118,10 @@ export class Updater {
     if (to === from) throw new UsageError(`version ${to} is the current one`);
     log(`rollback ${from} → ${to}`);
     const offer = (await releases.offer({ conditional: false }).catch(() => undefined))?.id ?? "";
-    await this.#changeOver(from, to, await releases.settings(to), offer);
+    await this.#changeOver(to, await releases.settings(to), offer);
     // what was rolled back must not come back with the next check
-    const failed = { ...state.value.failed, [from]: { reason: "rolled back by hand", offer } };
-    await state.save({ failed, lastUpdate: { at: new Date().toISOString(), from, to, ok: true } });
+    const failed = withFailed(state.value.failed, from, { reason: "rolled back by hand", offer });
+    await state.note({ failed }, log);
     return { version: to, result: `rolled back ${from} → ${to}` };
   }
 
@@ -150,20 +130,29 @@ export class Updater {
     const { releases, state, log } = this.#options;
     const { pending } = state.value;
     if (!pending) return;
-    if ((await releases.current()) !== pending.to) return state.save({ pending: undefined });
+    if ((await releases.current()) !== pending.to) return state.note({ pending: undefined }, log);
     log(`the update to ${pending.to} was interrupted: judging it`);
     if (this.#keeper) this.#keeper.guard = () => true;
     const wrong = await this.#judge(pending.to, await releases.settings(pending.to));
     if (this.#options.signal.aborted) return;
     if (wrong === undefined) {
       this.#watchOver(pending.from, pending.to, pending.offer);
-      await state.save({ pending: undefined });
+      await state.note({ pending: undefined }, log);
     } else await this.#undo(pending.from, pending.to, wrong, pending.offer);
   }
 
-  /** End, switch, start, judge; back when it does not hold up. */
-  async #changeOver(from: string, to: string, settings: AppSettings, offer: string): Promise<void> {
-    const { releases, state } = this.#options;
+  /** End, switch, start, judge; back when it does not hold up. The version that was replaced. */
+  #changeOver(to: string, settings: AppSettings, offer: string): Promise<string> {
+    return this.#changes.take(async () => {
+      // asked only now: the version of a moment ago may have been undone meanwhile
+      const from = (await this.#options.releases.current()) ?? "nothing";
+      if (from !== to) await this.#changeFrom(from, to, settings, offer);
+      return from;
+    });
+  }
+
+  async #changeFrom(from: string, to: string, settings: AppSettings, offer: string): Promise<void> {
+    const { releases, state, log } = this.#options;
     clearTimeout(this.#probationEnds);
     const keeper = this.#keeper;
     // recorded before the switch: whenever launchfit is killed, the next one knows what to judge
@@ -196,12 +185,12 @@ export class Updater {
       await this.#undo(from, to, wrong, offer);
       throw new ReleaseFailed(`${to} did not hold up: ${wrong}; ${from} runs again`);
     }
-    if (keeper) {
-      this.#watchOver(from, to, offer);
-      await state.save({ pending: undefined, stopped: undefined });
-    }
+    this.#watchOver(from, to, offer);
+    const lastUpdate = { at: new Date().toISOString(), from, to, ok: true };
+    const proved = keeper ? { pending: undefined, stopped: undefined } : {};
+    await state.note({ lastUpdate, ...proved }, log);
     // what an undo may need stays until the new version has proved itself
-    await releases.prune(keeper ? [from, to] : [to]);
+    await releases.prune(keeper ? [from, to] : [to]).catch(this.#tell);
   }
 
   async #judge(version: string, settings: AppSettings): Promise<string | undefined> {
@@ -221,23 +210,29 @@ export class Updater {
     keeper.guard = (how) => {
       clearTimeout(this.#probationEnds);
       keeper.guard = undefined;
-      const { log, state } = this.#options;
+      const { log, state, releases } = this.#options;
       const reason = `it ended with ${how} soon after its start`;
-      this.#undo(from, to, reason, offer)
-        .then(() => {
+      this.#changes
+        .take(async () => {
+          // a rollback or the next version may have come first
+          if ((await releases.current()) !== to) return;
+          await this.#undo(from, to, reason, offer);
           const lastUpdate = { at: new Date().toISOString(), from, to, ok: false, reason };
-          return state.save({ lastUpdate });
+          await state.note({ lastUpdate }, log);
         })
         .catch((error: unknown) => log(`cannot undo the update: ${messageOf(error)}`));
       return true;
     };
     this.#probationEnds = setTimeout(() => {
       keeper.guard = undefined;
-      const { log } = this.#options;
-      this.#options.releases.prune([to]).catch((error: unknown) => log(messageOf(error)));
+      const { releases } = this.#options;
+      const spare = this.#incoming === undefined ? [to] : [to, this.#incoming];
+      releases.prune(spare).catch(this.#tell);
     }, probation);
     this.#probationEnds.unref();
   }
+
+  readonly #tell = (error: unknown) => this.#options.log(messageOf(error));
 
   async #undo(from: string, to: string, reason: string, offer: string): Promise<void> {
     const { releases, state, log } = this.#options;
@@ -245,8 +240,8 @@ export class Updater {
     if (this.#keeper) this.#keeper.guard = undefined;
     await this.#keeper?.stop();
     await releases.activate(from);
-    const failed = { ...state.value.failed, [to]: { reason, offer } };
-    await state.save({ failed, pending: undefined });
+    const failed = withFailed(state.value.failed, to, { reason, offer });
+    await state.note({ failed, pending: undefined }, log);
     await this.#keeper?.start();
   }
 

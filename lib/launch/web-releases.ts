@@ -16,7 +16,7 @@ import { findUpdate } from "./find-update.ts";
 import { fetchRelease, recordDone, unpackRelease } from "./install.ts";
 import { type Found, type InstallOptions, openSession, type Session } from "./session.ts";
 import { readState } from "./state.ts";
-import type { Offer, Releases } from "./updater.ts";
+import type { Offer, Releases } from "./releases.ts";
 
 /** Milliseconds an app without a health check must stay alive. */
 const aliveFor = 10_000;

@@ -1,0 +1,33 @@
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { awaitHealth } from "../../../lib/launch/health.ts";
+
+test("a clock that jumps by a day makes no health check fail, and none last a day", async () => {
+  const { now } = Date;
+  const day = 86_400_000;
+  const check = { command: "sleep 0.05; false", within: 300, timeout: 300, every: 1000 };
+  const how = {
+    gone: new Promise<{ how: string }>(() => {}),
+    cwd: "/",
+    env: { PATH: process.env["PATH"] ?? "" },
+    signal: new AbortController().signal,
+  };
+  try {
+    for (const jump of [day, -day]) {
+      const begin = performance.now();
+      let asked = 0;
+      // the day changes after the first look at the clock
+      Date.now = () => now() + (asked++ > 0 ? jump : 0);
+      assert.match(
+        String(await awaitHealth(check, how)),
+        /no good answer within 0.3 s: the health/,
+      );
+      assert.ok(performance.now() - begin >= 290, "it had its whole time");
+      assert.is(await awaitHealth({ ...check, command: "sleep 0.05" }, how), undefined);
+    }
+  } finally {
+    Date.now = now;
+  }
+});
+
+test.run();

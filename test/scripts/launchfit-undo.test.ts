@@ -1,0 +1,114 @@
+// Updates that are undone late, or while something else is under way.
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { deploy, webApp } from "../helpers/launch.ts";
+import { makePublisher } from "../helpers/publisher.ts";
+import { tempDir } from "../helpers/tmp.ts";
+import { waitFor } from "../helpers/wait.ts";
+
+async function freshPublisher() {
+  const fresh = await makePublisher();
+  await fresh.publish("1", webApp("1"));
+  return fresh;
+}
+
+/** Ends with 3 as soon as the file is there. */
+const diesAt = (file: string) =>
+  `setInterval(() => require("fs").existsSync(${JSON.stringify(file)}) && process.exit(3), 10);`;
+
+test("an app that ends while after_restart runs is a failed update and is undone", async () => {
+  const publisher = await freshPublisher();
+  const die = join(tempDir(), "die");
+  const app = await deploy(publisher, {
+    app: ["forever: true"],
+    hooks: [`after_restart: touch ${die}; sleep 0.6`],
+  });
+  const running = await app.launch();
+  await waitFor(async () => (await app.ask()) === "1", { what: "version 1" });
+  await publisher.publish("2", webApp("2", diesAt(die)));
+  const { ok, error } = await app.control("check");
+  assert.is(ok, false);
+  assert.match(error ?? "", /2 did not hold up: it ended with exit code 3; 1 runs again/);
+  await waitFor(async () => (await app.ask()) === "1", { what: "version 1 again" });
+  assert.is(app.current(), "releases/my-app-1");
+  assert.not.match(running.output(), /starts again in/);
+  const { lastUpdate, restarts } = (await app.status()) as {
+    lastUpdate: { ok: boolean; reason: string };
+    restarts: number;
+  };
+  assert.is(lastUpdate.ok, false);
+  assert.is(restarts, 0);
+  await running.stop();
+  await publisher.close();
+});
+
+test("a version that dies while the next one is brought in is undone at once, and the update goes on from there", async () => {
+  const publisher = await freshPublisher();
+  const folder = tempDir();
+  const [die, go] = [join(folder, "die"), join(folder, "go")];
+  const waiting = `echo waiting; while [ ! -e ${go} ]; do sleep 0.02; done`;
+  const app = await deploy(publisher, {
+    hooks: [`before_symlink: test $LAUNCHFIT_VERSION = 2 || { ${waiting}; }`],
+  });
+  const running = await app.launch();
+  await waitFor(async () => (await app.ask()) === "1", { what: "version 1" });
+  await publisher.publish("2", webApp("2", diesAt(die)));
+  assert.is((await app.control("check")).ok, true);
+  await publisher.publish("3", webApp("3"));
+  const checked = app.control("check");
+  await running.until(/before_symlink: waiting/);
+  writeFileSync(die, "");
+  await waitFor(async () => (await app.ask()) === "1", { what: "version 1, while 3 is prepared" });
+  const { lastUpdate } = (await app.status()) as { lastUpdate: { to: string; reason: string } };
+  assert.match(lastUpdate.reason, /it ended with exit code 3 soon after its start/);
+  writeFileSync(go, "");
+  assert.is((await checked)["result"], "updated 1 → 3");
+  await waitFor(async () => (await app.ask()) === "3", { what: "version 3" });
+  const record = readFileSync(join(app.folder, ".launchfit/launcher.json"), "utf8");
+  const { failed } = JSON.parse(record) as { failed: Record<string, unknown> };
+  assert.equal(Object.keys(failed), ["2"]);
+  await running.stop();
+  await publisher.close();
+});
+
+test("a release that forks a daemon and ends is undone, and its daemon does not hold the port", async () => {
+  const publisher = await freshPublisher();
+  const app = await deploy(publisher);
+  const running = await app.launch();
+  await waitFor(async () => (await app.ask()) === "1", { what: "version 1" });
+  await publisher.publish("2", {
+    "daemon.js": webApp("2")["server.js"] ?? "",
+    "server.js": `const { spawn } = require("child_process");
+spawn(process.execPath, ["daemon.js"], { detached: true, stdio: "ignore" }).unref();
+setTimeout(() => process.exit(0), 300);`,
+  });
+  // the daemon answers the health check; the app itself has gone
+  await app.control("check");
+  await waitFor(async () => (await app.ask()) === "1", { what: "version 1 again" });
+  assert.is(app.current(), "releases/my-app-1");
+  await running.stop();
+  assert.is(await app.ask(), "ECONNREFUSED", "nothing is left");
+  await publisher.close();
+});
+
+test("releases that their owner made read-only run, are replaced, and are pruned", async () => {
+  const publisher = await freshPublisher();
+  const app = await deploy(publisher, {
+    updates: ["keep: false"],
+    hooks: ["before_symlink: mkdir -p data/below && chmod -R a-w ."],
+  });
+  for (const version of ["2", "3"]) {
+    await publisher.publish(version, webApp(version));
+    const checked = await app.tell("check", "--once");
+    assert.is(checked.code, 0, checked.stderr);
+  }
+  assert.match((await app.tell("list")).stdout, /^\* 3\n$/);
+  const running = await app.launch();
+  await waitFor(async () => (await app.ask()) === "3", { what: "version 3" });
+  await running.stop();
+  await publisher.close();
+});
+
+test.run();
