@@ -2,9 +2,15 @@ import { randomHex } from "./random.ts";
 
 /** A run's id, which sorts by time: `20261120T101500Z-3f2a9c` (UTC, then six random hex digits). */
 export function newRunId(at: Date = new Date()): string {
-  const time = at.toISOString().replace(/[-:]|\.\d+/g, "");
-  return `${time}-${randomHex(6)}`;
+  const second = Math.floor(at.getTime() / 1000);
+  if (second !== last.second) {
+    last = { second, text: at.toISOString().replace(/[-:]|\.\d+/g, "") };
+  }
+  return `${last.text}-${randomHex(6)}`;
 }
+
+// thousands of one second share its text
+let last = { second: Number.NaN, text: "" };
 
 /** Whether a text has the form of a run's id. */
 export function isRunId(text: string): boolean {

@@ -91,13 +91,15 @@ export class Seen {
     const memories = runs.map((run) => this.#runs.get(run)).filter((each) => each !== undefined);
     if (this.#lines + memories.length > 2 * this.#most) {
       const settled = [...this.#runs.values()].filter((each) => each.state !== "waiting");
-      await writeAtomic(this.#path, lines(settled), { mode: 0o600 });
+      const text: string[] = [];
+      for await (const some of lines(settled)) text.push(some);
+      await writeAtomic(this.#path, text.join(""), { mode: 0o600 });
       this.#lines = settled.length;
       return;
     }
     const file = await open(this.#path, "a", 0o600);
     try {
-      await file.appendFile(lines(memories));
+      for await (const some of lines(memories)) await file.appendFile(some);
       await file.sync();
     } finally {
       await file.close();
@@ -106,8 +108,13 @@ export class Seen {
   }
 }
 
-function lines(memories: readonly Memory[]): string {
-  return memories.map((memory) => `${JSON.stringify(memory)}\n`).join("");
+/** In pieces: ten thousand at once would keep deliveries waiting. */
+async function* lines(memories: readonly Memory[]): AsyncGenerator<string> {
+  for (let at = 0; at < memories.length; at += 250) {
+    const some = memories.slice(at, at + 250);
+    yield some.map((memory) => `${JSON.stringify(memory)}\n`).join("");
+    await new Promise((resolve) => setImmediate(resolve));
+  }
 }
 
 function deliveryKey(repo: string, id: string): string {

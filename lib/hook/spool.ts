@@ -140,9 +140,9 @@ export class Spool {
     return this.#lastOrder;
   }
 
-  /** Whether there is a segment that may be let go of. */
-  get canTidy(): boolean {
-    return this.#journal.oldest < this.#journal.current;
+  /** Whether so much is there that letting go of it cannot wait for a quiet moment. */
+  get crowded(): boolean {
+    return this.#journal.current - this.#journal.oldest >= mostSegments;
   }
 
   payload(entry: Entry): Promise<Buffer> {
@@ -208,19 +208,34 @@ export class Spool {
   async #tidy(): Promise<void> {
     if (this.#journal.oldest < this.#journal.current) await this.#journal.flush();
     while (this.#journal.oldest < this.#journal.current) {
-      const oldest = this.#journal.oldest;
-      const ids = [...(this.#bySegment.get(oldest) ?? [])];
-      const live = ids.map((id) => this.#live.get(id)).filter((each) => each !== undefined);
-      if (live.length > 0) {
-        if (this.#journal.current - oldest < mostSegments) return;
+      // those that nobody needs go together: their memories share one fsync, which new deliveries wait for
+      const free = this.#freeSegments();
+      if (free.length > 0) {
+        await this.seen.keep(free.flatMap((segment) => [...this.#inSegment(segment)]));
+        for (const segment of free) {
+          await this.#journal.dropOldest();
+          this.#bySegment.delete(segment);
+        }
+      } else if (this.crowded) {
         // few that wait long must not hold many that do not: they are written anew
-        for (const entry of live) await this.#carryForward(entry);
-        continue;
-      }
-      await this.seen.keep(ids);
-      await this.#journal.dropOldest();
-      this.#bySegment.delete(oldest);
+        for (const entry of this.#liveIn(this.#journal.oldest)) await this.#carryForward(entry);
+      } else return;
     }
+  }
+
+  /** The oldest segments without anything that is still to be done. */
+  #freeSegments(): number[] {
+    const free: number[] = [];
+    let segment = this.#journal.oldest;
+    while (segment < this.#journal.current && this.#liveIn(segment).length === 0)
+      free.push(segment++);
+    return free;
+  }
+
+  #liveIn(segment: number): Entry[] {
+    return [...this.#inSegment(segment)]
+      .map((id) => this.#live.get(id))
+      .filter((each) => each !== undefined);
   }
 
   async #carryForward(entry: Entry): Promise<void> {

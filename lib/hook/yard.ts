@@ -93,7 +93,7 @@ export class Yard {
     for (const entry of entries) this.#enqueue(entry);
     this.schedule();
     // one long run must not keep a flood of superseded pushes on the disk
-    if (this.spool.canTidy) void this.tidy("");
+    if (this.spool.crowded) void this.tidy("");
     return entries;
   }
 
