@@ -50,7 +50,8 @@ export class PartialFile {
   #waiting: Uint8Array[] = [];
   /** The file, once the body is too large to wait in memory. */
   #fd: number | undefined;
-  #note: Note | undefined;
+  /** By what this content of this URL can be continued. */
+  #continued: { url: string; validator: Validator } | undefined;
   /** Bytes taken so far. */
   size = 0;
 
@@ -60,7 +61,7 @@ export class PartialFile {
 
   /** By what this content can be continued; undefined: not at all. */
   get validator(): Validator | undefined {
-    return this.#note;
+    return this.#continued?.validator;
   }
 
   get #notePath(): string {
@@ -88,7 +89,8 @@ export class PartialFile {
       this.#hash.update(buffer.subarray(0, bytesRead));
       this.size += bytesRead;
     }
-    this.#note = note;
+    const { ifRange, total } = note;
+    this.#continued = { url, validator: { ifRange, ...(total === undefined ? {} : { total }) } };
   }
 
   /** Begin from nothing; with a validator the content can be continued later. */
@@ -96,7 +98,7 @@ export class PartialFile {
     this.#hash = createHash("sha256");
     this.#waiting = [];
     this.size = 0;
-    this.#note = validator && { url: hashOf(url), boot: bootId(), ...validator };
+    this.#continued = validator && { url, validator };
     if (this.#fd === undefined) return;
     rmSync(this.#notePath, { force: true });
     ftruncateSync(this.#fd, 0);
@@ -119,7 +121,10 @@ export class PartialFile {
   }
 
   #writeNote(): void {
-    if (this.#note) writeFileSync(this.#notePath, JSON.stringify(this.#note));
+    if (!this.#continued) return;
+    const { url, validator } = this.#continued;
+    const note: Note = { url: hashOf(url), boot: bootId(), ...validator };
+    writeFileSync(this.#notePath, JSON.stringify(note));
   }
 
   #writeWaiting(fd: number): void {
@@ -149,7 +154,7 @@ export class PartialFile {
 
   /** Leave what is there for a later run when it can be continued, else remove it. */
   leave(): void {
-    const continued = this.#fd !== undefined && this.#note !== undefined && this.size > 0;
+    const continued = this.#fd !== undefined && this.#continued !== undefined && this.size > 0;
     this.#close();
     if (!continued) this.#remove();
   }

@@ -118,7 +118,8 @@ export class Folders {
 
   /** The folder of `path`, there and sure to be inside. */
   of(path: string): string {
-    const folder = dirname(join(this.root, path));
+    const slash = path.lastIndexOf("/");
+    const folder = slash < 0 ? this.root : join(this.root, path.slice(0, slash));
     if (this.#made.has(folder)) return folder;
     mkdirSync(folder, { recursive: true });
     if (realpathSync(folder) !== folder)
