@@ -1,12 +1,12 @@
 import { mkdir, rm, stat } from "node:fs/promises";
-import { basename, join, resolve } from "node:path";
+import { join, resolve } from "node:path";
 import process from "node:process";
 import { findScript } from "../beside.ts";
 import { type Checkout, findCheckout, overlook, stateFolder } from "../checkout.ts";
 import { atEnd } from "../cleanup.ts";
 import { monotonic } from "../clock.ts";
 import { exitCodeOf, Failure, UsageError } from "../errors.ts";
-import { exists, readIfThere } from "../files.ts";
+import { exists } from "../files.ts";
 import { acquireLock } from "../lock.ts";
 import type { Result } from "../log-format.ts";
 import { isSafeRef, shortSha } from "../names.ts";
@@ -16,6 +16,7 @@ import { createOutput, type Output } from "../run-output.ts";
 import { type Doing, type Done, runStage, type StageResult, type Workplace } from "../run-stage.ts";
 import type { RunSummary } from "../run-table.ts";
 import type { Terminal } from "../terminal.ts";
+import { packByDefault, uploadByDefault } from "./without-script.ts";
 import { checkOut, freshFolder, removeWorktree } from "./worktree.ts";
 
 export interface ReleaseOptions {
@@ -105,13 +106,12 @@ export async function releaseTag(options: ReleaseOptions): Promise<ReleaseResult
     await step("build", (doing) => buildTree(build, place, output, doing));
     if (await exists(join(place.dir, "release.sh")))
       await step("release.sh", (doing) => runReleaseScript(place, doing));
+    else if (env["RELEASE_PRERELEASE"] === "true")
+      await step("pack", async () => ({ note: "a prerelease: built, not published" }));
     else {
-      await step("pack", (doing) => pack(checkout, place, tag, doing));
-      if (await exists(join(place.dir, "uploads.yml"))) {
-        await step("uploads", async (doing) => {
-          await doing.run([...(await findScript("uploads")), place.dir]);
-        });
-      }
+      await step("pack", (doing) => packByDefault(checkout, place, tag, doing));
+      if (await exists(join(place.dir, "uploads.yml")))
+        await step("uploads", (doing) => uploadByDefault(checkout, place, doing));
     }
   } finally {
     await removeTree();
@@ -185,22 +185,4 @@ async function runReleaseScript(place: Workplace, doing: Doing): Promise<void> {
   const file = join(place.dir, "release.sh");
   const { mode } = await stat(file);
   await doing.run(mode & 0o100 ? [file] : ["/bin/sh", file]);
-}
-
-/** Without a release.sh the app is packed as the web folder of launchfit wants it. */
-async function pack({ dir }: Checkout, place: Workplace, tag: string, doing: Doing): Promise<Done> {
-  const script = await findScript("release");
-  const name = packageName(await readIfThere(join(place.dir, "package.json"))) ?? basename(dir);
-  const version = tag.replace(/^v(?=[0-9a-f])/i, "");
-  await doing.run([...script, "pack", "--app", name, "--version", version]);
-  return { note: `${name} ${version}` };
-}
-
-function packageName(text: string | undefined): string | undefined {
-  try {
-    const { name } = JSON.parse(text ?? "") as { name?: string };
-    return name?.replace(/^@[^/]*\//, "");
-  } catch {
-    return undefined;
-  }
 }

@@ -46,10 +46,10 @@ export function signer({
 }
 
 /** What is typed is not shown. */
-
 export async function askInSecret(question: string): Promise<string> {
-  process.stderr.write(question);
+  // first, since it ends the terminal's own echo: what is typed ahead must not show either
   const lines = createInterface({ input: process.stdin, terminal: true });
+  process.stderr.write(question);
   const answer = await lines.question("");
   lines.close();
   process.stderr.write("\n");
