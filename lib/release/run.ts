@@ -2,7 +2,7 @@ import { mkdir, rm, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import process from "node:process";
 import { findScript } from "../beside.ts";
-import { type Checkout, findCheckout, overlook, stateFolder } from "../checkout.ts";
+import { findCheckout, overlook, stateFolder } from "../checkout.ts";
 import { atEnd } from "../cleanup.ts";
 import { monotonic } from "../clock.ts";
 import { exitCodeOf, Failure, UsageError } from "../errors.ts";
