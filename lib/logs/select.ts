@@ -67,7 +67,7 @@ export function lineFilter(
       }
     };
   }
-  const next = candidatesOf(selection);
+  let next = candidatesOf(selection);
   /** Where the block begins, and up to where lines were shown, in bytes since the first block. */
   let base = 0;
   let shownTo = 0;
@@ -97,12 +97,16 @@ export function lineFilter(
       return count;
     };
     const find = next(bytes);
+    let tried = 0;
+    let found = 0;
     for (let at = find(0); at >= 0; ) {
       const begin = at === 0 ? 0 : bytes.lastIndexOf(10, at - 1) + 1;
       const newline = bytes.indexOf(10, at);
       const end = newline < 0 ? bytes.length : newline;
       const raw = bytes.toString("utf8", begin, end);
+      tried += 1;
       if (raw !== "" && isWanted(selection, raw)) {
+        found += 1;
         if (due > 0) due -= showRange(shown, begin, due);
         if (before > 0) {
           const back = countBack(bytes, begin, before, shown);
@@ -118,6 +122,8 @@ export function lineFilter(
       }
       at = end + 1 < bytes.length ? find(end + 1) : -1;
     }
+    // words that are everywhere are no help: the next blocks are tried as a whole
+    if (grep && tried > bytes.length / 1000 && found < tried / 2) next = textFinder(grep);
     if (due > 0) due -= showRange(shown, bytes.length, due);
     if (before > 0) tail = lastLines(shown === 0 ? tail : [], bytes, base, shown, before);
     base += bytes.length;
@@ -223,11 +229,18 @@ function patternFinder(pattern: RegExp): (bytes: Buffer) => Find {
 
 /** Tries a pattern on the texts of a block that is read as one string, which is cheaper than line by line. */
 function textFinder(pattern: RegExp): (bytes: Buffer) => Find {
+  const anywhere = inAnyLine(pattern);
   return (bytes) => {
     const block = bytes.toString("latin1");
     // where one byte is not one character, or escapes may break up a match, lines are looked at closely
     // biome-ignore lint/suspicious/noControlCharactersInRegex: that is what is looked for
     if (/[^\u0000-\u001a\u001c-\u007f]/.test(block)) return (from) => from;
+    if (anywhere) {
+      return (from) => {
+        anywhere.lastIndex = from;
+        return anywhere.exec(block)?.index ?? -1;
+      };
+    }
     return (from) => {
       for (let begin = from; begin < block.length; ) {
         const newline = block.indexOf("\n", begin);
@@ -240,4 +253,14 @@ function textFinder(pattern: RegExp): (bytes: Buffer) => Find {
       return -1;
     };
   };
+}
+
+/**
+ * The pattern for a whole block: it finds no less than the lines tried one by one. With the flag m, `$` is
+ * the end of a line; `^` would be its beginning, where the time stands, and what looks around may tell
+ * the end of a text from the end of a line.
+ */
+function inAnyLine(pattern: RegExp): RegExp | undefined {
+  if (/\^|\(\?[^:]/.test(pattern.source.replace(/\\.|\[\^/g, ""))) return undefined;
+  return new RegExp(pattern.source, `${pattern.flags}gm`);
 }

@@ -105,4 +105,58 @@ test("lines around a match are shown once, whatever blocks they come in", () => 
   }
 });
 
+test("however a block is searched, the lines are those that match one by one", () => {
+  let seed = 11;
+  const random = (below: number) => {
+    seed = (seed * 16807) % 2147483647;
+    return seed % below;
+  };
+  const words = [
+    "foo",
+    "bar",
+    "foo 1",
+    "x",
+    "",
+    " ",
+    "12",
+    "b|ar",
+    "\u001b[1mfo\u001b[0mo",
+    "grün",
+    "^a$",
+  ];
+  const texts = Array.from({ length: 900 }, (_, index) => {
+    // escapes and what is not ASCII come late, so that there are blocks without
+    const of = index < 600 ? words.length - 3 : words.length;
+    return Array.from({ length: random(4) }, () => words[random(of)]).join(" ");
+  });
+  const lines = texts.map((text, index) => (index % 7 === 3 ? `plain ${text}` : log(0, "a", text)));
+  const patterns = [
+    /(?:foo|bar) \d+$/,
+    /foo|bar/,
+    /(foo|bar)\s+x$/,
+    /foo[^z]*bar/,
+    /[^a-z|]$/,
+    /\bx\b/,
+    /x$|12/i,
+    /(?!foo)bar$/,
+    /^(?:bar|x)/,
+    /\^a\$|[$^]/,
+    /o\W1/,
+    /2026|10:15/,
+    /\s$/,
+    /FOO|BAR/i,
+  ];
+  for (const grep of patterns) {
+    const expected = lines
+      .filter((line) => {
+        // biome-ignore lint/suspicious/noControlCharactersInRegex: the escapes that the words have
+        const text = line.replace(/^2026.*? \| /, "").replace(/\u001b\[\dm/g, "");
+        return grep.test(text);
+      })
+      .map((line) => `:${line}`);
+    for (const size of [1, 10, 300, 1000])
+      assert.equal(choose(lines, { grep }, size), expected, `${grep} in blocks of ${size} lines`);
+  }
+});
+
 test.run();
