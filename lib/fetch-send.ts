@@ -1,14 +1,13 @@
-import { createReadStream, readFileSync } from "node:fs";
+import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import type { ClientRequest, IncomingMessage } from "node:http";
-import type { RequestOptions } from "node:https";
 import process from "node:process";
-import { type Duplex, Readable } from "node:stream";
-import type { ConnectionOptions } from "node:tls";
+import { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { FetchFailed } from "./fetch-retry.ts";
 import { openWire } from "./fetch-wire.ts";
-import { basicAuthorization, loginOf, proxyFor } from "./proxy.ts";
+import { proxyFor } from "./proxy.ts";
+import { proxyAuthorization, tunnellingAgent } from "./proxy-tunnel.ts";
 
 /**
  * One request and its answer: no redirects, no retries. Each kind of URL has its own `Send`.
@@ -46,47 +45,30 @@ export interface Connections {
 
 /** node's modules for the web, loaded when something is fetched: a run with nothing to do needs none. */
 async function loadWeb() {
-  const [http, https, net, tls] = await Promise.all([
+  const [http, https, net] = await Promise.all([
     import("node:http"),
     import("node:https"),
     import("node:net"),
-    import("node:tls"),
   ]);
-  return { http: http.default, https: https.default, net: net.default, tls: tls.default };
+  return { http: http.default, https: https.default, net: net.default };
 }
-
-type Web = Awaited<ReturnType<typeof loadWeb>>;
 
 /** Connections for http and https, through the environment's proxies. */
 export async function openConnections(): Promise<Connections> {
-  const web = await loadWeb();
-  const { http, https, net } = web;
+  const { http, https, net } = await loadWeb();
   const agentOptions = { keepAlive: true, maxSockets: Number.POSITIVE_INFINITY };
   const plain = new http.Agent(agentOptions);
   // Deno's HTTP client reads from no socket of ours
   if (process.versions["deno"] === undefined)
     plain.createConnection = (options) => openWire(net.connect, options);
-  const secure = new https.Agent(agentOptions);
-  const tunnels = new Map<string, InstanceType<typeof https.Agent>>();
-  const tunnelAgent = (proxy: URL) => {
-    let agent = tunnels.get(proxy.href);
-    if (!agent) {
-      agent = new https.Agent(agentOptions);
-      agent.createConnection = (options, done = () => {}) => openTunnel(web, proxy, options, done);
-      tunnels.set(proxy.href, agent);
-    }
-    return agent;
-  };
+  const secure = await tunnellingAgent(agentOptions);
+  /** For proxies that are themselves spoken to by https. */
+  const direct = new https.Agent(agentOptions);
 
   function open({ url, method, headers }: SendRequest): ClientRequest {
+    if (url.protocol === "https:") return https.request(url, { method, headers, agent: secure });
     const proxy = proxyFor(url);
-    if (!proxy) {
-      return url.protocol === "https:"
-        ? https.request(url, { method, headers, agent: secure })
-        : http.request(url, { method, headers, agent: plain });
-    }
-    if (url.protocol === "https:")
-      return https.request(url, { method, headers, agent: tunnelAgent(proxy) });
+    if (!proxy) return http.request(url, { method, headers, agent: plain });
     const { request } = proxy.protocol === "https:" ? https : http;
     return request({
       host: proxy.hostname.replace(/^\[|\]$/g, ""),
@@ -95,7 +77,7 @@ export async function openConnections(): Promise<Connections> {
       // with a proxy the request line holds the whole address (RFC 9112, 3.2.2)
       path: url.href,
       headers: { ...headers, host: url.host, ...proxyAuthorization(proxy) },
-      agent: proxy.protocol === "https:" ? secure : plain,
+      agent: proxy.protocol === "https:" ? direct : plain,
     });
   }
 
@@ -124,53 +106,9 @@ export async function openConnections(): Promise<Connections> {
         sent.end();
       }),
     close() {
-      for (const agent of [plain, secure, ...tunnels.values()]) agent.destroy();
+      for (const agent of [plain, secure, direct]) agent.destroy();
     },
   };
-}
-
-function proxyAuthorization(proxy: URL): Record<string, string> {
-  const login = loginOf(proxy);
-  return login ? { "proxy-authorization": basicAuthorization(login.user, login.password) } : {};
-}
-
-/** https through a proxy: a CONNECT tunnel, TLS to the host itself inside it (RFC 9110, 9.3.6). */
-function openTunnel(
-  { http, https, tls }: Web,
-  proxy: URL,
-  options: RequestOptions & { servername?: string | undefined },
-  done: (error: Error | null, socket: Duplex) => void,
-): undefined {
-  const target = `${String(options.host).includes(":") ? `[${options.host}]` : options.host}:${options.port}`;
-  const { request } = proxy.protocol === "https:" ? https : http;
-  const connecting = request({
-    host: proxy.hostname.replace(/^\[|\]$/g, ""),
-    port: proxy.port || (proxy.protocol === "https:" ? 443 : 80),
-    method: "CONNECT",
-    path: target,
-    headers: { host: target, ...proxyAuthorization(proxy) },
-    agent: false,
-  });
-  const fail = (error: Error) => done(error, undefined as never);
-  connecting.once("error", fail);
-  connecting.once("connect", (response, socket) => {
-    if (response.statusCode === 200) {
-      const ca = extraAuthorities(tls.rootCertificates);
-      const inside = { ...options, path: undefined, socket, ...ca } as ConnectionOptions;
-      done(null, tls.connect({ ...inside, servername: options.servername || options.host || "" }));
-      return;
-    }
-    socket.destroy();
-    fail(new FetchFailed(`the proxy answered ${response.statusCode} ${response.statusMessage}`));
-  });
-  connecting.end();
-  return undefined;
-}
-
-/** Deno adds DENO_CERT to https but not to TLS inside a tunnel; Node has NODE_EXTRA_CA_CERTS in both. */
-function extraAuthorities(usual: readonly string[]): ConnectionOptions {
-  const file = process.versions["deno"] && process.env["DENO_CERT"];
-  return file ? { ca: [...usual, readFileSync(file, "utf8")] } : {};
 }
 
 /** A file of this machine, answered as a server would: ranges, conditions, times. */

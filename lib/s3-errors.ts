@@ -1,4 +1,5 @@
-import { Failure, systemCode } from "./errors.ts";
+import { Failure, systemCode, UsageError } from "./errors.ts";
+import { ProxyRefused } from "./proxy-tunnel.ts";
 
 /**
  * What went wrong with an S3 request: whether another try may help, whether the whole target is lost,
@@ -83,6 +84,10 @@ export function retryAfterOf(error: unknown): number | undefined {
 /** The failure in one plain sentence, with what to do. */
 export function explainS3(error: unknown, asked: S3Asked): S3Failure {
   if (error instanceof S3Failure) return error;
+  if (error instanceof ProxyRefused)
+    return new S3Failure(`${error.message}; check https_proxy and no_proxy`, true);
+  // a wrong setting of the environment
+  if (error instanceof UsageError) return new S3Failure(error.message, true);
   const facts = factsOf(error);
   const { bucket } = asked;
   const server = asked.endpoint ?? "AWS";

@@ -1,6 +1,7 @@
 import process from "node:process";
 import type { Readable } from "node:stream";
 import type { S3Client, S3ClientConfig } from "@aws-sdk/client-s3";
+import { tunnellingAgent } from "./proxy-tunnel.ts";
 import { createDirectPut } from "./s3-direct.ts";
 import { listingReader, urlDecoded } from "./s3-listing.ts";
 
@@ -215,6 +216,7 @@ async function configured(
 ): Promise<S3Client> {
   const { region, endpoint, pathStyle, profile, connections = 32 } = where;
   const agent = { keepAlive: true, maxSockets: connections };
+  const httpsAgent = await tunnellingAgent(agent);
   const config: S3ClientConfig = {
     ...(region === undefined ? {} : { region }),
     ...(endpoint === undefined ? {} : { endpoint }),
@@ -232,7 +234,7 @@ async function configured(
       throwOnRequestTimeout: true,
       socketAcquisitionWarningTimeout: 3_600_000,
       httpAgent: agent,
-      httpsAgent: agent,
+      httpsAgent,
     },
   };
   const client = make(config);

@@ -35,6 +35,7 @@ export const command = defineCommand({
   exits: { 1: "a target failed; the others were served", 3: "another uploads runs in DIR" },
   environment: [
     ["AWS_ACCESS_KEY_ID, AWS_PROFILE, …", "S3 credentials, as all AWS tools read them"],
+    ["https_proxy, all_proxy", "a proxy for S3 over https; no_proxy names exceptions"],
     ["SSH_AUTH_SOCK", "the ssh agent, for rsync and git"],
   ],
   async run({ flags, args, terminal, signal }) {

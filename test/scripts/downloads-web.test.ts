@@ -1,77 +1,32 @@
 // https, proxies and tunnels: what needs a certificate of its own.
-import { readFileSync } from "node:fs";
 import { createServer as createHttp } from "node:http";
 import { createServer as createHttps } from "node:https";
-import { connect, type Socket } from "node:net";
-import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { makeSite } from "../helpers/downloads.ts";
-import { runCommand } from "../helpers/run.ts";
-import { tempDir } from "../helpers/tmp.ts";
+import { makeCertificate, startTunnelProxy } from "../helpers/tunnel.ts";
 
-const keys = tempDir("keys-");
-await runCommand(
-  [
-    "openssl",
-    "req",
-    "-x509",
-    "-newkey",
-    "rsa:2048",
-    "-nodes",
-    "-days",
-    "2",
-    "-subj",
-    "/CN=localhost",
-    "-addext",
-    "subjectAltName=DNS:localhost",
-    "-addext",
-    "basicConstraints=critical,CA:TRUE",
-    "-keyout",
-    join(keys, "key"),
-    "-out",
-    join(keys, "cert"),
-  ],
-  { expect: 0 },
-);
-const trust = { NODE_EXTRA_CA_CERTS: join(keys, "cert"), DENO_CERT: join(keys, "cert") };
-const sockets = new Set<Socket>();
+const { key, cert, trust } = await makeCertificate();
+const proxy = await startTunnelProxy();
+const { tunnels } = proxy;
 
-const secure = createHttps(
-  { key: readFileSync(join(keys, "key")), cert: readFileSync(join(keys, "cert")) },
-  (request, response) => {
-    if (request.url === "/down")
-      response.writeHead(302, { location: `http://127.0.0.1:${port(plain)}/f` }).end();
-    else response.end(`secure ${request.headers.authorization ?? ""}`);
-  },
-);
-const plain = createHttp((_, response) => response.end("plain"));
-/** A proxy that only opens tunnels, and remembers them. */
-const tunnels: string[] = [];
-const proxy = createHttp((_, response) => response.writeHead(400).end());
-proxy.on("connect", (request, client: Socket) => {
-  tunnels.push(`${request.url} ${request.headers["proxy-authorization"] ?? ""}`);
-  const server = connect(port(secure), "127.0.0.1", () => {
-    client.write("HTTP/1.1 200 OK\r\n\r\n");
-    client.pipe(server).pipe(client);
-  });
-  for (const socket of [client, server]) {
-    sockets.add(socket);
-    socket.on("error", () => {});
-  }
+const secure = createHttps({ key, cert }, (request, response) => {
+  if (request.url === "/down")
+    response.writeHead(302, { location: `http://127.0.0.1:${port(plain)}/f` }).end();
+  else response.end(`secure ${request.headers.authorization ?? ""}`);
 });
-
+const plain = createHttp((_, response) => response.end("plain"));
 function port(server: { address: () => unknown }): number {
   return (server.address() as { port: number }).port;
 }
 
 test.before(async () => {
-  for (const server of [secure, plain, proxy])
+  for (const server of [secure, plain])
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
 });
 test.after(async () => {
-  for (const socket of sockets) socket.destroy();
-  for (const server of [secure, plain, proxy]) {
+  await proxy.stop();
+  for (const server of [secure, plain]) {
     server.closeAllConnections();
     await new Promise((resolve) => server.close(resolve));
   }
@@ -91,7 +46,7 @@ test("https goes through a proxy in a tunnel that the proxy cannot look into", a
   site.manifest(
     ...["a", "b"].map((name) => `https://me:secret@localhost:${port(secure)}/${name} ${name}`),
   );
-  const env = { ...trust, https_proxy: `http://u:p@127.0.0.1:${port(proxy)}` };
+  const env = { ...trust, https_proxy: `http://u:p@127.0.0.1:${proxy.port}` };
   await site.run(["--jobs", "1"], { expect: 0, env });
   assert.is(site.read("b"), `secure Basic ${Buffer.from("me:secret").toString("base64")}`);
   const login = `Basic ${Buffer.from("u:p").toString("base64")}`;
