@@ -11,6 +11,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs, stripVTControlCharacters } from "node:util";
 import { killProcessesOf, processesOf } from "./helpers/leftovers.ts";
 import { type Runtime, root, runtimeOf } from "./helpers/runtime.ts";
+import { removeTree } from "./helpers/tmp.ts";
 
 type Outcome = {
   file: string;
@@ -150,7 +151,7 @@ async function tidy(folder: string): Promise<string[]> {
     if (/^(tsx-|node-compile-cache|node-jiti|npm-|deno)/.test(name)) continue;
     problems.push(`left ${join(folder, name)} behind: make it with tempDir()`);
   }
-  await rm(folder, { recursive: true, force: true });
+  removeTree(folder);
   return problems;
 }
 
