@@ -7,10 +7,10 @@ import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { runCommand, startCommand } from "../helpers/run.ts";
+import { makeDebian } from "../helpers/debian.ts";
 import { freePort } from "../helpers/ports.ts";
 import { root as project } from "../helpers/runtime.ts";
 import { needsRoot, testUnless } from "../helpers/skip.ts";
-import { tempDir } from "../helpers/tmp.ts";
 import { waitFor } from "../helpers/wait.ts";
 
 const has = (file: string) =>
@@ -25,20 +25,6 @@ const missing =
 const noBundles = !(await has(join(project, "dist/setup.mjs"))) && "no bundles: npm run bundle";
 const node = process.env["BOATYARD_SOAK_NODE"] ?? "/usr/bin/node";
 const noNode = !(await has(node)) && `no Node at ${node}`;
-
-/** A minimal Debian; a copy that BOATYARD_SOAK_ROOT names spares the two minutes. */
-async function makeRoot(suite: string): Promise<string> {
-  const folder = join(tempDir("debian-"), "root");
-  const ready = process.env["BOATYARD_SOAK_ROOT"];
-  if (ready) {
-    await runCommand(["cp", "-a", ready, folder], { expect: 0, timeout: 300_000 });
-    return folder;
-  }
-  const include = "git,ca-certificates,rsync,openssh-client,util-linux";
-  const argv = ["debootstrap", "--variant=minbase", `--include=${include}`, suite, folder];
-  await runCommand(argv, { expect: 0, timeout: 900_000 });
-  return folder;
-}
 
 function inside(folder: string, argv: string[]): string[] {
   const path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -65,7 +51,7 @@ for (const suite of ["bookworm", "trixie"]) {
     suite === "trixie" && process.env["SOAK_TRIXIE"] !== "1" && "set SOAK_TRIXIE=1 for it";
   testUnless(test, missing || noBundles || noNode || other)(
     `docs/server.md followed to the letter on ${suite}: a push is built by its own user`,
-    async () => await follow(await makeRoot(suite)),
+    async () => await follow(await makeDebian(suite)),
   );
 }
 
