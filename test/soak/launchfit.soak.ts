@@ -7,6 +7,8 @@ import { run } from "../../lib/exec.ts";
 import { deploy, webApp } from "../helpers/launch.ts";
 import { makePublisher } from "../helpers/publisher.ts";
 import type { Running } from "../helpers/run.ts";
+import { needsRoot, testUnless } from "../helpers/skip.ts";
+import { tempDir } from "../helpers/tmp.ts";
 import { waitFor } from "../helpers/wait.ts";
 
 const scale = Number(process.env["SOAK_SCALE"] ?? 1);
@@ -122,5 +124,48 @@ test("a week in miniature: after many updates memory, descriptors, disk and proc
   await running.stop();
   await publisher.close();
 });
+
+testUnless(test, needsRoot)(
+  "a release that fills the disk is undone: the old version serves, and status has the reason",
+  async () => {
+    const publisher = await makePublisher();
+    await publisher.publish("1", webApp("1"));
+    const folder = join(tempDir("full-"), "deploy");
+    await run(["mkdir", folder]);
+    await run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder]);
+    try {
+      const app = await deploy(publisher, { folder });
+      const running = await app.launch();
+      await waitFor(async () => (await app.ask()) === "1", { what: "version 1" });
+      // in the release's own folder, and in the deploy directory, where nothing of it is ever cleared
+      for (const [version, file] of [
+        ["2", "filling"],
+        ["3", "../../filling"],
+      ] as const) {
+        const fill = `const fs = require("fs");
+const fd = fs.openSync(${JSON.stringify(file)}, "w");
+try { for (;;) fs.writeSync(fd, Buffer.alloc(4096)); } catch (error) { console.log(error.code); }
+try { for (let n = 0; ; n++) fs.writeFileSync("x" + n, "x"); } catch {}
+process.exit(28);`;
+        await publisher.publish(version, webApp(version, fill));
+        const { ok, error } = await app.control("check");
+        assert.is(ok, false);
+        assert.match(error ?? "", /ended with exit code 28; 1 runs again/);
+        await waitFor(async () => (await app.ask()) === "1", { what: "version 1 again" });
+        const { lastUpdate } = (await app.status()) as { lastUpdate: { reason: string } };
+        assert.match(lastUpdate.reason, /exit code 28/);
+        await run(["sh", "-c", 'rm -f "$0"/filling "$0"/releases/*/filling', folder]);
+      }
+      await publisher.publish("4", webApp("4"));
+      const { ok, error } = await app.control("check");
+      assert.ok(ok, error);
+      await running.stop();
+    } finally {
+      // also from under an app that a failed test left behind
+      await run(["umount", "-l", folder]);
+      await publisher.close();
+    }
+  },
+);
 
 test.run();
