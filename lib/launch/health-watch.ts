@@ -4,7 +4,7 @@ import { ask } from "./health.ts";
 import { appEnvironment } from "./hooks.ts";
 
 export interface HealthWatch {
-  /** The last answer: `well`, `alive` where there is no check, else what is wrong. */
+  /** The last answer: `well`, `starting`, `alive` where there is no check, else what is wrong. */
   readonly last: string | undefined;
   close(): void;
 }
@@ -26,6 +26,8 @@ export function watchHealth(
   },
 ): HealthWatch {
   let last: string | undefined;
+  /** The app of the last look, since when, and whether it ever answered well. */
+  let seen: { app: AppKeeper["app"]; since: number; well: boolean } | undefined;
   let timer: NodeJS.Timeout | undefined;
   let closed = false;
 
@@ -35,7 +37,8 @@ export function watchHealth(
     if (app?.alive) {
       const { health, env } = await settings(app.version);
       pause = health.every;
-      const answer =
+      if (seen?.app !== app) seen = { app, since: performance.now(), well: false };
+      const said =
         health.url === undefined && health.command === undefined
           ? "alive"
           : ((await ask(health, {
@@ -43,6 +46,10 @@ export function watchHealth(
               cwd,
               env: appEnvironment({ version: app.version, releaseDir: cwd }, env),
             })) ?? "well");
+      seen.well ||= said === "well";
+      // an app has the whole of health.within for its start: systemd must not take that for a hang
+      const early = !seen.well && performance.now() - seen.since < health.within;
+      const answer = early && said !== "alive" ? "starting" : said;
       // the app may have been replaced while it was asked
       if (keeper.app === app) {
         if (last !== undefined && last !== answer) log(`health: ${answer}`);
@@ -55,7 +62,7 @@ export function watchHealth(
   }
 
   // between two apps, and while one is given up on purpose, launchfit itself is what lives
-  const isGood = () => last === undefined || last === "well" || last === "alive";
+  const isGood = () => last === undefined || ["well", "alive", "starting"].includes(last);
   const again = () => {
     look().catch((error: unknown) => {
       log(`health: ${String(error)}`);

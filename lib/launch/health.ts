@@ -1,5 +1,4 @@
 import { request as httpRequest } from "node:http";
-import { request as httpsRequest } from "node:https";
 import { shell } from "../exec.ts";
 
 /** How a new app proves itself (design, section 11, `app.health`). */
@@ -96,9 +95,10 @@ async function askCommand(
   return code === 0 ? undefined : `the health command ended with exit code ${code}`;
 }
 
-function askUrl(url: string, patience: number): Promise<string | undefined> {
+async function askUrl(url: string, patience: number): Promise<string | undefined> {
+  // https brings TLS along, some megabytes that most apps' checks on this machine never need
+  const ask = url.startsWith("https:") ? (await import("node:https")).request : httpRequest;
   return new Promise((resolve) => {
-    const ask = url.startsWith("https:") ? httpsRequest : httpRequest;
     // a connection of its own each time: one kept from the old app would answer for the new one
     const request = ask(url, { agent: false, timeout: patience }, (response) => {
       response.resume();

@@ -79,7 +79,7 @@ export function statusLines(status: Status, { paint }: Terminal): string[] {
       "health",
       health === undefined
         ? undefined
-        : mark(["well", "alive", "not asked yet"].includes(health), health),
+        : mark(["well", "alive", "starting", "not asked yet"].includes(health), health),
     ],
     ["stopped", stopped && paint.red(`${stopped.reason} (${ago(stopped.at)})`)],
     ["last check", lastCheck && `${mark(lastCheck.ok, lastCheck.result)} (${ago(lastCheck.at)})`],

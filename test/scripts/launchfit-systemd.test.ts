@@ -61,4 +61,29 @@ testUnless(test, missing)(
   },
 );
 
+testUnless(test, missing)(
+  "an app that takes longer to start than the watchdog waits is not taken for one that hangs",
+  async () => {
+    const publisher = await makePublisher();
+    await publisher.publish("1", webApp("1"));
+    const folder = tempDir();
+    const up = join(folder, "up");
+    const app = await deploy(publisher, {
+      app: [`health: { command: "test -e ${up}", every: 100ms, within: 60s }`],
+    });
+    const path = join(folder, "notify");
+    const systemd = startCommand(["perl", "-MIO::Socket::UNIX", "-e", listening, path]);
+    await systemd.until(/ready/);
+    const env = { NOTIFY_SOCKET: path, WATCHDOG_USEC: "400000" };
+    const running = startScript("launchfit", ["--dir", app.folder], { env });
+    await systemd.until(/(?:WATCHDOG=1[\s\S]*){3}/);
+    assert.is((await app.status())["health"], "starting");
+    writeFileSync(up, "");
+    await waitFor(async () => (await app.status())["health"] === "well", { what: "good health" });
+    await running.stop();
+    systemd.kill("SIGKILL");
+    await publisher.close();
+  },
+);
+
 test.run();

@@ -118,7 +118,7 @@ test("a week in miniature: after many updates memory, descriptors, disk and proc
   for (let round = 8; round < rounds; round++) await update(round.toString(16));
   const late = await measure();
   assert.ok(late.descriptors <= early.descriptors + 3, `${JSON.stringify({ early, late })}`);
-  assert.ok(late.memory <= early.memory + 60, `${JSON.stringify({ early, late })}`);
+  assert.ok(late.memory <= early.memory + 15, `${JSON.stringify({ early, late })}`);
   assert.ok(late.releases <= 4, `releases: ${late.releases}`);
   assert.is(late.processes, 1);
   await running.stop();
