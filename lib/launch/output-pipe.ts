@@ -18,7 +18,8 @@ export interface OutputPipe {
 }
 
 const shortestPause = 4;
-const longestPause = 100;
+// each look costs a wake-up: ten a second were 0.4 % of a core
+const longestPause = 250;
 const longestLine = 64 * 1024;
 
 /** Open the pipe, made when it is not there, and give every line that comes through it to `onLines`. */
