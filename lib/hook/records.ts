@@ -125,7 +125,7 @@ export class Records {
     payload: Uint8Array,
     owner: { uid: number; gid: number } | undefined,
   ): Promise<void> {
-    await mkdir(join(this.folder, record.id), { recursive: true, mode: 0o711 });
+    await this.#folderOf(record.id);
     const path = this.path(record.id, "payload.json");
     await rm(path, { force: true });
     // an earlier attempt's exit code must not be taken for this one's
@@ -138,8 +138,26 @@ export class Records {
   /** Keep a record, which is known once it is on disk; `durable: false` where a crash may take it back (the journal knows more then). */
   async save(record: RunRecord, { durable = true } = {}): Promise<void> {
     const text = `${JSON.stringify(record, null, 2)}\n`;
-    await writeAtomic(this.path(record.id, "run.json"), text, { mode: 0o600, durable });
+    const write = () =>
+      writeAtomic(this.path(record.id, "run.json"), text, { mode: 0o600, durable });
+    try {
+      await write();
+    } catch (error) {
+      if (systemCode(error) !== "ENOENT") throw error;
+      // it failed before it had a folder, or somebody removed that: its end is told all the same
+      await this.#folderOf(record.id);
+      await write();
+    }
     this.#runs.set(record.id, record);
+  }
+
+  async #folderOf(id: string): Promise<void> {
+    try {
+      // not recursive: Node reports a full disk as ENOENT then, which is no reason to wait
+      await mkdir(join(this.folder, id), { mode: 0o711 });
+    } catch (error) {
+      if (systemCode(error) !== "EEXIST") throw error;
+    }
   }
 
   /** Ended runs beyond the newest `keep` of their repo, and those older than `maxAge` ms. */

@@ -75,8 +75,7 @@ export class Steering {
   async #rerun(response: ServerResponse, view: RunView): Promise<void> {
     if (!hasEnded(view.state)) throw new HttpError(409, `the run has not ended yet: ${view.state}`);
     const run = await this.#yard.rerun(view.id);
-    if (run === undefined)
-      throw new HttpError(410, "what the run was made of is not kept any more");
+    if (run === undefined) throw new HttpError(410, whyNoRerun(view));
     sendJson(response, 202, { run, of: view.id });
   }
 
@@ -137,6 +136,13 @@ export class Steering {
       await new Promise((resolve) => setTimeout(resolve, 200));
     }
   }
+}
+
+/** A superseded run never began, so nothing is kept of it: the run that took its place is the one to repeat. */
+function whyNoRerun({ state, by }: RunView): string {
+  return state === "superseded" && by !== undefined
+    ? `the run never began: ${by} took its place; rerun that one`
+    : "what the run was made of is not kept any more; push again";
 }
 
 function drained(response: ServerResponse): Promise<void> {

@@ -167,4 +167,40 @@ testUnless(test, noStrace)(
   },
 );
 
+testUnless(test, noStrace)(
+  "with a full disk at any step of a run it waits or its end is written later; it is not lost, nor doubled",
+  async () => {
+    const renames = "rename,renameat,renameat2:error=ENOSPC";
+    const steps = [
+      "mkdir,mkdirat:error=ENOSPC:when=1",
+      "chmod,fchmodat:error=ENOSPC:when=1",
+      `${renames}:when=1`,
+      `${renames}:when=2`,
+      `${renames}:when=3`,
+    ];
+    await Promise.all(
+      steps.map(async (fault) => {
+        const dir = await makeYard({
+          // no mkdir in here: strace would fail that one too
+          job: "test -e busy && echo twice >>order; : >busy; sleep 0.3; echo $HOOK_SHA >>order; rm busy",
+        });
+        const server = await startHooks(dir, { env });
+        await inject(server, fault, []);
+        const { status, body } = await server.push("me/site", sha(1));
+        assert.is(status, 202, fault);
+        const runs = await server.idle();
+        assert.is(runs.find((run) => run.id === body.run)?.state, "succeeded", fault);
+        const order = readFileSync(join(dir, "co/order"), "utf8");
+        assert.match(order, sha(1), fault);
+        assert.not.match(order, "twice", fault);
+        await server.kill();
+        const again = await startHooks(dir);
+        assert.is((await again.local(`/runs/${body.run}`)).body.state, "succeeded", fault);
+        assert.is(readFileSync(join(dir, "co/order"), "utf8"), order, fault);
+        await again.stop();
+      }),
+    );
+  },
+);
+
 test.run();

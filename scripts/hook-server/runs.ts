@@ -1,0 +1,66 @@
+import { defineCommand } from "../../lib/cli.ts";
+import { list as printRuns, log as printLog, show as printRun } from "../../lib/hook/commands.ts";
+import { clientOf, commonFlags, runArgument } from "./flags.ts";
+
+/** hook-server list, show and log: what there is to see of the runs. */
+
+export const list = defineCommand({
+  name: "hook-server list",
+  summary: "what waits, runs and ran, the newest first",
+  usage: ["hook-server list [--repo OWNER/NAME] [--only STATE] [-n 20]"],
+  flags: {
+    ...commonFlags,
+    repo: { type: "string", value: "OWNER/NAME", help: "runs of this repo only" },
+    only: {
+      type: "string",
+      value: "STATE",
+      help: "runs in this state only",
+      choices: ["waiting", "starting", "running", "succeeded", "failed", "cancelled", "superseded"],
+    },
+    lines: { type: "number", short: "n", value: "N", default: 20, help: "how many" },
+  },
+  examples: [
+    ["hook-server list", "the last 20 runs"],
+    ["hook-server list --only failed --json", "failed ones, for a script"],
+  ],
+  run: async ({ flags, terminal }) =>
+    printRuns(await clientOf(flags), terminal, {
+      repo: flags.repo,
+      state: flags.only,
+      limit: flags.lines,
+    }),
+});
+
+export const show = defineCommand({
+  name: "hook-server show",
+  summary: "all that is known of a run",
+  usage: ["hook-server show RUN"],
+  args: [runArgument],
+  minArgs: 1,
+  maxArgs: 1,
+  flags: commonFlags,
+  examples: [
+    ["hook-server show 20261120T101500Z-3f2a9c", "its record"],
+    ["hook-server show --json 20261120T101500Z-3f2a9c", "its record as JSON"],
+  ],
+  run: async ({ flags, args, terminal }) =>
+    printRun(await clientOf(flags), terminal, args[0] ?? ""),
+});
+
+export const log = defineCommand({
+  name: "hook-server log",
+  summary: "a run's output",
+  usage: ["hook-server log [-f] [RUN]"],
+  args: [["RUN", "a run's id; default: the newest that has begun"]],
+  maxArgs: 1,
+  flags: {
+    ...commonFlags,
+    follow: { type: "boolean", short: "f", help: "follow it until the run ends" },
+  },
+  examples: [
+    ["hook-server log", "of the newest run"],
+    ["hook-server log -f 20261120T101500Z-3f2a9c", "as it grows"],
+  ],
+  exits: { 1: "the run that was followed did not end well" },
+  run: async ({ flags, args }) => printLog(await clientOf(flags), args[0], flags.follow),
+});

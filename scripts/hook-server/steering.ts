@@ -1,0 +1,29 @@
+import { type Command, defineCommand } from "../../lib/cli.ts";
+import { steer } from "../../lib/hook/commands.ts";
+import { clientOf, commonFlags, runArgument } from "./flags.ts";
+
+/** hook-server cancel and rerun. */
+
+export const cancel = steering("cancel", "end a run that waits or is under way");
+export const rerun = steering("rerun", "run an ended run once more");
+
+function steering(what: "cancel" | "rerun", summary: string): Command {
+  return defineCommand({
+    name: `hook-server ${what}`,
+    summary,
+    usage: [`hook-server ${what} RUN`],
+    args: [runArgument],
+    minArgs: 1,
+    maxArgs: 1,
+    flags: commonFlags,
+    examples: [
+      [`hook-server ${what} 20261120T101500Z-3f2a9c`, summary],
+      [
+        `hook-server ${what} --state /var/lib/boatyard 20261120T101500Z-3f2a9c`,
+        "of a server with that state",
+      ],
+    ],
+    run: async ({ flags, args, terminal }) =>
+      steer(await clientOf(flags), terminal, what, args[0] ?? ""),
+  });
+}
