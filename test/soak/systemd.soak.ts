@@ -103,7 +103,8 @@ for (const suite of ["bookworm", "trixie"]) {
         },
       );
       // a crash is made good
-      await sh("systemctl kill -s KILL hook-server.service slave-server.service");
+      for (const unit of ["hook-server", "slave-server"])
+        await sh(`kill -9 $(systemctl show --property=MainPID --value ${unit}.service)`);
       for (const unit of ["hook-server", "slave-server"])
         await waitFor(async () => (await state(`${unit}.service`)) === "active", {
           timeout: 30_000,
