@@ -1,4 +1,6 @@
 // A test that cannot run here says why, and the run's summary repeats it.
+import { existsSync } from "node:fs";
+import { delimiter, join } from "node:path";
 import process from "node:process";
 import type { Callback, Test } from "uvu";
 
@@ -19,3 +21,9 @@ export function testUnless(test: Test, reason: string | undefined | false) {
 
 export const isRoot = process.getuid?.() === 0;
 export const needsRoot = isRoot ? undefined : "needs root";
+
+/** The reason to skip what needs a command that is not on PATH. */
+export function needsCommand(name: string): string | undefined {
+  const folders = (process.env["PATH"] ?? "").split(delimiter);
+  return folders.some((folder) => existsSync(join(folder, name))) ? undefined : `needs ${name}`;
+}

@@ -1,4 +1,5 @@
 import { closeSync, openSync, readFileSync } from "node:fs";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
@@ -59,13 +60,16 @@ test("a run is over when the command exits, though a grandchild keeps the pipe o
   for (const { pid } of await sleepers("30")) process.kill(pid, "SIGKILL");
 });
 
+/** The processes `sleep SECONDS`, by /proc: ps is not everywhere. */
 async function sleepers(seconds: string): Promise<{ pid: number }[]> {
-  const { stdout } = await run(["ps", "-eo", "pid=,args="]);
-  return stdout
-    .split("\n")
-    .map((line) => line.trim().split(/\s+/))
-    .filter(([, name, argument]) => name === "sleep" && argument === seconds)
-    .map(([pid]) => ({ pid: Number(pid) }));
+  const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
+  const found = await Promise.all(
+    pids.map(async (pid) => {
+      const argv = await readFile(`/proc/${pid}/cmdline`, "latin1").catch(() => "");
+      return argv === `sleep\0${seconds}\0` ? [{ pid: Number(pid) }] : [];
+    }),
+  );
+  return found.flat();
 }
 
 test("a time-out ends the whole tree: who ignores TERM, left the session, forked twice", async () => {

@@ -14,7 +14,10 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { git, makeRepo, writeFiles } from "../helpers/repos.ts";
 import { type RunOptions, runScript } from "../helpers/run.ts";
+import { needsCommand, testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
+
+const rsyncTest = testUnless(test, needsCommand("rsync"));
 
 const home = tempDir();
 const env = { HOME: home, GIT_CONFIG_GLOBAL: "/dev/null", GIT_CONFIG_NOSYSTEM: "1" };
@@ -79,27 +82,30 @@ test("a mistyped key, a missing folder, an unknown target and a missing file exi
   );
 });
 
-test("rsync judges by content: a rebuild sends nothing, a changed byte with the old time is sent", async () => {
-  const out = tempDir();
-  const files = { "index.html": "<p>", "a b/c.txt": "1", "new\nline": "2", empty: "" };
-  const dir = await makeSite(files, `to: { web: { rsync: ${out}/www } }\n`);
-  const first = await uploads(dir, ["--json"], { expect: 0 });
-  assert.is(JSON.parse(first.stdout).counts.new, 4);
-  assert.is(await readFile(join(out, "www/a b/c.txt"), "utf8"), "1");
-  assert.is(await readFile(join(out, "www/new\nline"), "utf8"), "2");
-  await writeFiles(join(dir, "upload"), files);
-  const again = JSON.parse((await uploads(dir, ["--json"], { expect: 0 })).stdout);
-  assert.equal([again.unchanged, again.bytes], [4, 0]);
-  const changed = join(dir, "upload/a b/c.txt");
-  const old = new Date("2020-01-01");
-  await writeFile(changed, "3");
-  await utimes(changed, old, old);
-  const third = JSON.parse((await uploads(dir, ["--json"], { expect: 0 })).stdout);
-  assert.equal(third.counts, { new: 0, replace: 1, headers: 0, delete: 0 });
-  assert.is(await readFile(join(out, "www/a b/c.txt"), "utf8"), "3");
-});
+rsyncTest(
+  "rsync judges by content: a rebuild sends nothing, a changed byte with the old time is sent",
+  async () => {
+    const out = tempDir();
+    const files = { "index.html": "<p>", "a b/c.txt": "1", "new\nline": "2", empty: "" };
+    const dir = await makeSite(files, `to: { web: { rsync: ${out}/www } }\n`);
+    const first = await uploads(dir, ["--json"], { expect: 0 });
+    assert.is(JSON.parse(first.stdout).counts.new, 4);
+    assert.is(await readFile(join(out, "www/a b/c.txt"), "utf8"), "1");
+    assert.is(await readFile(join(out, "www/new\nline"), "utf8"), "2");
+    await writeFiles(join(dir, "upload"), files);
+    const again = JSON.parse((await uploads(dir, ["--json"], { expect: 0 })).stdout);
+    assert.equal([again.unchanged, again.bytes], [4, 0]);
+    const changed = join(dir, "upload/a b/c.txt");
+    const old = new Date("2020-01-01");
+    await writeFile(changed, "3");
+    await utimes(changed, old, old);
+    const third = JSON.parse((await uploads(dir, ["--json"], { expect: 0 })).stdout);
+    assert.equal(third.counts, { new: 0, replace: 1, headers: 0, delete: 0 });
+    assert.is(await readFile(join(out, "www/a b/c.txt"), "utf8"), "3");
+  },
+);
 
-test("rsync deletes only when told to, and a file can take a folder's place", async () => {
+rsyncTest("rsync deletes only when told to, and a file can take a folder's place", async () => {
   const out = tempDir();
   const dir = await makeSite({ "a.txt": "1", place: "a file" }, `to: { web: { rsync: ${out} } }\n`);
   await writeFiles(out, { "place/x.txt": "2", "gone.txt": "3" });
@@ -213,41 +219,47 @@ test("git: a push that lost a race is done again on top of the other", async () 
   assert.is(await git(site.bare, "ls-tree", "--name-only", "main"), "b.txt");
 });
 
-test("a file that does not rest is reported by rsync and git, not sent half old and half new", async () => {
-  const out = tempDir();
-  const site = await makeRepo({ files: { x: "1" } });
-  const config = `to:\n  web: { rsync: ${out}/www }\n  pages: { git: "${site.url}" }\n`;
-  const dir = await makeSite({ "a.txt": "1", busy: "" }, config);
-  const busy = join(dir, "upload/busy");
-  let writing = true;
-  const writer = (async () => {
-    while (writing) {
-      await appendFile(busy, "line\n");
-      await sleep(2);
-    }
-  })();
-  const { stderr } = await uploads(dir, ["--retries", "1"], { expect: 1 });
-  writing = false;
-  await writer;
-  assert.match(stderr, /web: "busy" changes while it is read/);
-  assert.match(stderr, /pages: "busy" changes while it is read/);
-  await uploads(dir, [], { expect: 0 });
-  const whole = await readFile(busy, "utf8");
-  assert.is(await readFile(join(out, "www/busy"), "utf8"), whole);
-  assert.is(`${await git(site.bare, "show", "gh-pages:busy")}\n`, whole);
-});
+rsyncTest(
+  "a file that does not rest is reported by rsync and git, not sent half old and half new",
+  async () => {
+    const out = tempDir();
+    const site = await makeRepo({ files: { x: "1" } });
+    const config = `to:\n  web: { rsync: ${out}/www }\n  pages: { git: "${site.url}" }\n`;
+    const dir = await makeSite({ "a.txt": "1", busy: "" }, config);
+    const busy = join(dir, "upload/busy");
+    let writing = true;
+    const writer = (async () => {
+      while (writing) {
+        await appendFile(busy, "line\n");
+        await sleep(2);
+      }
+    })();
+    const { stderr } = await uploads(dir, ["--retries", "1"], { expect: 1 });
+    writing = false;
+    await writer;
+    assert.match(stderr, /web: "busy" changes while it is read/);
+    assert.match(stderr, /pages: "busy" changes while it is read/);
+    await uploads(dir, [], { expect: 0 });
+    const whole = await readFile(busy, "utf8");
+    assert.is(await readFile(join(out, "www/busy"), "utf8"), whole);
+    assert.is(`${await git(site.bare, "show", "gh-pages:busy")}\n`, whole);
+  },
+);
 
-test("one target that fails does not stop the others; the table and --json say which", async () => {
-  const out = tempDir();
-  const config = `to:\n  bad: { git: "file:///nowhere/at/all.git" }\n  web: { rsync: ${out}/www }\n`;
-  const dir = await makeSite({ "a.txt": "1" }, config);
-  const { stdout, stderr } = await uploads(dir, [], { expect: 1 });
-  assert.match(stdout, /bad +git +FAILED/);
-  assert.match(stdout, /web +rsync +well +1/);
-  assert.match(stderr, /bad: there is no repository at file:\/\/\/nowhere/);
-  assert.is(await readFile(join(out, "www/a.txt"), "utf8"), "1");
-  const { stdout: json } = await uploads(dir, ["--json", "--to", "web"], { expect: 0 });
-  assert.is(JSON.parse(json).target, "web");
-});
+rsyncTest(
+  "one target that fails does not stop the others; the table and --json say which",
+  async () => {
+    const out = tempDir();
+    const config = `to:\n  bad: { git: "file:///nowhere/at/all.git" }\n  web: { rsync: ${out}/www }\n`;
+    const dir = await makeSite({ "a.txt": "1" }, config);
+    const { stdout, stderr } = await uploads(dir, [], { expect: 1 });
+    assert.match(stdout, /bad +git +FAILED/);
+    assert.match(stdout, /web +rsync +well +1/);
+    assert.match(stderr, /bad: there is no repository at file:\/\/\/nowhere/);
+    assert.is(await readFile(join(out, "www/a.txt"), "utf8"), "1");
+    const { stdout: json } = await uploads(dir, ["--json", "--to", "web"], { expect: 0 });
+    assert.is(JSON.parse(json).target, "web");
+  },
+);
 
 test.run();
