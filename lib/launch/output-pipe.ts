@@ -1,5 +1,6 @@
 import { closeSync, constants, openSync, readSync } from "node:fs";
 import { lstat, rm } from "node:fs/promises";
+import { Socket } from "node:net";
 import { StringDecoder } from "node:string_decoder";
 import { systemCode } from "../errors.ts";
 import { run } from "../exec.ts";
@@ -18,8 +19,7 @@ export interface OutputPipe {
 }
 
 const shortestPause = 4;
-// each look costs a wake-up: ten a second were 0.4 % of a core
-const longestPause = 250;
+const longestPause = 100;
 const longestLine = 64 * 1024;
 
 /** Open the pipe, made when it is not there, and give every line that comes through it to `onLines`. */
@@ -36,14 +36,45 @@ export async function openOutputPipe(
   const buffer = new Uint8Array(64 * 1024);
   const decoder = new StringDecoder("utf8");
   let rest = "";
-  let pause = shortestPause;
-  let timer: NodeJS.Timeout | undefined;
+  const stop = watch();
 
-  // neither runtime tells on its own that a fifo has data: it is asked, less often while it is silent
-  function poll(): void {
-    pause = drain() > 0 ? shortestPause : Math.min(longestPause, pause * 1.5);
-    timer = setTimeout(poll, pause);
-    timer.unref();
+  /** Takes in what comes from now on; the function that is given ends that, and closes the descriptor. */
+  function watch(): () => void {
+    try {
+      const socket = new Socket({ fd: reading, readable: true, writable: false });
+      socket.on("data", (data: Buffer) => take(data));
+      // we hold the other end open ourselves; should it fail all the same, the lines wait in the pipe
+      socket.on("error", () => {});
+      socket.unref();
+      return () => socket.destroy();
+    } catch {
+      // Deno's takes no descriptor: the pipe is asked, less often while it is silent
+      return poll();
+    }
+  }
+
+  function poll(): () => void {
+    let pause = shortestPause;
+    const look = () => {
+      pause = drain() > 0 ? shortestPause : Math.min(longestPause, pause * 1.5);
+      timer = setTimeout(look, pause);
+      timer.unref();
+    };
+    let timer = setTimeout(look, 0);
+    return () => {
+      clearTimeout(timer);
+      closeSync(reading);
+    };
+  }
+
+  function take(data: Uint8Array): void {
+    const lines = (rest + decoder.write(data as Buffer)).split("\n");
+    rest = lines.pop() ?? "";
+    if (rest.length > longestLine) {
+      lines.push(rest);
+      rest = "";
+    }
+    if (lines.length > 0) onLines(lines);
   }
 
   function drain(): number {
@@ -52,13 +83,7 @@ export async function openOutputPipe(
       const length = readSome();
       if (length <= 0) return total;
       total += length;
-      const lines = (rest + decoder.write(buffer.subarray(0, length) as Buffer)).split("\n");
-      rest = lines.pop() ?? "";
-      if (rest.length > longestLine) {
-        lines.push(rest);
-        rest = "";
-      }
-      if (lines.length > 0) onLines(lines);
+      take(buffer.subarray(0, length));
       // one long burst must not keep everything else from running
       if (total > 1024 * 1024) return total;
     }
@@ -73,14 +98,12 @@ export async function openOutputPipe(
     }
   }
 
-  poll();
   return {
     fd,
     close() {
-      clearTimeout(timer);
       drain();
+      stop();
       if (rest !== "") onLines([rest]);
-      closeSync(reading);
       closeSync(fd);
     },
   };

@@ -75,7 +75,9 @@ export async function releaseTag(options: ReleaseOptions): Promise<ReleaseResult
 
   const env = stageEnvironment();
   const place: Workplace = { dir: await freshFolder(checkout), env };
-  const removeTree = () => removeWorktree(checkout, place.dir, env);
+  // once, also when a signal and the work itself come to an end together: both wait for it
+  let removing: Promise<void> | undefined;
+  const removeTree = () => (removing ??= removeWorktree(checkout, place.dir, env));
   const forgetTree = atEnd(removeTree);
   const results: StageResult[] = [];
   const step = async (

@@ -31,7 +31,7 @@ export interface Remote {
 
 /**
  * Where a repo is cloned from.
- * @throws {UsageError} for anything but https, http, ssh, git@host:path and file.
+ * @throws {UsageError} for anything but https, http, ssh, git, git@host:path and file.
  */
 export function readRemote(text: string): Remote {
   const short = /^(?:[\w.-]+@)([A-Za-z0-9][\w.-]*):(?!\/\/)[\w./~+-]+$/.exec(text);
@@ -43,6 +43,7 @@ export function readRemote(text: string): Remote {
       return { url: text, host: url.hostname, sshPort: Number(url.port || 22) };
     if (url.protocol === "https:" || url.protocol === "http:")
       return { url: text, host: url.hostname, sshPort: undefined };
+    if (url.protocol === "git:") return { url: text, host: url.hostname, sshPort: undefined };
     if (url.protocol === "file:") return { url: text, host: undefined, sshPort: undefined };
   } catch (error) {
     if (error instanceof UsageError) throw error;

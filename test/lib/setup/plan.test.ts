@@ -103,6 +103,7 @@ test("where a repo is cloned from tells its forge", () => {
     ["git@gitlab.com:a/b.git", "gitlab.com", 22, "gitlab"],
     ["ssh://git@git.example.com:2222/a/b.git", "git.example.com", 2222, "gitea"],
     ["https://bitbucket.org/a/b", "bitbucket.org", undefined, "bitbucket"],
+    ["git://git.example.com/a/b.git", "git.example.com", undefined, "gitea"],
     ["file:///srv/git/a/b.git", undefined, undefined, "github"],
   ] as const) {
     const remote = readRemote(url);
