@@ -1,28 +1,14 @@
 import { closeSync, constants, fdatasync, ftruncate, openSync, readFileSync, write } from "node:fs";
 import { mkdir, open, readdir, unlink } from "node:fs/promises";
 import { join } from "node:path";
-import { crc32 } from "node:zlib";
 import { fsyncFolder } from "../files.ts";
+import { encodeRecord, type Found, type Place, readSegment } from "./segment.ts";
 
 /**
  * An append-only journal of records, each a line of JSON and perhaps a body, in numbered segment files.
  * Records that arrive together share one write and one fdatasync: `append` resolves when its record is on disk.
- *
- * A record is `LENGTH CHECKSUM JSON\n`, then LENGTH bytes of body and `\n` unless LENGTH is 0. The checksum
- * is the CRC-32 of JSON and body in hex. A last record that a crash cut short is recognised and dropped.
+ * lib/hook/segment.ts has a record's form.
  */
-export interface Place {
-  readonly segment: number;
-  /** Where the body begins in the segment, in bytes. */
-  readonly at: number;
-  readonly length: number;
-}
-
-export interface Found {
-  readonly head: Record<string, unknown>;
-  readonly place: Place;
-}
-
 interface Pending {
   readonly parts: readonly Uint8Array[];
   readonly size: number;
@@ -32,7 +18,6 @@ interface Pending {
   readonly failed: ((error: Error) => void) | undefined;
 }
 
-const newline = Buffer.from("\n");
 const mostInOneWrite = 300;
 /** Writes between these sizes go through one buffer that is kept. */
 const smallWrite = 64 * 1024;
@@ -107,14 +92,14 @@ export class Journal {
   /** Resolves when the record is on disk; rejected when it could not be written (nothing of it remains then). */
   append(head: object, body?: Uint8Array): Promise<Place> {
     return new Promise((done, failed) => {
-      this.#pending.push(pendingOf(head, body, done, failed));
+      this.#pending.push({ ...encodeRecord(head, body), done, failed });
       this.#flushing ??= this.#flush();
     });
   }
 
   /** A record that nobody waits for: it goes to disk with the next flush, and is tried again when that fails. */
   note(head: object): void {
-    this.#pending.push(pendingOf(head, undefined, undefined, undefined));
+    this.#pending.push({ ...encodeRecord(head, undefined), done: undefined, failed: undefined });
   }
 
   /** Wait until all that was noted is on disk. */
@@ -242,23 +227,6 @@ function segmentPath(folder: string, number: number): string {
   return join(folder, `${String(number).padStart(8, "0")}.journal`);
 }
 
-function pendingOf(
-  head: object,
-  body: Uint8Array | undefined,
-  done: Pending["done"],
-  failed: Pending["failed"],
-): Pending {
-  const json = JSON.stringify(head);
-  const bodyLength = body?.length ?? 0;
-  const checksum = crc32(body ?? "", crc32(json))
-    .toString(16)
-    .padStart(8, "0");
-  const line = Buffer.from(`${bodyLength} ${checksum} ${json}\n`);
-  const parts = body && bodyLength > 0 ? [line, body, newline] : [line];
-  const size = line.length + (bodyLength > 0 ? bodyLength + 1 : 0);
-  return { parts, size, bodyAt: line.length, bodyLength, done, failed };
-}
-
 /** One write for all of them, on every runtime; a copy of what 32 deliveries bring costs less than the calls. */
 async function writeAll(fd: number, data: Buffer, position: number): Promise<void> {
   let written = 0;
@@ -277,67 +245,4 @@ function writeSome(fd: number, data: Buffer, position: number): Promise<number> 
       } else resolve(written);
     });
   });
-}
-
-const headStart = /^(\d{1,10}) ([0-9a-f]{8}) \{/;
-
-/** The good records of a segment, the places of damaged ones, and the length up to which it is good. Pure. */
-export function readSegment(
-  data: Buffer,
-  segment: number,
-): { records: Found[]; damaged: number[]; length: number } {
-  const records: Found[] = [];
-  const damaged: number[] = [];
-  let good = 0;
-  let at = 0;
-  while (at < data.length) {
-    const found = readRecord(data, at, segment);
-    if (found) {
-      records.push(found.record);
-      at = found.end;
-      good = at;
-      continue;
-    }
-    damaged.push(at);
-    const next = nextHead(data, at);
-    if (next === undefined) break;
-    at = next;
-  }
-  // a torn end was never answered with 202, so it is no loss worth a warning
-  if (damaged.at(-1) === good) damaged.pop();
-  return { records, damaged, length: good };
-}
-
-function readRecord(
-  data: Buffer,
-  at: number,
-  segment: number,
-): { record: Found; end: number } | undefined {
-  const lineEnd = data.indexOf(10, at);
-  if (lineEnd < 0) return undefined;
-  const match = headStart.exec(data.toString("latin1", at, at + 24));
-  if (!match) return undefined;
-  const length = Number(match[1]);
-  const json = data.subarray(at + match[0].length - 1, lineEnd);
-  const bodyStart = lineEnd + 1;
-  const body = data.subarray(bodyStart, bodyStart + length);
-  const end = length > 0 ? bodyStart + length + 1 : bodyStart;
-  if (body.length !== length || end > data.length) return undefined;
-  if (crc32(body, crc32(json)) !== Number.parseInt(match[2] ?? "", 16)) return undefined;
-  try {
-    return {
-      record: { head: JSON.parse(json.toString()), place: { segment, at: bodyStart, length } },
-      end,
-    };
-  } catch {
-    return undefined;
-  }
-}
-
-/** Where the next line begins that looks like a record, after a damaged one. */
-function nextHead(data: Buffer, from: number): number | undefined {
-  for (let at = data.indexOf(10, from); at >= 0; at = data.indexOf(10, at + 1)) {
-    if (headStart.test(data.toString("latin1", at + 1, at + 25))) return at + 1;
-  }
-  return undefined;
 }

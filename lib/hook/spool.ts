@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { newRunId } from "../run-id.ts";
-import { Journal, type Place } from "./journal.ts";
+import { Journal } from "./journal.ts";
+import type { Place } from "./segment.ts";
 import type { Change, ReleaseFacts } from "./payload.ts";
 import type { Waiting } from "./queue.ts";
 import { type Memory, Seen } from "./seen.ts";

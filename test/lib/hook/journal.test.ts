@@ -2,7 +2,8 @@ import { appendFileSync, readdirSync, readFileSync, truncateSync, writeFileSync 
 import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { test } from "uvu";
-import { Journal, readSegment } from "../../../lib/hook/journal.ts";
+import { Journal } from "../../../lib/hook/journal.ts";
+import { readSegment } from "../../../lib/hook/segment.ts";
 import { Spool } from "../../../lib/hook/spool.ts";
 import { sha } from "../../helpers/hooks.ts";
 import { tempDir } from "../../helpers/tmp.ts";
