@@ -1,18 +1,34 @@
 import { messageOf } from "../errors.ts";
+import type { Mask } from "../mask.ts";
 import { newCookie } from "../process-tree.ts";
-import type { RepoConfig } from "./config.ts";
+import type { HookConfig, RepoConfig } from "./config.ts";
 import { maskFile } from "./mask-file.ts";
 import type { Metrics } from "./metrics.ts";
-import { hasEnded, recordOf, type RunRecord, type RunState } from "./records.ts";
+import type { Queue } from "./queue.ts";
+import { hasEnded, type Records, recordOf, type RunRecord, type RunState } from "./records.ts";
 import { type Outcome, Runner, type Running } from "./runner.ts";
 import type { ServerLog } from "./server-log.ts";
-import type { Entry } from "./spool.ts";
-import type { Yard } from "./yard.ts";
+import type { Entry, Spool } from "./spool.ts";
 
 /** Exit code of `build` and `release` when another process holds the checkout's lock. */
 const busyCode = 3;
 const longestPause = 60_000;
 const afterTrouble = 5000;
+
+/** What the executor works with: the yard. */
+interface Place {
+  readonly config: HookConfig;
+  readonly mask: Mask;
+  readonly records: Records;
+  readonly spool: Spool;
+  readonly queue: Queue<Entry>;
+  /** Told of every run that ended well. */
+  onGood(record: RunRecord): Promise<void>;
+  /** A run that began waits again, until `notBefore` at least. */
+  putBack(entry: Entry, notBefore: number): void;
+  /** A run has come to its end. */
+  finish(entry: Entry): Promise<void>;
+}
 
 /** Why a run is ended before its time, and what it is then. */
 interface Stop {
@@ -26,7 +42,7 @@ interface Stop {
  * instant the server is killed at, the record tells the next one where to go on.
  */
 export class Executor {
-  readonly #yard: Yard;
+  readonly #yard: Place;
   readonly #log: ServerLog;
   readonly #metrics: Metrics;
   readonly #runner: Runner;
@@ -34,7 +50,7 @@ export class Executor {
   readonly #busy = new Map<string, number>();
   #ending = false;
 
-  constructor(yard: Yard, { log, metrics }: { log: ServerLog; metrics: Metrics }) {
+  constructor(yard: Place, { log, metrics }: { log: ServerLog; metrics: Metrics }) {
     this.#yard = yard;
     this.#log = log;
     this.#metrics = metrics;
