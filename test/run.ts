@@ -1,6 +1,6 @@
 // Runs the test files, each in a process of its own, and does not trust them: no tests at all, a
 // file that ran none, a hang, a process or file left behind, a skip without a reason all fail.
-//   node --import tsx test/run.ts [--runtime node|deno|PATH] [--dist] [--soak] [--jobs 2]
+//   node --import tsx test/run.ts [--runtime node|deno|PATH] [--dist] [--soak] [--jobs N]
 //                                 [--limit SECONDS] [--in FOLDER] [PATTERN …]
 import { spawn } from "node:child_process";
 import { chmod, mkdir, mkdtemp, readdir, rm, symlink } from "node:fs/promises";
@@ -29,7 +29,7 @@ const { values: flags, positionals: patterns } = parseArgs({
     runtime: { type: "string", default: "node" },
     dist: { type: "boolean", default: false },
     soak: { type: "boolean", default: false },
-    jobs: { type: "string", default: "2" },
+    jobs: { type: "string" },
     limit: { type: "string" },
     in: { type: "string", default: join(root, "test") },
   },
@@ -56,7 +56,8 @@ await mkdir(compiled);
 const outcomes: Outcome[] = [];
 const waiting = [...files];
 const started = Date.now();
-const workers = Array.from({ length: flags.soak ? 1 : Number(flags.jobs) }, async () => {
+const jobs = Number(flags.jobs ?? (flags.soak ? 1 : 2));
+const workers = Array.from({ length: jobs }, async () => {
   for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
     const outcome = await runFile(file, runtime);
     outcomes.push(outcome);
