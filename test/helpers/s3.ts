@@ -170,7 +170,8 @@ export async function startS3Proxy(): Promise<S3Proxy> {
       };
       proxy.seen.push(seen);
       const meddling = await proxy.meddle(seen);
-      if (meddling === "cut") {
+      // whoever asked may have been killed meanwhile: an answer that nobody reads stays open for ever
+      if (meddling === "cut" || incoming.socket.destroyed) {
         incoming.socket.destroy();
         return;
       }
@@ -203,15 +204,17 @@ export async function startS3Proxy(): Promise<S3Proxy> {
         },
       );
       onward.on("error", () => incoming.socket.destroy());
-      // whoever asked may have been killed: its answer must not keep a connection open for ever
+      onward.on("socket", (socket) => track(socket));
       answer.on("close", () => onward.destroy());
       onward.end(body);
     })().catch(() => incoming.socket.destroy());
   });
-  server.on("connection", (socket) => {
+  const track = (socket: Socket) => {
+    if (sockets.has(socket)) return;
     sockets.add(socket);
     socket.on("close", () => sockets.delete(socket));
-  });
+  };
+  server.on("connection", track);
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const proxy: S3Proxy = {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,

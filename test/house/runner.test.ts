@@ -90,6 +90,23 @@ for (const [index, [what, , reason, passed]] of cases.entries()) {
   });
 }
 
+test("a second try saves what failed beside others, and names it; what fails twice fails", async () => {
+  const mark = join(tempDir(), "was-here");
+  const unsteady = `import { existsSync, writeFileSync } from "node:fs"; ${uvu}
+    const isSecond = existsSync("${mark}"); writeFileSync("${mark}", "");
+    test("unsteady", () => { if (!isSecond) throw new Error("upset"); }); test.run();`;
+  const bad = `${uvu}test("bad", () => { throw new Error("why"); }); test.run();`;
+  const files = { "good.test.ts": good, "unsteady.test.ts": unsteady };
+  const saved = await runOver(files, ["--second-try"]);
+  assert.match(saved.stdout, /^FAIL.* \S*unsteady\.test\.ts$/m);
+  assert.match(saved.stdout, /^unsteady, passed alone:\n {2}\S*\/unsteady\.test\.ts$/m);
+  assert.is(saved.sums, "3 passed, 0 failed");
+  assert.is(saved.code, 0);
+  const lost = await runOver({ "good.test.ts": good, "bad.test.ts": bad }, ["--second-try"]);
+  assert.is(lost.sums, "2 passed, 1 failed");
+  assert.is(lost.code, 1);
+});
+
 test("a run that found no file fails", async () => {
   const { code, stdout, sums } = await runOver({ "a.test.ts": good }, ["no-such-file"]);
   assert.match(stdout, /no test ran/);
