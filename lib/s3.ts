@@ -98,11 +98,16 @@ export interface S3Store {
   close(): void;
 }
 
-/** Load the SDK and open a bucket. Nothing is sent yet. */
-export async function openS3(where: S3Where): Promise<S3Store> {
+/** Load the SDK ahead of its use: it takes a tenth of a second. */
+export async function loadSdk() {
   // the SDK tells of its end of support for Node 20 as it starts: nothing that a user of ours could act on
   process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] ??= "true";
-  const sdk = await import("@aws-sdk/client-s3");
+  return await import("@aws-sdk/client-s3");
+}
+
+/** Load the SDK and open a bucket. Nothing is sent yet. */
+export async function openS3(where: S3Where): Promise<S3Store> {
+  const sdk = await loadSdk();
   const Bucket = where.bucket;
   const client = await configured(where, (config) => new sdk.S3Client(config));
   const direct = createDirectPut(client, Bucket);

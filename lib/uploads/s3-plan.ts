@@ -4,11 +4,11 @@ import type { Content } from "./content.ts";
 import { contentTypeOf, isPage } from "./content-type.ts";
 import type { LocalFile } from "./folder.ts";
 import { firstMatch } from "./patterns.ts";
-import type { S3Record } from "./state.ts";
+import type { S3Entry } from "./state.ts";
 
 /** What has to be done to an S3 place. Pure: the folder, the listing and the record in, decisions out. */
 
-type Recorded = S3Record["objects"][string] | undefined;
+type Recorded = S3Entry | undefined;
 
 /** The headers of every path, as the target's config has them. */
 export function headersFor(target: S3Target): (path: string) => S3Headers {

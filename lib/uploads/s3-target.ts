@@ -11,7 +11,7 @@ import { createBudget, forEachOf, withRetries } from "./pool.ts";
 import { endStaleUploads, sendInParts } from "./s3-parts.ts";
 import { firstLook, headerLine, headersFor, inOrder, isSame, strayKeys } from "./s3-plan.ts";
 import type { S3Session } from "./s3-session.ts";
-import { openPending, readRecord, type S3Record, writeRecord } from "./state.ts";
+import { openPending, openRecord, type S3Record } from "./state.ts";
 
 /** Publish the folder to an S3 place: assets, then pages, then deletions, each only after all before went well. */
 export async function uploadToS3(target: S3Target, job: Job): Promise<Outcome> {
@@ -57,9 +57,11 @@ async function publish(target: S3Target, job: Job, store: S3Store): Promise<Outc
   };
   const outcome: Outcome = { changes: [], unchanged: 0, bytes: 0, problems: [] };
   const where = `s3://${place.bucket}/${place.prefix} ${target.endpoint ?? ""}`;
-  const record = await readRecord(state, target.name, where);
+  const asking = session.ask(() => store.list(place.prefix, { signal }));
+  asking.catch(() => {}); // it is awaited below
+  const record = await openRecord(state, target.name, where);
   try {
-    const listing = await session.ask(() => store.list(place.prefix, { signal }));
+    const listing = await asking;
     warnOfClock(store, job);
     const plan = await makePlan(session, listing, record, outcome);
     if (job.dryRun) {
@@ -75,7 +77,7 @@ async function publish(target: S3Target, job: Job, store: S3Store): Promise<Outc
     if (signal?.aborted) throw error;
     outcome.problems.push(messageOf(explainS3OrItself(error, asked)));
   } finally {
-    if (!job.dryRun) await writeRecord(state, target.name, record);
+    if (!job.dryRun) await record.save();
   }
   return outcome;
 }
@@ -107,7 +109,7 @@ async function makePlan(
     const headers = headersOf(file.path);
     const line = headerLine(headers);
     const there = remote.get(prefix + file.path);
-    const recorded = record.objects[file.path];
+    const recorded = record.get(file.path);
     const look = firstLook(file, there, recorded, line);
     if (look !== "compare" || !there) {
       sends.push({ file, headers, action: look === "compare" ? "new" : look });
@@ -120,7 +122,7 @@ async function makePlan(
         return;
       }
       outcome.unchanged = (outcome.unchanged ?? 0) + 1;
-      record.objects[file.path] = { etag: there.etag, sha256: content.sha256, headers: line };
+      record.set(file.path, { etag: there.etag, sha256: content.sha256, headers: line });
     } catch (error) {
       if (job.signal?.aborted) throw error;
       outcome.problems.push(readProblem(file, error));
@@ -189,11 +191,8 @@ async function sendOne(session: S3Session, send: Send, record: S3Record): Promis
       ? await sendInParts(session, file, headers)
       : await budget(Math.max(file.size, 1), () => sendWhole(session, file, headers));
   job.state.learn(file.path, sent.stamp, sent.content, when);
-  record.objects[file.path] = {
-    etag: sent.etag,
-    sha256: sent.content.sha256,
-    headers: headerLine(headers),
-  };
+  const line = headerLine(headers);
+  record.set(file.path, { etag: sent.etag, sha256: sent.content.sha256, headers: line });
 }
 
 async function sendWhole(session: S3Session, file: LocalFile, headers: S3Headers) {
@@ -215,7 +214,7 @@ async function removeAll(
 ): Promise<void> {
   await forEachOf(stray, target.jobs, async (path) => {
     await ask(() => store.remove(target.place.prefix + path, { signal: job.signal }));
-    delete record.objects[path];
+    record.remove(path);
     outcome.changes.push(deletionOf(path));
   });
 }

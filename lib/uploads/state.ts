@@ -62,11 +62,21 @@ export async function openState(dir: string): Promise<State> {
   };
 }
 
+/** What one S3 target holds at a path, as far as we know. */
+export interface S3Entry {
+  etag: string;
+  sha256: string;
+  /** The headers it was sent with, in one line. */
+  headers: string;
+}
+
 /** What one S3 target held after the last run, by path. */
 export interface S3Record {
-  /** Another place under the same name makes the record void. */
-  place: string;
-  objects: Record<string, { etag: string; sha256: string; headers: string }>;
+  get(path: string): S3Entry | undefined;
+  set(path: string, entry: S3Entry): void;
+  remove(path: string): void;
+  /** Writes it down, if anything is new. */
+  save(): Promise<void>;
 }
 
 /** A multipart upload that was begun and not ended: it is resumed by the next run, or ended by it. */
@@ -79,15 +89,33 @@ export interface PendingUpload {
   headers?: string;
 }
 
-/** The record of a target; an empty one when there is none, or of another place. */
-export async function readRecord(state: State, name: string, place: string): Promise<S3Record> {
-  const record = await readJson<S3Record>(join(state.folder, `${name}.json`));
-  const objects = record?.place === place ? record.objects : {};
-  return { place, objects: Object.assign(Object.create(null), objects) };
-}
-
-export async function writeRecord(state: State, name: string, record: S3Record): Promise<void> {
-  await writeJson(join(state.folder, `${name}.json`), record);
+/** The record of a target; an empty one when there is none, or of another `place` under the same name. */
+export async function openRecord(state: State, name: string, place: string): Promise<S3Record> {
+  const file = join(state.folder, `${name}.json`);
+  const before = await readJson<{ place: string; objects: Record<string, S3Entry> }>(file);
+  const isOurs = before?.place === place;
+  const objects: Record<string, S3Entry> = Object.assign(
+    Object.create(null),
+    isOurs ? before.objects : {},
+  );
+  let changed = !isOurs;
+  return {
+    get: (path) => objects[path],
+    set(path, entry) {
+      const { etag, sha256, headers } = objects[path] ?? {};
+      if (etag === entry.etag && sha256 === entry.sha256 && headers === entry.headers) return;
+      objects[path] = entry;
+      changed = true;
+    },
+    remove(path) {
+      changed ||= path in objects;
+      delete objects[path];
+    },
+    async save() {
+      if (changed) await writeJson(file, { place, objects });
+      changed = false;
+    },
+  };
 }
 
 /** The target's multipart uploads under way; every change is on disk before it counts. */
@@ -139,14 +167,12 @@ async function readJson<T>(file: string): Promise<T | undefined> {
   }
 }
 
-/** Writes a record, unless it stands there already as it is: an unchanged run then costs no fsync. */
 async function writeJson(file: string, value: object): Promise<void> {
   // one entry a line: readable, mendable, and half the size of full indentation
   const text = Object.entries(value)
     .map(([key, entry]) => `${JSON.stringify(key)}: ${entryText(entry)}`)
     .join(",\n");
-  const whole = `{\n${text}\n}\n`;
-  if ((await readIfThere(file)) !== whole) await writeAtomic(file, whole);
+  await writeAtomic(file, `{\n${text}\n}\n`);
 }
 
 function entryText(entry: unknown): string {

@@ -326,6 +326,23 @@ s3Test("an upload that was killed and is no longer wanted is ended by the next r
   await proxy.stop();
 });
 
+s3Test(
+  "a name that is a folder there, and a folder that is a name there, both arrive",
+  async () => {
+    const site = await makeSite({ was: "a file", "turned/inner.txt": "in a folder" });
+    await site.uploads([], { expect: 0 });
+    for (const name of ["was", "turned"]) await rm(site.file(name), { recursive: true });
+    await mkdir(site.file("was"));
+    await writeFile(site.file("was/now.txt"), "in a folder");
+    await writeFile(site.file("turned"), "a file");
+    await site.uploads([], { expect: 0 });
+    const now = { "was/now.txt": "in a folder", turned: "a file" };
+    assert.equal(await site.there(), { was: "a file", "turned/inner.txt": "in a folder", ...now });
+    await site.uploads(["--delete"], { expect: 0 });
+    assert.equal(await site.there(), now);
+  },
+);
+
 s3Test("links are followed inside the folder, and refused when they lead out of it", async () => {
   const site = await makeSite({ "real/a.txt": "1" });
   await symlink("real", site.file("alias"));
