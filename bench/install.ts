@@ -2,24 +2,19 @@
 // node-fetch, openpgp and tar: 5,000 small files (60 MB), one large file (500 MB). In turns, in one
 // run, against a server of its own on this machine; medians, ratios, and the peak memory of each.
 //   npm run bundle && node --import tsx bench/install.ts [ROUNDS] [LARGE_MB]
+// In memory where /dev/shm has room for it, so that the programs are compared and not the disk, on
+// which all of them wait for the same 5,000 files; TMPDIR chooses another place.
 import { randomBytes } from "node:crypto";
 import { createReadStream, statSync } from "node:fs";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, statfs, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import process from "node:process";
-import { spawn } from "node:child_process";
 import { openSigner } from "../lib/release/signer.ts";
 import { bundleScript } from "../tools/bundle.ts";
-
-const measuring = `
-import resource, subprocess, sys
-code = subprocess.call(sys.argv[1:])
-print("PEAK", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-sys.exit(code)
-`;
+import { timed } from "./timed.ts";
 
 const naive = `
 import { createRequire } from "node:module";
@@ -45,7 +40,14 @@ symlinkSync("r", "current");
 
 const rounds = Number(process.argv[2] ?? 5);
 const largeMegabytes = Number(process.argv[3] ?? 500);
-const folder = await mkdtemp(join(tmpdir(), "bi-"));
+const memory = "/dev/shm";
+const hasRoom = async () => {
+  const { bavail, bsize } = await statfs(memory).catch(() => ({ bavail: 0, bsize: 0 }));
+  return bavail * bsize > 6 * largeMegabytes * 1024 ** 2;
+};
+const place = process.env["TMPDIR"] ?? ((await hasRoom()) ? memory : tmpdir());
+const folder = await mkdtemp(join(place, "bi-"));
+console.log(`in ${place}`);
 const web = join(folder, "web");
 const home = join(folder, "g");
 await mkdir(home, { mode: 0o700 });
@@ -63,13 +65,13 @@ const url = `http://127.0.0.1:${(served.address() as AddressInfo).port}`;
 try {
   const key = join(folder, "key.asc");
   const bundle = (name: string) => [process.execPath, resolve("dist", `${name}.mjs`)];
-  await shell([...bundle("release"), "keygen", "--out", key]);
+  await run([...bundle("release"), "keygen", "--out", key]);
   await makeSmall(join(folder, "small"));
   await makeLarge(join(folder, "large"));
   for (const app of ["small", "large"]) {
     const out = join(web, app);
     const source = join(folder, app);
-    await shell([
+    await run([
       ...bundle("release"),
       "pack",
       "--app",
@@ -83,7 +85,7 @@ try {
       "--key",
       key,
     ]);
-    await shell(["gpg", "--homedir", home, "--batch", "-q", "--import", join(out, "KEY.asc")]);
+    await run(["gpg", "--homedir", home, "--batch", "-q", "--import", join(out, "KEY.asc")]);
   }
   await writeFile(join(folder, "naive.mjs"), naive);
   const naiveArgv = (app: string) => [
@@ -140,7 +142,7 @@ try {
   );
 } finally {
   served.close();
-  await shell(["gpgconf", "--homedir", home, "--kill", "all"]).catch(() => {});
+  await run(["gpgconf", "--homedir", home, "--kill", "all"]).catch(() => {});
   await rm(folder, { recursive: true, force: true });
 }
 
@@ -153,9 +155,7 @@ async function compare(commands: Record<string, string[]>): Promise<Record<strin
   for (let round = 0; round <= rounds; round++) {
     for (const [name, argv] of Object.entries(commands)) {
       const cwd = await mkdtemp(join(folder, "run-"));
-      const start = performance.now();
-      const peak = await shell(argv, cwd);
-      const ms = performance.now() - start;
+      const { ms, peak } = await run(argv, cwd);
       await rm(cwd, { recursive: true, force: true });
       if (round > 0 || rounds === 0) (times[name] ??= []).push(ms);
       peaks[name] = Math.max(peaks[name] ?? 0, peak);
@@ -184,26 +184,11 @@ function ratio(name: string, figures: Record<string, Figure>, peer: string, goal
   );
 }
 
-/** Runs a command; the peak memory of the largest of its processes in MB. */
-async function shell(argv: string[], cwd = folder): Promise<number> {
-  const script = `"$@"; code=$?; exit $code`;
-  const timed = [
-    "/usr/bin/env",
-    "python3",
-    "-c",
-    measuring,
-    "/bin/sh",
-    "-c",
-    script,
-    "sh",
-    ...argv,
-  ];
-  const child = spawn(timed[0]!, timed.slice(1), { cwd, stdio: ["ignore", "pipe", "inherit"] });
-  let text = "";
-  child.stdout.on("data", (chunk) => (text += chunk));
-  const code = await new Promise((done, fail) => child.on("error", fail).on("close", done));
-  if (code !== 0) throw new Error(`${argv.join(" ")} exited ${String(code)}: ${text}`);
-  return Number(/PEAK (\d+)/.exec(text)?.[1] ?? 0) / 1024;
+/** Runs a command that must succeed. */
+async function run(argv: string[], cwd = folder) {
+  const result = await timed(argv, { cwd });
+  if (result.code !== 0) throw new Error(`${argv.join(" ")}: ${result.code}\n${result.output}`);
+  return result;
 }
 
 async function makeSmall(path: string): Promise<void> {

@@ -1,9 +1,8 @@
 // Uploads to one S3 server, ours beside rclone, aws, s3cmd and a plain SDK loop, in turns in one run.
 //   eval "$(.ci/s3 start ROOTDIR PORT)"; npm run bundle; node --import tsx bench/uploads.ts [ROUNDS]
 // BENCH_FILES (default 2000) and BENCH_MB (default 500) set the amounts.
-import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { mkdir, mkdtemp, open, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, open, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import process from "node:process";
@@ -14,6 +13,7 @@ import {
   ListObjectsV2Command,
   S3Client,
 } from "@aws-sdk/client-s3";
+import { timed } from "./timed.ts";
 
 const endpoint = process.env["BOATYARD_TEST_S3"];
 if (!endpoint) {
@@ -154,7 +154,10 @@ const tools: Tool[] = [
 
 const present: Tool[] = [];
 for (const tool of tools) {
-  const { code, output } = await run(tool.version).catch(() => ({ code: -1, output: "" }));
+  const { code, output } = await timed(tool.version, { env }).catch(() => ({
+    code: -1,
+    output: "",
+  }));
   if (code === 0) present.push(tool);
   console.log(
     code === 0 ? `${tool.name}: ${output.split("\n")[0]}` : `SKIP ${tool.name}: not installed`,
@@ -237,12 +240,12 @@ async function measure(tool: Tool, root: string, round: number, what: "small" | 
     );
   }
   for (const time of ["first", "again"]) {
-    const { code, output, ms, peak } = await run(tool.argv(root, bucket));
+    const { code, output, ms, peak } = await timed(tool.argv(root, bucket), { env });
     if (code !== 0) console.log(`${tool.name} failed (${code}): ${output.slice(0, 500)}`);
     const row = `${tool.name} ${what} ${time}`;
     results.set(row, [...(results.get(row) ?? []), code === 0 ? ms / 1000 : Number.NaN]);
     if (what === "large" && time === "first")
-      memory.set(tool.name, [...(memory.get(tool.name) ?? []), peak]);
+      memory.set(tool.name, [...(memory.get(tool.name) ?? []), Math.round(peak)]);
   }
   // the server keeps all in memory: make room, not timed
   for (;;) {
@@ -260,30 +263,6 @@ function seconds(name: string, row: string): number {
 
 async function median_(times: number, argv: string[]): Promise<number> {
   const all: number[] = [];
-  for (let index = 0; index < times; index++) all.push((await run(argv)).ms / 1000);
+  for (let index = 0; index < times; index++) all.push((await timed(argv, { env })).ms / 1000);
   return all.sort((a, b) => a - b)[Math.floor(times / 2)] ?? 0;
-}
-
-/** Runs a command, and tells its peak memory in MB (Linux's VmHWM). */
-async function run(
-  argv: string[],
-): Promise<{ code: number | null; output: string; ms: number; peak: number }> {
-  const begin = performance.now();
-  const [file = "", ...args] = argv;
-  const child = spawn(file, args, { env, stdio: ["ignore", "pipe", "pipe"] });
-  let output = "";
-  let peak = 0;
-  // VmHWM is the kernel's own high-water mark; the last look before the end is close enough
-  const watch = setInterval(() => void look(), 20);
-  const look = async () => {
-    const status = await readFile(`/proc/${child.pid}/status`, "utf8").catch(() => "");
-    peak = Math.max(peak, Math.round(Number(/VmHWM:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024));
-  };
-  for (const stream of [child.stdout, child.stderr])
-    stream.on("data", (chunk) => (output += chunk));
-  const code = await new Promise<number | null>((done, fail) =>
-    child.on("error", fail).on("close", done),
-  );
-  clearInterval(watch);
-  return { code, output, ms: performance.now() - begin, peak };
 }

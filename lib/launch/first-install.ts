@@ -1,5 +1,6 @@
 import { UsageError } from "../errors.ts";
-import { acquireLock } from "../lock.ts";
+import { acquireLock, type Lock } from "../lock.ts";
+import { loadOpenpgp } from "../openpgp.ts";
 import { folderUrl } from "../web-folder.ts";
 import { type LaunchConfig, readLaunchConfig } from "./config.ts";
 import {
@@ -40,8 +41,7 @@ export async function installInto(
   const { config, origins } = await readLaunchConfig(deploy.path);
   const settings = withServer(config, url);
   const what = "launchfit install";
-  const lock = await acquireLock(deploy.lock, { what });
-  const fetching = await acquireLock(deploy.fetchLock, { what, wait: true });
+  const locks = await begin(deploy, what);
   try {
     await prepare(deploy);
     const session = await openSession(deploy, settings, options);
@@ -64,9 +64,24 @@ export async function installInto(
       session.close();
     }
   } finally {
-    fetching.release();
-    lock.release();
+    locks.release();
   }
+}
+
+/** Takes both locks, which other processes do for us, and loads beside it what every install needs. */
+async function begin(deploy: DeployDirectory, what: string): Promise<Lock> {
+  const take = async () => {
+    const lock = await acquireLock(deploy.lock, { what });
+    const fetching = await acquireLock(deploy.fetchLock, { what, wait: true });
+    return { lock, fetching };
+  };
+  const [{ lock, fetching }] = await Promise.all([take(), loadOpenpgp()]);
+  return {
+    release() {
+      fetching.release();
+      lock.release();
+    },
+  };
 }
 
 function withServer(config: LaunchConfig, url: string | undefined): LaunchConfig {
@@ -111,8 +126,7 @@ export async function verifyOffered(
   const deploy = deployDirectory(folder);
   const { config } = await readLaunchConfig(deploy.path);
   const what = "launchfit verify";
-  const lock = await acquireLock(deploy.lock, { what });
-  const fetching = await acquireLock(deploy.fetchLock, { what, wait: true });
+  const locks = await begin(deploy, what);
   try {
     await prepare(deploy);
     const session = await openSession(deploy, config, options);
@@ -133,7 +147,6 @@ export async function verifyOffered(
       session.close();
     }
   } finally {
-    fetching.release();
-    lock.release();
+    locks.release();
   }
 }
