@@ -4,9 +4,10 @@ import { Failure, systemCode, UsageError } from "../errors.ts";
 import { exists } from "../files.ts";
 import { isSafeRef, isSha } from "../names.ts";
 import { newRunId } from "../run-id.ts";
-import { findDamage, remakeMirror, updateMirror, type Wanted, wish } from "./mirror.ts";
-import type { Place, Tree } from "./place.ts";
-import * as placing from "./place.ts";
+import { isHeld } from "./held.ts";
+import { remakeMirror, updateMirror, type Wanted, wish } from "./mirror.ts";
+import { findDamage } from "./mirror-damage.ts";
+import { indexOf, type Place, placeOf, type Tree } from "./place.ts";
 import { others, putInPlace, runAfter } from "./put-in-place.ts";
 import { askTip, plainWords, type Remote, remoteOf, type Tip } from "./remote.ts";
 import type { RepoSettings } from "./settings.ts";
@@ -36,7 +37,7 @@ export async function activate(repo: string, options: ActivateOptions): Promise<
   }
   checkRepo(repo);
   // before anything is touched: a token that cannot be read is a mistake in the settings
-  const cookie = cookieOf(placing.placeOf(settings.repos, repo));
+  const cookie = cookieOf(placeOf(settings.repos, repo));
   const remote = await remoteOf(repo, settings, { signal, cookie });
   return await locked(repo, options, `update of ${repo}`, async (job) => {
     // looked at while the remote is asked; what comes of it matters only if nothing is new
@@ -149,7 +150,7 @@ async function makeTree(
     since: now.toISOString(),
   };
   if (settings.after !== undefined) tree.pending = true;
-  await rename(join(place.building, "index"), placing.indexOf(place, tree.id));
+  await rename(join(place.building, "index"), indexOf(place, tree.id));
   await rename(join(place.building, "tree"), join(place.trees, tree.id));
   return tree;
 }
@@ -173,12 +174,12 @@ async function prepareSpare({ place, state, served, shared }: Job, keep: number)
     .slice(keep)
     .findLast(({ plain }) => !plain);
   if (!spare) return;
-  const index = placing.indexOf(place, spare.id);
+  const index = indexOf(place, spare.id);
   if (!(await exists(index))) return;
   const [from, to] = [join(place.trees, spare.id), join(place.building, "tree")];
   // out of everybody's way first: who comes by its path finds nothing, who is in it is seen
   await rename(from, to);
-  if (placing.isHeld(to)) return await rename(to, from);
+  if (isHeld(to)) return await rename(to, from);
   state.trees = state.trees.filter((tree) => tree !== spare);
   await rename(index, join(place.building, "index"));
   await cleanTree(place, shared);

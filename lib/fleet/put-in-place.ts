@@ -2,9 +2,11 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Failure, messageOf } from "../errors.ts";
 import { CommandFailed, cleanEnvironment, shell } from "../exec.ts";
-import { keepTrees, packMirror, renewStamps } from "./mirror.ts";
-import type { State, Tree } from "./place.ts";
-import * as placing from "./place.ts";
+import { isHeld } from "./held.ts";
+import { removeLink, standingAt, switchTo } from "./link.ts";
+import { renewStamps } from "./mirror-damage.ts";
+import { keepTrees, packMirror } from "./mirror-size.ts";
+import { adoptPlain, indexOf, type State, type Tree, writeState } from "./place.ts";
 import { plainWords } from "./remote.ts";
 import type { RepoSettings } from "./settings.ts";
 import { afterCookie, type Job } from "./under-lock.ts";
@@ -29,9 +31,9 @@ export async function putInPlace(job: Job, tree: Tree, settings: RepoSettings): 
   if (pending) tree.pending = true;
   if (served) served.left = now;
   // written before the switch: whatever the link leads to is known
-  await placing.writeState(place, state);
-  const kept = await placing.switchTo(place, tree.id, standing);
-  if (kept !== undefined) placing.adoptPlain(state, kept);
+  await writeState(place, state);
+  const kept = await switchTo(place, tree.id, standing);
+  if (kept !== undefined) adoptPlain(state, kept);
   if (pending) await runAfter(job, tree, served, settings);
   await prune(job, tree, settings.keep);
 }
@@ -42,20 +44,20 @@ async function prune(job: Job, tree: Tree, keep: number): Promise<void> {
   const beyond = others(state, tree).slice(keep + 1);
   const gone: Tree[] = [];
   for (const [position, old] of beyond.entries()) {
-    if (position < mostHeld && placing.isHeld(join(place.trees, old.id))) continue;
+    if (position < mostHeld && isHeld(join(place.trees, old.id))) continue;
     gone.push(old);
   }
   state.trees = state.trees.filter((each) => !gone.includes(each));
   for (const { id } of gone) {
     await rm(join(place.trees, id), { recursive: true, force: true });
-    await rm(placing.indexOf(place, id), { force: true });
+    await rm(indexOf(place, id), { force: true });
   }
   await keepTrees(place, state, tree.plain ? undefined : tree);
   await packMirror(place, state, job.shared).catch((error: unknown) => {
     job.note(`the mirror could not be packed: ${plainWords(error)}`);
   });
   await renewStamps(place, state);
-  await placing.writeState(place, state);
+  await writeState(place, state);
 }
 
 /** So many trees beyond the kept ones may wait for their readers. */
@@ -89,7 +91,7 @@ export async function runAfter(
     }
   }
   delete tree.pending;
-  await placing.writeState(place, state);
+  await writeState(place, state);
 }
 
 async function undone(
@@ -101,18 +103,18 @@ async function undone(
   const { place, state } = job;
   const words =
     error instanceof CommandFailed ? error.message.replace(/^the command /, "") : messageOf(error);
-  const standing = await placing.standingAt(place);
+  const standing = await standingAt(place);
   const back = before && before !== tree ? before : others(state, tree)[0];
   if (back) {
     delete back.left;
-    await placing.switchTo(place, back.id, standing);
+    await switchTo(place, back.id, standing);
   } else {
-    await placing.removeLink(place);
+    await removeLink(place);
   }
   state.trees = state.trees.filter((each) => each !== tree);
-  await placing.writeState(place, state);
+  await writeState(place, state);
   await rm(join(place.trees, tree.id), { recursive: true, force: true });
-  await rm(placing.indexOf(place, tree.id), { force: true });
+  await rm(indexOf(place, tree.id), { force: true });
   await keepTrees(place, state);
   job.served = back;
   return new Failure(`after: ${words}; commit ${tree.sha} was undone`);

@@ -8,7 +8,8 @@ import { isSha, isShortName } from "../names.ts";
 import { parseDuration } from "../units.ts";
 import { Nonces, refusalOfPage, requireSignature } from "./guard.ts";
 import { type Job, Jobs } from "./jobs.ts";
-import { placeOf, servedBy } from "./place.ts";
+import { servedBy } from "./link.ts";
+import { placeOf } from "./place.ts";
 import { isAllowed } from "./settings.ts";
 
 /** The slave's HTTP side: it answers at once, and has slave-activate do the work. */

@@ -1,11 +1,12 @@
-import { chmod, copyFile, link, lstat, mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { chmod, copyFile, lstat, mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { Failure } from "../errors.ts";
 import { run } from "../exec.ts";
-import { exists, readIfThere } from "../files.ts";
+import { exists } from "../files.ts";
 import { git, gitText, type GitOptions } from "../git.ts";
-import { mirrorOptions } from "./mirror.ts";
+import { makeGitFolder, type TreePlan } from "./git-folder.ts";
+import { mirrorOptions, type Shared } from "./mirror.ts";
 import type { Place } from "./place.ts";
 
 /**
@@ -13,18 +14,6 @@ import type { Place } from "./place.ts";
  * raw material, since then only what differs is written; its `.git` is never used, as somebody may have
  * written into it, and git's index of it is one of our own.
  */
-
-export interface TreePlan {
-  sha: string;
-  branch: string | undefined;
-  url: string;
-  /** Commits of history; 0: all. */
-  depth: number;
-  /** The remote's HEAD names this branch: a clone has origin/HEAD then. */
-  isDefault: boolean;
-}
-
-type Shared = Pick<GitOptions, "signal" | "cookie">;
 
 /** git with the mirror's objects, a tree's files and our own index of it. */
 function treeOptions(place: Place, tree: string, index: string, shared: Shared): GitOptions {
@@ -124,104 +113,6 @@ async function restoreFolders(folder: string): Promise<void> {
     );
   };
   await visit(folder);
-}
-
-/**
- * The `.git` of a fresh clone, without a process for it: the mirror's packs as hard links, as `git clone --local`
- * makes them, so that the tree stands on its own.
- */
-async function makeGitFolder(
-  place: Place,
-  tree: string,
-  plan: TreePlan,
-  shared: Shared,
-): Promise<void> {
-  const dir = join(tree, ".git");
-  const { sha, branch, url, depth } = plan;
-  for (const folder of [
-    "objects/pack",
-    "objects/info",
-    "refs/heads",
-    "refs/tags",
-    "info",
-    "hooks",
-  ]) {
-    await mkdir(join(dir, folder), { recursive: true });
-  }
-  const packs = join(place.mirror, "objects", "pack");
-  const names = (await readdir(packs)).filter((name) => /\.(?:pack|idx|rev)$/.test(name));
-  await Promise.all(
-    names.map(async (name) => {
-      const [from, to] = [join(packs, name), join(dir, "objects/pack", name)];
-      await link(from, to).catch(() => copyFile(from, to));
-    }),
-  );
-  const fetched =
-    depth === 0 || branch === undefined
-      ? "+refs/heads/*:refs/remotes/origin/*"
-      : `+refs/heads/${branch}:refs/remotes/origin/${branch}`;
-  const long = sha.length === 64;
-  const config = [
-    "[core]",
-    `\trepositoryformatversion = ${long ? 1 : 0}`,
-    "\tfilemode = true",
-    "\tbare = false",
-    "\tlogallrefupdates = true",
-    ...(long ? ["[extensions]", "\tobjectformat = sha256"] : []),
-    '[remote "origin"]',
-    `\turl = ${quoted(url)}`,
-    `\tfetch = ${quoted(fetched)}`,
-    ...(branch === undefined
-      ? []
-      : [
-          `[branch ${quoted(branch)}]`,
-          "\tremote = origin",
-          `\tmerge = ${quoted(`refs/heads/${branch}`)}`,
-        ]),
-  ];
-  await writeFile(join(dir, "config"), `${config.join("\n")}\n`);
-  await writeFile(
-    join(dir, "HEAD"),
-    branch === undefined ? `${sha}\n` : `ref: refs/heads/${branch}\n`,
-  );
-  const refs = new Map<string, string>();
-  if (depth === 0) await addAllRefs(place, refs, shared);
-  if (branch !== undefined) {
-    refs.set(`refs/heads/${branch}`, sha);
-    // a clone of all branches says where each stands; one of a pinned commit must not claim it for the branch
-    if (!refs.has(`refs/remotes/origin/${branch}`)) refs.set(`refs/remotes/origin/${branch}`, sha);
-  }
-  const lines = [...refs].sort(([a], [b]) => (a < b ? -1 : 1)).map(([ref, id]) => `${id} ${ref}\n`);
-  await writeFile(join(dir, "packed-refs"), `# pack-refs with: sorted \n${lines.join("")}`);
-  if (plan.isDefault && branch !== undefined) {
-    await mkdir(join(dir, "refs/remotes/origin"), { recursive: true });
-    const head = `ref: refs/remotes/origin/${branch}\n`;
-    await writeFile(join(dir, "refs/remotes/origin/HEAD"), head);
-  }
-  if (depth > 0) await writeShallow(place, dir, sha, depth);
-}
-
-async function addAllRefs(place: Place, refs: Map<string, string>, shared: Shared): Promise<void> {
-  const text = await gitText(
-    ["for-each-ref", "--format=%(objectname) %(refname)", "refs/remotes/origin", "refs/tags"],
-    mirrorOptions(place.mirror, shared),
-  );
-  for (const line of text.split("\n")) {
-    const [id, ref] = line.split(" ");
-    if (id && ref) refs.set(ref, id);
-  }
-}
-
-/** Where history ends. */
-async function writeShallow(place: Place, dir: string, sha: string, depth: number): Promise<void> {
-  const ends = ((await readIfThere(join(place.mirror, "shallow"))) ?? "").split("\n");
-  const ours = ends.filter((line) => (depth === 1 ? line === sha : line !== ""));
-  if (ours.length > 0) await writeFile(join(dir, "shallow"), `${ours.join("\n")}\n`);
-}
-
-/** A value in git's config, quoted; names and URLs of ours hold nothing that needs more. */
-function quoted(text: string): string {
-  return `"${text.replace(/["\\]/g, "\\$&")}"`;
 }
 
 /**

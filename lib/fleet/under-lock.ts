@@ -9,11 +9,12 @@ import { exists } from "../files.ts";
 import { acquireLock } from "../lock.ts";
 import { isShortName } from "../names.ts";
 import { endTree } from "../process-tree.ts";
-import { sweepMirror } from "./mirror.ts";
-import type { Place, State, Tree } from "./place.ts";
-import * as placing from "./place.ts";
+import { type Standing, standingAt } from "./link.ts";
+import { sweepMirror } from "./mirror-damage.ts";
+import { makePlace, type Place, placeOf, readState, type State, type Tree } from "./place.ts";
 import { plainWords, RemoteLacks } from "./remote.ts";
 import type { RepoSettings } from "./settings.ts";
+import { tidyUp } from "./tidy-up.ts";
 
 /** The frame of every change to a repo: its lock, what a killed run left, and the error that a person reads. */
 
@@ -52,7 +53,7 @@ export function checkRepo(repo: string): void {
 export interface Job {
   place: Place;
   state: State;
-  standing: placing.Standing;
+  standing: Standing;
   /** The tree that the link leads to, if it is one of ours. */
   served: Tree | undefined;
   cookie: string;
@@ -71,12 +72,12 @@ export async function locked(
   checkRepo(repo);
   const started = monotonic();
   const { signal, note = () => {} } = options;
-  const place = placing.placeOf(options.settings.repos, repo);
+  const place = placeOf(options.settings.repos, repo);
   await makeFolders(place);
   const lock = await acquireLock(place.lock, { what, wait: options.wait ?? false, signal });
   try {
     const cookie = cookieOf(place);
-    const state = await placing.readState(place);
+    const state = await readState(place);
     if (await exists(place.busy)) {
       note("the last update was cut off; tidying up");
       // its children may still be writing: they do not know that it is gone
@@ -85,10 +86,10 @@ export async function locked(
         if (pending) await endTree({ cookie: afterCookie(cookie, id) }, { grace: 0 });
       }
       await sweepMirror(place);
-      await placing.tidyUp(place, state);
+      await tidyUp(place, state);
     }
     await writeFile(place.busy, `${process.pid}\n`);
-    const standing = await placing.standingAt(place);
+    const standing = await standingAt(place);
     const served = state.trees.find((tree) => standing.kind === "tree" && tree.id === standing.id);
     const shared = { cookie, ...(signal ? { signal } : {}) };
     const job: Job = { place, state, standing, served, cookie, shared, started, signal, note };
@@ -112,7 +113,7 @@ export function cookieOf(place: Place): string {
 
 export async function makeFolders(place: Place): Promise<void> {
   try {
-    await placing.makePlace(place);
+    await makePlace(place);
   } catch (error) {
     throw new Failure(`cannot make ${place.home}: ${systemCode(error) ?? messageOf(error)}`);
   }
