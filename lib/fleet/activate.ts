@@ -6,8 +6,8 @@ import { isSafeRef, isSha } from "../names.ts";
 import { newRunId } from "../run-id.ts";
 import { isHeld } from "./held.ts";
 import { remakeMirror, updateMirror, type Wanted, wish } from "./mirror.ts";
-import { findDamage } from "./mirror-damage.ts";
-import { indexOf, type Place, placeOf, type Tree } from "./place.ts";
+import { findDamage, noteFetched } from "./mirror-damage.ts";
+import { indexOf, type Place, placeOf, type Tree, writeState } from "./place.ts";
 import { others, putInPlace, runAfter } from "./put-in-place.ts";
 import { askTip, plainWords, type Remote, remoteOf, type Tip } from "./remote.ts";
 import type { RepoSettings } from "./settings.ts";
@@ -40,6 +40,7 @@ export async function activate(repo: string, options: ActivateOptions): Promise<
   const cookie = cookieOf(placeOf(settings.repos, repo));
   const remote = await remoteOf(repo, settings, { signal, cookie });
   return await locked(repo, options, `update of ${repo}`, async (job) => {
+    const known = JSON.stringify(job.state.checked);
     // looked at while the remote is asked; what comes of it matters only if nothing is new
     const damage = findDamage(job.place, job.state);
     const sound = isSound(job, settings, damage);
@@ -48,7 +49,11 @@ export async function activate(repo: string, options: ActivateOptions): Promise<
     const { served } = job;
     const same = served?.sha === tip.sha && served.branch === tip.branch;
     if (served && same && (await sound)) {
-      if (!served.pending) return result(job, served, false);
+      if (!served.pending) {
+        // packs that were read once more today are not read again by the next question
+        if (JSON.stringify(job.state.checked) !== known) await writeState(job.place, job.state);
+        return result(job, served, false);
+      }
       // a run was killed while `after:` was at work
       await runAfter(job, served, served, settings);
       return result(job, served, true);
@@ -121,6 +126,7 @@ async function makeTree(
   const preparing = prepareSpare(job, settings.keep);
   const [fetched, prepared] = await Promise.allSettled([fetching, preparing]);
   if (fetched.status === "rejected") throw fetched.reason;
+  await noteFetched(place, state);
   // material of no use: the tree is built from nothing
   if (prepared.status === "rejected") await emptyBuilding(place);
   const plan = {

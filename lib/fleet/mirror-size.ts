@@ -1,4 +1,5 @@
-import { mkdir, readdir, rm, stat, writeFile } from "node:fs/promises";
+import { statSync } from "node:fs";
+import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { git } from "../git.ts";
 import { mirrorOptions, type Shared } from "./mirror.ts";
@@ -25,15 +26,17 @@ const slack = 32 * 1024 * 1024;
 /** Keep the mirror small: one pack, with only what the trees need. */
 export async function packMirror(place: Place, state: State, options: Shared): Promise<void> {
   const folder = join(place.mirror, "objects", "pack");
-  const packs = (await readdir(folder).catch(() => [])).filter((name) => name.endsWith(".pack"));
-  const sizes = await Promise.all(packs.map(async (name) => (await stat(join(folder, name))).size));
-  const bytes = sizes.reduce((sum, size) => sum + size, 0);
+  const { packs, bytes } = await packsIn(folder);
   if (state.packed === 0) state.packed = bytes;
-  if (packs.length <= mostPacks && bytes <= 2 * state.packed + slack) return;
+  if (packs <= mostPacks && bytes <= 2 * state.packed + slack) return;
   const base = mirrorOptions(place.mirror, options);
   await git(["repack", "-a", "-d", "--quiet"], base);
   await git(["prune", "--expire=now"], base);
-  const left = (await readdir(folder)).filter((name) => name.endsWith(".pack"));
-  const after = await Promise.all(left.map(async (name) => (await stat(join(folder, name))).size));
-  state.packed = after.reduce((sum, size) => sum + size, 0);
+  state.packed = (await packsIn(folder)).bytes;
+}
+
+async function packsIn(folder: string): Promise<{ packs: number; bytes: number }> {
+  const names = (await readdir(folder).catch(() => [])).filter((name) => name.endsWith(".pack"));
+  const sizes = names.map((name) => statSync(join(folder, name)).size);
+  return { packs: names.length, bytes: sizes.reduce((sum, size) => sum + size, 0) };
 }

@@ -142,6 +142,20 @@ test("nothing new changes nothing, and a folder that was written into is made an
   assert.not.ok((await readdir(site)).includes("stray.txt"));
 });
 
+test("what somebody puts into a submodule's empty folder is seen, also without .gitmodules", async () => {
+  const { repo, update, site } = await setUp();
+  const head = await repo.git("rev-parse", "HEAD");
+  await repo.git("update-index", "--add", "--cacheinfo", `160000,${head},part`);
+  await repo.git("commit", "--quiet", "-m", "a link to a commit");
+  await repo.git("push", "--quiet", "origin", "HEAD");
+  await update();
+  assert.equal(await readdir(join(site, "part")), []);
+  assert.is((await update()).changed, false);
+  await writeFile(join(site, "part/stray.txt"), "x");
+  assert.is((await update()).changed, true);
+  assert.equal(await readdir(join(site, "part")), []);
+});
+
 test("a branch, a tag, a commit, and back", async () => {
   const { repo, update, site } = await setUp();
   const first = await repo.git("rev-parse", "HEAD");
@@ -291,6 +305,30 @@ test("flipped bytes, a truncated pack, missing files and stale locks of the mirr
       assert.equal(await snapshot(site), await snapshot(await freshClone(repo)), name);
       await git(site, "fsck", "--full");
     }
+  }
+});
+
+test("a pack is read when it was changed, and once a day: fetched ones are known to be sound", async () => {
+  const { repo, repos, update } = await setUp();
+  const file = join(repos, ".boatyard/site/state.json");
+  const checked = async () =>
+    (JSON.parse(await readFile(file, "utf8")) as { checked: Record<string, string> }).checked;
+  await update();
+  await repo.push({ "index.html": "two" });
+  await update();
+  const first = await checked();
+  const packs = await readdir(join(repos, ".boatyard/site/mirror.git/objects/pack"));
+  assert.equal(
+    Object.keys(first).sort(),
+    packs.filter((name) => /\.(?:pack|idx)$/.test(name)).sort(),
+  );
+  const yesterday = (text: string) => text.replace(/at \d+$/, `at ${Date.now() - 86_500_000}`);
+  const state = JSON.parse(await readFile(file, "utf8")) as { checked: Record<string, string> };
+  for (const [name, stamp] of Object.entries(first)) state.checked[name] = yesterday(stamp);
+  await writeFile(file, JSON.stringify(state));
+  assert.is((await update()).changed, false);
+  for (const stamp of Object.values(await checked())) {
+    assert.ok(Date.now() - Number(stamp.split(" at ")[1]) < 60_000, stamp);
   }
 });
 
