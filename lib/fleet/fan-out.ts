@@ -1,8 +1,8 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { monotonic } from "../clock.ts";
 import { messageOf } from "../errors.ts";
+import { pause, refusalOf, withRetries, wordsOf } from "./answer.ts";
 import { addressesOf, type Target } from "./list.ts";
-import { type Answer, NoAnswer, type Sender } from "./send.ts";
+import type { Sender } from "./send.ts";
 
 /** A run over the fleet: many at once, in steps, each slave to its end. */
 
@@ -131,8 +131,8 @@ async function updateOne(target: Target, sender: Sender, options: OneOptions): P
       const refusal = refusalOf(answer);
       if (refusal !== undefined) return failure(refusal);
       const { state, before, sha, error } = answer.json ?? {};
-      const known = { before: text(before), sha: text(sha) };
-      if (state === "failed") return { ...failure(text(error) ?? "it failed"), ...known };
+      const known = { before: wordsOf(before), sha: wordsOf(sha) };
+      if (state === "failed") return { ...failure(wordsOf(error) ?? "it failed"), ...known };
       if (state === "done") {
         if (options.sha !== undefined && known.sha !== options.sha) {
           return {
@@ -143,7 +143,7 @@ async function updateOne(target: Target, sender: Sender, options: OneOptions): P
         return { ok: true, answer: known.sha === known.before ? "up to date" : "done", ...known };
       }
       if (monotonic() > end) {
-        return failure(`still ${text(state) ?? "at work"} after ${options.waitLimit / 1000} s`);
+        return failure(`still ${wordsOf(state) ?? "at work"} after ${options.waitLimit / 1000} s`);
       }
       // one that does not hold its answer back must not be asked without end
       const rest = leastPause - (monotonic() - asked);
@@ -156,103 +156,6 @@ async function updateOne(target: Target, sender: Sender, options: OneOptions): P
 const heldBack = 5000;
 const leastPause = 250;
 
-function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
-  return sleep(ms, undefined, signal ? { signal } : {}).catch(() => {});
-}
-
-/** Pure: why an answer is no good, if so. */
-function refusalOf({ status, json, text: body }: Answer): string | undefined {
-  if (status >= 200 && status < 300) return undefined;
-  const words = text(json?.["error"]) ?? body;
-  return words === "" ? `it answers ${status}` : `it answers ${status}: ${words}`;
-}
-
 function failure(error: string): Omit<Outcome, "target" | "seconds"> {
   return { ok: false, answer: error, error };
-}
-
-/** A stranger's word for the table: one line, no control characters. */
-function text(value: unknown): string | undefined {
-  if (typeof value !== "string" || value === "") return undefined;
-  return value.replace(/[\x00-\x1f\x7f-\x9f]+/g, " ").slice(0, 500);
-}
-
-/** Ask again, with growing pauses, when no answer came or the slave was too busy. */
-async function withRetries(
-  ask: () => Promise<Answer>,
-  { retries, signal }: { retries: number; signal?: AbortSignal | undefined },
-): Promise<Answer> {
-  for (let round = 0; ; round++) {
-    let wait = 200 * 2 ** round * (0.5 + Math.random());
-    try {
-      const answer = await ask();
-      const busy = answer.status === 429 || answer.status === 502 || answer.status === 503;
-      if (!busy || round >= retries) return answer;
-      wait = Math.max(wait, Math.min(answer.retryAfter ?? 0, 10_000));
-    } catch (error) {
-      if (!(error instanceof NoAnswer) || round >= retries || signal?.aborted) throw error;
-    }
-    await pause(wait, signal);
-  }
-}
-
-/** What one slave serves. */
-export interface Served {
-  target: Target;
-  sha?: string | undefined;
-  branch?: string | undefined;
-  since?: string | undefined;
-  error?: string | undefined;
-}
-
-/** Ask every target what it serves. */
-export async function askStatus(
-  targets: readonly Target[],
-  sender: Sender,
-  options: {
-    repo: string;
-    jobs: number;
-    retries: number;
-    signal?: AbortSignal | undefined;
-    onAnswer?: () => void;
-  },
-): Promise<Served[]> {
-  const served: Served[] = [];
-  let next = 0;
-  const worker = async () => {
-    while (next < targets.length && !options.signal?.aborted) {
-      const index = next++;
-      const target = targets[index];
-      if (!target) continue;
-      served[index] = { target, ...(await statusOf(target, sender, options)) };
-      options.onAnswer?.();
-    }
-  };
-  await Promise.all(Array.from({ length: Math.min(options.jobs, targets.length) }, worker));
-  return served.filter((each) => each !== undefined);
-}
-
-async function statusOf(
-  target: Target,
-  sender: Sender,
-  options: { repo: string; retries: number; signal?: AbortSignal | undefined },
-): Promise<Omit<Served, "target">> {
-  try {
-    const url = addressesOf(target).status({ repo: options.repo });
-    const answer = await withRetries(() => sender.get(url), options);
-    const refusal = refusalOf(answer);
-    if (refusal !== undefined) return { error: refusal };
-    const { sha, branch, since } = answer.json ?? {};
-    if (text(sha) === undefined) return { error: "it serves nothing of that name" };
-    return { sha: text(sha), branch: text(branch), since: text(since) };
-  } catch (error) {
-    return { error: messageOf(error) };
-  }
-}
-
-/** The commit that most slaves serve, or the wanted one; the others differ. */
-export function commonSha(served: readonly Served[]): string | undefined {
-  const counts = new Map<string, number>();
-  for (const { sha } of served) if (sha !== undefined) counts.set(sha, (counts.get(sha) ?? 0) + 1);
-  return [...counts].sort((a, b) => b[1] - a[1])[0]?.[0];
 }

@@ -1,6 +1,16 @@
-import type { Outcome, Served } from "./fan-out.ts";
+import type { Outcome } from "./fan-out.ts";
+import type { Target } from "./list.ts";
 
 /** What server-update shows: rows, totals, and the list of failed ones for a next run. Pure. */
+
+/** What one slave serves. */
+export interface Served {
+  target: Target;
+  sha?: string | undefined;
+  branch?: string | undefined;
+  since?: string | undefined;
+  error?: string | undefined;
+}
 
 /** One slave as `--json` shows it. */
 export function outcomeLine({ target, ok, before, sha, seconds, error, skipped }: Outcome) {

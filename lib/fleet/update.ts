@@ -1,41 +1,21 @@
-import { mkdir, readFile, rm } from "node:fs/promises";
+import { mkdir, rm } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import process from "node:process";
 import { monotonic } from "../clock.ts";
-import { messageOf, systemCode, UsageError } from "../errors.ts";
+import { messageOf } from "../errors.ts";
 import { writeAtomic } from "../files.ts";
 import { type Lock, acquireLock } from "../lock.ts";
-import { isSha } from "../names.ts";
 import { readSecretFile } from "../secrets.ts";
 import type { Terminal } from "../terminal.ts";
 import { checkRepo } from "./under-lock.ts";
-import { askStatus, commonSha, fanOut } from "./fan-out.ts";
-import { amountOf, chooseTargets, parseList, planBatches, type Target } from "./list.ts";
-import { failedList, outcomeLine, outcomeRows, servedRows, totalsLine } from "./report.ts";
+import { fanOut } from "./fan-out.ts";
+import { type Plan, readPlan, readText, showPlan, type UpdateFlags } from "./plan.ts";
+import { failedList, outcomeLine, outcomeRows, totalsLine } from "./report.ts";
 import { createSender, type Sender } from "./send.ts";
+import { showStatus } from "./status.ts";
 
 /** server-update from its flags to its exit code. */
-
-export interface UpdateFlags {
-  list: string;
-  group: string | undefined;
-  jobs: number;
-  timeout: number;
-  "connect-timeout": number;
-  retries: number;
-  wait: boolean;
-  "wait-limit": number;
-  batch: string[];
-  pause: number;
-  "max-failures": string | undefined;
-  sha: string | undefined;
-  "secret-file": string | undefined;
-  ca: string | undefined;
-  failed: string | undefined;
-  "dry-run": boolean;
-  status: boolean;
-}
 
 /**
  * Tell the fleet, or with `--status` ask it.
@@ -65,73 +45,6 @@ export async function serverUpdate(
   } finally {
     sender.close();
   }
-}
-
-interface Plan {
-  targets: Target[];
-  batches: number[];
-  maxFailures: number | undefined;
-  wait: boolean;
-}
-
-async function readPlan(flags: UpdateFlags, terminal: Terminal): Promise<Plan> {
-  for (const name of ["jobs", "retries"] as const) {
-    const least = name === "jobs" ? 1 : 0;
-    if (!Number.isInteger(flags[name]) || flags[name] < least) {
-      throw new UsageError(`--${name} must be a whole number of at least ${least}`);
-    }
-  }
-  if (flags.sha !== undefined && !isSha(flags.sha)) {
-    throw new UsageError(`--sha: "${flags.sha}" is no full commit id (40 or 64 hex digits)`);
-  }
-  const list = parseList(await readText(flags.list, "--list"), flags.list);
-  for (const line of list.duplicates) terminal.warn(line);
-  const targets = chooseTargets(list.targets, flags.group);
-  if (targets.length === 0) throw new UsageError(`${flags.list} names no slaves; add one a line`);
-  const inSteps = flags.batch.length > 0;
-  const most = flags["max-failures"];
-  const maxFailures =
-    most === undefined
-      ? inSteps
-        ? 0
-        : undefined
-      : amountOf(most, targets.length, "--max-failures");
-  return {
-    targets,
-    batches: planBatches(flags.batch, targets.length),
-    maxFailures,
-    wait: flags.wait || inSteps,
-  };
-}
-
-async function readText(file: string, flag: string): Promise<string> {
-  try {
-    return await readFile(file === "-" ? "/dev/stdin" : file, "utf8");
-  } catch (error) {
-    const why = systemCode(error) === "ENOENT" ? "there is no such file" : messageOf(error);
-    throw new UsageError(`${flag} ${file}: ${why}; name another`);
-  }
-}
-
-function showPlan(
-  targets: readonly Target[],
-  batches: readonly number[],
-  flags: UpdateFlags,
-  terminal: Terminal,
-): number {
-  let start = 0;
-  for (const [step, end] of batches.entries()) {
-    if (batches.length > 1) terminal.print(`step ${step + 1}: ${end - start} of ${targets.length}`);
-    for (const target of targets.slice(start, end)) {
-      terminal.print(target.url.href);
-      terminal.printJson({ target: target.name, url: target.url.href, step: step + 1 });
-    }
-    start = end;
-  }
-  terminal.note(
-    `${targets.length} slaves would be asked, at most ${flags.jobs} at once; nothing was sent`,
-  );
-  return 0;
 }
 
 async function runUpdate(
@@ -226,45 +139,4 @@ async function writeFailed(
       `the list of failed slaves could not be written: ${messageOf(error)}; see --failed`,
     );
   }
-}
-
-async function showStatus(
-  repo: string,
-  targets: readonly Target[],
-  sender: Sender,
-  flags: UpdateFlags,
-  terminal: Terminal,
-  signal: AbortSignal,
-): Promise<number> {
-  const progress = terminal.progress({ label: `status of ${repo}`, total: targets.length });
-  const { jobs, retries } = flags;
-  const served = await askStatus(targets, sender, {
-    repo,
-    jobs,
-    retries,
-    signal,
-    onAnswer: () => progress.add(1),
-  });
-  progress.end();
-  const common = flags.sha ?? commonSha(served);
-  const differing = served.filter(({ sha }) => sha === undefined || sha !== common);
-  for (const { target, sha, branch, since, error } of served) {
-    terminal.printJson({
-      target: target.name,
-      ok: sha !== undefined && sha === common,
-      sha,
-      branch,
-      since,
-      error,
-    });
-  }
-  if (!terminal.json) {
-    const header = ["SLAVE", "COMMIT", "BRANCH", "SINCE", ""];
-    for (const line of terminal.table(servedRows(served, common), { header })) terminal.print(line);
-    const agree = served.length - differing.length;
-    terminal.print(
-      `${agree} of ${served.length} serve ${common ?? "anything"}, ${differing.length} do not`,
-    );
-  }
-  return differing.length === 0 ? 0 : 1;
 }
