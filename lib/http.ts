@@ -28,9 +28,9 @@ export function sendJson(
   // text, not a Buffer: Node sends it with the headers in one write
   const body = `${JSON.stringify(value)}\n`;
   response.writeHead(status, {
+    ...headers,
     "content-type": "application/json; charset=utf-8",
     "content-length": String(Buffer.byteLength(body)),
-    ...headers,
   });
   response.end(body);
 }

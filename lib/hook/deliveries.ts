@@ -3,19 +3,17 @@ import { messageOf, systemCode } from "../errors.ts";
 import { HttpError, readBody, sendJson } from "../http.ts";
 import type { HookConfig, RepoConfig } from "./config.ts";
 import { decide } from "./decide.ts";
+import type { Entry } from "./entry.ts";
 import { type Envelope, isDeliveryId, readEnvelope } from "./forge.ts";
 import { contentTypeOf, type Facts, parseBody, readPayload, WrongPayload } from "./payload.ts";
 import { type ServerLog, shown } from "./server-log.ts";
-import type { Entry } from "./spool.ts";
-import { proves, repoHints } from "./verify.ts";
+import { Knowledge, repoHints } from "./verify.ts";
 import type { Yard } from "./yard.ts";
 
 /** GitHub's own limit for a delivery. */
 export const largestBody = 25 * 1024 * 1024;
 /** Bodies that are being received, all together. */
 const mostInFlight = 256 * 1024 * 1024;
-/** An unsigned stranger must not make the server hash more than this for one request. */
-const mostHashed = 256 * 1024 * 1024;
 
 interface Parts {
   yard: Yard;
@@ -48,16 +46,18 @@ export class Deliveries {
   /** Answer a delivery. @throws {HttpError} for a refusal, which is logged here with its reason. */
   async handle(request: IncomingMessage, response: ServerResponse): Promise<number> {
     const envelope = readEnvelope(request.headers);
-    const who = `${envelope?.forge ?? "delivery"} ${shown(envelope?.event)} ${shown(envelope?.id)}`;
+    const who = () =>
+      `${envelope?.forge ?? "delivery"} ${shown(envelope?.event)} ${shown(envelope?.id)}`;
     try {
       const { status, body, reason } = await this.#answer(request, envelope);
-      this.#log.info(`${who}: ${status} ${reason}`);
+      this.#log.info(() => `${who()}: ${status} ${reason}`);
       sendJson(response, status, body);
       return status;
     } catch (error) {
       if (error instanceof HttpError) {
         this.#log.info(
-          `${who} from ${request.socket.remoteAddress ?? "a socket"}: ${error.status} ${error.message}`,
+          () =>
+            `${who()} from ${request.socket.remoteAddress ?? "a socket"}: ${error.status} ${error.message}`,
         );
       }
       throw error;
@@ -76,9 +76,9 @@ export class Deliveries {
     if (envelope.id !== undefined && !isDeliveryId(envelope.id))
       throw new HttpError(400, "the delivery id is malformed");
     const body = await this.#body(request);
-    const known = this.#verify(envelope, body);
+    const knowledge = this.#verify(envelope, body);
     const { value, facts } = readFacts(envelope, body, type);
-    const repo = this.#repoOf(known, facts);
+    const repo = this.#repoOf(knowledge, facts);
     if (!repo) return ignored(facts.reason || "the payload names no repository");
     const { changes, reason } = decide(
       repo,
@@ -106,47 +106,39 @@ export class Deliveries {
     }
   }
 
-  /** The repos whose secret the sender knows. @throws {HttpError} 401 when there are none. */
-  #verify(envelope: Envelope, body: Buffer): ReadonlySet<RepoConfig> {
+  /**
+   * What the sender proves to know; undefined: nothing, and there are repos that ask for no proof.
+   * @throws {HttpError} 401 when it is nothing, and no repo is open: then the body is not even parsed.
+   */
+  #verify(envelope: Envelope, body: Buffer): Knowledge | undefined {
     const { config } = this.#yard;
-    const open = openRepos(config);
     const { proof } = envelope;
-    if (!proof && open.size > 0) return open;
-    if (!proof) throw new HttpError(401, "the signature is missing");
-    // the repo that the body seems to be of comes first, so that one hash is enough for an honest delivery
-    const hinted = repoHints(body).flatMap((name) => findRepo(config, name) ?? []);
-    const tried = new Map<string, boolean>();
-    let hashed = 0;
-    const good = (secret: string): boolean => {
-      let result = tried.get(secret);
-      if (result === undefined) {
-        hashed += body.length;
-        result = hashed <= mostHashed && proves(proof, body, secret);
-        tried.set(secret, result);
+    if (proof) {
+      const knowledge = new Knowledge(proof, body);
+      // the repo that the body seems to be of comes first, so that one hash is enough for an honest delivery
+      for (const name of repoHints(body)) {
+        const repo = findRepo(config, name);
+        if (repo && knowledge.ofAny(repo.secrets)) return knowledge;
       }
-      return result;
-    };
-    const known = new Set(hinted.filter((repo) => repo.secrets.some(good)));
-    if (known.size === 0)
-      for (const repo of config.repos.values()) if (repo.secrets.some(good)) known.add(repo);
-    if (known.size > 0) return known;
-    if (open.size > 0) return open;
-    throw new HttpError(401, "the signature is wrong");
+      for (const repo of config.repos.values()) {
+        if (knowledge.ofAny(repo.secrets)) return knowledge;
+      }
+    }
+    if (hasOpenRepos(config)) return undefined;
+    throw new HttpError(401, proof ? "the signature is wrong" : "the signature is missing");
   }
 
-  /** The configured repo that the verified payload names; undefined when it names none (an organisation's ping). */
-  #repoOf(known: ReadonlySet<RepoConfig>, facts: Facts): RepoConfig | undefined {
+  /** The configured repo that the payload names; undefined when it names none (an organisation's ping). */
+  #repoOf(knowledge: Knowledge | undefined, facts: Facts): RepoConfig | undefined {
     if (facts.repo === undefined) {
       if (facts.changes.length > 0) throw new HttpError(400, "the payload names no repository");
       return undefined;
     }
     const repo = findRepo(this.#yard.config, facts.repo);
-    if (repo && known.has(repo)) return repo;
-    if (!repo) {
-      // whoever knows one repo's secret may learn that this one is not here
-      const onlyOpen = [...known].every((each) => each.secrets.length === 0);
-      if (!onlyOpen) throw new HttpError(404, "this repository is not configured");
-    }
+    if (repo && (knowledge ? knowledge.ofAny(repo.secrets) : repo.secrets.length === 0))
+      return repo;
+    // whoever knows one repo's secret may learn that this one is not here
+    if (!repo && knowledge) throw new HttpError(404, "this repository is not configured");
     // signed with another repo's secret
     throw new HttpError(401, "the signature is wrong");
   }
@@ -251,14 +243,14 @@ function lowerCaseNames(config: HookConfig): Map<string, RepoConfig> {
   return names;
 }
 
-const open = new WeakMap<HookConfig, Set<RepoConfig>>();
+const open = new WeakMap<HookConfig, boolean>();
 
-/** The repos that take unsigned deliveries. */
-function openRepos(config: HookConfig): ReadonlySet<RepoConfig> {
-  let repos = open.get(config);
-  if (!repos) {
-    repos = new Set([...config.repos.values()].filter((repo) => repo.secrets.length === 0));
-    open.set(config, repos);
+/** Whether there are repos that take unsigned deliveries. */
+function hasOpenRepos(config: HookConfig): boolean {
+  let is = open.get(config);
+  if (is === undefined) {
+    is = [...config.repos.values()].some((repo) => repo.secrets.length === 0);
+    open.set(config, is);
   }
-  return repos;
+  return is;
 }

@@ -2,13 +2,14 @@ import { messageOf } from "../errors.ts";
 import type { Mask } from "../mask.ts";
 import { newCookie } from "../process-tree.ts";
 import type { HookConfig, RepoConfig } from "./config.ts";
+import type { Entry } from "./entry.ts";
 import { maskFile } from "./mask-file.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Queue } from "./queue.ts";
 import { hasEnded, type Records, recordOf, type RunRecord, type RunState } from "./records.ts";
 import { type Outcome, Runner, type Running } from "./runner.ts";
 import type { ServerLog } from "./server-log.ts";
-import type { Entry, Spool } from "./spool.ts";
+import type { Spool } from "./spool.ts";
 
 /** Exit code of `build` and `release` when another process holds the checkout's lock. */
 const busyCode = 3;

@@ -2,7 +2,7 @@ import { closeSync, constants, fdatasync, ftruncate, openSync, readFileSync, wri
 import { mkdir, open, readdir, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { fsyncFolder } from "../files.ts";
-import { encodeRecord, type Found, type Place, readSegment } from "./segment.ts";
+import { type Encoded, encodeRecord, type Found, type Place, readSegment } from "./segment.ts";
 
 /**
  * An append-only journal of records, each a line of JSON and perhaps a body, in numbered segment files.
@@ -92,14 +92,14 @@ export class Journal {
   /** Resolves when the record is on disk; rejected when it could not be written (nothing of it remains then). */
   append(head: object, body?: Uint8Array): Promise<Place> {
     return new Promise((done, failed) => {
-      this.#pending.push({ ...encodeRecord(head, body), done, failed });
+      this.#pending.push(pendingOf(encodeRecord(head, body), done, failed));
       this.#flushing ??= this.#flush();
     });
   }
 
   /** A record that nobody waits for: it goes to disk with the next flush, and is tried again when that fails. */
   note(head: object): void {
-    this.#pending.push({ ...encodeRecord(head, undefined), done: undefined, failed: undefined });
+    this.#pending.push(pendingOf(encodeRecord(head, undefined), undefined, undefined));
   }
 
   /** Wait until all that was noted is on disk. */
@@ -121,7 +121,7 @@ export class Journal {
       const batch = this.#pending.splice(0, mostInOneWrite);
       try {
         const places = await this.#write(batch);
-        batch.forEach((each, index) => each.done?.(places[index] as Place));
+        for (const [index, each] of batch.entries()) each.done?.(places[index] as Place);
       } catch (error) {
         const problem = error as Error;
         const notes = batch.filter((each) => each.failed === undefined);
@@ -159,13 +159,18 @@ export class Journal {
 
   /** A batch in one piece, in memory that is used again: fresh pages for each write cost more than the copy. */
   #together(batch: readonly Pending[], size: number): Buffer {
-    const parts = batch.flatMap((each) => each.parts);
-    if (size < smallWrite || size > largeWrite) return Buffer.concat(parts, size);
+    if (size < smallWrite || size > largeWrite)
+      return Buffer.concat(
+        batch.flatMap((each) => each.parts),
+        size,
+      );
     this.#scratch ??= Buffer.allocUnsafeSlow(largeWrite);
     let at = 0;
-    for (const part of parts) {
-      this.#scratch.set(part, at);
-      at += part.length;
+    for (const { parts } of batch) {
+      for (const part of parts) {
+        this.#scratch.set(part, at);
+        at += part.length;
+      }
     }
     return this.#scratch.subarray(0, size);
   }
@@ -221,6 +226,15 @@ export class Journal {
     await this.flush().catch(() => {});
     this.#close();
   }
+}
+
+/** No spread: thousands of these a second are to be of one shape, like the entries (lib/hook/entry.ts). */
+function pendingOf(
+  { parts, size, bodyAt, bodyLength }: Encoded,
+  done: Pending["done"],
+  failed: Pending["failed"],
+): Pending {
+  return { parts, size, bodyAt, bodyLength, done, failed };
 }
 
 function segmentPath(folder: string, number: number): string {

@@ -136,10 +136,12 @@ export class Queue<Entry extends Waiting> {
 
   /** When the next postponed repo may run again; undefined: none is postponed. */
   nextTime(): number | undefined {
-    const times = [...this.#lanes.values()]
-      .filter((lane) => lane.waiting.size > 0 && !lane.running && lane.notBefore > 0)
-      .map((lane) => lane.notBefore);
-    return times.length === 0 ? undefined : Math.min(...times);
+    let earliest: number | undefined;
+    for (const { waiting, running, notBefore } of this.#lanes.values()) {
+      if (waiting.size === 0 || running || notBefore === 0) continue;
+      if (earliest === undefined || notBefore < earliest) earliest = notBefore;
+    }
+    return earliest;
   }
 
   *entries(): Iterable<Entry> {

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { systemCode } from "../errors.ts";
 import { writeAtomic } from "../files.ts";
 import { isRunId } from "../run-id.ts";
-import type { Entry } from "./spool.ts";
+import type { Entry } from "./entry.ts";
 import type { ReleaseFacts } from "./payload.ts";
 
 export type RunState =

@@ -21,10 +21,15 @@ export interface Found {
 const newline = Buffer.from("\n");
 
 /** A record in the pieces that are written one after the other, and where its body begins in it. */
-export function encodeRecord(
-  head: object,
-  body: Uint8Array | undefined,
-): { parts: Uint8Array[]; size: number; bodyAt: number; bodyLength: number } {
+export interface Encoded {
+  readonly parts: readonly Uint8Array[];
+  readonly size: number;
+  readonly bodyAt: number;
+  readonly bodyLength: number;
+}
+
+/** Make a record of a head and perhaps a body. */
+export function encodeRecord(head: object, body: Uint8Array | undefined): Encoded {
   const json = JSON.stringify(head);
   const bodyLength = body?.length ?? 0;
   const checksum = crc32(body ?? "", crc32(json))

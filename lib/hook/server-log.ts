@@ -12,8 +12,9 @@ export class ServerLog {
     this.#quiet = quiet;
   }
 
-  info(text: string): void {
-    if (!this.#quiet) this.warn(text);
+  /** A line that `--quiet` leaves out; a function is not even called then. */
+  info(text: string | (() => string)): void {
+    if (!this.#quiet) this.warn(typeof text === "string" ? text : text());
   }
 
   warn(text: string): void {

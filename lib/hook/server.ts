@@ -153,7 +153,9 @@ class Routes {
 
   /** What the world sees: the front door, /healthz, and the rest behind the token. */
   async web(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const path = request.url?.split("?", 1)[0] ?? "";
+    const url = request.url ?? "";
+    const query = url.indexOf("?");
+    const path = query < 0 ? url : url.slice(0, query);
     if (hookPaths.has(path)) {
       try {
         if (request.method !== "POST") throw new HttpError(405, "use POST", { allow: "POST" });

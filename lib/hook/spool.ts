@@ -1,35 +1,9 @@
 import { join } from "node:path";
 import { newRunId } from "../run-id.ts";
+import { type Entry, entryOf, type Source, type Written, writtenOf } from "./entry.ts";
 import { Journal } from "./journal.ts";
-import type { Place } from "./segment.ts";
-import type { Change, ReleaseFacts } from "./payload.ts";
-import type { Waiting } from "./queue.ts";
+import type { Change } from "./payload.ts";
 import { type Memory, Seen } from "./seen.ts";
-
-/** An accepted change that is to become a run. */
-export interface Entry extends Waiting {
-  readonly sha: string | undefined;
-  readonly release?: ReleaseFacts | undefined;
-  readonly forge: string;
-  readonly event: string;
-  readonly delivery: string | undefined;
-  /** ISO time. */
-  readonly accepted: string;
-  /** Where its payload lies. */
-  place: Place;
-  /** Runs that it superseded, and that are not written down as such yet. */
-  superseded?: string[] | undefined;
-}
-
-/** Where a change comes from: a forge's delivery, `poll`, or `rerun`. */
-export interface Source {
-  readonly repo: string;
-  readonly forge: string;
-  readonly event: string;
-  readonly delivery?: string | undefined;
-}
-
-type Written = Omit<Entry, "place" | "superseded">;
 
 const mostSegments = 8;
 
@@ -69,7 +43,7 @@ export class Spool {
     const spool = new Spool(journal, seen);
     for (const { head, place } of records) {
       if (Array.isArray(head.runs))
-        for (const run of head.runs as Written[]) spool.#add({ ...run, place });
+        for (const run of head.runs as Written[]) spool.#add(entryOf(run, place));
       else if (typeof head.run === "string" && Array.isArray(head.superseded)) {
         for (const old of head.superseded as string[]) spool.#mark(old, "superseded", head.run);
       } else if (typeof head.run === "string" && typeof head.state === "string") {
@@ -86,7 +60,7 @@ export class Spool {
     this.#inSegment(entry.place.segment).add(entry.id);
     this.#lastOrder = Math.max(this.#lastOrder, entry.order);
     const { id, repo, delivery, ref, sha, accepted } = entry;
-    this.seen.add({ run: id, repo, delivery, ref, sha, accepted, state: "waiting" });
+    this.seen.add({ run: id, repo, delivery, ref, sha, accepted, state: "waiting", by: undefined });
   }
 
   #inSegment(segment: number): Set<string> {
@@ -105,21 +79,11 @@ export class Spool {
   async accept(source: Source, changes: readonly Change[], payload: Uint8Array): Promise<Entry[]> {
     const now = Date.now();
     const accepted = new Date(now).toISOString();
-    const written: Written[] = changes.map((change) => ({
-      id: this.#freshId(now),
-      repo: source.repo,
-      kind: change.kind,
-      ref: change.ref,
-      sha: change.sha,
-      order: this.#nextOrder(now),
-      ...(change.release ? { release: change.release } : {}),
-      forge: source.forge,
-      event: source.event,
-      delivery: source.delivery,
-      accepted,
-    }));
+    const written = changes.map((change) =>
+      writtenOf(source, change, { id: this.#freshId(now), order: this.#nextOrder(now), accepted }),
+    );
     const place = await this.#journal.append({ runs: written }, payload);
-    const entries = written.map((each) => ({ ...each, place }));
+    const entries = written.map((each) => entryOf(each, place));
     for (const entry of entries) this.#add(entry);
     return entries;
   }

@@ -2,13 +2,14 @@ import { readFile } from "node:fs/promises";
 import { messageOf } from "../errors.ts";
 import { createMask, type Mask } from "../mask.ts";
 import type { HookConfig } from "./config.ts";
+import type { Entry, Source } from "./entry.ts";
 import { Executor } from "./executor.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Change } from "./payload.ts";
 import { Queue } from "./queue.ts";
 import { Records, recordOf, type RunRecord } from "./records.ts";
 import type { ServerLog } from "./server-log.ts";
-import { type Entry, type Source, Spool } from "./spool.ts";
+import { Spool } from "./spool.ts";
 
 interface Parts {
   config: HookConfig;
