@@ -10,7 +10,7 @@ import {
 import { dirname } from "node:path";
 import process from "node:process";
 import { atEnd } from "./cleanup.ts";
-import { Busy } from "./errors.ts";
+import { Busy, Failure, systemCode } from "./errors.ts";
 import { run } from "./exec.ts";
 import { readIfThere } from "./files.ts";
 
@@ -40,14 +40,14 @@ export interface LockOptions {
  * The lock lies on the open file, so flock(1) can take it on our behalf through the descriptor it is
  * handed; the file itself stays, since removing it would let two processes lock two files of one name.
  * @throws {Busy} with the holder's pid, start and work.
+ * @throws {Failure} when this user cannot write there.
  */
 export async function acquireLock(
   path: string,
   { what, wait = false, signal }: LockOptions,
 ): Promise<Lock> {
-  mkdirSync(dirname(path), { recursive: true });
   for (;;) {
-    const fd = openSync(path, "a+", 0o644);
+    const fd = openFile(path);
     try {
       await flock(fd, path, wait, signal);
     } catch (error) {
@@ -57,6 +57,19 @@ export async function acquireLock(
     // somebody may have removed or replaced the file meanwhile: then this lock means nothing
     if (isSameFile(fd, path)) return hold(fd, what);
     closeSync(fd);
+  }
+}
+
+function openFile(path: string): number {
+  try {
+    mkdirSync(dirname(path), { recursive: true });
+    return openSync(path, "a+", 0o644);
+  } catch (error) {
+    const code = systemCode(error);
+    if (code === undefined) throw error;
+    throw new Failure(
+      `${path} cannot be written: ${code}; whose is the folder, and is there room?`,
+    );
   }
 }
 

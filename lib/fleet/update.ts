@@ -3,7 +3,7 @@ import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import process from "node:process";
 import { monotonic } from "../clock.ts";
-import { messageOf } from "../errors.ts";
+import { Busy, messageOf } from "../errors.ts";
 import { writeAtomic } from "../files.ts";
 import { type Lock, acquireLock } from "../lock.ts";
 import { readSecretFile } from "../secrets.ts";
@@ -112,6 +112,7 @@ async function lockRun(repo: string, terminal: Terminal): Promise<Lock> {
   try {
     return await acquireLock(path, { what, wait: 100 });
   } catch (error) {
+    if (!(error instanceof Busy)) throw error;
     terminal.note(`waiting: ${messageOf(error)}`);
     return await acquireLock(path, { what, wait: true });
   }

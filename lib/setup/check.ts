@@ -1,23 +1,16 @@
 import { lstat, statfs } from "node:fs/promises";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import process from "node:process";
 import { isRoot } from "../as-user.ts";
 import { findOnPath, findScript } from "../beside.ts";
 import { messageOf } from "../errors.ts";
 import { run } from "../exec.ts";
-import { exists, readIfThere } from "../files.ts";
+import { exists } from "../files.ts";
 import { formatDuration, formatSize } from "../units.ts";
+import { checkPorts, checkUnits } from "./check-services.ts";
 import { readFacts } from "./machine.ts";
 import { places } from "./places.ts";
-import type { Facts } from "./step.ts";
-import { systemctl } from "./survey.ts";
-import { hasSystemd } from "./machine.ts";
-
-/** One thing that was looked at. Without `mend` all is well. */
-export interface Finding {
-  what: string;
-  mend?: string | undefined;
-}
+import type { Facts, Finding } from "./step.ts";
 
 export interface CheckOptions {
   root: string;
@@ -36,7 +29,10 @@ export async function checkMachine({ root, forge, signal }: CheckOptions): Promi
   findings.push(...(await checkUnits()));
   findings.push(...(await checkPorts(facts, signal)));
   if (facts.hooks !== undefined) findings.push(...(await checkHooks()));
-  return findings;
+  // hook-server looks for its own programs too
+  return findings.filter(
+    ({ what }, index) => findings.findIndex((other) => other.what === what) === index,
+  );
 }
 
 /** Who may read what. */
@@ -53,12 +49,7 @@ async function checkModes({ root, hooks, accounts }: Facts): Promise<Finding[]> 
         : undefined,
     });
   };
-  const secrets = [...(hooks ?? "").matchAll(/^\s+(?:secret_file|token_file):\s*(\/\S+)/gm)];
-  for (const path of new Set([
-    ...secrets.map(([, file = ""]) => file),
-    places.slaveSecret,
-    places.listSecret,
-  ]))
+  for (const path of new Set([...secretFiles(hooks ?? ""), places.slaveSecret, places.listSecret]))
     await wants(path, 0o077, "600", "only its owner can read it");
   for (const path of [places.config, places.scripts, "/etc/server-update", places.state])
     await wants(path, 0o022, "go-w", "only root can write there");
@@ -80,6 +71,18 @@ async function checkModes({ root, hooks, accounts }: Facts): Promise<Finding[]> 
     )
       findings.push({ what: `${path} is there`, mend: `run: setup ${program}` });
   return findings;
+}
+
+/** The files that hold secrets, by hooks.yml: one or a list; relative ones are beside it. */
+export function secretFiles(hooks: string): string[] {
+  const lines = hooks.matchAll(/^[^#\n]*\b(?:secret_file|token_file):([^#\n]*)/gm);
+  return [...lines].flatMap(([, value = ""]) =>
+    (/^\s*\[([^\]]*)|^([^,}]*)/.exec(value)?.slice(1).find(Boolean) ?? "")
+      .split(",")
+      .map((file) => file.replace(/["'\s]/g, ""))
+      .filter((file) => file !== "")
+      .map((file) => resolve(places.config, file)),
+  );
 }
 
 async function checkDisk(root: string): Promise<Finding[]> {
@@ -160,60 +163,6 @@ async function checkForge(forge: string, signal: AbortSignal): Promise<Finding[]
       },
     ];
   }
-}
-
-const services = ["hook-server", "slave-server"];
-
-async function checkUnits(): Promise<Finding[]> {
-  const present = [];
-  for (const name of services)
-    if (await exists(join(places.units, `${name}.service`))) present.push(name);
-  if (present.length === 0) return [];
-  if (!(await hasSystemd()))
-    return [
-      { what: "systemd runs", mend: "start the scripts otherwise: templates/crontab, or by hand" },
-    ];
-  const findings: Finding[] = [];
-  for (const unit of present.flatMap((name) => [`${name}.socket`, `${name}.service`])) {
-    const active = (await systemctl(["is-active", unit])).stdout.trim();
-    const enabled = (await systemctl(["is-enabled", unit])).stdout.trim();
-    findings.push({
-      what: `${unit} is active and enabled`,
-      mend:
-        active === "active" && enabled === "enabled"
-          ? undefined
-          : `it is ${active} and ${enabled}; systemctl enable --now ${unit}; journalctl -u ${unit}`,
-    });
-  }
-  return findings;
-}
-
-/** A server that is set up answers at its address. */
-async function checkPorts({ hooks }: Facts, signal: AbortSignal): Promise<Finding[]> {
-  const addresses: [string, string][] = [];
-  const listen = /^listen:\s*["']?([\d.]+:\d+)/m.exec(hooks ?? "")?.[1] ?? "127.0.0.1:3420";
-  if (hooks !== undefined) addresses.push(["hook-server", listen]);
-  const slave = await readIfThere(places.slave);
-  if (slave !== undefined)
-    addresses.push([
-      "slave-server",
-      /^listen:\s*["']?\S*?:(\d+)/m.exec(slave)?.[1]?.replace(/^/, "127.0.0.1:") ??
-        "127.0.0.1:9999",
-    ]);
-  const findings: Finding[] = [];
-  for (const [name, address] of addresses) {
-    const well = await fetch(`http://${address}/healthz`, {
-      signal: AbortSignal.any([signal, AbortSignal.timeout(5000)]),
-    }).then(
-      (answer) => answer.ok,
-      () => false,
-    );
-    findings.push({
-      what: `${name} answers on ${address}`,
-      mend: well ? undefined : `start it: systemctl start ${name}; who else has the port: ss -ltnp`,
-    });
-  }
-  return findings;
 }
 
 /** What hook-server itself says of its repos: users, checkouts, keys, remotes. */

@@ -25,6 +25,19 @@ export function hasRepo(text: string, repo: string): boolean {
   return new RegExp(`^ +["']?${quoted}["']?:`, "m").test(text);
 }
 
+/** The repos of the text, each with its `user:` if it names one, in block or flow style. */
+export function reposOf(text: string): { repo: string; user: string | undefined }[] {
+  const repos: { repo: string; user: string | undefined }[] = [];
+  for (const line of text.split("\n")) {
+    const repo = /^ +["']?([^\s"':#]+\/[^\s"':]+)["']?:(?:\s|$)/.exec(line)?.[1];
+    if (repo !== undefined) repos.push({ repo, user: undefined });
+    const user = /^\s[^#]*\buser:\s*["']?([^\s"',}#]+)/.exec(line)?.[1];
+    const last = repos.at(-1);
+    if (user !== undefined && last !== undefined) last.user ??= user;
+  }
+  return repos;
+}
+
 /**
  * The text with the repo right below `repos:`; the same text when it is there.
  * @throws {UsageError} when `repos:` is not written in block style.

@@ -25,6 +25,7 @@ export async function readFacts(root: string, from: string | undefined): Promise
     accounts,
     scripts: await findScripts(from),
     hooks: await readIfThere(join(root, places.hooks)),
+    hookServer: await exists(join(root, places.units, "hook-server.service")),
     nginx: await exists(join(root, "etc/nginx")),
     hostname:
       root === "/"

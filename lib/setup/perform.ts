@@ -87,20 +87,25 @@ export async function perform(step: Step, root: string): Promise<Done> {
       await systemd(["daemon-reload"]);
       return {};
     case "enable":
-      await systemd(["enable", "--now", ...step.units]);
+      await systemd(["enable", "--now"], step.units);
       return {};
     case "restart":
-      await systemd(["restart", ...step.units]);
+      await systemd(["restart"], step.units);
       return {};
   }
 }
 
-async function systemd(args: string[]): Promise<void> {
-  const { code, stderr } = await systemctl(args);
-  if (code !== 0)
-    throw new Failure(
-      `systemctl ${args.join(" ")}: ${stderr.trim() || `exit code ${code}`}; see: journalctl -xe`,
-    );
+async function systemd(args: string[], units: readonly string[] = []): Promise<void> {
+  const { code, stderr } = await systemctl([...args, ...units]);
+  if (code === 0) return;
+  // what systemctl itself says is only that it failed; the service has told its journal why
+  const [unit] = [...units.filter((name) => name.endsWith(".service")), ...units];
+  const tail = ["--no-pager", "--quiet", "--output=cat", "--lines=3", `--unit=${unit ?? ""}`];
+  const journal = await run(["journalctl", ...tail], { check: false }).catch(() => undefined);
+  const why = journal?.stdout.trim() || stderr.trim() || `exit code ${code}`;
+  throw new Failure(
+    `systemctl ${[...args, ...units].join(" ")} failed; journalctl --unit=${unit ?? ""} ends with:\n${why}`,
+  );
 }
 
 async function addAccount(step: Step & { kind: "account" }): Promise<void> {

@@ -6,6 +6,7 @@ import { hostName, knownHost, readRemote } from "./forge.ts";
 import { addRepo, hasRepo } from "./hooks-file.ts";
 import { places } from "./places.ts";
 import { folder } from "./plan-parts.ts";
+import { hookServerStarted, withoutAccount } from "./plan-server.ts";
 import type { Facts, Plan, Step } from "./step.ts";
 
 export interface RepoWishes {
@@ -97,6 +98,10 @@ export function planRepo(facts: Facts, wishes: RepoWishes): RepoPlan {
     units: [`logs-rotate@${user}.timer`],
     why: "its log stays small, and old parts go",
   });
+  // after a restore the last repo to get its account starts the server
+  const rest = withoutAccount(facts).filter((name) => name !== repo);
+  if (!wishes.timer && facts.hookServer && facts.root === "/" && rest.length === 0)
+    steps.push(...hookServerStarted());
   return { steps, notes: [], user, secretFile, keyFile, remote };
 }
 

@@ -1,4 +1,4 @@
-import { emptyHooks } from "./hooks-file.ts";
+import { emptyHooks, reposOf } from "./hooks-file.ts";
 import { places } from "./places.ts";
 import { folder, scriptSteps, started, unit } from "./plan-parts.ts";
 import type { Facts, Plan, Step } from "./step.ts";
@@ -9,7 +9,6 @@ export function planServer(facts: Facts): Plan {
   const names = [...facts.scripts.keys()].sort();
   for (const needed of ["hook-server", "build", "release", "server-update", "logs"])
     if (!names.includes(needed)) names.push(needed);
-  const units = ["hook-server.socket", "hook-server.service"];
   const steps: Step[] = [
     ...scriptSteps(facts, names),
     folder(places.config, 0o755, "configuration and secrets"),
@@ -52,10 +51,19 @@ export function planServer(facts: Facts): Plan {
       mode: 0o644,
       why: "nginx is here, and hands webhooks over",
     });
-  steps.push(...started(units, ["hook-server"], ["build@*", "logs-rotate@*"]));
+  const homeless = withoutAccount(facts);
+  if (homeless.length === 0) steps.push(...hookServerStarted());
   return {
     steps,
     notes: [
+      ...(homeless.length === 0
+        ? []
+        : [
+            {
+              title: `hook-server is not started yet: ${places.hooks} names accounts that are not there; make them`,
+              lines: homeless.map((repo) => `setup repo ${repo}`),
+            },
+          ]),
       {
         title: "Next",
         lines: [
@@ -69,6 +77,19 @@ export function planServer(facts: Facts): Plan {
       },
     ],
   };
+}
+
+/** Repos of hooks.yml whose account is not there, as after a restore: hook-server refuses to start with them. */
+export function withoutAccount({ hooks, accounts }: Facts): string[] {
+  return reposOf(hooks ?? "")
+    .filter(({ user }) => user !== undefined && !accounts.has(user))
+    .map(({ repo }) => repo);
+}
+
+/** The service on, and with the files that stand there now. */
+export function hookServerStarted(): Step[] {
+  const units = ["hook-server.socket", "hook-server.service"];
+  return started(units, ["hook-server"], ["build@*", "logs-rotate@*"]);
 }
 
 /** The template's list with its examples as comments: a fresh server tells nobody. */

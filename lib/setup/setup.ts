@@ -69,7 +69,7 @@ export async function setUp(plan: Plan, options: SetupOptions): Promise<number> 
     changed,
     notes: last,
   });
-  for (const { title, lines } of last) {
+  for (const { title, lines } of terminal.quiet && open === 0 ? [] : last) {
     terminal.print(`\n${terminal.paint.bold(title)}`);
     for (const line of lines) terminal.print(`  ${line}`);
   }
@@ -92,17 +92,18 @@ async function fitted(plan: Plan, root: string): Promise<Plan> {
 }
 
 function show(steps: readonly Step[], states: readonly Survey[], terminal: Terminal): void {
-  const { paint } = terminal;
+  const { paint, quiet } = terminal;
   const word = {
     ready: paint.dim("ready"),
     make: paint.green("make"),
     replace: paint.yellow("replace"),
     mend: paint.yellow("mend"),
   };
-  const rows = steps.map((step, index) => [
-    word[states[index] ?? "make"],
-    describe(step),
-    paint.dim(step.why),
-  ]);
+  // cron wants to hear of changes only
+  const rows = steps.flatMap((step, index) => {
+    const state = states[index] ?? "make";
+    if (quiet && state === "ready") return [];
+    return [[word[state], describe(step), paint.dim(step.why)]];
+  });
   for (const line of terminal.table(rows)) terminal.print(line);
 }

@@ -54,8 +54,16 @@ export interface Facts {
   scripts: ReadonlyMap<string, string>;
   /** The text of /etc/boatyard/hooks.yml. */
   hooks: string | undefined;
+  /** Whether hook-server's unit is installed. */
+  hookServer: boolean;
   nginx: boolean;
   hostname: string;
+}
+
+/** One thing that was looked at. Without `mend` all is well. */
+export interface Finding {
+  what: string;
+  mend?: string | undefined;
 }
 
 /** What to do by hand at the end: a heading and lines. */

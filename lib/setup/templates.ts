@@ -156,7 +156,7 @@ repos:
     refs: [main]                  # branches, release/* or refs/tags/v*; default: the checkout's branch
     timeout: 30m                  # then the run is ended with all its children
     poll: 15m                     # look for missed pushes; false: never
-    then: [server-update site]    # commands after a good push run, as the server's user
+    # then: [server-update site]  # commands after a good push run, as the server's user
     on: { push: build, release: release }     # scripts of ours or absolute paths; false: nothing
     cancel: false                 # true: a newer push ends the run of an older one
     # insecure: true              # no secret: anybody who reaches the server may start builds

@@ -1,13 +1,15 @@
 // A Debian of its own: a root made by debootstrap, and, where systemd-nspawn is installed, booted.
-import { access } from "node:fs/promises";
+import { access, chmod, copyFile, cp, realpath, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
+import { enter, type Machine } from "./machine.ts";
 import { runCommand, startCommand } from "./run.ts";
+import { root } from "./runtime.ts";
 import { tempDir } from "./tmp.ts";
 import { waitFor } from "./wait.ts";
 
 const packages =
-  "git,ca-certificates,rsync,openssh-client,util-linux,systemd,systemd-sysv,dbus,iproute2,curl,openssl";
+  "git,ca-certificates,rsync,openssh-client,openssh-server,nginx-light,util-linux,systemd,systemd-sysv,dbus,iproute2,procps,curl,openssl";
 
 /**
  * A minimal Debian. BOATYARD_SOAK_ROOT spares the two minutes: a folder with a copy for each suite
@@ -30,11 +32,19 @@ export async function makeDebian(suite: string): Promise<string> {
   return folder;
 }
 
-export type Machine = {
-  /** Run a bash text in it as root; its exit code must be `expect`. */
-  sh: (text: string, expect?: number) => Promise<{ stdout: string; stderr: string }>;
-  stop: () => Promise<void>;
-};
+/** Removes it: 20,000 files are too many for the moment in which a test file ends. */
+export async function removeDebian(folder: string): Promise<void> {
+  await runCommand(["rm", "-rf", "--one-file-system", folder], { expect: 0, timeout: 300_000 });
+}
+
+/** Puts Node and a clone of this repository with its bundles into it, as /root/clone. There is no registry for npm. */
+export async function bringClone(folder: string, node: string): Promise<void> {
+  await copyFile(await realpath(node), join(folder, "usr/local/bin/node"));
+  await chmod(join(folder, "usr/local/bin/node"), 0o755);
+  await writeFile(join(folder, "usr/local/bin/npm"), "#!/bin/sh\n", { mode: 0o755 });
+  for (const name of ["dist", "templates", "hooks"])
+    await cp(join(root, name), join(folder, "root/clone", name), { recursive: true });
+}
 
 /** Boot it, with systemd as process 1 and a network of its own. Needs root and systemd-nspawn. */
 export async function bootDebian(folder: string): Promise<Machine> {
@@ -44,15 +54,6 @@ export async function bootDebian(folder: string): Promise<Machine> {
     env: { UNIFIED_CGROUP_HIERARCHY: "1", SYSTEMD_NSPAWN_UNIFIED_HIERARCHY: "1" },
   });
   let init = "";
-  const sh = (text: string, expect = 0) =>
-    runCommand(
-      [
-        ...["nsenter", "-t", init, "-a", "/usr/bin/env", "-i", "HOME=/root", "LANG=C.UTF-8"],
-        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        ...["bash", "-e", "-c", `cd\n${text}`],
-      ],
-      { expect, timeout: 120_000 },
-    );
   await waitFor(
     async () => {
       init = (await runCommand(["pgrep", "-P", String(running.pid)])).stdout.trim();
@@ -63,12 +64,14 @@ export async function bootDebian(folder: string): Promise<Machine> {
     { timeout: 60_000, what: () => `Debian to boot:\n${running.output()}` },
   );
   return {
-    sh,
+    init,
+    sh: (text, expect = 0, input) => enter(init, text, expect, input),
     // init is told to halt, as nspawn(1) has it
     async stop() {
       await runCommand(["kill", "-s", "RTMIN+3", init]);
       const timer = setTimeout(() => running.kill("SIGKILL"), 20_000);
       await running.exited.finally(() => clearTimeout(timer));
+      await removeDebian(folder);
     },
   };
 }

@@ -1,5 +1,5 @@
 // The commands of the documents, as they stand there: the pages are the source, the tests run them.
-import { readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { root } from "./runtime.ts";
 
@@ -24,4 +24,46 @@ export function filledIn(text: string, words: Record<string, string>): string {
     result = result.replaceAll(word, value);
   }
   return result;
+}
+
+/** A page that is typed in bit by bit; what nobody typed is told at the end. */
+export type Page = {
+  /** The text of the fenced block (any language) that holds `part`, or is `part`. */
+  block: (part: string, words?: Record<string, string>) => string;
+  /** A command in running text or in a table, as it stands there between backticks. */
+  inline: (command: string, words?: Record<string, string>) => string;
+  /** The shell blocks, and the commands of ours or for root in running text, that were not asked for. */
+  untyped: () => string[];
+};
+
+export async function openPage(name: string): Promise<Page> {
+  const text = await readFile(join(root, "docs", name), "utf8");
+  const fence = /^```(\w*)[^\n]*\n([\s\S]*?)^```$/gm;
+  const blocks = [...text.matchAll(fence)].map(([, kind = "", body = ""]) => ({ kind, body }));
+  const spans = [...text.replace(fence, "").matchAll(/(?<!`)`([^`]+)`/g)].map(([, span = ""]) =>
+    span.replace(/\s+/g, " "),
+  );
+  const scripts = (await readdir(join(root, "scripts"))).filter((file) => file.endsWith(".ts"));
+  const ours = [...scripts.map((file) => file.slice(0, -3)), "systemctl", "runuser", "node"];
+  const command = new RegExp(`^(?:${ours.join("|")}) [-\\w~/]`);
+  const open = new Set([
+    ...blocks.filter(({ kind }) => kind === "sh").map(({ body }) => body),
+    ...spans.filter((span) => command.test(span)),
+  ]);
+  return {
+    block(part, words = {}) {
+      const found = blocks.filter(({ body }) => body.includes(part));
+      const body = found.find(({ body: each }) => each === part)?.body ?? found[0]?.body;
+      if (body === undefined || (found.length > 1 && body !== part))
+        throw new Error(`${name} has ${found.length} blocks with "${part}"`);
+      open.delete(body);
+      return filledIn(body, words);
+    },
+    inline(span, words = {}) {
+      if (!spans.includes(span)) throw new Error(`${name} does not say \`${span}\` any more`);
+      open.delete(span);
+      return filledIn(span, words);
+    },
+    untyped: () => [...open],
+  };
 }

@@ -1,7 +1,8 @@
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { Busy } from "../../lib/errors.ts";
+import { Busy, Failure } from "../../lib/errors.ts";
 import { acquireLock } from "../../lib/lock.ts";
 import { startCommand } from "../helpers/run.ts";
 import { current, root } from "../helpers/runtime.ts";
@@ -25,6 +26,18 @@ test("a second process is told who holds the lock, and gets it when that one is 
   const waiting = acquireLock(lock, { what: "waiting", wait: true });
   first.kill("SIGKILL");
   (await waiting).release();
+});
+
+test("a place where no lock can be made is named in one line, and is no bug's stack", async () => {
+  const file = join(tempDir(), "file");
+  await writeFile(file, "");
+  await acquireLock(join(file, "x.lock"), { what: "first" }).then(
+    () => assert.unreachable(),
+    (error: unknown) => {
+      assert.instance(error, Failure);
+      assert.match((error as Error).message, /file\/x\.lock cannot be written: E\w+; whose is/);
+    },
+  );
 });
 
 test("waiting ends after the time that was given", async () => {

@@ -1,13 +1,13 @@
 // The page "a server in ten minutes", followed to the letter in a fresh Debian of its own (debootstrap), as root:
 // a push is built by the repo's own user, under the powers that the unit leaves to the server.
 import { createHmac, randomUUID } from "node:crypto";
-import { access, chmod, cp, mkdir, readFile, realpath } from "node:fs/promises";
+import { access, readFile, rename } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { runCommand, startCommand } from "../helpers/run.ts";
-import { makeDebian } from "../helpers/debian.ts";
+import { bringClone, makeDebian, removeDebian } from "../helpers/debian.ts";
 import { freePort } from "../helpers/ports.ts";
 import { root as project } from "../helpers/runtime.ts";
 import { needsRoot, testUnless } from "../helpers/skip.ts";
@@ -51,18 +51,23 @@ for (const suite of ["bookworm", "trixie"]) {
     suite === "trixie" && process.env["SOAK_TRIXIE"] !== "1" && "set SOAK_TRIXIE=1 for it";
   testUnless(test, missing || noBundles || noNode || other)(
     `docs/server.md followed to the letter on ${suite}: a push is built by its own user`,
-    async () => await follow(await makeDebian(suite)),
+    async () => {
+      const folder = await makeDebian(suite);
+      try {
+        await follow(folder);
+      } finally {
+        await removeDebian(folder);
+      }
+    },
   );
 }
 
 async function follow(folder: string): Promise<void> {
   const sh = (text: string, expect = 0) =>
     runCommand(inside(folder, ["bash", "-e", "-c", text]), { expect, timeout: 300_000 });
-  await cp(await realpath(node), join(folder, "usr/local/bin/node"));
-  await chmod(join(folder, "usr/local/bin/node"), 0o755);
   // step 1 of the page: scp -r dist
-  await mkdir(join(folder, "root/boatyard"), { recursive: true });
-  await cp(join(project, "dist"), join(folder, "root/boatyard"), { recursive: true });
+  await bringClone(folder, node);
+  await rename(join(folder, "root/clone/dist"), join(folder, "root/boatyard"));
   // GitHub, as this machine has none: a bare repository under the same URL
   await sh(`
     git config --system safe.directory '*'

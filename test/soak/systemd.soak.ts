@@ -1,10 +1,10 @@
 // The real units under a real systemd: a Debian is booted, docs/server.md followed in it, then a slave and its master.
-import { access, chmod, cp, mkdir, realpath } from "node:fs/promises";
+import { access, rename } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { bootDebian, makeDebian } from "../helpers/debian.ts";
+import { bootDebian, bringClone, makeDebian } from "../helpers/debian.ts";
 import { shellBlocks } from "../helpers/pages.ts";
 import { runCommand } from "../helpers/run.ts";
 import { root as project } from "../helpers/runtime.ts";
@@ -49,10 +49,8 @@ for (const suite of ["bookworm", "trixie"]) {
     suite === "trixie" && process.env["SOAK_TRIXIE"] !== "1" && "set SOAK_TRIXIE=1 for it";
   testUnless(test, missing || other)(`a booted ${suite}: the units do their work`, async () => {
     const folder = await makeDebian(suite);
-    await cp(await realpath(node), join(folder, "usr/local/bin/node"));
-    await chmod(join(folder, "usr/local/bin/node"), 0o755);
-    await mkdir(join(folder, "root/boatyard"), { recursive: true });
-    await cp(join(project, "dist"), join(folder, "root/boatyard"), { recursive: true });
+    await bringClone(folder, node);
+    await rename(join(folder, "root/clone/dist"), join(folder, "root/boatyard"));
     const { sh, stop } = await bootDebian(folder);
     const state = async (unit: string) =>
       (await sh(`systemctl is-active ${unit} || :`)).stdout.trim();

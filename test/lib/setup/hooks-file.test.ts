@@ -1,6 +1,6 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { addRepo, emptyHooks, hasRepo } from "../../../lib/setup/hooks-file.ts";
+import { addRepo, emptyHooks, hasRepo, reposOf } from "../../../lib/setup/hooks-file.ts";
 import { templates } from "../../../lib/setup/templates.ts";
 import { parseConfig, y } from "../../../lib/yaml.ts";
 
@@ -57,6 +57,25 @@ test("a repo that is there is left as it is, and so is everything around", () =>
   const more = addRepo(text, entry);
   assert.match(more, "    ada/My.Notes:\n        user: my-notes\n");
   assert.ok(more.endsWith("    ada/x:   # by hand\n        user: x\n"));
+});
+
+test("the users of all repos are found, however they are written", () => {
+  assert.equal(
+    reposOf(`# user: nobody
+repos:
+  jostylr/site:      # user: comment
+    user: site
+    dir: /home/site/site
+  "ada/x": { dir: /x, user: "x" }
+  ada/y:
+    dir: /y
+`),
+    [
+      { repo: "jostylr/site", user: "site" },
+      { repo: "ada/x", user: "x" },
+      { repo: "ada/y", user: undefined },
+    ],
+  );
 });
 
 test("the template with its example takes a second repo", async () => {

@@ -1,6 +1,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { parsePasswd } from "../../../lib/setup/accounts.ts";
+import { secretFiles } from "../../../lib/setup/check.ts";
 import { guessForge, knownHost, readRemote, webhookNote } from "../../../lib/setup/forge.ts";
 import { planApp } from "../../../lib/setup/plan-app.ts";
 import { planRepo, type RepoWishes } from "../../../lib/setup/plan-repo.ts";
@@ -24,6 +25,7 @@ const facts: Facts = {
   accounts: parsePasswd("root:x:0:0::/root:/bin/sh\nada:x:1000:1000::/home/ada:/bin/sh\n"),
   scripts: new Map(names.map((name) => [name, `/from/${name}.mjs`])),
   hooks: "repos: {}\n",
+  hookServer: false,
   nginx: false,
   hostname: "host",
 };
@@ -51,6 +53,39 @@ test("a repo's plan, in its order", () => {
     "an entry for jostylr/site in /etc/boatyard/hooks.yml",
     "clone of https://github.com/jostylr/site.git in /home/site/site",
     "systemd: enable logs-rotate@site.timer",
+  ]);
+});
+
+test("after a restore hook-server starts once the last of its accounts is there", () => {
+  const hooks = "repos:\n  ada/one:\n    user: one\n  ada/two: { user: two, dir: /x }\n";
+  const server = planServer({ ...facts, hooks });
+  assert.not.ok(lines(server).some((line) => /enable hook-server/.test(line)));
+  assert.match(server.notes[0]?.title ?? "", "hook-server is not started yet");
+  assert.equal(server.notes[0]?.lines, ["setup repo ada/one", "setup repo ada/two"]);
+  const begins = (accounts: Facts["accounts"]) =>
+    lines(repo({ repo: "ada/one" }, { hooks, hookServer: true, accounts })).some((line) =>
+      /enable hook-server/.test(line),
+    );
+  assert.not.ok(begins(new Map()));
+  assert.ok(begins(parsePasswd("two:x:1001:1001:Boatyard ada/two:/home/two:/bin/bash\n")));
+});
+
+test("setup check finds every secret that hooks.yml names, one or a list, here or elsewhere", () => {
+  const hooks = `status: { token_file: /etc/boatyard/status.token }
+repos:
+  a/one:
+    secret_file: /etc/boatyard/one.secret    # 600
+  a/two:
+    secret_file: [new.secret, "two.secret"]
+  # secret_file: never
+  a/three: { dir: /x, secret_file: /srv/three }
+`;
+  assert.equal(secretFiles(hooks), [
+    "/etc/boatyard/status.token",
+    "/etc/boatyard/one.secret",
+    "/etc/boatyard/new.secret",
+    "/etc/boatyard/two.secret",
+    "/srv/three",
   ]);
 });
 

@@ -1,0 +1,101 @@
+// docs/fleet.md to the letter. Its six slaves are one, under six names.
+import * as assert from "uvu/assert";
+import type { Machine } from "../helpers/machine.ts";
+import { openPage } from "../helpers/pages.ts";
+import { furnish } from "../helpers/world.ts";
+
+const slaves = [1, 2, 3, 4, 5, 6].map((number) => `slave${number}.example.com`);
+
+export async function walkFleet(machine: Machine): Promise<void> {
+  const { sh } = machine;
+  const page = await openPage("fleet.md");
+  await furnish(machine, { repos: ["me/site"], hosts: slaves });
+  // what docs/server.md leaves behind
+  await sh(`
+    node clone/dist/setup.mjs server --yes
+    ${page.inline("setup server")} --yes
+    setup repo me/site --yes`);
+
+  const master = { "/etc/server-update/secret": "/etc/server-update/secret" };
+  await sh(page.block("scp /etc/server-update/secret", master));
+  await sh(`cd clone\n${page.block("scp -r dist")}`);
+  // a forge that needs no certificate
+  const forge = { "https://github.com/me/": "git://127.0.0.1/me/" };
+  const made = await sh(page.block("setup.mjs slave", forge));
+  assert.match(made.stderr, "done  user slave, home /srv/slave");
+  const settings = page.block("allow: [site]", forge);
+  await sh("cat >/etc/boatyard/slave.yml", 0, settings);
+  await sh(page.block("runuser -u slave"));
+  const tree = "cat /srv/slave/repos/site/index.html";
+  assert.is((await sh(`${tree}; stat -c %U /srv/slave/site.new`)).stdout, "one\nslave\n");
+
+  // TLS: the template with the name and the certificate, and an authority of our own
+  await sh(`
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=authority \\
+      -addext 'subjectAltName=${slaves.map((name) => `DNS:${name}`).join(",")}' -keyout key.pem -out authority.pem 2>/dev/null
+    sed 's#/etc/letsencrypt/.*/fullchain.pem#/root/authority.pem#; s#/etc/letsencrypt/.*/privkey.pem#/root/key.pem#; s/server_name .*/server_name _;/' \\
+      clone/templates/nginx-slave.conf >/etc/nginx/conf.d/boatyard-slave.conf`);
+  await sh(page.block("slave-server.socket.d"));
+  await sh("nginx -s reload 2>/dev/null || nginx");
+  await sh("cat >/etc/server-update/slavelist.txt", 0, page.block("[europe]"));
+  const authority = "NODE_EXTRA_CA_CERTS=/root/authority.pem";
+  const asked = await sh(`export ${authority}\n${page.block("--batch")}`);
+  assert.match(asked.stdout, "6 slaves: 6 ok, 0 failed; at ");
+  await sh(
+    "cd work/me/site; echo two >index.html; git commit -qam two; git push -q origin HEAD:main",
+  );
+  const own = page.inline("server-update site --ca authority.pem");
+  await sh(`${own} --wait --secret-file /etc/server-update/secret`);
+  assert.is((await sh(tree)).stdout, "two\n");
+
+  // every push reaches the fleet
+  const entry = page.block("then: [server-update", {
+    "server-update site": "server-update site --ca /root/authority.pem",
+  });
+  const line = /then: .*/.exec(entry)?.[0] ?? "";
+  await sh(
+    `sed -i 's#^    secret_file: .*#&\\n    ${line}#' /etc/boatyard/hooks.yml; systemctl reload hook-server`,
+  );
+  await sh("pushed me/site /etc/boatyard/site.secret three");
+  assert.is((await sh(tree)).stdout, "three\n");
+
+  // day by day: a slave was off
+  const off = "systemctl stop slave-server.socket slave-server.service";
+  const on = "systemctl start slave-server.socket slave-server.service";
+  const env = `export ${authority} SERVER_UPDATE_SECRET_FILE=/etc/server-update/secret`;
+  await sh(off);
+  await sh("pushed me/site /etc/boatyard/site.secret four", 1);
+  await sh(on);
+  const failed = "server-update site --list ~/.local/state/server-update/site.failed.txt --wait";
+  await sh(`${env}; ${page.inline(failed)}`);
+  assert.is((await sh(tree)).stdout, "four\n");
+
+  // a bad commit
+  const good = (await sh("git -C work/me/site rev-parse HEAD~1")).stdout.trim();
+  await sh(`${env}; ${page.inline("server-update site --sha GOOD --wait", { GOOD: good })}`);
+  assert.is((await sh(tree)).stdout, "three\n");
+  await sh(page.inline("runuser -u slave -- slave-activate site --rollback"));
+  assert.is((await sh(tree)).stdout, "four\n");
+
+  // a new secret
+  await sh(
+    "cd /etc/boatyard; openssl rand -hex 32 >new.secret; chown slave new.secret; chmod 600 new.secret",
+  );
+  const both = page.inline("secret_file: [new.secret, slave.secret]");
+  await sh(
+    `sed -i 's#^secret_file:.*#${both}#' /etc/boatyard/slave.yml; systemctl restart slave-server`,
+  );
+  await sh(`${env}; server-update site --wait`);
+  await sh("cat /etc/boatyard/new.secret >/etc/server-update/secret");
+  await sh(
+    "sed -i 's#^secret_file:.*#secret_file: new.secret#' /etc/boatyard/slave.yml; systemctl restart slave-server",
+  );
+  await sh(`${env}; server-update site --wait`);
+
+  // cron of a slave that cannot be told
+  const cron = page
+    .inline("*/15 * * * * slave-activate site >/dev/null")
+    .replace("*/15 * * * * ", "");
+  assert.is((await sh(`runuser -u slave -- ${cron}`)).stdout, "");
+  assert.equal(page.untyped(), []);
+}
