@@ -3,7 +3,7 @@ import { exists, readIfThere } from "../files.ts";
 import { hasSystemd } from "./machine.ts";
 import { places } from "./places.ts";
 import type { Facts, Finding } from "./step.ts";
-import { systemctl } from "./survey.ts";
+import { systemctl } from "./services.ts";
 
 const services = ["hook-server", "slave-server"];
 

@@ -11,7 +11,9 @@ import { readSecretFile } from "../secrets.ts";
 import { inRoot } from "./machine.ts";
 import { hostName } from "./forge.ts";
 import type { Step } from "./step.ts";
-import { readOwn, systemctl } from "./survey.ts";
+import { makeAccount } from "./make-account.ts";
+import { systemd } from "./services.ts";
+import { readOwn } from "./survey.ts";
 
 /** What came out of a step that the person should see. */
 export interface Done {
@@ -28,7 +30,7 @@ export interface Done {
 export async function perform(step: Step, root: string): Promise<Done> {
   switch (step.kind) {
     case "account":
-      await addAccount(step);
+      await makeAccount(step);
       return {};
     case "folder":
       await makeFolder(await inRoot(root, step.path), step);
@@ -93,33 +95,6 @@ export async function perform(step: Step, root: string): Promise<Done> {
       await systemd(["restart"], step.units);
       return {};
   }
-}
-
-async function systemd(args: string[], units: readonly string[] = []): Promise<void> {
-  const { code, stderr } = await systemctl([...args, ...units]);
-  if (code === 0) return;
-  // what systemctl itself says is only that it failed; the service has told its journal why
-  const [unit] = [...units.filter((name) => name.endsWith(".service")), ...units];
-  const tail = ["--no-pager", "--quiet", "--output=cat", "--lines=3", `--unit=${unit ?? ""}`];
-  const journal = await run(["journalctl", ...tail], { check: false }).catch(() => undefined);
-  const why = journal?.stdout.trim() || stderr.trim() || `exit code ${code}`;
-  throw new Failure(
-    `systemctl ${[...args, ...units].join(" ")} failed; journalctl --unit=${unit ?? ""} ends with:\n${why}`,
-  );
-}
-
-async function addAccount(step: Step & { kind: "account" }): Promise<void> {
-  await run([
-    "useradd",
-    "--user-group",
-    "--no-create-home",
-    ...(step.system ? ["--system", "--shell", "/usr/sbin/nologin"] : ["--shell", "/bin/bash"]),
-    "--home-dir",
-    step.home,
-    "--comment",
-    step.comment,
-    step.name,
-  ]);
 }
 
 type Owned = { mode: number; owner?: string; asOwner?: boolean };

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { lstat, readFile, readlink, stat } from "node:fs/promises";
+import { lstat, readFile, readlink } from "node:fs/promises";
 import { join } from "node:path";
 import { asUser, isRoot, userEnvironment } from "../as-user.ts";
 import { run } from "../exec.ts";
@@ -8,13 +8,15 @@ import { git } from "../git.ts";
 import { lookUpUser } from "../users.ts";
 import { hostName } from "./forge.ts";
 import { inRoot } from "./machine.ts";
+import { accountState } from "./make-account.ts";
+import { areOn, isOlder, needsReload } from "./services.ts";
 import type { Step, Survey } from "./step.ts";
 
 /** Looks whether what a step wants is there. It changes nothing, so `--dry-run` and `setup check` use it too. */
 export async function survey(step: Step, root: string): Promise<Survey> {
   switch (step.kind) {
     case "account":
-      return (await lookUpUser(step.name).catch(() => undefined)) ? "ready" : "make";
+      return await accountState(step);
     case "folder": {
       const there = await lookAt(await inRoot(root, step.path), step);
       return there === undefined
@@ -73,49 +75,13 @@ export async function survey(step: Step, root: string): Promise<Survey> {
     }
     case "install":
       return (await lstat(join(step.path, "current")).catch(() => undefined)) ? "ready" : "make";
-    case "reload": {
-      // --all: also what is loaded and does not run just now, such as a timer's service
-      const show = ["show", "--all", "--property=NeedDaemonReload", "--value"];
-      const { stdout } = await systemctl([...show, ...step.units]);
-      return /^yes$/m.test(stdout) ? "make" : "ready";
-    }
-    case "enable": {
-      for (const word of ["is-enabled", "is-active"])
-        if ((await systemctl([word, "--quiet", ...step.units])).code !== 0) return "make";
-      return "ready";
-    }
+    case "reload":
+      return (await needsReload(step.units)) ? "make" : "ready";
+    case "enable":
+      return (await areOn(step.units)) ? "ready" : "make";
     case "restart":
       return (await isOlder(step.units, step.files)) ? "make" : "ready";
   }
-}
-
-export function systemctl(args: string[]) {
-  return run(["systemctl", "--no-pager", ...args], { check: false, timeout: 600_000 });
-}
-
-/** Whether a unit runs since before one of the files changed. */
-async function isOlder(units: readonly string[], files: readonly string[]): Promise<boolean> {
-  const changed = await Promise.all(
-    files.map((file) =>
-      stat(file).then(
-        (found) => found.ctimeMs,
-        () => 0,
-      ),
-    ),
-  );
-  const newest = Math.max(0, ...changed);
-  for (const unit of units) {
-    const { stdout } = await systemctl([
-      "show",
-      "--timestamp=unix",
-      "--property=ActiveEnterTimestamp",
-      "--value",
-      unit,
-    ]);
-    const since = Number(/^@(\d+)/.exec(stdout.trim())?.[1] ?? NaN);
-    if ((since + 1) * 1000 < newest) return true;
-  }
-  return false;
 }
 
 async function lookAt(path: string, step: { mode: number; owner?: string }) {

@@ -77,6 +77,7 @@ set -- $words
 verb=${1:-}
 [ $# -eq 0 ] || shift
 code=0
+case $verb in is-*) code=3 ;; esac
 for unit; do
   unit=$(name "$unit")
   case $verb in
@@ -94,7 +95,8 @@ for unit; do
         word=active
       fi
       [ -n "$quiet" ] || echo $word
-      case $word in active | enabled) ;; *) code=3 ;; esac ;;
+      # systemctl(1): zero if one of them is
+      case $word in active | enabled) code=0 ;; esac ;;
     show)
       case $property in
         NeedDaemonReload) echo no ;;
