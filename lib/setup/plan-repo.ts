@@ -32,7 +32,9 @@ export interface RepoPlan extends Plan {
 export function planRepo(facts: Facts, wishes: RepoWishes): RepoPlan {
   const { repo } = wishes;
   if (!isRepoName(repo))
-    throw new UsageError(`"${repo.slice(0, 200)}" is no repository; write OWNER/NAME`);
+    throw new UsageError(
+      `"${repo.slice(0, 200)}" is no repository; write OWNER/NAME as the forge shows it: letters, digits, ".", "_" and "-", a letter or digit first, no .git`,
+    );
   const remote = readRemote(wishes.url ?? `https://github.com/${repo}.git`);
   const derived = unixName(repo.split("/").at(-1) ?? "");
   const user = chooseAccount({ what: repo, derived, given: wishes.user }, facts.accounts);

@@ -18,7 +18,10 @@ export function planSlave(facts: Facts, wishes: SlaveWishes): Plan {
     { what: "slave", derived: "slave", given: wishes.user },
     facts.accounts,
   );
-  const home = facts.accounts.get(user)?.home ?? "/srv/slave";
+  const there = facts.accounts.get(user);
+  const home = there?.home ?? "/srv/slave";
+  // a person's home, named on purpose, keeps its mode
+  const own = there === undefined || there.comment === commentFor("slave");
   if (wishes.base !== undefined) readRemote(wishes.base);
   const scripts = ["slave-server", "slave-activate"];
   const units = ["slave-server.socket", "slave-server.service"];
@@ -55,7 +58,7 @@ base: ${JSON.stringify(wishes.base ?? "https://github.com/aiegoo/")}
         comment: commentFor("slave"),
         why: "fetches and switches the repos, and owns nothing else",
       },
-      folder(home, 0o755, "its repos, which a web server may read", user),
+      ...(own ? [folder(home, 0o755, "its repos, which a web server may read", user)] : []),
       folder(places.config, 0o755, "configuration and secrets"),
       {
         kind: "secret",

@@ -159,6 +159,46 @@ test("names that could harm are refused, and nothing is made", async () => {
   assert.is(await tree(root), before);
 });
 
+test("a repo named with capitals, dots, digits or 60 letters gets an account that useradd takes", async () => {
+  const root = tempDir("root-");
+  await setup(root, ["server"], { expect: 0 });
+  for (const [repo, user] of [
+    ["Ada/My.Site.JS", "my-site-js"],
+    ["ada/2048", "r-2048"],
+    ["ada/site-", "site"],
+    [`ada/${"x".repeat(60)}`, `${"x".repeat(24)}-[0-9a-f]{6}`],
+  ] as const) {
+    const { stdout } = await setup(root, ["repo", repo, "--dry-run"], { expect: 0 });
+    assert.match(stdout, new RegExp(`boatyard-${user}\\.conf`), repo);
+    assert.match(stdout, new RegExp(`/home/${user} 0700`), repo);
+  }
+  for (const repo of ["ada/.hidden", "ada/-rf", "ada/x.git", "ada/..", "ada", "a b/c"])
+    assert.match(
+      (await setup(root, ["repo", repo, "--dry-run"], { expect: 2 })).stderr,
+      "write OWNER/NAME as the forge shows it",
+    );
+});
+
+test("an account that is there is used only when it is named, and never root's or the system's", async () => {
+  const root = tempDir("root-");
+  await mkdir(join(root, "etc"));
+  await writeFile(
+    join(root, "etc/passwd"),
+    "root:x:0:0::/root:/bin/sh\nada:x:1000:1000::/home/ada:/bin/sh\n",
+  );
+  await setup(root, ["server"], { expect: 0 });
+  const dry = (args: string[], expect: number) => setup(root, [...args, "--dry-run"], { expect });
+  assert.match((await dry(["repo", "x/ada"], 4)).stderr, "that setup has not made");
+  assert.match((await dry(["repo", "x/ada", "--user", "ada"], 0)).stdout, "/home/ada/.ssh");
+  assert.match((await dry(["repo", "x/y", "--user", "root"], 4)).stderr, "may not be root's");
+  assert.match((await dry(["repo", "x/y", "--user", "daemon"], 4)).stderr, "of the system's");
+  assert.match((await dry(["repo", "x/y", "--user", "Ada"], 4)).stderr, "no name for a Unix user");
+  assert.match((await dry(["slave", "--user", "root"], 4)).stderr, "may not be root's");
+  const app = ["--server", "https://x.example/", "--key", "A".repeat(40)];
+  assert.match((await dry(["app", "root", ...app], 4)).stderr, "may not be root's");
+  assert.match((await dry(["app", "a b", ...app], 2)).stderr, "no app's name");
+});
+
 test("a slave has slave-activate where document 2 has it, and the master's secret", async () => {
   const root = tempDir("root-");
   const secret = join(tempDir(), "secret");

@@ -89,6 +89,13 @@ repos:
   ]);
 });
 
+test("a slave's own home is open to a web server, a person's keeps its mode", () => {
+  const plan = (user?: string) =>
+    lines(planSlave(facts, { base: undefined, user, secretFile: undefined }));
+  assert.ok(plan().includes("folder /srv/slave 0755 of slave"));
+  assert.not.ok(plan("ada").some((line) => line.startsWith("folder /home/ada")));
+});
+
 test("with a timer there is neither secret nor webhook", () => {
   const plan = lines(repo({ timer: true }, { hooks: undefined }));
   assert.ok(plan.includes("systemd: enable build@site.timer"));
