@@ -1,5 +1,8 @@
 import { join } from "node:path";
+import { asUser, isRoot } from "../as-user.ts";
+import { run } from "../exec.ts";
 import { exists, readIfThere } from "../files.ts";
+import { lookUpUser } from "../users.ts";
 import { hasSystemd } from "./machine.ts";
 import { places } from "./places.ts";
 import type { Facts, Finding } from "./step.ts";
@@ -73,6 +76,24 @@ export async function checkPorts({ hooks }: Facts, signal: AbortSignal): Promise
       what: `${name} answers on ${address}`,
       mend: well ? undefined : `start it: systemctl start ${name}; who else has the port: ss -ltnp`,
     });
+  }
+  return findings;
+}
+
+/** The account of slave-server's unit must be able to read what the service reads at its start. */
+export async function checkSlave(): Promise<Finding[]> {
+  const unit = await readIfThere(join(places.units, "slave-server.service"));
+  const name = /^User=(\S+)$/m.exec(unit ?? "")?.[1];
+  if (name === undefined || !isRoot()) return [];
+  const user = await lookUpUser(name).catch(() => undefined);
+  if (user === undefined)
+    return [{ what: `there is an account ${name}, for slave-server`, mend: "setup slave" }];
+  const findings: Finding[] = [];
+  for (const path of [places.slave, places.slaveSecret]) {
+    if (!(await exists(path))) continue;
+    const { code } = await run(asUser(["test", "-r", path], user), { check: false, cwd: "/" });
+    const mend = code === 0 ? undefined : `chown ${name} ${path}; chmod u+r ${path}`;
+    findings.push({ what: `${name} can read ${path}`, mend });
   }
   return findings;
 }

@@ -7,7 +7,8 @@ import { messageOf } from "../errors.ts";
 import { run } from "../exec.ts";
 import { exists } from "../files.ts";
 import { formatDuration, formatSize } from "../units.ts";
-import { checkPorts, checkUnits } from "./check-services.ts";
+import { checkPorts, checkSlave, checkUnits } from "./check-services.ts";
+import { reposOf } from "./hooks-file.ts";
 import { readFacts } from "./machine.ts";
 import { places } from "./places.ts";
 import type { Facts, Finding } from "./step.ts";
@@ -28,6 +29,7 @@ export async function checkMachine({ root, forge, signal }: CheckOptions): Promi
   findings.push(...(await checkForge(forge, signal)));
   findings.push(...(await checkUnits()));
   findings.push(...(await checkPorts(facts, signal)));
+  findings.push(...(await checkSlave()));
   if (facts.hooks !== undefined) findings.push(...(await checkHooks()));
   // hook-server looks for its own programs too
   return findings.filter(
@@ -53,6 +55,12 @@ async function checkModes({ root, hooks, accounts }: Facts): Promise<Finding[]> 
     await wants(path, 0o077, "600", "only its owner can read it");
   for (const path of [places.config, places.scripts, "/etc/server-update", places.state])
     await wants(path, 0o022, "go-w", "only root can write there");
+  for (const { repo, user } of reposOf(hooks ?? ""))
+    if (user !== undefined)
+      findings.push({
+        what: `${repo}: there is an account ${user}`,
+        mend: accounts.has(user) ? undefined : `setup repo ${repo}`,
+      });
   for (const { comment, home } of accounts.values()) {
     if (!/^Boatyard [^ /]+\/[^ ]+$/.test(comment)) continue;
     await wants(home, 0o077, "700", "closed to others");
@@ -181,7 +189,13 @@ async function checkHooks(): Promise<Finding[]> {
       timeout: 120_000,
       env: serverEnvironment(),
     });
-    if (stdout.trim() === "") return [{ what: `${places.hooks} is well`, mend: stderr.trim() }];
+    if (stdout.trim() === "") {
+      const said = stderr
+        .trim()
+        .replaceAll(/^hook-server: /gm, "")
+        .replaceAll("\n", "; ");
+      return [{ what: `${places.hooks} is one that hook-server takes`, mend: said }];
+    }
     return (JSON.parse(stdout) as { findings: Finding[] }).findings;
   } catch (error) {
     return [{ what: "hook-server can look at its repos", mend: messageOf(error) }];
