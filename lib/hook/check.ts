@@ -132,8 +132,16 @@ async function checkRemote(
     "its remote can be read",
     well
       ? undefined
-      : `${lastLine(remote.stderr) || "git ls-remote origin fails"}; give ${repo.user.name} a key or token for it`,
+      : `${reason(remote.stderr) || "git ls-remote origin fails"}; give ${repo.user.name} a key or token for it`,
   );
+}
+
+/** The line in which git or ssh says why; git's last one is advice. */
+function reason(stderr: string): string {
+  const why = stderr
+    .split("\n")
+    .find((line) => /^(?:fatal|error|ERROR):|denied|not known/.test(line));
+  return why?.slice(0, 300) ?? lastLine(stderr);
 }
 
 function lastLine(text: string): string {
