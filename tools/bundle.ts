@@ -75,6 +75,18 @@ function requiring(_: string, whole: string, names: string, builtin: string): st
   return `const ${bound} = require("${builtin}");`;
 }
 
+/** Every word of our sources: what they use of a package is among them. */
+async function wordsOf(folders: string[]): Promise<Set<string>> {
+  const words = new Set<string>();
+  for (const folder of folders)
+    for (const file of await readdir(join(root, folder), { recursive: true }))
+      if (file.endsWith(".ts"))
+        for (const [word] of (await readFile(join(root, folder, file), "utf8")).matchAll(/[\w$]+/g))
+          words.add(word);
+  return words;
+}
+
+const words = await wordsOf(["lib", "scripts"]);
 const packed = new Map<string, Promise<string>>();
 
 /** Turns `await import("package")` into unpacking a text that stands in the bundle. */
@@ -89,7 +101,8 @@ const packedPackages: Plugin = {
     onLoad({ filter: /.*/, namespace: "packed" }, async ({ path }) => {
       const text = packed.get(path) ?? pack(path);
       packed.set(path, text);
-      return { contents: unpacking(path, await text, Object.keys(await import(path))) };
+      const names = Object.keys(await import(path)).filter((name) => words.has(name));
+      return { contents: unpacking(path, await text, names) };
     });
   },
 };
@@ -110,7 +123,10 @@ async function pack(name: string): Promise<string> {
   return brotliCompressSync(code, { params }).toString("base64");
 }
 
-/** The module that stands for the package. The text is code from our lock file, nothing else. */
+/**
+ * The module that stands for the package and for the `names` that are used of it: each costs every start a little, and
+ * the S3 client has a thousand. The text is code from our lock file, nothing else.
+ */
 function unpacking(name: string, text: string, names: string[]): string {
   const plain = names.filter((each) => /^[a-z_$][\w$]*$/i.test(each) && each !== "default");
   return `
