@@ -96,6 +96,9 @@ export async function locked(
     try {
       return await work(job);
     } catch (error) {
+      // a git that somebody else killed (no memory, no disk) leaves half a pack in the mirror
+      await endTree({ cookie }, { grace: 0 });
+      await sweepMirror(place);
       throw explained(error, job);
     } finally {
       await rm(place.building, { recursive: true, force: true });

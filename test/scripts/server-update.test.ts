@@ -1,4 +1,4 @@
-import { readFile, stat, writeFile } from "node:fs/promises";
+import { readFile, rename, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -285,6 +285,15 @@ test("a push reaches two real slaves with a secret, and both serve that commit",
   );
   for (const which of ["one", "two"]) {
     assert.is(await readFile(join(folder, which, "site/index.html"), "utf8"), "two");
+  }
+  await rename(repo.bare, `${repo.bare}.away`);
+  const down = await update(names, ["--wait", "--secret-file", secret]);
+  assert.is(down.code, 1);
+  for (const name of names) {
+    assert.match(
+      down.stdout,
+      new RegExp(`${name} +FAILED: .*site\\.git.*${sha.slice(0, 12)} stays`),
+    );
   }
   const wrong = await update(names, ["--status"]);
   assert.match(wrong.stdout, /it answers 401: the request is not signed/);

@@ -10,10 +10,11 @@ import {
   writeFile,
 } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { git, makeRepo, type TestRepo } from "../helpers/repos.ts";
-import { type RunOptions, runScript, startScript } from "../helpers/run.ts";
+import { runCommand, type RunOptions, runScript, startScript } from "../helpers/run.ts";
 import { fakeSlave } from "../helpers/slaves.ts";
 import { tempDir } from "../helpers/tmp.ts";
 import { snapshot } from "../helpers/trees.ts";
@@ -183,6 +184,34 @@ test("after: of the very first update fails: nothing is left in place", async ()
     () => assert.unreachable(),
     () => {},
   );
+});
+
+test("a git that is killed in the middle of a fetch leaves no half pack behind", async () => {
+  const { repo, repos, activate, site } = await setUp();
+  await activate([], { expect: 0 });
+  await repo.push({ "index.html": "two" });
+  const folder = tempDir();
+  const { stdout: real } = await runCommand(["sh", "-c", "command -v git"], { expect: 0 });
+  await writeFile(
+    join(folder, "git"),
+    `#!/bin/sh
+case " $* " in *" fetch "*) echo half > "$GIT_DIR/objects/pack/tmp_pack_half"; kill -9 $$ ;; esac
+exec ${real.trim()} "$@"
+`,
+    { mode: 0o755 },
+  );
+  const path = `${folder}:${process.env["PATH"] ?? ""}`;
+  const { code, stderr } = await activate([], { env: { PATH: path } });
+  assert.is(code, 1);
+  assert.match(stderr, /stays in place/);
+  const home = join(repos, ".boatyard/site");
+  const left = await readdir(home, { recursive: true });
+  assert.equal(
+    left.filter((name) => /tmp_|mirror\.new|\.lock$|building|busy/.test(name)),
+    [],
+  );
+  await activate([], { expect: 0 });
+  assert.is(await readFile(join(site, "index.html"), "utf8"), "two");
 });
 
 test("a second update at the same time is told that it is busy, or waits", async () => {

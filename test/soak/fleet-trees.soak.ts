@@ -13,6 +13,7 @@ import { git, type TestRepo } from "../helpers/repos.ts";
 import { runCommand, runScript, startScript } from "../helpers/run.ts";
 import { needsRoot, testUnless } from "../helpers/skip.ts";
 import { fakeSlave, silentSlave } from "../helpers/slaves.ts";
+import { changingCalls, injected, needsStrace } from "../helpers/strace.ts";
 import { tempDir } from "../helpers/tmp.ts";
 
 const scale = Number(process.env["SOAK_SCALE"] ?? 1);
@@ -71,6 +72,40 @@ test("killed at 50 random instants, the old or new tree stands whole, and the ne
     `killed runs left the old tree ${outcomes.old} times, the new one ${outcomes.new} times`,
   );
 });
+
+testUnless(test, needsStrace)(
+  "killed at any step that changes a folder, it or its git: the old or new tree, and the next update works",
+  async () => {
+    const { repo, repos, args, push, site } = await numberedRepo();
+    // until a former tree is used again, as on any slave after its fourth update
+    for (let round = 0; round < 4; round++) {
+      await push();
+      await runScript("slave-activate", args, { expect: 0 });
+    }
+    const outcomes = { old: 0, new: 0 };
+    for (const [name, calls] of Object.entries({ ...changingCalls, link: "link,linkat" })) {
+      for (let step = 1; step <= scaled(40); step++) {
+        const before = await readWhole(site);
+        await push();
+        const fault = `signal=KILL:when=${step}`;
+        const { code } = await runCommand(injected("slave-activate", args, calls, fault));
+        const after = await readWhole(site);
+        assert.ok(
+          [before, String(Number(before) + 1)].includes(after),
+          `${name} ${step}: ${after}`,
+        );
+        outcomes[after === before ? "old" : "new"] += 1;
+        await runScript("slave-activate", [...args, "--wait"], { expect: 0 });
+        await checkClean(repo, repos, site);
+        // nobody came so far
+        if (code === 0) break;
+      }
+    }
+    console.log(
+      `killed at a step: the old tree ${outcomes.old} times, the new one ${outcomes.new} times`,
+    );
+  },
+);
 
 async function checkClean(repo: TestRepo, repos: string, site: string): Promise<void> {
   await readWhole(site);

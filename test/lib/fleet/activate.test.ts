@@ -7,6 +7,7 @@ import {
   readdir,
   readFile,
   readlink,
+  rename,
   rm,
   symlink,
   truncate,
@@ -332,6 +333,26 @@ test("a pack is read when it was changed, and once a day: fetched ones are known
   }
 });
 
+test("while the damaged mirror cannot be mended, the old tree is served", async () => {
+  const { repo, repos, update, site } = await setUp();
+  await update();
+  const folder = join(repos, ".boatyard/site/mirror.git/objects/pack");
+  const pack = (await readdir(folder)).find((each) => each.endsWith(".pack")) ?? "";
+  await chmod(join(folder, pack), 0o644);
+  await flip(join(folder, pack), 5);
+  const [before, files] = [await readlink(site), await readdir(site)];
+  await rename(repo.bare, `${repo.bare}.away`);
+  await repo.commit({ "index.html": "two" });
+  assert.match(await failure(update()), /stays in place/);
+  assert.equal([await readlink(site), await readdir(site)], [before, files]);
+  assert.is(await readFile(join(site, "index.html"), "utf8"), "one");
+  await rename(`${repo.bare}.away`, repo.bare);
+  await repo.git("push", "--quiet", "origin", "HEAD");
+  await update();
+  assert.equal(await snapshot(site), await snapshot(await freshClone(repo)));
+  await git(site, "fsck", "--full");
+});
+
 async function flip(file: string, count: number): Promise<void> {
   const handle = await open(file, "r+");
   const { size } = await handle.stat();
@@ -352,10 +373,14 @@ test("whatever is wrong with the remote, the old tree stays and the reason is to
   await update();
   const good = await readlink(site);
   const empty = await makeRepo({});
+  // its branch names a commit that it does not have
+  const lying = await makeRepo({ files: { x: "x" } });
+  await writeFile(join(lying.bare, "refs/heads/main"), `${"1".repeat(40)}\n`);
   const cases: [Partial<RepoSettings>, RegExp][] = [
     [{ base: `file://${dirname(empty.bare)}` }, /the repo is empty/],
     [{ base: "file:///nowhere" }, /does not appear to be a git repository|not found/],
     [{ base: "http://127.0.0.1:9" }, /127\.0\.0\.1.*(?:connect|refused)/i],
+    [{ base: `file://${dirname(lying.bare)}` }, /./],
     [{ branch: "gone" }, /no branch or tag "gone"/],
   ];
   for (const [settings, reason] of cases) {
