@@ -84,7 +84,7 @@ KillMode=mixed
 TimeoutStopSec=6min
 Environment=PATH=/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8
 
-# Folders. Builds write below /home; everything else is read-only for them and for the server.
+# Folders. Builds write below /home; the system is read-only for them and for the server.
 StateDirectory=boatyard
 StateDirectoryMode=0711
 ProtectSystem=strict
@@ -92,11 +92,13 @@ ReadWritePaths=/home
 PrivateTmp=yes
 PrivateMounts=yes
 PrivateDevices=yes
+# a build sees its own processes alone; SYS_PTRACE lets the server see them all
+ProtectProc=invisible
 UMask=0022
 
 # Powers. SETUID, SETGID, SETPCAP: to become the repo's user, and nothing more. KILL, SYS_PTRACE: to end and to
 # find what a run has started. DAC_READ_SEARCH: to look into a closed home. CHOWN, FOWNER: to hand a payload over.
-# systemd-analyze security says 3.4: root, these eight powers, the network and /home are the job itself; with User= and
+# systemd-analyze security says 3.2: root, these eight powers, the network and /home are the job itself; with User= and
 # no powers it is below 3.
 NoNewPrivileges=yes
 CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_SETPCAP CAP_KILL CAP_SYS_PTRACE CAP_DAC_READ_SEARCH CAP_CHOWN CAP_FOWNER
@@ -113,6 +115,7 @@ ProtectKernelLogs=yes
 ProtectKernelModules=yes
 ProtectKernelTunables=yes
 SystemCallArchitectures=native
+# @resources stays: a build may be nice
 SystemCallFilter=@system-service
 SystemCallErrorNumber=EPERM
 # no MemoryDenyWriteExecute: Node compiles as it runs

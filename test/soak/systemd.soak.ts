@@ -70,7 +70,8 @@ for (const suite of ["bookworm", "trixie"]) {
       const again = await sh("node /root/boatyard/setup.mjs server --yes");
       assert.match(again.stderr, "nothing was missing");
 
-      assert.match((await sh(deliver)).stdout, '{"run":');
+      // the server reads the repo's entry within a moment
+      await waitFor(async () => (await sh(deliver)).stdout.includes('{"run":'));
       await waitFor(
         async () => (await sh("cat /home/site/site/who.txt || :")).stdout === "site\n0022\n",
       );
@@ -81,6 +82,18 @@ for (const suite of ["bookworm", "trixie"]) {
       assert.is(await state("hook-server.service"), "active");
       await succeeded(2);
       await sh("systemctl reload hook-server.service");
+      // under the unit's fences too a run is ended with a child that left its session
+      await sh(`cd work
+        printf 'stages: [pull, hang]\\ncommands:\\n  hang: setsid sleep 98765 & touch hangs; sleep 98766\\n' > build.yml
+        git commit -qam hang; git push -q origin HEAD:main`);
+      const run = /"run":"([^"]+)"/.exec((await sh(deliver)).stdout)?.[1] ?? "";
+      await waitFor(async () => (await sh("cat /home/site/site/hangs && echo || :")).stdout !== "");
+      await sh(`hook-server cancel ${run}`);
+      const left = "pgrep -f '^sleep 9876[56]$' || :";
+      await waitFor(async () => (await sh(left)).stdout === "", { what: "all of the run to end" });
+      await sh(`cd work; git revert --no-edit HEAD >/dev/null; git push -q origin HEAD:main`);
+      assert.match((await sh(deliver)).stdout, '{"run":');
+      await succeeded(3);
       await sh("systemctl start logs-rotate@site.service build@site.service");
       await sh(
         "systemctl enable --now build@site.timer; systemctl is-active logs-rotate@site.timer",
