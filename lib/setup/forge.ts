@@ -38,7 +38,10 @@ export function readRemote(text: string): Remote {
   if (short) return { url: text, host: short[1], sshPort: 22 };
   try {
     const url = new URL(text);
-    if (url.password !== "") throw new UsageError("a password in a URL can be read by others");
+    if (url.password !== "")
+      throw new UsageError(
+        "a password in a URL can be read by others; use git@HOST:OWNER/NAME.git and the deploy key",
+      );
     if (url.protocol === "ssh:")
       return { url: text, host: url.hostname, sshPort: Number(url.port || 22) };
     if (url.protocol === "https:" || url.protocol === "http:")

@@ -12,6 +12,8 @@ import type { Facts } from "./step.ts";
 
 /** @param from the folder with the scripts' single files; default: where setup itself is, or dist/ beside its source */
 export async function readFacts(root: string, from: string | undefined): Promise<Facts> {
+  if (!(await stat(root).catch(() => undefined))?.isDirectory())
+    throw new UsageError(`--root: ${root} is no folder; make it, or name another`);
   const passwd = await readIfThere(join(root, "etc/passwd"));
   const accounts = parsePasswd(passwd ?? "");
   const later = join(root, "etc/sysusers.d");

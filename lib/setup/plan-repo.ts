@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { UsageError } from "../errors.ts";
-import { isRepoName } from "../names.ts";
+import { isRepoName, isSafeRef } from "../names.ts";
 import { chooseAccount, commentFor, unixName } from "./accounts.ts";
 import { hostName, knownHost, readRemote } from "./forge.ts";
 import { addRepo, hasRepo } from "./hooks-file.ts";
@@ -18,6 +18,8 @@ export interface RepoWishes {
   afterwards: readonly string[];
   /** Build by a timer: no webhook, no secret. */
   timer: boolean;
+  /** Where the forge reaches this server. */
+  address?: string | undefined;
 }
 
 /** What `setup repo` knows at the end, for its notes. */
@@ -36,6 +38,7 @@ export function planRepo(facts: Facts, wishes: RepoWishes): RepoPlan {
       `"${repo.slice(0, 200)}" is no repository; write OWNER/NAME as the forge shows it: letters, digits, ".", "_" and "-", a letter or digit first, no .git`,
     );
   const remote = readRemote(wishes.url ?? `https://github.com/${repo}.git`);
+  checkWords(wishes);
   const derived = unixName(repo.split("/").at(-1) ?? "");
   const user = chooseAccount({ what: repo, derived, given: wishes.user }, facts.accounts);
   const home = facts.accounts.get(user)?.home ?? join("/home", user);
@@ -105,6 +108,19 @@ export function planRepo(facts: Facts, wishes: RepoWishes): RepoPlan {
   if (!wishes.timer && facts.hookServer && facts.root === "/" && rest.length === 0)
     steps.push(...hookServerStarted());
   return { steps, notes: [], user, secretFile, keyFile, remote };
+}
+
+/** hook-server would refuse a wrong word only later, and the whole file with it. */
+function checkWords({ branch, refs, address }: RepoWishes): void {
+  if (branch !== undefined && !isSafeRef(branch))
+    throw new UsageError(`--branch: "${branch}" is no name of a branch`);
+  for (const ref of refs)
+    if (!isSafeRef(ref.replaceAll("*", "x")))
+      throw new UsageError(
+        `--refs: "${ref}" is no branch or tag, and no pattern such as release/*`,
+      );
+  if (address !== undefined && !/^https?:\/\/[^/]/.test(address))
+    throw new UsageError(`--address: "${address}" is no URL; write https://hooks.example.com`);
 }
 
 function hostKeySteps(remote: ReturnType<typeof readRemote>, path: string, owner: string): Step[] {

@@ -1,5 +1,6 @@
 import { resolve } from "node:path";
 import { defineCommand } from "../../lib/cli.ts";
+import { UsageError } from "../../lib/errors.ts";
 import { checkMachine } from "../../lib/setup/check.ts";
 import { root } from "./flags.ts";
 
@@ -22,6 +23,8 @@ export const checkCommand = defineCommand({
   ],
   exits: { 1: "something is to be mended" },
   run: async ({ flags, terminal, signal }) => {
+    if (!/^https?:\/\/[^/]/.test(flags.forge))
+      throw new UsageError(`--forge: "${flags.forge}" is no URL; write https://git.example.com/`);
     const findings = await checkMachine({
       root: resolve(flags.root),
       forge: flags.forge,

@@ -1,4 +1,5 @@
 import { defineCommand } from "../../lib/cli.ts";
+import { readSecretFile } from "../../lib/secrets.ts";
 import { planSlave } from "../../lib/setup/plan-slave.ts";
 import { setUp } from "../../lib/setup/setup.ts";
 import { common, facts, options, user } from "./flags.ts";
@@ -26,7 +27,10 @@ export const slaveCommand = defineCommand({
     ["setup slave --secret-file master.secret", "with the master's, which was copied here"],
   ],
   run: async (input) => {
-    const wishes = { ...input.flags, secretFile: input.flags["secret-file"] };
+    const secretFile = input.flags["secret-file"];
+    // one that cannot be taken is said before anything is touched
+    if (secretFile !== undefined) await readSecretFile(secretFile);
+    const wishes = { ...input.flags, secretFile };
     return await setUp(planSlave(await facts(input.flags), wishes), options(input));
   },
 });

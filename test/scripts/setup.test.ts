@@ -310,6 +310,32 @@ testUnless(test, needsRoot ? undefined : "needs an ordinary user")(
   },
 );
 
+test("a wrong word is said before anything is touched", async () => {
+  const root = tempDir("root-");
+  await setup(root, ["server"], { expect: 0 });
+  const before = await tree(root);
+  const table: [string[], string][] = [
+    [["repo", "a/b", "--refs", "main,a..b"], '--refs: "a..b" is no branch or tag'],
+    [["repo", "a/b", "--branch=-x"], '--branch: "-x" is no name of a branch'],
+    [["repo", "a/b", "--address", "hooks.example.com"], "write https://hooks.example.com"],
+    [["repo", "a/b", "--url", "https://u:p@x.example/y.git"], "and the deploy key"],
+    [["slave", "--secret-file", join(root, "none")], "secret file"],
+    [["slave", "--base", "foo"], "is no URL to clone from"],
+    [["app", "x", "--server", "ftp://x", "--key", "A".repeat(40)], "is no https, http or file URL"],
+    [
+      ["app", "x", "--server", "https://x", "--key", "A1B2"],
+      "a whole fingerprint is 40 hex digits",
+    ],
+  ];
+  for (const [args, words] of table)
+    assert.match((await setup(root, args, { expect: 2 })).stderr, words, args.join(" "));
+  assert.is(await tree(root), before);
+  const { stderr } = await setup(join(root, "none"), ["server"], { expect: 2 });
+  assert.match(stderr, "none is no folder");
+  const check = await runScript("setup", ["check", "--forge", "foo"], { expect: 2 });
+  assert.match(check.stderr, '--forge: "foo" is no URL');
+});
+
 test("words that are no command are answered with the commands", async () => {
   assert.match(
     (await runScript("setup", [], { expect: 2 })).stderr,
