@@ -39,16 +39,27 @@ export function planEnvironment(
   };
 }
 
+// every shell can name descriptors up to 9: systemd hands its sockets over from 3 on
+const closeFew = "exec 3<&- 4<&- 5<&- 6<&- 7<&- 8<&- 9<&-";
+const closeAll =
+  'for fd in /proc/self/fd/*; do fd=${fd##*/}; [ "$fd" -le 2 ] || eval "exec $fd<&-"; done';
+
 /**
  * A shell around a run that leaves its exit code in a file: the server may be gone when the run ends, and the
  * next one wants to know. It runs as the server's user, so that the run cannot write that file itself.
+ *
+ * The server's descriptors are not the run's, and are closed. `bash` is for Deno, which lets its children
+ * inherit Unix sockets (the one that steers the server) and copies of the log at any number: only bash can close those.
  */
-export function withExitFile(argv: readonly string[], exitFile: string): string[] {
+export function withExitFile(
+  argv: readonly string[],
+  exitFile: string,
+  { bash = false }: { bash?: boolean } = {},
+): string[] {
   return [
-    "/bin/sh",
+    bash ? "/bin/bash" : "/bin/sh",
     "-c",
-    // the descriptors that systemd handed to the server are not the run's
-    'exec 3<&- 4<&- 5<&- 6<&- 7<&- 8<&- 9<&-; umask 022; "$@"; code=$?; echo $code >"$0"; exit $code',
+    `${bash ? closeAll : closeFew}; umask 022; "$@"; code=$?; echo $code >"$0"; exit $code`,
     exitFile,
     ...argv,
   ];

@@ -1,5 +1,6 @@
-import { closeSync, fstatSync, openSync, readSync, writeSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, openSync, readSync, writeSync } from "node:fs";
 import { readFile, rm, stat } from "node:fs/promises";
+import process from "node:process";
 import { asUser, userEnvironment } from "../as-user.ts";
 import { findScript, withRuntime } from "../beside.ts";
 import { type Child, start } from "../exec.ts";
@@ -30,6 +31,8 @@ export interface Running {
 /** After TERM a tree has this many ms until KILL; all of it must be gone within 3 s. */
 const grace = 1500;
 const lookAtLogEvery = 200;
+/** Deno 2.9 opens Unix sockets so that children inherit them. */
+const leaks = process.versions["deno"] !== undefined && existsSync("/bin/bash");
 
 export interface RunnerOptions {
   records: Records;
@@ -94,7 +97,12 @@ export class Runner {
     let child: Child;
     try {
       const cwd = (await isFolder(repo.dir)) ? repo.dir : "/";
-      child = start(withExitFile(argv, exitFile), { cwd, env, output: { fd }, cookie });
+      child = start(withExitFile(argv, exitFile, { bash: leaks }), {
+        cwd,
+        env,
+        output: { fd },
+        cookie,
+      });
     } finally {
       closeSync(fd);
     }

@@ -349,6 +349,17 @@ test("--check says what to mend", async () => {
   assert.equal(mends, []);
 });
 
+test("a run inherits nothing of the server's but its log", async () => {
+  const dir = await makeYard({ job: 'for fd in /proc/$$/fd/*; do readlink "$fd"; done' });
+  const server = await startHooks(dir);
+  const { body } = await server.push("me/site", sha(1));
+  await server.idle();
+  const log = logOf(server, body.run);
+  assert.match(log, /\/dev\/null/);
+  assert.not.match(log, /socket:|spool|lock/);
+  await server.stop();
+});
+
 const noSystemd =
   (await runCommand(["systemd-socket-activate", "--version"]).catch(() => undefined))?.code === 0
     ? undefined
