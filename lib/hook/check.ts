@@ -5,7 +5,8 @@ import { findOnPath } from "../beside.ts";
 import { messageOf } from "../errors.ts";
 import { run } from "../exec.ts";
 import { git } from "../git.ts";
-import type { HookConfig, RepoConfig } from "./config.ts";
+import type { HookConfig } from "./config.ts";
+import type { RepoConfig } from "./config-repo.ts";
 import { scriptOf } from "./runner.ts";
 
 /** One thing that a run would need. `mend` is what to do about it; without it all is well. */

@@ -1,82 +1,13 @@
 import { homedir } from "node:os";
 import { dirname, isAbsolute, join, resolve } from "node:path";
-import type { User } from "../as-user.ts";
 import { isRoot } from "../as-user.ts";
 import { UsageError } from "../errors.ts";
 import { exists } from "../files.ts";
 import { type Listen, parseListen } from "../listen-address.ts";
-import { isRepoName, isSafeRef, isShortName } from "../names.ts";
 import { readSecretFile, readSecretVariable } from "../secrets.ts";
-import { currentUser, lookUpUser } from "../users.ts";
-import { type Config, type Infer, readConfig, type Schema, y } from "../yaml.ts";
-import type { Wishes } from "./decide.ts";
-
-const scriptName: Schema<string | false> = y.either(
-  [
-    y.just(false),
-    y.string({ match: /^(?:[A-Za-z0-9][A-Za-z0-9._-]{0,99}|\/.+)$/, what: "a script's name" }),
-  ],
-  "a script's name, an absolute path, or false",
-);
-
-const repoSchema = y.object({
-  user: y.optional(y.string()),
-  dir: y.string(),
-  secret_file: y.optional(y.oneOrMore(y.string())),
-  secret_env: y.optional(y.oneOrMore(y.string())),
-  insecure: y.optional(y.boolean(), false),
-  refs: y.optional(y.oneOrMore(y.string())),
-  timeout: y.optional(y.duration(), 30 * 60_000),
-  poll: y.optional(y.either([y.just(false), y.duration()], "a duration or false"), 15 * 60_000),
-  // oxlint-disable-next-line unicorn/no-thenable -- the design's word, and never a function
-  then: y.optional(y.oneOrMore(y.string()), []),
-  on: y.optional(
-    y.object({
-      push: y.optional(scriptName, "build"),
-      release: y.optional(scriptName, "release"),
-    }),
-    { push: "build", release: "release" },
-  ),
-  cancel: y.optional(y.boolean(), false),
-});
-
-const schema = y.object({
-  listen: y.optional(y.string(), "127.0.0.1:3420"),
-  state: y.optional(y.string()),
-  concurrency: y.optional(y.number({ min: 1, max: 1000 }), 2),
-  drain: y.optional(y.duration(), 5 * 60_000),
-  keep: y.optional(y.number({ min: 1 }), 50),
-  keep_for: y.optional(y.duration(), 30 * 86_400_000),
-  max_log: y.optional(y.size(), 100 * 1024 * 1024),
-  max_waiting: y.optional(y.number({ min: 1 }), 1000),
-  status: y.optional(
-    y.object({ token_file: y.optional(y.string()), token_env: y.optional(y.string()) }),
-  ),
-  repos: y.record(repoSchema, (name) =>
-    isRepoName(name)
-      ? undefined
-      : `"${name}" is no repository name; write owner/name as the forge sends it`,
-  ),
-});
-
-/** What hook-server knows of one repo. */
-export interface RepoConfig extends Wishes {
-  readonly name: string;
-  readonly dir: string;
-  readonly user: User;
-  /** Whether a user was named: a root server warns when not. */
-  readonly userGiven: boolean;
-  /** Empty only with `insecure: true`. */
-  readonly secrets: readonly string[];
-  /** Milliseconds. */
-  readonly timeout: number;
-  /** Milliseconds between looks for missed pushes, or false. */
-  readonly poll: number | false;
-  /** Commands after a good push run. */
-  readonly afterwards: readonly string[];
-  /** Whether a newer push to its ref ends a run that is under way. */
-  readonly cancel: boolean;
-}
+import { type Config, readConfig } from "../yaml.ts";
+import { type RepoConfig, readRepo } from "./config-repo.ts";
+import { type Raw, schema } from "./config-schema.ts";
 
 export interface HookConfig {
   readonly file: string;
@@ -103,9 +34,6 @@ export interface ConfigOverrides {
   listen?: string | undefined;
   state?: string | undefined;
 }
-
-type Raw = Infer<typeof schema>;
-type RawRepo = Raw["repos"][string];
 
 /**
  * Read hooks.yml with its secrets and users. Relative paths in it start from its folder.
@@ -219,67 +147,4 @@ async function readToken(
   throw new UsageError(
     `${config.where(["status"])}: "token_file" or "token_env" is missing; name where the token is`,
   );
-}
-
-async function readRepo(
-  config: Config<Raw>,
-  name: string,
-  raw: RawRepo,
-  path: (text: string) => string,
-  files: string[],
-): Promise<RepoConfig> {
-  const where = (key: string) => config.where(["repos", name, key]);
-  const secrets: string[] = [];
-  for (const each of raw.secret_file ?? []) {
-    files.push(path(each));
-    secrets.push(await readSecretFile(path(each), where("secret_file")));
-  }
-  for (const each of raw.secret_env ?? [])
-    secrets.push(readSecretVariable(each, where("secret_env")));
-  if (secrets.length === 0 && !raw.insecure) {
-    throw new UsageError(
-      `${config.where(["repos", name])}: ${name} has no secret; add secret_file, or insecure: true if anybody may start its builds`,
-    );
-  }
-  if (secrets.length > 2)
-    throw new UsageError(`${where("secret_file")}: at most two secrets, while one is rotated`);
-  for (const ref of raw.refs ?? []) {
-    if (!isSafeRef(ref.replaceAll("*", "x")))
-      throw new UsageError(
-        `${where("refs")}: "${ref}" is no branch or ref; write main, release/* or refs/tags/v*`,
-      );
-  }
-  for (const each of [raw.on.push, raw.on.release]) {
-    if (each !== false && !isAbsolute(each) && !isShortName(each))
-      throw new UsageError(`${where("on")}: "${each}" is no script's name`);
-  }
-  const own = currentUser();
-  const user = raw.user === undefined ? own : await found(lookUpUser(raw.user), where("user"));
-  if (user.uid !== own.uid && !isRoot()) {
-    throw new UsageError(
-      `${where("user")}: only root can build as ${user.name}; start hook-server as root or as ${user.name}`,
-    );
-  }
-  return {
-    name,
-    dir: path(raw.dir),
-    user,
-    userGiven: raw.user !== undefined,
-    secrets,
-    refs: raw.refs,
-    timeout: raw.timeout,
-    poll: raw.poll,
-    afterwards: raw.then,
-    on: raw.on,
-    cancel: raw.cancel,
-  };
-}
-
-async function found<T>(looking: Promise<T>, where: string): Promise<T> {
-  try {
-    return await looking;
-  } catch (error) {
-    if (error instanceof UsageError) throw new UsageError(`${where}: ${error.message}`);
-    throw error;
-  }
 }

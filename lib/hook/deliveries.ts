@@ -1,7 +1,8 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { messageOf, systemCode } from "../errors.ts";
 import { HttpError, readBody, sendJson } from "../http.ts";
-import type { HookConfig, RepoConfig } from "./config.ts";
+import type { HookConfig } from "./config.ts";
+import type { RepoConfig } from "./config-repo.ts";
 import { decide } from "./decide.ts";
 import type { Entry } from "./entry.ts";
 import { type Envelope, isDeliveryId, readEnvelope } from "./forge.ts";

@@ -1,7 +1,8 @@
 import { messageOf } from "../errors.ts";
 import type { Mask } from "../mask.ts";
 import { newCookie } from "../process-tree.ts";
-import type { HookConfig, RepoConfig } from "./config.ts";
+import type { HookConfig } from "./config.ts";
+import type { RepoConfig } from "./config-repo.ts";
 import type { Entry } from "./entry.ts";
 import { maskFile } from "./mask-file.ts";
 import type { Metrics } from "./metrics.ts";

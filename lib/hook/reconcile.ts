@@ -5,7 +5,7 @@ import { messageOf } from "../errors.ts";
 import { readIfThere, writeAtomic } from "../files.ts";
 import { git, gitText } from "../git.ts";
 import { isSafeRef, isSha } from "../names.ts";
-import type { RepoConfig } from "./config.ts";
+import type { RepoConfig } from "./config-repo.ts";
 import { matchesRef } from "./decide.ts";
 import type { RunRecord } from "./records.ts";
 import type { ServerLog } from "./server-log.ts";

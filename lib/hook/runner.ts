@@ -7,7 +7,7 @@ import { type Child, start } from "../exec.ts";
 import { endTree, isAlive, membersOf, newCookie, startTimeOf } from "../process-tree.ts";
 import { currentUser } from "../users.ts";
 import { formatDuration, formatSize } from "../units.ts";
-import type { RepoConfig } from "./config.ts";
+import type { RepoConfig } from "./config-repo.ts";
 import { planArgv, planEnvironment, withExitFile } from "./plan.ts";
 import type { Records, RunRecord } from "./records.ts";
 

@@ -1,10 +1,9 @@
-import { createHash, timingSafeEqual } from "node:crypto";
-import { chmod, mkdir, rm, stat } from "node:fs/promises";
-import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import { chmod, mkdir, rm } from "node:fs/promises";
+import type { Server } from "node:http";
 import { join } from "node:path";
 import process from "node:process";
 import { messageOf } from "../errors.ts";
-import { createHttpServer, HttpError, listenOn, sendJson } from "../http.ts";
+import { createHttpServer, listenOn } from "../http.ts";
 import { formatListen } from "../listen-address.ts";
 import { acquireLock } from "../lock.ts";
 import { createMask } from "../mask.ts";
@@ -14,9 +13,10 @@ import { type ConfigOverrides, type HookConfig, loadConfig } from "./config.ts";
 import { Deliveries } from "./deliveries.ts";
 import { Metrics } from "./metrics.ts";
 import { Reconciler } from "./reconcile.ts";
+import { Routes } from "./routes.ts";
 import { scriptOf } from "./runner.ts";
 import { ServerLog } from "./server-log.ts";
-import { Steering } from "./steering.ts";
+import { watchFiles } from "./watch-files.ts";
 import { Yard } from "./yard.ts";
 
 export interface ServeOptions {
@@ -25,10 +25,7 @@ export interface ServeOptions {
   quiet: boolean;
 }
 
-/** Where a forge's deliveries are taken; the second is where node-github-hook listens. */
-const hookPaths = new Set(["/hook", "/github/callback"]);
 const tidyEvery = 3_600_000;
-const lookAtFilesEvery = 1000;
 
 /**
  * Serve until SIGTERM or SIGINT.
@@ -137,88 +134,6 @@ async function findScripts(config: HookConfig): Promise<void> {
   }
 }
 
-/** Which request goes where. */
-class Routes {
-  readonly #yard: Yard;
-  readonly #metrics: Metrics;
-  readonly #deliveries: Deliveries;
-  readonly #steering: Steering;
-
-  constructor(yard: Yard, metrics: Metrics, deliveries: Deliveries) {
-    this.#yard = yard;
-    this.#metrics = metrics;
-    this.#deliveries = deliveries;
-    this.#steering = new Steering(yard);
-  }
-
-  /** What the world sees: the front door, /healthz, and the rest behind the token. */
-  async web(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const url = request.url ?? "";
-    const query = url.indexOf("?");
-    const path = query < 0 ? url : url.slice(0, query);
-    if (hookPaths.has(path)) {
-      try {
-        if (request.method !== "POST") throw new HttpError(405, "use POST", { allow: "POST" });
-        this.#metrics.delivery(await this.#deliveries.handle(request, response));
-      } catch (error) {
-        this.#metrics.delivery(error instanceof HttpError ? error.status : 500);
-        throw error;
-      }
-      return;
-    }
-    if (path === "/healthz") return this.#health(request, response);
-    const { token } = this.#yard.config;
-    if (token === undefined) throw new HttpError(404, "there is no such page");
-    if (!isBearer(request.headers.authorization, token)) {
-      throw new HttpError(401, "a token is needed", { "www-authenticate": "Bearer" });
-    }
-    await this.#inside(request, response);
-  }
-
-  /** What the Unix socket serves: whoever can open it may steer. */
-  async local(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    if (request.url === "/healthz") return this.#health(request, response);
-    await this.#inside(request, response);
-  }
-
-  #health(request: IncomingMessage, response: ServerResponse): void {
-    if (request.method !== "GET" && request.method !== "HEAD")
-      throw new HttpError(405, "use GET", { allow: "GET" });
-    const draining = this.#yard.draining;
-    sendJson(response, draining ? 503 : 200, { status: draining ? "draining" : "ok" });
-  }
-
-  async #inside(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const url = parseUrl(request.url);
-    if (url?.pathname === "/metrics") {
-      const { waiting, running } = this.#yard.queue;
-      const text = this.#metrics.text({ waiting, running, draining: this.#yard.draining });
-      response.writeHead(200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" });
-      response.end(text);
-      return;
-    }
-    if (url && (url.pathname === "/runs" || url.pathname.startsWith("/runs/"))) {
-      return await this.#steering.handle(request, response, url);
-    }
-    throw new HttpError(404, "there is no such page");
-  }
-}
-
-function parseUrl(text: string | undefined): URL | undefined {
-  try {
-    return new URL(text ?? "/", "http://localhost");
-  } catch {
-    return undefined;
-  }
-}
-
-function isBearer(header: string | undefined, token: string): boolean {
-  const given = /^Bearer +(\S+)$/i.exec(header ?? "")?.[1];
-  if (given === undefined) return false;
-  const digest = (text: string) => createHash("sha256").update(text).digest();
-  return timingSafeEqual(digest(given), digest(token));
-}
-
 async function listenLocal(local: Server, state: string, log: ServerLog): Promise<void> {
   const path = join(state, "socket");
   try {
@@ -258,31 +173,4 @@ function needRestart(before: HookConfig, after: HookConfig): string[] {
     texts.push("listen has changed: restart to use it");
   if (before.state !== after.state) texts.push("state has changed: restart to use it");
   return texts;
-}
-
-/** Calls `changed` when one of the files is another than before: by its inode, time or size, so that an editor may replace it. */
-function watchFiles(files: () => readonly string[], changed: () => Promise<void>): () => void {
-  let last: string | undefined;
-  let busy = false;
-  const look = async () => {
-    if (busy) return;
-    busy = true;
-    try {
-      const now = (
-        await Promise.all(
-          files().map(async (file) => {
-            const found = await stat(file).catch(() => undefined);
-            return `${file} ${found?.ino} ${found?.mtimeMs} ${found?.size}`;
-          }),
-        )
-      ).join("\n");
-      if (last !== undefined && now !== last) await changed();
-      last = now;
-    } finally {
-      busy = false;
-    }
-  };
-  const timer = setInterval(() => void look(), lookAtFilesEvery);
-  void look();
-  return () => clearInterval(timer);
 }
