@@ -78,7 +78,7 @@ export class Deliveries {
       throw new HttpError(400, "the delivery id is malformed");
     const body = await this.#body(request);
     const knowledge = this.#verify(envelope, body);
-    const { value, facts } = readFacts(envelope, body, type);
+    const { payload, facts } = readFacts(envelope, body, type);
     const repo = this.#repoOf(knowledge, facts);
     if (!repo) return ignored(facts.reason || "the payload names no repository");
     const { changes, reason } = decide(
@@ -87,12 +87,7 @@ export class Deliveries {
       repo.refs ? undefined : await this.#checkoutBranch(repo),
     );
     if (changes.length === 0) return ignored(reason);
-    return await this.#take(
-      envelope,
-      repo,
-      changes,
-      type === "json" ? body : Buffer.from(JSON.stringify(value)),
-    );
+    return await this.#take(envelope, repo, changes, payload);
   }
 
   async #body(request: IncomingMessage): Promise<Buffer> {
@@ -214,14 +209,19 @@ async function stored(taking: Promise<Entry[]>): Promise<Entry[]> {
   }
 }
 
+/**
+ * What a body says, and the JSON that a run gets to see. The parsed value does not leave this function: a
+ * large one must not stay in memory while its delivery goes to disk.
+ */
 function readFacts(
   envelope: Envelope,
   body: Buffer,
   type: "json" | "form",
-): { value: unknown; facts: Facts } {
+): { payload: Buffer; facts: Facts } {
   try {
     const value = parseBody(body, type);
-    return { value, facts: readPayload(envelope, value) };
+    const payload = type === "json" ? body : Buffer.from(JSON.stringify(value));
+    return { payload, facts: readPayload(envelope, value) };
   } catch (error) {
     if (error instanceof WrongPayload) throw new HttpError(400, error.message);
     throw new HttpError(400, "the body is not JSON");
