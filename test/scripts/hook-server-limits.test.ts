@@ -1,5 +1,5 @@
-// Where hook-server says no: too much waits, and what cannot be run again.
-import { existsSync } from "node:fs";
+// The limits of hook-server: how much may wait and what that costs, what cannot be run again, what a log keeps.
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
@@ -51,6 +51,45 @@ test("who wants a superseded run again is told which run took its place", async 
   await writeFile(join(dir, "co/go"), "");
   await server.idle();
   assert.match((await rerun()).stderr, `${newer} took its place`);
+  await server.stop();
+});
+
+function childrenOf(parent: number): string[] {
+  return readdirSync("/proc").filter((pid) => {
+    try {
+      const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+      return Number(stat.slice(stat.lastIndexOf(")") + 4).split(" ", 1)[0]) === parent;
+    } catch {
+      return false;
+    }
+  });
+}
+
+test("deliveries that wait cost no process", async () => {
+  const dir = await makeYard({
+    top: "concurrency: 1",
+    repos: { "me/site": "refs: ['refs/tags/*']" },
+    job: ": >begun; until test -e go; do sleep 0.02; done",
+  });
+  const server = await startHooks(dir);
+  for (let n = 0; n < 20; n++) await server.push("me/site", sha(n), { ref: `refs/tags/${n}` });
+  await waitFor(() => existsSync(join(dir, "co/begun")));
+  assert.is(childrenOf(server.running.pid).length, 1);
+  await writeFile(join(dir, "co/go"), "");
+  await server.idle();
+  await server.stop();
+});
+
+test("a log keeps the order of stdout and stderr, and a last line without its end", async () => {
+  const dir = await makeYard({
+    job: "for n in 1 2 3 4 5 6 7 8 9; do echo out $n; echo err $n >&2; done; printf 'the end'",
+  });
+  const server = await startHooks(dir);
+  const { body } = await server.push("me/site", sha(1));
+  await server.idle();
+  const { text } = await server.local(`/runs/${body.run}/log`);
+  const lines = Array.from({ length: 9 }, (_, n) => `out ${n + 1}\nerr ${n + 1}\n`).join("");
+  assert.ok(text.startsWith(`${lines}the end\n`), text);
   await server.stop();
 });
 
