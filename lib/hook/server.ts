@@ -96,12 +96,10 @@ export async function serve({ file, overrides, quiet }: ServeOptions): Promise<v
       log.warn(
         `${name}: no new deliveries; waiting for ${yard.queue.running} runs, at most ${Math.round(config.drain / 1000)} s`,
       );
-      void notify("STOPPING=1");
       reconciler.stop();
-      yard.drain(config.drain).then(resolve, (error: unknown) => {
-        bug(error);
-        resolve();
-      });
+      Promise.all([notify("STOPPING=1"), yard.drain(config.drain)])
+        .catch(bug)
+        .finally(resolve);
     };
     process.on("SIGTERM", () => stop("SIGTERM"));
     process.on("SIGINT", () => stop("SIGINT"));

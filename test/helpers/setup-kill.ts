@@ -86,8 +86,9 @@ export async function killAndRepeat(
     );
     hit = !cut.stdout.includes("ENDED");
     const where = `${what}, killed at ${call} ${nth}`;
-    if (hit)
-      await sh(command).catch((error: unknown) => assert.unreachable(`${where}: ${String(error)}`));
+    // a service that was started is traced, too: it may have been killed, but shall not be any more
+    await sh("pkill -KILL -x strace || :");
+    await sh(command).catch((error: unknown) => assert.unreachable(`${where}: ${String(error)}`));
     const again = await sh(command);
     assert.match(again.stderr, "nothing was missing", where);
     const now = await sh(shape);
