@@ -42,7 +42,7 @@ export function planEnvironment(
 // every shell can name descriptors up to 9: systemd hands its sockets over from 3 on
 const closeFew = "exec 3<&- 4<&- 5<&- 6<&- 7<&- 8<&- 9<&-";
 const closeAll =
-  'for fd in /proc/self/fd/*; do fd=${fd##*/}; [ "$fd" -le 2 ] || eval "exec $fd<&-"; done';
+  'for fd in /proc/self/fd/*; do fd=${fd##*/}; [ "$fd" -gt 2 ] 2>/dev/null && eval "exec $fd<&-"; done';
 
 /**
  * A shell around a run that leaves its exit code in a file: the server may be gone when the run ends, and the

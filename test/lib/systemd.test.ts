@@ -1,11 +1,9 @@
-import { join } from "node:path";
 import process from "node:process";
 import * as assert from "uvu/assert";
 import { test } from "uvu";
 import { listenFds, notify, watchdogInterval } from "../../lib/systemd.ts";
-import { runCommand, startCommand } from "../helpers/run.ts";
+import { noNotifySocket, startNotifySocket } from "../helpers/notify-socket.ts";
 import { testUnless } from "../helpers/skip.ts";
-import { tempDir } from "../helpers/tmp.ts";
 
 test("descriptors count only when they are for this very process", () => {
   const pid = String(process.pid);
@@ -24,25 +22,10 @@ test("the watchdog is fed twice as often as it asks for, and only if it asks thi
   assert.is(watchdogInterval(other), undefined);
 });
 
-const there = async (argv: string[]) => (await runCommand(argv).catch(() => undefined))?.code === 0;
-const missing =
-  (await there(["systemd-notify", "--version"])) &&
-  (await there(["perl", "-MIO::Socket::UNIX", "-e", "1"]))
-    ? undefined
-    : "systemd-notify or perl is missing";
-
-testUnless(test, missing)("news reach the socket that systemd named", async () => {
-  const path = join(tempDir(), "notify");
-  const listener = startCommand([
-    "perl",
-    "-MIO::Socket::UNIX",
-    "-e",
-    '$| = 1; $s = IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => $ARGV[0]) or die; print "ready\\n"; while (1) { $s->recv($m, 4096); print "got $m\\n"; }',
-    path,
-  ]);
-  await listener.until(/ready/);
+testUnless(test, noNotifySocket)("news reach the socket that systemd named", async () => {
+  const listener = await startNotifySocket();
   const before = process.env["NOTIFY_SOCKET"];
-  process.env["NOTIFY_SOCKET"] = path;
+  process.env["NOTIFY_SOCKET"] = listener.path;
   try {
     // the receiver closes systemd-notify's barrier only as systemd would: a time limit is all that is needed here
     void notify("READY=1", "STATUS=fine");

@@ -1,26 +1,17 @@
-// launchfit under what systemd gives a service of Type=notify with WatchdogSec=: perl(1) listens in its place.
+// launchfit under what systemd gives a service of Type=notify with WatchdogSec=.
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { deploy, webApp } from "../helpers/launch.ts";
+import { noNotifySocket, startNotifySocket } from "../helpers/notify-socket.ts";
 import { makePublisher } from "../helpers/publisher.ts";
-import { runCommand, startCommand, startScript } from "../helpers/run.ts";
+import { runCommand, startScript } from "../helpers/run.ts";
 import { testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
 import { waitFor } from "../helpers/wait.ts";
 
-const there = async (argv: string[]) => (await runCommand(argv).catch(() => undefined))?.code === 0;
-const missing =
-  (await there(["systemd-notify", "--version"])) &&
-  (await there(["perl", "-MIO::Socket::UNIX", "-e", "1"]))
-    ? undefined
-    : "systemd-notify or perl is missing";
-
-const listening =
-  '$| = 1; $s = IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => $ARGV[0]) or die; print "ready\\n"; while (1) { $s->recv($m, 4096); $m =~ s/\\n/ /g; print "got $m\\n"; }';
-
-testUnless(test, missing)(
+testUnless(test, noNotifySocket)(
   "systemd hears when the app is up, is fed while it is healthy, not while it is not, and hears the end",
   async () => {
     const publisher = await makePublisher();
@@ -33,10 +24,8 @@ testUnless(test, missing)(
         `exec: env > ${folder}/env; exec node server.js`,
       ],
     });
-    const path = join(folder, "notify");
-    const systemd = startCommand(["perl", "-MIO::Socket::UNIX", "-e", listening, path]);
-    await systemd.until(/ready/);
-    const env = { NOTIFY_SOCKET: path, WATCHDOG_USEC: "400000" };
+    const systemd = await startNotifySocket();
+    const env = { NOTIFY_SOCKET: systemd.path, WATCHDOG_USEC: "400000" };
     const running = startScript("launchfit", ["--dir", app.folder], { env });
     const fed = () => systemd.stdout().split("WATCHDOG=1").length - 1;
     await systemd.until(/READY=1/);
@@ -61,7 +50,7 @@ testUnless(test, missing)(
   },
 );
 
-testUnless(test, missing)(
+testUnless(test, noNotifySocket)(
   "an app that takes longer to start than the watchdog waits is not taken for one that hangs",
   async () => {
     const publisher = await makePublisher();
@@ -71,10 +60,8 @@ testUnless(test, missing)(
     const app = await deploy(publisher, {
       app: [`health: { command: "test -e ${up}", every: 100ms, within: 60s }`],
     });
-    const path = join(folder, "notify");
-    const systemd = startCommand(["perl", "-MIO::Socket::UNIX", "-e", listening, path]);
-    await systemd.until(/ready/);
-    const env = { NOTIFY_SOCKET: path, WATCHDOG_USEC: "400000" };
+    const systemd = await startNotifySocket();
+    const env = { NOTIFY_SOCKET: systemd.path, WATCHDOG_USEC: "400000" };
     const running = startScript("launchfit", ["--dir", app.folder], { env });
     await systemd.until(/(?:WATCHDOG=1[\s\S]*){3}/);
     assert.is((await app.status())["health"], "starting");
