@@ -1,15 +1,30 @@
 // A Debian of its own: a root made by debootstrap, and, where systemd-nspawn is installed, booted.
-import { access, chmod, copyFile, cp, realpath, writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { chmod, copyFile, cp, realpath, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { enter, type Machine } from "./machine.ts";
 import { runCommand, startCommand } from "./run.ts";
 import { root } from "./runtime.ts";
+import { needsRoot } from "./skip.ts";
 import { tempDir } from "./tmp.ts";
 import { waitFor } from "./wait.ts";
 
 const packages =
   "git,ca-certificates,rsync,openssh-client,openssh-server,nginx-light,util-linux,systemd,systemd-sysv,dbus,iproute2,procps,curl,openssl";
+
+/** The Node that is brought into it; BOATYARD_SOAK_NODE names another. */
+export const debianNode = process.env["BOATYARD_SOAK_NODE"] ?? "/usr/bin/node";
+
+const lacks = (file: string, what: string) => (existsSync(file) ? undefined : what);
+
+/** Why none can be booted here; undefined when one can. */
+export const noBootedDebian =
+  needsRoot ??
+  lacks("/usr/sbin/debootstrap", "needs debootstrap") ??
+  lacks("/usr/bin/systemd-nspawn", "needs systemd-nspawn (systemd-container)") ??
+  lacks(join(root, "dist/setup.mjs"), "no bundles: npm run bundle") ??
+  lacks(debianNode, `no Node at ${debianNode}`);
 
 /**
  * A minimal Debian. BOATYARD_SOAK_ROOT spares the two minutes: a folder with a copy for each suite
@@ -18,12 +33,7 @@ const packages =
 export async function makeDebian(suite: string): Promise<string> {
   const folder = join(tempDir("debian-"), "root");
   const ready = join(process.env["BOATYARD_SOAK_ROOT"] ?? "/nowhere", suite);
-  if (
-    await access(ready).then(
-      () => true,
-      () => false,
-    )
-  ) {
+  if (existsSync(ready)) {
     await runCommand(["cp", "-a", ready, folder], { expect: 0, timeout: 300_000 });
     return folder;
   }

@@ -54,6 +54,17 @@ const tree = async (root: string) =>
     )
   ).stdout;
 
+/** A root on which a person, ada, has an account. */
+async function rootWithAda(): Promise<string> {
+  const root = tempDir("root-");
+  await mkdir(join(root, "etc"));
+  await writeFile(
+    join(root, "etc/passwd"),
+    "root:x:0:0::/root:/bin/sh\nada:x:1000:1000::/home/ada:/bin/sh\n",
+  );
+  return root;
+}
+
 test("a server is prepared below another root, and a second time nothing changes", async () => {
   const root = tempDir("root-");
   const first = await setup(root, ["server"], { expect: 0 });
@@ -139,12 +150,7 @@ test("a repo gets an account, a secret shown once, and an entry that hook-server
 });
 
 test("names that could harm are refused, and nothing is made", async () => {
-  const root = tempDir("root-");
-  await mkdir(join(root, "etc"));
-  await writeFile(
-    join(root, "etc/passwd"),
-    "root:x:0:0::/root:/bin/sh\nada:x:1000:1000::/home/ada:/bin/sh\n",
-  );
+  const root = await rootWithAda();
   await setup(root, ["server"], { expect: 0 });
   await setup(root, ["repo", "jostylr/site"], { expect: 0 });
   const before = await tree(root);
@@ -180,12 +186,7 @@ test("a repo named with capitals, dots, digits or 60 letters gets an account tha
 });
 
 test("an account that is there is used only when it is named, and never root's or the system's", async () => {
-  const root = tempDir("root-");
-  await mkdir(join(root, "etc"));
-  await writeFile(
-    join(root, "etc/passwd"),
-    "root:x:0:0::/root:/bin/sh\nada:x:1000:1000::/home/ada:/bin/sh\n",
-  );
+  const root = await rootWithAda();
   await setup(root, ["server"], { expect: 0 });
   const dry = (args: string[], expect: number) => setup(root, [...args, "--dry-run"], { expect });
   assert.match((await dry(["repo", "x/ada"], 4)).stderr, "that setup has not made");

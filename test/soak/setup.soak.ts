@@ -7,7 +7,7 @@ import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { runCommand, startCommand } from "../helpers/run.ts";
-import { bringClone, makeDebian, removeDebian } from "../helpers/debian.ts";
+import { bringClone, debianNode, makeDebian, removeDebian } from "../helpers/debian.ts";
 import { freePort } from "../helpers/ports.ts";
 import { root as project } from "../helpers/runtime.ts";
 import { needsRoot, testUnless } from "../helpers/skip.ts";
@@ -23,8 +23,7 @@ const missing =
   (!(await has("/usr/sbin/debootstrap")) && "needs debootstrap (apt install debootstrap)") ??
   undefined;
 const noBundles = !(await has(join(project, "dist/setup.mjs"))) && "no bundles: npm run bundle";
-const node = process.env["BOATYARD_SOAK_NODE"] ?? "/usr/bin/node";
-const noNode = !(await has(node)) && `no Node at ${node}`;
+const noNode = !(await has(debianNode)) && `no Node at ${debianNode}`;
 
 function inside(folder: string, argv: string[]): string[] {
   const path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -66,7 +65,7 @@ async function follow(folder: string): Promise<void> {
   const sh = (text: string, expect = 0) =>
     runCommand(inside(folder, ["bash", "-e", "-c", text]), { expect, timeout: 300_000 });
   // step 1 of the page: scp -r dist
-  await bringClone(folder, node);
+  await bringClone(folder, debianNode);
   await rename(join(folder, "root/clone/dist"), join(folder, "root/boatyard"));
   // GitHub, as this machine has none: a bare repository under the same URL
   await sh(`
