@@ -2,8 +2,9 @@ import { basename } from "node:path";
 import process from "node:process";
 import minimist from "minimist";
 import { cleanUp } from "./cleanup.ts";
-import { exitCodeOf, messageOf, systemCode, UsageError } from "./errors.ts";
+import { exitCodeOf, messageOf, UsageError } from "./errors.ts";
 import { didYouMean } from "./names.ts";
+import { flushStdout, stderr, stdout } from "./standard-streams.ts";
 import { createTerminal, type Terminal } from "./terminal.ts";
 import { parseDuration, parseSize } from "./units.ts";
 import { version } from "./version.ts";
@@ -260,15 +261,12 @@ export async function runScript(
   command: Command,
   argv: readonly string[] = process.argv.slice(2),
 ): Promise<void> {
-  // a reader that has seen enough (`logs | head`) is no error
-  process.stdout.on("error", (error) => process.exit(systemCode(error) === "EPIPE" ? 0 : 1));
-  process.stderr.on("error", () => {});
   const chosen = Object.hasOwn(command.subcommands ?? {}, argv[0] ?? "")
     ? command.subcommands?.[argv[0] ?? ""]
     : undefined;
   const code = await execute(chosen ?? command, chosen ? argv.slice(1) : argv, command.name);
   await cleanUp();
-  await new Promise((resolve) => process.stdout.write("", resolve));
+  await flushStdout();
   process.exit(code);
 }
 
@@ -290,7 +288,7 @@ async function execute(command: Command, argv: readonly string[], script: string
     if (abort.signal.aborted) return await new Promise<never>(() => {});
     const code = exitCodeOf(error);
     const text = code === undefined ? ((error as Error)?.stack ?? String(error)) : messageOf(error);
-    process.stderr.write(
+    stderr().write(
       `${text
         .split("\n")
         .map((line) => (code === undefined ? line : `${script}: ${line}`))
@@ -301,7 +299,7 @@ async function execute(command: Command, argv: readonly string[], script: string
 }
 
 function show(text: string): number {
-  process.stdout.write(`${text}\n`);
+  stdout().write(`${text}\n`);
   return 0;
 }
 

@@ -5,6 +5,7 @@ import { Failure, messageOf, Refused, systemCode } from "./errors.ts";
 import { type AppendFailed, AppendFile } from "./log-append.ts";
 import { columnName, formatMark, lineHead, type Mark, markStage, noRun } from "./log-format.ts";
 import { beginRotation } from "./log-rotate.ts";
+import { stderr } from "./standard-streams.ts";
 import { createMask, type Mask } from "./mask.ts";
 
 /**
@@ -114,7 +115,7 @@ class Writer {
     this.#file = new AppendFile(path, mode);
     this.#run = columnName(run);
     this.#mask = createMask(secrets);
-    this.#onTrouble = onTrouble ?? ((error) => process.stderr.write(`${messageOf(error)}\n`));
+    this.#onTrouble = onTrouble ?? ((error) => stderr().write(`${messageOf(error)}\n`));
     process.on("exit", this.#atExit);
   }
 

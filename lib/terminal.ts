@@ -1,5 +1,6 @@
 import process from "node:process";
 import { Chalk, type ChalkInstance } from "chalk";
+import { isTerminal, stderr, stdout } from "./standard-streams.ts";
 import { formatDuration, formatSize } from "./units.ts";
 
 /** Long work shown to whoever watches: one redrawn line on a terminal, a plain line now and then elsewhere. */
@@ -50,10 +51,10 @@ export interface Terminal {
   progress(options: ProgressOptions): Progress;
 }
 
-function colours(stream: NodeJS.WriteStream): ChalkInstance {
+function colours(stream: "stdout" | "stderr"): ChalkInstance {
   const { NO_COLOR, FORCE_COLOR, TERM } = process.env;
   const forced = FORCE_COLOR !== undefined && FORCE_COLOR !== "0";
-  const wanted = forced || (stream.isTTY === true && TERM !== "dumb");
+  const wanted = forced || (isTerminal(stream) && TERM !== "dumb");
   return new Chalk({ level: wanted && !NO_COLOR ? 1 : 0 });
 }
 
@@ -76,14 +77,14 @@ export function textWidth(text: string): number {
 }
 
 export function createTerminal({ json = false, quiet = false }: TerminalOptions = {}): Terminal {
-  const paint = colours(process.stdout);
-  const paintNote = colours(process.stderr);
-  const isTTY = process.stderr.isTTY === true && process.env.TERM !== "dumb";
+  const paint = colours("stdout");
+  const paintNote = colours("stderr");
+  const isTTY = isTerminal("stderr") && process.env.TERM !== "dumb";
   let current: LiveLine | undefined;
 
-  function write(stream: NodeJS.WriteStream, line: string): void {
+  function write(stream: () => NodeJS.WriteStream, line: string): void {
     current?.hide();
-    stream.write(`${line}\n`);
+    stream().write(`${line}\n`);
     current?.show();
   }
 
@@ -91,20 +92,20 @@ export function createTerminal({ json = false, quiet = false }: TerminalOptions 
     json,
     quiet,
     isTTY,
-    stdoutIsTTY: process.stdout.isTTY === true,
+    stdoutIsTTY: isTerminal("stdout"),
     paint,
     paintNote,
     print(line = "") {
-      if (!json) write(process.stdout, line);
+      if (!json) write(stdout, line);
     },
     printJson(value) {
-      if (json) write(process.stdout, JSON.stringify(value));
+      if (json) write(stdout, JSON.stringify(value));
     },
     note(line) {
-      if (!quiet) write(process.stderr, line);
+      if (!quiet) write(stderr, line);
     },
     warn(line) {
-      write(process.stderr, paintNote.yellow(line));
+      write(stderr, paintNote.yellow(line));
     },
     table(rows, { header, right = [] } = {}) {
       const all = header ? [header, ...rows] : rows;
@@ -165,7 +166,7 @@ class LiveLine implements Progress {
     if (this.#quiet || now - this.#drawn < (this.#isTTY ? redrawEvery : plainLineEvery)) return;
     this.#drawn = now;
     if (this.#isTTY) this.show();
-    else process.stderr.write(`${this.#text()}\n`);
+    else stderr().write(`${this.#text()}\n`);
   }
 
   add(count: number, detail?: string): void {
@@ -179,21 +180,21 @@ class LiveLine implements Progress {
   end(text?: string): void {
     this.hide();
     this.#onEnd();
-    if (text !== undefined && !this.#quiet) process.stderr.write(`${text}\n`);
+    if (text !== undefined && !this.#quiet) stderr().write(`${text}\n`);
   }
 
   show(): void {
     if (!this.#isTTY || this.#quiet || this.#drawn === 0) return;
     // a terminal that tells no width (0 columns) gets the usual one
-    const columns = process.stderr.columns || 80;
+    const columns = stderr().columns || 80;
     const text = this.#text();
-    process.stderr.write(`\r\u001b[K${[...text].slice(0, columns - 1).join("")}`);
+    stderr().write(`\r\u001b[K${[...text].slice(0, columns - 1).join("")}`);
     this.#shown = true;
   }
 
   hide(): void {
     if (!this.#shown) return;
-    process.stderr.write("\r\u001b[K");
+    stderr().write("\r\u001b[K");
     this.#shown = false;
   }
 

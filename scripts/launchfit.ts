@@ -4,6 +4,7 @@ import process from "node:process";
 import { defineCommand, runScript } from "../lib/cli.ts";
 import { launchIn } from "../lib/launch/commands.ts";
 import { installInto } from "../lib/launch/first-install.ts";
+import { stderr } from "../lib/standard-streams.ts";
 import { folderFlag, installOptions, trustFlags } from "./launchfit/flags.ts";
 import { config, list } from "./launchfit/installed.ts";
 import { log, restart, rollback, statusCommand, stop } from "./launchfit/running.ts";
@@ -56,7 +57,7 @@ const command = defineCommand({
     const result = await installInto(flags.dir, url, {
       ...installOptions(input),
       insecure: flags.insecure,
-      confirm: process.stdin.isTTY && terminal.isTTY ? confirm : undefined,
+      confirm: terminal.isTTY && process.stdin.isTTY ? confirm : undefined,
       onProgress: (done, total) => {
         if (total !== undefined) progress.setTotal(total);
         progress.update(done);
@@ -86,7 +87,7 @@ async function runApp(input: Parameters<typeof installOptions>[0] & { flags: { d
 }
 
 async function confirm(fingerprint: string, names: string[], folder: string): Promise<boolean> {
-  const lines = createInterface({ input: process.stdin, output: process.stderr });
+  const lines = createInterface({ input: process.stdin, output: stderr() });
   try {
     const answer = await lines.question(
       `${folder} is signed by the key\n  ${fingerprint}\n  ${names.join(", ")}\nIs this the publisher's key? [y/N] `,

@@ -41,7 +41,7 @@ export async function bundleScript(entry: string, outfile: string): Promise<void
         "const require = __createRequire(import.meta.url);",
       ].join("\n"),
     },
-    plugins: [requiredBuiltins, packedPackages],
+    plugins: [requiredBuiltins, withoutSupportsColor, packedPackages],
   });
   await chmod(outfile, 0o755);
 }
@@ -64,6 +64,19 @@ const requiredBuiltins: Plugin = {
         loader: path.endsWith(".ts") ? "ts" : "js",
       };
     });
+  },
+};
+
+/**
+ * Whether there are colours is for lib/terminal.ts to say. What chalk has for it loads node:tty and
+ * with that node:net at every start; its variant for browsers asks nobody.
+ */
+const withoutSupportsColor: Plugin = {
+  name: "without-supports-color",
+  setup({ onResolve }) {
+    onResolve({ filter: /^#supports-color$/ }, () => ({
+      path: join(root, "node_modules/chalk/source/vendor/supports-color/browser.js"),
+    }));
   },
 };
 

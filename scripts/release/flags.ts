@@ -3,6 +3,7 @@ import { createInterface } from "node:readline/promises";
 import type { CommandInput, Flag } from "../../lib/cli.ts";
 import { defaultOut } from "../../lib/release/folder.ts";
 import { openSigner, type Signer } from "../../lib/release/signer.ts";
+import { stderr } from "../../lib/standard-streams.ts";
 
 export const out = {
   type: "string",
@@ -37,7 +38,7 @@ export function signer({
   flags,
   terminal,
 }: Pick<CommandInput<typeof keyFlags>, "flags" | "terminal">): Promise<Signer> {
-  const asks = process.stdin.isTTY && terminal.isTTY;
+  const asks = terminal.isTTY && process.stdin.isTTY;
   return openSigner({
     key: flags.key,
     passphraseFile: flags["passphrase-file"],
@@ -49,9 +50,9 @@ export function signer({
 export async function askInSecret(question: string): Promise<string> {
   // first, since it ends the terminal's own echo: what is typed ahead must not show either
   const lines = createInterface({ input: process.stdin, terminal: true });
-  process.stderr.write(question);
+  stderr().write(question);
   const answer = await lines.question("");
   lines.close();
-  process.stderr.write("\n");
+  stderr().write("\n");
   return answer;
 }

@@ -3,6 +3,7 @@ import process from "node:process";
 import { createInterface } from "node:readline/promises";
 import type { CommandInput } from "../../lib/cli.ts";
 import { UsageError } from "../../lib/errors.ts";
+import { stderr } from "../../lib/standard-streams.ts";
 import { readFacts } from "../../lib/setup/machine.ts";
 
 export const root = {
@@ -40,7 +41,7 @@ export function options({
   const confirm = async () => {
     if (flags.yes) return true;
     if (!process.stdin.isTTY) throw new UsageError("nobody can be asked here; say --yes");
-    const prompt = createInterface({ input: process.stdin, output: process.stderr });
+    const prompt = createInterface({ input: process.stdin, output: stderr() });
     const answer = await prompt.question("Do it? [y/N] ", { signal }).finally(() => prompt.close());
     return /^y(?:es)?$/i.test(answer.trim());
   };
