@@ -79,8 +79,9 @@ export function cleanEnvironment(
   extra: Record<string, string | undefined> = {},
 ): Record<string, string> {
   const env: Record<string, string> = { SHLVL: "1" };
-  for (const [name, value] of Object.entries(process.env))
-    if (value !== undefined && allowed.test(name)) env[name] = value;
+  // names first: every value that is looked at is a call into C
+  for (const name of Object.keys(process.env).filter((each) => allowed.test(each)))
+    env[name] = process.env[name] ?? "";
   env.PATH = searchPath();
   for (const [name, value] of Object.entries(extra)) {
     if (value === undefined) delete env[name];

@@ -97,9 +97,10 @@ async function flock(
 ): Promise<void> {
   const how = wait === true ? [] : wait === false ? ["-n"] : ["-w", String(wait / 1000)];
   // stdin of flock(1) is our descriptor: the lock belongs to the open file that both share
-  const { code, stderr } = await run(["flock", ...how, "0"], { stdin: fd, check: false, signal });
+  const options = { stdin: fd, output: "ignore", check: false, signal } as const;
+  const { code } = await run(["flock", ...how, "0"], options);
   if (code === 0) return;
-  if (code !== 1) throw new Error(`flock on ${path} failed: ${stderr.trim()}`);
+  if (code !== 1) throw new Error(`flock on ${path} ended with ${code}`);
   throw new Busy(`${path} is locked${await holderOf(path)}; wait for it to end, or end it`);
 }
 

@@ -33,6 +33,8 @@ export type Finding =
   | {
       /** In words, for --dry-run: `npm ci`. */
       does: string;
+      /** Start, before the stage's turn, what changes nothing that shows; `work` goes on from there. */
+      begin?(signal: AbortSignal): void;
       work(doing: Doing): Promise<Done | void>;
     };
 

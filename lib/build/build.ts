@@ -72,6 +72,8 @@ interface Seen {
   recorded: LastBuild | undefined;
   /** Do nothing when the remote is at this commit. */
   unlessAt: string | undefined;
+  /** Start what the pull can do before its turn. */
+  begin: (signal: AbortSignal) => void;
   /** What a stage has to do; of the pull it is known already. */
   look: (stage: Stage, at: Site) => Promise<Finding>;
   /** The full name of the branch or tag, as far as it is known. */
@@ -93,6 +95,7 @@ async function lookFirst(options: BuildOptions, { site, stages }: Prepared): Pro
   return {
     recorded,
     unlessAt,
+    begin: (signal) => pull && "does" in pull && pull.begin?.(signal),
     look: async (stage, at) => (isPull(stage) && pull) || lookAt(stage, at, target),
     ref: options.ref ?? (branch === undefined ? undefined : `refs/heads/${branch}`),
   };
@@ -113,8 +116,9 @@ async function buildAlone(
   options: BuildOptions,
   prepared: Prepared,
   started: number,
-  { recorded, unlessAt, look, ref }: Seen,
+  { recorded, unlessAt, begin, look, ref }: Seen,
 ): Promise<BuildResult> {
+  begin(options.signal);
   const { run, dir, checkout, state } = prepared.site;
   if (checkout) await overlook(checkout, ["/logs.txt", "/logs.txt.*"]);
   const { HOOK_EVENT: event = "manual", HOOK_REPO: repo } = process.env;

@@ -1,15 +1,20 @@
-import { readFile } from "node:fs/promises";
-import { join } from "node:path";
-import { type Checkout, readRef } from "../checkout.ts";
+import type { Checkout } from "../checkout.ts";
 import { Failure, UsageError } from "../errors.ts";
 import { git, gitText } from "../git.ts";
 import { shortRef, shortSha } from "../names.ts";
-import { type Branch, dubious, explainGit, findBranch, homeOf, type Target } from "./branch.ts";
+import { type Branch, findBranch, homeOf, type Target } from "./branch.ts";
+import {
+  ask,
+  type Asking,
+  changedFiles,
+  fetchedCommit,
+  type Options,
+  wantedCommit,
+} from "./fetch.ts";
 import { keepLocalCommits, keepTrackedChanges, keepUntracked } from "./keep.ts";
 import { prepareLfs, pullLfs, updateSubmodules, usesLfs } from "../git-modules.ts";
 import type { Doing, Done, Finding } from "../run-stage.ts";
 import type { Site } from "./stage.ts";
-import { removeStaleLocks } from "./stale-locks.ts";
 
 /**
  * The first stage: fetch, then set the checkout to exactly the wanted commit. What that would overwrite
@@ -38,9 +43,16 @@ export async function lookAtPull(site: Site, target: Target): Promise<Finding> {
     target.sha === undefined
       ? shortRef(branch.ref)
       : `${shortRef(branch.ref)} ${shortSha(target.sha)}`;
+  let asking: Asking | undefined;
   return {
     does: `fetch ${what} from ${branch.remote} and set the checkout to it`,
-    work: (doing) => pull(site, checkout, branch, target, doing),
+    begin: (signal) => {
+      asking = ask(site, checkout, branch, target, signal);
+    },
+    work: (doing) => {
+      asking ??= ask(site, checkout, branch, target, doing.signal);
+      return pull(site, checkout, branch, target, asking, doing);
+    },
   };
 }
 
@@ -49,26 +61,20 @@ async function pull(
   checkout: Checkout,
   branch: Branch,
   target: Target,
+  asking: Asking,
   doing: Doing,
 ): Promise<Done> {
   const { dir, gitDir } = checkout;
   const options = { dir, env: homeOf(site), signal: doing.signal };
-  await removeStaleLocks(checkout, branch.branch, branch.tracking, doing.say);
-  const before = await readRef(checkout, branch.tracking);
-  // both look at different parts of the repository, and both take their time
-  const [fetched, status] = await Promise.all([
-    fetchBranch(branch, options, doing),
-    git(["status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=no"], options).catch(
-      explainGit,
-    ),
-  ]);
+  asking.join(doing);
+  const { fetched, before, ...seen } = await asking.answer;
   if (fetched.stop !== undefined) return { stop: fetched.stop, note: fetched.stop };
   const tip = await fetchedCommit(gitDir, branch, options);
   const sha = await wantedCommit(target.sha, tip, branch, options, doing);
   if (target.unlessAt === sha && branch.head === sha) {
     return { stop: "unchanged", note: `nothing new since ${shortSha(sha)}`, sha };
   }
-  const dirty = status.stdout.split("\0").filter((entry) => entry !== "");
+  const dirty = seen.dirty ?? (await changedFiles(options));
   const place = { site, checkout, options, say: doing.say };
   const moves = branch.head !== sha || !branch.current;
   if (!moves && dirty.length === 0) {
@@ -101,92 +107,6 @@ async function pull(
 
 /** Housekeeping must not go on behind the build's back. */
 const foreground = { "gc.autoDetach": "false", "maintenance.autoDetach": "false" };
-
-type Options = { dir: string; env: Record<string, string | undefined>; signal: AbortSignal };
-
-async function fetchBranch(
-  branch: Branch,
-  options: Options,
-  doing: Doing,
-): Promise<{ stop?: string }> {
-  const lines: string[] = [];
-  const onLine = (line: string) => {
-    lines.push(line);
-    doing.say(line);
-  };
-  const refspec = `+${branch.ref}:${branch.tracking}`;
-  const argv = ["fetch", "--no-auto-gc", "--no-recurse-submodules", "--", branch.remote, refspec];
-  const { code } = await git(argv, { ...options, output: { onLine }, check: false });
-  if (code === 0) return {};
-  doing.signal.throwIfAborted();
-  const text = lines.join("\n");
-  if (/couldn't find remote ref/.test(text)) {
-    const others = await gitText(["ls-remote", "--", branch.remote], options);
-    const tag = branch.ref.replace(/^refs\/heads\//, "refs/tags/");
-    if (others.split("\n").some((line) => line.endsWith(`\t${tag}`)))
-      throw new Failure(
-        `${shortRef(branch.ref)} is a tag, not a branch; the checkout stays as it was; write --ref ${tag}`,
-      );
-    if (others === "")
-      return {
-        stop: `the remote ${branch.remote} is empty: nothing to build until the first push`,
-      };
-    throw new Failure(
-      `${shortRef(branch.ref)} is not on ${branch.remote} (deleted or renamed?); the checkout stays as it was; name another with --ref`,
-    );
-  }
-  if (/dubious ownership/.test(text)) throw dubious(options.dir);
-  const words = lines
-    .filter((line) => /^(?:fatal|error|ssh|remote):?/i.test(line))
-    .slice(0, 3)
-    .join(" | ");
-  throw new Failure(
-    `cannot fetch from ${branch.remote}: ${words || text.slice(0, 300)}; the checkout stays as it was`,
-  );
-}
-
-/** The commit that fetch got, from FETCH_HEAD: a tag's object is followed to its commit. */
-async function fetchedCommit(gitDir: string, branch: Branch, options: Options): Promise<string> {
-  const line = (await readFile(join(gitDir, "FETCH_HEAD"), "utf8")).split("\n")[0] ?? "";
-  const sha = /^([0-9a-f]{40,64})\t/.exec(line)?.[1];
-  if (sha !== undefined && branch.branch !== undefined) return sha;
-  return await gitText(["rev-parse", "--verify", `${branch.tracking}^{commit}`], options);
-}
-
-async function wantedCommit(
-  wanted: string | undefined,
-  tip: string,
-  branch: Branch,
-  options: Options,
-  doing: Doing,
-): Promise<string> {
-  if (wanted === undefined || tip.startsWith(wanted)) return tip;
-  const find = async () => {
-    const { code, stdout } = await git(["rev-parse", "--verify", "--quiet", `${wanted}^{commit}`], {
-      ...options,
-      check: false,
-    });
-    return code === 0 ? stdout.trim() : undefined;
-  };
-  const there = await find();
-  const say = (sha: string) => {
-    doing.say(
-      `${shortSha(sha)} is asked for; ${shortRef(branch.ref)} is at ${shortSha(tip)} by now`,
-    );
-    return sha;
-  };
-  if (there !== undefined) return say(there);
-  // a commit that no branch holds any more; most forges still hand it out
-  const { code } = await git(
-    ["fetch", "--quiet", "--no-auto-gc", "--no-recurse-submodules", "--", branch.remote, wanted],
-    { ...options, check: false },
-  );
-  const fetched = code === 0 ? await find() : undefined;
-  if (fetched !== undefined) return say(fetched);
-  throw new Failure(
-    `commit ${shortSha(wanted)} is not on ${branch.remote} any more (force-pushed away?); ${shortRef(branch.ref)} is at ${shortSha(tip)}; the checkout stays as it was`,
-  );
-}
 
 async function moveTo(branch: Branch, sha: string, options: Options): Promise<void> {
   const how = branch.current

@@ -1,6 +1,6 @@
 // `build` as a process: its command line, log, lock, time limits, signals and environment.
 import { existsSync } from "node:fs";
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { chmod, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
@@ -175,6 +175,30 @@ test("a stage is over when its command ends, though a daemon of its keeps the pi
   const { stderr } = await build([dir], { expect: 0, timeout: 20_000 });
   assert.match(stderr, /next \| next/);
   process.kill(Number(await readFile(join(dir, "pid"), "utf8")), "SIGKILL");
+});
+
+test("a remote that never answers is given up at the pull's time limit, or ended with the build", async () => {
+  const dir = await (await makeRepo({ files: { "a.txt": "1\n" } })).checkout(
+    join(tempDir(), "site"),
+  );
+  await git(dir, "remote", "set-url", "origin", "ssh://nobody@127.0.0.1/nowhere.git");
+  const away = tempDir();
+  const asked = join(away, "asked");
+  const ssh = join(away, "ssh");
+  await writeFile(ssh, `#!/bin/sh\necho no answer yet >&2\ntouch ${asked}\nexec sleep 1000\n`);
+  await chmod(ssh, 0o755);
+  await writeFile(join(dir, "build.yml"), "timeout: { pull: 1s }\n");
+  const options = { env: { GIT_SSH_COMMAND: ssh } };
+  const { stdout } = await build([dir], { ...options, expect: 1, timeout: 40_000 });
+  assert.match(stdout, /pull +timeout .*took longer than its time limit of 1.0s/);
+  assert.match(await log(dir), /pull \| no answer yet/);
+  assert.equal(await processesOf(dir), []);
+  await writeFile(join(dir, "build.yml"), "");
+  await rm(asked);
+  const running = startScript("build", [dir], { env: { ...env, ...options.env } });
+  await waitFor(() => existsSync(asked));
+  assert.is((await running.stop("SIGTERM")).code, 143);
+  assert.equal(await processesOf(dir), []);
 });
 
 for (const [signal, code] of [
