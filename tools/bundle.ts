@@ -2,11 +2,12 @@
 // Our own code stays readable in it. A package behind `await import()` is carried as compressed
 // text and unpacked at that import, so that `NAME --help` never pays for parsing it.
 import { chmod, mkdir, readdir, readFile, rm } from "node:fs/promises";
+import { builtinModules } from "node:module";
 import { basename, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { brotliCompressSync, constants } from "node:zlib";
-import { build, type BuildOptions, type Plugin } from "esbuild";
+import { build, type BuildOptions, type Plugin, transform } from "esbuild";
 
 const root = fileURLToPath(new URL("../", import.meta.url));
 
@@ -25,6 +26,30 @@ const common = {
   nodePaths: [join(root, "node_modules")],
 } satisfies BuildOptions;
 
+/** Node has these loaded before the first line of a script; the others cost a start up to three milliseconds each. */
+const loaded = new Set(
+  ["buffer", "events", "fs", "fs/promises", "path", "process", "url", "util"].map(
+    (name) => `node:${name}`,
+  ),
+);
+const lateName = (builtin: string) => builtin.replace("node:", "").replace("/", "_");
+const lateModules = builtinModules
+  .map((name) => `node:${name}`)
+  .filter((name) => !loaded.has(name) && !name.startsWith("node:_"));
+
+/** The object whose properties are the other built-in modules, each loaded at its first use. */
+const late = `
+const __late = {};
+for (const [name, builtin] of ${JSON.stringify(lateModules.map((each) => [lateName(each), each]))})
+  Object.defineProperty(__late, name, {
+    configurable: true,
+    get() {
+      const value = require(builtin);
+      Object.defineProperty(__late, name, { value });
+      return value;
+    },
+  });`;
+
 /** Bundles one script into an executable file. */
 export async function bundleScript(entry: string, outfile: string): Promise<void> {
   await build({
@@ -39,6 +64,7 @@ export async function bundleScript(entry: string, outfile: string): Promise<void
         "#!/usr/bin/env node",
         "import { createRequire as __createRequire } from 'node:module';",
         "const require = __createRequire(import.meta.url);",
+        late,
       ].join("\n"),
     },
     plugins: [requiredBuiltins, withoutSupportsColor, packedPackages],
@@ -57,15 +83,52 @@ const requiredBuiltins: Plugin = {
     onLoad({ filter: /\.[jt]s$/ }, async ({ path }) => {
       const text = await readFile(path, "utf8");
       const head = /^(?:#!.*|\s|\/\/.*|\/\*[^]*?\*\/|import\b[^;]*;)*/.exec(text)?.[0] ?? "";
-      return {
+      const late: Record<string, string> = {};
+      const start = head
         // the banner brings the shebang of a bundle; a script's source has another one
-        contents:
-          head.replace(/^#!.*/, "").replace(builtinImport, requiring) + text.slice(head.length),
-        loader: path.endsWith(".ts") ? "ts" : "js",
-      };
+        .replace(/^#!.*/, "")
+        .replace(builtinImport, (_, whole: string | undefined, names: string, builtin: string) =>
+          loaded.has(builtin)
+            ? requiring(whole, names, builtin)
+            : noteUses(late, whole, names, builtin),
+        );
+      const contents = start + text.slice(head.length);
+      const loader = path.endsWith(".ts") ? "ts" : "js";
+      if (Object.keys(late).length === 0) return { contents, loader };
+      return { contents: (await transform(contents, { loader, define: late })).code, loader: "js" };
     });
   },
 };
+
+const builtinImport = /^import (?:(\w+)|\{([^}]*)\}) from ["'](node:[\w/]+)["'];/gm;
+
+function requiring(whole: string | undefined, names: string, builtin: string): string {
+  const bound = whole ?? `{ ${valuesOf(names).join(", ").replace(/ as /g, ": ")} }`;
+  return `const ${bound} = require("${builtin}");`;
+}
+
+/** Notes that what is imported stands for a property that is looked up where it is used: `__late.crypto.createHash`. */
+function noteUses(
+  uses: Record<string, string>,
+  whole: string | undefined,
+  names: string,
+  builtin: string,
+): string {
+  const module = `__late.${lateName(builtin)}`;
+  if (whole) uses[whole] = module;
+  for (const value of whole ? [] : valuesOf(names)) {
+    const [name = "", as = name] = value.split(" as ");
+    uses[as] = `${module}.${name}`;
+  }
+  return "";
+}
+
+function valuesOf(names: string): string[] {
+  return names
+    .split(",")
+    .map((each) => each.trim())
+    .filter((each) => !/^(type |$)/.test(each));
+}
 
 /**
  * Whether there are colours is for lib/terminal.ts to say. What chalk has for it loads node:tty and
@@ -79,14 +142,6 @@ const withoutSupportsColor: Plugin = {
     }));
   },
 };
-
-const builtinImport = /^import (?:(\w+)|\{([^}]*)\}) from ["'](node:[\w/]+)["'];/gm;
-
-function requiring(_: string, whole: string, names: string, builtin: string): string {
-  const values = names?.split(",").filter((each) => !/^\s*(type |$)/.test(each));
-  const bound = whole ?? `{ ${values.join(", ").replace(/ as /g, ": ")} }`;
-  return `const ${bound} = require("${builtin}");`;
-}
 
 /** Every word of our sources: what they use of a package is among them. */
 async function wordsOf(folders: string[]): Promise<Set<string>> {
