@@ -89,7 +89,8 @@ const schemes = ["http:", "https:", "file:", "s3:"];
 /** What is wrong with each scheme and host, looked at once: a thousand lines of one host are the usual list. */
 const hosts = new Map<string, string | undefined>();
 
-function urlFault(url: string): string | undefined {
+/** What is wrong with a URL; undefined when it may be fetched. */
+export function urlFault(url: string): string | undefined {
   const [, host, rest] = /^([a-z0-9]+:\/\/[^/?]+\/)([!-~]+)$/.exec(url) ?? [];
   if (host === undefined || rest === undefined) return checkUrl(url);
   if (!hosts.has(host)) hosts.set(host, checkUrl(`${host}x`));

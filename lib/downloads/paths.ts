@@ -14,9 +14,11 @@ export const journalName = ".saved.journal";
 
 const reserved = new Set([recordName, oldFolder, partialFolder, lockName, journalName]);
 
-/** Most paths, all of which may be used: seen at a glance. */
-const plainPath =
-  /^(?!(?:saved\.txt|old)(?:\/|$))(?:[a-z0-9_-][a-z0-9._-]{0,99}\/)*[a-z0-9_-][a-z0-9._-]{0,99}$/i;
+/** Most paths to their end, all of which may be used: seen at a glance. A part of regular expressions. */
+export const plainPath =
+  "(?!(?:[sS][aA][vV][eE][dD]\\.[tT][xX][tT]|[oO][lL][dD])(?:/|$))" +
+  "(?:[A-Za-z0-9_-][A-Za-z0-9 ._-]{0,99}/)*[A-Za-z0-9_-][A-Za-z0-9 ._-]{0,99}";
+const isPlainPath = new RegExp(`^${plainPath}$`);
 
 export interface PathFault {
   /** true: the path would leave the folder, which is refused for safety. */
@@ -26,7 +28,7 @@ export interface PathFault {
 
 /** What is wrong with a path as it is written in the manifest; undefined when it may be used. Pure. */
 export function pathFault(path: string): PathFault | undefined {
-  if (plainPath.test(path)) return undefined;
+  if (isPlainPath.test(path)) return undefined;
   const wrong = (reason: string) => ({ unsafe: false, reason });
   const unsafe = (reason: string) => ({ unsafe: true, reason });
   if (path === "") return wrong("no path; write URL PATH");
@@ -65,6 +67,8 @@ export function contentMark(sha256: string): string {
 /** What stands at a path: the size of a plain file, nothing, or why the path cannot be used on this disk. */
 export type Found = number | undefined | PathFault;
 
+const ifThere = { throwIfNoEntry: false } as const;
+
 /**
  * Look at a path: for a link in it or at its end, or a folder where the file should be.
  * `folders` remembers what was looked at, so that a thousand files of one folder cost one look each.
@@ -77,7 +81,7 @@ export function lookAt(
   const slash = path.lastIndexOf("/");
   const fault = slash < 0 ? undefined : folderFault(root, path.slice(0, slash), folders);
   if (fault) return fault;
-  const there = lstatSync(`${root}/${path}`, { throwIfNoEntry: false });
+  const there = lstatSync(`${root}/${path}`, ifThere);
   if (there === undefined) return undefined;
   if (there.isFile()) return there.size;
   if (there.isSymbolicLink()) return { unsafe: true, reason: `${path} is a link on the disk` };

@@ -68,8 +68,14 @@ export function readRecord(text: string): {
     if (entry) saved.set(entry.path, entry);
     else wrong.push(index + 1);
   });
+  const unflushed = readUnflushed(text);
+  return { saved, wrong, ...(unflushed ? { unflushed } : {}) };
+}
+
+/** Which files of a record the machine may have lost in a restart; undefined: none. */
+export function readUnflushed(text: string): Unflushed | undefined {
   const [, since, boot] = /^# Saved since (\S+) in boot (\S+): /m.exec(text.slice(0, 1000)) ?? [];
-  return { saved, wrong, ...(since && boot ? { unflushed: { since, boot } } : {}) };
+  return since && boot ? { since, boot } : undefined;
 }
 
 const line =

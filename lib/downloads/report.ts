@@ -36,6 +36,7 @@ export class Report {
   #bar: Progress | undefined;
   #files = 0;
   #filesDone = 0;
+  #settled = 0;
   #bytes = 0;
   /** Bytes of finished and running files; the others are taken to be as large as these on average. */
   #knownBytes = 0;
@@ -92,6 +93,12 @@ export class Report {
     if (notable || !this.#terminal.isTTY) this.#terminal.note(lineOf(outcome));
   }
 
+  /** All files are as they should be: counted, not told one by one. */
+  settled(files: number): void {
+    this.#settled = files;
+    this.end();
+  }
+
   /** Something on the way that the user may want to know: a repetition. */
   note(line: string): void {
     this.#terminal.note(line);
@@ -115,7 +122,7 @@ export class Report {
     const summary = {
       fetched: fetched.length,
       bytes: fetched.reduce((sum, { size }) => sum + (size ?? 0), 0),
-      kept: count("kept"),
+      kept: count("kept") + this.#settled,
       old: this.outcomes.filter(({ old }) => old !== undefined).length,
       failed: count("failed"),
       seconds: (Date.now() - this.#started) / 1000,

@@ -6,6 +6,7 @@ import { formatEntry, shownUrl } from "./manifest.ts";
 import { type DownloadsOptions, isIdle, makePlan } from "./plan.ts";
 import { readWanted } from "./read.ts";
 import { Report } from "./report.ts";
+import { settledFiles } from "./settled.ts";
 import { readStore } from "./store.ts";
 
 /**
@@ -16,6 +17,14 @@ import { readStore } from "./store.ts";
  */
 export async function downloads(options: DownloadsOptions, terminal: Terminal): Promise<boolean> {
   const root = rootOf(options.dir);
+  const { check, force, prune, manifest } = options;
+  if (!check && !force && !prune && manifest === undefined && !terminal.json) {
+    const files = settledFiles(options.dir, root);
+    if (files !== undefined) {
+      new Report(terminal).settled(files);
+      return true;
+    }
+  }
   const wanted = await readWanted(options.dir, options.manifest, root);
   if (!wanted) {
     if (options.prune)
