@@ -1,24 +1,15 @@
 import { readSync } from "node:fs";
-import { pipeline, Readable } from "node:stream";
-import { createGunzip } from "node:zlib";
+import { createGunzip, type Gunzip } from "node:zlib";
 import { messageOf, Refused, systemCode } from "./errors.ts";
+import { type OnEntry, PlainTarReader } from "./tar-plain.ts";
 
 /**
  * Reading a tar.gz entry by entry, and the headers for writing one. The owner of the tar package:
- * its Parser reads the format (ustar, pax, GNU's long names); its unpacking is not used, since it drops
- * hostile entries and exits well, and makes folders some forty times each. Unzipping goes in pieces of 1 MB.
+ * its Parser reads the format (ustar, pax, GNU's long names) from the first block on that is not plain
+ * (tar-plain.ts). Its unpacking is not used, since it drops hostile entries and exits well, and makes folders
+ * some forty times each.
  */
-export interface TarEntry {
-  readonly path: string;
-  /** `File`, `Directory`, `SymbolicLink`, `Link` …, as the tar package calls them. */
-  readonly type: string;
-  readonly mode?: number | undefined;
-  readonly linkpath?: string | undefined;
-  /** Bytes. */
-  readonly size: number;
-  on(event: "data", handler: (chunk: Buffer) => void): unknown;
-  on(event: "end", handler: () => void): unknown;
-}
+export type { EntrySink, OnEntry, TarEntry } from "./tar-plain.ts";
 
 export interface TarLimits {
   /** Bytes of all files together. */
@@ -36,18 +27,84 @@ export const tarLimits: TarLimits = {
   entries: 500_000,
 };
 
+/** Bytes of a piece that is unzipped, and of one that comes out of it. */
+const pieceSize = 2 * 1024 * 1024;
 const chunkSize = 1024 * 1024;
 
 /**
- * Hand each entry of the archive that is open as `fd` to `onEntry`, which reads it there and then (by its events,
- * which come before the next entry does). The descriptor is read from the start of the file and stays open.
+ * Hand each entry of the archive that is open as `fd` to `onEntry`, and its bytes to what that returns, before the
+ * next entry comes. The descriptor is read from the start of the file and stays open.
  * @throws {Refused} when it is no whole tar.gz, or goes past a limit; and whatever `onEntry` throws.
  */
 export async function readTarGz(
   fd: number,
-  onEntry: (entry: TarEntry) => void,
+  onEntry: OnEntry,
   { limits = tarLimits, signal }: { limits?: TarLimits; signal?: AbortSignal | undefined } = {},
 ): Promise<void> {
+  const plain = new PlainTarReader(onEntry);
+  let packaged: PackagedReader | undefined;
+  const gunzip = createGunzip({ chunkSize });
+  const packed = feed(gunzip, fd);
+  let unpacked = 0;
+  try {
+    for await (const chunk of gunzip as AsyncIterable<Buffer>) {
+      signal?.throwIfAborted();
+      unpacked += chunk.length;
+      if (unpacked > limits.ratioFrom && unpacked > packed() * limits.ratio)
+        throw new Refused(`it unpacks to more than ${limits.ratio} times its size`);
+      // headers and padding take at most 1 KB an entry, long names aside
+      if (unpacked > limits.size + 1024 * limits.entries)
+        throw new Refused(`it unpacks to more than ${limits.size} bytes`);
+      const rest = packaged ? chunk : plain.add(chunk);
+      if (rest) (packaged ??= await packagedReader(rest, onEntry)).add(rest);
+    }
+    packaged?.end();
+    if (!packaged && plain.entries === 0) throw new Refused("there is no tar in the gzip");
+    if (!(packaged ?? plain).ended || unpacked % 512 !== 0) throw new Refused("it is cut off");
+  } catch (error) {
+    const code = systemCode(error) ?? "";
+    if (code.startsWith("Z_")) throw new Refused(`it is no whole gzip (${messageOf(error)})`);
+    throw error;
+  } finally {
+    gunzip.destroy();
+  }
+}
+
+/**
+ * Give the file's bytes to gunzip. Two pieces are on their way at any time: gunzip's thread goes on with the second while
+ * what came out of the first is written. Read in this thread, into the same memory again: the file was just written,
+ * so its bytes are at hand, and another thread or fresh memory would take longer than copying them.
+ * @returns how many bytes were given so far.
+ */
+function feed(gunzip: Gunzip, fd: number): () => number {
+  let position = 0;
+  let ended = false;
+  const give = (buffer: Buffer) => {
+    if (ended || gunzip.destroyed) return;
+    try {
+      const count = readSync(fd, buffer, 0, buffer.length, position);
+      position += count;
+      ended = count === 0;
+      if (ended) gunzip.end();
+      else gunzip.write(buffer.subarray(0, count), (error) => error ?? give(buffer));
+    } catch (error) {
+      gunzip.destroy(error as Error);
+    }
+  };
+  for (let piece = 0; piece < 2; piece++) give(Buffer.allocUnsafeSlow(pieceSize));
+  return () => position;
+}
+
+/** The package's Parser behind the same door. */
+interface PackagedReader {
+  add(chunk: Buffer): void;
+  end(): void;
+  readonly ended: boolean;
+}
+
+async function packagedReader(first: Buffer, onEntry: OnEntry): Promise<PackagedReader> {
+  // the package would unpack a gzip within the gzip, past every count
+  if (!looksLikeTar(first)) throw new Refused("there is no tar in the gzip");
   const { Parser } = await import("tar");
   const parser = new Parser({ strict: false, brotli: false });
   let ended = false;
@@ -67,57 +124,20 @@ export async function readTarGz(
     throw new Refused(`"${shownName(path)}" is of a kind that is not unpacked (${type})`);
   });
   parser.on("entry", (entry) => {
-    onEntry(entry);
+    const sink = onEntry(entry);
+    if (sink) {
+      entry.on("data", (piece: Buffer) => sink.write(piece));
+      entry.on("end", () => sink.end());
+    }
     entry.resume();
   });
-
-  let packed = 0;
-  let unpacked = 0;
-  const gunzip = createGunzip({ chunkSize });
-  // errors of either end come out of the loop below
-  const source = Readable.from(
-    piecesOf(fd, (count) => (packed += count)),
-    { objectMode: false },
-  );
-  pipeline(source, gunzip, () => {});
-  try {
-    for await (const chunk of gunzip as AsyncIterable<Buffer>) {
-      signal?.throwIfAborted();
-      // the parser would unpack a gzip within the gzip, past every count
-      if (unpacked === 0 && !looksLikeTar(chunk)) throw new Refused("there is no tar in the gzip");
-      unpacked += chunk.length;
-      if (unpacked > limits.ratioFrom && unpacked > packed * limits.ratio)
-        throw new Refused(`it unpacks to more than ${limits.ratio} times its size`);
-      // headers and padding take at most 1 KB an entry, long names aside
-      if (unpacked > limits.size + 1024 * limits.entries)
-        throw new Refused(`it unpacks to more than ${limits.size} bytes`);
-      parser.write(chunk);
-    }
-    parser.end();
-    if (!ended || unpacked % 512 !== 0) throw new Refused("it is cut off");
-  } catch (error) {
-    const code = systemCode(error) ?? "";
-    if (code.startsWith("Z_")) throw new Refused(`it is no whole gzip (${messageOf(error)})`);
-    throw error;
-  } finally {
-    source.destroy();
-    gunzip.destroy();
-  }
-}
-
-/**
- * The file's bytes through the descriptor, from the start. A ReadStream would close it. Read in this thread: the file
- * was just written, so its bytes are in memory, and handing each piece to another thread takes longer than copying it.
- */
-function* piecesOf(fd: number, onRead: (count: number) => void): Generator<Buffer> {
-  for (let position = 0; ; ) {
-    const buffer = Buffer.allocUnsafe(chunkSize);
-    const count = readSync(fd, buffer, 0, buffer.length, position);
-    if (count === 0) return;
-    position += count;
-    onRead(count);
-    yield buffer.subarray(0, count);
-  }
+  return {
+    add: (chunk) => void parser.write(chunk),
+    end: () => parser.end(),
+    get ended() {
+      return ended;
+    },
+  };
 }
 
 function looksLikeTar(chunk: Buffer): boolean {

@@ -4,7 +4,7 @@ import process from "node:process";
 import { checkedPath, checkedTarget, foldedPath } from "../archive-rules.ts";
 import { Refused } from "../errors.ts";
 import { NewFile } from "./new-file.ts";
-import { shownName, type TarEntry, type TarLimits } from "../tar.ts";
+import { type EntrySink, shownName, type TarEntry, type TarLimits } from "../tar.ts";
 
 type Kind = "folder" | "file" | "link";
 
@@ -36,7 +36,12 @@ export class TreeWriter {
     this.#limits = limits;
   }
 
-  add(entry: TarEntry): void {
+  /**
+   * Make what the entry says.
+   * @returns what takes a file's bytes.
+   * @throws {Refused} when it breaks a rule.
+   */
+  add(entry: TarEntry): EntrySink | undefined {
     const path = checkedPath(entry.path);
     const refuse = (why: string) => new Refused(`"${shownName(entry.path)}" ${why}`);
     const mode = entry.mode ?? 0o644;
@@ -45,7 +50,7 @@ export class TreeWriter {
       throw new Refused(`it has more than ${this.#limits.entries} entries`);
     if (path === "") {
       if (entry.type !== "Directory") throw refuse("has no name");
-      return;
+      return undefined;
     }
     if (this.#named.has(path)) throw refuse("is there twice");
     this.#named.add(path);
@@ -53,17 +58,16 @@ export class TreeWriter {
       case "Directory":
         this.#makeFolder(path);
         this.#folderModes.set(path, (mode & 0o755) | 0o700);
-        return;
+        return undefined;
       case "File":
       case "OldFile":
       case "ContiguousFile":
         this.#claim(path, "file");
-        this.#writeFile(path, entry, mode & 0o755);
-        return;
+        return this.#writeFile(path, entry, mode & 0o755);
       case "SymbolicLink":
         this.#claim(path, "link");
         symlinkSync(checkedTarget(path, entry.linkpath ?? ""), `${this.#folder}/${path}`);
-        return;
+        return undefined;
       case "Link": {
         const target = checkedPath(entry.linkpath ?? "");
         if (this.#kinds.get(target) !== "file")
@@ -72,7 +76,7 @@ export class TreeWriter {
           );
         this.#claim(path, "file");
         linkSync(`${this.#folder}/${target}`, `${this.#folder}/${path}`);
-        return;
+        return undefined;
       }
       default:
         throw refuse(`is of a kind that is not unpacked (${entry.type})`);
@@ -114,16 +118,18 @@ export class TreeWriter {
     mkdirSync(`${this.#folder}/${path}`, 0o755);
   }
 
-  #writeFile(path: string, entry: TarEntry, mode: number): void {
+  #writeFile(path: string, entry: TarEntry, mode: number): EntrySink {
     this.bytes += entry.size;
     if (this.bytes > this.#limits.size)
       throw new Refused(`it unpacks to more than ${this.#limits.size} bytes`);
     const file = new NewFile(`${this.#folder}/${path}`, mode | 0o400, this.#umask);
     this.#open = file;
-    entry.on("data", (chunk: Buffer) => file.write(chunk));
-    entry.on("end", () => {
-      file.close();
-      if (file.written !== entry.size) throw new Refused(`"${shownName(entry.path)}" is cut off`);
-    });
+    return {
+      write: (piece) => file.write(piece),
+      end() {
+        file.close();
+        if (file.written !== entry.size) throw new Refused(`"${shownName(entry.path)}" is cut off`);
+      },
+    };
   }
 }
