@@ -125,7 +125,7 @@ export async function receive(
   try {
     await drain(stream, take, isStraight ? { wire, left } : undefined);
   } catch (error) {
-    throw watch.signal.aborted ? watch.signal.reason : cutOff(error, length, onTheWire());
+    throw watch.isBroken ? watch.reason : cutOff(error, length, onTheWire());
   }
   const whole = length === undefined ? isComplete(response.body) : onTheWire() === length;
   if (!whole) throw cutOff(undefined, length, onTheWire());

@@ -62,7 +62,13 @@ export async function drain(
   straight?: { wire: IncomingMessage; left: () => number },
 ): Promise<void> {
   await new Promise<void>((resolve, reject) => {
+    let isOver = false;
+    const end = () => {
+      isOver = true;
+      resolve();
+    };
     const fail = (error: unknown) => {
+      isOver = true;
       reject(error as Error);
       stream.destroy();
     };
@@ -80,13 +86,15 @@ export async function drain(
         left: straight.left,
         take: (piece) => takeOrFail(piece, true),
         done() {
-          resolve();
+          end();
           stream.destroy();
         },
       });
-    stream.once("end", resolve);
+    stream.once("end", end);
     stream.on("error", fail);
     // broken off without a word
-    stream.once("close", () => fail(new Error("closed")));
+    stream.once("close", () => {
+      if (!isOver) fail(new Error("closed"));
+    });
   });
 }

@@ -15,33 +15,32 @@ export interface FollowOptions {
 const most = 10;
 const redirects = new Set([301, 302, 303, 307, 308]);
 
-/** Send a request and follow its redirects; the answer's own URL comes with it. */
+/** Send a request and follow its redirects. */
 export async function follow(
   send: Send,
   request: SendRequest,
   { login, allowDowngrade }: FollowOptions,
-): Promise<SendResponse & { url: URL }> {
-  let url = request.url;
-  // the login goes to this place and nowhere else: not to another host, port or scheme
-  const { origin } = url;
-  const authorization = await authorizationFor(url, login);
-  const seen = new Set<string>();
-  for (let hop = 0; hop <= most; hop++) {
-    seen.add(url.href);
-    const headers =
-      authorization !== undefined && url.origin === origin
-        ? { ...request.headers, authorization }
-        : request.headers;
-    const response = await send({ ...request, url: withoutLogin(url), headers });
-    if (!redirects.has(response.status)) return { ...response, url };
+): Promise<SendResponse> {
+  const authorization = await authorizationFor(request.url, login);
+  const bare = { ...request, url: withoutLogin(request.url) };
+  const known =
+    authorization === undefined ? bare : { ...bare, headers: { ...bare.headers, authorization } };
+  let response = await send(known);
+  let { url } = bare;
+  const seen = new Set([url.href]);
+  for (let hop = 1; redirects.has(response.status); hop++) {
     const { location } = response.headers;
     // read to its end, so that the connection can be used again
     response.body.on("error", () => {}).resume();
+    if (hop > most) throw new FetchFailed(`more than ${most} redirects`);
     if (location === undefined) throw new FetchFailed("a redirect says not where to");
     url = nextUrl(url, location, allowDowngrade);
     if (seen.has(url.href)) throw new FetchFailed("the redirects run in a circle");
+    seen.add(url.href);
+    // the login goes to its own place and nowhere else: not to another host, port or scheme
+    response = await send({ ...(url.origin === bare.url.origin ? known : bare), url });
   }
-  throw new FetchFailed(`more than ${most} redirects`);
+  return response;
 }
 
 function nextUrl(from: URL, location: string, allowDowngrade: boolean): URL {

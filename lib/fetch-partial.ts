@@ -45,7 +45,8 @@ const writtenAtOnce = 64 * 1024;
 
 export class PartialFile {
   readonly #path: string;
-  #hash: Hash = createHash("sha256");
+  /** The hash of what is on the disk. */
+  #hash: Hash | undefined;
   /** The pieces of a body that is not on the disk yet. */
   #waiting: Uint8Array[] = [];
   /** The file, once the body is too large to wait in memory. */
@@ -83,6 +84,7 @@ export class PartialFile {
       return;
     }
     const buffer = Buffer.allocUnsafe(smallBody);
+    this.#hash = createHash("sha256");
     for (;;) {
       const { bytesRead } = await readPiece(this.#fd, buffer, 0, buffer.length, this.size);
       if (bytesRead === 0) break;
@@ -95,11 +97,11 @@ export class PartialFile {
 
   /** Begin from nothing; with a validator the content can be continued later. */
   restart(url: string, validator: Validator | undefined): void {
-    this.#hash = createHash("sha256");
     this.#waiting = [];
     this.size = 0;
     this.#continued = validator && { url, validator };
     if (this.#fd === undefined) return;
+    this.#hash = createHash("sha256");
     rmSync(this.#notePath, { force: true });
     ftruncateSync(this.#fd, 0);
     this.#writeNote();
@@ -110,14 +112,31 @@ export class PartialFile {
    * @param reused the piece's memory will hold something else afterwards.
    */
   add(piece: Uint8Array, reused = false): void {
-    if (this.#fd === undefined) this.#waiting.push(reused ? Uint8Array.from(piece) : piece);
-    else writeAll(this.#fd, piece, this.size);
-    this.#hash.update(piece);
+    if (this.#fd !== undefined) {
+      writeAll(this.#fd, piece, this.size);
+      this.#hash?.update(piece);
+      this.size += piece.length;
+      return;
+    }
+    this.#waiting.push(reused ? Uint8Array.from(piece) : piece);
     this.size += piece.length;
-    if (this.#fd !== undefined || this.size <= smallBody) return;
-    this.#fd = openSync(this.#path, "w");
+    if (this.size <= smallBody) return;
+    this.#open();
     this.#writeNote();
-    this.#writeWaiting(this.#fd);
+  }
+
+  /** From memory to the disk. */
+  #open(): { fd: number; hash: Hash } {
+    const fd = (this.#fd = openSync(this.#path, "w"));
+    const hash = (this.#hash = createHash("sha256"));
+    let position = 0;
+    for (const piece of this.#waiting) {
+      writeAll(fd, piece, position);
+      hash.update(piece);
+      position += piece.length;
+    }
+    this.#waiting = [];
+    return { fd, hash };
   }
 
   #writeNote(): void {
@@ -127,15 +146,6 @@ export class PartialFile {
     writeFileSync(this.#notePath, JSON.stringify(note));
   }
 
-  #writeWaiting(fd: number): void {
-    let position = 0;
-    for (const piece of this.#waiting) {
-      writeAll(fd, piece, position);
-      position += piece.length;
-    }
-    this.#waiting = [];
-  }
-
   /**
    * Everything is there: on the disk, with the server's time.
    * @param flush false: a crash of the machine soon after may lose it.
@@ -143,13 +153,13 @@ export class PartialFile {
    */
   async finish(modified: number | undefined, flush: boolean): Promise<string> {
     const isLarge = this.#fd !== undefined;
-    const fd = (this.#fd ??= openSync(this.#path, "w"));
-    this.#writeWaiting(fd);
+    const { fd, hash } =
+      this.#fd !== undefined && this.#hash ? { fd: this.#fd, hash: this.#hash } : this.#open();
     if (modified !== undefined) futimesSync(fd, modified / 1000, modified / 1000);
     if (flush) await promisify(fdatasync)(fd);
     this.#close();
     if (isLarge) rmSync(this.#notePath, { force: true });
-    return this.#hash.digest("hex");
+    return hash.digest("hex");
   }
 
   /** Leave what is there for a later run when it can be continued, else remove it. */

@@ -5,6 +5,7 @@ import process from "node:process";
 import { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { FetchFailed } from "./fetch-retry.ts";
+import type { Watch } from "./fetch-watch.ts";
 import { openWire } from "./fetch-wire.ts";
 import { proxyFor } from "./proxy.ts";
 import { proxyAuthorization, tunnellingAgent } from "./proxy-tunnel.ts";
@@ -20,8 +21,8 @@ export interface SendRequest {
   method: "GET" | "HEAD";
   /** Names in lower case. */
   headers: Record<string, string>;
-  /** Aborting it breaks the connection, also while the body comes. */
-  signal: AbortSignal;
+  /** Says when to break the connection, also while the body comes. */
+  watch: Watch;
 }
 
 export interface SendResponse {
@@ -43,72 +44,105 @@ export interface Connections {
   close(): void;
 }
 
-/** node's modules for the web, loaded when something is fetched: a run with nothing to do needs none. */
-async function loadWeb() {
-  const [http, https, net] = await Promise.all([
-    import("node:http"),
-    import("node:https"),
-    import("node:net"),
-  ]);
-  return { http: http.default, https: https.default, net: net.default };
-}
-
 /** Connections for http and https, through the environment's proxies. */
 export async function openConnections(): Promise<Connections> {
-  const { http, https, net } = await loadWeb();
-  const agentOptions = { keepAlive: true, maxSockets: Number.POSITIVE_INFINITY };
+  const [{ default: http }, { default: net }] = await Promise.all([
+    import("node:http"),
+    import("node:net"),
+  ]);
   const plain = new http.Agent(agentOptions);
   // Deno's HTTP client reads from no socket of ours
   if (process.versions["deno"] === undefined)
     plain.createConnection = (options) => openWire(net.connect, options);
-  const secure = await tunnellingAgent(agentOptions);
-  /** For proxies that are themselves spoken to by https. */
-  const direct = new https.Agent(agentOptions);
+  const proxies = new Map<string, URL | undefined>();
+  let secure: Promise<Secure> | undefined;
 
-  function open({ url, method, headers }: SendRequest): ClientRequest {
-    if (url.protocol === "https:") return https.request(url, { method, headers, agent: secure });
-    const proxy = proxyFor(url);
-    if (!proxy) return http.request(url, { method, headers, agent: plain });
-    const { request } = proxy.protocol === "https:" ? https : http;
-    return request({
-      host: proxy.hostname.replace(/^\[|\]$/g, ""),
-      port: proxy.port || (proxy.protocol === "https:" ? 443 : 80),
+  /** The way for http: the usual one, and so with few steps. */
+  function openPlain({ url, method, headers }: SendRequest): ClientRequest | undefined {
+    const { host } = url;
+    if (url.protocol !== "http:") return undefined;
+    if (!proxies.has(host)) proxies.set(host, proxyFor(url));
+    const proxy = proxies.get(host);
+    if (proxy?.protocol === "https:") return undefined;
+    const to = proxy ?? url;
+    return http.request({
+      host: to.hostname.replace(/^\[|\]$/g, ""),
+      port: to.port || 80,
       method,
       // with a proxy the request line holds the whole address (RFC 9112, 3.2.2)
+      path: proxy ? url.href : url.pathname + url.search,
+      headers: rawHeaders({ host, ...headers, ...(proxy && proxyAuthorization(proxy)) }),
+      agent: plain,
+    });
+  }
+
+  async function openSecure({ url, method, headers }: SendRequest): Promise<ClientRequest> {
+    secure ??= loadSecure();
+    const { https, tunnelling, direct } = await secure;
+    if (url.protocol === "https:")
+      return https.request(url, { method, headers, agent: tunnelling });
+    // only a proxy that is itself spoken to by https is left
+    const proxy = proxies.get(url.host) as URL;
+    return https.request({
+      host: proxy.hostname.replace(/^\[|\]$/g, ""),
+      port: proxy.port || 443,
+      method,
       path: url.href,
       headers: { ...headers, host: url.host, ...proxyAuthorization(proxy) },
-      agent: proxy.protocol === "https:" ? direct : plain,
+      agent: direct,
     });
   }
 
   return {
-    send: (request) =>
-      new Promise((resolve, reject) => {
-        const sent = open(request);
-        const onAbort = () => sent.destroy(request.signal.reason as Error);
-        if (request.signal.aborted) onAbort();
-        request.signal.addEventListener("abort", onAbort, { once: true });
-        const forget = () => request.signal.removeEventListener("abort", onAbort);
-        sent.on("error", (error) => {
-          forget();
-          reject(request.signal.aborted ? (request.signal.reason as Error) : error);
-        });
-        sent.once("response", (response) => {
-          response.once("close", forget);
-          resolve({
-            status: response.statusCode ?? 0,
-            reason: response.statusMessage ?? "",
-            headers: response.headers as Record<string, string | undefined>,
-            body: response,
-            wire: response,
-          });
-        });
-        sent.end();
-      }),
+    send: async (request) =>
+      await answerOf(openPlain(request) ?? (await openSecure(request)), request.watch),
     close() {
-      for (const agent of [plain, secure, direct]) agent.destroy();
+      plain.destroy();
+      void secure?.then(({ tunnelling, direct }) => {
+        tunnelling.destroy();
+        direct.destroy();
+      });
     },
   };
+}
+
+const agentOptions = { keepAlive: true, maxSockets: Number.POSITIVE_INFINITY };
+
+/** What https takes, loaded when it is wanted. */
+async function loadSecure() {
+  const { default: https } = await import("node:https");
+  /** `direct` is for proxies that are themselves spoken to by https. */
+  return {
+    https,
+    tunnelling: await tunnellingAgent(agentOptions),
+    direct: new https.Agent(agentOptions),
+  };
+}
+
+type Secure = Awaited<ReturnType<typeof loadSecure>>;
+
+/** Headers as node:http sends them without a look at each. */
+function rawHeaders(headers: Record<string, string>): string[] {
+  const raw: string[] = [];
+  for (const name in headers) raw.push(name, headers[name] as string);
+  return raw;
+}
+
+function answerOf(sent: ClientRequest, watch: Watch): Promise<SendResponse> {
+  return new Promise((resolve, reject) => {
+    watch.onBreak(() => sent.destroy(watch.reason as Error));
+    sent.on("error", (error) => reject(watch.isBroken ? (watch.reason as Error) : error));
+    sent.once("response", (response) =>
+      resolve({
+        status: response.statusCode ?? 0,
+        reason: response.statusMessage ?? "",
+        headers: response.headers as Record<string, string | undefined>,
+        body: response,
+        wire: response,
+      }),
+    );
+    sent.end();
+  });
 }
 
 /** A file of this machine, answered as a server would: ranges, conditions, times. */

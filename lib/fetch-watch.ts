@@ -3,26 +3,83 @@ import { FetchFailed } from "./fetch-retry.ts";
 /** Fewer bytes a second than this are no transfer but a connection held open. */
 const slowest = 1000 / 30;
 
-/** Gives a connection up that brings nothing: a server may hold it open for ever. */
-export class Watch {
-  readonly #abort = new AbortController();
-  readonly #timer: NodeJS.Timeout;
-  readonly #outer: AbortSignal | undefined;
-  #bytes = 0;
+/**
+ * Gives connections up that bring nothing: a server may hold one open for ever. One clock looks at all of them,
+ * and an AbortSignal is made only for who can take nothing else: for thousands of small files a timer and a
+ * signal for each would cost as much as opening them.
+ */
+export class Watches {
+  readonly #stall: number;
+  readonly #all = new Set<Watch>();
+  readonly #heard = new WeakSet<AbortSignal>();
+  #clock: NodeJS.Timeout | undefined;
 
-  constructor(stall: number, outer: AbortSignal | undefined) {
-    this.#outer = outer;
-    this.#timer = setInterval(() => {
-      if (this.#bytes >= (slowest * stall) / 1000) this.#bytes = 0;
-      else this.#abort.abort(new FetchFailed(`no answer for ${stall / 1000} s`, { again: true }));
-    }, stall);
-    outer?.addEventListener("abort", this.#pass, { once: true });
-    if (outer?.aborted) this.#pass();
+  /** @param stall milliseconds without noticeable progress that are one too many. */
+  constructor(stall: number) {
+    this.#stall = stall;
   }
 
-  readonly #pass = () => this.#abort.abort(this.#outer?.reason);
+  /** Watch one connection, until `end`. Aborting `outer` breaks it. */
+  begin(outer: AbortSignal | undefined): Watch {
+    const watch = new Watch(outer, (ended) => this.#forget(ended));
+    this.#all.add(watch);
+    this.#clock ??= setInterval(() => this.#look(), this.#stall / 4);
+    if (outer?.aborted) watch.break(outer.reason);
+    else if (outer) this.#hear(outer);
+    return watch;
+  }
 
+  #hear(outer: AbortSignal): void {
+    if (this.#heard.has(outer)) return;
+    this.#heard.add(outer);
+    const pass = () => {
+      for (const watch of this.#all) if (watch.outer === outer) watch.break(outer.reason);
+    };
+    outer.addEventListener("abort", pass, { once: true });
+  }
+
+  #look(): void {
+    const now = performance.now();
+    for (const watch of this.#all)
+      if (watch.isIdle((slowest * this.#stall) / 1000, now - this.#stall, now))
+        watch.break(new FetchFailed(`no answer for ${this.#stall / 1000} s`, { again: true }));
+  }
+
+  #forget(watch: Watch): void {
+    this.#all.delete(watch);
+    if (this.#all.size > 0) return;
+    clearInterval(this.#clock);
+    this.#clock = undefined;
+  }
+}
+
+/** The watch over one connection. */
+export class Watch {
+  readonly outer: AbortSignal | undefined;
+  readonly #forget: (watch: Watch) => void;
+  #abort: AbortController | undefined;
+  #onBreak: (() => void) | undefined;
+  #since = performance.now();
+  #bytes = 0;
+  /** Whether the connection was given up, and why. */
+  isBroken = false;
+  reason: unknown;
+
+  constructor(outer: AbortSignal | undefined, forget: (watch: Watch) => void) {
+    this.outer = outer;
+    this.#forget = forget;
+  }
+
+  /** What ends the connection that is under way now. */
+  onBreak(action: () => void): void {
+    this.#onBreak = action;
+    if (this.isBroken) action();
+  }
+
+  /** The same as a signal. */
   get signal(): AbortSignal {
+    this.#abort ??= new AbortController();
+    if (this.isBroken) this.#abort.abort(this.reason);
     return this.#abort.signal;
   }
 
@@ -31,8 +88,23 @@ export class Watch {
     this.#bytes += bytes;
   }
 
+  /** Whether fewer than `least` bytes have come since `deadline`. */
+  isIdle(least: number, deadline: number, now: number): boolean {
+    if (this.#bytes < least) return this.#since <= deadline;
+    this.#bytes = 0;
+    this.#since = now;
+    return false;
+  }
+
+  break(reason: unknown): void {
+    if (this.isBroken) return;
+    this.isBroken = true;
+    this.reason = reason;
+    this.#abort?.abort(reason);
+    this.#onBreak?.();
+  }
+
   end(): void {
-    clearInterval(this.#timer);
-    this.#outer?.removeEventListener("abort", this.#pass);
+    this.#forget(this);
   }
 }

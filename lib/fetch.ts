@@ -19,7 +19,7 @@ import {
   type SendResponse,
 } from "./fetch-send.ts";
 import { loginFor, readNetrc } from "./netrc.ts";
-import { Watch } from "./fetch-watch.ts";
+import { type Watch, Watches } from "./fetch-watch.ts";
 import { version } from "./version.ts";
 
 /**
@@ -69,6 +69,7 @@ export function createFetcher({
   backoff = 500,
   send,
 }: FetcherOptions = {}): Fetcher {
+  const watches = new Watches(stall);
   let connections: Promise<Connections> | undefined;
   const web: Send =
     send ??
@@ -94,7 +95,7 @@ export function createFetcher({
     request: Pick<FetchRequest, "url" | "allowDowngrade" | "sha256">,
     method: "GET" | "HEAD",
     headers: Record<string, string>,
-    signal: AbortSignal,
+    watch: Watch,
   ): Promise<SendResponse> {
     const url = new URL(request.url);
     return await follow(
@@ -102,7 +103,7 @@ export function createFetcher({
       {
         url,
         method,
-        signal,
+        watch,
         headers: {
           "user-agent": `boatyard/${version}`,
           accept: "*/*",
@@ -158,7 +159,7 @@ export function createFetcher({
     file: PartialFile,
     fresh: boolean,
   ): Promise<Fetched> {
-    const watch = new Watch(stall, request.signal);
+    const watch = watches.begin(request.signal);
     try {
       const { validator } = file;
       const resume = !fresh && file.size > 0 && validator ? validator : undefined;
@@ -170,7 +171,7 @@ export function createFetcher({
       } else if (request.unless?.etag) headers["if-none-match"] = request.unless.etag;
       else if (request.unless?.modified !== undefined)
         headers["if-modified-since"] = new Date(request.unless.modified).toUTCString();
-      const response = await ask(request, "GET", headers, watch.signal);
+      const response = await ask(request, "GET", headers, watch);
       watch.saw();
       const about = aboutContent(response);
       if (response.status === 304 && request.unless && !resume) {
@@ -194,9 +195,9 @@ export function createFetcher({
   return {
     toFile,
     async head(url, signal) {
-      const watch = new Watch(stall, signal);
+      const watch = watches.begin(signal);
       try {
-        const response = await ask({ url }, "HEAD", {}, watch.signal);
+        const response = await ask({ url }, "HEAD", {}, watch);
         response.body.on("error", () => {}).resume();
         if (response.status !== 200) throw statusFailure(response.status, response.reason);
         const size = headerNumber(response.headers["content-length"]);
@@ -217,11 +218,11 @@ export function createFetcher({
  */
 export async function sendWithNodeFetch(agent: unknown): Promise<Send> {
   const { default: fetch } = await import("node-fetch");
-  return async ({ url, method, headers, signal }) => {
+  return async ({ url, method, headers, watch }) => {
     const response = await fetch(url, {
       method,
       headers,
-      signal: signal as never,
+      signal: watch.signal as never,
       agent: agent as never,
       redirect: "manual",
       compress: false,

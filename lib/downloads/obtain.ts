@@ -1,12 +1,12 @@
 import { createHash } from "node:crypto";
-import { existsSync, lstatSync } from "node:fs";
+import { lstatSync } from "node:fs";
 import { join } from "node:path";
 import type { Fetched, Fetcher, FetchRequest } from "../fetch.ts";
 import { hashFile } from "./hash.ts";
 import { type Entry, shownUrl } from "./manifest.ts";
 import { type Folders, partialFolder } from "./paths.ts";
 import { placeFile } from "./place.ts";
-import type { Action } from "./plan.ts";
+import type { Step } from "./plan.ts";
 import { recordableTag, type Saved } from "./record.ts";
 
 /** One file, as its line wants it: recognised, asked for, or fetched and put in its place. */
@@ -34,8 +34,7 @@ export function partialName(path: string): string {
 }
 
 export async function obtain(
-  entry: Entry,
-  action: Action,
+  { entry, action, isThere }: Step,
   before: Saved | undefined,
   context: ObtainContext,
 ): Promise<Obtained> {
@@ -44,7 +43,7 @@ export async function obtain(
     if (adopted) return adopted;
   }
   if (action === "check" && before) return await check(entry, before, context);
-  return await fetchAndPlace(entry, before, undefined, context);
+  return await fetchAndPlace(entry, before, undefined, context, isThere);
 }
 
 /** Recognise a file without a record: by its pin, else by size and time as the server tells them. */
@@ -99,15 +98,15 @@ async function check(entry: Entry, before: Saved, context: ObtainContext): Promi
   return await fetchAndPlace(entry, before, unless, context);
 }
 
+/** @param flush what replaces a file must be on the disk first; a new one can be fetched again. */
 async function fetchAndPlace(
   entry: Entry,
   before: Saved | undefined,
   unless: FetchRequest["unless"],
   { folders, fetcher, request }: ObtainContext,
+  flush = true,
 ): Promise<Obtained> {
   const temporary = join(folders.root, partialFolder, partialName(entry.path));
-  // what replaces a file must be on the disk first; a new one can be fetched again
-  const flush = existsSync(join(folders.root, entry.path));
   const fetched = await fetcher.toFile({
     ...request,
     url: entry.url,

@@ -1,6 +1,6 @@
 import { lstatSync, mkdirSync, readdirSync, realpathSync, rmdirSync } from "node:fs";
 import { dirname, join, posix } from "node:path";
-import { Refused } from "../errors.ts";
+import { Refused, systemCode } from "../errors.ts";
 
 /** Where a file may land under `downloads/`, and where the one before goes. */
 
@@ -86,6 +86,40 @@ export function lookAt(
   if (there.isFile()) return there.size;
   if (there.isSymbolicLink()) return { unsafe: true, reason: `${path} is a link on the disk` };
   return { unsafe: false, reason: `${path} is no plain file on the disk; move it away` };
+}
+
+/**
+ * Look at many paths. Each folder is listed, and only the names in it are looked at one by one: the first run
+ * of a long list finds none. A file system that takes two spellings for one name may show a file here as missing;
+ * it is then fetched, and what stands in its place is kept (place.ts).
+ */
+export function lookAtAll(
+  root: string,
+  paths: Iterable<string>,
+): Map<string, Exclude<Found, undefined>> {
+  const all = new Map<string, Exclude<Found, undefined>>();
+  const folders = new Map<string, PathFault | undefined>();
+  const lists = new Map<string, Set<string>>();
+  for (const path of paths) {
+    const slash = path.lastIndexOf("/");
+    const folder = path.slice(0, Math.max(0, slash));
+    const fault = slash < 0 ? undefined : folderFault(root, folder, folders);
+    let names = lists.get(folder);
+    if (!fault && !names) lists.set(folder, (names = namesIn(join(root, folder))));
+    if (!fault && !names?.has(path.slice(slash + 1))) continue;
+    const found = fault ?? lookAt(root, path, folders);
+    if (found !== undefined) all.set(path, found);
+  }
+  return all;
+}
+
+function namesIn(folder: string): Set<string> {
+  try {
+    return new Set(readdirSync(folder));
+  } catch (error) {
+    if (systemCode(error) === "ENOENT") return new Set();
+    throw error;
+  }
 }
 
 function folderFault(

@@ -36,6 +36,8 @@ export interface DownloadsOptions {
 export interface Step {
   entry: Entry;
   action: Action;
+  /** Whether a file stands at the entry's path. */
+  isThere: boolean;
 }
 
 export interface Plan {
@@ -78,8 +80,9 @@ export function makePlan(
 ): Plan {
   const steps = entries.map((entry) => {
     const { path } = entry;
-    const action = actionFor(entry, record.saved.get(path), sizes.get(path), options);
-    return { entry, action };
+    const size = sizes.get(path);
+    const action = actionFor(entry, record.saved.get(path), size, options);
+    return { entry, action, isThere: size !== undefined };
   });
   const listed = new Set(entries.map(({ path }) => path));
   const unlisted = [...record.saved.keys(), ...record.journal.keys()].filter(

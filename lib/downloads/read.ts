@@ -4,7 +4,7 @@ import process from "node:process";
 import { systemCode, UsageError } from "../errors.ts";
 import { readCloudinary } from "./cloudinary.ts";
 import { clashes, type Entry, type Fault, readManifest, throwFaults } from "./manifest.ts";
-import { lookAt } from "./paths.ts";
+import { lookAtAll } from "./paths.ts";
 
 export const manifestName = "manifest.txt";
 export const cloudinaryName = "cloudinary.txt";
@@ -47,11 +47,14 @@ export async function readWanted(
   const faults = lists.flatMap((list) => list.faults);
   faults.push(...clashes(entries));
   const sizes = new Map<string, number>();
-  const folders = new Map();
-  for (const { where, path } of entries) {
-    const found = lookAt(root, path, folders);
-    if (typeof found === "number") sizes.set(path, found);
-    else if (found !== undefined) faults.push({ where, ...found });
+  const found = lookAtAll(
+    root,
+    entries.map(({ path }) => path),
+  );
+  for (const { where, path } of found.size > 0 ? entries : []) {
+    const there = found.get(path);
+    if (typeof there === "number") sizes.set(path, there);
+    else if (there !== undefined) faults.push({ where, ...there });
   }
   throwFaults(faults);
   return { entries, sizes };

@@ -49,7 +49,8 @@ export class Report {
   /** Begin to show that `files` are fetched. */
   begin(files: number): void {
     this.#files = files;
-    if (files > 0) this.#bar = this.#terminal.progress({ label: "downloads", unit: "bytes" });
+    if (files > 0 && !this.#terminal.quiet)
+      this.#bar = this.#terminal.progress({ label: "downloads", unit: "bytes" });
   }
 
   /** One file begins. */

@@ -1,5 +1,6 @@
 import { closeSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
 import { join } from "node:path";
+import { setImmediate } from "node:timers";
 import { bootId } from "../boot.ts";
 import { fsyncFolder, readIfThere, writeAtomic } from "../files.ts";
 import { systemCode } from "../errors.ts";
@@ -48,22 +49,33 @@ function readText(path: string): string {
 export class Journal {
   readonly #path: string;
   #fd: number | undefined;
+  #lines = "";
 
   constructor(root: string) {
     this.#path = join(root, journalName);
   }
 
-  /** Note one file as done. What cannot be written costs a look at that file later, nothing more. */
+  /**
+   * Note one file as done; those that are done in one turn of the event loop are written together.
+   * What is not written costs a look at that file later, nothing more.
+   */
   add(saved: Saved): void {
+    if (this.#lines === "") setImmediate(() => this.#write());
+    this.#lines += formatSaved(saved);
+  }
+
+  #write(): void {
+    const lines = this.#lines;
+    this.#lines = "";
     try {
-      this.#fd ??= openSync(this.#path, "a");
-      writeSync(this.#fd, formatSaved(saved));
+      if (lines !== "") writeSync((this.#fd ??= openSync(this.#path, "a")), lines);
     } catch {
       // a full disk; the end of the run will say so
     }
   }
 
   close(): void {
+    this.#write();
     if (this.#fd !== undefined) closeSync(this.#fd);
     this.#fd = undefined;
   }

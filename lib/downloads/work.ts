@@ -11,7 +11,14 @@ import { acquireLock } from "../lock.ts";
 import { hashFile } from "./hash.ts";
 import type { Entry } from "./manifest.ts";
 import { obtain, partialName } from "./obtain.ts";
-import { Folders, lockName, lookAt, partialFolder, removeEmptyFolders } from "./paths.ts";
+import {
+  Folders,
+  lockName,
+  lookAt,
+  lookAtAll,
+  partialFolder,
+  removeEmptyFolders,
+} from "./paths.ts";
 import { moveToOld } from "./place.ts";
 import type { Wanted } from "./read.ts";
 import type { Report } from "./report.ts";
@@ -117,11 +124,9 @@ class Work {
   /** What is there now: whoever held the lock until now may have changed it. */
   #look(entries: Entry[]): Wanted {
     const sizes = new Map<string, number>();
-    const folders = new Map();
-    for (const { path } of entries) {
-      const found = lookAt(this.#root, path, folders);
+    const paths = entries.map(({ path }) => path);
+    for (const [path, found] of lookAtAll(this.#root, paths))
       if (typeof found === "number") sizes.set(path, found);
-    }
     return { entries, sizes };
   }
 
@@ -161,17 +166,16 @@ class Work {
   }
 
   /** @returns the bytes that came. Never throws: one failed line does not stop the others. */
-  async #obtainOne({ entry, action }: Step, host: string): Promise<number> {
+  async #obtainOne(step: Step, host: string): Promise<number> {
     const { signal, maxSize } = this.#options;
     if (signal.aborted) return 0;
-    const { path, where, version } = entry;
+    const { path, where, version } = step.entry;
     const running = this.#report.start(path);
     const about = { path, where, ...(version === undefined ? {} : { version }) };
     try {
       if (this.#diskFull) throw new FetchFailed("not tried: no space left on the disk");
       const { saved, touched, unflushed, ...rest } = await obtain(
-        entry,
-        action,
+        step,
         this.#record.saved.get(path),
         {
           folders: this.#folders,
