@@ -1,7 +1,7 @@
 import { posix } from "node:path";
 import type { Readable } from "node:stream";
 import { contentStream, drain, headerNumber, isHtmlInstead } from "./fetch-body.ts";
-import type { PartialFile, Validator } from "./fetch-partial.ts";
+import type { OpenFile, PartialFile, Validator } from "./fetch-partial.ts";
 import { FetchFailed, statusFailure } from "./fetch-retry.ts";
 import type { SendResponse } from "./fetch-send.ts";
 import type { Watch } from "./fetch-watch.ts";
@@ -26,6 +26,8 @@ export interface FetchRequest {
    * machine and fetches again. Default: true.
    */
   flush?: boolean;
+  /** Hand the file over open, with its hash (`Fetched.open`): for whoever goes on with the bytes that were hashed. */
+  handOver?: boolean;
   /** Follow redirects from https to http: only for content that is verified otherwise. */
   allowDowngrade?: boolean;
   /** Told as bytes come; `total` when the server gave one. */
@@ -41,6 +43,8 @@ export interface Fetched {
   sha256: string;
   /** Bytes. */
   size: number;
+  /** When `handOver` was asked for: the file, open for reading, and its SHA-256 before the end was made of it. */
+  open?: OpenFile;
   etag?: string;
   /** Last-Modified in milliseconds since 1970; the file has it as its time. */
   modified?: number;

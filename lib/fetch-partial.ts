@@ -34,6 +34,13 @@ interface Note extends Validator {
   boot: string;
 }
 
+/** A file that is whole, still open. Whoever has it closes it. */
+export interface OpenFile {
+  fd: number;
+  /** Of all its bytes; `copy` it. */
+  hash: Hash;
+}
+
 /** Bodies up to this size are held in memory. */
 export const smallBody = 1024 * 1024;
 
@@ -127,7 +134,7 @@ export class PartialFile {
 
   /** From memory to the disk. */
   #open(): { fd: number; hash: Hash } {
-    const fd = (this.#fd = openSync(this.#path, "w"));
+    const fd = (this.#fd = openSync(this.#path, "w+"));
     const hash = (this.#hash = createHash("sha256"));
     let position = 0;
     for (const piece of this.#waiting) {
@@ -149,17 +156,27 @@ export class PartialFile {
   /**
    * Everything is there: on the disk, with the server's time.
    * @param flush false: a crash of the machine soon after may lose it.
+   * @param keepOpen `handOver` is called next.
    * @returns the sha256 in hex.
    */
-  async finish(modified: number | undefined, flush: boolean): Promise<string> {
+  async finish(modified: number | undefined, flush: boolean, keepOpen = false): Promise<string> {
     const isLarge = this.#fd !== undefined;
     const { fd, hash } =
       this.#fd !== undefined && this.#hash ? { fd: this.#fd, hash: this.#hash } : this.#open();
     if (modified !== undefined) futimesSync(fd, modified / 1000, modified / 1000);
     if (flush) await promisify(fdatasync)(fd);
-    this.#close();
+    if (!keepOpen) this.#close();
+    this.#continued = undefined;
     if (isLarge) rmSync(this.#notePath, { force: true });
-    return hash.digest("hex");
+    return (keepOpen ? hash.copy() : hash).digest("hex");
+  }
+
+  /** The finished file, which is the caller's from now on. */
+  handOver(): OpenFile {
+    if (this.#fd === undefined || !this.#hash) throw new Error("the file is not open");
+    const open = { fd: this.#fd, hash: this.#hash };
+    this.#fd = undefined;
+    return open;
   }
 
   /** Leave what is there for a later run when it can be continued, else remove it. */

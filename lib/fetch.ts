@@ -126,7 +126,9 @@ export function createFetcher({
         try {
           const fetched = await tryOnce(request, file, fresh);
           if (request.sha256 === undefined || !fetched.changed || fetched.sha256 === request.sha256)
-            return fetched;
+            return request.handOver && fetched.changed
+              ? { ...fetched, open: file.handOver() }
+              : fetched;
           throw new WrongContent(
             `the content is not the pinned one: its sha256 is ${fetched.sha256}; mend the pin if this is right`,
             { again: !fresh },
@@ -185,7 +187,7 @@ export function createFetcher({
         changed: true,
         size,
         ...about,
-        sha256: await file.finish(about.modified, request.flush !== false),
+        sha256: await file.finish(about.modified, request.flush !== false, request.handOver),
       };
     } finally {
       watch.end();

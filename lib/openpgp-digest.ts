@@ -19,22 +19,33 @@ export const hashNames: Record<number, string> = {
 
 /** Hashes of the signed bytes, made while they pass by. */
 export class Digests {
+  /** By algorithm and salt. */
   readonly #hashes = new Map<string, Hash>();
+  /** Those of them that `update` goes on with. */
+  readonly #begun: Hash[] = [];
 
-  constructor(packets: readonly SignaturePacket[]) {
+  /** @param sha256 of all the data, when somebody made it already: the signatures that need no other want no data. */
+  constructor(packets: readonly SignaturePacket[], sha256?: Hash) {
     for (const packet of packets) {
       const name = hashNames[packet.hashAlgorithm ?? 0];
       if (!name || this.#hashes.has(keyOf(packet))) continue;
-      const hash = createHash(name);
       // version 6 hashes a salt before the data
       const { salt } = packet as { salt?: Uint8Array | null };
+      const made = name === "sha256" && !salt ? sha256 : undefined;
+      const hash = made ?? createHash(name);
       if (salt) hash.update(salt);
       this.#hashes.set(keyOf(packet), hash);
+      if (!made) this.#begun.push(hash);
     }
   }
 
+  /** Whether a signature needs another digest than the one that was made already. */
+  get wantData(): boolean {
+    return this.#begun.length > 0;
+  }
+
   update(chunk: Uint8Array): this {
-    for (const hash of this.#hashes.values()) hash.update(chunk);
+    for (const hash of this.#begun) hash.update(chunk);
     return this;
   }
 

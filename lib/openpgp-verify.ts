@@ -1,3 +1,4 @@
+import type { Hash } from "node:crypto";
 import { messageOf, Refused } from "./errors.ts";
 import {
   type Config,
@@ -68,9 +69,12 @@ export class Signatures {
     throw new Refused(`${name} holds no OpenPGP signature`);
   }
 
-  /** Start hashing the signed bytes, once for each way in which these signatures need them. */
-  digests(): Digests {
-    return new Digests(this.packets);
+  /**
+   * Start hashing the signed bytes, once for each way in which these signatures need them.
+   * @param sha256 of all of them, when it was made already.
+   */
+  digests(sha256?: Hash): Digests {
+    return new Digests(this.packets, sha256);
   }
 
   /**

@@ -1,6 +1,7 @@
-import { closeSync, openSync } from "node:fs";
+import { closeSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { Refused } from "./errors.ts";
+import type { Fetched } from "./fetch.ts";
 import type { PublicKey } from "./openpgp.ts";
 import { digestFile } from "./openpgp-digest.ts";
 import { Signatures, type Verdict } from "./openpgp-verify.ts";
@@ -18,6 +19,9 @@ export interface VerifiedArchive {
   /** Close it and remove the file. */
   discard(): Promise<void>;
 }
+
+/** An archive as it came, open. */
+export type FetchedArchive = Fetched & Required<Pick<Fetched, "open">>;
 
 /** The notation in an archive's signature that names the archive, so that it cannot be passed off as another. */
 export const fileNotation = "file@boatyard";
@@ -50,28 +54,30 @@ async function verifyWithAny(
   throw refusal;
 }
 
-/** Open an archive and check its signature over the bytes of one descriptor, which is then unpacked. */
-export async function openVerified({
+/**
+ * Check the signature of an archive that was just fetched. What is unpacked later comes from the descriptor through
+ * which the bytes were written while they were hashed. (A signature by another hash than SHA-256 has them read again.)
+ */
+export async function verifyFetched({
   path,
-  sha256,
+  fetched,
   line,
   signatures,
   keys,
   name,
 }: {
   path: string;
-  /** As of the download, which holds it against VERSION's. */
-  sha256: string;
+  fetched: FetchedArchive;
   line: CurrentLine;
   signatures: Signatures;
   keys: readonly PublicKey[];
   name: string;
 }): Promise<VerifiedArchive> {
-  const fd = openSync(path, "r");
+  const { fd, hash } = fetched.open;
   let discarded = false;
   try {
-    const digests = signatures.digests();
-    const size = await digestFile(fd, digests);
+    const digests = signatures.digests(hash);
+    if (digests.wantData) await digestFile(fd, digests);
     const verdict = await verifyWithAny(signatures, digests, keys, `${name}.sig`);
     const signedName = verdict.notations[fileNotation];
     if (signedName !== undefined && signedName !== line.file)
@@ -81,8 +87,8 @@ export async function openVerified({
     return {
       fd,
       path,
-      sha256,
-      size,
+      sha256: fetched.sha256,
+      size: fetched.size,
       verdict,
       async discard() {
         if (discarded) return;

@@ -1,3 +1,4 @@
+import { closeSync } from "node:fs";
 import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
@@ -14,7 +15,12 @@ import {
   type VersionFile,
 } from "./version-file.ts";
 import { Pace, slowest } from "./web-folder-pace.ts";
-import { openVerified, type VerifiedArchive, verifyBytes } from "./web-folder-verify.ts";
+import {
+  type FetchedArchive,
+  type VerifiedArchive,
+  verifyBytes,
+  verifyFetched,
+} from "./web-folder-verify.ts";
 
 export { fileNotation, type VerifiedArchive, verifyBytes } from "./web-folder-verify.ts";
 
@@ -147,9 +153,9 @@ export class WebFolder {
       if (!signature || signature === "unchanged")
         throw new Refused(`${name} has no signature (${line.file}.sig)`);
       const signatures = await Signatures.read(signature.data, this.name(`${line.file}.sig`));
-      const { path, sha256 } = await this.#download(line);
+      const { path, fetched } = await this.#download(line);
       try {
-        return await openVerified({ path, sha256, line, signatures, keys, name });
+        return await verifyFetched({ path, fetched, line, signatures, keys, name });
       } catch (error) {
         await rm(path, { force: true });
         if (!(error instanceof Refused) || attempt === 2) throw error;
@@ -158,18 +164,19 @@ export class WebFolder {
     }
   }
 
-  async #download(line: CurrentLine): Promise<{ path: string; sha256: string }> {
+  async #download(line: CurrentLine): Promise<{ path: string; fetched: FetchedArchive }> {
     const { temporary, maxSize, timeout, signal, onProgress } = this.#options;
     const name = this.name(line.file);
     const to = join(temporary, line.file);
     const pace = new Pace(timeout, signal);
     try {
-      const { size, sha256 } = await this.#fetcher.toFile({
+      const fetched = await this.#fetcher.toFile({
         url: new URL(line.file, this.url).href,
         to,
         maxSize: Math.min(line.size ?? maxSize, maxSize),
         // what is unpacked from it is brought to the disk, not the archive
         flush: false,
+        handOver: true,
         ...(line.sha256 === undefined ? {} : { sha256: line.sha256 }),
         signal: pace.signal,
         onProgress: (done, total) => {
@@ -177,9 +184,13 @@ export class WebFolder {
           onProgress?.(done, total ?? line.size);
         },
       });
-      if (line.size !== undefined && size !== line.size)
+      const { open, size } = fetched;
+      if (!open) throw new Error("the archive was not handed over");
+      if (line.size !== undefined && size !== line.size) {
+        closeSync(open.fd);
         throw new Refused(`${name} has ${size} bytes, VERSION says ${line.size}`);
-      return { path: to, sha256 };
+      }
+      return { path: to, fetched: { ...fetched, open } };
     } catch (error) {
       signal?.throwIfAborted();
       if (pace.signal.aborted)

@@ -89,7 +89,7 @@ export async function installedReleases(deploy: DeployDirectory): Promise<string
 }
 
 /**
- * Put an unpacked folder in its place, in one step.
+ * Put an unpacked folder, which is on the disk, in its place, in one step.
  * @throws {Failure} when something stands there already.
  */
 export async function placeRelease(
@@ -99,7 +99,6 @@ export async function placeRelease(
 ): Promise<void> {
   const to = join(deploy.releases, name);
   if (await exists(to)) throw new Failure(`${to} is there already`);
-  await bringToDisk(from);
   await rename(from, to);
   await fsyncFolder(deploy.releases);
 }
@@ -109,7 +108,7 @@ export async function placeRelease(
  * not there. One syncfs(2), through sync(1), in place of an fsync for each of thousands of files.
  * @throws {Failure} when the disk cannot take it.
  */
-async function bringToDisk(folder: string): Promise<void> {
+export async function bringToDisk(folder: string): Promise<void> {
   const { code } = await run(["sync", "-f", folder], { check: false });
   // a sync that does not know -f brings everything to every disk
   if (code !== 0) await run(["sync"]);

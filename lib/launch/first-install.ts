@@ -70,18 +70,25 @@ export async function installInto(
 
 /** Takes both locks, which other processes do for us, and loads beside it what every install needs. */
 async function begin(deploy: DeployDirectory, what: string): Promise<Lock> {
-  const take = async () => {
-    const lock = await acquireLock(deploy.lock, { what });
-    const fetching = await acquireLock(deploy.fetchLock, { what, wait: true });
-    return { lock, fetching };
+  const giveUp = new AbortController();
+  // only the second is waited for, so no two processes wait for each other
+  const taken = [
+    acquireLock(deploy.lock, { what }),
+    acquireLock(deploy.fetchLock, { what, wait: true, signal: giveUp.signal }),
+  ];
+  const releaseAll = (locks: readonly Lock[]) => {
+    for (const lock of locks) lock.release();
   };
-  const [{ lock, fetching }] = await Promise.all([take(), loadOpenpgp()]);
-  return {
-    release() {
-      fetching.release();
-      lock.release();
-    },
-  };
+  try {
+    await Promise.all([...taken, loadOpenpgp()]);
+  } catch (error) {
+    giveUp.abort();
+    const ended = await Promise.allSettled(taken);
+    releaseAll(ended.flatMap((each) => (each.status === "fulfilled" ? [each.value] : [])));
+    throw error;
+  }
+  const locks = await Promise.all(taken);
+  return { release: () => releaseAll(locks) };
 }
 
 function withServer(config: LaunchConfig, url: string | undefined): LaunchConfig {

@@ -4,7 +4,7 @@ import { Failure, messageOf, Refused } from "../errors.ts";
 import { exists } from "../files.ts";
 import type { VerifiedArchive } from "../web-folder.ts";
 import { readLaunchConfig } from "./config.ts";
-import { clearTemporary, placeRelease } from "./deploy-directory.ts";
+import { bringToDisk, clearTemporary, placeRelease } from "./deploy-directory.ts";
 import { allFailed } from "./find-update.ts";
 import { accepted, checkArchive, checkSameBytes } from "./floors.ts";
 import type { Found, Session } from "./session.ts";
@@ -67,17 +67,22 @@ export async function unpackRelease(
   try {
     const name = found.offers[0]?.line.file ?? found.name;
     await unpack(archive.fd, folder, name, { signal: options.signal });
-    const own = await ownName(folder);
-    if (own !== undefined && own !== found.app)
-      throw new Refused(`${name} holds the app ${own}, not ${found.app} (wrong software)`);
-    await recordAccepted(session, found, archive);
-    // one that is there without a record was not put there by us
-    if (await exists(join(deploy.releases, found.name)))
-      throw new Refused(
-        `${join(deploy.releases, found.name)} is there, but launchfit did not make it; move it away`,
-      );
     // before the release is brought to the disk, which the archive need not reach
     await archive.discard();
+    const judge = async () => {
+      const own = await ownName(folder);
+      if (own !== undefined && own !== found.app)
+        throw new Refused(`${name} holds the app ${own}, not ${found.app} (wrong software)`);
+      await recordAccepted(session, found, archive);
+      // one that is there without a record was not put there by us
+      if (await exists(join(deploy.releases, found.name)))
+        throw new Refused(
+          `${join(deploy.releases, found.name)} is there, but launchfit did not make it; move it away`,
+        );
+    };
+    // the disk takes its time; neither is left behind when the other fails
+    const both = await Promise.allSettled([judge(), bringToDisk(folder)]);
+    for (const each of both) if (each.status === "rejected") throw each.reason;
     await placeRelease(deploy, folder, found.name);
   } finally {
     await rm(folder, { recursive: true, force: true });

@@ -1,5 +1,16 @@
 import { createHash, randomBytes } from "node:crypto";
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  readSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer } from "node:http";
 import { join } from "node:path";
 import process from "node:process";
@@ -43,6 +54,17 @@ async function get(
       changed: false,
     };
   }
+}
+
+/** What this process holds open. */
+function openFiles(): string[] {
+  return readdirSync("/proc/self/fd").flatMap((fd) => {
+    try {
+      return [readlinkSync(`/proc/self/fd/${fd}`)];
+    } catch {
+      return [];
+    }
+  });
 }
 
 const small = randomBytes(5000);
@@ -351,6 +373,38 @@ test("another content than the pinned one is fetched once more, then refused", a
   );
   assert.is(context.server.asked.length, 4);
   assert.equal(readdirSync(context.dir), []);
+});
+
+test("a file that is handed over is open, with its hash: what was hashed is read from it, whatever the name says", async (context) => {
+  for (const bytes of [small, large]) {
+    context.server.on("/cut", cutOnce(bytes, bytes.length - 1000));
+    context.server.on("/stale", (_, reply, count) =>
+      reply.send(200, {}, count === 1 ? "stale" : bytes),
+    );
+    for (const path of ["/cut", "/stale"]) {
+      const to = join(context.dir, "file");
+      const url = context.server.url + path;
+      const pin = sha256(bytes);
+      const { open } = await fetcher.toFile({ url, to, sha256: pin, handOver: true });
+      writeFileSync(`${to}.other`, "another");
+      renameSync(`${to}.other`, to);
+      const content = Buffer.alloc(bytes.length + 1);
+      const count = readSync(open?.fd ?? -1, content, 0, content.length, 0);
+      closeSync(open?.fd ?? -1);
+      assert.ok(content.subarray(0, count).equals(bytes));
+      assert.is(open?.hash.copy().digest("hex"), pin);
+    }
+  }
+  context.server.on("/wrong", (_, reply) => reply.send(200, {}, large));
+  rmSync(join(context.dir, "file"));
+  const { error } = await get(context, "/wrong", { sha256: sha256(small), handOver: true });
+  assert.match(error, /not the pinned one/);
+  assert.equal(readdirSync(context.dir), []);
+  assert.equal(
+    openFiles().filter((path) => path.startsWith(context.dir)),
+    [],
+    "and is closed",
+  );
 });
 
 test("a body packed without being asked is unpacked, except where the packed bytes are the file", async (context) => {

@@ -1,4 +1,5 @@
 // Signatures by a real gpg, judged by us; beside each gpg's own verdict. docs/signatures.md is this table.
+import { createHash } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";
@@ -341,6 +342,33 @@ test("the digest made while the bytes pass by is the one that the package makes 
     Buffer.from(packet!.signedHashValue!).toString("hex"),
   );
 });
+
+gpgTest(
+  "a SHA-256 that was made already serves the signatures over it; the others want the bytes",
+  async () => {
+    const fingerprint = await home.key("two hashes", { algorithm: "rsa2048" });
+    const [key] = await readPublicKeys(await home.export(fingerprint), "key");
+    const made = () => createHash("sha256").update(data);
+    for (const [algorithm, wantData] of [
+      ["SHA256", false],
+      ["SHA512", true],
+    ] as const) {
+      const path = await home.sign(file, fingerprint, { args: ["--digest-algo", algorithm] });
+      const signatures = await Signatures.read(readFileSync(path), "sig");
+      const digests = signatures.digests(made());
+      assert.is(digests.wantData, wantData);
+      if (wantData) digests.update(data);
+      await signatures.verify(key!, digests, "sig");
+      const wrong = signatures.digests(made().update("x"));
+      if (wantData) wrong.update(Buffer.concat([data, data]));
+      let reason = "";
+    await signatures.verify(key!, wrong, "sig").catch((error: Error) => {
+      reason = error.message;
+    });
+    assert.match(reason, "not those that were signed");
+    }
+  },
+);
 
 test("a wrong passphrase is said, and none is asked for when the key has none", async () => {
   const { privateKey } = await generateSigningKey({ name: "locked", passphrase: "right" });
