@@ -362,10 +362,10 @@ gpgTest(
       const wrong = signatures.digests(made().update("x"));
       if (wantData) wrong.update(Buffer.concat([data, data]));
       let reason = "";
-    await signatures.verify(key!, wrong, "sig").catch((error: Error) => {
-      reason = error.message;
-    });
-    assert.match(reason, "not those that were signed");
+      await signatures.verify(key!, wrong, "sig").catch((error: Error) => {
+        reason = error.message;
+      });
+      assert.match(reason, "not those that were signed");
     }
   },
 );
