@@ -1,21 +1,21 @@
-import { readFile, stat } from "node:fs/promises";
+import { readFileSync, statSync } from "node:fs";
 import process from "node:process";
 import { messageOf, systemCode, UsageError } from "./errors.ts";
 
 /**
- * A secret from a file, less the line end that editors add.
+ * A secret from a file, less the line end that editors add. It is read at once: see readIfThere in lib/files.ts.
  * @param where `file:line:col` of the place that names it, for messages.
  * @throws {UsageError} when it cannot be read, is empty, or when others than its owner and group can read it.
  */
 export async function readSecretFile(path: string, where = ""): Promise<string> {
   const prefix = where === "" ? "" : `${where}: `;
   try {
-    const { mode } = await stat(path);
+    const { mode } = statSync(path);
     if (mode & 0o007)
       throw new UsageError(
         `${prefix}secret file ${path} can be read by everybody; run: chmod 600 ${path}`,
       );
-    const secret = (await readFile(path, "utf8")).replace(/\r?\n$/, "");
+    const secret = readFileSync(path, "utf8").replace(/\r?\n$/, "");
     if (secret === "")
       throw new UsageError(`${prefix}secret file ${path} is empty; put the secret into it`);
     return secret;

@@ -2,24 +2,14 @@ import { readFile } from "node:fs/promises";
 import { messageOf, systemCode, UsageError } from "./errors.ts";
 import { didYouMean } from "./names.ts";
 import { parseDuration, parseSize } from "./units.ts";
+import { readPlain } from "./yaml-plain.ts";
+import type { Position, Tree } from "./yaml-tree.ts";
 
 /**
  * Configuration files: YAML in, typed values out, every mistake named with file:line:column.
  * A schema is made of the functions of `y`; it reads a small tree of our own, so that the yaml package
- * is loaded only when there is a file to read.
+ * is loaded only for a file that holds more than the plainest YAML (lib/yaml-plain.ts), or a mistake.
  */
-
-interface Position {
-  line: number;
-  column: number;
-}
-
-type Tree = Position &
-  (
-    | { kind: "scalar"; value: string | number | boolean | null; source: string }
-    | { kind: "list"; items: Tree[] }
-    | { kind: "map"; entries: { key: string; at: Position; value: Tree }[] }
-  );
 
 interface Context {
   problem(at: Position, message: string): undefined;
@@ -254,7 +244,7 @@ export async function parseConfig<T>(
   file: string,
   schema: Schema<T>,
 ): Promise<Config<T>> {
-  const tree = await parseTree(text, file);
+  const tree = readPlain(text) ?? (await parseTree(text, file));
   const problems: string[] = [];
   const value = schema.read(tree, {
     problem: ({ line, column }, message) =>
@@ -279,7 +269,11 @@ function positionOf(tree: Tree, path: readonly (string | number)[]): string {
   return `${at.line}:${at.column}`;
 }
 
-async function parseTree(text: string, file: string): Promise<Tree> {
+/**
+ * The tree of any YAML, as the package reads it.
+ * @throws {UsageError} for what is none, one line a mistake.
+ */
+export async function parseTree(text: string, file: string): Promise<Tree> {
   const { Alias, isMap, isScalar, isSeq, LineCounter, parseDocument } = await import("yaml");
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
