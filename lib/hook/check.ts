@@ -7,7 +7,7 @@ import { run } from "../exec.ts";
 import { git } from "../git.ts";
 import type { HookConfig } from "./config.ts";
 import type { RepoConfig } from "./config-repo.ts";
-import { scriptOf } from "./runner.ts";
+import { scriptOf } from "./run-script.ts";
 
 /** One thing that a run would need. `mend` is what to do about it; without it all is well. */
 export interface Finding {

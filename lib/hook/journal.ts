@@ -1,7 +1,17 @@
-import { closeSync, constants, fdatasync, ftruncate, openSync, readFileSync, write } from "node:fs";
-import { mkdir, open, readdir, unlink } from "node:fs/promises";
+import {
+  closeSync,
+  constants,
+  fdatasync,
+  ftruncate,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+} from "node:fs";
+import { open, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { fsyncFolder } from "../files.ts";
+import { writeAll } from "./write-all.ts";
 import { type Encoded, encodeRecord, type Found, type Place, readSegment } from "./segment.ts";
 
 /**
@@ -33,7 +43,8 @@ export class Journal {
   #length: number;
   #pending: Pending[] = [];
   #flushing: Promise<void> | undefined;
-  #folderIsNew = false;
+  /** Resolves when a segment that was made is in its folder for good. */
+  #named: Promise<void> | undefined;
   #scratch: Buffer | undefined;
 
   private constructor(
@@ -61,8 +72,9 @@ export class Journal {
       warn,
     }: { segmentSize?: number; warn: (text: string) => void },
   ): Promise<{ journal: Journal; records: Found[] }> {
-    await mkdir(folder, { recursive: true, mode: 0o700 });
-    const numbers = (await readdir(folder))
+    // at once, like the segments: a start has nothing else to do meanwhile
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    const numbers = readdirSync(folder)
       .map((name) => /^(\d{8})\.journal$/.exec(name)?.[1])
       .filter((number) => number !== undefined)
       .map(Number)
@@ -78,7 +90,9 @@ export class Journal {
       length = read.length;
     }
     const last = numbers.at(-1) ?? 1;
-    return { journal: new Journal(folder, segmentSize, numbers[0] ?? 1, last, length), records };
+    const journal = new Journal(folder, segmentSize, numbers[0] ?? 1, last, length);
+    journal.#prepare();
+    return { journal, records };
   }
 
   get current(): number {
@@ -139,6 +153,7 @@ export class Journal {
   async #write(batch: readonly Pending[]): Promise<Place[]> {
     if (this.#fd >= 0 && this.#length >= this.#segmentSize) this.#close();
     if (this.#fd < 0) this.#open();
+    const named = this.#named;
     const places: Place[] = [];
     let at = this.#length;
     for (const each of batch) {
@@ -149,10 +164,8 @@ export class Journal {
     await new Promise<void>((resolve, reject) =>
       fdatasync(this.#fd, (error) => (error ? reject(error) : resolve())),
     );
-    if (this.#folderIsNew) {
-      await fsyncFolder(this.#folder);
-      this.#folderIsNew = false;
-    }
+    await named;
+    this.#named = undefined;
     this.#length = at;
     return places;
   }
@@ -185,7 +198,18 @@ export class Journal {
       constants.O_RDWR | constants.O_CREAT,
       0o600,
     );
-    this.#folderIsNew = true;
+    this.#named = fsyncFolder(this.#folder);
+    // the write that waits for it hears of a failure
+    this.#named.catch(() => {});
+  }
+
+  /** Open the segment ahead of the first delivery. What keeps it from that is told when there is one. */
+  #prepare(): void {
+    try {
+      this.#open();
+    } catch {
+      this.#fd = -1;
+    }
   }
 
   #close(): void {
@@ -239,24 +263,4 @@ function pendingOf(
 
 function segmentPath(folder: string, number: number): string {
   return join(folder, `${String(number).padStart(8, "0")}.journal`);
-}
-
-/** One write for all of them, on every runtime; a copy of what 32 deliveries bring costs less than the calls. */
-async function writeAll(fd: number, data: Buffer, position: number): Promise<void> {
-  let written = 0;
-  // a nearly full disk takes a part: the rest brings the error, or room has come meanwhile
-  while (written < data.length) {
-    written += await writeSome(fd, data.subarray(written), position + written);
-  }
-}
-
-function writeSome(fd: number, data: Buffer, position: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    write(fd, data, 0, data.length, position, (error, written) => {
-      if (error) reject(error);
-      else if (written === 0) {
-        reject(Object.assign(new Error("nothing could be written"), { code: "ENOSPC" }));
-      } else resolve(written);
-    });
-  });
 }

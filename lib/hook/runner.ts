@@ -2,7 +2,6 @@ import { closeSync, existsSync, fstatSync, openSync, readSync, writeSync } from 
 import { readFile, rm, stat } from "node:fs/promises";
 import process from "node:process";
 import { asUser, userEnvironment } from "../as-user.ts";
-import { findScript, withRuntime } from "../beside.ts";
 import { type Child, start } from "../exec.ts";
 import { endTree, isAlive, membersOf, newCookie, startTimeOf } from "../process-tree.ts";
 import { currentUser } from "../users.ts";
@@ -10,6 +9,7 @@ import { formatDuration, formatSize } from "../units.ts";
 import type { RepoConfig } from "./config-repo.ts";
 import { planArgv, planEnvironment, withExitFile } from "./plan.ts";
 import type { Records, RunRecord } from "./records.ts";
+import { scriptOf } from "./run-script.ts";
 
 /** How a run's processes ended. */
 export type Outcome =
@@ -221,16 +221,6 @@ export class Runner {
 function endsWithNewline(fd: number, size: number): boolean {
   const last = Buffer.alloc(1);
   return readSync(fd, last, 0, 1, size - 1) === 1 && last[0] === 10;
-}
-
-/** The argv prefix of the script that a repo's config names for a kind of run. */
-export async function scriptOf(
-  repo: Pick<RepoConfig, "on">,
-  kind: "push" | "release",
-): Promise<string[]> {
-  const name = repo.on[kind];
-  if (name === false) throw new Error(`nothing runs on ${kind} any more`);
-  return name.startsWith("/") ? withRuntime(name) : await findScript(name);
 }
 
 async function isFolder(path: string): Promise<boolean> {

@@ -1,6 +1,5 @@
-import { open, readFile } from "node:fs/promises";
-import { systemCode } from "../errors.ts";
-import { writeAtomic } from "../files.ts";
+import { open } from "node:fs/promises";
+import { readIfThere, writeAtomic } from "../files.ts";
 
 /** What is remembered of a run after its delivery has left the journal. */
 export interface Memory {
@@ -33,10 +32,7 @@ export class Seen {
   }
 
   async load(): Promise<void> {
-    const text = await readFile(this.#path, "utf8").catch((error: unknown) => {
-      if (systemCode(error) === "ENOENT") return "";
-      throw error;
-    });
+    const text = (await readIfThere(this.#path)) ?? "";
     for (const line of text.split("\n")) {
       if (line === "") continue;
       this.#lines += 1;
