@@ -164,10 +164,10 @@ function tooLarge(limit: number): FetchFailed {
 /** What an answer says of the content. */
 export function aboutContent({ headers }: SendResponse): { etag?: string; modified?: number } {
   const modified = Date.parse(headers["last-modified"] ?? "");
-  return {
-    ...(headers["etag"] === undefined ? {} : { etag: headers["etag"] }),
-    ...(Number.isNaN(modified) ? {} : { modified }),
-  };
+  const about: { etag?: string; modified?: number } = {};
+  if (headers["etag"] !== undefined) about.etag = headers["etag"];
+  if (!Number.isNaN(modified)) about.modified = modified;
+  return about;
 }
 
 /** What If-Range may carry: a strong ETag; else a date that is old enough to be strong (RFC 9110, 8.8.2.2). */

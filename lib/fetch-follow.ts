@@ -25,7 +25,21 @@ export async function follow(
   const bare = { ...request, url: withoutLogin(request.url) };
   const known =
     authorization === undefined ? bare : { ...bare, headers: { ...bare.headers, authorization } };
-  let response = await send(known);
+  const first = await send(known);
+  return redirects.has(first.status)
+    ? await followOn(send, bare, known, first, allowDowngrade)
+    : first;
+}
+
+/** @param known the request with its login; `bare` is the same without one. */
+async function followOn(
+  send: Send,
+  bare: SendRequest,
+  known: SendRequest,
+  first: SendResponse,
+  allowDowngrade: boolean,
+): Promise<SendResponse> {
+  let response = first;
   let { url } = bare;
   const seen = new Set([url.href]);
   for (let hop = 1; redirects.has(response.status); hop++) {

@@ -134,14 +134,10 @@ function savedOf(
   size: number,
   { etag, modified }: Pick<Fetched, "etag" | "modified">,
 ): Saved {
+  const time = `${new Date().toISOString().slice(0, 19)}Z`;
+  const saved: Saved = { path, sha256, size, time, url: shownUrl(url) };
   const tag = recordableTag(etag, modified);
-  return {
-    path,
-    sha256,
-    size,
-    time: new Date().toISOString().replace(/\.\d+Z$/, "Z"),
-    url: shownUrl(url),
-    ...(version === undefined ? {} : { version }),
-    ...(tag === undefined ? {} : { tag }),
-  };
+  if (version !== undefined) saved.version = version;
+  if (tag !== undefined) saved.tag = tag;
+  return saved;
 }

@@ -32,18 +32,15 @@ export interface Unflushed {
 
 /** The whole file, its lines in the order of their paths, so that two records compare with diff. */
 export function formatRecord(saved: Iterable<Saved>, unflushed?: Unflushed): string {
-  const lines = [...saved].map((each) => formatSaved(each));
-  // the path is the end of the line: sort by it alone
+  const lines = [...saved].sort(byPath).map((each) => formatSaved(each));
   const doubt = unflushed
     ? `# Saved since ${unflushed.since} in boot ${unflushed.boot}: hashed again after a restart of the machine.\n`
     : "";
-  return head + doubt + lines.sort(byPath).join("");
+  return head + doubt + lines.join("");
 }
 
-function byPath(a: string, b: string): number {
-  const left = a.split(" ").slice(6).join(" ");
-  const right = b.split(" ").slice(6).join(" ");
-  return left < right ? -1 : left > right ? 1 : 0;
+function byPath(a: Saved, b: Saved): number {
+  return a.path < b.path ? -1 : a.path > b.path ? 1 : 0;
 }
 
 /** One line with its end. */

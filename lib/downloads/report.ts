@@ -10,11 +10,11 @@ export interface Outcome {
   result: "fetched" | "kept" | "moved" | "failed";
   /** Bytes of the file. */
   size?: number;
-  version?: string;
+  version?: string | undefined;
   /** Where the one before is now, under `downloads/`. */
-  old?: string;
+  old?: string | undefined;
   /** Why it failed, or what was found. */
-  reason?: string;
+  reason?: string | undefined;
   /** `manifest.txt:12`. */
   where?: string;
   seconds?: number;
@@ -79,7 +79,8 @@ export class Report {
       this.#knownBytes += running.done;
       this.#knownFiles += 1;
     }
-    this.add({ ...outcome, seconds: (Date.now() - running.started) / 1000 });
+    outcome.seconds = (Date.now() - running.started) / 1000;
+    this.add(outcome);
     this.#draw();
   }
 

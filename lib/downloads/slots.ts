@@ -1,13 +1,16 @@
 /**
  * How many files are fetched at once: so many over all, so many of one host. Without a wish of the user
  * the number rises while files are small (many small files far away wait for the way, not for the wire)
- * and falls again while they are large: those under way shall be some 32 MiB together.
+ * and falls again while they are large: those under way shall be some 32 MiB together. It does not rise while
+ * this process has no time to spare: each connection costs some, and more of them would only wait for it.
  */
 export interface SlotOptions {
   /** Fixed number; undefined: 16, rising to 50 the smaller the files are. */
   jobs?: number | undefined;
   /** At most so many of one host. */
   perHost?: number | undefined;
+  /** Whether this process has no time to spare; default: it has. */
+  isBusy?: () => boolean;
 }
 
 export interface Job {
@@ -25,13 +28,15 @@ export class Slots {
   #limit: number;
   readonly #fixed: boolean;
   readonly #perHost: number;
+  readonly #isBusy: () => boolean;
   readonly #hosts = new Map<string, { waiting: Job[]; active: number; limit: number }>();
   #active = 0;
 
-  constructor({ jobs, perHost }: SlotOptions) {
+  constructor({ jobs, perHost, isBusy = () => false }: SlotOptions) {
     this.#fixed = jobs !== undefined;
     this.#limit = jobs ?? usualJobs;
     this.#perHost = perHost ?? Number.POSITIVE_INFINITY;
+    this.#isBusy = isBusy;
   }
 
   /** The number at once as it stands now. */
@@ -84,7 +89,8 @@ export class Slots {
       if (host) host.active -= 1;
       if (!this.#fixed) {
         const wanted = Math.max(usualJobs, Math.min(mostJobs, bytesAtOnce / bytes));
-        this.#limit += Math.sign(Math.floor(wanted) - this.#limit);
+        const step = Math.sign(Math.floor(wanted) - this.#limit);
+        if (step < 0 || !this.#isBusy()) this.#limit += step;
       }
       step();
     }, reject);

@@ -8,6 +8,7 @@ import { FetchFailed, reasonOf } from "../fetch-retry.ts";
 import { createFetcher, type Fetcher } from "../fetch.ts";
 import { removeStaleTemporaries } from "../files.ts";
 import { acquireLock } from "../lock.ts";
+import { busyMeter } from "./busy.ts";
 import { hashFile } from "./hash.ts";
 import type { Entry } from "./manifest.ts";
 import { obtain, partialName } from "./obtain.ts";
@@ -90,7 +91,7 @@ class Work {
     this.#options = options;
     this.#report = report;
     this.#fetcher = fetcher;
-    this.#slots = new Slots(options);
+    this.#slots = new Slots({ ...options, isBusy: busyMeter() });
     this.#folders = new Folders(root);
     this.#journal = new Journal(root);
   }
@@ -171,10 +172,9 @@ class Work {
     if (signal.aborted) return 0;
     const { path, where, version } = step.entry;
     const running = this.#report.start(path);
-    const about = { path, where, ...(version === undefined ? {} : { version }) };
     try {
       if (this.#diskFull) throw new FetchFailed("not tried: no space left on the disk");
-      const { saved, touched, unflushed, ...rest } = await obtain(
+      const { saved, result, old, reason, touched, unflushed } = await obtain(
         step,
         this.#record.saved.get(path),
         {
@@ -198,15 +198,17 @@ class Work {
       if (unflushed) this.#record.unflushed ??= { boot: bootId(), since: saved.time };
       this.#record.saved.set(path, saved);
       for (const folder of touched) this.#touched.add(folder);
-      this.#report.finish(running, { ...about, ...rest, size: saved.size });
-      return rest.result === "fetched" ? saved.size : 0;
+      const { size } = saved;
+      this.#report.finish(running, { path, where, version, result, old, reason, size });
+      return result === "fetched" ? size : 0;
     } catch (error) {
       this.#left.add(partialName(path));
       if (["ENOSPC", "EDQUOT"].includes(systemCode(error) ?? "")) this.#diskFull = true;
       // an expected error says it in words; a bug shows where it is
       const expected = systemCode(error) !== undefined || exitCodeOf(error) !== undefined;
       const reason = expected ? reasonOf(error) : String((error as Error)?.stack ?? error);
-      if (!signal.aborted) this.#report.finish(running, { ...about, result: "failed", reason });
+      if (!signal.aborted)
+        this.#report.finish(running, { path, where, version, result: "failed", reason });
       return 0;
     }
   }

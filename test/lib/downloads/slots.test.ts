@@ -40,6 +40,18 @@ test("the smaller the files, the more at once: from 16 up to 50", async () => {
   assert.is((await most({}, files(60, 5_000_000))).all, 16);
 });
 
+test("a process that has no time to spare takes no more at once, but fewer", async () => {
+  assert.is((await most({ isBusy: () => true }, files(200, 1000))).all, 16);
+  let asked = 0;
+  const slots = new Slots({ isBusy: () => (asked += 1) > 20 });
+  const jobs = [...files(40, 1000), ...files(40, 5_000_000)].map((size) => ({
+    host: "a",
+    run: async () => size,
+  }));
+  await slots.runAll(jobs);
+  assert.is(slots.limit, 16);
+});
+
 test("a number that the user gave is kept to", async () => {
   assert.is((await most({ jobs: 3 }, files(40, 1000))).all, 3);
 });
