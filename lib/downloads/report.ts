@@ -1,5 +1,9 @@
+import { clearInterval, setInterval } from "node:timers";
 import type { Progress, Terminal } from "../terminal.ts";
 import { formatDuration, formatSize } from "../units.ts";
+
+/** Milliseconds between two drawings of a bar that nothing moves: the time goes on, and who is slow comes to light. */
+const redrawEvery = 500;
 
 /** What is said of a run: a line a file or a bar while it goes, a summary at its end. */
 
@@ -34,6 +38,7 @@ export class Report {
   readonly #started = Date.now();
   readonly #running = new Set<Running>();
   #bar: Progress | undefined;
+  #clock: NodeJS.Timeout | undefined;
   #files = 0;
   #filesDone = 0;
   #settled = 0;
@@ -49,8 +54,10 @@ export class Report {
   /** Begin to show that `files` are fetched. */
   begin(files: number): void {
     this.#files = files;
-    if (files > 0 && !this.#terminal.quiet)
-      this.#bar = this.#terminal.progress({ label: "downloads", unit: "bytes" });
+    if (files === 0 || this.#terminal.quiet) return;
+    this.#bar = this.#terminal.progress({ label: "downloads", unit: "bytes" });
+    this.#clock = setInterval(() => this.#draw(), redrawEvery);
+    this.#clock.unref();
   }
 
   /** One file begins. */
@@ -116,6 +123,7 @@ export class Report {
 
   /** The bar away, the summary and the list of what failed in its place. */
   end(): void {
+    clearInterval(this.#clock);
     this.#bar?.end();
     this.#bar = undefined;
     const count = (result: Outcome["result"]) =>
