@@ -7,10 +7,23 @@ export function isShortName(name: string): boolean {
   return part.test(name) && !/\.(git|lock)$/i.test(name);
 }
 
-/** `owner/name` as a forge sends it; GitLab's subgroups (`group/sub/name`) too. */
+/**
+ * `owner/name` as a forge sends it; GitLab's subgroups (`group/sub/name`) too. The name itself may begin with a dot
+ * or `_` (GitHub's `.github`), the owner with a tilde (a person's own project on Bitbucket Data Center).
+ * Where it becomes a file's name its slash must not stay one: `.github` is a hidden file, and `..` is refused here.
+ */
 export function isRepoName(name: string): boolean {
-  const parts = name.split("/");
-  return parts.length >= 2 && parts.length <= 6 && parts.every((each) => isShortName(each));
+  const owners = name.split("/");
+  const last = owners.pop() ?? "";
+  const [first = "", ...groups] = owners;
+  return (
+    owners.length >= 1 &&
+    owners.length <= 5 &&
+    [first.replace(/^~/, ""), ...groups, last.replace(/^[._](?=[A-Za-z0-9_-])/, "x")].every(
+      (each) => isShortName(each),
+    ) &&
+    !/^\.(?:git|lock)$/i.test(last)
+  );
 }
 
 /** A full git object id, SHA-1 or SHA-256, in hex. */

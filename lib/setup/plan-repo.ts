@@ -35,7 +35,7 @@ export function planRepo(facts: Facts, wishes: RepoWishes): RepoPlan {
   const { repo } = wishes;
   if (!isRepoName(repo))
     throw new UsageError(
-      `"${repo.slice(0, 200)}" is no repository; write OWNER/NAME as the forge shows it: letters, digits, ".", "_" and "-", a letter or digit first, no .git`,
+      `"${repo.slice(0, 200)}" is no repository; write OWNER/NAME as the forge shows it: letters, digits, ".", "_" and "-", no .git`,
     );
   const remote = readRemote(wishes.url ?? `https://github.com/${repo}.git`);
   checkWords(wishes);

@@ -178,7 +178,7 @@ test("a repo named with capitals, dots, digits or 60 letters gets an account tha
     assert.match(stdout, new RegExp(`boatyard-${user}\\.conf`), repo);
     assert.match(stdout, new RegExp(`/home/${user} 0700`), repo);
   }
-  for (const repo of ["ada/.hidden", "ada/-rf", "ada/x.git", "ada/..", "ada", "a b/c"])
+  for (const repo of ["ada/.git", "ada/-rf", "ada/x.git", "ada/..", "ada", "a b/c"])
     assert.match(
       (await setup(root, ["repo", repo, "--dry-run"], { expect: 2 })).stderr,
       "write OWNER/NAME as the forge shows it",

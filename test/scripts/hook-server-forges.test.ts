@@ -1,0 +1,116 @@
+// What single forges do in their own way, and how it works with none that can reach the server.
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import * as assert from "uvu/assert";
+import { test } from "uvu";
+import { http, logOf, makeYard, sha, sign, startHooks } from "../helpers/hooks.ts";
+import { git, makeRepo } from "../helpers/repos.ts";
+import { waitFor } from "../helpers/wait.ts";
+
+const show = 'env | grep "^HOOK_" | sort; cat "$HOOK_PAYLOAD"';
+
+test("Bitbucket Data Center: its test is answered, a signed push of several refs is built, a deleted one is not", async () => {
+  const server = await startHooks(
+    await makeYard({ repos: { "TOOLS/site": "refs: [main, next]" }, job: show }),
+  );
+  const send = async (event: string, value: object, key?: string) => {
+    const body = JSON.stringify(value);
+    const headers = {
+      "content-type": "application/json; charset=utf-8",
+      "x-event-key": event,
+      "x-request-id": "5f4f3f1e-0000-4000-8000-1234567890ab",
+      "x-hub-signature": `sha256=${sign(body, key)}`,
+    };
+    return await http({ port: server.port }, "/hook", { body, headers });
+  };
+  const change = (name: string, type: string, from: string, to: string) => ({
+    ref: { id: `refs/heads/${name}`, displayId: name, type: "BRANCH" },
+    refId: `refs/heads/${name}`,
+    fromHash: from,
+    toHash: to,
+    type,
+  });
+  const none = "0".repeat(40);
+  const push = {
+    eventKey: "repo:refs_changed",
+    date: "2026-11-20T10:15:00+0000",
+    actor: { name: "ada", slug: "ada", type: "NORMAL" },
+    repository: { slug: "site", id: 84, name: "site", project: { key: "TOOLS", id: 21 } },
+    changes: [
+      change("main", "UPDATE", sha(1), sha(2)),
+      change("next", "ADD", none, sha(3)),
+      change("gone", "DELETE", sha(4), none),
+      change("other", "UPDATE", sha(5), sha(6)),
+    ],
+  };
+  const ping = await send("diagnostics:ping", { test: true });
+  assert.is(ping.status, 200, ping.text);
+  assert.is((await send("repo:refs_changed", push, "another secret")).status, 401);
+  const answer = await send("repo:refs_changed", push);
+  assert.is(answer.status, 202, answer.text);
+  assert.is(answer.body.runs.length, 2);
+  const runs = await server.idle();
+  assert.equal(runs.map(({ ref, sha: commit, state }) => `${ref} ${commit} ${state}`).sort(), [
+    `refs/heads/main ${sha(2)} succeeded`,
+    `refs/heads/next ${sha(3)} succeeded`,
+  ]);
+  const log = logOf(server, answer.body.run);
+  assert.match(log, /^HOOK_DELIVERY=5f4f3f1e-0000-4000-8000-1234567890ab$/m);
+  assert.match(log, /^HOOK_EVENT=push$/m);
+  assert.match(log, /^HOOK_REF=refs\/heads\/main$/m);
+  assert.match(log, /^HOOK_REPO=TOOLS\/site$/m);
+  assert.match(log, new RegExp(`^HOOK_SHA=${sha(2)}$`, "m"));
+  assert.match(log, /"eventKey":"repo:refs_changed"/);
+  assert.is((await send("repo:refs_changed", push)).status, 200, "the same delivery once more");
+  await server.stop();
+});
+
+test("repos whose names begin with a dot or a tilde are built, and what is kept of them stays in its folders", async () => {
+  const dir = await makeYard({ repos: { "me/.github": "", "~ada/site": "" } });
+  const server = await startHooks(dir);
+  assert.is((await server.push("me/.github", sha(1))).status, 202);
+  assert.is((await server.push("~ada/site", sha(2))).status, 202);
+  assert.is((await server.push("me/..", sha(3))).status, 400);
+  const runs = await server.idle();
+  assert.ok(runs.length === 2 && runs.every(({ state }) => state === "succeeded"));
+  const heads = readdirSync(join(server.state, "heads")).filter((name) => !name.includes(".tmp-"));
+  assert.equal(heads.sort(), ["me%2F.github.json", "~ada%2Fsite.json"]);
+  assert.equal(readdirSync(server.state).sort(), ["heads", "lock", "runs", "socket", "spool"]);
+  await server.stop();
+});
+
+test("polling alone, without a webhook or a secret, builds each push once, over restarts too", async () => {
+  const repo = await makeRepo({ files: { "a.txt": "1" } });
+  const dir = await makeYard({
+    repos: { "me/site": "insecure: true\npoll: 200ms" },
+    job: 'cat a.txt >>../built; echo " $HOOK_EVENT $HOOK_REF [$HOOK_DELIVERY] $HOOK_SHA" >>../built',
+  });
+  assert.not.ok(readFileSync(join(dir, "hooks.yml"), "utf8").includes("secret"));
+  await rm(join(dir, "co"), { recursive: true });
+  await repo.checkout(join(dir, "co"));
+  const built = () =>
+    existsSync(join(dir, "built"))
+      ? readFileSync(join(dir, "built"), "utf8").trim().split("\n")
+      : [];
+  const first = await git(join(dir, "co"), "rev-parse", "HEAD");
+  let server = await startHooks(dir);
+  await waitFor(() => built().length === 1);
+  await server.idle();
+  await server.stop();
+  // what is pushed while no server is there
+  const second = await repo.push({ "a.txt": "2" });
+  server = await startHooks(dir);
+  await waitFor(() => built().length === 2);
+  await server.idle();
+  await server.kill();
+  server = await startHooks(dir);
+  const third = await repo.push({ "a.txt": "3" });
+  await waitFor(() => built().length >= 3);
+  await server.idle();
+  const facts = (commit: string) => `1 push refs/heads/main [] ${commit}`;
+  assert.equal(built(), [first, second, third].map(facts));
+  await server.stop();
+});
+
+test.run();
