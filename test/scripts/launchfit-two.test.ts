@@ -1,0 +1,96 @@
+// More than one launchfit at once: in one directory they wait for each other or say who is there; in two they do not meet.
+import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { deploy, webApp } from "../helpers/launch.ts";
+import { makePublisher } from "../helpers/publisher.ts";
+import { runScript, type Running, startCommand } from "../helpers/run.ts";
+import { current, root } from "../helpers/runtime.ts";
+import { tempDir } from "../helpers/tmp.ts";
+import { waitFor } from "../helpers/wait.ts";
+
+const publisher = await makePublisher();
+test.after(() => publisher.close());
+await publisher.publish("1", webApp("1"));
+
+/** A process that holds the lock. */
+async function hold(path: string): Promise<Running> {
+  const holder = startCommand(current.argv(join(root, "test/helpers/hold-lock.ts")).concat(path));
+  await holder.until(/held/);
+  return holder;
+}
+
+const install = (dir: string) =>
+  runScript("launchfit", [publisher.url, "--key", publisher.fingerprint, "--dir", dir]);
+
+test("an install where another launchfit works says at once who that is, and touches nothing", async () => {
+  const dir = tempDir("deploy-");
+  const holders = [await hold(join(dir, ".launchfit/lock"))];
+  for (const other of ["fetch.lock", undefined]) {
+    const { code, stderr } = await install(dir);
+    assert.is(code, 3, stderr);
+    assert.match(stderr, `is locked by process ${holders[0]?.pid} (holding`);
+    assert.equal(readdirSync(dir), [".launchfit"]);
+    // also when the other one fetches at that moment: it is not waited for then
+    if (other) holders.push(await hold(join(dir, ".launchfit", other)));
+  }
+  for (const holder of holders) await holder.stop("SIGKILL");
+  assert.is((await install(dir)).code, 0);
+});
+
+test("an install waits for a fetch that is under way", async () => {
+  const dir = tempDir("deploy-");
+  const fetching = await hold(join(dir, ".launchfit/fetch.lock"));
+  const installing = install(dir);
+  await waitFor(() => readFileSync(join(dir, ".launchfit/lock"), "utf8").includes("install"), {
+    what: "the install's own lock",
+  });
+  assert.not(existsSync(join(dir, "releases")));
+  await fetching.stop("SIGKILL");
+  assert.is((await installing).code, 0);
+});
+
+test("of many installs in one directory at once one works, and the others say so or find it done", async () => {
+  const dir = tempDir("deploy-");
+  const results = await Promise.all(Array.from({ length: 6 }, () => install(dir)));
+  assert.ok(
+    results.every(({ code }) => code === 0 || code === 3),
+    JSON.stringify(results),
+  );
+  assert.ok(results.some(({ stdout }) => stdout.includes("my-app-1 installed")));
+  assert.match(readFileSync(join(dir, "current/server.js"), "utf8"), "createServer");
+  assert.equal(readdirSync(join(dir, ".launchfit/temporary")), []);
+});
+
+test("two directories that follow one web folder are updated at once, each whole and apart", async () => {
+  const base = tempDir("two-");
+  const apps = [];
+  for (const name of ["a", "b"]) {
+    mkdirSync(join(base, name));
+    apps.push(await deploy(publisher, { folder: join(base, name), listen: true }));
+  }
+  const running = await Promise.all(apps.map((app) => app.launch()));
+  for (const version of ["2", "3"]) {
+    await publisher.publish(version, webApp(version));
+    const answers = await Promise.all(apps.map((app) => app.control("check")));
+    for (const { ok, error } of answers) assert.ok(ok, error);
+    for (const app of apps) {
+      assert.is(app.current(), `releases/my-app-${version}`);
+      await waitFor(async () => (await app.ask()) === version, { what: version });
+    }
+  }
+  // what fails in one is undone there, and is no matter of the other
+  await publisher.publish("4", webApp("4", `if (process.cwd().includes("/a/")) process.exit(1);`));
+  const [one, other] = await Promise.all(apps.map((app) => app.control("check")));
+  assert.is(one?.ok, false);
+  assert.ok(other?.ok, other?.error);
+  assert.equal(
+    apps.map((app) => app.current()),
+    ["releases/my-app-3", "releases/my-app-4"],
+  );
+  assert.equal(await Promise.all(apps.map((app) => app.ask())), ["3", "4"]);
+  await Promise.all(running.map((each) => each.stop()));
+});
+
+test.run();
