@@ -1,5 +1,6 @@
 import process from "node:process";
 import { readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { monotonic } from "../clock.ts";
 import { systemCode } from "../errors.ts";
 import { cleanEnvironment, start } from "../exec.ts";
 import { temporaryBeside } from "../files.ts";
@@ -25,7 +26,8 @@ export interface AppStart {
 export interface RunningApp {
   readonly pid: number;
   readonly version: string;
-  readonly startedAt: Date;
+  /** Milliseconds since its start, whatever the clock does meanwhile. */
+  uptime(): number;
   /** How it ended, in words: `exit code 3`, `SIGKILL`. */
   readonly exited: Promise<{ how: string; code: number }>;
   readonly alive: boolean;
@@ -174,10 +176,13 @@ function runningApp(
     alive = false;
     return how;
   });
+  // of an app that was taken over only the time of day is known
+  const before = Math.max(0, Date.now() - Date.parse(record.startedAt));
+  const since = monotonic();
   return {
     pid,
     version: record.version,
-    startedAt: new Date(record.startedAt),
+    uptime: () => before + Math.round(monotonic() - since),
     exited: ended,
     get alive() {
       return alive;

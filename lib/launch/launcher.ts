@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { monotonic } from "../clock.ts";
 import { exitCodeOf, Failure, messageOf, Refused, UsageError } from "../errors.ts";
 import { acquireLock } from "../lock.ts";
 import { openLog } from "../log-writer.ts";
@@ -98,7 +99,8 @@ export async function launch(options: LauncherOptions): Promise<Launcher> {
     end(code);
   }
 
-  let nextCheck: Date | undefined;
+  /** By the clock that never jumps. */
+  let nextCheck: number | undefined;
   let timer: NodeJS.Timeout | undefined;
   async function schedule(): Promise<void> {
     clearTimeout(timer);
@@ -109,7 +111,7 @@ export async function launch(options: LauncherOptions): Promise<Launcher> {
     }
     // a fleet of apps must not ask all at the same moment
     const pause = every * (0.9 + Math.random() * 0.2);
-    nextCheck = new Date(Date.now() + pause);
+    nextCheck = monotonic() + pause;
     timer = setTimeout(() => void look().catch(() => {}), Math.min(pause, 2 ** 31 - 1));
   }
 
@@ -184,7 +186,8 @@ export async function launch(options: LauncherOptions): Promise<Launcher> {
       version: await releases.current(),
       installed: await releases.installed(),
       health: health.last,
-      nextCheck,
+      nextCheck:
+        nextCheck === undefined ? undefined : new Date(Date.now() + nextCheck - monotonic()),
     });
   }
 

@@ -50,7 +50,7 @@ export async function describeStatus(parts: StatusParts): Promise<Status> {
     version,
     state: app.state,
     pid: app.running?.pid,
-    uptime: app.running && Date.now() - app.running.startedAt.getTime(),
+    uptime: app.running?.uptime(),
     restarts: app.restarts,
     lastEnd: app.lastEnd,
     health,
