@@ -1,36 +1,16 @@
 import { messageOf } from "../errors.ts";
-import type { Mask } from "../mask.ts";
 import { newCookie } from "../process-tree.ts";
-import type { HookConfig } from "./config.ts";
 import type { RepoConfig } from "./config-repo.ts";
 import type { Entry } from "./entry.ts";
-import { maskFile } from "./mask-file.ts";
 import type { Metrics } from "./metrics.ts";
-import type { Queue } from "./queue.ts";
-import { hasEnded, type Records, recordOf, type RunRecord, type RunState } from "./records.ts";
+import { hasEnded, recordOf, type RunRecord, type RunState } from "./records.ts";
+import { type Place, RunEnds } from "./run-ends.ts";
 import { type Outcome, Runner, type Running } from "./runner.ts";
 import type { ServerLog } from "./server-log.ts";
-import type { Spool } from "./spool.ts";
 
 /** Exit code of `build` and `release` when another process holds the checkout's lock. */
 const busyCode = 3;
-const longestPause = 60_000;
 const afterTrouble = 5000;
-
-/** What the executor works with: the yard. */
-interface Place {
-  readonly config: HookConfig;
-  readonly mask: Mask;
-  readonly records: Records;
-  readonly spool: Spool;
-  readonly queue: Queue<Entry>;
-  /** Told of every run that ended well. */
-  onGood(record: RunRecord): Promise<void>;
-  /** A run that began waits again, until `notBefore` at least. */
-  putBack(entry: Entry, notBefore: number): void;
-  /** A run has come to its end. */
-  finish(entry: Entry): Promise<void>;
-}
 
 /** Why a run is ended before its time, and what it is then. */
 interface Stop {
@@ -46,17 +26,18 @@ interface Stop {
 export class Executor {
   readonly #yard: Place;
   readonly #log: ServerLog;
-  readonly #metrics: Metrics;
   readonly #runner: Runner;
   readonly #active = new Map<string, { running?: Running; stop?: Stop }>();
-  readonly #busy = new Map<string, number>();
+  /** How attempts end, also those of runs that never began. */
+  readonly ends: RunEnds;
   #ending = false;
 
   constructor(yard: Place, { log, metrics }: { log: ServerLog; metrics: Metrics }) {
     this.#yard = yard;
     this.#log = log;
-    this.#metrics = metrics;
     this.#runner = new Runner({ records: yard.records, maxLog: () => yard.config.maxLog });
+    const forget = (id: string) => void this.#active.delete(id);
+    this.ends = new RunEnds({ yard, log, metrics, runner: this.#runner, forget });
   }
 
   /** How many runs are under way. */
@@ -68,9 +49,11 @@ export class Executor {
   #guard(entry: Entry, work: Promise<void>): void {
     work.catch(async (error: unknown) => {
       this.#log.warn(`bug: ${(error as Error)?.stack ?? messageOf(error)}`);
-      await this.end(entry, this.#yard.records.get(entry.id) ?? recordOf(entry), "failed", {
-        reason: "an error of hook-server; see its log",
-      }).catch((again: unknown) => this.#log.warn(`bug: ${messageOf(again)}`));
+      await this.ends
+        .end(entry, this.#yard.records.get(entry.id) ?? recordOf(entry), "failed", {
+          reason: "an error of hook-server; see its log",
+        })
+        .catch((again: unknown) => this.#log.warn(`bug: ${messageOf(again)}`));
     });
   }
 
@@ -125,7 +108,7 @@ export class Executor {
       return;
     }
     this.#runner.note(record, messageOf(error));
-    await this.end(entry, record, "failed", { reason: messageOf(error) });
+    await this.ends.end(entry, record, "failed", { reason: messageOf(error) });
   }
 
   /** Wait for the end of a run's processes, then for its `then` commands, and write down how it ended. */
@@ -137,7 +120,7 @@ export class Executor {
     try {
       await this.#conclude(entry, record, repo, outcome);
     } catch (error) {
-      await this.end(entry, record, "failed", { reason: messageOf(error) });
+      await this.ends.end(entry, record, "failed", { reason: messageOf(error) });
     }
   }
 
@@ -159,17 +142,19 @@ export class Executor {
     const stop = this.#active.get(entry.id)?.stop;
     if (outcome.how === "exit") record.exit = outcome.code;
     if (outcome.how === "stopped" && stop) {
-      return await this.end(entry, record, stop.state, { reason: stop.why, by: stop.by });
+      return await this.ends.end(entry, record, stop.state, { reason: stop.why, by: stop.by });
     }
     if (outcome.how === "stopped" || outcome.how === "lost")
-      return await this.#interrupted(entry, record);
+      return await this.ends.interrupted(entry, record);
     if (outcome.how === "exit" && outcome.code === busyCode && record.phase === "run")
-      return await this.#tryLater(entry, record);
+      return await this.ends.tryLater(entry, record);
     const good = outcome.how === "exit" && outcome.code === 0;
     if (!good) {
       const why = this.#runner.explain(outcome, repo);
       const where = record.phase === "then" ? "a then command: " : "";
-      return await this.end(entry, record, "failed", { reason: `${where}${why ?? "failed"}` });
+      return await this.ends.end(entry, record, "failed", {
+        reason: `${where}${why ?? "failed"}`,
+      });
     }
     await this.#afterwards(entry, record, repo);
   }
@@ -187,77 +172,7 @@ export class Executor {
       if (record.phase !== "run") record.exit = 0;
     }
     await this.#yard.onGood(record);
-    await this.end(entry, record, "succeeded", {});
-  }
-
-  async #tryLater(entry: Entry, record: RunRecord): Promise<void> {
-    const tries = (this.#busy.get(entry.id) ?? 0) + 1;
-    this.#busy.set(entry.id, tries);
-    record.state = "waiting";
-    record.reason = "the checkout is busy: another build holds its lock";
-    await this.save(record);
-    this.#active.delete(entry.id);
-    this.#log.info(`run ${record.id} of ${record.repo} waits: the checkout is busy`);
-    this.#yard.putBack(entry, Date.now() + Math.min(longestPause, 500 * 2 ** Math.min(tries, 10)));
-  }
-
-  async #interrupted(entry: Entry, record: RunRecord): Promise<void> {
-    this.#markInterrupted(record);
-    await this.save(record);
-    this.#active.delete(entry.id);
-    this.#yard.putBack(entry, 0);
-  }
-
-  #markInterrupted(record: RunRecord): void {
-    record.state = "waiting";
-    record.reason = "interrupted: the server ended while it ran; it runs again";
-    record.interrupted = [...(record.interrupted ?? []), new Date().toISOString()];
-    this.#runner.note(record, "interrupted by the end of the server; it runs again");
-    this.#metrics.run("interrupted", 0);
-    this.#log.warn(`run ${record.id} of ${record.repo} was interrupted; it runs again`);
-  }
-
-  async end(
-    entry: Entry,
-    record: RunRecord,
-    state: RunState,
-    { reason, by }: { reason?: string | undefined; by?: string | undefined },
-  ): Promise<void> {
-    const now = new Date();
-    const begun = Date.parse(record.started ?? record.accepted);
-    const seconds = Math.max(0, now.getTime() - begun) / 1000;
-    // a new object: nobody sees the end before it is on disk
-    const ended = { ...record, state, reason, by, ended: now.toISOString(), seconds };
-    this.#metrics.run(state, seconds);
-    const what = `${state}${reason ? `: ${reason}` : ""} (${seconds.toFixed(1)} s)`;
-    this.#runner.note(record, what);
-    this.#log.info(`run ${record.id} of ${record.repo} ${what}`);
-    await maskFile(this.#yard.records.path(record.id, "log"), this.#yard.mask).catch(
-      (error: unknown) =>
-        this.#log.warn(
-          `the log of ${record.id} was not looked through for secrets: ${messageOf(error)}`,
-        ),
-    );
-    await this.save(ended);
-    this.#yard.spool.settle(entry, state, by);
-    this.#busy.delete(entry.id);
-    this.#active.delete(entry.id);
-    await this.#yard.finish(entry);
-  }
-
-  /** Keep a record; a full disk is waited for, since its end must be known before its delivery is let go. */
-  async save(record: RunRecord): Promise<void> {
-    for (;;) {
-      try {
-        return await this.#yard.records.save(record);
-      } catch (error) {
-        this.#log.warn(
-          `the record of run ${record.id} cannot be written: ${messageOf(error)}; tried again`,
-        );
-        if (this.#ending) return;
-        await new Promise((resolve) => setTimeout(resolve, 1000));
-      }
-    }
+    await this.ends.end(entry, record, "succeeded", {});
   }
 
   /**
@@ -277,7 +192,7 @@ export class Executor {
       // the former server may have been killed before it could note that the run had begun
       if (record.state === "starting") {
         record.state = "running";
-        await this.save(record);
+        await this.ends.save(record);
       }
       this.#active.set(entry.id, {});
       this.#yard.queue.adopt(entry);
@@ -293,8 +208,8 @@ export class Executor {
       return false;
     }
     await this.#runner.clear(record);
-    this.#markInterrupted(record);
-    await this.save(record);
+    this.ends.markInterrupted(record);
+    await this.ends.save(record);
     return true;
   }
 
@@ -310,6 +225,7 @@ export class Executor {
   /** End what is under way; it runs again at the next start. */
   endAll(): void {
     this.#ending = true;
+    this.ends.giveUpSaving();
     for (const { running } of this.#active.values()) running?.stop("the server ends");
   }
 }

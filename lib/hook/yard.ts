@@ -113,7 +113,7 @@ export class Yard {
     record.state = "superseded";
     record.by = by.id;
     record.ended = new Date().toISOString();
-    await this.#executor.save(record);
+    await this.#executor.ends.save(record);
   }
 
   /** Begin whatever may run now. */
@@ -174,7 +174,7 @@ export class Yard {
     // its turn may have come meanwhile
     await this.spool.begin(entry);
     if (!this.queue.remove(entry)) return await this.cancel(id);
-    await this.#executor.end(entry, record, "cancelled", { reason: "cancelled by hand" });
+    await this.#executor.ends.end(entry, record, "cancelled", { reason: "cancelled by hand" });
     return true;
   }
 
