@@ -116,3 +116,24 @@ export function accepted(
     versions: { ...state.versions, ...(entry ? { [line.version]: entry } : {}) },
   };
 }
+
+/** So many accepted versions are remembered, besides those that stand in releases/. */
+export const mostVersions = 500;
+
+/**
+ * The versions to remember, so that the state of an app that is published every hour does not grow for ever: those
+ * whose archives were signed last, and the spared ones. A forgotten one is no way back to old bytes: the floors, which
+ * are never forgotten, still refuse what was signed earlier.
+ */
+export function versionsToKeep(
+  versions: LaunchState["versions"],
+  spared: ReadonlySet<string>,
+  most = mostVersions,
+): LaunchState["versions"] {
+  const newestFirst = Object.entries(versions).sort(
+    ([, a], [, b]) => Date.parse(b.signed) - Date.parse(a.signed),
+  );
+  return Object.fromEntries(
+    newestFirst.filter(([version], index) => index < most || spared.has(version)),
+  );
+}

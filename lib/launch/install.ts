@@ -4,9 +4,14 @@ import { Failure, messageOf, Refused } from "../errors.ts";
 import { exists } from "../files.ts";
 import type { VerifiedArchive } from "../web-folder.ts";
 import { readLaunchConfig } from "./config.ts";
-import { bringToDisk, clearTemporary, placeRelease } from "./deploy-directory.ts";
+import {
+  bringToDisk,
+  clearTemporary,
+  installedReleases,
+  placeRelease,
+} from "./deploy-directory.ts";
 import { allFailed } from "./find-update.ts";
-import { accepted, checkArchive, checkSameBytes } from "./floors.ts";
+import { accepted, checkArchive, checkSameBytes, mostVersions, versionsToKeep } from "./floors.ts";
 import type { Found, Session } from "./session.ts";
 import { writeState } from "./state.ts";
 import { saveKeys } from "./trust.ts";
@@ -107,6 +112,14 @@ export async function recordAccepted(
       options,
     );
   session.state = { ...session.state, pin: trust.pins };
+  const { versions } = session.state;
+  if (Object.keys(versions).length > mostVersions) {
+    const standing = (await installedReleases(deploy)).map((name) =>
+      name.slice(found.app.length + 1),
+    );
+    const spared = new Set([...standing, found.version]);
+    session.state = { ...session.state, versions: versionsToKeep(versions, spared) };
+  }
   await writeState(deploy, session.state);
 }
 

@@ -17,7 +17,7 @@ export interface LaunchState {
   floor: { date?: string; version?: string; archive?: string };
   /** EXPIRES of the VERSION that was read last. */
   expires?: string;
-  /** By version: the archive that it is. */
+  /** By version: the archive that it is; bounded (floors.ts, `versionsToKeep`). */
   versions: Record<string, { sha256: string; file: string; signed: string }>;
   /** VERSION's ETag by web folder, as of the last time when nothing was left to do. */
   etags: Record<string, string>;

@@ -19,7 +19,10 @@ export const changingCalls = {
   mkdir: "mkdir,mkdirat",
 } as const;
 
-/** The command line that runs a script and injects a fault: `inject("launchfit", args, "rename…", "signal=KILL:when=2")`. */
+/**
+ * The command line that runs a script and injects a fault: `inject("launchfit", args, "rename…", "signal=KILL:when=2")`.
+ * A runtime whose own wake-up was taken from it hangs: it is killed after a while, since whoever ends strace lets it live.
+ */
 export function injected(script: string, args: string[], calls: string, fault: string): string[] {
   // names that this machine's calls do not have are passed over, with "?"
   const names = calls
@@ -28,6 +31,7 @@ export function injected(script: string, args: string[], calls: string, fault: s
     .join(",");
   return [
     ...["strace", "-f", "-qq", "-o", "/dev/null", "-e", `trace=${names}`],
-    ...["-e", `inject=${names}:${fault}`, ...scriptArgv(script), ...args],
+    ...["-e", `inject=${names}:${fault}`, "timeout", "--signal=KILL", "20"],
+    ...[...scriptArgv(script), ...args],
   ];
 }

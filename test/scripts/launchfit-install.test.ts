@@ -219,6 +219,37 @@ test("a server that is not there is a failure, not a refusal, and a second one i
   assert.is(await installedVersion(dir), "1");
 });
 
+test("what was accepted is remembered within bounds, and never forgotten of a release that stands there", async () => {
+  const web = await folder();
+  const first = await publish(web.path, by, "1");
+  const dir = tempDir("deploy-");
+  const argv = [web.url, "--key", by.fingerprint, "--dir", dir];
+  await runScript("launchfit", argv, { expect: 0 });
+  const archive = await readFile(join(web.path, first));
+  const path = join(dir, ".launchfit/state.json");
+  const read = async () => JSON.parse(await readFile(path, "utf8"));
+  const state = await read();
+  // a year of hourly releases: all of them newer than the one that is installed
+  const { sha256, file } = state.versions["1"];
+  for (let hour = 0; hour < 9000; hour++) {
+    const signed = new Date(Date.now() + hour).toISOString();
+    state.versions[`a.${hour.toString(16)}`] = { sha256, file, signed };
+  }
+  await writeFile(path, JSON.stringify(state));
+  await publish(web.path, by, "2", { date: later(1) });
+  await runScript("launchfit", argv, { expect: 0 });
+  const { versions } = await read();
+  assert.ok(Object.keys(versions).length < 600, String(Object.keys(versions).length));
+  for (const version of ["1", "2", `a.${(8999).toString(16)}`]) assert.ok(versions[version]);
+  assert.not(versions["a.1"]);
+  // pointed back to what stands there: it is known, and not fetched again
+  await publish(web.path, by, "1", { archive, date: later(2) });
+  web.asked.length = 0;
+  await runScript("launchfit", argv, { expect: 0 });
+  assert.is(await installedVersion(dir), "1");
+  assert.not(web.asked.includes(first));
+});
+
 test("launchfit verify says what an update would, and installs nothing", async () => {
   const web = await folder();
   await publish(web.path, by, "1");
