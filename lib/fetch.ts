@@ -53,6 +53,8 @@ export interface Fetcher {
     url: string,
     signal?: AbortSignal,
   ): Promise<{ size?: number; etag?: string; modified?: number }>;
+  /** Load what the web takes, while the caller waits for something else. */
+  prepare(): void;
   /** Let the kept connections go. */
   close(): void;
 }
@@ -207,6 +209,9 @@ export function createFetcher({
       } finally {
         watch.end();
       }
+    },
+    prepare() {
+      connections ??= openConnections();
     },
     close() {
       for (const open of [connections, buckets]) void open?.then(({ close }) => close());

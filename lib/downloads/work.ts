@@ -58,8 +58,9 @@ async function workLocked(
   const { wait, signal } = options;
   // each request listens to it, and there are many at once
   setMaxListeners(0, signal);
-  const lock = await acquireLock(join(root, lockName), { what: "downloads", wait, signal });
   const fetcher = createFetcher(options);
+  fetcher.prepare();
+  const lock = await acquireLock(join(root, lockName), { what: "downloads", wait, signal });
   const working = new Work(root, options, report, fetcher).carryOut(entries);
   // a signal ends the requests; the files that they leave must be tidied before the script goes
   const forget = atEnd(() => working.then(() => {}).catch(() => {}));
