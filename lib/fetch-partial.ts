@@ -52,7 +52,7 @@ const writtenAtOnce = 64 * 1024;
 
 export class PartialFile {
   readonly #path: string;
-  /** The hash of what is on the disk. */
+  /** The hash of what came so far, made with the first piece: hashed while the processor has it at hand. */
   #hash: Hash | undefined;
   /** The pieces of a body that is not on the disk yet. */
   #waiting: Uint8Array[] = [];
@@ -105,10 +105,10 @@ export class PartialFile {
   /** Begin from nothing; with a validator the content can be continued later. */
   restart(url: string, validator: Validator | undefined): void {
     this.#waiting = [];
+    this.#hash = undefined;
     this.size = 0;
     this.#continued = validator && { url, validator };
     if (this.#fd === undefined) return;
-    this.#hash = createHash("sha256");
     rmSync(this.#notePath, { force: true });
     ftruncateSync(this.#fd, 0);
     this.#writeNote();
@@ -119,31 +119,26 @@ export class PartialFile {
    * @param reused the piece's memory will hold something else afterwards.
    */
   add(piece: Uint8Array, reused = false): void {
-    if (this.#fd !== undefined) {
-      writeAll(this.#fd, piece, this.size);
-      this.#hash?.update(piece);
-      this.size += piece.length;
-      return;
-    }
-    this.#waiting.push(reused ? Uint8Array.from(piece) : piece);
+    if (this.#fd === undefined) this.#waiting.push(reused ? Uint8Array.from(piece) : piece);
+    else writeAll(this.#fd, piece, this.size);
+    this.#hash ??= createHash("sha256");
+    this.#hash.update(piece);
     this.size += piece.length;
-    if (this.size <= smallBody) return;
+    if (this.#fd !== undefined || this.size <= smallBody) return;
     this.#open();
     this.#writeNote();
   }
 
   /** From memory to the disk. */
-  #open(): { fd: number; hash: Hash } {
+  #open(): number {
     const fd = (this.#fd = openSync(this.#path, "w+"));
-    const hash = (this.#hash = createHash("sha256"));
     let position = 0;
     for (const piece of this.#waiting) {
       writeAll(fd, piece, position);
-      hash.update(piece);
       position += piece.length;
     }
     this.#waiting = [];
-    return { fd, hash };
+    return fd;
   }
 
   #writeNote(): void {
@@ -161,8 +156,8 @@ export class PartialFile {
    */
   async finish(modified: number | undefined, flush: boolean, keepOpen = false): Promise<string> {
     const isLarge = this.#fd !== undefined;
-    const { fd, hash } =
-      this.#fd !== undefined && this.#hash ? { fd: this.#fd, hash: this.#hash } : this.#open();
+    const fd = this.#fd ?? this.#open();
+    const hash = (this.#hash ??= createHash("sha256"));
     if (modified !== undefined) futimesSync(fd, modified / 1000, modified / 1000);
     if (flush) await promisify(fdatasync)(fd);
     if (!keepOpen) this.#close();
