@@ -11,7 +11,8 @@ const slowest = 1000 / 30;
 export class Watches {
   readonly #stall: number;
   readonly #all = new Set<Watch>();
-  readonly #heard = new WeakSet<AbortSignal>();
+  /** The signals that are listened to, each with how many connections it would break. */
+  readonly #heard = new Map<AbortSignal, { watches: number; pass: () => void }>();
   #clock: NodeJS.Timeout | undefined;
 
   /** @param stall milliseconds without noticeable progress that are one too many. */
@@ -30,12 +31,24 @@ export class Watches {
   }
 
   #hear(outer: AbortSignal): void {
-    if (this.#heard.has(outer)) return;
-    this.#heard.add(outer);
+    const known = this.#heard.get(outer);
+    if (known) {
+      known.watches += 1;
+      return;
+    }
     const pass = () => {
       for (const watch of this.#all) if (watch.outer === outer) watch.break(outer.reason);
     };
     outer.addEventListener("abort", pass, { once: true });
+    this.#heard.set(outer, { watches: 1, pass });
+  }
+
+  /** A signal with a time limit that is listened to would keep Deno from ending. */
+  #unhear(outer: AbortSignal): void {
+    const known = this.#heard.get(outer);
+    if (!known || --known.watches > 0) return;
+    outer.removeEventListener("abort", known.pass);
+    this.#heard.delete(outer);
   }
 
   #look(): void {
@@ -46,7 +59,8 @@ export class Watches {
   }
 
   #forget(watch: Watch): void {
-    this.#all.delete(watch);
+    if (!this.#all.delete(watch)) return;
+    if (watch.outer) this.#unhear(watch.outer);
     if (this.#all.size > 0) return;
     clearInterval(this.#clock);
     this.#clock = undefined;

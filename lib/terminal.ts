@@ -166,7 +166,7 @@ class LiveLine implements Progress {
     if (this.#quiet || now - this.#drawn < (this.#isTTY ? redrawEvery : plainLineEvery)) return;
     this.#drawn = now;
     if (this.#isTTY) this.show();
-    else stderr().write(`${this.#text()}\n`);
+    else stderr().write(`${this.#text(false)}\n`);
   }
 
   add(count: number, detail?: string): void {
@@ -187,8 +187,9 @@ class LiveLine implements Progress {
     if (!this.#isTTY || this.#quiet || this.#drawn === 0) return;
     // a terminal that tells no width (0 columns) gets the usual one
     const columns = stderr().columns || 80;
-    const text = this.#text();
-    stderr().write(`\r\u001b[K${[...text].slice(0, columns - 1).join("")}`);
+    // the words matter more than the bar
+    const text = [this.#text(true), this.#text(false)].find((each) => textWidth(each) < columns);
+    stderr().write(`\r\u001b[K${text ?? [...this.#text(false)].slice(0, columns - 1).join("")}`);
     this.#shown = true;
   }
 
@@ -198,7 +199,7 @@ class LiveLine implements Progress {
     this.#shown = false;
   }
 
-  #text(): string {
+  #text(withBar: boolean): string {
     const { label, unit = "count" } = this.#options;
     const amount = (value: number) =>
       unit === "bytes" ? formatSize(value) : String(Math.floor(value));
@@ -208,7 +209,7 @@ class LiveLine implements Progress {
     const total = this.#total;
     if (total !== undefined && total > 0) {
       const share = Math.min(1, this.#done / total);
-      if (this.#isTTY) words.push(bar(share));
+      if (withBar) words.push(bar(share));
       words.push(`${Math.floor(share * 100)}%`, `${amount(this.#done)}/${amount(total)}`);
       if (unit === "bytes") words.push(`${formatSize(rate)}/s`);
       if (rate > 0 && share < 1 && seconds > 1)

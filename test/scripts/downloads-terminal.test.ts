@@ -26,7 +26,7 @@ testUnless(test as never, needsCommand("script"))(
     });
     site.manifest(`${server.url}/small dir/small.bin`, `${server.url}/big dir/big.bin`);
     const words = [...scriptArgv("downloads"), site.dir].map((word) => `'${word}'`);
-    const command = `stty cols 160; ${words.join(" ")}`;
+    const command = `stty cols 80; ${words.join(" ")}`;
     const running = startCommand(["script", "-qefc", command, "/dev/null"], {
       env: { TERM: "xterm", NO_COLOR: "1" },
     });

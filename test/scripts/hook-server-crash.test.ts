@@ -144,7 +144,8 @@ testUnless(test, noStrace)(
       const statuses = [(await server.push("me/site", sha(0), { ref: "refs/heads/b0" })).status];
       await server.idle();
       await inject(server, fault, [journal]);
-      for (let n = 1; n < 8; n++) {
+      // strace counts by thread, and a runtime may have many
+      for (let n = 1; n < 8 || (statuses.at(-1) !== 202 && n < 50); n++) {
         statuses.push((await server.push("me/site", sha(n), { ref: `refs/heads/b${n}` })).status);
       }
       assert.is(statuses[0], 202);
