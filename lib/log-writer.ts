@@ -5,8 +5,8 @@ import { Failure, messageOf, Refused, systemCode } from "./errors.ts";
 import { type AppendFailed, AppendFile } from "./log-append.ts";
 import { columnName, formatMark, lineHead, type Mark, markStage, noRun } from "./log-format.ts";
 import { beginRotation } from "./log-rotate.ts";
-import { stderr } from "./standard-streams.ts";
 import { createMask, type Mask } from "./mask.ts";
+import { stderr } from "./standard-streams.ts";
 
 /**
  * The one writer of logs.txt. What it promises:
