@@ -98,13 +98,10 @@ export function readBody(
     const chunks: NodeBuffer[] = [];
     let size = 0;
     let settled = false;
-    const settle = () => {
-      settled = true;
-      bodiesUnderWay.delete(underWay);
-    };
     const stop = (status: number, message: string) => {
       if (settled) return;
-      settle();
+      settled = true;
+      bodiesUnderWay.delete(underWay);
       request.pause();
       reject(new HttpError(status, message));
     };
@@ -118,13 +115,15 @@ export function readBody(
       if (size > max) stop(413, `body over ${max} bytes`);
       else chunks.push(chunk);
     });
-    request.once("end", () => {
+    request.on("end", () => {
       if (settled) return;
-      settle();
+      settled = true;
+      bodiesUnderWay.delete(underWay);
       resolve(chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks));
     });
-    request.once("error", () => stop(400, "body was cut off"));
-    request.once("close", () => stop(400, "body was cut off"));
+    const cutOff = () => stop(400, "body was cut off");
+    request.on("error", cutOff);
+    request.on("close", cutOff);
   });
 }
 

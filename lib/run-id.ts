@@ -1,10 +1,10 @@
 import { randomHex } from "./random.ts";
 
 /** A run's id, which sorts by time: `20261120T101500Z-3f2a9c` (UTC, then six random hex digits). */
-export function newRunId(at: Date = new Date()): string {
-  const second = Math.floor(at.getTime() / 1000);
+export function newRunId(at: Date | number = Date.now()): string {
+  const second = Math.floor(Number(at) / 1000);
   if (second !== last.second) {
-    last = { second, text: at.toISOString().replace(/[-:]|\.\d+/g, "") };
+    last = { second, text: new Date(at).toISOString().replace(/[-:]|\.\d+/g, "") };
   }
   return `${last.text}-${randomHex(6)}`;
 }

@@ -4,6 +4,7 @@ import { HttpError, readBody, sendJson } from "../http.ts";
 import type { HookConfig } from "./config.ts";
 import type { RepoConfig } from "./config-repo.ts";
 import { decide } from "./decide.ts";
+import { DeliveryMap } from "./delivery-map.ts";
 import type { Entry } from "./entry.ts";
 import { type Envelope, isDeliveryId, readEnvelope } from "./forge.ts";
 import { contentTypeOf, type Facts, parseBody, readPayload, WrongPayload } from "./payload.ts";
@@ -35,7 +36,8 @@ export class Deliveries {
   readonly #yard: Yard;
   readonly #log: ServerLog;
   readonly #checkoutBranch: Parts["checkoutBranch"];
-  readonly #arriving = new Map<string, Promise<Entry[]>>();
+  /** Those that are on their way to the disk. */
+  readonly #arriving = new DeliveryMap<Promise<Entry[]>>();
   #inFlight = 0;
 
   constructor({ yard, log, checkoutBranch }: Parts) {
@@ -76,7 +78,16 @@ export class Deliveries {
     if (!envelope) throw new HttpError(400, "no event header of a known forge");
     if (envelope.id !== undefined && !isDeliveryId(envelope.id))
       throw new HttpError(400, "the delivery id is malformed");
-    const body = await this.#body(request);
+    if (this.#inFlight > mostInFlight)
+      throw new HttpError(429, "too many large deliveries at once", { "retry-after": "10" });
+    const announced = Math.min(Number(request.headers["content-length"] ?? 0) || 0, largestBody);
+    this.#inFlight += announced;
+    let body: Buffer;
+    try {
+      body = await readBody(request, { max: largestBody });
+    } finally {
+      this.#inFlight -= announced;
+    }
     const knowledge = this.#verify(envelope, body);
     const { payload, facts } = readFacts(envelope, body, type);
     const repo = this.#repoOf(knowledge, facts);
@@ -88,18 +99,6 @@ export class Deliveries {
     );
     if (changes.length === 0) return ignored(reason);
     return await this.#take(envelope, repo, changes, payload);
-  }
-
-  async #body(request: IncomingMessage): Promise<Buffer> {
-    if (this.#inFlight > mostInFlight)
-      throw new HttpError(429, "too many large deliveries at once", { "retry-after": "10" });
-    const announced = Math.min(Number(request.headers["content-length"] ?? 0) || 0, largestBody);
-    this.#inFlight += announced;
-    try {
-      return await readBody(request, { max: largestBody });
-    } finally {
-      this.#inFlight -= announced;
-    }
   }
 
   /**
@@ -146,50 +145,34 @@ export class Deliveries {
     payload: Buffer,
   ): Promise<Answer> {
     const yard = this.#yard;
-    const key = envelope.id === undefined ? undefined : `${repo.name} ${envelope.id}`;
-    const before =
-      envelope.id === undefined ? undefined : yard.spool.seen.delivery(repo.name, envelope.id);
-    // one that failed or was lost is sent again on purpose: it runs again
-    if (before && !(before.state === "failed" || before.state === "cancelled")) {
-      return {
-        status: 200,
-        body: { run: before.run, reason: "this delivery was taken before" },
-        reason: `taken before as ${before.run}`,
-      };
-    }
-    const twin = key === undefined ? undefined : this.#arriving.get(key);
-    if (twin) {
-      const [entry] = await stored(twin);
-      return {
-        status: 200,
-        body: { run: entry?.id, reason: "this delivery was taken before" },
-        reason: `taken before as ${entry?.id}`,
-      };
+    const { id } = envelope;
+    if (id !== undefined) {
+      const before = yard.spool.seen.delivery(repo.name, id);
+      // one that failed or was lost is sent again on purpose: it runs again
+      if (before && !(before.state === "failed" || before.state === "cancelled"))
+        return takenBefore(before.run);
+      const twin = this.#arriving.get(repo.name, id);
+      if (twin) return takenBefore((await twin.catch(notStored))[0]?.id);
     }
     if (yard.queue.waitingOf(repo.name) >= yard.config.maxWaiting) {
       throw new HttpError(429, "too many runs of this repository wait", { "retry-after": "60" });
     }
     const taking = yard.accept(
-      { repo: repo.name, forge: envelope.forge, event: envelope.event, delivery: envelope.id },
+      { repo: repo.name, forge: envelope.forge, event: envelope.event, delivery: id },
       changes,
       payload,
     );
-    if (key !== undefined) this.#arriving.set(key, taking);
+    if (id !== undefined) this.#arriving.set(repo.name, id, taking);
     try {
-      const entries = await stored(taking);
+      const entries = await taking;
       const ids = entries.map((entry) => entry.id);
       const body = ids.length === 1 ? { run: ids[0] } : { run: ids[0], runs: ids };
       return { status: 202, body, reason: `run ${ids.join(", ")} of ${repo.name}` };
     } catch (error) {
-      if (error instanceof HttpError && error.status === 503)
-        this.#log.warn(
-          error.cause === undefined
-            ? error.message
-            : `the delivery cannot be stored: ${messageOf(error.cause)}`,
-        );
-      throw error;
+      this.#log.warn(`the delivery cannot be stored: ${messageOf(error)}`);
+      return notStored(error);
     } finally {
-      if (key !== undefined) this.#arriving.delete(key);
+      if (id !== undefined) this.#arriving.delete(repo.name, id);
     }
   }
 }
@@ -198,15 +181,18 @@ function ignored(reason: string): Answer {
   return { status: 200, body: { run: null, reason }, reason };
 }
 
-async function stored(taking: Promise<Entry[]>): Promise<Entry[]> {
-  try {
-    return await taking;
-  } catch (error) {
-    if (systemCode(error) === undefined) throw error;
-    const answer = new HttpError(503, "the delivery cannot be stored now", { "retry-after": "30" });
-    answer.cause = error;
-    throw answer;
-  }
+function takenBefore(run: string | undefined): Answer {
+  return {
+    status: 200,
+    body: { run, reason: "this delivery was taken before" },
+    reason: `taken before as ${run}`,
+  };
+}
+
+/** @throws {HttpError} 503 for what the file system threw; anything else is a bug, and thrown on. */
+function notStored(error: unknown): never {
+  if (systemCode(error) === undefined) throw error;
+  throw new HttpError(503, "the delivery cannot be stored now", { "retry-after": "30" });
 }
 
 /**

@@ -92,10 +92,18 @@ export function readEnvelope(headers: Headers): Envelope | undefined {
   for (const dialect of dialects) {
     const said = one(headers, dialect.event);
     if (said === undefined) continue;
-    const id = dialect.ids.map((name) => one(headers, name)).find((value) => value !== undefined);
     const event =
       dialect.words && Object.hasOwn(dialect.words, said) ? (dialect.words[said] ?? said) : said;
+    const id = first(headers, dialect.ids);
     return { forge: dialect.forge, event, id, proof: readProof(headers, dialect) };
+  }
+  return undefined;
+}
+
+function first(headers: Headers, names: readonly string[]): string | undefined {
+  for (const name of names) {
+    const value = one(headers, name);
+    if (value !== undefined) return value;
   }
   return undefined;
 }

@@ -1,64 +1,63 @@
-import {
-  closeSync,
-  constants,
-  fdatasync,
-  ftruncate,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-} from "node:fs";
-import { open, unlink } from "node:fs/promises";
-import { join } from "node:path";
+import { ftruncate } from "node:fs";
 import { fsyncFolder } from "../files.ts";
+import {
+  encodeRecords,
+  type Found,
+  newMark,
+  type Place,
+  readSegment,
+  type Unwritten,
+} from "./segment.ts";
+import { SegmentFiles } from "./segment-files.ts";
 import { writeAll } from "./write-all.ts";
-import { type Encoded, encodeRecord, type Found, type Place, readSegment } from "./segment.ts";
 
-/**
- * An append-only journal of records, each a line of JSON and perhaps a body, in numbered segment files.
- * Records that arrive together share one write and one fdatasync: `append` resolves when its record is on disk.
- * lib/hook/segment.ts has a record's form.
- */
-interface Pending {
-  readonly parts: readonly Uint8Array[];
-  readonly size: number;
-  readonly bodyAt: number;
-  readonly bodyLength: number;
-  readonly done: ((place: Place) => void) | undefined;
+interface Pending extends Unwritten {
+  readonly stored: ((place: Place) => void) | undefined;
   readonly failed: ((error: Error) => void) | undefined;
 }
 
 const mostInOneWrite = 300;
-/** Writes between these sizes go through one buffer that is kept. */
-const smallWrite = 64 * 1024;
-const largeWrite = 1024 * 1024;
+/** Batches up to this size go through one buffer that is kept. */
+const usualBatch = 1024 * 1024;
 
+/** The segment that is written to. */
+interface Current {
+  readonly number: number;
+  /** The mark of its records; undefined: nothing has been written yet. */
+  mark: string | undefined;
+  /** Length of what is known to be good in it. */
+  length: number;
+}
+
+/**
+ * An append-only journal of records, each a line of JSON and perhaps a body, in numbered segment files.
+ * Records that arrive together share one write, which ends when they are on disk (O_DSYNC: a write and its
+ * fdatasync in one, see open(2)): `append` resolves then. While one write is under way, the records of the next
+ * gather. lib/hook/segment.ts has a record's form.
+ */
 export class Journal {
   readonly #folder: string;
+  readonly #files: SegmentFiles;
   readonly #segmentSize: number;
   #fd = -1;
-  #segment: number;
+  #segment: Current;
   #oldest: number;
-  /** Length of what is known to be good in the current segment. */
-  #length: number;
   #pending: Pending[] = [];
   #flushing: Promise<void> | undefined;
   /** Resolves when a segment that was made is in its folder for good. */
   #named: Promise<void> | undefined;
-  #scratch: Buffer | undefined;
+  #space = Buffer.alloc(0);
 
   private constructor(
     folder: string,
-    segmentSize: number,
-    oldest: number,
-    segment: number,
-    length: number,
+    files: SegmentFiles,
+    { segmentSize, segment }: { segmentSize: number; segment: Current },
   ) {
     this.#folder = folder;
+    this.#files = files;
     this.#segmentSize = segmentSize;
-    this.#oldest = oldest;
     this.#segment = segment;
-    this.#length = length;
+    this.#oldest = files.numbers[0] ?? segment.number;
   }
 
   /**
@@ -67,53 +66,58 @@ export class Journal {
    */
   static async open(
     folder: string,
-    {
-      segmentSize = 16 * 1024 * 1024,
-      warn,
-    }: { segmentSize?: number; warn: (text: string) => void },
+    { segmentSize = 4 * 1024 * 1024, warn }: { segmentSize?: number; warn: (text: string) => void },
   ): Promise<{ journal: Journal; records: Found[] }> {
-    // at once, like the segments: a start has nothing else to do meanwhile
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
-    const numbers = readdirSync(folder)
-      .map((name) => /^(\d{8})\.journal$/.exec(name)?.[1])
-      .filter((number) => number !== undefined)
-      .map(Number)
-      .sort((a, b) => a - b);
+    const files = new SegmentFiles(folder);
     const records: Found[] = [];
-    let length = 0;
-    for (const number of numbers) {
-      const path = segmentPath(folder, number);
-      const read = readSegment(readFileSync(path), number);
+    let segment: Current = { number: 1, mark: undefined, length: 0 };
+    for (const number of files.numbers) {
+      const read = readSegment(files.bytes(number), number);
       records.push(...read.records);
       for (const at of read.damaged)
-        warn(`${path}: the record at byte ${at} is damaged and left out`);
-      length = read.length;
+        warn(`${files.path(number)}: the record at byte ${at} is damaged and left out`);
+      segment = { number, mark: read.mark, length: read.length };
     }
-    const last = numbers.at(-1) ?? 1;
-    const journal = new Journal(folder, segmentSize, numbers[0] ?? 1, last, length);
+    const journal = new Journal(folder, files, { segmentSize, segment });
     journal.#prepare();
     return { journal, records };
   }
 
   get current(): number {
-    return this.#segment;
+    return this.#segment.number;
   }
 
   get oldest(): number {
     return this.#oldest;
   }
 
-  /** Resolves when the record is on disk; rejected when it could not be written (nothing of it remains then). */
-  append(head: object, body?: Uint8Array): Promise<Place> {
-    return new Promise((done, failed) => {
-      this.#pending.push(pendingOf(encodeRecord(head, body), done, failed));
+  /**
+   * Resolves when the record is on disk, with what `stored` makes of its place; rejected when it could not be
+   * written (nothing of it remains then). `stored` is called at once, before the next write begins.
+   */
+  append(head: object, body?: Uint8Array): Promise<Place>;
+  append<T>(head: object, body: Uint8Array | undefined, stored: (place: Place) => T): Promise<T>;
+  append(
+    head: object,
+    body?: Uint8Array,
+    stored: (place: Place) => unknown = (place) => place,
+  ): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      const onStored = (place: Place) => {
+        try {
+          resolve(stored(place));
+        } catch (error) {
+          reject(error);
+        }
+      };
+      this.#pending.push({ head, body, stored: onStored, failed: reject });
       this.#flushing ??= this.#flush();
     });
   }
 
   /** A record that nobody waits for: it goes to disk with the next flush, and is tried again when that fails. */
   note(head: object): void {
-    this.#pending.push(pendingOf(encodeRecord(head, undefined), undefined, undefined));
+    this.#pending.push({ head, body: undefined, stored: undefined, failed: undefined });
   }
 
   /** Wait until all that was noted is on disk. */
@@ -130,12 +134,12 @@ export class Journal {
 
   async #flush(onFailure?: (error: Error) => void): Promise<void> {
     while (this.#pending.length > 0) {
-      // what arrives in the same turn of the event loop shares a write
-      await new Promise((resolve) => setImmediate(resolve));
       const batch = this.#pending.splice(0, mostInOneWrite);
       try {
-        const places = await this.#write(batch);
-        for (const [index, each] of batch.entries()) each.done?.(places[index] as Place);
+        const bodies = await this.#write(batch);
+        const segment = this.#segment.number;
+        for (const [index, { body, stored }] of batch.entries())
+          stored?.({ segment, at: bodies[index] ?? 0, length: body?.length ?? 0 });
       } catch (error) {
         const problem = error as Error;
         const notes = batch.filter((each) => each.failed === undefined);
@@ -150,54 +154,28 @@ export class Journal {
     this.#flushing = undefined;
   }
 
-  async #write(batch: readonly Pending[]): Promise<Place[]> {
-    if (this.#fd >= 0 && this.#length >= this.#segmentSize) this.#close();
+  /** Where the body of each begins, once the batch is on disk. */
+  async #write(batch: readonly Pending[]): Promise<number[]> {
+    if (this.#fd >= 0 && this.#segment.length >= this.#segmentSize) this.#close();
     if (this.#fd < 0) this.#open();
-    const named = this.#named;
-    const places: Place[] = [];
-    let at = this.#length;
-    for (const each of batch) {
-      places.push({ segment: this.#segment, at: at + each.bodyAt, length: each.bodyLength });
-      at += each.size;
-    }
-    await writeAll(this.#fd, this.#together(batch, at - this.#length), this.#length);
-    await new Promise<void>((resolve, reject) =>
-      fdatasync(this.#fd, (error) => (error ? reject(error) : resolve())),
-    );
-    await named;
+    // a file's name goes to disk before what is in it counts
+    await this.#named;
     this.#named = undefined;
-    this.#length = at;
-    return places;
-  }
-
-  /** A batch in one piece, in memory that is used again: fresh pages for each write cost more than the copy. */
-  #together(batch: readonly Pending[], size: number): Buffer {
-    if (size < smallWrite || size > largeWrite)
-      return Buffer.concat(
-        batch.flatMap((each) => each.parts),
-        size,
-      );
-    this.#scratch ??= Buffer.allocUnsafeSlow(largeWrite);
-    let at = 0;
-    for (const { parts } of batch) {
-      for (const part of parts) {
-        this.#scratch.set(part, at);
-        at += part.length;
-      }
-    }
-    return this.#scratch.subarray(0, size);
+    const { length: at, mark = newMark() } = this.#segment;
+    if (this.#space.length === 0 && batch.length > 1)
+      this.#space = Buffer.allocUnsafeSlow(usualBatch);
+    const { data, bodies } = encodeRecords(batch, { mark, at, space: this.#space });
+    await writeAll(this.#fd, data, at);
+    this.#segment.mark = mark;
+    this.#segment.length = at + data.length;
+    return bodies;
   }
 
   #open(): void {
-    if (this.#length >= this.#segmentSize) {
-      this.#segment += 1;
-      this.#length = 0;
-    }
-    this.#fd = openSync(
-      segmentPath(this.#folder, this.#segment),
-      constants.O_RDWR | constants.O_CREAT,
-      0o600,
-    );
+    const { number, length } = this.#segment;
+    const full = length >= this.#segmentSize;
+    this.#fd = this.#files.open(full ? number + 1 : number, { fresh: full });
+    if (full) this.#segment = { number: number + 1, mark: undefined, length: 0 };
     this.#named = fsyncFolder(this.#folder);
     // the write that waits for it hears of a failure
     this.#named.catch(() => {});
@@ -213,36 +191,29 @@ export class Journal {
   }
 
   #close(): void {
-    if (this.#fd >= 0) closeSync(this.#fd);
+    if (this.#fd >= 0) this.#files.close(this.#fd);
     this.#fd = -1;
   }
 
   /** After a failed write: take away what may be half there. The next write begins at the good length in any case. */
   async #repair(): Promise<void> {
     if (this.#fd < 0) return;
-    await new Promise<void>((resolve) => ftruncate(this.#fd, this.#length, () => resolve()));
+    await new Promise<void>((resolve) =>
+      ftruncate(this.#fd, this.#segment.length, () => resolve()),
+    );
     // a descriptor whose fsync failed once cannot be trusted: open the file anew
     this.#close();
   }
 
   /** The body of a record. */
-  async read({ segment, at, length }: Place): Promise<Buffer> {
-    const handle = await open(segmentPath(this.#folder, segment), "r");
-    try {
-      const body = Buffer.alloc(length);
-      const { bytesRead } = await handle.read(body, 0, length, at);
-      if (bytesRead !== length)
-        throw new Error(`${segmentPath(this.#folder, segment)}: ends before byte ${at + length}`);
-      return body;
-    } finally {
-      await handle.close();
-    }
+  read({ segment, at, length }: Place): Promise<Buffer> {
+    return this.#files.read(segment, at, length);
   }
 
-  /** Remove the oldest segment, all of whose records have been dealt with. */
+  /** Let go of the oldest segment, all of whose records have been dealt with. */
   async dropOldest(): Promise<void> {
-    if (this.#oldest >= this.#segment) return;
-    await unlink(segmentPath(this.#folder, this.#oldest));
+    if (this.#oldest >= this.#segment.number) return;
+    await this.#files.drop(this.#oldest, 2 * this.#segmentSize);
     this.#oldest += 1;
   }
 
@@ -250,17 +221,4 @@ export class Journal {
     await this.flush().catch(() => {});
     this.#close();
   }
-}
-
-/** No spread: thousands of these a second are to be of one shape, like the entries (lib/hook/entry.ts). */
-function pendingOf(
-  { parts, size, bodyAt, bodyLength }: Encoded,
-  done: Pending["done"],
-  failed: Pending["failed"],
-): Pending {
-  return { parts, size, bodyAt, bodyLength, done, failed };
-}
-
-function segmentPath(folder: string, number: number): string {
-  return join(folder, `${String(number).padStart(8, "0")}.journal`);
 }

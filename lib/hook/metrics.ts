@@ -8,8 +8,11 @@ export class Metrics {
   }
 
   run(result: string, seconds: number): void {
-    const sum = this.#runs.get(result) ?? { count: 0, seconds: 0 };
-    this.#runs.set(result, { count: sum.count + 1, seconds: sum.seconds + seconds });
+    const sum = this.#runs.get(result);
+    if (sum) {
+      sum.count += 1;
+      sum.seconds += seconds;
+    } else this.#runs.set(result, { count: 1, seconds });
   }
 
   text(now: { waiting: number; running: number; draining: boolean }): string {

@@ -1,5 +1,6 @@
 import { open } from "node:fs/promises";
 import { readIfThere, writeAtomic } from "../files.ts";
+import { DeliveryMap } from "./delivery-map.ts";
 
 /** What is remembered of a run after its delivery has left the journal. */
 export interface Memory {
@@ -23,7 +24,7 @@ export class Seen {
   readonly #path: string;
   readonly #most: number;
   readonly #runs = new Map<string, Memory>();
-  readonly #byDelivery = new Map<string, string>();
+  readonly #byDelivery = new DeliveryMap<Memory>();
   #lines = 0;
 
   constructor(path: string, most = 10_000) {
@@ -47,9 +48,7 @@ export class Seen {
 
   add(memory: Memory): void {
     this.#runs.set(memory.run, memory);
-    if (memory.delivery !== undefined) {
-      this.#byDelivery.set(deliveryKey(memory.repo, memory.delivery), memory.run);
-    }
+    if (memory.delivery !== undefined) this.#byDelivery.set(memory.repo, memory.delivery, memory);
     // many at once: each walk from the oldest passes over what was deleted before
     if (this.#runs.size > this.#most * 1.125) this.#forgetOldest();
   }
@@ -61,8 +60,8 @@ export class Seen {
       if (memory.state === "waiting") continue;
       this.#runs.delete(run);
       if (memory.delivery === undefined) continue;
-      const key = deliveryKey(memory.repo, memory.delivery);
-      if (this.#byDelivery.get(key) === run) this.#byDelivery.delete(key);
+      if (this.#byDelivery.get(memory.repo, memory.delivery) === memory)
+        this.#byDelivery.delete(memory.repo, memory.delivery);
     }
   }
 
@@ -74,17 +73,29 @@ export class Seen {
     return this.#runs.get(run);
   }
 
+  /** The run of a delivery. */
   delivery(repo: string, id: string): Memory | undefined {
-    return this.#runs.get(this.#byDelivery.get(deliveryKey(repo, id)) ?? "");
+    return this.#byDelivery.get(repo, id);
+  }
+
+  /** A run has come to an end. */
+  settle(run: string, state: string, by: string | undefined): void {
+    const memory = this.#runs.get(run);
+    if (!memory) return;
+    memory.state = state;
+    memory.by = by;
   }
 
   all(): Iterable<Memory> {
     return this.#runs.values();
   }
 
-  /** Write memories down for good; now and then the file is written anew without the forgotten ones. */
+  /** Write memories of settled runs down for good; now and then the file is written anew without the forgotten ones. */
   async keep(runs: readonly string[]): Promise<void> {
-    const memories = runs.map((run) => this.#runs.get(run)).filter((each) => each !== undefined);
+    const memories = runs
+      .map((run) => this.#runs.get(run))
+      .filter((each) => each !== undefined)
+      .filter((each) => each.state !== "waiting");
     if (this.#lines + memories.length > 2 * this.#most) {
       const settled = [...this.#runs.values()].filter((each) => each.state !== "waiting");
       const text: string[] = [];
@@ -111,8 +122,4 @@ async function* lines(memories: readonly Memory[]): AsyncGenerator<string> {
     yield some.map((memory) => `${JSON.stringify(memory)}\n`).join("");
     await new Promise((resolve) => setImmediate(resolve));
   }
-}
-
-function deliveryKey(repo: string, id: string): string {
-  return `${repo} ${id}`;
 }

@@ -1,10 +1,13 @@
+import { randomBytes } from "node:crypto";
 import { crc32 } from "node:zlib";
 
 /**
- * A segment of the journal, as bytes. Pure.
+ * A segment of the journal, as bytes. Pure, but for the marks, which are random.
  *
- * A record is `LENGTH CHECKSUM JSON\n`, then LENGTH bytes of body and `\n` unless LENGTH is 0. The checksum
- * is the CRC-32 of JSON and body in hex. A last record that a crash cut short is recognised and dropped.
+ * Its first line is `boatyard-journal MARK`. A record is `LENGTH CHECKSUM MARK JSON\n`, then LENGTH bytes of body
+ * and `\n` unless LENGTH is 0. The checksum is the CRC-32 of JSON and body in hex. Files are used again: what an
+ * earlier use left behind has another mark, and so has whatever a sender may have put into a body. A last record
+ * that a crash cut short is recognised and dropped.
  */
 export interface Place {
   readonly segment: number;
@@ -18,42 +21,90 @@ export interface Found {
   readonly place: Place;
 }
 
-const newline = Buffer.from("\n");
-
-/** A record in the pieces that are written one after the other, and where its body begins in it. */
-export interface Encoded {
-  readonly parts: readonly Uint8Array[];
-  readonly size: number;
-  readonly bodyAt: number;
-  readonly bodyLength: number;
+export interface Unwritten {
+  readonly head: object;
+  readonly body: Uint8Array | undefined;
 }
 
-/** Make a record of a head and perhaps a body. */
-export function encodeRecord(head: object, body: Uint8Array | undefined): Encoded {
+/** Tells one use of a segment's file from the others: 16 hex digits that nobody can foresee. */
+export function newMark(): string {
+  return randomBytes(8).toString("hex");
+}
+
+const firstLine = (mark: string) => `boatyard-journal ${mark}\n`;
+/** Written over the first line of a file that may be used again: nothing in it is a record any more. */
+export const spareLine = firstLine("spare");
+const marked = /^boatyard-journal ([0-9a-f]{16})\n/;
+const newline = 10;
+
+/**
+ * Records as they stand in a segment, from its first line on when `at` is 0. They are put into `space` when they
+ * fit: fresh memory for each write costs more than the copy. `bodies` tells where each one's body begins, counted
+ * from the segment's beginning.
+ */
+export function encodeRecords(
+  records: readonly Unwritten[],
+  { mark, at, space }: { mark: string; at: number; space: Buffer },
+): { data: Buffer; bodies: number[] } {
+  const start = at === 0 ? firstLine(mark) : "";
+  const lines = records.map((record) => lineOf(record, mark));
+  let size = start.length;
+  for (const [index, line] of lines.entries())
+    size += Buffer.byteLength(line) + bodySize(records[index]?.body);
+  const data = size <= space.length ? space.subarray(0, size) : Buffer.allocUnsafe(size);
+  const bodies: number[] = [];
+  let end = data.write(start, "latin1");
+  for (const [index, line] of lines.entries()) {
+    end += data.write(line, end);
+    bodies.push(at + end);
+    const body = records[index]?.body;
+    if (!body || body.length === 0) continue;
+    data.set(body, end);
+    end += body.length;
+    data[end++] = newline;
+  }
+  return { data, bodies };
+}
+
+function bodySize(body: Uint8Array | undefined): number {
+  return body && body.length > 0 ? body.length + 1 : 0;
+}
+
+function lineOf({ head, body }: Unwritten, mark: string): string {
   const json = JSON.stringify(head);
-  const bodyLength = body?.length ?? 0;
   const checksum = crc32(body ?? "", crc32(json))
     .toString(16)
     .padStart(8, "0");
-  const line = Buffer.from(`${bodyLength} ${checksum} ${json}\n`);
-  const parts = body && bodyLength > 0 ? [line, body, newline] : [line];
-  const size = line.length + (bodyLength > 0 ? bodyLength + 1 : 0);
-  return { parts, size, bodyAt: line.length, bodyLength };
+  return `${body?.length ?? 0} ${checksum} ${mark} ${json}\n`;
 }
 
-const headStart = /^(\d{1,10}) ([0-9a-f]{8}) \{/;
+const headStart = /^(\d{1,10}) ([0-9a-f]{8}) ([0-9a-f]{16}) \{/;
+const longestHead = 10 + 1 + 8 + 1 + 16 + 2;
+
+/** What a segment's file says. */
+export interface ReadSegment {
+  readonly records: Found[];
+  /** Where damaged records begin. */
+  readonly damaged: number[];
+  /** Up to where it is good; 0 when it has not been used yet. */
+  readonly length: number;
+  readonly mark: string | undefined;
+}
 
 /** The good records of a segment, the places of damaged ones, and the length up to which it is good. Pure. */
-export function readSegment(
-  data: Buffer,
-  segment: number,
-): { records: Found[]; damaged: number[]; length: number } {
+export function readSegment(data: Buffer, segment: number): ReadSegment {
   const records: Found[] = [];
   const damaged: number[] = [];
-  let good = 0;
-  let at = 0;
+  const start = marked.exec(data.toString("latin1", 0, 64));
+  const mark = start?.[1];
+  if (!start || mark === undefined) {
+    const unused = data.length === 0 || data.toString("latin1", 0, spareLine.length) === spareLine;
+    return { records, damaged: unused ? [] : [0], length: 0, mark };
+  }
+  let at = start[0].length;
+  let good = at;
   while (at < data.length) {
-    const found = readRecord(data, at, segment);
+    const found = readRecord(data, { at, segment, mark });
     if (found) {
       records.push(found.record);
       at = found.end;
@@ -61,24 +112,21 @@ export function readSegment(
       continue;
     }
     damaged.push(at);
-    const next = nextHead(data, at);
+    const next = nextHead(data, at, mark);
     if (next === undefined) break;
     at = next;
   }
   // a torn end was never answered with 202, so it is no loss worth a warning
-  if (damaged.at(-1) === good) damaged.pop();
-  return { records, damaged, length: good };
+  return { records, damaged: damaged.filter((each) => each < good), length: good, mark };
 }
 
 function readRecord(
   data: Buffer,
-  at: number,
-  segment: number,
+  { at, segment, mark }: { at: number; segment: number; mark: string },
 ): { record: Found; end: number } | undefined {
-  const lineEnd = data.indexOf(10, at);
-  if (lineEnd < 0) return undefined;
-  const match = headStart.exec(data.toString("latin1", at, at + 24));
-  if (!match) return undefined;
+  const match = headAt(data, at, mark);
+  const lineEnd = match ? data.indexOf(newline, at) : -1;
+  if (!match || lineEnd < 0) return undefined;
   const length = Number(match[1]);
   const json = data.subarray(at + match[0].length - 1, lineEnd);
   const bodyStart = lineEnd + 1;
@@ -96,10 +144,15 @@ function readRecord(
   }
 }
 
-/** Where the next line begins that looks like a record, after a damaged one. */
-function nextHead(data: Buffer, from: number): number | undefined {
-  for (let at = data.indexOf(10, from); at >= 0; at = data.indexOf(10, at + 1)) {
-    if (headStart.test(data.toString("latin1", at + 1, at + 25))) return at + 1;
+function headAt(data: Buffer, at: number, mark: string): RegExpExecArray | undefined {
+  const match = headStart.exec(data.toString("latin1", at, at + longestHead));
+  return match?.[3] === mark ? match : undefined;
+}
+
+/** Where the next record begins after a damaged one: a line of this use of the file. */
+function nextHead(data: Buffer, from: number, mark: string): number | undefined {
+  for (let at = data.indexOf(newline, from); at >= 0; at = data.indexOf(newline, at + 1)) {
+    if (headAt(data, at + 1, mark)) return at + 1;
   }
   return undefined;
 }

@@ -1,11 +1,18 @@
 import { join } from "node:path";
+import { isoTime } from "../iso-time.ts";
 import { newRunId } from "../run-id.ts";
 import { type Entry, entryOf, type Source, type Written, writtenOf } from "./entry.ts";
 import { Journal } from "./journal.ts";
 import type { Change } from "./payload.ts";
-import { type Memory, Seen } from "./seen.ts";
+import { Seen } from "./seen.ts";
 
 const mostSegments = 8;
+
+/** What a segment of the journal holds: all its runs, and those of them that are not settled. */
+interface Segment {
+  readonly runs: string[];
+  readonly live: Set<Entry>;
+}
 
 /**
  * What has been accepted and is not settled yet: STATE/spool. A delivery is on disk when `accept` resolves.
@@ -14,8 +21,7 @@ const mostSegments = 8;
 export class Spool {
   readonly seen: Seen;
   readonly #journal: Journal;
-  readonly #live = new Map<string, Entry>();
-  readonly #bySegment = new Map<number, Set<string>>();
+  readonly #segments = new Map<number, Segment>();
   #lastOrder = 0;
   #tidying: Promise<void> | undefined;
 
@@ -41,59 +47,81 @@ export class Spool {
     const seen = new Seen(join(folder, "seen.jsonl"), remember);
     await seen.load();
     const spool = new Spool(journal, seen);
+    const live = new Map<string, Entry>();
+    const settled = (run: string, state: string, by: string | undefined) => {
+      const entry = live.get(run);
+      if (entry) spool.#segment(entry).live.delete(entry);
+      live.delete(run);
+      seen.settle(run, state, by);
+    };
     for (const { head, place } of records) {
       if (Array.isArray(head.runs))
-        for (const run of head.runs as Written[]) spool.#add(entryOf(run, place));
+        for (const run of head.runs as Written[]) {
+          const entry = entryOf(run, place);
+          // one that was carried forward to a newer segment
+          const before = live.get(entry.id);
+          if (before) spool.#segment(before).live.delete(before);
+          live.set(entry.id, entry);
+          spool.#add(entry);
+        }
       else if (typeof head.run === "string" && Array.isArray(head.superseded)) {
-        for (const old of head.superseded as string[]) spool.#mark(old, "superseded", head.run);
+        for (const old of head.superseded as string[]) settled(old, "superseded", head.run);
       } else if (typeof head.run === "string" && typeof head.state === "string") {
-        spool.#mark(head.run, head.state, typeof head.by === "string" ? head.by : undefined);
+        settled(head.run, head.state, typeof head.by === "string" ? head.by : undefined);
       }
     }
-    return { spool, waiting: [...spool.#live.values()].sort((a, b) => a.order - b.order) };
+    return { spool, waiting: [...live.values()].sort((a, b) => a.order - b.order) };
   }
 
   #add(entry: Entry): void {
-    const before = this.#live.get(entry.id);
-    if (before) this.#bySegment.get(before.place.segment)?.delete(entry.id);
-    this.#live.set(entry.id, entry);
-    this.#inSegment(entry.place.segment).add(entry.id);
-    this.#lastOrder = Math.max(this.#lastOrder, entry.order);
     const { id, repo, delivery, ref, sha, accepted } = entry;
+    const segment = this.#segment(entry);
+    segment.runs.push(id);
+    segment.live.add(entry);
+    this.#lastOrder = Math.max(this.#lastOrder, entry.order);
     this.seen.add({ run: id, repo, delivery, ref, sha, accepted, state: "waiting", by: undefined });
   }
 
-  #inSegment(segment: number): Set<string> {
-    let ids = this.#bySegment.get(segment);
-    if (!ids) {
-      ids = new Set();
-      this.#bySegment.set(segment, ids);
+  #segment({ place }: Entry): Segment {
+    let segment = this.#segments.get(place.segment);
+    if (!segment) {
+      segment = { runs: [], live: new Set() };
+      this.#segments.set(place.segment, segment);
     }
-    return ids;
+    return segment;
   }
 
   /**
-   * Take a delivery's changes in; resolves when they are on disk.
+   * Take a delivery's changes in; resolves when they are on disk. `stored` is told of each at that moment.
    * @throws what the file system threw (ENOSPC …): then nothing was taken.
    */
-  async accept(source: Source, changes: readonly Change[], payload: Uint8Array): Promise<Entry[]> {
+  accept(
+    source: Source,
+    changes: readonly Change[],
+    payload: Uint8Array,
+    stored: (entry: Entry) => void = () => {},
+  ): Promise<Entry[]> {
     const now = Date.now();
-    const accepted = new Date(now).toISOString();
+    const accepted = isoTime(now);
     const written = changes.map((change) =>
       writtenOf(source, change, { id: this.#freshId(now), order: this.#nextOrder(now), accepted }),
     );
-    const place = await this.#journal.append({ runs: written }, payload);
-    const entries = written.map((each) => entryOf(each, place));
-    for (const entry of entries) this.#add(entry);
-    return entries;
+    return this.#journal.append({ runs: written }, payload, (place) => {
+      const entries = written.map((each) => entryOf(each, place));
+      for (const entry of entries) {
+        this.#add(entry);
+        stored(entry);
+      }
+      return entries;
+    });
   }
 
   readonly #recentIds = new Set<string>();
 
   /** An id that no other run has: six random digits alone meet too soon when thousands come in one second. */
   #freshId(now: number): string {
-    let id = newRunId(new Date(now));
-    while (this.seen.has(id) || this.#recentIds.has(id)) id = newRunId(new Date(now));
+    let id = newRunId(now);
+    while (this.seen.has(id) || this.#recentIds.has(id)) id = newRunId(now);
     if (this.#recentIds.size > 1000) this.#recentIds.clear();
     this.#recentIds.add(id);
     return id;
@@ -119,7 +147,7 @@ export class Spool {
    * wait, so it is written down only when the newer one begins: thousands cost one line then.
    */
   supersede(old: Entry, by: Entry): void {
-    this.#mark(old.id, "superseded", by.id);
+    this.#mark(old, "superseded", by.id);
     by.superseded = old.superseded ?? [];
     old.superseded = undefined;
     by.superseded.push(old.id);
@@ -145,16 +173,12 @@ export class Spool {
   settle(entry: Entry, state: string, by?: string): void {
     this.#noteSuperseded(entry);
     this.#journal.note({ run: entry.id, state, ...(by === undefined ? {} : { by }) });
-    this.#mark(entry.id, state, by);
+    this.#mark(entry, state, by);
   }
 
-  #mark(run: string, state: string, by: string | undefined): void {
-    const memory: Memory | undefined = this.seen.get(run);
-    if (memory) {
-      memory.state = state;
-      memory.by = by;
-    }
-    this.#live.delete(run);
+  #mark(entry: Entry, state: string, by: string | undefined): void {
+    this.seen.settle(entry.id, state, by);
+    this.#segment(entry).live.delete(entry);
   }
 
   /** Wait until all that was settled is on disk. @throws what the file system threw. */
@@ -176,14 +200,15 @@ export class Spool {
       // those that nobody needs go together: their memories share one fsync, which new deliveries wait for
       const free = this.#freeSegments();
       if (free.length > 0) {
-        await this.seen.keep(free.flatMap((segment) => [...this.#inSegment(segment)]));
+        await this.seen.keep(free.flatMap((segment) => this.#segments.get(segment)?.runs ?? []));
         for (const segment of free) {
           await this.#journal.dropOldest();
-          this.#bySegment.delete(segment);
+          this.#segments.delete(segment);
         }
       } else if (this.crowded) {
         // few that wait long must not hold many that do not: they are written anew
-        for (const entry of this.#liveIn(this.#journal.oldest)) await this.#carryForward(entry);
+        const oldest = this.#segments.get(this.#journal.oldest);
+        for (const entry of [...(oldest?.live ?? [])]) await this.#carryForward(entry);
       } else return;
     }
   }
@@ -192,23 +217,23 @@ export class Spool {
   #freeSegments(): number[] {
     const free: number[] = [];
     let segment = this.#journal.oldest;
-    while (segment < this.#journal.current && this.#liveIn(segment).length === 0)
+    while (segment < this.#journal.current && !this.#segments.get(segment)?.live.size)
       free.push(segment++);
     return free;
   }
 
-  #liveIn(segment: number): Entry[] {
-    return [...this.#inSegment(segment)]
-      .map((id) => this.#live.get(id))
-      .filter((each) => each !== undefined);
-  }
-
   async #carryForward(entry: Entry): Promise<void> {
     const { place: _, superseded: _superseded, ...written } = entry;
-    const place = await this.#journal.append({ runs: [written] }, await this.payload(entry));
-    this.#bySegment.get(entry.place.segment)?.delete(entry.id);
-    entry.place = place;
-    this.#inSegment(place.segment).add(entry.id);
+    const payload = await this.payload(entry);
+    // settled meanwhile: written down after its end, it would wait again at the next start
+    if (!this.#segment(entry).live.has(entry)) return;
+    await this.#journal.append({ runs: [written] }, payload, (place) => {
+      const live = this.#segment(entry).live.delete(entry);
+      entry.place = place;
+      const segment = this.#segment(entry);
+      segment.runs.push(entry.id);
+      if (live) segment.live.add(entry);
+    });
   }
 
   async close(): Promise<void> {

@@ -76,18 +76,19 @@ export class Yard {
    * Take changes in; when this resolves they are on disk.
    * @throws what the file system threw: then nothing was taken.
    */
-  async accept(source: Source, changes: readonly Change[], payload: Uint8Array): Promise<Entry[]> {
-    const entries = await this.spool.accept(source, changes, payload);
-    for (const entry of entries) this.#enqueue(entry);
-    this.schedule();
-    // one long run must not keep a flood of superseded pushes on the disk
-    if (this.spool.crowded) void this.tidy("");
-    return entries;
+  accept(source: Source, changes: readonly Change[], payload: Uint8Array): Promise<Entry[]> {
+    return this.spool.accept(source, changes, payload, (entry) => {
+      this.#enqueue(entry);
+      // while its repo has a run under way, nothing new can begin
+      if (!this.queue.runningOf(entry.repo)) this.schedule();
+      // one long run must not keep a flood of superseded pushes on the disk
+      if (this.spool.crowded) void this.tidy("");
+    });
   }
 
   #enqueue(entry: Entry): void {
     const result = this.queue.add(entry);
-    if (result) void this.#supersede(result.superseded, result.by);
+    if (result) this.#supersede(result.superseded, result.by);
     const under = this.queue.runningOf(entry.repo);
     if (
       under &&
@@ -104,16 +105,16 @@ export class Yard {
     }
   }
 
-  async #supersede(old: Entry, by: Entry): Promise<void> {
+  #supersede(old: Entry, by: Entry): void {
     this.#metrics.run("superseded", 0);
-    const record = this.records.get(old.id);
     this.spool.supersede(old, by);
+    const record = this.records.get(old.id);
     if (!record) return;
     // it had begun once (busy, or interrupted) and has a folder
     record.state = "superseded";
     record.by = by.id;
     record.ended = new Date().toISOString();
-    await this.#executor.ends.save(record);
+    void this.#executor.ends.save(record);
   }
 
   /** Begin whatever may run now. */
@@ -136,7 +137,7 @@ export class Yard {
   /** A run that began waits again, until `notBefore` at least. */
   putBack(entry: Entry, notBefore: number): void {
     const result = this.queue.finish(entry, { notBefore });
-    if (result) void this.#supersede(result.superseded, result.by);
+    if (result) this.#supersede(result.superseded, result.by);
     this.schedule();
     this.#wakeIdle();
   }
