@@ -1,5 +1,5 @@
 import { createReadStream } from "node:fs";
-import { stat } from "node:fs/promises";
+import { type FileHandle, open } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { HttpError, sendJson } from "../http.ts";
 import { isRunId } from "../run-id.ts";
@@ -105,37 +105,42 @@ export class Steering {
       "x-accel-buffering": "no",
     });
     response.flushHeaders();
-    const path = this.#yard.records.path(id, "log");
     const masked = new MaskedStream(this.#yard.mask);
+    const piece = Buffer.alloc(64 * 1024);
+    let file: FileHandle | undefined;
     let at = 0;
-    const send = async (text: string) => {
-      const lines = text.endsWith("\n") ? text.slice(0, -1) : text;
-      if (text !== "" && !response.write(`data: ${lines.split("\n").join("\ndata: ")}\n\n`))
-        await drained(response);
-    };
-    for (let quiet = 0; !response.destroyed; ) {
-      const view = this.view(id);
-      const size = await stat(path).then(
-        (found) => found.size,
-        () => 0,
-      );
-      if (size > at) {
-        for await (const chunk of createReadStream(path, { start: at, end: size - 1 })) {
-          at += (chunk as Buffer).length;
-          await send(masked.write(chunk as Buffer));
+    try {
+      for (let quiet = 0; !response.destroyed; ) {
+        // looked at before the log: an ended run writes no more
+        const view = this.view(id);
+        // opened once: at a run's end its log may be replaced by a masked one, which is shorter
+        file ??= await open(this.#yard.records.path(id, "log")).catch(() => undefined);
+        const { bytesRead } = (await file?.read(piece, 0, piece.length, at)) ?? { bytesRead: 0 };
+        if (bytesRead > 0) {
+          at += bytesRead;
+          await sendEvent(response, masked.write(piece.subarray(0, bytesRead)));
+          continue;
         }
-        continue;
+        if (!view || hasEnded(view.state)) {
+          await sendEvent(response, masked.end());
+          response.end(`event: end\ndata: ${view?.state ?? "gone"}\n\n`);
+          return;
+        }
+        // a comment now and then keeps proxies from closing a quiet stream
+        if (++quiet % 75 === 0) response.write(": \n\n");
+        await new Promise((resolve) => setTimeout(resolve, 200));
       }
-      if (!view || hasEnded(view.state)) {
-        await send(masked.end());
-        response.end(`event: end\ndata: ${view?.state ?? "gone"}\n\n`);
-        return;
-      }
-      // a comment now and then keeps proxies from closing a quiet stream
-      if (++quiet % 75 === 0) response.write(": \n\n");
-      await new Promise((resolve) => setTimeout(resolve, 200));
+    } finally {
+      await file?.close();
     }
   }
+}
+
+/** A text as one server-sent event; to its readers a lone carriage return ends a line, too. */
+async function sendEvent(response: ServerResponse, text: string): Promise<void> {
+  if (text === "") return;
+  const lines = text.replace(/(?:\r\n|\r|\n)$/, "").split(/\r\n|\r|\n/);
+  if (!response.write(`data: ${lines.join("\ndata: ")}\n\n`)) await drained(response);
 }
 
 /** A superseded run never began, so nothing is kept of it: the run that took its place is the one to repeat. */
