@@ -7,6 +7,7 @@ import { currentUser, lookUpUser } from "../users.ts";
 import type { Config } from "../yaml.ts";
 import type { Raw, RawRepo } from "./config-schema.ts";
 import type { Wishes } from "./decide.ts";
+import { type Stamps, stamp } from "./watch-files.ts";
 
 /** What hook-server knows of one repo. */
 export interface RepoConfig extends Wishes {
@@ -28,7 +29,7 @@ export interface RepoConfig extends Wishes {
 }
 
 /**
- * One repo of hooks.yml, with its secrets and its user. `path` makes a path absolute; the secrets' files are added to `files`.
+ * One repo of hooks.yml, with its secrets and its user. `path` makes a path absolute; the secrets' files are added to `stamps`.
  * @throws {UsageError} with file:line:column.
  */
 export async function readRepo(
@@ -36,12 +37,12 @@ export async function readRepo(
   name: string,
   raw: RawRepo,
   path: (text: string) => string,
-  files: string[],
+  stamps: Stamps,
 ): Promise<RepoConfig> {
   const where = (key: string) => config.where(["repos", name, key]);
   const secrets: string[] = [];
   for (const each of raw.secret_file ?? []) {
-    files.push(path(each));
+    stamp(stamps, path(each));
     secrets.push(await readSecretFile(path(each), where("secret_file")));
   }
   for (const each of raw.secret_env ?? [])

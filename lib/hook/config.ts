@@ -8,6 +8,7 @@ import { readSecretFile, readSecretVariable } from "../secrets.ts";
 import { type Config, readConfig } from "../yaml.ts";
 import { type RepoConfig, readRepo } from "./config-repo.ts";
 import { type Raw, schema } from "./config-schema.ts";
+import { type Stamps, stamp } from "./watch-files.ts";
 
 export interface HookConfig {
   readonly file: string;
@@ -26,8 +27,6 @@ export interface HookConfig {
   readonly repos: ReadonlyMap<string, RepoConfig>;
   /** All secrets, for masking. */
   readonly secrets: readonly string[];
-  /** The files whose change asks for a reload. */
-  readonly files: readonly string[];
 }
 
 export interface ConfigOverrides {
@@ -37,16 +36,18 @@ export interface ConfigOverrides {
 
 /**
  * Read hooks.yml with its secrets and users. Relative paths in it start from its folder.
+ * @param stamps is told of the files whose change asks for another reading, also when this one fails.
  * @throws {UsageError} with file:line:column, one line a mistake.
  */
 export async function loadConfig(
   file: string,
   overrides: ConfigOverrides = {},
+  stamps: Stamps = new Map(),
 ): Promise<HookConfig> {
+  stamp(stamps, resolve(file));
   const config = await readConfig(file, schema);
   const raw = config.value;
   const base = dirname(resolve(file));
-  const files = [resolve(file)];
   const path = (text: string) => {
     const full = text.startsWith("~/") ? join(homedir(), text.slice(2)) : text;
     return isAbsolute(full) ? full : join(base, full);
@@ -61,11 +62,11 @@ export async function loadConfig(
       return undefined;
     }
   }
-  const token = await attempt(() => readToken(config, path, files));
+  const token = await attempt(() => readToken(config, path, stamps));
   const listen = await attempt(async () => readListen(config, overrides.listen));
   const repos = new Map<string, RepoConfig>();
   for (const [name, repo] of Object.entries(raw.repos)) {
-    const read = await attempt(() => readRepo(config, name, repo, path, files));
+    const read = await attempt(() => readRepo(config, name, repo, path, stamps));
     if (read) repos.set(name, read);
   }
   if (problems.length > 0 || !listen) throw new UsageError(problems.join("\n"));
@@ -87,7 +88,6 @@ export async function loadConfig(
         ...(token ? [token] : []),
       ]),
     ],
-    files,
   };
 }
 
@@ -134,12 +134,12 @@ function readListen(config: Config<Raw>, given: string | undefined): Listen {
 async function readToken(
   config: Config<Raw>,
   path: (text: string) => string,
-  files: string[],
+  stamps: Stamps,
 ): Promise<string | undefined> {
   const status = config.value.status;
   if (!status) return undefined;
   if (status.token_file !== undefined) {
-    files.push(path(status.token_file));
+    stamp(stamps, path(status.token_file));
     return await readSecretFile(path(status.token_file), config.where(["status", "token_file"]));
   }
   if (status.token_env !== undefined)

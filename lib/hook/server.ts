@@ -11,7 +11,7 @@ import { type ConfigOverrides, type HookConfig, loadConfig } from "./config.ts";
 import { scriptOf } from "./run-script.ts";
 import { ServerLog } from "./server-log.ts";
 import { Service } from "./service.ts";
-import { watchFiles } from "./watch-files.ts";
+import { type Stamps, watchFiles } from "./watch-files.ts";
 
 export interface ServeOptions {
   file: string;
@@ -26,8 +26,10 @@ const tidyEvery = 3_600_000;
  * @throws {UsageError} for a config that is wrong, {Busy} when another server has the state folder.
  */
 export async function serve({ file, overrides, quiet }: ServeOptions): Promise<void> {
+  let stamps: Stamps = new Map();
   const load = async () => {
-    const read = await loadConfig(file, overrides);
+    stamps = new Map();
+    const read = await loadConfig(file, overrides, stamps);
     await findScripts(read);
     return read;
   };
@@ -45,7 +47,7 @@ export async function serve({ file, overrides, quiet }: ServeOptions): Promise<v
   await notify("READY=1", `STATUS=listening on ${address}`);
   const stopWatchdog = startWatchdog();
 
-  const reload = async () => {
+  const readAgain = async () => {
     try {
       const fresh = await load();
       for (const text of needRestart(config, fresh)) log.warn(text);
@@ -57,7 +59,10 @@ export async function serve({ file, overrides, quiet }: ServeOptions): Promise<v
       log.warn(`${file} was not taken over, the former configuration stays: ${messageOf(error)}`);
     }
   };
-  const stopWatching = watchFiles(() => config.files, reload);
+  // one after the other: the last one to begin must be the last to be taken over
+  let reading = Promise.resolve();
+  const reload = () => (reading = reading.then(readAgain));
+  const stopWatching = watchFiles(() => stamps, reload);
   const tidying = setInterval(() => void service.tidy(), tidyEvery);
 
   await untilStopped(service, { log, reload, patience: () => config.drain });

@@ -1,33 +1,100 @@
+import { type Stats, statSync, watch } from "node:fs";
 import { stat } from "node:fs/promises";
+import { basename, dirname } from "node:path";
 
+/** The files that a configuration was read from, and what each was like just before. */
+export type Stamps = Map<string, string>;
+
+/** Note what a file is like; to be called before it is read, so that no later change can be missed. */
+export function stamp(stamps: Stamps, file: string): void {
+  let found: Stats | undefined;
+  try {
+    found = statSync(file);
+  } catch {
+    // it is not there, or not to be had: that may change too
+  }
+  stamps.set(file, describe(found));
+}
+
+/** An editor replaces a file or writes into it; who is told that a secret can be read by all mends its mode or owner. */
+function describe(found: Stats | undefined): string {
+  return found
+    ? [found.ino, found.mtimeMs, found.size, found.mode, found.uid, found.gid].join(" ")
+    : "none";
+}
+
+/** Network file systems, links, and folders that were replaced send no events: those wait for the next look. */
 const lookEvery = 1000;
+/** Whoever writes a file does it in several steps: one look for all of them, ms after the first. */
+const settle = 30;
 
-/** Calls `changed` when one of the files is another than before: by its inode, time or size, so that an editor may replace it. */
-export function watchFiles(
-  files: () => readonly string[],
-  changed: () => Promise<void>,
-): () => void {
-  let last: string | undefined;
+/**
+ * Calls `changed` when one of the files is no longer what it was when it was read; `stamps` tells which files, and
+ * what they were. Returns how to stop.
+ */
+export function watchFiles(stamps: () => Stamps, changed: () => Promise<void>): () => void {
   let busy = false;
+  let stopped = false;
+  let soon: NodeJS.Timeout | undefined;
   const look = async () => {
     if (busy) return;
     busy = true;
     try {
-      const now = (
-        await Promise.all(
-          files().map(async (file) => {
-            const found = await stat(file).catch(() => undefined);
-            return `${file} ${found?.ino} ${found?.mtimeMs} ${found?.size}`;
-          }),
-        )
-      ).join("\n");
-      if (last !== undefined && now !== last) await changed();
-      last = now;
+      if (!(await differ(stamps()))) return;
+      await changed();
+      stopEvents();
+      // other files may be named now, and a folder may be another one
+      if (!stopped) stopEvents = watchFolders(stamps().keys(), lookSoon);
     } finally {
       busy = false;
     }
   };
+  const lookSoon = () => {
+    soon ??= setTimeout(() => {
+      soon = undefined;
+      void look();
+    }, settle);
+  };
+  let stopEvents = watchFolders(stamps().keys(), lookSoon);
   const timer = setInterval(() => void look(), lookEvery);
   void look();
-  return () => clearInterval(timer);
+  return () => {
+    stopped = true;
+    clearInterval(timer);
+    clearTimeout(soon);
+    stopEvents();
+  };
+}
+
+async function differ(stamps: Stamps): Promise<boolean> {
+  const changes = [...stamps].map(async ([file, before]) => {
+    const found = await stat(file).catch(() => undefined);
+    return describe(found) !== before;
+  });
+  return (await Promise.all(changes)).includes(true);
+}
+
+/** The kernel's events about some files. It watches their folders: a file that is replaced is another one. */
+function watchFolders(files: Iterable<string>, tell: () => void): () => void {
+  const folders = new Map<string, Set<string>>();
+  for (const file of files) {
+    const names = folders.get(dirname(file));
+    if (names) names.add(basename(file));
+    else folders.set(dirname(file), new Set([basename(file)]));
+  }
+  const watchers = [...folders].flatMap(([folder, names]) => {
+    try {
+      const watcher = watch(folder, { persistent: false }, (_event, name) => {
+        if (name === null || names.has(name)) tell();
+      });
+      watcher.on("error", () => watcher.close());
+      return [watcher];
+    } catch {
+      // no folder, or the kernel watches no more of them (ENOSPC, EMFILE): there is the look at every interval
+      return [];
+    }
+  });
+  return () => {
+    for (const watcher of watchers) watcher.close();
+  };
 }
