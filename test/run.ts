@@ -5,9 +5,10 @@
 // --second-try: what failed beside others runs once more, alone; what passes then is listed as
 // unsteady, to be mended, and does not fail the run.
 import { spawn } from "node:child_process";
+import { statSync } from "node:fs";
 import { chmod, mkdir, mkdtemp, readdir, rm, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { basename, dirname, join, relative } from "node:path";
+import { basename, join, relative } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs, stripVTControlCharacters } from "node:util";
@@ -46,15 +47,20 @@ const suffix = flags.soak ? ".soak.ts" : ".test.ts";
 const files = (await readdir(flags.in, { recursive: true }))
   .filter((file) => file.endsWith(suffix))
   .filter((file) => patterns.length === 0 || patterns.some((pattern) => file.includes(pattern)))
-  .map((file) => join(relative(root, flags.in), file))
-  .sort();
+  .map((file) => join(relative(root, flags.in), file));
+// The largest first, since they take longest: one that began last would end alone, on an idle machine.
+const sizes = new Map(files.map((file) => [file, statSync(join(root, file)).size]));
+files.sort((a, b) => (sizes.get(b) ?? 0) - (sizes.get(a) ?? 0));
 const runtime = await runtimeOf(await findRuntime(flags.runtime));
 const from = flags.dist ? "the bundles" : "the sources";
 console.log(`${files.length} files under ${runtime.kind} ${runtime.version}, ${from}`);
 
-// What tsx has compiled once, every file and every script it starts may use.
-const compiled = join(await mkdtemp(join(tmpdir(), "by-")), `tsx-${process.getuid?.()}`);
+// What a runtime has compiled once, every file and every script it starts may use: tsx by its folder under TMPDIR, the
+// others by a variable. Without it Node 24 strips the types of each source again at each start, which doubles its time.
+const caches = await mkdtemp(join(tmpdir(), "by-"));
+const compiled = join(caches, `tsx-${process.getuid?.()}`);
 await mkdir(compiled);
+const cacheVariables = { NODE_COMPILE_CACHE: join(caches, "node"), DENO_DIR: join(caches, "deno") };
 
 const outcomes: Outcome[] = [];
 const waiting = [...files];
@@ -79,7 +85,7 @@ if (flags["second-try"]) {
     if (!outcome.failed) unsteady.push(file);
   }
 }
-await rm(dirname(compiled), { recursive: true, force: true });
+await rm(caches, { recursive: true, force: true });
 
 const sum = (pick: (outcome: Outcome) => number) =>
   outcomes.reduce((total, outcome) => total + pick(outcome), 0);
@@ -120,6 +126,7 @@ async function runFile(file: string, runtime: Runtime): Promise<Outcome> {
     stdio: ["ignore", "pipe", "pipe"],
     env: {
       ...process.env,
+      ...cacheVariables,
       TMPDIR: folder,
       BOATYARD_TEST_RUNTIME: command,
       BOATYARD_TEST_DIST: flags.dist ? "1" : "",

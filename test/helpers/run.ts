@@ -8,7 +8,7 @@ import { waitFor } from "./wait.ts";
 
 export type RunOptions = {
   cwd?: string;
-  /** Added to a small environment (PATH, HOME, TMPDIR, LANG); undefined removes a variable. */
+  /** Added to a small environment (PATH, HOME, TMPDIR, LANG, the runtimes' caches); undefined removes a variable. */
   env?: Record<string, string | undefined>;
   /** Start from an empty environment instead: then `env` is all that the process gets. */
   bare?: boolean;
@@ -171,7 +171,7 @@ function sendSignal(child: ChildProcess, signal: NodeJS.Signals): void {
 function environment({ env = {}, bare = false }: RunOptions): Record<string, string> {
   const result: Record<string, string> = {};
   if (!bare) {
-    for (const name of ["PATH", "HOME", "TMPDIR", "DENO_DIR"]) {
+    for (const name of ["PATH", "HOME", "TMPDIR", "NODE_COMPILE_CACHE", "DENO_DIR"]) {
       const value = process.env[name];
       if (value !== undefined) result[name] = value;
     }
