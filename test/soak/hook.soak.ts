@@ -1,5 +1,5 @@
 // hook-server at full size: storms of pushes and kills, bursts, fuzz, large logs. SOAK_SCALE=1 is what issue 3 asks for.
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
@@ -8,11 +8,18 @@ import { test } from "uvu";
 import { fuzz } from "../helpers/hook-fuzz.ts";
 import { storm } from "../helpers/hook-storm.ts";
 import { filesBelow, http, makeYard, secret, sha, sign, startHooks } from "../helpers/hooks.ts";
+import { testUnless } from "../helpers/skip.ts";
 import { waitFor } from "../helpers/wait.ts";
 
 const scale = Number(process.env["SOAK_SCALE"] ?? 1);
 const scaled = (full: number, least: number) => Math.max(least, Math.round(full * scale));
 const seed = Number(process.env["SOAK_SEED"] ?? Date.now() % 100_000);
+
+/** A process's memory in kB. */
+function residentOf(pid: number): number {
+  const status = readFileSync(`/proc/${pid}/status`, "utf8");
+  return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0);
+}
 
 test(`200 pushes over 20 repos and 20 kills at random instants lose nothing and double nothing (seed ${seed})`, async () => {
   const result = await storm({
@@ -43,6 +50,44 @@ test("200 pushes to one repo during one build make at most 2 further runs, 198 a
   await server.stop();
 });
 
+const few = scale < 0.5 && "fewer deliveries than are remembered, at this SOAK_SCALE";
+
+testUnless(test, few)(
+  "of deliveries without end the newest 10,000 are remembered, and no more memory or disk is taken",
+  async () => {
+    const dir = await makeYard({ job: ": >begun; until test -e go; do sleep 0.02; done" });
+    const server = await startHooks(dir, { args: ["--quiet"] });
+    const count = 24_000;
+    const one = async (n: number) =>
+      (await server.push("me/site", sha(n), { id: `delivery-${n}` })).status;
+    await one(0);
+    await waitFor(() => existsSync(join(dir, "co/begun")));
+    const memory: number[] = [];
+    for (let n = 1; n < count; n += 40) {
+      const statuses = await Promise.all(Array.from({ length: 40 }, (_, k) => one(n + k)));
+      assert.ok(statuses.every((status) => status === 202));
+      if (n % 4000 < 40) memory.push(residentOf(server.running.pid));
+    }
+    const known = (await server.runs()).length;
+    console.log(`  ${known} remembered; memory in MB: ${memory.map((kB) => kB >> 10).join(" ")}`);
+    assert.ok(known >= 10_000 && known < 11_500, `${known}`);
+    assert.ok((memory.at(-1) ?? 0) < 300 * 1024);
+    await writeFile(join(dir, "co/go"), "");
+    await server.idle();
+    const disk = filesBelow(server.state).reduce((sum, file) => sum + statSync(file).size, 0);
+    console.log(`  ${disk >> 10} kB on disk`);
+    assert.ok(disk < 24 * 1024 * 1024, `${disk} bytes`);
+    assert.is(await one(count - 100), 200, "one of the newest");
+    await server.kill();
+    const again = await startHooks(dir);
+    const { status } = await again.push("me/site", sha(0), { id: `delivery-${count - 100}` });
+    assert.is(status, 200, "also after a restart");
+    assert.is((await again.push("me/site", sha(1), { id: "delivery-1" })).status, 202);
+    await again.idle();
+    await again.stop();
+  },
+);
+
 test("fuzzed requests never crash it, are never a 5xx, never start a run", async () => {
   const server = await startHooks(await makeYard());
   const statuses = await fuzz(server, scaled(10_000, 500), seed);
@@ -62,8 +107,7 @@ test("a build that prints without end costs the server no memory, and its cap en
   let most = 0;
   await waitFor(
     async () => {
-      const status = readFileSync(`/proc/${server.running.pid}/status`, "utf8");
-      most = Math.max(most, Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0));
+      most = Math.max(most, residentOf(server.running.pid));
       return (await server.runs())[0]?.state === "succeeded";
     },
     { timeout: 120_000 },
