@@ -52,6 +52,16 @@ test("fuzzed requests crash nothing, are never a 5xx, and start no run", async (
   await server.stop();
 });
 
+test("a body is looked into only after its signature was found good", async () => {
+  const server = await startHooks(await makeYard());
+  for (const raw of ["{not json", "", "[".repeat(100_000)]) {
+    assert.is((await server.send({ raw })).status, 400);
+    assert.is((await server.send({ raw, key: "wrong" })).status, 401);
+    assert.is((await server.send({ raw, key: null })).status, 401);
+  }
+  await server.stop();
+});
+
 test("who sends headers or a body too slowly is cut off in time", async () => {
   const server = await startHooks(await makeYard());
   const heads = [
