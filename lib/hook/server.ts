@@ -37,7 +37,13 @@ export async function serve({ file, overrides, quiet }: ServeOptions): Promise<v
   let mask = createMask(config.secrets);
   const log = new ServerLog({ mask: () => mask, quiet });
   mkdirSync(config.state, { recursive: true, mode: 0o711 });
-  const lock = await acquireLock(join(config.state, "lock"), { what: "hook-server", wait: 500 });
+  // what serves deliveries is loaded while flock(1) starts
+  const [lock] = await Promise.all([
+    acquireLock(join(config.state, "lock"), { what: "hook-server", wait: 500 }),
+    import("node:http"),
+    import("node:crypto"),
+    import("node:zlib"),
+  ]);
   const service = await Service.open(config, log);
   const fd = listenFds()[0];
   const address = formatListen(await service.listen(fd === undefined ? config.listen : { fd }));

@@ -1,4 +1,12 @@
-import { appendFileSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  cpSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { test } from "uvu";
@@ -89,6 +97,111 @@ test("notes go to disk with the next record or flush", async () => {
     [{ note: 1 }, { n: 1 }, { note: 2 }],
   );
   await journal.close();
+});
+
+const third = "00000003.journal";
+
+/** A journal whose third segment is written into the first one's file. */
+async function recycled(): Promise<{ folder: string; journal: Journal }> {
+  const folder = tempDir();
+  const { journal } = await Journal.open(folder, { ...quiet, segmentSize: 1000 });
+  const filler = Buffer.alloc(1000, "x");
+  for (let n = 0; n < 5; n++) await journal.append({ former: n }, Buffer.from("y".repeat(50)));
+  await journal.append({ n: 1 }, filler);
+  await journal.append({ n: 2 }, filler);
+  await journal.dropOldest();
+  assert.equal(readdirSync(folder).sort(), ["00000001.spare", "00000002.journal"]);
+  await journal.append({ n: 3 });
+  assert.equal(readdirSync(folder).sort(), ["00000002.journal", third]);
+  return { folder, journal };
+}
+
+test("a segment's file is used again, and what it held before does not come back", async () => {
+  const { folder, journal } = await recycled();
+  await journal.append({ last: true });
+  await journal.close();
+  const text = readFileSync(join(folder, third), "latin1");
+  assert.match(text, '{"last":true}');
+  assert.match(text, '{"former":4}', "the file still has bytes of its first use");
+  const warnings: string[] = [];
+  const again = await Journal.open(folder, { warn: (line) => warnings.push(line) });
+  assert.equal(warnings, []);
+  assert.equal(
+    again.records.map(({ head }) => head),
+    [{ n: 2 }, { n: 3 }, { last: true }],
+  );
+  await again.journal.append({ after: true });
+  await again.journal.close();
+  const { records } = await Journal.open(folder, quiet);
+  assert.equal(
+    records.slice(-2).map(({ head }) => head),
+    [{ last: true }, { after: true }],
+  );
+});
+
+test("a crash at any step of using a file again leaves no record of its former use", async () => {
+  const { folder, journal } = await recycled();
+  await journal.append({ last: true }, Buffer.from("y".repeat(30)));
+  await journal.close();
+  const bytes = readFileSync(join(folder, third));
+  const spare = Buffer.concat([Buffer.from("boatyard-journal spare\n"), bytes.subarray(23)]);
+  const end = readSegment(bytes, 3).length;
+  const steps: [string, (copy: string) => void, number[]][] = [
+    [
+      "void, and not renamed yet",
+      (copy) => {
+        renameSync(join(copy, "00000002.journal"), join(copy, third));
+        writeFileSync(join(copy, "00000002.journal"), spare);
+      },
+      [2],
+    ],
+    ["renamed, and nothing written yet", (copy) => writeFileSync(join(copy, third), spare), [2]],
+    [
+      "the last write came to the disk in part",
+      (copy) => {
+        const torn = Buffer.from(bytes);
+        torn.fill(0, end - 20, end);
+        writeFileSync(join(copy, third), torn);
+      },
+      [2, 3],
+    ],
+  ];
+  for (const [step, make, left] of steps) {
+    const copy = tempDir();
+    cpSync(folder, copy, { recursive: true });
+    make(copy);
+    const warnings: string[] = [];
+    const opened = await Journal.open(copy, { warn: (line) => warnings.push(line) });
+    assert.equal(warnings, [], step);
+    assert.equal(
+      opened.records.map(({ head }) => head.n),
+      left,
+      step,
+    );
+    await opened.journal.append({ next: step });
+    await opened.journal.close();
+    const next = (await Journal.open(copy, quiet)).records.at(-1)?.head;
+    assert.equal(next, { next: step }, step);
+  }
+});
+
+test("a payload that looks like records brings none in, also beside a damaged one", async () => {
+  const folder = await filled(1);
+  const forged = readFileSync(join(folder, first), "latin1").split("\n").slice(1).join("\n");
+  const other = tempDir();
+  const { journal } = await Journal.open(other, quiet);
+  await journal.append({ n: "a" }, Buffer.from(`{}\n${forged}`));
+  await journal.append({ n: "b" });
+  await journal.close();
+  const path = join(other, first);
+  writeFileSync(path, readFileSync(path, "latin1").replace('"n":"a"', '"n":"c"'), "latin1");
+  const warnings: string[] = [];
+  const { records } = await Journal.open(other, { warn: (line) => warnings.push(line) });
+  assert.equal(
+    records.map(({ head }) => head.n),
+    ["b"],
+  );
+  assert.is(warnings.length, 1);
 });
 
 const change = (n: number, ref = "refs/heads/main") => [
