@@ -69,6 +69,13 @@ export function startScript(
   return startCommand([...scriptArgv(name), ...args], options);
 }
 
+/** How many milliseconds something takes: so that a kill falls within it, however quick the machine and the runtime. */
+export async function timed(work: () => Promise<unknown>): Promise<number> {
+  const begin = performance.now();
+  await work();
+  return performance.now() - begin;
+}
+
 /** Runs any command to its end. */
 export async function runCommand(argv: string[], options: RunOptions = {}): Promise<RunResult> {
   const { timeout = 30_000, expect } = options;

@@ -8,7 +8,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { processesOf } from "../helpers/leftovers.ts";
 import { git, makeRepo } from "../helpers/repos.ts";
-import { runCommand, runScript, startScript } from "../helpers/run.ts";
+import { runCommand, runScript, startScript, timed } from "../helpers/run.ts";
 import { testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
 
@@ -91,13 +91,15 @@ test("a build that is killed at any moment does not stop the next one, which is 
     files: { "build.yml": "stages: [pull, make]\ncommands: { make: 'cp a.txt built' }\n" },
   });
   const dir = await repo.checkout(join(tempDir(), "site"));
+  await repo.push({ "a.txt": "to pull\n" });
+  const usual = await timed(() => runScript("build", [dir, "--quiet"], { env, expect: 0 }));
   for (let round = 0; round < times(60); round++) {
     const files = Object.fromEntries(
       Array.from({ length: 50 }, (_, index) => [`f/${index}.txt`, `${round} ${index}\n`]),
     );
     const sha = await repo.push({ ...files, "a.txt": `${round}\n` });
     const killed = startScript("build", [dir, "--quiet"], { env });
-    await sleep(200 + Math.random() * 500);
+    await sleep(usual * (0.2 + 0.8 * Math.random()));
     killed.kill("SIGKILL");
     await killed.exited;
     // what it had started goes on by itself; hook-server would end it

@@ -10,7 +10,7 @@ import * as assert from "uvu/assert";
 import { numberedRepo, readWhole } from "../helpers/numbered.ts";
 import { freePort } from "../helpers/ports.ts";
 import { git, type TestRepo } from "../helpers/repos.ts";
-import { runCommand, runScript, startScript } from "../helpers/run.ts";
+import { runCommand, runScript, startScript, timed } from "../helpers/run.ts";
 import { needsRoot, testUnless } from "../helpers/skip.ts";
 import { fakeSlave, silentSlave } from "../helpers/slaves.ts";
 import { changingCalls, injected, needsStrace } from "../helpers/strace.ts";
@@ -54,12 +54,14 @@ test("a reader in a tight loop sees no missing file and no mixed tree during 200
 test("killed at 50 random instants, the old or new tree stands whole, and the next update works", async () => {
   const { repo, repos, args, push, site } = await numberedRepo();
   await runScript("slave-activate", args, { expect: 0 });
+  await push();
+  const usual = await timed(() => runScript("slave-activate", args, { expect: 0 }));
   const outcomes = { old: 0, new: 0 };
   for (let round = 0; round < scaled(50); round++) {
     const before = await readWhole(site);
     await push();
     const victim = startScript("slave-activate", args);
-    await sleep(Math.random() * 900);
+    await sleep(Math.random() * usual);
     victim.kill("SIGKILL");
     await victim.exited;
     const after = await readWhole(site);

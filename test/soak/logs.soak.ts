@@ -1,5 +1,5 @@
 // The log at full size: many writers, many rotations, kills at random instants. SOAK_SCALE=1 is 30 s of it.
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -8,7 +8,14 @@ import * as assert from "uvu/assert";
 import { parseLine } from "../../lib/log-format.ts";
 import { listParts } from "../../lib/log-parts.ts";
 import { contentOf } from "../helpers/log-content.ts";
-import { type Running, runScript, scriptArgv, startCommand, startScript } from "../helpers/run.ts";
+import {
+  type Running,
+  runScript,
+  scriptArgv,
+  startCommand,
+  startScript,
+  timed,
+} from "../helpers/run.ts";
 import { current, root } from "../helpers/runtime.ts";
 import { tempDir } from "../helpers/tmp.ts";
 import { waitFor } from "../helpers/wait.ts";
@@ -109,15 +116,26 @@ test("rotation killed at random instants loses nothing, and the next one tidies 
   const rate = 3000;
   const count = Math.round(rate * times * 0.6);
   const writers = names.map((name) => writer(file, name, count, rate));
+  const rotate = ["rotate", dir, "--max-size", "1", "--keep", "10000"];
+  const areDone = () => writers.every(({ child }) => child.exitCode !== null);
+  // so that each rotation has something to do
+  const grown = () =>
+    waitFor(async () => {
+      const size = (await stat(file).catch(() => undefined))?.size ?? 0;
+      return size > 200_000 || areDone();
+    });
+  await grown();
+  const usual = await timed(() => runScript("logs", rotate, { expect: 0 }));
   for (let round = 0; round < times; round += 1) {
-    const rotation = startScript("logs", ["rotate", dir, "--max-size", "1", "--keep", "10000"]);
-    await sleep(Math.random() * 400);
+    await grown();
+    const rotation = startScript("logs", rotate);
+    await sleep(Math.random() * usual);
     rotation.kill("SIGKILL");
     await rotation.exited;
   }
   for (const each of writers) assert.is((await each.exited).code, 0);
   checkLines(await contentOf(file), new Map(names.map((name) => [name, count])));
-  await runScript("logs", ["rotate", dir, "--max-size", "1", "--keep", "10000"], { expect: 0 });
+  await runScript("logs", rotate, { expect: 0 });
   checkLines(await contentOf(file), new Map(names.map((name) => [name, count])));
   const left = (await readdir(dir)).filter(
     (name) => !/^logs\.txt(\.lock|\.\d{8}T\d{6}Z(-\d+)?\.gz)$/.test(name),
