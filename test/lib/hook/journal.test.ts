@@ -242,6 +242,30 @@ test("the spool forgets what is settled and keeps what waits, with its payload",
   await again.spool.close();
 });
 
+test("a run that is settled while it moves to a newer segment does not wait at the next start", async () => {
+  const state = tempDir();
+  const small = { ...quiet, segmentSize: 100 };
+  const { spool } = await Spool.open(state, small);
+  const [old] = await spool.accept(source("old"), change(0), Buffer.from("old"));
+  for (let n = 1; n < 12; n++) {
+    const [entry] = await spool.accept(source(`d${n}`), change(n), Buffer.from("x"));
+    if (entry) spool.settle(entry, "succeeded");
+  }
+  assert.ok(old && spool.crowded);
+  const read = spool.payload.bind(spool);
+  spool.payload = async (entry) => {
+    const payload = await read(entry);
+    spool.settle(entry, "superseded", "by");
+    return payload;
+  };
+  await spool.tidy();
+  await spool.close();
+  const again = await Spool.open(state, small);
+  assert.equal(again.waiting, []);
+  assert.is(again.spool.seen.delivery("me/site", "old")?.state, "superseded");
+  await again.spool.close();
+});
+
 test("what is remembered of deliveries is bounded", async () => {
   const state = tempDir();
   const small = { ...quiet, segmentSize: 500, remember: 20 };
