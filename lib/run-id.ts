@@ -1,12 +1,12 @@
 import { randomHex } from "./random.ts";
 
-/** A run's id, which sorts by time: `20261120T101500Z-3f2a9c` (UTC, then six random hex digits). */
-export function newRunId(at: Date | number = Date.now()): string {
+/** A run's id, which sorts by time: `20261120T101500Z-3f2a9c` (UTC, then six hex digits, by default random). */
+export function newRunId(at: Date | number = Date.now(), digits = randomHex(6)): string {
   const second = Math.floor(Number(at) / 1000);
   if (second !== last.second) {
     last = { second, text: new Date(at).toISOString().replace(/[-:]|\.\d+/g, "") };
   }
-  return `${last.text}-${randomHex(6)}`;
+  return `${last.text}-${digits}`;
 }
 
 // thousands of one second share its text

@@ -28,7 +28,7 @@ interface Parts {
 interface Answer {
   status: number;
   body: Record<string, unknown>;
-  reason: string;
+  reason: () => string;
 }
 
 /** The front door: takes a forge's delivery, checks it, and answers once what it asks for is on disk. */
@@ -53,7 +53,7 @@ export class Deliveries {
       `${envelope?.forge ?? "delivery"} ${shown(envelope?.event)} ${shown(envelope?.id)}`;
     try {
       const { status, body, reason } = await this.#answer(request, envelope);
-      this.#log.info(() => `${who()}: ${status} ${reason}`);
+      this.#log.info(() => `${who()}: ${status} ${reason()}`);
       sendJson(response, status, body);
       return status;
     } catch (error) {
@@ -167,7 +167,7 @@ export class Deliveries {
       const entries = await taking;
       const ids = entries.map((entry) => entry.id);
       const body = ids.length === 1 ? { run: ids[0] } : { run: ids[0], runs: ids };
-      return { status: 202, body, reason: `run ${ids.join(", ")} of ${repo.name}` };
+      return { status: 202, body, reason: () => `run ${ids.join(", ")} of ${repo.name}` };
     } catch (error) {
       this.#log.warn(`the delivery cannot be stored: ${messageOf(error)}`);
       return notStored(error);
@@ -178,14 +178,14 @@ export class Deliveries {
 }
 
 function ignored(reason: string): Answer {
-  return { status: 200, body: { run: null, reason }, reason };
+  return { status: 200, body: { run: null, reason }, reason: () => reason };
 }
 
 function takenBefore(run: string | undefined): Answer {
   return {
     status: 200,
     body: { run, reason: "this delivery was taken before" },
-    reason: `taken before as ${run}`,
+    reason: () => `taken before as ${run}`,
   };
 }
 

@@ -10,8 +10,8 @@ export interface Source {
   readonly delivery?: string | undefined;
 }
 
-/** What the journal keeps of an accepted change. */
-export interface Written extends Waiting {
+/** An accepted change that is to become a run. The journal keeps it as it is before it has a place. */
+export interface Entry extends Waiting {
   readonly sha: string | undefined;
   readonly release: ReleaseFacts | undefined;
   readonly forge: string;
@@ -19,12 +19,8 @@ export interface Written extends Waiting {
   readonly delivery: string | undefined;
   /** ISO time. */
   readonly accepted: string;
-}
-
-/** An accepted change that is to become a run. */
-export interface Entry extends Written {
-  /** Where its payload lies. */
-  place: Place;
+  /** Where its payload lies, once it is on disk. */
+  place: Place | undefined;
   /** Runs that it superseded, and that are not written down as such yet. */
   superseded: string[] | undefined;
 }
@@ -32,12 +28,12 @@ export interface Entry extends Written {
 // Both functions name every key, always in the same order: thousands of these are made in a second, and what
 // V8 has compiled for them stays valid only as long as they are all of one shape.
 
-/** A change as the journal keeps it. */
-export function writtenOf(
+/** A change that is about to be written down. */
+export function entryOf(
   source: Source,
   change: Change,
   { id, order, accepted }: { id: string; order: number; accepted: string },
-): Written {
+): Entry {
   return {
     id,
     repo: source.repo,
@@ -50,11 +46,13 @@ export function writtenOf(
     event: source.event,
     delivery: source.delivery,
     accepted,
+    place: undefined,
+    superseded: undefined,
   };
 }
 
-/** The entry of what was written down; `written` may have been read from disk. */
-export function entryOf(written: Written, place: Place): Entry {
+/** An entry as it was read from the journal. */
+export function readEntry(written: Entry, place: Place): Entry {
   return {
     id: written.id,
     repo: written.repo,

@@ -5,7 +5,7 @@ import { crc32 } from "node:zlib";
  * A segment of the journal, as bytes. Pure, but for the marks, which are random.
  *
  * Its first line is `boatyard-journal MARK`. A record is `LENGTH CHECKSUM MARK JSON\n`, then LENGTH bytes of body
- * and `\n` unless LENGTH is 0. The checksum is the CRC-32 of JSON and body in hex. Files are used again: what an
+ * and `\n` unless LENGTH is 0. The checksum is the CRC-32, in hex, of JSON, its newline and the body. Files are used again: what an
  * earlier use left behind has another mark, and so has whatever a sender may have put into a body. A last record
  * that a crash cut short is recognised and dropped.
  */
@@ -35,6 +35,8 @@ const firstLine = (mark: string) => `boatyard-journal ${mark}\n`;
 /** Written over the first line of a file that may be used again: nothing in it is a record any more. */
 export const spareLine = firstLine("spare");
 const marked = /^boatyard-journal ([0-9a-f]{16})\n/;
+/** What stands before a record's JSON, at its longest. */
+const longestStart = 10 + 1 + 8 + 1 + 16 + 1;
 const newline = 10;
 
 /**
@@ -47,39 +49,30 @@ export function encodeRecords(
   { mark, at, space }: { mark: string; at: number; space: Buffer },
 ): { data: Buffer; bodies: number[] } {
   const start = at === 0 ? firstLine(mark) : "";
-  const lines = records.map((record) => lineOf(record, mark));
-  let size = start.length;
-  for (const [index, line] of lines.entries())
-    size += Buffer.byteLength(line) + bodySize(records[index]?.body);
-  const data = size <= space.length ? space.subarray(0, size) : Buffer.allocUnsafe(size);
+  const heads = records.map(({ head }) => `${JSON.stringify(head)}\n`);
+  let most = start.length;
+  for (const [index, head] of heads.entries())
+    most += longestStart + 3 * head.length + (records[index]?.body?.length ?? 0) + 1;
+  const data = most <= space.length ? space : Buffer.allocUnsafe(most);
   const bodies: number[] = [];
   let end = data.write(start, "latin1");
-  for (const [index, line] of lines.entries()) {
-    end += data.write(line, end);
-    bodies.push(at + end);
+  for (const [index, head] of heads.entries()) {
     const body = records[index]?.body;
-    if (!body || body.length === 0) continue;
-    data.set(body, end);
-    end += body.length;
-    data[end++] = newline;
+    const length = body?.length ?? 0;
+    const checksumAt = end + data.write(`${length} `, end, "latin1");
+    const headAt = checksumAt + data.write(`........ ${mark} `, checksumAt, "latin1");
+    end = headAt + data.write(head, headAt);
+    bodies.push(at + end);
+    if (body) data.set(body, end);
+    end += length;
+    const checksum = crc32(data.subarray(headAt, end)).toString(16).padStart(8, "0");
+    data.write(checksum, checksumAt, "latin1");
+    if (length > 0) data[end++] = newline;
   }
-  return { data, bodies };
-}
-
-function bodySize(body: Uint8Array | undefined): number {
-  return body && body.length > 0 ? body.length + 1 : 0;
-}
-
-function lineOf({ head, body }: Unwritten, mark: string): string {
-  const json = JSON.stringify(head);
-  const checksum = crc32(body ?? "", crc32(json))
-    .toString(16)
-    .padStart(8, "0");
-  return `${body?.length ?? 0} ${checksum} ${mark} ${json}\n`;
+  return { data: data.subarray(0, end), bodies };
 }
 
 const headStart = /^(\d{1,10}) ([0-9a-f]{8}) ([0-9a-f]{16}) \{/;
-const longestHead = 10 + 1 + 8 + 1 + 16 + 2;
 
 /** What a segment's file says. */
 export interface ReadSegment {
@@ -128,24 +121,23 @@ function readRecord(
   const lineEnd = match ? data.indexOf(newline, at) : -1;
   if (!match || lineEnd < 0) return undefined;
   const length = Number(match[1]);
-  const json = data.subarray(at + match[0].length - 1, lineEnd);
+  const jsonStart = at + match[0].length - 1;
   const bodyStart = lineEnd + 1;
-  const body = data.subarray(bodyStart, bodyStart + length);
-  const end = length > 0 ? bodyStart + length + 1 : bodyStart;
-  if (body.length !== length || end > data.length) return undefined;
-  if (crc32(body, crc32(json)) !== Number.parseInt(match[2] ?? "", 16)) return undefined;
+  const bodyEnd = bodyStart + length;
+  const end = length > 0 ? bodyEnd + 1 : bodyEnd;
+  if (end > data.length) return undefined;
+  if (crc32(data.subarray(jsonStart, bodyEnd)) !== Number.parseInt(match[2] ?? "", 16))
+    return undefined;
   try {
-    return {
-      record: { head: JSON.parse(json.toString()), place: { segment, at: bodyStart, length } },
-      end,
-    };
+    const head = JSON.parse(data.toString("utf8", jsonStart, lineEnd));
+    return { record: { head, place: { segment, at: bodyStart, length } }, end };
   } catch {
     return undefined;
   }
 }
 
 function headAt(data: Buffer, at: number, mark: string): RegExpExecArray | undefined {
-  const match = headStart.exec(data.toString("latin1", at, at + longestHead));
+  const match = headStart.exec(data.toString("latin1", at, at + longestStart + 1));
   return match?.[3] === mark ? match : undefined;
 }
 

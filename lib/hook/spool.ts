@@ -1,10 +1,12 @@
 import { join } from "node:path";
 import { isoTime } from "../iso-time.ts";
+import { randomHex } from "../random.ts";
 import { newRunId } from "../run-id.ts";
-import { type Entry, entryOf, type Source, type Written, writtenOf } from "./entry.ts";
+import { type Entry, entryOf, readEntry, type Source } from "./entry.ts";
 import { Journal } from "./journal.ts";
 import type { Change } from "./payload.ts";
 import { Seen } from "./seen.ts";
+import type { Place } from "./segment.ts";
 
 const mostSegments = 8;
 
@@ -23,6 +25,7 @@ export class Spool {
   readonly #journal: Journal;
   readonly #segments = new Map<number, Segment>();
   #lastOrder = 0;
+  #digits = Number.parseInt(randomHex(6), 16);
   #tidying: Promise<void> | undefined;
 
   private constructor(journal: Journal, seen: Seen) {
@@ -56,8 +59,8 @@ export class Spool {
     };
     for (const { head, place } of records) {
       if (Array.isArray(head.runs))
-        for (const run of head.runs as Written[]) {
-          const entry = entryOf(run, place);
+        for (const run of head.runs as Entry[]) {
+          const entry = readEntry(run, place);
           // one that was carried forward to a newer segment
           const before = live.get(entry.id);
           if (before) spool.#segment(before).live.delete(before);
@@ -82,11 +85,12 @@ export class Spool {
     this.seen.add({ run: id, repo, delivery, ref, sha, accepted, state: "waiting", by: undefined });
   }
 
-  #segment({ place }: Entry): Segment {
-    let segment = this.#segments.get(place.segment);
+  #segment(entry: Entry): Segment {
+    const number = placeOf(entry).segment;
+    let segment = this.#segments.get(number);
     if (!segment) {
       segment = { runs: [], live: new Set() };
-      this.#segments.set(place.segment, segment);
+      this.#segments.set(number, segment);
     }
     return segment;
   }
@@ -103,12 +107,12 @@ export class Spool {
   ): Promise<Entry[]> {
     const now = Date.now();
     const accepted = isoTime(now);
-    const written = changes.map((change) =>
-      writtenOf(source, change, { id: this.#freshId(now), order: this.#nextOrder(now), accepted }),
+    const entries = changes.map((change) =>
+      entryOf(source, change, { id: this.#freshId(now), order: this.#nextOrder(now), accepted }),
     );
-    return this.#journal.append({ runs: written }, payload, (place) => {
-      const entries = written.map((each) => entryOf(each, place));
+    return this.#journal.append({ runs: entries }, payload, (place) => {
       for (const entry of entries) {
+        entry.place = place;
         this.#add(entry);
         stored(entry);
       }
@@ -116,15 +120,16 @@ export class Spool {
     });
   }
 
-  readonly #recentIds = new Set<string>();
-
-  /** An id that no other run has: six random digits alone meet too soon when thousands come in one second. */
+  /**
+   * An id that no other run has. Six random digits for each would meet too soon when thousands come in one second:
+   * from a random start, an odd step leads through all of their values.
+   */
   #freshId(now: number): string {
-    let id = newRunId(now);
-    while (this.seen.has(id) || this.#recentIds.has(id)) id = newRunId(now);
-    if (this.#recentIds.size > 1000) this.#recentIds.clear();
-    this.#recentIds.add(id);
-    return id;
+    for (;;) {
+      this.#digits = (this.#digits + 0x9e3779) % 0x1000000;
+      const id = newRunId(now, this.#digits.toString(16).padStart(6, "0"));
+      if (!this.seen.has(id)) return id;
+    }
   }
 
   /** Microseconds, made to grow also when the clock is set back. */
@@ -139,7 +144,7 @@ export class Spool {
   }
 
   payload(entry: Entry): Promise<Buffer> {
-    return this.#journal.read(entry.place);
+    return this.#journal.read(placeOf(entry));
   }
 
   /**
@@ -239,4 +244,9 @@ export class Spool {
   async close(): Promise<void> {
     await this.#journal.close();
   }
+}
+
+function placeOf({ id, place }: Entry): Place {
+  if (!place) throw new Error(`run ${id} is not in the journal`);
+  return place;
 }
