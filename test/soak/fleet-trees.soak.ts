@@ -61,7 +61,7 @@ test("killed at 50 random instants, the old or new tree stands whole, and the ne
     const before = await readWhole(site);
     await push();
     const victim = startScript("slave-activate", args);
-    await sleep(Math.random() * usual);
+    await sleep(Math.random() * 1.2 * usual);
     victim.kill("SIGKILL");
     await victim.exited;
     const after = await readWhole(site);

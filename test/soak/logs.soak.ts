@@ -129,7 +129,7 @@ test("rotation killed at random instants loses nothing, and the next one tidies 
   for (let round = 0; round < times; round += 1) {
     await grown();
     const rotation = startScript("logs", rotate);
-    await sleep(Math.random() * usual);
+    await sleep(Math.random() * 1.2 * usual);
     rotation.kill("SIGKILL");
     await rotation.exited;
   }
