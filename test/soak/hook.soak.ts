@@ -1,13 +1,22 @@
 // hook-server at full size: storms of pushes and kills, bursts, fuzz, large logs. SOAK_SCALE=1 is what issue 3 asks for.
-import { existsSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import * as assert from "uvu/assert";
 import { test } from "uvu";
 import { fuzz } from "../helpers/hook-fuzz.ts";
-import { storm } from "../helpers/hook-storm.ts";
-import { filesBelow, http, makeYard, secret, sha, sign, startHooks } from "../helpers/hooks.ts";
+import { seeded, storm } from "../helpers/hook-storm.ts";
+import {
+  filesBelow,
+  http,
+  makeYard,
+  pushPayload,
+  secret,
+  sha,
+  sign,
+  startHooks,
+} from "../helpers/hooks.ts";
 import { testUnless } from "../helpers/skip.ts";
 import { waitFor } from "../helpers/wait.ts";
 
@@ -87,6 +96,49 @@ testUnless(test, few)(
     await again.stop();
   },
 );
+
+test(`of a flood with kills at random instants all that was answered is known, in files that are used again (seed ${seed})`, async () => {
+  const dir = await makeYard({
+    job: 'echo "$HOOK_SHA" >>order; until test -e go; do sleep 0.02; done',
+  });
+  const random = seeded(seed);
+  const note = { payload_note: "x".repeat(9000) };
+  const accepted: string[] = [];
+  let sent = 0;
+  let newest = 0;
+  for (let kill = 0; kill < scaled(10, 2); kill++) {
+    const server = await startHooks(dir, { args: ["--quiet"] });
+    const known = new Set((await server.runs()).map((run) => run.id));
+    const lost = accepted.slice(-9000).filter((id) => !known.has(id));
+    assert.equal(lost, [], `after ${kill} kills`);
+    const end = accepted.length + 1500 + Math.floor(random() * 2500);
+    const sender = async () => {
+      for (;;) {
+        const n = ++sent;
+        const payload = { ...pushPayload("me/site", sha(n)), ...note };
+        const answer = await server.send({ payload }).catch(() => undefined);
+        if (answer === undefined) return;
+        assert.is(answer.status, 202);
+        accepted.push(answer.body.run);
+        newest = Math.max(newest, n);
+      }
+    };
+    const senders = Promise.all(Array.from({ length: 16 }, sender));
+    await waitFor(() => accepted.length >= end, { timeout: 60_000 });
+    await server.kill();
+    await senders;
+    assert.not.match(server.running.output(), /damaged|bug/);
+  }
+  const files = readdirSync(join(dir, "state/spool"));
+  console.log(`  ${accepted.length} of ${sent} answered; ${files.join(" ")}`);
+  assert.ok(files.length <= 18, files.join(" "));
+  await writeFile(join(dir, "co/go"), "");
+  const server = await startHooks(dir, { args: ["--quiet"] });
+  await server.idle();
+  await server.stop();
+  const built = readFileSync(join(dir, "co/order"), "utf8").trim().split("\n");
+  assert.ok(Number.parseInt(built.at(-1)?.replace(/^a+/, "") ?? "", 16) >= newest);
+});
 
 test("fuzzed requests never crash it, are never a 5xx, never start a run", async () => {
   const server = await startHooks(await makeYard());
