@@ -3,6 +3,7 @@ import { fsyncFolder } from "../files.ts";
 import {
   encodeRecords,
   type Found,
+  isUnreadable,
   newMark,
   type Place,
   readSegment,
@@ -11,8 +12,11 @@ import {
 import { SegmentFiles } from "./segment-files.ts";
 import { writeAll } from "./write-all.ts";
 
-interface Pending extends Unwritten {
+interface Pending {
+  /** Undefined: nothing to write, somebody waits until all that came before is on disk. */
+  readonly record: Unwritten | undefined;
   readonly stored: ((place: Place) => void) | undefined;
+  /** Undefined: a note, which is tried again. */
   readonly failed: ((error: Error) => void) | undefined;
 }
 
@@ -72,7 +76,15 @@ export class Journal {
     const records: Found[] = [];
     let segment: Current = { number: 1, mark: undefined, length: 0 };
     for (const number of files.numbers) {
-      const read = readSegment(files.bytes(number), number);
+      const bytes = files.bytes(number);
+      if (isUnreadable(bytes)) {
+        warn(
+          `${files.path(number)} is no journal of this version; kept as ${files.setAside(number)}`,
+        );
+        segment = { number: number + 1, mark: undefined, length: 0 };
+        continue;
+      }
+      const read = readSegment(bytes, number);
       records.push(...read.records);
       for (const at of read.damaged)
         warn(`${files.path(number)}: the record at byte ${at} is damaged and left out`);
@@ -110,42 +122,42 @@ export class Journal {
           reject(error);
         }
       };
-      this.#pending.push({ head, body, stored: onStored, failed: reject });
+      this.#pending.push({ record: { head, body }, stored: onStored, failed: reject });
       this.#flushing ??= this.#flush();
     });
   }
 
   /** A record that nobody waits for: it goes to disk with the next flush, and is tried again when that fails. */
   note(head: object): void {
-    this.#pending.push({ head, body: undefined, stored: undefined, failed: undefined });
+    const record = { head, body: undefined };
+    this.#pending.push({ record, stored: undefined, failed: undefined });
   }
 
-  /** Wait until all that was noted is on disk. */
-  async flush(): Promise<void> {
-    while (this.#flushing) await this.#flushing;
-    if (this.#pending.length === 0) return;
-    let problem: Error | undefined;
-    this.#flushing = this.#flush((error) => {
-      problem = error;
+  /** Wait until all that was noted so far is on disk; what is appended meanwhile is not waited for. */
+  flush(): Promise<void> {
+    if (this.#pending.length === 0 && !this.#flushing) return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      this.#pending.push({ record: undefined, stored: () => resolve(), failed: reject });
+      this.#flushing ??= this.#flush();
     });
-    await this.#flushing;
-    if (problem) throw problem;
   }
 
-  async #flush(onFailure?: (error: Error) => void): Promise<void> {
+  async #flush(): Promise<void> {
     while (this.#pending.length > 0) {
       const batch = this.#pending.splice(0, mostInOneWrite);
       try {
         const bodies = await this.#write(batch);
         const segment = this.#segment.number;
-        for (const [index, { body, stored }] of batch.entries())
-          stored?.({ segment, at: bodies[index] ?? 0, length: body?.length ?? 0 });
+        let next = 0;
+        for (const { record, stored } of batch) {
+          const at = record ? bodies[next++] : undefined;
+          stored?.({ segment, at: at ?? 0, length: record?.body?.length ?? 0 });
+        }
       } catch (error) {
         const problem = error as Error;
         const notes = batch.filter((each) => each.failed === undefined);
         for (const each of batch) each.failed?.(problem);
         this.#pending.unshift(...notes);
-        onFailure?.(problem);
         await this.#repair();
         // notes alone wait for the next append or flush
         if (this.#pending.every((each) => each.failed === undefined)) break;
@@ -154,8 +166,10 @@ export class Journal {
     this.#flushing = undefined;
   }
 
-  /** Where the body of each begins, once the batch is on disk. */
+  /** Where the body of each record begins, once the batch is on disk. */
   async #write(batch: readonly Pending[]): Promise<number[]> {
+    const records = batch.map(({ record }) => record).filter((record) => record !== undefined);
+    if (records.length === 0) return [];
     if (this.#fd >= 0 && this.#segment.length >= this.#segmentSize) this.#close();
     if (this.#fd < 0) this.#open();
     // a file's name goes to disk before what is in it counts
@@ -164,7 +178,7 @@ export class Journal {
     const { length: at, mark = newMark() } = this.#segment;
     if (this.#space.length === 0 && batch.length > 1)
       this.#space = Buffer.allocUnsafeSlow(usualBatch);
-    const { data, bodies } = encodeRecords(batch, { mark, at, space: this.#space });
+    const { data, bodies } = encodeRecords(records, { mark, at, space: this.#space });
     await writeAll(this.#fd, data, at);
     this.#segment.mark = mark;
     this.#segment.length = at + data.length;

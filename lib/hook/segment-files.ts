@@ -9,6 +9,7 @@ import {
 } from "node:fs";
 import { open, rename, unlink } from "node:fs/promises";
 import { join } from "node:path";
+import { exists } from "../files.ts";
 import { spareLine } from "./segment.ts";
 
 /** Files that wait to be used again; a flood of deliveries needs one after the other. */
@@ -53,6 +54,13 @@ export class SegmentFiles {
     return openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_DSYNC, 0o600);
   }
 
+  /** Put a file away that nobody can read; its new path is returned. */
+  setAside(number: number): string {
+    const path = this.path(number).replace(/journal$/, "unreadable");
+    renameSync(this.path(number), path);
+    return path;
+  }
+
   close(fd: number): void {
     closeSync(fd);
   }
@@ -71,9 +79,10 @@ export class SegmentFiles {
     }
   }
 
-  /** Let go of a segment. One that is longer than `longest` bytes is not kept. */
+  /** Let go of a segment, unless it was set aside. One that is longer than `longest` bytes is not kept. */
   async drop(number: number, longest: number): Promise<void> {
     const path = this.path(number);
+    if (!(await exists(path))) return;
     if (this.#spares.length >= mostSpares || !(await makeSpare(path, longest))) return unlink(path);
     const name = `${String(number).padStart(8, "0")}.spare`;
     await rename(path, join(this.#folder, name));

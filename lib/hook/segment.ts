@@ -84,16 +84,19 @@ export interface ReadSegment {
   readonly mark: string | undefined;
 }
 
+/** Whether a file holds something, and yet has no first line that says what. */
+export function isUnreadable(data: Buffer): boolean {
+  const line = data.toString("latin1", 0, 64);
+  return data.length > 0 && !marked.test(line) && !line.startsWith(spareLine);
+}
+
 /** The good records of a segment, the places of damaged ones, and the length up to which it is good. Pure. */
 export function readSegment(data: Buffer, segment: number): ReadSegment {
   const records: Found[] = [];
   const damaged: number[] = [];
   const start = marked.exec(data.toString("latin1", 0, 64));
   const mark = start?.[1];
-  if (!start || mark === undefined) {
-    const unused = data.length === 0 || data.toString("latin1", 0, spareLine.length) === spareLine;
-    return { records, damaged: unused ? [] : [0], length: 0, mark };
-  }
+  if (!start || mark === undefined) return { records, damaged, length: 0, mark };
   let at = start[0].length;
   let good = at;
   while (at < data.length) {

@@ -99,6 +99,48 @@ test("notes go to disk with the next record or flush", async () => {
   await journal.close();
 });
 
+test("a journal that cannot be read is named and put aside, and nothing is written over it", async () => {
+  const folder = await filled(3);
+  writeFileSync(join(folder, first), '17 0badc0de {"of":"another version"}\n');
+  const warnings: string[] = [];
+  const { journal } = await Journal.open(folder, { warn: (line) => warnings.push(line) });
+  await journal.append({ n: "new" });
+  assert.is(warnings.length, 1);
+  assert.match(
+    warnings[0] ?? "",
+    /00000001\.journal is no journal .* kept as .*00000001\.unreadable$/,
+  );
+  assert.match(readFileSync(join(folder, "00000001.unreadable"), "latin1"), "another version");
+  await journal.dropOldest();
+  await journal.close();
+  const { records } = await Journal.open(folder, quiet);
+  assert.equal(
+    records.map(({ head }) => head.n),
+    ["new"],
+  );
+});
+
+test("whoever waits for a note to be on disk does not wait for a flood to end", async () => {
+  const folder = tempDir();
+  const { journal } = await Journal.open(folder, quiet);
+  let written = 0;
+  let flushed = false;
+  const flood = async () => {
+    while (!flushed && written < 500) {
+      await journal.append({ n: written++ });
+    }
+  };
+  const floods = [flood(), flood(), flood()];
+  await journal.append({ under: "way" });
+  journal.note({ note: 1 });
+  await journal.flush();
+  flushed = true;
+  assert.ok(written < 500, "the flood went on when the note was on disk");
+  assert.match(readFileSync(join(folder, first), "latin1"), '{"note":1}');
+  await Promise.all(floods);
+  await journal.close();
+});
+
 const third = "00000003.journal";
 
 /** A journal whose third segment is written into the first one's file. */
