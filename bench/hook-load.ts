@@ -1,7 +1,8 @@
 // Signed deliveries for bench/hook.ts: one, or as many as 32 connections carry. Run by itself it is the client's
-// own process: node --import tsx bench/hook-load.ts PORT SECONDS
+// own process: node --import tsx bench/hook-load.ts PORT SECONDS PID
 import { spawn } from "node:child_process";
 import { createHmac } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -28,7 +29,8 @@ function rawRequest(port: number, ref?: string): { head: string; tail: Buffer } 
 }
 
 export type Load = {
-  cpu?: number;
+  /** Microseconds of the server's processor time for each delivery: what it costs, however busy the machine is. */
+  cpu: number;
   rate: number;
   p50: number;
   p99: number;
@@ -38,13 +40,24 @@ export type Load = {
 /** Seconds of load before the measuring begins: compilers warm up, of all servers alike. */
 const warmUp = 1;
 
+/** The processor time that a process has used. */
+function cpuSeconds(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
 /** The client's own process: keeps every connection busy for so many seconds. */
-async function client(port: number, seconds: number): Promise<void> {
+async function client(port: number, seconds: number, server: number): Promise<void> {
   const { head, tail } = rawRequest(port);
   const times: number[] = [];
   const statuses: Record<string, number> = {};
   const begin = performance.now() + warmUp * 1000;
   const end = begin + seconds * 1000;
+  let cpu = 0;
+  setTimeout(() => {
+    cpu = cpuSeconds(server);
+  }, warmUp * 1000);
   let id = 0;
   await Promise.all(
     Array.from({ length: connections }, async () => {
@@ -64,9 +77,10 @@ async function client(port: number, seconds: number): Promise<void> {
     }),
   );
   const took = (performance.now() - begin) / 1000;
+  cpu = ((cpuSeconds(server) - cpu) / times.length) * 1e6;
   times.sort((a, b) => a - b);
   const at = (share: number) => times[Math.floor(times.length * share)] ?? Number.NaN;
-  const load: Load = { rate: times.length / took, p50: at(0.5), p99: at(0.99), statuses };
+  const load: Load = { cpu, rate: times.length / took, p50: at(0.5), p99: at(0.99), statuses };
   console.log(JSON.stringify(load));
 }
 
@@ -111,7 +125,11 @@ export async function untilAccepts(port: number): Promise<void> {
 }
 
 /** The client's process, started by `prefix` (a core of its own), and what it measured. */
-export async function load(port: number, seconds: number, prefix: string[]): Promise<Load> {
+export async function load(
+  { port, child }: { port: number; child: { pid?: number | undefined } },
+  seconds: number,
+  prefix: string[],
+): Promise<Load> {
   const argv = [
     ...prefix,
     process.execPath,
@@ -120,16 +138,17 @@ export async function load(port: number, seconds: number, prefix: string[]): Pro
     fileURLToPath(import.meta.url),
     String(port),
     String(seconds),
+    String(child.pid),
   ];
   const [file = "", ...args] = argv;
-  const child = spawn(file, args, { stdio: ["ignore", "pipe", "inherit"] });
+  const client = spawn(file, args, { stdio: ["ignore", "pipe", "inherit"] });
   let text = "";
-  child.stdout.on("data", (data: Buffer) => {
+  client.stdout.on("data", (data: Buffer) => {
     text += data.toString();
   });
-  await new Promise((done) => child.once("close", done));
+  await new Promise((done) => client.once("close", done));
   return JSON.parse(text) as Load;
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url))
-  await client(Number(process.argv[2]), Number(process.argv[3]));
+  await client(Number(process.argv[2]), Number(process.argv[3]), Number(process.argv[4]));

@@ -28,13 +28,6 @@ import {
 const median = (values: number[]) =>
   [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 
-/** The processor time a process has used: what it costs, however busy the machine is with other things. */
-function cpuSeconds(pid: number | undefined): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return (Number(fields[11]) + Number(fields[12])) / 100;
-}
-
 async function throughput(seconds: number, rounds: number): Promise<void> {
   const hasWebhook = ["/usr/bin/webhook", "/usr/local/bin/webhook"].some((path) =>
     existsSync(path),
@@ -46,10 +39,7 @@ async function throughput(seconds: number, rounds: number): Promise<void> {
     for (const starter of starters) {
       const server = await starter();
       await untilAccepts(server.port);
-      const before = cpuSeconds(server.child.pid);
-      const result = await load(server.port, seconds, onCore(1, []));
-      const answers = Object.values(result.statuses).reduce((sum, count) => sum + count, 0);
-      result.cpu = ((cpuSeconds(server.child.pid) - before) / answers) * 1e6;
+      const result = await load(server, seconds, onCore(1, []));
       await stop(server);
       loads.set(server.name, [...(loads.get(server.name) ?? []), result]);
     }
@@ -59,7 +49,7 @@ async function throughput(seconds: number, rounds: number): Promise<void> {
   );
   for (const [name, list] of loads) {
     const [rate, p50, p99, cpu] = (["rate", "p50", "p99", "cpu"] as const).map((key) =>
-      median(list.map((each) => each[key] ?? Number.NaN)),
+      median(list.map((each) => each[key])),
     );
     console.log(
       `  ${name.padEnd(12)} ${Math.round(rate ?? 0)}/s  p50 ${p50?.toFixed(2)} ms  p99 ${p99?.toFixed(2)} ms  processor ${cpu?.toFixed(0)} µs each  answers ${JSON.stringify(list[0]?.statuses)}`,
@@ -79,8 +69,7 @@ async function throughput(seconds: number, rounds: number): Promise<void> {
       `ratio p99 hook-server/webhook: ${(p99("hook-server") / p99("webhook")).toFixed(2)} (to reach <= 1.0)`,
     );
   }
-  const cpu = (name: string) =>
-    median((loads.get(name) ?? []).map((each) => each.cpu ?? Number.NaN));
+  const cpu = (name: string) => median((loads.get(name) ?? []).map((each) => each.cpu));
   console.log(
     `figure deliveries a second of processor time: ${Math.round(1e6 / cpu("hook-server"))} (to reach >= 8000)`,
   );

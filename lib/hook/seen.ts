@@ -1,5 +1,6 @@
-import { open } from "node:fs/promises";
-import { readIfThere, writeAtomic } from "../files.ts";
+import { open, rename } from "node:fs/promises";
+import { dirname } from "node:path";
+import { fsyncFolder, readIfThere } from "../files.ts";
 import { DeliveryMap } from "./delivery-map.ts";
 
 /** What is remembered of a run after its delivery has left the journal. */
@@ -18,7 +19,7 @@ export interface Memory {
 
 /**
  * Which deliveries were taken, so that one that comes again gives the same run: the newest `most` of them,
- * over restarts too. The file has one JSON object a line.
+ * over restarts too. The files have one JSON object a line.
  */
 export class Seen {
   readonly #path: string;
@@ -26,6 +27,8 @@ export class Seen {
   readonly #runs = new Map<string, Memory>();
   readonly #byDelivery = new DeliveryMap<Memory>();
   #lines = 0;
+  /** Whether a crash cut the last line short. */
+  #torn = false;
 
   constructor(path: string, most = 10_000) {
     this.#path = path;
@@ -33,7 +36,14 @@ export class Seen {
   }
 
   async load(): Promise<void> {
+    this.#read((await readIfThere(`${this.#path}.old`)) ?? "");
+    this.#lines = 0;
     const text = (await readIfThere(this.#path)) ?? "";
+    this.#read(text);
+    this.#torn = text !== "" && !text.endsWith("\n");
+  }
+
+  #read(text: string): void {
     for (const line of text.split("\n")) {
       if (line === "") continue;
       this.#lines += 1;
@@ -90,27 +100,29 @@ export class Seen {
     return this.#runs.values();
   }
 
-  /** Write memories of settled runs down for good; now and then the file is written anew without the forgotten ones. */
+  /**
+   * Write memories of settled runs down for good. A file that is full becomes the old one: the two of them hold
+   * the newest, and neither is ever written anew.
+   */
   async keep(runs: readonly string[]): Promise<void> {
     const memories = runs
       .map((run) => this.#runs.get(run))
       .filter((each) => each !== undefined)
       .filter((each) => each.state !== "waiting");
-    if (this.#lines + memories.length > 2 * this.#most) {
-      const settled = [...this.#runs.values()].filter((each) => each.state !== "waiting");
-      const text: string[] = [];
-      for await (const some of lines(settled)) text.push(some);
-      await writeAtomic(this.#path, text.join(""), { mode: 0o600 });
-      this.#lines = settled.length;
-      return;
+    if (this.#lines >= this.#most) {
+      await rename(this.#path, `${this.#path}.old`);
+      this.#lines = 0;
     }
     const file = await open(this.#path, "a", 0o600);
     try {
+      if (this.#torn) await file.appendFile("\n");
+      this.#torn = false;
       for await (const some of lines(memories)) await file.appendFile(some);
       await file.sync();
     } finally {
       await file.close();
     }
+    if (this.#lines === 0) await fsyncFolder(dirname(this.#path));
     this.#lines += memories.length;
   }
 }

@@ -325,10 +325,23 @@ test("what is remembered of deliveries is bounded", async () => {
   assert.ok(again.spool.seen.delivery("me/site", "d200"));
   const lines = readFileSync(join(state, "spool/seen.jsonl"), "utf8").split("\n").length;
   assert.ok(lines <= 41, `${lines} lines`);
-  appendFileSync(join(state, "spool/seen.jsonl"), '{"run":"torn');
-  truncateSync(join(state, "spool", readdirSync(join(state, "spool")).sort()[0] ?? ""), 0);
+  assert.ok(again.spool.seen.delivery("me/site", "d181"), "the newest 20");
   await again.spool.close();
-  await Spool.open(state, small);
+  appendFileSync(join(state, "spool/seen.jsonl"), '{"run":"torn');
+  const torn = await Spool.open(state, small);
+  for (let n = 201; n <= 204; n++) {
+    const [entry] = await torn.spool.accept(
+      source(`d${n}`),
+      change(n),
+      Buffer.from("y".repeat(200)),
+    );
+    if (entry) torn.spool.settle(entry, "succeeded");
+    await torn.spool.tidy();
+  }
+  await torn.spool.close();
+  const last = await Spool.open(state, small);
+  for (let n = 185; n <= 204; n++) assert.ok(last.spool.seen.delivery("me/site", `d${n}`), `d${n}`);
+  await last.spool.close();
 });
 
 test("thousands of deliveries in one second get ids of their own", async () => {
