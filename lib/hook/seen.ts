@@ -36,9 +36,10 @@ export class Seen {
   }
 
   async load(): Promise<void> {
-    this.#read((await readIfThere(`${this.#path}.old`)) ?? "");
+    const paths = [`${this.#path}.old`, this.#path];
+    const [old = "", text = ""] = await Promise.all(paths.map((path) => readIfThere(path)));
+    this.#read(old);
     this.#lines = 0;
-    const text = (await readIfThere(this.#path)) ?? "";
     this.#read(text);
     this.#torn = text !== "" && !text.endsWith("\n");
   }
