@@ -68,12 +68,16 @@ const strace = await runCommand(["strace", "-qq", "-o", "/dev/null", "true"]).ca
 );
 const noStrace = strace?.code === 0 ? undefined : "strace is missing, or may not trace";
 
-/** Inject a fault into a system call of a running server, on some paths below its folder. */
-async function inject(server: HookServer, fault: string, paths: string[]): Promise<void> {
+/** Inject a fault into a system call of a running server, on some paths below its folder. Returns what ends it. */
+async function inject(
+  server: HookServer,
+  fault: string,
+  paths: string[],
+): Promise<() => Promise<unknown>> {
   const call = fault.split(":")[0];
   const on = paths.flatMap((path) => ["-P", join(server.dir, path)]);
   const pid = String(server.running.pid);
-  startCommand([
+  const strace = startCommand([
     "strace",
     "-f",
     "-qq",
@@ -93,6 +97,7 @@ async function inject(server: HookServer, fault: string, paths: string[]): Promi
     async () => traced(await readFile(`/proc/${pid}/status`, "utf8").catch(() => "gone")),
     { what: "strace to attach" },
   );
+  return () => strace.stop("SIGINT");
 }
 
 // on Node the file system's calls come from a pool of threads, and strace counts per thread
@@ -185,9 +190,14 @@ testUnless(test, noStrace)(
           job: "test -e busy && echo twice >>order; : >busy; sleep 0.3; echo $HOOK_SHA >>order; rm busy",
         });
         const server = await startHooks(dir, { env });
-        await inject(server, fault, []);
+        const makeRoom = await inject(server, fault, []);
         const { status, body } = await server.push("me/site", sha(1));
         assert.is(status, 202, fault);
+        // each of a runtime's threads would meet the fault once
+        const met = () => /ENOSPC/.test(server.running.output());
+        const ended = async () => (await server.runs()).every((run) => run.state === "succeeded");
+        await waitFor(async () => met() || (await ended()));
+        await makeRoom();
         const runs = await server.idle();
         assert.is(runs.find((run) => run.id === body.run)?.state, "succeeded", fault);
         const order = readFileSync(join(dir, "co/order"), "utf8");
