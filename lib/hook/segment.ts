@@ -5,9 +5,9 @@ import { crc32 } from "node:zlib";
  * A segment of the journal, as bytes. Pure, but for the marks, which are random.
  *
  * Its first line is `boatyard-journal MARK`. A record is `LENGTH CHECKSUM MARK JSON\n`, then LENGTH bytes of body
- * and `\n` unless LENGTH is 0. The checksum is the CRC-32, in hex, of JSON, its newline and the body. Files are used again: what an
- * earlier use left behind has another mark, and so has whatever a sender may have put into a body. A last record
- * that a crash cut short is recognised and dropped.
+ * and `\n` unless LENGTH is 0. The checksum is the CRC-32, in hex, of JSON, its newline and the body. Files are used
+ * again: what an earlier use left behind has another mark, and so has whatever a sender may have put into a body.
+ * A last record that a crash cut short is recognised and dropped.
  */
 export interface Place {
   readonly segment: number;

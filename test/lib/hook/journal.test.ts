@@ -4,7 +4,6 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
-  truncateSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
