@@ -14,7 +14,7 @@ import type { Yard } from "./yard.ts";
 
 /** GitHub's own limit for a delivery. */
 export const largestBody = 25 * 1024 * 1024;
-/** Bodies that are being received, all together. */
+/** Bodies that are being received or on their way to the disk, all together. */
 const mostInFlight = 256 * 1024 * 1024;
 
 interface Parts {
@@ -81,13 +81,19 @@ export class Deliveries {
     if (this.#inFlight > mostInFlight)
       throw new HttpError(429, "too many large deliveries at once", { "retry-after": "10" });
     const announced = Math.min(Number(request.headers["content-length"] ?? 0) || 0, largestBody);
-    this.#inFlight += announced;
-    let body: Buffer;
+    let held = announced;
+    this.#inFlight += held;
     try {
-      body = await readBody(request, { max: largestBody });
+      const body = await readBody(request, { max: largestBody });
+      this.#inFlight += body.length - held;
+      held = body.length;
+      return await this.#judge(envelope, body, type);
     } finally {
-      this.#inFlight -= announced;
+      this.#inFlight -= held;
     }
+  }
+
+  async #judge(envelope: Envelope, body: Buffer, type: "json" | "form"): Promise<Answer> {
     const knowledge = this.#verify(envelope, body);
     const { payload, facts } = readFacts(envelope, body, type);
     const repo = this.#repoOf(knowledge, facts);

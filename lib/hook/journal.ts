@@ -1,4 +1,3 @@
-import { ftruncate } from "node:fs";
 import { fsyncFolder } from "../files.ts";
 import {
   encodeRecords,
@@ -21,6 +20,8 @@ interface Pending {
 }
 
 const mostInOneWrite = 300;
+/** A write takes no further record when it has so many bytes of bodies: memory is bounded. */
+const enoughInOneWrite = 32 * 1024 * 1024;
 /** Batches up to this size go through one buffer that is kept. */
 const usualBatch = 1024 * 1024;
 
@@ -42,7 +43,8 @@ interface Current {
 export class Journal {
   readonly #folder: string;
   readonly #files: SegmentFiles;
-  readonly #segmentSize: number;
+  /** Bytes after which a segment is full. */
+  readonly segmentSize: number;
   #fd = -1;
   #segment: Current;
   #oldest: number;
@@ -50,6 +52,8 @@ export class Journal {
   #flushing: Promise<void> | undefined;
   /** Resolves when a segment that was made is in its folder for good. */
   #named: Promise<void> | undefined;
+  /** Whether a failed write may have left something behind the good end. */
+  #uncut = false;
   #space = Buffer.alloc(0);
 
   private constructor(
@@ -59,7 +63,7 @@ export class Journal {
   ) {
     this.#folder = folder;
     this.#files = files;
-    this.#segmentSize = segmentSize;
+    this.segmentSize = segmentSize;
     this.#segment = segment;
     this.#oldest = files.numbers[0] ?? segment.number;
   }
@@ -144,7 +148,7 @@ export class Journal {
 
   async #flush(): Promise<void> {
     while (this.#pending.length > 0) {
-      const batch = this.#pending.splice(0, mostInOneWrite);
+      const batch = this.#nextBatch();
       try {
         const bodies = await this.#write(batch);
         const segment = this.#segment.number;
@@ -154,23 +158,32 @@ export class Journal {
           stored?.({ segment, at: at ?? 0, length: record?.body?.length ?? 0 });
         }
       } catch (error) {
-        const problem = error as Error;
-        const notes = batch.filter((each) => each.failed === undefined);
-        for (const each of batch) each.failed?.(problem);
-        this.#pending.unshift(...notes);
-        await this.#repair();
-        // notes alone wait for the next append or flush
-        if (this.#pending.every((each) => each.failed === undefined)) break;
+        this.#repair();
+        const all = [...batch, ...this.#pending];
+        // notes wait for the next append or flush, all others hear of it
+        this.#pending = all.filter(({ failed }) => failed === undefined);
+        for (const { failed } of all) failed?.(error as Error);
+        break;
       }
     }
     this.#flushing = undefined;
+  }
+
+  #nextBatch(): Pending[] {
+    let count = 0;
+    for (let bytes = 0; count < mostInOneWrite && bytes < enoughInOneWrite; count++) {
+      const next = this.#pending[count];
+      if (!next) break;
+      bytes += next.record?.body?.length ?? 0;
+    }
+    return this.#pending.splice(0, count);
   }
 
   /** Where the body of each record begins, once the batch is on disk. */
   async #write(batch: readonly Pending[]): Promise<number[]> {
     const records = batch.map(({ record }) => record).filter((record) => record !== undefined);
     if (records.length === 0) return [];
-    if (this.#fd >= 0 && this.#segment.length >= this.#segmentSize) this.#close();
+    if (this.#fd >= 0 && this.#segment.length >= this.segmentSize) this.#close();
     if (this.#fd < 0) this.#open();
     // a file's name goes to disk before what is in it counts
     await this.#named;
@@ -187,7 +200,9 @@ export class Journal {
 
   #open(): void {
     const { number, length } = this.#segment;
-    const full = length >= this.#segmentSize;
+    if (this.#uncut) this.#files.cut(number, length);
+    this.#uncut = false;
+    const full = length >= this.segmentSize;
     this.#fd = this.#files.open(full ? number + 1 : number, { fresh: full });
     if (full) this.#segment = { number: number + 1, mark: undefined, length: 0 };
     this.#named = fsyncFolder(this.#folder);
@@ -205,18 +220,21 @@ export class Journal {
   }
 
   #close(): void {
-    if (this.#fd >= 0) this.#files.close(this.#fd);
+    const fd = this.#fd;
     this.#fd = -1;
+    if (fd >= 0) this.#files.close(fd);
   }
 
-  /** After a failed write: take away what may be half there. The next write begins at the good length in any case. */
-  async #repair(): Promise<void> {
+  /** After a failed write: take away what may be half there, or nothing more is written before that can be done. */
+  #repair(): void {
     if (this.#fd < 0) return;
-    await new Promise<void>((resolve) =>
-      ftruncate(this.#fd, this.#segment.length, () => resolve()),
-    );
-    // a descriptor whose fsync failed once cannot be trusted: open the file anew
-    this.#close();
+    try {
+      // a descriptor whose write to the disk failed once cannot be trusted: the file is opened anew
+      this.#close();
+      this.#files.cut(this.#segment.number, this.#segment.length);
+    } catch {
+      this.#uncut = true;
+    }
   }
 
   /** The body of a record. */
@@ -227,12 +245,13 @@ export class Journal {
   /** Let go of the oldest segment, all of whose records have been dealt with. */
   async dropOldest(): Promise<void> {
     if (this.#oldest >= this.#segment.number) return;
-    await this.#files.drop(this.#oldest, 2 * this.#segmentSize);
+    await this.#files.drop(this.#oldest, 2 * this.segmentSize);
     this.#oldest += 1;
   }
 
   async close(): Promise<void> {
     await this.flush().catch(() => {});
+    await this.#flushing;
     this.#close();
   }
 }

@@ -1,6 +1,6 @@
 import { open, rename } from "node:fs/promises";
 import { dirname } from "node:path";
-import { fsyncFolder, readIfThere } from "../files.ts";
+import { exists, fsyncFolder, readIfThere } from "../files.ts";
 import { DeliveryMap } from "./delivery-map.ts";
 
 /** What is remembered of a run after its delivery has left the journal. */
@@ -59,7 +59,10 @@ export class Seen {
 
   add(memory: Memory): void {
     this.#runs.set(memory.run, memory);
-    if (memory.delivery !== undefined) this.#byDelivery.set(memory.repo, memory.delivery, memory);
+    // of a delivery that reports several refs the first run stands for it
+    const { repo, delivery, accepted } = memory;
+    if (delivery !== undefined && this.#byDelivery.get(repo, delivery)?.accepted !== accepted)
+      this.#byDelivery.set(repo, delivery, memory);
     // many at once: each walk from the oldest passes over what was deleted before
     if (this.#runs.size > this.#most * 1.125) this.#forgetOldest();
   }
@@ -111,15 +114,20 @@ export class Seen {
       .filter((each) => each !== undefined)
       .filter((each) => each.state !== "waiting");
     if (this.#lines >= this.#most) {
-      await rename(this.#path, `${this.#path}.old`);
+      if (await exists(this.#path)) await rename(this.#path, `${this.#path}.old`);
       this.#lines = 0;
     }
     const file = await open(this.#path, "a", 0o600);
+    const { size } = await file.stat();
     try {
       if (this.#torn) await file.appendFile("\n");
-      this.#torn = false;
       for await (const some of lines(memories)) await file.appendFile(some);
       await file.sync();
+      this.#torn = false;
+    } catch (error) {
+      this.#torn = true;
+      await file.truncate(size).catch(() => {});
+      throw error;
     } finally {
       await file.close();
     }

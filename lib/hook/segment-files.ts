@@ -1,6 +1,8 @@
 import {
   closeSync,
   constants,
+  fsyncSync,
+  ftruncateSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -9,7 +11,7 @@ import {
 } from "node:fs";
 import { open, rename, unlink } from "node:fs/promises";
 import { join } from "node:path";
-import { exists } from "../files.ts";
+import { exists, fsyncFolder } from "../files.ts";
 import { spareLine } from "./segment.ts";
 
 /** Files that wait to be used again; a flood of deliveries needs one after the other. */
@@ -61,8 +63,24 @@ export class SegmentFiles {
     return path;
   }
 
+  /** Whatever closing may complain of: what counts was on disk when its write ended. */
   close(fd: number): void {
-    closeSync(fd);
+    try {
+      closeSync(fd);
+    } catch {
+      // the descriptor is gone all the same, see close(2)
+    }
+  }
+
+  /** Cut a segment to a length, on disk. */
+  cut(number: number, length: number): void {
+    const fd = openSync(this.path(number), constants.O_RDWR);
+    try {
+      ftruncateSync(fd, length);
+      fsyncSync(fd);
+    } finally {
+      this.close(fd);
+    }
   }
 
   /** So many bytes of a segment. @throws when it has not that many. */
@@ -83,20 +101,25 @@ export class SegmentFiles {
   async drop(number: number, longest: number): Promise<void> {
     const path = this.path(number);
     if (!(await exists(path))) return;
-    if (this.#spares.length >= mostSpares || !(await makeSpare(path, longest))) return unlink(path);
+    // void in any case: a name that comes back after a power cut must not bring records back whose end is gone
+    const size = await makeVoid(path).catch(() => undefined);
+    if (size === undefined || size > longest || this.#spares.length >= mostSpares) {
+      await unlink(path);
+      if (size === undefined) await fsyncFolder(this.#folder);
+      return;
+    }
     const name = `${String(number).padStart(8, "0")}.spare`;
     await rename(path, join(this.#folder, name));
     this.#spares.push(name);
   }
 }
 
-/** Whether what is in the file is void now: on disk, before it gets another name. */
-async function makeSpare(path: string, longest: number): Promise<boolean> {
+/** What is in the file is void, on disk, when this resolves with the file's size. */
+async function makeVoid(path: string): Promise<number> {
   const file = await open(path, constants.O_RDWR | constants.O_DSYNC);
   try {
-    if ((await file.stat()).size > longest) return false;
     await file.write(spareLine, 0, "latin1");
-    return true;
+    return (await file.stat()).size;
   } finally {
     await file.close();
   }

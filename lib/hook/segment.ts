@@ -87,7 +87,8 @@ export interface ReadSegment {
 /** Whether a file holds something, and yet has no first line that says what. */
 export function isUnreadable(data: Buffer): boolean {
   const line = data.toString("latin1", 0, 64);
-  return data.length > 0 && !marked.test(line) && !line.startsWith(spareLine);
+  // zeros: a first write that never came to its end
+  return !/^\0*$/.test(line) && !marked.test(line) && !line.startsWith(spareLine);
 }
 
 /** The good records of a segment, the places of damaged ones, and the length up to which it is good. Pure. */
@@ -146,8 +147,10 @@ function headAt(data: Buffer, at: number, mark: string): RegExpExecArray | undef
 
 /** Where the next record begins after a damaged one: a line of this use of the file. */
 function nextHead(data: Buffer, from: number, mark: string): number | undefined {
-  for (let at = data.indexOf(newline, from); at >= 0; at = data.indexOf(newline, at + 1)) {
-    if (headAt(data, at + 1, mark)) return at + 1;
+  const within = ` ${mark} {`;
+  for (let at = data.indexOf(within, from); at >= 0; at = data.indexOf(within, at + 1)) {
+    const start = data.lastIndexOf(newline, at) + 1;
+    if (start > from && headAt(data, start, mark)) return start;
   }
   return undefined;
 }

@@ -24,6 +24,9 @@ export class Spool {
   readonly seen: Seen;
   readonly #journal: Journal;
   readonly #segments = new Map<number, Segment>();
+  /** Bytes of the payloads of all that is not settled. */
+  #liveBytes = 0;
+  #closing = false;
   #lastOrder = 0;
   #digits = Number.parseInt(randomHex(6), 16);
   #tidying: Promise<void> | undefined;
@@ -53,7 +56,7 @@ export class Spool {
     const live = new Map<string, Entry>();
     const settled = (run: string, state: string, by: string | undefined) => {
       const entry = live.get(run);
-      if (entry) spool.#segment(entry).live.delete(entry);
+      if (entry) spool.#letGo(entry);
       live.delete(run);
       seen.settle(run, state, by);
     };
@@ -61,9 +64,12 @@ export class Spool {
       if (Array.isArray(head.runs))
         for (const run of head.runs as Entry[]) {
           const entry = readEntry(run, place);
+          // its end is known, though the segment that told it may be gone
+          const known = seen.get(entry.id);
+          if (known && known.state !== "waiting") continue;
           // one that was carried forward to a newer segment
           const before = live.get(entry.id);
-          if (before) spool.#segment(before).live.delete(before);
+          if (before) spool.#letGo(before);
           live.set(entry.id, entry);
           spool.#add(entry);
         }
@@ -81,6 +87,7 @@ export class Spool {
     const segment = this.#segment(entry);
     segment.runs.push(id);
     segment.live.add(entry);
+    this.#liveBytes += placeOf(entry).length;
     this.#lastOrder = Math.max(this.#lastOrder, entry.order);
     this.seen.add({ run: id, repo, delivery, ref, sha, accepted, state: "waiting", by: undefined });
   }
@@ -138,13 +145,24 @@ export class Spool {
     return this.#lastOrder;
   }
 
-  /** Whether so much is there that letting go of it cannot wait for a quiet moment. */
+  /**
+   * Whether so much is there that letting go of it cannot wait for a quiet moment. What still lives may take its
+   * place twice more: it is written anew then, which must not happen again and again.
+   */
   get crowded(): boolean {
-    return this.#journal.current - this.#journal.oldest >= mostSegments;
+    const living = Math.ceil((2 * this.#liveBytes) / this.#journal.segmentSize);
+    return this.#journal.current - this.#journal.oldest >= mostSegments + living;
   }
 
-  payload(entry: Entry): Promise<Buffer> {
-    return this.#journal.read(placeOf(entry));
+  async payload(entry: Entry): Promise<Buffer> {
+    for (;;) {
+      const place = placeOf(entry);
+      const bytes = await this.#journal.read(place).catch((error: Error) => error);
+      // carried forward meanwhile: where it was, there may be another by now
+      if (entry.place !== place) continue;
+      if (bytes instanceof Error) throw bytes;
+      return bytes;
+    }
   }
 
   /**
@@ -153,9 +171,10 @@ export class Spool {
    */
   supersede(old: Entry, by: Entry): void {
     this.#mark(old, "superseded", by.id);
-    by.superseded = old.superseded ?? [];
+    const list = old.superseded ?? [];
     old.superseded = undefined;
-    by.superseded.push(old.id);
+    list.push(old.id, ...(by.superseded ?? []));
+    by.superseded = list;
     if (by.superseded.length >= 1000) this.#noteSuperseded(by);
   }
 
@@ -183,7 +202,11 @@ export class Spool {
 
   #mark(entry: Entry, state: string, by: string | undefined): void {
     this.seen.settle(entry.id, state, by);
-    this.#segment(entry).live.delete(entry);
+    this.#letGo(entry);
+  }
+
+  #letGo(entry: Entry): void {
+    if (this.#segment(entry).live.delete(entry)) this.#liveBytes -= placeOf(entry).length;
   }
 
   /** Wait until all that was settled is on disk. @throws what the file system threw. */
@@ -201,7 +224,8 @@ export class Spool {
 
   async #tidy(): Promise<void> {
     if (this.#journal.oldest < this.#journal.current) await this.#journal.flush();
-    while (this.#journal.oldest < this.#journal.current) {
+    const newest = this.#journal.current;
+    while (this.#journal.oldest < this.#journal.current && !this.#closing) {
       // those that nobody needs go together: their memories share one fsync, which new deliveries wait for
       const free = this.#freeSegments();
       if (free.length > 0) {
@@ -210,10 +234,11 @@ export class Spool {
           await this.#journal.dropOldest();
           this.#segments.delete(segment);
         }
-      } else if (this.crowded) {
+      } else if (this.crowded && this.#journal.oldest < newest) {
         // few that wait long must not hold many that do not: they are written anew
         const oldest = this.#segments.get(this.#journal.oldest);
-        for (const entry of [...(oldest?.live ?? [])]) await this.#carryForward(entry);
+        for (const entry of [...(oldest?.live ?? [])])
+          if (!this.#closing) await this.#carryForward(entry);
       } else return;
     }
   }
@@ -242,6 +267,8 @@ export class Spool {
   }
 
   async close(): Promise<void> {
+    this.#closing = true;
+    await this.#tidying?.catch(() => {});
     await this.#journal.close();
   }
 }

@@ -307,6 +307,72 @@ test("a run that is settled while it moves to a newer segment does not wait at t
   await again.spool.close();
 });
 
+test("what a run superseded is known after a restart, also when a run that was put back is superseded last", async () => {
+  const state = tempDir();
+  const { spool } = await Spool.open(state, quiet);
+  const entries = [];
+  for (const name of ["a", "b", "c"])
+    entries.push(...(await spool.accept(source(name), change(0), Buffer.from(name))));
+  const [a, b, c] = entries;
+  assert.ok(a && b && c);
+  spool.supersede(b, c);
+  spool.supersede(a, c);
+  await spool.begin(c);
+  spool.settle(c, "succeeded");
+  await spool.close();
+  const again = await Spool.open(state, quiet);
+  assert.equal(again.waiting, []);
+  for (const name of ["a", "b"])
+    assert.is(again.spool.seen.delivery("me/site", name)?.state, "superseded", name);
+  await again.spool.close();
+});
+
+test("a file that comes back after a power cut brings no run back that has ended", async () => {
+  const state = tempDir();
+  const folder = join(state, "spool");
+  const small = { ...quiet, segmentSize: 200 };
+  const { spool } = await Spool.open(state, small);
+  const one = async (n: number) => {
+    const [entry] = await spool.accept(source(`d${n}`), change(n), Buffer.alloc(500, "z"));
+    assert.ok(entry);
+    spool.settle(entry, "succeeded");
+  };
+  await one(1);
+  const path = join(folder, first);
+  const former = readFileSync(path);
+  for (let n = 2; n < 5; n++) {
+    await one(n);
+    await spool.tidy();
+  }
+  await spool.close();
+  assert.not(readdirSync(folder).includes(first));
+  writeFileSync(path, former);
+  const again = await Spool.open(state, small);
+  assert.equal(again.waiting, []);
+  await again.spool.close();
+});
+
+test("many large payloads that wait are not written anew again and again", async () => {
+  const state = tempDir();
+  const small = { ...quiet, segmentSize: 1000 };
+  const { spool } = await Spool.open(state, small);
+  const waits: string[] = [];
+  for (let n = 0; n < 60; n++) {
+    const [entry] = await spool.accept(source(`d${n}`), change(n), Buffer.alloc(1000, "z"));
+    waits.push(entry?.id ?? "");
+    await spool.tidy();
+  }
+  const segments = readdirSync(join(state, "spool")).map((name) => Number.parseInt(name, 10));
+  assert.ok(Math.max(...segments) < 4 * 60, `${Math.max(...segments)} segments were written`);
+  await spool.close();
+  const again = await Spool.open(state, small);
+  assert.equal(
+    again.waiting.map((entry) => entry.id),
+    waits,
+  );
+  await again.spool.close();
+});
+
 test("what is remembered of deliveries is bounded", async () => {
   const state = tempDir();
   const small = { ...quiet, segmentSize: 500, remember: 20 };
