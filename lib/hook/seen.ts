@@ -60,9 +60,12 @@ export class Seen {
   add(memory: Memory): void {
     this.#runs.set(memory.run, memory);
     // of a delivery that reports several refs the first run stands for it
-    const { repo, delivery, accepted } = memory;
-    if (delivery !== undefined && this.#byDelivery.get(repo, delivery)?.accepted !== accepted)
-      this.#byDelivery.set(repo, delivery, memory);
+    const { run, repo, delivery, accepted } = memory;
+    if (delivery !== undefined) {
+      const known = this.#byDelivery.get(repo, delivery);
+      if (known?.accepted !== accepted || known.run === run)
+        this.#byDelivery.set(repo, delivery, memory);
+    }
     // many at once: each walk from the oldest passes over what was deleted before
     if (this.#runs.size > this.#most * 1.125) this.#forgetOldest();
   }

@@ -373,6 +373,42 @@ test("many large payloads that wait are not written anew again and again", async
   await again.spool.close();
 });
 
+test("a delivery that reports several refs is known by its first run, also after a restart", async () => {
+  const state = tempDir();
+  const { spool } = await Spool.open(state, quiet);
+  const changes = [...change(1, "refs/heads/a"), ...change(2, "refs/heads/b")];
+  const [one] = await spool.accept(source("both"), changes, Buffer.from("x"));
+  assert.is(spool.seen.delivery("me/site", "both")?.run, one?.id);
+  await spool.close();
+  const again = await Spool.open(state, quiet);
+  assert.is(again.waiting.length, 2);
+  assert.is(again.spool.seen.delivery("me/site", "both")?.run, one?.id);
+  await again.spool.close();
+});
+
+test("a run that stands in two segments after a crash is one, and its end is known by its delivery", async () => {
+  const state = tempDir();
+  const folder = join(state, "spool");
+  const small = { ...quiet, segmentSize: 100 };
+  const { spool } = await Spool.open(state, small);
+  const [old] = await spool.accept(source("old"), change(0), Buffer.from("old"));
+  const former = readFileSync(join(folder, first));
+  for (let n = 1; n < 12; n++) {
+    const [entry] = await spool.accept(source(`d${n}`), change(n), Buffer.from("x"));
+    if (entry) spool.settle(entry, "succeeded");
+  }
+  await spool.tidy();
+  await spool.close();
+  writeFileSync(join(folder, first), former);
+  const again = await Spool.open(state, small);
+  const [left, ...others] = again.waiting;
+  assert.is(left?.id, old?.id);
+  assert.equal(others, []);
+  if (left) again.spool.settle(left, "failed");
+  assert.is(again.spool.seen.delivery("me/site", "old")?.state, "failed");
+  await again.spool.close();
+});
+
 test("what is remembered of deliveries is bounded", async () => {
   const state = tempDir();
   const small = { ...quiet, segmentSize: 500, remember: 20 };
