@@ -98,10 +98,13 @@ export function readBody(
     const chunks: NodeBuffer[] = [];
     let size = 0;
     let settled = false;
-    const stop = (status: number, message: string) => {
-      if (settled) return;
+    const settle = () => {
       settled = true;
       bodiesUnderWay.delete(underWay);
+    };
+    const stop = (status: number, message: string) => {
+      if (settled) return;
+      settle();
       request.pause();
       reject(new HttpError(status, message));
     };
@@ -117,8 +120,7 @@ export function readBody(
     });
     request.on("end", () => {
       if (settled) return;
-      settled = true;
-      bodiesUnderWay.delete(underWay);
+      settle();
       resolve(chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks));
     });
     const cutOff = () => stop(400, "body was cut off");

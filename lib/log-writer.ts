@@ -2,6 +2,7 @@ import { mkdirSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import process from "node:process";
 import { Failure, messageOf, Refused, systemCode } from "./errors.ts";
+import { isoTime } from "./iso-time.ts";
 import { type AppendFailed, AppendFile } from "./log-append.ts";
 import { columnName, formatMark, lineHead, type Mark, markStage, noRun } from "./log-format.ts";
 import { beginRotation } from "./log-rotate.ts";
@@ -107,8 +108,6 @@ class Writer {
   #backlog = "";
   #lost = 0;
   #failedAt: number | undefined;
-  #stamp = 0;
-  #time = "";
   readonly #atExit = () => this.#write();
 
   constructor(path: string, { run = noRun, secrets = [], mode = 0o644, onTrouble }: LogOptions) {
@@ -139,7 +138,7 @@ class Writer {
 
   add(stage: string, texts: readonly string[]): void {
     if (this.#closed) return;
-    const head = lineHead(this.#now(), this.#run, columnName(stage));
+    const head = lineHead(isoTime(Date.now()), this.#run, columnName(stage));
     for (const text of texts) {
       const masked = this.#mask(text);
       const lines = masked.includes("\n") ? masked.replace(/\n$/, "").split("\n") : [masked];
@@ -152,13 +151,6 @@ class Writer {
       this.#scheduled = true;
       queueMicrotask(() => this.flush());
     }
-  }
-
-  #now(): string {
-    const now = Date.now();
-    if (now !== this.#stamp) this.#time = new Date(now).toISOString();
-    this.#stamp = now;
-    return this.#time;
   }
 
   flush(): void {
@@ -197,7 +189,7 @@ class Writer {
 
   #lossNotice(): string {
     if (this.#lost === 0) return "";
-    return `${lineHead(this.#now(), this.#run, "log")}${this.#lost} lines are missing here: they could not be written\n`;
+    return `${lineHead(isoTime(Date.now()), this.#run, "log")}${this.#lost} lines are missing here: they could not be written\n`;
   }
 
   #failed(error: unknown): void {

@@ -80,8 +80,7 @@ export class Deliveries {
       throw new HttpError(400, "the delivery id is malformed");
     if (this.#inFlight > mostInFlight)
       throw new HttpError(429, "too many large deliveries at once", { "retry-after": "10" });
-    const announced = Math.min(Number(request.headers["content-length"] ?? 0) || 0, largestBody);
-    let held = announced;
+    let held = Math.min(Number(request.headers["content-length"] ?? 0) || 0, largestBody);
     this.#inFlight += held;
     try {
       const body = await readBody(request, { max: largestBody });
