@@ -1,5 +1,5 @@
 // `build` with nothing to do, beside what it cannot do without: `git fetch` and a start of Node. And a
-// trivial command through zx and through lib/exec.ts: why the build's own commands do not go through zx.
+// trivial command through zx and through lib/exec/exec.ts: why the build's own commands do not go through zx.
 // In turns, in one run; medians.
 //   npm run bundle && node --import tsx bench/build.ts [ROUNDS] [FILES]
 import { spawn } from "node:child_process";
@@ -122,9 +122,9 @@ try {
   };
   console.log("\n20 trivial commands, one after the other, from a bundle");
   const spawning = await compare({
-    "lib/exec.ts": await script(
+    "lib/exec/exec.ts": await script(
       "exec",
-      'import { run } from "./lib/exec.ts"; for (let i = 0; i < 20; i++) await run(["true"]);',
+      'import { run } from "./lib/exec/exec.ts"; for (let i = 0; i < 20; i++) await run(["true"]);',
     ),
     "zx/core": await script(
       "zx",
@@ -132,7 +132,7 @@ try {
     ),
   });
   console.log(
-    `ratio lib/exec.ts / zx: ${(spawning["lib/exec.ts"] / spawning["zx/core"]).toFixed(2)} (to reach <= 1.00)`,
+    `ratio lib/exec/exec.ts / zx: ${(spawning["lib/exec/exec.ts"] / spawning["zx/core"]).toFixed(2)} (to reach <= 1.00)`,
   );
 } finally {
   await rm(folder, { recursive: true, force: true });

@@ -8,7 +8,7 @@ import { Agent } from "node:http";
 import { join } from "node:path";
 import process from "node:process";
 import { Slots } from "../lib/downloads/slots.ts";
-import { createFetcher, sendWithNodeFetch } from "../lib/fetch.ts";
+import { createFetcher, sendWithNodeFetch } from "../lib/fetch/fetch.ts";
 import { startNginx } from "../test/helpers/nginx.ts";
 import { runCommand, startCommand } from "../test/helpers/run.ts";
 import { tempDir } from "../test/helpers/tmp.ts";

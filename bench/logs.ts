@@ -7,9 +7,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { formatLine, formatMark, type Mark, markStage } from "../lib/log-format.ts";
-import { openLog } from "../lib/log-writer.ts";
-import { newRunId } from "../lib/run-id.ts";
+import { formatLine, formatMark, type Mark, markStage } from "../lib/log/format.ts";
+import { openLog } from "../lib/log/writer.ts";
+import { newRunId } from "../lib/core/run-id.ts";
 
 const perSecond = 50_000;
 const output = join(tmpdir(), `bench-logs-output-${process.pid}`);

@@ -1,7 +1,7 @@
-import { build } from "../lib/build/build.ts";
-import { planBuild } from "../lib/build/prepare.ts";
-import { defineCommand, runScript } from "../lib/cli.ts";
-import { runJson, runTable } from "../lib/run-table.ts";
+import { build } from "../lib/builder/build.ts";
+import { planBuild } from "../lib/builder/prepare.ts";
+import { defineCommand, runScript } from "../lib/cli/command.ts";
+import { runJson, runTable } from "../lib/run/report.ts";
 
 export const command = defineCommand({
   name: "build",

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-import { defineCommand, runScript } from "../lib/cli.ts";
-import { UsageError } from "../lib/errors.ts";
+import { defineCommand, runScript } from "../lib/cli/command.ts";
+import { UsageError } from "../lib/core/errors.ts";
 import { downloads, printWanted } from "../lib/downloads/run.ts";
 
 const command = defineCommand({

@@ -1,4 +1,4 @@
-import { defineCommand, runScript } from "../lib/cli.ts";
+import { defineCommand, runScript } from "../lib/cli/command.ts";
 import { check } from "../lib/hook/check.ts";
 import { findConfig, loadConfig } from "../lib/hook/config.ts";
 import { serve } from "../lib/hook/server.ts";

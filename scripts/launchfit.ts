@@ -1,10 +1,10 @@
 #!/usr/bin/env -S deno run -A
 import { createInterface } from "node:readline/promises";
 import process from "node:process";
-import { defineCommand, runScript } from "../lib/cli.ts";
+import { defineCommand, runScript } from "../lib/cli/command.ts";
 import { launchIn } from "../lib/launch/commands.ts";
 import { installInto } from "../lib/launch/first-install.ts";
-import { stderr } from "../lib/standard-streams.ts";
+import { stderr } from "../lib/cli/standard-streams.ts";
 import { folderFlag, installOptions, trustFlags } from "./launchfit/flags.ts";
 import { config, list } from "./launchfit/installed.ts";
 import { log, restart, rollback, statusCommand, stop } from "./launchfit/running.ts";

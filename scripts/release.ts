@@ -1,7 +1,7 @@
-import { defineCommand, runScript } from "../lib/cli.ts";
-import { UsageError } from "../lib/errors.ts";
+import { defineCommand, runScript } from "../lib/cli/command.ts";
+import { UsageError } from "../lib/core/errors.ts";
 import { releaseTag } from "../lib/release/run.ts";
-import { runJson, runTable } from "../lib/run-table.ts";
+import { runJson, runTable } from "../lib/run/report.ts";
 import { listCommand, refreshCommand, verifyCommand, withdrawCommand } from "./release/folder.ts";
 import { keygenCommand, packCommand } from "./release/making.ts";
 

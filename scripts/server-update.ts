@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-import { defineCommand, runScript } from "../lib/cli.ts";
+import { defineCommand, runScript } from "../lib/cli/command.ts";
 import { serverUpdate } from "../lib/fleet/update.ts";
 
 const command = defineCommand({

@@ -1,10 +1,10 @@
 #!/usr/bin/env node
-import { defineCommand, runScript } from "../lib/cli.ts";
-import { UsageError } from "../lib/errors.ts";
+import { defineCommand, runScript } from "../lib/cli/command.ts";
+import { UsageError } from "../lib/core/errors.ts";
 import { activate, rollBack } from "../lib/fleet/activate.ts";
 import { checkRepo } from "../lib/fleet/under-lock.ts";
 import { readSettings, settingsFor, systemConfig } from "../lib/fleet/settings.ts";
-import { formatDuration } from "../lib/units.ts";
+import { formatDuration } from "../lib/core/units.ts";
 
 const command = defineCommand({
   name: "slave-activate",

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import process from "node:process";
-import { findScript } from "../lib/beside.ts";
-import { defineCommand, runScript } from "../lib/cli.ts";
+import { findScript } from "../lib/exec/scripts.ts";
+import { defineCommand, runScript } from "../lib/cli/command.ts";
 import { readSettings, systemConfig } from "../lib/fleet/settings.ts";
 import { listenAddress, serve, slaveOptions } from "../lib/fleet/serve.ts";
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { resolve } from "node:path";
-import { defineCommand, runScript } from "../lib/cli.ts";
+import { defineCommand, runScript } from "../lib/cli/command.ts";
 import { runUploads, showResults } from "../lib/uploads/uploads.ts";
 
 export const command = defineCommand({

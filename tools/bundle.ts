@@ -131,7 +131,7 @@ function valuesOf(names: string): string[] {
 }
 
 /**
- * Whether there are colours is for lib/terminal.ts to say. What chalk has for it loads node:tty and
+ * Whether there are colours is for lib/cli/terminal.ts to say. What chalk has for it loads node:tty and
  * with that node:net at every start; its variant for browsers asks nobody.
  */
 const withoutSupportsColor: Plugin = {

@@ -1,23 +1,69 @@
 // The import rules, checked; each break is named as file:line.
-//   scripts → lib/STAGE → lib/*.ts: never sideways, never back, no circles; nobody imports scripts/,
-//   but scripts/NAME.ts its subcommands in scripts/NAME/;
-//   relative imports end in .ts; built-ins start with node:; one owner file a package, and heavy
+//   scripts → lib/STAGE → the shared folders of lib/: never sideways, never back, no circles;
+//   of another folder only its public files (`shared`, `stages`) are imported;
+//   nobody imports scripts/, but scripts/NAME.ts its subcommands in scripts/NAME/;
+//   relative imports end in .ts; built-ins start with node:; one owner a package, and heavy
 //   packages only by `await import()`; every script stands in package.json's bin.
 import { readdir, readFile } from "node:fs/promises";
 import { builtinModules } from "node:module";
 import { dirname, join, normalize } from "node:path";
 import process from "node:process";
 
-/** The one file in lib/ that may import a package. Others call that file. */
+/** The shared folders of lib/, each with the files that others may import. The other files are the folder's own. */
+const shared: Record<string, readonly string[]> = {
+  core: [
+    "errors",
+    "names",
+    "units",
+    "id",
+    "run-id",
+    "boot",
+    "time",
+    "iso-time",
+    "version",
+    "at-exit",
+  ],
+  cli: ["command", "terminal", "standard-streams"],
+  config: ["yaml", "secrets", "mask"],
+  exec: ["exec", "as-user", "process-tree", "users", "scripts"],
+  files: ["files", "lock"],
+  http: ["server", "listen-address", "proxy", "tunnel", "systemd"],
+  git: ["git", "modules", "checkout"],
+  archive: ["tar", "rules"],
+  openpgp: ["keys", "verify", "sign", "digest"],
+  s3: ["s3", "errors"],
+  fetch: ["fetch", "retry"],
+  log: ["format", "writer", "rotate", "parts", "holders"],
+  run: ["stage", "output", "report", "environment"],
+  "web-folder": ["version-file", "web-folder"],
+};
+
+/** The stages, each with what scripts/ calls of it. */
+const stages: Record<string, readonly string[]> = {
+  builder: ["build", "prepare"],
+  downloads: ["run"],
+  fleet: ["settings", "update", "activate", "under-lock", "serve"],
+  hook: ["config", "commands", "check", "server", "client"],
+  launch: ["commands", "first-install", "session", "status"],
+  logs: ["read", "times", "select", "view", "rotate", "stats"],
+  release: ["signer", "run", "folder", "steer", "verify", "keygen", "pack"],
+  setup: [
+    ...["setup", "check", "machine", "forge", "repo-notes"],
+    ...["plan-app", "plan-repo", "plan-server", "plan-slave"],
+  ],
+  uploads: ["uploads"],
+};
+
+/** The one file that may import a package, or a built-in that does the same. Others call that file. */
 const owners: Record<string, string> = {
-  minimist: "lib/cli.ts",
-  chalk: "lib/terminal.ts",
-  yaml: "lib/yaml.ts",
-  "node-fetch": "lib/fetch.ts",
-  tar: "lib/tar.ts",
-  openpgp: "lib/openpgp.ts",
-  "@aws-sdk/client-s3": "lib/s3.ts",
-  zx: "lib/shell.ts",
+  minimist: "lib/cli/command.ts",
+  chalk: "lib/cli/terminal.ts",
+  yaml: "lib/config/yaml.ts",
+  "node-fetch": "lib/fetch/fetch.ts",
+  tar: "lib/archive/tar.ts",
+  openpgp: "lib/openpgp/keys.ts",
+  "@aws-sdk/client-s3": "lib/s3/s3.ts",
+  zx: "lib/exec/exec.ts",
 };
 
 /** Cheap enough to be loaded at every start. */
@@ -61,18 +107,29 @@ export function refusal(file: string, { from, loads }: Omit<Import, "line">): st
 }
 
 function refusedPath(file: string, target: string): string | undefined {
-  const stage = (path: string) => /^lib\/([^/]+)\//.exec(path)?.[1];
   if (target.startsWith("scripts/")) {
     const own = `${file.replace(/\.ts$/, "").split("/").slice(0, 2).join("/")}/`;
     return target.startsWith(own) ? undefined : `${target}: nobody imports scripts/`;
   }
   if (!/^(lib|scripts)\//.test(file)) return undefined;
+  const [mine, other] = [folderOf(file), folderOf(target)];
   if (!target.startsWith("lib/")) return `${target}: product code imports only from lib/`;
-  const [mine, other] = [stage(file), stage(target)];
-  if (file.startsWith("scripts/") || other === undefined || mine === other) return undefined;
-  return mine === undefined
-    ? `${target}: the root of lib/ knows no stage`
-    : `${target}: lib/${mine} must not know lib/${other}; move what both need up to lib/`;
+  if (other === undefined) return `${target}: lib/ has folders only`;
+  if (mine === other) return undefined;
+  const open = shared[other] ?? stages[other];
+  if (!open) return `${target}: tools/check-imports.ts does not know lib/${other}/`;
+  if (stages[other] && file.startsWith("lib/"))
+    return stages[mine ?? ""]
+      ? `${target}: lib/${mine} must not know lib/${other}; move what both need to a shared folder`
+      : `${target}: the shared folder lib/${mine} knows no stage`;
+  return open.some((name) => target === `lib/${other}/${name}.ts`)
+    ? undefined
+    : `${target}: private to lib/${other}; import ${open.map((name) => `${name}.ts`).join(", ")}`;
+}
+
+/** `fetch` for lib/fetch/retry.ts. */
+function folderOf(file: string): string | undefined {
+  return /^lib\/([^/]+)\//.exec(file)?.[1];
 }
 
 /** The first circle among files, as the list of its files, or nothing. */
@@ -93,6 +150,18 @@ export function circle(graph: Map<string, string[]>): string[] | undefined {
     if (found) return found;
   }
   return undefined;
+}
+
+/** Which folder of lib/ imports which. */
+function foldersIn(graph: Map<string, string[]>): Map<string, string[]> {
+  const folders = new Map<string, string[]>();
+  for (const [file, targets] of graph) {
+    const mine = folderOf(file);
+    if (mine === undefined) continue;
+    const others = targets.map(folderOf).filter((other) => other !== undefined && other !== mine);
+    folders.set(mine, [...(folders.get(mine) ?? []), ...(others as string[])]);
+  }
+  return folders;
 }
 
 function list(record: Record<string, string>): string {
@@ -119,8 +188,10 @@ export async function checkTree(root: string): Promise<string[]> {
       );
     }
   }
-  const found = circle(graph);
-  if (found) faults.push(`${found[0]}:1: imports run in a circle: ${found.join(" → ")}`);
+  for (const each of [graph, foldersIn(graph)]) {
+    const found = circle(each);
+    if (found) faults.push(`${found[0]}:1: imports run in a circle: ${found.join(" → ")}`);
+  }
   faults.push(...(await checkBin(root)));
   return faults;
 }

@@ -5,7 +5,7 @@ import { access, cp, mkdir, readFile, writeFile } from "node:fs/promises";
 import { delimiter, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { createTerminal } from "../lib/terminal.ts";
+import { createTerminal } from "../lib/cli/terminal.ts";
 import { freePort, World } from "./demo/world.ts";
 
 const { paint, print, table } = createTerminal();

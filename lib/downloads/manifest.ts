@@ -1,4 +1,4 @@
-import { Refused, UsageError } from "../errors.ts";
+import { Refused, UsageError } from "../core/errors.ts";
 import { pathFault, twinKey } from "./paths.ts";
 
 /** The manifest: lines `URL PATH`. Reading it is pure; nothing here looks at the disk or the network. */

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { lstatSync } from "node:fs";
 import { join } from "node:path";
-import type { Fetched, Fetcher, FetchRequest } from "../fetch.ts";
+import type { Fetched, Fetcher, FetchRequest } from "../fetch/fetch.ts";
 import { hashFile } from "./hash.ts";
 import { type Entry, shownUrl } from "./manifest.ts";
 import { type Folders, partialFolder } from "./paths.ts";

@@ -1,6 +1,6 @@
 import { lstatSync, mkdirSync, readdirSync, realpathSync, rmdirSync } from "node:fs";
 import { dirname, join, posix } from "node:path";
-import { Refused, systemCode } from "../errors.ts";
+import { Refused, systemCode } from "../core/errors.ts";
 
 /** Where a file may land under `downloads/`, and where the one before goes. */
 

@@ -1,6 +1,6 @@
 import { linkSync, lstatSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { systemCode } from "../errors.ts";
+import { systemCode } from "../core/errors.ts";
 import { hashFile } from "./hash.ts";
 import { contentMark, type Folders, oldFolder, oldPath } from "./paths.ts";
 import type { Saved } from "./record.ts";

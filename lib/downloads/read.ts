@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
-import { systemCode, UsageError } from "../errors.ts";
+import { systemCode, UsageError } from "../core/errors.ts";
 import { readCloudinary } from "./cloudinary.ts";
 import { clashes, type Entry, type Fault, readManifest, throwFaults } from "./manifest.ts";
 import { lookAtAll } from "./paths.ts";

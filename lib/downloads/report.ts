@@ -1,6 +1,6 @@
 import { clearInterval, setInterval } from "node:timers";
-import type { Progress, Terminal } from "../terminal.ts";
-import { formatDuration, formatSize } from "../units.ts";
+import type { Progress, Terminal } from "../cli/terminal.ts";
+import { formatDuration, formatSize } from "../core/units.ts";
 
 /** Milliseconds between two drawings of a bar that nothing moves: the time goes on, and who is slow comes to light. */
 const redrawEvery = 500;

@@ -1,7 +1,7 @@
 import { lstatSync, realpathSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { UsageError } from "../errors.ts";
-import type { Terminal } from "../terminal.ts";
+import { UsageError } from "../core/errors.ts";
+import type { Terminal } from "../cli/terminal.ts";
 import { formatEntry, shownUrl } from "./manifest.ts";
 import { type DownloadsOptions, isIdle, makePlan } from "./plan.ts";
 import { readWanted } from "./read.ts";

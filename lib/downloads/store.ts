@@ -1,9 +1,9 @@
 import { closeSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { setImmediate } from "node:timers";
-import { bootId } from "../boot.ts";
-import { fsyncFolder, readIfThere, writeAtomic } from "../files.ts";
-import { systemCode } from "../errors.ts";
+import { bootId } from "../core/boot.ts";
+import { fsyncFolder, readIfThere, writeAtomic } from "../files/files.ts";
+import { systemCode } from "../core/errors.ts";
 import { journalName, pathFault, recordName } from "./paths.ts";
 import { formatRecord, formatSaved, readRecord, type Saved, type Unflushed } from "./record.ts";
 

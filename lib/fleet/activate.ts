@@ -1,9 +1,9 @@
 import { mkdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { Failure, systemCode, UsageError } from "../errors.ts";
-import { exists } from "../files.ts";
-import { isSafeRef, isSha } from "../names.ts";
-import { newRunId } from "../run-id.ts";
+import { Failure, systemCode, UsageError } from "../core/errors.ts";
+import { exists } from "../files/files.ts";
+import { isSafeRef, isSha } from "../core/names.ts";
+import { newRunId } from "../core/run-id.ts";
 import { isHeld } from "./held.ts";
 import { remakeMirror, updateMirror, type Wanted, wish } from "./mirror.ts";
 import { findDamage, noteFetched } from "./mirror-damage.ts";

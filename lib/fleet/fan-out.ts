@@ -1,5 +1,5 @@
-import { monotonic } from "../clock.ts";
-import { messageOf } from "../errors.ts";
+import { monotonic } from "../core/time.ts";
+import { messageOf } from "../core/errors.ts";
 import { pause, refusalOf, withRetries, wordsOf } from "./answer.ts";
 import { addressesOf, type Target } from "./list.ts";
 import type { Sender } from "./send.ts";

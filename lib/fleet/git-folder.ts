@@ -1,8 +1,8 @@
 import { linkSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { copyFile } from "node:fs/promises";
 import { join } from "node:path";
-import { readIfThere } from "../files.ts";
-import { gitText } from "../git.ts";
+import { readIfThere } from "../files/files.ts";
+import { gitText } from "../git/git.ts";
 import { mirrorOptions, type Shared } from "./mirror.ts";
 import type { Place } from "./place.ts";
 

@@ -1,10 +1,10 @@
 import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { monotonic } from "../clock.ts";
-import { messageOf } from "../errors.ts";
-import { writeAtomic } from "../files.ts";
-import { HttpError } from "../http.ts";
-import { isRunId, newRunId } from "../run-id.ts";
+import { monotonic } from "../core/time.ts";
+import { messageOf } from "../core/errors.ts";
+import { writeAtomic } from "../files/files.ts";
+import { HttpError } from "../http/server.ts";
+import { isRunId, newRunId } from "../core/run-id.ts";
 
 /**
  * Updates that were asked for. An accepted one is on disk before its answer is sent, and goes on after a crash.

@@ -1,9 +1,9 @@
 import { readFile, readlink, rename, rm, stat, symlink } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
-import { Failure, messageOf, systemCode } from "../errors.ts";
-import { run } from "../exec.ts";
-import { fsyncFolder } from "../files.ts";
+import { Failure, messageOf, systemCode } from "../core/errors.ts";
+import { run } from "../exec/exec.ts";
+import { fsyncFolder } from "../files/files.ts";
 import { hidden, isId, type Place, type State, type Tree } from "./place.ts";
 
 /** The link that readers follow: what stands in its place, and its switch in one step. */

@@ -1,6 +1,6 @@
 import { isIP } from "node:net";
-import { UsageError } from "../errors.ts";
-import { didYouMean } from "../names.ts";
+import { UsageError } from "../core/errors.ts";
+import { didYouMean } from "../core/names.ts";
 
 /** The list of slaves (design, section 10): text in, targets out. */
 

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { createReadStream, statSync } from "node:fs";
 import { readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { exists, readIfThere } from "../files.ts";
+import { exists, readIfThere } from "../files/files.ts";
 import type { Place, State } from "./place.ts";
 
 /** Whether the mirror can be trusted: the sums of its packs, and what a killed git left in it. */

@@ -1,7 +1,7 @@
 import { statSync } from "node:fs";
 import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { git } from "../git.ts";
+import { git } from "../git/git.ts";
 import { mirrorOptions, type Shared } from "./mirror.ts";
 import type { Place, State, Tree } from "./place.ts";
 

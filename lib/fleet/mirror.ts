@@ -1,7 +1,7 @@
 import { mkdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { exists } from "../files.ts";
-import { git, type GitOptions } from "../git.ts";
+import { exists } from "../files/files.ts";
+import { git, type GitOptions } from "../git/git.ts";
 import { isolation, type Remote, RemoteLacks, type Tip } from "./remote.ts";
 import type { Place } from "./place.ts";
 

@@ -1,6 +1,6 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { exists, readIfThere, writeAtomic } from "../files.ts";
+import { exists, readIfThere, writeAtomic } from "../files/files.ts";
 
 /**
  * Where things stand below `repos/`:

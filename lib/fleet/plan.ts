@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
-import { messageOf, systemCode, UsageError } from "../errors.ts";
-import { isSha } from "../names.ts";
-import type { Terminal } from "../terminal.ts";
+import { messageOf, systemCode, UsageError } from "../core/errors.ts";
+import { isSha } from "../core/names.ts";
+import type { Terminal } from "../cli/terminal.ts";
 import { amountOf, chooseTargets, parseList, planBatches, type Target } from "./list.ts";
 
 /** What server-update is going to do, from its flags and the list; nothing is sent yet. */

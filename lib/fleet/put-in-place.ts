@@ -1,7 +1,7 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { Failure, messageOf } from "../errors.ts";
-import { CommandFailed, cleanEnvironment, shell } from "../exec.ts";
+import { Failure, messageOf } from "../core/errors.ts";
+import { CommandFailed, cleanEnvironment, shell } from "../exec/exec.ts";
 import { isHeld } from "./held.ts";
 import { removeLink, standingAt, switchTo } from "./link.ts";
 import { renewStamps } from "./mirror-damage.ts";

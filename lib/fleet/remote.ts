@@ -1,9 +1,9 @@
 import process from "node:process";
-import { UsageError } from "../errors.ts";
-import { CommandFailed } from "../exec.ts";
-import { git, type GitOptions } from "../git.ts";
-import { isSha } from "../names.ts";
-import { readSecretFile } from "../secrets.ts";
+import { UsageError } from "../core/errors.ts";
+import { CommandFailed } from "../exec/exec.ts";
+import { git, type GitOptions } from "../git/git.ts";
+import { isSha } from "../core/names.ts";
+import { readSecretFile } from "../config/secrets.ts";
 import type { RepoSettings } from "./settings.ts";
 
 /** Where a repo comes from: its URL by an allow-list, and how git may speak to it. */

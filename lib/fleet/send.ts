@@ -2,7 +2,7 @@ import { Buffer } from "node:buffer";
 import { Agent as HttpAgent, request as httpRequest } from "node:http";
 import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
 import { isIP, type Socket } from "node:net";
-import { systemCode } from "../errors.ts";
+import { systemCode } from "../core/errors.ts";
 import { signatureHeader, signRequest } from "./sign.ts";
 
 /**

@@ -1,10 +1,10 @@
 import { join } from "node:path";
-import { UsageError } from "../errors.ts";
-import { listenOn } from "../http.ts";
-import { formatListen, type Listen, parseListen } from "../listen-address.ts";
-import { acquireLock } from "../lock.ts";
-import { readSecretFile, readSecretVariable } from "../secrets.ts";
-import { listenFds, notify, startWatchdog } from "../systemd.ts";
+import { UsageError } from "../core/errors.ts";
+import { listenOn } from "../http/server.ts";
+import { formatListen, type Listen, parseListen } from "../http/listen-address.ts";
+import { acquireLock } from "../files/lock.ts";
+import { readSecretFile, readSecretVariable } from "../config/secrets.ts";
+import { listenFds, notify, startWatchdog } from "../http/systemd.ts";
 import { serverFolder } from "./place.ts";
 import { checkBase } from "./base.ts";
 import { fromConfig, reposFolder, type SlaveSettings } from "./settings.ts";

@@ -1,10 +1,10 @@
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
-import { UsageError } from "../errors.ts";
-import { exists } from "../files.ts";
-import { parseListen } from "../listen-address.ts";
-import { isSafeRef, isShortName } from "../names.ts";
-import { type Config, type Infer, readConfig, y } from "../yaml.ts";
+import { UsageError } from "../core/errors.ts";
+import { exists } from "../files/files.ts";
+import { parseListen } from "../http/listen-address.ts";
+import { isSafeRef, isShortName } from "../core/names.ts";
+import { type Config, type Infer, readConfig, y } from "../config/yaml.ts";
 import { checkBase } from "./base.ts";
 
 /** `slave.yml`: what slave-server and slave-activate share. `templates/slave.yml` is the commented example. */

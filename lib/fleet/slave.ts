@@ -1,11 +1,11 @@
 import { readFile, stat } from "node:fs/promises";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { extname, join } from "node:path";
-import { UsageError } from "../errors.ts";
-import { cleanEnvironment, run } from "../exec.ts";
-import { createHttpServer, HttpError, sendJson } from "../http.ts";
-import { isSha, isShortName } from "../names.ts";
-import { parseDuration } from "../units.ts";
+import { UsageError } from "../core/errors.ts";
+import { cleanEnvironment, run } from "../exec/exec.ts";
+import { createHttpServer, HttpError, sendJson } from "../http/server.ts";
+import { isSha, isShortName } from "../core/names.ts";
+import { parseDuration } from "../core/units.ts";
 import { Nonces, refusalOfPage, requireSignature } from "./guard.ts";
 import { type Job, Jobs } from "./jobs.ts";
 import { servedBy } from "./link.ts";

@@ -1,5 +1,5 @@
-import { messageOf } from "../errors.ts";
-import type { Terminal } from "../terminal.ts";
+import { messageOf } from "../core/errors.ts";
+import type { Terminal } from "../cli/terminal.ts";
 import { refusalOf, withRetries, wordsOf } from "./answer.ts";
 import { addressesOf, type Target } from "./list.ts";
 import type { UpdateFlags } from "./plan.ts";

@@ -1,10 +1,10 @@
 import { mkdir, stat } from "node:fs/promises";
 import process from "node:process";
-import { asUser, isRoot, userEnvironment } from "../as-user.ts";
-import { findOnPath } from "../beside.ts";
-import { messageOf } from "../errors.ts";
-import { run } from "../exec.ts";
-import { git } from "../git.ts";
+import { asUser, isRoot, userEnvironment } from "../exec/as-user.ts";
+import { findOnPath } from "../exec/scripts.ts";
+import { messageOf } from "../core/errors.ts";
+import { run } from "../exec/exec.ts";
+import { git } from "../git/git.ts";
 import type { HookConfig } from "./config.ts";
 import type { RepoConfig } from "./config-repo.ts";
 import { scriptOf } from "./run-script.ts";

@@ -1,6 +1,6 @@
 import { type IncomingMessage, request } from "node:http";
 import { join } from "node:path";
-import { Failure, systemCode } from "../errors.ts";
+import { Failure, systemCode } from "../core/errors.ts";
 
 /** Speaks to the hook-server of a state folder, through the Unix socket in it. */
 export class HookClient {

@@ -1,8 +1,8 @@
 import { once } from "node:events";
-import { Failure } from "../errors.ts";
-import { stdout } from "../standard-streams.ts";
-import type { Terminal } from "../terminal.ts";
-import { formatDuration } from "../units.ts";
+import { Failure } from "../core/errors.ts";
+import { stdout } from "../cli/standard-streams.ts";
+import type { Terminal } from "../cli/terminal.ts";
+import { formatDuration } from "../core/units.ts";
 import type { HookClient } from "./client.ts";
 import type { RunView } from "./steering.ts";
 

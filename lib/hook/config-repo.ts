@@ -1,10 +1,10 @@
 import { isAbsolute } from "node:path";
-import { isRoot, type User } from "../as-user.ts";
-import { UsageError } from "../errors.ts";
-import { isSafeRef, isShortName } from "../names.ts";
-import { readSecretFile, readSecretVariable } from "../secrets.ts";
-import { currentUser, lookUpUser } from "../users.ts";
-import type { Config } from "../yaml.ts";
+import { isRoot, type User } from "../exec/as-user.ts";
+import { UsageError } from "../core/errors.ts";
+import { isSafeRef, isShortName } from "../core/names.ts";
+import { readSecretFile, readSecretVariable } from "../config/secrets.ts";
+import { currentUser, lookUpUser } from "../exec/users.ts";
+import type { Config } from "../config/yaml.ts";
 import type { Raw, RawRepo } from "./config-schema.ts";
 import type { Wishes } from "./decide.ts";
 import { type Stamps, stamp } from "./watch-files.ts";

@@ -1,5 +1,5 @@
-import { isRepoName } from "../names.ts";
-import { type Infer, type Schema, y } from "../yaml.ts";
+import { isRepoName } from "../core/names.ts";
+import { type Infer, type Schema, y } from "../config/yaml.ts";
 
 /** What may stand in hooks.yml (design, section 4), with the defaults. */
 

@@ -1,11 +1,11 @@
 import { homedir } from "node:os";
 import { dirname, isAbsolute, join, resolve } from "node:path";
-import { isRoot } from "../as-user.ts";
-import { UsageError } from "../errors.ts";
-import { exists } from "../files.ts";
-import { type Listen, parseListen } from "../listen-address.ts";
-import { readSecretFile, readSecretVariable } from "../secrets.ts";
-import { type Config, readConfig } from "../yaml.ts";
+import { isRoot } from "../exec/as-user.ts";
+import { UsageError } from "../core/errors.ts";
+import { exists } from "../files/files.ts";
+import { type Listen, parseListen } from "../http/listen-address.ts";
+import { readSecretFile, readSecretVariable } from "../config/secrets.ts";
+import { type Config, readConfig } from "../config/yaml.ts";
 import { type RepoConfig, readRepo } from "./config-repo.ts";
 import { type Raw, schema } from "./config-schema.ts";
 import { type Stamps, stamp } from "./watch-files.ts";

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { messageOf, systemCode } from "../errors.ts";
-import { HttpError, readBody, sendJson } from "../http.ts";
+import { messageOf, systemCode } from "../core/errors.ts";
+import { HttpError, readBody, sendJson } from "../http/server.ts";
 import type { HookConfig } from "./config.ts";
 import type { RepoConfig } from "./config-repo.ts";
 import { decide } from "./decide.ts";

@@ -1,5 +1,5 @@
-import { messageOf } from "../errors.ts";
-import { newCookie } from "../process-tree.ts";
+import { messageOf } from "../core/errors.ts";
+import { newCookie } from "../exec/process-tree.ts";
 import type { RepoConfig } from "./config-repo.ts";
 import type { Entry } from "./entry.ts";
 import type { Metrics } from "./metrics.ts";

@@ -1,4 +1,4 @@
-import { fsyncFolder } from "../files.ts";
+import { fsyncFolder } from "../files/files.ts";
 import {
   encodeRecords,
   type Found,

@@ -1,4 +1,4 @@
-import { isRepoName, isSafeRef, isSha } from "../names.ts";
+import { isRepoName, isSafeRef, isSha } from "../core/names.ts";
 import type { Envelope } from "./forge.ts";
 
 /** One thing that a delivery reports and that a run can be made of. */

@@ -1,4 +1,4 @@
-import { type User, userEnvironment } from "../as-user.ts";
+import { type User, userEnvironment } from "../exec/as-user.ts";
 import type { RunRecord } from "./records.ts";
 
 /** The argv of a run: the script, the checkout, and what was pushed or released. Pure. */

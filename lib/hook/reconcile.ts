@@ -1,10 +1,10 @@
 import { mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { userEnvironment } from "../as-user.ts";
-import { messageOf } from "../errors.ts";
-import { readIfThere, writeAtomic } from "../files.ts";
-import { git, gitText } from "../git.ts";
-import { isSafeRef, isSha } from "../names.ts";
+import { userEnvironment } from "../exec/as-user.ts";
+import { messageOf } from "../core/errors.ts";
+import { readIfThere, writeAtomic } from "../files/files.ts";
+import { git, gitText } from "../git/git.ts";
+import { isSafeRef, isSha } from "../core/names.ts";
 import type { RepoConfig } from "./config-repo.ts";
 import { matchesRef } from "./decide.ts";
 import type { RunRecord } from "./records.ts";

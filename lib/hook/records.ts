@@ -1,8 +1,8 @@
 import { chmod, chown, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { systemCode } from "../errors.ts";
-import { writeAtomic } from "../files.ts";
-import { isRunId } from "../run-id.ts";
+import { systemCode } from "../core/errors.ts";
+import { writeAtomic } from "../files/files.ts";
+import { isRunId } from "../core/run-id.ts";
 import type { Entry } from "./entry.ts";
 import type { ReleaseFacts } from "./payload.ts";
 

@@ -1,6 +1,6 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { HttpError, sendJson } from "../http.ts";
+import { HttpError, sendJson } from "../http/server.ts";
 import type { Deliveries } from "./deliveries.ts";
 import type { Metrics } from "./metrics.ts";
 import { Steering } from "./steering.ts";

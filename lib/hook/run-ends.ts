@@ -1,5 +1,5 @@
-import { messageOf } from "../errors.ts";
-import type { Mask } from "../mask.ts";
+import { messageOf } from "../core/errors.ts";
+import type { Mask } from "../config/mask.ts";
 import type { HookConfig } from "./config.ts";
 import type { Entry } from "./entry.ts";
 import { maskFile } from "./mask-file.ts";

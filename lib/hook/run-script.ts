@@ -1,4 +1,4 @@
-import { findScript, withRuntime } from "../beside.ts";
+import { findScript, withRuntime } from "../exec/scripts.ts";
 import type { RepoConfig } from "./config-repo.ts";
 
 /** The argv prefix of the script that a repo's config names for a kind of run. */

@@ -1,11 +1,11 @@
 import { closeSync, existsSync, fstatSync, openSync, readSync, writeSync } from "node:fs";
 import { readFile, rm, stat } from "node:fs/promises";
 import process from "node:process";
-import { asUser, userEnvironment } from "../as-user.ts";
-import { type Child, start } from "../exec.ts";
-import { endTree, isAlive, membersOf, newCookie, startTimeOf } from "../process-tree.ts";
-import { currentUser } from "../users.ts";
-import { formatDuration, formatSize } from "../units.ts";
+import { asUser, userEnvironment } from "../exec/as-user.ts";
+import { type Child, start } from "../exec/exec.ts";
+import { endTree, isAlive, membersOf, newCookie, startTimeOf } from "../exec/process-tree.ts";
+import { currentUser } from "../exec/users.ts";
+import { formatDuration, formatSize } from "../core/units.ts";
 import type { RepoConfig } from "./config-repo.ts";
 import { planArgv, planEnvironment, withExitFile } from "./plan.ts";
 import type { Records, RunRecord } from "./records.ts";

@@ -1,6 +1,6 @@
 import { open, rename } from "node:fs/promises";
 import { dirname } from "node:path";
-import { exists, fsyncFolder, readIfThere } from "../files.ts";
+import { exists, fsyncFolder, readIfThere } from "../files/files.ts";
 import { DeliveryMap } from "./delivery-map.ts";
 
 /** What is remembered of a run after its delivery has left the journal. */

@@ -11,7 +11,7 @@ import {
 } from "node:fs";
 import { open, rename, unlink } from "node:fs/promises";
 import { join } from "node:path";
-import { exists, fsyncFolder } from "../files.ts";
+import { exists, fsyncFolder } from "../files/files.ts";
 import { spareLine } from "./segment.ts";
 
 /** Files that wait to be used again; a flood of deliveries needs one after the other. */

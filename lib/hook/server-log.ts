@@ -1,5 +1,5 @@
-import type { Mask } from "../mask.ts";
-import { stderr } from "../standard-streams.ts";
+import type { Mask } from "../config/mask.ts";
+import { stderr } from "../cli/standard-streams.ts";
 
 /** The server's own lines, on stderr: `TIME text`. Lines of one turn of the event loop are written together. */
 export class ServerLog {

@@ -1,12 +1,12 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
-import { messageOf } from "../errors.ts";
-import { formatListen } from "../listen-address.ts";
-import { acquireLock } from "../lock.ts";
-import { createMask } from "../mask.ts";
-import { listenFds, notify, startWatchdog } from "../systemd.ts";
-import { version } from "../version.ts";
+import { messageOf } from "../core/errors.ts";
+import { formatListen } from "../http/listen-address.ts";
+import { acquireLock } from "../files/lock.ts";
+import { createMask } from "../config/mask.ts";
+import { listenFds, notify, startWatchdog } from "../http/systemd.ts";
+import { version } from "../core/version.ts";
 import { type ConfigOverrides, type HookConfig, loadConfig } from "./config.ts";
 import { scriptOf } from "./run-script.ts";
 import { ServerLog } from "./server-log.ts";

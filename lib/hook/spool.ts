@@ -1,7 +1,7 @@
 import { join } from "node:path";
-import { isoTime } from "../iso-time.ts";
-import { randomHex } from "../random.ts";
-import { newRunId } from "../run-id.ts";
+import { isoTime } from "../core/iso-time.ts";
+import { randomHex } from "../core/id.ts";
+import { newRunId } from "../core/run-id.ts";
 import { type Entry, entryOf, readEntry, type Source } from "./entry.ts";
 import { Journal } from "./journal.ts";
 import type { Change } from "./payload.ts";

@@ -1,8 +1,8 @@
 import { createServer } from "node:net";
 import { join } from "node:path";
-import { messageOf, UsageError } from "../errors.ts";
-import { CommandFailed, shell } from "../exec.ts";
-import { formatListen, type Listen } from "../listen-address.ts";
+import { messageOf, UsageError } from "../core/errors.ts";
+import { CommandFailed, shell } from "../exec/exec.ts";
+import { formatListen, type Listen } from "../http/listen-address.ts";
 import { type EndOptions, type RunningApp, startApp, takeOverApp } from "./app-process.ts";
 import { afterExit, type Restarts } from "./backoff.ts";
 import type { HealthCheck } from "./health.ts";

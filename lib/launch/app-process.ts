@@ -1,10 +1,10 @@
 import process from "node:process";
 import { readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
-import { monotonic } from "../clock.ts";
-import { systemCode } from "../errors.ts";
-import { cleanEnvironment, start } from "../exec.ts";
-import { temporaryBeside } from "../files.ts";
-import { endTree, isAlive, membersOf, newCookie, startTimeOf } from "../process-tree.ts";
+import { monotonic } from "../core/time.ts";
+import { systemCode } from "../core/errors.ts";
+import { cleanEnvironment, start } from "../exec/exec.ts";
+import { temporaryBeside } from "../files/files.ts";
+import { endTree, isAlive, membersOf, newCookie, startTimeOf } from "../exec/process-tree.ts";
 
 /** How an app is started. */
 export interface AppStart {

@@ -1,6 +1,6 @@
 import { join } from "node:path";
-import { Busy, Failure, Refused, UsageError } from "../errors.ts";
-import { acquireLock } from "../lock.ts";
+import { Busy, Failure, Refused, UsageError } from "../core/errors.ts";
+import { acquireLock } from "../files/lock.ts";
 import { readLaunchConfig } from "./config.ts";
 import { askControl, type ControlAnswer, type ControlRequest, controlPath } from "./control.ts";
 import { currentRelease, deployDirectory } from "./deploy-directory.ts";

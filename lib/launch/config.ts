@@ -1,9 +1,9 @@
 import { join } from "node:path";
-import { UsageError } from "../errors.ts";
-import { exists } from "../files.ts";
-import { normalFingerprint } from "../openpgp.ts";
-import { isAppName } from "../version-file.ts";
-import { type Config, type Infer, readConfig, y } from "../yaml.ts";
+import { UsageError } from "../core/errors.ts";
+import { exists } from "../files/files.ts";
+import { normalFingerprint } from "../openpgp/keys.ts";
+import { isAppName } from "../web-folder/version-file.ts";
+import { type Config, type Infer, readConfig, y } from "../config/yaml.ts";
 
 /**
  * What launchfit is told: launchify.yml or config/app.json (one shape), in the deploy directory and in the release.

@@ -5,7 +5,7 @@ import { createConnection, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { Failure, messageOf, Refused, systemCode, UsageError } from "../errors.ts";
+import { Failure, messageOf, Refused, systemCode, UsageError } from "../core/errors.ts";
 
 /**
  * The socket of a running launchfit (unix(7), mode 600): a line of JSON in, lines of JSON out.

@@ -1,8 +1,8 @@
 import { chmod, lstat, mkdir, readdir, readlink, rename, rm, symlink } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { Failure, Refused, systemCode } from "../errors.ts";
-import { run } from "../exec.ts";
-import { exists, fsyncFolder, removeStaleTemporaries, temporaryBeside } from "../files.ts";
+import { Failure, Refused, systemCode } from "../core/errors.ts";
+import { run } from "../exec/exec.ts";
+import { exists, fsyncFolder, removeStaleTemporaries, temporaryBeside } from "../files/files.ts";
 
 /**
  * A deploy directory:

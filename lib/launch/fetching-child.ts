@@ -1,7 +1,7 @@
 import process from "node:process";
-import { findScript } from "../beside.ts";
-import { Busy, Failure, Refused, UsageError } from "../errors.ts";
-import { cleanEnvironment, run } from "../exec.ts";
+import { findScript } from "../exec/scripts.ts";
+import { Busy, Failure, Refused, UsageError } from "../core/errors.ts";
+import { cleanEnvironment, run } from "../exec/exec.ts";
 import type { DeployDirectory } from "./deploy-directory.ts";
 import type { InstallOptions } from "./session.ts";
 import type { Offer } from "./releases.ts";

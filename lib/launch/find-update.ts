@@ -1,8 +1,8 @@
 import { readdirSync } from "node:fs";
 import process from "node:process";
-import { Failure, messageOf, Refused } from "../errors.ts";
-import { currentFor, readArchiveName, thisPlatform } from "../version-file.ts";
-import type { SignedVersion, WebFolder } from "../web-folder.ts";
+import { Failure, messageOf, Refused } from "../core/errors.ts";
+import { currentFor, readArchiveName, thisPlatform } from "../web-folder/version-file.ts";
+import type { SignedVersion, WebFolder } from "../web-folder/web-folder.ts";
 import type { LaunchConfig } from "./config.ts";
 import { currentRelease } from "./deploy-directory.ts";
 import { checkExpiry, checkSameBytes, checkVersion } from "./floors.ts";

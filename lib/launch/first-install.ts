@@ -1,7 +1,7 @@
-import { UsageError } from "../errors.ts";
-import { acquireLock, type Lock } from "../lock.ts";
-import { loadOpenpgp } from "../openpgp.ts";
-import { folderUrl } from "../web-folder.ts";
+import { UsageError } from "../core/errors.ts";
+import { acquireLock, type Lock } from "../files/lock.ts";
+import { loadOpenpgp } from "../openpgp/keys.ts";
+import { folderUrl } from "../web-folder/web-folder.ts";
 import { type LaunchConfig, readLaunchConfig } from "./config.ts";
 import {
   type DeployDirectory,

@@ -1,7 +1,7 @@
-import { Refused } from "../errors.ts";
-import { clockTolerance, type Verdict } from "../openpgp-verify.ts";
-import type { CurrentLine, VersionFile } from "../version-file.ts";
-import type { SignedVersion, VerifiedArchive } from "../web-folder.ts";
+import { Refused } from "../core/errors.ts";
+import { clockTolerance, type Verdict } from "../openpgp/verify.ts";
+import type { CurrentLine, VersionFile } from "../web-folder/version-file.ts";
+import type { SignedVersion, VerifiedArchive } from "../web-folder/web-folder.ts";
 import { later, type LaunchState } from "./state.ts";
 
 /**

@@ -1,4 +1,4 @@
-import { notify, watchdogInterval } from "../systemd.ts";
+import { notify, watchdogInterval } from "../http/systemd.ts";
 import type { AppKeeper, AppSettings } from "./app-keeper.ts";
 import { ask } from "./health.ts";
 import { appEnvironment } from "./hooks.ts";

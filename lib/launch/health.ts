@@ -1,5 +1,5 @@
 import { request as httpRequest } from "node:http";
-import { shell } from "../exec.ts";
+import { shell } from "../exec/exec.ts";
 
 /** How a new app proves itself (design, section 11, `app.health`). */
 export interface HealthCheck {

@@ -1,7 +1,7 @@
 import { access, constants } from "node:fs/promises";
 import { join } from "node:path";
-import { Failure, messageOf } from "../errors.ts";
-import { CommandFailed, cleanEnvironment, run, shell } from "../exec.ts";
+import { Failure, messageOf } from "../core/errors.ts";
+import { CommandFailed, cleanEnvironment, run, shell } from "../exec/exec.ts";
 
 /** The points at which launchfit runs a command of the user's (design, section 11). */
 export type HookName = "before_start" | "before_symlink" | "before_restart" | "after_restart";

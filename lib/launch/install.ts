@@ -1,8 +1,8 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { Failure, messageOf, Refused } from "../errors.ts";
-import { exists } from "../files.ts";
-import type { VerifiedArchive } from "../web-folder.ts";
+import { Failure, messageOf, Refused } from "../core/errors.ts";
+import { exists } from "../files/files.ts";
+import type { VerifiedArchive } from "../web-folder/web-folder.ts";
 import { readLaunchConfig } from "./config.ts";
 import {
   bringToDisk,

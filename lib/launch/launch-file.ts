@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { readIfThere, writeAtomic } from "../files.ts";
+import { readIfThere, writeAtomic } from "../files/files.ts";
 import type { DeployDirectory } from "./deploy-directory.ts";
 
 /** What an install adds to launchify.yml. */

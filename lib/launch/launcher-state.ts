@@ -1,5 +1,5 @@
-import { messageOf } from "../errors.ts";
-import { writeAtomic, readIfThere } from "../files.ts";
+import { messageOf } from "../core/errors.ts";
+import { writeAtomic, readIfThere } from "../files/files.ts";
 import { Turns } from "./turns.ts";
 
 /** What launchfit remembers between its runs, in `.launchfit/launcher.json`; `launchfit status` reads it too. */

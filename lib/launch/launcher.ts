@@ -1,9 +1,9 @@
 import { join } from "node:path";
-import { monotonic } from "../clock.ts";
-import { exitCodeOf, Failure, messageOf, Refused, UsageError } from "../errors.ts";
-import { acquireLock } from "../lock.ts";
-import { openLog } from "../log-writer.ts";
-import { notify } from "../systemd.ts";
+import { monotonic } from "../core/time.ts";
+import { exitCodeOf, Failure, messageOf, Refused, UsageError } from "../core/errors.ts";
+import { acquireLock } from "../files/lock.ts";
+import { openLog } from "../log/writer.ts";
+import { notify } from "../http/systemd.ts";
 import { AppKeeper } from "./app-keeper.ts";
 import { type ControlRequest, controlPath, serveControl } from "./control.ts";
 import { watchHealth } from "./health-watch.ts";

@@ -1,7 +1,7 @@
 import { createRequire } from "node:module";
 import { isIP } from "node:net";
-import { messageOf, UsageError } from "../errors.ts";
-import { formatListen, type Listen } from "../listen-address.ts";
+import { messageOf, UsageError } from "../core/errors.ts";
+import { formatListen, type Listen } from "../http/listen-address.ts";
 
 /**
  * The address that launchfit holds open for its app (design, section 11, `app.listen`).

@@ -2,8 +2,8 @@ import { closeSync, constants, openSync, readSync } from "node:fs";
 import { lstat, rm } from "node:fs/promises";
 import { Socket } from "node:net";
 import { StringDecoder } from "node:string_decoder";
-import { systemCode } from "../errors.ts";
-import { run } from "../exec.ts";
+import { systemCode } from "../core/errors.ts";
+import { run } from "../exec/exec.ts";
 
 /**
  * Where the app writes: a named pipe (fifo(7)) in the deploy directory.

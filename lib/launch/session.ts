@@ -1,6 +1,6 @@
-import { UsageError } from "../errors.ts";
-import type { CurrentLine } from "../version-file.ts";
-import { type SignedVersion, WebFolder } from "../web-folder.ts";
+import { UsageError } from "../core/errors.ts";
+import type { CurrentLine } from "../web-folder/version-file.ts";
+import { type SignedVersion, WebFolder } from "../web-folder/web-folder.ts";
 import type { LaunchConfig } from "./config.ts";
 import type { DeployDirectory } from "./deploy-directory.ts";
 import { type LaunchState, readState } from "./state.ts";

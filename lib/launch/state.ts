@@ -1,6 +1,6 @@
 import { join } from "node:path";
-import { Failure } from "../errors.ts";
-import { readIfThere, writeAtomic } from "../files.ts";
+import { Failure } from "../core/errors.ts";
+import { readIfThere, writeAtomic } from "../files/files.ts";
 import type { DeployDirectory } from "./deploy-directory.ts";
 
 /**

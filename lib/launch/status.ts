@@ -1,7 +1,7 @@
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
-import type { Terminal } from "../terminal.ts";
-import { formatDuration, formatSize } from "../units.ts";
+import type { Terminal } from "../cli/terminal.ts";
+import { formatDuration, formatSize } from "../core/units.ts";
 import type { RunningApp } from "./app-process.ts";
 import type { AppState } from "./app-keeper.ts";
 import type { LauncherState } from "./launcher-state.ts";

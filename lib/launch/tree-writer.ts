@@ -1,10 +1,10 @@
 import { chmodSync, linkSync, mkdirSync, symlinkSync } from "node:fs";
 import { posix } from "node:path";
 import process from "node:process";
-import { checkedPath, checkedTarget, foldedPath } from "../archive-rules.ts";
-import { Refused } from "../errors.ts";
+import { checkedPath, checkedTarget, foldedPath } from "../archive/rules.ts";
+import { Refused } from "../core/errors.ts";
 import { NewFile } from "./new-file.ts";
-import { type EntrySink, shownName, type TarEntry, type TarLimits } from "../tar.ts";
+import { type EntrySink, shownName, type TarEntry, type TarLimits } from "../archive/tar.ts";
 
 type Kind = "folder" | "file" | "link";
 

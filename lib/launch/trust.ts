@@ -1,9 +1,9 @@
 import { mkdir, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
-import { messageOf, Refused, systemCode, UsageError } from "../errors.ts";
-import { cleanEnvironment, run } from "../exec.ts";
-import { writeAtomic } from "../files.ts";
+import { messageOf, Refused, systemCode, UsageError } from "../core/errors.ts";
+import { cleanEnvironment, run } from "../exec/exec.ts";
+import { writeAtomic } from "../files/files.ts";
 import {
   armor,
   fingerprintOf,
@@ -11,8 +11,8 @@ import {
   normalFingerprint,
   type PublicKey,
   readPublicKeys,
-} from "../openpgp.ts";
-import type { WebFolder } from "../web-folder.ts";
+} from "../openpgp/keys.ts";
+import type { WebFolder } from "../web-folder/web-folder.ts";
 import type { DeployDirectory } from "./deploy-directory.ts";
 
 /**

@@ -1,5 +1,5 @@
-import { Failure, messageOf, Refused, systemCode } from "../errors.ts";
-import { readTarGz, type TarLimits, tarLimits } from "../tar.ts";
+import { Failure, messageOf, Refused, systemCode } from "../core/errors.ts";
+import { readTarGz, type TarLimits, tarLimits } from "../archive/tar.ts";
 import { TreeWriter } from "./tree-writer.ts";
 
 /**

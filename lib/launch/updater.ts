@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { exitCodeOf, Failure, messageOf, UsageError } from "../errors.ts";
+import { exitCodeOf, Failure, messageOf, UsageError } from "../core/errors.ts";
 import type { AppKeeper, AppSettings } from "./app-keeper.ts";
 import { awaitHealth } from "./health.ts";
 import { appEnvironment, type HookName, runHook } from "./hooks.ts";

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
-import { Failure, UsageError } from "../errors.ts";
-import { parseListen } from "../listen-address.ts";
+import { Failure, UsageError } from "../core/errors.ts";
+import { parseListen } from "../http/listen-address.ts";
 import type { AppSettings } from "./app-keeper.ts";
 import { type LaunchConfig, readLaunchConfig } from "./config.ts";
 import {

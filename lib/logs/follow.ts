@@ -1,8 +1,8 @@
 import { type FileHandle, open, stat } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import { systemCode } from "../errors.ts";
-import { writersOf } from "../log-holders.ts";
-import { compareParts, type LogPart, listParts } from "../log-parts.ts";
+import { systemCode } from "../core/errors.ts";
+import { writersOf } from "../log/holders.ts";
+import { compareParts, type LogPart, listParts } from "../log/parts.ts";
 import { blocksOf, Source } from "./source.ts";
 
 /** Milliseconds between two looks at a log, and after which an old part that rests lets the new one go on. */

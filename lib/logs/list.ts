@@ -1,13 +1,13 @@
-import { isFailure, type Result } from "../log-format.ts";
-import type { Terminal } from "../terminal.ts";
-import { formatDuration } from "../units.ts";
+import { isFailure, type Result } from "../log/format.ts";
+import type { Terminal } from "../cli/terminal.ts";
+import { formatDuration } from "../core/units.ts";
 import { cleanText } from "./clean.ts";
 import { durationOf, type Run, type Standing, standingOf } from "./runs.ts";
 import { localTime } from "./show.ts";
 
 /** Whether somebody has the log open for writing. */
 export async function isBeingWritten(file: string): Promise<boolean> {
-  const { writersOf } = await import("../log-holders.ts");
+  const { writersOf } = await import("../log/holders.ts");
   return (await writersOf([file]))[0] !== "free";
 }
 

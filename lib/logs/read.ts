@@ -1,8 +1,8 @@
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
-import { UsageError } from "../errors.ts";
-import { parseLine } from "../log-format.ts";
-import { statIfThere } from "../log-parts.ts";
+import { UsageError } from "../core/errors.ts";
+import { parseLine } from "../log/format.ts";
+import { statIfThere } from "../log/parts.ts";
 import type { Place } from "./runs.ts";
 import { type Chosen, lineFilter, type Selection } from "./select.ts";
 import { blocksBackwards, blocksOf, type LogFiles, type Source } from "./source.ts";

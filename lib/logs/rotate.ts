@@ -1,6 +1,6 @@
 import { basename } from "node:path";
-import { type RotateOptions, rotateLog } from "../log-rotate.ts";
-import type { Terminal } from "../terminal.ts";
+import { type RotateOptions, rotateLog } from "../log/rotate.ts";
+import type { Terminal } from "../cli/terminal.ts";
 
 /**
  * Rotate the logs of several folders, and say what was done.

@@ -7,7 +7,7 @@ import {
   type Result,
   type StageMark,
   type StartMark,
-} from "../log-format.ts";
+} from "../log/format.ts";
 import { finderIn, needleOf } from "./bytes.ts";
 import { type Block, blocksBackwards, blocksOf, type LogFiles } from "./source.ts";
 

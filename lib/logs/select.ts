@@ -1,5 +1,5 @@
-import { UsageError } from "../errors.ts";
-import { headForm, type LogLine, parseLine, separator } from "../log-format.ts";
+import { UsageError } from "../core/errors.ts";
+import { headForm, type LogLine, parseLine, separator } from "../log/format.ts";
 import { finderIn, needleOf } from "./bytes.ts";
 import { withoutEscapes } from "./clean.ts";
 import { needlesOf } from "./needles.ts";

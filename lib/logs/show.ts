@@ -1,6 +1,6 @@
-import { isFailure, markStage, parseMark } from "../log-format.ts";
-import { stdout } from "../standard-streams.ts";
-import type { Terminal } from "../terminal.ts";
+import { isFailure, markStage, parseMark } from "../log/format.ts";
+import { stdout } from "../cli/standard-streams.ts";
+import type { Terminal } from "../cli/terminal.ts";
 import { cleanText, isHarmless } from "./clean.ts";
 import type { Chosen } from "./select.ts";
 

@@ -1,7 +1,7 @@
 import { createReadStream } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
-import { systemCode } from "../errors.ts";
-import { type LogPart, listParts, statIfThere } from "../log-parts.ts";
+import { systemCode } from "../core/errors.ts";
+import { type LogPart, listParts, statIfThere } from "../log/parts.ts";
 
 /** A log with its rotated parts, as they were at one instant. */
 export interface LogFiles {

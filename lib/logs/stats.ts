@@ -1,6 +1,6 @@
-import { isFailure, markStage, type Result } from "../log-format.ts";
-import type { Terminal } from "../terminal.ts";
-import { formatDuration } from "../units.ts";
+import { isFailure, markStage, type Result } from "../log/format.ts";
+import type { Terminal } from "../cli/terminal.ts";
+import { formatDuration } from "../core/units.ts";
 import { cleanText } from "./clean.ts";
 import { findRuns, type Run } from "./runs.ts";
 import { closeLogFiles, openLogFiles } from "./source.ts";

@@ -1,5 +1,5 @@
-import { UsageError } from "../errors.ts";
-import { parseDuration } from "../units.ts";
+import { UsageError } from "../core/errors.ts";
+import { parseDuration } from "../core/units.ts";
 
 /**
  * A point in time as the log writes it, from `2h` (so long ago), `2026-11-20`, `2026-11-20T10:15` (local

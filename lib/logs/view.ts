@@ -1,7 +1,7 @@
-import { Failure, messageOf, UsageError } from "../errors.ts";
-import { markStage, noRun, parseMark } from "../log-format.ts";
-import { didYouMean } from "../names.ts";
-import type { Terminal } from "../terminal.ts";
+import { Failure, messageOf, UsageError } from "../core/errors.ts";
+import { markStage, noRun, parseMark } from "../log/format.ts";
+import { didYouMean } from "../core/names.ts";
+import type { Terminal } from "../cli/terminal.ts";
 import { hasFailed, isBeingWritten, printRuns } from "./list.ts";
 import { placeBefore, readLines } from "./read.ts";
 import { findRuns, type Run } from "./runs.ts";

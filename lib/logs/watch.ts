@@ -1,6 +1,6 @@
-import { Failure } from "../errors.ts";
-import { markStage, parseLine, parseMark } from "../log-format.ts";
-import { writersOf } from "../log-holders.ts";
+import { Failure } from "../core/errors.ts";
+import { markStage, parseLine, parseMark } from "../log/format.ts";
+import { writersOf } from "../log/holders.ts";
 import { follow } from "./follow.ts";
 import { lineFilter, type Selection } from "./select.ts";
 import type { Printer } from "./show.ts";

@@ -4,8 +4,8 @@ import { open } from "node:fs/promises";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
-import { Failure } from "../errors.ts";
-import { tarHeaders } from "../tar.ts";
+import { Failure } from "../core/errors.ts";
+import { tarHeaders } from "../archive/tar.ts";
 import type { PackEntry } from "./file-list.ts";
 
 export interface ArchiveOptions {

@@ -1,8 +1,8 @@
 import type { Dirent } from "node:fs";
 import { lstat, readdir, readFile, readlink } from "node:fs/promises";
 import { join } from "node:path";
-import { checkedPath, checkedTarget, foldedPath } from "../archive-rules.ts";
-import { messageOf, UsageError } from "../errors.ts";
+import { checkedPath, checkedTarget, foldedPath } from "../archive/rules.ts";
+import { messageOf, UsageError } from "../core/errors.ts";
 import { ignoreRules } from "./ignore.ts";
 
 /** What is packed, in the order of the archive. */

@@ -2,18 +2,18 @@ import { createHash } from "node:crypto";
 import { createReadStream, rmSync } from "node:fs";
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { Refused, UsageError } from "../errors.ts";
-import { readIfThere, writeAtomic } from "../files.ts";
-import { acquireLock, type Lock } from "../lock.ts";
-import { fingerprintOf, mergeKeys, readPublicKeys, armor } from "../openpgp.ts";
-import { Signatures } from "../openpgp-verify.ts";
+import { Refused, UsageError } from "../core/errors.ts";
+import { readIfThere, writeAtomic } from "../files/files.ts";
+import { acquireLock, type Lock } from "../files/lock.ts";
+import { fingerprintOf, mergeKeys, readPublicKeys, armor } from "../openpgp/keys.ts";
+import { Signatures } from "../openpgp/verify.ts";
 import {
   formatVersionFile,
   parseVersionFile,
   readArchiveName,
   type VersionFile,
-} from "../version-file.ts";
-import { verifyBytes } from "../web-folder.ts";
+} from "../web-folder/version-file.ts";
+import { verifyBytes } from "../web-folder/web-folder.ts";
 import type { Signer } from "./signer.ts";
 
 /** The web folder as its publisher has it: the files on disk, before they are uploaded. */

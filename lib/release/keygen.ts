@@ -1,9 +1,9 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { hostname, userInfo } from "node:os";
 import { dirname } from "node:path";
-import { systemCode, UsageError } from "../errors.ts";
-import { generateSigningKey } from "../openpgp-sign.ts";
-import { readSecretFile } from "../secrets.ts";
+import { systemCode, UsageError } from "../core/errors.ts";
+import { generateSigningKey } from "../openpgp/sign.ts";
+import { readSecretFile } from "../config/secrets.ts";
 import { defaultKeyFile } from "./signer.ts";
 
 export interface KeygenOptions {

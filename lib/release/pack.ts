@@ -1,8 +1,8 @@
 import { mkdir, rename, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import process from "node:process";
-import { atEnd } from "../cleanup.ts";
-import { Refused, UsageError } from "../errors.ts";
+import { atEnd } from "../core/at-exit.ts";
+import { Refused, UsageError } from "../core/errors.ts";
 import {
   exists,
   fsyncFolder,
@@ -10,9 +10,15 @@ import {
   removeStaleTemporaries,
   temporaryBeside,
   writeAtomic,
-} from "../files.ts";
-import { archiveName, isAppName, isVersion, platforms, type VersionFile } from "../version-file.ts";
-import { fileNotation } from "../web-folder.ts";
+} from "../files/files.ts";
+import {
+  archiveName,
+  isAppName,
+  isVersion,
+  platforms,
+  type VersionFile,
+} from "../web-folder/version-file.ts";
+import { fileNotation } from "../web-folder/web-folder.ts";
 import { writeArchive } from "./archive.ts";
 import { type FileListOptions, listFiles, type PackEntry } from "./file-list.ts";
 import {

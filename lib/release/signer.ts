@@ -3,11 +3,11 @@ import { createReadStream } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { Failure, messageOf, systemCode, UsageError } from "../errors.ts";
-import { cleanEnvironment, run } from "../exec.ts";
-import { armor, fingerprintOf, normalFingerprint, readPublicKeys } from "../openpgp.ts";
-import { openPrivateKey, signDetached } from "../openpgp-sign.ts";
-import { readSecretFile } from "../secrets.ts";
+import { Failure, messageOf, systemCode, UsageError } from "../core/errors.ts";
+import { cleanEnvironment, run } from "../exec/exec.ts";
+import { armor, fingerprintOf, normalFingerprint, readPublicKeys } from "../openpgp/keys.ts";
+import { openPrivateKey, signDetached } from "../openpgp/sign.ts";
+import { readSecretFile } from "../config/secrets.ts";
 
 /** Whatever signs: a key file of ours, or the user's gpg. */
 export interface Signer {

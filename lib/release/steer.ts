@@ -1,7 +1,7 @@
 import { join } from "node:path";
-import { UsageError } from "../errors.ts";
-import { exists } from "../files.ts";
-import type { CurrentLine, VersionFile } from "../version-file.ts";
+import { UsageError } from "../core/errors.ts";
+import { exists } from "../files/files.ts";
+import type { CurrentLine, VersionFile } from "../web-folder/version-file.ts";
 import {
   archivesIn,
   type Archive,

@@ -2,9 +2,14 @@ import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
-import { Refused, UsageError } from "../errors.ts";
-import { fingerprintOf, normalFingerprint, type PublicKey, readPublicKeys } from "../openpgp.ts";
-import { WebFolder } from "../web-folder.ts";
+import { Refused, UsageError } from "../core/errors.ts";
+import {
+  fingerprintOf,
+  normalFingerprint,
+  type PublicKey,
+  readPublicKeys,
+} from "../openpgp/keys.ts";
+import { WebFolder } from "../web-folder/web-folder.ts";
 
 export interface VerifyOptions {
   /** A fingerprint; default: the one of KEY.asc, as a client believes at its first install with --insecure. */

@@ -1,9 +1,9 @@
 import { copyFile, link, mkdir, readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { findScript } from "../beside.ts";
-import { type Checkout, overlook } from "../checkout.ts";
-import { readIfThere } from "../files.ts";
-import type { Doing, Done, Workplace } from "../run-stage.ts";
+import { findScript } from "../exec/scripts.ts";
+import { type Checkout, overlook } from "../git/checkout.ts";
+import { readIfThere } from "../files/files.ts";
+import type { Doing, Done, Workplace } from "../run/stage.ts";
 
 /**
  * What a release does in a repo that has no release.sh: `release pack`, then `uploads`.

@@ -1,13 +1,13 @@
 import { access, constants, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
-import type { Checkout } from "../checkout.ts";
-import { Failure } from "../errors.ts";
-import { removeStaleTemporaries, temporaryBeside } from "../files.ts";
-import { git, gitText } from "../git.ts";
-import { prepareLfs, pullLfs, updateSubmodules, usesLfs } from "../git-modules.ts";
-import { shortSha } from "../names.ts";
-import type { Doing, Workplace } from "../run-stage.ts";
+import type { Checkout } from "../git/checkout.ts";
+import { Failure } from "../core/errors.ts";
+import { removeStaleTemporaries, temporaryBeside } from "../files/files.ts";
+import { git, gitText } from "../git/git.ts";
+import { prepareLfs, pullLfs, updateSubmodules, usesLfs } from "../git/modules.ts";
+import { shortSha } from "../core/names.ts";
+import type { Doing, Workplace } from "../run/stage.ts";
 
 /**
  * A folder for the worktree beside the checkout, where there is the same room and no node_modules of the

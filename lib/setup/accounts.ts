@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { Refused } from "../errors.ts";
+import { Refused } from "../core/errors.ts";
 import type { Account } from "./step.ts";
 
 /** Accounts that setup makes carry this in their comment, so that a later run knows its own. */

@@ -1,8 +1,8 @@
 import { join } from "node:path";
-import { asUser, isRoot } from "../as-user.ts";
-import { run } from "../exec.ts";
-import { exists, readIfThere } from "../files.ts";
-import { lookUpUser } from "../users.ts";
+import { asUser, isRoot } from "../exec/as-user.ts";
+import { run } from "../exec/exec.ts";
+import { exists, readIfThere } from "../files/files.ts";
+import { lookUpUser } from "../exec/users.ts";
 import { hasSystemd } from "./machine.ts";
 import { places } from "./places.ts";
 import type { Facts, Finding } from "./step.ts";

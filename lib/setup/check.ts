@@ -1,12 +1,12 @@
 import { lstat, statfs } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import process from "node:process";
-import { isRoot } from "../as-user.ts";
-import { findOnPath, findScript } from "../beside.ts";
-import { messageOf } from "../errors.ts";
-import { run } from "../exec.ts";
-import { exists } from "../files.ts";
-import { formatDuration, formatSize } from "../units.ts";
+import { isRoot } from "../exec/as-user.ts";
+import { findOnPath, findScript } from "../exec/scripts.ts";
+import { messageOf } from "../core/errors.ts";
+import { run } from "../exec/exec.ts";
+import { exists } from "../files/files.ts";
+import { formatDuration, formatSize } from "../core/units.ts";
 import { checkPorts, checkSlave, checkUnits } from "./check-services.ts";
 import { reposOf } from "./hooks-file.ts";
 import { readFacts } from "./machine.ts";

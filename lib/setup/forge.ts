@@ -1,4 +1,4 @@
-import { UsageError } from "../errors.ts";
+import { UsageError } from "../core/errors.ts";
 import type { Note } from "./step.ts";
 
 /** What setup knows of forges: where a clone comes from, their ssh keys, what to paste where. Pure. */

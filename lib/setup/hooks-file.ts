@@ -1,4 +1,4 @@
-import { UsageError } from "../errors.ts";
+import { UsageError } from "../core/errors.ts";
 
 /**
  * hooks.yml as text, because a person's comments stay in it. Pure.

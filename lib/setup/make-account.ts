@@ -1,6 +1,6 @@
-import { run } from "../exec.ts";
-import { readIfThere } from "../files.ts";
-import { lookUpUser } from "../users.ts";
+import { run } from "../exec/exec.ts";
+import { readIfThere } from "../files/files.ts";
+import { lookUpUser } from "../exec/users.ts";
 import type { Step, Survey } from "./step.ts";
 
 type AccountStep = Step & { kind: "account" };

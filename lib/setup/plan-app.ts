@@ -1,6 +1,6 @@
 import { join } from "node:path";
-import { UsageError } from "../errors.ts";
-import { isAppName } from "../version-file.ts";
+import { UsageError } from "../core/errors.ts";
+import { isAppName } from "../web-folder/version-file.ts";
 import { chooseAccount, commentFor, unixName } from "./accounts.ts";
 import { places } from "./places.ts";
 import { folder, scriptSteps, started, unit } from "./plan-parts.ts";

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { UsageError } from "../errors.ts";
+import { UsageError } from "../core/errors.ts";
 import { places } from "./places.ts";
 import type { Facts, Step } from "./step.ts";
 import { templates } from "./templates.ts";

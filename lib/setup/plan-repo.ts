@@ -1,6 +1,6 @@
 import { join } from "node:path";
-import { UsageError } from "../errors.ts";
-import { isRepoName, isSafeRef } from "../names.ts";
+import { UsageError } from "../core/errors.ts";
+import { isRepoName, isSafeRef } from "../core/names.ts";
 import { chooseAccount, commentFor, unixName } from "./accounts.ts";
 import { hostName, knownHost, readRemote } from "./forge.ts";
 import { addRepo, hasRepo } from "./hooks-file.ts";

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { readIfThere } from "../files.ts";
+import { readIfThere } from "../files/files.ts";
 import { deployKeyPage, type Forge, guessForge, webhookNote } from "./forge.ts";
 import type { RepoPlan } from "./plan-repo.ts";
 import type { Facts, Note } from "./step.ts";

@@ -1,6 +1,6 @@
 import { stat } from "node:fs/promises";
-import { Failure } from "../errors.ts";
-import { run } from "../exec.ts";
+import { Failure } from "../core/errors.ts";
+import { run } from "../exec/exec.ts";
 
 /** What setup asks of systemd. */
 

@@ -1,6 +1,6 @@
-import { isRoot } from "../as-user.ts";
-import { UsageError } from "../errors.ts";
-import type { Terminal } from "../terminal.ts";
+import { isRoot } from "../exec/as-user.ts";
+import { UsageError } from "../core/errors.ts";
+import type { Terminal } from "../cli/terminal.ts";
 import { hasSystemd } from "./machine.ts";
 import { type Done, perform } from "./perform.ts";
 import { commands, forRoot } from "./root.ts";

@@ -1,11 +1,11 @@
 import { createHash } from "node:crypto";
 import { lstat, readFile, readlink } from "node:fs/promises";
 import { join } from "node:path";
-import { asUser, isRoot, userEnvironment } from "../as-user.ts";
-import { run } from "../exec.ts";
-import { readIfThere } from "../files.ts";
-import { git } from "../git.ts";
-import { lookUpUser } from "../users.ts";
+import { asUser, isRoot, userEnvironment } from "../exec/as-user.ts";
+import { run } from "../exec/exec.ts";
+import { readIfThere } from "../files/files.ts";
+import { git } from "../git/git.ts";
+import { lookUpUser } from "../exec/users.ts";
 import { hostName } from "./forge.ts";
 import { inRoot } from "./machine.ts";
 import { accountState } from "./make-account.ts";

@@ -1,8 +1,8 @@
 import { homedir } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
-import { UsageError } from "../errors.ts";
-import { isSafeRef, isShortName } from "../names.ts";
-import { type Config, readConfig, y } from "../yaml.ts";
+import { UsageError } from "../core/errors.ts";
+import { isSafeRef, isShortName } from "../core/names.ts";
+import { type Config, readConfig, y } from "../config/yaml.ts";
 import { patternProblem } from "./patterns.ts";
 import { type S3Place, parseGitUrl, parseRsync, parseS3, type RsyncPlace } from "./places.ts";
 

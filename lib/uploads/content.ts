@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { type BigIntStats, closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Failure } from "../errors.ts";
+import { Failure } from "../core/errors.ts";
 import { changeTimeOf, type LocalFile, type Stamp, stampOf } from "./folder.ts";
 
 /** What a file holds, by two hashes. */

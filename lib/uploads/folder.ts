@@ -1,6 +1,6 @@
 import { type BigIntStats, lstatSync, readdirSync, realpathSync, statSync } from "node:fs";
 import { sep } from "node:path";
-import { Refused, systemCode, UsageError } from "../errors.ts";
+import { Refused, systemCode, UsageError } from "../core/errors.ts";
 
 /** A file that is to be published. */
 export interface LocalFile {

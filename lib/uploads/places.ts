@@ -45,7 +45,7 @@ export function parseRsync(text: string): RsyncPlace | string {
   };
 }
 
-/** What is wrong with a git URL, if anything: the transports of lib/git.ts, and nothing that reads like an option. */
+/** What is wrong with a git URL, if anything: the transports of lib/git/git.ts, and nothing that reads like an option. */
 export function parseGitUrl(text: string): string | undefined {
   const advice = "write git@host:owner/repo.git, ssh://, https:// or file://";
   if (text.startsWith("-") || /[\0\n]/.test(text))

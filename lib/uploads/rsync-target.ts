@@ -1,5 +1,5 @@
-import { Failure } from "../errors.ts";
-import { run, type RunResult } from "../exec.ts";
+import { Failure } from "../core/errors.ts";
+import { run, type RunResult } from "../exec/exec.ts";
 import type { RsyncTarget } from "./config.ts";
 import { changedWhileRead } from "./content.ts";
 import { changedSince, scanFolder } from "./folder.ts";

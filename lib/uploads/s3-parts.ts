@@ -1,5 +1,5 @@
 import { open } from "node:fs/promises";
-import type { S3Headers, S3Part } from "../s3.ts";
+import type { S3Headers, S3Part } from "../s3/s3.ts";
 import {
   changedWhileRead,
   type Content,

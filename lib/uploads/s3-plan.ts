@@ -1,4 +1,4 @@
-import type { S3Headers, S3Object } from "../s3.ts";
+import type { S3Headers, S3Object } from "../s3/s3.ts";
 import type { S3Target } from "./config.ts";
 import type { Content } from "./content.ts";
 import { contentTypeOf, isPage } from "./content-type.ts";

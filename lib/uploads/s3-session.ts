@@ -1,4 +1,4 @@
-import type { S3Store } from "../s3.ts";
+import type { S3Store } from "../s3/s3.ts";
 import type { S3Target } from "./config.ts";
 import type { Job } from "./job.ts";
 import type { createBudget } from "./pool.ts";

@@ -1,8 +1,8 @@
 import { setMaxListeners } from "node:events";
-import { atEnd } from "../cleanup.ts";
-import { messageOf } from "../errors.ts";
-import { openS3, type S3Headers, type S3Object, type S3Store } from "../s3.ts";
-import { explainS3, isPassing, retryAfterOf } from "../s3-errors.ts";
+import { atEnd } from "../core/at-exit.ts";
+import { messageOf } from "../core/errors.ts";
+import { openS3, type S3Headers, type S3Object, type S3Store } from "../s3/s3.ts";
+import { explainS3, isPassing, retryAfterOf } from "../s3/errors.ts";
 import type { S3Target } from "./config.ts";
 import { type Content, hashFile, readWhole, wholeUpTo } from "./content.ts";
 import type { LocalFile, Stamp } from "./folder.ts";

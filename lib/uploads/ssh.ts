@@ -1,4 +1,4 @@
-import { Failure } from "../errors.ts";
+import { Failure } from "../core/errors.ts";
 import type { SshSettings } from "./config.ts";
 
 /** Logging in by ssh, without a question and only to a host whose key is known. Pure. */

@@ -1,7 +1,7 @@
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { Failure, messageOf } from "../errors.ts";
-import { exists, readIfThere, removeStaleTemporaries, writeAtomic } from "../files.ts";
+import { Failure, messageOf } from "../core/errors.ts";
+import { exists, readIfThere, removeStaleTemporaries, writeAtomic } from "../files/files.ts";
 import { type Content, isProof } from "./content.ts";
 import type { LocalFile, Stamp } from "./folder.ts";
 

@@ -1,10 +1,10 @@
 import { join } from "node:path";
-import { monotonic } from "../clock.ts";
-import { exitCodeOf, messageOf, Refused, UsageError } from "../errors.ts";
-import { acquireLock } from "../lock.ts";
-import { didYouMean } from "../names.ts";
-import type { Terminal } from "../terminal.ts";
-import { formatSize } from "../units.ts";
+import { monotonic } from "../core/time.ts";
+import { exitCodeOf, messageOf, Refused, UsageError } from "../core/errors.ts";
+import { acquireLock } from "../files/lock.ts";
+import { didYouMean } from "../core/names.ts";
+import type { Terminal } from "../cli/terminal.ts";
+import { formatSize } from "../core/units.ts";
 import { readUploadsConfig, type Target } from "./config.ts";
 import { scanFolder } from "./folder.ts";
 import type { Job, Outcome } from "./job.ts";
@@ -51,7 +51,7 @@ export async function runUploads(options: UploadsOptions): Promise<TargetResult[
   // the lock is taken by another process, and the SDK takes longest to load: both at once
   const [lock] = await Promise.all([
     acquireLock(join(state.folder, "lock"), { what: "uploads", signal }),
-    targets.some(({ kind }) => kind === "s3") && import("../s3.ts").then((s3) => s3.loadSdk()),
+    targets.some(({ kind }) => kind === "s3") && import("../s3/s3.ts").then((s3) => s3.loadSdk()),
   ]);
   try {
     const files = scanFolder(config.from);

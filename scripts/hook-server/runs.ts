@@ -1,4 +1,4 @@
-import { defineCommand } from "../../lib/cli.ts";
+import { defineCommand } from "../../lib/cli/command.ts";
 import { list as printRuns, log as printLog, show as printRun } from "../../lib/hook/commands.ts";
 import { clientOf, commonFlags, runArgument } from "./flags.ts";
 

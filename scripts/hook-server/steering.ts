@@ -1,4 +1,4 @@
-import { type Command, defineCommand } from "../../lib/cli.ts";
+import { type Command, defineCommand } from "../../lib/cli/command.ts";
 import { steer } from "../../lib/hook/commands.ts";
 import { clientOf, commonFlags, runArgument } from "./flags.ts";
 

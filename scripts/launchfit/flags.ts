@@ -1,5 +1,5 @@
-import type { CommandInput } from "../../lib/cli.ts";
-import { UsageError } from "../../lib/errors.ts";
+import type { CommandInput } from "../../lib/cli/command.ts";
+import { UsageError } from "../../lib/core/errors.ts";
 import type { InstallOptions } from "../../lib/launch/session.ts";
 
 export const trustFlags = {

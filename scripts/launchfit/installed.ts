@@ -1,4 +1,4 @@
-import { defineCommand } from "../../lib/cli.ts";
+import { defineCommand } from "../../lib/cli/command.ts";
 import { effectiveConfig, status } from "../../lib/launch/commands.ts";
 import { dirFlags } from "./flags.ts";
 

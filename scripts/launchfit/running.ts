@@ -1,4 +1,4 @@
-import { defineCommand } from "../../lib/cli.ts";
+import { defineCommand } from "../../lib/cli/command.ts";
 import { command as ask, status } from "../../lib/launch/commands.ts";
 import { statusLines } from "../../lib/launch/status.ts";
 import { dirFlags, folderFlag } from "./flags.ts";

@@ -1,4 +1,4 @@
-import { defineCommand } from "../../lib/cli.ts";
+import { defineCommand } from "../../lib/cli/command.ts";
 import { checkOnce, command as ask, fetchOnly } from "../../lib/launch/commands.ts";
 import { verifyOffered } from "../../lib/launch/first-install.ts";
 import { folderFlag, installOptions, trustFlags } from "./flags.ts";

@@ -1,5 +1,5 @@
-import { defineCommand } from "../../lib/cli.ts";
-import { UsageError } from "../../lib/errors.ts";
+import { defineCommand } from "../../lib/cli/command.ts";
+import { UsageError } from "../../lib/core/errors.ts";
 import { logFileOf } from "../../lib/logs/read.ts";
 import { place } from "./place.ts";
 

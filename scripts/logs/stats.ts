@@ -1,4 +1,4 @@
-import { defineCommand } from "../../lib/cli.ts";
+import { defineCommand } from "../../lib/cli/command.ts";
 import { logFileOf } from "../../lib/logs/read.ts";
 import { pointInTime } from "../../lib/logs/times.ts";
 import { place } from "./place.ts";

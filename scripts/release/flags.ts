@@ -1,9 +1,9 @@
 import process from "node:process";
 import { createInterface } from "node:readline/promises";
-import type { CommandInput, Flag } from "../../lib/cli.ts";
+import type { CommandInput, Flag } from "../../lib/cli/command.ts";
 import { defaultOut } from "../../lib/release/folder.ts";
 import { openSigner, type Signer } from "../../lib/release/signer.ts";
-import { stderr } from "../../lib/standard-streams.ts";
+import { stderr } from "../../lib/cli/standard-streams.ts";
 
 export const out = {
   type: "string",

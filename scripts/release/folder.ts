@@ -1,7 +1,7 @@
-import { defineCommand } from "../../lib/cli.ts";
+import { defineCommand } from "../../lib/cli/command.ts";
 import { list, refresh, withdraw } from "../../lib/release/steer.ts";
 import { verifyFolder } from "../../lib/release/verify.ts";
-import { formatSize } from "../../lib/units.ts";
+import { formatSize } from "../../lib/core/units.ts";
 import { expires, keyFlags, out, signer } from "./flags.ts";
 
 export const refreshCommand = defineCommand({

@@ -1,8 +1,8 @@
-import { defineCommand } from "../../lib/cli.ts";
-import { UsageError } from "../../lib/errors.ts";
+import { defineCommand } from "../../lib/cli/command.ts";
+import { UsageError } from "../../lib/core/errors.ts";
 import { keygen } from "../../lib/release/keygen.ts";
 import { pack } from "../../lib/release/pack.ts";
-import { formatSize } from "../../lib/units.ts";
+import { formatSize } from "../../lib/core/units.ts";
 import { expires, keyFlags, out, passphraseFile, signer } from "./flags.ts";
 
 export const packCommand = defineCommand({

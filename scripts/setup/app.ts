@@ -1,5 +1,5 @@
-import { defineCommand } from "../../lib/cli.ts";
-import { UsageError } from "../../lib/errors.ts";
+import { defineCommand } from "../../lib/cli/command.ts";
+import { UsageError } from "../../lib/core/errors.ts";
 import { planApp } from "../../lib/setup/plan-app.ts";
 import { setUp } from "../../lib/setup/setup.ts";
 import { common, facts, options, user } from "./flags.ts";

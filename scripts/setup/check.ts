@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
-import { defineCommand } from "../../lib/cli.ts";
-import { UsageError } from "../../lib/errors.ts";
+import { defineCommand } from "../../lib/cli/command.ts";
+import { UsageError } from "../../lib/core/errors.ts";
 import { checkMachine } from "../../lib/setup/check.ts";
 import { root } from "./flags.ts";
 

@@ -1,9 +1,9 @@
 import { resolve } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline/promises";
-import type { CommandInput } from "../../lib/cli.ts";
-import { UsageError } from "../../lib/errors.ts";
-import { stderr } from "../../lib/standard-streams.ts";
+import type { CommandInput } from "../../lib/cli/command.ts";
+import { UsageError } from "../../lib/core/errors.ts";
+import { stderr } from "../../lib/cli/standard-streams.ts";
 import { readFacts } from "../../lib/setup/machine.ts";
 
 export const root = {

@@ -1,4 +1,4 @@
-import { defineCommand } from "../../lib/cli.ts";
+import { defineCommand } from "../../lib/cli/command.ts";
 import { forges } from "../../lib/setup/forge.ts";
 import { planRepo } from "../../lib/setup/plan-repo.ts";
 import { repoNotes } from "../../lib/setup/repo-notes.ts";

@@ -1,4 +1,4 @@
-import { defineCommand } from "../../lib/cli.ts";
+import { defineCommand } from "../../lib/cli/command.ts";
 import { planServer } from "../../lib/setup/plan-server.ts";
 import { setUp } from "../../lib/setup/setup.ts";
 import { common, facts, options } from "./flags.ts";

@@ -1,5 +1,5 @@
-import { defineCommand } from "../../lib/cli.ts";
-import { readSecretFile } from "../../lib/secrets.ts";
+import { defineCommand } from "../../lib/cli/command.ts";
+import { readSecretFile } from "../../lib/config/secrets.ts";
 import { planSlave } from "../../lib/setup/plan-slave.ts";
 import { setUp } from "../../lib/setup/setup.ts";
 import { common, facts, options, user } from "./flags.ts";

@@ -3,7 +3,7 @@ import { copyFile, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { version } from "../../lib/version.ts";
+import { version } from "../../lib/core/version.ts";
 import { runCommand } from "../helpers/run.ts";
 import { current, root } from "../helpers/runtime.ts";
 import { testUnless } from "../helpers/skip.ts";

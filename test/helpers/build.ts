@@ -1,10 +1,10 @@
 // `build` within the test's own process: a start of the script costs more than most builds.
 import process from "node:process";
 import { parseArgs } from "node:util";
-import { build } from "../../lib/build/build.ts";
-import { exitCodeOf, messageOf } from "../../lib/errors.ts";
-import { runTable } from "../../lib/run-table.ts";
-import { createTerminal, type Terminal } from "../../lib/terminal.ts";
+import { build } from "../../lib/builder/build.ts";
+import { exitCodeOf, messageOf } from "../../lib/core/errors.ts";
+import { runTable } from "../../lib/run/report.ts";
+import { createTerminal, type Terminal } from "../../lib/cli/terminal.ts";
 
 /** The exit code, and all that would have gone to the terminal. */
 export type Built = { code: number; text: string };

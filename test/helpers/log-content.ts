@@ -1,7 +1,7 @@
 // All lines of a log, its rotated parts first, in order.
 import { readFile } from "node:fs/promises";
 import { gunzipSync } from "node:zlib";
-import { listParts } from "../../lib/log-parts.ts";
+import { listParts } from "../../lib/log/parts.ts";
 
 /** The whole lines of a log and its parts; a part that is there twice counts once. */
 export async function contentOf(file: string): Promise<string[]> {

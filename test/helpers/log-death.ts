@@ -1,6 +1,6 @@
 // Writes a line and dies at once, for the test that nothing is lost: log-death.ts FILE exit|kill|throw
 import process from "node:process";
-import { openLog } from "../../lib/log-writer.ts";
+import { openLog } from "../../lib/log/writer.ts";
 
 const [file = "", how = ""] = process.argv.slice(2);
 const log = await openLog(file);

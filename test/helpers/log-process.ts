@@ -1,10 +1,10 @@
-// A process that writes numbered lines through lib/log-writer.ts, for tests with several writers.
+// A process that writes numbered lines through lib/log/writer.ts, for tests with several writers.
 //   log-process.ts FILE NAME COUNT [LINES A SECOND] [FIRST NUMBER]
 // After each batch it prints the number of the next line, so that a test knows what was written when
 // the process is killed.
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
-import { openLog } from "../../lib/log-writer.ts";
+import { openLog } from "../../lib/log/writer.ts";
 
 const [file = "", name = "", count = "0", rate = "0", first = "0"] = process.argv.slice(2);
 const log = await openLog(file, { run: `20261121T024404Z-${name}`, rotateAt: 1e12 });

@@ -1,5 +1,5 @@
 // Logs as the scripts write them, for tests that read.
-import { formatLine, formatMark, type Mark, markStage } from "../../lib/log-format.ts";
+import { formatLine, formatMark, type Mark, markStage } from "../../lib/log/format.ts";
 
 /** A run's id of a time of 2026-11-20: `runAt("10:15:00")`. */
 export function runAt(clock: string, random = "3f2a9c"): string {

@@ -5,8 +5,8 @@ import { cp, mkdir, readFile, writeFile } from "node:fs/promises";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
-import { generateSigningKey, openPrivateKey, signDetached } from "../../lib/openpgp-sign.ts";
-import { formatVersionFile, type VersionFile } from "../../lib/version-file.ts";
+import { generateSigningKey, openPrivateKey, signDetached } from "../../lib/openpgp/sign.ts";
+import { formatVersionFile, type VersionFile } from "../../lib/web-folder/version-file.ts";
 import { tarGz } from "./tar.ts";
 import { tempDir } from "./tmp.ts";
 

@@ -82,7 +82,7 @@ test("every script stands in package.json as a command", async () => {
   const files = await readdir(join(root, "scripts")).catch(() => []);
   const scripts = files.filter((file) => file.endsWith(".ts")).map((file) => file.slice(0, -3));
   assert.equal(Object.keys(bin).sort(), scripts.sort());
-  assert.is((await import("../../lib/version.ts")).version, version);
+  assert.is((await import("../../lib/core/version.ts")).version, version);
 });
 
 test.run();

@@ -28,24 +28,27 @@ import type { H } from "h";
 });
 
 const cases: [string, string, RegExp | undefined][] = [
-  ["scripts/build.ts", "../lib/build/plan.ts", undefined],
+  ["scripts/build.ts", "../lib/builder/build.ts", undefined],
   ["scripts/build.ts", "./logs.ts", /nobody imports scripts/],
   ["scripts/logs.ts", "./logs/rotate.ts", undefined],
   ["scripts/logs/rotate.ts", "./flags.ts", undefined],
   ["scripts/build.ts", "./logs/rotate.ts", /nobody imports scripts/],
-  ["lib/build/plan.ts", "../lock.ts", undefined],
-  ["lib/build/plan.ts", "./pull.ts", undefined],
-  ["lib/build/plan.ts", "../hook/queue.ts", /must not know lib\/hook/],
-  ["lib/lock.ts", "./build/plan.ts", /knows no stage/],
-  ["lib/lock.ts", "../test/helpers/tmp.ts", /only from lib/],
-  ["lib/lock.ts", "./files", /extension/],
-  ["lib/lock.ts", "fs", /node:fs/],
-  ["lib/lock.ts", "npm:tar", /bare/],
-  ["lib/lock.ts", "chalk", /only lib\/terminal.ts/],
-  ["lib/terminal.ts", "chalk", undefined],
-  ["lib/lock.ts", "left-pad", /no package but/],
-  ["test/lib/lock.test.ts", "../../scripts/build.ts", /nobody imports scripts/],
-  ["test/lib/lock.test.ts", "zx", undefined],
+  ["lib/builder/plan.ts", "../files/lock.ts", undefined],
+  ["lib/builder/plan.ts", "../fetch/partial.ts", /private to lib\/fetch; import fetch.ts/],
+  ["scripts/build.ts", "../lib/builder/pull.ts", /private to lib\/builder/],
+  ["lib/builder/plan.ts", "../lock.ts", /folders only/],
+  ["lib/builder/plan.ts", "./pull.ts", undefined],
+  ["lib/builder/plan.ts", "../hook/queue.ts", /must not know lib\/hook/],
+  ["lib/files/lock.ts", "../builder/plan.ts", /knows no stage/],
+  ["lib/files/lock.ts", "../../test/helpers/tmp.ts", /only from lib/],
+  ["lib/files/lock.ts", "./files", /extension/],
+  ["lib/files/lock.ts", "fs", /node:fs/],
+  ["lib/files/lock.ts", "npm:tar", /bare/],
+  ["lib/files/lock.ts", "chalk", /only lib\/cli\/terminal.ts/],
+  ["lib/cli/terminal.ts", "chalk", undefined],
+  ["lib/files/lock.ts", "left-pad", /no package but/],
+  ["test/lib/files/lock.test.ts", "../../../scripts/build.ts", /nobody imports scripts/],
+  ["test/lib/files/lock.test.ts", "zx", undefined],
 ];
 for (const [file, from, reason] of cases) {
   test(`${file} ${reason ? "may not" : "may"} import ${from}`, () => {
@@ -56,8 +59,8 @@ for (const [file, from, reason] of cases) {
 }
 
 test("a heavy package is loaded where it is used, not at the start", () => {
-  assert.match(refusal("lib/yaml.ts", { from: "yaml", loads: true }) ?? "", /await import/);
-  assert.is(refusal("lib/yaml.ts", { from: "yaml", loads: false }), undefined);
+  assert.match(refusal("lib/config/yaml.ts", { from: "yaml", loads: true }) ?? "", /await import/);
+  assert.is(refusal("lib/config/yaml.ts", { from: "yaml", loads: false }), undefined);
 });
 
 test("a circle of imports is shown whole", () => {

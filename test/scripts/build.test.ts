@@ -5,7 +5,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { parseLine, parseMark } from "../../lib/log-format.ts";
+import { parseLine, parseMark } from "../../lib/log/format.ts";
 import { processesOf } from "../helpers/leftovers.ts";
 import { git, makeRepo, writeFiles } from "../helpers/repos.ts";
 import { type RunOptions, runScript, startScript } from "../helpers/run.ts";

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { isAlive } from "../../lib/process-tree.ts";
+import { isAlive } from "../../lib/exec/process-tree.ts";
 import { deploy, webApp } from "../helpers/launch.ts";
 import { makePublisher } from "../helpers/publisher.ts";
 import { tempDir } from "../helpers/tmp.ts";

@@ -4,7 +4,7 @@ import process from "node:process";
 import { gzipSync } from "node:zlib";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { openLog } from "../../lib/log-writer.ts";
+import { openLog } from "../../lib/log/writer.ts";
 import { runAt, runLines, sampleRun } from "../helpers/log-samples.ts";
 import { runScript, startScript } from "../helpers/run.ts";
 import { tempDir } from "../helpers/tmp.ts";

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { run } from "../../lib/exec.ts";
+import { run } from "../../lib/exec/exec.ts";
 import { deploy, webApp } from "../helpers/launch.ts";
 import { makePublisher } from "../helpers/publisher.ts";
 import type { Running } from "../helpers/run.ts";

@@ -5,8 +5,8 @@ import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { parseLine } from "../../lib/log-format.ts";
-import { listParts } from "../../lib/log-parts.ts";
+import { parseLine } from "../../lib/log/format.ts";
+import { listParts } from "../../lib/log/parts.ts";
 import { contentOf } from "../helpers/log-content.ts";
 import {
   type Running,

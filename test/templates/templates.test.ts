@@ -3,7 +3,7 @@ import { access, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { readBuildConfig } from "../../lib/build/config.ts";
+import { readBuildConfig } from "../../lib/builder/config.ts";
 import { parseList } from "../../lib/fleet/list.ts";
 import { readSettings } from "../../lib/fleet/settings.ts";
 import { emptyList } from "../../lib/setup/plan-server.ts";

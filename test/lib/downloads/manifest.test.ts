@@ -7,7 +7,7 @@ import {
   shownUrl,
   throwFaults,
 } from "../../../lib/downloads/manifest.ts";
-import { Refused, UsageError } from "../../../lib/errors.ts";
+import { Refused, UsageError } from "../../../lib/core/errors.ts";
 
 const read = (text: string) => readManifest(text, "manifest.txt");
 const reasons = (text: string) =>

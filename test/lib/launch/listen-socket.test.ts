@@ -1,6 +1,6 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { start } from "../../../lib/exec.ts";
+import { start } from "../../../lib/exec/exec.ts";
 import { openListenSocket } from "../../../lib/launch/listen-socket.ts";
 import { freePort } from "../../helpers/ports.ts";
 import { waitFor } from "../../helpers/wait.ts";

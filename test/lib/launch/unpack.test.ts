@@ -6,7 +6,7 @@ import { gzipSync } from "node:zlib";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { unpack } from "../../../lib/launch/unpack.ts";
-import { type TarLimits, tarLimits } from "../../../lib/tar.ts";
+import { type TarLimits, tarLimits } from "../../../lib/archive/tar.ts";
 import { paxEntry, type RawEntry, tarEntry, tarGz } from "../../helpers/tar.ts";
 import { withTemp } from "../../helpers/tmp.ts";
 

@@ -1,6 +1,6 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { UsageError } from "../../../lib/errors.ts";
+import { UsageError } from "../../../lib/core/errors.ts";
 import { grepPattern, lineFilter, type Selection } from "../../../lib/logs/select.ts";
 
 const runs = ["20261120T101500Z-aaaaaa", "20261120T101600Z-bbbbbb"];

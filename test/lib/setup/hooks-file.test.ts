@@ -2,7 +2,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { addRepo, emptyHooks, hasRepo, reposOf } from "../../../lib/setup/hooks-file.ts";
 import { templates } from "../../../lib/setup/templates.ts";
-import { parseConfig, y } from "../../../lib/yaml.ts";
+import { parseConfig, y } from "../../../lib/config/yaml.ts";
 
 const entry = {
   repo: "ada/My.Notes",

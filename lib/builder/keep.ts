@@ -1,0 +1,190 @@
+import { Buffer } from "node:buffer";
+import { lstat, mkdir, open, readdir, readFile, readlink, rename, rm } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { type Checkout, stateFolder } from "../git/checkout.ts";
+import { git, gitText } from "../git/git.ts";
+import { shortSha } from "../core/names.ts";
+import type { Site } from "./stage.ts";
+
+/**
+ * What a pull would overwrite is put into .git/boatyard/kept/ first and named: nothing is lost silently.
+ */
+export interface Place {
+  site: Site;
+  checkout: Checkout;
+  options: { dir: string; env: Record<string, string | undefined>; signal: AbortSignal };
+  say: (line: string) => void;
+}
+
+/** So many patch files stay; the oldest go. */
+const patchesKept = 50;
+
+/**
+ * Changes to tracked files become a patch that `git apply` takes.
+ * @param dirty entries of `git status --porcelain=v1 -z`.
+ */
+export async function keepTrackedChanges(
+  { site, checkout, options, say }: Place,
+  dirty: readonly string[],
+  head: string | undefined,
+): Promise<void> {
+  const folder = join(stateFolder(checkout), "kept");
+  await mkdir(folder, { recursive: true });
+  const names = dirty.map((entry) => entry.slice(3));
+  const against = head === undefined ? ["--cached"] : [head];
+  await savePatch(
+    ["diff", "--binary", "--no-color", "--no-ext-diff", "--submodule=short", ...against, "--"],
+    options.dir,
+    `${site.run}.patch`,
+  );
+  // a submodule's own changes are no part of its parent's diff
+  for (const name of names) {
+    const dir = join(checkout.dir, name);
+    if ((await lstat(join(dir, ".git")).catch(() => undefined)) === undefined) continue;
+    await savePatch(
+      ["diff", "--binary", "--no-color", "--no-ext-diff", "HEAD", "--"],
+      dir,
+      `${site.run}-${name.replace(/\W+/g, "_")}.patch`,
+    );
+  }
+  const patches = (await readdir(folder)).filter((name) => name.endsWith(".patch")).sort();
+  for (const name of patches.slice(0, -patchesKept)) await rm(join(folder, name), { force: true });
+
+  async function savePatch(args: string[], dir: string, name: string): Promise<void> {
+    const path = join(folder, name);
+    const file = await open(path, "w", 0o600);
+    try {
+      await git(args, { ...options, dir, output: { fd: file.fd } });
+    } finally {
+      await file.close();
+    }
+    const content = await readFile(path);
+    if (content.length === 0) return await rm(path);
+    const some =
+      names.slice(0, 5).join(", ") + (names.length > 5 ? ` and ${names.length - 5} more` : "");
+    const twin = await sameContent(folder, name, content);
+    if (twin !== undefined) await rm(path);
+    say(
+      `changed in the checkout: ${some}; the changes are kept in ${join(folder, twin ?? name)} (git apply brings them back)`,
+    );
+  }
+}
+
+/** A patch of the same content from an earlier run: a build that changes tracked files would leave one each time. */
+async function sameContent(
+  folder: string,
+  name: string,
+  content: Uint8Array,
+): Promise<string | undefined> {
+  const hash = await sha256(content);
+  for (const other of await readdir(folder)) {
+    if (other === name || !other.endsWith(".patch")) continue;
+    const { size } = await lstat(join(folder, other));
+    if (size === content.length && (await sha256(await readFile(join(folder, other)))) === hash)
+      return other;
+  }
+  return undefined;
+}
+
+/** Commits that are in this checkout alone get a ref of their own; a rewritten history is named. */
+export async function keepLocalCommits(
+  { site, options, say }: Place,
+  {
+    head,
+    sha,
+    before,
+    tip,
+  }: { head: string; sha: string; before: string | undefined; tip: string },
+): Promise<void> {
+  const isIn = async (commit: string | undefined) =>
+    commit !== undefined &&
+    (await git(["merge-base", "--is-ancestor", head, commit], { ...options, check: false }))
+      .code === 0;
+  if (await isIn(sha)) return;
+  if (await isIn(tip)) return say(`goes back from ${shortSha(head)} to ${shortSha(sha)}`);
+  if (await isIn(before))
+    return say(
+      `the history was rewritten (a force-push): ${shortSha(head)} is left for ${shortSha(sha)}; git reflog still knows it`,
+    );
+  const ref = `refs/boatyard/kept/${site.run}`;
+  await git(["update-ref", ref, head], options);
+  const count = await gitText(["rev-list", "--count", head, `^${sha}`], options);
+  say(
+    `the checkout had ${count === "1" ? "a commit" : `${count} commits`} of its own, kept as ${ref} (git log ${ref})`,
+  );
+}
+
+/** Files that git does not track, where the new commit brings a file of that name, are moved aside. */
+export async function keepUntracked(
+  { site, checkout, options, say }: Place,
+  head: string | undefined,
+  sha: string,
+): Promise<void> {
+  const listing =
+    head === undefined
+      ? ["ls-tree", "-r", "-z", sha]
+      : ["diff-tree", "-r", "-z", "--no-renames", "--diff-filter=A", head, sha];
+  const text = (await git(listing, options)).stdout;
+  const folder = join(stateFolder(checkout), "kept", site.run);
+  const moved: string[] = [];
+  for (const [path, object] of addedFiles(text, head === undefined)) {
+    const inTheWay = await obstacle(checkout.dir, path);
+    if (
+      inTheWay === undefined ||
+      (inTheWay === path && (await hasContent(join(checkout.dir, path), object)))
+    )
+      continue;
+    const target = join(folder, inTheWay);
+    await mkdir(dirname(target), { recursive: true });
+    await rename(join(checkout.dir, inTheWay), target);
+    moved.push(inTheWay);
+  }
+  if (moved.length > 0) {
+    const some =
+      moved.slice(0, 5).join(", ") + (moved.length > 5 ? ` and ${moved.length - 5} more` : "");
+    say(`not tracked, but in the way of new files: ${some}; moved to ${folder}`);
+  }
+}
+
+/** Path and object id of each file: lines of `git diff-tree -z`, or of `git ls-tree -z`. */
+export function addedFiles(text: string, isTree: boolean): [path: string, object: string][] {
+  const fields = text.split("\0").filter((field) => field !== "");
+  if (isTree) {
+    return fields.map((field) => {
+      const [head = "", path = ""] = field.split("\t", 2);
+      return [path, head.split(" ")[2] ?? ""];
+    });
+  }
+  const files: [string, string][] = [];
+  for (let index = 0; index + 1 < fields.length; index += 2) {
+    files.push([fields[index + 1] ?? "", fields[index]?.split(" ")[3] ?? ""]);
+  }
+  return files;
+}
+
+/** The part of `path` that something else occupies: the file itself, or a parent that is no folder. */
+async function obstacle(dir: string, path: string): Promise<string | undefined> {
+  const parts = path.split("/");
+  for (let length = 1; length <= parts.length; length++) {
+    const part = parts.slice(0, length).join("/");
+    const found = await lstat(join(dir, part)).catch(() => undefined);
+    if (!found) return undefined;
+    if (length === parts.length || !found.isDirectory()) return part;
+  }
+  return undefined;
+}
+
+/** Whether a file is the blob of that id: then nothing is lost by overwriting it. */
+async function hasContent(path: string, object: string): Promise<boolean> {
+  const found = await lstat(path);
+  if (found.isDirectory()) return false;
+  const content = found.isSymbolicLink() ? Buffer.from(await readlink(path)) : await readFile(path);
+  const { createHash } = await import("node:crypto");
+  const hash = createHash(object.length === 64 ? "sha256" : "sha1");
+  return hash.update(`blob ${content.length}\0`).update(content).digest("hex") === object;
+}
+
+async function sha256(content: Uint8Array): Promise<string> {
+  const { createHash } = await import("node:crypto");
+  return createHash("sha256").update(content).digest("hex");
+}

@@ -1,0 +1,106 @@
+import { stat } from "node:fs/promises";
+import { join } from "node:path";
+import { findNpmProgram } from "../exec/scripts.ts";
+import { Failure } from "../core/errors.ts";
+import { readIfThere } from "../files/files.ts";
+import { litproRunner } from "./litpro-runner.ts";
+import type { Doing, Finding } from "../run/stage.ts";
+import type { Site } from "./stage.ts";
+
+/**
+ * The litpro stage: compile the literate programs, when there is an lprc.js. litpro (2.1) exits with 0 on
+ * most failures, so its words are read; and it swallows what goes wrong in lprc.js, so that is caught.
+ */
+export async function lookAtLitpro(site: Site): Promise<Finding> {
+  const { dir } = site;
+  const settings = await stat(join(dir, "lprc.js")).catch(() => undefined);
+  if (!settings) return { skip: "no lprc.js" };
+  return {
+    // which litpro it is shows after the install, not before
+    does: "litpro",
+    async work(doing) {
+      const program = await findNpmProgram("litpro", dir);
+      if (!program)
+        throw new Failure(
+          "litpro is not installed; run in the repo: npm install --save-dev litpro",
+        );
+      return await runLitpro(site, program, doing);
+    },
+  };
+}
+
+async function runLitpro(
+  { dir, force }: Site,
+  program: readonly string[],
+  doing: Doing,
+): Promise<{ note: string }> {
+  const lines: string[] = [];
+  const argv = litproRunner(program, { force });
+  const { code, signal } = await doing.run(argv, {
+    check: false,
+    onLine(line) {
+      lines.push(line);
+      doing.say(line);
+    },
+  });
+  doing.signal.throwIfAborted();
+  const report = readReport(lines);
+  const advice = await moduleAdvice(dir, lines);
+  const first = report.failures[0];
+  if (first !== undefined) {
+    const more = report.failures.length > 1 ? ` (and ${report.failures.length - 1} more)` : "";
+    throw new Failure(`litpro: ${first}${more}${advice}`);
+  }
+  if (code !== 0)
+    throw new Failure(
+      `litpro ${signal ? `was ended by ${signal}` : `failed with exit code ${code}`}: ${lines.at(-1) ?? "no words"}`,
+    );
+  if (!report.done)
+    throw new Failure(
+      "litpro ended without ## DONE: something in a document never came; its lines are above",
+    );
+  return { note: `${report.saved} saved, ${report.unchanged} unchanged` };
+}
+
+/** What litpro's output tells; pure. */
+export interface LitproReport {
+  /** One line each, in litpro's own words. */
+  failures: string[];
+  done: boolean;
+  saved: number;
+  unchanged: number;
+}
+
+/** Words that tell what litpro still waited for at its end. */
+const waiting =
+  /^(?:NOT SAVED|NEED VAR|PROBLEM WITH|COMMAND REQUESTED|NEED(?:ED)? [A-Z]+|[A-Z][A-Z ]+):/;
+
+/** Read litpro's output: an `error:` line or a `STILL WAITING` section is a failure, also next to a `## DONE`. */
+export function readReport(lines: readonly string[]): LitproReport {
+  const report: LitproReport = { failures: [], done: false, saved: 0, unchanged: 0 };
+  let section = "";
+  for (const line of lines) {
+    if (line.startsWith("## ")) section = line.slice(3).trim();
+    if (line.startsWith("## DONE")) report.done = true;
+    else if (line.startsWith("error:")) report.failures.push(line);
+    else if (line.startsWith("## !! STILL WAITING")) report.failures.push("STILL WAITING");
+    else if (section.startsWith("!! STILL WAITING") && waiting.test(line)) {
+      // the section's title gives way to what it is about
+      const title = report.failures.indexOf("STILL WAITING");
+      if (title >= 0) report.failures.splice(title, 1);
+      report.failures.push(line);
+    } else if (line.startsWith("./") && section.startsWith("SAVED")) report.saved += 1;
+    else if (line.startsWith("./") && section.startsWith("UNCHANGED")) report.unchanged += 1;
+  }
+  return report;
+}
+
+/** In a package of ES modules `module.exports` of an lprc.js is nobody's; litpro alone would pass over it in silence. */
+async function moduleAdvice(dir: string, lines: readonly string[]): Promise<string> {
+  if (!lines.some((line) => line.startsWith("error:lprc.js"))) return "";
+  const text = (await readIfThere(join(dir, "package.json"))) ?? "{}";
+  const isModule = /"type"\s*:\s*"module"/.test(text);
+  return isModule
+    ? '; lprc.js must be CommonJS, but package.json says "type": "module": take that line out'
+    : "";
+}

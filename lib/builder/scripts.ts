@@ -1,0 +1,30 @@
+import { join } from "node:path";
+import { findScript } from "../exec/scripts.ts";
+import { exists } from "../files/files.ts";
+import type { Finding } from "../run/stage.ts";
+import type { Site } from "./stage.ts";
+
+/** The files that a stage of another script reads: without any of them there is nothing to do. */
+const inputsOf = {
+  downloads: ["manifest.txt", "cloudinary.txt"],
+  uploads: ["uploads.yml"],
+} as const;
+
+export type ScriptStage = keyof typeof inputsOf;
+
+/**
+ * A stage that is another script of ours, run as a child: `downloads DIR`, `uploads DIR`.
+ * @throws {UsageError} when the script is needed and missing.
+ */
+export async function lookAtScript(site: Site, name: ScriptStage): Promise<Finding> {
+  const files = inputsOf[name];
+  const present = await Promise.all(files.map((file) => exists(join(site.dir, file))));
+  if (!present.includes(true)) return { skip: `no ${files.join(" or ")}` };
+  const argv = await findScript(name);
+  return {
+    does: `${name} ${site.dir}`,
+    async work(doing) {
+      await doing.run([...argv, site.dir]);
+    },
+  };
+}

@@ -1,0 +1,230 @@
+import process from "node:process";
+import { Chalk, type ChalkInstance } from "chalk";
+import { isTerminal, stderr, stdout } from "./standard-streams.ts";
+import { formatDuration, formatSize } from "../core/units.ts";
+
+/** Long work shown to whoever watches: one redrawn line on a terminal, a plain line now and then elsewhere. */
+export interface Progress {
+  /** Set how much is done, with a few words about what is under way. */
+  update(done: number, detail?: string): void;
+  /** Add to what is done. */
+  add(count: number, detail?: string): void;
+  /** Change the total when it becomes known late. */
+  setTotal(total: number): void;
+  /** Take the line away; leave `text` in its place. */
+  end(text?: string): void;
+}
+
+export interface ProgressOptions {
+  label: string;
+  total?: number;
+  unit?: "bytes" | "count";
+}
+
+export interface TerminalOptions {
+  json?: boolean;
+  quiet?: boolean;
+}
+
+/** Where a script speaks: results to stdout, everything else to stderr (design, section 3). */
+export interface Terminal {
+  readonly json: boolean;
+  readonly quiet: boolean;
+  /** Whether a person watches stderr. */
+  readonly isTTY: boolean;
+  /** Whether stdout is a terminal. */
+  readonly stdoutIsTTY: boolean;
+  /** Colours for stdout. */
+  readonly paint: ChalkInstance;
+  /** Colours for stderr. */
+  readonly paintNote: ChalkInstance;
+  /** A line of the result, on stdout; not with --json. */
+  print(line?: string): void;
+  /** A JSON value on a line of its own, on stdout; only with --json. */
+  printJson(value: unknown): void;
+  /** A diagnostic line on stderr; not with --quiet. */
+  note(line: string): void;
+  /** A warning on stderr, also with --quiet. */
+  warn(line: string): void;
+  /** Rows in aligned columns, the header dimmed; `right` names the columns that hold numbers. */
+  table(rows: string[][], options?: { header?: string[]; right?: number[] }): string[];
+  progress(options: ProgressOptions): Progress;
+}
+
+function colours(stream: "stdout" | "stderr"): ChalkInstance {
+  const { NO_COLOR, FORCE_COLOR, TERM } = process.env;
+  const forced = FORCE_COLOR !== undefined && FORCE_COLOR !== "0";
+  const wanted = forced || (isTerminal(stream) && TERM !== "dumb");
+  return new Chalk({ level: wanted && !NO_COLOR ? 1 : 0 });
+}
+
+const escapes = /\u001b\[[0-9;]*m/g;
+
+/** How many columns a text takes, colours left out and East Asian wide characters counted twice. */
+export function textWidth(text: string): number {
+  let width = 0;
+  for (const character of text.replace(escapes, "")) {
+    const code = character.codePointAt(0) ?? 0;
+    width +=
+      code >= 0x1100 &&
+      /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{1f300}-\u{1faff}]/u.test(
+        character,
+      )
+        ? 2
+        : 1;
+  }
+  return width;
+}
+
+export function createTerminal({ json = false, quiet = false }: TerminalOptions = {}): Terminal {
+  const paint = colours("stdout");
+  const paintNote = colours("stderr");
+  const isTTY = isTerminal("stderr") && process.env.TERM !== "dumb";
+  let current: LiveLine | undefined;
+
+  function write(stream: () => NodeJS.WriteStream, line: string): void {
+    current?.hide();
+    stream().write(`${line}\n`);
+    current?.show();
+  }
+
+  return {
+    json,
+    quiet,
+    isTTY,
+    stdoutIsTTY: isTerminal("stdout"),
+    paint,
+    paintNote,
+    print(line = "") {
+      if (!json) write(stdout, line);
+    },
+    printJson(value) {
+      if (json) write(stdout, JSON.stringify(value));
+    },
+    note(line) {
+      if (!quiet) write(stderr, line);
+    },
+    warn(line) {
+      write(stderr, paintNote.yellow(line));
+    },
+    table(rows, { header, right = [] } = {}) {
+      const all = header ? [header, ...rows] : rows;
+      const columns = Math.max(0, ...all.map((row) => row.length));
+      const widths = Array.from({ length: columns }, (_, column) =>
+        Math.max(...all.map((row) => textWidth(row[column] ?? ""))),
+      );
+      const lines = all.map((row) =>
+        row
+          .map((cell, column) => {
+            const space = " ".repeat((widths[column] ?? 0) - textWidth(cell));
+            return right.includes(column) ? space + cell : cell + space;
+          })
+          .join("  ")
+          .trimEnd(),
+      );
+      return header ? [paint.dim(lines[0] ?? ""), ...lines.slice(1)] : lines;
+    },
+    progress(options) {
+      current?.hide();
+      const line = new LiveLine(options, isTTY, quiet, () => {
+        if (current === line) current = undefined;
+      });
+      current = line;
+      return line;
+    },
+  };
+}
+
+const redrawEvery = 90;
+const plainLineEvery = 5000;
+
+class LiveLine implements Progress {
+  #done = 0;
+  #detail = "";
+  #total: number | undefined;
+  #drawn = 0;
+  #shown = false;
+  readonly #started = Date.now();
+  readonly #options: ProgressOptions;
+  readonly #isTTY: boolean;
+  readonly #quiet: boolean;
+  readonly #onEnd: () => void;
+
+  constructor(options: ProgressOptions, isTTY: boolean, quiet: boolean, onEnd: () => void) {
+    this.#options = options;
+    this.#total = options.total;
+    this.#isTTY = isTTY;
+    this.#quiet = quiet;
+    this.#onEnd = onEnd;
+    this.#drawn = isTTY ? 0 : Date.now();
+  }
+
+  update(done: number, detail?: string): void {
+    this.#done = done;
+    if (detail !== undefined) this.#detail = detail;
+    const now = Date.now();
+    if (this.#quiet || now - this.#drawn < (this.#isTTY ? redrawEvery : plainLineEvery)) return;
+    this.#drawn = now;
+    if (this.#isTTY) this.show();
+    else stderr().write(`${this.#text(false)}\n`);
+  }
+
+  add(count: number, detail?: string): void {
+    this.update(this.#done + count, detail);
+  }
+
+  setTotal(total: number): void {
+    this.#total = total;
+  }
+
+  end(text?: string): void {
+    this.hide();
+    this.#onEnd();
+    if (text !== undefined && !this.#quiet) stderr().write(`${text}\n`);
+  }
+
+  show(): void {
+    if (!this.#isTTY || this.#quiet || this.#drawn === 0) return;
+    // a terminal that tells no width (0 columns) gets the usual one
+    const columns = stderr().columns || 80;
+    // the words matter more than the bar
+    const text = [this.#text(true), this.#text(false)].find((each) => textWidth(each) < columns);
+    stderr().write(`\r\u001b[K${text ?? [...this.#text(false)].slice(0, columns - 1).join("")}`);
+    this.#shown = true;
+  }
+
+  hide(): void {
+    if (!this.#shown) return;
+    stderr().write("\r\u001b[K");
+    this.#shown = false;
+  }
+
+  #text(withBar: boolean): string {
+    const { label, unit = "count" } = this.#options;
+    const amount = (value: number) =>
+      unit === "bytes" ? formatSize(value) : String(Math.floor(value));
+    const seconds = (Date.now() - this.#started) / 1000;
+    const rate = seconds > 0 ? this.#done / seconds : 0;
+    const words = [label];
+    const total = this.#total;
+    if (total !== undefined && total > 0) {
+      const share = Math.min(1, this.#done / total);
+      if (withBar) words.push(bar(share));
+      words.push(`${Math.floor(share * 100)}%`, `${amount(this.#done)}/${amount(total)}`);
+      if (unit === "bytes") words.push(`${formatSize(rate)}/s`);
+      if (rate > 0 && share < 1 && seconds > 1)
+        words.push(`${formatDuration(((total - this.#done) / rate) * 1000)} left`);
+    } else {
+      words.push(amount(this.#done));
+      if (unit === "bytes") words.push(`${formatSize(rate)}/s`);
+    }
+    if (this.#detail) words.push(this.#detail);
+    return words.join(" ");
+  }
+}
+
+function bar(share: number): string {
+  const width = 20;
+  const full = Math.round(share * width);
+  return `[${"=".repeat(full)}${" ".repeat(width - full)}]`;
+}

@@ -1,0 +1,181 @@
+import { readdirSync, readFileSync } from "node:fs";
+import process from "node:process";
+import { randomHex } from "../core/id.ts";
+
+/**
+ * Ending a process with all that it started, by what Linux's /proc tells (proc(5)).
+ * Found are: descendants, members of its session and process group, and whoever carries its cookie in
+ * the environment; so children that called setsid or forked twice are found too. A process that did
+ * both and also cleared its environment is not.
+ */
+
+/** What /proc/PID/stat says of a process. */
+export interface ProcessStat {
+  pid: number;
+  parent: number;
+  group: number;
+  session: number;
+  /** `Z` and `X` are dead already. */
+  state: string;
+  /** Clock ticks since boot: with the pid, it names one process for ever (until the next boot). */
+  startTime: number;
+}
+
+const cookieName = "BOATYARD_COOKIE";
+
+/** A fresh mark for the environment of a child, by which its whole tree can be found. */
+export function newCookie(): string {
+  return randomHex(24);
+}
+
+/**
+ * The environment variable that carries a cookie, behind those that this process itself was started with:
+ * who ends a build finds the daemons that the build's stages started, too.
+ */
+export function cookieEnvironment(cookie: string): Record<string, string> {
+  const outer = process.env[cookieName];
+  return { [cookieName]: outer ? `${outer}.${cookie}` : cookie };
+}
+
+/** What is known of a process, or undefined when there is none. */
+export function processStat(pid: number): ProcessStat | undefined {
+  const text = readProc(`/proc/${pid}/stat`);
+  if (text === undefined) return undefined;
+  // the name in brackets may hold anything, also blanks and brackets
+  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+  const [state = "X", parent, group, session] = fields;
+  return {
+    pid,
+    state,
+    parent: Number(parent),
+    group: Number(group),
+    session: Number(session),
+    startTime: Number(fields[19]),
+  };
+}
+
+/** A file of /proc, which is never on a disk: reading it at once costs a tenth of asking for it. */
+function readProc(path: string): string | undefined {
+  try {
+    return readFileSync(path, "latin1");
+  } catch {
+    // it has ended, or is another user's
+    return undefined;
+  }
+}
+
+/** The start time of a process in clock ticks since boot, or undefined when it does not live. */
+export async function startTimeOf(pid: number): Promise<number | undefined> {
+  const stat = processStat(pid);
+  return stat && isLive(stat) ? stat.startTime : undefined;
+}
+
+/** Whether the very process that had this pid and start time still lives. */
+export async function isAlive(pid: number, startTime?: number): Promise<boolean> {
+  const now = await startTimeOf(pid);
+  return now !== undefined && (startTime === undefined || now === startTime);
+}
+
+function isLive(stat: ProcessStat): boolean {
+  return stat.state !== "Z" && stat.state !== "X";
+}
+
+/** All processes that /proc shows. */
+function allProcesses(): ProcessStat[] {
+  const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
+  const stats = pids.map((pid) => processStat(Number(pid)));
+  return stats.filter((stat) => stat !== undefined);
+}
+
+/** Whose tree: the root's pid, and the cookie it was started with, if any. */
+export interface Tree {
+  pid?: number | undefined;
+  cookie?: string | undefined;
+}
+
+/** The living processes of a tree, this process left out. */
+export async function membersOf({ pid, cookie }: Tree): Promise<ProcessStat[]> {
+  const all = allProcesses().filter(
+    (stat) => isLive(stat) && stat.pid !== process.pid && stat.pid !== 1,
+  );
+  const members = new Set<number>();
+  if (pid !== undefined) {
+    for (const stat of all)
+      if (stat.pid === pid || stat.session === pid || stat.group === pid) members.add(stat.pid);
+  }
+  if (cookie !== undefined) {
+    for (const { pid: each } of all) if (carries(each, cookie)) members.add(each);
+  }
+  // descendants of any member, however they regrouped themselves
+  for (let before = -1; before !== members.size; ) {
+    before = members.size;
+    for (const stat of all) if (members.has(stat.parent)) members.add(stat.pid);
+  }
+  return all.filter((stat) => members.has(stat.pid));
+}
+
+function carries(pid: number, cookie: string): boolean {
+  // another user's processes cannot be read, nor ended, by an ordinary user
+  const environment = readProc(`/proc/${pid}/environ`) ?? "";
+  const own = environment.split("\0").find((each) => each.startsWith(`${cookieName}=`));
+  return (
+    own !== undefined &&
+    own
+      .slice(cookieName.length + 1)
+      .split(".")
+      .includes(cookie)
+  );
+}
+
+/**
+ * End a tree: TERM to all, then KILL to what still lives after `grace` milliseconds, until none is left.
+ * @returns how many processes had to be killed.
+ */
+export async function endTree(
+  tree: Tree,
+  { grace = 5000 }: { grace?: number } = {},
+): Promise<number> {
+  const known = new Map<number, number>();
+  const remember = (members: ProcessStat[]) => {
+    for (const { pid, startTime } of members) known.set(pid, startTime);
+    return members;
+  };
+  for (const { pid } of remember(await membersOf(tree))) send(pid, "SIGTERM");
+  const deadline = Date.now() + grace;
+  while (Date.now() < deadline) {
+    if ((await alive(tree, known)).length === 0) return 0;
+    await pause(20);
+  }
+  const killed = new Set<number>();
+  // more than one pass: what forks while it is looked for shows up in the next one
+  for (let pass = 0; pass < 50; pass++) {
+    const left = await alive(tree, known);
+    if (left.length === 0) break;
+    for (const pid of left) {
+      send(pid, "SIGKILL");
+      killed.add(pid);
+    }
+    await pause(10);
+  }
+  return killed.size;
+
+  async function alive(of: Tree, before: Map<number, number>): Promise<number[]> {
+    remember(await membersOf(of));
+    const checks = await Promise.all(
+      [...before].map(async ([pid, start]) => ((await isAlive(pid, start)) ? pid : 0)),
+    );
+    return checks.filter((pid) => pid !== 0);
+  }
+}
+
+function send(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch {
+    // it has ended by itself, or belongs to somebody else
+  }
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}

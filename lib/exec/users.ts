@@ -1,0 +1,29 @@
+import { readFile } from "node:fs/promises";
+import { userInfo } from "node:os";
+import type { User } from "./as-user.ts";
+import { UsageError } from "../core/errors.ts";
+import { run } from "./exec.ts";
+
+/**
+ * The account of that name, from /etc/passwd or another source that NSS knows (getent).
+ * @throws {UsageError} when there is none.
+ */
+export async function lookUpUser(name: string): Promise<User> {
+  if (!/^[A-Za-z_][A-Za-z0-9_.-]{0,63}\$?$/.test(name))
+    throw new UsageError(`"${name}" is no name of a Unix user`);
+  const local = (await readFile("/etc/passwd", "utf8").catch(() => ""))
+    .split("\n")
+    .find((line) => line.startsWith(`${name}:`));
+  const line =
+    local ?? (await run(["getent", "passwd", "--", name], { check: false })).stdout.trim();
+  const [found, , uid, gid, , home = "/", shell = "/bin/sh"] = line.split(":");
+  if (found !== name)
+    throw new UsageError(`there is no Unix user "${name}"; make it, or name another`);
+  return { name, uid: Number(uid), gid: Number(gid), home, shell };
+}
+
+/** The account this process runs as. */
+export function currentUser(): User {
+  const { username, uid, gid, homedir, shell } = userInfo();
+  return { name: username, uid, gid, home: homedir, shell: shell ?? "/bin/sh" };
+}

@@ -1,0 +1,110 @@
+import { Failure, systemCode } from "../core/errors.ts";
+
+/** Which failures of a fetch are worth another try, and when. Pure. */
+
+/** A fetch failed; its message says how, without the URL. */
+export class FetchFailed extends Failure {
+  override name = "FetchFailed";
+  /** The HTTP status, when the server gave one. */
+  readonly status: number | undefined;
+  /** Whether another try may succeed. */
+  readonly again: boolean;
+  /** Milliseconds that the server asks to wait. */
+  readonly retryAfter: number | undefined;
+  constructor(
+    message: string,
+    {
+      status,
+      again = false,
+      retryAfter,
+    }: { status?: number; again?: boolean; retryAfter?: number | undefined } = {},
+  ) {
+    super(message);
+    this.status = status;
+    this.again = again;
+    this.retryAfter = retryAfter;
+  }
+}
+
+const passing = new Set([408, 425, 429, 500, 502, 503, 504]);
+
+/** A status that is no file, as an error. */
+export function statusFailure(status: number, reason: string, retryAfter?: string): FetchFailed {
+  return new FetchFailed(`the server answered ${status}${reason ? ` ${reason}` : ""}`, {
+    status,
+    again: passing.has(status),
+    retryAfter: parseRetryAfter(retryAfter, Date.now()),
+  });
+}
+
+/** Milliseconds from a Retry-After header: seconds or a date (RFC 9110, 10.2.3). */
+export function parseRetryAfter(value: string | undefined, now: number): number | undefined {
+  if (value === undefined) return undefined;
+  if (/^\d+$/.test(value.trim())) return Number(value) * 1000;
+  const date = Date.parse(value);
+  return Number.isNaN(date) ? undefined : Math.max(0, date - now);
+}
+
+/** Longer than this nobody waits for one file: the next run may try again. */
+export const longestWait = 120_000;
+
+/**
+ * Milliseconds to wait before try `attempt` (1 is the first repetition): doubled each time, a random
+ * part off so that many clients do not come back together; a server's Retry-After is a lower bound.
+ */
+export function waitBefore(
+  attempt: number,
+  base: number,
+  retryAfter: number | undefined,
+  random: number = Math.random(),
+): number {
+  const doubled = Math.min(base * 2 ** (attempt - 1), 30_000);
+  return Math.max(doubled * (0.5 + random / 2), retryAfter ?? 0);
+}
+
+const lastingCodes = new Set([
+  "ENOTFOUND",
+  "ENOSPC",
+  "EDQUOT",
+  "EROFS",
+  "EACCES",
+  "EPERM",
+  "EISDIR",
+  "ENOTDIR",
+  "ENOENT",
+  "EFBIG",
+  "EIO",
+]);
+
+/** Whether a thrown error is worth another try: broken connections are, a full disk is not. */
+export function isWorthRetry(error: unknown): boolean {
+  if (error instanceof FetchFailed) return error.again;
+  const code = systemCode(error) ?? "";
+  if (code === "")
+    return !(error instanceof Failure) && /aborted|socket|connection|close/i.test(String(error));
+  return !lastingCodes.has(code) && !/CERT|TLS_|SELF_SIGNED|UNABLE_TO/.test(code);
+}
+
+const words: Record<string, string> = {
+  ECONNREFUSED: "the connection was refused",
+  ECONNRESET: "the connection broke",
+  EPIPE: "the connection broke",
+  ETIMEDOUT: "the connection timed out",
+  ENOTFOUND: "the host is unknown",
+  EAI_AGAIN: "the host name cannot be looked up now",
+  EHOSTUNREACH: "the host cannot be reached",
+  ENETUNREACH: "the network cannot be reached",
+  ENOSPC: "no space left on the disk",
+  EDQUOT: "the disk quota is used up",
+  ENOENT: "there is no such file",
+  EACCES: "permission denied",
+  ERR_STREAM_PREMATURE_CLOSE: "the connection broke",
+};
+
+/** An error of the system in words; others as they are. */
+export function reasonOf(error: unknown): string {
+  const code = systemCode(error);
+  if (error instanceof Failure) return error.message;
+  if (code !== undefined && words[code]) return `${words[code]} (${code})`;
+  return error instanceof Error ? error.message : String(error);
+}

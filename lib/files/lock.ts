@@ -1,0 +1,124 @@
+import {
+  closeSync,
+  fstatSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  statSync,
+  writeSync,
+} from "node:fs";
+import { dirname } from "node:path";
+import process from "node:process";
+import { atEnd } from "../core/at-exit.ts";
+import { Busy, Failure, systemCode } from "../core/errors.ts";
+import { run } from "../exec/exec.ts";
+import { readIfThere } from "./files.ts";
+
+/** A lock that is held. */
+export interface Lock {
+  release(): void;
+}
+
+/** Who holds a lock; written into the lock file for people and for error messages. */
+interface Holder {
+  pid: number;
+  since: string;
+  what: string;
+}
+
+export interface LockOptions {
+  /** What is done under it: `build 20261120T101500Z-3f2a9c`. */
+  what: string;
+  /** true: wait for as long as it takes; a number: so many milliseconds at most. Default: not at all. */
+  wait?: boolean | number;
+  /** Aborting it ends the waiting. */
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * Take a lock which the kernel frees when this process ends, however it ends (flock(2)).
+ * The lock lies on the open file, so flock(1) can take it on our behalf through the descriptor it is
+ * handed; the file itself stays, since removing it would let two processes lock two files of one name.
+ * @throws {Busy} with the holder's pid, start and work.
+ * @throws {Failure} when this user cannot write there.
+ */
+export async function acquireLock(
+  path: string,
+  { what, wait = false, signal }: LockOptions,
+): Promise<Lock> {
+  for (;;) {
+    const fd = openFile(path);
+    try {
+      await flock(fd, path, wait, signal);
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
+    // somebody may have removed or replaced the file meanwhile: then this lock means nothing
+    if (isSameFile(fd, path)) return hold(fd, what);
+    closeSync(fd);
+  }
+}
+
+function openFile(path: string): number {
+  try {
+    mkdirSync(dirname(path), { recursive: true });
+    return openSync(path, "a+", 0o644);
+  } catch (error) {
+    const code = systemCode(error);
+    if (code === undefined) throw error;
+    throw new Failure(
+      `${path} cannot be written: ${code}; whose is the folder, and is there room?`,
+    );
+  }
+}
+
+function hold(fd: number, what: string): Lock {
+  const holder: Holder = { pid: process.pid, since: new Date().toISOString(), what };
+  ftruncateSync(fd, 0);
+  writeSync(fd, `${JSON.stringify(holder)}\n`);
+  let held = true;
+  const release = () => {
+    if (!held) return;
+    held = false;
+    forget();
+    ftruncateSync(fd, 0);
+    closeSync(fd);
+  };
+  const forget = atEnd(release);
+  return { release };
+}
+
+async function flock(
+  fd: number,
+  path: string,
+  wait: boolean | number,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const how = wait === true ? [] : wait === false ? ["-n"] : ["-w", String(wait / 1000)];
+  // stdin of flock(1) is our descriptor: the lock belongs to the open file that both share
+  const options = { stdin: fd, output: "ignore", check: false, signal } as const;
+  const { code } = await run(["flock", ...how, "0"], options);
+  if (code === 0) return;
+  if (code !== 1) throw new Error(`flock on ${path} ended with ${code}`);
+  throw new Busy(`${path} is locked${await holderOf(path)}; wait for it to end, or end it`);
+}
+
+async function holderOf(path: string): Promise<string> {
+  try {
+    const { pid, since, what } = JSON.parse((await readIfThere(path)) ?? "") as Holder;
+    return ` by process ${pid} (${what}, since ${since})`;
+  } catch {
+    return " by another process";
+  }
+}
+
+function isSameFile(fd: number, path: string): boolean {
+  const ours = fstatSync(fd);
+  try {
+    const there = statSync(path);
+    return ours.ino === there.ino && ours.dev === there.dev;
+  } catch {
+    return false;
+  }
+}

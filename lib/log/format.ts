@@ -1,0 +1,164 @@
+/**
+ * The lines of logs.txt: `TIME RUN STAGE | text`.
+ *
+ * ```text
+ * 2026-11-20T10:15:00.123Z 20261120T101500Z-3f2a9c run | start event=push ref=main sha=1f2e…
+ * 2026-11-20T10:15:02.004Z 20261120T101500Z-3f2a9c install | added 22 packages
+ * 2026-11-20T10:15:02.310Z 20261120T101500Z-3f2a9c run | stage name=install result=ok code=0 seconds=2.1
+ * 2026-11-20T10:15:09.871Z 20261120T101500Z-3f2a9c run | end result=failed code=1 seconds=9.7
+ * ```
+ *
+ * TIME is UTC with milliseconds, always 24 characters. RUN is a run's id (lib/core/run-id.ts), or `-` outside of a run.
+ * Lines of the stage `run` are marks: they come from us, never from a child, so that no child can feign a result.
+ * This file is pure: text in, data out.
+ */
+
+/** The stage whose lines are marks. No stage of a build.yml may have this name. */
+export const markStage = "run";
+
+/** RUN of a line that belongs to no run. */
+export const noRun = "-";
+
+/** What ends the head of a line; the rest of the line is the text. */
+export const separator = " | ";
+
+export type Result = "ok" | "failed" | "skipped" | "timeout" | "cancelled";
+
+export interface LogLine {
+  /** UTC, as written: `2026-11-20T10:15:00.123Z`. */
+  time: string;
+  run: string;
+  stage: string;
+  text: string;
+}
+
+/** What a run's first line tells. */
+export interface StartMark {
+  kind: "start";
+  /** What began it: `push`, `release`, `poll`, `manual` … */
+  event: string;
+  ref?: string | undefined;
+  sha?: string | undefined;
+  /** `owner/name`, where known. */
+  repo?: string | undefined;
+}
+
+/** How a stage ended. */
+export interface StageMark {
+  kind: "stage";
+  name: string;
+  result: Result;
+  code?: number | undefined;
+  seconds?: number | undefined;
+  /** Why it was skipped or failed, in a few words. */
+  why?: string | undefined;
+}
+
+/** How a run ended. */
+export interface EndMark {
+  kind: "end";
+  result: Result;
+  /** The exit code of the whole run. */
+  code: number;
+  seconds: number;
+  why?: string | undefined;
+}
+
+export type Mark = StartMark | StageMark | EndMark;
+
+/** The head of a line of ours. */
+export const headForm = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) (\S+) (\S+) \|(?: |$)/;
+
+/** The head of a line, separator included: what stands before its text. */
+export function lineHead(time: string, run: string, stage: string): string {
+  return `${time} ${run} ${stage}${separator}`;
+}
+
+/** A line without its newline; `text` must hold none. */
+export function formatLine({ time, run, stage, text }: LogLine): string {
+  return lineHead(time, run, stage) + text;
+}
+
+/** The parts of a line, or undefined for a line that somebody else wrote (cron's `>>`, a torn end). */
+export function parseLine(line: string): LogLine | undefined {
+  const match = headForm.exec(line);
+  if (!match) return undefined;
+  const [head, time = "", run = "", stage = ""] = match;
+  return { time, run, stage, text: line.slice(head.length) };
+}
+
+/** A name as it may stand in the RUN and STAGE columns: no spaces, nothing empty. */
+export function columnName(name: string): string {
+  return name.replace(/[^\w.:@/+-]+/g, "_").slice(0, 80) || noRun;
+}
+
+/** The text of a mark, for a line of the stage `run`: `stage name=install result=ok code=0 seconds=2.1`. */
+export function formatMark(mark: Mark): string {
+  const { kind, ...fields } = mark;
+  const words = Object.entries(fields).flatMap(([name, value]) =>
+    value === undefined || value === "" ? [] : [`${name}=${fieldText(value)}`],
+  );
+  return [kind, ...words].join(" ");
+}
+
+function fieldText(value: string | number): string {
+  if (typeof value === "number") return String(Math.round(value * 1000) / 1000);
+  return /^[^\s"=]+$/.test(value) ? value : JSON.stringify(value);
+}
+
+const fieldForm = /([a-z]+)=("(?:[^"\\]|\\.)*"|[^\s"]*)/g;
+const results: readonly string[] = ["ok", "failed", "skipped", "timeout", "cancelled"];
+
+/** The mark that a text of the stage `run` holds, or undefined for any other text. */
+export function parseMark(text: string): Mark | undefined {
+  const kind = /^(start|stage|end)(?= |$)/.exec(text)?.[1];
+  if (!kind) return undefined;
+  const fields = new Map<string, string>();
+  for (const [, name = "", value = ""] of text.matchAll(fieldForm))
+    fields.set(name, unquoted(value));
+  const word = fields.get("result") ?? "";
+  const result = (results.includes(word) ? word : "failed") as Result;
+  const number = (name: string) =>
+    fields.has(name) && Number.isFinite(Number(fields.get(name)))
+      ? Number(fields.get(name))
+      : undefined;
+  if (kind === "start")
+    return {
+      kind,
+      event: fields.get("event") ?? "unknown",
+      ref: fields.get("ref"),
+      sha: fields.get("sha"),
+      repo: fields.get("repo"),
+    };
+  const why = fields.get("why");
+  if (kind === "stage")
+    return {
+      kind,
+      name: fields.get("name") ?? noRun,
+      result,
+      code: number("code"),
+      seconds: number("seconds"),
+      why,
+    };
+  return {
+    kind: "end",
+    result,
+    code: number("code") ?? (result === "ok" ? 0 : 1),
+    seconds: number("seconds") ?? 0,
+    why,
+  };
+}
+
+function unquoted(value: string): string {
+  if (!value.startsWith('"')) return value;
+  try {
+    return String(JSON.parse(value));
+  } catch {
+    return value;
+  }
+}
+
+/** Whether a result counts as a failure. */
+export function isFailure(result: Result): boolean {
+  return result !== "ok" && result !== "skipped";
+}

@@ -1,0 +1,142 @@
+import { monotonic } from "../core/time.ts";
+import { Failure, messageOf } from "../core/errors.ts";
+import { CommandFailed, run, type RunOptions, type RunResult } from "../exec/exec.ts";
+import type { Result } from "../log/format.ts";
+import type { Output } from "./output.ts";
+import { formatDuration } from "../core/units.ts";
+
+/** How a stage speaks and runs commands while it works. */
+export interface Doing {
+  /** A line into the log and onto the terminal. */
+  readonly say: (line: string) => void;
+  /** Run a command whose output goes to the log, or to `onLine` instead; the stage's time limit holds. */
+  run(
+    argv: readonly string[],
+    options?: RunOptions & { onLine?: (line: string, from: "stdout" | "stderr") => void },
+  ): Promise<RunResult>;
+  /** Aborted when the stage's time is up, or the build is ended. */
+  signal: AbortSignal;
+}
+
+/** How a stage's work ended well: a few words for the table; with `stop`, there is nothing for the stages after it. */
+export interface Done {
+  note?: string;
+  /** Why the run ends here without being a failure. */
+  stop?: string;
+  /** The commit that the checkout stands at. */
+  sha?: string;
+}
+
+/** What a stage found: nothing to do and why, or what it is going to do. */
+export type Finding =
+  | { skip: string }
+  | {
+      /** In words, for --dry-run: `npm ci`. */
+      does: string;
+      /** Start, before the stage's turn, what changes nothing that shows; `work` goes on from there. */
+      begin?(signal: AbortSignal): void;
+      work(doing: Doing): Promise<Done | void>;
+    };
+
+/** How a stage ended. */
+export interface StageResult {
+  name: string;
+  result: Result;
+  seconds: number;
+  /** Why it was skipped or failed, or what it did, in a few words. */
+  note: string;
+  done?: Done | undefined;
+  /** What was thrown. */
+  error?: unknown;
+}
+
+/** Where a stage's commands run, and their complete environment. */
+export interface Workplace {
+  dir: string;
+  env: Readonly<Record<string, string>>;
+}
+
+export interface StageLimits {
+  /** Milliseconds that this stage may take. */
+  timeout?: number | undefined;
+  /** When the whole run must have ended; as monotonic() counts. */
+  deadline?: number | undefined;
+  /** Aborted when the build is ended from outside. */
+  signal: AbortSignal;
+}
+
+/** Run one stage to its end, whatever that is: nothing is thrown. */
+export async function runStage(
+  name: string,
+  look: () => Promise<Finding>,
+  site: Workplace,
+  output: Output,
+  { timeout = Number.POSITIVE_INFINITY, deadline = Number.POSITIVE_INFINITY, signal }: StageLimits,
+): Promise<StageResult> {
+  const started = monotonic();
+  const limit = Math.min(timeout, deadline - started);
+  const abort = new AbortController();
+  const timer = Number.isFinite(limit)
+    ? setTimeout(
+        () => abort.abort(new Error("time limit")),
+        Math.min(Math.max(0, limit), 2 ** 31 - 1),
+      )
+    : undefined;
+  const onEnd = () => abort.abort(signal.reason);
+  signal.addEventListener("abort", onEnd);
+  if (signal.aborted) onEnd();
+  const seconds = () => (monotonic() - started) / 1000;
+  const say = (line: string) => output.line(name, line);
+  try {
+    const finding = await look();
+    if ("skip" in finding)
+      return { name, result: "skipped", seconds: seconds(), note: finding.skip };
+    const done = await finding.work({
+      say,
+      signal: abort.signal,
+      run: (argv, options = {}) => runLogged(argv, options),
+    });
+    abort.signal.throwIfAborted();
+    return {
+      name,
+      result: "ok",
+      seconds: seconds(),
+      note: done?.note ?? "",
+      done: done ?? undefined,
+    };
+  } catch (error) {
+    if (signal.aborted)
+      return { name, result: "cancelled", seconds: seconds(), note: "ended from outside", error };
+    if (abort.signal.aborted) {
+      const what = timeout <= limit ? "its" : "the run's";
+      const note = `took longer than ${what} time limit of ${formatDuration(timeout <= limit ? timeout : limit)} and was ended with all it had started`;
+      say(note);
+      return { name, result: "timeout", seconds: seconds(), note, error };
+    }
+    const note = messageOf(error);
+    say(note);
+    return {
+      name,
+      result: "failed",
+      seconds: seconds(),
+      note: output.mask(note.split("\n")[0] ?? ""),
+      error,
+    };
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", onEnd);
+  }
+
+  function runLogged(
+    argv: readonly string[],
+    { onLine = say, ...options }: NonNullable<Parameters<Doing["run"]>[1]>,
+  ) {
+    const where = { cwd: site.dir, env: { ...site.env } };
+    const all = { ...where, ...options, signal: abort.signal, output: { onLine } };
+    return run(argv, all).catch((error) => {
+      if (!(error instanceof CommandFailed)) throw error;
+      const { code, signal: by } = error.result;
+      throw new Failure(by ? `ended by ${by}` : `exit code ${code}; its lines are above`);
+    });
+  }
+}

@@ -1,0 +1,104 @@
+import { closeSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { Refused } from "../core/errors.ts";
+import type { Fetched } from "../fetch/fetch.ts";
+import type { PublicKey } from "../openpgp/keys.ts";
+import { digestFile } from "../openpgp/digest.ts";
+import { Signatures, type Verdict } from "../openpgp/verify.ts";
+import type { CurrentLine } from "./version-file.ts";
+
+/** Checking what a web folder gives: nothing in it is believed before the pinned key's signature was accepted. */
+
+/** An archive that was verified; unpack it from the descriptor, whose bytes are those that were hashed. */
+export interface VerifiedArchive {
+  fd: number;
+  path: string;
+  sha256: string;
+  size: number;
+  verdict: Verdict;
+  /** Close it and remove the file. */
+  discard(): Promise<void>;
+}
+
+/** An archive as it came, open. */
+export type FetchedArchive = Fetched & Required<Pick<Fetched, "open">>;
+
+/** The notation in an archive's signature that names the archive, so that it cannot be passed off as another. */
+export const fileNotation = "file@boatyard";
+
+/** Check a detached signature over bytes in memory. */
+export async function verifyBytes(
+  signature: Uint8Array,
+  data: Uint8Array,
+  keys: readonly PublicKey[],
+  name: string,
+): Promise<Verdict> {
+  const signatures = await Signatures.read(signature, name);
+  return await verifyWithAny(signatures, signatures.digests().update(data), keys, name);
+}
+
+async function verifyWithAny(
+  signatures: Signatures,
+  digests: ReturnType<Signatures["digests"]>,
+  keys: readonly PublicKey[],
+  name: string,
+): Promise<Verdict> {
+  let refusal: unknown = new Refused(`${name} cannot be checked: no key is pinned`);
+  for (const key of keys) {
+    try {
+      return await signatures.verify(key, digests, name);
+    } catch (error) {
+      refusal = error;
+    }
+  }
+  throw refusal;
+}
+
+/**
+ * Check the signature of an archive that was just fetched. What is unpacked later comes from the descriptor through
+ * which the bytes were written while they were hashed. (A signature by another hash than SHA-256 has them read again.)
+ */
+export async function verifyFetched({
+  path,
+  fetched,
+  line,
+  signatures,
+  keys,
+  name,
+}: {
+  path: string;
+  fetched: FetchedArchive;
+  line: CurrentLine;
+  signatures: Signatures;
+  keys: readonly PublicKey[];
+  name: string;
+}): Promise<VerifiedArchive> {
+  const { fd, hash } = fetched.open;
+  let discarded = false;
+  try {
+    const digests = signatures.digests(hash);
+    if (digests.wantData) await digestFile(fd, digests);
+    const verdict = await verifyWithAny(signatures, digests, keys, `${name}.sig`);
+    const signedName = verdict.notations[fileNotation];
+    if (signedName !== undefined && signedName !== line.file)
+      throw new Refused(
+        `${name} was signed as ${signedName}, it is another archive (mix-and-match)`,
+      );
+    return {
+      fd,
+      path,
+      sha256: fetched.sha256,
+      size: fetched.size,
+      verdict,
+      async discard() {
+        if (discarded) return;
+        discarded = true;
+        closeSync(fd);
+        await rm(path, { force: true });
+      },
+    };
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}

@@ -1,0 +1,206 @@
+import { Refused, UsageError } from "../core/errors.ts";
+
+/**
+ * The VERSION file of a web folder, read and written. Pure.
+ *
+ *     CURRENT 1.23.42b my-app-gnu-linux-1.23.42b.tar.gz
+ *     PLATFORM gnu-linux
+ *     SHA256 9f86…
+ *     SIZE 123456
+ *     APP my-app
+ *     RELEASE icecream-soda-popsticle
+ *     DATE 2026-11-20T10:15:00Z
+ *     EXPIRES 2027-02-18T10:15:00Z
+ *
+ * Only CURRENT must be there. PLATFORM, SHA256 and SIZE belong to the CURRENT before them.
+ * Lines with other words are ignored, so that a later version can say more.
+ */
+export interface VersionFile {
+  current: CurrentLine[];
+  /** What people call this release. */
+  release?: string;
+  app?: string;
+  /** When it was signed. */
+  date?: Date;
+  /** When it stops being news. */
+  expires?: Date;
+}
+
+export interface CurrentLine {
+  version: string;
+  /** The archive's name, a plain one beside VERSION. */
+  file: string;
+  /** None: it fits any. */
+  platform?: string;
+  /** Lower-case hex. */
+  sha256?: string;
+  /** Bytes. */
+  size?: number;
+}
+
+/** What a VERSION file may weigh, in bytes. */
+export const longestVersionFile = 64 * 1024;
+
+export const platforms = ["gnu-linux", "linux-musl", "darwin", "windows"] as const;
+
+/** Dotted hexadecimal: `1.23.42b`. */
+export function isVersion(text: string): boolean {
+  return text.length <= 100 && /^[0-9a-f]+(?:\.[0-9a-f]+)*$/i.test(text);
+}
+
+/** An app's name: it becomes part of file and folder names. */
+export function isAppName(text: string): boolean {
+  return /^[A-Za-z0-9](?:[A-Za-z0-9._+-]{0,98}[A-Za-z0-9+])?$/.test(text) && !text.includes("..");
+}
+
+/** A plain archive name: no path, no URL, nothing a shell or a file system reads specially. */
+export function isArchiveName(text: string): boolean {
+  return /^[A-Za-z0-9][A-Za-z0-9._+-]{0,240}\.(?:tar\.gz|tgz)$/.test(text);
+}
+
+/** `my-app-gnu-linux-1.23.42b.tar.gz`; without a platform `my-app-1.23.42b.tar.gz`. */
+export function archiveName(app: string, version: string, platform?: string): string {
+  return `${[app, ...(platform ? [platform] : []), version].join("-")}.tar.gz`;
+}
+
+/** What an archive's name says, as far as it follows the form above. */
+export function readArchiveName(
+  file: string,
+  version: string,
+): { app: string; platform?: string } | undefined {
+  const end = [`-${version}.tar.gz`, `-${version}.tgz`].find((each) => file.endsWith(each));
+  if (end === undefined) return undefined;
+  const rest = file.slice(0, -end.length);
+  const platform = platforms.find((each) => rest.endsWith(`-${each}`));
+  const app = platform === undefined ? rest : rest.slice(0, -platform.length - 1);
+  if (!isAppName(app)) return undefined;
+  return { app, ...(platform === undefined ? {} : { platform }) };
+}
+
+/**
+ * Read a VERSION file: strict about everything that names or measures something, tolerant about the rest
+ * (unknown words, blank lines, line ends, `#` comments).
+ * @param name for messages, as `URL/VERSION`.
+ * @throws {Refused} with the line.
+ */
+export function parseVersionFile(text: string, name: string): VersionFile {
+  const result: VersionFile = { current: [] };
+  const seen = new Set<string>();
+  for (const [index, raw] of text.split("\n").entries()) {
+    const line = raw.trim();
+    const [word = "", ...rest] = line.split(/[ \t]+/);
+    const refuse = (why: string) => new Refused(`${name}:${index + 1}: ${why}`);
+    const one = (pattern: RegExp, what: string): string => {
+      const value = rest.join(" ");
+      if (!pattern.test(value))
+        throw refuse(`${word} is not followed by ${what}: "${shown(value)}"`);
+      return value;
+    };
+    if (["APP", "RELEASE", "DATE", "EXPIRES"].includes(word)) {
+      if (seen.has(word)) throw refuse(`${word} stands there twice`);
+      seen.add(word);
+    }
+    const last = result.current.at(-1);
+    if (word === "CURRENT") {
+      const [version = "", file = ""] = rest;
+      if (rest.length !== 2)
+        throw refuse(`CURRENT takes a version and a file name, got "${shown(rest.join(" "))}"`);
+      if (!isVersion(version))
+        throw refuse(`"${shown(version)}" is no version (dotted hexadecimal)`);
+      if (!isArchiveName(file)) throw refuse(`"${shown(file)}" is no plain name of a .tar.gz`);
+      result.current.push({ version, file });
+    } else if (word === "PLATFORM" || word === "SHA256" || word === "SIZE") {
+      if (!last) throw refuse(`${word} stands before the first CURRENT`);
+      const twice = { PLATFORM: last.platform, SHA256: last.sha256, SIZE: last.size }[word];
+      if (twice !== undefined) throw refuse(`${word} stands there twice for one CURRENT`);
+      if (word === "PLATFORM")
+        last.platform = one(/^[a-z0-9][a-z0-9_-]{0,40}$/, "a platform's name");
+      if (word === "SHA256") last.sha256 = one(/^[0-9a-f]{64}$/i, "64 hex digits").toLowerCase();
+      if (word === "SIZE") last.size = Number(one(/^\d{1,15}$/, "a number of bytes"));
+    } else if (word === "APP") {
+      const app = rest.join(" ");
+      if (!isAppName(app)) throw refuse(`"${shown(app)}" is no app's name`);
+      result.app = app;
+    } else if (word === "RELEASE") {
+      result.release = shown(rest.join(" "));
+    } else if (word === "DATE" || word === "EXPIRES") {
+      const time = one(
+        /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,3})?Z$/,
+        "a time as 2026-11-20T10:15:00Z",
+      );
+      const date = new Date(time);
+      if (Number.isNaN(date.getTime())) throw refuse(`"${time}" is no time`);
+      if (word === "DATE") result.date = date;
+      else result.expires = date;
+    }
+  }
+  if (result.current.length === 0)
+    throw new Refused(`${name} has no CURRENT line; is the address that of a web folder?`);
+  const names = result.current.map(({ platform }) => platform ?? "");
+  if (
+    names.length > 1 &&
+    names.some((platform) => platform !== "") &&
+    new Set(names).size < names.length
+  )
+    throw new Refused(`${name} has two CURRENT lines for one platform`);
+  return result;
+}
+
+/** Text from outside, made fit for a message: no control characters, no bottomless length. */
+function shown(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is taken out
+  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, "?").slice(0, 120);
+}
+
+/**
+ * The CURRENT line for a platform: its own, else one for any.
+ * A folder as the founding document draws it has no PLATFORM lines; then the archives' names tell, and a single one fits any.
+ * @throws {Refused} when there is none.
+ */
+export function currentFor(file: VersionFile, platform: string, name: string): CurrentLine {
+  const own = file.current.find((line) => line.platform === platform);
+  const any = file.current.filter((line) => line.platform === undefined);
+  if (own) return own;
+  const hinted = any.find(
+    (line) => readArchiveName(line.file, line.version)?.platform === platform,
+  );
+  const plain = any.filter(
+    (line) => any.length === 1 || readArchiveName(line.file, line.version)?.platform === undefined,
+  );
+  const found = hinted ?? plain[0];
+  if (found && plain.length <= 1) return found;
+  if (found && hinted) return hinted;
+  throw new Refused(
+    plain.length > 1
+      ? `${name} has several CURRENT lines for any platform`
+      : `${name} has no release for ${platform}, only for ${file.current.map((line) => line.platform ?? line.file).join(", ")}`,
+  );
+}
+
+/** The platform that this process runs on, in VERSION's words. */
+export function thisPlatform(system: string, musl: boolean): string {
+  if (system === "linux") return musl ? "linux-musl" : "gnu-linux";
+  return system === "win32" ? "windows" : system;
+}
+
+/** The text of a VERSION file. */
+export function formatVersionFile(file: VersionFile): string {
+  const lines = file.current.flatMap(({ version, file: archive, platform, sha256, size }) => [
+    `CURRENT ${version} ${archive}`,
+    ...(platform === undefined ? [] : [`PLATFORM ${platform}`]),
+    ...(sha256 === undefined ? [] : [`SHA256 ${sha256}`]),
+    ...(size === undefined ? [] : [`SIZE ${size}`]),
+  ]);
+  if (file.app !== undefined) lines.push(`APP ${file.app}`);
+  if (file.release !== undefined) {
+    if (/[\r\n]/.test(file.release)) throw new UsageError("a release's name is one line");
+    lines.push(`RELEASE ${file.release}`);
+  }
+  if (file.date) lines.push(`DATE ${seconds(file.date)}`);
+  if (file.expires) lines.push(`EXPIRES ${seconds(file.expires)}`);
+  return `${lines.join("\n")}\n`;
+}
+
+function seconds(date: Date): string {
+  return date.toISOString().replace(/\.\d+Z$/, "Z");
+}

@@ -1,0 +1,60 @@
+import { Buffer } from "node:buffer";
+import { chmodSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { createMask } from "../../../lib/config/mask.ts";
+import { readSecretFile, readSecretVariable } from "../../../lib/config/secrets.ts";
+import { tempDir } from "../../helpers/tmp.ts";
+
+const secret = 'pä55/w+rd&"x';
+const mask = createMask([secret, "line-one\nline-two"]);
+
+test("a secret is masked as it is, escaped, in hex, and in base64 at any offset", () => {
+  assert.is(mask(`login ${secret} ok`), "login *** ok");
+  assert.not.match(mask(JSON.stringify({ secret })), /pä55/);
+  assert.is(mask(encodeURIComponent(secret)), "***");
+  assert.is(mask(Buffer.from(secret).toString("hex")), "***");
+  for (const before of ["", "u:", "us:", "usr:", "user:"]) {
+    for (const after of ["", "!", "!!"]) {
+      const shown = mask(Buffer.from(before + secret + after).toString("base64"));
+      assert.match(shown, /\*\*\*/, `${before}…${after}`);
+      const plain = Buffer.from(shown.replace("***", ""), "base64").toString();
+      assert.not.match(plain, /55/, `${before}…${after} shows ${plain}`);
+    }
+  }
+});
+
+test("a secret of several lines is masked line by line, and ordinary text is left alone", () => {
+  assert.is(mask("got line-two"), "got ***");
+  assert.is(mask("nothing to hide"), "nothing to hide");
+  assert.is(createMask([""])("as it is"), "as it is");
+});
+
+test("a secret file that everybody can read, is empty or missing is refused", async () => {
+  const file = join(tempDir(), "secret");
+  const refusal = () =>
+    readSecretFile(file, "hooks.yml:3:4").then(
+      () => "taken",
+      (error: Error) => error.message,
+    );
+  assert.match(await refusal(), /^hooks.yml:3:4: secret file .* does not exist; make it/);
+  writeFileSync(file, "");
+  chmodSync(file, 0o600);
+  assert.match(await refusal(), /is empty/);
+  writeFileSync(file, "sesame\n");
+  chmodSync(file, 0o644);
+  assert.match(await refusal(), /can be read by everybody; run: chmod 600/);
+  chmodSync(file, 0o600);
+  assert.is(await readSecretFile(file), "sesame");
+});
+
+test("a secret from the environment must be there", () => {
+  process.env["BOATYARD_TEST_TOKEN"] = "sesame";
+  assert.is(readSecretVariable("BOATYARD_TEST_TOKEN"), "sesame");
+  delete process.env["BOATYARD_TEST_TOKEN"];
+  assert.throws(() => readSecretVariable("BOATYARD_TEST_TOKEN"), /is not set/);
+});
+
+test.run();

@@ -1,0 +1,272 @@
+import { appendFile, chmod, readFile, rename, stat, symlink, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import process from "node:process";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { Failure } from "../../../lib/core/errors.ts";
+import { parseLine } from "../../../lib/log/format.ts";
+import { listParts } from "../../../lib/log/parts.ts";
+import { openLog } from "../../../lib/log/writer.ts";
+import { runCommand, startCommand } from "../../helpers/run.ts";
+import { current, root } from "../../helpers/runtime.ts";
+import { needsRoot, testUnless } from "../../helpers/skip.ts";
+import { tempDir } from "../../helpers/tmp.ts";
+import { waitFor } from "../../helpers/wait.ts";
+
+const turn = () => Promise.resolve();
+const run = "20261121T024404Z-3f2a9c";
+const writer = current.argv(join(root, "test/helpers/log-process.ts"));
+const texts = async (file: string) =>
+  (await readFile(file, "utf8"))
+    .split("\n")
+    .slice(0, -1)
+    .map((line) => parseLine(line)?.text ?? `?${line}`);
+
+test("lines are TIME RUN STAGE | text, one write for all that came in one turn", async () => {
+  const file = join(tempDir(), "sub/logs.txt");
+  const log = await openLog(file, { run });
+  log.mark({ kind: "start", event: "push", ref: "main" });
+  log.line("install", "one\r");
+  log.line("install", "two\nthree\n");
+  log.lines("npm test", ["", "four"]);
+  await turn();
+  assert.equal(await texts(file), ["start event=push ref=main", "one", "two", "three", "", "four"]);
+  await log.close();
+  log.line("install", "after the end");
+  const lines = (await readFile(file, "utf8")).trim().split("\n").map(parseLine);
+  assert.equal(
+    lines.map((line) => line?.run),
+    Array.from({ length: 6 }, () => run),
+  );
+  assert.equal(
+    lines.map((line) => line?.stage),
+    ["run", "install", "install", "install", "npm_test", "npm_test"],
+  );
+});
+
+test("secrets show as ***, in whatever call they come", async () => {
+  const file = join(tempDir(), "logs.txt");
+  const log = await openLog(file, { run, secrets: ["hunter2hunter2"] });
+  log.line("a", "password hunter2hunter2!");
+  log.mark({ kind: "start", event: "push", ref: "hunter2hunter2" });
+  await log.close();
+  assert.equal(await texts(file), ["password ***!", "start event=push ref=***"]);
+});
+
+test("a process that dies has written all that it was given", async () => {
+  const file = join(tempDir(), "logs.txt");
+  const death = current.argv(join(root, "test/helpers/log-death.ts"));
+  await runCommand([...death, file, "exit"], { expect: 3 });
+  assert.is((await runCommand([...death, file, "kill"])).signal, "SIGKILL");
+  await runCommand([...death, file, "throw"], { expect: 1 });
+  assert.equal(await texts(file), ["exit", "kill", "throw"]);
+});
+
+test("a writer goes on in the new log when the old one was renamed or removed", async () => {
+  const dir = tempDir();
+  const file = join(dir, "logs.txt");
+  const log = await openLog(file, { run });
+  const write = async (text: string) => {
+    log.line("a", text);
+    await turn();
+  };
+  await write("one");
+  await rename(file, join(dir, "old"));
+  await waitFor(async () => {
+    await write("two");
+    return stat(file);
+  });
+  const old = await texts(join(dir, "old"));
+  assert.is(old[0], "one");
+  assert.ok(old.slice(1).every((text) => text === "two"));
+  await log.close();
+  assert.is((await texts(file)).at(-1), "two");
+});
+
+test("an idle writer lets go of a log that was rotated", async () => {
+  const dir = tempDir();
+  const file = join(dir, "logs.txt");
+  const log = await openLog(file, { run });
+  log.line("a", "one");
+  await turn();
+  const old = join(dir, "old");
+  await rename(file, old);
+  const { writersOf } = await import("../../../lib/log/holders.ts");
+  assert.equal(await writersOf([old]), ["held"]);
+  await waitFor(async () => (await writersOf([old]))[0] !== "held");
+  await log.close();
+});
+
+test("a line begins on a line of its own after another writer was torn off", async () => {
+  const file = join(tempDir(), "logs.txt");
+  const log = await openLog(file, { run });
+  log.line("a", "one");
+  await turn();
+  await appendFile(file, "2026-11-21T02:44:04.000Z torn");
+  log.line("a", "two");
+  await turn();
+  log.line("a", "three");
+  await log.close();
+  assert.equal(await texts(file), ["one", "?2026-11-21T02:44:04.000Z torn", "two", "three"]);
+  await appendFile(file, "torn again");
+  const next = await openLog(file, { run });
+  next.line("a", "four");
+  await next.close();
+  assert.equal((await texts(file)).slice(-2), ["?torn again", "four"]);
+});
+
+test("several processes write whole lines in their order, also while the log is rotated", async () => {
+  const file = join(tempDir(), "logs.txt");
+  const names = ["aaa", "bbb", "ccc"];
+  const count = 3000;
+  const writers = names.map((name) => startCommand([...writer, file, name, String(count), "3000"]));
+  const { rotateLog } = await import("../../../lib/log/rotate.ts");
+  let over = false;
+  const all = Promise.all(writers.map(({ exited }) => exited)).then((results) => {
+    over = true;
+    return results;
+  });
+  while (!over) {
+    await rotateLog(file, { maxSize: 1, keep: 1000 });
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  assert.equal(
+    (await all).map(({ code }) => code),
+    [0, 0, 0],
+  );
+  const { contentOf } = await import("../../helpers/log-content.ts");
+  const lines = (await contentOf(file)).map((line) => parseLine(line));
+  assert.ok((await listParts(file)).length > 2);
+  for (const name of names) {
+    const numbers = lines
+      .filter((line) => line?.stage === name)
+      .map((line) => Number.parseInt(line?.text ?? "", 10));
+    assert.equal(
+      numbers,
+      Array.from({ length: count }, (_, number) => number),
+    );
+  }
+  assert.is(lines.length, names.length * count);
+});
+
+test("a log past its limit is rotated when a run begins, not in its middle", async () => {
+  const file = join(tempDir(), "logs.txt");
+  const log = await openLog(file, { run, rotateAt: 1000 });
+  log.lines(
+    "a",
+    Array.from({ length: 50 }, (_, number) => `line ${number} of the first run`),
+  );
+  await log.close();
+  assert.equal(await listParts(file), []);
+  const next = await openLog(file, { run, rotateAt: 1000 });
+  next.line("a", "the next run");
+  await next.close();
+  assert.equal(await texts(file), ["the next run"]);
+  const [part] = await listParts(file);
+  assert.ok(part?.packed && !part.plain, "the old part is compressed when the writer has closed");
+});
+
+test("a link, a pipe or a folder in the log's place is refused by name", async () => {
+  const dir = tempDir();
+  await symlink("/dev/null", join(dir, "link"));
+  await runCommand(["mkfifo", join(dir, "pipe")], { expect: 0 });
+  for (const name of ["link", "pipe"]) {
+    try {
+      await openLog(join(dir, name), { run });
+      assert.unreachable();
+    } catch (error) {
+      assert.instance(error, Failure);
+      assert.match(
+        (error as Error).message,
+        new RegExp(`cannot (write|rotate) ${join(dir, name)}`),
+      );
+    }
+  }
+});
+
+test("a new log after a rotation has the permissions of the one before", async () => {
+  const file = join(tempDir(), "logs.txt");
+  const log = await openLog(file, { run, mode: 0o600 });
+  assert.is((await stat(file)).mode & 0o777, 0o600);
+  await rename(file, `${file}.old`);
+  await waitFor(async () => {
+    log.line("a", "text");
+    await turn();
+    return stat(file);
+  });
+  assert.is((await stat(file)).mode & 0o777, 0o600);
+  await log.close();
+});
+
+testUnless(test, needsRoot)(
+  "a full disk stops nobody, and what was not written is written or counted later",
+  async () => {
+    const dir = tempDir();
+    await runCommand(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", dir], { expect: 0 });
+    try {
+      const file = join(dir, "logs.txt");
+      const troubles: string[] = [];
+      const log = await openLog(file, { run, onTrouble: (error) => troubles.push(String(error)) });
+      await writeFile(join(dir, "ballast"), "x".repeat(150_000));
+      const count = 1000;
+      for (let number = 0; number < count; number += 1) {
+        log.line("a", `${number} ${"x".repeat(200)}`);
+        if (number % 10 === 0) await turn();
+      }
+      assert.is(troubles.length, 1);
+      assert.match(troubles[0] ?? "", /cannot write .*(ENOSPC|no space left)/i);
+      await runCommand(["mount", "-o", "remount,size=8m", dir], { expect: 0 });
+      await log.close();
+      const numbers = (await texts(file))
+        .filter((text) => /^\d+ x{200}$/.test(text))
+        .map((text) => Number.parseInt(text, 10));
+      assert.equal(
+        numbers,
+        Array.from({ length: count }, (_, number) => number),
+      );
+    } finally {
+      await runCommand(["umount", "-l", dir]);
+    }
+  },
+);
+
+testUnless(test, needsRoot)(
+  "lines beyond what can wait in memory are counted in the log",
+  async () => {
+    const dir = tempDir();
+    await runCommand(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", dir], { expect: 0 });
+    try {
+      const file = join(dir, "logs.txt");
+      const log = await openLog(file, { run, onTrouble: () => {} });
+      const count = 6000;
+      for (let number = 0; number < count; number += 1)
+        log.line("a", `${number} ${"x".repeat(1000)}`);
+      await turn();
+      await runCommand(["mount", "-o", "remount,size=16m", dir], { expect: 0 });
+      await log.close();
+      const all = await texts(file);
+      const whole = all.filter((text) => /^\d+ x{1000}$/.test(text)).length;
+      const missing = Number(/^(\d+) lines are missing here/.exec(all.at(-1) ?? "")?.[1]);
+      assert.is(whole + missing, count);
+      assert.ok(missing > 0 && whole > 3000);
+    } finally {
+      await runCommand(["umount", "-l", dir]);
+    }
+  },
+);
+
+test("a log that cannot be opened says so at once", async () => {
+  if (process.getuid?.() === 0) return;
+  const dir = tempDir();
+  await chmod(dir, 0o555);
+  try {
+    await openLog(join(dir, "logs.txt"), { run });
+    assert.unreachable();
+  } catch (error) {
+    assert.match((error as Error).message, /cannot write .*EACCES/);
+  } finally {
+    await chmod(dir, 0o755);
+  }
+});
+
+test.run();
