@@ -3,7 +3,7 @@ import { Refused, UsageError } from "../core/errors.ts";
 import { CommandFailed } from "../exec/exec.ts";
 import { git, gitText } from "../git/git.ts";
 import { isSafeRef, shortSha } from "../core/names.ts";
-import type { Site } from "./stage.ts";
+import type { BuildContext } from "./stage.ts";
 
 /** Which commit is wanted. */
 export interface Target {
@@ -39,13 +39,13 @@ export interface Branch {
 export async function findBranch(
   checkout: Checkout,
   { ref, sha }: Target,
-  site: Site,
+  context: BuildContext,
 ): Promise<Branch | undefined> {
   if (ref !== undefined && !isSafeRef(ref.replace(/^refs\/(?:heads|tags)\//, ""))) {
     throw new UsageError(`--ref: "${ref}" is no name of a branch or tag`);
   }
   const head = await readHead(checkout);
-  const options = { dir: checkout.dir, env: homeOf(site) };
+  const options = { dir: checkout.dir, env: homeOf(context) };
   if (ref === undefined && head.branch === undefined) {
     throw new UsageError(
       `${checkout.dir} is on no branch (HEAD is at ${shortSha(head.sha ?? "")}); name one with --ref, or run: git checkout BRANCH`,
@@ -136,6 +136,6 @@ export function dubious(dir = "the checkout"): Refused {
 }
 
 /** HOME and what else the stages get; git reads the user's own configuration from there. */
-export function homeOf({ env }: Site): Record<string, string | undefined> {
+export function homeOf({ env }: BuildContext): Record<string, string | undefined> {
   return { HOME: env.HOME, USER: env.USER, LOGNAME: env.LOGNAME };
 }

@@ -9,14 +9,14 @@ import { acquireLock } from "../files/lock.ts";
 import type { Result } from "../log/format.ts";
 import { shortRef } from "../core/names.ts";
 import { createOutput, type Output } from "../run/output.ts";
-import { type Finding, runStage, type StageResult } from "../run/stage.ts";
+import { type StagePlan, runStage, type StageResult } from "../run/stage.ts";
 import type { RunSummary } from "../run/report.ts";
 import type { Terminal } from "../cli/terminal.ts";
 import { type BuildConfig, readBuildConfig } from "./config.ts";
 import { isPull, planStages, type Stage } from "./plan.ts";
 import { type PlanOptions, type Prepared, prepare } from "./prepare.ts";
 import { type LastBuild, readLastBuild, writeLastBuild } from "./record.ts";
-import type { Site } from "./stage.ts";
+import type { BuildContext } from "./stage.ts";
 import { lookAt } from "./stages.ts";
 
 export interface BuildOptions extends PlanOptions {
@@ -43,7 +43,7 @@ export interface BuildResult extends RunSummary {
 export async function build(options: BuildOptions): Promise<BuildResult> {
   const started = monotonic();
   const prepared = await prepare(options);
-  const { run, state } = prepared.site;
+  const { run, state } = prepared.context;
   await mkdir(state, { recursive: true });
   // Beside the taking of the lock, unless that may last: what a build that ends at this very moment
   // changes does no harm, at worst its commit is built again.
@@ -75,22 +75,22 @@ interface Seen {
   /** Start what the pull can do before its turn. */
   begin: (signal: AbortSignal) => void;
   /** What a stage has to do; of the pull it is known already. */
-  look: (stage: Stage, at: Site) => Promise<Finding>;
+  look: (stage: Stage, at: BuildContext) => Promise<StagePlan>;
   /** The full name of the branch or tag, as far as it is known. */
   ref: string | undefined;
 }
 
 /** What is wrong with the wish itself, or a script that is missing, shows before anything is touched. */
-async function lookFirst(options: BuildOptions, { site, stages }: Prepared): Promise<Seen> {
-  const head = site.checkout && readHead(site.checkout).catch(() => undefined);
-  const recorded = await readLastBuild(site.state);
+async function lookFirst(options: BuildOptions, { context, stages }: Prepared): Promise<Seen> {
+  const head = context.checkout && readHead(context.checkout).catch(() => undefined);
+  const recorded = await readLastBuild(context.state);
   const last = options.ifChanged && !options.force ? recorded : undefined;
   const unlessAt = last?.good ? last.sha : undefined;
   const target = { ref: options.ref, sha: options.sha, unlessAt };
-  const findings = stages
+  const plans = stages
     .filter((stage) => isPull(stage) || isScript(stage))
-    .map(async (stage) => [stage, await lookAt(stage, site, target)] as const);
-  const pull = (await Promise.all(findings)).find(([stage]) => isPull(stage))?.[1];
+    .map(async (stage) => [stage, await lookAt(stage, context, target)] as const);
+  const pull = (await Promise.all(plans)).find(([stage]) => isPull(stage))?.[1];
   const branch = (await head)?.branch;
   return {
     recorded,
@@ -119,7 +119,7 @@ async function buildAlone(
   { recorded, unlessAt, begin, look, ref }: Seen,
 ): Promise<BuildResult> {
   begin(options.signal);
-  const { run, dir, checkout, state } = prepared.site;
+  const { run, dir, checkout, state } = prepared.context;
   if (checkout) await overlook(checkout, ["/logs.txt", "/logs.txt.*"]);
   const { HOOK_EVENT: event = "manual", HOOK_REPO: repo } = process.env;
   const output = createOutput(join(dir, "logs.txt"), run, options.terminal);
@@ -165,12 +165,12 @@ async function runStages(
   started: number,
   look: Seen["look"],
 ): Promise<Progress> {
-  let { site, config, stages } = prepared;
+  let { context, config, stages } = prepared;
   const progress: Progress = { results: [], sha: options.sha };
   const take = (fresh: BuildConfig) => {
     config = fresh;
     output.hide(config.secrets);
-    site = { ...prepared.site, env: { ...prepared.site.env, ...config.env } };
+    context = { ...prepared.context, env: { ...prepared.context.env, ...config.env } };
   };
   take(config);
   const limits = (name: string) => ({
@@ -185,10 +185,10 @@ async function runStages(
       progress.results.push({ name, result: "skipped", seconds: 0, note: progress.stopped });
       continue;
     }
-    const result = await runStage(name, () => look(stage, site), site, output, limits(name));
+    const result = await runStage(name, () => look(stage, context), context, output, limits(name));
     progress.results.push(result);
-    progress.sha = result.done?.sha ?? progress.sha;
-    progress.stopped = result.done?.stop;
+    progress.sha = result.outcome?.sha ?? progress.sha;
+    progress.stopped = result.outcome?.stop;
     if (progress.stopped === "unchanged") return progress;
     await output.open();
     markStage(output, result);
@@ -198,7 +198,7 @@ async function runStages(
     if (!isPull(stage) || progress.stopped !== undefined) continue;
     try {
       // what was pulled may bring another build.yml
-      take(await readBuildConfig(site.dir));
+      take(await readBuildConfig(context.dir));
       stages = [stage, ...planStages(config, options).filter(({ name }) => name !== "pull")];
     } catch (error) {
       return { ...progress, error };

@@ -4,9 +4,9 @@ import { type Checkout, readRef } from "../git/checkout.ts";
 import { Failure } from "../core/errors.ts";
 import { git, gitText } from "../git/git.ts";
 import { shortRef, shortSha } from "../core/names.ts";
-import type { Doing } from "../run/stage.ts";
+import type { StageContext } from "../run/stage.ts";
 import { type Branch, dubious, explainGit, homeOf, type Target } from "./branch.ts";
-import type { Site } from "./stage.ts";
+import type { BuildContext } from "./stage.ts";
 import { removeStaleLocks } from "./stale-locks.ts";
 
 /** What the remote has and what the checkout is like: the slow part, which changes nothing that a build reads. */
@@ -19,12 +19,12 @@ export interface Asking {
     before: string | undefined;
   }>;
   /** From here on its lines and its end belong to the stage; what was said before is said again. */
-  join(doing: Doing): void;
+  join(stage: StageContext): void;
 }
 
 /** Fetch, and beside it look at the work tree. */
 export function ask(
-  site: Site,
+  context: BuildContext,
   checkout: Checkout,
   branch: Branch,
   { unlessAt }: Target,
@@ -42,15 +42,15 @@ export function ask(
   answer.catch(() => {}); // told to who awaits it
   return {
     answer,
-    join(doing) {
-      early.forEach(doing.say);
-      say = doing.say;
-      endWith(doing.signal);
+    join(stage) {
+      early.forEach(stage.say);
+      say = stage.say;
+      endWith(stage.signal);
     },
   };
 
   async function answerOf(tell: (line: string) => void): Asking["answer"] {
-    const options = { dir: checkout.dir, env: homeOf(site), signal: abort.signal };
+    const options = { dir: checkout.dir, env: homeOf(context), signal: abort.signal };
     await removeStaleLocks(checkout, branch.branch, branch.tracking, tell);
     const before = await readRef(checkout, branch.tracking);
     // both look at different parts of the repository, and both take their time
@@ -134,7 +134,7 @@ export async function wantedCommit(
   tip: string,
   branch: Branch,
   options: Options,
-  doing: Doing,
+  stage: StageContext,
 ): Promise<string> {
   if (wanted === undefined || tip.startsWith(wanted)) return tip;
   const find = async () => {
@@ -146,7 +146,7 @@ export async function wantedCommit(
   };
   const there = await find();
   const say = (sha: string) => {
-    doing.say(
+    stage.say(
       `${shortSha(sha)} is asked for; ${shortRef(branch.ref)} is at ${shortSha(tip)} by now`,
     );
     return sha;

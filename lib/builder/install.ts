@@ -2,8 +2,8 @@ import { mkdir, realpath, rm, stat } from "node:fs/promises";
 import { delimiter, join } from "node:path";
 import { Failure } from "../core/errors.ts";
 import { readIfThere, writeAtomic } from "../files/files.ts";
-import type { Finding } from "../run/stage.ts";
-import type { Site } from "./stage.ts";
+import type { StagePlan } from "../run/stage.ts";
+import type { BuildContext } from "./stage.ts";
 
 /** What npm reads of a package.json or lock file, as far as it matters here. */
 interface PackageFile {
@@ -31,8 +31,8 @@ const installScripts = [
  * The install stage: `npm ci` where there is a lock file, else `npm install`; nothing when the package
  * files, Node, npm's settings and what stands in node_modules are as they were after the last one.
  */
-export async function lookAtInstall(site: Site): Promise<Finding> {
-  const { dir } = site;
+export async function lookAtInstall(context: BuildContext): Promise<StagePlan> {
+  const { dir } = context;
   const manifest = await readIfThere(join(dir, "package.json"));
   if (manifest === undefined) return { skip: "no package.json" };
   const content = parse(manifest);
@@ -41,30 +41,30 @@ export async function lookAtInstall(site: Site): Promise<Finding> {
     : "package-lock.json";
   const lock = await readIfThere(join(dir, lockName));
   if (content && !asksForWork(content, lock)) return { skip: "package.json names no packages" };
-  const record = join(site.state, "install.json");
+  const record = join(context.state, "install.json");
   const before = parse((await readIfThere(record)) ?? "");
-  const key = await inputs(site, manifest, lockName, lock);
-  if (!site.force && before?.inputs === key && before.result === (await result(dir))) {
+  const key = await inputs(context, manifest, lockName, lock);
+  if (!context.force && before?.inputs === key && before.result === (await result(dir))) {
     return { skip: "nothing changed since the last install" };
   }
   const how = lock === undefined ? "install" : "ci";
   return {
     does: `npm ${how}`,
-    async work(doing) {
-      if ((await findNode(site.env)) === undefined)
+    async work(stage) {
+      if ((await findNode(context.env)) === undefined)
         throw new Failure("node is not on PATH, which npm needs; install Node.js, or mend PATH");
       // an install that breaks off must not count as done
       await rm(record, { force: true });
       const quiet = ["--no-audit", "--no-fund", "--no-update-notifier", "--no-progress"];
-      await doing.run(["npm", how, ...quiet]).catch((error) => {
+      await stage.run(["npm", how, ...quiet]).catch((error) => {
         throw new Failure(`npm ${how} failed${hint(error)}; its lines are above`);
       });
-      await mkdir(site.state, { recursive: true });
+      await mkdir(context.state, { recursive: true });
       // without a lock file npm has written one by now
       const lockNow = await readIfThere(join(dir, lockName));
       const manifestNow = (await readIfThere(join(dir, "package.json"))) ?? manifest;
       const done = {
-        inputs: await inputs(site, manifestNow, lockName, lockNow),
+        inputs: await inputs(context, manifestNow, lockName, lockNow),
         result: await result(dir),
       };
       await writeAtomic(record, `${JSON.stringify(done)}\n`);
@@ -92,12 +92,12 @@ function asksForWork(manifest: PackageFile, lock: string | undefined): boolean {
 
 /** A hash over all that decides what an install does. */
 async function inputs(
-  site: Site,
+  context: BuildContext,
   manifest: string,
   lockName: string,
   lock: string | undefined,
 ): Promise<string> {
-  const { dir, env } = site;
+  const { dir, env } = context;
   const { createHash } = await import("node:crypto");
   const hash = createHash("sha256");
   const add = (name: string, value: string | undefined) => hash.update(`${name}\0${value ?? ""}\0`);

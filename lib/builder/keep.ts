@@ -4,13 +4,13 @@ import { dirname, join } from "node:path";
 import { type Checkout, stateFolder } from "../git/checkout.ts";
 import { git, gitText } from "../git/git.ts";
 import { shortSha } from "../core/names.ts";
-import type { Site } from "./stage.ts";
+import type { BuildContext } from "./stage.ts";
 
 /**
  * What a pull would overwrite is put into .git/boatyard/kept/ first and named: nothing is lost silently.
  */
 export interface Place {
-  site: Site;
+  context: BuildContext;
   checkout: Checkout;
   options: { dir: string; env: Record<string, string | undefined>; signal: AbortSignal };
   say: (line: string) => void;
@@ -24,7 +24,7 @@ const patchesKept = 50;
  * @param dirty entries of `git status --porcelain=v1 -z`.
  */
 export async function keepTrackedChanges(
-  { site, checkout, options, say }: Place,
+  { context, checkout, options, say }: Place,
   dirty: readonly string[],
   head: string | undefined,
 ): Promise<void> {
@@ -35,7 +35,7 @@ export async function keepTrackedChanges(
   await savePatch(
     ["diff", "--binary", "--no-color", "--no-ext-diff", "--submodule=short", ...against, "--"],
     options.dir,
-    `${site.run}.patch`,
+    `${context.run}.patch`,
   );
   // a submodule's own changes are no part of its parent's diff
   for (const name of names) {
@@ -44,7 +44,7 @@ export async function keepTrackedChanges(
     await savePatch(
       ["diff", "--binary", "--no-color", "--no-ext-diff", "HEAD", "--"],
       dir,
-      `${site.run}-${name.replace(/\W+/g, "_")}.patch`,
+      `${context.run}-${name.replace(/\W+/g, "_")}.patch`,
     );
   }
   const patches = (await readdir(folder)).filter((name) => name.endsWith(".patch")).sort();
@@ -88,7 +88,7 @@ async function sameContent(
 
 /** Commits that are in this checkout alone get a ref of their own; a rewritten history is named. */
 export async function keepLocalCommits(
-  { site, options, say }: Place,
+  { context, options, say }: Place,
   {
     head,
     sha,
@@ -106,7 +106,7 @@ export async function keepLocalCommits(
     return say(
       `the history was rewritten (a force-push): ${shortSha(head)} is left for ${shortSha(sha)}; git reflog still knows it`,
     );
-  const ref = `refs/boatyard/kept/${site.run}`;
+  const ref = `refs/boatyard/kept/${context.run}`;
   await git(["update-ref", ref, head], options);
   const count = await gitText(["rev-list", "--count", head, `^${sha}`], options);
   say(
@@ -116,7 +116,7 @@ export async function keepLocalCommits(
 
 /** Files that git does not track, where the new commit brings a file of that name, are moved aside. */
 export async function keepUntracked(
-  { site, checkout, options, say }: Place,
+  { context, checkout, options, say }: Place,
   head: string | undefined,
   sha: string,
 ): Promise<void> {
@@ -125,7 +125,7 @@ export async function keepUntracked(
       ? ["ls-tree", "-r", "-z", sha]
       : ["diff-tree", "-r", "-z", "--no-renames", "--diff-filter=A", head, sha];
   const text = (await git(listing, options)).stdout;
-  const folder = join(stateFolder(checkout), "kept", site.run);
+  const folder = join(stateFolder(checkout), "kept", context.run);
   const moved: string[] = [];
   for (const [path, object] of addedFiles(text, head === undefined)) {
     const inTheWay = await obstacle(checkout.dir, path);

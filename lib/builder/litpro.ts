@@ -4,46 +4,46 @@ import { findNpmProgram } from "../exec/scripts.ts";
 import { Failure } from "../core/errors.ts";
 import { readIfThere } from "../files/files.ts";
 import { litproRunner } from "./litpro-runner.ts";
-import type { Doing, Finding } from "../run/stage.ts";
-import type { Site } from "./stage.ts";
+import type { StageContext, StagePlan } from "../run/stage.ts";
+import type { BuildContext } from "./stage.ts";
 
 /**
  * The litpro stage: compile the literate programs, when there is an lprc.js. litpro (2.1) exits with 0 on
  * most failures, so its words are read; and it swallows what goes wrong in lprc.js, so that is caught.
  */
-export async function lookAtLitpro(site: Site): Promise<Finding> {
-  const { dir } = site;
+export async function lookAtLitpro(context: BuildContext): Promise<StagePlan> {
+  const { dir } = context;
   const settings = await stat(join(dir, "lprc.js")).catch(() => undefined);
   if (!settings) return { skip: "no lprc.js" };
   return {
     // which litpro it is shows after the install, not before
     does: "litpro",
-    async work(doing) {
+    async work(stage) {
       const program = await findNpmProgram("litpro", dir);
       if (!program)
         throw new Failure(
           "litpro is not installed; run in the repo: npm install --save-dev litpro",
         );
-      return await runLitpro(site, program, doing);
+      return await runLitpro(context, program, stage);
     },
   };
 }
 
 async function runLitpro(
-  { dir, force }: Site,
+  { dir, force }: BuildContext,
   program: readonly string[],
-  doing: Doing,
+  stage: StageContext,
 ): Promise<{ note: string }> {
   const lines: string[] = [];
   const argv = litproRunner(program, { force });
-  const { code, signal } = await doing.run(argv, {
+  const { code, signal } = await stage.run(argv, {
     check: false,
     onLine(line) {
       lines.push(line);
-      doing.say(line);
+      stage.say(line);
     },
   });
-  doing.signal.throwIfAborted();
+  stage.signal.throwIfAborted();
   const report = readReport(lines);
   const advice = await moduleAdvice(dir, lines);
   const first = report.failures[0];

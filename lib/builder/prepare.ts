@@ -7,7 +7,7 @@ import { stageEnvironment } from "../run/environment.ts";
 import { isRunId, newRunId } from "../core/run-id.ts";
 import { BadBuildFile, type BuildConfig, defaultConfig, readBuildConfig } from "./config.ts";
 import { isPull, planStages, type Stage, type Wanted } from "./plan.ts";
-import type { Site } from "./stage.ts";
+import type { BuildContext } from "./stage.ts";
 import { lookAt } from "./stages.ts";
 
 /** What is asked of a build. */
@@ -20,7 +20,7 @@ export interface PlanOptions extends Wanted {
 
 /** What is known before a build begins; `plan` shows it, `build` goes on from it. */
 export interface Prepared {
-  site: Site;
+  context: BuildContext;
   config: BuildConfig;
   stages: Stage[];
 }
@@ -36,7 +36,7 @@ export async function prepare(options: PlanOptions): Promise<Prepared> {
   const checkout = await findCheckout(dir);
   const env = stageEnvironment();
   const given = process.env.HOOK_RUN ?? "";
-  const site: Site = {
+  const context: BuildContext = {
     dir,
     checkout,
     state: checkout ? stateFolder(checkout) : join(dir, ".boatyard"),
@@ -52,14 +52,14 @@ export async function prepare(options: PlanOptions): Promise<Prepared> {
         `${dir} is no git checkout; clone the repository there, or use --skip pull`,
       );
     }
-    return { site, config, stages };
+    return { context, config, stages };
   } catch (error) {
     // the commit that is about to be pulled may bring a build.yml that is right
     const pulls = planStages(defaultConfig, { ...options, only: [], from: undefined });
     const wanted =
       options.from === undefined && (options.only.length === 0 || options.only.includes("pull"));
     if (!(error instanceof BadBuildFile) || !wanted || pulls[0]?.name !== "pull") throw error;
-    return { site, config: defaultConfig, stages: pulls.slice(0, 1) };
+    return { context, config: defaultConfig, stages: pulls.slice(0, 1) };
   }
 }
 
@@ -67,17 +67,17 @@ export async function prepare(options: PlanOptions): Promise<Prepared> {
 export async function planBuild(
   options: PlanOptions,
 ): Promise<{ name: string; does?: string; skip?: string }[]> {
-  const { site, stages } = await prepare(options);
+  const { context, stages } = await prepare(options);
   return await Promise.all(
     stages.map(async (stage) => ({
       name: stage.name,
-      ...withoutWork(await lookAt(stage, site, options)),
+      ...withoutWork(await lookAt(stage, context, options)),
     })),
   );
 }
 
 function withoutWork(
-  finding: { skip: string } | { does: string },
+  plan: { skip: string } | { does: string },
 ): { skip: string } | { does: string } {
-  return "skip" in finding ? { skip: finding.skip } : { does: finding.does };
+  return "skip" in plan ? { skip: plan.skip } : { does: plan.does };
 }

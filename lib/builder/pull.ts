@@ -13,19 +13,19 @@ import {
 } from "./fetch.ts";
 import { keepLocalCommits, keepTrackedChanges, keepUntracked } from "./keep.ts";
 import { prepareLfs, pullLfs, updateSubmodules, usesLfs } from "../git/modules.ts";
-import type { Doing, Done, Finding } from "../run/stage.ts";
-import type { Site } from "./stage.ts";
+import type { StageContext, Outcome, StagePlan } from "../run/stage.ts";
+import type { BuildContext } from "./stage.ts";
 
 /**
  * The first stage: fetch, then set the checkout to exactly the wanted commit. What that would overwrite
  * (changes to tracked files, commits of the checkout's own, files in the way) is kept aside and named.
  * @throws {UsageError} when it cannot tell which branch is meant.
  */
-export async function lookAtPull(site: Site, target: Target): Promise<Finding> {
-  const { checkout } = site;
+export async function lookAtPull(context: BuildContext, target: Target): Promise<StagePlan> {
+  const { checkout } = context;
   if (!checkout) {
     throw new UsageError(
-      `${site.dir} is no git checkout; clone the repository there, or use --skip pull`,
+      `${context.dir} is no git checkout; clone the repository there, or use --skip pull`,
     );
   }
   if (/^0+$/.test(target.sha ?? "")) {
@@ -37,7 +37,7 @@ export async function lookAtPull(site: Site, target: Target): Promise<Finding> {
       `--sha: "${target.sha}" is no commit; write at least 7 of its hexadecimal digits`,
     );
   }
-  const branch = await findBranch(checkout, target, site);
+  const branch = await findBranch(checkout, target, context);
   if (!branch) return { skip: "the checkout has no remote, it is built as it is" };
   const what =
     target.sha === undefined
@@ -47,35 +47,35 @@ export async function lookAtPull(site: Site, target: Target): Promise<Finding> {
   return {
     does: `fetch ${what} from ${branch.remote} and set the checkout to it`,
     begin: (signal) => {
-      asking = ask(site, checkout, branch, target, signal);
+      asking = ask(context, checkout, branch, target, signal);
     },
-    work: (doing) => {
-      asking ??= ask(site, checkout, branch, target, doing.signal);
-      return pull(site, checkout, branch, target, asking, doing);
+    work: (stage) => {
+      asking ??= ask(context, checkout, branch, target, stage.signal);
+      return pull(context, checkout, branch, target, asking, stage);
     },
   };
 }
 
 async function pull(
-  site: Site,
+  context: BuildContext,
   checkout: Checkout,
   branch: Branch,
   target: Target,
   asking: Asking,
-  doing: Doing,
-): Promise<Done> {
+  stage: StageContext,
+): Promise<Outcome> {
   const { dir, gitDir } = checkout;
-  const options = { dir, env: homeOf(site), signal: doing.signal };
-  asking.join(doing);
+  const options = { dir, env: homeOf(context), signal: stage.signal };
+  asking.join(stage);
   const { fetched, before, ...seen } = await asking.answer;
   if (fetched.stop !== undefined) return { stop: fetched.stop, note: fetched.stop };
   const tip = await fetchedCommit(gitDir, branch, options);
-  const sha = await wantedCommit(target.sha, tip, branch, options, doing);
+  const sha = await wantedCommit(target.sha, tip, branch, options, stage);
   if (target.unlessAt === sha && branch.head === sha) {
     return { stop: "unchanged", note: `nothing new since ${shortSha(sha)}`, sha };
   }
   const dirty = seen.dirty ?? (await changedFiles(options));
-  const place = { site, checkout, options, say: doing.say };
+  const place = { context, checkout, options, say: stage.say };
   const moves = branch.head !== sha || !branch.current;
   if (!moves && dirty.length === 0) {
     return { note: `already at ${shortSha(sha)}`, sha };
@@ -101,7 +101,7 @@ async function pull(
     .filter((text) => text !== undefined)
     .map((text) => `, ${text}`);
   const subject = await gitText(["log", "-1", "--format=%s", sha], options);
-  doing.say(`${shortRef(branch.ref)} is at ${shortSha(sha)}: ${subject}`);
+  stage.say(`${shortRef(branch.ref)} is at ${shortSha(sha)}: ${subject}`);
   return { note: `${shortRef(branch.ref)} at ${shortSha(sha)}${extra.join("")}`, sha };
 }
 

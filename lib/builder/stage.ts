@@ -1,10 +1,10 @@
 import type { Checkout } from "../git/checkout.ts";
 
-/** What a stage knows when it looks whether there is work for it. */
-export interface Site {
+/** What a stage of a build knows of its folder and run. */
+export interface BuildContext {
   /** The folder that is built. */
   dir: string;
-  /** Undefined for a folder that is no git checkout. */
+  /** Undefined for a folder that is not a git checkout. */
   checkout?: Checkout | undefined;
   /** Where records are kept that are not the repo's business. */
   state: string;

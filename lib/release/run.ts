@@ -13,7 +13,13 @@ import { isSafeRef, shortSha } from "../core/names.ts";
 import { stageEnvironment } from "../run/environment.ts";
 import { isRunId, newRunId } from "../core/run-id.ts";
 import { createOutput, type Output } from "../run/output.ts";
-import { type Doing, type Done, runStage, type StageResult, type Workplace } from "../run/stage.ts";
+import {
+  type StageContext,
+  type Outcome,
+  runStage,
+  type StageResult,
+  type RunContext,
+} from "../run/stage.ts";
 import type { RunSummary } from "../run/report.ts";
 import type { Terminal } from "../cli/terminal.ts";
 import { packByDefault, uploadByDefault } from "./without-script.ts";
@@ -74,18 +80,18 @@ export async function releaseTag(options: ReleaseOptions): Promise<ReleaseResult
   const forget = atEnd(() => finish("cancelled", 1, "ended by a signal"));
 
   const env = stageEnvironment();
-  const place: Workplace = { dir: await freshFolder(checkout), env };
+  const context: RunContext = { dir: await freshFolder(checkout), env };
   // once, also when a signal and the work itself come to an end together: both wait for it
   let removing: Promise<void> | undefined;
-  const removeTree = () => (removing ??= removeWorktree(checkout, place.dir, env));
+  const removeTree = () => (removing ??= removeWorktree(checkout, context.dir, env));
   const forgetTree = atEnd(removeTree);
   const results: StageResult[] = [];
   const step = async (
     name: string,
-    work: (doing: Doing) => Promise<Done | void>,
+    work: (stage: StageContext) => Promise<Outcome | void>,
   ): Promise<StageResult | undefined> => {
     if (results.some(isBad)) return undefined;
-    const result = await runStage(name, async () => ({ does: name, work }), place, output, {
+    const result = await runStage(name, async () => ({ does: name, work }), context, output, {
       signal,
     });
     results.push(result);
@@ -100,20 +106,20 @@ export async function releaseTag(options: ReleaseOptions): Promise<ReleaseResult
   };
   let sha: string | undefined;
   try {
-    await step("checkout", async (doing) => {
-      sha = await checkOut(checkout, place, options, doing);
+    await step("checkout", async (stage) => {
+      sha = await checkOut(checkout, context, options, stage);
       Object.assign(env, releaseVariables(tag, sha));
       return { sha, note: `${tag} at ${shortSha(sha)}` };
     });
-    await step("build", (doing) => buildTree(build, place, output, doing));
-    if (await exists(join(place.dir, "release.sh")))
-      await step("release.sh", (doing) => runReleaseScript(place, doing));
+    await step("build", (stage) => buildTree(build, context, output, stage));
+    if (await exists(join(context.dir, "release.sh")))
+      await step("release.sh", (stage) => runReleaseScript(context, stage));
     else if (env["RELEASE_PRERELEASE"] === "true")
       await step("pack", async () => ({ note: "a prerelease: built, not published" }));
     else {
-      await step("pack", (doing) => packByDefault(checkout, place, tag, doing));
-      if (await exists(join(place.dir, "uploads.yml")))
-        await step("uploads", (doing) => uploadByDefault(checkout, place, doing));
+      await step("pack", (stage) => packByDefault(checkout, context, tag, stage));
+      if (await exists(join(context.dir, "uploads.yml")))
+        await step("uploads", (stage) => uploadByDefault(checkout, context, stage));
     }
   } finally {
     await removeTree();
@@ -155,14 +161,14 @@ function releaseVariables(tag: string, sha: string): Record<string, string> {
 /** `build` as a child: its lines go into this run's log under the names of its own stages. */
 async function buildTree(
   script: readonly string[],
-  place: Workplace,
+  context: RunContext,
   output: Output,
-  doing: Doing,
-): Promise<Done> {
+  stage: StageContext,
+): Promise<Outcome> {
   // what a tag holds must not replace what a push has published
-  const argv = [...script, place.dir, "--skip", "pull,uploads", "--json"];
+  const argv = [...script, context.dir, "--skip", "pull,uploads", "--json"];
   let json = "";
-  const { code } = await doing.run(argv, {
+  const { code } = await stage.run(argv, {
     check: false,
     onLine(line, from) {
       if (from === "stdout") {
@@ -173,8 +179,8 @@ async function buildTree(
       output.line(stage, text);
     },
   });
-  await rm(join(place.dir, "logs.txt"), { force: true });
-  doing.signal.throwIfAborted();
+  await rm(join(context.dir, "logs.txt"), { force: true });
+  stage.signal.throwIfAborted();
   const bad = /"stage":"([^"]*)","result":"(?:failed|timeout|cancelled)"/.exec(json)?.[1];
   if (code !== 0)
     throw new Failure(
@@ -183,8 +189,8 @@ async function buildTree(
   return {};
 }
 
-async function runReleaseScript(place: Workplace, doing: Doing): Promise<void> {
-  const file = join(place.dir, "release.sh");
+async function runReleaseScript(context: RunContext, stage: StageContext): Promise<void> {
+  const file = join(context.dir, "release.sh");
   const { mode } = await stat(file);
-  await doing.run(mode & 0o100 ? [file] : ["/bin/sh", file]);
+  await stage.run(mode & 0o100 ? [file] : ["/bin/sh", file]);
 }

@@ -3,7 +3,7 @@ import { basename, join } from "node:path";
 import { findScript } from "../exec/scripts.ts";
 import { type Checkout, overlook } from "../git/checkout.ts";
 import { readIfThere } from "../files/files.ts";
-import type { Doing, Done, Workplace } from "../run/stage.ts";
+import type { StageContext, Outcome, RunContext } from "../run/stage.ts";
 
 /**
  * What a release does in a repo that has no release.sh: `release pack`, then `uploads`.
@@ -17,30 +17,30 @@ const webFolder = join("upload", "app-updates");
 /** Pack the built tag as the version that it names. */
 export async function packByDefault(
   checkout: Checkout,
-  place: Workplace,
+  context: RunContext,
   tag: string,
-  doing: Doing,
-): Promise<Done> {
+  stage: StageContext,
+): Promise<Outcome> {
   const script = await findScript("release");
   const { dir } = checkout;
-  const name = packageName(await readIfThere(join(place.dir, "package.json"))) ?? basename(dir);
+  const name = packageName(await readIfThere(join(context.dir, "package.json"))) ?? basename(dir);
   const version = tag.replace(/^v(?=[0-9a-f])/i, "");
   await overlook(checkout, [`/${webFolder}/`]);
   const what = ["--app", name, "--version", version, "--out", join(dir, webFolder)];
-  const called = place.env["RELEASE_NAME"] ?? "";
+  const called = context.env["RELEASE_NAME"] ?? "";
   // in VERSION a release's name is one word
   if (/^[\w.-]+$/.test(called) && called !== tag) what.push("--name", called);
-  await doing.run([...script, "pack", ...what]);
+  await stage.run([...script, "pack", ...what]);
   return { note: `${name} ${version}` };
 }
 
 /** Publish by the tag's own uploads.yml; the whole web folder goes along. */
 export async function uploadByDefault(
   { dir }: Checkout,
-  place: Workplace,
-  doing: Doing,
+  context: RunContext,
+  stage: StageContext,
 ): Promise<void> {
-  const [from, to] = [join(dir, webFolder), join(place.dir, webFolder)];
+  const [from, to] = [join(dir, webFolder), join(context.dir, webFolder)];
   await mkdir(to, { recursive: true });
   for (const { name } of (await readdir(from, { withFileTypes: true })).filter((e) => e.isFile())) {
     if (name.startsWith(".")) continue;
@@ -49,7 +49,7 @@ export async function uploadByDefault(
       copyFile(join(from, name), join(to, name)),
     );
   }
-  await doing.run([...(await findScript("uploads")), place.dir]);
+  await stage.run([...(await findScript("uploads")), context.dir]);
 }
 
 function packageName(text: string | undefined): string | undefined {

@@ -7,7 +7,7 @@ import { removeStaleTemporaries, temporaryBeside } from "../files/files.ts";
 import { git, gitText } from "../git/git.ts";
 import { prepareLfs, pullLfs, updateSubmodules, usesLfs } from "../git/modules.ts";
 import { shortSha } from "../core/names.ts";
-import type { Doing, Workplace } from "../run/stage.ts";
+import type { StageContext, RunContext } from "../run/stage.ts";
 
 /**
  * A folder for the worktree beside the checkout, where there is the same room and no node_modules of the
@@ -29,25 +29,25 @@ export async function freshFolder({ dir }: Checkout): Promise<string> {
 export async function removeWorktree(
   { dir }: Checkout,
   tree: string,
-  env: Workplace["env"],
+  env: RunContext["env"],
 ): Promise<void> {
   await rm(tree, { recursive: true, force: true });
   if (dirname(tree) !== dirname(dir)) await rm(dirname(tree), { recursive: true, force: true });
   await git(["worktree", "prune"], { dir, env: homeOf(env), check: false });
 }
 
-function homeOf({ HOME, USER, LOGNAME }: Workplace["env"]): Record<string, string | undefined> {
+function homeOf({ HOME, USER, LOGNAME }: RunContext["env"]): Record<string, string | undefined> {
   return { HOME, USER, LOGNAME };
 }
 
 /** Fetch the tag and check it out; @returns its commit. */
 export async function checkOut(
   checkout: Checkout,
-  place: Workplace,
+  context: RunContext,
   { tag, sha: named }: { tag: string; sha?: string | undefined },
-  doing: Doing,
+  stage: StageContext,
 ): Promise<string> {
-  const options = { dir: checkout.dir, env: homeOf(place.env), signal: doing.signal };
+  const options = { dir: checkout.dir, env: homeOf(context.env), signal: stage.signal };
   // what a killed release left behind
   await git(["worktree", "prune"], { ...options, check: false });
   const remotes = (await gitText(["remote"], options)).split("\n").filter((name) => name !== "");
@@ -56,7 +56,7 @@ export async function checkOut(
     const lines: string[] = [];
     const onLine = (line: string) => {
       lines.push(line);
-      doing.say(line);
+      stage.say(line);
     };
     const argv = [
       "fetch",
@@ -67,7 +67,7 @@ export async function checkOut(
       `+refs/tags/${tag}:refs/tags/${tag}`,
     ];
     const { code } = await git(argv, { ...options, output: { onLine }, check: false });
-    doing.signal.throwIfAborted();
+    stage.signal.throwIfAborted();
     if (code !== 0 && lines.some((line) => line.includes("couldn't find remote ref"))) {
       throw new Failure(`there is no tag ${tag} on ${remote}; push it: git push ${remote} ${tag}`);
     }
@@ -83,14 +83,14 @@ export async function checkOut(
   if (found.code !== 0) throw new Failure(`there is no tag ${tag}; make it: git tag ${tag}`);
   const sha = found.stdout.trim();
   if (named && !sha.startsWith(named))
-    doing.say(
+    stage.say(
       `the event named commit ${shortSha(named)}, but tag ${tag} is at ${shortSha(sha)}; the tag is built`,
     );
-  const own = { options, say: doing.say };
+  const own = { options, say: stage.say };
   const lfs = await usesLfs(own, sha);
   if (lfs) await prepareLfs(own);
-  await git(["worktree", "add", "--quiet", "--force", "--detach", place.dir, sha], options);
-  const tree = { options: { ...options, dir: place.dir }, say: doing.say };
+  await git(["worktree", "add", "--quiet", "--force", "--detach", context.dir, sha], options);
+  const tree = { options: { ...options, dir: context.dir }, say: stage.say };
   if (lfs && remote !== undefined) await pullLfs(tree, remote);
   await updateSubmodules(tree);
   return sha;

@@ -5,8 +5,8 @@ import type { Result } from "../log/format.ts";
 import type { Output } from "./output.ts";
 import { formatDuration } from "../core/units.ts";
 
-/** How a stage speaks and runs commands while it works. */
-export interface Doing {
+/** What a stage works with: its log, its commands, its time limit. */
+export interface StageContext {
   /** A line into the log and onto the terminal. */
   readonly say: (line: string) => void;
   /** Run a command whose output goes to the log, or to `onLine` instead; the stage's time limit holds. */
@@ -18,24 +18,24 @@ export interface Doing {
   signal: AbortSignal;
 }
 
-/** How a stage's work ended well: a few words for the table; with `stop`, there is nothing for the stages after it. */
-export interface Done {
+/** What a stage that succeeded leaves: a few words for the table; with `stop`, the stages after it are skipped. */
+export interface Outcome {
   note?: string;
-  /** Why the run ends here without being a failure. */
+  /** Why the run ends here, without being a failure. */
   stop?: string;
   /** The commit that the checkout stands at. */
   sha?: string;
 }
 
-/** What a stage found: nothing to do and why, or what it is going to do. */
-export type Finding =
+/** What a stage is going to do, or why there is nothing to do. */
+export type StagePlan =
   | { skip: string }
   | {
       /** In words, for --dry-run: `npm ci`. */
       does: string;
       /** Start, before the stage's turn, what changes nothing that shows; `work` goes on from there. */
       begin?(signal: AbortSignal): void;
-      work(doing: Doing): Promise<Done | void>;
+      work(stage: StageContext): Promise<Outcome | void>;
     };
 
 /** How a stage ended. */
@@ -45,13 +45,13 @@ export interface StageResult {
   seconds: number;
   /** Why it was skipped or failed, or what it did, in a few words. */
   note: string;
-  done?: Done | undefined;
+  outcome?: Outcome | undefined;
   /** What was thrown. */
   error?: unknown;
 }
 
-/** Where a stage's commands run, and their complete environment. */
-export interface Workplace {
+/** Where a run's commands run, and their complete environment. */
+export interface RunContext {
   dir: string;
   env: Readonly<Record<string, string>>;
 }
@@ -68,8 +68,8 @@ export interface StageLimits {
 /** Run one stage to its end, whatever that is: nothing is thrown. */
 export async function runStage(
   name: string,
-  look: () => Promise<Finding>,
-  site: Workplace,
+  makePlan: () => Promise<StagePlan>,
+  context: RunContext,
   output: Output,
   { timeout = Number.POSITIVE_INFINITY, deadline = Number.POSITIVE_INFINITY, signal }: StageLimits,
 ): Promise<StageResult> {
@@ -88,10 +88,9 @@ export async function runStage(
   const seconds = () => (monotonic() - started) / 1000;
   const say = (line: string) => output.line(name, line);
   try {
-    const finding = await look();
-    if ("skip" in finding)
-      return { name, result: "skipped", seconds: seconds(), note: finding.skip };
-    const done = await finding.work({
+    const plan = await makePlan();
+    if ("skip" in plan) return { name, result: "skipped", seconds: seconds(), note: plan.skip };
+    const outcome = await plan.work({
       say,
       signal: abort.signal,
       run: (argv, options = {}) => runLogged(argv, options),
@@ -101,8 +100,8 @@ export async function runStage(
       name,
       result: "ok",
       seconds: seconds(),
-      note: done?.note ?? "",
-      done: done ?? undefined,
+      note: outcome?.note ?? "",
+      outcome: outcome ?? undefined,
     };
   } catch (error) {
     if (signal.aborted)
@@ -129,9 +128,9 @@ export async function runStage(
 
   function runLogged(
     argv: readonly string[],
-    { onLine = say, ...options }: NonNullable<Parameters<Doing["run"]>[1]>,
+    { onLine = say, ...options }: NonNullable<Parameters<StageContext["run"]>[1]>,
   ) {
-    const where = { cwd: site.dir, env: { ...site.env } };
+    const where = { cwd: context.dir, env: { ...context.env } };
     const all = { ...where, ...options, signal: abort.signal, output: { onLine } };
     return run(argv, all).catch((error) => {
       if (!(error instanceof CommandFailed)) throw error;
