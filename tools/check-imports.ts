@@ -24,7 +24,7 @@ const shared: Record<string, readonly string[]> = {
     "at-exit",
   ],
   cli: ["command", "terminal", "standard-streams"],
-  config: ["yaml", "secrets", "mask"],
+  config: ["yaml", "secrets"],
   exec: ["exec", "as-user", "process-tree", "users", "scripts"],
   files: ["files", "lock"],
   http: ["server", "listen-address", "proxy", "tunnel", "systemd"],

@@ -1,21 +1,24 @@
-import { readFileSync, statSync } from "node:fs";
+import { Buffer } from "node:buffer";
+import { open } from "node:fs/promises";
 import process from "node:process";
 import { messageOf, systemCode, UsageError } from "../core/errors.ts";
 
 /**
- * A secret from a file, less the line end that editors add. It is read at once: see readIfThere in lib/files/files.ts.
+ * A secret from a file, less the line end that editors add.
  * @param where `file:line:col` of the place that names it, for messages.
  * @throws {UsageError} when it cannot be read, is empty, or when others than its owner and group can read it.
  */
 export async function readSecretFile(path: string, where = ""): Promise<string> {
   const prefix = where === "" ? "" : `${where}: `;
+  let file: Awaited<ReturnType<typeof open>> | undefined;
   try {
-    const { mode } = statSync(path);
+    file = await open(path);
+    const { mode } = await file.stat();
     if (mode & 0o007)
       throw new UsageError(
         `${prefix}secret file ${path} can be read by everybody; run: chmod 600 ${path}`,
       );
-    const secret = readFileSync(path, "utf8").replace(/\r?\n$/, "");
+    const secret = (await file.readFile("utf8")).replace(/\r?\n$/, "");
     if (secret === "")
       throw new UsageError(`${prefix}secret file ${path} is empty; put the secret into it`);
     return secret;
@@ -26,6 +29,8 @@ export async function readSecretFile(path: string, where = ""): Promise<string> 
         ? "does not exist"
         : `cannot be read (${systemCode(error) ?? messageOf(error)})`;
     throw new UsageError(`${prefix}secret file ${path} ${why}; make it with mode 600`);
+  } finally {
+    await file?.close();
   }
 }
 
@@ -39,4 +44,54 @@ export function readSecretVariable(name: string, where = ""): string {
   throw new UsageError(
     `${where === "" ? "" : `${where}: `}environment variable ${name} is not set; put the secret into it`,
   );
+}
+
+/** Replaces secrets by `***`, also in the shapes in which tools print them. */
+export type Mask = (text: string) => string;
+
+const minLength = 4;
+
+/**
+ * A mask for some secrets: as they are, JSON-escaped, percent-encoded, in hex, and in base64 wherever
+ * in a longer base64 text they may stand. A secret of several lines is masked line by line, since logs
+ * are read by lines. Secrets under four characters cannot be told from text and are left alone.
+ */
+export function createMask(secrets: Iterable<string>): Mask {
+  const shapes = new Set<string>();
+  for (const secret of secrets) {
+    for (const line of [secret, ...secret.split(/\r?\n/)]) {
+      if (line.trim().length < minLength) continue;
+      for (const shape of shapesOf(line.trim() === line ? line : line.trim())) shapes.add(shape);
+    }
+  }
+  if (shapes.size === 0) return (text) => text;
+  // longer ones first, so that no tail of one is left standing
+  const ordered = [...shapes].sort((a, b) => b.length - a.length);
+  const any = new RegExp(
+    ordered.map((shape) => shape.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join("|"),
+    "g",
+  );
+  return (text) => text.replace(any, "***");
+}
+
+function shapesOf(secret: string): string[] {
+  const bytes = Buffer.from(secret);
+  const shapes = [
+    secret,
+    encodeURIComponent(secret),
+    JSON.stringify(secret).slice(1, -1),
+    bytes.toString("hex"),
+  ];
+  // three bytes become four characters: where the secret begins within them decides how it looks
+  for (const before of [0, 1, 2]) {
+    const text = Buffer.concat([Buffer.alloc(before), bytes])
+      .toString("base64")
+      .replace(/=+$/, "");
+    const inner = text.slice(
+      before === 0 ? 0 : before + 1,
+      (bytes.length + before) % 3 === 0 ? undefined : -1,
+    );
+    if (inner.length >= 6) shapes.push(inner, inner.replaceAll("+", "-").replaceAll("/", "_"));
+  }
+  return shapes;
 }

@@ -2,14 +2,25 @@ import { readFile } from "node:fs/promises";
 import { messageOf, systemCode, UsageError } from "../core/errors.ts";
 import { didYouMean } from "../core/names.ts";
 import { parseDuration, parseSize } from "../core/units.ts";
-import { readPlain } from "./yaml-plain.ts";
-import type { Position, Tree } from "./yaml-tree.ts";
 
 /**
  * Configuration files: YAML in, typed values out, every mistake named with file:line:column.
- * A schema is made of the functions of `y`; it reads a small tree of our own, so that the yaml package
- * is loaded only for a file that holds more than the plainest YAML (lib/config/yaml-plain.ts), or a mistake.
+ * A schema is made of the functions of `y`; it reads the tree that `parseTree` makes of the yaml package's document.
  */
+
+/** A place in a file, both from 1. */
+interface Position {
+  line: number;
+  column: number;
+}
+
+/** What a configuration file holds, with the place of each part. */
+type Tree = Position &
+  (
+    | { kind: "scalar"; value: string | number | boolean | null; source: string }
+    | { kind: "list"; items: Tree[] }
+    | { kind: "map"; entries: { key: string; at: Position; value: Tree }[] }
+  );
 
 interface Context {
   problem(at: Position, message: string): undefined;
@@ -226,7 +237,7 @@ export interface Config<T> {
 
 /**
  * Read a YAML (or JSON) file by a schema.
- * @throws {UsageError} when it is not there, cannot be read, is no YAML, or does not fit; one line a mistake.
+ * @throws {UsageError} when it is not there, cannot be read, is not YAML, or does not fit; one line a mistake.
  */
 export async function readConfig<T>(file: string, schema: Schema<T>): Promise<Config<T>> {
   try {
@@ -244,7 +255,7 @@ export async function parseConfig<T>(
   file: string,
   schema: Schema<T>,
 ): Promise<Config<T>> {
-  const tree = readPlain(text) ?? (await parseTree(text, file));
+  const tree = await parseTree(text, file);
   const problems: string[] = [];
   const value = schema.read(tree, {
     problem: ({ line, column }, message) =>
@@ -270,10 +281,10 @@ function positionOf(tree: Tree, path: readonly (string | number)[]): string {
 }
 
 /**
- * The tree of any YAML, as the package reads it.
- * @throws {UsageError} for what is none, one line a mistake.
+ * The tree of a YAML text.
+ * @throws {UsageError} when it is not YAML; one line a mistake.
  */
-export async function parseTree(text: string, file: string): Promise<Tree> {
+async function parseTree(text: string, file: string): Promise<Tree> {
   const { Alias, isMap, isScalar, isSeq, LineCounter, parseDocument } = await import("yaml");
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });

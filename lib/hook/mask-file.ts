@@ -2,7 +2,7 @@ import { createReadStream } from "node:fs";
 import { open, rename, rm } from "node:fs/promises";
 import { StringDecoder } from "node:string_decoder";
 import { temporaryBeside } from "../files/files.ts";
-import type { Mask } from "../config/mask.ts";
+import type { Mask } from "../config/secrets.ts";
 
 /** So much of an endless line is kept back at most. */
 const longestPiece = 256 * 1024;

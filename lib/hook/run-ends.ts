@@ -1,5 +1,5 @@
 import { messageOf } from "../core/errors.ts";
-import type { Mask } from "../config/mask.ts";
+import type { Mask } from "../config/secrets.ts";
 import type { HookConfig } from "./config.ts";
 import type { Entry } from "./entry.ts";
 import { maskFile } from "./mask-file.ts";

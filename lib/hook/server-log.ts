@@ -1,4 +1,4 @@
-import type { Mask } from "../config/mask.ts";
+import type { Mask } from "../config/secrets.ts";
 import { stderr } from "../cli/standard-streams.ts";
 
 /** The server's own lines, on stderr: `TIME text`. Lines of one turn of the event loop are written together. */

@@ -4,7 +4,7 @@ import process from "node:process";
 import { messageOf } from "../core/errors.ts";
 import { formatListen } from "../http/listen-address.ts";
 import { acquireLock } from "../files/lock.ts";
-import { createMask } from "../config/mask.ts";
+import { createMask } from "../config/secrets.ts";
 import { listenFds, notify, startWatchdog } from "../http/systemd.ts";
 import { version } from "../core/version.ts";
 import { type ConfigOverrides, type HookConfig, loadConfig } from "./config.ts";

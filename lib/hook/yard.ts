@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { messageOf } from "../core/errors.ts";
-import { createMask, type Mask } from "../config/mask.ts";
+import { createMask, type Mask } from "../config/secrets.ts";
 import type { HookConfig } from "./config.ts";
 import type { Entry, Source } from "./entry.ts";
 import { Executor } from "./executor.ts";

@@ -6,7 +6,7 @@ import { isoTime } from "../core/iso-time.ts";
 import { type AppendFailed, AppendFile } from "./append.ts";
 import { columnName, formatMark, lineHead, type Mark, markStage, noRun } from "./format.ts";
 import { beginRotation } from "./rotate.ts";
-import { createMask, type Mask } from "../config/mask.ts";
+import { createMask, type Mask } from "../config/secrets.ts";
 import { stderr } from "../cli/standard-streams.ts";
 
 /**

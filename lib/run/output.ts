@@ -1,7 +1,7 @@
 import { messageOf } from "../core/errors.ts";
 import { formatMark, type Mark, markStage } from "../log/format.ts";
 import { type LogWriter, openLog } from "../log/writer.ts";
-import { createMask, type Mask } from "../config/mask.ts";
+import { createMask, type Mask } from "../config/secrets.ts";
 import type { Terminal } from "../cli/terminal.ts";
 
 /** Where a run's lines go: the log, and the terminal as they come. Secrets are masked on both. */

@@ -51,6 +51,32 @@ test("a good file gives typed values, with defaults for what it leaves out", asy
   assert.is(typed.repos["c/d"]?.poll, 903_000);
 });
 
+test("all forms of YAML are taken, and text stays as it was written", async () => {
+  const anything = y.record(y.oneOrMore(y.either([y.boolean(), y.string()], "a word")));
+  const rows: [string, (string | boolean)[]][] = [
+    ["a: b c   # a comment", ["b c"]],
+    ["a: 'it''s'", ["it's"]],
+    ['a: "\\u00e4: #"', ["ä: #"]],
+    ["a: |\n  two\n  lines\n", ["two\nlines\n"]],
+    ["a: two\n  lines", ["two lines"]],
+    ["a: 1.10", ["1.10"]],
+    ["a: 010", ["010"]],
+    ["a: 1e3", ["1e3"]],
+    ["a: [yes, no, true]", ["yes", "no", true]],
+    ["a: &x b\nc: *x", ["b", "b"]],
+    ["a: [b,\n  'c, d']\n", ["b", "c, d"]],
+    ["a:\n- b\n- c", ["b", "c"]],
+    ["? a\n: b", ["b"]],
+    ["%YAML 1.2\n---\na: b\n...\n", ["b"]],
+    ["\ufeffa: b\r\n", ["b"]],
+    ['{"a": "b"}', ["b"]],
+  ];
+  for (const [text, expected] of rows) {
+    const { value } = await parseConfig(text, "x.yml", anything);
+    assert.equal(Object.values(value).flat(), expected, text);
+  }
+});
+
 test("every mistake is named with file, line, column and what is allowed", async () => {
   assert.equal(
     await problems(

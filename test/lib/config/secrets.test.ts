@@ -4,8 +4,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { createMask } from "../../../lib/config/mask.ts";
-import { readSecretFile, readSecretVariable } from "../../../lib/config/secrets.ts";
+import { createMask, readSecretFile, readSecretVariable } from "../../../lib/config/secrets.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 
 const secret = 'pä55/w+rd&"x';
