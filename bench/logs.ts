@@ -9,7 +9,7 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { formatLine, formatMark, type Mark, markStage } from "../lib/log/format.ts";
 import { openLog } from "../lib/log/writer.ts";
-import { newRunId } from "../lib/core/run-id.ts";
+import { newRunId } from "../lib/core/id.ts";
 
 const perSecond = 50_000;
 const output = join(tmpdir(), `bench-logs-output-${process.pid}`);

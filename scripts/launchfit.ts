@@ -4,7 +4,6 @@ import process from "node:process";
 import { defineCommand, runScript } from "../lib/cli/command.ts";
 import { launchIn } from "../lib/launch/commands.ts";
 import { installInto } from "../lib/launch/first-install.ts";
-import { stderr } from "../lib/cli/standard-streams.ts";
 import { folderFlag, installOptions, trustFlags } from "./launchfit/flags.ts";
 import { config, list } from "./launchfit/installed.ts";
 import { log, restart, rollback, statusCommand, stop } from "./launchfit/running.ts";
@@ -87,7 +86,7 @@ async function runApp(input: Parameters<typeof installOptions>[0] & { flags: { d
 }
 
 async function confirm(fingerprint: string, names: string[], folder: string): Promise<boolean> {
-  const lines = createInterface({ input: process.stdin, output: stderr() });
+  const lines = createInterface({ input: process.stdin, output: process.stderr });
   try {
     const answer = await lines.question(
       `${folder} is signed by the key\n  ${fingerprint}\n  ${names.join(", ")}\nIs this the publisher's key? [y/N] `,

@@ -11,19 +11,8 @@ import process from "node:process";
 
 /** The shared folders of lib/, each with the files that others may import. The other files are the folder's own. */
 const shared: Record<string, readonly string[]> = {
-  core: [
-    "errors",
-    "names",
-    "units",
-    "id",
-    "run-id",
-    "boot",
-    "time",
-    "iso-time",
-    "version",
-    "at-exit",
-  ],
-  cli: ["command", "terminal", "standard-streams"],
+  core: ["errors", "names", "units", "id", "version", "at-exit"],
+  cli: ["command", "terminal"],
   config: ["yaml", "secrets"],
   exec: ["exec", "as-user", "process-tree", "users", "scripts"],
   files: ["files", "lock"],

@@ -3,7 +3,6 @@ import { join } from "node:path";
 import process from "node:process";
 import { overlook, readHead } from "../git/checkout.ts";
 import { atEnd } from "../core/at-exit.ts";
-import { monotonic } from "../core/time.ts";
 import { exitCodeOf, messageOf } from "../core/errors.ts";
 import { acquireLock } from "../files/lock.ts";
 import type { Result } from "../log/format.ts";
@@ -41,7 +40,7 @@ export interface BuildResult extends RunSummary {
  * @throws {Busy} when another build of the folder is under way.
  */
 export async function build(options: BuildOptions): Promise<BuildResult> {
-  const started = monotonic();
+  const started = performance.now();
   const prepared = await prepare(options);
   const { run, state } = prepared.context;
   await mkdir(state, { recursive: true });
@@ -132,12 +131,12 @@ async function buildAlone(
     if (finished) return;
     finished = true;
     await output.open();
-    output.mark({ kind: "end", result, code, seconds: (monotonic() - started) / 1000, why });
+    output.mark({ kind: "end", result, code, seconds: (performance.now() - started) / 1000, why });
     await output.close();
   };
   const forget = atEnd(() => finish("cancelled", 1, "ended by a signal"));
   const ended = (result: BuildResult["result"], code: number): BuildResult => {
-    const seconds = (monotonic() - started) / 1000;
+    const seconds = (performance.now() - started) / 1000;
     return { run, dir, ref, sha: progress.sha, result, code, seconds, stages: progress.results };
   };
 

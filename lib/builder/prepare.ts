@@ -4,7 +4,7 @@ import { findCheckout, stateFolder } from "../git/checkout.ts";
 import { UsageError } from "../core/errors.ts";
 import { exists } from "../files/files.ts";
 import { stageEnvironment } from "../run/environment.ts";
-import { isRunId, newRunId } from "../core/run-id.ts";
+import { isRunId, newRunId } from "../core/id.ts";
 import { BadBuildFile, type BuildConfig, defaultConfig, readBuildConfig } from "./config.ts";
 import { isPull, planStages, type Stage, type Wanted } from "./plan.ts";
 import type { BuildContext } from "./stage.ts";

@@ -2,9 +2,8 @@ import { basename } from "node:path";
 import process from "node:process";
 import minimist from "minimist";
 import { cleanUp } from "../core/at-exit.ts";
-import { exitCodeOf, messageOf, UsageError } from "../core/errors.ts";
+import { exitCodeOf, messageOf, systemCode, UsageError } from "../core/errors.ts";
 import { didYouMean } from "../core/names.ts";
-import { flushStdout, stderr, stdout } from "./standard-streams.ts";
 import { createTerminal, type Terminal } from "./terminal.ts";
 import { parseDuration, parseSize } from "../core/units.ts";
 import { version } from "../core/version.ts";
@@ -261,12 +260,16 @@ export async function runScript(
   command: Command,
   argv: readonly string[] = process.argv.slice(2),
 ): Promise<void> {
+  // A reader that has seen enough (`logs | head`) ends the script, and is no error.
+  process.stdout.on("error", (error) => process.exit(systemCode(error) === "EPIPE" ? 0 : 1));
+  // That nobody reads the notes stops nobody.
+  process.stderr.on("error", () => {});
   const chosen = Object.hasOwn(command.subcommands ?? {}, argv[0] ?? "")
     ? command.subcommands?.[argv[0] ?? ""]
     : undefined;
   const code = await execute(chosen ?? command, chosen ? argv.slice(1) : argv, command.name);
   await cleanUp();
-  await flushStdout();
+  await new Promise((resolve) => process.stdout.write("", resolve));
   process.exit(code);
 }
 
@@ -288,7 +291,7 @@ async function execute(command: Command, argv: readonly string[], script: string
     if (abort.signal.aborted) return await new Promise<never>(() => {});
     const code = exitCodeOf(error);
     const text = code === undefined ? ((error as Error)?.stack ?? String(error)) : messageOf(error);
-    stderr().write(
+    process.stderr.write(
       `${text
         .split("\n")
         .map((line) => (code === undefined ? line : `${script}: ${line}`))
@@ -299,7 +302,7 @@ async function execute(command: Command, argv: readonly string[], script: string
 }
 
 function show(text: string): number {
-  stdout().write(`${text}\n`);
+  process.stdout.write(`${text}\n`);
   return 0;
 }
 

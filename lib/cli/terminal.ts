@@ -1,6 +1,5 @@
 import process from "node:process";
 import { Chalk, type ChalkInstance } from "chalk";
-import { isTerminal, stderr, stdout } from "./standard-streams.ts";
 import { formatDuration, formatSize } from "../core/units.ts";
 
 /** Long work shown to whoever watches: one redrawn line on a terminal, a plain line now and then elsewhere. */
@@ -54,7 +53,7 @@ export interface Terminal {
 function colours(stream: "stdout" | "stderr"): ChalkInstance {
   const { NO_COLOR, FORCE_COLOR, TERM } = process.env;
   const forced = FORCE_COLOR !== undefined && FORCE_COLOR !== "0";
-  const wanted = forced || (isTerminal(stream) && TERM !== "dumb");
+  const wanted = forced || (process[stream].isTTY === true && TERM !== "dumb");
   return new Chalk({ level: wanted && !NO_COLOR ? 1 : 0 });
 }
 
@@ -79,12 +78,12 @@ export function textWidth(text: string): number {
 export function createTerminal({ json = false, quiet = false }: TerminalOptions = {}): Terminal {
   const paint = colours("stdout");
   const paintNote = colours("stderr");
-  const isTTY = isTerminal("stderr") && process.env.TERM !== "dumb";
+  const isTTY = process.stderr.isTTY === true && process.env.TERM !== "dumb";
   let current: LiveLine | undefined;
 
-  function write(stream: () => NodeJS.WriteStream, line: string): void {
+  function write(stream: NodeJS.WriteStream, line: string): void {
     current?.hide();
-    stream().write(`${line}\n`);
+    stream.write(`${line}\n`);
     current?.show();
   }
 
@@ -92,20 +91,20 @@ export function createTerminal({ json = false, quiet = false }: TerminalOptions 
     json,
     quiet,
     isTTY,
-    stdoutIsTTY: isTerminal("stdout"),
+    stdoutIsTTY: process.stdout.isTTY === true,
     paint,
     paintNote,
     print(line = "") {
-      if (!json) write(stdout, line);
+      if (!json) write(process.stdout, line);
     },
     printJson(value) {
-      if (json) write(stdout, JSON.stringify(value));
+      if (json) write(process.stdout, JSON.stringify(value));
     },
     note(line) {
-      if (!quiet) write(stderr, line);
+      if (!quiet) write(process.stderr, line);
     },
     warn(line) {
-      write(stderr, paintNote.yellow(line));
+      write(process.stderr, paintNote.yellow(line));
     },
     table(rows, { header, right = [] } = {}) {
       const all = header ? [header, ...rows] : rows;
@@ -166,7 +165,7 @@ class LiveLine implements Progress {
     if (this.#quiet || now - this.#drawn < (this.#isTTY ? redrawEvery : plainLineEvery)) return;
     this.#drawn = now;
     if (this.#isTTY) this.show();
-    else stderr().write(`${this.#text(false)}\n`);
+    else process.stderr.write(`${this.#text(false)}\n`);
   }
 
   add(count: number, detail?: string): void {
@@ -180,22 +179,24 @@ class LiveLine implements Progress {
   end(text?: string): void {
     this.hide();
     this.#onEnd();
-    if (text !== undefined && !this.#quiet) stderr().write(`${text}\n`);
+    if (text !== undefined && !this.#quiet) process.stderr.write(`${text}\n`);
   }
 
   show(): void {
     if (!this.#isTTY || this.#quiet || this.#drawn === 0) return;
     // a terminal that tells no width (0 columns) gets the usual one
-    const columns = stderr().columns || 80;
+    const columns = process.stderr.columns || 80;
     // the words matter more than the bar
     const text = [this.#text(true), this.#text(false)].find((each) => textWidth(each) < columns);
-    stderr().write(`\r\u001b[K${text ?? [...this.#text(false)].slice(0, columns - 1).join("")}`);
+    process.stderr.write(
+      `\r\u001b[K${text ?? [...this.#text(false)].slice(0, columns - 1).join("")}`,
+    );
     this.#shown = true;
   }
 
   hide(): void {
     if (!this.#shown) return;
-    stderr().write("\r\u001b[K");
+    process.stderr.write("\r\u001b[K");
     this.#shown = false;
   }
 

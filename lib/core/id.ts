@@ -1,12 +1,28 @@
+import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
+
+/** A run's id, which sorts by time: `20261120T101500Z-3f2a9c` (UTC, then six hex digits, by default random). */
+export function newRunId(
+  at: Date | number = Date.now(),
+  digits = randomBytes(3).toString("hex"),
+): string {
+  const second = new Date(at).toISOString().replace(/[-:]|\.\d+/g, "");
+  return `${second}-${digits}`;
+}
+
+/** Whether a text has the form of a run's id. */
+export function isRunId(text: string): boolean {
+  return /^\d{8}T\d{6}Z-[0-9a-f]{6}$/.test(text);
+}
+
 /**
- * So many random hex digits, to tell things apart: runs, temporary files, process trees. Nothing
- * that is secret: node:crypto, which a secret needs, costs a start that does no more a millisecond.
+ * An id of this start of the machine (Linux: boot_id, random(4)); the same empty text always where the
+ * system gives none. What was written under another id and not flushed may have been lost.
  */
-export function randomHex(digits: number): string {
-  let text = "";
-  while (text.length < digits)
-    text += Math.floor(Math.random() * 16 ** 6)
-      .toString(16)
-      .padStart(6, "0");
-  return text.slice(0, digits);
+export function bootId(): string {
+  try {
+    return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
+  } catch {
+    return "";
+  }
 }

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { bootId } from "../core/boot.ts";
+import { bootId } from "../core/id.ts";
 import { isComment, urlFault } from "./manifest.ts";
 import { journalName, lookAt, plainPath, recordName } from "./paths.ts";
 import { cloudinaryName, manifestName } from "./read.ts";

@@ -1,7 +1,7 @@
 import { closeSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { setImmediate } from "node:timers";
-import { bootId } from "../core/boot.ts";
+import { bootId } from "../core/id.ts";
 import { fsyncFolder, readIfThere, writeAtomic } from "../files/files.ts";
 import { systemCode } from "../core/errors.ts";
 import { journalName, pathFault, recordName } from "./paths.ts";

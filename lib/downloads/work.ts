@@ -1,7 +1,7 @@
 import { setMaxListeners } from "node:events";
 import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { bootId } from "../core/boot.ts";
+import { bootId } from "../core/id.ts";
 import { atEnd } from "../core/at-exit.ts";
 import { exitCodeOf, Failure, systemCode } from "../core/errors.ts";
 import { FetchFailed, reasonOf } from "../fetch/retry.ts";

@@ -2,7 +2,6 @@ import { type ChildProcess, spawn } from "node:child_process";
 import process from "node:process";
 import { StringDecoder } from "node:string_decoder";
 import { atEnd } from "../core/at-exit.ts";
-import { monotonic } from "../core/time.ts";
 import { Failure, systemCode } from "../core/errors.ts";
 import { cookieEnvironment, endTree, newCookie } from "./process-tree.ts";
 import { searchPath } from "./search-path.ts";
@@ -96,7 +95,7 @@ export function cleanEnvironment(
  * @throws {Failure} when it cannot be started.
  */
 export async function run(argv: readonly string[], options: RunOptions = {}): Promise<RunResult> {
-  const started = monotonic();
+  const started = performance.now();
   const child = start(argv, options);
   let timedOut = false;
   const timer =
@@ -120,7 +119,7 @@ export async function run(argv: readonly string[], options: RunOptions = {}): Pr
       stdout,
       stderr,
       timedOut,
-      ms: monotonic() - started,
+      ms: performance.now() - started,
     };
     if (options.check !== false && (code !== 0 || timedOut)) throw new CommandFailed(argv, result);
     return result;

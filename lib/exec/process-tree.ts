@@ -1,6 +1,6 @@
+import { randomBytes } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import process from "node:process";
-import { randomHex } from "../core/id.ts";
 
 /**
  * Ending a process with all that it started, by what Linux's /proc tells (proc(5)).
@@ -25,7 +25,7 @@ const cookieName = "BOATYARD_COOKIE";
 
 /** A fresh mark for the environment of a child, by which its whole tree can be found. */
 export function newCookie(): string {
-  return randomHex(24);
+  return randomBytes(12).toString("hex");
 }
 
 /**

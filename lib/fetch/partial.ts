@@ -13,7 +13,7 @@ import {
   writeSync,
 } from "node:fs";
 import { promisify } from "node:util";
-import { bootId } from "../core/boot.ts";
+import { bootId } from "../core/id.ts";
 
 /**
  * The file that a body grows into, hashed as it grows. A small body stays in memory until it is whole;

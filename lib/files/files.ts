@@ -1,10 +1,10 @@
+import { randomBytes } from "node:crypto";
 import { lstatSync, readFileSync } from "node:fs";
 import { lstat, open, readdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import process from "node:process";
 import { atEnd } from "../core/at-exit.ts";
 import { systemCode } from "../core/errors.ts";
-import { randomHex } from "../core/id.ts";
 
 /**
  * Files are replaced in one step: write beside, fsync, rename, fsync of the folder (rename(2), fsync(2)).
@@ -13,7 +13,10 @@ import { randomHex } from "../core/id.ts";
 
 /** A name for a temporary file in the folder of `path`; it tells whose it is, so that a later start can tidy up. */
 export function temporaryBeside(path: string): string {
-  return join(dirname(path), `.${basename(path)}.tmp-${process.pid}-${randomHex(8)}`);
+  return join(
+    dirname(path),
+    `.${basename(path)}.tmp-${process.pid}-${randomBytes(4).toString("hex")}`,
+  );
 }
 
 const temporaryName = /^\..+\.tmp-(\d+)-[0-9a-f]{8}$/;

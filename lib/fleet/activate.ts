@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { Failure, systemCode, UsageError } from "../core/errors.ts";
 import { exists } from "../files/files.ts";
 import { isSafeRef, isSha } from "../core/names.ts";
-import { newRunId } from "../core/run-id.ts";
+import { newRunId } from "../core/id.ts";
 import { isHeld } from "./held.ts";
 import { remakeMirror, updateMirror, type Wanted, wish } from "./mirror.ts";
 import { findDamage, noteFetched } from "./mirror-damage.ts";

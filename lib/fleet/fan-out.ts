@@ -1,4 +1,3 @@
-import { monotonic } from "../core/time.ts";
 import { messageOf } from "../core/errors.ts";
 import { pause, refusalOf, withRetries, wordsOf } from "./answer.ts";
 import { addressesOf, type Target } from "./list.ts";
@@ -103,9 +102,9 @@ export async function fanOut(
 type OneOptions = Pick<FanOutOptions, "repo" | "sha" | "retries" | "wait" | "waitLimit" | "signal">;
 
 async function updateOne(target: Target, sender: Sender, options: OneOptions): Promise<Outcome> {
-  const started = monotonic();
+  const started = performance.now();
   const result = await attempt().catch((error: unknown) => failure(messageOf(error)));
-  return { target, ...result, seconds: (monotonic() - started) / 1000 };
+  return { target, ...result, seconds: (performance.now() - started) / 1000 };
 
   async function attempt(): Promise<Omit<Outcome, "target" | "seconds">> {
     const addresses = addressesOf(target);
@@ -123,9 +122,9 @@ async function updateOne(target: Target, sender: Sender, options: OneOptions): P
 
   async function follow(job: string): Promise<Omit<Outcome, "target" | "seconds">> {
     const addresses = addressesOf(target);
-    const end = monotonic() + options.waitLimit;
+    const end = performance.now() + options.waitLimit;
     for (;;) {
-      const asked = monotonic();
+      const asked = performance.now();
       const url = addresses.job(job, { wait: `${heldBack / 1000}s` });
       const answer = await withRetries(() => sender.get(url, heldBack), options);
       const refusal = refusalOf(answer);
@@ -142,11 +141,11 @@ async function updateOne(target: Target, sender: Sender, options: OneOptions): P
         }
         return { ok: true, answer: known.sha === known.before ? "up to date" : "done", ...known };
       }
-      if (monotonic() > end) {
+      if (performance.now() > end) {
         return failure(`still ${wordsOf(state) ?? "at work"} after ${options.waitLimit / 1000} s`);
       }
       // one that does not hold its answer back must not be asked without end
-      const rest = leastPause - (monotonic() - asked);
+      const rest = leastPause - (performance.now() - asked);
       if (rest > 0) await pause(rest, options.signal);
     }
   }

@@ -1,10 +1,9 @@
 import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { monotonic } from "../core/time.ts";
 import { messageOf } from "../core/errors.ts";
 import { writeAtomic } from "../files/files.ts";
 import { HttpError } from "../http/server.ts";
-import { isRunId, newRunId } from "../core/run-id.ts";
+import { isRunId, newRunId } from "../core/id.ts";
 
 /**
  * Updates that were asked for. An accepted one is on disk before its answer is sent, and goes on after a crash.
@@ -159,7 +158,7 @@ export class Jobs {
   }
 
   async #work(job: Job): Promise<void> {
-    const started = monotonic();
+    const started = performance.now();
     job.state = "running";
     await this.#save(job).catch(this.#options.onTrouble);
     let end: Partial<Job>;
@@ -170,7 +169,7 @@ export class Jobs {
     }
     // children that were ended with us have not failed: they run again
     if (this.#closed) return;
-    const seconds = Math.round(monotonic() - started) / 1000;
+    const seconds = Math.round(performance.now() - started) / 1000;
     await this.#save({ ...job, ...end, seconds }).catch(this.#options.onTrouble);
     Object.assign(job, end, { seconds });
     this.#running.delete(job.repo);

@@ -2,7 +2,6 @@ import { createHash } from "node:crypto";
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
-import { monotonic } from "../core/time.ts";
 import { Failure, messageOf, Refused, systemCode } from "../core/errors.ts";
 import { CommandFailed } from "../exec/exec.ts";
 import { exists } from "../files/files.ts";
@@ -70,7 +69,7 @@ export async function locked(
   work: (job: Job) => Promise<Activated>,
 ): Promise<Activated> {
   checkRepo(repo);
-  const started = monotonic();
+  const started = performance.now();
   const { signal, note = () => {} } = options;
   const place = placeOf(options.settings.repos, repo);
   await makeFolders(place);
@@ -145,7 +144,7 @@ export function result(job: Job, tree: Tree, changed: boolean): Activated {
     branch: tree.branch,
     tree: join(job.place.trees, tree.id),
     changed,
-    seconds: (monotonic() - job.started) / 1000,
+    seconds: (performance.now() - job.started) / 1000,
   };
 }
 

@@ -2,7 +2,6 @@ import { mkdir, rm } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import process from "node:process";
-import { monotonic } from "../core/time.ts";
 import { Busy, messageOf } from "../core/errors.ts";
 import { writeAtomic } from "../files/files.ts";
 import { type Lock, acquireLock } from "../files/lock.ts";
@@ -55,7 +54,7 @@ async function runUpdate(
   terminal: Terminal,
   signal: AbortSignal,
 ): Promise<number> {
-  const started = monotonic();
+  const started = performance.now();
   const file = resolve(flags.failed ?? join(stateFolder(), `${repo}.failed.txt`));
   // two runs that pin commits at once could leave the fleet half on one and half on the other
   const lock = plan.wait || flags.sha !== undefined ? await lockRun(repo, terminal) : undefined;
@@ -91,7 +90,7 @@ async function runUpdate(
       })) {
         terminal.print(line);
       }
-      terminal.print(totalsLine(outcomes, (monotonic() - started) / 1000));
+      terminal.print(totalsLine(outcomes, (performance.now() - started) / 1000));
     }
     const bad = outcomes.filter((outcome) => !outcome.ok).length;
     await writeFailed(

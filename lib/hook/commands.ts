@@ -1,6 +1,6 @@
 import { once } from "node:events";
+import process from "node:process";
 import { Failure } from "../core/errors.ts";
-import { stdout } from "../cli/standard-streams.ts";
 import type { Terminal } from "../cli/terminal.ts";
 import { formatDuration } from "../core/units.ts";
 import type { HookClient } from "./client.ts";
@@ -60,7 +60,7 @@ export async function log(
 ): Promise<number> {
   const run = id ?? (await newest(client));
   const write = async (text: string) => {
-    if (!stdout().write(text)) await once(stdout(), "drain");
+    if (!process.stdout.write(text)) await once(process.stdout, "drain");
   };
   if (!follow) {
     await client.log(encodeURIComponent(run), write);

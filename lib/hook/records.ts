@@ -2,7 +2,7 @@ import { chmod, chown, mkdir, readdir, readFile, rm, writeFile } from "node:fs/p
 import { join } from "node:path";
 import { systemCode } from "../core/errors.ts";
 import { writeAtomic } from "../files/files.ts";
-import { isRunId } from "../core/run-id.ts";
+import { isRunId } from "../core/id.ts";
 import type { Entry } from "./entry.ts";
 import type { ReleaseFacts } from "./payload.ts";
 

@@ -1,5 +1,5 @@
+import process from "node:process";
 import type { Mask } from "../config/secrets.ts";
-import { stderr } from "../cli/standard-streams.ts";
 
 /** The server's own lines, on stderr: `TIME text`. Lines of one turn of the event loop are written together. */
 export class ServerLog {
@@ -25,7 +25,7 @@ export class ServerLog {
   flush(): void {
     const text = this.#waiting.join("");
     this.#waiting = [];
-    if (text !== "") stderr().write(this.#mask()(text));
+    if (text !== "") process.stderr.write(this.#mask()(text));
   }
 }
 

@@ -1,7 +1,6 @@
+import { randomInt } from "node:crypto";
 import { join } from "node:path";
-import { isoTime } from "../core/iso-time.ts";
-import { randomHex } from "../core/id.ts";
-import { newRunId } from "../core/run-id.ts";
+import { newRunId } from "../core/id.ts";
 import { type Entry, entryOf, readEntry, type Source } from "./entry.ts";
 import { Journal } from "./journal.ts";
 import type { Change } from "./payload.ts";
@@ -28,7 +27,7 @@ export class Spool {
   #liveBytes = 0;
   #closing = false;
   #lastOrder = 0;
-  #digits = Number.parseInt(randomHex(6), 16);
+  #digits = randomInt(2 ** 24);
   #tidying: Promise<void> | undefined;
 
   private constructor(journal: Journal, seen: Seen) {
@@ -113,7 +112,7 @@ export class Spool {
     stored: (entry: Entry) => void = () => {},
   ): Promise<Entry[]> {
     const now = Date.now();
-    const accepted = isoTime(now);
+    const accepted = new Date(now).toISOString();
     const entries = changes.map((change) =>
       entryOf(source, change, { id: this.#freshId(now), order: this.#nextOrder(now), accepted }),
     );

@@ -2,7 +2,7 @@ import { createReadStream } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { HttpError, sendJson } from "../http/server.ts";
-import { isRunId } from "../core/run-id.ts";
+import { isRunId } from "../core/id.ts";
 import { MaskedStream } from "./mask-file.ts";
 import { hasEnded, recordOf, type RunRecord } from "./records.ts";
 import type { Yard } from "./yard.ts";

@@ -1,6 +1,5 @@
 import process from "node:process";
 import { readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
-import { monotonic } from "../core/time.ts";
 import { systemCode } from "../core/errors.ts";
 import { cleanEnvironment, start } from "../exec/exec.ts";
 import { temporaryBeside } from "../files/files.ts";
@@ -178,11 +177,11 @@ function runningApp(
   });
   // of an app that was taken over only the time of day is known
   const before = Math.max(0, Date.now() - Date.parse(record.startedAt));
-  const since = monotonic();
+  const since = performance.now();
   return {
     pid,
     version: record.version,
-    uptime: () => before + Math.round(monotonic() - since),
+    uptime: () => before + Math.round(performance.now() - since),
     exited: ended,
     get alive() {
       return alive;

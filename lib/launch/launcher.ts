@@ -1,5 +1,4 @@
 import { join } from "node:path";
-import { monotonic } from "../core/time.ts";
 import { exitCodeOf, Failure, messageOf, Refused, UsageError } from "../core/errors.ts";
 import { acquireLock } from "../files/lock.ts";
 import { openLog } from "../log/writer.ts";
@@ -111,7 +110,7 @@ export async function launch(options: LauncherOptions): Promise<Launcher> {
     }
     // a fleet of apps must not ask all at the same moment
     const pause = every * (0.9 + Math.random() * 0.2);
-    nextCheck = monotonic() + pause;
+    nextCheck = performance.now() + pause;
     timer = setTimeout(() => void look().catch(() => {}), Math.min(pause, 2 ** 31 - 1));
   }
 
@@ -187,7 +186,7 @@ export async function launch(options: LauncherOptions): Promise<Launcher> {
       installed: await releases.installed(),
       health: health.last,
       nextCheck:
-        nextCheck === undefined ? undefined : new Date(Date.now() + nextCheck - monotonic()),
+        nextCheck === undefined ? undefined : new Date(Date.now() + nextCheck - performance.now()),
     });
   }
 

@@ -8,7 +8,7 @@
  * 2026-11-20T10:15:09.871Z 20261120T101500Z-3f2a9c run | end result=failed code=1 seconds=9.7
  * ```
  *
- * TIME is UTC with milliseconds, always 24 characters. RUN is a run's id (lib/core/run-id.ts), or `-` outside of a run.
+ * TIME is UTC with milliseconds, always 24 characters. RUN is a run's id (lib/core/id.ts), or `-` outside of a run.
  * Lines of the stage `run` are marks: they come from us, never from a child, so that no child can feign a result.
  * This file is pure: text in, data out.
  */

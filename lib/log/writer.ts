@@ -2,12 +2,10 @@ import { mkdirSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import process from "node:process";
 import { Failure, messageOf, Refused, systemCode } from "../core/errors.ts";
-import { isoTime } from "../core/iso-time.ts";
 import { type AppendFailed, AppendFile } from "./append.ts";
 import { columnName, formatMark, lineHead, type Mark, markStage, noRun } from "./format.ts";
 import { beginRotation } from "./rotate.ts";
 import { createMask, type Mask } from "../config/secrets.ts";
-import { stderr } from "../cli/standard-streams.ts";
 
 /**
  * The one writer of logs.txt. What it promises:
@@ -114,7 +112,7 @@ class Writer {
     this.#file = new AppendFile(path, mode);
     this.#run = columnName(run);
     this.#mask = createMask(secrets);
-    this.#onTrouble = onTrouble ?? ((error) => stderr().write(`${messageOf(error)}\n`));
+    this.#onTrouble = onTrouble ?? ((error) => process.stderr.write(`${messageOf(error)}\n`));
     process.on("exit", this.#atExit);
   }
 
@@ -138,7 +136,7 @@ class Writer {
 
   add(stage: string, texts: readonly string[]): void {
     if (this.#closed) return;
-    const head = lineHead(isoTime(Date.now()), this.#run, columnName(stage));
+    const head = lineHead(new Date().toISOString(), this.#run, columnName(stage));
     for (const text of texts) {
       const masked = this.#mask(text);
       const lines = masked.includes("\n") ? masked.replace(/\n$/, "").split("\n") : [masked];
@@ -189,7 +187,7 @@ class Writer {
 
   #lossNotice(): string {
     if (this.#lost === 0) return "";
-    return `${lineHead(isoTime(Date.now()), this.#run, "log")}${this.#lost} lines are missing here: they could not be written\n`;
+    return `${lineHead(new Date().toISOString(), this.#run, "log")}${this.#lost} lines are missing here: they could not be written\n`;
   }
 
   #failed(error: unknown): void {

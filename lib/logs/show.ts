@@ -1,5 +1,5 @@
+import process from "node:process";
 import { isFailure, markStage, parseMark } from "../log/format.ts";
-import { stdout } from "../cli/standard-streams.ts";
 import type { Terminal } from "../cli/terminal.ts";
 import { cleanText, isHarmless } from "./clean.ts";
 import type { Chosen } from "./select.ts";
@@ -69,15 +69,15 @@ export function createPrinter(
       if (lines.length > 0) terminal.print(lines.join("\n"));
       lines = [];
       // a pager that is not asked for more, or has gone: do not read gigabytes into memory for it
-      return stdout().writableNeedDrain ? drained() : undefined;
+      return process.stdout.writableNeedDrain ? drained() : undefined;
     },
   };
 }
 
 async function drained(): Promise<void> {
-  while (stdout().writableNeedDrain) {
+  while (process.stdout.writableNeedDrain) {
     await new Promise<void>((resolve) => {
-      stdout().once("drain", resolve);
+      process.stdout.once("drain", resolve);
     });
   }
 }

@@ -4,14 +4,13 @@ import process from "node:process";
 import { findScript } from "../exec/scripts.ts";
 import { findCheckout, overlook, stateFolder } from "../git/checkout.ts";
 import { atEnd } from "../core/at-exit.ts";
-import { monotonic } from "../core/time.ts";
 import { exitCodeOf, Failure, UsageError } from "../core/errors.ts";
 import { exists } from "../files/files.ts";
 import { acquireLock } from "../files/lock.ts";
 import type { Result } from "../log/format.ts";
 import { isSafeRef, shortSha } from "../core/names.ts";
 import { stageEnvironment } from "../run/environment.ts";
-import { isRunId, newRunId } from "../core/run-id.ts";
+import { isRunId, newRunId } from "../core/id.ts";
 import { createOutput, type Output } from "../run/output.ts";
 import {
   type StageContext,
@@ -48,7 +47,7 @@ export interface ReleaseResult extends RunSummary {
  * @throws {Busy} when another release of the repo is under way.
  */
 export async function releaseTag(options: ReleaseOptions): Promise<ReleaseResult> {
-  const started = monotonic();
+  const started = performance.now();
   const { tag, terminal, signal } = options;
   if (!isSafeRef(tag)) throw new UsageError(`--tag: "${tag}" is no name of a tag`);
   const checkout = await findCheckout(resolve(options.dir));
@@ -74,7 +73,7 @@ export async function releaseTag(options: ReleaseOptions): Promise<ReleaseResult
     // a signal and the work itself may come to an end at once
     if (finished) return;
     finished = true;
-    output.mark({ kind: "end", result, code, seconds: (monotonic() - started) / 1000, why });
+    output.mark({ kind: "end", result, code, seconds: (performance.now() - started) / 1000, why });
     await output.close();
   };
   const forget = atEnd(() => finish("cancelled", 1, "ended by a signal"));
@@ -137,7 +136,7 @@ export async function releaseTag(options: ReleaseOptions): Promise<ReleaseResult
     sha,
     result,
     code,
-    seconds: (monotonic() - started) / 1000,
+    seconds: (performance.now() - started) / 1000,
     stages: results,
   };
 }

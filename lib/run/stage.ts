@@ -1,4 +1,3 @@
-import { monotonic } from "../core/time.ts";
 import { Failure, messageOf } from "../core/errors.ts";
 import { CommandFailed, run, type RunOptions, type RunResult } from "../exec/exec.ts";
 import type { Result } from "../log/format.ts";
@@ -59,7 +58,7 @@ export interface RunContext {
 export interface StageLimits {
   /** Milliseconds that this stage may take. */
   timeout?: number | undefined;
-  /** When the whole run must have ended; as monotonic() counts. */
+  /** When the whole run must have ended; as performance.now() counts. */
   deadline?: number | undefined;
   /** Aborted when the build is ended from outside. */
   signal: AbortSignal;
@@ -73,7 +72,7 @@ export async function runStage(
   output: Output,
   { timeout = Number.POSITIVE_INFINITY, deadline = Number.POSITIVE_INFINITY, signal }: StageLimits,
 ): Promise<StageResult> {
-  const started = monotonic();
+  const started = performance.now();
   const limit = Math.min(timeout, deadline - started);
   const abort = new AbortController();
   const timer = Number.isFinite(limit)
@@ -85,7 +84,7 @@ export async function runStage(
   const onEnd = () => abort.abort(signal.reason);
   signal.addEventListener("abort", onEnd);
   if (signal.aborted) onEnd();
-  const seconds = () => (monotonic() - started) / 1000;
+  const seconds = () => (performance.now() - started) / 1000;
   const say = (line: string) => output.line(name, line);
   try {
     const plan = await makePlan();

@@ -1,5 +1,4 @@
 import { join } from "node:path";
-import { monotonic } from "../core/time.ts";
 import { exitCodeOf, messageOf, Refused, UsageError } from "../core/errors.ts";
 import { acquireLock } from "../files/lock.ts";
 import { didYouMean } from "../core/names.ts";
@@ -106,7 +105,7 @@ function refuseToEmpty(targets: readonly Target[], count: number, from: string):
 }
 
 async function runTarget(target: Target, job: Job): Promise<TargetResult> {
-  const started = monotonic();
+  const started = performance.now();
   let outcome: Outcome;
   try {
     outcome = await upload(target, job);
@@ -115,7 +114,7 @@ async function runTarget(target: Target, job: Job): Promise<TargetResult> {
     if (exitCodeOf(error) === undefined && !isSystemError(error)) throw error;
     outcome = { changes: [], bytes: 0, problems: [messageOf(error)] };
   }
-  const seconds = (monotonic() - started) / 1000;
+  const seconds = (performance.now() - started) / 1000;
   const { name, kind } = target;
   return { target: name, kind, ok: outcome.problems.length === 0, seconds, ...outcome };
 }

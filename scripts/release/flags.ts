@@ -3,7 +3,6 @@ import { createInterface } from "node:readline/promises";
 import type { CommandInput, Flag } from "../../lib/cli/command.ts";
 import { defaultOut } from "../../lib/release/folder.ts";
 import { openSigner, type Signer } from "../../lib/release/signer.ts";
-import { stderr } from "../../lib/cli/standard-streams.ts";
 
 export const out = {
   type: "string",
@@ -50,9 +49,9 @@ export function signer({
 export async function askInSecret(question: string): Promise<string> {
   // first, since it ends the terminal's own echo: what is typed ahead must not show either
   const lines = createInterface({ input: process.stdin, terminal: true });
-  stderr().write(question);
+  process.stderr.write(question);
   const answer = await lines.question("");
   lines.close();
-  stderr().write("\n");
+  process.stderr.write("\n");
   return answer;
 }

@@ -3,7 +3,6 @@ import process from "node:process";
 import { createInterface } from "node:readline/promises";
 import type { CommandInput } from "../../lib/cli/command.ts";
 import { UsageError } from "../../lib/core/errors.ts";
-import { stderr } from "../../lib/cli/standard-streams.ts";
 import { readFacts } from "../../lib/setup/machine.ts";
 
 export const root = {
@@ -41,7 +40,7 @@ export function options({
   const confirm = async () => {
     if (flags.yes) return true;
     if (!process.stdin.isTTY) throw new UsageError("nobody can be asked here; say --yes");
-    const prompt = createInterface({ input: process.stdin, output: stderr() });
+    const prompt = createInterface({ input: process.stdin, output: process.stderr });
     const answer = await prompt.question("Do it? [y/N] ", { signal }).finally(() => prompt.close());
     return /^y(?:es)?$/i.test(answer.trim());
   };

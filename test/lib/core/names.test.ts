@@ -1,7 +1,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { isRepoName, isSafeRef, isSha, isShortName, nearest } from "../../../lib/core/names.ts";
-import { isRunId, newRunId } from "../../../lib/core/run-id.ts";
+import { isRunId, newRunId } from "../../../lib/core/id.ts";
 
 test("only plain names are repo names", () => {
   for (const name of ["site", "my.site", "a-b_c", "A1"]) assert.ok(isShortName(name), name);

@@ -2,7 +2,7 @@ import { mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { bootId } from "../../../lib/core/boot.ts";
+import { bootId } from "../../../lib/core/id.ts";
 import { isIdle, makePlan } from "../../../lib/downloads/plan.ts";
 import { readWanted } from "../../../lib/downloads/read.ts";
 import { settledFiles } from "../../../lib/downloads/settled.ts";
