@@ -55,8 +55,8 @@ const owners: Record<string, string> = {
   zx: "lib/exec/exec.ts",
 };
 
-/** Cheap enough to be loaded at every start. */
-const light = ["minimist", "chalk"];
+/** Cheap enough to be loaded with the file that needs it; only stages reach zx, which --help does not load. */
+const light = ["minimist", "chalk", "zx"];
 
 /** `loads`: at the start, not by `await import()` and not as a type. */
 export type Import = { line: number; from: string; loads: boolean };
@@ -81,6 +81,9 @@ export function importsIn(text: string): Import[] {
 /** What a file may not import. `file` is relative to the root; returns the reason or nothing. */
 export function refusal(file: string, { from, loads }: Omit<Import, "line">): string | undefined {
   if (/^(npm|jsr|https?):/.test(from)) return `"${from}": use the bare package name`;
+  const product = /^(lib|scripts)\//.test(file);
+  if (from === "node:child_process" && product && !file.startsWith("lib/exec/"))
+    return `"${from}": only lib/exec starts processes; import $ from lib/exec/exec.ts`;
   if (from.startsWith("node:")) return undefined;
   if (builtinModules.includes(from)) return `"${from}": write "node:${from}"`;
   if (from.startsWith(".")) {
@@ -88,7 +91,6 @@ export function refusal(file: string, { from, loads }: Omit<Import, "line">): st
     return refusedPath(file, normalize(join(dirname(file), from)));
   }
   const name = from.split("/", from.startsWith("@") ? 2 : 1).join("/");
-  const product = /^(lib|scripts)\//.test(file);
   if (product && owners[name] === undefined) return `"${from}": no package but ${list(owners)}`;
   if (product && owners[name] !== file) return `"${from}": only ${owners[name]} imports ${name}`;
   if (product && loads && !light.includes(name)) return `"${from}": load it by await import()`;

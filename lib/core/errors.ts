@@ -26,7 +26,8 @@ export class Refused extends Error {
 
 /** The exit code that an expected error stands for; undefined for a bug. */
 export function exitCodeOf(error: unknown): 1 | 2 | 3 | 4 | undefined {
-  if (error instanceof Failure) return 1;
+  // a command that failed (zx's ProcessOutput) carries its Failure as `cause`
+  if (error instanceof Failure || (error as Error | null)?.cause instanceof Failure) return 1;
   if (error instanceof UsageError) return 2;
   if (error instanceof Busy) return 3;
   if (error instanceof Refused) return 4;

@@ -1,6 +1,6 @@
 import process from "node:process";
 import { Failure } from "../core/errors.ts";
-import { searchPath } from "./search-path.ts";
+import { searchPath } from "./environment.ts";
 
 /** A Unix account, as passwd(5) has it. */
 export interface User {

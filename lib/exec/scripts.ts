@@ -4,7 +4,7 @@ import { createRequire } from "node:module";
 import { delimiter, dirname, extname, join } from "node:path";
 import process from "node:process";
 import { UsageError } from "../core/errors.ts";
-import { searchPath } from "./search-path.ts";
+import { searchPath } from "./environment.ts";
 
 /**
  * How one script finds another: beside itself with the same suffix, then on PATH (design, section 3).

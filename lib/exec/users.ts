@@ -1,8 +1,19 @@
 import { readFile } from "node:fs/promises";
 import { userInfo } from "node:os";
-import type { User } from "./as-user.ts";
 import { UsageError } from "../core/errors.ts";
-import { run } from "./exec.ts";
+import { asUser, isRoot, type User, userEnvironment } from "./as-user.ts";
+import { $, type CommandOptions, quoteWord } from "./exec.ts";
+
+export { asUser, isRoot, type User, userEnvironment };
+
+/**
+ * Options by which `$` runs a command as that user, in `/`, with what a login has: ``$(as(user))`npm ci` ``.
+ * @throws {Failure} when an ordinary user asks for another one.
+ */
+export function as(user: User, options: CommandOptions = {}): CommandOptions {
+  const prefix = asUser([], user).map(quoteWord).join(" ");
+  return { env: userEnvironment(user), cwd: "/", ...(prefix ? { prefix } : {}), ...options };
+}
 
 /**
  * The account of that name, from /etc/passwd or another source that NSS knows (getent).
@@ -10,12 +21,11 @@ import { run } from "./exec.ts";
  */
 export async function lookUpUser(name: string): Promise<User> {
   if (!/^[A-Za-z_][A-Za-z0-9_.-]{0,63}\$?$/.test(name))
-    throw new UsageError(`"${name}" is no name of a Unix user`);
+    throw new UsageError(`"${name}" is not a name of a Unix user`);
   const local = (await readFile("/etc/passwd", "utf8").catch(() => ""))
     .split("\n")
     .find((line) => line.startsWith(`${name}:`));
-  const line =
-    local ?? (await run(["getent", "passwd", "--", name], { check: false })).stdout.trim();
+  const line = local ?? (await $({ nothrow: true })`getent passwd -- ${name}`).stdout.trim();
   const [found, , uid, gid, , home = "/", shell = "/bin/sh"] = line.split(":");
   if (found !== name)
     throw new UsageError(`there is no Unix user "${name}"; make it, or name another`);

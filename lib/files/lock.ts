@@ -11,7 +11,7 @@ import { dirname } from "node:path";
 import process from "node:process";
 import { atEnd } from "../core/at-exit.ts";
 import { Busy, Failure, systemCode } from "../core/errors.ts";
-import { run } from "../exec/exec.ts";
+import { $, type CommandOptions } from "../exec/exec.ts";
 import { readIfThere } from "./files.ts";
 
 /** A lock that is held. */
@@ -97,10 +97,11 @@ async function flock(
 ): Promise<void> {
   const how = wait === true ? [] : wait === false ? ["-n"] : ["-w", String(wait / 1000)];
   // stdin of flock(1) is our descriptor: the lock belongs to the open file that both share
-  const options = { stdin: fd, output: "ignore", check: false, signal } as const;
-  const { code } = await run(["flock", ...how, "0"], options);
-  if (code === 0) return;
-  if (code !== 1) throw new Error(`flock on ${path} ended with ${code}`);
+  const stdio: CommandOptions["stdio"] = [fd, "ignore", "ignore"];
+  const { exitCode, cause } = await $({ stdio, signal, nothrow: true })`flock ${how} 0`;
+  if (exitCode === 0) return;
+  if (exitCode === null) throw cause;
+  if (exitCode !== 1) throw new Error(`flock on ${path} ended with ${exitCode}`);
   throw new Busy(`${path} is locked${await holderOf(path)}; wait for it to end, or end it`);
 }
 

@@ -1,7 +1,7 @@
 import { mkdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { exists } from "../files/files.ts";
-import { git, type GitOptions } from "../git/git.ts";
+import { git, type OldGitOptions } from "../git/git.ts";
 import { isolation, type Remote, RemoteLacks, type Tip } from "./remote.ts";
 import type { Place } from "./place.ts";
 
@@ -11,10 +11,10 @@ import type { Place } from "./place.ts";
  */
 
 /** What all processes of one update share: what ends them, and their mark. */
-export type Shared = Pick<GitOptions, "signal" | "cookie">;
+export type Shared = Pick<OldGitOptions, "signal" | "cookie">;
 
 /** What every git call on a mirror gets. */
-export function mirrorOptions(dir: string, options: Shared): GitOptions {
+export function mirrorOptions(dir: string, options: Shared): OldGitOptions {
   return {
     ...options,
     env: { ...isolation, GIT_DIR: dir },
@@ -23,7 +23,7 @@ export function mirrorOptions(dir: string, options: Shared): GitOptions {
 }
 
 /** Make an empty mirror; `sha` tells which hash the remote uses. */
-async function makeMirror(dir: string, sha: string, options: GitOptions): Promise<void> {
+async function makeMirror(dir: string, sha: string, options: OldGitOptions): Promise<void> {
   await rm(dir, { recursive: true, force: true });
   await mkdir(dir, { recursive: true });
   const format = sha.length === 64 ? "sha256" : "sha1";
@@ -98,7 +98,7 @@ const nextRef = "refs/boatyard/next";
 
 async function fetchInto(dir: string, remote: Remote, wanted: Wanted): Promise<void> {
   const base = mirrorOptions(dir, shared(remote));
-  const options: GitOptions = {
+  const options: OldGitOptions = {
     ...base,
     ...remote.options,
     env: { ...remote.options.env, ...base.env },
@@ -157,7 +157,7 @@ function stderrOf(error: unknown): string {
   return (error as { result?: { stderr?: string } }).result?.stderr ?? "";
 }
 
-async function hasCommit(dir: string, sha: string, options: GitOptions): Promise<boolean> {
+async function hasCommit(dir: string, sha: string, options: OldGitOptions): Promise<boolean> {
   const result = await git(["cat-file", "-e", `${sha}^{commit}`], { ...options, check: false });
   return result.code === 0;
 }

@@ -1,7 +1,7 @@
 import process from "node:process";
 import { UsageError } from "../core/errors.ts";
 import { CommandFailed } from "../exec/exec.ts";
-import { git, type GitOptions } from "../git/git.ts";
+import { git, type OldGitOptions } from "../git/git.ts";
 import { isSha } from "../core/names.ts";
 import { readSecretFile } from "../config/secrets.ts";
 import type { RepoSettings } from "./settings.ts";
@@ -11,7 +11,7 @@ import type { RepoSettings } from "./settings.ts";
 /** A remote, and what git needs to reach it. */
 export interface Remote {
   url: string;
-  options: GitOptions;
+  options: OldGitOptions;
 }
 
 /**

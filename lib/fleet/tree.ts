@@ -6,7 +6,7 @@ import process from "node:process";
 import { Failure } from "../core/errors.ts";
 import { run } from "../exec/exec.ts";
 import { exists } from "../files/files.ts";
-import { git, gitText, type GitOptions } from "../git/git.ts";
+import { git, gitText, type OldGitOptions } from "../git/git.ts";
 import { makeGitFolder, type TreePlan } from "./git-folder.ts";
 import { mirrorOptions, type Shared } from "./mirror.ts";
 import type { Place } from "./place.ts";
@@ -18,7 +18,7 @@ import type { Place } from "./place.ts";
  */
 
 /** git with the mirror's objects, a tree's files and our own index of it. */
-function treeOptions(place: Place, tree: string, index: string, shared: Shared): GitOptions {
+function treeOptions(place: Place, tree: string, index: string, shared: Shared): OldGitOptions {
   const base = mirrorOptions(place.mirror, shared);
   return {
     ...base,
@@ -86,7 +86,7 @@ async function bothWell(...works: [Promise<unknown>, Promise<unknown>]): Promise
 const quickStatus = ["status", "--porcelain", "-z", "--no-renames", "--ignore-submodules=all"];
 
 /** The folders of submodules: a fresh clone has them empty, and neither clean nor status looks inside. */
-async function submodules(index: string, options: GitOptions): Promise<string[]> {
+async function submodules(index: string, options: OldGitOptions): Promise<string[]> {
   // each stands in the index with its mode in these four bytes (gitformat-index(5)): without them there is none,
   // and git need not be asked
   if (!(await readFile(index)).includes(linkMode)) return [];
@@ -104,7 +104,7 @@ async function empty(folder: string): Promise<void> {
   }
 }
 
-async function verify(options: GitOptions, sha: string): Promise<void> {
+async function verify(options: OldGitOptions, sha: string): Promise<void> {
   const text = await gitText([...quickStatus, "--ignored", "--untracked-files=all"], options);
   if (text === "") return;
   const first = text.split("\0", 1)[0]?.slice(3) ?? "";

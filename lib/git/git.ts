@@ -1,17 +1,52 @@
 import process from "node:process";
-import { cleanEnvironment, run, type RunOptions, type RunResult } from "../exec/exec.ts";
+import {
+  $,
+  cleanEnvironment,
+  type CommandOptions,
+  run,
+  type RunOptions,
+  type RunResult,
+  type Shell,
+} from "../exec/exec.ts";
+
+/** Options of `gitIn`: those of `$`. */
+export interface GitOptions extends Omit<CommandOptions, "cwd" | "env"> {
+  /** Added to git's environment. */
+  env?: Record<string, string | undefined> | undefined;
+  /** Settings for these calls: `{ "gc.auto": "0" }`. */
+  config?: Readonly<Record<string, string>> | undefined;
+}
 
 /**
- * Every git call of the project. Names and URLs reach git only after `--` (the callers see to it),
- * and git itself is kept from asking, from running other programs, and from odd transports.
+ * `$` for git in a folder, a work tree or git directory. Every git call of the project goes through it:
+ * git is kept from asking, from running other programs, and from odd transports. Options end with `--`
+ * before names and URLs that are put in.
+ *
+ *     const git = gitIn(dir);
+ *     await git`git fetch --prune -- ${remote} ${refspec}`;
  */
-export interface GitOptions extends Omit<RunOptions, "env"> {
-  /** The work tree or git directory it works in. */
-  dir?: string;
-  /** Added to git's environment. */
-  env?: Record<string, string | undefined>;
-  /** Settings for this call: `{ "gc.auto": "0" }`. */
-  config?: Record<string, string>;
+export function gitIn(dir: string, { env, config = {}, ...options }: GitOptions = {}): Shell {
+  const settings = Object.entries(config);
+  return $({
+    ...options,
+    cwd: dir,
+    env: gitEnvironment({
+      ...env,
+      // git-config(1): settings by the environment
+      GIT_CONFIG_COUNT: String(settings.length),
+      ...Object.fromEntries(
+        settings.flatMap(([key, value], at) => [
+          [`GIT_CONFIG_KEY_${at}`, key],
+          [`GIT_CONFIG_VALUE_${at}`, value],
+        ]),
+      ),
+    }),
+  });
+}
+
+/** What git printed, less the last line end. */
+export async function textOf(output: PromiseLike<{ stdout: string }>): Promise<string> {
+  return (await output).stdout.replace(/\n$/, "");
 }
 
 /** The transports that a remote may use (gitprotocol names of git-config(1), protocol.allow). */
@@ -34,13 +69,20 @@ export function gitEnvironment(
   });
 }
 
+/** The former way, until its callers use `gitIn`. */
+export interface OldGitOptions extends Omit<RunOptions, "env"> {
+  dir?: string;
+  env?: Record<string, string | undefined>;
+  config?: Record<string, string>;
+}
+
 /**
  * Run git.
  * @throws {CommandFailed} when it fails, unless `check` is false.
  */
 export function git(
   args: readonly string[],
-  { dir, env, config = {}, ...options }: GitOptions = {},
+  { dir, env, config = {}, ...options }: OldGitOptions = {},
 ): Promise<RunResult> {
   const settings = Object.entries(config).flatMap(([key, value]) => ["-c", `${key}=${value}`]);
   const where = dir === undefined ? [] : ["-C", dir];
@@ -48,21 +90,9 @@ export function git(
 }
 
 /** What git printed, less the last line end. */
-export async function gitText(args: readonly string[], options: GitOptions = {}): Promise<string> {
+export async function gitText(
+  args: readonly string[],
+  options: OldGitOptions = {},
+): Promise<string> {
   return (await git(args, options)).stdout.replace(/\n$/, "");
-}
-
-/** The heads and tags of a remote: full ref → object id; `peeled` tags (`^{}`) replace the tag object's own id. */
-export async function remoteRefs(
-  url: string,
-  patterns: readonly string[],
-  options: GitOptions = {},
-): Promise<Map<string, string>> {
-  const text = await gitText(["ls-remote", "--", url, ...patterns], options);
-  const refs = new Map<string, string>();
-  for (const line of text.split("\n")) {
-    const [sha, ref] = line.split("\t");
-    if (sha && ref) refs.set(ref.replace(/\^\{\}$/, ""), sha);
-  }
-  return refs;
 }

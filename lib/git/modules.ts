@@ -1,11 +1,11 @@
 import { join } from "node:path";
 import { Failure } from "../core/errors.ts";
 import { exists } from "../files/files.ts";
-import { git, type GitOptions } from "./git.ts";
+import { git, type OldGitOptions } from "./git.ts";
 
 /** A work tree, how git is called in it, and where its lines go. */
 export interface WorkTree {
-  options: GitOptions & { dir: string };
+  options: OldGitOptions & { dir: string };
   say: (line: string) => void;
 }
 

@@ -1,5 +1,5 @@
 import process from "node:process";
-import { run } from "../exec/exec.ts";
+import { $ } from "../exec/exec.ts";
 
 /**
  * What systemd offers a service: sockets it opened (sd_listen_fds(3)), news about its state (sd_notify(3)),
@@ -21,16 +21,13 @@ export async function notify(...states: string[]): Promise<void> {
   const socket = process.env.NOTIFY_SOCKET;
   if (!socket) return;
   const env = { NOTIFY_SOCKET: socket, PATH: process.env.PATH ?? "/usr/bin:/bin" };
-  try {
-    await run(["systemd-notify", `--pid=${process.pid}`, ...states], {
-      env,
-      check: false,
-      output: "ignore",
-      timeout: 10_000,
-    });
-  } catch {
-    // not installed: then systemd waits in vain, and its journal says so
-  }
+  // not installed: then systemd waits in vain, and its journal says so
+  await $({
+    env,
+    nothrow: true,
+    stdio: "ignore",
+    timeout: 10_000,
+  })`systemd-notify --pid=${process.pid} ${states}`;
 }
 
 /** Feed systemd's watchdog twice as often as it asks for, for as long as `healthy` says so; returns how to stop. */

@@ -6,7 +6,7 @@ import { atEnd } from "../core/at-exit.ts";
 import { Failure } from "../core/errors.ts";
 import { CommandFailed } from "../exec/exec.ts";
 import { exists } from "../files/files.ts";
-import { git, type GitOptions, gitText } from "../git/git.ts";
+import { git, type OldGitOptions, gitText } from "../git/git.ts";
 import type { GitTarget } from "./config.ts";
 import { changedWhileRead, readTries } from "./content.ts";
 import { changedSince, type LocalFile, scanFolder } from "./folder.ts";
@@ -24,7 +24,7 @@ export async function uploadToGit(target: GitTarget, job: Job): Promise<Outcome>
   // what was fetched and made is kept for the next time: only what is new travels
   const repo = join(job.state.folder, `${target.name}.git`);
   const scratch = await makeScratch(job.state.folder);
-  const options: GitOptions = {
+  const options: OldGitOptions = {
     dir: repo,
     env: {
       GIT_SSH_COMMAND: sshForShell(target.ssh),
@@ -82,7 +82,7 @@ function refuseNames(files: readonly LocalFile[]): void {
   if (bad) throw new Failure(`${JSON.stringify(bad.path)} cannot be in a git commit; move it away`);
 }
 
-async function openCache(repo: string, options: GitOptions): Promise<void> {
+async function openCache(repo: string, options: OldGitOptions): Promise<void> {
   const { dir: _, ...elsewhere } = options;
   if (await exists(join(repo, "HEAD"))) {
     // a lock file that a killed run left: our own lock says that nobody holds it
@@ -95,7 +95,7 @@ async function openCache(repo: string, options: GitOptions): Promise<void> {
 }
 
 /** The branch's newest commit there, fetched; undefined when there is no such branch yet. */
-async function fetchBranch(target: GitTarget, options: GitOptions): Promise<string | undefined> {
+async function fetchBranch(target: GitTarget, options: OldGitOptions): Promise<string | undefined> {
   const ref = `refs/heads/${target.branch}`;
   const ours = "refs/boatyard/there";
   try {
@@ -111,7 +111,7 @@ async function fetchBranch(target: GitTarget, options: GitOptions): Promise<stri
 }
 
 /** The tree of the folder at one moment: when a file changes while git reads, all is read again. */
-async function wholeTree(job: Job, options: GitOptions) {
+async function wholeTree(job: Job, options: OldGitOptions) {
   let { files } = job;
   for (let attempt = 0; ; attempt++) {
     const tree = await writeTree(files, options);
@@ -124,7 +124,7 @@ async function wholeTree(job: Job, options: GitOptions) {
 }
 
 /** Put every file into the object store as it is, and make the tree of them. */
-async function writeTree(files: readonly LocalFile[], options: GitOptions): Promise<string> {
+async function writeTree(files: readonly LocalFile[], options: OldGitOptions): Promise<string> {
   // one name a line: those with line ends in them go one by one
   const plain = files.filter(({ file }) => !/[\r\n]/.test(file) && !file.startsWith('"'));
   const odd = files.filter((file) => !plain.includes(file));
@@ -149,7 +149,7 @@ async function difference(
   parent: string | undefined,
   tree: string,
   files: readonly LocalFile[],
-  options: GitOptions,
+  options: OldGitOptions,
 ): Promise<Change[]> {
   if (parent === undefined)
     return files.map(({ path, size }) => ({ action: "new" as const, path, size }));
@@ -169,7 +169,7 @@ async function makeCommit(
   tree: string,
   parent: string | undefined,
   job: Job,
-  options: GitOptions,
+  options: OldGitOptions,
 ): Promise<string> {
   const { name, email, message } = await sourceOf(job.dir, options.signal);
   const env = {
@@ -184,7 +184,7 @@ async function makeCommit(
 
 /** Who the author is (the checkout's user.name and user.email, else the source commit's), and the message. */
 async function sourceOf(dir: string, signal: AbortSignal | undefined) {
-  const quiet: GitOptions = { dir, check: false, signal };
+  const quiet: OldGitOptions = { dir, check: false, signal };
   // not git's environment for identities: HOOK_ runs have none, and a server's own says nothing of the repo
   const [name, email, log] = await Promise.all([
     gitText(["config", "--get", "user.name"], quiet),
@@ -202,7 +202,7 @@ async function sourceOf(dir: string, signal: AbortSignal | undefined) {
   };
 }
 
-async function push(commit: string, target: GitTarget, options: GitOptions): Promise<void> {
+async function push(commit: string, target: GitTarget, options: OldGitOptions): Promise<void> {
   const refspec = `${commit}:refs/heads/${target.branch}`;
   try {
     await git(["push", "--quiet", "--no-verify", "--", target.url, refspec], options);

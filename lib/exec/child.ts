@@ -1,0 +1,232 @@
+import { type ChildProcess, spawn, type SpawnOptions } from "node:child_process";
+import { EventEmitter } from "node:events";
+import process from "node:process";
+import type { Readable } from "node:stream";
+import { StringDecoder } from "node:string_decoder";
+import { atEnd } from "../core/at-exit.ts";
+import { Failure, systemCode } from "../core/errors.ts";
+import { cookieEnvironment, endTree, newCookie } from "./process-tree.ts";
+
+/** What a command of ours knows beyond zx's own options. */
+export interface ChildOptions {
+  /** Milliseconds after which the whole tree is ended. */
+  timeout?: number | undefined;
+  /** Milliseconds between TERM and KILL; default 5 s. */
+  grace?: number | undefined;
+  /** Every line as it comes; nothing is kept then. */
+  onLine?: ((line: string, from: "stdout" | "stderr") => void) | undefined;
+  /** The mark in the environment of its tree, where the caller must know it before the start; default: a fresh one. */
+  cookie?: string | undefined;
+  /** Let it outlive this process. */
+  outlives?: boolean | undefined;
+}
+
+/** A command ended badly or could not be started: what it was, how it ended, and its last words. */
+export class CommandFailed extends Failure {
+  override name = "CommandFailed";
+  /** The `code` of the system error when it could not be started: ENOENT, EACCES … */
+  readonly code: string | undefined;
+  readonly timedOut: boolean;
+  constructor(message: string, fields: { code?: string | undefined; timedOut?: boolean } = {}) {
+    super(message);
+    this.code = fields.code;
+    this.timedOut = fields.timedOut ?? false;
+  }
+}
+
+/** The children under way, by pid. */
+const children = new Map<number, Child>();
+
+/** End the whole tree of a child of ours. */
+export async function endChild(pid: number): Promise<void> {
+  await children.get(pid)?.end();
+}
+
+/** How long after the exit its pipes are still read, in ms: since the last data, and at most. */
+const drain = { quiet: 30, most: 2000 };
+/** Captured output beyond that ends the command, in bytes. */
+const maxOutput = 64 * 1024 * 1024;
+/** A line without an end must not fill the memory. */
+const maxLine = 1024 * 1024;
+
+/** What zx takes for a ChildProcess. Its `close` comes when the command, and what ends its tree, is over. */
+export class Child extends EventEmitter {
+  readonly pid: number | undefined;
+  readonly stdin: ChildProcess["stdin"];
+  readonly stdout: ChildProcess["stdout"];
+  readonly stderr: ChildProcess["stderr"];
+  readonly #argv: readonly string[];
+  readonly #cookie: string;
+  readonly #grace: number | undefined;
+  readonly #started = performance.now();
+  readonly #output = { bytes: 0, stdout: "", stderr: "" };
+  #ending: Promise<void> | undefined;
+  /** Why we ended it. */
+  #reason: "timeout" | "output" | undefined;
+
+  constructor(
+    argv: readonly string[],
+    { cwd, env, stdio, signal }: SpawnOptions,
+    { timeout, grace, onLine, cookie = newCookie(), outlives = false }: ChildOptions,
+  ) {
+    super();
+    this.#argv = argv;
+    this.#cookie = cookie;
+    this.#grace = grace;
+    const [file = "", ...args] = argv;
+    const inner = spawn(file, args, {
+      cwd,
+      env: { ...env, ...cookieEnvironment(cookie) },
+      stdio,
+      // a session of its own: signals of the terminal reach it only through us
+      detached: true,
+    });
+    this.pid = inner.pid;
+    this.stdin = inner.stdin;
+    // a command may end without reading all of its input
+    this.stdin?.on("error", () => {});
+    // zx keeps what comes from these
+    this.stdout = onLine ? null : inner.stdout;
+    this.stderr = onLine ? null : inner.stderr;
+    const flush = [
+      this.#read(inner.stdout, "stdout", onLine),
+      this.#read(inner.stderr, "stderr", onLine),
+    ];
+
+    if (this.pid !== undefined) children.set(this.pid, this);
+    const forget = outlives ? () => {} : atEnd(() => this.end(2000));
+    if (outlives) inner.unref();
+    const timer =
+      timeout === undefined ? undefined : setTimeout(() => this.#endFor("timeout"), timeout);
+    const onAbort = () => void this.end();
+    signal?.addEventListener("abort", onAbort, { once: true });
+    if (signal?.aborted) onAbort();
+
+    let status: [code: number | null, signal: NodeJS.Signals | null] = [null, null];
+    let failure: CommandFailed | undefined;
+    let closed = false;
+    const close = async () => {
+      if (closed) return;
+      closed = true;
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", onAbort);
+      for (const each of flush) each();
+      // the tree is not over when its root is: wait for the end that was asked for
+      await this.#ending;
+      if (this.pid !== undefined) children.delete(this.pid);
+      forget();
+      failure ??= this.#failure(...status);
+      if (failure) this.emit("error", failure);
+      this.emit("close", ...status);
+    };
+    inner.once("error", (error) => {
+      failure = cannotStart(file, cwd, error);
+      // Deno closes a child that did not start without saying so
+      setImmediate(() => void close());
+    });
+    inner.once("exit", (...how) => {
+      status = how;
+      const latest = Date.now() + drain.most;
+      const stop = () => {
+        inner.stdout?.destroy();
+        inner.stderr?.destroy();
+        void close();
+      };
+      const quiet = setTimeout(stop, drain.quiet);
+      for (const stream of [inner.stdout, inner.stderr])
+        stream?.on("data", () => Date.now() < latest && quiet.refresh());
+      inner.once("close", () => {
+        clearTimeout(quiet);
+        void close();
+      });
+    });
+  }
+
+  /** End its whole tree: TERM, after `grace` ms KILL. */
+  end(grace = this.#grace): Promise<void> {
+    const options = grace === undefined ? {} : { grace };
+    this.#ending ??= endTree({ pid: this.pid, cookie: this.#cookie }, options).then(() => {});
+    return this.#ending;
+  }
+
+  #endFor(reason: "timeout" | "output"): void {
+    this.#reason ??= reason;
+    void this.end();
+  }
+
+  /** Reads a stream for its last words, and by lines for `onLine`; the returned function gives out what is left. */
+  #read(stream: Readable | null, from: "stdout" | "stderr", onLine: ChildOptions["onLine"]) {
+    const decoder = new StringDecoder("utf8");
+    let rest = "";
+    stream?.on("error", () => {});
+    stream?.on("data", (chunk: Buffer) => {
+      if (!onLine) {
+        this.#output[from] = (this.#output[from] + decoder.write(chunk)).slice(-2000);
+        this.#output.bytes += chunk.length;
+        if (this.#output.bytes > maxOutput) this.#endFor("output");
+        return;
+      }
+      const lines = (rest + decoder.write(chunk)).split("\n");
+      rest = lines.pop() ?? "";
+      for (const line of lines) onLine(line, from);
+      if (rest.length > maxLine) {
+        onLine(rest, from);
+        rest = "";
+      }
+    });
+    return () => {
+      rest += onLine ? decoder.end() : "";
+      if (rest !== "") onLine?.(rest, from);
+      rest = "";
+    };
+  }
+
+  #failure(code: number | null, signal: NodeJS.Signals | null): CommandFailed | undefined {
+    if (code === 0 && !this.#reason) return undefined;
+    const seconds = Math.round((performance.now() - this.#started) / 1000);
+    const how =
+      this.#reason === "timeout"
+        ? `took longer than its time limit and was ended after ${seconds} s`
+        : this.#reason === "output"
+          ? `printed more than ${maxOutput / 1024 / 1024} MiB and was ended`
+          : signal
+            ? `was ended by ${signal}`
+            : `failed with exit code ${code}`;
+    const message = `${title(this.#argv)} ${how}${lastWords(this.#output)}`;
+    return new CommandFailed(message, { timedOut: this.#reason === "timeout" });
+  }
+}
+
+function cannotStart(file: string, cwd: string | URL | undefined, error: Error): CommandFailed {
+  const code = systemCode(error);
+  // zx always names a folder: ours goes without saying
+  const where = cwd === undefined || cwd === process.cwd() ? "" : ` in ${String(cwd)}`;
+  // a folder in PATH that may not be read says EACCES of a command that is nowhere
+  const missing = code === "ENOENT" || (code === "EACCES" && !file.includes("/"));
+  const why = missing
+    ? "not found; install it, or correct PATH or the folder"
+    : (code ?? error.message);
+  return new CommandFailed(`cannot start ${file}${where}: ${why}`, { code });
+}
+
+/** The words that name the command, without options and whatever they may carry. */
+function title(argv: readonly string[]): string {
+  // what runs as another user comes after setpriv's own options
+  const own = argv[0] === "setpriv" ? argv.slice(argv.indexOf("--") + 1) : argv;
+  if (own[0] === "/bin/sh") return "the command";
+  return own
+    .filter((word, at) => at === 0 || /^[a-z][a-z0-9-]*$/.test(word))
+    .slice(0, 3)
+    .join(" ");
+}
+
+function lastWords({ stdout, stderr }: { stdout: string; stderr: string }): string {
+  const lines = (stderr.trim() || stdout.trim()).split("\n").filter((line) => line.trim() !== "");
+  const fatal = lines.filter((line) => /^(?:fatal|error)\b/i.test(line));
+  const words = (fatal.length > 0 ? fatal : lines)
+    .slice(-3)
+    .join(" | ")
+    // what a command prints may not steer a terminal
+    .replace(/\p{Cc}/gu, " ");
+  return words === "" ? "" : `: ${words.slice(0, 500)}`;
+}

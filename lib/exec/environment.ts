@@ -1,0 +1,36 @@
+import { delimiter } from "node:path";
+import process from "node:process";
+
+const allowed =
+  /^(?:PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TMPDIR|SSH_AUTH_SOCK|SSL_CERT_(?:FILE|DIR)|(?:https?|no|all)_proxy)$/i;
+
+/**
+ * The environment for a child: only what is on a short list of ours, then `extra` (undefined takes one away).
+ * SHLVL is set because Debian's bash reads ~/.bashrc when it finds none and its stdin is a socket.
+ */
+export function cleanEnvironment(
+  extra: Record<string, string | undefined> = {},
+): Record<string, string> {
+  const env: Record<string, string> = { SHLVL: "1" };
+  for (const name of Object.keys(process.env).filter((each) => allowed.test(each)))
+    env[name] = process.env[name] ?? "";
+  env.PATH = searchPath();
+  for (const [name, value] of Object.entries(extra)) {
+    if (value === undefined) delete env[name];
+    else env[name] = value;
+  }
+  return env;
+}
+
+/** Where commands are looked for when PATH is not set: env -i, some containers. */
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/**
+ * PATH as children get it. Deno (2.9) puts a folder before it, in which `node` is Deno itself: a build's
+ * npm and scripts must get the real one, as they do when they are started by hand.
+ */
+export function searchPath(): string {
+  const folders = (process.env.PATH ?? "").split(delimiter);
+  const own = folders.filter((folder) => folder !== "" && !folder.endsWith("/node_compat_bin"));
+  return own.length > 0 ? own.join(delimiter) : defaultPath;
+}
