@@ -1,5 +1,4 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import process from "node:process";
 import { StringDecoder } from "node:string_decoder";
 import { atEnd } from "../core/at-exit.ts";
 import { Failure, systemCode } from "../core/errors.ts";
