@@ -1,15 +1,34 @@
-import { readSync } from "node:fs";
-import { createGunzip, type Gunzip } from "node:zlib";
+import { read } from "node:fs";
+import { pipeline } from "node:stream/promises";
+import { promisify } from "node:util";
+import { createGunzip } from "node:zlib";
 import { messageOf, Refused, systemCode } from "../core/errors.ts";
-import { type OnEntry, PlainTarReader } from "./tar-plain.ts";
 
 /**
- * Reading a tar.gz entry by entry, and the headers for writing one. The owner of the tar package:
- * its Parser reads the format (ustar, pax, GNU's long names) from the first block on that is not plain
- * (tar-plain.ts). Its unpacking is not used, since it drops hostile entries and exits well, and makes folders
- * some forty times each.
+ * Reading a tar.gz entry by entry, and writing a tar. The owner of the tar package: its Parser reads the format
+ * (ustar, pax, GNU's long names), its Header and Pax write it. Its unpacking is not used, since it skips hostile entries
+ * and succeeds.
  */
-export type { EntrySink, OnEntry, TarEntry } from "./tar-plain.ts";
+
+/** What an archive says of an entry. */
+export interface TarEntry {
+  readonly path: string;
+  /** `File`, `Directory`, `SymbolicLink`, `Link` …, as the tar package calls them. */
+  readonly type: string;
+  readonly mode?: number | undefined;
+  readonly linkpath?: string | undefined;
+  /** Bytes. */
+  readonly size: number;
+}
+
+/** Takes the bytes of one entry; a piece is only valid during the call. */
+export interface EntrySink {
+  write(piece: Buffer): void;
+  end(): void;
+}
+
+/** Told of each entry before its bytes; what it returns gets them. */
+export type OnEntry = (entry: TarEntry) => EntrySink | undefined;
 
 export interface TarLimits {
   /** Bytes of all files together. */
@@ -27,92 +46,70 @@ export const tarLimits: TarLimits = {
   entries: 500_000,
 };
 
-/** Bytes of a piece that is unzipped, and of one that comes out of it. */
-const pieceSize = 2 * 1024 * 1024;
-const chunkSize = 1024 * 1024;
+const pieceSize = 1024 * 1024;
+
+const readAt = promisify(read);
 
 /**
- * Hand each entry of the archive that is open as `fd` to `onEntry`, and its bytes to what that returns, before the
+ * Pass each entry of the archive that is open as `fd` to `onEntry`, and its bytes to what that returns, before the
  * next entry comes. The descriptor is read from the start of the file and stays open.
- * @throws {Refused} when it is no whole tar.gz, or goes past a limit; and whatever `onEntry` throws.
+ * @throws {Refused} when it is not a whole tar.gz, or goes past a limit; and whatever `onEntry` throws.
  */
 export async function readTarGz(
   fd: number,
   onEntry: OnEntry,
   { limits = tarLimits, signal }: { limits?: TarLimits; signal?: AbortSignal | undefined } = {},
 ): Promise<void> {
-  const plain = new PlainTarReader(onEntry);
-  let packaged: PackagedReader | undefined;
-  const gunzip = createGunzip({ chunkSize });
-  const packed = feed(gunzip, fd);
+  const parser = await createParser(onEntry);
+  let packed = 0;
   let unpacked = 0;
-  try {
-    for await (const chunk of gunzip as AsyncIterable<Buffer>) {
-      signal?.throwIfAborted();
+  // a stream of the descriptor would close it
+  async function* pieces(): AsyncGenerator<Buffer> {
+    for (;;) {
+      const piece = Buffer.allocUnsafe(pieceSize);
+      const { bytesRead } = await readAt(fd, piece, 0, pieceSize, packed);
+      if (bytesRead === 0) return;
+      packed += bytesRead;
+      yield piece.subarray(0, bytesRead);
+    }
+  }
+  async function parse(chunks: AsyncIterable<Buffer>): Promise<void> {
+    for await (const chunk of chunks) {
+      // the package would unpack a gzip within the gzip, past every count
+      if (unpacked === 0 && !looksLikeTar(chunk)) throw new Refused("there is no tar in the gzip");
       unpacked += chunk.length;
-      if (unpacked > limits.ratioFrom && unpacked > packed() * limits.ratio)
+      if (unpacked > limits.ratioFrom && unpacked > packed * limits.ratio)
         throw new Refused(`it unpacks to more than ${limits.ratio} times its size`);
       // headers and padding take at most 1 KB an entry, long names aside
       if (unpacked > limits.size + 1024 * limits.entries)
         throw new Refused(`it unpacks to more than ${limits.size} bytes`);
-      const rest = packaged ? chunk : plain.add(chunk);
-      if (rest) (packaged ??= await packagedReader(rest, onEntry)).add(rest);
+      // what follows the end is not part of the archive; the package would keep it in memory
+      if (!parser.sawEnd) parser.write(chunk);
     }
-    packaged?.end();
-    if (!packaged && plain.entries === 0) throw new Refused("there is no tar in the gzip");
-    if (!(packaged ?? plain).ended || unpacked % 512 !== 0) throw new Refused("it is cut off");
+  }
+  try {
+    await pipeline(pieces, createGunzip({ chunkSize: pieceSize }), parse, {
+      ...(signal ? { signal } : {}),
+    });
   } catch (error) {
     const code = systemCode(error) ?? "";
-    if (code.startsWith("Z_")) throw new Refused(`it is no whole gzip (${messageOf(error)})`);
+    if (code.startsWith("Z_")) throw new Refused(`it is not a whole gzip (${messageOf(error)})`);
     throw error;
-  } finally {
-    gunzip.destroy();
   }
+  if (unpacked === 0) throw new Refused("there is no tar in the gzip");
+  parser.end();
+  if (!parser.sawEnd || unpacked % 512 !== 0) throw new Refused("it is cut off");
 }
 
-/**
- * Give the file's bytes to gunzip. Two pieces are on their way at any time: gunzip's thread goes on with the second while
- * what came out of the first is written. Read in this thread, into the same memory again: the file was just written,
- * so its bytes are at hand, and another thread or fresh memory would take longer than copying them.
- * @returns how many bytes were given so far.
- */
-function feed(gunzip: Gunzip, fd: number): () => number {
-  let position = 0;
-  let ended = false;
-  const give = (buffer: Buffer) => {
-    if (ended || gunzip.destroyed) return;
-    try {
-      const count = readSync(fd, buffer, 0, buffer.length, position);
-      position += count;
-      ended = count === 0;
-      if (ended) gunzip.end();
-      else gunzip.write(buffer.subarray(0, count), (error) => error ?? give(buffer));
-    } catch (error) {
-      gunzip.destroy(error as Error);
-    }
-  };
-  for (let piece = 0; piece < 2; piece++) give(Buffer.allocUnsafeSlow(pieceSize));
-  return () => position;
-}
-
-/** The package's Parser behind the same door. */
-interface PackagedReader {
-  add(chunk: Buffer): void;
-  end(): void;
-  readonly ended: boolean;
-}
-
-async function packagedReader(first: Buffer, onEntry: OnEntry): Promise<PackagedReader> {
-  // the package would unpack a gzip within the gzip, past every count
-  if (!looksLikeTar(first)) throw new Refused("there is no tar in the gzip");
+/** The package's Parser, with everything refused that it would only warn of or skip. */
+async function createParser(onEntry: OnEntry) {
   const { Parser } = await import("tar");
-  const parser = new Parser({ strict: false, brotli: false });
-  let ended = false;
+  const parser = Object.assign(new Parser({ brotli: false }), { sawEnd: false });
   parser.on("warn", (_code: string, message: string | Error) => {
     throw new Refused(`it is broken (${messageOf(message)})`);
   });
   parser.on("eof", () => {
-    ended = true;
+    parser.sawEnd = true;
   });
   parser.on("meta", (text: string) => {
     if (text.includes("GNU.sparse")) throw new Refused("it holds a sparse file");
@@ -131,13 +128,7 @@ async function packagedReader(first: Buffer, onEntry: OnEntry): Promise<Packaged
     }
     entry.resume();
   });
-  return {
-    add: (chunk) => void parser.write(chunk),
-    end: () => parser.end(),
-    get ended() {
-      return ended;
-    },
-  };
+  return parser;
 }
 
 function looksLikeTar(chunk: Buffer): boolean {
@@ -145,28 +136,38 @@ function looksLikeTar(chunk: Buffer): boolean {
   return chunk.length >= 512 && !gzip && chunk.readUInt32LE(0) !== 0xfd2fb528;
 }
 
-/** What a header says of an entry that is written. */
-export interface TarHeader {
-  path: string;
-  type: "File" | "Directory" | "SymbolicLink" | "Link";
-  mode: number;
-  size: number;
-  mtime: Date;
-  linkpath?: string;
+/** An entry to be written. */
+export interface NewTarEntry {
+  readonly path: string;
+  readonly type: "File" | "Directory" | "SymbolicLink" | "Link";
+  readonly mode: number;
+  readonly size: number;
+  readonly linkpath?: string;
+  /** A file's bytes: `size` of them. */
+  readonly content?: Iterable<Buffer> | AsyncIterable<Buffer>;
 }
 
-/** Makes the header blocks of entries, with a pax header before those that need one. Owners are 0, without names. */
-export async function tarHeaders(): Promise<(header: TarHeader) => Buffer> {
+/**
+ * The bytes of a tar of these entries in their order, with one time, owner 0 and no names. The package's Pack is for
+ * files as they are on disk; its Header and Pax make the headers of entries from anywhere. The same entries give the
+ * same chunks: the bytes that a compressor makes of them may depend on where they end (Deno's do).
+ */
+export async function* tarBytes(
+  entries: Iterable<NewTarEntry>,
+  mtime: Date,
+): AsyncGenerator<Buffer> {
   const { Header, Pax } = await import("tar");
-  return (given) => {
-    const fields = { ...given, uid: 0, gid: 0, uname: "", gname: "" };
-    const header = new Header(fields);
+  for (const { content = [], ...entry } of entries) {
+    const fields = { ...entry, mtime, uid: 0, gid: 0, uname: "", gname: "" };
     const block = Buffer.alloc(512);
-    if (!header.encode(block)) return block;
-    const { path, linkpath, size, mtime } = given;
-    const pax = new Pax({ path, size, mtime, uid: 0, gid: 0, ...(linkpath ? { linkpath } : {}) });
-    return Buffer.concat([pax.encode(), block]);
-  };
+    const needsPax = new Header(fields).encode(block);
+    const { path, linkpath, size, uid, gid } = fields;
+    const pax = new Pax({ path, size, mtime, uid, gid, ...(linkpath ? { linkpath } : {}) });
+    yield needsPax ? Buffer.concat([pax.encode(), block]) : block;
+    yield* content;
+    if (size % 512 !== 0) yield Buffer.alloc(512 - (size % 512));
+  }
+  yield Buffer.alloc(1024);
 }
 
 /** A name from an archive, fit for a message. */

@@ -1,11 +1,10 @@
 import { createHash } from "node:crypto";
 import { createWriteStream } from "node:fs";
 import { open } from "node:fs/promises";
-import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
 import { Failure } from "../core/errors.ts";
-import { tarHeaders } from "../archive/tar.ts";
+import { tarBytes } from "../archive/tar.ts";
 import type { PackEntry } from "./file-list.ts";
 
 export interface ArchiveOptions {
@@ -34,10 +33,21 @@ export async function writeArchive(
       yield chunk;
     }
   };
-  const tar = Readable.from(tarBlocks(entries, mtime, onProgress), { objectMode: false });
+  let done = 0;
+  const progress = (bytes: number) => onProgress?.((done += bytes));
+  const tar = tarBytes(
+    entries.map(({ source, content, ...entry }) => ({
+      ...entry,
+      path: entry.type === "Directory" ? `${entry.path}/` : entry.path,
+      content: content ? [content] : readExactly(source, entry.size, progress),
+    })),
+    mtime,
+  );
   const gzip = createGzip({ level: 6, chunkSize: 256 * 1024 });
   const file = createWriteStream(path, { flags: "wx", mode: 0o644 });
-  await pipeline(tar, gzip, measure, file, { ...(signal ? { signal } : {}) });
+  await pipeline(tar, gzip, measure, file, {
+    ...(signal ? { signal } : {}),
+  });
   const handle = await open(path, "r");
   try {
     await handle.sync();
@@ -49,36 +59,13 @@ export async function writeArchive(
 
 const pieceSize = 256 * 1024;
 
-async function* tarBlocks(
-  entries: readonly PackEntry[],
-  mtime: Date,
-  onProgress?: (done: number) => void,
+/** A file's bytes, which must be as many as it had when it was listed. */
+async function* readExactly(
+  path: string | undefined,
+  size: number,
+  onPiece: (bytes: number) => void,
 ): AsyncGenerator<Buffer> {
-  const header = await tarHeaders();
-  let done = 0;
-  for (const { path, type, mode, size, source, content, linkpath } of entries) {
-    yield header({
-      path: type === "Directory" ? `${path}/` : path,
-      type,
-      mode,
-      size,
-      mtime,
-      ...(linkpath === undefined ? {} : { linkpath }),
-    });
-    if (content) yield content;
-    else if (source !== undefined && size > 0) {
-      for await (const piece of readExactly(source, size)) {
-        yield piece;
-        done += piece.length;
-        onProgress?.(done);
-      }
-    }
-    if (size % 512 !== 0) yield Buffer.alloc(512 - (size % 512));
-  }
-  yield Buffer.alloc(1024);
-}
-
-async function* readExactly(path: string, size: number): AsyncGenerator<Buffer> {
+  if (path === undefined || size === 0) return;
   const file = await open(path, "r");
   try {
     let position = 0;
@@ -90,6 +77,7 @@ async function* readExactly(path: string, size: number): AsyncGenerator<Buffer> 
         throw new Failure(`${path} changed while it was packed; pack when nothing writes there`);
       if (bytesRead === 0) return;
       yield buffer.subarray(0, bytesRead);
+      onPiece(bytesRead);
     }
   } finally {
     await file.close();

@@ -49,7 +49,7 @@ refused("an absolute path", /"\/tmp\/evil-boatyard" is absolute/, [{ name: "/tmp
 refused("a Windows path", /backslash/, [{ name: "..\\evil" }]);
 refused("a drive letter", /absolute/, [{ name: "C:/evil" }]);
 refused("a path with ..", /"\.\.\/evil" leads out/, [{ name: "../evil" }]);
-refused("a path with .. in its midst", /leads out/, [{ name: "a/../../evil" }]);
+refused("a path with .. in the middle", /leads out/, [{ name: "a/../../evil" }]);
 refused("a path with .. in a pax name", /leads out/, [paxEntry({ path: "../evil" }), {}]);
 refused("a path with .. in a GNU long name", /leads out/, [
   { name: "././@LongLink", type: "L", content: "../evil\0" },
@@ -64,7 +64,7 @@ refused("a link that leads out", /leads out of the archive: "\.\.\/x"/, [
 refused("a link that leads out from a folder", /leads out/, [
   { name: "a/b/l", type: "2", link: "../../../x" },
 ]);
-refused("a link that goes back up behind another link", /in its midst/, [
+refused("a link that goes back up behind another link", /with \.\. after a name/, [
   { name: "a/b/up", type: "2", link: "../.." },
   { name: "l", type: "2", link: "a/b/up/.." },
 ]);
@@ -160,8 +160,8 @@ refused(
   /no tar in the gzip/,
   gzipSync(tarGz({ name: "f", content: "x".repeat(600) })),
 );
-refused("a page of HTML", /no whole gzip/, Buffer.from("<!doctype html><title>404</title>"));
-refused("nothing", /cut off|no whole gzip/, Buffer.alloc(0));
+refused("a page of HTML", /not a whole gzip/, Buffer.from("<!doctype html><title>404</title>"));
+refused("nothing", /cut off|not a whole gzip/, Buffer.alloc(0));
 refused("an empty tar", /broken|no tar/, gzipSync(Buffer.alloc(0)));
 refused(
   "a header with a wrong sum",
@@ -174,7 +174,7 @@ refused(
 );
 refused(
   "an archive that is cut off in its gzip",
-  /no whole gzip|no tar in the gzip/,
+  /not a whole gzip|no tar in the gzip/,
   tarGz({ name: "f", content: "x".repeat(9000) }).subarray(0, 60),
 );
 refused(
