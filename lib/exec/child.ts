@@ -27,10 +27,16 @@ export class CommandFailed extends Failure {
   /** The `code` of the system error when it could not be started: ENOENT, EACCES … */
   readonly code: string | undefined;
   readonly timedOut: boolean;
-  constructor(message: string, fields: { code?: string | undefined; timedOut?: boolean } = {}) {
+  /** What it printed went to `onLine`, and is not in the message. */
+  readonly printed: boolean;
+  constructor(
+    message: string,
+    fields: { code?: string | undefined; timedOut?: boolean; printed?: boolean } = {},
+  ) {
     super(message);
     this.code = fields.code;
     this.timedOut = fields.timedOut ?? false;
+    this.printed = fields.printed ?? false;
   }
 }
 
@@ -58,6 +64,7 @@ export class Child extends EventEmitter {
   readonly #argv: readonly string[];
   readonly #cookie: string;
   readonly #grace: number | undefined;
+  readonly #byLine: boolean;
   readonly #started = performance.now();
   readonly #output = { bytes: 0, stdout: "", stderr: "" };
   #ending: Promise<void> | undefined;
@@ -73,6 +80,7 @@ export class Child extends EventEmitter {
     this.#argv = argv;
     this.#cookie = cookie;
     this.#grace = grace;
+    this.#byLine = onLine !== undefined;
     const [file = "", ...args] = argv;
     const inner = spawn(file, args, {
       cwd,
@@ -193,7 +201,8 @@ export class Child extends EventEmitter {
             ? `was ended by ${signal}`
             : `failed with exit code ${code}`;
     const message = `${title(this.#argv)} ${how}${lastWords(this.#output)}`;
-    return new CommandFailed(message, { timedOut: this.#reason === "timeout" });
+    const timedOut = this.#reason === "timeout";
+    return new CommandFailed(message, { timedOut, printed: this.#byLine });
   }
 }
 

@@ -42,8 +42,11 @@ export interface CommandOptions extends ChildOptions {
   prefix?: string | undefined;
 }
 
-/** `$` with some options set. */
-export type Shell = (pieces: TemplateStringsArray, ...words: unknown[]) => ProcessPromise;
+/** `$`, or a `$` with options of its own set: a command, or options for one. */
+export interface Shell {
+  (pieces: TemplateStringsArray, ...words: unknown[]): ProcessPromise;
+  (options: CommandOptions): Shell;
+}
 
 export { cleanEnvironment, ProcessOutput, type ProcessPromise };
 // the former way, until its callers use `$`
@@ -75,13 +78,18 @@ Object.assign(zx, {
 ProcessOutput.getErrorMessage = (error) => error?.message ?? "";
 
 /** Run a command, or set options for one: see above. */
-export function $(pieces: TemplateStringsArray, ...words: unknown[]): ProcessPromise;
-export function $(options: CommandOptions): Shell;
-export function $(
-  first: TemplateStringsArray | CommandOptions,
-  ...words: unknown[]
-): ProcessPromise | Shell {
-  return isTemplate(first) ? withOptions({})(first, ...words) : withOptions(first);
+export const $: Shell = shellWith({});
+
+/** A `$` for which these options hold until others are set: ``const git = shellWith({ cwd: dir })``. */
+export function shellWith(defaults: CommandOptions): Shell {
+  function run(first: TemplateStringsArray, ...words: unknown[]): ProcessPromise;
+  function run(first: CommandOptions): Shell;
+  function run(first: TemplateStringsArray | CommandOptions, ...words: unknown[]) {
+    return isTemplate(first)
+      ? zxWith(defaults)(first, ...words)
+      : shellWith({ ...defaults, ...first });
+  }
+  return run;
 }
 
 /** A command that a person wrote into a config: by /bin/sh, as written. Data reaches it only through `env`. */
@@ -93,7 +101,7 @@ function isTemplate(first: TemplateStringsArray | CommandOptions): first is Temp
   return Array.isArray(first);
 }
 
-function withOptions(options: CommandOptions): Shell {
+function zxWith(options: CommandOptions): typeof zx {
   const { cwd, env, input, stdio, signal, nothrow, prefix, ...child } = options;
   const known = {
     cwd,
@@ -108,7 +116,7 @@ function withOptions(options: CommandOptions): Shell {
       new ChildOfZx(splitWords(command), given, child),
   };
   const set = Object.entries(known).filter(([, value]) => value !== undefined);
-  return zx(Object.fromEntries(set) as Partial<Options>) as unknown as Shell;
+  return zx(Object.fromEntries(set) as Partial<Options>) as unknown as typeof zx;
 }
 
 /** One word of a command line, in single quotes. */
@@ -127,7 +135,12 @@ function splitWords(command: string): string[] {
   return words.map((word) => word.replace(/'([^']*)'|\\(')/g, "$1$2"));
 }
 
+/** What is known of a command that failed, from what `$` rejects with or, with `nothrow`, returns. */
+export function commandFailure({ cause }: ProcessOutput): Failed | undefined {
+  return cause instanceof Failed ? cause : undefined;
+}
+
 /** Whether a command was ended because it took longer than its `timeout`. */
-export function timedOut({ cause }: { cause?: unknown }): boolean {
-  return cause instanceof Failed && cause.timedOut;
+export function timedOut(output: ProcessOutput): boolean {
+  return commandFailure(output)?.timedOut === true;
 }

@@ -1,12 +1,12 @@
 import process from "node:process";
 import {
-  $,
   cleanEnvironment,
   type CommandOptions,
   run,
   type RunOptions,
   type RunResult,
   type Shell,
+  shellWith,
 } from "../exec/exec.ts";
 
 /** Options of `gitIn`: those of `$`. */
@@ -27,7 +27,7 @@ export interface GitOptions extends Omit<CommandOptions, "cwd" | "env"> {
  */
 export function gitIn(dir: string, { env, config = {}, ...options }: GitOptions = {}): Shell {
   const settings = Object.entries(config);
-  return $({
+  return shellWith({
     ...options,
     cwd: dir,
     env: gitEnvironment({

@@ -1,5 +1,14 @@
 import { Failure, messageOf } from "../core/errors.ts";
-import { CommandFailed, run, type RunOptions, type RunResult } from "../exec/exec.ts";
+import {
+  CommandFailed,
+  commandFailure,
+  ProcessOutput,
+  run,
+  type RunOptions,
+  type RunResult,
+  type Shell,
+  shellWith,
+} from "../exec/exec.ts";
 import type { Result } from "../log/format.ts";
 import type { Output } from "./output.ts";
 import { formatDuration } from "../core/units.ts";
@@ -8,7 +17,9 @@ import { formatDuration } from "../core/units.ts";
 export interface StageContext {
   /** A line into the log and onto the terminal. */
   readonly say: (line: string) => void;
-  /** Run a command whose output goes to the log, or to `onLine` instead; the stage's time limit holds. */
+  /** `$` in the run's folder and environment: what it prints goes to the log, and the stage's time limit holds. */
+  readonly $: Shell;
+  /** The former way, until the last caller uses `$`. */
   run(
     argv: readonly string[],
     options?: RunOptions & { onLine?: (line: string, from: "stdout" | "stderr") => void },
@@ -89,8 +100,10 @@ export async function runStage(
   try {
     const plan = await makePlan();
     if ("skip" in plan) return { name, result: "skipped", seconds: seconds(), note: plan.skip };
+    const { dir: cwd, env } = context;
     const outcome = await plan.work({
       say,
+      $: shellWith({ cwd, env, signal: abort.signal, onLine: say }),
       signal: abort.signal,
       run: (argv, options = {}) => runLogged(argv, options),
     });
@@ -111,7 +124,7 @@ export async function runStage(
       say(note);
       return { name, result: "timeout", seconds: seconds(), note, error };
     }
-    const note = messageOf(error);
+    const note = describe(error);
     say(note);
     return {
       name,
@@ -137,4 +150,11 @@ export async function runStage(
       throw new Failure(by ? `ended by ${by}` : `exit code ${code}; its lines are above`);
     });
   }
+}
+
+/** Why a stage failed. What a command printed is in the log already, and the stage's name says which it was. */
+function describe(error: unknown): string {
+  if (!(error instanceof ProcessOutput) || !commandFailure(error)?.printed) return messageOf(error);
+  const { exitCode, signal } = error;
+  return signal ? `ended by ${signal}` : `exit code ${exitCode}; its lines are above`;
 }
