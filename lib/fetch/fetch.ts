@@ -1,4 +1,3 @@
-import type { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { aboutContent, begin, type FetchRequest, type Fetched, receive } from "./response.ts";
 import { headerNumber } from "./body.ts";
@@ -24,6 +23,8 @@ import { version } from "../core/version.ts";
  * checked, and only then does the promise resolve. The caller puts the file in its place.
  */
 export type { Fetched, FetchRequest };
+export { FetchFailed, reasonOf } from "./retry.ts";
+export { type Answer, request, type RequestOptions } from "./send.ts";
 
 export interface FetcherOptions {
   /** Repetitions after a passing failure; default 5. */
@@ -32,8 +33,6 @@ export interface FetcherOptions {
   stall?: number;
   /** Milliseconds before the first repetition; default 500. */
   backoff?: number;
-  /** How http and https are sent; default: node:http. */
-  send?: Send;
 }
 
 export interface Fetcher {
@@ -63,16 +62,13 @@ export function createFetcher({
   retries = 5,
   stall = 30_000,
   backoff = 500,
-  send,
 }: FetcherOptions = {}): Fetcher {
   const watches = new Watches(stall);
   let connections: Promise<Connections> | undefined;
-  const web: Send =
-    send ??
-    (async (request) => {
-      connections ??= openConnections();
-      return await (await connections).send(request);
-    });
+  const web: Send = async (request) => {
+    connections ??= openConnections();
+    return await (await connections).send(request);
+  };
   let buckets: Promise<Connections> | undefined;
   const s3: Send = async (request) => {
     buckets ??= import("./s3.ts").then(({ openBuckets }) => openBuckets());
@@ -210,29 +206,5 @@ export function createFetcher({
     close() {
       for (const open of [connections, buckets]) void open?.then(({ close }) => close());
     },
-  };
-}
-
-/**
- * http and https over node-fetch: the same `Send`, for comparison (bench/downloads.ts). Redirects and
- * packed bodies are left alone, as in our own.
- */
-export async function sendWithNodeFetch(agent: unknown): Promise<Send> {
-  const { default: fetch } = await import("node-fetch");
-  return async ({ url, method, headers, watch }) => {
-    const response = await fetch(url, {
-      method,
-      headers,
-      signal: watch.signal as never,
-      agent: agent as never,
-      redirect: "manual",
-      compress: false,
-    });
-    return {
-      status: response.status,
-      reason: response.statusText,
-      headers: Object.fromEntries(response.headers),
-      body: response.body as Readable,
-    };
   };
 }

@@ -1,13 +1,14 @@
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
-import type { ClientRequest, IncomingMessage } from "node:http";
+import type { Agent, ClientRequest, IncomingMessage } from "node:http";
+import { isIP, type Socket } from "node:net";
 import process from "node:process";
 import { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { FetchFailed } from "./retry.ts";
 import type { Watch } from "./timeout.ts";
 import { openWire } from "./wire.ts";
-import { proxyFor } from "../http/proxy.ts";
+import { basicAuthorization, loginOf, proxyFor } from "../http/proxy.ts";
 import { proxyAuthorization, tunnellingAgent } from "../http/tunnel.ts";
 
 /**
@@ -173,4 +174,156 @@ export async function sendFile({ url, method, headers }: SendRequest): Promise<S
     },
     start,
   );
+}
+
+export interface RequestOptions {
+  /** Default: GET. */
+  method?: string;
+  headers?: Record<string, string>;
+  /** Milliseconds for all of it. */
+  timeout: number;
+  /** Milliseconds for the connection, TLS included; the look-up of a name is not counted. Default: `timeout`. */
+  connectTimeout?: number;
+  /** So many bytes of the body are read, and no more; 0: the answer's head is enough. */
+  maxBytes: number;
+  /** PEM: the authorities that are trusted, instead of the public ones. */
+  ca?: string | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+export interface Answer {
+  status: number;
+  /** Names in lower case. */
+  headers: Record<string, string | undefined>;
+  /** The body as UTF-8. */
+  text: string;
+  /** The body is longer than `maxBytes`. */
+  truncated: boolean;
+}
+
+/**
+ * One plain request and its small answer: on a connection of its own, past all proxies, without retries and
+ * redirects. A login in the URL is sent.
+ * @throws {FetchFailed} when no answer comes in time or it is cut off; the `signal`'s reason; else the system's error.
+ */
+export async function request(
+  address: URL | string,
+  {
+    method = "GET",
+    headers,
+    timeout,
+    connectTimeout = timeout,
+    maxBytes,
+    ca,
+    ...outer
+  }: RequestOptions,
+): Promise<Answer> {
+  const url = new URL(address);
+  const login = loginOf(url);
+  const abort = new AbortController();
+  const late = (what: string, limit: number) =>
+    abort.abort(new FetchFailed(`no ${what} within ${limit / 1000} s`, { again: true }));
+  const timer = setTimeout(late, timeout, "answer", timeout);
+  const signal = outer.signal ? AbortSignal.any([outer.signal, abort.signal]) : abort.signal;
+  try {
+    const agent = await openAgent(url, ca, connectTimeout, () =>
+      late("connection", connectTimeout),
+    );
+    const response = await exchange(withoutLogin(url), {
+      method,
+      headers: {
+        connection: "close",
+        ...(login && { authorization: basicAuthorization(login.user, login.password) }),
+        ...headers,
+      },
+      agent,
+      signal,
+    });
+    return {
+      status: response.status,
+      headers: Object.fromEntries(response.headers),
+      ...(await readText(response.body as Readable, maxBytes)),
+    };
+  } catch (error) {
+    throw signal.aborted ? signal.reason : error;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function readText(
+  body: Readable,
+  maxBytes: number,
+): Promise<Pick<Answer, "text" | "truncated">> {
+  const pieces: Buffer[] = [];
+  let size = 0;
+  try {
+    // to leave the loop ends the connection
+    if (maxBytes === 0) body.on("error", () => {}).destroy();
+    else
+      for await (const piece of body as AsyncIterable<Buffer>) {
+        pieces.push(piece);
+        size += piece.length;
+        if (size > maxBytes) break;
+      }
+  } catch {
+    throw new FetchFailed("the answer was cut off", { again: true });
+  }
+  const text = Buffer.concat(pieces).subarray(0, maxBytes).toString("utf8");
+  return { text, truncated: size > maxBytes };
+}
+
+/** An agent for one connection, which tells when it takes too long to open. */
+async function openAgent(
+  { protocol, hostname }: URL,
+  ca: string | undefined,
+  limit: number,
+  onLate: () => void,
+): Promise<Agent> {
+  const secure = protocol === "https:";
+  const { default: web } = await (secure ? import("node:https") : import("node:http"));
+  const agent = new web.Agent({ keepAlive: false, ...(ca === undefined ? {} : { ca }) });
+  const connect = agent.createConnection.bind(agent);
+  agent.createConnection = (options, done) => {
+    const socket = connect(options, done) as Socket;
+    let timer: NodeJS.Timeout | undefined;
+    const start = () => (timer = setTimeout(onLate, limit));
+    // many names at once wait for the resolver: that is not the server's fault
+    if (isIP(hostname.replace(/^\[|\]$/g, ""))) start();
+    else socket.once("lookup", start);
+    for (const over of [secure ? "secureConnect" : "connect", "close"])
+      socket.once(over, () => clearTimeout(timer));
+    return socket;
+  };
+  return agent;
+}
+
+/** A request by node-fetch, as it stands: redirects and packed bodies are left alone. */
+async function exchange(
+  url: URL,
+  options: { method: string; headers: Record<string, string>; agent: Agent; signal: AbortSignal },
+) {
+  const { default: fetch } = await import("node-fetch");
+  try {
+    const signal = options.signal as never;
+    return await fetch(url, { ...options, signal, redirect: "manual", compress: false });
+  } catch (error) {
+    if (options.signal.aborted) throw options.signal.reason;
+    throw withoutUrl(error, url);
+  }
+}
+
+/** node-fetch puts the URL, which may hold a secret, before the reason. */
+function withoutUrl(error: unknown, url: URL): unknown {
+  const { message, code } = error as NodeJS.ErrnoException;
+  const prefix = `request to ${url.href} failed, reason: `;
+  if (!message.startsWith(prefix)) return error;
+  return Object.assign(new Error(message.slice(prefix.length)), code === undefined ? {} : { code });
+}
+
+function withoutLogin(url: URL): URL {
+  const bare = new URL(url);
+  bare.username = "";
+  bare.password = "";
+  return bare;
 }

@@ -1,14 +1,8 @@
-import { Buffer } from "node:buffer";
-import { Agent as HttpAgent, request as httpRequest } from "node:http";
-import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
-import { isIP, type Socket } from "node:net";
-import { systemCode } from "../core/errors.ts";
+import { messageOf, systemCode } from "../core/errors.ts";
+import { request } from "../fetch/fetch.ts";
 import { signatureHeader, signRequest } from "./sign.ts";
 
-/**
- * One small request to one slave. It is node:http and not node-fetch: over thousands of hosts node-fetch takes
- * about twice the time and memory (bench/fleet.ts shows both).
- */
+/** One small request to one slave. */
 
 export interface SenderOptions {
   /** Signs every request. */
@@ -34,16 +28,10 @@ export interface Answer {
 /** No answer came, or none that could be read. */
 export class NoAnswer extends Error {
   override name = "NoAnswer";
-  /** Whether the request may have reached the slave. */
-  readonly sent: boolean;
-  constructor(message: string, sent: boolean) {
-    super(message);
-    this.sent = sent;
-  }
 }
 
 /** Answers here are a line of JSON; more is somebody else's server. */
-const longestAnswer = 64 * 1024;
+const maxAnswer = 64 * 1024;
 
 export interface Sender {
   /**
@@ -52,126 +40,35 @@ export interface Sender {
    * @throws {NoAnswer}
    */
   get(url: URL, patience?: number): Promise<Answer>;
-  close(): void;
 }
 
-export function createSender(options: SenderOptions): Sender {
-  // a connection a request: each slave is asked once or twice, and an idle socket a slave is memory
-  const agents = {
-    "http:": new HttpAgent({ keepAlive: false, maxSockets: Number.POSITIVE_INFINITY }),
-    "https:": new HttpsAgent({
-      keepAlive: false,
-      maxSockets: Number.POSITIVE_INFINITY,
-      ...(options.ca === undefined ? {} : { ca: options.ca }),
-    }),
-  };
-  // one listener for all: hundreds on one signal cost more than the requests
-  const underWay = new Set<() => void>();
-  const interrupt = () => {
-    for (const stop of [...underWay]) stop();
-  };
-  options.signal?.addEventListener("abort", interrupt, { once: true });
+export function createSender({ secret, timeout, ...options }: SenderOptions): Sender {
   return {
-    get: (url, patience = 0) => exchange(url, patience, agents, options, underWay),
-    close() {
-      options.signal?.removeEventListener("abort", interrupt);
-      agents["http:"].destroy();
-      agents["https:"].destroy();
+    async get(url, patience = 0) {
+      const headers: Record<string, string> = { accept: "application/json" };
+      if (secret !== undefined)
+        headers[signatureHeader] = signRequest(secret, "GET", url.pathname + url.search);
+      const limits = { timeout: timeout + patience, maxBytes: maxAnswer };
+      try {
+        return answerOf(await request(url, { ...options, ...limits, headers }));
+      } catch (error) {
+        throw new NoAnswer(options.signal?.aborted ? "interrupted" : reasonOf(error));
+      }
     },
   };
 }
 
-function exchange(
-  url: URL,
-  patience: number,
-  agents: { "http:": HttpAgent; "https:": HttpsAgent },
-  { secret, connectTimeout, timeout, signal }: SenderOptions,
-  underWay: Set<() => void>,
-): Promise<Answer> {
-  return new Promise((resolve, reject) => {
-    const path = url.pathname + url.search;
-    const headers: Record<string, string> = { accept: "application/json", connection: "close" };
-    if (secret !== undefined) headers[signatureHeader] = signRequest(secret, "GET", path);
-    const secure = url.protocol === "https:";
-    const host = url.hostname.replace(/^\[|\]$/g, "");
-    const start = secure ? httpsRequest : httpRequest;
-    const request = start({
-      host,
-      port: url.port === "" ? (secure ? 443 : 80) : Number(url.port),
-      path,
-      headers: { ...headers, host: url.host },
-      agent: secure ? agents["https:"] : agents["http:"],
-    });
-    let connected = false;
-    let settled = false;
-    let connectTimer: NodeJS.Timeout | undefined;
-    const timer = setTimeout(() => {
-      fail(`no answer within ${seconds(timeout + patience)}`);
-    }, timeout + patience);
-    const stop = () => fail("interrupted");
-    underWay.add(stop);
-    if (signal?.aborted) stop();
-
-    function settle(): boolean {
-      if (settled) return false;
-      settled = true;
-      clearTimeout(timer);
-      clearTimeout(connectTimer);
-      underWay.delete(stop);
-      return true;
-    }
-    function fail(message: string): void {
-      if (!settle()) return;
-      reject(new NoAnswer(message, connected));
-      request.destroy();
-    }
-    function awaitConnection(): void {
-      connectTimer ??= setTimeout(() => {
-        fail(`no connection within ${seconds(connectTimeout)}`);
-      }, connectTimeout);
-    }
-
-    request.on("socket", (socket: Socket) => {
-      // many names at once wait for the resolver: that is not the slave's fault
-      if (isIP(host)) awaitConnection();
-      else socket.once("lookup", awaitConnection);
-      socket.once(secure ? "secureConnect" : "connect", () => {
-        connected = true;
-        clearTimeout(connectTimer);
-      });
-    });
-    request.on("error", (error) => fail(reasonOf(error)));
-    request.on("response", (response) => {
-      const chunks: Buffer[] = [];
-      let size = 0;
-      response.on("data", (chunk: Buffer) => {
-        size += chunk.length;
-        if (size > longestAnswer) fail("the answer is no slave-server's: it is too long");
-        else chunks.push(chunk);
-      });
-      response.on("error", (error) => fail(reasonOf(error)));
-      response.on("close", () => {
-        if (!response.complete) fail("the answer was cut off");
-      });
-      response.on("end", () => {
-        if (!settle()) return;
-        const text = Buffer.concat(chunks).toString("utf8").trim();
-        const wait = Number(response.headers["retry-after"]);
-        resolve({
-          status: response.statusCode ?? 0,
-          json: parseObject(text),
-          // control characters of a stranger must not reach the terminal
-          text: (text.split("\n", 1)[0] ?? "").replace(/[\x00-\x1f\x7f-\x9f]/g, "").slice(0, 200),
-          retryAfter: Number.isFinite(wait) && wait > 0 ? wait * 1000 : undefined,
-        });
-      });
-    });
-    request.end();
-  });
-}
-
-function seconds(ms: number): string {
-  return `${ms / 1000} s`;
+function answerOf({ status, headers, ...body }: Awaited<ReturnType<typeof request>>): Answer {
+  if (body.truncated) throw new Error("the answer is too long to be slave-server's");
+  const text = body.text.trim();
+  const wait = Number(headers["retry-after"]);
+  return {
+    status,
+    json: parseObject(text),
+    // control characters of a stranger must not reach the terminal
+    text: (text.split("\n", 1)[0] ?? "").replace(/[\x00-\x1f\x7f-\x9f]/g, "").slice(0, 200),
+    retryAfter: Number.isFinite(wait) && wait > 0 ? wait * 1000 : undefined,
+  };
 }
 
 function parseObject(text: string): Record<string, unknown> | undefined {
@@ -205,15 +102,11 @@ function aboutCertificate(code = "", message: string): string | undefined {
   return `its certificate is not trusted (${code || message}); see --ca`;
 }
 
-function reasonOf(error: Error): string {
+function reasonOf(error: unknown): string {
   const code = systemCode(error);
-  // several addresses of one host, each with its own error (happy eyeballs)
-  const inner = (error as { errors?: Error[] }).errors?.[0];
-  if (code === undefined && inner) return reasonOf(inner);
+  const message = messageOf(error);
   if (code !== undefined && plainWords[code] !== undefined) return plainWords[code];
-  const certificate = aboutCertificate(code, error.message);
+  const certificate = aboutCertificate(code, message);
   if (certificate !== undefined) return certificate;
-  return code === undefined || error.message.includes(code)
-    ? error.message
-    : `${error.message} (${code})`;
+  return code === undefined || message.includes(code) ? message : `${message} (${code})`;
 }

@@ -37,13 +37,9 @@ export async function serverUpdate(
     timeout: flags.timeout,
     signal,
   });
-  try {
-    return flags.status
-      ? await showStatus(repo, plan.targets, sender, flags, terminal, signal)
-      : await runUpdate(repo, plan, sender, flags, terminal, signal);
-  } finally {
-    sender.close();
-  }
+  return flags.status
+    ? await showStatus(repo, plan.targets, sender, flags, terminal, signal)
+    : await runUpdate(repo, plan, sender, flags, terminal, signal);
 }
 
 async function runUpdate(

@@ -1,5 +1,6 @@
-import { request as httpRequest } from "node:http";
+import { messageOf, systemCode } from "../core/errors.ts";
 import { shell } from "../exec/exec.ts";
+import { request } from "../fetch/fetch.ts";
 
 /** How a new app proves itself (design, section 11, `app.health`). */
 export interface HealthCheck {
@@ -96,21 +97,13 @@ async function askCommand(
 }
 
 async function askUrl(url: string, patience: number): Promise<string | undefined> {
-  // https brings TLS along, some megabytes that most apps' checks on this machine never need
-  const ask = url.startsWith("https:") ? (await import("node:https")).request : httpRequest;
-  return new Promise((resolve) => {
+  try {
     // a connection of its own each time: one kept from the old app would answer for the new one
-    const request = ask(url, { agent: false, timeout: patience }, (response) => {
-      response.resume();
-      const { statusCode = 0 } = response;
-      resolve(statusCode >= 200 && statusCode < 400 ? undefined : `status ${statusCode}`);
-      response.once("end", () => request.destroy());
-    });
-    const timer = setTimeout(() => request.destroy(new Error("no answer in time")), patience);
-    request.once("close", () => clearTimeout(timer));
-    request.once("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
-    request.end();
-  });
+    const { status } = await request(url, { timeout: patience, maxBytes: 0 });
+    return status >= 200 && status < 400 ? undefined : `status ${status}`;
+  } catch (error) {
+    return systemCode(error) ?? messageOf(error);
+  }
 }
 
 function pause(ms: number): Promise<void> {

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { asUser, isRoot } from "../exec/as-user.ts";
 import { run } from "../exec/exec.ts";
+import { request } from "../fetch/fetch.ts";
 import { exists, readIfThere } from "../files/files.ts";
 import { lookUpUser } from "../exec/users.ts";
 import { hasSystemd } from "./machine.ts";
@@ -66,10 +67,9 @@ export async function checkPorts({ hooks }: Facts, signal: AbortSignal): Promise
     ]);
   const findings: Finding[] = [];
   for (const [name, address] of addresses) {
-    const well = await fetch(`http://${address}/healthz`, {
-      signal: AbortSignal.any([signal, AbortSignal.timeout(5000)]),
-    }).then(
-      (answer) => answer.ok,
+    const limits = { timeout: 5000, maxBytes: 0 };
+    const well = await request(`http://${address}/healthz`, { ...limits, signal }).then(
+      ({ status }) => status >= 200 && status < 300,
       () => false,
     );
     findings.push({

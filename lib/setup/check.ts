@@ -5,6 +5,7 @@ import { isRoot } from "../exec/as-user.ts";
 import { findOnPath, findScript } from "../exec/scripts.ts";
 import { messageOf } from "../core/errors.ts";
 import { run } from "../exec/exec.ts";
+import { reasonOf, request } from "../fetch/fetch.ts";
 import { exists } from "../files/files.ts";
 import { formatDuration, formatSize } from "../core/units.ts";
 import { checkPorts, checkSlave, checkUnits } from "./check-services.ts";
@@ -144,12 +145,9 @@ async function checkPrograms(): Promise<Finding[]> {
 async function checkForge(forge: string, signal: AbortSignal): Promise<Finding[]> {
   const begun = Date.now();
   try {
-    const answer = await fetch(forge, {
-      method: "HEAD",
-      redirect: "manual",
-      signal: AbortSignal.any([signal, AbortSignal.timeout(10_000)]),
-    });
-    const theirs = Date.parse(answer.headers.get("date") ?? "");
+    const limits = { timeout: 10_000, maxBytes: 0 };
+    const { headers } = await request(forge, { method: "HEAD", ...limits, signal });
+    const theirs = Date.parse(headers["date"] ?? "");
     const off = Math.abs(theirs - (begun + Date.now()) / 2);
     return [
       { what: `${forge} can be reached` },
@@ -163,11 +161,10 @@ async function checkForge(forge: string, signal: AbortSignal): Promise<Finding[]
           ]),
     ];
   } catch (error) {
-    const cause = (error as { cause?: unknown }).cause;
     return [
       {
         what: `${forge} can be reached`,
-        mend: `${messageOf(cause ?? error)}; look at the network, DNS and proxies, or name your forge with --forge`,
+        mend: `${reasonOf(error)}; look at the network, DNS and proxies, or name your forge with --forge`,
       },
     ];
   }

@@ -4,8 +4,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Failure, messageOf, Refused, UsageError } from "../core/errors.ts";
-import { createFetcher, type Fetcher } from "../fetch/fetch.ts";
-import { FetchFailed } from "../fetch/retry.ts";
+import { createFetcher, FetchFailed, type Fetcher } from "../fetch/fetch.ts";
 import { type PublicKey, readPublicKeys } from "../openpgp/keys.ts";
 import { Signatures, type Verdict } from "../openpgp/verify.ts";
 import {
