@@ -1,9 +1,6 @@
-import { build } from "../lib/builder/build.ts";
-import { planBuild } from "../lib/builder/prepare.ts";
 import { defineCommand, runScript } from "../lib/cli/command.ts";
-import { runJson, runTable } from "../lib/run/report.ts";
 
-export const command = defineCommand({
+const command = defineCommand({
   name: "build",
   summary: "bring a checkout up to date and build it",
   usage: ["build [DIR] [flags]"],
@@ -62,6 +59,7 @@ export const command = defineCommand({
       signal,
     };
     if (flags["dry-run"]) {
+      const { planBuild } = await import("../lib/builder/prepare.ts");
       const plan = await planBuild(options);
       terminal.printJson({ stages: plan });
       const rows = plan.map(({ name, does, skip }) => [name, does ?? `skipped: ${skip}`]);
@@ -69,6 +67,8 @@ export const command = defineCommand({
         terminal.print(line);
       return 0;
     }
+    const { build } = await import("../lib/builder/build.ts");
+    const { runJson, runTable } = await import("../lib/run/report.ts");
     const result = await build(options);
     terminal.printJson(runJson(result));
     if (result.result === "unchanged") terminal.note(result.stages.at(-1)?.note ?? "nothing new");
@@ -77,4 +77,4 @@ export const command = defineCommand({
   },
 });
 
-await runScript(command);
+void runScript(command);

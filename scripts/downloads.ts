@@ -1,7 +1,5 @@
-#!/usr/bin/env node
 import { defineCommand, runScript } from "../lib/cli/command.ts";
 import { UsageError } from "../lib/core/errors.ts";
-import { downloads, printWanted } from "../lib/downloads/run.ts";
 
 const command = defineCommand({
   name: "downloads",
@@ -72,6 +70,7 @@ const command = defineCommand({
       if (value !== undefined && !(Number.isInteger(value) && value >= least))
         throw new UsageError(`--${name} ${value}: a whole number from ${least} on is wanted`);
     }
+    const { downloads, printWanted } = await import("../lib/downloads/run.ts");
     if (flags.print) return await printWanted({ dir, manifest: flags.manifest }, terminal);
     const well = await downloads(
       {
@@ -94,4 +93,4 @@ const command = defineCommand({
   },
 });
 
-await runScript(command);
+void runScript(command);

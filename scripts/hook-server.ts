@@ -1,7 +1,4 @@
 import { defineCommand, runScript } from "../lib/cli/command.ts";
-import { check } from "../lib/hook/check.ts";
-import { findConfig, loadConfig } from "../lib/hook/config.ts";
-import { serve } from "../lib/hook/server.ts";
 import { commonFlags } from "./hook-server/flags.ts";
 import { list, log, show } from "./hook-server/runs.ts";
 import { cancel, rerun } from "./hook-server/steering.ts";
@@ -38,9 +35,14 @@ const command = defineCommand({
   subcommands: { list, show, log, cancel, rerun },
   ownSignals: true,
   run: async ({ flags, terminal }) => {
+    const { findConfig, loadConfig } = await import("../lib/hook/config.ts");
     const file = await findConfig(flags.config);
     const overrides = { listen: flags.listen, state: flags.state };
-    if (!flags.check) return await serve({ file, overrides, quiet: terminal.quiet });
+    if (!flags.check) {
+      const { serve } = await import("../lib/hook/server.ts");
+      return await serve({ file, overrides, quiet: terminal.quiet });
+    }
+    const { check } = await import("../lib/hook/check.ts");
     const findings = await check(await loadConfig(file, overrides));
     terminal.printJson({ file, findings });
     for (const { what, mend } of findings) {
@@ -54,4 +56,4 @@ const command = defineCommand({
   },
 });
 
-await runScript(command);
+void runScript(command);

@@ -1,9 +1,5 @@
-#!/usr/bin/env -S deno run -A
-import { createInterface } from "node:readline/promises";
 import process from "node:process";
 import { defineCommand, runScript } from "../lib/cli/command.ts";
-import { launchIn } from "../lib/launch/commands.ts";
-import { installInto } from "../lib/launch/first-install.ts";
 import { folderFlag, installOptions, trustFlags } from "./launchfit/flags.ts";
 import { config, list } from "./launchfit/installed.ts";
 import { log, restart, rollback, statusCommand, stop } from "./launchfit/running.ts";
@@ -52,6 +48,7 @@ const command = defineCommand({
     const { flags, args, terminal } = input;
     const [url] = args;
     if (url === undefined) return runApp(input);
+    const { installInto } = await import("../lib/launch/first-install.ts");
     const progress = terminal.progress({ label: "fetching", unit: "bytes" });
     const result = await installInto(flags.dir, url, {
       ...installOptions(input),
@@ -74,6 +71,7 @@ async function runApp(input: Parameters<typeof installOptions>[0] & { flags: { d
   const { terminal, flags } = input;
   const stopping = new AbortController();
   for (const name of ["SIGTERM", "SIGINT"] as const) process.on(name, () => stopping.abort());
+  const { launchIn } = await import("../lib/launch/commands.ts");
   const launcher = await launchIn(flags.dir, {
     ...installOptions(input),
     stopping,
@@ -86,6 +84,7 @@ async function runApp(input: Parameters<typeof installOptions>[0] & { flags: { d
 }
 
 async function confirm(fingerprint: string, names: string[], folder: string): Promise<boolean> {
+  const { createInterface } = await import("node:readline/promises");
   const lines = createInterface({ input: process.stdin, output: process.stderr });
   try {
     const answer = await lines.question(
@@ -97,4 +96,4 @@ async function confirm(fingerprint: string, names: string[], folder: string): Pr
   }
 }
 
-await runScript(command);
+void runScript(command);

@@ -1,10 +1,5 @@
-#!/usr/bin/env node
 import { defineCommand, runScript } from "../lib/cli/command.ts";
 import { UsageError } from "../lib/core/errors.ts";
-import { logFileOf } from "../lib/logs/read.ts";
-import { grepPattern } from "../lib/logs/select.ts";
-import { pointInTime } from "../lib/logs/times.ts";
-import { viewLog } from "../lib/logs/view.ts";
 import { place } from "./logs/place.ts";
 import { rotate } from "./logs/rotate.ts";
 import { stats } from "./logs/stats.ts";
@@ -99,6 +94,10 @@ const command = defineCommand({
         "--follow goes with neither --list, --failed nor --until; leave one out",
       );
     }
+    const { logFileOf } = await import("../lib/logs/read.ts");
+    const { grepPattern } = await import("../lib/logs/select.ts");
+    const { pointInTime } = await import("../lib/logs/times.ts");
+    const { viewLog } = await import("../lib/logs/view.ts");
     const time = (flag: string, text: string | undefined) => text && pointInTime(flag, text, now);
     return viewLog(
       {
@@ -125,4 +124,4 @@ const command = defineCommand({
   },
 });
 
-await runScript(command);
+void runScript(command);

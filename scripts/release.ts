@@ -1,11 +1,9 @@
 import { defineCommand, runScript } from "../lib/cli/command.ts";
 import { UsageError } from "../lib/core/errors.ts";
-import { releaseTag } from "../lib/release/run.ts";
-import { runJson, runTable } from "../lib/run/report.ts";
 import { listCommand, refreshCommand, verifyCommand, withdrawCommand } from "./release/folder.ts";
 import { keygenCommand, packCommand } from "./release/making.ts";
 
-export const command = defineCommand({
+const command = defineCommand({
   name: "release",
   summary: "build a tag apart from the checkout and run the repo's release.sh",
   usage: [
@@ -45,6 +43,8 @@ export const command = defineCommand({
   },
   async run({ flags, args, terminal, signal }) {
     if (flags.tag === undefined) throw new UsageError("which release? name its tag with --tag");
+    const { releaseTag } = await import("../lib/release/run.ts");
+    const { runJson, runTable } = await import("../lib/run/report.ts");
     const result = await releaseTag({
       dir: args[0] ?? ".",
       tag: flags.tag,
@@ -59,4 +59,4 @@ export const command = defineCommand({
   },
 });
 
-await runScript(command);
+void runScript(command);

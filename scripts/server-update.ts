@@ -1,6 +1,4 @@
-#!/usr/bin/env node
 import { defineCommand, runScript } from "../lib/cli/command.ts";
-import { serverUpdate } from "../lib/fleet/update.ts";
 
 const command = defineCommand({
   name: "server-update",
@@ -71,7 +69,10 @@ const command = defineCommand({
   environment: [["STATE_DIRECTORY", "the folder for the list of failed ones, as systemd sets it"]],
   notes:
     "--json prints an object a line as the answers come: target, ok, before, sha, seconds, error.",
-  run: ({ flags, args, terminal, signal }) => serverUpdate(args[0] ?? "", flags, terminal, signal),
+  run: async ({ flags, args, terminal, signal }) => {
+    const { serverUpdate } = await import("../lib/fleet/update.ts");
+    return await serverUpdate(args[0] ?? "", flags, terminal, signal);
+  },
 });
 
-await runScript(command);
+void runScript(command);

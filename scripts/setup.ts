@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 import { defineCommand, runScript } from "../lib/cli/command.ts";
 import { UsageError } from "../lib/core/errors.ts";
 import { appCommand } from "./setup/app.ts";
@@ -7,33 +6,33 @@ import { repoCommand } from "./setup/repo.ts";
 import { serverCommand } from "./setup/server.ts";
 import { slaveCommand } from "./setup/slave.ts";
 
-await runScript(
-  defineCommand({
-    name: "setup",
-    summary: "prepare a server, a repo on it, a slave, or an app; say what is wrong with them",
-    usage: [
-      "setup server|slave|check [flags]",
-      "setup repo OWNER/NAME [flags]",
-      "setup app NAME --server URL --key FINGERPRINT",
-    ],
-    flags: {},
-    examples: [
-      ["setup server --dry-run", "what would be made, and why"],
-      ["setup repo jostylr/site", "an account, a key, a secret, a checkout for it"],
-      ["setup check", "what is missing or wrong, and how to mend it"],
-    ],
-    notes: "Each can be run again: what is ready stays as it is. Each command has --help.",
-    subcommands: {
-      server: serverCommand,
-      repo: repoCommand,
-      slave: slaveCommand,
-      app: appCommand,
-      check: checkCommand,
-    },
-    run: () => {
-      throw new UsageError(
-        "say what: setup server, repo OWNER/NAME, slave, app NAME, or check; see setup --help",
-      );
-    },
-  }),
-);
+const command = defineCommand({
+  name: "setup",
+  summary: "prepare a server, a repo on it, a slave, or an app; say what is wrong with them",
+  usage: [
+    "setup server|slave|check [flags]",
+    "setup repo OWNER/NAME [flags]",
+    "setup app NAME --server URL --key FINGERPRINT",
+  ],
+  flags: {},
+  examples: [
+    ["setup server --dry-run", "what would be made, and why"],
+    ["setup repo jostylr/site", "an account, a key, a secret, a checkout for it"],
+    ["setup check", "what is missing or wrong, and how to mend it"],
+  ],
+  notes: "Each can be run again: what is ready stays as it is. Each command has --help.",
+  subcommands: {
+    server: serverCommand,
+    repo: repoCommand,
+    slave: slaveCommand,
+    app: appCommand,
+    check: checkCommand,
+  },
+  run: () => {
+    throw new UsageError(
+      "say what: setup server, repo OWNER/NAME, slave, app NAME, or check; see setup --help",
+    );
+  },
+});
+
+void runScript(command);

@@ -1,9 +1,5 @@
-#!/usr/bin/env node
 import { defineCommand, runScript } from "../lib/cli/command.ts";
 import { UsageError } from "../lib/core/errors.ts";
-import { activate, rollBack } from "../lib/fleet/activate.ts";
-import { checkRepo } from "../lib/fleet/under-lock.ts";
-import { readSettings, settingsFor, systemConfig } from "../lib/fleet/settings.ts";
 import { formatDuration } from "../lib/core/units.ts";
 
 const command = defineCommand({
@@ -17,7 +13,7 @@ const command = defineCommand({
     config: {
       type: "string",
       value: "FILE",
-      help: `settings, see templates/slave.yml (default: ${systemConfig} if it is there)`,
+      help: "settings, see templates/slave.yml (default: /etc/boatyard/slave.yml if it is there)",
     },
     repos: { type: "string", value: "DIR", help: "where repos are put (default: ~/repos)" },
     base: {
@@ -43,6 +39,9 @@ const command = defineCommand({
   ],
   exits: { 1: "git or after: failed; the old tree stays in place", 4: "the name was refused" },
   run: async ({ flags, args, terminal, signal }) => {
+    const { activate, rollBack } = await import("../lib/fleet/activate.ts");
+    const { checkRepo } = await import("../lib/fleet/under-lock.ts");
+    const { readSettings, settingsFor } = await import("../lib/fleet/settings.ts");
     const repo = args[0] ?? "";
     checkRepo(repo);
     if (flags.keep !== undefined && (flags.keep < 1 || !Number.isInteger(flags.keep))) {
@@ -69,4 +68,4 @@ const command = defineCommand({
   },
 });
 
-await runScript(command);
+void runScript(command);

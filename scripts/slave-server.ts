@@ -1,9 +1,5 @@
-#!/usr/bin/env node
 import process from "node:process";
-import { findScript } from "../lib/exec/scripts.ts";
 import { defineCommand, runScript } from "../lib/cli/command.ts";
-import { readSettings, systemConfig } from "../lib/fleet/settings.ts";
-import { listenAddress, serve, slaveOptions } from "../lib/fleet/serve.ts";
 
 const command = defineCommand({
   name: "slave-server",
@@ -15,7 +11,7 @@ const command = defineCommand({
     config: {
       type: "string",
       value: "FILE",
-      help: `settings, see templates/slave.yml (default: ${systemConfig} if it is there)`,
+      help: "settings, see templates/slave.yml (default: /etc/boatyard/slave.yml if it is there)",
     },
     listen: {
       type: "string",
@@ -42,6 +38,9 @@ const command = defineCommand({
     "Routes: GET or POST /get/?repo=NAME[&sha=SHA], GET /jobs/ID?wait=30s, GET /status?repo=NAME, GET /healthz.",
   ownSignals: true,
   run: async ({ flags, args, terminal }) => {
+    const { findScript } = await import("../lib/exec/scripts.ts");
+    const { readSettings } = await import("../lib/fleet/settings.ts");
+    const { listenAddress, serve, slaveOptions } = await import("../lib/fleet/serve.ts");
     const settings = await readSettings(flags.config);
     const options = await slaveOptions(settings, flags, {
       file: args[0],
@@ -62,4 +61,4 @@ const command = defineCommand({
   },
 });
 
-await runScript(command);
+void runScript(command);

@@ -1,9 +1,7 @@
-#!/usr/bin/env node
 import { resolve } from "node:path";
 import { defineCommand, runScript } from "../lib/cli/command.ts";
-import { runUploads, showResults } from "../lib/uploads/uploads.ts";
 
-export const command = defineCommand({
+const command = defineCommand({
   name: "uploads",
   summary: "publish a folder by rsync, S3 and git, sending only what changed",
   usage: ["uploads [DIR] [--to NAME] [--dry-run] [--delete]"],
@@ -39,6 +37,7 @@ export const command = defineCommand({
     ["SSH_AUTH_SOCK", "the ssh agent, for rsync and git"],
   ],
   async run({ flags, args, terminal, signal }) {
+    const { runUploads, showResults } = await import("../lib/uploads/uploads.ts");
     const dryRun = flags["dry-run"];
     const results = await runUploads({
       ...{ dir: resolve(args[0] ?? "."), to: flags.to, dryRun, delete: flags.delete },
@@ -50,4 +49,4 @@ export const command = defineCommand({
   },
 });
 
-await runScript(command);
+void runScript(command);

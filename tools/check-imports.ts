@@ -1,6 +1,7 @@
 // The import rules, checked; each break is named as file:line.
 //   scripts → lib/STAGE → the shared folders of lib/: never sideways, never back, no circles;
 //   of another folder only its public files (`shared`, `stages`) are imported;
+//   scripts/ imports lib/core and lib/cli, all else of lib/ by `await import()` or as a type;
 //   nobody imports scripts/, but scripts/NAME.ts its subcommands in scripts/NAME/;
 //   relative imports end in .ts; built-ins start with node:; one owner a package, and heavy
 //   packages only by `await import()`; every script stands in package.json's bin.
@@ -58,6 +59,9 @@ const owners: Record<string, string> = {
 /** Cheap enough to be loaded with the file that needs it; only stages reach zx, which --help does not load. */
 const light = ["minimist", "chalk", "zx"];
 
+/** What every script begins with. All else of lib/ it loads by `await import()`. */
+const inEveryScript = ["core", "cli"];
+
 /** `loads`: at the start, not by `await import()` and not as a type. */
 export type Import = { line: number; from: string; loads: boolean };
 
@@ -88,7 +92,7 @@ export function refusal(file: string, { from, loads }: Omit<Import, "line">): st
   if (builtinModules.includes(from)) return `"${from}": write "node:${from}"`;
   if (from.startsWith(".")) {
     if (!/\.(ts|json)$/.test(from)) return `"${from}": write the extension .ts`;
-    return refusedPath(file, normalize(join(dirname(file), from)));
+    return refusedPath(file, normalize(join(dirname(file), from)), loads);
   }
   const name = from.split("/", from.startsWith("@") ? 2 : 1).join("/");
   if (product && owners[name] === undefined) return `"${from}": no package but ${list(owners)}`;
@@ -97,7 +101,7 @@ export function refusal(file: string, { from, loads }: Omit<Import, "line">): st
   return undefined;
 }
 
-function refusedPath(file: string, target: string): string | undefined {
+function refusedPath(file: string, target: string, loads: boolean): string | undefined {
   if (target.startsWith("scripts/")) {
     const own = `${file.replace(/\.ts$/, "").split("/").slice(0, 2).join("/")}/`;
     return target.startsWith(own) ? undefined : `${target}: nobody imports scripts/`;
@@ -113,9 +117,11 @@ function refusedPath(file: string, target: string): string | undefined {
     return stages[mine ?? ""]
       ? `${target}: lib/${mine} must not know lib/${other}; move what both need to a shared folder`
       : `${target}: the shared folder lib/${mine} knows no stage`;
-  return open.some((name) => target === `lib/${other}/${name}.ts`)
-    ? undefined
-    : `${target}: private to lib/${other}; import ${open.map((name) => `${name}.ts`).join(", ")}`;
+  if (!open.some((name) => target === `lib/${other}/${name}.ts`))
+    return `${target}: private to lib/${other}; import ${open.map((name) => `${name}.ts`).join(", ")}`;
+  if (file.startsWith("scripts/") && loads && !inEveryScript.includes(other))
+    return `${target}: load it by await import() in run, so that --help does not pay for it`;
+  return undefined;
 }
 
 /** `fetch` for lib/fetch/retry.ts. */

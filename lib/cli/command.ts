@@ -264,6 +264,11 @@ export async function runScript(
   process.stdout.on("error", (error) => process.exit(systemCode(error) === "EPIPE" ? 0 : 1));
   // That nobody reads the notes stops nobody.
   process.stderr.on("error", () => {});
+  // Reached only when nothing is left that could still resolve what the command waits for.
+  process.on("beforeExit", () => {
+    process.stderr.write(`${command.name}: stopped in the middle of its work; this is a bug\n`);
+    process.exit(1);
+  });
   const chosen = Object.hasOwn(command.subcommands ?? {}, argv[0] ?? "")
     ? command.subcommands?.[argv[0] ?? ""]
     : undefined;

@@ -1,5 +1,4 @@
-import { HookClient } from "../../lib/hook/client.ts";
-import { findState } from "../../lib/hook/config.ts";
+import type { HookClient } from "../../lib/hook/client.ts";
 
 /** The flags that every command of hook-server has. */
 export const commonFlags = {
@@ -22,6 +21,8 @@ export async function clientOf(flags: {
   config?: string | undefined;
   state?: string | undefined;
 }): Promise<HookClient> {
+  const { HookClient } = await import("../../lib/hook/client.ts");
+  const { findState } = await import("../../lib/hook/config.ts");
   return new HookClient(await findState(flags.config, flags.state));
 }
 

@@ -1,5 +1,4 @@
 import { defineCommand } from "../../lib/cli/command.ts";
-import { list as printRuns, log as printLog, show as printRun } from "../../lib/hook/commands.ts";
 import { clientOf, commonFlags, runArgument } from "./flags.ts";
 
 /** hook-server list, show and log: what there is to see of the runs. */
@@ -23,12 +22,11 @@ export const list = defineCommand({
     ["hook-server list", "the last 20 runs"],
     ["hook-server list --only failed --json", "failed ones, for a script"],
   ],
-  run: async ({ flags, terminal }) =>
-    printRuns(await clientOf(flags), terminal, {
-      repo: flags.repo,
-      state: flags.only,
-      limit: flags.lines,
-    }),
+  run: async ({ flags, terminal }) => {
+    const { list } = await import("../../lib/hook/commands.ts");
+    const { repo, only: state, lines: limit } = flags;
+    await list(await clientOf(flags), terminal, { repo, state, limit });
+  },
 });
 
 export const show = defineCommand({
@@ -43,8 +41,10 @@ export const show = defineCommand({
     ["hook-server show 20261120T101500Z-3f2a9c", "its record"],
     ["hook-server show --json 20261120T101500Z-3f2a9c", "its record as JSON"],
   ],
-  run: async ({ flags, args, terminal }) =>
-    printRun(await clientOf(flags), terminal, args[0] ?? ""),
+  run: async ({ flags, args, terminal }) => {
+    const { show } = await import("../../lib/hook/commands.ts");
+    await show(await clientOf(flags), terminal, args[0] ?? "");
+  },
 });
 
 export const log = defineCommand({
@@ -62,5 +62,8 @@ export const log = defineCommand({
     ["hook-server log -f 20261120T101500Z-3f2a9c", "as it grows"],
   ],
   exits: { 1: "the run that was followed did not end well" },
-  run: async ({ flags, args }) => printLog(await clientOf(flags), args[0], flags.follow),
+  run: async ({ flags, args }) => {
+    const { log } = await import("../../lib/hook/commands.ts");
+    return await log(await clientOf(flags), args[0], flags.follow);
+  },
 });

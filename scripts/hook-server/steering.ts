@@ -1,5 +1,4 @@
 import { type Command, defineCommand } from "../../lib/cli/command.ts";
-import { steer } from "../../lib/hook/commands.ts";
 import { clientOf, commonFlags, runArgument } from "./flags.ts";
 
 /** hook-server cancel and rerun. */
@@ -23,7 +22,9 @@ function steering(what: "cancel" | "rerun", summary: string): Command {
         "of a server with that state",
       ],
     ],
-    run: async ({ flags, args, terminal }) =>
-      steer(await clientOf(flags), terminal, what, args[0] ?? ""),
+    run: async ({ flags, args, terminal }) => {
+      const { steer } = await import("../../lib/hook/commands.ts");
+      await steer(await clientOf(flags), terminal, what, args[0] ?? "");
+    },
   });
 }

@@ -1,6 +1,5 @@
 import { defineCommand } from "../../lib/cli/command.ts";
-import { command as ask, status } from "../../lib/launch/commands.ts";
-import { statusLines } from "../../lib/launch/status.ts";
+import type * as Commands from "../../lib/launch/commands.ts";
 import { dirFlags, folderFlag } from "./flags.ts";
 
 export const statusCommand = defineCommand({
@@ -14,6 +13,8 @@ export const statusCommand = defineCommand({
   ],
   exits: { 1: "the app does not run", 4: "updates are refused; the reason is shown" },
   run: async ({ flags, terminal }) => {
+    const { status } = await import("../../lib/launch/commands.ts");
+    const { statusLines } = await import("../../lib/launch/status.ts");
     const now = await status(flags.dir);
     for (const line of statusLines(now, terminal)) terminal.print(line);
     terminal.printJson(now);
@@ -21,6 +22,12 @@ export const statusCommand = defineCommand({
     return now.state === "running" ? 0 : 1;
   },
 });
+
+/** Ask the launchfit that runs in a deploy directory. */
+async function ask(...request: Parameters<typeof Commands.command>) {
+  const { command } = await import("../../lib/launch/commands.ts");
+  return await command(...request);
+}
 
 /** A command that is a question to the running launchfit and a line about its answer. */
 function question(

@@ -1,6 +1,5 @@
 import { defineCommand } from "../../lib/cli/command.ts";
 import { UsageError } from "../../lib/core/errors.ts";
-import { logFileOf } from "../../lib/logs/read.ts";
 import { place } from "./place.ts";
 
 export const rotate = defineCommand({
@@ -39,6 +38,8 @@ export const rotate = defineCommand({
   run: async ({ flags, args, terminal, signal }) => {
     if (!Number.isInteger(flags.keep) || flags.keep < 0)
       throw new UsageError("--keep is a number of parts, such as 10");
+    const { logFileOf } = await import("../../lib/logs/read.ts");
+    const { rotateLogs } = await import("../../lib/logs/rotate.ts");
     const files = await Promise.all((args.length > 0 ? args : ["."]).map(logFileOf));
     const options = {
       maxSize: flags["max-size"],
@@ -48,7 +49,6 @@ export const rotate = defineCommand({
       dryRun: flags["dry-run"],
       signal,
     };
-    const { rotateLogs } = await import("../../lib/logs/rotate.ts");
     return rotateLogs(files, options, terminal);
   },
 });

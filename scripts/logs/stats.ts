@@ -1,6 +1,4 @@
 import { defineCommand } from "../../lib/cli/command.ts";
-import { logFileOf } from "../../lib/logs/read.ts";
-import { pointInTime } from "../../lib/logs/times.ts";
 import { place } from "./place.ts";
 
 export const stats = defineCommand({
@@ -22,9 +20,11 @@ export const stats = defineCommand({
     ["logs stats ~/site --since 30d --json", "a month, for another program"],
   ],
   run: async ({ flags, args, terminal }) => {
+    const { logFileOf } = await import("../../lib/logs/read.ts");
+    const { printStats } = await import("../../lib/logs/stats.ts");
+    const { pointInTime } = await import("../../lib/logs/times.ts");
     const since =
       flags.since === undefined ? undefined : pointInTime("--since", flags.since, new Date());
-    const { printStats } = await import("../../lib/logs/stats.ts");
     await printStats(await logFileOf(args[0] ?? "."), { count: flags.lines, since }, terminal);
   },
 });

@@ -1,13 +1,11 @@
 import process from "node:process";
-import { createInterface } from "node:readline/promises";
 import type { CommandInput, Flag } from "../../lib/cli/command.ts";
-import { defaultOut } from "../../lib/release/folder.ts";
-import { openSigner, type Signer } from "../../lib/release/signer.ts";
+import type { Signer } from "../../lib/release/signer.ts";
 
 export const out = {
   type: "string",
   value: "DIR",
-  default: defaultOut,
+  default: "upload/app-updates",
   help: "the web folder",
 } satisfies Flag;
 
@@ -33,12 +31,13 @@ export const keyFlags = {
   "passphrase-file": passphraseFile,
 } satisfies Record<string, Flag>;
 
-export function signer({
+export async function signer({
   flags,
   terminal,
 }: Pick<CommandInput<typeof keyFlags>, "flags" | "terminal">): Promise<Signer> {
+  const { openSigner } = await import("../../lib/release/signer.ts");
   const asks = terminal.isTTY && process.stdin.isTTY;
-  return openSigner({
+  return await openSigner({
     key: flags.key,
     passphraseFile: flags["passphrase-file"],
     ask: asks ? askInSecret : undefined,
@@ -47,6 +46,7 @@ export function signer({
 
 /** What is typed is not shown. */
 export async function askInSecret(question: string): Promise<string> {
+  const { createInterface } = await import("node:readline/promises");
   // first, since it ends the terminal's own echo: what is typed ahead must not show either
   const lines = createInterface({ input: process.stdin, terminal: true });
   process.stderr.write(question);

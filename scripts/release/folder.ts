@@ -1,6 +1,4 @@
 import { defineCommand } from "../../lib/cli/command.ts";
-import { list, refresh, withdraw } from "../../lib/release/steer.ts";
-import { verifyFolder } from "../../lib/release/verify.ts";
 import { formatSize } from "../../lib/core/units.ts";
 import { expires, keyFlags, out, signer } from "./flags.ts";
 
@@ -14,6 +12,7 @@ export const refreshCommand = defineCommand({
     ["release refresh --expires 1d", "for a folder that is refreshed every hour"],
   ],
   async run({ flags, terminal }) {
+    const { refresh } = await import("../../lib/release/steer.ts");
     const file = await refresh(flags.out, await signer({ flags, terminal }), flags.expires);
     terminal.print(`${flags.out}/VERSION is good until ${file.expires?.toISOString()}`);
     terminal.printJson(file);
@@ -37,6 +36,7 @@ export const withdrawCommand = defineCommand({
     ["release withdraw 1.23.42b --to 1.22", "to one that is known to be good"],
   ],
   async run({ flags, args, terminal }) {
+    const { withdraw } = await import("../../lib/release/steer.ts");
     const file = await withdraw(
       flags.out,
       args[0] ?? "",
@@ -58,6 +58,7 @@ export const listCommand = defineCommand({
     ["release list --json", "the same for a script"],
   ],
   async run({ flags, terminal }) {
+    const { list } = await import("../../lib/release/steer.ts");
     const archives = await list(flags.out);
     const rows = archives.map(({ version, platform, size, signed, current, file }) => [
       current ? "current" : "",
@@ -94,6 +95,7 @@ export const verifyCommand = defineCommand({
   exits: { 4: "a client would refuse it; the reason is printed" },
   async run({ flags, args, terminal, signal }) {
     const options = { ...flags, keyFile: flags["key-file"], signal };
+    const { verifyFolder } = await import("../../lib/release/verify.ts");
     const result = await verifyFolder(args[0] ?? "", {
       ...options,
       note: (line) => terminal.note(line),

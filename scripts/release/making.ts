@@ -1,7 +1,5 @@
 import { defineCommand } from "../../lib/cli/command.ts";
 import { UsageError } from "../../lib/core/errors.ts";
-import { keygen } from "../../lib/release/keygen.ts";
-import { pack } from "../../lib/release/pack.ts";
 import { formatSize } from "../../lib/core/units.ts";
 import { expires, keyFlags, out, passphraseFile, signer } from "./flags.ts";
 
@@ -41,6 +39,7 @@ export const packCommand = defineCommand({
     const { app, version, platform, from, name, keep } = flags;
     if (app === undefined || version === undefined)
       throw new UsageError("which one? give --app and --version");
+    const { pack } = await import("../../lib/release/pack.ts");
     const progress = terminal.progress({ label: "packing", unit: "bytes" });
     const packed = await pack(
       {
@@ -76,6 +75,7 @@ export const keygenCommand = defineCommand({
     ["release keygen --out my-app.asc --name 'My App'", "one for an app"],
   ],
   async run({ flags, terminal }) {
+    const { keygen } = await import("../../lib/release/keygen.ts");
     const made = await keygen({ ...flags, passphraseFile: flags["passphrase-file"] });
     terminal.note(`made ${made.file}; keep a copy where this machine's end does not reach it`);
     terminal.print(made.fingerprint);

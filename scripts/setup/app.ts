@@ -1,7 +1,5 @@
 import { defineCommand } from "../../lib/cli/command.ts";
 import { UsageError } from "../../lib/core/errors.ts";
-import { planApp } from "../../lib/setup/plan-app.ts";
-import { setUp } from "../../lib/setup/setup.ts";
 import { common, facts, options, user } from "./flags.ts";
 
 export const appCommand = defineCommand({
@@ -35,6 +33,8 @@ export const appCommand = defineCommand({
     const { server, key } = input.flags;
     if (server === undefined || key === undefined)
       throw new UsageError("--server and --key are needed; release keygen prints the fingerprint");
+    const { planApp } = await import("../../lib/setup/plan-app.ts");
+    const { setUp } = await import("../../lib/setup/setup.ts");
     const wishes = { app: input.args[0] ?? "", server, key, user: input.flags.user };
     return await setUp(planApp(await facts(input.flags), wishes), options(input));
   },

@@ -1,7 +1,6 @@
 import { resolve } from "node:path";
 import { defineCommand } from "../../lib/cli/command.ts";
 import { UsageError } from "../../lib/core/errors.ts";
-import { checkMachine } from "../../lib/setup/check.ts";
 import { root } from "./flags.ts";
 
 export const checkCommand = defineCommand({
@@ -25,6 +24,7 @@ export const checkCommand = defineCommand({
   run: async ({ flags, terminal, signal }) => {
     if (!/^https?:\/\/[^/]/.test(flags.forge))
       throw new UsageError(`--forge: "${flags.forge}" is no URL; write https://git.example.com/`);
+    const { checkMachine } = await import("../../lib/setup/check.ts");
     const findings = await checkMachine({
       root: resolve(flags.root),
       forge: flags.forge,

@@ -1,9 +1,7 @@
 import { resolve } from "node:path";
 import process from "node:process";
-import { createInterface } from "node:readline/promises";
 import type { CommandInput } from "../../lib/cli/command.ts";
 import { UsageError } from "../../lib/core/errors.ts";
-import { readFacts } from "../../lib/setup/machine.ts";
 
 export const root = {
   type: "string",
@@ -40,6 +38,7 @@ export function options({
   const confirm = async () => {
     if (flags.yes) return true;
     if (!process.stdin.isTTY) throw new UsageError("nobody can be asked here; say --yes");
+    const { createInterface } = await import("node:readline/promises");
     const prompt = createInterface({ input: process.stdin, output: process.stderr });
     const answer = await prompt.question("Do it? [y/N] ", { signal }).finally(() => prompt.close());
     return /^y(?:es)?$/i.test(answer.trim());
@@ -48,4 +47,7 @@ export function options({
 }
 
 /** What the plan depends on. */
-export const facts = (flags: Common["flags"]) => readFacts(resolve(flags.root), flags.from);
+export async function facts(flags: Common["flags"]) {
+  const { readFacts } = await import("../../lib/setup/machine.ts");
+  return await readFacts(resolve(flags.root), flags.from);
+}

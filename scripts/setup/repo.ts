@@ -1,8 +1,5 @@
 import { defineCommand } from "../../lib/cli/command.ts";
-import { forges } from "../../lib/setup/forge.ts";
-import { planRepo } from "../../lib/setup/plan-repo.ts";
-import { repoNotes } from "../../lib/setup/repo-notes.ts";
-import { setUp } from "../../lib/setup/setup.ts";
+import type { Forge } from "../../lib/setup/forge.ts";
 import { common, facts, options, user } from "./flags.ts";
 
 export const repoCommand = defineCommand({
@@ -48,7 +45,7 @@ export const repoCommand = defineCommand({
     forge: {
       type: "string",
       value: "NAME",
-      choices: [...forges],
+      choices: ["github", "gitea", "gitlab", "bitbucket"] satisfies Forge[],
       help: "whose words to use (default: by the URL)",
     },
   },
@@ -58,6 +55,9 @@ export const repoCommand = defineCommand({
   ],
   run: async (input) => {
     const { flags, args } = input;
+    const { planRepo } = await import("../../lib/setup/plan-repo.ts");
+    const { repoNotes } = await import("../../lib/setup/repo-notes.ts");
+    const { setUp } = await import("../../lib/setup/setup.ts");
     const known = await facts(flags);
     const wishes = {
       ...flags,

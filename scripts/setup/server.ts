@@ -1,6 +1,4 @@
 import { defineCommand } from "../../lib/cli/command.ts";
-import { planServer } from "../../lib/setup/plan-server.ts";
-import { setUp } from "../../lib/setup/setup.ts";
 import { common, facts, options } from "./flags.ts";
 
 export const serverCommand = defineCommand({
@@ -12,5 +10,9 @@ export const serverCommand = defineCommand({
     ["setup server", "show the plan, ask, do it"],
     ["setup server --yes --root /mnt/image", "into an image"],
   ],
-  run: async (input) => setUp(planServer(await facts(input.flags)), options(input)),
+  run: async (input) => {
+    const { planServer } = await import("../../lib/setup/plan-server.ts");
+    const { setUp } = await import("../../lib/setup/setup.ts");
+    return await setUp(planServer(await facts(input.flags)), options(input));
+  },
 });

@@ -1,7 +1,4 @@
 import { defineCommand } from "../../lib/cli/command.ts";
-import { readSecretFile } from "../../lib/config/secrets.ts";
-import { planSlave } from "../../lib/setup/plan-slave.ts";
-import { setUp } from "../../lib/setup/setup.ts";
 import { common, facts, options, user } from "./flags.ts";
 
 export const slaveCommand = defineCommand({
@@ -27,6 +24,9 @@ export const slaveCommand = defineCommand({
     ["setup slave --secret-file master.secret", "with the master's, which was copied here"],
   ],
   run: async (input) => {
+    const { readSecretFile } = await import("../../lib/config/secrets.ts");
+    const { planSlave } = await import("../../lib/setup/plan-slave.ts");
+    const { setUp } = await import("../../lib/setup/setup.ts");
     const secretFile = input.flags["secret-file"];
     // one that cannot be taken is said before anything is touched
     if (secretFile !== undefined) await readSecretFile(secretFile);

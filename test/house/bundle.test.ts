@@ -1,15 +1,17 @@
+import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { bundleScript } from "../../tools/bundle.ts";
 import { runCommand } from "../helpers/run.ts";
 import { current, root } from "../helpers/runtime.ts";
+import { testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
 
 /** Uses every heavy package as an owner file does, and prints a word for each. */
-const source = `#!/usr/bin/env -S deno run -A
-import process from "node:process";
+const source = `import process from "node:process";
 import minimist from "minimist";
 
 const uses: Record<string, () => Promise<unknown>> = {
@@ -29,11 +31,14 @@ const uses: Record<string, () => Promise<unknown>> = {
     const endpoint = "http://127.0.0.1:1";
     const client = new S3Client({ region: "x", endpoint, credentials, maxAttempts: 1 });
     const sent = client.send(new GetObjectCommand({ Bucket: "b", Key: "k" }));
-    return NoSuchKey.name + " " + (await sent.catch((error) => error.code));
+    return new NoSuchKey({ $metadata: {} }).name + " " + (await sent.catch((error) => error.code));
   },
   zx: async () => (await (await import("zx/core")).$\`echo hi\`).stdout.trim(),
 };
-for (const name of minimist(process.argv.slice(2))._) console.log(name, await uses[name]?.());
+async function run() {
+  for (const name of minimist(process.argv.slice(2))._) console.log(name, await uses[name]?.());
+}
+void run();
 `;
 
 const expected: Record<string, string> = {
@@ -70,11 +75,59 @@ for (const [name, answer] of Object.entries(expected)) {
   });
 }
 
-test("no package of a bundle is loaded at its start, nor a built-in that only a package needs", async () => {
+test("a bundle is plain code: nothing in it is packed, and it imports nothing that an older Node lacks", async () => {
   const text = await readFile(bundle, "utf8");
-  const names = (pattern: RegExp) => [...text.matchAll(pattern)].map((match) => match[1]);
-  assert.equal(names(/^import .* from ["']node:(\w+)["'];$/gm), ["module"]);
-  assert.equal(names(/^(?:const|var) .* = __require\("node:(\w+)"\);$/gm), ["process"]);
+  assert.not.match(text, /\beval\(|new Function\(|brotliDecompress/);
+  assert.match(text, "uses[name]"); // our own names stay
+  assert.equal(
+    [...text.matchAll(/^import .*/gm)].map(([line]) => line),
+    ['import { createRequire } from "node:module";'],
+  );
+});
+
+/** The banner sees this version instead of Node's own. */
+const pretending = (version: string) =>
+  `data:text/javascript,Object.defineProperty(process,"versions",{value:{node:"${version}"}})`;
+
+testUnless(test, current.kind !== "node" && "needs Node")(
+  "a Node older than 20.15 is refused in one line before anything runs",
+  async () => {
+    for (const [version, code] of [
+      ["18.20.8", 2],
+      ["20.14.0", 2],
+      ["20.15.0", 0],
+      ["24.1.0", 0],
+    ] as const) {
+      const argv = [process.execPath, "--import", pretending(version), bundle, "yaml"];
+      const { stdout, stderr } = await runCommand(argv, { cwd: alone, expect: code });
+      assert.is(stdout, code === 0 ? "yaml 1\n" : "");
+      assert.match(stderr, code === 0 ? /^$/ : /^Node 20\.15 or newer is needed, this is v.*\n$/);
+    }
+  },
+);
+
+const oldNode = join(root, ".cache/runtimes/node12/node_modules/node/bin/node");
+testUnless(test, !existsSync(oldNode) && "needs Node 12 where .ci/run puts it")(
+  "even Node 12 can read a bundle so far as to refuse",
+  async () => {
+    const { stderr } = await runCommand([oldNode, bundle, "yaml"], { cwd: alone, expect: 2 });
+    assert.is(stderr, "Node 20.15 or newer is needed, this is v12.22.12\n");
+  },
+);
+
+test("a script that stops in the middle of its work does not end as if it were done", async () => {
+  const entry = join(folder, "scripts/stuck.ts");
+  await writeFile(
+    entry,
+    `import { defineCommand, runScript } from ${JSON.stringify(join(root, "lib/cli/command.ts"))};
+void runScript(defineCommand({
+  name: "stuck", summary: "", usage: [], flags: {}, examples: [], run: () => new Promise(() => {}),
+}));`,
+  );
+  await bundleScript(entry, join(alone, "stuck.mjs"));
+  const argv = current.argv(join(alone, "stuck.mjs"));
+  const { stderr } = await runCommand(argv, { cwd: alone, expect: 1 });
+  assert.is(stderr, "stuck: stopped in the middle of its work; this is a bug\n");
 });
 
 test("every script stands in package.json as a command", async () => {
