@@ -2,7 +2,7 @@ import process from "node:process";
 import { FetchFailed } from "./retry.ts";
 import type { Connections, SendRequest, SendResponse } from "./send.ts";
 import { openS3, type S3Get, type S3Store } from "../s3/s3.ts";
-import { explainS3, isPassing, retryAfterOf } from "../s3/errors.ts";
+import { explainS3, isTransient, retryAfterOf } from "../s3/errors.ts";
 
 /**
  * `s3://bucket/key`, answered as a web server would. Credentials and region come from the AWS chain, the
@@ -34,7 +34,7 @@ export function openBuckets(): Connections {
       if (watch.isBroken) throw watch.reason;
       const retryAfter = retryAfterOf(error);
       throw new FetchFailed(explainS3(error, { bucket, endpoint }).message, {
-        again: isPassing(error),
+        again: isTransient(error),
         retryAfter,
       });
     }

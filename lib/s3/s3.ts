@@ -2,17 +2,15 @@ import process from "node:process";
 import type { Readable } from "node:stream";
 import type { S3Client, S3ClientConfig } from "@aws-sdk/client-s3";
 import { tunnellingAgent } from "../http/tunnel.ts";
-import { createDirectPut } from "./direct.ts";
-import { listingReader, urlDecoded } from "./listing.ts";
 
 /**
- * The one door to S3 and to what speaks its language. The SDK is loaded when a store is opened, never before.
- * Each call is one request: retries belong to the caller, who knows what is worth one (lib/s3/errors.ts).
- * Bodies are whole buffers with their hashes, never streams: with streams the SDK frames the body in chunks,
- * which some servers store as content and which leaves a flipped bit unnoticed.
+ * Buckets of S3 and of what speaks its language, by the AWS SDK, which is loaded when a bucket is opened.
+ * Each call is one request, a listing one a page: retries belong to the caller, who knows what is worth one
+ * (errors.ts). Bodies are whole buffers with their hashes, never streams: with streams the SDK frames the body
+ * in chunks, which some servers store as content and which leaves a flipped bit unnoticed.
  * Source: https://docs.aws.amazon.com/AmazonS3/latest/API/
  */
-export interface S3Where {
+export interface S3Location {
   bucket: string;
   /** Default: the AWS chain's (AWS_REGION, the profile), else us-east-1. */
   region?: string | undefined;
@@ -29,6 +27,7 @@ export interface S3Where {
 /** One object of a listing. */
 export interface S3Object {
   key: string;
+  /** Bytes. */
   size: number;
   /** Without quotes: the MD5 of the content in hex, `MD5-N` after a multipart upload, or something opaque. */
   etag: string;
@@ -54,9 +53,11 @@ export interface S3Headers {
 export interface S3Part {
   number: number;
   etag: string;
+  /** Bytes. */
   size: number;
 }
 
+/** A multipart upload that is neither completed nor aborted. */
 export interface S3Upload {
   key: string;
   id: string;
@@ -75,7 +76,7 @@ export interface S3Get {
 
 type Signal = { signal?: AbortSignal | undefined };
 
-/** A bucket that is open. Every method throws the SDK's own errors. */
+/** An open bucket. Every method throws the SDK's own errors; errors.ts explains them. */
 export interface S3Store {
   /** Everything under a prefix, in as few requests as the server allows. */
   list(prefix: string, options?: Signal): Promise<S3Object[]>;
@@ -84,12 +85,13 @@ export interface S3Store {
   /** Fetch an object, from byte `from` on if it still has the ETag `ifMatch`. */
   get(key: string, options?: Signal & { from?: number; ifMatch?: string }): Promise<S3Get>;
   remove(key: string, options?: Signal): Promise<void>;
-  /** Begin a multipart upload; gives its id. */
-  beginUpload(key: string, headers: S3Headers, options?: Signal): Promise<string>;
+  /** Start a multipart upload; gives its id. */
+  createUpload(key: string, headers: S3Headers, options?: Signal): Promise<string>;
   putPart(key: string, id: string, number: number, body: S3Body, options?: Signal): Promise<string>;
   /** Make the object of its parts; gives its ETag. */
-  endUpload(key: string, id: string, parts: S3Part[], options?: Signal): Promise<string>;
+  completeUpload(key: string, id: string, parts: S3Part[], options?: Signal): Promise<string>;
   abortUpload(key: string, id: string, options?: Signal): Promise<void>;
+  /** The parts of an upload that arrived. */
   parts(key: string, id: string, options?: Signal): Promise<S3Part[]>;
   /** The unfinished multipart uploads of one key. */
   uploadsOf(key: string, options?: Signal): Promise<S3Upload[]>;
@@ -98,49 +100,36 @@ export interface S3Store {
   close(): void;
 }
 
-/** Load the SDK ahead of its use: it takes a tenth of a second. */
-export async function loadSdk() {
-  // the SDK tells of its end of support for Node 20 as it starts: nothing that a user of ours could act on
-  process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] ??= "true";
-  return await import("@aws-sdk/client-s3");
-}
-
 /** Load the SDK and open a bucket. Nothing is sent yet. */
-export async function openS3(where: S3Where): Promise<S3Store> {
-  const sdk = await loadSdk();
-  const Bucket = where.bucket;
-  const client = await configured(where, (config) => new sdk.S3Client(config));
-  const direct = createDirectPut(client, Bucket);
-  const with_ = ({ signal }: Signal) => (signal ? { abortSignal: signal } : {});
+export async function openS3(location: S3Location): Promise<S3Store> {
+  // the SDK warns of the end of its support for Node 20 at its start: nothing that a user of ours could act on
+  process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] ??= "true";
+  const sdk = await import("@aws-sdk/client-s3");
+  const client = await createClient(location, (config) => new sdk.S3Client(config));
+  const Bucket = location.bucket;
+  const aborting = ({ signal }: Signal) => (signal ? { abortSignal: signal } : {});
 
   return {
     async list(Prefix, options = {}) {
       const found: S3Object[] = [];
-      let ContinuationToken: string | undefined;
-      do {
-        const command = new sdk.ListObjectsV2Command({
-          ...{ Bucket, Prefix, ContinuationToken, EncodingType: "url" },
-        });
-        const reader = listingReader();
-        command.middlewareStack.add(reader.middleware, { step: "deserialize", priority: "low" });
-        await client.send(command, with_(options));
-        found.push(...reader.page().objects);
-        ContinuationToken = reader.page().next;
-      } while (ContinuationToken !== undefined);
+      // keys may hold characters that XML cannot
+      const input = { Bucket, Prefix, EncodingType: "url" as const };
+      for await (const page of sdk.paginateListObjectsV2({ client }, input, aborting(options))) {
+        // an empty answer is read as an empty listing by the SDK; a real one always names its bucket
+        if (page.Name === undefined && page.IsTruncated === undefined)
+          throw Object.assign(new Error("the answer is not a listing"), page);
+        for (const { Key, Size = 0, ETag } of page.Contents ?? [])
+          found.push({ key: keyOf(Key, page), size: Size, etag: unquoted(ETag) });
+      }
       return found;
     },
     async put(Key, body, headers, options = {}) {
-      const ContentMD5 = base64(body.md5);
-      const plain = plainHeaders(headers, body, ContentMD5);
-      const etag = await direct.put(Key, body.bytes, plain, options.signal);
-      if (etag !== undefined) return bare(etag);
       const command = new sdk.PutObjectCommand({
-        ...{ Bucket, Key, Body: body.bytes, ContentMD5 },
-        ...given(headers),
+        ...{ Bucket, Key, Body: body.bytes, ContentMD5: base64(body.md5) },
+        ...inputOf(headers),
       });
-      command.middlewareStack.add(hashed(body.sha256), { step: "build" });
-      command.middlewareStack.add(direct.learn(Key) as never, { step: "finalizeRequest" });
-      return bare((await client.send(command, with_(options))).ETag);
+      command.middlewareStack.add(signedHash(body.sha256), { step: "build" });
+      return unquoted((await client.send(command, aborting(options))).ETag);
     },
     async get(Key, { from = 0, ifMatch, ...options } = {}) {
       const answer = await client.send(
@@ -148,51 +137,50 @@ export async function openS3(where: S3Where): Promise<S3Store> {
           ...{ Bucket, Key, IfMatch: ifMatch },
           ...(from > 0 ? { Range: `bytes=${from}-` } : {}),
         }),
-        with_(options),
+        aborting(options),
       );
       const range = /^bytes (\d+)-\d+\/(\d+)$/.exec(answer.ContentRange ?? "");
       return {
         body: answer.Body as Readable,
         size: Number(range?.[2] ?? answer.ContentLength ?? 0),
-        etag: bare(answer.ETag),
+        etag: unquoted(answer.ETag),
         start: Number(range?.[1] ?? 0),
       };
     },
     async remove(Key, options = {}) {
-      await client.send(new sdk.DeleteObjectCommand({ Bucket, Key }), with_(options));
+      await client.send(new sdk.DeleteObjectCommand({ Bucket, Key }), aborting(options));
     },
-    async beginUpload(Key, headers, options = {}) {
-      const command = new sdk.CreateMultipartUploadCommand({ Bucket, Key, ...given(headers) });
-      return (await client.send(command, with_(options))).UploadId ?? "";
+    async createUpload(Key, headers, options = {}) {
+      const command = new sdk.CreateMultipartUploadCommand({ Bucket, Key, ...inputOf(headers) });
+      return (await client.send(command, aborting(options))).UploadId ?? "";
     },
     async putPart(Key, UploadId, PartNumber, body, options = {}) {
       const command = new sdk.UploadPartCommand({
         ...{ Bucket, Key, UploadId, PartNumber, Body: body.bytes, ContentMD5: base64(body.md5) },
       });
-      command.middlewareStack.add(hashed(body.sha256), { step: "build" });
-      return bare((await client.send(command, with_(options))).ETag);
+      command.middlewareStack.add(signedHash(body.sha256), { step: "build" });
+      return unquoted((await client.send(command, aborting(options))).ETag);
     },
-    async endUpload(Key, UploadId, parts, options = {}) {
+    async completeUpload(Key, UploadId, parts, options = {}) {
       const Parts = parts.map(({ number, etag }) => ({ PartNumber: number, ETag: `"${etag}"` }));
       const command = new sdk.CompleteMultipartUploadCommand({
         ...{ Bucket, Key, UploadId, MultipartUpload: { Parts } },
       });
-      return bare((await client.send(command, with_(options))).ETag);
+      return unquoted((await client.send(command, aborting(options))).ETag);
     },
     async abortUpload(Key, UploadId, options = {}) {
       const command = new sdk.AbortMultipartUploadCommand({ Bucket, Key, UploadId });
-      await client.send(command, with_(options));
+      await client.send(command, aborting(options));
     },
     async parts(Key, UploadId, options = {}) {
       const found: S3Part[] = [];
       let PartNumberMarker: string | undefined;
+      // not the SDK's pages: they go by the marker, which stores give on the last page too
       do {
-        const page = await client.send(
-          new sdk.ListPartsCommand({ Bucket, Key, UploadId, PartNumberMarker }),
-          with_(options),
-        );
-        for (const { PartNumber, ETag, Size } of page.Parts ?? [])
-          found.push({ number: PartNumber ?? 0, etag: bare(ETag), size: Size ?? 0 });
+        const command = new sdk.ListPartsCommand({ Bucket, Key, UploadId, PartNumberMarker });
+        const page = await client.send(command, aborting(options));
+        for (const { PartNumber = 0, ETag, Size = 0 } of page.Parts ?? [])
+          found.push({ number: PartNumber, etag: unquoted(ETag), size: Size });
         PartNumberMarker = page.IsTruncated ? page.NextPartNumberMarker : undefined;
       } while (PartNumberMarker !== undefined);
       return found;
@@ -200,13 +188,11 @@ export async function openS3(where: S3Where): Promise<S3Store> {
     async uploadsOf(key, options = {}) {
       const page = await client.send(
         new sdk.ListMultipartUploadsCommand({ Bucket, Prefix: key, EncodingType: "url" }),
-        with_(options),
+        aborting(options),
       );
       return (page.Uploads ?? [])
-        .map(({ Key, UploadId, Initiated }) => ({
-          key: page.EncodingType === "url" ? urlDecoded(Key ?? "") : (Key ?? ""),
-          id: UploadId ?? "",
-          started: Initiated?.getTime() ?? 0,
+        .map(({ Key, UploadId = "", Initiated }) => ({
+          ...{ key: keyOf(Key, page), id: UploadId, started: Initiated?.getTime() ?? 0 },
         }))
         .filter((upload) => upload.key === key);
     },
@@ -215,13 +201,11 @@ export async function openS3(where: S3Where): Promise<S3Store> {
   };
 }
 
-async function configured(
-  where: S3Where,
-  make: (config: S3ClientConfig) => S3Client,
+async function createClient(
+  { region, endpoint, pathStyle, profile, connections = 32 }: S3Location,
+  create: (config: S3ClientConfig) => S3Client,
 ): Promise<S3Client> {
-  const { region, endpoint, pathStyle, profile, connections = 32 } = where;
   const agent = { keepAlive: true, maxSockets: connections };
-  const httpsAgent = await tunnellingAgent(agent);
   const config: S3ClientConfig = {
     ...(region === undefined ? {} : { region }),
     ...(endpoint === undefined ? {} : { endpoint }),
@@ -239,24 +223,25 @@ async function configured(
       throwOnRequestTimeout: true,
       socketAcquisitionWarningTimeout: 3_600_000,
       httpAgent: agent,
-      httpsAgent,
+      httpsAgent: await tunnellingAgent(agent),
     },
   };
-  const client = make(config);
-  const found = await client.config.region().catch(() => "");
-  return found === "" ? make({ ...config, region: "us-east-1" }) : client;
+  const client = create(config);
+  const known = await client.config.region().catch(() => "");
+  return known === "" ? create({ ...config, region: "us-east-1" }) : client;
 }
 
-/** Puts the hash of the body, known already, where the signer looks for it. */
-function hashed(sha256: string) {
-  // biome-ignore lint/suspicious/noExplicitAny: the SDK's middleware is generic over every command
-  return (next: any) => (args: any) => {
-    args.request.headers["x-amz-content-sha256"] = sha256;
-    return next(args);
-  };
+/** Gives the signer the hash of the body, which is known already. */
+function signedHash(sha256: string) {
+  return <Args, Output>(next: (args: Args) => Promise<Output>) =>
+    (args: Args & { request?: unknown }) => {
+      const { headers } = args.request as { headers: Record<string, string> };
+      headers["x-amz-content-sha256"] = sha256;
+      return next(args);
+    };
 }
 
-function given({ contentType, cacheControl, acl }: S3Headers) {
+function inputOf({ contentType, cacheControl, acl }: S3Headers) {
   return {
     ContentType: contentType,
     ...(cacheControl === undefined ? {} : { CacheControl: cacheControl }),
@@ -264,20 +249,13 @@ function given({ contentType, cacheControl, acl }: S3Headers) {
   };
 }
 
-/** The same as a request has them. */
-function plainHeaders({ contentType, cacheControl, acl }: S3Headers, body: S3Body, md5: string) {
-  return {
-    "content-type": contentType,
-    "content-length": String(body.bytes.length),
-    "content-md5": md5,
-    "x-amz-content-sha256": body.sha256,
-    ...(cacheControl === undefined ? {} : { "cache-control": cacheControl }),
-    ...(acl === undefined ? {} : { "x-amz-acl": acl }),
-  };
+/** A key of a listing, which stores encode as asked: a blank is `+` or `%20`. */
+function keyOf(key = "", { EncodingType }: { EncodingType?: string | undefined }): string {
+  return EncodingType === "url" ? decodeURIComponent(key.replaceAll("+", " ")) : key;
 }
 
-function bare(etag: string | undefined): string {
-  return (etag ?? "").replace(/^"|"$/g, "");
+function unquoted(etag = ""): string {
+  return etag.replace(/^"|"$/g, "");
 }
 
 function base64(hex: string): string {

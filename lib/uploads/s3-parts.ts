@@ -121,7 +121,7 @@ async function begin(session: S3Session, file: LocalFile, key: string, headers: 
   }
   const since = Date.now();
   await pending.set(file.path, { since });
-  const id = await ask(() => store.beginUpload(key, headers, options));
+  const id = await ask(() => store.createUpload(key, headers, options));
   await pending.set(file.path, { id, since, headers: line });
   return { id, parts: new Map<number, S3Part>() };
 }
@@ -138,7 +138,7 @@ async function complete(
   return await ask(async () => {
     tries++;
     try {
-      return await store.endUpload(key, id, parts, { signal: job.signal });
+      return await store.completeUpload(key, id, parts, { signal: job.signal });
     } catch (error) {
       if (tries === 1 || (error as { name?: string }).name !== "NoSuchUpload") throw error;
       const [object] = (await store.list(key)).filter((each) => each.key === key);

@@ -2,7 +2,7 @@ import { setMaxListeners } from "node:events";
 import { atEnd } from "../core/at-exit.ts";
 import { messageOf } from "../core/errors.ts";
 import { openS3, type S3Headers, type S3Object, type S3Store } from "../s3/s3.ts";
-import { explainS3, isPassing, retryAfterOf } from "../s3/errors.ts";
+import { explainS3, isTransient, retryAfterOf } from "../s3/errors.ts";
 import type { S3Target } from "./config.ts";
 import { type Content, hashFile, readWhole, wholeUpTo } from "./content.ts";
 import type { LocalFile, Stamp } from "./folder.ts";
@@ -42,7 +42,7 @@ async function publish(target: S3Target, job: Job, store: S3Store): Promise<Outc
   const { place } = target;
   const { state, signal } = job;
   const asked = { bucket: place.bucket, endpoint: target.endpoint };
-  const rules = { isPassing, retryAfter: retryAfterOf, signal, retries: job.retries };
+  const rules = { isPassing: isTransient, retryAfter: retryAfterOf, signal, retries: job.retries };
   const session: S3Session = {
     ...{ target, job, store, budget: createBudget(bodyBytes), buffers: [] },
     pending: await openPending(state, target.name),

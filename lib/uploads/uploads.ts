@@ -47,11 +47,7 @@ export async function runUploads(options: UploadsOptions): Promise<TargetResult[
     delete: target.kind !== "git" && (target.delete || options.delete),
   }));
   const state = await openState(dir);
-  // the lock is taken by another process, and the SDK takes longest to load: both at once
-  const [lock] = await Promise.all([
-    acquireLock(join(state.folder, "lock"), { what: "uploads", signal }),
-    targets.some(({ kind }) => kind === "s3") && import("../s3/s3.ts").then((s3) => s3.loadSdk()),
-  ]);
+  const lock = await acquireLock(join(state.folder, "lock"), { what: "uploads", signal });
   try {
     const files = scanFolder(config.from);
     refuseToEmpty(targets, files.length, config.from);
