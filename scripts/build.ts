@@ -45,6 +45,7 @@ const command = defineCommand({
   environment: [["HOOK_*, RELEASE_*", "passed on to every stage; HOOK_RUN is the run's id"]],
   notes: "DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.",
   async run({ flags, args, terminal, signal }) {
+    const { build, planBuild } = await import("../lib/builder/build.ts");
     const options = {
       dir: args[0] ?? ".",
       only: flags.only,

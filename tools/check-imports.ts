@@ -18,7 +18,7 @@ const shared: Record<string, readonly string[]> = {
   exec: ["exec", "as-user", "process-tree", "users", "scripts"],
   files: ["files", "lock"],
   http: ["server", "listen-address", "proxy", "tunnel", "systemd"],
-  git: ["git", "modules", "checkout"],
+  git: ["git", "checkout"],
   archive: ["tar", "rules"],
   openpgp: ["keys", "verify", "sign", "digest"],
   s3: ["s3", "errors"],
@@ -30,7 +30,7 @@ const shared: Record<string, readonly string[]> = {
 
 /** The stages, each with what scripts/ calls of it. */
 const stages: Record<string, readonly string[]> = {
-  builder: ["build", "prepare"],
+  builder: ["build"],
   downloads: ["run"],
   fleet: ["settings", "update", "activate", "under-lock", "serve"],
   hook: ["config", "commands", "check", "server", "client"],

@@ -1,9 +1,7 @@
-import { type Checkout, readHead, readRef, readRemotes } from "../git/checkout.ts";
-import { Refused, UsageError } from "../core/errors.ts";
-import { CommandFailed } from "../exec/exec.ts";
-import { git, gitText } from "../git/git.ts";
+import { UsageError } from "../core/errors.ts";
 import { isSafeRef, shortSha } from "../core/names.ts";
-import type { BuildContext } from "./stage.ts";
+import type { Shell } from "../exec/exec.ts";
+import { textOf } from "../git/git.ts";
 
 /** Which commit is wanted. */
 export interface Target {
@@ -12,17 +10,17 @@ export interface Target {
   /** The commit, or its first digits; default: where the ref points now. */
   sha?: string | undefined;
   /** Stop, and touch nothing, when the checkout stands at this commit and the ref does too. */
-  unlessAt?: string | undefined;
+  skipIfAt?: string | undefined;
 }
 
-/** A branch of the checkout and where it comes from. */
+/** A branch or tag, where it comes from, and where the checkout stands. */
 export interface Branch {
   /** The full name on the remote: `refs/heads/main`. */
   ref: string;
   /** The short name; a tag has no branch. */
   branch?: string | undefined;
   remote: string;
-  /** Where fetch keeps what it got. */
+  /** The ref into which fetch puts what it got. */
   tracking: string;
   /** The commit of the checkout, undefined before its first. */
   head?: string | undefined;
@@ -33,109 +31,83 @@ export interface Branch {
 }
 
 /**
- * Which branch or tag is wanted, where it comes from, and where the checkout stands; undefined without a remote.
+ * Which branch or tag is wanted; undefined without a remote.
+ * @param current the branch that the checkout is on.
  * @throws {UsageError} when it cannot be told.
  */
 export async function findBranch(
-  checkout: Checkout,
+  git: Shell,
   { ref, sha }: Target,
-  context: BuildContext,
+  current: string | undefined,
 ): Promise<Branch | undefined> {
-  if (ref !== undefined && !isSafeRef(ref.replace(/^refs\/(?:heads|tags)\//, ""))) {
-    throw new UsageError(`--ref: "${ref}" is no name of a branch or tag`);
-  }
-  const head = await readHead(checkout);
-  const options = { dir: checkout.dir, env: homeOf(context) };
-  if (ref === undefined && head.branch === undefined) {
+  if (ref !== undefined && !isSafeRef(ref.replace(/^refs\/(?:heads|tags)\//, "")))
+    throw new UsageError(`--ref: "${ref}" is not a name of a branch or tag`);
+  const head = await commitOf(git, "HEAD");
+  if (ref === undefined && current === undefined)
     throw new UsageError(
-      `${checkout.dir} is on no branch (HEAD is at ${shortSha(head.sha ?? "")}); name one with --ref, or run: git checkout BRANCH`,
+      `the checkout is not on a branch (HEAD is at ${shortSha(head ?? "")}); name one with --ref, or run: git checkout BRANCH`,
     );
-  }
-  const wanted = ref === undefined ? `refs/heads/${head.branch}` : ref;
+  const wanted = ref ?? `refs/heads/${current}`;
   const isTag = wanted.startsWith("refs/tags/");
   const branch = isTag ? undefined : wanted.replace(/^refs\/heads\//, "");
-  const [known, own] = await Promise.all([
-    upstreamOf(checkout, branch, options),
-    head.sha ?? commitOf(checkout, `refs/heads/${head.branch}`, options),
-  ]);
-  const current = head.branch === branch && branch !== undefined;
-  const { remote } = known;
+  const { remote, merge } = chooseRemote(await readRemotes(git), branch);
   if (remote === undefined) {
     if (sha === undefined) return undefined;
     throw new UsageError(
       "--sha: the checkout has no remote to fetch it from; add one with git remote add origin URL",
     );
   }
-  const remoteRef = known.merge || (isTag ? wanted : `refs/heads/${branch}`);
+  const remoteRef = merge || (isTag ? wanted : `refs/heads/${branch}`);
   const tracking = isTag
     ? wanted
     : `refs/remotes/${remote}/${remoteRef.replace(/^refs\/heads\//, "")}`;
-  return { ref: remoteRef, branch, remote, tracking, head: own, current };
+  const before = await commitOf(git, tracking);
+  const isCurrent = current === branch && branch !== undefined;
+  return { ref: remoteRef, branch, remote, tracking, head, before, current: isCurrent };
 }
 
 /** The commit of a ref, undefined before its first. */
-async function commitOf(
-  checkout: Checkout,
-  ref: string,
-  options: { dir: string; env: Record<string, string | undefined> },
-): Promise<string | undefined> {
-  const plain = await readRef(checkout, ref);
-  if (plain !== undefined) return plain;
-  const { stdout } = await git(["rev-parse", "--verify", "--quiet", ref], {
-    ...options,
-    check: false,
-  });
-  return stdout.trim() || undefined;
+async function commitOf(git: Shell, ref: string): Promise<string | undefined> {
+  return (await textOf(git({ nothrow: true })`git rev-parse --verify --quiet ${ref}`)) || undefined;
 }
 
-/** The remote of a branch and its name there: read from .git/config, or by git where that is not plain. */
-async function upstreamOf(
-  checkout: Checkout,
+/** The remotes of a checkout, and the upstream of its branches (git-config(1)). */
+interface Remotes {
+  names: string[];
+  upstream: Map<string, { remote?: string; merge?: string }>;
+}
+
+async function readRemotes(git: Shell): Promise<Remotes> {
+  const keys = "^(remote|branch)\\.";
+  const { stdout } = await git({ nothrow: true })`git config --null --get-regexp ${keys}`;
+  return parseRemotes(stdout);
+}
+
+/** Remotes and upstreams from `git config --null --get-regexp`: `remote.origin.url LF value NUL …`; pure. */
+export function parseRemotes(text: string): Remotes {
+  const remotes: Remotes = { names: [], upstream: new Map() };
+  for (const entry of text.split("\0")) {
+    const [variable = "", value = ""] = entry.split("\n", 2);
+    // a remote's or branch's own name may hold dots
+    const [, section, name = "", key] = /^(\w+)\.(.+)\.([^.]+)$/.exec(variable) ?? [];
+    if (section === "remote" && !remotes.names.includes(name)) remotes.names.push(name);
+    if (section === "branch" && (key === "remote" || key === "merge"))
+      remotes.upstream.set(name, { ...remotes.upstream.get(name), [key]: value });
+  }
+  return remotes;
+}
+
+/** The remote of a branch and its name there: its upstream, else origin, else the only remote. */
+function chooseRemote(
+  { names, upstream }: Remotes,
   branch: string | undefined,
-  options: { dir: string; env: Record<string, string | undefined> },
-): Promise<{ remote?: string | undefined; merge?: string | undefined }> {
-  const plain = await readRemotes(checkout);
-  const remotes = plain?.names ?? lines(await gitText(["remote"], options).catch(explainGit));
-  const known = plain
-    ? plain.upstream.get(branch ?? "")
-    : await ask("remote").then(async (remote) => ({ remote, merge: await ask("merge") }));
+): { remote?: string | undefined; merge?: string | undefined } {
+  const known = upstream.get(branch ?? "");
   if (known?.remote) return known;
-  if (remotes.includes("origin")) return { remote: "origin" };
-  if (remotes.length > 1) {
+  if (names.includes("origin")) return { remote: "origin" };
+  if (names.length > 1)
     throw new UsageError(
-      `which remote? the checkout has ${remotes.join(", ")}; run: git branch --set-upstream-to=REMOTE/BRANCH`,
+      `which remote? the checkout has ${names.join(", ")}; run: git branch --set-upstream-to=REMOTE/BRANCH`,
     );
-  }
-  return { remote: remotes[0] };
-
-  async function ask(what: string): Promise<string | undefined> {
-    if (branch === undefined) return undefined;
-    const { stdout } = await git(["config", "--get", `branch.${branch}.${what}`], {
-      ...options,
-      check: false,
-    });
-    return stdout.trim() || undefined;
-  }
-}
-
-function lines(text: string): string[] {
-  return text.split("\n").filter((line) => line !== "");
-}
-
-/** git refuses to work in another user's folder; say what to do about it. */
-export function explainGit(error: unknown): never {
-  if (error instanceof CommandFailed && /dubious ownership/.test(error.result.stderr))
-    throw dubious();
-  throw error;
-}
-
-export function dubious(dir = "the checkout"): Refused {
-  return new Refused(
-    `${dir} belongs to another user, whose code a build would run; build as its owner (runuser -u OWNER -- build DIR), or allow it: git config --global --add safe.directory DIR`,
-  );
-}
-
-/** HOME and what else the stages get; git reads the user's own configuration from there. */
-export function homeOf({ env }: BuildContext): Record<string, string | undefined> {
-  return { HOME: env.HOME, USER: env.USER, LOGNAME: env.LOGNAME };
+  return { remote: names[0] };
 }

@@ -1,24 +1,30 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
-import { overlook, readHead } from "../git/checkout.ts";
+import type { Terminal } from "../cli/terminal.ts";
 import { atEnd } from "../core/at-exit.ts";
 import { exitCodeOf, messageOf } from "../core/errors.ts";
-import { acquireLock } from "../files/lock.ts";
-import type { Result } from "../log/format.ts";
 import { shortRef } from "../core/names.ts";
+import { acquireLock } from "../files/lock.ts";
+import { excludeFromGit } from "../git/checkout.ts";
+import type { Result } from "../log/format.ts";
 import { createOutput, type Output } from "../run/output.ts";
-import { type StagePlan, runStage, type StageResult } from "../run/stage.ts";
 import type { RunSummary } from "../run/report.ts";
-import type { Terminal } from "../cli/terminal.ts";
+import { runStage, type StagePlan, type StageResult } from "../run/stage.ts";
+import type { Target } from "./branch.ts";
 import { type BuildConfig, readBuildConfig } from "./config.ts";
-import { isPull, planStages, type Stage } from "./plan.ts";
-import { type PlanOptions, type Prepared, prepare } from "./prepare.ts";
-import { type LastBuild, readLastBuild, writeLastBuild } from "./record.ts";
-import type { BuildContext } from "./stage.ts";
-import { lookAt } from "./stages.ts";
+import {
+  type BuildContext,
+  type BuildRequest,
+  type Found,
+  openContext,
+  readFolder,
+  writeLastBuild,
+} from "./context.ts";
+import { isPull, selectStages, type Stage } from "./select.ts";
+import { planStage } from "./stages.ts";
 
-export interface BuildOptions extends PlanOptions {
+export interface BuildOptions extends BuildRequest {
   /** Do nothing when the last good build was of the same commit. */
   ifChanged: boolean;
   /** Wait for another build of the folder to end. */
@@ -41,66 +47,77 @@ export interface BuildResult extends RunSummary {
  */
 export async function build(options: BuildOptions): Promise<BuildResult> {
   const started = performance.now();
-  const prepared = await prepare(options);
-  const { run, state } = prepared.context;
+  const context = await openContext(options);
+  // a wrong request or build.yml is refused before even the lock file is made
+  await readFolder(context, options);
+  const { run, dir, checkout, state } = context;
   await mkdir(state, { recursive: true });
-  // Beside the taking of the lock, unless that may last: what a build that ends at this very moment
-  // changes does no harm, at worst its commit is built again.
-  const early = options.wait ? undefined : lookFirst(options, prepared);
-  early?.catch(() => {}); // told below, once there is a lock to release
-  const lock = await acquireLock(join(state, "build.lock"), {
-    what: `build ${run}`,
-    wait: options.wait,
-    signal: options.signal,
-  });
+  const { wait, signal } = options;
+  const lock = await acquireLock(join(state, "build.lock"), { what: `build ${run}`, wait, signal });
   try {
-    return await buildAlone(
-      options,
-      prepared,
-      started,
-      await (early ?? lookFirst(options, prepared)),
+    const found = await readFolder(context, options);
+    const { branch, last } = found;
+    const skipIfAt =
+      options.ifChanged && !options.force && last?.good === true ? last.sha : undefined;
+    const target = { ref: options.ref, sha: options.sha, skipIfAt };
+    const plans = await planAhead(found.stages, context, target, branch);
+
+    if (checkout) await excludeFromGit(checkout, ["/logs.txt", "/logs.txt.*"]);
+    const ref = options.ref ?? (branch === undefined ? undefined : `refs/heads/${branch}`);
+    const log = await startLog(options, context, { ref, skipIfAt, started });
+    const progress = await runStages(options, context, found, log.output, started, (stage, now) =>
+      isPull(stage) ? plans : planStage(stage, now, target, branch),
     );
+
+    const { sha, results } = progress;
+    const { result, code } = await log.finish(progress);
+    const complete =
+      progress.stopped === undefined && options.only.length === 0 && options.from === undefined;
+    const known = last?.good === true && code === 0 && last.sha === sha;
+    if (complete && sha !== undefined && !known)
+      await writeLastBuild(state, { run, sha, ref, good: code === 0 });
+    if (progress.error !== undefined && exitCodeOf(progress.error) === undefined)
+      throw progress.error;
+    const seconds = (performance.now() - started) / 1000;
+    return { run, dir, ref, sha, result, code, seconds, stages: results };
   } finally {
     lock.release();
   }
 }
 
-/** What a build sees before it begins. */
-interface Seen {
-  /** The last build of all stages. */
-  recorded: LastBuild | undefined;
-  /** Do nothing when the remote is at this commit. */
-  unlessAt: string | undefined;
-  /** Start what the pull can do before its turn. */
-  begin: (signal: AbortSignal) => void;
-  /** What a stage has to do; of the pull it is known already. */
-  look: (stage: Stage, at: BuildContext) => Promise<StagePlan>;
-  /** The full name of the branch or tag, as far as it is known. */
-  ref: string | undefined;
+/** What a build would do now, stage by stage; nothing is fetched or run. */
+export async function planBuild(
+  request: BuildRequest,
+): Promise<{ name: string; does?: string; skip?: string }[]> {
+  const context = await openContext(request);
+  const { stages, branch } = await readFolder(context, request);
+  return await Promise.all(
+    stages.map(async (stage) => {
+      const plan = await planStage(stage, context, request, branch);
+      return { name: stage.name, ...("skip" in plan ? plan : { does: plan.does }) };
+    }),
+  );
 }
 
-/** What is wrong with the wish itself, or a script that is missing, shows before anything is touched. */
-async function lookFirst(options: BuildOptions, { context, stages }: Prepared): Promise<Seen> {
-  const head = context.checkout && readHead(context.checkout).catch(() => undefined);
-  const recorded = await readLastBuild(context.state);
-  const last = options.ifChanged && !options.force ? recorded : undefined;
-  const unlessAt = last?.good ? last.sha : undefined;
-  const target = { ref: options.ref, sha: options.sha, unlessAt };
-  const plans = stages
-    .filter((stage) => isPull(stage) || isScript(stage))
-    .map(async (stage) => [stage, await lookAt(stage, context, target)] as const);
-  const pull = (await Promise.all(plans)).find(([stage]) => isPull(stage))?.[1];
-  const branch = (await head)?.branch;
-  return {
-    recorded,
-    unlessAt,
-    begin: (signal) => pull && "does" in pull && pull.begin?.(signal),
-    look: async (stage, at) => (isPull(stage) && pull) || lookAt(stage, at, target),
-    ref: options.ref ?? (branch === undefined ? undefined : `refs/heads/${branch}`),
-  };
+/**
+ * The plan of the pull, the only stage whose plan does not depend on the stages before it. The scripts that
+ * other stages call are looked for, too: what is missing shows before anything is done.
+ */
+async function planAhead(
+  stages: readonly Stage[],
+  context: BuildContext,
+  target: Target,
+  branch: string | undefined,
+): Promise<StagePlan> {
+  const scripts = ["downloads", "uploads"];
+  for (const stage of stages)
+    if (stage.kind === "built-in" && scripts.includes(stage.name))
+      await planStage(stage, context, target, branch);
+  const pull = stages.find(isPull);
+  return pull ? await planStage(pull, context, target, branch) : { skip: "not asked for" };
 }
 
-/** What a run has come to so far. */
+/** What a run has come to. */
 interface Progress {
   results: StageResult[];
   sha?: string | undefined;
@@ -111,72 +128,69 @@ interface Progress {
   error?: unknown;
 }
 
-async function buildAlone(
-  options: BuildOptions,
-  prepared: Prepared,
-  started: number,
-  { recorded, unlessAt, begin, look, ref }: Seen,
-): Promise<BuildResult> {
-  begin(options.signal);
-  const { run, dir, checkout, state } = prepared.context;
-  if (checkout) await overlook(checkout, ["/logs.txt", "/logs.txt.*"]);
-  const { HOOK_EVENT: event = "manual", HOOK_REPO: repo } = process.env;
-  const output = createOutput(join(dir, "logs.txt"), run, options.terminal);
-  output.mark({ kind: "start", event, ref: ref && shortRef(ref), sha: options.sha, repo });
-  // a run that finds nothing new shall leave no trace
-  if (unlessAt === undefined) await output.open();
-  let finished = false;
-  const finish = async (result: Result, code: number, why?: string) => {
-    // a signal and the work itself may come to an end at once
-    if (finished) return;
-    finished = true;
-    await output.open();
-    output.mark({ kind: "end", result, code, seconds: (performance.now() - started) / 1000, why });
-    await output.close();
-  };
-  const forget = atEnd(() => finish("cancelled", 1, "ended by a signal"));
-  const ended = (result: BuildResult["result"], code: number): BuildResult => {
-    const seconds = (performance.now() - started) / 1000;
-    return { run, dir, ref, sha: progress.sha, result, code, seconds, stages: progress.results };
-  };
-
-  const progress = await runStages(options, prepared, output, started, look);
-  const { failure, error, stopped, sha } = progress;
-  forget();
-  if (stopped === "unchanged") return ended("unchanged", 0);
-  const result: Result = failure?.result ?? (error === undefined ? "ok" : "failed");
-  const code = failure ? codeOf(failure) : error === undefined ? 0 : (exitCodeOf(error) ?? 1);
-  if (error !== undefined) output.line("build", messageOf(error));
-  const why = failure ? `${failure.name}: ${failure.note}` : firstLine(error);
-  await finish(result, code, why && output.mask(why));
-  const complete = stopped === undefined && options.only.length === 0 && !options.from;
-  const known = recorded?.good === true && code === 0 && recorded.sha === sha;
-  if (complete && sha !== undefined && !known)
-    await writeLastBuild(state, { run, sha, ref, good: code === 0 });
-  if (error !== undefined && exitCodeOf(error) === undefined) throw error;
-  return ended(result, code);
+interface RunLog {
+  output: Output;
+  /** Write the end of the run; a run that found nothing new leaves no trace. */
+  finish(progress: Progress): Promise<{ result: BuildResult["result"]; code: number }>;
 }
 
+/** Open the log with the run's first line; a signal that ends the script leaves the last line. */
+async function startLog(
+  { sha, terminal }: BuildOptions,
+  { dir, run }: BuildContext,
+  at: { ref: string | undefined; skipIfAt: string | undefined; started: number },
+): Promise<RunLog> {
+  const { ref, skipIfAt, started } = at;
+  const { HOOK_EVENT: event = "manual", HOOK_REPO: repo } = process.env;
+  const output = createOutput(join(dir, "logs.txt"), run, terminal);
+  output.mark({ kind: "start", event, ref: ref && shortRef(ref), sha, repo });
+  if (skipIfAt === undefined) await output.open();
+  let ended = false;
+  const end = async (result: Result, code: number, why?: string) => {
+    // a signal and the work itself may come to an end at once
+    if (ended) return;
+    ended = true;
+    await output.open();
+    const seconds = (performance.now() - started) / 1000;
+    output.mark({ kind: "end", result, code, seconds, why: why && output.mask(why) });
+    await output.close();
+  };
+  const forget = atEnd(() => end("cancelled", 1, "ended by a signal"));
+  return {
+    output,
+    async finish({ failure, error, stopped }) {
+      forget();
+      if (stopped === "unchanged") return { result: "unchanged", code: 0 };
+      if (failure) {
+        // a refusal keeps its own exit code; everything else that a stage ends with is 1
+        const code = exitCodeOf(failure.error) === 4 ? 4 : 1;
+        await end(failure.result, code, `${failure.name}: ${failure.note}`);
+        return { result: failure.result, code };
+      }
+      if (error !== undefined) {
+        const code = exitCodeOf(error) ?? 1;
+        output.line("build", messageOf(error));
+        await end("failed", code, messageOf(error).split("\n")[0]);
+        return { result: "failed", code };
+      }
+      await end("ok", 0);
+      return { result: "ok", code: 0 };
+    },
+  };
+}
+
+/** Run the stages up to the first that fails. What a pull brings may have another build.yml, which holds from then on. */
 async function runStages(
   options: BuildOptions,
-  prepared: Prepared,
+  { env, ...context }: BuildContext,
+  found: Found,
   output: Output,
   started: number,
-  look: Seen["look"],
+  plan: (stage: Stage, context: BuildContext) => StagePlan | Promise<StagePlan>,
 ): Promise<Progress> {
-  let { context, config, stages } = prepared;
+  let { config, stages } = found;
+  output.hide(config.secrets);
   const progress: Progress = { results: [], sha: options.sha };
-  const take = (fresh: BuildConfig) => {
-    config = fresh;
-    output.hide(config.secrets);
-    context = { ...prepared.context, env: { ...prepared.context.env, ...config.env } };
-  };
-  take(config);
-  const limits = (name: string) => ({
-    timeout: Object.hasOwn(config.timeout.stages, name) ? config.timeout.stages[name] : undefined,
-    deadline: config.timeout.run === undefined ? undefined : started + config.timeout.run,
-    signal: options.signal,
-  });
   for (let index = 0; index < stages.length; index++) {
     const stage = stages[index] as Stage;
     const { name } = stage;
@@ -184,21 +198,22 @@ async function runStages(
       progress.results.push({ name, result: "skipped", seconds: 0, note: progress.stopped });
       continue;
     }
-    const result = await runStage(name, () => look(stage, context), context, output, limits(name));
+    const now = { ...context, env: { ...env, ...config.env } };
+    const limits = limitsOf(config, name, started, options.signal);
+    const result = await runStage(name, async () => plan(stage, now), now, output, limits);
     progress.results.push(result);
     progress.sha = result.outcome?.sha ?? progress.sha;
     progress.stopped = result.outcome?.stop;
     if (progress.stopped === "unchanged") return progress;
     await output.open();
     markStage(output, result);
-    if (result.result !== "ok" && result.result !== "skipped") {
+    if (result.result !== "ok" && result.result !== "skipped")
       return { ...progress, failure: result };
-    }
     if (!isPull(stage) || progress.stopped !== undefined) continue;
     try {
-      // what was pulled may bring another build.yml
-      take(await readBuildConfig(context.dir));
-      stages = [stage, ...planStages(config, options).filter(({ name }) => name !== "pull")];
+      config = await readBuildConfig(context.dir);
+      output.hide(config.secrets);
+      stages = [stage, ...selectStages(config, options).filter((each) => each.name !== "pull")];
     } catch (error) {
       return { ...progress, error };
     }
@@ -206,20 +221,16 @@ async function runStages(
   return progress;
 }
 
-function isScript({ name, kind }: Stage): boolean {
-  return kind === "built-in" && (name === "downloads" || name === "uploads");
-}
-
-function firstLine(error: unknown): string | undefined {
-  return error === undefined ? undefined : messageOf(error).split("\n")[0];
+function limitsOf(config: BuildConfig, name: string, started: number, signal: AbortSignal) {
+  const { run, stages } = config.timeout;
+  return {
+    timeout: Object.hasOwn(stages, name) ? stages[name] : undefined,
+    deadline: run === undefined ? undefined : started + run,
+    signal,
+  };
 }
 
 function markStage(output: Output, { name, result, seconds, note }: StageResult): void {
-  const bad = result !== "ok";
-  output.mark({ kind: "stage", name, result, seconds, why: bad ? note : undefined });
-}
-
-/** A refusal keeps its own exit code; everything else that a stage ends with is 1. */
-function codeOf({ error }: StageResult): number {
-  return exitCodeOf(error) === 4 ? 4 : 1;
+  const why = result === "ok" ? undefined : note;
+  output.mark({ kind: "stage", name, result, seconds, why });
 }

@@ -2,6 +2,7 @@ import process from "node:process";
 import { join } from "node:path";
 import { UsageError } from "../core/errors.ts";
 import { readIfThere } from "../files/files.ts";
+import { parseConfig, y } from "../config/yaml.ts";
 import { didYouMean } from "../core/names.ts";
 import { readSecretFile, readSecretVariable } from "../config/secrets.ts";
 
@@ -14,7 +15,7 @@ export const builtInStages: readonly string[] = [
   "uploads",
 ];
 
-/** Words that name no stage: the log's own marks, and the key of the run's own time limit. */
+/** Words that cannot name a stage: the log's own marks, and the key of the run's own time limit. */
 const reserved = ["run", "build"];
 
 /** A build.yml that cannot be used. */
@@ -59,8 +60,6 @@ export async function readBuildConfig(dir: string): Promise<BuildConfig> {
 
 /** The same for a text; relative secret files are looked up from the current folder. */
 export async function parseBuildConfig(text: string, file: string): Promise<BuildConfig> {
-  // here, since only a repo with a build.yml has use for the yaml package
-  const { parseConfig, y } = await import("../config/yaml.ts");
   const stageName = y.string({
     match: /^[A-Za-z][A-Za-z0-9_-]{0,39}$/,
     what: "a stage's name: a letter, then letters, digits, - or _, 40 at most",
@@ -138,7 +137,7 @@ export async function parseBuildConfig(text: string, file: string): Promise<Buil
 
 function badVariable(name: string): string | undefined {
   if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name))
-    return `"${name}" is no name of an environment variable`;
+    return `"${name}" is not a name of an environment variable`;
   return undefined;
 }
 

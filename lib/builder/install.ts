@@ -1,9 +1,11 @@
+import { createHash } from "node:crypto";
 import { mkdir, realpath, rm, stat } from "node:fs/promises";
 import { delimiter, join } from "node:path";
 import { Failure } from "../core/errors.ts";
+import { commandFailure, type ProcessOutput } from "../exec/exec.ts";
 import { readIfThere, writeAtomic } from "../files/files.ts";
 import type { StagePlan } from "../run/stage.ts";
-import type { BuildContext } from "./stage.ts";
+import type { BuildContext } from "./context.ts";
 
 /** What npm reads of a package.json or lock file, as far as it matters here. */
 interface PackageFile {
@@ -31,7 +33,7 @@ const installScripts = [
  * The install stage: `npm ci` where there is a lock file, else `npm install`; nothing when the package
  * files, Node, npm's settings and what stands in node_modules are as they were after the last one.
  */
-export async function lookAtInstall(context: BuildContext): Promise<StagePlan> {
+export async function planInstall(context: BuildContext): Promise<StagePlan> {
   const { dir } = context;
   const manifest = await readIfThere(join(dir, "package.json"));
   if (manifest === undefined) return { skip: "no package.json" };
@@ -52,13 +54,13 @@ export async function lookAtInstall(context: BuildContext): Promise<StagePlan> {
     does: `npm ${how}`,
     async work(stage) {
       if ((await findNode(context.env)) === undefined)
-        throw new Failure("node is not on PATH, which npm needs; install Node.js, or mend PATH");
+        throw new Failure("node is not on PATH, which npm needs; install Node.js, or correct PATH");
       // an install that breaks off must not count as done
       await rm(record, { force: true });
       const quiet = ["--no-audit", "--no-fund", "--no-update-notifier", "--no-progress"];
-      await stage.run(["npm", how, ...quiet]).catch((error) => {
-        throw new Failure(`npm ${how} failed${hint(error)}; its lines are above`);
-      });
+      const npm = await stage.$({ nothrow: true })`npm ${how} ${quiet}`;
+      stage.signal.throwIfAborted();
+      if (!npm.ok) throw new Failure(`npm ${how} failed${why(npm)}; its lines are above`);
       await mkdir(context.state, { recursive: true });
       // without a lock file npm has written one by now
       const lockNow = await readIfThere(join(dir, lockName));
@@ -73,10 +75,9 @@ export async function lookAtInstall(context: BuildContext): Promise<StagePlan> {
   };
 }
 
-function hint(error: unknown): string {
-  const text = error instanceof Error ? error.message : "";
-  if (/not found/.test(text)) return ": npm is not on PATH";
-  return /exit code (\d+)/.exec(text)?.[0].replace(/^/, " with ") ?? "";
+function why(npm: ProcessOutput): string {
+  if (commandFailure(npm)?.code !== undefined) return ": npm is not on PATH";
+  return npm.exitCode === null ? "" : ` with exit code ${npm.exitCode}`;
 }
 
 /** Whether npm has anything to fetch or to run. */
@@ -98,7 +99,6 @@ async function inputs(
   lock: string | undefined,
 ): Promise<string> {
   const { dir, env } = context;
-  const { createHash } = await import("node:crypto");
   const hash = createHash("sha256");
   const add = (name: string, value: string | undefined) => hash.update(`${name}\0${value ?? ""}\0`);
   add("package.json", manifest);
@@ -149,7 +149,6 @@ async function result(dir: string): Promise<string> {
       return `${name} ${found?.size} ${found?.mtimeMs} ${found?.ino}`;
     }),
   );
-  const { createHash } = await import("node:crypto");
   return createHash("sha256").update(list).update(states.join("\n")).digest("hex");
 }
 

@@ -1,10 +1,12 @@
 import { Buffer } from "node:buffer";
+import { createHash } from "node:crypto";
 import { lstat, mkdir, open, readdir, readFile, readlink, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { type Checkout, stateFolder } from "../git/checkout.ts";
-import { git, gitText } from "../git/git.ts";
+import type { Shell } from "../exec/exec.ts";
+import { gitIn, textOf } from "../git/git.ts";
 import { shortSha } from "../core/names.ts";
-import type { BuildContext } from "./stage.ts";
+import { type BuildContext, gitHome } from "./context.ts";
 
 /**
  * What a pull would overwrite is put into .git/boatyard/kept/ first and named: nothing is lost silently.
@@ -12,7 +14,7 @@ import type { BuildContext } from "./stage.ts";
 export interface Place {
   context: BuildContext;
   checkout: Checkout;
-  options: { dir: string; env: Record<string, string | undefined>; signal: AbortSignal };
+  git: Shell;
   say: (line: string) => void;
 }
 
@@ -24,37 +26,31 @@ const patchesKept = 50;
  * @param dirty entries of `git status --porcelain=v1 -z`.
  */
 export async function keepTrackedChanges(
-  { context, checkout, options, say }: Place,
+  { context, checkout, git, say }: Place,
   dirty: readonly string[],
   head: string | undefined,
 ): Promise<void> {
   const folder = join(stateFolder(checkout), "kept");
   await mkdir(folder, { recursive: true });
   const names = dirty.map((entry) => entry.slice(3));
-  const against = head === undefined ? ["--cached"] : [head];
-  await savePatch(
-    ["diff", "--binary", "--no-color", "--no-ext-diff", "--submodule=short", ...against, "--"],
-    options.dir,
-    `${context.run}.patch`,
-  );
+  const against = head === undefined ? "--cached" : head;
+  await savePatch(git, ["--submodule=short", against], `${context.run}.patch`);
   // a submodule's own changes are no part of its parent's diff
   for (const name of names) {
     const dir = join(checkout.dir, name);
     if ((await lstat(join(dir, ".git")).catch(() => undefined)) === undefined) continue;
-    await savePatch(
-      ["diff", "--binary", "--no-color", "--no-ext-diff", "HEAD", "--"],
-      dir,
-      `${context.run}-${name.replace(/\W+/g, "_")}.patch`,
-    );
+    const inside = gitIn(dir, { env: gitHome(context.env) });
+    await savePatch(inside, ["HEAD"], `${context.run}-${name.replace(/\W+/g, "_")}.patch`);
   }
   const patches = (await readdir(folder)).filter((name) => name.endsWith(".patch")).sort();
   for (const name of patches.slice(0, -patchesKept)) await rm(join(folder, name), { force: true });
 
-  async function savePatch(args: string[], dir: string, name: string): Promise<void> {
+  async function savePatch(git: Shell, against: string[], name: string): Promise<void> {
     const path = join(folder, name);
     const file = await open(path, "w", 0o600);
     try {
-      await git(args, { ...options, dir, output: { fd: file.fd } });
+      const how = ["--binary", "--no-color", "--no-ext-diff"];
+      await git({ stdio: ["ignore", file.fd, "pipe"] })`git diff ${how} ${against} --`;
     } finally {
       await file.close();
     }
@@ -76,11 +72,11 @@ async function sameContent(
   name: string,
   content: Uint8Array,
 ): Promise<string | undefined> {
-  const hash = await sha256(content);
+  const hash = sha256(content);
   for (const other of await readdir(folder)) {
     if (other === name || !other.endsWith(".patch")) continue;
     const { size } = await lstat(join(folder, other));
-    if (size === content.length && (await sha256(await readFile(join(folder, other)))) === hash)
+    if (size === content.length && sha256(await readFile(join(folder, other))) === hash)
       return other;
   }
   return undefined;
@@ -88,7 +84,7 @@ async function sameContent(
 
 /** Commits that are in this checkout alone get a ref of their own; a rewritten history is named. */
 export async function keepLocalCommits(
-  { context, options, say }: Place,
+  { context, git, say }: Place,
   {
     head,
     sha,
@@ -96,10 +92,9 @@ export async function keepLocalCommits(
     tip,
   }: { head: string; sha: string; before: string | undefined; tip: string },
 ): Promise<void> {
+  const quiet = git({ nothrow: true });
   const isIn = async (commit: string | undefined) =>
-    commit !== undefined &&
-    (await git(["merge-base", "--is-ancestor", head, commit], { ...options, check: false }))
-      .code === 0;
+    commit !== undefined && (await quiet`git merge-base --is-ancestor ${head} ${commit}`).ok;
   if (await isIn(sha)) return;
   if (await isIn(tip)) return say(`goes back from ${shortSha(head)} to ${shortSha(sha)}`);
   if (await isIn(before))
@@ -107,8 +102,8 @@ export async function keepLocalCommits(
       `the history was rewritten (a force-push): ${shortSha(head)} is left for ${shortSha(sha)}; git reflog still knows it`,
     );
   const ref = `refs/boatyard/kept/${context.run}`;
-  await git(["update-ref", ref, head], options);
-  const count = await gitText(["rev-list", "--count", head, `^${sha}`], options);
+  await git`git update-ref ${ref} ${head}`;
+  const count = await textOf(git`git rev-list --count ${head} ${`^${sha}`} --`);
   say(
     `the checkout had ${count === "1" ? "a commit" : `${count} commits`} of its own, kept as ${ref} (git log ${ref})`,
   );
@@ -116,18 +111,17 @@ export async function keepLocalCommits(
 
 /** Files that git does not track, where the new commit brings a file of that name, are moved aside. */
 export async function keepUntracked(
-  { context, checkout, options, say }: Place,
+  { context, checkout, git, say }: Place,
   head: string | undefined,
   sha: string,
 ): Promise<void> {
-  const listing =
+  const { stdout } =
     head === undefined
-      ? ["ls-tree", "-r", "-z", sha]
-      : ["diff-tree", "-r", "-z", "--no-renames", "--diff-filter=A", head, sha];
-  const text = (await git(listing, options)).stdout;
+      ? await git`git ls-tree -r -z ${sha}`
+      : await git`git diff-tree -r -z --no-renames --diff-filter=A ${head} ${sha}`;
   const folder = join(stateFolder(checkout), "kept", context.run);
   const moved: string[] = [];
-  for (const [path, object] of addedFiles(text, head === undefined)) {
+  for (const [path, object] of addedFiles(stdout, head === undefined)) {
     const inTheWay = await obstacle(checkout.dir, path);
     if (
       inTheWay === undefined ||
@@ -162,7 +156,7 @@ export function addedFiles(text: string, isTree: boolean): [path: string, object
   return files;
 }
 
-/** The part of `path` that something else occupies: the file itself, or a parent that is no folder. */
+/** The part of `path` that something else occupies: the file itself, or a parent that is not a folder. */
 async function obstacle(dir: string, path: string): Promise<string | undefined> {
   const parts = path.split("/");
   for (let length = 1; length <= parts.length; length++) {
@@ -179,12 +173,10 @@ async function hasContent(path: string, object: string): Promise<boolean> {
   const found = await lstat(path);
   if (found.isDirectory()) return false;
   const content = found.isSymbolicLink() ? Buffer.from(await readlink(path)) : await readFile(path);
-  const { createHash } = await import("node:crypto");
   const hash = createHash(object.length === 64 ? "sha256" : "sha1");
   return hash.update(`blob ${content.length}\0`).update(content).digest("hex") === object;
 }
 
-async function sha256(content: Uint8Array): Promise<string> {
-  const { createHash } = await import("node:crypto");
+function sha256(content: Uint8Array): string {
   return createHash("sha256").update(content).digest("hex");
 }

@@ -1,17 +1,17 @@
+import process from "node:process";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { findNpmProgram } from "../exec/scripts.ts";
 import { Failure } from "../core/errors.ts";
 import { readIfThere } from "../files/files.ts";
-import { litproRunner } from "./litpro-runner.ts";
 import type { StageContext, StagePlan } from "../run/stage.ts";
-import type { BuildContext } from "./stage.ts";
+import type { BuildContext } from "./context.ts";
 
 /**
  * The litpro stage: compile the literate programs, when there is an lprc.js. litpro (2.1) exits with 0 on
  * most failures, so its words are read; and it swallows what goes wrong in lprc.js, so that is caught.
  */
-export async function lookAtLitpro(context: BuildContext): Promise<StagePlan> {
+export async function planLitpro(context: BuildContext): Promise<StagePlan> {
   const { dir } = context;
   const settings = await stat(join(dir, "lprc.js")).catch(() => undefined);
   if (!settings) return { skip: "no lprc.js" };
@@ -36,13 +36,11 @@ async function runLitpro(
 ): Promise<{ note: string }> {
   const lines: string[] = [];
   const argv = litproRunner(program, { force });
-  const { code, signal } = await stage.run(argv, {
-    check: false,
-    onLine(line) {
-      lines.push(line);
-      stage.say(line);
-    },
-  });
+  const onLine = (line: string) => {
+    lines.push(line);
+    stage.say(line);
+  };
+  const { exitCode, signal } = await stage.$({ onLine, nothrow: true })`${argv}`;
   stage.signal.throwIfAborted();
   const report = readReport(lines);
   const advice = await moduleAdvice(dir, lines);
@@ -51,9 +49,9 @@ async function runLitpro(
     const more = report.failures.length > 1 ? ` (and ${report.failures.length - 1} more)` : "";
     throw new Failure(`litpro: ${first}${more}${advice}`);
   }
-  if (code !== 0)
+  if (exitCode !== 0)
     throw new Failure(
-      `litpro ${signal ? `was ended by ${signal}` : `failed with exit code ${code}`}: ${lines.at(-1) ?? "no words"}`,
+      `litpro ${signal ? `was ended by ${signal}` : `failed with exit code ${exitCode}`}: ${lines.at(-1) ?? "no words"}`,
     );
   if (!report.done)
     throw new Failure(
@@ -95,7 +93,7 @@ export function readReport(lines: readonly string[]): LitproReport {
   return report;
 }
 
-/** In a package of ES modules `module.exports` of an lprc.js is nobody's; litpro alone would pass over it in silence. */
+/** In a package of ES modules `module.exports` of an lprc.js is ignored, and litpro alone says nothing of it. */
 async function moduleAdvice(dir: string, lines: readonly string[]): Promise<string> {
   if (!lines.some((line) => line.startsWith("error:lprc.js"))) return "";
   const text = (await readIfThere(join(dir, "package.json"))) ?? "{}";
@@ -103,4 +101,58 @@ async function moduleAdvice(dir: string, lines: readonly string[]): Promise<stri
   return isModule
     ? '; lprc.js must be CommonJS, but package.json says "type": "module": take that line out'
     : "";
+}
+
+/**
+ * litpro, started so that it does what it does alone, but says what it otherwise keeps to itself.
+ * In literate-programming-cli 2.1 `Folder.lprc` is `try { require(name)(this, args) } catch (e) {}`, and
+ * `checksum` trusts its own list of outputs, even where they were deleted or changed by a checkout since.
+ * Both are methods of an exported object, so they are replaced before litpro's own file is loaded.
+ */
+function patched(file: string, force: boolean): string {
+  return `
+import { createHash } from "node:crypto";
+import { existsSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+const file = ${JSON.stringify(file)};
+const own = createRequire(file);
+let cli;
+try { cli = own("literate-programming-cli"); } catch { /* another litpro: it runs as it is */ }
+if (cli?.Folder?.lprc) {
+  cli.Folder.lprc = function (name, args) {
+    if (!existsSync(name)) return;
+    try {
+      const settings = own(name);
+      if (typeof settings !== "function") throw new Error("it exports no function; write module.exports = function (Folder, args) { ... }");
+      settings(this, args);
+    } catch (error) {
+      console.log("error:lprc.js: " + String(error?.message ?? error).split("\\n")[0]);
+      console.error(error?.stack ?? error);
+    }
+  };
+}
+const checksum = cli?.Folder?.checksum;
+if (typeof checksum?.firstLoad === "function") {
+  const load = checksum.firstLoad;
+  checksum.firstLoad = function (...all) {
+    load.apply(this, all);
+    if (${force}) this.data = {};
+    for (const name of Object.keys(this.data ?? {})) {
+      let hash;
+      try { hash = createHash("sha1").update(readFileSync(name)).digest("hex"); } catch { /* it is gone */ }
+      if (hash !== this.data[name]) delete this.data[name];
+    }
+  };
+}
+own(file);
+`;
+}
+
+/** The argv that runs litpro in its folder; a litpro that is not a JavaScript file is run as it is. */
+function litproRunner(program: readonly string[], { force }: { force: boolean }): string[] {
+  const file = program.at(-1) ?? "";
+  if (!file.endsWith(".js")) return [...program];
+  const code = patched(file, force);
+  if (process.versions.deno) return [process.execPath, "eval", code];
+  return [process.execPath, "--input-type=module", "-e", code];
 }

@@ -1,58 +1,43 @@
-import type { Checkout } from "../git/checkout.ts";
 import { Failure, UsageError } from "../core/errors.ts";
-import { git, gitText } from "../git/git.ts";
 import { shortRef, shortSha } from "../core/names.ts";
-import { type Branch, findBranch, homeOf, type Target } from "./branch.ts";
-import {
-  ask,
-  type Asking,
-  changedFiles,
-  fetchedCommit,
-  type Options,
-  wantedCommit,
-} from "./fetch.ts";
+import type { Shell } from "../exec/exec.ts";
+import type { Checkout } from "../git/checkout.ts";
+import { gitIn, prepareLfs, pullLfs, textOf, updateSubmodules, usesLfs } from "../git/git.ts";
+import type { Outcome, StageContext, StagePlan } from "../run/stage.ts";
+import { type Branch, findBranch, type Target } from "./branch.ts";
+import { type BuildContext, gitHome } from "./context.ts";
+import { changedFiles, fetchBranch, wantedCommit } from "./fetch.ts";
 import { keepLocalCommits, keepTrackedChanges, keepUntracked } from "./keep.ts";
-import { prepareLfs, pullLfs, updateSubmodules, usesLfs } from "../git/modules.ts";
-import type { StageContext, Outcome, StagePlan } from "../run/stage.ts";
-import type { BuildContext } from "./stage.ts";
+import { removeStaleLocks } from "./stale-locks.ts";
 
 /**
  * The first stage: fetch, then set the checkout to exactly the wanted commit. What that would overwrite
  * (changes to tracked files, commits of the checkout's own, files in the way) is kept aside and named.
+ * @param current the branch that the checkout is on.
  * @throws {UsageError} when it cannot tell which branch is meant.
  */
-export async function lookAtPull(context: BuildContext, target: Target): Promise<StagePlan> {
-  const { checkout } = context;
-  if (!checkout) {
-    throw new UsageError(
-      `${context.dir} is no git checkout; clone the repository there, or use --skip pull`,
-    );
-  }
-  if (/^0+$/.test(target.sha ?? "")) {
-    const stop = `${shortRef(target.ref ?? "the branch")} was deleted: nothing to build`;
+export async function planPull(
+  context: BuildContext,
+  target: Target,
+  current: string | undefined,
+): Promise<StagePlan> {
+  const { checkout, env } = context;
+  if (!checkout) throw new Error("a pull without a checkout");
+  const { ref, sha } = target;
+  if (/^0+$/.test(sha ?? "")) {
+    const stop = `${shortRef(ref ?? "the branch")} was deleted: nothing to build`;
     return { does: stop, work: async () => ({ stop, note: stop }) };
   }
-  if (target.sha !== undefined && !/^[0-9a-f]{7,64}$/.test(target.sha)) {
+  if (sha !== undefined && !/^[0-9a-f]{7,64}$/.test(sha))
     throw new UsageError(
-      `--sha: "${target.sha}" is no commit; write at least 7 of its hexadecimal digits`,
+      `--sha: "${sha}" is not a commit; write at least 7 of its hexadecimal digits`,
     );
-  }
-  const branch = await findBranch(checkout, target, context);
+  const branch = await findBranch(gitIn(checkout.dir, { env: gitHome(env) }), target, current);
   if (!branch) return { skip: "the checkout has no remote, it is built as it is" };
-  const what =
-    target.sha === undefined
-      ? shortRef(branch.ref)
-      : `${shortRef(branch.ref)} ${shortSha(target.sha)}`;
-  let asking: Asking | undefined;
+  const what = [shortRef(branch.ref), ...(sha === undefined ? [] : [shortSha(sha)])].join(" ");
   return {
     does: `fetch ${what} from ${branch.remote} and set the checkout to it`,
-    begin: (signal) => {
-      asking = ask(context, checkout, branch, target, signal);
-    },
-    work: (stage) => {
-      asking ??= ask(context, checkout, branch, target, stage.signal);
-      return pull(context, checkout, branch, target, asking, stage);
-    },
+    work: (stage) => pull(context, checkout, branch, target, stage),
   };
 }
 
@@ -61,77 +46,67 @@ async function pull(
   checkout: Checkout,
   branch: Branch,
   target: Target,
-  asking: Asking,
   stage: StageContext,
 ): Promise<Outcome> {
-  const { dir, gitDir } = checkout;
-  const options = { dir, env: homeOf(context), signal: stage.signal };
-  asking.join(stage);
-  const { fetched, before, ...seen } = await asking.answer;
-  if (fetched.stop !== undefined) return { stop: fetched.stop, note: fetched.stop };
-  const tip = await fetchedCommit(gitDir, branch, options);
-  const sha = await wantedCommit(target.sha, tip, branch, options, stage);
-  if (target.unlessAt === sha && branch.head === sha) {
+  const { dir } = checkout;
+  const { say, signal } = stage;
+  const git = gitIn(dir, { env: gitHome(context.env), signal });
+  await removeStaleLocks(checkout, branch, say);
+  const stop = await fetchBranch(git, branch, stage);
+  if (stop !== undefined) return { stop, note: stop };
+  const tip = await textOf(git`git rev-parse --verify ${`${branch.tracking}^{commit}`}`);
+  const sha = await wantedCommit(git, branch, { wanted: target.sha, tip }, say);
+  const { head } = branch;
+  if (target.skipIfAt === sha && head === sha)
     return { stop: "unchanged", note: `nothing new since ${shortSha(sha)}`, sha };
-  }
-  const dirty = seen.dirty ?? (await changedFiles(options));
-  const place = { context, checkout, options, say: stage.say };
-  const moves = branch.head !== sha || !branch.current;
-  if (!moves && dirty.length === 0) {
-    return { note: `already at ${shortSha(sha)}`, sha };
-  }
-  const lfs = await usesLfs(place, sha);
-  if (dirty.length > 0) await keepTrackedChanges(place, dirty, branch.head);
-  if (branch.head !== undefined && branch.head !== sha) {
-    await keepLocalCommits(place, { head: branch.head, sha, before, tip });
-  }
-  if (moves) await keepUntracked(place, branch.head, sha);
-  if (lfs) await prepareLfs(place);
-  await moveTo(branch, sha, options);
-  await refuseTrackedLog(options);
-  if (lfs) await pullLfs(place, branch.remote);
-  const modules = await updateSubmodules(place);
-  if (moves)
-    await git(["maintenance", "run", "--auto", "--quiet"], {
-      ...options,
-      config: foreground,
-      check: false,
-    });
-  const extra = [lfs ? "LFS files" : undefined, modules]
-    .filter((text) => text !== undefined)
-    .map((text) => `, ${text}`);
-  const subject = await gitText(["log", "-1", "--format=%s", sha], options);
-  stage.say(`${shortRef(branch.ref)} is at ${shortSha(sha)}: ${subject}`);
-  return { note: `${shortRef(branch.ref)} at ${shortSha(sha)}${extra.join("")}`, sha };
+  const dirty = await changedFiles(git);
+  const moves = head !== sha || !branch.current;
+  if (!moves && dirty.length === 0) return { note: `already at ${shortSha(sha)}`, sha };
+
+  const tree = { dir, git, say };
+  const lfs = await usesLfs(tree, sha);
+  const place = { context, checkout, git, say };
+  if (dirty.length > 0) await keepTrackedChanges(place, dirty, head);
+  if (head !== undefined && head !== sha)
+    await keepLocalCommits(place, { head, sha, before: branch.before, tip });
+  if (moves) await keepUntracked(place, head, sha);
+  if (lfs) await prepareLfs(tree);
+  await setCheckout(git, branch, sha);
+  await refuseTrackedLog(git);
+  if (lfs) await pullLfs(tree, branch.remote);
+  const modules = await updateSubmodules(tree);
+  if (moves) await maintain(dir, context, signal);
+
+  const extra = `${lfs ? ", LFS files" : ""}${modules === undefined ? "" : `, ${modules}`}`;
+  const at = `${shortRef(branch.ref)} at ${shortSha(sha)}`;
+  const subject = await textOf(git`git log -1 --format=%s ${sha} --`);
+  say(`${shortRef(branch.ref)} is at ${shortSha(sha)}: ${subject}`);
+  return { note: `${at}${extra}`, sha };
 }
 
-/** Housekeeping must not go on behind the build's back. */
-const foreground = { "gc.autoDetach": "false", "maintenance.autoDetach": "false" };
-
-async function moveTo(branch: Branch, sha: string, options: Options): Promise<void> {
-  const how = branch.current
-    ? ["reset", "--hard", "--quiet", sha]
-    : branch.branch === undefined
-      ? ["checkout", "--force", "--quiet", "--detach", sha]
-      : ["checkout", "--force", "--quiet", "-B", branch.branch, sha];
-  await git([...how, "--"], options);
-  if (!branch.current && branch.branch !== undefined) {
-    await git(
-      [
-        "branch",
-        "--quiet",
-        `--set-upstream-to=${branch.tracking.replace(/^refs\/remotes\//, "")}`,
-        branch.branch,
-      ],
-      { ...options, check: false },
-    );
+/** Set HEAD, index and work tree to the commit, on its branch if it has one. */
+async function setCheckout(git: Shell, branch: Branch, sha: string): Promise<void> {
+  const { branch: name, tracking } = branch;
+  if (branch.current) await git`git reset --hard --quiet ${sha} --`;
+  else if (name === undefined) await git`git checkout --force --quiet --detach ${sha} --`;
+  else {
+    await git`git checkout --force --quiet -B ${name} ${sha} --`;
+    const upstream = tracking.replace(/^refs\/remotes\//, "");
+    await git({ nothrow: true })`git branch --quiet --set-upstream-to=${upstream} ${name}`;
   }
 }
 
 /** A log under version control would be changed by every build, and reset by every pull. */
-async function refuseTrackedLog(options: Options): Promise<void> {
-  if ((await gitText(["ls-files", "--", "logs.txt"], options)) === "") return;
+async function refuseTrackedLog(git: Shell): Promise<void> {
+  if ((await textOf(git`git ls-files -- logs.txt`)) === "") return;
   throw new Failure(
     "logs.txt is tracked by git, but it is the build's log; run: git rm --cached logs.txt, then commit and push",
   );
+}
+
+/** git's own housekeeping, to its end: it must not go on behind the build's back. */
+async function maintain(dir: string, { env }: BuildContext, signal: AbortSignal): Promise<void> {
+  const config = { "gc.autoDetach": "false", "maintenance.autoDetach": "false" };
+  const git = gitIn(dir, { env: gitHome(env), signal, config, nothrow: true });
+  await git`git maintenance run --auto --quiet`;
 }

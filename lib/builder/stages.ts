@@ -1,41 +1,66 @@
-import type { Target } from "./branch.ts";
-import { lookAtInstall } from "./install.ts";
-import { lookAtLitpro } from "./litpro.ts";
-import type { Stage } from "./plan.ts";
-import { lookAtPull } from "./pull.ts";
-import { lookAtScript } from "./scripts.ts";
+import { join } from "node:path";
+import { findScript } from "../exec/scripts.ts";
+import { exists } from "../files/files.ts";
 import type { StagePlan } from "../run/stage.ts";
-import type { BuildContext } from "./stage.ts";
+import type { Target } from "./branch.ts";
+import type { BuildContext } from "./context.ts";
+import { planInstall } from "./install.ts";
+import { planLitpro } from "./litpro.ts";
+import { planPull } from "./pull.ts";
+import type { Stage } from "./select.ts";
 
 /**
  * What a stage would do here and now.
- * @throws {UsageError} when a script that it needs is missing.
+ * @param branch the branch that the checkout is on.
+ * @throws {UsageError} when a script that it needs is missing, or the pull cannot tell what is meant.
  */
-export async function lookAt(
+export async function planStage(
   stage: Stage,
   context: BuildContext,
   target: Target,
+  branch: string | undefined,
 ): Promise<StagePlan> {
-  if (stage.kind === "command") {
-    const { command } = stage;
-    return {
-      does: command,
-      async work({ run }) {
-        await run(["/bin/sh", "-c", command]);
-      },
-    };
-  }
+  if (stage.kind === "command") return planCommand(stage.command);
   switch (stage.name) {
     case "pull":
-      return await lookAtPull(context, target);
+      return await planPull(context, target, branch);
     case "install":
-      return await lookAtInstall(context);
+      return await planInstall(context);
     case "litpro":
-      return await lookAtLitpro(context);
+      return await planLitpro(context);
     case "downloads":
     case "uploads":
-      return await lookAtScript(context, stage.name);
+      return await planScript(context, stage.name);
     default:
       throw new Error(`no such stage: ${stage.name}`);
   }
+}
+
+function planCommand(command: string): StagePlan {
+  return {
+    does: command,
+    async work({ $ }) {
+      await $`/bin/sh -c ${command}`;
+    },
+  };
+}
+
+/** The files that a stage of another script reads: without any of them there is nothing to do. */
+const inputsOf = {
+  downloads: ["manifest.txt", "cloudinary.txt"],
+  uploads: ["uploads.yml"],
+} as const;
+
+/** A stage that is another script of ours, run as a child: `downloads DIR`, `uploads DIR`. */
+async function planScript({ dir }: BuildContext, name: keyof typeof inputsOf): Promise<StagePlan> {
+  const files = inputsOf[name];
+  const present = await Promise.all(files.map((file) => exists(join(dir, file))));
+  if (!present.includes(true)) return { skip: `no ${files.join(" or ")}` };
+  const script = await findScript(name);
+  return {
+    does: `${name} ${dir}`,
+    async work({ $ }) {
+      await $`${script} ${dir}`;
+    },
+  };
 }

@@ -2,6 +2,7 @@ import { readdir, readFile, readlink, rm } from "node:fs/promises";
 import { join, sep } from "node:path";
 import type { Checkout } from "../git/checkout.ts";
 import { exists } from "../files/files.ts";
+import type { Branch } from "./branch.ts";
 
 /**
  * Remove git's own lock files that a killed git left behind (`index.lock`): they would stop every later build.
@@ -9,8 +10,7 @@ import { exists } from "../files/files.ts";
  */
 export async function removeStaleLocks(
   { dir, gitDir, commonDir }: Checkout,
-  branch: string | undefined,
-  tracking: string,
+  { branch, tracking }: Pick<Branch, "branch" | "tracking">,
   say: (line: string) => void,
 ): Promise<void> {
   const own = ["index.lock", "HEAD.lock", "ORIG_HEAD.lock"].map((name) => join(gitDir, name));

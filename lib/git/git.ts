@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import process from "node:process";
 import {
   cleanEnvironment,
@@ -8,6 +9,8 @@ import {
   type Shell,
   shellWith,
 } from "../exec/exec.ts";
+import { Failure } from "../core/errors.ts";
+import { exists } from "../files/files.ts";
 
 /** Options of `gitIn`: those of `$`. */
 export interface GitOptions extends Omit<CommandOptions, "cwd" | "env"> {
@@ -67,6 +70,51 @@ export function gitEnvironment(
     LC_ALL: "C",
     ...extra,
   });
+}
+
+/** A work tree, git in it, and where its lines go. */
+export interface WorkTree {
+  dir: string;
+  git: Shell;
+  say: (line: string) => void;
+}
+
+/**
+ * Bring submodules to the commits that the checkout names.
+ * @returns a few words for the report, or undefined where there are none.
+ */
+export async function updateSubmodules({ dir, git, say }: WorkTree): Promise<string | undefined> {
+  if (!(await exists(join(dir, ".gitmodules")))) return undefined;
+  // an address that changed in .gitmodules has to be taken over first
+  await git`git submodule sync --quiet --recursive`;
+  const update = git({ onLine: say, nothrow: true });
+  const { ok, message } = await update`git submodule update --init --recursive --force`;
+  if (!ok) throw new Failure(`cannot update a submodule: see the lines above (${message})`);
+  return "submodules";
+}
+
+/**
+ * Whether a commit keeps files in Git LFS.
+ * @throws {Failure} when it does, and git-lfs is not installed: the build would work on pointers.
+ */
+export async function usesLfs({ git }: WorkTree, sha: string): Promise<boolean> {
+  const paths = [".gitattributes", ":(glob)**/.gitattributes"];
+  const quiet = git({ nothrow: true });
+  if (!(await quiet`git grep --quiet -I -E filter=lfs ${sha} -- ${paths}`).ok) return false;
+  if ((await quiet`git lfs version`).ok) return true;
+  throw new Failure(
+    "the repository keeps files in Git LFS, but git-lfs is not installed; run: apt-get install git-lfs",
+  );
+}
+
+/** Have later checkouts of this clone bring the files themselves; to be called before the checkout. */
+export async function prepareLfs({ git }: WorkTree): Promise<void> {
+  await git`git lfs install --local --skip-repo`;
+}
+
+/** Replace Git LFS pointers that a former checkout has left by their files. */
+export async function pullLfs({ git, say }: WorkTree, remote: string): Promise<void> {
+  await git({ onLine: say })`git lfs pull ${remote}`;
 }
 
 /** The former way, until its callers use `gitIn`. */

@@ -2,7 +2,7 @@ import { mkdir, rm, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import process from "node:process";
 import { findScript } from "../exec/scripts.ts";
-import { findCheckout, overlook, stateFolder } from "../git/checkout.ts";
+import { findCheckout, excludeFromGit, stateFolder } from "../git/checkout.ts";
 import { atEnd } from "../core/at-exit.ts";
 import { exitCodeOf, Failure, UsageError } from "../core/errors.ts";
 import { exists } from "../files/files.ts";
@@ -52,7 +52,7 @@ export async function releaseTag(options: ReleaseOptions): Promise<ReleaseResult
   if (!isSafeRef(tag)) throw new UsageError(`--tag: "${tag}" is no name of a tag`);
   const checkout = await findCheckout(resolve(options.dir));
   if (!checkout)
-    throw new UsageError(`${resolve(options.dir)} is no git checkout; clone the repository there`);
+    throw new UsageError(`${resolve(options.dir)} is not a git checkout; clone the repository there`);
   const build = await findScript("build");
   const given = process.env.HOOK_RUN ?? "";
   const run = isRunId(given) ? given : newRunId();
@@ -63,7 +63,7 @@ export async function releaseTag(options: ReleaseOptions): Promise<ReleaseResult
     wait: options.wait,
     signal,
   });
-  await overlook(checkout, ["/logs.txt", "/logs.txt.*"]);
+  await excludeFromGit(checkout, ["/logs.txt", "/logs.txt.*"]);
   const output = createOutput(join(checkout.dir, "logs.txt"), run, terminal);
   await output.open();
   const { HOOK_EVENT: event = "release", HOOK_REPO: repo } = process.env;

@@ -1,7 +1,7 @@
 import { copyFile, link, mkdir, readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { findScript } from "../exec/scripts.ts";
-import { type Checkout, overlook } from "../git/checkout.ts";
+import { type Checkout, excludeFromGit } from "../git/checkout.ts";
 import { readIfThere } from "../files/files.ts";
 import type { StageContext, Outcome, RunContext } from "../run/stage.ts";
 
@@ -25,7 +25,7 @@ export async function packByDefault(
   const { dir } = checkout;
   const name = packageName(await readIfThere(join(context.dir, "package.json"))) ?? basename(dir);
   const version = tag.replace(/^v(?=[0-9a-f])/i, "");
-  await overlook(checkout, [`/${webFolder}/`]);
+  await excludeFromGit(checkout, [`/${webFolder}/`]);
   const what = ["--app", name, "--version", version, "--out", join(dir, webFolder)];
   const called = context.env["RELEASE_NAME"] ?? "";
   // in VERSION a release's name is one word

@@ -4,8 +4,7 @@ import { basename, dirname, join } from "node:path";
 import type { Checkout } from "../git/checkout.ts";
 import { Failure } from "../core/errors.ts";
 import { removeStaleTemporaries, temporaryBeside } from "../files/files.ts";
-import { git, gitText } from "../git/git.ts";
-import { prepareLfs, pullLfs, updateSubmodules, usesLfs } from "../git/modules.ts";
+import { git, gitIn, gitText, prepareLfs, pullLfs, updateSubmodules, usesLfs } from "../git/git.ts";
 import { shortSha } from "../core/names.ts";
 import type { StageContext, RunContext } from "../run/stage.ts";
 
@@ -86,11 +85,13 @@ export async function checkOut(
     stage.say(
       `the event named commit ${shortSha(named)}, but tag ${tag} is at ${shortSha(sha)}; the tag is built`,
     );
-  const own = { options, say: stage.say };
+  const { signal, say } = stage;
+  const env = homeOf(context.env);
+  const own = { dir: checkout.dir, git: gitIn(checkout.dir, { env, signal }), say };
   const lfs = await usesLfs(own, sha);
   if (lfs) await prepareLfs(own);
   await git(["worktree", "add", "--quiet", "--force", "--detach", context.dir, sha], options);
-  const tree = { options: { ...options, dir: context.dir }, say: stage.say };
+  const tree = { dir: context.dir, git: gitIn(context.dir, { env, signal }), say };
   if (lfs && remote !== undefined) await pullLfs(tree, remote);
   await updateSubmodules(tree);
   return sha;

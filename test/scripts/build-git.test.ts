@@ -97,7 +97,7 @@ test("a tag is built at its commit; afterwards a branch has to be named", async 
   await build(dir, ["--ref", "refs/tags/v1"]);
   assert.is(await head(dir), sha);
   const result = await build(dir, [], 2);
-  assert.match(result.text, /is on no branch .*--ref/);
+  assert.match(result.text, /is not on a branch .*--ref/);
   await build(dir, ["--ref", "main"]);
   assert.is(await read(dir, "a.txt"), "2\n");
 });
@@ -289,22 +289,22 @@ test("a tracked logs.txt is refused with the way out", async () => {
   assert.match(result.text, /logs.txt is tracked by git.*git rm --cached logs.txt/);
 });
 
-test("names that are no refs or commits are refused before anything is touched", async () => {
+test("names that are not refs or commits are refused before anything is touched", async () => {
   const { dir } = await site();
   for (const ref of ["--upload-pack=touch x", "a..b", "a b", "$(touch x)", "refs/heads/../x"]) {
     const result = await build(dir, [`--ref=${ref}`], 2);
-    assert.match(result.text, /is no name of a branch or tag/);
+    assert.match(result.text, /is not a name of a branch or tag/);
   }
   const result = await build(dir, ["--sha", "HEAD; touch x"], 2);
-  assert.match(result.text, /is no commit/);
+  assert.match(result.text, /is not a commit/);
   assert.not(existsSync(join(dir, "logs.txt")));
 });
 
-test("a folder that is no checkout is built with --skip pull, and refused without", async () => {
+test("a folder that is not a checkout is built with --skip pull, and refused without", async () => {
   const dir = tempDir();
   await writeFile(join(dir, "build.yml"), "stages: [pull, make]\ncommands: { make: pwd }\n");
   const refused = await build(dir, [], 2);
-  assert.match(refused.text, /is no git checkout; clone the repository there, or use --skip pull/);
+  assert.match(refused.text, /is not a git checkout; clone the repository there, or use --skip pull/);
   const { text } = await build(dir, ["--skip", "pull"]);
   assert.match(text, new RegExp(`make \\| ${dir}`));
   const nowhere = await build(join(dir, "nowhere"), [], 2);

@@ -70,7 +70,7 @@ const wrong: [text: string, message: RegExp][] = [
   ["stages: [test]\ncommands:\n  test: ''", /^build.yml:3:9: expected a shell command/],
   ["timeout: 15", /^build.yml:1:10: /],
   ["timeout: { tset: 5m }", /^build.yml:1:\d+: there is no stage "tset"/],
-  ["env: { 'A-B': x }", /^build.yml:1:8: "A-B" is no name of an environment variable/],
+  ["env: { 'A-B': x }", /^build.yml:1:8: "A-B" is not a name of an environment variable/],
   ["env: { A: { secret_fil: x } }", /secret_fil/],
   ["stages: [pull", /^build.yml:1:\d+/],
 ];

@@ -8,7 +8,7 @@ export type Stage =
   | { name: string; kind: "command"; command: string };
 
 /** Which stages the command line asks for. */
-export interface Wanted {
+export interface StageFilter {
   only: readonly string[];
   skip: readonly string[];
   from?: string | undefined;
@@ -16,9 +16,9 @@ export interface Wanted {
 
 /**
  * The stages of a run in their order; pure.
- * @throws {UsageError} for names that are no stage, and when none is left.
+ * @throws {UsageError} for names that are not a stage, and when none is left.
  */
-export function planStages(config: BuildConfig, { only, skip, from }: Wanted): Stage[] {
+export function selectStages(config: BuildConfig, { only, skip, from }: StageFilter): Stage[] {
   const check = (flag: string, name: string) => {
     if (config.stages.includes(name)) return;
     const hint = didYouMean(name, config.stages);

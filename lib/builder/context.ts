@@ -1,0 +1,121 @@
+import { mkdir } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import process from "node:process";
+import { UsageError } from "../core/errors.ts";
+import { isRunId, newRunId } from "../core/id.ts";
+import { exists, readIfThere, writeAtomic } from "../files/files.ts";
+import { type Checkout, currentBranch, findCheckout, stateFolder } from "../git/checkout.ts";
+import { stageEnvironment } from "../run/environment.ts";
+import { BadBuildFile, type BuildConfig, defaultConfig, readBuildConfig } from "./config.ts";
+import { isPull, selectStages, type Stage, type StageFilter } from "./select.ts";
+
+/** What is asked of a build. */
+export interface BuildRequest extends StageFilter {
+  dir: string;
+  /** A branch or tag, short or full; default: the branch that the checkout is on. */
+  ref?: string | undefined;
+  /** The commit, or its first digits; default: where the ref points now. */
+  sha?: string | undefined;
+  /** Stages do not skip themselves. */
+  force: boolean;
+}
+
+/** What a stage of a build knows of its folder and run. */
+export interface BuildContext {
+  /** The folder that is built. */
+  dir: string;
+  /** Undefined for a folder that is not a git checkout. */
+  checkout?: Checkout | undefined;
+  /** Where records are kept that are not the repo's business. */
+  state: string;
+  /** The complete environment of what a stage runs. */
+  env: Readonly<Record<string, string>>;
+  /** Stages do not skip themselves. */
+  force: boolean;
+  /** The run's id. */
+  run: string;
+}
+
+/** What a folder says about the build that is asked for. */
+export interface Found {
+  config: BuildConfig;
+  /** In their order. */
+  stages: Stage[];
+  /** The branch that the checkout is on. */
+  branch: string | undefined;
+  /** The last complete build. */
+  last: LastBuild | undefined;
+}
+
+/**
+ * Where a build works and under which id.
+ * @throws {UsageError} when there is no such folder. @throws {Refused} when it is another user's.
+ */
+export async function openContext({ dir, force }: BuildRequest): Promise<BuildContext> {
+  const top = resolve(dir);
+  if (!(await exists(top)))
+    throw new UsageError(`there is no folder ${top}; clone the repository there first`);
+  const env = stageEnvironment();
+  const checkout = await findCheckout(top, { env: gitHome(env) });
+  const state = checkout ? stateFolder(checkout) : join(top, ".boatyard");
+  const given = process.env.HOOK_RUN ?? "";
+  return { dir: top, checkout, state, env, force, run: isRunId(given) ? given : newRunId() };
+}
+
+/**
+ * Read the folder's build.yml, its branch and the record of its last build; nothing is changed.
+ * @throws {UsageError} when the request or the file is wrong.
+ */
+export async function readFolder(context: BuildContext, request: BuildRequest): Promise<Found> {
+  const { dir, checkout, state, env } = context;
+  const [branch, last] = await Promise.all([
+    checkout && currentBranch(checkout, { env: gitHome(env) }),
+    readLastBuild(state),
+  ]);
+  try {
+    const config = await readBuildConfig(dir);
+    const stages = selectStages(config, request);
+    if (!checkout && stages.some(isPull))
+      throw new UsageError(
+        `${dir} is not a git checkout; clone the repository there, or use --skip pull`,
+      );
+    return { config, stages, branch, last };
+  } catch (error) {
+    // the commit that is about to be pulled may bring a build.yml that is right
+    const { only, from } = request;
+    const pulls = from === undefined && (only.length === 0 || only.includes("pull"));
+    const [first] = selectStages(defaultConfig, { ...request, only: [], from: undefined });
+    if (!(error instanceof BadBuildFile) || !pulls || !first || !isPull(first)) throw error;
+    return { config: defaultConfig, stages: [first], branch, last };
+  }
+}
+
+/** HOME and what else git needs to read the user's own configuration. */
+export function gitHome({ HOME, USER, LOGNAME }: BuildContext["env"]): {
+  HOME: string | undefined;
+  USER: string | undefined;
+  LOGNAME: string | undefined;
+} {
+  return { HOME, USER, LOGNAME };
+}
+
+/** The last complete build of a folder, for --if-changed; the first good one of its commit. */
+export interface LastBuild {
+  run: string;
+  sha: string;
+  ref?: string | undefined;
+  good: boolean;
+}
+
+async function readLastBuild(state: string): Promise<LastBuild | undefined> {
+  try {
+    return JSON.parse((await readIfThere(join(state, "last.json"))) ?? "") as LastBuild;
+  } catch {
+    return undefined;
+  }
+}
+
+export async function writeLastBuild(state: string, last: LastBuild): Promise<void> {
+  await mkdir(state, { recursive: true });
+  await writeAtomic(join(state, "last.json"), `${JSON.stringify(last)}\n`);
+}
