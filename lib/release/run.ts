@@ -52,7 +52,9 @@ export async function releaseTag(options: ReleaseOptions): Promise<ReleaseResult
   if (!isSafeRef(tag)) throw new UsageError(`--tag: "${tag}" is no name of a tag`);
   const checkout = await findCheckout(resolve(options.dir));
   if (!checkout)
-    throw new UsageError(`${resolve(options.dir)} is not a git checkout; clone the repository there`);
+    throw new UsageError(
+      `${resolve(options.dir)} is not a git checkout; clone the repository there`,
+    );
   const build = await findScript("build");
   const given = process.env.HOOK_RUN ?? "";
   const run = isRunId(given) ? given : newRunId();

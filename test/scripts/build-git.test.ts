@@ -304,7 +304,10 @@ test("a folder that is not a checkout is built with --skip pull, and refused wit
   const dir = tempDir();
   await writeFile(join(dir, "build.yml"), "stages: [pull, make]\ncommands: { make: pwd }\n");
   const refused = await build(dir, [], 2);
-  assert.match(refused.text, /is not a git checkout; clone the repository there, or use --skip pull/);
+  assert.match(
+    refused.text,
+    /is not a git checkout; clone the repository there, or use --skip pull/,
+  );
   const { text } = await build(dir, ["--skip", "pull"]);
   assert.match(text, new RegExp(`make \\| ${dir}`));
   const nowhere = await build(join(dir, "nowhere"), [], 2);
