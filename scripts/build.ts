@@ -60,7 +60,6 @@ const command = defineCommand({
       signal,
     };
     if (flags["dry-run"]) {
-      const { planBuild } = await import("../lib/builder/prepare.ts");
       const plan = await planBuild(options);
       terminal.printJson({ stages: plan });
       const rows = plan.map(({ name, does, skip }) => [name, does ?? `skipped: ${skip}`]);
@@ -68,7 +67,6 @@ const command = defineCommand({
         terminal.print(line);
       return 0;
     }
-    const { build } = await import("../lib/builder/build.ts");
     const { runJson, runTable } = await import("../lib/run/report.ts");
     const result = await build(options);
     terminal.printJson(runJson(result));
