@@ -214,13 +214,11 @@ async function makeLarge(path: string): Promise<void> {
 function verifying(archive: string, key: string): string {
   return `
 import { openSync, readFileSync } from "node:fs";
+import { readPieces } from ${JSON.stringify(resolve("lib/files/files.ts"))};
 import { readPublicKeys } from ${JSON.stringify(resolve("lib/openpgp/keys.ts"))};
-import { digestFile } from ${JSON.stringify(resolve("lib/openpgp/digest.ts"))};
 import { Signatures } from ${JSON.stringify(resolve("lib/openpgp/verify.ts"))};
 const [key] = await readPublicKeys(readFileSync(${JSON.stringify(key)}), "key");
 const signatures = await Signatures.read(readFileSync(${JSON.stringify(`${archive}.sig`)}), "sig");
-const digests = signatures.digests();
-await digestFile(openSync(${JSON.stringify(archive)}, "r"), digests);
-await signatures.verify(key, digests, "sig");
+await signatures.verify(key, () => readPieces(openSync(${JSON.stringify(archive)}, "r")), "sig");
 `;
 }

@@ -20,7 +20,7 @@ const shared: Record<string, readonly string[]> = {
   http: ["server", "listen-address", "proxy", "tunnel", "systemd"],
   git: ["git", "checkout"],
   archive: ["tar", "rules"],
-  openpgp: ["keys", "verify", "sign", "digest"],
+  openpgp: ["keys", "verify", "sign"],
   s3: ["s3", "errors"],
   fetch: ["fetch"],
   log: ["format", "writer", "rotate", "parts", "holders"],

@@ -1,6 +1,4 @@
-import { read } from "node:fs";
 import { pipeline } from "node:stream/promises";
-import { promisify } from "node:util";
 import { createGunzip } from "node:zlib";
 import { messageOf, Refused, systemCode } from "../core/errors.ts";
 
@@ -46,31 +44,24 @@ export const tarLimits: TarLimits = {
   entries: 500_000,
 };
 
-const pieceSize = 1024 * 1024;
-
-const readAt = promisify(read);
+const chunkSize = 1024 * 1024;
 
 /**
- * Pass each entry of the archive that is open as `fd` to `onEntry`, and its bytes to what that returns, before the
- * next entry comes. The descriptor is read from the start of the file and stays open.
+ * Pass each entry of an archive to `onEntry`, and its bytes to what that returns, before the next entry comes.
  * @throws {Refused} when it is not a whole tar.gz, or goes past a limit; and whatever `onEntry` throws.
  */
 export async function readTarGz(
-  fd: number,
+  archive: AsyncIterable<Buffer>,
   onEntry: OnEntry,
   { limits = tarLimits, signal }: { limits?: TarLimits; signal?: AbortSignal | undefined } = {},
 ): Promise<void> {
   const parser = await createParser(onEntry);
   let packed = 0;
   let unpacked = 0;
-  // a stream of the descriptor would close it
-  async function* pieces(): AsyncGenerator<Buffer> {
-    for (;;) {
-      const piece = Buffer.allocUnsafe(pieceSize);
-      const { bytesRead } = await readAt(fd, piece, 0, pieceSize, packed);
-      if (bytesRead === 0) return;
-      packed += bytesRead;
-      yield piece.subarray(0, bytesRead);
+  async function* count(pieces: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+    for await (const piece of pieces) {
+      packed += piece.length;
+      yield piece;
     }
   }
   async function parse(chunks: AsyncIterable<Buffer>): Promise<void> {
@@ -88,7 +79,7 @@ export async function readTarGz(
     }
   }
   try {
-    await pipeline(pieces, createGunzip({ chunkSize: pieceSize }), parse, {
+    await pipeline(archive, count, createGunzip({ chunkSize }), parse, {
       ...(signal ? { signal } : {}),
     });
   } catch (error) {

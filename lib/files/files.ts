@@ -1,8 +1,9 @@
 import { randomBytes } from "node:crypto";
-import { lstatSync, readFileSync } from "node:fs";
+import { lstatSync, read, readFileSync } from "node:fs";
 import { lstat, open, readdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import process from "node:process";
+import { promisify } from "node:util";
 import { atEnd } from "../core/at-exit.ts";
 import { systemCode } from "../core/errors.ts";
 
@@ -102,5 +103,24 @@ export async function exists(path: string): Promise<boolean> {
     return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
   } catch {
     return false;
+  }
+}
+
+const readAt = promisify(read);
+const pieceSize = 1024 * 1024;
+
+/** The bytes of an open file from its start. The descriptor stays open, which a stream of it would close. */
+export async function* readPieces(fd: number): AsyncGenerator<Buffer> {
+  for (let position = 0; ; ) {
+    const { bytesRead, buffer } = await readAt(
+      fd,
+      Buffer.allocUnsafe(pieceSize),
+      0,
+      pieceSize,
+      position,
+    );
+    if (bytesRead === 0) return;
+    yield buffer.subarray(0, bytesRead);
+    position += bytesRead;
   }
 }

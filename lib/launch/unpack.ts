@@ -1,11 +1,12 @@
 import { Failure, messageOf, Refused, systemCode } from "../core/errors.ts";
+import { readPieces } from "../files/files.ts";
 import { readTarGz, type TarLimits, tarLimits } from "../archive/tar.ts";
 import { TreeWriter } from "./tree-writer.ts";
 
 /**
  * Unpack the archive that is open as `fd` into `folder`, which is empty. The caller removes it when this throws.
  * @param name the archive's, for messages.
- * @throws {Refused} when an entry breaks a rule, with the entry's name; or when it is no whole tar.gz.
+ * @throws {Refused} when an entry breaks a rule, with the entry's name; or when it is not a whole tar.gz.
  * @throws {Failure} when the disk is full and the like.
  */
 export async function unpack(
@@ -16,7 +17,7 @@ export async function unpack(
 ): Promise<{ entries: number; bytes: number }> {
   const tree = new TreeWriter(folder, limits);
   try {
-    await readTarGz(fd, (entry) => tree.add(entry), { limits, signal });
+    await readTarGz(readPieces(fd), (entry) => tree.add(entry), { limits, signal });
     tree.finish();
     return { entries: tree.entries, bytes: tree.bytes };
   } catch (error) {

@@ -1,21 +1,22 @@
-import type { Hash } from "node:crypto";
-import { messageOf, Refused } from "../core/errors.ts";
+import { messageOf, Refused, systemCode } from "../core/errors.ts";
 import {
   type Config,
   fingerprintOf,
   type Key,
   loadOpenpgp,
+  type Message,
   type OpenpgpLibrary,
   type PublicKey,
   type SignaturePacket,
+  type SignedData,
+  signedMessage,
   type Subkey,
 } from "./keys.ts";
-import { Digests, hashNames } from "./digest.ts";
 
 /**
- * Detached OpenPGP signatures, judged against one pinned key.
+ * Detached OpenPGP signatures, checked against one pinned key.
  *
- * gpg's exit status is no verdict: it is 0 for expired and revoked keys, SHA-1, signatures from the
+ * gpg's exit status is not enough: it is 0 for expired and revoked keys, SHA-1, signatures from the
  * future. What is accepted here is narrower, and docs/signatures.md lists it case by case.
  */
 
@@ -23,6 +24,9 @@ import { Digests, hashNames } from "./digest.ts";
 export const clockTolerance = 5 * 60_000;
 
 const weakHashes: Record<number, string> = { 1: "MD5", 2: "SHA-1", 3: "RIPEMD-160", 11: "SHA-224" };
+
+/** The data is read once for each of a file's signatures that is by the pinned key. */
+const maxSignatures = 16;
 
 /** A signature that was accepted: by which key, and when it says it was made. */
 export interface Verdict {
@@ -41,7 +45,7 @@ function strict({ config, enums }: OpenpgpLibrary): Config {
   };
 }
 
-/** The signatures in a file, ready to be checked against data that is still to come. */
+/** The signatures in a file, which may be read before the data is there. */
 export class Signatures {
   readonly packets: readonly SignaturePacket[];
   readonly #library: OpenpgpLibrary;
@@ -62,31 +66,26 @@ export class Signatures {
         ? await library.readSignature({ armoredSignature: text })
         : await library.readSignature({ binarySignature: new Uint8Array(data) });
       const signatures = [...packets].filter((packet) => packet instanceof library.SignaturePacket);
+      if (signatures.length > maxSignatures)
+        throw new Error(`it holds ${signatures.length} signatures, more than ${maxSignatures}`);
       if (signatures.length > 0) return new Signatures(library, signatures);
     } catch (error) {
-      throw new Refused(`${name} is no OpenPGP signature (${messageOf(error)})`);
+      throw new Refused(`${name} is not an OpenPGP signature (${messageOf(error)})`);
     }
     throw new Refused(`${name} holds no OpenPGP signature`);
-  }
-
-  /**
-   * Start hashing the signed bytes, once for each way in which these signatures need them.
-   * @param sha256 of all of them, when it was made already.
-   */
-  digests(sha256?: Hash): Digests {
-    return new Digests(this.packets, sha256);
   }
 
   /**
    * Accept the data when one of the signatures is good and made by the pinned key.
    * @param key the pinned key, and no other.
    * @throws {Refused} with the reason.
+   * @throws what reading the data throws.
    */
-  async verify(key: PublicKey, digests: Digests, name: string, now = new Date()): Promise<Verdict> {
+  async verify(key: PublicKey, data: SignedData, name: string, now = new Date()): Promise<Verdict> {
     const reasons: string[] = [];
     for (const packet of this.packets) {
       try {
-        return await this.#judge(packet, key, digests, now);
+        return await this.#check(packet, key, data, now);
       } catch (error) {
         if (!(error instanceof Refused)) throw error;
         reasons.push(error.message);
@@ -95,13 +94,13 @@ export class Signatures {
     throw new Refused(`the signature ${name} is not accepted: ${[...new Set(reasons)].join("; ")}`);
   }
 
-  async #judge(
+  async #check(
     packet: SignaturePacket,
     key: PublicKey,
-    digests: Digests,
+    data: SignedData,
     now: Date,
   ): Promise<Verdict> {
-    const { enums, SignaturePacket } = this.#library;
+    const { enums } = this.#library;
     const id = packet.issuerKeyID;
     const named = packet.issuerFingerprint
       ? Buffer.from(packet.issuerFingerprint).toString("hex").toUpperCase()
@@ -113,24 +112,30 @@ export class Signatures {
       );
     if (packet.signatureType !== enums.signature.binary)
       throw new Refused("it is not a signature over the file's bytes (text mode or another type)");
-    const hash = hashNames[packet.hashAlgorithm ?? 0];
-    if (!hash) {
-      const weak = weakHashes[packet.hashAlgorithm ?? 0];
-      throw new Refused(weak ? `it is weak: made with ${weak}` : "its hash is not known here");
-    }
+    const hash = packet.hashAlgorithm ?? enums.hash.md5;
+    if (weakHashes[hash]) throw new Refused(`it is weak: made with ${weakHashes[hash]}`);
+    if (!Object.values(enums.hash).includes(hash)) throw new Refused("its hash is not known here");
     const created = packet.created ?? new Date(Number.NaN);
     if (!(created.getTime() <= now.getTime() + clockTolerance))
       throw new Refused(`it is from the future (${created.toISOString()}); look at both clocks`);
-    // within the tolerance a signature and a key made just now are judged at the signature's time
-    const judged = new Date(Math.max(now.getTime(), created.getTime()));
-    await this.#checkKey(key, owner, packet, judged, "is not valid now");
+    // within the tolerance a signature and a key made just now are checked at the signature's time
+    const date = new Date(Math.max(now.getTime(), created.getTime()));
+    await this.#checkKey(key, owner, packet, date, "is not valid now");
     await this.#checkKey(key, owner, packet, created, "was not valid when it was made");
 
-    // verify() takes the digest from this field; streaming the data through the package costs half as much again
-    const own = Object.assign(new SignaturePacket(), packet, { hashed: digests.of(packet) });
+    const message = await signedMessage(data);
+    const checked = packet.verify(
+      owner.keyPacket,
+      enums.signature.binary,
+      message.packets[0] as object,
+      date,
+      true,
+    );
     try {
-      await own.verify(owner.keyPacket, enums.signature.binary, new Uint8Array(), judged, true);
+      await readToEnd(message, checked);
+      await checked;
     } catch (error) {
+      if (systemCode(error) !== undefined) throw error;
       throw new Refused(
         /digest|verification failed/i.test(messageOf(error))
           ? "the bytes are not those that were signed"
@@ -162,6 +167,13 @@ export class Signatures {
       throw new Refused(`the key ${fingerprintOf(key)} ${what}: ${why}`);
     }
   }
+}
+
+/** The package hashes a clone of the message's stream, which gets its bytes as the stream itself is read. */
+async function readToEnd(message: Message, checked: Promise<void>): Promise<void> {
+  const reader = (message.getLiteralData() as ReadableStream).getReader();
+  checked.catch(() => reader.cancel().catch(() => undefined));
+  while (!(await reader.read()).done);
 }
 
 function firstBinding(key: Key | Subkey): number {

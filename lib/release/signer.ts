@@ -70,9 +70,7 @@ export async function openSigner({ key, passphraseFile, ask }: SignerOptions): P
     sign: (what, notations) =>
       signDetached(
         privateKey,
-        what instanceof Uint8Array
-          ? what
-          : (createReadStream(what.path, { highWaterMark: 1024 * 1024 }) as AsyncIterable<Buffer>),
+        what instanceof Uint8Array ? what : () => createReadStream(what.path),
         notations,
       ),
   };

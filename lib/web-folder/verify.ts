@@ -2,8 +2,8 @@ import { closeSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { Refused } from "../core/errors.ts";
 import type { Fetched } from "../fetch/fetch.ts";
-import type { PublicKey } from "../openpgp/keys.ts";
-import { digestFile } from "../openpgp/digest.ts";
+import { readPieces } from "../files/files.ts";
+import type { PublicKey, SignedData } from "../openpgp/keys.ts";
 import { Signatures, type Verdict } from "../openpgp/verify.ts";
 import type { CurrentLine } from "./version-file.ts";
 
@@ -34,19 +34,19 @@ export async function verifyBytes(
   name: string,
 ): Promise<Verdict> {
   const signatures = await Signatures.read(signature, name);
-  return await verifyWithAny(signatures, signatures.digests().update(data), keys, name);
+  return await verifyWithAny(signatures, data, keys, name);
 }
 
 async function verifyWithAny(
   signatures: Signatures,
-  digests: ReturnType<Signatures["digests"]>,
+  data: SignedData,
   keys: readonly PublicKey[],
   name: string,
 ): Promise<Verdict> {
   let refusal: unknown = new Refused(`${name} cannot be checked: no key is pinned`);
   for (const key of keys) {
     try {
-      return await signatures.verify(key, digests, name);
+      return await signatures.verify(key, data, name);
     } catch (error) {
       refusal = error;
     }
@@ -56,7 +56,7 @@ async function verifyWithAny(
 
 /**
  * Check the signature of an archive that was just fetched. What is unpacked later comes from the descriptor through
- * which the bytes were written while they were hashed. (A signature by another hash than SHA-256 has them read again.)
+ * which the verified bytes were read.
  */
 export async function verifyFetched({
   path,
@@ -73,12 +73,10 @@ export async function verifyFetched({
   keys: readonly PublicKey[];
   name: string;
 }): Promise<VerifiedArchive> {
-  const { fd, hash } = fetched.open;
+  const { fd } = fetched.open;
   let discarded = false;
   try {
-    const digests = signatures.digests(hash);
-    if (digests.wantData) await digestFile(fd, digests);
-    const verdict = await verifyWithAny(signatures, digests, keys, `${name}.sig`);
+    const verdict = await verifyWithAny(signatures, () => readPieces(fd), keys, `${name}.sig`);
     const signedName = verdict.notations[fileNotation];
     if (signedName !== undefined && signedName !== line.file)
       throw new Refused(
