@@ -20,7 +20,7 @@ const command = defineCommand({
     },
     check: {
       type: "boolean",
-      help: "read the configuration, try what a run would need, say what to mend",
+      help: "read the configuration, try what a run would need, say what to fix",
     },
   },
   examples: [
@@ -35,21 +35,17 @@ const command = defineCommand({
   subcommands: { list, show, log, cancel, rerun },
   ownSignals: true,
   run: async ({ flags, terminal }) => {
-    const { findConfig, loadConfig } = await import("../lib/hook/config.ts");
-    const file = await findConfig(flags.config);
-    const overrides = { listen: flags.listen, state: flags.state };
-    if (!flags.check) {
-      const { serve } = await import("../lib/hook/server.ts");
-      return await serve({ file, overrides, quiet: terminal.quiet });
-    }
-    const { check } = await import("../lib/hook/check.ts");
-    const findings = await check(await loadConfig(file, overrides));
+    const { check, serve } = await import("../lib/hook/hook.ts");
+    const { config, listen, state } = flags;
+    const overrides = { listen, state };
+    if (!flags.check) return await serve({ config, overrides, quiet: terminal.quiet });
+    const { file, findings } = await check({ config, overrides });
     terminal.printJson({ file, findings });
     for (const { what, mend } of findings) {
       terminal.print(
         mend === undefined
           ? `${terminal.paint.green("ok")}    ${what}`
-          : `${terminal.paint.red("mend")}  ${what}: ${mend}`,
+          : `${terminal.paint.red("fix")}   ${what}: ${mend}`,
       );
     }
     return findings.some(({ mend }) => mend !== undefined) ? 2 : 0;

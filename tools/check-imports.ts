@@ -33,7 +33,7 @@ const stages: Record<string, readonly string[]> = {
   builder: ["build"],
   downloads: ["run"],
   fleet: ["settings", "update", "activate", "under-lock", "serve"],
-  hook: ["config", "commands", "check", "server", "client"],
+  hook: ["hook"],
   launch: ["commands", "first-install", "session", "status"],
   logs: ["read", "times", "select", "view", "rotate", "stats"],
   release: ["signer", "run", "folder", "steer", "verify", "keygen", "pack"],

@@ -5,9 +5,8 @@ import { findOnPath } from "../exec/scripts.ts";
 import { messageOf } from "../core/errors.ts";
 import { run } from "../exec/exec.ts";
 import { git } from "../git/git.ts";
-import type { HookConfig } from "./config.ts";
-import type { RepoConfig } from "./config-repo.ts";
-import { scriptOf } from "./run-script.ts";
+import type { HookConfig, RepoConfig } from "./config.ts";
+import { scriptOf } from "./plan.ts";
 
 /** One thing that a run would need. `mend` is what to do about it; without it all is well. */
 export interface Finding {

@@ -1,20 +1,75 @@
 import { homedir } from "node:os";
 import { dirname, isAbsolute, join, resolve } from "node:path";
-import { isRoot } from "../exec/as-user.ts";
 import { UsageError } from "../core/errors.ts";
+import { isRepoName, isSafeRef, isShortName } from "../core/names.ts";
+import { type Mask, readSecretFile, readSecretVariable } from "../config/secrets.ts";
+import { type Config, type Infer, readConfig, type Schema, y } from "../config/yaml.ts";
+import { isRoot, type User } from "../exec/as-user.ts";
+import { currentUser, lookUpUser } from "../exec/users.ts";
 import { exists } from "../files/files.ts";
 import { type Listen, parseListen } from "../http/listen-address.ts";
-import { readSecretFile, readSecretVariable } from "../config/secrets.ts";
-import { type Config, readConfig } from "../config/yaml.ts";
-import { type RepoConfig, readRepo } from "./config-repo.ts";
-import { type Raw, schema } from "./config-schema.ts";
+import type { TriggerRules } from "./payload.ts";
 import { type Stamps, stamp } from "./watch-files.ts";
+
+/** hooks.yml (design, section 4): what may stand in it, and what is made of it. */
+
+const scriptName: Schema<string | false> = y.either(
+  [
+    y.just(false),
+    y.string({ match: /^(?:[A-Za-z0-9][A-Za-z0-9._-]{0,99}|\/.+)$/, what: "a script's name" }),
+  ],
+  "a script's name, an absolute path, or false",
+);
+
+const repoSchema = y.object({
+  user: y.optional(y.string()),
+  dir: y.string(),
+  secret_file: y.optional(y.oneOrMore(y.string())),
+  secret_env: y.optional(y.oneOrMore(y.string())),
+  insecure: y.optional(y.boolean(), false),
+  refs: y.optional(y.oneOrMore(y.string())),
+  timeout: y.optional(y.duration(), 30 * 60_000),
+  poll: y.optional(y.either([y.just(false), y.duration()], "a duration or false"), 15 * 60_000),
+  // oxlint-disable-next-line unicorn/no-thenable -- the design's word, and never a function
+  then: y.optional(y.oneOrMore(y.string()), []),
+  on: y.optional(
+    y.object({
+      push: y.optional(scriptName, "build"),
+      release: y.optional(scriptName, "release"),
+    }),
+    { push: "build", release: "release" },
+  ),
+  cancel: y.optional(y.boolean(), false),
+});
+
+const schema = y.object({
+  listen: y.optional(y.string(), "127.0.0.1:3420"),
+  state: y.optional(y.string()),
+  concurrency: y.optional(y.number({ min: 1, max: 1000 }), 2),
+  drain: y.optional(y.duration(), 5 * 60_000),
+  keep: y.optional(y.number({ min: 1 }), 50),
+  keep_for: y.optional(y.duration(), 30 * 86_400_000),
+  max_log: y.optional(y.size(), 100 * 1024 * 1024),
+  max_waiting: y.optional(y.number({ min: 1 }), 1000),
+  status: y.optional(
+    y.object({ token_file: y.optional(y.string()), token_env: y.optional(y.string()) }),
+  ),
+  repos: y.record(repoSchema, (name) =>
+    isRepoName(name)
+      ? undefined
+      : `"${name}" is not a repository name; write owner/name as the forge sends it`,
+  ),
+});
+
+type Raw = Infer<typeof schema>;
+type RawRepo = Raw["repos"][string];
 
 export interface HookConfig {
   readonly file: string;
   readonly listen: Listen;
   readonly state: string;
   readonly concurrency: number;
+  /** Milliseconds that running runs have after SIGTERM. */
   readonly drain: number;
   /** Ended runs that are kept of each repo, and for how many milliseconds. */
   readonly keep: number;
@@ -27,6 +82,31 @@ export interface HookConfig {
   readonly repos: ReadonlyMap<string, RepoConfig>;
   /** All secrets, for masking. */
   readonly secrets: readonly string[];
+}
+
+/** What hook-server knows of one repo. */
+export interface RepoConfig extends TriggerRules {
+  readonly name: string;
+  readonly dir: string;
+  readonly user: User;
+  /** Whether a user was named: a root server warns when not. */
+  readonly userGiven: boolean;
+  /** Empty only with `insecure: true`. */
+  readonly secrets: readonly string[];
+  /** Milliseconds. */
+  readonly timeout: number;
+  /** Milliseconds between looks for missed pushes, or false. */
+  readonly poll: number | false;
+  /** The `then:` commands. */
+  readonly afterwards: readonly string[];
+  /** Whether a newer push to its ref ends a run that is under way. */
+  readonly cancel: boolean;
+}
+
+/** The configuration in force, and the mask of its secrets. A reload replaces both. */
+export interface Settings {
+  config: HookConfig;
+  mask: Mask;
 }
 
 export interface ConfigOverrides {
@@ -47,13 +127,9 @@ export async function loadConfig(
   stamp(stamps, resolve(file));
   const config = await readConfig(file, schema);
   const raw = config.value;
-  const base = dirname(resolve(file));
-  const path = (text: string) => {
-    const full = text.startsWith("~/") ? join(homedir(), text.slice(2)) : text;
-    return isAbsolute(full) ? full : join(base, full);
-  };
+  const path = pathsFrom(file);
   const problems: string[] = [];
-  async function attempt<T>(work: () => Promise<T>): Promise<T | undefined> {
+  async function attempt<T>(work: () => T | Promise<T>): Promise<T | undefined> {
     try {
       return await work();
     } catch (error) {
@@ -63,13 +139,14 @@ export async function loadConfig(
     }
   }
   const token = await attempt(() => readToken(config, path, stamps));
-  const listen = await attempt(async () => readListen(config, overrides.listen));
+  const listen = await attempt(() => readListen(config, overrides.listen));
   const repos = new Map<string, RepoConfig>();
   for (const [name, repo] of Object.entries(raw.repos)) {
     const read = await attempt(() => readRepo(config, name, repo, path, stamps));
     if (read) repos.set(name, read);
   }
   if (problems.length > 0 || !listen) throw new UsageError(problems.join("\n"));
+  const secrets = [...repos.values()].flatMap((repo) => repo.secrets);
   return {
     file,
     listen,
@@ -82,12 +159,7 @@ export async function loadConfig(
     maxWaiting: raw.max_waiting,
     token,
     repos,
-    secrets: [
-      ...new Set([
-        ...[...repos.values()].flatMap((repo) => repo.secrets),
-        ...(token ? [token] : []),
-      ]),
-    ],
+    secrets: [...new Set([...secrets, ...(token ? [token] : [])])],
   };
 }
 
@@ -106,10 +178,26 @@ export async function findState(
   if (given !== undefined) return resolve(given);
   const found = await findConfig(file);
   const { value } = await readConfig(found, schema);
-  const base = dirname(resolve(found));
-  return stateFolder(undefined, value.state, (text) =>
-    isAbsolute(text) ? text : join(base, text),
-  );
+  return stateFolder(undefined, value.state, pathsFrom(found));
+}
+
+/** A repo by the name a forge sends; forges do not tell upper from lower case. */
+export function findRepo(config: HookConfig, name: string): RepoConfig | undefined {
+  const exact = config.repos.get(name);
+  if (exact) return exact;
+  const lower = name.toLowerCase();
+  return [...config.repos.values()].find((repo) => repo.name.toLowerCase() === lower);
+}
+
+/** Makes the paths in a file absolute: they start from its folder, or with `~/`. */
+function pathsFrom(file: string): (text: string) => string {
+  const base = dirname(resolve(file));
+  return (text) =>
+    text.startsWith("~/")
+      ? join(homedir(), text.slice(2))
+      : isAbsolute(text)
+        ? text
+        : join(base, text);
 }
 
 function stateFolder(
@@ -126,8 +214,8 @@ function readListen(config: Config<Raw>, given: string | undefined): Listen {
   try {
     return parseListen(given ?? config.value.listen);
   } catch (error) {
-    if (given !== undefined || !(error instanceof UsageError)) throw error;
-    throw new UsageError(`${config.where(["listen"])}: ${error.message}`);
+    if (given !== undefined) throw error;
+    throw at(config.where(["listen"]), error);
   }
 }
 
@@ -147,4 +235,69 @@ async function readToken(
   throw new UsageError(
     `${config.where(["status"])}: "token_file" or "token_env" is missing; name where the token is`,
   );
+}
+
+/** One repo of hooks.yml, with its secrets and its user. */
+async function readRepo(
+  config: Config<Raw>,
+  name: string,
+  raw: RawRepo,
+  path: (text: string) => string,
+  stamps: Stamps,
+): Promise<RepoConfig> {
+  const where = (key: string) => config.where(["repos", name, key]);
+  const secrets: string[] = [];
+  for (const each of raw.secret_file ?? []) {
+    stamp(stamps, path(each));
+    secrets.push(await readSecretFile(path(each), where("secret_file")));
+  }
+  for (const each of raw.secret_env ?? [])
+    secrets.push(readSecretVariable(each, where("secret_env")));
+  if (secrets.length === 0 && !raw.insecure) {
+    throw new UsageError(
+      `${config.where(["repos", name])}: ${name} has no secret; add secret_file, or insecure: true if anybody may start its builds`,
+    );
+  }
+  if (secrets.length > 2)
+    throw new UsageError(`${where("secret_file")}: at most two secrets, while one is rotated`);
+  for (const ref of raw.refs ?? []) {
+    if (!isSafeRef(ref.replaceAll("*", "x")))
+      throw new UsageError(
+        `${where("refs")}: "${ref}" is not a branch or ref; write main, release/* or refs/tags/v*`,
+      );
+  }
+  for (const each of [raw.on.push, raw.on.release]) {
+    if (each !== false && !isAbsolute(each) && !isShortName(each))
+      throw new UsageError(`${where("on")}: "${each}" is not a script's name`);
+  }
+  const own = currentUser();
+  const user =
+    raw.user === undefined
+      ? own
+      : await lookUpUser(raw.user).catch((error: unknown) => {
+          throw at(where("user"), error);
+        });
+  if (user.uid !== own.uid && !isRoot()) {
+    throw new UsageError(
+      `${where("user")}: only root can build as ${user.name}; start hook-server as root or as ${user.name}`,
+    );
+  }
+  return {
+    name,
+    dir: path(raw.dir),
+    user,
+    userGiven: raw.user !== undefined,
+    secrets,
+    refs: raw.refs,
+    timeout: raw.timeout,
+    poll: raw.poll,
+    afterwards: raw.then,
+    on: raw.on,
+    cancel: raw.cancel,
+  };
+}
+
+/** An error with the place in the file in front. */
+function at(where: string, error: unknown): unknown {
+  return error instanceof UsageError ? new UsageError(`${where}: ${error.message}`) : error;
 }

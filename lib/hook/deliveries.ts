@@ -1,74 +1,85 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { messageOf, systemCode } from "../core/errors.ts";
 import { HttpError, readBody, sendJson } from "../http/server.ts";
-import type { HookConfig } from "./config.ts";
-import type { RepoConfig } from "./config-repo.ts";
-import { decide } from "./decide.ts";
-import { DeliveryMap } from "./delivery-map.ts";
-import type { Entry } from "./entry.ts";
-import { type Envelope, isDeliveryId, readEnvelope } from "./forge.ts";
-import { contentTypeOf, type Facts, parseBody, readPayload, WrongPayload } from "./payload.ts";
-import { type ServerLog, shown } from "./server-log.ts";
-import { Knowledge, repoHints } from "./verify.ts";
-import type { Yard } from "./yard.ts";
+import { findRepo, type HookConfig, type RepoConfig, type Settings } from "./config.ts";
+import { type Envelope, isDeliveryId, readEnvelope, repoHints, SignatureCheck } from "./forge.ts";
+import {
+  type Change,
+  contentTypeOf,
+  type Facts,
+  parseBody,
+  readPayload,
+  selectChanges,
+  WrongPayload,
+} from "./payload.ts";
+import type { Scheduler } from "./scheduler.ts";
+import type { Entry, Spool } from "./spool.ts";
+import { printable, type ServerLog } from "./telemetry.ts";
 
 /** GitHub's own limit for a delivery. */
-export const largestBody = 25 * 1024 * 1024;
+const maxBody = 25 * 1024 * 1024;
 /** Bodies that are being received or on their way to the disk, all together. */
-const mostInFlight = 256 * 1024 * 1024;
+const maxInFlight = 256 * 1024 * 1024;
 
-interface Parts {
-  yard: Yard;
-  log: ServerLog;
+export interface DeliveriesParts {
+  settings: Settings;
+  spool: Spool;
+  scheduler: Pick<Scheduler, "draining" | "waitingOf">;
+  /** Puts changes on disk, and then into the queue. */
+  accept: Spool["accept"];
   /** The branch that a repo's checkout is on. */
   checkoutBranch: (repo: RepoConfig) => Promise<string | undefined>;
+  log: ServerLog;
 }
 
 /** An answer to a delivery. `reason` is for the log. */
 interface Answer {
-  status: number;
-  body: Record<string, unknown>;
-  reason: () => string;
+  readonly status: number;
+  readonly body: Record<string, unknown>;
+  readonly reason: string;
 }
 
-/** The front door: takes a forge's delivery, checks it, and answers once what it asks for is on disk. */
+/** Takes a forge's deliveries: each is verified, parsed, accepted, and answered once what it asks for is on disk. */
 export class Deliveries {
-  readonly #yard: Yard;
+  readonly #settings: Settings;
+  readonly #spool: Spool;
+  readonly #scheduler: DeliveriesParts["scheduler"];
+  readonly #accept: DeliveriesParts["accept"];
+  readonly #checkoutBranch: DeliveriesParts["checkoutBranch"];
   readonly #log: ServerLog;
-  readonly #checkoutBranch: Parts["checkoutBranch"];
-  /** Those that are on their way to the disk. */
-  readonly #arriving = new DeliveryMap<Promise<Entry[]>>();
-  #inFlight = 0;
+  /** Deliveries on their way to the disk, by repo and delivery id. */
+  readonly #arriving = new Map<string, Promise<Entry[]>>();
+  #bytesInFlight = 0;
 
-  constructor({ yard, log, checkoutBranch }: Parts) {
-    this.#yard = yard;
-    this.#log = log;
-    this.#checkoutBranch = checkoutBranch;
+  constructor(parts: DeliveriesParts) {
+    this.#settings = parts.settings;
+    this.#spool = parts.spool;
+    this.#scheduler = parts.scheduler;
+    this.#accept = parts.accept;
+    this.#checkoutBranch = parts.checkoutBranch;
+    this.#log = parts.log;
   }
 
-  /** Answer a delivery. @throws {HttpError} for a refusal, which is logged here with its reason. */
+  /** Answer a delivery; returns the status. @throws {HttpError} for a refusal, which is logged here with its reason. */
   async handle(request: IncomingMessage, response: ServerResponse): Promise<number> {
     const envelope = readEnvelope(request.headers);
-    const who = () =>
-      `${envelope?.forge ?? "delivery"} ${shown(envelope?.event)} ${shown(envelope?.id)}`;
+    const what = `${envelope?.forge ?? "delivery"} ${printable(envelope?.event)} ${printable(envelope?.id)}`;
     try {
       const { status, body, reason } = await this.#answer(request, envelope);
-      this.#log.info(() => `${who()}: ${status} ${reason()}`);
+      this.#log.info(`${what}: ${status} ${reason}`);
       sendJson(response, status, body);
       return status;
     } catch (error) {
       if (error instanceof HttpError) {
-        this.#log.info(
-          () =>
-            `${who()} from ${request.socket.remoteAddress ?? "a socket"}: ${error.status} ${error.message}`,
-        );
+        const from = request.socket.remoteAddress ?? "a socket";
+        this.#log.info(`${what} from ${from}: ${error.status} ${error.message}`);
       }
       throw error;
     }
   }
 
   async #answer(request: IncomingMessage, envelope: Envelope | undefined): Promise<Answer> {
-    if (this.#yard.draining)
+    if (this.#scheduler.draining)
       throw new HttpError(503, "the server is about to stop", { "retry-after": "10" });
     const type = contentTypeOf(request.headers["content-type"]);
     if (!type)
@@ -78,119 +89,76 @@ export class Deliveries {
     if (!envelope) throw new HttpError(400, "no event header of a known forge");
     if (envelope.id !== undefined && !isDeliveryId(envelope.id))
       throw new HttpError(400, "the delivery id is malformed");
-    if (this.#inFlight > mostInFlight)
+    if (this.#bytesInFlight > maxInFlight)
       throw new HttpError(429, "too many large deliveries at once", { "retry-after": "10" });
-    let held = Math.min(Number(request.headers["content-length"] ?? 0) || 0, largestBody);
-    this.#inFlight += held;
+    let bytes = Math.min(Number(request.headers["content-length"] ?? 0) || 0, maxBody);
+    this.#bytesInFlight += bytes;
     try {
-      const body = await readBody(request, { max: largestBody });
-      this.#inFlight += body.length - held;
-      held = body.length;
-      return await this.#judge(envelope, body, type);
+      const body = await readBody(request, { max: maxBody });
+      this.#bytesInFlight += body.length - bytes;
+      bytes = body.length;
+      return await this.#process(envelope, body, type);
     } finally {
-      this.#inFlight -= held;
+      this.#bytesInFlight -= bytes;
     }
   }
 
-  async #judge(envelope: Envelope, body: Buffer, type: "json" | "form"): Promise<Answer> {
-    const knowledge = this.#verify(envelope, body);
-    const { payload, facts } = readFacts(envelope, body, type);
-    const repo = this.#repoOf(knowledge, facts);
+  /** The way of a delivery: verify, parse, select what runs, accept. */
+  async #process(envelope: Envelope, body: Buffer, type: "json" | "form"): Promise<Answer> {
+    const { config } = this.#settings;
+    const check = verify(config, envelope, body);
+    const { payload, facts } = parse(envelope, body, type);
+    const repo = repoOf(config, check, facts);
     if (!repo) return ignored(facts.reason || "the payload names no repository");
-    const { changes, reason } = decide(
-      repo,
-      facts,
-      repo.refs ? undefined : await this.#checkoutBranch(repo),
-    );
+    const branch = repo.refs ? undefined : await this.#checkoutBranch(repo);
+    const { changes, reason } = selectChanges(repo, facts, branch);
     if (changes.length === 0) return ignored(reason);
-    return await this.#take(envelope, repo, changes, payload);
+    return await this.#store(envelope, repo, changes, payload);
   }
 
-  /**
-   * What the sender proves to know; undefined: nothing, and there are repos that ask for no proof.
-   * @throws {HttpError} 401 when it is nothing, and no repo is open: then the body is not even parsed.
-   */
-  #verify(envelope: Envelope, body: Buffer): Knowledge | undefined {
-    const { config } = this.#yard;
-    const { proof } = envelope;
-    if (proof) {
-      const knowledge = new Knowledge(proof, body);
-      // the repo that the body seems to be of comes first, so that one hash is enough for an honest delivery
-      for (const name of repoHints(body)) {
-        const repo = findRepo(config, name);
-        if (repo && knowledge.ofAny(repo.secrets)) return knowledge;
-      }
-      for (const repo of config.repos.values()) {
-        if (knowledge.ofAny(repo.secrets)) return knowledge;
-      }
-    }
-    if (hasOpenRepos(config)) return undefined;
-    throw new HttpError(401, proof ? "the signature is wrong" : "the signature is missing");
-  }
-
-  /** The configured repo that the payload names; undefined when it names none (an organisation's ping). */
-  #repoOf(knowledge: Knowledge | undefined, facts: Facts): RepoConfig | undefined {
-    if (facts.repo === undefined) {
-      if (facts.changes.length > 0) throw new HttpError(400, "the payload names no repository");
-      return undefined;
-    }
-    const repo = findRepo(this.#yard.config, facts.repo);
-    if (repo && (knowledge ? knowledge.ofAny(repo.secrets) : repo.secrets.length === 0))
-      return repo;
-    // whoever knows one repo's secret may learn that this one is not here
-    if (!repo && knowledge) throw new HttpError(404, "this repository is not configured");
-    // signed with another repo's secret
-    throw new HttpError(401, "the signature is wrong");
-  }
-
-  async #take(
-    envelope: Envelope,
+  /** Accept a delivery's changes, unless it came before. */
+  async #store(
+    { forge, event, id }: Envelope,
     repo: RepoConfig,
-    changes: Facts["changes"],
+    changes: readonly Change[],
     payload: Buffer,
   ): Promise<Answer> {
-    const yard = this.#yard;
-    const { id } = envelope;
-    if (id !== undefined) {
-      const before = yard.spool.seen.delivery(repo.name, id);
-      // one that failed or was lost is sent again on purpose: it runs again
-      if (before && !(before.state === "failed" || before.state === "cancelled"))
-        return takenBefore(before.run);
-      const twin = this.#arriving.get(repo.name, id);
-      if (twin) return takenBefore((await twin.catch(notStored))[0]?.id);
-    }
-    if (yard.queue.waitingOf(repo.name) >= yard.config.maxWaiting) {
+    const key = `${repo.name} ${id}`;
+    // of twins that come at once one is accepted: nothing is awaited between these two looks and the note below
+    const before = id === undefined ? undefined : this.#spool.seen.delivery(repo.name, id);
+    // one that failed or was lost is sent again on purpose: it runs again
+    if (before && before.state !== "failed" && before.state !== "cancelled")
+      return repeated(before.run);
+    const twin = id === undefined ? undefined : this.#arriving.get(key);
+    if (twin) return repeated((await twin.catch(notStored))[0]?.id);
+    if (this.#scheduler.waitingOf(repo.name) >= this.#settings.config.maxWaiting) {
       throw new HttpError(429, "too many runs of this repository wait", { "retry-after": "60" });
     }
-    const taking = yard.accept(
-      { repo: repo.name, forge: envelope.forge, event: envelope.event, delivery: id },
-      changes,
-      payload,
-    );
-    if (id !== undefined) this.#arriving.set(repo.name, id, taking);
+    const source = { repo: repo.name, forge, event, delivery: id };
+    const accepting = this.#accept(source, changes, payload);
+    if (id !== undefined) this.#arriving.set(key, accepting);
     try {
-      const entries = await taking;
-      const ids = entries.map((entry) => entry.id);
+      const ids = (await accepting).map((entry) => entry.id);
       const body = ids.length === 1 ? { run: ids[0] } : { run: ids[0], runs: ids };
-      return { status: 202, body, reason: () => `run ${ids.join(", ")} of ${repo.name}` };
+      return { status: 202, body, reason: `run ${ids.join(", ")} of ${repo.name}` };
     } catch (error) {
       this.#log.warn(`the delivery cannot be stored: ${messageOf(error)}`);
       return notStored(error);
     } finally {
-      if (id !== undefined) this.#arriving.delete(repo.name, id);
+      if (id !== undefined) this.#arriving.delete(key);
     }
   }
 }
 
 function ignored(reason: string): Answer {
-  return { status: 200, body: { run: null, reason }, reason: () => reason };
+  return { status: 200, body: { run: null, reason }, reason };
 }
 
-function takenBefore(run: string | undefined): Answer {
+function repeated(run: string | undefined): Answer {
   return {
     status: 200,
-    body: { run, reason: "this delivery was taken before" },
-    reason: () => `taken before as ${run}`,
+    body: { run, reason: "this delivery was accepted before" },
+    reason: `accepted before as ${run}`,
   };
 }
 
@@ -201,10 +169,30 @@ function notStored(error: unknown): never {
 }
 
 /**
- * What a body says, and the JSON that a run gets to see. The parsed value does not leave this function: a
- * large one must not stay in memory while its delivery goes to disk.
+ * Whose secret the body is signed with; undefined: nobody's, and there are repos that ask for no signature. Pure.
+ * @throws {HttpError} 401 when it is nobody's, and every repo has a secret: then the body is not even parsed.
  */
-function readFacts(
+function verify(config: HookConfig, { proof }: Envelope, body: Buffer): SignatureCheck | undefined {
+  const repos = [...config.repos.values()];
+  if (proof) {
+    const check = new SignatureCheck(proof, body);
+    // the repo that the body seems to be of comes first, so that one hash is enough for an honest delivery
+    for (const name of repoHints(body)) {
+      const repo = findRepo(config, name);
+      if (repo && check.knowsAny(repo.secrets)) return check;
+    }
+    if (repos.some((repo) => check.knowsAny(repo.secrets))) return check;
+  }
+  if (repos.some((repo) => repo.secrets.length === 0)) return undefined;
+  throw new HttpError(401, proof ? "the signature is wrong" : "the signature is missing");
+}
+
+/**
+ * What a body says, and the JSON that a run gets to see. Pure. The parsed value does not leave this function: a
+ * large one must not stay in memory while its delivery goes to disk.
+ * @throws {HttpError} 400 when the body is not what its event says it is.
+ */
+function parse(
   envelope: Envelope,
   body: Buffer,
   type: "json" | "form",
@@ -219,30 +207,24 @@ function readFacts(
   }
 }
 
-/** A repo by the name a forge sends; forges do not tell upper from lower case. */
-function findRepo(config: HookConfig, name: string): RepoConfig | undefined {
-  return config.repos.get(name) ?? lowerCaseNames(config).get(name.toLowerCase());
-}
-
-const lowerCase = new WeakMap<HookConfig, Map<string, RepoConfig>>();
-
-function lowerCaseNames(config: HookConfig): Map<string, RepoConfig> {
-  let names = lowerCase.get(config);
-  if (!names) {
-    names = new Map([...config.repos].map(([name, repo]) => [name.toLowerCase(), repo]));
-    lowerCase.set(config, names);
+/**
+ * The configured repo that the payload names, with whose secret it is signed; undefined when it names none (an
+ * organisation's ping). Pure.
+ * @throws {HttpError} 400, 401 or 404.
+ */
+function repoOf(
+  config: HookConfig,
+  check: SignatureCheck | undefined,
+  facts: Facts,
+): RepoConfig | undefined {
+  if (facts.repo === undefined) {
+    if (facts.changes.length > 0) throw new HttpError(400, "the payload names no repository");
+    return undefined;
   }
-  return names;
-}
-
-const open = new WeakMap<HookConfig, boolean>();
-
-/** Whether there are repos that take unsigned deliveries. */
-function hasOpenRepos(config: HookConfig): boolean {
-  let is = open.get(config);
-  if (is === undefined) {
-    is = [...config.repos.values()].some((repo) => repo.secrets.length === 0);
-    open.set(config, is);
-  }
-  return is;
+  const repo = findRepo(config, facts.repo);
+  if (repo && (check ? check.knowsAny(repo.secrets) : repo.secrets.length === 0)) return repo;
+  // whoever knows one repo's secret may learn that this one is not here
+  if (!repo && check) throw new HttpError(404, "this repository is not configured");
+  // signed with another repo's secret
+  throw new HttpError(401, "the signature is wrong");
 }

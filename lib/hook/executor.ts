@@ -1,216 +1,131 @@
-import { messageOf } from "../core/errors.ts";
+import { setTimeout as sleep } from "node:timers/promises";
+import { messageOf, systemCode } from "../core/errors.ts";
 import { newCookie } from "../exec/process-tree.ts";
-import type { RepoConfig } from "./config-repo.ts";
-import type { Entry } from "./entry.ts";
-import type { Metrics } from "./metrics.ts";
-import { hasEnded, recordOf, type RunRecord, type RunState } from "./records.ts";
-import { type Place, RunEnds } from "./run-ends.ts";
+import type { RepoConfig, Settings } from "./config.ts";
+import { hasEnded, recordOf, type Records, type RunRecord, type RunState } from "./records.ts";
+import { maskFile, noteInLog } from "./run-log.ts";
 import { type Outcome, Runner, type Running } from "./runner.ts";
-import type { ServerLog } from "./server-log.ts";
+import type { Entry } from "./spool.ts";
+import type { Metrics, ServerLog } from "./telemetry.ts";
 
 /** Exit code of `build` and `release` when another process holds the checkout's lock. */
 const busyCode = 3;
-const afterTrouble = 5000;
+/** Milliseconds after which a run is tried again that could not be started. */
+const retryDelay = 5000;
+const maxBusyDelay = 60_000;
+/** What the system says when it lacks something for a while: a run that meets it waits. */
+const shortages = new Set([
+  "ENOSPC",
+  "EDQUOT",
+  "EIO",
+  "EMFILE",
+  "ENFILE",
+  "EAGAIN",
+  "ENOMEM",
+  "EROFS",
+]);
 
-/** Why a run is ended before its time, and what it is then. */
-interface Stop {
-  why: string;
-  state: RunState;
-  by?: string;
+/** What an attempt at a run came to. */
+export type Result =
+  /** The run has ended, and its record on disk says how. */
+  | { readonly ended: RunRecord }
+  /** It waits for another attempt, which must not be before this time (ms). */
+  | { readonly notBefore: number };
+
+/** Why a run is ended before its time, and the state that it has then. */
+export interface Stop {
+  readonly why: string;
+  readonly state: RunState;
+  readonly by?: string;
+}
+
+export interface ExecutorParts {
+  settings: Settings;
+  records: Records;
+  log: ServerLog;
+  metrics: Metrics;
+  /** An entry's payload; what the entry superseded is on disk as superseded before this resolves. */
+  payloadOf: (entry: Entry) => Promise<Uint8Array>;
+  /** Told of each run that succeeded, before its record says so. */
+  onSuccess: (record: RunRecord) => Promise<void>;
 }
 
 /**
- * Takes each run from its preparation to its end, and writes every step down before the next: whatever
- * instant the server is killed at, the record tells the next one where to go on.
+ * Takes a run from its start to its end, and writes every step down before the next: whatever instant the
+ * server is killed at, the record tells the next one where to go on.
  */
 export class Executor {
-  readonly #yard: Place;
+  readonly #settings: Settings;
+  readonly #records: Records;
   readonly #log: ServerLog;
+  readonly #metrics: Metrics;
+  readonly #payloadOf: ExecutorParts["payloadOf"];
+  readonly #onSuccess: ExecutorParts["onSuccess"];
   readonly #runner: Runner;
   readonly #active = new Map<string, { running?: Running; stop?: Stop }>();
-  /** How attempts end, also those of runs that never began. */
-  readonly ends: RunEnds;
-  #ending = false;
+  /** How often a run found its checkout busy. */
+  readonly #busy = new Map<string, number>();
+  #stopping = false;
 
-  constructor(yard: Place, { log, metrics }: { log: ServerLog; metrics: Metrics }) {
-    this.#yard = yard;
+  constructor({ settings, records, log, metrics, payloadOf, onSuccess }: ExecutorParts) {
+    this.#settings = settings;
+    this.#records = records;
     this.#log = log;
-    this.#runner = new Runner({ records: yard.records, maxLog: () => yard.config.maxLog });
-    const forget = (id: string) => void this.#active.delete(id);
-    this.ends = new RunEnds({ yard, log, metrics, runner: this.#runner, forget });
+    this.#metrics = metrics;
+    this.#payloadOf = payloadOf;
+    this.#onSuccess = onSuccess;
+    this.#runner = new Runner({ settings, records });
   }
 
-  /** How many runs are under way. */
-  get count(): number {
-    return this.#active.size;
-  }
-
-  /** A bug in the handling of one run must end that run, not the server. */
-  #guard(entry: Entry, work: Promise<void>): void {
-    work.catch(async (error: unknown) => {
-      this.#log.warn(`bug: ${(error as Error)?.stack ?? messageOf(error)}`);
-      await this.ends
-        .end(entry, this.#yard.records.get(entry.id) ?? recordOf(entry), "failed", {
-          reason: "an error of hook-server; see its log",
-        })
-        .catch((again: unknown) => this.#log.warn(`bug: ${messageOf(again)}`));
+  /** Run an entry whose turn it is: prepare its folder, start its process, follow it, write its end down. */
+  run(entry: Entry, repo: RepoConfig): Promise<Result> {
+    const record = this.#recordOf(entry);
+    return this.#attempt(record, async () => {
+      let running: Running;
+      try {
+        await this.#prepare(entry, record, repo);
+        running = await this.#runner.start(record, repo, async () => {
+          record.state = "running";
+          await this.#records.save(record, { durable: false });
+        });
+      } catch (error) {
+        return await this.#notStarted(record, error);
+      }
+      this.#log.info(
+        `run ${record.id} of ${record.repo} started: ${record.kind} ${record.ref} ${record.sha ?? ""}`.trimEnd(),
+      );
+      return await this.#follow(record, repo, running);
     });
   }
 
-  /** Run an entry whose turn it is. */
-  begin(entry: Entry, repo: RepoConfig): void {
-    this.#guard(entry, this.#run(entry, repo));
-  }
-
-  async #run(entry: Entry, repo: RepoConfig): Promise<void> {
-    const record = this.#yard.records.get(entry.id) ?? recordOf(entry);
-    this.#active.set(entry.id, {});
-    let running: Running;
-    try {
-      await this.#prepare(entry, record, repo);
-      running = await this.#runner.begin(record, repo, async () => {
-        record.state = "running";
-        await this.#yard.records.save(record, { durable: false });
-      });
-    } catch (error) {
-      await this.#couldNotBegin(entry, record, error);
-      return;
-    }
-    await this.#follow(entry, record, repo, running);
-  }
-
-  async #prepare(entry: Entry, record: RunRecord, repo: RepoConfig): Promise<void> {
-    record.attempt += 1;
-    record.state = "starting";
-    record.started = new Date().toISOString();
-    record.cookie = newCookie();
-    for (const key of ["pid", "pidStart", "ended", "reason", "exit", "seconds"] as const)
-      delete record[key];
-    // what this run supersedes must be known as superseded, whatever happens from here on
-    await this.#yard.spool.begin(entry);
-    await this.#yard.records.create(record, await this.#yard.spool.payload(entry), repo.user);
-    await this.#yard.records.save(record, { durable: false });
-  }
-
-  async #couldNotBegin(entry: Entry, record: RunRecord, error: unknown): Promise<void> {
-    const code = (error as { code?: unknown }).code;
-    if (
-      typeof code === "string" &&
-      /^E(?:NOSPC|DQUOT|IO|MFILE|NFILE|AGAIN|NOMEM|ROFS)$/.test(code)
-    ) {
-      this.#log.warn(
-        `run ${entry.id} of ${entry.repo} cannot begin: ${messageOf(error)}; it waits`,
-      );
-      record.state = "waiting";
-      record.reason = messageOf(error);
-      this.#active.delete(entry.id);
-      this.#yard.putBack(entry, Date.now() + afterTrouble);
-      return;
-    }
-    this.#runner.note(record, messageOf(error));
-    await this.ends.end(entry, record, "failed", { reason: messageOf(error) });
-  }
-
-  /** Wait for the end of a run's processes, then for its `then` commands, and write down how it ended. */
-  async #follow(entry: Entry, record: RunRecord, repo: RepoConfig, first: Running): Promise<void> {
-    this.#log.info(
-      `run ${record.id} of ${record.repo} begins: ${record.kind} ${record.ref} ${record.sha ?? ""}`.trimEnd(),
-    );
-    const outcome = await this.#outcomeOf(entry, first);
-    try {
-      await this.#conclude(entry, record, repo, outcome);
-    } catch (error) {
-      await this.ends.end(entry, record, "failed", { reason: messageOf(error) });
-    }
-  }
-
-  async #outcomeOf(entry: Entry, running: Running): Promise<Outcome> {
-    const active = this.#active.get(entry.id) ?? {};
-    active.running = running;
-    this.#active.set(entry.id, active);
-    if (active.stop) running.stop(active.stop.why);
-    else if (this.#ending) running.stop("the server ends");
-    return await running.outcome;
-  }
-
-  async #conclude(
-    entry: Entry,
-    record: RunRecord,
-    repo: RepoConfig,
-    outcome: Outcome,
-  ): Promise<void> {
-    const stop = this.#active.get(entry.id)?.stop;
-    if (outcome.how === "exit") record.exit = outcome.code;
-    if (outcome.how === "stopped" && stop) {
-      return await this.ends.end(entry, record, stop.state, { reason: stop.why, by: stop.by });
-    }
-    if (outcome.how === "stopped" || outcome.how === "lost")
-      return await this.ends.interrupted(entry, record);
-    if (outcome.how === "exit" && outcome.code === busyCode && record.phase === "run")
-      return await this.ends.tryLater(entry, record);
-    const good = outcome.how === "exit" && outcome.code === 0;
-    if (!good) {
-      const why = this.#runner.explain(outcome, repo);
-      const where = record.phase === "then" ? "a then command: " : "";
-      return await this.ends.end(entry, record, "failed", {
-        reason: `${where}${why ?? "failed"}`,
-      });
-    }
-    await this.#afterwards(entry, record, repo);
-  }
-
-  async #afterwards(entry: Entry, record: RunRecord, repo: RepoConfig): Promise<void> {
-    if (record.kind === "push" && record.phase === "run") {
-      for (const command of repo.afterwards) {
-        const running = await this.#runner.beginAfterwards(record, repo, command, () =>
-          this.#yard.records.save(record, { durable: false }),
-        );
-        const outcome = await this.#outcomeOf(entry, running);
-        if (outcome.how !== "exit" || outcome.code !== 0)
-          return await this.#conclude(entry, record, repo, outcome);
-      }
-      if (record.phase !== "run") record.exit = 0;
-    }
-    await this.#yard.onGood(record);
-    await this.ends.end(entry, record, "succeeded", {});
-  }
-
   /**
-   * Go on with what a former server left: waiting, under way, ended unseen, or interrupted.
-   * @returns whether it waits for its turn.
+   * Go on with a run that a former server left.
+   * @returns undefined: it waits for its turn; `ended`: its record has its end; `result`: it is under way, or its
+   * process has exited since.
    */
-  async recover(entry: Entry): Promise<boolean> {
-    const record = this.#yard.records.get(entry.id);
-    const repo = this.#yard.config.repos.get(entry.repo);
-    if (!record || record.state === "waiting") return true;
-    if (hasEnded(record.state)) {
-      this.#yard.spool.settle(entry, record.state, record.by);
-      return false;
-    }
+  async recover(
+    entry: Entry,
+  ): Promise<{ ended: RunRecord } | { result: Promise<Result> } | undefined> {
+    const record = this.#records.get(entry.id);
+    const repo = this.#settings.config.repos.get(entry.repo);
+    if (!record || record.state === "waiting") return undefined;
+    if (hasEnded(record.state)) return { ended: record };
     if (repo && (await this.#runner.outlived(record))) {
       this.#log.info(`run ${record.id} of ${record.repo} outlived the former server; it goes on`);
-      // the former server may have been killed before it could note that the run had begun
+      // the former server may have been killed before it could note that the run had started
       if (record.state === "starting") {
         record.state = "running";
-        await this.ends.save(record);
+        await this.#save(record);
       }
-      this.#active.set(entry.id, {});
-      this.#yard.queue.adopt(entry);
-      this.#guard(entry, this.#follow(entry, record, repo, this.#runner.adopt(record, repo)));
-      return false;
+      const running = this.#runner.adopt(record, repo);
+      return { result: this.#attempt(record, () => this.#follow(record, repo, running)) };
     }
-    const outcome = await this.#runner.leftBehind(record);
-    if (repo && outcome.how === "exit" && record.phase === "run") {
-      // it ended while no server was there: go on from its exit code
-      this.#active.set(entry.id, {});
-      this.#yard.queue.adopt(entry);
-      this.#guard(entry, this.#conclude(entry, record, repo, outcome));
-      return false;
-    }
+    const outcome = await this.#runner.exitLeft(record);
+    if (repo && outcome.how === "exit" && record.phase === "run")
+      return { result: this.#attempt(record, () => this.#conclude(record, repo, outcome)) };
     await this.#runner.clear(record);
-    this.ends.markInterrupted(record);
-    await this.ends.save(record);
-    return true;
+    await this.#interrupt(record);
+    return undefined;
   }
 
   /** End a run that is under way, or about to be; false when there is none of that id. */
@@ -222,10 +137,193 @@ export class Executor {
     return true;
   }
 
-  /** End what is under way; it runs again at the next start. */
-  endAll(): void {
-    this.#ending = true;
-    this.ends.giveUpSaving();
+  /** End all that is under way; it runs again at the next start. */
+  stopAll(): void {
+    this.#stopping = true;
     for (const { running } of this.#active.values()) running?.stop("the server ends");
+  }
+
+  /** Make the folder of a run that waits, with its payload: then it can end without having been started. */
+  async makeFolder(entry: Entry): Promise<void> {
+    const owner = this.#settings.config.repos.get(entry.repo)?.user;
+    await this.#records.create(this.#recordOf(entry), await this.#payloadOf(entry), owner);
+  }
+
+  /** Cancel a run that waits and has a folder. */
+  async cancel(entry: Entry, reason: string): Promise<RunRecord> {
+    return await this.#end(this.#recordOf(entry), "cancelled", { reason });
+  }
+
+  /** A run that waits gave way to a newer one. When it was started before (busy, or interrupted), its record says so. */
+  supersede(old: Entry, by: Entry): void {
+    this.#metrics.run("superseded");
+    const record = this.#records.get(old.id);
+    if (!record) return;
+    record.state = "superseded";
+    record.by = by.id;
+    record.ended = new Date().toISOString();
+    void this.#save(record);
+  }
+
+  #recordOf(entry: Entry): RunRecord {
+    return this.#records.get(entry.id) ?? recordOf(entry);
+  }
+
+  /** A bug in the handling of one run must end that run, not the server. */
+  async #attempt(record: RunRecord, work: () => Promise<Result>): Promise<Result> {
+    this.#active.set(record.id, {});
+    try {
+      return await work();
+    } catch (error) {
+      this.#log.bug(error);
+      const reason = "an error of hook-server; see its log";
+      return { ended: await this.#end(record, "failed", { reason }) };
+    } finally {
+      this.#active.delete(record.id);
+    }
+  }
+
+  async #prepare(entry: Entry, record: RunRecord, repo: RepoConfig): Promise<void> {
+    record.attempt += 1;
+    record.state = "starting";
+    record.started = new Date().toISOString();
+    record.cookie = newCookie();
+    for (const key of ["pid", "pidStart", "ended", "reason", "exit", "seconds"] as const)
+      delete record[key];
+    await this.#records.create(record, await this.#payloadOf(entry), repo.user);
+    await this.#records.save(record, { durable: false });
+  }
+
+  async #notStarted(record: RunRecord, error: unknown): Promise<Result> {
+    const reason = messageOf(error);
+    if (shortages.has(systemCode(error) ?? "")) {
+      this.#log.warn(`run ${record.id} of ${record.repo} cannot start: ${reason}; it waits`);
+      record.state = "waiting";
+      record.reason = reason;
+      return { notBefore: Date.now() + retryDelay };
+    }
+    this.#note(record, reason);
+    return { ended: await this.#end(record, "failed", { reason }) };
+  }
+
+  /** Wait for the end of a run's processes, then for its `then` commands, and write down how it ended. */
+  async #follow(record: RunRecord, repo: RepoConfig, running: Running): Promise<Result> {
+    const outcome = await this.#outcomeOf(record, running);
+    try {
+      return await this.#conclude(record, repo, outcome);
+    } catch (error) {
+      return { ended: await this.#end(record, "failed", { reason: messageOf(error) }) };
+    }
+  }
+
+  async #outcomeOf(record: RunRecord, running: Running): Promise<Outcome> {
+    const active = this.#active.get(record.id);
+    if (active) active.running = running;
+    if (active?.stop) running.stop(active.stop.why);
+    else if (this.#stopping) running.stop("the server ends");
+    return await running.outcome;
+  }
+
+  async #conclude(record: RunRecord, repo: RepoConfig, outcome: Outcome): Promise<Result> {
+    const stop = this.#active.get(record.id)?.stop;
+    if (outcome.how === "exit") record.exit = outcome.code;
+    if (outcome.how === "stopped" && stop) {
+      const { state, why, by } = stop;
+      return { ended: await this.#end(record, state, { reason: why, by }) };
+    }
+    if (outcome.how === "stopped" || outcome.how === "lost") {
+      await this.#interrupt(record);
+      return { notBefore: 0 };
+    }
+    if (outcome.how === "exit" && outcome.code === busyCode && record.phase === "run")
+      return await this.#retryLater(record);
+    if (outcome.how !== "exit" || outcome.code !== 0) {
+      const where = record.phase === "then" ? "a then command: " : "";
+      const reason = `${where}${this.#runner.explain(outcome, repo) ?? "failed"}`;
+      return { ended: await this.#end(record, "failed", { reason }) };
+    }
+    return await this.#afterwards(record, repo);
+  }
+
+  /** Run the `then` commands of a push run that succeeded. */
+  async #afterwards(record: RunRecord, repo: RepoConfig): Promise<Result> {
+    if (record.kind === "push" && record.phase === "run") {
+      for (const command of repo.afterwards) {
+        const running = await this.#runner.startThen(record, repo, command, () =>
+          this.#records.save(record, { durable: false }),
+        );
+        const outcome = await this.#outcomeOf(record, running);
+        if (outcome.how !== "exit" || outcome.code !== 0)
+          return await this.#conclude(record, repo, outcome);
+      }
+      if (record.phase !== "run") record.exit = 0;
+    }
+    await this.#onSuccess(record);
+    return { ended: await this.#end(record, "succeeded", {}) };
+  }
+
+  /** Write down that a run has ended; returns its record as it is on disk. */
+  async #end(
+    record: RunRecord,
+    state: RunState,
+    { reason, by }: { reason?: string | undefined; by?: string | undefined },
+  ): Promise<RunRecord> {
+    const now = new Date();
+    const started = Date.parse(record.started ?? record.accepted);
+    const seconds = Math.max(0, now.getTime() - started) / 1000;
+    // a new object: nobody sees the end before it is on disk
+    const ended = { ...record, state, reason, by, ended: now.toISOString(), seconds };
+    this.#metrics.run(state, seconds);
+    const what = `${state}${reason ? `: ${reason}` : ""} (${seconds.toFixed(1)} s)`;
+    this.#note(record, what);
+    this.#log.info(`run ${record.id} of ${record.repo} ${what}`);
+    const { mask } = this.#settings;
+    await maskFile(this.#records.path(record.id, "log"), mask).catch((error: unknown) =>
+      this.#log.warn(`the log of ${record.id} was not searched for secrets: ${messageOf(error)}`),
+    );
+    await this.#save(ended);
+    this.#busy.delete(record.id);
+    return ended;
+  }
+
+  /** The checkout was busy: the run waits, longer each time. */
+  async #retryLater(record: RunRecord): Promise<Result> {
+    const tries = (this.#busy.get(record.id) ?? 0) + 1;
+    this.#busy.set(record.id, tries);
+    record.state = "waiting";
+    record.reason = "the checkout is busy: another build holds its lock";
+    await this.#save(record);
+    this.#log.info(`run ${record.id} of ${record.repo} waits: the checkout is busy`);
+    return { notBefore: Date.now() + Math.min(maxBusyDelay, 500 * 2 ** Math.min(tries, 10)) };
+  }
+
+  /** Write down that an attempt was cut off, and that the run waits for the next one. */
+  async #interrupt(record: RunRecord): Promise<void> {
+    record.state = "waiting";
+    record.reason = "interrupted: the server ended while it ran; it runs again";
+    record.interrupted = [...(record.interrupted ?? []), new Date().toISOString()];
+    this.#note(record, "interrupted by the end of the server; it runs again");
+    this.#metrics.run("interrupted");
+    this.#log.warn(`run ${record.id} of ${record.repo} was interrupted; it runs again`);
+    await this.#save(record);
+  }
+
+  /** Save a record; a full disk is waited for, since the end must be known before the delivery is released. */
+  async #save(record: RunRecord): Promise<void> {
+    for (;;) {
+      try {
+        return await this.#records.save(record);
+      } catch (error) {
+        this.#log.warn(
+          `the record of run ${record.id} cannot be written: ${messageOf(error)}; tried again`,
+        );
+        if (this.#stopping) return;
+        await sleep(1000);
+      }
+    }
+  }
+
+  #note(record: RunRecord, text: string): void {
+    noteInLog(this.#records.path(record.id, "log"), record.id, text);
   }
 }

@@ -1,6 +1,8 @@
+import { createHash, createHmac, timingSafeEqual } from "node:crypto";
+
 /**
- * What a delivery's headers say: which forge sent it, which event it is, its id, and the proof that it is genuine.
- * Pure; the sources are the forges' own pages on webhooks.
+ * What a delivery's headers say: which forge sent it, which event it is, its id, and the proof that it is genuine;
+ * and whether that proof holds. Pure; the sources are the forges' own pages on webhooks.
  */
 export type ForgeName = "github" | "gitea" | "forgejo" | "gogs" | "gitlab" | "bitbucket";
 
@@ -11,7 +13,7 @@ export type Proof =
 
 export interface Envelope {
   readonly forge: ForgeName;
-  /** `push`, `release` and `ping` are the same word for every forge; other events keep the forge's word. */
+  /** `push`, `release` and `ping` are the same for every forge; other events keep the forge's name for them. */
   readonly event: string;
   /** The forge's delivery id; undefined when it sends none. */
   readonly id: string | undefined;
@@ -21,18 +23,20 @@ export interface Envelope {
 
 type Headers = Readonly<Record<string, string | string[] | undefined>>;
 
-interface Dialect {
+/** The headers that a forge sends, by name. */
+interface ForgeHeaders {
   readonly forge: ForgeName;
   readonly event: string;
   readonly ids: readonly string[];
   /** Header names that hold an HMAC, each with the prefix its value must have. */
   readonly signatures: readonly (readonly [header: string, prefix: string])[];
   readonly token?: string;
-  readonly words?: Readonly<Record<string, string>>;
+  /** The forge's names of events that have another name here. */
+  readonly events?: Readonly<Record<string, string>>;
 }
 
 // The order matters: Forgejo also sends Gitea's headers, and all of its family send GitHub's.
-const dialects: readonly Dialect[] = [
+const forges: readonly ForgeHeaders[] = [
   {
     forge: "forgejo",
     event: "x-forgejo-event",
@@ -64,7 +68,7 @@ const dialects: readonly Dialect[] = [
     ids: ["idempotency-key", "x-gitlab-event-uuid"],
     signatures: [],
     token: "x-gitlab-token",
-    words: { "Push Hook": "push", "Tag Push Hook": "push", "Release Hook": "release" },
+    events: { "Push Hook": "push", "Tag Push Hook": "push", "Release Hook": "release" },
   },
   {
     // Bitbucket Cloud says repo:push, Data Center repo:refs_changed
@@ -72,7 +76,7 @@ const dialects: readonly Dialect[] = [
     event: "x-event-key",
     ids: ["x-request-uuid", "x-request-id"],
     signatures: [["x-hub-signature", "sha256="]],
-    words: { "repo:push": "push", "repo:refs_changed": "push", "diagnostics:ping": "ping" },
+    events: { "repo:push": "push", "repo:refs_changed": "push", "diagnostics:ping": "ping" },
   },
   {
     forge: "github",
@@ -82,22 +86,26 @@ const dialects: readonly Dialect[] = [
   },
 ];
 
+/** The envelope of a delivery, or undefined when no forge's event header is there. Header names are in lower case. */
+export function readEnvelope(headers: Headers): Envelope | undefined {
+  for (const known of forges) {
+    const name = one(headers, known.event);
+    if (name === undefined) continue;
+    const { events = {} } = known;
+    const event = Object.hasOwn(events, name) ? (events[name] ?? name) : name;
+    return {
+      forge: known.forge,
+      event,
+      id: first(headers, known.ids),
+      proof: readProof(headers, known),
+    };
+  }
+  return undefined;
+}
+
 function one(headers: Headers, name: string): string | undefined {
   const value = headers[name];
   return typeof value === "string" && value !== "" ? value : undefined;
-}
-
-/** The envelope of a delivery, or undefined when no forge's event header is there. Header names are in lower case. */
-export function readEnvelope(headers: Headers): Envelope | undefined {
-  for (const dialect of dialects) {
-    const said = one(headers, dialect.event);
-    if (said === undefined) continue;
-    const event =
-      dialect.words && Object.hasOwn(dialect.words, said) ? (dialect.words[said] ?? said) : said;
-    const id = first(headers, dialect.ids);
-    return { forge: dialect.forge, event, id, proof: readProof(headers, dialect) };
-  }
-  return undefined;
 }
 
 function first(headers: Headers, names: readonly string[]): string | undefined {
@@ -108,18 +116,85 @@ function first(headers: Headers, names: readonly string[]): string | undefined {
   return undefined;
 }
 
-function readProof(headers: Headers, dialect: Dialect): Proof | undefined {
-  for (const [header, prefix] of dialect.signatures) {
+function readProof(headers: Headers, known: ForgeHeaders): Proof | undefined {
+  for (const [header, prefix] of known.signatures) {
     const value = one(headers, header);
     // the first signature header that is there decides, also when it has the wrong form
     if (value !== undefined)
       return { kind: "hmac", hex: value.startsWith(prefix) ? value.slice(prefix.length) : "" };
   }
-  const token = dialect.token === undefined ? undefined : one(headers, dialect.token);
+  const token = known.token === undefined ? undefined : one(headers, known.token);
   return token === undefined ? undefined : { kind: "token", token };
 }
 
 /** Whether a delivery id can be kept and shown: printable ASCII, at most 200 characters. */
 export function isDeliveryId(id: string): boolean {
   return /^[\x21-\x7e]{1,200}$/.test(id);
+}
+
+/** Whether `proof` shows that the sender of `body` knows `secret`. Takes the same time wherever they differ. */
+export function proves(proof: Proof, body: Uint8Array, secret: string): boolean {
+  if (secret === "") return false;
+  if (proof.kind === "token") return timingSafeEqual(digest(proof.token), digest(secret));
+  if (!/^[0-9a-fA-F]{64}$/.test(proof.hex)) return false;
+  return timingSafeEqual(
+    createHmac("sha256", secret).update(body).digest(),
+    Buffer.from(proof.hex, "hex"),
+  );
+}
+
+function digest(text: string): Buffer {
+  return createHash("sha256").update(text).digest();
+}
+
+/** An unsigned stranger must not make the server hash more than this for one request. */
+const maxHashedBytes = 256 * 1024 * 1024;
+
+/** Checks one body's signature against the secrets of several repos; each secret is tried once at most. */
+export class SignatureCheck {
+  readonly #proof: Proof;
+  readonly #body: Uint8Array;
+  readonly #results = new Map<string, boolean>();
+
+  constructor(proof: Proof, body: Uint8Array) {
+    this.#proof = proof;
+    this.#body = body;
+  }
+
+  /** Whether the sender knows one of these; false, too, when so many were tried that no more are. */
+  knowsAny(secrets: readonly string[]): boolean {
+    return secrets.some((secret) => this.#knows(secret));
+  }
+
+  #knows(secret: string): boolean {
+    const before = this.#results.get(secret);
+    if (before !== undefined) return before;
+    if ((this.#results.size + 1) * this.#body.length > maxHashedBytes) return false;
+    const result = proves(this.#proof, this.#body, secret);
+    this.#results.set(secret, result);
+    return result;
+  }
+}
+
+/** How each forge writes the repository's name in a JSON body, and GitHub in a form-encoded one. */
+const nameKeys = ['"full_name"', '"path_with_namespace"', "%22full_name%22"].map((text) =>
+  Buffer.from(text),
+);
+const maxHints = 8;
+const named = /^(?:\s*:\s*"|(?:%20|\+)*%3A(?:%20|\+)*%22)((?:[A-Za-z0-9._/-]|%2F)+)(?:"|%22)/i;
+
+/**
+ * Repository names that an unverified body seems to hold, one after the other: a hint for which secret to try first.
+ * It looks at bytes only, and no further than it is asked for the next; what the body really says is read after
+ * its signature has been found good.
+ */
+export function* repoHints(body: Buffer): Generator<string> {
+  for (const key of nameKeys) {
+    let at = body.indexOf(key);
+    for (let tries = 0; at >= 0 && tries < maxHints; tries++) {
+      const name = named.exec(body.toString("latin1", at + key.length, at + key.length + 320))?.[1];
+      if (name !== undefined) yield name.replace(/%2F/gi, "/");
+      at = body.indexOf(key, at + key.length);
+    }
+  }
 }

@@ -1,3 +1,4 @@
+import { write } from "node:fs";
 import { fsyncFolder } from "../files/files.ts";
 import {
   encodeRecords,
@@ -6,10 +7,9 @@ import {
   newMark,
   type Place,
   readSegment,
+  SegmentFiles,
   type Unwritten,
 } from "./segment.ts";
-import { SegmentFiles } from "./segment-files.ts";
-import { writeAll } from "./write-all.ts";
 
 interface Pending {
   /** Undefined: nothing to write, somebody waits until all that came before is on disk. */
@@ -19,11 +19,11 @@ interface Pending {
   readonly failed: ((error: Error) => void) | undefined;
 }
 
-const mostInOneWrite = 300;
+const maxRecordsInWrite = 300;
 /** A write takes no further record when it has so many bytes of bodies: memory is bounded. */
-const enoughInOneWrite = 32 * 1024 * 1024;
+const maxBytesInWrite = 32 * 1024 * 1024;
 /** Batches up to this size go through one buffer that is kept. */
-const usualBatch = 1024 * 1024;
+const defaultBatch = 1024 * 1024;
 
 /** The segment that is written to. */
 interface Current {
@@ -83,7 +83,7 @@ export class Journal {
       const bytes = files.bytes(number);
       if (isUnreadable(bytes)) {
         warn(
-          `${files.path(number)} is no journal of this version; kept as ${files.setAside(number)}`,
+          `${files.path(number)} is not a journal of this version; kept as ${files.setAside(number)}`,
         );
         segment = { number: number + 1, mark: undefined, length: 0 };
         continue;
@@ -109,7 +109,7 @@ export class Journal {
 
   /**
    * Resolves when the record is on disk, with what `stored` makes of its place; rejected when it could not be
-   * written (nothing of it remains then). `stored` is called at once, before the next write begins.
+   * written (nothing of it remains then). `stored` is called at once, before the next write starts.
    */
   append(head: object, body?: Uint8Array): Promise<Place>;
   append<T>(head: object, body: Uint8Array | undefined, stored: (place: Place) => T): Promise<T>;
@@ -171,7 +171,7 @@ export class Journal {
 
   #nextBatch(): Pending[] {
     let count = 0;
-    for (let bytes = 0; count < mostInOneWrite && bytes < enoughInOneWrite; count++) {
+    for (let bytes = 0; count < maxRecordsInWrite && bytes < maxBytesInWrite; count++) {
       const next = this.#pending[count];
       if (!next) break;
       bytes += next.record?.body?.length ?? 0;
@@ -179,7 +179,7 @@ export class Journal {
     return this.#pending.splice(0, count);
   }
 
-  /** Where the body of each record begins, once the batch is on disk. */
+  /** Where the body of each record starts, once the batch is on disk. */
   async #write(batch: readonly Pending[]): Promise<number[]> {
     const records = batch.map(({ record }) => record).filter((record) => record !== undefined);
     if (records.length === 0) return [];
@@ -190,7 +190,7 @@ export class Journal {
     this.#named = undefined;
     const { length: at, mark = newMark() } = this.#segment;
     if (this.#space.length === 0 && batch.length > 1)
-      this.#space = Buffer.allocUnsafeSlow(usualBatch);
+      this.#space = Buffer.allocUnsafeSlow(defaultBatch);
     const { data, bodies } = encodeRecords(records, { mark, at, space: this.#space });
     await writeAll(this.#fd, data, at);
     this.#segment.mark = mark;
@@ -242,7 +242,7 @@ export class Journal {
     return this.#files.read(segment, at, length);
   }
 
-  /** Let go of the oldest segment, all of whose records have been dealt with. */
+  /** Release the oldest segment, all of whose records are settled. */
   async dropOldest(): Promise<void> {
     if (this.#oldest >= this.#segment.number) return;
     await this.#files.drop(this.#oldest, 2 * this.segmentSize);
@@ -254,4 +254,24 @@ export class Journal {
     await this.#flushing;
     this.#close();
   }
+}
+
+/** One write for all of them, on every runtime; a copy of what 32 deliveries bring costs less than the calls. */
+export async function writeAll(fd: number, data: Buffer, position: number): Promise<void> {
+  let written = 0;
+  // a nearly full disk takes a part: the rest brings the error, or room has come meanwhile
+  while (written < data.length) {
+    written += await writeSome(fd, data.subarray(written), position + written);
+  }
+}
+
+function writeSome(fd: number, data: Buffer, position: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    write(fd, data, 0, data.length, position, (error, written) => {
+      if (error) reject(error);
+      else if (written === 0) {
+        reject(Object.assign(new Error("nothing could be written"), { code: "ENOSPC" }));
+      } else resolve(written);
+    });
+  });
 }

@@ -76,7 +76,7 @@ export function readPayload(envelope: Envelope, payload: unknown): Facts {
     return facts(changes, "the ref was deleted");
   }
   if (envelope.event === "release") return releaseFacts(envelope, payload, facts);
-  return facts([], envelope.event === "ping" ? "pong" : "nobody asked for this event");
+  return facts([], envelope.event === "ping" ? "pong" : "no repo is configured for this event");
 }
 
 function readRepo(envelope: Envelope, payload: unknown): string | undefined {
@@ -106,15 +106,15 @@ function plainPush(payload: unknown): Change[] {
   return pushed(get(payload, "ref"), get(payload, "after"), get(payload, "deleted") === true);
 }
 
-const mostChanges = 50;
+const maxChanges = 50;
 
 /** Bitbucket reports several refs in one delivery; Cloud and Data Center each in their own words. */
 function bitbucketChanges(payload: unknown): Change[] {
   const cloud = get(payload, "push", "changes");
   const list = Array.isArray(cloud) ? cloud : get(payload, "changes");
   if (!Array.isArray(list)) throw new WrongPayload("the payload lists no changes");
-  if (list.length > mostChanges)
-    throw new WrongPayload(`the payload lists more than ${mostChanges} changes`);
+  if (list.length > maxChanges)
+    throw new WrongPayload(`the payload lists more than ${maxChanges} changes`);
   return list.flatMap((change: unknown) => {
     if (!Array.isArray(cloud))
       return pushed(
@@ -166,6 +166,41 @@ function releaseFacts(
     ],
     "",
   );
+}
+
+/** The part of a repo's configuration that says which changes run. */
+export interface TriggerRules {
+  /** Branch names, full refs, or patterns with `*`; undefined: the checkout's branch. */
+  readonly refs: readonly string[] | undefined;
+  readonly on: { readonly push: string | false; readonly release: string | false };
+}
+
+/** The changes that a repo's rules let run, or the reason why nothing does. Pure. */
+export function selectChanges(
+  rules: TriggerRules,
+  facts: Facts,
+  checkoutBranch: string | undefined,
+): { changes: Change[]; reason: string } {
+  if (facts.changes.length === 0) return { changes: [], reason: facts.reason };
+  const branch = checkoutBranch ?? facts.defaultBranch;
+  const refs = rules.refs ?? (branch === undefined ? [] : [branch]);
+  let reason = "no repo is configured for this event";
+  const changes = facts.changes.filter((change) => {
+    if (rules.on[change.kind] === false) return false;
+    if (change.kind === "release" || refs.some((pattern) => matchesRef(pattern, change.ref)))
+      return true;
+    reason = "no repo is configured for this ref";
+    return false;
+  });
+  return { changes, reason };
+}
+
+/** Whether a configured ref (`main`, `release/*`, `refs/tags/v*`) names `ref`, a full ref. */
+export function matchesRef(pattern: string, ref: string): boolean {
+  const full = pattern.startsWith("refs/") ? pattern : `refs/heads/${pattern}`;
+  if (!full.includes("*")) return full === ref;
+  const parts = full.split("*").map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+  return new RegExp(`^${parts.join(".*")}$`).test(ref);
 }
 
 /** The JSON value of a body, in either content type that forges use. Throws when it is none. */

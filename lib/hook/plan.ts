@@ -1,5 +1,17 @@
 import { type User, userEnvironment } from "../exec/as-user.ts";
+import { findScript, withRuntime } from "../exec/scripts.ts";
+import type { RepoConfig } from "./config.ts";
 import type { RunRecord } from "./records.ts";
+
+/** The argv prefix of the script that a repo's config names for a kind of run. */
+export async function scriptOf(
+  repo: Pick<RepoConfig, "on">,
+  kind: "push" | "release",
+): Promise<string[]> {
+  const name = repo.on[kind];
+  if (name === false) throw new Error(`nothing runs on ${kind} any more`);
+  return name.startsWith("/") ? withRuntime(name) : await findScript(name);
+}
 
 /** The argv of a run: the script, the checkout, and what was pushed or released. Pure. */
 export function planArgv(

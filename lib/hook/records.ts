@@ -3,8 +3,8 @@ import { join } from "node:path";
 import { systemCode } from "../core/errors.ts";
 import { writeAtomic } from "../files/files.ts";
 import { isRunId } from "../core/id.ts";
-import type { Entry } from "./entry.ts";
 import type { ReleaseFacts } from "./payload.ts";
+import type { Entry } from "./spool.ts";
 
 export type RunState =
   | "waiting"
@@ -32,7 +32,7 @@ export interface RunRecord {
   reason?: string | undefined;
   /** The run that superseded it. */
   by?: string | undefined;
-  /** How many times it was begun. */
+  /** How many times it was started. */
   attempt: number;
   /** When an earlier attempt was interrupted by the server's end. */
   interrupted?: string[] | undefined;
@@ -50,9 +50,10 @@ export interface RunRecord {
   phase?: "run" | "then" | undefined;
 }
 
+/** The record of a run that waits and was never started. */
 export function recordOf(entry: Entry): RunRecord {
   const { id, repo, kind, ref, sha, release, forge, event, delivery, accepted } = entry;
-  const record: RunRecord = {
+  return {
     id,
     repo,
     kind,
@@ -62,40 +63,40 @@ export function recordOf(entry: Entry): RunRecord {
     accepted,
     state: "waiting",
     attempt: 0,
+    sha,
+    release,
+    delivery,
   };
-  if (sha !== undefined) record.sha = sha;
-  if (release !== undefined) record.release = release;
-  if (delivery !== undefined) record.delivery = delivery;
-  return record;
 }
 
+/** Whether nothing more comes of a run in this state. */
 export function hasEnded(state: RunState): boolean {
-  return (
-    state === "succeeded" || state === "failed" || state === "cancelled" || state === "superseded"
-  );
+  return ["succeeded", "failed", "cancelled", "superseded"].includes(state);
 }
 
-/** The run folders of a state folder. */
+/** The runs that were started, each with its folder: STATE/runs/ID. */
 export class Records {
   readonly folder: string;
   readonly #runs = new Map<string, RunRecord>();
 
-  constructor(state: string) {
+  private constructor(state: string) {
     this.folder = join(state, "runs");
+  }
+
+  /** Read the run folders of a state folder; `warn` is told of those that cannot be read. */
+  static async open(state: string, { warn }: { warn: (text: string) => void }): Promise<Records> {
+    const records = new Records(state);
+    // others pass through to the file they were given, but cannot list
+    await mkdir(records.folder, { recursive: true, mode: 0o711 });
+    const names = (await readdir(records.folder)).filter(isRunId).sort();
+    for (let from = 0; from < names.length; from += 64) {
+      await Promise.all(names.slice(from, from + 64).map((id) => records.#read(id, warn)));
+    }
+    return records;
   }
 
   path(id: string, name: "run.json" | "log" | "payload.json" | "exit"): string {
     return join(this.folder, id, name);
-  }
-
-  /** Read all run folders; `warn` is told of those that cannot be read. */
-  async load(warn: (text: string) => void): Promise<void> {
-    // others pass through to the file they were given, but cannot list
-    await mkdir(this.folder, { recursive: true, mode: 0o711 });
-    const names = (await readdir(this.folder)).filter(isRunId).sort();
-    for (let from = 0; from < names.length; from += 64) {
-      await Promise.all(names.slice(from, from + 64).map((id) => this.#read(id, warn)));
-    }
   }
 
   async #read(id: string, warn: (text: string) => void): Promise<void> {
@@ -135,7 +136,7 @@ export class Records {
     await chmod(path, 0o400);
   }
 
-  /** Keep a record, which is known once it is on disk; `durable: false` where a crash may take it back (the journal knows more then). */
+  /** Keep a record, which is known once it is on disk; `durable: false` where a crash may take it back (the spool knows more then). */
   async save(record: RunRecord, { durable = true } = {}): Promise<void> {
     const text = `${JSON.stringify(record, null, 2)}\n`;
     const write = () =>

@@ -1,87 +1,178 @@
 import { createHash, timingSafeEqual } from "node:crypto";
+import { readFile } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
+import { isRunId } from "../core/id.ts";
 import { HttpError, sendJson } from "../http/server.ts";
+import type { Settings } from "./config.ts";
 import type { Deliveries } from "./deliveries.ts";
-import type { Metrics } from "./metrics.ts";
-import { Steering } from "./steering.ts";
-import type { Yard } from "./yard.ts";
+import { hasEnded, recordOf, type Records, type RunRecord } from "./records.ts";
+import { followLog, sendLog } from "./run-log.ts";
+import type { Scheduler } from "./scheduler.ts";
+import type { SeenRun, Spool } from "./spool.ts";
+import type { Metrics } from "./telemetry.ts";
 
-/** Where a forge's deliveries are taken; the second is where node-github-hook listens. */
+/** Where a forge's deliveries are accepted; the second is where node-github-hook listens. */
 const hookPaths = new Set(["/hook", "/github/callback"]);
 
-/** Which request goes where. */
-export class Routes {
-  readonly #yard: Yard;
-  readonly #metrics: Metrics;
-  readonly #deliveries: Deliveries;
-  readonly #steering: Steering;
+/** What the list and the pages show of a run: its record less what only the server needs. */
+export type RunView = Omit<RunRecord, "cookie" | "pid" | "pidStart">;
 
-  constructor(yard: Yard, metrics: Metrics, deliveries: Deliveries) {
-    this.#yard = yard;
-    this.#metrics = metrics;
-    this.#deliveries = deliveries;
-    this.#steering = new Steering(yard);
+export interface RoutesParts {
+  settings: Settings;
+  deliveries: Deliveries;
+  spool: Spool;
+  scheduler: Scheduler;
+  records: Records;
+  accept: Spool["accept"];
+  metrics: Metrics;
+}
+
+/** Which request goes where: deliveries, /healthz, /metrics, and the runs, which can be read, cancelled and rerun. */
+export class Routes {
+  readonly #settings: Settings;
+  readonly #deliveries: Deliveries;
+  readonly #spool: Spool;
+  readonly #scheduler: Scheduler;
+  readonly #records: Records;
+  readonly #accept: RoutesParts["accept"];
+  readonly #metrics: Metrics;
+
+  constructor(parts: RoutesParts) {
+    this.#settings = parts.settings;
+    this.#deliveries = parts.deliveries;
+    this.#spool = parts.spool;
+    this.#scheduler = parts.scheduler;
+    this.#records = parts.records;
+    this.#accept = parts.accept;
+    this.#metrics = parts.metrics;
   }
 
-  /** What the world sees: the front door, /healthz, and the rest behind the token. */
+  /** What the world sees: deliveries, /healthz, and the rest behind the token. */
   async web(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const url = request.url ?? "";
-    const query = url.indexOf("?");
-    const path = query < 0 ? url : url.slice(0, query);
-    if (hookPaths.has(path)) {
-      try {
-        if (request.method !== "POST") throw new HttpError(405, "use POST", { allow: "POST" });
-        this.#metrics.delivery(await this.#deliveries.handle(request, response));
-      } catch (error) {
-        this.#metrics.delivery(error instanceof HttpError ? error.status : 500);
-        throw error;
-      }
-      return;
-    }
+    const [path = ""] = (request.url ?? "").split("?", 1);
+    if (hookPaths.has(path)) return await this.#deliver(request, response);
     if (path === "/healthz") return this.#health(request, response);
-    const { token } = this.#yard.config;
+    const { token } = this.#settings.config;
     if (token === undefined) throw new HttpError(404, "there is no such page");
     if (!isBearer(request.headers.authorization, token)) {
       throw new HttpError(401, "a token is needed", { "www-authenticate": "Bearer" });
     }
-    await this.#inside(request, response);
+    await this.#trusted(request, response);
   }
 
-  /** What the Unix socket serves: whoever can open it may steer. */
+  /** What the Unix socket serves: whoever can open it is trusted. */
   async local(request: IncomingMessage, response: ServerResponse): Promise<void> {
     if (request.url === "/healthz") return this.#health(request, response);
-    await this.#inside(request, response);
+    await this.#trusted(request, response);
+  }
+
+  async #deliver(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    try {
+      if (request.method !== "POST") throw new HttpError(405, "use POST", { allow: "POST" });
+      this.#metrics.delivery(await this.#deliveries.handle(request, response));
+    } catch (error) {
+      this.#metrics.delivery(error instanceof HttpError ? error.status : 500);
+      throw error;
+    }
   }
 
   #health(request: IncomingMessage, response: ServerResponse): void {
-    if (request.method !== "GET" && request.method !== "HEAD")
-      throw new HttpError(405, "use GET", { allow: "GET" });
-    const draining = this.#yard.draining;
+    onlyGet(request);
+    const { draining } = this.#scheduler;
     sendJson(response, draining ? 503 : 200, { status: draining ? "draining" : "ok" });
   }
 
-  async #inside(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const url = parseUrl(request.url);
+  async #trusted(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const url = URL.canParse(request.url ?? "/", "http://localhost")
+      ? new URL(request.url ?? "/", "http://localhost")
+      : undefined;
     if (url?.pathname === "/metrics") {
-      const { waiting, running } = this.#yard.queue;
-      const text = this.#metrics.text({ waiting, running, draining: this.#yard.draining });
       response.writeHead(200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" });
-      response.end(text);
+      response.end(this.#metrics.text(this.#scheduler));
       return;
     }
-    if (url && (url.pathname === "/runs" || url.pathname.startsWith("/runs/"))) {
-      return await this.#steering.handle(request, response, url);
-    }
+    if (url?.pathname === "/runs")
+      return sendJson(response, 200, { runs: this.#list(url.searchParams) });
+    if (url?.pathname.startsWith("/runs/")) return await this.#run(request, response, url);
     throw new HttpError(404, "there is no such page");
+  }
+
+  /** The routes below /runs/ID. */
+  async #run(request: IncomingMessage, response: ServerResponse, url: URL): Promise<void> {
+    const [, , id = "", what, ...more] = url.pathname.split("/");
+    const view = isRunId(id) ? this.#view(id) : undefined;
+    if (!view || more.length > 0) throw new HttpError(404, "there is no such run");
+    if (what === "cancel" || what === "rerun") {
+      if (request.method !== "POST") throw new HttpError(405, "use POST", { allow: "POST" });
+      return what === "cancel"
+        ? await this.#cancel(response, view)
+        : await this.#rerun(response, view);
+    }
+    onlyGet(request);
+    if (what === undefined) return sendJson(response, 200, view);
+    if (what !== "log") throw new HttpError(404, "there is no such page");
+    const path = this.#records.path(id, "log");
+    const { mask } = this.#settings;
+    if (url.searchParams.get("follow") !== "1") return await sendLog(response, path, mask);
+    const endState = () => {
+      const state = this.#view(id)?.state;
+      if (state === undefined) return "gone";
+      return hasEnded(state) ? state : undefined;
+    };
+    await followLog(response, path, { mask, endState });
+  }
+
+  /** Runs, the newest first: those that wait, those with a folder, and the superseded ones that are remembered. */
+  #list(query: URLSearchParams): RunView[] {
+    const limit = Number(query.get("limit") ?? 100);
+    const repo = query.get("repo");
+    const state = query.get("state");
+    const views = new Map<string, RunView>();
+    for (const record of this.#records.all()) views.set(record.id, viewOf(record));
+    for (const entry of this.#scheduler.entries())
+      if (!views.has(entry.id)) views.set(entry.id, recordOf(entry));
+    for (const seen of this.#spool.seen.all())
+      if (!views.has(seen.run)) views.set(seen.run, viewOfSeen(seen));
+    return [...views.values()]
+      .filter(
+        (view) => (repo === null || view.repo === repo) && (state === null || view.state === state),
+      )
+      .sort((a, b) => b.accepted.localeCompare(a.accepted) || b.id.localeCompare(a.id))
+      .slice(0, Number.isInteger(limit) && limit > 0 ? limit : 100);
+  }
+
+  #view(id: string): RunView | undefined {
+    const record = this.#records.get(id);
+    if (record) return viewOf(record);
+    for (const entry of this.#scheduler.entries()) if (entry.id === id) return recordOf(entry);
+    const seen = this.#spool.seen.get(id);
+    return seen ? viewOfSeen(seen) : undefined;
+  }
+
+  async #cancel(response: ServerResponse, view: RunView): Promise<void> {
+    if (!(await this.#scheduler.cancel(view.id)))
+      throw new HttpError(409, `the run has ended already: ${view.state}`);
+    sendJson(response, 202, { run: view.id });
+  }
+
+  /** Run an ended run once more, as a new run. */
+  async #rerun(response: ServerResponse, view: RunView): Promise<void> {
+    if (!hasEnded(view.state)) throw new HttpError(409, `the run has not ended yet: ${view.state}`);
+    const record = this.#records.get(view.id);
+    const payload = await readFile(this.#records.path(view.id, "payload.json")).catch(
+      () => undefined,
+    );
+    if (!record || !payload) throw new HttpError(410, whyNoRerun(view));
+    const { repo, forge, event, kind, ref, sha, release } = record;
+    const change = { kind, ref, sha, ...(release ? { release } : {}) };
+    const [entry] = await this.#accept({ repo, forge, event }, [change], payload);
+    sendJson(response, 202, { run: entry?.id, of: view.id });
   }
 }
 
-function parseUrl(text: string | undefined): URL | undefined {
-  try {
-    return new URL(text ?? "/", "http://localhost");
-  } catch {
-    return undefined;
-  }
+function onlyGet(request: IncomingMessage): void {
+  if (request.method !== "GET" && request.method !== "HEAD")
+    throw new HttpError(405, "use GET", { allow: "GET" });
 }
 
 function isBearer(header: string | undefined, token: string): boolean {
@@ -89,4 +180,33 @@ function isBearer(header: string | undefined, token: string): boolean {
   if (given === undefined) return false;
   const digest = (text: string) => createHash("sha256").update(text).digest();
   return timingSafeEqual(digest(given), digest(token));
+}
+
+/** A superseded run was never started, so nothing is kept of it: the run that took its place is the one to repeat. */
+function whyNoRerun({ state, by }: RunView): string {
+  return state === "superseded" && by !== undefined
+    ? `the run never began: ${by} took its place; rerun that one`
+    : "what the run was made of is not kept any more; push again";
+}
+
+function viewOf(record: RunRecord): RunView {
+  const { cookie: _cookie, pid: _pid, pidStart: _start, ...view } = record;
+  return view;
+}
+
+function viewOfSeen({ run, repo, ref, sha, accepted, state, by, delivery }: SeenRun): RunView {
+  return {
+    id: run,
+    repo,
+    kind: ref.startsWith("refs/tags/") ? "release" : "push",
+    ref,
+    sha,
+    accepted,
+    state: state as RunRecord["state"],
+    by,
+    delivery,
+    forge: "",
+    event: "",
+    attempt: 0,
+  };
 }

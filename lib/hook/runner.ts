@@ -1,4 +1,4 @@
-import { closeSync, existsSync, fstatSync, openSync, readSync, writeSync } from "node:fs";
+import { closeSync, existsSync, openSync } from "node:fs";
 import { readFile, rm, stat } from "node:fs/promises";
 import process from "node:process";
 import { asUser, userEnvironment } from "../exec/as-user.ts";
@@ -6,10 +6,10 @@ import { type Child, start } from "../exec/exec.ts";
 import { endTree, isAlive, membersOf, newCookie, startTimeOf } from "../exec/process-tree.ts";
 import { currentUser } from "../exec/users.ts";
 import { formatDuration, formatSize } from "../core/units.ts";
-import type { RepoConfig } from "./config-repo.ts";
-import { planArgv, planEnvironment, withExitFile } from "./plan.ts";
+import type { RepoConfig, Settings } from "./config.ts";
+import { planArgv, planEnvironment, scriptOf, withExitFile } from "./plan.ts";
 import type { Records, RunRecord } from "./records.ts";
-import { scriptOf } from "./run-script.ts";
+import { noteInLog } from "./run-log.ts";
 
 /** How a run's processes ended. */
 export type Outcome =
@@ -30,42 +30,37 @@ export interface Running {
 
 /** After TERM a tree has this many ms until KILL; all of it must be gone within 3 s. */
 const grace = 1500;
-const lookAtLogEvery = 200;
+/** Milliseconds between two looks at the size of a log. */
+const logInterval = 200;
 /** Deno 2.9 opens Unix sockets so that children inherit them. */
 const leaks = process.versions["deno"] !== undefined && existsSync("/bin/bash");
 
-export interface RunnerOptions {
-  records: Records;
-  maxLog: () => number;
-}
-
 /** Starts runs and watches them: time-out, size of the log, the end on request. */
 export class Runner {
+  readonly #settings: Settings;
   readonly #records: Records;
-  readonly #maxLog: () => number;
 
-  constructor({ records, maxLog }: RunnerOptions) {
+  constructor({ settings, records }: { settings: Settings; records: Records }) {
+    this.#settings = settings;
     this.#records = records;
-    this.#maxLog = maxLog;
   }
 
   /**
    * Start a run whose folder is there; `onPid` is told when its process is known.
    * @throws what kept it from starting.
    */
-  async begin(record: RunRecord, repo: RepoConfig, onPid: () => Promise<void>): Promise<Running> {
-    const script = await scriptOf(repo, record.kind);
-    const argv = planArgv(script, repo.dir, record);
+  async start(record: RunRecord, repo: RepoConfig, onPid: () => Promise<void>): Promise<Running> {
+    const argv = planArgv(await scriptOf(repo, record.kind), repo.dir, record);
     const env = planEnvironment(repo.user, record, this.#records.path(record.id, "payload.json"));
     record.argv = argv;
     record.user = repo.user.name;
     record.phase = "run";
     await rm(this.#records.path(record.id, "exit"), { force: true });
-    return await this.#start(record, repo, asUser(argv, repo.user), env, onPid);
+    return await this.#spawn(record, repo, asUser(argv, repo.user), env, onPid);
   }
 
-  /** Run the repo's `then` commands, one after the other, as the server's user. */
-  async beginAfterwards(
+  /** Start one of the repo's `then` commands, as the server's user. */
+  async startThen(
     record: RunRecord,
     repo: RepoConfig,
     command: string,
@@ -79,11 +74,11 @@ export class Runner {
     // what the run left behind on purpose (nohup) must not be ended with these
     record.cookie = newCookie();
     await rm(this.#records.path(record.id, "exit"), { force: true });
-    this.note(record, `then: ${command}`);
-    return await this.#start(record, repo, ["/bin/sh", "-c", command], env, onPid);
+    noteInLog(this.#records.path(record.id, "log"), record.id, `then: ${command}`);
+    return await this.#spawn(record, repo, ["/bin/sh", "-c", command], env, onPid);
   }
 
-  async #start(
+  async #spawn(
     record: RunRecord,
     repo: RepoConfig,
     argv: readonly string[],
@@ -123,14 +118,20 @@ export class Runner {
     const gone = async (): Promise<Outcome> => {
       while (record.pid !== undefined && (await isAlive(record.pid, record.pidStart)))
         await pause(100);
-      return await this.leftBehind(record);
+      return await this.exitLeft(record);
     };
-    const begun = Date.parse(record.started ?? record.accepted);
-    return this.#watch(record, repo, gone(), () => endTree(tree, { grace }).then(() => {}), begun);
+    const started = Date.parse(record.started ?? record.accepted);
+    return this.#watch(
+      record,
+      repo,
+      gone(),
+      () => endTree(tree, { grace }).then(() => {}),
+      started,
+    );
   }
 
-  /** What a run's own exit file says, when nobody saw its end. */
-  async leftBehind(record: RunRecord): Promise<Outcome> {
+  /** What a run's exit file says, when no server saw its end. */
+  async exitLeft(record: RunRecord): Promise<Outcome> {
     const text = await readFile(this.#records.path(record.id, "exit"), "utf8").catch(() => "");
     return /^\d+\n$/.test(text) ? { how: "exit", code: Number(text) } : { how: "lost" };
   }
@@ -158,7 +159,7 @@ export class Runner {
     repo: RepoConfig,
     exited: Promise<Outcome>,
     end: () => Promise<void>,
-    begun: number,
+    started: number,
   ): Running {
     let cut: Outcome | undefined;
     const cutShort = (why: Outcome) => {
@@ -168,15 +169,15 @@ export class Runner {
     };
     const timer = setTimeout(
       () => cutShort({ how: "timeout" }),
-      Math.min(Math.max(0, begun + repo.timeout - Date.now()), 2 ** 31 - 1),
+      Math.min(Math.max(0, started + repo.timeout - Date.now()), 2 ** 31 - 1),
     );
     const logFile = this.#records.path(record.id, "log");
     const watcher = setInterval(() => {
       stat(logFile).then(
-        ({ size }) => size > this.#maxLog() && cutShort({ how: "log" }),
+        ({ size }) => size > this.#settings.config.maxLog && cutShort({ how: "log" }),
         () => {},
       );
-    }, lookAtLogEvery);
+    }, logInterval);
     const outcome = exited
       .then(async (result) => {
         if (!cut) return result;
@@ -190,37 +191,16 @@ export class Runner {
     return { outcome, stop: (why) => cutShort({ how: "stopped", why }) };
   }
 
-  /** A line of the server's own in a run's log, beginning on a line of its own. */
-  note(record: RunRecord, text: string): void {
-    try {
-      const fd = openSync(this.#records.path(record.id, "log"), "a+", 0o600);
-      try {
-        const { size } = fstatSync(fd);
-        const lineEnd = size > 0 && !endsWithNewline(fd, size) ? "\n" : "";
-        writeSync(fd, `${lineEnd}${new Date().toISOString()} ${record.id} hook-server | ${text}\n`);
-      } finally {
-        closeSync(fd);
-      }
-    } catch {
-      // a full disk: the record tells the same
-    }
-  }
-
-  /** What an outcome means for people. */
+  /** What an outcome means, for the record. */
   explain(outcome: Outcome, repo: Pick<RepoConfig, "timeout">): string | undefined {
     if (outcome.how === "timeout")
       return `took longer than ${formatDuration(repo.timeout)} and was ended`;
     if (outcome.how === "log")
-      return `wrote more than ${formatSize(this.#maxLog())} of log and was ended`;
+      return `wrote more than ${formatSize(this.#settings.config.maxLog)} of log and was ended`;
     if (outcome.how === "stopped") return outcome.why;
     if (outcome.how === "lost") return "its processes ended while no server watched";
     return outcome.reason ?? (outcome.code === 0 ? undefined : `exit code ${outcome.code}`);
   }
-}
-
-function endsWithNewline(fd: number, size: number): boolean {
-  const last = Buffer.alloc(1);
-  return readSync(fd, last, 0, 1, size - 1) === 1 && last[0] === 10;
 }
 
 async function isFolder(path: string): Promise<boolean> {

@@ -1,10 +1,9 @@
 import { open, rename } from "node:fs/promises";
 import { dirname } from "node:path";
 import { exists, fsyncFolder, readIfThere } from "../files/files.ts";
-import { DeliveryMap } from "./delivery-map.ts";
 
-/** What is remembered of a run after its delivery has left the journal. */
-export interface Memory {
+/** What is remembered of a run, also after its delivery has left the journal. */
+export interface SeenRun {
   readonly run: string;
   readonly repo: string;
   readonly delivery?: string | undefined;
@@ -18,21 +17,21 @@ export interface Memory {
 }
 
 /**
- * Which deliveries were taken, so that one that comes again gives the same run: the newest `most` of them,
+ * Which deliveries were taken, so that one that comes again gives the same run: the newest `max` of them,
  * over restarts too. The files have one JSON object a line.
  */
 export class Seen {
   readonly #path: string;
-  readonly #most: number;
-  readonly #runs = new Map<string, Memory>();
-  readonly #byDelivery = new DeliveryMap<Memory>();
+  readonly #max: number;
+  readonly #runs = new Map<string, SeenRun>();
+  readonly #byDelivery = new Map<string, SeenRun>();
   #lines = 0;
   /** Whether a crash cut the last line short. */
   #torn = false;
 
-  constructor(path: string, most = 10_000) {
+  constructor(path: string, max = 10_000) {
     this.#path = path;
-    this.#most = most;
+    this.#max = max;
   }
 
   async load(): Promise<void> {
@@ -49,36 +48,36 @@ export class Seen {
       if (line === "") continue;
       this.#lines += 1;
       try {
-        const memory = JSON.parse(line) as Memory;
-        if (typeof memory.run === "string" && typeof memory.repo === "string") this.add(memory);
+        const seenRun = JSON.parse(line) as SeenRun;
+        if (typeof seenRun.run === "string" && typeof seenRun.repo === "string") this.add(seenRun);
       } catch {
         // a line that a crash cut short: its delivery stands in the journal still
       }
     }
   }
 
-  add(memory: Memory): void {
-    this.#runs.set(memory.run, memory);
+  add(seenRun: SeenRun): void {
+    this.#runs.set(seenRun.run, seenRun);
     // of a delivery that reports several refs the first run stands for it
-    const { run, repo, delivery, accepted } = memory;
+    const { run, repo, delivery, accepted } = seenRun;
     if (delivery !== undefined) {
-      const known = this.#byDelivery.get(repo, delivery);
-      if (known?.accepted !== accepted || known.run === run)
-        this.#byDelivery.set(repo, delivery, memory);
+      const key = deliveryKey(repo, delivery);
+      const known = this.#byDelivery.get(key);
+      if (known?.accepted !== accepted || known.run === run) this.#byDelivery.set(key, seenRun);
     }
     // many at once: each walk from the oldest passes over what was deleted before
-    if (this.#runs.size > this.#most * 1.125) this.#forgetOldest();
+    if (this.#runs.size > this.#max * 1.125) this.#forgetOldest();
   }
 
   #forgetOldest(): void {
-    for (const [run, memory] of this.#runs) {
-      if (this.#runs.size <= this.#most) return;
-      // what still waits stays in memory for as long as it waits
-      if (memory.state === "waiting") continue;
+    for (const [run, seenRun] of this.#runs) {
+      if (this.#runs.size <= this.#max) return;
+      // what still waits is remembered for as long as it waits
+      if (seenRun.state === "waiting") continue;
       this.#runs.delete(run);
-      if (memory.delivery === undefined) continue;
-      if (this.#byDelivery.get(memory.repo, memory.delivery) === memory)
-        this.#byDelivery.delete(memory.repo, memory.delivery);
+      if (seenRun.delivery === undefined) continue;
+      const key = deliveryKey(seenRun.repo, seenRun.delivery);
+      if (this.#byDelivery.get(key) === seenRun) this.#byDelivery.delete(key);
     }
   }
 
@@ -86,37 +85,37 @@ export class Seen {
     return this.#runs.has(run);
   }
 
-  get(run: string): Memory | undefined {
+  get(run: string): SeenRun | undefined {
     return this.#runs.get(run);
   }
 
   /** The run of a delivery. */
-  delivery(repo: string, id: string): Memory | undefined {
-    return this.#byDelivery.get(repo, id);
+  delivery(repo: string, id: string): SeenRun | undefined {
+    return this.#byDelivery.get(deliveryKey(repo, id));
   }
 
   /** A run has come to an end. */
   settle(run: string, state: string, by: string | undefined): void {
-    const memory = this.#runs.get(run);
-    if (!memory) return;
-    memory.state = state;
-    memory.by = by;
+    const seenRun = this.#runs.get(run);
+    if (!seenRun) return;
+    seenRun.state = state;
+    seenRun.by = by;
   }
 
-  all(): Iterable<Memory> {
+  all(): Iterable<SeenRun> {
     return this.#runs.values();
   }
 
   /**
-   * Write memories of settled runs down for good. A file that is full becomes the old one: the two of them hold
+   * Write down settled runs for good. A file that is full becomes the old one: the two of them hold
    * the newest, and neither is ever written anew.
    */
   async keep(runs: readonly string[]): Promise<void> {
-    const memories = runs
+    const seenRuns = runs
       .map((run) => this.#runs.get(run))
       .filter((each) => each !== undefined)
       .filter((each) => each.state !== "waiting");
-    if (this.#lines >= this.#most) {
+    if (this.#lines >= this.#max) {
       if (await exists(this.#path)) await rename(this.#path, `${this.#path}.old`);
       this.#lines = 0;
     }
@@ -124,7 +123,7 @@ export class Seen {
     const { size } = await file.stat();
     try {
       if (this.#torn) await file.appendFile("\n");
-      for await (const some of lines(memories)) await file.appendFile(some);
+      for await (const some of lines(seenRuns)) await file.appendFile(some);
       await file.sync();
       this.#torn = false;
     } catch (error) {
@@ -135,15 +134,20 @@ export class Seen {
       await file.close();
     }
     if (this.#lines === 0) await fsyncFolder(dirname(this.#path));
-    this.#lines += memories.length;
+    this.#lines += seenRuns.length;
   }
 }
 
 /** In pieces: ten thousand at once would keep deliveries waiting. */
-async function* lines(memories: readonly Memory[]): AsyncGenerator<string> {
-  for (let at = 0; at < memories.length; at += 250) {
-    const some = memories.slice(at, at + 250);
-    yield some.map((memory) => `${JSON.stringify(memory)}\n`).join("");
+async function* lines(seenRuns: readonly SeenRun[]): AsyncGenerator<string> {
+  for (let at = 0; at < seenRuns.length; at += 250) {
+    const some = seenRuns.slice(at, at + 250);
+    yield some.map((seenRun) => `${JSON.stringify(seenRun)}\n`).join("");
     await new Promise((resolve) => setImmediate(resolve));
   }
+}
+
+/** No name of a repo has a blank in it. */
+export function deliveryKey(repo: string, id: string): string {
+  return `${repo} ${id}`;
 }

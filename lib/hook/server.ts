@@ -1,143 +1,159 @@
-import { mkdirSync } from "node:fs";
+import { chmodSync, rmSync } from "node:fs";
+import type { Server } from "node:http";
 import { join } from "node:path";
 import process from "node:process";
 import { messageOf } from "../core/errors.ts";
-import { formatListen } from "../http/listen-address.ts";
-import { acquireLock } from "../files/lock.ts";
-import { createMask } from "../config/secrets.ts";
-import { listenFds, notify, startWatchdog } from "../http/systemd.ts";
-import { version } from "../core/version.ts";
-import { type ConfigOverrides, type HookConfig, loadConfig } from "./config.ts";
-import { scriptOf } from "./run-script.ts";
-import { ServerLog } from "./server-log.ts";
-import { Service } from "./service.ts";
-import { type Stamps, watchFiles } from "./watch-files.ts";
+import type { Listen } from "../http/listen-address.ts";
+import { createHttpServer, listenOn } from "../http/server.ts";
+import type { Settings } from "./config.ts";
+import { Deliveries } from "./deliveries.ts";
+import { Executor } from "./executor.ts";
+import { Heads, Poller } from "./poll.ts";
+import { Records } from "./records.ts";
+import { Routes } from "./routes.ts";
+import { Scheduler } from "./scheduler.ts";
+import { Spool } from "./spool.ts";
+import { Metrics, type ServerLog } from "./telemetry.ts";
 
-export interface ServeOptions {
-  file: string;
-  overrides: ConfigOverrides;
-  quiet: boolean;
+/** The parts that the server's life needs: its start, its reloads, its end. */
+export interface HookServer {
+  /** Open the web address and the Unix socket; returns the web's address. @throws {UsageError} when it cannot be had. */
+  listen: (where: Listen | { fd: number }) => Promise<Listen>;
+  /** Start what waits, and look for missed pushes. */
+  start: () => void;
+  /** The configuration was replaced. */
+  reload: () => void;
+  /** Remove what is settled, and old runs. */
+  tidy: () => Promise<void>;
+  /** How many runs are under way. */
+  running: () => number;
+  /** End what is under way at once; it runs again at the next start. */
+  endRuns: () => void;
+  /** No new deliveries; resolves when the runs under way have ended, or were ended after `patience` ms. */
+  drain: (patience: number) => Promise<void>;
+  close: () => Promise<void>;
 }
-
-const tidyEvery = 3_600_000;
 
 /**
- * Serve until SIGTERM or SIGINT.
- * @throws {UsageError} for a config that is wrong, {Busy} when another server has the state folder.
+ * Build the server's parts on its state folder, whose lock the caller holds, and go on with what a former server left.
+ *
+ * A delivery's way: `Deliveries` verifies and parses it; `accept` puts it on disk (`Spool`) and then into the queue
+ * (`Scheduler`); the scheduler gives it to the `Executor` when its turn comes; the executor runs it and writes into
+ * `Records` what becomes of it. Each part knows those after it only: what comes back is a result or an event.
  */
-export async function serve({ file, overrides, quiet }: ServeOptions): Promise<void> {
-  let stamps: Stamps = new Map();
-  const load = async () => {
-    stamps = new Map();
-    const read = await loadConfig(file, overrides, stamps);
-    await findScripts(read);
-    return read;
-  };
-  let config = await load();
-  let mask = createMask(config.secrets);
-  const log = new ServerLog({ mask: () => mask, quiet });
-  mkdirSync(config.state, { recursive: true, mode: 0o711 });
-  // what serves deliveries is loaded while flock(1) starts
-  const [lock] = await Promise.all([
-    acquireLock(join(config.state, "lock"), { what: "hook-server", wait: 500 }),
-    import("node:http"),
-    import("node:crypto"),
-    import("node:zlib"),
+export async function openServer(settings: Settings, log: ServerLog): Promise<HookServer> {
+  const { state } = settings.config;
+  const warn = (text: string) => log.warn(text);
+  const metrics = new Metrics();
+  const [records, { spool, waiting }] = await Promise.all([
+    Records.open(state, { warn }),
+    Spool.open(state, { warn }),
   ]);
-  const service = await Service.open(config, log);
-  const fd = listenFds()[0];
-  const address = formatListen(await service.listen(fd === undefined ? config.listen : { fd }));
-  log.warn(`hook-server ${version} listens on ${address}, state in ${config.state}`);
-  warnAboutRoot(config, log);
-  service.start();
-  await notify("READY=1", `STATUS=listening on ${address}`);
-  const stopWatchdog = startWatchdog();
+  const heads = new Heads(state, log);
 
-  const readAgain = async () => {
-    try {
-      const fresh = await load();
-      for (const text of needRestart(config, fresh)) log.warn(text);
-      config = { ...fresh, listen: config.listen, state: config.state };
-      mask = createMask(config.secrets);
-      service.useConfig(config);
-      log.warn(`${file} was read again: ${config.repos.size} repos`);
-    } catch (error) {
-      log.warn(`${file} was not taken over, the former configuration stays: ${messageOf(error)}`);
-    }
-  };
-  // one after the other: the last one to begin must be the last to be taken over
-  let reading = Promise.resolve();
-  const reload = () => (reading = reading.then(readAgain));
-  const stopWatching = watchFiles(() => stamps, reload);
-  const tidying = setInterval(() => void service.tidy(), tidyEvery);
-
-  await untilStopped(service, { log, reload, patience: () => config.drain });
-  stopWatching();
-  stopWatchdog();
-  clearInterval(tidying);
-  await service.close();
-  lock.release();
-  log.warn("hook-server has ended");
-  log.flush();
-}
-
-/** Resolves when a signal has asked for the end, and the runs under way have ended. SIGHUP reloads. */
-function untilStopped(
-  service: Service,
-  {
+  const executor = new Executor({
+    settings,
+    records,
     log,
-    reload,
-    patience,
-  }: { log: ServerLog; reload: () => Promise<void>; patience: () => number },
-): Promise<void> {
-  return new Promise((resolve) => {
-    let signals = 0;
-    const stop = (name: string) => {
-      signals += 1;
-      if (signals > 1 || name === "SIGINT") service.endRuns();
-      if (signals > 1) return;
-      const longest = patience();
-      log.warn(
-        `${name}: no new deliveries; waiting for ${service.running} runs, at most ${Math.round(longest / 1000)} s`,
-      );
-      Promise.all([notify("STOPPING=1"), service.drain(longest)])
-        .catch((error: unknown) => log.warn(`bug: ${messageOf(error)}`))
-        .finally(resolve);
-    };
-    process.on("SIGTERM", () => stop("SIGTERM"));
-    process.on("SIGINT", () => stop("SIGINT"));
-    process.on("SIGHUP", () => {
-      void notify("RELOADING=1")
-        .then(reload)
-        .then(() => notify("READY=1"));
-    });
+    metrics,
+    payloadOf: async (entry) => {
+      await spool.begin(entry);
+      return await spool.payload(entry);
+    },
+    onSuccess: (record) => heads.succeeded(record),
   });
-}
+  const scheduler = new Scheduler({
+    settings,
+    executor,
+    log,
+    onSuperseded: (old, by) => spool.supersede(old, by),
+    onEnded: (entry, record) => {
+      spool.settle(entry, record.state, record.by);
+      void tidy(entry.repo);
+    },
+  });
+  const accept: Spool["accept"] = async (source, changes, payload) => {
+    const entries = await spool.accept(source, changes, payload);
+    for (const entry of entries) scheduler.add(entry);
+    // one long run must not keep a flood of superseded pushes on the disk
+    if (spool.crowded) void tidy("");
+    return entries;
+  };
+  const checkoutBranch = heads.checkoutBranch.bind(heads);
+  const deliveries = new Deliveries({ settings, spool, scheduler, accept, checkoutBranch, log });
+  const poller = new Poller({ settings, heads, scheduler, accept, log });
+  const routes = new Routes({ settings, deliveries, spool, scheduler, records, accept, metrics });
+  const onBug = (error: unknown) => log.bug(error);
+  const web = createHttpServer((request, response) => routes.web(request, response), onBug);
+  const local = createHttpServer((request, response) => routes.local(request, response), onBug);
+  const socket = join(state, "socket");
 
-/** @throws {UsageError} when a script that a run would need is missing. */
-async function findScripts(config: HookConfig): Promise<void> {
-  const names = new Map(
-    [...config.repos.values()].flatMap((repo) =>
-      [`${repo.on.push} push`, `${repo.on.release} release`].map((key) => [key, repo] as const),
-    ),
-  );
-  for (const [key, repo] of names) {
-    const kind = key.endsWith(" push") ? "push" : "release";
-    if (repo.on[kind] !== false) await scriptOf(repo, kind);
+  /** Release what is settled, and remove the old runs of a repo, or of all. */
+  async function tidy(repo?: string): Promise<void> {
+    try {
+      await spool.tidy();
+      const { keep, keepFor } = settings.config;
+      const old = records.old(repo, { keep, maxAge: keepFor });
+      if (old.length === 0) return;
+      // a run whose folder is gone must not look like one that was never started
+      await spool.flush();
+      await records.remove(old);
+    } catch (error) {
+      log.warn(`tidying up failed: ${messageOf(error)}; tried again later`);
+    }
   }
+
+  await scheduler.recover(waiting);
+  return {
+    async listen(where) {
+      const address = await listenOn(web, where);
+      await listenLocally(local, socket).catch((error: unknown) =>
+        warn(`${messageOf(error)}: list, show, log, cancel and rerun will not work`),
+      );
+      return address;
+    },
+    start() {
+      scheduler.schedule();
+      poller.start();
+    },
+    reload() {
+      heads.forgetBranches();
+      scheduler.schedule();
+      poller.restart();
+    },
+    tidy,
+    running: () => scheduler.running,
+    endRuns: () => scheduler.endRuns(),
+    async drain(patience) {
+      poller.stop();
+      await scheduler.drain(patience);
+      await spool.close();
+    },
+    async close() {
+      await Promise.all([closeServer(web), closeServer(local)]);
+      rmSync(socket, { force: true });
+    },
+  };
 }
 
-function warnAboutRoot(config: HookConfig, log: ServerLog): void {
-  if (process.getuid?.() !== 0) return;
-  for (const repo of config.repos.values()) {
-    if (!repo.userGiven) log.warn(`${repo.name} is built as root: name its user in ${config.file}`);
+/** Listen on a Unix socket that only this user can open. */
+async function listenLocally(server: Server, path: string): Promise<void> {
+  // the lock on the folder is ours: a socket that is there is a dead server's
+  rmSync(path, { force: true });
+  const before = process.umask(0o177);
+  try {
+    await listenOn(server, { path });
+  } finally {
+    process.umask(before);
   }
+  chmodSync(path, 0o600);
 }
 
-function needRestart(before: HookConfig, after: HookConfig): string[] {
-  const texts: string[] = [];
-  if (formatListen(before.listen) !== formatListen(after.listen))
-    texts.push("listen has changed: restart to use it");
-  if (before.state !== after.state) texts.push("state has changed: restart to use it");
-  return texts;
+function closeServer(server: Server): Promise<void> {
+  return new Promise((resolve) => {
+    server.close(() => resolve());
+    server.closeIdleConnections();
+    // those that follow a log are told by the end of their connection
+    setTimeout(() => server.closeAllConnections(), 500).unref();
+  });
 }

@@ -1,13 +1,39 @@
 import { randomInt } from "node:crypto";
 import { join } from "node:path";
 import { newRunId } from "../core/id.ts";
-import { type Entry, entryOf, readEntry, type Source } from "./entry.ts";
 import { Journal } from "./journal.ts";
-import type { Change } from "./payload.ts";
-import { Seen } from "./seen.ts";
-import type { Place } from "./segment.ts";
+import type { Change, ReleaseFacts } from "./payload.ts";
+import type { Waiting } from "./queue.ts";
+import { Seen, type SeenRun } from "./seen.ts";
+import type { Found, Place } from "./segment.ts";
 
-const mostSegments = 8;
+export type { SeenRun };
+
+/** Where a change comes from: a forge's delivery, `poll`, or `rerun`. */
+export interface Source {
+  readonly repo: string;
+  readonly forge: string;
+  readonly event: string;
+  readonly delivery?: string | undefined;
+}
+
+/** An accepted change that is to become a run. The journal keeps it as it is before it has a place. */
+export interface Entry extends Waiting {
+  readonly sha: string | undefined;
+  readonly release: ReleaseFacts | undefined;
+  readonly forge: string;
+  readonly event: string;
+  readonly delivery: string | undefined;
+  /** ISO time. */
+  readonly accepted: string;
+  /** Where its payload lies, once it is on disk. The spool's own. */
+  place: Place | undefined;
+  /** Runs that it superseded, and that are not written down as such yet. The spool's own. */
+  superseded: string[] | undefined;
+}
+
+/** Beyond so many segments, those runs that wait long are moved to a newer one. */
+const maxSegments = 8;
 
 /** What a segment of the journal holds: all its runs, and those of them that are not settled. */
 interface Segment {
@@ -17,7 +43,8 @@ interface Segment {
 
 /**
  * What has been accepted and is not settled yet: STATE/spool. A delivery is on disk when `accept` resolves.
- * It is settled when its run has ended or was superseded; segments whose deliveries are all settled go.
+ * It is settled when its run has ended or was superseded; segments whose deliveries are all settled are released.
+ * How it is stored (journal, segments, what is remembered) is known to this file alone.
  */
 export class Spool {
   readonly seen: Seen;
@@ -52,25 +79,30 @@ export class Spool {
     const seen = new Seen(join(folder, "seen.jsonl"), remember);
     await seen.load();
     const spool = new Spool(journal, seen);
+    return { spool, waiting: spool.#replay(records) };
+  }
+
+  /** Go through what the journal holds; returns what is not settled, in order. */
+  #replay(records: readonly Found[]): Entry[] {
     const live = new Map<string, Entry>();
     const settled = (run: string, state: string, by: string | undefined) => {
       const entry = live.get(run);
-      if (entry) spool.#letGo(entry);
+      if (entry) this.#release(entry);
       live.delete(run);
-      seen.settle(run, state, by);
+      this.seen.settle(run, state, by);
     };
     for (const { head, place } of records) {
       if (Array.isArray(head.runs))
         for (const run of head.runs as Entry[]) {
-          const entry = readEntry(run, place);
+          const entry: Entry = { ...run, place, superseded: undefined };
           // its end is known, though the segment that told it may be gone
-          const known = seen.get(entry.id);
+          const known = this.seen.get(entry.id);
           if (known && known.state !== "waiting") continue;
-          // one that was carried forward to a newer segment
+          // one that was moved to a newer segment
           const before = live.get(entry.id);
-          if (before) spool.#letGo(before);
+          if (before) this.#release(before);
           live.set(entry.id, entry);
-          spool.#add(entry);
+          this.#add(entry);
         }
       else if (typeof head.run === "string" && Array.isArray(head.superseded)) {
         for (const old of head.superseded as string[]) settled(old, "superseded", head.run);
@@ -78,7 +110,7 @@ export class Spool {
         settled(head.run, head.state, typeof head.by === "string" ? head.by : undefined);
       }
     }
-    return { spool, waiting: [...live.values()].sort((a, b) => a.order - b.order) };
+    return [...live.values()].sort((a, b) => a.order - b.order);
   }
 
   #add(entry: Entry): void {
@@ -102,25 +134,32 @@ export class Spool {
   }
 
   /**
-   * Take a delivery's changes in; resolves when they are on disk. `stored` is told of each at that moment.
-   * @throws what the file system threw (ENOSPC …): then nothing was taken.
+   * Accept a delivery's changes; resolves with their entries when they are on disk.
+   * @throws what the file system threw (ENOSPC …): then nothing was accepted.
    */
-  accept(
-    source: Source,
-    changes: readonly Change[],
-    payload: Uint8Array,
-    stored: (entry: Entry) => void = () => {},
-  ): Promise<Entry[]> {
+  accept(source: Source, changes: readonly Change[], payload: Uint8Array): Promise<Entry[]> {
     const now = Date.now();
-    const accepted = new Date(now).toISOString();
-    const entries = changes.map((change) =>
-      entryOf(source, change, { id: this.#freshId(now), order: this.#nextOrder(now), accepted }),
+    const entries = changes.map(
+      ({ kind, ref, sha, release }): Entry => ({
+        id: this.#freshId(now),
+        repo: source.repo,
+        kind,
+        ref,
+        sha,
+        order: this.#nextOrder(now),
+        release,
+        forge: source.forge,
+        event: source.event,
+        delivery: source.delivery,
+        accepted: new Date(now).toISOString(),
+        place: undefined,
+        superseded: undefined,
+      }),
     );
     return this.#journal.append({ runs: entries }, payload, (place) => {
       for (const entry of entries) {
         entry.place = place;
         this.#add(entry);
-        stored(entry);
       }
       return entries;
     });
@@ -145,19 +184,19 @@ export class Spool {
   }
 
   /**
-   * Whether so much is there that letting go of it cannot wait for a quiet moment. What still lives may take its
-   * place twice more: it is written anew then, which must not happen again and again.
+   * Whether so much is there that tidying up cannot wait for the end of a run. What is not settled may take its
+   * space twice more: it is moved then, which must not happen again and again.
    */
   get crowded(): boolean {
     const living = Math.ceil((2 * this.#liveBytes) / this.#journal.segmentSize);
-    return this.#journal.current - this.#journal.oldest >= mostSegments + living;
+    return this.#journal.current - this.#journal.oldest >= maxSegments + living;
   }
 
   async payload(entry: Entry): Promise<Buffer> {
     for (;;) {
       const place = placeOf(entry);
       const bytes = await this.#journal.read(place).catch((error: Error) => error);
-      // carried forward meanwhile: where it was, there may be another by now
+      // moved meanwhile: where it was, there may be another by now
       if (entry.place !== place) continue;
       if (bytes instanceof Error) throw bytes;
       return bytes;
@@ -201,10 +240,10 @@ export class Spool {
 
   #mark(entry: Entry, state: string, by: string | undefined): void {
     this.seen.settle(entry.id, state, by);
-    this.#letGo(entry);
+    this.#release(entry);
   }
 
-  #letGo(entry: Entry): void {
+  #release(entry: Entry): void {
     if (this.#segment(entry).live.delete(entry)) this.#liveBytes -= placeOf(entry).length;
   }
 
@@ -213,7 +252,7 @@ export class Spool {
     return this.#journal.flush();
   }
 
-  /** Let go of segments that nobody needs any more. One at a time. */
+  /** Release the segments all of whose runs are settled. One call at a time does it. */
   tidy(): Promise<void> {
     this.#tidying ??= this.#tidy().finally(() => {
       this.#tidying = undefined;
@@ -225,7 +264,7 @@ export class Spool {
     if (this.#journal.oldest < this.#journal.current) await this.#journal.flush();
     const newest = this.#journal.current;
     while (this.#journal.oldest < this.#journal.current && !this.#closing) {
-      // those that nobody needs go together: their memories share one fsync, which new deliveries wait for
+      // all free segments go together: what is remembered of their runs shares one fsync, which new deliveries wait for
       const free = this.#freeSegments();
       if (free.length > 0) {
         await this.seen.keep(free.flatMap((segment) => this.#segments.get(segment)?.runs ?? []));
@@ -234,15 +273,15 @@ export class Spool {
           this.#segments.delete(segment);
         }
       } else if (this.crowded && this.#journal.oldest < newest) {
-        // few that wait long must not hold many that do not: they are written anew
+        // a few runs that wait long must not keep the space of many that are settled
         const oldest = this.#segments.get(this.#journal.oldest);
         for (const entry of [...(oldest?.live ?? [])])
-          if (!this.#closing) await this.#carryForward(entry);
+          if (!this.#closing) await this.#moveForward(entry);
       } else return;
     }
   }
 
-  /** The oldest segments without anything that is still to be done. */
+  /** The oldest segments, as far as all of their runs are settled. */
   #freeSegments(): number[] {
     const free: number[] = [];
     let segment = this.#journal.oldest;
@@ -251,10 +290,10 @@ export class Spool {
     return free;
   }
 
-  async #carryForward(entry: Entry): Promise<void> {
+  async #moveForward(entry: Entry): Promise<void> {
     const { place: _, superseded: _superseded, ...written } = entry;
     const payload = await this.payload(entry);
-    // settled meanwhile: written down after its end, it would wait again at the next start
+    // settled meanwhile: written after its end, it would wait again at the next start
     if (!this.#segment(entry).live.has(entry)) return;
     await this.#journal.append({ runs: [written] }, payload, (place) => {
       const live = this.#segment(entry).live.delete(entry);

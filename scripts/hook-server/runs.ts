@@ -1,5 +1,5 @@
 import { defineCommand } from "../../lib/cli/command.ts";
-import { clientOf, commonFlags, runArgument } from "./flags.ts";
+import { commonFlags, runArgument } from "./flags.ts";
 
 /** hook-server list, show and log: what there is to see of the runs. */
 
@@ -23,9 +23,9 @@ export const list = defineCommand({
     ["hook-server list --only failed --json", "failed ones, for a script"],
   ],
   run: async ({ flags, terminal }) => {
-    const { list } = await import("../../lib/hook/commands.ts");
-    const { repo, only: state, lines: limit } = flags;
-    await list(await clientOf(flags), terminal, { repo, state, limit });
+    const hook = await import("../../lib/hook/hook.ts");
+    const filter = { repo: flags.repo, state: flags.only, limit: flags.lines };
+    await hook.list(await hook.connect(flags), terminal, filter);
   },
 });
 
@@ -42,8 +42,8 @@ export const show = defineCommand({
     ["hook-server show --json 20261120T101500Z-3f2a9c", "its record as JSON"],
   ],
   run: async ({ flags, args, terminal }) => {
-    const { show } = await import("../../lib/hook/commands.ts");
-    await show(await clientOf(flags), terminal, args[0] ?? "");
+    const hook = await import("../../lib/hook/hook.ts");
+    await hook.show(await hook.connect(flags), terminal, args[0] ?? "");
   },
 });
 
@@ -51,7 +51,7 @@ export const log = defineCommand({
   name: "hook-server log",
   summary: "a run's output",
   usage: ["hook-server log [-f] [RUN]"],
-  args: [["RUN", "a run's id; default: the newest that has begun"]],
+  args: [["RUN", "a run's id; default: the newest that was started"]],
   maxArgs: 1,
   flags: {
     ...commonFlags,
@@ -61,9 +61,9 @@ export const log = defineCommand({
     ["hook-server log", "of the newest run"],
     ["hook-server log -f 20261120T101500Z-3f2a9c", "as it grows"],
   ],
-  exits: { 1: "the run that was followed did not end well" },
+  exits: { 1: "the run that was followed did not succeed" },
   run: async ({ flags, args }) => {
-    const { log } = await import("../../lib/hook/commands.ts");
-    return await log(await clientOf(flags), args[0], flags.follow);
+    const hook = await import("../../lib/hook/hook.ts");
+    return await hook.log(await hook.connect(flags), args[0], flags.follow);
   },
 });

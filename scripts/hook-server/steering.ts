@@ -1,5 +1,5 @@
 import { type Command, defineCommand } from "../../lib/cli/command.ts";
-import { clientOf, commonFlags, runArgument } from "./flags.ts";
+import { commonFlags, runArgument } from "./flags.ts";
 
 /** hook-server cancel and rerun. */
 
@@ -23,8 +23,8 @@ function steering(what: "cancel" | "rerun", summary: string): Command {
       ],
     ],
     run: async ({ flags, args, terminal }) => {
-      const { steer } = await import("../../lib/hook/commands.ts");
-      await steer(await clientOf(flags), terminal, what, args[0] ?? "");
+      const hook = await import("../../lib/hook/hook.ts");
+      await hook.steer(await hook.connect(flags), terminal, what, args[0] ?? "");
     },
   });
 }

@@ -332,13 +332,13 @@ test("pushes that were missed are found by asking the remote", async () => {
   await server.stop();
 });
 
-test("--check says what to mend", async () => {
+test("--check says what to fix", async () => {
   const repo = await makeRepo({ files: { "a.txt": "1" } });
   const dir = await makeYard();
   const config = join(dir, "hooks.yml");
   const bad = await runScript("hook-server", ["--check", "--config", config]);
   assert.is(bad.code, 2);
-  assert.match(bad.stdout, /mend {2}me\/site: .*co is a checkout/);
+  assert.match(bad.stdout, /fix {3}me\/site: .*co is a checkout/);
   await rm(join(dir, "co"), { recursive: true });
   await repo.checkout(join(dir, "co"));
   const good = await runScript("hook-server", ["--check", "--config", config, "--json"]);

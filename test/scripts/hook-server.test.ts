@@ -346,8 +346,8 @@ test("a wrong configuration is exit 2, with file, line and what to do", async ()
       /hooks\.yml:\d+:\d+: secret file .*none does not exist/,
     ],
     ["poll: false", "poll: soon", /hooks\.yml:\d+:\d+: .*duration/],
-    ["  me/site:", "  site:", /hooks\.yml:\d+:\d+: "site" is no repository name/],
-    ["refs: [main]", "refs: ['a b']", /hooks\.yml:\d+:\d+: "a b" is no branch/],
+    ["  me/site:", "  site:", /hooks\.yml:\d+:\d+: "site" is not a repository name/],
+    ["refs: [main]", "refs: ['a b']", /hooks\.yml:\d+:\d+: "a b" is not a branch/],
     ["poll: false", "user: no-such-user-here", /hooks\.yml:\d+:\d+: there is no Unix user/],
     [
       `push: ${dir}/job`,

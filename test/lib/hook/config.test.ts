@@ -70,7 +70,10 @@ test("every mistake is named with its place, and what is allowed", async () => {
     ["repos: { a/b: { dir: x, secret_file: [s, s, s] } }", /at most two secrets/],
     ["repos: { a/b: { dir: x, secret_env: NOT_SET_ANYWHERE } }", /NOT_SET_ANYWHERE is not set/],
     ["status: {}\nrepos: {}", /"token_file" or "token_env" is missing/],
-    ["repos: { constructor: { dir: x, insecure: true } }", /"constructor" is no repository name/],
+    [
+      "repos: { constructor: { dir: x, insecure: true } }",
+      /"constructor" is not a repository name/,
+    ],
   ];
   for (const [text, message] of table) assert.match(await problem(text), message);
 });

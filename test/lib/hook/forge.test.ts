@@ -1,7 +1,6 @@
 import * as assert from "uvu/assert";
 import { test } from "uvu";
-import { isDeliveryId, readEnvelope } from "../../../lib/hook/forge.ts";
-import { proves, repoHints } from "../../../lib/hook/verify.ts";
+import { isDeliveryId, proves, readEnvelope, repoHints } from "../../../lib/hook/forge.ts";
 import { sign } from "../../helpers/hooks.ts";
 
 const hex = sign("{}");

@@ -107,7 +107,7 @@ test("a journal that cannot be read is named and put aside, and nothing is writt
   assert.is(warnings.length, 1);
   assert.match(
     warnings[0] ?? "",
-    /00000001\.journal is no journal .* kept as .*00000001\.unreadable$/,
+    /00000001\.journal is not a journal .* kept as .*00000001\.unreadable$/,
   );
   assert.match(readFileSync(join(folder, "00000001.unreadable"), "latin1"), "another version");
   await journal.dropOldest();

@@ -1,7 +1,13 @@
 import * as assert from "uvu/assert";
 import { test } from "uvu";
-import { decide, matchesRef } from "../../../lib/hook/decide.ts";
-import { contentTypeOf, parseBody, readPayload, WrongPayload } from "../../../lib/hook/payload.ts";
+import {
+  contentTypeOf,
+  matchesRef,
+  parseBody,
+  readPayload,
+  selectChanges,
+  WrongPayload,
+} from "../../../lib/hook/payload.ts";
 import type { ForgeName } from "../../../lib/hook/forge.ts";
 import { pushPayload, sha } from "../../helpers/hooks.ts";
 
@@ -148,11 +154,11 @@ test("refs are matched by name and by pattern", () => {
 test("what runs is decided by the repo's refs, else the checkout's branch, else the forge's default", () => {
   const facts = readPayload(envelope("push"), pushPayload("me/site", sha(1)));
   const on = { push: "build", release: "release" } as const;
-  assert.is(decide({ refs: ["dev"], on }, facts, "main").changes.length, 0);
-  assert.is(decide({ refs: undefined, on }, facts, "dev").changes.length, 0);
-  assert.is(decide({ refs: undefined, on }, facts, undefined).changes.length, 1);
-  const off = decide({ refs: undefined, on: { ...on, push: false } }, facts, "main");
-  assert.is(off.reason, "nobody asked for this event");
+  assert.is(selectChanges({ refs: ["dev"], on }, facts, "main").changes.length, 0);
+  assert.is(selectChanges({ refs: undefined, on }, facts, "dev").changes.length, 0);
+  assert.is(selectChanges({ refs: undefined, on }, facts, undefined).changes.length, 1);
+  const off = selectChanges({ refs: undefined, on: { ...on, push: false } }, facts, "main");
+  assert.is(off.reason, "no repo is configured for this event");
 });
 
 test("JSON and form-encoded bodies are read, others are not", () => {

@@ -23,8 +23,7 @@ function run(id: string, repo: string, daysAgo: number, state: RunRecord["state"
 }
 
 test("ended runs go by count and by age, each repo's by its own count; what waits or runs stays", async () => {
-  const records = new Records(tempDir());
-  await records.load(() => {});
+  const records = await Records.open(tempDir(), { warn: () => {} });
   await records.save(run("20261001T000000Z-000001", "me/a", 50, "running"));
   await records.save(run("20261001T000000Z-000002", "me/a", 40, "failed"));
   await records.save(run("20261001T000000Z-000003", "me/a", 3, "succeeded"));

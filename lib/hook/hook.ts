@@ -1,0 +1,168 @@
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { messageOf } from "../core/errors.ts";
+import { version } from "../core/version.ts";
+import { createMask } from "../config/secrets.ts";
+import { acquireLock } from "../files/lock.ts";
+import { formatListen } from "../http/listen-address.ts";
+import { listenFds, notify, startWatchdog } from "../http/systemd.ts";
+import { check as checkConfig, type Finding } from "./check.ts";
+import { HookClient } from "./client.ts";
+import {
+  type ConfigOverrides,
+  findConfig,
+  findState,
+  type HookConfig,
+  loadConfig,
+  type Settings,
+} from "./config.ts";
+import { scriptOf } from "./plan.ts";
+import { type HookServer, openServer } from "./server.ts";
+import { ServerLog } from "./telemetry.ts";
+import { type Stamps, watchFiles } from "./watch-files.ts";
+
+/** What `hook-server` and its commands call. */
+
+export { list, log, show, steer } from "./client.ts";
+
+/** Milliseconds between two looks for runs that are too old. */
+const tidyInterval = 3_600_000;
+
+/**
+ * Serve until SIGTERM or SIGINT.
+ * @param config the path of hooks.yml; undefined: where `findConfig` finds it.
+ * @throws {UsageError} for a config that is wrong, {Busy} when another server has the state folder.
+ */
+export async function serve({
+  config: given,
+  overrides,
+  quiet,
+}: {
+  config: string | undefined;
+  overrides: ConfigOverrides;
+  quiet: boolean;
+}): Promise<void> {
+  const file = await findConfig(given);
+  let stamps: Stamps = new Map();
+  const load = async () => {
+    stamps = new Map();
+    const config = await loadConfig(file, overrides, stamps);
+    await findScripts(config);
+    return config;
+  };
+  const config = await load();
+  const settings: Settings = { config, mask: createMask(config.secrets) };
+  const log = new ServerLog(settings, { quiet });
+  mkdirSync(config.state, { recursive: true, mode: 0o711 });
+  const lock = await acquireLock(join(config.state, "lock"), { what: "hook-server", wait: 500 });
+  const server = await openServer(settings, log);
+  const fd = listenFds()[0];
+  const address = formatListen(await server.listen(fd === undefined ? config.listen : { fd }));
+  log.warn(`hook-server ${version} listens on ${address}, state in ${config.state}`);
+  warnAboutRoot(config, log);
+  server.start();
+  await notify("READY=1", `STATUS=listening on ${address}`);
+  const stopWatchdog = startWatchdog();
+
+  const readAgain = async () => {
+    try {
+      const fresh = await load();
+      for (const text of needRestart(settings.config, fresh)) log.warn(text);
+      const { listen, state } = settings.config;
+      settings.config = { ...fresh, listen, state };
+      settings.mask = createMask(fresh.secrets);
+      server.reload();
+      log.warn(`${file} was read again: ${fresh.repos.size} repos`);
+    } catch (error) {
+      log.warn(`${file} was not taken over, the former configuration stays: ${messageOf(error)}`);
+    }
+  };
+  // one after the other: the last one to start must be the last to take effect
+  let reading = Promise.resolve();
+  const reload = () => (reading = reading.then(readAgain));
+  const stopWatching = watchFiles(() => stamps, reload);
+  const tidying = setInterval(() => void server.tidy(), tidyInterval);
+
+  await untilStopped(server, { settings, log, reload });
+  stopWatching();
+  stopWatchdog();
+  clearInterval(tidying);
+  await server.close();
+  lock.release();
+  log.warn("hook-server has ended");
+}
+
+/** Resolves when a signal has asked for the end, and the runs under way have ended. SIGHUP reloads. */
+function untilStopped(
+  server: HookServer,
+  { settings, log, reload }: { settings: Settings; log: ServerLog; reload: () => Promise<void> },
+): Promise<void> {
+  return new Promise((resolve) => {
+    let signals = 0;
+    const stop = (name: string) => {
+      signals += 1;
+      if (signals > 1 || name === "SIGINT") server.endRuns();
+      if (signals > 1) return;
+      const { drain } = settings.config;
+      log.warn(
+        `${name}: no new deliveries; waiting for ${server.running()} runs, at most ${Math.round(drain / 1000)} s`,
+      );
+      Promise.all([notify("STOPPING=1"), server.drain(drain)])
+        .catch((error: unknown) => log.bug(error))
+        .finally(resolve);
+    };
+    process.on("SIGTERM", () => stop("SIGTERM"));
+    process.on("SIGINT", () => stop("SIGINT"));
+    process.on("SIGHUP", () => {
+      void notify("RELOADING=1")
+        .then(reload)
+        .then(() => notify("READY=1"));
+    });
+  });
+}
+
+/** @throws {UsageError} when a script that a run would need is missing. */
+async function findScripts(config: HookConfig): Promise<void> {
+  for (const repo of config.repos.values())
+    for (const kind of ["push", "release"] as const)
+      if (repo.on[kind] !== false) await scriptOf(repo, kind);
+}
+
+function warnAboutRoot(config: HookConfig, log: ServerLog): void {
+  if (process.getuid?.() !== 0) return;
+  for (const repo of config.repos.values()) {
+    if (!repo.userGiven) log.warn(`${repo.name} is built as root: name its user in ${config.file}`);
+  }
+}
+
+function needRestart(before: HookConfig, after: HookConfig): string[] {
+  const texts: string[] = [];
+  if (formatListen(before.listen) !== formatListen(after.listen))
+    texts.push("listen has changed: restart to use it");
+  if (before.state !== after.state) texts.push("state has changed: restart to use it");
+  return texts;
+}
+
+/**
+ * Try what the server and its runs would need. Changes nothing but makes the state folder.
+ * @throws {UsageError} for a config that is wrong.
+ */
+export async function check({
+  config: given,
+  overrides,
+}: {
+  config: string | undefined;
+  overrides: ConfigOverrides;
+}): Promise<{ file: string; findings: Finding[] }> {
+  const file = await findConfig(given);
+  return { file, findings: await checkConfig(await loadConfig(file, overrides)) };
+}
+
+/** Speaks to the server whose state folder the flags `--config` and `--state` name. */
+export async function connect(flags: {
+  config?: string | undefined;
+  state?: string | undefined;
+}): Promise<HookClient> {
+  return new HookClient(await findState(flags.config, flags.state));
+}

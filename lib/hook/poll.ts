@@ -1,0 +1,256 @@
+import { mkdir } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { messageOf } from "../core/errors.ts";
+import { isSafeRef, isSha } from "../core/names.ts";
+import { userEnvironment } from "../exec/as-user.ts";
+import { readIfThere, writeAtomic } from "../files/files.ts";
+import { git, gitText } from "../git/git.ts";
+import type { RepoConfig, Settings } from "./config.ts";
+import { matchesRef } from "./payload.ts";
+import type { RunRecord } from "./records.ts";
+import type { Scheduler } from "./scheduler.ts";
+import type { Spool } from "./spool.ts";
+import type { ServerLog } from "./telemetry.ts";
+
+/** What is known of a ref: the commit of its last good run, and how often another one failed since. */
+interface RefStatus {
+  good?: string;
+  /** The last commit that a look at the remote started a run for. */
+  tried?: string;
+  tries?: number;
+  /** ISO time before which `tried` is not tried again. */
+  notBefore?: string;
+}
+
+type RepoStatus = Record<string, RefStatus>;
+
+/** What is known of each repo's refs: the branch of its checkout, and STATE/heads with the status of every ref. */
+export class Heads {
+  readonly #folder: string;
+  readonly #log: ServerLog;
+  readonly #repos = new Map<string, Promise<RepoStatus>>();
+  readonly #branches = new Map<string, Promise<string | undefined>>();
+
+  constructor(state: string, log: ServerLog) {
+    this.#folder = join(state, "heads");
+    this.#log = log;
+  }
+
+  /** A run succeeded: its commit is its ref's last good one. */
+  async succeeded(record: RunRecord): Promise<void> {
+    this.#branches.delete(record.repo);
+    // only branches are polled
+    if (record.sha === undefined || !record.ref.startsWith("refs/heads/")) return;
+    try {
+      const status = await this.of(record.repo);
+      status[record.ref] = { good: record.sha };
+      await this.save(record.repo, status);
+    } catch (error) {
+      // at worst the commit is built once more
+      this.#log.warn(
+        `the last good commit of ${record.repo} cannot be written: ${messageOf(error)}`,
+      );
+    }
+  }
+
+  /** The status of a repo's refs; what is changed in it is to be saved. */
+  of(repo: string): Promise<RepoStatus> {
+    let status = this.#repos.get(repo);
+    if (!status) {
+      status = readIfThere(this.#file(repo)).then(parseStatus);
+      this.#repos.set(repo, status);
+    }
+    return status;
+  }
+
+  async save(repo: string, status: RepoStatus): Promise<void> {
+    const file = this.#file(repo);
+    await mkdir(dirname(file), { recursive: true, mode: 0o700 });
+    // not worth an fsync a run: at worst a commit is built once more after a power cut
+    const text = `${JSON.stringify(status, null, 2)}\n`;
+    await writeAtomic(file, text, { mode: 0o600, durable: false });
+  }
+
+  #file(repo: string): string {
+    return join(this.#folder, `${encodeURIComponent(repo)}.json`);
+  }
+
+  /** The branch that a repo's checkout is on, as git tells its user; remembered until the next good run or reload. */
+  checkoutBranch(repo: RepoConfig): Promise<string | undefined> {
+    let branch = this.#branches.get(repo.name);
+    if (!branch) {
+      branch = git(["symbolic-ref", "--quiet", "--short", "HEAD"], {
+        ...asRepo(repo),
+        timeout: 5000,
+        check: false,
+      }).then(
+        ({ code, stdout }) => (code === 0 ? stdout.trim() : undefined),
+        () => undefined,
+      );
+      this.#branches.set(repo.name, branch);
+    }
+    return branch;
+  }
+
+  /** Ask git again for the branch of each checkout. */
+  forgetBranches(): void {
+    this.#branches.clear();
+  }
+}
+
+function parseStatus(text: string | undefined): RepoStatus {
+  const status: RepoStatus = Object.create(null);
+  try {
+    return Object.assign(status, JSON.parse(text ?? "{}"));
+  } catch {
+    return status;
+  }
+}
+
+function asRepo(repo: RepoConfig) {
+  return { dir: repo.dir, user: repo.user, env: userEnvironment(repo.user) };
+}
+
+const lookTimeout = 60_000;
+const maxLooks = 4;
+const maxDelay = 86_400_000;
+
+export interface PollerParts {
+  settings: Settings;
+  heads: Heads;
+  scheduler: Pick<Scheduler, "draining" | "entries">;
+  accept: Spool["accept"];
+  log: ServerLog;
+}
+
+/**
+ * Makes up for missed pushes: asks each repo's remote for its heads, as the repo's user, and runs what differs
+ * from the last good run. A commit that fails again and again is tried at growing intervals.
+ */
+export class Poller {
+  readonly #settings: Settings;
+  readonly #heads: Heads;
+  readonly #scheduler: PollerParts["scheduler"];
+  readonly #accept: PollerParts["accept"];
+  readonly #log: ServerLog;
+  readonly #lastLook = new Map<string, number>();
+  readonly #queue: RepoConfig[] = [];
+  #looking = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor({ settings, heads, scheduler, accept, log }: PollerParts) {
+    this.#settings = settings;
+    this.#heads = heads;
+    this.#scheduler = scheduler;
+    this.#accept = accept;
+    this.#log = log;
+  }
+
+  /** Look at all repos now, then each at its own interval. */
+  start(): void {
+    const intervals = [...this.#settings.config.repos.values()].map(({ poll }) =>
+      poll === false ? 60_000 : poll,
+    );
+    const shortest = Math.min(60_000, ...intervals);
+    this.#timer = setInterval(() => this.#lookAtDue(), Math.max(200, shortest / 2));
+    this.#lookAtDue();
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+    this.#queue.length = 0;
+  }
+
+  restart(): void {
+    this.stop();
+    this.start();
+  }
+
+  #lookAtDue(): void {
+    const now = Date.now();
+    for (const repo of this.#settings.config.repos.values()) {
+      if (repo.poll === false || repo.on.push === false) continue;
+      const last = this.#lastLook.get(repo.name);
+      if (last !== undefined && now - last < repo.poll) continue;
+      this.#lastLook.set(repo.name, now);
+      this.#queue.push(repo);
+    }
+    this.#work();
+  }
+
+  #work(): void {
+    while (this.#looking < maxLooks) {
+      const repo = this.#queue.shift();
+      if (!repo) return;
+      this.#looking += 1;
+      void this.#look(repo).finally(() => {
+        this.#looking -= 1;
+        this.#work();
+      });
+    }
+  }
+
+  async #look(repo: RepoConfig): Promise<void> {
+    try {
+      for (const [ref, sha] of await this.#remoteHeads(repo)) await this.#compare(repo, ref, sha);
+    } catch (error) {
+      this.#log.warn(`cannot look for missed pushes of ${repo.name}: ${messageOf(error)}`);
+    }
+  }
+
+  async #remoteHeads(repo: RepoConfig): Promise<Map<string, string>> {
+    const branch = repo.refs ? undefined : await this.#heads.checkoutBranch(repo);
+    const patterns = repo.refs ?? (branch === undefined ? [] : [branch]);
+    const heads = new Map<string, string>();
+    if (patterns.length === 0) return heads;
+    const full = patterns.map((pattern) =>
+      pattern.startsWith("refs/") ? pattern : `refs/heads/${pattern}`,
+    );
+    const text = await gitText(["ls-remote", "--", "origin", ...full], {
+      ...asRepo(repo),
+      timeout: lookTimeout,
+    });
+    for (const line of text.split("\n")) {
+      const [sha = "", ref = ""] = line.split("\t");
+      if (
+        isSha(sha) &&
+        ref.startsWith("refs/heads/") &&
+        isSafeRef(ref) &&
+        patterns.some((pattern) => matchesRef(pattern, ref))
+      )
+        heads.set(ref, sha);
+    }
+    return heads;
+  }
+
+  /** Run a ref's commit, unless it is built, under way, or failed not long ago. */
+  async #compare(repo: RepoConfig, ref: string, sha: string): Promise<void> {
+    if (this.#scheduler.draining || !this.#settings.config.repos.has(repo.name)) return;
+    const statuses = await this.#heads.of(repo.name);
+    const status = statuses[ref] ?? {};
+    if (status.good === sha) return;
+    const isUnderWay = [...this.#scheduler.entries()].some(
+      (entry) => entry.repo === repo.name && entry.ref === ref && entry.sha === sha,
+    );
+    if (isUnderWay) return;
+    const sameAsBefore = status.tried === sha;
+    if (sameAsBefore && status.notBefore !== undefined && Date.parse(status.notBefore) > Date.now())
+      return;
+    const tries = sameAsBefore ? (status.tries ?? 0) + 1 : 1;
+    const delay = Math.min(maxDelay, (repo.poll || 0) * 2 ** Math.min(tries, 20));
+    statuses[ref] = {
+      ...status,
+      tried: sha,
+      tries,
+      notBefore: new Date(Date.now() + delay).toISOString(),
+    };
+    const payload = { ref, after: sha, repository: { full_name: repo.name }, poll: true };
+    const [entry] = await this.#accept(
+      { repo: repo.name, forge: "poll", event: "push" },
+      [{ kind: "push", ref, sha }],
+      Buffer.from(JSON.stringify(payload)),
+    );
+    this.#log.info(`${repo.name} ${ref} is at ${sha}, which was not built yet: run ${entry?.id}`);
+    await this.#heads.save(repo.name, statuses);
+  }
+}

@@ -1,0 +1,164 @@
+import type { Settings } from "./config.ts";
+import type { Executor, Result } from "./executor.ts";
+import { Queue } from "./queue.ts";
+import type { RunRecord } from "./records.ts";
+import type { Entry } from "./spool.ts";
+import type { ServerLog } from "./telemetry.ts";
+
+export interface SchedulerParts {
+  settings: Settings;
+  executor: Executor;
+  log: ServerLog;
+  /** Told of each run that waited and gave way to a newer one. */
+  onSuperseded: (old: Entry, by: Entry) => void;
+  /** Told of each run that has ended; its record says so on disk. */
+  onEnded: (entry: Entry, record: RunRecord) => void;
+}
+
+/** Gives the entries of the queue to the executor, each when its turn comes. */
+export class Scheduler {
+  readonly #settings: Settings;
+  readonly #executor: Executor;
+  readonly #log: ServerLog;
+  readonly #onSuperseded: SchedulerParts["onSuperseded"];
+  readonly #onEnded: SchedulerParts["onEnded"];
+  readonly #queue = new Queue<Entry>();
+  #timer: NodeJS.Timeout | undefined;
+  #draining = false;
+  /** Told when nothing runs any more. */
+  #idle: (() => void)[] = [];
+
+  constructor({ settings, executor, log, onSuperseded, onEnded }: SchedulerParts) {
+    this.#settings = settings;
+    this.#executor = executor;
+    this.#log = log;
+    this.#onSuperseded = onSuperseded;
+    this.#onEnded = onEnded;
+  }
+
+  /** How many runs wait. */
+  get waiting(): number {
+    return this.#queue.waiting;
+  }
+
+  /** How many runs are under way. */
+  get running(): number {
+    return this.#queue.running;
+  }
+
+  get draining(): boolean {
+    return this.#draining;
+  }
+
+  /** How many of a repo's runs wait. */
+  waitingOf(repo: string): number {
+    return this.#queue.waitingOf(repo);
+  }
+
+  /** What runs and waits. */
+  entries(): Iterable<Entry> {
+    return this.#queue.entries();
+  }
+
+  /** Go on with what a former server left: what waits, what is under way, what ended meanwhile. */
+  async recover(entries: readonly Entry[]): Promise<void> {
+    for (const entry of entries) {
+      const left = await this.#executor.recover(entry);
+      if (!left) this.#enqueue(entry);
+      else if ("ended" in left) this.#onEnded(entry, left.ended);
+      else {
+        this.#queue.adopt(entry);
+        this.#follow(entry, left.result);
+      }
+    }
+  }
+
+  /** An entry was accepted: it waits for its turn, which may be now. */
+  add(entry: Entry): void {
+    this.#enqueue(entry);
+    // while its repo has a run under way, nothing new can start
+    if (!this.#queue.runningOf(entry.repo)) this.schedule();
+  }
+
+  #enqueue(entry: Entry): void {
+    this.#supersede(this.#queue.add(entry));
+    const current = this.#queue.runningOf(entry.repo);
+    if (
+      current &&
+      entry.kind === "push" &&
+      current.kind === "push" &&
+      current.ref === entry.ref &&
+      this.#settings.config.repos.get(entry.repo)?.cancel
+    ) {
+      this.#executor.stop(current.id, {
+        why: "a newer push came, and the repo says cancel: true",
+        state: "cancelled",
+        by: entry.id,
+      });
+    }
+  }
+
+  #supersede(result: { superseded: Entry; by: Entry } | undefined): void {
+    if (!result) return;
+    this.#executor.supersede(result.superseded, result.by);
+    this.#onSuperseded(result.superseded, result.by);
+  }
+
+  /** Start whatever may run now. */
+  schedule(): void {
+    if (this.#draining) return;
+    const { concurrency, repos } = this.#settings.config;
+    for (;;) {
+      const entry = this.#queue.next(concurrency, Date.now(), (repo) => repos.has(repo));
+      const repo = entry && repos.get(entry.repo);
+      if (!repo) break;
+      this.#follow(entry, this.#executor.run(entry, repo));
+    }
+    clearTimeout(this.#timer);
+    const next = this.#queue.nextTime();
+    if (next !== undefined)
+      this.#timer = setTimeout(() => this.schedule(), Math.max(10, next - Date.now()));
+  }
+
+  #follow(entry: Entry, attempt: Promise<Result>): void {
+    attempt
+      .then((result) => {
+        if ("ended" in result) {
+          this.#onEnded(entry, result.ended);
+          this.#queue.finish(entry);
+        } else this.#supersede(this.#queue.finish(entry, result));
+        this.schedule();
+        if (this.running === 0) for (const resolve of this.#idle.splice(0)) resolve();
+      })
+      .catch((error: unknown) => this.#log.bug(error));
+  }
+
+  /** Cancel a run that waits or is under way; false when it has ended or is not known. */
+  async cancel(id: string): Promise<boolean> {
+    const why = "cancelled by hand";
+    if (this.#executor.stop(id, { why, state: "cancelled" })) return true;
+    const entry = [...this.#queue.entries()].find((each) => each.id === id);
+    if (!entry) return false;
+    // with a folder it can be run again
+    await this.#executor.makeFolder(entry);
+    // its turn may have come meanwhile
+    if (!this.#queue.remove(entry)) return await this.cancel(id);
+    this.#onEnded(entry, await this.#executor.cancel(entry, why));
+    return true;
+  }
+
+  /** Start nothing more; resolves when the runs under way have ended, or were ended after `patience` ms. */
+  async drain(patience: number): Promise<void> {
+    this.#draining = true;
+    clearTimeout(this.#timer);
+    const timer = setTimeout(() => this.endRuns(), patience);
+    if (this.running > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
+    clearTimeout(timer);
+  }
+
+  /** End what is under way at once; it runs again at the next start. */
+  endRuns(): void {
+    this.#draining = true;
+    this.#executor.stopAll();
+  }
+}
