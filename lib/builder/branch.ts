@@ -1,7 +1,6 @@
 import { UsageError } from "../core/errors.ts";
 import { isSafeRef, shortSha } from "../core/names.ts";
 import type { Shell } from "../exec/exec.ts";
-import { textOf } from "../git/git.ts";
 
 /** Which commit is wanted. */
 export interface Target {
@@ -42,11 +41,12 @@ export async function findBranch(
 ): Promise<Branch | undefined> {
   if (ref !== undefined && !isSafeRef(ref.replace(/^refs\/(?:heads|tags)\//, "")))
     throw new UsageError(`--ref: "${ref}" is not a name of a branch or tag`);
-  const head = await commitOf(git, "HEAD");
-  if (ref === undefined && current === undefined)
+  if (ref === undefined && current === undefined) {
+    const [head = ""] = await commitsOf(git, ["HEAD"]);
     throw new UsageError(
-      `the checkout is not on a branch (HEAD is at ${shortSha(head ?? "")}); name one with --ref, or run: git checkout BRANCH`,
+      `the checkout is not on a branch (HEAD is at ${shortSha(head)}); name one with --ref, or run: git checkout BRANCH`,
     );
+  }
   const wanted = ref ?? `refs/heads/${current}`;
   const isTag = wanted.startsWith("refs/tags/");
   const branch = isTag ? undefined : wanted.replace(/^refs\/heads\//, "");
@@ -61,14 +61,16 @@ export async function findBranch(
   const tracking = isTag
     ? wanted
     : `refs/remotes/${remote}/${remoteRef.replace(/^refs\/heads\//, "")}`;
-  const before = await commitOf(git, tracking);
+  const [head, before] = await commitsOf(git, ["HEAD", tracking]);
   const isCurrent = current === branch && branch !== undefined;
   return { ref: remoteRef, branch, remote, tracking, head, before, current: isCurrent };
 }
 
-/** The commit of a ref, undefined before its first. */
-async function commitOf(git: Shell, ref: string): Promise<string | undefined> {
-  return (await textOf(git({ nothrow: true })`git rev-parse --verify --quiet ${ref}`)) || undefined;
+/** The commits of some refs, undefined for one that has none yet. */
+async function commitsOf(git: Shell, refs: string[]): Promise<(string | undefined)[]> {
+  const input = refs.map((ref) => `${ref}^{commit}\n`).join("");
+  const lines = (await git({ input })`git cat-file --batch-check`).stdout.split("\n");
+  return refs.map((_, at) => /^([0-9a-f]+) commit /.exec(lines[at] ?? "")?.[1]);
 }
 
 /** The remotes of a checkout, and the upstream of its branches (git-config(1)). */

@@ -19,6 +19,7 @@ import {
   type Found,
   openContext,
   readFolder,
+  readStages,
   writeLastBuild,
 } from "./context.ts";
 import { isPull, selectStages, type Stage } from "./select.ts";
@@ -49,7 +50,7 @@ export async function build(options: BuildOptions): Promise<BuildResult> {
   const started = performance.now();
   const context = await openContext(options);
   // a wrong request or build.yml is refused before even the lock file is made
-  await readFolder(context, options);
+  await readStages(context, options);
   const { run, dir, checkout, state } = context;
   await mkdir(state, { recursive: true });
   const { wait, signal } = options;

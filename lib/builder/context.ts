@@ -37,14 +37,17 @@ export interface BuildContext {
 }
 
 /** What a folder says about the build that is asked for. */
-export interface Found {
-  config: BuildConfig;
-  /** In their order. */
-  stages: Stage[];
+export interface Found extends Selection {
   /** The branch that the checkout is on. */
   branch: string | undefined;
   /** The last complete build. */
   last: LastBuild | undefined;
+}
+
+/** What is to be run, in its order. */
+export interface Selection {
+  config: BuildConfig;
+  stages: Stage[];
 }
 
 /**
@@ -63,15 +66,13 @@ export async function openContext({ dir, force }: BuildRequest): Promise<BuildCo
 }
 
 /**
- * Read the folder's build.yml, its branch and the record of its last build; nothing is changed.
+ * Read build.yml and select what is asked for; nothing is changed.
  * @throws {UsageError} when the request or the file is wrong.
  */
-export async function readFolder(context: BuildContext, request: BuildRequest): Promise<Found> {
-  const { dir, checkout, state, env } = context;
-  const [branch, last] = await Promise.all([
-    checkout && currentBranch(checkout, { env: gitHome(env) }),
-    readLastBuild(state),
-  ]);
+export async function readStages(
+  { dir, checkout }: BuildContext,
+  request: BuildRequest,
+): Promise<Selection> {
   try {
     const config = await readBuildConfig(dir);
     const stages = selectStages(config, request);
@@ -79,15 +80,22 @@ export async function readFolder(context: BuildContext, request: BuildRequest): 
       throw new UsageError(
         `${dir} is not a git checkout; clone the repository there, or use --skip pull`,
       );
-    return { config, stages, branch, last };
+    return { config, stages };
   } catch (error) {
     // the commit that is about to be pulled may bring a build.yml that is right
     const { only, from } = request;
     const pulls = from === undefined && (only.length === 0 || only.includes("pull"));
     const [first] = selectStages(defaultConfig, { ...request, only: [], from: undefined });
     if (!(error instanceof BadBuildFile) || !pulls || !first || !isPull(first)) throw error;
-    return { config: defaultConfig, stages: [first], branch, last };
+    return { config: defaultConfig, stages: [first] };
   }
+}
+
+/** The same with the folder's branch and its last build. */
+export async function readFolder(context: BuildContext, request: BuildRequest): Promise<Found> {
+  const { checkout, state, env } = context;
+  const branch = checkout && (await currentBranch(checkout, { env: gitHome(env) }));
+  return { ...(await readStages(context, request)), branch, last: await readLastBuild(state) };
 }
 
 /** HOME and what else git needs to read the user's own configuration. */
