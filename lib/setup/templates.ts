@@ -135,7 +135,7 @@ NoDelay=yes
 [Install]
 WantedBy=sockets.target
 `,
-  "hooks.yml": `# The configuration of hook-server: copy it to /etc/boatyard/hooks.yml, mend it, then ask \`hook-server --check\`.
+  "hooks.yml": `# The configuration of hook-server: copy it to /etc/boatyard/hooks.yml, edit it, then run \`hook-server --check\`.
 # A change of this file, or of a secret, is taken over at once; a wrong one is refused and the old one stays.
 # Relative paths start from this file's folder. Durations: 90s, 15m, 2h, 1d. Sizes: 10k, 5M, 2G.
 
@@ -294,7 +294,7 @@ location ~ ^/(hook|github/callback)$ {
     proxy_read_timeout 30s;
 }
 
-# Runs and metrics, for who has the token (status: in hooks.yml). Remove it if nobody needs it from outside.
+# Runs and metrics, for those who have the token (status: in hooks.yml). Remove it if it is not needed from outside.
 location ~ ^/(runs|metrics|healthz)(/|$) {
     proxy_pass http://127.0.0.1:3420;
     proxy_http_version 1.1;
