@@ -39,9 +39,9 @@ const command = defineCommand({
   ],
   exits: { 1: "git or after: failed; the old tree stays in place", 4: "the name was refused" },
   run: async ({ flags, args, terminal, signal }) => {
-    const { activate, rollBack } = await import("../lib/fleet/activate.ts");
-    const { checkRepo } = await import("../lib/fleet/under-lock.ts");
-    const { readSettings, settingsFor } = await import("../lib/fleet/settings.ts");
+    const { activate, checkRepo, readSettings, rollBack, settingsFor } = await import(
+      "../lib/fleet/fleet.ts"
+    );
     const repo = args[0] ?? "";
     checkRepo(repo);
     if (flags.keep !== undefined && (flags.keep < 1 || !Number.isInteger(flags.keep))) {

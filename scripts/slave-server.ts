@@ -38,20 +38,14 @@ const command = defineCommand({
     "Routes: GET or POST /get/?repo=NAME[&sha=SHA], GET /jobs/ID?wait=30s, GET /status?repo=NAME, GET /healthz.",
   ownSignals: true,
   run: async ({ flags, args, terminal }) => {
-    const { findScript } = await import("../lib/exec/scripts.ts");
-    const { readSettings } = await import("../lib/fleet/settings.ts");
-    const { listenAddress, serve, slaveOptions } = await import("../lib/fleet/serve.ts");
-    const settings = await readSettings(flags.config);
-    const options = await slaveOptions(settings, flags, {
+    const { startSlaveServer } = await import("../lib/fleet/fleet.ts");
+    const server = await startSlaveServer(flags, {
       file: args[0],
-      activate: await findScript("slave-activate"),
       note: (line) => terminal.note(line),
       onBug: (error) => terminal.warn(error instanceof Error ? String(error.stack) : String(error)),
     });
-    const listen = listenAddress(settings, flags, options.secrets.length > 0);
-    const server = await serve(options, listen, flags.insecure);
-    terminal.note(`slave-server listens on ${server.address}, repos in ${options.repos}`);
-    terminal.printJson({ listening: server.address, repos: options.repos });
+    terminal.note(`slave-server listens on ${server.address}, repos in ${server.repos}`);
+    terminal.printJson({ listening: server.address, repos: server.repos });
     const signal = await new Promise<string>((resolve) => {
       for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
         process.once(name, () => resolve(name));

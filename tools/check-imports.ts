@@ -32,7 +32,7 @@ const shared: Record<string, readonly string[]> = {
 const stages: Record<string, readonly string[]> = {
   builder: ["build"],
   downloads: ["run"],
-  fleet: ["settings", "update", "activate", "under-lock", "serve"],
+  fleet: ["fleet"],
   hook: ["hook"],
   launch: ["commands", "first-install", "session", "status"],
   logs: ["read", "times", "select", "view", "rotate", "stats"],

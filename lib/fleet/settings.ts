@@ -1,13 +1,12 @@
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
-import { UsageError } from "../core/errors.ts";
+import { Refused, UsageError } from "../core/errors.ts";
 import { exists } from "../files/files.ts";
 import { parseListen } from "../http/listen-address.ts";
 import { isSafeRef, isShortName } from "../core/names.ts";
 import { type Config, type Infer, readConfig, y } from "../config/yaml.ts";
-import { checkBase } from "./base.ts";
 
-/** `slave.yml`: what slave-server and slave-activate share. `templates/slave.yml` is the commented example. */
+/** `slave.yml`: what slave-server and slave-activate share; and which repos and bases may be named at all. `templates/slave.yml` is the commented example. */
 
 const defaultBase = "https://github.com/aiegoo/";
 /** Read when no --config is given and it is there. */
@@ -42,7 +41,7 @@ const schema = y.object({
   hosts: y.optional(y.list(y.string())),
   each: y.optional(
     y.record(y.object(perRepo), (name) =>
-      isShortName(name) ? undefined : `"${name}" is no name of a repo`,
+      isShortName(name) ? undefined : `"${name}" is not a repo name`,
     ),
   ),
 });
@@ -83,13 +82,13 @@ export async function readSettings(file?: string): Promise<SlaveSettings> {
   if (path === undefined) return { file: undefined, values: {}, at: () => "" };
   const config: Config<SlaveFile> = await readConfig(path, schema);
   const at = (...keys: string[]) => `${config.where(keys)}: `;
-  const { values } = { values: config.value };
+  const values = config.value;
   if (values.listen !== undefined) named(at("listen"), () => parseListen(values.listen ?? ""));
   for (const [name, part] of [["", values] as const, ...Object.entries(values.each ?? {})]) {
     const where = (key: string) => (name === "" ? at(key) : at("each", name, key));
     if (part.base !== undefined) named(where("base"), () => checkBase(part.base ?? ""));
     if (part.branch !== undefined && !isSafeRef(part.branch)) {
-      throw new UsageError(`${where("branch")}"${part.branch}" is no name of a branch or tag`);
+      throw new UsageError(`${where("branch")}"${part.branch}" is not a branch or tag name`);
     }
   }
   return { file: resolve(path), values, at };
@@ -164,4 +163,47 @@ export function isAllowed(repo: string, patterns: readonly string[]): boolean {
 function globToRegExp(pattern: string): RegExp {
   const parts = pattern.split("*").map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
   return new RegExp(`^${parts.join(".*")}$`);
+}
+
+/** @throws {Refused} for a name that could be more than a name. */
+export function checkRepo(repo: string): void {
+  if (isShortName(repo)) return;
+  throw new Refused(
+    `${JSON.stringify(repo.slice(0, 200))} is not a repo name; letters, digits, ".", "_" and "-" make one, at most 100, not ending in .git or .lock`,
+  );
+}
+
+const schemes = ["https", "http", "ssh", "git", "file"];
+
+/**
+ * The base of all remotes, without a slash at its end. Built from parts that are known to be harmless, since
+ * deny-lists for git's URLs failed again and again (`ext::`, `-oProxyCommand`, a password in the process list).
+ * @throws {UsageError}
+ */
+export function checkBase(base: string): string {
+  const match = /^([a-z]+):\/\/([^/\s]*)(\/[^\s?#]*)?$/.exec(base);
+  const [, scheme = "", authority = "", path = ""] = match ?? [];
+  const wrong = (why: string) => new UsageError(`base "${hidePassword(base)}" ${why}`);
+  if (!match || !schemes.includes(scheme)) {
+    throw wrong(
+      `is not a base URL; write one of ${schemes.map((each) => `${each}://`).join(", ")} with a path`,
+    );
+  }
+  if (/[\x00-\x20\x7f\\]/.test(base)) throw wrong("has a character that no URL has");
+  if (scheme === "file") {
+    if (authority !== "" || path === "") throw wrong("must be file:///absolute/path");
+    return base.replace(/\/+$/, "");
+  }
+  const parts =
+    /^(?:([A-Za-z0-9._~-]+)@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*))(?::\d{1,5})?$/;
+  const [, user = ""] = parts.exec(authority) ?? [];
+  if (authority.includes("@") && authority.slice(0, authority.lastIndexOf("@")).includes(":")) {
+    throw wrong("must not hold a password; put it into token_file");
+  }
+  if (!parts.test(authority) || user.startsWith("-")) throw wrong("does not name a host");
+  return base.replace(/\/+$/, "");
+}
+
+function hidePassword(text: string): string {
+  return text.replace(/:[^/@\s]+@/, ":***@");
 }

@@ -156,7 +156,7 @@ test("--wait: when the first one fails, the next one fixes the commit; what each
   assert.is(told[broken.name].before, shaB);
   assert.is(told[good.name].sha, shaA);
   assert.match(told[stubborn.name].error, `it serves ${shaB}, not ${shaA}`);
-  assert.match(told[old.name].error, "names no job");
+  assert.match(told[old.name].error, "did not name a job");
 });
 
 test("--wait ends when a slave works for too long", async () => {

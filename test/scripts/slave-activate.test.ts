@@ -242,8 +242,8 @@ test("a mistake in slave.yml is named with its place, and nothing is touched", a
     ["bse: x\n", /slave\.yml:1:1: unknown key "bse".*"base"/],
     ["base: 'ext::x'\n", /slave\.yml:1:\d+: base "ext::x"/],
     ["depth: deep\n", /slave\.yml:1:\d+: expected a number of commits, or "full"/],
-    ["each: { '../x': { branch: y } }\n", /slave\.yml:1:\d+: "\.\.\/x" is no name of a repo/],
-    ["branch: a..b\n", /slave\.yml:1:\d+: "a\.\.b" is no name/],
+    ["each: { '../x': { branch: y } }\n", /slave\.yml:1:\d+: "\.\.\/x" is not a repo name/],
+    ["branch: a..b\n", /slave\.yml:1:\d+: "a\.\.b" is not a branch or tag name/],
   ];
   for (const [text, reason] of cases) {
     await writeFile(config, text);

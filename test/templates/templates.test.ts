@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { readBuildConfig } from "../../lib/builder/config.ts";
-import { parseList } from "../../lib/fleet/list.ts";
+import { parseList } from "../../lib/fleet/master/list.ts";
 import { readSettings } from "../../lib/fleet/settings.ts";
 import { emptyList } from "../../lib/setup/plan-server.ts";
 import { templates } from "../../lib/setup/templates.ts";

@@ -1,16 +1,16 @@
 import { isIP } from "node:net";
-import { UsageError } from "../core/errors.ts";
-import { didYouMean } from "../core/names.ts";
+import { UsageError } from "../../core/errors.ts";
+import { didYouMean } from "../../core/names.ts";
 
-/** The list of slaves (design, section 10): text in, targets out. */
+/** The list of slaves: text in, targets out. */
 
 /** One slave. */
 export interface Target {
-  /** As the list names it, ranges written out: what tables and lists of failed ones show. */
+  /** As the list names it, ranges expanded: what tables and lists of failed ones show. */
   name: string;
   /** The endpoint that starts an update; its query gets `repo`. */
   url: URL;
-  /** The group it stands in; "" before the first `[name]`. */
+  /** The group it is in; "" before the first `[name]`. */
   group: string;
 }
 
@@ -22,7 +22,7 @@ export interface SlaveList {
 
 const defaultPort = 9999;
 /** More than this out of one line is a typing mistake. */
-const largestRange = 100_000;
+const maxRange = 100_000;
 
 /**
  * Read a list: `host`, `host:port`, `[IPv6]:port`, an http(s) URL, `web[01-20].example.com`; `[name]` starts
@@ -48,7 +48,7 @@ export function parseList(text: string, file: string): SlaveList {
     try {
       for (const name of expandRanges(line)) {
         const url = endpointOf(name);
-        // a slave may stand in several groups: only the same group twice is a mistake
+        // a slave may be in several groups: only the same group twice is a mistake
         const key = `${url.href} ${group}`;
         const first = seen.get(key);
         if (first === undefined) {
@@ -88,7 +88,7 @@ export function chooseTargets(targets: readonly Target[], group?: string): Targe
 
 /** `web[01-20]` → web01 … web20; `[1-3,7]` too; several ranges: all combinations. */
 export function expandRanges(text: string): string[] {
-  // the brackets of an IPv6 address are no range
+  // the brackets of an IPv6 address are not a range
   const match = /\[(\d[\d,-]*)\]/.exec(text);
   if (!match) return [text];
   const before = text.slice(0, match.index);
@@ -96,13 +96,13 @@ export function expandRanges(text: string): string[] {
   const numbers = (match[1] ?? "").split(",").flatMap((part) => {
     const [, from, to] = /^(\d+)(?:-(\d+))?$/.exec(part) ?? [];
     if (from === undefined) {
-      throw new UsageError(`"[${match[1]}]" is no range; write [01-20] or [1-3,7]`);
+      throw new UsageError(`"[${match[1]}]" is not a range; write [01-20] or [1-3,7]`);
     }
     return numbersBetween(from, to ?? from);
   });
   const tails = expandRanges(after);
-  if (numbers.length * tails.length > largestRange) {
-    throw new UsageError(`"${text}" stands for over ${largestRange} slaves; split it`);
+  if (numbers.length * tails.length > maxRange) {
+    throw new UsageError(`"${text}" stands for over ${maxRange} slaves; split it`);
   }
   return numbers.flatMap((number) => tails.map((tail) => before + number + tail));
 }
@@ -110,8 +110,8 @@ export function expandRanges(text: string): string[] {
 function numbersBetween(from: string, to: string): string[] {
   const count = Number(to) - Number(from) + 1;
   if (count < 1) throw new UsageError(`range ${from}-${to} runs backwards; write ${to}-${from}`);
-  if (count > largestRange) {
-    throw new UsageError(`range ${from}-${to} has over ${largestRange} numbers; split it`);
+  if (count > maxRange) {
+    throw new UsageError(`range ${from}-${to} has over ${maxRange} numbers; split it`);
   }
   // leading zeros say how wide the numbers are
   const width = from.startsWith("0") || to.startsWith("0") ? Math.max(from.length, to.length) : 0;
@@ -158,7 +158,7 @@ function isHostName(host: string): boolean {
 
 function wrongTarget(text: string): UsageError {
   return new UsageError(
-    `"${text}" is no slave; write host, host:port, [IPv6]:port, an http(s) URL, or web[01-20].example.com`,
+    `"${text}" is not a slave; write host, host:port, [IPv6]:port, an http(s) URL, or web[01-20].example.com`,
   );
 }
 

@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { parseList } from "../../../lib/fleet/list.ts";
+import { parseList } from "../../../lib/fleet/master/list.ts";
 import { isAllowed, readSettings, settingsFor } from "../../../lib/fleet/settings.ts";
 import { root } from "../../helpers/runtime.ts";
 

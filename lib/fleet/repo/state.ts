@@ -1,17 +1,19 @@
-import { mkdir } from "node:fs/promises";
+import { createHash } from "node:crypto";
 import { join } from "node:path";
-import { exists, readIfThere, writeAtomic } from "../files/files.ts";
+import { exists, readIfThere, writeAtomic } from "../../files/files.ts";
+import type { RepoSettings } from "../settings.ts";
+import type { Shared } from "./remote.ts";
 
 /**
- * Where things stand below `repos/`:
+ * What is where below `repos/`, and what is known of each tree:
  *
  *     REPO -> .boatyard/REPO/trees/ID     the link that readers follow, replaced by one rename
  *     .boatyard/REPO/trees/ID             whole clones: the one served, and older ones
  *     .boatyard/REPO/mirror.git           all that was fetched
  *     .boatyard/REPO/index/ID             git's index of each tree, out of reach of who writes into a tree
  *     .boatyard/REPO/state.json           what the trees are
- *     .boatyard/REPO/lock, busy           held while something changes; busy is left by a run that was killed
- *     .boatyard/REPO/building, link       under way
+ *     .boatyard/REPO/lock, busy           locked while something changes; busy is left by a run that was killed
+ *     .boatyard/REPO/building, link       the next tree and link, while they are made
  */
 export interface Place {
   repos: string;
@@ -56,7 +58,7 @@ export function indexOf(place: Place, id: string): string {
   return join(place.home, "index", id);
 }
 
-/** A tree that stands complete in `trees/`. */
+/** A complete tree in `trees/`. */
 export interface Tree {
   id: string;
   sha: string;
@@ -65,9 +67,9 @@ export interface Tree {
   since: string;
   /** When another took its place; it is pruned in this order. */
   left?: string | undefined;
-  /** `after:` has not ended well in it yet. */
+  /** `after:` has not succeeded in it yet. */
   pending?: boolean;
-  /** A folder from the old way, taken over as it was. */
+  /** A plain folder that was there before the first update, taken over as it was. */
   plain?: boolean;
 }
 
@@ -100,14 +102,29 @@ export function isId(id: unknown): id is string {
   return typeof id === "string" && /^\w[\w.-]*$/.test(id);
 }
 
-/** Make the folders of a repo. */
-export async function makePlace(place: Place): Promise<void> {
-  await mkdir(place.trees, { recursive: true });
-  await mkdir(join(place.home, "index"), { recursive: true });
-}
-
-/** Count a plain folder from the old way as an older tree. */
+/** Count a plain folder that was there before the first update as an older tree. */
 export function adoptPlain(state: State, id: string): void {
   const now = new Date().toISOString();
   state.trees.unshift({ id, sha: "unknown", since: now, left: now, plain: true });
+}
+
+/** One update of a repo, while its lock is held. */
+export interface Update {
+  place: Place;
+  settings: RepoSettings;
+  state: State;
+  /** The tree that the link leads to, if it is one of ours. */
+  served: Tree | undefined;
+  /** For each of its processes. */
+  shared: Shared;
+  note: (line: string) => void;
+}
+
+/**
+ * The mark that everything an update of this repo starts carries, so that the next one can end what a killed one
+ * left; for `after:` in a tree, one of its own.
+ */
+export function cookieOf({ home }: Place, tree?: Tree): string {
+  const cookie = `activate-${createHash("sha256").update(home).digest("hex").slice(0, 20)}`;
+  return tree ? `${cookie}-${tree.id}` : cookie;
 }

@@ -1,16 +1,16 @@
 import { readFile, stat } from "node:fs/promises";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { extname, join } from "node:path";
-import { UsageError } from "../core/errors.ts";
-import { cleanEnvironment, run } from "../exec/exec.ts";
-import { createHttpServer, HttpError, sendJson } from "../http/server.ts";
-import { isSha, isShortName } from "../core/names.ts";
-import { parseDuration } from "../core/units.ts";
+import { Failure, messageOf, UsageError } from "../../core/errors.ts";
+import { $, timedOut } from "../../exec/exec.ts";
+import { createHttpServer, HttpError, sendJson } from "../../http/server.ts";
+import { isSha, isShortName } from "../../core/names.ts";
+import { parseDuration } from "../../core/units.ts";
 import { Nonces, refusalOfPage, requireSignature } from "./guard.ts";
 import { type Job, Jobs } from "./jobs.ts";
-import { servedBy } from "./link.ts";
-import { placeOf } from "./place.ts";
-import { isAllowed } from "./settings.ts";
+import { servedBy } from "../repo/link.ts";
+import { placeOf } from "../repo/state.ts";
+import { isAllowed } from "../settings.ts";
 
 /** The slave's HTTP side: it answers at once, and has slave-activate do the work. */
 
@@ -43,8 +43,8 @@ export interface Slave {
   close(): Promise<void>;
 }
 
-/** The longest that an answer about a job is held back, in ms. */
-const longestWait = 60_000;
+/** How long the answer about a job can be delayed, in ms. */
+const maxWait = 60_000;
 
 export async function createSlave(options: SlaveOptions): Promise<Slave> {
   const { note } = options;
@@ -55,7 +55,7 @@ export async function createSlave(options: SlaveOptions): Promise<Slave> {
     jobs: options.jobs,
     queue: options.queue,
     run: (repo, sha) => runActivate(repo, sha, options),
-    onTrouble: (error) => note(`job: ${error instanceof Error ? error.message : String(error)}`),
+    onTrouble: (error) => note(`job: ${messageOf(error)}`),
   });
   await jobs.open();
 
@@ -117,7 +117,7 @@ export async function createSlave(options: SlaveOptions): Promise<Slave> {
       jobs.close();
       await new Promise<void>((resolve) => {
         server.close(() => resolve());
-        // answers that were held back are on their way
+        // delayed answers are on their way
         setTimeout(() => server.closeIdleConnections(), 50);
         setTimeout(() => server.closeAllConnections(), 1000).unref();
       });
@@ -147,7 +147,7 @@ export function readRequest(
   const [sha, ...shas] = url.searchParams.getAll("sha");
   if (repos.length > 0 || shas.length > 0) throw new HttpError(400, "repo or sha is given twice");
   if (repo === "") throw new HttpError(400, "no repo is named; ask /get/?repo=NAME");
-  if (!isShortName(repo)) throw new HttpError(400, "that is no name of a repo");
+  if (!isShortName(repo)) throw new HttpError(400, "that is not a repo name");
   if (sha !== undefined && !isSha(sha)) throw new HttpError(400, "sha must be a full commit id");
   if (!isAllowed(repo, allow)) throw new HttpError(403, `repo "${repo}" is not allowed here`);
   return { repo, sha };
@@ -157,7 +157,7 @@ function waitOf(url: URL): number {
   const text = url.searchParams.get("wait");
   if (text === null) return 0;
   try {
-    return Math.min(longestWait, parseDuration(text));
+    return Math.min(maxWait, parseDuration(text));
   } catch {
     throw new HttpError(400, "wait must be a duration such as 30s");
   }
@@ -205,28 +205,25 @@ async function runActivate(
   sha: string | undefined,
   options: SlaveOptions,
 ): Promise<{ before?: string | undefined; sha: string }> {
+  const { activate, activateFlags, timeout, note } = options;
   const pinned = sha === undefined ? [] : ["--sha", sha];
-  const argv = [...options.activate, repo, "--json", "--wait", ...options.activateFlags, ...pinned];
-  const { code, stdout, stderr, timedOut, ms } = await run(argv, {
-    env: cleanEnvironment(),
-    timeout: options.timeout,
-    check: false,
-  });
-  if (code === 0) {
-    const { before, sha: got } = JSON.parse(stdout) as { before?: string; sha: string };
-    options.note(`${repo} serves ${got} after ${(ms / 1000).toFixed(1)} s`);
+  const flags = ["--json", "--wait", ...activateFlags, ...pinned];
+  const done = await $({ timeout, nothrow: true })`${activate} ${repo} ${flags}`;
+  if (done.exitCode === 0) {
+    const { before, sha: got } = JSON.parse(done.stdout) as { before?: string; sha: string };
+    note(`${repo} serves ${got} after ${(done.duration / 1000).toFixed(1)} s`);
     return { before, sha: got };
   }
-  const last = stderr.trim().split("\n").at(-1) ?? "";
-  const reason = timedOut
-    ? `the update took longer than ${options.timeout / 1000} s and was ended`
-    : last.replace(/^slave-activate: /, "") || `slave-activate ended with ${code}`;
-  options.note(`${repo}: ${reason}`);
-  throw new Error(reason);
+  const last = done.stderr.trim().split("\n").at(-1) ?? "";
+  const reason = timedOut(done)
+    ? `the update took longer than ${timeout / 1000} s and was ended`
+    : last.replace(/^slave-activate: /, "") || messageOf(done.cause);
+  note(`${repo}: ${reason}`);
+  throw new Failure(reason);
 }
 
-/** @throws {UsageError} when the file to serve is none */
+/** @throws {UsageError} when the file to serve is not a file */
 export async function checkFile(file: string): Promise<void> {
   const found = await stat(file).catch(() => undefined);
-  if (!found?.isFile()) throw new UsageError(`${file} is no file that could be served`);
+  if (!found?.isFile()) throw new UsageError(`${file} is not a file that can be served`);
 }

@@ -1,8 +1,9 @@
-import { messageOf, systemCode } from "../core/errors.ts";
-import { request } from "../fetch/fetch.ts";
-import { signatureHeader, signRequest } from "./sign.ts";
+import { setTimeout as sleep } from "node:timers/promises";
+import { messageOf, systemCode } from "../../core/errors.ts";
+import { request } from "../../fetch/fetch.ts";
+import { signatureHeader, signRequest } from "../sign.ts";
 
-/** One small request to one slave. */
+/** One small request to one slave, asked again when there is no answer, and what the answer says. */
 
 export interface SenderOptions {
   /** Signs every request. */
@@ -13,6 +14,8 @@ export interface SenderOptions {
   connectTimeout: number;
   /** Milliseconds for all of it. */
   timeout: number;
+  /** How often it is sent again when no answer came or the slave was too busy. */
+  retries: number;
   signal?: AbortSignal | undefined;
 }
 
@@ -25,6 +28,13 @@ export interface Answer {
   retryAfter: number | undefined;
 }
 
+/**
+ * GET a URL, again after growing pauses when no answer came or the slave was too busy.
+ * @param patience milliseconds added to the time limit, for answers that the slave delays
+ * @throws {NoAnswer}
+ */
+export type Send = (url: URL, patience?: number) => Promise<Answer>;
+
 /** No answer came, or none that could be read. */
 export class NoAnswer extends Error {
   override name = "NoAnswer";
@@ -33,28 +43,31 @@ export class NoAnswer extends Error {
 /** Answers here are a line of JSON; more is somebody else's server. */
 const maxAnswer = 64 * 1024;
 
-export interface Sender {
-  /**
-   * GET a URL.
-   * @param patience milliseconds added to the time limit, for answers that the slave holds back
-   * @throws {NoAnswer}
-   */
-  get(url: URL, patience?: number): Promise<Answer>;
-}
-
-export function createSender({ secret, timeout, ...options }: SenderOptions): Sender {
-  return {
-    async get(url, patience = 0) {
-      const headers: Record<string, string> = { accept: "application/json" };
-      if (secret !== undefined)
-        headers[signatureHeader] = signRequest(secret, "GET", url.pathname + url.search);
-      const limits = { timeout: timeout + patience, maxBytes: maxAnswer };
+export function createSender({ secret, timeout, retries, ...options }: SenderOptions): Send {
+  const { signal } = options;
+  async function sendOnce(url: URL, patience: number): Promise<Answer> {
+    const headers: Record<string, string> = { accept: "application/json" };
+    if (secret !== undefined)
+      headers[signatureHeader] = signRequest(secret, "GET", url.pathname + url.search);
+    const limits = { timeout: timeout + patience, maxBytes: maxAnswer };
+    try {
+      return answerOf(await request(url, { ...options, ...limits, headers }));
+    } catch (error) {
+      throw new NoAnswer(signal?.aborted ? "interrupted" : reasonOf(error));
+    }
+  }
+  return async (url, patience = 0) => {
+    for (let round = 0; ; round++) {
+      let wait = 200 * 2 ** round * (0.5 + Math.random());
       try {
-        return answerOf(await request(url, { ...options, ...limits, headers }));
+        const answer = await sendOnce(url, patience);
+        if (![429, 502, 503].includes(answer.status) || round >= retries) return answer;
+        wait = Math.max(wait, Math.min(answer.retryAfter ?? 0, 10_000));
       } catch (error) {
-        throw new NoAnswer(options.signal?.aborted ? "interrupted" : reasonOf(error));
+        if (!(error instanceof NoAnswer) || round >= retries || signal?.aborted) throw error;
       }
-    },
+      await pause(wait, signal);
+    }
   };
 }
 
@@ -109,4 +122,22 @@ function reasonOf(error: unknown): string {
   const certificate = aboutCertificate(code, message);
   if (certificate !== undefined) return certificate;
   return code === undefined || message.includes(code) ? message : `${message} (${code})`;
+}
+
+/** Pure: why an answer is a refusal, if it is one. */
+export function refusalOf({ status, json, text: body }: Answer): string | undefined {
+  if (status >= 200 && status < 300) return undefined;
+  const words = wordsOf(json?.["error"]) ?? body;
+  return words === "" ? `it answers ${status}` : `it answers ${status}: ${words}`;
+}
+
+/** A stranger's word for the table: one line, no control characters. */
+export function wordsOf(value: unknown): string | undefined {
+  if (typeof value !== "string" || value === "") return undefined;
+  return value.replace(/[\x00-\x1f\x7f-\x9f]+/g, " ").slice(0, 500);
+}
+
+/** Wait, but not for longer than the run lasts. */
+export function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  return sleep(ms, undefined, signal ? { signal } : {}).catch(() => {});
 }

@@ -1,9 +1,9 @@
 import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { messageOf } from "../core/errors.ts";
-import { writeAtomic } from "../files/files.ts";
-import { HttpError } from "../http/server.ts";
-import { isRunId, newRunId } from "../core/id.ts";
+import { messageOf } from "../../core/errors.ts";
+import { writeAtomic } from "../../files/files.ts";
+import { HttpError } from "../../http/server.ts";
+import { isRunId, newRunId } from "../../core/id.ts";
 
 /**
  * Updates that were asked for. An accepted one is on disk before its answer is sent, and goes on after a crash.

@@ -16,11 +16,11 @@ import {
 import { dirname, join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { activate, rollBack } from "../../../lib/fleet/activate.ts";
-import { type RepoSettings, settingsFor } from "../../../lib/fleet/settings.ts";
-import { git, makeRepo, type TestRepo } from "../../helpers/repos.ts";
-import { tempDir } from "../../helpers/tmp.ts";
-import { snapshot } from "../../helpers/trees.ts";
+import { activate, rollBack } from "../../../../lib/fleet/repo/activate.ts";
+import { type RepoSettings, settingsFor } from "../../../../lib/fleet/settings.ts";
+import { git, makeRepo, type TestRepo } from "../../../helpers/repos.ts";
+import { tempDir } from "../../../helpers/tmp.ts";
+import { snapshot } from "../../../helpers/trees.ts";
 
 /** A repo and a slave's empty folder for it. */
 async function setUp() {

@@ -6,7 +6,7 @@ import {
   expandRanges,
   parseList,
   planBatches,
-} from "../../../lib/fleet/list.ts";
+} from "../../../../lib/fleet/master/list.ts";
 
 const urls = (text: string) => parseList(text, "list").targets.map(({ url }) => url.href);
 

@@ -3,9 +3,9 @@ import type { IncomingMessage } from "node:http";
 import { isIP } from "node:net";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
-import { readIfThere, writeAtomic } from "../files/files.ts";
-import { HttpError } from "../http/server.ts";
-import { allowedSkew, signatureHeader, verifyRequest } from "./sign.ts";
+import { readIfThere, writeAtomic } from "../../files/files.ts";
+import { HttpError } from "../../http/server.ts";
+import { allowedSkew, signatureHeader, verifyRequest } from "../sign.ts";
 
 /** Who may ask a slave for anything. */
 

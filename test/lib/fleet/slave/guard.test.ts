@@ -2,8 +2,8 @@ import { appendFile, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { Nonces, refusalOfPage } from "../../../lib/fleet/guard.ts";
-import { tempDir } from "../../helpers/tmp.ts";
+import { Nonces, refusalOfPage } from "../../../../lib/fleet/slave/guard.ts";
+import { tempDir } from "../../../helpers/tmp.ts";
 
 test("programs on this machine may ask without a secret, web pages may not", () => {
   const good = [

@@ -1,0 +1,129 @@
+import { join } from "node:path";
+import { readSecretFile, readSecretVariable } from "../../config/secrets.ts";
+import { UsageError } from "../../core/errors.ts";
+import { findScript } from "../../exec/scripts.ts";
+import { acquireLock } from "../../files/lock.ts";
+import { formatListen, type Listen, parseListen } from "../../http/listen-address.ts";
+import { listenOn } from "../../http/server.ts";
+import { listenFds, notify, startWatchdog } from "../../http/systemd.ts";
+import { serverFolder } from "../repo/state.ts";
+import {
+  checkBase,
+  fromConfig,
+  readSettings,
+  reposFolder,
+  type SlaveSettings,
+} from "../settings.ts";
+import { checkFile, createSlave, type SlaveOptions } from "./routes.ts";
+
+/** From settings and flags to a slave that listens. */
+
+export interface ServerFlags {
+  config: string | undefined;
+  listen: string | undefined;
+  repos: string | undefined;
+  base: string | undefined;
+  allow: string[];
+  jobs: number | undefined;
+  insecure: boolean;
+}
+
+/** A slave that listens. */
+export interface Serving {
+  address: string;
+  repos: string;
+  close(): Promise<void>;
+}
+
+/**
+ * Start slave-server, on systemd's socket if there is one: with a secret for everybody, without one for this machine.
+ * @throws {Busy} when another slave-server has the same folder
+ * @throws {UsageError} for settings that cannot work, when other machines could ask without a secret, or the address is taken
+ */
+export async function startSlaveServer(
+  flags: ServerFlags,
+  given: Pick<SlaveOptions, "file" | "note" | "onBug">,
+): Promise<Serving> {
+  const settings = await readSettings(flags.config);
+  const options = await slaveOptions(settings, flags, given);
+  const hasSecret = options.secrets.length > 0;
+  const usual = hasSecret ? "0.0.0.0:9999" : "127.0.0.1:9999";
+  const listen = parseListen(flags.listen ?? settings.values.listen ?? usual);
+  const [fd] = listenFds();
+  const check = (where: Listen) => {
+    if (hasSecret || flags.insecure || isLocal(where)) return;
+    throw new UsageError(
+      `${formatListen(where)} can be reached by other machines, and there is no secret_file; give one, or say --insecure`,
+    );
+  };
+  if (fd === undefined) check(listen);
+  const lock = await acquireLock(join(options.state, "lock"), { what: "slave-server" });
+  const slave = await createSlave(options);
+  const address = await listenOn(slave.server, fd === undefined ? listen : { fd });
+  try {
+    check(address);
+  } catch (error) {
+    await slave.close();
+    throw error;
+  }
+  const stopWatchdog = startWatchdog();
+  await notify("READY=1", `STATUS=listening on ${formatListen(address)}`);
+  return {
+    address: formatListen(address),
+    repos: options.repos,
+    async close() {
+      stopWatchdog();
+      await notify("STOPPING=1");
+      await slave.close();
+      lock.release();
+    },
+  };
+}
+
+async function slaveOptions(
+  settings: SlaveSettings,
+  flags: ServerFlags,
+  given: Pick<SlaveOptions, "file" | "note" | "onBug">,
+): Promise<SlaveOptions> {
+  const { values, file } = settings;
+  const activate = await findScript("slave-activate");
+  if (given.file !== undefined) await checkFile(given.file);
+  if (flags.base !== undefined) checkBase(flags.base);
+  if (flags.jobs !== undefined && (!Number.isInteger(flags.jobs) || flags.jobs < 1))
+    throw new UsageError("--jobs must be a whole number of at least 1");
+  const repos = reposFolder(settings, flags.repos);
+  const activateFlags = [
+    ...["--repos", repos],
+    ...(file === undefined ? [] : ["--config", file]),
+    ...(flags.base === undefined ? [] : ["--base", flags.base]),
+  ];
+  return {
+    ...given,
+    ...{ repos, activate, activateFlags },
+    state: values.state === undefined ? serverFolder(repos) : fromConfig(values.state, file),
+    allow: flags.allow.length > 0 ? flags.allow : (values.allow ?? []),
+    jobs: flags.jobs ?? values.jobs ?? 2,
+    queue: values.queue ?? 100,
+    timeout: values.timeout ?? 600_000,
+    secrets: await readSecrets(settings),
+    hosts: values.hosts ?? [],
+  };
+}
+
+async function readSecrets({ values, file, at }: SlaveSettings): Promise<string[]> {
+  const place = (key: string) => at(key).replace(/: $/, "");
+  const secrets: string[] = [];
+  for (const path of values.secret_file ?? [])
+    secrets.push(await readSecretFile(fromConfig(path, file), place("secret_file")));
+  for (const name of values.secret_env ?? [])
+    secrets.push(readSecretVariable(name, place("secret_env")));
+  if (secrets.some(({ length }) => length < 16))
+    throw new UsageError(
+      `${at("secret_file")}a secret is shorter than 16 characters; make one with: openssl rand -hex 32`,
+    );
+  return secrets;
+}
+
+function isLocal(listen: Listen): boolean {
+  return "path" in listen || /^(?:127\.|::1$|localhost$|::ffff:127\.)/.test(listen.host);
+}
