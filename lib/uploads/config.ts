@@ -2,11 +2,10 @@ import { homedir } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
 import { UsageError } from "../core/errors.ts";
 import { isSafeRef, isShortName } from "../core/names.ts";
-import { type Config, readConfig, y } from "../config/yaml.ts";
-import { patternProblem } from "./patterns.ts";
-import { type S3Place, parseGitUrl, parseRsync, parseS3, type RsyncPlace } from "./places.ts";
+import { type Config, type Infer, readConfig, y } from "../config/yaml.ts";
+import { type HeaderRules, patternProblem } from "./headers.ts";
 
-/** `uploads.yml` (design, section 7): the folder that is published, and where to. */
+/** `uploads.yml`: the folder that is published, and where to. */
 export interface UploadsConfig {
   /** Absolute path of the folder. */
   from: string;
@@ -28,25 +27,37 @@ export interface SshSettings {
   port?: number | undefined;
 }
 
-export interface S3Target extends Common {
+/** Where an S3 target publishes to. */
+export interface S3Address {
+  bucket: string;
+  /** Empty, or ending in `/`. */
+  prefix: string;
+}
+
+/** Where an rsync target publishes to. */
+export interface RsyncAddress {
+  /** `user@host`, or none for a folder of this machine. */
+  login?: string | undefined;
+  /** Without user; for messages. */
+  host?: string | undefined;
+  /** The folder, ending in `/`. */
+  path: string;
+}
+
+export interface S3Target extends Common, HeaderRules {
   kind: "s3";
-  place: S3Place;
+  address: S3Address;
   region?: string | undefined;
   endpoint?: string | undefined;
   pathStyle?: boolean | undefined;
   profile?: string | undefined;
-  acl?: string | undefined;
   /** Requests at once. */
   jobs: number;
-  /** Pattern → Cache-Control; the first that fits. */
-  cache: readonly (readonly [string, string])[];
-  /** Pattern → content type; the first that fits. */
-  types: readonly (readonly [string, string])[];
 }
 
 export interface RsyncTarget extends Common {
   kind: "rsync";
-  place: RsyncPlace;
+  address: RsyncAddress;
   ssh: SshSettings;
 }
 
@@ -109,17 +120,17 @@ const schema = y.object({
       delete: y.optional(y.boolean(), false),
     }),
     (name) =>
-      isShortName(name) ? undefined : `"${name}" is no target name; use letters, digits, . _ -`,
+      isShortName(name)
+        ? undefined
+        : `"${name}" is not a valid target name; use letters, digits, . _ -`,
   ),
 });
 
-type Written = (typeof schema extends { read(...args: never[]): infer T | undefined }
-  ? T
-  : never)["to"][string];
+type Written = Infer<typeof schema>["to"][string];
 
 /**
  * Read and check `uploads.yml`; nothing is looked at but the file.
- * @throws {UsageError} with every mistake, one a line.
+ * @throws {UsageError} with every mistake, one a line, each with file, line and column.
  */
 export async function readUploadsConfig(file: string, dir: string): Promise<UploadsConfig> {
   const config = await readConfig(file, schema);
@@ -164,22 +175,22 @@ function targetOf(name: string, written: Written, config: Config<unknown>, dir: 
     port: written.port,
   };
   if (kind === "rsync") {
-    const place = parseRsync(expand(written.rsync ?? ""));
-    if (typeof place === "string") throw wrong("rsync", place);
-    return { ...common, kind, place, ssh };
+    const address = parseRsync(expand(written.rsync ?? ""));
+    if (typeof address === "string") throw wrong("rsync", address);
+    return { ...common, kind, address, ssh };
   }
   if (kind === "git") {
     const problem = parseGitUrl(written.git ?? "");
     if (problem !== undefined) throw wrong("git", problem);
     const branch = written.branch ?? "gh-pages";
-    if (!isSafeRef(branch)) throw wrong("branch", `"${branch}" is no branch name`);
+    if (!isSafeRef(branch)) throw wrong("branch", `"${branch}" is not a valid branch name`);
     return { ...common, kind, url: expand(written.git ?? ""), branch, ssh };
   }
-  const place = parseS3(written.s3 ?? "");
-  if (typeof place === "string") throw wrong("s3", place);
+  const address = parseS3(written.s3 ?? "");
+  if (typeof address === "string") throw wrong("s3", address);
   const { region, endpoint, profile, acl, jobs } = written;
   return {
-    ...{ ...common, kind, place, region, endpoint, profile, acl, jobs },
+    ...{ ...common, kind, address, region, endpoint, profile, acl, jobs },
     pathStyle: written.path_style,
     cache: Object.entries(written.cache).map(
       ([pattern, value]) =>
@@ -187,6 +198,50 @@ function targetOf(name: string, written: Written, config: Config<unknown>, dir: 
     ),
     types: Object.entries(written.types),
   };
+}
+
+/** `s3://bucket/prefix` (bucket names: AWS's "Bucket naming rules", capitals allowed as older stores have them). */
+export function parseS3(text: string): S3Address | string {
+  const match = /^s3:\/\/([A-Za-z0-9][A-Za-z0-9._-]{1,62})(?:\/(.*))?$/s.exec(text);
+  if (!match) return `"${text}" is not an S3 address; write s3://BUCKET/PREFIX`;
+  const prefix = (match[2] ?? "").replace(/\/+$/, "");
+  if (prefix.startsWith("/") || prefix.split("/").some((part) => part === "." || part === ".."))
+    return `"${text}" has a prefix that starts with / or holds . or ..; write s3://BUCKET/PREFIX`;
+  return { bucket: match[1] ?? "", prefix: prefix === "" ? "" : `${prefix}/` };
+}
+
+/** `[user@]host:/folder/`, `[user@][IPv6]:/folder/`, or a folder here (absolute). */
+export function parseRsync(text: string): RsyncAddress | string {
+  const advice = "write user@host:/folder/";
+  if (/^rsync:\/\/|::/.test(text.replace(/\[[^\]]*\]/, "")))
+    return `"${text}" names an rsync daemon, which neither encrypts nor proves who it is; ${advice}`;
+  const slashed = (path: string) => (path.endsWith("/") ? path : `${path}/`);
+  if (text.startsWith("/")) return { path: slashed(text) };
+  const match =
+    /^(?:([A-Za-z0-9_][\w.-]*)@)?(\[[0-9A-Fa-f:.%\w]+\]|[A-Za-z0-9_][\w.-]*):(.*)$/s.exec(text);
+  if (!match) return `"${text}" is not an rsync address; ${advice}`;
+  const [, user, host = "", path = ""] = match;
+  if (path === "") return `"${text}" names no folder; ${advice}`;
+  if (path.startsWith("-")) return `"${text}" has a folder that reads like an option; ${advice}`;
+  return {
+    login: user === undefined ? host : `${user}@${host}`,
+    host: host.replace(/^\[|\]$/g, ""),
+    path: slashed(path),
+  };
+}
+
+/** What is wrong with a git URL, if anything: the transports of lib/git/git.ts, and nothing that reads like an option. */
+export function parseGitUrl(text: string): string | undefined {
+  const advice = "write git@host:owner/repo.git, ssh://, https:// or file://";
+  if (text.startsWith("-") || /[\0\n]/.test(text))
+    return `"${text}" reads like an option, not like an address; ${advice}`;
+  const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(text)?.[1]?.toLowerCase();
+  if (/^[a-z][a-z0-9]*::/i.test(text)) return `"${text}" runs a program; ${advice}`;
+  if (scheme !== undefined && !["ssh", "http", "https", "file", "git"].includes(scheme))
+    return `git cannot reach "${scheme}://" addresses here; ${advice}`;
+  if (/^https?:\/\/[^/]*@/i.test(text))
+    return "the address holds a login, which would show; use ssh with key:, or a git credential helper";
+  return undefined;
 }
 
 /** `~/` at the start is the home folder, as in a shell. */

@@ -4,15 +4,16 @@ import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { atEnd } from "../core/at-exit.ts";
 import { Failure } from "../core/errors.ts";
-import { CommandFailed } from "../exec/exec.ts";
+import { ProcessOutput, type Shell } from "../exec/exec.ts";
 import { exists } from "../files/files.ts";
-import { git, type OldGitOptions, gitText } from "../git/git.ts";
+import { gitIn, type GitOptions, textOf } from "../git/git.ts";
 import type { GitTarget } from "./config.ts";
-import { changedWhileRead, readTries } from "./content.ts";
-import { changedSince, type LocalFile, scanFolder } from "./folder.ts";
-import type { Change, Job, Outcome } from "./job.ts";
-import { withRetries } from "./pool.ts";
+import { changedSince, changedWhileRead, type LocalFile, maxReads, scanFolder } from "./folder.ts";
+import { type Change, type Job, type Outcome, TryAgain, withRetries } from "./job.ts";
 import { explainSsh, sshForShell } from "./ssh.ts";
+
+/** `$` for git in the target's own repository, with input or more environment where that is wanted. */
+type Git = (options?: Pick<GitOptions, "input" | "env">) => Shell;
 
 /**
  * Publish the folder as one commit on a branch: bytes as they are (no filter, no line end conversion, no
@@ -20,33 +21,30 @@ import { explainSsh, sshForShell } from "./ssh.ts";
  */
 export async function uploadToGit(target: GitTarget, job: Job): Promise<Outcome> {
   const outcome: Outcome = { changes: [], bytes: 0, problems: [] };
+  const { signal, retries } = job;
   refuseNames(job.files);
   // what was fetched and made is kept for the next time: only what is new travels
   const repo = join(job.state.folder, `${target.name}.git`);
   const scratch = await makeScratch(job.state.folder);
-  const options: OldGitOptions = {
-    dir: repo,
-    env: {
-      GIT_SSH_COMMAND: sshForShell(target.ssh),
-      GIT_INDEX_FILE: join(scratch.folder, "index"),
-    },
-    config: { "gc.auto": "500", "core.hooksPath": "/dev/null" },
-    signal: job.signal,
+  const base = {
+    GIT_SSH_COMMAND: sshForShell(target.ssh),
+    GIT_INDEX_FILE: join(scratch.folder, "index"),
   };
+  const config = { "gc.auto": "500", "core.hooksPath": "/dev/null" };
+  const git: Git = ({ env, ...options } = {}) =>
+    gitIn(repo, { ...options, env: { ...base, ...env }, config, signal });
   try {
-    await openCache(repo, options);
-    const { files, tree } = await wholeTree(job, options);
-    const isPassing = (error: unknown) => error instanceof TryAgain;
-    await withRetries({ isPassing, signal: job.signal, retries: job.retries }, async () => {
-      const parent = await fetchBranch(target, options);
-      const changes = await difference(parent, tree, files, options);
+    await openRepo(repo, git);
+    const { files, tree } = await wholeTree(job, git);
+    await withRetries({ signal, retries }, async () => {
+      const parent = await fetchBranch(target, git);
+      const changes = await difference(parent, tree, files, git);
       outcome.changes = changes;
       outcome.unchanged = files.length - changes.filter((each) => each.action !== "delete").length;
       outcome.bytes = changes.reduce((sum, { size }) => sum + size, 0);
       const isSame = parent !== undefined && changes.length === 0;
       if (job.dryRun || isSame || (parent === undefined && files.length === 0)) return;
-      const commit = await makeCommit(tree, parent, job, options);
-      await push(commit, target, options);
+      await push(await makeCommit(tree, parent, job, git), target, git);
     });
     if (!job.dryRun) {
       job.expect(outcome.bytes);
@@ -56,11 +54,6 @@ export async function uploadToGit(target: GitTarget, job: Job): Promise<Outcome>
   } finally {
     await scratch.remove();
   }
-}
-
-/** Somebody else pushed first, or the line dropped: fetch, and try on top of that. */
-class TryAgain extends Failure {
-  override name = "TryAgain";
 }
 
 async function makeScratch(folder: string) {
@@ -82,8 +75,7 @@ function refuseNames(files: readonly LocalFile[]): void {
   if (bad) throw new Failure(`${JSON.stringify(bad.path)} cannot be in a git commit; move it away`);
 }
 
-async function openCache(repo: string, options: OldGitOptions): Promise<void> {
-  const { dir: _, ...elsewhere } = options;
+async function openRepo(repo: string, git: Git): Promise<void> {
   if (await exists(join(repo, "HEAD"))) {
     // a lock file that a killed run left: our own lock says that nobody holds it
     for (const name of ["shallow.lock", "packed-refs.lock"])
@@ -91,57 +83,58 @@ async function openCache(repo: string, options: OldGitOptions): Promise<void> {
     return;
   }
   await mkdir(repo, { recursive: true });
-  await git(["init", "--quiet", "--bare", "--template=", "--", repo], elsewhere);
+  await git()`git init --quiet --bare --template=`;
 }
 
 /** The branch's newest commit there, fetched; undefined when there is no such branch yet. */
-async function fetchBranch(target: GitTarget, options: OldGitOptions): Promise<string | undefined> {
+async function fetchBranch(target: GitTarget, git: Git): Promise<string | undefined> {
+  const { url } = target;
   const ref = `refs/heads/${target.branch}`;
   const ours = "refs/boatyard/there";
+  const quietly = ["--quiet", "--no-tags", "--no-write-fetch-head", "--depth=1"];
   try {
-    const listed = await gitText(["ls-remote", "--", target.url, ref], options);
-    const found = listed.split("\n").find((line) => line.endsWith(`\t${ref}`));
-    if (found === undefined) return undefined;
-    const args = ["--quiet", "--no-tags", "--no-write-fetch-head", "--depth=1"];
-    await git(["fetch", ...args, "--", target.url, `+${ref}:${ours}`], options);
-    return await gitText(["rev-parse", "--verify", `${ours}^{commit}`], options);
+    const listed = await textOf(git()`git ls-remote -- ${url} ${ref}`);
+    if (!listed.split("\n").some((line) => line.endsWith(`\t${ref}`))) return undefined;
+    await git()`git fetch ${quietly} -- ${url} ${`+${ref}:${ours}`}`;
+    return await textOf(git()`git rev-parse --verify ${`${ours}^{commit}`}`);
   } catch (error) {
     throw explain(error, target);
   }
 }
 
 /** The tree of the folder at one moment: when a file changes while git reads, all is read again. */
-async function wholeTree(job: Job, options: OldGitOptions) {
+async function wholeTree(job: Job, git: Git) {
   let { files } = job;
   for (let attempt = 0; ; attempt++) {
-    const tree = await writeTree(files, options);
+    const tree = await writeTree(files, git);
     const [changed] = changedSince(files);
     if (changed === undefined) return { files, tree };
-    if (attempt === readTries) throw changedWhileRead(changed);
+    if (attempt === maxReads) throw changedWhileRead(changed);
     await sleep(50 * 4 ** attempt);
     files = scanFolder(job.root);
   }
 }
 
 /** Put every file into the object store as it is, and make the tree of them. */
-async function writeTree(files: readonly LocalFile[], options: OldGitOptions): Promise<string> {
+async function writeTree(files: readonly LocalFile[], git: Git): Promise<string> {
   // one name a line: those with line ends in them go one by one
   const plain = files.filter(({ file }) => !/[\r\n]/.test(file) && !file.startsWith('"'));
   const odd = files.filter((file) => !plain.includes(file));
   const ids = new Map<string, string>();
-  const hash = ["hash-object", "-w", "--no-filters"];
   if (plain.length > 0) {
     const input = `${plain.map(({ file }) => file).join("\n")}\n`;
-    const lines = (await gitText([...hash, "--stdin-paths"], { ...options, input })).split("\n");
+    const hash = git({ input })`git hash-object -w --no-filters --stdin-paths`;
+    const lines = (await textOf(hash)).split("\n");
     for (const [index, { path }] of plain.entries()) ids.set(path, lines[index] ?? "");
   }
-  for (const { path, file } of odd) ids.set(path, await gitText([...hash, "--", file], options));
+  for (const { path, file } of odd)
+    ids.set(path, await textOf(git()`git hash-object -w --no-filters -- ${file}`));
   const entries = files.map(
     ({ path, executable }) => `${executable ? "100755" : "100644"} ${ids.get(path)}\t${path}\0`,
   );
-  await git(["read-tree", "--empty"], options);
-  await git(["update-index", "-z", "--index-info"], { ...options, input: entries.join("") });
-  return await gitText(["write-tree"], options);
+  await git()`git read-tree --empty`;
+  await git({ input: entries.join("") })`git update-index -z --index-info`;
+  return await textOf(git()`git write-tree`);
 }
 
 /** What the new tree changes against the parent's. */
@@ -149,13 +142,13 @@ async function difference(
   parent: string | undefined,
   tree: string,
   files: readonly LocalFile[],
-  options: OldGitOptions,
+  git: Git,
 ): Promise<Change[]> {
   if (parent === undefined)
     return files.map(({ path, size }) => ({ action: "new" as const, path, size }));
   const sizes = new Map(files.map(({ path, size }) => [path, size]));
-  const args = ["diff-tree", "-r", "-z", "--name-status", "--no-renames", parent, tree];
-  const words = (await git(args, options)).stdout.split("\0");
+  const diff = await git()`git diff-tree -r -z --name-status --no-renames ${parent} ${tree}`;
+  const words = diff.stdout.split("\0");
   const changes: Change[] = [];
   for (let index = 0; index + 1 < words.length; index += 2) {
     const [status = "", path = ""] = [words[index], words[index + 1]];
@@ -169,28 +162,24 @@ async function makeCommit(
   tree: string,
   parent: string | undefined,
   job: Job,
-  options: OldGitOptions,
+  git: Git,
 ): Promise<string> {
-  const { name, email, message } = await sourceOf(job.dir, options.signal);
+  const { name, email, message } = await sourceOf(job.dir, job.signal);
   const env = {
-    ...options.env,
     ...{ GIT_AUTHOR_NAME: name, GIT_AUTHOR_EMAIL: email },
     ...{ GIT_COMMITTER_NAME: name, GIT_COMMITTER_EMAIL: email },
   };
   const parents = parent === undefined ? [] : ["-p", parent];
-  const args = ["commit-tree", ...parents, tree];
-  return await gitText(args, { ...options, env, input: message });
+  return await textOf(git({ env, input: message })`git commit-tree ${parents} ${tree}`);
 }
 
 /** Who the author is (the checkout's user.name and user.email, else the source commit's), and the message. */
 async function sourceOf(dir: string, signal: AbortSignal | undefined) {
-  const quiet: OldGitOptions = { dir, check: false, signal };
+  const git = gitIn(dir, { nothrow: true, signal });
   // not git's environment for identities: HOOK_ runs have none, and a server's own says nothing of the repo
-  const [name, email, log] = await Promise.all([
-    gitText(["config", "--get", "user.name"], quiet),
-    gitText(["config", "--get", "user.email"], quiet),
-    gitText(["log", "-1", "--format=%an%x00%ae%x00%H%x00%s"], quiet),
-  ]);
+  const name = await textOf(git`git config --get user.name`);
+  const email = await textOf(git`git config --get user.email`);
+  const log = await textOf(git`git log -1 ${"--format=%an%x00%ae%x00%H%x00%s"}`);
   const [authorName = "", authorEmail = "", sha = "", subject = ""] = log.split("\0");
   const user = process.env["USER"] ?? "boatyard";
   return {
@@ -202,19 +191,19 @@ async function sourceOf(dir: string, signal: AbortSignal | undefined) {
   };
 }
 
-async function push(commit: string, target: GitTarget, options: OldGitOptions): Promise<void> {
+async function push(commit: string, target: GitTarget, git: Git): Promise<void> {
   const refspec = `${commit}:refs/heads/${target.branch}`;
   try {
-    await git(["push", "--quiet", "--no-verify", "--", target.url, refspec], options);
+    await git()`git push --quiet --no-verify -- ${target.url} ${refspec}`;
   } catch (error) {
     throw explain(error, target);
   }
 }
 
-/** git's words in one sentence; TryAgain where another try may help. */
+/** git's words in one sentence; a TryAgain where another try may help. */
 function explain(error: unknown, target: GitTarget): unknown {
-  if (!(error instanceof CommandFailed)) return error;
-  const words = error.result.stderr;
+  if (!(error instanceof ProcessOutput)) return error;
+  const words = error.stderr;
   const host = /^(?:ssh:\/\/)?(?:[^@/]*@)?([^:/]+)/.exec(target.url)?.[1] ?? target.url;
   const login = explainSsh(words, host, target.ssh);
   if (login) return login;

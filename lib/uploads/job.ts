@@ -1,7 +1,9 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { Failure } from "../core/errors.ts";
 import type { LocalFile } from "./folder.ts";
 import type { State } from "./state.ts";
 
-/** What every target is given to work on. */
+/** What every target is given to work on; how it goes through it, and how often it tries. */
 export interface Job {
   /** The checkout, absolute. */
   dir: string;
@@ -28,13 +30,88 @@ export interface Change {
   size: number;
 }
 
-/** What became of a target. */
+/** What was done for a target, or would be. */
 export interface Outcome {
   changes: Change[];
   /** Files that were the same already; undefined where the other side does not tell. */
   unchanged?: number | undefined;
   /** Bytes of file content that were sent. */
   bytes: number;
-  /** What failed, a line each; empty when all is well. */
+  /** What failed, a line each; empty when everything succeeded. */
   problems: string[];
+}
+
+/** What is worth another try: the line dropped, somebody else was faster, a file changed meanwhile. */
+export class TryAgain extends Failure {
+  override name = "TryAgain";
+}
+
+export interface RetryRules {
+  /** Whether another try may help; default: for a TryAgain. */
+  isTransient?: (error: unknown) => boolean;
+  /** Milliseconds that the other side asked for. */
+  retryAfter?: (error: unknown) => number | undefined;
+  signal?: AbortSignal | undefined;
+  /** How many more tries after the first; 6 take about 10 s in all. */
+  retries: number;
+}
+
+/** Try until it succeeds, with growing pauses of random length in between (full jitter). */
+export async function withRetries<T>(rules: RetryRules, work: () => Promise<T>): Promise<T> {
+  const { isTransient = (error) => error instanceof TryAgain, retryAfter, signal, retries } = rules;
+  for (let attempt = 1; ; attempt++) {
+    signal?.throwIfAborted();
+    try {
+      return await work();
+    } catch (error) {
+      if (attempt > retries || signal?.aborted || !isTransient(error)) throw error;
+      const pause = Math.min(8000, 250 * 2 ** (attempt - 1));
+      const length = retryAfter?.(error) ?? pause * (0.25 + 0.75 * Math.random());
+      await sleep(length, undefined, signal ? { signal } : {});
+    }
+  }
+}
+
+/** Run `work` on every item, `jobs` at once. When one throws, no other starts; once those under way are over, its error is thrown. */
+export async function forEachOf<T>(
+  items: readonly T[],
+  jobs: number,
+  work: (item: T) => Promise<void>,
+): Promise<void> {
+  const queue = items.values();
+  const errors: unknown[] = [];
+  const worker = async () => {
+    for (const item of queue) {
+      if (errors.length > 0) return;
+      try {
+        await work(item);
+      } catch (error) {
+        errors.push(error);
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(jobs, items.length) }, worker));
+  if (errors.length > 0) throw errors[0];
+}
+
+/** Memory that many jobs share, in bytes: work waits until there is room for its `size`. */
+export function createBudget(bytes: number) {
+  let free = bytes;
+  const waiting: { wanted: number; go: () => void }[] = [];
+  return async <T>(size: number, work: () => Promise<T>): Promise<T> => {
+    const wanted = Math.min(size, bytes);
+    if (free < wanted || waiting.length > 0)
+      await new Promise<void>((go) => waiting.push({ wanted, go }));
+    else free -= wanted;
+    try {
+      return await work();
+    } finally {
+      free += wanted;
+      for (let next = waiting[0]; next && next.wanted <= free; next = waiting[0]) {
+        free -= next.wanted;
+        waiting.shift();
+        next.go();
+      }
+    }
+  };
 }

@@ -1,10 +1,8 @@
 import { Failure } from "../core/errors.ts";
-import { run, type RunResult } from "../exec/exec.ts";
+import { $, type ProcessOutput } from "../exec/exec.ts";
 import type { RsyncTarget } from "./config.ts";
-import { changedWhileRead } from "./content.ts";
-import { changedSince, scanFolder } from "./folder.ts";
-import type { Change, Job, Outcome } from "./job.ts";
-import { withRetries } from "./pool.ts";
+import { changedSince, changedWhileRead, scanFolder } from "./folder.ts";
+import { type Change, type Job, type Outcome, TryAgain, withRetries } from "./job.ts";
 import { explainSsh, sshForRsync } from "./ssh.ts";
 
 /** Publish the folder by the system's rsync, over ssh or to a folder of this machine. */
@@ -12,10 +10,9 @@ export async function uploadByRsync(target: RsyncTarget, job: Job): Promise<Outc
   const outcome: Outcome = { changes: [], bytes: 0, problems: [] };
   const sizes = new Map(job.files.map(({ path, size }) => [path, size]));
   const seen = new Set<string>();
-  const onLine = (line: string) => {
-    const change = readItem(line, sizes);
+  const note = (change: Change) => {
     // a retry names again what it had sent already
-    if (!change || seen.has(change.path)) return;
+    if (seen.has(change.path)) return;
     seen.add(change.path);
     outcome.changes.push(change);
     if (change.action === "delete") return;
@@ -24,24 +21,24 @@ export async function uploadByRsync(target: RsyncTarget, job: Job): Promise<Outc
     job.expect(change.size);
     job.arrived(change.size, change.path);
   };
-  const argv = rsyncArgv(target, job);
-  const isPassing = (error: unknown) =>
-    error instanceof LineDropped || error instanceof StillChanging;
+  const { signal, retries } = job;
   let { files } = job;
-  await withRetries({ isPassing, signal: job.signal, retries: job.retries }, async () => {
-    const words: string[] = [];
-    const result = await run(argv, {
-      output: { onLine: (line, from) => (from === "stdout" ? onLine(line) : words.push(line)) },
-      signal: job.signal,
-      check: false,
-    });
-    job.signal?.throwIfAborted();
-    const failure = explainRsync(result, words.join("\n"), target);
+  await withRetries({ signal, retries }, async () => {
+    const errors: string[] = [];
+    const onLine = (line: string, from: "stdout" | "stderr") => {
+      const change = from === "stdout" ? readItem(line, sizes) : undefined;
+      if (change) note(change);
+      if (from === "stderr") errors.push(line);
+    };
+    const result = await $({ onLine, signal, nothrow: true })`rsync ${rsyncArguments(target, job)}`;
+    signal?.throwIfAborted();
+    if (result.exitCode === null && result.signal === null) throw result.cause;
+    const failure = explainRsync(result, errors.join("\n"), target);
     if (failure) throw failure;
     // rsync sends what it reads, a file that changes meanwhile half old and half new: then it goes again
     const [changed] = job.dryRun ? [] : changedSince(files);
     files = changed === undefined ? files : scanFolder(job.root);
-    if (changed !== undefined) throw new StillChanging(changedWhileRead(changed).message);
+    if (changed !== undefined) throw new TryAgain(changedWhileRead(changed).message);
   });
   outcome.unchanged = job.files.length - outcome.changes.filter(isSent).length;
   return outcome;
@@ -50,14 +47,13 @@ export async function uploadByRsync(target: RsyncTarget, job: Job): Promise<Outc
 const isSent = ({ action }: Change) => action !== "delete";
 
 /**
- * The command line. Pure. Content decides (--checksum), not times, so that a rebuild sends nothing; times are
+ * What rsync is told. Pure. Content decides (--checksum), not times, so that a rebuild sends nothing; times are
  * not set either, so that what did not change keeps the time that caches go by. Files come under temporary
  * names and are put in place together, deletions after that.
  */
-export function rsyncArgv(target: RsyncTarget, job: Pick<Job, "root" | "dryRun">): string[] {
-  const { place, ssh } = target;
+export function rsyncArguments(target: RsyncTarget, job: Pick<Job, "root" | "dryRun">): string[] {
+  const { address, ssh } = target;
   return [
-    "rsync",
     // links were checked to stay inside; what they name is sent in their place
     ...["--recursive", "--copy-links", "--checksum", "--delay-updates"],
     ...["--perms", "--chmod=Du+rwx,Dgo+rx,Dgo-w,Fu+rw,Fgo+r,Fgo-w"],
@@ -69,10 +65,10 @@ export function rsyncArgv(target: RsyncTarget, job: Pick<Job, "root" | "dryRun">
     ...["--8-bit-output", "--out-format=%i %n", "--timeout=120"],
     // arguments reach the other side as they are, not through its shell
     "--protect-args",
-    ...(place.login === undefined ? [] : ["--rsh", sshForRsync(ssh)]),
+    ...(address.login === undefined ? [] : ["--rsh", sshForRsync(ssh)]),
     "--",
     `${job.root.replace(/\/+$/, "")}/`,
-    place.login === undefined ? place.path : `${place.login}:${place.path}`,
+    address.login === undefined ? address.path : `${address.login}:${address.path}`,
   ];
 }
 
@@ -95,40 +91,30 @@ function unescaped(name: string): string {
   );
 }
 
-/** The connection broke: worth another try, which goes on where this one ended. */
-class LineDropped extends Failure {
-  override name = "LineDropped";
-}
-
-/** A file was written to while rsync read it. */
-class StillChanging extends Failure {
-  override name = "StillChanging";
-}
-
 /** rsync's exit code and words in one sentence (EXIT VALUES in rsync(1)); undefined when all is well. */
 export function explainRsync(
-  { code, signal }: Pick<RunResult, "code" | "signal">,
+  { exitCode: code, signal }: Pick<ProcessOutput, "exitCode" | "signal">,
   stderr: string,
-  { place, ssh }: Pick<RsyncTarget, "place" | "ssh">,
+  { address, ssh }: Pick<RsyncTarget, "address" | "ssh">,
 ): Failure | undefined {
   if (code === 0) return undefined;
-  const host = place.host ?? "this machine";
+  const host = address.host ?? "this machine";
   const login = explainSsh(stderr, host, ssh);
   if (login) return login;
   const last = lastWords(stderr);
   if (/No space left on device|Disk quota exceeded/i.test(stderr))
-    return new Failure(`the disk of ${host} is full (${place.path}); free some room there`);
+    return new Failure(`the disk of ${host} is full (${address.path}); free some room there`);
   if (/command not found|rsync: not found/i.test(stderr) && code === 127)
     return new Failure(`there is no rsync on ${host}; install it there`);
   if (code === 23 && /Permission denied/.test(stderr))
     return new Failure(
-      `${host} does not let us write to ${place.path}; mend its owner or mode: ${last}`,
+      `${host} does not let us write to ${address.path}; fix its owner or mode: ${last}`,
     );
   if (code === 11 || code === 3)
-    return new Failure(`${host}: cannot write to ${place.path}; does its parent exist? ${last}`);
+    return new Failure(`${host}: cannot write to ${address.path}; does its parent exist? ${last}`);
   if (code === 24) return new Failure(`files vanished while they were sent; run this again`);
   if (code === 255 || code === 10 || code === 12 || code === 30 || code === 35)
-    return new LineDropped(`the connection to ${host} broke off or never stood (${code}): ${last}`);
+    return new TryAgain(`the connection to ${host} failed or broke off (${code}): ${last}`);
   return new Failure(`rsync to ${host} failed (${signal ?? code}): ${last}`);
 }
 

@@ -2,8 +2,7 @@ import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Failure, messageOf } from "../core/errors.ts";
 import { exists, readIfThere, removeStaleTemporaries, writeAtomic } from "../files/files.ts";
-import { type Content, isProof } from "./content.ts";
-import type { LocalFile, Stamp } from "./folder.ts";
+import { type Content, isProof, type LocalFile, type Stamp } from "./folder.ts";
 
 /**
  * What is remembered between two runs, in DIR/.boatyard/uploads: plain JSON, kept out of git by a .gitignore
@@ -19,44 +18,45 @@ export interface State {
   save(paths: Iterable<string>): Promise<void>;
 }
 
-type Hashes = Record<string, [Stamp, sha256: string, etag: string]>;
-
-/** Open the state beside the checkout; makes the folder. */
-export async function openState(dir: string): Promise<State> {
+/** The folder of the state, made when there is none. @throws {Failure} when this user cannot write there. */
+export async function makeStateFolder(dir: string): Promise<string> {
   const folder = join(dir, ".boatyard", "uploads");
   try {
     await mkdir(folder, { recursive: true });
     const ignore = join(dir, ".boatyard", ".gitignore");
     if (!(await exists(ignore))) await writeFile(ignore, "*\n", { flag: "wx" }).catch(() => {});
-    await removeStaleTemporaries(folder);
   } catch (error) {
     throw new Failure(
       `cannot keep a record in ${folder}: ${messageOf(error)}; make the folder writable`,
     );
   }
+  return folder;
+}
+
+/** Read the state; its lock is held. */
+export async function openState(folder: string): Promise<State> {
+  await removeStaleTemporaries(folder);
   const file = join(folder, "hashes.json");
-  const hashes: Hashes = Object.assign(Object.create(null), await readJson<Hashes>(file));
+  const hashes = await readMap<[Stamp, sha256: string, etag: string]>(file);
   let changed = false;
   return {
     folder,
     known({ path, stamp }) {
-      const entry = hashes[path];
+      const entry = hashes.get(path);
       return entry?.[0] === stamp ? { sha256: entry[1], etag: entry[2] } : undefined;
     },
     learn(path, stamp, { sha256, etag }, when) {
-      if (hashes[path]?.[0] === stamp) return;
-      if (isProof(stamp, when)) hashes[path] = [stamp, sha256, etag];
-      else delete hashes[path];
+      if (hashes.get(path)?.[0] === stamp) return;
+      if (isProof(stamp, when)) hashes.set(path, [stamp, sha256, etag]);
+      else hashes.delete(path);
       changed = true;
     },
     async save(paths) {
       const kept = new Set(paths);
-      for (const path of Object.keys(hashes)) {
-        if (kept.has(path)) continue;
-        delete hashes[path];
-        changed = true;
-      }
-      if (changed) await writeJson(file, hashes);
+      const gone = [...hashes.keys()].filter((path) => !kept.has(path));
+      for (const path of gone) hashes.delete(path);
+      changed ||= gone.length > 0;
+      if (changed) await writeJson(file, Object.fromEntries(hashes));
       changed = false;
     },
   };
@@ -79,46 +79,42 @@ export interface S3Record {
   save(): Promise<void>;
 }
 
-/** A multipart upload that was begun and not ended: it is resumed by the next run, or ended by it. */
-export interface PendingUpload {
-  /** Missing: it was about to be begun when the process died. */
-  id?: string;
-  /** Milliseconds since 1970, when it was about to begin. */
-  since: number;
-  /** The headers it was begun with. */
-  headers?: string;
-}
-
 /** The record of a target; an empty one when there is none, or of another `place` under the same name. */
 export async function openRecord(state: State, name: string, place: string): Promise<S3Record> {
   const file = join(state.folder, `${name}.json`);
   const before = await readJson<{ place: string; objects: Record<string, S3Entry> }>(file);
   const isOurs = before?.place === place;
-  const objects: Record<string, S3Entry> = Object.assign(
-    Object.create(null),
-    isOurs ? before.objects : {},
-  );
+  const objects = new Map(Object.entries((isOurs && before.objects) || {}));
   let changed = !isOurs;
   return {
-    get: (path) => objects[path],
+    get: (path) => objects.get(path),
     set(path, entry) {
-      const { etag, sha256, headers } = objects[path] ?? {};
+      const { etag, sha256, headers } = objects.get(path) ?? {};
       if (etag === entry.etag && sha256 === entry.sha256 && headers === entry.headers) return;
-      objects[path] = entry;
+      objects.set(path, entry);
       changed = true;
     },
     remove(path) {
-      changed ||= path in objects;
-      delete objects[path];
+      changed = objects.delete(path) || changed;
     },
     async save() {
-      if (changed) await writeJson(file, { place, objects });
+      if (changed) await writeJson(file, { place, objects: Object.fromEntries(objects) });
       changed = false;
     },
   };
 }
 
-/** The target's multipart uploads under way; every change is on disk before it counts. */
+/** A multipart upload that was created and neither completed nor aborted: the next run does one of the two. */
+export interface PendingUpload {
+  /** Missing: it was about to be created when the process died. */
+  id?: string;
+  /** Milliseconds since 1970, when it was about to be created. */
+  since: number;
+  /** The headers it was created with. */
+  headers?: string;
+}
+
+/** The target's multipart uploads under way, by path; every change is on disk before it counts. */
 export interface Pending {
   all(): [path: string, PendingUpload][];
   get(path: string): PendingUpload | undefined;
@@ -126,34 +122,32 @@ export interface Pending {
   remove(path: string): Promise<void>;
 }
 
+/** The uploads that the last run of a target left. */
 export async function openPending(state: State, name: string): Promise<Pending> {
   const file = join(state.folder, `${name}.pending.json`);
-  const uploads: Record<string, PendingUpload> = Object.assign(
-    Object.create(null),
-    await readJson<Record<string, PendingUpload>>(file),
-  );
-  // one write at a time: several large files may begin at once
+  const uploads = await readMap<PendingUpload>(file);
+  // one write at a time: several large files may start at once
   let last: Promise<void> = Promise.resolve();
   const save = () => {
     last = last.then(async () => {
-      if (Object.keys(uploads).length > 0) await writeJson(file, uploads);
+      if (uploads.size > 0) await writeJson(file, Object.fromEntries(uploads));
       else await rm(file, { force: true });
     });
     return last;
   };
   return {
-    all: () => Object.entries(uploads),
-    get: (path) => uploads[path],
+    all: () => [...uploads],
+    get: (path) => uploads.get(path),
     set(path, upload) {
-      uploads[path] = upload;
+      uploads.set(path, upload);
       return save();
     },
-    remove(path) {
-      if (!uploads[path]) return last;
-      delete uploads[path];
-      return save();
-    },
+    remove: (path) => (uploads.delete(path) ? save() : last),
   };
+}
+
+async function readMap<T>(file: string): Promise<Map<string, T>> {
+  return new Map(Object.entries((await readJson<Record<string, T>>(file)) ?? {}));
 }
 
 /** A JSON file; undefined when there is none, or when it was damaged: then its work is done anew. */
@@ -168,18 +162,5 @@ async function readJson<T>(file: string): Promise<T | undefined> {
 }
 
 async function writeJson(file: string, value: object): Promise<void> {
-  // one entry a line: readable, mendable, and half the size of full indentation
-  const text = Object.entries(value)
-    .map(([key, entry]) => `${JSON.stringify(key)}: ${entryText(entry)}`)
-    .join(",\n");
-  await writeAtomic(file, `{\n${text}\n}\n`);
-}
-
-function entryText(entry: unknown): string {
-  if (typeof entry !== "object" || entry === null || Array.isArray(entry))
-    return JSON.stringify(entry);
-  const inner = Object.entries(entry).map(
-    ([key, value]) => `  ${JSON.stringify(key)}: ${JSON.stringify(value)}`,
-  );
-  return `{\n${inner.join(",\n")}\n}`;
+  await writeAtomic(file, `${JSON.stringify(value, undefined, 1)}\n`);
 }

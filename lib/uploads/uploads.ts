@@ -7,7 +7,7 @@ import { formatSize } from "../core/units.ts";
 import { readUploadsConfig, type Target } from "./config.ts";
 import { scanFolder } from "./folder.ts";
 import type { Job, Outcome } from "./job.ts";
-import { openState } from "./state.ts";
+import { makeStateFolder, openState } from "./state.ts";
 
 export interface UploadsOptions {
   /** The checkout. */
@@ -19,7 +19,7 @@ export interface UploadsOptions {
   dryRun: boolean;
   /** Also remove what is no longer in the folder. */
   delete: boolean;
-  /** How often what failed in passing is tried again. */
+  /** How often a request or transfer is tried again where that may help. */
   retries: number;
   terminal: Terminal;
   signal?: AbortSignal | undefined;
@@ -40,35 +40,28 @@ export interface TargetResult extends Outcome {
  * @throws {Busy} when another process uploads from here.
  */
 export async function runUploads(options: UploadsOptions): Promise<TargetResult[]> {
-  const { dir, terminal, signal, dryRun, retries } = options;
+  const { dir, terminal, signal } = options;
+  // before the lock, whose file would be made in a folder that is not a checkout at all
   const config = await readUploadsConfig(options.config ?? join(dir, "uploads.yml"), dir);
-  const targets = chosen(config.targets, options.to).map((target) => ({
-    ...target,
-    delete: target.kind !== "git" && (target.delete || options.delete),
-  }));
-  const state = await openState(dir);
-  const lock = await acquireLock(join(state.folder, "lock"), { what: "uploads", signal });
+  const targets = chooseTargets(config.targets, options);
+  const folder = await makeStateFolder(dir);
+  const lock = await acquireLock(join(folder, "lock"), { what: "uploads", signal });
   try {
+    const state = await openState(folder);
     const files = scanFolder(config.from);
-    refuseToEmpty(targets, files.length, config.from);
+    refuseEmptyFolder(targets, files.length, config.from);
     const progress = terminal.progress({ label: "uploads", total: 0, unit: "bytes" });
-    const done = { expected: 0, arrived: 0 };
+    const bytes = { expected: 0, arrived: 0 };
     const results = await Promise.all(
-      targets.map(async (target) => {
-        const job: Job = {
-          ...{ dir, root: config.from, files, state, dryRun, retries, signal },
-          expect(bytes) {
-            done.expected += bytes;
-            progress.setTotal(done.expected);
-          },
-          arrived(bytes, path) {
-            done.arrived += bytes;
-            progress.update(done.arrived, path);
-          },
+      targets.map((target) =>
+        runTarget(target, {
+          ...{ dir, root: config.from, files, state, signal },
+          ...{ dryRun: options.dryRun, retries: options.retries },
+          expect: (more) => progress.setTotal((bytes.expected += more)),
+          arrived: (more, path) => progress.update((bytes.arrived += more), path),
           note: (text) => terminal.note(`${target.name}: ${text}`),
-        };
-        return await runTarget(target, job);
-      }),
+        }),
+      ),
     );
     progress.end();
     await state.save(files.map(({ path }) => path));
@@ -78,18 +71,24 @@ export async function runUploads(options: UploadsOptions): Promise<TargetResult[
   }
 }
 
-function chosen(targets: readonly Target[], names: readonly string[]): Target[] {
+/** The targets that were asked for, with what the flags say of deletion; git's commit holds the whole folder anyway. */
+function chooseTargets(targets: readonly Target[], options: UploadsOptions): Target[] {
   const known = targets.map(({ name }) => name);
-  const wrong = names.find((name) => !known.includes(name));
+  const wrong = options.to.find((name) => !known.includes(name));
   if (wrong !== undefined)
     throw new UsageError(
       `--to: there is no target "${wrong}"${didYouMean(wrong, known)}; there are ${known.join(", ")}`,
     );
-  return targets.filter(({ name }) => names.length === 0 || names.includes(name));
+  return targets
+    .filter(({ name }) => options.to.length === 0 || options.to.includes(name))
+    .map((target) => ({
+      ...target,
+      delete: target.kind !== "git" && (target.delete || options.delete),
+    }));
 }
 
 /** An empty folder is a build that went wrong far more often than a site that is to vanish. */
-function refuseToEmpty(targets: readonly Target[], count: number, from: string): void {
+function refuseEmptyFolder(targets: readonly Target[], count: number, from: string): void {
   if (count > 0) return;
   const risky = targets.filter((target) => target.delete || target.kind === "git");
   if (risky.length > 0) {
@@ -126,7 +125,7 @@ function isSystemError(error: unknown): boolean {
   return error instanceof Error && "syscall" in error;
 }
 
-const mostProblems = 20;
+const maxProblems = 20;
 
 /** Show the results: what was or would be done, a table, the problems. */
 export function showResults(
@@ -142,7 +141,7 @@ export function showResults(
     const count = (actions: string[]) =>
       String(result.changes.filter(({ action }) => actions.includes(action)).length);
     return [
-      ...[result.target, result.kind, result.ok ? "well" : "FAILED"],
+      ...[result.target, result.kind, result.ok ? "ok" : "FAILED"],
       ...[count(["new", "replace", "headers"]), String(result.unchanged ?? "-"), count(["delete"])],
       ...[formatSize(result.bytes), result.seconds.toFixed(1)],
     ];
@@ -153,9 +152,9 @@ export function showResults(
   ];
   for (const line of terminal.table(rows, { header, right: [3, 4, 5, 6, 7] })) terminal.print(line);
   for (const { target, problems } of results) {
-    for (const problem of problems.slice(0, mostProblems)) terminal.warn(`${target}: ${problem}`);
-    if (problems.length > mostProblems)
-      terminal.warn(`${target}: and ${problems.length - mostProblems} more`);
+    for (const problem of problems.slice(0, maxProblems)) terminal.warn(`${target}: ${problem}`);
+    if (problems.length > maxProblems)
+      terminal.warn(`${target}: and ${problems.length - maxProblems} more`);
   }
 }
 

@@ -13,7 +13,7 @@ test("templates/uploads.yml shows every kind of target and can be read as it is"
   const cdn = config.targets[2];
   if (cdn?.kind !== "s3") assert.unreachable("cdn is no S3 target");
   else {
-    assert.equal(cdn.place, { bucket: "bucket", prefix: "prefix/" });
+    assert.equal(cdn.address, { bucket: "bucket", prefix: "prefix/" });
     assert.equal(cdn.cache[0], ["*.html", "max-age=60"]);
     assert.is(cdn.pathStyle, true);
   }

@@ -2,18 +2,12 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { S3Target } from "../../../lib/uploads/config.ts";
 import type { LocalFile } from "../../../lib/uploads/folder.ts";
-import {
-  firstLook,
-  headerLine,
-  headersFor,
-  inOrder,
-  isSame,
-  strayKeys,
-} from "../../../lib/uploads/s3-plan.ts";
+import { headerLine, headersFor } from "../../../lib/uploads/headers.ts";
+import { inOrder, isSame, planTarget } from "../../../lib/uploads/s3-plan.ts";
 
 const target: S3Target = {
   ...{ kind: "s3", name: "cdn", delete: false, jobs: 4 },
-  place: { bucket: "b", prefix: "p/" },
+  address: { bucket: "b", prefix: "p/" },
   cache: [
     ["*.html", "max-age=60"],
     ["assets/**", "max-age=31536000"],
@@ -27,17 +21,28 @@ const file = (path: string, size = 1): LocalFile => ({
 const object = (size: number, etag: string) => ({ key: "p/a", size, etag });
 const recorded = (etag: string, sha256: string, headers = "h") => ({ etag, sha256, headers });
 
-const looks: [string, Parameters<typeof firstLook>, ReturnType<typeof firstLook>][] = [
-  ["nothing there", [file("a"), undefined, recorded("e", "s"), "h"], "new"],
-  ["another size", [file("a", 2), object(1, "e"), recorded("e", "s"), "h"], "replace"],
-  ["other headers than we sent", [file("a"), object(1, "e"), recorded("e", "s"), "x"], "headers"],
-  ["ours, as we sent it", [file("a"), object(1, "e"), recorded("e", "s"), "h"], "compare"],
-  ["another hand's", [file("a"), object(1, "f"), recorded("e", "s"), "x"], "compare"],
-  ["no record", [file("a"), object(1, "e"), undefined, "h"], "compare"],
+/** The plan for one file. */
+function planOf(
+  local: LocalFile,
+  there: ReturnType<typeof object> | undefined,
+  entry: ReturnType<typeof recorded> | undefined,
+) {
+  return planTarget(target, [local], there ? [there] : [], { get: () => entry });
+}
+const line = headerLine(headersFor(target)("a"));
+const looks: [string, Parameters<typeof planOf>, string][] = [
+  ["nothing there", [file("a"), undefined, recorded("e", "s", line)], "new"],
+  ["another size", [file("a", 2), object(1, "e"), recorded("e", "s", line)], "replace"],
+  ["other headers than we sent", [file("a"), object(1, "e"), recorded("e", "s", "x")], "headers"],
+  ["ours, as we sent it", [file("a"), object(1, "e"), recorded("e", "s", line)], "compare"],
+  ["another hand's", [file("a"), object(1, "f"), recorded("e", "s", "x")], "compare"],
+  ["no record", [file("a"), object(1, "e"), undefined], "compare"],
 ];
 for (const [what, input, expected] of looks) {
   test(`a file is judged without reading it: ${what}`, () => {
-    assert.is(firstLook(...input), expected);
+    const [send] = planOf(...input).sends;
+    assert.is(send?.compare ? "compare" : send?.action, expected);
+    assert.is(send?.compare, expected === "compare" ? input[1] : undefined);
   });
 }
 
@@ -81,7 +86,11 @@ test("stray keys are those under the prefix without a file; folder markers stay"
   const listing = ["p/a", "p/b", "p/dir/", "p/dir/c"].map((key) => ({
     ...{ key, size: key.endsWith("/") ? 0 : 1, etag: "e" },
   }));
-  assert.equal(strayKeys(listing, "p/", new Set(["a"])), ["b", "dir/c"]);
+  const strayOf = (deletes: boolean) =>
+    planTarget({ ...target, delete: deletes }, [file("a")], listing, { get: () => undefined })
+      .stray;
+  assert.equal(strayOf(true), ["b", "dir/c"]);
+  assert.equal(strayOf(false), []);
 });
 
 test.run();

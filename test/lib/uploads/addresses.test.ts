@@ -1,22 +1,23 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { compilePattern, patternProblem } from "../../../lib/uploads/patterns.ts";
-import { parseGitUrl, parseRsync, parseS3 } from "../../../lib/uploads/places.ts";
+import { parseGitUrl, parseRsync, parseS3 } from "../../../lib/uploads/config.ts";
+import { compilePattern, patternProblem } from "../../../lib/uploads/headers.ts";
 
 const s3: [string, { bucket: string; prefix: string } | RegExp][] = [
   ["s3://bucket", { bucket: "bucket", prefix: "" }],
   ["s3://bucket/", { bucket: "bucket", prefix: "" }],
   ["s3://my.bucket-1/a/b/", { bucket: "my.bucket-1", prefix: "a/b/" }],
-  ["s3://bucket/../x", /leaves its place/],
-  ["s3://bucket//x", /leaves its place/],
+  ["s3://bucket/../x", /holds \. or \.\./],
+  ["s3://bucket//x", /holds \. or \.\./],
   ["https://bucket/x", /write s3:/],
   ["s3://-x/y", /write s3:/],
 ];
 for (const [text, expected] of s3) {
-  test(`S3 place ${text}`, () => {
-    const place = parseS3(text);
-    if (expected instanceof RegExp) assert.match(typeof place === "string" ? place : "", expected);
-    else assert.equal(place, expected);
+  test(`S3 address ${text}`, () => {
+    const address = parseS3(text);
+    if (expected instanceof RegExp)
+      assert.match(typeof address === "string" ? address : "", expected);
+    else assert.equal(address, expected);
   });
 }
 
@@ -25,20 +26,21 @@ const rsync: [string, string | RegExp][] = [
   ["web1:www/", "web1 web1 www/"],
   ["me@[::1]:/srv/", "me@[::1] ::1 /srv/"],
   ["/srv/www", "undefined undefined /srv/www/"],
-  ["-oProxyCommand=x:/srv", /no place for rsync/],
-  ["me@-oProxyCommand=x:/srv", /no place for rsync/],
+  ["-oProxyCommand=x:/srv", /not an rsync address/],
+  ["me@-oProxyCommand=x:/srv", /not an rsync address/],
   ["web1:-x", /like an option/],
   ["web1::module/x", /daemon/],
   ["rsync://web1/x", /daemon/],
   ["web1:", /names no folder/],
-  ["relative/folder", /no place for rsync/],
+  ["relative/folder", /not an rsync address/],
 ];
 for (const [text, expected] of rsync) {
-  test(`rsync place ${text}`, () => {
-    const place = parseRsync(text);
-    if (expected instanceof RegExp) assert.match(typeof place === "string" ? place : "", expected);
-    else if (typeof place === "string") assert.unreachable(place);
-    else assert.is(`${place.login} ${place.host} ${place.path}`, expected);
+  test(`rsync address ${text}`, () => {
+    const address = parseRsync(text);
+    if (expected instanceof RegExp)
+      assert.match(typeof address === "string" ? address : "", expected);
+    else if (typeof address === "string") assert.unreachable(address);
+    else assert.is(`${address.login} ${address.host} ${address.path}`, expected);
   });
 }
 

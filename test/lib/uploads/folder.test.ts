@@ -4,9 +4,16 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { hashFile, isFresh, isProof, partSizeOf, readWhole } from "../../../lib/uploads/content.ts";
-import { type LocalFile, scanFolder } from "../../../lib/uploads/folder.ts";
-import { openState } from "../../../lib/uploads/state.ts";
+import {
+  hashFile,
+  isFresh,
+  isProof,
+  type LocalFile,
+  partSizeOf,
+  readWhole,
+  scanFolder,
+} from "../../../lib/uploads/folder.ts";
+import { makeStateFolder, openState } from "../../../lib/uploads/state.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 import { waitFor } from "../../helpers/wait.ts";
 
@@ -55,11 +62,11 @@ test("what is remembered of a file ends with any change, its size and time set b
   await utimes(path, old, old);
   const file = only(folder);
   await waitFor(() => isProof(file.stamp, Date.now()));
-  const state = await openState(dir);
+  const state = await openState(await makeStateFolder(dir));
   const { content, stamp } = await hashFile(file);
   state.learn("a.txt", stamp, content, Date.now());
   await state.save(["a.txt"]);
-  const later = await openState(dir);
+  const later = await openState(await makeStateFolder(dir));
   assert.equal(later.known(only(folder)), content);
   await writeFile(path, "new");
   await utimes(path, old, old);
@@ -92,9 +99,12 @@ test("a file that is written while it is read is whole in the end, or reported",
 
 test("damaged records are as good as none", async () => {
   const dir = tempDir();
-  const state = await openState(dir);
+  const state = await openState(await makeStateFolder(dir));
   await writeFile(join(state.folder, "hashes.json"), "{ not json");
-  assert.is((await openState(dir)).known({ ...file0, path: "x" }), undefined);
+  assert.is(
+    (await openState(await makeStateFolder(dir))).known({ ...file0, path: "x" }),
+    undefined,
+  );
 });
 const file0: LocalFile = { path: "", file: "", size: 0, executable: false, stamp: "" };
 
