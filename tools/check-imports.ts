@@ -25,7 +25,7 @@ const shared: Record<string, readonly string[]> = {
   fetch: ["fetch"],
   log: ["format", "writer", "rotate", "parts", "holders"],
   run: ["stage", "output", "report", "environment"],
-  "web-folder": ["version-file", "web-folder"],
+  "web-folder": ["version-file", "web-folder", "trust", "floors"],
 };
 
 /** The stages, each with what scripts/ calls of it. */

@@ -1,11 +1,11 @@
 import { readdirSync } from "node:fs";
 import process from "node:process";
 import { Failure, messageOf, Refused } from "../core/errors.ts";
+import { checkExpiry, checkSameBytes, checkVersion } from "../web-folder/floors.ts";
 import { currentFor, readArchiveName, thisPlatform } from "../web-folder/version-file.ts";
 import type { SignedVersion, WebFolder } from "../web-folder/web-folder.ts";
 import type { LaunchConfig } from "./config.ts";
 import { currentRelease } from "./deploy-directory.ts";
-import { checkExpiry, checkSameBytes, checkVersion } from "./floors.ts";
 import type { Found, InstallOptions, Offer, Session } from "./session.ts";
 import type { LaunchState } from "./state.ts";
 

@@ -2,6 +2,14 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Failure, messageOf, Refused } from "../core/errors.ts";
 import { exists } from "../files/files.ts";
+import {
+  accepted,
+  checkArchive,
+  checkSameBytes,
+  maxVersions,
+  versionsToKeep,
+} from "../web-folder/floors.ts";
+import { saveKeys } from "../web-folder/trust.ts";
 import type { VerifiedArchive } from "../web-folder/web-folder.ts";
 import { readLaunchConfig } from "./config.ts";
 import {
@@ -11,10 +19,8 @@ import {
   placeRelease,
 } from "./deploy-directory.ts";
 import { allFailed } from "./find-update.ts";
-import { accepted, checkArchive, checkSameBytes, mostVersions, versionsToKeep } from "./floors.ts";
 import type { Found, Session } from "./session.ts";
 import { writeState } from "./state.ts";
-import { saveKeys } from "./trust.ts";
 import { unpack } from "./unpack.ts";
 
 /** The steps of taking a release, as session.ts lists them. */
@@ -102,7 +108,7 @@ export async function recordAccepted(
   archive: VerifiedArchive | undefined,
 ): Promise<void> {
   const { deploy, trust, options } = session;
-  await saveKeys(deploy, trust.keys);
+  await saveKeys(join(deploy.state, "keys"), trust.keys);
   const [offer] = found.offers;
   if (offer)
     session.state = accepted(
@@ -113,7 +119,7 @@ export async function recordAccepted(
     );
   session.state = { ...session.state, pin: trust.pins };
   const { versions } = session.state;
-  if (Object.keys(versions).length > mostVersions) {
+  if (Object.keys(versions).length > maxVersions) {
     const standing = (await installedReleases(deploy)).map((name) =>
       name.slice(found.app.length + 1),
     );

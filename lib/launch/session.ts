@@ -1,10 +1,11 @@
+import { join } from "node:path";
 import { UsageError } from "../core/errors.ts";
+import { findTrust, type Trust, type TrustOptions } from "../web-folder/trust.ts";
 import type { CurrentLine } from "../web-folder/version-file.ts";
 import { type SignedVersion, WebFolder } from "../web-folder/web-folder.ts";
 import type { LaunchConfig } from "./config.ts";
 import type { DeployDirectory } from "./deploy-directory.ts";
 import { type LaunchState, readState } from "./state.ts";
-import { findTrust, type Trust, type TrustOptions } from "./trust.ts";
 
 /**
  * Taking a release from a web folder, in steps that can be called one by one, under the directory's lock:
@@ -85,7 +86,7 @@ export async function openSession(
   try {
     const pins = config.updates.gpg.key;
     const trust = await findTrust(
-      deploy,
+      join(deploy.state, "keys"),
       pins.length > 0 ? pins : (state.pin ?? []),
       folders,
       options,

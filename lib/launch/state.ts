@@ -1,24 +1,16 @@
 import { join } from "node:path";
 import { Failure } from "../core/errors.ts";
 import { readIfThere, writeAtomic } from "../files/files.ts";
+import type { Accepted } from "../web-folder/floors.ts";
 import type { DeployDirectory } from "./deploy-directory.ts";
 
 /**
  * What a deploy directory remembers of all that was ever accepted in it. It outlives pruning, crashes and an undo:
- * nothing older is taken later, and no version with other bytes. Times are ISO 8601.
+ * nothing older is taken later, and no version with other bytes.
  */
-export interface LaunchState {
-  app?: string;
+export interface LaunchState extends Accepted {
   /** Fingerprints of the pinned keys. */
   pin?: string[];
-  /** A VERSION.sig was seen: from then on there must be one. */
-  versionSigned?: boolean;
-  /** The newest DATE and signatures that were accepted. */
-  floor: { date?: string; version?: string; archive?: string };
-  /** EXPIRES of the VERSION that was read last. */
-  expires?: string;
-  /** By version: the archive that it is; bounded (floors.ts, `versionsToKeep`). */
-  versions: Record<string, { sha256: string; file: string; signed: string }>;
   /** VERSION's ETag by web folder, as of the last time when nothing was left to do. */
   etags: Record<string, string>;
 }
@@ -48,10 +40,4 @@ export async function writeState(deploy: DeployDirectory, state: LaunchState): P
   const text = `${JSON.stringify(ordered, null, 2)}\n`;
   if (text !== (await readIfThere(fileOf(deploy))))
     await writeAtomic(fileOf(deploy), text, { mode: 0o600 });
-}
-
-/** The later of two ISO times. */
-export function later(one: string | undefined, other: string | undefined): string | undefined {
-  if (one === undefined || other === undefined) return one ?? other;
-  return Date.parse(one) >= Date.parse(other) ? one : other;
 }

@@ -2,7 +2,7 @@ import { mkdir, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { messageOf, Refused, systemCode, UsageError } from "../core/errors.ts";
-import { cleanEnvironment, run } from "../exec/exec.ts";
+import { $, cleanEnvironment } from "../exec/exec.ts";
 import { writeAtomic } from "../files/files.ts";
 import {
   armor,
@@ -12,15 +12,14 @@ import {
   type PublicKey,
   readPublicKeys,
 } from "../openpgp/keys.ts";
-import type { WebFolder } from "../web-folder/web-folder.ts";
-import type { DeployDirectory } from "./deploy-directory.ts";
+import type { WebFolder } from "./web-folder.ts";
 
 /**
  * Which key must have signed everything. The pin comes from the command line, launchify.yml or the first install,
  * never from what is being installed; the key itself may come from anywhere, as long as it has the pinned fingerprint.
  */
 export interface TrustOptions {
-  /** --key: a fingerprint, or a short id that one key in the local ring bears. */
+  /** --key: a fingerprint, or a short id that one key in the local ring has. */
   key?: string | undefined;
   /** --key-file */
   keyFile?: string | undefined;
@@ -43,12 +42,13 @@ export interface Trust {
 
 /**
  * Find the pinned keys.
- * @param pinned by launchify.yml, else by what the directory remembers.
+ * @param keysFolder where `saveKeys` keeps them.
+ * @param pinned by launchify.yml, else by what was accepted before.
  * @throws {Refused} when there is no pin, or no key that has it.
- * @throws {UsageError} when the command line contradicts the directory.
+ * @throws {UsageError} when the command line contradicts the pin.
  */
 export async function findTrust(
-  deploy: DeployDirectory,
+  keysFolder: string,
   pinned: readonly string[],
   folders: readonly WebFolder[],
   options: TrustOptions,
@@ -78,7 +78,7 @@ export async function findTrust(
   }
   if (pins.length === 0) return { ...(await firstUse(folders, options)), written };
 
-  const saved = await savedKeys(deploy);
+  const saved = await savedKeys(keysFolder);
   const keys: PublicKey[] = [];
   let published: PublicKey[] | undefined;
   for (const pin of pins) {
@@ -96,14 +96,13 @@ export async function findTrust(
   }
   if (keys.length === 0)
     throw new Refused(
-      `no key with the fingerprint ${pins.join(" or ")} is to be had (asked: the gpg ring, KEY.asc in ${folders.map((folder) => folder.name("")).join(", ")}); give it with --key-file`,
+      `no key with the fingerprint ${pins.join(" or ")} was found (asked: the gpg ring, KEY.asc in ${folders.map((folder) => folder.name("")).join(", ")}); give it with --key-file`,
     );
   return { pins, keys, written };
 }
 
 /** Keep the keys, so that the next time no ring and no KEY.asc is needed, and a revocation once seen is not forgotten. */
-export async function saveKeys(deploy: DeployDirectory, keys: readonly PublicKey[]): Promise<void> {
-  const folder = join(deploy.state, "keys");
+export async function saveKeys(folder: string, keys: readonly PublicKey[]): Promise<void> {
   await mkdir(folder, { recursive: true, mode: 0o700 });
   for (const key of keys) {
     const path = join(folder, `${fingerprintOf(key)}.asc`);
@@ -113,8 +112,7 @@ export async function saveKeys(deploy: DeployDirectory, keys: readonly PublicKey
   }
 }
 
-async function savedKeys(deploy: DeployDirectory): Promise<PublicKey[]> {
-  const folder = join(deploy.state, "keys");
+async function savedKeys(folder: string): Promise<PublicKey[]> {
   const names = (await readdir(folder).catch(() => [])).filter((name) =>
     /^[0-9A-F]+\.asc$/.test(name),
   );
@@ -170,7 +168,7 @@ async function firstUse(
         `pinned the key ${fingerprint} of ${folder.name("KEY.asc")}, unchecked (--insecure)`,
       );
     } else if (!options.confirm) {
-      throw new Refused(`no key is pinned, and nobody is there to ask; ${answer}`);
+      throw new Refused(`no key is pinned, and there is nobody to ask; ${answer}`);
     } else if (!(await options.confirm(fingerprint, key.getUserIDs(), folder.name("")))) {
       throw new Refused(`the key ${fingerprint} was not confirmed; nothing was installed`);
     }
@@ -181,17 +179,16 @@ async function firstUse(
   );
 }
 
-function gpgEnvironment(): Record<string, string> {
-  return cleanEnvironment({ GNUPGHOME: process.env["GNUPGHOME"] });
+/** The user's gpg, where there is one. */
+function gpg() {
+  const env = cleanEnvironment({ GNUPGHOME: process.env["GNUPGHOME"] });
+  return $({ env, nothrow: true });
 }
 
 /** The key from the user's gpg ring; none when there is no gpg, or no such key. */
 async function keysInRing(fingerprint: string): Promise<PublicKey[]> {
+  const { stdout } = await gpg()`gpg --batch --no-tty --armor --export ${fingerprint}`;
   try {
-    const { stdout } = await run(
-      ["gpg", "--batch", "--no-tty", "--armor", "--export", fingerprint],
-      { env: gpgEnvironment() },
-    );
     return stdout.trim() === "" ? [] : await readPublicKeys(Buffer.from(stdout), "gpg --export");
   } catch {
     return [];
@@ -202,15 +199,9 @@ async function fingerprintOfShortId(text: string, note: (line: string) => void):
   const id = text.replace(/[\s:]/g, "").replace(/^0x/i, "").toUpperCase();
   if (!/^[0-9A-F]{8}(?:[0-9A-F]{8})?$/.test(id))
     throw new UsageError(
-      `"${text}" is no fingerprint; give all 40 hex digits (gpg --fingerprint shows them)`,
+      `"${text}" is not a fingerprint; give all 40 hex digits (gpg --fingerprint shows them)`,
     );
-  const { stdout } = await run(
-    ["gpg", "--batch", "--no-tty", "--with-colons", "--list-keys", `0x${id}`],
-    {
-      env: gpgEnvironment(),
-      check: false,
-    },
-  ).catch(() => ({ stdout: "" }));
+  const { stdout } = await gpg()`gpg --batch --no-tty --with-colons --list-keys ${`0x${id}`}`;
   const found: string[] = [];
   let primary = false;
   for (const line of stdout.split("\n")) {

@@ -1,8 +1,20 @@
 import { Refused } from "../core/errors.ts";
 import { clockTolerance, type Verdict } from "../openpgp/verify.ts";
-import type { CurrentLine, VersionFile } from "../web-folder/version-file.ts";
-import type { SignedVersion, VerifiedArchive } from "../web-folder/web-folder.ts";
-import { later, type LaunchState } from "./state.ts";
+import type { CurrentLine, VersionFile } from "./version-file.ts";
+import type { SignedVersion, VerifiedArchive } from "./web-folder.ts";
+
+/** What was ever accepted by a client. Times are ISO 8601. */
+export interface Accepted {
+  app?: string;
+  /** A VERSION.sig was seen: from then on there must be one. */
+  versionSigned?: boolean;
+  /** The newest DATE and signatures that were accepted. */
+  floor: { date?: string; version?: string; archive?: string };
+  /** EXPIRES of the VERSION that was read last. */
+  expires?: string;
+  /** By version: the archive that it is; bounded by `versionsToKeep`. */
+  versions: Record<string, { sha256: string; file: string; signed: string }>;
+}
 
 /**
  * What may follow what was accepted before. Version strings cannot be ordered, so the signed times decide.
@@ -12,7 +24,7 @@ import { later, type LaunchState } from "./state.ts";
  * newer VERSION (`release withdraw`), nobody else can. Without one the archive's own signature carries everything.
  */
 export function checkVersion(
-  state: LaunchState,
+  state: Accepted,
   { file, verdict }: Pick<SignedVersion, "file" | "verdict">,
   name: string,
   {
@@ -54,7 +66,7 @@ export function checkExpiry(expires: string | undefined, name: string, now = new
 
 /** One version, one content, for ever. */
 export function checkSameBytes(
-  state: LaunchState,
+  state: Accepted,
   line: CurrentLine,
   sha256: string | undefined,
 ): void {
@@ -67,7 +79,7 @@ export function checkSameBytes(
 
 /** The floor of folders without a signed VERSION: the time of the archive's signature. */
 export function checkArchive(
-  state: LaunchState,
+  state: Accepted,
   verdict: Verdict | undefined,
   signed: string,
   name: string,
@@ -81,9 +93,9 @@ export function checkArchive(
     );
 }
 
-/** The state after a VERSION, and with it an archive, was accepted. A downgrade that was asked for sets the floors anew. */
-export function accepted(
-  state: LaunchState,
+/** The state after a VERSION, and with it an archive, was accepted. A downgrade that was asked for sets the floors again. */
+export function accepted<State extends Accepted>(
+  state: State,
   version: { file: VersionFile; verdict?: Verdict | undefined },
   release: {
     app: string;
@@ -91,7 +103,7 @@ export function accepted(
     archive?: Pick<VerifiedArchive, "sha256" | "verdict"> | undefined;
   },
   { allowDowngrade = false }: { allowDowngrade?: boolean | undefined } = {},
-): LaunchState {
+): State {
   const { line, archive, app } = release;
   const newest = allowDowngrade ? (_: unknown, offered: string | undefined) => offered : later;
   const known = state.versions[line.version];
@@ -114,11 +126,11 @@ export function accepted(
     ...(verdict && file.expires ? { expires: file.expires.toISOString() } : {}),
     floor: Object.fromEntries(Object.entries(floor).filter(([, time]) => time !== undefined)),
     versions: { ...state.versions, ...(entry ? { [line.version]: entry } : {}) },
-  };
+  } as State;
 }
 
-/** So many accepted versions are remembered, besides those that stand in releases/. */
-export const mostVersions = 500;
+/** How many accepted versions are remembered, besides those that are installed. */
+export const maxVersions = 500;
 
 /**
  * The versions to remember, so that the state of an app that is published every hour does not grow for ever: those
@@ -126,14 +138,20 @@ export const mostVersions = 500;
  * are never forgotten, still refuse what was signed earlier.
  */
 export function versionsToKeep(
-  versions: LaunchState["versions"],
+  versions: Accepted["versions"],
   spared: ReadonlySet<string>,
-  most = mostVersions,
-): LaunchState["versions"] {
+  max = maxVersions,
+): Accepted["versions"] {
   const newestFirst = Object.entries(versions).sort(
     ([, a], [, b]) => Date.parse(b.signed) - Date.parse(a.signed),
   );
   return Object.fromEntries(
-    newestFirst.filter(([version], index) => index < most || spared.has(version)),
+    newestFirst.filter(([version], index) => index < max || spared.has(version)),
   );
+}
+
+/** The later of two ISO times. */
+function later(one: string | undefined, other: string | undefined): string | undefined {
+  if (one === undefined || other === undefined) return one ?? other;
+  return Date.parse(one) >= Date.parse(other) ? one : other;
 }
