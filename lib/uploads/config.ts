@@ -1,8 +1,9 @@
 import { homedir } from "node:os";
-import { isAbsolute, join, resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { UsageError } from "../core/errors.ts";
 import { isSafeRef, isShortName } from "../core/names.ts";
 import { type Config, type Infer, readConfig, y } from "../config/yaml.ts";
+import type { S3Location } from "../s3/s3.ts";
 import { type HeaderRules, patternProblem } from "./headers.ts";
 
 /** `uploads.yml`: the folder that is published, and where to. */
@@ -44,13 +45,9 @@ export interface RsyncAddress {
   path: string;
 }
 
-export interface S3Target extends Common, HeaderRules {
+export interface S3Target extends Common, HeaderRules, Omit<S3Location, "bucket"> {
   kind: "s3";
   address: S3Address;
-  region?: string | undefined;
-  endpoint?: string | undefined;
-  pathStyle?: boolean | undefined;
-  profile?: string | undefined;
   /** Requests at once. */
   jobs: number;
 }
@@ -246,5 +243,5 @@ export function parseGitUrl(text: string): string | undefined {
 
 /** `~/` at the start is the home folder, as in a shell. */
 function expand(path: string): string {
-  return path.startsWith("~/") && !isAbsolute(path) ? join(homedir(), path.slice(2)) : path;
+  return path.startsWith("~/") ? join(homedir(), path.slice(2)) : path;
 }

@@ -59,7 +59,7 @@ export function scanFolder(root: string): LocalFile[] {
         ({ stat, target } = followed);
       }
       if (stat.isDirectory()) {
-        const place = target === file && above.length === 0 ? file : realpathSync(target);
+        const place = realpathSync(target);
         if (above.includes(place) || place === real)
           problems.push(`${shown}: the link leads back to a folder that holds it; remove it`);
         else visit(file, itsPath, [...above, place]);
@@ -151,9 +151,14 @@ export function changedWhileRead(path: string): Failure {
 /** How often a file that changes meanwhile is read. */
 export const maxReads = 4;
 
+/** What was read, and the stamp by which it is known again; undefined when that would prove nothing. */
+export interface AtRest<T> {
+  result: T;
+  stamp: Stamp | undefined;
+}
+
 /**
- * Read a file as it is at one moment: when it changes meanwhile, `read` is called again. Gives what was read, and
- * the stamp at that moment.
+ * Read a file as it is at one moment: when it changes meanwhile, `read` is called again.
  * @param isEqual what has just changed is read twice and compared; without it we wait until another change would show.
  * @throws {Failure} when it keeps changing.
  */
@@ -161,11 +166,12 @@ export async function readAtRest<T>(
   { file, path }: LocalFile,
   read: (handle: FileHandle, size: number) => Promise<T>,
   isEqual?: (one: T, other: T) => boolean,
-): Promise<{ result: T; stamp: Stamp }> {
+): Promise<AtRest<T>> {
   for (let attempt = 0; attempt < maxReads; attempt++) {
     if (attempt > 0) await sleep(50 * 4 ** (attempt - 1));
     const handle = await open(file, "r");
     try {
+      const when = Date.now();
       let stat = await handle.stat({ bigint: true });
       if (!isEqual && isFresh(stampOf(stat))) {
         await sleep(tickOf(stampOf(stat)));
@@ -175,7 +181,8 @@ export async function readAtRest<T>(
       const fresh = isFresh(stamp);
       const result = await read(handle, size);
       if (fresh && !isEqual?.(result, await read(handle, size))) continue;
-      if (stampOf(await handle.stat({ bigint: true })) === stamp) return { result, stamp };
+      if (stampOf(await handle.stat({ bigint: true })) === stamp)
+        return { result, stamp: isProof(stamp, when) ? stamp : undefined };
     } finally {
       await handle.close();
     }
@@ -194,11 +201,14 @@ export interface Content {
   sha256: string;
 }
 
-/** Bytes with their hashes in hex. */
-export interface Hashed {
-  bytes: Uint8Array;
+/** The hashes of some bytes, in hex. */
+export interface Hashes {
   md5: string;
   sha256: string;
+}
+
+export interface Hashed extends Hashes {
+  bytes: Uint8Array;
 }
 
 /** Larger files go in parts. */
@@ -230,12 +240,12 @@ function hashed(bytes: Uint8Array): Hashed {
 }
 
 /** The content of a file that goes whole. */
-export function contentOf({ md5, sha256 }: Omit<Hashed, "bytes">): Content {
+export function contentOf({ md5, sha256 }: Hashes): Content {
   return { etag: md5, sha256 };
 }
 
 /** The content of a file from those of its parts, in order. */
-export function contentOfParts(parts: readonly Omit<Hashed, "bytes">[]): Content {
+export function contentOfParts(parts: readonly Hashes[]): Content {
   const md5 = createHash("md5");
   const sha256 = createHash("sha256");
   for (const part of parts) {
@@ -248,21 +258,16 @@ export function contentOfParts(parts: readonly Omit<Hashed, "bytes">[]): Content
 const isEqual = (one: { sha256: string }, other: { sha256: string }) => one.sha256 === other.sha256;
 
 /** A small file as it is at one moment. @throws {Failure} when it keeps changing. */
-export async function readWhole(file: LocalFile): Promise<Hashed & { stamp: Stamp }> {
-  const read = (handle: FileHandle, size: number) => readPart(handle, 0, size);
-  const { result, stamp } = await readAtRest(file, read, isEqual);
-  return { ...result, stamp };
+export async function readWhole(file: LocalFile): Promise<AtRest<Hashed>> {
+  return await readAtRest(file, (handle, size) => readPart(handle, 0, size), isEqual);
 }
 
-/** The content of a file of any size, with its stamp at that moment. @throws {Failure} when it keeps changing. */
-export async function hashFile(
-  file: LocalFile,
-  signal?: AbortSignal,
-): Promise<{ content: Content; stamp: Stamp }> {
-  const read = async (handle: FileHandle, size: number): Promise<Content> => {
+/** The content of a file of any size. @throws {Failure} when it keeps changing. */
+export async function hashFile(file: LocalFile, signal?: AbortSignal): Promise<AtRest<Content>> {
+  const read = async (handle: FileHandle, size: number) => {
     if (size <= wholeUpTo) return contentOf(await readPart(handle, 0, size));
     const length = partSizeOf(size);
-    const parts: Omit<Hashed, "bytes">[] = [];
+    const parts: Hashes[] = [];
     for (let at = 0; at < size; at += length) {
       signal?.throwIfAborted();
       const { md5, sha256 } = await readPart(handle, at, length);
@@ -270,6 +275,5 @@ export async function hashFile(
     }
     return contentOfParts(parts);
   };
-  const { result, stamp } = await readAtRest(file, read, isEqual);
-  return { content: result, stamp };
+  return await readAtRest(file, read, isEqual);
 }

@@ -1,72 +1,45 @@
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
-import { atEnd } from "../core/at-exit.ts";
 import { Failure } from "../core/errors.ts";
 import { ProcessOutput, type Shell } from "../exec/exec.ts";
 import { exists } from "../files/files.ts";
-import { gitIn, type GitOptions, textOf } from "../git/git.ts";
+import { gitIn, textOf } from "../git/git.ts";
 import type { GitTarget } from "./config.ts";
 import { changedSince, changedWhileRead, type LocalFile, maxReads, scanFolder } from "./folder.ts";
-import { type Change, type Job, type Outcome, TryAgain, withRetries } from "./job.ts";
+import { type Change, type Job, type Outcome, outcomeOf, TryAgain, withRetries } from "./job.ts";
 import { explainSsh, sshForShell } from "./ssh.ts";
-
-/** `$` for git in the target's own repository, with input or more environment where that is wanted. */
-type Git = (options?: Pick<GitOptions, "input" | "env">) => Shell;
 
 /**
  * Publish the folder as one commit on a branch: bytes as they are (no filter, no line end conversion, no
  * ignore file has a say), on top of what is there, never forced.
  */
 export async function uploadToGit(target: GitTarget, job: Job): Promise<Outcome> {
-  const outcome: Outcome = { changes: [], bytes: 0, problems: [] };
   const { signal, retries } = job;
   refuseNames(job.files);
   // what was fetched and made is kept for the next time: only what is new travels
   const repo = join(job.state.folder, `${target.name}.git`);
-  const scratch = await makeScratch(job.state.folder);
-  const base = {
-    GIT_SSH_COMMAND: sshForShell(target.ssh),
-    GIT_INDEX_FILE: join(scratch.folder, "index"),
-  };
-  const config = { "gc.auto": "500", "core.hooksPath": "/dev/null" };
-  const git: Git = ({ env, ...options } = {}) =>
-    gitIn(repo, { ...options, env: { ...base, ...env }, config, signal });
-  try {
-    await openRepo(repo, git);
-    const { files, tree } = await wholeTree(job, git);
-    await withRetries({ signal, retries }, async () => {
-      const parent = await fetchBranch(target, git);
-      const changes = await difference(parent, tree, files, git);
-      outcome.changes = changes;
-      outcome.unchanged = files.length - changes.filter((each) => each.action !== "delete").length;
-      outcome.bytes = changes.reduce((sum, { size }) => sum + size, 0);
-      const isSame = parent !== undefined && changes.length === 0;
-      if (job.dryRun || isSame || (parent === undefined && files.length === 0)) return;
-      await push(await makeCommit(tree, parent, job, git), target, git);
-    });
-    if (!job.dryRun) {
-      job.expect(outcome.bytes);
-      job.arrived(outcome.bytes, target.branch);
-    }
-    return outcome;
-  } finally {
-    await scratch.remove();
+  const git = gitIn(repo, {
+    env: { GIT_SSH_COMMAND: sshForShell(target.ssh) },
+    config: { "gc.auto": "500", "core.hooksPath": "/dev/null" },
+    signal,
+  });
+  await openRepo(repo, git);
+  const { files, tree } = await wholeTree(job, git);
+  const changes = await withRetries({ signal, retries }, async () => {
+    const parent = await fetchBranch(target, git);
+    const found = await difference(parent, tree, files, git);
+    if (found.length > 0 && !job.dryRun)
+      await push(await makeCommit(tree, parent, repo, job), target, git);
+    return found;
+  });
+  const outcome = outcomeOf(changes, files.length);
+  if (!job.dryRun) {
+    job.expect(outcome.bytes);
+    job.arrived(outcome.bytes, target.branch);
   }
-}
-
-async function makeScratch(folder: string) {
-  const scratch = await mkdtemp(join(folder, ".index-"));
-  const remove = () => rm(scratch, { recursive: true, force: true });
-  const forget = atEnd(remove);
-  return {
-    folder: scratch,
-    async remove() {
-      forget();
-      await remove();
-    },
-  };
+  return outcome;
 }
 
 /** Names that git itself would refuse, said in our words and before anything is sent. */
@@ -75,35 +48,35 @@ function refuseNames(files: readonly LocalFile[]): void {
   if (bad) throw new Failure(`${JSON.stringify(bad.path)} cannot be in a git commit; move it away`);
 }
 
-async function openRepo(repo: string, git: Git): Promise<void> {
+async function openRepo(repo: string, git: Shell): Promise<void> {
   if (await exists(join(repo, "HEAD"))) {
     // a lock file that a killed run left: our own lock says that nobody holds it
-    for (const name of ["shallow.lock", "packed-refs.lock"])
+    for (const name of ["index.lock", "shallow.lock", "packed-refs.lock"])
       await rm(join(repo, name), { force: true });
     return;
   }
   await mkdir(repo, { recursive: true });
-  await git()`git init --quiet --bare --template=`;
+  await git`git init --quiet --bare --template=`;
 }
 
 /** The branch's newest commit there, fetched; undefined when there is no such branch yet. */
-async function fetchBranch(target: GitTarget, git: Git): Promise<string | undefined> {
+async function fetchBranch(target: GitTarget, git: Shell): Promise<string | undefined> {
   const { url } = target;
   const ref = `refs/heads/${target.branch}`;
   const ours = "refs/boatyard/there";
   const quietly = ["--quiet", "--no-tags", "--no-write-fetch-head", "--depth=1"];
   try {
-    const listed = await textOf(git()`git ls-remote -- ${url} ${ref}`);
+    const listed = await textOf(git`git ls-remote -- ${url} ${ref}`);
     if (!listed.split("\n").some((line) => line.endsWith(`\t${ref}`))) return undefined;
-    await git()`git fetch ${quietly} -- ${url} ${`+${ref}:${ours}`}`;
-    return await textOf(git()`git rev-parse --verify ${`${ours}^{commit}`}`);
+    await git`git fetch ${quietly} -- ${url} ${`+${ref}:${ours}`}`;
+    return await textOf(git`git rev-parse --verify ${`${ours}^{commit}`}`);
   } catch (error) {
     throw explain(error, target);
   }
 }
 
 /** The tree of the folder at one moment: when a file changes while git reads, all is read again. */
-async function wholeTree(job: Job, git: Git) {
+async function wholeTree(job: Job, git: Shell) {
   let { files } = job;
   for (let attempt = 0; ; attempt++) {
     const tree = await writeTree(files, git);
@@ -116,7 +89,7 @@ async function wholeTree(job: Job, git: Git) {
 }
 
 /** Put every file into the object store as it is, and make the tree of them. */
-async function writeTree(files: readonly LocalFile[], git: Git): Promise<string> {
+async function writeTree(files: readonly LocalFile[], git: Shell): Promise<string> {
   // one name a line: those with line ends in them go one by one
   const plain = files.filter(({ file }) => !/[\r\n]/.test(file) && !file.startsWith('"'));
   const odd = files.filter((file) => !plain.includes(file));
@@ -128,13 +101,13 @@ async function writeTree(files: readonly LocalFile[], git: Git): Promise<string>
     for (const [index, { path }] of plain.entries()) ids.set(path, lines[index] ?? "");
   }
   for (const { path, file } of odd)
-    ids.set(path, await textOf(git()`git hash-object -w --no-filters -- ${file}`));
+    ids.set(path, await textOf(git`git hash-object -w --no-filters -- ${file}`));
   const entries = files.map(
     ({ path, executable }) => `${executable ? "100755" : "100644"} ${ids.get(path)}\t${path}\0`,
   );
-  await git()`git read-tree --empty`;
+  await git`git read-tree --empty`;
   await git({ input: entries.join("") })`git update-index -z --index-info`;
-  return await textOf(git()`git write-tree`);
+  return await textOf(git`git write-tree`);
 }
 
 /** What the new tree changes against the parent's. */
@@ -142,12 +115,12 @@ async function difference(
   parent: string | undefined,
   tree: string,
   files: readonly LocalFile[],
-  git: Git,
+  git: Shell,
 ): Promise<Change[]> {
   if (parent === undefined)
     return files.map(({ path, size }) => ({ action: "new" as const, path, size }));
   const sizes = new Map(files.map(({ path, size }) => [path, size]));
-  const diff = await git()`git diff-tree -r -z --name-status --no-renames ${parent} ${tree}`;
+  const diff = await git`git diff-tree -r -z --name-status --no-renames ${parent} ${tree}`;
   const words = diff.stdout.split("\0");
   const changes: Change[] = [];
   for (let index = 0; index + 1 < words.length; index += 2) {
@@ -161,16 +134,17 @@ async function difference(
 async function makeCommit(
   tree: string,
   parent: string | undefined,
-  job: Job,
-  git: Git,
+  repo: string,
+  { dir, signal }: Job,
 ): Promise<string> {
-  const { name, email, message } = await sourceOf(job.dir, job.signal);
+  const { name, email, message } = await sourceOf(dir, signal);
   const env = {
     ...{ GIT_AUTHOR_NAME: name, GIT_AUTHOR_EMAIL: email },
     ...{ GIT_COMMITTER_NAME: name, GIT_COMMITTER_EMAIL: email },
   };
+  const git = gitIn(repo, { env, input: message, signal });
   const parents = parent === undefined ? [] : ["-p", parent];
-  return await textOf(git({ env, input: message })`git commit-tree ${parents} ${tree}`);
+  return await textOf(git`git commit-tree ${parents} ${tree}`);
 }
 
 /** Who the author is (the checkout's user.name and user.email, else the source commit's), and the message. */
@@ -191,10 +165,10 @@ async function sourceOf(dir: string, signal: AbortSignal | undefined) {
   };
 }
 
-async function push(commit: string, target: GitTarget, git: Git): Promise<void> {
+async function push(commit: string, target: GitTarget, git: Shell): Promise<void> {
   const refspec = `${commit}:refs/heads/${target.branch}`;
   try {
-    await git()`git push --quiet --no-verify -- ${target.url} ${refspec}`;
+    await git`git push --quiet --no-verify -- ${target.url} ${refspec}`;
   } catch (error) {
     throw explain(error, target);
   }

@@ -15,8 +15,9 @@ export interface Job {
   /** How often a request or transfer is tried again where that may help. */
   retries: number;
   signal?: AbortSignal | undefined;
-  /** More bytes are on their way, or have arrived. */
+  /** For the progress bar: so many bytes will be sent. */
   expect(bytes: number): void;
+  /** So many of the expected bytes were sent. */
   arrived(bytes: number, path: string): void;
   /** A word for the user, with the target's name in front. */
   note(text: string): void;
@@ -39,6 +40,13 @@ export interface Outcome {
   bytes: number;
   /** What failed, a line each; empty when everything succeeded. */
   problems: string[];
+}
+
+/** The outcome of what was done to a target, with `count` files in the folder. */
+export function outcomeOf(changes: Change[], count: number): Outcome {
+  const sent = changes.filter(({ action }) => action !== "delete");
+  const bytes = sent.reduce((sum, { size }) => sum + size, 0);
+  return { changes, unchanged: count - sent.length, bytes, problems: [] };
 }
 
 /** What is worth another try: the line dropped, somebody else was faster, a file changed meanwhile. */
@@ -94,24 +102,28 @@ export async function forEachOf<T>(
   if (errors.length > 0) throw errors[0];
 }
 
-/** Memory that many jobs share, in bytes: work waits until there is room for its `size`. */
-export function createBudget(bytes: number) {
-  let free = bytes;
-  const waiting: { wanted: number; go: () => void }[] = [];
+/** Work that holds `size` bytes in memory waits until there is room for them among `limit` bytes. */
+export function memoryLimit(limit: number) {
+  let free = limit;
+  const waiting: { size: number; start: () => void }[] = [];
+  const startWaiting = () => {
+    for (let next = waiting[0]; next && next.size <= free; next = waiting[0]) {
+      waiting.shift();
+      free -= next.size;
+      next.start();
+    }
+  };
   return async <T>(size: number, work: () => Promise<T>): Promise<T> => {
-    const wanted = Math.min(size, bytes);
-    if (free < wanted || waiting.length > 0)
-      await new Promise<void>((go) => waiting.push({ wanted, go }));
-    else free -= wanted;
+    const wanted = Math.min(size, limit);
+    await new Promise<void>((start) => {
+      waiting.push({ size: wanted, start });
+      startWaiting();
+    });
     try {
       return await work();
     } finally {
       free += wanted;
-      for (let next = waiting[0]; next && next.wanted <= free; next = waiting[0]) {
-        free -= next.wanted;
-        waiting.shift();
-        next.go();
-      }
+      startWaiting();
     }
   };
 }

@@ -1,38 +1,31 @@
 import { Failure } from "../core/errors.ts";
-import { $, type ProcessOutput } from "../exec/exec.ts";
+import { $, commandFailure, type ProcessOutput } from "../exec/exec.ts";
 import type { RsyncTarget } from "./config.ts";
 import { changedSince, changedWhileRead, scanFolder } from "./folder.ts";
-import { type Change, type Job, type Outcome, TryAgain, withRetries } from "./job.ts";
+import { type Change, type Job, type Outcome, outcomeOf, TryAgain, withRetries } from "./job.ts";
 import { explainSsh, sshForRsync } from "./ssh.ts";
 
 /** Publish the folder by the system's rsync, over ssh or to a folder of this machine. */
 export async function uploadByRsync(target: RsyncTarget, job: Job): Promise<Outcome> {
-  const outcome: Outcome = { changes: [], bytes: 0, problems: [] };
   const sizes = new Map(job.files.map(({ path, size }) => [path, size]));
-  const seen = new Set<string>();
-  const note = (change: Change) => {
-    // a retry names again what it had sent already
-    if (seen.has(change.path)) return;
-    seen.add(change.path);
-    outcome.changes.push(change);
-    if (change.action === "delete") return;
-    outcome.bytes += change.size;
-    if (job.dryRun) return;
-    job.expect(change.size);
-    job.arrived(change.size, change.path);
-  };
+  const changes = new Map<string, Change>();
   const { signal, retries } = job;
   let { files } = job;
   await withRetries({ signal, retries }, async () => {
     const errors: string[] = [];
     const onLine = (line: string, from: "stdout" | "stderr") => {
-      const change = from === "stdout" ? readItem(line, sizes) : undefined;
-      if (change) note(change);
       if (from === "stderr") errors.push(line);
+      const change = from === "stdout" ? readItem(line, sizes) : undefined;
+      // a retry names again what it had sent already
+      if (!change || changes.has(change.path)) return;
+      changes.set(change.path, change);
+      if (job.dryRun) return;
+      job.expect(change.size);
+      job.arrived(change.size, change.path);
     };
     const result = await $({ onLine, signal, nothrow: true })`rsync ${rsyncArguments(target, job)}`;
     signal?.throwIfAborted();
-    if (result.exitCode === null && result.signal === null) throw result.cause;
+    if (commandFailure(result)?.code !== undefined) throw result;
     const failure = explainRsync(result, errors.join("\n"), target);
     if (failure) throw failure;
     // rsync sends what it reads, a file that changes meanwhile half old and half new: then it goes again
@@ -40,11 +33,8 @@ export async function uploadByRsync(target: RsyncTarget, job: Job): Promise<Outc
     files = changed === undefined ? files : scanFolder(job.root);
     if (changed !== undefined) throw new TryAgain(changedWhileRead(changed).message);
   });
-  outcome.unchanged = job.files.length - outcome.changes.filter(isSent).length;
-  return outcome;
+  return outcomeOf([...changes.values()], job.files.length);
 }
-
-const isSent = ({ action }: Change) => action !== "delete";
 
 /**
  * What rsync is told. Pure. Content decides (--checksum), not times, so that a rebuild sends nothing; times are

@@ -3,7 +3,7 @@ import type { S3Target } from "./config.ts";
 import type { Content, LocalFile } from "./folder.ts";
 import { headerLine, headersFor, isPage } from "./headers.ts";
 import type { Change } from "./job.ts";
-import type { S3Entry, S3Record } from "./state.ts";
+import type { S3Entry } from "./state.ts";
 
 /** What has to be done to an S3 target. Pure: the folder, the listing and the record in, decisions out. */
 export interface S3Plan {
@@ -26,7 +26,7 @@ export function planTarget(
   target: S3Target,
   files: readonly LocalFile[],
   listing: readonly S3Object[],
-  record: Pick<S3Record, "get">,
+  record: ReadonlyMap<string, S3Entry>,
 ): S3Plan {
   const { prefix } = target.address;
   const objects = new Map(listing.map((object) => [object.key, object]));

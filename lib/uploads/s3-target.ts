@@ -13,17 +13,10 @@ import {
   wholeUpTo,
 } from "./folder.ts";
 import { headerLine } from "./headers.ts";
-import {
-  type Change,
-  createBudget,
-  forEachOf,
-  type Job,
-  type Outcome,
-  withRetries,
-} from "./job.ts";
+import { type Change, forEachOf, type Job, memoryLimit, type Outcome, withRetries } from "./job.ts";
 import { abortStaleUploads, type S3Session, type Sent, sendInParts } from "./s3-parts.ts";
 import { inOrder, isSame, planTarget, type Send } from "./s3-plan.ts";
-import { openPending, openRecord, type S3Record } from "./state.ts";
+import { openPending, openRecord } from "./state.ts";
 
 /** Publish the folder to an S3 bucket: assets, then pages, then deletions, each only after all before went well. */
 export async function uploadToS3(target: S3Target, job: Job): Promise<Outcome> {
@@ -41,47 +34,59 @@ export async function uploadToS3(target: S3Target, job: Job): Promise<Outcome> {
   }
 }
 
-/** Bytes of bodies in memory at once. */
-const bodyBytes = 40 * 1024 * 1024;
-
 async function publish(target: S3Target, job: Job, store: S3Store): Promise<Outcome> {
-  const { bucket, prefix } = target.address;
-  const { state, signal } = job;
-  const rules = { isTransient, retryAfter: retryAfterOf, signal, retries: job.retries };
-  const session: S3Session = {
-    ...{ target, job, store, budget: createBudget(bodyBytes) },
-    pending: await openPending(state, target.name),
-    async ask(request) {
-      try {
-        return await withRetries(rules, request);
-      } catch (error) {
-        if (signal?.aborted) throw error;
-        throw explainS3(error, { bucket, endpoint: target.endpoint });
-      }
-    },
-  };
-  const place = `s3://${bucket}/${prefix} ${target.endpoint ?? ""}`;
-  const record = await openRecord(state, target.name, place);
-  const outcome: Outcome = { changes: [], unchanged: 0, bytes: 0, problems: [] };
+  const session = await openSession(target, job, store);
+  const { record, outcome } = session;
   try {
-    const listing = await session.ask(() => store.list(prefix, { signal }));
+    const listing = await session.ask((options) => store.list(target.address.prefix, options));
     warnOfClock(store, job);
-    const plan = planTarget(target, job.files, listing, record);
-    const sends = await withoutUnchanged(plan.sends, job, record, outcome);
+    const plan = planTarget(target, job.files, listing, record.entries);
+    const sends = await withoutUnchanged(session, plan.sends);
     if (job.dryRun) {
       outcome.changes.push(...sends.map(changeOf), ...plan.stray.map(deletionOf));
       return outcome;
     }
     await abortStaleUploads(session, new Set(sends.map(({ file }) => file.path)));
-    await sendAll(session, sends, record, outcome);
-    await removeAll(session, plan.stray, record, outcome);
+    const { assets, pages } = inOrder(sends);
+    job.expect(sends.reduce((sum, { file }) => sum + file.size, 0));
+    await sendAll(session, assets);
+    if (outcome.problems.length === 0) await sendAll(session, pages);
+    else holdBack(pages, "pages were held back: what they need is not all there");
+    if (outcome.problems.length === 0) await removeAll(session, plan.stray);
+    else holdBack(plan.stray, "deletions were held back: not all was sent");
   } catch (error) {
-    if (signal?.aborted) throw error;
+    if (job.signal?.aborted) throw error;
     outcome.problems.push(messageOf(error));
   } finally {
     if (!job.dryRun) await record.save();
   }
   return outcome;
+
+  function holdBack({ length }: { length: number }, why: string): void {
+    if (length > 0) outcome.problems.push(`${length} ${why}`);
+  }
+}
+
+async function openSession(target: S3Target, job: Job, store: S3Store): Promise<S3Session> {
+  const { bucket, prefix } = target.address;
+  const { endpoint } = target;
+  const { state, signal, retries } = job;
+  return {
+    ...{ target, job, store },
+    record: await openRecord(state, target.name, `s3://${bucket}/${prefix} ${endpoint ?? ""}`),
+    pending: await openPending(state, target.name),
+    outcome: { changes: [], unchanged: 0, bytes: 0, problems: [] },
+    inMemory: memoryLimit(40 * 1024 * 1024),
+    async ask(request) {
+      const rules = { isTransient, retryAfter: retryAfterOf, signal, retries };
+      try {
+        return await withRetries(rules, () => request({ signal }));
+      } catch (error) {
+        if (signal?.aborted) throw error;
+        throw explainS3(error, { bucket, endpoint });
+      }
+    },
+  };
 }
 
 function warnOfClock(store: S3Store, job: Job): void {
@@ -91,22 +96,17 @@ function warnOfClock(store: S3Store, job: Job): void {
 }
 
 /** Reads and hashes the files of which only the content can tell whether they changed. */
-async function withoutUnchanged(
-  sends: readonly Send[],
-  job: Job,
-  record: S3Record,
-  outcome: Outcome,
-): Promise<Send[]> {
+async function withoutUnchanged(session: S3Session, sends: readonly Send[]): Promise<Send[]> {
+  const { job, record, outcome } = session;
   const settled = new Set<Send>();
   await forEachOf(sends, 4, async (send) => {
-    const { file, headers, compare } = send;
+    const { file, compare } = send;
     if (!compare) return;
     try {
       const content = await knownContent(file, job);
-      if (!isSame(content, compare, record.get(file.path))) return;
+      if (!isSame(content, compare, record.entries.get(file.path))) return;
       outcome.unchanged = (outcome.unchanged ?? 0) + 1;
-      const { sha256 } = content;
-      record.set(file.path, { etag: compare.etag, sha256, headers: headerLine(headers) });
+      remember(session, send, content, compare.etag);
     } catch (error) {
       if (job.signal?.aborted) throw error;
       outcome.problems.push(problemOf(file, error));
@@ -119,83 +119,53 @@ async function withoutUnchanged(
 async function knownContent(file: LocalFile, job: Job): Promise<Content> {
   const known = job.state.known(file);
   if (known) return known;
-  const when = Date.now();
-  const { content, stamp } = await hashFile(file, job.signal);
-  job.state.learn(file.path, stamp, content, when);
+  const { result: content, stamp } = await hashFile(file, job.signal);
+  job.state.learn(file.path, content, stamp);
   return content;
 }
 
-async function sendAll(
-  session: S3Session,
-  sends: readonly Send[],
-  record: S3Record,
-  outcome: Outcome,
-): Promise<void> {
-  const { assets, pages } = inOrder(sends);
-  session.job.expect(sends.reduce((sum, { file }) => sum + file.size, 0));
-  for (const group of [assets, pages]) {
-    if (group === pages && pages.length > 0 && outcome.problems.length > 0) {
-      outcome.problems.push(
-        `${pages.length} pages were held back: what they need is not all there`,
-      );
-      return;
+async function sendAll(session: S3Session, sends: readonly Send[]): Promise<void> {
+  const { job, outcome } = session;
+  await forEachOf(sends, session.target.jobs, async (send) => {
+    const { file } = send;
+    try {
+      const large = file.size > wholeUpTo ? await sendInParts(session, send) : undefined;
+      const { content, stamp, etag } = large ?? (await sendWhole(session, send));
+      job.state.learn(file.path, content, stamp);
+      remember(session, send, content, etag);
+      outcome.changes.push(changeOf(send));
+      outcome.bytes += file.size;
+    } catch (error) {
+      // a failure that every other request would share ends the target at once
+      if (job.signal?.aborted || (error instanceof S3Failure && error.fatal)) throw error;
+      outcome.problems.push(problemOf(file, error));
     }
-    await forEachOf(group, session.target.jobs, async (send) => {
-      try {
-        await sendOne(session, send, record);
-        outcome.changes.push(changeOf(send));
-        outcome.bytes += send.file.size;
-      } catch (error) {
-        // a failure that every other request would share ends the target at once
-        if (session.job.signal?.aborted || (error instanceof S3Failure && error.fatal)) throw error;
-        outcome.problems.push(problemOf(send.file, error));
-      }
-    });
-  }
+  });
 }
 
-async function sendOne(
-  session: S3Session,
-  { file, headers }: Send,
-  record: S3Record,
-): Promise<void> {
-  const when = Date.now();
-  const large = file.size > wholeUpTo ? await sendInParts(session, file, headers) : undefined;
-  const { content, stamp, etag } = large ?? (await sendWhole(session, file, headers));
-  session.job.state.learn(file.path, stamp, content, when);
-  record.set(file.path, { etag, sha256: content.sha256, headers: headerLine(headers) });
-}
-
-async function sendWhole(
-  { target, job, store, ask, budget }: S3Session,
-  file: LocalFile,
-  headers: Send["headers"],
-): Promise<Sent> {
-  return await budget(file.size, async () => {
-    const { stamp, ...body } = await readWhole(file);
+async function sendWhole(session: S3Session, { file, headers }: Send): Promise<Sent> {
+  const { target, job, store, ask } = session;
+  return await session.inMemory(file.size, async () => {
+    const { result: body, stamp } = await readWhole(file);
     const key = target.address.prefix + file.path;
-    const etag = await ask(() => store.put(key, body, headers, { signal: job.signal }));
+    const etag = await ask((options) => store.put(key, body, headers, options));
     job.arrived(file.size, file.path);
     return { content: contentOf(body), stamp, etag };
   });
 }
 
-async function removeAll(
-  { target, job, store, ask }: S3Session,
-  stray: readonly string[],
-  record: S3Record,
-  outcome: Outcome,
-): Promise<void> {
-  if (outcome.problems.length > 0) {
-    if (stray.length > 0)
-      outcome.problems.push(`${stray.length} deletions were held back: not all was sent`);
-    return;
-  }
+async function removeAll(session: S3Session, stray: readonly string[]): Promise<void> {
+  const { target, store, record, outcome } = session;
   await forEachOf(stray, target.jobs, async (path) => {
-    await ask(() => store.remove(target.address.prefix + path, { signal: job.signal }));
-    record.remove(path);
+    await session.ask((options) => store.remove(target.address.prefix + path, options));
+    record.entries.delete(path);
     outcome.changes.push(deletionOf(path));
   });
+}
+
+function remember({ record }: S3Session, { file, headers }: Send, content: Content, etag: string) {
+  const { sha256 } = content;
+  record.entries.set(file.path, { etag, sha256, headers: headerLine(headers) });
 }
 
 function problemOf(file: LocalFile, error: unknown): string {

@@ -1,4 +1,5 @@
 import { Failure } from "../core/errors.ts";
+import { quoteWord } from "../exec/exec.ts";
 import type { SshSettings } from "./config.ts";
 
 /** Logging in by ssh, without a question and only to a host whose key is known. Pure. */
@@ -20,9 +21,7 @@ export function sshOptions({ key, knownHosts, port }: SshSettings): string[] {
 
 /** The command for git's GIT_SSH_COMMAND, which a shell reads. */
 export function sshForShell(settings: SshSettings): string {
-  return ["ssh", ...sshOptions(settings)]
-    .map((word) => `'${word.replaceAll("'", "'\\''")}'`)
-    .join(" ");
+  return ["ssh", ...sshOptions(settings)].map(quoteWord).join(" ");
 }
 
 /** The command for rsync's --rsh: it splits at blanks, and knows quotes that are doubled inside. */
@@ -33,7 +32,7 @@ export function sshForRsync(settings: SshSettings): string {
 }
 
 /**
- * What ssh's words on stderr mean, in one sentence with what to do; undefined when they are not of ssh.
+ * What ssh's words on stderr mean, in one sentence with what to do; undefined when they are not ssh's.
  * These are final: another try would fail in the same way.
  */
 export function explainSsh(
@@ -46,7 +45,7 @@ export function explainSsh(
   const fingerprint = /^SHA256:[\w+/=]+(?=\.?$)/m.exec(stderr)?.[0];
   if (/REMOTE HOST IDENTIFICATION HAS CHANGED/.test(stderr))
     return new Failure(
-      `the host key of ${host} is another than before${fingerprint ? ` (now ${fingerprint})` : ""}: somebody may be in between; ` +
+      `the host key of ${host} has changed${fingerprint ? ` (now ${fingerprint})` : ""}: somebody may be in between; ` +
         `ask whoever runs it, and only if it is right: ssh-keygen -R, then ssh-keyscan ${port}${host} >> ${file}`,
     );
   if (/Host key verification failed|No \S+ host key is known/.test(stderr))
@@ -63,7 +62,7 @@ export function explainSsh(
   if (
     /Identity file .* not accessible|Load key .*: (?:No such file|Permission denied)/.test(stderr)
   )
-    return new Failure(`the key ${settings.key ?? ""} cannot be read; mend key: or the file`);
+    return new Failure(`the key ${settings.key ?? ""} cannot be read; correct key: or the file`);
   if (/Could not resolve hostname/.test(stderr))
     return new Failure(`the host name ${host} cannot be found; check it and the network`);
   return undefined;

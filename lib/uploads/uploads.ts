@@ -64,7 +64,7 @@ export async function runUploads(options: UploadsOptions): Promise<TargetResult[
       ),
     );
     progress.end();
-    await state.save(files.map(({ path }) => path));
+    await state.save(files);
     return results;
   } finally {
     lock.release();
@@ -106,7 +106,9 @@ async function runTarget(target: Target, job: Job): Promise<TargetResult> {
     outcome = await upload(target, job);
   } catch (error) {
     // a bug is shown as one; whatever is expected is this target's result
-    if (exitCodeOf(error) === undefined && !isSystemError(error)) throw error;
+    const isExpected =
+      exitCodeOf(error) !== undefined || (error instanceof Error && "syscall" in error);
+    if (!isExpected) throw error;
     outcome = { changes: [], bytes: 0, problems: [messageOf(error)] };
   }
   const seconds = (performance.now() - started) / 1000;
@@ -119,10 +121,6 @@ async function upload(target: Target, job: Job): Promise<Outcome> {
   if (target.kind === "s3") return (await import("./s3-target.ts")).uploadToS3(target, job);
   if (target.kind === "git") return (await import("./git-target.ts")).uploadToGit(target, job);
   return (await import("./rsync-target.ts")).uploadByRsync(target, job);
-}
-
-function isSystemError(error: unknown): boolean {
-  return error instanceof Error && "syscall" in error;
 }
 
 const maxProblems = 20;
@@ -138,11 +136,10 @@ export function showResults(
       for (const { action, path } of changes)
         terminal.print(`${target}: ${action.padEnd(7)} ${shownPath(path)}`);
   const rows = results.map((result) => {
-    const count = (actions: string[]) =>
-      String(result.changes.filter(({ action }) => actions.includes(action)).length);
+    const deleted = countsOf(result).delete;
     return [
       ...[result.target, result.kind, result.ok ? "ok" : "FAILED"],
-      ...[count(["new", "replace", "headers"]), String(result.unchanged ?? "-"), count(["delete"])],
+      ...[result.changes.length - deleted, result.unchanged ?? "-", deleted].map(String),
       ...[formatSize(result.bytes), result.seconds.toFixed(1)],
     ];
   });
@@ -164,16 +161,15 @@ function shownPath(path: string): string {
   return /[\x00-\x1f\x7f]/.test(path) ? JSON.stringify(path) : path;
 }
 
-function jsonOf({ changes, ...rest }: TargetResult, dryRun: boolean) {
-  const count = (wanted: string) => changes.filter(({ action }) => action === wanted).length;
-  return {
-    ...rest,
-    seconds: Math.round(rest.seconds * 1000) / 1000,
-    dryRun,
-    counts: {
-      ...{ new: count("new"), replace: count("replace") },
-      ...{ headers: count("headers"), delete: count("delete") },
-    },
-    ...(dryRun ? { changes } : {}),
-  };
+function jsonOf(result: TargetResult, dryRun: boolean) {
+  const { changes, ...rest } = result;
+  const seconds = Math.round(rest.seconds * 1000) / 1000;
+  const counts = countsOf(result);
+  return { ...rest, seconds, dryRun, counts, ...(dryRun ? { changes } : {}) };
+}
+
+function countsOf({ changes }: TargetResult) {
+  const counts = { new: 0, replace: 0, headers: 0, delete: 0 };
+  for (const { action } of changes) counts[action]++;
+  return counts;
 }

@@ -76,7 +76,7 @@ sshTest("an unknown and a changed host key are refused, each with what to do", a
   );
   await writeFile(unknown, `${other}\n`);
   const second = await uploads(dir, [], { expect: 1 });
-  assert.match(second.stderr, /the host key of 127\.0\.0\.1 is another than before \(now SHA256:/);
+  assert.match(second.stderr, /the host key of 127\.0\.0\.1 has changed \(now SHA256:/);
   assert.equal(await readdir(out), []);
 });
 

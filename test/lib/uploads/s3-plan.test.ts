@@ -27,7 +27,7 @@ function planOf(
   there: ReturnType<typeof object> | undefined,
   entry: ReturnType<typeof recorded> | undefined,
 ) {
-  return planTarget(target, [local], there ? [there] : [], { get: () => entry });
+  return planTarget(target, [local], there ? [there] : [], new Map(entry && [[local.path, entry]]));
 }
 const line = headerLine(headersFor(target)("a"));
 const looks: [string, Parameters<typeof planOf>, string][] = [
@@ -87,8 +87,7 @@ test("stray keys are those under the prefix without a file; folder markers stay"
     ...{ key, size: key.endsWith("/") ? 0 : 1, etag: "e" },
   }));
   const strayOf = (deletes: boolean) =>
-    planTarget({ ...target, delete: deletes }, [file("a")], listing, { get: () => undefined })
-      .stray;
+    planTarget({ ...target, delete: deletes }, [file("a")], listing, new Map()).stray;
   assert.equal(strayOf(true), ["b", "dir/c"]);
   assert.equal(strayOf(false), []);
 });
