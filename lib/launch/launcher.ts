@@ -9,7 +9,6 @@ import { watchHealth } from "./health-watch.ts";
 import { StateFile } from "./launcher-state.ts";
 import { LineFeed } from "./line-feed.ts";
 import { openOutputPipe } from "./output-pipe.ts";
-import { staySmall } from "./small-process.ts";
 import { describeStatus } from "./status.ts";
 import { Turns } from "./turns.ts";
 import type { Releases } from "./releases.ts";
@@ -39,7 +38,6 @@ export interface Launcher {
  * @throws {Busy} when another launchfit runs there; {UsageError} when nothing is installed.
  */
 export async function launch(options: LauncherOptions): Promise<Launcher> {
-  staySmall();
   const { directory, releases, show, stopping } = options;
   const own = join(directory, ".launchfit");
   if ((await releases.current()) === undefined) {
