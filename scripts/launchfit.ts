@@ -48,7 +48,7 @@ const command = defineCommand({
     const { flags, args, terminal } = input;
     const [url] = args;
     if (url === undefined) return runApp(input);
-    const { installInto } = await import("../lib/launch/launch.ts");
+    const { installInto } = await import("../lib/launch/first-install.ts");
     const progress = terminal.progress({ label: "fetching", unit: "bytes" });
     const result = await installInto(flags.dir, url, {
       ...installOptions(input),
@@ -71,7 +71,7 @@ async function runApp(input: Parameters<typeof installOptions>[0] & { flags: { d
   const { terminal, flags } = input;
   const stopping = new AbortController();
   for (const name of ["SIGTERM", "SIGINT"] as const) process.on(name, () => stopping.abort());
-  const { launchIn } = await import("../lib/launch/launch.ts");
+  const { launchIn } = await import("../lib/launch/commands.ts");
   const launcher = await launchIn(flags.dir, {
     ...installOptions(input),
     stopping,

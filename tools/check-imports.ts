@@ -34,9 +34,9 @@ const stages: Record<string, readonly string[]> = {
   downloads: ["run"],
   fleet: ["fleet"],
   hook: ["hook"],
-  launch: ["launch"],
+  launch: ["commands", "first-install", "session", "status"],
   logs: ["read", "times", "select", "view", "rotate", "stats"],
-  release: ["release"],
+  release: ["signer", "run", "folder", "steer", "verify", "keygen", "pack"],
   setup: [
     ...["setup", "check", "machine", "forge", "repo-notes"],
     ...["plan-app", "plan-repo", "plan-server", "plan-slave"],

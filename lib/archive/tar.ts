@@ -135,7 +135,7 @@ export interface NewTarEntry {
   readonly size: number;
   readonly linkpath?: string;
   /** A file's bytes: `size` of them. */
-  readonly content?: Iterable<Buffer> | AsyncIterable<Buffer> | undefined;
+  readonly content?: Iterable<Buffer> | AsyncIterable<Buffer>;
 }
 
 /**

@@ -1,14 +1,14 @@
 import { mkdir, stat } from "node:fs/promises";
 import process from "node:process";
-import { asUser, isRoot, userEnvironment } from "../exec/as-user.ts";
-import { findOnPath } from "../exec/scripts.ts";
 import { messageOf } from "../core/errors.ts";
-import { run } from "../exec/exec.ts";
-import { git } from "../git/git.ts";
+import { $ } from "../exec/exec.ts";
+import { findOnPath } from "../exec/scripts.ts";
+import { as, isRoot } from "../exec/users.ts";
+import { gitAs } from "./poll.ts";
 import type { HookConfig, RepoConfig } from "./config.ts";
-import { scriptOf } from "./plan.ts";
+import { scriptOf } from "./runner.ts";
 
-/** One thing that a run would need. `mend` is what to do about it; without it all is well. */
+/** One thing that a run would need. `mend` is what to do about it; undefined: it is there. */
 export interface Finding {
   what: string;
   mend?: string | undefined;
@@ -35,8 +35,8 @@ async function stateFinding(state: string): Promise<Finding> {
   const what = `state folder ${state} can be written`;
   try {
     await mkdir(state, { recursive: true, mode: 0o711 });
-    const { code } = await run(["test", "-w", state], { check: false });
-    return { what, mend: code === 0 ? undefined : `give ${state} to the user hook-server runs as` };
+    const { ok } = await $({ nothrow: true })`test -w ${state}`;
+    return { what, mend: ok ? undefined : `give ${state} to the user hook-server runs as` };
   } catch (error) {
     return { what, mend: messageOf(error) };
   }
@@ -46,16 +46,7 @@ async function checkRepo(repo: RepoConfig, config: HookConfig): Promise<Finding[
   const findings: Finding[] = [];
   const add = (what: string, mend: string | undefined) =>
     findings.push({ what: `${repo.name}: ${what}`, mend });
-  const as = (argv: string[]) =>
-    run(asUser(argv, repo.user), {
-      env: userEnvironment(repo.user),
-      check: false,
-      cwd: "/",
-      timeout: 30_000,
-    }).then(
-      (result) => result.code === 0,
-      () => false,
-    );
+  const user = $(as(repo.user, { nothrow: true, timeout: 30_000 }));
   if (isRoot() && repo.user.uid === 0)
     add("is not built as root", `name its user: in ${config.file}`);
   if (repo.secrets.length === 0)
@@ -72,10 +63,10 @@ async function checkRepo(repo: RepoConfig, config: HookConfig): Promise<Finding[
     there ? undefined : `git clone the repository there as ${repo.user.name}`,
   );
   if (there) {
-    const writable = await as(["test", "-w", repo.dir]);
+    const writable = await user`test -w ${repo.dir}`;
     add(
       `${repo.user.name} can write ${repo.dir}`,
-      writable ? undefined : `chown -R ${repo.user.name} ${repo.dir}`,
+      writable.ok ? undefined : `chown -R ${repo.user.name} ${repo.dir}`,
     );
     await checkRemote(repo, add);
   }
@@ -86,7 +77,7 @@ async function checkRepo(repo: RepoConfig, config: HookConfig): Promise<Finding[
       const file = script.at(-1) ?? "";
       add(
         `${repo.user.name} can read ${file}`,
-        (await as(["test", "-r", file]))
+        (await user`test -r ${file}`).ok
           ? undefined
           : `let ${repo.user.name} read ${file} and the folders above it`,
       );
@@ -94,7 +85,7 @@ async function checkRepo(repo: RepoConfig, config: HookConfig): Promise<Finding[
       if (runtime !== file)
         add(
           `${repo.user.name} can run ${runtime}`,
-          (await as(["test", "-x", runtime]))
+          (await user`test -x ${runtime}`).ok
             ? undefined
             : `install the runtime where ${repo.user.name} can reach it`,
         );
@@ -109,28 +100,19 @@ async function checkRemote(
   repo: RepoConfig,
   add: (what: string, mend: string | undefined) => void,
 ): Promise<void> {
-  const options = {
-    dir: repo.dir,
-    user: repo.user,
-    env: userEnvironment(repo.user),
-    timeout: 30_000,
-    check: false,
-  };
-  const inside = await git(["rev-parse", "--git-dir"], options);
+  const git = gitAs(repo)({ nothrow: true, timeout: 30_000 });
+  const inside = await git`git rev-parse --git-dir`;
   add(
     `${repo.dir} is a checkout`,
-    inside.code === 0 ? undefined : lastLine(inside.stderr) || "git clone the repository there",
+    inside.ok ? undefined : lastLine(inside.stderr) || "git clone the repository there",
   );
-  if (inside.code !== 0) return;
-  const remote = await git(
-    ["ls-remote", "--quiet", "--exit-code", "--", "origin", "HEAD"],
-    options,
-  );
+  if (!inside.ok) return;
+  const remote = await git`git ls-remote --quiet --exit-code -- origin HEAD`;
   // 2: the remote is there and empty
-  const well = remote.code === 0 || remote.code === 2;
+  const readable = remote.exitCode === 0 || remote.exitCode === 2;
   add(
     "its remote can be read",
-    well
+    readable
       ? undefined
       : `${reason(remote.stderr) || "git ls-remote origin fails"}; give ${repo.user.name} a key or token for it`,
   );

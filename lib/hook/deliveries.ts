@@ -2,7 +2,14 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { messageOf, systemCode } from "../core/errors.ts";
 import { HttpError, readBody, sendJson } from "../http/server.ts";
 import { findRepo, type HookConfig, type RepoConfig, type Settings } from "./config.ts";
-import { type Envelope, isDeliveryId, readEnvelope, repoHints, SignatureCheck } from "./forge.ts";
+import {
+  type Envelope,
+  isDeliveryId,
+  readEnvelope,
+  repoHints,
+  type SignatureCheck,
+  signatureCheck,
+} from "./forge.ts";
 import {
   type Change,
   contentTypeOf,
@@ -21,7 +28,7 @@ const maxBody = 25 * 1024 * 1024;
 /** Bodies that are being received or on their way to the disk, all together. */
 const maxInFlight = 256 * 1024 * 1024;
 
-export interface DeliveriesParts {
+interface DeliveriesParts {
   settings: Settings;
   spool: Spool;
   scheduler: Pick<Scheduler, "draining" | "waitingOf">;
@@ -175,13 +182,13 @@ function notStored(error: unknown): never {
 function verify(config: HookConfig, { proof }: Envelope, body: Buffer): SignatureCheck | undefined {
   const repos = [...config.repos.values()];
   if (proof) {
-    const check = new SignatureCheck(proof, body);
+    const check = signatureCheck(proof, body);
     // the repo that the body seems to be of comes first, so that one hash is enough for an honest delivery
     for (const name of repoHints(body)) {
       const repo = findRepo(config, name);
-      if (repo && check.knowsAny(repo.secrets)) return check;
+      if (repo && check(repo.secrets)) return check;
     }
-    if (repos.some((repo) => check.knowsAny(repo.secrets))) return check;
+    if (repos.some((repo) => check(repo.secrets))) return check;
   }
   if (repos.some((repo) => repo.secrets.length === 0)) return undefined;
   throw new HttpError(401, proof ? "the signature is wrong" : "the signature is missing");
@@ -222,8 +229,8 @@ function repoOf(
     return undefined;
   }
   const repo = findRepo(config, facts.repo);
-  if (repo && (check ? check.knowsAny(repo.secrets) : repo.secrets.length === 0)) return repo;
-  // whoever knows one repo's secret may learn that this one is not here
+  if (repo && (check ? check(repo.secrets) : repo.secrets.length === 0)) return repo;
+  // a sender who knows one repo's secret may learn that this one is not here
   if (!repo && check) throw new HttpError(404, "this repository is not configured");
   // signed with another repo's secret
   throw new HttpError(401, "the signature is wrong");

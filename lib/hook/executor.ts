@@ -33,13 +33,13 @@ export type Result =
   | { readonly notBefore: number };
 
 /** Why a run is ended before its time, and the state that it has then. */
-export interface Stop {
+interface Stop {
   readonly why: string;
   readonly state: RunState;
   readonly by?: string;
 }
 
-export interface ExecutorParts {
+interface ExecutorParts {
   settings: Settings;
   records: Records;
   log: ServerLog;
@@ -74,7 +74,7 @@ export class Executor {
     this.#metrics = metrics;
     this.#payloadOf = payloadOf;
     this.#onSuccess = onSuccess;
-    this.#runner = new Runner({ settings, records });
+    this.#runner = new Runner({ settings, records, log });
   }
 
   /** Run an entry whose turn it is: prepare its folder, start its process, follow it, write its end down. */
@@ -84,10 +84,7 @@ export class Executor {
       let running: Running;
       try {
         await this.#prepare(entry, record, repo);
-        running = await this.#runner.start(record, repo, async () => {
-          record.state = "running";
-          await this.#records.save(record, { durable: false });
-        });
+        running = await this.#runner.start(record, repo);
       } catch (error) {
         return await this.#notStarted(record, error);
       }
@@ -249,9 +246,7 @@ export class Executor {
   async #afterwards(record: RunRecord, repo: RepoConfig): Promise<Result> {
     if (record.kind === "push" && record.phase === "run") {
       for (const command of repo.afterwards) {
-        const running = await this.#runner.startThen(record, repo, command, () =>
-          this.#records.save(record, { durable: false }),
-        );
+        const running = await this.#runner.startThen(record, repo, command);
         const outcome = await this.#outcomeOf(record, running);
         if (outcome.how !== "exit" || outcome.code !== 0)
           return await this.#conclude(record, repo, outcome);

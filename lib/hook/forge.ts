@@ -150,30 +150,21 @@ function digest(text: string): Buffer {
 /** An unsigned stranger must not make the server hash more than this for one request. */
 const maxHashedBytes = 256 * 1024 * 1024;
 
+/** Whether the sender of a body knows one of these secrets; false, too, when so many were tried that no more are. */
+export type SignatureCheck = (secrets: readonly string[]) => boolean;
+
 /** Checks one body's signature against the secrets of several repos; each secret is tried once at most. */
-export class SignatureCheck {
-  readonly #proof: Proof;
-  readonly #body: Uint8Array;
-  readonly #results = new Map<string, boolean>();
-
-  constructor(proof: Proof, body: Uint8Array) {
-    this.#proof = proof;
-    this.#body = body;
-  }
-
-  /** Whether the sender knows one of these; false, too, when so many were tried that no more are. */
-  knowsAny(secrets: readonly string[]): boolean {
-    return secrets.some((secret) => this.#knows(secret));
-  }
-
-  #knows(secret: string): boolean {
-    const before = this.#results.get(secret);
+export function signatureCheck(proof: Proof, body: Uint8Array): SignatureCheck {
+  const results = new Map<string, boolean>();
+  const isKnown = (secret: string): boolean => {
+    const before = results.get(secret);
     if (before !== undefined) return before;
-    if ((this.#results.size + 1) * this.#body.length > maxHashedBytes) return false;
-    const result = proves(this.#proof, this.#body, secret);
-    this.#results.set(secret, result);
+    if ((results.size + 1) * body.length > maxHashedBytes) return false;
+    const result = proves(proof, body, secret);
+    results.set(secret, result);
     return result;
-  }
+  };
+  return (secrets) => secrets.some(isKnown);
 }
 
 /** How each forge writes the repository's name in a JSON body, and GitHub in a form-encoded one. */

@@ -17,7 +17,7 @@ import {
   loadConfig,
   type Settings,
 } from "./config.ts";
-import { scriptOf } from "./plan.ts";
+import { scriptOf } from "./runner.ts";
 import { type HookServer, openServer } from "./server.ts";
 import { ServerLog } from "./telemetry.ts";
 import { type Stamps, watchFiles } from "./watch-files.ts";
@@ -90,7 +90,7 @@ export async function serve({
   clearInterval(tidying);
   await server.close();
   lock.release();
-  log.warn("hook-server has ended");
+  log.warn("hook-server has stopped");
 }
 
 /** Resolves when a signal has asked for the end, and the runs under way have ended. SIGHUP reloads. */

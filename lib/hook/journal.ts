@@ -70,7 +70,7 @@ export class Journal {
 
   /**
    * Open the journal of a folder and read what is in it, oldest first.
-   * `warn` is told of every damaged place, with file and byte.
+   * `warn` gets every damaged place, with file and byte.
    */
   static async open(
     folder: string,
@@ -210,7 +210,7 @@ export class Journal {
     this.#named.catch(() => {});
   }
 
-  /** Open the segment ahead of the first delivery. What keeps it from that is told when there is one. */
+  /** Open the segment ahead of the first delivery. An error is reported when there is one. */
   #prepare(): void {
     try {
       this.#open();
@@ -229,7 +229,7 @@ export class Journal {
   #repair(): void {
     if (this.#fd < 0) return;
     try {
-      // a descriptor whose write to the disk failed once cannot be trusted: the file is opened anew
+      // a descriptor whose write to the disk failed once cannot be trusted: the file is opened again
       this.#close();
       this.#files.cut(this.#segment.number, this.#segment.length);
     } catch {
@@ -257,7 +257,7 @@ export class Journal {
 }
 
 /** One write for all of them, on every runtime; a copy of what 32 deliveries bring costs less than the calls. */
-export async function writeAll(fd: number, data: Buffer, position: number): Promise<void> {
+async function writeAll(fd: number, data: Buffer, position: number): Promise<void> {
   let written = 0;
   // a nearly full disk takes a part: the rest brings the error, or room has come meanwhile
   while (written < data.length) {

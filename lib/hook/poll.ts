@@ -2,9 +2,10 @@ import { mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { messageOf } from "../core/errors.ts";
 import { isSafeRef, isSha } from "../core/names.ts";
-import { userEnvironment } from "../exec/as-user.ts";
+import type { Shell } from "../exec/exec.ts";
+import { as } from "../exec/users.ts";
 import { readIfThere, writeAtomic } from "../files/files.ts";
-import { git, gitText } from "../git/git.ts";
+import { gitIn, textOf } from "../git/git.ts";
 import type { RepoConfig, Settings } from "./config.ts";
 import { matchesRef } from "./payload.ts";
 import type { RunRecord } from "./records.ts";
@@ -79,14 +80,8 @@ export class Heads {
   checkoutBranch(repo: RepoConfig): Promise<string | undefined> {
     let branch = this.#branches.get(repo.name);
     if (!branch) {
-      branch = git(["symbolic-ref", "--quiet", "--short", "HEAD"], {
-        ...asRepo(repo),
-        timeout: 5000,
-        check: false,
-      }).then(
-        ({ code, stdout }) => (code === 0 ? stdout.trim() : undefined),
-        () => undefined,
-      );
+      const git = gitAs(repo)({ timeout: 5000 });
+      branch = textOf(git`git symbolic-ref --quiet --short HEAD`).catch(() => undefined);
       this.#branches.set(repo.name, branch);
     }
     return branch;
@@ -107,15 +102,17 @@ function parseStatus(text: string | undefined): RepoStatus {
   }
 }
 
-function asRepo(repo: RepoConfig) {
-  return { dir: repo.dir, user: repo.user, env: userEnvironment(repo.user) };
+/** Git in a repo's checkout, as the repo's user. */
+export function gitAs(repo: RepoConfig): Shell {
+  const { env, prefix } = as(repo.user);
+  return gitIn(repo.dir, { env, prefix });
 }
 
 const lookTimeout = 60_000;
 const maxLooks = 4;
 const maxDelay = 86_400_000;
 
-export interface PollerParts {
+interface PollerParts {
   settings: Settings;
   heads: Heads;
   scheduler: Pick<Scheduler, "draining" | "entries">;
@@ -206,10 +203,8 @@ export class Poller {
     const full = patterns.map((pattern) =>
       pattern.startsWith("refs/") ? pattern : `refs/heads/${pattern}`,
     );
-    const text = await gitText(["ls-remote", "--", "origin", ...full], {
-      ...asRepo(repo),
-      timeout: lookTimeout,
-    });
+    const git = gitAs(repo)({ timeout: lookTimeout });
+    const text = await textOf(git`git ls-remote -- origin ${full}`);
     for (const line of text.split("\n")) {
       const [sha = "", ref = ""] = line.split("\t");
       if (

@@ -22,36 +22,40 @@ interface Lane<Entry> {
   notBefore: number;
 }
 
+/** The entries that wait, and the one of each repo that runs. */
 export class Queue<Entry extends Waiting> {
   readonly #lanes = new Map<string, Lane<Entry>>();
   #running = 0;
   #waiting = 0;
   #turn = 0;
 
+  /** How many entries run. */
   get running(): number {
     return this.#running;
   }
 
+  /** How many entries wait. */
   get waiting(): number {
     return this.#waiting;
   }
 
-  /** How many of a repo's runs wait. */
+  /** How many of a repo's entries wait. */
   waitingOf(repo: string): number {
     return this.#lanes.get(repo)?.waiting.size ?? 0;
   }
 
+  /** The entry of a repo that runs. */
   runningOf(repo: string): Entry | undefined {
     return this.#lanes.get(repo)?.running;
   }
 
   /**
    * Let an entry wait. Of the pushes to one branch only the newest stays: returns the one that is superseded,
-   * which is `entry` itself when a newer one waits already. Releases and tags are never merged.
+   * which is `entry` itself when a newer one waits already. Releases and tags are never superseded.
    */
   add(entry: Entry): { superseded: Entry; by: Entry } | undefined {
     const lane = this.#lane(entry.repo);
-    if (merges(entry)) {
+    if (canBeSuperseded(entry)) {
       const other = lane.newest.get(entry.ref);
       if (other && other.order > entry.order) return { superseded: entry, by: other };
       lane.newest.set(entry.ref, entry);
@@ -144,6 +148,7 @@ export class Queue<Entry extends Waiting> {
     return earliest;
   }
 
+  /** What runs and waits. */
   *entries(): Iterable<Entry> {
     for (const lane of this.#lanes.values()) {
       if (lane.running) yield lane.running;
@@ -165,7 +170,7 @@ function first<Entry>(lane: Lane<Entry>): Entry {
   return lane.waiting.values().next().value as Entry;
 }
 
-/** Whether a newer one of its kind takes an entry's place: pushes to a branch only. */
-export function merges(entry: Pick<Waiting, "kind" | "ref">): boolean {
+/** Whether a newer push takes an entry's place: pushes to a branch only. */
+function canBeSuperseded(entry: Pick<Waiting, "kind" | "ref">): boolean {
   return entry.kind === "push" && entry.ref.startsWith("refs/heads/");
 }

@@ -83,7 +83,7 @@ export class Records {
     this.folder = join(state, "runs");
   }
 
-  /** Read the run folders of a state folder; `warn` is told of those that cannot be read. */
+  /** Read the run folders of a state folder; `warn` gets those that cannot be read. */
   static async open(state: string, { warn }: { warn: (text: string) => void }): Promise<Records> {
     const records = new Records(state);
     // others pass through to the file they were given, but cannot list
@@ -145,7 +145,7 @@ export class Records {
       await write();
     } catch (error) {
       if (systemCode(error) !== "ENOENT") throw error;
-      // it failed before it had a folder, or somebody removed that: its end is told all the same
+      // it failed before it had a folder, or somebody removed that: its end is recorded all the same
       await this.#folderOf(record.id);
       await write();
     }

@@ -17,7 +17,7 @@ const hookPaths = new Set(["/hook", "/github/callback"]);
 /** What the list and the pages show of a run: its record less what only the server needs. */
 export type RunView = Omit<RunRecord, "cookie" | "pid" | "pidStart">;
 
-export interface RoutesParts {
+interface RoutesParts {
   settings: Settings;
   deliveries: Deliveries;
   spool: Spool;
@@ -185,7 +185,7 @@ function isBearer(header: string | undefined, token: string): boolean {
 /** A superseded run was never started, so nothing is kept of it: the run that took its place is the one to repeat. */
 function whyNoRerun({ state, by }: RunView): string {
   return state === "superseded" && by !== undefined
-    ? `the run never began: ${by} took its place; rerun that one`
+    ? `the run was never started: ${by} took its place; rerun that one`
     : "what the run was made of is not kept any more; push again";
 }
 

@@ -20,7 +20,7 @@ export function noteInLog(path: string, id: string, text: string): void {
       closeSync(fd);
     }
   } catch {
-    // a full disk: the record tells the same
+    // a full disk: the record says the same
   }
 }
 
@@ -45,7 +45,7 @@ class MaskedStream {
   write(chunk: Buffer): string {
     this.#rest += this.#decoder.write(chunk);
     let end = this.#rest.lastIndexOf("\n") + 1;
-    // an endless line goes out in pieces, less a tail in which a secret may have begun
+    // an endless line goes out in pieces, less a tail in which a secret may start
     if (this.#rest.length - end > maxPiece) {
       this.#rest = this.#mask(this.#rest);
       end = this.#rest.length - 4096;
@@ -109,7 +109,7 @@ export async function sendLog(response: ServerResponse, path: string, mask: Mask
 
 /**
  * Send a log as server-sent events (a `data:` line each), as it grows; then `event: end` with the run's state, once
- * `endState` tells one.
+ * `endState` gives one.
  */
 export async function followLog(
   response: ServerResponse,

@@ -1,15 +1,89 @@
 import { closeSync, existsSync, openSync } from "node:fs";
 import { readFile, rm, stat } from "node:fs/promises";
 import process from "node:process";
-import { asUser, userEnvironment } from "../exec/as-user.ts";
-import { type Child, start } from "../exec/exec.ts";
-import { endTree, isAlive, membersOf, newCookie, startTimeOf } from "../exec/process-tree.ts";
-import { currentUser } from "../exec/users.ts";
+import { setTimeout as sleep } from "node:timers/promises";
+import { messageOf } from "../core/errors.ts";
 import { formatDuration, formatSize } from "../core/units.ts";
+import { $, type ProcessPromise } from "../exec/exec.ts";
+import { endTree, isAlive, membersOf, newCookie, startTimeOf } from "../exec/process-tree.ts";
+import { findScript, withRuntime } from "../exec/scripts.ts";
+import { asUser, currentUser, type User, userEnvironment } from "../exec/users.ts";
 import type { RepoConfig, Settings } from "./config.ts";
-import { planArgv, planEnvironment, scriptOf, withExitFile } from "./plan.ts";
 import type { Records, RunRecord } from "./records.ts";
 import { noteInLog } from "./run-log.ts";
+import type { ServerLog } from "./telemetry.ts";
+
+/** A run's process: its command and environment (planned, pure), its start, and the watch over it. */
+
+/** The argv prefix of the script that a repo's config names for a kind of run. */
+export async function scriptOf(
+  repo: Pick<RepoConfig, "on">,
+  kind: "push" | "release",
+): Promise<string[]> {
+  const name = repo.on[kind];
+  if (name === false) throw new Error(`nothing runs on ${kind} any more`);
+  return name.startsWith("/") ? withRuntime(name) : await findScript(name);
+}
+
+/** The argv of a run: the script, the checkout, and what was pushed or released. Pure. */
+function planArgv(
+  script: readonly string[],
+  dir: string,
+  run: Pick<RunRecord, "kind" | "ref" | "sha" | "release">,
+): string[] {
+  const what = run.kind === "release" ? ["--tag", run.release?.tag ?? ""] : ["--ref", run.ref];
+  return [...script, dir, ...what, ...(run.sha === undefined ? [] : ["--sha", run.sha])];
+}
+
+/** The whole environment of a run (design, section 4): what a login sets, HOOK_* and RELEASE_*. Pure. */
+function planEnvironment(user: User, run: RunRecord, payloadFile: string): Record<string, string> {
+  const release = run.release;
+  return {
+    ...userEnvironment(user),
+    HOOK_EVENT: run.event,
+    HOOK_REPO: run.repo,
+    HOOK_REF: run.ref,
+    HOOK_SHA: run.sha ?? "",
+    HOOK_DELIVERY: run.delivery ?? "",
+    HOOK_RUN: run.id,
+    HOOK_PAYLOAD: payloadFile,
+    ...(release
+      ? {
+          RELEASE_TAG: release.tag,
+          RELEASE_NAME: release.name,
+          RELEASE_SHA: run.sha ?? "",
+          RELEASE_URL: release.url,
+          RELEASE_PRERELEASE: String(release.prerelease),
+        }
+      : {}),
+  };
+}
+
+// every shell can name descriptors up to 9: systemd hands its sockets over from 3 on
+const closeFew = "exec 3<&- 4<&- 5<&- 6<&- 7<&- 8<&- 9<&-";
+const closeAll =
+  'for fd in /proc/self/fd/*; do fd=${fd##*/}; [ "$fd" -gt 2 ] 2>/dev/null && eval "exec $fd<&-"; done';
+
+/**
+ * A shell around a run that leaves its exit code in a file: the server may be gone when the run ends, and the
+ * next one wants to know. It runs as the server's user, so that the run cannot write that file itself.
+ *
+ * The server's descriptors are not the run's, and are closed. `bash` is for Deno, which lets its children
+ * inherit Unix sockets (the one that steers the server) and copies of the log at any number: only bash can close those.
+ */
+function withExitFile(
+  argv: readonly string[],
+  exitFile: string,
+  { bash = false }: { bash?: boolean } = {},
+): string[] {
+  return [
+    bash ? "/bin/bash" : "/bin/sh",
+    "-c",
+    `${bash ? closeAll : closeFew}; umask 022; "$@"; code=$?; echo $code >"$0"; exit $code`,
+    exitFile,
+    ...argv,
+  ];
+}
 
 /** How a run's processes ended. */
 export type Outcome =
@@ -39,33 +113,26 @@ const leaks = process.versions["deno"] !== undefined && existsSync("/bin/bash");
 export class Runner {
   readonly #settings: Settings;
   readonly #records: Records;
+  readonly #log: ServerLog;
 
-  constructor({ settings, records }: { settings: Settings; records: Records }) {
-    this.#settings = settings;
-    this.#records = records;
+  constructor(parts: { settings: Settings; records: Records; log: ServerLog }) {
+    this.#settings = parts.settings;
+    this.#records = parts.records;
+    this.#log = parts.log;
   }
 
-  /**
-   * Start a run whose folder is there; `onPid` is told when its process is known.
-   * @throws what kept it from starting.
-   */
-  async start(record: RunRecord, repo: RepoConfig, onPid: () => Promise<void>): Promise<Running> {
+  /** Start a run whose folder is there. @throws what kept it from starting. */
+  async start(record: RunRecord, repo: RepoConfig): Promise<Running> {
     const argv = planArgv(await scriptOf(repo, record.kind), repo.dir, record);
     const env = planEnvironment(repo.user, record, this.#records.path(record.id, "payload.json"));
     record.argv = argv;
     record.user = repo.user.name;
     record.phase = "run";
-    await rm(this.#records.path(record.id, "exit"), { force: true });
-    return await this.#spawn(record, repo, asUser(argv, repo.user), env, onPid);
+    return await this.#spawn(record, repo, asUser(argv, repo.user), env);
   }
 
   /** Start one of the repo's `then` commands, as the server's user. */
-  async startThen(
-    record: RunRecord,
-    repo: RepoConfig,
-    command: string,
-    onPid: () => Promise<void>,
-  ): Promise<Running> {
+  async startThen(record: RunRecord, repo: RepoConfig, command: string): Promise<Running> {
     const env = {
       ...planEnvironment(repo.user, record, this.#records.path(record.id, "payload.json")),
       ...userEnvironment(currentUser()),
@@ -73,9 +140,8 @@ export class Runner {
     record.phase = "then";
     // what the run left behind on purpose (nohup) must not be ended with these
     record.cookie = newCookie();
-    await rm(this.#records.path(record.id, "exit"), { force: true });
     noteInLog(this.#records.path(record.id, "log"), record.id, `then: ${command}`);
-    return await this.#spawn(record, repo, ["/bin/sh", "-c", command], env, onPid);
+    return await this.#spawn(record, repo, ["/bin/sh", "-c", command], env);
   }
 
   async #spawn(
@@ -83,51 +149,43 @@ export class Runner {
     repo: RepoConfig,
     argv: readonly string[],
     env: Record<string, string>,
-    onPid: () => Promise<void>,
   ): Promise<Running> {
     const exitFile = this.#records.path(record.id, "exit");
-    const fd = openSync(this.#records.path(record.id, "log"), "a", 0o600);
+    await rm(exitFile, { force: true });
+    const cwd = (await isFolder(repo.dir)) ? repo.dir : "/";
     const cookie = record.cookie ?? newCookie();
     record.cookie = cookie;
-    let child: Child;
+    const fd = openSync(this.#records.path(record.id, "log"), "a", 0o600);
+    let command: ProcessPromise;
     try {
-      const cwd = (await isFolder(repo.dir)) ? repo.dir : "/";
-      child = start(withExitFile(argv, exitFile, { bash: leaks }), {
-        cwd,
-        env,
-        output: { fd },
-        cookie,
-      });
+      const start = $({ cwd, env, cookie, stdio: ["ignore", fd, fd], nothrow: true });
+      command = start`${withExitFile(argv, exitFile, { bash: leaks })}`;
     } finally {
       closeSync(fd);
     }
-    if (child.pid === 0) await child.exited;
-    record.pid = child.pid;
-    record.pidStart = await startTimeOf(child.pid);
-    const exited = child.exited.then(({ code, signal }): Outcome => {
-      if (code !== null) return { how: "exit", code };
-      return { how: "exit", code: 128, reason: `its process was ended by ${signal}` };
-    });
-    await onPid();
-    return this.#watch(record, repo, exited, () => child.end(grace), Date.now());
+    const { pid } = command;
+    if (pid === undefined) throw (await command).cause;
+    record.pid = pid;
+    record.pidStart = await startTimeOf(pid);
+    record.state = "running";
+    // by the cookie, which was saved before, the next server finds the process all the same
+    await this.#records
+      .save(record, { durable: false })
+      .catch((error: unknown) =>
+        this.#log.warn(`the process of run ${record.id} cannot be noted: ${messageOf(error)}`),
+      );
+    return this.#watch(record, repo, outcomeOf(command), Date.now());
   }
 
   /** Watch over a run that outlived a former server. */
   adopt(record: RunRecord, repo: RepoConfig): Running {
-    const tree = { pid: record.pid, cookie: record.cookie };
     const gone = async (): Promise<Outcome> => {
       while (record.pid !== undefined && (await isAlive(record.pid, record.pidStart)))
-        await pause(100);
+        await sleep(100);
       return await this.exitLeft(record);
     };
     const started = Date.parse(record.started ?? record.accepted);
-    return this.#watch(
-      record,
-      repo,
-      gone(),
-      () => endTree(tree, { grace }).then(() => {}),
-      started,
-    );
+    return this.#watch(record, repo, gone(), started);
   }
 
   /** What a run's exit file says, when no server saw its end. */
@@ -154,18 +212,13 @@ export class Runner {
     if (record.cookie !== undefined) await endTree({ cookie: record.cookie }, { grace });
   }
 
-  #watch(
-    record: RunRecord,
-    repo: RepoConfig,
-    exited: Promise<Outcome>,
-    end: () => Promise<void>,
-    started: number,
-  ): Running {
+  #watch(record: RunRecord, repo: RepoConfig, exited: Promise<Outcome>, started: number): Running {
+    const tree = { pid: record.pid, cookie: record.cookie };
     let cut: Outcome | undefined;
+    let ending: Promise<unknown> | undefined;
     const cutShort = (why: Outcome) => {
-      if (cut) return;
-      cut = why;
-      void end();
+      cut ??= why;
+      ending ??= endTree(tree, { grace });
     };
     const timer = setTimeout(
       () => cutShort({ how: "timeout" }),
@@ -180,9 +233,8 @@ export class Runner {
     }, logInterval);
     const outcome = exited
       .then(async (result) => {
-        if (!cut) return result;
-        await end();
-        return cut;
+        await ending;
+        return cut ?? result;
       })
       .finally(() => {
         clearTimeout(timer);
@@ -203,13 +255,15 @@ export class Runner {
   }
 }
 
+async function outcomeOf(command: ProcessPromise): Promise<Outcome> {
+  const { exitCode, signal } = await command;
+  if (exitCode !== null) return { how: "exit", code: exitCode };
+  return { how: "exit", code: 128, reason: `its process was ended by ${signal}` };
+}
+
 async function isFolder(path: string): Promise<boolean> {
   return stat(path).then(
     (found) => found.isDirectory(),
     () => false,
   );
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

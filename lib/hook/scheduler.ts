@@ -5,7 +5,7 @@ import type { RunRecord } from "./records.ts";
 import type { Entry } from "./spool.ts";
 import type { ServerLog } from "./telemetry.ts";
 
-export interface SchedulerParts {
+interface SchedulerParts {
   settings: Settings;
   executor: Executor;
   log: ServerLog;

@@ -34,6 +34,7 @@ export class Seen {
     this.#max = max;
   }
 
+  /** Read the files. */
   async load(): Promise<void> {
     const paths = [`${this.#path}.old`, this.#path];
     const [old = "", text = ""] = await Promise.all(paths.map((path) => readIfThere(path)));
@@ -56,6 +57,7 @@ export class Seen {
     }
   }
 
+  /** Remember a run that was accepted. */
   add(seenRun: SeenRun): void {
     this.#runs.set(seenRun.run, seenRun);
     // of a delivery that reports several refs the first run stands for it
@@ -81,10 +83,12 @@ export class Seen {
     }
   }
 
+  /** Whether a run of that id is remembered. */
   has(run: string): boolean {
     return this.#runs.has(run);
   }
 
+  /** What is remembered of a run. */
   get(run: string): SeenRun | undefined {
     return this.#runs.get(run);
   }
@@ -102,13 +106,14 @@ export class Seen {
     seenRun.by = by;
   }
 
+  /** All runs that are remembered, the oldest first. */
   all(): Iterable<SeenRun> {
     return this.#runs.values();
   }
 
   /**
    * Write down settled runs for good. A file that is full becomes the old one: the two of them hold
-   * the newest, and neither is ever written anew.
+   * the newest, and neither is ever rewritten.
    */
   async keep(runs: readonly string[]): Promise<void> {
     const seenRuns = runs
@@ -148,6 +153,6 @@ async function* lines(seenRuns: readonly SeenRun[]): AsyncGenerator<string> {
 }
 
 /** No name of a repo has a blank in it. */
-export function deliveryKey(repo: string, id: string): string {
+function deliveryKey(repo: string, id: string): string {
   return `${repo} ${id}`;
 }

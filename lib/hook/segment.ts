@@ -25,7 +25,7 @@ import { exists, fsyncFolder } from "../files/files.ts";
  */
 export interface Place {
   readonly segment: number;
-  /** Where the body begins in the segment, in bytes. */
+  /** Where the body starts in the segment, in bytes. */
   readonly at: number;
   readonly length: number;
 }
@@ -47,7 +47,7 @@ export function newMark(): string {
 
 const firstLine = (mark: string) => `boatyard-journal ${mark}\n`;
 /** Written over the first line of a file that may be used again: nothing in it is a record any more. */
-export const spareLine = firstLine("spare");
+const spareLine = firstLine("spare");
 const marked = /^boatyard-journal ([0-9a-f]{16})\n/;
 /** What stands before a record's JSON, at its longest. */
 const maxStart = 10 + 1 + 8 + 1 + 16 + 1;
@@ -55,7 +55,7 @@ const newline = 10;
 
 /**
  * Records as they stand in a segment, from its first line on when `at` is 0. They are put into `space` when they
- * fit: fresh memory for each write costs more than the copy. `bodies` tells where each one's body begins, counted
+ * fit: fresh memory for each write costs more than the copy. `bodies` says where each one's body starts, counted
  * from the segment's beginning.
  */
 export function encodeRecords(
@@ -91,7 +91,7 @@ const headStart = /^(\d{1,10}) ([0-9a-f]{8}) ([0-9a-f]{16}) \{/;
 /** What a segment's file says. */
 export interface ReadSegment {
   readonly records: Found[];
-  /** Where damaged records begin. */
+  /** Where damaged records start. */
   readonly damaged: number[];
   /** Up to where it is good; 0 when it has not been used yet. */
   readonly length: number;
@@ -159,7 +159,7 @@ function headAt(data: Buffer, at: number, mark: string): RegExpExecArray | undef
   return match?.[3] === mark ? match : undefined;
 }
 
-/** Where the next record begins after a damaged one: a line of this use of the file. */
+/** Where the next record starts after a damaged one: a line of this use of the file. */
 function nextHead(data: Buffer, from: number, mark: string): number | undefined {
   const within = ` ${mark} {`;
   for (let at = data.indexOf(within, from); at >= 0; at = data.indexOf(within, at + 1)) {

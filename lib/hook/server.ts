@@ -153,7 +153,7 @@ function closeServer(server: Server): Promise<void> {
   return new Promise((resolve) => {
     server.close(() => resolve());
     server.closeIdleConnections();
-    // those that follow a log are told by the end of their connection
+    // those that follow a log learn it by the end of their connection
     setTimeout(() => server.closeAllConnections(), 500).unref();
   });
 }

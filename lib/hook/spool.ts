@@ -188,10 +188,11 @@ export class Spool {
    * space twice more: it is moved then, which must not happen again and again.
    */
   get crowded(): boolean {
-    const living = Math.ceil((2 * this.#liveBytes) / this.#journal.segmentSize);
-    return this.#journal.current - this.#journal.oldest >= maxSegments + living;
+    const unsettled = Math.ceil((2 * this.#liveBytes) / this.#journal.segmentSize);
+    return this.#journal.current - this.#journal.oldest >= maxSegments + unsettled;
   }
 
+  /** The payload of an entry that is not settled. */
   async payload(entry: Entry): Promise<Buffer> {
     for (;;) {
       const place = placeOf(entry);
@@ -205,7 +206,7 @@ export class Spool {
 
   /**
    * An entry was superseded by a newer one. That can be told from the entries themselves for as long as both
-   * wait, so it is written down only when the newer one begins: thousands cost one line then.
+   * wait, so it is written down only when the newer one starts: thousands cost one line then.
    */
   supersede(old: Entry, by: Entry): void {
     this.#mark(old, "superseded", by.id);
@@ -223,7 +224,7 @@ export class Spool {
     entry.superseded = [];
   }
 
-  /** An entry is about to begin: what it superseded is on disk when this resolves. */
+  /** An entry is about to start: what it superseded is on disk when this resolves. */
   async begin(entry: Entry): Promise<void> {
     if (!entry.superseded) return;
     this.#noteSuperseded(entry);
@@ -231,7 +232,7 @@ export class Spool {
     entry.superseded = undefined;
   }
 
-  /** An entry has come to its end: its run ended with `state`. */
+  /** The run of an entry has ended with `state`. */
   settle(entry: Entry, state: string, by?: string): void {
     this.#noteSuperseded(entry);
     this.#journal.note({ run: entry.id, state, ...(by === undefined ? {} : { by }) });

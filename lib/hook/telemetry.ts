@@ -1,7 +1,7 @@
 import process from "node:process";
 import type { Settings } from "./config.ts";
 
-/** What the server tells of itself: lines on stderr, and counters for Prometheus. */
+/** What the server reports about itself: lines on stderr, and counters for Prometheus. */
 
 /** The server's own lines, on stderr: `TIME text`, with the secrets masked. */
 export class ServerLog {

@@ -11,12 +11,12 @@ export function stamp(stamps: Stamps, file: string): void {
   try {
     found = statSync(file);
   } catch {
-    // it is not there, or not to be had: that may change too
+    // it is not there, or cannot be read: that may change too
   }
   stamps.set(file, describe(found));
 }
 
-/** An editor replaces a file or writes into it; who is told that a secret can be read by all mends its mode or owner. */
+/** An editor replaces a file or writes into it; a secret that everybody can read gets another mode or owner. */
 function describe(found: Stats | undefined): string {
   return found
     ? [found.ino, found.mtimeMs, found.size, found.mode, found.uid, found.gid].join(" ")
@@ -24,9 +24,9 @@ function describe(found: Stats | undefined): string {
 }
 
 /** Network file systems, links, and folders that were replaced send no events: those wait for the next look. */
-const lookEvery = 1000;
-/** Whoever writes a file does it in several steps: one look for all of them, ms after the first. */
-const settle = 30;
+const lookInterval = 1000;
+/** A file is written in several steps: one look for all of them, so many ms after the first. */
+const settleDelay = 30;
 
 /**
  * Calls `changed` when one of the files is no longer what it was when it was read; `stamps` tells which files, and
@@ -53,10 +53,10 @@ export function watchFiles(stamps: () => Stamps, changed: () => Promise<void>): 
     soon ??= setTimeout(() => {
       soon = undefined;
       void look();
-    }, settle);
+    }, settleDelay);
   };
   let stopEvents = watchFolders(stamps().keys(), lookSoon);
-  const timer = setInterval(() => void look(), lookEvery);
+  const timer = setInterval(() => void look(), lookInterval);
   void look();
   return () => {
     stopped = true;

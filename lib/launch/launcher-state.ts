@@ -1,6 +1,6 @@
 import { messageOf } from "../core/errors.ts";
-import { readIfThere, writeAtomic } from "../files/files.ts";
-import { Mutex } from "./mutex.ts";
+import { writeAtomic, readIfThere } from "../files/files.ts";
+import { Turns } from "./turns.ts";
 
 /** What launchfit remembers between its runs, in `.launchfit/launcher.json`; `launchfit status` reads it too. */
 export interface LauncherState {
@@ -9,22 +9,14 @@ export interface LauncherState {
   /** The last update that was tried. */
   lastUpdate?: { at: string; from: string; to: string; ok: boolean; reason?: string };
   /**
-   * Versions that failed, each with the digest of the VERSION file that offered it: they are not
+   * Versions that did not hold up, each with the digest of the VERSION file that offered it: they are not
    * tried again until that file changes.
    */
   failed?: Record<string, FailedVersion>;
-  /** A change of version whose health is not known yet: checked at the next start, and undone if it is bad. */
-  pending?: VersionChange;
+  /** An update that was switched to and has not proved itself yet: undone at the next start if it fails then. */
+  pending?: { from: string; to: string; offer: string };
   /** Why the app is not running although it should. */
   stopped?: { at: string; reason: string };
-}
-
-/** A change from one version to another. */
-export interface VersionChange {
-  from: string;
-  to: string;
-  /** The digest of the VERSION file that offers it, as in `failed`. */
-  offer: string;
 }
 
 export interface FailedVersion {
@@ -35,7 +27,7 @@ export interface FailedVersion {
 }
 
 /** Only the latest are worth remembering: an older one is tried again when it is offered again, and fails again. */
-const maxFailed = 50;
+const mostFailed = 50;
 
 /** The failed versions with one more, the oldest left out where they are many. */
 export function withFailed(
@@ -48,7 +40,7 @@ export function withFailed(
     (b.at ?? "") < (a.at ?? "") ? -1 : 1,
   );
   return {
-    ...Object.fromEntries(newestFirst.slice(0, maxFailed - 1)),
+    ...Object.fromEntries(newestFirst.slice(0, mostFailed - 1)),
     [version]: { reason, offer, at: new Date().toISOString() },
   };
 }
@@ -59,7 +51,7 @@ export type StateChange = { [Key in keyof LauncherState]?: LauncherState[Key] | 
 export class StateFile {
   value: LauncherState = {};
   readonly #path: string;
-  readonly #writes = new Mutex();
+  readonly #writes = new Turns();
 
   constructor(path: string) {
     this.#path = path;
@@ -79,7 +71,7 @@ export class StateFile {
   async save(change: StateChange): Promise<void> {
     this.value = { ...this.value, ...change } as LauncherState;
     // one write at a time, each of what holds by then: the last one to end is the newest
-    await this.#writes.run(() =>
+    await this.#writes.take(() =>
       writeAtomic(this.#path, `${JSON.stringify(this.value, undefined, 2)}\n`, { mode: 0o600 }),
     );
   }

@@ -1,15 +1,15 @@
+import { mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { createReadStream } from "node:fs";
-import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
-import { homedir, hostname, tmpdir, userInfo } from "node:os";
-import { dirname, join } from "node:path";
+import { homedir, tmpdir } from "node:os";
+import { join } from "node:path";
 import process from "node:process";
-import { readSecretFile } from "../config/secrets.ts";
 import { Failure, messageOf, systemCode, UsageError } from "../core/errors.ts";
-import { $, cleanEnvironment } from "../exec/exec.ts";
+import { cleanEnvironment, run } from "../exec/exec.ts";
 import { armor, fingerprintOf, normalFingerprint, readPublicKeys } from "../openpgp/keys.ts";
-import { generateSigningKey, openPrivateKey, signDetached } from "../openpgp/sign.ts";
+import { openPrivateKey, signDetached } from "../openpgp/sign.ts";
+import { readSecretFile } from "../config/secrets.ts";
 
-/** What signs: a key file of ours, or the user's gpg. */
+/** Whatever signs: a key file of ours, or the user's gpg. */
 export interface Signer {
   fingerprint: string;
   /** Armored. */
@@ -82,8 +82,9 @@ async function gpgSigner(text: string, passphraseFile: string | undefined): Prom
     throw new UsageError(
       `--key gpg:${text}: give the whole fingerprint (gpg --list-secret-keys shows it)`,
     );
-  const gpg = $({ env: cleanEnvironment({ GNUPGHOME: process.env["GNUPGHOME"] }) });
-  const { stdout } = await gpg`gpg --batch --no-tty --armor --export ${fingerprint}`;
+  const env = cleanEnvironment({ GNUPGHOME: process.env["GNUPGHOME"] });
+  const gpg = (args: string[]) => run(["gpg", "--batch", "--yes", "--no-tty", ...args], { env });
+  const { stdout } = await gpg(["--armor", "--export", fingerprint]);
   if (stdout.trim() === "")
     throw new UsageError(`gpg has no key ${fingerprint}; look at gpg --list-secret-keys`);
   const [key] = await readPublicKeys(Buffer.from(stdout), "gpg --export");
@@ -109,45 +110,14 @@ async function gpgSigner(text: string, passphraseFile: string | undefined): Prom
           // gpg expands % in a notation's value
           `${name}=${value.replaceAll("%", "%%")}`,
         ]);
-        const how = ["--local-user", fingerprint, "--digest-algo", "SHA256", ...unlock, ...notes];
-        await gpg`gpg --batch --yes --no-tty ${how} --output ${output} --detach-sign -- ${input}`;
+        await gpg([
+          ...["--local-user", fingerprint, "--digest-algo", "SHA256", ...unlock, ...notes],
+          ...["--output", output, "--detach-sign", "--", input],
+        ]);
         return await readFile(output);
       } finally {
         await rm(folder, { recursive: true, force: true });
       }
     },
   };
-}
-
-export interface KeygenOptions {
-  out?: string | undefined;
-  name?: string | undefined;
-  email?: string | undefined;
-  passphraseFile?: string | undefined;
-}
-
-/**
- * Make a signing key: ed25519, armored, mode 600.
- * @throws {UsageError} when the file is there: a key is never overwritten.
- */
-export async function keygen({
-  out = defaultKeyFile(),
-  name = `${userInfo().username}@${hostname()}`,
-  email,
-  passphraseFile,
-}: KeygenOptions): Promise<{ file: string; fingerprint: string }> {
-  const passphrase =
-    passphraseFile === undefined ? undefined : await readSecretFile(passphraseFile);
-  const { privateKey, fingerprint } = await generateSigningKey({ name, email, passphrase });
-  await mkdir(dirname(out), { recursive: true, mode: 0o700 });
-  try {
-    await writeFile(out, privateKey, { mode: 0o600, flag: "wx" });
-  } catch (error) {
-    if (systemCode(error) === "EEXIST")
-      throw new UsageError(
-        `${out} is there already; a key is never overwritten, choose another --out`,
-      );
-    throw error;
-  }
-  return { file: out, fingerprint };
 }

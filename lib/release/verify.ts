@@ -9,7 +9,6 @@ import {
   type PublicKey,
   readPublicKeys,
 } from "../openpgp/keys.ts";
-import { checkExpiry } from "../web-folder/floors.ts";
 import { WebFolder } from "../web-folder/web-folder.ts";
 
 export interface VerifyOptions {
@@ -23,10 +22,10 @@ export interface VerifyOptions {
 
 export interface Verified {
   key: string;
-  app: string | undefined;
-  release: string | undefined;
-  date: string | undefined;
-  expires: string | undefined;
+  app?: string;
+  release?: string;
+  date?: string;
+  expires?: string;
   /** false: a folder without VERSION.sig. */
   versionSigned: boolean;
   current: {
@@ -47,28 +46,37 @@ export interface Verified {
 export async function verifyFolder(where: string, options: VerifyOptions): Promise<Verified> {
   const url = /^[a-z][a-z0-9+.-]*:\/\//i.test(where) ? where : await localUrl(where);
   const temporary = await mkdtemp(join(tmpdir(), "release-verify-"));
-  const { timeout = 30_000, signal, note } = options;
-  const maxSize = Number.MAX_SAFE_INTEGER;
-  const folder = new WebFolder(url, { temporary, timeout, maxSize, signal, note });
+  const folder = new WebFolder(url, {
+    temporary,
+    timeout: options.timeout ?? 30_000,
+    maxSize: Number.MAX_SAFE_INTEGER,
+    signal: options.signal,
+    note: options.note,
+  });
   try {
     const key = await findKey(folder, options);
     const version = await folder.version([key]);
     if (!version) throw new Refused(`${folder.name("VERSION")} gave nothing`);
     const { file, verdict } = version;
-    const expires = file.expires?.toISOString();
-    if (verdict) checkExpiry(expires, folder.name("VERSION"));
+    if (verdict && file.expires && file.expires.getTime() < Date.now())
+      throw new Refused(
+        `${folder.name("VERSION")} expired at ${file.expires.toISOString()}; run release refresh`,
+      );
     const current: Verified["current"] = [];
     for (const line of file.current) {
-      const { sha256, size, verdict, discard } = await folder.archive(line, [key]);
-      await discard();
-      current.push({ ...line, sha256, size, signed: verdict.created.toISOString() });
+      const archive = await folder.archive(line, [key]);
+      await archive.discard();
+      const { sha256, size } = archive;
+      const signed = archive.verdict.created.toISOString();
+      current.push({ ...line, sha256, size, signed });
     }
+    const { app, release, date, expires } = file;
     return {
       key: fingerprintOf(key),
-      app: file.app,
-      release: file.release,
-      date: file.date?.toISOString(),
-      expires,
+      ...(app === undefined ? {} : { app }),
+      ...(release === undefined ? {} : { release }),
+      ...(date === undefined ? {} : { date: date.toISOString() }),
+      ...(expires === undefined ? {} : { expires: expires.toISOString() }),
       versionSigned: verdict !== undefined,
       current,
     };
@@ -80,28 +88,29 @@ export async function verifyFolder(where: string, options: VerifyOptions): Promi
 
 async function localUrl(where: string): Promise<string> {
   const about = await stat(where).catch(() => undefined);
-  if (!about?.isDirectory()) throw new UsageError(`${where} is neither a folder nor a URL`);
+  if (!about?.isDirectory()) throw new UsageError(`${where} is no folder and no URL`);
   return pathToFileURL(resolve(where)).href;
 }
 
-async function findKey(
-  folder: WebFolder,
-  { key: text, keyFile, note }: VerifyOptions,
-): Promise<PublicKey> {
-  const wanted = text === undefined ? undefined : normalFingerprint(text);
-  if (text !== undefined && wanted === undefined)
-    throw new UsageError(`--key "${text}" is not a fingerprint; give all its hex digits`);
+async function findKey(folder: WebFolder, options: VerifyOptions): Promise<PublicKey> {
+  const wanted = options.key === undefined ? undefined : normalFingerprint(options.key);
+  if (options.key !== undefined && wanted === undefined)
+    throw new UsageError(`--key "${options.key}" is no fingerprint; give all its hex digits`);
   const keys =
-    keyFile === undefined
+    options.keyFile === undefined
       ? await folder.keys()
-      : await readPublicKeys(await readFile(keyFile), keyFile);
-  const key = wanted === undefined ? keys[0] : keys.find((each) => fingerprintOf(each) === wanted);
-  const name = keyFile ?? folder.name("KEY.asc");
-  if (!key && wanted !== undefined) throw new Refused(`${name} does not hold the key ${wanted}`);
-  if (!key) throw new Refused(`${name} is not there; give --key-file`);
-  if (wanted === undefined && keyFile === undefined)
-    note(
-      `checked against the folder's own key ${fingerprintOf(key)}; give --key to check against yours`,
+      : await readPublicKeys(await readFile(options.keyFile), options.keyFile);
+  const found = wanted === undefined ? keys : keys.filter((key) => fingerprintOf(key) === wanted);
+  const [key] = found;
+  if (!key)
+    throw new Refused(
+      wanted === undefined
+        ? `${folder.name("KEY.asc")} is not there; give --key-file`
+        : `${options.keyFile ?? folder.name("KEY.asc")} does not hold the key ${wanted}`,
+    );
+  if (wanted === undefined && options.keyFile === undefined)
+    options.note(
+      `checked against the folder's own key ${fingerprintOf(key)}; give --key to hold it against yours`,
     );
   return key;
 }

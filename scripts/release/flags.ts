@@ -1,6 +1,6 @@
 import process from "node:process";
 import type { CommandInput, Flag } from "../../lib/cli/command.ts";
-import type { Signer } from "../../lib/release/release.ts";
+import type { Signer } from "../../lib/release/signer.ts";
 
 export const out = {
   type: "string",
@@ -35,7 +35,7 @@ export async function signer({
   flags,
   terminal,
 }: Pick<CommandInput<typeof keyFlags>, "flags" | "terminal">): Promise<Signer> {
-  const { openSigner } = await import("../../lib/release/release.ts");
+  const { openSigner } = await import("../../lib/release/signer.ts");
   const asks = terminal.isTTY && process.stdin.isTTY;
   return await openSigner({
     key: flags.key,

@@ -12,7 +12,7 @@ export const refreshCommand = defineCommand({
     ["release refresh --expires 1d", "for a folder that is refreshed every hour"],
   ],
   async run({ flags, terminal }) {
-    const { refresh } = await import("../../lib/release/release.ts");
+    const { refresh } = await import("../../lib/release/steer.ts");
     const file = await refresh(flags.out, await signer({ flags, terminal }), flags.expires);
     terminal.print(`${flags.out}/VERSION is good until ${file.expires?.toISOString()}`);
     terminal.printJson(file);
@@ -36,7 +36,7 @@ export const withdrawCommand = defineCommand({
     ["release withdraw 1.23.42b --to 1.22", "to one that is known to be good"],
   ],
   async run({ flags, args, terminal }) {
-    const { withdraw } = await import("../../lib/release/release.ts");
+    const { withdraw } = await import("../../lib/release/steer.ts");
     const file = await withdraw(
       flags.out,
       args[0] ?? "",
@@ -58,7 +58,7 @@ export const listCommand = defineCommand({
     ["release list --json", "the same for a script"],
   ],
   async run({ flags, terminal }) {
-    const { list } = await import("../../lib/release/release.ts");
+    const { list } = await import("../../lib/release/steer.ts");
     const archives = await list(flags.out);
     const rows = archives.map(({ version, platform, size, signed, current, file }) => [
       current ? "current" : "",
@@ -95,7 +95,7 @@ export const verifyCommand = defineCommand({
   exits: { 4: "a client would refuse it; the reason is printed" },
   async run({ flags, args, terminal, signal }) {
     const options = { ...flags, keyFile: flags["key-file"], signal };
-    const { verifyFolder } = await import("../../lib/release/release.ts");
+    const { verifyFolder } = await import("../../lib/release/verify.ts");
     const result = await verifyFolder(args[0] ?? "", {
       ...options,
       note: (line) => terminal.note(line),

@@ -5,7 +5,7 @@ import { readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { keygen } from "../../lib/release/release.ts";
+import { keygen } from "../../lib/release/keygen.ts";
 import { type GpgHome, gpgHome, needsGpg } from "../helpers/gpg.ts";
 import { runCommand, type RunOptions, type RunResult, runScript } from "../helpers/run.ts";
 import { testUnless } from "../helpers/skip.ts";
