@@ -49,11 +49,15 @@ const command = defineCommand({
     const [url] = args;
     if (url === undefined) return runApp(input);
     const { installInto } = await import("../lib/launch/first-install.ts");
+    const confirm = (fingerprint: string, names: string[], folder: string) => {
+      const question = `${folder} is signed by the key\n  ${fingerprint}\n  ${names.join(", ")}\nIs this the publisher's key? [y/N] `;
+      return terminal.confirm(question);
+    };
     const progress = terminal.progress({ label: "fetching", unit: "bytes" });
     const result = await installInto(flags.dir, url, {
       ...installOptions(input),
       insecure: flags.insecure,
-      confirm: terminal.isTTY && process.stdin.isTTY ? confirm : undefined,
+      confirm: terminal.canAsk ? confirm : undefined,
       onProgress: (done, total) => {
         if (total !== undefined) progress.setTotal(total);
         progress.update(done);
@@ -81,19 +85,6 @@ async function runApp(input: Parameters<typeof installOptions>[0] & { flags: { d
     process.on(name, () => launcher.passOn(name));
   }
   return launcher.ended;
-}
-
-async function confirm(fingerprint: string, names: string[], folder: string): Promise<boolean> {
-  const { createInterface } = await import("node:readline/promises");
-  const lines = createInterface({ input: process.stdin, output: process.stderr });
-  try {
-    const answer = await lines.question(
-      `${folder} is signed by the key\n  ${fingerprint}\n  ${names.join(", ")}\nIs this the publisher's key? [y/N] `,
-    );
-    return /^y(?:es)?$/i.test(answer.trim());
-  } finally {
-    lines.close();
-  }
 }
 
 void runScript(command);

@@ -1,5 +1,7 @@
 import process from "node:process";
+import { createInterface, type Interface } from "node:readline";
 import { Chalk, type ChalkInstance } from "chalk";
+import { Failure } from "../core/errors.ts";
 import { formatDuration, formatSize } from "../core/units.ts";
 
 /** Long work shown to whoever watches: one redrawn line on a terminal, a plain line now and then elsewhere. */
@@ -33,6 +35,8 @@ export interface Terminal {
   readonly isTTY: boolean;
   /** Whether stdout is a terminal. */
   readonly stdoutIsTTY: boolean;
+  /** Whether there is a person to ask, who sees stderr and types on stdin. */
+  readonly canAsk: boolean;
   /** Colours for stdout. */
   readonly paint: ChalkInstance;
   /** Colours for stderr. */
@@ -48,6 +52,10 @@ export interface Terminal {
   /** Rows in aligned columns, the header dimmed; `right` names the columns that hold numbers. */
   table(rows: string[][], options?: { header?: string[]; right?: number[] }): string[];
   progress(options: ProgressOptions): Progress;
+  /** Whether a person says yes to a question on stderr. */
+  confirm(question: string): Promise<boolean>;
+  /** What a person answers to a question on stderr; nothing of it shows. */
+  askSecret(question: string): Promise<string>;
 }
 
 function colours(stream: "stdout" | "stderr"): ChalkInstance {
@@ -92,6 +100,7 @@ export function createTerminal({ json = false, quiet = false }: TerminalOptions 
     quiet,
     isTTY,
     stdoutIsTTY: process.stdout.isTTY === true,
+    canAsk: process.stdin.isTTY === true && process.stderr.isTTY === true,
     paint,
     paintNote,
     print(line = "") {
@@ -131,7 +140,25 @@ export function createTerminal({ json = false, quiet = false }: TerminalOptions 
       current = line;
       return line;
     },
+    async confirm(question) {
+      const lines = createInterface({ input: process.stdin, output: process.stderr });
+      return /^y(?:es)?$/i.test((await answerTo(lines, question)).trim());
+    },
+    async askSecret(question) {
+      // Before the question, as this ends the terminal's own echo: what is typed ahead must not show either.
+      const lines = createInterface({ input: process.stdin, terminal: true });
+      process.stderr.write(question);
+      return await answerTo(lines, "").finally(() => process.stderr.write("\n"));
+    },
   };
+}
+
+/** Ctrl-C, Ctrl-D and the end of the input are no answer: @throws {Failure} */
+function answerTo(lines: Interface, question: string): Promise<string> {
+  return new Promise<string>((resolve, reject) => {
+    lines.question(question, resolve);
+    lines.once("close", () => reject(new Failure("nobody answered; nothing was changed")));
+  }).finally(() => lines.close());
 }
 
 const redrawEvery = 90;

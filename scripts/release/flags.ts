@@ -1,4 +1,3 @@
-import process from "node:process";
 import type { CommandInput, Flag } from "../../lib/cli/command.ts";
 import type { Signer } from "../../lib/release/signer.ts";
 
@@ -36,22 +35,9 @@ export async function signer({
   terminal,
 }: Pick<CommandInput<typeof keyFlags>, "flags" | "terminal">): Promise<Signer> {
   const { openSigner } = await import("../../lib/release/signer.ts");
-  const asks = terminal.isTTY && process.stdin.isTTY;
   return await openSigner({
     key: flags.key,
     passphraseFile: flags["passphrase-file"],
-    ask: asks ? askInSecret : undefined,
+    ask: terminal.canAsk ? terminal.askSecret : undefined,
   });
-}
-
-/** What is typed is not shown. */
-export async function askInSecret(question: string): Promise<string> {
-  const { createInterface } = await import("node:readline/promises");
-  // first, since it ends the terminal's own echo: what is typed ahead must not show either
-  const lines = createInterface({ input: process.stdin, terminal: true });
-  process.stderr.write(question);
-  const answer = await lines.question("");
-  lines.close();
-  process.stderr.write("\n");
-  return answer;
 }

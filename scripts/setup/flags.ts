@@ -1,5 +1,4 @@
 import { resolve } from "node:path";
-import process from "node:process";
 import type { CommandInput } from "../../lib/cli/command.ts";
 import { UsageError } from "../../lib/core/errors.ts";
 
@@ -37,11 +36,8 @@ export function options({
 }: Pick<Common, "flags" | "terminal" | "signal">) {
   const confirm = async () => {
     if (flags.yes) return true;
-    if (!process.stdin.isTTY) throw new UsageError("nobody can be asked here; say --yes");
-    const { createInterface } = await import("node:readline/promises");
-    const prompt = createInterface({ input: process.stdin, output: process.stderr });
-    const answer = await prompt.question("Do it? [y/N] ", { signal }).finally(() => prompt.close());
-    return /^y(?:es)?$/i.test(answer.trim());
+    if (!terminal.canAsk) throw new UsageError("nobody can be asked here; say --yes");
+    return await terminal.confirm("Do it? [y/N] ");
   };
   return { root: resolve(flags.root), dryRun: flags["dry-run"], terminal, confirm, signal };
 }
