@@ -42,7 +42,7 @@ export async function uploadToGit(target: GitTarget, job: Job): Promise<Outcome>
   return outcome;
 }
 
-/** Names that git itself would refuse, said in our words and before anything is sent. */
+/** Names that git itself would refuse, named before anything is sent. */
 function refuseNames(files: readonly LocalFile[]): void {
   const bad = files.find(({ path }) => path.split("/").some((part) => /^\.git$/i.test(part)));
   if (bad) throw new Failure(`${JSON.stringify(bad.path)} cannot be in a git commit; move it away`);
@@ -121,10 +121,10 @@ async function difference(
     return files.map(({ path, size }) => ({ action: "new" as const, path, size }));
   const sizes = new Map(files.map(({ path, size }) => [path, size]));
   const diff = await git`git diff-tree -r -z --name-status --no-renames ${parent} ${tree}`;
-  const words = diff.stdout.split("\0");
+  const fields = diff.stdout.split("\0");
   const changes: Change[] = [];
-  for (let index = 0; index + 1 < words.length; index += 2) {
-    const [status = "", path = ""] = [words[index], words[index + 1]];
+  for (let index = 0; index + 1 < fields.length; index += 2) {
+    const [status = "", path = ""] = [fields[index], fields[index + 1]];
     const action = status === "D" ? "delete" : status === "A" ? "new" : "replace";
     changes.push({ action, path, size: action === "delete" ? 0 : (sizes.get(path) ?? 0) });
   }
@@ -174,40 +174,40 @@ async function push(commit: string, target: GitTarget, git: Shell): Promise<void
   }
 }
 
-/** git's words in one sentence; a TryAgain where another try may help. */
+/** What git said in one sentence; a TryAgain where another try may help. */
 function explain(error: unknown, target: GitTarget): unknown {
   if (!(error instanceof ProcessOutput)) return error;
-  const words = error.stderr;
+  const { stderr } = error;
   const host = /^(?:ssh:\/\/)?(?:[^@/]*@)?([^:/]+)/.exec(target.url)?.[1] ?? target.url;
-  const login = explainSsh(words, host, target.ssh);
+  const login = explainSsh(stderr, host, target.ssh);
   if (login) return login;
   // a race is lost in several ways, by how far the other push had come
   if (
     /\[rejected\]|fetch first|non-fast-forward|failed to update ref|cannot lock ref|incorrect old value/i.test(
-      words,
+      stderr,
     )
   )
-    return /protected|denied|declined|hook/i.test(words)
-      ? new Failure(`${target.url} refused the push to ${target.branch}: ${lastLine(words)}`)
+    return /protected|denied|declined|hook/i.test(stderr)
+      ? new Failure(`${target.url} refused the push to ${target.branch}: ${lastLine(stderr)}`)
       : new TryAgain(`others push to ${target.branch} all the time; run this again`);
-  if (/remote rejected/.test(words))
-    return new Failure(`${target.url} refused the push to ${target.branch}: ${lastLine(words)}`);
-  if (/Authentication failed|could not read (?:Username|Password)|\b403\b|\b401\b/.test(words))
+  if (/remote rejected/.test(stderr))
+    return new Failure(`${target.url} refused the push to ${target.branch}: ${lastLine(stderr)}`);
+  if (/Authentication failed|could not read (?:Username|Password)|\b403\b|\b401\b/.test(stderr))
     return new Failure(
       `${target.url} does not let us in; use ssh with key:, or a credential helper`,
     );
-  if (/not found|does not exist|does not appear to be a git repository/i.test(words))
+  if (/not found|does not exist|does not appear to be a git repository/i.test(stderr))
     return new Failure(`there is no repository at ${target.url}, or this key may not see it`);
   if (
     /Connection (?:reset|timed out|closed|refused)|early EOF|hung up|unexpected disconnect/i.test(
-      words,
+      stderr,
     )
   )
-    return new TryAgain(`the connection to ${host} broke off: ${lastLine(words)}`);
+    return new TryAgain(`the connection to ${host} broke off: ${lastLine(stderr)}`);
   return error;
 }
 
-function lastLine(words: string): string {
-  const lines = words.split("\n").filter((line) => /remote:|rejected|error|fatal/.test(line));
-  return (lines[0] ?? words).trim().slice(0, 300);
+function lastLine(stderr: string): string {
+  const lines = stderr.split("\n").filter((line) => /remote:|rejected|error|fatal/.test(line));
+  return (lines[0] ?? stderr).trim().slice(0, 300);
 }

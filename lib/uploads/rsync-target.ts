@@ -81,7 +81,7 @@ function unescaped(name: string): string {
   );
 }
 
-/** rsync's exit code and words in one sentence (EXIT VALUES in rsync(1)); undefined when all is well. */
+/** rsync's exit code and messages in one sentence (EXIT VALUES in rsync(1)); undefined when it succeeded. */
 export function explainRsync(
   { exitCode: code, signal }: Pick<ProcessOutput, "exitCode" | "signal">,
   stderr: string,
@@ -91,7 +91,7 @@ export function explainRsync(
   const host = address.host ?? "this machine";
   const login = explainSsh(stderr, host, ssh);
   if (login) return login;
-  const last = lastWords(stderr);
+  const last = lastMessage(stderr);
   if (/No space left on device|Disk quota exceeded/i.test(stderr))
     return new Failure(`the disk of ${host} is full (${address.path}); free some room there`);
   if (/command not found|rsync: not found/i.test(stderr) && code === 127)
@@ -108,7 +108,7 @@ export function explainRsync(
   return new Failure(`rsync to ${host} failed (${signal ?? code}): ${last}`);
 }
 
-function lastWords(stderr: string): string {
+function lastMessage(stderr: string): string {
   const lines = stderr.split("\n").filter((line) => line.trim() !== "");
   const telling = lines.filter((line) => !line.startsWith("rsync error: "));
   return (telling.at(-1) ?? lines.at(-1) ?? "it gave no reason").slice(0, 300);

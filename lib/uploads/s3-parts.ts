@@ -36,7 +36,7 @@ export interface S3Session {
   inMemory: ReturnType<typeof memoryLimit>;
 }
 
-/** A file that arrived: what it held, and the ETag that it was given. */
+/** A file that arrived: its content, and the ETag that it was given. */
 export interface Sent {
   content: Content;
   stamp: Stamp | undefined;

@@ -18,7 +18,7 @@ import { abortStaleUploads, type S3Session, type Sent, sendInParts } from "./s3-
 import { inOrder, isSame, planTarget, type Send } from "./s3-plan.ts";
 import { openPending, openRecord } from "./state.ts";
 
-/** Publish the folder to an S3 bucket: assets, then pages, then deletions, each only after all before went well. */
+/** Publish the folder to an S3 bucket: assets, then pages, then deletions, each only when everything before it succeeded. */
 export async function uploadToS3(target: S3Target, job: Job): Promise<Outcome> {
   // every request under way listens for the end of the run
   if (job.signal) setMaxListeners(0, job.signal);
@@ -53,7 +53,7 @@ async function publish(target: S3Target, job: Job, store: S3Store): Promise<Outc
     if (outcome.problems.length === 0) await sendAll(session, pages);
     else holdBack(pages, "pages were held back: what they need is not all there");
     if (outcome.problems.length === 0) await removeAll(session, plan.stray);
-    else holdBack(plan.stray, "deletions were held back: not all was sent");
+    else holdBack(plan.stray, "deletions were held back: not everything was sent");
   } catch (error) {
     if (job.signal?.aborted) throw error;
     outcome.problems.push(messageOf(error));

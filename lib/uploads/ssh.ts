@@ -32,8 +32,8 @@ export function sshForRsync(settings: SshSettings): string {
 }
 
 /**
- * What ssh's words on stderr mean, in one sentence with what to do; undefined when they are not ssh's.
- * These are final: another try would fail in the same way.
+ * What ssh said on stderr, in one sentence with what to do; undefined when nothing there is ssh's.
+ * These failures are final: another try would fail in the same way.
  */
 export function explainSsh(
   stderr: string,
@@ -45,7 +45,7 @@ export function explainSsh(
   const fingerprint = /^SHA256:[\w+/=]+(?=\.?$)/m.exec(stderr)?.[0];
   if (/REMOTE HOST IDENTIFICATION HAS CHANGED/.test(stderr))
     return new Failure(
-      `the host key of ${host} has changed${fingerprint ? ` (now ${fingerprint})` : ""}: somebody may be in between; ` +
+      `the host key of ${host} has changed${fingerprint ? ` (now ${fingerprint})` : ""}: somebody may intercept the connection; ` +
         `ask whoever runs it, and only if it is right: ssh-keygen -R, then ssh-keyscan ${port}${host} >> ${file}`,
     );
   if (/Host key verification failed|No \S+ host key is known/.test(stderr))
