@@ -79,16 +79,12 @@ export function scanFolder(root: string): LocalFile[] {
   return files.sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0));
 }
 
-/** Which of the files are no longer what they were when the folder was looked at. */
-export function changedSince(files: readonly LocalFile[]): string[] {
-  const isChanged = ({ file, stamp }: LocalFile) => {
-    try {
-      return stampOf(statSync(file, { bigint: true })) !== stamp;
-    } catch {
-      return true;
-    }
-  };
-  return files.filter(isChanged).map(({ path }) => path);
+/** The first file that is no longer what it was when the folder was scanned. */
+export function changedSince(files: readonly LocalFile[]): LocalFile | undefined {
+  return files.find(({ file, stamp }) => {
+    const stat = statSync(file, { bigint: true, throwIfNoEntry: false });
+    return !stat || stampOf(stat) !== stamp;
+  });
 }
 
 function follow(link: string, root: string): { stat: BigIntStats; target: string } | string {
@@ -142,7 +138,7 @@ export function isProof(stamp: Stamp, when: number): boolean {
 }
 
 /** A file changed each time while it was read. */
-export function changedWhileRead(path: string): Failure {
+export function changedWhileRead({ path }: LocalFile): Failure {
   return new Failure(
     `${JSON.stringify(path)} changes while it is read; it was not sent: run this again when its writer is done`,
   );
@@ -163,13 +159,13 @@ export interface AtRest<T> {
  * @throws {Failure} when it keeps changing.
  */
 export async function readAtRest<T>(
-  { file, path }: LocalFile,
+  file: LocalFile,
   read: (handle: FileHandle, size: number) => Promise<T>,
   isEqual?: (one: T, other: T) => boolean,
 ): Promise<AtRest<T>> {
   for (let attempt = 0; attempt < maxReads; attempt++) {
     if (attempt > 0) await sleep(50 * 4 ** (attempt - 1));
-    const handle = await open(file, "r");
+    const handle = await open(file.file, "r");
     try {
       const when = Date.now();
       let stat = await handle.stat({ bigint: true });
@@ -187,7 +183,7 @@ export async function readAtRest<T>(
       await handle.close();
     }
   }
-  throw changedWhileRead(path);
+  throw changedWhileRead(file);
 }
 
 /** What a file holds, by two hashes. */

@@ -80,7 +80,7 @@ async function wholeTree(job: Job, git: Shell) {
   let { files } = job;
   for (let attempt = 0; ; attempt++) {
     const tree = await writeTree(files, git);
-    const [changed] = changedSince(files);
+    const changed = changedSince(files);
     if (changed === undefined) return { files, tree };
     if (attempt === maxReads) throw changedWhileRead(changed);
     await sleep(50 * 4 ** attempt);

@@ -29,9 +29,10 @@ export async function uploadByRsync(target: RsyncTarget, job: Job): Promise<Outc
     const failure = explainRsync(result, errors.join("\n"), target);
     if (failure) throw failure;
     // rsync sends what it reads, a file that changes meanwhile half old and half new: then it goes again
-    const [changed] = job.dryRun ? [] : changedSince(files);
-    files = changed === undefined ? files : scanFolder(job.root);
-    if (changed !== undefined) throw new TryAgain(changedWhileRead(changed).message);
+    const changed = job.dryRun ? undefined : changedSince(files);
+    if (!changed) return;
+    files = scanFolder(job.root);
+    throw new TryAgain(changedWhileRead(changed).message);
   });
   return outcomeOf([...changes.values()], job.files.length);
 }
