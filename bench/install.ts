@@ -13,7 +13,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import process from "node:process";
-import { openSigner } from "../lib/release/signer.ts";
+import { openSigner } from "../lib/release/release.ts";
 import { bundleScript } from "../tools/bundle.ts";
 import { timed } from "./timed.ts";
 

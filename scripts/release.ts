@@ -43,7 +43,7 @@ const command = defineCommand({
   },
   async run({ flags, args, terminal, signal }) {
     if (flags.tag === undefined) throw new UsageError("which release? name its tag with --tag");
-    const { releaseTag } = await import("../lib/release/run.ts");
+    const { releaseTag } = await import("../lib/release/release.ts");
     const { runJson, runTable } = await import("../lib/run/report.ts");
     const result = await releaseTag({
       dir: args[0] ?? ".",

@@ -36,7 +36,7 @@ const stages: Record<string, readonly string[]> = {
   hook: ["hook"],
   launch: ["commands", "first-install", "session", "status"],
   logs: ["read", "times", "select", "view", "rotate", "stats"],
-  release: ["signer", "run", "folder", "steer", "verify", "keygen", "pack"],
+  release: ["release"],
   setup: [
     ...["setup", "check", "machine", "forge", "repo-notes"],
     ...["plan-app", "plan-repo", "plan-server", "plan-slave"],

@@ -48,7 +48,7 @@ const chunkSize = 1024 * 1024;
 
 /**
  * Pass each entry of an archive to `onEntry`, and its bytes to what that returns, before the next entry comes.
- * @throws {Refused} when it is not a whole tar.gz, or goes past a limit; and whatever `onEntry` throws.
+ * @throws {Refused} when it is not a whole tar.gz, or goes past a limit; and what `onEntry` throws.
  */
 export async function readTarGz(
   archive: AsyncIterable<Buffer>,
@@ -135,7 +135,7 @@ export interface NewTarEntry {
   readonly size: number;
   readonly linkpath?: string;
   /** A file's bytes: `size` of them. */
-  readonly content?: Iterable<Buffer> | AsyncIterable<Buffer>;
+  readonly content?: Iterable<Buffer> | AsyncIterable<Buffer> | undefined;
 }
 
 /**

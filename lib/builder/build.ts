@@ -1,16 +1,20 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import process from "node:process";
 import type { Terminal } from "../cli/terminal.ts";
-import { atEnd } from "../core/at-exit.ts";
 import { exitCodeOf, messageOf } from "../core/errors.ts";
 import { shortRef } from "../core/names.ts";
 import { acquireLock } from "../files/lock.ts";
 import { excludeFromGit } from "../git/checkout.ts";
-import type { Result } from "../log/format.ts";
-import { createOutput, type Output } from "../run/output.ts";
+import { createOutput, type Output, startRun } from "../run/output.ts";
 import type { RunSummary } from "../run/report.ts";
-import { runStage, type StagePlan, type StageResult } from "../run/stage.ts";
+import {
+  exitCodeAfter,
+  isBad,
+  markStage,
+  runStage,
+  type StagePlan,
+  type StageResult,
+} from "../run/stage.ts";
 import type { Target } from "./branch.ts";
 import { type BuildConfig, readBuildConfig } from "./config.ts";
 import {
@@ -135,47 +139,32 @@ interface RunLog {
   finish(progress: Progress): Promise<{ result: BuildResult["result"]; code: number }>;
 }
 
-/** Open the log with the run's first line; a signal that ends the script leaves the last line. */
+/** Open the log with the run's first line. */
 async function startLog(
   { sha, terminal }: BuildOptions,
   { dir, run }: BuildContext,
   at: { ref: string | undefined; skipIfAt: string | undefined; started: number },
 ): Promise<RunLog> {
   const { ref, skipIfAt, started } = at;
-  const { HOOK_EVENT: event = "manual", HOOK_REPO: repo } = process.env;
   const output = createOutput(join(dir, "logs.txt"), run, terminal);
-  output.mark({ kind: "start", event, ref: ref && shortRef(ref), sha, repo });
+  const log = startRun(output, { event: "manual", ref: ref && shortRef(ref), sha }, started);
   if (skipIfAt === undefined) await output.open();
-  let ended = false;
-  const end = async (result: Result, code: number, why?: string) => {
-    // a signal and the work itself may come to an end at once
-    if (ended) return;
-    ended = true;
-    await output.open();
-    const seconds = (performance.now() - started) / 1000;
-    output.mark({ kind: "end", result, code, seconds, why: why && output.mask(why) });
-    await output.close();
-  };
-  const forget = atEnd(() => end("cancelled", 1, "ended by a signal"));
   return {
     output,
     async finish({ failure, error, stopped }) {
-      forget();
-      if (stopped === "unchanged") return { result: "unchanged", code: 0 };
-      if (failure) {
-        // a refusal keeps its own exit code; everything else that a stage ends with is 1
-        const code = exitCodeOf(failure.error) === 4 ? 4 : 1;
-        await end(failure.result, code, `${failure.name}: ${failure.note}`);
-        return { result: failure.result, code };
+      if (stopped === "unchanged") {
+        log.discard();
+        return { result: "unchanged", code: 0 };
       }
-      if (error !== undefined) {
+      if (error !== undefined && !failure) {
         const code = exitCodeOf(error) ?? 1;
         output.line("build", messageOf(error));
-        await end("failed", code, messageOf(error).split("\n")[0]);
+        await log.end("failed", code, messageOf(error).split("\n")[0]);
         return { result: "failed", code };
       }
-      await end("ok", 0);
-      return { result: "ok", code: 0 };
+      const [result, code] = [failure?.result ?? "ok", exitCodeAfter(failure)];
+      await log.end(result, code, failure && `${failure.name}: ${failure.note}`);
+      return { result, code };
     },
   };
 }
@@ -208,8 +197,7 @@ async function runStages(
     if (progress.stopped === "unchanged") return progress;
     await output.open();
     markStage(output, result);
-    if (result.result !== "ok" && result.result !== "skipped")
-      return { ...progress, failure: result };
+    if (isBad(result)) return { ...progress, failure: result };
     if (!isPull(stage) || progress.stopped !== undefined) continue;
     try {
       config = await readBuildConfig(context.dir);
@@ -229,9 +217,4 @@ function limitsOf(config: BuildConfig, name: string, started: number, signal: Ab
     deadline: run === undefined ? undefined : started + run,
     signal,
   };
-}
-
-function markStage(output: Output, { name, result, seconds, note }: StageResult): void {
-  const why = result === "ok" ? undefined : note;
-  output.mark({ kind: "stage", name, result, seconds, why });
 }

@@ -54,7 +54,7 @@ const minLength = 4;
 /**
  * A mask for some secrets: as they are, JSON-escaped, percent-encoded, in hex, and in base64 wherever
  * in a longer base64 text they may stand. A secret of several lines is masked line by line, since logs
- * are read by lines. Secrets under four characters cannot be told from text and are left alone.
+ * are read by lines. Secrets under four characters cannot be told apart from text and are left alone.
  */
 export function createMask(secrets: Iterable<string>): Mask {
   const shapes = new Set<string>();
@@ -82,7 +82,7 @@ function shapesOf(secret: string): string[] {
     JSON.stringify(secret).slice(1, -1),
     bytes.toString("hex"),
   ];
-  // three bytes become four characters: where the secret begins within them decides how it looks
+  // three bytes become four characters: where the secret starts within them decides how it looks
   for (const before of [0, 1, 2]) {
     const text = Buffer.concat([Buffer.alloc(before), bytes])
       .toString("base64")

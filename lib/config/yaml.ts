@@ -26,7 +26,7 @@ interface Context {
   problem(at: Position, message: string): undefined;
 }
 
-/** Reads a value of one type; undefined when it is wrong, which the context was told. */
+/** Reads a value of one type; undefined when it is wrong, which the context is told. */
 export interface Schema<T> {
   /** In words, for messages: `a duration`. */
   readonly what: string;

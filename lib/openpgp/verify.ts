@@ -28,6 +28,16 @@ const weakHashes: Record<number, string> = { 1: "MD5", 2: "SHA-1", 3: "RIPEMD-16
 /** The data is read once for each of a file's signatures that is by the pinned key. */
 const maxSignatures = 16;
 
+/** No signature in a file is accepted. */
+export class SignatureRefused extends Refused {
+  /** `bytes`: one is by the pinned key, but over other bytes. */
+  readonly reason: "bytes" | "other";
+  constructor(message: string, reason: "bytes" | "other") {
+    super(message);
+    this.reason = reason;
+  }
+}
+
 /** A signature that was accepted: by which key, and when it says it was made. */
 export interface Verdict {
   /** The pinned key's full fingerprint, upper-case hex. */
@@ -78,20 +88,26 @@ export class Signatures {
   /**
    * Accept the data when one of the signatures is good and made by the pinned key.
    * @param key the pinned key, and no other.
-   * @throws {Refused} with the reason.
+   * @throws {SignatureRefused} with the reason.
    * @throws what reading the data throws.
    */
   async verify(key: PublicKey, data: SignedData, name: string, now = new Date()): Promise<Verdict> {
-    const reasons: string[] = [];
+    const reasons: Refused[] = [];
     for (const packet of this.packets) {
       try {
         return await this.#check(packet, key, data, now);
       } catch (error) {
         if (!(error instanceof Refused)) throw error;
-        reasons.push(error.message);
+        reasons.push(error);
       }
     }
-    throw new Refused(`the signature ${name} is not accepted: ${[...new Set(reasons)].join("; ")}`);
+    const words = new Set(reasons.map(({ message }) => message));
+    const isBytes = (error: Refused) =>
+      error instanceof SignatureRefused && error.reason === "bytes";
+    throw new SignatureRefused(
+      `the signature ${name} is not accepted: ${[...words].join("; ")}`,
+      reasons.some(isBytes) ? "bytes" : "other",
+    );
   }
 
   async #check(
@@ -136,11 +152,9 @@ export class Signatures {
       await checked;
     } catch (error) {
       if (systemCode(error) !== undefined) throw error;
-      throw new Refused(
-        /digest|verification failed/i.test(messageOf(error))
-          ? "the bytes are not those that were signed"
-          : messageOf(error),
-      );
+      if (/digest|verification failed/i.test(messageOf(error)))
+        throw new SignatureRefused("the bytes are not those that were signed", "bytes");
+      throw new Refused(messageOf(error));
     }
     return { fingerprint: fingerprintOf(key), created, notations: notationsOf(packet) };
   }

@@ -3,7 +3,6 @@ import { lstat, readdir, readFile, readlink } from "node:fs/promises";
 import { join } from "node:path";
 import { checkedPath, checkedTarget, foldedPath } from "../archive/rules.ts";
 import { messageOf, UsageError } from "../core/errors.ts";
-import { ignoreRules } from "./ignore.ts";
 
 /** What is packed, in the order of the archive. */
 export interface PackEntry {
@@ -15,8 +14,8 @@ export interface PackEntry {
   size: number;
   /** Where a file's content stands. */
   source?: string;
-  /** Content that is in no file. */
-  content?: Buffer;
+  /** Content that is in no file, in pieces. */
+  content?: Buffer[];
   linkpath?: string;
 }
 
@@ -73,13 +72,8 @@ export async function listFiles(
     if (about.isDirectory()) {
       entries.push({ path, type: "Directory", mode: 0o755, size: 0 });
     } else if (about.isSymbolicLink()) {
-      entries.push({
-        path,
-        type: "SymbolicLink",
-        mode: 0o777,
-        size: 0,
-        linkpath: await readlink(full),
-      });
+      const linkpath = await readlink(full);
+      entries.push({ path, type: "SymbolicLink", mode: 0o777, size: 0, linkpath });
     } else if (about.isFile()) {
       const mode = about.mode & 0o100 ? 0o755 : 0o644;
       const id = `${about.dev}:${about.ino}`;
@@ -90,7 +84,7 @@ export async function listFiles(
       else entries.push({ path, type: "Link", mode, size: 0, linkpath: first });
     } else {
       throw new UsageError(
-        `${full} is no file, folder or link; remove it, or name it in .releaseignore`,
+        `${full} is not a file, folder or link; remove it, or name it in .releaseignore`,
       );
     }
   }
@@ -121,4 +115,45 @@ function checkEntries(entries: readonly PackEntry[], folder: string): void {
       );
     seen.set(foldedPath(path), path);
   }
+}
+
+/**
+ * .releaseignore: lines as in .gitignore (gitignore(5)): `#` comments, `!` takes back, `/` at the end for folders only,
+ * a `/` elsewhere ties the pattern to the top, `*`, `?`, `[a-z]`, and `**` over folders. Pure.
+ */
+export function ignoreRules(text: string): (path: string, isFolder: boolean) => boolean {
+  const rules = text
+    .split(/\r?\n/)
+    .map((line) => line.replace(/(?<!\\)\s+$/, ""))
+    .filter((line) => line !== "" && !line.startsWith("#"))
+    .map((line) => {
+      const back = line.startsWith("!");
+      const body = line.replace(/^!/, "").replace(/^\\(?=[!#])/, "");
+      const folderOnly = body.endsWith("/");
+      const pattern = body.replace(/\/$/, "");
+      const tied = pattern.includes("/");
+      return { back, folderOnly, test: toRegExp(pattern.replace(/^\//, ""), tied) };
+    });
+  return (path, isFolder) => {
+    let ignored = false;
+    for (const { back, folderOnly, test } of rules)
+      if ((!folderOnly || isFolder) && test.test(path)) ignored = !back;
+    return ignored;
+  };
+}
+
+function toRegExp(pattern: string, tied: boolean): RegExp {
+  const body = pattern.replace(
+    /\*\*\/|\/\*\*$|\*\*|\*|\?|\[!?[^\]]+\]|\\.|[.+^${}()|\\/]/g,
+    (piece) => {
+      if (piece === "**/") return "(?:.*/)?";
+      if (piece === "/**") return "/.*";
+      if (piece === "**") return ".*";
+      if (piece === "*") return "[^/]*";
+      if (piece === "?") return "[^/]";
+      if (piece.startsWith("[")) return piece.replace(/^\[!/, "[^").replace(/\\/g, "\\\\");
+      return piece.length === 2 ? `\\${piece[1]}` : `\\${piece}`;
+    },
+  );
+  return new RegExp(`^${tied ? "" : "(?:.*/)?"}${body}$`);
 }

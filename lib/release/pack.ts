@@ -27,9 +27,9 @@ import {
   defaultOut,
   digestOf,
   isSignedBy,
-  lockFolder,
   nextDate,
   readVersion,
+  withLock,
   writePublicKey,
   writeVersion,
 } from "./folder.ts";
@@ -67,33 +67,30 @@ export interface Packed {
  * @throws {Refused} when the version is there with other bytes.
  */
 export async function pack(options: PackOptions, signer: Signer): Promise<Packed> {
-  const { app, version, platform, out = defaultOut } = options;
-  checkWords(options);
-  const { folder, files } = await whatToPack(options.from);
+  const { app, version, platform, out = defaultOut, keep } = options;
+  checkNames(options);
+  const { folder, files } = await findSource(options.from);
   await mkdir(out, { recursive: true });
-  const lock = await lockFolder(out);
-  try {
+  return await withLock(out, async () => {
     await removeStaleTemporaries(out);
     const before = await readVersion(out, signer);
     if (before?.app !== undefined && before.app !== app)
       throw new UsageError(
         `${join(out, "VERSION")} is for the app ${before.app}, not ${app}; choose another --out`,
       );
-    const entries = await listFiles(folder, { files, skip: [resolve(out)] });
-    addLaunchFile(entries, app);
+    const listed = await listFiles(folder, { files, skip: [resolve(out)] });
+    const entries = withLaunchFile(listed, app);
     const file = archiveName(app, version, platform);
-    const made = await writeNewArchive(join(out, file), entries, options);
+    const made = await addArchive(join(out, file), entries, options);
     await signArchive(join(out, file), file, signer);
     await writePublicKey(out, signer);
     await writeVersion(out, nextVersion(before, { file, ...made }, options), signer);
-    const removed = options.keep === undefined ? [] : await prune(out, options, options.keep);
+    const removed = keep === undefined ? [] : await prune(out, options, keep);
     return { file, ...made, out, removed };
-  } finally {
-    lock.release();
-  }
+  });
 }
 
-function checkWords({ app, version, platform, name }: PackOptions): void {
+function checkNames({ app, version, platform, name }: PackOptions): void {
   if (!isAppName(app))
     throw new UsageError(`--app "${app}": a name is letters, digits and . _ + -`);
   if (!isVersion(version))
@@ -105,14 +102,14 @@ function checkWords({ app, version, platform, name }: PackOptions): void {
   if (name !== undefined && /[\r\n]/.test(name)) throw new UsageError("--name is one line");
 }
 
-async function whatToPack(from: string | undefined): Promise<{ folder: string } & FileListOptions> {
+async function findSource(from: string | undefined): Promise<{ folder: string } & FileListOptions> {
   if (from !== undefined) return { folder: resolve(from) };
   const text = await readIfThere("package.json");
   let files: unknown;
   try {
     files = text === undefined ? undefined : (JSON.parse(text) as { files?: unknown }).files;
   } catch {
-    throw new UsageError("package.json is no JSON; mend it, or name the folder with --from");
+    throw new UsageError("package.json is not JSON; fix it, or name the folder with --from");
   }
   if (Array.isArray(files) && files.length > 0)
     return { folder: process.cwd(), files: ["package.json", ...files.map(String)] };
@@ -122,41 +119,43 @@ async function whatToPack(from: string | undefined): Promise<{ folder: string } 
   );
 }
 
-/** An archive that tells whose it is, so that a client can see when it is passed off as another app's. */
-function addLaunchFile(entries: PackEntry[], app: string): void {
-  if (entries.some(({ path }) => path === "launchify.yml" || path === "config/app.json")) return;
+/** With a launchify.yml that names the app, so that a client can see when the archive is passed off as another app's. */
+function withLaunchFile(entries: readonly PackEntry[], app: string): readonly PackEntry[] {
+  if (entries.some(({ path }) => path === "launchify.yml" || path === "config/app.json"))
+    return entries;
   const content = Buffer.from(`app:\n  name: ${JSON.stringify(app)}\n`);
-  entries.push({ path: "launchify.yml", type: "File", mode: 0o644, size: content.length, content });
-  entries.sort((a, b) => (order(a.path) < order(b.path) ? -1 : 1));
+  const size = content.length;
+  const file = { path: "launchify.yml", type: "File", mode: 0o644, size } as const;
+  // a folder stands before what is in it, names by code units within one folder
+  const order = ({ path }: PackEntry) => path.replaceAll("/", "\0");
+  return [...entries, { ...file, content: [content] }].sort((a, b) =>
+    order(a) < order(b) ? -1 : 1,
+  );
 }
 
-/** Sorts a folder before what is in it, and names by code units within one folder. */
-function order(path: string): string {
-  return path.replaceAll("/", "\0");
-}
-
-async function writeNewArchive(
+/** Write the archive beside its place, and move it there unless it stands there already. */
+async function addArchive(
   path: string,
   entries: readonly PackEntry[],
   { onProgress, signal }: PackOptions,
 ): Promise<{ sha256: string; size: number; changed: boolean }> {
   const total = entries.reduce((sum, { size }) => sum + size, 0);
+  let done = 0;
   const temporary = temporaryBeside(path);
   const forget = atEnd(() => rm(temporary, { force: true }));
   try {
-    const made = await writeArchive(temporary, entries, {
+    await writeArchive(temporary, entries, {
       mtime: archiveTime(),
-      onProgress: (done) => onProgress?.(done, total),
+      onPiece: (bytes) => onProgress?.((done += bytes), total),
       signal,
     });
-    if (await exists(path)) {
-      const there = await digestOf(path);
-      if (there.sha256 !== made.sha256)
-        throw new Refused(
-          `${path} is there with other bytes; a version never changes: choose another --version`,
-        );
-      return { ...made, changed: false };
-    }
+    const made = await digestOf(temporary);
+    const isThere = await exists(path);
+    if (isThere && (await digestOf(path)).sha256 !== made.sha256)
+      throw new Refused(
+        `${path} is there with other bytes; a version never changes: choose another --version`,
+      );
+    if (isThere) return { ...made, changed: false };
     await rename(temporary, path);
     await fsyncFolder(join(path, ".."));
     return { ...made, changed: true };
@@ -171,7 +170,7 @@ function archiveTime(): Date {
   const epoch = process.env["SOURCE_DATE_EPOCH"];
   if (epoch === undefined || epoch === "") return new Date("2000-01-01T00:00:00Z");
   if (!/^\d{1,10}$/.test(epoch))
-    throw new UsageError(`SOURCE_DATE_EPOCH "${epoch}" is no number of seconds`);
+    throw new UsageError(`SOURCE_DATE_EPOCH "${epoch}" is not a number of seconds`);
   return new Date(Number(epoch) * 1000);
 }
 

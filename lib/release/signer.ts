@@ -1,19 +1,23 @@
-import { mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { createReadStream } from "node:fs";
-import { homedir, tmpdir } from "node:os";
-import { join } from "node:path";
+import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { homedir, hostname, tmpdir, userInfo } from "node:os";
+import { dirname, join } from "node:path";
 import process from "node:process";
-import { Failure, messageOf, systemCode, UsageError } from "../core/errors.ts";
-import { cleanEnvironment, run } from "../exec/exec.ts";
-import { armor, fingerprintOf, normalFingerprint, readPublicKeys } from "../openpgp/keys.ts";
-import { openPrivateKey, signDetached } from "../openpgp/sign.ts";
 import { readSecretFile } from "../config/secrets.ts";
+import { Failure, messageOf, systemCode, UsageError } from "../core/errors.ts";
+import { $, cleanEnvironment } from "../exec/exec.ts";
+import {
+  fingerprintOf,
+  normalFingerprint,
+  type PublicKey,
+  readPublicKeys,
+} from "../openpgp/keys.ts";
+import { generateSigningKey, openPrivateKey, signDetached } from "../openpgp/sign.ts";
 
-/** Whatever signs: a key file of ours, or the user's gpg. */
+/** What signs: a key file of ours, or the user's gpg. */
 export interface Signer {
   fingerprint: string;
-  /** Armored. */
-  publicKey: string;
+  publicKey: PublicKey;
   /** A detached binary signature over a file, or over bytes. */
   sign(
     data: { path: string } | Uint8Array,
@@ -31,11 +35,8 @@ export interface SignerOptions {
 
 /** Where `release keygen` writes and `release pack` looks, unless told otherwise. */
 export function defaultKeyFile(): string {
-  return join(
-    process.env["XDG_CONFIG_HOME"] || join(homedir(), ".config"),
-    "boatyard",
-    "release.asc",
-  );
+  const config = process.env["XDG_CONFIG_HOME"] || join(homedir(), ".config");
+  return join(config, "boatyard", "release.asc");
 }
 
 /**
@@ -66,13 +67,11 @@ export async function openSigner({ key, passphraseFile, ask }: SignerOptions): P
   });
   return {
     fingerprint: fingerprintOf(privateKey),
-    publicKey: armor(privateKey.toPublic()),
-    sign: (what, notations) =>
-      signDetached(
-        privateKey,
-        what instanceof Uint8Array ? what : () => createReadStream(what.path),
-        notations,
-      ),
+    publicKey: privateKey.toPublic(),
+    async sign(what, notations) {
+      const data = what instanceof Uint8Array ? what : () => createReadStream(what.path);
+      return await signDetached(privateKey, data, notations);
+    },
   };
 }
 
@@ -82,9 +81,8 @@ async function gpgSigner(text: string, passphraseFile: string | undefined): Prom
     throw new UsageError(
       `--key gpg:${text}: give the whole fingerprint (gpg --list-secret-keys shows it)`,
     );
-  const env = cleanEnvironment({ GNUPGHOME: process.env["GNUPGHOME"] });
-  const gpg = (args: string[]) => run(["gpg", "--batch", "--yes", "--no-tty", ...args], { env });
-  const { stdout } = await gpg(["--armor", "--export", fingerprint]);
+  const gpg = $({ env: cleanEnvironment({ GNUPGHOME: process.env["GNUPGHOME"] }) });
+  const { stdout } = await gpg`gpg --batch --no-tty --armor --export ${fingerprint}`;
   if (stdout.trim() === "")
     throw new UsageError(`gpg has no key ${fingerprint}; look at gpg --list-secret-keys`);
   const [key] = await readPublicKeys(Buffer.from(stdout), "gpg --export");
@@ -97,7 +95,7 @@ async function gpgSigner(text: string, passphraseFile: string | undefined): Prom
   return {
     // a subkey's fingerprint may have been given; clients pin the primary one
     fingerprint: fingerprintOf(key),
-    publicKey: stdout,
+    publicKey: key,
     async sign(what, notations = {}) {
       const folder = await mkdtemp(join(tmpdir(), "release-sign-"));
       try {
@@ -110,14 +108,45 @@ async function gpgSigner(text: string, passphraseFile: string | undefined): Prom
           // gpg expands % in a notation's value
           `${name}=${value.replaceAll("%", "%%")}`,
         ]);
-        await gpg([
-          ...["--local-user", fingerprint, "--digest-algo", "SHA256", ...unlock, ...notes],
-          ...["--output", output, "--detach-sign", "--", input],
-        ]);
+        const how = ["--local-user", fingerprint, "--digest-algo", "SHA256", ...unlock, ...notes];
+        await gpg`gpg --batch --yes --no-tty ${how} --output ${output} --detach-sign -- ${input}`;
         return await readFile(output);
       } finally {
         await rm(folder, { recursive: true, force: true });
       }
     },
   };
+}
+
+export interface KeygenOptions {
+  out?: string | undefined;
+  name?: string | undefined;
+  email?: string | undefined;
+  passphraseFile?: string | undefined;
+}
+
+/**
+ * Make a signing key: ed25519, armored, mode 600.
+ * @throws {UsageError} when the file is there: a key is never overwritten.
+ */
+export async function keygen({
+  out = defaultKeyFile(),
+  name = `${userInfo().username}@${hostname()}`,
+  email,
+  passphraseFile,
+}: KeygenOptions): Promise<{ file: string; fingerprint: string }> {
+  const passphrase =
+    passphraseFile === undefined ? undefined : await readSecretFile(passphraseFile);
+  const { privateKey, fingerprint } = await generateSigningKey({ name, email, passphrase });
+  await mkdir(dirname(out), { recursive: true, mode: 0o700 });
+  try {
+    await writeFile(out, privateKey, { mode: 0o600, flag: "wx" });
+  } catch (error) {
+    if (systemCode(error) === "EEXIST")
+      throw new UsageError(
+        `${out} is there already; a key is never overwritten, choose another --out`,
+      );
+    throw error;
+  }
+  return { file: out, fingerprint };
 }

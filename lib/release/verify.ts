@@ -9,6 +9,8 @@ import {
   type PublicKey,
   readPublicKeys,
 } from "../openpgp/keys.ts";
+import { checkExpiry } from "../web-folder/floors.ts";
+import type { CurrentLine, VersionFile } from "../web-folder/version-file.ts";
 import { WebFolder } from "../web-folder/web-folder.ts";
 
 export interface VerifyOptions {
@@ -20,22 +22,13 @@ export interface VerifyOptions {
   note: (line: string) => void;
 }
 
-export interface Verified {
+/** What VERSION says, and what was found. */
+export interface Verified extends VersionFile {
+  /** The key's fingerprint. */
   key: string;
-  app?: string;
-  release?: string;
-  date?: string;
-  expires?: string;
   /** false: a folder without VERSION.sig. */
   versionSigned: boolean;
-  current: {
-    version: string;
-    file: string;
-    platform?: string;
-    size: number;
-    sha256: string;
-    signed: string;
-  }[];
+  current: (CurrentLine & { signed: string })[];
 }
 
 /**
@@ -46,40 +39,22 @@ export interface Verified {
 export async function verifyFolder(where: string, options: VerifyOptions): Promise<Verified> {
   const url = /^[a-z][a-z0-9+.-]*:\/\//i.test(where) ? where : await localUrl(where);
   const temporary = await mkdtemp(join(tmpdir(), "release-verify-"));
-  const folder = new WebFolder(url, {
-    temporary,
-    timeout: options.timeout ?? 30_000,
-    maxSize: Number.MAX_SAFE_INTEGER,
-    signal: options.signal,
-    note: options.note,
-  });
+  const { timeout = 30_000, signal, note } = options;
+  const maxSize = Number.MAX_SAFE_INTEGER;
+  const folder = new WebFolder(url, { temporary, timeout, maxSize, signal, note });
   try {
     const key = await findKey(folder, options);
     const version = await folder.version([key]);
     if (!version) throw new Refused(`${folder.name("VERSION")} gave nothing`);
     const { file, verdict } = version;
-    if (verdict && file.expires && file.expires.getTime() < Date.now())
-      throw new Refused(
-        `${folder.name("VERSION")} expired at ${file.expires.toISOString()}; run release refresh`,
-      );
+    if (verdict) checkExpiry(file.expires?.toISOString(), folder.name("VERSION"));
     const current: Verified["current"] = [];
     for (const line of file.current) {
-      const archive = await folder.archive(line, [key]);
-      await archive.discard();
-      const { sha256, size } = archive;
-      const signed = archive.verdict.created.toISOString();
-      current.push({ ...line, sha256, size, signed });
+      const { sha256, size, verdict, discard } = await folder.archive(line, [key]);
+      await discard();
+      current.push({ ...line, sha256, size, signed: verdict.created.toISOString() });
     }
-    const { app, release, date, expires } = file;
-    return {
-      key: fingerprintOf(key),
-      ...(app === undefined ? {} : { app }),
-      ...(release === undefined ? {} : { release }),
-      ...(date === undefined ? {} : { date: date.toISOString() }),
-      ...(expires === undefined ? {} : { expires: expires.toISOString() }),
-      versionSigned: verdict !== undefined,
-      current,
-    };
+    return { ...file, key: fingerprintOf(key), versionSigned: verdict !== undefined, current };
   } finally {
     folder.close();
     await rm(temporary, { recursive: true, force: true });
@@ -88,29 +63,28 @@ export async function verifyFolder(where: string, options: VerifyOptions): Promi
 
 async function localUrl(where: string): Promise<string> {
   const about = await stat(where).catch(() => undefined);
-  if (!about?.isDirectory()) throw new UsageError(`${where} is no folder and no URL`);
+  if (!about?.isDirectory()) throw new UsageError(`${where} is neither a folder nor a URL`);
   return pathToFileURL(resolve(where)).href;
 }
 
-async function findKey(folder: WebFolder, options: VerifyOptions): Promise<PublicKey> {
-  const wanted = options.key === undefined ? undefined : normalFingerprint(options.key);
-  if (options.key !== undefined && wanted === undefined)
-    throw new UsageError(`--key "${options.key}" is no fingerprint; give all its hex digits`);
+async function findKey(
+  folder: WebFolder,
+  { key: text, keyFile, note }: VerifyOptions,
+): Promise<PublicKey> {
+  const wanted = text === undefined ? undefined : normalFingerprint(text);
+  if (text !== undefined && wanted === undefined)
+    throw new UsageError(`--key "${text}" is not a fingerprint; give all its hex digits`);
   const keys =
-    options.keyFile === undefined
+    keyFile === undefined
       ? await folder.keys()
-      : await readPublicKeys(await readFile(options.keyFile), options.keyFile);
-  const found = wanted === undefined ? keys : keys.filter((key) => fingerprintOf(key) === wanted);
-  const [key] = found;
-  if (!key)
-    throw new Refused(
-      wanted === undefined
-        ? `${folder.name("KEY.asc")} is not there; give --key-file`
-        : `${options.keyFile ?? folder.name("KEY.asc")} does not hold the key ${wanted}`,
-    );
-  if (wanted === undefined && options.keyFile === undefined)
-    options.note(
-      `checked against the folder's own key ${fingerprintOf(key)}; give --key to hold it against yours`,
+      : await readPublicKeys(await readFile(keyFile), keyFile);
+  const key = wanted === undefined ? keys[0] : keys.find((each) => fingerprintOf(each) === wanted);
+  const name = keyFile ?? folder.name("KEY.asc");
+  if (!key && wanted !== undefined) throw new Refused(`${name} does not hold the key ${wanted}`);
+  if (!key) throw new Refused(`${name} is not there; give --key-file`);
+  if (wanted === undefined && keyFile === undefined)
+    note(
+      `checked against the folder's own key ${fingerprintOf(key)}; give --key to check against yours`,
     );
   return key;
 }

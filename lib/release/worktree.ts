@@ -1,38 +1,54 @@
 import { access, constants, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
-import type { Checkout } from "../git/checkout.ts";
+import { atEnd } from "../core/at-exit.ts";
 import { Failure } from "../core/errors.ts";
-import { removeStaleTemporaries, temporaryBeside } from "../files/files.ts";
-import { git, gitIn, gitText, prepareLfs, pullLfs, updateSubmodules, usesLfs } from "../git/git.ts";
 import { shortSha } from "../core/names.ts";
-import type { StageContext, RunContext } from "../run/stage.ts";
+import type { Shell } from "../exec/exec.ts";
+import { removeStaleTemporaries, temporaryBeside } from "../files/files.ts";
+import type { Checkout } from "../git/checkout.ts";
+import { gitIn, prepareLfs, pullLfs, textOf, updateSubmodules, usesLfs } from "../git/git.ts";
+import type { RunContext, StageContext } from "../run/stage.ts";
+
+/** Do something in a folder for a worktree, which is removed in the end, also when a signal ends the script. */
+export async function withWorktree<T>(
+  checkout: Checkout,
+  env: RunContext["env"],
+  work: (dir: string) => Promise<T>,
+): Promise<T> {
+  const dir = await freshFolder(checkout);
+  // once, also when a signal and the work itself come to an end together: both wait for it
+  let removing: Promise<void> | undefined;
+  const remove = () => (removing ??= removeWorktree(checkout, dir, env));
+  const forget = atEnd(remove);
+  try {
+    return await work(dir);
+  } finally {
+    await remove();
+    forget();
+  }
+}
 
 /**
  * A folder for the worktree beside the checkout, where there is the same room and no node_modules of the
  * checkout's is found by accident; in TMPDIR where that folder cannot be written to.
  */
-export async function freshFolder({ dir }: Checkout): Promise<string> {
+async function freshFolder({ dir }: Checkout): Promise<string> {
   const parent = dirname(dir);
   await removeStaleTemporaries(parent);
-  const writable = await access(parent, constants.W_OK).then(
-    () => true,
-    () => false,
-  );
-  return writable
-    ? temporaryBeside(dir)
-    : join(await mkdtemp(join(tmpdir(), "release-")), basename(dir));
+  try {
+    await access(parent, constants.W_OK);
+    return temporaryBeside(dir);
+  } catch {
+    return join(await mkdtemp(join(tmpdir(), "release-")), basename(dir));
+  }
 }
 
 /** Remove a worktree with all that git knows of it. */
-export async function removeWorktree(
-  { dir }: Checkout,
-  tree: string,
-  env: RunContext["env"],
-): Promise<void> {
+async function removeWorktree({ dir }: Checkout, tree: string, env: RunContext["env"]) {
   await rm(tree, { recursive: true, force: true });
   if (dirname(tree) !== dirname(dir)) await rm(dirname(tree), { recursive: true, force: true });
-  await git(["worktree", "prune"], { dir, env: homeOf(env), check: false });
+  await gitIn(dir, { env: homeOf(env), nothrow: true })`git worktree prune`;
 }
 
 function homeOf({ HOME, USER, LOGNAME }: RunContext["env"]): Record<string, string | undefined> {
@@ -41,58 +57,55 @@ function homeOf({ HOME, USER, LOGNAME }: RunContext["env"]): Record<string, stri
 
 /** Fetch the tag and check it out; @returns its commit. */
 export async function checkOut(
-  checkout: Checkout,
-  context: RunContext,
-  { tag, sha: named }: { tag: string; sha?: string | undefined },
+  {
+    checkout,
+    dir,
+    env,
+    tag,
+    named,
+  }: RunContext & { checkout: Checkout; tag: string; named: string | undefined },
   stage: StageContext,
 ): Promise<string> {
-  const options = { dir: checkout.dir, env: homeOf(context.env), signal: stage.signal };
+  const { say, signal } = stage;
+  const options = { env: homeOf(env), signal };
+  const git = gitIn(checkout.dir, options);
+  const tryGit = git({ nothrow: true });
   // what a killed release left behind
-  await git(["worktree", "prune"], { ...options, check: false });
-  const remotes = (await gitText(["remote"], options)).split("\n").filter((name) => name !== "");
+  await tryGit`git worktree prune`;
+  const remotes = (await textOf(git`git remote`)).split("\n");
   const remote = remotes.includes("origin") ? "origin" : remotes[0];
-  if (remote !== undefined) {
-    const lines: string[] = [];
-    const onLine = (line: string) => {
-      lines.push(line);
-      stage.say(line);
-    };
-    const argv = [
-      "fetch",
-      "--no-auto-gc",
-      "--no-recurse-submodules",
-      "--",
-      remote,
-      `+refs/tags/${tag}:refs/tags/${tag}`,
-    ];
-    const { code } = await git(argv, { ...options, output: { onLine }, check: false });
-    stage.signal.throwIfAborted();
-    if (code !== 0 && lines.some((line) => line.includes("couldn't find remote ref"))) {
-      throw new Failure(`there is no tag ${tag} on ${remote}; push it: git push ${remote} ${tag}`);
-    }
-    if (code !== 0)
-      throw new Failure(
-        `cannot fetch tag ${tag} from ${remote}: ${lines.find((line) => line.startsWith("fatal:")) ?? lines.at(-1)}`,
-      );
-  }
-  const found = await git(["rev-parse", "--verify", "--quiet", `refs/tags/${tag}^{commit}`], {
-    ...options,
-    check: false,
-  });
-  if (found.code !== 0) throw new Failure(`there is no tag ${tag}; make it: git tag ${tag}`);
+  if (remote) await fetchTag(git, remote, tag, stage);
+  const found = await tryGit`git rev-parse --verify --quiet ${`refs/tags/${tag}^{commit}`}`;
+  if (!found.ok) throw new Failure(`there is no tag ${tag}; make it: git tag ${tag}`);
   const sha = found.stdout.trim();
   if (named && !sha.startsWith(named))
-    stage.say(
+    say(
       `the event named commit ${shortSha(named)}, but tag ${tag} is at ${shortSha(sha)}; the tag is built`,
     );
-  const { signal, say } = stage;
-  const env = homeOf(context.env);
-  const own = { dir: checkout.dir, git: gitIn(checkout.dir, { env, signal }), say };
+  const own = { dir: checkout.dir, git, say };
   const lfs = await usesLfs(own, sha);
   if (lfs) await prepareLfs(own);
-  await git(["worktree", "add", "--quiet", "--force", "--detach", context.dir, sha], options);
-  const tree = { dir: context.dir, git: gitIn(context.dir, { env, signal }), say };
-  if (lfs && remote !== undefined) await pullLfs(tree, remote);
+  await git`git worktree add --quiet --force --detach -- ${dir} ${sha}`;
+  const tree = { dir, git: gitIn(dir, options), say };
+  if (lfs && remote) await pullLfs(tree, remote);
   await updateSubmodules(tree);
   return sha;
+}
+
+async function fetchTag(git: Shell, remote: string, tag: string, stage: StageContext) {
+  const lines: string[] = [];
+  const onLine = (line: string) => {
+    lines.push(line);
+    stage.say(line);
+  };
+  const refspec = `+refs/tags/${tag}:refs/tags/${tag}`;
+  const fetch = git({ nothrow: true, onLine });
+  const { ok } =
+    await fetch`git fetch --no-auto-gc --no-recurse-submodules -- ${remote} ${refspec}`;
+  stage.signal.throwIfAborted();
+  if (ok) return;
+  if (lines.some((line) => line.includes("couldn't find remote ref")))
+    throw new Failure(`there is no tag ${tag} on ${remote}; push it: git push ${remote} ${tag}`);
+  const why = lines.find((line) => line.startsWith("fatal:")) ?? lines.at(-1);
+  throw new Failure(`cannot fetch tag ${tag} from ${remote}: ${why}`);
 }

@@ -1,8 +1,10 @@
-import { messageOf } from "../core/errors.ts";
-import { formatMark, type Mark, markStage } from "../log/format.ts";
-import { type LogWriter, openLog } from "../log/writer.ts";
-import { createMask, type Mask } from "../config/secrets.ts";
+import process from "node:process";
 import type { Terminal } from "../cli/terminal.ts";
+import { createMask, type Mask } from "../config/secrets.ts";
+import { atEnd } from "../core/at-exit.ts";
+import { messageOf } from "../core/errors.ts";
+import { formatMark, type Mark, markStage, type Result, type StartMark } from "../log/format.ts";
+import { type LogWriter, openLog } from "../log/writer.ts";
 
 /** Where a run's lines go: the log, and the terminal as they come. Secrets are masked on both. */
 export interface Output {
@@ -73,4 +75,42 @@ function lastRedraw(line: string): string {
       .filter((part) => part !== "")
       .at(-1) ?? ""
   );
+}
+
+/** What is still to be written of a run in the log. */
+export interface RunLog {
+  /** Write the run's last line and close the log; only the first call counts. */
+  end(result: Result, code: number, why?: string): Promise<void>;
+  /** Write no last line: the run has found nothing to do. */
+  discard(): void;
+}
+
+/**
+ * Write a run's first line into the log; a signal that ends the script writes the last one.
+ * @param start the event is the one of HOOK_EVENT where that is set.
+ * @param started as performance.now() counts.
+ */
+export function startRun(
+  output: Output,
+  start: Omit<StartMark, "kind" | "repo">,
+  started: number,
+): RunLog {
+  const { HOOK_EVENT: event = start.event, HOOK_REPO: repo } = process.env;
+  output.mark({ kind: "start", ...start, event, repo });
+  let ended = false;
+  const discard = () => {
+    ended = true;
+    forget();
+  };
+  const end = async (result: Result, code: number, why?: string) => {
+    // a signal and the work itself may come to an end at once
+    if (ended) return;
+    discard();
+    await output.open();
+    const seconds = (performance.now() - started) / 1000;
+    output.mark({ kind: "end", result, code, seconds, why: why && output.mask(why) });
+    await output.close();
+  };
+  const forget = atEnd(() => end("cancelled", 1, "ended by a signal"));
+  return { end, discard };
 }

@@ -1,4 +1,4 @@
-import { Failure, messageOf } from "../core/errors.ts";
+import { exitCodeOf, Failure, messageOf } from "../core/errors.ts";
 import {
   CommandFailed,
   commandFailure,
@@ -157,4 +157,20 @@ function describe(error: unknown): string {
   if (!(error instanceof ProcessOutput) || !commandFailure(error)?.printed) return messageOf(error);
   const { exitCode, signal } = error;
   return signal ? `ended by ${signal}` : `exit code ${exitCode}; its lines are above`;
+}
+
+/** Write a stage's end into the log. */
+export function markStage(output: Output, { name, result, seconds, note }: StageResult): void {
+  output.mark({ kind: "stage", name, result, seconds, why: result === "ok" ? undefined : note });
+}
+
+/** Whether a run ends here. */
+export function isBad({ result }: StageResult): boolean {
+  return result !== "ok" && result !== "skipped";
+}
+
+/** A run's exit code after a stage: a refusal keeps its own; everything else that a stage ends with is 1. */
+export function exitCodeAfter(failure: StageResult | undefined): 0 | 1 | 4 {
+  if (!failure) return 0;
+  return exitCodeOf(failure.error) === 4 ? 4 : 1;
 }

@@ -60,7 +60,7 @@ export function checkVersion(
 export function checkExpiry(expires: string | undefined, name: string, now = new Date()): void {
   if (expires !== undefined && Date.parse(expires) < now.getTime())
     throw new Refused(
-      `${name} expired at ${expires} (freeze): no update is taken until the publisher signs it anew (release refresh)`,
+      `${name} expired at ${expires} (freeze): no update is taken until the publisher signs it again (release refresh)`,
     );
 }
 

@@ -16,7 +16,7 @@ import type { WebFolder } from "./web-folder.ts";
 
 /**
  * Which key must have signed everything. The pin comes from the command line, launchify.yml or the first install,
- * never from what is being installed; the key itself may come from anywhere, as long as it has the pinned fingerprint.
+ * never from what is being installed; the key itself may come from anywhere, if it has the pinned fingerprint.
  */
 export interface TrustOptions {
   /** --key: a fingerprint, or a short id that one key in the local ring has. */

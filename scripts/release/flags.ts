@@ -1,5 +1,5 @@
 import type { CommandInput, Flag } from "../../lib/cli/command.ts";
-import type { Signer } from "../../lib/release/signer.ts";
+import type { Signer } from "../../lib/release/release.ts";
 
 export const out = {
   type: "string",
@@ -34,7 +34,7 @@ export async function signer({
   flags,
   terminal,
 }: Pick<CommandInput<typeof keyFlags>, "flags" | "terminal">): Promise<Signer> {
-  const { openSigner } = await import("../../lib/release/signer.ts");
+  const { openSigner } = await import("../../lib/release/release.ts");
   return await openSigner({
     key: flags.key,
     passphraseFile: flags["passphrase-file"],

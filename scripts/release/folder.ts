@@ -4,7 +4,7 @@ import { expires, keyFlags, out, signer } from "./flags.ts";
 
 export const refreshCommand = defineCommand({
   name: "release refresh",
-  summary: "sign VERSION anew, with a new DATE and EXPIRES",
+  summary: "sign VERSION again, with a new DATE and EXPIRES",
   usage: ["release refresh [flags]"],
   flags: { out, ...keyFlags, expires },
   examples: [
@@ -12,7 +12,7 @@ export const refreshCommand = defineCommand({
     ["release refresh --expires 1d", "for a folder that is refreshed every hour"],
   ],
   async run({ flags, terminal }) {
-    const { refresh } = await import("../../lib/release/steer.ts");
+    const { refresh } = await import("../../lib/release/release.ts");
     const file = await refresh(flags.out, await signer({ flags, terminal }), flags.expires);
     terminal.print(`${flags.out}/VERSION is good until ${file.expires?.toISOString()}`);
     terminal.printJson(file);
@@ -36,7 +36,7 @@ export const withdrawCommand = defineCommand({
     ["release withdraw 1.23.42b --to 1.22", "to one that is known to be good"],
   ],
   async run({ flags, args, terminal }) {
-    const { withdraw } = await import("../../lib/release/steer.ts");
+    const { withdraw } = await import("../../lib/release/release.ts");
     const file = await withdraw(
       flags.out,
       args[0] ?? "",
@@ -58,7 +58,7 @@ export const listCommand = defineCommand({
     ["release list --json", "the same for a script"],
   ],
   async run({ flags, terminal }) {
-    const { list } = await import("../../lib/release/steer.ts");
+    const { list } = await import("../../lib/release/release.ts");
     const archives = await list(flags.out);
     const rows = archives.map(({ version, platform, size, signed, current, file }) => [
       current ? "current" : "",
@@ -95,14 +95,16 @@ export const verifyCommand = defineCommand({
   exits: { 4: "a client would refuse it; the reason is printed" },
   async run({ flags, args, terminal, signal }) {
     const options = { ...flags, keyFile: flags["key-file"], signal };
-    const { verifyFolder } = await import("../../lib/release/verify.ts");
+    const { verifyFolder } = await import("../../lib/release/release.ts");
     const result = await verifyFolder(args[0] ?? "", {
       ...options,
       note: (line) => terminal.note(line),
     });
     for (const { file, signed } of result.current)
       terminal.print(`${file}: good, signed ${signed}`);
-    terminal.print(`by ${result.key}${result.expires ? `, good until ${result.expires}` : ""}`);
+    terminal.print(
+      `by ${result.key}${result.expires ? `, good until ${result.expires.toISOString()}` : ""}`,
+    );
     terminal.printJson(result);
   },
 });

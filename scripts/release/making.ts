@@ -39,7 +39,7 @@ export const packCommand = defineCommand({
     const { app, version, platform, from, name, keep } = flags;
     if (app === undefined || version === undefined)
       throw new UsageError("which one? give --app and --version");
-    const { pack } = await import("../../lib/release/pack.ts");
+    const { pack } = await import("../../lib/release/release.ts");
     const progress = terminal.progress({ label: "packing", unit: "bytes" });
     const packed = await pack(
       {
@@ -75,7 +75,7 @@ export const keygenCommand = defineCommand({
     ["release keygen --out my-app.asc --name 'My App'", "one for an app"],
   ],
   async run({ flags, terminal }) {
-    const { keygen } = await import("../../lib/release/keygen.ts");
+    const { keygen } = await import("../../lib/release/release.ts");
     const made = await keygen({ ...flags, passphraseFile: flags["passphrase-file"] });
     terminal.note(`made ${made.file}; keep a copy where this machine's end does not reach it`);
     terminal.print(made.fingerprint);

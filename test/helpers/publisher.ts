@@ -2,9 +2,9 @@
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import { dirname, join } from "node:path";
-import { keygen } from "../../lib/release/keygen.ts";
-import { pack } from "../../lib/release/pack.ts";
-import { openSigner } from "../../lib/release/signer.ts";
+import { keygen } from "../../lib/release/release.ts";
+import { pack } from "../../lib/release/release.ts";
+import { openSigner } from "../../lib/release/release.ts";
 import { tempDir } from "./tmp.ts";
 
 export type Publisher = {

@@ -5,7 +5,7 @@ import { readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { keygen } from "../../lib/release/keygen.ts";
+import { keygen } from "../../lib/release/release.ts";
 import { type GpgHome, gpgHome, needsGpg } from "../helpers/gpg.ts";
 import { runCommand, type RunOptions, type RunResult, runScript } from "../helpers/run.ts";
 import { testUnless } from "../helpers/skip.ts";
@@ -188,7 +188,7 @@ test("several platforms stand in one folder, and each keeps its line", async () 
   assert.is(archives.length, 3);
 });
 
-test("withdraw goes back, refresh signs anew, and a client follows both", async () => {
+test("withdraw goes back, refresh signs again, and a client follows both", async () => {
   const { dir, out, pack, release, fingerprint } = await yard();
   await pack("1");
   writeFileSync(join(dir, "build", "index.html"), "two");

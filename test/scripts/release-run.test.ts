@@ -90,7 +90,7 @@ test("a tag that is nowhere fails with words, and names that are no tags are ref
   assert.match(none.stdout, /there is no tag v9 on origin; push it/);
   for (const tag of ["-x", "a b", "../x", "$(touch x)"]) {
     const { stderr } = await release([dir, `--tag=${tag}`], { expect: 2 });
-    assert.match(stderr, /is no name of a tag/);
+    assert.match(stderr, /is not the name of a tag/);
   }
   assert.match(
     (await release([dir], { expect: 2 })).stderr,

@@ -1,6 +1,6 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { ignoreRules } from "../../../lib/release/ignore.ts";
+import { ignoreRules } from "../../../lib/release/file-list.ts";
 
 const table: [rules: string, ignored: string[], kept: string[]][] = [
   ["*.md", ["a.md", "deep/b.md"], ["a.mdx", "md"]],
