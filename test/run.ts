@@ -1,9 +1,10 @@
 // Runs the test files, each in a process of its own, and does not trust them: no tests at all, a
 // file that ran none, a hang, a process or file left behind, a skip without a reason all fail.
 //   node --import tsx test/run.ts [--runtime node|deno|PATH] [--dist] [--soak] [--jobs N]
-//                                 [--limit SECONDS] [--in FOLDER] [--second-try] [PATTERN …]
-// --second-try: what failed beside others runs once more, alone; what passes then is listed as
-// unsteady, to be mended, and does not fail the run.
+//                                 [--limit SECONDS] [--in FOLDER] [--across-runtimes] [--second-try] [PATTERN …]
+// --across-runtimes: only the files of test/across-runtimes.ts.
+// --second-try: what failed beside others runs once more, alone; what passes then is listed and counted as unsteady. It
+// does not fail this run, but that of .ci/run.
 import { spawn } from "node:child_process";
 import { statSync } from "node:fs";
 import { chmod, mkdir, mkdtemp, readdir, rm, symlink } from "node:fs/promises";
@@ -12,9 +13,11 @@ import { basename, join, relative } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs, stripVTControlCharacters } from "node:util";
+import { acrossRuntimes } from "./across-runtimes.ts";
 import { killProcessesOf, processesOf } from "./helpers/leftovers.ts";
 import { type Runtime, root, runtimeOf } from "./helpers/runtime.ts";
 import { removeTree } from "./helpers/tmp.ts";
+import { slowness } from "./helpers/wait.ts";
 
 type Outcome = {
   file: string;
@@ -34,19 +37,25 @@ const { values: flags, positionals: patterns } = parseArgs({
     soak: { type: "boolean", default: false },
     jobs: { type: "string" },
     limit: { type: "string" },
+    "across-runtimes": { type: "boolean", default: false },
     "second-try": { type: "boolean", default: false },
     in: { type: "string", default: join(root, "test") },
   },
 });
+const jobs = Number(flags.jobs ?? (flags.soak ? 1 : 2));
 /** Milliseconds that a file may take. */
-const limit = 1000 * Number(flags.limit ?? (flags.soak ? 900 : 180));
+const limit = () => 1000 * Number(flags.limit ?? (flags.soak ? 900 : 180) * slowness(jobs));
 /** Milliseconds in which a file must end by itself after its last test. */
-const farewell = Math.min(10_000, limit);
+const farewell = () => Math.min(10_000 * slowness(jobs), limit());
 
 const suffix = flags.soak ? ".soak.ts" : ".test.ts";
 const files = (await readdir(flags.in, { recursive: true }))
   .filter((file) => file.endsWith(suffix))
   .filter((file) => patterns.length === 0 || patterns.some((pattern) => file.includes(pattern)))
+  .filter(
+    (file) =>
+      !flags["across-runtimes"] || acrossRuntimes.some((beginning) => file.startsWith(beginning)),
+  )
   .map((file) => join(relative(root, flags.in), file));
 // The largest first, since they take longest: one that began last would end alone, on an idle machine.
 const sizes = new Map(files.map((file) => [file, statSync(join(root, file)).size]));
@@ -65,7 +74,6 @@ const cacheVariables = { NODE_COMPILE_CACHE: join(caches, "node"), DENO_DIR: joi
 const outcomes: Outcome[] = [];
 const waiting = [...files];
 const started = Date.now();
-const jobs = Number(flags.jobs ?? (flags.soak ? 1 : 2));
 const workers = Array.from({ length: jobs }, async () => {
   for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
     const outcome = await runFile(file, runtime);
@@ -98,8 +106,11 @@ if (skips.length) console.log(`skipped:\n${skips.sort().join("\n")}`);
 const bad = outcomes.filter((outcome) => outcome.failed).map(({ file }) => `  ${file}`);
 if (bad.length) console.log(`failed:\n${bad.sort().join("\n")}`);
 if (unsteady.length) console.log(`unsteady, passed alone:\n  ${unsteady.sort().join("\n  ")}`);
+const sums = [`${passed} passed`, `${failed} failed`];
+if (unsteady.length) sums.push(`${unsteady.length} unsteady`);
+if (skips.length) sums.push(`${skips.length} skipped`);
 console.log(`${((Date.now() - started) / 1000).toFixed(1)} s`);
-console.log(`${passed} passed, ${failed} failed${skips.length ? `, ${skips.length} skipped` : ""}`);
+console.log(sums.join(", "));
 process.exitCode = failed ? 1 : 0;
 
 /** `node` is the running one; `deno` may also stand where .ci/run puts it. */
@@ -129,12 +140,14 @@ async function runFile(file: string, runtime: Runtime): Promise<Outcome> {
       ...cacheVariables,
       TMPDIR: folder,
       BOATYARD_TEST_RUNTIME: command,
+      BOATYARD_TEST_JOBS: String(jobs),
       BOATYARD_TEST_DIST: flags.dist ? "1" : "",
     },
   });
   const problems: string[] = [];
   let output = "";
-  let timer = setTimeout(() => end(`still running after ${limit / 1000} s`), limit);
+  const allowed = limit();
+  let timer = setTimeout(() => end(`still running after ${allowed / 1000} s`), allowed);
   function end(problem: string): void {
     problems.push(problem);
     child.kill("SIGKILL");
@@ -145,7 +158,7 @@ async function runFile(file: string, runtime: Runtime): Promise<Outcome> {
       if (/^ {2}Duration: /m.test(text)) {
         clearTimeout(timer);
         const problem = "did not end after its last test: something is still open";
-        timer = setTimeout(() => end(problem), farewell);
+        timer = setTimeout(() => end(problem), farewell());
       }
     });
   }

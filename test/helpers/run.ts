@@ -4,7 +4,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";
 import process from "node:process";
 import { current, root } from "./runtime.ts";
-import { waitFor } from "./wait.ts";
+import { slowness, waitFor } from "./wait.ts";
 
 export type RunOptions = {
   cwd?: string;
@@ -13,7 +13,7 @@ export type RunOptions = {
   /** Start from an empty environment instead: then `env` is all that the process gets. */
   bare?: boolean;
   input?: string | Uint8Array;
-  /** Milliseconds after which the process is killed and the call fails; default 30,000. */
+  /** Milliseconds of an idle machine after which the process is killed and the call fails; default 30,000. */
   timeout?: number;
   /** The exit code that must come; any other fails the call with the whole output. */
   expect?: number;
@@ -40,7 +40,7 @@ export type Running = {
     options?: { timeout?: number },
   ) => Promise<RegExpExecArray>;
   kill: (signal?: NodeJS.Signals) => void;
-  /** Sends TERM (or `signal`) and waits for the end; KILL after 10 s. */
+  /** Sends TERM (or `signal`) and waits for the end; KILL after 10 s of an idle machine. */
   stop: (signal?: NodeJS.Signals) => Promise<RunResult>;
   exited: Promise<RunResult>;
 };
@@ -78,7 +78,8 @@ export async function timed(work: () => Promise<unknown>): Promise<number> {
 
 /** Runs any command to its end. */
 export async function runCommand(argv: string[], options: RunOptions = {}): Promise<RunResult> {
-  const { timeout = 30_000, expect } = options;
+  const { expect } = options;
+  const timeout = Math.round((options.timeout ?? 30_000) * slowness());
   const running = startCommand(argv, options);
   let late = false;
   const timer = setTimeout(() => {
@@ -159,7 +160,7 @@ export function startCommand(argv: string[], options: RunOptions = {}): Running 
     kill: (signal = "SIGTERM") => sendSignal(child, signal),
     async stop(signal = "SIGTERM") {
       sendSignal(child, signal);
-      const timer = setTimeout(() => child.kill("SIGKILL"), 10_000);
+      const timer = setTimeout(() => child.kill("SIGKILL"), 10_000 * slowness());
       return await exited.finally(() => clearTimeout(timer));
     },
   };

@@ -1,17 +1,27 @@
 // Tests wait for conditions, never for a length of time.
+import { availableParallelism, loadavg } from "node:os";
+import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
+
+/**
+ * How many times longer than alone everything may take here and now: by the machine's load and by how many files the
+ * runner has at work. Limits that only tell a hang from work are multiplied by it.
+ */
+export function slowness(jobs = Number(process.env["BOATYARD_TEST_JOBS"] ?? 1)): number {
+  return Math.max(1, Math.max(jobs, loadavg()[0] ?? 0) / availableParallelism());
+}
 
 /**
  * Asks `condition` every few milliseconds until it gives something truthy, and returns that.
  * A condition that throws counts as not yet met; its last error is shown at the time-out.
- * `timeout` is in milliseconds, default 20,000.
+ * `timeout` is in milliseconds of an idle machine, default 20,000.
  */
 export async function waitFor<T>(
   condition: () => T | Promise<T>,
   options: { timeout?: number; what?: string | (() => string) } = {},
 ): Promise<NonNullable<T>> {
   const { timeout = 20_000, what = "the condition" } = options;
-  const end = Date.now() + timeout;
+  const started = performance.now();
   let pause = 5;
   for (;;) {
     let last = "";
@@ -21,9 +31,10 @@ export async function waitFor<T>(
     } catch (error) {
       last = `: ${String(error)}`;
     }
-    if (Date.now() > end) {
+    const waited = performance.now() - started;
+    if (waited > timeout * slowness()) {
       const name = typeof what === "string" ? what : what();
-      throw new Error(`waited ${timeout} ms in vain for ${name}${last}`);
+      throw new Error(`waited ${Math.round(waited)} ms in vain for ${name}${last}`);
     }
     await sleep(pause);
     pause = Math.min(pause * 1.5, 100);

@@ -36,7 +36,7 @@ test("a command that hangs is killed and fails", async () => {
     () => assert.unreachable(),
     (error) => error,
   );
-  assert.match(error.message, /had not ended after 50 ms/);
+  assert.match(error.message, /had not ended after \d+ ms/);
 });
 
 test("a long-lived process is waited for by its output, and stopped", async () => {

@@ -1,6 +1,8 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { circle, importsIn, refusal } from "../../tools/check-imports.ts";
+import { checkTree, circle, importsIn, refusal } from "../../tools/check-imports.ts";
+import { writeFiles } from "../helpers/repos.ts";
+import { tempDir } from "../helpers/tmp.ts";
 
 test("every form of import is found with its line", () => {
   const text = `import a from "a";
@@ -68,6 +70,20 @@ test("a heavy package is loaded where it is used, not at the start", () => {
 test("a script loads its stage when it runs, and may name its types", () => {
   const from = "../lib/builder/build.ts";
   assert.is(refusal("scripts/build.ts", { from, loads: false }), undefined);
+});
+
+test("every folder is looked into, one that is called build too", async () => {
+  const tree = tempDir();
+  await writeFiles(tree, {
+    "package.json": "{}",
+    "lib/build/build.ts": 'import "left-pad";\n',
+    "test/lib/build/dist/build.test.ts": 'import "fs";\n',
+  });
+  const faults = await checkTree(tree);
+  assert.equal(
+    faults.map((fault) => fault.split(": ")[0]),
+    ["lib/build/build.ts:1", "test/lib/build/dist/build.test.ts:1"],
+  );
 });
 
 test("a circle of imports is shown whole", () => {

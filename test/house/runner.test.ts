@@ -1,8 +1,10 @@
 // The test runner, given what uvu alone would call a success.
+import { readdir } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { acrossRuntimes } from "../across-runtimes.ts";
 import { writeFiles } from "../helpers/repos.ts";
 import { runCommand } from "../helpers/run.ts";
 import { current, root } from "../helpers/runtime.ts";
@@ -100,11 +102,19 @@ test("a second try saves what failed beside others, and names it; what fails twi
   const saved = await runOver(files, ["--second-try"]);
   assert.match(saved.stdout, /^FAIL.* \S*unsteady\.test\.ts$/m);
   assert.match(saved.stdout, /^unsteady, passed alone:\n {2}\S*\/unsteady\.test\.ts$/m);
-  assert.is(saved.sums, "3 passed, 0 failed");
+  assert.is(saved.sums, "3 passed, 0 failed, 1 unsteady");
   assert.is(saved.code, 0);
   const lost = await runOver({ "good.test.ts": good, "bad.test.ts": bad }, ["--second-try"]);
   assert.is(lost.sums, "2 passed, 1 failed");
   assert.is(lost.code, 1);
+});
+
+test("each file that is named for all runtimes is there", async () => {
+  const files = await readdir(join(root, "test"), { recursive: true });
+  for (const beginning of acrossRuntimes) {
+    const found = files.some((file) => file.startsWith(beginning) && file.endsWith(".test.ts"));
+    assert.ok(found, `test/across-runtimes.ts names ${beginning}`);
+  }
 });
 
 test("a run that found no file fails", async () => {
