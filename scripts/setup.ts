@@ -18,7 +18,7 @@ const command = defineCommand({
   examples: [
     ["setup server --dry-run", "what would be made, and why"],
     ["setup repo jostylr/site", "an account, a key, a secret, a checkout for it"],
-    ["setup check", "what is missing or wrong, and how to mend it"],
+    ["setup check", "what is missing or wrong, and how to fix it"],
   ],
   notes: "Each can be run again: what is ready stays as it is. Each command has --help.",
   subcommands: {

@@ -37,10 +37,7 @@ const stages: Record<string, readonly string[]> = {
   launch: ["commands", "first-install", "session", "status"],
   logs: ["read", "times", "select", "view", "rotate", "stats"],
   release: ["release"],
-  setup: [
-    ...["setup", "check", "machine", "forge", "repo-notes"],
-    ...["plan-app", "plan-repo", "plan-server", "plan-slave"],
-  ],
+  setup: ["setup"],
   uploads: ["uploads"],
 };
 

@@ -6,10 +6,10 @@ import type { Account } from "./step.ts";
 const mark = "Boatyard";
 
 /** The longest name that useradd(8) takes is 32; `.service` instances and groups have room for it too. */
-const longest = 31;
+const maxLength = 31;
 
 /**
- * A Unix name for the name of a repo or an app: small letters, digits, `-` and `_`, beginning with a letter;
+ * A Unix name for the name of a repo or an app: small letters, digits, `-` and `_`, starting with a letter;
  * a long one is cut and told apart by a hash. Pure: the same name gives the same account everywhere.
  */
 export function unixName(name: string): string {
@@ -17,10 +17,10 @@ export function unixName(name: string): string {
     .toLowerCase()
     .replace(/[^a-z0-9_]+/g, "-")
     .replace(/^-+|-+$/g, "");
-  const begun = /^[a-z]/.test(plain) ? plain : `r-${plain}`.replace(/-+$/, "");
-  if (begun.length <= longest) return begun;
+  const start = /^[a-z]/.test(plain) ? plain : `r-${plain}`.replace(/-+$/, "");
+  if (start.length <= maxLength) return start;
   const hash = createHash("sha256").update(name.toLowerCase()).digest("hex").slice(0, 6);
-  return `${begun.slice(0, longest - 7).replace(/-+$/, "")}-${hash}`;
+  return `${start.slice(0, maxLength - 7).replace(/-+$/, "")}-${hash}`;
 }
 
 /** The comment (GECOS field) of an account for that repo or app. A colon or comma cannot stand there. */
@@ -29,13 +29,13 @@ export function commentFor(what: string): string {
 }
 
 /** Accounts that Debian and its packages make; a system whose passwd cannot be read may have them. */
-const systems = new Set(
+const systemAccounts = new Set(
   "root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc gnats nobody _apt messagebus sshd nginx caddy postgres mysql redis ntp systemd-network systemd-resolve systemd-timesync staff users sudo adm".split(
     " ",
   ),
 );
 
-export interface Wanted {
+export interface AccountRequest {
   /** What the account is for: `jostylr/site`, `app my-app`, `slave`. */
   what: string;
   /** The name that follows from it. */
@@ -49,20 +49,20 @@ export interface Wanted {
  * @throws {Refused} for root, for the system's accounts, and for one that is there for something else.
  */
 export function chooseAccount(
-  { what, derived, given }: Wanted,
+  { what, derived, given }: AccountRequest,
   accounts: ReadonlyMap<string, Account>,
 ): string {
   const name = given ?? derived;
   if (!/^[a-z_][a-z0-9_-]{0,30}$/.test(name))
     throw new Refused(
-      `"${name}" is no name for a Unix user; small letters, digits, "-" and "_" make one, at most 31`,
+      `"${name}" is not a name for a Unix user; small letters, digits, "-" and "_" make one, at most 31`,
     );
   const there = accounts.get(name);
   if (name === "root" || there?.uid === 0)
     throw new Refused(`${what} may not be root's; name another account with --user`);
   if (there?.comment === commentFor(what)) return name;
-  if (systems.has(name))
-    throw new Refused(`${name} is a name of the system's; name another for ${what} with --user`);
+  if (systemAccounts.has(name))
+    throw new Refused(`${name} is a system account's name; name another for ${what} with --user`);
   if (!there) return name;
   if (there.comment.startsWith(`${mark} `))
     throw new Refused(
@@ -70,10 +70,10 @@ export function chooseAccount(
     );
   if (given === undefined)
     throw new Refused(
-      `there is an account ${name} that setup has not made; name another for ${what} with --user, or this one if it is meant`,
+      `there is an account ${name} that setup did not make; name another for ${what} with --user, or this one if you mean it`,
     );
   if (there.uid < 1000)
-    throw new Refused(`${name} is an account of the system; name another for ${what} with --user`);
+    throw new Refused(`${name} is a system account; name another for ${what} with --user`);
   return name;
 }
 

@@ -1,18 +1,18 @@
 import { lstat, statfs } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import process from "node:process";
-import { isRoot } from "../exec/as-user.ts";
-import { findOnPath, findScript } from "../exec/scripts.ts";
 import { messageOf } from "../core/errors.ts";
-import { run } from "../exec/exec.ts";
-import { reasonOf, request } from "../fetch/fetch.ts";
-import { exists } from "../files/files.ts";
 import { formatDuration, formatSize } from "../core/units.ts";
-import { checkPorts, checkSlave, checkUnits } from "./check-services.ts";
+import { $ } from "../exec/exec.ts";
+import { findOnPath, findScript } from "../exec/scripts.ts";
+import { as, isRoot, lookUpUser } from "../exec/users.ts";
+import { reasonOf, request } from "../fetch/fetch.ts";
+import { exists, readIfThere } from "../files/files.ts";
 import { reposOf } from "./hooks-file.ts";
-import { readFacts } from "./machine.ts";
-import { places } from "./places.ts";
-import type { Facts, Finding } from "./step.ts";
+import { hasSystemd, readFacts } from "./machine.ts";
+import { type Facts, type Finding, places } from "./step.ts";
+import { systemctl } from "./unit-steps.ts";
+
+/** `setup check`. */
 
 export interface CheckOptions {
   root: string;
@@ -26,12 +26,14 @@ export async function checkMachine({ root, forge, signal }: CheckOptions): Promi
   const facts = await readFacts(root, undefined);
   const findings = [...(await checkModes(facts)), ...(await checkDisk(root))];
   if (root !== "/") return findings;
-  findings.push(...(await checkPrograms()));
-  findings.push(...(await checkForge(forge, signal)));
-  findings.push(...(await checkUnits()));
-  findings.push(...(await checkPorts(facts, signal)));
-  findings.push(...(await checkSlave()));
-  if (facts.hooks !== undefined) findings.push(...(await checkHooks()));
+  findings.push(
+    ...(await checkPrograms()),
+    ...(await checkForge(forge, signal)),
+    ...(await checkUnits()),
+    ...(await checkPorts(facts, signal)),
+    ...(await checkSlave()),
+    ...(facts.hooks === undefined ? [] : await checkHooks()),
+  );
   // hook-server looks for its own programs too
   return findings.filter(
     ({ what }, index) => findings.findIndex((other) => other.what === what) === index,
@@ -41,44 +43,35 @@ export async function checkMachine({ root, forge, signal }: CheckOptions): Promi
 /** Who may read what. */
 async function checkModes({ root, hooks, accounts }: Facts): Promise<Finding[]> {
   const findings: Finding[] = [];
+  const isThere = (...path: string[]) => exists(join(root, ...path));
   const wants = async (path: string, forbidden: number, mode: string, what: string) => {
     const found = await lstat(join(root, path)).catch(() => undefined);
     if (!found) return;
-    const open = (found.mode & forbidden) !== 0;
-    findings.push({
-      what: `${path}: ${what}`,
-      mend: open
-        ? `it has mode ${(found.mode & 0o7777).toString(8)}; chmod ${mode} ${path}`
-        : undefined,
-    });
+    const now = (found.mode & 0o7777).toString(8);
+    const fix = `it has mode ${now}; chmod ${mode} ${path}`;
+    findings.push({ what: `${path}: ${what}`, fix: found.mode & forbidden ? fix : undefined });
   };
   for (const path of new Set([...secretFiles(hooks ?? ""), places.slaveSecret, places.listSecret]))
     await wants(path, 0o077, "600", "only its owner can read it");
-  for (const path of [places.config, places.scripts, "/etc/server-update", places.state])
+  for (const path of [places.config, places.scripts, places.fleet, places.state])
     await wants(path, 0o022, "go-w", "only root can write there");
-  for (const { repo, user } of reposOf(hooks ?? ""))
-    if (user !== undefined)
-      findings.push({
-        what: `${repo}: there is an account ${user}`,
-        mend: accounts.has(user) ? undefined : `setup repo ${repo}`,
-      });
+  for (const { repo, user } of reposOf(hooks ?? "")) {
+    if (user === undefined) continue;
+    const fix = accounts.has(user) ? undefined : `setup repo ${repo}`;
+    findings.push({ what: `${repo}: there is an account ${user}`, fix });
+  }
   for (const { comment, home } of accounts.values()) {
     if (!/^Boatyard [^ /]+\/[^ ]+$/.test(comment)) continue;
     await wants(home, 0o077, "700", "closed to others");
     await wants(join(home, ".ssh"), 0o077, "700", "closed to others");
     await wants(join(home, ".ssh/id_ed25519"), 0o177, "600", "only its owner can read it");
   }
-  for (const [path, program] of [
-    [places.hooks, "server"],
-    [places.slave, "slave"],
+  for (const [config, unit, command] of [
+    [places.hooks, "hook-server.service", "setup server"],
+    [places.slave, "slave-server.service", "setup slave"],
   ] as const)
-    if (
-      !(await exists(join(root, path))) &&
-      (await exists(
-        join(root, places.units, `${program === "server" ? "hook" : "slave"}-server.service`),
-      ))
-    )
-      findings.push({ what: `${path} is there`, mend: `run: setup ${program}` });
+    if (!(await isThere(config)) && (await isThere(places.units, unit)))
+      findings.push({ what: `${config} is there`, fix: `run: ${command}` });
   return findings;
 }
 
@@ -100,108 +93,154 @@ async function checkDisk(root: string): Promise<Finding[]> {
     const disk = await statfs(join(root, path)).catch(() => undefined);
     if (!disk) continue;
     const free = disk.bavail * disk.bsize;
-    const few = disk.files > 0 && disk.ffree < disk.files / 20;
-    findings.push({
-      what: `${path} has room: ${formatSize(free)} free`,
-      mend:
-        free < 1024 ** 3 && disk.bavail < disk.blocks / 10
-          ? "make room: logs rotate, release trees, node_modules that nobody builds"
-          : few
-            ? "almost no inodes are left: remove folders with many small files"
-            : undefined,
-    });
+    const fix =
+      free < 1024 ** 3 && disk.bavail < disk.blocks / 10
+        ? "make room: logs rotate, release trees, node_modules of repos that are not built"
+        : disk.files > 0 && disk.ffree < disk.files / 20
+          ? "almost no inodes are left: remove folders with many small files"
+          : undefined;
+    findings.push({ what: `${path} has room: ${formatSize(free)} free`, fix });
   }
   return findings;
 }
 
-const programs: readonly (readonly [string, string])[] = [
-  ["git", "apt install git"],
-  ["flock", "apt install util-linux"],
-  ["setpriv", "apt install util-linux"],
-  ["ssh", "apt install openssh-client"],
-];
-
 async function checkPrograms(): Promise<Finding[]> {
   const findings: Finding[] = [];
-  for (const [name, mend] of programs)
+  for (const [name, fix] of [
+    ["git", "apt install git"],
+    ["flock", "apt install util-linux"],
+    ["setpriv", "apt install util-linux"],
+    ["ssh", "apt install openssh-client"],
+  ] as const)
     findings.push({
       what: `${name} is installed`,
-      mend: (await findOnPath(name)) ? undefined : mend,
+      fix: (await findOnPath(name)) ? undefined : fix,
     });
-  const path = "/usr/local/bin:/usr/bin:/bin";
-  const node = await run(["/usr/bin/env", "node", "--version"], {
-    env: { PATH: path },
-    check: false,
-  });
-  const [major = 0] = node.stdout.replace(/^v/, "").split(".").map(Number);
+  const PATH = "/usr/local/bin:/usr/bin:/bin";
+  const node = await $({ env: { PATH }, nothrow: true })`/usr/bin/env node --version`;
+  const version = node.stdout.trim();
+  const [major = 0] = version.replace(/^v/, "").split(".").map(Number);
   findings.push({
-    what: `Node on ${path} is 20 or later: ${node.stdout.trim() || "none"}`,
-    mend: major >= 20 ? undefined : "install Node 20 or later where services and all users find it",
+    what: `Node on ${PATH} is 20 or later: ${version || "none"}`,
+    fix: major >= 20 ? undefined : "install Node 20 or later where services and all users find it",
   });
   return findings;
 }
 
 /** The forge's answer carries its time: signatures with a time in them, and TLS, want ours near it. */
 async function checkForge(forge: string, signal: AbortSignal): Promise<Finding[]> {
-  const begun = Date.now();
+  const started = Date.now();
+  const what = `${forge} can be reached`;
   try {
     const limits = { timeout: 10_000, maxBytes: 0 };
     const { headers } = await request(forge, { method: "HEAD", ...limits, signal });
     const theirs = Date.parse(headers["date"] ?? "");
-    const off = Math.abs(theirs - (begun + Date.now()) / 2);
-    return [
-      { what: `${forge} can be reached` },
-      ...(Number.isNaN(theirs)
-        ? []
-        : [
-            {
-              what: `the clock is right, within ${formatDuration(Math.round(off / 1000) * 1000)}`,
-              mend: off > 60_000 ? "set it: timedatectl set-ntp true" : undefined,
-            },
-          ]),
-    ];
+    if (Number.isNaN(theirs)) return [{ what }];
+    const off = Math.abs(theirs - (started + Date.now()) / 2);
+    const shown = formatDuration(Math.round(off / 1000) * 1000);
+    const fix = off > 60_000 ? "set it: timedatectl set-ntp true" : undefined;
+    return [{ what }, { what: `the clock is right, within ${shown}`, fix }];
   } catch (error) {
-    return [
-      {
-        what: `${forge} can be reached`,
-        mend: `${reasonOf(error)}; look at the network, DNS and proxies, or name your forge with --forge`,
-      },
-    ];
+    const hint = "check the network, DNS and proxies, or name your forge with --forge";
+    return [{ what, fix: `${reasonOf(error)}; ${hint}` }];
   }
+}
+
+/** Whether systemd has the services that are installed on, now and at the next boot. */
+async function checkUnits(): Promise<Finding[]> {
+  const present: string[] = [];
+  for (const name of ["hook-server", "slave-server"])
+    if (await exists(join(places.units, `${name}.service`))) present.push(name);
+  if (present.length === 0) return [];
+  if (!(await hasSystemd()))
+    return [
+      { what: "systemd runs", fix: "start the scripts otherwise: templates/crontab, or by hand" },
+    ];
+  const findings: Finding[] = [];
+  for (const unit of present.flatMap((name) => [`${name}.socket`, `${name}.service`])) {
+    const active = (await systemctl("is-active", unit)).stdout.trim();
+    const enabled = (await systemctl("is-enabled", unit)).stdout.trim();
+    const isOn = active === "active" && enabled === "enabled";
+    const fix = `it is ${active} and ${enabled}; systemctl enable --now ${unit}; journalctl -u ${unit}`;
+    findings.push({ what: `${unit} is active and enabled`, fix: isOn ? undefined : fix });
+  }
+  return findings;
+}
+
+/** A server that is set up answers at its address. */
+async function checkPorts({ hooks }: Facts, signal: AbortSignal): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  for (const [name, config, port] of [
+    ["hook-server", hooks, 3420],
+    ["slave-server", await readIfThere(places.slave), 9999],
+  ] as const) {
+    if (config === undefined) continue;
+    const address = (await socketAddress(name)) ?? listenOf(config, port);
+    const limits = { timeout: 5000, maxBytes: 0 };
+    const isOk = await request(`http://${address}/healthz`, { ...limits, signal }).then(
+      ({ status }) => status >= 200 && status < 300,
+      () => false,
+    );
+    const fix = `start it: systemctl start ${name}; what else has the port: ss -ltnp`;
+    findings.push({ what: `${name} answers on ${address}`, fix: isOk ? undefined : fix });
+  }
+  return findings;
+}
+
+/** The address that systemd holds for it, as `systemctl edit` may have changed it. */
+async function socketAddress(service: string): Promise<string | undefined> {
+  if (!(await hasSystemd())) return undefined;
+  const { stdout } = await systemctl("show", "--property=Listen", "--value", `${service}.socket`);
+  return fromHere(/^(\S+:\d+) \(Stream\)/m.exec(stdout)?.[1]);
+}
+
+/** The address that a config names. */
+function listenOf(config: string, port: number): string {
+  const named = /^listen:\s*["']?([^\s"'#]*:\d+)/m.exec(config)?.[1];
+  return fromHere(named) ?? `127.0.0.1:${port}`;
+}
+
+/** What listens on every address is asked on loopback. */
+function fromHere(address: string | undefined): string | undefined {
+  return address?.replace(/^(?:0\.0\.0\.0|\[::\]|\*)?:/, "127.0.0.1:");
+}
+
+/** The account of slave-server's unit must be able to read what the service reads at its start. */
+async function checkSlave(): Promise<Finding[]> {
+  const unit = await readIfThere(join(places.units, "slave-server.service"));
+  const name = /^User=(\S+)$/m.exec(unit ?? "")?.[1];
+  if (name === undefined || !isRoot()) return [];
+  const user = await lookUpUser(name).catch(() => undefined);
+  if (user === undefined)
+    return [{ what: `there is an account ${name}, for slave-server`, fix: "setup slave" }];
+  const findings: Finding[] = [];
+  for (const path of [places.slave, places.slaveSecret]) {
+    if (!(await exists(path))) continue;
+    const { ok } = await $(as(user, { nothrow: true }))`test -r ${path}`;
+    const fix = ok ? undefined : `chown ${name} ${path}; chmod u+r ${path}`;
+    findings.push({ what: `${name} can read ${path}`, fix });
+  }
+  return findings;
 }
 
 /** What hook-server itself says of its repos: users, checkouts, keys, remotes. */
 async function checkHooks(): Promise<Finding[]> {
-  if (!isRoot()) return [{ what: "the repos can be looked at", mend: "run setup check as root" }];
+  if (!isRoot()) return [{ what: "the repos can be checked", fix: "run setup check as root" }];
   try {
-    const argv = [
-      ...(await findScript("hook-server")),
-      "--check",
-      "--json",
-      "--config",
-      places.hooks,
-    ];
-    const { stdout, stderr } = await run(argv, {
-      check: false,
-      timeout: 120_000,
-      env: serverEnvironment(),
-    });
+    const script = await findScript("hook-server");
+    const options = { nothrow: true, timeout: 120_000 };
+    const flags = ["--check", "--json", "--config", places.hooks];
+    const { stdout, stderr } = await $(options)`${script} ${flags}`;
     if (stdout.trim() === "") {
       const said = stderr
         .trim()
         .replaceAll(/^hook-server: /gm, "")
         .replaceAll("\n", "; ");
-      return [{ what: `${places.hooks} is one that hook-server takes`, mend: said }];
+      return [{ what: `hook-server accepts ${places.hooks}`, fix: said }];
     }
-    return (JSON.parse(stdout) as { findings: Finding[] }).findings;
+    const { findings } = JSON.parse(stdout) as { findings: { what: string; mend?: string }[] };
+    return findings.map(({ what, mend }) => ({ what, fix: mend }));
   } catch (error) {
-    return [{ what: "hook-server can look at its repos", mend: messageOf(error) }];
+    return [{ what: "hook-server can check its repos", fix: messageOf(error) }];
   }
-}
-
-function serverEnvironment(): Record<string, string> {
-  return {
-    PATH: process.env.PATH ?? "/usr/local/bin:/usr/bin:/bin",
-    HOME: process.env.HOME ?? "/root",
-  };
 }

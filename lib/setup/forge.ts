@@ -1,7 +1,7 @@
 import { UsageError } from "../core/errors.ts";
 import type { Note } from "./step.ts";
 
-/** What setup knows of forges: where a clone comes from, their ssh keys, what to paste where. Pure. */
+/** What setup knows about forges: where a clone comes from, their ssh keys, what to paste where. Pure. */
 
 /** ed25519 host keys as the forges publish them; others are asked for with ssh-keyscan and shown to compare. */
 const hostKeys: Readonly<Record<string, string>> = {
@@ -44,15 +44,14 @@ export function readRemote(text: string): Remote {
       );
     if (url.protocol === "ssh:")
       return { url: text, host: url.hostname, sshPort: Number(url.port || 22) };
-    if (url.protocol === "https:" || url.protocol === "http:")
+    if (["https:", "http:", "git:"].includes(url.protocol))
       return { url: text, host: url.hostname, sshPort: undefined };
-    if (url.protocol === "git:") return { url: text, host: url.hostname, sshPort: undefined };
     if (url.protocol === "file:") return { url: text, host: undefined, sshPort: undefined };
   } catch (error) {
     if (error instanceof UsageError) throw error;
   }
   throw new UsageError(
-    `"${text}" is no URL to clone from; write https://…, ssh://… or git@host:owner/name.git`,
+    `"${text}" is not a URL to clone from; write https://…, ssh://… or git@host:owner/name.git`,
   );
 }
 

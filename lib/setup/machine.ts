@@ -5,15 +5,14 @@ import process from "node:process";
 import { Refused, UsageError } from "../core/errors.ts";
 import { exists, readIfThere } from "../files/files.ts";
 import { parsePasswd, parseSysusers } from "./accounts.ts";
-import { places } from "./places.ts";
-import type { Facts } from "./step.ts";
+import { type Facts, places } from "./step.ts";
 
 /** Reading the machine, or the root folder of another one, before anything is planned. */
 
 /** @param from the folder with the scripts' single files; default: where setup itself is, or dist/ beside its source */
 export async function readFacts(root: string, from: string | undefined): Promise<Facts> {
   if (!(await stat(root).catch(() => undefined))?.isDirectory())
-    throw new UsageError(`--root: ${root} is no folder; make it, or name another`);
+    throw new UsageError(`--root: ${root} is not a folder; make it, or name another`);
   const passwd = await readIfThere(join(root, "etc/passwd"));
   const accounts = parsePasswd(passwd ?? "");
   const later = join(root, "etc/sysusers.d");
@@ -36,14 +35,14 @@ export async function readFacts(root: string, from: string | undefined): Promise
   };
 }
 
-/** NAME → file, for the .mjs files that begin as ours do. */
+/** NAME → file, for the .mjs files that are named as ours are. */
 async function findScripts(from: string | undefined): Promise<Map<string, string>> {
   const here = dirname(await realpath(process.argv[1] ?? "."));
   const folders = from === undefined ? [here, join(here, "../dist")] : [from];
   for (const folder of folders) {
     const names = await readdir(folder).catch(() => undefined);
     if (names === undefined && from !== undefined)
-      throw new UsageError(`--from: ${from} is no folder that can be read`);
+      throw new UsageError(`--from: ${from} is not a folder that can be read`);
     const found = (names ?? []).filter((name) => /^[a-z-]+\.mjs$/.test(name)).sort();
     if (found.length > 0)
       return new Map(found.map((name) => [name.slice(0, -4), join(folder, name)]));
@@ -71,7 +70,7 @@ export async function inRoot(root: string, path: string): Promise<string> {
     const real = await realpath(folder).catch(() => undefined);
     if (real === undefined && folder !== dirname(folder)) continue;
     if (real === undefined || relative(top, real).startsWith(".."))
-      throw new Refused(`${path} leads out of ${root} through a link; mend the link`);
+      throw new Refused(`${path} leads out of ${root} through a link; correct the link`);
     return full;
   }
 }

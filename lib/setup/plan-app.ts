@@ -2,11 +2,10 @@ import { join } from "node:path";
 import { UsageError } from "../core/errors.ts";
 import { isAppName } from "../web-folder/version-file.ts";
 import { chooseAccount, commentFor, unixName } from "./accounts.ts";
-import { places } from "./places.ts";
-import { folder, scriptSteps, started, unit } from "./plan-parts.ts";
-import type { Facts, Plan } from "./step.ts";
+import { folder, scriptSteps, started, unit } from "./plan-server.ts";
+import { type Facts, places, type Plan } from "./step.ts";
 
-export interface AppWishes {
+export interface AppOptions {
   app: string;
   server: string;
   key: string;
@@ -14,16 +13,16 @@ export interface AppWishes {
 }
 
 /** `setup app NAME`: an account, a deploy directory, the first install, and launchfit as a service. */
-export function planApp(facts: Facts, wishes: AppWishes): Plan {
-  if (!isAppName(wishes.app))
-    throw new UsageError(`"${wishes.app.slice(0, 200)}" is no app's name`);
-  if (!/^https?:\/\/|^file:\/\//.test(wishes.server))
-    throw new UsageError(`--server: "${wishes.server}" is no https, http or file URL`);
-  if (!/^(?:0x)?[0-9A-Fa-f]{40,64}$/.test(wishes.key))
+export function planApp(facts: Facts, options: AppOptions): Plan {
+  if (!isAppName(options.app))
+    throw new UsageError(`"${options.app.slice(0, 200)}" is not an app name`);
+  if (!/^https?:\/\/|^file:\/\//.test(options.server))
+    throw new UsageError(`--server: "${options.server}" is not an https, http or file URL`);
+  if (!/^(?:0x)?[0-9A-Fa-f]{40,64}$/.test(options.key))
     throw new UsageError("--key: a whole fingerprint is 40 hex digits, without spaces");
-  const derived = unixName(wishes.app);
+  const derived = unixName(options.app);
   const user = chooseAccount(
-    { what: `app ${wishes.app}`, derived, given: wishes.user },
+    { what: `app ${options.app}`, derived, given: options.user },
     facts.accounts,
   );
   // launchfit@.service knows the folder by the user's name
@@ -36,7 +35,7 @@ export function planApp(facts: Facts, wishes: AppWishes): Plan {
         name: user,
         home: dir,
         system: true,
-        comment: commentFor(`app ${wishes.app}`),
+        comment: commentFor(`app ${options.app}`),
         why: "the app runs as a user of its own",
       },
       folder(dir, 0o755, "its deploy directory", user),
@@ -45,7 +44,7 @@ export function planApp(facts: Facts, wishes: AppWishes): Plan {
         kind: "install",
         path: dir,
         owner: user,
-        argv: [join(places.bin, "launchfit"), wishes.server, "--key", wishes.key],
+        argv: [join(places.bin, "launchfit"), options.server, "--key", options.key],
         why: "the first install; everything must be signed by that key",
       },
       ...started([`launchfit@${user}.service`], ["launchfit"]),

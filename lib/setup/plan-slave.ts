@@ -1,28 +1,27 @@
 import { join } from "node:path";
 import { chooseAccount, commentFor } from "./accounts.ts";
 import { readRemote } from "./forge.ts";
-import { places } from "./places.ts";
-import { folder, scriptSteps, started, unit } from "./plan-parts.ts";
-import type { Facts, Plan, Step } from "./step.ts";
+import { folder, ownFile, scriptSteps, started, unit } from "./plan-server.ts";
+import { type Facts, places, type Plan } from "./step.ts";
 import { templates } from "./templates.ts";
 
-export interface SlaveWishes {
+export interface SlaveOptions {
   base: string | undefined;
   user: string | undefined;
   secretFile: string | undefined;
 }
 
 /** `setup slave`: slave-server and slave-activate, with an account that owns nothing else. */
-export function planSlave(facts: Facts, wishes: SlaveWishes): Plan {
+export function planSlave(facts: Facts, options: SlaveOptions): Plan {
   const user = chooseAccount(
-    { what: "slave", derived: "slave", given: wishes.user },
+    { what: "slave", derived: "slave", given: options.user },
     facts.accounts,
   );
   const there = facts.accounts.get(user);
   const home = there?.home ?? "/srv/slave";
   // a person's home, named on purpose, keeps its mode
   const own = there === undefined || there.comment === commentFor("slave");
-  if (wishes.base !== undefined) readRemote(wishes.base);
+  if (options.base !== undefined) readRemote(options.base);
   const scripts = ["slave-server", "slave-activate"];
   const units = ["slave-server.socket", "slave-server.service"];
   const service = templates["slave-server.service"]
@@ -33,7 +32,7 @@ export function planSlave(facts: Facts, wishes: SlaveWishes): Plan {
 secret_file: ${places.slaveSecret}
 
 # REPO is cloned from BASE/REPO.git, and put at ~/repos/REPO.
-base: ${JSON.stringify(wishes.base ?? "https://github.com/aiegoo/")}
+base: ${JSON.stringify(options.base ?? "https://github.com/aiegoo/")}
 
 # Which repos may be asked for; * stands for anything. Default: all.
 # allow: [site, "app-*"]
@@ -48,7 +47,7 @@ base: ${JSON.stringify(wishes.base ?? "https://github.com/aiegoo/")}
         kind: "link",
         path: "/bin/slave-activate",
         to: join(places.scripts, "slave-activate.mjs"),
-        why: "where document 2 has it",
+        why: "also at this path, for callers without a PATH",
       },
       {
         kind: "account",
@@ -65,22 +64,12 @@ base: ${JSON.stringify(wishes.base ?? "https://github.com/aiegoo/")}
         path: places.slaveSecret,
         mode: 0o600,
         owner: user,
-        ...(wishes.secretFile === undefined ? {} : { from: wishes.secretFile }),
+        ...(options.secretFile === undefined ? {} : { from: options.secretFile }),
         why: "requests must be signed with it; the master has the same",
       },
-      {
-        kind: "file",
-        path: places.slave,
-        text: settings,
-        mode: 0o644,
-        once: true,
-        why: "where repos come from, and which; yours from now on",
-      },
+      ownFile(places.slave, settings, "where repos come from, and which; yours from now on"),
       unit("slave-server.socket", "holds the address, also while the server restarts"),
-      {
-        ...unit("slave-server.service", "runs slave-server, with no powers"),
-        text: service,
-      } as Step,
+      { ...unit("slave-server.service", "runs slave-server, with no powers"), text: service },
       ...started(units, scripts),
     ],
     notes: [
@@ -88,7 +77,7 @@ base: ${JSON.stringify(wishes.base ?? "https://github.com/aiegoo/")}
         title: "On the master",
         lines: [
           `add a line to ${places.list}: ${facts.hostname}`,
-          ...(wishes.secretFile === undefined
+          ...(options.secretFile === undefined
             ? [
                 `put the secret of ${places.slaveSecret} into ${places.listSecret} (or that one here, with --secret-file)`,
               ]

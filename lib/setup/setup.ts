@@ -1,11 +1,35 @@
-import { isRoot } from "../exec/as-user.ts";
-import { UsageError } from "../core/errors.ts";
 import type { Terminal } from "../cli/terminal.ts";
+import { UsageError } from "../core/errors.ts";
+import { isRoot } from "../exec/users.ts";
+import { copy, edit, file, folder, link, secret } from "./file-steps.ts";
 import { hasSystemd } from "./machine.ts";
-import { type Done, perform } from "./perform.ts";
-import { commands, forRoot } from "./root.ts";
-import { describe, type Note, type Plan, type Step, type Survey } from "./step.ts";
-import { survey } from "./survey.ts";
+import type { Note, Plan, Step, StepKind, StepState } from "./step.ts";
+import { enable, reload, restart } from "./unit-steps.ts";
+import { account, clone, hostKey, install, key } from "./user-steps.ts";
+
+/** setup: facts are read (machine.ts), a plan is made of them (plan-*.ts: pure), shown, and done here. */
+
+export { checkMachine } from "./check.ts";
+export type { Forge } from "./forge.ts";
+export { readFacts } from "./machine.ts";
+export { planApp } from "./plan-app.ts";
+export { planRepo, repoNotes } from "./plan-repo.ts";
+export { planServer } from "./plan-server.ts";
+export { planSlave } from "./plan-slave.ts";
+
+const kinds: { [K in Step["kind"]]: StepKind<Step & { kind: K }> } = {
+  ...{ account, folder, file, secret, edit, copy, link, key, "host-key": hostKey },
+  ...{ clone, install, reload, enable, restart },
+};
+
+function kindOf(step: Step): StepKind<Step> {
+  return kinds[step.kind] as StepKind<Step>;
+}
+
+/** One line for a step, as the plan shows it. */
+export function describe(step: Step): string {
+  return kindOf(step).describe(step);
+}
 
 export interface SetupOptions {
   root: string;
@@ -18,12 +42,17 @@ export interface SetupOptions {
   signal: AbortSignal;
 }
 
-/** Show the plan, do what is missing, say what is left to people. */
+/**
+ * Show the plan, do what is missing, say what is left to people.
+ * @returns 0
+ * @throws {UsageError} when it is not root's machine to change
+ * @throws {Failure} when a step cannot be done; those before it are.
+ */
 export async function setUp(plan: Plan, options: SetupOptions): Promise<number> {
   const { root, terminal, dryRun } = options;
   const { steps, notes } = await fitted(plan, root);
-  const states: Survey[] = [];
-  for (const step of steps) states.push(await survey(step, root));
+  const states: StepState[] = [];
+  for (const step of steps) states.push(await kindOf(step).look(step, root));
   show(steps, states, terminal);
   const open = states.filter((state) => state !== "ready").length;
   if (!dryRun && open > 0) {
@@ -35,18 +64,18 @@ export async function setUp(plan: Plan, options: SetupOptions): Promise<number> 
     }
   }
   const made = new Map<string, string>();
-  const said: string[] = [];
+  const toCompare: string[] = [];
   let failed: unknown;
   let changed = 0;
   for (const step of dryRun ? [] : steps) {
     options.signal.throwIfAborted();
     try {
       // a step before may have changed what this one finds
-      if ((await survey(step, root)) === "ready") continue;
-      const done: Done = await perform(step, root);
+      if ((await kindOf(step).look(step, root)) === "ready") continue;
+      const done = (await kindOf(step).perform(step, root)) ?? {};
       changed += 1;
       if (done.secret !== undefined && "path" in step) made.set(step.path, done.secret);
-      said.push(...(done.notes ?? []));
+      toCompare.push(...(done.notes ?? []));
       terminal.note(`${terminal.paintNote.green("done")}  ${describe(step)}`);
     } catch (error) {
       failed = error;
@@ -54,17 +83,14 @@ export async function setUp(plan: Plan, options: SetupOptions): Promise<number> 
     }
   }
   const closing = dryRun ? [] : ((await options.closing?.(made)) ?? []);
-  const last = [
-    ...(said.length > 0 ? [{ title: "To compare", lines: said }] : []),
-    ...notes,
-    ...closing,
-  ];
+  const last = [...noteOf("To compare", toCompare), ...notes, ...closing];
   terminal.printJson({
     root,
-    steps: steps.map((step, index) => ({
+    // programs know the older word
+    steps: steps.map((step, at) => ({
       step: describe(step),
       why: step.why,
-      state: states[index],
+      state: states[at] === "fix" ? "mend" : states[at],
     })),
     changed,
     notes: last,
@@ -74,7 +100,14 @@ export async function setUp(plan: Plan, options: SetupOptions): Promise<number> 
     for (const line of lines) terminal.print(`  ${line}`);
   }
   if (failed !== undefined) throw failed;
-  if (!dryRun) terminal.note(changed === 0 ? "nothing was missing" : `${changed} steps done`);
+  if (!dryRun)
+    terminal.note(
+      changed === 0
+        ? "nothing was missing"
+        : changed === 1
+          ? "1 step done"
+          : `${changed} steps done`,
+    );
   return 0;
 }
 
@@ -82,22 +115,42 @@ export async function setUp(plan: Plan, options: SetupOptions): Promise<number> 
 async function fitted(plan: Plan, root: string): Promise<Plan> {
   if (root !== "/") return forRoot(plan);
   if (await hasSystemd()) return plan;
-  const needs = (step: Step) => ["reload", "enable", "restart"].includes(step.kind);
-  const later = plan.steps.filter(needs).flatMap(commands);
-  const note: Note = { title: "Once systemd runs", lines: later };
+  const needsSystemd = ({ kind }: Step) => ["reload", "enable", "restart"].includes(kind);
+  const later = plan.steps.filter(needsSystemd).flatMap(byHand);
   return {
-    steps: plan.steps.filter((step) => !needs(step)),
-    notes: later.length > 0 ? [note, ...plan.notes] : plan.notes,
+    steps: plan.steps.filter((step) => !needsSystemd(step)),
+    notes: [...noteOf("Once systemd runs", later), ...plan.notes],
   };
 }
 
-function show(steps: readonly Step[], states: readonly Survey[], terminal: Terminal): void {
+/**
+ * A plan for another root, where no program of that system can run: accounts become sysusers.d(5) files, owners
+ * tmpfiles.d(5) lines that systemd applies at its first boot, and the rest a list for the live system. Pure.
+ */
+export function forRoot({ steps, notes }: Plan): Plan {
+  const later = steps.filter((step) => !kindOf(step).underRoot).flatMap(byHand);
+  return {
+    steps: steps.flatMap((step) => kindOf(step).underRoot?.(step) ?? []),
+    notes: [...noteOf("On the live system, once it has booted", later), ...notes],
+  };
+}
+
+/** The command lines that do a step, for a person. */
+export function byHand(step: Step): string[] {
+  return kindOf(step).byHand?.(step) ?? [];
+}
+
+function noteOf(title: string, lines: string[]): Note[] {
+  return lines.length > 0 ? [{ title, lines }] : [];
+}
+
+function show(steps: readonly Step[], states: readonly StepState[], terminal: Terminal): void {
   const { paint, quiet } = terminal;
   const word = {
     ready: paint.dim("ready"),
     make: paint.green("make"),
     replace: paint.yellow("replace"),
-    mend: paint.yellow("mend"),
+    fix: paint.yellow("fix"),
   };
   // cron wants to hear of changes only
   const rows = steps.flatMap((step, index) => {

@@ -1,30 +1,37 @@
 /**
- * A plan is a list of steps; each says what shall be there, not what to do: looking at the machine tells which
+ * A plan is a list of steps; each says what must be there, not what to do: a look at the machine tells which
  * are ready, so a plan can be done again, and one that was killed halfway goes on where it ended.
  * Paths are those of the finished system; `--root` is put in front when a step is looked at or done.
  */
 export type Step = { why: string } & (
   | { kind: "account"; name: string; home: string; system: boolean; comment: string }
-  | ({ kind: "folder" } & Place)
+  | ({ kind: "folder" } & OwnedPath)
   /** `once`: a person's own file, which is never overwritten. */
-  | ({ kind: "file"; text: string; once?: boolean } & Place)
+  | ({ kind: "file"; text: string; once?: boolean } & OwnedPath)
   /** Random, 32 bytes in hex, made once; or the one of a file. */
-  | ({ kind: "secret"; from?: string } & Place)
+  | ({ kind: "secret"; from?: string } & OwnedPath)
   /** A text that is added to, by a pure function; the same text back: nothing to do. */
-  | ({ kind: "edit"; edit: (text: string) => string; what: string } & Place)
-  | ({ kind: "copy"; from: string } & Place)
+  | ({ kind: "edit"; edit: (text: string) => string; what: string } & OwnedPath)
+  | ({ kind: "copy"; from: string } & OwnedPath)
   | { kind: "link"; path: string; to: string }
   | { kind: "key"; path: string; owner: string; comment: string }
   | { kind: "host-key"; path: string; owner: string; host: string; port: number }
   | { kind: "clone"; path: string; owner: string; url: string; branch: string | undefined }
   /** An app's first install, as its user. */
   | { kind: "install"; path: string; owner: string; argv: string[] }
-  /** `reload`: units on disk that systemd has not read; `enable`: on at every boot, and now; `restart`: runs older files. */
-  | { kind: "enable" | "reload"; units: string[] }
+  /** Units on disk that systemd has not read. */
+  | { kind: "reload"; units: string[] }
+  /** On at every boot, and now. */
+  | { kind: "enable"; units: string[] }
+  /** Services that run older files. */
   | { kind: "restart"; units: string[]; files: string[] }
 );
 
-interface Place {
+/** A step of one kind. */
+export type StepOf<K extends Step["kind"]> = Step & { kind: K };
+
+/** A path with its mode and owner. */
+export interface OwnedPath {
   path: string;
   mode: number;
   /** Unix user; default root. */
@@ -33,8 +40,32 @@ interface Place {
   asOwner?: boolean;
 }
 
-/** What a look at the machine said of a step. */
-export type Survey = "ready" | "make" | "replace" | "mend";
+/** What a look at the machine said of a step; `fix`: only its mode or owner is wrong, or it is half made. */
+export type StepState = "ready" | "make" | "replace" | "fix";
+
+/** What came out of a step that the person should see. */
+export interface Done {
+  /** A secret that was made just now. */
+  secret?: string;
+  notes?: string[];
+}
+
+/** All that can be done with steps of one kind. */
+export interface StepKind<S extends Step> {
+  /** One line, as the plan shows it. */
+  describe(step: S): string;
+  /** Whether what it wants is there. Changes nothing. */
+  look(step: S, root: string): Promise<StepState>;
+  /**
+   * Do it, in one stroke at its end (a rename, a program that does so): a kill leaves it undone or done.
+   * @throws {Failure} when it cannot be done.
+   */
+  perform(step: S, root: string): Promise<Done | void>;
+  /** What does it under another root, where no program of that system can run. */
+  underRoot?(step: S): Step[];
+  /** Where nothing does: command lines for a person on the live system. */
+  byHand?(step: S): string[];
+}
 
 /** An account of passwd(5). */
 export interface Account {
@@ -60,10 +91,10 @@ export interface Facts {
   hostname: string;
 }
 
-/** One thing that was looked at. Without `mend` all is well. */
+/** One thing that was checked; `fix`: it is wrong, and this is what to do. */
 export interface Finding {
   what: string;
-  mend?: string | undefined;
+  fix?: string | undefined;
 }
 
 /** What to do by hand at the end: a heading and lines. */
@@ -77,35 +108,29 @@ export interface Plan {
   notes: Note[];
 }
 
-/** One line for a step, as the plan shows it. */
-export function describe(step: Step): string {
-  switch (step.kind) {
-    case "account":
-      return `user ${step.name}, home ${step.home}`;
-    case "folder":
-      return `folder ${step.path} ${octal(step.mode)}${step.owner ? ` of ${step.owner}` : ""}`;
-    case "file":
-    case "secret":
-      return `${step.kind} ${step.path} ${octal(step.mode)}${step.owner ? ` of ${step.owner}` : ""}`;
-    case "edit":
-      return `${step.what} in ${step.path}`;
-    case "copy":
-      return `script ${step.path}`;
-    case "link":
-      return `link ${step.path} -> ${step.to}`;
-    case "key":
-      return `ssh key ${step.path} of ${step.owner}`;
-    case "host-key":
-      return `host key of ${step.host} in ${step.path}`;
-    case "clone":
-      return `clone of ${step.url} in ${step.path}`;
-    case "install":
-      return `as ${step.owner} in ${step.path}: ${step.argv.join(" ")}`;
-    default:
-      return `systemd: ${step.kind} ${step.units.join(" ")}`;
-  }
+/** Where setup puts things, on the finished system. */
+export const places = {
+  config: "/etc/boatyard",
+  hooks: "/etc/boatyard/hooks.yml",
+  fleet: "/etc/server-update",
+  list: "/etc/server-update/slavelist.txt",
+  listSecret: "/etc/server-update/secret",
+  slave: "/etc/boatyard/slave.yml",
+  slaveSecret: "/etc/boatyard/slave.secret",
+  scripts: "/usr/local/lib/boatyard",
+  bin: "/usr/local/bin",
+  units: "/etc/systemd/system",
+  state: "/var/lib/boatyard",
+};
+
+/** A file's mode as chmod(1) takes it: 0755. */
+export function octal(mode: number): string {
+  return mode.toString(8).padStart(4, "0");
 }
 
-function octal(mode: number): string {
-  return mode.toString(8).padStart(4, "0");
+/** A command line for a person; words quoted where a shell would read them. */
+export function commandLine(...words: string[]): string {
+  return words
+    .map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`))
+    .join(" ");
 }

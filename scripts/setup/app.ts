@@ -33,9 +33,8 @@ export const appCommand = defineCommand({
     const { server, key } = input.flags;
     if (server === undefined || key === undefined)
       throw new UsageError("--server and --key are needed; release keygen prints the fingerprint");
-    const { planApp } = await import("../../lib/setup/plan-app.ts");
-    const { setUp } = await import("../../lib/setup/setup.ts");
-    const wishes = { app: input.args[0] ?? "", server, key, user: input.flags.user };
-    return await setUp(planApp(await facts(input.flags), wishes), options(input));
+    const { planApp, setUp } = await import("../../lib/setup/setup.ts");
+    const request = { app: input.args[0] ?? "", server, key, user: input.flags.user };
+    return await setUp(planApp(await facts(input.flags), request), options(input));
   },
 });

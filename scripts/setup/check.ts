@@ -5,7 +5,7 @@ import { root } from "./flags.ts";
 
 export const checkCommand = defineCommand({
   name: "setup check",
-  summary: "what is missing or wrong on this machine, and how to mend it",
+  summary: "what is missing or wrong on this machine, and how to fix it",
   usage: ["setup check [--root DIR] [--forge URL]"],
   flags: {
     root,
@@ -20,23 +20,26 @@ export const checkCommand = defineCommand({
     ["setup check", "everything"],
     ["setup check --json --forge https://git.example.com/", "for a script, with another forge"],
   ],
-  exits: { 1: "something is to be mended" },
+  exits: { 1: "something is to be fixed" },
   run: async ({ flags, terminal, signal }) => {
     if (!/^https?:\/\/[^/]/.test(flags.forge))
-      throw new UsageError(`--forge: "${flags.forge}" is no URL; write https://git.example.com/`);
-    const { checkMachine } = await import("../../lib/setup/check.ts");
+      throw new UsageError(
+        `--forge: "${flags.forge}" is not a URL; write https://git.example.com/`,
+      );
+    const { checkMachine } = await import("../../lib/setup/setup.ts");
     const findings = await checkMachine({
       root: resolve(flags.root),
       forge: flags.forge,
       signal,
     });
-    terminal.printJson({ findings });
-    for (const { what, mend } of findings)
+    // programs know the older word
+    terminal.printJson({ findings: findings.map(({ what, fix }) => ({ what, mend: fix })) });
+    for (const { what, fix } of findings)
       terminal.print(
-        mend === undefined
+        fix === undefined
           ? `${terminal.paint.green("ok")}    ${what}`
-          : `${terminal.paint.red("mend")}  ${what}: ${mend}`,
+          : `${terminal.paint.red("fix")}   ${what}: ${fix}`,
       );
-    return findings.some(({ mend }) => mend !== undefined) ? 1 : 0;
+    return findings.some(({ fix }) => fix !== undefined) ? 1 : 0;
   },
 });

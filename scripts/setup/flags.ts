@@ -36,7 +36,7 @@ export function options({
 }: Pick<Common, "flags" | "terminal" | "signal">) {
   const confirm = async () => {
     if (flags.yes) return true;
-    if (!terminal.canAsk) throw new UsageError("nobody can be asked here; say --yes");
+    if (!terminal.canAsk) throw new UsageError("stdin is not a terminal; say --yes");
     return await terminal.confirm("Do it? [y/N] ");
   };
   return { root: resolve(flags.root), dryRun: flags["dry-run"], terminal, confirm, signal };
@@ -44,6 +44,6 @@ export function options({
 
 /** What the plan depends on. */
 export async function facts(flags: Common["flags"]) {
-  const { readFacts } = await import("../../lib/setup/machine.ts");
+  const { readFacts } = await import("../../lib/setup/setup.ts");
   return await readFacts(resolve(flags.root), flags.from);
 }

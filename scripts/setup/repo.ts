@@ -1,5 +1,5 @@
 import { defineCommand } from "../../lib/cli/command.ts";
-import type { Forge } from "../../lib/setup/forge.ts";
+import type { Forge } from "../../lib/setup/setup.ts";
 import { common, facts, options, user } from "./flags.ts";
 
 export const repoCommand = defineCommand({
@@ -55,17 +55,15 @@ export const repoCommand = defineCommand({
   ],
   run: async (input) => {
     const { flags, args } = input;
-    const { planRepo } = await import("../../lib/setup/plan-repo.ts");
-    const { repoNotes } = await import("../../lib/setup/repo-notes.ts");
-    const { setUp } = await import("../../lib/setup/setup.ts");
+    const { planRepo, repoNotes, setUp } = await import("../../lib/setup/setup.ts");
     const known = await facts(flags);
-    const wishes = {
+    const request = {
       ...flags,
       repo: args[0] ?? "",
       afterwards: flags.then === undefined ? [] : [flags.then],
     };
-    const plan = planRepo(known, wishes);
-    const closing = (made: ReadonlyMap<string, string>) => repoNotes(plan, wishes, known, made);
+    const plan = planRepo(known, request);
+    const closing = (made: ReadonlyMap<string, string>) => repoNotes(plan, request, known, made);
     return await setUp(plan, { ...options(input), closing });
   },
 });

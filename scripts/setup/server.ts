@@ -11,8 +11,7 @@ export const serverCommand = defineCommand({
     ["setup server --yes --root /mnt/image", "into an image"],
   ],
   run: async (input) => {
-    const { planServer } = await import("../../lib/setup/plan-server.ts");
-    const { setUp } = await import("../../lib/setup/setup.ts");
+    const { planServer, setUp } = await import("../../lib/setup/setup.ts");
     return await setUp(planServer(await facts(input.flags)), options(input));
   },
 });

@@ -25,12 +25,11 @@ export const slaveCommand = defineCommand({
   ],
   run: async (input) => {
     const { readSecretFile } = await import("../../lib/config/secrets.ts");
-    const { planSlave } = await import("../../lib/setup/plan-slave.ts");
-    const { setUp } = await import("../../lib/setup/setup.ts");
+    const { planSlave, setUp } = await import("../../lib/setup/setup.ts");
     const secretFile = input.flags["secret-file"];
     // one that cannot be taken is said before anything is touched
     if (secretFile !== undefined) await readSecretFile(secretFile);
-    const wishes = { ...input.flags, secretFile };
-    return await setUp(planSlave(await facts(input.flags), wishes), options(input));
+    const request = { ...input.flags, secretFile };
+    return await setUp(planSlave(await facts(input.flags), request), options(input));
   },
 });

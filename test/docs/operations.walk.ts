@@ -108,7 +108,7 @@ export async function walkOperations(
   assert.match((await line("hook-server --check")).stdout, "its remote can be read");
   const check = await line("setup check", {}, 1);
   assert.is(
-    check.stdout.match(/^mend .*/gm)?.length,
+    check.stdout.match(/^fix .*/gm)?.length,
     1,
     `the forge alone is out of reach: ${check.stdout}`,
   );

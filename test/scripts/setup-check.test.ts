@@ -14,12 +14,12 @@ const hooks = "/etc/boatyard/hooks.yml";
 const faults: [string, RegExp, string][] = [
   [
     `cp ${hooks} good; sed -i s/dir:/dirr:/ ${hooks}`,
-    /hooks\.yml is one that hook-server takes: \/etc\/\S+:\d+:\d+: unknown key "dirr" \(did you mean "dir"\?\)/,
+    /hook-server accepts \S+hooks\.yml: \/etc\/\S+:\d+:\d+: unknown key "dirr" \(did you mean "dir"\?\)/,
     `cp good ${hooks}`,
   ],
   [
     "chmod 755 /home/site; chmod 644 /etc/boatyard/site.secret",
-    /closed to others: it has mode 755; chmod 700 \/home\/site\nmend|mode 644; chmod 600 \/etc/,
+    /closed to others: it has mode 755; chmod 700 \/home\/site\nfix|mode 644; chmod 600 \/etc/,
     "chmod 700 /home/site; chmod 600 /etc/boatyard/site.secret",
   ],
   [
@@ -36,7 +36,7 @@ const faults: [string, RegExp, string][] = [
 ];
 
 testUnless(test, missing)(
-  "each thing that is wrong is named, with the command that mends it",
+  "each thing that is wrong is named, with the command that fixes it",
   async () => {
     const { sh, stop } = await startMachine();
     try {
@@ -48,7 +48,7 @@ testUnless(test, missing)(
       setup repo jostylr/site --yes
       setup slave --yes`);
       const forge = "setup check --forge http://127.0.0.1:3420/healthz";
-      assert.not.match((await sh(forge)).stdout, /^mend/m);
+      assert.not.match((await sh(forge)).stdout, /^fix/m);
       for (const [harm, said, repair] of faults) {
         await sh(harm);
         assert.match((await sh(forge, 1)).stdout, said, harm);

@@ -78,11 +78,11 @@ test("a server is prepared below another root, and a second time nothing changes
   const before = await tree(root);
   const second = await setup(root, ["server"], { expect: 0 });
   assert.match(second.stderr, "nothing was missing");
-  assert.not.match(second.stdout, /^make|^replace|^mend/m);
+  assert.not.match(second.stdout, /^make|^replace|^fix/m);
   assert.is(await tree(root), before);
 });
 
-test("a person's own files stay, units and scripts are brought up to date, modes are mended", async () => {
+test("a person's own files stay, units and scripts are brought up to date, modes are fixed", async () => {
   const root = tempDir("root-");
   await setup(root, ["server"], { expect: 0 });
   await writeFile(join(root, "etc/boatyard/hooks.yml"), "repos: {} # mine\n");
@@ -92,7 +92,7 @@ test("a person's own files stay, units and scripts are brought up to date, modes
   const { stdout } = await setup(root, ["server"], { expect: 0 });
   assert.match(stdout, /replace +file \/etc\/systemd\/system\/hook-server.service/);
   assert.match(stdout, /replace +script \/usr\/local\/lib\/boatyard\/build.mjs/);
-  assert.match(stdout, /mend +secret \/etc\/server-update\/secret/);
+  assert.match(stdout, /fix +secret \/etc\/server-update\/secret/);
   assert.is(await readFile(join(root, "etc/boatyard/hooks.yml"), "utf8"), "repos: {} # mine\n");
   assert.is(await readFile(join(root, "usr/local/lib/boatyard/build.mjs"), "utf8"), "// one\n");
   assert.is(await mode(join(root, "etc/server-update/secret")), "600");
@@ -105,7 +105,7 @@ test("--dry-run shows the plan and changes nothing; without --yes nobody is take
   });
   assert.match(plan.stdout, /make +file \/etc\/boatyard\/hooks.yml/);
   const asked = await runScript("setup", ["server", "--root", root, "--from", from], { expect: 2 });
-  assert.match(asked.stderr, "nobody can be asked here; say --yes");
+  assert.match(asked.stderr, "stdin is not a terminal; say --yes");
   assert.is(await tree(root), await tree(tempDir("root-")));
 });
 
@@ -157,7 +157,7 @@ test("names that could harm are refused, and nothing is made", async () => {
   for (const [name, code, words] of [
     ["ada/root", 4, "may not be root's"],
     ["ada/site", 4, "is there for jostylr/site"],
-    ["a/$(id)", 2, "no repository"],
+    ["a/$(id)", 2, "not a repository name"],
   ] as const) {
     const { stderr } = await setup(root, ["repo", name], { expect: code });
     assert.match(stderr, words);
@@ -189,18 +189,24 @@ test("an account that is there is used only when it is named, and never root's o
   const root = await rootWithAda();
   await setup(root, ["server"], { expect: 0 });
   const dry = (args: string[], expect: number) => setup(root, [...args, "--dry-run"], { expect });
-  assert.match((await dry(["repo", "x/ada"], 4)).stderr, "that setup has not made");
+  assert.match((await dry(["repo", "x/ada"], 4)).stderr, "that setup did not make");
   assert.match((await dry(["repo", "x/ada", "--user", "ada"], 0)).stdout, "/home/ada/.ssh");
   assert.match((await dry(["repo", "x/y", "--user", "root"], 4)).stderr, "may not be root's");
-  assert.match((await dry(["repo", "x/y", "--user", "daemon"], 4)).stderr, "of the system's");
-  assert.match((await dry(["repo", "x/y", "--user", "Ada"], 4)).stderr, "no name for a Unix user");
+  assert.match(
+    (await dry(["repo", "x/y", "--user", "daemon"], 4)).stderr,
+    "a system account's name",
+  );
+  assert.match(
+    (await dry(["repo", "x/y", "--user", "Ada"], 4)).stderr,
+    "not a name for a Unix user",
+  );
   assert.match((await dry(["slave", "--user", "root"], 4)).stderr, "may not be root's");
   const app = ["--server", "https://x.example/", "--key", "A".repeat(40)];
   assert.match((await dry(["app", "root", ...app], 4)).stderr, "may not be root's");
-  assert.match((await dry(["app", "a b", ...app], 2)).stderr, "no app's name");
+  assert.match((await dry(["app", "a b", ...app], 2)).stderr, "not an app name");
 });
 
-test("a slave has slave-activate where document 2 has it, and the master's secret", async () => {
+test("a slave has slave-activate at /bin, too, and the master's secret", async () => {
   const root = tempDir("root-");
   const secret = join(tempDir(), "secret");
   await writeFile(secret, "0123456789abcdef0123", { mode: 0o600 });
@@ -245,12 +251,12 @@ test("a link that leads out of the root is refused", async () => {
   assert.is(await tree(outside), await tree(tempDir()));
 });
 
-test("setup check finds what was spoilt, and says how to mend it", async () => {
+test("setup check finds what was spoilt, and says how to fix it", async () => {
   const root = tempDir("root-");
   await setup(root, ["server"], { expect: 0 });
   await setup(root, ["repo", "ada/site"], { expect: 0 });
   const check = (expect: number) => runScript("setup", ["check", "--root", root], { expect });
-  assert.not.match((await check(0)).stdout, "mend");
+  assert.not.match((await check(0)).stdout, /^fix/m);
   await chmod(join(root, "etc/boatyard/site.secret"), 0o644);
   await chmod(join(root, "etc/boatyard"), 0o777);
   await rm(join(root, "etc/boatyard/hooks.yml"));
@@ -262,13 +268,13 @@ test("setup check finds what was spoilt, and says how to mend it", async () => {
   const { stdout } = await check(1);
   assert.match(
     stdout,
-    /mend +\/etc\/boatyard: only root can write there: it has mode 777; chmod go-w \/etc\/boatyard/,
+    /fix +\/etc\/boatyard: only root can write there: it has mode 777; chmod go-w \/etc\/boatyard/,
   );
   assert.match(
     stdout,
-    /mend +\/home\/site: closed to others: it has mode 755; chmod 700 \/home\/site/,
+    /fix +\/home\/site: closed to others: it has mode 755; chmod 700 \/home\/site/,
   );
-  assert.match(stdout, /mend +\/etc\/boatyard\/hooks.yml is there: run: setup server/);
+  assert.match(stdout, /fix +\/etc\/boatyard\/hooks.yml is there: run: setup server/);
 });
 
 const strace = await runCommand(["strace", "-V"]).then(
@@ -316,13 +322,16 @@ test("a wrong word is said before anything is touched", async () => {
   await setup(root, ["server"], { expect: 0 });
   const before = await tree(root);
   const table: [string[], string][] = [
-    [["repo", "a/b", "--refs", "main,a..b"], '--refs: "a..b" is no branch or tag'],
-    [["repo", "a/b", "--branch=-x"], '--branch: "-x" is no name of a branch'],
+    [["repo", "a/b", "--refs", "main,a..b"], '--refs: "a..b" is not a branch or tag'],
+    [["repo", "a/b", "--branch=-x"], '--branch: "-x" is not a branch name'],
     [["repo", "a/b", "--address", "hooks.example.com"], "write https://hooks.example.com"],
     [["repo", "a/b", "--url", "https://u:p@x.example/y.git"], "and the deploy key"],
     [["slave", "--secret-file", join(root, "none")], "secret file"],
-    [["slave", "--base", "foo"], "is no URL to clone from"],
-    [["app", "x", "--server", "ftp://x", "--key", "A".repeat(40)], "is no https, http or file URL"],
+    [["slave", "--base", "foo"], "is not a URL to clone from"],
+    [
+      ["app", "x", "--server", "ftp://x", "--key", "A".repeat(40)],
+      "is not an https, http or file URL",
+    ],
     [
       ["app", "x", "--server", "https://x", "--key", "A1B2"],
       "a whole fingerprint is 40 hex digits",
@@ -332,9 +341,9 @@ test("a wrong word is said before anything is touched", async () => {
     assert.match((await setup(root, args, { expect: 2 })).stderr, words, args.join(" "));
   assert.is(await tree(root), before);
   const { stderr } = await setup(join(root, "none"), ["server"], { expect: 2 });
-  assert.match(stderr, "none is no folder");
+  assert.match(stderr, "none is not a folder");
   const check = await runScript("setup", ["check", "--forge", "foo"], { expect: 2 });
-  assert.match(check.stderr, '--forge: "foo" is no URL');
+  assert.match(check.stderr, '--forge: "foo" is not a URL');
 });
 
 test("words that are no command are answered with the commands", async () => {

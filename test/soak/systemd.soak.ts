@@ -63,7 +63,7 @@ for (const suite of ["bookworm", "trixie"]) {
         assert.is(await state("hook-server.service"), "active");
         // the network ends at this machine: the forge alone is missed
         const check = await sh("setup check", 1);
-        assert.is(check.stdout.match(/^mend .*/gm)?.length, 1, check.stdout);
+        assert.is(check.stdout.match(/^fix .*/gm)?.length, 1, check.stdout);
         const again = await sh("node /root/boatyard/setup.mjs server --yes");
         assert.match(again.stderr, "nothing was missing");
 

@@ -4,11 +4,11 @@ import { parsePasswd } from "../../../lib/setup/accounts.ts";
 import { secretFiles } from "../../../lib/setup/check.ts";
 import { guessForge, knownHost, readRemote, webhookNote } from "../../../lib/setup/forge.ts";
 import { planApp } from "../../../lib/setup/plan-app.ts";
-import { planRepo, type RepoWishes } from "../../../lib/setup/plan-repo.ts";
+import { planRepo, type RepoOptions } from "../../../lib/setup/plan-repo.ts";
 import { planServer } from "../../../lib/setup/plan-server.ts";
 import { planSlave } from "../../../lib/setup/plan-slave.ts";
-import { commands, forRoot } from "../../../lib/setup/root.ts";
-import { describe, type Facts } from "../../../lib/setup/step.ts";
+import { byHand, describe, forRoot } from "../../../lib/setup/setup.ts";
+import type { Facts } from "../../../lib/setup/step.ts";
 
 const names = [
   "build",
@@ -29,7 +29,7 @@ const facts: Facts = {
   nginx: false,
   hostname: "host",
 };
-const wishes: RepoWishes = {
+const options: RepoOptions = {
   repo: "jostylr/site",
   url: undefined,
   user: undefined,
@@ -38,8 +38,8 @@ const wishes: RepoWishes = {
   afterwards: [],
   timer: false,
 };
-const repo = (more: Partial<RepoWishes>, known: Partial<Facts> = {}) =>
-  planRepo({ ...facts, ...known }, { ...wishes, ...more });
+const repo = (more: Partial<RepoOptions>, known: Partial<Facts> = {}) =>
+  planRepo({ ...facts, ...known }, { ...options, ...more });
 const lines = (plan: { steps: Parameters<typeof describe>[0][] }) => plan.steps.map(describe);
 
 test("a repo's plan, in its order", () => {
@@ -119,21 +119,21 @@ test("names and addresses that could harm are refused before there is a plan", (
   const slave = { base: undefined, user: undefined, secretFile: undefined };
   for (const [wrong, words] of [
     [() => repo({ repo: "ada/root" }), /may not be root's/],
-    [() => repo({ repo: "ada/ada" }), /setup has not made/],
-    [() => repo({ user: "../x" }), /no name for a Unix user/],
-    [() => repo({ repo: "../../etc" }), /no repository/],
-    [() => repo({ repo: "-x/y" }), /no repository/],
-    [() => repo({ repo: "a/b\nc" }), /no repository/],
-    [() => repo({ url: "ext::sh -c id" }), /no URL to clone from/],
-    [() => repo({ url: "-oProxyCommand=id" }), /no URL to clone from/],
+    [() => repo({ repo: "ada/ada" }), /setup did not make/],
+    [() => repo({ user: "../x" }), /not a name for a Unix user/],
+    [() => repo({ repo: "../../etc" }), /not a repository name/],
+    [() => repo({ repo: "-x/y" }), /not a repository name/],
+    [() => repo({ repo: "a/b\nc" }), /not a repository name/],
+    [() => repo({ url: "ext::sh -c id" }), /not a URL to clone from/],
+    [() => repo({ url: "-oProxyCommand=id" }), /not a URL to clone from/],
     [() => repo({ url: "https://me:pw@example.com/a/b" }), /a password in a URL/],
     [() => repo({}, { hooks: undefined }), /run setup server first/],
     [() => repo({}, { hooks: "repos: {a: b}\n" }), /no line "repos:"/],
     [() => planServer({ ...facts, scripts: new Map() }), /is not beside setup/],
-    [() => planApp(facts, { ...app, app: "../x" }), /no app's name/],
-    [() => planApp(facts, { ...app, server: "ftp://x" }), /no https, http or file URL/],
+    [() => planApp(facts, { ...app, app: "../x" }), /not an app name/],
+    [() => planApp(facts, { ...app, server: "ftp://x" }), /not an https, http or file URL/],
     [() => planApp(facts, { ...app, key: "ABCD" }), /a whole fingerprint/],
-    [() => planSlave(facts, { ...slave, base: "file" }), /no URL/],
+    [() => planSlave(facts, { ...slave, base: "file" }), /not a URL/],
     [() => planSlave(facts, { ...slave, user: "root" }), /may not be root's/],
   ] as const)
     assert.throws(wrong, words);
@@ -174,7 +174,7 @@ test("a forge whose key is not known is asked, and its port is kept", () => {
   const plan = repo({ url: "ssh://git@git.example.com:2222/a/b.git" });
   const step = plan.steps.find(({ kind }) => kind === "host-key");
   assert.ok(step);
-  assert.equal(step && commands(step), [
+  assert.equal(step && byHand(step), [
     "ssh-keyscan -t ed25519 -p 2222 git.example.com >> /home/site/.ssh/known_hosts",
   ]);
 });

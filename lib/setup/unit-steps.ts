@@ -1,0 +1,76 @@
+import { stat } from "node:fs/promises";
+import { Failure } from "../core/errors.ts";
+import { $ } from "../exec/exec.ts";
+import { commandLine, type StepKind, type StepOf } from "./step.ts";
+
+/** Steps that are systemd's: units read, on, and running what stands on disk. */
+
+/** `systemctl`; its exit code is the caller's to look at. */
+export const systemctl = (...args: string[]) =>
+  $({ nothrow: true, timeout: 600_000 })`systemctl --no-pager ${args}`;
+
+export const reload: StepKind<StepOf<"reload">> = {
+  describe: ({ units }) => `systemd: reload ${units.join(" ")}`,
+  async look({ units }) {
+    // --all: also what is loaded and does not run just now, such as a timer's service
+    const show = ["show", "--all", "--property=NeedDaemonReload", "--value"];
+    return /^yes$/m.test((await systemctl(...show, ...units)).stdout) ? "make" : "ready";
+  },
+  perform: () => systemd(["daemon-reload"]),
+  byHand: () => [],
+};
+
+export const enable: StepKind<StepOf<"enable">> = {
+  describe: ({ units }) => `systemd: enable ${units.join(" ")}`,
+  async look({ units }) {
+    // the exit code tells of one of them only
+    for (const [word, wanted] of [
+      ["is-enabled", /^(?:enabled|static|linked|alias|indirect)/],
+      ["is-active", /^(?:active|reloading|activating)$/],
+    ] as const) {
+      const words = (await systemctl(word, ...units)).stdout.trim().split("\n");
+      if (words.length !== units.length || !words.every((each) => wanted.test(each))) return "make";
+    }
+    return "ready";
+  },
+  perform: ({ units }) => systemd(["enable", "--now"], units),
+  byHand: ({ units }) => [commandLine("systemctl", "enable", "--now", ...units)],
+};
+
+export const restart: StepKind<StepOf<"restart">> = {
+  describe: ({ units }) => `systemd: restart ${units.join(" ")}`,
+  async look({ units, files }) {
+    const times = files.map((file) =>
+      stat(file).then(
+        ({ ctimeMs }) => ctimeMs,
+        () => 0,
+      ),
+    );
+    const newest = Math.max(0, ...(await Promise.all(times)));
+    const show = ["show", "--timestamp=unix", "--property=ActiveEnterTimestamp", "--value"];
+    for (const unit of units) {
+      const { stdout } = await systemctl(...show, unit);
+      const since = Number(/^@(\d+)/.exec(stdout.trim())?.[1] ?? NaN);
+      if ((since + 1) * 1000 < newest) return "make";
+    }
+    return "ready";
+  },
+  perform: ({ units }) => systemd(["restart"], units),
+  byHand: () => [],
+};
+
+/**
+ * Have systemctl do something.
+ * @throws {Failure} with the last words of the service, which say why.
+ */
+async function systemd(args: string[], units: readonly string[] = []): Promise<void> {
+  const { ok, exitCode, stderr } = await systemctl(...args, ...units);
+  if (ok) return;
+  // what systemctl itself says is only that it failed; the service has told its journal why
+  const unit = units.find((name) => name.endsWith(".service")) ?? units[0] ?? "";
+  const tail = ["--no-pager", "--quiet", "--output=cat", "--lines=3"];
+  const journal = await $({ nothrow: true })`journalctl ${tail} --unit=${unit}`;
+  const why = journal.stdout.trim() || stderr.trim() || `exit code ${exitCode}`;
+  const command = commandLine("systemctl", ...args, ...units);
+  throw new Failure(`${command} failed; journalctl --unit=${unit} ends with:\n${why}`);
+}
