@@ -36,7 +36,7 @@ export function options({
 }: Pick<Common, "flags" | "terminal" | "signal">) {
   const confirm = async () => {
     if (flags.yes) return true;
-    if (!terminal.canAsk) throw new UsageError("stdin is not a terminal; say --yes");
+    if (!terminal.canAsk) throw new UsageError("there is no terminal to ask on; say --yes");
     return await terminal.confirm("Do it? [y/N] ");
   };
   return { root: resolve(flags.root), dryRun: flags["dry-run"], terminal, confirm, signal };

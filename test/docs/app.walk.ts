@@ -41,7 +41,7 @@ export async function walkApp(machine: Machine): Promise<void> {
 
   // as a service
   const service = page.block("setup app", reader).trimEnd();
-  assert.match((await sh(service, 2)).stderr, "nobody can be asked here; say --yes");
+  assert.match((await sh(service, 2)).stderr, "there is no terminal to ask on; say --yes");
   await sh(`${service} --yes`);
   assert.is((await sh(answer)).stdout, "1.1\n");
   await sh(

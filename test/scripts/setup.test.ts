@@ -105,7 +105,7 @@ test("--dry-run shows the plan and changes nothing; without --yes nobody is take
   });
   assert.match(plan.stdout, /make +file \/etc\/boatyard\/hooks.yml/);
   const asked = await runScript("setup", ["server", "--root", root, "--from", from], { expect: 2 });
-  assert.match(asked.stderr, "stdin is not a terminal; say --yes");
+  assert.match(asked.stderr, "there is no terminal to ask on; say --yes");
   assert.is(await tree(root), await tree(tempDir("root-")));
 });
 
