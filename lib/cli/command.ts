@@ -247,7 +247,7 @@ function flagValue(name: string, flag: Flag, given: unknown, env: NodeJS.Process
 function checkChoice(where: string, flag: Flag, text: string): void {
   if (!flag.choices || flag.choices.includes(text)) return;
   throw new UsageError(
-    `${where}: "${text}" is none of ${flag.choices.join(", ")}${didYouMean(text, flag.choices)}`,
+    `${where}: "${text}" is not one of ${flag.choices.join(", ")}${didYouMean(text, flag.choices)}`,
   );
 }
 

@@ -4,7 +4,7 @@ import { Chalk, type ChalkInstance } from "chalk";
 import { Failure } from "../core/errors.ts";
 import { formatDuration, formatSize } from "../core/units.ts";
 
-/** Long work shown to whoever watches: one redrawn line on a terminal, a plain line now and then elsewhere. */
+/** Progress of long work: one redrawn line on a terminal, a plain line now and then elsewhere. */
 export interface Progress {
   /** Set how much is done, with a few words about what is under way. */
   update(done: number, detail?: string): void;
@@ -12,7 +12,7 @@ export interface Progress {
   add(count: number, detail?: string): void;
   /** Change the total when it becomes known late. */
   setTotal(total: number): void;
-  /** Take the line away; leave `text` in its place. */
+  /** Remove the line; print `text` in its place. */
   end(text?: string): void;
 }
 
@@ -27,11 +27,11 @@ export interface TerminalOptions {
   quiet?: boolean;
 }
 
-/** Where a script speaks: results to stdout, everything else to stderr (design, section 3). */
+/** The output of a script: results to stdout, everything else to stderr. */
 export interface Terminal {
   readonly json: boolean;
   readonly quiet: boolean;
-  /** Whether a person watches stderr. */
+  /** Whether stderr is a terminal that can redraw a line. */
   readonly isTTY: boolean;
   /** Whether stdout is a terminal. */
   readonly stdoutIsTTY: boolean;

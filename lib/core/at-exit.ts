@@ -1,12 +1,12 @@
 /**
- * What must not outlive the script: temporary files, locks, children.
- * Ends in the reverse order of its registration, when the script ends or a signal ends it.
+ * Clean-up of what must not outlive the script: temporary files, locks, children.
+ * The newest goes first, when the script ends or a signal ends it.
  */
 type Step = () => void | Promise<void>;
 
 const steps = new Set<Step>();
 
-/** Register a step for the script's end; call the returned function when it has become needless. */
+/** Register a step for the script's end; call the returned function when it is no longer needed. */
 export function atEnd(step: Step): () => void {
   steps.add(step);
   return () => {

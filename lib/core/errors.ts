@@ -1,5 +1,5 @@
 /**
- * The four ways in which a script ends badly, each with its exit code (design, section 3).
+ * The four ways in which a script can fail, each with its exit code.
  * A message is `what is wrong; what to do`, with `file:line:` in front where there is one.
  * Anything else that is thrown is a bug and shows its stack.
  */

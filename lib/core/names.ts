@@ -1,8 +1,8 @@
-/** Which names are let in from outside. Everything here is pure; callers decide how to refuse. */
+/** Which names from outside are accepted. Everything here is pure; callers decide how to refuse. */
 
 const part = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
 
-/** A repo's short name, as slave-activate takes it: no path, no option, nothing git or the file system reads specially. */
+/** A repo's short name, as slave-activate takes it: not a path, not an option, nothing that has a special meaning to git or the file system. */
 export function isShortName(name: string): boolean {
   return part.test(name) && !/\.(git|lock)$/i.test(name);
 }
@@ -32,7 +32,7 @@ export function isSha(text: string): boolean {
 }
 
 /**
- * A ref or branch name that git itself would take and that is no option.
+ * Whether git would accept the name of a ref or branch, and would not take it for an option.
  * Rules: git-check-ref-format(1).
  */
 export function isSafeRef(ref: string): boolean {
@@ -41,7 +41,7 @@ export function isSafeRef(ref: string): boolean {
   return ref.split("/").every((each) => !each.startsWith(".") && !each.endsWith(".lock"));
 }
 
-/** The one of `words` that is nearest to a mistyped `word`, when it is near enough to be worth a hint. */
+/** The one of `words` that is closest to a mistyped `word`, when it is close enough to be worth a hint. */
 export function nearest(word: string, words: Iterable<string>): string | undefined {
   let best: string | undefined;
   let bestDistance = Math.max(1, Math.floor(word.length / 3)) + 1;

@@ -58,7 +58,7 @@ export function parseSize(text: string): number {
   return Math.round(Number(match[1]) * 1024 ** power);
 }
 
-/** Milliseconds as people read them: `0.8s`, `42s`, `3m 20s`, `2h 5m`, `4d 1h`. */
+/** Milliseconds in a form for people: `0.8s`, `42s`, `3m 20s`, `2h 5m`, `4d 1h`. */
 export function formatDuration(ms: number): string {
   if (ms < 9950) return `${(ms / 1000).toFixed(1)}s`;
   const seconds = Math.round(ms / 1000);
@@ -70,7 +70,7 @@ export function formatDuration(ms: number): string {
   return `${Math.floor(hours / 24)}d ${hours % 24}h`;
 }
 
-/** Bytes as people read them: `512 B`, `9.8 kB`, `12.3 MB`, in powers of 1024 as `parseSize` takes them. */
+/** Bytes in a form for people: `512 B`, `9.8 kB`, `12.3 MB`, in powers of 1024 as `parseSize` takes them. */
 export function formatSize(bytes: number): string {
   let value = bytes;
   let power = 0;

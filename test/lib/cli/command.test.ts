@@ -81,7 +81,7 @@ test("a missing, wrong or doubled value is refused by the flag's name", () => {
   refused(["--tag", "--force"], /--tag needs a value/);
   refused(["--wait", "10"], /--wait: "10" is not a duration/);
   refused(["--tag", "a", "--tag", "b"], /--tag is given twice/);
-  refused(["--only", "pul"], /"pul" is none of pull, install \(did you mean "pull"\?\)/);
+  refused(["--only", "pul"], /"pul" is not one of pull, install \(did you mean "pull"\?\)/);
   assert.throws(() => parse([], { DEMO_JOBS: "x" }), /DEMO_JOBS: "x" is not a number/);
 });
 
