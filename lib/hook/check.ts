@@ -1,5 +1,4 @@
 import { mkdir, stat } from "node:fs/promises";
-import process from "node:process";
 import { messageOf } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
 import { findOnPath } from "../exec/scripts.ts";
@@ -16,106 +15,99 @@ export interface Finding {
 
 /** Try what the server and its runs would need: programs, folders, users, scripts, remotes. Changes nothing but makes the state folder. */
 export async function check(config: HookConfig): Promise<Finding[]> {
-  const findings: Finding[] = [];
-  for (const program of ["git", "flock", ...(isRoot() ? ["setpriv"] : [])]) {
-    const path = await findOnPath(program);
-    findings.push({
-      what: `${program} is installed`,
-      mend: path ? undefined : `install ${program}`,
-    });
-  }
-  findings.push(await stateFinding(config.state));
-  const repos = await Promise.all(
-    [...config.repos.values()].map((repo) => checkRepo(repo, config)),
-  );
-  return [...findings, ...repos.flat()];
+  const programs = ["git", "flock", ...(isRoot() ? ["setpriv"] : [])];
+  const installed = await Promise.all(programs.map(findOnPath));
+  const repos = [...config.repos.values()].map((repo) => checkRepo(repo, config.file));
+  return [
+    ...programs.map((name, at) =>
+      finding(`${name} is installed`, installed[at], `install ${name}`),
+    ),
+    await checkState(config.state),
+    ...(await Promise.all(repos)).flat(),
+  ];
 }
 
-async function stateFinding(state: string): Promise<Finding> {
+function finding(what: string, ok: unknown, fix: string): Finding {
+  return { what, mend: ok ? undefined : fix };
+}
+
+async function checkState(state: string): Promise<Finding> {
   const what = `state folder ${state} can be written`;
   try {
     await mkdir(state, { recursive: true, mode: 0o711 });
     const { ok } = await $({ nothrow: true })`test -w ${state}`;
-    return { what, mend: ok ? undefined : `give ${state} to the user hook-server runs as` };
+    return finding(what, ok, `give ${state} to the user hook-server runs as`);
   } catch (error) {
-    return { what, mend: messageOf(error) };
+    return finding(what, false, messageOf(error));
   }
 }
 
-async function checkRepo(repo: RepoConfig, config: HookConfig): Promise<Finding[]> {
-  const findings: Finding[] = [];
-  const add = (what: string, mend: string | undefined) =>
-    findings.push({ what: `${repo.name}: ${what}`, mend });
-  const user = $(as(repo.user, { nothrow: true, timeout: 30_000 }));
-  if (isRoot() && repo.user.uid === 0)
-    add("is not built as root", `name its user: in ${config.file}`);
-  if (repo.secrets.length === 0)
-    add(
-      "deliveries are signed",
-      "anybody who reaches the server can start its builds (insecure: true); add secret_file",
-    );
-  const there = await stat(repo.dir).then(
+async function checkRepo(repo: RepoConfig, file: string): Promise<Finding[]> {
+  const { dir, user } = repo;
+  const isThere = await stat(dir).then(
     (found) => found.isDirectory(),
     () => false,
   );
-  add(
-    `${repo.dir} is a folder`,
-    there ? undefined : `git clone the repository there as ${repo.user.name}`,
-  );
-  if (there) {
-    const writable = await user`test -w ${repo.dir}`;
-    add(
-      `${repo.user.name} can write ${repo.dir}`,
-      writable.ok ? undefined : `chown -R ${repo.user.name} ${repo.dir}`,
-    );
-    await checkRemote(repo, add);
+  const found = [
+    finding(`${dir} is a folder`, isThere, `git clone the repository there as ${user.name}`),
+  ];
+  if (repo.secrets.length === 0) {
+    const fix =
+      "anybody who reaches the server can start its builds (insecure: true); add secret_file";
+    found.unshift(finding("deliveries are signed", false, fix));
   }
-  for (const kind of ["push", "release"] as const) {
-    if (repo.on[kind] === false) continue;
-    try {
-      const script = await scriptOf(repo, kind);
-      const file = script.at(-1) ?? "";
-      add(
-        `${repo.user.name} can read ${file}`,
-        (await user`test -r ${file}`).ok
-          ? undefined
-          : `let ${repo.user.name} read ${file} and the folders above it`,
-      );
-      const runtime = script[0] ?? process.execPath;
-      if (runtime !== file)
-        add(
-          `${repo.user.name} can run ${runtime}`,
-          (await user`test -x ${runtime}`).ok
-            ? undefined
-            : `install the runtime where ${repo.user.name} can reach it`,
-        );
-    } catch (error) {
-      add(`the script for ${kind} is there`, messageOf(error));
-    }
-  }
-  return findings;
+  if (isRoot() && user.uid === 0)
+    found.unshift(finding("is not built as root", false, `name its user: in ${file}`));
+  if (isThere) found.push(...(await checkCheckout(repo)));
+  for (const kind of ["push", "release"] as const)
+    if (repo.on[kind] !== false) found.push(...(await checkScript(repo, kind)));
+  return found.map(({ what, mend }) => ({ what: `${repo.name}: ${what}`, mend }));
 }
 
-async function checkRemote(
-  repo: RepoConfig,
-  add: (what: string, mend: string | undefined) => void,
-): Promise<void> {
+/** Whether a repo's user can do what test(1) asks about a path: `-r`, `-w`, `-x`. */
+async function can({ user }: RepoConfig, access: string, path: string): Promise<boolean> {
+  return (await $(as(user, { nothrow: true, timeout: 30_000 }))`test ${access} ${path}`).ok;
+}
+
+async function checkScript(repo: RepoConfig, kind: "push" | "release"): Promise<Finding[]> {
+  const { name } = repo.user;
+  try {
+    const [runtime = "", ...rest] = await scriptOf(repo, kind);
+    const file = rest.at(-1) ?? runtime;
+    const readable = await can(repo, "-r", file);
+    const found = [
+      finding(
+        `${name} can read ${file}`,
+        readable,
+        `let ${name} read ${file} and the folders above it`,
+      ),
+    ];
+    if (runtime === file) return found;
+    const runs = await can(repo, "-x", runtime);
+    const fix = `install the runtime where ${name} can reach it`;
+    return [...found, finding(`${name} can run ${runtime}`, runs, fix)];
+  } catch (error) {
+    return [finding(`the script for ${kind} is there`, false, messageOf(error))];
+  }
+}
+
+async function checkCheckout(repo: RepoConfig): Promise<Finding[]> {
+  const { dir, user } = repo;
   const git = gitAs(repo)({ nothrow: true, timeout: 30_000 });
+  const writable = await can(repo, "-w", dir);
   const inside = await git`git rev-parse --git-dir`;
-  add(
-    `${repo.dir} is a checkout`,
-    inside.ok ? undefined : lastLine(inside.stderr) || "git clone the repository there",
-  );
-  if (!inside.ok) return;
-  const remote = await git`git ls-remote --quiet --exit-code -- origin HEAD`;
+  const clone = lastLine(inside.stderr) || "git clone the repository there";
+  const found = [
+    finding(`${user.name} can write ${dir}`, writable, `chown -R ${user.name} ${dir}`),
+    finding(`${dir} is a checkout`, inside.ok, clone),
+  ];
+  if (!inside.ok) return found;
+  const { exitCode, stderr } = await git`git ls-remote --quiet --exit-code -- origin HEAD`;
   // 2: the remote is there and empty
-  const readable = remote.exitCode === 0 || remote.exitCode === 2;
-  add(
-    "its remote can be read",
-    readable
-      ? undefined
-      : `${reason(remote.stderr) || "git ls-remote origin fails"}; give ${repo.user.name} a key or token for it`,
-  );
+  const readable = exitCode === 0 || exitCode === 2;
+  const why = reason(stderr) || "git ls-remote origin fails";
+  const fix = `${why}; give ${user.name} a key or token for it`;
+  return [...found, finding("its remote can be read", readable, fix)];
 }
 
 /** The line in which git or ssh says why; git's last one is advice. */

@@ -48,23 +48,13 @@ interface Answer {
 
 /** Takes a forge's deliveries: each is verified, parsed, accepted, and answered once what it asks for is on disk. */
 export class Deliveries {
-  readonly #settings: Settings;
-  readonly #spool: Spool;
-  readonly #scheduler: DeliveriesParts["scheduler"];
-  readonly #accept: DeliveriesParts["accept"];
-  readonly #checkoutBranch: DeliveriesParts["checkoutBranch"];
-  readonly #log: ServerLog;
+  readonly #parts: DeliveriesParts;
   /** Deliveries on their way to the disk, by repo and delivery id. */
   readonly #arriving = new Map<string, Promise<Entry[]>>();
   #bytesInFlight = 0;
 
   constructor(parts: DeliveriesParts) {
-    this.#settings = parts.settings;
-    this.#spool = parts.spool;
-    this.#scheduler = parts.scheduler;
-    this.#accept = parts.accept;
-    this.#checkoutBranch = parts.checkoutBranch;
-    this.#log = parts.log;
+    this.#parts = parts;
   }
 
   /** Answer a delivery; returns the status. @throws {HttpError} for a refusal, which is logged here with its reason. */
@@ -73,20 +63,20 @@ export class Deliveries {
     const what = `${envelope?.forge ?? "delivery"} ${printable(envelope?.event)} ${printable(envelope?.id)}`;
     try {
       const { status, body, reason } = await this.#answer(request, envelope);
-      this.#log.info(`${what}: ${status} ${reason}`);
+      this.#parts.log.info(`${what}: ${status} ${reason}`);
       sendJson(response, status, body);
       return status;
     } catch (error) {
       if (error instanceof HttpError) {
         const from = request.socket.remoteAddress ?? "a socket";
-        this.#log.info(`${what} from ${from}: ${error.status} ${error.message}`);
+        this.#parts.log.info(`${what} from ${from}: ${error.status} ${error.message}`);
       }
       throw error;
     }
   }
 
   async #answer(request: IncomingMessage, envelope: Envelope | undefined): Promise<Answer> {
-    if (this.#scheduler.draining)
+    if (this.#parts.scheduler.draining)
       throw new HttpError(503, "the server is about to stop", { "retry-after": "10" });
     const type = contentTypeOf(request.headers["content-type"]);
     if (!type)
@@ -112,12 +102,12 @@ export class Deliveries {
 
   /** The way of a delivery: verify, parse, select what runs, accept. */
   async #process(envelope: Envelope, body: Buffer, type: "json" | "form"): Promise<Answer> {
-    const { config } = this.#settings;
+    const { config } = this.#parts.settings;
     const check = verify(config, envelope, body);
     const { payload, facts } = parse(envelope, body, type);
     const repo = repoOf(config, check, facts);
     if (!repo) return ignored(facts.reason || "the payload names no repository");
-    const branch = repo.refs ? undefined : await this.#checkoutBranch(repo);
+    const branch = repo.refs ? undefined : await this.#parts.checkoutBranch(repo);
     const { changes, reason } = selectChanges(repo, facts, branch);
     if (changes.length === 0) return ignored(reason);
     return await this.#store(envelope, repo, changes, payload);
@@ -132,24 +122,24 @@ export class Deliveries {
   ): Promise<Answer> {
     const key = `${repo.name} ${id}`;
     // of twins that come at once one is accepted: nothing is awaited between these two looks and the note below
-    const before = id === undefined ? undefined : this.#spool.seen.delivery(repo.name, id);
+    const before = id === undefined ? undefined : this.#parts.spool.seen.delivery(repo.name, id);
     // one that failed or was lost is sent again on purpose: it runs again
     if (before && before.state !== "failed" && before.state !== "cancelled")
       return repeated(before.run);
     const twin = id === undefined ? undefined : this.#arriving.get(key);
     if (twin) return repeated((await twin.catch(notStored))[0]?.id);
-    if (this.#scheduler.waitingOf(repo.name) >= this.#settings.config.maxWaiting) {
+    if (this.#parts.scheduler.waitingOf(repo.name) >= this.#parts.settings.config.maxWaiting) {
       throw new HttpError(429, "too many runs of this repository wait", { "retry-after": "60" });
     }
     const source = { repo: repo.name, forge, event, delivery: id };
-    const accepting = this.#accept(source, changes, payload);
+    const accepting = this.#parts.accept(source, changes, payload);
     if (id !== undefined) this.#arriving.set(key, accepting);
     try {
       const ids = (await accepting).map((entry) => entry.id);
       const body = ids.length === 1 ? { run: ids[0] } : { run: ids[0], runs: ids };
       return { status: 202, body, reason: `run ${ids.join(", ")} of ${repo.name}` };
     } catch (error) {
-      this.#log.warn(`the delivery cannot be stored: ${messageOf(error)}`);
+      this.#parts.log.warn(`the delivery cannot be stored: ${messageOf(error)}`);
       return notStored(error);
     } finally {
       if (id !== undefined) this.#arriving.delete(key);

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { messageOf, systemCode } from "../core/errors.ts";
+import { exitCodeOf, messageOf, systemCode } from "../core/errors.ts";
 import { newCookie } from "../exec/process-tree.ts";
 import type { RepoConfig, Settings } from "./config.ts";
 import { hasEnded, recordOf, type Records, type RunRecord, type RunState } from "./records.ts";
@@ -55,43 +55,27 @@ interface ExecutorParts {
  * server is killed at, the record tells the next one where to go on.
  */
 export class Executor {
-  readonly #settings: Settings;
-  readonly #records: Records;
-  readonly #log: ServerLog;
-  readonly #metrics: Metrics;
-  readonly #payloadOf: ExecutorParts["payloadOf"];
-  readonly #onSuccess: ExecutorParts["onSuccess"];
+  readonly #parts: ExecutorParts;
   readonly #runner: Runner;
   readonly #active = new Map<string, { running?: Running; stop?: Stop }>();
   /** How often a run found its checkout busy. */
   readonly #busy = new Map<string, number>();
   #stopping = false;
 
-  constructor({ settings, records, log, metrics, payloadOf, onSuccess }: ExecutorParts) {
-    this.#settings = settings;
-    this.#records = records;
-    this.#log = log;
-    this.#metrics = metrics;
-    this.#payloadOf = payloadOf;
-    this.#onSuccess = onSuccess;
-    this.#runner = new Runner({ settings, records, log });
+  constructor(parts: ExecutorParts) {
+    this.#parts = parts;
+    this.#runner = new Runner(parts);
   }
 
   /** Run an entry whose turn it is: prepare its folder, start its process, follow it, write its end down. */
   run(entry: Entry, repo: RepoConfig): Promise<Result> {
     const record = this.#recordOf(entry);
     return this.#attempt(record, async () => {
-      let running: Running;
-      try {
-        await this.#prepare(entry, record, repo);
-        running = await this.#runner.start(record, repo);
-      } catch (error) {
-        return await this.#notStarted(record, error);
-      }
-      this.#log.info(
-        `run ${record.id} of ${record.repo} started: ${record.kind} ${record.ref} ${record.sha ?? ""}`.trimEnd(),
-      );
-      return await this.#follow(record, repo, running);
+      await this.#prepare(entry, record, repo);
+      const running = await this.#runner.start(record, repo);
+      const what = [record.kind, record.ref, record.sha ?? ""].join(" ").trimEnd();
+      this.#parts.log.info(`run ${record.id} of ${record.repo} started: ${what}`);
+      return await this.#conclude(record, repo, await this.#outcomeOf(record, running));
     });
   }
 
@@ -103,23 +87,30 @@ export class Executor {
   async recover(
     entry: Entry,
   ): Promise<{ ended: RunRecord } | { result: Promise<Result> } | undefined> {
-    const record = this.#records.get(entry.id);
-    const repo = this.#settings.config.repos.get(entry.repo);
+    const record = this.#parts.records.get(entry.id);
+    const repo = this.#parts.settings.config.repos.get(entry.repo);
     if (!record || record.state === "waiting") return undefined;
     if (hasEnded(record.state)) return { ended: record };
     if (repo && (await this.#runner.outlived(record))) {
-      this.#log.info(`run ${record.id} of ${record.repo} outlived the former server; it goes on`);
+      this.#parts.log.info(
+        `run ${record.id} of ${record.repo} outlived the former server; it goes on`,
+      );
       // the former server may have been killed before it could note that the run had started
       if (record.state === "starting") {
         record.state = "running";
         await this.#save(record);
       }
       const running = this.#runner.adopt(record, repo);
-      return { result: this.#attempt(record, () => this.#follow(record, repo, running)) };
+      const result = this.#attempt(record, async () =>
+        this.#conclude(record, repo, await this.#outcomeOf(record, running)),
+      );
+      return { result };
     }
     const outcome = await this.#runner.exitLeft(record);
-    if (repo && outcome.how === "exit" && record.phase === "run")
+    if (repo && outcome.how === "exit" && record.phase === "run") {
+      record.state = "running";
       return { result: this.#attempt(record, () => this.#conclude(record, repo, outcome)) };
+    }
     await this.#runner.clear(record);
     await this.#interrupt(record);
     return undefined;
@@ -142,8 +133,12 @@ export class Executor {
 
   /** Make the folder of a run that waits, with its payload: then it can end without having been started. */
   async makeFolder(entry: Entry): Promise<void> {
-    const owner = this.#settings.config.repos.get(entry.repo)?.user;
-    await this.#records.create(this.#recordOf(entry), await this.#payloadOf(entry), owner);
+    const owner = this.#parts.settings.config.repos.get(entry.repo)?.user;
+    await this.#parts.records.create(
+      this.#recordOf(entry),
+      await this.#parts.payloadOf(entry),
+      owner,
+    );
   }
 
   /** Cancel a run that waits and has a folder. */
@@ -153,8 +148,8 @@ export class Executor {
 
   /** A run that waits gave way to a newer one. When it was started before (busy, or interrupted), its record says so. */
   supersede(old: Entry, by: Entry): void {
-    this.#metrics.run("superseded");
-    const record = this.#records.get(old.id);
+    this.#parts.metrics.run("superseded");
+    const record = this.#parts.records.get(old.id);
     if (!record) return;
     record.state = "superseded";
     record.by = by.id;
@@ -163,17 +158,28 @@ export class Executor {
   }
 
   #recordOf(entry: Entry): RunRecord {
-    return this.#records.get(entry.id) ?? recordOf(entry);
+    return this.#parts.records.get(entry.id) ?? recordOf(entry);
   }
 
-  /** A bug in the handling of one run must end that run, not the server. */
+  /** Work on a run that is under way. Whatever goes wrong in it ends that run or lets it wait, not the server. */
   async #attempt(record: RunRecord, work: () => Promise<Result>): Promise<Result> {
     this.#active.set(record.id, {});
     try {
       return await work();
     } catch (error) {
-      this.#log.bug(error);
-      const reason = "an error of hook-server; see its log";
+      let reason = messageOf(error);
+      if (record.state === "starting" && shortages.has(systemCode(error) ?? "")) {
+        this.#parts.log.warn(
+          `run ${record.id} of ${record.repo} cannot start: ${reason}; it waits`,
+        );
+        record.state = "waiting";
+        record.reason = reason;
+        return { notBefore: Date.now() + retryDelay };
+      }
+      if (exitCodeOf(error) === undefined && systemCode(error) === undefined) {
+        this.#parts.log.bug(error);
+        reason = "an error of hook-server; see its log";
+      }
       return { ended: await this.#end(record, "failed", { reason }) };
     } finally {
       this.#active.delete(record.id);
@@ -187,30 +193,8 @@ export class Executor {
     record.cookie = newCookie();
     for (const key of ["pid", "pidStart", "ended", "reason", "exit", "seconds"] as const)
       delete record[key];
-    await this.#records.create(record, await this.#payloadOf(entry), repo.user);
-    await this.#records.save(record, { durable: false });
-  }
-
-  async #notStarted(record: RunRecord, error: unknown): Promise<Result> {
-    const reason = messageOf(error);
-    if (shortages.has(systemCode(error) ?? "")) {
-      this.#log.warn(`run ${record.id} of ${record.repo} cannot start: ${reason}; it waits`);
-      record.state = "waiting";
-      record.reason = reason;
-      return { notBefore: Date.now() + retryDelay };
-    }
-    this.#note(record, reason);
-    return { ended: await this.#end(record, "failed", { reason }) };
-  }
-
-  /** Wait for the end of a run's processes, then for its `then` commands, and write down how it ended. */
-  async #follow(record: RunRecord, repo: RepoConfig, running: Running): Promise<Result> {
-    const outcome = await this.#outcomeOf(record, running);
-    try {
-      return await this.#conclude(record, repo, outcome);
-    } catch (error) {
-      return { ended: await this.#end(record, "failed", { reason: messageOf(error) }) };
-    }
+    await this.#parts.records.create(record, await this.#parts.payloadOf(entry), repo.user);
+    await this.#parts.records.save(record, { durable: false });
   }
 
   async #outcomeOf(record: RunRecord, running: Running): Promise<Outcome> {
@@ -253,7 +237,7 @@ export class Executor {
       }
       if (record.phase !== "run") record.exit = 0;
     }
-    await this.#onSuccess(record);
+    await this.#parts.onSuccess(record);
     return { ended: await this.#end(record, "succeeded", {}) };
   }
 
@@ -268,13 +252,15 @@ export class Executor {
     const seconds = Math.max(0, now.getTime() - started) / 1000;
     // a new object: nobody sees the end before it is on disk
     const ended = { ...record, state, reason, by, ended: now.toISOString(), seconds };
-    this.#metrics.run(state, seconds);
+    this.#parts.metrics.run(state, seconds);
     const what = `${state}${reason ? `: ${reason}` : ""} (${seconds.toFixed(1)} s)`;
     this.#note(record, what);
-    this.#log.info(`run ${record.id} of ${record.repo} ${what}`);
-    const { mask } = this.#settings;
-    await maskFile(this.#records.path(record.id, "log"), mask).catch((error: unknown) =>
-      this.#log.warn(`the log of ${record.id} was not searched for secrets: ${messageOf(error)}`),
+    this.#parts.log.info(`run ${record.id} of ${record.repo} ${what}`);
+    const { mask } = this.#parts.settings;
+    await maskFile(this.#parts.records.path(record.id, "log"), mask).catch((error: unknown) =>
+      this.#parts.log.warn(
+        `the log of ${record.id} was not searched for secrets: ${messageOf(error)}`,
+      ),
     );
     await this.#save(ended);
     this.#busy.delete(record.id);
@@ -288,7 +274,7 @@ export class Executor {
     record.state = "waiting";
     record.reason = "the checkout is busy: another build holds its lock";
     await this.#save(record);
-    this.#log.info(`run ${record.id} of ${record.repo} waits: the checkout is busy`);
+    this.#parts.log.info(`run ${record.id} of ${record.repo} waits: the checkout is busy`);
     return { notBefore: Date.now() + Math.min(maxBusyDelay, 500 * 2 ** Math.min(tries, 10)) };
   }
 
@@ -298,8 +284,8 @@ export class Executor {
     record.reason = "interrupted: the server ended while it ran; it runs again";
     record.interrupted = [...(record.interrupted ?? []), new Date().toISOString()];
     this.#note(record, "interrupted by the end of the server; it runs again");
-    this.#metrics.run("interrupted");
-    this.#log.warn(`run ${record.id} of ${record.repo} was interrupted; it runs again`);
+    this.#parts.metrics.run("interrupted");
+    this.#parts.log.warn(`run ${record.id} of ${record.repo} was interrupted; it runs again`);
     await this.#save(record);
   }
 
@@ -307,9 +293,9 @@ export class Executor {
   async #save(record: RunRecord): Promise<void> {
     for (;;) {
       try {
-        return await this.#records.save(record);
+        return await this.#parts.records.save(record);
       } catch (error) {
-        this.#log.warn(
+        this.#parts.log.warn(
           `the record of run ${record.id} cannot be written: ${messageOf(error)}; tried again`,
         );
         if (this.#stopping) return;
@@ -319,6 +305,6 @@ export class Executor {
   }
 
   #note(record: RunRecord, text: string): void {
-    noteInLog(this.#records.path(record.id, "log"), record.id, text);
+    noteInLog(this.#parts.records.path(record.id, "log"), record.id, text);
   }
 }

@@ -28,8 +28,8 @@ interface ForgeHeaders {
   readonly forge: ForgeName;
   readonly event: string;
   readonly ids: readonly string[];
-  /** Header names that hold an HMAC, each with the prefix its value must have. */
-  readonly signatures: readonly (readonly [header: string, prefix: string])[];
+  /** Header names that hold an HMAC. */
+  readonly signatures: readonly string[];
   readonly token?: string;
   /** The forge's names of events that have another name here. */
   readonly events?: Readonly<Record<string, string>>;
@@ -41,26 +41,19 @@ const forges: readonly ForgeHeaders[] = [
     forge: "forgejo",
     event: "x-forgejo-event",
     ids: ["x-forgejo-delivery", "x-gitea-delivery"],
-    signatures: [
-      ["x-forgejo-signature", ""],
-      ["x-gitea-signature", ""],
-      ["x-hub-signature-256", "sha256="],
-    ],
+    signatures: ["x-forgejo-signature", "x-gitea-signature", "x-hub-signature-256"],
   },
   {
     forge: "gitea",
     event: "x-gitea-event",
     ids: ["x-gitea-delivery"],
-    signatures: [
-      ["x-gitea-signature", ""],
-      ["x-hub-signature-256", "sha256="],
-    ],
+    signatures: ["x-gitea-signature", "x-hub-signature-256"],
   },
   {
     forge: "gogs",
     event: "x-gogs-event",
     ids: ["x-gogs-delivery"],
-    signatures: [["x-gogs-signature", ""]],
+    signatures: ["x-gogs-signature"],
   },
   {
     forge: "gitlab",
@@ -75,14 +68,14 @@ const forges: readonly ForgeHeaders[] = [
     forge: "bitbucket",
     event: "x-event-key",
     ids: ["x-request-uuid", "x-request-id"],
-    signatures: [["x-hub-signature", "sha256="]],
+    signatures: ["x-hub-signature"],
     events: { "repo:push": "push", "repo:refs_changed": "push", "diagnostics:ping": "ping" },
   },
   {
     forge: "github",
     event: "x-github-event",
     ids: ["x-github-delivery"],
-    signatures: [["x-hub-signature-256", "sha256="]],
+    signatures: ["x-hub-signature-256"],
   },
 ];
 
@@ -96,7 +89,7 @@ export function readEnvelope(headers: Headers): Envelope | undefined {
     return {
       forge: known.forge,
       event,
-      id: first(headers, known.ids),
+      id: first(headers, known.ids)[0],
       proof: readProof(headers, known),
     };
   }
@@ -108,20 +101,21 @@ function one(headers: Headers, name: string): string | undefined {
   return typeof value === "string" && value !== "" ? value : undefined;
 }
 
-function first(headers: Headers, names: readonly string[]): string | undefined {
+/** The value of the first of some headers that is there, with its name. */
+function first(headers: Headers, names: readonly string[]): [value?: string, name?: string] {
   for (const name of names) {
     const value = one(headers, name);
-    if (value !== undefined) return value;
+    if (value !== undefined) return [value, name];
   }
-  return undefined;
+  return [];
 }
 
 function readProof(headers: Headers, known: ForgeHeaders): Proof | undefined {
-  for (const [header, prefix] of known.signatures) {
-    const value = one(headers, header);
-    // the first signature header that is there decides, also when it has the wrong form
-    if (value !== undefined)
-      return { kind: "hmac", hex: value.startsWith(prefix) ? value.slice(prefix.length) : "" };
+  // the first signature header that is there decides, also when it has the wrong form
+  const [value, name] = first(headers, known.signatures);
+  if (value !== undefined) {
+    const prefix = name?.startsWith("x-hub-") ? "sha256=" : "";
+    return { kind: "hmac", hex: value.startsWith(prefix) ? value.slice(prefix.length) : "" };
   }
   const token = known.token === undefined ? undefined : one(headers, known.token);
   return token === undefined ? undefined : { kind: "token", token };

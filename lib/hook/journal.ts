@@ -1,4 +1,5 @@
 import { write } from "node:fs";
+import { promisify } from "node:util";
 import { fsyncFolder } from "../files/files.ts";
 import {
   encodeRecords,
@@ -22,8 +23,6 @@ interface Pending {
 const maxRecordsInWrite = 300;
 /** A write takes no further record when it has so many bytes of bodies: memory is bounded. */
 const maxBytesInWrite = 32 * 1024 * 1024;
-/** Batches up to this size go through one buffer that is kept. */
-const defaultBatch = 1024 * 1024;
 
 /** The segment that is written to. */
 interface Current {
@@ -50,11 +49,8 @@ export class Journal {
   #oldest: number;
   #pending: Pending[] = [];
   #flushing: Promise<void> | undefined;
-  /** Resolves when a segment that was made is in its folder for good. */
-  #named: Promise<void> | undefined;
   /** Whether a failed write may have left something behind the good end. */
   #uncut = false;
-  #space = Buffer.alloc(0);
 
   private constructor(
     folder: string,
@@ -94,9 +90,7 @@ export class Journal {
         warn(`${files.path(number)}: the record at byte ${at} is damaged and left out`);
       segment = { number, mark: read.mark, length: read.length };
     }
-    const journal = new Journal(folder, files, { segmentSize, segment });
-    journal.#prepare();
-    return { journal, records };
+    return { journal: new Journal(folder, files, { segmentSize, segment }), records };
   }
 
   get current(): number {
@@ -111,13 +105,11 @@ export class Journal {
    * Resolves when the record is on disk, with what `stored` makes of its place; rejected when it could not be
    * written (nothing of it remains then). `stored` is called at once, before the next write starts.
    */
-  append(head: object, body?: Uint8Array): Promise<Place>;
-  append<T>(head: object, body: Uint8Array | undefined, stored: (place: Place) => T): Promise<T>;
-  append(
+  append<T = Place>(
     head: object,
     body?: Uint8Array,
-    stored: (place: Place) => unknown = (place) => place,
-  ): Promise<unknown> {
+    stored: (place: Place) => T = (place) => place as T,
+  ): Promise<T> {
     return new Promise((resolve, reject) => {
       const onStored = (place: Place) => {
         try {
@@ -184,39 +176,24 @@ export class Journal {
     const records = batch.map(({ record }) => record).filter((record) => record !== undefined);
     if (records.length === 0) return [];
     if (this.#fd >= 0 && this.#segment.length >= this.segmentSize) this.#close();
-    if (this.#fd < 0) this.#open();
-    // a file's name goes to disk before what is in it counts
-    await this.#named;
-    this.#named = undefined;
+    if (this.#fd < 0) await this.#open();
     const { length: at, mark = newMark() } = this.#segment;
-    if (this.#space.length === 0 && batch.length > 1)
-      this.#space = Buffer.allocUnsafeSlow(defaultBatch);
-    const { data, bodies } = encodeRecords(records, { mark, at, space: this.#space });
+    const { data, bodies } = encodeRecords(records, { mark, at });
     await writeAll(this.#fd, data, at);
     this.#segment.mark = mark;
     this.#segment.length = at + data.length;
     return bodies;
   }
 
-  #open(): void {
+  async #open(): Promise<void> {
     const { number, length } = this.#segment;
     if (this.#uncut) this.#files.cut(number, length);
     this.#uncut = false;
     const full = length >= this.segmentSize;
     this.#fd = this.#files.open(full ? number + 1 : number, { fresh: full });
     if (full) this.#segment = { number: number + 1, mark: undefined, length: 0 };
-    this.#named = fsyncFolder(this.#folder);
-    // the write that waits for it hears of a failure
-    this.#named.catch(() => {});
-  }
-
-  /** Open the segment ahead of the first delivery. An error is reported when there is one. */
-  #prepare(): void {
-    try {
-      this.#open();
-    } catch {
-      this.#fd = -1;
-    }
+    // a file's name goes to disk before what is in it counts
+    await fsyncFolder(this.#folder);
   }
 
   #close(): void {
@@ -256,22 +233,14 @@ export class Journal {
   }
 }
 
-/** One write for all of them, on every runtime; a copy of what 32 deliveries bring costs less than the calls. */
-async function writeAll(fd: number, data: Buffer, position: number): Promise<void> {
-  let written = 0;
-  // a nearly full disk takes a part: the rest brings the error, or room has come meanwhile
-  while (written < data.length) {
-    written += await writeSome(fd, data.subarray(written), position + written);
-  }
-}
+const writeSome = promisify(write);
 
-function writeSome(fd: number, data: Buffer, position: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    write(fd, data, 0, data.length, position, (error, written) => {
-      if (error) reject(error);
-      else if (written === 0) {
-        reject(Object.assign(new Error("nothing could be written"), { code: "ENOSPC" }));
-      } else resolve(written);
-    });
-  });
+/** One write for all records of a batch, unless a nearly full disk takes a part only. */
+async function writeAll(fd: number, data: Buffer, position: number): Promise<void> {
+  for (let at = 0; at < data.length; ) {
+    const { bytesWritten } = await writeSome(fd, data, at, data.length - at, position + at);
+    if (bytesWritten === 0)
+      throw Object.assign(new Error("nothing could be written"), { code: "ENOSPC" });
+    at += bytesWritten;
+  }
 }

@@ -8,7 +8,7 @@ export interface Change {
   readonly ref: string;
   /** The commit; undefined for a release whose forge does not tell it. */
   readonly sha: string | undefined;
-  readonly release?: ReleaseFacts;
+  readonly release?: ReleaseFacts | undefined;
 }
 
 export interface ReleaseFacts {

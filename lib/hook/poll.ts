@@ -125,27 +125,19 @@ interface PollerParts {
  * from the last good run. A commit that fails again and again is tried at growing intervals.
  */
 export class Poller {
-  readonly #settings: Settings;
-  readonly #heads: Heads;
-  readonly #scheduler: PollerParts["scheduler"];
-  readonly #accept: PollerParts["accept"];
-  readonly #log: ServerLog;
+  readonly #parts: PollerParts;
   readonly #lastLook = new Map<string, number>();
   readonly #queue: RepoConfig[] = [];
   #looking = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor({ settings, heads, scheduler, accept, log }: PollerParts) {
-    this.#settings = settings;
-    this.#heads = heads;
-    this.#scheduler = scheduler;
-    this.#accept = accept;
-    this.#log = log;
+  constructor(parts: PollerParts) {
+    this.#parts = parts;
   }
 
   /** Look at all repos now, then each at its own interval. */
   start(): void {
-    const intervals = [...this.#settings.config.repos.values()].map(({ poll }) =>
+    const intervals = [...this.#parts.settings.config.repos.values()].map(({ poll }) =>
       poll === false ? 60_000 : poll,
     );
     const shortest = Math.min(60_000, ...intervals);
@@ -153,19 +145,15 @@ export class Poller {
     this.#lookAtDue();
   }
 
+  /** Look no more. */
   stop(): void {
     clearInterval(this.#timer);
     this.#queue.length = 0;
   }
 
-  restart(): void {
-    this.stop();
-    this.start();
-  }
-
   #lookAtDue(): void {
     const now = Date.now();
-    for (const repo of this.#settings.config.repos.values()) {
+    for (const repo of this.#parts.settings.config.repos.values()) {
       if (repo.poll === false || repo.on.push === false) continue;
       const last = this.#lastLook.get(repo.name);
       if (last !== undefined && now - last < repo.poll) continue;
@@ -191,12 +179,12 @@ export class Poller {
     try {
       for (const [ref, sha] of await this.#remoteHeads(repo)) await this.#compare(repo, ref, sha);
     } catch (error) {
-      this.#log.warn(`cannot look for missed pushes of ${repo.name}: ${messageOf(error)}`);
+      this.#parts.log.warn(`cannot look for missed pushes of ${repo.name}: ${messageOf(error)}`);
     }
   }
 
   async #remoteHeads(repo: RepoConfig): Promise<Map<string, string>> {
-    const branch = repo.refs ? undefined : await this.#heads.checkoutBranch(repo);
+    const branch = repo.refs ? undefined : await this.#parts.heads.checkoutBranch(repo);
     const patterns = repo.refs ?? (branch === undefined ? [] : [branch]);
     const heads = new Map<string, string>();
     if (patterns.length === 0) return heads;
@@ -220,11 +208,11 @@ export class Poller {
 
   /** Run a ref's commit, unless it is built, under way, or failed not long ago. */
   async #compare(repo: RepoConfig, ref: string, sha: string): Promise<void> {
-    if (this.#scheduler.draining || !this.#settings.config.repos.has(repo.name)) return;
-    const statuses = await this.#heads.of(repo.name);
+    if (this.#parts.scheduler.draining || !this.#parts.settings.config.repos.has(repo.name)) return;
+    const statuses = await this.#parts.heads.of(repo.name);
     const status = statuses[ref] ?? {};
     if (status.good === sha) return;
-    const isUnderWay = [...this.#scheduler.entries()].some(
+    const isUnderWay = [...this.#parts.scheduler.entries()].some(
       (entry) => entry.repo === repo.name && entry.ref === ref && entry.sha === sha,
     );
     if (isUnderWay) return;
@@ -240,12 +228,14 @@ export class Poller {
       notBefore: new Date(Date.now() + delay).toISOString(),
     };
     const payload = { ref, after: sha, repository: { full_name: repo.name }, poll: true };
-    const [entry] = await this.#accept(
+    const [entry] = await this.#parts.accept(
       { repo: repo.name, forge: "poll", event: "push" },
       [{ kind: "push", ref, sha }],
       Buffer.from(JSON.stringify(payload)),
     );
-    this.#log.info(`${repo.name} ${ref} is at ${sha}, which was not built yet: run ${entry?.id}`);
-    await this.#heads.save(repo.name, statuses);
+    this.#parts.log.info(
+      `${repo.name} ${ref} is at ${sha}, which was not built yet: run ${entry?.id}`,
+    );
+    await this.#parts.heads.save(repo.name, statuses);
   }
 }

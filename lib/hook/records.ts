@@ -3,8 +3,8 @@ import { join } from "node:path";
 import { systemCode } from "../core/errors.ts";
 import { writeAtomic } from "../files/files.ts";
 import { isRunId } from "../core/id.ts";
-import type { ReleaseFacts } from "./payload.ts";
-import type { Entry } from "./spool.ts";
+import type { Change } from "./payload.ts";
+import type { Entry, Source } from "./spool.ts";
 
 export type RunState =
   | "waiting"
@@ -16,17 +16,9 @@ export type RunState =
   | "superseded";
 
 /** STATE/runs/ID/run.json: all that is known of a run. Times are ISO. */
-export interface RunRecord {
-  id: string;
-  repo: string;
-  kind: "push" | "release";
-  ref: string;
-  sha?: string | undefined;
-  release?: ReleaseFacts | undefined;
-  forge: string;
-  event: string;
-  delivery?: string | undefined;
-  accepted: string;
+export interface RunRecord extends Source, Change {
+  readonly id: string;
+  readonly accepted: string;
   state: RunState;
   /** Why it failed, waits again, or was cancelled. */
   reason?: string | undefined;
@@ -52,21 +44,8 @@ export interface RunRecord {
 
 /** The record of a run that waits and was never started. */
 export function recordOf(entry: Entry): RunRecord {
-  const { id, repo, kind, ref, sha, release, forge, event, delivery, accepted } = entry;
-  return {
-    id,
-    repo,
-    kind,
-    ref,
-    forge,
-    event,
-    accepted,
-    state: "waiting",
-    attempt: 0,
-    sha,
-    release,
-    delivery,
-  };
+  const { order: _order, place: _place, superseded: _superseded, ...known } = entry;
+  return { ...known, state: "waiting", attempt: 0 };
 }
 
 /** Whether nothing more comes of a run in this state. */

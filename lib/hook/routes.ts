@@ -29,22 +29,10 @@ interface RoutesParts {
 
 /** Which request goes where: deliveries, /healthz, /metrics, and the runs, which can be read, cancelled and rerun. */
 export class Routes {
-  readonly #settings: Settings;
-  readonly #deliveries: Deliveries;
-  readonly #spool: Spool;
-  readonly #scheduler: Scheduler;
-  readonly #records: Records;
-  readonly #accept: RoutesParts["accept"];
-  readonly #metrics: Metrics;
+  readonly #parts: RoutesParts;
 
   constructor(parts: RoutesParts) {
-    this.#settings = parts.settings;
-    this.#deliveries = parts.deliveries;
-    this.#spool = parts.spool;
-    this.#scheduler = parts.scheduler;
-    this.#records = parts.records;
-    this.#accept = parts.accept;
-    this.#metrics = parts.metrics;
+    this.#parts = parts;
   }
 
   /** What the world sees: deliveries, /healthz, and the rest behind the token. */
@@ -52,7 +40,7 @@ export class Routes {
     const [path = ""] = (request.url ?? "").split("?", 1);
     if (hookPaths.has(path)) return await this.#deliver(request, response);
     if (path === "/healthz") return this.#health(request, response);
-    const { token } = this.#settings.config;
+    const { token } = this.#parts.settings.config;
     if (token === undefined) throw new HttpError(404, "there is no such page");
     if (!isBearer(request.headers.authorization, token)) {
       throw new HttpError(401, "a token is needed", { "www-authenticate": "Bearer" });
@@ -69,16 +57,16 @@ export class Routes {
   async #deliver(request: IncomingMessage, response: ServerResponse): Promise<void> {
     try {
       if (request.method !== "POST") throw new HttpError(405, "use POST", { allow: "POST" });
-      this.#metrics.delivery(await this.#deliveries.handle(request, response));
+      this.#parts.metrics.delivery(await this.#parts.deliveries.handle(request, response));
     } catch (error) {
-      this.#metrics.delivery(error instanceof HttpError ? error.status : 500);
+      this.#parts.metrics.delivery(error instanceof HttpError ? error.status : 500);
       throw error;
     }
   }
 
   #health(request: IncomingMessage, response: ServerResponse): void {
     onlyGet(request);
-    const { draining } = this.#scheduler;
+    const { draining } = this.#parts.scheduler;
     sendJson(response, draining ? 503 : 200, { status: draining ? "draining" : "ok" });
   }
 
@@ -88,7 +76,7 @@ export class Routes {
       : undefined;
     if (url?.pathname === "/metrics") {
       response.writeHead(200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" });
-      response.end(this.#metrics.text(this.#scheduler));
+      response.end(this.#parts.metrics.text(this.#parts.scheduler));
       return;
     }
     if (url?.pathname === "/runs")
@@ -111,8 +99,8 @@ export class Routes {
     onlyGet(request);
     if (what === undefined) return sendJson(response, 200, view);
     if (what !== "log") throw new HttpError(404, "there is no such page");
-    const path = this.#records.path(id, "log");
-    const { mask } = this.#settings;
+    const path = this.#parts.records.path(id, "log");
+    const { mask } = this.#parts.settings;
     if (url.searchParams.get("follow") !== "1") return await sendLog(response, path, mask);
     const endState = () => {
       const state = this.#view(id)?.state;
@@ -128,10 +116,10 @@ export class Routes {
     const repo = query.get("repo");
     const state = query.get("state");
     const views = new Map<string, RunView>();
-    for (const record of this.#records.all()) views.set(record.id, viewOf(record));
-    for (const entry of this.#scheduler.entries())
+    for (const record of this.#parts.records.all()) views.set(record.id, viewOf(record));
+    for (const entry of this.#parts.scheduler.entries())
       if (!views.has(entry.id)) views.set(entry.id, recordOf(entry));
-    for (const seen of this.#spool.seen.all())
+    for (const seen of this.#parts.spool.seen.all())
       if (!views.has(seen.run)) views.set(seen.run, viewOfSeen(seen));
     return [...views.values()]
       .filter(
@@ -142,15 +130,16 @@ export class Routes {
   }
 
   #view(id: string): RunView | undefined {
-    const record = this.#records.get(id);
+    const record = this.#parts.records.get(id);
     if (record) return viewOf(record);
-    for (const entry of this.#scheduler.entries()) if (entry.id === id) return recordOf(entry);
-    const seen = this.#spool.seen.get(id);
+    for (const entry of this.#parts.scheduler.entries())
+      if (entry.id === id) return recordOf(entry);
+    const seen = this.#parts.spool.seen.get(id);
     return seen ? viewOfSeen(seen) : undefined;
   }
 
   async #cancel(response: ServerResponse, view: RunView): Promise<void> {
-    if (!(await this.#scheduler.cancel(view.id)))
+    if (!(await this.#parts.scheduler.cancel(view.id)))
       throw new HttpError(409, `the run has ended already: ${view.state}`);
     sendJson(response, 202, { run: view.id });
   }
@@ -158,14 +147,14 @@ export class Routes {
   /** Run an ended run once more, as a new run. */
   async #rerun(response: ServerResponse, view: RunView): Promise<void> {
     if (!hasEnded(view.state)) throw new HttpError(409, `the run has not ended yet: ${view.state}`);
-    const record = this.#records.get(view.id);
-    const payload = await readFile(this.#records.path(view.id, "payload.json")).catch(
+    const record = this.#parts.records.get(view.id);
+    const payload = await readFile(this.#parts.records.path(view.id, "payload.json")).catch(
       () => undefined,
     );
     if (!record || !payload) throw new HttpError(410, whyNoRerun(view));
     const { repo, forge, event, kind, ref, sha, release } = record;
-    const change = { kind, ref, sha, ...(release ? { release } : {}) };
-    const [entry] = await this.#accept({ repo, forge, event }, [change], payload);
+    const change = { kind, ref, sha, release };
+    const [entry] = await this.#parts.accept({ repo, forge, event }, [change], payload);
     sendJson(response, 202, { run: entry?.id, of: view.id });
   }
 }

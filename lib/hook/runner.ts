@@ -2,7 +2,7 @@ import { closeSync, existsSync, openSync } from "node:fs";
 import { readFile, rm, stat } from "node:fs/promises";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
-import { messageOf } from "../core/errors.ts";
+import { messageOf, UsageError } from "../core/errors.ts";
 import { formatDuration, formatSize } from "../core/units.ts";
 import { $, type ProcessPromise } from "../exec/exec.ts";
 import { endTree, isAlive, membersOf, newCookie, startTimeOf } from "../exec/process-tree.ts";
@@ -21,7 +21,7 @@ export async function scriptOf(
   kind: "push" | "release",
 ): Promise<string[]> {
   const name = repo.on[kind];
-  if (name === false) throw new Error(`nothing runs on ${kind} any more`);
+  if (name === false) throw new UsageError(`nothing runs on ${kind} any more`);
   return name.startsWith("/") ? withRuntime(name) : await findScript(name);
 }
 
@@ -109,22 +109,28 @@ const logInterval = 200;
 /** Deno 2.9 opens Unix sockets so that children inherit them. */
 const leaks = process.versions["deno"] !== undefined && existsSync("/bin/bash");
 
+interface RunnerParts {
+  settings: Settings;
+  records: Records;
+  log: ServerLog;
+}
+
 /** Starts runs and watches them: time-out, size of the log, the end on request. */
 export class Runner {
-  readonly #settings: Settings;
-  readonly #records: Records;
-  readonly #log: ServerLog;
+  readonly #parts: RunnerParts;
 
-  constructor(parts: { settings: Settings; records: Records; log: ServerLog }) {
-    this.#settings = parts.settings;
-    this.#records = parts.records;
-    this.#log = parts.log;
+  constructor(parts: RunnerParts) {
+    this.#parts = parts;
   }
 
   /** Start a run whose folder is there. @throws what kept it from starting. */
   async start(record: RunRecord, repo: RepoConfig): Promise<Running> {
     const argv = planArgv(await scriptOf(repo, record.kind), repo.dir, record);
-    const env = planEnvironment(repo.user, record, this.#records.path(record.id, "payload.json"));
+    const env = planEnvironment(
+      repo.user,
+      record,
+      this.#parts.records.path(record.id, "payload.json"),
+    );
     record.argv = argv;
     record.user = repo.user.name;
     record.phase = "run";
@@ -134,13 +140,13 @@ export class Runner {
   /** Start one of the repo's `then` commands, as the server's user. */
   async startThen(record: RunRecord, repo: RepoConfig, command: string): Promise<Running> {
     const env = {
-      ...planEnvironment(repo.user, record, this.#records.path(record.id, "payload.json")),
+      ...planEnvironment(repo.user, record, this.#parts.records.path(record.id, "payload.json")),
       ...userEnvironment(currentUser()),
     };
     record.phase = "then";
     // what the run left behind on purpose (nohup) must not be ended with these
     record.cookie = newCookie();
-    noteInLog(this.#records.path(record.id, "log"), record.id, `then: ${command}`);
+    noteInLog(this.#parts.records.path(record.id, "log"), record.id, `then: ${command}`);
     return await this.#spawn(record, repo, ["/bin/sh", "-c", command], env);
   }
 
@@ -150,12 +156,12 @@ export class Runner {
     argv: readonly string[],
     env: Record<string, string>,
   ): Promise<Running> {
-    const exitFile = this.#records.path(record.id, "exit");
+    const exitFile = this.#parts.records.path(record.id, "exit");
     await rm(exitFile, { force: true });
     const cwd = (await isFolder(repo.dir)) ? repo.dir : "/";
     const cookie = record.cookie ?? newCookie();
     record.cookie = cookie;
-    const fd = openSync(this.#records.path(record.id, "log"), "a", 0o600);
+    const fd = openSync(this.#parts.records.path(record.id, "log"), "a", 0o600);
     let command: ProcessPromise;
     try {
       const start = $({ cwd, env, cookie, stdio: ["ignore", fd, fd], nothrow: true });
@@ -169,10 +175,12 @@ export class Runner {
     record.pidStart = await startTimeOf(pid);
     record.state = "running";
     // by the cookie, which was saved before, the next server finds the process all the same
-    await this.#records
+    await this.#parts.records
       .save(record, { durable: false })
       .catch((error: unknown) =>
-        this.#log.warn(`the process of run ${record.id} cannot be noted: ${messageOf(error)}`),
+        this.#parts.log.warn(
+          `the process of run ${record.id} cannot be noted: ${messageOf(error)}`,
+        ),
       );
     return this.#watch(record, repo, outcomeOf(command), Date.now());
   }
@@ -190,7 +198,9 @@ export class Runner {
 
   /** What a run's exit file says, when no server saw its end. */
   async exitLeft(record: RunRecord): Promise<Outcome> {
-    const text = await readFile(this.#records.path(record.id, "exit"), "utf8").catch(() => "");
+    const text = await readFile(this.#parts.records.path(record.id, "exit"), "utf8").catch(
+      () => "",
+    );
     return /^\d+\n$/.test(text) ? { how: "exit", code: Number(text) } : { how: "lost" };
   }
 
@@ -224,10 +234,10 @@ export class Runner {
       () => cutShort({ how: "timeout" }),
       Math.min(Math.max(0, started + repo.timeout - Date.now()), 2 ** 31 - 1),
     );
-    const logFile = this.#records.path(record.id, "log");
+    const logFile = this.#parts.records.path(record.id, "log");
     const watcher = setInterval(() => {
       stat(logFile).then(
-        ({ size }) => size > this.#settings.config.maxLog && cutShort({ how: "log" }),
+        ({ size }) => size > this.#parts.settings.config.maxLog && cutShort({ how: "log" }),
         () => {},
       );
     }, logInterval);
@@ -248,7 +258,7 @@ export class Runner {
     if (outcome.how === "timeout")
       return `took longer than ${formatDuration(repo.timeout)} and was ended`;
     if (outcome.how === "log")
-      return `wrote more than ${formatSize(this.#settings.config.maxLog)} of log and was ended`;
+      return `wrote more than ${formatSize(this.#parts.settings.config.maxLog)} of log and was ended`;
     if (outcome.how === "stopped") return outcome.why;
     if (outcome.how === "lost") return "its processes ended while no server watched";
     return outcome.reason ?? (outcome.code === 0 ? undefined : `exit code ${outcome.code}`);

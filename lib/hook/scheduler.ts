@@ -17,23 +17,15 @@ interface SchedulerParts {
 
 /** Gives the entries of the queue to the executor, each when its turn comes. */
 export class Scheduler {
-  readonly #settings: Settings;
-  readonly #executor: Executor;
-  readonly #log: ServerLog;
-  readonly #onSuperseded: SchedulerParts["onSuperseded"];
-  readonly #onEnded: SchedulerParts["onEnded"];
+  readonly #parts: SchedulerParts;
   readonly #queue = new Queue<Entry>();
   #timer: NodeJS.Timeout | undefined;
   #draining = false;
   /** Told when nothing runs any more. */
   #idle: (() => void)[] = [];
 
-  constructor({ settings, executor, log, onSuperseded, onEnded }: SchedulerParts) {
-    this.#settings = settings;
-    this.#executor = executor;
-    this.#log = log;
-    this.#onSuperseded = onSuperseded;
-    this.#onEnded = onEnded;
+  constructor(parts: SchedulerParts) {
+    this.#parts = parts;
   }
 
   /** How many runs wait. */
@@ -63,9 +55,9 @@ export class Scheduler {
   /** Go on with what a former server left: what waits, what is under way, what ended meanwhile. */
   async recover(entries: readonly Entry[]): Promise<void> {
     for (const entry of entries) {
-      const left = await this.#executor.recover(entry);
+      const left = await this.#parts.executor.recover(entry);
       if (!left) this.#enqueue(entry);
-      else if ("ended" in left) this.#onEnded(entry, left.ended);
+      else if ("ended" in left) this.#parts.onEnded(entry, left.ended);
       else {
         this.#queue.adopt(entry);
         this.#follow(entry, left.result);
@@ -88,9 +80,9 @@ export class Scheduler {
       entry.kind === "push" &&
       current.kind === "push" &&
       current.ref === entry.ref &&
-      this.#settings.config.repos.get(entry.repo)?.cancel
+      this.#parts.settings.config.repos.get(entry.repo)?.cancel
     ) {
-      this.#executor.stop(current.id, {
+      this.#parts.executor.stop(current.id, {
         why: "a newer push came, and the repo says cancel: true",
         state: "cancelled",
         by: entry.id,
@@ -100,19 +92,19 @@ export class Scheduler {
 
   #supersede(result: { superseded: Entry; by: Entry } | undefined): void {
     if (!result) return;
-    this.#executor.supersede(result.superseded, result.by);
-    this.#onSuperseded(result.superseded, result.by);
+    this.#parts.executor.supersede(result.superseded, result.by);
+    this.#parts.onSuperseded(result.superseded, result.by);
   }
 
   /** Start whatever may run now. */
   schedule(): void {
     if (this.#draining) return;
-    const { concurrency, repos } = this.#settings.config;
+    const { concurrency, repos } = this.#parts.settings.config;
     for (;;) {
       const entry = this.#queue.next(concurrency, Date.now(), (repo) => repos.has(repo));
       const repo = entry && repos.get(entry.repo);
       if (!repo) break;
-      this.#follow(entry, this.#executor.run(entry, repo));
+      this.#follow(entry, this.#parts.executor.run(entry, repo));
     }
     clearTimeout(this.#timer);
     const next = this.#queue.nextTime();
@@ -124,26 +116,26 @@ export class Scheduler {
     attempt
       .then((result) => {
         if ("ended" in result) {
-          this.#onEnded(entry, result.ended);
+          this.#parts.onEnded(entry, result.ended);
           this.#queue.finish(entry);
         } else this.#supersede(this.#queue.finish(entry, result));
         this.schedule();
         if (this.running === 0) for (const resolve of this.#idle.splice(0)) resolve();
       })
-      .catch((error: unknown) => this.#log.bug(error));
+      .catch((error: unknown) => this.#parts.log.bug(error));
   }
 
   /** Cancel a run that waits or is under way; false when it has ended or is not known. */
   async cancel(id: string): Promise<boolean> {
     const why = "cancelled by hand";
-    if (this.#executor.stop(id, { why, state: "cancelled" })) return true;
+    if (this.#parts.executor.stop(id, { why, state: "cancelled" })) return true;
     const entry = [...this.#queue.entries()].find((each) => each.id === id);
     if (!entry) return false;
     // with a folder it can be run again
-    await this.#executor.makeFolder(entry);
+    await this.#parts.executor.makeFolder(entry);
     // its turn may have come meanwhile
     if (!this.#queue.remove(entry)) return await this.cancel(id);
-    this.#onEnded(entry, await this.#executor.cancel(entry, why));
+    this.#parts.onEnded(entry, await this.#parts.executor.cancel(entry, why));
     return true;
   }
 
@@ -159,6 +151,6 @@ export class Scheduler {
   /** End what is under way at once; it runs again at the next start. */
   endRuns(): void {
     this.#draining = true;
-    this.#executor.stopAll();
+    this.#parts.executor.stopAll();
   }
 }

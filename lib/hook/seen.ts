@@ -128,7 +128,7 @@ export class Seen {
     const { size } = await file.stat();
     try {
       if (this.#torn) await file.appendFile("\n");
-      for await (const some of lines(seenRuns)) await file.appendFile(some);
+      await file.appendFile(seenRuns.map((each) => `${JSON.stringify(each)}\n`).join(""));
       await file.sync();
       this.#torn = false;
     } catch (error) {
@@ -140,15 +140,6 @@ export class Seen {
     }
     if (this.#lines === 0) await fsyncFolder(dirname(this.#path));
     this.#lines += seenRuns.length;
-  }
-}
-
-/** In pieces: ten thousand at once would keep deliveries waiting. */
-async function* lines(seenRuns: readonly SeenRun[]): AsyncGenerator<string> {
-  for (let at = 0; at < seenRuns.length; at += 250) {
-    const some = seenRuns.slice(at, at + 250);
-    yield some.map((seenRun) => `${JSON.stringify(seenRun)}\n`).join("");
-    await new Promise((resolve) => setImmediate(resolve));
   }
 }
 

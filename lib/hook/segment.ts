@@ -54,36 +54,26 @@ const maxStart = 10 + 1 + 8 + 1 + 16 + 1;
 const newline = 10;
 
 /**
- * Records as they stand in a segment, from its first line on when `at` is 0. They are put into `space` when they
- * fit: fresh memory for each write costs more than the copy. `bodies` says where each one's body starts, counted
- * from the segment's beginning.
+ * Records as they stand in a segment, from its first line on when `at` is 0. `bodies` says where each one's body
+ * starts, counted from the segment's beginning.
  */
 export function encodeRecords(
   records: readonly Unwritten[],
-  { mark, at, space }: { mark: string; at: number; space: Buffer },
+  { mark, at }: { mark: string; at: number },
 ): { data: Buffer; bodies: number[] } {
-  const start = at === 0 ? firstLine(mark) : "";
-  const heads = records.map(({ head }) => `${JSON.stringify(head)}\n`);
-  let maxLength = start.length;
-  for (const [index, head] of heads.entries())
-    maxLength += maxStart + 3 * head.length + (records[index]?.body?.length ?? 0) + 1;
-  const data = maxLength <= space.length ? space : Buffer.allocUnsafe(maxLength);
+  const parts: Uint8Array[] = at === 0 ? [Buffer.from(firstLine(mark))] : [];
   const bodies: number[] = [];
-  let end = data.write(start, "latin1");
-  for (const [index, head] of heads.entries()) {
-    const body = records[index]?.body;
-    const length = body?.length ?? 0;
-    const checksumAt = end + data.write(`${length} `, end, "latin1");
-    const headAt = checksumAt + data.write(`........ ${mark} `, checksumAt, "latin1");
-    end = headAt + data.write(head, headAt);
-    bodies.push(at + end);
-    if (body) data.set(body, end);
-    end += length;
-    const checksum = crc32(data.subarray(headAt, end)).toString(16).padStart(8, "0");
-    data.write(checksum, checksumAt, "latin1");
-    if (length > 0) data[end++] = newline;
+  let end = at + (parts[0]?.length ?? 0);
+  for (const { head, body = new Uint8Array() } of records) {
+    const json = `${JSON.stringify(head)}\n`;
+    const checksum = crc32(body, crc32(json)).toString(16).padStart(8, "0");
+    const start = Buffer.from(`${body.length} ${checksum} ${mark} ${json}`);
+    const lineEnd = Buffer.from(body.length > 0 ? "\n" : "");
+    parts.push(start, body, lineEnd);
+    bodies.push(end + start.length);
+    end += start.length + body.length + lineEnd.length;
   }
-  return { data: data.subarray(0, end), bodies };
+  return { data: Buffer.concat(parts), bodies };
 }
 
 const headStart = /^(\d{1,10}) ([0-9a-f]{8}) ([0-9a-f]{16}) \{/;

@@ -15,24 +15,8 @@ import { Scheduler } from "./scheduler.ts";
 import { Spool } from "./spool.ts";
 import { Metrics, type ServerLog } from "./telemetry.ts";
 
-/** The parts that the server's life needs: its start, its reloads, its end. */
-export interface HookServer {
-  /** Open the web address and the Unix socket; returns the web's address. @throws {UsageError} when it cannot be had. */
-  listen: (where: Listen | { fd: number }) => Promise<Listen>;
-  /** Start what waits, and look for missed pushes. */
-  start: () => void;
-  /** The configuration was replaced. */
-  reload: () => void;
-  /** Remove what is settled, and old runs. */
-  tidy: () => Promise<void>;
-  /** How many runs are under way. */
-  running: () => number;
-  /** End what is under way at once; it runs again at the next start. */
-  endRuns: () => void;
-  /** No new deliveries; resolves when the runs under way have ended, or were ended after `patience` ms. */
-  drain: (patience: number) => Promise<void>;
-  close: () => Promise<void>;
-}
+/** A hook-server: its start, its reloads, its end. */
+export type HookServer = Awaited<ReturnType<typeof openServer>>;
 
 /**
  * Build the server's parts on its state folder, whose lock the caller holds, and go on with what a former server left.
@@ -41,7 +25,7 @@ export interface HookServer {
  * (`Scheduler`); the scheduler gives it to the `Executor` when its turn comes; the executor runs it and writes into
  * `Records` what becomes of it. Each part knows those after it only: what comes back is a result or an event.
  */
-export async function openServer(settings: Settings, log: ServerLog): Promise<HookServer> {
+export async function openServer(settings: Settings, log: ServerLog) {
   const { state } = settings.config;
   const warn = (text: string) => log.warn(text);
   const metrics = new Metrics();
@@ -105,31 +89,38 @@ export async function openServer(settings: Settings, log: ServerLog): Promise<Ho
 
   await scheduler.recover(waiting);
   return {
-    async listen(where) {
+    /** Open the web address and the Unix socket; returns the web's address. @throws {UsageError} when it cannot be had. */
+    async listen(where: Listen | { fd: number }): Promise<Listen> {
       const address = await listenOn(web, where);
       await listenLocally(local, socket).catch((error: unknown) =>
         warn(`${messageOf(error)}: list, show, log, cancel and rerun will not work`),
       );
       return address;
     },
-    start() {
+    /** Start what waits, and look for missed pushes. */
+    start(): void {
       scheduler.schedule();
       poller.start();
     },
-    reload() {
+    /** Apply a configuration that was replaced. */
+    reload(): void {
       heads.forgetBranches();
       scheduler.schedule();
-      poller.restart();
+      poller.stop();
+      poller.start();
     },
     tidy,
+    /** How many runs are under way. */
     running: () => scheduler.running,
+    /** End what is under way at once; it runs again at the next start. */
     endRuns: () => scheduler.endRuns(),
-    async drain(patience) {
+    /** No new deliveries; resolves when the runs under way have ended, or were ended after `patience` ms. */
+    async drain(patience: number): Promise<void> {
       poller.stop();
       await scheduler.drain(patience);
       await spool.close();
     },
-    async close() {
+    async close(): Promise<void> {
       await Promise.all([closeServer(web), closeServer(local)]);
       rmSync(socket, { force: true });
     },

@@ -2,7 +2,7 @@ import { randomInt } from "node:crypto";
 import { join } from "node:path";
 import { newRunId } from "../core/id.ts";
 import { Journal } from "./journal.ts";
-import type { Change, ReleaseFacts } from "./payload.ts";
+import type { Change } from "./payload.ts";
 import type { Waiting } from "./queue.ts";
 import { Seen, type SeenRun } from "./seen.ts";
 import type { Found, Place } from "./segment.ts";
@@ -18,12 +18,7 @@ export interface Source {
 }
 
 /** An accepted change that is to become a run. The journal keeps it as it is before it has a place. */
-export interface Entry extends Waiting {
-  readonly sha: string | undefined;
-  readonly release: ReleaseFacts | undefined;
-  readonly forge: string;
-  readonly event: string;
-  readonly delivery: string | undefined;
+export interface Entry extends Waiting, Source, Change {
   /** ISO time. */
   readonly accepted: string;
   /** Where its payload lies, once it is on disk. The spool's own. */
@@ -140,17 +135,11 @@ export class Spool {
   accept(source: Source, changes: readonly Change[], payload: Uint8Array): Promise<Entry[]> {
     const now = Date.now();
     const entries = changes.map(
-      ({ kind, ref, sha, release }): Entry => ({
+      (change): Entry => ({
         id: this.#freshId(now),
-        repo: source.repo,
-        kind,
-        ref,
-        sha,
+        ...source,
+        ...change,
         order: this.#nextOrder(now),
-        release,
-        forge: source.forge,
-        event: source.event,
-        delivery: source.delivery,
         accepted: new Date(now).toISOString(),
         place: undefined,
         superseded: undefined,

@@ -1,6 +1,6 @@
 import { type Stats, statSync, watch } from "node:fs";
 import { stat } from "node:fs/promises";
-import { basename, dirname } from "node:path";
+import { dirname } from "node:path";
 
 /** The files that a configuration was read from, and what each was like just before. */
 export type Stamps = Map<string, string>;
@@ -74,19 +74,11 @@ async function differ(stamps: Stamps): Promise<boolean> {
   return (await Promise.all(changes)).includes(true);
 }
 
-/** The kernel's events about some files. It watches their folders: a file that is replaced is another one. */
-function watchFolders(files: Iterable<string>, tell: () => void): () => void {
-  const folders = new Map<string, Set<string>>();
-  for (const file of files) {
-    const names = folders.get(dirname(file));
-    if (names) names.add(basename(file));
-    else folders.set(dirname(file), new Set([basename(file)]));
-  }
-  const watchers = [...folders].flatMap(([folder, names]) => {
+/** The kernel's events about the folders of some files: a file that is replaced is another one. */
+function watchFolders(files: Iterable<string>, onEvent: () => void): () => void {
+  const watchers = [...new Set([...files].map((file) => dirname(file)))].flatMap((folder) => {
     try {
-      const watcher = watch(folder, { persistent: false }, (_event, name) => {
-        if (name === null || names.has(name)) tell();
-      });
+      const watcher = watch(folder, { persistent: false }, onEvent);
       watcher.on("error", () => watcher.close());
       return [watcher];
     } catch {

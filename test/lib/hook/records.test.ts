@@ -14,6 +14,7 @@ function run(id: string, repo: string, daysAgo: number, state: RunRecord["state"
     repo,
     kind: "push",
     ref: "refs/heads/main",
+    sha: undefined,
     forge,
     event,
     accepted,
