@@ -7,7 +7,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { findOnPath } from "../lib/exec/scripts.ts";
-import { run, start } from "../lib/exec/exec.ts";
+import { $ } from "../lib/exec/exec.ts";
 import { askPort, deploy, webApp } from "../test/helpers/launch.ts";
 import { freePort } from "../test/helpers/ports.ts";
 import { makePublisher } from "../test/helpers/publisher.ts";
@@ -96,23 +96,24 @@ async function alone() {
   const port = await freePort();
   writeFileSync(join(folder, "server.js"), webApp("1")["server.js"] ?? "");
   const serve = () =>
-    start(["node", "server.js"], {
+    $({
       cwd: folder,
       env: { PATH: process.env["PATH"] ?? "", PORT: `${port}` },
-      output: "ignore",
-    });
+      stdio: "ignore",
+      nothrow: true,
+    })`node server.js`;
   const times = [];
   let app = serve();
   for (let round = 0; round < rounds; round++) {
     await waitFor(async () => (await askPort(port)) === "1");
     const begin = performance.now();
-    process.kill(app.pid, "SIGTERM");
-    await app.exited;
+    process.kill(Number(app.pid), "SIGTERM");
+    await app;
     app = serve();
     while ((await askPort(port)) !== "1") await sleep(1);
     times.push(performance.now() - begin);
   }
-  await app.end(0);
+  await app.kill();
   return median(times);
 }
 
@@ -126,14 +127,14 @@ async function supervisord() {
     conf,
     `[supervisord]\nlogfile=${folder}/log\npidfile=${folder}/pid\nnodaemon=true\n[unix_http_server]\nfile=${folder}/sock\n[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n[supervisorctl]\nserverurl=unix://${folder}/sock\n[program:app]\ncommand=node server.js\ndirectory=${folder}\nenvironment=PORT="${port}"\nstartsecs=0\n`,
   );
-  const child = start(["supervisord", "-c", conf], { output: "ignore" });
+  const child = $({ stdio: "ignore", grace: 3000, nothrow: true })`supervisord -c ${conf}`;
   await waitFor(async () => (await askPort(port)) === "1");
   const results = [];
   for (let round = 0; round < rounds; round++) {
-    results.push(await watch(port, () => run(["supervisorctl", "-c", conf, "restart", "app"])));
+    results.push(await watch(port, () => $`supervisorctl -c ${conf} restart app`));
   }
-  const memory = memoryOf(child.pid);
-  await child.end(3000);
+  const memory = memoryOf(Number(child.pid));
+  await child.kill();
   return { results, memory };
 }
 
@@ -146,14 +147,14 @@ async function runit() {
   writeFileSync(join(folder, "app/run"), `#!/bin/sh\nexport PORT=${port}\nexec node server.js\n`, {
     mode: 0o755,
   });
-  const child = start(["runsv", join(folder, "app")], { output: "ignore" });
+  const child = $({ stdio: "ignore", grace: 3000, nothrow: true })`runsv ${join(folder, "app")}`;
   await waitFor(async () => (await askPort(port)) === "1");
   const results = [];
   for (let round = 0; round < rounds; round++) {
-    results.push(await watch(port, () => run(["sv", "-w", "10", "restart", join(folder, "app")])));
+    results.push(await watch(port, () => $`sv -w 10 restart ${join(folder, "app")}`));
   }
-  await run(["sv", "exit", join(folder, "app")], { check: false });
-  await child.end(3000);
+  await $({ nothrow: true })`sv exit ${join(folder, "app")}`;
+  await child.kill();
   return { results, memory: 0 };
 }
 
@@ -172,7 +173,7 @@ async function way() {
   await waitFor(async () => (await app.ask()) === "1");
   const gnupg = tempDir("g-");
   const env = { PATH: process.env["PATH"] ?? "", GNUPGHOME: gnupg, HOME: gnupg };
-  await run(["gpg", "--batch", "--import", join(publisher.folder, "KEY.asc")], { env });
+  await $({ env })`gpg --batch --import ${join(publisher.folder, "KEY.asc")}`;
   const shellDir = tempDir();
   const port = await freePort();
   const script = join(shellDir, "update.sh");
@@ -203,7 +204,7 @@ until curl -fsS http://127.0.0.1:${port}/ >/dev/null 2>&1; do sleep 0.005; done
     while ((await app.ask()) !== version) await sleep(1);
     our.push(performance.now() - begin);
     begin = performance.now();
-    await run(["sh", script], { env });
+    await $({ env })`sh ${script}`;
     theirs.push(performance.now() - begin);
   }
   if (existsSync(join(shellDir, "pid"))) {
@@ -250,7 +251,7 @@ console.log(
   `ratio slowest answer with app.listen to the app's stop and start plus 50 ms: ${(slowest / (own + 50)).toFixed(2)} (to reach <= 1.0)`,
 );
 console.log(
-  `memory of the idle supervisor: ${plain.memory.toFixed(0)} MB (to reach <= 60)${peers.supervisord ? `, supervisord ${peers.supervisord.memory.toFixed(0)} MB` : ""}`,
+  `memory of the idle supervisor: ${plain.memory.toFixed(0)} MB${peers.supervisord ? `, supervisord ${peers.supervisord.memory.toFixed(0)} MB` : ""}`,
 );
 console.log(
   `CPU of the idle supervisor over ${idleSeconds} s: ${plain.cpu.toFixed(2)} % of a core (to reach <= 0.2)`,

@@ -48,7 +48,7 @@ const command = defineCommand({
     const { flags, args, terminal } = input;
     const [url] = args;
     if (url === undefined) return runApp(input);
-    const { installInto } = await import("../lib/launch/first-install.ts");
+    const { installInto } = await import("../lib/launch/launch.ts");
     const confirm = (fingerprint: string, names: string[], folder: string) => {
       const question = `${folder} is signed by the key\n  ${fingerprint}\n  ${names.join(", ")}\nIs this the publisher's key? [y/N] `;
       return terminal.confirm(question);
@@ -75,7 +75,7 @@ async function runApp(input: Parameters<typeof installOptions>[0] & { flags: { d
   const { terminal, flags } = input;
   const stopping = new AbortController();
   for (const name of ["SIGTERM", "SIGINT"] as const) process.on(name, () => stopping.abort());
-  const { launchIn } = await import("../lib/launch/commands.ts");
+  const { launchIn } = await import("../lib/launch/launch.ts");
   const launcher = await launchIn(flags.dir, {
     ...installOptions(input),
     stopping,

@@ -34,7 +34,7 @@ const stages: Record<string, readonly string[]> = {
   downloads: ["run"],
   fleet: ["fleet"],
   hook: ["hook"],
-  launch: ["commands", "first-install", "session", "status"],
+  launch: ["launch"],
   logs: ["read", "times", "select", "view", "rotate", "stats"],
   release: ["release"],
   setup: ["setup"],

@@ -1,29 +1,18 @@
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { messageOf, UsageError } from "../core/errors.ts";
-import { CommandFailed, shell } from "../exec/exec.ts";
+import { sh } from "../exec/exec.ts";
 import { formatListen, type Listen } from "../http/listen-address.ts";
-import { type EndOptions, type RunningApp, startApp, takeOverApp } from "./app-process.ts";
-import { afterExit, type Restarts } from "./backoff.ts";
-import type { HealthCheck } from "./health.ts";
-import { appEnvironment, type HookName, runHook } from "./hooks.ts";
+import {
+  type AppEnd,
+  type EndOptions,
+  type RunningApp,
+  startApp,
+  takeOverApp,
+} from "./app-process.ts";
+import type { AppSettings } from "./config.ts";
+import { appEnvironment, runHook } from "./hooks.ts";
 import { type ListenSocket, openListenSocket } from "./listen-socket.ts";
-
-/** What launchify.yml says about running the app. */
-export interface AppSettings {
-  exec: string;
-  forever: boolean;
-  /** A signal, or a command; TERM and KILL follow. */
-  kill: { signal?: NodeJS.Signals | undefined; command?: string | undefined };
-  /** Milliseconds an app has to end before the next harder way. */
-  grace: number;
-  env: Record<string, string>;
-  listen?: Listen | undefined;
-  health: HealthCheck;
-  hooks: Partial<Record<HookName, string | undefined>>;
-  /** Milliseconds that a hook may take. */
-  hookTimeout: number;
-}
 
 export type AppState = "stopped" | "starting" | "running" | "waiting to restart" | "given up";
 
@@ -46,12 +35,12 @@ export class AppKeeper {
   restarts: Restarts = { quick: 0, total: 0 };
   /** How the app ended the last time by itself. */
   lastEnd: string | undefined;
-  /** Asked first when the app ends by itself; true: somebody else sees to it. */
-  guard: ((how: string) => boolean) | undefined;
+  /** Set while an update is under way: told when the app ends by itself, in place of a restart. */
+  onUnexpectedEnd: ((how: string) => void) | undefined;
 
   readonly #options: KeeperOptions;
   #socket: { listen: string; socket: ListenSocket } | undefined;
-  #timer: NodeJS.Timeout | undefined;
+  #restartTimer: NodeJS.Timeout | undefined;
   /** Ended by itself, and may have left processes behind (a daemon that it forked). */
   #remains: RunningApp | undefined;
 
@@ -60,7 +49,7 @@ export class AppKeeper {
   }
 
   /** Take over the app that outlived the launchfit before, else start it. */
-  async begin(): Promise<void> {
+  async takeOverOrStart(): Promise<void> {
     const { version } = await this.#options.current();
     const living = await takeOverApp(this.#record, version);
     if (!living) return this.start();
@@ -70,51 +59,54 @@ export class AppKeeper {
 
   /**
    * Start the version that `current` names. The app must not be running.
-   * @param known that version and its settings, where the caller has them: nothing is read then, while nobody serves.
+   * @param known that version and its settings, where the caller has them.
+   * @throws {Failure} when the hook before_start fails, or it cannot be started.
    */
   async start(known?: { version: string; settings: AppSettings }): Promise<void> {
-    clearTimeout(this.#timer);
+    clearTimeout(this.#restartTimer);
     this.state = "starting";
     const { directory, output, log } = this.#options;
     const { version, settings } = known ?? (await this.#options.current());
     await this.#clearRemains();
     const dir = join(directory, "current");
+    await runHook("before_start", settings, { version, releaseDir: dir, cwd: dir, log });
     const env = appEnvironment({ version, releaseDir: dir }, settings.env);
-    await runHook("before_start", {
-      command: settings.hooks.before_start,
-      cwd: dir,
-      env,
-      timeout: settings.hookTimeout,
-      onLine: (line) => log(`before_start: ${line}`),
-    });
-    const socket = await this.#listenSocket(settings.listen);
-    const app = await startApp({
-      exec: settings.exec,
-      dir,
-      version,
-      env,
-      output,
-      fd3: socket?.fd,
-      record: this.#record,
-    });
+    const { exec } = settings;
+    const fd3 = (await this.#listenSocket(settings.listen))?.fd;
+    const app = await startApp({ exec, dir, version, env, output, fd3, record: this.#record });
     log(`started ${version}, process ${app.pid}`);
     this.#watch(app);
   }
 
   /** End the app for good, or until `start`. */
   async stop(): Promise<void> {
-    clearTimeout(this.#timer);
-    // an app whose configuration cannot be read any more is ended all the same
-    const settings = await this.#options.current().then(
-      ({ settings }) => settings,
-      () => undefined,
-    );
-    const app = this.app;
+    clearTimeout(this.#restartTimer);
+    const settings = await this.#settings();
+    const { app } = this;
     this.app = undefined;
     this.state = "stopped";
     if (!app?.alive) return this.#clearRemains();
     await app.end(this.#endOptions(settings, app));
     this.#options.log(`ended ${app.version}`);
+  }
+
+  /** Close the app's address; what waits in its backlog is refused. */
+  close(): void {
+    clearTimeout(this.#restartTimer);
+    this.#socket?.socket.close();
+    this.#socket = undefined;
+  }
+
+  get #record(): string {
+    return join(this.#options.directory, ".launchfit", "app.json");
+  }
+
+  /** None when the configuration cannot be read any more: the app is ended all the same. */
+  #settings(): Promise<AppSettings | undefined> {
+    return this.#options.current().then(
+      ({ settings }) => settings,
+      () => undefined,
+    );
   }
 
   /** What an app left that ended by itself must not hold its address or its files against the next one. */
@@ -124,84 +116,61 @@ export class AppKeeper {
     await remains?.end({ signal: "SIGTERM", grace: 2000 });
   }
 
-  /** Let go of the address; what waits in its backlog is refused. */
-  close(): void {
-    clearTimeout(this.#timer);
-    this.#socket?.socket.close();
-    this.#socket = undefined;
-  }
-
-  get #record(): string {
-    return join(this.#options.directory, ".launchfit", "app.json");
-  }
-
   #watch(app: RunningApp): void {
     this.app = app;
     this.state = "running";
-    const begun = performance.now();
-    void app.exited.then(({ how, code }) => this.#ended(app, how, code, begun));
+    // not by the clock of the day, which may jump
+    const started = performance.now();
+    void app.ended.then((end) => this.#ended(app, end, performance.now() - started));
   }
 
-  #ended(app: RunningApp, how: string, code: number, begun: number): void {
+  #ended(app: RunningApp, end: AppEnd, lived: number): void {
     // ended by us, or replaced already
     if (this.app !== app) return;
     this.app = undefined;
     this.state = "stopped";
-    this.lastEnd = how;
+    this.lastEnd = end.how;
     this.#remains = app;
-    // not by the clock of the day, which may jump
-    const lived = performance.now() - begun;
-    this.#options.log(`${app.version} ended with ${how}`);
-    if (this.guard?.(how)) return;
-    void this.#afterEnd(lived, how, code);
+    this.#options.log(`${app.version} ended with ${end.how}`);
+    if (this.onUnexpectedEnd) this.onUnexpectedEnd(end.how);
+    else void this.#restartLater(end, lived);
   }
 
-  async #afterEnd(lived: number, how: string, code: number): Promise<void> {
-    const settings = await this.#options.current().then(
-      ({ settings }) => settings,
-      () => undefined,
-    );
+  async #restartLater({ how, code }: AppEnd, lived: number): Promise<void> {
+    const settings = await this.#settings();
     if (!settings?.forever) return this.#options.onGone(code, `the app ended with ${how}`);
-    const verdict = afterExit(this.restarts, lived, how);
-    if (!verdict.again) {
+    const plan = planRestart(this.restarts, lived, how);
+    if (!plan.again) {
       this.state = "given up";
-      return this.#options.onGone(1, verdict.reason);
+      return this.#options.onGone(1, plan.reason);
     }
-    this.restarts = verdict.restarts;
+    this.restarts = plan.restarts;
     this.state = "waiting to restart";
-    this.#options.log(`starts again in ${verdict.pause / 1000} s`);
-    this.#timer = setTimeout(() => {
+    this.#options.log(`starts again in ${plan.pause / 1000} s`);
+    this.#restartTimer = setTimeout(() => {
       this.start().catch((error: unknown) => {
         this.#options.log(`cannot start: ${messageOf(error)}`);
-        void this.#afterEnd(0, messageOf(error), 1);
+        void this.#restartLater({ how: messageOf(error), code: 1 }, 0);
       });
-    }, verdict.pause);
+    }, plan.pause);
   }
 
   #endOptions(settings: AppSettings | undefined, app: RunningApp): EndOptions {
     if (!settings) return { signal: "SIGTERM", grace: 10_000 };
     const { kill, grace } = settings;
-    const { command } = kill;
-    if (command === undefined) return { signal: kill.signal ?? "SIGTERM", grace };
-    const cwd = join(this.#options.directory, "current");
-    const env = appEnvironment({ version: app.version, releaseDir: cwd }, settings.env);
-    return {
-      signal: "SIGTERM",
-      grace,
-      command: async () => {
-        try {
-          await shell(command, {
-            cwd,
-            env: { ...env, LAUNCHFIT_PID: String(app.pid) },
-            timeout: grace,
-            output: { onLine: (line) => this.#options.log(`kill: ${line}`) },
-          });
-        } catch (error) {
-          const words = error instanceof CommandFailed ? "failed" : messageOf(error);
-          this.#options.log(`the kill command ${words}; TERM follows`);
-        }
-      },
+    if ("signal" in kill) return { signal: kill.signal, grace };
+    const { log, directory } = this.#options;
+    const cwd = join(directory, "current");
+    const env = {
+      ...appEnvironment({ version: app.version, releaseDir: cwd }, settings.env),
+      LAUNCHFIT_PID: String(app.pid),
     };
+    const onLine = (line: string) => log(`kill: ${line}`);
+    const command = async () => {
+      const { cause } = await sh(kill.command, { cwd, env, timeout: grace, onLine, nothrow: true });
+      if (cause) log(`kill: ${messageOf(cause)}; TERM follows`);
+    };
+    return { signal: "SIGTERM", command, grace };
   }
 
   /** The socket for the app, opened once and kept over all its restarts. */
@@ -216,7 +185,7 @@ export class AppKeeper {
   }
 }
 
-/** Binding alone does not fail on an address where somebody listens: try to listen, and let go at once. */
+/** Binding alone does not fail on an address where somebody listens: try to listen, and stop at once. */
 async function assertFree(listen: Listen): Promise<void> {
   const server = createServer();
   await new Promise<void>((resolve, reject) => {
@@ -226,4 +195,38 @@ async function assertFree(listen: Listen): Promise<void> {
     throw new UsageError(`app.listen: ${messageOf(error)}; end who holds it, or name another`);
   });
   await new Promise((resolve) => server.close(resolve));
+}
+
+/** Milliseconds an app must have lived for its crashes so far to be forgiven. */
+export const goodRun = 60_000;
+
+/** After so many quick ends in a row the app is given up. */
+export const crashLoop = 10;
+
+const minPause = 1000;
+const maxPause = 60_000;
+
+/** What is known of the app's ends. */
+export interface Restarts {
+  /** Ends in a row, each after less than a good run. */
+  quick: number;
+  /** Starts after the first one, ever. */
+  total: number;
+}
+
+export type RestartPlan =
+  | { again: true; pause: number; restarts: Restarts }
+  | { again: false; reason: string };
+
+/** Whether, and after how many milliseconds, an app is started again that lived for `lived` milliseconds. Pure. */
+export function planRestart(restarts: Restarts, lived: number, how: string): RestartPlan {
+  const quick = lived >= goodRun ? 1 : restarts.quick + 1;
+  if (quick > crashLoop) {
+    return {
+      again: false,
+      reason: `crash loop: it ended ${quick} times in a row within a minute, the last time with ${how}`,
+    };
+  }
+  const pause = Math.min(maxPause, minPause * 2 ** (quick - 1));
+  return { again: true, pause, restarts: { quick, total: restarts.total + 1 } };
 }

@@ -1,7 +1,8 @@
 import process from "node:process";
 import { readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
-import { systemCode } from "../core/errors.ts";
-import { cleanEnvironment, start } from "../exec/exec.ts";
+import { constants } from "node:os";
+import { Failure, messageOf, systemCode } from "../core/errors.ts";
+import { $, cleanEnvironment, type ProcessPromise } from "../exec/exec.ts";
 import { temporaryBeside } from "../files/files.ts";
 import { endTree, isAlive, membersOf, newCookie, startTimeOf } from "../exec/process-tree.ts";
 
@@ -21,27 +22,20 @@ export interface AppStart {
   record: string;
 }
 
-/** An app that runs, ours or one that outlived the launchfit before. */
-export interface RunningApp {
-  readonly pid: number;
-  readonly version: string;
-  /** Milliseconds since its start, whatever the clock does meanwhile. */
-  uptime(): number;
-  /** How it ended, in words: `exit code 3`, `SIGKILL`. */
-  readonly exited: Promise<{ how: string; code: number }>;
-  readonly alive: boolean;
-  /** Ends it with all it started; see `endApp`. */
-  end(how: EndOptions): Promise<void>;
-  signal(signal: NodeJS.Signals): void;
-}
-
+/** How an app is ended. */
 export interface EndOptions {
-  /** The signal of `app.kill`, or the one that stands for none: TERM. */
+  /** The signal of `app.kill`. */
   signal: NodeJS.Signals;
-  /** Runs the command of `app.kill`; the signal follows only when it did not help. */
+  /** Runs the command of `app.kill` instead. */
   command?: () => Promise<void>;
   /** Milliseconds before TERM, and again before KILL. */
   grace: number;
+}
+
+/** How an app ended: in words (`exit code 3`, `SIGKILL`), and as launchfit's own exit code. */
+export interface AppEnd {
+  how: string;
+  code: number;
 }
 
 /** What the record file holds. Without a pid, launchfit died between the decision and the start. */
@@ -50,14 +44,16 @@ interface AppRecord {
   version: string;
   startedAt: string;
   pid?: number;
-  startTime?: number;
+  startTime?: number | undefined;
 }
 
 /**
  * Start the app in a session of its own. The record is written before it starts (with its cookie) and
  * after (with its pid): whenever launchfit is killed, the next one can find the app.
+ * @throws {Failure} when it cannot be started.
  */
 export async function startApp(options: AppStart): Promise<RunningApp> {
+  const { exec, dir, output, fd3 } = options;
   const cookie = newCookie();
   const record: AppRecord = {
     cookie,
@@ -66,27 +62,21 @@ export async function startApp(options: AppStart): Promise<RunningApp> {
   };
   writeRecord(options.record, record);
   // the pid of the outer shell is that of the inner one, and of the app when it is a single command
-  const argv =
-    options.fd3 === undefined
-      ? ["/bin/sh", "-c", options.exec]
-      : ["/bin/sh", "-c", 'LISTEN_PID=$$ LISTEN_FDS=1 exec /bin/sh -c "$0"', options.exec];
-  const child = start(argv, {
-    cwd: options.dir,
-    env: cleanEnvironment({ ...options.env, PWD: options.dir }),
-    output: { fd: options.output },
-    fd3: options.fd3,
+  const script =
+    fd3 === undefined ? [exec] : ['LISTEN_PID=$$ LISTEN_FDS=1 exec /bin/sh -c "$0"', exec];
+  const child = $({
+    cwd: dir,
+    env: cleanEnvironment({ ...options.env, PWD: dir }),
+    stdio: ["ignore", output, output, ...(fd3 === undefined ? [] : [fd3])],
     cookie,
-  });
-  child.release();
-  const exited = child.exited.then(({ code, signal }) => describeEnd(code, signal));
-  const startTime = await startTimeOf(child.pid);
-  const full: AppRecord = {
-    ...record,
-    pid: child.pid,
-    ...(startTime === undefined ? {} : { startTime }),
-  };
-  writeRecord(options.record, full);
-  return runningApp(full, child.pid, exited);
+    outlives: true,
+    nothrow: true,
+  })`/bin/sh -c ${script}`;
+  const { pid } = child;
+  if (pid === undefined) throw new Failure(messageOf((await child).cause));
+  const started = { ...record, pid, startTime: await startTimeOf(pid) };
+  writeRecord(options.record, started);
+  return new RunningApp(started, endOf(child));
 }
 
 /**
@@ -100,9 +90,8 @@ export async function takeOverApp(
   const record = readRecord(recordFile);
   if (!record) return undefined;
   const { pid, startTime, cookie } = record;
-  if (pid !== undefined && record.version === version && (await isAlive(pid, startTime))) {
-    return runningApp(record, pid, watchEnd(pid, startTime));
-  }
+  if (pid !== undefined && record.version === version && (await isAlive(pid, startTime)))
+    return new RunningApp({ ...record, pid, startTime }, watchEnd(pid, startTime));
   if ((await membersOf({ cookie })).length > 0) await endTree({ cookie });
   return undefined;
 }
@@ -132,104 +121,87 @@ function readRecord(file: string): AppRecord | undefined {
   }
 }
 
-/** An app that is no child of ours tells its end to nobody: it is looked for. */
-async function watchEnd(
-  pid: number,
-  startTime: number | undefined,
-): Promise<{ how: string; code: number }> {
+/** The end of an app that is not a child of ours: nobody tells it, so it is looked for. */
+async function watchEnd(pid: number, startTime: number | undefined): Promise<AppEnd> {
   while (await isAlive(pid, startTime)) {
     await new Promise<void>((resolve) => void setTimeout(resolve, 200).unref());
   }
   return { how: "an exit code nobody saw", code: 1 };
 }
 
-function describeEnd(
-  code: number | null,
-  signal: NodeJS.Signals | null,
-): { how: string; code: number } {
+async function endOf(child: ProcessPromise): Promise<AppEnd> {
+  const { exitCode, signal } = await child;
   return signal === null
-    ? { how: `exit code ${code}`, code: code ?? 1 }
-    : { how: signal, code: 128 + signalNumber(signal) };
+    ? { how: `exit code ${exitCode}`, code: exitCode ?? 1 }
+    : { how: signal, code: 128 + (constants.signals[signal] ?? 0) };
 }
 
-function signalNumber(signal: NodeJS.Signals): number {
-  return (
-    { SIGHUP: 1, SIGINT: 2, SIGQUIT: 3, SIGABRT: 6, SIGKILL: 9, SIGSEGV: 11, SIGTERM: 15 }[
-      signal as string
-    ] ?? 0
-  );
-}
+/** An app that runs, ours or one that outlived the launchfit before. */
+export class RunningApp {
+  readonly pid: number;
+  readonly version: string;
+  readonly ended: Promise<AppEnd>;
+  alive = true;
+  readonly #cookie: string;
+  readonly #startTime: number | undefined;
+  /** Milliseconds that it had lived when it was taken over: of that only the time of day is known. */
+  readonly #livedBefore: number;
+  readonly #since = performance.now();
 
-function runningApp(
-  record: AppRecord,
-  pid: number,
-  exited: Promise<{ how: string; code: number }>,
-): RunningApp {
-  let alive = true;
-  // a start that failed is an end like any other
-  const end = exited.catch((error: unknown) => ({
-    how: String((error as Error).message),
-    code: 127,
-  }));
-  const ended = end.then((how) => {
-    alive = false;
-    return how;
-  });
-  // of an app that was taken over only the time of day is known
-  const before = Math.max(0, Date.now() - Date.parse(record.startedAt));
-  const since = performance.now();
-  return {
-    pid,
-    version: record.version,
-    uptime: () => before + Math.round(performance.now() - since),
-    exited: ended,
-    get alive() {
-      return alive;
-    },
-    end: (how) => endApp({ pid, cookie: record.cookie }, ended, () => alive, record, how),
-    signal: (signal) => send(-pid, signal),
-  };
-}
+  constructor(
+    { pid, version, cookie, startedAt, startTime }: AppRecord & { pid: number },
+    ended: Promise<AppEnd>,
+  ) {
+    this.pid = pid;
+    this.version = version;
+    this.#cookie = cookie;
+    this.#startTime = startTime;
+    this.#livedBefore = Math.max(0, Date.now() - Date.parse(startedAt));
+    this.ended = ended.then((end) => {
+      this.alive = false;
+      return end;
+    });
+  }
 
-/**
- * End an app: its own command or signal, after the grace TERM, after the grace KILL; then whatever it left
- * behind in other sessions. Fast when the app is: its end is waited for, not asked for.
- */
-async function endApp(
-  tree: { pid: number; cookie: string },
-  ended: Promise<unknown>,
-  alive: () => boolean,
-  record: AppRecord,
-  { signal, command, grace }: EndOptions,
-): Promise<void> {
-  const within = (ms: number) =>
-    Promise.race([ended, new Promise((resolve) => setTimeout(resolve, ms))]);
-  if (alive() && command) {
-    await Promise.race([ended, command()]);
-    await within(grace);
+  /** Milliseconds since its start, whatever the clock does meanwhile. */
+  uptime(): number {
+    return this.#livedBefore + Math.round(performance.now() - this.#since);
   }
-  if (alive() && (!command || signal !== "SIGTERM")) {
-    send(-tree.pid, signal);
-    await within(grace);
-  }
-  if (alive() && (command || signal !== "SIGTERM")) {
-    send(-tree.pid, "SIGTERM");
-    await within(grace);
-  }
-  if (alive()) {
-    await endTree(tree, { grace: 0 });
-    await within(5000);
-  }
-  // a process that is no child of ours is noticed late by `ended`: ask once more, by pid
-  if (record.pid !== undefined && (await isAlive(record.pid, record.startTime)))
-    await endTree(tree, { grace: 0 });
-  if ((await membersOf(tree)).length > 0) await endTree(tree, { grace: Math.min(grace, 2000) });
-}
 
-function send(pid: number, signal: NodeJS.Signals): void {
-  try {
-    process.kill(pid, signal);
-  } catch {
-    // it has ended by itself
+  /** Send it, and what it started in its session, a signal. */
+  signal(signal: NodeJS.Signals): void {
+    try {
+      process.kill(-this.pid, signal);
+    } catch {
+      // it has ended by itself
+    }
+  }
+
+  /**
+   * End it: its own command or signal, after the grace TERM, after the grace KILL; then whatever it left
+   * behind in other sessions. Fast when the app is: its end is waited for, not asked for.
+   */
+  async end({ signal, command, grace }: EndOptions): Promise<void> {
+    const tree = { pid: this.pid, cookie: this.#cookie };
+    if (this.alive && command) {
+      await Promise.race([this.ended, command()]);
+      await this.#endWithin(grace);
+    }
+    for (const each of new Set(command ? ["SIGTERM" as const] : [signal, "SIGTERM" as const])) {
+      if (!this.alive) break;
+      this.signal(each);
+      await this.#endWithin(grace);
+    }
+    if (this.alive) {
+      await endTree(tree, { grace: 0 });
+      await this.#endWithin(5000);
+    }
+    // the end of a process that is not a child of ours is noticed late: ask once more, by pid
+    if (await isAlive(this.pid, this.#startTime)) await endTree(tree, { grace: 0 });
+    if ((await membersOf(tree)).length > 0) await endTree(tree, { grace: Math.min(grace, 2000) });
+  }
+
+  #endWithin(ms: number): Promise<unknown> {
+    return Promise.race([this.ended, new Promise((resolve) => setTimeout(resolve, ms))]);
   }
 }

@@ -4,6 +4,7 @@ import { exists } from "../files/files.ts";
 import { normalFingerprint } from "../openpgp/keys.ts";
 import { isAppName } from "../web-folder/version-file.ts";
 import { type Config, type Infer, readConfig, y } from "../config/yaml.ts";
+import { type Listen, parseListen } from "../http/listen-address.ts";
 
 /**
  * What launchfit is told: launchify.yml or config/app.json (one shape), in the deploy directory and in the release.
@@ -15,7 +16,7 @@ const command = y.string({ match: /\S/, what: "a command" });
 const variables = y.record(y.string(), (key) =>
   /^[A-Za-z_][A-Za-z0-9_]*$/.test(key)
     ? undefined
-    : `"${key}" is no name of an environment variable`,
+    : `"${key}" is not the name of an environment variable`,
 );
 
 const healthObject = y.object({
@@ -88,8 +89,8 @@ const schema = y.object({
 
 type LaunchFile = Infer<typeof schema>;
 
-/** `app.health`, whichever way it was written. Durations in milliseconds. */
-export interface Health {
+/** `app.health`: a URL that must answer 2xx or 3xx, or a command that must exit 0. Durations in milliseconds. */
+export interface HealthCheck {
   url?: string;
   command?: string;
   /** How long after its start the app may take to answer. */
@@ -110,7 +111,7 @@ export interface LaunchConfig {
     grace: number;
     env: Record<string, string>;
     listen: string | undefined;
-    health: Health | undefined;
+    health: HealthCheck | undefined;
   };
   updates: {
     server: string[];
@@ -131,8 +132,18 @@ export interface LaunchConfig {
   };
 }
 
-export const launchDefaults = {
-  app: { forever: false, grace: 10_000, env: {} },
+/** Every key with its default, in the order in which `launchfit config` shows them. */
+const defaults: LaunchConfig = {
+  app: {
+    name: undefined,
+    exec: undefined,
+    forever: false,
+    kill: undefined,
+    grace: 10_000,
+    env: {},
+    listen: undefined,
+    health: undefined,
+  },
   updates: {
     server: [],
     every: 900_000,
@@ -141,8 +152,14 @@ export const launchDefaults = {
     timeout: 30_000,
     gpg: { key: [] },
   },
-  hooks: { timeout: 60_000 },
-} as const;
+  hooks: {
+    before_start: undefined,
+    before_symlink: undefined,
+    before_restart: undefined,
+    after_restart: undefined,
+    timeout: 60_000,
+  },
+};
 
 /** A configuration with where each value came from: `launchify.yml:3:9`, or `default`. */
 export interface ReadLaunchConfig {
@@ -151,12 +168,10 @@ export interface ReadLaunchConfig {
   origins: Record<string, string>;
 }
 
-const fileNames = ["launchify.yml", join("config", "app.json")];
-
 /** The files in a folder that configure launchfit, the stronger first. */
 async function filesIn(folder: string): Promise<Config<LaunchFile>[]> {
   const found: Config<LaunchFile>[] = [];
-  for (const file of fileNames) {
+  for (const file of ["launchify.yml", join("config", "app.json")]) {
     const path = join(folder, file);
     if (await exists(path)) found.push(await readConfig(path, schema));
   }
@@ -175,55 +190,33 @@ export async function readLaunchConfig(
   const own = await filesIn(folder);
   const theirs = release === undefined ? [] : await filesIn(release);
   const origins: Record<string, string> = {};
-  const values = new Map<string, unknown>();
-  for (const [layers, trusted] of [
-    [own, true],
-    [theirs, false],
-  ] as const) {
-    for (const layer of layers) {
-      for (const [section, keys] of Object.entries(layer.value)) {
-        for (const [key, value] of Object.entries(keys ?? {})) {
-          const dotted = `${section}.${key}`;
-          // whoever can sign a release may not say by whom the next must be signed
-          if (value === undefined || values.has(dotted) || (!trusted && dotted === "updates.gpg"))
-            continue;
-          values.set(dotted, value);
-          origins[dotted] = layer.where([section, key]);
-        }
-      }
-    }
-  }
-  const config: Record<string, Record<string, unknown>> = {};
-  for (const [section, keys] of Object.entries(shape)) {
-    const defaults: Record<string, unknown> =
-      launchDefaults[section as keyof typeof launchDefaults];
-    const part: Record<string, unknown> = (config[section] = {});
-    for (const key of keys) {
+  const merged: Record<string, Record<string, unknown>> = {};
+  for (const [section, keys] of Object.entries(defaults)) {
+    const values: Record<string, unknown> = (merged[section] = {});
+    for (const [key, standard] of Object.entries(keys as Record<string, unknown>)) {
       const dotted = `${section}.${key}`;
-      part[key] = values.get(dotted) ?? defaults[key];
-      origins[dotted] ??= "default";
+      const valueIn = ({ value }: Config<LaunchFile>) =>
+        (value as Record<string, Record<string, unknown> | undefined>)[section]?.[key];
+      // whoever can sign a release may not say by whom the next must be signed
+      const files = dotted === "updates.gpg" ? own : [...own, ...theirs];
+      const file = files.find((each) => valueIn(each) !== undefined);
+      values[key] = file ? valueIn(file) : standard;
+      origins[dotted] = file?.where([section, key]) ?? "default";
     }
   }
-  const result = config as unknown as LaunchConfig;
-  result.app.health = readHealth(config["app"]?.["health"], origins["app.health"] ?? "");
-  const pins = (config["updates"]?.["gpg"] as { key?: string[] } | undefined)?.key ?? [];
-  result.updates.gpg = {
-    key: pins.map(
-      (each) => normalFingerprint(each) ?? each.replace(/[\s:]|0x/gi, "").toUpperCase(),
-    ),
-  };
-  if (result.app.name !== undefined && !isAppName(result.app.name))
-    throw new UsageError(`${origins["app.name"]}: "${result.app.name}" is no app's name`);
-  return { config: result, origins };
+  const config = merged as unknown as LaunchConfig;
+  const { app, updates } = config;
+  app.health = readHealth(app.health, origins["app.health"] ?? "");
+  const key = (updates.gpg.key ?? []).map(
+    (each) => normalFingerprint(each) ?? each.replace(/[\s:]|0x/gi, "").toUpperCase(),
+  );
+  updates.gpg = { key };
+  if (app.name !== undefined && !isAppName(app.name))
+    throw new UsageError(`${origins["app.name"]}: "${app.name}" is not a valid name of an app`);
+  return { config, origins };
 }
 
-const shape = {
-  app: ["name", "exec", "forever", "kill", "grace", "env", "listen", "health"],
-  updates: ["server", "every", "keep", "max_size", "timeout", "gpg"],
-  hooks: ["before_start", "before_symlink", "before_restart", "after_restart", "timeout"],
-} as const;
-
-function readHealth(given: unknown, where: string): Health | undefined {
+function readHealth(given: unknown, where: string): HealthCheck | undefined {
   if (given === undefined) return undefined;
   const times = { within: 30_000, every: 30_000, timeout: 5_000 };
   if (typeof given === "string")
@@ -237,5 +230,48 @@ function readHealth(given: unknown, where: string): Health | undefined {
     within: within ?? times.within,
     every: every ?? times.every,
     timeout: timeout ?? times.timeout,
+  };
+}
+
+/** The part of the configuration by which the app is run, in the form in which it is used. */
+export interface AppSettings {
+  exec: string;
+  forever: boolean;
+  /** How it is ended; TERM and KILL follow. */
+  kill: { signal: NodeJS.Signals } | { command: string };
+  /** Milliseconds an app has to end before the next harder way. */
+  grace: number;
+  env: Record<string, string>;
+  listen: Listen | undefined;
+  /** Without url and command it is enough that the app stays alive. */
+  health: HealthCheck;
+  hooks: LaunchConfig["hooks"];
+}
+
+/** Without `app.health` an app must stay alive for as many milliseconds. */
+const mustStayAlive = 10_000;
+
+/**
+ * How the app is run.
+ * @param directory the deploy directory, for the message.
+ * @throws {UsageError} when there is no app.exec, or app.listen is wrong.
+ */
+export function appSettings({ app, hooks }: LaunchConfig, directory: string): AppSettings {
+  const { exec, forever, kill = "TERM", grace, env, listen } = app;
+  if (exec === undefined)
+    throw new UsageError(
+      `${join(directory, "launchify.yml")}: app.exec is missing, in the release's launchify.yml too; write the command that starts the app`,
+    );
+  const isSignal = /^(?:SIG)?[A-Z]{3,}[0-9]?$/.test(kill);
+  const signal = (kill.startsWith("SIG") ? kill : `SIG${kill}`) as NodeJS.Signals;
+  return {
+    exec,
+    forever,
+    kill: isSignal ? { signal } : { command: kill },
+    grace,
+    env,
+    listen: listen === undefined ? undefined : parseListen(listen),
+    health: app.health ?? { within: mustStayAlive, timeout: mustStayAlive, every: 30_000 },
+    hooks,
   };
 }

@@ -34,13 +34,14 @@ export type ControlHandler = (
   closed: AbortSignal,
 ) => Promise<Omit<ControlAnswer, "ok">>;
 
-const longestPath = 100;
-const longestRequest = 64 * 1024;
+/** Bytes of a path that unix(7) takes. */
+const maxPath = 100;
+const maxRequest = 64 * 1024;
 
 /** The socket's path: in the deploy directory, or under the run folder when that would be too long for unix(7). */
 export function controlPath(directory: string): string {
   const inside = join(directory, ".launchfit", "socket");
-  if (Buffer.byteLength(inside) <= longestPath) return inside;
+  if (Buffer.byteLength(inside) <= maxPath) return inside;
   const uid = process.getuid?.() ?? 0;
   const run = uid === 0 ? "/run" : (process.env.XDG_RUNTIME_DIR ?? tmpdir());
   const name = createHash("sha256").update(directory).digest("hex").slice(0, 24);
@@ -107,7 +108,7 @@ function readLine(socket: Socket): Promise<string> {
     socket.on("data", (chunk: string) => {
       text += chunk;
       if (text.includes("\n")) resolve(text.slice(0, text.indexOf("\n")));
-      else if (text.length > longestRequest) reject(new UsageError("the request is too long"));
+      else if (text.length > maxRequest) reject(new UsageError("the request is too long"));
     });
     socket.once("end", () => reject(new UsageError("the request has no line end")));
   });

@@ -1,7 +1,7 @@
 import { chmod, lstat, mkdir, readdir, readlink, rename, rm, symlink } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { Failure, Refused, systemCode } from "../core/errors.ts";
-import { run } from "../exec/exec.ts";
+import { $ } from "../exec/exec.ts";
 import { exists, fsyncFolder, removeStaleTemporaries, temporaryBeside } from "../files/files.ts";
 
 /**
@@ -19,6 +19,7 @@ import { exists, fsyncFolder, removeStaleTemporaries, temporaryBeside } from "..
 export interface DeployDirectory {
   readonly path: string;
   readonly state: string;
+  readonly keys: string;
   readonly releases: string;
   readonly temporary: string;
   readonly lock: string;
@@ -33,6 +34,7 @@ export function deployDirectory(path: string): DeployDirectory {
   return {
     path: folder,
     state,
+    keys: join(state, "keys"),
     releases: join(folder, "releases"),
     temporary: join(state, "temporary"),
     lock: join(state, "lock"),
@@ -48,7 +50,7 @@ export async function prepare(deploy: DeployDirectory): Promise<void> {
   await mkdir(deploy.releases, { recursive: true });
   const names = await readdir(deploy.temporary);
   for (const name of names) {
-    // broken downloads stay, with the note by which they are continued (fetch-partial.ts)
+    // broken downloads stay, with the note by which they are continued (lib/fetch/partial.ts)
     const isPartial =
       !/^(?:unpack-|\.)/.test(name) && (name.endsWith(".json") || names.includes(`${name}.json`));
     if (!isPartial) await rm(join(deploy.temporary, name), { recursive: true, force: true });
@@ -71,7 +73,7 @@ export async function currentRelease(deploy: DeployDirectory): Promise<string | 
   } catch (error) {
     if (systemCode(error) === "ENOENT") return undefined;
     if (systemCode(error) === "EINVAL")
-      throw new Refused(`${deploy.current} is no link; move it away, launchfit makes it`);
+      throw new Refused(`${deploy.current} is not a link; move it away, launchfit makes it`);
     throw error;
   }
 }
@@ -109,9 +111,9 @@ export async function placeRelease(
  * @throws {Failure} when the disk cannot take it.
  */
 export async function bringToDisk(folder: string): Promise<void> {
-  const { code } = await run(["sync", "-f", folder], { check: false });
+  const { exitCode } = await $({ nothrow: true })`sync -f ${folder}`;
   // a sync that does not know -f brings everything to every disk
-  if (code !== 0) await run(["sync"]);
+  if (exitCode !== 0) await $`sync`;
 }
 
 /** Make `current` name a release, in one step: a new link beside it, renamed over it. */
@@ -119,7 +121,7 @@ export async function switchCurrent(deploy: DeployDirectory, name: string): Prom
   const target = join("releases", name);
   if (!(await exists(join(deploy.path, target))))
     throw new Failure(`${join(deploy.path, target)} is not there`);
-  // also refuses a `current` that is no link
+  // also refuses a `current` that is not a link
   if ((await currentRelease(deploy)) === name) return;
   const link = temporaryBeside(deploy.current);
   try {
@@ -132,18 +134,18 @@ export async function switchCurrent(deploy: DeployDirectory, name: string): Prom
   await fsyncFolder(deploy.path);
 }
 
-/** Remove older releases but the newest `keep` of them; the current one and those in `spare` stay. Returns what went. */
+/** Remove older releases but the newest `keep` of them; the current one and those in `needed` stay. */
 export async function pruneReleases(
   deploy: DeployDirectory,
   keep: number | false,
-  spare: readonly string[] = [],
-): Promise<string[]> {
+  needed: readonly string[] = [],
+): Promise<void> {
   const current = await currentRelease(deploy);
   const older = (await installedReleases(deploy)).filter((name) => name !== current);
   const count = keep === false ? 0 : keep;
   const gone = older
     .slice(0, Math.max(0, older.length - count))
-    .filter((name) => !spare.includes(name));
+    .filter((name) => !needed.includes(name));
   for (const name of gone) {
     // out of sight in one step, so that no half-removed release can be rolled back to
     const aside = join(deploy.temporary, `unpack-old-${name}`);
@@ -152,7 +154,6 @@ export async function pruneReleases(
     await rename(join(deploy.releases, name), aside);
     await rm(aside, { recursive: true, force: true });
   }
-  return gone;
 }
 
 /** Folders whose owner took the right to write from them can be neither moved nor emptied, except by root. */

@@ -1,76 +1,148 @@
+import { createHash } from "node:crypto";
 import { readdirSync } from "node:fs";
 import process from "node:process";
 import { Failure, messageOf, Refused } from "../core/errors.ts";
 import { checkExpiry, checkSameBytes, checkVersion } from "../web-folder/floors.ts";
-import { currentFor, readArchiveName, thisPlatform } from "../web-folder/version-file.ts";
+import {
+  type CurrentLine,
+  currentFor,
+  readArchiveName,
+  thisPlatform,
+} from "../web-folder/version-file.ts";
 import type { SignedVersion, WebFolder } from "../web-folder/web-folder.ts";
-import type { LaunchConfig } from "./config.ts";
 import { currentRelease } from "./deploy-directory.ts";
-import type { Found, InstallOptions, Offer, Session } from "./session.ts";
+import type { Session } from "./session.ts";
 import type { LaunchState } from "./state.ts";
+
+/** What the web folders offer. */
+export interface Update {
+  /** `unchanged`: VERSION is the one of the last time. `current`: `current` names it already. */
+  kind: "unchanged" | "current" | "new";
+  /** `my-app-1.23.42b`; empty when unchanged. */
+  name: string;
+  app: string;
+  version: string;
+  release?: string;
+  expires?: Date;
+  /** A digest of what is offered: a version that failed is tried again when it changes. */
+  id: string;
+  /** Where it may be fetched, the best first. */
+  offers: Offer[];
+}
+
+/** One folder's VERSION, and the line of it that is for this machine. */
+export interface Offer extends SignedVersion {
+  folder: WebFolder;
+  line: CurrentLine;
+  app: string;
+}
+
+/** What one folder said. `version` is undefined when it is the one of the last time. */
+type Answer = { folder: WebFolder } & ({ version: SignedVersion | undefined } | { error: unknown });
+
+/** What an answer is checked against. */
+interface Known {
+  state: LaunchState;
+  /** `app.name`. */
+  app: string | undefined;
+  /** The release that `current` names. */
+  current: string | undefined;
+  platform: string;
+  allowDowngrade: boolean | undefined;
+}
 
 /**
  * Ask the web folders what is current. All are asked, since one that shows an old VERSION must not hide a newer one.
  * @param conditional answer `unchanged` when VERSION is the one that was dealt with last.
  * @throws {Refused} when no folder has a VERSION that may be taken, with each one's reason.
  */
-export async function findUpdate(session: Session, { conditional = false } = {}): Promise<Found> {
-  const { folders, state, config, options, trust } = session;
-  const only = folders.length === 1 ? folders[0] : undefined;
-  const etag = conditional && only ? state.etags[only.url] : undefined;
-  const answers = await Promise.all(
+export async function findUpdate(session: Session, { conditional = false } = {}): Promise<Update> {
+  const { deploy, state, config, options } = session;
+  const answers = await askFolders(session, conditional);
+  const { update, passedOver } = planUpdate(answers, {
+    state,
+    app: config.app.name,
+    current: await currentRelease(deploy),
+    platform: options.platform ?? thisPlatform(process.platform, isMusl()),
+    allowDowngrade: options.allowDowngrade,
+  });
+  for (const error of passedOver) options.note(`${messageOf(error)}; another server is taken`);
+  return update;
+}
+
+async function askFolders(session: Session, conditional: boolean): Promise<Answer[]> {
+  const { folders, state, options, trust } = session;
+  return Promise.all(
     folders.map(async (folder) => {
+      // several folders do not have one state by which they could be unchanged
+      const etag = conditional && folders.length === 1 ? state.etags[folder.url] : undefined;
       try {
-        const version = await folder.version(trust.keys, etag);
-        if (!version) return "unchanged" as const;
-        return readOffer(folder, version, state, config, options);
+        return { folder, version: await folder.version(trust.keys, etag) };
       } catch (error) {
         options.signal?.throwIfAborted();
         return { folder, error };
       }
     }),
   );
-  if (answers.includes("unchanged") && only) {
-    checkExpiry(state.expires, only.name("VERSION"));
-    return { kind: "unchanged", name: "", app: state.app ?? "", version: "", offers: [] };
+}
+
+/** Which of the answers is taken, and why the others are not. Pure. */
+function planUpdate(
+  answers: readonly Answer[],
+  known: Known,
+): { update: Update; passedOver: unknown[] } {
+  const { state } = known;
+  const good: Offer[] = [];
+  const failed: unknown[] = [];
+  for (const answer of answers) {
+    const { folder } = answer;
+    try {
+      if ("error" in answer) throw answer.error;
+      if (answer.version) good.push(readOffer(folder, answer.version, known));
+      else {
+        checkExpiry(state.expires, folder.name("VERSION"));
+        const nothing = { name: "", app: state.app ?? "", version: "", id: "", offers: [] };
+        return { update: { kind: "unchanged", ...nothing }, passedOver: [] };
+      }
+    } catch (error) {
+      failed.push(error);
+    }
   }
-  const failed = answers.filter((answer) => answer !== "unchanged" && "error" in answer);
-  const good = answers.filter(
-    (answer): answer is Offer => answer !== "unchanged" && "line" in answer,
-  );
   const offers = good.some(({ verdict }) => verdict) ? newestFirst(good) : good;
   const [best] = offers;
   if (!best) throw allFailed(failed);
-  for (const { error } of failed) options.note(`${messageOf(error)}; another server is taken`);
-  const name = `${best.app}-${best.line.version}`;
+  const { app, line, verdict } = best;
   const { release, expires } = best.file;
+  const name = `${app}-${line.version}`;
+  const content = JSON.stringify([name, offers.map((each) => [each.file.date, each.line])]);
   return {
-    kind: (await currentRelease(session.deploy)) === name ? "current" : "new",
-    name,
-    app: best.app,
-    version: best.line.version,
-    ...(release === undefined ? {} : { release }),
-    ...(best.verdict && expires ? { expires } : {}),
-    offers,
+    update: {
+      kind: known.current === name ? "current" : "new",
+      name,
+      app,
+      version: line.version,
+      ...(release === undefined ? {} : { release }),
+      ...(verdict && expires ? { expires } : {}),
+      id: createHash("sha256").update(content).digest("hex"),
+      offers,
+    },
+    passedOver: failed,
   };
 }
 
-/** Hold one folder's VERSION against what is known here. */
+/** Check one folder's VERSION against what is known here. */
 function readOffer(
   folder: WebFolder,
   version: SignedVersion,
-  state: LaunchState,
-  config: LaunchConfig,
-  options: InstallOptions,
+  { state, platform, allowDowngrade, app: configured }: Known,
 ): Offer {
   const name = folder.name("VERSION");
   const { file, verdict } = version;
-  checkVersion(state, version, name, options);
-  const platform = options.platform ?? thisPlatform(process.platform, isMusl());
+  checkVersion(state, version, name, { allowDowngrade });
   const line = currentFor(file, platform, name);
   // without a signature over it, nothing else in VERSION counts
   const inName = readArchiveName(line.file, line.version)?.app;
-  const wanted = config.app.name ?? state.app;
+  const wanted = configured ?? state.app;
   const app = (verdict ? file.app : undefined) ?? inName ?? wanted;
   if (app === undefined)
     throw new Refused(`${name} does not tell the app's name; give app.name in launchify.yml`);
@@ -99,8 +171,7 @@ function newestFirst(offers: Offer[]): Offer[] {
 }
 
 /** One error for what each of several servers said. */
-export function allFailed(failed: readonly unknown[]): Error {
-  const errors = failed.map((each) => (each as { error: unknown }).error);
+export function allFailed(errors: readonly unknown[]): Error {
   const [first] = errors;
   const bug = errors.find((error) => !(error instanceof Failure) && !(error instanceof Refused));
   if (bug !== undefined) return bug as Error;

@@ -1,109 +1,167 @@
 import { messageOf, systemCode } from "../core/errors.ts";
-import { shell } from "../exec/exec.ts";
+import { sh, timedOut } from "../exec/exec.ts";
 import { request } from "../fetch/fetch.ts";
+import { notify, watchdogInterval } from "../http/systemd.ts";
+import type { AppKeeper } from "./app-keeper.ts";
+import type { AppSettings, HealthCheck } from "./config.ts";
+import { appEnvironment } from "./hooks.ts";
 
-/** How a new app proves itself (design, section 11, `app.health`). */
-export interface HealthCheck {
-  /** A URL that must answer 2xx or 3xx, or a command that must exit 0; none: it is enough to stay alive. */
-  url?: string | undefined;
-  command?: string | undefined;
-  /** Milliseconds within which it must answer after a start. */
-  within: number;
-  /** Milliseconds that one answer may take. */
-  timeout: number;
-  /** Milliseconds between two questions while the app runs. */
-  every: number;
-}
-
+/** Milliseconds between two questions while a new app starts. */
 const pauseBetween = 25;
 
+interface Surroundings {
+  cwd: string;
+  env: Record<string, string>;
+}
+
 /**
- * Wait until the app answers.
+ * Wait until a new app is healthy.
  * @param gone settles when the app has ended: then there is nothing more to wait for.
- * @returns undefined when it is well, else the reason.
+ * @returns undefined when it is healthy, else what is wrong.
  */
 export async function awaitHealth(
   check: HealthCheck,
   {
     gone,
-    cwd,
-    env,
     signal,
-  }: {
+    ...where
+  }: Surroundings & {
     gone: Promise<{ how: string }>;
-    cwd: string;
-    env: Record<string, string>;
     /** Aborting it ends the waiting with a reason. */
     signal: AbortSignal;
   },
 ): Promise<string | undefined> {
   // the clock of the day may jump meanwhile
   const deadline = performance.now() + check.within;
+  let ended: string | undefined;
+  const end = gone.then(({ how }) => {
+    ended = how;
+    return "it ended";
+  });
   const aborted = new Promise<void>((resolve) =>
     signal.addEventListener("abort", () => resolve(), { once: true }),
   );
-  let ended: string | undefined;
-  void gone.then(({ how }) => {
-    ended = how;
-  });
-  let last = "no answer";
   if (check.url === undefined && check.command === undefined) {
-    await Promise.race([gone, aborted, pause(check.within)]);
-    if (signal.aborted) return "nobody waits for it any more";
-    return ended === undefined ? undefined : `it ended with ${ended}`;
+    await Promise.race([end, aborted, pause(check.within)]);
+    if (ended === undefined && !signal.aborted) return undefined;
   }
-  while (ended === undefined) {
-    if (signal.aborted) return "nobody waits for it any more";
+  let last = "no answer";
+  while (ended === undefined && !signal.aborted) {
     const left = deadline - performance.now();
     if (left <= 0) return `no good answer within ${check.within / 1000} s: ${last}`;
-    const patience = Math.min(left, check.timeout);
-    const wrong = await Promise.race([
-      ask(check, { patience, cwd, env }),
-      gone.then(() => "it ended"),
-    ]);
+    const timeout = Math.min(left, check.timeout);
+    const wrong = await Promise.race([askHealth(check, { ...where, timeout }), end]);
     // the app must still live when the answer is believed
     if (wrong === undefined && ended === undefined) return undefined;
     last = wrong ?? last;
-    await Promise.race([pause(Math.min(pauseBetween, Math.max(0, left))), gone]);
+    await Promise.race([pause(Math.min(pauseBetween, Math.max(0, left))), end]);
   }
-  return `it ended with ${ended}`;
+  return signal.aborted ? "nobody waits for it any more" : `it ended with ${ended}`;
 }
 
-/** One question; undefined when the answer is good. */
-export function ask(
-  { url, command }: Pick<HealthCheck, "url" | "command">,
-  { patience, cwd, env }: { patience: number; cwd: string; env: Record<string, string> },
+/** One question; undefined when the answer is good, else what is wrong. */
+async function askHealth(
+  { url, command = "true" }: HealthCheck,
+  options: Surroundings & { timeout: number },
 ): Promise<string | undefined> {
-  return url === undefined
-    ? askCommand(command ?? "true", patience, cwd, env)
-    : askUrl(url, patience);
+  if (url !== undefined) return await askUrl(url, options.timeout);
+  const answer = await sh(command, { ...options, grace: 500, nothrow: true });
+  if (timedOut(answer)) return "the health command took too long";
+  const { exitCode } = answer;
+  return exitCode === 0 ? undefined : `the health command ended with exit code ${exitCode}`;
 }
 
-async function askCommand(
-  command: string,
-  patience: number,
-  cwd: string,
-  env: Record<string, string>,
-): Promise<string | undefined> {
-  const { code, timedOut } = await shell(command, {
-    cwd,
-    env,
-    timeout: patience,
-    grace: 500,
-    check: false,
-  });
-  if (timedOut) return "the health command took too long";
-  return code === 0 ? undefined : `the health command ended with exit code ${code}`;
-}
-
-async function askUrl(url: string, patience: number): Promise<string | undefined> {
+async function askUrl(url: string, timeout: number): Promise<string | undefined> {
   try {
     // a connection of its own each time: one kept from the old app would answer for the new one
-    const { status } = await request(url, { timeout: patience, maxBytes: 0 });
+    const { status } = await request(url, { timeout, maxBytes: 0 });
     return status >= 200 && status < 400 ? undefined : `status ${status}`;
   } catch (error) {
     return systemCode(error) ?? messageOf(error);
   }
+}
+
+export interface HealthWatch {
+  /** The last answer: `well`, `starting`, `alive` where there is no check, else what is wrong. */
+  readonly last: string | undefined;
+  close(): void;
+}
+
+/** The answers with which an app counts as healthy. */
+export const healthyAnswers: readonly string[] = ["well", "alive", "starting", "not asked yet"];
+
+/**
+ * Ask the running app how it is, every `app.health.every`; a change is told. systemd's watchdog is fed for
+ * as long as the answer is good, so that a unit with WatchdogSec= is restarted when the app hangs.
+ */
+export function watchHealth(
+  keeper: AppKeeper,
+  {
+    cwd,
+    settings,
+    log,
+  }: {
+    cwd: string;
+    settings: (version: string) => Promise<AppSettings>;
+    log: (line: string) => void;
+  },
+): HealthWatch {
+  let last: string | undefined;
+  /** The app that was asked last, since when, and whether it was ever well. */
+  let seen: { app: AppKeeper["app"]; since: number; well: boolean } | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  let closed = false;
+
+  /** Asks once; the milliseconds until the next question. */
+  async function ask(): Promise<number> {
+    const { app } = keeper;
+    if (!app?.alive) {
+      last = undefined;
+      return 30_000;
+    }
+    const { version } = app;
+    const { health, env } = await settings(version);
+    if (seen?.app !== app) seen = { app, since: performance.now(), well: false };
+    let answer = "alive";
+    if (health.url !== undefined || health.command !== undefined) {
+      const environment = appEnvironment({ version, releaseDir: cwd }, env);
+      answer =
+        (await askHealth(health, { timeout: health.timeout, cwd, env: environment })) ?? "well";
+      seen.well ||= answer === "well";
+      // an app has the whole of health.within for its start: systemd must not take that for a hang
+      if (!seen.well && performance.now() - seen.since < health.within) answer = "starting";
+    }
+    // the app may have been replaced while it was asked
+    if (keeper.app === app) {
+      if (last !== undefined && last !== answer) log(`health: ${answer}`);
+      last = answer;
+    }
+    return health.every;
+  }
+
+  async function look(): Promise<void> {
+    let pause = 30_000;
+    try {
+      pause = await ask();
+      // between two apps, and while one is given up on purpose, launchfit itself is what lives
+      if (last === undefined || healthyAnswers.includes(last)) await notify("WATCHDOG=1");
+    } catch (error) {
+      log(`health: ${String(error)}`);
+    }
+    if (!closed)
+      timer = setTimeout(() => void look(), Math.min(pause, watchdogInterval() ?? pause));
+  }
+
+  timer = setTimeout(() => void look(), 1000);
+  return {
+    get last() {
+      return keeper.app?.alive ? (last ?? "not asked yet") : undefined;
+    },
+    close() {
+      closed = true;
+      clearTimeout(timer);
+    },
+  };
 }
 
 function pause(ms: number): Promise<void> {

@@ -1,7 +1,15 @@
 import { access, constants } from "node:fs/promises";
 import { join } from "node:path";
 import { Failure, messageOf } from "../core/errors.ts";
-import { CommandFailed, cleanEnvironment, run, shell } from "../exec/exec.ts";
+import {
+  $,
+  cleanEnvironment,
+  type CommandOptions,
+  type ProcessOutput,
+  sh,
+  timedOut,
+} from "../exec/exec.ts";
+import type { AppSettings } from "./config.ts";
 
 /** The points at which launchfit runs a command of the user's (design, section 11). */
 export type HookName = "before_start" | "before_symlink" | "before_restart" | "after_restart";
@@ -27,53 +35,64 @@ export function appEnvironment(
   });
 }
 
-export interface HookOptions {
-  /** The command of `hooks:` in the configuration. */
-  command: string | undefined;
-  /** Where it runs; an executable `hooks/NAME` there is run when there is no command. */
-  cwd: string;
-  env: Record<string, string>;
-  /** Milliseconds; default 5 minutes. */
-  timeout?: number | undefined;
-  signal?: AbortSignal | undefined;
-  onLine: (line: string) => void;
+/** It was the release that failed, not the way to it: it is not tried again. */
+export class ReleaseFailed extends Failure {
+  override name = "Failure";
 }
 
 /**
- * Run a hook, if there is one: the configured command, else the executable `hooks/NAME` (`before-symlink`
+ * Run a hook, if there is one: the configured command, else the executable `hooks/NAME` in `cwd` (`before-symlink`
  * and `before_symlink` are one).
- * @throws {Failure} when it fails or takes too long.
+ * @throws {ReleaseFailed} when it fails or takes too long.
  */
-export async function runHook(name: HookName, options: HookOptions): Promise<boolean> {
-  const { command, cwd, env, timeout = 300_000, onLine, signal } = options;
+export async function runHook(
+  name: HookName,
+  { hooks, env }: Pick<AppSettings, "hooks" | "env">,
+  {
+    cwd,
+    log,
+    signal,
+    ...variables
+  }: HookVariables & {
+    cwd: string;
+    log: (line: string) => void;
+    signal?: AbortSignal | undefined;
+  },
+): Promise<void> {
+  const options: CommandOptions = {
+    cwd,
+    env: { ...appEnvironment(variables, env), LAUNCHFIT_HOOK: name },
+    timeout: hooks.timeout,
+    signal,
+    onLine: (line) => log(`${name}: ${line}`),
+    nothrow: true,
+  };
+  const command = hooks[name];
   const file = command === undefined ? await executableHook(name, cwd) : undefined;
-  if (command === undefined && file === undefined) return false;
-  const how = { cwd, env: { ...env, LAUNCHFIT_HOOK: name }, timeout, signal, output: { onLine } };
-  try {
-    if (command !== undefined) await shell(command, how);
-    else if (file !== undefined) await run([file], how);
-    return true;
-  } catch (error) {
-    const ended = error instanceof CommandFailed ? describe(error) : messageOf(error);
-    throw new Failure(`the hook ${name} ${ended}`);
-  }
+  let ended: ProcessOutput;
+  if (command !== undefined) ended = await sh(command, options);
+  else if (file !== undefined) ended = await $(options)`${file}`;
+  else return;
+  const wrong = describe(ended);
+  if (wrong !== undefined) throw new ReleaseFailed(`the hook ${name} ${wrong}`);
 }
 
-function describe({ result }: CommandFailed): string {
-  if (result.timedOut) return "took too long and was ended";
-  return result.signal ? `was ended by ${result.signal}` : `failed with exit code ${result.code}`;
+function describe(ended: ProcessOutput): string | undefined {
+  const { exitCode, signal, cause } = ended;
+  if (timedOut(ended)) return "took too long and was ended";
+  if (signal !== null) return `was ended by ${signal}`;
+  if (exitCode === null) return messageOf(cause);
+  return exitCode === 0 ? undefined : `failed with exit code ${exitCode}`;
 }
 
 async function executableHook(name: HookName, cwd: string): Promise<string | undefined> {
   for (const spelling of [name, name.replaceAll("_", "-")]) {
     const file = join(cwd, "hooks", spelling);
-    if (
-      await access(file, constants.X_OK).then(
-        () => true,
-        () => false,
-      )
-    )
-      return file;
+    const executable = await access(file, constants.X_OK).then(
+      () => true,
+      () => false,
+    );
+    if (executable) return file;
   }
   return undefined;
 }

@@ -1,7 +1,8 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { Failure, messageOf, Refused } from "../core/errors.ts";
+import { Failure, messageOf, Refused, UsageError } from "../core/errors.ts";
 import { exists } from "../files/files.ts";
+import { acquireLock } from "../files/lock.ts";
 import {
   accepted,
   checkArchive,
@@ -10,136 +11,240 @@ import {
   versionsToKeep,
 } from "../web-folder/floors.ts";
 import { saveKeys } from "../web-folder/trust.ts";
-import type { VerifiedArchive } from "../web-folder/web-folder.ts";
-import { readLaunchConfig } from "./config.ts";
+import { folderUrl, type VerifiedArchive } from "../web-folder/web-folder.ts";
+import { type ReadLaunchConfig, readLaunchConfig } from "./config.ts";
 import {
   bringToDisk,
   clearTemporary,
+  type DeployDirectory,
+  deployDirectory,
   installedReleases,
   placeRelease,
+  switchCurrent,
 } from "./deploy-directory.ts";
-import { allFailed } from "./find-update.ts";
-import type { Found, Session } from "./session.ts";
+import { allFailed, findUpdate, type Update } from "./find-update.ts";
+import { writeLaunchFile } from "./launch-file.ts";
+import { type InstallOptions, openSession, type Session } from "./session.ts";
 import { writeState } from "./state.ts";
-import { unpack } from "./unpack.ts";
+import { unpack } from "./tree-writer.ts";
 
-/** The steps of taking a release, as session.ts lists them. */
-
-/**
- * Fetch the archive and check it. Undefined: the release stands in releases/ already, as it was verified before.
- * @throws {Refused} when no folder gives the right bytes.
- */
-export async function fetchRelease(
-  session: Session,
-  found: Found,
-): Promise<VerifiedArchive | undefined> {
-  const { deploy, state, options, trust } = session;
-  const failed: { error: unknown }[] = [];
-  for (const { folder, line, verdict } of found.offers) {
-    const known = state.versions[line.version];
-    if (known && (await exists(join(deploy.releases, found.name)))) {
-      checkArchive(state, verdict, known.signed, folder.name(line.file), options);
-      return undefined;
-    }
-    try {
-      const archive = await folder.archive(line, trust.keys);
-      try {
-        const name = folder.name(line.file);
-        checkSameBytes(state, line, archive.sha256);
-        checkArchive(state, verdict, archive.verdict.created.toISOString(), name, options);
-        return archive;
-      } catch (error) {
-        await archive.discard();
-        throw error;
-      }
-    } catch (error) {
-      options.signal?.throwIfAborted();
-      failed.push({ error });
-      if (found.offers.length > failed.length)
-        options.note(`${messageOf(error)}; trying another server`);
-    }
-  }
-  throw allFailed(failed);
+/** What `launchfit URL` did. */
+export interface Installed {
+  name: string;
+  version: string;
+  release?: string;
+  /** The key that must sign everything from now on. */
+  key: string[];
+  /** false: it was there already. */
+  changed: boolean;
+  folder: string;
 }
 
 /**
- * Unpack a verified archive and put it into releases/ in one step; the floors are recorded just before.
- * With no archive (`fetchRelease` found it in place) only the floors are recorded.
- * @throws {Refused} when an entry of the archive breaks a rule, or it is another app's.
+ * `launchfit URL`: install what the web folder has as current into a directory, and write launchify.yml.
+ * The same again changes nothing. An app that runs is not restarted: that is the work of the launchfit that runs it.
+ * @param url may be left out where launchify.yml names the server.
+ * @throws {Busy} when another launchfit works in the directory.
+ * @throws {Refused} with the reason why the release is not installed.
  */
-export async function unpackRelease(
-  session: Session,
-  found: Found,
-  archive: VerifiedArchive | undefined,
+export async function installInto(
+  folder: string,
+  url: string | undefined,
+  options: InstallOptions,
+): Promise<Installed> {
+  const deploy = deployDirectory(folder);
+  const what = "launchfit install";
+  // a wrong configuration is told before anything is touched
+  await readSettings(deploy, url);
+  const lock = await acquireLock(deploy.lock, { what });
+  try {
+    const settings = await readSettings(deploy, url);
+    const session = await openSession(deploy, settings.config, what, options);
+    try {
+      const update = await findUpdate(session);
+      const changed = update.kind === "new";
+      if (changed) await addRelease(session, update);
+      await completeLaunchFile(session, update, settings);
+      if (changed) await switchCurrent(deploy, update.name);
+      await recordDone(session, update);
+      return {
+        name: update.name,
+        version: update.version,
+        ...(update.release === undefined ? {} : { release: update.release }),
+        key: session.trust.pins,
+        changed,
+        folder: deploy.path,
+      };
+    } finally {
+      session.close();
+    }
+  } finally {
+    lock.release();
+  }
+}
+
+/**
+ * `launchfit verify`: fetch what the web folder has as current and check everything, without installing it.
+ * @throws {Refused} with the reason why it would not be installed.
+ */
+export async function verifyOffered(
+  folder: string,
+  options: InstallOptions,
+): Promise<{ name: string; current: boolean; key: string[]; expires?: Date }> {
+  const deploy = deployDirectory(folder);
+  const what = "launchfit verify";
+  const { config } = await readLaunchConfig(deploy.path);
+  const lock = await acquireLock(deploy.lock, { what });
+  try {
+    const session = await openSession(deploy, config, what, options);
+    try {
+      const { name, kind, expires, offers } = await findUpdate(session);
+      const [offer] = offers;
+      const archive = await offer?.folder.archive(offer.line, session.trust.keys);
+      await archive?.discard();
+      return {
+        name,
+        current: kind === "current",
+        key: session.trust.pins,
+        ...(expires === undefined ? {} : { expires }),
+      };
+    } finally {
+      session.close();
+    }
+  } finally {
+    lock.release();
+  }
+}
+
+/** The deploy directory's own configuration, with the web folder that the command line names. */
+async function readSettings(
+  deploy: DeployDirectory,
+  url: string | undefined,
+): Promise<ReadLaunchConfig> {
+  const { config, origins } = await readLaunchConfig(deploy.path);
+  const { updates } = config;
+  if (url === undefined) return { config, origins };
+  const server = folderUrl(url);
+  const known = updates.server.map(folderUrl);
+  if (known.length > 0 && !known.includes(server))
+    throw new UsageError(
+      `this directory follows ${known.join(", ")}; to follow ${server}, edit updates.server in launchify.yml`,
+    );
+  if (known.length === 0) updates.server = [server];
+  return { config, origins };
+}
+
+/** Write into launchify.yml what an install has found out and the file does not say. */
+async function completeLaunchFile(
+  { deploy, config, trust }: Session,
+  update: Update,
+  { origins }: ReadLaunchConfig,
 ): Promise<void> {
+  const missing = (key: string) => origins[key] === "default";
+  await writeLaunchFile(
+    deploy,
+    {
+      name: missing("app.name") ? update.app : undefined,
+      server: missing("updates.server") ? config.updates.server[0] : undefined,
+      pins: missing("updates.gpg") ? trust.pins : undefined,
+    },
+    trust.written,
+  );
+}
+
+/**
+ * Download a new release, verify it, unpack it to releases/, and record it as accepted; nothing is switched. One that
+ * stands there already, as it was verified before, is only recorded.
+ * @throws {Refused} when no folder gives the right bytes, an entry of the archive breaks a rule, or it is another app's.
+ */
+export async function addRelease(session: Session, update: Update): Promise<void> {
+  const archive = await fetchArchive(session, update);
+  if (!archive) return await recordAccepted(session, update, undefined);
   const { deploy, options } = session;
-  if (!archive) return await recordAccepted(session, found, undefined);
+  const place = join(deploy.releases, update.name);
   const folder = await mkdtemp(join(deploy.temporary, "unpack-"));
   try {
-    const name = found.offers[0]?.line.file ?? found.name;
+    const name = update.offers[0]?.line.file ?? update.name;
     await unpack(archive.fd, folder, name, { signal: options.signal });
-    // before the release is brought to the disk, which the archive need not reach
+    const own = await ownName(folder);
+    if (own !== undefined && own !== update.app)
+      throw new Refused(`${name} holds the app ${own}, not ${update.app} (wrong software)`);
+    await recordAccepted(session, update, archive);
+    // one that is there without a record was not put there by us
+    if (await exists(place))
+      throw new Refused(`${place} is there, but launchfit did not make it; move it away`);
+    // removed before the release is brought to the disk, which the archive need not reach
     await archive.discard();
-    const judge = async () => {
-      const own = await ownName(folder);
-      if (own !== undefined && own !== found.app)
-        throw new Refused(`${name} holds the app ${own}, not ${found.app} (wrong software)`);
-      await recordAccepted(session, found, archive);
-      // one that is there without a record was not put there by us
-      if (await exists(join(deploy.releases, found.name)))
-        throw new Refused(
-          `${join(deploy.releases, found.name)} is there, but launchfit did not make it; move it away`,
-        );
-    };
-    // the disk takes its time; neither is left behind when the other fails
-    const both = await Promise.allSettled([judge(), bringToDisk(folder)]);
-    for (const each of both) if (each.status === "rejected") throw each.reason;
-    await placeRelease(deploy, folder, found.name);
+    await bringToDisk(folder);
+    await placeRelease(deploy, folder, update.name);
   } finally {
     await rm(folder, { recursive: true, force: true });
     await archive.discard();
   }
 }
 
+/** The verified archive. Undefined: the release stands in releases/ already, as it was verified before. */
+async function fetchArchive(
+  { deploy, state, options, trust }: Session,
+  { name, offers }: Update,
+): Promise<VerifiedArchive | undefined> {
+  const failed: unknown[] = [];
+  for (const { folder, line, verdict } of offers) {
+    const url = folder.name(line.file);
+    const known = state.versions[line.version];
+    if (known && (await exists(join(deploy.releases, name)))) {
+      checkArchive(state, verdict, known.signed, url, options);
+      return undefined;
+    }
+    let archive: VerifiedArchive | undefined;
+    try {
+      archive = await folder.archive(line, trust.keys);
+      checkSameBytes(state, line, archive.sha256);
+      checkArchive(state, verdict, archive.verdict.created.toISOString(), url, options);
+      return archive;
+    } catch (error) {
+      await archive?.discard();
+      options.signal?.throwIfAborted();
+      failed.push(error);
+      if (offers.length > failed.length) options.note(`${messageOf(error)}; trying another server`);
+    }
+  }
+  throw allFailed(failed);
+}
+
 /** Record what was accepted: the floors, the pin and the keys. */
-export async function recordAccepted(
+async function recordAccepted(
   session: Session,
-  found: Found,
+  update: Update,
   archive: VerifiedArchive | undefined,
 ): Promise<void> {
   const { deploy, trust, options } = session;
-  await saveKeys(join(deploy.state, "keys"), trust.keys);
-  const [offer] = found.offers;
+  await saveKeys(deploy.keys, trust.keys);
+  let { state } = session;
+  const [offer] = update.offers;
   if (offer)
-    session.state = accepted(
-      session.state,
-      offer,
-      { app: found.app, line: offer.line, archive },
-      options,
-    );
-  session.state = { ...session.state, pin: trust.pins };
-  const { versions } = session.state;
-  if (Object.keys(versions).length > maxVersions) {
-    const standing = (await installedReleases(deploy)).map((name) =>
-      name.slice(found.app.length + 1),
-    );
-    const spared = new Set([...standing, found.version]);
-    session.state = { ...session.state, versions: versionsToKeep(versions, spared) };
+    state = accepted(state, offer, { app: update.app, line: offer.line, archive }, options);
+  if (Object.keys(state.versions).length > maxVersions) {
+    const installed = await installedReleases(deploy);
+    const versions = installed.map((name) => name.slice(update.app.length + 1));
+    const keep = new Set([...versions, update.version]);
+    state = { ...state, versions: versionsToKeep(state.versions, keep) };
   }
+  session.state = { ...state, pin: trust.pins };
   await writeState(deploy, session.state);
 }
 
 /** Everything that VERSION asks for is done: the next conditional look need not read it again. */
-export async function recordDone(session: Session, found: Found): Promise<void> {
+export async function recordDone(session: Session, update: Update): Promise<void> {
   const { deploy, folders } = session;
-  const etags = Object.fromEntries(
-    found.offers.flatMap(({ folder, etag }) => (etag === undefined ? [] : [[folder.url, etag]])),
-  );
-  if (found.kind === "unchanged") return;
+  if (update.kind === "unchanged") return;
   await clearTemporary(deploy);
   // a VERSION that changes nothing is accepted all the same: nothing older may follow it
-  if (found.kind === "current") await recordAccepted(session, found, undefined);
+  if (update.kind === "current") await recordAccepted(session, update, undefined);
   if (folders.length !== 1) return;
+  const etags = Object.fromEntries(
+    update.offers.flatMap(({ folder, etag }) => (etag === undefined ? [] : [[folder.url, etag]])),
+  );
   session.state = { ...session.state, etags };
   await writeState(deploy, session.state);
 }

@@ -1,6 +1,6 @@
 import { messageOf } from "../core/errors.ts";
-import { writeAtomic, readIfThere } from "../files/files.ts";
-import { Turns } from "./turns.ts";
+import { readIfThere, writeAtomic } from "../files/files.ts";
+import { Mutex } from "./mutex.ts";
 
 /** What launchfit remembers between its runs, in `.launchfit/launcher.json`; `launchfit status` reads it too. */
 export interface LauncherState {
@@ -9,14 +9,22 @@ export interface LauncherState {
   /** The last update that was tried. */
   lastUpdate?: { at: string; from: string; to: string; ok: boolean; reason?: string };
   /**
-   * Versions that did not hold up, each with the digest of the VERSION file that offered it: they are not
+   * Versions that failed, each with the digest of the VERSION file that offered it: they are not
    * tried again until that file changes.
    */
   failed?: Record<string, FailedVersion>;
-  /** An update that was switched to and has not proved itself yet: undone at the next start if it fails then. */
-  pending?: { from: string; to: string; offer: string };
+  /** A change of version whose health is not known yet: checked at the next start, and undone if it is bad. */
+  pending?: VersionChange;
   /** Why the app is not running although it should. */
   stopped?: { at: string; reason: string };
+}
+
+/** A change from one version to another. */
+export interface VersionChange {
+  from: string;
+  to: string;
+  /** The digest of the VERSION file that offers it, as in `failed`. */
+  offer: string;
 }
 
 export interface FailedVersion {
@@ -27,7 +35,7 @@ export interface FailedVersion {
 }
 
 /** Only the latest are worth remembering: an older one is tried again when it is offered again, and fails again. */
-const mostFailed = 50;
+const maxFailed = 50;
 
 /** The failed versions with one more, the oldest left out where they are many. */
 export function withFailed(
@@ -40,7 +48,7 @@ export function withFailed(
     (b.at ?? "") < (a.at ?? "") ? -1 : 1,
   );
   return {
-    ...Object.fromEntries(newestFirst.slice(0, mostFailed - 1)),
+    ...Object.fromEntries(newestFirst.slice(0, maxFailed - 1)),
     [version]: { reason, offer, at: new Date().toISOString() },
   };
 }
@@ -51,7 +59,7 @@ export type StateChange = { [Key in keyof LauncherState]?: LauncherState[Key] | 
 export class StateFile {
   value: LauncherState = {};
   readonly #path: string;
-  readonly #writes = new Turns();
+  readonly #writes = new Mutex();
 
   constructor(path: string) {
     this.#path = path;
@@ -71,7 +79,7 @@ export class StateFile {
   async save(change: StateChange): Promise<void> {
     this.value = { ...this.value, ...change } as LauncherState;
     // one write at a time, each of what holds by then: the last one to end is the newest
-    await this.#writes.take(() =>
+    await this.#writes.run(() =>
       writeAtomic(this.#path, `${JSON.stringify(this.value, undefined, 2)}\n`, { mode: 0o600 }),
     );
   }

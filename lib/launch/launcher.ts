@@ -1,237 +1,256 @@
 import { join } from "node:path";
 import { exitCodeOf, Failure, messageOf, Refused, UsageError } from "../core/errors.ts";
-import { acquireLock } from "../files/lock.ts";
-import { openLog } from "../log/writer.ts";
+import { acquireLock, type Lock } from "../files/lock.ts";
 import { notify } from "../http/systemd.ts";
 import { AppKeeper } from "./app-keeper.ts";
-import { type ControlRequest, controlPath, serveControl } from "./control.ts";
-import { watchHealth } from "./health-watch.ts";
+import { type AppOutput, openAppOutput } from "./app-output.ts";
+import { type ControlHandler, controlPath, type ControlServer, serveControl } from "./control.ts";
+import { deployDirectory } from "./deploy-directory.ts";
+import { type HealthWatch, watchHealth } from "./health.ts";
 import { StateFile } from "./launcher-state.ts";
-import { LineFeed } from "./line-feed.ts";
-import { openOutputPipe } from "./output-pipe.ts";
-import { staySmall } from "./small-process.ts";
-import { describeStatus } from "./status.ts";
-import { Turns } from "./turns.ts";
-import type { Releases } from "./releases.ts";
-import { Updater } from "./updater.ts";
+import { Mutex } from "./mutex.ts";
+import { Releases } from "./releases.ts";
+import type { InstallOptions } from "./session.ts";
+import { describeStatus, type Status } from "./status.ts";
+import { type CheckResult, Updater } from "./updater.ts";
 
-export interface LauncherOptions {
-  /** The deploy directory, links resolved. */
-  directory: string;
-  releases: Releases;
-  /** Milliseconds between two looks for a new version; false: only when asked. Read anew after each look. */
-  every: () => Promise<number | false>;
-  /** Shown to whoever watches; launchfit's own lines and the app's. */
+export interface LauncherOptions extends InstallOptions {
+  /** Gets every line of the app and of launchfit, for whoever watches. */
   show: (line: string) => void;
   /** Aborting it ends the app, then launchfit; it also ends a download under way. */
   stopping: AbortController;
 }
 
-/** A launchfit that runs: its end, and how to pass a signal on to the app. */
-export interface Launcher {
-  /** The exit code for launchfit. */
-  ended: Promise<number>;
-  passOn(signal: NodeJS.Signals): void;
+/**
+ * Run the app of a deploy directory in the foreground and keep it up to date, until `stopping` is aborted.
+ * @throws {Busy} when another launchfit runs there.
+ * @throws {UsageError} when nothing is installed.
+ */
+export async function launchIn(folder: string, options: LauncherOptions): Promise<Launcher> {
+  const deploy = deployDirectory(folder);
+  const releases = new Releases(deploy);
+  if ((await releases.current()) === undefined)
+    throw new UsageError(`${deploy.path} has no current release; install one: launchfit URL`);
+  const lock = await acquireLock(deploy.lock, { what: "launchfit" });
+  const output = await openAppOutput(deploy.state, options.show);
+  const state = new StateFile(join(deploy.state, "launcher.json"));
+  await state.load();
+  const launcher = new Launcher({ lock, releases, output, state }, options);
+  await launcher.start();
+  return launcher;
 }
 
-/**
- * Run the app of a deploy directory in the foreground and keep it up to date.
- * @throws {Busy} when another launchfit runs there; {UsageError} when nothing is installed.
- */
-export async function launch(options: LauncherOptions): Promise<Launcher> {
-  staySmall();
-  const { directory, releases, show, stopping } = options;
-  const own = join(directory, ".launchfit");
-  if ((await releases.current()) === undefined) {
-    throw new UsageError(`${directory} has no current release; install one: launchfit URL`);
-  }
-  const lock = await acquireLock(join(own, "lock"), { what: "launchfit" });
-  const appLog = await openLog(join(own, "app.log"), { mode: 0o640 });
-  const feed = new LineFeed();
-  await feed.load(join(own, "app.log"));
-  const write = (stage: string, lines: string[]) => {
-    appLog.lines(stage, lines);
-    for (const line of lines) feed.add(`${new Date().toISOString()} ${stage} | ${line}`);
-  };
-  const log = (line: string) => {
-    write("launchfit", [line]);
-    show(`launchfit: ${line}`);
-  };
-  const pipe = await openOutputPipe(join(own, "output"), (lines) => {
-    write("app", lines);
-    for (const line of lines) show(line);
-  });
-  const state = new StateFile(join(own, "launcher.json"));
-  await state.load();
+/** What a launcher works with. */
+interface LauncherParts {
+  lock: Lock;
+  releases: Releases;
+  output: AppOutput;
+  state: StateFile;
+}
 
-  let end: (code: number) => void = () => {};
-  const finished = new Promise<number>((resolve) => {
-    end = resolve;
-  });
-  const keeper = new AppKeeper({
-    directory,
-    current: async () => {
-      const version = (await releases.current()) ?? "";
-      return { version, settings: await releases.settings(version) };
-    },
-    output: pipe.fd,
-    log,
-    onGone: (code, reason) => void gone(code, reason),
-  });
+/** A launchfit that runs an app. */
+export class Launcher {
+  /** The exit code for launchfit, once the app has ended and everything is closed. */
+  readonly ended: Promise<number>;
+
+  readonly #parts: LauncherParts;
+  readonly #stopping: AbortController;
+  readonly #keeper: AppKeeper;
+  readonly #updater: Updater;
+  readonly #health: HealthWatch;
+  #control: ControlServer | undefined;
   // a check, a restart, a rollback wait for each other; within them, what ends and starts the app waits
-  // for its like only, so that a version that dies is undone while the next one is still fetched
-  const requests = new Turns();
-  const changes = new Turns();
-  const { signal } = stopping;
-  const updater = new Updater({ directory, releases, state, log, signal, changes }, keeper);
-
-  async function gone(code: number, reason: string): Promise<void> {
-    await state.note({ stopped: { at: new Date().toISOString(), reason } }, log);
-    const every = await options.every().catch(() => false as const);
-    if (keeper.state === "given up" && every !== false) {
-      // an update may bring the app back: that is worth staying for
-      log(`GIVEN UP: ${reason}; it starts again with the next update or launchfit restart`);
-      await notify(`STATUS=given up: ${reason}`);
-      return;
-    }
-    log(keeper.state === "given up" ? `GIVEN UP: ${reason}` : reason);
-    end(code);
-  }
-
+  // for its like only, so that a version that ends is undone while the next one is still fetched
+  readonly #requests = new Mutex();
+  readonly #changes = new Mutex();
+  #checkTimer: NodeJS.Timeout | undefined;
   /** By the clock that never jumps. */
-  let nextCheck: number | undefined;
-  let timer: NodeJS.Timeout | undefined;
-  async function schedule(): Promise<void> {
-    clearTimeout(timer);
-    const every = await options.every().catch(() => false as const);
-    if (every === false || stopping.signal.aborted) {
-      nextCheck = undefined;
-      return;
-    }
-    // a fleet of apps must not ask all at the same moment
-    const pause = every * (0.9 + Math.random() * 0.2);
-    nextCheck = performance.now() + pause;
-    timer = setTimeout(() => void look().catch(() => {}), Math.min(pause, 2 ** 31 - 1));
+  #nextCheck: number | undefined;
+  #end: (code: number) => void = () => {};
+
+  constructor(parts: LauncherParts, { stopping, ...options }: LauncherOptions) {
+    const { releases, output, state } = parts;
+    const { log } = output;
+    const { signal } = stopping;
+    this.#parts = parts;
+    this.#stopping = stopping;
+    this.#keeper = new AppKeeper({
+      directory: releases.deploy.path,
+      current: async () => {
+        const version = (await releases.current()) ?? "";
+        return { version, settings: await releases.settings(version) };
+      },
+      output: output.fd,
+      log,
+      onGone: (code, reason) => void this.#appGone(code, reason),
+    });
+    const install = { ...options, signal, note: log };
+    const changes = this.#changes;
+    this.#updater = new Updater({ releases, install, state, log, signal, changes }, this.#keeper);
+    this.#health = watchHealth(this.#keeper, {
+      cwd: releases.deploy.current,
+      settings: (version) => releases.settings(version),
+      log,
+    });
+    const end = new Promise<number>((resolve) => {
+      this.#end = resolve;
+    });
+    this.ended = end.then((code) => this.#close(code));
+    signal.addEventListener("abort", () => this.#end(0), { once: true });
   }
 
-  async function look(): Promise<Record<string, unknown>> {
+  /**
+   * Start the app, or take over the one that runs, and resume an update that was interrupted.
+   * @throws {Failure} when the app cannot be started; everything is closed then.
+   */
+  async start(): Promise<void> {
+    const { releases, output, state } = this.#parts;
     try {
-      return await requests.take(() => updater.check());
+      this.#control = await serveControl(controlPath(releases.deploy.path), this.#handle);
+      await this.#requests.run(async () => {
+        await this.#keeper.takeOverOrStart();
+        await this.#updater.resumePending();
+      });
+      await state.note({ stopped: undefined }, output.log);
     } catch (error) {
-      log(`update: ${messageOf(error)}`);
-      throw error;
-    } finally {
-      await schedule();
+      output.log(`cannot start: ${messageOf(error)}`);
+      this.#end(exitCodeOf(error) ?? 1);
+      await this.ended;
+      if (error instanceof Refused || error instanceof UsageError) throw error;
+      throw new Failure(messageOf(error));
     }
+    await notify("READY=1", `STATUS=running ${this.#keeper.app?.version ?? ""}`);
+    await this.#scheduleCheck();
   }
 
-  async function handle(
-    request: ControlRequest,
-    send: (value: unknown) => void,
-    closed: AbortSignal,
-  ): Promise<Record<string, unknown>> {
-    switch (request.command) {
-      case "status":
-        return status();
-      case "check":
-        return look();
-      case "list":
-        return { current: await releases.current(), installed: await releases.installed() };
-      case "restart":
-        return requests.take(() => changes.take(restart));
-      case "rollback": {
-        const { version } = request;
-        if (version !== undefined && typeof version !== "string") {
-          throw new UsageError("version is text");
-        }
-        return requests.take(() => updater.rollback(version));
-      }
-      case "stop":
-        setImmediate(() => stopping.abort());
-        return { stopping: true };
-      case "log":
-        await feed.give((line) => send({ line }), {
-          count: typeof request["lines"] === "number" ? request["lines"] : 50,
-          follow: request["follow"] === true,
-          signal: closed,
-        });
-        return {};
-      default:
-        throw new UsageError(
-          `unknown command "${request.command}"; known are status, check, list, restart, rollback, stop, log`,
-        );
-    }
+  /** Pass a signal on to the app. */
+  passOn(signal: NodeJS.Signals): void {
+    this.#keeper.app?.signal(signal);
   }
 
-  async function restart(): Promise<Record<string, unknown>> {
+  /** What can be asked by the control socket; `stop` and `log` included. */
+  readonly #commands: Record<string, ControlHandler> = {
+    status: () => this.#status(),
+    check: async () => ({ ...(await this.#check()) }),
+    list: async () => {
+      const { releases } = this.#parts;
+      return { current: await releases.current(), installed: await releases.installed() };
+    },
+    restart: () => this.#requests.run(() => this.#changes.run(() => this.#restart())),
+    rollback: ({ version }) => {
+      if (version !== undefined && typeof version !== "string")
+        throw new UsageError("version is text");
+      return this.#requests.run(() => this.#updater.rollback(version));
+    },
+    stop: async () => {
+      setImmediate(() => this.#stopping.abort());
+      return { stopping: true };
+    },
+    log: async ({ lines, follow }, send, closed) => {
+      await this.#parts.output.give((line) => send({ line }), {
+        count: typeof lines === "number" ? lines : 50,
+        follow: follow === true,
+        signal: closed,
+      });
+      return {};
+    },
+  };
+
+  readonly #handle: ControlHandler = async (request, send, closed) => {
+    const commands = new Map(Object.entries(this.#commands));
+    const command = commands.get(request.command);
+    if (command) return await command(request, send, closed);
+    const known = [...commands.keys()].join(", ");
+    throw new UsageError(`unknown command "${request.command}"; known are ${known}`);
+  };
+
+  async #restart(): Promise<Record<string, unknown>> {
+    const { output, state } = this.#parts;
+    const keeper = this.#keeper;
     await keeper.stop();
     keeper.restarts = { quick: 0, total: keeper.restarts.total };
-    await state.note({ stopped: undefined }, log);
+    await state.note({ stopped: undefined }, output.log);
     await keeper.start();
     return { version: keeper.app?.version, pid: keeper.app?.pid };
   }
 
-  async function status(): Promise<Record<string, unknown>> {
-    const { app } = keeper;
+  async #status(): Promise<Status> {
+    const { releases, state } = this.#parts;
+    const { state: appState, restarts, lastEnd, app } = this.#keeper;
+    const next = this.#nextCheck;
     return describeStatus({
-      directory,
+      directory: releases.deploy.path,
       state: state.value,
-      app: {
-        state: keeper.state,
-        restarts: keeper.restarts.total,
-        lastEnd: keeper.lastEnd,
-        running: app,
-      },
+      app: { state: appState, restarts: restarts.total, lastEnd, running: app },
       version: await releases.current(),
       installed: await releases.installed(),
-      health: health.last,
-      nextCheck:
-        nextCheck === undefined ? undefined : new Date(Date.now() + nextCheck - performance.now()),
+      health: this.#health.last,
+      nextCheck: next === undefined ? undefined : new Date(Date.now() + next - performance.now()),
     });
   }
 
-  const control = await serveControl(controlPath(directory), handle);
-  const health = watchHealth(keeper, {
-    cwd: join(directory, "current"),
-    settings: (version) => releases.settings(version),
-    log,
-  });
-  stopping.signal.addEventListener("abort", () => end(0), { once: true });
+  async #check(): Promise<CheckResult> {
+    try {
+      return await this.#requests.run(() => this.#updater.check());
+    } catch (error) {
+      this.#parts.output.log(`update: ${messageOf(error)}`);
+      throw error;
+    } finally {
+      await this.#scheduleCheck();
+    }
+  }
 
-  async function close(): Promise<void> {
-    stopping.abort();
-    clearTimeout(timer);
-    health.close();
+  async #scheduleCheck(): Promise<void> {
+    clearTimeout(this.#checkTimer);
+    this.#nextCheck = undefined;
+    const every = await this.#checkEvery();
+    if (every === false || this.#stopping.signal.aborted) return;
+    // a fleet of apps must not ask all at the same moment
+    const pause = every * (0.9 + Math.random() * 0.2);
+    this.#nextCheck = performance.now() + pause;
+    const check = () => void this.#check().catch(() => {});
+    this.#checkTimer = setTimeout(check, Math.min(pause, 2 ** 31 - 1));
+  }
+
+  /** Milliseconds between two looks for a new version; false: only when asked. */
+  async #checkEvery(): Promise<number | false> {
+    try {
+      const { server, every } = (await this.#parts.releases.config()).updates;
+      return server.length === 0 ? false : every;
+    } catch {
+      return false;
+    }
+  }
+
+  /** The app has ended and is not started again by itself. */
+  async #appGone(code: number, reason: string): Promise<void> {
+    const { output, state } = this.#parts;
+    await state.note({ stopped: { at: new Date().toISOString(), reason } }, output.log);
+    const givenUp = this.#keeper.state === "given up";
+    if (givenUp && (await this.#checkEvery()) !== false) {
+      // an update may bring the app back: that is worth staying for
+      output.log(`GIVEN UP: ${reason}; it starts again with the next update or launchfit restart`);
+      await notify(`STATUS=given up: ${reason}`);
+      return;
+    }
+    output.log(givenUp ? `GIVEN UP: ${reason}` : reason);
+    this.#end(code);
+  }
+
+  async #close(code: number): Promise<number> {
+    const { lock, output } = this.#parts;
+    this.#stopping.abort();
+    clearTimeout(this.#checkTimer);
+    this.#health.close();
     await notify("STOPPING=1");
-    // an update under way is let go of, or undone, before the app ends
-    await requests.idle();
-    await changes.idle();
-    await keeper.stop();
-    keeper.close();
-    await control.close();
-    pipe.close();
-    await appLog.close();
+    // an update under way is given up, or undone, before the app ends
+    await this.#requests.idle();
+    await this.#changes.idle();
+    await this.#keeper.stop();
+    this.#keeper.close();
+    await this.#control?.close();
+    await output.close();
     lock.release();
-  }
-
-  const ended = finished.then(async (code) => {
-    await close();
     return code;
-  });
-  try {
-    await requests.take(async () => {
-      await keeper.begin();
-      await updater.settlePending();
-    });
-    await state.note({ stopped: undefined }, log);
-  } catch (error) {
-    log(`cannot start: ${messageOf(error)}`);
-    end(exitCodeOf(error) ?? 1);
-    await ended;
-    if (error instanceof Refused || error instanceof UsageError) throw error;
-    throw new Failure(messageOf(error));
   }
-  await notify("READY=1", `STATUS=running ${keeper.app?.version ?? ""}`);
-  await schedule();
-  return { ended, passOn: (name) => keeper.app?.signal(name) };
 }

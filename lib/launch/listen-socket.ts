@@ -23,10 +23,10 @@ export interface ListenSocket {
  * @throws {UsageError} when it cannot be had.
  */
 export function openListenSocket(listen: Listen): ListenSocket {
-  if ("path" in listen) throw new UsageError("app.listen takes an address with a port, no path");
+  if ("path" in listen) throw new UsageError("app.listen takes an address with a port, not a path");
   const { host, port } = listen;
   const family = isIP(host);
-  if (family === 0) throw new UsageError(`app.listen: "${host}" is no IP address`);
+  if (family === 0) throw new UsageError(`app.listen: "${host}" is not an IP address`);
   try {
     return "Deno" in globalThis ? bindByLibc(host, port, family) : bindByNode(host, port, family);
   } catch (error) {

@@ -1,33 +1,78 @@
-import type { AppSettings } from "./app-keeper.ts";
+import { join } from "node:path";
+import { UsageError } from "../core/errors.ts";
+import { type AppSettings, appSettings, type LaunchConfig, readLaunchConfig } from "./config.ts";
+import {
+  currentRelease,
+  type DeployDirectory,
+  installedReleases,
+  pruneReleases,
+  switchCurrent,
+} from "./deploy-directory.ts";
+import { readState } from "./state.ts";
 
-/** What the update server offers. */
-export interface Offer {
-  version: string;
-  /** false: it is the current one. */
-  isNew: boolean;
-  /** A digest of the VERSION file it stands in. */
-  id: string;
-}
+/** The releases of a deploy directory by their versions: their names without the app's. */
+export class Releases {
+  readonly deploy: DeployDirectory;
 
-/** The deploy directory and the update server, as the installing half has them. */
-export interface Releases {
+  constructor(deploy: DeployDirectory) {
+    this.deploy = deploy;
+  }
+
   /** The version that `current` names. */
-  current(): Promise<string | undefined>;
-  /**
-   * What the update server has, or undefined when that has not changed since `done`.
-   * Throws what speaks against it (Refused, Failure).
-   */
-  offer(how: { conditional: boolean }): Promise<Offer | undefined>;
-  /** Download, verify, unpack to `releases/`; the release's folder. Nothing of the running version changes. */
-  prepare(offer: Offer): Promise<string>;
-  /** All that the offer asks for is done: it need not be read again until it changes. */
-  done(offer: Offer): Promise<void>;
+  async current(): Promise<string | undefined> {
+    const name = await currentRelease(this.deploy);
+    return name === undefined ? undefined : await this.#versionOf(name);
+  }
+
+  /** The installed versions, the newest first. */
+  async installed(): Promise<string[]> {
+    const names = (await installedReleases(this.deploy)).reverse();
+    return Promise.all(names.map((name) => this.#versionOf(name)));
+  }
+
+  /** The folder of a version, installed or not. */
+  async folderOf(version: string): Promise<string> {
+    return join(this.deploy.releases, await this.#nameOf(version));
+  }
+
+  /** The configuration with which a version runs; default: the current one. */
+  async config(version?: string): Promise<LaunchConfig> {
+    const shown = version ?? (await this.current());
+    const release = shown === undefined ? undefined : await this.folderOf(shown);
+    return (await readLaunchConfig(this.deploy.path, release)).config;
+  }
+
+  /** How a version is run. */
+  async settings(version: string): Promise<AppSettings> {
+    return appSettings(await this.config(version), this.deploy.path);
+  }
+
   /** Make `current` name this version, in one step. */
-  activate(version: string): Promise<void>;
-  /** Installed versions, the newest first. */
-  installed(): Promise<string[]>;
-  /** Remove older versions, all but `keep` of them and those named. */
-  prune(protectedVersions: string[]): Promise<void>;
-  /** The settings of an installed version. */
-  settings(version: string): Promise<AppSettings>;
+  async activate(version: string): Promise<void> {
+    await switchCurrent(this.deploy, await this.#nameOf(version));
+  }
+
+  /** Remove older versions, all but `updates.keep` of them and those named. */
+  async prune(needed: string[]): Promise<void> {
+    const { keep } = (await this.config()).updates;
+    const names = await Promise.all(needed.map((each) => this.#nameOf(each)));
+    await pruneReleases(this.deploy, keep, names);
+  }
+
+  async #app(): Promise<string> {
+    const { config } = await readLaunchConfig(this.deploy.path);
+    const name = config.app.name ?? (await readState(this.deploy)).app;
+    if (name === undefined)
+      throw new UsageError(`${this.deploy.path} does not tell the app's name; write app.name`);
+    return name;
+  }
+
+  async #nameOf(version: string): Promise<string> {
+    return `${await this.#app()}-${version}`;
+  }
+
+  async #versionOf(name: string): Promise<string> {
+    const app = await this.#app();
+    return name.startsWith(`${app}-`) ? name.slice(app.length + 1) : name;
+  }
 }

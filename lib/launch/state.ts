@@ -28,7 +28,7 @@ export async function readState(deploy: DeployDirectory): Promise<LaunchState> {
     return { ...rest, floor: floor ?? {}, versions: versions ?? {}, etags: etags ?? {} };
   } catch {
     throw new Failure(
-      `${fileOf(deploy)} is no JSON; mend it, or remove it to forget what was accepted before`,
+      `${fileOf(deploy)} is not JSON; fix it, or remove it to forget what was accepted before`,
     );
   }
 }

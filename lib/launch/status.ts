@@ -2,8 +2,9 @@ import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Terminal } from "../cli/terminal.ts";
 import { formatDuration, formatSize } from "../core/units.ts";
-import type { RunningApp } from "./app-process.ts";
 import type { AppState } from "./app-keeper.ts";
+import type { RunningApp } from "./app-process.ts";
+import { healthyAnswers } from "./health.ts";
 import type { LauncherState } from "./launcher-state.ts";
 
 /** What `launchfit status` tells; with --json just this. */
@@ -75,12 +76,7 @@ export function statusLines(status: Status, { paint }: Terminal): string[] {
     ["app", `${good}${pid === undefined ? "" : `, process ${pid}`}`],
     ["uptime", uptime === undefined ? undefined : formatDuration(uptime)],
     ["restarts", `${restarts}${lastEnd === undefined ? "" : `, the last end: ${lastEnd}`}`],
-    [
-      "health",
-      health === undefined
-        ? undefined
-        : mark(["well", "alive", "starting", "not asked yet"].includes(health), health),
-    ],
+    ["health", health === undefined ? undefined : mark(healthyAnswers.includes(health), health)],
     ["stopped", stopped && paint.red(`${stopped.reason} (${ago(stopped.at)})`)],
     ["last check", lastCheck && `${mark(lastCheck.ok, lastCheck.result)} (${ago(lastCheck.at)})`],
     [

@@ -1,10 +1,51 @@
-import { chmodSync, linkSync, mkdirSync, symlinkSync } from "node:fs";
+import {
+  chmodSync,
+  closeSync,
+  fchmodSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  symlinkSync,
+  writeSync,
+} from "node:fs";
 import { posix } from "node:path";
-import process from "node:process";
 import { checkedPath, checkedTarget, foldedPath } from "../archive/rules.ts";
-import { Refused } from "../core/errors.ts";
-import { NewFile } from "./new-file.ts";
-import { type EntrySink, shownName, type TarEntry, type TarLimits } from "../archive/tar.ts";
+import {
+  type EntrySink,
+  readTarGz,
+  shownName,
+  type TarEntry,
+  type TarLimits,
+  tarLimits,
+} from "../archive/tar.ts";
+import { Failure, messageOf, Refused, systemCode } from "../core/errors.ts";
+import { readPieces } from "../files/files.ts";
+
+/**
+ * Unpack the archive that is open as `fd` into `folder`, which is empty. The caller removes it when this throws.
+ * @param name the archive's, for messages.
+ * @throws {Refused} when an entry breaks a rule, with the entry's name; or when it is not a whole tar.gz.
+ * @throws {Failure} when the disk is full and the like.
+ */
+export async function unpack(
+  fd: number,
+  folder: string,
+  name: string,
+  { limits = tarLimits, signal }: { limits?: TarLimits; signal?: AbortSignal | undefined } = {},
+): Promise<void> {
+  const tree = new TreeWriter(folder, limits);
+  try {
+    await readTarGz(readPieces(fd), (entry) => tree.add(entry), { limits, signal });
+    tree.finish();
+  } catch (error) {
+    signal?.throwIfAborted();
+    if (error instanceof Refused) throw new Refused(`${name} is not unpacked: ${error.message}`);
+    if (systemCode(error) === undefined) throw error;
+    throw new Failure(`${name} cannot be unpacked: ${messageOf(error)}`);
+  } finally {
+    tree.close();
+  }
+}
 
 type Kind = "folder" | "file" | "link";
 
@@ -16,9 +57,7 @@ type Kind = "folder" | "file" | "link";
  * and get the time of the install: a reproducible archive has one fixed time, and a web server that makes
  * ETags of time and size must see that a file is new.
  */
-export class TreeWriter {
-  entries = 0;
-  bytes = 0;
+class TreeWriter {
   readonly #folder: string;
   readonly #limits: TarLimits;
   /** By exact path. */
@@ -28,8 +67,10 @@ export class TreeWriter {
   /** By the path as a file system sees it that ignores case and Unicode form. */
   readonly #folded = new Map<string, string>();
   readonly #folderModes = new Map<string, number>();
-  readonly #umask = process.umask();
-  #open: NewFile | undefined;
+  #entries = 0;
+  #bytes = 0;
+  /** The file that is being written. */
+  #fd: number | undefined;
 
   constructor(folder: string, limits: TarLimits) {
     this.#folder = folder;
@@ -46,7 +87,7 @@ export class TreeWriter {
     const refuse = (why: string) => new Refused(`"${shownName(entry.path)}" ${why}`);
     const mode = entry.mode ?? 0o644;
     if (mode & 0o6000) throw refuse("is setuid or setgid");
-    if (++this.entries > this.#limits.entries)
+    if (++this.#entries > this.#limits.entries)
       throw new Refused(`it has more than ${this.#limits.entries} entries`);
     if (path === "") {
       if (entry.type !== "Directory") throw refuse("has no name");
@@ -72,7 +113,7 @@ export class TreeWriter {
         const target = checkedPath(entry.linkpath ?? "");
         if (this.#kinds.get(target) !== "file")
           throw refuse(
-            `is a hard link to "${shownName(entry.linkpath ?? "")}", which is no file before it in the archive`,
+            `is a hard link to "${shownName(entry.linkpath ?? "")}", which is not a file before it in the archive`,
           );
         this.#claim(path, "file");
         linkSync(`${this.#folder}/${target}`, `${this.#folder}/${path}`);
@@ -86,12 +127,13 @@ export class TreeWriter {
   /** Folders get their modes last: one without the right to write must still be filled. */
   finish(): void {
     chmodSync(this.#folder, 0o755);
-    for (const [path, mode] of this.#folderModes)
-      if (mode !== (0o755 & ~this.#umask)) chmodSync(`${this.#folder}/${path}`, mode);
+    for (const [path, mode] of this.#folderModes) chmodSync(`${this.#folder}/${path}`, mode);
   }
 
+  /** Close the file that an error left open. */
   close(): void {
-    this.#open?.close();
+    if (this.#fd !== undefined) closeSync(this.#fd);
+    this.#fd = undefined;
   }
 
   /** Make sure that the folders above are folders, and that nothing else is called so. */
@@ -119,16 +161,23 @@ export class TreeWriter {
   }
 
   #writeFile(path: string, entry: TarEntry, mode: number): EntrySink {
-    this.bytes += entry.size;
-    if (this.bytes > this.#limits.size)
+    this.#bytes += entry.size;
+    if (this.#bytes > this.#limits.size)
       throw new Refused(`it unpacks to more than ${this.#limits.size} bytes`);
-    const file = new NewFile(`${this.#folder}/${path}`, mode | 0o400, this.#umask);
-    this.#open = file;
+    const fd = openSync(`${this.#folder}/${path}`, "wx", 0o600);
+    this.#fd = fd;
+    // as the archive says, whatever the umask is; but its owner must be able to read it
+    fchmodSync(fd, mode | 0o400);
+    let size = 0;
     return {
-      write: (piece) => file.write(piece),
-      end() {
-        file.close();
-        if (file.written !== entry.size) throw new Refused(`"${shownName(entry.path)}" is cut off`);
+      // plain calls: a promise for each of many small files would cost more than the writing
+      write(piece) {
+        for (let done = 0; done < piece.length; ) done += writeSync(fd, piece, done);
+        size += piece.length;
+      },
+      end: () => {
+        this.close();
+        if (size !== entry.size) throw new Refused(`"${shownName(entry.path)}" is cut off`);
       },
     };
   }

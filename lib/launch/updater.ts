@@ -1,64 +1,70 @@
-import { join } from "node:path";
 import { exitCodeOf, Failure, messageOf, UsageError } from "../core/errors.ts";
-import type { AppKeeper, AppSettings } from "./app-keeper.ts";
+import type { AppKeeper } from "./app-keeper.ts";
+import type { AppSettings } from "./config.ts";
+import { findUpdate, type Update } from "./find-update.ts";
 import { awaitHealth } from "./health.ts";
-import { appEnvironment, type HookName, runHook } from "./hooks.ts";
-import { type StateFile, withFailed } from "./launcher-state.ts";
-import type { Offer, Releases } from "./releases.ts";
-import { Turns } from "./turns.ts";
+import { appEnvironment, ReleaseFailed, runHook } from "./hooks.ts";
+import { addRelease, recordDone } from "./install.ts";
+import { type StateFile, type VersionChange, withFailed } from "./launcher-state.ts";
+import { Mutex } from "./mutex.ts";
+import type { Releases } from "./releases.ts";
+import { type InstallOptions, openSession, type Session } from "./session.ts";
 
 export interface UpdaterOptions {
-  directory: string;
   releases: Releases;
+  /** How releases are taken from the web folder. */
+  install: InstallOptions;
   state: StateFile;
   log: (line: string) => void;
   /** Aborted when launchfit ends: a download under way stops. */
   signal: AbortSignal;
   /** Ends, switches and starts of the app, one at a time; default: the updater's own. */
-  changes?: Turns;
+  changes?: Mutex;
 }
 
-/** Milliseconds for which an update that answered its health check may still die and be undone. */
-const probation = 10_000;
+export interface CheckResult {
+  version: string;
+  /** In words. */
+  result: string;
+  updated: boolean;
+}
+
+/** Milliseconds for which an update that answered its health check may still end and be undone. */
+const trialPeriod = 10_000;
 
 /**
- * Brings new versions in beside the running app and changes over to them: ended, switched, started, judged;
- * undone when it does not hold up. Works on its own (`check --once`) and with a keeper that runs the app.
+ * Brings new versions in beside the running app, and changes from one version to another:
+ *
+ *     fetched    the release is verified and stands in releases/, its hooks ran; a failure leaves the app as it is
+ *     pending    recorded in the state file; the app is ended, `current` switched, the new app started, its health awaited
+ *     on trial   it is healthy; for `trialPeriod` its end still undoes the change
+ *     accepted   older releases are pruned
+ *     undone     (from pending or on trial) the version before runs again; the new one is not tried again until VERSION changes
+ *
+ * Without a keeper (`check --once`) nothing runs, and a change is accepted at once.
  */
 export class Updater {
   readonly #options: UpdaterOptions;
   readonly #keeper: AppKeeper | undefined;
-  readonly #changes: Turns;
-  #probationEnds: NodeJS.Timeout | undefined;
+  readonly #changes: Mutex;
+  #trialEnd: NodeJS.Timeout | undefined;
   /** The version that an update is bringing in: not to be pruned although nothing names it yet. */
   #incoming: string | undefined;
 
   constructor(options: UpdaterOptions, keeper?: AppKeeper) {
     this.#options = options;
     this.#keeper = keeper;
-    this.#changes = options.changes ?? new Turns();
+    this.#changes = options.changes ?? new Mutex();
   }
 
-  /** Look for a new version and change over to it. The result in words; a refusal or failure is recorded and thrown. */
-  async check(): Promise<{ version: string; result: string; updated: boolean }> {
-    const { releases, state, log } = this.#options;
-    const at = new Date().toISOString();
+  /** Look for a new version and change to it. A refusal or failure is recorded and thrown. */
+  async check(): Promise<CheckResult> {
+    const { state, log } = this.#options;
+    const at = now();
     try {
-      const before = (await releases.current()) ?? "nothing";
-      const offer = await releases.offer({ conditional: true });
-      if (!offer?.isNew) return await this.#checked(at, before, "up to date", false);
-      const failed = state.value.failed?.[offer.version];
-      if (failed?.offer === offer.id) {
-        return await this.#checked(
-          at,
-          before,
-          `${offer.version} is not tried again: ${failed.reason}`,
-          false,
-        );
-      }
-      log(`update ${before} → ${offer.version}`);
-      const from = await this.#update(before, offer);
-      return await this.#checked(at, offer.version, `updated ${from} → ${offer.version}`, true);
+      const checked = await this.#update();
+      await state.note({ lastCheck: { at, result: checked.result, ok: true } }, log);
+      return checked;
     } catch (error) {
       const code = exitCodeOf(error) ?? 1;
       await state.note({ lastCheck: { at, result: messageOf(error), ok: false, code } }, log);
@@ -66,38 +72,53 @@ export class Updater {
     }
   }
 
-  async #checked(at: string, version: string, result: string, updated: boolean) {
-    const { state, log } = this.#options;
-    await state.note({ lastCheck: { at, result, ok: true } }, log);
-    return { version, result, updated };
+  async #update(): Promise<CheckResult> {
+    const { releases, state, log } = this.#options;
+    const before = (await releases.current()) ?? "nothing";
+    const session = await this.#openSession();
+    try {
+      const update = await findUpdate(session, { conditional: true });
+      const { version, id } = update;
+      if (update.kind === "current") await recordDone(session, update);
+      if (update.kind !== "new") return { version: before, result: "up to date", updated: false };
+      const failed = state.value.failed?.[version];
+      if (failed?.offer === id) {
+        const result = `${version} is not tried again: ${failed.reason}`;
+        return { version: before, result, updated: false };
+      }
+      log(`update ${before} → ${version}`);
+      const from = await this.#bringIn(session, update, before);
+      return { version, result: `updated ${from} → ${version}`, updated: true };
+    } finally {
+      session.close();
+    }
   }
 
-  /** The version that it replaced: `before`, unless that was undone while the new one was fetched. */
-  async #update(before: string, offer: Offer): Promise<string> {
-    const { releases, state, directory, log } = this.#options;
-    const at = new Date().toISOString();
-    const to = offer.version;
-    let from = before;
+  /** Fetch a new version and change to it. The version that it replaced: `before`, unless that was undone meanwhile. */
+  async #bringIn(session: Session, update: Update, before: string): Promise<string> {
+    const { releases, state, log, signal } = this.#options;
+    const at = now();
+    const { version: to, id } = update;
     this.#incoming = to;
     try {
-      const folder = await releases.prepare(offer);
+      await addRelease(session, update);
+      // others need not wait for the hooks and the app
+      session.close();
       const settings = await releases.settings(to);
-      await this.#hook("before_symlink", settings, folder, { version: to, folder, previous: from });
-      await this.#hook("before_restart", settings, directory, {
-        version: to,
-        folder,
-        previous: from,
-      });
-      from = await this.#changeOver(to, settings, offer.id);
-      await releases.done(offer);
-      return from;
+      const folder = await releases.folderOf(to);
+      const hook = { version: to, releaseDir: folder, previous: before, log, signal };
+      await runHook("before_symlink", settings, { ...hook, cwd: folder });
+      await runHook("before_restart", settings, { ...hook, cwd: releases.deploy.path });
+      return await this.#changeTo(to, settings, id);
     } catch (error) {
       const reason = messageOf(error);
-      const failed = withFailed(state.value.failed, to, { reason, offer: offer.id });
+      const lastUpdate = { at, from: before, to, ok: false, reason };
       // what the network or the disk did is tried again; what the release did is not
-      const again = exitCodeOf(error) !== 1 || !(error instanceof ReleaseFailed);
-      const lastUpdate = { at, from, to, ok: false, reason };
-      await state.note({ lastUpdate, ...(again ? {} : { failed }) }, log);
+      const failed =
+        error instanceof ReleaseFailed
+          ? { failed: withFailed(state.value.failed, to, { reason, offer: id }) }
+          : {};
+      await state.note({ lastUpdate, ...failed }, log);
       throw error;
     } finally {
       this.#incoming = undefined;
@@ -112,132 +133,147 @@ export class Updater {
     const older = installed.slice(installed.indexOf(from ?? "") + 1);
     const to = version ?? older.find((each) => !state.value.failed?.[each]);
     if (!from || !to) throw new Failure("there is no older version to go back to");
-    if (!installed.includes(to)) {
+    if (!installed.includes(to))
       throw new UsageError(`version ${to} is not installed; installed are ${installed.join(", ")}`);
-    }
     if (to === from) throw new UsageError(`version ${to} is the current one`);
     log(`rollback ${from} → ${to}`);
-    const offer = (await releases.offer({ conditional: false }).catch(() => undefined))?.id ?? "";
-    await this.#changeOver(to, await releases.settings(to), offer);
+    const offer = await this.#offered();
+    await this.#changeTo(to, await releases.settings(to), offer);
     // what was rolled back must not come back with the next check
     const failed = withFailed(state.value.failed, from, { reason: "rolled back by hand", offer });
     await state.note({ failed }, log);
     return { version: to, result: `rolled back ${from} → ${to}` };
   }
 
-  /** An update that launchfit's own end interrupted: judge it now, and undo it when it does not hold up. */
-  async settlePending(): Promise<void> {
+  /** What is offered now, as the state file has it; empty when that cannot be found out. */
+  async #offered(): Promise<string> {
+    try {
+      const session = await this.#openSession();
+      try {
+        return (await findUpdate(session)).id;
+      } finally {
+        session.close();
+      }
+    } catch {
+      return "";
+    }
+  }
+
+  /** A change that the end of launchfit interrupted: check the new version's health now, and undo it if that is bad. */
+  async resumePending(): Promise<void> {
     const { releases, state, log } = this.#options;
     const { pending } = state.value;
     if (!pending) return;
     if ((await releases.current()) !== pending.to) return state.note({ pending: undefined }, log);
-    log(`the update to ${pending.to} was interrupted: judging it`);
-    if (this.#keeper) this.#keeper.guard = () => true;
-    const wrong = await this.#judge(pending.to, await releases.settings(pending.to));
+    log(`the update to ${pending.to} was interrupted: checking its health`);
+    if (this.#keeper) this.#keeper.onUnexpectedEnd = () => {};
+    const wrong = await this.#checkHealth(pending.to, await releases.settings(pending.to));
     if (this.#options.signal.aborted) return;
-    if (wrong === undefined) {
-      this.#watchOver(pending.from, pending.to, pending.offer);
-      await state.note({ pending: undefined }, log);
-    } else await this.#undo(pending.from, pending.to, wrong, pending.offer);
+    if (wrong !== undefined) return this.#undo(pending, wrong);
+    this.#startTrial(pending);
+    await state.note({ pending: undefined }, log);
   }
 
-  /** End, switch, start, judge; back when it does not hold up. The version that was replaced. */
-  #changeOver(to: string, settings: AppSettings, offer: string): Promise<string> {
-    return this.#changes.take(async () => {
+  /** Change to a version that stands in releases/. The version that it replaced. */
+  #changeTo(to: string, settings: AppSettings, offer: string): Promise<string> {
+    return this.#changes.run(async () => {
       // asked only now: the version of a moment ago may have been undone meanwhile
       const from = (await this.#options.releases.current()) ?? "nothing";
-      if (from !== to) await this.#changeFrom(from, to, settings, offer);
+      if (from !== to) await this.#change({ from, to, offer }, settings);
       return from;
     });
   }
 
-  async #changeFrom(from: string, to: string, settings: AppSettings, offer: string): Promise<void> {
-    const { releases, state, log } = this.#options;
-    clearTimeout(this.#probationEnds);
+  async #change(change: VersionChange, settings: AppSettings): Promise<void> {
+    const { releases, state, log, signal } = this.#options;
+    const { from, to } = change;
     const keeper = this.#keeper;
-    // recorded before the switch: whenever launchfit is killed, the next one knows what to judge
-    if (keeper) await state.save({ pending: { from, to, offer } });
+    clearTimeout(this.#trialEnd);
+    // recorded before the switch: whenever launchfit is killed, the next one knows what to check
+    if (keeper) await state.save({ pending: change });
     await keeper?.stop();
-    let wrong: string | undefined;
-    // until it is judged, its end is a verdict and not a reason to start it again
-    if (keeper) keeper.guard = () => true;
-    try {
-      await releases.activate(to);
-      await keeper?.start({ version: to, settings });
-      wrong = await this.#judge(to, settings);
-      if (wrong === undefined) {
-        const folder = join(this.#options.directory, "current");
-        await this.#hook("after_restart", settings, folder, {
-          version: to,
-          folder,
-          previous: from,
-        });
-        // it may have ended while the hook ran
-        if (keeper && !keeper.app) wrong = `it ended with ${keeper.lastEnd}`;
-      }
-    } catch (error) {
-      wrong = messageOf(error);
-    }
-    if (wrong !== undefined && this.#options.signal.aborted) {
-      throw new Failure(`launchfit is ending; its next start judges ${to}`);
-    }
+    // until its health is known, its end undoes the change and is not a reason to start it again
+    if (keeper) keeper.onUnexpectedEnd = () => {};
+    const wrong = await this.#switchAndStart(change, settings).catch(messageOf);
     if (wrong !== undefined) {
-      await this.#undo(from, to, wrong, offer);
+      if (signal.aborted)
+        throw new Failure(`launchfit is ending; its next start checks the health of ${to}`);
+      await this.#undo(change, wrong);
       throw new ReleaseFailed(`${to} did not hold up: ${wrong}; ${from} runs again`);
     }
-    this.#watchOver(from, to, offer);
-    const lastUpdate = { at: new Date().toISOString(), from, to, ok: true };
-    const proved = keeper ? { pending: undefined, stopped: undefined } : {};
-    await state.note({ lastUpdate, ...proved }, log);
-    // what an undo may need stays until the new version has proved itself
+    this.#startTrial(change);
+    const lastUpdate = { at: now(), from, to, ok: true };
+    await state.note(
+      { lastUpdate, ...(keeper && { pending: undefined, stopped: undefined }) },
+      log,
+    );
+    // what an undo may need stays until the trial is over
     await releases.prune(keeper ? [from, to] : [to]).catch(this.#tell);
   }
 
-  async #judge(version: string, settings: AppSettings): Promise<string | undefined> {
-    const app = this.#keeper?.app;
-    if (!this.#keeper) return undefined;
-    if (!app) return `it ended with ${this.#keeper.lastEnd ?? "its start"}`;
-    const cwd = join(this.#options.directory, "current");
-    const env = appEnvironment({ version, releaseDir: cwd }, settings.env);
-    const { signal } = this.#options;
-    return awaitHealth(settings.health, { gone: app.exited, cwd, env, signal });
+  /** What is wrong with the new version, if anything; or it is thrown. */
+  async #switchAndStart(
+    { from, to }: VersionChange,
+    settings: AppSettings,
+  ): Promise<string | undefined> {
+    const { releases, log, signal } = this.#options;
+    const keeper = this.#keeper;
+    await releases.activate(to);
+    await keeper?.start({ version: to, settings });
+    const wrong = await this.#checkHealth(to, settings);
+    if (wrong !== undefined) return wrong;
+    const cwd = releases.deploy.current;
+    const hook = { version: to, releaseDir: cwd, previous: from, cwd, log, signal };
+    await runHook("after_restart", settings, hook);
+    // it may have ended while the hook ran
+    return keeper && !keeper.app ? `it ended with ${keeper.lastEnd}` : undefined;
   }
 
-  /** For some seconds after a good answer, the new app's end still undoes the update. */
-  #watchOver(from: string, to: string, offer: string): void {
+  /** Undefined when the app is healthy, else what is wrong. */
+  async #checkHealth(version: string, settings: AppSettings): Promise<string | undefined> {
+    const { signal, releases } = this.#options;
+    if (!this.#keeper) return undefined;
+    const { app, lastEnd } = this.#keeper;
+    if (!app) return `it ended with ${lastEnd ?? "its start"}`;
+    const cwd = releases.deploy.current;
+    const env = appEnvironment({ version, releaseDir: cwd }, settings.env);
+    return awaitHealth(settings.health, { gone: app.ended, cwd, env, signal });
+  }
+
+  #startTrial(change: VersionChange): void {
     const keeper = this.#keeper;
     if (!keeper) return;
-    keeper.guard = (how) => {
-      clearTimeout(this.#probationEnds);
-      keeper.guard = undefined;
-      const { log, state, releases } = this.#options;
-      const reason = `it ended with ${how} soon after its start`;
-      this.#changes
-        .take(async () => {
-          // a rollback or the next version may have come first
-          if ((await releases.current()) !== to) return;
-          await this.#undo(from, to, reason, offer);
-          const lastUpdate = { at: new Date().toISOString(), from, to, ok: false, reason };
-          await state.note({ lastUpdate }, log);
-        })
-        .catch((error: unknown) => log(`cannot undo the update: ${messageOf(error)}`));
-      return true;
+    const { releases, log } = this.#options;
+    keeper.onUnexpectedEnd = (how) => {
+      clearTimeout(this.#trialEnd);
+      keeper.onUnexpectedEnd = undefined;
+      this.#failTrial(change, `it ended with ${how} soon after its start`).catch((error: unknown) =>
+        log(`cannot undo the update: ${messageOf(error)}`),
+      );
     };
-    this.#probationEnds = setTimeout(() => {
-      keeper.guard = undefined;
-      const { releases } = this.#options;
-      const spare = this.#incoming === undefined ? [to] : [to, this.#incoming];
-      releases.prune(spare).catch(this.#tell);
-    }, probation);
-    this.#probationEnds.unref();
+    this.#trialEnd = setTimeout(() => {
+      keeper.onUnexpectedEnd = undefined;
+      const needed = this.#incoming === undefined ? [change.to] : [change.to, this.#incoming];
+      releases.prune(needed).catch(this.#tell);
+    }, trialPeriod);
+    this.#trialEnd.unref();
   }
 
-  readonly #tell = (error: unknown) => this.#options.log(messageOf(error));
+  #failTrial(change: VersionChange, reason: string): Promise<void> {
+    const { releases, state, log } = this.#options;
+    const { from, to } = change;
+    return this.#changes.run(async () => {
+      // a rollback or the next version may have come first
+      if ((await releases.current()) !== to) return;
+      await this.#undo(change, reason);
+      await state.note({ lastUpdate: { at: now(), from, to, ok: false, reason } }, log);
+    });
+  }
 
-  async #undo(from: string, to: string, reason: string, offer: string): Promise<void> {
+  async #undo({ from, to, offer }: VersionChange, reason: string): Promise<void> {
     const { releases, state, log } = this.#options;
     log(`${to} did not hold up: ${reason}; going back to ${from}`);
-    if (this.#keeper) this.#keeper.guard = undefined;
+    if (this.#keeper) this.#keeper.onUnexpectedEnd = undefined;
     await this.#keeper?.stop();
     await releases.activate(from);
     const failed = withFailed(state.value.failed, to, { reason, offer });
@@ -245,30 +281,14 @@ export class Updater {
     await this.#keeper?.start();
   }
 
-  async #hook(
-    name: HookName,
-    settings: AppSettings,
-    cwd: string,
-    { version, folder, previous }: { version: string; folder: string; previous: string },
-  ): Promise<void> {
-    const { log, signal } = this.#options;
-    const variables = { version, releaseDir: folder, previous };
-    try {
-      await runHook(name, {
-        command: settings.hooks[name],
-        cwd,
-        env: appEnvironment(variables, settings.env),
-        signal,
-        timeout: settings.hookTimeout,
-        onLine: (line) => log(`${name}: ${line}`),
-      });
-    } catch (error) {
-      throw new ReleaseFailed(messageOf(error));
-    }
+  async #openSession(): Promise<Session> {
+    const { releases, install } = this.#options;
+    return openSession(releases.deploy, await releases.config(), "launchfit check", install);
   }
+
+  readonly #tell = (error: unknown) => this.#options.log(messageOf(error));
 }
 
-/** It was the release that failed, not the way to it. */
-class ReleaseFailed extends Failure {
-  override name = "Failure";
+function now(): string {
+  return new Date().toISOString();
 }

@@ -1,6 +1,6 @@
 import type { CommandInput } from "../../lib/cli/command.ts";
 import { UsageError } from "../../lib/core/errors.ts";
-import type { InstallOptions } from "../../lib/launch/session.ts";
+import type { InstallOptions } from "../../lib/launch/launch.ts";
 
 export const trustFlags = {
   key: { type: "string", value: "FINGERPRINT", help: "the key that must have signed everything" },

@@ -11,7 +11,7 @@ export const list = defineCommand({
     ["launchfit list --json", "for a script"],
   ],
   run: async ({ flags, terminal }) => {
-    const { status } = await import("../../lib/launch/commands.ts");
+    const { status } = await import("../../lib/launch/launch.ts");
     const { version, installed } = await status(flags.dir);
     for (const each of installed) terminal.print(`${each === version ? "*" : " "} ${each}`);
     terminal.printJson({ current: version, installed });
@@ -28,7 +28,7 @@ export const config = defineCommand({
     ["launchfit config --json", "for a script"],
   ],
   run: async ({ flags, terminal }) => {
-    const { effectiveConfig } = await import("../../lib/launch/commands.ts");
+    const { effectiveConfig } = await import("../../lib/launch/launch.ts");
     const rows = await effectiveConfig(flags.dir);
     const shown = rows.map(({ name, value, origin }) => [
       name,

@@ -1,5 +1,4 @@
 import { defineCommand } from "../../lib/cli/command.ts";
-import type * as Commands from "../../lib/launch/commands.ts";
 import { dirFlags, folderFlag } from "./flags.ts";
 
 export const statusCommand = defineCommand({
@@ -13,8 +12,7 @@ export const statusCommand = defineCommand({
   ],
   exits: { 1: "the app does not run", 4: "updates are refused; the reason is shown" },
   run: async ({ flags, terminal }) => {
-    const { status } = await import("../../lib/launch/commands.ts");
-    const { statusLines } = await import("../../lib/launch/status.ts");
+    const { status, statusLines } = await import("../../lib/launch/launch.ts");
     const now = await status(flags.dir);
     for (const line of statusLines(now, terminal)) terminal.print(line);
     terminal.printJson(now);
@@ -22,12 +20,6 @@ export const statusCommand = defineCommand({
     return now.state === "running" ? 0 : 1;
   },
 });
-
-/** Ask the launchfit that runs in a deploy directory. */
-async function ask(...request: Parameters<typeof Commands.command>) {
-  const { command } = await import("../../lib/launch/commands.ts");
-  return await command(...request);
-}
 
 /** A command that is a question to the running launchfit and a line about its answer. */
 function question(
@@ -45,6 +37,7 @@ function question(
       [`launchfit ${name} --dir /srv/app`, "of another"],
     ],
     run: async ({ flags, terminal }) => {
+      const { ask } = await import("../../lib/launch/launch.ts");
       const { ok: _, ...answer } = await ask(flags.dir, { command: name });
       terminal.print(tell(answer));
       terminal.printJson(answer);
@@ -71,6 +64,7 @@ export const rollback = defineCommand({
     ["launchfit rollback 1.23.42a", "to that one"],
   ],
   run: async ({ flags, args: [version], terminal }) => {
+    const { ask } = await import("../../lib/launch/launch.ts");
     const answer = await ask(flags.dir, {
       command: "rollback",
       ...(version === undefined ? {} : { version }),
@@ -100,6 +94,7 @@ export const log = defineCommand({
     ["launchfit log -n 200", "more of them"],
   ],
   run: async ({ flags: { dir, follow, lines }, terminal }) => {
+    const { ask } = await import("../../lib/launch/launch.ts");
     await ask(dir, { command: "log", follow, lines }, (value) => {
       terminal.print(String(value["line"]));
       terminal.printJson(value);

@@ -20,10 +20,10 @@ export const check = defineCommand({
   exits: { 4: "refused; the reason is printed, the old version stays" },
   run: async ({ flags, terminal, signal }) => {
     const options = { ...installOptions({ flags, terminal, signal, args: [] }), signal };
-    const { checkOnce, command } = await import("../../lib/launch/commands.ts");
+    const { ask, checkOnce } = await import("../../lib/launch/launch.ts");
     const { result, version, updated } = flags.once
       ? await checkOnce(flags.dir, options)
-      : await command(flags.dir, { command: "check" });
+      : await ask(flags.dir, { command: "check" });
     terminal.print(String(result));
     terminal.printJson({ version, result, updated });
   },
@@ -47,7 +47,7 @@ export const fetch = defineCommand({
   run: async (input) => {
     const { look, conditional, dir } = input.flags;
     const options = { ...installOptions(input), signal: input.signal, look, conditional };
-    const { fetchOnly } = await import("../../lib/launch/commands.ts");
+    const { fetchOnly } = await import("../../lib/launch/launch.ts");
     const offer = await fetchOnly(dir, options);
     const what = offer?.isNew ? (look ? "is offered" : `is in ${offer.folder}`) : "is current";
     input.terminal.print(offer ? `${offer.version} ${what}` : "nothing has changed");
@@ -67,7 +67,7 @@ export const verify = defineCommand({
   exits: { 4: "refused; the reason is printed" },
   run: async ({ flags, terminal, signal }) => {
     const options = installOptions({ flags, terminal, signal, args: [] });
-    const { verifyOffered } = await import("../../lib/launch/first-install.ts");
+    const { verifyOffered } = await import("../../lib/launch/launch.ts");
     const result = await verifyOffered(flags.dir, options);
     terminal.print(
       `${result.name}: good, signed by ${result.key.join(", ")}${result.current ? " (installed)" : ""}`,

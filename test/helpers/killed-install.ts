@@ -2,7 +2,7 @@
 import { cpSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
-import { installInto } from "../../lib/launch/first-install.ts";
+import { installInto } from "../../lib/launch/launch.ts";
 import { runCommand, type RunResult } from "./run.ts";
 import { changingCalls, injected } from "./strace.ts";
 import { tempDir } from "./tmp.ts";

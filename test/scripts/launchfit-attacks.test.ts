@@ -8,8 +8,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { formatVersionFile } from "../../lib/web-folder/version-file.ts";
 import { exitCodeOf } from "../../lib/core/errors.ts";
-import { installInto } from "../../lib/launch/first-install.ts";
-import type { InstallOptions } from "../../lib/launch/session.ts";
+import { type InstallOptions, installInto } from "../../lib/launch/launch.ts";
 import { runScript } from "../helpers/run.ts";
 import { tarGz } from "../helpers/tar.ts";
 import { tempDir } from "../helpers/tmp.ts";
@@ -440,7 +439,7 @@ test("a folder in place of the current link is not touched", async () => {
   cpSync(join(deploy, "releases", "my-app-1"), join(deploy, "current"), { recursive: true });
   await publish(web.path, good, "2", { date: later(1) });
   const { code, stderr } = await launchfit();
-  assert.match(stderr, /is no link/);
+  assert.match(stderr, /is not a link/);
   assert.is(code, 4);
   assert.is(await installedVersion(deploy), "1");
 });

@@ -70,15 +70,24 @@ clockTest(
     const running = startScript("launchfit", ["--dir", app.folder], { env: clockOf(clock, "+0") });
     await running.until(/started .* process \d+/);
     let version = 3;
-    for (const shift of ["+1y", "-1y", "+0"]) {
+    for (const [shift, refusal] of [
+      ["+1y", /freeze/],
+      ["-1y", /from the future|in the future|not valid now/],
+      ["+0", undefined],
+    ] as const) {
       writeFileSync(clock, `${shift}\n`);
       const { uptime } = (await app.status()) as { uptime: number };
       assert.ok(uptime >= 0 && uptime < 60_000, `an uptime of ${uptime} ms at ${shift}`);
-      // found by itself, not only when asked for
+      // looked for by itself, not only when asked for; what a wrong clock refuses, the right one takes
       await publisher.publish(String(version), webApp(String(version)));
-      await waitFor(async () => (await app.ask()) === String(version), {
-        what: `${version} at ${shift}`,
-      });
+      await waitFor(
+        async () => {
+          const { lastCheck } = (await app.status()) as { lastCheck?: { result: string } };
+          return refusal?.test(lastCheck?.result ?? "") ?? (await app.ask()) === String(version);
+        },
+        { what: `${version} at ${shift}` },
+      );
+      assert.is(await app.ask(), refusal ? "2" : String(version));
       version += 1;
     }
     await running.stop();

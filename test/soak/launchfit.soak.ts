@@ -3,7 +3,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { run } from "../../lib/exec/exec.ts";
+import { $ } from "../../lib/exec/exec.ts";
 import { deploy, webApp } from "../helpers/launch.ts";
 import { makePublisher } from "../helpers/publisher.ts";
 import type { Running } from "../helpers/run.ts";
@@ -98,12 +98,12 @@ test("a week in miniature: after many updates memory, descriptors, disk and proc
   await publisher.publish("1", webApp("1"));
   const app = await deploy(publisher, { listen: true, updates: ["keep: 2"] });
   const running = await app.launch();
-  const { stdout } = await run(["cat", join(app.folder, ".launchfit/lock")]);
+  const { stdout } = await $`cat ${join(app.folder, ".launchfit/lock")}`;
   const { pid } = JSON.parse(stdout) as { pid: number };
   const measure = async () => ({
     descriptors: readdirSync(`/proc/${pid}/fd`).length,
     memory:
-      Number(/VmRSS:\s+(\d+)/.exec((await run(["cat", `/proc/${pid}/status`])).stdout)?.[1]) / 1024,
+      Number(/VmRSS:\s+(\d+)/.exec((await $`cat ${`/proc/${pid}/status`}`).stdout)?.[1]) / 1024,
     releases: readdirSync(join(app.folder, "releases")).length,
     processes: (await appsOf(app.folder)).length,
   });
@@ -136,8 +136,8 @@ testUnless(test, needsRoot)(
     const publisher = await makePublisher();
     await publisher.publish("1", webApp("1"));
     const folder = join(tempDir("full-"), "deploy");
-    await run(["mkdir", folder]);
-    await run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder]);
+    await $`mkdir ${folder}`;
+    await $`mount -t tmpfs -o size=4m tmpfs ${folder}`;
     try {
       const app = await deploy(publisher, { folder });
       const running = await app.launch();
@@ -159,7 +159,7 @@ process.exit(28);`;
         await waitFor(async () => (await app.ask()) === "1", { what: "version 1 again" });
         const { lastUpdate } = (await app.status()) as { lastUpdate: { reason: string } };
         assert.match(lastUpdate.reason, /exit code 28/);
-        await run(["sh", "-c", 'rm -f "$0"/filling "$0"/releases/*/filling', folder]);
+        await $`sh -c ${'rm -f "$0"/filling "$0"/releases/*/filling'} ${folder}`;
       }
       await publisher.publish("4", webApp("4"));
       const { ok, error } = await app.control("check");
@@ -167,7 +167,7 @@ process.exit(28);`;
       await running.stop();
     } finally {
       // also from under an app that a failed test left behind
-      await run(["umount", "-l", folder]);
+      await $`umount -l ${folder}`;
       await publisher.close();
     }
   },

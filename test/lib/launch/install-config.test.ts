@@ -65,7 +65,7 @@ test("keep takes false or a number, health a URL, a command or a map", async () 
   for (const [text, reason] of [
     ["updates: { keep: yes }", /launchify\.yml:1:18: .*false, or how many/],
     ["app: { health: { within: 3s } }", /either url or command/],
-    ["app: { env: { 'a b': x } }", /no name of an environment variable/],
+    ["app: { env: { 'a b': x } }", /not the name of an environment variable/],
     ["updates: { server: ftp://x }", /https, http or file/],
     ["updates: { gpg: { key: nonsense! } }", /fingerprint/],
     ["app: { name: ../x }", /app's name/],

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { StateFile, withFailed } from "../../../lib/launch/launcher-state.ts";
-import { Turns } from "../../../lib/launch/turns.ts";
+import { Mutex } from "../../../lib/launch/mutex.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 
 test("changes saved at once are written one after the other, and the file ends as the last one left it", async () => {
@@ -41,25 +41,25 @@ test("of many versions that failed the newest fifty are remembered", () => {
   assert.not.ok(failed["1.69"]);
 });
 
-test("turns: one after the other, also when one fails, and idle waits for those that come meanwhile", async () => {
-  const turns = new Turns();
+test("a mutex: one after the other, also when one fails, and idle waits for those that come meanwhile", async () => {
+  const mutex = new Mutex();
   const order: string[] = [];
   const step = (name: string, more?: () => void) => async () => {
-    order.push(`${name} begins`);
+    order.push(`${name} starts`);
     await new Promise((resolve) => setTimeout(resolve, 2));
     more?.();
-    order.push(`${name} ends`);
+    order.push(`${name} is over`);
   };
-  void turns.take(step("a", () => void turns.take(step("c"))));
-  const failing = turns.take(async () => {
+  void mutex.run(step("a", () => void mutex.run(step("c"))));
+  const failing = mutex.run(async () => {
     throw new Error("b fails");
   });
   await failing.then(
     () => assert.unreachable(),
     (error: Error) => assert.is(error.message, "b fails"),
   );
-  await turns.idle();
-  assert.equal(order, ["a begins", "a ends", "c begins", "c ends"]);
+  await mutex.idle();
+  assert.equal(order, ["a starts", "a is over", "c starts", "c is over"]);
 });
 
 test.run();

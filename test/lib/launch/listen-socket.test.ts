@@ -1,6 +1,6 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { start } from "../../../lib/exec/exec.ts";
+import { $ } from "../../../lib/exec/exec.ts";
 import { openListenSocket } from "../../../lib/launch/listen-socket.ts";
 import { freePort } from "../../helpers/ports.ts";
 import { waitFor } from "../../helpers/wait.ts";
@@ -15,16 +15,17 @@ for (const host of ["127.0.0.1", "::1"]) {
     const port = await freePort();
     const socket = openListenSocket({ host, port });
     const url = `http://${host.includes(":") ? `[${host}]` : host}:${port}/`;
-    const serve = (name: string) => start(["node", "-e", app, name], { fd3: socket.fd });
+    const stdio: ("ignore" | number)[] = ["ignore", "ignore", "ignore", socket.fd];
+    const serve = (name: string) => $({ stdio, nothrow: true, grace: 0 })`node -e ${app} ${name}`;
     const first = serve("first");
     const get = async () => (await fetch(url, { headers: { connection: "close" } })).text();
     assert.is(await waitFor(get, { what: "the first app" }), "first");
-    await first.end(0);
+    await first.kill();
     // nobody serves now: the request waits in the backlog until the next app comes
     const waiting = get();
     const second = serve("second");
     assert.is(await waiting, "second");
-    await second.end(0);
+    await second.kill();
     socket.close();
   });
 }
@@ -34,7 +35,7 @@ test("an address that this machine does not have is refused in plain words", () 
     () => openListenSocket({ host: "203.0.113.1", port: 1 }),
     /cannot bind 203\.0\.113\.1:1: .*; end who holds it, or name another/,
   );
-  assert.throws(() => openListenSocket({ host: "localhost", port: 1 }), /"localhost" is no IP/);
+  assert.throws(() => openListenSocket({ host: "localhost", port: 1 }), /"localhost" is not an IP/);
 });
 
 test.run();

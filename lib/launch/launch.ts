@@ -4,50 +4,35 @@ import { acquireLock } from "../files/lock.ts";
 import { readLaunchConfig } from "./config.ts";
 import { askControl, type ControlAnswer, type ControlRequest, controlPath } from "./control.ts";
 import { currentRelease, deployDirectory } from "./deploy-directory.ts";
-import { type Fetched, ReleasesByChild } from "./fetching-child.ts";
-import type { InstallOptions } from "./session.ts";
-import { type Launcher, launch } from "./launcher.ts";
+import { findUpdate } from "./find-update.ts";
+import { addRelease, recordDone } from "./install.ts";
 import { StateFile } from "./launcher-state.ts";
+import { Releases } from "./releases.ts";
+import { type InstallOptions, openSession } from "./session.ts";
 import { describeStatus, type Status } from "./status.ts";
-import { Updater } from "./updater.ts";
-import { WebReleases } from "./web-releases.ts";
+import { type CheckResult, Updater } from "./updater.ts";
 
 /** What `launchfit` and its commands do in a deploy directory. */
 
-/** Run the app of a deploy directory in the foreground, until `stopping` is aborted. */
-export function launchIn(
-  folder: string,
-  options: InstallOptions & { show: (line: string) => void; stopping: AbortController },
-): Promise<Launcher> {
-  const deploy = deployDirectory(folder);
-  const { show, stopping } = options;
-  const releases = new ReleasesByChild(deploy, { ...options, signal: stopping.signal });
-  return launch({
-    directory: deploy.path,
-    releases,
-    every: async () => {
-      const { updates } = await releases.config();
-      return updates.server.length === 0 ? false : updates.every;
-    },
-    show,
-    stopping,
-  });
-}
+export { type Installed, installInto, verifyOffered } from "./install.ts";
+export { launchIn } from "./launcher.ts";
+export type { InstallOptions } from "./session.ts";
+export { statusLines } from "./status.ts";
 
 /**
  * Ask the launchfit that runs in a directory.
+ * @param onLine gets what comes before the answer.
  * @throws {Failure} when none runs there; or what its answer says, with its exit code.
  */
-export async function command(
+export async function ask(
   folder: string,
   request: ControlRequest,
   onLine?: (value: Record<string, unknown>) => void,
 ): Promise<ControlAnswer> {
   const { path } = deployDirectory(folder);
   const answer = await askControl(controlPath(path), request, onLine);
-  if (!answer) {
+  if (!answer)
     throw new Failure(`no launchfit runs in ${path}; start it: launchfit, or its systemd unit`);
-  }
   if (answer.ok) return answer;
   const text = answer.error ?? "launchfit gave no reason";
   if (answer.code === 4) throw new Refused(text);
@@ -56,55 +41,65 @@ export async function command(
   throw new Failure(text);
 }
 
-/** Look for a new version and install it where no launchfit runs (cron); the next start of the app uses it. */
+/**
+ * Look for a new version and install it where no launchfit runs (cron); the next start of the app uses it.
+ * @throws {Busy} when a launchfit runs there.
+ * @throws {Refused} with the reason why it is not installed.
+ */
 export async function checkOnce(
   folder: string,
   options: InstallOptions & { signal: AbortSignal },
-): Promise<{ version: string; result: string; updated: boolean }> {
+): Promise<CheckResult> {
   const deploy = deployDirectory(folder);
-  if ((await currentRelease(deploy)) === undefined) {
+  const releases = new Releases(deploy);
+  if ((await releases.current()) === undefined)
     throw new UsageError(`${deploy.path} has no current release; install one: launchfit URL`);
-  }
   const lock = await acquireLock(deploy.lock, { what: "launchfit check --once" });
-  const releases = new WebReleases(deploy, options);
   try {
     const state = new StateFile(join(deploy.state, "launcher.json"));
     await state.load();
     const { note: log, signal } = options;
-    const updater = new Updater({ directory: deploy.path, releases, state, log, signal });
-    return await updater.check();
+    return await new Updater({ releases, install: options, state, log, signal }).check();
   } finally {
-    releases.close();
     lock.release();
   }
+}
+
+/** What the web folder has. */
+export interface Fetched {
+  version: string;
+  /** false: it is the current one. */
+  isNew: boolean;
+  /** A digest of what is offered. */
+  id: string;
+  /** The release's folder, when it was fetched. */
+  folder?: string;
 }
 
 /**
  * See what the web folder has and, unless only a look is asked for, bring it into releases/; nothing is switched.
  * Works beside a launchfit that runs; two of them at once wait for each other.
+ * @param options.conditional answer undefined when VERSION is the one of the last time.
+ * @throws {Refused} with the reason why it may not be taken.
  */
 export async function fetchOnly(
   folder: string,
-  {
-    look,
-    conditional,
-    ...options
-  }: InstallOptions & { look: boolean; conditional: boolean; signal: AbortSignal },
+  { look, conditional, ...options }: InstallOptions & { look: boolean; conditional: boolean },
 ): Promise<Fetched | undefined> {
   const deploy = deployDirectory(folder);
-  const { signal } = options;
-  const what = "launchfit fetch";
-  const lock = await acquireLock(deploy.fetchLock, { what, wait: true, signal });
-  const releases = new WebReleases(deploy, options);
+  const releases = new Releases(deploy);
+  const session = await openSession(deploy, await releases.config(), "launchfit fetch", options);
   try {
-    const offer = await releases.offer({ conditional });
-    if (!offer) return undefined;
-    const { version, isNew, id } = offer;
-    const fetched = { version, isNew, id };
-    return look || !isNew ? fetched : { ...fetched, folder: await releases.prepare(offer) };
+    const update = await findUpdate(session, { conditional });
+    const { kind, version, id } = update;
+    if (kind === "unchanged") return undefined;
+    if (kind === "current") await recordDone(session, update);
+    const fetched = { version, isNew: kind === "new", id };
+    if (look || !fetched.isNew) return fetched;
+    await addRelease(session, update);
+    return { ...fetched, folder: join(deploy.releases, update.name) };
   } finally {
-    releases.close();
-    lock.release();
+    session.close();
   }
 }
 
@@ -117,12 +112,11 @@ export async function status(folder: string): Promise<Status> {
     return running as unknown as Status;
   }
   const state = new StateFile(join(deploy.state, "launcher.json"));
-  const releases = new WebReleases(deploy, { note: () => {} });
-  const app = { state: "not running" as const, restarts: 0 };
+  const releases = new Releases(deploy);
   return describeStatus({
     directory: deploy.path,
     state: await state.load(),
-    app,
+    app: { state: "not running", restarts: 0 },
     version: await releases.current(),
     installed: await releases.installed(),
   });

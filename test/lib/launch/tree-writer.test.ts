@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { unpack } from "../../../lib/launch/unpack.ts";
+import { unpack } from "../../../lib/launch/tree-writer.ts";
 import { type TarLimits, tarLimits } from "../../../lib/archive/tar.ts";
 import { paxEntry, type RawEntry, tarEntry, tarGz } from "../../helpers/tar.ts";
 import { withTemp } from "../../helpers/tmp.ts";
@@ -85,11 +85,11 @@ refused("a hard link out", /leads out/, [{ name: "h", type: "1", link: "../../et
 refused("a hard link to an absolute path", /absolute/, [
   { name: "h", type: "1", link: "/etc/passwd" },
 ]);
-refused("a hard link to a link", /no file before it/, [
+refused("a hard link to a link", /not a file before it/, [
   { name: "l", type: "2", link: "x" },
   { name: "h", type: "1", link: "l" },
 ]);
-refused("a hard link to what comes later", /no file before it/, [
+refused("a hard link to what comes later", /not a file before it/, [
   { name: "h", type: "1", link: "f" },
   { name: "f" },
 ]);

@@ -1,0 +1,210 @@
+import { closeSync, constants, openSync, readSync } from "node:fs";
+import { lstat, open, rm } from "node:fs/promises";
+import { Socket } from "node:net";
+import { join } from "node:path";
+import { StringDecoder } from "node:string_decoder";
+import { systemCode } from "../core/errors.ts";
+import { $ } from "../exec/exec.ts";
+import { openLog } from "../log/writer.ts";
+
+/** What the app and launchfit print: it is shown, written to app.log, and kept for `launchfit log`. */
+export interface AppOutput {
+  /** What the app gets as stdout and stderr. */
+  readonly fd: number;
+  /** A line of launchfit's own. */
+  readonly log: (line: string) => void;
+  /** The last `count` lines; with `follow` also the coming ones, until `signal` is aborted. */
+  give(
+    onLine: (line: string) => void,
+    options: { count: number; follow: boolean; signal: AbortSignal },
+  ): Promise<void>;
+  close(): Promise<void>;
+}
+
+/**
+ * Open the log and the pipe of a deploy directory.
+ * @param folder `.launchfit` in it.
+ * @param show gets every line, for whoever watches.
+ */
+export async function openAppOutput(
+  folder: string,
+  show: (line: string) => void,
+): Promise<AppOutput> {
+  const path = join(folder, "app.log");
+  const file = await openLog(path, { mode: 0o640 });
+  const recent = new RecentLines();
+  await recent.load(path);
+  const write = (stage: string, lines: string[]) => {
+    file.lines(stage, lines);
+    for (const line of lines) recent.add(`${new Date().toISOString()} ${stage} | ${line}`);
+  };
+  const pipe = await openOutputPipe(join(folder, "output"), (lines) => {
+    write("app", lines);
+    for (const line of lines) show(line);
+  });
+  return {
+    fd: pipe.fd,
+    log: (line) => {
+      write("launchfit", [line]);
+      show(`launchfit: ${line}`);
+    },
+    give: (onLine, options) => recent.give(onLine, options),
+    async close() {
+      pipe.close();
+      await file.close();
+    },
+  };
+}
+
+/** A pipe that the app writes to. */
+interface OutputPipe {
+  readonly fd: number;
+  /** Pass on what is in the pipe, then close it. */
+  close(): void;
+}
+
+/** Milliseconds between two looks into the pipe, where they are needed. */
+const minPause = 4;
+const maxPause = 100;
+/** Characters after which a line without an end is passed on. */
+const maxLine = 64 * 1024;
+
+/**
+ * Open the pipe in which the app writes, made when it is not there, and give every line that comes through it to
+ * `onLines`. It is a named pipe (fifo(7)), and the app gets it opened for reading and writing, so it always has a reader:
+ * when launchfit dies, the app is not killed by SIGPIPE, and what it writes meanwhile waits in the pipe for the next launchfit.
+ */
+async function openOutputPipe(
+  path: string,
+  onLines: (lines: string[]) => void,
+): Promise<OutputPipe> {
+  const there = await lstat(path).catch(() => undefined);
+  if (there && !there.isFIFO()) await rm(path, { recursive: true, force: true });
+  if (!there?.isFIFO()) await $`mkfifo -m 600 -- ${path}`;
+  // held open by us as well: the pipe never ends between two apps
+  const fd = openSync(path, constants.O_RDWR);
+  const reading = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const buffer = new Uint8Array(64 * 1024);
+  const decoder = new StringDecoder("utf8");
+  let rest = "";
+  const stop = watch();
+
+  /** Takes in what comes from now on; the function that is given ends that, and closes the descriptor. */
+  function watch(): () => void {
+    try {
+      const socket = new Socket({ fd: reading, readable: true, writable: false });
+      socket.on("data", (data: Buffer) => take(data));
+      // we hold the other end open ourselves; should it fail all the same, the lines wait in the pipe
+      socket.on("error", () => {});
+      socket.unref();
+      return () => socket.destroy();
+    } catch {
+      // Deno's takes no descriptor: the pipe is asked, less often while it is silent
+      return poll();
+    }
+  }
+
+  function poll(): () => void {
+    let pause = minPause;
+    const look = () => {
+      pause = drain() > 0 ? minPause : Math.min(maxPause, pause * 1.5);
+      timer = setTimeout(look, pause);
+      timer.unref();
+    };
+    let timer = setTimeout(look, 0);
+    return () => {
+      clearTimeout(timer);
+      closeSync(reading);
+    };
+  }
+
+  function take(data: Uint8Array): void {
+    const lines = (rest + decoder.write(data as Buffer)).split("\n");
+    rest = lines.pop() ?? "";
+    if (rest.length > maxLine) {
+      lines.push(rest);
+      rest = "";
+    }
+    if (lines.length > 0) onLines(lines);
+  }
+
+  function drain(): number {
+    let total = 0;
+    for (;;) {
+      const length = readSome();
+      if (length <= 0) return total;
+      total += length;
+      take(buffer.subarray(0, length));
+      // one long burst must not keep everything else from running
+      if (total > 1024 * 1024) return total;
+    }
+  }
+
+  function readSome(): number {
+    try {
+      return readSync(reading, buffer, 0, buffer.length, null);
+    } catch (error) {
+      if (systemCode(error) === "EAGAIN") return 0;
+      throw error;
+    }
+  }
+
+  return {
+    fd,
+    close() {
+      drain();
+      stop();
+      if (rest !== "") onLines([rest]);
+      closeSync(fd);
+    },
+  };
+}
+
+/** Lines that are kept. */
+const kept = 500;
+/** Bytes of an earlier log that are read. */
+const tailSize = 128 * 1024;
+
+/** The last lines of the log, for whoever asks, and the coming ones for whoever follows. */
+class RecentLines {
+  readonly #lines: string[] = [];
+  readonly #listeners = new Set<(line: string) => void>();
+
+  /** Start with the last lines of what an earlier launchfit wrote. */
+  async load(file: string): Promise<void> {
+    const handle = await open(file, "r").catch(() => undefined);
+    if (!handle) return;
+    try {
+      const { size } = await handle.stat();
+      const start = Math.max(0, size - tailSize);
+      const { buffer, bytesRead } = await handle.read(Buffer.alloc(tailSize), 0, tailSize, start);
+      const lines = buffer
+        .toString("utf8", 0, bytesRead)
+        .split("\n")
+        .slice(start > 0 ? 1 : 0, -1);
+      this.#lines.unshift(...lines.slice(-kept));
+    } finally {
+      await handle.close();
+    }
+  }
+
+  add(line: string): void {
+    this.#lines.push(line);
+    if (this.#lines.length > kept * 2) this.#lines.splice(0, kept);
+    for (const listener of this.#listeners) listener(line);
+  }
+
+  /** See AppOutput. */
+  async give(
+    onLine: (line: string) => void,
+    { count, follow, signal }: { count: number; follow: boolean; signal: AbortSignal },
+  ): Promise<void> {
+    for (const line of count > 0 ? this.#lines.slice(-Math.min(count, kept)) : []) onLine(line);
+    if (!follow || signal.aborted) return;
+    this.#listeners.add(onLine);
+    await new Promise<void>((resolve) =>
+      signal.addEventListener("abort", () => resolve(), { once: true }),
+    );
+    this.#listeners.delete(onLine);
+  }
+}
