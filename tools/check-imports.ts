@@ -15,7 +15,7 @@ const shared: Record<string, readonly string[]> = {
   core: ["errors", "names", "units", "id", "version", "at-exit"],
   cli: ["command", "terminal"],
   config: ["yaml", "secrets"],
-  exec: ["exec", "as-user", "process-tree", "users", "scripts"],
+  exec: ["exec", "process-tree", "users", "scripts"],
   files: ["files", "lock"],
   http: ["server", "listen-address", "proxy", "tunnel", "systemd"],
   git: ["git", "checkout"],

@@ -1,6 +1,6 @@
 import { readdir, readFile, stat } from "node:fs/promises";
 import process from "node:process";
-import { run } from "../exec/exec.ts";
+import { $ } from "../exec/exec.ts";
 
 /**
  * Who holds a file open for writing. What is asked is the kernel: a read lease (fcntl(2), F_SETLEASE)
@@ -32,10 +32,8 @@ export async function writersOf(paths: readonly string[]): Promise<Holding[]> {
 }
 
 async function leases(paths: readonly string[]): Promise<Holding[]> {
-  const { code, stdout } = await run(["perl", "-e", askForLeases, "--", ...paths], {
-    check: false,
-    timeout: 10_000,
-  }).catch(() => ({ code: 127, stdout: "" }));
+  const quiet = $({ nothrow: true, timeout: 10_000 });
+  const { exitCode: code, stdout } = await quiet`perl -e ${askForLeases} -- ${paths}`;
   const words = stdout.split("\n");
   return paths.map((_, index) =>
     code === 0 ? ((words[index] || "unknown") as Holding) : "unknown",
