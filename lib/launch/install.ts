@@ -14,7 +14,6 @@ import { saveKeys } from "../web-folder/trust.ts";
 import { folderUrl, type VerifiedArchive } from "../web-folder/web-folder.ts";
 import { type ReadLaunchConfig, readLaunchConfig } from "./config.ts";
 import {
-  bringToDisk,
   clearTemporary,
   type DeployDirectory,
   deployDirectory,
@@ -173,9 +172,8 @@ export async function addRelease(session: Session, update: Update): Promise<void
     // one that is there without a record was not put there by us
     if (await exists(place))
       throw new Refused(`${place} is there, but launchfit did not make it; move it away`);
-    // removed before the release is brought to the disk, which the archive need not reach
+    // removed before all is brought to the disk, which it need not reach
     await archive.discard();
-    await bringToDisk(folder);
     await placeRelease(deploy, folder, update.name);
   } finally {
     await rm(folder, { recursive: true, force: true });
