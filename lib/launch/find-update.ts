@@ -174,7 +174,7 @@ export function allFailed(errors: readonly unknown[]): Error {
   return errors.some((error) => error instanceof Refused) ? new Refused(text) : new Failure(text);
 }
 
-/** musl is the C library where its loader stands and glibc's does not (process.report tells too, but slowly). */
+/** musl is the C library where its loader is there and glibc's is not (process.report tells too, but slowly). */
 async function isMusl(): Promise<boolean> {
   const folders = await Promise.all(
     ["/lib", "/lib64"].map((path) => readdir(path).catch(() => [])),

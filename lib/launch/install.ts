@@ -153,7 +153,7 @@ async function completeLaunchFile(
 
 /**
  * Download a new release, verify it, unpack it to releases/, and record it as accepted; nothing is switched. One that
- * stands there already, as it was verified before, is only recorded.
+ * is there already, as it was verified before, is only recorded.
  * @throws {Refused} when no folder gives the right bytes, an entry of the archive breaks a rule, or it is another app's.
  */
 export async function addRelease(session: Session, update: Update): Promise<void> {
@@ -181,7 +181,7 @@ export async function addRelease(session: Session, update: Update): Promise<void
   }
 }
 
-/** The verified archive. Undefined: the release stands in releases/ already, as it was verified before. */
+/** The verified archive. Undefined: the release is in releases/ already, as it was verified before. */
 async function fetchArchive(
   { deploy, state, options, trust }: Session,
   { name, offers }: Update,

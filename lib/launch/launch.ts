@@ -103,7 +103,7 @@ export async function fetchOnly(
   }
 }
 
-/** How a directory stands: asked of the launchfit that runs there, else read from its files. */
+/** The status of a directory: asked of the launchfit that runs there, else read from its files. */
 export async function status(folder: string): Promise<Status> {
   const deploy = deployDirectory(folder);
   const answer = await askControl(controlPath(deploy.path), { command: "status" });

@@ -31,7 +31,7 @@ export function openListenSocket(listen: Listen): ListenSocket {
     return "Deno" in globalThis ? bindByLibc(host, port, family) : bindByNode(host, port, family);
   } catch (error) {
     throw new UsageError(
-      `cannot bind ${formatListen(listen)}: ${messageOf(error)}; end who holds it, or name another`,
+      `cannot bind ${formatListen(listen)}: ${messageOf(error)}; end the process that holds it, or name another`,
     );
   }
 }

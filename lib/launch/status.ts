@@ -35,7 +35,7 @@ export type RunningStatus = Pick<
   "state" | "pid" | "uptime" | "restarts" | "lastEnd" | "health" | "nextCheck"
 >;
 
-/** How a deploy directory stands. */
+/** The status of a deploy directory. */
 export async function describeStatus(
   releases: Releases,
   { lastCheck, lastUpdate, stopped }: LauncherState,
