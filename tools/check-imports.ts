@@ -23,7 +23,7 @@ const shared: Record<string, readonly string[]> = {
   openpgp: ["keys", "verify", "sign"],
   s3: ["s3", "errors"],
   fetch: ["fetch"],
-  log: ["format", "writer", "rotate", "parts", "holders"],
+  log: ["format", "writer", "rotate", "parts", "compress"],
   run: ["stage", "output", "report", "environment"],
   "web-folder": ["version-file", "web-folder", "trust", "floors"],
 };
@@ -35,7 +35,7 @@ const stages: Record<string, readonly string[]> = {
   fleet: ["fleet"],
   hook: ["hook"],
   launch: ["launch"],
-  logs: ["read", "times", "select", "view", "rotate", "stats"],
+  logs: ["logs"],
   release: ["release"],
   setup: ["setup"],
   uploads: ["uploads"],
