@@ -9,7 +9,7 @@
  * ```
  *
  * TIME is UTC with milliseconds, always 24 characters. RUN is a run's id (lib/core/id.ts), or `-` outside of a run.
- * Lines of the stage `run` are marks: they come from us, never from a child, so that no child can feign a result.
+ * Lines of the stage `run` are marks: they come from us, never from a child, so that no child can fake a result.
  * This file is pure: text in, data out.
  */
 
@@ -40,7 +40,7 @@ export interface StartMark {
   repo?: string | undefined;
 }
 
-/** How a stage ended. */
+/** How a stage finished. */
 export interface StageMark {
   kind: "stage";
   name: string;
@@ -51,7 +51,7 @@ export interface StageMark {
   why?: string | undefined;
 }
 
-/** How a run ended. */
+/** How a run finished. */
 export interface EndMark {
   kind: "end";
   result: Result;

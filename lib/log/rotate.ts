@@ -11,7 +11,7 @@ import { listParts, nextPart, statIfThere } from "./parts.ts";
  * Rotation that loses no line. The log is renamed, never cut; writers notice that its name leads
  * elsewhere and go on in a new file. A part is compressed, and removed, only when nobody has it open
  * for writing; as writers check the name after each opening, nobody writes to it later on either.
- * A crash at any point leaves whole files: the next rotation goes on where this one ended.
+ * A crash at any point leaves whole files: the next rotation goes on where this one stopped.
  */
 export interface RotateOptions extends TidyOptions {
   /** Rotate a log of at least so many bytes. */

@@ -31,7 +31,7 @@ export interface LogWriter {
   line(stage: string, text: string): void;
   /** Many lines at once. */
   lines(stage: string, texts: readonly string[]): void;
-  /** How the run, or one of its stages, started or ended. */
+  /** How the run, or one of its stages, started or finished. */
   mark(mark: Mark): void;
   /** Hand all lines to the kernel now; it happens by itself at the end of the turn. */
   flush(): void;
@@ -140,7 +140,7 @@ class Writer implements LogWriter {
     for (const text of texts) {
       const masked = this.#mask(text);
       const lines = masked.includes("\n") ? masked.replace(/\n$/, "").split("\n") : [masked];
-      // the end of a line as Windows programs write it is no text
+      // the end of a line as Windows programs write it is not part of the text
       for (const each of lines)
         this.#pending += `${head}${each.endsWith("\r") ? each.slice(0, -1) : each}\n`;
     }

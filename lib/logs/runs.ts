@@ -105,7 +105,7 @@ function readMarks({ bytes, offset }: Block, source: number, runs: Map<string, R
     const start = text.lastIndexOf("\n", at) + 1;
     end = text.indexOf("\n", at);
     if (end < 0) end = text.length;
-    // the same words in a line's text are no mark
+    // the same words in a line's text are not a mark
     const line = parseLine(bytes.toString("utf8", start, end));
     if (line?.stage === markStage) noteMark(line, { source, offset: offset + start }, runs);
   }

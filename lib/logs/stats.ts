@@ -104,7 +104,7 @@ export async function printStats(
     const stats = statsOf(runs);
     terminal.printJson({ runs: runs.length, stages: stats });
     if (terminal.json) return;
-    if (stats.length === 0) return terminal.note("the log has no runs that have ended");
+    if (stats.length === 0) return terminal.note("the log has no runs that have finished");
     const { paint } = terminal;
     const seconds = (value: number | undefined) =>
       value === undefined ? "-" : formatDuration(value * 1000);
