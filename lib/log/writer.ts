@@ -12,7 +12,6 @@ import {
 import { dirname } from "node:path";
 import process from "node:process";
 import { promisify } from "node:util";
-import { createMask, type Mask } from "../config/secrets.ts";
 import { Failure, messageOf, Refused, systemCode } from "../core/errors.ts";
 import { columnName, formatMark, lineHead, type Mark, markStage, noRun } from "./format.ts";
 import { startRotation } from "./rotate.ts";
@@ -42,8 +41,6 @@ export interface LogWriter {
 export interface LogOptions {
   /** The run's id; none: `-`. */
   run?: string | undefined;
-  /** Shown as `***`. */
-  secrets?: Iterable<string> | undefined;
   /** Bytes from which the log is rotated when it is opened, and without a run also later; default 10 MiB. */
   rotateAt?: number | undefined;
   /** How many rotated parts are kept; default 10. */
@@ -78,7 +75,6 @@ export async function openLog(file: string, options: LogOptions = {}): Promise<L
 class Writer implements LogWriter {
   readonly #file: LogFile;
   readonly #run: string;
-  readonly #mask: Mask;
   readonly #rotateAt: number;
   readonly #keep: number | undefined;
   readonly #onTrouble: (error: unknown) => void;
@@ -99,7 +95,6 @@ class Writer implements LogWriter {
   constructor(path: string, options: LogOptions) {
     this.#file = new LogFile(path, options.mode ?? 0o644);
     this.#run = columnName(options.run ?? noRun);
-    this.#mask = createMask(options.secrets ?? []);
     this.#rotateAt = options.rotateAt ?? 10 * 1024 * 1024;
     this.#keep = options.keep;
     this.#onTrouble =
@@ -138,8 +133,7 @@ class Writer implements LogWriter {
     if (this.#closed) return;
     const head = lineHead(new Date().toISOString(), this.#run, columnName(stage));
     for (const text of texts) {
-      const masked = this.#mask(text);
-      const lines = masked.includes("\n") ? masked.replace(/\n$/, "").split("\n") : [masked];
+      const lines = text.includes("\n") ? text.replace(/\n$/, "").split("\n") : [text];
       // the end of a line as Windows programs write it is not part of the text
       for (const each of lines)
         this.#pending += `${head}${each.endsWith("\r") ? each.slice(0, -1) : each}\n`;
