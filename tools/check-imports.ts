@@ -31,7 +31,7 @@ const shared: Record<string, readonly string[]> = {
 /** The stages, each with what scripts/ calls of it. */
 const stages: Record<string, readonly string[]> = {
   builder: ["build"],
-  downloads: ["run"],
+  downloads: ["downloads"],
   fleet: ["fleet"],
   hook: ["hook"],
   launch: ["launch"],
