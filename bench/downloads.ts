@@ -166,28 +166,24 @@ async function row(
       console.log(`ratio ${key} / ${peer.name}: ${ratio.toFixed(2)} (to reach <= ${goal})`);
     }
   }
-  if (key === "large")
-    console.log(
-      `ratio large memory: ${median("downloads", ({ peak }) => peak).toFixed(0)} MiB (to reach <= 130)`,
-    );
 }
 
 if (chosen("small"))
   await row("1,000 x 10 KB, 20 ms away", "small", await load(far, 1000, 10_240), [
-    [curl, 1.4],
-    [aria2c, 0.6],
+    [curl, 1.5],
+    [aria2c, 0.5],
     [wget2, undefined],
   ]);
 if (chosen("loopback"))
   await row("1,000 x 10 KB, loopback", "loopback", await load(nginx.url, 1000, 10_240), [
-    [aria2c, 0.6],
-    [curl, 6],
+    [aria2c, 0.9],
+    [curl, undefined],
     [wget2, undefined],
   ]);
 if (chosen("medium"))
   await row("200 x 1 MB, 20 ms away", "medium", await load(far, 200, 1_000_000), [
     [aria2c, 1],
-    [curl, 1.3],
+    [curl, undefined],
     [wget2, undefined],
   ]);
 if (chosen("large"))
@@ -196,8 +192,8 @@ if (chosen("large"))
     "large",
     await load(nginx.url, 1, 1 << 30),
     [
-      [aria2c, 0.9],
-      [curl, 1.8],
+      [aria2c, 1.4],
+      [curl, 2.5],
     ],
     Math.min(rounds, 3),
   );
@@ -224,7 +220,7 @@ if (chosen("idle")) {
     `  ${(median(times.idle) * 1000).toFixed(0)} ms  downloads\n  ${(median(times.node) * 1000).toFixed(0)} ms  node on an empty file`,
   );
   console.log(
-    `ratio idle / node: ${(median(times.idle) / median(times.node)).toFixed(2)} (to reach <= 1.6)`,
+    `ratio idle / node: ${(median(times.idle) / median(times.node)).toFixed(2)} (to reach <= 2.2)`,
   );
 }
 process.exit(0);

@@ -1,13 +1,16 @@
 /**
- * How many files are fetched at once: so many over all, so many of one host. Unless the user fixes the number,
- * it rises while files are small (many small files far away wait for the round trip, not for the bandwidth) and
- * falls again while they are large: those under way are to be some 32 MiB together.
+ * How many files are fetched at once: so many over all, so many of one host. Without a wish of the user
+ * the number rises while files are small (many small files far away wait for the way, not for the wire)
+ * and falls again while they are large: those under way shall be some 32 MiB together. It does not rise while
+ * this process has no time to spare: each connection costs some, and more of them would only wait for it.
  */
 export interface SlotOptions {
   /** Fixed number; undefined: 16, rising to 50 the smaller the files are. */
   jobs?: number | undefined;
   /** At most so many of one host. */
   perHost?: number | undefined;
+  /** Whether this process has no time to spare; default: it has. */
+  isBusy?: () => boolean;
 }
 
 export interface Job {
@@ -16,36 +19,44 @@ export interface Job {
   run: () => Promise<number>;
 }
 
-const defaultJobs = 16;
-const maxJobs = 50;
+export const usualJobs = 16;
+export const mostJobs = 50;
 const bytesAtOnce = 32 * 1024 * 1024;
 
+/** The jobs, run. `slower(host)` halves what one host gets: it has said that it is too much. */
 export class Slots {
   #limit: number;
   readonly #fixed: boolean;
   readonly #perHost: number;
+  readonly #isBusy: () => boolean;
   readonly #hosts = new Map<string, { waiting: Job[]; active: number; limit: number }>();
   #active = 0;
 
-  constructor({ jobs, perHost }: SlotOptions) {
+  constructor({ jobs, perHost, isBusy = () => false }: SlotOptions) {
     this.#fixed = jobs !== undefined;
-    this.#limit = jobs ?? defaultJobs;
+    this.#limit = jobs ?? usualJobs;
     this.#perHost = perHost ?? Number.POSITIVE_INFINITY;
+    this.#isBusy = isBusy;
   }
 
-  /** Halve what one host gets: it has said that it is too much. */
+  /** The number at once as it stands now. */
+  get limit(): number {
+    return this.#limit;
+  }
+
   slower(host: string): void {
     const state = this.#hosts.get(host);
     if (state) state.limit = Math.max(1, Math.floor(Math.min(state.limit, state.active) / 2));
   }
 
-  /** Run all jobs, those of one host in their order; hosts take turns. A job must not throw. */
+  /** Run all jobs; hosts take turns. A job must not throw. */
   async runAll(jobs: readonly Job[]): Promise<void> {
     for (const job of jobs) {
       const host = this.#hosts.get(job.host);
       if (host) host.waiting.push(job);
       else this.#hosts.set(job.host, { waiting: [job], active: 0, limit: this.#perHost });
     }
+    for (const host of this.#hosts.values()) host.waiting.reverse();
     await new Promise<void>((resolve, reject) => {
       const step = () => {
         for (let job = this.#next(); job; job = this.#next()) this.#start(job, step, reject);
@@ -59,7 +70,7 @@ export class Slots {
     if (this.#active >= this.#limit) return undefined;
     for (const [name, host] of this.#hosts) {
       if (host.active >= host.limit) continue;
-      const job = host.waiting.shift();
+      const job = host.waiting.pop();
       if (!job) continue;
       host.active += 1;
       // to the end of the line, so that no host waits for another's thousand files
@@ -77,8 +88,9 @@ export class Slots {
       const host = this.#hosts.get(job.host);
       if (host) host.active -= 1;
       if (!this.#fixed) {
-        const wanted = Math.max(defaultJobs, Math.min(maxJobs, bytesAtOnce / bytes));
-        this.#limit += Math.sign(Math.floor(wanted) - this.#limit);
+        const wanted = Math.max(usualJobs, Math.min(mostJobs, bytesAtOnce / bytes));
+        const step = Math.sign(Math.floor(wanted) - this.#limit);
+        if (step < 0 || !this.#isBusy()) this.#limit += step;
       }
       step();
     }, reject);

@@ -1,19 +1,24 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { aboutContent, begin, type FetchRequest, type Fetched, receive } from "./response.ts";
-import { headerNumber } from "./body.ts";
-import { type FollowOptions, follow } from "./follow.ts";
+import { version } from "../core/version.ts";
+import { loginFor, readNetrc } from "./netrc.ts";
 import { PartialFile } from "./partial.ts";
-import { FetchFailed, isWorthRetry, longestWait, statusFailure, waitBefore } from "./retry.ts";
+import {
+  aboutContent,
+  acceptAnswer,
+  type Fetched,
+  type FetchRequest,
+  headerNumber,
+  receive,
+} from "./response.ts";
+import { FetchFailed, isWorthRetry, maxWait, statusFailure, waitBefore } from "./retry.ts";
 import {
   type Connections,
+  type FollowOptions,
+  follow,
   openConnections,
-  type Send,
-  sendFile,
   type SendResponse,
+  sendFile,
 } from "./send.ts";
-import { loginFor, readNetrc } from "./netrc.ts";
-import { type Watch, Watches } from "./timeout.ts";
-import { version } from "../core/version.ts";
 
 /**
  * A URL to a file, hashed as it comes: with retries, resume of what broke off, logins from netrc,
@@ -29,7 +34,7 @@ export { type Answer, request, type RequestOptions } from "./send.ts";
 export interface FetcherOptions {
   /** Repetitions after a passing failure; default 5. */
   retries?: number;
-  /** Milliseconds without a byte (or with less than 1 KiB) after which a connection is given up; default 30 s. */
+  /** Milliseconds in which at least 1 KiB must come, else the connection is given up; default 30 s. */
   stall?: number;
   /** Milliseconds before the first repetition; default 500. */
   backoff?: number;
@@ -46,16 +51,41 @@ export interface Fetcher {
     url: string,
     signal?: AbortSignal,
   ): Promise<{ size?: number; etag?: string; modified?: number }>;
-  /** Load what the web takes, while the caller waits for something else. */
-  prepare(): void;
-  /** Let the kept connections go. */
+  /** Close the kept connections. */
   close(): void;
 }
 
-/** The whole file came, and it is another than the pinned one. */
-class WrongContent extends FetchFailed {
-  override name = "WrongContent";
+/** Ends a transfer that does not progress: a server may hold a connection open for ever. */
+class StallTimer {
+  readonly #abort = new AbortController();
+  readonly #timer: NodeJS.Timeout;
+  #bytes = 0;
+  /** Aborted by the timer, or with `outer`. */
+  readonly signal: AbortSignal;
+
+  constructor(stall: number, outer: AbortSignal | undefined) {
+    this.signal = outer ? AbortSignal.any([outer, this.#abort.signal]) : this.#abort.signal;
+    this.#timer = setTimeout(
+      () => this.#abort.abort(new FetchFailed(`no answer for ${stall / 1000} s`, { again: true })),
+      stall,
+    );
+  }
+
+  /** Bytes came; an answer's head counts as enough. */
+  progress(bytes = minProgress): void {
+    this.#bytes += bytes;
+    if (this.#bytes < minProgress) return;
+    this.#bytes = 0;
+    this.#timer.refresh();
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer);
+  }
 }
+
+/** Fewer bytes than this in the time of a stall are not a transfer but a connection held open. */
+const minProgress = 1024;
 
 /** A fetcher with connections of its own, for any number of files at once. */
 export function createFetcher({
@@ -63,47 +93,34 @@ export function createFetcher({
   stall = 30_000,
   backoff = 500,
 }: FetcherOptions = {}): Fetcher {
-  const watches = new Watches(stall);
-  let connections: Promise<Connections> | undefined;
-  const web: Send = async (request) => {
-    connections ??= openConnections();
-    return await (await connections).send(request);
-  };
+  let web: Promise<Connections> | undefined;
   let buckets: Promise<Connections> | undefined;
-  const s3: Send = async (request) => {
-    buckets ??= import("./s3.ts").then(({ openBuckets }) => openBuckets());
-    return await (await buckets).send(request);
+  const senderFor = async ({ protocol }: URL) => {
+    if (protocol === "file:") return sendFile;
+    if (protocol === "s3:")
+      return (await (buckets ??= import("./s3.ts").then(({ openBuckets }) => openBuckets()))).send;
+    return (await (web ??= openConnections())).send;
   };
-  const senderFor = ({ protocol }: URL) =>
-    protocol === "file:" ? sendFile : protocol === "s3:" ? s3 : web;
   let netrc: Promise<string> | undefined;
-  const login: FollowOptions["login"] = async (host) => {
-    netrc ??= readNetrc();
-    const text = await netrc;
-    return text === "" ? undefined : loginFor(text, host);
-  };
+  const login: FollowOptions["login"] = async (host) =>
+    loginFor(await (netrc ??= readNetrc()), host);
 
   async function ask(
     request: Pick<FetchRequest, "url" | "allowDowngrade" | "sha256">,
     method: "GET" | "HEAD",
     headers: Record<string, string>,
-    watch: Watch,
+    signal: AbortSignal,
   ): Promise<SendResponse> {
     const url = new URL(request.url);
+    const common = {
+      "user-agent": `boatyard/${version}`,
+      accept: "*/*",
+      // the bytes as they are, so that lengths and ranges mean the file itself
+      "accept-encoding": "identity",
+    };
     return await follow(
-      senderFor(url),
-      {
-        url,
-        method,
-        watch,
-        headers: {
-          "user-agent": `boatyard/${version}`,
-          accept: "*/*",
-          // the bytes as they are, so that lengths and ranges mean the file itself
-          "accept-encoding": "identity",
-          ...headers,
-        },
-      },
+      await senderFor(url),
+      { url, method, signal, headers: { ...common, ...headers } },
       { login, allowDowngrade: request.allowDowngrade === true || request.sha256 !== undefined },
     );
   }
@@ -117,23 +134,21 @@ export function createFetcher({
       for (let attempt = 1; ; attempt++) {
         try {
           const fetched = await tryOnce(request, file, fresh);
-          if (request.sha256 === undefined || !fetched.changed || fetched.sha256 === request.sha256)
-            return request.handOver && fetched.changed
-              ? { ...fetched, open: file.handOver() }
-              : fetched;
-          throw new WrongContent(
-            `the content is not the pinned one: its sha256 is ${fetched.sha256}; mend the pin if this is right`,
-            { again: !fresh },
-          );
+          if (!fetched.changed || !request.handOver) file.close();
+          else fetched.open = file.handOver();
+          return fetched;
         } catch (error) {
           request.signal?.throwIfAborted();
-          // whoever got further than ever before has all its tries again
+          // a try that got further than ever before starts the count anew
           if (file.size > furthest + 1024 * 1024) attempt = 1;
           furthest = Math.max(furthest, file.size);
-          const retryAfter = error instanceof FetchFailed ? error.retryAfter : undefined;
-          if (!isWorthRetry(error) || attempt > retries || (retryAfter ?? 0) > longestWait)
-            throw error;
-          fresh = error instanceof WrongContent;
+          const failure = error instanceof FetchFailed ? error : undefined;
+          const wrong = failure?.reason === "wrong content";
+          const { retryAfter } = failure ?? {};
+          // another content than the pinned one may have come from a cache: it is asked past, once
+          const isWorth = wrong ? !fresh : isWorthRetry(error);
+          if (!isWorth || attempt > retries || (retryAfter ?? 0) > maxWait) throw error;
+          fresh = wrong;
           const wait = waitBefore(attempt, backoff, retryAfter);
           request.onRetry?.(error, wait);
           await sleep(wait, undefined, request.signal ? { signal: request.signal } : {});
@@ -147,13 +162,13 @@ export function createFetcher({
     }
   }
 
-  /** One try. What came of it stays in `file`, for the next try to go on with. */
+  /** One try. What came of it stays in `file`, for the next try to continue. */
   async function tryOnce(
     request: FetchRequest,
     file: PartialFile,
     fresh: boolean,
   ): Promise<Fetched> {
-    const watch = watches.begin(request.signal);
+    const timer = new StallTimer(stall, request.signal);
     try {
       const { validator } = file;
       const resume = !fresh && file.size > 0 && validator ? validator : undefined;
@@ -165,46 +180,45 @@ export function createFetcher({
       } else if (request.unless?.etag) headers["if-none-match"] = request.unless.etag;
       else if (request.unless?.modified !== undefined)
         headers["if-modified-since"] = new Date(request.unless.modified).toUTCString();
-      const response = await ask(request, "GET", headers, watch);
-      watch.saw();
+      const response = await ask(request, "GET", headers, timer.signal);
+      timer.progress();
       const about = aboutContent(response);
       if (response.status === 304 && request.unless && !resume) {
         response.body.resume();
         return { changed: false, sha256: "", size: 0, ...about };
       }
-      begin(request, response, file, resume);
-      await receive(request, response, file, watch);
-      const size = file.size;
-      return {
-        changed: true,
-        size,
-        ...about,
-        sha256: await file.finish(about.modified, request.flush !== false, request.handOver),
-      };
+      acceptAnswer(request, response, file, resume);
+      await receive(request, response, file, (count) => timer.progress(count));
+      const sha256 = await file.finish(about.modified, request.flush !== false);
+      if (request.sha256 !== undefined && sha256 !== request.sha256)
+        throw new FetchFailed(
+          `the content is not the pinned one: its sha256 is ${sha256}; fix the pin if this is right`,
+          { reason: "wrong content" },
+        );
+      return { changed: true, size: file.size, sha256, ...about };
+    } catch (error) {
+      throw timer.signal.aborted ? timer.signal.reason : error;
     } finally {
-      watch.end();
+      timer.stop();
     }
   }
 
   return {
     toFile,
     async head(url, signal) {
-      const watch = watches.begin(signal);
+      const timer = new StallTimer(stall, signal);
       try {
-        const response = await ask({ url }, "HEAD", {}, watch);
+        const response = await ask({ url }, "HEAD", {}, timer.signal);
         response.body.on("error", () => {}).resume();
         if (response.status !== 200) throw statusFailure(response.status, response.reason);
         const size = headerNumber(response.headers["content-length"]);
         return { ...aboutContent(response), ...(size === undefined ? {} : { size }) };
       } finally {
-        watch.end();
+        timer.stop();
       }
     },
-    prepare() {
-      connections ??= openConnections();
-    },
     close() {
-      for (const open of [connections, buckets]) void open?.then(({ close }) => close());
+      for (const open of [web, buckets]) void open?.then(({ close }) => close());
     },
   };
 }

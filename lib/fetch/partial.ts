@@ -1,12 +1,12 @@
 import { createHash, type Hash } from "node:crypto";
 import {
   closeSync,
+  createReadStream,
+  existsSync,
   fdatasync,
   ftruncateSync,
   futimesSync,
-  lstatSync,
   openSync,
-  read,
   readFileSync,
   rmSync,
   writeFileSync,
@@ -16,8 +16,8 @@ import { promisify } from "node:util";
 import { bootId } from "../core/id.ts";
 
 /**
- * The file that a body grows into, hashed as it grows. A small body stays in memory until it is whole;
- * a large one lies on the disk, with a note beside it by which a later run can go on where this one ended.
+ * The file that a body grows into, hashed as it grows. Beside a large one lies a note, by which a later run can
+ * continue where this one was stopped.
  */
 
 /** By what a server's content is known to be the same later on. */
@@ -41,134 +41,102 @@ export interface OpenFile {
   hash: Hash;
 }
 
-/** Bodies up to this size are held in memory. */
-export const smallBody = 1024 * 1024;
-
-/**
- * Bytes of one write. Plain writes of this size, made while the bytes are still in the processor's cache, take
- * half the time of large ones on a thread of their own, whose pages Linux has to bring together first.
- */
-const writtenAtOnce = 64 * 1024;
+/** What is smaller is not worth a note: it is fetched anew. */
+const minNoted = 1024 * 1024;
 
 export class PartialFile {
   readonly #path: string;
-  /** The hash of what came so far, made with the first piece: hashed while the processor has it at hand. */
-  #hash: Hash | undefined;
-  /** The pieces of a body that is not on the disk yet. */
-  #waiting: Uint8Array[] = [];
-  /** The file, once the body is too large to wait in memory. */
+  readonly #notePath: string;
   #fd: number | undefined;
+  #hash: Hash | undefined;
   /** By what this content of this URL can be continued. */
-  #continued: { url: string; validator: Validator } | undefined;
-  /** Bytes taken so far. */
+  #source: { url: string; validator: Validator } | undefined;
+  #isNoted = false;
+  /** Bytes it has so far. */
   size = 0;
 
   constructor(path: string) {
     this.#path = path;
+    this.#notePath = `${path}.json`;
   }
 
   /** By what this content can be continued; undefined: not at all. */
   get validator(): Validator | undefined {
-    return this.#continued?.validator;
-  }
-
-  get #notePath(): string {
-    return `${this.#path}.json`;
+    return this.#source?.validator;
   }
 
   /** Take over what an earlier run of the same URL left. What cannot be trusted is removed. */
   async load(url: string): Promise<void> {
-    if (lstatSync(this.#notePath, { throwIfNoEntry: false }) === undefined) return;
+    if (!existsSync(this.#notePath)) return;
     let note: Note;
     try {
       note = JSON.parse(readFileSync(this.#notePath, "utf8")) as Note;
       // after a crash of the machine the end of the file may hold zeros: only bytes of this boot count
       if (note.url !== hashOf(url) || note.boot !== bootId() || typeof note.ifRange !== "string")
-        throw new Error();
+        throw new Error("of something else");
       this.#fd = openSync(this.#path, "r+");
     } catch {
-      this.#remove();
-      return;
-    }
-    const buffer = Buffer.allocUnsafe(smallBody);
-    this.#hash = createHash("sha256");
-    for (;;) {
-      const { bytesRead } = await readPiece(this.#fd, buffer, 0, buffer.length, this.size);
-      if (bytesRead === 0) break;
-      this.#hash.update(buffer.subarray(0, bytesRead));
-      this.size += bytesRead;
+      return this.#remove();
     }
     const { ifRange, total } = note;
-    this.#continued = { url, validator: { ifRange, ...(total === undefined ? {} : { total }) } };
+    this.#source = { url, validator: total === undefined ? { ifRange } : { ifRange, total } };
+    this.#isNoted = true;
+    const content = createReadStream("", { fd: this.#fd, start: 0, autoClose: false });
+    for await (const piece of content as AsyncIterable<Buffer>) this.#count(piece);
   }
 
-  /** Begin from nothing; with a validator the content can be continued later. */
+  /** Start from nothing; with a validator the content can be continued later. */
   restart(url: string, validator: Validator | undefined): void {
-    this.#waiting = [];
+    if (this.#isNoted) rmSync(this.#notePath, { force: true });
+    if (this.#fd !== undefined) ftruncateSync(this.#fd, 0);
+    this.#isNoted = false;
+    this.#source = validator && { url, validator };
     this.#hash = undefined;
     this.size = 0;
-    this.#continued = validator && { url, validator };
-    if (this.#fd === undefined) return;
-    rmSync(this.#notePath, { force: true });
-    ftruncateSync(this.#fd, 0);
-    this.#writeNote();
   }
 
-  /**
-   * Add a piece of the body.
-   * @param reused the piece's memory will hold something else afterwards.
-   */
-  add(piece: Uint8Array, reused = false): void {
-    if (this.#fd === undefined) this.#waiting.push(reused ? Uint8Array.from(piece) : piece);
-    else writeAll(this.#fd, piece, this.size);
+  /** Add a piece of the body. */
+  add(piece: Uint8Array): void {
+    const fd = this.#open();
+    // a disk that fills up takes a part first, and says why at the next call
+    for (let done = 0; done < piece.length; )
+      done += writeSync(fd, piece, done, piece.length - done, this.size + done);
+    this.#count(piece);
+    if (this.#source === undefined || this.#isNoted || this.size < minNoted) return;
+    const { url, validator } = this.#source;
+    const note: Note = { url: hashOf(url), boot: bootId(), ...validator };
+    writeFileSync(this.#notePath, JSON.stringify(note));
+    this.#isNoted = true;
+  }
+
+  #open(): number {
+    return (this.#fd ??= openSync(this.#path, "w+"));
+  }
+
+  #count(piece: Uint8Array): void {
     this.#hash ??= createHash("sha256");
     this.#hash.update(piece);
     this.size += piece.length;
-    if (this.#fd !== undefined || this.size <= smallBody) return;
-    this.#open();
-    this.#writeNote();
-  }
-
-  /** From memory to the disk. */
-  #open(): number {
-    const fd = (this.#fd = openSync(this.#path, "w+"));
-    let position = 0;
-    for (const piece of this.#waiting) {
-      writeAll(fd, piece, position);
-      position += piece.length;
-    }
-    this.#waiting = [];
-    return fd;
-  }
-
-  #writeNote(): void {
-    if (!this.#continued) return;
-    const { url, validator } = this.#continued;
-    const note: Note = { url: hashOf(url), boot: bootId(), ...validator };
-    writeFileSync(this.#notePath, JSON.stringify(note));
   }
 
   /**
    * Everything is there: on the disk, with the server's time.
    * @param flush false: a crash of the machine soon after may lose it.
-   * @param keepOpen `handOver` is called next.
    * @returns the sha256 in hex.
    */
-  async finish(modified: number | undefined, flush: boolean, keepOpen = false): Promise<string> {
-    const isLarge = this.#fd !== undefined;
-    const fd = this.#fd ?? this.#open();
-    const hash = (this.#hash ??= createHash("sha256"));
+  async finish(modified: number | undefined, flush: boolean): Promise<string> {
+    const fd = this.#open();
     if (modified !== undefined) futimesSync(fd, modified / 1000, modified / 1000);
     if (flush) await promisify(fdatasync)(fd);
-    if (!keepOpen) this.#close();
-    this.#continued = undefined;
-    if (isLarge) rmSync(this.#notePath, { force: true });
-    return (keepOpen ? hash.copy() : hash).digest("hex");
+    if (this.#isNoted) rmSync(this.#notePath, { force: true });
+    this.#isNoted = false;
+    this.#hash ??= createHash("sha256");
+    return this.#hash.copy().digest("hex");
   }
 
   /** The finished file, which is the caller's from now on. */
   handOver(): OpenFile {
-    if (this.#fd === undefined || !this.#hash) throw new Error("the file is not open");
+    if (this.#fd === undefined || !this.#hash) throw new Error("the file is not finished");
     const open = { fd: this.#fd, hash: this.#hash };
     this.#fd = undefined;
     return open;
@@ -176,18 +144,17 @@ export class PartialFile {
 
   /** Leave what is there for a later run when it can be continued, else remove it. */
   leave(): void {
-    const continued = this.#fd !== undefined && this.#continued !== undefined && this.size > 0;
-    this.#close();
-    if (!continued) this.#remove();
+    this.close();
+    if (!this.#isNoted || this.size === 0) this.#remove();
   }
 
   /** Remove it from the disk. */
   discard(): void {
-    this.#close();
+    this.close();
     this.#remove();
   }
 
-  #close(): void {
+  close(): void {
     if (this.#fd !== undefined) closeSync(this.#fd);
     this.#fd = undefined;
   }
@@ -195,16 +162,6 @@ export class PartialFile {
   #remove(): void {
     rmSync(this.#path, { force: true });
     rmSync(this.#notePath, { force: true });
-  }
-}
-
-const readPiece = promisify(read);
-
-/** A disk that fills up takes a part first, and says why at the next call. */
-function writeAll(fd: number, bytes: Uint8Array, position: number): void {
-  for (let done = 0; done < bytes.length; ) {
-    const length = Math.min(bytes.length - done, writtenAtOnce);
-    done += writeSync(fd, bytes, done, length, position + done);
   }
 }
 

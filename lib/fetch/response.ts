@@ -1,17 +1,15 @@
 import { posix } from "node:path";
-import type { Readable } from "node:stream";
-import { contentStream, drain, headerNumber, isHtmlInstead } from "./body.ts";
+import { pipeline } from "node:stream";
+import { formatSize } from "../core/units.ts";
 import type { OpenFile, PartialFile, Validator } from "./partial.ts";
 import { FetchFailed, statusFailure } from "./retry.ts";
 import type { SendResponse } from "./send.ts";
-import type { Watch } from "./timeout.ts";
-import { formatSize } from "../core/units.ts";
 
 /** What was asked for, and an answer proven to be it: status, length, range, kind. */
 
 export interface FetchRequest {
   url: string;
-  /** Where the file grows; the same name in a later run goes on with what this one left. */
+  /** Where the file grows; the same name in a later run continues what this one left. */
   to: string;
   /** The name that the file will have: decides whether HTML and packed bytes are what is wanted. Default: the URL's. */
   name?: string;
@@ -22,11 +20,11 @@ export interface FetchRequest {
   /** Only when the server has something else than this. */
   unless?: { etag?: string | undefined; modified?: number | undefined } | undefined;
   /**
-   * false: do not wait until the disk has it, as a caller may who notices a loss after a crash of the
-   * machine and fetches again. Default: true.
+   * false: do not wait until the disk has it, for callers who notice a loss after a crash of the machine and
+   * fetch again. Default: true.
    */
   flush?: boolean;
-  /** Hand the file over open, with its hash (`Fetched.open`): for whoever goes on with the bytes that were hashed. */
+  /** Hand the file over open, with its hash (`Fetched.open`): for those who need the very bytes that were hashed. */
   handOver?: boolean;
   /** Follow redirects from https to http: only for content that is verified otherwise. */
   allowDowngrade?: boolean;
@@ -50,8 +48,16 @@ export interface Fetched {
   modified?: number;
 }
 
-/** The answer is a file, or the rest of one: make `file` ready for its body, or say what is wrong. */
-export function begin(
+/** A header that is a whole number; undefined when it is none. */
+export function headerNumber(value: string | undefined): number | undefined {
+  return value !== undefined && /^\d{1,15}$/.test(value) ? Number(value) : undefined;
+}
+
+/**
+ * The answer is a file, or the rest of one: make `file` ready for its body.
+ * @throws {FetchFailed} when it is something else.
+ */
+export function acceptAnswer(
   request: FetchRequest,
   response: SendResponse,
   file: PartialFile,
@@ -73,8 +79,7 @@ export function begin(
   if (resume && status === 416) startOver("the server has fewer bytes than before");
   if (status !== 200 && !(status === 206 && resume))
     refuse(statusFailure(status, response.reason, headers["retry-after"]));
-  const name = request.name ?? posix.basename(new URL(request.url).pathname);
-  if (request.sha256 === undefined && isHtmlInstead(headers["content-type"], name))
+  if (request.sha256 === undefined && isHtmlInstead(headers["content-type"], request))
     refuse(
       new FetchFailed(
         "the server sent an HTML page, not the file; pin it with #sha256-HEX if that is what it should be",
@@ -99,48 +104,71 @@ export function begin(
     refuse(tooLarge(request.maxSize ?? 0));
 }
 
-/** Bodies of so many bytes come straight from their connection (lib/fetch/wire.ts). */
-const straightFrom = 8 * 1024 * 1024;
+function nameOf({ name, url }: FetchRequest): string {
+  return name ?? posix.basename(new URL(url).pathname);
+}
 
-/** Read the body to its proven end. */
+/** Whether an HTML page came where a file of another kind was wanted: the usual look of an error that says 200. Pure. */
+function isHtmlInstead(contentType: string | undefined, request: FetchRequest): boolean {
+  if (!/^\s*(?:text\/html|application\/xhtml\+xml)\b/i.test(contentType ?? "")) return false;
+  const extension = /\.([A-Za-z0-9]+)$/.exec(nameOf(request))?.[1]?.toLowerCase();
+  return extension !== undefined && !/^(?:x?html?|shtml|php|aspx?|jsp|cgi)$/.test(extension);
+}
+
+/**
+ * Read the body to its proven end.
+ * @param onBytes told how many came over the wire.
+ * @throws {FetchFailed} when it is cut off, or larger than `maxSize`; a disk's error as it is.
+ */
 export async function receive(
   request: FetchRequest,
-  response: SendResponse,
+  { headers, body }: SendResponse,
   file: PartialFile,
-  watch: Watch,
+  onBytes: (count: number) => void,
 ): Promise<void> {
-  const length = headerNumber(response.headers["content-length"]);
-  const name = request.name ?? posix.basename(new URL(request.url).pathname);
-  const { stream, sent } = await contentStream(response, name);
-  const start = file.size;
-  const total = length === undefined || sent ? undefined : start + length;
+  const length = headerNumber(headers["content-length"]);
+  const unpack = await unpackerFor(headers["content-encoding"], nameOf(request)).catch((error) => {
+    body.on("error", () => {}).destroy();
+    throw error;
+  });
+  const total = length === undefined || unpack ? undefined : file.size + length;
   const limit = request.maxSize ?? Number.POSITIVE_INFINITY;
-  const onTheWire = () => sent?.() ?? file.size - start;
-  const take = (piece: Uint8Array, reused: boolean) => {
-    watch.saw(piece.length);
-    file.add(piece, reused);
-    if (file.size > limit) throw tooLarge(limit);
-    request.onProgress?.(file.size, total);
-  };
-  const { wire } = response;
-  // a large body is worth its connection, which is of no use after that
-  const isStraight = wire !== undefined && stream === wire && (length ?? 0) >= straightFrom;
-  const left = () => (length ?? 0) - (file.size - start);
-  try {
-    await drain(stream, take, isStraight ? { wire, left } : undefined);
-  } catch (error) {
-    throw watch.isBroken ? watch.reason : cutOff(error, length, onTheWire());
+  let received = 0;
+  async function* wire() {
+    for await (const piece of body as AsyncIterable<Uint8Array>) {
+      received += piece.length;
+      onBytes(piece.length);
+      yield piece;
+    }
   }
-  const whole = length === undefined ? isComplete(response.body) : onTheWire() === length;
-  if (!whole) throw cutOff(undefined, length, onTheWire());
+  try {
+    for await (const piece of unpack ? pipeline(wire, unpack, () => {}) : wire()) {
+      file.add(piece as Uint8Array);
+      if (file.size > limit) throw tooLarge(limit);
+      request.onProgress?.(file.size, total);
+    }
+  } catch (error) {
+    throw cutOff(error, length, received);
+  }
+  if (length !== undefined && received !== length) throw cutOff(undefined, length, received);
 }
 
-/** node:http says of a chunked body whether its last chunk came. */
-function isComplete(body: Readable): boolean {
-  return (body as { complete?: boolean }).complete !== false;
+/**
+ * What undoes a Content-Encoding. We ask for none; a server that packs all the same is undone, except where the name
+ * says that the packed bytes are the file (servers send .tar.gz as `Content-Encoding: gzip`).
+ */
+async function unpackerFor(header: string | undefined, name: string) {
+  const encoding = (header ?? "identity").toLowerCase().trim();
+  const packedName = /\.(?:t?gz|gzip|br|zz|z|zst|tbz2?|bz2|xz)$/i.test(name);
+  if (encoding === "identity" || encoding === "" || packedName) return undefined;
+  const { createBrotliDecompress, createGunzip, createInflate } = await import("node:zlib");
+  if (encoding === "gzip" || encoding === "x-gzip") return createGunzip();
+  if (encoding === "deflate") return createInflate();
+  if (encoding === "br") return createBrotliDecompress();
+  throw new FetchFailed(`the server packed the body as ${encoding}, which is not understood`);
 }
 
-function cutOff(error: unknown, length: number | undefined, sent: number): unknown {
+function cutOff(error: unknown, length: number | undefined, received: number): unknown {
   if (error instanceof FetchFailed) return error;
   const code = (error as { code?: string } | undefined)?.code;
   // the disk's own errors and broken packing are not the connection's
@@ -152,12 +180,13 @@ function cutOff(error: unknown, length: number | undefined, sent: number): unkno
   )
     return error;
   const of = length === undefined ? "" : ` of ${length}`;
-  return new FetchFailed(`the body was cut off after ${sent}${of} bytes`, { again: true });
+  return new FetchFailed(`the body was cut off after ${received}${of} bytes`, { again: true });
 }
 
 function tooLarge(limit: number): FetchFailed {
   return new FetchFailed(
     `the file is larger than ${formatSize(limit)}; raise --max-size to take it`,
+    { reason: "too large" },
   );
 }
 

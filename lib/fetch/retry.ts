@@ -11,18 +11,17 @@ export class FetchFailed extends Failure {
   readonly again: boolean;
   /** Milliseconds that the server asks to wait. */
   readonly retryAfter: number | undefined;
+  /** What callers tell apart: more bytes than allowed, or another content than the pinned one. */
+  readonly reason: "too large" | "wrong content" | undefined;
   constructor(
     message: string,
-    {
-      status,
-      again = false,
-      retryAfter,
-    }: { status?: number; again?: boolean; retryAfter?: number | undefined } = {},
+    { status, again = false, retryAfter, reason }: Partial<FetchFailed> = {},
   ) {
     super(message);
     this.status = status;
     this.again = again;
     this.retryAfter = retryAfter;
+    this.reason = reason;
   }
 }
 
@@ -45,8 +44,8 @@ export function parseRetryAfter(value: string | undefined, now: number): number 
   return Number.isNaN(date) ? undefined : Math.max(0, date - now);
 }
 
-/** Longer than this nobody waits for one file: the next run may try again. */
-export const longestWait = 120_000;
+/** Milliseconds; a server that asks for more is not waited for: the next run may try again. */
+export const maxWait = 120_000;
 
 /**
  * Milliseconds to wait before try `attempt` (1 is the first repetition): doubled each time, a random

@@ -12,7 +12,7 @@ export function openBuckets(): Connections {
   const endpoint = process.env["AWS_ENDPOINT_URL_S3"] || process.env["AWS_ENDPOINT_URL"];
   const stores = new Map<string, Promise<S3Store>>();
 
-  async function send({ url, method, headers, watch }: SendRequest): Promise<SendResponse> {
+  async function send({ url, method, headers, signal }: SendRequest): Promise<SendResponse> {
     const bucket = url.hostname;
     let store = stores.get(bucket);
     if (!store) stores.set(bucket, (store = openS3({ bucket, endpoint })));
@@ -21,7 +21,7 @@ export function openBuckets(): Connections {
     const ifMatch = headers["if-range"]?.replaceAll('"', "");
     try {
       const get = async (range: { from?: number; ifMatch?: string }) =>
-        await (await store).get(key, { signal: watch.signal, ...range });
+        await (await store).get(key, { signal, ...range });
       const object =
         from > 0 && ifMatch !== undefined
           ? await get({ from, ifMatch }).catch((error: unknown) => {
@@ -31,7 +31,7 @@ export function openBuckets(): Connections {
           : await get({});
       return answer(object, method, headers["if-none-match"]);
     } catch (error) {
-      if (watch.isBroken) throw watch.reason;
+      if (signal.aborted) throw signal.reason;
       const retryAfter = retryAfterOf(error);
       throw new FetchFailed(explainS3(error, { bucket, endpoint }).message, {
         again: isTransient(error),

@@ -1,29 +1,22 @@
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
-import type { Agent, ClientRequest, IncomingMessage } from "node:http";
+import type { Agent } from "node:http";
 import { isIP, type Socket } from "node:net";
-import process from "node:process";
 import { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
+import { bareHost, basicAuthorization, loginOf, openAgents, ProxyRefused } from "../http/proxy.ts";
+import type { Login } from "./netrc.ts";
 import { FetchFailed } from "./retry.ts";
-import type { Watch } from "./timeout.ts";
-import { openWire } from "./wire.ts";
-import { basicAuthorization, loginOf, proxyFor } from "../http/proxy.ts";
-import { proxyAuthorization, tunnellingAgent } from "../http/tunnel.ts";
 
-/**
- * One request and its answer: no redirects, no retries. Each kind of URL has its own `Send`.
- *
- * http and https go over node:http and not over node-fetch: for a thousand small files 20 ms away
- * node-fetch takes half as long again (bench/downloads.ts shows both).
- */
+/** One request and its answer, without retries: http and https by node-fetch, with our redirects; files of this machine. */
+
 export interface SendRequest {
   url: URL;
   method: "GET" | "HEAD";
   /** Names in lower case. */
   headers: Record<string, string>;
   /** Says when to break the connection, also while the body comes. */
-  watch: Watch;
+  signal: AbortSignal;
 }
 
 export interface SendResponse {
@@ -33,10 +26,9 @@ export interface SendResponse {
   headers: Record<string, string | undefined>;
   /** As sent: a Content-Encoding is not undone. */
   body: Readable;
-  /** The body again, when its connection may be able to give it straight (lib/fetch/wire.ts). */
-  wire?: IncomingMessage;
 }
 
+/** Each kind of URL has its own. */
 export type Send = (request: SendRequest) => Promise<SendResponse>;
 
 /** A sender over connections that are kept and used again. */
@@ -45,122 +37,120 @@ export interface Connections {
   close(): void;
 }
 
-/** Connections for http and https, through the environment's proxies. */
+/** Connections for http and https, through the environment's proxies. Redirects are not followed. */
 export async function openConnections(): Promise<Connections> {
-  const [{ default: http }, { default: net }] = await Promise.all([
-    import("node:http"),
-    import("node:net"),
-  ]);
-  const plain = new http.Agent(agentOptions);
-  // Deno's HTTP client reads from no socket of ours
-  if (process.versions["deno"] === undefined)
-    plain.createConnection = (options) => openWire(net.connect, options);
-  const proxies = new Map<string, URL | undefined>();
-  let secure: Promise<Secure> | undefined;
+  const { agentFor, close } = await openAgents();
+  return { send: (request) => exchange({ ...request, agent: agentFor(request.url) }), close };
+}
 
-  /** The way for http: the usual one, and so with few steps. */
-  function openPlain({ url, method, headers }: SendRequest): ClientRequest | undefined {
-    const { host } = url;
-    if (url.protocol !== "http:") return undefined;
-    if (!proxies.has(host)) proxies.set(host, proxyFor(url));
-    const proxy = proxies.get(host);
-    if (proxy?.protocol === "https:") return undefined;
-    const to = proxy ?? url;
-    return http.request({
-      host: to.hostname.replace(/^\[|\]$/g, ""),
-      port: to.port || 80,
-      method,
-      // with a proxy the request line holds the whole address (RFC 9112, 3.2.2)
-      path: proxy ? url.href : url.pathname + url.search,
-      headers: rawHeaders({ host, ...headers, ...(proxy && proxyAuthorization(proxy)) }),
-      agent: plain,
-    });
+/** A request by node-fetch, as it stands: redirects and packed bodies are left alone. */
+async function exchange({
+  url,
+  ...options
+}: Omit<SendRequest, "method"> & { method: string; agent: Agent }): Promise<SendResponse> {
+  const { default: fetch } = await import("node-fetch");
+  try {
+    const signal = options.signal as never;
+    const response = await fetch(url, { ...options, signal, redirect: "manual", compress: false });
+    return {
+      status: response.status,
+      reason: response.statusText,
+      headers: Object.fromEntries(response.headers),
+      body: response.body as Readable,
+    };
+  } catch (error) {
+    throw options.signal.aborted ? options.signal.reason : withoutUrl(error, url);
   }
+}
 
-  async function openSecure({ url, method, headers }: SendRequest): Promise<ClientRequest> {
-    secure ??= loadSecure();
-    const { https, tunnelling, direct } = await secure;
-    if (url.protocol === "https:")
-      return https.request(url, { method, headers, agent: tunnelling });
-    // only a proxy that is itself spoken to by https is left
-    const proxy = proxies.get(url.host) as URL;
-    return https.request({
-      host: proxy.hostname.replace(/^\[|\]$/g, ""),
-      port: proxy.port || 443,
-      method,
-      path: url.href,
-      headers: { ...headers, host: url.host, ...proxyAuthorization(proxy) },
-      agent: direct,
-    });
+/** node-fetch puts the URL, which may hold a secret, before the reason, and drops the error itself. */
+function withoutUrl(error: unknown, url: URL): unknown {
+  const { message, code } = error as NodeJS.ErrnoException;
+  const prefix = `request to ${url.href} failed, reason: `;
+  if (!message.startsWith(prefix)) return error;
+  const reason = message.slice(prefix.length);
+  if (code === ProxyRefused.code) return new ProxyRefused(reason);
+  return Object.assign(new Error(reason), code === undefined ? {} : { code });
+}
+
+export interface FollowOptions {
+  /** The login for a host, when the URL holds none. */
+  login: (host: string) => Promise<Login | undefined>;
+  /** Whether a redirect from https to http may be followed: only when the content is checked otherwise. */
+  allowDowngrade: boolean;
+}
+
+const maxRedirects = 10;
+const redirects = new Set([301, 302, 303, 307, 308]);
+
+/** Send a request and follow its redirects, without giving a login away or leaving the web. `request.url` is changed. */
+export async function follow(
+  send: Send,
+  request: SendRequest,
+  { login, allowDowngrade }: FollowOptions,
+): Promise<SendResponse> {
+  let { url } = request;
+  const { origin } = url;
+  const authorization = await takeLogin(url, login);
+  const visited = new Set<string>();
+  for (;;) {
+    visited.add(url.href);
+    // the login goes to its own place and nowhere else: not to another host, port or scheme
+    const own = authorization !== undefined && url.origin === origin ? { authorization } : {};
+    const response = await send({ ...request, url, headers: { ...request.headers, ...own } });
+    if (!redirects.has(response.status)) return response;
+    // read to its end, so that the connection can be used again
+    response.body.on("error", () => {}).resume();
+    if (visited.size > maxRedirects) throw new FetchFailed(`more than ${maxRedirects} redirects`);
+    url = nextUrl(url, response.headers["location"], allowDowngrade);
+    if (visited.has(url.href)) throw new FetchFailed("the redirects run in a circle");
   }
-
-  return {
-    send: async (request) =>
-      await answerOf(openPlain(request) ?? (await openSecure(request)), request.watch),
-    close() {
-      plain.destroy();
-      void secure?.then(({ tunnelling, direct }) => {
-        tunnelling.destroy();
-        direct.destroy();
-      });
-    },
-  };
 }
 
-const agentOptions = { keepAlive: true, maxSockets: Number.POSITIVE_INFINITY };
-
-/** What https takes, loaded when it is wanted. */
-async function loadSecure() {
-  const { default: https } = await import("node:https");
-  /** `direct` is for proxies that are themselves spoken to by https. */
-  return {
-    https,
-    tunnelling: await tunnellingAgent(agentOptions),
-    direct: new https.Agent(agentOptions),
-  };
-}
-
-type Secure = Awaited<ReturnType<typeof loadSecure>>;
-
-/** Headers as node:http sends them without a look at each. */
-function rawHeaders(headers: Record<string, string>): string[] {
-  const raw: string[] = [];
-  for (const name in headers) raw.push(name, headers[name] as string);
-  return raw;
-}
-
-function answerOf(sent: ClientRequest, watch: Watch): Promise<SendResponse> {
-  return new Promise((resolve, reject) => {
-    watch.onBreak(() => sent.destroy(watch.reason as Error));
-    sent.on("error", (error) => reject(watch.isBroken ? (watch.reason as Error) : error));
-    sent.once("response", (response) =>
-      resolve({
-        status: response.statusCode ?? 0,
-        reason: response.statusMessage ?? "",
-        headers: response.headers as Record<string, string | undefined>,
-        body: response,
-        wire: response,
-      }),
+function nextUrl(from: URL, location: string | undefined, allowDowngrade: boolean): URL {
+  if (location === undefined) throw new FetchFailed("a redirect does not say where to");
+  // a header's bytes come as Latin-1: what the server should have escaped stays the bytes that it sent
+  const escaped = location.replace(
+    /[\x80-\xff]/g,
+    (byte) => `%${byte.charCodeAt(0).toString(16).toUpperCase()}`,
+  );
+  let next: URL;
+  try {
+    next = new URL(escaped, from);
+  } catch {
+    throw new FetchFailed("a redirect leads to what is not a URL");
+  }
+  if (next.protocol !== "http:" && next.protocol !== "https:")
+    throw new FetchFailed(`a redirect leads to ${next.protocol}, which is not followed`);
+  if (from.protocol === "https:" && next.protocol === "http:" && !allowDowngrade)
+    throw new FetchFailed(
+      "a redirect leads from https to http; pin the content with #sha256-HEX to follow it",
     );
-    sent.end();
-  });
+  // a redirect cannot set a login: it would be sent as if it were ours
+  [next.username, next.password] = ["", ""];
+  return next;
+}
+
+/** The authorization by the login in a URL, which is taken out of it, else by another login for its host. */
+async function takeLogin(url: URL, other: FollowOptions["login"]): Promise<string | undefined> {
+  if (url.protocol !== "http:" && url.protocol !== "https:") return undefined;
+  const login = loginOf(url) ?? (await other(url.hostname));
+  [url.username, url.password] = ["", ""];
+  return login && basicAuthorization(login.user, login.password);
 }
 
 /** A file of this machine, answered as a server would: ranges, conditions, times. */
 export async function sendFile({ url, method, headers }: SendRequest): Promise<SendResponse> {
   const path = fileURLToPath(url);
   const info = await stat(path);
-  if (!info.isFile()) throw new FetchFailed("it is no plain file");
+  if (!info.isFile()) throw new FetchFailed("it is not a plain file");
   const etag = `"${info.ino.toString(16)}-${info.size.toString(16)}-${Math.round(info.mtimeMs * 1000).toString(16)}"`;
   const about = { etag, "last-modified": new Date(info.mtimeMs).toUTCString() };
   const answer = (status: number, more: Record<string, string>, start?: number): SendResponse => ({
     status,
     reason: "",
     headers: { ...about, ...more },
-    body:
-      start === undefined
-        ? Readable.from([])
-        : createReadStream(path, { start, highWaterMark: 1 << 20 }),
+    body: start === undefined ? Readable.from([]) : createReadStream(path, { start }),
   });
   if (headers["if-none-match"] === etag) return answer(304, {});
   const start = Number(/^bytes=(\d+)-$/.exec(headers["range"] ?? "")?.[1] ?? 0);
@@ -208,41 +198,26 @@ export interface Answer {
  */
 export async function request(
   address: URL | string,
-  {
-    method = "GET",
-    headers,
-    timeout,
-    connectTimeout = timeout,
-    maxBytes,
-    ca,
-    ...outer
-  }: RequestOptions,
+  { method = "GET", timeout, connectTimeout = timeout, maxBytes, ca, ...more }: RequestOptions,
 ): Promise<Answer> {
   const url = new URL(address);
-  const login = loginOf(url);
   const abort = new AbortController();
   const late = (what: string, limit: number) =>
     abort.abort(new FetchFailed(`no ${what} within ${limit / 1000} s`, { again: true }));
   const timer = setTimeout(late, timeout, "answer", timeout);
-  const signal = outer.signal ? AbortSignal.any([outer.signal, abort.signal]) : abort.signal;
+  const signal = more.signal ? AbortSignal.any([more.signal, abort.signal]) : abort.signal;
   try {
+    const authorization = await takeLogin(url, async () => undefined);
+    const own = authorization === undefined ? {} : { authorization };
+    const headers = { connection: "close", ...own, ...more.headers };
     const agent = await openAgent(url, ca, connectTimeout, () =>
       late("connection", connectTimeout),
     );
-    const response = await exchange(withoutLogin(url), {
-      method,
-      headers: {
-        connection: "close",
-        ...(login && { authorization: basicAuthorization(login.user, login.password) }),
-        ...headers,
-      },
-      agent,
-      signal,
-    });
+    const response = await exchange({ url, method, headers, agent, signal });
     return {
       status: response.status,
-      headers: Object.fromEntries(response.headers),
-      ...(await readText(response.body as Readable, maxBytes)),
+      headers: response.headers,
+      ...(await readText(response.body, maxBytes)),
     };
   } catch (error) {
     throw signal.aborted ? signal.reason : error;
@@ -275,12 +250,12 @@ async function readText(
 
 /** An agent for one connection, which tells when it takes too long to open. */
 async function openAgent(
-  { protocol, hostname }: URL,
+  url: URL,
   ca: string | undefined,
   limit: number,
   onLate: () => void,
 ): Promise<Agent> {
-  const secure = protocol === "https:";
+  const secure = url.protocol === "https:";
   const { default: web } = await (secure ? import("node:https") : import("node:http"));
   const agent = new web.Agent({ keepAlive: false, ...(ca === undefined ? {} : { ca }) });
   const connect = agent.createConnection.bind(agent);
@@ -289,41 +264,11 @@ async function openAgent(
     let timer: NodeJS.Timeout | undefined;
     const start = () => (timer = setTimeout(onLate, limit));
     // many names at once wait for the resolver: that is not the server's fault
-    if (isIP(hostname.replace(/^\[|\]$/g, ""))) start();
+    if (isIP(bareHost(url))) start();
     else socket.once("lookup", start);
     for (const over of [secure ? "secureConnect" : "connect", "close"])
       socket.once(over, () => clearTimeout(timer));
     return socket;
   };
   return agent;
-}
-
-/** A request by node-fetch, as it stands: redirects and packed bodies are left alone. */
-async function exchange(
-  url: URL,
-  options: { method: string; headers: Record<string, string>; agent: Agent; signal: AbortSignal },
-) {
-  const { default: fetch } = await import("node-fetch");
-  try {
-    const signal = options.signal as never;
-    return await fetch(url, { ...options, signal, redirect: "manual", compress: false });
-  } catch (error) {
-    if (options.signal.aborted) throw options.signal.reason;
-    throw withoutUrl(error, url);
-  }
-}
-
-/** node-fetch puts the URL, which may hold a secret, before the reason. */
-function withoutUrl(error: unknown, url: URL): unknown {
-  const { message, code } = error as NodeJS.ErrnoException;
-  const prefix = `request to ${url.href} failed, reason: `;
-  if (!message.startsWith(prefix)) return error;
-  return Object.assign(new Error(message.slice(prefix.length)), code === undefined ? {} : { code });
-}
-
-function withoutLogin(url: URL): URL {
-  const bare = new URL(url);
-  bare.username = "";
-  bare.password = "";
-  return bare;
 }

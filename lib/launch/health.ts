@@ -45,20 +45,18 @@ export async function awaitHealth(
     await Promise.race([end, aborted, pause(check.within)]);
     if (ended === undefined && !signal.aborted) return undefined;
   }
-  let reason: string | undefined;
+  let last = "no answer";
   while (ended === undefined && !signal.aborted) {
     const left = deadline - performance.now();
-    if (left <= 0)
-      return `no good answer within ${check.within / 1000} s: ${reason ?? "no answer"}`;
+    if (left <= 0) return `no good answer within ${check.within / 1000} s: ${last}`;
     const timeout = Math.min(left, check.timeout);
     const wrong = await Promise.race([askHealth(check, { ...where, timeout }), end]);
-    // the app must still be alive when its answer counts
+    // the app must still live when the answer is believed
     if (wrong === undefined && ended === undefined) return undefined;
-    // a question that the deadline cuts short tells less than the one before it
-    if (reason === undefined || performance.now() < deadline) reason = wrong ?? reason;
+    last = wrong ?? last;
     await Promise.race([pause(Math.min(pauseBetween, Math.max(0, left))), end]);
   }
-  return signal.aborted ? "launchfit is ending" : `it ended with ${ended}`;
+  return signal.aborted ? "nobody waits for it any more" : `it ended with ${ended}`;
 }
 
 /** One question; undefined when the answer is good, else what is wrong. */

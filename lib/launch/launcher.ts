@@ -174,20 +174,18 @@ export class Launcher {
     return { version: keeper.app?.version, pid: keeper.app?.pid };
   }
 
-  #status(): Promise<Status> {
-    const { releases, state: remembered } = this.#parts;
-    const { state, restarts, lastEnd, app } = this.#keeper;
+  async #status(): Promise<Status> {
+    const { releases, state } = this.#parts;
+    const { state: appState, restarts, lastEnd, app } = this.#keeper;
     const next = this.#nextCheck;
-    const nextCheck =
-      next === undefined ? undefined : new Date(Date.now() + next - performance.now());
-    return describeStatus(releases, remembered.value, {
-      state,
-      pid: app?.pid,
-      uptime: app?.uptime(),
-      restarts: restarts.total,
-      lastEnd,
+    return describeStatus({
+      directory: releases.deploy.path,
+      state: state.value,
+      app: { state: appState, restarts: restarts.total, lastEnd, running: app },
+      version: await releases.current(),
+      installed: await releases.installed(),
       health: this.#health.last,
-      nextCheck: nextCheck?.toISOString(),
+      nextCheck: next === undefined ? undefined : new Date(Date.now() + next - performance.now()),
     });
   }
 

@@ -1,5 +1,5 @@
 import { Failure, systemCode, UsageError } from "../core/errors.ts";
-import { ProxyRefused } from "../http/tunnel.ts";
+import { ProxyRefused } from "../http/proxy.ts";
 
 /**
  * What went wrong with an S3 request: whether another try may help, whether the whole target is lost,

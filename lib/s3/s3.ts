@@ -1,7 +1,7 @@
 import process from "node:process";
 import type { Readable } from "node:stream";
 import type { S3Client, S3ClientConfig } from "@aws-sdk/client-s3";
-import { tunnellingAgent } from "../http/tunnel.ts";
+import { tunnellingAgent } from "../http/proxy.ts";
 
 /**
  * Buckets of S3 and of what speaks its language, by the AWS SDK, which is loaded when a bucket is opened.

@@ -191,7 +191,7 @@ export class WebFolder {
         throw new Refused(
           `${name} comes slower than ${slowest} bytes in ${timeout / 1000} s (slow retrieval)`,
         );
-      const reason = asRefusal(error, name);
+      const reason = toRefused(error, name);
       // what was refused is not continued
       if (reason instanceof Refused)
         for (const path of [to, `${to}.json`]) await rm(path, { force: true });
@@ -229,7 +229,7 @@ export class WebFolder {
         );
       if (error instanceof FetchFailed && [403, 404, 410].includes(error.status ?? 0))
         return undefined;
-      throw asRefusal(error, this.name(file));
+      throw toRefused(error, this.name(file));
     } finally {
       await rm(to, { force: true });
       await rm(`${to}.json`, { force: true });
@@ -238,8 +238,13 @@ export class WebFolder {
 }
 
 /** Too many bytes and wrong ones are an attack as much as an accident; the rest is a failure of the network. */
-function asRefusal(error: unknown, name: string): unknown {
+function toRefused(error: unknown, name: string): unknown {
   if (!(error instanceof FetchFailed)) return error;
-  const message = `${name}: ${error.message.replace(/; raise --max-size.*/, ", more than VERSION or updates.max_size allow (endless data)").replace(/; mend the pin.*/, "")}`;
-  return /larger than|pinned/.test(error.message) ? new Refused(message) : new Failure(message);
+  if (error.reason === "too large")
+    return new Refused(
+      `${name} has more bytes than VERSION or updates.max_size allow (endless data)`,
+    );
+  if (error.reason === "wrong content")
+    return new Refused(`${name}: the content is not the one that VERSION names by its SHA256`);
+  return new Failure(`${name}: ${error.message}`);
 }

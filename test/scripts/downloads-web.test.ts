@@ -53,6 +53,14 @@ test("https goes through a proxy in a tunnel that the proxy cannot look into", a
   assert.equal([...new Set(tunnels)], [`localhost:${port(secure)} ${login}`]);
 });
 
+test("http goes through a proxy that is itself spoken to by https", async () => {
+  const site = makeSite();
+  site.manifest("http://far.test/f f");
+  const env = { ...trust, http_proxy: `https://localhost:${port(secure)}` };
+  await site.run([], { expect: 0, env });
+  assert.is(site.read("f"), "secure ");
+});
+
 test("a redirect from https to http is followed only to pinned content", async () => {
   const site = makeSite();
   const url = `https://localhost:${port(secure)}/down`;

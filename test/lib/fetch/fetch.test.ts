@@ -306,6 +306,9 @@ test("redirects are followed, but neither in a circle nor out of the web", async
   server.on("/real", (_, reply) => reply.send(200, {}, small));
   to("/real");
   assert.is((await get(context, "/f")).sha256, sha256(small));
+  to("/\u00fcber");
+  server.on("/%C3%BCber", (_, reply) => reply.send(200, {}, small));
+  assert.is((await get(context, "/f")).sha256, sha256(small), "bytes that are not ASCII");
   to("/f");
   assert.match((await get(context, "/f")).error, /circle/);
   to(pathToFileURL(join(dir, "secret")).href);
@@ -481,7 +484,7 @@ test("a file of this machine is copied; a folder and a missing one are said to b
         .toFile({ url: pathToFileURL(path).href, to })
         .catch((e: unknown) => e)) as Error
     ).message;
-  assert.match(await fail(dir), /no plain file/);
+  assert.match(await fail(dir), /not a plain file/);
   assert.match(await fail(join(dir, "none")), /ENOENT/);
 });
 
