@@ -13,7 +13,6 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import process from "node:process";
-import { openSigner } from "../lib/release/release.ts";
 import { bundleScript } from "../tools/bundle.ts";
 import { timed } from "./timed.ts";
 
@@ -96,12 +95,14 @@ try {
   ratio("install-large", large, "shell", 0.8);
   console.log(`memory install-large: ${Math.round(large["launchfit"]!.memory)} MB`);
   const raw = join(folder, "large", "large.bin");
-  await writeFile(`${raw}.sig`, await (await openSigner({ key })).sign({ path: raw }));
+  const gpg = ["gpg", "--homedir", home, "--batch", "-q"];
+  await run([...gpg, "--import", key]);
+  await run([...gpg, "--output", `${raw}.sig`, "--detach-sign", raw]);
   await writeFile(join(folder, "verify.ts"), verifying(raw, join(web, "large", "KEY.asc")));
   await bundleScript(join(folder, "verify.ts"), join(folder, "verify.mjs"));
   const verify = await compare({
     openpgp: [process.execPath, join(folder, "verify.mjs")],
-    gpg: ["gpg", "--homedir", home, "--batch", "-q", "--verify", `${raw}.sig`, raw],
+    gpg: [...gpg, "--verify", `${raw}.sig`, raw],
   });
   report(`verify ${largeMegabytes} MB`, verify);
   ratio("verify", verify, "gpg", 0.7);

@@ -31,7 +31,7 @@ async function watch(port: number, change: () => Promise<unknown>) {
   let asked = 0;
   const pending = new Set<Promise<void>>();
   const timer = setInterval(() => {
-    const begin = performance.now();
+    const start = performance.now();
     asked += 1;
     const one = askPort(port).then((answer) => {
       const now = performance.now();
@@ -42,7 +42,7 @@ async function watch(port: number, change: () => Promise<unknown>) {
       }
       gap = Math.max(gap, now - last);
       last = now;
-      slowest = Math.max(slowest, now - begin);
+      slowest = Math.max(slowest, now - start);
     });
     pending.add(one);
   }, 1);
@@ -106,12 +106,12 @@ async function alone() {
   let app = serve();
   for (let round = 0; round < rounds; round++) {
     await waitFor(async () => (await askPort(port)) === "1");
-    const begin = performance.now();
+    const start = performance.now();
     process.kill(Number(app.pid), "SIGTERM");
     await app;
     app = serve();
     while ((await askPort(port)) !== "1") await sleep(1);
-    times.push(performance.now() - begin);
+    times.push(performance.now() - start);
   }
   await app.kill();
   return median(times);
@@ -198,14 +198,14 @@ until curl -fsS http://127.0.0.1:${port}/ >/dev/null 2>&1; do sleep 0.005; done
   for (let round = 0; round < rounds; round++) {
     const version = (round + 2).toString(16);
     await publisher.publish(version, files(version));
-    let begin = performance.now();
+    let start = performance.now();
     const { ok, error } = await app.control("check");
     if (!ok) throw new Error(error);
     while ((await app.ask()) !== version) await sleep(1);
-    our.push(performance.now() - begin);
-    begin = performance.now();
+    our.push(performance.now() - start);
+    start = performance.now();
     await $({ env })`sh ${script}`;
-    theirs.push(performance.now() - begin);
+    theirs.push(performance.now() - start);
   }
   if (existsSync(join(shellDir, "pid"))) {
     process.kill(Number(readFileSync(join(shellDir, "pid"), "utf8")), "SIGTERM");

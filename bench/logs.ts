@@ -8,17 +8,12 @@ import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { formatLine, formatMark, type Mark, markStage } from "../lib/log/format.ts";
-import { openLog } from "../lib/log/writer.ts";
 import { newRunId } from "../lib/core/id.ts";
+import { bundleScript } from "../tools/bundle.ts";
 
-const perSecond = 50_000;
 const output = join(tmpdir(), `bench-logs-output-${process.pid}`);
 
-/** What a writer took for the lines that came on its standard input. */
-type Written = { lines: number; ms: number; cpu: number };
-
-if (process.argv[2] === "--write") await writeInput(process.argv[3] ?? "");
-else await compare(Number(process.argv[2] ?? 7), Number(process.argv[3] ?? 2));
+await compare(Number(process.argv[2] ?? 7), Number(process.argv[3] ?? 2));
 
 async function compare(rounds: number, gigabytes: number): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), "bench-logs-"));
@@ -27,7 +22,7 @@ async function compare(rounds: number, gigabytes: number): Promise<void> {
     await makeLog(short, gigabytes * 500);
     await makeLog(long, gigabytes * 1000);
     await reading(folder, long, short, rounds);
-    await writing(folder, rounds);
+    await writing(folder, Math.min(rounds, 5));
   } finally {
     await rm(folder, { recursive: true });
     await rm(output, { force: true });
@@ -38,118 +33,68 @@ async function reading(folder: string, long: string, short: string, rounds: numb
   const ours = [process.execPath, "dist/logs.mjs"];
   const empty = join(folder, "empty.mjs");
   await writeFile(empty, "");
-  const log = join(short, "logs.txt");
-  const pairs: [name: string, target: number, ours: string[], peers: string[][]][] = [
-    [
-      "last run",
-      1.3,
-      [...ours, long],
-      [
-        ["tail", "-n", "200", join(long, "logs.txt")],
-        [process.execPath, empty],
-      ],
-    ],
-  ];
+  // the peer's time is tail's and that of a Node that does nothing: ours cannot be without that one
+  const tail = { argv: ["tail", "-n", "200", join(long, "logs.txt")] };
+  const node = { argv: [process.execPath, empty] };
+  await beside("last run (tail, and Node's start)", 1.4, rounds, { argv: [...ours, long] }, [
+    tail,
+    node,
+  ]);
   for (const pattern of [
     "ELIFECYCLE needle7$",
     "no such words anywhere",
     "vulnerabilities found",
     "(changed|audited) [0-9]+$",
   ]) {
-    pairs.push([
-      `grep ${pattern}`,
-      2.5,
-      [...ours, short, "--grep", pattern],
-      [["grep", "-E", pattern, log]],
-    ]);
-  }
-  for (const [name, target, mine, peers] of pairs) {
-    const times: [number[], number[]] = [[], []];
-    for (let round = 0; round <= rounds; round += 1) {
-      const first = await time(mine);
-      let second = 0;
-      for (const peer of peers) second += await time(peer);
-      // the first round fills the caches
-      if (round === 0) continue;
-      times[0].push(first);
-      times[1].push(second);
-    }
-    report(name, median(times[0]), median(times[1]), target);
+    const grep = { argv: ["grep", "-E", pattern, join(short, "logs.txt")] };
+    const mine = { argv: [...ours, short, "--grep", pattern] };
+    await beside(`grep ${pattern} (grep, LC_ALL=C)`, 4, rounds, mine, [grep]);
   }
 }
 
+/** Both stamp each line, rotate at 16 MB, compress the parts, sync, and are timed from their start to their end. */
 async function writing(folder: string, rounds: number): Promise<void> {
+  const name = "1,000,000 lines written (multilog)";
+  if ((await exitOf({ argv: ["sh", "-c", "command -v multilog"] })) !== 0)
+    return console.log(`${name}: not compared, multilog is not installed (daemontools)`);
   const input = join(folder, "input");
   const line = "added 22 packages, and audited 23 packages in 3s; found 0 vulnerabilities\n";
   await writeFile(input, line.repeat(1_000_000));
-  const writer = [process.execPath, ...process.execArgv, fileURLToPath(import.meta.url), "--write"];
+  const writer = join(folder, "log-writer.mjs");
+  await bundleScript(fileURLToPath(new URL("log-writer.ts", import.meta.url)), writer);
+  const clean = () => rm(join(folder, "written"), { recursive: true, force: true });
+  const ours = [process.execPath, writer, join(folder, "written", "logs.txt")];
+  const peer = ["multilog", "t", "s16777215", "n100", "!gzip", join(folder, "written")];
+  await beside(name, 1.3, rounds, { argv: ours, input, clean }, [{ argv: peer, input, clean }]);
+}
+
+interface Command {
+  argv: string[];
+  /** The file that is its standard input. */
+  input?: string;
+  /** Called after each run, outside of its time. */
+  clean?: () => Promise<void>;
+}
+
+/** Run ours and its peers in turns, and print the medians and their ratio; the peers' times are added up. */
+async function beside(
+  name: string,
+  target: number,
+  rounds: number,
+  ours: Command,
+  peers: Command[],
+): Promise<void> {
   const times: [number[], number[]] = [[], []];
-  const hasPeer = (await exitOf(["sh", "-c", "command -v multilog"])) === 0;
-  for (let round = 0; round < Math.min(rounds, 5); round += 1) {
-    const file = join(folder, `w${round}`, "logs.txt");
-    const { ms } = await written(writer, file, `cat ${input}`);
-    times[0].push(ms);
-    if (hasPeer)
-      times[1].push(
-        await time([
-          "sh",
-          "-c",
-          `multilog t s16777215 n100 ${join(folder, `m${round}`)} < ${input}`,
-        ]),
-      );
+  for (let round = 0; round <= rounds; round += 1) {
+    const first = await time(ours);
+    let second = 0;
+    for (const peer of peers) second += await time(peer);
+    // the first round fills the caches
+    if (round === 0) continue;
+    times[0].push(first);
+    times[1].push(second);
   }
-  if (hasPeer) report("writing 1,000,000 lines (multilog)", median(times[0]), median(times[1]), 1);
-  else console.log("multilog is not installed (daemontools): not compared");
-  const paced = `const t = Date.now(); let n = 0; setInterval(() => { const due = (Date.now() - t) * ${perSecond / 1000}; if (due > n) process.stdout.write(${JSON.stringify(line)}.repeat(due - n)); n = due; if (n > ${perSecond * 10}) process.exit(); }, 10)`;
-  const producer = join(folder, "paced.mjs");
-  await writeFile(producer, `import process from "node:process";\n${paced}`);
-  const { lines, ms, cpu } = await written(
-    writer,
-    join(folder, "paced", "logs.txt"),
-    `${process.execPath} ${producer}`,
-  );
-  const rate = Math.round(lines / (ms / 1000));
-  console.log(
-    `writing ${rate} lines a second for ${(ms / 1000).toFixed(1)} s: ${((100 * cpu) / ms).toFixed(1)} % of a core`,
-  );
-  console.log(`ratio writing cpu: ${(cpu / ms).toFixed(2)} (to reach <= 0.40)`);
-}
-
-/** Lines from standard input into the log, as `build` reads its stages. */
-async function writeInput(file: string): Promise<void> {
-  const log = await openLog(file, {
-    run: newRunId(),
-    rotateAt: 1e12,
-    secrets: ["a secret that never comes"],
-  });
-  const begin = performance.now();
-  const before = process.cpuUsage();
-  let rest = "";
-  let lines = 0;
-  for await (const chunk of process.stdin.setEncoding("utf8")) {
-    const texts = (rest + String(chunk)).split("\n");
-    rest = texts.pop() ?? "";
-    lines += texts.length;
-    log.lines("install", texts);
-    log.flush();
-  }
-  await log.close();
-  const { user, system } = process.cpuUsage(before);
-  const result: Written = { lines, ms: performance.now() - begin, cpu: (user + system) / 1000 };
-  console.log(JSON.stringify(result));
-}
-
-async function written(writer: string[], file: string, source: string): Promise<Written> {
-  await mkdir(join(file, ".."), { recursive: true });
-  const child = spawn("sh", ["-c", `${source} | "$@"`, "sh", ...writer, file], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  let text = "";
-  child.stdout.setEncoding("utf8").on("data", (part: string) => {
-    text += part;
-  });
-  await new Promise((resolve) => child.on("close", resolve));
-  return JSON.parse(text) as Written;
+  report(name, median(times[0]), median(times[1]), target);
 }
 
 function report(name: string, ours: number, peer: number, target: number): void {
@@ -157,16 +102,28 @@ function report(name: string, ours: number, peer: number, target: number): void 
   console.log(`ratio ${name}: ${(ours / peer).toFixed(2)} (to reach <= ${target})`);
 }
 
-async function time(argv: string[]): Promise<number> {
-  const begin = performance.now();
-  await exitOf(argv);
-  return performance.now() - begin;
+async function time(command: Command): Promise<number> {
+  const started = performance.now();
+  const code = await exitOf(command);
+  const took = performance.now() - started;
+  if (code !== 0 && code !== 1) throw new Error(`${command.argv.join(" ")} ended with ${code}`);
+  await command.clean?.();
+  return took;
 }
 
-async function exitOf([file = "", ...args]: string[]): Promise<unknown> {
+async function exitOf({ argv: [file = "", ...args], input = "/dev/null" }: Command) {
   // into a file: grep stops at the first match when it sees /dev/null
-  const child = spawn("sh", ["-c", '"$@" > "$0" 2>&1', output, file, ...args], { stdio: "ignore" });
-  return new Promise((resolve, reject) => child.on("error", reject).on("exit", resolve));
+  const script = 'exec "$@" > "$0" 2>&1';
+  const stdin = await open(input, "r");
+  const child = spawn("sh", ["-c", script, output, file, ...args], {
+    stdio: [stdin.fd, "ignore", "ignore"],
+    env: { ...process.env, LC_ALL: "C" },
+  });
+  const code = await new Promise<number | null>((resolve, reject) =>
+    child.on("error", reject).on("exit", resolve),
+  );
+  await stdin.close();
+  return code;
 }
 
 function median(values: number[]): number {

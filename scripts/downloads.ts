@@ -70,9 +70,9 @@ const command = defineCommand({
       if (value !== undefined && !(Number.isInteger(value) && value >= least))
         throw new UsageError(`--${name} ${value}: a whole number from ${least} on is wanted`);
     }
-    const { downloads, printWanted } = await import("../lib/downloads/run.ts");
-    if (flags.print) return await printWanted({ dir, manifest: flags.manifest }, terminal);
-    const well = await downloads(
+    const { downloads, printManifest } = await import("../lib/downloads/downloads.ts");
+    if (flags.print) return await printManifest({ dir, manifest: flags.manifest }, terminal);
+    const good = await downloads(
       {
         dir,
         manifest: flags.manifest,
@@ -89,7 +89,7 @@ const command = defineCommand({
       },
       terminal,
     );
-    return well ? 0 : 1;
+    return good ? 0 : 1;
   },
 });
 

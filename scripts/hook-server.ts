@@ -36,10 +36,8 @@ const command = defineCommand({
   ownSignals: true,
   run: async ({ flags, terminal }) => {
     const { check, serve } = await import("../lib/hook/hook.ts");
-    const { config, listen, state } = flags;
-    const overrides = { listen, state };
-    if (!flags.check) return await serve({ config, overrides, quiet: terminal.quiet });
-    const { file, findings } = await check({ config, overrides });
+    if (!flags.check) return await serve(flags, terminal);
+    const { file, findings } = await check(flags);
     terminal.printJson({ file, findings });
     for (const { what, mend } of findings) {
       terminal.print(

@@ -20,7 +20,7 @@ const command = defineCommand({
     ...trustFlags,
     insecure: {
       type: "boolean",
-      help: "at the first install, believe the key that the web folder shows",
+      help: "at the first install, trust the key that the web folder shows",
     },
   },
   examples: [

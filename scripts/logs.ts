@@ -94,10 +94,7 @@ const command = defineCommand({
         "--follow goes with neither --list, --failed nor --until; leave one out",
       );
     }
-    const { logFileOf } = await import("../lib/logs/read.ts");
-    const { grepPattern } = await import("../lib/logs/select.ts");
-    const { pointInTime } = await import("../lib/logs/times.ts");
-    const { viewLog } = await import("../lib/logs/view.ts");
+    const { grepPattern, logFileOf, pointInTime, viewLog } = await import("../lib/logs/logs.ts");
     const time = (flag: string, text: string | undefined) => text && pointInTime(flag, text, now);
     return viewLog(
       {

@@ -15,7 +15,7 @@ const shared: Record<string, readonly string[]> = {
   core: ["errors", "names", "units", "id", "version", "at-exit"],
   cli: ["command", "terminal"],
   config: ["yaml", "secrets"],
-  exec: ["exec", "as-user", "process-tree", "users", "scripts"],
+  exec: ["exec", "process-tree", "users", "scripts"],
   files: ["files", "lock"],
   http: ["server", "listen-address", "proxy", "tunnel", "systemd"],
   git: ["git", "checkout"],
@@ -23,7 +23,7 @@ const shared: Record<string, readonly string[]> = {
   openpgp: ["keys", "verify", "sign"],
   s3: ["s3", "errors"],
   fetch: ["fetch"],
-  log: ["format", "writer", "rotate", "parts", "holders"],
+  log: ["format", "writer", "rotate", "parts", "compress"],
   run: ["stage", "output", "report", "environment"],
   "web-folder": ["version-file", "web-folder", "trust", "floors"],
 };
@@ -31,11 +31,11 @@ const shared: Record<string, readonly string[]> = {
 /** The stages, each with what scripts/ calls of it. */
 const stages: Record<string, readonly string[]> = {
   builder: ["build"],
-  downloads: ["run"],
+  downloads: ["downloads"],
   fleet: ["fleet"],
   hook: ["hook"],
   launch: ["launch"],
-  logs: ["read", "times", "select", "view", "rotate", "stats"],
+  logs: ["logs"],
   release: ["release"],
   setup: ["setup"],
   uploads: ["uploads"],

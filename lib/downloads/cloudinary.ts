@@ -1,12 +1,12 @@
 import { type Entry, type Fault, fault, isComment, makeEntry, manifestLines } from "./manifest.ts";
 
 /**
- * cloudinary.txt: one picture in several sizes, as lines of the manifest (design, section 14). Pure.
+ * cloudinary.txt: one picture in several sizes, as lines of the manifest. Pure.
  * One field sets the prefix; three are SOURCE, TRANSFORMATION, PATH, where lists `{a,b}` expand and
  * `{}`, `{1}`, `{2}` in the path take their values.
  * The shape of the URL: https://cloudinary.com/documentation/transformation_reference
  */
-export function readCloudinary(text: string, name: string): { entries: Entry[]; faults: Fault[] } {
+export function parseCloudinary(text: string, name: string): { entries: Entry[]; faults: Fault[] } {
   const entries: Entry[] = [];
   const faults: Fault[] = [];
   let prefix: string | undefined;
@@ -50,11 +50,11 @@ export function readCloudinary(text: string, name: string): { entries: Entry[]; 
 
 const list = /\{([^{}]*)\}/g;
 /** So many pictures from one line are a mistake rather than a wish. */
-const mostOfOneLine = 1000;
+const maxOfOneLine = 1000;
 
 function prefixFault(prefix: string): string | undefined {
   if (!/^https?:\/\/[^/]+/.test(prefix))
-    return `"${prefix}" is no prefix (an http or https URL) and no line SOURCE TRANSFORMATION PATH`;
+    return `"${prefix}" is neither a prefix (an http or https URL) nor a line SOURCE TRANSFORMATION PATH`;
   return /[#?]/.test(prefix) ? "a prefix has no ? and no #" : undefined;
 }
 
@@ -76,8 +76,8 @@ function lineFault(
     return "a brace in the transformation has no partner, or lists lie in one another";
   if (lists.some((values) => values.some((value) => value === "")))
     return "a list in the transformation has an empty value";
-  if (lists.reduce((count, values) => count * values.length, 1) > mostOfOneLine)
-    return `the lists make more than ${mostOfOneLine} pictures of one line`;
+  if (lists.reduce((count, values) => count * values.length, 1) > maxOfOneLine)
+    return `the lists make more than ${maxOfOneLine} pictures of one line`;
   return placeholderFault(path, lists.length);
 }
 

@@ -26,13 +26,13 @@ export interface Fault {
 }
 
 /** The entries of a text and its wrong lines. `name` is the file's, for messages. */
-export function readManifest(text: string, name: string): { entries: Entry[]; faults: Fault[] } {
+export function parseManifest(text: string, name: string): { entries: Entry[]; faults: Fault[] } {
   const entries: Entry[] = [];
   const faults: Fault[] = [];
   manifestLines(text).forEach((line, index) => {
     if (isComment(line)) return;
     const where = `${name}:${index + 1}`;
-    const entry = readLine(line, where);
+    const entry = parseLine(line, where);
     if ("reason" in entry) faults.push(entry);
     else entries.push(entry);
   });
@@ -49,7 +49,7 @@ export function isComment(line: string): boolean {
   return line.startsWith("#") || line.trim() === "";
 }
 
-function readLine(line: string, where: string): Entry | Fault {
+function parseLine(line: string, where: string): Entry | Fault {
   const space = line.indexOf(" ");
   if (space === 0) return fault(where, "the line starts with a space; the URL comes first");
   if (space < 0) return fault(where, "no space between URL and path; write URL PATH");
@@ -75,7 +75,7 @@ export function makeEntry(address: string, path: string, where: string): Entry |
       if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(word))
         return fault(
           where,
-          `"#${word}" is no version: letters, digits, dots and dashes; write %23 for a # in the URL`,
+          `"#${word}" is not a version: letters, digits, dots and dashes; write %23 for a # in the URL`,
         );
       if (entry.version !== undefined) return fault(where, "two versions in one fragment");
       entry.version = word;
@@ -86,28 +86,18 @@ export function makeEntry(address: string, path: string, where: string): Entry |
 
 const schemes = ["http:", "https:", "file:", "s3:"];
 
-/** What is wrong with each scheme and host, looked at once: a thousand lines of one host are the usual list. */
-const hosts = new Map<string, string | undefined>();
-
 /** What is wrong with a URL; undefined when it may be fetched. */
-export function urlFault(url: string): string | undefined {
-  const [, host, rest] = /^([a-z0-9]+:\/\/[^/?]+\/)([!-~]+)$/.exec(url) ?? [];
-  if (host === undefined || rest === undefined) return checkUrl(url);
-  if (!hosts.has(host)) hosts.set(host, checkUrl(`${host}x`));
-  return hosts.get(host);
-}
-
-function checkUrl(url: string): string | undefined {
+function urlFault(url: string): string | undefined {
   let parsed: URL;
   try {
     parsed = new URL(url);
   } catch {
-    return `"${shownUrl(url)}" is no URL; write https://host/file`;
+    return `"${shownUrl(url)}" is not a URL; write https://host/file`;
   }
   if (!schemes.includes(parsed.protocol))
     return `${parsed.protocol} is not fetched; use http, https, file or s3`;
   if (!url.slice(parsed.protocol.length).startsWith("//"))
-    return `"${shownUrl(url)}" is no URL; write ${parsed.protocol}//…`;
+    return `"${shownUrl(url)}" is not a URL; write ${parsed.protocol}//…`;
   if (parsed.protocol === "file:" && parsed.host !== "")
     return "a file: URL names no host; write file:///path";
   if (parsed.protocol === "s3:" && (parsed.host === "" || parsed.pathname.length < 2))

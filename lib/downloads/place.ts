@@ -1,67 +1,58 @@
-import { linkSync, lstatSync, renameSync, rmSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { createReadStream, linkSync, lstatSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { systemCode } from "../core/errors.ts";
-import { hashFile } from "./hash.ts";
+import type { Entry } from "./manifest.ts";
 import { contentMark, type Folders, oldFolder, oldPath } from "./paths.ts";
-import type { Saved } from "./record.ts";
 
 /**
  * Files into their places. The one before is linked into `old/` first, and then the new one is renamed
  * over it: at every instant the final name holds one whole file, and the one before is never without a name.
  */
 
-export interface Placed {
-  /** Where the one before is now, under the root; undefined when there was none. */
-  moved?: string;
-  /** The folders whose entries changed, to be flushed before the record says so. */
-  touched: string[];
-}
+/** What the record says of the file that is there. */
+type Before = { sha256: string; version?: string } | undefined;
 
 /**
- * Put the whole and checked file `temporary` at `path`.
+ * Put the whole and checked file `temporary` at its entry's path.
  * @param sha256 of the new file.
- * @param before what the record says of the file that stands there.
- * @param version of the new file: the one before is kept even when its bytes are the same, if its version was another.
+ * @returns same: the file there has these bytes, and stays; it goes to `old/` even so when its version was another.
+ * old: where the one before is now, under the root.
  */
 export async function placeFile(
   folders: Folders,
-  path: string,
+  { path, version }: Entry,
   temporary: string,
   sha256: string,
-  version: string | undefined,
-  before: Saved | undefined,
-): Promise<Placed & { same: boolean }> {
-  const target = join(folders.root, path);
-  const touched = [folders.of(path)];
-  let moved: string | undefined;
+  before: Before,
+): Promise<{ same: boolean; old?: string }> {
+  const target = join(folders.of(path), path.slice(path.lastIndexOf("/") + 1));
+  let old: string | undefined;
   if (lstatSync(target, { throwIfNoEntry: false }) !== undefined) {
     const there = await hashFile(target);
     // a run that was killed after this very rename left the new file under the old record
     const isRecorded = before?.sha256 === there;
     if (there === sha256 && (!isRecorded || before?.version === version)) {
       rmSync(temporary);
-      return { touched: [], same: true };
+      return { same: true };
     }
-    const kept = await keepOld(folders, path, there, isRecorded ? before?.version : undefined);
-    moved = kept.moved;
-    touched.push(...kept.touched);
+    old = await keepOld(folders, path, there, isRecorded ? before?.version : undefined);
   }
   renameSync(temporary, target);
-  return { ...(moved === undefined ? {} : { moved }), touched, same: false };
+  return { same: false, ...(old === undefined ? {} : { old }) };
 }
 
-/** Move what stands at `path` into `old/`. */
-export async function moveToOld(
-  folders: Folders,
-  path: string,
-  before: Saved | undefined,
-): Promise<Placed> {
-  const { root } = folders;
-  const there = await hashFile(join(root, path));
+/**
+ * Move what is at `path` into `old/`.
+ * @returns where it is now, under the root.
+ */
+export async function moveToOld(folders: Folders, path: string, before: Before): Promise<string> {
+  const target = join(folders.of(path), path.slice(path.lastIndexOf("/") + 1));
+  const there = await hashFile(target);
   const version = before?.sha256 === there ? before.version : undefined;
-  const kept = await keepOld(folders, path, there, version);
-  rmSync(join(root, path), { force: true });
-  return { moved: kept.moved, touched: [...kept.touched, folders.of(path)] };
+  const old = await keepOld(folders, path, there, version);
+  rmSync(target, { force: true });
+  return old;
 }
 
 /** Give the file at `path` a second name in `old/`, one that says its version or, for want of one, its content. */
@@ -70,21 +61,20 @@ async function keepOld(
   path: string,
   sha256: string,
   version: string | undefined,
-): Promise<{ moved: string; touched: string[] }> {
+): Promise<string> {
   const { root } = folders;
-  const marks = version === undefined ? [] : [version, `${version}.${contentMark(sha256)}`];
   const byContent = contentMark(sha256);
+  const marks = version === undefined ? [] : [version, `${version}.${byContent}`];
   for (const mark of [...marks, byContent, `${byContent}-${sha256.slice(12)}`]) {
     const name = join(oldFolder, oldPath(path, mark));
-    const folder = folders.of(name);
+    folders.of(name);
     const there = lstatSync(join(root, name), { throwIfNoEntry: false });
     if (there === undefined) {
       linkOrMove(join(root, path), join(root, name));
-      return { moved: name, touched: [folder] };
+      return name;
     }
     // an earlier try, or the same bytes under the same version: they are kept already
-    if (there.isFile() && (await hashFile(join(root, name))) === sha256)
-      return { moved: name, touched: [] };
+    if (there.isFile() && (await hashFile(join(root, name))) === sha256) return name;
   }
   throw new Error(`no free name in ${oldFolder}/ for ${path}`);
 }
@@ -98,4 +88,11 @@ function linkOrMove(from: string, to: string): void {
       throw error;
     renameSync(from, to);
   }
+}
+
+/** The sha256 of a file's content, in hex. */
+export async function hashFile(path: string): Promise<string> {
+  const hash = createHash("sha256");
+  for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer);
+  return hash.digest("hex");
 }

@@ -1,9 +1,7 @@
 import { type Entry, shownUrl } from "./manifest.ts";
-import type { Wanted } from "./read.ts";
-import type { Saved } from "./record.ts";
-import { doubtful, type Record } from "./store.ts";
+import type { Record, Saved } from "./record.ts";
 
-/** What has to be done for each line of the manifest. Pure. */
+/** What has to be done for each entry of the manifest. Pure. */
 
 /**
  * keep: nothing, not even a look; check: the file's bytes and the server are asked;
@@ -11,51 +9,58 @@ import { doubtful, type Record } from "./store.ts";
  */
 export type Action = "keep" | "check" | "adopt" | "fetch";
 
-/** What the user asked for. */
-export interface DownloadsOptions {
-  dir: string;
-  /** A manifest in place of manifest.txt and cloudinary.txt; `-`: standard input. */
-  manifest?: string | undefined;
-  /** Files at once; undefined: as many as suits their size. */
-  jobs?: number | undefined;
-  perHost?: number | undefined;
-  check: boolean;
-  force: boolean;
-  prune: boolean;
-  /** Bytes of one file. */
-  maxSize: number;
-  /** Milliseconds. */
-  stall: number;
-  retries: number;
-  /** Wait for another run in the same folder to end. */
-  wait: boolean;
-  signal: AbortSignal;
+/** What is wanted and what is there. */
+export interface Manifest {
+  entries: Entry[];
+  /** The sizes of the files that are there already, by path. */
+  sizes: Map<string, number>;
 }
 
-/** A line of the manifest and what is to be done for it. */
+/** An entry of the manifest and what is to be done for it. */
 export interface Step {
   entry: Entry;
   action: Action;
-  /** Whether a file stands at the entry's path. */
+  /** Whether a file is at the entry's path. */
   isThere: boolean;
 }
 
 export interface Plan {
-  record: Record;
   steps: Step[];
   /** Recorded paths that the manifest no longer lists. */
   unlisted: string[];
 }
 
+interface PlanOptions {
+  check: boolean;
+  force: boolean;
+}
+
+/** @param lost paths whose file is not the one that was saved. */
+export function makePlan(
+  { entries, sizes }: Manifest,
+  { saved, lost }: Pick<Record, "saved"> & { lost: ReadonlySet<string> },
+  options: PlanOptions,
+): Plan {
+  const steps = entries.map((entry): Step => {
+    const { path } = entry;
+    const size = sizes.get(path);
+    const action = lost.has(path) ? "fetch" : actionFor(entry, saved.get(path), size, options);
+    return { entry, action, isThere: size !== undefined };
+  });
+  const listed = new Set(entries.map(({ path }) => path));
+  const recorded = new Set([...saved.keys(), ...lost]);
+  return { steps, unlisted: [...recorded].filter((path) => !listed.has(path)) };
+}
+
 /**
  * @param saved what the record says of the entry's path.
- * @param size the size of the file that stands there; undefined when there is none.
+ * @param size the size of the file that is there; undefined when there is none.
  */
-export function actionFor(
+function actionFor(
   entry: Entry,
   saved: Saved | undefined,
   size: number | undefined,
-  { check, force }: Pick<DownloadsOptions, "check" | "force">,
+  { check, force }: PlanOptions,
 ): Action {
   if (force || size === undefined) return "fetch";
   if (saved === undefined || saved.size !== size) return "adopt";
@@ -69,35 +74,5 @@ function isSame(entry: Entry, saved: Saved): boolean {
     entry.version === saved.version &&
     (entry.sha256 === undefined || entry.sha256 === saved.sha256) &&
     shownUrl(entry.url) === saved.url
-  );
-}
-
-/** What there is to do, from the record and the sizes of the files that are there. */
-export function makePlan(
-  { entries, sizes }: Wanted,
-  record: Record,
-  options: DownloadsOptions,
-): Plan {
-  const steps = entries.map((entry) => {
-    const { path } = entry;
-    const size = sizes.get(path);
-    const action = actionFor(entry, record.saved.get(path), size, options);
-    return { entry, action, isThere: size !== undefined };
-  });
-  const listed = new Set(entries.map(({ path }) => path));
-  const unlisted = [...record.saved.keys(), ...record.journal.keys()].filter(
-    (path) => !listed.has(path),
-  );
-  return { record, steps, unlisted: [...new Set(unlisted)] };
-}
-
-/** Whether there is nothing to do at all, and nothing to mend. */
-export function isIdle({ record, steps, unlisted }: Plan, { prune }: DownloadsOptions): boolean {
-  return (
-    steps.every(({ action }) => action === "keep") &&
-    record.wrong.length === 0 &&
-    record.journal.size === 0 &&
-    doubtful(record).length === 0 &&
-    !(prune && unlisted.length > 0)
   );
 }

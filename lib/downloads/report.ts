@@ -2,13 +2,8 @@ import { clearInterval, setInterval } from "node:timers";
 import type { Progress, Terminal } from "../cli/terminal.ts";
 import { formatDuration, formatSize } from "../core/units.ts";
 
-/** Milliseconds between two drawings of a bar that nothing moves: the time goes on, and who is slow comes to light. */
-const redrawEvery = 500;
-
-/** What is said of a run: a line a file or a bar while it goes, a summary at its end. */
-
 /** What became of one file. */
-export interface Outcome {
+export interface FileResult {
   path: string;
   /** fetched: new bytes came; kept: what was there is right; moved: no longer listed; failed. */
   result: "fetched" | "kept" | "moved" | "failed";
@@ -32,8 +27,12 @@ interface Running {
   total: number | undefined;
 }
 
+/** Milliseconds between two drawings of a bar that nothing moves: its clock runs on, and the slow files are named. */
+const redrawEvery = 500;
+
+/** What a user sees of a run: a line a file or a bar while it runs, a summary at its end. */
 export class Report {
-  readonly outcomes: Outcome[] = [];
+  readonly #results: FileResult[] = [];
   readonly #terminal: Terminal;
   readonly #started = Date.now();
   readonly #running = new Set<Running>();
@@ -41,7 +40,6 @@ export class Report {
   #clock: NodeJS.Timeout | undefined;
   #files = 0;
   #filesDone = 0;
-  #settled = 0;
   #bytes = 0;
   /** Bytes of finished and running files; the others are taken to be as large as these on average. */
   #knownBytes = 0;
@@ -51,7 +49,7 @@ export class Report {
     this.#terminal = terminal;
   }
 
-  /** Begin to show that `files` are fetched. */
+  /** Show from here on that `files` are fetched. */
   begin(files: number): void {
     this.#files = files;
     if (files === 0 || this.#terminal.quiet) return;
@@ -60,14 +58,14 @@ export class Report {
     this.#clock.unref();
   }
 
-  /** One file begins. */
+  /** One file is started. */
   start(path: string): Running {
     const running = { path, started: Date.now(), done: 0, total: undefined };
     this.#running.add(running);
     return running;
   }
 
-  /** More of a file is there. A try that begins anew goes back. */
+  /** More of a file is there. A try that starts over goes back. */
   advance(running: Running, done: number, total: number | undefined): void {
     if (running.total === undefined && total !== undefined) {
       this.#knownBytes += total;
@@ -79,36 +77,36 @@ export class Report {
     this.#draw();
   }
 
-  finish(running: Running, outcome: Outcome): void {
+  finish(running: Running, result: FileResult): void {
     this.#running.delete(running);
     this.#filesDone += 1;
     if (running.total === undefined) {
       this.#knownBytes += running.done;
       this.#knownFiles += 1;
     }
-    outcome.seconds = (Date.now() - running.started) / 1000;
-    this.add(outcome);
+    result.seconds = (Date.now() - running.started) / 1000;
+    this.add(result);
     this.#draw();
   }
 
   /** A file is done with; what is worth a line gets one. */
-  add(outcome: Outcome): void {
-    this.outcomes.push(outcome);
-    this.#terminal.printJson(outcome);
+  add(result: FileResult): void {
+    this.#results.push(result);
+    this.#terminal.printJson(result);
     // failures come as a list at the end, where they are seen
-    if (outcome.result === "failed" || (outcome.result === "kept" && !outcome.reason)) return;
+    if (result.result === "failed" || (result.result === "kept" && !result.reason)) return;
     if (this.#terminal.quiet) return;
-    const notable = outcome.result === "moved" || outcome.old !== undefined;
-    if (notable || !this.#terminal.isTTY) this.#terminal.note(lineOf(outcome));
+    const notable = result.result === "moved" || result.old !== undefined;
+    if (notable || !this.#terminal.isTTY) this.#terminal.note(lineOf(result));
   }
 
-  /** All files are as they should be: counted, not told one by one. */
-  settled(files: number): void {
-    this.#settled = files;
-    this.end();
+  /** saved.txt could not be understood as a whole. */
+  damaged(lines: readonly number[]): void {
+    const shown = lines.slice(0, 9).join(", ");
+    this.note(`saved.txt: damaged in line ${shown}; those files are looked at anew`);
   }
 
-  /** Something on the way that the user may want to know: a repetition. */
+  /** Something that the user may want to know: a repetition. */
   note(line: string): void {
     this.#terminal.note(line);
   }
@@ -121,36 +119,41 @@ export class Report {
     bar.update(this.#bytes, `${this.#filesDone}/${this.#files} files${slowest(this.#running)}`);
   }
 
-  /** The bar away, the summary and the list of what failed in its place. */
-  end(): void {
+  /**
+   * Replace the bar by the list of what failed and the summary.
+   * @returns whether nothing failed.
+   */
+  end(): boolean {
     clearInterval(this.#clock);
     this.#bar?.end();
     this.#bar = undefined;
-    const count = (result: Outcome["result"]) =>
-      this.outcomes.filter((outcome) => outcome.result === result).length;
-    const fetched = this.outcomes.filter(({ result }) => result === "fetched");
+    const count = (result: FileResult["result"]) =>
+      this.#results.filter((each) => each.result === result).length;
+    const fetched = this.#results.filter(({ result }) => result === "fetched");
     const summary = {
       fetched: fetched.length,
       bytes: fetched.reduce((sum, { size }) => sum + (size ?? 0), 0),
-      kept: count("kept") + this.#settled,
-      old: this.outcomes.filter(({ old }) => old !== undefined).length,
+      kept: count("kept"),
+      old: this.#results.filter(({ old }) => old !== undefined).length,
       failed: count("failed"),
       seconds: (Date.now() - this.#started) / 1000,
     };
     const terminal = this.#terminal;
-    for (const { result, where, path, reason } of this.outcomes)
+    for (const { result, where, path, reason } of this.#results)
       if (result === "failed") terminal.warn(`${where}: ${path}: ${reason}`);
     terminal.printJson({ summary });
-    if (terminal.quiet && summary.failed === 0) return;
+    const good = summary.failed === 0;
+    if (terminal.quiet && good) return good;
     const size = summary.fetched > 0 ? ` (${formatSize(summary.bytes)})` : "";
     terminal.print(
       `fetched ${summary.fetched}${size}, kept ${summary.kept}, moved to old ${summary.old}, ` +
         `failed ${summary.failed}, in ${formatDuration(summary.seconds * 1000)}`,
     );
+    return good;
   }
 }
 
-function lineOf({ result, path, size, version, old, reason }: Outcome): string {
+function lineOf({ result, path, size, version, old, reason }: FileResult): string {
   const words = [`${result} ${path}`];
   const facts = [
     version === undefined ? undefined : `version ${version}`,
@@ -165,7 +168,7 @@ function lineOf({ result, path, size, version, old, reason }: Outcome): string {
 /** The two files that have been under way the longest, named once they take noticeably long. */
 function slowest(running: ReadonlySet<Running>): string {
   const now = Date.now();
-  // a set keeps the order of insertion: the first ones began first
+  // a set keeps the order of insertion: the first ones were started first
   const names: string[] = [];
   for (const { path, started, done, total } of running) {
     if (names.length === 2 || now - started < 2000) break;

@@ -1,16 +1,13 @@
 /**
- * How many files are fetched at once: so many over all, so many of one host. Without a wish of the user
- * the number rises while files are small (many small files far away wait for the way, not for the wire)
- * and falls again while they are large: those under way shall be some 32 MiB together. It does not rise while
- * this process has no time to spare: each connection costs some, and more of them would only wait for it.
+ * How many files are fetched at once: so many over all, so many of one host. Unless the user fixes the number,
+ * it rises while files are small (many small files far away wait for the round trip, not for the bandwidth) and
+ * falls again while they are large: those under way are to be some 32 MiB together.
  */
 export interface SlotOptions {
   /** Fixed number; undefined: 16, rising to 50 the smaller the files are. */
   jobs?: number | undefined;
   /** At most so many of one host. */
   perHost?: number | undefined;
-  /** Whether this process has no time to spare; default: it has. */
-  isBusy?: () => boolean;
 }
 
 export interface Job {
@@ -19,44 +16,36 @@ export interface Job {
   run: () => Promise<number>;
 }
 
-export const usualJobs = 16;
-export const mostJobs = 50;
+const defaultJobs = 16;
+const maxJobs = 50;
 const bytesAtOnce = 32 * 1024 * 1024;
 
-/** The jobs, run. `slower(host)` halves what one host gets: it has said that it is too much. */
 export class Slots {
   #limit: number;
   readonly #fixed: boolean;
   readonly #perHost: number;
-  readonly #isBusy: () => boolean;
   readonly #hosts = new Map<string, { waiting: Job[]; active: number; limit: number }>();
   #active = 0;
 
-  constructor({ jobs, perHost, isBusy = () => false }: SlotOptions) {
+  constructor({ jobs, perHost }: SlotOptions) {
     this.#fixed = jobs !== undefined;
-    this.#limit = jobs ?? usualJobs;
+    this.#limit = jobs ?? defaultJobs;
     this.#perHost = perHost ?? Number.POSITIVE_INFINITY;
-    this.#isBusy = isBusy;
   }
 
-  /** The number at once as it stands now. */
-  get limit(): number {
-    return this.#limit;
-  }
-
+  /** Halve what one host gets: it has said that it is too much. */
   slower(host: string): void {
     const state = this.#hosts.get(host);
     if (state) state.limit = Math.max(1, Math.floor(Math.min(state.limit, state.active) / 2));
   }
 
-  /** Run all jobs; hosts take turns. A job must not throw. */
+  /** Run all jobs, those of one host in their order; hosts take turns. A job must not throw. */
   async runAll(jobs: readonly Job[]): Promise<void> {
     for (const job of jobs) {
       const host = this.#hosts.get(job.host);
       if (host) host.waiting.push(job);
       else this.#hosts.set(job.host, { waiting: [job], active: 0, limit: this.#perHost });
     }
-    for (const host of this.#hosts.values()) host.waiting.reverse();
     await new Promise<void>((resolve, reject) => {
       const step = () => {
         for (let job = this.#next(); job; job = this.#next()) this.#start(job, step, reject);
@@ -70,7 +59,7 @@ export class Slots {
     if (this.#active >= this.#limit) return undefined;
     for (const [name, host] of this.#hosts) {
       if (host.active >= host.limit) continue;
-      const job = host.waiting.pop();
+      const job = host.waiting.shift();
       if (!job) continue;
       host.active += 1;
       // to the end of the line, so that no host waits for another's thousand files
@@ -88,9 +77,8 @@ export class Slots {
       const host = this.#hosts.get(job.host);
       if (host) host.active -= 1;
       if (!this.#fixed) {
-        const wanted = Math.max(usualJobs, Math.min(mostJobs, bytesAtOnce / bytes));
-        const step = Math.sign(Math.floor(wanted) - this.#limit);
-        if (step < 0 || !this.#isBusy()) this.#limit += step;
+        const wanted = Math.max(defaultJobs, Math.min(maxJobs, bytesAtOnce / bytes));
+        this.#limit += Math.sign(Math.floor(wanted) - this.#limit);
       }
       step();
     }, reject);

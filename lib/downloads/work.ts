@@ -1,168 +1,112 @@
+import { createHash } from "node:crypto";
 import { setMaxListeners } from "node:events";
-import { mkdirSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, lstatSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { bootId } from "../core/id.ts";
 import { atEnd } from "../core/at-exit.ts";
-import { exitCodeOf, Failure, systemCode } from "../core/errors.ts";
-import { createFetcher, FetchFailed, type Fetcher, reasonOf } from "../fetch/fetch.ts";
-import { removeStaleTemporaries } from "../files/files.ts";
-import { acquireLock } from "../files/lock.ts";
-import { busyMeter } from "./busy.ts";
-import { hashFile } from "./hash.ts";
-import type { Entry } from "./manifest.ts";
-import { obtain, partialName } from "./obtain.ts";
+import { exitCodeOf, systemCode } from "../core/errors.ts";
 import {
-  Folders,
-  lockName,
-  lookAt,
-  lookAtAll,
-  partialFolder,
-  removeEmptyFolders,
-} from "./paths.ts";
-import { moveToOld } from "./place.ts";
-import type { Wanted } from "./read.ts";
+  createFetcher,
+  type Fetched,
+  FetchFailed,
+  type FetchRequest,
+  reasonOf,
+} from "../fetch/fetch.ts";
+import { type Entry, shownUrl } from "./manifest.ts";
+import { type Folders, isFileAt, partialFolder, removeEmptyFolders } from "./paths.ts";
+import { hashFile, moveToOld, placeFile } from "./place.ts";
+import type { Step } from "./plan.ts";
+import { addSaved, Journal, type Record, recordableTag, type Saved } from "./record.ts";
 import type { Report } from "./report.ts";
-import { type DownloadsOptions, makePlan, type Plan, type Step } from "./plan.ts";
 import { Slots } from "./slots.ts";
-import { doubtful, Journal, type Record, readStore, writeStore } from "./store.ts";
 
-/**
- * The part of a run that changes something: under the lock, with the network.
- * @returns whether all is well.
- */
-export async function work(
-  root: string,
-  entries: Entry[],
-  options: DownloadsOptions,
-  report: Report,
-): Promise<boolean> {
-  try {
-    return await workLocked(root, entries, options, report);
-  } catch (error) {
-    if (systemCode(error) === undefined || options.signal.aborted) throw error;
-    // not a file's own failure: the folder itself cannot be written, or the record cannot
-    const { path = root } = error as { path?: string };
-    throw new Failure(
-      `${path}: ${reasonOf(error)}; make room or mend its permissions, and run again`,
-    );
-  }
+/** What a plan asks for, done: files recognised, checked, fetched and put in their places, or moved to `old/`. */
+
+export interface WorkOptions {
+  /** Files at once; undefined: as many as suits their size. */
+  jobs?: number | undefined;
+  perHost?: number | undefined;
+  /** Bytes of one file. */
+  maxSize: number;
+  /** Milliseconds. */
+  stall: number;
+  retries: number;
+  signal: AbortSignal;
 }
 
-async function workLocked(
-  root: string,
-  entries: Entry[],
-  options: DownloadsOptions,
-  report: Report,
-): Promise<boolean> {
-  const { wait, signal } = options;
-  // each request listens to it, and there are many at once
-  setMaxListeners(0, signal);
-  const fetcher = createFetcher(options);
-  const lock = await acquireLock(join(root, lockName), { what: "downloads", wait, signal });
-  const working = new Work(root, options, report, fetcher).carryOut(entries);
-  // a signal ends the requests; the files that they leave must be tidied before the script goes
-  const forget = atEnd(() => working.then(() => {}).catch(() => {}));
-  try {
-    return await working;
-  } finally {
-    forget();
-    fetcher.close();
-    lock.release();
-  }
+/** What came of one step. */
+interface Obtained {
+  saved: Saved;
+  result: "fetched" | "kept";
+  old?: string;
+  reason?: string;
+  /** false: a new file that the disk may not have yet. */
+  synced?: boolean;
 }
 
-class Work {
-  readonly #root: string;
-  readonly #options: DownloadsOptions;
-  readonly #report: Report;
-  readonly #fetcher: Fetcher;
-  readonly #slots: Slots;
+type Limits = Pick<FetchRequest, "maxSize" | "signal" | "onProgress" | "onRetry">;
+
+export class Work {
   readonly #folders: Folders;
+  readonly #record: Record;
+  readonly #options: WorkOptions;
+  readonly #report: Report;
+  readonly #fetcher: ReturnType<typeof createFetcher>;
+  readonly #slots: Slots;
   readonly #journal: Journal;
-  readonly #touched = new Set<string>();
-  /** Partial files that a later run can go on with. */
-  readonly #left = new Set<string>();
-  #record: Record = { saved: new Map(), wrong: [], journal: new Map() };
+  /** Partial files that a later run can continue. */
+  readonly #resumable = new Set<string>();
   #diskFull = false;
 
-  constructor(root: string, options: DownloadsOptions, report: Report, fetcher: Fetcher) {
-    this.#root = root;
+  /** @param record is kept up to date. */
+  constructor(folders: Folders, record: Record, options: WorkOptions, report: Report) {
+    this.#folders = folders;
+    this.#record = record;
     this.#options = options;
     this.#report = report;
-    this.#fetcher = fetcher;
-    this.#slots = new Slots({ ...options, isBusy: busyMeter() });
-    this.#folders = new Folders(root);
-    this.#journal = new Journal(root);
+    this.#fetcher = createFetcher(options);
+    this.#slots = new Slots(options);
+    this.#journal = new Journal(folders.root);
   }
 
-  async carryOut(entries: Entry[]): Promise<boolean> {
-    const { signal, prune } = this.#options;
-    await removeStaleTemporaries(this.#root);
-    this.#record = readStore(this.#root);
-    const lost = await this.#lostInRestart();
-    await this.#believeJournal();
-    const plan = makePlan(this.#look(entries), this.#record, this.#options);
-    for (const step of plan.steps) if (lost.has(step.entry.path)) step.action = "fetch";
-    if (this.#record.wrong.length > 0)
-      this.#report.note(
-        `saved.txt: damaged in line ${this.#record.wrong.slice(0, 9).join(", ")}; those files are looked at anew`,
-      );
-    mkdirSync(join(this.#root, partialFolder), { recursive: true });
-    try {
-      await this.#obtainAll(plan.steps);
-      signal.throwIfAborted();
-      if (prune) await this.#prune(plan);
-    } finally {
-      this.#journal.close();
-      this.#tidy();
-    }
-    await writeStore(this.#root, this.#record, this.#touched);
-    this.#report.end();
-    return this.#report.outcomes.every(({ result }) => result !== "failed");
-  }
-
-  /** What is there now: whoever held the lock until now may have changed it. */
-  #look(entries: Entry[]): Wanted {
-    const sizes = new Map<string, number>();
-    const paths = entries.map(({ path }) => path);
-    for (const [path, found] of lookAtAll(this.#root, paths))
-      if (typeof found === "number") sizes.set(path, found);
-    return { entries, sizes };
-  }
-
-  /** What a killed run had noted is taken over where the bytes on the disk bear it out. */
-  async #believeJournal(): Promise<void> {
-    for (const saved of this.#record.journal.values()) {
-      if (lookAt(this.#root, saved.path, new Map()) !== saved.size) continue;
-      const hash = await hashFile(join(this.#root, saved.path));
-      if (hash !== saved.sha256) continue;
-      this.#record.saved.set(saved.path, saved);
-      this.#record.unflushed ??= { boot: bootId(), since: saved.time };
-    }
-  }
-
-  /** After a restart of the machine: files that had not reached the disk before it. */
-  async #lostInRestart(): Promise<Set<string>> {
-    const lost = new Set<string>();
-    for (const { path, sha256 } of doubtful(this.#record)) {
-      if (typeof lookAt(this.#root, path, new Map()) !== "number") continue;
-      if ((await hashFile(join(this.#root, path))) !== sha256) lost.add(path);
-    }
-    if (this.#record.unflushed?.boot !== bootId()) delete this.#record.unflushed;
-    return lost;
-  }
-
-  async #obtainAll(steps: Step[]): Promise<void> {
-    const asked = steps.filter(({ action }) => action !== "keep");
+  /** Carry out all steps; what failed is in the report. */
+  async obtainAll(steps: readonly Step[]): Promise<void> {
+    const { signal } = this.#options;
+    // each request listens to it, and there are many at once
+    setMaxListeners(0, signal);
+    const pending = steps.filter(({ action }) => action !== "keep");
     for (const { entry, action } of steps)
       if (action === "keep") this.#report.add({ path: entry.path, result: "kept" });
-    this.#report.begin(asked.length);
-    await this.#slots.runAll(
-      asked.map((step) => {
-        const host = new URL(step.entry.url).host;
-        return { host, run: () => this.#obtainOne(step, host) };
-      }),
-    );
+    this.#report.begin(pending.length);
+    const jobs = pending.map((step) => {
+      const { host } = new URL(step.entry.url);
+      return { host, run: () => this.#obtainOne(step, host) };
+    });
+    const working = this.#slots.runAll(jobs).finally(() => {
+      this.#fetcher.close();
+      this.#journal.close();
+      this.#tidy();
+    });
+    // a signal ends the requests; the files that they leave must be tidied before the script ends
+    const forget = atEnd(() => working);
+    try {
+      await working;
+    } finally {
+      forget();
+    }
+    signal.throwIfAborted();
+  }
+
+  /** What the manifest no longer lists goes to `old/`. */
+  async moveUnlisted(paths: readonly string[]): Promise<void> {
+    const { root } = this.#folders;
+    for (const path of paths) {
+      if (isFileAt(root, path)) {
+        const old = await moveToOld(this.#folders, path, this.#record.saved.get(path));
+        removeEmptyFolders(root, path);
+        this.#report.add({ path, result: "moved", old });
+      }
+      this.#record.saved.delete(path);
+    }
   }
 
   /** @returns the bytes that came. Never throws: one failed line does not stop the others. */
@@ -173,35 +117,24 @@ class Work {
     const running = this.#report.start(path);
     try {
       if (this.#diskFull) throw new FetchFailed("not tried: no space left on the disk");
-      const { saved, result, old, reason, touched, unflushed } = await obtain(
-        step,
-        this.#record.saved.get(path),
-        {
-          folders: this.#folders,
-          fetcher: this.#fetcher,
-          request: {
-            maxSize,
-            signal,
-            onProgress: (done, total) => this.#report.advance(running, done, total),
-            onRetry: (error, wait) => {
-              if (error instanceof FetchFailed && (error.status === 429 || error.status === 503))
-                this.#slots.slower(host);
-              this.#report.note(
-                `${path}: ${reasonOf(error)}; again in ${(wait / 1000).toFixed(1)} s`,
-              );
-            },
-          },
+      const before = this.#record.saved.get(path);
+      const { saved, result, old, reason, synced } = await this.#obtain(step, before, {
+        maxSize,
+        signal,
+        onProgress: (done, total) => this.#report.advance(running, done, total),
+        onRetry: (error, wait) => {
+          if (error instanceof FetchFailed && (error.status === 429 || error.status === 503))
+            this.#slots.slower(host);
+          this.#report.note(`${path}: ${reasonOf(error)}; again in ${(wait / 1000).toFixed(1)} s`);
         },
-      );
-      if (this.#record.saved.get(path) !== saved) this.#journal.add(saved);
-      if (unflushed) this.#record.unflushed ??= { boot: bootId(), since: saved.time };
-      this.#record.saved.set(path, saved);
-      for (const folder of touched) this.#touched.add(folder);
+      });
+      if (saved !== before) this.#journal.add(saved);
+      addSaved(this.#record, saved, { synced: synced !== false });
       const { size } = saved;
       this.#report.finish(running, { path, where, version, result, old, reason, size });
       return result === "fetched" ? size : 0;
     } catch (error) {
-      this.#left.add(partialName(path));
+      this.#resumable.add(partialName(path));
       if (["ENOSPC", "EDQUOT"].includes(systemCode(error) ?? "")) this.#diskFull = true;
       // an expected error says it in words; a bug shows where it is
       const expected = systemCode(error) !== undefined || exitCodeOf(error) !== undefined;
@@ -212,30 +145,108 @@ class Work {
     }
   }
 
-  /** What the manifest no longer lists goes to `old/`. */
-  async #prune({ unlisted }: Plan): Promise<void> {
-    for (const path of unlisted) {
-      const before = this.#record.saved.get(path);
-      if (typeof lookAt(this.#root, path, new Map()) === "number") {
-        const { moved, touched } = await moveToOld(this.#folders, path, before);
-        for (const folder of touched) this.#touched.add(folder);
-        removeEmptyFolders(this.#root, path);
-        this.#report.add({ path, result: "moved", ...(moved === undefined ? {} : { old: moved }) });
-      }
-      this.#record.saved.delete(path);
+  async #obtain(
+    { entry, action, isThere }: Step,
+    before: Saved | undefined,
+    limits: Limits,
+  ): Promise<Obtained> {
+    const adopted = action === "adopt" ? await this.#adopt(entry, before) : undefined;
+    if (adopted) return adopted;
+    if (action === "check" && before) return await this.#check(entry, before, limits);
+    // what replaces a file must be on the disk first; a new one can be fetched again
+    return await this.#fetchAndPlace(entry, before, { ...limits, flush: isThere });
+  }
+
+  /** Recognise a file without a record: by its pin, else by size and time as the server tells them. */
+  async #adopt(entry: Entry, before: Saved | undefined): Promise<Obtained | undefined> {
+    const target = join(this.#folders.root, entry.path);
+    const info = lstatSync(target);
+    const keep = (sha256: string, about: Pick<Fetched, "etag" | "modified">): Obtained => ({
+      saved: savedOf(entry, { ...about, sha256, size: info.size }),
+      result: "kept",
+      reason: "recorded anew",
+    });
+    if (entry.sha256 !== undefined)
+      return (await hashFile(target)) === entry.sha256 ? keep(entry.sha256, {}) : undefined;
+    // the record knows another size: this file is not what was saved, whatever the server says
+    if (before !== undefined || !/^https?:/.test(entry.url)) return undefined;
+    try {
+      const { size, ...about } = await this.#fetcher.head(entry.url, this.#options.signal);
+      const known = size === info.size && seconds(about.modified) === seconds(info.mtimeMs);
+      return known ? keep(await hashFile(target), about) : undefined;
+    } catch {
+      // whatever is wrong, the fetch will say it better
+      return undefined;
     }
   }
 
-  /** Remove partial files that nobody will go on with. */
+  /** Hash the file again and ask the server whether it has another. */
+  async #check(entry: Entry, before: Saved, limits: Limits): Promise<Obtained> {
+    if ((await hashFile(join(this.#folders.root, entry.path))) !== before.sha256) {
+      const fetched = await this.#fetchAndPlace(entry, before, limits);
+      return { ...fetched, reason: "its bytes had changed here" };
+    }
+    // pinned content cannot have a newer one
+    if (entry.sha256 !== undefined) return { saved: before, result: "kept" };
+    const { tag } = before;
+    const unless = tag?.startsWith("lm:")
+      ? { modified: Number(tag.slice(3)) * 1000 }
+      : { etag: tag };
+    return await this.#fetchAndPlace(entry, before, { ...limits, unless });
+  }
+
+  async #fetchAndPlace(
+    entry: Entry,
+    before: Saved | undefined,
+    request: Limits & Pick<FetchRequest, "unless" | "flush">,
+  ): Promise<Obtained> {
+    const { url, path, sha256 } = entry;
+    const name = join(partialFolder, partialName(path));
+    const to = join(this.#folders.root, name);
+    this.#folders.of(name);
+    const fetched = await this.#fetcher.toFile({ ...request, url, to, name: path, sha256 });
+    if (!fetched.changed && before) return { saved: before, result: "kept" };
+    const { same, old } = await placeFile(this.#folders, entry, to, fetched.sha256, before);
+    return {
+      saved: savedOf(entry, fetched),
+      result: same ? "kept" : "fetched",
+      ...(old === undefined ? {} : { old }),
+      synced: request.flush !== false,
+    };
+  }
+
+  /** Remove the partial files that no run will continue. */
   #tidy(): void {
-    const folder = join(this.#root, partialFolder);
+    const folder = join(this.#folders.root, partialFolder);
+    if (!existsSync(folder)) return;
     const names = readdirSync(folder);
     for (const name of names) {
       const key = name.replace(/\.json$/, "");
-      const continued =
-        names.includes(`${key}.json`) && (this.#left.has(key) || this.#options.signal.aborted);
-      if (!continued) rmSync(join(folder, name), { force: true });
+      const isResumable = this.#resumable.has(key) || this.#options.signal.aborted;
+      if (!isResumable || !names.includes(`${key}.json`))
+        rmSync(join(folder, name), { force: true });
     }
     if (readdirSync(folder).length === 0) rmSync(folder, { recursive: true });
   }
+}
+
+/** The name of a path's partial file: the same in every run. */
+function partialName(path: string): string {
+  return createHash("sha256").update(path).digest("hex").slice(0, 32);
+}
+
+function seconds(ms: number | undefined): number | undefined {
+  return ms === undefined ? undefined : Math.floor(ms / 1000);
+}
+
+function savedOf(
+  { path, url, version }: Entry,
+  { sha256, size, etag, modified }: Omit<Fetched, "changed">,
+): Saved {
+  const time = `${new Date().toISOString().slice(0, 19)}Z`;
+  const saved: Saved = { path, sha256, size, time, url: shownUrl(url) };
+  const tag = recordableTag(etag, modified);
+  if (version !== undefined) saved.version = version;
+  if (tag !== undefined) saved.tag = tag;
+  return saved;
 }

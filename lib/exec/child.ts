@@ -82,7 +82,7 @@ export class Child extends EventEmitter {
     this.#grace = grace;
     this.#byLine = onLine !== undefined;
     const [file = "", ...args] = argv;
-    const inner = spawn(file, args, {
+    const inner = startProcess(file, args, {
       cwd,
       env: { ...env, ...cookieEnvironment(cookie) },
       stdio,
@@ -206,12 +206,23 @@ export class Child extends EventEmitter {
   }
 }
 
+/** Some system errors (ENOTDIR, E2BIG) Node throws at once, and does not tell by an event. */
+function startProcess(file: string, args: string[], options: SpawnOptions): ChildProcess {
+  try {
+    return spawn(file, args, options);
+  } catch (error) {
+    const isSystemError = /^E[A-Z0-9]+$/.test(systemCode(error) ?? "");
+    throw isSystemError ? cannotStart(file, options.cwd, error as Error) : error;
+  }
+}
+
 function cannotStart(file: string, cwd: string | URL | undefined, error: Error): CommandFailed {
   const code = systemCode(error);
   // zx always names a folder: ours goes without saying
   const where = cwd === undefined || cwd === process.cwd() ? "" : ` in ${String(cwd)}`;
   // a folder in PATH that may not be read says EACCES of a command that is nowhere
-  const missing = code === "ENOENT" || (code === "EACCES" && !file.includes("/"));
+  const missing =
+    code === "ENOENT" || code === "ENOTDIR" || (code === "EACCES" && !file.includes("/"));
   const why = missing
     ? "not found; install it, or correct PATH or the folder"
     : (code ?? error.message);

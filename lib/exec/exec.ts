@@ -1,10 +1,5 @@
 import { type Options, ProcessOutput, type ProcessPromise, $ as zx } from "zx/core";
-import {
-  Child as ChildOfZx,
-  type ChildOptions,
-  CommandFailed as Failed,
-  endChild,
-} from "./child.ts";
+import { Child, type ChildOptions, CommandFailed, endChild } from "./child.ts";
 import { cleanEnvironment } from "./environment.ts";
 
 /**
@@ -48,18 +43,7 @@ export interface Shell {
   (options: CommandOptions): Shell;
 }
 
-export { cleanEnvironment, ProcessOutput, type ProcessPromise };
-// the former way, until its callers use `$`
-export {
-  type Child,
-  CommandFailed,
-  run,
-  type RunOptions,
-  type RunResult,
-  shell,
-  start,
-} from "./run.ts";
-
+export { cleanEnvironment, CommandFailed, ProcessOutput, type ProcessPromise };
 Object.assign(zx, {
   shell: "none", // zx wants a name; our spawn starts no shell
   quote: quoteWord,
@@ -112,8 +96,8 @@ function zxWith(options: CommandOptions): typeof zx {
     prefix: prefix === undefined ? undefined : `${prefix} `,
     env: { ...(env ?? cleanEnvironment()) },
     stdio: stdio ?? [input ? "pipe" : "ignore", "pipe", "pipe"],
-    spawn: (command: string, _: unknown, given: ConstructorParameters<typeof ChildOfZx>[1]) =>
-      new ChildOfZx(splitWords(command), given, child),
+    spawn: (command: string, _: unknown, given: ConstructorParameters<typeof Child>[1]) =>
+      new Child(splitWords(command), given, child),
   };
   const set = Object.entries(known).filter(([, value]) => value !== undefined);
   return zx(Object.fromEntries(set) as Partial<Options>) as unknown as typeof zx;
@@ -136,8 +120,8 @@ function splitWords(command: string): string[] {
 }
 
 /** What is known of a command that failed, from what `$` rejects with or, with `nothrow`, returns. */
-export function commandFailure({ cause }: ProcessOutput): Failed | undefined {
-  return cause instanceof Failed ? cause : undefined;
+export function commandFailure({ cause }: ProcessOutput): CommandFailed | undefined {
+  return cause instanceof CommandFailed ? cause : undefined;
 }
 
 /** Whether a command was ended because it took longer than its `timeout`. */

@@ -3,7 +3,7 @@ import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 
 /**
  * Signed requests: a header with the time, a nonce, and an HMAC-SHA256 over method, path and query, time and
- * nonce. Who reads along can repeat none of it: a nonce is taken once, and forgotten only when its time is past.
+ * nonce. Somebody who reads along cannot repeat it: a nonce is accepted once, and forgotten only when its time is past.
  */
 
 /** The header: `time=SECONDS, nonce=HEX, hmac=HEX`. */
@@ -28,13 +28,13 @@ function hmacOf(secret: string, method: string, path: string, time: string, nonc
   return createHmac("sha256", secret).update([method, path, time, nonce].join("\n")).digest("hex");
 }
 
-export type Verdict =
+export type SignatureCheck =
   | { ok: true; nonce: string /** seconds since 1970 */; time: number }
   | { ok: false; reason: string };
 
 /**
- * Check a request's signature against the secrets that are valid now. Whether the nonce is new is the
- * caller's to know. The clock is spoken of only to who holds a secret.
+ * Check a request's signature against the secrets that are valid now. Whether the nonce is new, the
+ * caller must check. Only a caller that has a secret learns about the clock.
  */
 export function verifyRequest(
   secrets: readonly string[],
@@ -42,7 +42,7 @@ export function verifyRequest(
   path: string,
   header: string | undefined,
   now = Date.now(),
-): Verdict {
+): SignatureCheck {
   if (header === undefined) {
     return {
       ok: false,
@@ -53,12 +53,12 @@ export function verifyRequest(
   const [, time = "", nonce = "", hmac = ""] = match ?? [];
   if (!match) return { ok: false, reason: "the signature is malformed" };
   const given = Buffer.from(hmac, "hex");
-  const fits = secrets
+  const matches = secrets
     .map((secret) =>
       timingSafeEqual(Buffer.from(hmacOf(secret, method, path, time, nonce), "hex"), given),
     )
     .includes(true);
-  if (!fits) return { ok: false, reason: "the signature does not fit; compare the secrets" };
+  if (!matches) return { ok: false, reason: "the signature does not match; compare the secrets" };
   const behind = Math.round(now / 1000) - Number(time);
   if (Math.abs(behind) > allowedSkew) {
     const [amount, side] = [Math.abs(behind), behind > 0 ? "behind" : "ahead of"];

@@ -1,14 +1,6 @@
 import { join } from "node:path";
 import process from "node:process";
-import {
-  cleanEnvironment,
-  type CommandOptions,
-  run,
-  type RunOptions,
-  type RunResult,
-  type Shell,
-  shellWith,
-} from "../exec/exec.ts";
+import { cleanEnvironment, type CommandOptions, type Shell, shellWith } from "../exec/exec.ts";
 import { Failure } from "../core/errors.ts";
 import { exists } from "../files/files.ts";
 
@@ -115,32 +107,4 @@ export async function prepareLfs({ git }: WorkTree): Promise<void> {
 /** Replace Git LFS pointers that a former checkout has left by their files. */
 export async function pullLfs({ git, say }: WorkTree, remote: string): Promise<void> {
   await git({ onLine: say })`git lfs pull ${remote}`;
-}
-
-/** The former way, until its callers use `gitIn`. */
-export interface OldGitOptions extends Omit<RunOptions, "env"> {
-  dir?: string;
-  env?: Record<string, string | undefined>;
-  config?: Record<string, string>;
-}
-
-/**
- * Run git.
- * @throws {CommandFailed} when it fails, unless `check` is false.
- */
-export function git(
-  args: readonly string[],
-  { dir, env, config = {}, ...options }: OldGitOptions = {},
-): Promise<RunResult> {
-  const settings = Object.entries(config).flatMap(([key, value]) => ["-c", `${key}=${value}`]);
-  const where = dir === undefined ? [] : ["-C", dir];
-  return run(["git", ...where, ...settings, ...args], { ...options, env: gitEnvironment(env) });
-}
-
-/** What git printed, less the last line end. */
-export async function gitText(
-  args: readonly string[],
-  options: OldGitOptions = {},
-): Promise<string> {
-  return (await git(args, options)).stdout.replace(/\n$/, "");
 }

@@ -2,6 +2,7 @@ import { once } from "node:events";
 import { type IncomingMessage, request } from "node:http";
 import { join } from "node:path";
 import process from "node:process";
+import { json } from "node:stream/consumers";
 import { Failure, systemCode } from "../core/errors.ts";
 import { formatDuration } from "../core/units.ts";
 import type { Terminal } from "../cli/terminal.ts";
@@ -23,13 +24,8 @@ export class HookClient {
    */
   async json(path: string, method: "GET" | "POST" = "GET"): Promise<Record<string, unknown>> {
     const response = await this.#open(path, method);
-    const chunks: Buffer[] = [];
-    for await (const chunk of response) chunks.push(chunk as Buffer);
-    const text = Buffer.concat(chunks).toString();
-    const value = JSON.parse(text) as Record<string, unknown>;
-    if ((response.statusCode ?? 500) >= 400) {
-      throw new Failure(typeof value.error === "string" ? value.error : text.trim());
-    }
+    const value = (await json(response)) as Record<string, unknown>;
+    if ((response.statusCode ?? 500) >= 400) throw new Failure(String(value.error));
     return value;
   }
 

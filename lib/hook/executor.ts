@@ -14,16 +14,7 @@ const busyCode = 3;
 const retryDelay = 5000;
 const maxBusyDelay = 60_000;
 /** What the system says when it lacks something for a while: a run that meets it waits. */
-const shortages = new Set([
-  "ENOSPC",
-  "EDQUOT",
-  "EIO",
-  "EMFILE",
-  "ENFILE",
-  "EAGAIN",
-  "ENOMEM",
-  "EROFS",
-]);
+const shortages = new Set("ENOSPC EDQUOT EIO EMFILE ENFILE EAGAIN ENOMEM EROFS".split(" "));
 
 /** What an attempt at a run came to. */
 export type Result =

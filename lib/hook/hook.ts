@@ -29,25 +29,21 @@ export { list, log, show, steer } from "./client.ts";
 /** Milliseconds between two looks for runs that are too old. */
 const tidyInterval = 3_600_000;
 
+/** The flags of hook-server: the path of hooks.yml (undefined: see `findConfig`), and what counts before it. */
+export interface HookFlags extends ConfigOverrides {
+  config?: string | undefined;
+}
+
 /**
  * Serve until SIGTERM or SIGINT.
- * @param config the path of hooks.yml; undefined: where `findConfig` finds it.
  * @throws {UsageError} for a config that is wrong, {Busy} when another server has the state folder.
  */
-export async function serve({
-  config: given,
-  overrides,
-  quiet,
-}: {
-  config: string | undefined;
-  overrides: ConfigOverrides;
-  quiet: boolean;
-}): Promise<void> {
-  const file = await findConfig(given);
+export async function serve(flags: HookFlags, { quiet }: { quiet: boolean }): Promise<void> {
+  const file = await findConfig(flags.config);
   let stamps: Stamps = new Map();
   const load = async () => {
     stamps = new Map();
-    const config = await loadConfig(file, overrides, stamps);
+    const config = await loadConfig(file, flags, stamps);
     await findScripts(config);
     return config;
   };
@@ -148,21 +144,12 @@ function needRestart(before: HookConfig, after: HookConfig): string[] {
  * Try what the server and its runs would need. Changes nothing but makes the state folder.
  * @throws {UsageError} for a config that is wrong.
  */
-export async function check({
-  config: given,
-  overrides,
-}: {
-  config: string | undefined;
-  overrides: ConfigOverrides;
-}): Promise<{ file: string; findings: Finding[] }> {
-  const file = await findConfig(given);
-  return { file, findings: await checkConfig(await loadConfig(file, overrides)) };
+export async function check(flags: HookFlags): Promise<{ file: string; findings: Finding[] }> {
+  const file = await findConfig(flags.config);
+  return { file, findings: await checkConfig(await loadConfig(file, flags)) };
 }
 
 /** Speaks to the server whose state folder the flags `--config` and `--state` name. */
-export async function connect(flags: {
-  config?: string | undefined;
-  state?: string | undefined;
-}): Promise<HookClient> {
+export async function connect(flags: HookFlags): Promise<HookClient> {
   return new HookClient(await findState(flags.config, flags.state));
 }

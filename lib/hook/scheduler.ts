@@ -21,8 +21,8 @@ export class Scheduler {
   readonly #queue = new Queue<Entry>();
   #timer: NodeJS.Timeout | undefined;
   #draining = false;
-  /** Told when nothing runs any more. */
-  #idle: (() => void)[] = [];
+  /** Called when nothing runs any more. */
+  #onIdle = () => {};
 
   constructor(parts: SchedulerParts) {
     this.#parts = parts;
@@ -120,7 +120,7 @@ export class Scheduler {
           this.#queue.finish(entry);
         } else this.#supersede(this.#queue.finish(entry, result));
         this.schedule();
-        if (this.running === 0) for (const resolve of this.#idle.splice(0)) resolve();
+        if (this.running === 0) this.#onIdle();
       })
       .catch((error: unknown) => this.#parts.log.bug(error));
   }
@@ -144,7 +144,10 @@ export class Scheduler {
     this.#draining = true;
     clearTimeout(this.#timer);
     const timer = setTimeout(() => this.endRuns(), patience);
-    if (this.running > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
+    await new Promise<void>((resolve) => {
+      this.#onIdle = resolve;
+      if (this.running === 0) resolve();
+    });
     clearTimeout(timer);
   }
 

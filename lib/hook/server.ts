@@ -60,7 +60,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
     const entries = await spool.accept(source, changes, payload);
     for (const entry of entries) scheduler.add(entry);
     // one long run must not keep a flood of superseded pushes on the disk
-    if (spool.crowded) void tidy("");
+    if (spool.crowded) void tidy(source.repo);
     return entries;
   };
   const checkoutBranch = heads.checkoutBranch.bind(heads);
@@ -109,6 +109,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
       poller.stop();
       poller.start();
     },
+    /** Release what is settled, and remove old runs. */
     tidy,
     /** How many runs are under way. */
     running: () => scheduler.running,
@@ -120,6 +121,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
       await scheduler.drain(patience);
       await spool.close();
     },
+    /** Close the addresses. */
     async close(): Promise<void> {
       await Promise.all([closeServer(web), closeServer(local)]);
       rmSync(socket, { force: true });

@@ -38,56 +38,57 @@ export function printable(text: string | undefined): string {
 /** Counters for `GET /metrics`, in Prometheus' text format 0.0.4. */
 export class Metrics {
   readonly #deliveries = new Map<number, number>();
-  readonly #runs = new Map<string, { count: number; seconds: number }>();
+  readonly #runs = new Map<string, number>();
+  readonly #seconds = new Map<string, number>();
 
   /** A delivery was answered. */
   delivery(status: number): void {
-    this.#deliveries.set(status, (this.#deliveries.get(status) ?? 0) + 1);
+    add(this.#deliveries, status, 1);
   }
 
   /** A run ended, was interrupted or superseded. */
   run(result: string, seconds = 0): void {
-    const { count, seconds: sum } = this.#runs.get(result) ?? { count: 0, seconds: 0 };
-    this.#runs.set(result, { count: count + 1, seconds: sum + seconds });
+    add(this.#runs, result, 1);
+    add(this.#seconds, result, seconds);
   }
 
+  /** All counters, and what the queue is like now. */
   text(now: { waiting: number; running: number; draining: boolean }): string {
-    const runs = [...this.#runs];
+    const deliveries = labelled("status", this.#deliveries);
+    const [runs, seconds] = [labelled("result", this.#runs), labelled("result", this.#seconds)];
     return [
       ...metric(
         "deliveries_total",
         "counter",
         "Deliveries by the status they were answered with.",
-        [...this.#deliveries].map(([status, count]) => [`{status="${status}"}`, count] as const),
+        deliveries,
       ),
       ...metric("queue_length", "gauge", "Runs that wait.", [["", now.waiting]]),
       ...metric("runs_active", "gauge", "Runs under way.", [["", now.running]]),
       ...metric("draining", "gauge", "1 while the server drains.", [["", now.draining ? 1 : 0]]),
-      ...metric(
-        "runs_total",
-        "counter",
-        "Runs that ended, by result.",
-        runs.map(([result, { count }]) => [`{result="${result}"}`, count] as const),
-      ),
+      ...metric("runs_total", "counter", "Runs that ended, by result.", runs),
       ...metric(
         "run_seconds_total",
         "counter",
         "Seconds that ended runs took, by result.",
-        runs.map(
-          ([result, { seconds }]) => [`{result="${result}"}`, Number(seconds.toFixed(3))] as const,
-        ),
+        seconds,
       ),
       "",
     ].join("\n");
   }
 }
 
-function metric(
-  name: string,
-  type: "counter" | "gauge",
-  help: string,
-  samples: readonly (readonly [labels: string, value: number])[],
-): string[] {
+function add<Key>(sums: Map<Key, number>, key: Key, value: number): void {
+  sums.set(key, (sums.get(key) ?? 0) + value);
+}
+
+type Sample = readonly [labels: string, value: number];
+
+function labelled(label: string, values: Iterable<readonly [unknown, number]>): Sample[] {
+  return [...values].map(([key, value]) => [`{${label}="${key}"}`, Number(value.toFixed(3))]);
+}
+
+function metric(name: string, type: string, help: string, samples: readonly Sample[]): string[] {
   return [
     `# HELP boatyard_${name} ${help}`,
     `# TYPE boatyard_${name} ${type}`,

@@ -192,7 +192,9 @@ async function assertFree(listen: Listen): Promise<void> {
     server.once("error", reject);
     server.listen({ ...listen, exclusive: true }, resolve);
   }).catch((error: unknown) => {
-    throw new UsageError(`app.listen: ${messageOf(error)}; end who holds it, or name another`);
+    throw new UsageError(
+      `app.listen: ${messageOf(error)}; end the process that holds it, or name another`,
+    );
   });
   await new Promise((resolve) => server.close(resolve));
 }

@@ -11,7 +11,6 @@ import { type Listen, parseListen } from "../http/listen-address.ts";
  * The deploy directory's wins, key by key; of a release everything counts but its pin (updates.gpg).
  */
 
-const name = y.string({ match: /^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}$/, what: "an app's name" });
 const command = y.string({ match: /\S/, what: "a command" });
 const variables = y.record(y.string(), (key) =>
   /^[A-Za-z_][A-Za-z0-9_]*$/.test(key)
@@ -30,7 +29,7 @@ const healthObject = y.object({
 const schema = y.object({
   app: y.optional(
     y.object({
-      name: y.optional(name),
+      name: y.optional(y.string()),
       exec: y.optional(command),
       forever: y.optional(y.boolean()),
       kill: y.optional(command),
@@ -101,65 +100,42 @@ export interface HealthCheck {
   timeout: number;
 }
 
-/** Everything with its defaults. Durations in milliseconds, sizes in bytes. */
-export interface LaunchConfig {
+/**
+ * Every key with its default, in the order in which `launchfit config` shows them. Durations in milliseconds,
+ * sizes in bytes.
+ */
+const defaults = {
   app: {
-    name: string | undefined;
-    exec: string | undefined;
-    forever: boolean;
-    kill: string | undefined;
-    grace: number;
-    env: Record<string, string>;
-    listen: string | undefined;
-    health: HealthCheck | undefined;
-  };
-  updates: {
-    server: string[];
-    /** false: only when asked. */
-    every: number | false;
-    /** How many older releases are kept; false: none. */
-    keep: number | false;
-    max_size: number;
-    timeout: number;
-    gpg: { key: string[] };
-  };
-  hooks: {
-    before_start: string | undefined;
-    before_symlink: string | undefined;
-    before_restart: string | undefined;
-    after_restart: string | undefined;
-    timeout: number;
-  };
-}
-
-/** Every key with its default, in the order in which `launchfit config` shows them. */
-const defaults: LaunchConfig = {
-  app: {
-    name: undefined,
-    exec: undefined,
+    name: undefined as string | undefined,
+    exec: undefined as string | undefined,
     forever: false,
-    kill: undefined,
+    kill: undefined as string | undefined,
     grace: 10_000,
-    env: {},
-    listen: undefined,
-    health: undefined,
+    env: {} as Record<string, string>,
+    listen: undefined as string | undefined,
+    health: undefined as HealthCheck | undefined,
   },
   updates: {
-    server: [],
-    every: 900_000,
-    keep: 2,
+    server: [] as string[],
+    /** false: only when asked. */
+    every: 900_000 as number | false,
+    /** How many older releases are kept; false: none. */
+    keep: 2 as number | false,
     max_size: 4 * 1024 ** 3,
     timeout: 30_000,
-    gpg: { key: [] },
+    gpg: { key: [] as string[] },
   },
   hooks: {
-    before_start: undefined,
-    before_symlink: undefined,
-    before_restart: undefined,
-    after_restart: undefined,
+    before_start: undefined as string | undefined,
+    before_symlink: undefined as string | undefined,
+    before_restart: undefined as string | undefined,
+    after_restart: undefined as string | undefined,
     timeout: 60_000,
   },
 };
+
+/** All of the configuration. */
+export type LaunchConfig = typeof defaults;
 
 /** A configuration with where each value came from: `launchify.yml:3:9`, or `default`. */
 export interface ReadLaunchConfig {
@@ -212,25 +188,20 @@ export async function readLaunchConfig(
   );
   updates.gpg = { key };
   if (app.name !== undefined && !isAppName(app.name))
-    throw new UsageError(`${origins["app.name"]}: "${app.name}" is not a valid name of an app`);
+    throw new UsageError(`${origins["app.name"]}: "${app.name}" cannot be an app's name`);
   return { config, origins };
 }
 
-function readHealth(given: unknown, where: string): HealthCheck | undefined {
-  if (given === undefined) return undefined;
-  const times = { within: 30_000, every: 30_000, timeout: 5_000 };
-  if (typeof given === "string")
-    return /^https?:\/\//.test(given) ? { url: given, ...times } : { command: given, ...times };
-  const { url, command: asked, within, every, timeout } = given as Infer<typeof healthObject>;
+function readHealth(written: unknown, where: string): HealthCheck | undefined {
+  if (written === undefined) return undefined;
+  let check = written as Partial<HealthCheck>;
+  if (typeof written === "string")
+    check = /^https?:\/\//.test(written) ? { url: written } : { command: written };
+  const { url, command: asked } = check;
   if ((url === undefined) === (asked === undefined))
     throw new UsageError(`${where}: app.health takes either url or command`);
-  return {
-    ...(url === undefined ? {} : { url }),
-    ...(asked === undefined ? {} : { command: asked }),
-    within: within ?? times.within,
-    every: every ?? times.every,
-    timeout: timeout ?? times.timeout,
-  };
+  const given = Object.entries(check).filter(([, value]) => value !== undefined);
+  return { within: 30_000, every: 30_000, timeout: 5_000, ...Object.fromEntries(given) };
 }
 
 /** The part of the configuration by which the app is run, in the form in which it is used. */

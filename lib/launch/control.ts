@@ -1,10 +1,12 @@
 import { createHash } from "node:crypto";
+import { once } from "node:events";
 import { chmodSync, mkdirSync, statSync } from "node:fs";
 import { rm, rmdir } from "node:fs/promises";
 import { createConnection, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
+import { createInterface } from "node:readline";
 import { Failure, messageOf, Refused, systemCode, UsageError } from "../core/errors.ts";
 
 /**
@@ -120,34 +122,28 @@ function readLine(socket: Socket): Promise<string> {
  * @returns the answer, or undefined when no launchfit runs there.
  * @throws {Failure} when it went away before it answered.
  */
-export function askControl(
+export async function askControl(
   path: string,
   request: ControlRequest,
   onLine: (value: Record<string, unknown>) => void = () => {},
 ): Promise<ControlAnswer | undefined> {
-  return new Promise((resolve, reject) => {
-    const socket = createConnection(path);
-    let rest = "";
-    socket.setEncoding("utf8");
-    socket.once("connect", () => socket.write(`${JSON.stringify(request)}\n`));
-    socket.on("data", (chunk: string) => {
-      const lines = (rest + chunk).split("\n");
-      rest = lines.pop() ?? "";
-      for (const line of lines) {
-        const value = JSON.parse(line) as Record<string, unknown>;
-        if (typeof value["ok"] === "boolean") {
-          resolve(value as ControlAnswer);
-          socket.end();
-        } else onLine(value);
-      }
-    });
-    socket.once("error", (error) => {
-      const nobody = ["ENOENT", "ECONNREFUSED"].includes(systemCode(error) ?? "");
-      if (nobody) resolve(undefined);
-      else reject(new Failure(`cannot ask launchfit at ${path}: ${messageOf(error)}`));
-    });
-    socket.once("close", () =>
-      reject(new Failure("launchfit went away before it answered; look at its log")),
-    );
-  });
+  const socket = createConnection(path);
+  try {
+    await once(socket, "connect");
+  } catch (error) {
+    if (["ENOENT", "ECONNREFUSED"].includes(systemCode(error) ?? "")) return undefined;
+    throw new Failure(`cannot ask launchfit at ${path}: ${messageOf(error)}`);
+  }
+  // whatever breaks the connection, there is no answer
+  socket.on("error", () => {});
+  socket.write(`${JSON.stringify(request)}\n`);
+  for await (const line of createInterface({ input: socket })) {
+    const value = JSON.parse(line) as Record<string, unknown>;
+    if (typeof value["ok"] === "boolean") {
+      socket.destroy();
+      return value as ControlAnswer;
+    }
+    onLine(value);
+  }
+  throw new Failure("launchfit went away before it answered; look at its log");
 }

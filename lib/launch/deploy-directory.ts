@@ -91,29 +91,20 @@ export async function installedReleases(deploy: DeployDirectory): Promise<string
 }
 
 /**
- * Put an unpacked folder, which is on the disk, in its place, in one step.
- * @throws {Failure} when something stands there already.
+ * Put an unpacked folder in its place, in one step, once it is on the disk: after a power cut a release is whole or
+ * not there. One syncfs(2), through sync(1), does the work of an fsync for each of thousands of files.
+ * @throws {Failure} when the disk cannot take it.
  */
 export async function placeRelease(
   deploy: DeployDirectory,
   from: string,
   name: string,
 ): Promise<void> {
-  const to = join(deploy.releases, name);
-  if (await exists(to)) throw new Failure(`${to} is there already`);
-  await rename(from, to);
-  await fsyncFolder(deploy.releases);
-}
-
-/**
- * Bring all that was written to the file system of `folder` to its disk: after a power cut a release is whole or
- * not there. One syncfs(2), through sync(1), in place of an fsync for each of thousands of files.
- * @throws {Failure} when the disk cannot take it.
- */
-export async function bringToDisk(folder: string): Promise<void> {
-  const { exitCode } = await $({ nothrow: true })`sync -f ${folder}`;
+  const { exitCode } = await $({ nothrow: true })`sync -f ${from}`;
   // a sync that does not know -f brings everything to every disk
   if (exitCode !== 0) await $`sync`;
+  await rename(from, join(deploy.releases, name));
+  await fsyncFolder(deploy.releases);
 }
 
 /** Make `current` name a release, in one step: a new link beside it, renamed over it. */

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { readdirSync } from "node:fs";
+import { readdir } from "node:fs/promises";
 import process from "node:process";
 import { Failure, messageOf, Refused } from "../core/errors.ts";
 import { checkExpiry, checkSameBytes, checkVersion } from "../web-folder/floors.ts";
@@ -63,7 +63,7 @@ export async function findUpdate(session: Session, { conditional = false } = {})
     state,
     app: config.app.name,
     current: await currentRelease(deploy),
-    platform: options.platform ?? thisPlatform(process.platform, isMusl()),
+    platform: options.platform ?? thisPlatform(process.platform, await isMusl()),
     allowDowngrade: options.allowDowngrade,
   });
   for (const error of passedOver) options.note(`${messageOf(error)}; another server is taken`);
@@ -154,20 +154,14 @@ function readOffer(
 }
 
 /** Of signed VERSIONs only the newest, which several mirrors may have. */
-function newestFirst(offers: Offer[]): Offer[] {
-  const time = ({ file, verdict }: Offer) => [
-    file.date?.getTime() ?? 0,
-    verdict?.created.getTime() ?? 0,
-  ];
-  const signed = offers.filter(({ verdict }) => verdict);
-  signed.sort((a, b) => {
-    const [one, other] = [time(a), time(b)];
-    return (other[0] ?? 0) - (one[0] ?? 0) || (other[1] ?? 0) - (one[1] ?? 0);
-  });
-  const best = signed[0];
-  return signed.filter(
-    ({ line }) => line.version === best?.line.version && line.sha256 === best.line.sha256,
-  );
+function newestFirst(offers: readonly Offer[]): Offer[] {
+  const dated = ({ file }: Offer) => file.date?.getTime() ?? 0;
+  const signed = ({ verdict }: Offer) => verdict?.created.getTime() ?? 0;
+  const sorted = offers
+    .filter(({ verdict }) => verdict)
+    .sort((a, b) => dated(b) - dated(a) || signed(b) - signed(a));
+  const best = sorted[0]?.line;
+  return sorted.filter(({ line }) => line.version === best?.version && line.sha256 === best.sha256);
 }
 
 /** One error for what each of several servers said. */
@@ -180,17 +174,11 @@ export function allFailed(errors: readonly unknown[]): Error {
   return errors.some((error) => error instanceof Refused) ? new Refused(text) : new Failure(text);
 }
 
-/** musl is the C library where its loader stands and glibc's does not (process.report tells too, but slowly). */
-function isMusl(): boolean {
-  const names = ["/lib", "/lib64"].flatMap((folder) => {
-    try {
-      return readdirSync(folder);
-    } catch {
-      return [];
-    }
-  });
-  return (
-    names.some((name) => name.startsWith("ld-musl-")) &&
-    !names.some((name) => name.startsWith("ld-linux"))
+/** musl is the C library where its loader is there and glibc's is not (process.report tells too, but slowly). */
+async function isMusl(): Promise<boolean> {
+  const folders = await Promise.all(
+    ["/lib", "/lib64"].map((path) => readdir(path).catch(() => [])),
   );
+  const has = (start: string) => folders.flat().some((name) => name.startsWith(start));
+  return has("ld-musl-") && !has("ld-linux");
 }

@@ -45,18 +45,20 @@ export async function awaitHealth(
     await Promise.race([end, aborted, pause(check.within)]);
     if (ended === undefined && !signal.aborted) return undefined;
   }
-  let last = "no answer";
+  let reason: string | undefined;
   while (ended === undefined && !signal.aborted) {
     const left = deadline - performance.now();
-    if (left <= 0) return `no good answer within ${check.within / 1000} s: ${last}`;
+    if (left <= 0)
+      return `no good answer within ${check.within / 1000} s: ${reason ?? "no answer"}`;
     const timeout = Math.min(left, check.timeout);
     const wrong = await Promise.race([askHealth(check, { ...where, timeout }), end]);
-    // the app must still live when the answer is believed
+    // the app must still be alive when its answer counts
     if (wrong === undefined && ended === undefined) return undefined;
-    last = wrong ?? last;
+    // a question that the deadline cuts short tells less than the one before it
+    if (reason === undefined || performance.now() < deadline) reason = wrong ?? reason;
     await Promise.race([pause(Math.min(pauseBetween, Math.max(0, left))), end]);
   }
-  return signal.aborted ? "nobody waits for it any more" : `it ended with ${ended}`;
+  return signal.aborted ? "launchfit is ending" : `it ended with ${ended}`;
 }
 
 /** One question; undefined when the answer is good, else what is wrong. */

@@ -14,7 +14,6 @@ import { saveKeys } from "../web-folder/trust.ts";
 import { folderUrl, type VerifiedArchive } from "../web-folder/web-folder.ts";
 import { type ReadLaunchConfig, readLaunchConfig } from "./config.ts";
 import {
-  bringToDisk,
   clearTemporary,
   type DeployDirectory,
   deployDirectory,
@@ -154,7 +153,7 @@ async function completeLaunchFile(
 
 /**
  * Download a new release, verify it, unpack it to releases/, and record it as accepted; nothing is switched. One that
- * stands there already, as it was verified before, is only recorded.
+ * is there already, as it was verified before, is only recorded.
  * @throws {Refused} when no folder gives the right bytes, an entry of the archive breaks a rule, or it is another app's.
  */
 export async function addRelease(session: Session, update: Update): Promise<void> {
@@ -173,9 +172,8 @@ export async function addRelease(session: Session, update: Update): Promise<void
     // one that is there without a record was not put there by us
     if (await exists(place))
       throw new Refused(`${place} is there, but launchfit did not make it; move it away`);
-    // removed before the release is brought to the disk, which the archive need not reach
+    // removed before all is brought to the disk, which it need not reach
     await archive.discard();
-    await bringToDisk(folder);
     await placeRelease(deploy, folder, update.name);
   } finally {
     await rm(folder, { recursive: true, force: true });
@@ -183,7 +181,7 @@ export async function addRelease(session: Session, update: Update): Promise<void
   }
 }
 
-/** The verified archive. Undefined: the release stands in releases/ already, as it was verified before. */
+/** The verified archive. Undefined: the release is in releases/ already, as it was verified before. */
 async function fetchArchive(
   { deploy, state, options, trust }: Session,
   { name, offers }: Update,

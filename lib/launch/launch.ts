@@ -103,7 +103,7 @@ export async function fetchOnly(
   }
 }
 
-/** How a directory stands: asked of the launchfit that runs there, else read from its files. */
+/** The status of a directory: asked of the launchfit that runs there, else read from its files. */
 export async function status(folder: string): Promise<Status> {
   const deploy = deployDirectory(folder);
   const answer = await askControl(controlPath(deploy.path), { command: "status" });
@@ -112,14 +112,7 @@ export async function status(folder: string): Promise<Status> {
     return running as unknown as Status;
   }
   const state = new StateFile(join(deploy.state, "launcher.json"));
-  const releases = new Releases(deploy);
-  return describeStatus({
-    directory: deploy.path,
-    state: await state.load(),
-    app: { state: "not running", restarts: 0 },
-    version: await releases.current(),
-    installed: await releases.installed(),
-  });
+  return describeStatus(new Releases(deploy), await state.load());
 }
 
 /** The whole configuration, a line a key: name, value, where it comes from. */

@@ -174,18 +174,20 @@ export class Launcher {
     return { version: keeper.app?.version, pid: keeper.app?.pid };
   }
 
-  async #status(): Promise<Status> {
-    const { releases, state } = this.#parts;
-    const { state: appState, restarts, lastEnd, app } = this.#keeper;
+  #status(): Promise<Status> {
+    const { releases, state: remembered } = this.#parts;
+    const { state, restarts, lastEnd, app } = this.#keeper;
     const next = this.#nextCheck;
-    return describeStatus({
-      directory: releases.deploy.path,
-      state: state.value,
-      app: { state: appState, restarts: restarts.total, lastEnd, running: app },
-      version: await releases.current(),
-      installed: await releases.installed(),
+    const nextCheck =
+      next === undefined ? undefined : new Date(Date.now() + next - performance.now());
+    return describeStatus(releases, remembered.value, {
+      state,
+      pid: app?.pid,
+      uptime: app?.uptime(),
+      restarts: restarts.total,
+      lastEnd,
       health: this.#health.last,
-      nextCheck: next === undefined ? undefined : new Date(Date.now() + next - performance.now()),
+      nextCheck: nextCheck?.toISOString(),
     });
   }
 

@@ -1,5 +1,5 @@
-import { createRequire } from "node:module";
-import { isIP } from "node:net";
+import net, { isIP } from "node:net";
+import { getSystemErrorName } from "node:util";
 import { messageOf, UsageError } from "../core/errors.ts";
 import { formatListen, type Listen } from "../http/listen-address.ts";
 
@@ -31,76 +31,50 @@ export function openListenSocket(listen: Listen): ListenSocket {
     return "Deno" in globalThis ? bindByLibc(host, port, family) : bindByNode(host, port, family);
   } catch (error) {
     throw new UsageError(
-      `cannot bind ${formatListen(listen)}: ${messageOf(error)}; end who holds it, or name another`,
+      `cannot bind ${formatListen(listen)}: ${messageOf(error)}; end the process that holds it, or name another`,
     );
   }
 }
 
-interface Handle {
-  fd: number;
-  close(): void;
-}
-
 function bindByNode(host: string, port: number, family: number): ListenSocket {
-  const net = createRequire(import.meta.url)("node:net") as {
-    _createServerHandle(host: string, port: number, family: number): Handle | number;
+  const { _createServerHandle } = net as unknown as {
+    _createServerHandle(host: string, port: number, family: number): ListenSocket | number;
   };
-  const handle = net._createServerHandle(host, port, family);
-  if (typeof handle === "number") {
-    const { getSystemErrorName } = createRequire(import.meta.url)("node:util") as {
-      getSystemErrorName(errno: number): string;
-    };
-    throw new Error(getSystemErrorName(handle));
-  }
-  // libuv binds late: an address in use shows up when somebody listens, unless it is asked for here
+  const handle = _createServerHandle(host, port, family);
+  if (typeof handle === "number") throw new Error(getSystemErrorName(handle));
   return { fd: handle.fd, close: () => handle.close() };
 }
 
-interface Libc {
-  symbols: Record<"socket" | "bind" | "setsockopt" | "close", (...args: unknown[]) => number>;
-}
+type Libc = Record<
+  "socket" | "bind" | "setsockopt" | "inet_pton" | "close",
+  (...args: unknown[]) => number
+>;
 
 function bindByLibc(host: string, port: number, family: number): ListenSocket {
   const { Deno } = globalThis as unknown as {
-    Deno: { dlopen(name: string, symbols: Record<string, unknown>): Libc };
+    Deno: { dlopen(name: string, symbols: Record<string, unknown>): { symbols: Libc } };
   };
   const { symbols } = Deno.dlopen("libc.so.6", {
     socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
     bind: { parameters: ["i32", "buffer", "u32"], result: "i32" },
     setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"], result: "i32" },
+    inet_pton: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
     close: { parameters: ["i32"], result: "i32" },
   });
   // numbers of Linux: AF_INET 2, AF_INET6 10, SOCK_STREAM 1, SOCK_CLOEXEC 0o2000000, SOL_SOCKET 1, SO_REUSEADDR 2
-  const fd = symbols.socket(family === 4 ? 2 : 10, 1 | 0o2000000, 0);
+  const domain = family === 4 ? 2 : 10;
+  const fd = symbols.socket(domain, 1 | 0o2000000, 0);
   symbols.setsockopt(fd, 1, 2, new Uint8Array([1, 0, 0, 0]), 4);
-  const address = socketAddress(host, port, family);
+  // a sockaddr_in (ip(7)) or sockaddr_in6 (ipv6(7)): domain, port, and the address from byte 4 or 8
+  const address = new Uint8Array(family === 4 ? 16 : 28);
+  const view = new DataView(address.buffer);
+  view.setUint16(0, domain, true);
+  view.setUint16(2, port, false);
+  const text = new TextEncoder().encode(`${host}\0`);
+  symbols.inet_pton(domain, text, address.subarray(family === 4 ? 4 : 8));
   if (fd < 0 || symbols.bind(fd, address, address.length) !== 0) {
     symbols.close(fd);
     throw new Error("EADDRINUSE or EADDRNOTAVAIL");
   }
   return { fd, close: () => void symbols.close(fd) };
-}
-
-/** A sockaddr_in or sockaddr_in6 (ip(7), ipv6(7)). */
-function socketAddress(host: string, port: number, family: number): Uint8Array {
-  const bytes = new Uint8Array(family === 4 ? 16 : 28);
-  const view = new DataView(bytes.buffer);
-  view.setUint16(0, family === 4 ? 2 : 10, true);
-  view.setUint16(2, port, false);
-  if (family === 4) {
-    bytes.set(host.split(".").map(Number), 4);
-    return bytes;
-  }
-  const [head = "", tail] = host.split("::");
-  const groups = (text: string) =>
-    text === "" ? [] : text.split(":").map((part) => parseInt(part, 16));
-  const first = groups(head);
-  const last = tail === undefined ? [] : groups(tail);
-  const all = [
-    ...first,
-    ...Array.from({ length: 8 - first.length - last.length }, () => 0),
-    ...last,
-  ];
-  all.forEach((group, index) => view.setUint16(8 + index * 2, group, false));
-  return bytes;
 }

@@ -42,7 +42,7 @@ export interface Session {
 
 /**
  * Take the fetch lock, waiting for whoever has it, and read the state and the pinned keys.
- * @param what is done, for who waits for the lock.
+ * @param what names the work, for those who wait for the lock.
  * @throws {UsageError} when no web folder is known.
  * @throws {Refused} when there is no pinned key.
  */

@@ -3,9 +3,9 @@ import { join } from "node:path";
 import type { Terminal } from "../cli/terminal.ts";
 import { formatDuration, formatSize } from "../core/units.ts";
 import type { AppState } from "./app-keeper.ts";
-import type { RunningApp } from "./app-process.ts";
 import { healthyAnswers } from "./health.ts";
 import type { LauncherState } from "./launcher-state.ts";
+import type { Releases } from "./releases.ts";
 
 /** What `launchfit status` tells; with --json just this. */
 export interface Status {
@@ -29,38 +29,26 @@ export interface Status {
   disk: number;
 }
 
-export interface StatusParts {
-  directory: string;
-  state: LauncherState;
-  app: {
-    state: Status["state"];
-    restarts: number;
-    lastEnd?: string | undefined;
-    running?: RunningApp | undefined;
-  };
-  version: string | undefined;
-  installed: string[];
-  health?: string | undefined;
-  nextCheck?: Date | undefined;
-}
+/** What only the launchfit that runs there knows. */
+export type RunningStatus = Pick<
+  Status,
+  "state" | "pid" | "uptime" | "restarts" | "lastEnd" | "health" | "nextCheck"
+>;
 
-export async function describeStatus(parts: StatusParts): Promise<Status> {
-  const { directory, state, app, version, installed, health, nextCheck } = parts;
+/** The status of a deploy directory. */
+export async function describeStatus(
+  releases: Releases,
+  { lastCheck, lastUpdate, stopped }: LauncherState,
+  running: RunningStatus = { state: "not running", restarts: 0 },
+): Promise<Status> {
+  const { state, pid, uptime, restarts, lastEnd, health, nextCheck } = running;
   return {
-    directory,
-    version,
-    state: app.state,
-    pid: app.running?.pid,
-    uptime: app.running?.uptime(),
-    restarts: app.restarts,
-    lastEnd: app.lastEnd,
-    health,
-    installed,
-    lastCheck: state.lastCheck,
-    lastUpdate: state.lastUpdate,
-    nextCheck: nextCheck?.toISOString(),
-    stopped: state.stopped,
-    disk: await sizeOf(join(directory, "releases")),
+    directory: releases.deploy.path,
+    version: await releases.current(),
+    ...{ state, pid, uptime, restarts, lastEnd, health },
+    installed: await releases.installed(),
+    ...{ lastCheck, lastUpdate, nextCheck, stopped },
+    disk: await sizeOf(releases.deploy.releases),
   };
 }
 

@@ -50,7 +50,7 @@ export async function unpack(
 type Kind = "folder" | "file" | "link";
 
 /**
- * Writes entries below a folder that was empty, so that what it remembers is what stands there.
+ * Writes entries below a folder that was empty, so that what it remembers is all that is there.
  *
  * Every rule about hostile archives is here. An archive that breaks one is refused as a whole: a partial
  * install that looks good is the worst of all. Files belong to whoever unpacks, are never writable by others,

@@ -35,7 +35,7 @@ const trialPeriod = 10_000;
 /**
  * Brings new versions in beside the running app, and changes from one version to another:
  *
- *     fetched    the release is verified and stands in releases/, its hooks ran; a failure leaves the app as it is
+ *     fetched    the release is verified and in releases/, its hooks ran; a failure leaves the app as it is
  *     pending    recorded in the state file; the app is ended, `current` switched, the new app started, its health awaited
  *     on trial   it is healthy; for `trialPeriod` its end still undoes the change
  *     accepted   older releases are pruned
@@ -174,7 +174,7 @@ export class Updater {
     await state.note({ pending: undefined }, log);
   }
 
-  /** Change to a version that stands in releases/. The version that it replaced. */
+  /** Change to a version that is in releases/. The version that it replaced. */
   #changeTo(to: string, settings: AppSettings, offer: string): Promise<string> {
     return this.#changes.run(async () => {
       // asked only now: the version of a moment ago may have been undone meanwhile

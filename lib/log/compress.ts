@@ -4,7 +4,6 @@ import { pipeline } from "node:stream/promises";
 import { atEnd } from "../core/at-exit.ts";
 import { messageOf, systemCode } from "../core/errors.ts";
 import { fsyncFolder, removeStaleTemporaries, temporaryBeside } from "../files/files.ts";
-import { openAmong, writersOf } from "./holders.ts";
 import { type LogPart, listParts, statIfThere } from "./parts.ts";
 
 /** What happens to the parts that rotation has made. */
@@ -25,17 +24,14 @@ export interface RotateReport {
   compressed: string[];
   pruned: string[];
   /** Parts that somebody still writes to, or has open: they stay as they are until the next time. */
-  held: string[];
+  inUse: string[];
   /** What went wrong with single parts; the parts are unharmed. */
   problems: string[];
 }
 
 export function emptyReport(): RotateReport {
-  return { compressed: [], pruned: [], held: [], problems: [] };
+  return { compressed: [], pruned: [], inUse: [], problems: [] };
 }
-
-/** A part whose writers cannot be told is taken as left when it was not written to for so long. */
-const quietTime = 3_600_000;
 
 /** Compress the parts that nobody writes to, and remove those beyond `keep` and `maxTotal`. */
 export async function tidyParts(
@@ -46,31 +42,19 @@ export async function tidyParts(
   const { dryRun = false } = options;
   if (!dryRun) await removeStaleTemporaries(dirname(file));
   await prune(file, { ...options, maxTotal: undefined }, report);
-  const gone = new Set([...report.pruned, ...report.held]);
+  const gone = new Set([...report.pruned, ...report.inUse]);
   const plain = (await listParts(file)).flatMap((part) =>
     part.plain && !gone.has(part.plain) ? [part.plain] : [],
   );
   if (dryRun && report.rotated) plain.push(file);
-  const states = await leftByWriters(plain);
+  const written = await areInUse(plain, "writers");
   for (const [index, path] of plain.entries()) {
     if (options.signal?.aborted) return;
-    if (!states[index]) report.held.push(path);
+    if (written[index]) report.inUse.push(path);
     else if (dryRun) report.compressed.push(path);
     else await compress(path, report);
   }
   await prune(file, options, report);
-}
-
-/** For each path whether it can be taken as finished. */
-async function leftByWriters(paths: readonly string[]): Promise<boolean[]> {
-  const states = await writersOf(paths);
-  return Promise.all(
-    states.map(async (state, index) => {
-      if (state !== "unknown") return state === "free";
-      const found = await stat(paths[index] ?? "").catch(() => undefined);
-      return found !== undefined && Date.now() - found.mtimeMs > quietTime;
-    }),
-  );
 }
 
 /** `part` → `part.gz`, complete and on disk before it gets its name, and before `part` goes. */
@@ -88,9 +72,9 @@ async function compress(part: string, report: RotateReport): Promise<void> {
     await to.chown(uid, gid).catch(() => {});
     await to.utimes(atime, mtime);
     await to.sync();
-    const [left] = await leftByWriters([part]);
-    if (bytes !== size || (await lstat(part)).size !== size || !left) {
-      report.held.push(part);
+    const written = await isBeingWritten(part);
+    if (bytes !== size || (await lstat(part)).size !== size || written) {
+      report.inUse.push(part);
       return;
     }
     await rename(temporary, packed);
@@ -162,18 +146,55 @@ async function prune(file: string, options: TidyOptions, report: RotateReport): 
   const spare = options.dryRun && report.rotated ? 1 : 0;
   const pruned = new Set(report.pruned);
   const doomed = planPrune(sized, { ...options, keep: Math.max(0, (options.keep ?? 10) - spare) });
-  const paths = doomed.flatMap(({ plain, packed }) =>
-    [plain, packed].filter((path) => path !== undefined),
-  );
-  const fresh = paths.filter((path) => !pruned.has(path));
-  const open = await openAmong(fresh);
-  const states = await writersOf(fresh);
-  for (const [index, path] of fresh.entries()) {
-    if (open.has(path) || states[index] === "held") {
-      if (!report.held.includes(path)) report.held.push(path);
+  const paths = doomed
+    .flatMap(({ plain, packed }) => [plain, packed])
+    .filter((path) => path !== undefined && !pruned.has(path)) as string[];
+  const inUse = await areInUse(paths, "anybody");
+  for (const [index, path] of paths.entries()) {
+    if (inUse[index]) {
+      if (!report.inUse.includes(path)) report.inUse.push(path);
       continue;
     }
     if (!options.dryRun) await rm(path, { force: true });
     report.pruned.push(path);
   }
+}
+
+// F_SETLEASE is 1024, F_RDLCK 0, F_WRLCK 1 and EAGAIN 11 on every Linux; the lease ends with perl
+const askForLeases =
+  'my $type = 0 + shift; for (@ARGV) { my $f; print open($f, "<", $_) && fcntl($f, 1024, $type) ? "free\n" : $! == 11 ? "in use\n" : "unknown\n" }';
+
+/** A file whose users cannot be told is taken as finished when it was not written to for so long, in milliseconds. */
+const quietTime = 3_600_000;
+
+/**
+ * For each path whether somebody has that file open for writing, or at all. The kernel is asked, by a
+ * lease (fcntl(2), F_SETLEASE): it is given for reading only when nobody has the file open for writing,
+ * for writing only when nobody has it open at all, whoever that is and in whichever container, and also
+ * when it is a plain `>>` of a shell that knows nothing of locks. Neither Node nor flock(1) can ask for
+ * one; perl, which is part of every Debian, can. /proc would not do: it shows an ordinary user nothing of
+ * what other users have open.
+ */
+async function areInUse(paths: readonly string[], by: "writers" | "anybody"): Promise<boolean[]> {
+  if (paths.length === 0) return [];
+  // only where it is needed: loading it is a part of the start that one notices
+  const { $ } = await import("../exec/exec.ts");
+  const type = by === "writers" ? "0" : "1";
+  const quiet = $({ nothrow: true, timeout: 10_000 });
+  const { stdout } = await quiet`perl -e ${askForLeases} -- ${type} ${paths}`;
+  const answers = stdout.split("\n");
+  return Promise.all(
+    paths.map(async (path, index) => {
+      if (answers[index] === "free") return false;
+      if (answers[index] === "in use") return true;
+      // no perl, no leases on this file system, or the file is another user's
+      const found = await stat(path).catch(() => undefined);
+      return found !== undefined && Date.now() - found.mtimeMs < quietTime;
+    }),
+  );
+}
+
+/** Whether somebody has a log, or a part of one, open for writing. */
+export async function isBeingWritten(path: string): Promise<boolean> {
+  return (await areInUse([path], "writers"))[0] ?? false;
 }

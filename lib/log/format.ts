@@ -9,7 +9,7 @@
  * ```
  *
  * TIME is UTC with milliseconds, always 24 characters. RUN is a run's id (lib/core/id.ts), or `-` outside of a run.
- * Lines of the stage `run` are marks: they come from us, never from a child, so that no child can feign a result.
+ * Lines of the stage `run` are marks: they come from us, never from a child, so that no child can fake a result.
  * This file is pure: text in, data out.
  */
 
@@ -18,9 +18,6 @@ export const markStage = "run";
 
 /** RUN of a line that belongs to no run. */
 export const noRun = "-";
-
-/** What ends the head of a line; the rest of the line is the text. */
-export const separator = " | ";
 
 export type Result = "ok" | "failed" | "skipped" | "timeout" | "cancelled";
 
@@ -35,7 +32,7 @@ export interface LogLine {
 /** What a run's first line tells. */
 export interface StartMark {
   kind: "start";
-  /** What began it: `push`, `release`, `poll`, `manual` … */
+  /** What started it: `push`, `release`, `poll`, `manual` … */
   event: string;
   ref?: string | undefined;
   sha?: string | undefined;
@@ -43,7 +40,7 @@ export interface StartMark {
   repo?: string | undefined;
 }
 
-/** How a stage ended. */
+/** How a stage finished. */
 export interface StageMark {
   kind: "stage";
   name: string;
@@ -54,7 +51,7 @@ export interface StageMark {
   why?: string | undefined;
 }
 
-/** How a run ended. */
+/** How a run finished. */
 export interface EndMark {
   kind: "end";
   result: Result;
@@ -66,12 +63,9 @@ export interface EndMark {
 
 export type Mark = StartMark | StageMark | EndMark;
 
-/** The head of a line of ours. */
-export const headForm = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) (\S+) (\S+) \|(?: |$)/;
-
 /** The head of a line, separator included: what stands before its text. */
 export function lineHead(time: string, run: string, stage: string): string {
-  return `${time} ${run} ${stage}${separator}`;
+  return `${time} ${run} ${stage} | `;
 }
 
 /** A line without its newline; `text` must hold none. */
@@ -79,12 +73,21 @@ export function formatLine({ time, run, stage, text }: LogLine): string {
   return lineHead(time, run, stage) + text;
 }
 
-/** The parts of a line, or undefined for a line that somebody else wrote (cron's `>>`, a torn end). */
+/** The head of a line of ours, wherever in a text it stands. */
+const headForm = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \S+ \S+ \|(?: |$)/my;
+
+/** The columns of a line, or undefined for a line that somebody else wrote (cron's `>>`, a torn end). */
 export function parseLine(line: string): LogLine | undefined {
-  const match = headForm.exec(line);
-  if (!match) return undefined;
-  const [head, time = "", run = "", stage = ""] = match;
-  return { time, run, stage, text: line.slice(head.length) };
+  const length = textStart(line, 0);
+  if (length === 0) return undefined;
+  const [time = "", run = "", stage = ""] = line.split(" ", 3);
+  return { time, run, stage, text: line.slice(length) };
+}
+
+/** Where the text of the line at `start` starts; `start` itself for a line that somebody else wrote. */
+export function textStart(lines: string, start: number): number {
+  headForm.lastIndex = start;
+  return headForm.test(lines) ? headForm.lastIndex : start;
 }
 
 /** A name as it may stand in the RUN and STAGE columns: no spaces, nothing empty. */

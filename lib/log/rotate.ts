@@ -1,17 +1,17 @@
 import { open, rename } from "node:fs/promises";
 import { dirname } from "node:path";
-import { Busy, messageOf, Refused } from "../core/errors.ts";
+import { Busy, Refused } from "../core/errors.ts";
 import { fsyncFolder } from "../files/files.ts";
 import { acquireLock, type Lock } from "../files/lock.ts";
+import { emptyReport, type RotateReport, type TidyOptions, tidyParts } from "./compress.ts";
 import { parseLine } from "./format.ts";
 import { listParts, nextPart, statIfThere } from "./parts.ts";
-import { emptyReport, type RotateReport, type TidyOptions, tidyParts } from "./compress.ts";
 
 /**
  * Rotation that loses no line. The log is renamed, never cut; writers notice that its name leads
  * elsewhere and go on in a new file. A part is compressed, and removed, only when nobody has it open
- * for writing; as writers look at the name after each opening, nobody writes to it later on either.
- * A crash at any point leaves whole files: the next rotation goes on where this one ended.
+ * for writing; as writers check the name after each opening, nobody writes to it later on either.
+ * A crash at any point leaves whole files: the next rotation goes on where this one stopped.
  */
 export interface RotateOptions extends TidyOptions {
   /** Rotate a log of at least so many bytes. */
@@ -23,7 +23,7 @@ export interface RotateOptions extends TidyOptions {
 /**
  * Rotate a log when it is due, compress the parts and remove those beyond `keep` and `maxTotal`.
  * Of two rotations at once, the second waits for the first and does not rotate again.
- * @throws {Refused} when the log is no plain file (a link may lead anywhere).
+ * @throws {Refused} when the log is not a plain file (a link may lead anywhere).
  */
 export async function rotateLog(file: string, options: RotateOptions = {}): Promise<RotateReport> {
   const report = emptyReport();
@@ -52,13 +52,13 @@ export async function rotateLog(file: string, options: RotateOptions = {}): Prom
 }
 
 /**
- * The same for a writer that begins a run: waits for the renaming only, and not for another rotation.
- * @returns the rest of the work, under way; undefined when the log was not due.
+ * The same for a writer, which waits for the renaming only, and not for another rotation.
+ * @returns `finish` for the rest of the work, which never throws; undefined when the log was not due.
  */
-export async function beginRotation(
+export async function startRotation(
   file: string,
   options: RotateOptions,
-): Promise<{ finished: Promise<RotateReport> } | undefined> {
+): Promise<{ finish(): Promise<void> } | undefined> {
   if (!(await isDue(file, options))) return undefined;
   let lock: Lock;
   try {
@@ -74,17 +74,13 @@ export async function beginRotation(
     lock.release();
     throw error;
   }
-  const finish = async () => {
-    try {
-      await tidyParts(file, options, report);
-    } catch (error) {
-      report.problems.push(messageOf(error));
-    } finally {
-      lock.release();
-    }
-    return report;
+  return {
+    // what fails here is left to the next rotation, which tells of it
+    finish: () =>
+      tidyParts(file, options, report)
+        .catch(() => {})
+        .finally(() => lock.release()),
   };
-  return { finished: finish() };
 }
 
 function lockOf(file: string): string {
@@ -94,12 +90,12 @@ function lockOf(file: string): string {
 async function plainFile(file: string) {
   const found = await statIfThere(file);
   if (found && !found.isFile())
-    throw new Refused(`${file} is no plain file; only plain files are rotated`);
+    throw new Refused(`${file} is not a plain file; only plain files are rotated`);
   return found;
 }
 
 /** Whether a log is to be rotated now. An empty one never is. */
-export async function isDue(file: string, { maxSize, maxAge }: RotateOptions): Promise<boolean> {
+async function isDue(file: string, { maxSize, maxAge }: RotateOptions): Promise<boolean> {
   const found = await plainFile(file);
   if (found === undefined || found.size === 0) return false;
   if (maxSize !== undefined && found.size >= maxSize) return true;

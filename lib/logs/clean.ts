@@ -23,9 +23,13 @@ export function isHarmless(text: string): boolean {
   return !suspicious.test(text);
 }
 
+export function hasEscapes(text: string): boolean {
+  return text.includes("\u001b") || text.includes("\u009b");
+}
+
 /** The text without escape sequences: what is searched, and what goes to files and pipes. */
 export function withoutEscapes(text: string): string {
-  return text.includes("\u001b") || text.includes("\u009b") ? text.replace(sequences, "") : text;
+  return text.replace(sequences, "");
 }
 
 /**

@@ -1,22 +1,8 @@
-import { stat } from "node:fs/promises";
-import { join } from "node:path";
-import { UsageError } from "../core/errors.ts";
+import { fstatSync, readSync } from "node:fs";
 import { parseLine } from "../log/format.ts";
-import { statIfThere } from "../log/parts.ts";
 import type { Place } from "./runs.ts";
-import { type Chosen, lineFilter, type Selection } from "./select.ts";
+import { lineFilter, type SelectedLine, type Selection } from "./select.ts";
 import { blocksBackwards, blocksOf, type LogFiles, type Source } from "./source.ts";
-
-/** The log of a folder, or the file itself when a file is named. */
-export async function logFileOf(place: string): Promise<string> {
-  const found = await stat(place).catch(() => undefined);
-  if (found?.isDirectory()) return join(place, "logs.txt");
-  if (found?.isFile() || (await statIfThere(join(place, "..")).catch(() => undefined)))
-    return place;
-  throw new UsageError(
-    `${place} is neither a folder nor a log; name the checkout whose log you want`,
-  );
-}
 
 export interface ReadOptions {
   from?: Place | undefined;
@@ -30,13 +16,13 @@ export interface ReadOptions {
 }
 
 /**
- * The chosen lines of a log, oldest first.
+ * The selected lines of a log, oldest first.
  * @returns how many bytes of the log itself were read as whole lines: where following goes on.
  */
 export async function readLines(
   { sources }: LogFiles,
   selection: Selection,
-  choose: (chosen: Chosen) => void,
+  choose: (selected: SelectedLine) => void,
   { from = { source: 0, offset: 0 }, to, onDamage, whole, afterBlock }: ReadOptions = {},
 ): Promise<number> {
   const filter = lineFilter(selection, choose);
@@ -45,15 +31,13 @@ export async function readLines(
     const source = sources[index];
     if (!source || isOlder(source, selection.since)) continue;
     let offset = index === from.source ? from.offset : 0;
-    if (offset === 0 && selection.since !== undefined)
-      offset = await offsetOfTime(source, selection.since);
+    if (offset === 0 && selection.since !== undefined) offset = offsetOf(source, selection.since);
     const last = index === to?.source ? to.offset : Number.POSITIVE_INFINITY;
     try {
       for await (const block of blocksOf(source, offset)) {
-        const wanted = upTo(block.bytes, last - block.offset);
-        const bytes =
-          whole && source.isLive ? wanted.subarray(0, wanted.lastIndexOf(10) + 1) : wanted;
-        filter(bytes);
+        let bytes = upTo(block.bytes, last - block.offset);
+        if (whole && source.isLive) bytes = bytes.subarray(0, bytes.lastIndexOf(10) + 1);
+        filter(bytes.toString("utf8"));
         if (source.isLive) read = block.offset + bytes.length;
         await afterBlock?.();
         if (last < block.offset + block.bytes.length) break;
@@ -73,64 +57,67 @@ function upTo(bytes: Buffer, last: number): Buffer {
   return newline < 0 ? bytes : bytes.subarray(0, newline + 1);
 }
 
-/** Milliseconds: lines of several writers may stand that much out of the order of their times. */
-const disorder = 10_000;
+/** Lines of several writers may stand somewhat out of the order of their times: so much earlier is looked for. */
+function safelyBefore(time: string): Date {
+  return new Date(Date.parse(time) - 10_000);
+}
 
 /** A part's name tells when it was rotated: all its lines are older. */
 function isOlder({ stamp }: Source, since: string | undefined): boolean {
   if (!stamp || since === undefined) return false;
-  const sinceStamp = new Date(Date.parse(since) - disorder)
-    .toISOString()
-    .replace(/[-:]|\.\d+/g, "");
-  return stamp < sinceStamp;
+  return (
+    stamp <
+    safelyBefore(since)
+      .toISOString()
+      .replace(/[-:]|\.\d+/g, "")
+  );
 }
 
-/** Where the lines since a time begin, found by halving; somewhat before it rather than after it. */
-async function offsetOfTime(source: Source, since: string): Promise<number> {
-  const handle = await source.handle();
-  if (!handle || source.packed) return 0;
-  const wanted = new Date(Date.parse(since) - disorder).toISOString();
+/** Where the lines since a time start, found by halving; somewhat before it rather than after it. */
+function offsetOf(source: Source, since: string): number {
+  const fd = source.open();
+  if (fd === undefined || source.packed) return 0;
+  const wanted = safelyBefore(since).toISOString();
   let low = 0;
-  let high = (await handle.stat()).size;
+  let high = fstatSync(fd).size;
   const bytes = Buffer.alloc(1 << 16);
+  const textAt = (place: number) =>
+    bytes.toString("latin1", 0, readSync(fd, bytes, 0, bytes.length, place));
   while (high - low > bytes.length) {
     const middle = Math.floor((low + high) / 2);
-    const { bytesRead } = await handle.read(bytes, 0, bytes.length, middle);
-    const lines = bytes.toString("latin1", 0, bytesRead).split("\n").slice(1, -1);
+    const lines = textAt(middle).split("\n").slice(1, -1);
     const time = lines.map((line) => parseLine(line)?.time).find((found) => found !== undefined);
     // without a line of ours to go by there is nothing to halve
-    if (time === undefined) return low;
+    if (time === undefined) break;
     if (time < wanted) low = middle;
     else high = middle;
   }
-  if (low === 0) return 0;
-  const { bytesRead } = await handle.read(bytes, 0, bytes.length, low);
-  const newline = bytes.subarray(0, bytesRead).indexOf(10);
+  const newline = low === 0 ? -1 : textAt(low).indexOf("\n");
   return newline < 0 ? 0 : low + newline + 1;
 }
 
 /**
- * A place from which at least `count` chosen lines follow, or `from`, when there are not so many.
+ * A place from which at least `count` selected lines follow, or `from`, when there are not so many.
  * Saves reading a long log for its last lines.
  */
-export async function placeBefore(
+export function placeBefore(
   { sources }: LogFiles,
   selection: Selection,
   count: number,
   from: Place = { source: 0, offset: 0 },
-): Promise<Place> {
+): Place {
   let found = 0;
   const filter = lineFilter({ ...selection, before: 0, after: 0 }, () => {
     found += 1;
   });
-  for (let index = sources.length - 1; index > from.source - 1; index -= 1) {
+  for (let index = sources.length - 1; index >= from.source; index -= 1) {
     const source = sources[index];
-    await source?.handle();
+    source?.open();
     // a compressed part is read forwards anyway
     if (!source || source.packed) return index > from.source ? { source: index, offset: 0 } : from;
-    for await (const block of blocksBackwards(source)) {
+    for (const block of blocksBackwards(source)) {
       if (index === from.source && block.offset <= from.offset) return from;
-      filter(block.bytes);
+      filter(block.bytes.toString("utf8"));
       if (found >= count) return { source: index, offset: block.offset };
     }
   }

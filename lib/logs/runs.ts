@@ -1,14 +1,15 @@
 import {
   type EndMark,
+  isFailure,
   type LogLine,
   markStage,
+  noRun,
   parseLine,
   parseMark,
   type Result,
   type StageMark,
   type StartMark,
 } from "../log/format.ts";
-import { finderIn, needleOf } from "./bytes.ts";
 import { type Block, blocksBackwards, blocksOf, type LogFiles } from "./source.ts";
 
 /** A place in a log: which of its files, and how many (uncompressed) bytes into it. */
@@ -24,33 +25,31 @@ export interface Run {
   end: EndMark | undefined;
   /** In the order of the log. */
   stages: (StageMark & { place: Place })[];
-  /** When it began and ended, as its lines say. */
+  /** When it started and finished, as its lines say. */
   startedAt: string | undefined;
-  endedAt: string | undefined;
+  finishedAt: string | undefined;
   /** Its first line. */
   place: Place | undefined;
   /** Its last line. */
   endPlace: Place | undefined;
 }
 
-/** How a run stands: its result, or that it has none. */
-export type Standing = Result | "running" | "cut off";
+/** A run's result, or that it has none. */
+export type RunStatus = Result | "running" | "cut off";
 
-const markNeedle = needleOf(` ${markStage} | `);
-const notRun = /^-?$/;
 /** Bytes at the end of a log in which no line belongs to a run: then it is not a log of runs. */
-const hopeless = 8 << 20;
+const maxWithoutRun = 8 << 20;
 
 export interface Search {
   /** Called after each block with all runs found so far; true ends the search. */
-  enough?: (runs: Map<string, Run>) => boolean;
+  enough?: (runs: readonly Run[]) => boolean;
   /** Told of a part that is damaged; what could be read of it counts. */
   onDamage?: (path: string, error: unknown) => void;
 }
 
 /**
  * The runs of a log, the newest first. Reads from the end and only as far as `enough` asks: only the
- * marks are decoded, all other lines are passed over as bytes.
+ * marks are decoded, all other lines are passed over.
  */
 export async function findRuns(
   { sources }: LogFiles,
@@ -58,84 +57,90 @@ export async function findRuns(
 ): Promise<Run[]> {
   const runs = new Map<string, Run>();
   let passed = 0;
-  let seen = false;
+  let isLogOfRuns = false;
   search: for (let index = sources.length - 1; index >= 0; index -= 1) {
     const source = sources[index];
-    if (!source) continue;
-    await source.handle();
+    if (source?.open() === undefined) continue;
     try {
       for await (const block of source.packed ? blocksOf(source) : blocksBackwards(source)) {
         readMarks(block, index, runs);
         passed += block.bytes.length;
-        seen ||= runs.size > 0 || lastRunIn(block) !== undefined;
-        if (!source.packed && enough?.(runs)) break search;
-        if (!seen && enough && passed > hopeless) break search;
+        isLogOfRuns ||= runs.size > 0 || hasRun(block);
+        // a compressed part is read forwards: its last run is found at its end
+        if (!source.packed && enough?.([...runs.values()])) break search;
+        if (!isLogOfRuns && enough && passed > maxWithoutRun) break search;
       }
     } catch (error) {
       onDamage?.(source.path, error);
     }
-    if (enough?.(runs)) break;
+    if (enough?.([...runs.values()])) break;
   }
   for (const { stages } of runs.values()) stages.sort((a, b) => comparePlaces(a.place, b.place));
-  return [...runs.values()].sort((a, b) =>
-    newest(a) < newest(b) ? 1 : newest(a) > newest(b) ? -1 : 0,
-  );
+  return [...runs.values()].sort((a, b) => newest(b).localeCompare(newest(a)));
+}
+
+function newest(run: Run): string {
+  return run.startedAt ?? run.finishedAt ?? "";
 }
 
 function comparePlaces(a: Place, b: Place): number {
   return a.source - b.source || a.offset - b.offset;
 }
 
-function newest(run: Run): string {
-  return run.startedAt ?? run.endedAt ?? "";
+/** Whether a line at the end of the block belongs to a run. */
+function hasRun({ bytes }: Block): boolean {
+  const tail = bytes.toString("latin1", Math.max(0, bytes.length - 4096)).split("\n");
+  return tail.some((line) => isRun(parseLine(line)?.run));
 }
 
-function lastRunIn({ bytes }: Block): string | undefined {
-  const tail = bytes.toString("latin1", Math.max(0, bytes.length - 4096));
-  return tail
-    .split("\n")
-    .map((line) => parseLine(line)?.run)
-    .find((run) => run !== undefined && !notRun.test(run));
+function isRun(id: string | undefined): boolean {
+  return id !== undefined && id !== noRun;
 }
 
 function readMarks({ bytes, offset }: Block, source: number, runs: Map<string, Run>): void {
-  const find = finderIn(bytes);
-  for (let at = find(markNeedle, 0); at >= 0; ) {
-    const begin = bytes.lastIndexOf(10, at) + 1;
-    const newline = bytes.indexOf(10, at);
-    const end = newline < 0 ? bytes.length : newline;
-    // a mark has its stage in the head of the line; the same words in a text are just text
-    if (at - begin < 120) {
-      const line = parseLine(bytes.toString("utf8", begin, end));
-      if (line?.stage === markStage) noteMark(line, { source, offset: offset + begin }, runs);
-    }
-    at = find(markNeedle, end);
+  // one character a byte: places in the text are places in the file
+  const text = bytes.toString("latin1");
+  const stage = ` ${markStage} | `;
+  for (let at = text.indexOf(stage), end = 0; at >= 0; at = text.indexOf(stage, end)) {
+    const start = text.lastIndexOf("\n", at) + 1;
+    end = text.indexOf("\n", at);
+    if (end < 0) end = text.length;
+    // the same words in a line's text are not a mark
+    const line = parseLine(bytes.toString("utf8", start, end));
+    if (line?.stage === markStage) noteMark(line, { source, offset: offset + start }, runs);
   }
 }
 
 /** Add what a mark tells to what is known of its run. */
 function noteMark({ run: id, time, text }: LogLine, place: Place, runs: Map<string, Run>): void {
   const mark = parseMark(text);
-  if (!mark || notRun.test(id)) return;
+  if (!mark || !isRun(id)) return;
   const run = runs.get(id) ?? {
     id,
     start: undefined,
     end: undefined,
     stages: [],
     startedAt: undefined,
-    endedAt: undefined,
+    finishedAt: undefined,
     place: undefined,
     endPlace: undefined,
   };
   runs.set(id, run);
   if (mark.kind === "start") Object.assign(run, { start: mark, startedAt: time, place });
-  else if (mark.kind === "end") Object.assign(run, { end: mark, endedAt: time, endPlace: place });
+  else if (mark.kind === "end")
+    Object.assign(run, { end: mark, finishedAt: time, endPlace: place });
   else run.stages.push({ ...mark, place });
 }
 
-/** How a run stands; one without an end is running only while somebody holds the log open for writing. */
-export function standingOf(run: Run, beingWritten: boolean): Standing {
-  return run.end?.result ?? (beingWritten ? "running" : "cut off");
+/** A run's status; one without an end is running only while somebody has the log open for writing. */
+export function statusOf(run: Run, isWritten: boolean): RunStatus {
+  return run.end?.result ?? (isWritten ? "running" : "cut off");
+}
+
+/** Whether a run counts as failed: also one that was cut off. */
+export function hasFailed(run: Run, isWritten: boolean): boolean {
+  const status = statusOf(run, isWritten);
+  return status === "cut off" || (status !== "running" && isFailure(status));
 }
 
 /** Milliseconds that a run took, or has taken until `now`. */

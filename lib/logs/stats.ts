@@ -3,8 +3,8 @@ import type { Terminal } from "../cli/terminal.ts";
 import { formatDuration } from "../core/units.ts";
 import { cleanText } from "./clean.ts";
 import { findRuns, type Run } from "./runs.ts";
+import { damageReport } from "./show.ts";
 import { closeLogFiles, openLogFiles } from "./source.ts";
-import { damageReport } from "./view.ts";
 
 /** One execution of a stage, or of a whole run. */
 export interface Execution {
@@ -92,11 +92,11 @@ export async function printStats(
 ): Promise<void> {
   const files = await openLogFiles(file);
   try {
-    const enough = (found: Map<string, Run>) => {
-      const begun = [...found.values()].filter(({ start }) => start);
+    const enough = (found: readonly Run[]) => {
+      const started = found.filter(({ start }) => start);
       return (
-        begun.length >= (count ?? Number.POSITIVE_INFINITY) ||
-        begun.some((run) => (run.startedAt ?? "") < (since ?? ""))
+        started.length >= (count ?? Number.POSITIVE_INFINITY) ||
+        started.some((run) => (run.startedAt ?? "") < (since ?? ""))
       );
     };
     const all = await findRuns(files, { enough, onDamage: damageReport(terminal) });
@@ -104,7 +104,7 @@ export async function printStats(
     const stats = statsOf(runs);
     terminal.printJson({ runs: runs.length, stages: stats });
     if (terminal.json) return;
-    if (stats.length === 0) return terminal.note("the log has no runs that have ended");
+    if (stats.length === 0) return terminal.note("the log has no runs that have finished");
     const { paint } = terminal;
     const seconds = (value: number | undefined) =>
       value === undefined ? "-" : formatDuration(value * 1000);
@@ -124,6 +124,6 @@ export async function printStats(
     for (const line of terminal.table(rows, { header, right: [1, 2, 3, 4, 5] }))
       terminal.print(line);
   } finally {
-    await closeLogFiles(files);
+    closeLogFiles(files);
   }
 }

@@ -14,25 +14,25 @@ export interface Output {
   hide(secrets: readonly string[]): void;
   /** The same for a text that goes elsewhere. */
   mask(text: string): string;
-  /** Write what was held back; from here on lines go out at once. */
+  /** Write the buffered lines; from here on lines go out at once. */
   open(): Promise<void>;
   /** Everything is on the disk when it is done. */
   close(): Promise<void>;
 }
 
 /**
- * Lines are held back until `open`, so that a run that finds nothing to do can leave no trace.
+ * Lines are buffered until `open`, so that a run that finds nothing to do can leave no trace.
  * @param file the log.
  */
 export function createOutput(file: string, run: string, terminal: Terminal): Output {
   let log: LogWriter | undefined;
-  let held: [stage: string, text: string][] | undefined = [];
+  let buffered: [stage: string, text: string][] | undefined = [];
   let secrets: string[] = [];
   let maskSecrets: Mask = createMask([]);
   const mask = (text: string) => maskCredentials(maskSecrets(text));
 
   function write(stage: string, text: string): void {
-    if (held) return void held.push([stage, text]);
+    if (buffered) return void buffered.push([stage, text]);
     log?.line(stage, text);
     if (stage !== markStage) terminal.note(`${terminal.paintNote.dim(`${stage} |`)} ${text}`);
   }
@@ -48,10 +48,10 @@ export function createOutput(file: string, run: string, terminal: Terminal): Out
     },
     mask,
     async open() {
-      if (!held) return;
-      const lines = held;
+      if (!buffered) return;
+      const lines = buffered;
       log = await openLog(file, { run, onTrouble: (error) => terminal.warn(messageOf(error)) });
-      held = undefined;
+      buffered = undefined;
       for (const [stage, text] of lines) write(stage, text);
     },
     async close() {

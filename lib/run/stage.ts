@@ -1,14 +1,5 @@
-import { exitCodeOf, Failure, messageOf } from "../core/errors.ts";
-import {
-  CommandFailed,
-  commandFailure,
-  ProcessOutput,
-  run,
-  type RunOptions,
-  type RunResult,
-  type Shell,
-  shellWith,
-} from "../exec/exec.ts";
+import { exitCodeOf, messageOf } from "../core/errors.ts";
+import { commandFailure, ProcessOutput, type Shell, shellWith } from "../exec/exec.ts";
 import type { Result } from "../log/format.ts";
 import type { Output } from "./output.ts";
 import { formatDuration } from "../core/units.ts";
@@ -19,11 +10,6 @@ export interface StageContext {
   readonly say: (line: string) => void;
   /** `$` in the run's folder and environment: what it prints goes to the log, and the stage's time limit holds. */
   readonly $: Shell;
-  /** The former way, until the last caller uses `$`. */
-  run(
-    argv: readonly string[],
-    options?: RunOptions & { onLine?: (line: string, from: "stdout" | "stderr") => void },
-  ): Promise<RunResult>;
   /** Aborted when the stage's time is up, or the build is ended. */
   signal: AbortSignal;
 }
@@ -43,8 +29,6 @@ export type StagePlan =
   | {
       /** In words, for --dry-run: `npm ci`. */
       does: string;
-      /** Start, before the stage's turn, what changes nothing that shows; `work` goes on from there. */
-      begin?(signal: AbortSignal): void;
       work(stage: StageContext): Promise<Outcome | void>;
     };
 
@@ -105,7 +89,6 @@ export async function runStage(
       say,
       $: shellWith({ cwd, env, signal: abort.signal, onLine: say }),
       signal: abort.signal,
-      run: (argv, options = {}) => runLogged(argv, options),
     });
     abort.signal.throwIfAborted();
     return {
@@ -136,19 +119,6 @@ export async function runStage(
   } finally {
     clearTimeout(timer);
     signal.removeEventListener("abort", onEnd);
-  }
-
-  function runLogged(
-    argv: readonly string[],
-    { onLine = say, ...options }: NonNullable<Parameters<StageContext["run"]>[1]>,
-  ) {
-    const where = { cwd: context.dir, env: { ...context.env } };
-    const all = { ...where, ...options, signal: abort.signal, output: { onLine } };
-    return run(argv, all).catch((error) => {
-      if (!(error instanceof CommandFailed)) throw error;
-      const { code, signal: by } = error.result;
-      throw new Failure(by ? `ended by ${by}` : `exit code ${code}; its lines are above`);
-    });
   }
 }
 

@@ -23,7 +23,7 @@ export function unixName(name: string): string {
   return `${start.slice(0, maxLength - 7).replace(/-+$/, "")}-${hash}`;
 }
 
-/** The comment (GECOS field) of an account for that repo or app. A colon or comma cannot stand there. */
+/** The comment (GECOS field) of an account for that repo or app. It cannot have a colon or comma. */
 export function commentFor(what: string): string {
   return `${mark} ${what}`;
 }

@@ -1,8 +1,8 @@
 import { join } from "node:path";
 import { UsageError } from "../core/errors.ts";
 import { isAppName } from "../web-folder/version-file.ts";
-import { chooseAccount, commentFor, unixName } from "./accounts.ts";
-import { folder, scriptSteps, started, unit } from "./plan-server.ts";
+import { chooseAccount, unixName } from "./accounts.ts";
+import { account, folder, scriptSteps, started, unit } from "./plan-server.ts";
 import { type Facts, places, type Plan } from "./step.ts";
 
 export interface AppOptions {
@@ -21,23 +21,14 @@ export function planApp(facts: Facts, options: AppOptions): Plan {
   if (!/^(?:0x)?[0-9A-Fa-f]{40,64}$/.test(options.key))
     throw new UsageError("--key: a whole fingerprint is 40 hex digits, without spaces");
   const derived = unixName(options.app);
-  const user = chooseAccount(
-    { what: `app ${options.app}`, derived, given: options.user },
-    facts.accounts,
-  );
+  const what = `app ${options.app}`;
+  const user = chooseAccount({ what, derived, given: options.user }, facts.accounts);
   // launchfit@.service knows the folder by the user's name
   const dir = join("/srv", user);
   return {
     steps: [
       ...scriptSteps(facts, ["launchfit"]),
-      {
-        kind: "account",
-        name: user,
-        home: dir,
-        system: true,
-        comment: commentFor(`app ${options.app}`),
-        why: "the app runs as a user of its own",
-      },
+      account(user, { home: dir, system: true, what, why: "the app runs as a user of its own" }),
       folder(dir, 0o755, "its deploy directory", user),
       unit("launchfit@.service", "keeps it running and up to date"),
       {

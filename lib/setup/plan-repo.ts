@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { UsageError } from "../core/errors.ts";
 import { isRepoName, isSafeRef } from "../core/names.ts";
 import { readIfThere } from "../files/files.ts";
-import { chooseAccount, commentFor, unixName } from "./accounts.ts";
+import { chooseAccount, unixName } from "./accounts.ts";
 import {
   deployKeyPage,
   type Forge,
@@ -14,7 +14,7 @@ import {
   webhookNote,
 } from "./forge.ts";
 import { addRepo, hasRepo } from "./hooks-file.ts";
-import { folder, hookServerStarted, withoutAccount } from "./plan-server.ts";
+import { account, folder, hookServerStarted, withoutAccount } from "./plan-server.ts";
 import { type Facts, type Note, places, type Plan, type Step } from "./step.ts";
 
 export interface RepoOptions {
@@ -42,7 +42,7 @@ export interface RepoPlan extends Plan {
 
 /** `setup repo OWNER/NAME`: an account, a key, a secret, an entry in hooks.yml, a checkout. */
 export function planRepo(facts: Facts, options: RepoOptions): RepoPlan {
-  const { repo } = options;
+  const { repo, refs, afterwards, branch } = options;
   if (!isRepoName(repo))
     throw new UsageError(
       `"${repo.slice(0, 200)}" is not a repository name; write OWNER/NAME as the forge shows it: letters, digits, ".", "_" and "-", no .git`,
@@ -56,37 +56,19 @@ export function planRepo(facts: Facts, options: RepoOptions): RepoPlan {
   const keyFile = join(home, ".ssh/id_ed25519");
   const secretFile = join(places.config, `${user}.secret`);
   const own = { owner: user, asOwner: true };
+  const ownUser = `${repo} is built by a user of its own, who cannot harm other repos`;
+  const keyName = `${user}@${facts.hostname} ${repo}`;
   const steps: Step[] = [
-    {
-      kind: "account",
-      name: user,
-      home,
-      system: false,
-      comment: commentFor(repo),
-      why: `${repo} is built by a user of its own, who can do no harm to others`,
-    },
+    account(user, { home, system: false, what: repo, why: ownUser }),
     folder(home, 0o700, "closed to other repos", user),
     { kind: "folder", path: join(home, ".ssh"), mode: 0o700, ...own, why: "its keys" },
-    {
-      kind: "key",
-      path: keyFile,
-      owner: user,
-      comment: `${user}@${facts.hostname} ${repo}`,
-      why: "its deploy key",
-    },
+    { kind: "key", path: keyFile, owner: user, comment: keyName, why: "its deploy key" },
     ...hostKeySteps(remote, join(home, ".ssh/known_hosts"), user),
   ];
   if (!options.timer) {
     if (facts.hooks === undefined)
       throw new UsageError(`there is no ${places.hooks}; run setup server first`);
-    const entry = {
-      repo,
-      user,
-      dir,
-      secretFile,
-      refs: options.refs,
-      afterwards: options.afterwards,
-    };
+    const entry = { repo, user, dir, secretFile, refs, afterwards };
     addRepo(facts.hooks, entry); // a file that cannot be added to is said now, before anything is touched
     const why = "the forge signs its deliveries with it";
     steps.push({ kind: "secret", path: secretFile, mode: 0o600, why });
@@ -99,14 +81,8 @@ export function planRepo(facts: Facts, options: RepoOptions): RepoPlan {
       why: "hook-server reads it at once",
     });
   }
-  steps.push({
-    kind: "clone",
-    path: dir,
-    owner: user,
-    url: remote.url,
-    branch: options.branch,
-    why: "the checkout that is built",
-  });
+  const why = "the checkout that is built";
+  steps.push({ kind: "clone", path: dir, owner: user, url: remote.url, branch, why });
   if (options.timer)
     steps.push({ kind: "enable", units: [`build@${user}.timer`], why: "looks for new commits" });
   const rotate = [`logs-rotate@${user}.timer`];

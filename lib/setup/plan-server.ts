@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { UsageError } from "../core/errors.ts";
+import { commentFor } from "./accounts.ts";
 import { emptyHooks, reposOf } from "./hooks-file.ts";
 import { type Facts, type Note, places, type Plan, type Step, type StepOf } from "./step.ts";
 import { templates } from "./templates.ts";
@@ -60,15 +61,23 @@ export function withoutAccount({ hooks, accounts }: Facts): string[] {
     .map(({ repo }) => repo);
 }
 
-/** The service on, and with the files that stand there now. */
+/** The service on, and running the files that are there now. */
 export function hookServerStarted(): Step[] {
   const units = ["hook-server.socket", "hook-server.service"];
   return started(units, ["hook-server"], ["build@*", "logs-rotate@*"]);
 }
 
-/** The template's list with its examples as comments: a fresh server tells nobody. */
+/** The template's list with its examples as comments: a fresh server tells no slaves. */
 export function emptyList(template: string): string {
   return template.replace(/^(?=[^#\s])/gm, "# ");
+}
+
+/** An account of its own for a repo, an app or slave-server (`what`); `system`: nobody signs in to it. */
+export function account(
+  name: string,
+  { home, system, what, why }: { home: string; system: boolean; what: string; why: string },
+): Step {
+  return { kind: "account", name, home, system, comment: commentFor(what), why };
 }
 
 /** A folder with its mode; `owner` is root unless given. */

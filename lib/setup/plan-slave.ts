@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { chooseAccount, commentFor } from "./accounts.ts";
 import { readRemote } from "./forge.ts";
-import { folder, ownFile, scriptSteps, started, unit } from "./plan-server.ts";
+import { account, folder, ownFile, scriptSteps, started, unit } from "./plan-server.ts";
 import { type Facts, places, type Plan } from "./step.ts";
 import { templates } from "./templates.ts";
 
@@ -27,7 +27,7 @@ export function planSlave(facts: Facts, options: SlaveOptions): Plan {
   const service = templates["slave-server.service"]
     .replace(/^User=slave$/m, `User=${user}`)
     .replaceAll("/srv/slave", home);
-  const settings = `# Made by setup slave; templates/slave.yml of Boatyard shows all that can stand here.
+  const settings = `# Made by setup slave; templates/slave.yml of Boatyard shows all that can be set here.
 # The master signs its requests with the same secret.
 secret_file: ${places.slaveSecret}
 
@@ -40,6 +40,13 @@ base: ${JSON.stringify(options.base ?? "https://github.com/aiegoo/")}
 # Runs in the new tree once it is in place; if it fails, the old one is put back.
 # after: make -s
 `;
+  const lines = [
+    `add a line to ${places.list}: ${facts.hostname}`,
+    `put the secret of ${places.slaveSecret} into ${places.listSecret} (or that one here, with --secret-file)`,
+    `server-update --status REPO --secret-file ${places.listSecret}`,
+  ];
+  // it is the master's already
+  if (options.secretFile !== undefined) lines.splice(1, 1);
   return {
     steps: [
       ...scriptSteps(facts, scripts),
@@ -49,14 +56,10 @@ base: ${JSON.stringify(options.base ?? "https://github.com/aiegoo/")}
         to: join(places.scripts, "slave-activate.mjs"),
         why: "also at this path, for callers without a PATH",
       },
-      {
-        kind: "account",
-        name: user,
-        home,
-        system: true,
-        comment: commentFor("slave"),
+      account(user, {
+        ...{ home, system: true, what: "slave" },
         why: "fetches and switches the repos, and owns nothing else",
-      },
+      }),
       ...(own ? [folder(home, 0o755, "its repos, which a web server may read", user)] : []),
       folder(places.config, 0o755, "configuration and secrets"),
       {
@@ -72,19 +75,6 @@ base: ${JSON.stringify(options.base ?? "https://github.com/aiegoo/")}
       { ...unit("slave-server.service", "runs slave-server, with no powers"), text: service },
       ...started(units, scripts),
     ],
-    notes: [
-      {
-        title: "On the master",
-        lines: [
-          `add a line to ${places.list}: ${facts.hostname}`,
-          ...(options.secretFile === undefined
-            ? [
-                `put the secret of ${places.slaveSecret} into ${places.listSecret} (or that one here, with --secret-file)`,
-              ]
-            : []),
-          "server-update --status REPO --secret-file /etc/server-update/secret",
-        ],
-      },
-    ],
+    notes: [{ title: "On the master", lines }],
   };
 }

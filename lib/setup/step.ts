@@ -1,6 +1,6 @@
 /**
  * A plan is a list of steps; each says what must be there, not what to do: a look at the machine tells which
- * are ready, so a plan can be done again, and one that was killed halfway goes on where it ended.
+ * are ready, so a plan can be done again, and one that was killed halfway goes on where it stopped.
  * Paths are those of the finished system; `--root` is put in front when a step is looked at or done.
  */
 export type Step = { why: string } & (

@@ -3,7 +3,7 @@ import { Failure } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
 import { commandLine, type StepKind, type StepOf } from "./step.ts";
 
-/** Steps that are systemd's: units read, on, and running what stands on disk. */
+/** Steps that are systemd's: units read, on, and running the files on disk. */
 
 /** `systemctl`; its exit code is the caller's to look at. */
 export const systemctl = (...args: string[]) =>

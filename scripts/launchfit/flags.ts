@@ -22,7 +22,7 @@ export const folderFlag = {
 
 export const dirFlags = { dir: folderFlag } as const;
 
-/** The flags that say what is believed, as the library takes them. */
+/** The flags that say what is trusted, as the library takes them. */
 export function installOptions({
   flags,
   terminal,

@@ -12,7 +12,7 @@ export const stats = defineCommand({
     since: {
       type: "string",
       value: "TIME",
-      help: "runs that began since: 2h, 2026-11-20, 2026-11-20T10:15, 10:15",
+      help: "runs that started since: 2h, 2026-11-20, 2026-11-20T10:15, 10:15",
     },
   },
   examples: [
@@ -20,9 +20,7 @@ export const stats = defineCommand({
     ["logs stats ~/site --since 30d --json", "a month, for another program"],
   ],
   run: async ({ flags, args, terminal }) => {
-    const { logFileOf } = await import("../../lib/logs/read.ts");
-    const { printStats } = await import("../../lib/logs/stats.ts");
-    const { pointInTime } = await import("../../lib/logs/times.ts");
+    const { logFileOf, pointInTime, printStats } = await import("../../lib/logs/logs.ts");
     const since =
       flags.since === undefined ? undefined : pointInTime("--since", flags.since, new Date());
     await printStats(await logFileOf(args[0] ?? "."), { count: flags.lines, since }, terminal);

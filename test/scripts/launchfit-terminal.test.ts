@@ -73,6 +73,17 @@ onTerminal("any other answer installs nothing, exit 4", async () => {
   }
 });
 
+onTerminal("Ctrl-C or Ctrl-D at a question ends the script with one line", async () => {
+  for (const key of ["\u0003", "\u0004"]) {
+    const dir = tempDir();
+    const args = [publisher.url, "--dir", dir];
+    const { code, shown } = await typed("launchfit", args, trustQuestion, key);
+    assert.is(code, 1, shown);
+    assert.match(shown, /launchfit: nobody answered; nothing was changed\r?\n$/);
+    assert.not.ok(existsSync(join(dir, "current")));
+  }
+});
+
 onTerminal("release asks for the key's passphrase and does not show it", async () => {
   const folder = tempDir();
   const secret = join(folder, "passphrase");

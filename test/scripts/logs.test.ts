@@ -122,7 +122,7 @@ test("--stage, --failed, --since and -n narrow what is shown", async () => {
   assert.is(await shown([dir, "-n", "0"]), "");
   assert.match(
     (await logs([dir, "--since", "yesterday"], 2)).stderr,
-    /--since: "yesterday" is no time/,
+    /--since: "yesterday" is not a time/,
   );
 });
 

@@ -192,7 +192,7 @@ test("with a secret, only fresh signed requests are taken, each one once, also a
   const second = await startSlave(base, { config, repos: first.repos });
   const again = await ask(second.port, path, good);
   assert.is(again.status, 401);
-  assert.match(again.json.error, /came before/);
+  assert.match(again.json.error, /was sent before/);
 });
 
 test("an accepted update survives kill -9 of the server", async () => {

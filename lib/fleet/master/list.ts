@@ -102,7 +102,7 @@ export function expandRanges(text: string): string[] {
   });
   const tails = expandRanges(after);
   if (numbers.length * tails.length > maxRange) {
-    throw new UsageError(`"${text}" stands for over ${maxRange} slaves; split it`);
+    throw new UsageError(`"${text}" is over ${maxRange} slaves; split it`);
   }
   return numbers.flatMap((number) => tails.map((tail) => before + number + tail));
 }

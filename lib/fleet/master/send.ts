@@ -98,7 +98,7 @@ const plainWords: Record<string, string> = {
   ECONNRESET: "the connection was reset",
   EHOSTUNREACH: "no route to the host",
   ENETUNREACH: "no route to its network",
-  ENOTFOUND: "there is no host of that name",
+  ENOTFOUND: "no host has that name",
   EAI_AGAIN: "its name could not be looked up",
   ETIMEDOUT: "the connection timed out",
   EMFILE: "too many open files here; raise ulimit -n or lower --jobs",

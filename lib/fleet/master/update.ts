@@ -45,7 +45,7 @@ interface Plan {
 
 /**
  * Tell the fleet, or with `--status` ask it.
- * @returns 0 when all is well, 1 when a slave failed or differs
+ * @returns 0, or 1 when a slave failed or differs
  */
 export async function serverUpdate(
   repo: string,

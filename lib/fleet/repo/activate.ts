@@ -247,7 +247,7 @@ async function reuseTree({ place, settings, state, served, shared }: Update): Pr
   const index = indexOf(place, spare.id);
   if (!(await exists(index))) return;
   const [from, to] = [join(place.trees, spare.id), join(place.building, "tree")];
-  // out of everybody's way first: whoever comes by its path finds nothing, whoever is in it is seen
+  // moved first: its path finds nothing from now on, and a process that is in it is seen
   await rename(from, to);
   if (isInUse(to)) return await rename(to, from);
   state.trees = state.trees.filter((tree) => tree !== spare);

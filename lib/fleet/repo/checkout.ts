@@ -10,9 +10,9 @@ import { isolation, type Shared } from "./remote.ts";
 import { indexOf, type Place, type Tree } from "./state.ts";
 
 /**
- * A tree: a checkout like a fresh clone's, built beside the others. A tree that nobody needs any more may be the
+ * A tree: a checkout like a fresh clone's, built beside the others. A tree that is no longer needed may be the
  * raw material, since then only what differs is written; its `.git` is never used, as somebody may have
- * written into it: git's index of each tree is one of our own.
+ * written into it: git's index of each tree is kept elsewhere.
  */
 
 /** The tree under way. */
@@ -67,7 +67,7 @@ async function submodules(git: Shell): Promise<string[]> {
     .map((entry) => entry.replace(/^[^\t]*\t/, ""));
 }
 
-/** What a tree shall be. */
+/** What a tree must be. */
 export interface TreePlan {
   sha: string;
   branch: string | undefined;

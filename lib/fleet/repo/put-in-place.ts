@@ -90,13 +90,13 @@ async function undo(update: Update, tree: Tree, before: Tree | undefined): Promi
   update.served = back;
 }
 
-/** So many trees beyond the kept ones may wait for their readers. */
+/** So many trees beyond the kept ones may stay because they are in use. */
 const maxInUse = 4;
 
 /** Remove the trees beyond those to keep, and keep the mirror small. */
 export async function prune(update: Update, tree: Tree): Promise<void> {
   const { place, state, settings, shared, note } = update;
-  // one more than is kept: the next tree is made out of it; what somebody still looks at gets some time
+  // one more than is kept: the next tree is made out of it; one that is in use gets some time
   const beyond = others(state, tree).slice(settings.keep + 1);
   const gone = beyond.filter(
     ({ id }, position) => position >= maxInUse || !isInUse(join(place.trees, id)),

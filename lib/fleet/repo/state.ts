@@ -10,7 +10,7 @@ import type { Shared } from "./remote.ts";
  *     REPO -> .boatyard/REPO/trees/ID     the link that readers follow, replaced by one rename
  *     .boatyard/REPO/trees/ID             whole clones: the one served, and older ones
  *     .boatyard/REPO/mirror.git           all that was fetched
- *     .boatyard/REPO/index/ID             git's index of each tree, out of reach of who writes into a tree
+ *     .boatyard/REPO/index/ID             git's index of each tree, out of reach of those who write into a tree
  *     .boatyard/REPO/state.json           what the trees are
  *     .boatyard/REPO/lock, busy           locked while something changes; busy is left by a run that was killed
  *     .boatyard/REPO/building, link       the next tree and link, while they are made
@@ -29,7 +29,7 @@ export interface Place {
   state: string;
 }
 
-/** No repo can have this name: names begin with a letter or digit. */
+/** No repo can have this name: names start with a letter or digit. */
 export const hidden = ".boatyard";
 
 export function placeOf(repos: string, repo: string): Place {

@@ -7,11 +7,11 @@ import { readIfThere, writeAtomic } from "../../files/files.ts";
 import { HttpError } from "../../http/server.ts";
 import { allowedSkew, signatureHeader, verifyRequest } from "../sign.ts";
 
-/** Who may ask a slave for anything. */
+/** Whose requests a slave answers. */
 
 /**
  * Without a secret, every program on this machine may ask, but no web page: not one that a browser shows here, nor
- * one whose name was made to lead to this address (DNS rebinding). Pure: the reason for a refusal, if there is one.
+ * one whose name was pointed at this address (DNS rebinding). Pure: the reason for a refusal, if there is one.
  */
 export function refusalOfPage(
   headers: IncomingMessage["headers"],
@@ -50,7 +50,7 @@ function isOurs(host: string, hosts: readonly string[]): boolean {
   ].includes(host);
 }
 
-/** The nonces of signed requests, remembered for as long as their time would pass; also across a restart. */
+/** The nonces of signed requests, remembered for as long as their time is valid; also across a restart. */
 export class Nonces {
   readonly #file: string;
   /** nonce → seconds since 1970 after which its request is too old anyway. */
@@ -77,8 +77,8 @@ export class Nonces {
    */
   async take(nonce: string, time: number): Promise<boolean> {
     if (this.#until.has(nonce)) return false;
-    if (this.#until.size >= mostNonces) this.#forget();
-    if (this.#until.size >= mostNonces) {
+    if (this.#until.size >= maxNonces) this.#forget();
+    if (this.#until.size >= maxNonces) {
       throw new HttpError(429, "too many requests", { "retry-after": "60" });
     }
     const until = time + 2 * allowedSkew;
@@ -92,7 +92,7 @@ export class Nonces {
     try {
       await write;
     } catch {
-      throw new HttpError(503, "the request could not be noted down: is the disk full?");
+      throw new HttpError(503, "the request could not be recorded: is the disk full?");
     }
     return true;
   }
@@ -110,7 +110,7 @@ export class Nonces {
   }
 }
 
-const mostNonces = 200_000;
+const maxNonces = 200_000;
 
 /**
  * Check a signed request, and take its nonce.
@@ -122,14 +122,14 @@ export async function requireSignature(
   nonces: Nonces,
 ): Promise<void> {
   const header = request.headers[signatureHeader];
-  const verdict = verifyRequest(
+  const check = verifyRequest(
     secrets,
     request.method ?? "",
     request.url ?? "",
     typeof header === "string" ? header : undefined,
   );
-  if (!verdict.ok) throw new HttpError(401, verdict.reason);
-  if (!(await nonces.take(verdict.nonce, verdict.time))) {
-    throw new HttpError(401, "this very request came before; sign each one anew");
+  if (!check.ok) throw new HttpError(401, check.reason);
+  if (!(await nonces.take(check.nonce, check.time))) {
+    throw new HttpError(401, "this request was sent before; sign each one anew");
   }
 }

@@ -7,7 +7,7 @@ import { isRunId, newRunId } from "../../core/id.ts";
 
 /**
  * Updates that were asked for. An accepted one is on disk before its answer is sent, and goes on after a crash.
- * One repo's updates never overlap; whoever asks while one runs shares one further run.
+ * One repo's updates never overlap; requests that come while one runs share one further run.
  */
 
 export interface Job {
@@ -36,11 +36,11 @@ export interface JobsOptions {
     repo: string,
     sha: string | undefined,
   ) => Promise<{ before?: string | undefined; sha: string }>;
-  onTrouble: (error: unknown) => void;
+  onError: (error: unknown) => void;
 }
 
-/** So many ended jobs are remembered. */
-const remembered = 1000;
+/** So many finished jobs are remembered. */
+const maxFinished = 1000;
 
 export class Jobs {
   readonly #options: JobsOptions;
@@ -56,7 +56,7 @@ export class Jobs {
     this.#options = options;
   }
 
-  /** Read what an earlier server left; what had not ended is done again. */
+  /** Read what an earlier server left; what had not finished is done again. */
   async open(): Promise<void> {
     const { dir } = this.#options;
     await mkdir(dir, { recursive: true, mode: 0o700 });
@@ -74,7 +74,7 @@ export class Jobs {
           this.#queue.push(job);
         }
       } catch (error) {
-        this.#options.onTrouble(error);
+        this.#options.onError(error);
       }
     }
     this.#pump();
@@ -98,10 +98,10 @@ export class Jobs {
       try {
         await this.#save(job);
       } catch (error) {
-        this.#options.onTrouble(error);
+        this.#options.onError(error);
         this.#queue.splice(this.#queue.indexOf(job), 1);
         this.#known.delete(job.job);
-        throw new HttpError(503, "the update could not be noted down: is the disk full?");
+        throw new HttpError(503, "the update could not be recorded: is the disk full?");
       }
     } else if (job.wanted !== sha) {
       // the last word counts, for all who share the run: each is told the commit in the end
@@ -160,22 +160,22 @@ export class Jobs {
   async #work(job: Job): Promise<void> {
     const started = performance.now();
     job.state = "running";
-    await this.#save(job).catch(this.#options.onTrouble);
+    await this.#save(job).catch(this.#options.onError);
     let end: Partial<Job>;
     try {
       end = { state: "done", ...(await this.#options.run(job.repo, job.wanted)) };
     } catch (error) {
       end = { state: "failed", error: messageOf(error) };
     }
-    // children that were ended with us have not failed: they run again
+    // children that were stopped with us have not failed: they run again
     if (this.#closed) return;
     const seconds = Math.round(performance.now() - started) / 1000;
-    await this.#save({ ...job, ...end, seconds }).catch(this.#options.onTrouble);
+    await this.#save({ ...job, ...end, seconds }).catch(this.#options.onError);
     Object.assign(job, end, { seconds });
     this.#running.delete(job.repo);
     for (const done of [...(this.#waiters.get(job.job) ?? [])]) done();
     this.#waiters.delete(job.job);
-    await this.#forgetOld().catch(this.#options.onTrouble);
+    await this.#forgetOld().catch(this.#options.onError);
     this.#pump();
   }
 
@@ -194,7 +194,7 @@ export class Jobs {
 
   async #forgetOld(): Promise<void> {
     for (const job of this.#known.values()) {
-      if (this.#known.size <= remembered) return;
+      if (this.#known.size <= maxFinished) return;
       if (job.state !== "done" && job.state !== "failed") continue;
       this.#known.delete(job.job);
       await rm(join(this.#options.dir, `${job.job}.json`), { force: true });

@@ -55,7 +55,7 @@ export async function createSlave(options: SlaveOptions): Promise<Slave> {
     jobs: options.jobs,
     queue: options.queue,
     run: (repo, sha) => runActivate(repo, sha, options),
-    onTrouble: (error) => note(`job: ${messageOf(error)}`),
+    onError: (error) => note(`job: ${messageOf(error)}`),
   });
   await jobs.open();
 
@@ -78,7 +78,7 @@ export async function createSlave(options: SlaveOptions): Promise<Slave> {
       const { repo, sha } = readRequest(url, options.allow);
       const job = await jobs.request(repo, sha);
       note(
-        `${job.job} ${repo}${sha === undefined ? "" : ` ${sha}`} asked for by ${request.socket.remoteAddress ?? "a local program"}`,
+        `${job.job} ${repo}${sha === undefined ? "" : ` ${sha}`} requested by ${request.socket.remoteAddress ?? "a local program"}`,
       );
       return sendJson(response, 202, { job: job.job, repo });
     }
@@ -216,7 +216,7 @@ async function runActivate(
   }
   const last = done.stderr.trim().split("\n").at(-1) ?? "";
   const reason = timedOut(done)
-    ? `the update took longer than ${timeout / 1000} s and was ended`
+    ? `the update took longer than ${timeout / 1000} s and was stopped`
     : last.replace(/^slave-activate: /, "") || messageOf(done.cause);
   note(`${repo}: ${reason}`);
   throw new Failure(reason);

@@ -1,16 +1,16 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { readCloudinary } from "../../../lib/downloads/cloudinary.ts";
+import { parseCloudinary } from "../../../lib/downloads/cloudinary.ts";
 import { formatEntry } from "../../../lib/downloads/manifest.ts";
 
 const prefix = "https://res.cloudinary.com/demo/image/upload";
 const lines = (text: string) => {
-  const { entries, faults } = readCloudinary(text, "cloudinary.txt");
+  const { entries, faults } = parseCloudinary(text, "cloudinary.txt");
   assert.equal(faults, []);
   return entries.map(formatEntry);
 };
 const faults = (text: string) =>
-  readCloudinary(text, "cloudinary.txt").faults.map(({ where, reason }) => `${where}: ${reason}`);
+  parseCloudinary(text, "cloudinary.txt").faults.map(({ where, reason }) => `${where}: ${reason}`);
 
 test("a list makes one picture a value, with the value in the path", () => {
   assert.equal(
@@ -65,7 +65,7 @@ test("every wrong line is named", () => {
     ["a.jpg w_1 ../x.jpg", /leaves the folder/],
     ["https://a.test/a.jpg - x.jpg", /whole URL/],
     ["a.jpg w_1#2 x.jpg", /\? or #/],
-    ["nonsense", /no prefix \(an http/],
+    ["nonsense", /neither a prefix \(an http/],
   ] as const) {
     const found = faults(`${prefix}\n${line}`);
     assert.is(found.length, 1, line);

@@ -3,13 +3,13 @@ import * as assert from "uvu/assert";
 import {
   clashes,
   formatEntry,
-  readManifest,
+  parseManifest,
   shownUrl,
   throwFaults,
 } from "../../../lib/downloads/manifest.ts";
 import { Refused, UsageError } from "../../../lib/core/errors.ts";
 
-const read = (text: string) => readManifest(text, "manifest.txt");
+const read = (text: string) => parseManifest(text, "manifest.txt");
 const reasons = (text: string) =>
   read(text).faults.map(({ where, reason }) => `${where}: ${reason}`);
 const hex = "0123456789abcdef".repeat(4);
@@ -53,14 +53,14 @@ test("every wrong line is named with its number and what to do", () => {
     ["https://a.test/x", /no space/],
     [" https://a.test/x x", /starts with a space/],
     ["https://a.test/x ", /no path/],
-    ["a.test/x x", /is no URL/],
-    ["https:x x", /is no URL/],
+    ["a.test/x x", /is not a URL/],
+    ["https:x x", /is not a URL/],
     ["ftp://a.test/x x", /ftp: is not fetched/],
     ["file://host/x x", /no host/],
     ["s3://bucket x", /s3:\/\/bucket\/key/],
     ["https://a.test/x#sha256-12 x", /64 hex/],
     ["https://a.test/x#1,2 x", /two versions/],
-    ["https://a.test/x#../3 x", /no version/],
+    ["https://a.test/x#../3 x", /not a version/],
     ["https://a.test/x dir/", /empty part/],
     ["https://a.test/x ./x", /dot/],
     ["https://a.test/x saved.txt", /keeps for itself/],

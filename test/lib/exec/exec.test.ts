@@ -50,6 +50,13 @@ test("a command that is not there is an error in plain words", async () => {
   );
 });
 
+test("a folder that is a file is an error in plain words", async () => {
+  const { ok, exitCode, message } = await $({ cwd: "/etc/passwd", nothrow: true })`true`;
+  assert.not.ok(ok);
+  assert.is(exitCode, null);
+  assert.match(message, /^cannot start true in \/etc\/passwd: not found/);
+});
+
 test("a run is over when the command exits, though a grandchild keeps the pipe open", async () => {
   const { stdout, duration } = await $`sh -c ${"sleep 30 & echo $!"}`;
   assert.match(stdout, /^\d+\n$/);

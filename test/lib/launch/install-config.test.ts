@@ -62,6 +62,12 @@ test("keep takes false or a number, health a URL, a command or a map", async () 
     "http://127.0.0.1/",
   );
   assert.is((await read("app: { health: ./ok.sh }")).app.health?.command, "./ok.sh");
+  assert.equal((await read("app: { health: { url: http://127.0.0.1/, within: 1s } }")).app.health, {
+    url: "http://127.0.0.1/",
+    within: 1000,
+    every: 30_000,
+    timeout: 5000,
+  });
   for (const [text, reason] of [
     ["updates: { keep: yes }", /launchify\.yml:1:18: .*false, or how many/],
     ["app: { health: { within: 3s } }", /either url or command/],

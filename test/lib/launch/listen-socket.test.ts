@@ -33,7 +33,7 @@ for (const host of ["127.0.0.1", "::1"]) {
 test("an address that this machine does not have is refused in plain words", () => {
   assert.throws(
     () => openListenSocket({ host: "203.0.113.1", port: 1 }),
-    /cannot bind 203\.0\.113\.1:1: .*; end who holds it, or name another/,
+    /cannot bind 203\.0\.113\.1:1: .*; end the process that holds it, or name another/,
   );
   assert.throws(() => openListenSocket({ host: "localhost", port: 1 }), /"localhost" is not an IP/);
 });

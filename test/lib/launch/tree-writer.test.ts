@@ -132,7 +132,7 @@ refused("a line end in a name", /control characters/, [{ name: "a\nb" }]);
 refused("an escape in a name, which the message does not pass on", /"a\?b"/, [
   { name: "a\u001bb" },
 ]);
-refused("a name that is no UTF-8", /not named in UTF-8/, [{ name: Buffer.from([0x61, 0xff]) }]);
+refused("a name that is not UTF-8", /not named in UTF-8/, [{ name: Buffer.from([0x61, 0xff]) }]);
 refused("too deep a folder", /deeper than 64/, [paxEntry({ path: `${"d/".repeat(70)}f` }), {}]);
 refused("too long a name", /too long a name/, [paxEntry({ path: "n".repeat(300) }), {}]);
 refused(

@@ -22,7 +22,7 @@ function choose(
   for (let at = 0; at < lines.length; at += blockLines) {
     const block = lines.slice(at, at + blockLines).join("\n");
     const last = at + blockLines >= lines.length;
-    filter(Buffer.from(last && !newline ? block : `${block}\n`));
+    filter(last && !newline ? block : `${block}\n`);
   }
   return chosen;
 }

@@ -2,11 +2,10 @@ import { mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { bootId } from "../../../lib/core/id.ts";
-import { isIdle, makePlan } from "../../../lib/downloads/plan.ts";
-import { readWanted } from "../../../lib/downloads/read.ts";
-import { settledFiles } from "../../../lib/downloads/settled.ts";
-import { readStore } from "../../../lib/downloads/store.ts";
+import { Refused, UsageError } from "../../../lib/core/errors.ts";
+import { readLists } from "../../../lib/downloads/downloads.ts";
+import { makePlan } from "../../../lib/downloads/plan.ts";
+import { readRecord } from "../../../lib/downloads/record.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 
 const sha = "a".repeat(64);
@@ -21,7 +20,7 @@ function site(
   record: string[],
   files: string[],
 ): { dir: string; root: string } {
-  const dir = tempDir("settled-");
+  const dir = tempDir("plan-");
   const root = join(dir, "downloads");
   mkdirSync(join(root, "img"), { recursive: true });
   writeFileSync(join(dir, "manifest.txt"), manifest.join("\n"));
@@ -30,15 +29,17 @@ function site(
   return { dir, root };
 }
 
-const options = { check: false, force: false, prune: false } as Parameters<typeof makePlan>[2];
-
-/** What the plan says of the same folder. */
-async function idleByPlan(dir: string, root: string): Promise<boolean> {
+/** Whether the plan of a folder keeps all that is listed as it is, and its record, too. */
+async function nothingToDo(dir: string, root: string): Promise<boolean> {
   try {
-    const wanted = await readWanted(dir, undefined, root);
-    return wanted !== undefined && isIdle(makePlan(wanted, readStore(root), options), options);
-  } catch {
-    return false;
+    const manifest = await readLists({ dir }, root);
+    const record = await readRecord(root);
+    assert.ok(manifest);
+    const { steps } = makePlan(manifest, record, { check: false, force: false });
+    return record.wrong.length === 0 && steps.every(({ action }) => action === "keep");
+  } catch (error) {
+    if (error instanceof UsageError || error instanceof Refused) return false;
+    throw error;
   }
 }
 
@@ -52,13 +53,12 @@ const recorded = [
 ];
 const there = ["a.bin", "img/b c.bin"];
 
-test("a manifest whose every line is recorded and here is settled", async () => {
+test("there is nothing to do when every line of the manifest is recorded and its file is there", async () => {
   const { dir, root } = site(listed, recorded, there);
-  assert.is(settledFiles(dir, root), 2);
-  assert.ok(await idleByPlan(dir, root));
+  assert.ok(await nothingToDo(dir, root));
 });
 
-const unsettled: [string, () => ReturnType<typeof site>][] = [
+const somethingToDo: [string, () => ReturnType<typeof site>][] = [
   ["a file that is gone", () => site(listed, recorded, ["a.bin"])],
   [
     "a file of another size",
@@ -135,50 +135,24 @@ const unsettled: [string, () => ReturnType<typeof site>][] = [
     },
   ],
 ];
-for (const [what, make] of unsettled) {
-  test(`${what} is not settled`, async () => {
+for (const [what, make] of somethingToDo) {
+  test(`there is something to do for ${what}`, async () => {
     const { dir, root } = make();
-    assert.is(settledFiles(dir, root), undefined);
-    assert.not.ok(await idleByPlan(dir, root));
+    assert.not.ok(await nothingToDo(dir, root));
   });
 }
 
-test("what the glance takes for settled is settled for the plan", async () => {
-  // a small generator of its own, so that a failure can be repeated
-  let seed = 20_261_121;
-  const below = (limit: number) => {
-    seed = (seed * 48_271) % 2_147_483_647;
-    return seed % limit;
+test("a line asks for more than a look when the user does", async () => {
+  const { dir, root } = site(listed, recorded, there);
+  const actions = async (options: { check: boolean; force: boolean }) => {
+    const manifest = await readLists({ dir }, root);
+    assert.ok(manifest);
+    const { steps, unlisted } = makePlan(manifest, await readRecord(root), options);
+    assert.equal(unlisted, ["unlisted"]);
+    return steps.map(({ action }) => action);
   };
-  const pick = <T>(all: readonly T[]): T => all[below(all.length)] as T;
-  const urls = [`${host}/a`, `${host}/b`, "http://u:p@h/a", "s3://b/k", "file:///a", "ftp://h/a"];
-  const paths = ["a", "A", "a b", "d/a", "old/a", "saved.txt", "../a", "é", "E\u0301", ".a", "a "];
-  const versions = ["-", "-", "-", "2", "sha256-2", "x"];
-  const { dir, root } = site([], [], []);
-  mkdirSync(join(root, "d"));
-  for (const path of ["a", "A", "a b", "d/a", "é", ".a", "a "])
-    writeFileSync(join(root, path), "abc");
-  let settled = 0;
-  for (let round = 0; round < 2000; round++) {
-    const record = below(2) ? [`# Saved since ${time} in boot ${bootId()}: doubt`] : ["# record"];
-    const manifest = below(2) ? ["# list", "", ""] : [];
-    for (let count = below(4); count > 0; count--) {
-      const [url, path, version] = [pick(urls), pick(paths), pick(versions)];
-      record.push(recordLine(url.replace("u:p@", ""), path, pick([3, 3, 3, 4]), version));
-      if (below(8) > 0)
-        manifest.push(`${url}${below(12) > 0 && version === "-" ? "" : `#${version}`} ${path}`);
-    }
-    if (below(12) === 0) manifest.push(manifest.at(-1) ?? "");
-    if (below(20) === 0) record.push(pick(["x", " ", recordLine(`${host}/z`, "z").slice(1)]));
-    writeFileSync(join(dir, "manifest.txt"), manifest.join(pick(["\n", "\n", "\n", "\r\n"])));
-    writeFileSync(join(root, "saved.txt"), record.join("\n"));
-    const files = settledFiles(dir, root);
-    if (files === undefined) continue;
-    settled += 1;
-    assert.ok(await idleByPlan(dir, root), `${manifest.join("\n")}\n---\n${record.join("\n")}`);
-    assert.is((await readWanted(dir, undefined, root))?.entries.length, files);
-  }
-  assert.ok(settled > 200, `${settled} settled ones are enough to say something`);
+  assert.equal(await actions({ check: true, force: false }), ["check", "check"]);
+  assert.equal(await actions({ check: true, force: true }), ["fetch", "fetch"]);
 });
 
 test.run();
