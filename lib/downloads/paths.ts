@@ -96,17 +96,18 @@ export class Folders {
   }
 
   /**
-   * The folder of `path`, there and sure to be inside.
+   * The full form of `path`, whose folder is there and sure to be inside.
    * @throws {Refused} when somebody has put a link there since the plan.
    */
-  of(path: string): string {
-    const folder = dirname(join(this.root, path));
-    if (this.written.has(folder)) return folder;
+  fileAt(path: string): string {
+    const file = join(this.root, path);
+    const folder = dirname(file);
+    if (this.written.has(folder)) return file;
     mkdirSync(folder, { recursive: true });
     if (realpathSync(folder) !== folder)
       throw new Refused(`${dirname(path)} has become a link; nothing was written there`);
     this.written.add(folder);
-    return folder;
+    return file;
   }
 }
 

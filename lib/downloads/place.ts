@@ -26,7 +26,7 @@ export async function placeFile(
   sha256: string,
   before: Before,
 ): Promise<{ same: boolean; old?: string }> {
-  const target = join(folders.of(path), path.slice(path.lastIndexOf("/") + 1));
+  const target = folders.fileAt(path);
   let old: string | undefined;
   if (lstatSync(target, { throwIfNoEntry: false }) !== undefined) {
     const there = await hashFile(target);
@@ -47,7 +47,7 @@ export async function placeFile(
  * @returns where it is now, under the root.
  */
 export async function moveToOld(folders: Folders, path: string, before: Before): Promise<string> {
-  const target = join(folders.of(path), path.slice(path.lastIndexOf("/") + 1));
+  const target = folders.fileAt(path);
   const there = await hashFile(target);
   const version = before?.sha256 === there ? before.version : undefined;
   const old = await keepOld(folders, path, there, version);
@@ -62,19 +62,18 @@ async function keepOld(
   sha256: string,
   version: string | undefined,
 ): Promise<string> {
-  const { root } = folders;
   const byContent = contentMark(sha256);
   const marks = version === undefined ? [] : [version, `${version}.${byContent}`];
   for (const mark of [...marks, byContent, `${byContent}-${sha256.slice(12)}`]) {
     const name = join(oldFolder, oldPath(path, mark));
-    folders.of(name);
-    const there = lstatSync(join(root, name), { throwIfNoEntry: false });
+    const old = folders.fileAt(name);
+    const there = lstatSync(old, { throwIfNoEntry: false });
     if (there === undefined) {
-      linkOrMove(join(root, path), join(root, name));
+      linkOrMove(folders.fileAt(path), old);
       return name;
     }
     // an earlier try, or the same bytes under the same version: they are kept already
-    if (there.isFile() && (await hashFile(join(root, name))) === sha256) return name;
+    if (there.isFile() && (await hashFile(old)) === sha256) return name;
   }
   throw new Error(`no free name in ${oldFolder}/ for ${path}`);
 }

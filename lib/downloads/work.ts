@@ -201,9 +201,7 @@ export class Work {
     request: Limits & Pick<FetchRequest, "unless" | "flush">,
   ): Promise<Obtained> {
     const { url, path, sha256 } = entry;
-    const name = join(partialFolder, partialName(path));
-    const to = join(this.#folders.root, name);
-    this.#folders.of(name);
+    const to = this.#folders.fileAt(join(partialFolder, partialName(path)));
     const fetched = await this.#fetcher.toFile({ ...request, url, to, name: path, sha256 });
     if (!fetched.changed && before) return { saved: before, result: "kept" };
     const { same, old } = await placeFile(this.#folders, entry, to, fetched.sha256, before);

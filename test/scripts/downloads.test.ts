@@ -172,7 +172,7 @@ test("a path through a link is refused; downloads itself may be a link to anothe
   assert.is(readFileSync(join(elsewhere, "disk/f"), "utf8"), "x");
 });
 
-test("--check asks with conditions, hashes again, and mends what has changed on either side", async ({
+test("--check asks with conditions, hashes again, and fixes what has changed on either side", async ({
   server,
   site,
 }) => {

@@ -1,4 +1,4 @@
-import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -43,9 +43,10 @@ test("a folder that has become a link since the plan is not written through", ()
   const elsewhere = tempDir();
   symlinkSync(elsewhere, join(root, "dir"));
   const folders = new Folders(root);
-  assert.throws(() => folders.of("dir/file"), /link/);
-  assert.is(folders.of("new/deep/file"), join(root, "new/deep"));
-  assert.is(folders.of("file"), root);
+  assert.throws(() => folders.fileAt("dir/file"), /link/);
+  assert.is(folders.fileAt("new/deep/file"), join(root, "new/deep/file"));
+  assert.ok(existsSync(join(root, "new/deep")));
+  assert.is(folders.fileAt("file"), join(root, "file"));
 });
 
 test.run();
