@@ -17,7 +17,7 @@ const shared: Record<string, readonly string[]> = {
   config: ["yaml", "secrets"],
   exec: ["exec", "process-tree", "users", "scripts"],
   files: ["files", "lock"],
-  http: ["server", "listen-address", "proxy", "tunnel", "systemd"],
+  http: ["server", "proxy", "systemd"],
   git: ["git", "checkout"],
   archive: ["tar", "rules"],
   openpgp: ["keys", "verify", "sign"],

@@ -48,7 +48,7 @@ function machines(netrc: string): Machine[] {
 
 /**
  * The text of the user's netrc file ($NETRC, else ~/.netrc); empty when there is none.
- * @throws {UsageError} when others can read it: what it holds is no secret any more.
+ * @throws {UsageError} when others can read it: what it holds is not a secret any more.
  */
 export async function readNetrc(env: NodeJS.ProcessEnv = process.env): Promise<string> {
   const path = env["NETRC"] || join(env["HOME"] || homedir(), ".netrc");

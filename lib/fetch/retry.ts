@@ -27,7 +27,7 @@ export class FetchFailed extends Failure {
 
 const passing = new Set([408, 425, 429, 500, 502, 503, 504]);
 
-/** A status that is no file, as an error. */
+/** A status that is not a file, as an error. */
 export function statusFailure(status: number, reason: string, retryAfter?: string): FetchFailed {
   return new FetchFailed(`the server answered ${status}${reason ? ` ${reason}` : ""}`, {
     status,

@@ -2,7 +2,7 @@ import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { Refused, UsageError } from "../core/errors.ts";
 import { exists } from "../files/files.ts";
-import { parseListen } from "../http/listen-address.ts";
+import { parseListen } from "../http/server.ts";
 import { isSafeRef, isShortName } from "../core/names.ts";
 import { type Config, type Infer, readConfig, y } from "../config/yaml.ts";
 

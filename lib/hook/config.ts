@@ -6,7 +6,7 @@ import { type Mask, readSecretFile, readSecretVariable } from "../config/secrets
 import { type Config, type Infer, readConfig, type Schema, y } from "../config/yaml.ts";
 import { currentUser, isRoot, lookUpUser, type User } from "../exec/users.ts";
 import { exists } from "../files/files.ts";
-import { type Listen, parseListen } from "../http/listen-address.ts";
+import { type Listen, parseListen } from "../http/server.ts";
 import type { TriggerRules } from "./payload.ts";
 import { type Stamps, stamp } from "./watch-files.ts";
 

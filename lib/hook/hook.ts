@@ -5,7 +5,7 @@ import { messageOf } from "../core/errors.ts";
 import { version } from "../core/version.ts";
 import { createMask } from "../config/secrets.ts";
 import { acquireLock } from "../files/lock.ts";
-import { formatListen } from "../http/listen-address.ts";
+import { formatListen } from "../http/server.ts";
 import { listenFds, notify, startWatchdog } from "../http/systemd.ts";
 import { check as checkConfig, type Finding } from "./check.ts";
 import { HookClient } from "./client.ts";

@@ -1,10 +1,37 @@
 import type { Buffer as NodeBuffer } from "node:buffer";
 import { Buffer } from "node:buffer";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { isIP } from "node:net";
 import { messageOf, UsageError } from "../core/errors.ts";
-import { formatListen, type Listen } from "./listen-address.ts";
 
-/** The parts of a small HTTP server that hook-server and slave-server share. */
+/** The parts of a small HTTP server that hook-server and slave-server share: addresses, limits, bodies, answers. */
+
+/** Where a server listens. */
+export type Listen = { host: string; port: number } | { path: string };
+
+/**
+ * Read `127.0.0.1:3420`, `[::1]:3420`, `localhost:3420`, `:3420` (all addresses), `3420` (loopback) or `unix:/path`.
+ * @throws {UsageError} for anything else.
+ */
+export function parseListen(text: string): Listen {
+  const path = /^(?:unix:)?(\/.+)$/.exec(text)?.[1];
+  if (path) return { path };
+  const match = /^(?:(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]*)):)?(\d{1,5})$/.exec(text);
+  const port = Number(match?.[3]);
+  const host = match?.[1] ?? match?.[2];
+  if (!match || port > 65535 || (match[1] && isIP(match[1]) !== 6)) {
+    throw new UsageError(
+      `"${text}" is not an address to listen on; write 127.0.0.1:3420, [::1]:3420, :3420 or unix:/path`,
+    );
+  }
+  return { host: host === undefined ? "127.0.0.1" : host === "" ? "0.0.0.0" : host, port };
+}
+
+/** An address as `parseListen` takes it. */
+export function formatListen(listen: Listen): string {
+  if ("path" in listen) return `unix:${listen.path}`;
+  return `${listen.host.includes(":") ? `[${listen.host}]` : listen.host}:${listen.port}`;
+}
 
 /** An answer other than 200, thrown by whoever finds the reason; `message` is sent to the client as it is. */
 export class HttpError extends Error {
@@ -100,7 +127,7 @@ export function readBody(
     let settled = false;
     const settle = () => {
       settled = true;
-      bodiesUnderWay.delete(underWay);
+      clearTimeout(timer);
     };
     const stop = (status: number, message: string) => {
       if (settled) return;
@@ -108,11 +135,7 @@ export function readBody(
       request.pause();
       reject(new HttpError(status, message));
     };
-    const underWay = {
-      deadline: Date.now() + timeout,
-      late: () => stop(408, "body came too slowly"),
-    };
-    watchBody(underWay);
+    const timer = setTimeout(stop, timeout, 408, "body came too slowly");
     request.on("data", (chunk: NodeBuffer) => {
       size += chunk.length;
       if (size > max) stop(413, `body over ${max} bytes`);
@@ -129,27 +152,6 @@ export function readBody(
   });
 }
 
-interface BodyUnderWay {
-  deadline: number;
-  late: () => void;
-}
-
-/** One timer watches over all bodies: thousands come in a second, and nearly all are whole at once. */
-const bodiesUnderWay = new Set<BodyUnderWay>();
-let bodyTimer: ReturnType<typeof setInterval> | undefined;
-
-function watchBody(body: BodyUnderWay): void {
-  bodiesUnderWay.add(body);
-  bodyTimer ??= setInterval(() => {
-    if (bodiesUnderWay.size === 0) {
-      clearInterval(bodyTimer);
-      bodyTimer = undefined;
-    }
-    const now = Date.now();
-    for (const each of bodiesUnderWay) if (each.deadline <= now) each.late();
-  }, 250);
-}
-
 /**
  * Start listening; the address it got is returned (port 0 asks for a free one).
  * @throws {UsageError} when the address cannot be had.
@@ -160,7 +162,7 @@ export function listenOn(server: Server, listen: Listen | { fd: number }): Promi
       const where = "fd" in listen ? `descriptor ${listen.fd}` : formatListen(listen);
       reject(
         new UsageError(
-          `cannot listen on ${where}: ${messageOf(error)}; name another address, or end who holds it`,
+          `cannot listen on ${where}: ${messageOf(error)}; name another address, or stop the process that listens there`,
         ),
       );
     };

@@ -2,7 +2,7 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { messageOf, UsageError } from "../core/errors.ts";
 import { sh } from "../exec/exec.ts";
-import { formatListen, type Listen } from "../http/listen-address.ts";
+import { formatListen, type Listen } from "../http/server.ts";
 import {
   type AppEnd,
   type EndOptions,

@@ -4,7 +4,7 @@ import { exists } from "../files/files.ts";
 import { normalFingerprint } from "../openpgp/keys.ts";
 import { isAppName } from "../web-folder/version-file.ts";
 import { type Config, type Infer, readConfig, y } from "../config/yaml.ts";
-import { type Listen, parseListen } from "../http/listen-address.ts";
+import { type Listen, parseListen } from "../http/server.ts";
 
 /**
  * What launchfit is told: launchify.yml or config/app.json (one shape), in the deploy directory and in the release.

@@ -1,7 +1,7 @@
 import net, { isIP } from "node:net";
 import { getSystemErrorName } from "node:util";
 import { messageOf, UsageError } from "../core/errors.ts";
-import { formatListen, type Listen } from "../http/listen-address.ts";
+import { formatListen, type Listen } from "../http/server.ts";
 
 /**
  * The address that launchfit holds open for its app (design, section 11, `app.listen`).

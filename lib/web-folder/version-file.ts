@@ -39,7 +39,7 @@ export interface CurrentLine {
 }
 
 /** What a VERSION file may weigh, in bytes. */
-export const longestVersionFile = 64 * 1024;
+export const maxVersionFile = 64 * 1024;
 
 export const platforms = ["gnu-linux", "linux-musl", "darwin", "windows"] as const;
 
@@ -97,7 +97,7 @@ export function parseVersionFile(text: string, name: string): VersionFile {
       return value;
     };
     if (["APP", "RELEASE", "DATE", "EXPIRES"].includes(word)) {
-      if (seen.has(word)) throw refuse(`${word} stands there twice`);
+      if (seen.has(word)) throw refuse(`${word} is there twice`);
       seen.add(word);
     }
     const last = result.current.at(-1);
@@ -106,20 +106,20 @@ export function parseVersionFile(text: string, name: string): VersionFile {
       if (rest.length !== 2)
         throw refuse(`CURRENT takes a version and a file name, got "${shown(rest.join(" "))}"`);
       if (!isVersion(version))
-        throw refuse(`"${shown(version)}" is no version (dotted hexadecimal)`);
-      if (!isArchiveName(file)) throw refuse(`"${shown(file)}" is no plain name of a .tar.gz`);
+        throw refuse(`"${shown(version)}" is not a version (dotted hexadecimal)`);
+      if (!isArchiveName(file)) throw refuse(`"${shown(file)}" is not a plain name of a .tar.gz`);
       result.current.push({ version, file });
     } else if (word === "PLATFORM" || word === "SHA256" || word === "SIZE") {
-      if (!last) throw refuse(`${word} stands before the first CURRENT`);
+      if (!last) throw refuse(`${word} comes before the first CURRENT`);
       const twice = { PLATFORM: last.platform, SHA256: last.sha256, SIZE: last.size }[word];
-      if (twice !== undefined) throw refuse(`${word} stands there twice for one CURRENT`);
+      if (twice !== undefined) throw refuse(`${word} is there twice for one CURRENT`);
       if (word === "PLATFORM")
         last.platform = one(/^[a-z0-9][a-z0-9_-]{0,40}$/, "a platform's name");
       if (word === "SHA256") last.sha256 = one(/^[0-9a-f]{64}$/i, "64 hex digits").toLowerCase();
       if (word === "SIZE") last.size = Number(one(/^\d{1,15}$/, "a number of bytes"));
     } else if (word === "APP") {
       const app = rest.join(" ");
-      if (!isAppName(app)) throw refuse(`"${shown(app)}" is no app's name`);
+      if (!isAppName(app)) throw refuse(`"${shown(app)}" is not an app's name`);
       result.app = app;
     } else if (word === "RELEASE") {
       result.release = shown(rest.join(" "));
@@ -129,7 +129,7 @@ export function parseVersionFile(text: string, name: string): VersionFile {
         "a time as 2026-11-20T10:15:00Z",
       );
       const date = new Date(time);
-      if (Number.isNaN(date.getTime())) throw refuse(`"${time}" is no time`);
+      if (Number.isNaN(date.getTime())) throw refuse(`"${time}" is not a time`);
       if (word === "DATE") result.date = date;
       else result.expires = date;
     }

@@ -9,11 +9,10 @@ import { type PublicKey, readPublicKeys } from "../openpgp/keys.ts";
 import { Signatures, type Verdict } from "../openpgp/verify.ts";
 import {
   type CurrentLine,
-  longestVersionFile,
+  maxVersionFile,
   parseVersionFile,
   type VersionFile,
 } from "./version-file.ts";
-import { Pace, slowest } from "./pace.ts";
 import { type FetchedArchive, type VerifiedArchive, verifyBytes, verifyFetched } from "./verify.ts";
 
 export { fileNotation, type VerifiedArchive, verifyBytes } from "./verify.ts";
@@ -25,7 +24,7 @@ export { fileNotation, type VerifiedArchive, verifyBytes } from "./verify.ts";
 export interface WebFolderOptions {
   /** A folder of ours for what is being fetched; broken downloads stay in it and are continued. */
   temporary: string;
-  /** Milliseconds for VERSION or a signature; in as many an archive must come on by 64 KB. */
+  /** Milliseconds for VERSION or a signature; in as many at least 64 KB of an archive must come. */
   timeout: number;
   /** Bytes of the largest archive that is taken. */
   maxSize: number;
@@ -50,7 +49,7 @@ export function folderUrl(text: string): string {
   try {
     url = new URL(text);
   } catch {
-    throw new UsageError(`"${text}" is no address of a web folder; write https://HOST/PATH/`);
+    throw new UsageError(`"${text}" is not the address of a web folder; write https://HOST/PATH/`);
   }
   if (!["https:", "http:", "file:"].includes(url.protocol))
     throw new UsageError(`"${text}": only https, http and file are understood`);
@@ -92,11 +91,7 @@ export class WebFolder {
    */
   async version(keys: readonly PublicKey[], etag?: string): Promise<SignedVersion | undefined> {
     for (let attempt = 1; ; attempt++) {
-      const got = await this.#small(
-        "VERSION",
-        longestVersionFile,
-        attempt === 1 ? etag : undefined,
-      );
+      const got = await this.#small("VERSION", maxVersionFile, attempt === 1 ? etag : undefined);
       if (got === "unchanged") return undefined;
       if (!got) throw new Failure(`${this.name("VERSION")}: there is no such file`);
       const signature = await this.#small("VERSION.sig", smallFile);
@@ -162,7 +157,7 @@ export class WebFolder {
     const { temporary, maxSize, timeout, signal, onProgress } = this.#options;
     const name = this.name(line.file);
     const to = join(temporary, line.file);
-    const pace = new Pace(timeout, signal);
+    const rate = new MinimumRate(timeout, signal);
     try {
       const fetched = await this.#fetcher.toFile({
         url: new URL(line.file, this.url).href,
@@ -172,9 +167,9 @@ export class WebFolder {
         flush: false,
         handOver: true,
         ...(line.sha256 === undefined ? {} : { sha256: line.sha256 }),
-        signal: pace.signal,
+        signal: rate.signal,
         onProgress: (done, total) => {
-          pace.at(done);
+          rate.progress(done);
           onProgress?.(done, total ?? line.size);
         },
       });
@@ -187,9 +182,9 @@ export class WebFolder {
       return { path: to, fetched: { ...fetched, open } };
     } catch (error) {
       signal?.throwIfAborted();
-      if (pace.signal.aborted)
+      if (rate.signal.aborted)
         throw new Refused(
-          `${name} comes slower than ${slowest} bytes in ${timeout / 1000} s (slow retrieval)`,
+          `${name} comes slower than ${minBytes} bytes in ${timeout / 1000} s (slow retrieval)`,
         );
       const reason = toRefused(error, name);
       // what was refused is not continued
@@ -197,7 +192,7 @@ export class WebFolder {
         for (const path of [to, `${to}.json`]) await rm(path, { force: true });
       throw reason;
     } finally {
-      pace.end();
+      rate.stop();
     }
   }
 
@@ -234,6 +229,35 @@ export class WebFolder {
       await rm(to, { force: true });
       await rm(`${to}.json`, { force: true });
     }
+  }
+}
+
+/** Bytes that must come in each window of time, else the retrieval is refused as too slow. */
+const minBytes = 64 * 1024;
+
+/** Aborts a download that comes slower than the minimum rate. */
+class MinimumRate {
+  readonly #abort = new AbortController();
+  readonly #timer: NodeJS.Timeout;
+  readonly signal: AbortSignal;
+  #done = 0;
+
+  /** @param window milliseconds. */
+  constructor(window: number, outer: AbortSignal | undefined) {
+    this.signal = outer ? AbortSignal.any([outer, this.#abort.signal]) : this.#abort.signal;
+    let before = 0;
+    this.#timer = setInterval(() => {
+      if (this.#done - before < minBytes) this.#abort.abort();
+      before = this.#done;
+    }, window);
+  }
+
+  progress(done: number): void {
+    this.#done = Math.max(done, this.#done);
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
   }
 }
 

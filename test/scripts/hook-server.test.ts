@@ -354,7 +354,7 @@ test("a wrong configuration is exit 2, with file, line and what to do", async ()
       "push: no-such-script",
       /the script "no-such-script" is neither beside .* nor on PATH/,
     ],
-    ["listen: 127.0.0.1:0", "listen: nowhere", /hooks\.yml:1:\d+: "nowhere" is no address/],
+    ["listen: 127.0.0.1:0", "listen: nowhere", /hooks\.yml:1:\d+: "nowhere" is not an address/],
   ];
   for (const [from, to, message] of wrong) {
     assert.ok(good.includes(from), from);

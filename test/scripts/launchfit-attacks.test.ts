@@ -419,7 +419,7 @@ for (const version of ["../../x", "1;reboot", "$(id)", "1..2", "v1"]) {
   test(`a VERSION whose version is ${version}`, async () => {
     const { web, refused } = await scene();
     await writeVersionText(web.path, good, `CURRENT ${version} my-app-2.tar.gz\nAPP my-app\n`);
-    await refused(/is no version/);
+    await refused(/is not a version/);
   });
 }
 
@@ -430,7 +430,7 @@ test("a VERSION whose app is a path", async () => {
     app: "../x",
   });
   await writeVersionText(web.path, good, text);
-  await refused(/is no app's name/);
+  await refused(/is not an app's name/);
 });
 
 test("a folder in place of the current link is not touched", async () => {

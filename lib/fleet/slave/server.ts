@@ -3,8 +3,7 @@ import { readSecretFile, readSecretVariable } from "../../config/secrets.ts";
 import { UsageError } from "../../core/errors.ts";
 import { findScript } from "../../exec/scripts.ts";
 import { acquireLock } from "../../files/lock.ts";
-import { formatListen, type Listen, parseListen } from "../../http/listen-address.ts";
-import { listenOn } from "../../http/server.ts";
+import { formatListen, type Listen, listenOn, parseListen } from "../../http/server.ts";
 import { listenFds, notify, startWatchdog } from "../../http/systemd.ts";
 import { serverFolder } from "../repo/state.ts";
 import {
