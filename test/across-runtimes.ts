@@ -3,17 +3,14 @@
 // each of them, from the sources. All others (decisions, texts, formats, whole pages of docs) run under Node 20 alone,
 // from the bundles. Paths below test/, or the beginnings of some.
 export const acrossRuntimes: readonly string[] = [
-  // every script at its work, once
+  // every script at its work, once (launchfit: with the systemd and terminal ones; slave-activate: by slave-server)
   "scripts/build.test",
   "scripts/downloads.test",
   "scripts/hook-server.test",
-  "scripts/launchfit-install",
   "scripts/logs.test",
   "scripts/release-run",
-  "scripts/release-pack",
   "scripts/server-update.test",
   "scripts/setup.test",
-  "scripts/slave-activate",
   "scripts/slave-server.test",
   "scripts/uploads.test",
   // commands, signals, users

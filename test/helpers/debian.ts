@@ -1,6 +1,6 @@
 // A Debian of its own: a root made by debootstrap, and, where systemd-nspawn is installed, booted.
 import { existsSync } from "node:fs";
-import { chmod, copyFile, cp, realpath, writeFile } from "node:fs/promises";
+import { chmod, copyFile, cp, realpath, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { enter, type Machine } from "./machine.ts";
@@ -26,19 +26,25 @@ export const noBootedDebian =
   lacks(join(root, "dist/setup.mjs"), "no bundles: npm run bundle") ??
   lacks(debianNode, `no Node at ${debianNode}`);
 
-/**
- * A minimal Debian. BOATYARD_SOAK_ROOT spares the two minutes: a folder with a copy for each suite
- * (`DIR/bookworm`, `DIR/trixie`), each made by debootstrap with these packages.
- */
-export async function makeDebian(suite: string): Promise<string> {
-  const folder = join(tempDir("debian-"), "root");
-  const ready = join(process.env["BOATYARD_SOAK_ROOT"] ?? "/nowhere", suite);
-  if (existsSync(ready)) {
-    await runCommand(["cp", "-a", ready, folder], { expect: 0, timeout: 300_000 });
-    return folder;
-  }
-  const argv = ["debootstrap", "--variant=minbase", `--include=${packages}`, suite, folder];
+/** Makes a minimal Debian in `folder/SUITE`, unless it is there: two minutes, most of them waiting. */
+export async function prepareDebian(folder: string, suite: string): Promise<string> {
+  const ready = join(folder, suite);
+  if (existsSync(ready)) return ready;
+  const half = `${ready}.half`;
+  await rm(half, { recursive: true, force: true });
+  const argv = ["debootstrap", "--variant=minbase", `--include=${packages}`, suite, half];
   await runCommand(argv, { expect: 0, timeout: 900_000 });
+  await rename(half, ready);
+  return ready;
+}
+
+/** A minimal Debian of one's own; a copy where BOATYARD_SOAK_ROOT names a folder in which `prepareDebian` made one. */
+export async function makeDebian(suite: string): Promise<string> {
+  const own = tempDir("debian-");
+  const shared = join(process.env["BOATYARD_SOAK_ROOT"] ?? "/nowhere", suite);
+  if (!existsSync(shared)) return await prepareDebian(own, suite);
+  const folder = join(own, suite);
+  await runCommand(["cp", "-a", shared, folder], { expect: 0, timeout: 300_000 });
   return folder;
 }
 

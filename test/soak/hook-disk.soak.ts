@@ -84,7 +84,7 @@ testUnless(test, needsRoot)(
       const payload = large(2);
       const { status, body } = await server.send({ payload });
       assert.is(status, 202);
-      await server.running.until(/cannot begin: .*ENOSPC.*; it waits/);
+      await server.running.until(/cannot start: .*ENOSPC.*; it waits/);
       assert.is((await server.local(`/runs/${body.run}`)).body.state, "waiting");
       await disk.empty();
       const runs = await server.idle(20_000);
