@@ -1,5 +1,5 @@
-import { write } from "node:fs";
-import { promisify } from "node:util";
+import { type FileHandle, mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
 import { fsyncFolder } from "../files/files.ts";
 import {
   encodeRecords,
@@ -8,89 +8,84 @@ import {
   newMark,
   type Place,
   readSegment,
-  SegmentFiles,
   type Unwritten,
 } from "./segment.ts";
 
-interface Pending {
-  /** Undefined: nothing to write, somebody waits until all that came before is on disk. */
-  readonly record: Unwritten | undefined;
-  readonly stored: ((place: Place) => void) | undefined;
+/** A record on its way to the disk; without a `head`: somebody waits until all that came before is there. */
+interface Pending extends Unwritten {
+  readonly stored?: (place: Place) => void;
   /** Undefined: a note, which is tried again. */
-  readonly failed: ((error: Error) => void) | undefined;
+  readonly failed?: (error: Error) => void;
 }
 
 const maxRecordsInWrite = 300;
 /** A write takes no further record when it has so many bytes of bodies: memory is bounded. */
 const maxBytesInWrite = 32 * 1024 * 1024;
 
-/** The segment that is written to. */
+/** The segment that is written to: its number, the mark of its records, and how much of it is known to be good. */
 interface Current {
   readonly number: number;
-  /** The mark of its records; undefined: nothing has been written yet. */
-  mark: string | undefined;
-  /** Length of what is known to be good in it. */
+  readonly mark: string;
   length: number;
 }
 
 /**
- * An append-only journal of records, each a line of JSON and perhaps a body, in numbered segment files.
- * Records that arrive together share one write, which ends when they are on disk (O_DSYNC: a write and its
- * fdatasync in one, see open(2)): `append` resolves then. While one write is under way, the records of the next
- * gather. lib/hook/segment.ts has a record's form.
+ * An append-only journal of records, each a line of JSON and perhaps a body, in numbered files (segments):
+ * `00000001.journal` and so on. Records that arrive together share one write and one fdatasync(2); `append` resolves
+ * after that. Meanwhile the records of the next write gather. lib/hook/segment.ts has a record's form.
  */
 export class Journal {
   readonly #folder: string;
-  readonly #files: SegmentFiles;
   /** Bytes after which a segment is full. */
   readonly segmentSize: number;
-  #fd = -1;
+  #file: FileHandle | undefined;
   #segment: Current;
   #oldest: number;
   #pending: Pending[] = [];
   #flushing: Promise<void> | undefined;
-  /** Whether a failed write may have left something behind the good end. */
-  #uncut = false;
 
-  private constructor(
-    folder: string,
-    files: SegmentFiles,
-    { segmentSize, segment }: { segmentSize: number; segment: Current },
-  ) {
+  private constructor(folder: string, segmentSize: number, oldest: number, segment: Current) {
     this.#folder = folder;
-    this.#files = files;
     this.segmentSize = segmentSize;
+    this.#oldest = oldest;
     this.#segment = segment;
-    this.#oldest = files.numbers[0] ?? segment.number;
   }
 
   /**
-   * Open the journal of a folder and read what is in it, oldest first.
+   * Open the journal of a folder, which is made when it is not there, and read what is in it, oldest first.
    * `warn` gets every damaged place, with file and byte.
    */
   static async open(
     folder: string,
     { segmentSize = 4 * 1024 * 1024, warn }: { segmentSize?: number; warn: (text: string) => void },
   ): Promise<{ journal: Journal; records: Found[] }> {
-    const files = new SegmentFiles(folder);
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    const names = (await readdir(folder)).sort();
+    // files that a former version kept to use them again
+    for (const name of names) if (/^\d{8}\.spare$/.test(name)) await rm(join(folder, name));
+    const numbers = names
+      .filter((name) => /^\d{8}\.journal$/.test(name))
+      .map((name) => Number.parseInt(name, 10));
     const records: Found[] = [];
-    let segment: Current = { number: 1, mark: undefined, length: 0 };
-    for (const number of files.numbers) {
-      const bytes = files.bytes(number);
+    let segment: Current = { number: 1, mark: newMark(), length: 0 };
+    for (const number of numbers) {
+      const path = pathOf(folder, number);
+      const bytes = await readFile(path);
       if (isUnreadable(bytes)) {
-        warn(
-          `${files.path(number)} is not a journal of this version; kept as ${files.setAside(number)}`,
-        );
-        segment = { number: number + 1, mark: undefined, length: 0 };
+        const kept = path.replace(/journal$/, "unreadable");
+        await rename(path, kept);
+        warn(`${path} is not a journal of this version; kept as ${kept}`);
+        segment = { number: number + 1, mark: newMark(), length: 0 };
         continue;
       }
       const read = readSegment(bytes, number);
       records.push(...read.records);
       for (const at of read.damaged)
-        warn(`${files.path(number)}: the record at byte ${at} is damaged and left out`);
-      segment = { number, mark: read.mark, length: read.length };
+        warn(`${path}: the record at byte ${at} is damaged and left out`);
+      segment = { number, mark: read.mark ?? newMark(), length: read.length };
     }
-    return { journal: new Journal(folder, files, { segmentSize, segment }), records };
+    const oldest = numbers[0] ?? segment.number;
+    return { journal: new Journal(folder, segmentSize, oldest, segment), records };
   }
 
   get current(): number {
@@ -118,22 +113,21 @@ export class Journal {
           reject(error);
         }
       };
-      this.#pending.push({ record: { head, body }, stored: onStored, failed: reject });
+      this.#pending.push({ head, body, stored: onStored, failed: reject });
       this.#flushing ??= this.#flush();
     });
   }
 
   /** A record that nobody waits for: it goes to disk with the next flush, and is tried again when that fails. */
   note(head: object): void {
-    const record = { head, body: undefined };
-    this.#pending.push({ record, stored: undefined, failed: undefined });
+    this.#pending.push({ head });
   }
 
   /** Wait until all that was noted so far is on disk; what is appended meanwhile is not waited for. */
   flush(): Promise<void> {
     if (this.#pending.length === 0 && !this.#flushing) return Promise.resolve();
     return new Promise((resolve, reject) => {
-      this.#pending.push({ record: undefined, stored: () => resolve(), failed: reject });
+      this.#pending.push({ stored: () => resolve(), failed: reject });
       this.#flushing ??= this.#flush();
     });
   }
@@ -142,15 +136,10 @@ export class Journal {
     while (this.#pending.length > 0) {
       const batch = this.#nextBatch();
       try {
-        const bodies = await this.#write(batch);
-        const segment = this.#segment.number;
-        let next = 0;
-        for (const { record, stored } of batch) {
-          const at = record ? bodies[next++] : undefined;
-          stored?.({ segment, at: at ?? 0, length: record?.body?.length ?? 0 });
-        }
+        const places = await this.#write(batch);
+        for (const [index, place] of places.entries()) batch[index]?.stored?.(place);
       } catch (error) {
-        this.#repair();
+        await this.#cutFailedWrite();
         const all = [...batch, ...this.#pending];
         // notes wait for the next append or flush, all others hear of it
         this.#pending = all.filter(({ failed }) => failed === undefined);
@@ -166,81 +155,91 @@ export class Journal {
     for (let bytes = 0; count < maxRecordsInWrite && bytes < maxBytesInWrite; count++) {
       const next = this.#pending[count];
       if (!next) break;
-      bytes += next.record?.body?.length ?? 0;
+      bytes += next.body?.length ?? 0;
     }
     return this.#pending.splice(0, count);
   }
 
-  /** Where the body of each record starts, once the batch is on disk. */
-  async #write(batch: readonly Pending[]): Promise<number[]> {
-    const records = batch.map(({ record }) => record).filter((record) => record !== undefined);
-    if (records.length === 0) return [];
-    if (this.#fd >= 0 && this.#segment.length >= this.segmentSize) this.#close();
-    if (this.#fd < 0) await this.#open();
-    const { length: at, mark = newMark() } = this.#segment;
-    const { data, bodies } = encodeRecords(records, { mark, at });
-    await writeAll(this.#fd, data, at);
-    this.#segment.mark = mark;
-    this.#segment.length = at + data.length;
-    return bodies;
+  /** The place of each record's body, once the batch is on disk. */
+  async #write(batch: readonly Pending[]): Promise<Place[]> {
+    if (batch.some(({ head }) => head !== undefined)) await this.#makeRoom();
+    const { number: segment, mark, length: at } = this.#segment;
+    const { data, bodies } = encodeRecords(batch, { mark, at });
+    if (data.length > 0) {
+      this.#file ??= await this.#open();
+      await this.#file.appendFile(data);
+      await this.#file.datasync();
+      this.#segment.length += data.length;
+    }
+    return batch.map(({ body }, n) => ({ segment, at: bodies[n] ?? 0, length: body?.length ?? 0 }));
   }
 
-  async #open(): Promise<void> {
+  /** Go on to the next segment when this one is full. */
+  async #makeRoom(): Promise<void> {
     const { number, length } = this.#segment;
-    if (this.#uncut) this.#files.cut(number, length);
-    this.#uncut = false;
-    const full = length >= this.segmentSize;
-    this.#fd = this.#files.open(full ? number + 1 : number, { fresh: full });
-    if (full) this.#segment = { number: number + 1, mark: undefined, length: 0 };
-    // a file's name goes to disk before what is in it counts
-    await fsyncFolder(this.#folder);
+    if (length < this.segmentSize) return;
+    await this.#close();
+    this.#segment = { number: number + 1, mark: newMark(), length: 0 };
   }
 
-  #close(): void {
-    const fd = this.#fd;
-    this.#fd = -1;
-    if (fd >= 0) this.#files.close(fd);
-  }
-
-  /** After a failed write: take away what may be half there, or nothing more is written before that can be done. */
-  #repair(): void {
-    if (this.#fd < 0) return;
+  /** Open the segment that is written to, and cut off whatever a crash or a failed write left behind its good end. */
+  async #open(): Promise<FileHandle> {
+    const file = await open(pathOf(this.#folder, this.#segment.number), "a", 0o600);
     try {
-      // a descriptor whose write to the disk failed once cannot be trusted: the file is opened again
-      this.#close();
-      this.#files.cut(this.#segment.number, this.#segment.length);
-    } catch {
-      this.#uncut = true;
+      await file.truncate(this.#segment.length);
+      await file.sync();
+      // a file's name goes to disk before what is in it counts
+      await fsyncFolder(this.#folder);
+      return file;
+    } catch (error) {
+      await file.close();
+      throw error;
     }
   }
 
-  /** The body of a record. */
-  read({ segment, at, length }: Place): Promise<Buffer> {
-    return this.#files.read(segment, at, length);
+  /** What is half there is cut off now, or before the next write. A file whose sync failed once must be opened again. */
+  async #cutFailedWrite(): Promise<void> {
+    await this.#close();
+    this.#file = await this.#open().catch(() => undefined);
   }
 
-  /** Release the oldest segment, all of whose records are settled. */
+  async #close(): Promise<void> {
+    const file = this.#file;
+    this.#file = undefined;
+    // whatever closing may complain of: what counts was on disk when its write ended
+    await file?.close().catch(() => {});
+  }
+
+  /** The body of a record. */
+  async read({ segment, at, length }: Place): Promise<Buffer> {
+    const path = pathOf(this.#folder, segment);
+    const file = await open(path, "r");
+    try {
+      const bytes = Buffer.alloc(length);
+      const { bytesRead } = await file.read(bytes, 0, length, at);
+      if (bytesRead !== length) throw new Error(`${path}: ends before byte ${at + length}`);
+      return bytes;
+    } finally {
+      await file.close();
+    }
+  }
+
+  /** Remove the oldest segment, all of whose records are settled, unless it is the one that is written to. */
   async dropOldest(): Promise<void> {
     if (this.#oldest >= this.#segment.number) return;
-    await this.#files.drop(this.#oldest, 2 * this.segmentSize);
+    await rm(pathOf(this.#folder, this.#oldest), { force: true });
+    // on disk before the next one goes, which may tell the ends of this one's runs
+    await fsyncFolder(this.#folder);
     this.#oldest += 1;
   }
 
   async close(): Promise<void> {
     await this.flush().catch(() => {});
     await this.#flushing;
-    this.#close();
+    await this.#close();
   }
 }
 
-const writeSome = promisify(write);
-
-/** One write for all records of a batch, unless a nearly full disk takes a part only. */
-async function writeAll(fd: number, data: Buffer, position: number): Promise<void> {
-  for (let at = 0; at < data.length; ) {
-    const { bytesWritten } = await writeSome(fd, data, at, data.length - at, position + at);
-    if (bytesWritten === 0)
-      throw Object.assign(new Error("nothing could be written"), { code: "ENOSPC" });
-    at += bytesWritten;
-  }
+function pathOf(folder: string, number: number): string {
+  return join(folder, `${String(number).padStart(8, "0")}.journal`);
 }

@@ -1,27 +1,13 @@
 import { randomBytes } from "node:crypto";
-import {
-  closeSync,
-  constants,
-  fsyncSync,
-  ftruncateSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-} from "node:fs";
-import { open, rename, unlink } from "node:fs/promises";
-import { join } from "node:path";
 import { crc32 } from "node:zlib";
-import { exists, fsyncFolder } from "../files/files.ts";
 
 /**
  * A segment of the journal, as bytes. Pure, but for the marks, which are random.
  *
  * Its first line is `boatyard-journal MARK`. A record is `LENGTH CHECKSUM MARK JSON\n`, then LENGTH bytes of body
- * and `\n` unless LENGTH is 0. The checksum is the CRC-32, in hex, of JSON, its newline and the body. Files are used
- * again: what an earlier use left behind has another mark, and so has whatever a sender may have put into a body.
- * A last record that a crash cut short is recognised and dropped.
+ * and `\n` unless LENGTH is 0. The checksum is the CRC-32, in hex, of JSON, its newline and the body. Nobody can
+ * foresee a file's mark: what a sender put into a body, and what a former version's use of the file left behind it,
+ * is no record. A last record that a crash cut short is recognised and dropped.
  */
 export interface Place {
   readonly segment: number;
@@ -36,17 +22,18 @@ export interface Found {
 }
 
 export interface Unwritten {
-  readonly head: object;
-  readonly body: Uint8Array | undefined;
+  /** Undefined: there is nothing to write. */
+  readonly head?: object | undefined;
+  readonly body?: Uint8Array | undefined;
 }
 
-/** Tells one use of a segment's file from the others: 16 hex digits that nobody can foresee. */
+/** What the records of one file have in common: 16 hex digits. */
 export function newMark(): string {
   return randomBytes(8).toString("hex");
 }
 
 const firstLine = (mark: string) => `boatyard-journal ${mark}\n`;
-/** Written over the first line of a file that may be used again: nothing in it is a record any more. */
+/** A former version wrote this over the first line of a file that it would use again: there are no records in it. */
 const spareLine = firstLine("spare");
 const marked = /^boatyard-journal ([0-9a-f]{16})\n/;
 /** What stands before a record's JSON, at its longest. */
@@ -61,17 +48,21 @@ export function encodeRecords(
   records: readonly Unwritten[],
   { mark, at }: { mark: string; at: number },
 ): { data: Buffer; bodies: number[] } {
-  const parts: Uint8Array[] = at === 0 ? [Buffer.from(firstLine(mark))] : [];
+  const parts: Uint8Array[] = [];
   const bodies: number[] = [];
-  let end = at + (parts[0]?.length ?? 0);
+  let end = at;
+  const put = (part: Uint8Array) => {
+    parts.push(part);
+    end += part.length;
+  };
+  if (at === 0) put(Buffer.from(firstLine(mark)));
   for (const { head, body = new Uint8Array() } of records) {
     const json = `${JSON.stringify(head)}\n`;
     const checksum = crc32(body, crc32(json)).toString(16).padStart(8, "0");
-    const start = Buffer.from(`${body.length} ${checksum} ${mark} ${json}`);
-    const lineEnd = Buffer.from(body.length > 0 ? "\n" : "");
-    parts.push(start, body, lineEnd);
-    bodies.push(end + start.length);
-    end += start.length + body.length + lineEnd.length;
+    if (head) put(Buffer.from(`${body.length} ${checksum} ${mark} ${json}`));
+    bodies.push(end);
+    put(body);
+    if (body.length > 0) put(Buffer.from("\n"));
   }
   return { data: Buffer.concat(parts), bodies };
 }
@@ -157,115 +148,4 @@ function nextHead(data: Buffer, from: number, mark: string): number | undefined 
     if (start > from && headAt(data, start, mark)) return start;
   }
   return undefined;
-}
-
-/** Files that wait to be used again; a flood of deliveries needs one after the other. */
-const maxSpares = 8;
-
-/**
- * The journal's files: `00000001.journal` and so on. One that is not needed any more becomes `00000001.spare` and
- * then a new segment, as PostgreSQL recycles its log: to write over what is there takes a third of the time that a
- * file takes which grows, for then neither its inode nor a file system's own journal has to go to disk as well.
- */
-export class SegmentFiles {
-  readonly #folder: string;
-  readonly #spares: string[];
-  readonly numbers: readonly number[];
-
-  /** Those of a folder, which is made when it is not there. At once: a start has nothing else to do meanwhile. */
-  constructor(folder: string) {
-    this.#folder = folder;
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
-    const names = readdirSync(folder);
-    this.#spares = names.filter((name) => /^\d{8}\.spare$/.test(name));
-    this.numbers = names
-      .map((name) => /^(\d{8})\.journal$/.exec(name)?.[1])
-      .filter((number) => number !== undefined)
-      .map(Number)
-      .sort((a, b) => a - b);
-  }
-
-  path(number: number): string {
-    return join(this.#folder, `${String(number).padStart(8, "0")}.journal`);
-  }
-
-  bytes(number: number): Buffer {
-    return readFileSync(this.path(number));
-  }
-
-  /** Open a segment for writing; what is written is on disk when the write ends. `fresh`: one that is not there yet. */
-  open(number: number, { fresh }: { fresh: boolean }): number {
-    const path = this.path(number);
-    const spare = fresh ? this.#spares.pop() : undefined;
-    if (spare !== undefined) renameSync(join(this.#folder, spare), path);
-    return openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_DSYNC, 0o600);
-  }
-
-  /** Put a file away that nobody can read; its new path is returned. */
-  setAside(number: number): string {
-    const path = this.path(number).replace(/journal$/, "unreadable");
-    renameSync(this.path(number), path);
-    return path;
-  }
-
-  /** Whatever closing may complain of: what counts was on disk when its write ended. */
-  close(fd: number): void {
-    try {
-      closeSync(fd);
-    } catch {
-      // the descriptor is gone all the same, see close(2)
-    }
-  }
-
-  /** Cut a segment to a length, on disk. */
-  cut(number: number, length: number): void {
-    const fd = openSync(this.path(number), constants.O_RDWR);
-    try {
-      ftruncateSync(fd, length);
-      fsyncSync(fd);
-    } finally {
-      this.close(fd);
-    }
-  }
-
-  /** So many bytes of a segment. @throws when it has not that many. */
-  async read(number: number, at: number, length: number): Promise<Buffer> {
-    const file = await open(this.path(number), "r");
-    try {
-      const bytes = Buffer.alloc(length);
-      const { bytesRead } = await file.read(bytes, 0, length, at);
-      if (bytesRead !== length)
-        throw new Error(`${this.path(number)}: ends before byte ${at + length}`);
-      return bytes;
-    } finally {
-      await file.close();
-    }
-  }
-
-  /** Release a segment, unless it was set aside. One that is longer than `maxSize` bytes is not kept. */
-  async drop(number: number, maxSize: number): Promise<void> {
-    const path = this.path(number);
-    if (!(await exists(path))) return;
-    // void in any case: a name that comes back after a power cut must not bring records back whose end is gone
-    const size = await makeVoid(path).catch(() => undefined);
-    if (size === undefined || size > maxSize || this.#spares.length >= maxSpares) {
-      await unlink(path);
-      if (size === undefined) await fsyncFolder(this.#folder);
-      return;
-    }
-    const name = `${String(number).padStart(8, "0")}.spare`;
-    await rename(path, join(this.#folder, name));
-    this.#spares.push(name);
-  }
-}
-
-/** What is in the file is void, on disk, when this resolves with the file's size. */
-async function makeVoid(path: string): Promise<number> {
-  const file = await open(path, constants.O_RDWR | constants.O_DSYNC);
-  try {
-    await file.write(spareLine, 0, "latin1");
-    return (await file.stat()).size;
-  } finally {
-    await file.close();
-  }
 }
