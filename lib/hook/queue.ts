@@ -12,9 +12,7 @@ export interface Waiting {
 }
 
 interface Lane<Entry> {
-  readonly waiting: Map<string, Entry>;
-  /** The newest waiting push of each branch. */
-  readonly newest: Map<string, Entry>;
+  waiting: Map<string, Entry>;
   running: Entry | undefined;
   /** When this repo last had its turn, counted in turns. */
   served: number;
@@ -25,28 +23,26 @@ interface Lane<Entry> {
 /** The entries that wait, and the one of each repo that runs. */
 export class Queue<Entry extends Waiting> {
   readonly #lanes = new Map<string, Lane<Entry>>();
-  #running = 0;
-  #waiting = 0;
   #turn = 0;
 
   /** How many entries run. */
   get running(): number {
-    return this.#running;
+    return [...this.#lanes.values()].filter((lane) => lane.running).length;
   }
 
   /** How many entries wait. */
   get waiting(): number {
-    return this.#waiting;
+    return [...this.#lanes.values()].reduce((sum, lane) => sum + lane.waiting.size, 0);
   }
 
   /** How many of a repo's entries wait. */
   waitingOf(repo: string): number {
-    return this.#lanes.get(repo)?.waiting.size ?? 0;
+    return this.#lane(repo).waiting.size;
   }
 
   /** The entry of a repo that runs. */
   runningOf(repo: string): Entry | undefined {
-    return this.#lanes.get(repo)?.running;
+    return this.#lane(repo).running;
   }
 
   /**
@@ -54,45 +50,23 @@ export class Queue<Entry extends Waiting> {
    * which is `entry` itself when a newer one waits already. Releases and tags are never superseded.
    */
   add(entry: Entry): { superseded: Entry; by: Entry } | undefined {
-    const lane = this.#lane(entry.repo);
-    if (canBeSuperseded(entry)) {
-      const other = lane.newest.get(entry.ref);
-      if (other && other.order > entry.order) return { superseded: entry, by: other };
-      lane.newest.set(entry.ref, entry);
-      this.#insert(lane, entry);
-      if (other && lane.waiting.delete(other.id)) {
-        this.#waiting -= 1;
-        return { superseded: other, by: entry };
-      }
-      return undefined;
-    }
-    this.#insert(lane, entry);
-    return undefined;
-  }
-
-  #insert(lane: Lane<Entry>, entry: Entry): void {
-    lane.waiting.set(entry.id, entry);
-    this.#waiting += 1;
-  }
-
-  #sort(lane: Lane<Entry>): void {
-    const sorted = [...lane.waiting.values()].sort((a, b) => a.order - b.order);
-    lane.waiting.clear();
-    for (const each of sorted) lane.waiting.set(each.id, each);
+    const { waiting } = this.#lane(entry.repo);
+    const other = [...waiting.values()].find((each) => areSameBranch(each, entry));
+    if (other && other.order > entry.order) return { superseded: entry, by: other };
+    waiting.set(entry.id, entry);
+    if (!other) return undefined;
+    waiting.delete(other.id);
+    return { superseded: other, by: entry };
   }
 
   /** Take an entry out that waits; false when it does not. */
   remove(entry: Entry): boolean {
-    const lane = this.#lane(entry.repo);
-    if (!lane.waiting.delete(entry.id)) return false;
-    if (lane.newest.get(entry.ref) === entry) lane.newest.delete(entry.ref);
-    this.#waiting -= 1;
-    return true;
+    return this.#lane(entry.repo).waiting.delete(entry.id);
   }
 
   /** The entry whose turn it is, now running; undefined when none may start. `may` says which repos can run at all. */
   next(concurrency: number, now: number, may: (repo: string) => boolean): Entry | undefined {
-    if (this.#waiting === 0 || this.#running >= concurrency) return undefined;
+    if (this.running >= concurrency) return undefined;
     let best: Lane<Entry> | undefined;
     for (const [repo, lane] of this.#lanes) {
       if (lane.running || lane.waiting.size === 0 || lane.notBefore > now || !may(repo)) continue;
@@ -119,7 +93,6 @@ export class Queue<Entry extends Waiting> {
     lane.running = entry;
     lane.notBefore = 0;
     lane.served = ++this.#turn;
-    this.#running += 1;
   }
 
   /** A run has ended. `again`: it waits again (the same place as before), not before that time. */
@@ -128,13 +101,11 @@ export class Queue<Entry extends Waiting> {
     again?: { notBefore: number },
   ): { superseded: Entry; by: Entry } | undefined {
     const lane = this.#lane(entry.repo);
-    if (lane.running !== entry) return undefined;
     lane.running = undefined;
-    this.#running -= 1;
     if (!again) return undefined;
     lane.notBefore = again.notBefore;
     const result = this.add(entry);
-    this.#sort(lane);
+    lane.waiting = new Map([...lane.waiting].sort(([, a], [, b]) => a.order - b.order));
     return result;
   }
 
@@ -159,7 +130,7 @@ export class Queue<Entry extends Waiting> {
   #lane(repo: string): Lane<Entry> {
     let lane = this.#lanes.get(repo);
     if (!lane) {
-      lane = { waiting: new Map(), newest: new Map(), running: undefined, served: 0, notBefore: 0 };
+      lane = { waiting: new Map(), running: undefined, served: 0, notBefore: 0 };
       this.#lanes.set(repo, lane);
     }
     return lane;
@@ -170,7 +141,10 @@ function first<Entry>(lane: Lane<Entry>): Entry {
   return lane.waiting.values().next().value as Entry;
 }
 
-/** Whether a newer push takes an entry's place: pushes to a branch only. */
-function canBeSuperseded(entry: Pick<Waiting, "kind" | "ref">): boolean {
-  return entry.kind === "push" && entry.ref.startsWith("refs/heads/");
+/** Whether two entries are pushes to one branch: then the newer one takes the other's place. */
+function areSameBranch(one: Waiting, other: Waiting): boolean {
+  return (
+    [one, other].every(({ kind, ref }) => kind === "push" && ref.startsWith("refs/heads/")) &&
+    one.ref === other.ref
+  );
 }
