@@ -105,11 +105,12 @@ export class Records {
     payload: Uint8Array,
     owner: { uid: number; gid: number } | undefined,
   ): Promise<void> {
-    await this.#folderOf(record.id);
     const path = this.path(record.id, "payload.json");
-    await rm(path, { force: true });
-    // an earlier attempt's exit code must not be taken for this one's
-    await rm(this.path(record.id, "exit"), { force: true });
+    if (!(await this.#makeFolder(record.id))) {
+      await rm(path, { force: true });
+      // an earlier attempt's exit code must not be taken for this one's
+      await rm(this.path(record.id, "exit"), { force: true });
+    }
     await writeFile(path, payload, { mode: 0o400 });
     if (owner) await chown(path, owner.uid, owner.gid);
     await chmod(path, 0o400);
@@ -125,18 +126,21 @@ export class Records {
     } catch (error) {
       if (systemCode(error) !== "ENOENT") throw error;
       // it failed before it had a folder, or somebody removed that: its end is recorded all the same
-      await this.#folderOf(record.id);
+      await this.#makeFolder(record.id);
       await write();
     }
     this.#runs.set(record.id, record);
   }
 
-  async #folderOf(id: string): Promise<void> {
+  /** Make a run's folder; false when it was there. */
+  async #makeFolder(id: string): Promise<boolean> {
     try {
       // not recursive: Node reports a full disk as ENOENT then, which is no reason to wait
       await mkdir(join(this.folder, id), { mode: 0o711 });
+      return true;
     } catch (error) {
       if (systemCode(error) !== "EEXIST") throw error;
+      return false;
     }
   }
 

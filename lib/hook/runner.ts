@@ -146,6 +146,7 @@ export class Runner {
     record.phase = "then";
     // what the run left behind on purpose (nohup) must not be ended with these
     record.cookie = newCookie();
+    await rm(this.#parts.records.path(record.id, "exit"), { force: true });
     noteInLog(this.#parts.records.path(record.id, "log"), record.id, `then: ${command}`);
     return await this.#spawn(record, repo, ["/bin/sh", "-c", command], env);
   }
@@ -157,10 +158,8 @@ export class Runner {
     env: Record<string, string>,
   ): Promise<Running> {
     const exitFile = this.#parts.records.path(record.id, "exit");
-    await rm(exitFile, { force: true });
     const cwd = (await isFolder(repo.dir)) ? repo.dir : "/";
-    const cookie = record.cookie ?? newCookie();
-    record.cookie = cookie;
+    const { cookie } = record;
     const fd = openSync(this.#parts.records.path(record.id, "log"), "a", 0o600);
     let command: ProcessPromise;
     try {
