@@ -23,8 +23,8 @@ export interface Entry extends Waiting, Source, Change {
   readonly accepted: string;
   /** Where its payload lies, once it is on disk. The spool's own. */
   place: Place | undefined;
-  /** Runs that it superseded, and that are not written down as such yet. The spool's own. */
-  superseded: string[] | undefined;
+  /** Whether it superseded others. The spool's own. */
+  supersedes?: boolean;
 }
 
 /** Beyond so many segments, those runs that wait long are moved to a newer one. */
@@ -89,7 +89,7 @@ export class Spool {
     for (const { head, place } of records) {
       if (Array.isArray(head.runs))
         for (const run of head.runs as Entry[]) {
-          const entry: Entry = { ...run, place, superseded: undefined };
+          const entry: Entry = { ...run, place };
           // its end is known, though the segment that told it may be gone
           const known = this.seen.get(entry.id);
           if (known && known.state !== "waiting") continue;
@@ -100,6 +100,7 @@ export class Spool {
           this.#add(entry);
         }
       else if (typeof head.run === "string" && Array.isArray(head.superseded)) {
+        // a former version wrote them down together
         for (const old of head.superseded as string[]) settled(old, "superseded", head.run);
       } else if (typeof head.run === "string" && typeof head.state === "string") {
         settled(head.run, head.state, typeof head.by === "string" ? head.by : undefined);
@@ -142,7 +143,6 @@ export class Spool {
         order: this.#nextOrder(now),
         accepted: new Date(now).toISOString(),
         place: undefined,
-        superseded: undefined,
       }),
     );
     return this.#journal.append({ runs: entries }, payload, (place) => {
@@ -193,42 +193,20 @@ export class Spool {
     }
   }
 
-  /**
-   * An entry was superseded by a newer one. That can be told from the entries themselves for as long as both
-   * wait, so it is written down only when the newer one starts: thousands cost one line then.
-   */
+  /** An entry gave way to a newer one. */
   supersede(old: Entry, by: Entry): void {
-    this.#mark(old, "superseded", by.id);
-    const list = old.superseded ?? [];
-    old.superseded = undefined;
-    list.push(old.id, ...(by.superseded ?? []));
-    by.superseded = list;
-    if (by.superseded.length >= 1000) this.#noteSuperseded(by);
+    this.settle(old, "superseded", by.id);
+    by.supersedes = true;
   }
 
-  /** The list stays, empty: it tells that there is a note which may not be on disk yet. */
-  #noteSuperseded(entry: Entry): void {
-    if (!entry.superseded || entry.superseded.length === 0) return;
-    this.#journal.note({ run: entry.id, superseded: entry.superseded });
-    entry.superseded = [];
-  }
-
-  /** An entry is about to start: what it superseded is on disk when this resolves. */
+  /** An entry is about to start: what it superseded is on disk when this resolves. @throws what the file system threw. */
   async begin(entry: Entry): Promise<void> {
-    if (!entry.superseded) return;
-    this.#noteSuperseded(entry);
-    await this.#journal.flush();
-    entry.superseded = undefined;
+    if (entry.supersedes) await this.#journal.flush();
   }
 
-  /** The run of an entry has ended with `state`. */
+  /** The run of an entry has ended with `state`, or gave way to the run `by`: it goes to disk with the next write. */
   settle(entry: Entry, state: string, by?: string): void {
-    this.#noteSuperseded(entry);
-    this.#journal.note({ run: entry.id, state, ...(by === undefined ? {} : { by }) });
-    this.#mark(entry, state, by);
-  }
-
-  #mark(entry: Entry, state: string, by: string | undefined): void {
+    this.#journal.note({ run: entry.id, state, by });
     this.seen.settle(entry.id, state, by);
     this.#release(entry);
   }
@@ -281,7 +259,7 @@ export class Spool {
   }
 
   async #moveForward(entry: Entry): Promise<void> {
-    const { place: _, superseded: _superseded, ...written } = entry;
+    const { place: _, supersedes: _supersedes, ...written } = entry;
     const payload = await this.payload(entry);
     // settled meanwhile: written after its end, it would wait again at the next start
     if (!this.#segment(entry).live.has(entry)) return;
