@@ -1,7 +1,9 @@
 import { closeSync, createReadStream, fstatSync, openSync, readSync, writeSync } from "node:fs";
-import { type FileHandle, open, rename, rm } from "node:fs/promises";
+import { type FileHandle, open, rename, rm, writeFile } from "node:fs/promises";
 import type { ServerResponse } from "node:http";
+import { pipeline } from "node:stream/promises";
 import { StringDecoder } from "node:string_decoder";
+import { setTimeout as sleep } from "node:timers/promises";
 import { systemCode } from "../core/errors.ts";
 import type { Mask } from "../config/secrets.ts";
 import { temporaryBeside } from "../files/files.ts";
@@ -33,59 +35,40 @@ function endsWithNewline(fd: number, size: number): boolean {
 const maxPiece = 256 * 1024;
 
 /** Masks a text that comes in pieces: it gives out whole lines, so that a secret over two pieces is caught. */
-class MaskedStream {
-  readonly #mask: Mask;
-  readonly #decoder = new StringDecoder("utf8");
-  #rest = "";
-
-  constructor(mask: Mask) {
-    this.#mask = mask;
-  }
-
-  write(chunk: Buffer): string {
-    this.#rest += this.#decoder.write(chunk);
-    let end = this.#rest.lastIndexOf("\n") + 1;
+async function* masked(pieces: AsyncIterable<Buffer>, mask: Mask): AsyncGenerator<string> {
+  const decoder = new StringDecoder("utf8");
+  let rest = "";
+  for await (const piece of pieces) {
+    rest += decoder.write(piece);
+    let end = rest.lastIndexOf("\n") + 1;
     // an endless line goes out in pieces, less a tail in which a secret may start
-    if (this.#rest.length - end > maxPiece) {
-      this.#rest = this.#mask(this.#rest);
-      end = this.#rest.length - 4096;
+    if (rest.length - end > maxPiece) {
+      rest = mask(rest);
+      end = rest.length - 4096;
     }
-    const ready = this.#rest.slice(0, end);
-    this.#rest = this.#rest.slice(end);
-    return this.#mask(ready);
+    yield mask(rest.slice(0, end));
+    rest = rest.slice(end);
   }
-
-  end(): string {
-    const text = this.#mask(this.#rest + this.#decoder.end());
-    this.#rest = "";
-    return text;
-  }
+  yield mask(rest + decoder.end());
 }
 
 /** Mask a file in place, when there is anything in it to mask. Its size does not matter: it is read in pieces. */
 export async function maskFile(path: string, mask: Mask): Promise<void> {
   let found = false;
-  const search = new MaskedStream((text) => {
+  const search = (text: string) => {
     found ||= mask(text) !== text;
-    return "";
-  });
-  for await (const chunk of createReadStream(path)) search.write(chunk as Buffer);
-  search.end();
+    return text;
+  };
+  for await (const _ of masked(createReadStream(path), search)) if (found) break;
   if (!found) return;
   const temporary = temporaryBeside(path);
-  const out = await open(temporary, "wx", 0o600);
   try {
-    const masked = new MaskedStream(mask);
-    for await (const chunk of createReadStream(path))
-      await out.write(masked.write(chunk as Buffer));
-    await out.write(masked.end());
+    await writeFile(temporary, masked(createReadStream(path), mask), { flag: "wx", mode: 0o600 });
+    await rename(temporary, path);
   } catch (error) {
     await rm(temporary, { force: true });
     throw error;
-  } finally {
-    await out.close();
   }
-  await rename(temporary, path);
 }
 
 /** Send a log as it is now, masked. */
@@ -94,17 +77,16 @@ export async function sendLog(response: ServerResponse, path: string, mask: Mask
     "content-type": "text/plain; charset=utf-8",
     "x-content-type-options": "nosniff",
   });
-  const masked = new MaskedStream(mask);
+  await send(masked(readLog(path), mask), response);
+}
+
+async function* readLog(path: string): AsyncGenerator<Buffer> {
   try {
-    for await (const chunk of createReadStream(path)) {
-      if (!response.write(masked.write(chunk as Buffer))) await drained(response);
-      if (response.destroyed) return;
-    }
+    yield* createReadStream(path);
   } catch (error) {
     // a run that waits has no log yet
     if (systemCode(error) !== "ENOENT") throw error;
   }
-  response.end(masked.end());
 }
 
 /**
@@ -122,51 +104,49 @@ export async function followLog(
     "x-accel-buffering": "no",
   });
   response.flushHeaders();
-  const masked = new MaskedStream(mask);
-  const piece = Buffer.alloc(64 * 1024);
-  let file: FileHandle | undefined;
-  let at = 0;
-  try {
-    for (let quiet = 0; !response.destroyed; ) {
-      // asked before the log is read: an ended run writes no more
-      const end = endState();
-      // opened once: at a run's end its log may be replaced by a masked one, which is shorter
-      file ??= await open(path).catch(() => undefined);
-      const { bytesRead } = (await file?.read(piece, 0, piece.length, at)) ?? { bytesRead: 0 };
-      if (bytesRead > 0) {
-        at += bytesRead;
-        await sendEvent(response, masked.write(piece.subarray(0, bytesRead)));
-        continue;
-      }
-      if (end !== undefined) {
-        await sendEvent(response, masked.end());
-        response.end(`event: end\ndata: ${end}\n\n`);
-        return;
-      }
-      // a comment now and then keeps proxies from closing a quiet stream
-      if (++quiet % 75 === 0) response.write(": \n\n");
-      await new Promise((resolve) => setTimeout(resolve, 200));
-    }
-  } finally {
-    await file?.close();
+  async function* events(): AsyncGenerator<string> {
+    for await (const text of masked(readGrowing(), mask)) if (text !== "") yield eventOf(text);
+    yield `event: end\ndata: ${endState() ?? "gone"}\n\n`;
   }
+  /** The log's pieces until the run has ended, or until nobody reads them any more. */
+  async function* readGrowing(): AsyncGenerator<Buffer> {
+    let file: FileHandle | undefined;
+    try {
+      for (let at = 0, quiet = 0; !response.destroyed; ) {
+        // asked before the log is read: an ended run writes no more
+        const end = endState();
+        // opened once: at a run's end its log may be replaced by a masked one, which is shorter
+        file ??= await open(path).catch(() => undefined);
+        const piece = Buffer.alloc(64 * 1024);
+        const { bytesRead } = (await file?.read(piece, 0, piece.length, at)) ?? { bytesRead: 0 };
+        at += bytesRead;
+        if (bytesRead > 0) yield piece.subarray(0, bytesRead);
+        else if (end !== undefined) return;
+        else {
+          // a comment now and then keeps proxies from closing a quiet stream
+          if (++quiet % 75 === 0) response.write(": \n\n");
+          await sleep(200);
+        }
+      }
+    } finally {
+      await file?.close();
+    }
+  }
+  await send(events(), response);
 }
 
 /** A text as one server-sent event; to its readers a lone carriage return ends a line, too. */
-async function sendEvent(response: ServerResponse, text: string): Promise<void> {
-  if (text === "") return;
+function eventOf(text: string): string {
   const lines = text.replace(/(?:\r\n|\r|\n)$/, "").split(/\r\n|\r|\n/);
-  if (!response.write(`data: ${lines.join("\ndata: ")}\n\n`)) await drained(response);
+  return `data: ${lines.join("\ndata: ")}\n\n`;
 }
 
-function drained(response: ServerResponse): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      response.off("drain", done);
-      response.off("close", done);
-      resolve();
-    };
-    response.once("drain", done);
-    response.once("close", done);
+/** How the end of a connection shows. */
+const goneAway = ["ERR_STREAM_PREMATURE_CLOSE", "ERR_STREAM_DESTROYED", "EPIPE", "ECONNRESET"];
+
+/** Send texts as fast as the client takes them. That it goes away early is no error. */
+async function send(texts: AsyncIterable<string>, response: ServerResponse): Promise<void> {
+  await pipeline(texts, response).catch((error: unknown) => {
+    if (!goneAway.includes(systemCode(error) ?? "")) throw error;
   });
 }
