@@ -106,13 +106,7 @@ export class Journal {
     stored: (place: Place) => T = (place) => place as T,
   ): Promise<T> {
     return new Promise((resolve, reject) => {
-      const onStored = (place: Place) => {
-        try {
-          resolve(stored(place));
-        } catch (error) {
-          reject(error);
-        }
-      };
+      const onStored = (place: Place) => resolve(stored(place));
       this.#pending.push({ head, body, stored: onStored, failed: reject });
       this.#flushing ??= this.#flush();
     });

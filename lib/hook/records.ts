@@ -67,10 +67,8 @@ export class Records {
     const records = new Records(state);
     // others pass through to the file they were given, but cannot list
     await mkdir(records.folder, { recursive: true, mode: 0o711 });
-    const names = (await readdir(records.folder)).filter(isRunId).sort();
-    for (let from = 0; from < names.length; from += 64) {
-      await Promise.all(names.slice(from, from + 64).map((id) => records.#read(id, warn)));
-    }
+    for (const id of (await readdir(records.folder)).filter(isRunId).sort())
+      await records.#read(id, warn);
     return records;
   }
 

@@ -116,11 +116,7 @@ export class Routes {
     const repo = query.get("repo");
     const state = query.get("state");
     const views = new Map<string, RunView>();
-    for (const record of this.#parts.records.all()) views.set(record.id, viewOf(record));
-    for (const entry of this.#parts.scheduler.entries())
-      if (!views.has(entry.id)) views.set(entry.id, recordOf(entry));
-    for (const seen of this.#parts.spool.seen.all())
-      if (!views.has(seen.run)) views.set(seen.run, viewOfSeen(seen));
+    for (const view of this.#views()) if (!views.has(view.id)) views.set(view.id, view);
     return [...views.values()]
       .filter(
         (view) => (repo === null || view.repo === repo) && (state === null || view.state === state),
@@ -130,12 +126,15 @@ export class Routes {
   }
 
   #view(id: string): RunView | undefined {
-    const record = this.#parts.records.get(id);
-    if (record) return viewOf(record);
-    for (const entry of this.#parts.scheduler.entries())
-      if (entry.id === id) return recordOf(entry);
-    const seen = this.#parts.spool.seen.get(id);
-    return seen ? viewOfSeen(seen) : undefined;
+    for (const view of this.#views()) if (view.id === id) return view;
+    return undefined;
+  }
+
+  /** All that is known of every run, the best view of each first. */
+  *#views(): Iterable<RunView> {
+    for (const record of this.#parts.records.all()) yield viewOf(record);
+    for (const entry of this.#parts.scheduler.entries()) yield recordOf(entry);
+    for (const seen of this.#parts.spool.seen.all()) yield viewOfSeen(seen);
   }
 
   async #cancel(response: ServerResponse, view: RunView): Promise<void> {

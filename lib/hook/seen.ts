@@ -67,8 +67,7 @@ export class Seen {
       const known = this.#byDelivery.get(key);
       if (known?.accepted !== accepted || known.run === run) this.#byDelivery.set(key, seenRun);
     }
-    // many at once: each walk from the oldest passes over what was deleted before
-    if (this.#runs.size > this.#max * 1.125) this.#forgetOldest();
+    this.#forgetOldest();
   }
 
   #forgetOldest(): void {
@@ -81,11 +80,6 @@ export class Seen {
       const key = deliveryKey(seenRun.repo, seenRun.delivery);
       if (this.#byDelivery.get(key) === seenRun) this.#byDelivery.delete(key);
     }
-  }
-
-  /** Whether a run of that id is remembered. */
-  has(run: string): boolean {
-    return this.#runs.has(run);
   }
 
   /** What is remembered of a run. */

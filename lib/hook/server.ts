@@ -39,10 +39,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
     records,
     log,
     metrics,
-    payloadOf: async (entry) => {
-      await spool.begin(entry);
-      return await spool.payload(entry);
-    },
+    payloadOf: (entry) => spool.payload(entry),
     onSuccess: (record) => heads.succeeded(record),
   });
   const scheduler = new Scheduler({

@@ -162,7 +162,7 @@ export class Spool {
     for (;;) {
       this.#digits = (this.#digits + 0x9e3779) % 0x1000000;
       const id = newRunId(now, this.#digits.toString(16).padStart(6, "0"));
-      if (!this.seen.has(id)) return id;
+      if (!this.seen.get(id)) return id;
     }
   }
 
@@ -181,8 +181,13 @@ export class Spool {
     return this.#journal.current - this.#journal.oldest >= maxSegments + unsettled;
   }
 
-  /** The payload of an entry that is not settled. */
+  /**
+   * The payload of an entry that is not settled. It may be about to start: what it superseded is on disk, too, when
+   * this resolves.
+   * @throws what the file system threw.
+   */
   async payload(entry: Entry): Promise<Buffer> {
+    if (entry.supersedes) await this.#journal.flush();
     for (;;) {
       const place = placeOf(entry);
       const bytes = await this.#journal.read(place).catch((error: Error) => error);
@@ -197,11 +202,6 @@ export class Spool {
   supersede(old: Entry, by: Entry): void {
     this.settle(old, "superseded", by.id);
     by.supersedes = true;
-  }
-
-  /** An entry is about to start: what it superseded is on disk when this resolves. @throws what the file system threw. */
-  async begin(entry: Entry): Promise<void> {
-    if (entry.supersedes) await this.#journal.flush();
   }
 
   /** The run of an entry has ended with `state`, or gave way to the run `by`: it goes to disk with the next write. */

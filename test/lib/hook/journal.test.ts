@@ -324,7 +324,7 @@ test("what a run superseded is known after a restart, also when a run that was p
   assert.ok(a && b && c);
   spool.supersede(b, c);
   spool.supersede(a, c);
-  await spool.begin(c);
+  await spool.payload(c);
   spool.settle(c, "succeeded");
   await spool.close();
   const again = await Spool.open(state, quiet);
