@@ -19,6 +19,7 @@ import {
   selectChanges,
   WrongPayload,
 } from "./payload.ts";
+import type { Heads } from "./poll.ts";
 import type { Scheduler } from "./scheduler.ts";
 import type { Entry, Spool } from "./spool.ts";
 import { printable, type ServerLog } from "./telemetry.ts";
@@ -31,11 +32,10 @@ const maxInFlight = 256 * 1024 * 1024;
 interface DeliveriesParts {
   settings: Settings;
   spool: Spool;
-  scheduler: Pick<Scheduler, "draining" | "waitingOf">;
+  scheduler: Pick<Scheduler, "draining" | "queue">;
   /** Puts changes on disk, and then into the queue. */
   accept: Spool["accept"];
-  /** The branch that a repo's checkout is on. */
-  checkoutBranch: (repo: RepoConfig) => Promise<string | undefined>;
+  heads: Heads;
   log: ServerLog;
 }
 
@@ -107,7 +107,7 @@ export class Deliveries {
     const { payload, facts } = parse(envelope, body, type);
     const repo = repoOf(config, check, facts);
     if (!repo) return ignored(facts.reason || "the payload names no repository");
-    const branch = repo.refs ? undefined : await this.#parts.checkoutBranch(repo);
+    const branch = repo.refs ? undefined : await this.#parts.heads.checkoutBranch(repo);
     const { changes, reason } = selectChanges(repo, facts, branch);
     if (changes.length === 0) return ignored(reason);
     return await this.#store(envelope, repo, changes, payload);
@@ -128,7 +128,9 @@ export class Deliveries {
       return repeated(before.run);
     const twin = id === undefined ? undefined : this.#arriving.get(key);
     if (twin) return repeated((await twin.catch(notStored))[0]?.id);
-    if (this.#parts.scheduler.waitingOf(repo.name) >= this.#parts.settings.config.maxWaiting) {
+    if (
+      this.#parts.scheduler.queue.waitingOf(repo.name) >= this.#parts.settings.config.maxWaiting
+    ) {
       throw new HttpError(429, "too many runs of this repository wait", { "retry-after": "60" });
     }
     const source = { repo: repo.name, forge, event, delivery: id };

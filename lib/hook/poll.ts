@@ -115,7 +115,7 @@ const maxDelay = 86_400_000;
 interface PollerParts {
   settings: Settings;
   heads: Heads;
-  scheduler: Pick<Scheduler, "draining" | "entries">;
+  scheduler: Pick<Scheduler, "draining" | "queue">;
   accept: Spool["accept"];
   log: ServerLog;
 }
@@ -212,7 +212,7 @@ export class Poller {
     const statuses = await this.#parts.heads.of(repo.name);
     const status = statuses[ref] ?? {};
     if (status.good === sha) return;
-    const isUnderWay = [...this.#parts.scheduler.entries()].some(
+    const isUnderWay = [...this.#parts.scheduler.queue.entries()].some(
       (entry) => entry.repo === repo.name && entry.ref === ref && entry.sha === sha,
     );
     if (isUnderWay) return;

@@ -67,16 +67,10 @@ export class Queue<Entry extends Waiting> {
   /** The entry whose turn it is, now running; undefined when none may start. `may` says which repos can run at all. */
   next(concurrency: number, now: number, may: (repo: string) => boolean): Entry | undefined {
     if (this.running >= concurrency) return undefined;
-    let best: Lane<Entry> | undefined;
-    for (const [repo, lane] of this.#lanes) {
-      if (lane.running || lane.waiting.size === 0 || lane.notBefore > now || !may(repo)) continue;
-      if (
-        !best ||
-        lane.served < best.served ||
-        (lane.served === best.served && first(lane).order < first(best).order)
-      )
-        best = lane;
-    }
+    const [best] = [...this.#lanes]
+      .filter(([repo, lane]) => isReady(lane) && lane.notBefore <= now && may(repo))
+      .map(([, lane]) => lane)
+      .sort((a, b) => a.served - b.served || first(a).order - first(b).order);
     if (!best) return undefined;
     const entry = first(best);
     this.remove(entry);
@@ -111,12 +105,10 @@ export class Queue<Entry extends Waiting> {
 
   /** When the next postponed repo may run again; undefined: none is postponed. */
   nextTime(): number | undefined {
-    let earliest: number | undefined;
-    for (const { waiting, running, notBefore } of this.#lanes.values()) {
-      if (waiting.size === 0 || running || notBefore === 0) continue;
-      if (earliest === undefined || notBefore < earliest) earliest = notBefore;
-    }
-    return earliest;
+    const times = [...this.#lanes.values()]
+      .filter((lane) => isReady(lane) && lane.notBefore > 0)
+      .map((lane) => lane.notBefore);
+    return times.length > 0 ? Math.min(...times) : undefined;
   }
 
   /** What runs and waits. */
@@ -135,6 +127,11 @@ export class Queue<Entry extends Waiting> {
     }
     return lane;
   }
+}
+
+/** Whether something waits and nothing of the same repo runs. */
+function isReady({ waiting, running }: Lane<unknown>): boolean {
+  return waiting.size > 0 && !running;
 }
 
 function first<Entry>(lane: Lane<Entry>): Entry {

@@ -133,7 +133,7 @@ export class Routes {
   /** All that is known of every run, the best view of each first. */
   *#views(): Iterable<RunView> {
     for (const record of this.#parts.records.all()) yield viewOf(record);
-    for (const entry of this.#parts.scheduler.entries()) yield recordOf(entry);
+    for (const entry of this.#parts.scheduler.queue.entries()) yield recordOf(entry);
     for (const seen of this.#parts.spool.seen.all()) yield viewOfSeen(seen);
   }
 

@@ -18,7 +18,8 @@ interface SchedulerParts {
 /** Gives the entries of the queue to the executor, each when its turn comes. */
 export class Scheduler {
   readonly #parts: SchedulerParts;
-  readonly #queue = new Queue<Entry>();
+  /** What runs and waits: others only look at it. */
+  readonly queue = new Queue<Entry>();
   #timer: NodeJS.Timeout | undefined;
   #draining = false;
   /** Called when nothing runs any more. */
@@ -28,28 +29,8 @@ export class Scheduler {
     this.#parts = parts;
   }
 
-  /** How many runs wait. */
-  get waiting(): number {
-    return this.#queue.waiting;
-  }
-
-  /** How many runs are under way. */
-  get running(): number {
-    return this.#queue.running;
-  }
-
   get draining(): boolean {
     return this.#draining;
-  }
-
-  /** How many of a repo's runs wait. */
-  waitingOf(repo: string): number {
-    return this.#queue.waitingOf(repo);
-  }
-
-  /** What runs and waits. */
-  entries(): Iterable<Entry> {
-    return this.#queue.entries();
   }
 
   /** Go on with what a former server left: what waits, what is under way, what ended meanwhile. */
@@ -59,7 +40,7 @@ export class Scheduler {
       if (!left) this.#enqueue(entry);
       else if ("ended" in left) this.#parts.onEnded(entry, left.ended);
       else {
-        this.#queue.adopt(entry);
+        this.queue.adopt(entry);
         this.#follow(entry, left.result);
       }
     }
@@ -69,12 +50,12 @@ export class Scheduler {
   add(entry: Entry): void {
     this.#enqueue(entry);
     // while its repo has a run under way, nothing new can start
-    if (!this.#queue.runningOf(entry.repo)) this.schedule();
+    if (!this.queue.runningOf(entry.repo)) this.schedule();
   }
 
   #enqueue(entry: Entry): void {
-    this.#supersede(this.#queue.add(entry));
-    const current = this.#queue.runningOf(entry.repo);
+    this.#supersede(this.queue.add(entry));
+    const current = this.queue.runningOf(entry.repo);
     if (
       current &&
       entry.kind === "push" &&
@@ -101,13 +82,13 @@ export class Scheduler {
     if (this.#draining) return;
     const { concurrency, repos } = this.#parts.settings.config;
     for (;;) {
-      const entry = this.#queue.next(concurrency, Date.now(), (repo) => repos.has(repo));
+      const entry = this.queue.next(concurrency, Date.now(), (repo) => repos.has(repo));
       const repo = entry && repos.get(entry.repo);
       if (!repo) break;
       this.#follow(entry, this.#parts.executor.run(entry, repo));
     }
     clearTimeout(this.#timer);
-    const next = this.#queue.nextTime();
+    const next = this.queue.nextTime();
     if (next !== undefined)
       this.#timer = setTimeout(() => this.schedule(), Math.max(10, next - Date.now()));
   }
@@ -117,10 +98,10 @@ export class Scheduler {
       .then((result) => {
         if ("ended" in result) {
           this.#parts.onEnded(entry, result.ended);
-          this.#queue.finish(entry);
-        } else this.#supersede(this.#queue.finish(entry, result));
+          this.queue.finish(entry);
+        } else this.#supersede(this.queue.finish(entry, result));
         this.schedule();
-        if (this.running === 0) this.#onIdle();
+        if (this.queue.running === 0) this.#onIdle();
       })
       .catch((error: unknown) => this.#parts.log.bug(error));
   }
@@ -129,12 +110,12 @@ export class Scheduler {
   async cancel(id: string): Promise<boolean> {
     const why = "cancelled by hand";
     if (this.#parts.executor.stop(id, { why, state: "cancelled" })) return true;
-    const entry = [...this.#queue.entries()].find((each) => each.id === id);
+    const entry = [...this.queue.entries()].find((each) => each.id === id);
     if (!entry) return false;
     // with a folder it can be run again
     await this.#parts.executor.makeFolder(entry);
     // its turn may have come meanwhile
-    if (!this.#queue.remove(entry)) return await this.cancel(id);
+    if (!this.queue.remove(entry)) return await this.cancel(id);
     this.#parts.onEnded(entry, await this.#parts.executor.cancel(entry, why));
     return true;
   }
@@ -146,7 +127,7 @@ export class Scheduler {
     const timer = setTimeout(() => this.endRuns(), patience);
     await new Promise<void>((resolve) => {
       this.#onIdle = resolve;
-      if (this.running === 0) resolve();
+      if (this.queue.running === 0) resolve();
     });
     clearTimeout(timer);
   }

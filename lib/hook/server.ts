@@ -59,8 +59,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
     if (spool.crowded) void tidy(source.repo);
     return entries;
   };
-  const checkoutBranch = heads.checkoutBranch.bind(heads);
-  const deliveries = new Deliveries({ settings, spool, scheduler, accept, checkoutBranch, log });
+  const deliveries = new Deliveries({ settings, spool, scheduler, accept, heads, log });
   const poller = new Poller({ settings, heads, scheduler, accept, log });
   const routes = new Routes({ settings, deliveries, spool, scheduler, records, accept, metrics });
   const onBug = (error: unknown) => log.bug(error);
@@ -108,7 +107,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
     /** Release what is settled, and remove old runs. */
     tidy,
     /** How many runs are under way. */
-    running: () => scheduler.running,
+    running: () => scheduler.queue.running,
     /** End what is under way at once; it runs again at the next start. */
     endRuns: () => scheduler.endRuns(),
     /** No new deliveries; resolves when the runs under way have ended, or were ended after `patience` ms. */

@@ -53,7 +53,13 @@ export class Metrics {
   }
 
   /** All counters, and what the queue is like now. */
-  text(now: { waiting: number; running: number; draining: boolean }): string {
+  text({
+    queue,
+    draining,
+  }: {
+    queue: { waiting: number; running: number };
+    draining: boolean;
+  }): string {
     const deliveries = labelled("status", this.#deliveries);
     const [runs, seconds] = [labelled("result", this.#runs), labelled("result", this.#seconds)];
     return [
@@ -63,9 +69,9 @@ export class Metrics {
         "Deliveries by the status they were answered with.",
         deliveries,
       ),
-      ...metric("queue_length", "gauge", "Runs that wait.", [["", now.waiting]]),
-      ...metric("runs_active", "gauge", "Runs under way.", [["", now.running]]),
-      ...metric("draining", "gauge", "1 while the server drains.", [["", now.draining ? 1 : 0]]),
+      ...metric("queue_length", "gauge", "Runs that wait.", [["", queue.waiting]]),
+      ...metric("runs_active", "gauge", "Runs under way.", [["", queue.running]]),
+      ...metric("draining", "gauge", "1 while the server drains.", [["", draining ? 1 : 0]]),
       ...metric("runs_total", "counter", "Runs that ended, by result.", runs),
       ...metric(
         "run_seconds_total",
