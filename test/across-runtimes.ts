@@ -39,7 +39,7 @@ export const acrossRuntimes: readonly string[] = [
   "scripts/slave-server-systemd",
   "scripts/uploads-s3",
   // signatures, archives, compression
-  "lib/launch/unpack",
+  "lib/launch/tree-writer",
   "lib/openpgp",
   // terminals
   "scripts/downloads-terminal",
