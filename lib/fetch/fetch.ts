@@ -135,7 +135,7 @@ export function createFetcher({
         try {
           const fetched = await tryOnce(request, file, fresh);
           if (!fetched.changed || !request.handOver) file.close();
-          else fetched.open = file.handOver();
+          else fetched.fd = file.handOver();
           return fetched;
         } catch (error) {
           request.signal?.throwIfAborted();

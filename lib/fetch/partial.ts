@@ -34,13 +34,6 @@ interface Note extends Validator {
   boot: string;
 }
 
-/** A file that is whole, still open. Whoever has it closes it. */
-export interface OpenFile {
-  fd: number;
-  /** Of all its bytes; `copy` it. */
-  hash: Hash;
-}
-
 /** What is smaller is not worth a note: it is fetched anew. */
 const minNoted = 1024 * 1024;
 
@@ -131,15 +124,14 @@ export class PartialFile {
     if (this.#isNoted) rmSync(this.#notePath, { force: true });
     this.#isNoted = false;
     this.#hash ??= createHash("sha256");
-    return this.#hash.copy().digest("hex");
+    return this.#hash.digest("hex");
   }
 
-  /** The finished file, which is the caller's from now on. */
-  handOver(): OpenFile {
-    if (this.#fd === undefined || !this.#hash) throw new Error("the file is not finished");
-    const open = { fd: this.#fd, hash: this.#hash };
+  /** The descriptor of the finished file, which is the caller's from now on. */
+  handOver(): number {
+    const fd = this.#open();
     this.#fd = undefined;
-    return open;
+    return fd;
   }
 
   /** Leave what is there for a later run when it can be continued, else remove it. */

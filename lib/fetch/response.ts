@@ -1,7 +1,7 @@
 import { posix } from "node:path";
 import { pipeline } from "node:stream";
 import { formatSize } from "../core/units.ts";
-import type { OpenFile, PartialFile, Validator } from "./partial.ts";
+import type { PartialFile, Validator } from "./partial.ts";
 import { FetchFailed, statusFailure } from "./retry.ts";
 import type { SendResponse } from "./send.ts";
 
@@ -24,7 +24,7 @@ export interface FetchRequest {
    * fetch again. Default: true.
    */
   flush?: boolean;
-  /** Hand the file over open, with its hash (`Fetched.open`): for those who need the very bytes that were hashed. */
+  /** Hand the file over open (`Fetched.fd`): for those who need the very bytes that were hashed. */
   handOver?: boolean;
   /** Follow redirects from https to http: only for content that is verified otherwise. */
   allowDowngrade?: boolean;
@@ -41,8 +41,8 @@ export interface Fetched {
   sha256: string;
   /** Bytes. */
   size: number;
-  /** When `handOver` was asked for: the file, open for reading, and its SHA-256 before the end was made of it. */
-  open?: OpenFile;
+  /** When `handOver` was asked for: the file, open for reading. */
+  fd?: number;
   etag?: string;
   /** Last-Modified in milliseconds since 1970; the file has it as its time. */
   modified?: number;

@@ -21,7 +21,7 @@ export interface VerifiedArchive {
 }
 
 /** An archive as it came, open. */
-export type FetchedArchive = Fetched & Required<Pick<Fetched, "open">>;
+export type FetchedArchive = Fetched & Required<Pick<Fetched, "fd">>;
 
 /** The notation in an archive's signature that names the archive, so that it cannot be passed off as another. */
 export const fileNotation = "file@boatyard";
@@ -73,7 +73,7 @@ export async function verifyFetched({
   keys: readonly PublicKey[];
   name: string;
 }): Promise<VerifiedArchive> {
-  const { fd } = fetched.open;
+  const { fd } = fetched;
   let discarded = false;
   try {
     const verdict = await verifyWithAny(signatures, () => readPieces(fd), keys, `${name}.sig`);

@@ -173,13 +173,13 @@ export class WebFolder {
           onProgress?.(done, total ?? line.size);
         },
       });
-      const { open, size } = fetched;
-      if (!open) throw new Error("the archive was not handed over");
+      const { fd, size } = fetched;
+      if (fd === undefined) throw new Error("the archive was not handed over");
       if (line.size !== undefined && size !== line.size) {
-        closeSync(open.fd);
+        closeSync(fd);
         throw new Refused(`${name} has ${size} bytes, VERSION says ${line.size}`);
       }
-      return { path: to, fetched: { ...fetched, open } };
+      return { path: to, fetched: { ...fetched, fd } };
     } catch (error) {
       signal?.throwIfAborted();
       if (rate.signal.aborted)

@@ -378,7 +378,7 @@ test("another content than the pinned one is fetched once more, then refused", a
   assert.equal(readdirSync(context.dir), []);
 });
 
-test("a file that is handed over is open, with its hash: what was hashed is read from it, whatever the name says", async (context) => {
+test("a file that is handed over is open: what was hashed is read from it, whatever the name says", async (context) => {
   for (const bytes of [small, large]) {
     context.server.on("/cut", cutOnce(bytes, bytes.length - 1000));
     context.server.on("/stale", (_, reply, count) =>
@@ -388,14 +388,13 @@ test("a file that is handed over is open, with its hash: what was hashed is read
       const to = join(context.dir, "file");
       const url = context.server.url + path;
       const pin = sha256(bytes);
-      const { open } = await fetcher.toFile({ url, to, sha256: pin, handOver: true });
+      const { fd = -1 } = await fetcher.toFile({ url, to, sha256: pin, handOver: true });
       writeFileSync(`${to}.other`, "another");
       renameSync(`${to}.other`, to);
       const content = Buffer.alloc(bytes.length + 1);
-      const count = readSync(open?.fd ?? -1, content, 0, content.length, 0);
-      closeSync(open?.fd ?? -1);
+      const count = readSync(fd, content, 0, content.length, 0);
+      closeSync(fd);
       assert.ok(content.subarray(0, count).equals(bytes));
-      assert.is(open?.hash.copy().digest("hex"), pin);
     }
   }
   context.server.on("/wrong", (_, reply) => reply.send(200, {}, large));
