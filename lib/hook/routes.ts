@@ -76,7 +76,8 @@ export class Routes {
       : undefined;
     if (url?.pathname === "/metrics") {
       response.writeHead(200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" });
-      response.end(this.#parts.metrics.text(this.#parts.scheduler));
+      const { queue, draining } = this.#parts.scheduler;
+      response.end(this.#parts.metrics.text(queue, draining));
       return;
     }
     if (url?.pathname === "/runs")

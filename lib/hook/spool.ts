@@ -30,12 +30,6 @@ export interface Entry extends Waiting, Source, Change {
 /** Beyond so many segments, those runs that wait long are moved to a newer one. */
 const maxSegments = 8;
 
-/** What a segment of the journal holds: all its runs, and those of them that are not settled. */
-interface Segment {
-  readonly runs: string[];
-  readonly live: Set<Entry>;
-}
-
 /**
  * What has been accepted and is not settled yet: STATE/spool. A delivery is on disk when `accept` resolves.
  * It is settled when its run has ended or was superseded; segments whose deliveries are all settled are released.
@@ -44,9 +38,10 @@ interface Segment {
 export class Spool {
   readonly seen: Seen;
   readonly #journal: Journal;
-  readonly #segments = new Map<number, Segment>();
-  /** Bytes of the payloads of all that is not settled. */
-  #liveBytes = 0;
+  /** What is not settled, by run. */
+  readonly #unsettled = new Map<string, Entry>();
+  /** All runs that a segment of the journal tells of. */
+  readonly #runs = new Map<number, string[]>();
   #closing = false;
   #lastOrder = 0;
   #digits = randomInt(2 ** 24);
@@ -79,13 +74,6 @@ export class Spool {
 
   /** Go through what the journal holds; returns what is not settled, in order. */
   #replay(records: readonly Found[]): Entry[] {
-    const live = new Map<string, Entry>();
-    const settled = (run: string, state: string, by: string | undefined) => {
-      const entry = live.get(run);
-      if (entry) this.#release(entry);
-      live.delete(run);
-      this.seen.settle(run, state, by);
-    };
     for (const { head, place } of records) {
       if (Array.isArray(head.runs))
         for (const run of head.runs as Entry[]) {
@@ -93,40 +81,32 @@ export class Spool {
           // its end is known, though the segment that told it may be gone
           const known = this.seen.get(entry.id);
           if (known && known.state !== "waiting") continue;
-          // one that was moved to a newer segment
-          const before = live.get(entry.id);
-          if (before) this.#release(before);
-          live.set(entry.id, entry);
           this.#add(entry);
         }
       else if (typeof head.run === "string" && Array.isArray(head.superseded)) {
         // a former version wrote them down together
-        for (const old of head.superseded as string[]) settled(old, "superseded", head.run);
+        for (const old of head.superseded as string[]) this.#end(old, "superseded", head.run);
       } else if (typeof head.run === "string" && typeof head.state === "string") {
-        settled(head.run, head.state, typeof head.by === "string" ? head.by : undefined);
+        this.#end(head.run, head.state, typeof head.by === "string" ? head.by : undefined);
       }
     }
-    return [...live.values()].sort((a, b) => a.order - b.order);
+    return [...this.#unsettled.values()].sort((a, b) => a.order - b.order);
   }
 
   #add(entry: Entry): void {
     const { id, repo, delivery, ref, sha, accepted } = entry;
-    const segment = this.#segment(entry);
-    segment.runs.push(id);
-    segment.live.add(entry);
-    this.#liveBytes += placeOf(entry).length;
+    this.#locate(entry);
+    this.#unsettled.set(id, entry);
     this.#lastOrder = Math.max(this.#lastOrder, entry.order);
     this.seen.add({ run: id, repo, delivery, ref, sha, accepted, state: "waiting", by: undefined });
   }
 
-  #segment(entry: Entry): Segment {
-    const number = placeOf(entry).segment;
-    let segment = this.#segments.get(number);
-    if (!segment) {
-      segment = { runs: [], live: new Set() };
-      this.#segments.set(number, segment);
-    }
-    return segment;
+  /** Note in which segment an entry stands. */
+  #locate(entry: Entry): void {
+    const { segment } = placeOf(entry);
+    const runs = this.#runs.get(segment) ?? [];
+    runs.push(entry.id);
+    this.#runs.set(segment, runs);
   }
 
   /**
@@ -177,8 +157,11 @@ export class Spool {
    * space twice more: it is moved then, which must not happen again and again.
    */
   get crowded(): boolean {
-    const unsettled = Math.ceil((2 * this.#liveBytes) / this.#journal.segmentSize);
-    return this.#journal.current - this.#journal.oldest >= maxSegments + unsettled;
+    const segments = this.#journal.current - this.#journal.oldest;
+    if (segments < maxSegments) return false;
+    let bytes = 0;
+    for (const entry of this.#unsettled.values()) bytes += placeOf(entry).length;
+    return segments >= maxSegments + Math.ceil((2 * bytes) / this.#journal.segmentSize);
   }
 
   /**
@@ -207,12 +190,13 @@ export class Spool {
   /** The run of an entry has ended with `state`, or gave way to the run `by`: it goes to disk with the next write. */
   settle(entry: Entry, state: string, by?: string): void {
     this.#journal.note({ run: entry.id, state, by });
-    this.seen.settle(entry.id, state, by);
-    this.#release(entry);
+    this.#end(entry.id, state, by);
   }
 
-  #release(entry: Entry): void {
-    if (this.#segment(entry).live.delete(entry)) this.#liveBytes -= placeOf(entry).length;
+  /** Nothing more comes of a run. */
+  #end(run: string, state: string, by: string | undefined): void {
+    this.seen.settle(run, state, by);
+    this.#unsettled.delete(run);
   }
 
   /** Wait until all that was settled is on disk. @throws what the file system threw. */
@@ -235,26 +219,26 @@ export class Spool {
       // all free segments go together: what is remembered of their runs shares one fsync, which new deliveries wait for
       const free = this.#freeSegments();
       if (free.length > 0) {
-        await this.seen.keep(free.flatMap((segment) => this.#segments.get(segment)?.runs ?? []));
+        await this.seen.keep(free.flatMap((segment) => this.#runs.get(segment) ?? []));
         for (const segment of free) {
           await this.#journal.dropOldest();
-          this.#segments.delete(segment);
+          this.#runs.delete(segment);
         }
       } else if (this.crowded && this.#journal.oldest < newest) {
         // a few runs that wait long must not keep the space of many that are settled
-        const oldest = this.#segments.get(this.#journal.oldest);
-        for (const entry of [...(oldest?.live ?? [])])
-          if (!this.#closing) await this.#moveForward(entry);
+        const { oldest } = this.#journal;
+        for (const entry of [...this.#unsettled.values()])
+          if (placeOf(entry).segment === oldest && !this.#closing) await this.#moveForward(entry);
       } else return;
     }
   }
 
   /** The oldest segments, as far as all of their runs are settled. */
   #freeSegments(): number[] {
+    const used = new Set([...this.#unsettled.values()].map((entry) => placeOf(entry).segment));
     const free: number[] = [];
-    let segment = this.#journal.oldest;
-    while (segment < this.#journal.current && !this.#segments.get(segment)?.live.size)
-      free.push(segment++);
+    for (let at = this.#journal.oldest; at < this.#journal.current && !used.has(at); at++)
+      free.push(at);
     return free;
   }
 
@@ -262,13 +246,10 @@ export class Spool {
     const { place: _, supersedes: _supersedes, ...written } = entry;
     const payload = await this.payload(entry);
     // settled meanwhile: written after its end, it would wait again at the next start
-    if (!this.#segment(entry).live.has(entry)) return;
+    if (!this.#unsettled.has(entry.id)) return;
     await this.#journal.append({ runs: [written] }, payload, (place) => {
-      const live = this.#segment(entry).live.delete(entry);
       entry.place = place;
-      const segment = this.#segment(entry);
-      segment.runs.push(entry.id);
-      if (live) segment.live.add(entry);
+      this.#locate(entry);
     });
   }
 

@@ -53,13 +53,7 @@ export class Metrics {
   }
 
   /** All counters, and what the queue is like now. */
-  text({
-    queue,
-    draining,
-  }: {
-    queue: { waiting: number; running: number };
-    draining: boolean;
-  }): string {
+  text(queue: { waiting: number; running: number }, draining: boolean): string {
     const deliveries = labelled("status", this.#deliveries);
     const [runs, seconds] = [labelled("result", this.#runs), labelled("result", this.#seconds)];
     return [

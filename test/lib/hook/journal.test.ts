@@ -334,6 +334,26 @@ test("what a run superseded is known after a restart, also when a run that was p
   await again.spool.close();
 });
 
+test("a list of superseded runs, as a former version wrote it, is read", async () => {
+  const state = tempDir();
+  const { spool } = await Spool.open(state, quiet);
+  const entries = [];
+  for (const name of ["a", "b", "c"])
+    entries.push(...(await spool.accept(source(name), change(0), Buffer.from(name))));
+  await spool.close();
+  const [a, b, c] = entries.map((entry) => entry.id);
+  const { journal } = await Journal.open(join(state, "spool"), quiet);
+  await journal.append({ run: c, superseded: [a, b] });
+  await journal.close();
+  const again = await Spool.open(state, quiet);
+  assert.equal(
+    again.waiting.map((entry) => entry.id),
+    [c],
+  );
+  assert.is(again.spool.seen.delivery("me/site", "a")?.by, c);
+  await again.spool.close();
+});
+
 test("a file that comes back after a power cut brings no run back that has ended", async () => {
   const state = tempDir();
   const folder = join(state, "spool");
