@@ -51,7 +51,9 @@ export class Queue<Entry extends Waiting> {
    */
   add(entry: Entry): { superseded: Entry; by: Entry } | undefined {
     const { waiting } = this.#lane(entry.repo);
-    const other = [...waiting.values()].find((each) => areSameBranch(each, entry));
+    const other = isBranchPush(entry)
+      ? [...waiting.values()].find((each) => each.ref === entry.ref)
+      : undefined;
     if (other && other.order > entry.order) return { superseded: entry, by: other };
     waiting.set(entry.id, entry);
     if (!other) return undefined;
@@ -138,10 +140,7 @@ function first<Entry>(lane: Lane<Entry>): Entry {
   return lane.waiting.values().next().value as Entry;
 }
 
-/** Whether two entries are pushes to one branch: then the newer one takes the other's place. */
-function areSameBranch(one: Waiting, other: Waiting): boolean {
-  return (
-    [one, other].every(({ kind, ref }) => kind === "push" && ref.startsWith("refs/heads/")) &&
-    one.ref === other.ref
-  );
+/** Whether a newer push to the same ref takes an entry's place. */
+function isBranchPush({ kind, ref }: Waiting): boolean {
+  return kind === "push" && ref.startsWith("refs/heads/");
 }

@@ -49,8 +49,7 @@ export class Scheduler {
   /** An entry was accepted: it waits for its turn, which may be now. */
   add(entry: Entry): void {
     this.#enqueue(entry);
-    // while its repo has a run under way, nothing new can start
-    if (!this.queue.runningOf(entry.repo)) this.schedule();
+    this.schedule();
   }
 
   #enqueue(entry: Entry): void {

@@ -97,7 +97,7 @@ testUnless(test, few)(
   },
 );
 
-test(`of a flood with kills at random instants all that was answered is known, in files that are used again (seed ${seed})`, async () => {
+test(`of a flood with kills at random instants all that was answered is known, in files that do not pile up (seed ${seed})`, async () => {
   const dir = await makeYard({
     job: 'echo "$HOOK_SHA" >>order; until test -e go; do sleep 0.02; done',
   });
