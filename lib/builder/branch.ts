@@ -12,7 +12,7 @@ export interface Target {
   skipIfAt?: string | undefined;
 }
 
-/** A branch or tag, where it comes from, and where the checkout stands. */
+/** A branch or tag, and where it comes from. */
 export interface Branch {
   /** The full name on the remote: `refs/heads/main`. */
   ref: string;
@@ -21,10 +21,6 @@ export interface Branch {
   remote: string;
   /** The ref into which fetch puts what it got. */
   tracking: string;
-  /** The commit of the checkout, undefined before its first. */
-  head?: string | undefined;
-  /** Where the remote's branch was at the last fetch. */
-  before?: string | undefined;
   /** HEAD is on this branch already. */
   current: boolean;
 }
@@ -42,7 +38,7 @@ export async function findBranch(
   if (ref !== undefined && !isSafeRef(ref.replace(/^refs\/(?:heads|tags)\//, "")))
     throw new UsageError(`--ref: "${ref}" is not a name of a branch or tag`);
   if (ref === undefined && current === undefined) {
-    const [head = ""] = await commitsOf(git, ["HEAD"]);
+    const [head = ""] = await readCommits(git, ["HEAD"]);
     throw new UsageError(
       `the checkout is not on a branch (HEAD is at ${shortSha(head)}); name one with --ref, or run: git checkout BRANCH`,
     );
@@ -61,13 +57,12 @@ export async function findBranch(
   const tracking = isTag
     ? wanted
     : `refs/remotes/${remote}/${remoteRef.replace(/^refs\/heads\//, "")}`;
-  const [head, before] = await commitsOf(git, ["HEAD", tracking]);
   const isCurrent = current === branch && branch !== undefined;
-  return { ref: remoteRef, branch, remote, tracking, head, before, current: isCurrent };
+  return { ref: remoteRef, branch, remote, tracking, current: isCurrent };
 }
 
-/** The commits of some refs, undefined for one that has none yet. */
-async function commitsOf(git: Shell, refs: string[]): Promise<(string | undefined)[]> {
+/** The commits of some refs, undefined for one that has none. */
+export async function readCommits(git: Shell, refs: string[]): Promise<(string | undefined)[]> {
   const input = refs.map((ref) => `${ref}^{commit}\n`).join("");
   const lines = (await git({ input })`git cat-file --batch-check`).stdout.split("\n");
   return refs.map((_, at) => /^([0-9a-f]+) commit /.exec(lines[at] ?? "")?.[1]);

@@ -85,19 +85,15 @@ async function sameContent(
 /** Commits that are in this checkout alone get a ref of their own; a rewritten history is named. */
 export async function keepLocalCommits(
   { context, git, say }: Place,
-  {
-    head,
-    sha,
-    before,
-    tip,
-  }: { head: string; sha: string; before: string | undefined; tip: string },
+  { head, sha, tip, tracking }: { head: string; sha: string; tip: string; tracking: string },
 ): Promise<void> {
   const quiet = git({ nothrow: true });
-  const isIn = async (commit: string | undefined) =>
-    commit !== undefined && (await quiet`git merge-base --is-ancestor ${head} ${commit}`).ok;
+  const isIn = async (commit: string) =>
+    (await quiet`git merge-base --is-ancestor ${head} ${commit}`).ok;
   if (await isIn(sha)) return;
   if (await isIn(tip)) return say(`goes back from ${shortSha(head)} to ${shortSha(sha)}`);
-  if (await isIn(before))
+  // where the remote's branch was before the last fetch that moved it
+  if (await isIn(`${tracking}@{1}`))
     return say(
       `the history was rewritten (a force-push): ${shortSha(head)} is left for ${shortSha(sha)}; git reflog still knows it`,
     );

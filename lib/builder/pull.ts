@@ -4,7 +4,7 @@ import type { Shell } from "../exec/exec.ts";
 import type { Checkout } from "../git/checkout.ts";
 import { gitIn, prepareLfs, pullLfs, textOf, updateSubmodules, usesLfs } from "../git/git.ts";
 import type { Outcome, StageContext, StagePlan } from "../run/stage.ts";
-import { type Branch, findBranch, type Target } from "./branch.ts";
+import { type Branch, findBranch, readCommits, type Target } from "./branch.ts";
 import { type BuildContext, gitHome } from "./context.ts";
 import { changedFiles, fetchBranch, wantedCommit } from "./fetch.ts";
 import { keepLocalCommits, keepTrackedChanges, keepUntracked } from "./keep.ts";
@@ -54,9 +54,9 @@ async function pull(
   await removeStaleLocks(checkout, branch, say);
   const stop = await fetchBranch(git, branch, stage);
   if (stop !== undefined) return { stop, note: stop };
-  const tip = await textOf(git`git rev-parse --verify ${`${branch.tracking}^{commit}`}`);
+  const [head, tip] = await readCommits(git, ["HEAD", branch.tracking]);
+  if (tip === undefined) throw new Error(`fetch brought no ${branch.tracking}`);
   const sha = await wantedCommit(git, branch, { wanted: target.sha, tip }, say);
-  const { head } = branch;
   if (target.skipIfAt === sha && head === sha)
     return { stop: "unchanged", note: `nothing new since ${shortSha(sha)}`, sha };
   const dirty = await changedFiles(git);
@@ -68,7 +68,7 @@ async function pull(
   const place = { context, checkout, git, say };
   if (dirty.length > 0) await keepTrackedChanges(place, dirty, head);
   if (head !== undefined && head !== sha)
-    await keepLocalCommits(place, { head, sha, before: branch.before, tip });
+    await keepLocalCommits(place, { head, sha, tip, tracking: branch.tracking });
   if (moves) await keepUntracked(place, head, sha);
   if (lfs) await prepareLfs(tree);
   await setCheckout(git, branch, sha);
