@@ -48,8 +48,6 @@ Object.assign(zx, {
   shell: "none", // zx wants a name; our spawn starts no shell
   quote: quoteWord,
   // what zx would take from ZX_… variables
-  cwd: undefined,
-  prefix: "",
   postfix: "",
   quiet: true,
   verbose: false,
@@ -70,7 +68,7 @@ export function shellWith(defaults: CommandOptions): Shell {
   function run(first: CommandOptions): Shell;
   function run(first: TemplateStringsArray | CommandOptions, ...words: unknown[]) {
     return isTemplate(first)
-      ? zxWith(defaults)(first, ...words)
+      ? runWith(defaults, first, words)
       : shellWith({ ...defaults, ...first });
   }
   return run;
@@ -85,22 +83,25 @@ function isTemplate(first: TemplateStringsArray | CommandOptions): first is Temp
   return Array.isArray(first);
 }
 
-function zxWith(options: CommandOptions): typeof zx {
-  const { cwd, env, input, stdio, signal, nothrow, prefix, ...child } = options;
-  const known = {
+function runWith(
+  { cwd, env, input, stdio, signal, nothrow = false, prefix, ...child }: CommandOptions,
+  pieces: TemplateStringsArray,
+  words: unknown[],
+): ProcessPromise {
+  // zx takes its options over when a command starts: they are set anew for each, and none is left from the one before
+  Object.assign(zx, {
     cwd,
+    env: { ...(env ?? cleanEnvironment()) },
     // zx takes an empty input for none at all
     input: input === "" ? undefined : input,
+    stdio: stdio ?? [input ? "pipe" : "ignore", "pipe", "pipe"],
     signal,
     nothrow,
-    prefix: prefix === undefined ? undefined : `${prefix} `,
-    env: { ...(env ?? cleanEnvironment()) },
-    stdio: stdio ?? [input ? "pipe" : "ignore", "pipe", "pipe"],
+    prefix: prefix === undefined ? "" : `${prefix} `,
     spawn: (command: string, _: unknown, given: ConstructorParameters<typeof Child>[1]) =>
       new Child(splitWords(command), given, child),
-  };
-  const set = Object.entries(known).filter(([, value]) => value !== undefined);
-  return zx(Object.fromEntries(set) as Partial<Options>) as unknown as typeof zx;
+  });
+  return zx(pieces, ...words);
 }
 
 /** One word of a command line, in single quotes. */
