@@ -108,10 +108,10 @@ function planUpdate(
       failed.push(error);
     }
   }
-  const offers = good.some(({ verdict }) => verdict) ? newestFirst(good) : good;
+  const offers = good.some(({ signature }) => signature) ? newestFirst(good) : good;
   const [best] = offers;
   if (!best) throw allFailed(failed);
-  const { app, line, verdict } = best;
+  const { app, line, signature } = best;
   const { release, expires } = best.file;
   const name = `${app}-${line.version}`;
   const content = JSON.stringify([name, offers.map((each) => [each.file.date, each.line])]);
@@ -122,7 +122,7 @@ function planUpdate(
       app,
       version: line.version,
       ...(release === undefined ? {} : { release }),
-      ...(verdict && expires ? { expires } : {}),
+      ...(signature && expires ? { expires } : {}),
       id: createHash("sha256").update(content).digest("hex"),
       offers,
     },
@@ -137,28 +137,28 @@ function readOffer(
   { state, platform, allowDowngrade, app: configured }: Known,
 ): Offer {
   const name = folder.name("VERSION");
-  const { file, verdict } = version;
+  const { file, signature } = version;
   checkVersion(state, version, name, { allowDowngrade });
   const line = currentFor(file, platform, name);
   // without a signature over it, nothing else in VERSION counts
   const inName = readArchiveName(line.file, line.version)?.app;
   const wanted = configured ?? state.app;
-  const app = (verdict ? file.app : undefined) ?? inName ?? wanted;
+  const app = (signature ? file.app : undefined) ?? inName ?? wanted;
   if (app === undefined)
     throw new Refused(`${name} does not tell the app's name; give app.name in launchify.yml`);
   for (const said of [app, inName])
     if (wanted !== undefined && said !== undefined && said !== wanted)
       throw new Refused(`${name} is for the app ${said}, not for ${wanted} (wrong software)`);
-  checkSameBytes(state, line, verdict ? line.sha256 : undefined);
+  checkSameBytes(state, line, signature ? line.sha256 : undefined);
   return { ...version, folder, line, app };
 }
 
 /** Of signed VERSIONs only the newest, which several mirrors may have. */
 function newestFirst(offers: readonly Offer[]): Offer[] {
   const dated = ({ file }: Offer) => file.date?.getTime() ?? 0;
-  const signed = ({ verdict }: Offer) => verdict?.created.getTime() ?? 0;
+  const signed = ({ signature }: Offer) => signature?.created.getTime() ?? 0;
   const sorted = offers
-    .filter(({ verdict }) => verdict)
+    .filter(({ signature }) => signature)
     .sort((a, b) => dated(b) - dated(a) || signed(b) - signed(a));
   const best = sorted[0]?.line;
   return sorted.filter(({ line }) => line.version === best?.version && line.sha256 === best.sha256);

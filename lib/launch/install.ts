@@ -187,18 +187,18 @@ async function fetchArchive(
   { name, offers }: Update,
 ): Promise<VerifiedArchive | undefined> {
   const failed: unknown[] = [];
-  for (const { folder, line, verdict } of offers) {
+  for (const { folder, line, signature } of offers) {
     const url = folder.name(line.file);
     const known = state.versions[line.version];
     if (known && (await exists(join(deploy.releases, name)))) {
-      checkArchive(state, verdict, known.signed, url, options);
+      checkArchive(state, signature, known.signed, url, options);
       return undefined;
     }
     let archive: VerifiedArchive | undefined;
     try {
       archive = await folder.archive(line, trust.keys);
       checkSameBytes(state, line, archive.sha256);
-      checkArchive(state, verdict, archive.verdict.created.toISOString(), url, options);
+      checkArchive(state, signature, archive.signature.created.toISOString(), url, options);
       return archive;
     } catch (error) {
       await archive?.discard();

@@ -39,7 +39,7 @@ export class SignatureRefused extends Refused {
 }
 
 /** A signature that was accepted: by which key, and when it says it was made. */
-export interface Verdict {
+export interface VerifiedSignature {
   /** The pinned key's full fingerprint, upper-case hex. */
   fingerprint: string;
   created: Date;
@@ -91,7 +91,12 @@ export class Signatures {
    * @throws {SignatureRefused} with the reason.
    * @throws what reading the data throws.
    */
-  async verify(key: PublicKey, data: SignedData, name: string, now = new Date()): Promise<Verdict> {
+  async verify(
+    key: PublicKey,
+    data: SignedData,
+    name: string,
+    now = new Date(),
+  ): Promise<VerifiedSignature> {
     const reasons: Refused[] = [];
     for (const packet of this.packets) {
       try {
@@ -115,7 +120,7 @@ export class Signatures {
     key: PublicKey,
     data: SignedData,
     now: Date,
-  ): Promise<Verdict> {
+  ): Promise<VerifiedSignature> {
     const { enums } = this.#library;
     const id = packet.issuerKeyID;
     const named = packet.issuerFingerprint

@@ -46,15 +46,15 @@ export async function verifyFolder(where: string, options: VerifyOptions): Promi
     const key = await findKey(folder, options);
     const version = await folder.version([key]);
     if (!version) throw new Refused(`${folder.name("VERSION")} gave nothing`);
-    const { file, verdict } = version;
-    if (verdict) checkExpiry(file.expires?.toISOString(), folder.name("VERSION"));
+    const { file, signature } = version;
+    if (signature) checkExpiry(file.expires?.toISOString(), folder.name("VERSION"));
     const current: Verified["current"] = [];
     for (const line of file.current) {
-      const { sha256, size, verdict, discard } = await folder.archive(line, [key]);
+      const { sha256, size, signature, discard } = await folder.archive(line, [key]);
       await discard();
-      current.push({ ...line, sha256, size, signed: verdict.created.toISOString() });
+      current.push({ ...line, sha256, size, signed: signature.created.toISOString() });
     }
-    return { ...file, key: fingerprintOf(key), versionSigned: verdict !== undefined, current };
+    return { ...file, key: fingerprintOf(key), versionSigned: signature !== undefined, current };
   } finally {
     folder.close();
     await rm(temporary, { recursive: true, force: true });

@@ -1,5 +1,5 @@
 import { Refused } from "../core/errors.ts";
-import { clockTolerance, type Verdict } from "../openpgp/verify.ts";
+import { clockTolerance, type VerifiedSignature } from "../openpgp/verify.ts";
 import type { CurrentLine, VersionFile } from "./version-file.ts";
 import type { SignedVersion, VerifiedArchive } from "./web-folder.ts";
 
@@ -25,14 +25,14 @@ export interface Accepted {
  */
 export function checkVersion(
   state: Accepted,
-  { file, verdict }: Pick<SignedVersion, "file" | "verdict">,
+  { file, signature }: Pick<SignedVersion, "file" | "signature">,
   name: string,
   {
     allowDowngrade = false,
     now = new Date(),
   }: { allowDowngrade?: boolean | undefined; now?: Date } = {},
 ): void {
-  if (!verdict) {
+  if (!signature) {
     if (state.versionSigned)
       throw new Refused(`${name}: VERSION.sig is missing; it was there before, so it is required`);
     return;
@@ -46,7 +46,7 @@ export function checkVersion(
   const { floor } = state;
   for (const [what, offered, lowest] of [
     ["its DATE", file.date?.toISOString(), floor.date],
-    ["its signature", verdict.created.toISOString(), floor.version],
+    ["its signature", signature.created.toISOString(), floor.version],
   ] as const) {
     if (lowest === undefined) continue;
     if (offered === undefined || Date.parse(offered) < Date.parse(lowest))
@@ -80,13 +80,13 @@ export function checkSameBytes(
 /** The floor of folders without a signed VERSION: the time of the archive's signature. */
 export function checkArchive(
   state: Accepted,
-  verdict: Verdict | undefined,
+  signature: VerifiedSignature | undefined,
   signed: string,
   name: string,
   { allowDowngrade = false }: { allowDowngrade?: boolean | undefined } = {},
 ): void {
   const lowest = state.floor.archive;
-  if (verdict || allowDowngrade || lowest === undefined) return;
+  if (signature || allowDowngrade || lowest === undefined) return;
   if (Date.parse(signed) < Date.parse(lowest))
     throw new Refused(
       `${name} was signed at ${signed}, before the newest accepted here, ${lowest} (rollback); --allow-downgrade takes it`,
@@ -96,11 +96,11 @@ export function checkArchive(
 /** The state after a VERSION, and with it an archive, was accepted. A downgrade that was asked for sets the floors again. */
 export function accepted<State extends Accepted>(
   state: State,
-  version: { file: VersionFile; verdict?: Verdict | undefined },
+  version: { file: VersionFile; signature?: VerifiedSignature | undefined },
   release: {
     app: string;
     line: CurrentLine;
-    archive?: Pick<VerifiedArchive, "sha256" | "verdict"> | undefined;
+    archive?: Pick<VerifiedArchive, "sha256" | "signature"> | undefined;
   },
   { allowDowngrade = false }: { allowDowngrade?: boolean | undefined } = {},
 ): State {
@@ -108,13 +108,13 @@ export function accepted<State extends Accepted>(
   const newest = allowDowngrade ? (_: unknown, offered: string | undefined) => offered : later;
   const known = state.versions[line.version];
   const entry = archive
-    ? { sha256: archive.sha256, file: line.file, signed: archive.verdict.created.toISOString() }
+    ? { sha256: archive.sha256, file: line.file, signed: archive.signature.created.toISOString() }
     : known;
-  const { verdict, file } = version;
+  const { signature, file } = version;
   const floor = {
-    date: verdict ? newest(state.floor.date, file.date?.toISOString()) : state.floor.date,
-    version: verdict
-      ? newest(state.floor.version, verdict.created.toISOString())
+    date: signature ? newest(state.floor.date, file.date?.toISOString()) : state.floor.date,
+    version: signature
+      ? newest(state.floor.version, signature.created.toISOString())
       : state.floor.version,
     archive: entry ? newest(state.floor.archive, entry.signed) : state.floor.archive,
   };
@@ -122,8 +122,8 @@ export function accepted<State extends Accepted>(
   return {
     ...rest,
     app,
-    ...(verdict || state.versionSigned ? { versionSigned: true } : {}),
-    ...(verdict && file.expires ? { expires: file.expires.toISOString() } : {}),
+    ...(signature || state.versionSigned ? { versionSigned: true } : {}),
+    ...(signature && file.expires ? { expires: file.expires.toISOString() } : {}),
     floor: Object.fromEntries(Object.entries(floor).filter(([, time]) => time !== undefined)),
     versions: { ...state.versions, ...(entry ? { [line.version]: entry } : {}) },
   } as State;

@@ -4,7 +4,7 @@ import { Refused } from "../core/errors.ts";
 import type { Fetched } from "../fetch/fetch.ts";
 import { readPieces } from "../files/files.ts";
 import type { PublicKey, SignedData } from "../openpgp/keys.ts";
-import { Signatures, type Verdict } from "../openpgp/verify.ts";
+import { Signatures, type VerifiedSignature } from "../openpgp/verify.ts";
 import type { CurrentLine } from "./version-file.ts";
 
 /** Checking what a web folder gives: nothing in it is believed before the pinned key's signature was accepted. */
@@ -15,7 +15,7 @@ export interface VerifiedArchive {
   path: string;
   sha256: string;
   size: number;
-  verdict: Verdict;
+  signature: VerifiedSignature;
   /** Close it and remove the file. */
   discard(): Promise<void>;
 }
@@ -32,7 +32,7 @@ export async function verifyBytes(
   data: Uint8Array,
   keys: readonly PublicKey[],
   name: string,
-): Promise<Verdict> {
+): Promise<VerifiedSignature> {
   const signatures = await Signatures.read(signature, name);
   return await verifyWithAny(signatures, data, keys, name);
 }
@@ -42,7 +42,7 @@ async function verifyWithAny(
   data: SignedData,
   keys: readonly PublicKey[],
   name: string,
-): Promise<Verdict> {
+): Promise<VerifiedSignature> {
   let refusal: unknown = new Refused(`${name} cannot be checked: no key is pinned`);
   for (const key of keys) {
     try {
@@ -76,8 +76,8 @@ export async function verifyFetched({
   const { fd } = fetched;
   let discarded = false;
   try {
-    const verdict = await verifyWithAny(signatures, () => readPieces(fd), keys, `${name}.sig`);
-    const signedName = verdict.notations[fileNotation];
+    const signature = await verifyWithAny(signatures, () => readPieces(fd), keys, `${name}.sig`);
+    const signedName = signature.notations[fileNotation];
     if (signedName !== undefined && signedName !== line.file)
       throw new Refused(
         `${name} was signed as ${signedName}, it is another archive (mix-and-match)`,
@@ -87,7 +87,7 @@ export async function verifyFetched({
       path,
       sha256: fetched.sha256,
       size: fetched.size,
-      verdict,
+      signature,
       async discard() {
         if (discarded) return;
         discarded = true;

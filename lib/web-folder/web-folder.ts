@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Failure, messageOf, Refused, UsageError } from "../core/errors.ts";
 import { createFetcher, FetchFailed, type Fetcher } from "../fetch/fetch.ts";
 import { type PublicKey, readPublicKeys } from "../openpgp/keys.ts";
-import { Signatures, type Verdict } from "../openpgp/verify.ts";
+import { Signatures, type VerifiedSignature } from "../openpgp/verify.ts";
 import {
   type CurrentLine,
   maxVersionFile,
@@ -37,7 +37,7 @@ export interface WebFolderOptions {
 export interface SignedVersion {
   file: VersionFile;
   /** Undefined: there is no VERSION.sig. */
-  verdict?: Verdict;
+  signature?: VerifiedSignature;
   etag?: string;
 }
 
@@ -94,15 +94,19 @@ export class WebFolder {
       const got = await this.#small("VERSION", maxVersionFile, attempt === 1 ? etag : undefined);
       if (got === "unchanged") return undefined;
       if (!got) throw new Failure(`${this.name("VERSION")}: there is no such file`);
-      const signature = await this.#small("VERSION.sig", smallFile);
+      const sig = await this.#small("VERSION.sig", smallFile);
       try {
         const name = this.name("VERSION.sig");
-        const verdict =
-          signature && signature !== "unchanged"
-            ? await verifyBytes(signature.data, got.data, keys, name)
+        const signature =
+          sig && sig !== "unchanged"
+            ? await verifyBytes(sig.data, got.data, keys, name)
             : undefined;
         const file = parseVersionFile(got.data.toString("utf8"), this.name("VERSION"));
-        return { file, ...(verdict ? { verdict } : {}), ...(got.etag ? { etag: got.etag } : {}) };
+        return {
+          file,
+          ...(signature ? { signature } : {}),
+          ...(got.etag ? { etag: got.etag } : {}),
+        };
       } catch (error) {
         if (!(error instanceof Refused) || attempt === 3) throw error;
         await sleep(
