@@ -110,7 +110,7 @@ test("several processes write whole lines in their order, also while the log is 
   const file = join(tempDir(), "logs.txt");
   const names = ["aaa", "bbb", "ccc"];
   const count = 3000;
-  const writers = names.map((name) => startCommand([...writer, file, name, String(count), "3000"]));
+  const writers = names.map((name) => startCommand([...writer, file, name, String(count), "1000"]));
   const { rotateLog } = await import("../../../lib/log/rotate.ts");
   let over = false;
   const all = Promise.all(writers.map(({ exited }) => exited)).then((results) => {
