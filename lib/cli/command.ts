@@ -266,6 +266,7 @@ export async function runScript(
   process.stderr.on("error", () => {});
   // Reached only when nothing is left that could still resolve what the command waits for.
   process.on("beforeExit", () => {
+    if (process.exitCode !== undefined) return; // ended by a signal
     process.stderr.write(`${command.name}: stopped in the middle of its work; this is a bug\n`);
     process.exit(1);
   });
@@ -320,7 +321,8 @@ function endOnSignals(abort: AbortController): void {
     process.on(name, () => {
       if (abort.signal.aborted) return;
       abort.abort(new Error(name));
-      void cleanUp().then(() => process.exit(128 + number));
+      process.exitCode = 128 + number;
+      void cleanUp().then(() => process.exit());
     });
   }
 }
