@@ -65,13 +65,13 @@ export async function build(options: BuildOptions): Promise<BuildResult> {
     const skipIfAt =
       options.ifChanged && !options.force && last?.good === true ? last.sha : undefined;
     const target = { ref: options.ref, sha: options.sha, skipIfAt };
-    const plans = await planAhead(found.stages, context, target, branch);
+    const pull = await planAhead(found.stages, context, target, branch);
 
     if (checkout) await excludeFromGit(checkout, ["/logs.txt", "/logs.txt.*"]);
     const ref = options.ref ?? (branch === undefined ? undefined : `refs/heads/${branch}`);
     const log = await startLog(options, context, { ref, skipIfAt, started });
     const progress = await runStages(options, context, found, log.output, started, (stage, now) =>
-      isPull(stage) ? plans : planStage(stage, now, target, branch),
+      isPull(stage) ? pull : planStage(stage, now, target, branch),
     );
 
     const { sha, results } = progress;

@@ -129,7 +129,7 @@ export class Child extends EventEmitter {
     };
     inner.once("error", (error) => {
       failure = cannotStart(file, cwd, error);
-      // Deno closes a child that did not start without saying so
+      // a child that did not start has no exit to wait for
       setImmediate(() => void close());
     });
     inner.once("exit", (...how) => {
