@@ -21,7 +21,7 @@ import {
 } from "./payload.ts";
 import type { Heads } from "./poll.ts";
 import type { Scheduler } from "./scheduler.ts";
-import type { Entry, Spool } from "./spool.ts";
+import type { Entry, Store } from "./store.ts";
 import { printable, type ServerLog } from "./telemetry.ts";
 
 /** GitHub's own limit for a delivery. */
@@ -31,10 +31,10 @@ const maxInFlight = 256 * 1024 * 1024;
 
 interface DeliveriesParts {
   settings: Settings;
-  spool: Spool;
+  store: Store;
   scheduler: Pick<Scheduler, "draining" | "queue">;
   /** Puts changes on disk, and then into the queue. */
-  accept: Spool["accept"];
+  accept: Store["accept"];
   heads: Heads;
   log: ServerLog;
 }
@@ -122,7 +122,7 @@ export class Deliveries {
   ): Promise<Answer> {
     const key = `${repo.name} ${id}`;
     // of twins that come at once one is accepted: nothing is awaited between these two looks and the note below
-    const before = id === undefined ? undefined : this.#parts.spool.seen.delivery(repo.name, id);
+    const before = id === undefined ? undefined : this.#parts.store.seen.delivery(repo.name, id);
     // one that failed or was lost is sent again on purpose: it runs again
     if (before && before.state !== "failed" && before.state !== "cancelled")
       return repeated(before.run);

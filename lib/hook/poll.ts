@@ -10,7 +10,7 @@ import type { RepoConfig, Settings } from "./config.ts";
 import { matchesRef } from "./payload.ts";
 import type { RunRecord } from "./records.ts";
 import type { Scheduler } from "./scheduler.ts";
-import type { Spool } from "./spool.ts";
+import type { Store } from "./store.ts";
 import type { ServerLog } from "./telemetry.ts";
 
 /** What is known of a ref: the commit of its last good run, and how often another one failed since. */
@@ -116,7 +116,7 @@ interface PollerParts {
   settings: Settings;
   heads: Heads;
   scheduler: Pick<Scheduler, "draining" | "queue">;
-  accept: Spool["accept"];
+  accept: Store["accept"];
   log: ServerLog;
 }
 

@@ -4,7 +4,7 @@ import { systemCode } from "../core/errors.ts";
 import { writeAtomic } from "../files/files.ts";
 import { isRunId } from "../core/id.ts";
 import type { Change } from "./payload.ts";
-import type { Entry, Source } from "./spool.ts";
+import type { Entry, Source } from "./store.ts";
 
 export type RunState =
   | "waiting"
@@ -114,7 +114,7 @@ export class Records {
     await chmod(path, 0o400);
   }
 
-  /** Keep a record, which is known once it is on disk; `durable: false` where a crash may take it back (the spool knows more then). */
+  /** Keep a record, which is known once it is on disk; `durable: false` where a crash may take it back (the store knows more then). */
   async save(record: RunRecord, { durable = true } = {}): Promise<void> {
     const text = `${JSON.stringify(record, null, 2)}\n`;
     const write = () =>

@@ -8,7 +8,7 @@ import type { Deliveries } from "./deliveries.ts";
 import { hasEnded, recordOf, type Records, type RunRecord } from "./records.ts";
 import { followLog, sendLog } from "./run-log.ts";
 import type { Scheduler } from "./scheduler.ts";
-import type { SeenRun, Spool } from "./spool.ts";
+import type { SeenRun, Store } from "./store.ts";
 import type { Metrics } from "./telemetry.ts";
 
 /** Where a forge's deliveries are accepted; the second is where node-github-hook listens. */
@@ -20,10 +20,10 @@ export type RunView = Omit<RunRecord, "cookie" | "pid" | "pidStart">;
 interface RoutesParts {
   settings: Settings;
   deliveries: Deliveries;
-  spool: Spool;
+  store: Store;
   scheduler: Scheduler;
   records: Records;
-  accept: Spool["accept"];
+  accept: Store["accept"];
   metrics: Metrics;
 }
 
@@ -135,7 +135,7 @@ export class Routes {
   *#views(): Iterable<RunView> {
     for (const record of this.#parts.records.all()) yield viewOf(record);
     for (const entry of this.#parts.scheduler.queue.entries()) yield recordOf(entry);
-    for (const seen of this.#parts.spool.seen.all()) yield viewOfSeen(seen);
+    for (const seen of this.#parts.store.seen.all()) yield viewOfSeen(seen);
   }
 
   async #cancel(response: ServerResponse, view: RunView): Promise<void> {

@@ -11,7 +11,7 @@ import { Heads, Poller } from "./poll.ts";
 import { Records } from "./records.ts";
 import { Routes } from "./routes.ts";
 import { Scheduler } from "./scheduler.ts";
-import { Spool } from "./spool.ts";
+import { Store } from "./store.ts";
 import { Metrics, type ServerLog } from "./telemetry.ts";
 
 /** A hook-server: its start, its reloads, its end. */
@@ -20,7 +20,7 @@ export type HookServer = Awaited<ReturnType<typeof openServer>>;
 /**
  * Build the server's parts on its state folder, whose lock the caller holds, and go on with what a former server left.
  *
- * A delivery's way: `Deliveries` verifies and parses it; `accept` puts it on disk (`Spool`) and then into the queue
+ * A delivery's way: `Deliveries` verifies and parses it; `accept` puts it on disk (`Store`) and then into the queue
  * (`Scheduler`); the scheduler gives it to the `Executor` when its turn comes; the executor runs it and writes into
  * `Records` what becomes of it. Each part knows those after it only: what comes back is a result or an event.
  */
@@ -28,9 +28,9 @@ export async function openServer(settings: Settings, log: ServerLog) {
   const { state } = settings.config;
   const warn = (text: string) => log.warn(text);
   const metrics = new Metrics();
-  const [records, { spool, waiting }] = await Promise.all([
+  const [records, { store, waiting }] = await Promise.all([
     Records.open(state, { warn }),
-    Spool.open(state, { warn }),
+    Store.open(state, { warn }),
   ]);
   const heads = new Heads(state, log);
 
@@ -39,29 +39,29 @@ export async function openServer(settings: Settings, log: ServerLog) {
     records,
     log,
     metrics,
-    payloadOf: (entry) => spool.payload(entry),
+    payloadOf: (entry) => store.payload(entry),
     onSuccess: (record) => heads.succeeded(record),
   });
   const scheduler = new Scheduler({
     settings,
     executor,
     log,
-    onSuperseded: (old, by) => spool.supersede(old, by),
+    onSuperseded: (old, by) => store.supersede(old, by),
     onEnded: (entry, record) => {
-      spool.settle(entry, record.state, record.by);
+      store.settle(entry, record.state, record.by);
       void tidy(entry.repo);
     },
   });
-  const accept: Spool["accept"] = async (source, changes, payload) => {
-    const entries = await spool.accept(source, changes, payload);
+  const accept: Store["accept"] = async (source, changes, payload) => {
+    const entries = await store.accept(source, changes, payload);
     for (const entry of entries) scheduler.add(entry);
     // one long run must not keep a flood of superseded pushes on the disk
-    if (spool.crowded) void tidy(source.repo);
+    if (store.crowded) void tidy(source.repo);
     return entries;
   };
-  const deliveries = new Deliveries({ settings, spool, scheduler, accept, heads, log });
+  const deliveries = new Deliveries({ settings, store, scheduler, accept, heads, log });
   const poller = new Poller({ settings, heads, scheduler, accept, log });
-  const routes = new Routes({ settings, deliveries, spool, scheduler, records, accept, metrics });
+  const routes = new Routes({ settings, deliveries, store, scheduler, records, accept, metrics });
   const onBug = (error: unknown) => log.bug(error);
   const web = createHttpServer((request, response) => routes.web(request, response), onBug);
   const local = createHttpServer((request, response) => routes.local(request, response), onBug);
@@ -70,12 +70,12 @@ export async function openServer(settings: Settings, log: ServerLog) {
   /** Release what is settled, and remove the old runs of a repo, or of all. */
   async function tidy(repo?: string): Promise<void> {
     try {
-      await spool.tidy();
+      await store.tidy();
       const { keep, keepFor } = settings.config;
       const old = records.old(repo, { keep, maxAge: keepFor });
       if (old.length === 0) return;
       // a run whose folder is gone must not look like one that was never started
-      await spool.flush();
+      await store.flush();
       await records.remove(old);
     } catch (error) {
       log.warn(`tidying up failed: ${messageOf(error)}; tried again later`);
@@ -114,7 +114,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
     async drain(patience: number): Promise<void> {
       poller.stop();
       await scheduler.drain(patience);
-      await spool.close();
+      await store.close();
     },
     /** Close the addresses. */
     async close(): Promise<void> {

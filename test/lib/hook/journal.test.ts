@@ -11,7 +11,7 @@ import * as assert from "uvu/assert";
 import { test } from "uvu";
 import { Journal } from "../../../lib/hook/journal.ts";
 import { readSegment } from "../../../lib/hook/segment.ts";
-import { Spool } from "../../../lib/hook/spool.ts";
+import { Store } from "../../../lib/hook/store.ts";
 import { sha } from "../../helpers/hooks.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 
@@ -265,226 +265,226 @@ const source = (delivery: string) => ({
 test("the spool forgets what is settled and keeps what waits, with its payload", async () => {
   const state = tempDir();
   const small = { ...quiet, segmentSize: 1000 };
-  const { spool } = await Spool.open(state, small);
-  const waits = await spool.accept(source("first"), change(0), Buffer.from("payload of the first"));
+  const { store } = await Store.open(state, small);
+  const waits = await store.accept(source("first"), change(0), Buffer.from("payload of the first"));
   for (let n = 1; n <= 100; n++) {
-    const [entry] = await spool.accept(source(`d${n}`), change(n), Buffer.from("x".repeat(300)));
+    const [entry] = await store.accept(source(`d${n}`), change(n), Buffer.from("x".repeat(300)));
     assert.ok(entry);
-    spool.settle(entry, n % 2 ? "succeeded" : "superseded", n % 2 ? undefined : "by");
-    await spool.tidy();
+    store.settle(entry, n % 2 ? "succeeded" : "superseded", n % 2 ? undefined : "by");
+    await store.tidy();
   }
   const segments = readdirSync(join(state, "spool")).filter((name) => name.endsWith(".journal"));
   assert.ok(segments.length <= 10, `${segments.length} segments are left`);
-  await spool.close();
-  const again = await Spool.open(state, small);
+  await store.close();
+  const again = await Store.open(state, small);
   assert.equal(
     again.waiting.map((entry) => entry.id),
     waits.map((entry) => entry.id),
   );
   const [left] = again.waiting;
   assert.ok(left);
-  assert.is((await again.spool.payload(left)).toString(), "payload of the first");
-  assert.is(again.spool.seen.delivery("me/site", "d1")?.state, "succeeded");
-  assert.is(again.spool.seen.delivery("me/site", "d100")?.state, "superseded");
-  assert.is(again.spool.seen.delivery("me/other", "d1"), undefined);
-  await again.spool.close();
+  assert.is((await again.store.payload(left)).toString(), "payload of the first");
+  assert.is(again.store.seen.delivery("me/site", "d1")?.state, "succeeded");
+  assert.is(again.store.seen.delivery("me/site", "d100")?.state, "superseded");
+  assert.is(again.store.seen.delivery("me/other", "d1"), undefined);
+  await again.store.close();
 });
 
 test("a run that is settled while it moves to a newer segment does not wait at the next start", async () => {
   const state = tempDir();
   const small = { ...quiet, segmentSize: 100 };
-  const { spool } = await Spool.open(state, small);
-  const [old] = await spool.accept(source("old"), change(0), Buffer.from("old"));
+  const { store } = await Store.open(state, small);
+  const [old] = await store.accept(source("old"), change(0), Buffer.from("old"));
   for (let n = 1; n < 12; n++) {
-    const [entry] = await spool.accept(source(`d${n}`), change(n), Buffer.from("x"));
-    if (entry) spool.settle(entry, "succeeded");
+    const [entry] = await store.accept(source(`d${n}`), change(n), Buffer.from("x"));
+    if (entry) store.settle(entry, "succeeded");
   }
-  assert.ok(old && spool.crowded);
-  const read = spool.payload.bind(spool);
-  spool.payload = async (entry) => {
+  assert.ok(old && store.crowded);
+  const read = store.payload.bind(store);
+  store.payload = async (entry) => {
     const payload = await read(entry);
-    spool.settle(entry, "superseded", "by");
+    store.settle(entry, "superseded", "by");
     return payload;
   };
-  await spool.tidy();
-  await spool.close();
-  const again = await Spool.open(state, small);
+  await store.tidy();
+  await store.close();
+  const again = await Store.open(state, small);
   assert.equal(again.waiting, []);
-  assert.is(again.spool.seen.delivery("me/site", "old")?.state, "superseded");
-  await again.spool.close();
+  assert.is(again.store.seen.delivery("me/site", "old")?.state, "superseded");
+  await again.store.close();
 });
 
 test("what a run superseded is known after a restart, also when a run that was put back is superseded last", async () => {
   const state = tempDir();
-  const { spool } = await Spool.open(state, quiet);
+  const { store } = await Store.open(state, quiet);
   const entries = [];
   for (const name of ["a", "b", "c"])
-    entries.push(...(await spool.accept(source(name), change(0), Buffer.from(name))));
+    entries.push(...(await store.accept(source(name), change(0), Buffer.from(name))));
   const [a, b, c] = entries;
   assert.ok(a && b && c);
-  spool.supersede(b, c);
-  spool.supersede(a, c);
-  await spool.payload(c);
-  spool.settle(c, "succeeded");
-  await spool.close();
-  const again = await Spool.open(state, quiet);
+  store.supersede(b, c);
+  store.supersede(a, c);
+  await store.payload(c);
+  store.settle(c, "succeeded");
+  await store.close();
+  const again = await Store.open(state, quiet);
   assert.equal(again.waiting, []);
   for (const name of ["a", "b"])
-    assert.is(again.spool.seen.delivery("me/site", name)?.state, "superseded", name);
-  await again.spool.close();
+    assert.is(again.store.seen.delivery("me/site", name)?.state, "superseded", name);
+  await again.store.close();
 });
 
 test("a list of superseded runs, as a former version wrote it, is read", async () => {
   const state = tempDir();
-  const { spool } = await Spool.open(state, quiet);
+  const { store } = await Store.open(state, quiet);
   const entries = [];
   for (const name of ["a", "b", "c"])
-    entries.push(...(await spool.accept(source(name), change(0), Buffer.from(name))));
-  await spool.close();
+    entries.push(...(await store.accept(source(name), change(0), Buffer.from(name))));
+  await store.close();
   const [a, b, c] = entries.map((entry) => entry.id);
   const { journal } = await Journal.open(join(state, "spool"), quiet);
   await journal.append({ run: c, superseded: [a, b] });
   await journal.close();
-  const again = await Spool.open(state, quiet);
+  const again = await Store.open(state, quiet);
   assert.equal(
     again.waiting.map((entry) => entry.id),
     [c],
   );
-  assert.is(again.spool.seen.delivery("me/site", "a")?.by, c);
-  await again.spool.close();
+  assert.is(again.store.seen.delivery("me/site", "a")?.by, c);
+  await again.store.close();
 });
 
 test("a file that comes back after a power cut brings no run back that has ended", async () => {
   const state = tempDir();
   const folder = join(state, "spool");
   const small = { ...quiet, segmentSize: 200 };
-  const { spool } = await Spool.open(state, small);
+  const { store } = await Store.open(state, small);
   const one = async (n: number) => {
-    const [entry] = await spool.accept(source(`d${n}`), change(n), Buffer.alloc(500, "z"));
+    const [entry] = await store.accept(source(`d${n}`), change(n), Buffer.alloc(500, "z"));
     assert.ok(entry);
-    spool.settle(entry, "succeeded");
+    store.settle(entry, "succeeded");
   };
   await one(1);
   const path = join(folder, first);
   const former = readFileSync(path);
   for (let n = 2; n < 5; n++) {
     await one(n);
-    await spool.tidy();
+    await store.tidy();
   }
-  await spool.close();
+  await store.close();
   assert.not(readdirSync(folder).includes(first));
   writeFileSync(path, former);
-  const again = await Spool.open(state, small);
+  const again = await Store.open(state, small);
   assert.equal(again.waiting, []);
-  await again.spool.close();
+  await again.store.close();
 });
 
 test("many large payloads that wait are not written anew again and again", async () => {
   const state = tempDir();
   const small = { ...quiet, segmentSize: 1000 };
-  const { spool } = await Spool.open(state, small);
+  const { store } = await Store.open(state, small);
   const waits: string[] = [];
   for (let n = 0; n < 60; n++) {
-    const [entry] = await spool.accept(source(`d${n}`), change(n), Buffer.alloc(1000, "z"));
+    const [entry] = await store.accept(source(`d${n}`), change(n), Buffer.alloc(1000, "z"));
     waits.push(entry?.id ?? "");
-    await spool.tidy();
+    await store.tidy();
   }
   const segments = readdirSync(join(state, "spool")).map((name) => Number.parseInt(name, 10));
   assert.ok(Math.max(...segments) < 4 * 60, `${Math.max(...segments)} segments were written`);
-  await spool.close();
-  const again = await Spool.open(state, small);
+  await store.close();
+  const again = await Store.open(state, small);
   assert.equal(
     again.waiting.map((entry) => entry.id),
     waits,
   );
-  await again.spool.close();
+  await again.store.close();
 });
 
 test("a delivery that reports several refs is known by its first run, also after a restart", async () => {
   const state = tempDir();
-  const { spool } = await Spool.open(state, quiet);
+  const { store } = await Store.open(state, quiet);
   const changes = [...change(1, "refs/heads/a"), ...change(2, "refs/heads/b")];
-  const [one] = await spool.accept(source("both"), changes, Buffer.from("x"));
-  assert.is(spool.seen.delivery("me/site", "both")?.run, one?.id);
-  await spool.close();
-  const again = await Spool.open(state, quiet);
+  const [one] = await store.accept(source("both"), changes, Buffer.from("x"));
+  assert.is(store.seen.delivery("me/site", "both")?.run, one?.id);
+  await store.close();
+  const again = await Store.open(state, quiet);
   assert.is(again.waiting.length, 2);
-  assert.is(again.spool.seen.delivery("me/site", "both")?.run, one?.id);
-  await again.spool.close();
+  assert.is(again.store.seen.delivery("me/site", "both")?.run, one?.id);
+  await again.store.close();
 });
 
 test("a run that stands in two segments after a crash is one, and its end is known by its delivery", async () => {
   const state = tempDir();
   const folder = join(state, "spool");
   const small = { ...quiet, segmentSize: 100 };
-  const { spool } = await Spool.open(state, small);
-  const [old] = await spool.accept(source("old"), change(0), Buffer.from("old"));
+  const { store } = await Store.open(state, small);
+  const [old] = await store.accept(source("old"), change(0), Buffer.from("old"));
   const former = readFileSync(join(folder, first));
   for (let n = 1; n < 12; n++) {
-    const [entry] = await spool.accept(source(`d${n}`), change(n), Buffer.from("x"));
-    if (entry) spool.settle(entry, "succeeded");
+    const [entry] = await store.accept(source(`d${n}`), change(n), Buffer.from("x"));
+    if (entry) store.settle(entry, "succeeded");
   }
-  await spool.tidy();
-  await spool.close();
+  await store.tidy();
+  await store.close();
   writeFileSync(join(folder, first), former);
-  const again = await Spool.open(state, small);
+  const again = await Store.open(state, small);
   const [left, ...others] = again.waiting;
   assert.is(left?.id, old?.id);
   assert.equal(others, []);
-  if (left) again.spool.settle(left, "failed");
-  assert.is(again.spool.seen.delivery("me/site", "old")?.state, "failed");
-  await again.spool.close();
+  if (left) again.store.settle(left, "failed");
+  assert.is(again.store.seen.delivery("me/site", "old")?.state, "failed");
+  await again.store.close();
 });
 
 test("what is remembered of deliveries is bounded", async () => {
   const state = tempDir();
   const small = { ...quiet, segmentSize: 500, remember: 20 };
-  const { spool } = await Spool.open(state, small);
+  const { store } = await Store.open(state, small);
   for (let n = 1; n <= 195; n++) {
-    const [entry] = await spool.accept(source(`d${n}`), change(n), Buffer.from("y".repeat(200)));
-    if (entry) spool.settle(entry, "succeeded");
-    await spool.tidy();
+    const [entry] = await store.accept(source(`d${n}`), change(n), Buffer.from("y".repeat(200)));
+    if (entry) store.settle(entry, "succeeded");
+    await store.tidy();
   }
-  const remembered = [...spool.seen.all()].length;
+  const remembered = [...store.seen.all()].length;
   assert.ok(remembered >= 20 && remembered <= 23, `${remembered}`);
-  await spool.close();
-  const again = await Spool.open(state, small);
-  assert.is(again.spool.seen.delivery("me/site", "d1"), undefined);
-  assert.ok(again.spool.seen.delivery("me/site", "d195"));
+  await store.close();
+  const again = await Store.open(state, small);
+  assert.is(again.store.seen.delivery("me/site", "d1"), undefined);
+  assert.ok(again.store.seen.delivery("me/site", "d195"));
   const lines = readFileSync(join(state, "spool/seen.jsonl"), "utf8").split("\n").length;
   assert.ok(lines <= 41, `${lines} lines`);
-  assert.ok(again.spool.seen.delivery("me/site", "d176"), "the newest 20");
-  await again.spool.close();
+  assert.ok(again.store.seen.delivery("me/site", "d176"), "the newest 20");
+  await again.store.close();
   appendFileSync(join(state, "spool/seen.jsonl"), '{"run":"torn');
-  const torn = await Spool.open(state, small);
+  const torn = await Store.open(state, small);
   for (let n = 196; n <= 199; n++) {
-    const [entry] = await torn.spool.accept(
+    const [entry] = await torn.store.accept(
       source(`d${n}`),
       change(n),
       Buffer.from("y".repeat(200)),
     );
-    if (entry) torn.spool.settle(entry, "succeeded");
-    await torn.spool.tidy();
+    if (entry) torn.store.settle(entry, "succeeded");
+    await torn.store.tidy();
   }
-  await torn.spool.close();
-  const last = await Spool.open(state, small);
-  for (let n = 180; n <= 199; n++) assert.ok(last.spool.seen.delivery("me/site", `d${n}`), `d${n}`);
-  await last.spool.close();
+  await torn.store.close();
+  const last = await Store.open(state, small);
+  for (let n = 180; n <= 199; n++) assert.ok(last.store.seen.delivery("me/site", `d${n}`), `d${n}`);
+  await last.store.close();
 });
 
 test("thousands of deliveries in one second get ids of their own", async () => {
-  const { spool } = await Spool.open(tempDir(), quiet);
+  const { store } = await Store.open(tempDir(), quiet);
   const ids = new Set<string>();
   for (let round = 0; round < 20; round++) {
     const entries = await Promise.all(
       Array.from({ length: 500 }, (_, n) =>
-        spool.accept(source(`${round}-${n}`), change(n), Buffer.from("x")),
+        store.accept(source(`${round}-${n}`), change(n), Buffer.from("x")),
       ),
     );
     for (const [entry] of entries) ids.add(entry?.id ?? "");
   }
   assert.is(ids.size, 10_000);
-  await spool.close();
+  await store.close();
 });
 
 test.run();

@@ -21,9 +21,9 @@ export interface Source {
 export interface Entry extends Waiting, Source, Change {
   /** ISO time. */
   readonly accepted: string;
-  /** Where its payload lies, once it is on disk. The spool's own. */
+  /** Where its payload lies, once it is on disk. The store's own. */
   place: Place | undefined;
-  /** Whether it superseded others. The spool's own. */
+  /** Whether it superseded others. The store's own. */
   supersedes?: boolean;
 }
 
@@ -35,7 +35,7 @@ const maxSegments = 8;
  * It is settled when its run has ended or was superseded; segments whose deliveries are all settled are released.
  * How it is stored (journal, segments, what is remembered) is known to this file alone.
  */
-export class Spool {
+export class Store {
   readonly seen: Seen;
   readonly #journal: Journal;
   /** What is not settled, by run. */
@@ -52,7 +52,7 @@ export class Spool {
     this.seen = seen;
   }
 
-  /** Open the spool of a state folder; `waiting` is what was accepted and not settled, in order. */
+  /** Open the store of a state folder; `waiting` is what was accepted and not settled, in order. */
   static async open(
     state: string,
     {
@@ -60,7 +60,7 @@ export class Spool {
       segmentSize,
       remember,
     }: { warn: (text: string) => void; segmentSize?: number; remember?: number },
-  ): Promise<{ spool: Spool; waiting: Entry[] }> {
+  ): Promise<{ store: Store; waiting: Entry[] }> {
     const folder = join(state, "spool");
     const { journal, records } = await Journal.open(folder, {
       warn,
@@ -68,8 +68,8 @@ export class Spool {
     });
     const seen = new Seen(join(folder, "seen.jsonl"), remember);
     await seen.load();
-    const spool = new Spool(journal, seen);
-    return { spool, waiting: spool.#replay(records) };
+    const store = new Store(journal, seen);
+    return { store, waiting: store.#replay(records) };
   }
 
   /** Go through what the journal holds; returns what is not settled, in order. */
