@@ -3,8 +3,8 @@ import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Failure, messageOf, Refused, UsageError } from "../core/errors.ts";
-import { createFetcher, FetchFailed, type Fetcher } from "../fetch/fetch.ts";
+import { Failure, messageOf, Refused, systemCode, UsageError } from "../core/errors.ts";
+import { createFetcher, FetchFailed, type Fetcher, reasonOf } from "../fetch/fetch.ts";
 import { type PublicKey, readPublicKeys } from "../openpgp/keys.ts";
 import { Signatures, type VerifiedSignature } from "../openpgp/verify.ts";
 import {
@@ -267,7 +267,9 @@ class MinimumRate {
 
 /** Too many bytes and wrong ones are an attack as much as an accident; the rest is a failure of the network. */
 function toRefused(error: unknown, name: string): unknown {
-  if (!(error instanceof FetchFailed)) return error;
+  if (!(error instanceof FetchFailed))
+    // what the network or the disk said; anything else is a bug
+    return systemCode(error) === undefined ? error : new Failure(`${name}: ${reasonOf(error)}`);
   if (error.reason === "too large")
     return new Refused(
       `${name} has more bytes than VERSION or updates.max_size allow (endless data)`,
