@@ -1,4 +1,4 @@
-import { chmod, lstat, mkdir, readdir, readlink, rename, rm, symlink } from "node:fs/promises";
+import { chmod, cp, lstat, mkdir, readdir, readlink, rename, rm, symlink } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { Failure, Refused, systemCode } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
@@ -137,14 +137,39 @@ export async function pruneReleases(
   const gone = older
     .slice(0, Math.max(0, older.length - count))
     .filter((name) => !needed.includes(name));
-  for (const name of gone) {
-    // out of sight in one step, so that no half-removed release can be rolled back to
-    const aside = join(deploy.temporary, `unpack-old-${name}`);
-    await rm(aside, { recursive: true, force: true });
-    await makeWritable(join(deploy.releases, name));
-    await rename(join(deploy.releases, name), aside);
-    await rm(aside, { recursive: true, force: true });
+  for (const name of gone) await rm(await setAside(deploy, name), { recursive: true, force: true });
+}
+
+/**
+ * Make room for the right bytes of a release that holds another version's. While it is the current one, `current` goes
+ * over to a copy whose name says what it is: it must not lead nowhere for a moment, and an undo needs it.
+ */
+export async function removeWrongRelease(
+  deploy: DeployDirectory,
+  name: string,
+  record: { sha256: string } | undefined,
+): Promise<void> {
+  const place = join(deploy.releases, name);
+  if (!(await exists(place))) return;
+  if ((await currentRelease(deploy)) === name) {
+    const copyName = `${name}.${(record?.sha256 ?? "0").slice(0, 8)}`;
+    const copy = join(deploy.temporary, `unpack-copy-${name}`);
+    await cp(place, copy, { recursive: true, verbatimSymlinks: true });
+    if (!(await exists(join(deploy.releases, copyName))))
+      await placeRelease(deploy, copy, copyName);
+    await switchCurrent(deploy, copyName);
   }
+  // left there until the next look: the app still runs in it
+  await setAside(deploy, name);
+}
+
+/** Take a release out of sight in one step, so that no half-removed one can be rolled back to. @returns where it is. */
+async function setAside(deploy: DeployDirectory, name: string): Promise<string> {
+  const aside = join(deploy.temporary, `unpack-old-${name}`);
+  await rm(aside, { recursive: true, force: true });
+  await makeWritable(join(deploy.releases, name));
+  await rename(join(deploy.releases, name), aside);
+  return aside;
 }
 
 /** Folders whose owner took the right to write from them can be neither moved nor emptied, except by root. */

@@ -2,7 +2,13 @@ import { createHash } from "node:crypto";
 import { readdir } from "node:fs/promises";
 import process from "node:process";
 import { Failure, messageOf, Refused } from "../core/errors.ts";
-import { checkExpiry, checkSameBytes, checkVersion } from "../web-folder/floors.ts";
+import {
+  checkExpiry,
+  checkLine,
+  checkVersion,
+  isDoubtful,
+  mustReplace,
+} from "../web-folder/floors.ts";
 import {
   type CurrentLine,
   currentFor,
@@ -72,10 +78,12 @@ export async function findUpdate(session: Session, { conditional = false } = {})
 
 async function askFolders(session: Session, conditional: boolean): Promise<Answer[]> {
   const { folders, state, options, trust } = session;
+  const isWrong = Object.keys(state.versions).some((version) => isDoubtful(state, version));
   return Promise.all(
     folders.map(async (folder) => {
       // several folders do not have one state by which they could be unchanged
-      const etag = conditional && folders.length === 1 ? state.etags[folder.url] : undefined;
+      const mayAsk = conditional && folders.length === 1 && !isWrong;
+      const etag = mayAsk ? state.etags[folder.url] : undefined;
       try {
         return { folder, version: await folder.version(trust.keys, etag) };
       } catch (error) {
@@ -117,7 +125,7 @@ function planUpdate(
   const content = JSON.stringify([name, offers.map((each) => [each.file.date, each.line])]);
   return {
     update: {
-      kind: known.current === name ? "current" : "new",
+      kind: known.current === name && !mustReplace(state, best) ? "current" : "new",
       name,
       app,
       version: line.version,
@@ -149,7 +157,7 @@ function readOffer(
   for (const said of [app, inName])
     if (wanted !== undefined && said !== undefined && said !== wanted)
       throw new Refused(`${name} is for the app ${said}, not for ${wanted} (wrong software)`);
-  checkSameBytes(state, line, signature ? line.sha256 : undefined);
+  checkLine(state, { line, signature }, name);
   return { ...version, folder, line, app };
 }
 

@@ -6,8 +6,8 @@ import { acquireLock } from "../files/lock.ts";
 import {
   accepted,
   checkArchive,
-  checkSameBytes,
   maxVersions,
+  mustReplace,
   versionsToKeep,
 } from "../web-folder/floors.ts";
 import { saveKeys } from "../web-folder/trust.ts";
@@ -19,6 +19,7 @@ import {
   deployDirectory,
   installedReleases,
   placeRelease,
+  removeWrongRelease,
   switchCurrent,
 } from "./deploy-directory.ts";
 import { allFailed, findUpdate, type Update } from "./find-update.ts";
@@ -168,6 +169,8 @@ export async function addRelease(session: Session, update: Update): Promise<void
     const own = await ownName(folder);
     if (own !== undefined && own !== update.app)
       throw new Refused(`${name} holds the app ${own}, not ${update.app} (wrong software)`);
+    if (update.offers[0] && mustReplace(session.state, update.offers[0]))
+      await removeWrongRelease(deploy, update.name, session.state.versions[update.version]);
     await recordAccepted(session, update, archive);
     // one that is there without a record was not put there by us
     if (await exists(place))
@@ -187,18 +190,20 @@ async function fetchArchive(
   { name, offers }: Update,
 ): Promise<VerifiedArchive | undefined> {
   const failed: unknown[] = [];
-  for (const { folder, line, signature } of offers) {
+  for (const offer of offers) {
+    const { folder, line } = offer;
     const url = folder.name(line.file);
-    const known = state.versions[line.version];
+    const known = mustReplace(state, offer) ? undefined : state.versions[line.version];
     if (known && (await exists(join(deploy.releases, name)))) {
-      checkArchive(state, signature, known.signed, url, options);
+      checkArchive(state, offer, known, url, options);
       return undefined;
     }
     let archive: VerifiedArchive | undefined;
     try {
       archive = await folder.archive(line, trust.keys);
-      checkSameBytes(state, line, archive.sha256);
-      checkArchive(state, signature, archive.signature.created.toISOString(), url, options);
+      const { sha256, signature } = archive;
+      const signed = signature.created.toISOString();
+      checkArchive(state, offer, { sha256, signed }, url, options);
       return archive;
     } catch (error) {
       await archive?.discard();

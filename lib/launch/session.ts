@@ -1,6 +1,6 @@
 import { UsageError } from "../core/errors.ts";
 import { acquireLock } from "../files/lock.ts";
-import { findTrust, type Trust, type TrustOptions } from "../web-folder/trust.ts";
+import { findTrust, saveKeys, type Trust, type TrustOptions } from "../web-folder/trust.ts";
 import { WebFolder } from "../web-folder/web-folder.ts";
 import type { LaunchConfig } from "./config.ts";
 import { type DeployDirectory, prepare } from "./deploy-directory.ts";
@@ -79,6 +79,8 @@ export async function openSession(
     const state = await readState(deploy);
     const pins = updates.gpg.key.length > 0 ? updates.gpg.key : (state.pin ?? []);
     const trust = await findTrust(deploy.keys, pins, folders, options);
+    // a revocation counts from now on, whatever comes of the rest
+    if (!trust.isFirstUse) await saveKeys(deploy.keys, trust.keys);
     return { deploy, config, options, folders, trust, state, close };
   } catch (error) {
     close();

@@ -1,6 +1,6 @@
 import { Refused } from "../core/errors.ts";
 import { clockTolerance, type VerifiedSignature } from "../openpgp/verify.ts";
-import type { CurrentLine, VersionFile } from "./version-file.ts";
+import { type CurrentLine, readArchiveName, type VersionFile } from "./version-file.ts";
 import type { SignedVersion, VerifiedArchive } from "./web-folder.ts";
 
 /** What was ever accepted by a client. Times are ISO 8601. */
@@ -13,7 +13,16 @@ export interface Accepted {
   /** EXPIRES of the VERSION that was read last. */
   expires?: string;
   /** By version: the archive that it is; bounded by `versionsToKeep`. */
-  versions: Record<string, { sha256: string; file: string; signed: string }>;
+  versions: Record<string, AcceptedArchive>;
+}
+
+/** What an accepted version is. */
+export interface AcceptedArchive {
+  sha256: string;
+  file: string;
+  signed: string;
+  /** A signed VERSION named its SHA256, so that nobody but the publisher said which version it is. */
+  signedSha256?: boolean;
 }
 
 /**
@@ -64,32 +73,106 @@ export function checkExpiry(expires: string | undefined, name: string, now = new
     );
 }
 
-/** One version, one content, for ever. */
-export function checkSameBytes(
-  state: Accepted,
-  line: CurrentLine,
-  sha256: string | undefined,
-): void {
-  const known = state.versions[line.version];
-  if (known && sha256 !== undefined && known.sha256 !== sha256)
+/** Whether a signed VERSION names the archive by its SHA256; else its name alone says which version it is. */
+export function hasSignedSha256({ line, signature }: OfferedLine): boolean {
+  return signature !== undefined && line.sha256 !== undefined;
+}
+
+/** A line of a VERSION, and the signature over that VERSION, if any. */
+export interface OfferedLine {
+  line: CurrentLine;
+  signature?: VerifiedSignature | undefined;
+}
+
+/**
+ * Check what VERSION alone says of an archive, before it is fetched.
+ * @throws {Refused} when the version was accepted with other bytes, or the archive's name is not that version's.
+ */
+export function checkLine(state: Accepted, offer: OfferedLine, name: string): void {
+  const { line } = offer;
+  if (hasSignedSha256(offer)) return checkSameBytes(state, offer, line.sha256 ?? "");
+  if (!readArchiveName(line.file, line.version))
     throw new Refused(
-      `version ${line.version} was accepted before with other bytes (SHA-256 ${known.sha256}, now ${sha256})`,
+      `${name}: ${line.file} is not named as version ${line.version} (APP-${line.version}.tar.gz), and no signed SHA256 says that it is (mix-and-match)`,
     );
 }
 
-/** The floor of folders without a signed VERSION: the time of the archive's signature. */
+/**
+ * One version, one content, for ever. A record that was made on the word of a name yields to a signed SHA256, and
+ * one that is plainly wrong to the bytes that come now.
+ */
+function checkSameBytes(state: Accepted, offer: OfferedLine, sha256: string): void {
+  const { version } = offer.line;
+  const known = state.versions[version];
+  if (!known || known.sha256 === sha256) return;
+  if (isDoubtful(state, version) || (hasSignedSha256(offer) && !isSigned(state, known))) return;
+  throw new Refused(
+    `version ${version} was accepted before with other bytes (SHA-256 ${known.sha256}, now ${sha256})`,
+  );
+}
+
+/** Records of former versions do not say it; a folder whose VERSION was signed had SHA256 in it. */
+function isSigned(state: Accepted, { signedSha256 = state.versionSigned }: AcceptedArchive) {
+  return signedSha256 === true;
+}
+
+/**
+ * Whether what is recorded of a version cannot be right: a launchfit that took an unsigned VERSION at its word
+ * recorded the bytes of one version under the name of another.
+ */
+export function isDoubtful(state: Accepted, version: string): boolean {
+  const known = state.versions[version];
+  if (!known || isSigned(state, known)) return false;
+  return !readArchiveName(known.file, version) || holderOf(state, version, known) !== undefined;
+}
+
+/** Whether what is recorded of the offered version is to be replaced by what is offered. */
+export function mustReplace(state: Accepted, offer: OfferedLine): boolean {
+  const { version, sha256 } = offer.line;
+  const known = state.versions[version];
+  if (!known) return false;
+  return hasSignedSha256(offer) ? known.sha256 !== sha256 : isDoubtful(state, version);
+}
+
+/** Another version that has the same bytes, or a signature of the same time. */
+function holderOf(
+  { versions }: Accepted,
+  version: string,
+  { sha256, signed }: Pick<AcceptedArchive, "sha256" | "signed">,
+): string | undefined {
+  const same = ([other, known]: [string, AcceptedArchive]) =>
+    other !== version && (known.sha256 === sha256 || known.signed === signed);
+  return Object.entries(versions).find(same)?.[0];
+}
+
+/**
+ * Check an archive that was fetched and whose signature is good. Without a signed VERSION the time of the archive's
+ * signature is the floor; without a signed SHA256 its bytes must be nobody else's.
+ * @param name the archive's, for messages.
+ * @throws {Refused} with the reason.
+ */
 export function checkArchive(
   state: Accepted,
-  signature: VerifiedSignature | undefined,
-  signed: string,
+  offer: OfferedLine,
+  archive: { sha256: string; signed: string },
   name: string,
   { allowDowngrade = false }: { allowDowngrade?: boolean | undefined } = {},
 ): void {
+  const { version } = offer.line;
+  checkSameBytes(state, offer, archive.sha256);
+  if (hasSignedSha256(offer)) return;
+  const isKnown = state.versions[version]?.sha256 === archive.sha256;
+  // a publisher may point back to what was accepted, if VERSION is signed
+  const mayBeOlder = (offer.signature && isKnown) || allowDowngrade;
   const lowest = state.floor.archive;
-  if (signature || allowDowngrade || lowest === undefined) return;
-  if (Date.parse(signed) < Date.parse(lowest))
+  if (!mayBeOlder && lowest !== undefined && Date.parse(archive.signed) < Date.parse(lowest))
     throw new Refused(
-      `${name} was signed at ${signed}, before the newest accepted here, ${lowest} (rollback); --allow-downgrade takes it`,
+      `${name} was signed at ${archive.signed}, before the newest accepted here, ${lowest} (rollback); --allow-downgrade takes it`,
+    );
+  const holder = holderOf(state, version, archive);
+  if (holder !== undefined)
+    throw new Refused(
+      `${name} has the bytes, or the time of the signature, of version ${holder}, and no signed SHA256 says that it is ${version} (mix-and-match)`,
     );
 }
 
@@ -105,12 +188,17 @@ export function accepted<State extends Accepted>(
   { allowDowngrade = false }: { allowDowngrade?: boolean | undefined } = {},
 ): State {
   const { line, archive, app } = release;
+  const { signature, file } = version;
   const newest = allowDowngrade ? (_: unknown, offered: string | undefined) => offered : later;
   const known = state.versions[line.version];
   const entry = archive
-    ? { sha256: archive.sha256, file: line.file, signed: archive.signature.created.toISOString() }
+    ? {
+        sha256: archive.sha256,
+        file: line.file,
+        signed: archive.signature.created.toISOString(),
+        signedSha256: hasSignedSha256({ line, signature }),
+      }
     : known;
-  const { signature, file } = version;
   const floor = {
     date: signature ? newest(state.floor.date, file.date?.toISOString()) : state.floor.date,
     version: signature

@@ -38,6 +38,8 @@ export interface Trust {
   keys: PublicKey[];
   /** Short ids that were given, with what they stand for. */
   written: Record<string, string>;
+  /** Nothing was pinned before: the key counts once a release by it is accepted. */
+  isFirstUse?: boolean;
 }
 
 /**
@@ -76,7 +78,8 @@ export async function findTrust(
         `${options.keyFile} holds ${offered.join(", ")}, not the pinned key ${pins.join(", ")}`,
       );
   }
-  if (pins.length === 0) return { ...(await firstUse(folders, options)), written };
+  if (pins.length === 0)
+    return { ...(await firstUse(folders, options)), written, isFirstUse: true };
 
   const saved = await savedKeys(keysFolder);
   const keys: PublicKey[] = [];

@@ -226,8 +226,7 @@ export class WebFolder {
         throw new Refused(
           `${this.name(file)} did not come within ${timeout / 1000} s (slow retrieval)`,
         );
-      if (error instanceof FetchFailed && [403, 404, 410].includes(error.status ?? 0))
-        return undefined;
+      if (isMissing(error, this.url)) return undefined;
       throw toRefused(error, this.name(file));
     } finally {
       await rm(to, { force: true });
@@ -263,6 +262,12 @@ class MinimumRate {
   stop(): void {
     clearInterval(this.#timer);
   }
+}
+
+/** The server says that there is no such file, or a local folder has none. */
+function isMissing(error: unknown, folder: string): boolean {
+  if (error instanceof FetchFailed) return [403, 404, 410].includes(error.status ?? 0);
+  return folder.startsWith("file:") && ["ENOENT", "ENOTDIR"].includes(systemCode(error) ?? "");
 }
 
 /** Too many bytes and wrong ones are an attack as much as an accident; the rest is a failure of the network. */

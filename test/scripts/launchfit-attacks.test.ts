@@ -1,12 +1,12 @@
 // The attacks that the TUF specification names (theupdateframework.github.io/specification, 1.5.2), made concrete:
 // each is refused with exit 4, installs nothing, and leaves the old version as it is. Most run in this process, since
 // a start costs more than an attack; the last ones show that the script says and exits the same.
-import { cpSync, existsSync, readdirSync, rmSync } from "node:fs";
+import { cpSync, existsSync, readdirSync, rmSync, symlinkSync } from "node:fs";
 import { readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { formatVersionFile } from "../../lib/web-folder/version-file.ts";
+import { formatVersionFile, type VersionFile } from "../../lib/web-folder/version-file.ts";
 import { exitCodeOf } from "../../lib/core/errors.ts";
 import { type InstallOptions, installInto } from "../../lib/launch/launch.ts";
 import { runScript } from "../helpers/run.ts";
@@ -190,6 +190,77 @@ test("one version with other bytes: a second one under the name of the first, in
   assert.match(stderr, /accepted before with other bytes/);
   assert.is(code, 4);
   assert.is(await installedVersion(deploy), "2");
+});
+
+test("a forged VERSION passes no older archive off as a newer version, in a folder without VERSION.sig", async () => {
+  const { web, deploy, launchfit, refused } = await scene({ versionSigned: false });
+  const forge = (text: string) => writeFile(join(web.path, "VERSION"), text);
+  await forge("CURRENT 1.1 my-app-1.tar.gz\n");
+  await refused(/my-app-1\.tar\.gz is not named as version 1\.1/);
+  await forge("CURRENT 1.1 my-app-1.1.tar.gz\n");
+  for (const end of ["", ".sig"])
+    cpSync(join(web.path, `my-app-1.tar.gz${end}`), join(web.path, `my-app-1.1.tar.gz${end}`));
+  await refused(/time of the signature, of version 1,/);
+  await publish(web.path, good, "1.1", { versionSigned: false, date: later(1) });
+  assert.is((await launchfit()).code, 0);
+  assert.is(await installedVersion(deploy), "1.1");
+});
+
+test("a signed VERSION without SHA256 does not let an archive pass for another either", async () => {
+  const edit = ({ current: [line] }: VersionFile) => void delete line!.sha256;
+  const { web, launchfit } = await scene({ fresh: true });
+  const older = goodArchive("my-app", "0.9");
+  const olderSignature = await good.sign(older);
+  await publish(web.path, good, "1", { edit, date: later(1) });
+  assert.is((await launchfit()).code, 0);
+  const file = await publish(web.path, good, "1.1", {
+    date: later(2),
+    edit: ({ current: [line] }) => {
+      delete line!.sha256;
+      delete line!.size;
+    },
+  });
+  const put = async (bytes: Buffer, signature: Uint8Array) => {
+    await writeFile(join(web.path, file), bytes);
+    await writeFile(join(web.path, `${file}.sig`), signature);
+  };
+  const one = (name: string) => readFile(join(web.path, name));
+  await put(await one("my-app-1.tar.gz"), await one("my-app-1.tar.gz.sig"));
+  assert.match((await launchfit()).stderr, /time of the signature, of version 1,/);
+  await put(older, olderSignature);
+  assert.match((await launchfit()).stderr, /rollback/);
+});
+
+test("a version that was recorded with another's bytes is healed by the right ones", async () => {
+  const { web, deploy, launchfit } = await scene({ versionSigned: false });
+  // as a launchfit that took the name in an unsigned VERSION for the truth left it
+  const path = join(deploy, ".launchfit", "state.json");
+  const state = JSON.parse(await readFile(path, "utf8"));
+  const { signedSha256: _, ...record } = state.versions["1"];
+  state.versions["1.1"] = record;
+  await writeFile(path, JSON.stringify(state));
+  cpSync(join(deploy, "releases", "my-app-1"), join(deploy, "releases", "my-app-1.1"), {
+    recursive: true,
+  });
+  rmSync(join(deploy, "current"));
+  symlinkSync("releases/my-app-1.1", join(deploy, "current"));
+  await publish(web.path, good, "1.1", { versionSigned: false, date: later(1) });
+  assert.is((await launchfit()).code, 0);
+  assert.is(await installedVersion(deploy), "1.1");
+  web.asked.length = 0;
+  assert.is((await launchfit()).code, 0);
+  assert.not(web.asked.includes("my-app-1.1.tar.gz"));
+});
+
+test("a record without a signed SHA256 yields to one that is signed", async () => {
+  const { web, deploy, launchfit } = await scene({ fresh: true, versionSigned: false });
+  // an archive that this machine never saw, under a name that is not its own
+  const old = goodArchive("my-app", "0.9");
+  await publish(web.path, good, "1.1", { versionSigned: false, archive: old });
+  assert.is((await launchfit()).code, 0);
+  await publish(web.path, good, "1.1", { date: later(1) });
+  assert.is((await launchfit()).code, 0);
+  assert.is(await installedVersion(deploy), "1.1");
 });
 
 test("indefinite freeze: a VERSION past its EXPIRES is no news", async () => {

@@ -219,6 +219,52 @@ test("a server that is not there is a failure, not a refusal, and a second one i
   assert.is(await installedVersion(dir), "1");
 });
 
+test("a server that is down and a host that nobody knows are told in one line, by status too", async () => {
+  const web = await folder();
+  await publish(web.path, by, "1");
+  const dir = tempDir("deploy-");
+  await runScript("launchfit", [web.url, "--dir", dir, "--key", by.fingerprint], { expect: 0 });
+  const yml = await readFile(join(dir, "launchify.yml"), "utf8");
+  for (const [server, reason] of [
+    ["http://127.0.0.1:1/", "the connection was refused"],
+    ["http://no-such-host.invalid/", "the host "],
+  ] as const) {
+    const exec = "app:\n  exec: ./bin/run.sh";
+    await writeFile(
+      join(dir, "launchify.yml"),
+      yml.replace("app:", exec).replace(/server: .*/, `server: ${server}`),
+    );
+    const { stderr } = await runScript("launchfit", ["check", "--once", "--dir", dir], {
+      expect: 1,
+    });
+    assert.match(stderr, `${server}VERSION: ${reason}`);
+    assert.not.match(stderr, /^ +at /m);
+    assert.ok(stderr.trim().split("\n").length <= 2, stderr);
+    const { stdout } = await runScript("launchfit", ["status", "--dir", dir]);
+    assert.match(stdout, `last check  ${server}VERSION: ${reason}`);
+    assert.not.match(stdout, /^ +at /m);
+  }
+});
+
+test("a local folder without VERSION.sig and KEY.asc works as a served one does", async () => {
+  const web = tempDir("web-");
+  await publish(web, by, "1", { versionSigned: false });
+  await rm(join(web, "KEY.asc"));
+  const file = join(tempDir(), "publisher.asc");
+  await writeFile(file, by.publicKey);
+  const dir = tempDir("deploy-");
+  const argv = [`file://${web}`, "--dir", dir];
+  const { stderr } = await runScript("launchfit", [...argv, "--insecure"], { expect: 4 });
+  assert.match(stderr, /KEY\.asc is not there/);
+  await runScript("launchfit", [...argv, "--key-file", file], { expect: 0 });
+  assert.is(await installedVersion(dir), "1");
+  await rm(join(web, "my-app-1.tar.gz.sig"));
+  await publish(web, by, "2", { versionSigned: false, date: later(1) });
+  await rm(join(web, "my-app-2.tar.gz.sig"));
+  const unsigned = await runScript("launchfit", argv, { expect: 4 });
+  assert.match(unsigned.stderr, "has no signature");
+});
+
 test("what was accepted is remembered within bounds, and never forgotten of a release that stands there", async () => {
   const web = await folder();
   const first = await publish(web.path, by, "1");
