@@ -44,7 +44,9 @@ export const acrossRuntimes: readonly string[] = [
   // terminals
   "scripts/downloads-terminal",
   "scripts/launchfit-terminal",
-  // the bundles themselves
+  // the README's first command, the bundles themselves
   "bundles/",
   "house/bundle",
+  "house/demo",
+  "house/deno",
 ];

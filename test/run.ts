@@ -66,10 +66,14 @@ console.log(`${files.length} files under ${runtime.kind} ${runtime.version}, ${f
 
 // What a runtime has compiled once, every file and every script it starts may use: tsx by its folder under TMPDIR, the
 // others by a variable. Without it Node 24 strips the types of each source again at each start, which doubles its time.
+// Deno keeps the packages there as well, so its cache stays for the next run.
 const caches = await mkdtemp(join(tmpdir(), "by-"));
 const compiled = join(caches, `tsx-${process.getuid?.()}`);
 await mkdir(compiled);
-const cacheVariables = { NODE_COMPILE_CACHE: join(caches, "node"), DENO_DIR: join(caches, "deno") };
+const cacheVariables = {
+  NODE_COMPILE_CACHE: join(caches, "node"),
+  DENO_DIR: process.env["DENO_DIR"] ?? join(root, ".cache", "deno"),
+};
 
 const outcomes: Outcome[] = [];
 const waiting = [...files];

@@ -18,7 +18,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => 
 
 let world: World | undefined;
 try {
-  world = await World.make(join(root, "dist"), end.signal);
+  world = await World.make(root, end.signal);
   await demo(world);
 } catch (error) {
   if (!end.signal.aborted) print(`${paint.red("failed")} ${String(error)}`);
@@ -194,7 +194,8 @@ exec release pack --app harbour --version "\${RELEASE_TAG#v}" --from build --out
 }
 
 function launchFile(address: string): string {
-  return `app:\n  exec: ${process.execPath} harbour.js serve\n  listen: ${address}\n  health: http://${address}/\n`;
+  const runtime = `${process.execPath}${process.versions["deno"] ? " run -A" : ""}`;
+  return `app:\n  exec: ${runtime} harbour.js serve\n  listen: ${address}\n  health: http://${address}/\n`;
 }
 
 /** Commits all changes and pushes them; returns the commit. */

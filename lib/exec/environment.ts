@@ -2,7 +2,7 @@ import { delimiter } from "node:path";
 import process from "node:process";
 
 const allowed =
-  /^(?:PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TMPDIR|SSH_AUTH_SOCK|SSL_CERT_(?:FILE|DIR)|(?:https?|no|all)_proxy)$/i;
+  /^(?:PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TMPDIR|SSH_AUTH_SOCK|SSL_CERT_(?:FILE|DIR)|DENO_DIR|(?:https?|no|all)_proxy)$/i;
 
 /**
  * The environment for a child: only what is on a short list of ours, then `extra` (undefined takes one away).

@@ -40,9 +40,14 @@ export function asUser(argv: readonly string[], user: User): string[] {
   ];
 }
 
-/** HOME, USER, LOGNAME, SHELL, PATH and LANG as a login of that user would have them. */
+/**
+ * HOME, USER, LOGNAME, SHELL, PATH and LANG as a login of that user would have them; for our own account
+ * also where Deno keeps the packages of our scripts.
+ */
 export function userEnvironment(user: User): Record<string, string> {
+  const packages = process.env.DENO_DIR;
   return {
+    ...(packages && process.getuid?.() === user.uid ? { DENO_DIR: packages } : {}),
     HOME: user.home,
     USER: user.name,
     LOGNAME: user.name,

@@ -10,7 +10,7 @@ export type RunOptions = {
   cwd?: string;
   /** Added to a small environment (PATH, HOME, TMPDIR, LANG, the runtimes' caches); undefined removes a variable. */
   env?: Record<string, string | undefined>;
-  /** Start from an empty environment instead: then `env` is all that the process gets. */
+  /** Start from an empty environment instead: then `env` is all that the process gets (and Deno its packages). */
   bare?: boolean;
   input?: string | Uint8Array;
   /** Milliseconds of an idle machine after which the process is killed and the call fails; default 30,000. */
@@ -184,6 +184,9 @@ function environment({ env = {}, bare = false }: RunOptions): Record<string, str
       if (value !== undefined) result[name] = value;
     }
     result["LANG"] = "C.UTF-8";
+  } else if (current.kind === "deno") {
+    // its packages lie there, as Node's lie in node_modules
+    result["DENO_DIR"] = process.env["DENO_DIR"] ?? "";
   }
   for (const [name, value] of Object.entries(env)) {
     if (value === undefined) delete result[name];

@@ -246,7 +246,7 @@ test("commands get HOOK_*, RELEASE_* and build.yml's env, and nothing else of bu
   });
   const shown = [...stderr.matchAll(/^show \| (\w+)=/gm)].map(([, name]) => name).sort();
   const allowed =
-    /^(?:HOOK_(?:EVENT|REF|RUN)|RELEASE_TAG|NODE_ENV|PATH|HOME|USER|LOGNAME|LANG|TMPDIR|SHLVL|PWD|OLDPWD|_|BOATYARD_COOKIE)$/;
+    /^(?:HOOK_(?:EVENT|REF|RUN)|RELEASE_TAG|NODE_ENV|PATH|HOME|USER|LOGNAME|LANG|TMPDIR|SHLVL|PWD|OLDPWD|_|BOATYARD_COOKIE|DENO_DIR)$/;
   assert.equal(
     shown.filter((name) => !allowed.test(name ?? "")),
     [],

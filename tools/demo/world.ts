@@ -1,10 +1,10 @@
 // What the demo's machines are made of: a temporary folder, processes, git, a forge that signs, a web server.
 import { spawn } from "node:child_process";
 import { createHmac, randomUUID } from "node:crypto";
-import { mkdir, mkdtemp, readdir, readFile, realpath, rm, symlink } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, realpath, rm, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
-import { tmpdir } from "node:os";
-import { join, normalize } from "node:path";
+import { homedir, tmpdir } from "node:os";
+import { join, normalize, parse } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { $ } from "zx";
@@ -16,18 +16,38 @@ export interface Running {
   stop(): Promise<number | null>;
 }
 
+/** What starts each script, by its name. */
+type Scripts = ReadonlyMap<string, readonly string[]>;
+
+/** Under Node the bundles, as they lie on a server; under Deno the sources, which need no step before, and litpro. */
+async function findScripts(root: string): Promise<Scripts> {
+  const deno = process.versions["deno"] !== undefined;
+  const folder = join(root, deno ? "scripts" : "dist");
+  const files = (await readdir(folder).catch(() => [])).filter((name) =>
+    name.endsWith(deno ? ".ts" : ".mjs"),
+  );
+  if (files.length === 0) throw new Error("there are no bundles; run npm run bundle");
+  const start = deno ? [process.execPath, "run", "-A"] : [process.execPath];
+  const scripts = new Map(files.map((name) => [parse(name).name, [...start, join(folder, name)]]));
+  if (deno) {
+    const { dependencies } = JSON.parse(await readFile(join(root, "package.json"), "utf8"));
+    scripts.set("litpro", [...start, `npm:litpro@${dependencies.litpro}`]);
+  }
+  return scripts;
+}
+
 /** One demo's folder, and all that was started in it: `end` leaves nothing of either. */
 export class World {
   readonly folder: string;
-  readonly #dist: string;
+  readonly #scripts: Scripts;
   readonly #env: NodeJS.ProcessEnv;
   readonly #running = new Set<Running>();
   readonly #web: Server[] = [];
   readonly #signal: AbortSignal;
 
-  constructor(folder: string, dist: string, signal: AbortSignal) {
+  constructor(folder: string, scripts: Scripts, signal: AbortSignal) {
     this.folder = folder;
-    this.#dist = dist;
+    this.#scripts = scripts;
     this.#signal = signal;
     this.#env = {
       ...process.env,
@@ -35,6 +55,8 @@ export class World {
       PATH: `${join(folder, "bin")}:${process.env.PATH}`,
       // nobody's configuration, and a name for the commits
       HOME: join(folder, "home"),
+      // Deno's packages stay where they are
+      DENO_DIR: process.env.DENO_DIR ?? join(homedir(), ".cache", "deno"),
       XDG_RUNTIME_DIR: undefined,
       GIT_CONFIG_GLOBAL: "/dev/null",
       GIT_AUTHOR_NAME: "Ada",
@@ -44,15 +66,18 @@ export class World {
     };
   }
 
-  static async make(dist: string, signal: AbortSignal): Promise<World> {
-    const bundles = (await readdir(dist).catch(() => [])).filter((name) => name.endsWith(".mjs"));
-    if (!bundles.includes("hook-server.mjs")) throw new Error("no bundles: npm run bundle");
+  /** A new folder, with the scripts of the checkout `root` by their names in its `bin`. */
+  static async make(root: string, signal: AbortSignal): Promise<World> {
+    const scripts = await findScripts(root);
     const folder = await realpath(await mkdtemp(join(tmpdir(), "boatyard-demo-")));
     await mkdir(join(folder, "bin"));
     await mkdir(join(folder, "home"));
-    for (const name of bundles)
-      await symlink(join(dist, name), join(folder, "bin", name.slice(0, -4)));
-    return new World(folder, dist, signal);
+    for (const [name, argv] of scripts) {
+      const words = argv.map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(" ");
+      const text = `#!/bin/sh\nexec ${words} "$@"\n`;
+      await writeFile(join(folder, "bin", name), text, { mode: 0o755 });
+    }
+    return new World(folder, scripts, signal);
   }
 
   place(...names: string[]): string {
@@ -65,8 +90,7 @@ export class World {
 
   /** Run a script of ours to its end; its stdout. */
   async script(name: string, args: string[], dir = "."): Promise<string> {
-    const bundle = join(this.#dist, `${name}.mjs`);
-    return (await this.#in(dir)`${process.execPath} ${bundle} ${args}`).stdout.trim();
+    return (await this.#in(dir)`${this.#scripts.get(name)} ${args}`).stdout.trim();
   }
 
   /** zx in one of the demo's folders; stdin is closed, so that bash reads nobody's ~/.bashrc. */
@@ -87,26 +111,27 @@ export class World {
     ready: () => Promise<boolean>,
     dir = ".",
   ): Promise<Running> {
-    const argv = [join(this.#dist, `${name}.mjs`), ...args];
-    const child = spawn(process.execPath, argv, {
+    const [program = "", ...words] = [...(this.#scripts.get(name) ?? []), ...args];
+    const child = spawn(program, words, {
       cwd: this.place(dir),
       env: this.#env,
       stdio: "pipe",
     });
-    let words = "";
+    let output = "";
     for (const stream of [child.stdout, child.stderr])
-      stream.setEncoding("utf8").on("data", (text: string) => (words += text));
+      stream.setEncoding("utf8").on("data", (text: string) => (output += text));
     const ended = new Promise<number | null>((resolve) => child.on("exit", resolve));
     const running: Running = {
-      output: () => words,
+      output: () => output,
       stop: async () => {
         this.#running.delete(running);
-        child.kill("SIGTERM");
+        // not by child.kill: Deno then tells the signal instead of the exit code
+        if (child.pid !== undefined) process.kill(child.pid, "SIGTERM");
         return await ended;
       },
     };
     this.#running.add(running);
-    await this.until(`${name} answers`, ready, () => words);
+    await this.until(`${name} answers`, ready, () => output);
     return running;
   }
 
