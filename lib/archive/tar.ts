@@ -102,16 +102,15 @@ async function createParser(onEntry: OnEntry) {
   parser.on("eof", () => {
     parser.sawEnd = true;
   });
-  parser.on("meta", (text: string) => {
-    if (text.includes("GNU.sparse")) throw new Refused("it holds a sparse file");
-    // the package ends a name there; another reader may not (GNU's long names do end with one)
-    if (text.replace(/\0+$/, "").includes("\0"))
-      throw new Refused(`"${shownName(text)}": control characters in a long name`);
-  });
+  parser.on("meta", checkMeta);
   parser.on("ignoredEntry", ({ path, type }) => {
     throw new Refused(`"${shownName(path)}" is of a kind that is not unpacked (${type})`);
   });
   parser.on("entry", (entry) => {
+    // others would give every entry that follows this name or size; the package does so with some of them
+    for (const key of ["path", "linkpath", "size"] as const)
+      if (entry.globalExtended?.[key] !== undefined)
+        throw new Refused(`it sets one ${key} for every entry (a global pax header)`);
     const sink = onEntry(entry);
     if (sink) {
       entry.on("data", (piece: Buffer) => sink.write(piece));
@@ -120,6 +119,30 @@ async function createParser(onEntry: OnEntry) {
     entry.resume();
   });
   return parser;
+}
+
+/**
+ * Judge a long name, or a pax header's records (`LENGTH KEY=VALUE`, a line each). The package reads those line by line and
+ * ends a name at a NUL; another reader may read on. Other records, as extended attributes, are not used and may be binary.
+ */
+function checkMeta(text: string): void {
+  if (text.includes("GNU.sparse")) throw new Refused("it holds a sparse file");
+  const unclear = (name: string) =>
+    new Refused(`"${shownName(name)}": control characters in a long name`);
+  if (!/^\d+ [\w.-]+=/.test(text)) {
+    // GNU's long names end with a NUL
+    if (text.replace(/\0+$/, "").includes("\0")) throw unclear(text);
+    return;
+  }
+  const seen = new Set<string>();
+  for (const line of text.split("\n")) {
+    const [, length, key = "", value = ""] = /^(\d+) (path|linkpath)=(.*)$/s.exec(line) ?? [];
+    if (length === undefined) continue;
+    if (value.includes("\0") || Number(length) !== Buffer.byteLength(line) + 1)
+      throw unclear(value);
+    if (seen.has(key)) throw new Refused(`"${shownName(value)}" is a second name of one entry`);
+    seen.add(key);
+  }
 }
 
 function looksLikeTar(chunk: Buffer): boolean {

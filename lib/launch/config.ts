@@ -35,6 +35,7 @@ const schema = y.object({
       kill: y.optional(command),
       grace: y.optional(y.duration()),
       env: y.optional(variables),
+      strip: y.optional(y.either([y.just(0), y.just(1)], "0 or 1")),
       listen: y.optional(
         y.string({ match: /\S/, what: "a port, or an address as 127.0.0.1:8080" }),
       ),
@@ -112,6 +113,8 @@ const defaults = {
     kill: undefined as string | undefined,
     grace: 10_000,
     env: {} as Record<string, string>,
+    /** Folders taken off an archive's names; undefined: one, where it holds a configuration. */
+    strip: undefined as 0 | 1 | undefined,
     listen: undefined as string | undefined,
     health: undefined as HealthCheck | undefined,
   },

@@ -12,6 +12,7 @@ import {
 } from "../web-folder/floors.ts";
 import { saveKeys } from "../web-folder/trust.ts";
 import { folderUrl, type VerifiedArchive } from "../web-folder/web-folder.ts";
+import { mustStrip } from "./archive-shape.ts";
 import { type ReadLaunchConfig, readLaunchConfig } from "./config.ts";
 import {
   clearTemporary,
@@ -165,8 +166,10 @@ export async function addRelease(session: Session, update: Update): Promise<void
   const folder = await mkdtemp(join(deploy.temporary, "unpack-"));
   try {
     const name = update.offers[0]?.line.file ?? update.name;
-    await unpack(archive.fd, folder, name, { signal: options.signal });
-    const own = await ownName(folder);
+    const { app } = (await readLaunchConfig(deploy.path)).config;
+    const strip = (top: string | undefined, hasConfig: boolean) => mustStrip(app, top, hasConfig);
+    const release = await unpack(archive.fd, folder, name, { strip, signal: options.signal });
+    const own = await ownName(release);
     if (own !== undefined && own !== update.app)
       throw new Refused(`${name} holds the app ${own}, not ${update.app} (wrong software)`);
     if (update.offers[0] && mustReplace(session.state, update.offers[0]))
@@ -177,7 +180,7 @@ export async function addRelease(session: Session, update: Update): Promise<void
       throw new Refused(`${place} is there, but launchfit did not make it; move it away`);
     // removed before all is brought to the disk, which it need not reach
     await archive.discard();
-    await placeRelease(deploy, folder, update.name);
+    await placeRelease(deploy, release, update.name);
   } finally {
     await rm(folder, { recursive: true, force: true });
     await archive.discard();

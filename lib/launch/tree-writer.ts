@@ -21,9 +21,21 @@ import {
 import { Failure, messageOf, Refused, systemCode } from "../core/errors.ts";
 import { readPieces } from "../files/files.ts";
 
+export interface UnpackOptions {
+  limits?: TarLimits;
+  /**
+   * Asked when a whole archive was unpacked: whether its one top folder is taken off. `folder`: that folder, undefined
+   * when there is more than one thing at the top; `hasConfig`: a configuration of launchfit's stands in it.
+   * @throws {Refused} when that has to be said first.
+   */
+  strip?: ((folder: string | undefined, hasConfig: boolean) => boolean) | undefined;
+  signal?: AbortSignal | undefined;
+}
+
 /**
  * Unpack the archive that is open as `fd` into `folder`, which is empty. The caller removes it when this throws.
  * @param name the archive's, for messages.
+ * @returns the folder that holds the release: `folder`, or the one in it that was to be taken off.
  * @throws {Refused} when an entry breaks a rule, with the entry's name; or when it is not a whole tar.gz.
  * @throws {Failure} when the disk is full and the like.
  */
@@ -31,12 +43,14 @@ export async function unpack(
   fd: number,
   folder: string,
   name: string,
-  { limits = tarLimits, signal }: { limits?: TarLimits; signal?: AbortSignal | undefined } = {},
-): Promise<void> {
+  { limits = tarLimits, strip = () => false, signal }: UnpackOptions = {},
+): Promise<string> {
   const tree = new TreeWriter(folder, limits);
   try {
     await readTarGz(readPieces(fd), (entry) => tree.add(entry), { limits, signal });
     tree.finish();
+    const top = tree.onlyFolder();
+    return strip(top, tree.hasConfig(top)) && top !== undefined ? tree.stripTo(top) : folder;
   } catch (error) {
     signal?.throwIfAborted();
     if (error instanceof Refused) throw new Refused(`${name} is not unpacked: ${error.message}`);
@@ -67,6 +81,8 @@ class TreeWriter {
   /** By the path as a file system sees it that ignores case and Unicode form. */
   readonly #folded = new Map<string, string>();
   readonly #folderModes = new Map<string, number>();
+  /** Symbolic links, with their targets. */
+  readonly #links = new Map<string, string>();
   #entries = 0;
   #bytes = 0;
   /** The file that is being written. */
@@ -86,11 +102,13 @@ class TreeWriter {
     const path = checkedPath(entry.path);
     const refuse = (why: string) => new Refused(`"${shownName(entry.path)}" ${why}`);
     const mode = entry.mode ?? 0o644;
-    if (mode & 0o6000) throw refuse("is setuid or setgid");
+    // a folder's setgid bit is about who owns what is made in it; it is not kept
+    const isFolder = entry.type === "Directory";
+    if (mode & (isFolder ? 0o4000 : 0o6000)) throw refuse("is setuid or setgid");
     if (++this.#entries > this.#limits.entries)
       throw new Refused(`it has more than ${this.#limits.entries} entries`);
     if (path === "") {
-      if (entry.type !== "Directory") throw refuse("has no name");
+      if (!isFolder) throw refuse("has no name");
       return undefined;
     }
     if (this.#named.has(path)) throw refuse("is there twice");
@@ -105,10 +123,13 @@ class TreeWriter {
       case "ContiguousFile":
         this.#claim(path, "file");
         return this.#writeFile(path, entry, mode & 0o755);
-      case "SymbolicLink":
+      case "SymbolicLink": {
         this.#claim(path, "link");
-        symlinkSync(checkedTarget(path, entry.linkpath ?? ""), `${this.#folder}/${path}`);
+        const target = checkedTarget(path, entry.linkpath ?? "");
+        symlinkSync(target, `${this.#folder}/${path}`);
+        this.#links.set(path, target);
         return undefined;
+      }
       case "Link": {
         const target = checkedPath(entry.linkpath ?? "");
         if (this.#kinds.get(target) !== "file")
@@ -128,6 +149,29 @@ class TreeWriter {
   finish(): void {
     chmodSync(this.#folder, 0o755);
     for (const [path, mode] of this.#folderModes) chmodSync(`${this.#folder}/${path}`, mode);
+  }
+
+  /** The one folder that everything is in. */
+  onlyFolder(): string | undefined {
+    const tops = [...this.#kinds.keys()].filter((path) => !path.includes("/"));
+    const [top] = tops;
+    return tops.length === 1 && top && this.#kinds.get(top) === "folder" ? top : undefined;
+  }
+
+  /** Whether a configuration of launchfit's stands in a folder of it. */
+  hasConfig(folder = ""): boolean {
+    const names = ["launchify.yml", "config/app.json"];
+    return names.some((name) => this.#kinds.get(`${folder}/${name}`) === "file");
+  }
+
+  /**
+   * Make the one top folder the release's. @returns where it is.
+   * @throws {Refused} when a link would lead out of it.
+   */
+  stripTo(top: string): string {
+    for (const [path, target] of this.#links) checkedTarget(path.slice(top.length + 1), target);
+    chmodSync(`${this.#folder}/${top}`, 0o755);
+    return `${this.#folder}/${top}`;
   }
 
   /** Close the file that an error left open. */

@@ -38,8 +38,8 @@ export function tarEntry({
   return Buffer.concat([header, body, Buffer.alloc((512 - (body.length % 512)) % 512)]);
 }
 
-/** A pax header for the entry after it. */
-export function paxEntry(records: Record<string, string>): Buffer {
+/** A pax header for the entry after it (type x), or for all that follow (g). */
+export function paxEntry(records: Record<string, string>, type: "x" | "g" = "x"): Buffer {
   const content = Object.entries(records)
     .map(([key, value]) => {
       const rest = Buffer.byteLength(` ${key}=${value}\n`);
@@ -48,7 +48,7 @@ export function paxEntry(records: Record<string, string>): Buffer {
       return `${length} ${key}=${value}\n`;
     })
     .join("");
-  return tarEntry({ name: "PaxHeader/x", type: "x", content });
+  return tarEntry({ name: "PaxHeader/x", type, content });
 }
 
 /** A tar.gz of these pieces and the end mark. */

@@ -4,7 +4,8 @@ import { lstat, readFile, readlink, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { runScript } from "../helpers/run.ts";
+import { runCommand, runScript } from "../helpers/run.ts";
+import { tarGz } from "../helpers/tar.ts";
 import { gpgHome, needsGpg } from "../helpers/gpg.ts";
 import { testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
@@ -308,6 +309,84 @@ test("launchfit verify says what an update would, and installs nothing", async (
   await runScript("launchfit", ["verify", "--dir", dir], { expect: 4 });
   assert.is(await installedVersion(dir), "1");
   assert.equal(readdirSync(join(dir, "releases")), ["my-app-1"]);
+});
+
+/** An archive that another tool makes of a folder `my-app` with these files. */
+async function archiveBy(tool: string, files: Record<string, string>): Promise<Buffer> {
+  const base = tempDir();
+  const from = join(base, "my-app");
+  for (const [name, text] of Object.entries(files)) {
+    mkdirSync(join(from, name, ".."), { recursive: true });
+    await writeFile(join(from, name), text);
+  }
+  const made = join(base, "made.tar.gz");
+  const run = (argv: string[], cwd = base) => runCommand(argv, { cwd, expect: 0 });
+  if (tool === "tar") await run(["tar", "czf", made, "my-app"]);
+  if (tool === "npm pack") {
+    await writeFile(join(from, "package.json"), '{ "name": "my-app", "version": "1.0.0" }');
+    await run(["npm", "pack", "--silent", "--offline", "--ignore-scripts"], from);
+    return await readFile(join(from, "my-app-1.0.0.tgz"));
+  }
+  if (tool === "git archive") {
+    const who = ["-c", "user.name=a", "-c", "user.email=a@example.com"];
+    await run(["git", "init", "--quiet"], from);
+    await run(["git", "add", "--all"], from);
+    await run(["git", ...who, "commit", "--quiet", "--message", "x"], from);
+    await run(["git", "archive", "--prefix=my-app-1/", "--output", made, "HEAD"], from);
+  }
+  return await readFile(made);
+}
+
+for (const tool of ["tar", "npm pack", "git archive"])
+  test(`an archive by ${tool}: its one folder is taken off where it holds a launchify.yml`, async () => {
+    const web = await folder();
+    const files = { "launchify.yml": "app:\n  name: my-app\n", "version.txt": "1", "d/f": "x" };
+    await publish(web.path, by, "1", { archive: await archiveBy(tool, files) });
+    const dir = tempDir("deploy-");
+    const argv = [web.url, "--dir", dir, "--key", by.fingerprint];
+    await runScript("launchfit", argv, { expect: 0 });
+    assert.is(await installedVersion(dir), "1");
+    assert.ok(existsSync(join(dir, "current", "d", "f")));
+    assert.is((await lstat(join(dir, "releases", "my-app-1"))).mode & 0o777, 0o755);
+  });
+
+test("an archive's one folder without a configuration is refused with the words that help; app.strip decides", async () => {
+  const web = await folder();
+  const archive = await archiveBy("tar", { "version.txt": "1" });
+  await publish(web.path, by, "1", { archive });
+  const dir = tempDir("deploy-");
+  const argv = [web.url, "--dir", dir, "--key", by.fingerprint];
+  const { stderr } = await runScript("launchfit", argv, { expect: 4 });
+  assert.match(stderr, /all of it is in one folder, "my-app"; write app\.strip: 1 into launchify/);
+  assert.not(existsSync(join(dir, "current")));
+  const yml = join(dir, "launchify.yml");
+  const shape = async (lines: string) => {
+    await writeFile(yml, `app:\n  name: my-app\n${lines}`);
+    await rm(join(dir, "releases"), { recursive: true, force: true });
+    await rm(join(dir, "current"), { force: true });
+    await runScript("launchfit", argv, { expect: 0 });
+    return existsSync(join(dir, "current", "version.txt")) ? "taken off" : "as it is";
+  };
+  assert.is(await shape("  strip: 1\n"), "taken off");
+  assert.is(await shape("  strip: 0\n"), "as it is");
+  assert.is(await shape("  exec: cat my-app/version.txt\n"), "as it is");
+  assert.is(await shape("  exec: cat version.txt\n  strip: 1\n"), "taken off");
+  // what is installed keeps its shape
+  await writeFile(yml, (await readFile(yml, "utf8")).replace("  strip: 1\n", ""));
+  await runScript("launchfit", argv, { expect: 0 });
+  assert.is(await installedVersion(dir), "1");
+});
+
+test("a folder is not taken off where a link would then lead out of the release", async () => {
+  const web = await folder();
+  const archive = tarGz(
+    { name: "my-app/launchify.yml", content: "app:\n  name: my-app\n" },
+    { name: "my-app/l", type: "2", link: "../my-app/launchify.yml" },
+  );
+  await publish(web.path, by, "1", { archive });
+  const dir = tempDir("deploy-");
+  const argv = [web.url, "--dir", dir, "--key", by.fingerprint];
+  assert.match((await runScript("launchfit", argv, { expect: 4 })).stderr, /leads out/);
 });
 
 test("a release for another platform only is refused by name", async () => {

@@ -1,12 +1,22 @@
 // Hostile archives: refused as a whole, by the entry's name, and nothing is written outside.
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from "node:fs";
 import { lstat, readFile, readlink } from "node:fs/promises";
 import { join } from "node:path";
-import { gzipSync } from "node:zlib";
+import { gunzipSync, gzipSync } from "node:zlib";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { unpack } from "../../../lib/launch/tree-writer.ts";
 import { type TarLimits, tarLimits } from "../../../lib/archive/tar.ts";
+import { runCommand } from "../../helpers/run.ts";
+import { testUnless } from "../../helpers/skip.ts";
 import { paxEntry, type RawEntry, tarEntry, tarGz } from "../../helpers/tar.ts";
 import { withTemp } from "../../helpers/tmp.ts";
 
@@ -108,6 +118,19 @@ refused("a pax sparse giant", /sparse/, [
 refused("an unknown kind", /kind that is not unpacked/, [{ name: "odd", type: "Z" }]);
 refused("setuid", /"su" is setuid/, [{ name: "su", mode: 0o4755 }]);
 refused("setgid", /"sg" is setuid or setgid/, [{ name: "sg", mode: 0o2755 }]);
+refused("a name for all entries at once", /path for every entry/, [
+  paxEntry({ path: "everywhere" }, "g"),
+  { name: "f" },
+]);
+refused("a link's target for all entries at once", /linkpath for every entry/, [
+  paxEntry({ linkpath: "f" }, "g"),
+  { name: "l", type: "2", link: "x" },
+]);
+refused("a line end in a pax name", /control characters/, [paxEntry({ path: "a\nb" }), {}]);
+refused("two pax names, one of them within an attribute", /second name of one entry/, [
+  paxEntry({ path: "f", "SCHILY.xattr.user.x": "\n10 path=g\n" }),
+  {},
+]);
 refused("a duplicate", /"f" is there twice/, [{ name: "f" }, { name: "f", content: "2" }]);
 refused("a duplicate by another spelling", /"\.\/\/f" is there twice/, [
   { name: "f" },
@@ -227,6 +250,49 @@ test("a good archive: files, folders, links, modes, long and Unicode names", () 
     assert.is(await mode("locked"), "700");
     assert.is((await lstat(at("run.sh"))).uid, process.getuid?.());
   }));
+
+test("extended attributes, a comment for all entries and a folder's setgid bit are left out", () =>
+  withTemp(async (folder) => {
+    const archive = tarGz(
+      paxEntry({ comment: "0123456789abcdef" }, "g"),
+      { name: "d/", type: "5", mode: 0o2775 },
+      paxEntry({
+        "SCHILY.xattr.user.note": "\0\x01binary\0",
+        "LIBARCHIVE.xattr.user.note": "AAE=",
+      }),
+      { name: "d/f", content: "x" },
+    );
+    assert.is(await tryUnpack(folder, archive), undefined);
+    assert.is((await lstat(join(folder, "in/d"))).mode & 0o7777, 0o755);
+    assert.is(await readFile(join(folder, "in/d/f"), "utf8"), "x");
+  }));
+
+for (const [tool, ...argv] of [
+  ["tar", "--xattrs", "--format=pax", "-czf"],
+  ["bsdtar", "--xattrs", "--format=pax", "-czf"],
+] as const) {
+  const missing = ["setfattr", tool].find(
+    (name) => !existsSync(`/usr/bin/${name}`) && !existsSync(`/bin/${name}`),
+  );
+  testUnless(test, missing && `needs ${missing}`)(
+    `extended attributes as ${tool} writes them are ignored`,
+    () =>
+      withTemp(async (folder) => {
+        const from = join(folder, "from");
+        mkdirSync(from);
+        writeFileSync(join(from, "f"), "x");
+        const value = `0s${Buffer.from("\0a\n12 b=c\n\xff", "latin1").toString("base64")}`;
+        const set = await runCommand(["setfattr", "-n", "user.note", "-v", value, join(from, "f")]);
+        const archive = join(folder, "made.tar.gz");
+        await runCommand([tool, ...argv, archive, "-C", from, "f"], { expect: 0 });
+        // where the file system has none, tar has nothing to write
+        if (set.code === 0)
+          assert.match(gunzipSync(readFileSync(archive)).toString("latin1"), "xattr");
+        assert.is(await tryUnpack(folder, readFileSync(archive)), undefined);
+        assert.is(await readFile(join(folder, "in/f"), "utf8"), "x");
+      }),
+  );
+}
 
 test("a file that takes many pieces arrives whole", () =>
   withTemp(async (folder) => {
