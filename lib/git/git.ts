@@ -60,6 +60,8 @@ export function gitEnvironment(
     GIT_CONFIG_NOSYSTEM: process.env.GIT_CONFIG_NOSYSTEM,
     GIT_SSH_COMMAND: process.env.GIT_SSH_COMMAND,
     LC_ALL: "C",
+    // where user.email is not set: else git asks for the host's full name, which may take 20 s (git-var(1))
+    EMAIL: "boatyard@localhost",
     ...extra,
   });
 }
