@@ -2,10 +2,11 @@ import { delimiter } from "node:path";
 import process from "node:process";
 
 const allowed =
-  /^(?:PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TMPDIR|SSH_AUTH_SOCK|SSL_CERT_(?:FILE|DIR)|DENO_DIR|(?:https?|no|all)_proxy)$/i;
+  /^(?:PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TMPDIR|SSH_AUTH_SOCK|SSL_CERT_(?:FILE|DIR)|NODE_EXTRA_CA_CERTS|NODE_USE_SYSTEM_CA|DENO_CERT|DENO_TLS_CA_STORE|DENO_DIR|(?:https?|no|all)_proxy)$/i;
 
 /**
- * The environment for a child: only what is on a short list of ours, then `extra` (undefined takes one away).
+ * The environment for a child: only what is on a short list of ours (which certificates to trust is on it: a private
+ * CA holds for all that is started), then `extra` (undefined takes one away).
  * SHLVL is set because Debian's bash reads ~/.bashrc when it finds none and its stdin is a socket.
  */
 export function cleanEnvironment(
