@@ -28,6 +28,10 @@ const command = defineCommand({
     },
     force: { type: "boolean", help: "no stage skips itself, and litpro writes every file anew" },
     wait: { type: "boolean", help: "wait for another build of DIR to end, instead of exit 3" },
+    check: {
+      type: "boolean",
+      help: "check build.yml, the stages' own files and what they need; nothing is run",
+    },
     "dry-run": {
       type: "boolean",
       help: "show what each stage would do; nothing is fetched or run",
@@ -45,7 +49,7 @@ const command = defineCommand({
   environment: [["HOOK_*, RELEASE_*", "passed on to every stage; HOOK_RUN is the run's id"]],
   notes: "DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.",
   async run({ flags, args, terminal, signal }) {
-    const { build, planBuild } = await import("../lib/builder/build.ts");
+    const { build, checkBuild, planBuild } = await import("../lib/builder/build.ts");
     const options = {
       dir: args[0] ?? ".",
       only: flags.only,
@@ -59,6 +63,20 @@ const command = defineCommand({
       terminal,
       signal,
     };
+    if (flags.check) {
+      const checks = await checkBuild(options);
+      terminal.printJson({ stages: checks });
+      const rows = checks.map(({ name, result, note }) => [
+        name,
+        result,
+        note.split("\n")[0] ?? "",
+      ]);
+      for (const line of terminal.table(rows, { header: ["stage", "check", ""] }))
+        terminal.print(line);
+      const failed = checks.filter(({ result }) => result === "failed");
+      for (const { name, note } of failed) terminal.warn(`${name}: ${note}`);
+      return failed.length > 0 ? 2 : 0;
+    }
     if (flags["dry-run"]) {
       const plan = await planBuild(options);
       terminal.printJson({ stages: plan });

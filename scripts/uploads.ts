@@ -4,11 +4,15 @@ import { defineCommand, runScript } from "../lib/cli/command.ts";
 const command = defineCommand({
   name: "uploads",
   summary: "publish a folder by rsync, S3 and git, sending only what changed",
-  usage: ["uploads [DIR] [--to NAME] [--dry-run] [--delete]"],
+  usage: ["uploads [DIR] [--to NAME] [--check | --dry-run] [--delete]"],
   args: [["DIR", "the checkout, with its uploads.yml; default: the current folder"]],
   maxArgs: 1,
   flags: {
     to: { type: "list", value: "NAME", help: "only these targets of uploads.yml" },
+    check: {
+      type: "boolean",
+      help: "check uploads.yml and the programs and keys that it needs; nothing is asked or sent",
+    },
     "dry-run": {
       type: "boolean",
       short: "n",
@@ -37,13 +41,15 @@ const command = defineCommand({
     ["SSH_AUTH_SOCK", "the ssh agent, for rsync and git"],
   ],
   async run({ flags, args, terminal, signal }) {
-    const { runUploads, showResults } = await import("../lib/uploads/uploads.ts");
+    const { checkUploads, runUploads, showResults } = await import("../lib/uploads/uploads.ts");
     const dryRun = flags["dry-run"];
-    const results = await runUploads({
+    const options = {
       ...{ dir: resolve(args[0] ?? "."), to: flags.to, dryRun, delete: flags.delete },
       config: flags.config === undefined ? undefined : resolve(flags.config),
       ...{ retries: flags.retries, terminal, signal },
-    });
+    };
+    if (flags.check) return await checkUploads(options);
+    const results = await runUploads(options);
     showResults(results, { dryRun, terminal });
     return results.every(({ ok }) => ok) ? 0 : 1;
   },

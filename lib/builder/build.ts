@@ -29,6 +29,8 @@ import {
 import { isPull, selectStages, type Stage } from "./select.ts";
 import { planStage } from "./stages.ts";
 
+export { checkBuild, planBuild } from "./preview.ts";
+
 export interface BuildOptions extends BuildRequest {
   /** Do nothing when the last good build was of the same commit. */
   ifChanged: boolean;
@@ -88,20 +90,6 @@ export async function build(options: BuildOptions): Promise<BuildResult> {
   } finally {
     lock.release();
   }
-}
-
-/** What a build would do now, stage by stage; nothing is fetched or run. */
-export async function planBuild(
-  request: BuildRequest,
-): Promise<{ name: string; does?: string; skip?: string }[]> {
-  const context = await openContext(request);
-  const { stages, branch } = await readFolder(context, request);
-  return await Promise.all(
-    stages.map(async (stage) => {
-      const plan = await planStage(stage, context, request, branch);
-      return { name: stage.name, ...("skip" in plan ? plan : { does: plan.does }) };
-    }),
-  );
 }
 
 /**

@@ -1,13 +1,20 @@
-import { createHash } from "node:crypto";
-import { mkdir, realpath, rm, stat } from "node:fs/promises";
-import { delimiter, join } from "node:path";
+import { mkdir, readdir, rm } from "node:fs/promises";
+import { join } from "node:path";
 import { Failure } from "../core/errors.ts";
 import { commandFailure, type ProcessOutput } from "../exec/exec.ts";
 import { readIfThere, writeAtomic } from "../files/files.ts";
-import type { StagePlan } from "../run/stage.ts";
+import type { StageContext, StagePlan } from "../run/stage.ts";
 import type { BuildContext } from "./context.ts";
+import {
+  findProgram,
+  hashOfInputs,
+  hashOfPackages,
+  packageFiles,
+  removePackages,
+} from "./installed.ts";
+import { choosePackageManager, type PackageManager } from "./package-manager.ts";
 
-/** What npm reads of a package.json or lock file, as far as it matters here. */
+/** What is read of a package.json or npm's lock file, as far as it matters here. */
 interface PackageFile {
   [field: string]: unknown;
 }
@@ -29,131 +36,145 @@ const installScripts = [
   "postprepare",
 ];
 
+/** Neither asks, nor writes a version into package.json (its README). */
+const corepackSettings = { COREPACK_ENABLE_DOWNLOAD_PROMPT: "0", COREPACK_ENABLE_AUTO_PIN: "0" };
+
 /**
- * The install stage: `npm ci` where there is a lock file, else `npm install`; nothing when the package
- * files, Node, npm's settings and what stands in node_modules are as they were after the last one.
+ * The install stage: the repo's package manager installs what its lock file says, or what package.json asks for
+ * where there is none; nothing when all that decides it, and what stands in node_modules, are as they were after the
+ * last one.
  */
 export async function planInstall(context: BuildContext): Promise<StagePlan> {
-  const { dir } = context;
-  const manifest = await readIfThere(join(dir, "package.json"));
-  if (manifest === undefined) return { skip: "no package.json" };
-  const content = parse(manifest);
-  const lockName = (await isThere(join(dir, "npm-shrinkwrap.json")))
-    ? "npm-shrinkwrap.json"
-    : "package-lock.json";
-  const lock = await readIfThere(join(dir, lockName));
-  if (content && !asksForWork(content, lock)) return { skip: "package.json names no packages" };
+  const { dir, env } = context;
+  const manager = await readRepo(dir);
+  if (!manager) return { skip: "no package.json" };
+  const { name, lock } = manager;
+  const content = parse((await readIfThere(join(dir, "package.json"))) ?? "");
+  const isNpm = name === "npm";
+  if (content && (isNpm || !lock) && !(await asksForWork(content, dir, lock)))
+    return { skip: "package.json names no packages" };
   const record = join(context.state, "install.json");
   const before = parse((await readIfThere(record)) ?? "");
-  const key = await inputs(context, manifest, lockName, lock);
-  if (!context.force && before?.inputs === key && before.result === (await result(dir))) {
+  const isIntact = before?.result === (await hashOfPackages(dir)) && !context.force;
+  if (isIntact && before?.inputs === (await inputs(context, manager)))
     return { skip: "nothing changed since the last install" };
-  }
-  const how = lock === undefined ? "install" : "ci";
+  const title = [name, ...manager.args.filter((word) => !isQuiet(word))].join(" ");
   return {
-    does: `npm ${how}`,
+    does: title,
+    needs: async () => void (await findManager(manager, content, env)),
     async work(stage) {
-      if ((await findNode(context.env)) === undefined)
-        throw new Failure("node is not on PATH, which npm needs; install Node.js, or correct PATH");
+      const program = await findManager(manager, content, env);
       // an install that breaks off must not count as done
       await rm(record, { force: true });
-      const quiet = ["--no-audit", "--no-fund", "--no-update-notifier", "--no-progress"];
-      const npm = await stage.$({ nothrow: true })`npm ${how} ${quiet}`;
+      const $ = stage.$({ env: { ...env, ...corepackSettings } });
+      await refuseOtherVersion({ ...stage, $ }, program, manager);
+      // npm ci does so itself; yarn 1 and Deno believe their own records of what they installed
+      if (lock && !isNpm && !isIntact) await removePackages(dir);
+      const result = await $({ nothrow: true })`${program} ${manager.args}`;
       stage.signal.throwIfAborted();
-      if (!npm.ok) throw new Failure(`npm ${how} failed${why(npm)}; its lines are above`);
+      if (!result.ok) throw new Failure(`${title} failed${why(result)}; its lines are above`);
       await mkdir(context.state, { recursive: true });
-      // without a lock file npm has written one by now
-      const lockNow = await readIfThere(join(dir, lockName));
-      const manifestNow = (await readIfThere(join(dir, "package.json"))) ?? manifest;
-      const done = {
-        inputs: await inputs(context, manifestNow, lockName, lockNow),
-        result: await result(dir),
-      };
+      // without a lock file the manager has written one by now
+      const now = (await readRepo(dir)) ?? manager;
+      const done = { inputs: await inputs(context, now), result: await hashOfPackages(dir) };
       await writeAtomic(record, `${JSON.stringify(done)}\n`);
-      return { note: `npm ${how}` };
+      return { note: title };
     },
   };
 }
 
-function why(npm: ProcessOutput): string {
-  if (commandFailure(npm)?.code !== undefined) return ": npm is not on PATH";
-  return npm.exitCode === null ? "" : ` with exit code ${npm.exitCode}`;
+/** Words that only make it quiet are no part of its name. */
+function isQuiet(word: string): boolean {
+  return /^--(?:no-|non-|config\.)/.test(word);
 }
 
-/** Whether npm has anything to fetch or to run. */
-function asksForWork(manifest: PackageFile, lock: string | undefined): boolean {
+async function readRepo(dir: string): Promise<PackageManager | undefined> {
+  const names = new Set(await readdir(dir));
+  const { packageManager } = parse((await readIfThere(join(dir, "package.json"))) ?? "") ?? {};
+  return choosePackageManager({
+    names,
+    packageManager: typeof packageManager === "string" ? packageManager : undefined,
+    yarnLock: await readIfThere(join(dir, "yarn.lock")),
+  });
+}
+
+/**
+ * The command for a manager. With `packageManager` in package.json corepack comes first, which gets that very
+ * version; else what is on PATH, else corepack.
+ * @throws {Failure} when there is none, with what to install.
+ */
+async function findManager(
+  { name, lock }: PackageManager,
+  content: PackageFile | undefined,
+  env: BuildContext["env"],
+): Promise<string[]> {
+  const has = async (program: string) => (await findProgram(env, program)) !== undefined;
+  if ((name === "npm" || name === "yarn") && !(await has("node")))
+    throw new Failure(`node is not on PATH, which ${name} needs; install Node.js, or correct PATH`);
+  const byCorepack = (name === "pnpm" || name === "yarn") && (await has("corepack"));
+  if (byCorepack && content?.packageManager !== undefined) return ["corepack", name];
+  if (await has(name)) return [name];
+  if (byCorepack) return ["corepack", name];
+  const asked = lock ?? "packageManager in package.json";
+  const how = name === "npm" ? "install Node.js with npm" : `run: npm install --global ${name}`;
+  throw new Failure(`${name} is not on PATH, which ${asked} asks for; ${how}, or correct PATH`);
+}
+
+/** A manager that cannot read the lock file would write it anew, with other versions. */
+async function refuseOtherVersion(
+  { $ }: Pick<StageContext, "$">,
+  program: readonly string[],
+  { name, lock, version }: PackageManager,
+): Promise<void> {
+  if (!version) return;
+  const lines: string[] = [];
+  await $({
+    onLine: (line, from) => void (from === "stdout" && lines.push(line)),
+  })`${program} --version`;
+  const found = lines.at(-1)?.trim() ?? "";
+  if (version.fits(Number.parseInt(found, 10))) return;
+  throw new Failure(
+    `${lock} is of ${version.wanted}, and ${name} here is ${found}; set packageManager in package.json, or install ${version.wanted}`,
+  );
+}
+
+function why(result: ProcessOutput): string {
+  if (commandFailure(result)?.code !== undefined) return ": it could not be started";
+  return result.exitCode === null ? "" : ` with exit code ${result.exitCode}`;
+}
+
+/** Whether there is anything to fetch or to run. */
+async function asksForWork(
+  manifest: PackageFile,
+  dir: string,
+  lock: string | undefined,
+): Promise<boolean> {
   const holds = (value: unknown) =>
     value !== undefined && value !== null && Object.keys(value).length > 0;
   if (dependencyFields.some((field) => holds(manifest[field]))) return true;
   const scripts = (manifest.scripts ?? {}) as PackageFile;
   if (installScripts.some((name) => scripts[name] !== undefined)) return true;
-  const packages = (parse(lock ?? "")?.packages ?? {}) as PackageFile;
-  return Object.keys(packages).some((name) => name !== "");
+  return lock !== undefined && (await lockedFolders(dir, lock)).some((name) => name !== "");
+}
+
+/** The folders in npm's lock file: "" is the repo, others in the repo are workspaces and linked folders. */
+async function lockedFolders(dir: string, lock: string): Promise<string[]> {
+  const packages = parse((await readIfThere(join(dir, lock))) ?? "")?.packages ?? {};
+  return Object.keys(packages as PackageFile);
 }
 
 /** A hash over all that decides what an install does. */
-async function inputs(
-  context: BuildContext,
-  manifest: string,
-  lockName: string,
-  lock: string | undefined,
-): Promise<string> {
+async function inputs(context: BuildContext, manager: PackageManager): Promise<string> {
   const { dir, env } = context;
-  const hash = createHash("sha256");
-  const add = (name: string, value: string | undefined) => hash.update(`${name}\0${value ?? ""}\0`);
-  add("package.json", manifest);
-  add(lockName, lock);
-  add(".npmrc", await readIfThere(join(dir, ".npmrc")));
+  const { name, lock, settings } = manager;
+  const files = ["package.json", ...settings, ...(lock === undefined ? [] : [lock])];
   // workspaces and linked folders have package files of their own
-  const packages = (parse(lock ?? "")?.packages ?? {}) as PackageFile;
-  for (const name of Object.keys(packages).sort()) {
-    if (name === "" || name.split("/").includes("node_modules")) continue;
-    add(name, await readIfThere(join(dir, name, "package.json")).catch(() => undefined));
-  }
-  for (const name of Object.keys(env).sort()) {
-    if (name === "NODE_ENV" || name === "NODE_OPTIONS" || /^npm_config_/i.test(name))
-      add(name, env[name]);
-  }
-  add("node", await findNode(env));
-  return hash.digest("hex");
-}
-
-/**
- * Which node a stage gets, told by its file: path, size and time change with the version, and no process
- * has to be started to learn it.
- */
-async function findNode(env: Readonly<Record<string, string>>): Promise<string | undefined> {
-  for (const folder of (env.PATH ?? "").split(delimiter)) {
-    if (folder === "") continue;
-    const file = join(folder, "node");
-    const found = await stat(file).catch(() => undefined);
-    if (found?.isFile()) return `${await realpath(file)} ${found.size} ${found.mtimeMs}`;
-  }
-  return undefined;
-}
-
-/** A hash over what stands in node_modules: npm's own list, and the package file of everything on it. */
-async function result(dir: string): Promise<string> {
-  const list = await readIfThere(join(dir, "node_modules", ".package-lock.json")).catch(
-    () => undefined,
-  );
-  if (list === undefined) return (await isThere(join(dir, "node_modules"))) ? "unlisted" : "none";
-  const packages = (parse(list)?.packages ?? {}) as Record<string, { link?: boolean } | undefined>;
-  const names = Object.keys(packages).sort();
-  const states = await Promise.all(
-    names.map(async (name) => {
-      const found = await stat(join(dir, name, "package.json")).catch(() => undefined);
-      // a linked folder is the repo's own and changes with it
-      if (packages[name]?.link || !name.includes("node_modules/"))
-        return `${name} ${found !== undefined}`;
-      return `${name} ${found?.size} ${found?.mtimeMs} ${found?.ino}`;
-    }),
-  );
-  return createHash("sha256").update(list).update(states.join("\n")).digest("hex");
-}
-
-async function isThere(path: string): Promise<boolean> {
-  return (await stat(path).catch(() => undefined)) !== undefined;
+  if (name === "npm") {
+    for (const folder of lock === undefined ? [] : await lockedFolders(dir, lock))
+      if (folder !== "" && !folder.split("/").includes("node_modules"))
+        files.push(join(folder, "package.json"));
+  } else files.push(...(await packageFiles(dir)));
+  return await hashOfInputs(dir, files, env, ["node", name]);
 }
 
 function parse(text: string): PackageFile | undefined {

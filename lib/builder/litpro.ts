@@ -1,15 +1,15 @@
 import process from "node:process";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
-import { findNpmProgram } from "../exec/scripts.ts";
 import { Failure } from "../core/errors.ts";
 import { readIfThere } from "../files/files.ts";
 import type { StageContext, StagePlan } from "../run/stage.ts";
 import type { BuildContext } from "./context.ts";
+import { findLitpro, type Litpro, needsLitpro } from "./litpro-program.ts";
 
 /**
- * The litpro stage: compile the literate programs, when there is an lprc.js. litpro (2.1) exits with 0 on
- * most failures, so its words are read; and it swallows what goes wrong in lprc.js, so that is caught.
+ * The litpro stage: compile the literate programs, when there is an lprc.js. litpro exits with 0 on most failures,
+ * so its words are read; and it swallows what goes wrong in lprc.js, so that is caught.
  */
 export async function planLitpro(context: BuildContext): Promise<StagePlan> {
   const { dir } = context;
@@ -18,22 +18,19 @@ export async function planLitpro(context: BuildContext): Promise<StagePlan> {
   return {
     // which litpro it is shows after the install, not before
     does: "litpro",
+    needs: () => needsLitpro(dir),
     async work(stage) {
-      const program = await findNpmProgram("litpro", dir);
-      if (!program)
-        throw new Failure(
-          "litpro is not installed; run in the repo: npm install --save-dev litpro",
-        );
-      return await runLitpro(context, program, stage);
+      return await runLitpro(context, await findLitpro(dir, stage), stage);
     },
   };
 }
 
 async function runLitpro(
   { dir, force }: BuildContext,
-  program: readonly string[],
+  program: Litpro,
   stage: StageContext,
 ): Promise<{ note: string }> {
+  const name = program.version === undefined ? program.name : `${program.name} ${program.version}`;
   const lines: string[] = [];
   const argv = litproRunner(program, { force });
   const onLine = (line: string) => {
@@ -47,17 +44,17 @@ async function runLitpro(
   const first = report.failures[0];
   if (first !== undefined) {
     const more = report.failures.length > 1 ? ` (and ${report.failures.length - 1} more)` : "";
-    throw new Failure(`litpro: ${first}${more}${advice}`);
+    throw new Failure(`${name}: ${first}${more}${advice}`);
   }
   if (exitCode !== 0)
     throw new Failure(
-      `litpro ${signal ? `was ended by ${signal}` : `failed with exit code ${exitCode}`}: ${lines.at(-1) ?? "no words"}`,
+      `${name} ${signal ? `was ended by ${signal}` : `failed with exit code ${exitCode}`}: ${lines.at(-1) ?? "no words"}`,
     );
   if (!report.done)
     throw new Failure(
-      "litpro ended without ## DONE: something in a document never came; its lines are above",
+      `${name} ended without DONE: something in a document never came; its lines are above`,
     );
-  return { note: `${report.saved} saved, ${report.unchanged} unchanged` };
+  return { note: `${name}: ${report.saved} saved, ${report.unchanged} unchanged` };
 }
 
 /** What litpro's output tells; pure. */
@@ -73,16 +70,21 @@ export interface LitproReport {
 const waiting =
   /^(?:NOT SAVED|NEED VAR|PROBLEM WITH|COMMAND REQUESTED|NEED(?:ED)? [A-Z]+|[A-Z][A-Z ]+):/;
 
-/** Read litpro's output: an `error:` line or a `STILL WAITING` section is a failure, also next to a `## DONE`. */
+/** How a build folder ended: `## DONE` and `## !! STILL WAITING` of litpro 2, `DONE: ./build` of those before it. */
+const ending = /^(?:## (?:!! )?(DONE|STILL WAITING)|(DONE|STILL WAITING): \.)/;
+
+/** Read litpro's output: an `error:` line or a `STILL WAITING` section is a failure, also next to a `DONE`. */
 export function readReport(lines: readonly string[]): LitproReport {
   const report: LitproReport = { failures: [], done: false, saved: 0, unchanged: 0 };
   let section = "";
   for (const line of lines) {
-    if (line.startsWith("## ")) section = line.slice(3).trim();
-    if (line.startsWith("## DONE")) report.done = true;
+    const [, now, before] = ending.exec(line) ?? [];
+    const ended = now ?? before;
+    if (ended !== undefined || line.startsWith("## ")) section = ended ?? line.slice(3).trim();
+    if (ended === "DONE") report.done = true;
+    else if (ended !== undefined) report.failures.push(ended);
     else if (line.startsWith("error:")) report.failures.push(line);
-    else if (line.startsWith("## !! STILL WAITING")) report.failures.push("STILL WAITING");
-    else if (section.startsWith("!! STILL WAITING") && waiting.test(line)) {
+    else if (section === "STILL WAITING" && waiting.test(line)) {
       // the section's title gives way to what it is about
       const title = report.failures.indexOf("STILL WAITING");
       if (title >= 0) report.failures.splice(title, 1);
@@ -105,9 +107,10 @@ async function moduleAdvice(dir: string, lines: readonly string[]): Promise<stri
 
 /**
  * litpro, started so that it does what it does alone, but says what it otherwise keeps to itself.
- * In literate-programming-cli 2.1 `Folder.lprc` is `try { require(name)(this, args) } catch (e) {}`, and
+ * In literate-programming-cli (0.11 to 2.1) `Folder.lprc` is `try { require(name)(this, args) } catch (e) {}`, and
  * `checksum` trusts its own list of outputs, even where they were deleted or changed by a checkout since.
- * Both are methods of an exported object, so they are replaced before litpro's own file is loaded.
+ * Both are methods of an exported object, so they are replaced before litpro's own file is loaded. Those before 2.0
+ * do not tell what they saved: it is told in the words of 2.0 at the end.
  */
 function patched(file: string, force: boolean): string {
   return `
@@ -144,15 +147,28 @@ if (typeof checksum?.firstLoad === "function") {
     }
   };
 }
+if (checksum?.tosave && parseInt(own("literate-programming-cli/package.json").version) < 2) {
+  const decide = checksum.tosave;
+  const told = { SAVED: [], UNCHANGED: [] };
+  checksum.tosave = function (name, text) {
+    const hash = decide.call(this, name, text);
+    told[hash ? "SAVED" : "UNCHANGED"].push("./" + name);
+    return hash;
+  };
+  process.on("exit", () => {
+    for (const [title, names] of Object.entries(told))
+      if (names.length > 0) console.log(["## " + title, ...names].join("\\n"));
+  });
+}
 own(file);
 `;
 }
 
 /** The argv that runs litpro in its folder; a litpro that is not a JavaScript file is run as it is. */
-function litproRunner(program: readonly string[], { force }: { force: boolean }): string[] {
-  const file = program.at(-1) ?? "";
-  if (!file.endsWith(".js")) return [...program];
+function litproRunner({ file, loader }: Litpro, { force }: { force: boolean }): string[] {
+  if (!file.endsWith(".js")) return [file];
   const code = patched(file, force);
+  if (loader !== undefined) return ["node", "--require", loader, "--input-type=module", "-e", code];
   if (process.versions.deno) return [process.execPath, "eval", code];
   return [process.execPath, "--input-type=module", "-e", code];
 }

@@ -1,4 +1,6 @@
 import { join } from "node:path";
+import { Failure } from "../core/errors.ts";
+import { $ } from "../exec/exec.ts";
 import { findScript } from "../exec/scripts.ts";
 import { exists } from "../files/files.ts";
 import type { StagePlan } from "../run/stage.ts";
@@ -51,14 +53,25 @@ const inputsOf = {
   uploads: ["uploads.yml"],
 } as const;
 
+/** The flag by which each reads these files, and does nothing more. */
+const checkedBy = { downloads: "--print", uploads: "--check" } as const;
+
 /** A stage that is another script of ours, run as a child: `downloads DIR`, `uploads DIR`. */
-async function planScript({ dir }: BuildContext, name: keyof typeof inputsOf): Promise<StagePlan> {
+async function planScript(
+  { dir, env }: BuildContext,
+  name: keyof typeof inputsOf,
+): Promise<StagePlan> {
   const files = inputsOf[name];
   const present = await Promise.all(files.map((file) => exists(join(dir, file))));
   if (!present.includes(true)) return { skip: `no ${files.join(" or ")}` };
   const script = await findScript(name);
   return {
     does: `${name} ${dir}`,
+    async needs() {
+      const check = $({ cwd: dir, env, nothrow: true });
+      const { ok, stderr, message } = await check`${script} ${checkedBy[name]} ${dir}`;
+      if (!ok) throw new Failure(stderr.trim() || message);
+    },
     async work({ $ }) {
       await $`${script} ${dir}`;
     },

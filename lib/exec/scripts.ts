@@ -1,5 +1,5 @@
 import { realpathSync } from "node:fs";
-import { access, constants, realpath } from "node:fs/promises";
+import { access, constants, readFile, realpath } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { delimiter, dirname, extname, join } from "node:path";
 import process from "node:process";
@@ -58,19 +58,40 @@ export async function findOnPath(name: string): Promise<string | undefined> {
   return undefined;
 }
 
-/** The argv of a program from npm (litpro): the repo's own, else the one beside the toolkit, else on PATH. */
-export async function findNpmProgram(name: string, dir: string): Promise<string[] | undefined> {
-  const folders = [dir];
+/** A program that a package from npm brings. */
+export interface NpmProgram {
+  name: string;
+  /** Unknown for what is merely on PATH. */
+  version: string | undefined;
+  file: string;
+}
+
+/** The program `name` of the package of that name in the node_modules of `dir`, links resolved. */
+export async function findInNodeModules(
+  name: string,
+  dir: string,
+): Promise<NpmProgram | undefined> {
+  // by its package.json: what stands in .bin may be a shell script (pnpm's), which tells nothing
+  const folder = join(dir, "node_modules", name);
+  const text = await readFile(join(folder, "package.json"), "utf8").catch(() => "{}");
+  const { version, bin } = JSON.parse(text) as { version?: string; bin?: unknown };
+  const path = typeof bin === "string" ? bin : (bin as Record<string, string> | undefined)?.[name];
+  if (path === undefined) return undefined;
+  const file = join(folder, path);
+  return (await isThere(file, constants.R_OK))
+    ? { name, version, file: await realpath(file) }
+    : undefined;
+}
+
+/** The same from beside the toolkit, else on PATH. */
+export async function findOwnNpmProgram(name: string): Promise<NpmProgram | undefined> {
   for (let folder = dirname(runningScript()); ; folder = dirname(folder)) {
-    folders.push(folder);
+    const found = await findInNodeModules(name, folder);
+    if (found) return found;
     if (folder === dirname(folder)) break;
   }
-  for (const folder of folders) {
-    const file = join(folder, "node_modules", ".bin", name);
-    if (await isThere(file, constants.X_OK)) return withRuntime(await realpath(file));
-  }
-  const onPath = await findOnPath(name);
-  return onPath ? withRuntime(onPath) : undefined;
+  const file = await findOnPath(name);
+  return file === undefined ? undefined : { name, version: undefined, file };
 }
 
 async function isThere(file: string, how: number): Promise<boolean> {

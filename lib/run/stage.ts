@@ -29,6 +29,8 @@ export type StagePlan =
   | {
       /** In words, for --dry-run: `npm ci`. */
       does: string;
+      /** Find what the work needs, for --check: nothing of the repo is run. @throws {Failure} when something is missing or wrong. */
+      needs?(): Promise<void>;
       work(stage: StageContext): Promise<Outcome | void>;
     };
 

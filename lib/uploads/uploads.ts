@@ -1,5 +1,7 @@
 import { join } from "node:path";
 import { exitCodeOf, messageOf, Refused, UsageError } from "../core/errors.ts";
+import { findOnPath } from "../exec/scripts.ts";
+import { exists } from "../files/files.ts";
 import { acquireLock } from "../files/lock.ts";
 import { didYouMean } from "../core/names.ts";
 import type { Terminal } from "../cli/terminal.ts";
@@ -69,6 +71,36 @@ export async function runUploads(options: UploadsOptions): Promise<TargetResult[
   } finally {
     lock.release();
   }
+}
+
+/**
+ * Read uploads.yml, and look for the programs and keys that its targets need; nothing is asked or sent.
+ * @throws {UsageError} for a wrong config, and for all that is missing.
+ */
+export async function checkUploads(options: UploadsOptions): Promise<void> {
+  const { dir, terminal } = options;
+  const config = await readUploadsConfig(options.config ?? join(dir, "uploads.yml"), dir);
+  const targets = chooseTargets(config.targets, options);
+  const problems: string[] = [];
+  for (const target of targets) {
+    const { name } = target;
+    for (const program of programsOf(target))
+      if ((await findOnPath(program)) === undefined)
+        problems.push(`${name}: ${program} is not on PATH; install it, or correct PATH`);
+    for (const file of target.kind === "s3" ? [] : [target.ssh.key, target.ssh.knownHosts])
+      if (file !== undefined && !(await exists(file)))
+        problems.push(`${name}: there is no file ${file}; make it, or correct uploads.yml`);
+  }
+  if (problems.length > 0) throw new UsageError(problems.join("\n"));
+  for (const { name, kind } of targets) terminal.printJson({ target: name, kind });
+  const rows = targets.map(({ name, kind }) => [name, kind]);
+  for (const line of terminal.table(rows, { header: ["target", "kind"] })) terminal.print(line);
+}
+
+function programsOf(target: Target): string[] {
+  if (target.kind === "s3") return [];
+  if (target.kind === "git") return ["git"];
+  return target.address.login === undefined ? ["rsync"] : ["rsync", "ssh"];
 }
 
 /** The targets that were asked for, with what the flags say of deletion; git's commit holds the whole folder anyway. */

@@ -7,8 +7,9 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { type Built, buildHere } from "../helpers/build.ts";
 import { git, makeRepo, type TestRepo, writeFiles } from "../helpers/repos.ts";
-import { runCommand } from "../helpers/run.ts";
+import { runCommand, scriptArgv } from "../helpers/run.ts";
 import { needsRoot, testUnless } from "../helpers/skip.ts";
+import { needsStrace } from "../helpers/strace.ts";
 import { tempDir } from "../helpers/tmp.ts";
 import { withUser } from "../helpers/users.ts";
 
@@ -333,6 +334,31 @@ testUnless(test, hasLfs ? undefined : "needs git-lfs")(
     assert.match(text, /, LFS files/);
     assert.is(await read(dir, "x.bin"), "large\n");
     assert.is(await git(dir, "status", "--porcelain"), "");
+  },
+);
+
+testUnless(test, needsStrace)(
+  "git does not look for the host's own name: where that does not resolve it would wait for 20 s",
+  async () => {
+    const repo = await makeRepo({ files: { "a.txt": "a\n" } });
+    const dir = await repo.checkout(join(tempDir(), "site"));
+    await repo.push({ "a.txt": "b\n" });
+    const file = join(tempDir(), "calls");
+    const looks = ["/etc/hosts", "/etc/resolv.conf"].flatMap((path) => ["-P", path]);
+    await runCommand(
+      [
+        ...["strace", "-f", "-qq", "-e", "signal=none", "-o", file, ...looks],
+        ...scriptArgv("build"),
+        dir,
+      ],
+      {
+        env: { GIT_CONFIG_GLOBAL: "/dev/null", GIT_CONFIG_NOSYSTEM: "1" },
+        expect: 0,
+        timeout: 60_000,
+      },
+    );
+    assert.is(await readFile(join(dir, "a.txt"), "utf8"), "b\n");
+    assert.is(await readFile(file, "utf8"), "");
   },
 );
 

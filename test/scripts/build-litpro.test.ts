@@ -1,12 +1,14 @@
 // The litpro stage, with the real litpro, against what litpro makes alone.
-import { mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { buildHere } from "../helpers/build.ts";
+import { npmPackage } from "../helpers/npm-packages.ts";
 import { type Files, git, makeRepo, writeFiles } from "../helpers/repos.ts";
 import { runCommand } from "../helpers/run.ts";
 import { current, root } from "../helpers/runtime.ts";
+import { testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
 
 /** Several documents, sections in each other, a directive, commands of a plugin and of the repo's own. */
@@ -114,16 +116,59 @@ test("an output that was deleted, or put back by a checkout, is written again", 
   assert.equal(await contents(join(dir, "build")), good);
 });
 
-test("the repo's own litpro goes before the toolkit's", async () => {
-  const dir = await site({
-    "lprc.js": "module.exports = function () {};\n",
-    "node_modules/litpro/litpro.js": '#!/usr/bin/env node\nconsole.log("own litpro\\n## DONE");\n',
-  });
-  await mkdir(join(dir, "node_modules/.bin"));
-  await runCommand(["chmod", "+x", join(dir, "node_modules/litpro/litpro.js")]);
-  await symlink("../litpro/litpro.js", join(dir, "node_modules/.bin/litpro"));
-  assert.match(await litpro(dir, 0), /own litpro/);
+const fine = '# T\n\n[x.txt](#t "save:")\n\n## T\n\n    hi\n';
+
+const package_ = (name: string, version: string) => ({
+  [`node_modules/${name}/package.json`]: JSON.stringify({ version, bin: { [name]: "./run.js" } }),
+  [`node_modules/${name}/run.js`]: `console.log("${name} itself\\n## DONE");\n`,
 });
+const empty = { "lprc.js": "module.exports = function () {};\n" };
+const choices: [title: string, files: Files, words: RegExp][] = [
+  ["the repo's own litpro", package_("litpro", "2.0.9"), /litpro +ok .* litpro 2\.0\.9: 0 saved/],
+  [
+    "the full package",
+    { ...package_("litpro", "2.1.0"), ...package_("literate-programming", "1.1.0") },
+    /literate-programming itself\n[^]*litpro +ok .* literate-programming 1\.1\.0: 0 saved/,
+  ],
+  [
+    "the toolkit's, since literate-programming was another program before 1.0",
+    { ...package_("literate-programming", "0.8.4"), "project.md": "# P\n" },
+    /litpro +ok .* litpro 2\.1\.0: 0 saved/,
+  ],
+];
+for (const [title, files, words] of choices) {
+  test(`which litpro runs: ${title}`, async () => {
+    assert.match(await litpro(await site({ ...empty, ...files }), 0), words);
+  });
+}
+
+for (const version of ["0.11.2", "0.13.0"]) {
+  const { modules, reason } = await npmPackage(`litpro@${version}`);
+  testUnless(test, reason)(
+    `litpro ${version} builds, is counted, and fails with its words`,
+    async () => {
+      const dir = await site({
+        ...empty,
+        "project.md": fine,
+        "two.md": '# T\n\n[y.txt](#nope "save:")\n',
+      });
+      await symlink(modules ?? "", join(dir, "node_modules"));
+      const ok = (counts: string) => new RegExp(`litpro +ok .* litpro ${version}: ${counts}`);
+      assert.match(await litpro(dir, 0), ok("1 saved, 0 unchanged"));
+      assert.match(await litpro(dir, 0), ok("0 saved, 1 unchanged"));
+      await rm(join(dir, "build/x.txt"));
+      assert.match(await litpro(dir, 0), ok("1 saved, 0 unchanged"));
+      assert.is(await readFile(join(dir, "build/x.txt"), "utf8"), "hi\n");
+      await writeFile(
+        join(dir, "lprc.js"),
+        'module.exports = (Folder, args) => { args.file = ["two.md"]; };\n',
+      );
+      assert.match(await litpro(dir, 1), new RegExp(`litpro ${version}: NOT SAVED: y.txt`));
+      await writeFile(join(dir, "lprc.js"), 'require("litpro-nosuch");\n');
+      assert.match(await litpro(dir, 1), /error:lprc.js: Cannot find module 'litpro-nosuch'/);
+    },
+  );
+}
 
 const failing: [title: string, files: Files, words: RegExp][] = [
   ["a document that is missing", { "project.md": null }, /error:file not read:project.md/],
@@ -166,10 +211,9 @@ const failing: [title: string, files: Files, words: RegExp][] = [
   [
     "an lprc.js that ends litpro early",
     { "lprc.js": "module.exports = function () { process.reallyExit(0); };\n" },
-    /without ## DONE/,
+    /without DONE/,
   ],
 ];
-const fine = '# T\n\n[x.txt](#t "save:")\n\n## T\n\n    hi\n';
 for (const [title, files, words] of failing) {
   test(`litpro fails the build with its own words: ${title}`, async () => {
     const base: Files = { "project.md": fine, "lprc.js": "module.exports = function () {};\n" };

@@ -1,6 +1,8 @@
 // `build` as a process: its command line, log, lock, time limits, signals and environment.
 import { existsSync } from "node:fs";
 import { chmod, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:https";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
@@ -9,6 +11,7 @@ import { parseLine, parseMark } from "../../lib/log/format.ts";
 import { processesOf } from "../helpers/leftovers.ts";
 import { git, makeRepo, writeFiles } from "../helpers/repos.ts";
 import { type RunOptions, runScript, startScript } from "../helpers/run.ts";
+import { makeCertificate } from "../helpers/tls.ts";
 import { tempDir } from "../helpers/tmp.ts";
 import { waitFor } from "../helpers/wait.ts";
 
@@ -98,6 +101,62 @@ test("--dry-run shows the plan and touches nothing", async () => {
   assert.not(existsSync(join(dir, ".git/boatyard")));
   const json = JSON.parse((await build([dir, "--dry-run", "--json"], { expect: 0 })).stdout);
   assert.is(json.stages[2].does, "npm install");
+});
+
+test("--check reads all that a build reads, by the scripts themselves, and runs nothing", async () => {
+  const dir = tempDir();
+  await writeFiles(dir, {
+    "build.yml":
+      "stages: [downloads, install, litpro, test, uploads]\ncommands: { test: touch ran }\n",
+    "manifest.txt": "https://127.0.0.1:1/a.bin a.bin\n",
+    "package.json": '{ "dependencies": { "ms": "2" }, "scripts": { "preinstall": "touch ran" } }\n',
+    "uploads.yml": `to: { web: { rsync: "web@127.0.0.1:/srv/" } }\n`,
+  });
+  const before = await readdir(dir);
+  const { stdout } = await build([dir, "--check"], { expect: 0 });
+  assert.match(
+    stdout,
+    /downloads +ok[^]*install +ok +npm install\nlitpro +skipped[^]*test +ok[^]*uploads +ok/,
+  );
+  assert.equal(await readdir(dir), before);
+
+  await writeFiles(dir, {
+    "manifest.txt": "https://127.0.0.1:1/a.bin ../a.bin\n",
+    "pnpm-lock.yaml": "lockfileVersion: '9.0'\n",
+    "yarn.lock": "# yarn lockfile v1\n",
+    "uploads.yml": `to: { web: { rsync: "web@127.0.0.1:/srv/", key: nosuch } }\n`,
+  });
+  const wrong = await build([dir, "--check"], { expect: 2 });
+  assert.match(wrong.stderr, /downloads: .*manifest.txt:1: /);
+  assert.match(wrong.stderr, /install: lock files of pnpm and of yarn are here/);
+  assert.match(wrong.stderr, /uploads: .*web: there is no file \S+\/nosuch/);
+  const json = await build([dir, "--check", "--json"], { expect: 2 });
+  const { stages } = JSON.parse(json.stdout) as { stages: { name: string; result: string }[] };
+  assert.equal(
+    stages.map(({ name, result }) => `${name} ${result}`),
+    ["downloads failed", "install failed", "litpro skipped", "test ok", "uploads failed"],
+  );
+
+  const repo = await makeRepo({ files: { "build.yml": "stages: [pul]\n" } });
+  const checkout = await repo.checkout(join(tempDir(), "site"));
+  const broken = await build([checkout, "--check"], { expect: 2 });
+  assert.match(broken.stderr, /build\.yml:1:10: there is no stage "pul"/);
+});
+
+test("a private CA that NODE_EXTRA_CA_CERTS names holds for a build's stages, too", async () => {
+  const tls = await makeCertificate();
+  const [key, cert] = await Promise.all([readFile(tls.key), readFile(tls.cert)]);
+  const server = createServer({ key, cert }, (_, response) => response.end("content\n"));
+  await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
+  const { port } = server.address() as AddressInfo;
+  const dir = tempDir();
+  await writeFiles(dir, {
+    "build.yml": "stages: [downloads]\n",
+    "manifest.txt": `https://127.0.0.1:${port}/a.txt a.txt\n`,
+  });
+  const trust = { NODE_EXTRA_CA_CERTS: tls.ca, DENO_CERT: tls.ca };
+  await build([dir], { env: trust, expect: 0 }).finally(() => server.close());
+  assert.is(await readFile(join(dir, "downloads/a.txt"), "utf8"), "content\n");
 });
 
 test("a wrong build.yml is exit 2 with its place; one that a pull mends does not stop the pull", async () => {

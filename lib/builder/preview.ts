@@ -1,0 +1,59 @@
+import { exitCodeOf, messageOf } from "../core/errors.ts";
+import { readBuildConfig } from "./config.ts";
+import { type BuildRequest, openContext, readFolder } from "./context.ts";
+import { isPull, selectStages } from "./select.ts";
+import { planStage } from "./stages.ts";
+
+/** What a build would do now, stage by stage; nothing is fetched or run. */
+export async function planBuild(
+  request: BuildRequest,
+): Promise<{ name: string; does?: string; skip?: string }[]> {
+  const context = await openContext(request);
+  const { stages, branch } = await readFolder(context, request);
+  return await Promise.all(
+    stages.map(async (stage) => {
+      const plan = await planStage(stage, context, request, branch);
+      return { name: stage.name, ...("skip" in plan ? plan : { does: plan.does }) };
+    }),
+  );
+}
+
+/** What a check says of a stage. */
+export interface StageCheck {
+  name: string;
+  result: "ok" | "skipped" | "failed";
+  note: string;
+}
+
+/**
+ * Read all that a build of the folder would read as it stands, and look for what the stages need; nothing is fetched or run.
+ * @throws {UsageError} when build.yml or the request is wrong.
+ */
+export async function checkBuild(request: BuildRequest): Promise<StageCheck[]> {
+  const { env, ...context } = await openContext(request);
+  // not `readStages`: a broken build.yml that the next pull may replace is broken now
+  const config = await readBuildConfig(context.dir);
+  const { branch } = await readFolder({ env, ...context }, request);
+  const now = { ...context, env: { ...env, ...config.env } };
+  const checks: StageCheck[] = [];
+  for (const stage of selectStages(config, request)) {
+    const { name } = stage;
+    try {
+      const plan = await planStage(
+        stage,
+        isPull(stage) ? { ...context, env } : now,
+        request,
+        branch,
+      );
+      if ("skip" in plan) checks.push({ name, result: "skipped", note: plan.skip });
+      else {
+        await plan.needs?.();
+        checks.push({ name, result: "ok", note: plan.does });
+      }
+    } catch (error) {
+      if (exitCodeOf(error) === undefined) throw error;
+      checks.push({ name, result: "failed", note: messageOf(error) });
+    }
+  }
+  return checks;
+}

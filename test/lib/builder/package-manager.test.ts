@@ -1,0 +1,78 @@
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { choosePackageManager, type RepoFiles } from "../../../lib/builder/package-manager.ts";
+
+const table: [
+  title: string,
+  names: string,
+  more: Partial<RepoFiles>,
+  expect: string | undefined,
+][] = [
+  ["nothing to install from", "readme.md", {}, undefined],
+  ["a package.json alone", "package.json", {}, "npm install"],
+  ["npm's lock file", "package.json package-lock.json", {}, "npm ci"],
+  ["a shrinkwrap", "package.json npm-shrinkwrap.json package-lock.json", {}, "npm ci"],
+  ["npm's lock file beside another's", "package.json package-lock.json yarn.lock", {}, "npm ci"],
+  ["pnpm's", "package.json pnpm-lock.yaml", {}, "pnpm install --frozen-lockfile"],
+  ["bun's", "package.json bun.lock", {}, "bun install --frozen-lockfile"],
+  ["bun's older one", "package.json bun.lockb", {}, "bun install --frozen-lockfile"],
+  [
+    "yarn 1's",
+    "package.json yarn.lock",
+    { yarnLock: "# yarn lockfile v1\n" },
+    "yarn install --frozen-lockfile --non-interactive",
+  ],
+  [
+    "a later yarn's",
+    "package.json yarn.lock",
+    { yarnLock: "__metadata:\n  version: 8\n" },
+    "yarn install --immutable",
+  ],
+  ["Deno's", "deno.json deno.lock", {}, "deno install --frozen"],
+  [
+    "Deno's with a deno.jsonc and a package.json",
+    "deno.jsonc deno.lock package.json",
+    {},
+    "deno install --frozen",
+  ],
+  ["a deno.json without a lock file", "deno.json", {}, undefined],
+  ["Deno's without a deno.json", "deno.lock package.json", {}, "npm install"],
+  [
+    "Deno's beside pnpm's",
+    "deno.json deno.lock package.json pnpm-lock.yaml",
+    {},
+    "pnpm install --frozen-lockfile",
+  ],
+  ["packageManager alone", "package.json", { packageManager: "pnpm@9.1.0" }, "pnpm install"],
+  [
+    "packageManager and two lock files",
+    "package.json pnpm-lock.yaml yarn.lock",
+    { packageManager: "pnpm@9.1.0+sha512.abc" },
+    "pnpm install --frozen-lockfile",
+  ],
+  [
+    "packageManager beside npm's lock file",
+    "package.json package-lock.json",
+    { packageManager: "pnpm@9.1.0" },
+    "npm ci",
+  ],
+];
+for (const [title, names, more, expect] of table) {
+  test(`who installs: ${title}`, () => {
+    const manager = choosePackageManager({ names: new Set(names.split(" ")), ...more });
+    const words = manager?.args.filter((word) => !/^--(?:no-[afup]|config)/.test(word)) ?? [];
+    assert.is(manager && [manager.name, ...words].join(" "), expect);
+  });
+}
+
+test("who installs cannot be told from two lock files, nor from a manager that nobody knows", () => {
+  const choose = (names: string, packageManager?: string) => () =>
+    choosePackageManager({ names: new Set(names.split(" ")), packageManager });
+  assert.throws(
+    choose("package.json pnpm-lock.yaml bun.lock"),
+    /lock files of pnpm and of bun are here; remove one, or set packageManager/,
+  );
+  assert.throws(choose("package.json", "vlt@1.0.0"), /packageManager "vlt@1.0.0" is not npm, pnpm/);
+});
+
+test.run();
