@@ -13,6 +13,8 @@ import { needsCommand, testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
 
 process.env["HOME"] = tempDir("home-");
+// yarn 1 keeps a cache there
+process.env["TMPDIR"] = process.env["HOME"];
 for (const [name, value] of Object.entries(trust)) if (value) process.env[name] = value;
 
 /** The repo of a fixture: package.json asks for ms ^2.0.0, the lock file holds it at 2.0.0, and there are newer ones. */
