@@ -2,17 +2,19 @@ import { defineCommand, runScript } from "../lib/cli/command.ts";
 import { UsageError } from "../lib/core/errors.ts";
 import { appCommand } from "./setup/app.ts";
 import { checkCommand } from "./setup/check.ts";
+import { removeCommand } from "./setup/remove.ts";
 import { repoCommand } from "./setup/repo.ts";
 import { serverCommand } from "./setup/server.ts";
 import { slaveCommand } from "./setup/slave.ts";
 
 const command = defineCommand({
   name: "setup",
-  summary: "prepare a server, a repo on it, a slave, or an app; say what is wrong with them",
+  summary: "prepare a server, a repo on it, a slave, or an app; check and remove them",
   usage: [
     "setup server|slave|check [flags]",
     "setup repo OWNER/NAME [flags]",
     "setup app NAME --server URL --key FINGERPRINT",
+    "setup remove repo|app|slave|server [NAME] [flags]",
   ],
   flags: {},
   examples: [
@@ -27,10 +29,11 @@ const command = defineCommand({
     slave: slaveCommand,
     app: appCommand,
     check: checkCommand,
+    remove: removeCommand,
   },
   run: () => {
     throw new UsageError(
-      "say what: setup server, repo OWNER/NAME, slave, app NAME, or check; see setup --help",
+      "say what: setup server, repo OWNER/NAME, slave, app NAME, check, or remove; see setup --help",
     );
   },
 });

@@ -4,6 +4,8 @@ import { basename, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { build, type Plugin, transform } from "esbuild";
+import { type Build, buildLine, version } from "../lib/core/version.ts";
+import { gitIn } from "../lib/git/git.ts";
 
 const root = fileURLToPath(new URL("../", import.meta.url));
 
@@ -11,7 +13,8 @@ const root = fileURLToPath(new URL("../", import.meta.url));
  * What stands around a bundle. It is read as an ES module and, where it was copied without its extension, as CommonJS:
  * so it gets its `require` by the one means that both have. An older Node is refused before it runs anything.
  */
-const before = `#!/usr/bin/env node
+const before = (made: Build) => `#!/usr/bin/env node
+${buildLine(made)}
 const [major, minor] = process.versions.node.split(".").map(Number);
 if (major < 20 || (major === 20 && minor < 15)) {
   process.stderr.write("Node 20.15 or newer is needed, this is " + process.version + "\\n");
@@ -40,8 +43,20 @@ const minifiedPackages: Plugin = {
   },
 };
 
+/** The commit that is checked out, so that the same commit gives the same bytes; none where git knows nothing. */
+async function buildOf(folder: string): Promise<Build> {
+  const git = gitIn(folder, { nothrow: true });
+  const { ok, stdout } = await git`git log -1 --abbrev=12 ${"--format=%h %ct"}`;
+  if (!ok) return { version };
+  const [commit, seconds] = stdout.trim().split(" ");
+  const date = new Date(Number(seconds) * 1000).toISOString().replace(".000Z", "Z");
+  const status = await git`git status --porcelain --untracked-files=no`;
+  return { version, commit, date, ...(status.stdout === "" ? {} : { changed: true }) };
+}
+
 /** Bundles one script into an executable file. */
 export async function bundleScript(entry: string, outfile: string): Promise<void> {
+  const made = await buildOf(root);
   await build({
     absWorkingDir: root,
     entryPoints: [entry],
@@ -60,8 +75,8 @@ export async function bundleScript(entry: string, outfile: string): Promise<void
     external: ["web-streams-polyfill"],
     nodePaths: [join(root, "node_modules")],
     plugins: [minifiedPackages],
-    define: { "import.meta.url": "scriptFile" },
-    banner: { js: before },
+    define: { "import.meta.url": "scriptFile", bundledBuild: JSON.stringify(made) },
+    banner: { js: before(made) },
     footer: { js: after },
   });
   await chmod(outfile, 0o755);

@@ -6,7 +6,7 @@ import { exitCodeOf, messageOf, systemCode, UsageError } from "../core/errors.ts
 import { didYouMean } from "../core/names.ts";
 import { createTerminal, type Terminal } from "./terminal.ts";
 import { parseDuration, parseSize } from "../core/units.ts";
-import { version } from "../core/version.ts";
+import { formatBuild, thisBuild } from "../core/version.ts";
 
 /** One flag. Its type is declared, so that `1.10` stays text and `10m` is read once. */
 export interface Flag {
@@ -284,7 +284,12 @@ async function execute(command: Command, argv: readonly string[], script: string
   try {
     const { values, args } = parseArguments(command, argv);
     if (values.help) return show(helpText(command));
-    if (values.version === true) return show(`${basename(script)} ${version}`);
+    if (values.version === true)
+      return show(
+        values.json === true
+          ? JSON.stringify({ script: basename(script), ...thisBuild })
+          : `${basename(script)} ${formatBuild(thisBuild)}`,
+      );
     const terminal = createTerminal({ json: values.json === true, quiet: values.quiet === true });
     const { ownSignals = false } = command;
     if (!(typeof ownSignals === "function" ? ownSignals(args) : ownSignals)) endOnSignals(abort);

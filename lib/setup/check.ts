@@ -1,16 +1,14 @@
 import { lstat, statfs } from "node:fs/promises";
-import { join, resolve } from "node:path";
-import { messageOf } from "../core/errors.ts";
+import { join } from "node:path";
 import { formatDuration, formatSize } from "../core/units.ts";
 import { $ } from "../exec/exec.ts";
-import { findOnPath, findScript } from "../exec/scripts.ts";
-import { as, isRoot, lookUpUser } from "../exec/users.ts";
+import { findOnPath } from "../exec/scripts.ts";
 import { reasonOf, request } from "../fetch/fetch.ts";
-import { exists, readIfThere } from "../files/files.ts";
-import { reposOf } from "./hooks-file.ts";
-import { hasSystemd, readFacts } from "./machine.ts";
+import { exists } from "../files/files.ts";
+import { checkHooks, checkPorts, checkSlave, checkUnits } from "./check-services.ts";
+import { readHooks } from "./hooks-file.ts";
+import { readFacts } from "./machine.ts";
 import { type Facts, type Finding, places } from "./step.ts";
-import { systemctl } from "./unit-steps.ts";
 
 /** `setup check`. */
 
@@ -32,7 +30,7 @@ export async function checkMachine({ root, forge, signal }: CheckOptions): Promi
     ...(await checkUnits()),
     ...(await checkPorts(facts, signal)),
     ...(await checkSlave()),
-    ...(facts.hooks === undefined ? [] : await checkHooks()),
+    ...(facts.hooks === undefined ? [] : await checkHooks(facts)),
   );
   // hook-server looks for its own programs too
   return findings.filter(
@@ -41,7 +39,7 @@ export async function checkMachine({ root, forge, signal }: CheckOptions): Promi
 }
 
 /** Who may read what. */
-async function checkModes({ root, hooks, accounts }: Facts): Promise<Finding[]> {
+async function checkModes({ root, hooks, repos, accounts }: Facts): Promise<Finding[]> {
   const findings: Finding[] = [];
   const isThere = (...path: string[]) => exists(join(root, ...path));
   const wants = async (path: string, forbidden: number, mode: string, what: string) => {
@@ -51,11 +49,13 @@ async function checkModes({ root, hooks, accounts }: Facts): Promise<Finding[]> 
     const fix = `it has mode ${now}; chmod ${mode} ${path}`;
     findings.push({ what: `${path}: ${what}`, fix: found.mode & forbidden ? fix : undefined });
   };
-  for (const path of new Set([...secretFiles(hooks ?? ""), places.slaveSecret, places.listSecret]))
+  // what is wrong with a file that cannot be read, hook-server says
+  const { secretFiles } = await readHooks(hooks ?? "{}").catch(() => ({ secretFiles: [] }));
+  for (const path of new Set([...secretFiles, places.slaveSecret, places.listSecret]))
     await wants(path, 0o077, "600", "only its owner can read it");
   for (const path of [places.config, places.scripts, places.fleet, places.state])
     await wants(path, 0o022, "go-w", "only root can write there");
-  for (const { repo, user } of reposOf(hooks ?? "")) {
+  for (const { repo, user } of repos) {
     if (user === undefined) continue;
     const fix = accounts.has(user) ? undefined : `setup repo ${repo}`;
     findings.push({ what: `${repo}: there is an account ${user}`, fix });
@@ -73,18 +73,6 @@ async function checkModes({ root, hooks, accounts }: Facts): Promise<Finding[]> 
     if (!(await isThere(config)) && (await isThere(places.units, unit)))
       findings.push({ what: `${config} is there`, fix: `run: ${command}` });
   return findings;
-}
-
-/** The files that hold secrets, by hooks.yml: one or a list; relative ones are beside it. */
-export function secretFiles(hooks: string): string[] {
-  const lines = hooks.matchAll(/^[^#\n]*\b(?:secret_file|token_file):([^#\n]*)/gm);
-  return [...lines].flatMap(([, value = ""]) =>
-    (/^\s*\[([^\]]*)|^([^,}]*)/.exec(value)?.slice(1).find(Boolean) ?? "")
-      .split(",")
-      .map((file) => file.replace(/["'\s]/g, ""))
-      .filter((file) => file !== "")
-      .map((file) => resolve(places.config, file)),
-  );
 }
 
 async function checkDisk(root: string): Promise<Finding[]> {
@@ -119,10 +107,11 @@ async function checkPrograms(): Promise<Finding[]> {
   const PATH = "/usr/local/bin:/usr/bin:/bin";
   const node = await $({ env: { PATH }, nothrow: true })`/usr/bin/env node --version`;
   const version = node.stdout.trim();
-  const [major = 0] = version.replace(/^v/, "").split(".").map(Number);
+  const [major = 0, minor = 0] = version.replace(/^v/, "").split(".").map(Number);
+  const isNew = major > 20 || (major === 20 && minor >= 15);
   findings.push({
-    what: `Node on ${PATH} is 20 or later: ${version || "none"}`,
-    fix: major >= 20 ? undefined : "install Node 20 or later where services and all users find it",
+    what: `Node on ${PATH} is 20.15 or later: ${version || "none"}`,
+    fix: isNew ? undefined : "install Node 20.15 or later where services and all users find it",
   });
   return findings;
 }
@@ -143,104 +132,5 @@ async function checkForge(forge: string, signal: AbortSignal): Promise<Finding[]
   } catch (error) {
     const hint = "check the network, DNS and proxies, or name your forge with --forge";
     return [{ what, fix: `${reasonOf(error)}; ${hint}` }];
-  }
-}
-
-/** Whether systemd has the services that are installed on, now and at the next boot. */
-async function checkUnits(): Promise<Finding[]> {
-  const present: string[] = [];
-  for (const name of ["hook-server", "slave-server"])
-    if (await exists(join(places.units, `${name}.service`))) present.push(name);
-  if (present.length === 0) return [];
-  if (!(await hasSystemd()))
-    return [
-      { what: "systemd runs", fix: "start the scripts otherwise: templates/crontab, or by hand" },
-    ];
-  const findings: Finding[] = [];
-  for (const unit of present.flatMap((name) => [`${name}.socket`, `${name}.service`])) {
-    const active = (await systemctl("is-active", unit)).stdout.trim();
-    const enabled = (await systemctl("is-enabled", unit)).stdout.trim();
-    const isOn = active === "active" && enabled === "enabled";
-    const fix = `it is ${active} and ${enabled}; systemctl enable --now ${unit}; journalctl -u ${unit}`;
-    findings.push({ what: `${unit} is active and enabled`, fix: isOn ? undefined : fix });
-  }
-  return findings;
-}
-
-/** A server that is set up answers at its address. */
-async function checkPorts({ hooks }: Facts, signal: AbortSignal): Promise<Finding[]> {
-  const findings: Finding[] = [];
-  for (const [name, config, port] of [
-    ["hook-server", hooks, 3420],
-    ["slave-server", await readIfThere(places.slave), 9999],
-  ] as const) {
-    if (config === undefined) continue;
-    const address = (await socketAddress(name)) ?? listenOf(config, port);
-    const limits = { timeout: 5000, maxBytes: 0 };
-    const isOk = await request(`http://${address}/healthz`, { ...limits, signal }).then(
-      ({ status }) => status >= 200 && status < 300,
-      () => false,
-    );
-    const fix = `start it: systemctl start ${name}; what else has the port: ss -ltnp`;
-    findings.push({ what: `${name} answers on ${address}`, fix: isOk ? undefined : fix });
-  }
-  return findings;
-}
-
-/** The address that systemd holds for it, as `systemctl edit` may have changed it. */
-async function socketAddress(service: string): Promise<string | undefined> {
-  if (!(await hasSystemd())) return undefined;
-  const { stdout } = await systemctl("show", "--property=Listen", "--value", `${service}.socket`);
-  return fromHere(/^(\S+:\d+) \(Stream\)/m.exec(stdout)?.[1]);
-}
-
-/** The address that a config names. */
-function listenOf(config: string, port: number): string {
-  const named = /^listen:\s*["']?([^\s"'#]*:\d+)/m.exec(config)?.[1];
-  return fromHere(named) ?? `127.0.0.1:${port}`;
-}
-
-/** What listens on every address is asked on loopback. */
-function fromHere(address: string | undefined): string | undefined {
-  return address?.replace(/^(?:0\.0\.0\.0|\[::\]|\*)?:/, "127.0.0.1:");
-}
-
-/** The account of slave-server's unit must be able to read what the service reads at its start. */
-async function checkSlave(): Promise<Finding[]> {
-  const unit = await readIfThere(join(places.units, "slave-server.service"));
-  const name = /^User=(\S+)$/m.exec(unit ?? "")?.[1];
-  if (name === undefined || !isRoot()) return [];
-  const user = await lookUpUser(name).catch(() => undefined);
-  if (user === undefined)
-    return [{ what: `there is an account ${name}, for slave-server`, fix: "setup slave" }];
-  const findings: Finding[] = [];
-  for (const path of [places.slave, places.slaveSecret]) {
-    if (!(await exists(path))) continue;
-    const { ok } = await $(as(user, { nothrow: true }))`test -r ${path}`;
-    const fix = ok ? undefined : `chown ${name} ${path}; chmod u+r ${path}`;
-    findings.push({ what: `${name} can read ${path}`, fix });
-  }
-  return findings;
-}
-
-/** What hook-server itself says of its repos: users, checkouts, keys, remotes. */
-async function checkHooks(): Promise<Finding[]> {
-  if (!isRoot()) return [{ what: "the repos can be checked", fix: "run setup check as root" }];
-  try {
-    const script = await findScript("hook-server");
-    const options = { nothrow: true, timeout: 120_000 };
-    const flags = ["--check", "--json", "--config", places.hooks];
-    const { stdout, stderr } = await $(options)`${script} ${flags}`;
-    if (stdout.trim() === "") {
-      const said = stderr
-        .trim()
-        .replaceAll(/^hook-server: /gm, "")
-        .replaceAll("\n", "; ");
-      return [{ what: `hook-server accepts ${places.hooks}`, fix: said }];
-    }
-    const { findings } = JSON.parse(stdout) as { findings: { what: string; mend?: string }[] };
-    return findings.map(({ what, mend }) => ({ what, fix: mend }));
-  } catch (error) {
-    return [{ what: "hook-server can check its repos", fix: messageOf(error) }];
   }
 }

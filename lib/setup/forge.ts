@@ -1,3 +1,4 @@
+import { pathToFileURL } from "node:url";
 import { UsageError } from "../core/errors.ts";
 import type { Note } from "./step.ts";
 
@@ -34,6 +35,11 @@ export interface Remote {
  * @throws {UsageError} for anything but https, http, ssh, git, git@host:path and file.
  */
 export function readRemote(text: string): Remote {
+  // a folder on this machine, as git itself takes it
+  if (/^\/[^\0\r\n]+$/.test(text)) {
+    const url = pathToFileURL(text.replace(/(.)\/+$/, "$1")).href;
+    return { url, host: undefined, sshPort: undefined };
+  }
   const short = /^(?:[\w.-]+@)([A-Za-z0-9][\w.-]*):(?!\/\/)[\w./~+-]+$/.exec(text);
   if (short) return { url: text, host: short[1], sshPort: 22 };
   try {
@@ -51,8 +57,43 @@ export function readRemote(text: string): Remote {
     if (error instanceof UsageError) throw error;
   }
   throw new UsageError(
-    `"${text}" is not a URL to clone from; write https://…, ssh://… or git@host:owner/name.git`,
+    `"${text}" is not a URL to clone from; write https://…, ssh://…, git@host:owner/name.git, or a folder's whole path`,
   );
+}
+
+/** What to do about a clone that failed, by what git or ssh said: each cause has its own way out. */
+export function cloneHint(
+  said: string,
+  { url, owner, branch }: { url: string; owner: string; branch: string | undefined },
+): string {
+  const { host, sshPort } = readRemote(url);
+  const folder = /dubious ownership in repository at '([^'\n]+)'/.exec(said)?.[1];
+  if (folder !== undefined)
+    return `it belongs to another user; say that ${owner} may read it: runuser -u ${owner} -- git config --global --add safe.directory ${folder}`;
+  if (
+    /could not resolve host|name resolution|name or service not known|no address assoc/i.test(said)
+  )
+    return `the name is not found here: check it and DNS (getent hosts ${host})`;
+  if (/Host key verification failed|REMOTE HOST IDENTIFICATION/i.test(said))
+    return `the host's key is another one than in known_hosts of ${owner}: compare it with what ${host} publishes`;
+  if (/Permission denied \(|Permission denied, |access denied|publickey/i.test(said))
+    return "enter the deploy key that is shown below at the forge";
+  if (
+    /could not read Username|Authentication failed|terminal prompts disabled|error: 40[13]/i.test(
+      said,
+    )
+  )
+    return `there is no such repository, or it is private; a private one is cloned by ssh: --url git@${host}:OWNER/NAME.git`;
+  if (/Remote branch .* not found/i.test(said))
+    return `there is no branch ${branch}; correct --branch`;
+  if (/refused|timed out|unreachable|failed to connect/i.test(said))
+    return `check the network and firewalls between here and ${host ?? url}`;
+  if (/certificate|SSL|TLS/.test(said))
+    return `check the certificate of ${host}, and the clock here`;
+  if (host === undefined) return `check that ${owner} can read it, and correct --url`;
+  return sshPort === undefined
+    ? "correct --url"
+    : "correct --url, or enter the deploy key that is shown below at the forge";
 }
 
 export const forges = ["github", "gitea", "gitlab", "bitbucket"] as const;

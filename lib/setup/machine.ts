@@ -1,11 +1,14 @@
-import { readdir, realpath, stat } from "node:fs/promises";
+import { Buffer } from "node:buffer";
+import { lstat, open, readdir, readlink, realpath, stat } from "node:fs/promises";
 import { hostname } from "node:os";
 import { dirname, join, relative } from "node:path";
 import process from "node:process";
-import { Refused, UsageError } from "../core/errors.ts";
+import { messageOf, Refused, UsageError } from "../core/errors.ts";
+import { type Build, readBuildLine } from "../core/version.ts";
 import { exists, readIfThere } from "../files/files.ts";
 import { parsePasswd, parseSysusers } from "./accounts.ts";
-import { type Facts, places } from "./step.ts";
+import { readHooks } from "./hooks-file.ts";
+import { type Builds, type Facts, places } from "./step.ts";
 
 /** Reading the machine, or the root folder of another one, before anything is planned. */
 
@@ -21,11 +24,16 @@ export async function readFacts(root: string, from: string | undefined): Promise
     for (const account of parseSysusers((await readIfThere(join(later, name))) ?? ""))
       if (!accounts.has(account.name)) accounts.set(account.name, account);
   }
+  const hooks = await readIfThere(join(root, places.hooks));
+  const read = await readHooks(hooks ?? "{}").catch((error: unknown) => messageOf(error));
+  const scripts = await findScripts(from);
   return {
     root,
     accounts,
-    scripts: await findScripts(from),
-    hooks: await readIfThere(join(root, places.hooks)),
+    scripts,
+    builds: await readBuilds(root, scripts),
+    hooks,
+    ...(typeof read === "string" ? { repos: [], hooksProblem: read } : { repos: read.repos }),
     hookServer: await exists(join(root, places.units, "hook-server.service")),
     nginx: await exists(join(root, "etc/nginx")),
     hostname:
@@ -48,6 +56,77 @@ async function findScripts(from: string | undefined): Promise<Map<string, string
       return new Map(found.map((name) => [name.slice(0, -4), join(folder, name)]));
   }
   return new Map();
+}
+
+/** The names of the scripts that are installed below a root. */
+export async function installedScripts(root: string): Promise<Map<string, string>> {
+  const folder = join(root, places.scripts);
+  const names = await readdir(folder).catch(() => []);
+  const ours = names.filter((name) => /^[a-z-]+\.mjs$/.test(name)).sort();
+  return new Map(ours.map((name) => [name.slice(0, -4), join(folder, name)]));
+}
+
+/** The versions of what is to be installed, of what is there, and of newer files beside the first. */
+async function readBuilds(root: string, scripts: ReadonlyMap<string, string>): Promise<Builds> {
+  const [first] = scripts.values();
+  const [installed] = (await installedScripts(root)).values();
+  const ours = first === undefined ? undefined : await readBuild(first);
+  return {
+    ours,
+    installed: installed === undefined ? undefined : ((await readBuild(installed)) ?? null),
+    newer: first === undefined ? undefined : await newerBeside(dirname(first), ours),
+  };
+}
+
+/** What a bundle says of itself at its top; undefined: nothing. */
+export async function readBuild(file: string): Promise<Build | undefined> {
+  return readBuildLine(await headOf(file));
+}
+
+/**
+ * Newer scripts in a folder below or above, as they lie there after `scp -r dist host:boatyard` has found
+ * the folder of the last time.
+ */
+async function newerBeside(folder: string, ours: Build | undefined): Promise<Builds["newer"]> {
+  const entries = await readdir(folder, { withFileTypes: true }).catch(() => []);
+  const below = entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
+  for (const name of ["..", ...below]) {
+    const file = join(folder, name, "setup.mjs");
+    const build = await readBuild(file);
+    if (
+      build?.date !== undefined &&
+      Date.parse(build.date) > Date.parse(ours?.date ?? "1970-01-01")
+    )
+      return { file, build };
+  }
+  return undefined;
+}
+
+/** Whether a file, or what a link leads to, is a script of Boatyard's. */
+export async function isOurScript(path: string): Promise<boolean> {
+  const to = await readlink(path).catch(() => undefined);
+  // also one whose script has gone
+  if (to?.startsWith(`${places.scripts}/`)) return true;
+  const head = await headOf(path);
+  return (
+    readBuildLine(head) !== undefined ||
+    // bundles from before they said which version they are
+    /^#!.*node\n[^]*Node 20\.15 or newer is needed/.test(head)
+  );
+}
+
+/** The first 2 KB of a file; nothing where there is none. */
+async function headOf(path: string): Promise<string> {
+  const found = await lstat(await realpath(path).catch(() => path)).catch(() => undefined);
+  if (!found?.isFile()) return "";
+  const handle = await open(path, "r").catch(() => undefined);
+  if (!handle) return "";
+  try {
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(2048), 0, 2048, 0);
+    return buffer.subarray(0, bytesRead).toString("latin1");
+  } finally {
+    await handle.close();
+  }
 }
 
 /** Whether systemd runs this machine: sd_booted(3). */

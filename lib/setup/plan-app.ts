@@ -2,8 +2,10 @@ import { join } from "node:path";
 import { UsageError } from "../core/errors.ts";
 import { isAppName } from "../web-folder/version-file.ts";
 import { chooseAccount, unixName } from "./accounts.ts";
-import { account, folder, scriptSteps, started, unit } from "./plan-server.ts";
-import { type Facts, places, type Plan } from "./step.ts";
+import { folder } from "./file-steps.ts";
+import { scriptSteps, started, unit, versions } from "./plan-server.ts";
+import { type Facts, places, type Plan, type Step } from "./step.ts";
+import { account, install } from "./user-steps.ts";
 
 export interface AppOptions {
   app: string;
@@ -20,26 +22,13 @@ export function planApp(facts: Facts, options: AppOptions): Plan {
     throw new UsageError(`--server: "${options.server}" is not an https, http or file URL`);
   if (!/^(?:0x)?[0-9A-Fa-f]{40,64}$/.test(options.key))
     throw new UsageError("--key: a whole fingerprint is 40 hex digits, without spaces");
-  const derived = unixName(options.app);
-  const what = `app ${options.app}`;
-  const user = chooseAccount({ what, derived, given: options.user }, facts.accounts);
-  // launchfit@.service knows the folder by the user's name
-  const dir = join("/srv", user);
+  const { steps, dir, user } = appSteps(facts, options, {
+    argv: [join(places.bin, "launchfit"), options.server, "--key", options.key],
+    why: "the first install; everything must be signed by that key",
+  });
   return {
-    steps: [
-      ...scriptSteps(facts, ["launchfit"]),
-      account(user, { home: dir, system: true, what, why: "the app runs as a user of its own" }),
-      folder(dir, 0o755, "its deploy directory", user),
-      unit("launchfit@.service", "keeps it running and up to date"),
-      {
-        kind: "install",
-        path: dir,
-        owner: user,
-        argv: [join(places.bin, "launchfit"), options.server, "--key", options.key],
-        why: "the first install; everything must be signed by that key",
-      },
-      ...started([`launchfit@${user}.service`], ["launchfit"]),
-    ],
+    ...versions(facts.builds),
+    steps,
     notes: [
       {
         title: "Next",
@@ -47,4 +36,32 @@ export function planApp(facts: Facts, options: AppOptions): Plan {
       },
     ],
   };
+}
+
+/** @param first how it is installed; undefined: it is there already. */
+export function appSteps(
+  facts: Facts,
+  { app, user: given }: Pick<AppOptions, "app" | "user">,
+  first: { argv: string[]; why: string } | undefined,
+): { steps: Step[]; dir: string; user: string } {
+  const purpose = `app ${app}`;
+  const derived = unixName(app);
+  const user = chooseAccount({ what: purpose, derived, given }, facts.accounts);
+  // launchfit@.service knows the folder by the user's name
+  const dir = join("/srv", user);
+  const steps = [
+    ...scriptSteps(facts, ["launchfit", "setup", "logs"], ["flock"]),
+    account({
+      ...{ name: user, home: dir, system: true, purpose },
+      why: "the app runs as a user of its own",
+    }),
+    folder({
+      ...{ path: dir, mode: 0o755, owner: user, holds: "data" },
+      why: "its deploy directory",
+    }),
+    unit("launchfit@.service", "keeps it running and up to date"),
+    ...(first ? [install({ path: dir, owner: user, ...first })] : []),
+    ...started([`launchfit@${user}.service`], ["launchfit"]),
+  ];
+  return { steps, dir, user };
 }

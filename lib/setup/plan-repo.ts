@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { UsageError } from "../core/errors.ts";
 import { isRepoName, isSafeRef } from "../core/names.ts";
 import { readIfThere } from "../files/files.ts";
-import { chooseAccount, unixName } from "./accounts.ts";
+import { chooseAccount, commentFor, unixName } from "./accounts.ts";
 import {
   deployKeyPage,
   type Forge,
@@ -13,9 +13,12 @@ import {
   type Remote,
   webhookNote,
 } from "./forge.ts";
-import { addRepo, hasRepo } from "./hooks-file.ts";
-import { account, folder, hookServerStarted, withoutAccount } from "./plan-server.ts";
+import { edit, folder, secret } from "./file-steps.ts";
+import { addRepo, hasRepo, namesBranch, removeRepo } from "./hooks-file.ts";
+import { hookServerStarted, withoutAccount } from "./plan-server.ts";
 import { type Facts, type Note, places, type Plan, type Step } from "./step.ts";
+import { enable } from "./unit-steps.ts";
+import { account, clone, hostKey, key } from "./user-steps.ts";
 
 export interface RepoOptions {
   repo: string;
@@ -55,43 +58,88 @@ export function planRepo(facts: Facts, options: RepoOptions): RepoPlan {
   const dir = join(home, user);
   const keyFile = join(home, ".ssh/id_ed25519");
   const secretFile = join(places.config, `${user}.secret`);
-  const own = { owner: user, asOwner: true };
   const ownUser = `${repo} is built by a user of its own, who cannot harm other repos`;
-  const keyName = `${user}@${facts.hostname} ${repo}`;
+  const comment = `${user}@${facts.hostname} ${repo}`;
+  // a person's own account and home, named on purpose, are not ours to remove
+  const there = facts.accounts.get(user);
+  const holds = there === undefined || there.comment === commentFor(repo) ? "data" : "others";
   const steps: Step[] = [
-    account(user, { home, system: false, what: repo, why: ownUser }),
-    folder(home, 0o700, "closed to other repos", user),
-    { kind: "folder", path: join(home, ".ssh"), mode: 0o700, ...own, why: "its keys" },
-    { kind: "key", path: keyFile, owner: user, comment: keyName, why: "its deploy key" },
+    account({ name: user, home, system: false, purpose: repo, why: ownUser }),
+    folder({ path: home, mode: 0o700, owner: user, holds, why: "closed to other repos" }),
+    folder({
+      ...{ path: join(home, ".ssh"), mode: 0o700, owner: user, asOwner: true },
+      why: "its keys",
+    }),
+    key({ path: keyFile, owner: user, comment, why: "its deploy key" }),
     ...hostKeySteps(remote, join(home, ".ssh/known_hosts"), user),
   ];
-  if (!options.timer) {
-    if (facts.hooks === undefined)
-      throw new UsageError(`there is no ${places.hooks}; run setup server first`);
-    const entry = { repo, user, dir, secretFile, refs, afterwards };
-    addRepo(facts.hooks, entry); // a file that cannot be added to is said now, before anything is touched
-    const why = "the forge signs its deliveries with it";
-    steps.push({ kind: "secret", path: secretFile, mode: 0o600, why });
-    steps.push({
-      kind: "edit",
-      path: places.hooks,
-      mode: 0o644,
-      edit: (text) => addRepo(text, entry),
-      what: hasRepo(facts.hooks, repo) ? `entry of ${repo}` : `an entry for ${repo}`,
-      why: "hook-server reads it at once",
-    });
-  }
-  const why = "the checkout that is built";
-  steps.push({ kind: "clone", path: dir, owner: user, url: remote.url, branch, why });
+  const checkout = [
+    clone({ path: dir, owner: user, url: remote.url, branch, why: "the checkout that is built" }),
+    enable([`logs-rotate@${user}.timer`], "its log stays small, and old parts go"),
+  ];
   if (options.timer)
-    steps.push({ kind: "enable", units: [`build@${user}.timer`], why: "looks for new commits" });
-  const rotate = [`logs-rotate@${user}.timer`];
-  steps.push({ kind: "enable", units: rotate, why: "its log stays small, and old parts go" });
+    return {
+      steps: [...steps, ...checkout, enable([`build@${user}.timer`], "looks for new commits")],
+      notes: [],
+      ...{ user, secretFile, keyFile, remote },
+    };
+  if (facts.hooks === undefined)
+    throw new UsageError(`there is no ${places.hooks}; run setup server first`);
+  if (facts.hooksProblem !== undefined) throw new UsageError(facts.hooksProblem);
+  // what the checkout is on is what is built, whatever the forge's default branch is
+  const built = refs.length > 0 || branch === undefined ? refs : [branch];
+  const entry = { repo, user, dir, secretFile, refs: built, afterwards };
+  addRepo(facts.hooks, entry); // a file that cannot be added to is said now, before anything is touched
+  const isThere = hasRepo(facts.hooks, repo);
+  steps.push(
+    secret({ path: secretFile, mode: 0o600, why: "the forge signs its deliveries with it" }),
+    ...checkout,
+    // after the clone, since hook-server reads it at once: the first push finds a whole checkout on its branch
+    edit({
+      ...{ path: places.hooks, mode: 0o644, why: "hook-server reads it at once" },
+      change: (text) => addRepo(text, entry),
+      what: isThere ? `entry of ${repo}` : `an entry for ${repo}`,
+      back: { change: (text) => removeRepo(text, repo), what: `entry of ${repo}` },
+    }),
+  );
   // after a restore the last repo to get its account starts the server
   const rest = withoutAccount(facts).filter((name) => name !== repo);
-  if (!options.timer && facts.hookServer && facts.root === "/" && rest.length === 0)
-    steps.push(...hookServerStarted());
-  return { steps, notes: [], user, secretFile, keyFile, remote };
+  const starts = facts.hookServer && facts.root === "/" && rest.length === 0;
+  return {
+    steps: [...steps, ...(starts ? hookServerStarted().map(withoutUndo) : [])],
+    notes: [],
+    warnings: entryWarnings(facts, options, isThere),
+    ...{ user, secretFile, keyFile, remote },
+  };
+}
+
+/** The server stays when a repo goes. */
+function withoutUndo(step: Step): Step {
+  return { ...step, undo: undefined };
+}
+
+/** An entry that is there is a person's, and stays: what the command line asks for beyond it is said. */
+function entryWarnings(
+  { repos }: Facts,
+  { repo, branch, refs, afterwards }: RepoOptions,
+  isThere: boolean,
+): string[] {
+  if (!isThere) return [];
+  const entry = repos.find((each) => each.repo === repo);
+  const warnings: string[] = [];
+  const flags = [
+    ...(refs.length > 0 ? ["--refs"] : []),
+    ...(afterwards.length > 0 ? ["--then"] : []),
+  ];
+  if (flags.length > 0)
+    warnings.push(
+      `${repo} is in ${places.hooks} already and stays as it is; ${flags.join(" and ")} count for a new entry only: edit the file`,
+    );
+  if (branch !== undefined && !entry?.refs?.some((ref) => namesBranch(ref, branch)))
+    warnings.push(
+      `the entry of ${repo} in ${places.hooks} does not say that ${branch} is built; add to it: refs: [${branch}]`,
+    );
+  return warnings;
 }
 
 /** hook-server would refuse a wrong word only later, and the whole file with it. */
@@ -103,6 +151,10 @@ function checkWords({ branch, refs, address }: RepoOptions): void {
       throw new UsageError(
         `--refs: "${ref}" is not a branch or tag, nor a pattern such as release/*`,
       );
+  if (branch !== undefined && refs.length > 0 && !refs.some((ref) => namesBranch(ref, branch)))
+    throw new UsageError(
+      `--refs ${refs.join(",")} leaves out --branch ${branch}: a push would switch the checkout to another branch; name ${branch} in --refs too, or leave --branch out`,
+    );
   if (address !== undefined && !/^https?:\/\/[^/]/.test(address))
     throw new UsageError(`--address: "${address}" is not a URL; write https://hooks.example.com`);
 }
@@ -112,18 +164,18 @@ function hostKeySteps(remote: Remote, path: string, owner: string): Step[] {
   const line =
     remote.sshPort === undefined || remote.sshPort === 22 ? knownHost(remote.host) : undefined;
   if (line !== undefined) {
-    const edit = (text: string) =>
+    const change = (text: string) =>
       text.split("\n").includes(line)
         ? text
         : `${text === "" || text.endsWith("\n") ? text : `${text}\n`}${line}\n`;
     const what = `the published ssh key of ${remote.host}`;
     const why = "so that ssh need not ask";
-    return [{ kind: "edit", path, mode: 0o600, owner, asOwner: true, edit, what, why }];
+    return [edit({ path, mode: 0o600, owner, asOwner: true, change, what, why })];
   }
   if (remote.sshPort === undefined) return [];
   const name = hostName(remote.host, remote.sshPort);
   const why = `so that ssh need not ask; compare what is printed with what ${name} publishes`;
-  return [{ kind: "host-key", path, owner, host: remote.host, port: remote.sshPort, why }];
+  return [hostKey({ path, owner, host: remote.host, port: remote.sshPort, why })];
 }
 
 /** What a person carries from here to the forge: the webhook with its secret, once, and the deploy key. */

@@ -1,36 +1,45 @@
 import { join } from "node:path";
 import { UsageError } from "../core/errors.ts";
-import { commentFor } from "./accounts.ts";
-import { emptyHooks, reposOf } from "./hooks-file.ts";
-import { type Facts, type Note, places, type Plan, type Step, type StepOf } from "./step.ts";
+import { formatBuild } from "../core/version.ts";
+import { copy, file, folder, link, secret } from "./file-steps.ts";
+import { emptyHooks } from "./hooks-file.ts";
+import { type Builds, type Facts, type Note, places, type Plan, type Step } from "./step.ts";
 import { templates } from "./templates.ts";
+import { enable, reload, restart } from "./unit-steps.ts";
 
 /** `setup server`: hook-server and all that it starts. */
 export function planServer(facts: Facts): Plan {
+  // a service that cannot read its configuration does not start
+  if (facts.hooksProblem !== undefined) throw new UsageError(facts.hooksProblem);
   const names = [...facts.scripts.keys()].sort();
   for (const needed of ["hook-server", "build", "release", "server-update", "logs"])
     if (!names.includes(needed)) names.push(needed);
+  const needs = ["git", "flock", "setpriv", "rsync", "ssh", "ssh-keygen"];
   const steps: Step[] = [
-    ...scriptSteps(facts, names),
-    folder(places.config, 0o755, "configuration and secrets"),
-    folder(places.state, 0o711, "hook-server's queue, runs and their logs"),
+    ...scriptSteps(facts, names, needs),
+    configFolder(),
+    folder({
+      ...{ path: places.state, mode: 0o711, holds: "data" },
+      why: "hook-server's queue, runs and their logs",
+    }),
     ownFile(
       places.hooks,
       emptyHooks(templates["hooks.yml"]),
       "which repos are built; yours from now on",
     ),
-    folder(places.fleet, 0o755, "the list of slaves, and the secret that signs requests"),
+    folder({
+      ...{ path: places.fleet, mode: 0o755 },
+      why: "the list of slaves, and the secret that signs requests",
+    }),
     ownFile(
       places.list,
       emptyList(templates["slavelist.txt"]),
       "the slaves that server-update tells; yours from now on",
     ),
-    {
-      kind: "secret",
-      path: places.listSecret,
-      mode: 0o600,
+    secret({
+      ...{ path: places.listSecret, mode: 0o600 },
       why: "signs what server-update asks of the slaves",
-    },
+    }),
     unit("hook-server.socket", "holds the address, also while the server restarts"),
     unit("hook-server.service", "runs hook-server, with few powers"),
     unit("build@.service", "builds one repo; for those that no webhook reaches"),
@@ -41,7 +50,7 @@ export function planServer(facts: Facts): Plan {
   if (facts.nginx) {
     const path = "/etc/nginx/snippets/boatyard-hooks.conf";
     const why = "nginx is here, and hands webhooks over";
-    steps.push({ kind: "file", path, text: templates["nginx-hooks.conf"], mode: 0o644, why });
+    steps.push(file({ path, text: templates["nginx-hooks.conf"], mode: 0o644, why }));
   }
   const homeless = withoutAccount(facts);
   if (homeless.length === 0) steps.push(...hookServerStarted());
@@ -51,12 +60,16 @@ export function planServer(facts: Facts): Plan {
     ? "in the server block of your site: include snippets/boatyard-hooks.conf;"
     : "a web server with a certificate in front of 127.0.0.1:3420: templates/Caddyfile, nginx-hooks.conf";
   const next: Note = { title: "Next", lines: [proxy, "setup repo OWNER/NAME"] };
-  return { steps, notes: homeless.length === 0 ? [next] : [missing, next] };
+  return {
+    ...versions(facts.builds),
+    steps,
+    notes: homeless.length === 0 ? [next] : [missing, next],
+  };
 }
 
 /** Repos of hooks.yml whose account is not there, as after a restore: hook-server refuses to start with them. */
-export function withoutAccount({ hooks, accounts }: Facts): string[] {
-  return reposOf(hooks ?? "")
+export function withoutAccount({ repos, accounts }: Facts): string[] {
+  return repos
     .filter(({ user }) => user !== undefined && !accounts.has(user))
     .map(({ repo }) => repo);
 }
@@ -67,32 +80,56 @@ export function hookServerStarted(): Step[] {
   return started(units, ["hook-server"], ["build@*", "logs-rotate@*"]);
 }
 
+/** Which version is installed over which, and what is odd about it. */
+export function versions({ ours, installed, newer }: Builds): Pick<Plan, "heading" | "warnings"> {
+  if (ours === undefined) return {};
+  const now = installed ? formatBuild(installed) : undefined;
+  const over =
+    installed === undefined
+      ? ""
+      : now === undefined
+        ? ", over a version that does not say which it is"
+        : now === formatBuild(ours)
+          ? ", which is installed here"
+          : `, over ${now}`;
+  const warnings: string[] = [];
+  if (Date.parse(installed?.date ?? "") > Date.parse(ours.date ?? ""))
+    warnings.push(
+      `what is installed is newer: ${now}; this puts ${formatBuild(ours)} in its place`,
+    );
+  if (newer !== undefined)
+    warnings.push(
+      `newer files lie beside these: ${newer.file} is ${formatBuild(newer.build)}; to install those: node ${newer.file}`,
+    );
+  return { heading: [`Boatyard ${formatBuild(ours)}${over}`], warnings };
+}
+
 /** The template's list with its examples as comments: a fresh server tells no slaves. */
 export function emptyList(template: string): string {
   return template.replace(/^(?=[^#\s])/gm, "# ");
 }
 
-/** An account of its own for a repo, an app or slave-server (`what`); `system`: nobody signs in to it. */
-export function account(
-  name: string,
-  { home, system, what, why }: { home: string; system: boolean; what: string; why: string },
-): Step {
-  return { kind: "account", name, home, system, comment: commentFor(what), why };
-}
-
-/** A folder with its mode; `owner` is root unless given. */
-export function folder(path: string, mode: number, why: string, owner?: string): Step {
-  return { kind: "folder", path, mode, why, ...(owner === undefined ? {} : { owner }) };
+/** Where configuration and secrets are. */
+export function configFolder(): Step {
+  return folder({ path: places.config, mode: 0o755, why: "configuration and secrets" });
 }
 
 /** A person's own file: made once, never overwritten. */
 export function ownFile(path: string, text: string, why: string): Step {
-  return { kind: "file", path, text, mode: 0o644, once: true, why };
+  return file({ path, text, mode: 0o644, once: true, why });
 }
 
-/** The script files in one folder, where they find each other, with a link for each on PATH. */
-export function scriptSteps(facts: Facts, names: readonly string[]): Step[] {
-  const steps = [folder(places.scripts, 0o755, "where the scripts are, beside each other")];
+/**
+ * The script files in one folder, where they find each other, with a link for each on PATH.
+ * @param needs programs that the scripts run
+ */
+export function scriptSteps(
+  facts: Facts,
+  names: readonly string[],
+  needs: readonly string[],
+): Step[] {
+  const why = "where the scripts are, beside each other";
+  const steps: Step[] = [{ ...folder({ path: places.scripts, mode: 0o755, why }), needs }];
   for (const name of names) {
     const from = facts.scripts.get(name);
     if (from === undefined)
@@ -100,16 +137,19 @@ export function scriptSteps(facts: Facts, names: readonly string[]): Step[] {
         `the script ${name} is not beside setup; copy dist/${name}.mjs there, or name its folder with --from`,
       );
     const path = join(places.scripts, `${name}.mjs`);
-    steps.push({ kind: "copy", path, from, mode: 0o755, why: `the script ${name}` });
-    const onPath = join(places.bin, name);
-    steps.push({ kind: "link", path: onPath, to: path, why: "on everybody's PATH" });
+    steps.push(copy({ path, from, mode: 0o755, why: `the script ${name}` }));
+    steps.push(link({ path: join(places.bin, name), to: path, why: "on everybody's PATH" }));
   }
   return steps;
 }
 
 /** A unit as its template has it. */
-export function unit(name: keyof typeof templates, why: string): StepOf<"file"> {
-  return { kind: "file", path: join(places.units, name), text: templates[name], mode: 0o644, why };
+export function unit(
+  name: keyof typeof templates,
+  why: string,
+  text: string = templates[name],
+): Step {
+  return file({ path: join(places.units, name), text, mode: 0o644, why });
 }
 
 /**
@@ -125,11 +165,10 @@ export function started(
     ...units.map((name) => join(places.units, name.replace(/@.*\./, "@."))),
     ...scripts.map((name) => join(places.scripts, `${name}.mjs`)),
   ];
-  const all = [...units, ...instances];
   const services = units.filter((name) => name.endsWith(".service"));
   return [
-    { kind: "reload", units: all, why: "systemd reads the units that changed" },
-    { kind: "enable", units, why: "on now, and at every boot" },
-    { kind: "restart", units: services, files, why: "what runs is older than its files" },
+    reload([...units, ...instances], "systemd reads the units that changed"),
+    enable(units, "on now, and at every boot"),
+    restart(services, files, "what runs is older than its files"),
   ];
 }

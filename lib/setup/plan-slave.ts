@@ -1,9 +1,11 @@
 import { join } from "node:path";
 import { chooseAccount, commentFor } from "./accounts.ts";
+import { folder, link, secret } from "./file-steps.ts";
 import { readRemote } from "./forge.ts";
-import { account, folder, ownFile, scriptSteps, started, unit } from "./plan-server.ts";
+import { configFolder, ownFile, scriptSteps, started, unit, versions } from "./plan-server.ts";
 import { type Facts, places, type Plan } from "./step.ts";
 import { templates } from "./templates.ts";
+import { account } from "./user-steps.ts";
 
 export interface SlaveOptions {
   base: string | undefined;
@@ -48,31 +50,34 @@ base: ${JSON.stringify(options.base ?? "https://github.com/aiegoo/")}
   // it is the master's already
   if (options.secretFile !== undefined) lines.splice(1, 1);
   return {
+    ...versions(facts.builds),
     steps: [
-      ...scriptSteps(facts, scripts),
-      {
-        kind: "link",
+      ...scriptSteps(facts, [...scripts, "setup", "logs"], ["git", "flock"]),
+      link({
         path: "/bin/slave-activate",
         to: join(places.scripts, "slave-activate.mjs"),
         why: "also at this path, for callers without a PATH",
-      },
-      account(user, {
-        ...{ home, system: true, what: "slave" },
+      }),
+      account({
+        ...{ name: user, home, system: true, purpose: "slave" },
         why: "fetches and switches the repos, and owns nothing else",
       }),
-      ...(own ? [folder(home, 0o755, "its repos, which a web server may read", user)] : []),
-      folder(places.config, 0o755, "configuration and secrets"),
-      {
-        kind: "secret",
-        path: places.slaveSecret,
-        mode: 0o600,
-        owner: user,
-        ...(options.secretFile === undefined ? {} : { from: options.secretFile }),
+      ...(own
+        ? [
+            folder({
+              ...{ path: home, mode: 0o755, owner: user, holds: "data" },
+              why: "its repos, which a web server may read",
+            }),
+          ]
+        : []),
+      configFolder(),
+      secret({
+        ...{ path: places.slaveSecret, mode: 0o600, owner: user, from: options.secretFile },
         why: "requests must be signed with it; the master has the same",
-      },
+      }),
       ownFile(places.slave, settings, "where repos come from, and which; yours from now on"),
       unit("slave-server.socket", "holds the address, also while the server restarts"),
-      { ...unit("slave-server.service", "runs slave-server, with no powers"), text: service },
+      unit("slave-server.service", "runs slave-server, with no powers", service),
       ...started(units, scripts),
     ],
     notes: [{ title: "On the master", lines }],

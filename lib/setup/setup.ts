@@ -1,11 +1,10 @@
+import process from "node:process";
 import type { Terminal } from "../cli/terminal.ts";
 import { UsageError } from "../core/errors.ts";
+import { findOnPath } from "../exec/scripts.ts";
 import { isRoot } from "../exec/users.ts";
-import { copy, edit, file, folder, link, secret } from "./file-steps.ts";
-import { hasSystemd } from "./machine.ts";
-import type { Note, Plan, Step, StepKind, StepState } from "./step.ts";
-import { enable, reload, restart } from "./unit-steps.ts";
-import { account, clone, hostKey, install, key } from "./user-steps.ts";
+import { fitted, noteOf } from "./root.ts";
+import type { Done, Note, Plan, Step, StepState } from "./step.ts";
 
 /** setup: facts are read (machine.ts), a plan is made of them (plan-*.ts: pure), shown, and done here. */
 
@@ -13,23 +12,10 @@ export { checkMachine } from "./check.ts";
 export type { Forge } from "./forge.ts";
 export { readFacts } from "./machine.ts";
 export { planApp } from "./plan-app.ts";
+export { planRemoval, type Removable } from "./plan-remove.ts";
 export { planRepo, repoNotes } from "./plan-repo.ts";
 export { planServer } from "./plan-server.ts";
 export { planSlave } from "./plan-slave.ts";
-
-const kinds: { [K in Step["kind"]]: StepKind<Step & { kind: K }> } = {
-  ...{ account, folder, file, secret, edit, copy, link, key, "host-key": hostKey },
-  ...{ clone, install, reload, enable, restart },
-};
-
-function kindOf(step: Step): StepKind<Step> {
-  return kinds[step.kind] as StepKind<Step>;
-}
-
-/** One line for a step, as the plan shows it. */
-export function describe(step: Step): string {
-  return kindOf(step).describe(step);
-}
 
 export interface SetupOptions {
   root: string;
@@ -45,19 +31,27 @@ export interface SetupOptions {
 /**
  * Show the plan, do what is missing, say what is left to people.
  * @returns 0
- * @throws {UsageError} when it is not root's machine to change
+ * @throws {UsageError} when it is not root's machine to change, or a program is missing
+ * @throws {Refused} when something of another's is in the way; nothing was changed
  * @throws {Failure} when a step cannot be done; those before it are.
  */
 export async function setUp(plan: Plan, options: SetupOptions): Promise<number> {
   const { root, terminal, dryRun } = options;
-  const { steps, notes } = await fitted(plan, root);
+  // folders that are made on the way to a file are everybody's to pass, whatever root's shell has set
+  process.umask(0o022);
+  const { steps, notes, heading = [], warnings = [], nothing } = await fitted(plan, root);
   const states: StepState[] = [];
-  for (const step of steps) states.push(await kindOf(step).look(step, root));
+  for (const step of steps) states.push(await step.look(root));
+  for (const line of heading) terminal.print(line);
   show(steps, states, terminal);
-  const open = states.filter((state) => state !== "ready").length;
-  if (!dryRun && open > 0) {
+  for (const warning of warnings) terminal.warn(warning);
+  const open = steps.filter((_, at) => states[at] !== "ready");
+  const missing = root === "/" ? await missingPrograms(open) : undefined;
+  if (dryRun && missing !== undefined) terminal.warn(missing);
+  if (!dryRun && open.length > 0) {
     if (root === "/" && !isRoot())
       throw new UsageError("only root can do this; say sudo setup …, or --root DIR, or --dry-run");
+    if (missing !== undefined) throw new UsageError(`${missing}; nothing was changed`);
     if (!(await options.confirm())) {
       terminal.note("nothing was changed");
       return 0;
@@ -71,12 +65,12 @@ export async function setUp(plan: Plan, options: SetupOptions): Promise<number> 
     options.signal.throwIfAborted();
     try {
       // a step before may have changed what this one finds
-      if ((await kindOf(step).look(step, root)) === "ready") continue;
-      const done = (await kindOf(step).perform(step, root)) ?? {};
+      if ((await step.look(root)) === "ready") continue;
+      const done: Done = (await step.perform(root)) ?? {};
       changed += 1;
-      if (done.secret !== undefined && "path" in step) made.set(step.path, done.secret);
+      if (done.secret !== undefined && step.path !== undefined) made.set(step.path, done.secret);
       toCompare.push(...(done.notes ?? []));
-      terminal.note(`${terminal.paintNote.green("done")}  ${describe(step)}`);
+      terminal.note(`${terminal.paintNote.green("done")}  ${step.what}`);
     } catch (error) {
       failed = error;
       break;
@@ -86,16 +80,17 @@ export async function setUp(plan: Plan, options: SetupOptions): Promise<number> 
   const last = [...noteOf("To compare", toCompare), ...notes, ...closing];
   terminal.printJson({
     root,
+    ...(heading.length === 0 ? {} : { versions: heading }),
     // programs know the older word
-    steps: steps.map((step, at) => ({
-      step: describe(step),
-      why: step.why,
+    steps: steps.map(({ what, why }, at) => ({
+      step: what,
+      why,
       state: states[at] === "fix" ? "mend" : states[at],
     })),
     changed,
     notes: last,
   });
-  for (const { title, lines } of terminal.quiet && open === 0 ? [] : last) {
+  for (const { title, lines } of terminal.quiet && open.length === 0 ? [] : last) {
     terminal.print(`\n${terminal.paint.bold(title)}`);
     for (const line of lines) terminal.print(`  ${line}`);
   }
@@ -103,7 +98,7 @@ export async function setUp(plan: Plan, options: SetupOptions): Promise<number> 
   if (!dryRun)
     terminal.note(
       changed === 0
-        ? "nothing was missing"
+        ? (nothing ?? "nothing was missing")
         : changed === 1
           ? "1 step done"
           : `${changed} steps done`,
@@ -111,37 +106,26 @@ export async function setUp(plan: Plan, options: SetupOptions): Promise<number> 
   return 0;
 }
 
-/** The plan as it can be done here: under another root, or on a machine without systemd, some is left to people. */
-async function fitted(plan: Plan, root: string): Promise<Plan> {
-  if (root !== "/") return forRoot(plan);
-  if (await hasSystemd()) return plan;
-  const needsSystemd = ({ kind }: Step) => ["reload", "enable", "restart"].includes(kind);
-  const later = plan.steps.filter(needsSystemd).flatMap(byHand);
-  return {
-    steps: plan.steps.filter((step) => !needsSystemd(step)),
-    notes: [...noteOf("Once systemd runs", later), ...plan.notes],
-  };
-}
+/** Debian's packages of the programs that steps run, where their names differ. */
+const packages: Readonly<Record<string, string>> = {
+  flock: "util-linux",
+  setpriv: "util-linux",
+  ssh: "openssh-client",
+  "ssh-keygen": "openssh-client",
+  "ssh-keyscan": "openssh-client",
+  useradd: "passwd",
+  userdel: "passwd",
+  node: "nodejs",
+};
 
-/**
- * A plan for another root, where no program of that system can run: accounts become sysusers.d(5) files, owners
- * tmpfiles.d(5) lines that systemd applies at its first boot, and the rest a list for the live system. Pure.
- */
-export function forRoot({ steps, notes }: Plan): Plan {
-  const later = steps.filter((step) => !kindOf(step).underRoot).flatMap(byHand);
-  return {
-    steps: steps.flatMap((step) => kindOf(step).underRoot?.(step) ?? []),
-    notes: [...noteOf("On the live system, once it has booted", later), ...notes],
-  };
-}
-
-/** The command lines that do a step, for a person. */
-export function byHand(step: Step): string[] {
-  return kindOf(step).byHand?.(step) ?? [];
-}
-
-function noteOf(title: string, lines: string[]): Note[] {
-  return lines.length > 0 ? [{ title, lines }] : [];
+/** Which programs the steps need that are not here, and the command that installs them; undefined: none. */
+async function missingPrograms(steps: readonly Step[]): Promise<string | undefined> {
+  const needed = [...new Set(steps.flatMap(({ needs }) => needs ?? []))].sort();
+  const missing: string[] = [];
+  for (const name of needed) if (!(await findOnPath(name))) missing.push(name);
+  if (missing.length === 0) return undefined;
+  const from = new Set(missing.map((name) => packages[name] ?? name));
+  return `${missing.join(", ")} ${missing.length === 1 ? "is" : "are"} not installed: apt-get install ${[...from].join(" ")}`;
 }
 
 function show(steps: readonly Step[], states: readonly StepState[], terminal: Terminal): void {
@@ -151,12 +135,13 @@ function show(steps: readonly Step[], states: readonly StepState[], terminal: Te
     make: paint.green("make"),
     replace: paint.yellow("replace"),
     fix: paint.yellow("fix"),
+    remove: paint.red("remove"),
   };
   // cron wants to hear of changes only
-  const rows = steps.flatMap((step, index) => {
+  const rows = steps.flatMap(({ what, why }, index) => {
     const state = states[index] ?? "make";
     if (quiet && state === "ready") return [];
-    return [[word[state], describe(step), paint.dim(step.why)]];
+    return [[word[state], what, paint.dim(why)]];
   });
   for (const line of terminal.table(rows)) terminal.print(line);
 }

@@ -1,70 +1,64 @@
+import type { Build } from "../core/version.ts";
+
 /**
  * A plan is a list of steps; each says what must be there, not what to do: a look at the machine tells which
  * are ready, so a plan can be done again, and one that was killed halfway goes on where it stopped.
  * Paths are those of the finished system; `--root` is put in front when a step is looked at or done.
  */
-export type Step = { why: string } & (
-  | { kind: "account"; name: string; home: string; system: boolean; comment: string }
-  | ({ kind: "folder" } & OwnedPath)
-  /** `once`: a person's own file, which is never overwritten. */
-  | ({ kind: "file"; text: string; once?: boolean } & OwnedPath)
-  /** Random, 32 bytes in hex, made once; or the one of a file. */
-  | ({ kind: "secret"; from?: string } & OwnedPath)
-  /** A text that is added to, by a pure function; the same text back: nothing to do. */
-  | ({ kind: "edit"; edit: (text: string) => string; what: string } & OwnedPath)
-  | ({ kind: "copy"; from: string } & OwnedPath)
-  | { kind: "link"; path: string; to: string }
-  | { kind: "key"; path: string; owner: string; comment: string }
-  | { kind: "host-key"; path: string; owner: string; host: string; port: number }
-  | { kind: "clone"; path: string; owner: string; url: string; branch: string | undefined }
-  /** An app's first install, as its user. */
-  | { kind: "install"; path: string; owner: string; argv: string[] }
-  /** Units on disk that systemd has not read. */
-  | { kind: "reload"; units: string[] }
-  /** On at every boot, and now. */
-  | { kind: "enable"; units: string[] }
-  /** Services that run older files. */
-  | { kind: "restart"; units: string[]; files: string[] }
-);
+export interface Step {
+  /** One line, as the plan shows it: `folder /etc/boatyard 0755`. */
+  what: string;
+  why: string;
+  /** What it makes or removes, where that is a path. */
+  path?: string | undefined;
+  /** Programs that it runs: a plan whose programs are missing is not begun. */
+  needs?: readonly string[] | undefined;
+  /** It speaks to systemd; where none runs, a person does it later. */
+  systemd?: boolean | undefined;
+  /**
+   * Whether what it wants is there. Changes nothing.
+   * @throws {Refused} when something is in the way that `perform` would not touch.
+   */
+  look(root: string): Promise<StepState>;
+  /**
+   * Do it, in one stroke at its end (a rename, a program that does so): a kill leaves it undone or done.
+   * @throws {Failure} when it cannot be done.
+   */
+  perform(root: string): Promise<Done | void>;
+  /** What does it under another root, where no program of that system can run. */
+  underRoot?: (() => Step[]) | undefined;
+  /** Where nothing does: command lines for a person on the live system. */
+  byHand?: (() => string[]) | undefined;
+  /** How `setup remove` takes it back; none: it goes with its folder, or there is nothing to take back. */
+  undo?: Undo | undefined;
+}
 
-/** A step of one kind. */
-export type StepOf<K extends Step["kind"]> = Step & { kind: K };
+/** What a plan for the way back is made of. */
+export interface Undo {
+  step: Step;
+  /** A person's data or settings: kept, and named, unless --purge is given. */
+  data?: boolean | undefined;
+}
 
 /** A path with its mode and owner. */
 export interface OwnedPath {
   path: string;
   mode: number;
   /** Unix user; default root. */
-  owner?: string;
+  owner?: string | undefined;
   /** In a home, where its user could have put a link: it is done as that user. */
-  asOwner?: boolean;
+  asOwner?: boolean | undefined;
+  why: string;
 }
 
 /** What a look at the machine said of a step; `fix`: only its mode or owner is wrong, or it is half made. */
-export type StepState = "ready" | "make" | "replace" | "fix";
+export type StepState = "ready" | "make" | "replace" | "fix" | "remove";
 
 /** What came out of a step that the person should see. */
 export interface Done {
   /** A secret that was made just now. */
   secret?: string;
   notes?: string[];
-}
-
-/** All that can be done with steps of one kind. */
-export interface StepKind<S extends Step> {
-  /** One line, as the plan shows it. */
-  describe(step: S): string;
-  /** Whether what it wants is there. Changes nothing. */
-  look(step: S, root: string): Promise<StepState>;
-  /**
-   * Do it, in one stroke at its end (a rename, a program that does so): a kill leaves it undone or done.
-   * @throws {Failure} when it cannot be done.
-   */
-  perform(step: S, root: string): Promise<Done | void>;
-  /** What does it under another root, where no program of that system can run. */
-  underRoot?(step: S): Step[];
-  /** Where nothing does: command lines for a person on the live system. */
-  byHand?(step: S): string[];
 }
 
 /** An account of passwd(5). */
@@ -83,12 +77,34 @@ export interface Facts {
   accounts: ReadonlyMap<string, Account>;
   /** Names of the scripts that can be copied, with their files. */
   scripts: ReadonlyMap<string, string>;
+  builds: Builds;
   /** The text of /etc/boatyard/hooks.yml. */
   hooks: string | undefined;
+  /** The repos in it; none when it cannot be read, and then `hooksProblem` says why. */
+  repos: readonly RepoEntry[];
+  hooksProblem?: string | undefined;
   /** Whether hook-server's unit is installed. */
   hookServer: boolean;
   nginx: boolean;
   hostname: string;
+}
+
+/** Which versions meet: what is to be installed, what is there, and newer files beside the first. */
+export interface Builds {
+  ours?: Build | undefined;
+  /** Undefined: none is installed; null: one that does not say which it is. */
+  installed?: Build | null | undefined;
+  newer?: { file: string; build: Build } | undefined;
+}
+
+/** A repo in hooks.yml. */
+export interface RepoEntry {
+  repo: string;
+  user?: string | undefined;
+  dir?: string | undefined;
+  refs?: readonly string[] | undefined;
+  /** Whole paths. */
+  secretFiles: readonly string[];
 }
 
 /** One thing that was checked; `fix`: it is wrong, and this is what to do. */
@@ -104,8 +120,14 @@ export interface Note {
 }
 
 export interface Plan {
+  /** Which version is installed over which. */
+  heading?: string[];
+  /** What is odd about it, though it can be done. */
+  warnings?: string[];
   steps: Step[];
   notes: Note[];
+  /** What is said when all is ready; default: that nothing was missing. */
+  nothing?: string;
 }
 
 /** Where setup puts things, on the finished system. */

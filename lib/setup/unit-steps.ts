@@ -1,7 +1,7 @@
 import { stat } from "node:fs/promises";
 import { Failure } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
-import { commandLine, type StepKind, type StepOf } from "./step.ts";
+import { commandLine, type Step } from "./step.ts";
 
 /** Steps that are systemd's: units read, on, and running the files on disk. */
 
@@ -9,55 +9,89 @@ import { commandLine, type StepKind, type StepOf } from "./step.ts";
 export const systemctl = (...args: string[]) =>
   $({ nothrow: true, timeout: 600_000 })`systemctl --no-pager ${args}`;
 
-export const reload: StepKind<StepOf<"reload">> = {
-  describe: ({ units }) => `systemd: reload ${units.join(" ")}`,
-  async look({ units }) {
-    // --all: also what is loaded and does not run just now, such as a timer's service
-    const show = ["show", "--all", "--property=NeedDaemonReload", "--value"];
-    return /^yes$/m.test((await systemctl(...show, ...units)).stdout) ? "make" : "ready";
-  },
-  perform: () => systemd(["daemon-reload"]),
-  byHand: () => [],
-};
+/** Units on disk that systemd has not read. */
+export function reload(units: readonly string[], why: string): Step {
+  return {
+    what: `systemd: reload ${units.join(" ")}`,
+    ...{ why, systemd: true },
+    async look() {
+      // --all: also what is loaded and does not run just now, such as a timer's service
+      const show = ["show", "--all", "--property=NeedDaemonReload", "--value"];
+      return /^yes$/m.test((await systemctl(...show, ...units)).stdout) ? "make" : "ready";
+    },
+    perform: () => systemd(["daemon-reload"]),
+  };
+}
 
-export const enable: StepKind<StepOf<"enable">> = {
-  describe: ({ units }) => `systemd: enable ${units.join(" ")}`,
-  async look({ units }) {
-    // the exit code tells of one of them only
-    for (const [word, wanted] of [
-      ["is-enabled", /^(?:enabled|static|linked|alias|indirect)/],
-      ["is-active", /^(?:active|reloading|activating)$/],
-    ] as const) {
-      const words = (await systemctl(word, ...units)).stdout.trim().split("\n");
-      if (words.length !== units.length || !words.every((each) => wanted.test(each))) return "make";
-    }
-    return "ready";
-  },
-  perform: ({ units }) => systemd(["enable", "--now"], units),
-  byHand: ({ units }) => [commandLine("systemctl", "enable", "--now", ...units)],
-};
+/** On at every boot, and now. */
+export function enable(units: readonly string[], why: string): Step {
+  return {
+    what: `systemd: enable ${units.join(" ")}`,
+    ...{ why, systemd: true },
+    async look() {
+      // the exit code tells of one of them only
+      for (const [word, wanted] of [
+        ["is-enabled", /^(?:enabled|static|linked|alias|indirect)/],
+        ["is-active", /^(?:active|reloading|activating)$/],
+      ] as const) {
+        const words = (await systemctl(word, ...units)).stdout.trim().split("\n");
+        if (words.length !== units.length || !words.every((each) => wanted.test(each)))
+          return "make";
+      }
+      return "ready";
+    },
+    perform: () => systemd(["enable", "--now"], units),
+    byHand: () => [commandLine("systemctl", "enable", "--now", ...units)],
+    undo: { step: disable(units) },
+  };
+}
 
-export const restart: StepKind<StepOf<"restart">> = {
-  describe: ({ units }) => `systemd: restart ${units.join(" ")}`,
-  async look({ units, files }) {
-    const times = files.map((file) =>
-      stat(file).then(
-        ({ ctimeMs }) => ctimeMs,
-        () => 0,
-      ),
-    );
-    const newest = Math.max(0, ...(await Promise.all(times)));
-    const show = ["show", "--timestamp=unix", "--property=ActiveEnterTimestamp", "--value"];
-    for (const unit of units) {
-      const { stdout } = await systemctl(...show, unit);
-      const since = Number(/^@(\d+)/.exec(stdout.trim())?.[1] ?? NaN);
-      if ((since + 1) * 1000 < newest) return "make";
-    }
-    return "ready";
-  },
-  perform: ({ units }) => systemd(["restart"], units),
-  byHand: () => [],
-};
+/** Off now, and at every boot. */
+export function disable(units: readonly string[]): Step {
+  return {
+    what: `systemd: disable ${units.join(" ")}`,
+    ...{ why: "off now, and at every boot", systemd: true },
+    async look() {
+      for (const unit of units) {
+        const { stdout: enabled } = await systemctl("is-enabled", unit);
+        const { stdout: active } = await systemctl("is-active", unit);
+        if (/^(?:enabled|linked)/.test(enabled) || /^(?:active|activating|reloading)/.test(active))
+          return "remove";
+      }
+      return "ready";
+    },
+    perform: () => systemd(["disable", "--now"], units),
+    byHand: () => [commandLine("systemctl", "disable", "--now", ...units)],
+  };
+}
+
+/**
+ * Services that run older files.
+ * @param files those that a service reads when it starts
+ */
+export function restart(units: readonly string[], files: readonly string[], why: string): Step {
+  return {
+    what: `systemd: restart ${units.join(" ")}`,
+    ...{ why, systemd: true },
+    async look() {
+      const times = files.map((file) =>
+        stat(file).then(
+          ({ ctimeMs }) => ctimeMs,
+          () => 0,
+        ),
+      );
+      const newest = Math.max(0, ...(await Promise.all(times)));
+      const show = ["show", "--timestamp=unix", "--property=ActiveEnterTimestamp", "--value"];
+      for (const unit of units) {
+        const { stdout } = await systemctl(...show, unit);
+        const since = Number(/^@(\d+)/.exec(stdout.trim())?.[1] ?? NaN);
+        if ((since + 1) * 1000 < newest) return "make";
+      }
+      return "ready";
+    },
+    perform: () => systemd(["restart"], units),
+  };
+}
 
 /**
  * Have systemctl do something.

@@ -9,10 +9,15 @@ export const root = {
   help: "work on the system below DIR; what only a live one can do is listed",
 } as const;
 
-export const common = {
+/** Of every command that has a plan. */
+export const planned = {
   "dry-run": { type: "boolean", help: "show the plan, change nothing" },
   yes: { type: "boolean", short: "y", help: "do not ask" },
   root,
+} as const;
+
+export const common = {
+  ...planned,
   from: {
     type: "string",
     value: "DIR",
@@ -26,14 +31,14 @@ export const user = {
   help: "the Unix account (default: from the name)",
 } as const;
 
-type Common = CommandInput<typeof common>;
+type Planned = CommandInput<typeof planned>;
 
 /** What every plan is carried out with. */
 export function options({
   flags,
   terminal,
   signal,
-}: Pick<Common, "flags" | "terminal" | "signal">) {
+}: Pick<Planned, "flags" | "terminal" | "signal">) {
   const confirm = async () => {
     if (flags.yes) return true;
     if (!terminal.canAsk) throw new UsageError("there is no terminal to ask on; say --yes");
@@ -43,7 +48,7 @@ export function options({
 }
 
 /** What the plan depends on. */
-export async function facts(flags: Common["flags"]) {
+export async function facts(flags: { root: string; from?: string | undefined }) {
   const { readFacts } = await import("../../lib/setup/setup.ts");
   return await readFacts(resolve(flags.root), flags.from);
 }

@@ -24,7 +24,7 @@ for (const name of scripts) {
     assert.match(help.stdout, `${name}: `);
     assert.is(help.stderr, "");
     const shown = await runCommand([...current.argv(file), "--version"], options);
-    assert.is(shown.stdout, `${name} ${version}\n`);
+    assert.match(shown.stdout, new RegExp(`^${name} ${version} \\(commit [0-9a-f]{12} of \\S+Z`));
     const typo = await runCommand([...current.argv(file), "--hlep"], { ...options, expect: 2 });
     assert.match(typo.stderr, /unknown flag --hlep.*--help/);
   });

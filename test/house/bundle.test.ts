@@ -4,6 +4,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { readBuildLine } from "../../lib/core/version.ts";
 import { runCommand } from "../helpers/run.ts";
 import { current, root } from "../helpers/runtime.ts";
 import { testUnless } from "../helpers/skip.ts";
@@ -139,6 +140,27 @@ void runScript(defineCommand({
   const argv = current.argv(join(alone, "stuck.mjs"));
   const { stderr } = await runCommand(argv, { cwd: alone, expect: 1 });
   assert.is(stderr, "stuck: stopped in the middle of its work; this is a bug\n");
+});
+
+test("a bundle says at its top and by --version which commit it was made from, the same each time", async () => {
+  const git = (args: string[]) => runCommand(["git", "-C", root, ...args], { expect: 0 });
+  const entry = join(root, "scripts/logs.ts");
+  const files = [join(alone, "one.mjs"), join(alone, "two.mjs")] as const;
+  for (const file of files) await makeBundle(entry, file);
+  const text = await readFile(files[0], "utf8");
+  assert.is(text, await readFile(files[1], "utf8"));
+  const commit = (await git(["log", "-1", "--abbrev=12", "--format=%h"])).stdout.trim();
+  const build = readBuildLine(text.slice(0, 200));
+  assert.is(build?.commit, commit);
+  assert.is(
+    Date.parse(build?.date ?? "") / 1000,
+    Number((await git(["log", "-1", "--format=%ct"])).stdout),
+  );
+  const argv = current.argv(files[0]);
+  const shown = await runCommand([...argv, "--version"], { cwd: alone, expect: 0 });
+  assert.match(shown.stdout, `(commit ${commit} of ${build?.date}`);
+  const json = await runCommand([...argv, "--version", "--json"], { cwd: alone, expect: 0 });
+  assert.is((JSON.parse(json.stdout) as { commit: string }).commit, commit);
 });
 
 test("every script stands in package.json as a command", async () => {

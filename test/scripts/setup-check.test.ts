@@ -32,6 +32,21 @@ const faults: [string, RegExp, string][] = [
     /its remote can be read: fatal: .*; give site a key or token/,
     "mv /srv/git/away /srv/git/jostylr",
   ],
+  [
+    "runuser -u site -- git -C /home/site/site switch -q --detach",
+    /jostylr\/site: its checkout is on a branch: \S+ is on none: runuser -u site -- git -C \S+ switch/,
+    "runuser -u site -- git -C /home/site/site switch -q main",
+  ],
+  [
+    "runuser -u two -- git -C /home/two/two switch -qc other",
+    /jostylr\/two: its checkout is on a branch that refs name: \S+ is on other, and refs in \S+ name deploy; add other/,
+    "runuser -u two -- git -C /home/two/two switch -q deploy",
+  ],
+  [
+    "sed -i s/^RestartSec=.*/RestartSec=9s/ /etc/systemd/system/hook-server.service",
+    /hook-server\.service is of this version: it is of another version: setup server/,
+    "setup server --yes",
+  ],
   ["userdel site", /jostylr\/site: there is an account site: setup repo jostylr\/site/, ":"],
 ];
 
@@ -42,11 +57,20 @@ testUnless(test, missing)(
     try {
       await furnish(
         { sh, stop, init: "" },
-        { repos: ["jostylr/site"], hosts: ["hooks.example.com"] },
+        { repos: ["jostylr/site", "jostylr/two"], hosts: ["hooks.example.com"] },
       );
       await sh(`node clone/dist/setup.mjs server --yes
       setup repo jostylr/site --yes
       setup slave --yes`);
+      // a branch that is not the forge's default, on a server that runs: only its pushes are built
+      await sh("cd work/jostylr/two; git push -q origin HEAD:deploy");
+      await sh("setup repo jostylr/two --branch deploy --yes; sleep 1");
+      const main = await sh("deliver jostylr/two /etc/boatyard/two.secret");
+      assert.match(main.stdout, '"run":null');
+      assert.is((await sh("git -C /home/two/two branch --show-current")).stdout, "deploy\n");
+      const failed = await sh("setup repo jostylr/none --url /srv/git/jostylr/none.git --yes", 1);
+      assert.match(failed.stderr, "check that none can read it, and correct --url");
+      assert.not.match((await sh(`cat ${hooks}`)).stdout, "none");
       const forge = "setup check --forge http://127.0.0.1:3420/healthz";
       assert.not.match((await sh(forge)).stdout, /^fix/m);
       for (const [harm, said, repair] of faults) {

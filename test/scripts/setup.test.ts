@@ -251,6 +251,108 @@ test("a link that leads out of the root is refused", async () => {
   assert.is(await tree(outside), await tree(tempDir()));
 });
 
+test("--branch says which branch is built, and the entry is the plan's last step", async () => {
+  const root = tempDir("root-");
+  await setup(root, ["server"], { expect: 0 });
+  const args = ["repo", "ada/site", "--branch", "deploy"];
+  const { stdout } = await setup(root, args, { expect: 0 });
+  assert.match(stdout, "git clone --branch deploy -- https://github.com/ada/site.git");
+  assert.match(
+    await readFile(join(root, "etc/boatyard/hooks.yml"), "utf8"),
+    '    refs: ["deploy"]\n',
+  );
+  const local = await setup(root, ["repo", "ada/here", "--url", "/srv/git/here.git"], {
+    expect: 0,
+  });
+  assert.match(local.stdout, "git clone -- file:///srv/git/here.git /home/here/here");
+});
+
+test("what is in the way is said before anything changes; a script of ours makes room", async () => {
+  const root = tempDir("root-");
+  await mkdir(join(root, "usr/local/bin"), { recursive: true });
+  await writeFile(join(root, "usr/local/bin/build"), "#!/usr/bin/env node\n// Boatyard 0.1.0\n");
+  await writeFile(join(root, "usr/local/bin/logs"), "#!/bin/sh\n");
+  const before = await tree(root);
+  const { stderr } = await setup(root, ["server"], { expect: 4 });
+  assert.match(stderr, /bin\/logs is there and is not one of Boatyard's scripts; move it away/);
+  await rm(join(root, "usr/local/bin/logs"));
+  await symlink("/opt/somebody/logs", join(root, "usr/local/bin/logs"));
+  await setup(root, ["server"], { expect: 4 });
+  await rm(join(root, "usr/local/bin/logs"));
+  await writeFile(join(root, "usr/local/bin/logs"), "#!/bin/sh\n");
+  assert.is(await tree(root), before);
+  await rm(join(root, "usr/local/bin/logs"));
+  const { stdout } = await setup(root, ["server"], { expect: 0 });
+  assert.match(stdout, /replace +link \/usr\/local\/bin\/build/);
+});
+
+test("a strict umask does not close the folders on the way", async () => {
+  const root = tempDir("root-");
+  const argv = [...scriptArgv("setup"), "server", "--yes", "--root", root, "--from", from];
+  await runCommand(["sh", "-c", 'umask 077; exec "$@"', "sh", ...argv], { expect: 0 });
+  await setup(root, ["repo", "ada/site"], { expect: 0 });
+  for (const path of ["etc", "usr/local", "var/lib", "home", "etc/systemd/system"])
+    assert.is(await mode(join(root, path)), "755", path);
+});
+
+test("newer files beside those that are installed are pointed at", async () => {
+  const root = tempDir("root-");
+  const folder = await scripts(
+    "#!/usr/bin/env node\n// Boatyard 0.1.0 (commit abc of 2026-01-01T00:00:00Z)\n",
+  );
+  await mkdir(join(folder, "dist"));
+  const newer = "#!/usr/bin/env node\n// Boatyard 0.2.0 (commit def of 2026-02-02T00:00:00Z)\n";
+  await writeFile(join(folder, "dist/setup.mjs"), newer);
+  const args = ["server", "--yes", "--root", root, "--from", folder];
+  const { stdout, stderr } = await runScript("setup", args, { expect: 0 });
+  assert.match(stdout, /^Boatyard 0\.1\.0 \(commit abc of 2026-01-01T00:00:00Z\)\n/);
+  assert.match(
+    stderr,
+    /newer files lie beside these: .*\/dist\/setup\.mjs is 0\.2\.0 \(commit def/,
+  );
+});
+
+test("what setup has made goes again; data is kept and named, and goes with --purge", async () => {
+  const root = tempDir("root-");
+  const remove = (args: string[], options: RunOptions = { expect: 0 }) =>
+    runScript("setup", ["remove", ...args, "--yes", "--root", root], options);
+  await setup(root, ["server"], { expect: 0 });
+  const empty = await tree(root);
+  await setup(root, ["repo", "ada/site"], { expect: 0 });
+  const plan = await remove(["repo", "ada/site", "--dry-run"]);
+  assert.match(plan.stdout, /^remove +entry of ada\/site in \/etc\/boatyard\/hooks\.yml/m);
+  const { stdout } = await remove(["repo", "ada/site"]);
+  assert.match(stdout, "Kept; setup remove repo ada/site --purge removes it");
+  assert.match(stdout, "folder /home/site with all that is in it");
+  assert.match(stdout, "file /etc/boatyard/site.secret");
+  assert.match(await readFile(join(root, "etc/boatyard/hooks.yml"), "utf8"), /^repos: \{\}$/m);
+  assert.match((await remove(["repo", "ada/site"])).stderr, "nothing was left to remove");
+  await remove(["repo", "ada/site", "--purge"]);
+  const gone = await tree(root);
+  assert.not.match(gone, /home\/site|site\.secret|boatyard-site/);
+  await remove(["repo", "ada/site"], { expect: 2 });
+  assert.match(
+    (await remove(["repo", "ada/none"], { expect: 2 })).stderr,
+    "there is no repo ada/none here",
+  );
+  assert.is(gone.replace(/^\.\/(?:home|etc\/sysusers\.d|etc\/tmpfiles\.d) .*\n/gm, ""), empty);
+
+  // the slave leaves the server its scripts
+  await setup(root, ["slave"], { expect: 0 });
+  const slave = await remove(["slave"]);
+  assert.match(slave.stdout, "the scripts: the server");
+  assert.match(slave.stdout, "file /etc/boatyard/slave.yml");
+  await lstat(join(root, "usr/local/bin/slave-server"));
+  await remove(["slave", "--purge"]);
+
+  await remove(["server"]);
+  const rest = await tree(root);
+  assert.match(rest, "./etc/boatyard/hooks.yml 644");
+  assert.not.match(rest, /usr\/local\/(?:bin|lib)\/.|systemd\/system\/./);
+  await remove(["server", "--purge"]);
+  assert.not.match(await tree(root), /boatyard|server-update/);
+});
+
 test("setup check finds what was spoilt, and says how to fix it", async () => {
   const root = tempDir("root-");
   await setup(root, ["server"], { expect: 0 });
@@ -349,7 +451,7 @@ test("a wrong word is said before anything is touched", async () => {
 test("words that are no command are answered with the commands", async () => {
   assert.match(
     (await runScript("setup", [], { expect: 2 })).stderr,
-    "setup server, repo OWNER/NAME, slave, app NAME, or check",
+    "setup server, repo OWNER/NAME, slave, app NAME, check, or remove",
   );
   assert.match(
     (await runScript("setup", ["sever"], { expect: 2 })).stderr,

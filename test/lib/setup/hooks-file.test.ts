@@ -1,6 +1,13 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { addRepo, emptyHooks, hasRepo, reposOf } from "../../../lib/setup/hooks-file.ts";
+import {
+  addRepo,
+  emptyHooks,
+  hasRepo,
+  namesBranch,
+  readHooks,
+  removeRepo,
+} from "../../../lib/setup/hooks-file.ts";
 import { templates } from "../../../lib/setup/templates.ts";
 import { parseConfig, y } from "../../../lib/config/yaml.ts";
 
@@ -59,23 +66,50 @@ test("a repo that is there is left as it is, and so is everything around", () =>
   assert.ok(more.endsWith("    ada/x:   # by hand\n        user: x\n"));
 });
 
-test("the users of all repos are found, however they are written", () => {
-  assert.equal(
-    reposOf(`# user: nobody
+test("all repos are found, however they are written", async () => {
+  const { repos, secretFiles } = await readHooks(`# user: nobody
 repos:
   jostylr/site:      # user: comment
     user: site
     dir: /home/site/site
-  "ada/x": { dir: /x, user: "x" }
+    secret_file: site.secret
+    refs: main
+  "ada/x": { dir: /x, user: "x", refs: [a, 'b/*'] }
   ada/y:
     dir: /y
-`),
+`);
+  assert.equal(
+    repos.map(({ repo, user, refs }) => [repo, user, refs]),
     [
-      { repo: "jostylr/site", user: "site" },
-      { repo: "ada/x", user: "x" },
-      { repo: "ada/y", user: undefined },
+      ["jostylr/site", "site", ["main"]],
+      ["ada/x", "x", ["a", "b/*"]],
+      ["ada/y", undefined, undefined],
     ],
   );
+  assert.equal(secretFiles, ["/etc/boatyard/site.secret"]);
+});
+
+test("a repo that is removed takes its lines, and nobody else's", () => {
+  const text =
+    "# mine\nrepos:\n  # x\n  ada/x:   # by hand\n    user: x\n\n    dir: /x\n\n  # y\n  ada/y:\n    user: y\n";
+  const one = removeRepo(text, "ada/x");
+  assert.is(one, "# mine\nrepos:\n  # x\n\n  # y\n  ada/y:\n    user: y\n");
+  assert.is(removeRepo(one, "ada/x"), one);
+  assert.match(removeRepo(one, "ada/y"), /^repos: \{\}$/m);
+  const added = addRepo(emptyHooks(templates["hooks.yml"]), entry);
+  assert.is(removeRepo(added, entry.repo), emptyHooks(templates["hooks.yml"]));
+  assert.is(removeRepo("repos:\n  a/x: { dir: /x }\n  a/y: {}\n", "a/x"), "repos:\n  a/y: {}\n");
+});
+
+test("a ref names a branch as hook-server reads it", () => {
+  for (const [ref, branch, named] of [
+    ["main", "main", true],
+    ["main", "mainly", false],
+    ["release/*", "release/1", true],
+    ["refs/heads/deploy", "deploy", true],
+    ["refs/tags/v*", "v1", false],
+  ] as const)
+    assert.is(namesBranch(ref, branch), named, `${ref} ${branch}`);
 });
 
 test("the template with its example takes a second repo", async () => {

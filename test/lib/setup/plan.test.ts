@@ -1,14 +1,21 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { buildLine, formatBuild, readBuildLine } from "../../../lib/core/version.ts";
 import { parsePasswd } from "../../../lib/setup/accounts.ts";
-import { secretFiles } from "../../../lib/setup/check.ts";
-import { guessForge, knownHost, readRemote, webhookNote } from "../../../lib/setup/forge.ts";
+import { readHooks } from "../../../lib/setup/hooks-file.ts";
+import {
+  cloneHint,
+  guessForge,
+  knownHost,
+  readRemote,
+  webhookNote,
+} from "../../../lib/setup/forge.ts";
 import { planApp } from "../../../lib/setup/plan-app.ts";
 import { planRepo, type RepoOptions } from "../../../lib/setup/plan-repo.ts";
 import { planServer } from "../../../lib/setup/plan-server.ts";
 import { planSlave } from "../../../lib/setup/plan-slave.ts";
-import { byHand, describe, forRoot } from "../../../lib/setup/setup.ts";
-import type { Facts } from "../../../lib/setup/step.ts";
+import { forRoot } from "../../../lib/setup/root.ts";
+import type { Facts, Step } from "../../../lib/setup/step.ts";
 
 const names = [
   "build",
@@ -17,6 +24,7 @@ const names = [
   "logs",
   "release",
   "server-update",
+  "setup",
   "slave-activate",
   "slave-server",
 ];
@@ -24,7 +32,9 @@ const facts: Facts = {
   root: "/",
   accounts: parsePasswd("root:x:0:0::/root:/bin/sh\nada:x:1000:1000::/home/ada:/bin/sh\n"),
   scripts: new Map(names.map((name) => [name, `/from/${name}.mjs`])),
+  builds: {},
   hooks: "repos: {}\n",
+  repos: [],
   hookServer: false,
   nginx: false,
   hostname: "host",
@@ -40,7 +50,7 @@ const options: RepoOptions = {
 };
 const repo = (more: Partial<RepoOptions>, known: Partial<Facts> = {}) =>
   planRepo({ ...facts, ...known }, { ...options, ...more });
-const lines = (plan: { steps: Parameters<typeof describe>[0][] }) => plan.steps.map(describe);
+const lines = (plan: { steps: Step[] }) => plan.steps.map(({ what }) => what);
 
 test("a repo's plan, in its order", () => {
   assert.equal(lines(repo({})), [
@@ -50,27 +60,29 @@ test("a repo's plan, in its order", () => {
     "ssh key /home/site/.ssh/id_ed25519 of site",
     "the published ssh key of github.com in /home/site/.ssh/known_hosts",
     "secret /etc/boatyard/site.secret 0600",
-    "an entry for jostylr/site in /etc/boatyard/hooks.yml",
     "clone of https://github.com/jostylr/site.git in /home/site/site",
     "systemd: enable logs-rotate@site.timer",
+    // hook-server reads it at once: what a push then meets is whole
+    "an entry for jostylr/site in /etc/boatyard/hooks.yml",
   ]);
 });
 
-test("after a restore hook-server starts once the last of its accounts is there", () => {
+test("after a restore hook-server starts once the last of its accounts is there", async () => {
   const hooks = "repos:\n  ada/one:\n    user: one\n  ada/two: { user: two, dir: /x }\n";
-  const server = planServer({ ...facts, hooks });
+  const { repos } = await readHooks(hooks);
+  const server = planServer({ ...facts, hooks, repos });
   assert.not.ok(lines(server).some((line) => /enable hook-server/.test(line)));
   assert.match(server.notes[0]?.title ?? "", "hook-server is not started yet");
   assert.equal(server.notes[0]?.lines, ["setup repo ada/one", "setup repo ada/two"]);
   const begins = (accounts: Facts["accounts"]) =>
-    lines(repo({ repo: "ada/one" }, { hooks, hookServer: true, accounts })).some((line) =>
+    lines(repo({ repo: "ada/one" }, { hooks, repos, hookServer: true, accounts })).some((line) =>
       /enable hook-server/.test(line),
     );
   assert.not.ok(begins(new Map()));
   assert.ok(begins(parsePasswd("two:x:1001:1001:Boatyard ada/two:/home/two:/bin/bash\n")));
 });
 
-test("setup check finds every secret that hooks.yml names, one or a list, here or elsewhere", () => {
+test("setup check finds every secret that hooks.yml names, one or a list, here or elsewhere", async () => {
   const hooks = `status: { token_file: /etc/boatyard/status.token }
 repos:
   a/one:
@@ -80,7 +92,7 @@ repos:
   # secret_file: never
   a/three: { dir: /x, secret_file: /srv/three }
 `;
-  assert.equal(secretFiles(hooks), [
+  assert.equal((await readHooks(hooks)).secretFiles, [
     "/etc/boatyard/status.token",
     "/etc/boatyard/one.secret",
     "/etc/boatyard/new.secret",
@@ -111,7 +123,7 @@ test("every step says why", () => {
     planSlave(facts, slave),
     planApp(facts, app),
   ])
-    for (const step of steps) assert.ok(step.why.length > 5, describe(step));
+    for (const step of steps) assert.ok(step.why.length > 5, step.what);
 });
 
 test("names and addresses that could harm are refused before there is a plan", () => {
@@ -172,30 +184,109 @@ test("what to paste is in the forge's own words, and an old secret is not shown"
 
 test("a forge whose key is not known is asked, and its port is kept", () => {
   const plan = repo({ url: "ssh://git@git.example.com:2222/a/b.git" });
-  const step = plan.steps.find(({ kind }) => kind === "host-key");
-  assert.ok(step);
-  assert.equal(step && byHand(step), [
+  const step = plan.steps.find(({ what }) => what.startsWith("host key"));
+  assert.equal(step?.byHand?.(), [
     "ssh-keyscan -t ed25519 -p 2222 git.example.com >> /home/site/.ssh/known_hosts",
   ]);
 });
 
 test("under another root accounts are files, owners are told to tmpfiles, the rest is a list", () => {
-  const { steps, notes } = forRoot(repo({}));
-  assert.ok(steps.every(({ kind }) => ["file", "folder", "secret", "edit"].includes(kind)));
-  const text = (path: string) => {
-    const step = steps.find((each) => "path" in each && each.path === path);
-    return step?.kind === "file" ? step.text : undefined;
-  };
-  assert.is(
-    text("/etc/sysusers.d/boatyard-site.conf"),
-    'u site - "Boatyard jostylr/site" /home/site /bin/bash\n',
+  const plan = forRoot(repo({}));
+  assert.equal(
+    lines(plan).filter((line) => !line.startsWith("folder")),
+    [
+      "file /etc/sysusers.d/boatyard-site.conf 0644",
+      "file /etc/tmpfiles.d/boatyard-home-site.conf 0644",
+      "file /etc/tmpfiles.d/boatyard-home-site-.ssh.conf 0644",
+      "the published ssh key of github.com in /home/site/.ssh/known_hosts",
+      "file /etc/tmpfiles.d/boatyard-home-site-.ssh-known_hosts.conf 0644",
+      "secret /etc/boatyard/site.secret 0600",
+      "an entry for jostylr/site in /etc/boatyard/hooks.yml",
+    ],
   );
-  assert.is(text("/etc/tmpfiles.d/boatyard-home-site.conf"), "d /home/site 0700 site site -\n");
-  assert.equal(notes[0]?.lines, [
+  assert.equal(plan.notes[0]?.lines, [
     "runuser -u site -- ssh-keygen -t ed25519 -N '' -C 'site@host jostylr/site' -f /home/site/.ssh/id_ed25519",
     "runuser -u site -- git clone -- https://github.com/jostylr/site.git /home/site/site",
     "systemctl enable --now logs-rotate@site.timer",
   ]);
+});
+
+test("a branch that is checked out is the one that is built; flags that contradict it are refused", () => {
+  const entry = (more: Partial<RepoOptions>) => {
+    const plan = repo(more);
+    return plan.steps.find(({ what }) => what.startsWith("an entry"));
+  };
+  assert.ok(entry({ branch: "deploy" }));
+  assert.throws(
+    () => repo({ branch: "deploy", refs: ["main", "release/*"] }),
+    /--refs main,release\/\* leaves out --branch deploy/,
+  );
+  assert.ok(repo({ branch: "release/2", refs: ["main", "release/*"] }));
+  const hooks = "repos:\n  jostylr/site:\n    user: site\n";
+  const known = { hooks, repos: [{ repo: "jostylr/site", user: "site", secretFiles: [] }] };
+  assert.match(
+    repo({ branch: "deploy" }, known).warnings?.join() ?? "",
+    "does not say that deploy is built; add to it: refs: [deploy]",
+  );
+  assert.match(
+    repo({ refs: ["main"] }, known).warnings?.join() ?? "",
+    "--refs count for a new entry only",
+  );
+});
+
+test("why a clone failed has its own way out", () => {
+  const hint = (said: string, url = "https://github.com/a/b.git") =>
+    cloneHint(said, { url, owner: "site", branch: "deploy" });
+  const ssh = "git@github.com:a/b.git";
+  for (const [said, url, words] of [
+    [
+      "fatal: unable to access 'https://x/': Could not resolve host: github.com",
+      undefined,
+      /DNS \(getent hosts github\.com\)/,
+    ],
+    [
+      "ssh: Could not resolve hostname github.com: Temporary failure in name resolution",
+      ssh,
+      /DNS/,
+    ],
+    ["git@github.com: Permission denied (publickey).", ssh, /enter the deploy key/],
+    [
+      "fatal: could not read Username for 'https://github.com': terminal prompts disabled",
+      undefined,
+      /a private one is cloned by ssh: --url git@github\.com:/,
+    ],
+    [
+      "fatal: detected dubious ownership in repository at '/srv/git/b.git'\nTo add an exception",
+      "/srv/git/b.git",
+      /runuser -u site -- git config --global --add safe\.directory \/srv\/git\/b\.git/,
+    ],
+    [
+      "fatal: Remote branch deploy not found in upstream origin",
+      undefined,
+      /no branch deploy; correct --branch/,
+    ],
+    ["Host key verification failed.", ssh, /known_hosts of site/],
+    ["fatal: repository 'https://github.com/a/b.git/' not found", undefined, /^correct --url$/],
+  ] as const)
+    assert.match(hint(said, url), words, said);
+});
+
+test("versions: what is installed over what, and newer files that were not meant", () => {
+  const old = { version: "0.1.0", commit: "a".repeat(12), date: "2026-11-01T00:00:00Z" };
+  const young = { version: "0.2.0", commit: "b".repeat(12), date: "2026-11-22T00:00:00Z" };
+  const { heading, warnings } = planServer({
+    ...facts,
+    builds: { ours: old, installed: young, newer: { file: "/x/dist/setup.mjs", build: young } },
+  });
+  assert.match(
+    heading?.[0] ?? "",
+    /^Boatyard 0\.1\.0 \(commit a+ of .*\), over 0\.2\.0 \(commit b/,
+  );
+  assert.match(warnings?.[0] ?? "", "what is installed is newer: 0.2.0");
+  assert.match(warnings?.[1] ?? "", "to install those: node /x/dist/setup.mjs");
+  const fresh = planServer({ ...facts, builds: { ours: young } });
+  assert.equal(fresh.heading, [`Boatyard ${formatBuild(young)}`]);
+  assert.equal(readBuildLine(`#!/usr/bin/env node\n${buildLine(old)}\n`), old);
 });
 
 test.run();

@@ -1,0 +1,156 @@
+import { join } from "node:path";
+import { messageOf } from "../core/errors.ts";
+import { $ } from "../exec/exec.ts";
+import { findScript } from "../exec/scripts.ts";
+import { as, isRoot, lookUpUser } from "../exec/users.ts";
+import { request } from "../fetch/fetch.ts";
+import { exists, readIfThere } from "../files/files.ts";
+import { gitIn } from "../git/git.ts";
+import { namesBranch } from "./hooks-file.ts";
+import { hasSystemd } from "./machine.ts";
+import { type Facts, type Finding, places, type RepoEntry } from "./step.ts";
+import { templates } from "./templates.ts";
+import { systemctl } from "./unit-steps.ts";
+
+/** `setup check`: services and their repos, on a live system. */
+
+/** Whether systemd has the services that are installed on, now and at the next boot. */
+export async function checkUnits(): Promise<Finding[]> {
+  const present: string[] = [];
+  for (const name of ["hook-server", "slave-server"])
+    if (await exists(join(places.units, `${name}.service`))) present.push(name);
+  if (present.length === 0) return [];
+  if (!(await hasSystemd()))
+    return [
+      { what: "systemd runs", fix: "start the scripts otherwise: templates/crontab, or by hand" },
+    ];
+  const findings: Finding[] = await checkUnitFiles();
+  for (const unit of present.flatMap((name) => [`${name}.socket`, `${name}.service`])) {
+    const active = (await systemctl("is-active", unit)).stdout.trim();
+    const enabled = (await systemctl("is-enabled", unit)).stdout.trim();
+    const isOn = active === "active" && enabled === "enabled";
+    const fix = `it is ${active} and ${enabled}; systemctl enable --now ${unit}; journalctl -u ${unit}`;
+    findings.push({ what: `${unit} is active and enabled`, fix: isOn ? undefined : fix });
+  }
+  return findings;
+}
+
+/** Units of an older version lack what scripts of this one count on. */
+async function checkUnitFiles(): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  for (const name of ["hook-server.service", "hook-server.socket"] as const) {
+    const text = await readIfThere(join(places.units, name));
+    if (text === undefined) continue;
+    const fix = `it is of another version: setup server (what you changed in it belongs into systemctl edit ${name})`;
+    findings.push({
+      what: `${join(places.units, name)} is of this version`,
+      fix: text === templates[name] ? undefined : fix,
+    });
+  }
+  return findings;
+}
+
+/** A server that is set up answers at its address. */
+export async function checkPorts({ hooks }: Facts, signal: AbortSignal): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  for (const [name, config, port] of [
+    ["hook-server", hooks, 3420],
+    ["slave-server", await readIfThere(places.slave), 9999],
+  ] as const) {
+    if (config === undefined) continue;
+    const address = (await socketAddress(name)) ?? listenOf(config, port);
+    const limits = { timeout: 5000, maxBytes: 0 };
+    const isOk = await request(`http://${address}/healthz`, { ...limits, signal }).then(
+      ({ status }) => status >= 200 && status < 300,
+      () => false,
+    );
+    const fix = `start it: systemctl start ${name}; what else has the port: ss -ltnp`;
+    findings.push({ what: `${name} answers on ${address}`, fix: isOk ? undefined : fix });
+  }
+  return findings;
+}
+
+/** The address that systemd holds for it, as `systemctl edit` may have changed it. */
+async function socketAddress(service: string): Promise<string | undefined> {
+  if (!(await hasSystemd())) return undefined;
+  const { stdout } = await systemctl("show", "--property=Listen", "--value", `${service}.socket`);
+  return fromHere(/^(\S+:\d+) \(Stream\)/m.exec(stdout)?.[1]);
+}
+
+/** The address that a config names. */
+function listenOf(config: string, port: number): string {
+  const named = /^listen:\s*["']?([^\s"'#]*:\d+)/m.exec(config)?.[1];
+  return fromHere(named) ?? `127.0.0.1:${port}`;
+}
+
+/** What listens on every address is asked on loopback. */
+function fromHere(address: string | undefined): string | undefined {
+  return address?.replace(/^(?:0\.0\.0\.0|\[::\]|\*)?:/, "127.0.0.1:");
+}
+
+/** The account of slave-server's unit must be able to read what the service reads at its start. */
+export async function checkSlave(): Promise<Finding[]> {
+  const unit = await readIfThere(join(places.units, "slave-server.service"));
+  const name = /^User=(\S+)$/m.exec(unit ?? "")?.[1];
+  if (name === undefined || !isRoot()) return [];
+  const user = await lookUpUser(name).catch(() => undefined);
+  if (user === undefined)
+    return [{ what: `there is an account ${name}, for slave-server`, fix: "setup slave" }];
+  const findings: Finding[] = [];
+  for (const path of [places.slave, places.slaveSecret]) {
+    if (!(await exists(path))) continue;
+    const { ok } = await $(as(user, { nothrow: true }))`test -r ${path}`;
+    const fix = ok ? undefined : `chown ${name} ${path}; chmod u+r ${path}`;
+    findings.push({ what: `${name} can read ${path}`, fix });
+  }
+  return findings;
+}
+
+/** What hook-server itself says of its repos: users, checkouts, keys, remotes. */
+export async function checkHooks({ repos }: Facts): Promise<Finding[]> {
+  if (!isRoot()) return [{ what: "the repos can be checked", fix: "run setup check as root" }];
+  const branches = await Promise.all(repos.map(checkBranch));
+  return [...(await askHookServer()), ...branches.flat()];
+}
+
+/** A checkout that is on another branch than the one that is built is switched to it by the next push. */
+async function checkBranch({ repo, user: name, dir, refs }: RepoEntry): Promise<Finding[]> {
+  const user = name === undefined ? undefined : await lookUpUser(name).catch(() => undefined);
+  if (!user || dir === undefined) return [];
+  const { env, prefix } = as(user);
+  const git = gitIn("/", { env: { ...env }, prefix, nothrow: true, timeout: 30_000 });
+  // what is no checkout, hook-server --check names
+  if (!(await git`git -C ${dir} rev-parse --git-dir`).ok) return [];
+  const { stdout } = await git`git -C ${dir} symbolic-ref --quiet --short HEAD`;
+  const branch = stdout.trim();
+  if (branch === "") {
+    const fix = `${dir} is on none: runuser -u ${name} -- git -C ${dir} switch BRANCH`;
+    return refs === undefined ? [{ what: `${repo}: its checkout is on a branch`, fix }] : [];
+  }
+  if (refs === undefined) return [{ what: `${repo}: its checkout is on a branch, ${branch}` }];
+  const isNamed = refs.some((ref) => namesBranch(ref, branch));
+  const fix = `${dir} is on ${branch}, and refs in ${places.hooks} name ${refs.join(", ")}; add ${branch} there, or: runuser -u ${name} -- git -C ${dir} switch ${refs[0]}`;
+  return [
+    { what: `${repo}: its checkout is on a branch that refs name`, fix: isNamed ? undefined : fix },
+  ];
+}
+
+async function askHookServer(): Promise<Finding[]> {
+  try {
+    const script = await findScript("hook-server");
+    const options = { nothrow: true, timeout: 120_000 };
+    const flags = ["--check", "--json", "--config", places.hooks];
+    const { stdout, stderr } = await $(options)`${script} ${flags}`;
+    if (stdout.trim() === "") {
+      const said = stderr
+        .trim()
+        .replaceAll(/^hook-server: /gm, "")
+        .replaceAll("\n", "; ");
+      return [{ what: `hook-server accepts ${places.hooks}`, fix: said }];
+    }
+    const { findings } = JSON.parse(stdout) as { findings: { what: string; mend?: string }[] };
+    return findings.map(({ what, mend }) => ({ what, fix: mend }));
+  } catch (error) {
+    return [{ what: "hook-server can check its repos", fix: messageOf(error) }];
+  }
+}

@@ -1,0 +1,185 @@
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { UsageError } from "../core/errors.ts";
+import { exists, readIfThere } from "../files/files.ts";
+import { commentFor } from "./accounts.ts";
+import { readHooks, removeRepo } from "./hooks-file.ts";
+import { appSteps } from "./plan-app.ts";
+import { planRepo } from "./plan-repo.ts";
+import { planServer } from "./plan-server.ts";
+import { planSlave } from "./plan-slave.ts";
+import { forRoot } from "./root.ts";
+import { type Facts, type Note, places, type Plan, type Step } from "./step.ts";
+import { disable, reload } from "./unit-steps.ts";
+
+/** What setup has made, and can take away. */
+export type Removable =
+  | { kind: "repo" | "app"; name: string }
+  | { kind: "slave" | "server"; name?: undefined };
+
+/**
+ * `setup remove`: the plan of setup in reverse. A person's data and settings stay unless `purge` is given, and what stays
+ * is named. What is gone already is ready, so one that was killed is run again.
+ * @throws {UsageError} when there is no such thing here.
+ */
+export async function planRemoval(
+  found: Facts,
+  what: Removable,
+  { purge }: { purge: boolean },
+): Promise<Plan> {
+  const { root } = found;
+  const facts = withAllScripts(found);
+  const made = await stepsOf(facts, what, { purge });
+  const steps = root === "/" ? made : forRoot({ steps: made, notes: [] }).steps;
+  const others = await othersHere(facts, what);
+  const removal: Step[] = [];
+  const kept: string[] = [];
+  for (const { undo, path } of steps.toReversed()) {
+    if (undo === undefined) continue;
+    if (others.length > 0 && path !== undefined && isShared(path)) continue;
+    if (purge || !undo.data) removal.push(undo.step);
+    // a plan for another root cannot look at its accounts
+    else if ((await undo.step.look(root)) !== "ready") kept.push(undo.step.what);
+  }
+  const units = steps.flatMap(
+    ({ path }) => /\/([^/]+\.(?:service|socket|timer))$/.exec(path ?? "")?.[1] ?? [],
+  );
+  if (units.length > 0) removal.push(reload(units, "systemd forgets the units"));
+  const notes: Note[] = [];
+  const command = `setup remove ${[what.kind, what.name ?? []].flat().join(" ")} --purge`;
+  if (kept.length > 0) notes.push({ title: `Kept; ${command} removes it`, lines: kept });
+  if (others.length > 0)
+    notes.push({
+      title: "Kept, because others here use them",
+      lines: [`the scripts: ${others.join(", ")}`],
+    });
+  return {
+    steps: removal,
+    notes: [...notes, { title: "Elsewhere", lines: elsewhere(what) }],
+    nothing: "nothing was left to remove",
+  };
+}
+
+/** The steps that made it. */
+async function stepsOf(
+  facts: Facts,
+  what: Removable,
+  { purge }: { purge: boolean },
+): Promise<Step[]> {
+  if (what.kind === "repo") return await repoSteps(facts, what.name);
+  if (what.kind === "app") {
+    const purpose = commentFor(`app ${what.name}`);
+    const own = [...facts.accounts.values()].find(({ comment }) => comment === purpose);
+    if (!own) throw new UsageError(`there is no app ${what.name} here${known(appsOf(facts))}`);
+    return appSteps(facts, { app: what.name, user: own.name }, undefined).steps;
+  }
+  if (what.kind === "slave") {
+    const unit = await readIfThere(join(facts.root, places.units, "slave-server.service"));
+    const user = /^User=(\S+)$/m.exec(unit ?? "")?.[1];
+    const given = user === "slave" ? undefined : user;
+    return planSlave(facts, { base: undefined, user: given, secretFile: undefined }).steps;
+  }
+  if (purge && facts.repos.length > 0)
+    throw new UsageError(
+      `${places.hooks} still has repos; first: ${facts.repos.map(({ repo }) => `setup remove repo ${repo} --purge`).join("; ")}`,
+    );
+  const wants = await readdir(join(facts.root, places.units, "timers.target.wants")).catch(
+    () => [],
+  );
+  const timers = wants.filter((name) => /^(?:build|logs-rotate)@.+\.timer$/.test(name));
+  const plan = planServer(facts);
+  return [
+    ...plan.steps,
+    ...timers.map((name) => ({ ...disable([name]), undo: { step: disable([name]) } })),
+  ];
+}
+
+async function repoSteps(facts: Facts, repo: string): Promise<Step[]> {
+  const entry = facts.repos.find((each) => each.repo === repo);
+  const own = [...facts.accounts.values()].find(({ comment }) => comment === commentFor(repo));
+  const user = entry?.user ?? own?.name;
+  if (entry === undefined && own === undefined)
+    throw new UsageError(
+      `there is no repo ${repo} here${known(facts.repos.map((each) => each.repo))}`,
+    );
+  if (entry !== undefined) await checkTextWithout(facts.hooks ?? "", repo);
+  const timer = disable([`build@${user}.timer`]);
+  // an entry that is gone already is not in the way of the rest
+  const hooks = entry === undefined ? "repos: {}\n" : facts.hooks;
+  const { steps } = planRepo(
+    { ...facts, hooks },
+    {
+      ...{ repo, url: undefined, branch: undefined, refs: [], afterwards: [], timer: false },
+      user: own?.name === user ? undefined : user,
+    },
+  );
+  return [...steps, { ...timer, undo: { step: timer } }];
+}
+
+/** @throws {UsageError} when taking the entry's lines out would change more than the entry. */
+async function checkTextWithout(text: string, repo: string): Promise<void> {
+  const rest = async (from: string) =>
+    JSON.stringify((await readHooks(from)).repos.filter((each) => each.repo !== repo));
+  const after = removeRepo(text, repo);
+  const isRight = await Promise.all([rest(text), rest(after), readHooks(after)]).then(
+    ([one, other, { repos }]) => one === other && !repos.some((each) => each.repo === repo),
+    () => false,
+  );
+  if (!isRight)
+    throw new UsageError(
+      `the entry of ${repo} in ${places.hooks} does not stand on lines of its own; remove it there by hand, and run this again`,
+    );
+}
+
+/** Scripts are found by their names, whether they are still there or not. */
+function withAllScripts(facts: Facts): Facts {
+  const names = [
+    ...["build", "downloads", "hook-server", "launchfit", "logs", "release", "server-update"],
+    ...["setup", "slave-activate", "slave-server", "uploads"],
+  ];
+  const scripts = names.map((name) => [name, join(places.scripts, `${name}.mjs`)] as const);
+  const { hooksProblem: _, ...rest } = facts;
+  return { ...rest, scripts: new Map(scripts), builds: {} };
+}
+
+/** What else is set up on this machine, and runs the same scripts. */
+async function othersHere(facts: Facts, { kind, name }: Removable): Promise<string[]> {
+  const isThere = (unit: string) => exists(join(facts.root, places.units, unit));
+  const apps = appsOf(facts).filter((app) => kind !== "app" || app !== name);
+  return [
+    ...(kind !== "server" && (await isThere("hook-server.service")) ? ["the server"] : []),
+    ...(kind !== "slave" && (await isThere("slave-server.service")) ? ["the slave"] : []),
+    ...((await isThere("launchfit@.service")) ? apps.map((app) => `the app ${app}`) : []),
+  ];
+}
+
+function appsOf({ accounts }: Facts): string[] {
+  return [...accounts.values()].flatMap(
+    ({ comment }) => /^Boatyard app (.+)$/.exec(comment)?.[1] ?? [],
+  );
+}
+
+function isShared(path: string): boolean {
+  return (
+    path === places.scripts ||
+    path.startsWith(`${places.scripts}/`) ||
+    path.startsWith(`${places.bin}/`) ||
+    path === join(places.units, "launchfit@.service")
+  );
+}
+
+function known(names: readonly string[]): string {
+  return names.length === 0 ? "" : `; there are ${names.join(", ")}`;
+}
+
+function elsewhere({ kind }: Removable): string[] {
+  return {
+    repo: ["at the forge: remove the webhook and the deploy key"],
+    app: [],
+    slave: [`on the master: take it off ${places.list}`],
+    server: [
+      "in the web server in front: remove what forwards to 127.0.0.1:3420",
+      "at the forge: remove the webhooks",
+    ],
+  }[kind];
+}
