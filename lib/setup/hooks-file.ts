@@ -152,6 +152,6 @@ export function removeRepo(text: string, repo: string): string {
   const repos = lines.findIndex((line) => /^repos:\s*(?:#.*)?$/.test(line));
   const next = lines.slice(repos + 1).find((line) => /^\s*[^\s#]/.test(line));
   // a key without a value is not a map
-  if (repos >= 0 && !/^ /.test(next ?? "")) lines[repos] = "repos: {}";
+  if (repos >= 0 && !next?.startsWith(" ")) lines[repos] = "repos: {}";
   return lines.join("\n");
 }

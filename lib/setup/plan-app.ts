@@ -22,7 +22,7 @@ export function planApp(facts: Facts, options: AppOptions): Plan {
     throw new UsageError(`--server: "${options.server}" is not an https, http or file URL`);
   if (!/^(?:0x)?[0-9A-Fa-f]{40,64}$/.test(options.key))
     throw new UsageError("--key: a whole fingerprint is 40 hex digits, without spaces");
-  const { steps, dir, user } = appSteps(facts, options, {
+  const { steps, dir } = appSteps(facts, options, {
     argv: [join(places.bin, "launchfit"), options.server, "--key", options.key],
     why: "the first install; everything must be signed by that key",
   });
@@ -43,7 +43,7 @@ export function appSteps(
   facts: Facts,
   { app, user: given }: Pick<AppOptions, "app" | "user">,
   first: { argv: string[]; why: string } | undefined,
-): { steps: Step[]; dir: string; user: string } {
+): { steps: Step[]; dir: string } {
   const purpose = `app ${app}`;
   const derived = unixName(app);
   const user = chooseAccount({ what: purpose, derived, given }, facts.accounts);
@@ -63,5 +63,5 @@ export function appSteps(
     ...(first ? [install({ path: dir, owner: user, ...first })] : []),
     ...started([`launchfit@${user}.service`], ["launchfit"]),
   ];
-  return { steps, dir, user };
+  return { steps, dir };
 }
