@@ -12,7 +12,7 @@ import process from "node:process";
 
 /** The shared folders of lib/, each with the files that others may import. The other files are the folder's own. */
 const shared: Record<string, readonly string[]> = {
-  core: ["errors", "names", "units", "id", "version", "at-exit"],
+  core: ["errors", "names", "units", "id", "version", "at-exit", "clean"],
   cli: ["command", "terminal"],
   config: ["yaml", "secrets"],
   exec: ["exec", "process-tree", "users", "scripts"],

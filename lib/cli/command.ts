@@ -2,6 +2,7 @@ import { basename } from "node:path";
 import process from "node:process";
 import minimist from "minimist";
 import { cleanUp } from "../core/at-exit.ts";
+import { cleanText } from "../core/clean.ts";
 import { exitCodeOf, messageOf, systemCode, UsageError } from "../core/errors.ts";
 import { didYouMean } from "../core/names.ts";
 import { createTerminal, type Terminal } from "./terminal.ts";
@@ -305,7 +306,7 @@ async function execute(command: Command, argv: readonly string[], script: string
     process.stderr.write(
       `${text
         .split("\n")
-        .map((line) => (code === undefined ? line : `${script}: ${line}`))
+        .map((line) => (code === undefined ? "" : `${script}: `) + cleanText(line))
         .join("\n")}\n`,
     );
     return code ?? 1;

@@ -1,6 +1,7 @@
 import process from "node:process";
 import { createInterface, type Interface } from "node:readline";
 import { Chalk, type ChalkInstance } from "chalk";
+import { cleanJson } from "../core/clean.ts";
 import { Failure } from "../core/errors.ts";
 import { formatDuration, formatSize } from "../core/units.ts";
 
@@ -107,7 +108,7 @@ export function createTerminal({ json = false, quiet = false }: TerminalOptions 
       if (!json) write(process.stdout, line);
     },
     printJson(value) {
-      if (json) write(process.stdout, JSON.stringify(value));
+      if (json) write(process.stdout, cleanJson(JSON.stringify(value)));
     },
     note(line) {
       if (!quiet) write(process.stderr, line);

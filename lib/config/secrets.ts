@@ -47,7 +47,11 @@ export function readSecretVariable(name: string, where = ""): string {
 }
 
 /** Replaces secrets by `***`, also in the shapes in which tools print them. */
-export type Mask = (text: string) => string;
+export interface Mask {
+  (text: string): string;
+  /** Where in the text secrets are: from, and up to; in order, none touches another. */
+  spans: (text: string) => readonly (readonly [start: number, end: number])[];
+}
 
 const minLength = 4;
 
@@ -64,14 +68,37 @@ export function createMask(secrets: Iterable<string>): Mask {
       for (const shape of shapesOf(line.trim() === line ? line : line.trim())) shapes.add(shape);
     }
   }
-  if (shapes.size === 0) return (text) => text;
-  // longer ones first, so that no tail of one is left standing
-  const ordered = [...shapes].sort((a, b) => b.length - a.length);
-  const any = new RegExp(
-    ordered.map((shape) => shape.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join("|"),
-    "g",
-  );
-  return (text) => text.replace(any, "***");
+  const spans = (text: string) => merged([...shapes].flatMap((shape) => placesOf(shape, text)));
+  const mask = (text: string) => {
+    let shown = "";
+    let at = 0;
+    for (const [start, end] of spans(text)) {
+      shown += `${text.slice(at, start)}***`;
+      at = end;
+    }
+    return shown + text.slice(at);
+  };
+  return Object.assign(mask, { spans });
+}
+
+type Span = [start: number, end: number];
+
+function placesOf(shape: string, text: string): Span[] {
+  const places: Span[] = [];
+  for (let at = text.indexOf(shape); at >= 0; at = text.indexOf(shape, at + 1))
+    places.push([at, at + shape.length]);
+  return places;
+}
+
+/** Spans in order, those that overlap or touch as one: of two secrets that share characters no part is left standing. */
+function merged(spans: Span[]): Span[] {
+  const result: Span[] = [];
+  for (const [start, end] of spans.sort(([a], [b]) => a - b)) {
+    const last = result.at(-1);
+    if (last && start <= last[1]) last[1] = Math.max(last[1], end);
+    else result.push([start, end]);
+  }
+  return result;
 }
 
 function shapesOf(secret: string): string[] {

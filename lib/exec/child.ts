@@ -4,6 +4,7 @@ import process from "node:process";
 import type { Readable } from "node:stream";
 import { StringDecoder } from "node:string_decoder";
 import { atEnd } from "../core/at-exit.ts";
+import { cleanText } from "../core/clean.ts";
 import { Failure, systemCode } from "../core/errors.ts";
 import { cookieEnvironment, endTree, newCookie } from "./process-tree.ts";
 
@@ -245,8 +246,8 @@ function lastWords({ stdout, stderr }: { stdout: string; stderr: string }): stri
   const fatal = lines.filter((line) => /^(?:fatal|error)\b/i.test(line));
   const words = (fatal.length > 0 ? fatal : lines)
     .slice(-3)
-    .join(" | ")
     // what a command prints may not steer a terminal
-    .replace(/\p{Cc}/gu, " ");
+    .map((line) => cleanText(line))
+    .join(" | ");
   return words === "" ? "" : `: ${words.slice(0, 500)}`;
 }

@@ -1,5 +1,6 @@
 import {
   closeSync,
+  fchmodSync,
   fstatSync,
   ftruncateSync,
   mkdirSync,
@@ -33,6 +34,8 @@ export interface LockOptions {
   wait?: boolean | number;
   /** Aborting it ends the waiting. */
   signal?: AbortSignal | undefined;
+  /** Keep other users from reading the lock file: who can read it can take the lock. Default: they can, and see who holds it. */
+  secluded?: boolean;
 }
 
 /**
@@ -44,10 +47,10 @@ export interface LockOptions {
  */
 export async function acquireLock(
   path: string,
-  { what, wait = false, signal }: LockOptions,
+  { what, wait = false, signal, secluded = false }: LockOptions,
 ): Promise<Lock> {
   for (;;) {
-    const fd = openFile(path);
+    const fd = openFile(path, secluded);
     try {
       await flock(fd, path, wait, signal);
     } catch (error) {
@@ -60,10 +63,13 @@ export async function acquireLock(
   }
 }
 
-function openFile(path: string): number {
+function openFile(path: string, secluded: boolean): number {
   try {
     mkdirSync(dirname(path), { recursive: true });
-    return openSync(path, "a+", 0o644);
+    const fd = openSync(path, "a+", secluded ? 0o600 : 0o644);
+    // it may be there since a version that let others read it
+    if (secluded && fstatSync(fd).mode & 0o077) fchmodSync(fd, 0o600);
+    return fd;
   } catch (error) {
     const code = systemCode(error);
     if (code === undefined) throw error;

@@ -3,6 +3,7 @@ import { type IncomingMessage, request } from "node:http";
 import { join } from "node:path";
 import process from "node:process";
 import { json } from "node:stream/consumers";
+import { cleanText } from "../core/clean.ts";
 import { Failure, systemCode } from "../core/errors.ts";
 import { formatDuration } from "../core/units.ts";
 import type { Terminal } from "../cli/terminal.ts";
@@ -101,12 +102,22 @@ export async function list(
     run.sha?.slice(0, 10) ?? "",
     painted(terminal, run.state),
     run.seconds === undefined ? "" : formatDuration(run.seconds * 1000),
-    run.by === undefined ? (run.reason ?? "") : `by ${run.by}`,
+    ageOf(run.accepted),
+    run.by === undefined ? cleanText(run.reason ?? "") : `by ${run.by}`,
   ]);
   for (const line of terminal.table(rows, {
-    header: ["RUN", "REPO", "REF", "COMMIT", "STATE", "TIME", ""],
+    header: ["RUN", "REPO", "REF", "COMMIT", "STATE", "TIME", "ACCEPTED", ""],
   }))
     terminal.print(line);
+}
+
+/** How long ago an ISO time was, in one unit: `42 s ago`, `3 min ago`, `5 h ago`, `12 days ago`. */
+export function ageOf(time: string, now = Date.now()): string {
+  const seconds = Math.max(0, Math.floor((now - Date.parse(time)) / 1000));
+  if (seconds < 60) return `${seconds} s ago`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
+  if (seconds < 2 * 86_400) return `${Math.floor(seconds / 3600)} h ago`;
+  return `${Math.floor(seconds / 86_400)} days ago`;
 }
 
 function painted({ paint }: Terminal, state: string): string {
@@ -121,7 +132,7 @@ export async function show(client: HookClient, terminal: Terminal, id: string): 
   terminal.printJson(run);
   const rows = Object.entries(run).map(([key, value]) => [
     key,
-    typeof value === "string" ? value : JSON.stringify(value),
+    cleanText(typeof value === "string" ? value : JSON.stringify(value)),
   ]);
   for (const line of terminal.table(rows)) terminal.print(line);
 }
@@ -133,14 +144,39 @@ export async function log(
   follow: boolean,
 ): Promise<number> {
   const run = id ?? (await newest(client));
-  const write = async (text: string) => {
-    if (!process.stdout.write(text)) await once(process.stdout, "drain");
-  };
+  const lines = new LineWriter();
   if (!follow) {
-    await client.log(encodeURIComponent(run), write);
+    await client.log(encodeURIComponent(run), (text) => lines.write(text));
+    await lines.end();
     return 0;
   }
-  return (await client.follow(encodeURIComponent(run), write)) === "succeeded" ? 0 : 1;
+  const state = await client.follow(encodeURIComponent(run), (text) => lines.write(text));
+  return state === "succeeded" ? 0 : 1;
+}
+
+/** So much of a line without an end is kept at most. */
+const maxLine = 64 * 1024;
+
+/** Prints a build's output line by line: on a terminal its colours stay, and nothing else acts on it. */
+class LineWriter {
+  readonly #colours = process.stdout.isTTY === true && !process.env.NO_COLOR;
+  #rest = "";
+
+  async write(text: string): Promise<void> {
+    const lines = (this.#rest + text).split("\n");
+    this.#rest = lines.pop() ?? "";
+    const pieces = lines.map((line) => `${cleanText(line, this.#colours)}\n`);
+    if (this.#rest.length > maxLine) {
+      pieces.push(cleanText(this.#rest, this.#colours));
+      this.#rest = "";
+    }
+    if (!process.stdout.write(pieces.join(""))) await once(process.stdout, "drain");
+  }
+
+  /** Print what came after the last line's end. */
+  async end(): Promise<void> {
+    if (this.#rest !== "") await this.write("\n");
+  }
 }
 
 async function newest(client: HookClient): Promise<string> {

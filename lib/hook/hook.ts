@@ -51,7 +51,12 @@ export async function serve(flags: HookFlags, { quiet }: { quiet: boolean }): Pr
   const settings: Settings = { config, mask: createMask(config.secrets) };
   const log = new ServerLog(settings, { quiet });
   mkdirSync(config.state, { recursive: true, mode: 0o711 });
-  const lock = await acquireLock(join(config.state, "lock"), { what: "hook-server", wait: 500 });
+  // a build that could read it could hold it, and keep the next server from starting
+  const lock = await acquireLock(join(config.state, "lock"), {
+    what: "hook-server",
+    wait: 500,
+    secluded: true,
+  });
   const server = await openServer(settings, log);
   const fd = listenFds()[0];
   const address = formatListen(await server.listen(fd === undefined ? config.listen : { fd }));

@@ -102,7 +102,8 @@ export class Routes {
     if (what !== "log") throw new HttpError(404, "there is no such page");
     const path = this.#parts.records.path(id, "log");
     const { mask } = this.#parts.settings;
-    if (url.searchParams.get("follow") !== "1") return await sendLog(response, path, mask);
+    if (url.searchParams.get("follow") !== "1")
+      return await sendLog(response, path, { mask, growing: !hasEnded(view.state) });
     const endState = () => {
       const state = this.#view(id)?.state;
       if (state === undefined) return "gone";

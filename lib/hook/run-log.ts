@@ -34,8 +34,15 @@ function endsWithNewline(fd: number, size: number): boolean {
 /** So much of an endless line is buffered at most. */
 const maxPiece = 256 * 1024;
 
-/** Masks a text that comes in pieces: it gives out whole lines, so that a secret over two pieces is caught. */
-async function* masked(pieces: AsyncIterable<Buffer>, mask: Mask): AsyncGenerator<string> {
+/**
+ * Masks a text that comes in pieces: it gives out whole lines, so that a secret over two pieces is caught.
+ * `growing`: the end is not the text's end, and a last line that is not whole is left out.
+ */
+async function* masked(
+  pieces: AsyncIterable<Buffer>,
+  mask: Mask,
+  { growing = false } = {},
+): AsyncGenerator<string> {
   const decoder = new StringDecoder("utf8");
   let rest = "";
   for await (const piece of pieces) {
@@ -43,23 +50,25 @@ async function* masked(pieces: AsyncIterable<Buffer>, mask: Mask): AsyncGenerato
     let end = rest.lastIndexOf("\n") + 1;
     // an endless line goes out in pieces, less a tail in which a secret may start
     if (rest.length - end > maxPiece) {
-      rest = mask(rest);
-      end = rest.length - 4096;
+      const cut = rest.length - 4096;
+      const across = mask.spans(rest).find(([from, to]) => from < cut && to > cut);
+      end = across?.[0] || cut;
     }
     yield mask(rest.slice(0, end));
     rest = rest.slice(end);
   }
-  yield mask(rest + decoder.end());
+  if (!growing) yield mask(rest + decoder.end());
 }
 
 /** Mask a file in place, when there is anything in it to mask. Its size does not matter: it is read in pieces. */
 export async function maskFile(path: string, mask: Mask): Promise<void> {
   let found = false;
   const search = (text: string) => {
-    found ||= mask(text) !== text;
+    found ||= mask.spans(text).length > 0;
     return text;
   };
-  for await (const _ of masked(createReadStream(path), search)) if (found) break;
+  const searching = Object.assign(search, { spans: mask.spans });
+  for await (const _ of masked(createReadStream(path), searching)) if (found) break;
   if (!found) return;
   const temporary = temporaryBeside(path);
   try {
@@ -71,13 +80,17 @@ export async function maskFile(path: string, mask: Mask): Promise<void> {
   }
 }
 
-/** Send a log as it is now, masked. */
-export async function sendLog(response: ServerResponse, path: string, mask: Mask): Promise<void> {
+/** Send a log as it is now, masked; of one that is still `growing` the whole lines. */
+export async function sendLog(
+  response: ServerResponse,
+  path: string,
+  { mask, growing }: { mask: Mask; growing: boolean },
+): Promise<void> {
   response.writeHead(200, {
     "content-type": "text/plain; charset=utf-8",
     "x-content-type-options": "nosniff",
   });
-  await send(masked(readLog(path), mask), response);
+  await send(masked(readLog(path), mask, { growing }), response);
 }
 
 async function* readLog(path: string): AsyncGenerator<Buffer> {

@@ -59,27 +59,26 @@ function planEnvironment(user: User, run: RunRecord, payloadFile: string): Recor
   };
 }
 
-// every shell can name descriptors up to 9: systemd hands its sockets over from 3 on
-const closeFew = "exec 3<&- 4<&- 5<&- 6<&- 7<&- 8<&- 9<&-";
-const closeAll =
-  'for fd in /proc/self/fd/*; do fd=${fd##*/}; [ "$fd" -gt 2 ] 2>/dev/null && eval "exec $fd<&-"; done';
+/** Only bash can close descriptors of any number; every shell those up to 9: systemd hands its sockets over from 3 on. */
+const closing = existsSync("/bin/bash")
+  ? {
+      shell: "/bin/bash",
+      script: `for fd in /proc/self/fd/*; do fd=\${fd##*/}; [ "$fd" -gt 2 ] 2>/dev/null && eval "exec $fd<&-"; done`,
+    }
+  : { shell: "/bin/sh", script: "exec 3<&- 4<&- 5<&- 6<&- 7<&- 8<&- 9<&-" };
 
 /**
  * A shell around a run that leaves its exit code in a file: the server may be gone when the run ends, and the
  * next one wants to know. It runs as the server's user, so that the run cannot write that file itself.
  *
- * The server's descriptors are not the run's, and are closed. `bash` is for Deno, which lets its children
- * inherit Unix sockets (the one that steers the server) and copies of the log at any number: only bash can close those.
+ * The server's descriptors are not the run's, and are closed: those that the server itself was started with, and
+ * what Deno 2.9 lets its children inherit (the Unix socket that steers the server, copies of the log).
  */
-function withExitFile(
-  argv: readonly string[],
-  exitFile: string,
-  { bash = false }: { bash?: boolean } = {},
-): string[] {
+function withExitFile(argv: readonly string[], exitFile: string): string[] {
   return [
-    bash ? "/bin/bash" : "/bin/sh",
+    closing.shell,
     "-c",
-    `${bash ? closeAll : closeFew}; umask 022; "$@"; code=$?; echo $code >"$0"; exit $code`,
+    `${closing.script}; umask 022; "$@"; code=$?; echo $code >"$0"; exit $code`,
     exitFile,
     ...argv,
   ];
@@ -106,8 +105,6 @@ export interface Running {
 const grace = 1500;
 /** Milliseconds between two looks at the size of a log. */
 const logInterval = 200;
-/** Deno 2.9 opens Unix sockets so that children inherit them. */
-const leaks = process.versions["deno"] !== undefined && existsSync("/bin/bash");
 
 interface RunnerParts {
   settings: Settings;
@@ -164,7 +161,7 @@ export class Runner {
     let command: ProcessPromise;
     try {
       const start = $({ cwd, env, cookie, stdio: ["ignore", fd, fd], nothrow: true });
-      command = start`${withExitFile(argv, exitFile, { bash: leaks })}`;
+      command = start`${withExitFile(argv, exitFile)}`;
     } finally {
       closeSync(fd);
     }

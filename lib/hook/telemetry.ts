@@ -1,9 +1,10 @@
 import process from "node:process";
+import { cleanLine } from "../core/clean.ts";
 import type { Settings } from "./config.ts";
 
 /** What the server reports about itself: lines on stderr, and counters for Prometheus. */
 
-/** The server's own lines, on stderr: `TIME text`, with the secrets masked. */
+/** The server's own lines, on stderr: `TIME text`, with the secrets masked, and nothing in it that acts on a terminal. */
 export class ServerLog {
   readonly #settings: Settings;
   readonly #quiet: boolean;
@@ -19,8 +20,9 @@ export class ServerLog {
   }
 
   warn(text: string): void {
-    const line = `${new Date().toISOString()} ${text.replaceAll("\n", " | ")}\n`;
-    process.stderr.write(this.#settings.mask(line));
+    // masked first: a secret may have several lines
+    const line = cleanLine(this.#settings.mask(text));
+    process.stderr.write(`${new Date().toISOString()} ${line}\n`);
   }
 
   /** An error that nobody expected, with its stack. */

@@ -1,7 +1,7 @@
 import { UsageError } from "../core/errors.ts";
 import { parseDuration } from "../core/units.ts";
 import { parseLine, textStart } from "../log/format.ts";
-import { hasEscapes, withoutEscapes } from "./clean.ts";
+import { hasEscapes, withoutEscapes } from "../core/clean.ts";
 
 /** Which lines are asked for. */
 export interface Selection {

@@ -3,7 +3,7 @@ import type { Terminal } from "../cli/terminal.ts";
 import { messageOf } from "../core/errors.ts";
 import { formatDuration } from "../core/units.ts";
 import { isFailure, markStage, parseLine, parseMark } from "../log/format.ts";
-import { cleanText, isHarmless } from "./clean.ts";
+import { cleanText, isHarmless } from "../core/clean.ts";
 import { durationOf, type Run, type RunStatus, statusOf } from "./runs.ts";
 import type { SelectedLine } from "./select.ts";
 

@@ -1,7 +1,7 @@
 import { isFailure, markStage, type Result } from "../log/format.ts";
 import type { Terminal } from "../cli/terminal.ts";
 import { formatDuration } from "../core/units.ts";
-import { cleanText } from "./clean.ts";
+import { cleanText } from "../core/clean.ts";
 import { findRuns, type Run } from "./runs.ts";
 import { damageReport } from "./show.ts";
 import { closeLogFiles, openLogFiles } from "./source.ts";

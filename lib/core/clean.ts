@@ -1,7 +1,7 @@
 /**
- * Makes the output of a child harmless for the reader's terminal: what moves the cursor, sets titles or
- * the clipboard, or answers as if typed, is taken out; colours stay where they are wanted; other control
- * characters, and those that turn the direction of text, are shown as visible signs.
+ * Makes others' text (a child's output, a payload, a remote's message) harmless for the reader's terminal: what
+ * moves the cursor, sets titles or the clipboard, or answers as if typed, is taken out; colours stay where they
+ * are wanted; other control characters, and those that turn the direction of text, are shown as visible signs.
  */
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
@@ -51,6 +51,19 @@ export function cleanText(text: string, colours = false): string {
 }
 
 const suspiciousEverywhere = new RegExp(suspicious.source, "g");
+
+/** Text of several lines as one: for a line of a log. Nothing in it can hide what stands before it. */
+export function cleanLine(text: string): string {
+  return cleanText(text.trimEnd().replace(/\r\n|[\r\n]/g, " | "));
+}
+
+/** JSON in which nothing acts on a terminal; its value is the same. */
+export function cleanJson(json: string): string {
+  return json.replace(
+    suspiciousEverywhere,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
 
 function lastState(text: string): string {
   if (!text.includes("\r")) return text;

@@ -1,6 +1,6 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { cleanText, withoutEscapes } from "../../../lib/logs/clean.ts";
+import { cleanText, withoutEscapes } from "../../../lib/core/clean.ts";
 
 const esc = "\u001b";
 
