@@ -1,6 +1,5 @@
 import { closeSync, existsSync, openSync } from "node:fs";
 import { readFile, rm, stat } from "node:fs/promises";
-import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { messageOf, UsageError } from "../core/errors.ts";
 import { formatDuration, formatSize } from "../core/units.ts";

@@ -31,6 +31,14 @@ test("a secret of several lines is masked line by line, and ordinary text is lef
   assert.is(createMask([""])("as it is"), "as it is");
 });
 
+test("of secrets that share characters no part is left standing", () => {
+  const both = createMask(["planted-one", "planted-one-and-more", "more-of-another"]);
+  assert.is(both("a planted-one-and-more b planted-one c"), "a *** b *** c");
+  assert.is(both("planted-one-and-more-of-another"), "***");
+  assert.equal(both.spans("x planted-one-and-more-of-another"), [[2, 33]]);
+  assert.equal(both.spans("nothing"), []);
+});
+
 test("a secret file that everybody can read, is empty or missing is refused", async () => {
   const file = join(tempDir(), "secret");
   const refusal = () =>

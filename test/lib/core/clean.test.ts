@@ -1,6 +1,6 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { cleanText, withoutEscapes } from "../../../lib/core/clean.ts";
+import { cleanJson, cleanLine, cleanText, withoutEscapes } from "../../../lib/core/clean.ts";
 
 const esc = "\u001b";
 
@@ -75,6 +75,17 @@ test("of a progress bar that redraws itself the last state stays", () => {
   assert.is(cleanText("10%\r100%\r"), "100%");
   assert.is(cleanText(`10%\r${esc}[K100%\r${esc}[K`), "100%");
   assert.is(cleanText("\r"), "");
+});
+
+test("several lines become one, in which a carriage return hides nothing", () => {
+  assert.is(cleanLine("cannot read: a\rb\r\nc\n\u001b[2Jd\n"), "cannot read: a | b | c | d");
+});
+
+test("JSON keeps its value, and holds nothing that acts on a terminal", () => {
+  const value = { a: `${esc}[2J\u009b\u202e\u2028ü漢🎉` };
+  const json = cleanJson(JSON.stringify(value));
+  assert.equal(JSON.parse(json), value);
+  assert.is(json, '{"a":"\\u001b[2J\\u009b\\u202e\\u2028ü漢🎉"}');
 });
 
 test("a search sees the text without escapes", () => {
