@@ -49,4 +49,5 @@ export const acrossRuntimes: readonly string[] = [
   "house/bundle",
   "house/demo",
   "house/deno",
+  "docs/permissions",
 ];

@@ -1,3 +1,4 @@
+import "./permissions.ts";
 import { basename } from "node:path";
 import process from "node:process";
 import minimist from "minimist";
@@ -265,6 +266,8 @@ export async function runScript(
   process.stdout.on("error", (error) => process.exit(systemCode(error) === "EPIPE" ? 0 : 1));
   // That nobody reads the notes stops nobody.
   process.stderr.on("error", () => {});
+  // Deno's own parts may meet a missing permission where nobody waits for them.
+  process.on("unhandledRejection", (error) => process.exit(tell(error, command.name)));
   // Reached only when nothing is left that could still resolve what the command waits for.
   process.on("beforeExit", () => {
     if (process.exitCode !== undefined) return; // ended by a signal
@@ -301,16 +304,19 @@ async function execute(command: Command, argv: readonly string[], script: string
   } catch (error) {
     // nor is it this error that the user should see
     if (abort.signal.aborted) return await new Promise<never>(() => {});
-    const code = exitCodeOf(error);
-    const text = code === undefined ? ((error as Error)?.stack ?? String(error)) : messageOf(error);
-    process.stderr.write(
-      `${text
-        .split("\n")
-        .map((line) => (code === undefined ? "" : `${script}: `) + cleanText(line))
-        .join("\n")}\n`,
-    );
-    return code ?? 1;
+    return tell(error, script);
   }
+}
+
+/** Writes to stderr what went wrong: an expected error in a line, a bug with its stack. Its exit code. */
+function tell(error: unknown, script: string): number {
+  const code = exitCodeOf(error);
+  const text = code === undefined ? ((error as Error)?.stack ?? String(error)) : messageOf(error);
+  const lines = text
+    .split("\n")
+    .map((line) => (code === undefined ? "" : `${script}: `) + cleanText(line));
+  process.stderr.write(`${lines.join("\n")}\n`);
+  return code ?? 1;
 }
 
 function show(text: string): number {

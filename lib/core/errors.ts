@@ -1,5 +1,5 @@
 /**
- * The four ways in which a script can fail, each with its exit code.
+ * The four ways in which a script can fail, each with its exit code (and what Deno refuses, 2).
  * A message is `what is wrong; what to do`, with `file:line:` in front where there is one.
  * Anything else that is thrown is a bug and shows its stack.
  */
@@ -28,9 +28,26 @@ export class Refused extends Error {
 export function exitCodeOf(error: unknown): 1 | 2 | 3 | 4 | undefined {
   // a command that failed (zx's ProcessOutput) carries its Failure as `cause`
   if (error instanceof Failure || (error as Error | null)?.cause instanceof Failure) return 1;
-  if (error instanceof UsageError) return 2;
+  if (error instanceof UsageError || isPermissionDenied(error)) return 2;
   if (error instanceof Busy) return 3;
   if (error instanceof Refused) return 4;
+  return undefined;
+}
+
+/**
+ * Whether Deno was started without a permission that is needed. Its message names the flag:
+ * `Requires read access to "/srv/site", run again with the --allow-read flag`.
+ */
+export function isPermissionDenied(error: unknown): boolean {
+  return (error as Error | null)?.name === "NotCapable";
+}
+
+/**
+ * For `.catch(ifMissing)`, where a file that cannot be looked at counts as absent: undefined.
+ * A permission that Deno was not given is thrown: it says nothing about the file.
+ */
+export function ifMissing(error: unknown): undefined {
+  if (isPermissionDenied(error)) throw error;
   return undefined;
 }
 

@@ -4,6 +4,7 @@ import type { Agent } from "node:http";
 import { isIP, type Socket } from "node:net";
 import { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
+import { Failure } from "../core/errors.ts";
 import { bareHost, basicAuthorization, loginOf, openAgents, ProxyRefused } from "../http/proxy.ts";
 import type { Login } from "./netrc.ts";
 import { FetchFailed } from "./retry.ts";
@@ -70,7 +71,8 @@ function withoutUrl(error: unknown, url: URL): unknown {
   if (!message.startsWith(prefix)) return error;
   const reason = message.slice(prefix.length);
   if (code === ProxyRefused.code) return new ProxyRefused(reason);
-  return Object.assign(new Error(reason), code === undefined ? {} : { code });
+  // no error of the system: a permission that Deno was not given
+  return code === undefined ? new Failure(reason) : Object.assign(new Error(reason), { code });
 }
 
 export interface FollowOptions {

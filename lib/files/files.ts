@@ -5,7 +5,7 @@ import { basename, dirname, join } from "node:path";
 import process from "node:process";
 import { promisify } from "node:util";
 import { atEnd } from "../core/at-exit.ts";
-import { systemCode } from "../core/errors.ts";
+import { ifMissing, systemCode } from "../core/errors.ts";
 
 /**
  * Files are replaced in one step: write beside, fsync, rename, fsync of the folder (rename(2), fsync(2)).
@@ -101,7 +101,8 @@ export async function readIfThere(path: string): Promise<string | undefined> {
 export async function exists(path: string): Promise<boolean> {
   try {
     return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
-  } catch {
+  } catch (error) {
+    ifMissing(error);
     return false;
   }
 }

@@ -1,7 +1,7 @@
 import { stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { Terminal } from "../cli/terminal.ts";
-import { Failure, UsageError } from "../core/errors.ts";
+import { Failure, ifMissing, UsageError } from "../core/errors.ts";
 import { didYouMean } from "../core/names.ts";
 import { isBeingWritten } from "../log/compress.ts";
 import { markStage, noRun, parseLine, parseMark } from "../log/format.ts";
@@ -42,9 +42,9 @@ const defaultRuns = 20;
  * @throws {UsageError} when there is neither.
  */
 export async function logFileOf(path: string): Promise<string> {
-  const found = await stat(path).catch(() => undefined);
+  const found = await stat(path).catch(ifMissing);
   if (found?.isDirectory()) return join(path, "logs.txt");
-  if (found?.isFile() || (await statIfThere(join(path, "..")).catch(() => undefined))) return path;
+  if (found?.isFile() || (await statIfThere(join(path, "..")).catch(ifMissing))) return path;
   throw new UsageError(
     `${path} is neither a folder nor a log; name the checkout whose log you want`,
   );
