@@ -21,6 +21,19 @@ type Work = {
   until?: RegExp;
 };
 
+const closing: (() => unknown)[] = [];
+test.after(async () => {
+  for (const close of closing) await close();
+});
+
+/** A web server that answers everything in the same way; its port. */
+async function serve(status: number, text: string): Promise<number> {
+  const server = createServer((_, answer) => answer.writeHead(status).end(text));
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  closing.push(() => (server.close(), server.closeAllConnections()));
+  return (server.address() as AddressInfo).port;
+}
+
 /** What each script is given to do: a usual case, in new folders. */
 const works: Record<string, () => Promise<Work>> = {
   async build() {
@@ -33,10 +46,7 @@ const works: Record<string, () => Promise<Work>> = {
   },
   async downloads() {
     const dir = tempDir();
-    const server = createServer((_, answer) => answer.end("a chart"));
-    await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
-    server.unref();
-    const { port } = server.address() as AddressInfo;
+    const port = await serve(200, "a chart");
     await writeFile(join(dir, "manifest.txt"), `http://127.0.0.1:${port}/chart.svg chart.svg\n`);
     return { args: [dir] };
   },
@@ -75,10 +85,7 @@ const works: Record<string, () => Promise<Work>> = {
     return { args: ["--config", file, ...place], until: /listens on/ };
   },
   async "server-update"() {
-    const server = createServer((_, answer) => answer.writeHead(202).end("{}"));
-    await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
-    server.unref();
-    const { port } = server.address() as AddressInfo;
+    const port = await serve(202, "{}");
     const list = join(tempDir(), "slavelist.txt");
     await writeFile(list, `http://127.0.0.1:${port}/get/\n`);
     return { args: ["site", "--list", list] };
@@ -89,6 +96,7 @@ const works: Record<string, () => Promise<Work>> = {
   },
   async launchfit() {
     const web = await serveFolder(join(tempDir(), "web"));
+    closing.push(web.close);
     await mkdir(web.path);
     const who = await publisher();
     await publish(web.path, who, "1.0", { archive: goodArchive("my-app", "1.0") });
