@@ -233,6 +233,8 @@ export interface Config<T> {
   file: string;
   /** `file:line:column` of the nearest thing that stands at a path of keys. */
   where(path: readonly (string | number)[]): string;
+  /** The text of a single value as it was written: `15m`. */
+  source(path: readonly string[]): string | undefined;
 }
 
 /**
@@ -262,7 +264,12 @@ export async function parseConfig<T>(
       void problems.push(`${file}:${line}:${column}: ${message}`),
   });
   if (problems.length > 0) throw new UsageError(problems.join("\n"));
-  return { value: value as T, file, where: (path) => `${file}:${positionOf(tree, path)}` };
+  return {
+    value: value as T,
+    file,
+    where: (path) => `${file}:${positionOf(tree, path)}`,
+    source: (path) => sourceOf(tree, path),
+  };
 }
 
 function positionOf(tree: Tree, path: readonly (string | number)[]): string {
@@ -278,6 +285,13 @@ function positionOf(tree: Tree, path: readonly (string | number)[]): string {
     at = here.kind === "scalar" || !entry ? here : entry.at;
   }
   return `${at.line}:${at.column}`;
+}
+
+function sourceOf(tree: Tree, path: readonly string[]): string | undefined {
+  let here: Tree | undefined = tree;
+  for (const step of path)
+    here = here?.kind === "map" ? here.entries.find(({ key }) => key === step)?.value : undefined;
+  return here?.kind === "scalar" ? here.source : undefined;
 }
 
 /**

@@ -180,6 +180,8 @@ export interface RequestOptions {
   maxBytes: number;
   /** PEM: the authorities that are trusted, instead of the public ones. */
   ca?: string | undefined;
+  /** An open connection to the server, which is used instead of a new one. */
+  socket?: Socket;
   signal?: AbortSignal | undefined;
 }
 
@@ -200,7 +202,15 @@ export interface Answer {
  */
 export async function request(
   address: URL | string,
-  { method = "GET", timeout, connectTimeout = timeout, maxBytes, ca, ...more }: RequestOptions,
+  {
+    method = "GET",
+    timeout,
+    connectTimeout = timeout,
+    maxBytes,
+    ca,
+    socket,
+    ...more
+  }: RequestOptions,
 ): Promise<Answer> {
   const url = new URL(address);
   const abort = new AbortController();
@@ -212,9 +222,9 @@ export async function request(
     const authorization = await takeLogin(url, async () => undefined);
     const own = authorization === undefined ? {} : { authorization };
     const headers = { connection: "close", ...own, ...more.headers };
-    const agent = await openAgent(url, ca, connectTimeout, () =>
-      late("connection", connectTimeout),
-    );
+    const agent = socket
+      ? await agentOver(url, ca, socket)
+      : await openAgent(url, ca, connectTimeout, () => late("connection", connectTimeout));
     const response = await exchange({ url, method, headers, agent, signal });
     return {
       status: response.status,
@@ -248,6 +258,17 @@ async function readText(
   }
   const text = Buffer.concat(pieces).subarray(0, maxBytes).toString("utf8");
   return { text, truncated: size > maxBytes };
+}
+
+/** An agent for a connection that is open already. */
+async function agentOver(url: URL, ca: string | undefined, socket: Socket): Promise<Agent> {
+  const secure = url.protocol === "https:";
+  const { default: web } = await (secure ? import("node:https") : import("node:http"));
+  const agent = new web.Agent({ keepAlive: false, ...(ca === undefined ? {} : { ca }) });
+  const connect = agent.createConnection.bind(agent);
+  agent.createConnection = (options, done) =>
+    secure ? connect({ ...options, socket } as typeof options, done) : socket;
+  return agent;
 }
 
 /** An agent for one connection, which tells when it takes too long to open. */

@@ -1,3 +1,4 @@
+import { rename, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { messageOf, UsageError } from "../core/errors.ts";
@@ -10,17 +11,17 @@ import {
   startApp,
   takeOverApp,
 } from "./app-process.ts";
-import type { AppSettings } from "./config.ts";
+import type { AppSettings } from "./app-settings.ts";
 import { appEnvironment, runHook } from "./hooks.ts";
 import { type ListenSocket, openListenSocket } from "./listen-socket.ts";
+import type { Releases } from "./releases.ts";
+import { planRestart, type Restarts } from "./restarts.ts";
 
 export type AppState = "stopped" | "starting" | "running" | "waiting to restart" | "given up";
 
 export interface KeeperOptions {
-  /** The deploy directory. */
-  directory: string;
-  /** The version that `current` names, and its settings; asked before every start. */
-  current: () => Promise<{ version: string; settings: AppSettings }>;
+  /** Asked before every start which version is current, and how it is run. */
+  releases: Releases;
   /** The descriptor that the app writes to. */
   output: number;
   log: (line: string) => void;
@@ -28,7 +29,16 @@ export interface KeeperOptions {
   onGone: (code: number, reason: string) => void;
 }
 
-/** Keeps one app running: starts it, takes over a living one, restarts it with pauses, ends it. Never two. */
+/** A version, and how it is run. */
+interface Known {
+  version: string;
+  settings: AppSettings;
+}
+
+/**
+ * Keeps one app running: starts it, takes over a living one, restarts it with pauses, ends it. Never two, but for the
+ * moments in which an update starts one beside the other.
+ */
 export class AppKeeper {
   app: RunningApp | undefined;
   state: AppState = "stopped";
@@ -50,8 +60,12 @@ export class AppKeeper {
 
   /** Take over the app that outlived the launchfit before, else start it. */
   async takeOverOrStart(): Promise<void> {
-    const { version } = await this.#options.current();
-    const living = await takeOverApp(this.#record, version);
+    const { version } = await this.#current();
+    const { app, beside } = this.#records;
+    // an update that was killed may have left two: the one that is current goes on, the other is ended
+    const [first, second] = [await takeOverApp(app, version), await takeOverApp(beside, version)];
+    if (second) await rename(beside, app);
+    const living = second ?? first;
     if (!living) return this.start();
     this.#options.log(`took over ${version}, process ${living.pid}, which was running already`);
     this.#watch(living);
@@ -62,20 +76,70 @@ export class AppKeeper {
    * @param known that version and its settings, where the caller has them.
    * @throws {Failure} when the hook before_start fails, or it cannot be started.
    */
-  async start(known?: { version: string; settings: AppSettings }): Promise<void> {
+  async start(known?: Known): Promise<void> {
     clearTimeout(this.#restartTimer);
     this.state = "starting";
-    const { directory, output, log } = this.#options;
-    const { version, settings } = known ?? (await this.#options.current());
+    const { version, settings } = known ?? (await this.#current());
     await this.#clearRemains();
-    const dir = join(directory, "current");
+    const app = await this.#launch({ version, settings }, this.#records.app);
+    this.#options.log(`started ${version}, process ${app.pid}`);
+    this.#watch(app);
+  }
+
+  /** Why another version cannot be started beside the one that runs; undefined when it can. */
+  obstacleTo({ listen }: AppSettings): string | undefined {
+    if (!this.app?.alive) return "no app runs";
+    if (!this.#socket)
+      return "the socket that the app got was opened by a launchfit that has ended";
+    if (this.#socket.listen !== (listen && formatListen(listen))) return "app.listen has changed";
+    return undefined;
+  }
+
+  /**
+   * Start another version beside the one that runs, with the same socket. The one that runs stays the app.
+   * @throws {Failure} when the hook before_start fails, or it cannot be started.
+   */
+  async startBeside(known: Known): Promise<RunningApp> {
+    const next = await this.#launch(known, this.#records.beside);
+    this.#options.log(`started ${known.version}, process ${next.pid}, beside ${this.app?.version}`);
+    return next;
+  }
+
+  /** End one that was started beside the app, which goes on. */
+  async endBeside(next: RunningApp, settings: AppSettings): Promise<void> {
+    await next.end(this.#endOptions(settings, next));
+    await rm(this.#records.beside, { force: true });
+    this.#options.log(`ended ${next.version}`);
+  }
+
+  /** From now on the one that was started beside the app is the app; the one before is ended. */
+  async handOver(next: RunningApp): Promise<void> {
+    const before = this.app;
+    this.#watch(next);
+    if (before) {
+      const settings = await this.#options.releases.settings(before.version).catch(() => undefined);
+      await before.end(this.#endOptions(settings, before));
+      this.#options.log(`ended ${before.version}`);
+    }
+    await this.#clearRemains();
+    const { app, beside } = this.#records;
+    await rename(beside, app);
+  }
+
+  async #launch({ version, settings }: Known, record: string): Promise<RunningApp> {
+    const { output, log } = this.#options;
+    const dir = await this.#directoryOf(version, settings);
     await runHook("before_start", settings, { version, releaseDir: dir, cwd: dir, log });
     const env = appEnvironment({ version, releaseDir: dir }, settings.env);
-    const { exec } = settings;
-    const fd3 = (await this.#listenSocket(settings.listen))?.fd;
-    const app = await startApp({ exec, dir, version, env, output, fd3, record: this.#record });
-    log(`started ${version}, process ${app.pid}`);
-    this.#watch(app);
+    const { exec, listen } = settings;
+    const fd3 = (await this.#listenSocket(listen))?.fd;
+    return await startApp({ exec, dir, version, env, output, fd3, record });
+  }
+
+  /** While two versions run, the link `current` is right for one of them only. */
+  async #directoryOf(version: string, settings: AppSettings | undefined): Promise<string> {
+    const { releases } = this.#options;
+    return settings?.overlap ? await releases.folderOf(version) : releases.deploy.current;
   }
 
   /** End the app for good, or until `start`. */
@@ -97,13 +161,21 @@ export class AppKeeper {
     this.#socket = undefined;
   }
 
-  get #record(): string {
-    return join(this.#options.directory, ".launchfit", "app.json");
+  /** Where the app is recorded, and the one that an update starts beside it. */
+  get #records(): { app: string; beside: string } {
+    const { state } = this.#options.releases.deploy;
+    return { app: join(state, "app.json"), beside: join(state, "app-beside.json") };
+  }
+
+  async #current(): Promise<Known> {
+    const { releases } = this.#options;
+    const version = (await releases.current()) ?? "";
+    return { version, settings: await releases.settings(version) };
   }
 
   /** None when the configuration cannot be read any more: the app is ended all the same. */
   #settings(): Promise<AppSettings | undefined> {
-    return this.#options.current().then(
+    return this.#current().then(
       ({ settings }) => settings,
       () => undefined,
     );
@@ -159,14 +231,14 @@ export class AppKeeper {
     if (!settings) return { signal: "SIGTERM", grace: 10_000 };
     const { kill, grace } = settings;
     if ("signal" in kill) return { signal: kill.signal, grace };
-    const { log, directory } = this.#options;
-    const cwd = join(directory, "current");
-    const env = {
-      ...appEnvironment({ version: app.version, releaseDir: cwd }, settings.env),
-      LAUNCHFIT_PID: String(app.pid),
-    };
+    const { log } = this.#options;
     const onLine = (line: string) => log(`kill: ${line}`);
     const command = async () => {
+      const cwd = await this.#directoryOf(app.version, settings);
+      const env = {
+        ...appEnvironment({ version: app.version, releaseDir: cwd }, settings.env),
+        LAUNCHFIT_PID: String(app.pid),
+      };
       const { cause } = await sh(kill.command, { cwd, env, timeout: grace, onLine, nothrow: true });
       if (cause) log(`kill: ${messageOf(cause)}; TERM follows`);
     };
@@ -197,38 +269,4 @@ async function assertFree(listen: Listen): Promise<void> {
     );
   });
   await new Promise((resolve) => server.close(resolve));
-}
-
-/** Milliseconds an app must have lived for its crashes so far to be forgiven. */
-export const goodRun = 60_000;
-
-/** After so many quick ends in a row the app is given up. */
-export const crashLoop = 10;
-
-const minPause = 1000;
-const maxPause = 60_000;
-
-/** What is known of the app's ends. */
-export interface Restarts {
-  /** Ends in a row, each after less than a good run. */
-  quick: number;
-  /** Starts after the first one, ever. */
-  total: number;
-}
-
-export type RestartPlan =
-  | { again: true; pause: number; restarts: Restarts }
-  | { again: false; reason: string };
-
-/** Whether, and after how many milliseconds, an app is started again that lived for `lived` milliseconds. Pure. */
-export function planRestart(restarts: Restarts, lived: number, how: string): RestartPlan {
-  const quick = lived >= goodRun ? 1 : restarts.quick + 1;
-  if (quick > crashLoop) {
-    return {
-      again: false,
-      reason: `crash loop: it ended ${quick} times in a row within a minute, the last time with ${how}`,
-    };
-  }
-  const pause = Math.min(maxPause, minPause * 2 ** (quick - 1));
-  return { again: true, pause, restarts: { quick, total: restarts.total + 1 } };
 }

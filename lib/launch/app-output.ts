@@ -56,6 +56,13 @@ export async function openAppOutput(
   };
 }
 
+/** The last lines that an app and its launchfit wrote, also where none runs. */
+export async function lastLines(folder: string, count: number): Promise<string[]> {
+  const recent = new RecentLines();
+  await recent.load(join(folder, "app.log"));
+  return recent.last(count);
+}
+
 /** A pipe that the app writes to. */
 interface OutputPipe {
   readonly fd: number;
@@ -194,12 +201,16 @@ class RecentLines {
     for (const listener of this.#listeners) listener(line);
   }
 
+  last(count: number): string[] {
+    return count > 0 ? this.#lines.slice(-Math.min(count, kept)) : [];
+  }
+
   /** See AppOutput. */
   async give(
     onLine: (line: string) => void,
     { count, follow, signal }: { count: number; follow: boolean; signal: AbortSignal },
   ): Promise<void> {
-    for (const line of count > 0 ? this.#lines.slice(-Math.min(count, kept)) : []) onLine(line);
+    for (const line of this.last(count)) onLine(line);
     if (!follow || signal.aborted) return;
     this.#listeners.add(onLine);
     await new Promise<void>((resolve) =>

@@ -1,10 +1,10 @@
 import process from "node:process";
-import { readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { readdir, readFile, readlink } from "node:fs/promises";
 import { constants } from "node:os";
-import { Failure, messageOf, systemCode } from "../core/errors.ts";
+import { Failure, messageOf } from "../core/errors.ts";
 import { $, cleanEnvironment, type ProcessPromise } from "../exec/exec.ts";
-import { temporaryBeside } from "../files/files.ts";
 import { endTree, isAlive, membersOf, newCookie, startTimeOf } from "../exec/process-tree.ts";
+import { StateFile } from "./state-file.ts";
 
 /** How an app is started. */
 export interface AppStart {
@@ -18,7 +18,7 @@ export interface AppStart {
   output: number;
   /** The socket it gets as fd 3. */
   fd3: number | undefined;
-  /** Where the living app is recorded, so that the next launchfit finds it. */
+  /** The file in which the living app is recorded, so that the next launchfit finds it. */
   record: string;
 }
 
@@ -47,6 +47,9 @@ interface AppRecord {
   startTime?: number | undefined;
 }
 
+/** No process outlives a power cut: the record need not be brought to the disk. */
+const recordIn = (path: string) => new StateFile<Partial<AppRecord>>(path, {}, { durable: false });
+
 /**
  * Start the app in a session of its own. The record is written before it starts (with its cookie) and
  * after (with its pid): whenever launchfit is killed, the next one can find the app.
@@ -60,7 +63,8 @@ export async function startApp(options: AppStart): Promise<RunningApp> {
     version: options.version,
     startedAt: new Date().toISOString(),
   };
-  writeRecord(options.record, record);
+  const file = recordIn(options.record);
+  await file.save({ ...record, pid: undefined, startTime: undefined });
   // the pid of the outer shell is that of the inner one, and of the app when it is a single command
   const script =
     fd3 === undefined ? [exec] : ['LISTEN_PID=$$ LISTEN_FDS=1 exec /bin/sh -c "$0"', exec];
@@ -75,7 +79,7 @@ export async function startApp(options: AppStart): Promise<RunningApp> {
   const { pid } = child;
   if (pid === undefined) throw new Failure(messageOf((await child).cause));
   const started = { ...record, pid, startTime: await startTimeOf(pid) };
-  writeRecord(options.record, started);
+  await file.save(started);
   return new RunningApp(started, endOf(child));
 }
 
@@ -87,38 +91,13 @@ export async function takeOverApp(
   recordFile: string,
   version: string,
 ): Promise<RunningApp | undefined> {
-  const record = readRecord(recordFile);
-  if (!record) return undefined;
-  const { pid, startTime, cookie } = record;
+  const record = await recordIn(recordFile).load();
+  const { pid, startTime, cookie, startedAt = "" } = record;
+  if (typeof cookie !== "string" || cookie === "") return undefined;
   if (pid !== undefined && record.version === version && (await isAlive(pid, startTime)))
-    return new RunningApp({ ...record, pid, startTime }, watchEnd(pid, startTime));
+    return new RunningApp({ cookie, version, startedAt, pid, startTime }, watchEnd(pid, startTime));
   if ((await membersOf({ cookie })).length > 0) await endTree({ cookie });
   return undefined;
-}
-
-/** In one step, but not waited for until the disk has it: no process outlives a power cut. */
-function writeRecord(file: string, record: AppRecord): void {
-  const text = `${JSON.stringify(record)}\n`;
-  const temporary = temporaryBeside(file);
-  try {
-    writeFileSync(temporary, text, { mode: 0o600 });
-    renameSync(temporary, file);
-  } catch (error) {
-    rmSync(temporary, { force: true });
-    // a full disk must not keep the app from running: the old record has room for the new one
-    if (systemCode(error) !== "ENOSPC") throw error;
-    writeFileSync(file, text, { flag: "r+" });
-    truncateSync(file, Buffer.byteLength(text));
-  }
-}
-
-function readRecord(file: string): AppRecord | undefined {
-  try {
-    const record = JSON.parse(readFileSync(file, "utf8")) as AppRecord;
-    return typeof record.cookie === "string" && record.cookie !== "" ? record : undefined;
-  } catch {
-    return undefined;
-  }
 }
 
 /** The end of an app that is not a child of ours: nobody tells it, so it is looked for. */
@@ -134,6 +113,13 @@ async function endOf(child: ProcessPromise): Promise<AppEnd> {
   return signal === null
     ? { how: `exit code ${exitCode}`, code: exitCode ?? 1 }
     : { how: signal, code: 128 + (constants.signals[signal] ?? 0) };
+}
+
+async function hasSocket(pid: number, inode: string): Promise<boolean> {
+  const folder = `/proc/${pid}/fd`;
+  const names = await readdir(folder).catch(() => []);
+  const links = await Promise.all(names.map((fd) => readlink(`${folder}/${fd}`).catch(() => "")));
+  return links.includes(`socket:[${inode}]`);
 }
 
 /** An app that runs, ours or one that outlived the launchfit before. */
@@ -156,7 +142,7 @@ export class RunningApp {
     this.version = version;
     this.#cookie = cookie;
     this.#startTime = startTime;
-    this.#livedBefore = Math.max(0, Date.now() - Date.parse(startedAt));
+    this.#livedBefore = Math.max(0, Date.now() - Date.parse(startedAt)) || 0;
     this.ended = ended.then((end) => {
       this.alive = false;
       return end;
@@ -166,6 +152,25 @@ export class RunningApp {
   /** Milliseconds since its start, whatever the clock does meanwhile. */
   uptime(): number {
     return this.#livedBefore + Math.round(performance.now() - this.#since);
+  }
+
+  /** Bytes of memory that it and all that it started have resident; what they share is counted for each. */
+  async memory(): Promise<number> {
+    const members = await membersOf({ pid: this.pid, cookie: this.#cookie });
+    const sizes = members.map(async ({ pid }) => {
+      const status = await readFile(`/proc/${pid}/status`, "latin1").catch(() => "");
+      return Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1] ?? 0) * 1024;
+    });
+    return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
+  }
+
+  /** Whether it, or something that it started, has a socket open: by the inode that /proc/net/tcp shows. */
+  async holdsSocket(inode: string): Promise<boolean> {
+    // most often it is the app itself; the look at all processes takes longer
+    if (await hasSocket(this.pid, inode)) return true;
+    const members = await membersOf({ pid: this.pid, cookie: this.#cookie });
+    const held = await Promise.all(members.map(({ pid }) => hasSocket(pid, inode)));
+    return held.includes(true);
   }
 
   /** Send it, and what it started in its session, a signal. */

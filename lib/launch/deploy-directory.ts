@@ -3,6 +3,7 @@ import { join, resolve } from "node:path";
 import { Failure, Refused, systemCode } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
 import { exists, fsyncFolder, removeStaleTemporaries, temporaryBeside } from "../files/files.ts";
+import { knownState } from "./state.ts";
 
 /**
  * A deploy directory:
@@ -78,16 +79,24 @@ export async function currentRelease(deploy: DeployDirectory): Promise<string | 
   }
 }
 
-/** The releases that stand there, oldest install first. */
+/**
+ * The releases that stand there, the oldest first: by the time of their signature, which a copy of the directory does
+ * not change. What nobody remembers goes by the time of its install.
+ */
 export async function installedReleases(deploy: DeployDirectory): Promise<string[]> {
+  const { app, versions } = await knownState(deploy);
   const names = await readdir(deploy.releases).catch(() => []);
-  const found: { name: string; time: number }[] = [];
+  const found: { name: string; time: number; installed: number }[] = [];
   for (const name of names) {
     if (name.startsWith(".")) continue;
     const about = await lstat(join(deploy.releases, name)).catch(() => undefined);
-    if (about?.isDirectory()) found.push({ name, time: about.ctimeMs });
+    if (!about?.isDirectory()) continue;
+    const signed = app === undefined ? undefined : versions[name.slice(app.length + 1)]?.signed;
+    const installed = about.ctimeMs;
+    found.push({ name, installed, time: signed === undefined ? installed : Date.parse(signed) });
   }
-  return found.sort((a, b) => a.time - b.time).map(({ name }) => name);
+  found.sort((a, b) => a.time - b.time || a.installed - b.installed);
+  return found.map(({ name }) => name);
 }
 
 /**

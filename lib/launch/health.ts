@@ -3,7 +3,8 @@ import { sh, timedOut } from "../exec/exec.ts";
 import { request } from "../fetch/fetch.ts";
 import { notify, watchdogInterval } from "../http/systemd.ts";
 import type { AppKeeper } from "./app-keeper.ts";
-import type { AppSettings, HealthCheck } from "./config.ts";
+import type { AppSettings } from "./app-settings.ts";
+import type { HealthCheck } from "./config.ts";
 import { appEnvironment } from "./hooks.ts";
 
 /** Milliseconds between two questions while a new app starts. */
@@ -24,11 +25,15 @@ export async function awaitHealth(
   {
     gone,
     signal,
-    ...where
-  }: Surroundings & {
+    cwd = "/",
+    env = {},
+    ask = (timeout) => askHealth(check, { cwd, env, timeout }),
+  }: Partial<Surroundings> & {
     gone: Promise<{ how: string }>;
     /** Aborting it ends the waiting with a reason. */
     signal: AbortSignal;
+    /** Another way to ask. */
+    ask?: (timeout: number) => Promise<string | undefined>;
   },
 ): Promise<string | undefined> {
   // the clock of the day may jump meanwhile
@@ -51,7 +56,7 @@ export async function awaitHealth(
     if (left <= 0)
       return `no good answer within ${check.within / 1000} s: ${reason ?? "no answer"}`;
     const timeout = Math.min(left, check.timeout);
-    const wrong = await Promise.race([askHealth(check, { ...where, timeout }), end]);
+    const wrong = await Promise.race([ask(timeout), end]);
     // the app must still be alive when its answer counts
     if (wrong === undefined && ended === undefined) return undefined;
     // a question that the deadline cuts short tells less than the one before it

@@ -9,7 +9,7 @@ import {
   sh,
   timedOut,
 } from "../exec/exec.ts";
-import type { AppSettings } from "./config.ts";
+import type { AppSettings } from "./app-settings.ts";
 
 /** The points at which launchfit runs a command of the user's (design, section 11). */
 export type HookName = "before_start" | "before_symlink" | "before_restart" | "after_restart";

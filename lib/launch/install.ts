@@ -122,9 +122,9 @@ async function readSettings(
   deploy: DeployDirectory,
   url: string | undefined,
 ): Promise<ReadLaunchConfig> {
-  const { config, origins } = await readLaunchConfig(deploy.path);
-  const { updates } = config;
-  if (url === undefined) return { config, origins };
+  const read = await readLaunchConfig(deploy.path);
+  const { updates } = read.config;
+  if (url === undefined) return read;
   const server = folderUrl(url);
   const known = updates.server.map(folderUrl);
   if (known.length > 0 && !known.includes(server))
@@ -132,7 +132,7 @@ async function readSettings(
       `this directory follows ${known.join(", ")}; to follow ${server}, edit updates.server in launchify.yml`,
     );
   if (known.length === 0) updates.server = [server];
-  return { config, origins };
+  return read;
 }
 
 /** Write into launchify.yml what an install has found out and the file does not say. */

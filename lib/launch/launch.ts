@@ -1,12 +1,13 @@
 import { join } from "node:path";
 import { Busy, Failure, Refused, UsageError } from "../core/errors.ts";
+import { lastLines } from "./app-output.ts";
 import { acquireLock } from "../files/lock.ts";
 import { readLaunchConfig } from "./config.ts";
 import { askControl, type ControlAnswer, type ControlRequest, controlPath } from "./control.ts";
 import { currentRelease, deployDirectory } from "./deploy-directory.ts";
 import { findUpdate } from "./find-update.ts";
 import { addRelease, recordDone } from "./install.ts";
-import { StateFile } from "./launcher-state.ts";
+import { openLauncherState } from "./launcher-state.ts";
 import { Releases } from "./releases.ts";
 import { type InstallOptions, openSession } from "./session.ts";
 import { describeStatus, type Status } from "./status.ts";
@@ -29,11 +30,21 @@ export async function ask(
   request: ControlRequest,
   onLine?: (value: Record<string, unknown>) => void,
 ): Promise<ControlAnswer> {
+  const answer = await askIfRunning(folder, request, onLine);
+  if (answer) return answer;
+  const { path } = deployDirectory(folder);
+  throw new Failure(`no launchfit runs in ${path}; start it: launchfit, or its systemd unit`);
+}
+
+/** The same; undefined when none runs there. */
+async function askIfRunning(
+  folder: string,
+  request: ControlRequest,
+  onLine?: (value: Record<string, unknown>) => void,
+): Promise<ControlAnswer | undefined> {
   const { path } = deployDirectory(folder);
   const answer = await askControl(controlPath(path), request, onLine);
-  if (!answer)
-    throw new Failure(`no launchfit runs in ${path}; start it: launchfit, or its systemd unit`);
-  if (answer.ok) return answer;
+  if (!answer || answer.ok) return answer;
   const text = answer.error ?? "launchfit gave no reason";
   if (answer.code === 4) throw new Refused(text);
   if (answer.code === 3) throw new Busy(text);
@@ -46,20 +57,58 @@ export async function ask(
  * @throws {Busy} when a launchfit runs there.
  * @throws {Refused} with the reason why it is not installed.
  */
-export async function checkOnce(
+export async function checkOnce(folder: string, options: OfflineOptions): Promise<CheckResult> {
+  return await withUpdater(folder, "launchfit check --once", options, (each) => each.check());
+}
+
+/** Go to a version that is installed: by the launchfit that runs there, else for the next start of the app. */
+export async function rollback(
   folder: string,
-  options: InstallOptions & { signal: AbortSignal },
-): Promise<CheckResult> {
+  version: string | undefined,
+  options: OfflineOptions,
+): Promise<{ version: string; result: string }> {
+  const wanted = version === undefined ? {} : { version };
+  const answer = await askIfRunning(folder, { command: "rollback", ...wanted });
+  if (answer) return { version: String(answer["version"]), result: String(answer["result"]) };
+  const done = await withUpdater(folder, "launchfit rollback", options, (each) =>
+    each.rollback(version),
+  );
+  return { ...done, result: `${done.result}; the next start of the app uses it` };
+}
+
+/**
+ * The last lines of the app and of launchfit, whether it runs or not; with `follow` those that come, too.
+ * @returns false when nothing can be followed, since no launchfit runs there.
+ */
+export async function showLog(
+  folder: string,
+  { lines, follow }: { lines: number; follow: boolean },
+  onLine: (value: Record<string, unknown>) => void,
+): Promise<boolean> {
+  if (await askIfRunning(folder, { command: "log", follow, lines }, onLine)) return true;
+  const { state } = deployDirectory(folder);
+  for (const line of await lastLines(state, lines)) onLine({ line });
+  return !follow;
+}
+
+type OfflineOptions = InstallOptions & { signal: AbortSignal };
+
+/** Change the version of a directory in which nothing runs. */
+async function withUpdater<T>(
+  folder: string,
+  what: string,
+  options: OfflineOptions,
+  work: (updater: Updater) => Promise<T>,
+): Promise<T> {
   const deploy = deployDirectory(folder);
   const releases = new Releases(deploy);
   if ((await releases.current()) === undefined)
     throw new UsageError(`${deploy.path} has no current release; install one: launchfit URL`);
-  const lock = await acquireLock(deploy.lock, { what: "launchfit check --once" });
+  const lock = await acquireLock(deploy.lock, { what });
   try {
-    const state = new StateFile(join(deploy.state, "launcher.json"));
-    await state.load();
+    const state = await openLauncherState(deploy.state);
     const { note: log, signal } = options;
-    return await new Updater({ releases, install: options, state, log, signal }).check();
+    return await work(new Updater({ releases, install: options, state, log, signal }));
   } finally {
     lock.release();
   }
@@ -111,23 +160,22 @@ export async function status(folder: string): Promise<Status> {
     const { ok: _, ...running } = answer;
     return running as unknown as Status;
   }
-  const state = new StateFile(join(deploy.state, "launcher.json"));
-  return describeStatus(new Releases(deploy), await state.load());
+  const state = await openLauncherState(deploy.state);
+  return describeStatus(new Releases(deploy), state.value);
 }
 
 /** The whole configuration, a line a key: name, value, where it comes from. */
 export async function effectiveConfig(
   folder: string,
-): Promise<{ name: string; value: unknown; origin: string }[]> {
+): Promise<{ name: string; value: unknown; written: string; origin: string }[]> {
   const deploy = deployDirectory(folder);
   const name = await currentRelease(deploy);
   const release = name === undefined ? undefined : join(deploy.releases, name);
-  const { config, origins } = await readLaunchConfig(deploy.path, release);
+  const { config, origins, written } = await readLaunchConfig(deploy.path, release);
   return Object.entries(config).flatMap(([section, keys]) =>
-    Object.entries(keys as Record<string, unknown>).map(([key, value]) => ({
-      name: `${section}.${key}`,
-      value,
-      origin: origins[`${section}.${key}`] ?? "default",
-    })),
+    Object.entries(keys as Record<string, unknown>).map(([key, value]) => {
+      const name = `${section}.${key}`;
+      return { name, value, written: written[name] ?? "", origin: origins[name] ?? "default" };
+    }),
   );
 }

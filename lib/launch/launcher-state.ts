@@ -1,6 +1,5 @@
-import { messageOf } from "../core/errors.ts";
-import { readIfThere, writeAtomic } from "../files/files.ts";
-import { Mutex } from "./mutex.ts";
+import { join } from "node:path";
+import { StateFile } from "./state-file.ts";
 
 /** What launchfit remembers between its runs, in `.launchfit/launcher.json`; `launchfit status` reads it too. */
 export interface LauncherState {
@@ -13,6 +12,8 @@ export interface LauncherState {
    * tried again until that file changes.
    */
   failed?: Record<string, FailedVersion>;
+  /** What the web folder offered when it was asked last. */
+  offered?: { version: string; id: string };
   /** A change of version whose health is not known yet: checked at the next start, and undone if it is bad. */
   pending?: VersionChange;
   /** Why the app is not running although it should. */
@@ -53,43 +54,11 @@ export function withFailed(
   };
 }
 
-export type StateChange = { [Key in keyof LauncherState]?: LauncherState[Key] | undefined };
+export type LauncherStateFile = StateFile<LauncherState>;
 
-/** The state file as an object whose changes are on disk when `save` returns. */
-export class StateFile {
-  value: LauncherState = {};
-  readonly #path: string;
-  readonly #writes = new Mutex();
-
-  constructor(path: string) {
-    this.#path = path;
-  }
-
-  /** Read what is there; a damaged file counts as none, since everything in it can be found out again. */
-  async load(): Promise<LauncherState> {
-    try {
-      this.value = JSON.parse((await readIfThere(this.#path)) ?? "{}") as LauncherState;
-    } catch {
-      this.value = {};
-    }
-    return this.value;
-  }
-
-  /** Change some of it; `undefined` removes a key. */
-  async save(change: StateChange): Promise<void> {
-    this.value = { ...this.value, ...change } as LauncherState;
-    // one write at a time, each of what holds by then: the last one to end is the newest
-    await this.#writes.run(() =>
-      writeAtomic(this.#path, `${JSON.stringify(this.value, undefined, 2)}\n`, { mode: 0o600 }),
-    );
-  }
-
-  /** The same, where a full or read-only disk must stop nothing: it is told, and the next save brings it along. */
-  async note(change: StateChange, tell: (line: string) => void): Promise<void> {
-    try {
-      await this.save(change);
-    } catch (error) {
-      tell(`cannot note that in ${this.#path}: ${messageOf(error)}`);
-    }
-  }
+/** The file of a deploy directory. A damaged one counts as none, since everything in it can be found out again. */
+export async function openLauncherState(stateFolder: string): Promise<LauncherStateFile> {
+  const file = new StateFile<LauncherState>(join(stateFolder, "launcher.json"), {});
+  await file.load();
+  return file;
 }

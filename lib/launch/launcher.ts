@@ -1,4 +1,3 @@
-import { join } from "node:path";
 import { exitCodeOf, Failure, messageOf, Refused, UsageError } from "../core/errors.ts";
 import { acquireLock, type Lock } from "../files/lock.ts";
 import { notify } from "../http/systemd.ts";
@@ -7,10 +6,12 @@ import { type AppOutput, openAppOutput } from "./app-output.ts";
 import { type ControlHandler, controlPath, type ControlServer, serveControl } from "./control.ts";
 import { deployDirectory } from "./deploy-directory.ts";
 import { type HealthWatch, watchHealth } from "./health.ts";
-import { StateFile } from "./launcher-state.ts";
+import { assertKept } from "./kept.ts";
+import { type LauncherStateFile, openLauncherState } from "./launcher-state.ts";
 import { Mutex } from "./mutex.ts";
 import { Releases } from "./releases.ts";
 import type { InstallOptions } from "./session.ts";
+import { knownState } from "./state.ts";
 import { describeStatus, type Status } from "./status.ts";
 import { type CheckResult, Updater } from "./updater.ts";
 
@@ -31,10 +32,10 @@ export async function launchIn(folder: string, options: LauncherOptions): Promis
   const releases = new Releases(deploy);
   if ((await releases.current()) === undefined)
     throw new UsageError(`${deploy.path} has no current release; install one: launchfit URL`);
+  await assertKept(deploy, await releases.config(), await knownState(deploy));
   const lock = await acquireLock(deploy.lock, { what: "launchfit" });
   const output = await openAppOutput(deploy.state, options.show);
-  const state = new StateFile(join(deploy.state, "launcher.json"));
-  await state.load();
+  const state = await openLauncherState(deploy.state);
   const launcher = new Launcher({ lock, releases, output, state }, options);
   await launcher.start();
   return launcher;
@@ -45,7 +46,7 @@ interface LauncherParts {
   lock: Lock;
   releases: Releases;
   output: AppOutput;
-  state: StateFile;
+  state: LauncherStateFile;
 }
 
 /** A launchfit that runs an app. */
@@ -75,11 +76,7 @@ export class Launcher {
     this.#parts = parts;
     this.#stopping = stopping;
     this.#keeper = new AppKeeper({
-      directory: releases.deploy.path,
-      current: async () => {
-        const version = (await releases.current()) ?? "";
-        return { version, settings: await releases.settings(version) };
-      },
+      releases,
       output: output.fd,
       log,
       onGone: (code, reason) => void this.#appGone(code, reason),
@@ -174,19 +171,20 @@ export class Launcher {
     return { version: keeper.app?.version, pid: keeper.app?.pid };
   }
 
-  #status(): Promise<Status> {
+  async #status(): Promise<Status> {
     const { releases, state: remembered } = this.#parts;
     const { state, restarts, lastEnd, app } = this.#keeper;
     const next = this.#nextCheck;
     const nextCheck =
       next === undefined ? undefined : new Date(Date.now() + next - performance.now());
-    return describeStatus(releases, remembered.value, {
+    return await describeStatus(releases, remembered.value, {
       state,
       pid: app?.pid,
       uptime: app?.uptime(),
       restarts: restarts.total,
       lastEnd,
       health: this.#health.last,
+      memory: await app?.memory(),
       nextCheck: nextCheck?.toISOString(),
     });
   }
@@ -217,8 +215,8 @@ export class Launcher {
   /** Milliseconds between two looks for a new version; false: only when asked. */
   async #checkEvery(): Promise<number | false> {
     try {
-      const { server, every } = (await this.#parts.releases.config()).updates;
-      return server.length === 0 ? false : every;
+      const { enabled, server, every } = (await this.#parts.releases.config()).updates;
+      return !enabled || server.length === 0 ? false : every;
     } catch {
       return false;
     }

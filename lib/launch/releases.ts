@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { UsageError } from "../core/errors.ts";
-import { type AppSettings, appSettings, type LaunchConfig, readLaunchConfig } from "./config.ts";
+import { type AppSettings, appSettings } from "./app-settings.ts";
+import { type LaunchConfig, readLaunchConfig } from "./config.ts";
 import {
   currentRelease,
   type DeployDirectory,

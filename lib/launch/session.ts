@@ -1,9 +1,9 @@
-import { UsageError } from "../core/errors.ts";
 import { acquireLock } from "../files/lock.ts";
 import { findTrust, saveKeys, type Trust, type TrustOptions } from "../web-folder/trust.ts";
 import { WebFolder } from "../web-folder/web-folder.ts";
 import type { LaunchConfig } from "./config.ts";
 import { type DeployDirectory, prepare } from "./deploy-directory.ts";
+import { assertKept, assertUpdates } from "./kept.ts";
 import { type LaunchState, readState } from "./state.ts";
 
 /** How releases are taken from the web folder. */
@@ -43,7 +43,7 @@ export interface Session {
 /**
  * Take the fetch lock, waiting for whoever has it, and read the state and the pinned keys.
  * @param what names the work, for those who wait for the lock.
- * @throws {UsageError} when no web folder is known.
+ * @throws {UsageError} when no web folder is known, or launchify.yml lost what it must keep.
  * @throws {Refused} when there is no pinned key.
  */
 export async function openSession(
@@ -53,10 +53,8 @@ export async function openSession(
   options: InstallOptions,
 ): Promise<Session> {
   const { updates } = config;
-  if (updates.server.length === 0)
-    throw new UsageError(
-      "no web folder is known; give its URL, or updates.server in launchify.yml",
-    );
+  await assertKept(deploy, config, await readState(deploy));
+  assertUpdates(deploy, config);
   const { signal, onProgress, note } = options;
   const lock = await acquireLock(deploy.fetchLock, { what, wait: true, signal });
   const folders = updates.server.map(
@@ -76,7 +74,7 @@ export async function openSession(
   };
   try {
     await prepare(deploy);
-    const state = await readState(deploy);
+    const state = { ...(await readState(deploy)), server: updates.server };
     const pins = updates.gpg.key.length > 0 ? updates.gpg.key : (state.pin ?? []);
     const trust = await findTrust(deploy.keys, pins, folders, options);
     // a revocation counts from now on, whatever comes of the rest

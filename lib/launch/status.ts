@@ -4,8 +4,10 @@ import type { Terminal } from "../cli/terminal.ts";
 import { formatDuration, formatSize } from "../core/units.ts";
 import type { AppState } from "./app-keeper.ts";
 import { healthyAnswers } from "./health.ts";
+import { type UpdatesStatus, updatesStatus } from "./kept.ts";
 import type { LauncherState } from "./launcher-state.ts";
 import type { Releases } from "./releases.ts";
+import { knownState } from "./state.ts";
 
 /** What `launchfit status` tells; with --json just this. */
 export interface Status {
@@ -17,12 +19,19 @@ export interface Status {
   pid?: number | undefined;
   /** Milliseconds. */
   uptime?: number | undefined;
+  /** Bytes, of the app and all that it started. */
+  memory?: number | undefined;
   restarts: number;
   lastEnd?: string | undefined;
   health?: string | undefined;
   installed: string[];
   lastCheck?: LauncherState["lastCheck"];
   lastUpdate?: LauncherState["lastUpdate"];
+  /** Whether a web folder is followed; with the reason when it is not although nobody said so. */
+  updates: UpdatesStatus["updates"];
+  hint?: string | undefined;
+  /** What the web folder offers and the app is not; with the reason for which it is not taken. */
+  offered?: { version: string; reason?: string } | undefined;
   nextCheck?: string | undefined;
   stopped?: LauncherState["stopped"];
   /** Bytes that the releases take. */
@@ -32,40 +41,60 @@ export interface Status {
 /** What only the launchfit that runs there knows. */
 export type RunningStatus = Pick<
   Status,
-  "state" | "pid" | "uptime" | "restarts" | "lastEnd" | "health" | "nextCheck"
+  "state" | "pid" | "uptime" | "memory" | "restarts" | "lastEnd" | "health" | "nextCheck"
 >;
 
 /** The status of a deploy directory. */
 export async function describeStatus(
   releases: Releases,
-  { lastCheck, lastUpdate, stopped }: LauncherState,
+  remembered: LauncherState,
   running: RunningStatus = { state: "not running", restarts: 0 },
 ): Promise<Status> {
-  const { state, pid, uptime, restarts, lastEnd, health, nextCheck } = running;
+  const { state, pid, uptime, memory, restarts, lastEnd, health, nextCheck } = running;
+  const { lastCheck, lastUpdate, stopped } = remembered;
+  const version = await releases.current();
   return {
     directory: releases.deploy.path,
-    version: await releases.current(),
-    ...{ state, pid, uptime, restarts, lastEnd, health },
+    version,
+    ...{ state, pid, uptime, memory, restarts, lastEnd, health },
     installed: await releases.installed(),
-    ...{ lastCheck, lastUpdate, nextCheck, stopped },
+    ...(await updatesStatus(() => releases.config(), await knownState(releases.deploy))),
+    ...{ lastCheck, lastUpdate, offered: offeredBeside(version, remembered), nextCheck, stopped },
     disk: await sizeOf(releases.deploy.releases),
   };
+}
+
+const noUpdates = "no updates are configured";
+
+/** What is offered and is not current. Pure. */
+function offeredBeside(
+  version: string | undefined,
+  { offered, failed }: LauncherState,
+): Status["offered"] {
+  if (!offered || offered.version === version) return undefined;
+  const before = failed?.[offered.version];
+  const known = before && [offered.id, ""].includes(before.offer);
+  return { version: offered.version, ...(known ? { reason: before.reason } : {}) };
 }
 
 /** A status as people read it, a line a fact. */
 export function statusLines(status: Status, { paint }: Terminal): string[] {
   const { version, state, pid, uptime, restarts, lastEnd, health, installed } = status;
-  const { lastCheck, lastUpdate, nextCheck, stopped, disk } = status;
+  const { lastCheck, lastUpdate, offered, nextCheck, stopped, disk, memory } = status;
   const good = state === "running" ? paint.green(state) : paint.red(state);
   const ago = (time: string) => `${formatDuration(Math.max(0, Date.now() - Date.parse(time)))} ago`;
   const mark = (ok: boolean, text: string) => (ok ? text : paint.red(text));
+  const { updates, hint } = status;
   const facts: [string, string | undefined][] = [
     ["version", version ?? "none"],
     ["app", `${good}${pid === undefined ? "" : `, process ${pid}`}`],
     ["uptime", uptime === undefined ? undefined : formatDuration(uptime)],
+    ["memory", memory === undefined ? undefined : formatSize(memory)],
     ["restarts", `${restarts}${lastEnd === undefined ? "" : `, the last end: ${lastEnd}`}`],
     ["health", health === undefined ? undefined : mark(healthyAnswers.includes(health), health)],
     ["stopped", stopped && paint.red(`${stopped.reason} (${ago(stopped.at)})`)],
+    ["updates", updates === "off" ? "off (launchify.yml)" : undefined],
+    ["updates", updates === "not configured" ? paint.red(`${noUpdates}: ${hint}`) : undefined],
     ["last check", lastCheck && `${mark(lastCheck.ok, lastCheck.result)} (${ago(lastCheck.at)})`],
     [
       "next check",
@@ -76,10 +105,19 @@ export function statusLines(status: Status, { paint }: Terminal): string[] {
       lastUpdate &&
         `${lastUpdate.from} → ${lastUpdate.to}: ${mark(lastUpdate.ok, lastUpdate.reason ?? "done")} (${ago(lastUpdate.at)})`,
     ],
+    ["offered", offered && offeredText(offered)],
     ["installed", installed.join(", ")],
     ["disk", formatSize(disk)],
   ];
-  return facts.flatMap(([name, value]) => (value ? [`${paint.dim(name.padEnd(12))}${value}`] : []));
+  // several servers have a line each to say
+  const indented = (value: string) => value.replaceAll("\n", `\n${" ".repeat(12)}`);
+  return facts.flatMap(([name, value]) =>
+    value ? [`${paint.dim(name.padEnd(12))}${indented(value)}`] : [],
+  );
+}
+
+function offeredText({ version, reason }: NonNullable<Status["offered"]>): string {
+  return `${version}, ${reason === undefined ? "not taken yet" : `not taken: ${reason}`}`;
 }
 
 /** The bytes of all files below a folder; 0 when there is none. */

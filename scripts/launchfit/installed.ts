@@ -30,11 +30,7 @@ export const config = defineCommand({
   run: async ({ flags, terminal }) => {
     const { effectiveConfig } = await import("../../lib/launch/launch.ts");
     const rows = await effectiveConfig(flags.dir);
-    const shown = rows.map(({ name, value, origin }) => [
-      name,
-      JSON.stringify(value) ?? "–",
-      origin,
-    ]);
+    const shown = rows.map(({ name, written, origin }) => [name, written, origin]);
     for (const line of terminal.table(shown, { header: ["key", "value", "from"] }))
       terminal.print(line);
     terminal.printJson(rows);

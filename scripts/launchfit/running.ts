@@ -10,12 +10,17 @@ export const statusCommand = defineCommand({
     ["launchfit status", "of this directory"],
     ["launchfit status --dir /srv/app --json", "for a script"],
   ],
-  exits: { 1: "the app does not run", 4: "updates are refused; the reason is shown" },
+  exits: {
+    1: "the app does not run",
+    2: "no updates are configured, and launchify.yml does not say updates: false",
+    4: "updates are refused; the reason is shown",
+  },
   run: async ({ flags, terminal }) => {
     const { status, statusLines } = await import("../../lib/launch/launch.ts");
     const now = await status(flags.dir);
     for (const line of statusLines(now, terminal)) terminal.print(line);
     terminal.printJson(now);
+    if (now.updates === "not configured") return 2;
     if (now.lastCheck?.code === 4) return 4;
     return now.state === "running" ? 0 : 1;
   },
@@ -63,14 +68,12 @@ export const rollback = defineCommand({
     ["launchfit rollback", "undo the last update; it is not taken again until VERSION changes"],
     ["launchfit rollback 1.23.42a", "to that one"],
   ],
-  run: async ({ flags, args: [version], terminal }) => {
-    const { ask } = await import("../../lib/launch/launch.ts");
-    const answer = await ask(flags.dir, {
-      command: "rollback",
-      ...(version === undefined ? {} : { version }),
-    });
-    terminal.print(String(answer["result"]));
-    terminal.printJson({ version: answer["version"], result: answer["result"] });
+  run: async ({ flags, args: [version], terminal, signal }) => {
+    const options = { signal, note: (line: string) => terminal.note(line) };
+    const library = await import("../../lib/launch/launch.ts");
+    const done = await library.rollback(flags.dir, version, options);
+    terminal.print(done.result);
+    terminal.printJson({ version: done.version, result: done.result });
   },
 });
 
@@ -94,10 +97,11 @@ export const log = defineCommand({
     ["launchfit log -n 200", "more of them"],
   ],
   run: async ({ flags: { dir, follow, lines }, terminal }) => {
-    const { ask } = await import("../../lib/launch/launch.ts");
-    await ask(dir, { command: "log", follow, lines }, (value) => {
+    const { showLog } = await import("../../lib/launch/launch.ts");
+    const followed = await showLog(dir, { lines, follow }, (value) => {
       terminal.print(String(value["line"]));
       terminal.printJson(value);
     });
+    if (!followed) terminal.note(`no launchfit runs in ${dir}: nothing more comes`);
   },
 });

@@ -44,11 +44,7 @@ export async function walkApp(machine: Machine): Promise<void> {
   assert.match((await sh(service, 2)).stderr, "there is no terminal to ask on; say --yes");
   await sh(`${service} --yes`);
   assert.is((await sh(answer)).stdout, "1.1\n");
-  await sh(
-    "cat >>/srv/my-app/launchify.yml",
-    0,
-    page.block("every: 15m").replace(/^updates:$/m, "#"),
-  );
+  await sh("cat >/srv/my-app/launchify.yml", 0, page.block("every: 15m", reader));
   await sh(page.inline("systemctl restart launchfit@my-app"));
   await sh(answer);
   const status = await sh(page.inline("launchfit status --dir /srv/my-app"));

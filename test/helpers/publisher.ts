@@ -1,4 +1,5 @@
 // A publisher with a real key and a web folder, made and filled by the code of our own `release`.
+import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import { dirname, join } from "node:path";
@@ -20,7 +21,8 @@ export type Publisher = {
   close: () => Promise<void>;
 };
 
-export async function makePublisher(): Promise<Publisher> {
+/** @param options.etags whether the server gives ETags and answers conditional requests, as web servers do. */
+export async function makePublisher({ etags = false } = {}): Promise<Publisher> {
   const base = tempDir();
   const folder = join(base, "app-updates");
   const key = join(base, "signing.key");
@@ -34,7 +36,11 @@ export async function makePublisher(): Promise<Publisher> {
     if (answer === "hang") return;
     if (answer) return void response.writeHead(answer.status).end(answer.body);
     try {
-      response.end(readFileSync(join(folder, path)));
+      const data = readFileSync(join(folder, path));
+      const etag = `"${createHash("sha256").update(data).digest("hex")}"`;
+      if (etags) response.setHeader("ETag", etag);
+      if (etags && request.headers["if-none-match"] === etag) response.writeHead(304).end();
+      else response.end(data);
     } catch {
       response.writeHead(404).end("not here");
     }

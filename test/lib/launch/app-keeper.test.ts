@@ -1,6 +1,6 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { planRestart, crashLoop, goodRun, type Restarts } from "../../../lib/launch/app-keeper.ts";
+import { planRestart, crashLoop, goodRun, type Restarts } from "../../../lib/launch/restarts.ts";
 
 test("an app that keeps crashing is started after 1 s, 2 s, 4 s … 60 s, then given up with a reason", () => {
   let restarts: Restarts = { quick: 0, total: 0 };

@@ -67,6 +67,7 @@ test("keep takes false or a number, health a URL, a command or a map", async () 
     within: 1000,
     every: 30_000,
     timeout: 5000,
+    failures: 3,
   });
   for (const [text, reason] of [
     ["updates: { keep: yes }", /launchify\.yml:1:18: .*false, or how many/],

@@ -2,13 +2,14 @@ import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { StateFile, withFailed } from "../../../lib/launch/launcher-state.ts";
+import { type LauncherState, withFailed } from "../../../lib/launch/launcher-state.ts";
 import { Mutex } from "../../../lib/launch/mutex.ts";
+import { StateFile } from "../../../lib/launch/state-file.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 
 test("changes saved at once are written one after the other, and the file ends as the last one left it", async () => {
   const path = join(tempDir(), "launcher.json");
-  const state = new StateFile(path);
+  const state = new StateFile<LauncherState>(path, {});
   const saves = Array.from({ length: 40 }, (_, n) =>
     state.save({ stopped: { at: `${n}`, reason: "x".repeat(n % 2 ? 10 : 200_000) } }),
   );
@@ -19,13 +20,16 @@ test("changes saved at once are written one after the other, and the file ends a
 
 test("what cannot be written is told and remembered, and the next save brings it along", async () => {
   const folder = join(tempDir(), "gone");
-  const state = new StateFile(join(folder, "launcher.json"));
+  const state = new StateFile<LauncherState>(join(folder, "launcher.json"), {});
   const told: string[] = [];
   await state.note({ stopped: { at: "1", reason: "full" } }, (line) => told.push(line));
   assert.match(told.join("\n"), /cannot note that in .*launcher\.json: /);
   mkdirSync(folder);
   await state.save({ lastCheck: { at: "2", result: "up to date", ok: true } });
-  assert.is((await new StateFile(join(folder, "launcher.json")).load()).stopped?.reason, "full");
+  assert.is(
+    (await new StateFile<LauncherState>(join(folder, "launcher.json"), {}).load()).stopped?.reason,
+    "full",
+  );
   rmSync(folder, { recursive: true });
 });
 

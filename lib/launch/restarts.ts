@@ -1,0 +1,35 @@
+/** When an app that ended, or hangs, is started again. Pure. */
+
+/** Milliseconds an app must have lived for its crashes so far to be forgiven. */
+export const goodRun = 60_000;
+
+/** After so many quick ends in a row the app is given up. */
+export const crashLoop = 10;
+
+const minPause = 1000;
+const maxPause = 60_000;
+
+/** What is known of the app's ends. */
+export interface Restarts {
+  /** Ends in a row, each after less than a good run. */
+  quick: number;
+  /** Starts after the first one, ever. */
+  total: number;
+}
+
+export type RestartPlan =
+  | { again: true; pause: number; restarts: Restarts }
+  | { again: false; reason: string };
+
+/** Whether, and after how many milliseconds, an app is started again that lived for `lived` milliseconds. Pure. */
+export function planRestart(restarts: Restarts, lived: number, how: string): RestartPlan {
+  const quick = lived >= goodRun ? 1 : restarts.quick + 1;
+  if (quick > crashLoop) {
+    return {
+      again: false,
+      reason: `crash loop: it ended ${quick} times in a row within a minute, the last time with ${how}`,
+    };
+  }
+  const pause = Math.min(maxPause, minPause * 2 ** (quick - 1));
+  return { again: true, pause, restarts: { quick, total: restarts.total + 1 } };
+}

@@ -1,0 +1,217 @@
+import { Failure, messageOf } from "../core/errors.ts";
+import type { AppKeeper } from "./app-keeper.ts";
+import type { AppSettings } from "./app-settings.ts";
+import { awaitHealth } from "./health.ts";
+import { appEnvironment, ReleaseFailed, runHook } from "./hooks.ts";
+import { type LauncherStateFile, type VersionChange, withFailed } from "./launcher-state.ts";
+import type { Mutex } from "./mutex.ts";
+import { awaitHealthBeside } from "./overlap.ts";
+import type { Releases } from "./releases.ts";
+
+/** What a trial works with. */
+export interface TrialParts {
+  releases: Releases;
+  /** Without one (`check --once`) nothing runs, and a switch is all. */
+  keeper: AppKeeper | undefined;
+  state: LauncherStateFile;
+  log: (line: string) => void;
+  /** Aborted when launchfit ends. */
+  signal: AbortSignal;
+  /** Ends, switches and starts of the app, one at a time. */
+  changes: Mutex;
+  /** The version that the next update is bringing in: not to be pruned although nothing names it yet. */
+  incoming: () => string | undefined;
+}
+
+/** Milliseconds for which a version that was checked may still end and be undone. */
+const trialPeriod = 10_000;
+
+/**
+ * One change from a version to another, which are both in releases/:
+ *
+ *     switching      recorded as pending; `current` is switched, the new version started
+ *     checked        it is healthy, and the hook after_restart was content; nothing is pending any more
+ *     trial period   its end still undoes the change
+ *     settled        older releases are pruned
+ *
+ * From each of them but the last it fails in one way: the version before is current and runs again, and the new one is
+ * remembered as failed.
+ */
+export class Trial {
+  phase: "switching" | "checked" | "trial period" | "settled" | "failed" = "switching";
+  readonly #change: VersionChange;
+  readonly #parts: TrialParts;
+  #period: NodeJS.Timeout | undefined;
+
+  constructor(change: VersionChange, parts: TrialParts) {
+    this.#change = change;
+    this.#parts = parts;
+  }
+
+  /**
+   * Change to the new version and check it. Called with `changes` held.
+   * @throws {ReleaseFailed} when it failed; the version before runs again.
+   * @throws {Failure} when launchfit ends meanwhile; its next start goes on.
+   */
+  async run(): Promise<void> {
+    const { state, keeper, signal } = this.#parts;
+    const { from, to } = this.#change;
+    // recorded before the switch: whenever launchfit is killed, the next one knows what to check
+    if (keeper) await state.save({ pending: this.#change });
+    const wrong = await this.#switch().then(() => undefined, messageOf);
+    if (wrong === undefined) return await this.#passed();
+    if (signal.aborted)
+      throw new Failure(`launchfit is ending; its next start checks the health of ${to}`);
+    await this.#fail(wrong);
+    throw new ReleaseFailed(`${to} did not hold up: ${wrong}; ${from} runs again`);
+  }
+
+  /** Go on where a launchfit that was killed had switched already. */
+  async resume(): Promise<void> {
+    const { releases, keeper, state, log, signal } = this.#parts;
+    const { to } = this.#change;
+    if ((await releases.current()) !== to) return await state.note({ pending: undefined }, log);
+    log(`the update to ${to} was interrupted: checking its health`);
+    const settings = await releases.settings(to);
+    if (keeper) keeper.onUnexpectedEnd = () => {};
+    const wrong = await this.#check(settings).then(() => undefined, messageOf);
+    if (wrong === undefined) await this.#passed();
+    else if (!signal.aborted) await this.#fail(wrong);
+  }
+
+  /** Another change follows: what comes of this one is its matter now. */
+  close(): void {
+    clearTimeout(this.#period);
+    if (this.phase === "trial period") this.phase = "settled";
+  }
+
+  async #switch(): Promise<void> {
+    const { releases, keeper, log, signal } = this.#parts;
+    const { from, to } = this.#change;
+    if (keeper) {
+      const settings = await releases.settings(to);
+      // until its health is known, its end undoes the change and is not a reason to start it again
+      keeper.onUnexpectedEnd = () => {};
+      if (!(settings.overlap && (await this.#overlap(keeper, settings))))
+        await this.#replace(keeper, settings);
+    } else {
+      await releases.activate(to);
+    }
+    const { hooks, app } = await releases.config(to);
+    const cwd = releases.deploy.current;
+    const hook = { version: to, releaseDir: cwd, previous: from, cwd, log, signal };
+    await runHook("after_restart", { hooks, env: app.env }, hook);
+    // it may have ended while the hook ran
+    if (keeper && !keeper.app) throw new ReleaseFailed(`it ended with ${keeper.lastEnd}`);
+  }
+
+  /** The old version ends, the new one is started. */
+  async #replace(keeper: AppKeeper, settings: AppSettings): Promise<void> {
+    const { to } = this.#change;
+    await keeper.stop();
+    await this.#parts.releases.activate(to);
+    await keeper.start({ version: to, settings });
+    await this.#check(settings);
+  }
+
+  /**
+   * The new version is started beside the old one, on the same socket, and when it is healthy the old one ends. False:
+   * it cannot be done, and the old one serves as before.
+   */
+  async #overlap(keeper: AppKeeper, settings: AppSettings): Promise<boolean> {
+    const { releases, log, signal } = this.#parts;
+    const { from, to } = this.#change;
+    const instead = (why: string) => {
+      log(`${to} cannot run beside ${from}: ${why}; ${from} is ended first`);
+      return false;
+    };
+    const obstacle = keeper.obstacleTo(settings);
+    if (obstacle !== undefined) return instead(obstacle);
+    const next = await keeper.startBeside({ version: to, settings });
+    const wrong = await awaitHealthBeside(settings.health, next, signal);
+    if (wrong) {
+      await keeper.endBeside(next, settings);
+      if (wrong.canReplace && !signal.aborted) return instead(wrong.reason);
+      throw new ReleaseFailed(wrong.reason);
+    }
+    await releases.activate(to);
+    await keeper.handOver(next);
+    return true;
+  }
+
+  /** @throws {ReleaseFailed} when the app is not healthy in time. */
+  async #check({ health, env }: AppSettings): Promise<void> {
+    const { keeper, releases, signal } = this.#parts;
+    if (!keeper) return;
+    const { app, lastEnd } = keeper;
+    if (!app) throw new ReleaseFailed(`it ended with ${lastEnd ?? "its start"}`);
+    const cwd = releases.deploy.current;
+    const variables = { version: this.#change.to, releaseDir: cwd };
+    const wrong = await awaitHealth(health, {
+      gone: app.ended,
+      cwd,
+      env: appEnvironment(variables, env),
+      signal,
+    });
+    if (wrong !== undefined) throw new ReleaseFailed(wrong);
+  }
+
+  async #passed(): Promise<void> {
+    this.phase = "checked";
+    const { releases, keeper, state, log } = this.#parts;
+    const { from, to } = this.#change;
+    if (keeper) this.#startPeriod(keeper);
+    const lastUpdate = { at: new Date().toISOString(), from, to, ok: true };
+    const running = keeper && { pending: undefined, stopped: undefined };
+    await state.note({ lastUpdate, ...running }, log);
+    // what an undo may need stays until the trial period is over
+    await releases.prune(keeper ? [from, to] : [to]).catch(this.#tell);
+  }
+
+  #startPeriod(keeper: AppKeeper): void {
+    this.phase = "trial period";
+    keeper.onUnexpectedEnd = (how) => {
+      clearTimeout(this.#period);
+      keeper.onUnexpectedEnd = undefined;
+      this.#failLate(`it ended with ${how} soon after its start`).catch((error: unknown) =>
+        this.#parts.log(`cannot undo the update: ${messageOf(error)}`),
+      );
+    };
+    this.#period = setTimeout(() => {
+      this.phase = "settled";
+      keeper.onUnexpectedEnd = undefined;
+      const { releases, incoming } = this.#parts;
+      const needed = [this.#change.to, incoming()].filter((version) => version !== undefined);
+      releases.prune(needed).catch(this.#tell);
+    }, trialPeriod);
+    this.#period.unref();
+  }
+
+  #failLate(reason: string): Promise<void> {
+    const { releases, changes } = this.#parts;
+    return changes.run(async () => {
+      // a rollback or the next version may have come first
+      if ((await releases.current()) === this.#change.to) await this.#fail(reason);
+    });
+  }
+
+  /** The one way to fail. */
+  async #fail(reason: string): Promise<void> {
+    this.phase = "failed";
+    const { releases, keeper, state, log } = this.#parts;
+    const { from, to, offer } = this.#change;
+    log(`${to} did not hold up: ${reason}; going back to ${from}`);
+    if (keeper) keeper.onUnexpectedEnd = undefined;
+    // one that was started beside the old one has gone already, and the old one goes on
+    if ((await releases.current()) === to) {
+      await keeper?.stop();
+      await releases.activate(from);
+    }
+    const failed = withFailed(state.value.failed, to, { reason, offer });
+    const lastUpdate = { at: new Date().toISOString(), from, to, ok: false, reason };
+    await state.note({ failed, lastUpdate, pending: undefined }, log);
+    if (keeper && !keeper.app) await keeper.start();
+  }
+
+  readonly #tell = (error: unknown) => this.#parts.log(messageOf(error));
+}
