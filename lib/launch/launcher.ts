@@ -30,8 +30,10 @@ export interface LauncherOptions extends InstallOptions {
 export async function launchIn(folder: string, options: LauncherOptions): Promise<Launcher> {
   const deploy = deployDirectory(folder);
   const releases = new Releases(deploy);
-  if ((await releases.current()) === undefined)
+  const version = await releases.current();
+  if (version === undefined)
     throw new UsageError(`${deploy.path} has no current release; install one: launchfit URL`);
+  await releases.settings(version);
   await assertKept(deploy, await releases.config(), await knownState(deploy));
   const lock = await acquireLock(deploy.lock, { what: "launchfit" });
   const output = await openAppOutput(deploy.state, options.show);
