@@ -8,7 +8,15 @@ import { exists } from "../files/files.ts";
 import { gitIn, textOf } from "../git/git.ts";
 import type { GitTarget } from "./config.ts";
 import { changedSince, changedWhileRead, type LocalFile, maxReads, scanFolder } from "./folder.ts";
-import { type Change, type Job, type Outcome, outcomeOf, TryAgain, withRetries } from "./job.ts";
+import {
+  type Change,
+  isDiskFull,
+  type Job,
+  type Outcome,
+  outcomeOf,
+  TryAgain,
+  withRetries,
+} from "./job.ts";
 import { explainSsh, sshForShell } from "./ssh.ts";
 
 /**
@@ -181,6 +189,10 @@ function explain(error: unknown, target: GitTarget): unknown {
   const host = /^(?:ssh:\/\/)?(?:[^@/]*@)?([^:/]+)/.exec(target.url)?.[1] ?? target.url;
   const login = explainSsh(stderr, host, target.ssh);
   if (login) return login;
+  if (isDiskFull(stderr)) {
+    const where = target.url.startsWith("file:") ? "this machine" : host;
+    return new Failure(`the disk of ${where} is full (${target.url}); free some room there`);
+  }
   // a race is lost in several ways, by how far the other push had come
   if (
     /\[rejected\]|fetch first|non-fast-forward|failed to update ref|cannot lock ref|incorrect old value/i.test(

@@ -49,6 +49,11 @@ export function outcomeOf(changes: Change[], count: number): Outcome {
   return { changes, unchanged: count - sent.length, bytes, problems: [] };
 }
 
+/** Whether another machine's words say that there is no room for what we send (ENOSPC, EDQUOT). */
+export function isDiskFull(text: string): boolean {
+  return /No space left on device|Disk quota exceeded/i.test(text);
+}
+
 /** What is worth another try: the line dropped, somebody else was faster, a file changed meanwhile. */
 export class TryAgain extends Failure {
   override name = "TryAgain";

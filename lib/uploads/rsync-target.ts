@@ -1,17 +1,41 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { Failure } from "../core/errors.ts";
-import { $, commandFailure, type ProcessOutput } from "../exec/exec.ts";
+import { $, type ProcessOutput } from "../exec/exec.ts";
+import { findOnPath } from "../exec/scripts.ts";
 import type { RsyncTarget } from "./config.ts";
-import { changedSince, changedWhileRead, scanFolder } from "./folder.ts";
-import { type Change, type Job, type Outcome, outcomeOf, TryAgain, withRetries } from "./job.ts";
-import { explainSsh, sshForRsync } from "./ssh.ts";
+import { changedSince, changedWhileRead, type LocalFile, scanFolder } from "./folder.ts";
+import { contentTypeOf, isPage } from "./headers.ts";
+import {
+  type Change,
+  isDiskFull,
+  type Job,
+  type Outcome,
+  outcomeOf,
+  TryAgain,
+  withRetries,
+} from "./job.ts";
+import { explainSsh, sharedConnection, sshForRsync, sshOptions } from "./ssh.ts";
 
-/** Publish the folder by the system's rsync, over ssh or to a folder of this machine. */
+/**
+ * Publish the folder by the system's rsync, over ssh or to a folder of this machine: assets, then pages, then deletions,
+ * so that whoever reads a new page finds all that it names. All go over one connection.
+ */
 export async function uploadByRsync(target: RsyncTarget, job: Job): Promise<Outcome> {
+  if ((await findOnPath("rsync")) === undefined)
+    throw new Failure("rsync is not on PATH; install it, or correct PATH");
   const sizes = new Map(job.files.map(({ path, size }) => [path, size]));
   const changes = new Map<string, Change>();
   const { signal, retries } = job;
+  const shell = $({ signal, nothrow: true, prefix: await endedWithUs() });
   let { files } = job;
-  await withRetries({ signal, retries }, async () => {
+  // the names of sockets are short: the checkout's own may be too long
+  const folder = await mkdtemp(join(tmpdir(), "uploads-"));
+  const control = join(folder, "ssh");
+  let lastWords = "";
+
+  async function run(pass: Pass): Promise<void> {
     const errors: string[] = [];
     const onLine = (line: string, from: "stdout" | "stderr") => {
       if (from === "stderr") errors.push(line);
@@ -23,40 +47,91 @@ export async function uploadByRsync(target: RsyncTarget, job: Job): Promise<Outc
       job.expect(change.size);
       job.arrived(change.size, change.path);
     };
-    const result = await $({ onLine, signal, nothrow: true })`rsync ${rsyncArguments(target, job)}`;
+    const input = pass.paths?.map((path) => `${path}\0`).join("");
+    const argv = rsyncArguments(target, job, pass, control);
+    const result = await shell({ onLine, input })`rsync ${argv}`;
     signal?.throwIfAborted();
-    if (commandFailure(result)?.code !== undefined) throw result;
-    const failure = explainRsync(result, errors.join("\n"), target);
+    lastWords = [lastWords, ...errors].join("\n").slice(-10_000);
+    const failure = explainRsync(result, lastWords, target);
     if (failure) throw failure;
-    // rsync sends what it reads, a file that changes meanwhile half old and half new: then it goes again
-    const changed = job.dryRun ? undefined : changedSince(files);
-    if (!changed) return;
-    files = scanFolder(job.root);
-    throw new TryAgain(changedWhileRead(changed).message);
-  });
+  }
+
+  try {
+    await withRetries({ signal, retries }, async () => {
+      for (const pass of passesOf(target, files)) await run(pass);
+      // rsync sends what it reads, a file that changes meanwhile half old and half new: then it goes again
+      const changed = job.dryRun ? undefined : changedSince(files);
+      if (!changed) return;
+      files = scanFolder(job.root);
+      throw new TryAgain(changedWhileRead(changed).message);
+    });
+  } finally {
+    await closeConnection(target, control);
+    await rm(folder, { recursive: true, force: true });
+  }
   return outcomeOf([...changes.values()], job.files.length);
+}
+
+/** Killed by -9 we end nothing: the kernel ends rsync then, and its other side finds the connection closed. */
+async function endedWithUs(): Promise<string | undefined> {
+  return (await findOnPath("setpriv")) === undefined ? undefined : "setpriv --pdeathsig KILL --";
+}
+
+async function closeConnection({ address, ssh }: RsyncTarget, control: string): Promise<void> {
+  if (address.login === undefined) return;
+  const options = [...sshOptions(ssh), ...sharedConnection(control)];
+  await $({ nothrow: true, timeout: 5000 })`ssh ${options} -O exit -- ${address.login}`;
+}
+
+/** One call of rsync. */
+export interface Pass {
+  /** What it sends; undefined: it only deletes what is not in the folder. */
+  paths?: string[];
+}
+
+/** The calls that publish these files, in their order. Pure. */
+export function passesOf(
+  target: Pick<RsyncTarget, "delete">,
+  files: readonly Pick<LocalFile, "path">[],
+): Pass[] {
+  const paths = files.map(({ path }) => path);
+  const page = (path: string) => isPage(path, contentTypeOf(path));
+  const sends = [paths.filter((path) => !page(path)), paths.filter(page)];
+  const passes: Pass[] = sends.filter((each) => each.length > 0).map((each) => ({ paths: each }));
+  return target.delete ? [...passes, {}] : passes;
 }
 
 /**
  * What rsync is told. Pure. Content decides (--checksum), not times, so that a rebuild sends nothing; times are
- * not set either, so that what did not change keeps the time that caches go by. Files come under temporary
- * names and are put in place together, deletions after that.
+ * not set either, so that what did not change keeps the time that caches go by. Each file comes under a temporary
+ * name of random letters.
+ * @param control the socket of the connection that the passes share.
  */
-export function rsyncArguments(target: RsyncTarget, job: Pick<Job, "root" | "dryRun">): string[] {
+export function rsyncArguments(
+  target: RsyncTarget,
+  job: Pick<Job, "root" | "dryRun">,
+  { paths }: Pass,
+  control: string,
+): string[] {
   const { address, ssh } = target;
-  return [
-    // links were checked to stay inside; what they name is sent in their place
-    ...["--recursive", "--copy-links", "--checksum", "--delay-updates"],
+  const sends = [
+    // the names come on standard input
+    ...["--files-from=-", "--from0", "--checksum"],
     ...["--perms", "--chmod=Du+rwx,Dgo+rx,Dgo-w,Fu+rw,Fgo+r,Fgo-w"],
     // a file may take the place of a folder
     "--force",
-    ...(target.delete ? ["--delete-after"] : []),
+  ];
+  const deletes = ["--recursive", "--delete", "--existing", "--ignore-existing"];
+  return [
+    ...(paths ? sends : deletes),
+    // links were checked to stay inside; what they name is sent in their place
+    "--copy-links",
     ...(job.dryRun ? ["--dry-run"] : []),
     // names as they are, one a line; %i says what happened (rsync(1), --itemize-changes)
     ...["--8-bit-output", "--out-format=%i %n", "--timeout=120"],
     // arguments reach the other side as they are, not through its shell
     "--protect-args",
-    ...(address.login === undefined ? [] : ["--rsh", sshForRsync(ssh)]),
+    ...(address.login === undefined ? [] : ["--rsh", sshForRsync(ssh, sharedConnection(control))]),
     "--",
     `${job.root.replace(/\/+$/, "")}/`,
     address.login === undefined ? address.path : `${address.login}:${address.path}`,
@@ -93,7 +168,7 @@ export function explainRsync(
   const login = explainSsh(stderr, host, ssh);
   if (login) return login;
   const last = lastMessage(stderr);
-  if (/No space left on device|Disk quota exceeded/i.test(stderr))
+  if (isDiskFull(stderr))
     return new Failure(`the disk of ${host} is full (${address.path}); free some room there`);
   if (/command not found|rsync: not found/i.test(stderr) && code === 127)
     return new Failure(`there is no rsync on ${host}; install it there`);

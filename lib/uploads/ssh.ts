@@ -19,14 +19,23 @@ export function sshOptions({ key, knownHosts, port }: SshSettings): string[] {
   ];
 }
 
+/**
+ * Options by which several ssh use one connection (ControlMaster in ssh_config(5)): the first opens it, and it stays open
+ * for some seconds after the last.
+ * @param socket a path of less than 90 bytes.
+ */
+export function sharedConnection(socket: string): string[] {
+  return ["-o", "ControlMaster=auto", "-o", `ControlPath=${socket}`, "-o", "ControlPersist=10"];
+}
+
 /** The command for git's GIT_SSH_COMMAND, which a shell reads. */
 export function sshForShell(settings: SshSettings): string {
   return ["ssh", ...sshOptions(settings)].map(quoteWord).join(" ");
 }
 
 /** The command for rsync's --rsh: it splits at blanks, and knows quotes that are doubled inside. */
-export function sshForRsync(settings: SshSettings): string {
-  return ["ssh", ...sshOptions(settings)]
+export function sshForRsync(settings: SshSettings, more: readonly string[] = []): string {
+  return ["ssh", ...sshOptions(settings), ...more]
     .map((word) => (/[\s"']/.test(word) ? `"${word.replaceAll('"', '""')}"` : word))
     .join(" ");
 }

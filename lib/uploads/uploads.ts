@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { cleanLine, isHarmless } from "../core/clean.ts";
 import { exitCodeOf, messageOf, Refused, UsageError } from "../core/errors.ts";
 import { findOnPath } from "../exec/scripts.ts";
 import { exists } from "../files/files.ts";
@@ -60,7 +61,7 @@ export async function runUploads(options: UploadsOptions): Promise<TargetResult[
           ...{ dir, root: config.from, files, state, signal },
           ...{ dryRun: options.dryRun, retries: options.retries },
           expect: (more) => progress.setTotal((bytes.expected += more)),
-          arrived: (more, path) => progress.update((bytes.arrived += more), path),
+          arrived: (more, path) => progress.update((bytes.arrived += more), shownPath(path)),
           note: (text) => terminal.note(`${target.name}: ${text}`),
         }),
       ),
@@ -145,7 +146,9 @@ async function runTarget(target: Target, job: Job): Promise<TargetResult> {
   }
   const seconds = (performance.now() - started) / 1000;
   const { name, kind } = target;
-  return { target: name, kind, ok: outcome.problems.length === 0, seconds, ...outcome };
+  // another machine's words may steer no terminal
+  const problems = outcome.problems.map(cleanLine);
+  return { ...outcome, target: name, kind, ok: problems.length === 0, seconds, problems };
 }
 
 /** The code of a kind of target is loaded when there is one of it. */
@@ -189,8 +192,7 @@ export function showResults(
 
 /** A path as it can stand in a line: quoted when it holds what would break one. */
 function shownPath(path: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what must not reach a terminal
-  return /[\x00-\x1f\x7f]/.test(path) ? JSON.stringify(path) : path;
+  return isHarmless(path) ? path : cleanLine(JSON.stringify(path));
 }
 
 function jsonOf(result: TargetResult, dryRun: boolean) {

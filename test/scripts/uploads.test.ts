@@ -121,6 +121,31 @@ rsyncTest("rsync deletes only when told to, and a file can take a folder's place
   );
 });
 
+rsyncTest("rsync follows links of folders, and puts a folder where a file was", async () => {
+  const out = tempDir();
+  const dir = await makeSite(
+    { "real/a b/1.txt": "1", "index.html": "<p>" },
+    `to: { web: { rsync: ${out}, delete: true } }\n`,
+  );
+  await symlink("real", join(dir, "upload/link"));
+  await writeFiles(out, { real: "a file" });
+  await uploads(dir, [], { expect: 0 });
+  assert.is(await readFile(join(out, "real/a b/1.txt"), "utf8"), "1");
+  assert.is(await readFile(join(out, "link/a b/1.txt"), "utf8"), "1");
+  const again = JSON.parse((await uploads(dir, ["--json"], { expect: 0 })).stdout);
+  assert.equal([again.unchanged, again.bytes], [3, 0]);
+});
+
+test("what a hook over there prints cannot act on the terminal", async () => {
+  const site = await makeRepo({ files: { "old.txt": "1" } });
+  const hook = '#!/bin/sh\nprintf "no: \\033]0;title\\007\\033[31mred\\n" >&2\nexit 1\n';
+  await writeFile(join(site.bare, "hooks/pre-receive"), hook, { mode: 0o755 });
+  const dir = await makeSite({ "a.txt": "1" }, `to: { pages: { git: "file://${site.bare}" } }\n`);
+  const { stdout, stderr } = await uploads(dir, ["--retries", "0"], { expect: 1 });
+  assert.match(stderr, /pages: file:\/\/\S+ refused the push to gh-pages: remote: no: red/);
+  assert.not.match(stdout + stderr, /\u001b|\u0007/);
+});
+
 test("an empty folder is never published over what is there", async () => {
   const out = tempDir();
   await writeFiles(out, { "keep.txt": "1" });

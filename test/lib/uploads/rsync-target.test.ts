@@ -1,7 +1,12 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { RsyncTarget } from "../../../lib/uploads/config.ts";
-import { explainRsync, readItem, rsyncArguments } from "../../../lib/uploads/rsync-target.ts";
+import {
+  explainRsync,
+  passesOf,
+  readItem,
+  rsyncArguments,
+} from "../../../lib/uploads/rsync-target.ts";
 import { explainSsh, sshForRsync, sshForShell } from "../../../lib/uploads/ssh.ts";
 
 const target: RsyncTarget = {
@@ -10,25 +15,36 @@ const target: RsyncTarget = {
   ssh: { key: "/home/me/my keys/id", knownHosts: "/k", port: 2222 },
 };
 
+const job = { root: "/site/upload/", dryRun: false };
+
 test("rsync is called with content as the judge, names kept apart from options", () => {
-  const argv = rsyncArguments(target, { root: "/site/upload", dryRun: false });
-  for (const flag of ["--checksum", "--delay-updates", "--delete-after", "--protect-args"])
+  const argv = rsyncArguments(target, job, { paths: ["a"] }, "/tmp/s");
+  for (const flag of ["--checksum", "--files-from=-", "--from0", "--protect-args"])
     assert.ok(argv.includes(flag), flag);
   assert.equal(argv.slice(-3), ["--", "/site/upload/", "site@web1:/srv/www/"]);
-  assert.not(argv.includes("--times"));
+  assert.not(argv.some((flag) => flag === "--times" || flag.startsWith("--delete")));
   const rsh = argv[argv.indexOf("--rsh") + 1] ?? "";
   assert.match(rsh, "-o StrictHostKeyChecking=yes");
   assert.match(rsh, "-p 2222");
   assert.match(rsh, '-i "/home/me/my keys/id"');
+  assert.match(rsh, "-o ControlMaster=auto -o ControlPath=/tmp/s");
 });
 
-test("a local folder is reached without ssh, and --delete-after stays out unless asked", () => {
-  const local = { ...target, delete: false, address: { path: "/srv/" } };
-  const argv = rsyncArguments(local, { root: "/u/", dryRun: true });
+test("a local folder is reached without ssh; deletions are a call of their own, which sends nothing", () => {
+  const local = { ...target, address: { path: "/srv/" } };
+  const argv = rsyncArguments(local, { ...job, dryRun: true }, {}, "/tmp/s");
   assert.not(argv.includes("--rsh"));
-  assert.not(argv.includes("--delete-after"));
-  assert.ok(argv.includes("--dry-run"));
-  assert.equal(argv.slice(-2), ["/u/", "/srv/"]);
+  for (const flag of ["--dry-run", "--delete", "--existing", "--ignore-existing"])
+    assert.ok(argv.includes(flag), flag);
+  assert.equal(argv.slice(-2), ["/site/upload/", "/srv/"]);
+});
+
+test("assets go before pages, and deletions last, where they are wanted", () => {
+  const files = ["a.css", "b/index.html", "feed.rss", "x.js"].map((path) => ({ path }));
+  const sends = [{ paths: ["a.css", "x.js"] }, { paths: ["b/index.html", "feed.rss"] }];
+  assert.equal(passesOf({ delete: false }, files), sends);
+  assert.equal(passesOf({ delete: true }, files), [...sends, {}]);
+  assert.equal(passesOf({ delete: true }, []), [{}]);
 });
 
 test("rsync's report becomes changes", () => {
