@@ -59,20 +59,33 @@ export interface Fetcher {
 class StallTimer {
   readonly #abort = new AbortController();
   readonly #timer: NodeJS.Timeout;
+  #answered = false;
+  /** Since the timer was started anew. */
   #bytes = 0;
   /** Aborted by the timer, or with `outer`. */
   readonly signal: AbortSignal;
 
   constructor(stall: number, outer: AbortSignal | undefined) {
     this.signal = outer ? AbortSignal.any([outer, this.#abort.signal]) : this.#abort.signal;
-    this.#timer = setTimeout(
-      () => this.#abort.abort(new FetchFailed(`no answer for ${stall / 1000} s`, { again: true })),
-      stall,
-    );
+    const give = () => this.#abort.abort(new FetchFailed(this.#why(stall / 1000), { again: true }));
+    this.#timer = setTimeout(give, stall);
   }
 
-  /** Bytes came; an answer's head counts as enough. */
-  progress(bytes = minProgress): void {
+  #why(seconds: number): string {
+    if (!this.#answered) return `no answer for ${seconds} s`;
+    return this.#bytes === 0
+      ? `nothing more came for ${seconds} s`
+      : `the server is too slow: ${this.#bytes} bytes in ${seconds} s`;
+  }
+
+  /** The answer's head came. */
+  answered(): void {
+    this.#answered = true;
+    this.#timer.refresh();
+  }
+
+  /** Bytes of the body came. */
+  progress(bytes: number): void {
     this.#bytes += bytes;
     if (this.#bytes < minProgress) return;
     this.#bytes = 0;
@@ -181,7 +194,7 @@ export function createFetcher({
       else if (request.unless?.modified !== undefined)
         headers["if-modified-since"] = new Date(request.unless.modified).toUTCString();
       const response = await ask(request, "GET", headers, timer.signal);
-      timer.progress();
+      timer.answered();
       const about = aboutContent(response);
       if (response.status === 304 && request.unless && !resume) {
         response.body.resume();

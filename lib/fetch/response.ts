@@ -90,12 +90,12 @@ export function acceptAnswer(
     const range = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(headers["content-range"] ?? "");
     const total = Number(range?.[3]);
     const wrong =
-      Number(range?.[1]) !== file.size ||
-      (resume?.total !== undefined && total !== resume.total) ||
-      (headers["etag"] !== undefined &&
-        resume?.ifRange.startsWith('"') &&
-        headers["etag"] !== resume.ifRange);
+      Number(range?.[1]) !== file.size || (resume?.total !== undefined && total !== resume.total);
     if (wrong) startOver("the server sent another range than the one asked for");
+    // a server that does not know If-Range sends the rest of whatever is there now
+    const { ifRange } = resume as Validator;
+    if (headers[ifRange.startsWith('"') ? "etag" : "last-modified"] !== ifRange)
+      startOver("the server does not say that the rest is of the same file");
   } else {
     file.restart(request.url, validatorOf(headers));
   }

@@ -1,4 +1,5 @@
-import { Failure, systemCode } from "../core/errors.ts";
+import { Failure, messageOf, systemCode } from "../core/errors.ts";
+import { formatDuration } from "../core/units.ts";
 
 /** Which failures of a fetch are worth another try, and when. Pure. */
 
@@ -29,20 +30,27 @@ const passing = new Set([408, 425, 429, 500, 502, 503, 504]);
 
 /** A status that is not a file, as an error. */
 export function statusFailure(status: number, reason: string, retryAfter?: string): FetchFailed {
-  return new FetchFailed(`the server answered ${status}${reason ? ` ${reason}` : ""}`, {
+  const wait = parseRetryAfter(retryAfter, Date.now());
+  const when =
+    wait === undefined || wait <= maxWait
+      ? ""
+      : `, and asks to wait for ${formatDuration(wait)}; run this again after ${new Date(Date.now() + wait).toISOString().slice(0, 16)}Z`;
+  return new FetchFailed(`the server answered ${status}${reason ? ` ${reason}` : ""}${when}`, {
     status,
     again: passing.has(status),
-    retryAfter: parseRetryAfter(retryAfter, Date.now()),
+    retryAfter: wait,
   });
 }
 
-/** Milliseconds from a Retry-After header: seconds or a date (RFC 9110, 10.2.3). */
+/** Milliseconds from a Retry-After header: seconds or a date (RFC 9110, 10.2.3), and a year at most. */
 export function parseRetryAfter(value: string | undefined, now: number): number | undefined {
   if (value === undefined) return undefined;
-  if (/^\d+$/.test(value.trim())) return Number(value) * 1000;
+  if (/^\d+$/.test(value.trim())) return Math.min(Number(value) * 1000, maxRetryAfter);
   const date = Date.parse(value);
-  return Number.isNaN(date) ? undefined : Math.max(0, date - now);
+  return Number.isNaN(date) ? undefined : Math.min(Math.max(0, date - now), maxRetryAfter);
 }
+
+const maxRetryAfter = 365 * 24 * 60 * 60 * 1000;
 
 /** Milliseconds; a server that asks for more is not waited for: the next run may try again. */
 export const maxWait = 120_000;
@@ -100,9 +108,24 @@ const words: Record<string, string> = {
   ERR_STREAM_PREMATURE_CLOSE: "the connection broke",
 };
 
+/** What is wrong with a server's certificate, if that is it. Node gives codes of OpenSSL, Deno words of rustls. */
+function aboutCertificate(code = "", message: string): string | undefined {
+  if (code === "CERT_HAS_EXPIRED" || /certificate.*Expired/.test(message))
+    return "its certificate has expired; whoever runs it has to renew it";
+  if (code === "CERT_NOT_YET_VALID" || /certificate.*NotValidYet/.test(message))
+    return "its certificate is not valid yet; check this machine's clock";
+  if (code === "ERR_TLS_CERT_ALTNAME_INVALID" || /certificate.*NotValidForName/.test(message))
+    return "its certificate is for another name; correct the URL, or have whoever runs it get one for this name";
+  if (!/CERT|UNABLE_TO_(?:GET|VERIFY)/.test(code) && !/invalid peer certificate/.test(message))
+    return undefined;
+  return `its certificate is not trusted (${code || message}); if a CA of your own signed it, name that CA's file in NODE_EXTRA_CA_CERTS (DENO_CERT under Deno)`;
+}
+
 /** An error of the system in words; others as they are. */
 export function reasonOf(error: unknown): string {
   const code = systemCode(error);
+  const certificate = aboutCertificate(code, messageOf(error));
+  if (certificate !== undefined) return certificate;
   if (error instanceof Failure) return error.message;
   if (code !== undefined && words[code]) return `${words[code]} (${code})`;
   return error instanceof Error ? error.message : String(error);

@@ -140,7 +140,9 @@ export function explainS3(
   if (code === "ETIMEDOUT" || (name === "TimeoutError" && code === ""))
     return one(`${server} did not answer in time; check the network, then run it again`);
   if (/CERT|SELF_SIGNED|UNABLE_TO_VERIFY|ERR_TLS/.test(code))
-    return fatal(`the certificate of ${server} is not trusted (${code}); correct it there`);
+    return fatal(
+      `the certificate of ${server} is not trusted (${code}); correct it there, or name a CA of your own in NODE_EXTRA_CA_CERTS`,
+    );
   if (networkCodes.has(code))
     return one(`the connection to ${server} broke off again and again (${code})`);
   if (status >= 200 && status < 300)

@@ -35,10 +35,15 @@ test.after(async () => {
 test("https is fetched where the certificate is trusted, and refused where it is not", async () => {
   const site = makeSite();
   site.manifest(`https://localhost:${port(secure)}/f f`);
-  await site.run(["--retries", "0"], { expect: 1 });
+  const { stderr } = await site.run(["--retries", "0"], { expect: 1 });
+  assert.match(stderr, /its certificate is not trusted \(.*\); if a CA of your own signed it/);
+  assert.match(stderr, /NODE_EXTRA_CA_CERTS/);
   assert.equal(site.files(), []);
   await site.run([], { expect: 0, env: trust });
   assert.is(site.read("f"), "secure ");
+  site.manifest(`https://127.0.0.1:${port(secure)}/f other`);
+  const other = await site.run(["--retries", "0"], { expect: 1, env: trust });
+  assert.match(other.stderr, /its certificate is for another name; correct the URL/);
 });
 
 test("https goes through a proxy in a tunnel that the proxy cannot look into", async () => {

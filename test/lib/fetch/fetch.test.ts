@@ -220,6 +220,37 @@ test("a range other than the one asked for is not believed", async (context) => 
   }
 });
 
+test("a rest that is not said to be of the same file is not joined to what is there", async (context) => {
+  const other = randomBytes(large.length);
+  const date = "Sun, 01 Nov 2026 10:00:00 GMT";
+  const about = { "last-modified": date, date: "Sun, 01 Nov 2026 11:00:00 GMT" };
+  for (const [before, after] of [
+    [{ etag: '"old"' }, {}],
+    [{ etag: '"old"' }, { etag: '"new"' }],
+    [{ etag: '"old"' }, { "last-modified": date }],
+    [about, {}],
+    [about, { "last-modified": "Sun, 01 Nov 2026 10:30:00 GMT" }],
+  ] as [Record<string, string>, Record<string, string>][]) {
+    let count = 0;
+    context.server.on("/f", ({ headers }, reply) => {
+      count += 1;
+      const start = Number(/^bytes=(\d+)-$/.exec(headers["range"] ?? "")?.[1] ?? 0);
+      if (count === 1) {
+        reply.head(200, { "content-length": large.length, ...before });
+        reply.write(large.subarray(0, 2 * 1024 * 1024));
+        return reply.cut();
+      }
+      // it knows ranges, but not If-Range
+      const range = `bytes ${start}-${other.length - 1}/${other.length}`;
+      if (start === 0) return reply.send(200, after, other);
+      reply.send(206, { "content-range": range, ...after }, other.subarray(start));
+    });
+    const fetched = await get(context, "/f");
+    assert.is(fetched.sha256, sha256(other), JSON.stringify(after));
+    assert.is(count, 3);
+  }
+});
+
 test("what a stopped run left is taken up by the next one, when the server still has the same", async (context) => {
   const { server, dir } = context;
   server.on("/f", (asked, reply, count) => {
@@ -277,7 +308,10 @@ test("a busy server is asked again, after the time it names", async (context) =>
 
 test("a server that says to come back tomorrow is not waited for", async (context) => {
   context.server.on("/f", (_, reply) => reply.send(429, { "retry-after": 86_400 }));
-  assert.match((await get(context, "/f")).error, /429/);
+  assert.match(
+    (await get(context, "/f")).error,
+    /answered 429 Said So, and asks to wait for 1d.*; run this again after 20\d\d-\d\d-\d\dT\d\d:\d\dZ$/,
+  );
   assert.is(context.server.asked.length, 1);
 });
 
@@ -287,16 +321,25 @@ test("a connection that brings nothing is given up, before and in the body", asy
     reply.head(200, { "content-length": 100 });
     reply.write("x");
   });
+  context.server.on("/drip", (_, reply) => {
+    reply.head(200, { "content-length": 100_000 });
+    const timer = setInterval(() => reply.write("xx"), 20);
+    reply.socket.on("close", () => clearInterval(timer));
+  });
   const impatient = createFetcher({ retries: 1, stall: 100, backoff: 5 });
-  for (const path of ["/silent", "/half"]) {
+  for (const [path, words] of [
+    ["/silent", /^no answer for 0\.1 s$/],
+    ["/half", /^the server is too slow: 1 bytes in 0\.1 s$|^nothing more came for 0\.1 s$/],
+    ["/drip", /^the server is too slow: \d+ bytes in 0\.1 s$/],
+  ] as const) {
     const url = context.server.url + path;
     const error = await impatient
       .toFile({ url, to: join(context.dir, "f") })
       .catch((e: unknown) => e);
-    assert.is((error as Error).message, "no answer for 0.1 s", path);
+    assert.match((error as Error).message, words);
   }
   impatient.close();
-  assert.is(context.server.asked.length, 4);
+  assert.is(context.server.asked.length, 6);
 });
 
 test("redirects are followed, but neither in a circle nor out of the web", async (context) => {
