@@ -1,11 +1,16 @@
 import { defineCommand, runScript } from "../lib/cli/command.ts";
+import { keygen } from "./server-update/keygen.ts";
 
 const command = defineCommand({
   name: "server-update",
   summary: "tells every slave in a list that a repo changed",
-  usage: ["server-update REPO [flags]", "server-update --status REPO [flags]"],
+  usage: [
+    "server-update REPO [flags]",
+    "server-update --status [REPO] [flags]",
+    "server-update --converge [REPO] [flags]",
+    "server-update keygen --out FILE",
+  ],
   args: [["REPO", "the repo's name, as the slaves clone it"]],
-  minArgs: 1,
   maxArgs: 1,
   flags: {
     list: {
@@ -16,6 +21,13 @@ const command = defineCommand({
       help: "the slaves, one a line; - reads stdin",
     },
     group: { type: "string", value: "NAME", help: "only the slaves under [NAME]" },
+    base: {
+      type: "string",
+      value: "URL",
+      env: "SERVER_UPDATE_BASE",
+      help: "where the repo's newest commit is asked for (default: as last time; https://github.com/aiegoo/)",
+    },
+    branch: { type: "string", value: "NAME", help: "a branch or tag (default: the remote's HEAD)" },
     jobs: { type: "number", value: "N", default: 512, short: "j", help: "slaves asked at once" },
     timeout: { type: "duration", value: "TIME", default: "10s", help: "limit for an answer" },
     "connect-timeout": {
@@ -25,7 +37,7 @@ const command = defineCommand({
       help: "limit for a connection",
     },
     retries: { type: "number", value: "N", default: 2, help: "further tries when none answers" },
-    wait: { type: "boolean", help: "follow each slave to its end; all get the first one's commit" },
+    wait: { type: "boolean", help: "follow each slave to its end" },
     "wait-limit": {
       type: "duration",
       value: "TIME",
@@ -44,34 +56,47 @@ const command = defineCommand({
       help: "stop once more have failed (default: no limit; 0 with --batch)",
     },
     sha: { type: "string", value: "SHA", help: "exactly this commit instead of the newest" },
+    "key-file": {
+      type: "string",
+      value: "FILE",
+      env: "SERVER_UPDATE_KEY_FILE",
+      help: "sign orders with this key (default: /etc/server-update/master.key if it is there)",
+    },
     "secret-file": {
       type: "string",
       value: "FILE",
       env: "SERVER_UPDATE_SECRET_FILE",
-      help: "sign the requests with the secret in it",
+      help: "sign the requests with the secret that the slaves share",
     },
     ca: { type: "string", value: "FILE", help: "PEM of the authority behind https:// slaves" },
     failed: {
       type: "string",
       value: "FILE",
-      help: "list of the failed ones (default: ~/.local/state/server-update/REPO.failed.txt)",
+      help: "list of the failed ones (default: /var/lib/server-update/REPO.failed.txt; but for root ~/.local/state/server-update/…)",
     },
     status: { type: "boolean", help: "change nothing; show what every slave serves" },
+    verify: { type: "boolean", help: "with --status: have every slave compare its files, too" },
+    converge: { type: "boolean", help: "bring along those that the last run did not reach" },
     "dry-run": { type: "boolean", help: "show which slaves would be asked" },
   },
   examples: [
     ["server-update site", "tell all slaves, and do not wait for their work"],
-    ["server-update site --wait", "the same, to the end: one commit everywhere"],
+    ["server-update site --wait", "the same, to the end"],
     ["server-update site --batch 1,10%,100%", "one first, then a tenth, then the rest"],
-    ["server-update --status site", "which slave serves what"],
+    ["server-update --status", "which slave serves what"],
+    ["server-update --converge", "in cron: those that were down"],
   ],
   exits: { 1: "a slave failed, was not asked, or differs (--status)" },
-  environment: [["STATE_DIRECTORY", "the folder for the list of failed ones, as systemd sets it"]],
+  environment: [
+    ["STATE_DIRECTORY", "the folder for what should run, and for the lists of failed ones"],
+    ["HOOK_SHA", "with HOOK_REPO and HOOK_REF, in a then: command of hook-server: the commit"],
+  ],
+  subcommands: { keygen },
   notes:
     "--json prints an object a line as the answers come: target, ok, before, sha, seconds, error.",
   run: async ({ flags, args, terminal, signal }) => {
     const { serverUpdate } = await import("../lib/fleet/fleet.ts");
-    return await serverUpdate(args[0] ?? "", flags, terminal, signal);
+    return await serverUpdate(args[0], flags, terminal, signal);
   },
 });
 

@@ -23,12 +23,17 @@ const command = defineCommand({
     },
     branch: { type: "string", value: "NAME", help: "a branch or tag (default: the remote's HEAD)" },
     sha: { type: "string", value: "SHA", help: "exactly this commit" },
+    "sha-branch": {
+      type: "string",
+      value: "NAME",
+      help: "the branch that --sha is of, so that the remote is not asked",
+    },
     keep: { type: "number", value: "N", help: "older trees to keep, at least 1 (default: 2)" },
     rollback: { type: "boolean", help: "put the tree before the served one back" },
     timeout: {
       type: "duration",
       value: "TIME",
-      help: "limit for git and for after: (default: 10m)",
+      help: "limit for git, for check: and for after: (default: 10m)",
     },
     wait: { type: "boolean", help: "wait for another update of the repo instead of giving up" },
   },
@@ -37,7 +42,10 @@ const command = defineCommand({
     ["slave-activate site --base file:///srv/git --branch v2", "a tag, from this machine"],
     ["slave-activate site --rollback", "undo the last update"],
   ],
-  exits: { 1: "git or after: failed; the old tree stays in place", 4: "the name was refused" },
+  exits: {
+    1: "git, check: or after: failed; the old tree stays in place",
+    4: "the name was refused",
+  },
   run: async ({ flags, args, terminal, signal }) => {
     const { activate, checkRepo, readSettings, rollBack, settingsFor } = await import(
       "../lib/fleet/fleet.ts"
@@ -52,11 +60,18 @@ const command = defineCommand({
     if (flags.rollback && (flags.sha !== undefined || flags.branch !== undefined)) {
       throw new UsageError("--rollback goes neither with --sha nor with --branch");
     }
+    if (
+      flags["sha-branch"] !== undefined &&
+      (flags.sha === undefined || flags.branch !== undefined)
+    ) {
+      throw new UsageError("--sha-branch goes with --sha, and without --branch");
+    }
     const settings = settingsFor(repo, await readSettings(flags.config), flags);
     const work = flags.rollback ? rollBack : activate;
     const done = await work(repo, {
       settings,
       sha: flags.sha,
+      branch: flags["sha-branch"],
       wait: flags.wait,
       signal,
       note: (line) => terminal.note(line),
@@ -64,7 +79,9 @@ const command = defineCommand({
     terminal.printJson(done);
     const from = done.before === undefined || done.before === done.sha ? "" : `${done.before} -> `;
     const how = done.changed ? "" : " (nothing new)";
-    terminal.print(`${repo}: ${from}${done.sha}${how} in ${formatDuration(done.seconds * 1000)}`);
+    terminal.print(
+      `${repo}: ${from}${done.sha ?? "the plain folder"}${how} in ${formatDuration(done.seconds * 1000)}`,
+    );
   },
 });
 

@@ -52,7 +52,10 @@ async function demo(world: World): Promise<void> {
     fingerprint: string;
   };
   const slaves = await Promise.all(["slave-a", "slave-b"].map((name) => startSlave(world, name)));
-  await writeFile(place("slavelist.txt"), slaves.map((url) => `${url}/get/\n`).join(""));
+  await writeFile(
+    place("slavelist.txt"),
+    slaves.map((url, at) => `${url}/get/ name=slave-${"ab"[at]}\n`).join(""),
+  );
   await writeFile(place("hooks.yml"), hooksFile(place));
   const url = `http://127.0.0.1:${await freePort()}`;
   const healthy = async () => (await fetch(`${url}/healthz`)).ok;
@@ -146,6 +149,7 @@ async function startSlave(world: World, name: string): Promise<string> {
   const port = await freePort();
   const { place } = { place: world.place.bind(world) };
   const lines = [
+    `name: ${name}`,
     `listen: 127.0.0.1:${port}`,
     `repos: ${place(name)}`,
     `base: file://${place("forge/ada")}`,

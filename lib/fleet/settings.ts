@@ -4,11 +4,12 @@ import { Refused, UsageError } from "../core/errors.ts";
 import { exists } from "../files/files.ts";
 import { parseListen } from "../http/server.ts";
 import { isSafeRef, isShortName } from "../core/names.ts";
+import { parsePublicKey } from "./keys.ts";
 import { type Config, type Infer, readConfig, y } from "../config/yaml.ts";
 
 /** `slave.yml`: what slave-server and slave-activate share; and which repos and bases may be named at all. `templates/slave.yml` is the commented example. */
 
-const defaultBase = "https://github.com/aiegoo/";
+export const defaultBase = "https://github.com/aiegoo/";
 /** Read when no --config is given and it is there. */
 export const systemConfig = "/etc/boatyard/slave.yml";
 
@@ -24,11 +25,17 @@ const perRepo = {
   key_file: y.optional(y.string()),
   token_file: y.optional(y.string()),
   token_user: y.optional(y.string()),
+  check: y.optional(y.string()),
   after: y.optional(y.string()),
+  submodules: y.optional(y.boolean()),
+  lfs: y.optional(y.boolean()),
 };
 
 const schema = y.object({
   ...perRepo,
+  name: y.optional(
+    y.oneOrMore(y.string({ match: /^[A-Za-z0-9_:][A-Za-z0-9._:-]*$/, what: "a host's name" })),
+  ),
   listen: y.optional(y.string()),
   repos: y.optional(y.string()),
   state: y.optional(y.string()),
@@ -38,6 +45,10 @@ const schema = y.object({
   timeout: y.optional(y.duration()),
   secret_file: y.optional(y.oneOrMore(y.string())),
   secret_env: y.optional(y.oneOrMore(y.string())),
+  master_key: y.optional(y.oneOrMore(y.string())),
+  identity_file: y.optional(y.string()),
+  accept_unbound: y.optional(y.boolean()),
+  metrics_token_file: y.optional(y.string()),
   hosts: y.optional(y.list(y.string())),
   each: y.optional(
     y.record(y.object(perRepo), (name) =>
@@ -60,7 +71,11 @@ export interface RepoSettings {
   keyFile: string | undefined;
   tokenFile: string | undefined;
   tokenUser: string;
+  /** Runs in the new tree before it is put in place. */
+  check: string | undefined;
   after: string | undefined;
+  submodules: boolean;
+  lfs: boolean;
   /** Milliseconds for all that git does over the network. */
   timeout: number;
 }
@@ -83,6 +98,7 @@ export async function readSettings(file?: string): Promise<SlaveSettings> {
   const config: Config<SlaveFile> = await readConfig(path, schema);
   const at = (...keys: string[]) => `${config.where(keys)}: `;
   const values = config.value;
+  for (const key of values.master_key ?? []) named(at("master_key"), () => parsePublicKey(key));
   if (values.listen !== undefined) named(at("listen"), () => parseListen(values.listen ?? ""));
   for (const [name, part] of [["", values] as const, ...Object.entries(values.each ?? {})]) {
     const where = (key: string) => (name === "" ? at(key) : at("each", name, key));
@@ -132,9 +148,17 @@ export function settingsFor(
     keyFile: path(each?.key_file ?? values.key_file),
     tokenFile: path(each?.token_file ?? values.token_file),
     tokenUser: each?.token_user ?? values.token_user ?? "x-access-token",
+    check: each?.check ?? values.check,
     after: each?.after ?? values.after,
+    submodules: each?.submodules ?? values.submodules ?? false,
+    lfs: each?.lfs ?? values.lfs ?? false,
     timeout: flags.timeout ?? values.timeout ?? 600_000,
   };
+}
+
+/** The branch or tag that slave.yml names for a repo, if it does. */
+export function branchOf(repo: string, { values }: SlaveSettings): string | undefined {
+  return values.each?.[repo]?.branch ?? values.branch;
 }
 
 /** The folder that holds the repos: flag, file, `~/repos`. */

@@ -78,7 +78,8 @@ export async function walkOperations(
   await sh("pushed jostylr/site /etc/boatyard/new.secret five");
 
   // slaves
-  const signed = "export SERVER_UPDATE_SECRET_FILE=/etc/server-update/secret;";
+  const signed =
+    "export SERVER_UPDATE_SECRET_FILE=/etc/server-update/secret SERVER_UPDATE_BASE=git://127.0.0.1/jostylr/;";
   await sh(`${signed} ${page.inline("server-update site --wait")}`);
   const good = (await sh("git -C work/jostylr/site rev-parse HEAD~1")).stdout.trim();
   await sh(`${signed} ${page.inline("server-update site --sha GOOD --wait", { GOOD: good })}`);

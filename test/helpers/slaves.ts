@@ -1,5 +1,14 @@
 // Slaves that are only a few lines, to try server-update against every kind of answer.
 import { createServer, type IncomingMessage, type Server } from "node:http";
+import {
+  answerHeader,
+  digestOf,
+  type Keys,
+  orderHeader,
+  protocolHeader,
+  requestHeader,
+  signAnswer,
+} from "../../lib/fleet/signature.ts";
 import { createServer as createTcpServer, type Server as TcpServer } from "node:net";
 
 export type FakeSlave = {
@@ -13,9 +22,10 @@ export type FakeSlave = {
 
 export type Reply = { status?: number; body?: unknown; headers?: Record<string, string> };
 
-/** A server on a loopback port whose answers are made by `answer`; "never" keeps the request waiting. */
+/** A server on a loopback port whose answers are made by `answer`, and bound with `keys`; "never" keeps the request waiting. */
 export async function fakeSlave(
   answer: (url: URL, count: number) => Reply | "never" | "cut",
+  keys: Keys = {},
 ): Promise<FakeSlave> {
   const requests: string[] = [];
   const headers: IncomingMessage["headers"][] = [];
@@ -26,8 +36,15 @@ export async function fakeSlave(
     if (reply === "never") return;
     if (reply === "cut") return void request.socket.destroy();
     const { status = 202, body = { job: "J", repo: "site" } } = reply;
-    response.writeHead(status, { "content-type": "application/json", ...reply.headers });
-    response.end(typeof body === "string" ? body : `${JSON.stringify(body)}\n`);
+    const text = typeof body === "string" ? body : `${JSON.stringify(body)}\n`;
+    const signed = request.headers[orderHeader] ?? request.headers[requestHeader];
+    const bound: Record<string, string> =
+      typeof signed === "string"
+        ? { [answerHeader]: signAnswer(keys, digestOf(signed), status, text) }
+        : {};
+    const plain = { "content-type": "application/json", [protocolHeader]: "2" };
+    response.writeHead(status, { ...plain, ...bound, ...reply.headers });
+    response.end(text);
   });
   const port = await listen(server);
   return {
@@ -69,7 +86,11 @@ async function listen(server: Server | TcpServer): Promise<number> {
 }
 
 /** A slave that works: a job that is done at once, at the commit that was asked for or `sha`. */
-export function workingSlave(sha: string, before = "0".repeat(40)): Promise<FakeSlave> {
+export function workingSlave(
+  sha: string,
+  before = "0".repeat(40),
+  keys: Keys = {},
+): Promise<FakeSlave> {
   let wanted = sha;
   return fakeSlave((url) => {
     if (url.pathname === "/get/") {
@@ -83,5 +104,5 @@ export function workingSlave(sha: string, before = "0".repeat(40)): Promise<Fake
       };
     }
     return { status: 200, body: { job: "J", state: "done", before, sha: wanted } };
-  });
+  }, keys);
 }

@@ -34,7 +34,16 @@ test("https slaves: the authority of --ca is believed, a stranger's certificate 
   const list = join(dir, "list");
   const update = async (host: string, args: string[], expect: number) => {
     await writeFile(list, `https://${host}:${slave.port}/get/\n`);
-    const flags = ["--list", list, "--failed", join(dir, "failed"), "--retries", "0"];
+    const flags = [
+      "--sha",
+      "a".repeat(40),
+      "--list",
+      list,
+      "--failed",
+      join(dir, "failed"),
+      "--retries",
+      "0",
+    ];
     return (await runScript("server-update", ["site", ...flags, ...args], { expect })).stdout;
   };
   try {

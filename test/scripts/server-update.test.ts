@@ -1,13 +1,22 @@
-import { readFile, rename, stat, writeFile } from "node:fs/promises";
+import { readFile, readlink, rename, stat, writeFile } from "node:fs/promises";
+import { type AddressInfo, createServer as createTcpServer, type Socket } from "node:net";
 import { dirname, join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { signatureHeader, verifyRequest } from "../../lib/fleet/sign.ts";
+import { parsePublicKey, writeKey } from "../../lib/fleet/keys.ts";
+import { readOrder } from "../../lib/fleet/order.ts";
+import {
+  orderHeader,
+  requestHeader,
+  unboundHeader,
+  verifyRequest,
+} from "../../lib/fleet/signature.ts";
 import { freePort } from "../helpers/ports.ts";
 import { makeRepo } from "../helpers/repos.ts";
 import { type RunOptions, type Running, runScript, startScript } from "../helpers/run.ts";
 import { type FakeSlave, fakeSlave, silentSlave, workingSlave } from "../helpers/slaves.ts";
 import { tempDir } from "../helpers/tmp.ts";
+import { slowness, waitFor } from "../helpers/wait.ts";
 
 const shaA = "a".repeat(40);
 const shaB = "b".repeat(40);
@@ -25,16 +34,19 @@ async function start(making: Promise<FakeSlave>): Promise<FakeSlave> {
   return slave;
 }
 
-/** Runs server-update over some slaves, with a state folder of its own. */
-async function update(lines: readonly string[], args: string[] = [], options: RunOptions = {}) {
-  const folder = tempDir();
+/** Runs server-update over some slaves, with a state folder of its own; the commit is `shaA` unless `args` say otherwise. */
+async function update(
+  lines: readonly string[],
+  args: string[] = [],
+  { folder = tempDir(), ...options }: RunOptions & { folder?: string } = {},
+) {
+  const free = ["--status", "--sha", "--converge", "--base"].some((flag) => args.includes(flag));
   const list = join(folder, "list.txt");
   await writeFile(list, `${lines.join("\n")}\n`);
   const env = { XDG_STATE_HOME: folder, ...options.env };
-  const result = await runScript("server-update", ["site", "--list", list, ...args], {
-    ...options,
-    env,
-  });
+  const pinned = free ? [] : ["--sha", shaA];
+  const all = ["site", "--list", list, ...pinned, ...args];
+  const result = await runScript("server-update", all, { ...options, env });
   const objects = args.includes("--json")
     ? result.stdout
         .trim()
@@ -54,7 +66,7 @@ test("every slave is asked, and the table tells what each said", async () => {
   assert.match(stdout, new RegExp(`${one.name} +accepted`));
   assert.match(stdout, new RegExp(`${two.name} +FAILED: it answers 500: the disk is full`));
   assert.match(stdout, /3 slaves: 2 ok, 1 failed/);
-  assert.equal(one.requests, ["/get/?repo=site"]);
+  assert.equal(one.requests, [`/get/?repo=site&sha=${shaA}`]);
   assert.match(await readFile(failed, "utf8"), `\n${two.name}\n`);
 });
 
@@ -68,7 +80,7 @@ test("the list of failed ones is a list for the next run, and is gone when all i
   const folder = dirname(dirname(first.failed));
   const again = await runScript(
     "server-update",
-    ["site", "--list", first.failed, "--group", "eu"],
+    ["site", "--list", first.failed, "--group", "eu", "--sha", shaA],
     {
       env: { XDG_STATE_HOME: folder },
     },
@@ -115,25 +127,42 @@ test("a slave that is away for a moment is asked again", async () => {
   assert.is(slave.requests.length, 3);
 });
 
-test("--wait gives all of them the commit that the first one got", async () => {
-  const first = await start(workingSlave(shaA));
-  const second = await start(workingSlave(shaB));
-  const third = await start(workingSlave(shaB, shaA));
-  const { code, objects } = await update(
-    [first.name, second.name, third.name],
-    ["--wait", "--json"],
-  );
+test("the newest commit of the base is asked for once, and all get it with its branch", async () => {
+  const repo = await makeRepo({ files: { "index.html": "one" } });
+  const sha = await repo.git("rev-parse", "HEAD");
+  const side = await repo.push({ "index.html": "side" }, { branch: "side" });
+  const both = await Promise.all([1, 2].map(() => start(workingSlave(shaB))));
+  const names = both.map(({ name }) => name);
+  const base = ["--base", `file://${dirname(repo.bare)}`];
+  const { code, objects } = await update(names, ["--wait", "--json", ...base]);
   assert.is(code, 0);
   assert.equal(
-    objects.map(({ sha }) => sha),
-    [shaA, shaA, shaA],
+    objects.map((object) => object.sha),
+    [sha, sha],
   );
-  assert.is(first.requests[0], "/get/?repo=site");
-  assert.is(second.requests[0], `/get/?repo=site&sha=${shaA}`);
-  assert.match(second.requests[1] ?? "", /^\/jobs\/J\?wait=/);
+  for (const { requests } of both) {
+    assert.is(requests[0], `/get/?repo=site&sha=${sha}&branch=main`);
+    assert.match(requests[1] ?? "", /^\/jobs\/J\?wait=/);
+  }
+  await update(names, [...base, "--branch", "side"]);
+  assert.is(both[0]?.requests.at(-1), `/get/?repo=site&sha=${side}&branch=side`);
+  const gone = await update(names, ["--base", "file:///nowhere"]);
+  assert.is(gone.code, 1);
+  assert.match(gone.stderr, /the commit of site is not known.*--base.*--sha/);
 });
 
-test("--wait: when the first one fails, the next one fixes the commit; what each said is told", async () => {
+test("as a then: command of hook-server it takes the commit of the push, of this repo only", async () => {
+  const slave = await start(workingSlave(shaA));
+  const env = { HOOK_REPO: "me/site", HOOK_SHA: shaB, HOOK_REF: "refs/heads/next" };
+  const away = ["--base", "file:///nowhere"];
+  assert.is((await update([slave.name], away, { env })).code, 0);
+  assert.is(slave.requests.at(-1), `/get/?repo=site&sha=${shaB}&branch=next`);
+  const other = await update([slave.name], away, { env: { ...env, HOOK_REPO: "me/tools" } });
+  assert.is(other.code, 1);
+  assert.is(slave.requests.length, 1);
+});
+
+test("--wait: what each slave said at its end is told", async () => {
   const broken = await start(
     fakeSlave((url) =>
       url.pathname === "/get/"
@@ -206,17 +235,52 @@ test("--status shows who differs", async () => {
   assert.ok(same.every(({ requests }) => requests.every((line) => line.startsWith("/status"))));
 });
 
-test("requests are signed with the secret in a file, each one anew", async () => {
+test("requests are signed with the secret in a file, each one anew, and name their slave", async () => {
   const secret = join(tempDir(), "secret");
-  await writeFile(secret, "0123456789abcdef\n", { mode: 0o600 });
-  const slave = await start(workingSlave(shaA));
-  const { code } = await update([slave.name], ["--wait", "--secret-file", secret]);
-  assert.is(code, 0);
-  const headers = slave.headers.map((each) => String(each[signatureHeader]));
+  const text = "0123456789abcdef";
+  await writeFile(secret, `${text}\n`, { mode: 0o600 });
+  const slave = await start(workingSlave(shaA, undefined, { secret: text }));
+  const line = `${slave.name} name=web-17`;
+  const { code, stdout } = await update([line], ["--wait", "--secret-file", secret]);
+  assert.is(code, 0, stdout);
+  const headers = slave.headers.map((each) => String(each[requestHeader]));
   slave.requests.forEach((path, index) => {
-    assert.ok(verifyRequest(["0123456789abcdef"], "GET", path, headers[index]).ok);
+    const trusted = { keys: [], secrets: [text] };
+    const check = verifyRequest(trusted, { method: "GET", path }, headers[index] ?? "");
+    assert.equal([check.ok, check.target], [true, "web-17"]);
+    assert.is(slave.headers[index]?.[unboundHeader], undefined);
   });
   assert.is(new Set(headers).size, slave.requests.length);
+});
+
+test("with a key every slave gets an order of its own, the same at each try", async () => {
+  const dir = tempDir();
+  const { publicKey } = await writeKey(join(dir, "key"));
+  let broken = true;
+  const one = await start(
+    fakeSlave(() => {
+      const reply = broken ? { status: 503, body: {} } : {};
+      broken = false;
+      return reply;
+    }),
+  );
+  const two = await start(fakeSlave(() => ({})));
+  const { port } = new URL(`http://${two.name}`);
+  const lines = [`${one.name} name=web-1`, `localhost:${port}`];
+  const { code, stdout } = await update(lines, ["--key-file", join(dir, "key")]);
+  assert.is(code, 0, stdout);
+  assert.is(one.headers.length, 2);
+  assert.is(one.headers[0]?.[orderHeader], one.headers[1]?.[orderHeader]);
+  const orders = [one, two].map(({ headers }) =>
+    readOrder(String(headers[0]?.[orderHeader]), [parsePublicKey(publicKey)]),
+  );
+  assert.equal(
+    orders.map((read) => ("order" in read ? [read.order.target, read.order.sha] : read)),
+    [
+      ["web-1", shaA],
+      ["localhost", shaA],
+    ],
+  );
 });
 
 test("a bad line or flag is named, and nothing is sent", async () => {
@@ -259,7 +323,7 @@ test("a push reaches two real slaves with a secret, and both serve that commit",
   await writeFile(secret, "0123456789abcdef0123456789abcdef\n", { mode: 0o600 });
   await writeFile(
     join(folder, "slave.yml"),
-    `secret_file: secret\nbase: file://${dirname(repo.bare)}\n`,
+    `name: 127.0.0.1\nsecret_file: secret\nbase: file://${dirname(repo.bare)}\n`,
   );
   const names: string[] = [];
   for (const which of ["one", "two"]) {
@@ -272,12 +336,8 @@ test("a push reaches two real slaves with a secret, and both serve that commit",
     names.push(`127.0.0.1:${port}`);
   }
   const sha = await repo.push({ "index.html": "two" });
-  const { code, objects, stderr } = await update(names, [
-    "--wait",
-    "--json",
-    "--secret-file",
-    secret,
-  ]);
+  const args = ["--wait", "--secret-file", secret, "--base", `file://${dirname(repo.bare)}`];
+  const { code, objects, stderr } = await update(names, [...args, "--json"]);
   assert.is(code, 0, stderr);
   assert.equal(
     objects.map((object) => object.sha),
@@ -297,6 +357,91 @@ test("a push reaches two real slaves with a secret, and both serve that commit",
   }
   const wrong = await update(names, ["--status"]);
   assert.match(wrong.stdout, /it answers 401: the request is not signed/);
+});
+
+test("dead hosts at the head of the list cost their time once, not one after the other", async () => {
+  const dead = await Promise.all([1, 2, 3, 4].map(() => start(silentSlave())));
+  const good = await start(workingSlave(shaA));
+  const names = [...dead, good].map(({ name }) => name);
+  const args = ["--wait", "--json", "--timeout", "2s", "--retries", "0"];
+  const begin = performance.now();
+  const { code, objects } = await update(names, args);
+  assert.is(code, 1);
+  assert.is(objects.find(({ target }) => target === good.name).sha, shaA);
+  const took = performance.now() - begin;
+  assert.ok(took < 4000 * slowness(1), `${took} ms`);
+  assert.ok(took < 8000, `${took} ms: one after the other`);
+});
+
+test("no slave decides on the commit: a stale or lying first one changes nothing", async () => {
+  const liar = await start(
+    fakeSlave((url) =>
+      url.pathname === "/get/" ? {} : { status: 200, body: { state: "done", sha: shaB } },
+    ),
+  );
+  const good = await start(workingSlave(shaA));
+  const { code, objects } = await update([liar.name, good.name], ["--wait", "--json"]);
+  assert.is(code, 1);
+  const told = Object.fromEntries(objects.map((object) => [object.target, object]));
+  assert.match(told[liar.name].error, `it serves ${shaB}, not ${shaA}`);
+  assert.equal([told[good.name].ok, told[good.name].sha], [true, shaA]);
+});
+
+test("a slave that restarts while it is followed is asked on, and its finished job is no failure", async () => {
+  const repo = await makeRepo({ files: { "index.html": "one" } });
+  const folder = tempDir();
+  const gate = join(folder, "gate");
+  await writeFile(
+    join(folder, "slave.yml"),
+    `base: file://${dirname(repo.bare)}\nafter: 'until test -e ${gate}; do sleep 0.02; done'\n`,
+  );
+  const address = `127.0.0.1:${await freePort()}`;
+  const serve = () => {
+    const flags = ["--config", join(folder, "slave.yml"), "--repos", join(folder, "repos")];
+    const server = startScript("slave-server", [...flags, "--listen", address]);
+    servers.push(server);
+    return server;
+  };
+  const first = serve();
+  await first.until(/listens on/);
+  const sha = await repo.git("rev-parse", "HEAD");
+  const args = ["--wait", "--json", "--retries", "1", "--sha", sha];
+  const running = update([address], args, { timeout: 60_000 });
+  await waitFor(() => readlink(join(folder, "repos/site")));
+  first.kill("SIGKILL");
+  await first.exited;
+  // longer than all tries of one request together
+  await new Promise((resolve) => setTimeout(resolve, 2500));
+  await serve().until(/listens on/);
+  await writeFile(gate, "");
+  const { code, objects, stderr } = await running;
+  assert.is(code, 0, `${stderr} ${JSON.stringify(objects)}`);
+  assert.is(objects[0].sha, sha);
+});
+
+test("a lying slave cannot turn the text of the terminal round", async () => {
+  const liar = await start(
+    fakeSlave(() => ({ status: 500, body: { error: "fine \u202egnorw\u2066 \u200f\u009b31m" } })),
+  );
+  const other = await start(fakeSlave(() => ({ status: 500, body: "\u202etxet" })));
+  const { stdout } = await update([liar.name, other.name]);
+  assert.match(stdout, /FAILED: it answers 500: fine/);
+  assert.not.match(stdout, /[\u0080-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/);
+});
+
+test("what does not speak HTTP is said in words", async () => {
+  const sockets = new Set<Socket>();
+  const server = createTcpServer((socket) => {
+    sockets.add(socket.on("error", () => {}));
+    socket.end("SSH-2.0-x\r\n");
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  const { stdout } = await update([`127.0.0.1:${port}`], ["--retries", "0"]);
+  for (const socket of sockets) socket.destroy();
+  await new Promise((resolve) => server.close(resolve));
+  assert.match(stdout, /FAILED: it does not speak HTTP/);
+  assert.not.match(stdout, "HPE_");
 });
 
 test.run();

@@ -1,4 +1,5 @@
 import { Buffer } from "node:buffer";
+import { randomBytes } from "node:crypto";
 import {
   chmod,
   lstat,
@@ -14,7 +15,15 @@ import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { git, makeRepo, type TestRepo } from "../helpers/repos.ts";
-import { runCommand, type RunOptions, runScript, startScript } from "../helpers/run.ts";
+import {
+  runCommand,
+  type RunOptions,
+  runScript,
+  scriptArgv,
+  startCommand,
+  startScript,
+} from "../helpers/run.ts";
+import { needsCommand, needsRoot, testUnless } from "../helpers/skip.ts";
 import { fakeSlave } from "../helpers/slaves.ts";
 import { tempDir } from "../helpers/tmp.ts";
 import { snapshot } from "../helpers/trees.ts";
@@ -307,6 +316,69 @@ test("a token file that others can read is refused before anything is asked", as
   assert.is(code, 2);
   assert.match(stderr, /chmod 600/);
   assert.equal((await readdir(folder)).sort(), ["slave.yml", "token"]);
+});
+
+testUnless(test, needsRoot ?? needsCommand("unshare"))(
+  "a program in an old tree, which the update cannot see, never finds another's files in it",
+  async () => {
+    const { repo, repos, base, activate, site } = await setUp();
+    await activate(["--keep", "1"], { expect: 0 });
+    const gate = join(tempDir(), "gate");
+    const seen = join(tempDir(), "seen");
+    const program = `echo in; until test -e ${gate}; do cat index.html >> ${seen} 2>/dev/null; sleep 0.01; done`;
+    const inside = startCommand(["sh", "-c", program], { cwd: site });
+    await inside.until(/in/);
+    // as under ProtectProc=invisible and PrivateUsers: a /proc without anybody else's processes
+    const alone = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--"];
+    const argv = [...alone, ...scriptArgv("slave-activate"), "site", "--repos", repos];
+    for (const text of ["two", "three", "four", "five"]) {
+      await repo.push({ "index.html": `${text}\n` });
+      await runCommand([...argv, "--base", base, "--keep", "1"], { expect: 0 });
+    }
+    await writeFile(gate, "");
+    await inside.exited;
+    assert.not.match(await readFile(seen, "utf8"), /two|three|four|five/);
+  },
+);
+
+testUnless(test, needsRoot)(
+  "a full disk is called one, and no larger attempt follows",
+  async () => {
+    const { repo, repos, activate, site } = await setUp();
+    await mkdir(repos, { recursive: true });
+    await runCommand(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", repos], { expect: 0 });
+    try {
+      await activate([], { expect: 0 });
+      const before = await readlink(site);
+      await repo.push({ big: randomBytes(8 * 1024 * 1024) });
+      const { code, stderr } = await activate();
+      assert.is(code, 1);
+      assert.match(stderr, /the disk is full; [0-9a-f]{12} stays in place/);
+      assert.not.match(stderr, /trying with a new/);
+      assert.is(await readlink(site), before);
+      // room for the pack, and none for the tree
+      await repo.push({ big: null, zeros: Buffer.alloc(16 * 1024 * 1024) });
+      const again = await activate();
+      assert.match(again.stderr, /the disk is full; [0-9a-f]{12} stays in place/);
+      assert.not.match(again.stderr, /trying with a new/);
+      await repo.push({ zeros: null, "index.html": "two" });
+      await activate([], { expect: 0 });
+    } finally {
+      await runCommand(["umount", repos]);
+    }
+  },
+);
+
+test("a rollback to or from an old plain folder says what it is", async () => {
+  const { repo, activate, site } = await setUp();
+  await repo.checkout(site);
+  const nothing = await activate(["--rollback"]);
+  assert.is(nothing.code, 1);
+  assert.match(nothing.stderr, /site is a plain folder that no update has replaced yet/);
+  await activate([], { expect: 0 });
+  const { stdout } = await activate(["--rollback"], { expect: 0 });
+  assert.match(stdout, /the plain folder/);
+  assert.not.match(stdout, "unknown");
 });
 
 test.run();

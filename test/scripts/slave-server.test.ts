@@ -1,12 +1,12 @@
-import { readdir, readFile, readlink, rm, writeFile } from "node:fs/promises";
+import { readdir, readFile, readlink, rm, symlink, truncate, writeFile } from "node:fs/promises";
 import { request } from "node:http";
 import { connect } from "node:net";
 import { dirname, join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { signatureHeader, signRequest } from "../../lib/fleet/sign.ts";
+import { requestHeader, signRequest } from "../../lib/fleet/signature.ts";
 import { makeRepo } from "../helpers/repos.ts";
-import { type Running, runScript, startScript } from "../helpers/run.ts";
+import { runCommand, type Running, runScript, startScript } from "../helpers/run.ts";
 import { tempDir } from "../helpers/tmp.ts";
 import { waitFor } from "../helpers/wait.ts";
 
@@ -57,8 +57,8 @@ function ask(
   });
 }
 
-const signed = (path: string, key = secret, now = Date.now()) => ({
-  headers: { [signatureHeader]: signRequest(key, "GET", path, now) },
+const signed = (path: string, key = secret, now = Date.now(), target = "web-1") => ({
+  headers: { [requestHeader]: signRequest({ secret: key }, { method: "GET", path, target }, now) },
 });
 
 async function ended(port: number, job: string): Promise<any> {
@@ -173,7 +173,7 @@ test("with a secret, only fresh signed requests are taken, each one once, also a
   const folder = tempDir();
   for (const name of ["old", "new"])
     await writeFile(join(folder, name), `${name}-${secret}\n`, { mode: 0o600 });
-  const config = `secret_file: [${folder}/new, ${folder}/old]\n`;
+  const config = `name: [web-1, web-1.example.com]\nsecret_file: [${folder}/new, ${folder}/old]\n`;
   const first = await startSlave(base, { config });
   const path = "/get/?repo=site";
   assert.is((await ask(first.port, path)).status, 401);
@@ -182,10 +182,18 @@ test("with a secret, only fresh signed requests are taken, each one once, also a
   const late = await ask(first.port, path, signed(path, `new-${secret}`, Date.now() - 10 * 60_000));
   assert.is(late.status, 401);
   assert.match(late.json.error, /clock is 10 minutes behind/);
+  const elsewhere = await ask(first.port, path, signed(path, `new-${secret}`, Date.now(), "web-2"));
+  assert.is(elsewhere.status, 401);
+  assert.match(elsewhere.json.error, "for another slave");
+  await first.server.until(/for "web-2" came here, and this slave is called web-1/);
   const good = signed(path, `old-${secret}`);
   assert.is((await ask(first.port, path, good)).status, 202);
   assert.is((await ask(first.port, path, good)).status, 401);
   assert.is((await ask(first.port, path, signed(path, `new-${secret}`))).status, 202);
+  assert.is((await ask(first.port, "/status?repo=site")).status, 401);
+  const status = signed("/status", `new-${secret}`);
+  assert.is((await ask(first.port, "/status", status)).status, 200);
+  assert.is((await ask(first.port, "/status", status)).status, 200, "a read may be repeated");
   assert.is((await ask(first.port, "/healthz")).status, 200);
   first.server.kill("SIGKILL");
   await first.server.exited;
@@ -327,7 +335,7 @@ test("the file it is given is served at /, and without one it says what it is", 
   const { port } = await startSlave([file]);
   assert.is((await ask(port, "/")).text, "<h1>hello</h1>");
   await rm(file);
-  assert.is((await ask(port, "/")).status, 404);
+  assert.is((await ask(port, "/")).text, "<h1>hello</h1>", "it was read once");
   const { code } = await runScript("slave-server", [file, "--repos", tempDir()]);
   assert.is(code, 2);
 });
@@ -342,6 +350,35 @@ test("a second server on the same folder is told that it is busy", async () => {
   ]);
   assert.is(code, 3);
   assert.match(stderr, /locked by process/);
+});
+
+test("what is no plain small file is refused at the start, and nothing waits for it", async () => {
+  const folder = tempDir();
+  const outside = join(tempDir(), "secret");
+  await writeFile(outside, "x");
+  await symlink(outside, join(folder, "link"));
+  await runCommand(["mkfifo", join(folder, "fifo")], { expect: 0 });
+  await writeFile(join(folder, "big"), "");
+  await truncate(join(folder, "big"), 64 * 1024 * 1024);
+  for (const name of ["link", "fifo", "big", "."]) {
+    const args = [join(folder, name), "--repos", tempDir(), "--listen", "127.0.0.1:0"];
+    const server = startScript("slave-server", args);
+    const { code, stderr } = await Promise.race([
+      server.exited,
+      server.until(/listens on/).then(async () => await server.stop("SIGKILL")),
+    ]);
+    assert.is(code, 2, `${name}: ${stderr}`);
+    assert.match(stderr, `slave-server: ${join(folder, name)} `);
+  }
+});
+
+test("an old plain folder is known to the status", async () => {
+  const { repo, base } = await repoWithBase();
+  const { repos, port } = await startSlave(base);
+  await repo.checkout(join(repos, "site"));
+  const { status, json } = await ask(port, "/status?repo=site");
+  assert.is(status, 200);
+  assert.is(json.plain, true);
 });
 
 test.run();

@@ -32,7 +32,10 @@ async function makeServers() {
   await writeFile(secretFile, `${"5".repeat(32)}\n`, { mode: 0o600 });
   const repo = await makeRepo({ files: { "index.html": "one" } });
   const base = `file://${dirname(repo.bare)}`;
-  await writeFile(join(dir, "slave.yml"), `secret_file: ${secretFile}\nbase: ${base}\n`);
+  await writeFile(
+    join(dir, "slave.yml"),
+    `name: localhost\nsecret_file: ${secretFile}\nbase: ${base}\n`,
+  );
   const hooks = await startHooks(await makeYard());
   const repos = join(dir, "repos");
   const flags = ["--config", join(dir, "slave.yml"), "--repos", repos, "--listen", "127.0.0.1:0"];
@@ -104,8 +107,10 @@ async function checkSlave(servers: Servers): Promise<void> {
   const { dir, secretFile, certificate, front2, repo } = servers;
   const list = join(dir, "list");
   await writeFile(list, `https://localhost:${front2}/get/\n`);
+  const base = `file://${dirname(repo.bare)}`;
   const update = (args: string[], expect: number) =>
-    runScript("server-update", ["site", "--list", list, "--failed", join(dir, "failed"), ...args], {
+    runScript("server-update", ["site", "--list", list, "--base", base, ...args], {
+      env: { XDG_STATE_HOME: dir },
       expect,
     });
   const signed = ["--secret-file", secretFile];

@@ -1,6 +1,6 @@
 import { messageOf } from "../../core/errors.ts";
 import { addressesOf, type Target } from "./list.ts";
-import { pause, refusalOf, type Send, wordsOf } from "./send.ts";
+import { type Answer, NoAnswer, pause, refusalOf, type Sender, wordsOf } from "./send.ts";
 
 /** A run over the fleet: many slaves at once, in steps, each followed to its end. */
 
@@ -21,10 +21,16 @@ export interface Outcome {
 
 export interface FanOutOptions {
   repo: string;
-  sha?: string | undefined;
+  /** The commit that all of them get, and its branch. */
+  sha: string;
+  branch?: string | undefined;
+  /** The signed order for a slave, where orders are signed with a key. */
+  orderFor?: ((target: Target) => string) | undefined;
   jobs: number;
-  /** Follow every slave to its end, and pin the commit to the first one's. */
+  /** Follow every slave to its end. */
   wait: boolean;
+  /** Ask each one first what it serves, and leave those alone that serve the commit. */
+  onlyOthers?: boolean | undefined;
   /** Milliseconds after which a slave that is still at work counts as failed. */
   waitLimit: number;
   /** How many are asked after each step, rising; the last is all of them. */
@@ -42,12 +48,11 @@ export interface FanOutOptions {
 /** Ask every target; the outcomes are in the order of the targets. */
 export async function fanOut(
   targets: readonly Target[],
-  send: Send,
+  sender: Sender,
   options: FanOutOptions,
 ): Promise<Outcome[]> {
   const outcomes = new Map<Target, Outcome>();
   let failed = 0;
-  let sha = options.sha;
   const stopped = () =>
     options.signal?.aborted === true ||
     (options.maxFailures !== undefined && failed > options.maxFailures);
@@ -58,17 +63,10 @@ export async function fanOut(
     options.onOutcome?.(outcome);
   }
   async function ask(target: Target): Promise<void> {
-    record(await updateOne(target, send, { ...options, sha }));
+    record(await updateOne(target, sender, options));
   }
 
   let next = 0;
-  // the first slave that succeeds fixes the commit for all the others
-  while (options.wait && sha === undefined && next < targets.length && !stopped()) {
-    const target = targets[next++];
-    if (!target) break;
-    await ask(target);
-    sha = outcomes.get(target)?.sha;
-  }
   for (const [step, end] of options.batches.entries()) {
     if (step > 0 && next < end && !stopped()) {
       options.onStep?.(next);
@@ -89,17 +87,19 @@ export async function fanOut(
   );
 }
 
-type OneOptions = Pick<FanOutOptions, "repo" | "sha" | "wait" | "waitLimit" | "signal">;
+type Result = Omit<Outcome, "target" | "seconds">;
 
-async function updateOne(target: Target, send: Send, options: OneOptions): Promise<Outcome> {
+async function updateOne(target: Target, sender: Sender, options: FanOutOptions): Promise<Outcome> {
   const started = performance.now();
   const result = await attempt().catch((error: unknown) => failure(messageOf(error)));
   return { target, ...result, seconds: (performance.now() - started) / 1000 };
 
-  async function attempt(): Promise<Omit<Outcome, "target" | "seconds">> {
-    const addresses = addressesOf(target);
-    const { repo, sha } = options;
-    const answer = await send(addresses.update({ repo, sha }));
+  async function attempt(): Promise<Result> {
+    const { repo, sha, branch, orderFor } = options;
+    if (options.onlyOthers && (await servesIt()))
+      return { ok: true, answer: "up to date", before: sha, sha };
+    const url = addressesOf(target).update({ repo, sha, branch });
+    const answer = await sender.send(target, url, { order: orderFor?.(target) });
     const refusal = refusalOf(answer);
     if (refusal !== undefined) return failure(refusal);
     if (!options.wait) return { ok: true, answer: "accepted" };
@@ -110,13 +110,21 @@ async function updateOne(target: Target, send: Send, options: OneOptions): Promi
     return await follow(job);
   }
 
-  async function follow(job: string): Promise<Omit<Outcome, "target" | "seconds">> {
-    const addresses = addressesOf(target);
+  async function servesIt(): Promise<boolean> {
+    const answer = await sender.send(target, addressesOf(target).status({ repo: options.repo }));
+    const { sha, branch, pending } = answer.json ?? {};
+    if (answer.status !== 200 || pending === true) return false;
+    return sha === options.sha && (options.branch === undefined || branch === options.branch);
+  }
+
+  async function follow(job: string): Promise<Result> {
     const end = performance.now() + options.waitLimit;
     for (;;) {
       const asked = performance.now();
-      const url = addresses.job(job, { wait: `${maxWait / 1000}s` });
-      const answer = await send(url, maxWait);
+      const answer = await askJob(job, end);
+      // it was followed for longer than the slave remembers jobs
+      if (answer.status === 404 && (await servesIt()))
+        return { ok: true, answer: "done", sha: options.sha };
       const refusal = refusalOf(answer);
       if (refusal !== undefined) return failure(refusal);
       const { state, before, sha, error } = answer.json ?? {};
@@ -124,17 +132,35 @@ async function updateOne(target: Target, send: Send, options: OneOptions): Promi
       if (state === "failed") return { ...failure(wordsOf(error) ?? "it failed"), ...known };
       if (state === "done") {
         const wrong = `it serves ${known.sha ?? "nothing"}, not ${options.sha}`;
-        if (options.sha !== undefined && known.sha !== options.sha)
-          return { ...failure(wrong), ...known };
+        if (known.sha !== options.sha) return { ...failure(wrong), ...known };
         return { ok: true, answer: known.sha === known.before ? "up to date" : "done", ...known };
       }
       if (performance.now() > end) {
         return failure(`still ${wordsOf(state) ?? "at work"} after ${options.waitLimit / 1000} s`);
       }
-      // one that does not delay its answer must not be asked without end
-      const rest = minPause - (performance.now() - asked);
-      if (rest > 0) await pause(rest, options.signal);
+      await rest(asked);
     }
+  }
+
+  /** Ask until there is an answer: a slave that accepted a job finishes it, also when it restarts meanwhile. */
+  async function askJob(job: string, end: number): Promise<Answer> {
+    for (;;) {
+      const asked = performance.now();
+      const url = addressesOf(target).job(job, { wait: `${maxWait / 1000}s` });
+      try {
+        return await sender.send(target, url, { patience: maxWait });
+      } catch (error) {
+        const over = performance.now() > end || options.signal?.aborted;
+        if (!(error instanceof NoAnswer) || over) throw error;
+      }
+      await rest(asked);
+    }
+  }
+
+  /** One that does not delay its answer must not be asked without end. */
+  async function rest(asked: number): Promise<void> {
+    const left = minPause - (performance.now() - asked);
+    if (left > 0) await pause(left, options.signal);
   }
 }
 
@@ -142,6 +168,6 @@ async function updateOne(target: Target, send: Send, options: OneOptions): Promi
 const maxWait = 5000;
 const minPause = 250;
 
-function failure(error: string): Omit<Outcome, "target" | "seconds"> {
+function failure(error: string): Result {
   return { ok: false, answer: error, error };
 }

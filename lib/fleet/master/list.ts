@@ -1,6 +1,9 @@
+import type { KeyObject } from "node:crypto";
 import { isIP } from "node:net";
 import { UsageError } from "../../core/errors.ts";
 import { didYouMean } from "../../core/names.ts";
+import { formatPublicKey, parsePublicKey } from "../keys.ts";
+import { isTargetName } from "../order.ts";
 
 /** The list of slaves: text in, targets out. */
 
@@ -10,6 +13,10 @@ export interface Target {
   name: string;
   /** The endpoint that starts an update; its query gets `repo`. */
   url: URL;
+  /** What the slave is called: orders name it. */
+  slave: string;
+  /** Its public key, when the list has it: then only answers that it signed count. */
+  key?: KeyObject | undefined;
   /** The group it is in; "" before the first `[name]`. */
   group: string;
 }
@@ -25,8 +32,8 @@ const defaultPort = 9999;
 const maxRange = 100_000;
 
 /**
- * Read a list: `host`, `host:port`, `[IPv6]:port`, an http(s) URL, `web[01-20].example.com`; `[name]` starts
- * a group, `#` a comment.
+ * Read a list: `host`, `host:port`, `[IPv6]:port`, an http(s) URL, `web[01-20].example.com`, each of which `name=NAME`
+ * and `key=ed25519:…` may follow; `[name]` starts a group, `#` a comment.
  * @param file its name in messages
  * @throws {UsageError} naming every bad line: then nothing must be sent.
  */
@@ -46,14 +53,15 @@ export function parseList(text: string, file: string): SlaveList {
       continue;
     }
     try {
-      for (const name of expandRanges(line)) {
+      for (const { name, slave, key: publicKey } of entriesOf(line)) {
         const url = endpointOf(name);
         // a slave may be in several groups: only the same group twice is a mistake
         const key = `${url.href} ${group}`;
         const first = seen.get(key);
         if (first === undefined) {
           seen.set(key, index + 1);
-          targets.push({ name, url, group });
+          const host = url.hostname.replace(/^\[|\]$/g, "");
+          targets.push({ name, url, slave: slave ?? host, key: publicKey, group });
         } else {
           duplicates.push(`${where}: ${name} is there already (line ${first}); it is asked once`);
         }
@@ -65,6 +73,26 @@ export function parseList(text: string, file: string): SlaveList {
   }
   if (problems.length > 0) throw new UsageError(problems.join("\n"));
   return { targets, duplicates };
+}
+
+/** One line: its hosts, each with its name and key. A range in the name goes along with the one in the host. */
+function entriesOf(line: string) {
+  const [host = "", ...options] = line.split(/\s+/);
+  let [slaves, key]: [string[] | undefined, KeyObject | undefined] = [undefined, undefined];
+  for (const option of options) {
+    const [, word, value = ""] = /^(name|key)=(.+)$/.exec(option) ?? [];
+    if (word === "key") key = parsePublicKey(value);
+    else if (word === "name") slaves = expandRanges(value);
+    else throw wrongTarget(line);
+  }
+  const names = expandRanges(host);
+  const bad = slaves?.find((each) => !isTargetName(each));
+  if (bad !== undefined) throw new UsageError(`"${bad}" cannot be a slave's name`);
+  if (slaves !== undefined && slaves.length !== names.length)
+    throw new UsageError(`${names.length} slaves, and ${slaves.length} names for them`);
+  if (key !== undefined && names.length > 1)
+    throw new UsageError("one key for several slaves; give each a line of its own");
+  return names.map((name, index) => ({ name, slave: slaves?.[index], key }));
 }
 
 /**
@@ -158,8 +186,15 @@ function isHostName(host: string): boolean {
 
 function wrongTarget(text: string): UsageError {
   return new UsageError(
-    `"${text}" is not a slave; write host, host:port, [IPv6]:port, an http(s) URL, or web[01-20].example.com`,
+    `"${text}" is not a slave; write host, host:port, [IPv6]:port, an http(s) URL, or web[01-20].example.com, and after it, if need be, name=NAME or key=ed25519:…`,
   );
+}
+
+/** A target as a line of a list. */
+export function lineOf({ name, url, slave, key }: Target): string {
+  const host = url.hostname.replace(/^\[|\]$/g, "");
+  const named = slave === host ? "" : ` name=${slave}`;
+  return `${name}${named}${key === undefined ? "" : ` key=${formatPublicKey(key)}`}`;
 }
 
 /** Addresses of one slave: its update endpoint, a job, its status. The endpoint's own query stays. */
@@ -172,11 +207,12 @@ export function addressesOf(target: Target) {
     return withQuery(url, query);
   };
   return {
-    update: (query: { repo: string; sha?: string | undefined }) =>
+    update: (query: { repo: string; sha: string; branch?: string | undefined }) =>
       withQuery(new URL(target.url), query),
     job: (id: string, query: { wait?: string | undefined }) =>
       under(`jobs/${encodeURIComponent(id)}`, query),
-    status: (query: { repo: string }) => under("status", query),
+    status: (query: { repo?: string | undefined; verify?: string | undefined }) =>
+      under("status", query),
   };
 }
 

@@ -1,13 +1,24 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { messageOf, systemCode } from "../../core/errors.ts";
 import { request } from "../../fetch/fetch.ts";
-import { signatureHeader, signRequest } from "../sign.ts";
+import {
+  answerHeader,
+  answerRefusal,
+  type Keys,
+  orderHeader,
+  protocolHeader,
+  requestHeader,
+  signRequest,
+  signUnbound,
+  unboundHeader,
+} from "../signature.ts";
+import type { Target } from "./list.ts";
 
 /** One small request to one slave, asked again when there is no answer, and what the answer says. */
 
 export interface SenderOptions {
-  /** Signs every request. */
-  secret?: string | undefined;
+  /** What the requests are signed with; with neither, they are plain. */
+  keys: Keys;
   /** PEM: the authority that signed the slaves' certificates, instead of the public ones. */
   ca?: string | undefined;
   /** Milliseconds for the connection, TLS included; the look-up of a name is not counted. */
@@ -28,12 +39,21 @@ export interface Answer {
   retryAfter: number | undefined;
 }
 
-/**
- * GET a URL, again after growing pauses when no answer came or the slave was too busy.
- * @param patience milliseconds added to the time limit, for answers that the slave delays
- * @throws {NoAnswer}
- */
-export type Send = (url: URL, patience?: number) => Promise<Answer>;
+/** What one request carries besides its address. */
+export interface SendOptions {
+  /** Milliseconds added to the time limit, for answers that the slave delays. */
+  patience?: number;
+  /** The signed order, for an update: the same text at every try, so that the slave starts one job. */
+  order?: string | undefined;
+}
+
+/** Sends requests, again after growing pauses when no answer came or the slave was too busy. */
+export interface Sender {
+  /** @throws {NoAnswer} */
+  send(target: Target, url: URL, options?: SendOptions): Promise<Answer>;
+  /** Slaves that took only the signature of Boatyard 0.1. */
+  readonly unbound: ReadonlySet<Target>;
+}
 
 /** No answer came, or none that could be read. */
 export class NoAnswer extends Error {
@@ -42,44 +62,79 @@ export class NoAnswer extends Error {
 
 /** Answers here are a line of JSON; more is somebody else's server. */
 const maxAnswer = 64 * 1024;
+/** The status of a slave with many repos. */
+const maxStatus = 4 * 1024 * 1024;
 
-export function createSender({ secret, timeout, retries, ...options }: SenderOptions): Send {
+export function createSender({ keys, timeout, retries, ...options }: SenderOptions): Sender {
   const { signal } = options;
-  async function sendOnce(url: URL, patience: number): Promise<Answer> {
+  const unbound = new Set<Target>();
+  const isSigning = keys.key !== undefined || keys.secret !== undefined;
+
+  async function sendOnce(
+    target: Target,
+    url: URL,
+    { patience = 0, order }: SendOptions,
+  ): Promise<Answer> {
+    const path = url.pathname + url.search;
     const headers: Record<string, string> = { accept: "application/json" };
-    if (secret !== undefined)
-      headers[signatureHeader] = signRequest(secret, "GET", url.pathname + url.search);
-    const limits = { timeout: timeout + patience, maxBytes: maxAnswer };
+    const sent: string[] = [];
+    if (order !== undefined) sent.push((headers[orderHeader] = order));
+    // an update is asked for with the order alone, unless there is a shared secret
+    if (isSigning && (order === undefined || keys.secret !== undefined)) {
+      const request = { method: "GET", path, target: target.slave };
+      sent.push((headers[requestHeader] = signRequest(keys, request)));
+    }
+    if (unbound.has(target) && keys.secret !== undefined)
+      headers[unboundHeader] = signUnbound(keys.secret, "GET", path);
+    const maxBytes = url.pathname.endsWith("/status") ? maxStatus : maxAnswer;
+    const limits = { timeout: timeout + patience, maxBytes };
+    let answer: Awaited<ReturnType<typeof request>>;
     try {
-      return answerOf(await request(url, { ...options, ...limits, headers }));
+      answer = await request(url, { ...options, ...limits, headers });
+      if (answer.truncated) throw new Error("the answer is too long to be slave-server's");
     } catch (error) {
       throw new NoAnswer(signal?.aborted ? "interrupted" : reasonOf(error));
     }
-  }
-  return async (url, patience = 0) => {
-    for (let round = 0; ; round++) {
-      let wait = 200 * 2 ** round * (0.5 + Math.random());
-      try {
-        const answer = await sendOnce(url, patience);
-        if (![429, 502, 503].includes(answer.status) || round >= retries) return answer;
-        wait = Math.max(wait, Math.min(answer.retryAfter ?? 0, 10_000));
-      } catch (error) {
-        if (!(error instanceof NoAnswer) || round >= retries || signal?.aborted) throw error;
-      }
-      await pause(wait, signal);
+    const { status, text } = answer;
+    const isOfOld = answer.headers[protocolHeader] === undefined;
+    if (status === 401 && isOfOld && keys.secret !== undefined && !unbound.has(target)) {
+      unbound.add(target);
+      return await sendOnce(target, url, { patience, order });
     }
+    if (sent.length > 0 && status >= 200 && status < 300 && !unbound.has(target)) {
+      const bound = answer.headers[answerHeader];
+      const refusal = answerRefusal(bound, { sent, own: keys, slaveKey: target.key }, status, text);
+      if (refusal !== undefined)
+        return { ...answerOf(answer), status: 0, json: undefined, text: refusal };
+    }
+    return answerOf(answer);
+  }
+
+  return {
+    unbound,
+    async send(target, url, sendOptions = {}) {
+      for (let round = 0; ; round++) {
+        let wait = 200 * 2 ** round * (0.5 + Math.random());
+        try {
+          const answer = await sendOnce(target, url, sendOptions);
+          if (![429, 502, 503].includes(answer.status) || round >= retries) return answer;
+          wait = Math.max(wait, Math.min(answer.retryAfter ?? 0, 10_000));
+        } catch (error) {
+          if (!(error instanceof NoAnswer) || round >= retries || signal?.aborted) throw error;
+        }
+        await pause(wait, signal);
+      }
+    },
   };
 }
 
 function answerOf({ status, headers, ...body }: Awaited<ReturnType<typeof request>>): Answer {
-  if (body.truncated) throw new Error("the answer is too long to be slave-server's");
   const text = body.text.trim();
   const wait = Number(headers["retry-after"]);
   return {
     status,
     json: parseObject(text),
-    // control characters of a stranger must not reach the terminal
-    text: (text.split("\n", 1)[0] ?? "").replace(/[\x00-\x1f\x7f-\x9f]/g, "").slice(0, 200),
+    text: (wordsOf(text.split("\n", 1)[0]) ?? "").slice(0, 200),
     retryAfter: Number.isFinite(wait) && wait > 0 ? wait * 1000 : undefined,
   };
 }
@@ -119,6 +174,8 @@ function reasonOf(error: unknown): string {
   const code = systemCode(error);
   const message = messageOf(error);
   if (code !== undefined && plainWords[code] !== undefined) return plainWords[code];
+  // the parser of Node's http client
+  if (code?.startsWith("HPE_")) return "it does not speak HTTP: no slave-server listens there";
   const certificate = aboutCertificate(code, message);
   if (certificate !== undefined) return certificate;
   return code === undefined || message.includes(code) ? message : `${message} (${code})`;
@@ -127,14 +184,16 @@ function reasonOf(error: unknown): string {
 /** Pure: why an answer is a refusal, if it is one. */
 export function refusalOf({ status, json, text: body }: Answer): string | undefined {
   if (status >= 200 && status < 300) return undefined;
+  // an answer that is not the slave's
+  if (status === 0) return body;
   const words = wordsOf(json?.["error"]) ?? body;
   return words === "" ? `it answers ${status}` : `it answers ${status}: ${words}`;
 }
 
-/** A stranger's word for the table: one line, no control characters. */
+/** A stranger's word for the table: one line, without characters that steer a terminal or turn its text round. */
 export function wordsOf(value: unknown): string | undefined {
   if (typeof value !== "string" || value === "") return undefined;
-  return value.replace(/[\x00-\x1f\x7f-\x9f]+/g, " ").slice(0, 500);
+  return value.replace(/[\p{C}\p{Zl}\p{Zp}]+/gu, " ").slice(0, 500);
 }
 
 /** Wait, but not for longer than the run lasts. */

@@ -1,40 +1,33 @@
-import { mkdir, readFile, rm } from "node:fs/promises";
-import { homedir } from "node:os";
-import { dirname, join, resolve } from "node:path";
-import process from "node:process";
-import { Busy, messageOf, systemCode, UsageError } from "../../core/errors.ts";
-import { isSha } from "../../core/names.ts";
-import { writeAtomic } from "../../files/files.ts";
-import { type Lock, acquireLock } from "../../files/lock.ts";
-import { readSecretFile } from "../../config/secrets.ts";
+import { access } from "node:fs/promises";
+import { resolve } from "node:path";
 import type { Terminal } from "../../cli/terminal.ts";
-import { checkRepo } from "../settings.ts";
-import { fanOut, type Outcome } from "./fan-out.ts";
-import { amountOf, chooseTargets, parseList, planBatches, type Target } from "./list.ts";
-import { createSender, type Send } from "./send.ts";
+import { readSecretFile } from "../../config/secrets.ts";
+import { systemCode, UsageError } from "../../core/errors.ts";
+import { isSafeRef, isSha } from "../../core/names.ts";
+import { readPrivateKey } from "../keys.ts";
+import { checkBase, checkRepo } from "../settings.ts";
+import { converge } from "./converge.ts";
+import { amountOf, chooseTargets, planBatches, type Target } from "./list.ts";
+import { pinCommit } from "./pin.ts";
+import { slaves, writeFailed } from "./report.ts";
+import {
+  lockRun,
+  type Master,
+  OrderBook,
+  readList,
+  readText,
+  runFanOut,
+  runId,
+  type UpdateFlags,
+} from "./run.ts";
+import { createSender } from "./send.ts";
 import { showStatus } from "./status.ts";
+import { readWants, withWant, writeWants } from "./want.ts";
 
 /** server-update from its flags to its exit code. */
 
-export interface UpdateFlags {
-  list: string;
-  group: string | undefined;
-  jobs: number;
-  timeout: number;
-  "connect-timeout": number;
-  retries: number;
-  wait: boolean;
-  "wait-limit": number;
-  batch: string[];
-  pause: number;
-  "max-failures": string | undefined;
-  sha: string | undefined;
-  "secret-file": string | undefined;
-  ca: string | undefined;
-  failed: string | undefined;
-  "dry-run": boolean;
-  status: boolean;
-}
+/** Read when no --key-file is given and it is there. */
+export const systemKey = "/etc/server-update/master.key";
 
 interface Plan {
   targets: Target[];
@@ -44,34 +37,36 @@ interface Plan {
 }
 
 /**
- * Tell the fleet, or with `--status` ask it.
+ * Tell the fleet; with `--status` ask it, with `--converge` bring those along that have fallen behind.
+ * @param repo with `--status` and `--converge` it may be undefined: all of them
  * @returns 0, or 1 when a slave failed or differs
  */
 export async function serverUpdate(
-  repo: string,
+  repo: string | undefined,
   flags: UpdateFlags,
   terminal: Terminal,
   signal: AbortSignal,
 ): Promise<number> {
-  checkRepo(repo);
+  if (repo !== undefined) checkRepo(repo);
+  else if (!flags.status && !flags.converge)
+    throw new UsageError("name the repo that changed: server-update REPO");
+  checkFlags(flags);
+  if (flags.converge) return await converge(repo, await openMaster(flags, terminal, signal));
   const plan = await readPlan(flags, terminal);
   if (flags["dry-run"]) return showPlan(plan, flags.jobs, terminal);
-  const secretFile = flags["secret-file"];
-  const send = createSender({
-    secret: secretFile === undefined ? undefined : await readSecretFile(secretFile),
-    ca: flags.ca === undefined ? undefined : await readText(flags.ca, "--ca"),
-    connectTimeout: flags["connect-timeout"],
-    timeout: flags.timeout,
-    retries: flags.retries,
-    signal,
-  });
-  return flags.status
-    ? await showStatus(plan.targets, send, { ...flags, repo, signal }, terminal)
-    : await runUpdate(repo, plan, send, flags, terminal, signal);
+  const master = await openMaster(flags, terminal, signal);
+  if (repo === undefined || flags.status) return await showStatus(repo, plan.targets, master);
+  warnOfNames(plan.targets, master);
+  const lock = await lockRun(repo, terminal);
+  try {
+    return await runUpdate(repo, plan, master);
+  } finally {
+    lock.release();
+  }
 }
 
-/** @throws {UsageError} for a bad flag, and for every bad line of the list */
-async function readPlan(flags: UpdateFlags, terminal: Terminal): Promise<Plan> {
+/** @throws {UsageError} */
+function checkFlags(flags: UpdateFlags): void {
   for (const [name, min] of [
     ["jobs", 1],
     ["retries", 0],
@@ -80,9 +75,49 @@ async function readPlan(flags: UpdateFlags, terminal: Terminal): Promise<Plan> {
       throw new UsageError(`--${name} must be a whole number of at least ${min}`);
   if (flags.sha !== undefined && !isSha(flags.sha))
     throw new UsageError(`--sha: "${flags.sha}" is not a full commit id (40 or 64 hex digits)`);
-  const list = parseList(await readText(flags.list, "--list"), flags.list);
-  for (const line of list.duplicates) terminal.warn(line);
-  const targets = chooseTargets(list.targets, flags.group);
+  if (flags.branch !== undefined && !isSafeRef(flags.branch))
+    throw new UsageError(`--branch: "${flags.branch}" is not a branch or tag name`);
+  if (flags.converge && (flags.status || flags.sha !== undefined || flags.batch.length > 0))
+    throw new UsageError("--converge goes without --status, --sha and --batch");
+  if (flags.verify && !flags.status) throw new UsageError("--verify goes with --status");
+  if (flags.base !== undefined) checkBase(flags.base);
+}
+
+async function openMaster(
+  flags: UpdateFlags,
+  terminal: Terminal,
+  signal: AbortSignal,
+): Promise<Master> {
+  const keyFile = flags["key-file"] ?? (await systemKeyIfThere());
+  const secretFile = flags["secret-file"];
+  const keys = {
+    key: keyFile === undefined ? undefined : await readPrivateKey(keyFile),
+    secret: secretFile === undefined ? undefined : await readSecretFile(secretFile),
+  };
+  const sender = createSender({
+    keys,
+    ca: flags.ca === undefined ? undefined : await readText(flags.ca, "--ca"),
+    connectTimeout: flags["connect-timeout"],
+    timeout: flags.timeout,
+    retries: flags.retries,
+    signal,
+  });
+  return { flags, keys, sender, terminal, signal };
+}
+
+/** Also when it is there and cannot be read: to go on without it would be to ask unsigned. */
+async function systemKeyIfThere(): Promise<string | undefined> {
+  try {
+    await access(systemKey);
+    return systemKey;
+  } catch (error) {
+    return systemCode(error) === "ENOENT" ? undefined : systemKey;
+  }
+}
+
+/** @throws {UsageError} for a bad flag, and for every bad line of the list */
+async function readPlan(flags: UpdateFlags, terminal: Terminal): Promise<Plan> {
+  const targets = chooseTargets(await readList(flags.list, terminal), flags.group);
   if (targets.length === 0) throw new UsageError(`${flags.list} names no slaves; add one a line`);
   const inSteps = flags.batch.length > 0;
   const max = flags["max-failures"] ?? (inSteps ? "0" : undefined);
@@ -92,16 +127,6 @@ async function readPlan(flags: UpdateFlags, terminal: Terminal): Promise<Plan> {
     maxFailures: max === undefined ? undefined : amountOf(max, targets.length, "--max-failures"),
     wait: flags.wait || inSteps,
   };
-}
-
-/** A file that a flag names; `-` is standard input. */
-async function readText(file: string, flag: string): Promise<string> {
-  try {
-    return await readFile(file === "-" ? "/dev/stdin" : file, "utf8");
-  } catch (error) {
-    const why = systemCode(error) === "ENOENT" ? "there is no such file" : messageOf(error);
-    throw new UsageError(`${flag} ${file}: ${why}; name another`);
-  }
 }
 
 /** `--dry-run`: which slaves would be asked, and in which step. */
@@ -121,126 +146,39 @@ function showPlan({ targets, batches }: Plan, jobs: number, terminal: Terminal):
   return 0;
 }
 
-async function runUpdate(
-  repo: string,
-  plan: Plan,
-  send: Send,
-  flags: UpdateFlags,
-  terminal: Terminal,
-  signal: AbortSignal,
-): Promise<number> {
-  const started = performance.now();
-  // two runs that pin commits at once could leave the fleet half on one and half on the other
-  const lock = plan.wait || flags.sha !== undefined ? await lockRun(repo, terminal) : undefined;
-  const progress = terminal.progress({ label: `update ${repo}`, total: plan.targets.length });
-  let failed = 0;
-  try {
-    const outcomes = await fanOut(plan.targets, send, {
-      ...{ ...plan, repo, signal, sha: flags.sha, jobs: flags.jobs },
-      waitLimit: flags["wait-limit"],
-      pause: flags.pause,
-      onOutcome(outcome) {
-        if (!outcome.ok) failed += 1;
-        terminal.printJson(outcomeLine(outcome));
-        progress.add(1, failed > 0 ? `${failed} failed` : undefined);
-      },
-      onStep: (asked) =>
-        terminal.note(
-          `${asked} of ${plan.targets.length} asked, ${failed} failed; going on in ${flags.pause / 1000} s`,
-        ),
-    });
-    progress.end();
-    for (const outcome of outcomes) if (outcome.skipped) terminal.printJson(outcomeLine(outcome));
-    if (!terminal.json) {
-      const header = ["SLAVE", "ANSWER", "COMMIT", "SECONDS"];
-      for (const line of terminal.table(outcomes.map(rowOf), { header, right: [3] }))
-        terminal.print(line);
-      terminal.print(totalsLine(outcomes, (performance.now() - started) / 1000));
-    }
-    const file = resolve(flags.failed ?? join(stateFolder(), `${repo}.failed.txt`));
-    const list = failedList(repo, outcomes, new Date());
-    await writeFailed(file, list, terminal);
-    return list === undefined ? 0 : 1;
-  } finally {
-    progress.end();
-    lock?.release();
+/** Two slaves of one name take each other's orders. */
+function warnOfNames(targets: readonly Target[], { keys, terminal }: Master): void {
+  if (keys.key === undefined && keys.secret === undefined) return;
+  const names = new Map<string, string>();
+  for (const { name, slave } of targets) {
+    const other = names.get(slave.toLowerCase());
+    if (other === undefined) names.set(slave.toLowerCase(), name);
+    else
+      terminal.warn(
+        `${other} and ${name} are both called ${slave}, so that an order for one is good for the other; give each its own name=NAME in the list`,
+      );
   }
 }
 
-async function lockRun(repo: string, terminal: Terminal): Promise<Lock> {
-  const path = join(stateFolder(), `${repo}.lock`);
-  const what = `server-update ${repo}`;
-  try {
-    return await acquireLock(path, { what, wait: 100 });
-  } catch (error) {
-    if (!(error instanceof Busy)) throw error;
-    terminal.note(`waiting: ${messageOf(error)}`);
-    return await acquireLock(path, { what, wait: true });
-  }
-}
-
-/** Where lists of failed slaves go: systemd's state folder for the unit, else the user's. */
-function stateFolder(): string {
-  const { STATE_DIRECTORY, XDG_STATE_HOME } = process.env;
-  if (STATE_DIRECTORY) return STATE_DIRECTORY.split(":")[0] ?? STATE_DIRECTORY;
-  return join(XDG_STATE_HOME || join(homedir(), ".local", "state"), "server-update");
-}
-
-async function writeFailed(
-  file: string,
-  text: string | undefined,
-  terminal: Terminal,
-): Promise<void> {
-  try {
-    if (text === undefined) return await rm(file, { force: true });
-    await mkdir(dirname(file), { recursive: true });
-    await writeAtomic(file, text);
-    terminal.note(`the failed ones are in ${file}; for these alone: --list ${file}`);
-  } catch (error) {
-    terminal.warn(
-      `the list of failed slaves could not be written: ${messageOf(error)}; see --failed`,
-    );
-  }
-}
-
-/** One slave as `--json` shows it. */
-function outcomeLine({ target, ok, before, sha, seconds, error, skipped }: Outcome) {
-  const rounded = Math.round(seconds * 1000) / 1000;
-  const line = { target: target.name, ok, before, sha, seconds: rounded, error };
-  return skipped ? { ...line, skipped } : line;
-}
-
-/** Slave, answer, commit, seconds. */
-function rowOf({ target, ok, answer, sha, seconds }: Outcome): string[] {
-  const shown = ok ? answer : `FAILED: ${answer}`;
-  return [target.name, shown, sha?.slice(0, 12) ?? "", seconds.toFixed(1)];
-}
-
-/** `5 slaves: 4 ok, 1 failed; at 1a2b3c…; 2.1 s`. */
-function totalsLine(outcomes: readonly Outcome[], seconds: number): string {
-  const ok = outcomes.filter((outcome) => outcome.ok);
-  const skipped = outcomes.filter((outcome) => outcome.skipped).length;
-  const words = [`${ok.length} ok`, `${outcomes.length - ok.length - skipped} failed`];
-  if (skipped > 0) words.push(`${skipped} not asked`);
-  const shas = [...new Set(ok.map(({ sha }) => sha))].filter((sha) => sha !== undefined);
-  const at = shas.length > 1 ? `${shas.length} different commits` : shas[0];
-  const parts = [words.join(", "), ...(at === undefined ? [] : [`at ${at}`])];
-  return `${slaves(outcomes.length)}: ${parts.join("; ")}; ${seconds.toFixed(1)} s`;
-}
-
-function slaves(count: number): string {
-  return count === 1 ? "1 slave" : `${count} slaves`;
-}
-
-/** A list that `--list` takes: every slave that did not succeed, with the reason as a comment above; undefined when all did. */
-function failedList(repo: string, outcomes: readonly Outcome[], at: Date): string | undefined {
-  const lines = [`# server-update ${repo}: not up to date at ${at.toISOString()}`];
-  let group = "";
-  for (const { target, ok, error = "failed" } of outcomes) {
-    if (ok) continue;
-    if (target.group !== group) lines.push(`[${target.group}]`);
-    group = target.group;
-    lines.push(`# ${error.replace(/\s+/g, " ")}`, target.name);
-  }
-  return lines.length === 1 ? undefined : `${lines.join("\n")}\n`;
+async function runUpdate(repo: string, plan: Plan, master: Master): Promise<number> {
+  const { flags, terminal, signal } = master;
+  const before = await readWants(repo);
+  const base = flags.base ?? before?.base;
+  const pin = await pinCommit(repo, { ...flags, base }, signal);
+  const run = runId();
+  const orders = new OrderBook(repo, pin, run, before, master.keys);
+  const inSteps = plan.batches.length > 1 || plan.maxFailures !== undefined;
+  const want = { ...pin, list: resolve(flags.list), group: flags.group, run, base };
+  const set = (stopped: boolean) =>
+    flags.list === "-"
+      ? undefined
+      : writeWants(withWant(before, repo, stopped ? { ...want, stopped } : want, orders.last));
+  await set(inSteps);
+  const outcomes = await runFanOut(repo, plan.targets, master, {
+    ...{ ...plan, ...pin, orderFor: orders.orderFor },
+  });
+  // a run that was stopped is not spread further by --converge
+  await set(outcomes.some(({ skipped }) => skipped === true));
+  await writeFailed(repo, outcomes, flags.failed, terminal);
+  return outcomes.every(({ ok }) => ok) ? 0 : 1;
 }

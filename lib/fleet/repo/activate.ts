@@ -9,10 +9,11 @@ import { endTree } from "../../exec/process-tree.ts";
 import { exists } from "../../files/files.ts";
 import { acquireLock } from "../../files/lock.ts";
 import { checkRepo, type RepoSettings } from "../settings.ts";
-import { buildTree, cleanTree, isUnchanged } from "./checkout.ts";
+import { buildTree, isUnchanged } from "./checkout.ts";
+import { FullDisk, toFullDisk } from "./full-disk.ts";
 import { readLinkState, removeLeftovers } from "./link.ts";
-import { type FetchGoal, findDamage, replaceMirror, sweepMirror, updateMirror } from "./mirror.ts";
-import { isInUse, others, prune, putInPlace, runAfter } from "./put-in-place.ts";
+import { type FetchGoal, replaceMirror, sweepMirror, updateMirror } from "./mirror.ts";
+import { prune, putInPlace, removeTree, runAfter, runCheck } from "./put-in-place.ts";
 import { askTip, plainWords, type Remote, RemoteLacks, remoteOf, type Tip } from "./remote.ts";
 import {
   cookieOf,
@@ -25,12 +26,14 @@ import {
   writeState,
 } from "./state.ts";
 
-/** One update of one repo: fetch, build a tree beside the served one, switch the link, run `after:`. */
+/** One update of one repo: fetch, build a tree beside the served one, run `check:`, switch the link, run `after:`. */
 
 export interface ActivateOptions {
   settings: RepoSettings;
   /** The commit; without it, the branch's newest. */
   sha?: string | undefined;
+  /** The branch that the commit is of, where that is known: then the remote is not asked. */
+  branch?: string | undefined;
   /** How long another update is waited for: not at all, milliseconds, or true for its end. */
   wait?: boolean | number;
   signal?: AbortSignal | undefined;
@@ -41,7 +44,8 @@ export interface Activated {
   repo: string;
   /** What was served before. */
   before: string | undefined;
-  sha: string;
+  /** Undefined for a plain folder that was there before the first update. */
+  sha: string | undefined;
   branch: string | undefined;
   /** The folder that the link leads to now. */
   tree: string;
@@ -64,16 +68,14 @@ export async function activate(repo: string, options: ActivateOptions): Promise<
   // a token that cannot be read is a mistake in the settings: said before anything is touched
   const remote = await remoteOf(repo, settings, { signal, cookie });
   return await locked(repo, options, `update of ${repo}`, async (update) => {
-    // read: what the remote has, and whether what is here can be trusted
+    // read: what the remote has, and whether what is served is still that
     const { place, state, served, shared } = update;
     const known = JSON.stringify(state);
-    const tip = await tipFor(remote, update, sha);
-    const damage = await findDamage(place, state);
+    const tip = await tipFor(remote, update, options);
     const isSame = served?.sha === tip.sha && served.branch === tip.branch;
-    // what `after:` makes in a tree (node_modules, a cache) belongs to it
-    const strict = settings.after === undefined;
-    const isSound =
-      isSame && damage === undefined && (await isUnchanged(place, served, strict, shared));
+    // what `check:` and `after:` make in a tree (node_modules, a cache) belongs to it
+    const strict = settings.check === undefined && settings.after === undefined;
+    const isSound = isSame && (await isUnchanged(place, served, { strict, ...settings }, shared));
 
     // plan; a tree is pending when a run was killed while `after:` was at work
     const plan = !isSound ? "build" : served?.pending ? "finish" : "keep";
@@ -82,15 +84,14 @@ export async function activate(repo: string, options: ActivateOptions): Promise<
     // do
     let tree = served;
     if (tree === undefined || plan === "build") {
-      await updateMirror(place, remote, goal, damage, update.note);
+      await updateMirror(place, remote, goal, update.note);
       tree = await makeTree(update, remote, goal);
       await putInPlace(update, tree);
       await prune(update, tree);
     }
     if (plan === "finish") await runAfter(update, tree, tree);
 
-    // record; the packs that were fetched are known to the next update
-    if (plan === "build") await findDamage(place, state);
+    // record
     if (JSON.stringify(state) !== known) await writeState(place, state);
     return { tree, changed: plan !== "keep" };
   });
@@ -107,8 +108,12 @@ export async function rollBack(repo: string, options: ActivateOptions): Promise<
     // the state lists them in the order in which they were built
     const position = served ? state.trees.indexOf(served) : state.trees.length;
     const older = state.trees[position - 1];
+    if (!older && (await readLinkState(place)).kind === "folder")
+      throw new Failure(
+        `${repo} is a plain folder that no update has replaced yet: there is nothing to go back to`,
+      );
     if (!older) throw new Failure(`no older tree of ${repo} is kept; see --keep`);
-    if (!older.plain && !(await isUnchanged(place, older, false, shared))) {
+    if (!older.plain && !(await isUnchanged(place, older, { strict: false }, shared))) {
       throw new Failure(
         `the older tree of ${repo} (${older.sha}) was written into or cannot be checked; update with --sha ${older.sha} instead`,
       );
@@ -151,14 +156,15 @@ async function locked(
       const { tree, changed } = await work(update);
       return {
         repo,
-        before: served?.sha,
-        sha: tree.sha,
+        before: served?.plain ? undefined : served?.sha,
+        sha: tree.plain ? undefined : tree.sha,
         branch: tree.branch,
         tree: join(place.trees, tree.id),
         changed,
         seconds: (performance.now() - started) / 1000,
       };
-    } catch (error) {
+    } catch (cause) {
+      const error = await toFullDisk(cause, place.home);
       // a git that somebody else killed (no memory, no disk) leaves half a pack in the mirror
       await endTree({ cookie: cookieOf(place) }, { grace: 0 });
       await sweepMirror(place);
@@ -183,74 +189,60 @@ async function makeFolders({ home, trees }: Place): Promise<void> {
 
 /** What the user should read: whose fault it is, and that the old tree stays. */
 function explained(error: unknown, { served }: Update): unknown {
-  const stays = served ? `; ${served.sha.slice(0, 12)} stays in place` : "";
+  const name = served?.plain ? "the plain folder" : served?.sha.slice(0, 12);
+  const stays = name === undefined ? "" : `; ${name} stays in place`;
   const system = systemCode(error);
+  if (error instanceof FullDisk) return new Failure(`${error.message}${stays}`);
   if (error instanceof ProcessOutput || error instanceof RemoteLacks)
     return new Failure(`${plainWords(error)}${stays}`);
-  if (system === "ENOSPC" || system === "EDQUOT") return new Failure(`the disk is full${stays}`);
   if (error instanceof Failure || (system !== undefined && !system.startsWith("ERR_")))
     return new Failure(`${messageOf(error)}${stays}`);
   return error;
 }
 
-async function tipFor(remote: Remote, update: Update, sha: string | undefined): Promise<Tip> {
-  const { settings, served } = update;
+async function tipFor(
+  remote: Remote,
+  { settings, served }: Update,
+  { sha, branch }: Pick<ActivateOptions, "sha" | "branch">,
+): Promise<Tip> {
   // the commit is known, and so is the branch: no need to ask
+  if (sha !== undefined && branch !== undefined) return { sha, branch };
   if (sha !== undefined && settings.branch === undefined && served?.branch !== undefined)
     return { sha, branch: served.branch };
   const tip = await askTip(remote, settings.branch);
   return sha === undefined ? tip : { sha, branch: tip.branch };
 }
 
-/** Build a tree out of the mirror, if need be a second time from a new mirror and an empty folder. */
+/** Build a tree out of the mirror, if need be a second time from a new mirror, and have `check:` look at it. */
 async function makeTree(update: Update, remote: Remote, goal: FetchGoal): Promise<Tree> {
-  const { place, state, settings, shared, note } = update;
+  const { place, settings, shared, note } = update;
   const { sha, branch, depth } = goal;
-  const plan = { sha, branch, depth, url: remote.url, isDefault: settings.branch === undefined };
-  // what is of no use as material goes: then the tree is built from nothing
-  await reuseTree(update).catch(() => emptyBuilding(place));
+  const { submodules, lfs } = settings;
+  const isDefault = settings.branch === undefined;
+  const plan = { sha, branch, depth, remote, isDefault, submodules, lfs };
+  let made: string | undefined;
   try {
-    await buildTree(place, plan, shared);
-  } catch (error) {
-    if (shared.signal?.aborted || isFullDisk(error)) throw error;
-    // damage that no sum shows
+    made = await buildTree(place, plan, shared);
+  } catch (cause) {
+    // while what was written is still there
+    const error = await toFullDisk(cause, place.home);
+    if (shared.signal?.aborted || error instanceof FullDisk) throw error;
+    // the mirror may be damaged: all of it can be had again
     note(`the tree could not be built (${plainWords(error)}); trying with a new mirror`);
-    await emptyBuilding(place);
     await replaceMirror(place, remote, goal);
-    state.packed = 0;
-    await buildTree(place, plan, shared);
+    made = await buildTree(place, plan, shared);
   }
   const now = new Date();
   const tree: Tree = { id: newRunId(now), sha, branch, since: now.toISOString() };
+  if (made !== undefined) tree.submodules = made;
+  if (lfs) tree.lfs = true;
   await rename(join(place.building, "index"), indexOf(place, tree.id));
   await rename(join(place.building, "tree"), join(place.trees, tree.id));
+  try {
+    await runCheck(update, tree);
+  } catch (error) {
+    await removeTree(place, tree);
+    throw error;
+  }
   return tree;
-}
-
-function isFullDisk(error: unknown): boolean {
-  if (["ENOSPC", "EDQUOT"].includes(systemCode(error) ?? "")) return true;
-  const words = error instanceof ProcessOutput ? error.stderr : "";
-  return /No space left on device|Disk quota exceeded/i.test(words);
-}
-
-async function emptyBuilding({ building }: Place): Promise<void> {
-  await rm(building, { recursive: true, force: true });
-  await mkdir(building, { recursive: true });
-}
-
-/** Make the oldest tree beyond those to keep the raw material of the new one, unless somebody still looks at it. */
-async function reuseTree({ place, settings, state, served, shared }: Update): Promise<void> {
-  await emptyBuilding(place);
-  const beyond = others(state, served).slice(settings.keep);
-  const spare = beyond.findLast(({ plain }) => !plain);
-  if (!spare) return;
-  const index = indexOf(place, spare.id);
-  if (!(await exists(index))) return;
-  const [from, to] = [join(place.trees, spare.id), join(place.building, "tree")];
-  // moved first: its path finds nothing from now on, and a process that is in it is seen
-  await rename(from, to);
-  if (isInUse(to)) return await rename(to, from);
-  state.trees = state.trees.filter((tree) => tree !== spare);
-  await rename(index, join(place.building, "index"));
-  await cleanTree(place, shared);
 }

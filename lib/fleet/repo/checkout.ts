@@ -1,35 +1,40 @@
-import { copyFile, link, mkdir, readdir, rm, writeFile } from "node:fs/promises";
-import { join } from "node:path";
-import process from "node:process";
+import { createHash } from "node:crypto";
+import { copyFile, link, lstat, mkdir, readdir, readlink, rm, writeFile } from "node:fs/promises";
+import { basename, join } from "node:path";
 import { Failure } from "../../core/errors.ts";
 import { $, type Shell } from "../../exec/exec.ts";
 import { exists, readIfThere } from "../../files/files.ts";
 import { gitIn, textOf } from "../../git/git.ts";
 import { mirrorGit } from "./mirror.ts";
-import { isolation, type Shared } from "./remote.ts";
+import { isolation, type Remote, type Shared } from "./remote.ts";
 import { indexOf, type Place, type Tree } from "./state.ts";
 
 /**
- * A tree: a checkout like a fresh clone's, built beside the others. A tree that is no longer needed may be the
- * raw material, since then only what differs is written; its `.git` is never used, as somebody may have
- * written into it: git's index of each tree is kept elsewhere.
+ * A tree: a checkout like a fresh clone's, built from nothing beside the others and never written again. Its `.git` is
+ * for its readers, and never used here, as somebody may have written into it: git's index of each tree is kept elsewhere.
  */
 
-/** The tree under way. */
-function underWay({ building }: Place): { tree: string; index: string } {
-  return { tree: join(building, "tree"), index: join(building, "index") };
-}
+/** The filter that replaces LFS pointers by their files. Our own words: what a repo says of filters does not count. */
+const lfsFilter = {
+  "filter.lfs.process": "git-lfs filter-process",
+  "filter.lfs.clean": "git-lfs clean -- %f",
+  "filter.lfs.smudge": "git-lfs smudge -- %f",
+  "filter.lfs.required": "true",
+};
 
 /** `$` for git with the mirror's objects, a tree's files and our own index of it. */
 function treeGit(
   { mirror }: Place,
   { tree, index }: { tree: string; index: string },
   shared: Shared,
-  env: Record<string, string> = {},
+  { remote, lfs, env }: { remote?: Remote; lfs?: boolean; env?: Record<string, string> } = {},
 ): Shell {
+  const fromRemote = lfs && remote ? { ...remote.options.env, GIT_LFS_SKIP_SMUDGE: "0" } : {};
+  const address =
+    lfs && remote ? { ...remote.options.config, "remote.origin.url": remote.url } : {};
   return mirrorGit(mirror, {
     ...shared,
-    env: { ...env, GIT_WORK_TREE: tree, GIT_INDEX_FILE: index },
+    env: { ...fromRemote, ...env, GIT_WORK_TREE: tree, GIT_INDEX_FILE: index },
     config: {
       "core.bare": "false",
       "core.untrackedCache": "false",
@@ -37,30 +42,14 @@ function treeGit(
       "core.fileMode": "true",
       "core.symlinks": "true",
       "advice.detachedHead": "false",
+      ...(lfs ? lfsFilter : {}),
+      ...address,
     },
   });
 }
 
-/**
- * Bring a former tree, which is at `building/tree` with its index, to what git knows of it: no `.git`, no
- * stray file, no empty folder, no odd mode of a folder. Changed files are left to `buildTree`.
- */
-export async function cleanTree(place: Place, shared: Shared): Promise<void> {
-  const { tree, index } = underWay(place);
-  const git = treeGit(place, { tree, index }, shared);
-  await rm(join(tree, ".git"), { recursive: true, force: true });
-  await git`git clean -ffdxq`;
-  // neither clean nor status looks inside a submodule's folder, which a fresh clone has empty
-  for (const path of await submodules(git))
-    for (const name of await readdir(join(tree, path)).catch(() => []))
-      await rm(join(tree, path, name), { recursive: true, force: true });
-  // git does not know of folders' modes
-  const mode = (0o777 & ~process.umask()).toString(8);
-  await $(shared)`find ${tree} -type d -not -perm ${mode} -exec chmod ${mode} -- {} +`;
-}
-
 /** The folders of submodules. */
-async function submodules(git: Shell): Promise<string[]> {
+async function submodulesIn(git: Shell): Promise<string[]> {
   const entries = (await git`git ls-files --stage -z`).stdout.split("\0");
   return entries
     .filter((entry) => entry.startsWith("160000 "))
@@ -71,47 +60,114 @@ async function submodules(git: Shell): Promise<string[]> {
 export interface TreePlan {
   sha: string;
   branch: string | undefined;
-  url: string;
+  remote: Remote;
   /** Commits of history; 0: all. */
   depth: number;
   /** The remote's HEAD names this branch: a clone has origin/HEAD then. */
   isDefault: boolean;
+  /** Fetch submodules, too; else their folders are empty. */
+  submodules: boolean;
+  /** Fetch the files that Git LFS keeps, too; else they are pointers. */
+  lfs: boolean;
 }
 
 /**
- * Build the tree at `building/tree` with its index at `building/index`, from nothing or from a cleaned one. When it
- * is done, the tree would survive a power cut.
+ * Build the tree at `building/tree` with its index at `building/index`, from nothing. When it is done, the tree would
+ * survive a power cut.
+ * @returns what `fingerprint` says of its submodules, where they were fetched
  * @throws {Failure} when what came out is not exactly the commit
  */
-export async function buildTree(place: Place, plan: TreePlan, shared: Shared): Promise<void> {
-  const { tree, index } = underWay(place);
-  const git = treeGit(place, { tree, index }, shared);
+export async function buildTree(
+  place: Place,
+  plan: TreePlan,
+  shared: Shared,
+): Promise<string | undefined> {
+  const { sha, remote, lfs } = plan;
+  const [tree, index] = [join(place.building, "tree"), join(place.building, "index")];
+  await rm(place.building, { recursive: true, force: true });
   await mkdir(tree, { recursive: true });
+  const git = treeGit(place, { tree, index }, shared, { remote, lfs });
+  if (lfs) await requireLfs(git);
   // for `git status`; it also keeps the commit
-  await writeFile(join(place.mirror, "HEAD"), `${plan.sha}\n`);
-  await git`git read-tree --reset -u ${plan.sha}`;
+  await writeFile(join(place.mirror, "HEAD"), `${sha}\n`);
+  await git`git read-tree --reset -u ${sha}`;
   await makeGitFolder(place, tree, plan, shared);
   await copyFile(index, join(tree, ".git", "index"));
   const odd = await textOf(git`git status ${quickStatus} --ignored --untracked-files=all`);
   if (odd !== "") {
     const first = odd.split("\0", 1)[0]?.slice(3) ?? "";
-    throw new Failure(`the new tree is not commit ${plan.sha}: ${JSON.stringify(first)} differs`);
+    throw new Failure(`the new tree is not commit ${sha}: ${JSON.stringify(first)} differs`);
   }
+  // its own objects are all there
+  await gitIn(tree, { ...shared, env: isolation })`git fsck --connectivity-only --no-dangling`;
+  if (lfs) await pruneLfs(place, git, sha);
+  const paths = plan.submodules ? await submodulesIn(git) : [];
+  if (paths.length > 0) await fetchSubmodules(tree, remote);
   // syncfs(2)
   await $({ ...shared, nothrow: true })`sync --file-system -- ${place.building}`;
+  return plan.submodules ? await fingerprint(tree, paths) : undefined;
 }
 
-/** Submodules are off: what .gitmodules says of them, wrong values too, does not matter. */
+/** Submodules are looked at otherwise: what .gitmodules says of them, wrong values too, does not matter. */
 const quickStatus = ["--porcelain", "-z", "--no-renames", "--ignore-submodules=all"];
+
+async function requireLfs(git: Shell): Promise<void> {
+  if ((await git({ nothrow: true })`git lfs version`).exitCode === 0) return;
+  throw new Failure(
+    "lfs: true needs git-lfs, which is not installed; run: apt-get install git-lfs",
+  );
+}
+
+/** Of the LFS files that were fetched, keep those that the tree has: the next one is made of them. */
+async function pruneLfs({ mirror }: Place, git: Shell, sha: string): Promise<void> {
+  const folder = join(mirror, "lfs", "objects");
+  const listed = await textOf(git`git lfs ls-files --long ${sha}`);
+  const needed = new Set(listed.split("\n").map((line) => line.split(" ")[0]));
+  const names = await readdir(folder, { recursive: true }).catch(() => []);
+  for (const name of names)
+    if (/^[0-9a-f]{64}$/.test(basename(name)) && !needed.has(basename(name)))
+      await rm(join(folder, name), { force: true });
+}
+
+/** Submodules as a fresh clone has them, over the transport of the repo's own remote. */
+async function fetchSubmodules(tree: string, { options }: Remote): Promise<void> {
+  const config = {
+    ...options.config,
+    "core.hooksPath": "/dev/null",
+    "core.fsmonitor": "false",
+    "init.templateDir": "",
+  };
+  const git = gitIn(tree, { ...options, config });
+  await git`git submodule --quiet update --init --recursive --force`;
+}
+
+/** The files below some folders by path, mode, size and time, as one sum: any change to them shows. */
+async function fingerprint(tree: string, folders: readonly string[]): Promise<string> {
+  const hash = createHash("sha256");
+  const visit = async (path: string): Promise<void> => {
+    for (const name of (await readdir(join(tree, path)).catch(() => [])).sort()) {
+      const inner = join(path, name);
+      const info = await lstat(join(tree, inner));
+      const target = info.isSymbolicLink() ? await readlink(join(tree, inner)) : "";
+      // a folder's time also changes with what git keeps in .git
+      const time = info.isDirectory() ? 0 : info.mtimeMs;
+      const size = info.isDirectory() ? 0 : info.size;
+      hash.update(`${JSON.stringify([inner, info.mode, size, time, target])}\n`);
+      if (info.isDirectory()) await visit(inner);
+    }
+  };
+  for (const folder of [...folders].sort()) await visit(folder);
+  return hash.digest("hex");
+}
 
 /**
  * The `.git` of a fresh clone, with the mirror's packs as hard links, as `git clone --local` makes them: the tree
- * does not depend on the mirror.
+ * does not depend on the mirror. (git itself does not link when its source is shallow, as mirrors here are.)
  */
 async function makeGitFolder(
   { mirror }: Place,
   tree: string,
-  { sha, branch, url, depth, isDefault }: TreePlan,
+  { sha, branch, remote, depth, isDefault }: TreePlan,
   shared: Shared,
 ): Promise<void> {
   const dir = join(tree, ".git");
@@ -138,15 +194,15 @@ async function makeGitFolder(
   if (branch !== undefined) {
     refs.set(`refs/heads/${branch}`, sha);
     // a clone of all branches says where each is; one of a pinned commit must not claim it for the branch
-    const remote = `refs/remotes/origin/${branch}`;
-    if (!refs.has(remote)) refs.set(remote, sha);
+    const tracking = `refs/remotes/origin/${branch}`;
+    if (!refs.has(tracking)) refs.set(tracking, sha);
   }
   const creations = [...refs].map(([ref, id]) => `create ${ref} ${id}\n`);
   await git(creations.join(""))`git update-ref --stdin`;
   if (depth === 0) await git()`git pack-refs --all`;
   const one = branch !== undefined && depth > 0 ? ["-t", branch] : [];
   const head = branch !== undefined && isDefault ? ["-m", branch] : [];
-  await git()`git remote add ${one} ${head} -- origin ${url}`;
+  await git()`git remote add ${one} ${head} -- origin ${remote.url}`;
   if (branch === undefined) await git()`git update-ref --no-deref HEAD ${sha}`;
   else await git()`git branch --quiet --set-upstream-to=origin/${branch} -- ${branch}`;
 }
@@ -162,27 +218,41 @@ async function fetchedRefs(mirror: string, shared: Shared): Promise<[string, str
     .flatMap(([ref, id]) => (ref && id ? [[ref, id]] : []));
 }
 
+/** How closely a tree is looked at. */
+export interface Comparison {
+  /** Nothing may have been added either. */
+  strict: boolean;
+  /** It must hold the files of Git LFS, or must not; undefined: as it was built. */
+  lfs?: boolean;
+  /** The same for its submodules. */
+  submodules?: boolean;
+}
+
 /**
  * Whether a tree is still the commit it was made from: what is tracked, and with `strict` nothing else.
  * A tree about which nothing can be said is not.
  */
 export async function isUnchanged(
   place: Place,
-  { id }: Tree,
-  strict: boolean,
+  { id, submodules, lfs = false }: Tree,
+  wanted: Comparison,
   shared: Shared,
 ): Promise<boolean> {
   const [tree, index] = [join(place.trees, id), indexOf(place, id)];
+  const has = { submodules: submodules !== undefined, lfs };
+  if (wanted.submodules !== undefined && wanted.submodules !== has.submodules) return false;
+  if (wanted.lfs !== undefined && wanted.lfs !== lfs) return false;
   if (!(await exists(index))) return false;
-  const git = treeGit(place, { tree, index }, shared, { GIT_OPTIONAL_LOCKS: "0" });
-  const others = strict ? ["--ignored", "--untracked-files=all"] : ["--untracked-files=no"];
+  const env = { GIT_OPTIONAL_LOCKS: "0" };
+  const git = treeGit(place, { tree, index }, shared, { lfs, env });
+  const others = wanted.strict ? ["--ignored", "--untracked-files=all"] : ["--untracked-files=no"];
   const { exitCode, stdout } = await git`git status ${quickStatus} ${others}`.nothrow();
   // the first letter is about the mirror's HEAD, the second about the files
   const same = stdout.split("\0").every((entry) => entry === "" || entry[1] === " ");
   if (exitCode !== 0 || !same) return false;
-  if (!strict) return true;
-  const inside = (await submodules(git)).map((path) =>
-    readdir(join(tree, path)).catch(() => ["gone"]),
-  );
+  if (!wanted.strict) return true;
+  const paths = await submodulesIn(git);
+  if (submodules !== undefined) return (await fingerprint(tree, paths)) === submodules;
+  const inside = paths.map((path) => readdir(join(tree, path)).catch(() => ["gone"]));
   return (await Promise.all(inside)).every((names) => names.length === 0);
 }

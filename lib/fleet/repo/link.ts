@@ -79,10 +79,11 @@ async function exchange(one: string, other: string): Promise<boolean> {
   return (await quiet`perl -e ${program} -- ${one} ${other}`).exitCode === 0;
 }
 
-/** What a repo serves now, for status requests; read without the lock. */
-export async function servedBy(place: Place): Promise<Tree | undefined> {
-  const { id } = await readLinkState(place);
-  return (await readState(place)).trees.find((tree) => tree.id === id);
+/** What a repo serves now, for status requests: one of our trees, or a plain folder that is not. Read without the lock. */
+export async function servedAt(place: Place): Promise<{ tree?: Tree | undefined; plain: boolean }> {
+  const { kind, id } = await readLinkState(place);
+  const tree = id && (await readState(place)).trees.find((each) => each.id === id);
+  return { tree: tree || undefined, plain: kind === "folder" };
 }
 
 /**

@@ -1,11 +1,9 @@
-import { Buffer } from "node:buffer";
-import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
 import { mkdir, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { ProcessOutput, type Shell, timedOut } from "../../exec/exec.ts";
-import { exists, readIfThere } from "../../files/files.ts";
+import { exists } from "../../files/files.ts";
 import { gitIn, type GitOptions } from "../../git/git.ts";
+import { FullDisk, toFullDisk } from "./full-disk.ts";
 import { isolation, type Remote, RemoteLacks, type Shared } from "./remote.ts";
 import type { Place, State, Tree } from "./state.ts";
 
@@ -18,7 +16,7 @@ import type { Place, State, Tree } from "./state.ts";
 export function mirrorGit(dir: string, { env, config, ...options }: GitOptions): Shell {
   return gitIn("/", {
     ...options,
-    env: { ...env, ...isolation, GIT_DIR: dir },
+    env: { ...isolation, ...env, GIT_DIR: dir },
     config: {
       "core.hooksPath": "/dev/null",
       "core.fsmonitor": "false",
@@ -39,29 +37,29 @@ export interface FetchGoal {
 }
 
 /**
- * Fetch into the mirror, and replace it by a new one when it is missing, damaged, or cannot be fetched into.
- * @param damage what is known to be wrong with it
+ * Fetch into the mirror, and replace it by a new one when it is missing or cannot be fetched into.
  * @throws the error of the last attempt: then the mirror is as it was
  */
 export async function updateMirror(
   place: Place,
   remote: Remote,
   goal: FetchGoal,
-  damage: string | undefined,
   note: (line: string) => void,
 ): Promise<void> {
-  const isThere = await exists(join(place.mirror, "HEAD"));
-  if (isThere && damage === undefined) {
+  if (await exists(join(place.mirror, "HEAD"))) {
     try {
       return await fetchInto(place.mirror, remote, goal);
-    } catch (error) {
-      // a remote that does not have it will not have it the second time; a time-out is not the mirror's fault
-      const hopeless = error instanceof RemoteLacks || timedOut(error as ProcessOutput);
+    } catch (cause) {
+      const error = await toFullDisk(cause, place.home);
+      // A remote that does not have it will not have it the second time; a time-out is not the mirror's fault; and a
+      // new mirror needs more room than a full disk has.
+      const hopeless =
+        error instanceof RemoteLacks ||
+        timedOut(error as ProcessOutput) ||
+        error instanceof FullDisk;
       if (hopeless || remote.options.signal?.aborted) throw error;
       note("the mirror cannot be fetched into; trying with a new one");
     }
-  } else if (isThere) {
-    note(`the mirror is damaged (${damage}); replacing it`);
   }
   await replaceMirror(place, remote, goal);
 }
@@ -134,46 +132,6 @@ async function fetchInto(dir: string, { url, options }: Remote, goal: FetchGoal)
     await fetch(all, "+refs/heads/*:refs/boatyard/heads/*");
     if (!(await hasCommit())) lacks();
   }
-}
-
-/**
- * What is wrong with the mirror's packs and their indexes, by the checksum at the end of each
- * (gitformat-pack(5)): git itself does not look at it when it fetches. A file that has not changed since it was
- * found sound is read again once a day. New findings go into `state.checked`.
- */
-export async function findDamage(place: Place, state: State): Promise<string | undefined> {
-  if (!(await exists(join(place.mirror, "HEAD")))) return undefined;
-  const folder = join(place.mirror, "objects", "pack");
-  const all = await readdir(folder).catch(() => []);
-  const files = all.filter((name) => /\.(?:pack|idx)$/.test(name));
-  const config = await readIfThere(join(place.mirror, "config"));
-  const algorithm = config?.includes("sha256") ? "sha256" : "sha1";
-  const checked: Record<string, string> = {};
-  for (const name of files) {
-    const partner = name.endsWith(".idx")
-      ? name.replace(/idx$/, "pack")
-      : name.replace(/pack$/, "idx");
-    if (!files.includes(partner)) return `${name} is there without its ${partner}`;
-    const file = join(folder, name);
-    const { ino, size, mtimeMs } = await stat(file);
-    const now = `${ino} ${size} ${mtimeMs}`;
-    const [before, at = "0"] = (state.checked[name] ?? "").split(" at ");
-    const isKnown = before === now && Date.now() - Number(at) < 86_400_000;
-    if (!isKnown && !(await endsWithItsSum(file, size, algorithm)))
-      return `${name} does not fit its checksum`;
-    checked[name] = `${now} at ${isKnown ? at : Date.now()}`;
-  }
-  state.checked = checked;
-  return undefined;
-}
-
-async function endsWithItsSum(file: string, size: number, algorithm: "sha1" | "sha256") {
-  const hash = createHash(algorithm);
-  const end = size - (algorithm === "sha1" ? 20 : 32);
-  if (end <= 0) return false;
-  for await (const chunk of createReadStream(file, { end: end - 1 })) hash.update(chunk as Buffer);
-  const sum = Buffer.concat(await createReadStream(file, { start: end }).toArray());
-  return sum.equals(hash.digest());
 }
 
 /** Remove what a killed git left in the mirror and the indexes: locks, and packs that were being written. */

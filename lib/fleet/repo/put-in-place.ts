@@ -3,6 +3,7 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Failure, messageOf } from "../../core/errors.ts";
 import { cleanEnvironment, sh } from "../../exec/exec.ts";
+import { isUnchanged } from "./checkout.ts";
 import { switchTo } from "./link.ts";
 import { keepTrees, packMirror } from "./mirror.ts";
 import { plainWords } from "./remote.ts";
@@ -17,7 +18,7 @@ import {
   writeState,
 } from "./state.ts";
 
-/** From a complete tree to a served one: the switch, `after:` with its undoing, and what is pruned. */
+/** From a complete tree to a served one: `check:`, the switch, `after:` with its undoing, and what is pruned. */
 
 /** The trees that are not served, the one that was left last first. */
 export function others(state: State, served: Tree | undefined): Tree[] {
@@ -43,6 +44,46 @@ export async function putInPlace(update: Update, tree: Tree): Promise<void> {
 }
 
 /**
+ * Run `check:` in a tree that is not in place yet.
+ * @throws {Failure} with what it said last, or when it changed the repo's own files
+ */
+export async function runCheck(update: Update, tree: Tree): Promise<void> {
+  const { place, settings, served, shared } = update;
+  if (settings.check === undefined) return;
+  const words = await runIn(update, settings.check, tree, served).then(
+    () => undefined,
+    (error: unknown) => messageOf(error).replace(/^the command /, ""),
+  );
+  if (words !== undefined)
+    throw new Failure(`check: ${words}; commit ${tree.sha} was not put in place`);
+  if (await isUnchanged(place, tree, { strict: false }, shared)) return;
+  throw new Failure(
+    `check: it changed files of the repo in the new tree; commit ${tree.sha} was not put in place`,
+  );
+}
+
+/** Run a command of slave.yml in a tree. */
+async function runIn(
+  { place, settings, shared }: Update,
+  command: string,
+  tree: Tree,
+  before: Tree | undefined,
+): Promise<void> {
+  const env = cleanEnvironment({
+    SLAVE_REPO: place.repo,
+    SLAVE_SHA: tree.sha,
+    SLAVE_BEFORE: before?.plain ? "" : (before?.sha ?? ""),
+    SLAVE_BRANCH: tree.branch ?? "",
+    SLAVE_DIR: place.link,
+  });
+  const cwd = join(place.trees, tree.id);
+  const { signal } = shared;
+  // by this mark the next update ends what a killed one left; a tree has one of its own while `after:` is at work
+  const cookie = tree.pending ? cookieOf(place, tree) : cookieOf(place);
+  await sh(command, { cwd, env, timeout: settings.timeout, signal, cookie });
+}
+
+/**
  * Run `after:` in the tree in place; when it fails, put back what was there before.
  * @throws {Failure} with what it said last
  */
@@ -53,17 +94,7 @@ export async function runAfter(
 ): Promise<void> {
   const { place, state, settings, shared } = update;
   if (settings.after !== undefined) {
-    const env = cleanEnvironment({
-      SLAVE_REPO: place.repo,
-      SLAVE_SHA: tree.sha,
-      SLAVE_BEFORE: before?.sha ?? "",
-      SLAVE_BRANCH: tree.branch ?? "",
-      SLAVE_DIR: place.link,
-    });
-    const cwd = join(place.trees, tree.id);
-    const { signal } = shared;
-    const limits = { timeout: settings.timeout, signal, cookie: cookieOf(place, tree) };
-    await sh(settings.after, { cwd, env, ...limits }).catch(async (error: unknown) => {
+    await runIn(update, settings.after, tree, before).catch(async (error: unknown) => {
       await undo(update, tree, before === tree ? undefined : before);
       const words = messageOf(error).replace(/^the command /, "");
       throw new Failure(`after: ${words}; commit ${tree.sha} was undone`);
@@ -90,17 +121,18 @@ async function undo(update: Update, tree: Tree, before: Tree | undefined): Promi
   update.served = back;
 }
 
-/** So many trees beyond the kept ones may stay because they are in use. */
-const maxInUse = 4;
+/** So long, in ms, a tree beyond the kept ones stays while a program is seen in it. */
+const maxInUse = 86_400_000;
 
 /** Remove the trees beyond those to keep, and keep the mirror small. */
 export async function prune(update: Update, tree: Tree): Promise<void> {
   const { place, state, settings, shared, note } = update;
-  // one more than is kept: the next tree is made out of it; one that is in use gets some time
-  const beyond = others(state, tree).slice(settings.keep + 1);
-  const gone = beyond.filter(
-    ({ id }, position) => position >= maxInUse || !isInUse(join(place.trees, id)),
-  );
+  const gone = others(state, tree)
+    .slice(settings.keep)
+    .filter(({ id, left = "" }) => {
+      const age = Date.now() - Date.parse(left);
+      return !(age < maxInUse) || !isInUse(join(place.trees, id));
+    });
   state.trees = state.trees.filter((each) => !gone.includes(each));
   for (const each of gone) await removeTree(place, each);
   await keepTrees(place, state, tree.plain ? undefined : tree);
@@ -109,7 +141,7 @@ export async function prune(update: Update, tree: Tree): Promise<void> {
   });
 }
 
-async function removeTree(place: Place, { id }: Tree): Promise<void> {
+export async function removeTree(place: Place, { id }: Tree): Promise<void> {
   await rm(join(place.trees, id), { recursive: true, force: true });
   await rm(indexOf(place, id), { force: true });
 }
@@ -118,7 +150,7 @@ async function removeTree(place: Place, { id }: Tree): Promise<void> {
  * Whether any process that we may look at works in a folder or has something in it open. In one go and not by
  * promises: that takes a tenth of the time for thousands of small reads of /proc.
  */
-export function isInUse(folder: string): boolean {
+function isInUse(folder: string): boolean {
   const inside = (path: string) => path === folder || path.startsWith(`${folder}/`);
   const target = (path: string) => attempt(() => readlinkSync(path)) ?? "";
   for (const pid of attempt(() => readdirSync("/proc")) ?? []) {

@@ -71,24 +71,26 @@ export interface Tree {
   pending?: boolean;
   /** A plain folder that was there before the first update, taken over as it was. */
   plain?: boolean;
+  /** What its submodules looked like when it was built. */
+  submodules?: string;
+  /** It holds the files of Git LFS, not pointers. */
+  lfs?: boolean;
 }
 
 export interface State {
   trees: Tree[];
-  /** Files of the mirror that were found sound: name → what stat said then, and when. */
-  checked: Record<string, string>;
   /** The mirror's size in bytes when it was last packed. */
   packed: number;
 }
 
 /** What is known of a repo; a state that cannot be read is an empty one, since all of it can be made anew. */
 export async function readState(place: Place): Promise<State> {
-  const empty: State = { trees: [], checked: {}, packed: 0 };
+  const empty: State = { trees: [], packed: 0 };
   try {
     const state = JSON.parse((await readIfThere(place.state)) ?? "{}") as Partial<State>;
     const known = Array.isArray(state.trees) ? state.trees.filter((tree) => isId(tree?.id)) : [];
     const there = await Promise.all(known.map(({ id }) => exists(join(place.trees, id))));
-    return { ...empty, ...state, trees: known.filter((_, index) => there[index]) };
+    return { packed: Number(state.packed) || 0, trees: known.filter((_, index) => there[index]) };
   } catch {
     return empty;
   }

@@ -14,8 +14,11 @@ export interface Job {
   job: string;
   repo: string;
   state: "queued" | "running" | "done" | "failed";
-  /** The commit that was asked for; without it, the newest. */
+  /** The commit that was asked for, and its branch; without it, the newest. */
   wanted?: string | undefined;
+  branch?: string | undefined;
+  /** The order that asked for it, or the last of several. */
+  order?: { key: string; at: number; signature: string } | undefined;
   before?: string | undefined;
   sha?: string | undefined;
   seconds?: number | undefined;
@@ -23,6 +26,9 @@ export interface Job {
   /** When it was asked for. */
   at: string;
 }
+
+/** What an update is asked for with. */
+export type Wanted = Pick<Job, "repo" | "branch" | "order"> & { sha?: string | undefined };
 
 export interface JobsOptions {
   /** Where they are kept, a file a job. */
@@ -32,10 +38,7 @@ export interface JobsOptions {
   /** How many may wait. */
   queue: number;
   /** Do one; throws with the reason when it fails. */
-  run: (
-    repo: string,
-    sha: string | undefined,
-  ) => Promise<{ before?: string | undefined; sha: string }>;
+  run: (job: Job) => Promise<{ before?: string | undefined; sha: string }>;
   onError: (error: unknown) => void;
 }
 
@@ -51,6 +54,8 @@ export class Jobs {
   /** The last write of each job, so that writes of one file come in order. */
   readonly #writes = new Map<string, Promise<void>>();
   #closed = false;
+  /** Since the start: how many ended in which way, and the seconds that they took. */
+  readonly finished = { done: 0, failed: 0, seconds: 0 };
 
   constructor(options: JobsOptions) {
     this.#options = options;
@@ -84,15 +89,15 @@ export class Jobs {
    * Ask for an update; resolves when it is on disk.
    * @throws {HttpError} 429 when too many wait already
    */
-  async request(repo: string, sha: string | undefined): Promise<Job> {
+  async request({ repo, sha: wanted, branch, order }: Wanted): Promise<Job> {
     if (this.#closed) throw new HttpError(503, "shutting down", { "retry-after": "5" });
     let job = this.#queue.find((each) => each.repo === repo);
     if (!job) {
       if (this.#queue.length >= this.#options.queue) {
         throw new HttpError(429, "too many updates are waiting", { "retry-after": "5" });
       }
-      job = { job: newRunId(), repo, state: "queued", at: new Date().toISOString() };
-      if (sha !== undefined) job.wanted = sha;
+      const at = new Date().toISOString();
+      job = { job: newRunId(), repo, state: "queued", wanted, branch, order, at };
       this.#known.set(job.job, job);
       this.#queue.push(job);
       try {
@@ -103,10 +108,9 @@ export class Jobs {
         this.#known.delete(job.job);
         throw new HttpError(503, "the update could not be recorded: is the disk full?");
       }
-    } else if (job.wanted !== sha) {
+    } else if (job.wanted !== wanted || job.branch !== branch || order !== undefined) {
       // the last word counts, for all who share the run: each is told the commit in the end
-      if (sha === undefined) delete job.wanted;
-      else job.wanted = sha;
+      Object.assign(job, { wanted, branch, order: order ?? job.order });
       await this.#save(job);
     } else {
       await this.#writes.get(job.job);
@@ -117,6 +121,11 @@ export class Jobs {
 
   get(id: string): Job | undefined {
     return this.#known.get(id);
+  }
+
+  /** All that are remembered, oldest first. */
+  all(): Job[] {
+    return [...this.#known.values()];
   }
 
   /** Wait for a job's end, but not longer than `ms`. */
@@ -163,7 +172,7 @@ export class Jobs {
     await this.#save(job).catch(this.#options.onError);
     let end: Partial<Job>;
     try {
-      end = { state: "done", ...(await this.#options.run(job.repo, job.wanted)) };
+      end = { state: "done", ...(await this.#options.run(job)) };
     } catch (error) {
       end = { state: "failed", error: messageOf(error) };
     }
@@ -173,6 +182,8 @@ export class Jobs {
     await this.#save({ ...job, ...end, seconds }).catch(this.#options.onError);
     Object.assign(job, end, { seconds });
     this.#running.delete(job.repo);
+    this.finished[end.state === "done" ? "done" : "failed"] += 1;
+    this.finished.seconds += seconds;
     for (const done of [...(this.#waiters.get(job.job) ?? [])]) done();
     this.#waiters.delete(job.job);
     await this.#forgetOld().catch(this.#options.onError);

@@ -1,45 +1,43 @@
-import { readFile, stat } from "node:fs/promises";
+import { createHash, type KeyObject, timingSafeEqual } from "node:crypto";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
-import { extname, join } from "node:path";
-import { Failure, messageOf, UsageError } from "../../core/errors.ts";
+import { join } from "node:path";
+import { Failure, messageOf } from "../../core/errors.ts";
+import { isSafeRef, isSha, isShortName } from "../../core/names.ts";
+import { parseDuration } from "../../core/units.ts";
 import { $, timedOut } from "../../exec/exec.ts";
 import { createHttpServer, HttpError, sendJson } from "../../http/server.ts";
-import { isSha, isShortName } from "../../core/names.ts";
-import { parseDuration } from "../../core/units.ts";
-import { Nonces, refusalOfPage, requireSignature } from "./guard.ts";
+import { branchOf, isAllowed } from "../settings.ts";
+import { answerHeader, digestOf, protocolHeader, signAnswer } from "../signature.ts";
+import { Access, type AccessOptions, type Grant } from "./access.ts";
+import { Inventory, type InventoryOptions } from "./inventory.ts";
 import { type Job, Jobs } from "./jobs.ts";
-import { servedBy } from "../repo/link.ts";
-import { placeOf } from "../repo/state.ts";
-import { isAllowed } from "../settings.ts";
+import { Nonces } from "./nonces.ts";
+import { Orders } from "./orders.ts";
+import type { TestFile } from "./test-file.ts";
 
 /** The slave's HTTP side: it answers at once, and has slave-activate do the work. */
 
-export interface SlaveOptions {
-  repos: string;
-  /** Jobs and nonces. */
+export interface SlaveOptions extends InventoryOptions, Omit<AccessOptions, "nonces"> {
+  /** Jobs, orders and nonces. */
   state: string;
-  /** Patterns of repos that may be asked for; none: all. */
-  allow: readonly string[];
   jobs: number;
   queue: number;
   /** Milliseconds for one update. */
   timeout: number;
-  /** Valid now; none: no signature is asked for. */
-  secrets: readonly string[];
-  /** Names of this machine that a Host header may carry when there is no secret. */
-  hosts: readonly string[];
-  /** A file to serve at `/`. */
-  file: string | undefined;
+  /** Its own key, which signs its answers. */
+  identity: KeyObject | undefined;
+  /** Lets Prometheus in. */
+  metricsToken: string | undefined;
+  /** Served at `/`. */
+  file: TestFile | undefined;
   /** The argv of slave-activate, to which the repo and its flags are added. */
   activate: readonly string[];
   activateFlags: readonly string[];
-  note: (line: string) => void;
   onBug: (error: unknown) => void;
 }
 
 export interface Slave {
   server: Server;
-  jobs: Jobs;
   close(): Promise<void>;
 }
 
@@ -50,69 +48,123 @@ export async function createSlave(options: SlaveOptions): Promise<Slave> {
   const { note } = options;
   const nonces = new Nonces(join(options.state, "nonces.txt"));
   if (options.secrets.length > 0) await nonces.open();
+  const access = new Access({ ...options, nonces });
   const jobs = new Jobs({
     dir: join(options.state, "jobs"),
     jobs: options.jobs,
     queue: options.queue,
-    run: (repo, sha) => runActivate(repo, sha, options),
+    run: (job) => runActivate(job, options),
     onError: (error) => note(`job: ${messageOf(error)}`),
   });
+  const orders = new Orders(join(options.state, "orders"));
   await jobs.open();
-
-  async function guard(request: IncomingMessage): Promise<void> {
-    if (options.secrets.length > 0) return await requireSignature(request, options.secrets, nonces);
-    const reason = refusalOfPage(request.headers, options.hosts);
-    if (reason !== undefined) throw new HttpError(403, reason);
-  }
+  await orders.open(
+    jobs.all().flatMap(({ repo, job, order }) => (order ? [{ repo, job, ...order }] : [])),
+  );
+  const inventory = new Inventory(options, jobs);
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    response.setHeader(protocolHeader, "2");
     const url = parseUrl(request.url ?? "");
     const [, first = "", second = "", ...more] = url.pathname.split("/");
-    const asks = first === "get" && second === "" && more.length === 0;
     const atRoot = url.pathname === "/";
     if (url.pathname === "/healthz") return sendJson(response, 200, { ok: true, ...jobs.counts });
-    if (asks || (atRoot && url.searchParams.has("repo"))) {
+    if (
+      (first === "get" && second === "" && more.length === 0) ||
+      (atRoot && url.searchParams.has("repo"))
+    ) {
       allowMethods(request, ["GET", "POST"]);
-      await guard(request);
+      if (access.isOpen) access.checkPage(request, isLoopback(server));
+      const grant = access.isOpen ? {} : await access.checkUpdate(request);
       request.resume();
-      const { repo, sha } = readRequest(url, options.allow);
-      const job = await jobs.request(repo, sha);
-      note(
-        `${job.job} ${repo}${sha === undefined ? "" : ` ${sha}`} requested by ${request.socket.remoteAddress ?? "a local program"}`,
-      );
-      return sendJson(response, 202, { job: job.job, repo });
+      const job = await update(url, grant, request);
+      return answer(response, 202, job, grant);
     }
     allowMethods(request, ["GET"]);
-    if (atRoot) return await sendFile(request, response, options);
-    if (first === "status" && second === "") {
-      await guard(request);
-      return sendJson(response, 200, await status(url, options));
-    }
-    if (first === "jobs" && more.length === 0) {
-      await guard(request);
-      return await sendJob(request, response, second, url);
-    }
-    throw new HttpError(404, "there is nothing here; ask /get/?repo=NAME");
+    if (first === "metrics" && second === "" && hasToken(request, options.metricsToken))
+      return sendText(response, await inventory.metrics());
+    if (access.isOpen) access.checkPage(request, isLoopback(server));
+    if (atRoot) return sendFile(response, options.file);
+    if (!["status", "jobs", "metrics"].includes(first) || more.length > 0)
+      throw new HttpError(404, "there is nothing here; ask /get/?repo=NAME");
+    const grant = access.isOpen ? {} : access.checkRead(request);
+    if (first === "jobs") return answer(response, 200, await jobAt(second, url, request), grant);
+    if (second !== "") throw new HttpError(404, "there is nothing here; ask /status");
+    if (first === "metrics") return sendText(response, await inventory.metrics());
+    return answer(response, 200, await status(url), grant);
   }
 
-  async function sendJob(
-    request: IncomingMessage,
-    response: ServerResponse,
-    id: string,
+  /** Start or join a job, once what was asked for is known to be wanted and allowed. */
+  async function update(
     url: URL,
-  ): Promise<void> {
+    { order }: Grant,
+    request: IncomingMessage,
+  ): Promise<{ job: string; repo: string }> {
+    const wanted = readRequest(url, options.allow);
+    const { repo, sha, branch } = wanted;
+    if (
+      order &&
+      (order.order.repo !== repo || order.order.sha !== sha || order.order.branch !== branch)
+    )
+      throw new HttpError(400, "the order says another thing than the request that carries it");
+    const own = branchOf(repo, options.settings);
+    if (branch !== undefined && own !== undefined && branch !== own)
+      throw new HttpError(
+        409,
+        `this slave serves ${own} of ${repo}, as its slave.yml says, not ${branch}`,
+      );
+    const start = () => jobs.request(wanted);
+    const job = order
+      ? await orders.take(order, () =>
+          jobs.request({
+            ...wanted,
+            order: { key: order.key, at: order.order.at, signature: order.signature },
+          }),
+        )
+      : (await start()).job;
+    const by = order ? `run ${order.order.run} of the master with key ${order.key}` : "";
+    const from = request.socket.remoteAddress ?? "a local program";
+    note(`${job} ${repo}${sha === undefined ? "" : ` ${sha}`} requested by ${by || from}`);
+    return { job, repo };
+  }
+
+  async function status(url: URL): Promise<unknown> {
+    const verify = url.searchParams.has("verify");
+    if (!url.searchParams.has("repo")) return await inventory.all(verify);
+    const { repo } = readRequest(url, options.allow);
+    const found = await inventory.repo(repo, verify);
+    if (!found?.sha && !found?.plain) {
+      const why = found?.error === undefined ? "" : `; its last update failed: ${found.error}`;
+      throw new HttpError(404, `no "${repo}" is served here${why}`);
+    }
+    return options.acceptUnbound ? { ...found, accept_unbound: true } : found;
+  }
+
+  async function jobAt(id: string, url: URL, request: IncomingMessage): Promise<Partial<Job>> {
     const job = jobs.get(id);
     if (!job) throw new HttpError(404, "no such job");
     const gone = new AbortController();
     request.socket.once("close", () => gone.abort());
     await jobs.wait(job, waitOf(url), gone.signal);
-    sendJson(response, 200, shownJob(job));
+    return shownJob(job);
+  }
+
+  /** An answer that is bound to its request. */
+  function answer(
+    response: ServerResponse,
+    status: number,
+    value: unknown,
+    { credential, secret }: Grant,
+  ): void {
+    if (credential === undefined) return sendJson(response, status, value);
+    const own = { key: options.identity, secret };
+    const bound = signAnswer(own, digestOf(credential), status, `${JSON.stringify(value)}\n`);
+    sendJson(response, status, value, { [answerHeader]: bound });
   }
 
   const server = createHttpServer(handle, options.onBug);
   return {
     server,
-    jobs,
     async close() {
       jobs.close();
       await new Promise<void>((resolve) => {
@@ -123,6 +175,13 @@ export async function createSlave(options: SlaveOptions): Promise<Slave> {
       });
     },
   };
+}
+
+/** Whether only this machine can connect. */
+function isLoopback(server: Server): boolean {
+  const address = server.address();
+  if (address === null || typeof address === "string") return true;
+  return /^(?:127\.|::1$|::ffff:127\.)/.test(address.address);
 }
 
 function parseUrl(text: string): URL {
@@ -138,19 +197,24 @@ function allowMethods(request: IncomingMessage, methods: readonly string[]): voi
   throw new HttpError(405, `use ${methods.join(" or ")}`, { allow: methods.join(", ") });
 }
 
-/** Pure: what an update request asks for. */
+/** Pure: what a request asks for. */
 export function readRequest(
   url: URL,
   allow: readonly string[],
-): { repo: string; sha: string | undefined } {
-  const [repo = "", ...repos] = url.searchParams.getAll("repo");
-  const [sha, ...shas] = url.searchParams.getAll("sha");
-  if (repos.length > 0 || shas.length > 0) throw new HttpError(400, "repo or sha is given twice");
+): { repo: string; sha: string | undefined; branch: string | undefined } {
+  const one = (name: string) => {
+    const [value, ...more] = url.searchParams.getAll(name);
+    if (more.length > 0) throw new HttpError(400, `${name} is given twice`);
+    return value;
+  };
+  const [repo = "", sha, branch] = [one("repo"), one("sha"), one("branch")];
   if (repo === "") throw new HttpError(400, "no repo is named; ask /get/?repo=NAME");
   if (!isShortName(repo)) throw new HttpError(400, "that is not a repo name");
   if (sha !== undefined && !isSha(sha)) throw new HttpError(400, "sha must be a full commit id");
+  if (branch !== undefined && (!isSafeRef(branch) || sha === undefined))
+    throw new HttpError(400, "branch must be the name of the branch that sha is of");
   if (!isAllowed(repo, allow)) throw new HttpError(403, `repo "${repo}" is not allowed here`);
-  return { repo, sha };
+  return { repo, sha, branch };
 }
 
 function waitOf(url: URL): number {
@@ -167,47 +231,38 @@ function shownJob({ job, repo, state, before, sha, seconds, error }: Job): Parti
   return { job, repo, state, before, sha, seconds, error };
 }
 
-async function status(url: URL, { repos, allow }: SlaveOptions): Promise<unknown> {
-  const { repo } = readRequest(url, allow);
-  const tree = await servedBy(placeOf(repos, repo)).catch(() => undefined);
-  if (!tree) throw new HttpError(404, `no "${repo}" is served here`);
-  return { repo, sha: tree.sha, branch: tree.branch, since: tree.since, pending: tree.pending };
+/** Whether a request carries the token for Prometheus. */
+function hasToken(request: IncomingMessage, token: string | undefined): boolean {
+  const given = /^Bearer (.+)$/.exec(request.headers.authorization ?? "")?.[1];
+  if (token === undefined || given === undefined) return false;
+  const digest = (text: string) => createHash("sha256").update(text).digest();
+  return timingSafeEqual(digest(given), digest(token));
 }
 
-const types: Record<string, string> = {
-  ".html": "text/html; charset=utf-8",
-  ".json": "application/json; charset=utf-8",
-  ".css": "text/css; charset=utf-8",
-  ".js": "text/javascript; charset=utf-8",
-  ".png": "image/png",
-  ".svg": "image/svg+xml",
-};
+function sendText(response: ServerResponse, text: string): void {
+  response.writeHead(200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" });
+  response.end(text);
+}
 
-async function sendFile(
-  request: IncomingMessage,
-  response: ServerResponse,
-  { file, secrets, hosts }: SlaveOptions,
-): Promise<void> {
-  const reason = secrets.length > 0 ? undefined : refusalOfPage(request.headers, hosts);
-  if (reason !== undefined) throw new HttpError(403, reason);
+function sendFile(response: ServerResponse, file: TestFile | undefined): void {
   if (file === undefined) throw new HttpError(404, "this slave is idle; ask /get/?repo=NAME");
-  const body = await readFile(file).catch(() => undefined);
-  if (!body) throw new HttpError(404, "the file is gone");
   response.writeHead(200, {
-    "content-type": types[extname(file)] ?? "text/plain; charset=utf-8",
-    "content-length": String(body.length),
+    "content-type": file.type,
+    "content-length": String(file.body.length),
   });
-  response.end(body);
+  response.end(file.body);
 }
 
 async function runActivate(
-  repo: string,
-  sha: string | undefined,
+  { repo, wanted, branch }: Job,
   options: SlaveOptions,
 ): Promise<{ before?: string | undefined; sha: string }> {
-  const { activate, activateFlags, timeout, note } = options;
-  const pinned = sha === undefined ? [] : ["--sha", sha];
-  const flags = ["--json", "--wait", ...activateFlags, ...pinned];
+  const { activate, activateFlags, timeout, note, settings } = options;
+  const pinned = wanted === undefined ? [] : ["--sha", wanted];
+  // one of slave.yml is the same, and may be a tag
+  const known = branch === undefined || branchOf(repo, settings) !== undefined;
+  const named = known ? [] : ["--sha-branch", branch];
+  const flags = ["--json", "--wait", ...activateFlags, ...pinned, ...named];
   const done = await $({ timeout, nothrow: true })`${activate} ${repo} ${flags}`;
   if (done.exitCode === 0) {
     const { before, sha: got } = JSON.parse(done.stdout) as { before?: string; sha: string };
@@ -220,10 +275,4 @@ async function runActivate(
     : last.replace(/^slave-activate: /, "") || messageOf(done.cause);
   note(`${repo}: ${reason}`);
   throw new Failure(reason);
-}
-
-/** @throws {UsageError} when the file to serve is not a file */
-export async function checkFile(file: string): Promise<void> {
-  const found = await stat(file).catch(() => undefined);
-  if (!found?.isFile()) throw new UsageError(`${file} is not a file that can be served`);
 }

@@ -1,3 +1,4 @@
+import { hostname } from "node:os";
 import { join } from "node:path";
 import { readSecretFile, readSecretVariable } from "../../config/secrets.ts";
 import { UsageError } from "../../core/errors.ts";
@@ -5,6 +6,7 @@ import { findScript } from "../../exec/scripts.ts";
 import { acquireLock } from "../../files/lock.ts";
 import { formatListen, type Listen, listenOn, parseListen } from "../../http/server.ts";
 import { listenFds, notify, startWatchdog } from "../../http/systemd.ts";
+import { parsePublicKey, readPrivateKey } from "../keys.ts";
 import { serverFolder } from "../repo/state.ts";
 import {
   checkBase,
@@ -13,7 +15,8 @@ import {
   reposFolder,
   type SlaveSettings,
 } from "../settings.ts";
-import { checkFile, createSlave, type SlaveOptions } from "./routes.ts";
+import { createSlave, type SlaveOptions } from "./routes.ts";
+import { readTestFile } from "./test-file.ts";
 
 /** From settings and flags to a slave that listens. */
 
@@ -27,6 +30,9 @@ export interface ServerFlags {
   insecure: boolean;
 }
 
+/** A file to serve at `/`, and where lines go. */
+type Given = { file: string | undefined } & Pick<SlaveOptions, "note" | "onBug">;
+
 /** A slave that listens. */
 export interface Serving {
   address: string;
@@ -39,20 +45,17 @@ export interface Serving {
  * @throws {Busy} when another slave-server has the same folder
  * @throws {UsageError} for settings that cannot work, when other machines could ask without a secret, or the address is taken
  */
-export async function startSlaveServer(
-  flags: ServerFlags,
-  given: Pick<SlaveOptions, "file" | "note" | "onBug">,
-): Promise<Serving> {
+export async function startSlaveServer(flags: ServerFlags, given: Given): Promise<Serving> {
   const settings = await readSettings(flags.config);
   const options = await slaveOptions(settings, flags, given);
-  const hasSecret = options.secrets.length > 0;
+  const hasSecret = options.secrets.length > 0 || options.keys.length > 0;
   const usual = hasSecret ? "0.0.0.0:9999" : "127.0.0.1:9999";
   const listen = parseListen(flags.listen ?? settings.values.listen ?? usual);
   const [fd] = listenFds();
   const check = (where: Listen) => {
     if (hasSecret || flags.insecure || isLocal(where)) return;
     throw new UsageError(
-      `${formatListen(where)} can be reached by other machines, and there is no secret_file; give one, or say --insecure`,
+      `${formatListen(where)} can be reached by other machines, and there is no secret_file or master_key; give one, or say --insecure`,
     );
   };
   if (fd === undefined) check(listen);
@@ -82,11 +85,11 @@ export async function startSlaveServer(
 async function slaveOptions(
   settings: SlaveSettings,
   flags: ServerFlags,
-  given: Pick<SlaveOptions, "file" | "note" | "onBug">,
+  given: Given,
 ): Promise<SlaveOptions> {
   const { values, file } = settings;
   const activate = await findScript("slave-activate");
-  if (given.file !== undefined) await checkFile(given.file);
+  const testFile = given.file === undefined ? undefined : await readTestFile(given.file);
   if (flags.base !== undefined) checkBase(flags.base);
   if (flags.jobs !== undefined && (!Number.isInteger(flags.jobs) || flags.jobs < 1))
     throw new UsageError("--jobs must be a whole number of at least 1");
@@ -96,9 +99,22 @@ async function slaveOptions(
     ...(file === undefined ? [] : ["--config", file]),
     ...(flags.base === undefined ? [] : ["--base", flags.base]),
   ];
+  const place = (key: string) => settings.at(key).replace(/: $/, "");
+  const { identity_file: identity, metrics_token_file: token } = values;
   return {
     ...given,
-    ...{ repos, activate, activateFlags },
+    ...{ settings, repos, activate, activateFlags, file: testFile },
+    names: values.name ?? [hostname()],
+    keys: (values.master_key ?? []).map(parsePublicKey),
+    acceptUnbound: values.accept_unbound ?? false,
+    identity:
+      identity === undefined
+        ? undefined
+        : await readPrivateKey(fromConfig(identity, file), place("identity_file")),
+    metricsToken:
+      token === undefined
+        ? undefined
+        : await readSecretFile(fromConfig(token, file), place("metrics_token_file")),
     state: values.state === undefined ? serverFolder(repos) : fromConfig(values.state, file),
     allow: flags.allow.length > 0 ? flags.allow : (values.allow ?? []),
     jobs: flags.jobs ?? values.jobs ?? 2,

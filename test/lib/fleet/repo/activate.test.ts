@@ -19,6 +19,7 @@ import * as assert from "uvu/assert";
 import { activate, rollBack } from "../../../../lib/fleet/repo/activate.ts";
 import { type RepoSettings, settingsFor } from "../../../../lib/fleet/settings.ts";
 import { git, makeRepo, type TestRepo } from "../../../helpers/repos.ts";
+import { needsCommand, testUnless } from "../../../helpers/skip.ts";
 import { tempDir } from "../../../helpers/tmp.ts";
 import { snapshot } from "../../../helpers/trees.ts";
 
@@ -43,8 +44,8 @@ async function setUp() {
     repo,
     repos,
     site: join(repos, "site"),
-    update: (more: Partial<RepoSettings> = {}, sha?: string) =>
-      activate("site", { settings: { ...settings, ...more }, sha }),
+    update: (more: Partial<RepoSettings> = {}, sha?: string, branch?: string) =>
+      activate("site", { settings: { ...settings, ...more }, sha, branch }),
     back: () => rollBack("site", { settings }),
   };
 }
@@ -82,7 +83,6 @@ test("what stands there is a git clone that can be used", async () => {
 
 test("nothing stale survives, whoever wrote into the folder", async () => {
   const { repo, update, site } = await setUp();
-  // enough updates for a former tree to be used again
   for (let round = 0; round < 6; round++) {
     await update();
     await writeFile(join(site, "stray.txt"), "x");
@@ -207,8 +207,8 @@ test("--keep older trees stay for --rollback, and no more", async () => {
     await update();
   }
   const trees = join(repos, ".boatyard/site/trees");
-  // the served one, two older ones, and the one that the next tree is made of
-  assert.is((await readdir(trees)).length, 4);
+  // the served one, and two older ones
+  assert.is((await readdir(trees)).length, 3);
   await back();
   assert.is(await readFile(join(site, "index.html"), "utf8"), "6");
   await back();
@@ -304,32 +304,8 @@ test("flipped bytes, a truncated pack, missing files and stale locks of the mirr
       if (news) await repo.push({ "index.html": name });
       await update().catch((error) => assert.unreachable(`${name}: ${error}`));
       assert.equal(await snapshot(site), await snapshot(await freshClone(repo)), name);
-      await git(site, "fsck", "--full");
+      await git(site, "fsck", "--connectivity-only");
     }
-  }
-});
-
-test("a pack is read when it was changed, and once a day: fetched ones are known to be sound", async () => {
-  const { repo, repos, update } = await setUp();
-  const file = join(repos, ".boatyard/site/state.json");
-  const checked = async () =>
-    (JSON.parse(await readFile(file, "utf8")) as { checked: Record<string, string> }).checked;
-  await update();
-  await repo.push({ "index.html": "two" });
-  await update();
-  const first = await checked();
-  const packs = await readdir(join(repos, ".boatyard/site/mirror.git/objects/pack"));
-  assert.equal(
-    Object.keys(first).sort(),
-    packs.filter((name) => /\.(?:pack|idx)$/.test(name)).sort(),
-  );
-  const yesterday = (text: string) => text.replace(/at \d+$/, `at ${Date.now() - 86_500_000}`);
-  const state = JSON.parse(await readFile(file, "utf8")) as { checked: Record<string, string> };
-  for (const [name, stamp] of Object.entries(first)) state.checked[name] = yesterday(stamp);
-  await writeFile(file, JSON.stringify(state));
-  assert.is((await update()).changed, false);
-  for (const stamp of Object.values(await checked())) {
-    assert.ok(Date.now() - Number(stamp.split(" at ")[1]) < 60_000, stamp);
   }
 });
 
@@ -391,5 +367,117 @@ test("whatever is wrong with the remote, the old tree stays and the reason is to
   }
   assert.is(await readFile(join(site, "index.html"), "utf8"), "one");
 });
+
+test("a tree that a program is in outlives its turn for a day, and then goes", async () => {
+  const { repo, repos, update, site } = await setUp();
+  await update();
+  const held = await open(join(site, "index.html"));
+  const id = (await readlink(site)).split("/").at(-1) ?? "";
+  const trees = join(repos, ".boatyard/site/trees");
+  try {
+    for (const text of ["two", "three", "four", "five", "six"]) {
+      await repo.push({ "index.html": text });
+      await update({ keep: 1 });
+    }
+    assert.equal((await readdir(trees)).length, 3);
+    assert.ok((await readdir(trees)).includes(id));
+    const file = join(repos, ".boatyard/site/state.json");
+    const state = JSON.parse(await readFile(file, "utf8")) as { trees: Record<string, string>[] };
+    for (const tree of state.trees)
+      if (tree["id"] === id) tree["left"] = new Date(Date.now() - 90_000_000).toISOString();
+    await writeFile(file, JSON.stringify(state));
+    await repo.push({ "index.html": "seven" });
+    await update({ keep: 1 });
+    assert.not.ok((await readdir(trees)).includes(id));
+    assert.is(await held.readFile("utf8"), "one");
+  } finally {
+    await held.close();
+  }
+});
+
+test("a pinned commit takes the branch that comes with it, also after the default branch changed", async () => {
+  const { repo, update, site } = await setUp();
+  await update();
+  await repo.git("push", "--quiet", "origin", "HEAD:refs/heads/trunk");
+  await git(repo.bare, "symbolic-ref", "HEAD", "refs/heads/trunk");
+  await repo.git("push", "--quiet", "origin", "--delete", "main");
+  const sha = await repo.git("rev-parse", "HEAD");
+  const done = await update({}, sha, "trunk");
+  assert.is(done.branch, "trunk");
+  assert.is(await git(site, "rev-parse", "--abbrev-ref", "HEAD@{upstream}"), "origin/trunk");
+});
+
+test("check: decides before the switch; what it makes there stays", async () => {
+  const { repo, repos, update, site } = await setUp();
+  const gate = join(tempDir(), "bad");
+  const check = `test -L "$SLAVE_DIR" && readlink "$SLAVE_DIR" > ${gate}.link; echo made > made.txt; test ! -e broken`;
+  const first = await update({ check });
+  assert.is(await readFile(join(site, "made.txt"), "utf8"), "made\n");
+  assert.is((await update({ check })).changed, false);
+  const bad = await repo.push({ broken: "x", "index.html": "two" });
+  const before = await readlink(site);
+  const words = await failure(update({ check }));
+  assert.match(words, `check: `);
+  assert.match(words, `commit ${bad} was not put in place; ${first.sha?.slice(0, 12)} stays`);
+  assert.equal(
+    [await readlink(site), await readFile(`${gate}.link`, "utf8")],
+    [before, `${before}\n`],
+  );
+  assert.is((await readdir(join(repos, ".boatyard/site/trees"))).length, 1);
+  await repo.push({ broken: null, "index.html": "three" });
+  const changing = await failure(update({ check: "echo x > index.html" }));
+  assert.match(changing, "check: it changed files of the repo in the new tree");
+  await update({ check });
+  assert.is(await readFile(join(site, "index.html"), "utf8"), "three");
+});
+
+test("submodules: true fetches them, and a change in one is seen", async () => {
+  const { repo, update, site } = await setUp();
+  const part = await makeRepo({ name: "part", files: { "p.txt": "p" }, dir: dirname(repo.bare) });
+  await repo.addSubmodule(part.url, "part");
+  await update();
+  assert.equal(await readdir(join(site, "part")), []);
+  assert.is((await update({ submodules: true })).changed, true);
+  assert.is(await readFile(join(site, "part/p.txt"), "utf8"), "p");
+  assert.is(await git(site, "status", "--porcelain"), "");
+  assert.is((await update({ submodules: true })).changed, false);
+  await writeFile(join(site, "part/p.txt"), "q");
+  assert.is((await update({ submodules: true })).changed, true);
+  assert.is(await readFile(join(site, "part/p.txt"), "utf8"), "p");
+  await part.push({ "p.txt": "p2" });
+  await git(join(repo.work, "part"), "pull", "--quiet", "origin", "main");
+  await repo.push({}, { message: "newer part" });
+  await update({ submodules: true });
+  assert.is(await readFile(join(site, "part/p.txt"), "utf8"), "p2");
+  assert.is((await update()).changed, true, "without the setting they go");
+  assert.equal(await readdir(join(site, "part")), []);
+});
+
+testUnless(test, needsCommand("git-lfs"))(
+  "lfs: true brings the files in the place of pointers, and what is not needed goes",
+  async () => {
+    const { repo, repos, update, site } = await setUp();
+    await repo.git("lfs", "install", "--local");
+    await repo.git("lfs", "track", "*.bin");
+    const first = "first ".repeat(1000);
+    await repo.push({ "a.bin": first });
+    await update();
+    assert.match(await readFile(join(site, "a.bin"), "utf8"), /^version https:\/\/git-lfs/);
+    assert.is((await update({ lfs: true })).changed, true);
+    assert.is(await readFile(join(site, "a.bin"), "utf8"), first);
+    assert.is((await update({ lfs: true })).changed, false);
+    await writeFile(join(site, "a.bin"), "first ".repeat(999));
+    assert.is((await update({ lfs: true })).changed, true);
+    const second = "second ".repeat(1000);
+    await repo.push({ "a.bin": second });
+    await update({ lfs: true });
+    assert.is(await readFile(join(site, "a.bin"), "utf8"), second);
+    const kept = await readdir(join(repos, ".boatyard/site/mirror.git/lfs/objects"), {
+      recursive: true,
+    });
+    assert.is(kept.filter((name) => /[0-9a-f]{64}$/.test(name)).length, 1);
+    assert.is((await update()).changed, true, "without the setting pointers stand there");
+  },
+);
 
 test.run();

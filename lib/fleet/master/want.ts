@@ -1,0 +1,102 @@
+import { mkdir, readdir } from "node:fs/promises";
+import { homedir } from "node:os";
+import { dirname, join } from "node:path";
+import process from "node:process";
+import { Failure } from "../../core/errors.ts";
+import { isSha, isShortName } from "../../core/names.ts";
+import { readIfThere, writeAtomic } from "../../files/files.ts";
+import type { Target } from "./list.ts";
+import type { Pin } from "./pin.ts";
+
+/** What should run: per repo, what the last runs set for which slaves, in `want/REPO.json` of the state folder. */
+
+/** What one run set. */
+export interface Want extends Pin {
+  /** The list of slaves that it was for, absolute. */
+  list: string;
+  group?: string | undefined;
+  run: string;
+  /** Where the commit was asked for, which the next run does again. */
+  base?: string | undefined;
+  /** It goes in steps and is under way, or was stopped: the slaves that it has not reached are left alone. */
+  stopped?: boolean | undefined;
+}
+
+/** The newest one, the order's time that no later one may be under, and older ones of other lists or groups. */
+export interface Wants extends Want {
+  repo: string;
+  at: number;
+  older?: Want[] | undefined;
+}
+
+/** Where the master keeps its state: systemd's folder for the unit, else root's, else the user's. */
+export function stateFolder(): string {
+  const { STATE_DIRECTORY, XDG_STATE_HOME } = process.env;
+  if (STATE_DIRECTORY) return STATE_DIRECTORY.split(":")[0] ?? STATE_DIRECTORY;
+  if (!XDG_STATE_HOME && process.getuid?.() === 0) return "/var/lib/server-update";
+  return join(XDG_STATE_HOME || join(homedir(), ".local", "state"), "server-update");
+}
+
+function fileOf(repo: string): string {
+  return join(stateFolder(), "want", `${repo}.json`);
+}
+
+/** @throws {Failure} for a damaged file: it also says which orders are newer than the last */
+export async function readWants(repo: string): Promise<Wants | undefined> {
+  const file = fileOf(repo);
+  const text = await readIfThere(file);
+  if (text === undefined) return undefined;
+  try {
+    const wants = JSON.parse(text) as Wants;
+    if (isSha(wants.sha) && typeof wants.list === "string" && Number.isSafeInteger(wants.at))
+      return { ...wants, repo };
+  } catch {
+    // said below
+  }
+  throw new Failure(`${file} is damaged; correct it, or remove it and run server-update ${repo}`);
+}
+
+/** The repos of which is known what should run. */
+export async function wantedRepos(): Promise<string[]> {
+  const names = await readdir(join(stateFolder(), "want")).catch(() => []);
+  return names
+    .filter((name) => name.endsWith(".json"))
+    .map((name) => name.slice(0, -".json".length))
+    .filter(isShortName)
+    .sort();
+}
+
+export async function writeWants(wants: Wants): Promise<void> {
+  const file = fileOf(wants.repo);
+  await mkdir(dirname(file), { recursive: true });
+  await writeAtomic(file, `${JSON.stringify(wants, undefined, 2)}\n`, { mode: 0o644 });
+}
+
+/** Pure: what is wanted once a run sets something. What it covers is forgotten: the same list, and the same group or all. */
+export function withWant(before: Wants | undefined, repo: string, want: Want, at: number): Wants {
+  const covered = (each: Want) =>
+    each.list === want.list && (want.group === undefined || each.group === want.group);
+  const older = before ? entriesOf(before).filter((each) => !covered(each)) : [];
+  return { repo, ...want, at, ...(older.length > 0 ? { older } : {}) };
+}
+
+/** All that is wanted, the newest first. */
+export function entriesOf({ repo: _, at: __, older = [], ...newest }: Wants): Want[] {
+  return [newest, ...older];
+}
+
+/** Pure: what is wanted of one slave: the newest word of a list and group that it is in. */
+export function wantFor(
+  wants: Wants,
+  target: Target,
+  lists: ReadonlyMap<string, readonly Target[]>,
+): Want | undefined {
+  return entriesOf(wants).find(({ list, group }) =>
+    lists
+      .get(list)
+      ?.some(
+        (each) =>
+          each.url.href === target.url.href && (group === undefined || each.group === group),
+      ),
+  );
+}

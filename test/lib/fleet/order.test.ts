@@ -1,0 +1,120 @@
+import { Buffer } from "node:buffer";
+import { createPublicKey, verify } from "node:crypto";
+import { readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { keyId, parsePublicKey, readPrivateKey, writeKey } from "../../../lib/fleet/keys.ts";
+import { type Order, readOrder, signOrder } from "../../../lib/fleet/order.ts";
+import { runCommand } from "../../helpers/run.ts";
+import { needsCommand, testUnless } from "../../helpers/skip.ts";
+import { tempDir } from "../../helpers/tmp.ts";
+
+const order: Order = {
+  repo: "site",
+  sha: "a".repeat(40),
+  branch: "main",
+  target: "web-17",
+  at: Date.parse("2026-11-20T10:00:00Z"),
+  run: "20261120T100000Z-3f2a9c",
+};
+
+async function makeKey() {
+  const path = join(tempDir(), "key");
+  const { publicKey } = await writeKey(path);
+  return { path, publicKey: parsePublicKey(publicKey), key: await readPrivateKey(path) };
+}
+
+const refusal = (text: string, keys: Parameters<typeof readOrder>[1]) => {
+  const read = readOrder(text, keys);
+  return "refusal" in read ? read.refusal : undefined;
+};
+
+test("an order is what the page says, so that other programs can write and read one", async () => {
+  const { key, publicKey } = await makeKey();
+  const [version, payload = "", signature = ""] = signOrder(order, key).split(".");
+  assert.is(version, "v1");
+  assert.equal(JSON.parse(Buffer.from(payload, "base64url").toString()), order);
+  const text = Buffer.from(`boatyard-order-v1\n${payload}`);
+  assert.ok(verify(null, text, publicKey, Buffer.from(signature, "base64url")));
+});
+
+test("a signed order is read, with the name of the key that it is from", async () => {
+  const [old, now] = [await makeKey(), await makeKey()];
+  const read = readOrder(signOrder(order, now.key), [old.publicKey, now.publicKey]);
+  assert.equal("order" in read && read.order, order);
+  assert.is("key" in read && read.key, keyId(now.publicKey));
+});
+
+test("another key, a changed payload or signature, and what is no order are refused", async () => {
+  const [ours, other] = [await makeKey(), await makeKey()];
+  const text = signOrder(order, ours.key);
+  const [version, payload = "", signature = ""] = text.split(".");
+  const changed = Buffer.from(JSON.stringify({ ...order, target: "web-18" })).toString("base64url");
+  assert.match(refusal(text, [other.publicKey]) ?? "", "is not signed with a master_key");
+  // the last character's unused bits make another text of the same signature
+  const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+  const last = alphabet[alphabet.indexOf(signature.at(-1) ?? "") ^ 1];
+  for (const bad of [
+    `${version}.${changed}.${signature}`,
+    `${version}.${payload}.${signature.slice(0, -1)}${last}`,
+    `${version}.${payload}.${"A".repeat(86)}`,
+    `v2.${payload}.${signature}`,
+    `${text}.x`,
+    "",
+  ])
+    assert.ok(refusal(bad, [ours.publicKey]), bad);
+  for (const [field, value] of [
+    ["repo", "../x"],
+    ["repo", undefined],
+    ["sha", "HEAD"],
+    ["branch", "a..b"],
+    ["branch", null],
+    ["target", "a b"],
+    ["at", "now"],
+    ["at", 1.5],
+    ["run", "x"],
+  ] as const) {
+    const odd = signOrder({ ...order, [field]: value } as Order, ours.key);
+    assert.match(refusal(odd, [ours.publicKey]) ?? "", "does not say what an order must", field);
+  }
+});
+
+test("a key is made once, for its owner alone", async () => {
+  const { path, key } = await makeKey();
+  assert.is((await stat(path)).mode & 0o777, 0o600);
+  assert.match(await readFile(`${path}.pub`, "utf8"), /^ed25519:[A-Za-z0-9_-]{43}\n$/);
+  const before = await readFile(path, "utf8");
+  const error = await writeKey(path).catch((reason: unknown) => reason);
+  assert.match(String(error), "is there already, and is left alone");
+  assert.is(await readFile(path, "utf8"), before);
+  assert.is(keyId(key), keyId(createPublicKey(key)));
+});
+
+test("what is no public key is said so", () => {
+  for (const text of [
+    "",
+    "ed25519:",
+    `ed25519:${"A".repeat(42)}`,
+    `ed25519:${"A".repeat(42)}B`,
+    `x25519:${"A".repeat(43)}`,
+  ])
+    assert.throws(() => parsePublicKey(text), /is not a public key/);
+});
+
+testUnless(test, needsCommand("openssl"))(
+  "a key of openssl is one, an RSA key is not",
+  async () => {
+    const dir = tempDir();
+    await runCommand(["openssl", "genpkey", "-algorithm", "ed25519", "-out", join(dir, "ok")], {
+      expect: 0,
+    });
+    await runCommand(["chmod", "600", join(dir, "ok")]);
+    assert.is((await readPrivateKey(join(dir, "ok"))).asymmetricKeyType, "ed25519");
+    await runCommand(["sh", "-c", `umask 077; openssl genrsa -out ${dir}/rsa 2048`], { expect: 0 });
+    const error = await readPrivateKey(join(dir, "rsa")).catch((reason: unknown) => reason);
+    assert.match(String(error), "is not an Ed25519 private key");
+  },
+);
+
+test.run();

@@ -1,0 +1,105 @@
+import { appendFile, mkdir, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { refusalOfPage } from "../../../../lib/fleet/slave/access.ts";
+import { Nonces } from "../../../../lib/fleet/slave/nonces.ts";
+import { tempDir } from "../../../helpers/tmp.ts";
+
+const onLoopback = { localAddress: "127.0.0.1", loopback: true };
+const onLan = { localAddress: "::ffff:10.1.2.3", loopback: false };
+
+test("programs on this machine may ask without a secret, web pages may not", () => {
+  const good = [
+    { host: "127.0.0.1:9999" },
+    { host: "127.0.0.2:9999" },
+    { host: "localhost" },
+    { host: "[::1]:9999" },
+    { host: "web1.example.com" },
+    { host: "192.0.2.7:9999" },
+    { host: "127.0.0.1:9999", "sec-fetch-site": "none" },
+    { host: "127.0.0.1:9999", origin: "http://127.0.0.1:9999", "sec-fetch-site": "same-origin" },
+  ];
+  for (const headers of good) {
+    const hosts = ["web1.example.com", "192.0.2.7"];
+    assert.is(refusalOfPage({ headers, ...onLoopback }, hosts), undefined, JSON.stringify(headers));
+  }
+  const bad = [
+    {},
+    { host: "" },
+    { host: "evil.example" },
+    { host: "127.0.0.1.evil.example" },
+    { host: "a b" },
+    { host: "0.0.0.0:9999" },
+    { host: "10.1.2.3:9999" },
+    { host: "[::ffff:127.0.0.1]:9999" },
+    { host: "[::ffff:7f00:1]:9999" },
+    { host: "[::]:9999" },
+    { host: "127.0.0.1:9999", origin: "https://evil.example" },
+    { host: "127.0.0.1:9999", origin: "null" },
+    { host: "127.0.0.1:9999", origin: "http://127.0.0.1:3000" },
+    { host: "127.0.0.1:9999", referer: "https://evil.example/page" },
+    { host: "127.0.0.1:9999", "sec-fetch-site": "cross-site" },
+    { host: "127.0.0.1:9999", "sec-fetch-site": "same-site" },
+  ];
+  for (const headers of bad)
+    assert.ok(refusalOfPage({ headers, ...onLoopback }, []), JSON.stringify(headers));
+});
+
+test("an address counts when the connection came in on it; those of loopback only where nothing else can connect", () => {
+  assert.is(refusalOfPage({ headers: { host: "10.1.2.3:9999" }, ...onLan }, []), undefined);
+  for (const host of ["127.0.0.1", "[::1]", "0.0.0.0", "10.9.9.9", "[::ffff:10.1.2.3]"])
+    assert.ok(refusalOfPage({ headers: { host }, ...onLan }, []), host);
+});
+
+test("a nonce is taken once, also after a restart", async () => {
+  const file = join(tempDir(), "state", "nonces.txt");
+  const time = Math.floor(Date.now() / 1000);
+  const [one, two] = ["1".repeat(32), "2".repeat(32)];
+  const first = new Nonces(file);
+  await first.open();
+  assert.ok(await first.take(one, time));
+  assert.not.ok(await first.take(one, time));
+  const second = new Nonces(file);
+  await second.open();
+  assert.not.ok(await second.take(one, time));
+  assert.ok(await second.take(two, time));
+});
+
+test("nonces whose time is past are forgotten, and a torn last line harms nothing", async () => {
+  const file = join(tempDir(), "nonces.txt");
+  const [old, fresh] = ["3".repeat(32), "4".repeat(32)];
+  await appendFile(file, `1000 ${old}\n99999999999 ${fresh}\n9999999`);
+  const nonces = new Nonces(file);
+  await nonces.open();
+  assert.is(await readFile(file, "utf8"), `99999999999 ${fresh}\n`);
+  assert.not.ok(await nonces.take(fresh, 0));
+});
+
+test("the file of nonces does not grow with those that are past", async () => {
+  const file = join(tempDir(), "nonces.txt");
+  const nonces = new Nonces(file);
+  await nonces.open();
+  const takes = Array.from({ length: 1100 }, (_, at) =>
+    nonces.take(String(at).padStart(32, "0"), 1000),
+  );
+  assert.ok((await Promise.all(takes)).every((taken) => taken));
+  const { length } = (await readFile(file, "utf8")).split("\n");
+  assert.ok(length < 200, `${length} lines`);
+});
+
+test("a nonce that cannot be written does not count", async () => {
+  const file = join(tempDir(), "nonces.txt");
+  const nonces = new Nonces(file);
+  await nonces.open();
+  await rm(file);
+  await mkdir(file);
+  const nonce = "5".repeat(32);
+  const time = Math.floor(Date.now() / 1000);
+  const error = await nonces.take(nonce, time).catch((reason: unknown) => reason);
+  assert.is((error as { status: number }).status, 503);
+  await rm(file, { recursive: true });
+  assert.ok(await nonces.take(nonce, time));
+});
+
+test.run();
