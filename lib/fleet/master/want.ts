@@ -76,13 +76,21 @@ export async function writeWants(wants: Wants): Promise<void> {
 export function withWant(before: Wants | undefined, repo: string, want: Want, at: number): Wants {
   const covered = (each: Want) =>
     each.list === want.list && (want.group === undefined || each.group === want.group);
-  const older = before ? entriesOf(before).filter((each) => !covered(each)) : [];
+  const older = before
+    ? entriesOf(before)
+        .filter((each) => !covered(each))
+        .map(plain)
+    : [];
   return { repo, ...want, at, ...(older.length > 0 ? { older } : {}) };
 }
 
+function plain({ sha, branch, list, group, run, base, stopped }: Want): Want {
+  return { sha, branch, list, group, run, base, stopped };
+}
+
 /** All that is wanted, the newest first. */
-export function entriesOf({ repo: _, at: __, older = [], ...newest }: Wants): Want[] {
-  return [newest, ...older];
+export function entriesOf(wants: Wants): Want[] {
+  return [wants, ...(wants.older ?? [])];
 }
 
 /** Pure: what is wanted of one slave: the newest word of a list and group that it is in. */

@@ -92,7 +92,7 @@ export async function runAfter(
   tree: Tree,
   before: Tree | undefined,
 ): Promise<void> {
-  const { place, state, settings, shared } = update;
+  const { place, state, settings } = update;
   if (settings.after !== undefined) {
     await runIn(update, settings.after, tree, before).catch(async (error: unknown) => {
       await undo(update, tree, before === tree ? undefined : before);

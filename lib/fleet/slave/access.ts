@@ -65,7 +65,7 @@ function isOurs(
   if (isIP(address) && !named) {
     // Browsers say where a page came from only to addresses that they hold to be this machine's own. Others that lead
     // here, such as 0.0.0.0 and ::ffff:127.0.0.1, are for pages alone.
-    if (loopback && (/^127\./.test(address) || address === "::1")) return true;
+    if (loopback && (address.startsWith("127.") || address === "::1")) return true;
     return address === localAddress.replace(/^::ffff:(?=[\d.]+$)/, "");
   }
   return named || host === "localhost" || host === hostname().toLowerCase();
