@@ -3,12 +3,14 @@
 // a shell script that does the same. Run it after `npm run bundle`; arguments: rounds, idle seconds.
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { Agent } from "node:http";
 import { join } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { findOnPath } from "../lib/exec/scripts.ts";
 import { $ } from "../lib/exec/exec.ts";
 import { askPort, deploy, webApp } from "../test/helpers/launch.ts";
+import { openPage } from "../test/helpers/pages.ts";
 import { freePort } from "../test/helpers/ports.ts";
 import { makePublisher } from "../test/helpers/publisher.ts";
 import { tempDir } from "../test/helpers/tmp.ts";
@@ -88,6 +90,50 @@ async function ours(listen: boolean) {
   await running.stop();
   await publisher.close();
   return { results, memory, cpu };
+}
+
+/**
+ * Requests at 200 a second while updates go on with app.overlap, to the app of docs/launchfit.md: with a connection for
+ * each, or over connections that are kept. How long they took, sorted, and how many failed.
+ */
+async function overlapped(keepAlive: boolean) {
+  const page = await openPage("launchfit.md");
+  const files = { "server.mjs": page.block("// server.mjs") };
+  const publisher = await makePublisher();
+  await publisher.publish("1", files);
+  const lines = ["exec: exec node server.mjs", "overlap: true"];
+  const app = await deploy(publisher, { listen: true, app: lines });
+  const running = await app.launch();
+  await waitFor(async () => (await app.ask()) === "version 1\n");
+  const agent = keepAlive ? new Agent({ keepAlive: true, maxSockets: 20 }) : false;
+  const waits: number[] = [];
+  let failed = 0;
+  const pending = new Set<Promise<void>>();
+  const askOnce = () => {
+    const start = performance.now();
+    const one = askPort(app.port, agent).then((answer) => {
+      pending.delete(one);
+      if (answer.startsWith("version")) waits.push(performance.now() - start);
+      else failed += 1;
+    });
+    pending.add(one);
+  };
+  for (let round = 0; round < rounds; round++) {
+    const version = (round + 2).toString(16);
+    // packing is done here, too: not while the requests are timed
+    await publisher.publish(version, files);
+    const timer = setInterval(askOnce, 5);
+    await sleep(500);
+    const { ok, error } = await app.control("check");
+    if (!ok) throw new Error(error);
+    await sleep(500);
+    clearInterval(timer);
+    await Promise.all(pending);
+  }
+  if (agent) agent.destroy();
+  await running.stop();
+  await publisher.close();
+  return { failed, waits: waits.sort((a, b) => a - b) };
 }
 
 /** The stop and the start of the app alone: TERM, exit, start, first answer. */
@@ -215,6 +261,18 @@ until curl -fsS http://127.0.0.1:${port}/ >/dev/null 2>&1; do sleep 0.005; done
   return { our: median(our), theirs: median(theirs) };
 }
 
+for (const keepAlive of [false, true]) {
+  const { failed, waits } = await overlapped(keepAlive);
+  const what = keepAlive ? "kept connections" : "new connections";
+  const late = waits[Math.floor(waits.length * 0.999)] ?? Number.NaN;
+  console.log(
+    `app.overlap, ${rounds} updates, ${waits.length} requests over ${what}: longest ${ms(waits.at(-1) ?? Number.NaN)}`,
+  );
+  console.log(`failed with app.overlap, ${what}: ${failed} (to reach 0)`);
+  console.log(
+    `ratio wait at p99.9 with app.overlap, ${what}: ${(late / 25).toFixed(2)} of 25 ms (to reach <= 1.0)`,
+  );
+}
 const own = await alone();
 console.log(`the app's own stop and start: ${ms(own)}`);
 const plain = await ours(false);

@@ -72,7 +72,7 @@ async function askApp(
     port: Number(url.port || (url.protocol === "https:" ? 443 : 80)),
   });
   try {
-    await once(socket, "connect", { signal: AbortSignal.timeout(timeout) });
+    await once(socket, "connect", { signal: AbortSignal.timeout(Math.ceil(timeout)) });
     const acceptor = await acceptorOf(socket, app, deadline);
     if (acceptor !== "the app") return { acceptor, answer: notAccepted[acceptor] };
     const left = Math.max(1, deadline - performance.now());

@@ -1,6 +1,6 @@
 // Deploy directories with an app that answers over HTTP, and launchfit running in them.
 import { mkdirSync, readlinkSync, writeFileSync } from "node:fs";
-import { get as httpGet } from "node:http";
+import { type Agent, get as httpGet } from "node:http";
 import { join } from "node:path";
 import { askControl, type ControlAnswer, controlPath } from "../../lib/launch/control.ts";
 import { freePort } from "./ports.ts";
@@ -90,10 +90,10 @@ export async function deploy(publisher: Publisher, options: DeployOptions = {}):
   };
 }
 
-/** One request on a connection of its own. */
-export function askPort(port: number): Promise<string> {
+/** One request, on a connection of its own or over the agent's; the answer, or the error's code. */
+export function askPort(port: number, agent: Agent | false = false): Promise<string> {
   return new Promise((resolve) => {
-    const request = httpGet({ port, host: "127.0.0.1", agent: false }, (response) => {
+    const request = httpGet({ port, host: "127.0.0.1", agent }, (response) => {
       let text = "";
       response.setEncoding("utf8");
       response.on("data", (chunk: string) => {
