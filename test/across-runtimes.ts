@@ -22,7 +22,7 @@ export const acrossRuntimes: readonly string[] = [
   "lib/config/secrets",
   "lib/files",
   "lib/git",
-  "lib/hook/journal",
+  "lib/hook/line-file",
   "lib/hook/watch-files",
   "lib/log/writer",
   "scripts/logs-follow",

@@ -122,10 +122,10 @@ export class Deliveries {
   ): Promise<Answer> {
     const key = `${repo.name} ${id}`;
     // of twins that come at once one is accepted: nothing is awaited between these two looks and the note below
-    const before = id === undefined ? undefined : this.#parts.store.seen.delivery(repo.name, id);
+    const before = id === undefined ? undefined : this.#parts.store.runOf(repo.name, id);
     // one that failed or was lost is sent again on purpose: it runs again
     if (before && before.state !== "failed" && before.state !== "cancelled")
-      return repeated(before.run);
+      return repeated(before.entry.id);
     const twin = id === undefined ? undefined : this.#arriving.get(key);
     if (twin) return repeated((await twin.catch(notStored))[0]?.id);
     if (

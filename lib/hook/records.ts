@@ -44,7 +44,7 @@ export interface RunRecord extends Source, Change {
 
 /** The record of a run that waits and was never started. */
 export function recordOf(entry: Entry): RunRecord {
-  const { order: _order, place: _place, supersedes: _supersedes, ...known } = entry;
+  const { order: _order, ...known } = entry;
   return { ...known, state: "waiting", attempt: 0 };
 }
 

@@ -5,10 +5,10 @@ import { isRunId } from "../core/id.ts";
 import { HttpError, sendJson } from "../http/server.ts";
 import type { Settings } from "./config.ts";
 import type { Deliveries } from "./deliveries.ts";
-import { hasEnded, recordOf, type Records, type RunRecord } from "./records.ts";
+import { hasEnded, recordOf, type Records, type RunRecord, type RunState } from "./records.ts";
 import { followLog, sendLog } from "./run-log.ts";
 import type { Scheduler } from "./scheduler.ts";
-import type { SeenRun, Store } from "./store.ts";
+import type { Store } from "./store.ts";
 import type { Metrics } from "./telemetry.ts";
 
 /** Where a forge's deliveries are accepted; the second is where node-github-hook listens. */
@@ -136,7 +136,8 @@ export class Routes {
   *#views(): Iterable<RunView> {
     for (const record of this.#parts.records.all()) yield viewOf(record);
     for (const entry of this.#parts.scheduler.queue.entries()) yield recordOf(entry);
-    for (const seen of this.#parts.store.seen.all()) yield viewOfSeen(seen);
+    for (const { entry, state, by } of this.#parts.store.known())
+      yield { ...recordOf(entry), state: state as RunState, by };
   }
 
   async #cancel(response: ServerResponse, view: RunView): Promise<void> {
@@ -182,21 +183,4 @@ function whyNoRerun({ state, by }: RunView): string {
 function viewOf(record: RunRecord): RunView {
   const { cookie: _cookie, pid: _pid, pidStart: _start, ...view } = record;
   return view;
-}
-
-function viewOfSeen({ run, repo, ref, sha, accepted, state, by, delivery }: SeenRun): RunView {
-  return {
-    id: run,
-    repo,
-    kind: ref.startsWith("refs/tags/") ? "release" : "push",
-    ref,
-    sha,
-    accepted,
-    state: state as RunRecord["state"],
-    by,
-    delivery,
-    forge: "",
-    event: "",
-    attempt: 0,
-  };
 }

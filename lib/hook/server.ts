@@ -28,10 +28,8 @@ export async function openServer(settings: Settings, log: ServerLog) {
   const { state } = settings.config;
   const warn = (text: string) => log.warn(text);
   const metrics = new Metrics();
-  const [records, { store, waiting }] = await Promise.all([
-    Records.open(state, { warn }),
-    Store.open(state, { warn }),
-  ]);
+  const { store, waiting } = await Store.open(state, { warn });
+  const records = await Records.open(state, { warn });
   const heads = new Heads(state, log);
 
   const executor = new Executor({
@@ -55,8 +53,6 @@ export async function openServer(settings: Settings, log: ServerLog) {
   const accept: Store["accept"] = async (source, changes, payload) => {
     const entries = await store.accept(source, changes, payload);
     for (const entry of entries) scheduler.add(entry);
-    // one long run must not keep a flood of superseded pushes on the disk
-    if (store.crowded) void tidy(source.repo);
     return entries;
   };
   const deliveries = new Deliveries({ settings, store, scheduler, accept, heads, log });
@@ -67,10 +63,9 @@ export async function openServer(settings: Settings, log: ServerLog) {
   const local = createHttpServer((request, response) => routes.local(request, response), onBug);
   const socket = join(state, "socket");
 
-  /** Release what is settled, and remove the old runs of a repo, or of all. */
+  /** Remove the old runs of a repo, or of all. */
   async function tidy(repo?: string): Promise<void> {
     try {
-      await store.tidy();
       const { keep, keepFor } = settings.config;
       const old = records.old(repo, { keep, maxAge: keepFor });
       if (old.length === 0) return;
@@ -104,7 +99,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
       poller.stop();
       poller.start();
     },
-    /** Release what is settled, and remove old runs. */
+    /** Remove old runs. */
     tidy,
     /** How many runs are under way. */
     running: () => scheduler.queue.running,

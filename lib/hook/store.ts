@@ -1,13 +1,13 @@
 import { randomInt } from "node:crypto";
+import { rename, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { newRunId } from "../core/id.ts";
-import { Journal } from "./journal.ts";
+import { isRunId, newRunId } from "../core/id.ts";
+import { exists } from "../files/files.ts";
+import { readFormerStore } from "./former-store.ts";
+import { LineFile } from "./line-file.ts";
 import type { Change } from "./payload.ts";
 import type { Waiting } from "./queue.ts";
-import { Seen, type SeenRun } from "./seen.ts";
-import type { Found, Place } from "./segment.ts";
-
-export type { SeenRun };
+import type { FoundLine, Place } from "./read-lines.ts";
 
 /** Where a change comes from: a forge's delivery, `poll`, or `rerun`. */
 export interface Source {
@@ -17,96 +17,165 @@ export interface Source {
   readonly delivery?: string | undefined;
 }
 
-/** An accepted change that is to become a run. The journal keeps it as it is before it has a place. */
+/** An accepted change that is to become a run. */
 export interface Entry extends Waiting, Source, Change {
   /** ISO time. */
   readonly accepted: string;
-  /** Where its payload lies, once it is on disk. The store's own. */
-  place: Place | undefined;
-  /** Whether it superseded others. The store's own. */
+}
+
+/** What is known of an accepted run, also after it has ended. */
+export interface KnownRun {
+  readonly entry: Entry;
+  /** `waiting` while it has no end; else how it ended. */
+  state: string;
+  /** The run that superseded it. */
+  by?: string | undefined;
+}
+
+/** A run that has no end yet. */
+interface Unsettled {
+  readonly entry: Entry;
+  /** The line of its delivery. */
+  readonly place: Place;
+  /** Whether it superseded others. */
   supersedes?: boolean;
 }
 
-/** Beyond so many segments, those runs that wait long are moved to a newer one. */
-const maxSegments = 8;
+interface StoreOptions {
+  readonly warn: (text: string) => void;
+  /** So many of the newest runs are known after their end. */
+  readonly remember?: number;
+  /** Bytes that must be settled before the file is rewritten. */
+  readonly minSettled?: number;
+}
 
 /**
- * What has been accepted and is not settled yet: STATE/spool. A delivery is on disk when `accept` resolves.
- * It is settled when its run has ended or was superseded; segments whose deliveries are all settled are released.
- * How it is stored (journal, segments, what is remembered) is known to this file alone.
+ * What has been accepted: STATE/deliveries.jsonl. A line is a delivery (`runs`, `payload`), the end of a run (`run`,
+ * `state`, `by`), or the end of a server (`stopped`); of a delivery whose runs have ended a rewrite keeps each run in
+ * a line of `runs` without a payload, with its `state`. A delivery is on disk when `accept` resolves.
  */
 export class Store {
-  readonly seen: Seen;
-  readonly #journal: Journal;
-  /** What is not settled, by run. */
-  readonly #unsettled = new Map<string, Entry>();
-  /** All runs that a segment of the journal tells of. */
-  readonly #runs = new Map<number, string[]>();
-  #closing = false;
+  readonly #remember: number;
+  readonly #known = new Map<string, KnownRun>();
+  readonly #byDelivery = new Map<string, KnownRun>();
+  readonly #unsettled = new Map<string, Unsettled>();
+  readonly #file: LineFile;
   #lastOrder = 0;
   #digits = randomInt(2 ** 24);
-  #tidying: Promise<void> | undefined;
 
-  private constructor(journal: Journal, seen: Seen) {
-    this.#journal = journal;
-    this.seen = seen;
+  private constructor(file: LineFile, remember: number) {
+    this.#file = file;
+    this.#remember = remember;
   }
 
-  /** Open the store of a state folder; `waiting` is what was accepted and not settled, in order. */
+  /**
+   * Open the store of a state folder; `waiting` is what was accepted and has no end, in order. `warn` gets a line for
+   * whatever is damaged or missing.
+   * @throws {Failure} when it cannot be read.
+   */
   static async open(
     state: string,
-    {
-      warn,
-      segmentSize,
-      remember,
-    }: { warn: (text: string) => void; segmentSize?: number; remember?: number },
+    { warn, remember = 10_000, minSettled }: StoreOptions,
   ): Promise<{ store: Store; waiting: Entry[] }> {
-    const folder = join(state, "spool");
-    const { journal, records } = await Journal.open(folder, {
-      warn,
-      ...(segmentSize === undefined ? {} : { segmentSize }),
-    });
-    const seen = new Seen(join(folder, "seen.jsonl"), remember);
-    await seen.load();
-    const store = new Store(journal, seen);
-    return { store, waiting: store.#replay(records) };
+    const path = join(state, "deliveries.jsonl");
+    const former = join(state, "spool");
+    const hasFormer = await exists(former);
+    // every server makes the folder of its runs at its first start
+    const isNew = hasFormer || !(await exists(join(state, "runs")));
+    const summary = (): object[] => store.#ended();
+    const { file, lines } = await LineFile.open(path, { isNew, warn, summary, minSettled });
+    const store = new Store(file, remember);
+    for (const line of lines)
+      if (!store.#replay(line)) warn(`${path}:${line.number}: not a line of a delivery or a run`);
+    if (hasFormer) await store.#takeOver(former, warn);
+    const waiting = [...store.#unsettled.values()].map(({ entry }) => entry);
+    if (lines.length > 0 && lines.at(-1)?.head["stopped"] === undefined)
+      warn(
+        `${path}: the former server was killed, or the end of the file is missing; ${waiting.length} runs go on`,
+      );
+    file.rewriteIfDue();
+    return { store, waiting: waiting.sort((a, b) => a.order - b.order) };
   }
 
-  /** Go through what the journal holds; returns what is not settled, in order. */
-  #replay(records: readonly Found[]): Entry[] {
-    for (const { head, place } of records) {
-      if (Array.isArray(head.runs))
-        for (const run of head.runs as Entry[]) {
-          const entry: Entry = { ...run, place };
-          // its end is known, though the segment that told it may be gone
-          const known = this.seen.get(entry.id);
-          if (known && known.state !== "waiting") continue;
-          this.#add(entry);
-        }
-      else if (typeof head.run === "string" && Array.isArray(head.superseded)) {
-        // a former version wrote them down together
-        for (const old of head.superseded as string[]) this.#end(old, "superseded", head.run);
-      } else if (typeof head.run === "string" && typeof head.state === "string") {
-        this.#end(head.run, head.state, typeof head.by === "string" ? head.by : undefined);
-      }
+  /** Take in what a line says; false when it says nothing. */
+  #replay({ head: { runs, run, state, by, stopped }, place }: FoundLine): boolean {
+    if (typeof run === "string" && typeof state === "string") {
+      this.#end(run, state, typeof by === "string" ? by : undefined);
+      return true;
     }
-    return [...this.#unsettled.values()].sort((a, b) => a.order - b.order);
+    if (!Array.isArray(runs) || !runs.every(isEntry)) return stopped !== undefined;
+    for (const { state: end = "waiting", by: newer, ...entry } of runs as (Entry & KnownRun)[])
+      this.#know({ entry, state: end, by: newer }, place);
+    return true;
   }
 
-  #add(entry: Entry): void {
-    const { id, repo, delivery, ref, sha, accepted } = entry;
-    this.#locate(entry);
-    this.#unsettled.set(id, entry);
+  /** Know a run from now on, unless it is known. */
+  #know(known: KnownRun, place: Place): void {
+    const { entry, state } = known;
+    if (this.#known.has(entry.id)) return;
+    this.#known.set(entry.id, known);
+    const key = deliveryKey(entry);
+    // of a delivery that reports several refs the first run stands for it; one that is sent again has a new time
+    if (this.#byDelivery.get(key)?.entry.accepted !== entry.accepted)
+      this.#byDelivery.set(key, known);
     this.#lastOrder = Math.max(this.#lastOrder, entry.order);
-    this.seen.add({ run: id, repo, delivery, ref, sha, accepted, state: "waiting", by: undefined });
+    this.#forgetOldest();
+    if (state !== "waiting") return;
+    this.#file.inUse.add(place);
+    this.#unsettled.set(entry.id, { entry, place });
   }
 
-  /** Note in which segment an entry stands. */
-  #locate(entry: Entry): void {
-    const { segment } = placeOf(entry);
-    const runs = this.#runs.get(segment) ?? [];
-    runs.push(entry.id);
-    this.#runs.set(segment, runs);
+  /** What waits is known for as long as it waits. */
+  #forgetOldest(): void {
+    for (const [id, known] of this.#known) {
+      if (this.#known.size <= this.#remember) return;
+      if (known.state === "waiting") continue;
+      this.#known.delete(id);
+      const key = deliveryKey(known.entry);
+      if (this.#byDelivery.get(key) === known) this.#byDelivery.delete(key);
+    }
+  }
+
+  /** Nothing more comes of a run. */
+  #end(id: string, state: string, by: string | undefined): void {
+    const known = this.#known.get(id);
+    if (known) Object.assign(known, { state, by });
+    const place = this.#unsettled.get(id)?.place;
+    this.#unsettled.delete(id);
+    if (place && ![...this.#unsettled.values()].some((other) => other.place === place))
+      this.#file.inUse.delete(place);
+  }
+
+  /** What is known of runs that have ended, as lines. */
+  #ended(): object[] {
+    return [...this.#known.values()].filter(({ state }) => state !== "waiting").map(lineOf);
+  }
+
+  /** Take over what the version before kept in a folder of its own. */
+  async #takeOver(folder: string, warn: (text: string) => void): Promise<void> {
+    const { ended, deliveries, damaged } = await readFormerStore(folder);
+    for (const run of ended) {
+      this.#file.note(lineOf(run));
+      this.#know(run, nowhere);
+    }
+    // a start before this one may have been killed here
+    for (const { entries, payload } of deliveries)
+      if (!entries.some(({ id }) => this.#known.has(id))) await this.#append(entries, payload);
+    await this.flush();
+    if (damaged.length > 0) await rename(folder, `${folder}.damaged`);
+    else await rm(folder, { recursive: true });
+    for (const what of damaged) warn(`${what}; kept in ${folder}.damaged`);
+    warn(`${folder} was taken over into deliveries.jsonl: ${this.#unsettled.size} runs go on`);
+  }
+
+  /** All runs that are known, the oldest first. */
+  known(): Iterable<KnownRun> {
+    return this.#known.values();
+  }
+
+  /** The run of a repo's delivery. */
+  runOf(repo: string, delivery: string): KnownRun | undefined {
+    return this.#byDelivery.get(deliveryKey({ repo, delivery, id: "" }));
   }
 
   /**
@@ -115,21 +184,18 @@ export class Store {
    */
   accept(source: Source, changes: readonly Change[], payload: Uint8Array): Promise<Entry[]> {
     const now = Date.now();
-    const entries = changes.map(
-      (change): Entry => ({
-        id: this.#freshId(now),
-        ...source,
-        ...change,
-        order: this.#nextOrder(now),
-        accepted: new Date(now).toISOString(),
-        place: undefined,
-      }),
-    );
-    return this.#journal.append({ runs: entries }, payload, (place) => {
-      for (const entry of entries) {
-        entry.place = place;
-        this.#add(entry);
-      }
+    const accepted = new Date(now).toISOString();
+    const entries = changes.map((change): Entry => {
+      // microseconds; it grows also when the clock is set back
+      this.#lastOrder = Math.max(now * 1000, this.#lastOrder + 1);
+      return { id: this.#freshId(now), ...source, ...change, order: this.#lastOrder, accepted };
+    });
+    return this.#append(entries, payload);
+  }
+
+  #append(entries: Entry[], payload: Uint8Array): Promise<Entry[]> {
+    return this.#file.append({ runs: entries }, payload, (place) => {
+      for (const entry of entries) this.#know({ entry, state: "waiting" }, place);
       return entries;
     });
   }
@@ -142,125 +208,67 @@ export class Store {
     for (;;) {
       this.#digits = (this.#digits + 0x9e3779) % 0x1000000;
       const id = newRunId(now, this.#digits.toString(16).padStart(6, "0"));
-      if (!this.seen.get(id)) return id;
+      if (!this.#known.has(id)) return id;
     }
   }
 
-  /** Microseconds, made to grow also when the clock is set back. */
-  #nextOrder(now: number): number {
-    this.#lastOrder = Math.max(now * 1000, this.#lastOrder + 1);
-    return this.#lastOrder;
-  }
-
   /**
-   * Whether so much is there that tidying up cannot wait for the end of a run. What is not settled may take its
-   * space twice more: it is moved then, which must not happen again and again.
+   * The payload of an entry that has no end. It may be about to start: what it superseded is on disk, too, when this
+   * resolves.
+   * @throws {Failure} when it is damaged; else what the file system threw.
    */
-  get crowded(): boolean {
-    const segments = this.#journal.current - this.#journal.oldest;
-    if (segments < maxSegments) return false;
-    let bytes = 0;
-    for (const entry of this.#unsettled.values()) bytes += placeOf(entry).length;
-    return segments >= maxSegments + Math.ceil((2 * bytes) / this.#journal.segmentSize);
-  }
-
-  /**
-   * The payload of an entry that is not settled. It may be about to start: what it superseded is on disk, too, when
-   * this resolves.
-   * @throws what the file system threw.
-   */
-  async payload(entry: Entry): Promise<Buffer> {
-    if (entry.supersedes) await this.#journal.flush();
-    for (;;) {
-      const place = placeOf(entry);
-      const bytes = await this.#journal.read(place).catch((error: Error) => error);
-      // moved meanwhile: where it was, there may be another by now
-      if (entry.place !== place) continue;
-      if (bytes instanceof Error) throw bytes;
-      return bytes;
-    }
+  async payload({ id }: Entry): Promise<Buffer> {
+    const unsettled = this.#unsettled.get(id);
+    if (!unsettled) throw new Error(`run ${id} is not in the store`);
+    if (unsettled.supersedes) await this.flush();
+    return await this.#file.payload(unsettled.place);
   }
 
   /** An entry gave way to a newer one. */
   supersede(old: Entry, by: Entry): void {
     this.settle(old, "superseded", by.id);
-    by.supersedes = true;
+    const unsettled = this.#unsettled.get(by.id);
+    if (unsettled) unsettled.supersedes = true;
   }
 
   /** The run of an entry has ended with `state`, or gave way to the run `by`: it goes to disk with the next write. */
   settle(entry: Entry, state: string, by?: string): void {
-    this.#journal.note({ run: entry.id, state, by });
+    this.#file.note({ run: entry.id, state, by });
     this.#end(entry.id, state, by);
-  }
-
-  /** Nothing more comes of a run. */
-  #end(run: string, state: string, by: string | undefined): void {
-    this.seen.settle(run, state, by);
-    this.#unsettled.delete(run);
   }
 
   /** Wait until all that was settled is on disk. @throws what the file system threw. */
   flush(): Promise<void> {
-    return this.#journal.flush();
-  }
-
-  /** Release the segments all of whose runs are settled. One call at a time does it. */
-  tidy(): Promise<void> {
-    this.#tidying ??= this.#tidy().finally(() => {
-      this.#tidying = undefined;
-    });
-    return this.#tidying;
-  }
-
-  async #tidy(): Promise<void> {
-    if (this.#journal.oldest < this.#journal.current) await this.#journal.flush();
-    const newest = this.#journal.current;
-    while (this.#journal.oldest < this.#journal.current && !this.#closing) {
-      // all free segments go together: what is remembered of their runs shares one fsync, which new deliveries wait for
-      const free = this.#freeSegments();
-      if (free.length > 0) {
-        await this.seen.keep(free.flatMap((segment) => this.#runs.get(segment) ?? []));
-        for (const segment of free) {
-          await this.#journal.dropOldest();
-          this.#runs.delete(segment);
-        }
-      } else if (this.crowded && this.#journal.oldest < newest) {
-        // a few runs that wait long must not keep the space of many that are settled
-        const { oldest } = this.#journal;
-        for (const entry of [...this.#unsettled.values()])
-          if (placeOf(entry).segment === oldest && !this.#closing) await this.#moveForward(entry);
-      } else return;
-    }
-  }
-
-  /** The oldest segments, as far as all of their runs are settled. */
-  #freeSegments(): number[] {
-    const used = new Set([...this.#unsettled.values()].map((entry) => placeOf(entry).segment));
-    const free: number[] = [];
-    for (let at = this.#journal.oldest; at < this.#journal.current && !used.has(at); at++)
-      free.push(at);
-    return free;
-  }
-
-  async #moveForward(entry: Entry): Promise<void> {
-    const { place: _, supersedes: _supersedes, ...written } = entry;
-    const payload = await this.payload(entry);
-    // settled meanwhile: written after its end, it would wait again at the next start
-    if (!this.#unsettled.has(entry.id)) return;
-    await this.#journal.append({ runs: [written] }, payload, (place) => {
-      entry.place = place;
-      this.#locate(entry);
-    });
+    return this.#file.flush();
   }
 
   async close(): Promise<void> {
-    this.#closing = true;
-    await this.#tidying?.catch(() => {});
-    await this.#journal.close();
+    this.#file.note({ stopped: new Date().toISOString() });
+    await this.#file.close();
   }
 }
 
-function placeOf({ id, place }: Entry): Place {
-  if (!place) throw new Error(`run ${id} is not in the journal`);
-  return place;
+/** The place of a line that is not in use. */
+const nowhere: Place = { at: 0, length: 0 };
+
+/** A run that has ended, as a line. */
+function lineOf({ entry, state, by }: KnownRun): object {
+  return { runs: [{ ...entry, state, by }] };
+}
+
+/** No name of a repo has a blank in it; a run without a delivery's id is known by its own. */
+function deliveryKey({ repo, delivery, id }: Pick<Entry, "repo" | "delivery" | "id">): string {
+  return delivery === undefined ? id : `${repo} ${delivery}`;
+}
+
+/** Whether a value has what a run is made of: a person may have edited it. */
+function isEntry(value: unknown): value is Entry {
+  const { id, repo, ref, kind, order, accepted } = Object(value) as Partial<Entry>;
+  const isText = [id, repo, ref, accepted].every((text) => typeof text === "string");
+  return (
+    isText &&
+    isRunId(id ?? "") &&
+    ["push", "release"].includes(kind ?? "") &&
+    Number.isFinite(order)
+  );
 }

@@ -93,7 +93,7 @@ testUnless(test, needsStrace)(
     await server.push("me/site", sha(0), { ref: "refs/tags/v0" });
     await server.idle();
     const calls = join(dir, "calls");
-    const path = join(server.state, "spool/00000001.journal");
+    const path = join(server.state, "deliveries.jsonl");
     // each step to the disk takes 100 ms now
     const tracer = startCommand([
       ...["strace", "-f", "-ttt", "-o", calls, "-P", path, "-e", `trace=${writes}`],

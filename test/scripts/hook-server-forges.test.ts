@@ -76,7 +76,13 @@ test("repos whose names begin with a dot or a tilde are built, and what is kept 
   assert.ok(runs.length === 2 && runs.every(({ state }) => state === "succeeded"));
   const heads = readdirSync(join(server.state, "heads")).filter((name) => !name.includes(".tmp-"));
   assert.equal(heads.sort(), ["me%2F.github.json", "~ada%2Fsite.json"]);
-  assert.equal(readdirSync(server.state).sort(), ["heads", "lock", "runs", "socket", "spool"]);
+  assert.equal(readdirSync(server.state).sort(), [
+    "deliveries.jsonl",
+    "heads",
+    "lock",
+    "runs",
+    "socket",
+  ]);
   await server.stop();
 });
 

@@ -356,7 +356,7 @@ test("a run inherits nothing of the server's but its log", async () => {
   await server.idle();
   const log = logOf(server, body.run);
   assert.match(log, /\/dev\/null/);
-  assert.not.match(log, /socket:|spool|lock/);
+  assert.not.match(log, /socket:|deliveries|lock/);
   await server.stop();
 });
 
@@ -402,7 +402,7 @@ testUnless(test, needsRoot)(
       const dir = await makeYard({
         dir: tempDir("hook-"),
         repos: { "me/site": `user: ${user.name}` },
-        job: 'id; echo "home $HOME"; pwd; cat "$HOOK_PAYLOAD" | head -c 1; touch made; cat ../secret; cat ../state/spool/*; cat ../state/runs/*/run.json; grep -E "^(NoNewPrivs|CapBnd|CapEff)" /proc/self/status; ls -l /proc/self/fd | wc -l',
+        job: 'id; echo "home $HOME"; pwd; cat "$HOOK_PAYLOAD" | head -c 1; touch made; cat ../secret; cat ../state/deliveries.jsonl; cat ../state/runs/*/run.json; grep -E "^(NoNewPrivs|CapBnd|CapEff)" /proc/self/status; ls -l /proc/self/fd | wc -l',
       });
       process.umask(0o022);
       await rm(join(dir, "co"), { recursive: true });
