@@ -21,7 +21,8 @@ import {
 } from "./payload.ts";
 import type { Heads } from "./poll.ts";
 import type { Scheduler } from "./scheduler.ts";
-import type { Entry, Store } from "./store.ts";
+import type { Entry } from "./entry.ts";
+import type { Store } from "./store.ts";
 import { printable, type ServerLog } from "./telemetry.ts";
 
 /** GitHub's own limit for a delivery. */

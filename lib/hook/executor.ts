@@ -5,7 +5,7 @@ import type { RepoConfig, Settings } from "./config.ts";
 import { hasEnded, recordOf, type Records, type RunRecord, type RunState } from "./records.ts";
 import { maskFile, noteInLog } from "./run-log.ts";
 import { type Outcome, Runner, type Running } from "./runner.ts";
-import type { Entry } from "./store.ts";
+import type { Entry } from "./entry.ts";
 import type { Metrics, ServerLog } from "./telemetry.ts";
 
 /** Exit code of `build` and `release` when another process holds the checkout's lock. */

@@ -2,7 +2,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { readIfThere } from "../files/files.ts";
-import type { Entry, KnownRun } from "./store.ts";
+import type { Entry, KnownRun } from "./entry.ts";
 
 type Json = Record<string, unknown>;
 type FormerRecord = { readonly head: Json; readonly payload: Buffer };

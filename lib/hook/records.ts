@@ -4,7 +4,7 @@ import { systemCode } from "../core/errors.ts";
 import { writeAtomic } from "../files/files.ts";
 import { isRunId } from "../core/id.ts";
 import type { Change } from "./payload.ts";
-import type { Entry, Source } from "./store.ts";
+import type { Entry, Source } from "./entry.ts";
 
 export type RunState =
   | "waiting"

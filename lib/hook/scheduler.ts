@@ -2,7 +2,7 @@ import type { Settings } from "./config.ts";
 import type { Executor, Result } from "./executor.ts";
 import { Queue } from "./queue.ts";
 import type { RunRecord } from "./records.ts";
-import type { Entry } from "./store.ts";
+import type { Entry } from "./entry.ts";
 import type { ServerLog } from "./telemetry.ts";
 
 interface SchedulerParts {

@@ -1,36 +1,13 @@
 import { randomInt } from "node:crypto";
 import { rename, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { isRunId, newRunId } from "../core/id.ts";
+import { newRunId } from "../core/id.ts";
 import { exists } from "../files/files.ts";
+import { type Entry, isEntry, type KnownRun, type Source } from "./entry.ts";
 import { readFormerStore } from "./former-store.ts";
 import { LineFile } from "./line-file.ts";
 import type { Change } from "./payload.ts";
-import type { Waiting } from "./queue.ts";
 import type { FoundLine, Place } from "./read-lines.ts";
-
-/** Where a change comes from: a forge's delivery, `poll`, or `rerun`. */
-export interface Source {
-  readonly repo: string;
-  readonly forge: string;
-  readonly event: string;
-  readonly delivery?: string | undefined;
-}
-
-/** An accepted change that is to become a run. */
-export interface Entry extends Waiting, Source, Change {
-  /** ISO time. */
-  readonly accepted: string;
-}
-
-/** What is known of an accepted run, also after it has ended. */
-export interface KnownRun {
-  readonly entry: Entry;
-  /** `waiting` while it has no end; else how it ended. */
-  state: string;
-  /** The run that superseded it. */
-  by?: string | undefined;
-}
 
 /** A run that has no end yet. */
 interface Unsettled {
@@ -259,16 +236,4 @@ function lineOf({ entry, state, by }: KnownRun): object {
 /** No name of a repo has a blank in it; a run without a delivery's id is known by its own. */
 function deliveryKey({ repo, delivery, id }: Pick<Entry, "repo" | "delivery" | "id">): string {
   return delivery === undefined ? id : `${repo} ${delivery}`;
-}
-
-/** Whether a value has what a run is made of: a person may have edited it. */
-function isEntry(value: unknown): value is Entry {
-  const { id, repo, ref, kind, order, accepted } = Object(value) as Partial<Entry>;
-  const isText = [id, repo, ref, accepted].every((text) => typeof text === "string");
-  return (
-    isText &&
-    isRunId(id ?? "") &&
-    ["push", "release"].includes(kind ?? "") &&
-    Number.isFinite(order)
-  );
 }

@@ -11,7 +11,8 @@ import {
 import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { test } from "uvu";
-import { type Entry, Store } from "../../../lib/hook/store.ts";
+import type { Entry } from "../../../lib/hook/entry.ts";
+import { Store } from "../../../lib/hook/store.ts";
 import { sha } from "../../helpers/hooks.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 import { waitFor } from "../../helpers/wait.ts";
