@@ -187,11 +187,11 @@ class Writer implements LogWriter {
   }
 
   #write(): void {
-    const text = this.#backlog + this.#lossNotice() + this.#pending;
-    if (text === "" || this.#closed) return;
+    if (this.#closed || (this.#lost > 0 && !this.#writeLoss())) return;
+    const text = this.#backlog + this.#pending;
+    if (text === "") return;
     const { rest, size, error } = this.#file.append(text);
     this.#backlog = "";
-    this.#lost = 0;
     this.#pending = rest;
     this.#failedAt = undefined;
     if (error !== undefined) this.#failed(error);
@@ -200,10 +200,16 @@ class Writer implements LogWriter {
       void this.rotate();
   }
 
-  #lossNotice(): string {
-    if (this.#lost === 0) return "";
+  /** Write the lines that waited, and how many were lost after them: the count holds until it is in the file. */
+  #writeLoss(): boolean {
     const head = lineHead(new Date().toISOString(), this.#run, "log");
-    return `${head}${this.#lost} lines are missing here: they could not be written\n`;
+    const notice = `${head}${this.#lost} lines are missing here: they could not be written\n`;
+    const first = this.#file.append(this.#backlog);
+    this.#backlog = first.rest;
+    const { error } = first.error === undefined ? this.#file.append(notice) : first;
+    if (error === undefined) this.#lost = 0;
+    else this.#failed(error);
+    return error === undefined;
   }
 
   #failed(error: unknown): void {
@@ -254,6 +260,7 @@ class LogFile {
    * @returns the file's size, or the error and the lines that are not in the file.
    */
   append(text: string): { rest: string; size: number; error?: unknown } {
+    if (text === "") return { rest: "", size: 0 };
     let data = Buffer.from(text);
     let size = 0;
     let written = 0;

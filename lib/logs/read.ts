@@ -16,7 +16,7 @@ export interface ReadOptions {
 }
 
 /**
- * The selected lines of a log, oldest first.
+ * The selected lines of a log, oldest first; what is later than the selection wants is not read.
  * @returns how many bytes of the log itself were read as whole lines: where following goes on.
  */
 export async function readLines(
@@ -27,7 +27,12 @@ export async function readLines(
 ): Promise<number> {
   const filter = lineFilter(selection, choose);
   let read = 0;
-  for (let index = from.source; index <= (to?.source ?? sources.length - 1); index += 1) {
+  let isOver = false;
+  for (
+    let index = from.source;
+    index <= (to?.source ?? sources.length - 1) && !isOver;
+    index += 1
+  ) {
     const source = sources[index];
     if (!source || isOlder(source, selection.since)) continue;
     let offset = index === from.source ? from.offset : 0;
@@ -37,10 +42,11 @@ export async function readLines(
       for await (const block of blocksOf(source, offset)) {
         let bytes = upTo(block.bytes, last - block.offset);
         if (whole && source.isLive) bytes = bytes.subarray(0, bytes.lastIndexOf(10) + 1);
-        filter(bytes.toString("utf8"));
+        const isDue = filter(bytes.toString("utf8"));
         if (source.isLive) read = block.offset + bytes.length;
         await afterBlock?.();
-        if (last < block.offset + block.bytes.length) break;
+        isOver = !isDue && isLater(bytes, selection.until);
+        if (isOver || last < block.offset + block.bytes.length) break;
       }
     } catch (error) {
       if (!onDamage) throw error;
@@ -57,9 +63,19 @@ function upTo(bytes: Buffer, last: number): Buffer {
   return newline < 0 ? bytes : bytes.subarray(0, newline + 1);
 }
 
-/** Lines of several writers may stand somewhat out of the order of their times: so much earlier is looked for. */
+/** Lines of several writers may stand somewhat out of the order of their times: in ms. */
+const disorder = 10_000;
+
 function safelyBefore(time: string): Date {
-  return new Date(Date.parse(time) - 10_000);
+  return new Date(Date.parse(time) - disorder);
+}
+
+/** Whether a block begins safely after a time: all that follows does so, too. */
+function isLater(bytes: Buffer, until: string | undefined): boolean {
+  if (until === undefined) return false;
+  const first = bytes.subarray(0, bytes.indexOf(10) + 1 || bytes.length).toString("utf8");
+  const time = parseLine(first.trimEnd())?.time;
+  return time !== undefined && time > new Date(Date.parse(until) + disorder).toISOString();
 }
 
 /** A part's name tells when it was rotated: all its lines are older. */
@@ -117,6 +133,7 @@ export function placeBefore(
     if (!source || source.packed) return index > from.source ? { source: index, offset: 0 } : from;
     for (const block of blocksBackwards(source)) {
       if (index === from.source && block.offset <= from.offset) return from;
+      if (isLater(block.bytes, selection.until)) continue;
       filter(block.bytes.toString("utf8"));
       if (found >= count) return { source: index, offset: block.offset };
     }

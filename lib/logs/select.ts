@@ -57,12 +57,22 @@ export function pointInTime(flag: string, text: string, now: Date): string {
 function timeFrom(text: string, now: Date): Date | undefined {
   const clock = /^(\d{1,2}):(\d\d)(?::(\d\d))?$/.exec(text);
   if (clock) {
+    const [hours, minutes, seconds] = [clock[1], clock[2], clock[3]].map((part) =>
+      Number(part ?? 0),
+    ) as [number, number, number];
+    if (hours > 23 || minutes > 59 || seconds > 59) return undefined;
     const today = new Date(now);
-    today.setHours(Number(clock[1]), Number(clock[2]), Number(clock[3] ?? 0), 0);
+    today.setHours(hours, minutes, seconds, 0);
     return today;
   }
-  if (/^\d{4}-\d\d-\d\d$/.test(text)) return new Date(`${text}T00:00:00`);
-  if (/^\d{4}-\d\d-\d\d[T ]\d\d:\d\d/.test(text)) return new Date(text.replace(" ", "T"));
+  const [, day, time] = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d.*))?$/.exec(text) ?? [];
+  if (day !== undefined) {
+    // Date takes the 31st of February for the 3rd of March
+    const midnight = new Date(`${day}T00:00:00Z`);
+    if (Number.isNaN(midnight.getTime()) || !midnight.toISOString().startsWith(day))
+      return undefined;
+    return new Date(`${day}T${time ?? "00:00:00"}`);
+  }
   try {
     return new Date(now.getTime() - parseDuration(text));
   } catch {
@@ -70,11 +80,14 @@ function timeFrom(text: string, now: Date): Date | undefined {
   }
 }
 
-/** A filter that is handed one text of whole lines after the other, and calls `choose` for each selected line. */
+/**
+ * A filter that is handed one text of whole lines after the other, and calls `choose` for each selected line.
+ * It returns whether the next lines are due as the context of a match.
+ */
 export function lineFilter(
   selection: Selection,
   choose: (selected: SelectedLine) => void,
-): (text: string) => void {
+): (text: string) => boolean {
   const { before = 0, after = 0 } = selection;
   const isSelected = testOf(selection);
   /** The last lines that were not selected: the context of a match that may follow. */
@@ -115,6 +128,7 @@ export function lineFilter(
         leftOut = true;
       }
     }
+    return due > 0;
   };
 }
 

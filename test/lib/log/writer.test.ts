@@ -1,6 +1,7 @@
 import { appendFile, chmod, readFile, rename, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
+import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { Failure } from "../../../lib/core/errors.ts";
@@ -215,6 +216,42 @@ testUnless(test, needsRoot)(
         numbers,
         Array.from({ length: count }, (_, number) => number),
       );
+    } finally {
+      await runCommand(["umount", "-l", dir]);
+    }
+  },
+);
+
+testUnless(test, needsRoot)(
+  "the count of missing lines survives a disk that fills up again before it could be told",
+  async () => {
+    const dir = tempDir();
+    await runCommand(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", dir], { expect: 0 });
+    try {
+      const file = join(dir, "logs.txt");
+      const log = await openLog(file, { run, onTrouble: () => {} });
+      const grow = (size: string) =>
+        runCommand(["mount", "-o", `remount,size=${size}`, dir], { expect: 0 });
+      const count = 9000;
+      for (let number = 0; number < count; number += 1) {
+        log.line("a", `${number} ${"x".repeat(1000)}`);
+        if (number % 1000 !== 999) continue;
+        // a try that can write nothing, and one that can write some of what waits
+        if (number % 2000 === 999) await grow(`${64 + Math.ceil(number / 50)}k`);
+        await sleep(300);
+      }
+      await grow("16m");
+      await sleep(300);
+      log.line("a", `${count} ${"x".repeat(1000)}`);
+      await log.close();
+      const all = await texts(file);
+      const whole = all.filter((text) => /^\d+ x{1000}$/.test(text)).length;
+      const missing = all.map((text) =>
+        Number(/^(\d+) lines are missing here/.exec(text)?.[1] ?? 0),
+      );
+      const sum = missing.reduce((one, other) => one + other, 0);
+      assert.is(whole + sum, count + 1);
+      assert.is(all.at(-1), `${count} ${"x".repeat(1000)}`);
     } finally {
       await runCommand(["umount", "-l", dir]);
     }

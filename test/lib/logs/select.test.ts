@@ -1,7 +1,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { UsageError } from "../../../lib/core/errors.ts";
-import { grepPattern, lineFilter, type Selection } from "../../../lib/logs/select.ts";
+import { grepPattern, lineFilter, pointInTime, type Selection } from "../../../lib/logs/select.ts";
 
 const runs = ["20261120T101500Z-aaaaaa", "20261120T101600Z-bbbbbb"];
 const log = (run: number, stage: string, text: string, second = 0) =>
@@ -51,6 +51,34 @@ test("runs, stages and times narrow it, and lines of nobody belong to none", () 
   );
   assert.equal(choose(lines, { runs: new Set(runs), stage: "install" }), wanted(0, 1));
   assert.equal(choose(lines, { runs: new Set() }), []);
+});
+
+test("a time that there is not is an error, and names what to write", () => {
+  const now = new Date("2026-11-20T10:00:00Z");
+  for (const text of [
+    "25:99",
+    "24:00",
+    "10:60",
+    "2026-02-31",
+    "2026-13-01",
+    "2026-02-31T10:00",
+    "2026-11-20T25:00",
+    "x",
+  ])
+    assert.throws(
+      () => pointInTime("--since", text, now),
+      /--since: ".*" is not a time; write 2h/,
+      text,
+    );
+  for (const text of [
+    "23:59",
+    "9:05:07",
+    "2026-02-28",
+    "2026-11-20 10:15",
+    "2026-11-20T10:15:00Z",
+    "2h",
+  ])
+    assert.match(pointInTime("--since", text, now), /^2026-\d\d-\d\dT/);
 });
 
 test("a pattern is matched against the text only, without escape sequences", () => {
