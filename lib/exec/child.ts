@@ -136,14 +136,23 @@ export class Child extends EventEmitter {
     inner.once("exit", (...how) => {
       status = how;
       const latest = Date.now() + drain.most;
+      let heard = false;
       const stop = () => {
-        inner.stdout?.destroy();
-        inner.stderr?.destroy();
-        void close();
+        heard = false;
+        // A loop that was busy runs its timers before it reads what has come meanwhile: the pipes get their turn first.
+        setImmediate(() => {
+          if (heard) return;
+          inner.stdout?.destroy();
+          inner.stderr?.destroy();
+          void close();
+        });
       };
       const quiet = setTimeout(stop, drain.quiet);
       for (const stream of [inner.stdout, inner.stderr])
-        stream?.on("data", () => Date.now() < latest && quiet.refresh());
+        stream?.on("data", () => {
+          heard = Date.now() < latest;
+          if (heard) quiet.refresh();
+        });
       inner.once("close", () => {
         clearTimeout(quiet);
         void close();

@@ -136,4 +136,24 @@ rootTest("root runs a command as another user, with its groups and no privilege"
   assert.match(stdout, /^nobody\nnogroup\nCapBnd:\s+0000000000000000\n$/);
 });
 
+test("what a command printed is not lost when the program is busy as it ends", async () => {
+  const busy = (ms: number) => {
+    const end = performance.now() + ms;
+    while (performance.now() < end);
+  };
+  for (let round = 0; round < 6; round++) {
+    let going = true;
+    // longer than the pipes are read after an exit: the timer is due before they are looked at
+    const again = () => {
+      if (!going) return;
+      busy(60);
+      setImmediate(again);
+    };
+    const results = Promise.all(Array.from({ length: 8 }, () => $`echo hi`));
+    setImmediate(again);
+    for (const { stdout } of await results.finally(() => (going = false)))
+      assert.is(stdout, "hi\n");
+  }
+});
+
 test.run();
