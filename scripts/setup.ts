@@ -6,14 +6,16 @@ import { removeCommand } from "./setup/remove.ts";
 import { repoCommand } from "./setup/repo.ts";
 import { serverCommand } from "./setup/server.ts";
 import { slaveCommand } from "./setup/slave.ts";
+import { upgradeCommand } from "./setup/upgrade.ts";
 
 const command = defineCommand({
   name: "setup",
-  summary: "prepare a server, a repo on it, a slave, or an app; check and remove them",
+  summary: "prepare a server, a repo on it, a slave, or an app; check, upgrade and remove them",
   usage: [
     "setup server|slave|check [flags]",
     "setup repo OWNER/NAME [flags]",
     "setup app NAME --server URL --key FINGERPRINT",
+    "setup upgrade [--from DIR|URL] [flags]",
     "setup remove repo|app|slave|server [NAME] [flags]",
   ],
   flags: {},
@@ -29,11 +31,12 @@ const command = defineCommand({
     slave: slaveCommand,
     app: appCommand,
     check: checkCommand,
+    upgrade: upgradeCommand,
     remove: removeCommand,
   },
   run: () => {
     throw new UsageError(
-      "say what: setup server, repo OWNER/NAME, slave, app NAME, check, or remove; see setup --help",
+      "say what: setup server, repo OWNER/NAME, slave, app NAME, check, upgrade, or remove; see setup --help",
     );
   },
 });

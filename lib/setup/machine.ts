@@ -27,6 +27,7 @@ export async function readFacts(root: string, from: string | undefined): Promise
   const hooks = await readIfThere(join(root, places.hooks));
   const read = await readHooks(hooks ?? "{}").catch((error: unknown) => messageOf(error));
   const scripts = await findScripts(from);
+  const slaveUnit = await readIfThere(join(root, places.units, "slave-server.service"));
   return {
     root,
     accounts,
@@ -35,6 +36,8 @@ export async function readFacts(root: string, from: string | undefined): Promise
     hooks,
     ...(typeof read === "string" ? { repos: [], hooksProblem: read } : { repos: read.repos }),
     hookServer: await exists(join(root, places.units, "hook-server.service")),
+    slave: /^User=(\S+)$/m.exec(slaveUnit ?? "")?.[1],
+    launchfit: await exists(join(root, places.units, "launchfit@.service")),
     nginx: await exists(join(root, "etc/nginx")),
     hostname:
       root === "/"

@@ -3,7 +3,7 @@ import { UsageError } from "../core/errors.ts";
 import { isAppName } from "../web-folder/version-file.ts";
 import { chooseAccount, unixName } from "./accounts.ts";
 import { folder } from "./file-steps.ts";
-import { scriptSteps, started, unit, versions } from "./plan-server.ts";
+import { renewed, scriptSteps, started, unit, versions } from "./plan-server.ts";
 import { type Facts, places, type Plan, type Step } from "./step.ts";
 import { account, install } from "./user-steps.ts";
 
@@ -38,6 +38,30 @@ export function planApp(facts: Facts, options: AppOptions): Plan {
   };
 }
 
+const scripts = ["launchfit", "setup", "logs"];
+
+/** The apps that setup has made here, with their accounts. */
+export function appsHere({ accounts, launchfit }: Facts): { app: string; user: string }[] {
+  if (!launchfit) return [];
+  return [...accounts.values()].flatMap(({ comment, name }) => {
+    const app = /^Boatyard app (.+)$/.exec(comment)?.[1];
+    return app === undefined ? [] : [{ app, user: name }];
+  });
+}
+
+/** What an upgrade replaces for an app. */
+export function renewedApp(facts: Facts, user: string): Step[] {
+  return [
+    ...scriptSteps(facts, scripts, []),
+    launchfitUnit(),
+    ...renewed([`launchfit@${user}.service`], ["launchfit"]),
+  ];
+}
+
+function launchfitUnit(): Step {
+  return unit("launchfit@.service", "keeps it running and up to date");
+}
+
 /** @param first how it is installed; undefined: it is there already. */
 export function appSteps(
   facts: Facts,
@@ -50,7 +74,7 @@ export function appSteps(
   // launchfit@.service knows the folder by the user's name
   const dir = join("/srv", user);
   const steps = [
-    ...scriptSteps(facts, ["launchfit", "setup", "logs"], ["flock"]),
+    ...scriptSteps(facts, scripts, ["flock"]),
     account({
       ...{ name: user, home: dir, system: true, purpose },
       why: "the app runs as a user of its own",
@@ -59,7 +83,7 @@ export function appSteps(
       ...{ path: dir, mode: 0o755, owner: user, holds: "data" },
       why: "its deploy directory",
     }),
-    unit("launchfit@.service", "keeps it running and up to date"),
+    launchfitUnit(),
     ...(first ? [install({ path: dir, owner: user, ...first })] : []),
     ...started([`launchfit@${user}.service`], ["launchfit"]),
   ];

@@ -1,13 +1,13 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { UsageError } from "../core/errors.ts";
-import { exists, readIfThere } from "../files/files.ts";
 import { commentFor } from "./accounts.ts";
 import { readHooks, removeRepo } from "./hooks-file.ts";
-import { appSteps } from "./plan-app.ts";
+import { appsHere, appSteps } from "./plan-app.ts";
 import { planRepo } from "./plan-repo.ts";
 import { planServer } from "./plan-server.ts";
 import { planSlave } from "./plan-slave.ts";
+import { treeRemoved } from "./remove-steps.ts";
 import { forRoot } from "./root.ts";
 import { type Facts, type Note, places, type Plan, type Step } from "./step.ts";
 import { disable, reload } from "./unit-steps.ts";
@@ -31,7 +31,7 @@ export async function planRemoval(
   const facts = withAllScripts(found);
   const made = await stepsOf(facts, what, { purge });
   const steps = root === "/" ? made : forRoot({ steps: made, notes: [] }).steps;
-  const others = await othersHere(facts, what);
+  const others = othersHere(facts, what);
   const removal: Step[] = [];
   const kept: string[] = [];
   for (const { undo, path } of steps.toReversed()) {
@@ -40,6 +40,11 @@ export async function planRemoval(
     if (purge || !undo.data) removal.push(undo.step);
     // a plan for another root cannot look at its accounts
     else if ((await undo.step.look(root)) !== "ready") kept.push(undo.step.what);
+  }
+  if (others.length === 0) {
+    const step = treeRemoved(places.upgrades);
+    if (purge) removal.push(step);
+    else if ((await step.look(root)) !== "ready") kept.push(step.what);
   }
   const units = steps.flatMap(
     ({ path }) => /\/([^/]+\.(?:service|socket|timer))$/.exec(path ?? "")?.[1] ?? [],
@@ -70,13 +75,12 @@ async function stepsOf(
   if (what.kind === "app") {
     const purpose = commentFor(`app ${what.name}`);
     const own = [...facts.accounts.values()].find(({ comment }) => comment === purpose);
-    if (!own) throw new UsageError(`there is no app ${what.name} here${known(appsOf(facts))}`);
+    const apps = appsHere(facts).map(({ app }) => app);
+    if (!own) throw new UsageError(`there is no app ${what.name} here${known(apps)}`);
     return appSteps(facts, { app: what.name, user: own.name }, undefined).steps;
   }
   if (what.kind === "slave") {
-    const unit = await readIfThere(join(facts.root, places.units, "slave-server.service"));
-    const user = /^User=(\S+)$/m.exec(unit ?? "")?.[1];
-    const given = user === "slave" ? undefined : user;
+    const given = facts.slave === "slave" ? undefined : facts.slave;
     return planSlave(facts, { base: undefined, user: given, secretFile: undefined }).steps;
   }
   if (purge && facts.repos.length > 0)
@@ -143,20 +147,13 @@ function withAllScripts(facts: Facts): Facts {
 }
 
 /** What else is set up on this machine, and runs the same scripts. */
-async function othersHere(facts: Facts, { kind, name }: Removable): Promise<string[]> {
-  const isThere = (unit: string) => exists(join(facts.root, places.units, unit));
-  const apps = appsOf(facts).filter((app) => kind !== "app" || app !== name);
+function othersHere(facts: Facts, { kind, name }: Removable): string[] {
+  const apps = appsHere(facts).filter(({ app }) => kind !== "app" || app !== name);
   return [
-    ...(kind !== "server" && (await isThere("hook-server.service")) ? ["the server"] : []),
-    ...(kind !== "slave" && (await isThere("slave-server.service")) ? ["the slave"] : []),
-    ...((await isThere("launchfit@.service")) ? apps.map((app) => `the app ${app}`) : []),
+    ...(kind !== "server" && facts.hookServer ? ["the server"] : []),
+    ...(kind !== "slave" && facts.slave !== undefined ? ["the slave"] : []),
+    ...apps.map(({ app }) => `the app ${app}`),
   ];
-}
-
-function appsOf({ accounts }: Facts): string[] {
-  return [...accounts.values()].flatMap(
-    ({ comment }) => /^Boatyard app (.+)$/.exec(comment)?.[1] ?? [],
-  );
 }
 
 function isShared(path: string): boolean {

@@ -11,12 +11,9 @@ import { enable, reload, restart } from "./unit-steps.ts";
 export function planServer(facts: Facts): Plan {
   // a service that cannot read its configuration does not start
   if (facts.hooksProblem !== undefined) throw new UsageError(facts.hooksProblem);
-  const names = [...facts.scripts.keys()].sort();
-  for (const needed of ["hook-server", "build", "release", "server-update", "logs"])
-    if (!names.includes(needed)) names.push(needed);
   const needs = ["git", "flock", "setpriv", "rsync", "ssh", "ssh-keygen"];
   const steps: Step[] = [
-    ...scriptSteps(facts, names, needs),
+    ...serverScripts(facts, needs),
     configFolder(),
     folder({
       ...{ path: places.state, mode: 0o711, holds: "data" },
@@ -40,18 +37,8 @@ export function planServer(facts: Facts): Plan {
       ...{ path: places.listSecret, mode: 0o600 },
       why: "signs what server-update asks of the slaves",
     }),
-    unit("hook-server.socket", "holds the address, also while the server restarts"),
-    unit("hook-server.service", "runs hook-server, with few powers"),
-    unit("build@.service", "builds one repo; for those that no webhook reaches"),
-    unit("build@.timer", "… every five minutes"),
-    unit("logs-rotate@.service", "keeps one repo's log small"),
-    unit("logs-rotate@.timer", "… every hour"),
+    ...serverUnits(facts),
   ];
-  if (facts.nginx) {
-    const path = "/etc/nginx/snippets/boatyard-hooks.conf";
-    const why = "nginx is here, and hands webhooks over";
-    steps.push(file({ path, text: templates["nginx-hooks.conf"], mode: 0o644, why }));
-  }
   const homeless = withoutAccount(facts);
   if (homeless.length === 0) steps.push(...hookServerStarted());
   const title = `hook-server is not started yet: ${places.hooks} names accounts that are not there; make them`;
@@ -67,6 +54,41 @@ export function planServer(facts: Facts): Plan {
   };
 }
 
+/** All scripts that are there, since a server runs most of them. */
+function serverScripts(facts: Facts, needs: readonly string[]): Step[] {
+  const names = new Set(facts.scripts.keys());
+  for (const needed of ["hook-server", "build", "release", "server-update", "logs"])
+    names.add(needed);
+  return scriptSteps(facts, [...names].sort(), needs);
+}
+
+function serverUnits({ nginx }: Facts): Step[] {
+  const path = "/etc/nginx/snippets/boatyard-hooks.conf";
+  const why = "nginx is here, and hands webhooks over";
+  return [
+    unit("hook-server.socket", "holds the address, also while the server restarts"),
+    unit("hook-server.service", "runs hook-server, with few powers"),
+    unit("build@.service", "builds one repo; for those that no webhook reaches"),
+    unit("build@.timer", "… every five minutes"),
+    unit("logs-rotate@.service", "keeps one repo's log small"),
+    unit("logs-rotate@.timer", "… every hour"),
+    ...(nginx ? [file({ path, text: templates["nginx-hooks.conf"], mode: 0o644, why })] : []),
+  ];
+}
+
+const units = ["hook-server.socket", "hook-server.service"];
+/** Switched on for one repo each. */
+const instances = ["build@*", "logs-rotate@*"];
+
+/** What an upgrade replaces on a server. */
+export function renewedServer(facts: Facts): Step[] {
+  return [
+    ...serverScripts(facts, []),
+    ...serverUnits(facts),
+    ...renewed(units, ["hook-server"], instances),
+  ];
+}
+
 /** Repos of hooks.yml whose account is not there, as after a restore: hook-server refuses to start with them. */
 export function withoutAccount({ repos, accounts }: Facts): string[] {
   return repos
@@ -76,8 +98,7 @@ export function withoutAccount({ repos, accounts }: Facts): string[] {
 
 /** The service on, and running the files that are there now. */
 export function hookServerStarted(): Step[] {
-  const units = ["hook-server.socket", "hook-server.service"];
-  return started(units, ["hook-server"], ["build@*", "logs-rotate@*"]);
+  return started(units, ["hook-server"], instances);
 }
 
 /** Which version is installed over which, and what is odd about it. */
@@ -152,23 +173,32 @@ export function unit(
   return file({ path: join(places.units, name), text, mode: 0o644, why });
 }
 
-/**
- * Units on, and those restarted whose files are newer than their process.
- * @param instances patterns of units that others switch on: `build@*`
- */
+/** Units on, and those restarted whose files are newer than their process. */
 export function started(
-  units: string[],
+  names: string[],
   scripts: readonly string[],
-  instances: readonly string[] = [],
+  others: readonly string[] = [],
+): Step[] {
+  const [read, ...renew] = renewed(names, scripts, others);
+  return [...(read ? [read] : []), enable(names, "on now, and at every boot"), ...renew];
+}
+
+/**
+ * Units read again, and services restarted whose files are newer than their process; what is off stays off.
+ * @param others patterns of units that others switch on: `build@*`
+ */
+export function renewed(
+  names: string[],
+  scripts: readonly string[],
+  others: readonly string[] = [],
 ): Step[] {
   const files = [
-    ...units.map((name) => join(places.units, name.replace(/@.*\./, "@."))),
+    ...names.map((name) => join(places.units, name.replace(/@.*\./, "@."))),
     ...scripts.map((name) => join(places.scripts, `${name}.mjs`)),
   ];
-  const services = units.filter((name) => name.endsWith(".service"));
+  const services = names.filter((name) => name.endsWith(".service"));
   return [
-    reload([...units, ...instances], "systemd reads the units that changed"),
-    enable(units, "on now, and at every boot"),
+    reload([...names, ...others], "systemd reads the units that changed"),
     restart(services, files, "what runs is older than its files"),
   ];
 }

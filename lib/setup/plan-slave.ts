@@ -2,8 +2,16 @@ import { join } from "node:path";
 import { chooseAccount, commentFor } from "./accounts.ts";
 import { folder, link, secret } from "./file-steps.ts";
 import { readRemote } from "./forge.ts";
-import { configFolder, ownFile, scriptSteps, started, unit, versions } from "./plan-server.ts";
-import { type Facts, places, type Plan } from "./step.ts";
+import {
+  configFolder,
+  ownFile,
+  renewed,
+  scriptSteps,
+  started,
+  unit,
+  versions,
+} from "./plan-server.ts";
+import { type Facts, places, type Plan, type Step } from "./step.ts";
 import { templates } from "./templates.ts";
 import { account } from "./user-steps.ts";
 
@@ -24,11 +32,6 @@ export function planSlave(facts: Facts, options: SlaveOptions): Plan {
   // a person's home, named on purpose, keeps its mode
   const own = there === undefined || there.comment === commentFor("slave");
   if (options.base !== undefined) readRemote(options.base);
-  const scripts = ["slave-server", "slave-activate"];
-  const units = ["slave-server.socket", "slave-server.service"];
-  const service = templates["slave-server.service"]
-    .replace(/^User=slave$/m, `User=${user}`)
-    .replaceAll("/srv/slave", home);
   const settings = `# Made by setup slave; templates/slave.yml of Boatyard shows all that can be set here.
 # The master signs its requests with the same secret.
 secret_file: ${places.slaveSecret}
@@ -52,12 +55,7 @@ base: ${JSON.stringify(options.base ?? "https://github.com/aiegoo/")}
   return {
     ...versions(facts.builds),
     steps: [
-      ...scriptSteps(facts, [...scripts, "setup", "logs"], ["git", "flock"]),
-      link({
-        path: "/bin/slave-activate",
-        to: join(places.scripts, "slave-activate.mjs"),
-        why: "also at this path, for callers without a PATH",
-      }),
+      ...slaveScripts(facts, ["git", "flock"]),
       account({
         ...{ name: user, home, system: true, purpose: "slave" },
         why: "fetches and switches the repos, and owns nothing else",
@@ -76,10 +74,40 @@ base: ${JSON.stringify(options.base ?? "https://github.com/aiegoo/")}
         why: "requests must be signed with it; the master has the same",
       }),
       ownFile(places.slave, settings, "where repos come from, and which; yours from now on"),
-      unit("slave-server.socket", "holds the address, also while the server restarts"),
-      unit("slave-server.service", "runs slave-server, with no powers", service),
-      ...started(units, scripts),
+      ...slaveUnits(user, home),
+      ...started(units, services),
     ],
     notes: [{ title: "On the master", lines }],
   };
+}
+
+const units = ["slave-server.socket", "slave-server.service"];
+const services = ["slave-server", "slave-activate"];
+
+function slaveScripts(facts: Facts, needs: readonly string[]): Step[] {
+  return [
+    ...scriptSteps(facts, [...services, "setup", "logs"], needs),
+    link({
+      path: "/bin/slave-activate",
+      to: join(places.scripts, "slave-activate.mjs"),
+      why: "also at this path, for callers without a PATH",
+    }),
+  ];
+}
+
+/** Its units, for an account that may have another name and home. */
+function slaveUnits(user: string, home: string): Step[] {
+  const service = templates["slave-server.service"]
+    .replace(/^User=slave$/m, `User=${user}`)
+    .replaceAll("/srv/slave", home);
+  return [
+    unit("slave-server.socket", "holds the address, also while the server restarts"),
+    unit("slave-server.service", "runs slave-server, with no powers", service),
+  ];
+}
+
+/** What an upgrade replaces on a slave. */
+export function renewedSlave(facts: Facts, user: string): Step[] {
+  const home = facts.accounts.get(user)?.home ?? "/srv/slave";
+  return [...slaveScripts(facts, []), ...slaveUnits(user, home), ...renewed(units, services)];
 }

@@ -3,6 +3,7 @@ import type { Terminal } from "../cli/terminal.ts";
 import { UsageError } from "../core/errors.ts";
 import { findOnPath } from "../exec/scripts.ts";
 import { isRoot } from "../exec/users.ts";
+import { acquireLock } from "../files/lock.ts";
 import { fitted, noteOf } from "./root.ts";
 import type { Done, Note, Plan, Step, StepState } from "./step.ts";
 
@@ -16,6 +17,7 @@ export { planRemoval, type Removable } from "./plan-remove.ts";
 export { planRepo, repoNotes } from "./plan-repo.ts";
 export { planServer } from "./plan-server.ts";
 export { planSlave } from "./plan-slave.ts";
+export { findNewer, handOver, isOwnFolder, planUpgrade } from "./upgrade.ts";
 
 export interface SetupOptions {
   root: string;
@@ -32,6 +34,7 @@ export interface SetupOptions {
  * Show the plan, do what is missing, say what is left to people.
  * @returns 0
  * @throws {UsageError} when it is not root's machine to change, or a program is missing
+ * @throws {Busy} when another setup works here
  * @throws {Refused} when something of another's is in the way; nothing was changed
  * @throws {Failure} when a step cannot be done; those before it are.
  */
@@ -57,6 +60,10 @@ export async function setUp(plan: Plan, options: SetupOptions): Promise<number> 
       return 0;
     }
   }
+  const lock =
+    dryRun || root !== "/" || !isRoot()
+      ? undefined
+      : await acquireLock("/run/boatyard-setup.lock", { what: "setup" });
   const made = new Map<string, string>();
   const toCompare: string[] = [];
   let failed: unknown;
@@ -76,6 +83,7 @@ export async function setUp(plan: Plan, options: SetupOptions): Promise<number> 
       break;
     }
   }
+  lock?.release();
   const closing = dryRun ? [] : ((await options.closing?.(made)) ?? []);
   const last = [...noteOf("To compare", toCompare), ...notes, ...closing];
   terminal.printJson({

@@ -85,6 +85,10 @@ export interface Facts {
   hooksProblem?: string | undefined;
   /** Whether hook-server's unit is installed. */
   hookServer: boolean;
+  /** The account that slave-server's unit names; undefined: there is no such unit. */
+  slave: string | undefined;
+  /** Whether launchfit's unit is installed. */
+  launchfit: boolean;
   nginx: boolean;
   hostname: string;
 }
@@ -143,6 +147,7 @@ export const places = {
   bin: "/usr/local/bin",
   units: "/etc/systemd/system",
   state: "/var/lib/boatyard",
+  upgrades: "/var/lib/boatyard-upgrades",
 };
 
 /** A file's mode as chmod(1) takes it: 0755. */

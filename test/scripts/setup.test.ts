@@ -451,7 +451,7 @@ test("a wrong word is said before anything is touched", async () => {
 test("words that are no command are answered with the commands", async () => {
   assert.match(
     (await runScript("setup", [], { expect: 2 })).stderr,
-    "setup server, repo OWNER/NAME, slave, app NAME, check, or remove",
+    "setup server, repo OWNER/NAME, slave, app NAME, check, upgrade, or remove",
   );
   assert.match(
     (await runScript("setup", ["sever"], { expect: 2 })).stderr,

@@ -36,6 +36,8 @@ const facts: Facts = {
   hooks: "repos: {}\n",
   repos: [],
   hookServer: false,
+  slave: undefined,
+  launchfit: false,
   nginx: false,
   hostname: "host",
 };
