@@ -84,7 +84,8 @@ export function restart(units: readonly string[], files: readonly string[], why:
       const show = ["show", "--timestamp=unix", "--property=ActiveEnterTimestamp", "--value"];
       for (const unit of units) {
         // what is off starts with the new files when it is switched on
-        if (/^inactive/.test((await systemctl("is-active", unit)).stdout)) continue;
+        const { stdout: active } = await systemctl("is-active", unit);
+        if (active.trim() === "inactive") continue;
         const { stdout } = await systemctl(...show, unit);
         const since = Number(/^@(\d+)/.exec(stdout.trim())?.[1] ?? NaN);
         if ((since + 1) * 1000 < newest) return "make";
