@@ -88,7 +88,8 @@ Environment=PATH=/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8
 StateDirectory=boatyard
 StateDirectoryMode=0711
 ProtectSystem=strict
-ReadWritePaths=/home
+# those of its repos, and what server-update keeps, for \`then:\`
+ReadWritePaths=/home -/var/lib/server-update
 PrivateTmp=yes
 PrivateMounts=yes
 PrivateDevices=yes
@@ -303,6 +304,61 @@ location ~ ^/(runs|metrics|healthz)(/|$) {
     proxy_buffering off;
     proxy_read_timeout 1h;
 }
+`,
+  "server-update.service": `# Brings slaves along that the last run of server-update did not reach. Started by server-update.timer.
+# Copy both to /etc/systemd/system/, then: systemctl enable --now server-update.timer
+[Unit]
+Description=Boatyard: slaves that were down are brought along
+Documentation=man:systemd.exec(5)
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+Type=oneshot
+ExecStart=/usr/local/bin/server-update --converge --quiet
+StateDirectory=server-update
+# With a secret that the slaves share (a key is found at /etc/server-update/master.key):
+# Environment=SERVER_UPDATE_SECRET_FILE=/etc/server-update/secret
+Environment=PATH=/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 HOME=/root
+TimeoutStartSec=1h
+
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+AmbientCapabilities=
+ProtectSystem=strict
+ProtectHome=read-only
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectProc=invisible
+ProcSubset=pid
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+ProtectClock=yes
+ProtectHostname=yes
+ProtectControlGroups=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM
+UMask=0022
+`,
+  "server-update.timer": `# Every five minutes: server-update --converge.
+[Unit]
+Description=Boatyard: slaves that were down are brought along, every five minutes
+
+[Timer]
+OnBootSec=2min
+OnUnitActiveSec=5min
+RandomizedDelaySec=30s
+
+[Install]
+WantedBy=timers.target
 `,
   "slave-server.service": `# slave-server as a service: waits for GET /get/?repo=NAME and brings ~/repos/NAME up to date.
 # Copy to /etc/systemd/system/ with slave-server.socket, then: systemctl enable --now slave-server.socket slave-server.service

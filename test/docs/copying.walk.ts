@@ -35,7 +35,7 @@ export async function walkCopying(machine: Machine): Promise<void> {
     "grep -q one /srv/slave/repos/site/index.html; cd work/me/site; echo two >index.html; git commit -qam 2; git push -q origin HEAD:main",
   );
   await sh(
-    "echo slave > list; node clone/dist/server-update.mjs site --wait --list list --base git://127.0.0.1/me/ --secret-file slave.secret",
+    "echo slave name=$(hostname) > list; node clone/dist/server-update.mjs site --wait --list list --base git://127.0.0.1/me/ --secret-file slave.secret",
   );
   assert.is((await sh("cat /srv/slave/repos/site/index.html")).stdout, "two\n");
 

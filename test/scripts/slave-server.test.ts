@@ -381,4 +381,29 @@ test("an old plain folder is known to the status", async () => {
   assert.is(json.plain, true);
 });
 
+test("Prometheus is let in with its own token, and with nothing else", async () => {
+  const { base } = await repoWithBase();
+  const folder = tempDir();
+  await writeFile(join(folder, "secret"), `${secret}\n`, { mode: 0o600 });
+  await writeFile(join(folder, "token"), "token-of-prometheus\n", { mode: 0o600 });
+  const config = `name: web-1\nsecret_file: ${folder}/secret\nmetrics_token_file: ${folder}/token\n`;
+  const { port } = await startSlave(base, { config });
+  const path = "/get/?repo=site";
+  const { json } = await ask(port, path, signed(path));
+  const job = `/jobs/${json.job}?wait=20s`;
+  await ask(port, job, signed(job));
+  for (const authorization of ["", "Bearer wrong", `Bearer ${secret}`])
+    assert.is((await ask(port, "/metrics", { headers: { authorization } })).status, 401);
+  const token = { headers: { authorization: "Bearer token-of-prometheus" } };
+  assert.is((await ask(port, "/status", token)).status, 401, "it is for this alone");
+  const { status, text } = await ask(port, "/metrics", token);
+  assert.is(status, 200);
+  assert.match(text, /^boatyard_slave_jobs_finished_total\{result="done"\} 1$/m);
+  assert.match(
+    text,
+    /^boatyard_slave_repo_info\{repo="site",sha="[0-9a-f]{40}",branch="main"\} 1$/m,
+  );
+  assert.match(text, /^boatyard_slave_free_bytes \d{6,}$/m);
+});
+
 test.run();
