@@ -3,7 +3,7 @@ import { messageOf } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
 import { findOnPath } from "../exec/scripts.ts";
 import { as, isRoot } from "../exec/users.ts";
-import { gitAs } from "./poll.ts";
+import { gitAs } from "./checkout.ts";
 import type { HookConfig, RepoConfig } from "./config.ts";
 import { scriptOf } from "./runner.ts";
 

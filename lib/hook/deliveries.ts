@@ -19,7 +19,7 @@ import {
   selectChanges,
   WrongPayload,
 } from "./payload.ts";
-import type { Heads } from "./poll.ts";
+import { checkoutBranch } from "./checkout.ts";
 import type { Scheduler } from "./scheduler.ts";
 import type { Entry } from "./entry.ts";
 import type { Store } from "./store.ts";
@@ -36,7 +36,6 @@ interface DeliveriesParts {
   scheduler: Pick<Scheduler, "draining" | "queue">;
   /** Puts changes on disk, and then into the queue. */
   accept: Store["accept"];
-  heads: Heads;
   log: ServerLog;
 }
 
@@ -108,7 +107,7 @@ export class Deliveries {
     const { payload, facts } = parse(envelope, body, type);
     const repo = repoOf(config, check, facts);
     if (!repo) return ignored(facts.reason || "the payload names no repository");
-    const branch = repo.refs ? undefined : await this.#parts.heads.checkoutBranch(repo);
+    const branch = repo.refs ? undefined : await checkoutBranch(repo);
     const { changes, reason } = selectChanges(repo, facts, branch);
     if (changes.length === 0) return ignored(reason);
     return await this.#store(envelope, repo, changes, payload);

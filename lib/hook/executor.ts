@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { exitCodeOf, messageOf, systemCode } from "../core/errors.ts";
 import { newCookie } from "../exec/process-tree.ts";
 import type { RepoConfig, Settings } from "./config.ts";
+import { checkoutBranch } from "./checkout.ts";
 import { hasEnded, recordOf, type Records, type RunRecord, type RunState } from "./records.ts";
 import { maskFile, noteInLog } from "./run-log.ts";
 import { type Outcome, Runner, type Running } from "./runner.ts";
@@ -63,6 +64,8 @@ export class Executor {
     const record = this.#recordOf(entry);
     return this.#attempt(record, async () => {
       await this.#prepare(entry, record, repo);
+      const end = record.onlyIfCheckedOut && (await notCheckedOut(record, repo));
+      if (end) return { ended: await this.#end(record, end.state, { reason: end.reason }) };
       const running = await this.#runner.start(record, repo);
       const what = [record.kind, record.ref, record.sha ?? ""].join(" ").trimEnd();
       this.#parts.log.info(`run ${record.id} of ${record.repo} started: ${what}`);
@@ -298,4 +301,19 @@ export class Executor {
   #note(record: RunRecord, text: string): void {
     noteInLog(this.#parts.records.path(record.id, "log"), record.id, text);
   }
+}
+
+/** Why a push that came when the checkout had no branch does not run now; undefined: it does. */
+async function notCheckedOut(
+  { ref }: RunRecord,
+  repo: RepoConfig,
+): Promise<{ state: RunState; reason: string } | undefined> {
+  const branch = await checkoutBranch(repo);
+  if (branch === undefined)
+    return {
+      state: "failed",
+      reason: `${repo.dir} has no branch checked out; clone the repository there, or set refs`,
+    };
+  if (ref === `refs/heads/${branch}`) return undefined;
+  return { state: "cancelled", reason: `${repo.dir} is on ${branch}, not on ${ref}` };
 }

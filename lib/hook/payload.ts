@@ -9,6 +9,8 @@ export interface Change {
   /** The commit; undefined for a release whose forge does not tell it. */
   readonly sha: string | undefined;
   readonly release?: ReleaseFacts | undefined;
+  /** It came when the checkout had no branch: it runs if the checkout is on this ref's branch when its turn comes. */
+  readonly onlyIfCheckedOut?: boolean | undefined;
 }
 
 export interface ReleaseFacts {
@@ -21,7 +23,6 @@ export interface ReleaseFacts {
 export interface Facts {
   /** `owner/name` as the forge writes it; undefined when the payload names no repository. */
   readonly repo: string | undefined;
-  readonly defaultBranch: string | undefined;
   readonly changes: readonly Change[];
   /** Why nothing can run, when `changes` is empty. */
   readonly reason: string;
@@ -62,12 +63,8 @@ function text(value: unknown): string | undefined {
 export function readPayload(envelope: Envelope, payload: unknown): Facts {
   if (!object(payload)) throw new WrongPayload("the payload is not a JSON object");
   const repo = readRepo(envelope, payload);
-  const defaultBranch =
-    text(get(payload, "repository", "default_branch")) ??
-    text(get(payload, "project", "default_branch"));
   const facts = (changes: Change[], reason: string): Facts => ({
     repo,
-    defaultBranch,
     changes,
     reason,
   });
@@ -175,15 +172,19 @@ export interface TriggerRules {
   readonly on: { readonly push: string | false; readonly release: string | false };
 }
 
-/** The changes that a repo's rules let run, or the reason why nothing does. Pure. */
+/**
+ * The changes that a repo's rules let run, or the reason why nothing does. Pure.
+ * @param checkoutBranch undefined: the checkout has none, or is not there yet. Only the checkout says which branch is
+ * built, never the forge: the pushes to branches are taken then, and decided when their turn comes.
+ */
 export function selectChanges(
   rules: TriggerRules,
   facts: Facts,
   checkoutBranch: string | undefined,
 ): { changes: Change[]; reason: string } {
   if (facts.changes.length === 0) return { changes: [], reason: facts.reason };
-  const branch = checkoutBranch ?? facts.defaultBranch;
-  const refs = rules.refs ?? (branch === undefined ? [] : [branch]);
+  const refs = rules.refs ?? [checkoutBranch ?? "*"];
+  const isOpen = rules.refs === undefined && checkoutBranch === undefined;
   let reason = "no repo is configured for this event";
   const changes = facts.changes.filter((change) => {
     if (rules.on[change.kind] === false) return false;
@@ -192,7 +193,10 @@ export function selectChanges(
     reason = "no repo is configured for this ref";
     return false;
   });
-  return { changes, reason };
+  const decided = changes.map((change) =>
+    isOpen && change.kind === "push" ? { ...change, onlyIfCheckedOut: true } : change,
+  );
+  return { changes: decided, reason };
 }
 
 /** Whether a configured ref (`main`, `release/*`, `refs/tags/v*`) names `ref`, a full ref. */

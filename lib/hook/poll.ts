@@ -2,10 +2,9 @@ import { mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { messageOf } from "../core/errors.ts";
 import { isSafeRef, isSha } from "../core/names.ts";
-import type { Shell } from "../exec/exec.ts";
-import { as } from "../exec/users.ts";
 import { readIfThere, writeAtomic } from "../files/files.ts";
-import { gitIn, textOf } from "../git/git.ts";
+import { textOf } from "../git/git.ts";
+import { checkoutBranch, gitAs } from "./checkout.ts";
 import type { RepoConfig, Settings } from "./config.ts";
 import { matchesRef } from "./payload.ts";
 import type { RunRecord } from "./records.ts";
@@ -25,12 +24,11 @@ interface RefStatus {
 
 type RepoStatus = Record<string, RefStatus>;
 
-/** What is known of each repo's refs: the branch of its checkout, and STATE/heads with the status of every ref. */
+/** What is known of each repo's refs: STATE/heads, with the status of every ref. */
 export class Heads {
   readonly #folder: string;
   readonly #log: ServerLog;
   readonly #repos = new Map<string, Promise<RepoStatus>>();
-  readonly #branches = new Map<string, Promise<string | undefined>>();
 
   constructor(state: string, log: ServerLog) {
     this.#folder = join(state, "heads");
@@ -39,7 +37,6 @@ export class Heads {
 
   /** A run succeeded: its commit is its ref's last good one. */
   async succeeded(record: RunRecord): Promise<void> {
-    this.#branches.delete(record.repo);
     // only branches are polled
     if (record.sha === undefined || !record.ref.startsWith("refs/heads/")) return;
     try {
@@ -75,22 +72,6 @@ export class Heads {
   #file(repo: string): string {
     return join(this.#folder, `${encodeURIComponent(repo)}.json`);
   }
-
-  /** The branch that a repo's checkout is on, as git tells its user; remembered until the next good run or reload. */
-  checkoutBranch(repo: RepoConfig): Promise<string | undefined> {
-    let branch = this.#branches.get(repo.name);
-    if (!branch) {
-      const git = gitAs(repo)({ timeout: 5000 });
-      branch = textOf(git`git symbolic-ref --quiet --short HEAD`).catch(() => undefined);
-      this.#branches.set(repo.name, branch);
-    }
-    return branch;
-  }
-
-  /** Ask git again for the branch of each checkout. */
-  forgetBranches(): void {
-    this.#branches.clear();
-  }
 }
 
 function parseStatus(text: string | undefined): RepoStatus {
@@ -100,12 +81,6 @@ function parseStatus(text: string | undefined): RepoStatus {
   } catch {
     return status;
   }
-}
-
-/** Git in a repo's checkout, as the repo's user. */
-export function gitAs(repo: RepoConfig): Shell {
-  const { env, prefix } = as(repo.user);
-  return gitIn(repo.dir, { env, prefix });
 }
 
 const lookTimeout = 60_000;
@@ -184,7 +159,7 @@ export class Poller {
   }
 
   async #remoteHeads(repo: RepoConfig): Promise<Map<string, string>> {
-    const branch = repo.refs ? undefined : await this.#parts.heads.checkoutBranch(repo);
+    const branch = repo.refs ? undefined : await checkoutBranch(repo);
     const patterns = repo.refs ?? (branch === undefined ? [] : [branch]);
     const heads = new Map<string, string>();
     if (patterns.length === 0) return heads;

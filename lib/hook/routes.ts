@@ -154,8 +154,8 @@ export class Routes {
       () => undefined,
     );
     if (!record || !payload) throw new HttpError(410, whyNoRerun(view));
-    const { repo, forge, event, kind, ref, sha, release } = record;
-    const change = { kind, ref, sha, release };
+    const { repo, forge, event, kind, ref, sha, release, onlyIfCheckedOut } = record;
+    const change = { kind, ref, sha, release, onlyIfCheckedOut };
     const [entry] = await this.#parts.accept({ repo, forge, event }, [change], payload);
     sendJson(response, 202, { run: entry?.id, of: view.id });
   }

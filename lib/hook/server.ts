@@ -55,7 +55,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
     for (const entry of entries) scheduler.add(entry);
     return entries;
   };
-  const deliveries = new Deliveries({ settings, store, scheduler, accept, heads, log });
+  const deliveries = new Deliveries({ settings, store, scheduler, accept, log });
   const poller = new Poller({ settings, heads, scheduler, accept, log });
   const routes = new Routes({ settings, deliveries, store, scheduler, records, accept, metrics });
   const onBug = (error: unknown) => log.bug(error);
@@ -94,7 +94,6 @@ export async function openServer(settings: Settings, log: ServerLog) {
     },
     /** Apply a configuration that was replaced. */
     reload(): void {
-      heads.forgetBranches();
       scheduler.schedule();
       poller.stop();
       poller.start();

@@ -21,7 +21,6 @@ const envelope = (event: string, forge: ForgeName = "github") => ({
 test("a push names its repo, ref and commit", () => {
   const facts = readPayload(envelope("push"), pushPayload("me/site", sha(1)));
   assert.is(facts.repo, "me/site");
-  assert.is(facts.defaultBranch, "main");
   assert.equal(facts.changes, [{ kind: "push", ref: "refs/heads/main", sha: sha(1) }]);
 });
 
@@ -151,12 +150,17 @@ test("refs are matched by name and by pattern", () => {
   for (const [pattern, ref, expected] of table) assert.is(matchesRef(pattern, ref), expected);
 });
 
-test("what runs is decided by the repo's refs, else the checkout's branch, else the forge's default", () => {
+test("what runs is decided by the repo's refs, else the checkout's branch; without one pushes to branches are taken, to be decided later", () => {
   const facts = readPayload(envelope("push"), pushPayload("me/site", sha(1)));
   const on = { push: "build", release: "release" } as const;
   assert.is(selectChanges({ refs: ["dev"], on }, facts, "main").changes.length, 0);
   assert.is(selectChanges({ refs: undefined, on }, facts, "dev").changes.length, 0);
-  assert.is(selectChanges({ refs: undefined, on }, facts, undefined).changes.length, 1);
+  const [open] = selectChanges({ refs: undefined, on }, facts, undefined).changes;
+  assert.is(open?.onlyIfCheckedOut, true);
+  assert.is(
+    selectChanges({ refs: undefined, on }, facts, "main").changes[0]?.onlyIfCheckedOut,
+    undefined,
+  );
   const off = selectChanges({ refs: undefined, on: { ...on, push: false } }, facts, "main");
   assert.is(off.reason, "no repo is configured for this event");
 });
