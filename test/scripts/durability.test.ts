@@ -1,0 +1,113 @@
+// What a script tells, and what has its final name, is on the disk: seen by the order of its system calls.
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { dirname, join } from "node:path";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import {
+  assertBefore,
+  assertDurable,
+  type Call,
+  publishing,
+  traceDisk,
+} from "../helpers/disk-trace.ts";
+import { runAt, sampleRun } from "../helpers/log-samples.ts";
+import { makeRepo, writeFiles } from "../helpers/repos.ts";
+import { runScript, scriptArgv } from "../helpers/run.ts";
+import { testUnless } from "../helpers/skip.ts";
+import { needsStrace } from "../helpers/strace.ts";
+import { tempDir } from "../helpers/tmp.ts";
+import { publish, publisher, serveFolder } from "../helpers/web-folder.ts";
+
+const traceTest = testUnless(test, needsStrace);
+
+async function trace(name: string, args: string[]): Promise<Call[]> {
+  const { calls } = await traceDisk([...scriptArgv(name), ...args], { expect: 0 });
+  return calls;
+}
+
+const removal = (calls: readonly Call[], path: string) =>
+  calls.find(({ name, paths }) => /^(?:unlink|rmdir)/.test(name) && paths[0] === path);
+
+traceTest("logs rotate: the compressed part is on the disk before the plain one goes", async () => {
+  const dir = tempDir();
+  await writeFile(join(dir, "logs.txt"), sampleRun(runAt("11:00:00")));
+  const calls = await trace("logs", ["rotate", dir, "--max-size", "100"]);
+  const [part = ""] = (await readdir(dir)).filter((name) => name.endsWith(".gz"));
+  const path = join(dir, part);
+  assertDurable(calls, path, /compressed /);
+  const named = publishing(calls, path).at(-1);
+  const synced = calls.find(
+    (call) =>
+      /^f(data)?sync$/.test(call.name) && call.paths[0] === dir && call.start > (named?.end ?? 0),
+  );
+  assertBefore(
+    synced,
+    removal(calls, path.slice(0, -3)),
+    "the folder is synced, then the plain part goes",
+  );
+});
+
+traceTest(
+  "downloads: a file that replaces another is on the disk first, its name before the end is told",
+  async () => {
+    const dir = tempDir();
+    const text = ["a chart ".repeat(10_000), "a newer one"];
+    const server = createServer((_, answer) => answer.end(text.shift()));
+    await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+    const { port } = server.address() as AddressInfo;
+    const manifest = join(dir, "manifest.txt");
+    await writeFile(manifest, `http://127.0.0.1:${port}/a#1 sub/chart.svg\n`);
+    await runScript("downloads", [dir], { expect: 0 });
+    await writeFile(manifest, `http://127.0.0.1:${port}/a#2 sub/chart.svg\n`);
+    const calls = await trace("downloads", [dir]);
+    server.close();
+    assertDurable(calls, join(dir, "downloads/sub/chart.svg"), /fetched 1/);
+  },
+);
+
+traceTest(
+  "release pack: archive, signature and VERSION.sig are on the disk before VERSION names them",
+  async () => {
+    const dir = tempDir();
+    await writeFiles(dir, { "site/index.html": "page" });
+    const key = join(dir, "key.asc");
+    await runScript("release", ["keygen", "--out", key], { expect: 0 });
+    const web = join(dir, "web");
+    const what = ["--app", "site", "--from", join(dir, "site"), "--out", web, "--key", key];
+    await runScript("release", ["pack", "--version", "1.0", ...what], { expect: 0 });
+    const calls = await trace("release", ["pack", "--version", "1.1", ...what]);
+    const named = (name: string) => publishing(calls, join(web, name)).at(-1);
+    for (const name of ["site-1.1.tar.gz", "site-1.1.tar.gz.sig", "VERSION.sig", "VERSION"]) {
+      assertDurable(calls, join(web, name));
+      if (name !== "VERSION") assertBefore(named(name), named("VERSION"), `${name} before VERSION`);
+    }
+  },
+);
+
+traceTest("launchfit: a release is on the disk as a whole before current leads to it", async () => {
+  const web = await serveFolder(join(tempDir(), "web"));
+  await mkdir(web.path);
+  const who = await publisher();
+  await publish(web.path, who, "1.0");
+  const dir = join(tempDir(), "app");
+  const calls = await trace("launchfit", [web.url, "--key", who.fingerprint, "--dir", dir]);
+  await web.close();
+  const release = join(dir, "releases", (await readdir(join(dir, "releases")))[0] ?? "");
+  assertDurable(calls, release);
+  assertDurable(calls, join(dir, "current"));
+  const of = (path: string) => publishing(calls, path).at(-1);
+  assertBefore(of(release), of(join(dir, "current")), "the release before current");
+});
+
+traceTest("slave-activate: a tree's link is on the disk before it is told", async () => {
+  const repo = await makeRepo({ files: { "index.html": "one" } });
+  const repos = join(tempDir(), "repos");
+  const args = ["site", "--repos", repos, "--base", `file://${dirname(repo.bare)}`];
+  const calls = await trace("slave-activate", args);
+  assertDurable(calls, join(repos, "site"));
+  assert.is(await readFile(join(repos, "site/index.html"), "utf8"), "one");
+});
+
+test.run();
