@@ -85,7 +85,11 @@ export class Executor {
     const repo = this.#parts.settings.config.repos.get(entry.repo);
     if (!record || record.state === "waiting") return undefined;
     if (hasEnded(record.state)) return { ended: record };
-    if (repo && (await this.#runner.outlived(record))) {
+    if (!repo) {
+      await this.#runner.clear(record);
+      return { ended: await this.lose(record, `lost: ${record.repo} is not configured any more`) };
+    }
+    if (await this.#runner.outlived(record)) {
       this.#parts.log.info(
         `run ${record.id} of ${record.repo} outlived the former server; it goes on`,
       );
@@ -101,7 +105,7 @@ export class Executor {
       return { result };
     }
     const outcome = await this.#runner.exitLeft(record);
-    if (repo && outcome.how === "exit" && record.phase === "run") {
+    if (outcome.how === "exit" && record.phase === "run") {
       record.state = "running";
       return { result: this.#attempt(record, () => this.#conclude(record, repo, outcome)) };
     }
@@ -140,8 +144,13 @@ export class Executor {
     return await this.#end(this.#recordOf(entry), "cancelled", { reason });
   }
 
+  /** End a run of which nothing can come any more. It can be run again. */
+  async lose(record: RunRecord, reason: string): Promise<RunRecord> {
+    return await this.#end(record, "failed", { reason });
+  }
+
   /** A run that waits gave way to a newer one. When it was started before (busy, or interrupted), its record says so. */
-  supersede(old: Entry, by: Entry): void {
+  supersede(old: { id: string }, by: { id: string }): void {
     this.#parts.metrics.run("superseded");
     const record = this.#parts.records.get(old.id);
     if (!record) return;

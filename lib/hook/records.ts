@@ -48,6 +48,13 @@ export function recordOf(entry: Entry): RunRecord {
   return { ...known, state: "waiting", attempt: 0 };
 }
 
+/** The entry that a run was made of. */
+export function entryOf(record: RunRecord): Entry {
+  const { id, repo, forge, event, delivery, kind, ref, sha, release, accepted } = record;
+  const order = Date.parse(accepted) * 1000;
+  return { id, repo, forge, event, delivery, kind, ref, sha, release, accepted, order };
+}
+
 /** Whether nothing more comes of a run in this state. */
 export function hasEnded(state: RunState): boolean {
   return ["succeeded", "failed", "cancelled", "superseded"].includes(state);

@@ -1,7 +1,8 @@
 import type { Settings } from "./config.ts";
 import type { Executor, Result } from "./executor.ts";
 import { Queue } from "./queue.ts";
-import type { RunRecord } from "./records.ts";
+import { entryOf, type RunRecord } from "./records.ts";
+import { lost } from "./store.ts";
 import type { Entry } from "./entry.ts";
 import type { ServerLog } from "./telemetry.ts";
 
@@ -33,11 +34,17 @@ export class Scheduler {
     return this.#draining;
   }
 
-  /** Go on with what a former server left: what waits, what is under way, what ended meanwhile. */
-  async recover(entries: readonly Entry[]): Promise<void> {
-    for (const entry of entries) {
+  /**
+   * Go on with what a former server left: what waits, what is under way, what ended meanwhile. Of an orphan, whose
+   * delivery is gone, only the process that is under way goes on.
+   */
+  async recover(entries: readonly Entry[], orphans: readonly RunRecord[]): Promise<void> {
+    const orphanOf = new Map(orphans.map((record) => [record.id, record]));
+    for (const entry of [...entries, ...orphans.map(entryOf)]) {
       const left = await this.#parts.executor.recover(entry);
-      if (!left) this.#enqueue(entry);
+      const orphan = orphanOf.get(entry.id);
+      if (!left && orphan) await this.#parts.executor.lose(orphan, lost);
+      else if (!left) this.#enqueue(entry);
       else if ("ended" in left) this.#parts.onEnded(entry, left.ended);
       else {
         this.queue.adopt(entry);

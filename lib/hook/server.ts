@@ -8,7 +8,7 @@ import type { Settings } from "./config.ts";
 import { Deliveries } from "./deliveries.ts";
 import { Executor } from "./executor.ts";
 import { Heads, Poller } from "./poll.ts";
-import { Records } from "./records.ts";
+import { hasEnded, Records } from "./records.ts";
 import { Routes } from "./routes.ts";
 import { Scheduler } from "./scheduler.ts";
 import { Store } from "./store.ts";
@@ -77,7 +77,26 @@ export async function openServer(settings: Settings, log: ServerLog) {
     }
   }
 
-  await scheduler.recover(waiting);
+  /** Go on with what a former server left. */
+  async function recover(): Promise<void> {
+    const entries = new Set(waiting.map(({ id }) => id));
+    const orphans = [...records.all()].filter(
+      ({ id, state }) => !hasEnded(state) && !entries.has(id),
+    );
+    const ends = new Map([...store.known()].map((known) => [known.entry.id, known]));
+    // killed between the line that says so and the record
+    for (const { id } of orphans) {
+      const { by } = ends.get(id) ?? {};
+      if (by !== undefined) executor.supersede({ id }, { id: by });
+    }
+    await scheduler.recover(
+      waiting,
+      orphans.filter(({ state }) => !hasEnded(state)),
+    );
+  }
+
+  // only now that all parts are there
+  await recover();
   return {
     /** Open the web address and the Unix socket; returns the web's address. @throws {UsageError} when it cannot be had. */
     async listen(where: Listen | { fd: number }): Promise<Listen> {

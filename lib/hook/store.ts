@@ -1,6 +1,7 @@
 import { randomInt } from "node:crypto";
 import { rename, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { Failure } from "../core/errors.ts";
 import { newRunId } from "../core/id.ts";
 import { exists } from "../files/files.ts";
 import { type Entry, isEntry, type KnownRun, type Source } from "./entry.ts";
@@ -17,6 +18,9 @@ interface Unsettled {
   /** Whether it superseded others. */
   supersedes?: boolean;
 }
+
+/** Why a run fails whose delivery is gone. */
+export const lost = "lost: its delivery is not in deliveries.jsonl any more; rerun it";
 
 interface StoreOptions {
   readonly warn: (text: string) => void;
@@ -192,11 +196,11 @@ export class Store {
   /**
    * The payload of an entry that has no end. It may be about to start: what it superseded is on disk, too, when this
    * resolves.
-   * @throws {Failure} when it is damaged; else what the file system threw.
+   * @throws {Failure} when it is damaged or lost; else what the file system threw.
    */
   async payload({ id }: Entry): Promise<Buffer> {
     const unsettled = this.#unsettled.get(id);
-    if (!unsettled) throw new Error(`run ${id} is not in the store`);
+    if (!unsettled) throw new Failure(lost);
     if (unsettled.supersedes) await this.flush();
     return await this.#file.payload(unsettled.place);
   }
