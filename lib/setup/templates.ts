@@ -434,6 +434,8 @@ slave1.example.com
 slave2.example.com:9001
 192.0.2.17
 [2001:db8::17]:9999
+# Orders name their slave: by its host, or as its slave.yml calls it.
+192.0.2.18 name=web-18
 
 # A group: server-update site --group europe
 [europe]

@@ -16,14 +16,18 @@ export async function walkFleet(machine: Machine): Promise<void> {
     ${page.inline("setup server")} --yes
     setup repo me/site --yes`);
 
+  assert.match((await sh(page.block("server-update keygen"))).stdout, /^ed25519:/);
   const master = { "/etc/server-update/secret": "/etc/server-update/secret" };
   await sh(page.block("scp /etc/server-update/secret", master));
-  await sh(`cd clone\n${page.block("scp -r dist")}`);
+  await sh(`cd clone\n${page.block("scp dist/")}`);
   // a forge that needs no certificate
   const forge = { "https://github.com/me/": "git://127.0.0.1/me/" };
   const made = await sh(page.block("setup.mjs slave", forge));
   assert.match(made.stderr, "done  user slave, home /srv/slave");
-  const settings = page.block("allow: [site]", forge);
+  const settings = page.block("allow: [site]", {
+    ...forge,
+    "name: slave1.example.com": `name: [${slaves.join(", ")}]`,
+  });
   await sh("cat >/etc/boatyard/slave.yml", 0, settings);
   await sh(page.block("runuser -u slave"));
   const tree = "cat /srv/slave/repos/site/index.html";
@@ -66,9 +70,12 @@ export async function walkFleet(machine: Machine): Promise<void> {
   await sh(off);
   await sh("pushed me/site /etc/boatyard/site.secret four", 1);
   await sh(on);
-  const failed = "server-update site --list ~/.local/state/server-update/site.failed.txt --wait";
-  await sh(`${env}; ${page.inline(failed)}`);
+  await sh(`${env}; ${page.inline("server-update --converge")}`);
   assert.is((await sh(tree)).stdout, "four\n");
+  assert.match(
+    (await sh(`${env}; ${page.inline("server-update --status")}`)).stdout,
+    "6 of 6 are as",
+  );
 
   // a bad commit
   const good = (await sh("git -C work/me/site rev-parse HEAD~1")).stdout.trim();

@@ -30,9 +30,8 @@ export async function pinCommit(
   const pushed = pushedCommit(repo, process.env);
   if (pushed && (branch === undefined || branch === pushed.branch)) return pushed;
   const url = `${checkBase(base)}/${repo}.git`;
-  const env = { GIT_ALLOW_PROTOCOL: url.slice(0, url.indexOf(":")) };
   try {
-    return await askTip({ url, options: { signal, timeout: 60_000, env } }, branch);
+    return await askTip({ url, options: { signal, timeout: 60_000 } }, branch);
   } catch (error) {
     throw new Failure(
       `the commit of ${repo} is not known: ${plainWords(error)} (asked ${url}); name the right --base, or the commit by --sha`,

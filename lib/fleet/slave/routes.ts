@@ -8,7 +8,7 @@ import { $, timedOut } from "../../exec/exec.ts";
 import { createHttpServer, HttpError, sendJson } from "../../http/server.ts";
 import { branchOf, isAllowed } from "../settings.ts";
 import { answerHeader, digestOf, protocolHeader, signAnswer } from "../signature.ts";
-import { Access, type AccessOptions, type Grant } from "./access.ts";
+import { Access, type AccessOptions, type Grant, openGrant } from "./access.ts";
 import { Inventory, type InventoryOptions } from "./inventory.ts";
 import { type Job, Jobs } from "./jobs.ts";
 import { Nonces } from "./nonces.ts";
@@ -75,7 +75,7 @@ export async function createSlave(options: SlaveOptions): Promise<Slave> {
     ) {
       allowMethods(request, ["GET", "POST"]);
       if (access.isOpen) access.checkPage(request, isLoopback(server));
-      const grant = access.isOpen ? {} : await access.checkUpdate(request);
+      const grant = access.isOpen ? openGrant(request) : await access.checkUpdate(request);
       request.resume();
       const job = await update(url, grant, request);
       return answer(response, 202, job, grant);
@@ -87,7 +87,7 @@ export async function createSlave(options: SlaveOptions): Promise<Slave> {
     if (atRoot) return sendFile(response, options.file);
     if (!["status", "jobs", "metrics"].includes(first) || more.length > 0)
       throw new HttpError(404, "there is nothing here; ask /get/?repo=NAME");
-    const grant = access.isOpen ? {} : access.checkRead(request);
+    const grant = access.isOpen ? openGrant(request) : access.checkRead(request);
     if (first === "jobs") return answer(response, 200, await jobAt(second, url, request), grant);
     if (second !== "") throw new HttpError(404, "there is nothing here; ask /status");
     if (first === "metrics") return sendText(response, await inventory.metrics());
