@@ -1,5 +1,6 @@
 import process from "node:process";
 import { defineCommand, runScript } from "../lib/cli/command.ts";
+import { cleanText } from "../lib/core/clean.ts";
 import { folderFlag, installOptions, trustFlags } from "./launchfit/flags.ts";
 import { config, list } from "./launchfit/installed.ts";
 import { log, restart, rollback, statusCommand, stop } from "./launchfit/running.ts";
@@ -79,7 +80,7 @@ async function runApp(input: Parameters<typeof installOptions>[0] & { flags: { d
   const launcher = await launchIn(flags.dir, {
     ...installOptions(input),
     stopping,
-    show: (line) => terminal.note(line),
+    show: (line) => terminal.note(cleanText(line, true)),
   });
   for (const name of ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH"] as const) {
     process.on(name, () => launcher.passOn(name));

@@ -39,6 +39,8 @@ export type ControlHandler = (
 /** Bytes of a path that unix(7) takes. */
 const maxPath = 100;
 const maxRequest = 64 * 1024;
+/** Bytes of one line of an answer. */
+const maxAnswer = 4 * 1024 * 1024;
 
 /** The socket's path: in the deploy directory, or under the run folder when that would be too long for unix(7). */
 export function controlPath(directory: string): string {
@@ -136,8 +138,17 @@ export async function askControl(
   }
   // whatever breaks the connection, there is no answer
   socket.on("error", () => {});
+  // nor may one without an end fill the memory
+  let unread = 0;
+  socket.on("data", (chunk: Buffer) => {
+    const end = chunk.lastIndexOf(10);
+    unread = end < 0 ? unread + chunk.length : chunk.length - end;
+    if (unread > maxAnswer) socket.destroy();
+  });
   socket.write(`${JSON.stringify(request)}\n`);
-  for await (const line of createInterface({ input: socket })) {
+  const lines = createInterface({ input: socket });
+  socket.once("close", () => lines.close());
+  for await (const line of lines) {
     const value = JSON.parse(line) as Record<string, unknown>;
     if (typeof value["ok"] === "boolean") {
       socket.destroy();

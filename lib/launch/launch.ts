@@ -10,7 +10,7 @@ import { addRelease, recordDone } from "./install.ts";
 import { openLauncherState } from "./launcher-state.ts";
 import { Releases } from "./releases.ts";
 import { type InstallOptions, openSession } from "./session.ts";
-import { describeStatus, type Status } from "./status.ts";
+import { readStatus, type Status } from "./status.ts";
 import { type CheckResult, Updater } from "./updater.ts";
 
 /** What `launchfit` and its commands do in a deploy directory. */
@@ -18,6 +18,7 @@ import { type CheckResult, Updater } from "./updater.ts";
 export { type Installed, installInto, verifyOffered } from "./install.ts";
 export { launchIn } from "./launcher.ts";
 export type { InstallOptions } from "./session.ts";
+export { listAll, listLines, statusCode, worstCode } from "./all.ts";
 export { statusLines } from "./status.ts";
 
 /**
@@ -154,14 +155,11 @@ export async function fetchOnly(
 
 /** The status of a directory: asked of the launchfit that runs there, else read from its files. */
 export async function status(folder: string): Promise<Status> {
-  const deploy = deployDirectory(folder);
-  const answer = await askControl(controlPath(deploy.path), { command: "status" });
-  if (answer?.ok) {
-    const { ok: _, ...running } = answer;
-    return running as unknown as Status;
-  }
-  const state = await openLauncherState(deploy.state);
-  return describeStatus(new Releases(deploy), state.value);
+  const { path } = deployDirectory(folder);
+  const answer = await askControl(controlPath(path), { command: "status" });
+  if (!answer?.ok) return readStatus(folder);
+  const { ok: _, ...running } = answer;
+  return running as unknown as Status;
 }
 
 /** The whole configuration, a line a key: name, value, where it comes from. */

@@ -1,18 +1,22 @@
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Terminal } from "../cli/terminal.ts";
+import { cleanText } from "../core/clean.ts";
 import { formatDuration, formatSize } from "../core/units.ts";
 import type { AppState } from "./app-keeper.ts";
 import { healthyAnswers } from "./health.ts";
+import { currentRelease, deployDirectory } from "./deploy-directory.ts";
 import { type UpdatesStatus, updatesStatus } from "./kept.ts";
-import type { LauncherState } from "./launcher-state.ts";
-import type { Releases } from "./releases.ts";
+import { type LauncherState, openLauncherState } from "./launcher-state.ts";
+import { Releases } from "./releases.ts";
 import { knownState } from "./state.ts";
 
 /** What `launchfit status` tells; with --json just this. */
 export interface Status {
   [key: string]: unknown;
   directory: string;
+  /** The app's name, where something is installed. */
+  app?: string | undefined;
   /** The version that `current` names. */
   version: string | undefined;
   state: AppState | "not running";
@@ -53,8 +57,10 @@ export async function describeStatus(
   const { state, pid, uptime, memory, restarts, lastEnd, health, nextCheck } = running;
   const { lastCheck, lastUpdate, stopped } = remembered;
   const version = await releases.current();
+  const name = await currentRelease(releases.deploy);
   return {
     directory: releases.deploy.path,
+    app: name?.slice(0, -1 - (version ?? "").length),
     version,
     ...{ state, pid, uptime, memory, restarts, lastEnd, health },
     installed: await releases.installed(),
@@ -62,6 +68,13 @@ export async function describeStatus(
     ...{ lastCheck, lastUpdate, offered: offeredBeside(version, remembered), nextCheck, stopped },
     disk: await sizeOf(releases.deploy.releases),
   };
+}
+
+/** The status of a directory in which no launchfit runs. */
+export async function readStatus(folder: string): Promise<Status> {
+  const deploy = deployDirectory(folder);
+  const state = await openLauncherState(deploy.state);
+  return describeStatus(new Releases(deploy), state.value);
 }
 
 const noUpdates = "no updates are configured";
@@ -109,8 +122,12 @@ export function statusLines(status: Status, { paint }: Terminal): string[] {
     ["installed", installed.join(", ")],
     ["disk", formatSize(disk)],
   ];
-  // several servers have a line each to say
-  const indented = (value: string) => value.replaceAll("\n", `\n${" ".repeat(12)}`);
+  // several servers have a line each to say; what they say is not ours
+  const indented = (value: string) =>
+    value
+      .split("\n")
+      .map((line) => cleanText(line, true))
+      .join(`\n${" ".repeat(12)}`);
   return facts.flatMap(([name, value]) =>
     value ? [`${paint.dim(name.padEnd(12))}${indented(value)}`] : [],
   );

@@ -1,20 +1,48 @@
 import { defineCommand } from "../../lib/cli/command.ts";
-import { dirFlags } from "./flags.ts";
+import { UsageError } from "../../lib/core/errors.ts";
+import { dirFlags, folderFlag } from "./flags.ts";
 
 export const list = defineCommand({
   name: "launchfit list",
-  summary: "the installed versions, the newest first",
-  usage: ["launchfit list [flags]"],
-  flags: dirFlags,
+  summary: "the installed versions, the newest first; or the apps of this machine",
+  usage: ["launchfit list [flags]", "launchfit list --all [DIR…] [flags]"],
+  args: [["DIR…", "deploy directories that are listed, too"]],
+  maxArgs: Number.POSITIVE_INFINITY,
+  flags: {
+    dir: folderFlag,
+    all: {
+      type: "boolean",
+      help: "the apps that setup app made, of launchfit@ units, and those that run (other users' for root only)",
+    },
+  },
   examples: [
     ["launchfit list", "the current one has a star"],
-    ["launchfit list --json", "for a script"],
+    ["launchfit list --all", "each app with its version, state, uptime and memory"],
+    [
+      "launchfit list --all --quiet --json",
+      "for a monitor: the exit code tells whether all is well",
+    ],
   ],
-  run: async ({ flags, terminal }) => {
-    const { status } = await import("../../lib/launch/launch.ts");
+  exits: {
+    1: "of all: one does not run, is ill, or cannot be asked",
+    2: "of all: one follows no server",
+    4: "of all: updates of one are refused",
+  },
+  run: async ({ flags, args, terminal }) => {
+    const { listAll, listLines, status, worstCode } = await import("../../lib/launch/launch.ts");
+    if (flags.all) {
+      const apps = await listAll(args);
+      if (apps.length === 0) terminal.note("no app was found");
+      else for (const line of listLines(apps, terminal)) terminal.print(line);
+      terminal.printJson(apps);
+      return worstCode(apps);
+    }
+    if (args.length > 0)
+      throw new UsageError("directories are listed with --all; or give --dir DIR");
     const { version, installed } = await status(flags.dir);
     for (const each of installed) terminal.print(`${each === version ? "*" : " "} ${each}`);
     terminal.printJson({ current: version, installed });
+    return 0;
   },
 });
 

@@ -1,4 +1,5 @@
 import { defineCommand } from "../../lib/cli/command.ts";
+import { cleanText } from "../../lib/core/clean.ts";
 import { dirFlags, folderFlag } from "./flags.ts";
 
 export const statusCommand = defineCommand({
@@ -16,13 +17,11 @@ export const statusCommand = defineCommand({
     4: "updates are refused; the reason is shown",
   },
   run: async ({ flags, terminal }) => {
-    const { status, statusLines } = await import("../../lib/launch/launch.ts");
+    const { status, statusCode, statusLines } = await import("../../lib/launch/launch.ts");
     const now = await status(flags.dir);
     for (const line of statusLines(now, terminal)) terminal.print(line);
     terminal.printJson(now);
-    if (now.updates === "not configured") return 2;
-    if (now.lastCheck?.code === 4) return 4;
-    return now.state === "running" ? 0 : 1;
+    return statusCode(now);
   },
 });
 
@@ -99,7 +98,7 @@ export const log = defineCommand({
   run: async ({ flags: { dir, follow, lines }, terminal }) => {
     const { showLog } = await import("../../lib/launch/launch.ts");
     const followed = await showLog(dir, { lines, follow }, (value) => {
-      terminal.print(String(value["line"]));
+      terminal.print(cleanText(String(value["line"]), true));
       terminal.printJson(value);
     });
     if (!followed) terminal.note(`no launchfit runs in ${dir}: nothing more comes`);

@@ -1,0 +1,180 @@
+import { lstat, readFile } from "node:fs/promises";
+import { basename, resolve } from "node:path";
+import process from "node:process";
+import type { Terminal } from "../cli/terminal.ts";
+import { cleanLine } from "../core/clean.ts";
+import { messageOf } from "../core/errors.ts";
+import { formatDuration, formatSize } from "../core/units.ts";
+import { $ } from "../exec/exec.ts";
+import { askControl, controlPath } from "./control.ts";
+import { healthyAnswers } from "./health.ts";
+import { readStatus, type Status } from "./status.ts";
+
+/**
+ * `launchfit list --all`: the apps of this machine. They are found by the accounts that `setup app` made, by systemd's
+ * units launchfit@NAME, and by the sockets of the launchfits that run, as far as the asking user may ask them.
+ */
+
+/** An app of this machine. What is not known is not there. */
+export interface ListedApp {
+  directory: string;
+  app?: string;
+  version?: string;
+  state: Status["state"] | "unknown";
+  /** Milliseconds. */
+  uptime?: number;
+  /** Bytes. */
+  memory?: number;
+  /** What is wrong, if anything. */
+  problem?: string;
+  /** What `launchfit status` would exit with. */
+  code: 0 | 1 | 2 | 4;
+}
+
+/** Milliseconds that a launchfit may take to answer. */
+const answerWithin = 5000;
+
+/** The answer; undefined when it does not come in time. */
+async function inTime<T>(answer: Promise<T>): Promise<T | undefined> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<undefined>((resolve) => {
+    timer = setTimeout(() => resolve(undefined), answerWithin);
+  });
+  return await Promise.race([answer, late]).finally(() => clearTimeout(timer));
+}
+
+/** The apps of this machine, by their directories, and those in `more`. */
+export async function listAll(more: readonly string[]): Promise<ListedApp[]> {
+  const sources = await Promise.all([appAccounts(), appUnits(), runningHere()]);
+  const folders = [...more.map((folder) => resolve(folder)), ...sources.flat()];
+  return Promise.all([...new Set(folders)].sort().map(describe));
+}
+
+/** One exit code for all: whoever watches them looks at what does not run first, then at updates. */
+export function worstCode(apps: readonly ListedApp[]): number {
+  const codes = apps.map(({ code }) => code);
+  return ([1, 4, 2] as const).find((code) => codes.includes(code)) ?? 0;
+}
+
+/** The table that people read. */
+export function listLines(apps: readonly ListedApp[], terminal: Terminal): string[] {
+  const { paint } = terminal;
+  const rows = apps.map(({ app, version, state, uptime, memory, problem, directory, code }) => [
+    app ?? "–",
+    version ?? "–",
+    code === 1 ? paint.red(state) : state,
+    uptime === undefined ? "–" : formatDuration(uptime),
+    memory === undefined ? "–" : formatSize(memory),
+    cleanLine(directory),
+    problem === undefined ? "" : paint.red(problem),
+  ]);
+  return terminal.table(rows, {
+    header: ["app", "version", "state", "uptime", "memory", "directory", ""],
+    right: [3, 4],
+  });
+}
+
+async function describe(directory: string): Promise<ListedApp> {
+  try {
+    const status = await inTime(statusOf(directory));
+    if (!status)
+      return { directory, state: "unknown", problem: "launchfit does not answer", code: 1 };
+    return { directory, ...listed(status) };
+  } catch (error) {
+    return { directory, state: "unknown", problem: cleanLine(messageOf(error)), code: 1 };
+  }
+}
+
+async function statusOf(directory: string): Promise<Status> {
+  const { ok, ...answer } = (await askControl(controlPath(directory), { command: "status" })) ?? {
+    ok: false,
+  };
+  return ok ? (answer as unknown as Status) : await readStatus(directory);
+}
+
+/** The exit code of `launchfit status`. */
+export function statusCode({ state, updates, lastCheck }: Status): 0 | 1 | 2 | 4 {
+  if (updates === "not configured") return 2;
+  if (lastCheck?.code === 4) return 4;
+  return state === "running" ? 0 : 1;
+}
+
+/** An answer may come from another user's process: nothing in it reaches the terminal as it is. */
+function listed(status: Status): Omit<ListedApp, "directory"> {
+  const { app, version, uptime, memory, health, stopped, hint, lastCheck } = status;
+  const text = (value: unknown) => (typeof value === "string" ? cleanLine(value) : undefined);
+  const count = (value: unknown) => (Number.isFinite(value) ? Number(value) : undefined);
+  const isIll = health !== undefined && !healthyAnswers.includes(health);
+  const isDown = status.state !== "running";
+  const code = isIll || isDown ? 1 : statusCode(status);
+  const wrong = {
+    0: undefined,
+    1: isDown ? stopped?.reason : health,
+    2: hint,
+    4: lastCheck?.result,
+  };
+  const found = {
+    app: text(app),
+    version: text(version) ?? (isDown ? "not installed" : undefined),
+    uptime: count(uptime),
+    memory: count(memory),
+    problem: text(wrong[code]),
+  };
+  const known = Object.entries(found).filter(([, value]) => value !== undefined);
+  return {
+    state: (text(status.state) ?? "unknown") as Status["state"],
+    code,
+    ...Object.fromEntries(known),
+  };
+}
+
+/** The homes of the accounts that `setup app` made. */
+async function appAccounts(): Promise<string[]> {
+  const lines = (await readFile("/etc/passwd", "utf8").catch(() => "")).split("\n");
+  const accounts = lines.map((line) => line.split(":"));
+  return accounts.flatMap(([, , , , comment = "", home = ""]) =>
+    comment.startsWith("Boatyard app ") && home.startsWith("/") ? [home] : [],
+  );
+}
+
+/** The folders in which systemd runs launchfit@NAME, or should. */
+async function appUnits(): Promise<string[]> {
+  const systemctl = $({ nothrow: true, stdio: ["ignore", "pipe", "ignore"] });
+  const units =
+    await systemctl`systemctl list-units --all --full --plain --no-legend ${"launchfit@*.service"}`;
+  const names = units.stdout.split("\n").flatMap((line) => line.trim().split(/\s+/)[0] || []);
+  if (names.length === 0) return [];
+  const shown = await systemctl`systemctl show --property=WorkingDirectory --value ${names}`;
+  return shown.stdout.split("\n").filter((line) => line.startsWith("/"));
+}
+
+/**
+ * The directories of the launchfits that run, by the sockets that /proc/net/unix shows (proc(5)); other users' only for
+ * root, whom they would answer.
+ */
+async function runningHere(): Promise<string[]> {
+  const table = (await readFile("/proc/net/unix", "utf8").catch(() => "")).split("\n");
+  const paths = table.flatMap((line) => /^(?:\S+\s+){7}(\/.*)$/.exec(line)?.[1] ?? []);
+  const found = await Promise.all([...new Set(paths)].map(directoryOf));
+  return found.filter((directory) => directory !== undefined);
+}
+
+async function directoryOf(path: string): Promise<string | undefined> {
+  const inside = /^(.*)\/\.launchfit\/socket$/.exec(path)?.[1];
+  const isHashed = /\/launchfit-\d+\/[0-9a-f]{24}$/.test(path);
+  if (inside === undefined && !isHashed) return undefined;
+  try {
+    const { uid } = await lstat(path);
+    const own = process.getuid?.();
+    if (own !== 0 && uid !== own) return undefined;
+    if (inside !== undefined) return inside;
+    // the path is too long for a socket: it is known by its hash, and the launchfit says it
+    const answer = await inTime(askControl(path, { command: "status" }));
+    const directory = answer?.["directory"];
+    if (typeof directory !== "string") return undefined;
+    return basename(controlPath(directory)) === basename(path) ? directory : undefined;
+  } catch {
+    // another's mount namespace, or it has just ended
+    return undefined;
+  }
+}

@@ -1,0 +1,171 @@
+// launchfit list --all: the apps of a machine in one table, with one exit code.
+import { mkdirSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import process from "node:process";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { deploy, webApp } from "../helpers/launch.ts";
+import { makePublisher } from "../helpers/publisher.ts";
+import { runCommand, runScript, scriptArgv } from "../helpers/run.ts";
+import { testUnless } from "../helpers/skip.ts";
+import { tempDir } from "../helpers/tmp.ts";
+import { makeUser, removeUser } from "../helpers/users.ts";
+import { waitFor } from "../helpers/wait.ts";
+
+const publisher = await makePublisher();
+await publisher.publish("1", webApp("1"));
+test.after(() => publisher.close());
+
+type Row = Record<string, unknown> & { directory: string };
+
+/** What is listed of these directories: others' apps may run on this machine. */
+async function listed(folders: string[], ...args: string[]) {
+  const result = await runScript("launchfit", ["list", "--all", "--json", ...args]);
+  const rows = JSON.parse(result.stdout) as Row[];
+  return { rows: folders.map((folder) => rows.find((row) => row.directory === folder)), result };
+}
+
+test("those that run are found by themselves, also with a long path; those that do not when they are named", async () => {
+  const one = await deploy(publisher);
+  const long = await deploy(publisher, { folder: join(tempDir(), `a b ${"x".repeat(90)}`) });
+  const stopped = await deploy(publisher);
+  const empty = tempDir();
+  const running = [await one.launch(), await long.launch()];
+  await waitFor(async () => (await one.ask()) === "1" && (await long.ask()) === "1");
+  const folders = [one.folder, long.folder, stopped.folder, empty];
+  const { rows } = await listed(folders);
+  for (const row of rows.slice(0, 2)) {
+    const { app, version, state, uptime, memory, code } = (row ?? {}) as Partial<Row>;
+    assert.equal(
+      { app, version, state, code },
+      { app: "my-app", version: "1", state: "running", code: 0 },
+    );
+    assert.ok(Number(uptime) > 0);
+    assert.ok(Number(memory) > 10_000_000 && Number(memory) < 500_000_000, String(memory));
+  }
+  assert.equal(rows.slice(2), [undefined, undefined]);
+
+  const named = await listed(folders, stopped.folder, empty, one.folder);
+  assert.equal(
+    named.rows.map((row) => [row?.["app"], row?.["state"], row?.["code"]]),
+    [
+      ["my-app", "running", 0],
+      ["my-app", "running", 0],
+      ["my-app", "not running", 1],
+      [undefined, "not running", 1],
+    ],
+  );
+  assert.is(named.result.code, 1);
+  const table = await runScript("launchfit", ["list", "--all", stopped.folder], {
+    env: { NO_COLOR: "1", FORCE_COLOR: "1" },
+  });
+  assert.match(table.stdout, /^app +version +state +uptime +memory +directory\n/);
+  assert.ok(table.stdout.includes(`  ${one.folder}\n`), table.stdout);
+  assert.not.match(table.stdout, "\u001b");
+  await Promise.all(running.map((each) => each.stop()));
+  assert.equal((await listed(folders)).rows, [undefined, undefined, undefined, undefined]);
+});
+
+test("an app that is ill, one whose updates are refused, and a launchfit that hangs are told apart", async () => {
+  const bad = join(tempDir(), "ill");
+  const ill = await deploy(publisher, {
+    app: [`health: { command: "test ! -e ${bad}", every: 100ms, failures: false }`],
+  });
+  const own = await makePublisher();
+  await own.publish("1", webApp("1"));
+  const refused = await deploy(own);
+  const hung = await deploy(publisher);
+  const running = [await ill.launch(), await refused.launch(), await hung.launch()];
+  writeFileSync(bad, "");
+  await waitFor(async () => /exit code 1/.test(String((await ill.status())["health"])));
+  writeFileSync(join(own.folder, "VERSION.sig"), "nonsense");
+  assert.is((await refused.control("check")).code, 4);
+  running[2]?.kill("SIGSTOP");
+  const { rows } = await listed([ill.folder, refused.folder, hung.folder]);
+  running[2]?.kill("SIGCONT");
+  assert.equal(
+    rows.map((row) => row?.["code"]),
+    [1, 4, 1],
+  );
+  assert.match(String(rows[0]?.["problem"]), /the health command ended with exit code 1/);
+  assert.match(String(rows[1]?.["problem"]), /VERSION\.sig/);
+  assert.is(rows[2]?.["problem"], "launchfit does not answer");
+  await Promise.all(running.map((each) => each.stop()));
+  await own.close();
+});
+
+test("what a socket answers that is not launchfit's cannot act on a terminal, nor hold the list up", async () => {
+  const folder = tempDir();
+  mkdirSync(join(folder, ".launchfit"));
+  const servers = [];
+  for (const [name, answer] of [
+    [
+      "evil",
+      `{"ok":true,"state":"\\u001b[2Jrunning","version":"\\u009b31m1","app":7,"uptime":"x"}\n`,
+    ],
+    ["endless", "x".repeat(8 * 1024 * 1024)],
+  ] as const) {
+    const path = join(folder, name, ".launchfit");
+    mkdirSync(path, { recursive: true });
+    const server = createServer((socket) => void socket.on("error", () => {}).write(answer));
+    await new Promise<void>((resolve) => server.listen(join(path, "socket"), resolve));
+    servers.push(server);
+  }
+  const { stdout } = await runScript("launchfit", ["list", "--all"]);
+  const lines = stdout.split("\n").filter((line) => line.includes(folder));
+  assert.is(lines.length, 2, stdout);
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what must not be there
+  assert.not.match(lines.join(" "), /[\u0000-\u001f\u007f-\u009f]/);
+  for (const server of servers) server.close();
+});
+
+testUnless(test, process.getuid?.() === 0 ? undefined : "needs root")(
+  "an app that setup made an account for, and one of a unit, are found while they are down; a user sees those that may be asked",
+  async () => {
+    const user = await makeUser();
+    try {
+      await runCommand(["usermod", "--comment", "Boatyard app my-app", user.name], { expect: 0 });
+      const unit = await deploy(publisher);
+      const bin = tempDir();
+      // where no systemd runs, this answers for systemctl
+      writeFileSync(
+        join(bin, "systemctl"),
+        `#!/bin/sh\ncase "$1" in list-units) echo "launchfit@x.service loaded failed failed x" ;; show) echo ${unit.folder} ;; esac\n`,
+        { mode: 0o755 },
+      );
+      const path = `${bin}:${process.env["PATH"]}`;
+      const { stdout } = await runScript("launchfit", ["list", "--all", "--json"], {
+        env: { PATH: path },
+      });
+      const rows = JSON.parse(stdout) as Row[];
+      for (const folder of [user.home, unit.folder])
+        assert.is(rows.find((row) => row.directory === folder)?.["state"], "not running", stdout);
+
+      // the user's own view: what root runs is not asked, what is named is said to be closed
+      await runCommand(["usermod", "--comment", "", user.name], { expect: 0 });
+      const running = await unit.launch();
+      const asUser = (...args: string[]) => {
+        const id = [`--reuid=${user.uid}`, `--regid=${user.gid}`, "--clear-groups"];
+        return runCommand(
+          ["setpriv", ...id, ...scriptArgv("launchfit"), "list", "--all", ...args],
+          {
+            cwd: "/",
+            env: { HOME: user.home },
+          },
+        );
+      };
+      const none = await asUser();
+      assert.is(none.code, 0, none.stderr);
+      assert.match(none.stderr, "no app was found");
+      const closed = await asUser(unit.folder);
+      assert.is(closed.code, 1);
+      assert.match(closed.stdout, /unknown .*cannot ask launchfit at .*EACCES/);
+      await running.stop();
+    } finally {
+      await removeUser(user);
+    }
+  },
+);
+
+test.run();
