@@ -9,6 +9,7 @@ import { exists, readIfThere } from "../files/files.ts";
 import { parsePasswd, parseSysusers } from "./accounts.ts";
 import { readHooks } from "./hooks-file.ts";
 import { type Builds, type Facts, places } from "./step.ts";
+import { systemctl } from "./unit-steps.ts";
 
 /** Reading the machine, or the root folder of another one, before anything is planned. */
 
@@ -37,13 +38,28 @@ export async function readFacts(root: string, from: string | undefined): Promise
     ...(typeof read === "string" ? { repos: [], hooksProblem: read } : { repos: read.repos }),
     hookServer: await exists(join(root, places.units, "hook-server.service")),
     slave: /^User=(\S+)$/m.exec(slaveUnit ?? "")?.[1],
-    launchfit: await exists(join(root, places.units, "launchfit@.service")),
+    apps: await appsOf(root, accounts),
     nginx: await exists(join(root, "etc/nginx")),
     hostname:
       root === "/"
         ? hostname()
         : ((await readIfThere(join(root, "etc/hostname"))) ?? "server").trim(),
   };
+}
+
+/** The apps whose service is switched on; below another root, where that cannot be asked, those that have an account. */
+async function appsOf(root: string, accounts: Facts["accounts"]): Promise<Facts["apps"]> {
+  if (!(await exists(join(root, places.units, "launchfit@.service")))) return [];
+  const canAsk = root === "/" && (await hasSystemd());
+  const apps: { app: string; user: string }[] = [];
+  for (const { comment, name: user } of accounts.values()) {
+    const app = /^Boatyard app (.+)$/.exec(comment)?.[1];
+    if (app === undefined) continue;
+    const unit = `launchfit@${user}.service`;
+    const isOn = !canAsk || (await systemctl("is-enabled", unit)).stdout.trim() === "enabled";
+    if (isOn) apps.push({ app, user });
+  }
+  return apps;
 }
 
 /** NAME → file, for the .mjs files that are named as ours are. */

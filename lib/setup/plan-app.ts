@@ -40,15 +40,6 @@ export function planApp(facts: Facts, options: AppOptions): Plan {
 
 const scripts = ["launchfit", "setup", "logs"];
 
-/** The apps that setup has made here, with their accounts. */
-export function appsHere({ accounts, launchfit }: Facts): { app: string; user: string }[] {
-  if (!launchfit) return [];
-  return [...accounts.values()].flatMap(({ comment, name }) => {
-    const app = /^Boatyard app (.+)$/.exec(comment)?.[1];
-    return app === undefined ? [] : [{ app, user: name }];
-  });
-}
-
 /** What an upgrade replaces for an app. */
 export function renewedApp(facts: Facts, user: string): Step[] {
   return [

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { UsageError } from "../core/errors.ts";
 import { commentFor } from "./accounts.ts";
 import { readHooks, removeRepo } from "./hooks-file.ts";
-import { appsHere, appSteps } from "./plan-app.ts";
+import { appSteps } from "./plan-app.ts";
 import { planRepo } from "./plan-repo.ts";
 import { planServer } from "./plan-server.ts";
 import { planSlave } from "./plan-slave.ts";
@@ -36,7 +36,7 @@ export async function planRemoval(
   const kept: string[] = [];
   for (const { undo, path } of steps.toReversed()) {
     if (undo === undefined) continue;
-    if (others.length > 0 && path !== undefined && isShared(path)) continue;
+    if (path !== undefined && isShared(path, others)) continue;
     if (purge || !undo.data) removal.push(undo.step);
     // a plan for another root cannot look at its accounts
     else if ((await undo.step.look(root)) !== "ready") kept.push(undo.step.what);
@@ -75,7 +75,7 @@ async function stepsOf(
   if (what.kind === "app") {
     const purpose = commentFor(`app ${what.name}`);
     const own = [...facts.accounts.values()].find(({ comment }) => comment === purpose);
-    const apps = appsHere(facts).map(({ app }) => app);
+    const apps = facts.apps.map(({ app }) => app);
     if (!own) throw new UsageError(`there is no app ${what.name} here${known(apps)}`);
     return appSteps(facts, { app: what.name, user: own.name }, undefined).steps;
   }
@@ -148,7 +148,7 @@ function withAllScripts(facts: Facts): Facts {
 
 /** What else is set up on this machine, and runs the same scripts. */
 function othersHere(facts: Facts, { kind, name }: Removable): string[] {
-  const apps = appsHere(facts).filter(({ app }) => kind !== "app" || app !== name);
+  const apps = facts.apps.filter(({ app }) => kind !== "app" || app !== name);
   return [
     ...(kind !== "server" && facts.hookServer ? ["the server"] : []),
     ...(kind !== "slave" && facts.slave !== undefined ? ["the slave"] : []),
@@ -156,13 +156,14 @@ function othersHere(facts: Facts, { kind, name }: Removable): string[] {
   ];
 }
 
-function isShared(path: string): boolean {
-  return (
+function isShared(path: string, others: readonly string[]): boolean {
+  if (path === join(places.units, "launchfit@.service"))
+    return others.some((each) => each.startsWith("the app "));
+  const isScript =
     path === places.scripts ||
     path.startsWith(`${places.scripts}/`) ||
-    path.startsWith(`${places.bin}/`) ||
-    path === join(places.units, "launchfit@.service")
-  );
+    path.startsWith(`${places.bin}/`);
+  return isScript && others.length > 0;
 }
 
 function known(names: readonly string[]): string {

@@ -72,13 +72,15 @@ function serverUnits({ nginx }: Facts): Step[] {
     unit("build@.timer", "… every five minutes"),
     unit("logs-rotate@.service", "keeps one repo's log small"),
     unit("logs-rotate@.timer", "… every hour"),
+    unit("server-update.service", "brings slaves along that were down; off until you want it"),
+    unit("server-update.timer", "… every few minutes: systemctl enable --now server-update.timer"),
     ...(nginx ? [file({ path, text: templates["nginx-hooks.conf"], mode: 0o644, why })] : []),
   ];
 }
 
 const units = ["hook-server.socket", "hook-server.service"];
 /** Switched on for one repo each. */
-const instances = ["build@*", "logs-rotate@*"];
+const instances = ["build@*", "logs-rotate@*", "server-update*"];
 
 /** What an upgrade replaces on a server. */
 export function renewedServer(facts: Facts): Step[] {

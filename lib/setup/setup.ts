@@ -45,10 +45,11 @@ export async function setUp(plan: Plan, options: SetupOptions): Promise<number> 
   const { steps, notes, heading = [], warnings = [], nothing } = await fitted(plan, root);
   const states: StepState[] = [];
   for (const step of steps) states.push(await step.look(root));
-  for (const line of heading) terminal.print(line);
+  const open = steps.filter((_, at) => states[at] !== "ready");
+  // cron wants to hear of changes only
+  for (const line of terminal.quiet && open.length === 0 ? [] : heading) terminal.print(line);
   show(steps, states, terminal);
   for (const warning of warnings) terminal.warn(warning);
-  const open = steps.filter((_, at) => states[at] !== "ready");
   const missing = root === "/" ? await missingPrograms(open) : undefined;
   if (dryRun && missing !== undefined) terminal.warn(missing);
   if (!dryRun && open.length > 0) {
@@ -145,7 +146,6 @@ function show(steps: readonly Step[], states: readonly StepState[], terminal: Te
     fix: paint.yellow("fix"),
     remove: paint.red("remove"),
   };
-  // cron wants to hear of changes only
   const rows = steps.flatMap(({ what, why }, index) => {
     const state = states[index] ?? "make";
     if (quiet && state === "ready") return [];

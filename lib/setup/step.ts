@@ -87,8 +87,8 @@ export interface Facts {
   hookServer: boolean;
   /** The account that slave-server's unit names; undefined: there is no such unit. */
   slave: string | undefined;
-  /** Whether launchfit's unit is installed. */
-  launchfit: boolean;
+  /** The apps that are switched on here, with their accounts. */
+  apps: readonly { app: string; user: string }[];
   nginx: boolean;
   hostname: string;
 }

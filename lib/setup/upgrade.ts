@@ -9,7 +9,7 @@ import { isRoot } from "../exec/users.ts";
 import { exists } from "../files/files.ts";
 import { fetchScripts } from "./fetch-scripts.ts";
 import { installedScripts } from "./machine.ts";
-import { appsHere, renewedApp } from "./plan-app.ts";
+import { renewedApp } from "./plan-app.ts";
 import { renewedServer, versions } from "./plan-server.ts";
 import { renewedSlave } from "./plan-slave.ts";
 import { type Facts, places, type Plan, type Step } from "./step.ts";
@@ -90,7 +90,7 @@ export async function planUpgrade(
   const steps: Step[] = [
     ...(facts.hookServer ? renewedServer(facts) : []),
     ...(facts.slave === undefined ? [] : renewedSlave(facts, facts.slave)),
-    ...appsHere(facts).flatMap(({ user }) => renewedApp(facts, user)),
+    ...facts.apps.flatMap(({ user }) => renewedApp(facts, user)),
   ];
   if (steps.length === 0) throw new UsageError(nothingHere);
   for (const [name, script] of facts.scripts)

@@ -1,7 +1,7 @@
 // docs/app.md to the letter: a key, releases, an app by hand and as a service, and Boatyard shipped in the same way.
 import * as assert from "uvu/assert";
 import type { Machine } from "../helpers/machine.ts";
-import { openPage } from "../helpers/pages.ts";
+import { answered, openPage } from "../helpers/pages.ts";
 import { appServer, serve } from "../helpers/world.ts";
 
 /** A command that goes on in a terminal of its own, and what it says. */
@@ -40,9 +40,9 @@ export async function walkApp(machine: Machine): Promise<void> {
   await sh("launchfit stop --dir my-app");
 
   // as a service
-  const service = page.block("setup app", reader).trimEnd();
+  const service = page.block("setup app", reader);
   assert.match((await sh(service, 2)).stderr, "there is no terminal to ask on; say --yes");
-  await sh(`${service} --yes`);
+  await sh(answered(service));
   assert.is((await sh(answer)).stdout, "1.1\n");
   await sh("cat >/srv/my-app/launchify.yml", 0, page.block("every: 15m", reader));
   await sh(page.inline("systemctl restart launchfit@my-app"));
@@ -66,11 +66,13 @@ export async function walkApp(machine: Machine): Promise<void> {
     await sh(`cd clone\n${text}\ncp -r upload/boatyard /srv/www`);
   };
   await ship("0.1.0");
-  await sh("cp clone/dist/launchfit.mjs .");
-  await sh(page.block("node launchfit.mjs", reader));
+  await sh(page.block(`--key ${Object.keys(reader).at(-1)} --yes`, reader));
   await sh("echo '// new' >>clone/dist/logs.mjs");
   await ship("0.1.1");
-  const upgraded = await sh(page.block("boatyard --quiet", { "https://": "http://" }));
+  const web = { "https://": "http://" };
+  const upgraded = await sh(
+    page.block("setup upgrade --from https://example.com/boatyard --yes", web),
+  );
   assert.match(upgraded.stdout, "replace  script /usr/local/lib/boatyard/logs.mjs");
   assert.is((await sh("tail -n 1 /usr/local/lib/boatyard/logs.mjs")).stdout, "// new\n");
 

@@ -1,7 +1,7 @@
 // docs/operations.md to the letter: upgrade, what to do when something is wrong, backup, and the move to another machine.
 import * as assert from "uvu/assert";
 import type { Machine } from "../helpers/machine.ts";
-import { openPage } from "../helpers/pages.ts";
+import { answered, openPage } from "../helpers/pages.ts";
 import { furnish, makeApp, serve } from "../helpers/world.ts";
 
 const secret = "/etc/boatyard/site.secret";
@@ -29,25 +29,25 @@ export async function walkOperations(
     );
 
   await begin(machine);
-  await line("setup server", { "setup server": "setup server --yes" });
+  await sh(answered(page.inline("setup server")));
   await sh(
     "setup slave --base git://127.0.0.1/jostylr/ --secret-file /etc/server-update/secret --yes",
   );
   await sh("hostname >/etc/server-update/slavelist.txt; echo 127.0.0.1 $(hostname) >>/etc/hosts");
   await sh(`pushed jostylr/site ${secret} two`);
 
-  // upgrading
-  await sh(
-    "echo '// new' >>/root/boatyard/hook-server.mjs; echo '// new' >>/root/boatyard/slave-server.mjs",
-  );
+  // upgrading: newer files come into the clone by git, and by npm, which this machine does not have
+  await sh(`cd clone
+    for name in hook-server slave-server; do echo '// new' >>dist/$name.mjs; done
+    git init -q -b main; git add templates; git commit -qm templates
+    git init -q --bare /srv/git/boatyard.git; git remote add origin /srv/git/boatyard.git; git push -qu origin main`);
+  await sh(`cd clone\n${page.block("git pull")}`);
   const before = (await sh(mainPid)).stdout;
-  const upgraded = await sh(page.block("node /root/boatyard/setup.mjs server --yes\n"));
+  const upgraded = await sh(page.block("node /root/boatyard/setup.mjs upgrade --yes"));
+  assert.match(upgraded.stdout, /^Boatyard \d.*, which is installed here/);
   assert.match(upgraded.stdout, /replace +script .*hook-server.mjs/);
   assert.is.not((await sh(mainPid)).stdout, before, "the service runs the new file");
-  assert.match(
-    (await line("node /root/boatyard/setup.mjs slave --yes")).stderr,
-    "restart slave-server",
-  );
+  assert.match(upgraded.stderr, "restart slave-server");
 
   // builds
   assert.match((await line("hook-server list")).stdout, "succeeded");
@@ -130,6 +130,17 @@ export async function walkOperations(
   } finally {
     await other.stop();
   }
+
+  // taking it away
+  const removed = await sh(page.block("setup remove repo"));
+  assert.match(removed.stdout, "folder /home/site with all that is in it");
+  await sh(answered(page.inline("setup remove app NAME", { NAME: "my-app" })));
+  await sh(answered(page.inline("setup remove slave")));
+  await sh(answered(page.inline("setup remove server")));
+  const rest = await sh("ls /usr/local/lib /etc/systemd/system; ls -d /home/site/site/index.html");
+  assert.not.match(rest.stdout, /boatyard|hook-server|slave-server|logs-rotate/);
+  assert.match((await sh("cat /etc/boatyard/hooks.yml")).stdout, "repos: {}");
+
   assert.equal(page.untyped(), ["systemctl edit hook-server"], "only an editor is left out");
 }
 
@@ -137,9 +148,9 @@ export async function walkOperations(
 async function begin(machine: Machine): Promise<void> {
   await furnish(machine, { repos: ["jostylr/site"], hosts: ["hooks.example.com"] });
   await machine.sh(`
-    mv clone/dist boatyard
+    cp -r clone/dist boatyard
     node /root/boatyard/setup.mjs server --yes
-    setup repo jostylr/site --yes`);
-  // the entry is read within a moment
-  await machine.sh(`until deliver jostylr/site ${secret} | grep -q run; do sleep 0.1; done`);
+    setup repo jostylr/site --yes
+    sleep 1 # nobody pushes sooner
+    deliver jostylr/site ${secret}`);
 }

@@ -26,6 +26,12 @@ export function filledIn(text: string, words: Record<string, string>): string {
   return result;
 }
 
+/** A command on a terminal, where its question is answered with yes. */
+export function answered(command: string): string {
+  const quoted = `'${command.trim().replaceAll("'", "'\\''")}'`;
+  return `(sleep 1; echo y; sleep 1) | script --quiet --return --command ${quoted} /dev/null`;
+}
+
 /** A page that is typed in bit by bit; what nobody typed is told at the end. */
 export type Page = {
   /** The text of the fenced block (any language) that holds `part`, or is `part`. */

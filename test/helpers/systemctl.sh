@@ -82,6 +82,7 @@ for unit; do
   unit=$(name "$unit")
   case $verb in
     enable) touch "$state/$unit.enabled"; [ -z "$now" ] || begin "$unit" ;;
+    disable) rm -f "$state/$unit.enabled"; [ -z "$now" ] || end "$unit" ;;
     start) begin "$unit" ;;
     stop) end "$unit" ;;
     restart) end "$unit"; begin "$unit" ;;

@@ -37,7 +37,7 @@ const facts: Facts = {
   repos: [],
   hookServer: false,
   slave: undefined,
-  launchfit: false,
+  apps: [],
   nginx: false,
   hostname: "host",
 };
