@@ -105,8 +105,8 @@ const passed = sum((outcome) => outcome.passed);
 const nothing = passed === 0 && outcomes.every((outcome) => outcome.failed === 0);
 if (nothing) console.log("FAIL  no test ran");
 const failed = sum((outcome) => outcome.failed) + (nothing ? 1 : 0);
-const skips = outcomes.flatMap(({ file, skips }) => skips.map((skip) => `  ${file}: ${skip}`));
-if (skips.length) console.log(`skipped:\n${skips.sort().join("\n")}`);
+const skips = outcomes.flatMap((outcome) => outcome.skips);
+for (const line of sumOfSkips(skips)) console.log(line);
 const bad = outcomes.filter((outcome) => outcome.failed).map(({ file }) => `  ${file}`);
 if (bad.length) console.log(`failed:\n${bad.sort().join("\n")}`);
 if (unsteady.length) console.log(`unsteady, passed alone:\n  ${unsteady.sort().join("\n  ")}`);
@@ -116,6 +116,18 @@ if (skips.length) sums.push(`${skips.length} skipped`);
 console.log(`${((Date.now() - started) / 1000).toFixed(1)} s`);
 console.log(sums.join(", "));
 process.exitCode = failed ? 1 : 0;
+
+/** How many tests were skipped for which reason, most first: "25 skipped: needs gpg". */
+function sumOfSkips(skips: readonly string[]): string[] {
+  const counts = new Map<string, number>();
+  for (const skip of skips) {
+    // the test's own name stands before the reason
+    const reason = skip.slice(skip.lastIndexOf(": ") + 2);
+    counts.set(reason, (counts.get(reason) ?? 0) + 1);
+  }
+  const sums = [...counts].sort((a, b) => b[1] - a[1]);
+  return sums.map(([reason, count]) => `${count} skipped: ${reason}`);
+}
 
 /** `node` is the running one; `deno` may also stand where .ci/run puts it. */
 async function findRuntime(name: string): Promise<string> {
@@ -161,6 +173,8 @@ async function runFile(file: string, runtime: Runtime): Promise<Outcome> {
       output += text;
       if (/^ {2}Duration: /m.test(text)) {
         clearTimeout(timer);
+        // a test that failed may have left its servers open: that needs no second reason
+        if (hasFailed(output)) return void child.kill("SIGKILL");
         const problem = "did not end after its last test: something is still open";
         timer = setTimeout(() => end(problem), farewell());
       }
@@ -174,6 +188,13 @@ async function runFile(file: string, runtime: Runtime): Promise<Outcome> {
   problems.push(...(await tidy(folder)));
   await sleep(10); // the last output
   return judge(file, stripVTControlCharacters(output), code, problems, Date.now() - begin);
+}
+
+/** Whether uvu's sums at the end of a file's output tell of a test that failed. */
+function hasFailed(output: string): boolean {
+  const plain = stripVTControlCharacters(output);
+  const [, total, passed] = /^ {2}Total: +(\d+)\s+Passed: +(\d+)/m.exec(plain) ?? [];
+  return total !== passed;
 }
 
 /** Removes what a file left behind, and tells. */

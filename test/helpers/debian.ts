@@ -21,7 +21,7 @@ const lacks = (file: string, what: string) => (existsSync(file) ? undefined : wh
 /** Why none can be booted here; undefined when one can. */
 export const noBootedDebian =
   needsRoot ??
-  lacks("/usr/sbin/debootstrap", "needs debootstrap") ??
+  lacks("/usr/sbin/debootstrap", "needs debootstrap (apt install debootstrap)") ??
   lacks("/usr/bin/systemd-nspawn", "needs systemd-nspawn (systemd-container)") ??
   lacks(join(root, "dist/setup.mjs"), "no bundles: npm run bundle") ??
   lacks(debianNode, `no Node at ${debianNode}`);

@@ -6,7 +6,7 @@ import process from "node:process";
 import { type RunResult, runCommand } from "./run.ts";
 
 /** Why there can be no gpg here; undefined when there is one. */
-export const needsGpg = existsSync("/usr/bin/gpg") ? undefined : "needs gpg";
+export const needsGpg = existsSync("/usr/bin/gpg") ? undefined : "needs gpg (apt install gnupg)";
 
 export type GpgHome = {
   /** Short, since the agent's socket stands in it. */

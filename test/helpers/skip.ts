@@ -21,9 +21,27 @@ export function testUnless(test: Test, reason: string | undefined | false) {
 
 export const isRoot = process.getuid?.() === 0;
 export const needsRoot = isRoot ? undefined : "needs root";
+export const needsOrdinaryUser = isRoot ? "needs an ordinary user" : undefined;
 
-/** The reason to skip what needs a command that is not on PATH. */
+/** Debian's packages whose name is not that of the command. */
+const packages: Record<string, string> = {
+  aria2c: "aria2",
+  cc: "gcc libc6-dev",
+  gpg: "gnupg",
+  ip: "iproute2",
+  nft: "nftables",
+  nginx: "nginx-light",
+  openssl: "openssl",
+  setpriv: "util-linux",
+  sshd: "openssh-server",
+  "systemd-notify": "systemd",
+  "systemd-socket-activate": "systemd",
+  unshare: "util-linux",
+};
+
+/** The reason to skip what needs a command that is neither on PATH nor in /usr/sbin, and what to install. */
 export function needsCommand(name: string): string | undefined {
-  const folders = (process.env["PATH"] ?? "").split(delimiter);
-  return folders.some((folder) => existsSync(join(folder, name))) ? undefined : `needs ${name}`;
+  const folders = [...(process.env["PATH"] ?? "").split(delimiter), "/usr/sbin", "/sbin"];
+  if (folders.some((folder) => existsSync(join(folder, name)))) return undefined;
+  return `needs ${name} (apt install ${packages[name] ?? name})`;
 }

@@ -9,8 +9,7 @@ import { needsCommand } from "./skip.ts";
 import { tempDir } from "./tmp.ts";
 
 /** Why steps cannot be counted here; undefined when they can. */
-export const needsCompiler: string | undefined =
-  needsCommand("cc") && "needs cc: apt install gcc libc6-dev";
+export const needsCompiler: string | undefined = needsCommand("cc");
 
 let library: string | undefined;
 

@@ -7,7 +7,7 @@ export const needsStrace = (() => {
   const { status } = spawnSync("strace", ["-f", "-qq", "-o", "/dev/null", "true"], {
     stdio: "ignore",
   });
-  return status === 0 ? undefined : "needs strace, and the right to trace";
+  return status === 0 ? undefined : "needs strace (apt install strace), and the right to trace";
 })();
 
 /** The calls that change a directory, as they are called on every machine. */

@@ -7,6 +7,7 @@ import * as assert from "uvu/assert";
 import { test } from "uvu";
 import { loadConfig } from "../../../lib/hook/config.ts";
 import { root } from "../../helpers/runtime.ts";
+import { needsOrdinaryUser, testUnless } from "../../helpers/skip.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 
 async function load(text: string): Promise<Awaited<ReturnType<typeof loadConfig>>> {
@@ -78,8 +79,7 @@ test("every mistake is named with its place, and what is allowed", async () => {
   for (const [text, message] of table) assert.match(await problem(text), message);
 });
 
-test("an ordinary user cannot name another one", async () => {
-  if (process.getuid?.() === 0) return;
+testUnless(test, needsOrdinaryUser)("an ordinary user cannot name another one", async () => {
   const text = await problem("repos: { a/b: { dir: x, insecure: true, user: root } }");
   assert.match(text, /only root can build as root/);
 });

@@ -10,7 +10,7 @@ import { listParts } from "../../../lib/log/parts.ts";
 import { openLog } from "../../../lib/log/writer.ts";
 import { runCommand, startCommand } from "../../helpers/run.ts";
 import { current, root } from "../../helpers/runtime.ts";
-import { needsRoot, testUnless } from "../../helpers/skip.ts";
+import { needsOrdinaryUser, needsRoot, testUnless } from "../../helpers/skip.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 import { waitFor } from "../../helpers/wait.ts";
 
@@ -283,8 +283,7 @@ testUnless(test, needsRoot)(
   },
 );
 
-test("a log that cannot be opened says so at once", async () => {
-  if (process.getuid?.() === 0) return;
+testUnless(test, needsOrdinaryUser)("a log that cannot be opened says so at once", async () => {
   const dir = tempDir();
   await chmod(dir, 0o555);
   try {
