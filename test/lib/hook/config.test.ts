@@ -2,7 +2,6 @@ import { readFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { userInfo } from "node:os";
 import { join } from "node:path";
-import process from "node:process";
 import * as assert from "uvu/assert";
 import { test } from "uvu";
 import { loadConfig } from "../../../lib/hook/config.ts";
