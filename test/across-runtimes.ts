@@ -18,6 +18,7 @@ export const acrossRuntimes: readonly string[] = [
   "lib/hook/config",
   "scripts/downloads-faults",
   "scripts/hook-server-process",
+  "scripts/hook-server-hostile",
   // files, locks, watching, logs that are followed
   "lib/config/secrets",
   "lib/files",

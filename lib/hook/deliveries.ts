@@ -1,15 +1,9 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { messageOf, systemCode } from "../core/errors.ts";
-import { HttpError, readBody, sendJson } from "../http/server.ts";
-import { findRepo, type HookConfig, type RepoConfig, type Settings } from "./config.ts";
-import {
-  type Envelope,
-  isDeliveryId,
-  readEnvelope,
-  repoHints,
-  type SignatureCheck,
-  signatureCheck,
-} from "./forge.ts";
+import { clientAddress, HttpError, readBody, sendJson } from "../http/server.ts";
+import { Admission, type Place } from "./admission.ts";
+import type { RepoConfig, Settings } from "./config.ts";
+import { type Envelope, isDeliveryId, readEnvelope } from "./forge.ts";
 import {
   type Change,
   contentTypeOf,
@@ -24,11 +18,10 @@ import type { Scheduler } from "./scheduler.ts";
 import type { Entry } from "./entry.ts";
 import type { Store } from "./store.ts";
 import { printable, type ServerLog } from "./telemetry.ts";
+import { repoOf, verify, verifyHeaders } from "./verify.ts";
 
 /** GitHub's own limit for a delivery. */
 const maxBody = 25 * 1024 * 1024;
-/** Bodies that are being received or on their way to the disk, all together. */
-const maxInFlight = 256 * 1024 * 1024;
 
 interface DeliveriesParts {
   settings: Settings;
@@ -51,7 +44,7 @@ export class Deliveries {
   readonly #parts: DeliveriesParts;
   /** Deliveries on their way to the disk, by repo and delivery id. */
   readonly #arriving = new Map<string, Promise<Entry[]>>();
-  #bytesInFlight = 0;
+  readonly #admission = new Admission();
 
   constructor(parts: DeliveriesParts) {
     this.#parts = parts;
@@ -68,7 +61,7 @@ export class Deliveries {
       return status;
     } catch (error) {
       if (error instanceof HttpError) {
-        const from = request.socket.remoteAddress ?? "a socket";
+        const from = clientAddress(request) || "a socket";
         this.#parts.log.info(`${what} from ${from}: ${error.status} ${error.message}`);
       }
       throw error;
@@ -86,26 +79,30 @@ export class Deliveries {
     if (!envelope) throw new HttpError(400, "no event header of a known forge");
     if (envelope.id !== undefined && !isDeliveryId(envelope.id))
       throw new HttpError(400, "the delivery id is malformed");
-    if (this.#bytesInFlight > maxInFlight)
-      throw new HttpError(429, "too many large deliveries at once", { "retry-after": "10" });
-    let bytes = Math.min(Number(request.headers["content-length"] ?? 0) || 0, maxBody);
-    this.#bytesInFlight += bytes;
+    verifyHeaders(this.#parts.settings.config, envelope);
+    const place = this.#admission.enter(clientAddress(request));
     try {
-      const body = await readBody(request, { max: maxBody });
-      this.#bytesInFlight += body.length - bytes;
-      bytes = body.length;
-      return await this.#process(envelope, body, type);
+      const { signal } = place;
+      const onBytes = (bytes: number) => place.grow(bytes);
+      const body = await readBody(request, { max: maxBody, onBytes, signal });
+      return await this.#process(envelope, body, type, place);
     } finally {
-      this.#bytesInFlight -= bytes;
+      place.leave();
     }
   }
 
   /** The way of a delivery: verify, parse, select what runs, accept. */
-  async #process(envelope: Envelope, body: Buffer, type: "json" | "form"): Promise<Answer> {
+  async #process(
+    envelope: Envelope,
+    body: Buffer,
+    type: "json" | "form",
+    place: Place,
+  ): Promise<Answer> {
     const { config } = this.#parts.settings;
     const check = verify(config, envelope, body);
     const { payload, facts } = parse(envelope, body, type);
     const repo = repoOf(config, check, facts);
+    place.accept();
     if (!repo) return ignored(facts.reason || "the payload names no repository");
     const branch = repo.refs ? undefined : await checkoutBranch(repo);
     const { changes, reason } = selectChanges(repo, facts, branch);
@@ -168,25 +165,6 @@ function notStored(error: unknown): never {
 }
 
 /**
- * Whose secret the body is signed with; undefined: nobody's, and there are repos that ask for no signature. Pure.
- * @throws {HttpError} 401 when it is nobody's, and every repo has a secret: then the body is not even parsed.
- */
-function verify(config: HookConfig, { proof }: Envelope, body: Buffer): SignatureCheck | undefined {
-  const repos = [...config.repos.values()];
-  if (proof) {
-    const check = signatureCheck(proof, body);
-    // the repo that the body seems to be of comes first, so that one hash is enough for an honest delivery
-    for (const name of repoHints(body)) {
-      const repo = findRepo(config, name);
-      if (repo && check(repo.secrets)) return check;
-    }
-    if (repos.some((repo) => check(repo.secrets))) return check;
-  }
-  if (repos.some((repo) => repo.secrets.length === 0)) return undefined;
-  throw new HttpError(401, proof ? "the signature is wrong" : "the signature is missing");
-}
-
-/**
  * What a body says, and the JSON that a run gets to see. Pure. The parsed value does not leave this function: a
  * large one must not stay in memory while its delivery goes to disk.
  * @throws {HttpError} 400 when the body is not what its event says it is.
@@ -204,26 +182,4 @@ function parse(
     if (error instanceof WrongPayload) throw new HttpError(400, error.message);
     throw new HttpError(400, "the body is not JSON");
   }
-}
-
-/**
- * The configured repo that the payload names, with whose secret it is signed; undefined when it names none (an
- * organisation's ping). Pure.
- * @throws {HttpError} 400, 401 or 404.
- */
-function repoOf(
-  config: HookConfig,
-  check: SignatureCheck | undefined,
-  facts: Facts,
-): RepoConfig | undefined {
-  if (facts.repo === undefined) {
-    if (facts.changes.length > 0) throw new HttpError(400, "the payload names no repository");
-    return undefined;
-  }
-  const repo = findRepo(config, facts.repo);
-  if (repo && (check ? check(repo.secrets) : repo.secrets.length === 0)) return repo;
-  // a sender who knows one repo's secret may learn that this one is not here
-  if (!repo && check) throw new HttpError(404, "this repository is not configured");
-  // signed with another repo's secret
-  throw new HttpError(401, "the signature is wrong");
 }

@@ -1,15 +1,10 @@
-import { createHash, createHmac, timingSafeEqual } from "node:crypto";
+import type { Proof } from "./signature.ts";
 
 /**
- * What a delivery's headers say: which forge sent it, which event it is, its id, and the proof that it is genuine;
- * and whether that proof holds. Pure; the sources are the forges' own pages on webhooks.
+ * What a delivery's headers say: which forge sent it, which event it is, its id, and the proof that it is genuine.
+ * Pure; the sources are the forges' own pages on webhooks.
  */
 export type ForgeName = "github" | "gitea" | "forgejo" | "gogs" | "gitlab" | "bitbucket";
-
-/** hmac: HMAC-SHA256 of the raw body in hex. token: the secret itself, as GitLab sends it. */
-export type Proof =
-  | { readonly kind: "hmac"; readonly hex: string }
-  | { readonly kind: "token"; readonly token: string };
 
 export interface Envelope {
   readonly forge: ForgeName;
@@ -31,6 +26,8 @@ interface ForgeHeaders {
   /** Header names that hold an HMAC. */
   readonly signatures: readonly string[];
   readonly token?: string;
+  /** Whether it may sign by Standard Webhooks. */
+  readonly signed?: boolean;
   /** The forge's names of events that have another name here. */
   readonly events?: Readonly<Record<string, string>>;
 }
@@ -61,6 +58,7 @@ const forges: readonly ForgeHeaders[] = [
     ids: ["idempotency-key", "x-gitlab-event-uuid"],
     signatures: [],
     token: "x-gitlab-token",
+    signed: true,
     events: { "Push Hook": "push", "Tag Push Hook": "push", "Release Hook": "release" },
   },
   {
@@ -86,12 +84,10 @@ export function readEnvelope(headers: Headers): Envelope | undefined {
     if (name === undefined) continue;
     const { events = {} } = known;
     const event = Object.hasOwn(events, name) ? (events[name] ?? name) : name;
-    return {
-      forge: known.forge,
-      event,
-      id: first(headers, known.ids)[0],
-      proof: readProof(headers, known),
-    };
+    const proof = readProof(headers, known);
+    // of the ids only this one is signed: with another, a delivery that was recorded on its way would be a new one
+    const id = proof?.kind === "signed" ? proof.id : first(headers, known.ids)[0];
+    return { forge: known.forge, event, id, proof };
   }
   return undefined;
 }
@@ -118,47 +114,19 @@ function readProof(headers: Headers, known: ForgeHeaders): Proof | undefined {
     return { kind: "hmac", hex: value.startsWith(prefix) ? value.slice(prefix.length) : "" };
   }
   const token = known.token === undefined ? undefined : one(headers, known.token);
+  // GitLab 19 sends webhook-id and webhook-timestamp with every delivery, the signature only with a signing token
+  const webhook = known.signed ? one(headers, "webhook-signature") : undefined;
+  if (webhook !== undefined) {
+    const id = one(headers, "webhook-id") ?? "";
+    const timestamp = one(headers, "webhook-timestamp") ?? "";
+    return { kind: "signed", id, timestamp, signatures: webhook, token };
+  }
   return token === undefined ? undefined : { kind: "token", token };
 }
 
 /** Whether a delivery id can be kept and shown: printable ASCII, at most 200 characters. */
 export function isDeliveryId(id: string): boolean {
   return /^[\x21-\x7e]{1,200}$/.test(id);
-}
-
-/** Whether `proof` shows that the sender of `body` knows `secret`. Takes the same time wherever they differ. */
-export function proves(proof: Proof, body: Uint8Array, secret: string): boolean {
-  if (secret === "") return false;
-  if (proof.kind === "token") return timingSafeEqual(digest(proof.token), digest(secret));
-  if (!/^[0-9a-fA-F]{64}$/.test(proof.hex)) return false;
-  return timingSafeEqual(
-    createHmac("sha256", secret).update(body).digest(),
-    Buffer.from(proof.hex, "hex"),
-  );
-}
-
-function digest(text: string): Buffer {
-  return createHash("sha256").update(text).digest();
-}
-
-/** An unsigned stranger must not make the server hash more than this for one request. */
-const maxHashedBytes = 256 * 1024 * 1024;
-
-/** Whether the sender of a body knows one of these secrets; false, too, when so many were tried that no more are. */
-export type SignatureCheck = (secrets: readonly string[]) => boolean;
-
-/** Checks one body's signature against the secrets of several repos; each secret is tried once at most. */
-export function signatureCheck(proof: Proof, body: Uint8Array): SignatureCheck {
-  const results = new Map<string, boolean>();
-  const isKnown = (secret: string): boolean => {
-    const before = results.get(secret);
-    if (before !== undefined) return before;
-    if ((results.size + 1) * body.length > maxHashedBytes) return false;
-    const result = proves(proof, body, secret);
-    results.set(secret, result);
-    return result;
-  };
-  return (secrets) => secrets.some(isKnown);
 }
 
 /** How each forge writes the repository's name in a JSON body, and GitHub in a form-encoded one. */

@@ -3,6 +3,9 @@ import { Buffer } from "node:buffer";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { isIP } from "node:net";
 import { messageOf, UsageError } from "../core/errors.ts";
+import { limitConnections } from "./connections.ts";
+
+export { clientAddress, networkOf } from "./connections.ts";
 
 /** The parts of a small HTTP server that hook-server and slave-server share: addresses, limits, bodies, answers. */
 
@@ -54,12 +57,15 @@ export function sendJson(
 ): void {
   // text, not a Buffer: Node sends it with the headers in one write
   const body = `${JSON.stringify(value)}\n`;
-  response.writeHead(status, {
-    ...headers,
+  response.writeHead(status, { ...headers, ...jsonHeaders(body) });
+  response.end(body);
+}
+
+function jsonHeaders(body: string): Record<string, string> {
+  return {
     "content-type": "application/json; charset=utf-8",
     "content-length": String(Buffer.byteLength(body)),
-  });
-  response.end(body);
+  };
 }
 
 export interface ServerOptions {
@@ -67,7 +73,12 @@ export interface ServerOptions {
   headersTimeout?: number;
   /** Milliseconds within which headers and body must have come; default 20 s. */
   requestTimeout?: number;
+  /** Connections at once: see `limitConnections`; default 800, which leaves room below the usual 1,024 descriptors. */
+  maxConnections?: number;
 }
+
+/** Tells a client that waits for it (`Expect: 100-continue`) to send its body. */
+const continuations = new WeakMap<IncomingMessage, () => void>();
 
 /**
  * A server that closes slow connections, and turns what a handler throws into a JSON answer with one `error` line.
@@ -76,7 +87,7 @@ export interface ServerOptions {
 export function createHttpServer(
   handle: (request: IncomingMessage, response: ServerResponse) => Promise<void> | void,
   onBug: (error: unknown) => void,
-  { headersTimeout = 10_000, requestTimeout = 20_000 }: ServerOptions = {},
+  { headersTimeout = 10_000, requestTimeout = 20_000, maxConnections = 800 }: ServerOptions = {},
 ): Server {
   const server = createServer({
     headersTimeout,
@@ -84,72 +95,131 @@ export function createHttpServer(
     connectionsCheckingInterval: 1000,
     maxHeaderSize: 16 * 1024,
   });
+  limitConnections(server, maxConnections);
   server.on("request", (request, response) => {
+    void answer(request, response);
+  });
+  server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {
+    continuations.set(request, () => response.writeContinue());
     void answer(request, response);
   });
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     try {
+      refuseOddFraming(request);
       await handle(request, response);
     } catch (error) {
       if (!(error instanceof HttpError)) onBug(error);
       if (response.headersSent) return void response.destroy();
-      const status = error instanceof HttpError ? error.status : 500;
-      // what was not read of the request must not be taken for the next one
-      const close: Record<string, string> = request.complete ? {} : { connection: "close" };
-      sendJson(
-        response,
-        status,
-        { error: error instanceof HttpError ? error.message : "internal error" },
-        {
-          ...(error instanceof HttpError ? error.headers : {}),
-          ...close,
-        },
-      );
+      const known = error instanceof HttpError ? error : new HttpError(500, "internal error");
+      const body = { error: known.message };
+      if (request.complete) sendJson(response, known.status, body, known.headers);
+      else answerEarly(request, response, known.status, body, known.headers);
     }
   }
   return server;
 }
 
+/** @throws {HttpError} for what a proxy in front may have read in another way than our parser (RFC 9112, 6.1). */
+function refuseOddFraming(request: IncomingMessage): void {
+  if (request.httpVersion === "1.0" && request.headers["transfer-encoding"] !== undefined)
+    throw new HttpError(400, "HTTP/1.0 has no transfer encodings");
+}
+
+/** How long, and for how many bytes, a request is read on after its answer. */
+const linger = { time: 5000, bytes: 32 * 1024 * 1024 };
+
 /**
- * The whole body of a request.
+ * Answer a request whose body was not read, and close the connection so that the answer arrives (RFC 9112, 9.6): if it
+ * were closed while data still comes, it would be reset, and many a client would see that instead. So what comes is read
+ * and dropped for a while; the end of the answer is held back until then, but its length has told the client already.
+ */
+function answerEarly(
+  request: IncomingMessage,
+  response: ServerResponse,
+  status: number,
+  value: unknown,
+  headers: Record<string, string>,
+): void {
+  const body = `${JSON.stringify(value)}\n`;
+  response.writeHead(status, { ...jsonHeaders(body), ...headers, connection: "close" });
+  response.write(body);
+  let left = linger.bytes;
+  const close = () => {
+    clearTimeout(timer);
+    response.end();
+  };
+  const timer = setTimeout(close, linger.time);
+  request.on("data", (chunk: NodeBuffer) => {
+    left -= chunk.length;
+    if (left < 0) close();
+  });
+  for (const event of ["end", "error", "close"]) request.on(event, close);
+  request.resume();
+}
+
+export interface BodyOptions {
+  /** Bytes that a body may have. */
+  max: number;
+  /** Milliseconds within which it must have come; default 10 s. */
+  timeout?: number;
+  /** Told of the bytes of each piece before it is kept. */
+  onBytes?: (bytes: number) => void;
+  /** Aborting it ends the reading with its reason. */
+  signal?: AbortSignal;
+}
+
+/**
+ * The whole body of a request. What is kept grows with what has come: a length that is only announced costs nothing.
  * @throws {HttpError} 413 over `max` bytes (by Content-Length before a byte is read), 408 after `timeout` ms, 400 when it is cut off.
  */
 export function readBody(
   request: IncomingMessage,
-  { max, timeout = 10_000 }: { max: number; timeout?: number },
+  { max, timeout = 10_000, onBytes = () => {}, signal }: BodyOptions,
 ): Promise<NodeBuffer> {
   if (Number(request.headers["content-length"] ?? 0) > max) {
     return Promise.reject(new HttpError(413, `body over ${max} bytes`));
   }
   return new Promise((resolve, reject) => {
-    const chunks: NodeBuffer[] = [];
+    let body: NodeBuffer = Buffer.alloc(0);
     let size = 0;
-    let settled = false;
-    const settle = () => {
-      settled = true;
-      clearTimeout(timer);
-    };
-    const stop = (status: number, message: string) => {
-      if (settled) return;
+    const stop = (reason: unknown) => {
       settle();
       request.pause();
-      reject(new HttpError(status, message));
+      reject(reason);
     };
-    const timer = setTimeout(stop, timeout, 408, "body came too slowly");
-    request.on("data", (chunk: NodeBuffer) => {
-      size += chunk.length;
-      if (size > max) stop(413, `body over ${max} bytes`);
-      else chunks.push(chunk);
-    });
-    request.on("end", () => {
-      if (settled) return;
+    const tooSlow = () => stop(new HttpError(408, "body came too slowly"));
+    const cutOff = () => stop(new HttpError(400, "body was cut off"));
+    const onAbort = () => stop(signal?.reason);
+    const onData = (chunk: NodeBuffer) => {
+      if (size + chunk.length > max) return stop(new HttpError(413, `body over ${max} bytes`));
+      onBytes(chunk.length);
+      if (signal?.aborted) return;
+      // copied, not kept: a piece of one byte may be a window on a buffer of 64 KiB
+      if (size + chunk.length > body.length) body = grown(body, size + chunk.length, max);
+      size += chunk.copy(body, size);
+    };
+    const onEnd = () => {
       settle();
-      resolve(chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks));
-    });
-    const cutOff = () => stop(400, "body was cut off");
-    request.on("error", cutOff);
-    request.on("close", cutOff);
+      resolve(body.subarray(0, size));
+    };
+    const listeners = { data: onData, end: onEnd, error: cutOff, close: cutOff };
+    const timer = setTimeout(tooSlow, timeout);
+    const settle = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", onAbort);
+      for (const [event, listener] of Object.entries(listeners)) request.off(event, listener);
+    };
+    signal?.addEventListener("abort", onAbort);
+    continuations.get(request)?.();
+    for (const [event, listener] of Object.entries(listeners)) request.on(event, listener);
   });
+}
+
+/** A copy with room for `needed` bytes, and for as much again: then each byte is copied twice at most. */
+function grown(body: NodeBuffer, needed: number, max: number): NodeBuffer {
+  const larger = Buffer.allocUnsafe(Math.min(max, Math.max(needed, 2 * body.length, 16 * 1024)));
+  body.copy(larger);
+  return larger;
 }
 
 /**

@@ -5,7 +5,7 @@ import process from "node:process";
 import * as assert from "uvu/assert";
 import { test } from "uvu";
 import { fuzz } from "../helpers/hook-fuzz.ts";
-import { http, makeYard, secret, startHooks } from "../helpers/hooks.ts";
+import { http, makeYard, secret, sign, startHooks } from "../helpers/hooks.ts";
 
 type Example = { name: string; examples: Record<string, unknown>[] };
 
@@ -66,7 +66,7 @@ test("who sends headers or a body too slowly is cut off in time", async () => {
   const server = await startHooks(await makeYard());
   const heads = [
     "POST /hook HTTP/1.1\r\nhost: x\r\n",
-    "POST /hook HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nx-github-event: push\r\ncontent-length: 100\r\n\r\n{",
+    `POST /hook HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nx-github-event: push\r\nx-hub-signature-256: sha256=${sign("")}\r\ncontent-length: 100\r\n\r\n{`,
   ];
   const answers = await Promise.all(
     heads.map(

@@ -255,7 +255,7 @@ test("a body over 25 MiB is refused before it is read", async () => {
     socket.on("error", reject);
     socket.setEncoding("utf8").once("data", resolve);
     socket.write(
-      `POST /hook HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nx-github-event: push\r\ncontent-length: ${26 * 1024 * 1024}\r\n\r\n{`,
+      `POST /hook HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nx-github-event: push\r\nx-hub-signature-256: sha256=${sign("")}\r\ncontent-length: ${26 * 1024 * 1024}\r\n\r\n{`,
     );
   });
   assert.match(answer, /^HTTP\/1\.1 413 /);
@@ -268,7 +268,7 @@ test("a body over 25 MiB is refused before it is read", async () => {
     });
     socket.on("error", () => resolve(text));
     socket.write(
-      "POST /hook HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nx-github-event: push\r\ntransfer-encoding: chunked\r\n\r\n",
+      `POST /hook HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nx-github-event: push\r\nx-hub-signature-256: sha256=${sign("")}\r\ntransfer-encoding: chunked\r\n\r\n`,
     );
     const piece = `100000\r\n${"x".repeat(0x100000)}\r\n`;
     for (let sent = 0; sent < 27; sent++) socket.write(piece);

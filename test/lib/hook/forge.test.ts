@@ -1,6 +1,7 @@
 import * as assert from "uvu/assert";
 import { test } from "uvu";
-import { isDeliveryId, proves, readEnvelope, repoHints } from "../../../lib/hook/forge.ts";
+import { isDeliveryId, readEnvelope, repoHints } from "../../../lib/hook/forge.ts";
+import { proves } from "../../../lib/hook/signature.ts";
 import { sign } from "../../helpers/hooks.ts";
 
 const hex = sign("{}");

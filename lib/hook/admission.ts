@@ -1,0 +1,115 @@
+import { HttpError, networkOf } from "../http/server.ts";
+
+/** The place of one body. */
+export interface Place {
+  /** Aborted, with an HttpError, when the body has to give way to others. */
+  readonly signal: AbortSignal;
+  /** So many bytes more have come. */
+  grow(bytes: number): void;
+  /** The body was found genuine. @throws {HttpError} 429 when there is no room for more of these. */
+  accept(): void;
+  /** The body is not kept any more. */
+  leave(): void;
+}
+
+interface Guest {
+  readonly network: Network;
+  readonly since: number;
+  readonly evict: () => void;
+  bytes: number;
+}
+
+interface Network {
+  readonly name: string;
+  readonly guests: Set<Guest>;
+  bytes: number;
+}
+
+/**
+ * How much memory the bodies of deliveries may take. A sender has proved nothing until all of a body is there, so the
+ * bodies that are on their way share a space in which none can keep the others out: when it is full, the one gives way
+ * that has kept most for longest, in the network that keeps most. A genuine delivery is small or comes quickly; who
+ * holds connections open, or sends as much as he can, gives way to it, also when a proxy makes all of them come from
+ * one address. Bodies that were found genuine have a space of their own.
+ */
+export class Admission {
+  readonly #space: { readonly arriving: number; readonly accepted: number };
+  readonly #networks = new Map<string, Network>();
+  #arriving = 0;
+  #accepted = 0;
+
+  /** `space`: bytes for bodies that arrive, half of it at most for one network, and for those that were found genuine. */
+  constructor(space = { arriving: 128 * 1024 * 1024, accepted: 256 * 1024 * 1024 }) {
+    this.#space = space;
+  }
+
+  /** A place for a body from this address. It costs nothing until bytes come, and must be left in the end. */
+  enter(address: string): Place {
+    const abort = new AbortController();
+    const evict = () => abort.abort(tooMuch());
+    const network = this.#networkOf(address);
+    const guest: Guest = { network, since: performance.now(), evict, bytes: 0 };
+    network.guests.add(guest);
+    let accepted = 0;
+    return {
+      signal: abort.signal,
+      grow: (bytes) => {
+        if (!network.guests.has(guest)) return;
+        this.#add(guest, bytes);
+        this.#makeRoom(network);
+      },
+      accept: () => {
+        if (this.#accepted + guest.bytes > this.#space.accepted) throw tooMuch();
+        this.#remove(guest);
+        this.#accepted += accepted = guest.bytes;
+      },
+      leave: () => {
+        this.#remove(guest);
+        this.#accepted -= accepted;
+        accepted = 0;
+      },
+    };
+  }
+
+  #networkOf(address: string): Network {
+    const name = networkOf(address);
+    const network = this.#networks.get(name) ?? { name, guests: new Set(), bytes: 0 };
+    this.#networks.set(name, network);
+    return network;
+  }
+
+  #add(guest: Guest, bytes: number): void {
+    guest.bytes += bytes;
+    guest.network.bytes += bytes;
+    this.#arriving += bytes;
+  }
+
+  #remove(guest: Guest): void {
+    const { network } = guest;
+    if (!network.guests.delete(guest)) return;
+    network.bytes -= guest.bytes;
+    this.#arriving -= guest.bytes;
+    if (network.guests.size === 0) this.#networks.delete(network.name);
+  }
+
+  #makeRoom(grown: Network): void {
+    while (grown.bytes > this.#space.arriving / 2) this.#evictFrom(grown);
+    while (this.#arriving > this.#space.arriving)
+      this.#evictFrom(largest([...this.#networks.values()], ({ bytes }) => bytes));
+  }
+
+  #evictFrom({ guests }: Network): void {
+    const now = performance.now();
+    const guest = largest([...guests], ({ bytes, since }) => bytes * (1 + now - since));
+    this.#remove(guest);
+    guest.evict();
+  }
+}
+
+function largest<T>(list: readonly T[], sizeOf: (each: T) => number): T {
+  return list.reduce((a, b) => (sizeOf(b) > sizeOf(a) ? b : a));
+}
+
+function tooMuch(): HttpError {
+  return new HttpError(429, "too many large deliveries at once", { "retry-after": "10" });
+}
