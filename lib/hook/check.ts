@@ -1,11 +1,13 @@
 import { mkdir, stat } from "node:fs/promises";
 import { messageOf } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
+import { planFor } from "../exec/delegation.ts";
 import { findOnPath } from "../exec/scripts.ts";
 import { as, isRoot } from "../exec/users.ts";
 import { gitAs } from "./checkout.ts";
 import type { HookConfig, RepoConfig } from "./config.ts";
-import { scriptOf } from "./runner.ts";
+import { describeRuns } from "./isolation.ts";
+import { scriptOf } from "./run-command.ts";
 
 /** One thing that a run would need. `mend` is what to do about it; undefined: it is there. */
 export interface Finding {
@@ -23,6 +25,7 @@ export async function check(config: HookConfig): Promise<Finding[]> {
       finding(`${name} is installed`, installed[at], `install ${name}`),
     ),
     await checkState(config.state),
+    ...describeRuns(config, await planFor("hook-server.service")),
     ...(await Promise.all(repos)).flat(),
   ];
 }

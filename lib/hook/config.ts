@@ -4,6 +4,7 @@ import { UsageError } from "../core/errors.ts";
 import { isRepoName, isSafeRef, isShortName } from "../core/names.ts";
 import { type Mask, readSecretFile, readSecretVariable } from "../config/secrets.ts";
 import { type Config, type Infer, readConfig, type Schema, y } from "../config/yaml.ts";
+import type { Limits } from "../exec/cgroup.ts";
 import { currentUser, isRoot, lookUpUser, type User } from "../exec/users.ts";
 import { exists } from "../files/files.ts";
 import { type Listen, parseListen } from "../http/server.ts";
@@ -19,6 +20,14 @@ const scriptName: Schema<string | false> = y.either(
   ],
   "a script's name, an absolute path, or false",
 );
+
+/** What a run's processes may use together; none of them unless set. */
+const limitsSchema = y.object({
+  memory: y.optional(y.size()),
+  cpu: y.optional(y.string({ match: /^[1-9]\d{0,5}%$/, what: "a percentage of one processor" })),
+  // below that the shells around a command alone are too many
+  processes: y.optional(y.number({ min: 10 })),
+});
 
 const repoSchema = y.object({
   user: y.optional(y.string()),
@@ -39,6 +48,7 @@ const repoSchema = y.object({
     { push: "build", release: "release" },
   ),
   cancel: y.optional(y.boolean(), false),
+  limits: y.optional(limitsSchema),
 });
 
 const schema = y.object({
@@ -50,6 +60,7 @@ const schema = y.object({
   keep_for: y.optional(y.duration(), 30 * 86_400_000),
   max_log: y.optional(y.size(), 100 * 1024 * 1024),
   max_waiting: y.optional(y.number({ min: 1 }), 1000),
+  limits: y.optional(limitsSchema),
   status: y.optional(
     y.object({ token_file: y.optional(y.string()), token_env: y.optional(y.string()) }),
   ),
@@ -100,6 +111,8 @@ export interface RepoConfig extends TriggerRules {
   readonly afterwards: readonly string[];
   /** Whether a newer push to its ref ends a run that is under way. */
   readonly cancel: boolean;
+  /** What a run may use. */
+  readonly limits: Limits;
 }
 
 /** The configuration in force, and the mask of its secrets. A reload replaces both. */
@@ -293,6 +306,25 @@ async function readRepo(
     afterwards: raw.then,
     on: raw.on,
     cancel: raw.cancel,
+    limits: readLimits(raw.limits, config.value.limits, where("limits")),
+  };
+}
+
+/** The least memory with which a script can start, in bytes. */
+const minMemory = 16 * 1024 * 1024;
+
+/** A repo's limits, each the file's own where the repo has none. */
+function readLimits(own: RawRepo["limits"], all: RawRepo["limits"], where: string): Limits {
+  const memory = own?.memory ?? all?.memory;
+  const cpu = own?.cpu ?? all?.cpu;
+  if (memory !== undefined && memory < minMemory)
+    throw new UsageError(
+      `${where}: a run cannot start in less than 16M of memory; write 512M or 2G`,
+    );
+  return {
+    memory,
+    cpu: cpu === undefined ? undefined : Number.parseInt(cpu, 10),
+    processes: own?.processes ?? all?.processes,
   };
 }
 

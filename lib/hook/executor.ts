@@ -1,13 +1,12 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { exitCodeOf, messageOf, systemCode } from "../core/errors.ts";
-import { newCookie } from "../exec/process-tree.ts";
-import type { RepoConfig, Settings } from "./config.ts";
 import { checkoutBranch } from "./checkout.ts";
-import { hasEnded, recordOf, type Records, type RunRecord, type RunState } from "./records.ts";
-import { maskFile, noteInLog } from "./run-log.ts";
-import { type Outcome, Runner, type Running } from "./runner.ts";
+import type { RepoConfig } from "./config.ts";
 import type { Entry } from "./entry.ts";
-import type { Metrics, ServerLog } from "./telemetry.ts";
+import { hasEnded, recordOf, type RunRecord, type RunState } from "./records.ts";
+import { clear, type Outcome, type Running } from "./run-process.ts";
+import { RunStates, type RunStatesParts } from "./run-states.ts";
+import { RunSteps, type RunStepsParts } from "./run-steps.ts";
+
 
 /** Exit code of `build` and `release` when another process holds the checkout's lock. */
 const busyCode = 3;
@@ -22,7 +21,9 @@ export type Result =
   /** The run has ended, and its record on disk says how. */
   | { readonly ended: RunRecord }
   /** It waits for another attempt, which must not be before this time (ms). */
-  | { readonly notBefore: number };
+  | { readonly notBefore: number }
+  /** It goes on without this server, and the next one takes it over. */
+  | { readonly left: true };
 
 /** Why a run is ended before its time, and the state that it has then. */
 interface Stop {
@@ -31,11 +32,7 @@ interface Stop {
   readonly by?: string;
 }
 
-interface ExecutorParts {
-  settings: Settings;
-  records: Records;
-  log: ServerLog;
-  metrics: Metrics;
+interface ExecutorParts extends RunStepsParts, RunStatesParts {
   /** An entry's payload; what the entry superseded is on disk as superseded before this resolves. */
   payloadOf: (entry: Entry) => Promise<Uint8Array>;
   /** Told of each run that succeeded, before its record says so. */
@@ -43,33 +40,37 @@ interface ExecutorParts {
 }
 
 /**
- * Takes a run from its start to its end, and writes every step down before the next: whatever instant the
- * server is killed at, the record tells the next one where to go on.
+ * Takes a run through its commands, the script and then the repo's `then` commands, from its start to its end. Every
+ * step is on disk before the next: whatever instant the server is killed at, the record tells the next one where to
+ * go on.
  */
 export class Executor {
   readonly #parts: ExecutorParts;
-  readonly #runner: Runner;
+  readonly #states: RunStates;
+  readonly #steps: RunSteps;
   readonly #active = new Map<string, { running?: Running; stop?: Stop }>();
   /** How often a run found its checkout busy. */
   readonly #busy = new Map<string, number>();
-  #stopping = false;
+  /** What becomes of runs under way when the server ends. */
+  #closing: "stop" | "leave" | undefined;
 
   constructor(parts: ExecutorParts) {
     this.#parts = parts;
-    this.#runner = new Runner(parts);
+    this.#states = new RunStates(parts);
+    this.#steps = new RunSteps(parts, this.#states);
   }
 
-  /** Run an entry whose turn it is: prepare its folder, start its process, follow it, write its end down. */
+  /** Run an entry whose turn it is. */
   run(entry: Entry, repo: RepoConfig): Promise<Result> {
     const record = this.#recordOf(entry);
     return this.#attempt(record, async () => {
-      await this.#prepare(entry, record, repo);
+      await this.#states.starting(record, await this.#parts.payloadOf(entry), repo.user);
       const end = record.onlyIfCheckedOut && (await notCheckedOut(record, repo));
       if (end) return { ended: await this.#end(record, end.state, { reason: end.reason }) };
-      const running = await this.#runner.start(record, repo);
+      const running = await this.#steps.startScript(record, repo);
       const what = [record.kind, record.ref, record.sha ?? ""].join(" ").trimEnd();
       this.#parts.log.info(`run ${record.id} of ${record.repo} started: ${what}`);
-      return await this.#conclude(record, repo, await this.#outcomeOf(record, running));
+      return await this.#follow(record, repo, running);
     });
   }
 
@@ -86,31 +87,25 @@ export class Executor {
     if (!record || record.state === "waiting") return undefined;
     if (hasEnded(record.state)) return { ended: record };
     if (!repo) {
-      await this.#runner.clear(record);
+      await clear(record);
       return { ended: await this.lose(record, `lost: ${record.repo} is not configured any more`) };
     }
-    if (await this.#runner.outlived(record)) {
+    const running = await this.#steps.takeOver(record, repo);
+    if (running) {
       this.#parts.log.info(
         `run ${record.id} of ${record.repo} outlived the former server; it goes on`,
       );
       // the former server may have been killed before it could note that the run had started
-      if (record.state === "starting") {
-        record.state = "running";
-        await this.#save(record);
-      }
-      const running = this.#runner.adopt(record, repo);
-      const result = this.#attempt(record, async () =>
-        this.#conclude(record, repo, await this.#outcomeOf(record, running)),
-      );
-      return { result };
+      if (record.state === "starting") await this.#states.running(record, running);
+      return { result: this.#attempt(record, () => this.#follow(record, repo, running)) };
     }
-    const outcome = await this.#runner.exitLeft(record);
-    if (outcome.how === "exit" && record.phase === "run") {
+    const outcome = await this.#steps.outcomeLeft(record, repo);
+    if (outcome.how !== "lost") {
       record.state = "running";
-      return { result: this.#attempt(record, () => this.#conclude(record, repo, outcome)) };
+      return { result: this.#attempt(record, () => this.#goOn(record, repo, outcome)) };
     }
-    await this.#runner.clear(record);
-    await this.#interrupt(record);
+    await clear(record);
+    await this.#states.interrupted(record);
     return undefined;
   }
 
@@ -119,14 +114,27 @@ export class Executor {
     const active = this.#active.get(id);
     if (!active) return false;
     active.stop ??= stop;
-    active.running?.stop(stop.why);
+    active.running?.stop();
     return true;
   }
 
   /** End all that is under way; it runs again at the next start. */
   stopAll(): void {
-    this.#stopping = true;
-    for (const { running } of this.#active.values()) running?.stop("the server ends");
+    this.#closing = "stop";
+    this.#states.close();
+    for (const { running } of this.#active.values()) running?.stop();
+  }
+
+  /** The server ends: leave what is under way to the next one, where it can go on; else end it. */
+  async leaveAll(): Promise<void> {
+    if (this.#active.size === 0) return;
+    const { outlives } = await this.#parts.cgroups.find();
+    if (!outlives) return this.stopAll();
+    this.#closing ??= "leave";
+    for (const [id, { running }] of this.#active) {
+      this.#parts.log.warn(`run ${id} goes on; the next server takes it over`);
+      running?.leave();
+    }
   }
 
   /** Make the folder of a run that waits, with its payload: then it can end without having been started. */
@@ -149,15 +157,9 @@ export class Executor {
     return await this.#end(record, "failed", { reason });
   }
 
-  /** A run that waits gave way to a newer one. When it was started before (busy, or interrupted), its record says so. */
+  /** A run that waits gave way to a newer one. */
   supersede(old: { id: string }, by: { id: string }): void {
-    this.#parts.metrics.run("superseded");
-    const record = this.#parts.records.get(old.id);
-    if (!record) return;
-    record.state = "superseded";
-    record.by = by.id;
-    record.ended = new Date().toISOString();
-    void this.#save(record);
+    this.#states.superseded(old.id, by.id);
   }
 
   #recordOf(entry: Entry): RunRecord {
@@ -189,83 +191,46 @@ export class Executor {
     }
   }
 
-  async #prepare(entry: Entry, record: RunRecord, repo: RepoConfig): Promise<void> {
-    record.attempt += 1;
-    record.state = "starting";
-    record.started = new Date().toISOString();
-    record.cookie = newCookie();
-    for (const key of ["pid", "pidStart", "ended", "reason", "exit", "seconds"] as const)
-      delete record[key];
-    await this.#parts.records.create(record, await this.#parts.payloadOf(entry), repo.user);
-    await this.#parts.records.save(record, { durable: false });
-  }
-
-  async #outcomeOf(record: RunRecord, running: Running): Promise<Outcome> {
+  /** Follow the command under way to its end, and the run with it. */
+  async #follow(record: RunRecord, repo: RepoConfig, running: Running): Promise<Result> {
     const active = this.#active.get(record.id);
     if (active) active.running = running;
-    if (active?.stop) running.stop(active.stop.why);
-    else if (this.#stopping) running.stop("the server ends");
-    return await running.outcome;
+    if (active?.stop || this.#closing === "stop") running.stop();
+    else if (this.#closing === "leave") running.leave();
+    return await this.#goOn(record, repo, await running.outcome);
   }
 
-  async #conclude(record: RunRecord, repo: RepoConfig, outcome: Outcome): Promise<Result> {
+  /** A command has ended: start the next one, or end the run. */
+  async #goOn(record: RunRecord, repo: RepoConfig, outcome: Outcome): Promise<Result> {
+    if (outcome.how === "left") return { left: true };
     const stop = this.#active.get(record.id)?.stop;
     if (outcome.how === "exit") record.exit = outcome.code;
-    if (outcome.how === "stopped" && stop) {
-      const { state, why, by } = stop;
-      return { ended: await this.#end(record, state, { reason: why, by }) };
-    }
+    if (outcome.how === "stopped" && stop)
+      return { ended: await this.#end(record, stop.state, { reason: stop.why, by: stop.by }) };
     if (outcome.how === "stopped" || outcome.how === "lost") {
-      await this.#interrupt(record);
+      await this.#states.interrupted(record);
       return { notBefore: 0 };
     }
-    if (outcome.how === "exit" && outcome.code === busyCode && record.phase === "run")
+    if (outcome.how === "exit" && outcome.code === busyCode && record.phase !== "then")
       return await this.#retryLater(record);
-    if (outcome.how !== "exit" || outcome.code !== 0) {
+    if (outcome.how === "cut" || outcome.code !== 0) {
       const where = record.phase === "then" ? "a then command: " : "";
-      const reason = `${where}${this.#runner.explain(outcome, repo) ?? "failed"}`;
-      return { ended: await this.#end(record, "failed", { reason }) };
+      return { ended: await this.#end(record, "failed", { reason: where + outcome.reason }) };
     }
-    return await this.#afterwards(record, repo);
-  }
-
-  /** Run the `then` commands of a push run that succeeded. */
-  async #afterwards(record: RunRecord, repo: RepoConfig): Promise<Result> {
-    if (record.kind === "push" && record.phase === "run") {
-      for (const command of repo.afterwards) {
-        const running = await this.#runner.startThen(record, repo, command);
-        const outcome = await this.#outcomeOf(record, running);
-        if (outcome.how !== "exit" || outcome.code !== 0)
-          return await this.#conclude(record, repo, outcome);
-      }
-      if (record.phase !== "run") record.exit = 0;
-    }
+    record.met = outcome.reason ?? record.met;
+    const next = record.phase === "then" ? (record.step ?? 0) + 1 : 0;
+    if (record.kind === "push" && next < repo.afterwards.length)
+      return await this.#follow(record, repo, await this.#steps.startThen(record, repo, next));
     await this.#parts.onSuccess(record);
-    return { ended: await this.#end(record, "succeeded", {}) };
+    return { ended: await this.#end(record, "succeeded", { reason: record.met }) };
   }
 
-  /** Write down that a run has ended; returns its record as it is on disk. */
   async #end(
     record: RunRecord,
     state: RunState,
-    { reason, by }: { reason?: string | undefined; by?: string | undefined },
+    why: { reason?: string | undefined; by?: string | undefined },
   ): Promise<RunRecord> {
-    const now = new Date();
-    const started = Date.parse(record.started ?? record.accepted);
-    const seconds = Math.max(0, now.getTime() - started) / 1000;
-    // a new object: nobody sees the end before it is on disk
-    const ended = { ...record, state, reason, by, ended: now.toISOString(), seconds };
-    this.#parts.metrics.run(state, seconds);
-    const what = `${state}${reason ? `: ${reason}` : ""} (${seconds.toFixed(1)} s)`;
-    this.#note(record, what);
-    this.#parts.log.info(`run ${record.id} of ${record.repo} ${what}`);
-    const { mask } = this.#parts.settings;
-    await maskFile(this.#parts.records.path(record.id, "log"), mask).catch((error: unknown) =>
-      this.#parts.log.warn(
-        `the log of ${record.id} was not searched for secrets: ${messageOf(error)}`,
-      ),
-    );
-    await this.#save(ended);
+    const ended = await this.#states.ended(record, state, why);
     this.#busy.delete(record.id);
     return ended;
   }
@@ -274,41 +239,9 @@ export class Executor {
   async #retryLater(record: RunRecord): Promise<Result> {
     const tries = (this.#busy.get(record.id) ?? 0) + 1;
     this.#busy.set(record.id, tries);
-    record.state = "waiting";
-    record.reason = "the checkout is busy: another build holds its lock";
-    await this.#save(record);
+    await this.#states.waits(record, "the checkout is busy: another build holds its lock");
     this.#parts.log.info(`run ${record.id} of ${record.repo} waits: the checkout is busy`);
     return { notBefore: Date.now() + Math.min(maxBusyDelay, 500 * 2 ** Math.min(tries, 10)) };
-  }
-
-  /** Write down that an attempt was cut off, and that the run waits for the next one. */
-  async #interrupt(record: RunRecord): Promise<void> {
-    record.state = "waiting";
-    record.reason = "interrupted: the server ended while it ran; it runs again";
-    record.interrupted = [...(record.interrupted ?? []), new Date().toISOString()];
-    this.#note(record, "interrupted by the end of the server; it runs again");
-    this.#parts.metrics.run("interrupted");
-    this.#parts.log.warn(`run ${record.id} of ${record.repo} was interrupted; it runs again`);
-    await this.#save(record);
-  }
-
-  /** Save a record; a full disk is waited for, since the end must be known before the delivery is released. */
-  async #save(record: RunRecord): Promise<void> {
-    for (;;) {
-      try {
-        return await this.#parts.records.save(record);
-      } catch (error) {
-        this.#parts.log.warn(
-          `the record of run ${record.id} cannot be written: ${messageOf(error)}; tried again`,
-        );
-        if (this.#stopping) return;
-        await sleep(1000);
-      }
-    }
-  }
-
-  #note(record: RunRecord, text: string): void {
-    noteInLog(this.#parts.records.path(record.id, "log"), record.id, text);
   }
 }
 

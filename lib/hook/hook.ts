@@ -1,4 +1,5 @@
 import { mkdirSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { messageOf } from "../core/errors.ts";
@@ -17,7 +18,8 @@ import {
   loadConfig,
   type Settings,
 } from "./config.ts";
-import { scriptOf } from "./runner.ts";
+import { hasLimits, needSystemd, thenElsewhere } from "./isolation.ts";
+import { scriptOf } from "./run-command.ts";
 import { type HookServer, openServer } from "./server.ts";
 import { ServerLog } from "./telemetry.ts";
 import { type Stamps, watchFiles } from "./watch-files.ts";
@@ -63,6 +65,7 @@ export async function serve(flags: HookFlags, { quiet }: { quiet: boolean }): Pr
   log.warn(`hook-server ${version} listens on ${address}, state in ${config.state}`);
   warnAboutRoot(config, log);
   server.start();
+  announceRuns(config, server, log).catch((error: unknown) => log.bug(error));
   await notify("READY=1", `STATUS=listening on ${address}`);
   const stopWatchdog = startWatchdog();
 
@@ -135,6 +138,22 @@ function warnAboutRoot(config: HookConfig, log: ServerLog): void {
   for (const repo of config.repos.values()) {
     if (!repo.userGiven) log.warn(`${repo.name} is built as root: name its user in ${config.file}`);
   }
+}
+
+/** Say what is not as the file asks for, and, at the first start, what may surprise. */
+async function announceRuns(config: HookConfig, server: HookServer, log: ServerLog): Promise<void> {
+  const delegation = await server.cgroups.find();
+  if (delegation.way === "none")
+    log.info(`runs have no cgroups (${delegation.why}): see hook-server --check`);
+  if (!delegation.limits && hasLimits(config))
+    log.warn(`limits: cannot be set here, and runs have none: ${delegation.why ?? needSystemd}`);
+  const news = thenElsewhere(config);
+  const first = async () =>
+    writeFile(join(config.state, "said"), news.join("\n"), { flag: "wx" }).then(
+      () => true,
+      () => false,
+    );
+  if (news.length > 0 && (await first())) for (const text of news) log.warn(text);
 }
 
 function needRestart(before: HookConfig, after: HookConfig): string[] {

@@ -1,4 +1,4 @@
-import { chmod, chown, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { lstat, mkdir, open, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { systemCode } from "../core/errors.ts";
 import { writeAtomic } from "../files/files.ts";
@@ -38,9 +38,21 @@ export interface RunRecord extends Source, Change {
   pid?: number | undefined;
   pidStart?: number | undefined;
   cookie?: string | undefined;
+  /** The folder of the cgroup in which they are. */
+  cgroup?: string | undefined;
   /** `run`, or `then` while the repo's `then` commands run. */
   phase?: "run" | "then" | undefined;
+  /** Which limits it met although it went on. */
+  met?: string | undefined;
+  /** Which of the `then` commands runs, counted from 0. */
+  step?: number | undefined;
 }
+
+/** The files of a run's folder. `hook-payload.json` is the run's own copy of the payload. */
+type RunFile = "run.json" | "log" | "payload.json" | "hook-payload.json" | "exit";
+
+/** A payload beyond that was not written by the server: no forge sends so much. */
+const maxPayload = 64 * 1024 * 1024;
 
 /** The record of a run that waits and was never started. */
 export function recordOf(entry: Entry): RunRecord {
@@ -79,7 +91,7 @@ export class Records {
     return records;
   }
 
-  path(id: string, name: "run.json" | "log" | "payload.json" | "exit"): string {
+  path(id: string, name: RunFile): string {
     return join(this.folder, id, name);
   }
 
@@ -104,21 +116,29 @@ export class Records {
     return this.#runs.values();
   }
 
-  /** Make a run's folder, with its payload readable for the run's user alone. */
+  /**
+   * Make a run's folder with its payload twice: for the server, and for `owner`, the run's user, who may do with that
+   * copy what it likes.
+   */
   async create(
     record: RunRecord,
     payload: Uint8Array,
     owner: { uid: number; gid: number } | undefined,
   ): Promise<void> {
-    const path = this.path(record.id, "payload.json");
-    if (!(await this.#makeFolder(record.id))) {
-      await rm(path, { force: true });
+    if (!(await this.#makeFolder(record.id)))
       // an earlier attempt's exit code must not be taken for this one's
-      await rm(this.path(record.id, "exit"), { force: true });
-    }
-    await writeFile(path, payload, { mode: 0o400 });
-    if (owner) await chown(path, owner.uid, owner.gid);
-    await chmod(path, 0o400);
+      for (const name of ["payload.json", "hook-payload.json", "exit"] as const)
+        await rm(this.path(record.id, name), { force: true, recursive: true });
+    await writeNew(this.path(record.id, "payload.json"), payload, { mode: 0o600 });
+    await writeNew(this.path(record.id, "hook-payload.json"), payload, { mode: 0o400, owner });
+  }
+
+  /** The payload of a run, as it was accepted; undefined when it is gone, or no longer what the server wrote. */
+  async payload(id: string): Promise<Buffer | undefined> {
+    const path = this.path(id, "payload.json");
+    const found = await lstat(path).catch(() => undefined);
+    if (!found?.isFile() || found.size > maxPayload) return undefined;
+    return await readFile(path);
   }
 
   /** Keep a record, which is known once it is on disk; `durable: false` where a crash may take it back (the store knows more then). */
@@ -176,5 +196,20 @@ export class Records {
       this.#runs.delete(id);
       await rm(join(this.folder, id), { recursive: true, force: true });
     }
+  }
+}
+
+/** Write a file that is not there yet: nothing that lies in its place is followed. */
+async function writeNew(
+  path: string,
+  data: Uint8Array,
+  { mode, owner }: { mode: number; owner?: { uid: number; gid: number } | undefined },
+): Promise<void> {
+  const file = await open(path, "wx", mode);
+  try {
+    await file.writeFile(data);
+    if (owner) await file.chown(owner.uid, owner.gid);
+  } finally {
+    await file.close();
   }
 }

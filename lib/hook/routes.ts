@@ -1,5 +1,4 @@
 import { createHash, timingSafeEqual } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { isRunId } from "../core/id.ts";
 import { HttpError, sendJson } from "../http/server.ts";
@@ -15,7 +14,7 @@ import type { Metrics } from "./telemetry.ts";
 const hookPaths = new Set(["/hook", "/github/callback"]);
 
 /** What the list and the pages show of a run: its record less what only the server needs. */
-export type RunView = Omit<RunRecord, "cookie" | "pid" | "pidStart">;
+export type RunView = Omit<RunRecord, "cookie" | "cgroup" | "pid" | "pidStart">;
 
 interface RoutesParts {
   settings: Settings;
@@ -150,9 +149,7 @@ export class Routes {
   async #rerun(response: ServerResponse, view: RunView): Promise<void> {
     if (!hasEnded(view.state)) throw new HttpError(409, `the run has not ended yet: ${view.state}`);
     const record = this.#parts.records.get(view.id);
-    const payload = await readFile(this.#parts.records.path(view.id, "payload.json")).catch(
-      () => undefined,
-    );
+    const payload = await this.#parts.records.payload(view.id);
     if (!record || !payload) throw new HttpError(410, whyNoRerun(view));
     const { repo, forge, event, kind, ref, sha, release, onlyIfCheckedOut } = record;
     const change = { kind, ref, sha, release, onlyIfCheckedOut };
@@ -181,6 +178,6 @@ function whyNoRerun({ state, by }: RunView): string {
 }
 
 function viewOf(record: RunRecord): RunView {
-  const { cookie: _cookie, pid: _pid, pidStart: _start, ...view } = record;
+  const { cookie: _cookie, cgroup: _cgroup, pid: _pid, pidStart: _start, ...view } = record;
   return view;
 }

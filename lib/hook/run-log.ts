@@ -1,5 +1,22 @@
-import { closeSync, createReadStream, fstatSync, openSync, readSync, writeSync } from "node:fs";
-import { type FileHandle, open, rename, rm, writeFile } from "node:fs/promises";
+import {
+  closeSync,
+  createReadStream,
+  fstatSync,
+  lstatSync,
+  openSync,
+  readSync,
+  writeSync,
+} from "node:fs";
+import {
+  type FileHandle,
+  lstat,
+  open,
+  rename,
+  rm,
+  stat,
+  truncate,
+  writeFile,
+} from "node:fs/promises";
 import type { ServerResponse } from "node:http";
 import { pipeline } from "node:stream/promises";
 import { StringDecoder } from "node:string_decoder";
@@ -10,9 +27,19 @@ import { temporaryBeside } from "../files/files.ts";
 
 /** A run's log: the server's own lines in it, its masking, and how it is sent to those who read it. */
 
+/**
+ * Make sure that what will be opened as a run's log is a file: a build that has the server's own user can put anything
+ * in its place, and a pipe would hold the server up.
+ */
+export async function prepareLog(path: string): Promise<void> {
+  const found = await lstat(path).catch(() => undefined);
+  if (found && !found.isFile()) await rm(path, { force: true, recursive: true });
+}
+
 /** Add a line of the server's own to a run's log, on a line of its own. */
 export function noteInLog(path: string, id: string, text: string): void {
   try {
+    if (lstatSync(path, { throwIfNoEntry: false })?.isFile() === false) return;
     const fd = openSync(path, "a+", 0o600);
     try {
       const { size } = fstatSync(fd);
@@ -60,19 +87,39 @@ async function* masked(
   if (!growing) yield mask(rest + decoder.end());
 }
 
-/** Mask a file in place, when there is anything in it to mask. Its size does not matter: it is read in pieces. */
-export async function maskFile(path: string, mask: Mask): Promise<void> {
+/**
+ * A run has ended: cut its log to `max` bytes, whatever it was grown to, add the server's last line, and mask it in
+ * place when there is anything in it to mask. Takes time by `max`, and memory by a piece.
+ */
+export async function sealLog(
+  path: string,
+  { max, mask, id, text }: { max: number; mask: Mask; id: string; text: string },
+): Promise<void> {
+  await prepareLog(path);
+  if (((await statOf(path))?.size ?? 0) > max) await truncate(path, max);
+  noteInLog(path, id, text);
+  const size = (await statOf(path))?.size;
+  if (size) await maskFile(path, { size, mask });
+}
+
+async function statOf(path: string) {
+  return await stat(path).catch(() => undefined);
+}
+
+/** Mask the first `size` bytes of a file, when there is anything in it to mask: what was left behind may write on. */
+async function maskFile(path: string, { size, mask }: { size: number; mask: Mask }): Promise<void> {
+  const pieces = () => createReadStream(path, { end: size - 1 });
   let found = false;
   const search = (text: string) => {
     found ||= mask.spans(text).length > 0;
     return text;
   };
   const searching = Object.assign(search, { spans: mask.spans });
-  for await (const _ of masked(createReadStream(path), searching)) if (found) break;
+  for await (const _ of masked(pieces(), searching)) if (found) break;
   if (!found) return;
   const temporary = temporaryBeside(path);
   try {
-    await writeFile(temporary, masked(createReadStream(path), mask), { flag: "wx", mode: 0o600 });
+    await writeFile(temporary, masked(pieces(), mask), { flag: "wx", mode: 0o600 });
     await rename(temporary, path);
   } catch (error) {
     await rm(temporary, { force: true });
@@ -95,7 +142,9 @@ export async function sendLog(
 
 async function* readLog(path: string): AsyncGenerator<Buffer> {
   try {
-    yield* createReadStream(path);
+    const found = await lstat(path);
+    // as much as there is now: it may grow faster than it is read
+    if (found.isFile() && found.size > 0) yield* createReadStream(path, { end: found.size - 1 });
   } catch (error) {
     // a run that waits has no log yet
     if (systemCode(error) !== "ENOENT") throw error;
@@ -129,7 +178,7 @@ export async function followLog(
         // asked before the log is read: an ended run writes no more
         const end = endState();
         // opened once: at a run's end its log may be replaced by a masked one, which is shorter
-        file ??= await open(path).catch(() => undefined);
+        file ??= await openFile(path);
         const piece = Buffer.alloc(64 * 1024);
         const { bytesRead } = (await file?.read(piece, 0, piece.length, at)) ?? { bytesRead: 0 };
         at += bytesRead;
@@ -146,6 +195,12 @@ export async function followLog(
     }
   }
   await send(events(), response);
+}
+
+/** A file opened to be read; undefined when it is not there, or is no file. */
+async function openFile(path: string): Promise<FileHandle | undefined> {
+  const found = await lstat(path).catch(() => undefined);
+  return found?.isFile() ? await open(path).catch(() => undefined) : undefined;
 }
 
 /** A text as one server-sent event; to its readers a lone carriage return ends a line, too. */

@@ -105,7 +105,8 @@ export class Scheduler {
         if ("ended" in result) {
           this.#parts.onEnded(entry, result.ended);
           this.queue.finish(entry);
-        } else this.#supersede(this.queue.finish(entry, result));
+        } else if ("left" in result) this.queue.finish(entry);
+        else this.#supersede(this.queue.finish(entry, result));
         this.schedule();
         if (this.queue.running === 0) this.#onIdle();
       })
@@ -126,11 +127,11 @@ export class Scheduler {
     return true;
   }
 
-  /** Start nothing more; resolves when the runs under way have ended, or were ended after `patience` ms. */
+  /** Start nothing more; resolves when the runs under way have ended, or were left or ended after `patience` ms. */
   async drain(patience: number): Promise<void> {
     this.#draining = true;
     clearTimeout(this.#timer);
-    const timer = setTimeout(() => this.endRuns(), patience);
+    const timer = setTimeout(() => void this.#parts.executor.leaveAll(), patience);
     await new Promise<void>((resolve) => {
       this.#onIdle = resolve;
       if (this.queue.running === 0) resolve();

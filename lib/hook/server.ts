@@ -3,6 +3,7 @@ import type { Server } from "node:http";
 import { join } from "node:path";
 import process from "node:process";
 import { messageOf } from "../core/errors.ts";
+import { Cgroups } from "../exec/delegation.ts";
 import { createHttpServer, type Listen, listenOn } from "../http/server.ts";
 import type { Settings } from "./config.ts";
 import { Deliveries } from "./deliveries.ts";
@@ -32,9 +33,11 @@ export async function openServer(settings: Settings, log: ServerLog) {
   const records = await Records.open(state, { warn });
   const heads = new Heads(state, log);
 
+  const cgroups = new Cgroups();
   const executor = new Executor({
     settings,
     records,
+    cgroups,
     log,
     metrics,
     payloadOf: (entry) => store.payload(entry),
@@ -66,6 +69,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
   /** Remove the old runs of a repo, or of all. */
   async function tidy(repo?: string): Promise<void> {
     try {
+      await cgroups.tidy();
       const { keep, keepFor } = settings.config;
       const old = records.old(repo, { keep, maxAge: keepFor });
       if (old.length === 0) return;
@@ -119,6 +123,8 @@ export async function openServer(settings: Settings, log: ServerLog) {
     },
     /** Remove old runs. */
     tidy,
+    /** Where runs have cgroups of their own. */
+    cgroups,
     /** How many runs are under way. */
     running: () => scheduler.queue.running,
     /** End what is under way at once; it runs again at the next start. */

@@ -40,7 +40,7 @@ test("a signed push is answered with the run's id and built with its facts", asy
     `HOOK_SHA=${sha(1)}`,
     "HOOK_DELIVERY=delivery-1",
     `HOOK_RUN=${answer.body.run}`,
-    `HOOK_PAYLOAD=${server.state}/runs/${answer.body.run}/payload.json`,
+    `HOOK_PAYLOAD=${server.state}/runs/${answer.body.run}/hook-payload.json`,
     JSON.stringify(pushPayload("me/site", sha(1))),
     "to stderr",
     "0022",

@@ -1,0 +1,100 @@
+import { existsSync } from "node:fs";
+import { UsageError } from "../core/errors.ts";
+import { findScript, withRuntime } from "../exec/scripts.ts";
+import { asUser, currentUser, userEnvironment } from "../exec/users.ts";
+import type { RepoConfig } from "./config.ts";
+import type { RunRecord } from "./records.ts";
+
+/** What a run executes: its argv, its environment, its folder. Planned here, started in run-process.ts. */
+export interface Command {
+  readonly argv: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly cwd: string;
+}
+
+/** The argv prefix of the script that a repo's config names for a kind of run. */
+export async function scriptOf(
+  repo: Pick<RepoConfig, "on">,
+  kind: "push" | "release",
+): Promise<string[]> {
+  const name = repo.on[kind];
+  if (name === false) throw new UsageError(`nothing runs on ${kind} any more`);
+  return name.startsWith("/") ? withRuntime(name) : await findScript(name);
+}
+
+/** The script of a run with the checkout and what was pushed or released, as the repo's user. Pure. */
+export function scriptCommand(
+  script: readonly string[],
+  repo: Pick<RepoConfig, "dir" | "user">,
+  run: RunRecord,
+  payloadFile: string,
+): Command & { readonly script: readonly string[] } {
+  const what = run.kind === "release" ? ["--tag", run.release?.tag ?? ""] : ["--ref", run.ref];
+  const sha = run.sha === undefined ? [] : ["--sha", run.sha];
+  const argv = [...script, repo.dir, ...what, ...sha];
+  const env = { ...userEnvironment(repo.user), ...runVariables(run, repo.dir, payloadFile) };
+  return { argv: asUser(argv, repo.user), env, cwd: repo.dir, script: argv };
+}
+
+/** A `then` command of a repo, as the server's user. Pure. */
+export function thenCommand(
+  text: string,
+  repo: Pick<RepoConfig, "dir" | "user">,
+  run: RunRecord,
+  payloadFile: string,
+): Command {
+  const env = { ...userEnvironment(currentUser()), ...runVariables(run, repo.dir, payloadFile) };
+  return { argv: ["/bin/sh", "-c", text], env, cwd: thenFolder(repo) };
+}
+
+/**
+ * Where a repo's `then` commands run: in its checkout only when that is the server's user's own. What another user can
+ * write must not be looked for by root in its current folder.
+ */
+export function thenFolder({ dir, user }: Pick<RepoConfig, "dir" | "user">): string {
+  return user.uid === currentUser().uid ? dir : "/";
+}
+
+/** HOOK_* and RELEASE_* (design, section 4). Pure. */
+function runVariables(run: RunRecord, dir: string, payloadFile: string): Record<string, string> {
+  const { release } = run;
+  return {
+    HOOK_EVENT: run.event,
+    HOOK_REPO: run.repo,
+    HOOK_DIR: dir,
+    HOOK_REF: run.ref,
+    HOOK_SHA: run.sha ?? "",
+    HOOK_DELIVERY: run.delivery ?? "",
+    HOOK_RUN: run.id,
+    HOOK_PAYLOAD: payloadFile,
+    ...(release
+      ? {
+          RELEASE_TAG: release.tag,
+          RELEASE_NAME: release.name,
+          RELEASE_SHA: run.sha ?? "",
+          RELEASE_URL: release.url,
+          RELEASE_PRERELEASE: String(release.prerelease),
+        }
+      : {}),
+  };
+}
+
+/** Only bash can close descriptors of two digits: those of the server's parent, and those that Deno lets through. */
+const hasBash = existsSync("/bin/bash");
+const closeOthers = hasBash
+  ? 'for fd in /proc/self/fd/*; do fd=${fd##*/}; [ "$fd" -gt 2 ] 2>/dev/null && eval "exec $fd<&-"; done'
+  : "exec 3<&- 4<&- 5<&- 6<&- 7<&- 8<&- 9<&-";
+
+/**
+ * A shell around a command. It enters the command's cgroup, and leaves the exit code in a file: the server may be gone
+ * when the command ends, and the next one wants to know. It runs as the server's user, so that the command can write
+ * neither that file nor another cgroup itself. The server's descriptors are not the command's, and are closed. Pure.
+ */
+export function supervised(
+  argv: readonly string[],
+  { exitFile, cgroup = "" }: { exitFile: string; cgroup?: string | undefined },
+): string[] {
+  const enter = '[ -z "$1" ] || echo 0 >"$1/cgroup.procs" || exit 1; shift';
+  const text = `${closeOthers}; umask 022; ${enter}; "$@"; code=$?; echo $code >"$0"; exit $code`;
+  return [hasBash ? "/bin/bash" : "/bin/sh", "-c", text, exitFile, cgroup, ...argv];
+}

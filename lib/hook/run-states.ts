@@ -1,0 +1,138 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { messageOf } from "../core/errors.ts";
+import type { Settings } from "./config.ts";
+import type { Records, RunRecord, RunState } from "./records.ts";
+import { noteInLog, sealLog } from "./run-log.ts";
+import type { Metrics, ServerLog } from "./telemetry.ts";
+
+export interface RunStatesParts {
+  settings: Settings;
+  records: Records;
+  log: ServerLog;
+  metrics: Metrics;
+}
+
+/** Takes runs from state to state: on disk, in the run's log, in the server's, and in the counters. */
+export class RunStates {
+  readonly #parts: RunStatesParts;
+  #closing = false;
+
+  constructor(parts: RunStatesParts) {
+    this.#parts = parts;
+  }
+
+  /** The server ends: a disk that stays full is waited for no longer. */
+  close(): void {
+    this.#closing = true;
+  }
+
+  /** An attempt begins: the run's folder is made anew, with its payload. */
+  async starting(
+    record: RunRecord,
+    payload: Uint8Array,
+    owner: { uid: number; gid: number },
+  ): Promise<void> {
+    record.attempt += 1;
+    record.state = "starting";
+    record.started = new Date().toISOString();
+    for (const key of ["ended", "reason", "exit", "seconds", "step", "met"] as const)
+      delete record[key];
+    await this.#parts.records.create(record, payload, owner);
+  }
+
+  /** Its process is about to start: by the marks on it the next server finds it, whenever this one is killed. */
+  async marked(record: RunRecord, marks: Partial<RunRecord>): Promise<void> {
+    for (const key of ["pid", "pidStart"] as const) delete record[key];
+    Object.assign(record, marks);
+    await this.#parts.records.save(record, { durable: false });
+  }
+
+  /** Its process has started. */
+  async running(record: RunRecord, process: Pick<RunRecord, "pid" | "pidStart">): Promise<void> {
+    Object.assign(record, process);
+    record.state = "running";
+    // the marks on it are on disk
+    await this.#parts.records
+      .save(record, { durable: false })
+      .catch((error: unknown) =>
+        this.#parts.log.warn(
+          `the process of run ${record.id} cannot be noted: ${messageOf(error)}`,
+        ),
+      );
+  }
+
+  /** It waits for its next attempt. */
+  async waits(record: RunRecord, reason: string): Promise<void> {
+    record.state = "waiting";
+    record.reason = reason;
+    await this.#save(record);
+  }
+
+  /** An attempt was cut off; the run waits for the next one. */
+  async interrupted(record: RunRecord): Promise<void> {
+    record.interrupted = [...(record.interrupted ?? []), new Date().toISOString()];
+    noteInLog(
+      this.#logOf(record),
+      record.id,
+      "interrupted by the end of the server; it runs again",
+    );
+    this.#parts.metrics.run("interrupted");
+    this.#parts.log.warn(`run ${record.id} of ${record.repo} was interrupted; it runs again`);
+    await this.waits(record, "interrupted: the server ended while it ran; it runs again");
+  }
+
+  /** It has ended; returns its record as it is on disk. */
+  async ended(
+    record: RunRecord,
+    state: RunState,
+    { reason, by }: { reason?: string | undefined; by?: string | undefined } = {},
+  ): Promise<RunRecord> {
+    const now = new Date();
+    const started = Date.parse(record.started ?? record.accepted);
+    const seconds = Math.max(0, now.getTime() - started) / 1000;
+    // a new object: nobody sees the end before it is on disk
+    const ended = { ...record, state, reason, by, ended: now.toISOString(), seconds };
+    this.#parts.metrics.run(state, seconds);
+    const text = `${state}${reason ? `: ${reason}` : ""} (${seconds.toFixed(1)} s)`;
+    this.#parts.log.info(`run ${record.id} of ${record.repo} ${text}`);
+    const { mask, config } = this.#parts.settings;
+    await sealLog(this.#logOf(record), { max: config.maxLog, mask, id: record.id, text }).catch(
+      (error: unknown) =>
+        this.#parts.log.warn(
+          `the log of ${record.id} was not searched for secrets: ${messageOf(error)}`,
+        ),
+    );
+    await this.#save(ended);
+    return ended;
+  }
+
+  /** It waited, and gave way to a newer one. Only a run that was started before has a record that says so. */
+  superseded(id: string, by: string): void {
+    this.#parts.metrics.run("superseded");
+    const record = this.#parts.records.get(id);
+    if (!record) return;
+    record.state = "superseded";
+    record.by = by;
+    record.ended = new Date().toISOString();
+    void this.#save(record);
+  }
+
+  /** Save a record; a full disk is waited for, since the end must be known before the delivery is released. */
+  async #save(record: RunRecord): Promise<void> {
+    for (;;) {
+      try {
+        return await this.#parts.records.save(record);
+      } catch (error) {
+        this.#parts.log.warn(
+          `the record of run ${record.id} cannot be written: ${messageOf(error)}; tried again`,
+        );
+        if (this.#closing) return;
+        await sleep(1000);
+      }
+    }
+  }
+
+  #logOf(record: RunRecord): string {
+    return this.#parts.records.path(record.id, "log");
+  }
+}

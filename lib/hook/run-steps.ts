@@ -1,0 +1,105 @@
+import { rm } from "node:fs/promises";
+import { type Cgroups, runPrefix } from "../exec/delegation.ts";
+import { isAlive, newCookie } from "../exec/process-tree.ts";
+import type { RepoConfig, Settings } from "./config.ts";
+import type { Records, RunRecord } from "./records.ts";
+import { type Command, scriptCommand, scriptOf, thenCommand } from "./run-command.ts";
+import { noteInLog } from "./run-log.ts";
+import {
+  findShell,
+  type Job,
+  type Outcome,
+  outcomeLeft,
+  type Running,
+  startCommand,
+  takeOver,
+} from "./run-process.ts";
+import type { RunStates } from "./run-states.ts";
+
+export interface RunStepsParts {
+  settings: Settings;
+  records: Records;
+  /** Where runs have cgroups of their own. */
+  cgroups: Cgroups;
+}
+
+/**
+ * The commands of a run, each started in a cgroup of its own, or taken over from a former server. What it is found by
+ * is on disk before it starts.
+ */
+export class RunSteps {
+  readonly #parts: RunStepsParts;
+  readonly #states: RunStates;
+
+  constructor(parts: RunStepsParts, states: RunStates) {
+    this.#parts = parts;
+    this.#states = states;
+  }
+
+  /** Start the script. @throws what kept it from starting. */
+  async startScript(record: RunRecord, repo: RepoConfig): Promise<Running> {
+    const script = await scriptOf(repo, record.kind);
+    const command = scriptCommand(script, repo, record, this.#payloadFile(record));
+    Object.assign(record, { argv: command.script, user: repo.user.name, phase: "run" });
+    return await this.#start(record, repo, command);
+  }
+
+  /** Start one of the repo's `then` commands, counted from 0. @throws what kept it from starting. */
+  async startThen(record: RunRecord, repo: RepoConfig, index: number): Promise<Running> {
+    const text = repo.afterwards[index] ?? "";
+    // the exit code of the command before must not be taken for this one's
+    await rm(this.#parts.records.path(record.id, "exit"), { force: true });
+    Object.assign(record, { phase: "then", step: index });
+    noteInLog(this.#parts.records.path(record.id, "log"), record.id, `then: ${text}`);
+    const command = thenCommand(text, repo, record, this.#payloadFile(record));
+    return await this.#start(record, repo, command);
+  }
+
+  async #start(record: RunRecord, repo: RepoConfig, command: Command): Promise<Running> {
+    // marks of its own: what the command before left behind on purpose is not ended with this one
+    const cookie = newCookie();
+    const name = `${runPrefix}${record.id}-${cookie.slice(0, 8)}`;
+    const cgroup = await this.#parts.cgroups.make(name, limitsOf(record, repo));
+    await this.#states.marked(record, { cookie, cgroup });
+    const { outlives } = await this.#parts.cgroups.find();
+    const running = await startCommand(this.#jobOf(record, repo), command, { outlives });
+    await this.#states.running(record, { pid: running.pid, pidStart: running.pidStart });
+    return running;
+  }
+
+  /** Watch the command that a former server started, when it is under way. */
+  async takeOver(record: RunRecord, repo: RepoConfig): Promise<Running | undefined> {
+    const { cookie = "", pid, pidStart } = record;
+    const shell = pid === undefined ? await findShell(cookie) : { pid, pidStart };
+    if (!shell || !(await isAlive(shell.pid, shell.pidStart))) return undefined;
+    const started = Date.parse(record.started ?? record.accepted);
+    return takeOver(this.#jobOf(record, repo), { ...shell, started });
+  }
+
+  /** How the command ended that a former server started. */
+  async outcomeLeft(record: RunRecord, repo: RepoConfig): Promise<Outcome> {
+    return await outcomeLeft(this.#jobOf(record, repo));
+  }
+
+  #jobOf(record: RunRecord, repo: RepoConfig): Job {
+    const { settings, records } = this.#parts;
+    return {
+      cookie: record.cookie ?? "",
+      cgroup: record.cgroup,
+      logFile: records.path(record.id, "log"),
+      exitFile: records.path(record.id, "exit"),
+      timeout: repo.timeout,
+      limits: limitsOf(record, repo),
+      maxLog: () => settings.config.maxLog,
+    };
+  }
+
+  #payloadFile(record: RunRecord): string {
+    return this.#parts.records.path(record.id, "hook-payload.json");
+  }
+}
+
+/** The limits are for what the repo's user starts; `then` commands are the server's own. */
+function limitsOf(record: RunRecord, { limits }: RepoConfig): RepoConfig["limits"] {
+  return record.phase === "then" ? {} : limits;
+}
