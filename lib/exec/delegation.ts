@@ -3,8 +3,10 @@ import { basename, dirname, join } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { messageOf, systemCode } from "../core/errors.ts";
-import { isPopulated, type Limits, makeCgroup, removeCgroup } from "./cgroup.ts";
+import { isPopulated, killCgroup, type Limits, makeCgroup, removeCgroup } from "./cgroup.ts";
 import { $ } from "./exec.ts";
+import { isAlive } from "./process-tree.ts";
+import { keepOthersIn } from "./users.ts";
 
 /**
  * Where a server makes cgroups for what it starts. Under systemd only a delegated subtree is ours to change
@@ -137,6 +139,7 @@ async function prepare(): Promise<Delegation> {
   try {
     const folder =
       plan.way === "scope" ? await openScope(own.mount) : await openOwn(own.folder, unit);
+    if (plan.way === "scope") await keepOthersApart(folder);
     return { ...plan, folder, limits: await hasControllers(folder) };
   } catch (error) {
     const why = systemCode(error) === "EACCES" ? "its own cgroup is root's" : messageOf(error);
@@ -212,6 +215,19 @@ async function findScope(mount: string): Promise<string | undefined> {
   const folder = join(mount, path);
   const ready = (await isPopulated(join(folder, "keep"))) && (await hasEnabled(folder));
   return ready ? folder : undefined;
+}
+
+/** Put what runs as other users into the scope, too; what a former server left of it is ended. */
+async function keepOthersApart(scope: string): Promise<void> {
+  const prefix = "others-";
+  for (const name of (await readdir(scope)).filter((each) => each.startsWith(prefix))) {
+    if (await isAlive(Number(name.slice(prefix.length)))) continue;
+    await killCgroup(join(scope, name));
+    await removeCgroup(join(scope, name));
+  }
+  const own = join(scope, `${prefix}${process.pid}`);
+  await mkdir(own, { recursive: true });
+  keepOthersIn(own);
 }
 
 /** The server's own cgroup, made fit for others below it; or its unit's, when systemd started it in a cgroup below. */

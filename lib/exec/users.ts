@@ -58,12 +58,24 @@ export function userEnvironment(user: User): Record<string, string> {
   };
 }
 
+/** What moves a command into the cgroup of those that run as another user; empty: they stay in ours. */
+let enterCgroup: readonly string[] = [];
+
+/**
+ * From now on commands that run `as` another user are in this cgroup. systemd takes what a process of a service's
+ * cgroup says for the service's word (NotifyAccess=all), and ours is no place for others.
+ */
+export function keepOthersIn(cgroup: string): void {
+  enterCgroup = ["/bin/sh", "-c", 'echo 0 >"$0/cgroup.procs" && exec "$@"', cgroup];
+}
+
 /**
  * Options by which `$` runs a command as that user, in `/`, with what a login has: ``$(as(user))`npm ci` ``.
  * @throws {Failure} when an ordinary user asks for another one.
  */
 export function as(user: User, options: CommandOptions = {}): CommandOptions {
-  const prefix = asUser([], user).map(quoteWord).join(" ");
+  const other = asUser([], user);
+  const prefix = (other.length > 0 ? [...enterCgroup, ...other] : []).map(quoteWord).join(" ");
   return { env: userEnvironment(user), cwd: "/", ...(prefix ? { prefix } : {}), ...options };
 }
 
