@@ -66,12 +66,15 @@ WantedBy=timers.target
 Description=Boatyard: webhooks in, builds out
 Documentation=man:systemd.exec(5)
 Requires=hook-server.socket
-After=network-online.target hook-server.socket
+# at a shutdown the server ends first, and then the runs that it left: they run again at the next start
+After=network-online.target hook-server.socket boatyard-runs.scope
 Wants=network-online.target
+JoinsNamespaceOf=hook-server.socket
 
 [Service]
 Type=notify
-# systemd-notify is a child of its own
+# systemd-notify is a child of its own. Nothing of a repo's user is in this unit's cgroup: runs, and git for them, are in
+# boatyard-runs.scope, and what they say to systemd is not taken for the server's word.
 NotifyAccess=all
 ExecStart=/usr/local/bin/hook-server --config /etc/boatyard/hooks.yml
 # not /bin/kill: a small Debian has none
@@ -79,12 +82,16 @@ ExecReload=/bin/sh -c 'kill -HUP "$$1"' sh $MAINPID
 Restart=on-failure
 RestartSec=2s
 WatchdogSec=60s
-# TERM reaches the server alone: it lets the runs end (drain: 5m); what is left after that is killed
+# TERM reaches the server alone: it lets the runs end (drain: 5m). Those still under way then go on in
+# boatyard-runs.scope, also when the server is killed, and the next server takes them over. To end them all:
+# systemctl stop boatyard-runs.scope. With User= add Delegate=yes; from systemd 254 on, DelegateSubgroup=server with
+# KillMode=process lets runs go on there, too.
 KillMode=mixed
 TimeoutStopSec=6min
 Environment=PATH=/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8
 
-# Folders. Builds write below /home; the system is read-only for them and for the server.
+# Folders. Builds write below /home; the system is read-only for them and for the server. Their /tmp is the socket's, too
+# (JoinsNamespaceOf=): systemd removes a private one when the last unit that has it stops, and runs outlive this one.
 StateDirectory=boatyard
 StateDirectoryMode=0711
 ProtectSystem=strict
@@ -99,7 +106,7 @@ UMask=0022
 
 # Powers. SETUID, SETGID, SETPCAP: to become the repo's user, and nothing more. KILL, SYS_PTRACE: to end and to
 # find what a run has started. DAC_READ_SEARCH: to look into a closed home. CHOWN, FOWNER: to hand a payload over.
-# systemd-analyze security says 3.2: root, these eight powers, the network and /home are the job itself; with User= and
+# systemd-analyze security says 3.4: root, these eight powers, the network and /home are the job itself; with User= and
 # no powers it is below 3.
 NoNewPrivileges=yes
 CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_SETPCAP CAP_KILL CAP_SYS_PTRACE CAP_DAC_READ_SEARCH CAP_CHOWN CAP_FOWNER
@@ -111,7 +118,8 @@ RestrictSUIDSGID=yes
 LockPersonality=yes
 ProtectClock=yes
 ProtectHostname=yes
-ProtectControlGroups=yes
+# the server makes a cgroup for each run; only root can write there, and a build is not root
+ProtectControlGroups=no
 ProtectKernelLogs=yes
 ProtectKernelModules=yes
 ProtectKernelTunables=yes
@@ -132,6 +140,9 @@ Description=Boatyard: the address of hook-server
 # nginx or Caddy stands before it. Keep it in step with listen: in hooks.yml
 ListenStream=127.0.0.1:3420
 NoDelay=yes
+# the /tmp of the service and its runs, which is kept while the service restarts; made when a command of this unit starts
+PrivateTmp=yes
+ExecStartPre=/bin/true
 
 [Install]
 WantedBy=sockets.target
@@ -148,6 +159,7 @@ keep: 50                          # ended runs that are kept of each repo …
 keep_for: 30d                     # … and how long
 max_log: 100M                     # a run that writes more than this is ended
 max_waiting: 1000                 # runs of one repo that may wait; more deliveries are answered 429
+# limits: { memory: 2G, cpu: 150%, processes: 500 }   # of each run; a repo may have its own; default: none
 
 # Who may see runs and steer over HTTP. Without it only the Unix socket STATE/socket does that.
 # status: { token_file: /etc/boatyard/status.token }
@@ -158,9 +170,9 @@ repos:
     dir: /home/site/site          # its checkout
     secret_file: /etc/boatyard/site.secret    # mode 600; a list of two while one is rotated
     refs: [main]                  # branches, release/* or refs/tags/v*; default: the checkout's branch
-    timeout: 30m                  # then the run is ended with all its children
+    timeout: 30m                  # then the run is ended with all that it started
     poll: 15m                     # look for missed pushes; false: never
-    # then: [server-update site]  # commands after a good push run, as the server's user
+    # then: [server-update site]  # commands after a good push run, as the server's user, in / (HOOK_DIR names the checkout)
     on: { push: build, release: release }     # scripts of ours or absolute paths; false: nothing
     cancel: false                 # true: a newer push ends the run of an older one
     # insecure: true              # no secret: anybody who reaches the server may start builds
