@@ -1,0 +1,186 @@
+// Runs under the real unit and a real systemd: they go on when the server ends, limits hold, and nothing escapes. In a
+// booted container, and, for limits where this machine's kernel gives none to a container, in a kernel of its own.
+import { existsSync, readFileSync } from "node:fs";
+import { chmod, copyFile, cp, mkdir, realpath, symlink, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import process from "node:process";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import {
+  bootDebian,
+  debianNode,
+  makeDebian,
+  noBootedDebian,
+  removeDebian,
+} from "../helpers/debian.ts";
+import { secret } from "../helpers/hooks.ts";
+import { runCommand } from "../helpers/run.ts";
+import { root } from "../helpers/runtime.ts";
+import { needsCommand, testUnless } from "../helpers/skip.ts";
+import { tempDir } from "../helpers/tmp.ts";
+
+const config = `
+drain: 1s
+repos:
+  me/site:
+    user: site
+    dir: /home/site
+    secret_file: site.secret
+    refs: [main]
+    poll: 2s
+    timeout: 60s
+    on: { push: /home/job }
+    limits: { memory: 128M, processes: 40 }
+`;
+
+/** A signed push of a commit that nobody has; prints the run's id. */
+const deliver = `#!/bin/bash
+sha=$(openssl rand -hex 20)
+body='{"ref":"refs/heads/main","after":"'$sha'","deleted":false,"repository":{"full_name":"me/site","default_branch":"main"}}'
+sig=$(printf %s "$body" | openssl dgst -sha256 -hmac "$(cat /etc/boatyard/site.secret)" -hex | sed 's/.* //')
+curl -sS --max-time 60 -H content-type:application/json -H x-github-event:push -H "x-github-delivery: $sha" \\
+  -H "x-hub-signature-256: sha256=$sig" --data-binary "$body" http://127.0.0.1:3420/hook | sed 's/.*"run":"\\([^"]*\\)".*/\\1/'
+`;
+
+/** Each step says what it saw; the test compares. */
+const scenario = `#!/bin/bash
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+cd /root
+job() { printf '#!/bin/bash\\n%s\\n' "$1" >/home/job; chmod 755 /home/job; }
+record() { cat /var/lib/boatyard/runs/$1/run.json 2>/dev/null; }
+finish() { # RUN: its state and reason once it has ended
+  for i in $(seq 600); do record $1 | grep -qE '"state": "(succeeded|failed)"' && break; sleep 0.2; done
+  record $1 | grep -oE '"(state|reason|attempt|exit)": ("[^"]*"|[0-9]+)' | tr -d '"' | sort | tr '\\n' ';'; echo
+}
+begin() { rm -f /home/site/begun; run=$(deliver); for i in $(seq 300); do test -e /home/site/begun && break; sleep 0.1; done; }
+pid() { systemctl show --property=MainPID --value hook-server.service; }
+systemctl start hook-server.socket hook-server.service
+echo "active: $(systemctl is-active hook-server.service)"
+hook-server --check --config /etc/boatyard/hooks.yml | grep -E "runs go on|has a cgroup"
+job 'NOTIFY_SOCKET=/run/systemd/notify systemd-notify STATUS=taken MAINPID=$$
+for each in $(find /sys/fs/cgroup -name cgroup.procs); do echo $$ >$each && echo "left to $each"; done 2>/dev/null
+find /sys/fs/cgroup -type d -exec mkdir {}/x \\; 2>/dev/null && ls -d /sys/fs/cgroup/x
+sed s/^/in:/ /proc/self/cgroup | tail -1; env | grep -E "^(NOTIFY|LISTEN|WATCHDOG|INVOCATION)"'
+before=$(pid); run=$(deliver); echo "plain: $(finish $run)"; grep -v hook-server\\ \\| /var/lib/boatyard/runs/$run/log | sed "s/run-.*/run/"
+test "$before" = "$(pid)" && systemctl show --property=StatusText hook-server.service
+# git for a repo, as its user: what its ssh says is not the service's word either
+runuser -u site -- sh -c 'cd; git init -q; git remote add origin ssh://nowhere/x; printf "#!/bin/sh\\nsed s/^/git:/ /proc/self/cgroup | tail -1 >~/where; NOTIFY_SOCKET=/run/systemd/notify systemd-notify STATUS=taken\\n" >ssh; chmod +x ssh; git config core.sshCommand ~/ssh'
+for i in $(seq 150); do test -s /home/site/where && break; sleep 0.2; done; sed "s/-[0-9]*$//" /home/site/where; systemctl show --property=StatusText hook-server.service
+job 'env -i setsid sh -c "setsid sleep 7788 &" ; touch begun; for i in $(seq 20); do mktemp /tmp/x.XXXX >/dev/null || ls -ld /tmp; sleep 0.3; done; exit 7'
+begin; kill -9 $(pid); echo "killed: $(finish $run)"
+begin; systemctl restart hook-server.service; echo "restarted: $(finish $run)"; grep -c "hook-server |" /var/lib/boatyard/runs/$run/log
+begin; systemctl stop hook-server.socket hook-server.service; pgrep -c -f "sleep 0.3"; systemctl daemon-reload; systemctl start hook-server.socket hook-server.service; echo "stopped: $(finish $run)"
+echo "stays: $(pgrep -c -f 'sleep 7788')"
+pkill -f 'sleep 7788'
+job 'env -i setsid sh -c "setsid sleep 7789 &" ; touch begun; sleep 7789'
+begin; kill -9 $(pid); sleep 3; for i in $(seq 100); do hook-server cancel $run >/dev/null 2>&1 && break; sleep 0.3; done; for i in $(seq 50); do pgrep -f "sleep 7789" >/dev/null || break; sleep 0.1; done
+echo "cancelled: $(record $run | grep -o '"state": "cancelled"') $(pgrep -c -f 'sleep 7789')"
+grep -qw memory /sys/fs/cgroup/cgroup.controllers && {
+  job 'head -c 500M /dev/zero | tail | wc -c'; echo "memory: $(finish $(deliver))"
+  job 'for i in $(seq 60); do sleep 30 & done 2>/dev/null; sleep 1'; echo "processes: $(finish $(deliver))"
+  job 'touch begun; sleep 4; head -c 500M /dev/zero | tail | wc -c'; begin; systemctl stop hook-server.socket hook-server.service; sleep 8
+  systemctl start hook-server.socket hook-server.service; echo "memory, alone: $(finish $run)"
+  hook-server list | grep -c "out of memory (limit 128 MB)"
+}
+echo "failed units: $(systemctl --failed --no-legend | grep -c hook)"
+echo done
+`;
+
+/** Puts the server, its units, a user and the scenario into a Debian's folder. */
+async function furnish(folder: string): Promise<void> {
+  const at = (path: string) => join(folder, path);
+  await copyFile(await realpath(debianNode), at("usr/local/bin/node"));
+  await chmod(at("usr/local/bin/node"), 0o755);
+  await cp(join(root, "dist"), at("usr/local/lib/boatyard"), { recursive: true });
+  await symlink("../lib/boatyard/hook-server.mjs", at("usr/local/bin/hook-server"));
+  for (const unit of ["hook-server.service", "hook-server.socket"])
+    await copyFile(join(root, "templates", unit), at(`etc/systemd/system/${unit}`));
+  await mkdir(at("etc/boatyard"));
+  await writeFile(at("etc/boatyard/hooks.yml"), config);
+  await writeFile(at("etc/boatyard/site.secret"), `${secret}\n`, { mode: 0o600 });
+  await writeFile(at("usr/local/bin/deliver"), deliver, { mode: 0o755 });
+  await writeFile(at("root/scenario"), scenario, { mode: 0o755 });
+  await runCommand(["chroot", folder, "useradd", "--create-home", "--user-group", "site"], {
+    expect: 0,
+  });
+}
+
+function compare(seen: string, limits: boolean): void {
+  const cgroup = "0::/system.slice/boatyard-runs.scope/";
+  const status = "StatusText=listening on 127.0.0.1:3420";
+  const went = (what: string) => `${what}: attempt: 1;exit: 7;reason: exit code 7;state: failed;`;
+  const lines = [
+    "active: active",
+    "ok    each run has a cgroup, by which all that it started is ended",
+    "ok    runs go on when the server is killed, restarted or upgraded",
+    "plain: attempt: 1;exit: 0;state: succeeded;",
+    `in:${cgroup}run`,
+    status,
+    `git:${cgroup}others`,
+    status,
+    went("killed"),
+    went("restarted"),
+    "1",
+    "1",
+    went("stopped"),
+    "stays: 3",
+    'cancelled: "state": "cancelled" 0',
+    ...(limits
+      ? [
+          "memory: attempt: 1;reason: out of memory (limit 128 MB);state: failed;",
+          // bash says so by its exit code, once it has tried for long enough
+          "processes: attempt: 1;exit: 254;reason: exit code 254; could not start a process (limit 40 processes);state: failed;",
+          "memory, alone: attempt: 1;reason: out of memory (limit 128 MB);state: failed;",
+          "2",
+        ]
+      : []),
+    "failed units: 0",
+    "done",
+  ];
+  assert.equal(seen.trim().split("\n"), lines);
+}
+
+for (const suite of ["bookworm", "trixie"]) {
+  const other =
+    suite === "trixie" && process.env["SOAK_TRIXIE"] !== "1" && "set SOAK_TRIXIE=1 for it";
+  testUnless(test, noBootedDebian || other)(
+    `a booted ${suite}: runs outlive the server, and are ended whole`,
+    async () => {
+      const folder = await makeDebian(suite);
+      await furnish(folder);
+      const { sh, stop } = await bootDebian(folder);
+      try {
+        const { stdout } = await sh("cat /sys/fs/cgroup/cgroup.controllers");
+        compare((await sh("/root/scenario")).stdout, /\bmemory\b/.test(stdout));
+      } finally {
+        await stop();
+      }
+    },
+  );
+}
+
+/** Debian's own kernel as a program (package user-mode-linux): it has all controllers, and takes 10 s to boot. */
+testUnless(test, noBootedDebian || needsCommand("linux.uml"))(
+  "a bookworm on a kernel of its own: limits hold, and a run that met one says which",
+  async () => {
+    const folder = await makeDebian("bookworm");
+    await furnish(folder);
+    const unit = `[Unit]\nAfter=multi-user.target\n[Service]\nExecStart=/bin/sh -c '/root/scenario >/root/seen 2>&1; exec systemctl poweroff -ff'\n`;
+    const units = join(folder, "etc/systemd/system");
+    await writeFile(join(units, "scenario.service"), unit);
+    await mkdir(join(units, "multi-user.target.wants"), { recursive: true });
+    await symlink("../scenario.service", join(units, "multi-user.target.wants/scenario.service"));
+    const argv = [
+      "linux.uml",
+      ...["root=/dev/root", "rootfstype=hostfs", `rootflags=${folder}`, "rw", "mem=1024M"],
+      ...["init=/lib/systemd/systemd", "con=null", "con0=null", `uml_dir=${tempDir("uml-")}`],
+    ];
+    await runCommand(argv, { timeout: 600_000 });
+    const seen = join(folder, "root/seen");
+    assert.ok(existsSync(seen), "it booted");
+    compare(readFileSync(seen, "utf8"), true);
+    await removeDebian(folder);
+  },
+);
+
+test.run();
