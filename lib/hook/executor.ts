@@ -7,7 +7,6 @@ import { clear, type Outcome, type Running } from "./run-process.ts";
 import { RunStates, type RunStatesParts } from "./run-states.ts";
 import { RunSteps, type RunStepsParts } from "./run-steps.ts";
 
-
 /** Exit code of `build` and `release` when another process holds the checkout's lock. */
 const busyCode = 3;
 /** Milliseconds after which a run is tried again that could not be started. */
