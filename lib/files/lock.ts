@@ -82,7 +82,11 @@ function openFile(path: string, secluded: boolean): number {
 function hold(fd: number, what: string): Lock {
   const holder: Holder = { pid: process.pid, since: new Date().toISOString(), what };
   ftruncateSync(fd, 0);
-  writeSync(fd, `${JSON.stringify(holder)}\n`);
+  try {
+    writeSync(fd, `${JSON.stringify(holder)}\n`);
+  } catch {
+    // a full disk: the lock holds all the same, and does not say whose it is
+  }
   let held = true;
   const release = () => {
     if (!held) return;

@@ -1,5 +1,5 @@
 // hook-server with its state on a disk that really fills up: at the deliveries, at a payload, at a run's log.
-import { existsSync } from "node:fs";
+import { appendFileSync, existsSync } from "node:fs";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
@@ -120,5 +120,49 @@ testUnless(test, needsRoot)(
     });
   },
 );
+
+testUnless(test, needsRoot)(
+  "a server that starts on a full disk answers 503, shows what waits, and goes on when there is room",
+  async () => {
+    const job = "cd ..; : >begun; until test -e go; do sleep 0.02; done";
+    await withSmallDisk(job, async (dir, disk) => {
+      let server = await startHooks(dir);
+      const first = (await server.push("me/site", sha(1))).body.run;
+      await waitFor(() => existsSync(join(dir, "begun")));
+      const second = (await server.push("me/site", sha(2), { ref: "refs/heads/b" })).body.run;
+      await server.kill();
+      // cut off, and no room to keep it aside
+      appendFileSync(join(server.state, "deliveries.jsonl"), '{"runs":[{"id":"cut o');
+      await disk.fill(0);
+      server = await startHooks(dir);
+      assert.match(server.running.output(), /deliveries\.jsonl:\d+: damaged or cut off/);
+      assert.is((await server.send({ payload: large(3) })).status, 503);
+      assert.is((await http({ port: server.port }, "/healthz")).status, 200);
+      assert.equal((await server.runs()).map(({ id }) => id).sort(), [first, second].sort());
+      await writeFile(join(dir, "go"), "");
+      await disk.empty();
+      const runs = await server.idle(20_000);
+      assert.equal(
+        runs.map(({ state }) => state),
+        ["succeeded", "succeeded"],
+      );
+      assert.is((await server.push("me/site", sha(4))).status, 202);
+      await server.idle();
+      await server.stop();
+    });
+  },
+);
+
+testUnless(test, needsRoot)("the very first start may meet a full disk, too", async () => {
+  await withSmallDisk("true", async (dir, disk) => {
+    await disk.fill(0);
+    const server = await startHooks(dir);
+    assert.is((await server.push("me/site", sha(1))).status, 503);
+    await disk.empty();
+    assert.is((await server.push("me/site", sha(2))).status, 202);
+    assert.is((await server.idle())[0]?.state, "succeeded");
+    await server.stop();
+  });
+});
 
 test.run();
