@@ -84,7 +84,8 @@ export class Child extends EventEmitter {
     this.#byLine = onLine !== undefined;
     const [file = "", ...args] = argv;
     const inner = startProcess(file, args, {
-      cwd,
+      // it is in our folder anyway; asking for it fails where root's is closed to the user that we run as
+      cwd: cwd === process.cwd() ? undefined : cwd,
       env: { ...env, ...cookieEnvironment(cookie) },
       stdio,
       // a session of its own: signals of the terminal reach it only through us

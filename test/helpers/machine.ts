@@ -29,7 +29,8 @@ cd "$1"
 mkdir upper work root
 mount -t overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" boatyard root
 cd root
-for place in run root home srv; do mount -t tmpfs -o mode=755 boatyard $place; done
+for place in run home srv; do mount -t tmpfs -o mode=755 boatyard $place; done
+mount -t tmpfs -o mode=700 boatyard root
 mount -t tmpfs -o mode=1777 boatyard tmp
 mount -t proc proc proc
 mount --rbind /dev dev
