@@ -66,7 +66,7 @@ const command = defineCommand({
       type: "string",
       value: "FILE",
       env: "SERVER_UPDATE_SECRET_FILE",
-      help: "sign the requests with the secret that the slaves share",
+      help: "sign with the secret that the slaves share (default: secret beside the list if it is there)",
     },
     ca: { type: "string", value: "FILE", help: "PEM of the authority behind https:// slaves" },
     failed: {

@@ -47,7 +47,7 @@ const command = defineCommand({
     4: "the name was refused",
   },
   run: async ({ flags, args, terminal, signal }) => {
-    const { activate, checkRepo, readSettings, rollBack, settingsFor } = await import(
+    const { activate, checkRepo, checkUser, readSettings, rollBack, settingsFor } = await import(
       "../lib/fleet/fleet.ts"
     );
     const repo = args[0] ?? "";
@@ -66,7 +66,9 @@ const command = defineCommand({
     ) {
       throw new UsageError("--sha-branch goes with --sha, and without --branch");
     }
-    const settings = settingsFor(repo, await readSettings(flags.config), flags);
+    const read = await readSettings(flags.config);
+    await checkUser(read, flags.repos);
+    const settings = settingsFor(repo, read, flags);
     const work = flags.rollback ? rollBack : activate;
     const done = await work(repo, {
       settings,

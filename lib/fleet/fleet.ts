@@ -5,5 +5,5 @@
 export { writeKey } from "./keys.ts";
 export { serverUpdate } from "./master/update.ts";
 export { activate, rollBack } from "./repo/activate.ts";
-export { checkRepo, readSettings, settingsFor } from "./settings.ts";
+export { checkRepo, checkUser, readSettings, settingsFor } from "./settings.ts";
 export { startSlaveServer } from "./slave/server.ts";

@@ -1,7 +1,8 @@
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { Refused, UsageError } from "../core/errors.ts";
-import { exists } from "../files/files.ts";
+import { currentUser } from "../exec/users.ts";
+import { exists, readIfThere } from "../files/files.ts";
 import { parseListen } from "../http/server.ts";
 import { isSafeRef, isShortName } from "../core/names.ts";
 import { parsePublicKey } from "./keys.ts";
@@ -12,6 +13,8 @@ import { type Config, type Infer, readConfig, y } from "../config/yaml.ts";
 export const defaultBase = "https://github.com/aiegoo/";
 /** Read when no --config is given and it is there. */
 export const systemConfig = "/etc/boatyard/slave.yml";
+/** Its unit, as `setup slave` writes it. */
+const systemUnit = "/etc/systemd/system/slave-server.service";
 
 const branch = y.string({ match: /^[^\s-]\S*$/, what: "a branch or tag" });
 const depth = y.either([y.number({ min: 1 }), y.just("full")], 'a number of commits, or "full"');
@@ -159,6 +162,24 @@ export function settingsFor(
 /** The branch or tag that slave.yml names for a repo, if it does. */
 export function branchOf(repo: string, { values }: SlaveSettings): string | undefined {
   return values.each?.[repo]?.branch ?? values.branch;
+}
+
+/**
+ * On a slave that `setup` has made, another user's `~/repos` is not what is served: root would fill a folder of its own.
+ * @throws {UsageError} with the command to type instead.
+ */
+export async function checkUser(
+  { values, file }: SlaveSettings,
+  flag: string | undefined,
+): Promise<void> {
+  if (flag !== undefined || values.repos !== undefined || file !== systemConfig) return;
+  const unit = await readIfThere(systemUnit);
+  const slave = /^User=(\S+)$/m.exec(unit ?? "")?.[1];
+  const own = currentUser().name;
+  if (slave !== undefined && slave !== own)
+    throw new UsageError(
+      `the repos of this slave are those of ${slave}, and this is ${own}; type: runuser -u ${slave} -- slave-activate …, or name another folder with --repos`,
+    );
 }
 
 /** The folder that holds the repos: flag, file, `~/repos`. */

@@ -68,6 +68,19 @@ testUnless(test, missing)(
       const main = await sh("deliver jostylr/two /etc/boatyard/two.secret");
       assert.match(main.stdout, '"run":null');
       assert.is((await sh("git -C /home/two/two branch --show-current")).stdout, "deploy\n");
+      // root's own folder is not what the slave serves
+      const wrong = await sh("slave-activate site", 2);
+      assert.match(
+        wrong.stderr,
+        "are those of slave, and this is root; type: runuser -u slave -- slave-activate",
+      );
+      // the secret that setup made lies beside the list
+      await sh("echo 127.0.0.1 name=$(hostname) >/etc/server-update/slavelist.txt");
+      // from root's folder, which is closed to others
+      await sh("runuser -u site -- build /home/site/site");
+      await sh("cat /etc/boatyard/slave.secret >/etc/server-update/secret");
+      const status = await sh("server-update --status site || :");
+      assert.not.match(`${status.stdout}${status.stderr}`, "401");
       const failed = await sh("setup repo jostylr/none --url /srv/git/jostylr/none.git --yes", 1);
       assert.match(failed.stderr, "check that none can read it, and correct --url");
       assert.not.match((await sh(`cat ${hooks}`)).stdout, "none");

@@ -1,5 +1,5 @@
 import { access } from "node:fs/promises";
-import { resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import type { Terminal } from "../../cli/terminal.ts";
 import { readSecretFile } from "../../config/secrets.ts";
 import { systemCode, UsageError } from "../../core/errors.ts";
@@ -88,8 +88,10 @@ async function openMaster(
   terminal: Terminal,
   signal: AbortSignal,
 ): Promise<Master> {
-  const keyFile = flags["key-file"] ?? (await systemKeyIfThere());
-  const secretFile = flags["secret-file"];
+  const keyFile = flags["key-file"] ?? (await ifThere(systemKey));
+  const secretFile =
+    flags["secret-file"] ??
+    (flags.list === "-" ? undefined : await ifThere(join(dirname(flags.list), "secret")));
   const keys = {
     key: keyFile === undefined ? undefined : await readPrivateKey(keyFile),
     secret: secretFile === undefined ? undefined : await readSecretFile(secretFile),
@@ -106,12 +108,12 @@ async function openMaster(
 }
 
 /** Also when it is there and cannot be read: to go on without it would be to ask unsigned. */
-async function systemKeyIfThere(): Promise<string | undefined> {
+async function ifThere(file: string): Promise<string | undefined> {
   try {
-    await access(systemKey);
-    return systemKey;
+    await access(file);
+    return file;
   } catch (error) {
-    return systemCode(error) === "ENOENT" ? undefined : systemKey;
+    return systemCode(error) === "ENOENT" ? undefined : file;
   }
 }
 
