@@ -4,7 +4,7 @@ import { formatDuration, formatSize } from "../core/units.ts";
 import { $ } from "../exec/exec.ts";
 import { findOnPath } from "../exec/scripts.ts";
 import { reasonOf, request } from "../fetch/fetch.ts";
-import { exists } from "../files/files.ts";
+import { exists, readIfThere } from "../files/files.ts";
 import { checkHooks, checkPorts, checkSlave, checkUnits } from "./check-services.ts";
 import { readHooks } from "./hooks-file.ts";
 import { readFacts } from "./machine.ts";
@@ -51,7 +51,12 @@ async function checkModes({ root, hooks, repos, accounts }: Facts): Promise<Find
   };
   // what is wrong with a file that cannot be read, hook-server says
   const { secretFiles } = await readHooks(hooks ?? "{}").catch(() => ({ secretFiles: [] }));
-  for (const path of new Set([...secretFiles, places.slaveSecret, places.listSecret]))
+  for (const path of new Set([
+    ...secretFiles,
+    places.slaveSecret,
+    places.listSecret,
+    places.masterKey,
+  ]))
     await wants(path, 0o077, "600", "only its owner can read it");
   for (const path of [places.config, places.scripts, places.fleet, places.state])
     await wants(path, 0o022, "go-w", "only root can write there");
@@ -66,6 +71,11 @@ async function checkModes({ root, hooks, repos, accounts }: Facts): Promise<Find
     await wants(join(home, ".ssh"), 0o077, "700", "closed to others");
     await wants(join(home, ".ssh/id_ed25519"), 0o177, "600", "only its owner can read it");
   }
+  if (/^accept_unbound:\s*true/m.test((await readIfThere(join(root, places.slave))) ?? ""))
+    findings.push({
+      what: `${places.slave}: requests name their slave`,
+      fix: "accept_unbound takes those of Boatyard 0.1 that do not; remove it once the master is updated",
+    });
   for (const [config, unit, command] of [
     [places.hooks, "hook-server.service", "setup server"],
     [places.slave, "slave-server.service", "setup slave"],

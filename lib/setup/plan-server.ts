@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { UsageError } from "../core/errors.ts";
 import { formatBuild } from "../core/version.ts";
 import { copy, file, folder, link, secret } from "./file-steps.ts";
+import { publicKey, signingKey } from "./key-step.ts";
 import { emptyHooks } from "./hooks-file.ts";
 import { type Builds, type Facts, type Note, places, type Plan, type Step } from "./step.ts";
 import { templates } from "./templates.ts";
@@ -66,6 +67,20 @@ function serverUnits({ nginx }: Facts): Step[] {
   const path = "/etc/nginx/snippets/boatyard-hooks.conf";
   const why = "nginx is here, and hands webhooks over";
   return [
+    signingKey({
+      ...{ path: places.masterKey, mode: 0o600 },
+      why: "signs the orders of server-update",
+    }),
+    publicKey({
+      ...{ path: `${places.masterKey}.pub`, mode: 0o644, of: places.masterKey },
+      why: "goes into the slaves' slave.yml",
+    }),
+    folder({
+      ...{ path: places.fleetState, mode: 0o755, holds: "data" },
+      why: "what should run on the slaves",
+    }),
+    unit("server-update.service", "brings slaves along that were down"),
+    unit("server-update.timer", "… every five minutes, once it is enabled"),
     unit("hook-server.socket", "holds the address, also while the server restarts"),
     unit("hook-server.service", "runs hook-server, with few powers"),
     unit("build@.service", "builds one repo; for those that no webhook reaches"),

@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { UsageError } from "../core/errors.ts";
 import { chooseAccount, commentFor } from "./accounts.ts";
 import { folder, link, secret } from "./file-steps.ts";
 import { readRemote } from "./forge.ts";
@@ -19,6 +20,8 @@ export interface SlaveOptions {
   base: string | undefined;
   user: string | undefined;
   secretFile: string | undefined;
+  /** The master's public key, which makes a secret unnecessary. */
+  masterKey?: string | undefined;
 }
 
 /** `setup slave`: slave-server and slave-activate, with an account that owns nothing else. */
@@ -32,9 +35,31 @@ export function planSlave(facts: Facts, options: SlaveOptions): Plan {
   // a person's home, named on purpose, keeps its mode
   const own = there === undefined || there.comment === commentFor("slave");
   if (options.base !== undefined) readRemote(options.base);
+  const { masterKey, secretFile } = options;
+  if (masterKey !== undefined && !/^ed25519:[A-Za-z0-9_-]{43}$/.test(masterKey))
+    throw new UsageError(
+      `--master-key: that is not a public key; it stands in ${places.masterKey}.pub on the master`,
+    );
+  const hasSecret = masterKey === undefined || secretFile !== undefined;
+  const trusted = [
+    ...(masterKey === undefined
+      ? []
+      : [
+          "# The master signs its orders with the key that belongs to this one.",
+          `master_key: ${masterKey}`,
+        ]),
+    ...(hasSecret
+      ? [
+          "# The master signs its requests with the same secret.",
+          `secret_file: ${places.slaveSecret}`,
+        ]
+      : []),
+  ].join("\n");
   const settings = `# Made by setup slave; templates/slave.yml of Boatyard shows all that can be set here.
-# The master signs its requests with the same secret.
-secret_file: ${places.slaveSecret}
+# What the master's list calls this machine.
+name: ${JSON.stringify(facts.hostname)}
+
+${trusted}
 
 # REPO is cloned from BASE/REPO.git, and put at ~/repos/REPO.
 base: ${JSON.stringify(options.base ?? "https://github.com/aiegoo/")}
@@ -51,7 +76,8 @@ base: ${JSON.stringify(options.base ?? "https://github.com/aiegoo/")}
     `server-update --status REPO --secret-file ${places.listSecret}`,
   ];
   // it is the master's already
-  if (options.secretFile !== undefined) lines.splice(1, 1);
+  if (secretFile !== undefined) lines.splice(1, 1);
+  else if (!hasSecret) lines.splice(1, 2, "server-update --status");
   return {
     ...versions(facts.builds),
     steps: [
@@ -69,10 +95,14 @@ base: ${JSON.stringify(options.base ?? "https://github.com/aiegoo/")}
           ]
         : []),
       configFolder(),
-      secret({
-        ...{ path: places.slaveSecret, mode: 0o600, owner: user, from: options.secretFile },
-        why: "requests must be signed with it; the master has the same",
-      }),
+      ...(hasSecret
+        ? [
+            secret({
+              ...{ path: places.slaveSecret, mode: 0o600, owner: user, from: secretFile },
+              why: "requests must be signed with it; the master has the same",
+            }),
+          ]
+        : []),
       ownFile(places.slave, settings, "where repos come from, and which; yours from now on"),
       ...slaveUnits(user, home),
       ...started(units, services),

@@ -141,6 +141,10 @@ export const places = {
   fleet: "/etc/server-update",
   list: "/etc/server-update/slavelist.txt",
   listSecret: "/etc/server-update/secret",
+  /** Signs orders; its public half is beside it, with `.pub`. */
+  masterKey: "/etc/server-update/master.key",
+  /** What server-update keeps. */
+  fleetState: "/var/lib/server-update",
   slave: "/etc/boatyard/slave.yml",
   slaveSecret: "/etc/boatyard/slave.secret",
   scripts: "/usr/local/lib/boatyard",

@@ -4,7 +4,7 @@ import { common, facts, options, user } from "./flags.ts";
 export const slaveCommand = defineCommand({
   name: "setup slave",
   summary: "slave-server and slave-activate, with an account that owns nothing else",
-  usage: ["setup slave [--base URL] [--secret-file FILE] [flags]"],
+  usage: ["setup slave [--base URL] [--master-key KEY] [--secret-file FILE] [flags]"],
   flags: {
     ...common,
     user,
@@ -13,6 +13,11 @@ export const slaveCommand = defineCommand({
       value: "URL",
       help: "where repos come from (default: that of slave.yml)",
     },
+    "master-key": {
+      type: "string",
+      value: "KEY",
+      help: "the master's public key (/etc/server-update/master.key.pub there), instead of a secret",
+    },
     "secret-file": {
       type: "string",
       value: "FILE",
@@ -20,6 +25,7 @@ export const slaveCommand = defineCommand({
     },
   },
   examples: [
+    ["setup slave --master-key ed25519:…", "with the key of the master"],
     ["setup slave --base https://github.com/jostylr/", "with a secret of its own"],
     ["setup slave --secret-file master.secret", "with the master's, which was copied here"],
   ],
@@ -29,7 +35,7 @@ export const slaveCommand = defineCommand({
     const secretFile = input.flags["secret-file"];
     // one that cannot be taken is said before anything is touched
     if (secretFile !== undefined) await readSecretFile(secretFile);
-    const request = { ...input.flags, secretFile };
+    const request = { ...input.flags, secretFile, masterKey: input.flags["master-key"] };
     return await setUp(planSlave(await facts(input.flags), request), options(input));
   },
 });

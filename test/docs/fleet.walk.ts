@@ -16,7 +16,7 @@ export async function walkFleet(machine: Machine): Promise<void> {
     ${page.inline("setup server")} --yes
     setup repo me/site --yes`);
 
-  assert.match((await sh(page.block("server-update keygen"))).stdout, /^ed25519:/);
+  assert.match((await sh(page.block("master.key.pub"))).stdout, /^ed25519:[\w-]{43}$/m);
   const master = { "/etc/server-update/secret": "/etc/server-update/secret" };
   await sh(page.block("scp /etc/server-update/secret", master));
   await sh(`cd clone\n${page.block("scp dist/")}`);
@@ -63,6 +63,9 @@ export async function walkFleet(machine: Machine): Promise<void> {
   await sh("pushed me/site /etc/boatyard/site.secret three");
   assert.is((await sh(tree)).stdout, "three\n");
 
+  // the timer
+  await sh(page.block("server-update.timer"));
+
   // day by day: a slave was off
   const off = "systemctl stop slave-server.socket slave-server.service";
   const on = "systemctl start slave-server.socket slave-server.service";
@@ -104,5 +107,7 @@ export async function walkFleet(machine: Machine): Promise<void> {
     .inline("*/15 * * * * slave-activate site >/dev/null")
     .replace("*/15 * * * * ", "");
   assert.is((await sh(`runuser -u slave -- ${cron}`)).stdout, "");
+  const keygen = page.inline("server-update keygen --out FILE", { FILE: "other.key" });
+  assert.match((await sh(keygen)).stdout, /^ed25519:/);
   assert.equal(page.untyped(), []);
 }

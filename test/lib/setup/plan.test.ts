@@ -116,6 +116,19 @@ test("with a timer there is neither secret nor webhook", () => {
   assert.not.ok(plan.some((line) => /secret|hooks\.yml/.test(line)));
 });
 
+test("the master has a key, and a slave that trusts it needs no secret", () => {
+  const plans = (steps: readonly { what: string }[]) => steps.map(({ what }) => what).join("\n");
+  const server = plans(planServer(facts).steps);
+  assert.match(server, "key /etc/server-update/master.key 0600");
+  assert.match(server, "public key /etc/server-update/master.key.pub 0644");
+  const none = { base: undefined, user: undefined, secretFile: undefined };
+  const masterKey = `ed25519:${"A".repeat(43)}`;
+  assert.match(plans(planSlave(facts, none).steps), "secret /etc/boatyard/slave.secret");
+  assert.not.match(plans(planSlave(facts, { ...none, masterKey }).steps), "secret");
+  const both = planSlave(facts, { ...none, masterKey, secretFile: "x" });
+  assert.match(plans(both.steps), "secret /etc/boatyard/slave.secret");
+});
+
 test("every step says why", () => {
   const app = { app: "x", server: "https://x.example", key: "A".repeat(40), user: undefined };
   const slave = { base: undefined, user: undefined, secretFile: undefined };
@@ -149,6 +162,7 @@ test("names and addresses that could harm are refused before there is a plan", (
     [() => planApp(facts, { ...app, key: "ABCD" }), /a whole fingerprint/],
     [() => planSlave(facts, { ...slave, base: "file" }), /not a URL/],
     [() => planSlave(facts, { ...slave, user: "root" }), /may not be root's/],
+    [() => planSlave(facts, { ...slave, masterKey: "ed25519:x" }), /not a public key/],
   ] as const)
     assert.throws(wrong, words);
 });
