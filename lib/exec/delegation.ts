@@ -125,7 +125,7 @@ export const runPrefix = "run-";
 export async function planFor(unitName: string): Promise<Plan & { readonly byHand: boolean }> {
   const unit = await settingsOf(unitName);
   return {
-    ...planDelegation(unit, (await ownCgroup()) !== undefined),
+    ...planDelegation(unit, (await cgroupMount()) !== undefined),
     byHand: unit === undefined,
   };
 }
@@ -161,15 +161,17 @@ async function settingsOf(unit: string): Promise<UnitSettings | undefined> {
   return /^LoadState=loaded$/m.test(stdout) ? readUnitSettings(stdout) : undefined;
 }
 
+/** Where the hierarchy of version 2 is mounted. */
+async function cgroupMount(): Promise<string | undefined> {
+  const mounts = await readFile("/proc/self/mountinfo", "utf8").catch(() => "");
+  return /^\d+ \d+ \S+ \/\S* (\S+) .*? - cgroup2 /m.exec(mounts)?.[1];
+}
+
 /** This process's cgroup of version 2: where the hierarchy is mounted, its path in it, its folder. */
 async function ownCgroup(): Promise<{ mount: string; path: string; folder: string } | undefined> {
-  const [mounts, cgroups] = await Promise.all(
-    ["/proc/self/mountinfo", "/proc/self/cgroup"].map((file) =>
-      readFile(file, "utf8").catch(() => ""),
-    ),
-  );
-  const mount = /^\d+ \d+ \S+ \/\S* (\S+) .*? - cgroup2 /m.exec(mounts ?? "")?.[1];
-  const path = /^0::(\/.*)$/m.exec(cgroups ?? "")?.[1];
+  const mount = await cgroupMount();
+  const cgroups = await readFile("/proc/self/cgroup", "utf8").catch(() => "");
+  const path = /^0::(\/.*)$/m.exec(cgroups)?.[1];
   // a path that leads out of a container's namespace is none of ours
   if (mount === undefined || path === undefined || path.startsWith("/..")) return undefined;
   return { mount, path, folder: join(mount, path) };
