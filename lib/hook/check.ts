@@ -5,7 +5,7 @@ import { planFor } from "../exec/delegation.ts";
 import { findOnPath } from "../exec/scripts.ts";
 import { as, isRoot } from "../exec/users.ts";
 import { gitAs } from "./checkout.ts";
-import type { HookConfig, RepoConfig } from "./config.ts";
+import { type HookConfig, type RepoConfig, shortSecrets } from "./config.ts";
 import { describeRuns } from "./isolation.ts";
 import { scriptOf } from "./run-command.ts";
 
@@ -23,6 +23,13 @@ export async function check(config: HookConfig): Promise<Finding[]> {
   return [
     ...programs.map((name, at) =>
       finding(`${name} is installed`, installed[at], `install ${name}`),
+    ),
+    ...shortSecrets(config).map((what) =>
+      finding(
+        `${what} has 16 characters or more`,
+        false,
+        "make a longer one (openssl rand -hex 32), here and at the forge",
+      ),
     ),
     await checkState(config.state),
     ...describeRuns(config, await planFor("hook-server.service")),

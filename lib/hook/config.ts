@@ -9,6 +9,7 @@ import { currentUser, isRoot, lookUpUser, type User } from "../exec/users.ts";
 import { exists } from "../files/files.ts";
 import { type Listen, parseListen } from "../http/server.ts";
 import type { TriggerRules } from "./payload.ts";
+import { isSigningToken, signingKey } from "./signature.ts";
 import { type Stamps, stamp } from "./watch-files.ts";
 
 /** hooks.yml (design, section 4): what may stand in it, and what is made of it. */
@@ -150,6 +151,7 @@ export async function loadConfig(
       return undefined;
     }
   }
+  problems.push(...sameNames(config));
   const token = await attempt(() => readToken(config, path, stamps));
   const listen = await attempt(() => readListen(config, overrides.listen));
   const repos = new Map<string, RepoConfig>();
@@ -158,7 +160,10 @@ export async function loadConfig(
     if (read) repos.set(name, read);
   }
   if (problems.length > 0 || !listen) throw new UsageError(problems.join("\n"));
-  const secrets = [...repos.values()].flatMap((repo) => repo.secrets);
+  // of a signing token the part that is the key must not be shown either
+  const secrets = [...repos.values()].flatMap((repo) =>
+    repo.secrets.flatMap((each) => (isSigningToken(each) ? [each, each.slice(6)] : [each])),
+  );
   return {
     file,
     listen,
@@ -222,6 +227,31 @@ function stateFolder(
   return isRoot() ? "/var/lib/boatyard" : join(homedir(), ".local/state/boatyard");
 }
 
+/** Forges do not tell upper from lower case: of two such names, whose delivery is it? */
+function sameNames(config: Config<Raw>): string[] {
+  const seen = new Map<string, string>();
+  return Object.keys(config.value.repos).flatMap((name) => {
+    const other = seen.get(name.toLowerCase());
+    if (other === undefined) seen.set(name.toLowerCase(), name);
+    return other === undefined
+      ? []
+      : [
+          `${config.where(["repos", name])}: ${name} and ${other} are one repository to a forge; leave one of them`,
+        ];
+  });
+}
+
+/** Secrets that can be guessed or tried out: less than 16 characters. */
+export function shortSecrets(config: HookConfig): string[] {
+  const isShort = (secret: string) => secret.length < 16;
+  const ofRepos = [...config.repos.values()]
+    .filter(({ secrets }) => secrets.some(isShort))
+    .map(({ name }) => `a secret of ${name}`);
+  return config.token !== undefined && isShort(config.token)
+    ? [...ofRepos, "the token of status:"]
+    : ofRepos;
+}
+
 function readListen(config: Config<Raw>, given: string | undefined): Listen {
   try {
     return parseListen(given ?? config.value.listen);
@@ -270,6 +300,10 @@ async function readRepo(
       `${config.where(["repos", name])}: ${name} has no secret; add secret_file, or insecure: true if anybody may start its builds`,
     );
   }
+  if (secrets.some((secret) => isSigningToken(secret) && !signingKey(secret)))
+    throw new UsageError(
+      `${config.where(["repos", name])}: the secret of ${name} begins as a signing token does, but is none (whsec_, then 24 to 64 bytes in base64); copy it from GitLab once more`,
+    );
   if (secrets.length > 2)
     throw new UsageError(`${where("secret_file")}: at most two secrets, while one is rotated`);
   for (const ref of raw.refs ?? []) {

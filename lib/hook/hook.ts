@@ -17,6 +17,7 @@ import {
   type HookConfig,
   loadConfig,
   type Settings,
+  shortSecrets,
 } from "./config.ts";
 import { hasLimits, needSystemd, thenElsewhere } from "./isolation.ts";
 import { scriptOf } from "./run-command.ts";
@@ -64,6 +65,7 @@ export async function serve(flags: HookFlags, { quiet }: { quiet: boolean }): Pr
   const address = formatListen(await server.listen(fd === undefined ? config.listen : { fd }));
   log.warn(`hook-server ${version} listens on ${address}, state in ${config.state}`);
   warnAboutRoot(config, log);
+  warnAboutSecrets(config, log);
   server.start();
   announceRuns(config, server, log).catch((error: unknown) => log.bug(error));
   await notify("READY=1", `STATUS=listening on ${address}`);
@@ -154,6 +156,13 @@ async function announceRuns(config: HookConfig, server: HookServer, log: ServerL
       () => false,
     );
   if (news.length > 0 && (await first())) for (const text of news) log.warn(text);
+}
+
+function warnAboutSecrets(config: HookConfig, log: ServerLog): void {
+  for (const what of shortSecrets(config))
+    log.warn(
+      `${what} is shorter than 16 characters: make a longer one (openssl rand -hex 32), here and at the forge`,
+    );
 }
 
 function needRestart(before: HookConfig, after: HookConfig): string[] {

@@ -19,6 +19,25 @@ import { testUnless } from "../helpers/skip.ts";
 import { injected, needsStrace } from "../helpers/strace.ts";
 import { waitFor } from "../helpers/wait.ts";
 
+test("secrets of less than 16 characters fail the check, and every start warns of them", async () => {
+  const dir = await makeYard({
+    top: "status: { token_env: STATUS_TOKEN }",
+    repos: { "me/site": "secret_env: SHORT", "me/other": "" },
+  });
+  const env = { SHORT: "fifteen letters", STATUS_TOKEN: "t0ken" };
+  const config = join(dir, "hooks.yml");
+  const { code, stdout } = await runScript("hook-server", ["--check", "--config", config], { env });
+  assert.is(code, 2);
+  assert.match(stdout, /fix +a secret of me\/site has 16 characters or more: make a longer one/);
+  assert.match(stdout, /fix +the token of status: has 16/);
+  assert.not.match(stdout, /secret of me\/other|fifteen letters/);
+  const server = await startHooks(dir, { env });
+  await server.running.until(/a secret of me\/site is shorter than 16 characters/);
+  assert.match(server.running.output(), /the token of status: is shorter/);
+  assert.not.match(server.running.output(), /secret of me\/other|fifteen letters/);
+  await server.stop();
+});
+
 test("secrets and the token may come from the environment, and are found nowhere else", async () => {
   const [one, two, token] = ["planted-0ne/of+two", "planted-tw0-of-two", "planted-t0ken"];
   const env = { HOOK_SECRET_ONE: one, HOOK_SECRET_TWO: two, STATUS_TOKEN: token };

@@ -1,10 +1,11 @@
 // What single forges do in their own way, and how it works with none that can reach the server.
+import { createHmac } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { rm } from "node:fs/promises";
+import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { test } from "uvu";
-import { http, logOf, makeYard, sha, sign, startHooks } from "../helpers/hooks.ts";
+import { http, logOf, makeYard, secret, sha, sign, startHooks } from "../helpers/hooks.ts";
 import { git, makeRepo } from "../helpers/repos.ts";
 import { waitFor } from "../helpers/wait.ts";
 
@@ -63,6 +64,63 @@ test("Bitbucket Data Center: its test is answered, a signed push of several refs
   assert.match(log, new RegExp(`^HOOK_SHA=${sha(2)}$`, "m"));
   assert.match(log, /"eventKey":"repo:refs_changed"/);
   assert.is((await send("repo:refs_changed", push)).status, 200, "the same delivery once more");
+  await server.stop();
+});
+
+test("GitLab's signing token: what it signs runs once, and nothing else runs", async () => {
+  const token = `whsec_${Buffer.alloc(32, 5).toString("base64")}`;
+  const dir = await makeYard({
+    repos: { "me/signed": "secret_file: token", "me/plain": "" },
+    job: `echo ${token} ${token.slice(6)}`,
+  });
+  await writeFile(join(dir, "token"), `${token}\n`, { mode: 0o600 });
+  const server = await startHooks(dir);
+  type Options = { id?: string; at?: number; key?: string; headers?: Record<string, string> };
+  const push = async (repo: string, { id = "id-1", at = Date.now(), key, headers }: Options) => {
+    const body = JSON.stringify({
+      ref: "refs/heads/main",
+      after: sha(1),
+      project: { path_with_namespace: repo },
+    });
+    const time = Math.floor(at / 1000);
+    const bytes = Buffer.from((key ?? token).slice(6), "base64");
+    const mac = createHmac("sha256", bytes).update(`${id}.${time}.${body}`).digest("base64");
+    return await http({ port: server.port }, "/hook", {
+      body,
+      headers: {
+        "content-type": "application/json",
+        "x-gitlab-event": "Push Hook",
+        "webhook-id": id,
+        "webhook-timestamp": String(time),
+        ...(key === "" ? {} : { "webhook-signature": `v1,AAAA v1,${mac}` }),
+        ...headers,
+      },
+    });
+  };
+  const first = await push("me/signed", {});
+  assert.is(first.status, 202, first.text);
+  const replayed = await push("me/signed", { headers: { "idempotency-key": "another" } });
+  assert.equal([replayed.status, replayed.body.run], [200, first.body.run]);
+  const old = await push("me/signed", { id: "id-2", at: Date.now() - 330_000 });
+  assert.is(old.status, 401);
+  assert.match(old.body.error, /5 minutes/);
+  const refused = await Promise.all([
+    push("me/signed", { id: "id-3", key: "" }),
+    push("me/signed", { id: "id-4", key: "", headers: { "x-gitlab-token": token } }),
+    push("me/signed", { id: "id-5", key: "", headers: { "x-gitlab-token": secret } }),
+    push("me/signed", { id: "id-6", key: `whsec_${Buffer.alloc(32).toString("base64")}` }),
+    push("me/plain", { id: "id-7" }),
+  ]);
+  assert.equal(
+    refused.map(({ status }) => status),
+    [401, 401, 401, 401, 401],
+  );
+  // GitLab 19 sends the id and the time with a plain token, too
+  const plain = { headers: { "x-gitlab-token": secret } };
+  assert.is((await push("me/plain", { ...plain, key: "" })).status, 202);
+  assert.is((await push("me/plain", { ...plain, id: "id-8" })).status, 202, "both are set there");
+  await server.idle();
+  assert.match((await server.local(`/runs/${first.body.run}/log`)).text, /^\*\*\* \*\*\*$/m);
   await server.stop();
 });
 

@@ -58,6 +58,7 @@ test("what is left out has the documented default", async () => {
 });
 
 test("every mistake is named with its place, and what is allowed", async () => {
+  process.env["HALF_A_SIGNING_TOKEN"] = "whsec_dGVzdA==";
   const table: [string, RegExp][] = [
     [
       "repos: { a/b: { dir: x, secret_file: s, pol: 1h } }",
@@ -70,6 +71,14 @@ test("every mistake is named with its place, and what is allowed", async () => {
     ["repos: { a/b: { dir: x, secret_file: [s, s, s] } }", /at most two secrets/],
     ["repos: { a/b: { dir: x, secret_env: NOT_SET_ANYWHERE } }", /NOT_SET_ANYWHERE is not set/],
     ["status: {}\nrepos: {}", /"token_file" or "token_env" is missing/],
+    [
+      "repos:\n  a/b: { dir: x, secret_file: s }\n  A/B: { dir: y, secret_file: s }",
+      /hooks\.yml:3:\d+: A\/B and a\/b are one repository to a forge/,
+    ],
+    [
+      "repos: { a/b: { dir: x, secret_env: HALF_A_SIGNING_TOKEN } }",
+      /hooks\.yml:1:\d+: the secret of a\/b begins as a signing token does, but is none/,
+    ],
     [
       "repos: { constructor: { dir: x, insecure: true } }",
       /"constructor" is not a repository name/,
