@@ -15,7 +15,7 @@ import {
   readArchiveName,
   thisPlatform,
 } from "../web-folder/version-file.ts";
-import type { SignedVersion, WebFolder } from "../web-folder/web-folder.ts";
+import type { SignedVersion, UnverifiedVersion, WebFolder } from "../web-folder/web-folder.ts";
 import { currentRelease } from "./deploy-directory.ts";
 import type { Session } from "./session.ts";
 import type { LaunchState } from "./state.ts";
@@ -85,7 +85,8 @@ async function askFolders(session: Session, conditional: boolean): Promise<Answe
       const mayAsk = conditional && folders.length === 1 && !isWrong;
       const etag = mayAsk ? state.etags[folder.url] : undefined;
       try {
-        return { folder, version: await folder.version(trust.keys, etag) };
+        const verify = (version: UnverifiedVersion) => trust.verifyVersion(folder, version);
+        return { folder, version: await folder.version(verify, etag) };
       } catch (error) {
         options.signal?.throwIfAborted();
         return { folder, error };

@@ -10,7 +10,6 @@ import {
   mustReplace,
   versionsToKeep,
 } from "../web-folder/floors.ts";
-import { saveKeys } from "../web-folder/trust.ts";
 import { folderUrl, type VerifiedArchive } from "../web-folder/web-folder.ts";
 import { mustStrip } from "./archive-shape.ts";
 import { type ReadLaunchConfig, readLaunchConfig } from "./config.ts";
@@ -72,7 +71,7 @@ export async function installInto(
         name: update.name,
         version: update.version,
         ...(update.release === undefined ? {} : { release: update.release }),
-        key: session.trust.pins,
+        key: [...session.trust.pins],
         changed,
         folder: deploy.path,
       };
@@ -101,12 +100,12 @@ export async function verifyOffered(
     try {
       const { name, kind, expires, offers } = await findUpdate(session);
       const [offer] = offers;
-      const archive = await offer?.folder.archive(offer.line, session.trust.keys);
+      const archive = await offer?.folder.archive(offer.line, session.trust.signers);
       await archive?.discard();
       return {
         name,
         current: kind === "current",
-        key: session.trust.pins,
+        key: [...session.trust.pins],
         ...(expires === undefined ? {} : { expires }),
       };
     } finally {
@@ -203,7 +202,7 @@ async function fetchArchive(
     }
     let archive: VerifiedArchive | undefined;
     try {
-      archive = await folder.archive(line, trust.keys);
+      archive = await folder.archive(line, trust.signers);
       const { sha256, signature } = archive;
       const signed = signature.created.toISOString();
       checkArchive(state, offer, { sha256, signed }, url, options);
@@ -225,7 +224,7 @@ async function recordAccepted(
   archive: VerifiedArchive | undefined,
 ): Promise<void> {
   const { deploy, trust, options } = session;
-  await saveKeys(deploy.keys, trust.keys);
+  await trust.accept();
   let { state } = session;
   const [offer] = update.offers;
   if (offer)
@@ -236,7 +235,7 @@ async function recordAccepted(
     const keep = new Set([...versions, update.version]);
     state = { ...state, versions: versionsToKeep(state.versions, keep) };
   }
-  session.state = { ...state, pin: trust.pins };
+  session.state = { ...state, pin: [...trust.pins] };
   await writeState(deploy, session.state);
 }
 

@@ -1,5 +1,5 @@
 import { acquireLock } from "../files/lock.ts";
-import { findTrust, saveKeys, type Trust, type TrustOptions } from "../web-folder/trust.ts";
+import { Trust, type TrustOptions } from "../web-folder/trust.ts";
 import { WebFolder } from "../web-folder/web-folder.ts";
 import type { LaunchConfig } from "./config.ts";
 import { type DeployDirectory, prepare } from "./deploy-directory.ts";
@@ -76,9 +76,8 @@ export async function openSession(
     await prepare(deploy);
     const state = { ...(await readState(deploy)), server: updates.server };
     const pins = updates.gpg.key.length > 0 ? updates.gpg.key : (state.pin ?? []);
-    const trust = await findTrust(deploy.keys, pins, folders, options);
-    // a revocation counts from now on, whatever comes of the rest
-    if (!trust.isFirstUse) await saveKeys(deploy.keys, trust.keys);
+    const app = config.app.name ?? state.app;
+    const trust = await Trust.open({ store: deploy.keys, pinned: pins, folders, app }, options);
     return { deploy, config, options, folders, trust, state, close };
   } catch (error) {
     close();

@@ -87,7 +87,7 @@ export async function writePublicKey(out: string, signer: Signer): Promise<void>
       );
     key = await mergeKeys(there, key);
   }
-  const text = armor(key);
+  const text = await armor(key);
   if (before?.toString("utf8") !== text) await writeAtomic(path, text, { mode: 0o644 });
 }
 

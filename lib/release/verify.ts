@@ -3,13 +3,9 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { Refused, UsageError } from "../core/errors.ts";
-import {
-  fingerprintOf,
-  normalFingerprint,
-  type PublicKey,
-  readPublicKeys,
-} from "../openpgp/keys.ts";
+import { fingerprintOf, normalFingerprint, readPublicKeys } from "../openpgp/keys.ts";
 import { checkExpiry } from "../web-folder/floors.ts";
+import { publishedPin, Trust } from "../web-folder/trust.ts";
 import type { CurrentLine, VersionFile } from "../web-folder/version-file.ts";
 import { WebFolder } from "../web-folder/web-folder.ts";
 
@@ -43,18 +39,20 @@ export async function verifyFolder(where: string, options: VerifyOptions): Promi
   const maxSize = Number.MAX_SAFE_INTEGER;
   const folder = new WebFolder(url, { temporary, timeout, maxSize, signal, note });
   try {
-    const key = await findKey(folder, options);
-    const version = await folder.version([key]);
+    const pin = await findPin(folder, options);
+    const context = { store: undefined, pinned: [pin], folders: [folder], app: undefined };
+    const trust = await Trust.open(context, { keyFile: options.keyFile, note });
+    const version = await folder.version((given) => trust.verifyVersion(folder, given));
     if (!version) throw new Refused(`${folder.name("VERSION")} gave nothing`);
     const { file, signature } = version;
     if (signature) checkExpiry(file.expires?.toISOString(), folder.name("VERSION"));
     const current: Verified["current"] = [];
     for (const line of file.current) {
-      const { sha256, size, signature, discard } = await folder.archive(line, [key]);
+      const { sha256, size, signature, discard } = await folder.archive(line, trust.signers);
       await discard();
       current.push({ ...line, sha256, size, signed: signature.created.toISOString() });
     }
-    return { ...file, key: fingerprintOf(key), versionSigned: signature !== undefined, current };
+    return { ...file, key: pin, versionSigned: signature !== undefined, current };
   } finally {
     folder.close();
     await rm(temporary, { recursive: true, force: true });
@@ -67,24 +65,25 @@ async function localUrl(where: string): Promise<string> {
   return pathToFileURL(resolve(where)).href;
 }
 
-async function findKey(
+/** The fingerprint that was given; else the first of a file, or the one of KEY.asc that a first install would pin. */
+async function findPin(
   folder: WebFolder,
   { key: text, keyFile, note }: VerifyOptions,
-): Promise<PublicKey> {
+): Promise<string> {
   const wanted = text === undefined ? undefined : normalFingerprint(text);
   if (text !== undefined && wanted === undefined)
     throw new UsageError(`--key "${text}" is not a fingerprint; give all its hex digits`);
-  const keys =
-    keyFile === undefined
-      ? await folder.keys()
-      : await readPublicKeys(await readFile(keyFile), keyFile);
-  const key = wanted === undefined ? keys[0] : keys.find((each) => fingerprintOf(each) === wanted);
-  const name = keyFile ?? folder.name("KEY.asc");
-  if (!key && wanted !== undefined) throw new Refused(`${name} does not hold the key ${wanted}`);
-  if (!key) throw new Refused(`${name} is not there; give --key-file`);
-  if (wanted === undefined && keyFile === undefined)
-    note(
-      `checked against the folder's own key ${fingerprintOf(key)}; give --key to check against yours`,
-    );
-  return key;
+  if (wanted !== undefined) return wanted;
+  if (keyFile !== undefined) {
+    const [key] = await readPublicKeys(await readFile(keyFile), keyFile);
+    if (key) return fingerprintOf(key);
+  }
+  const got = await folder.keys();
+  const keys = got === "unchanged" ? [] : got.keys;
+  const name = folder.name("KEY.asc");
+  if (keys.length === 0) throw new Refused(`${name} is not there; give --key-file`);
+  const pin = await publishedPin(folder, keys);
+  if (pin === undefined) throw new Refused(`${name} holds several keys; give --key`);
+  note(`checked against the folder's own key ${pin}; give --key to check against yours`);
+  return pin;
 }

@@ -1,227 +1,302 @@
-import { mkdir, readdir, readFile } from "node:fs/promises";
-import { join } from "node:path";
-import process from "node:process";
-import { messageOf, Refused, systemCode, UsageError } from "../core/errors.ts";
-import { $, cleanEnvironment } from "../exec/exec.ts";
-import { writeAtomic } from "../files/files.ts";
+import { messageOf, Refused } from "../core/errors.ts";
+import { fingerprintOf, normalFingerprint, ownParts, type PublicKey } from "../openpgp/keys.ts";
+import type { VerifiedSignature } from "../openpgp/verify.ts";
+import { firstUse, type TrustOptions } from "./first-use.ts";
 import {
-  armor,
-  fingerprintOf,
-  mergeKeys,
-  normalFingerprint,
-  type PublicKey,
-  readPublicKeys,
-} from "../openpgp/keys.ts";
-import type { WebFolder } from "./web-folder.ts";
+  checkKeyLines,
+  firstKeySet,
+  type KeySet,
+  type KeyStep,
+  maxSteps,
+  nextKeySet,
+  pinnedSet,
+  stepsAhead,
+} from "./key-set.ts";
+import { collectKeys, fullFingerprint, keysInRing, readKeyFile } from "./key-sources.ts";
+import { KeyStore } from "./key-store.ts";
+import { choosePins } from "./pins.ts";
+import { signersOf, verifyBytes } from "./verify.ts";
+import { parseVersionFile, type VersionFile } from "./version-file.ts";
+import type { UnverifiedVersion, WebFolder } from "./web-folder.ts";
 
-/**
- * Which key must have signed everything. The pin comes from the command line, launchify.yml or the first install,
- * never from what is being installed; the key itself may come from anywhere, if it has the pinned fingerprint.
- */
-export interface TrustOptions {
-  /** --key: a fingerprint, or a short id that one key in the local ring has. */
-  key?: string | undefined;
-  /** --key-file */
-  keyFile?: string | undefined;
-  /** Take the web folder's key at the first install without being asked. */
-  insecure?: boolean | undefined;
-  /** Ask a person at the first install; undefined when there is nobody to ask. */
-  confirm?:
-    | ((fingerprint: string, names: string[], folder: string) => Promise<boolean>)
-    | undefined;
-  note: (line: string) => void;
+export { publishedPin, type TrustOptions } from "./first-use.ts";
+
+export interface TrustContext {
+  /** Where a KeyStore keeps what is learnt; undefined: nowhere. */
+  store: string | undefined;
+  /** By launchify.yml, else by what was accepted before. */
+  pinned: readonly string[];
+  folders: readonly WebFolder[];
+  /** The app's name, where it is known. */
+  app: string | undefined;
 }
 
-export interface Trust {
+/**
+ * The keys by which releases are judged: the pinned ones, and those to which they handed over. What is learnt is
+ * saved when it is learnt, whatever becomes of the release: a revocation, and each new set of keys.
+ */
+export class Trust {
   /** Full fingerprints. */
-  pins: string[];
-  keys: PublicKey[];
-  /** Short ids that were given, with what they stand for. */
-  written: Record<string, string>;
-  /** Nothing was pinned before: the key counts once a release by it is accepted. */
-  isFirstUse?: boolean;
-}
+  readonly pins: readonly string[];
+  /** Short ids that were written, with what they stand for. */
+  readonly written: Readonly<Record<string, string>>;
+  readonly #context: TrustContext;
+  readonly #store: KeyStore;
+  readonly #note: (line: string) => void;
+  #set: KeySet;
+  /** KEY.asc's ETag by web folder. */
+  #etags: Record<string, string>;
+  /** Keys that are, were or may become trusted, by fingerprint. */
+  #keys: Map<string, PublicKey>;
+  /** What else was shown: the key file's, and KEY.asc's of the web folders. */
+  #offered: PublicKey[];
+  #isAsked = false;
+  /** A web folder that could not be asked for its KEY.asc. */
+  #failure: unknown;
+  /** Whether what is learnt may be saved: at a first use only once a release was accepted. */
+  #mayKeep: boolean;
+  /** Several web folders are judged one after the other. */
+  #turn: Promise<unknown> = Promise.resolve();
 
-/**
- * Find the pinned keys.
- * @param keysFolder where `saveKeys` keeps them.
- * @param pinned by launchify.yml, else by what was accepted before.
- * @throws {Refused} when there is no pin, or no key that has it.
- * @throws {UsageError} when the command line contradicts the pin.
- */
-export async function findTrust(
-  keysFolder: string,
-  pinned: readonly string[],
-  folders: readonly WebFolder[],
-  options: TrustOptions,
-): Promise<Trust> {
-  const written: Record<string, string> = {};
-  const full = async (text: string) => {
-    const fingerprint = normalFingerprint(text) ?? (await fingerprintOfShortId(text, options.note));
-    if (!normalFingerprint(text)) written[text] = fingerprint;
-    return fingerprint;
-  };
-  const pins: string[] = [];
-  for (const text of pinned) pins.push(await full(text));
-  const given = options.keyFile === undefined ? [] : await readKeyFile(options.keyFile);
-  const wanted = options.key === undefined ? undefined : await full(options.key);
-  if (wanted !== undefined && pins.length > 0 && !pins.includes(wanted))
-    throw new UsageError(
-      `--key ${wanted} is not the key pinned here, ${pins.join(", ")}; to change it, edit updates.gpg.key in launchify.yml`,
-    );
-  if (wanted !== undefined && pins.length === 0) pins.push(wanted);
-  if (given.length > 0) {
-    const offered = given.map(fingerprintOf);
-    if (pins.length === 0) pins.push(...offered);
-    else if (!pins.some((pin) => offered.includes(pin)))
-      throw new UsageError(
-        `${options.keyFile} holds ${offered.join(", ")}, not the pinned key ${pins.join(", ")}`,
-      );
+  private constructor(
+    context: TrustContext,
+    { note }: TrustOptions,
+    start: {
+      pins: readonly string[];
+      written: Record<string, string>;
+      set: KeySet;
+      etags: Record<string, string>;
+      keys: Map<string, PublicKey>;
+      offered: readonly PublicKey[];
+      mayKeep: boolean;
+    },
+  ) {
+    this.pins = start.pins;
+    this.written = start.written;
+    this.#context = context;
+    this.#store = new KeyStore(context.store);
+    this.#note = note;
+    this.#set = start.set;
+    this.#etags = start.etags;
+    this.#keys = start.keys;
+    this.#offered = [...start.offered];
+    this.#mayKeep = start.mayKeep;
   }
-  if (pins.length === 0)
-    return { ...(await firstUse(folders, options)), written, isFirstUse: true };
 
-  const saved = await savedKeys(keysFolder);
-  const keys: PublicKey[] = [];
-  let published: PublicKey[] | undefined;
-  for (const pin of pins) {
-    const has = (key: PublicKey) => fingerprintOf(key) === pin;
-    published ??= await publishedKeys(folders, options.note);
-    let found = [...given, ...saved].filter(has);
-    // a key that nobody has here yet
-    if (found.length === 0) found = [...(await keysInRing(pin)), ...published].filter(has);
-    const [first, ...others] = found;
-    if (!first) continue;
-    // the publisher's copy may tell of a revocation, a new subkey or a later end; only the key's owner can sign those
-    let key = first;
-    for (const other of [...others, ...published.filter(has)]) key = await mergeKeys(key, other);
-    keys.push(key);
+  /**
+   * Find the pins and their keys.
+   * @throws {Refused} when there is no pin, or no key that has it.
+   * @throws {UsageError} when the command line contradicts the pin.
+   */
+  static async open(context: TrustContext, options: TrustOptions): Promise<Trust> {
+    const { note, key, keyFile } = options;
+    const written: Record<string, string> = {};
+    const full = async (text: string) => {
+      const fingerprint = await fullFingerprint(text, note);
+      if (!normalFingerprint(text)) written[text] = fingerprint;
+      return fingerprint;
+    };
+    const pinned: string[] = [];
+    for (const text of context.pinned) pinned.push(await full(text));
+    const store = new KeyStore(context.store);
+    const keptSet = await store.set();
+    const kept = keptSet && isSameSet(keptSet.pins, pinned) ? keptSet : undefined;
+    const given = keyFile === undefined ? [] : await readKeyFile(keyFile);
+    const pins = choosePins({
+      pinned,
+      key: key === undefined ? undefined : await full(key),
+      keyFile:
+        keyFile === undefined
+          ? undefined
+          : { path: keyFile, fingerprints: given.map(fingerprintOf) },
+      followed: kept ? [...kept.set.keys, ...kept.set.roots] : [],
+    });
+    const mayKeep = pins.length > 0;
+    const first = mayKeep ? undefined : await firstUse(context.folders, options);
+    if (first) pins.push(first.pin);
+    const saved = await store.keys();
+    const offered = [...given, ...(first?.keys ?? [])];
+    const set = kept?.set ?? pinnedSet(pins);
+    const wanted = [...pins, ...set.keys, ...set.roots, ...saved.map(fingerprintOf)];
+    const keys = await collectKeys(wanted, [...offered, ...saved]);
+    for (const pin of pins)
+      if (!keys.has(pin))
+        for (const [found, ring] of await collectKeys([pin], await keysInRing(pin)))
+          keys.set(found, ring);
+    const etags = kept?.etags ?? {};
+    const trust = new Trust(context, options, {
+      pins,
+      written,
+      set,
+      etags,
+      keys,
+      offered,
+      mayKeep,
+    });
+    if (!trust.#signers().length) await trust.#learn();
+    return trust;
   }
-  if (keys.length === 0)
+
+  /**
+   * The keys that may sign VERSION and archives now.
+   * @throws {Refused} when none of them was found.
+   */
+  get signers(): PublicKey[] {
+    const found = this.#signers();
+    if (found.length > 0) return found;
+    // a server that is down has not refused anything
+    if (this.#failure !== undefined && !(this.#failure instanceof Refused)) throw this.#failure;
+    const asked = this.#context.folders.map((folder) => folder.name("")).join(", ");
     throw new Refused(
-      `no key with the fingerprint ${pins.join(" or ")} was found (asked: the gpg ring, KEY.asc in ${folders.map((folder) => folder.name("")).join(", ")}); give it with --key-file`,
+      `no key with the fingerprint ${this.#set.keys.join(" or ")} was found (asked: the gpg ring, KEY.asc in ${asked}); give it with --key-file`,
     );
-  return { pins, keys, written };
-}
-
-/** Keep the keys, so that the next time no ring and no KEY.asc is needed, and a revocation once seen is not forgotten. */
-export async function saveKeys(folder: string, keys: readonly PublicKey[]): Promise<void> {
-  await mkdir(folder, { recursive: true, mode: 0o700 });
-  for (const key of keys) {
-    const path = join(folder, `${fingerprintOf(key)}.asc`);
-    const text = armor(key);
-    if (text !== (await readFile(path, "utf8").catch(() => "")))
-      await writeAtomic(path, text, { mode: 0o600 });
   }
-}
 
-async function savedKeys(folder: string): Promise<PublicKey[]> {
-  const names = (await readdir(folder).catch(() => [])).filter((name) =>
-    /^[0-9A-F]+\.asc$/.test(name),
-  );
-  const keys: PublicKey[] = [];
-  for (const name of names)
-    keys.push(...(await readPublicKeys(await readFile(join(folder, name)), join(folder, name))));
-  return keys;
-}
-
-async function readKeyFile(path: string): Promise<PublicKey[]> {
-  try {
-    return await readPublicKeys(await readFile(path), path);
-  } catch (error) {
-    const why =
-      systemCode(error) === "ENOENT" ? `${path}: there is no such file` : messageOf(error);
-    throw new UsageError(`--key-file: ${why}; export it with gpg --export --armor FINGERPRINT`);
+  #signers(): PublicKey[] {
+    const { keys, revoked } = this.#set;
+    return this.#known(keys.filter((key) => !revoked.includes(key)));
   }
-}
 
-async function publishedKeys(
-  folders: readonly WebFolder[],
-  note: (line: string) => void,
-): Promise<PublicKey[]> {
-  const all = await Promise.all(
-    folders.map(async (folder) => {
-      try {
-        return await folder.keys();
-      } catch (error) {
-        note(`${messageOf(error)}; going on without it`);
-        return [];
+  #known(fingerprints: Iterable<string>): PublicKey[] {
+    return [...fingerprints].flatMap((fingerprint) => this.#keys.get(fingerprint) ?? []);
+  }
+
+  /**
+   * Judge who signed a VERSION: follow the sets of keys that it is ahead, then check its signature.
+   * @returns undefined when it is not signed at all, as a folder may be that never was.
+   * @throws {Refused} with the reason.
+   */
+  async verifyVersion(
+    folder: WebFolder,
+    { file, data, signature }: UnverifiedVersion,
+  ): Promise<VerifiedSignature | undefined> {
+    const verify = async () => {
+      await this.#learn();
+      const name = folder.name("VERSION");
+      if (!signature) {
+        if (this.#set.serial === 0) return undefined;
+        throw new Refused(
+          `${name}: VERSION.sig is missing; it was there before, so it is required`,
+        );
       }
-    }),
-  );
-  return all.flat();
-}
-
-/** Trust on first use: somebody must say yes, on the terminal or by --insecure. */
-async function firstUse(
-  folders: readonly WebFolder[],
-  options: TrustOptions,
-): Promise<Pick<Trust, "pins" | "keys">> {
-  for (const folder of folders) {
-    const [key, ...others] = await folder.keys();
-    if (!key) continue;
-    if (others.length > 0)
-      throw new Refused(
-        `${folder.name("KEY.asc")} holds several keys; say with --key FINGERPRINT which one is right`,
-      );
-    const fingerprint = fingerprintOf(key);
-    const answer = `give --key ${fingerprint} if that is the publisher's, or --insecure to believe it`;
-    if (options.insecure) {
-      options.note(
-        `pinned the key ${fingerprint} of ${folder.name("KEY.asc")}, unchecked (--insecure)`,
-      );
-    } else if (!options.confirm) {
-      throw new Refused(`no key is pinned, and there is nobody to ask; ${answer}`);
-    } else if (!(await options.confirm(fingerprint, key.getUserIDs(), folder.name("")))) {
-      throw new Refused(`the key ${fingerprint} was not confirmed; nothing was installed`);
-    }
-    return { pins: [fingerprint], keys: [key] };
+      await this.#follow(folder, file);
+      const sigName = folder.name("VERSION.sig");
+      const verified = await verifyBytes(signature, data, this.signers, sigName);
+      checkKeyLines(this.#set, file, name);
+      return verified;
+    };
+    const turn = this.#turn.then(verify);
+    this.#turn = turn.catch(() => undefined);
+    return await turn;
   }
-  throw new Refused(
-    `no key is pinned, and ${folders.map((folder) => folder.name("KEY.asc")).join(", ")} is not there; give --key-file FILE, or --key FINGERPRINT of a key in the gpg ring`,
-  );
-}
 
-/** The user's gpg, where there is one. */
-function gpg() {
-  const env = cleanEnvironment({ GNUPGHOME: process.env["GNUPGHOME"] });
-  return $({ env, nothrow: true });
-}
-
-/** The key from the user's gpg ring; none when there is no gpg, or no such key. */
-async function keysInRing(fingerprint: string): Promise<PublicKey[]> {
-  const { stdout } = await gpg()`gpg --batch --no-tty --armor --export ${fingerprint}`;
-  try {
-    return stdout.trim() === "" ? [] : await readPublicKeys(Buffer.from(stdout), "gpg --export");
-  } catch {
-    return [];
+  /** A release was accepted: what a first use has found counts from now on. */
+  async accept(): Promise<void> {
+    this.#mayKeep = true;
+    await this.#keep();
   }
-}
 
-async function fingerprintOfShortId(text: string, note: (line: string) => void): Promise<string> {
-  const id = text.replace(/[\s:]/g, "").replace(/^0x/i, "").toUpperCase();
-  if (!/^[0-9A-F]{8}(?:[0-9A-F]{8})?$/.test(id))
-    throw new UsageError(
-      `"${text}" is not a fingerprint; give all 40 hex digits (gpg --fingerprint shows them)`,
-    );
-  const { stdout } = await gpg()`gpg --batch --no-tty --with-colons --list-keys ${`0x${id}`}`;
-  const found: string[] = [];
-  let primary = false;
-  for (const line of stdout.split("\n")) {
-    const fields = line.split(":");
-    if (fields[0] === "pub") primary = true;
-    else if (fields[0] === "fpr" && primary) {
-      found.push(fields[9] ?? "");
-      primary = false;
+  async #keep(): Promise<void> {
+    if (!this.#mayKeep) return;
+    // first the keys: the set must not name any that are not there
+    await this.#store.keepKeys([...this.#keys.values()]);
+    await this.#store.keepSet({ pins: this.pins, set: this.#set, etags: this.#etags });
+  }
+
+  /** Look at each web folder's KEY.asc once, if it changed, for what it tells of the keys that are known. */
+  async #learn(): Promise<void> {
+    if (this.#isAsked) return;
+    this.#isAsked = true;
+    const { folders } = this.#context;
+    await Promise.all(folders.map((folder) => this.#readOffered(folder, this.#etags[folder.url])));
+    const wanted = [...this.#keys.keys(), ...this.#set.keys, ...this.#set.roots];
+    this.#keys = await collectKeys(wanted, [...this.#keys.values(), ...this.#offered]);
+    await this.#keep();
+  }
+
+  async #readOffered(folder: WebFolder, etag?: string): Promise<void> {
+    try {
+      const got = await folder.keys(etag);
+      if (got === "unchanged") return;
+      for (const key of got.keys) this.#offered.push(await ownParts(key));
+      const { [folder.url]: _, ...others } = this.#etags;
+      this.#etags = got.etag === undefined ? others : { ...others, [folder.url]: got.etag };
+    } catch (error) {
+      this.#failure = error;
+      this.#note(`${messageOf(error)}; going on without it`);
     }
   }
-  const [fingerprint] = found;
-  if (found.length !== 1 || !fingerprint)
+
+  /** Go from the trusted set to VERSION's, one step at a time, each saved before the next. */
+  async #follow(folder: WebFolder, file: VersionFile): Promise<void> {
+    const { app = file.app } = this.#context;
+    const serial = file.keys?.serial ?? 0;
+    const steps = new Map<number, ReadStep>();
+    const read = async (n: number) => {
+      const step = steps.get(n) ?? (await readStep(folder, n));
+      steps.set(n, step);
+      return await this.#signedBy(folder, step);
+    };
+    const context = (n: number) => ({ app, name: folder.name(`keys/${n}`) });
+    if (this.#set.serial === 0)
+      for (let n = serial; n > 0 && n > serial - maxSteps && this.#set.serial === 0; n--) {
+        const first = firstKeySet(this.pins, n, await read(n), context(n));
+        if (first) await this.#goTo(first);
+      }
+    for (let left = stepsAhead(this.#set, file, folder.name("VERSION")); left > 0; left--) {
+      const n = this.#set.serial + 1;
+      await this.#goTo(nextKeySet(this.#set, await read(n), context(n)));
+    }
+  }
+
+  async #goTo(set: KeySet): Promise<void> {
+    this.#set = set;
+    await this.#keep();
+    const { serial, keys, roots } = set;
+    const root = roots.length > 0 ? `, and ROOT ${roots.join(", ")}` : "";
+    this.#note(`KEYS ${serial}: releases must be signed by ${keys.join(" or ")}${root}`);
+  }
+
+  /** Who signed a step, of those who are trusted and those whom it names. */
+  async #signedBy(folder: WebFolder, { file, data, signature, name }: ReadStep): Promise<KeyStep> {
+    const { keys, roots } = this.#set;
+    const named = [...(file.keys?.keys ?? []), ...(file.keys?.roots ?? [])];
+    const wanted = new Set([...this.pins, ...keys, ...roots, ...named]);
+    const isMissing = () => [...wanted].some((fingerprint) => !this.#keys.has(fingerprint));
+    const look = async () => {
+      const copies = [...this.#keys.values(), ...this.#offered];
+      this.#keys = await collectKeys([...this.#keys.keys(), ...wanted], copies);
+    };
+    if (isMissing()) await look();
+    // KEY.asc may be as it was when only other keys of it were of interest
+    if (isMissing() && this.#etags[folder.url] !== undefined) {
+      await this.#readOffered(folder);
+      await look();
+    }
+    return { file, signedBy: await signersOf(signature, data, this.#known(wanted), name) };
+  }
+}
+
+interface ReadStep {
+  file: VersionFile;
+  data: Buffer;
+  signature: Buffer;
+  /** The signature's, for messages. */
+  name: string;
+}
+
+/** @throws {Refused} when it is not there, not signed, or not understood. */
+async function readStep(folder: WebFolder, serial: number): Promise<ReadStep> {
+  const name = folder.name(`keys/${serial}`);
+  const { data, signature } = await folder.keyStep(serial);
+  if (!data || !signature)
     throw new Refused(
-      `the short id ${id} names ${found.length === 0 ? "no key" : `${found.length} keys`} in the gpg ring; give the whole fingerprint`,
+      `${name}${data ? ".sig" : ""} is missing, by which keys changed (gap in the keys)`,
     );
-  note(
-    `short ids can be forged: ${id} is taken for ${fingerprint}; write that one into launchify.yml`,
-  );
-  return fingerprint;
+  const file = parseVersionFile(data.toString("utf8"), name);
+  return { file, data, signature, name: `${name}.sig` };
+}
+
+function isSameSet(one: readonly string[], other: readonly string[]): boolean {
+  return [...one].sort().join() === [...other].sort().join();
 }

@@ -37,6 +37,25 @@ export async function verifyBytes(
   return await verifyWithAny(signatures, data, keys, name);
 }
 
+/** The fingerprints of those keys whose signature over the data is good. */
+export async function signersOf(
+  signature: Uint8Array,
+  data: Uint8Array,
+  keys: readonly PublicKey[],
+  name: string,
+): Promise<Set<string>> {
+  const signatures = await Signatures.read(signature, name);
+  const signers = new Set<string>();
+  for (const key of keys) {
+    try {
+      signers.add((await signatures.verify(key, data, name)).fingerprint);
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+    }
+  }
+  return signers;
+}
+
 async function verifyWithAny(
   signatures: Signatures,
   data: SignedData,

@@ -11,8 +11,13 @@ import { Refused, UsageError } from "../core/errors.ts";
  *     RELEASE icecream-soda-popsticle
  *     DATE 2026-11-20T10:15:00Z
  *     EXPIRES 2027-02-18T10:15:00Z
+ *     KEYS 3
+ *     KEY 0123456789ABCDEF0123456789ABCDEF01234567
+ *     KEY-REVOKED …
+ *     ROOT …
  *
- * Only CURRENT must be there. PLATFORM, SHA256 and SIZE belong to the CURRENT before them.
+ * Only CURRENT must be there. PLATFORM, SHA256 and SIZE belong to the CURRENT before them. KEYS is the number of the
+ * set of keys that follows it (key-set.ts).
  * Lines with other words are ignored, so that a later version can say more.
  */
 export interface VersionFile {
@@ -24,6 +29,19 @@ export interface VersionFile {
   date?: Date;
   /** When it stops being news. */
   expires?: Date;
+  /** Who may sign; undefined: whoever clients have pinned. */
+  keys?: KeyLines;
+}
+
+/** The lines KEYS, KEY, KEY-REVOKED and ROOT, which change together. Fingerprints are upper-case hex. */
+export interface KeyLines {
+  /** Sets are numbered from 1. */
+  serial: number;
+  /** Sign VERSION and archives. */
+  keys: string[];
+  /** Where there are any, these alone change the set. They sign nothing else. */
+  roots: string[];
+  revoked: string[];
 }
 
 export interface CurrentLine {
@@ -40,6 +58,9 @@ export interface CurrentLine {
 
 /** What a VERSION file may weigh, in bytes. */
 export const maxVersionFile = 64 * 1024;
+
+/** Keys that count at one time: a signature file holds no more signatures. */
+export const maxKeys = 16;
 
 export const platforms = ["gnu-linux", "linux-musl", "darwin", "windows"] as const;
 
@@ -132,6 +153,16 @@ export function parseVersionFile(text: string, name: string): VersionFile {
       if (Number.isNaN(date.getTime())) throw refuse(`"${time}" is not a time`);
       if (word === "DATE") result.date = date;
       else result.expires = date;
+    } else if (word === "KEYS") {
+      if (result.keys) throw refuse("KEYS is there twice");
+      const serial = Number(one(/^[1-9]\d{0,8}$/, "the number of a set of keys"));
+      result.keys = { serial, keys: [], roots: [], revoked: [] };
+    } else if (isKeyWord(word)) {
+      if (!result.keys) throw refuse(`${word} comes before KEYS`);
+      const list = result.keys[keyWords[word]];
+      const fingerprint = one(/^(?:[0-9a-f]{40}|[0-9a-f]{64})$/i, "a fingerprint").toUpperCase();
+      if (list.includes(fingerprint)) throw refuse(`${word} ${fingerprint} is there twice`);
+      list.push(fingerprint);
     }
   }
   if (result.current.length === 0)
@@ -144,6 +175,12 @@ export function parseVersionFile(text: string, name: string): VersionFile {
   )
     throw new Refused(`${name} has two CURRENT lines for one platform`);
   return result;
+}
+
+const keyWords = { KEY: "keys", ROOT: "roots", "KEY-REVOKED": "revoked" } as const;
+
+function isKeyWord(word: string): word is keyof typeof keyWords {
+  return Object.hasOwn(keyWords, word);
 }
 
 /** Text from outside, made fit for a message: no control characters, no bottomless length. */
@@ -198,6 +235,11 @@ export function formatVersionFile(file: VersionFile): string {
   }
   if (file.date) lines.push(`DATE ${seconds(file.date)}`);
   if (file.expires) lines.push(`EXPIRES ${seconds(file.expires)}`);
+  if (file.keys) {
+    lines.push(`KEYS ${file.keys.serial}`);
+    for (const [word, list] of Object.entries(keyWords))
+      lines.push(...(file.keys[list] ?? []).map((fingerprint) => `${word} ${fingerprint}`));
+  }
   return `${lines.join("\n")}\n`;
 }
 

@@ -13,7 +13,7 @@ import {
   parseVersionFile,
   type VersionFile,
 } from "./version-file.ts";
-import { type FetchedArchive, type VerifiedArchive, verifyBytes, verifyFetched } from "./verify.ts";
+import { type FetchedArchive, type VerifiedArchive, verifyFetched } from "./verify.ts";
 
 export { fileNotation, type VerifiedArchive, verifyBytes } from "./verify.ts";
 
@@ -31,6 +31,14 @@ export interface WebFolderOptions {
   signal?: AbortSignal | undefined;
   onProgress?: ((done: number, total: number | undefined) => void) | undefined;
   note?: ((line: string) => void) | undefined;
+}
+
+/** A VERSION as it came. */
+export interface UnverifiedVersion {
+  file: VersionFile;
+  data: Buffer;
+  /** Undefined: there is no VERSION.sig. */
+  signature?: Buffer;
 }
 
 /** A VERSION file and how it was signed. */
@@ -85,23 +93,24 @@ export class WebFolder {
   }
 
   /**
-   * VERSION, and VERSION.sig checked against the keys. A pair that does not match is fetched again, since it may be
+   * VERSION, and who signed it, as `verify` says. A pair that does not match is fetched again, since it may be
    * in the middle of a publish, and refused at the third time. Undefined: nothing new since `etag`.
    * @throws {Refused} when the signature is not accepted, or the file is not understood.
    */
-  async version(keys: readonly PublicKey[], etag?: string): Promise<SignedVersion | undefined> {
+  async version(
+    verify: (version: UnverifiedVersion) => Promise<VerifiedSignature | undefined>,
+    etag?: string,
+  ): Promise<SignedVersion | undefined> {
     for (let attempt = 1; ; attempt++) {
       const got = await this.#small("VERSION", maxVersionFile, attempt === 1 ? etag : undefined);
       if (got === "unchanged") return undefined;
       if (!got) throw new Failure(`${this.name("VERSION")}: there is no such file`);
       const sig = await this.#small("VERSION.sig", smallFile);
       try {
-        const name = this.name("VERSION.sig");
-        const signature =
-          sig && sig !== "unchanged"
-            ? await verifyBytes(sig.data, got.data, keys, name)
-            : undefined;
-        const file = parseVersionFile(got.data.toString("utf8"), this.name("VERSION"));
+        const { data } = got;
+        const file = parseVersionFile(data.toString("utf8"), this.name("VERSION"));
+        const signed = sig && sig !== "unchanged" ? { signature: sig.data } : {};
+        const signature = await verify({ file, data, ...signed });
         return {
           file,
           ...(signature ? { signature } : {}),
@@ -118,16 +127,23 @@ export class WebFolder {
     }
   }
 
-  /** The keys in the folder's KEY.asc; none when there is no such file. */
-  async keys(): Promise<PublicKey[]> {
-    const got = await this.#small("KEY.asc", 1024 * 1024);
-    return got && got !== "unchanged" ? await readPublicKeys(got.data, this.name("KEY.asc")) : [];
+  /** The keys in the folder's KEY.asc, none when there is no such file; unless it is as it was when it had this ETag. */
+  async keys(etag?: string): Promise<{ keys: PublicKey[]; etag?: string } | "unchanged"> {
+    const got = await this.#small("KEY.asc", 1024 * 1024, etag);
+    if (!got) return { keys: [] };
+    if (got === "unchanged") return got;
+    const keys = await readPublicKeys(got.data, this.name("KEY.asc"));
+    return { keys, ...(got.etag === undefined ? {} : { etag: got.etag }) };
   }
 
-  /** A small file's bytes, as they are; undefined when there is none. */
-  async bytes(file: string): Promise<Buffer | undefined> {
-    const got = await this.#small(file, 1024 * 1024);
-    return got && got !== "unchanged" ? got.data : undefined;
+  /** The VERSION that made a set of keys, and its signature; undefined what is not there. */
+  async keyStep(serial: number): Promise<{ data?: Buffer; signature?: Buffer }> {
+    const data = await this.#small(`keys/${serial}`, maxVersionFile);
+    const signature = await this.#small(`keys/${serial}.sig`, smallFile);
+    return {
+      ...(data && data !== "unchanged" ? { data: data.data } : {}),
+      ...(signature && signature !== "unchanged" ? { signature: signature.data } : {}),
+    };
   }
 
   /**
@@ -206,7 +222,7 @@ export class WebFolder {
     etag?: string,
   ): Promise<{ data: Buffer; etag?: string } | "unchanged" | undefined> {
     const { temporary, timeout, signal } = this.#options;
-    const to = join(temporary, `.${file}.${process.pid}.${++count}`);
+    const to = join(temporary, `.${file.replace("/", "-")}.${process.pid}.${++count}`);
     const deadline = AbortSignal.timeout(timeout);
     try {
       const fetched = await this.#fetcher.toFile({
