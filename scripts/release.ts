@@ -1,6 +1,7 @@
 import { defineCommand, runScript } from "../lib/cli/command.ts";
 import { UsageError } from "../lib/core/errors.ts";
 import { listCommand, refreshCommand, verifyCommand, withdrawCommand } from "./release/folder.ts";
+import { keysCommand } from "./release/keys.ts";
 import { keygenCommand, packCommand } from "./release/making.ts";
 
 const command = defineCommand({
@@ -8,7 +9,7 @@ const command = defineCommand({
   summary: "build a tag apart from the checkout and run the repo's release.sh",
   usage: [
     "release [DIR] --tag TAG [flags]",
-    "release pack|keygen|refresh|withdraw|list|verify … (each has --help)",
+    "release pack|keygen|keys|refresh|withdraw|list|verify … (each has --help)",
   ],
   args: [["DIR", "the checkout; default: the current folder"]],
   maxArgs: 1,
@@ -36,6 +37,7 @@ const command = defineCommand({
   subcommands: {
     pack: packCommand,
     keygen: keygenCommand,
+    keys: keysCommand,
     refresh: refreshCommand,
     withdraw: withdrawCommand,
     list: listCommand,

@@ -18,21 +18,20 @@ import {
   platforms,
   type VersionFile,
 } from "../web-folder/version-file.ts";
-import { fileNotation } from "../web-folder/web-folder.ts";
 import { writeArchive } from "./archive.ts";
 import { type FileListOptions, listFiles, type PackEntry } from "./file-list.ts";
+import { signCurrent } from "./current.ts";
 import {
-  archivesIn,
+  checkSigners,
   defaultExpires,
   defaultOut,
-  digestOf,
-  isSignedBy,
   nextDate,
   readVersion,
   withLock,
-  writePublicKey,
+  writePublicKeys,
   writeVersion,
 } from "./folder.ts";
+import { archivesIn, digestOf, signArchive } from "./signed-archives.ts";
 import type { Signer } from "./signer.ts";
 
 export interface PackOptions {
@@ -66,25 +65,35 @@ export interface Packed {
  * Pack a folder into the web folder: the archive, its signature, KEY.asc, VERSION.sig and last VERSION.
  * @throws {Refused} when the version is there with other bytes.
  */
-export async function pack(options: PackOptions, signer: Signer): Promise<Packed> {
-  const { app, version, platform, out = defaultOut, keep } = options;
+export async function pack(
+  options: PackOptions,
+  signers: readonly Signer[],
+): Promise<Packed> {
+  const { app, version: packed, platform, out = defaultOut, keep } = options;
   checkNames(options);
   const { folder, files } = await findSource(options.from);
   await mkdir(out, { recursive: true });
   return await withLock(out, async () => {
     await removeStaleTemporaries(out);
-    const before = await readVersion(out, signer);
+    const before = await readVersion(out, signers);
     if (before?.app !== undefined && before.app !== app)
       throw new UsageError(
         `${join(out, "VERSION")} is for the app ${before.app}, not ${app}; choose another --out`,
       );
+    checkSigners(before, signers);
     const listed = await listFiles(folder, { files, skip: [resolve(out)] });
     const entries = withLaunchFile(listed, app);
-    const file = archiveName(app, version, platform);
+    const file = archiveName(app, packed, platform);
     const made = await addArchive(join(out, file), entries, options);
-    await signArchive(join(out, file), file, signer);
-    await writePublicKey(out, signer);
-    await writeVersion(out, nextVersion(before, { file, ...made }, options), signer);
+    await signArchive(out, file, signers);
+    await writePublicKeys(
+      out,
+      signers.map(({ publicKey }) => publicKey),
+    );
+    const version = nextVersion(before, { file, ...made }, options);
+    // other platforms' archives, which a key that is new has not signed
+    if (version.keys) await signCurrent(out, version, signers);
+    await writeVersion(out, version, signers);
     const removed = keep === undefined ? [] : await prune(out, options, keep);
     return { file, ...made, out, removed };
   });
@@ -174,13 +183,6 @@ function archiveTime(): Date {
   return new Date(Number(epoch) * 1000);
 }
 
-/** A signature that is there and good stays: clients hold its time against what they saw. */
-async function signArchive(path: string, file: string, signer: Signer): Promise<void> {
-  if (await isSignedBy(signer, path)) return;
-  const signature = await signer.sign({ path }, { [fileNotation]: file });
-  await writeAtomic(`${path}.sig`, signature, { mode: 0o644 });
-}
-
 function nextVersion(
   before: VersionFile | undefined,
   made: { file: string; sha256: string; size: number },
@@ -196,6 +198,7 @@ function nextVersion(
     current: [...others, line].sort((a, b) => ((a.platform ?? "") < (b.platform ?? "") ? -1 : 1)),
     app,
     ...(release === undefined ? {} : { release }),
+    ...(before?.keys ? { keys: before.keys } : {}),
     date,
     expires: new Date(date.getTime() + expires),
   };

@@ -15,9 +15,10 @@ import { exitCodeAfter, isBad, markStage, runStage, type StageResult } from "../
 import { planBuild, planPublishing, readTree, type ReleaseContext, type Stage } from "./stages.ts";
 import { withWorktree } from "./worktree.ts";
 
-export { list, refresh, withdraw } from "./folder.ts";
+export { list, refresh, withdraw } from "./current.ts";
+export { changeKeys, listKeys } from "./keys.ts";
 export { pack } from "./pack.ts";
-export { keygen, openSigner, type Signer } from "./signer.ts";
+export { endOf, keygen, openSigner, openSigners, type Signer } from "./signer.ts";
 export { verifyFolder } from "./verify.ts";
 
 export interface ReleaseOptions {

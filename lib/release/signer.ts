@@ -16,6 +16,8 @@ import { generateSigningKey, openPrivateKey, signDetached } from "../openpgp/sig
 
 /** What signs: a key file of ours, or the user's gpg. */
 export interface Signer {
+  /** As it was named: a file, or `gpg:FINGERPRINT`. */
+  written: string;
   fingerprint: string;
   publicKey: PublicKey;
   /** A detached binary signature over a file, or over bytes. */
@@ -66,6 +68,7 @@ export async function openSigner({ key, passphraseFile, ask }: SignerOptions): P
     throw new UsageError(`${path} has a passphrase; give it with --passphrase-file`);
   });
   return {
+    written: path,
     fingerprint: fingerprintOf(privateKey),
     publicKey: privateKey.toPublic(),
     async sign(what, notations) {
@@ -93,6 +96,7 @@ async function gpgSigner(text: string, passphraseFile: string | undefined): Prom
       ? []
       : ["--pinentry-mode", "loopback", "--passphrase-file", passphraseFile];
   return {
+    written: `gpg:${text}`,
     // a subkey's fingerprint may have been given; clients pin the primary one
     fingerprint: fingerprintOf(key),
     publicKey: key,
@@ -116,6 +120,41 @@ async function gpgSigner(text: string, passphraseFile: string | undefined): Prom
       }
     },
   };
+}
+
+/** When a signer's key expires; undefined: never. */
+export async function endOf({ publicKey }: Pick<Signer, "publicKey">): Promise<Date | undefined> {
+  const end = await publicKey.getExpirationTime().catch(() => null);
+  return end instanceof Date ? end : undefined;
+}
+
+/** One signature by each key, as they stand in one file. */
+export async function signWith(
+  signers: readonly Signer[],
+  data: { path: string } | Uint8Array,
+  notations?: Record<string, string>,
+): Promise<Buffer> {
+  const made: Uint8Array[] = [];
+  for (const signer of signers) made.push(await signer.sign(data, notations));
+  return Buffer.concat(made);
+}
+
+/**
+ * Make several keys ready to sign.
+ * @throws {UsageError} as openSigner does, and when one is named twice.
+ */
+export async function openSigners(
+  keys: readonly string[],
+  options: Omit<SignerOptions, "key">,
+): Promise<Signer[]> {
+  const signers: Signer[] = [];
+  for (const key of keys.length > 0 ? keys : [undefined]) {
+    const signer = await openSigner({ ...options, key });
+    if (signers.some(({ fingerprint }) => fingerprint === signer.fingerprint))
+      throw new UsageError(`--key names ${signer.fingerprint} twice`);
+    signers.push(signer);
+  }
+  return signers;
 }
 
 export interface KeygenOptions {

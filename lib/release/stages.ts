@@ -1,7 +1,7 @@
 import { copyFile, link, mkdir, readdir, rm, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import process from "node:process";
-import { Failure } from "../core/errors.ts";
+import { Failure, ifMissing } from "../core/errors.ts";
 import { shortSha } from "../core/names.ts";
 import { findScript } from "../exec/scripts.ts";
 import { exists, readIfThere } from "../files/files.ts";
@@ -133,12 +133,17 @@ async function packTree(context: ReleaseContext, { $ }: StageContext): Promise<O
 /** Publish by the tag's own uploads.yml; the whole web folder goes along. */
 async function uploadTree({ checkout, dir }: ReleaseContext, { $ }: StageContext): Promise<void> {
   const [from, to] = [join(checkout.dir, defaultOut), join(dir, defaultOut)];
-  await mkdir(to, { recursive: true });
-  for (const entry of await readdir(from, { withFileTypes: true })) {
-    if (!entry.isFile() || entry.name.startsWith(".")) continue;
-    const [source, target] = [join(from, entry.name), join(to, entry.name)];
-    // no file of the web folder is ever written in place, so a second name for it is as good as a copy
-    await link(source, target).catch(() => copyFile(source, target));
+  // the archives, and the steps by which keys changed
+  for (const below of [".", "keys"]) {
+    const entries = await readdir(join(from, below), { withFileTypes: true }).catch(ifMissing);
+    if (!entries) continue;
+    await mkdir(join(to, below), { recursive: true });
+    for (const entry of entries) {
+      if (!entry.isFile() || entry.name.startsWith(".")) continue;
+      const [source, target] = [join(from, below, entry.name), join(to, below, entry.name)];
+      // no file of the web folder is ever written in place, so a second name for it is as good as a copy
+      await link(source, target).catch(() => copyFile(source, target));
+    }
   }
   await $`${await findScript("uploads")} ${dir}`;
 }

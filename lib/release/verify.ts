@@ -7,7 +7,8 @@ import { fingerprintOf, normalFingerprint, readPublicKeys } from "../openpgp/key
 import { checkExpiry } from "../web-folder/floors.ts";
 import { publishedPin, Trust } from "../web-folder/trust.ts";
 import type { CurrentLine, VersionFile } from "../web-folder/version-file.ts";
-import { WebFolder } from "../web-folder/web-folder.ts";
+import type { WebFolder } from "../web-folder/web-folder.ts";
+import { openFolder } from "./folder.ts";
 
 export interface VerifyOptions {
   /** A fingerprint; default: the one of KEY.asc, as a client believes at its first install with --insecure. */
@@ -36,8 +37,7 @@ export async function verifyFolder(where: string, options: VerifyOptions): Promi
   const url = /^[a-z][a-z0-9+.-]*:\/\//i.test(where) ? where : await localUrl(where);
   const temporary = await mkdtemp(join(tmpdir(), "release-verify-"));
   const { timeout = 30_000, signal, note } = options;
-  const maxSize = Number.MAX_SAFE_INTEGER;
-  const folder = new WebFolder(url, { temporary, timeout, maxSize, signal, note });
+  const folder = openFolder(url, temporary, { timeout, signal, note });
   try {
     const pin = await findPin(folder, options);
     const context = { store: undefined, pinned: [pin], folders: [folder], app: undefined };

@@ -27,6 +27,8 @@ export interface TrustContext {
   /** By launchify.yml, else by what was accepted before. */
   pinned: readonly string[];
   folders: readonly WebFolder[];
+  /** Public keys that are at hand already. */
+  given?: readonly PublicKey[];
   /** The app's name, where it is known. */
   app: string | undefined;
 }
@@ -101,21 +103,21 @@ export class Trust {
     const store = new KeyStore(context.store);
     const keptSet = await store.set();
     const kept = keptSet && isSameSet(keptSet.pins, pinned) ? keptSet : undefined;
-    const given = keyFile === undefined ? [] : await readKeyFile(keyFile);
+    const fromFile = keyFile === undefined ? [] : await readKeyFile(keyFile);
     const pins = choosePins({
       pinned,
       key: key === undefined ? undefined : await full(key),
       keyFile:
         keyFile === undefined
           ? undefined
-          : { path: keyFile, fingerprints: given.map(fingerprintOf) },
+          : { path: keyFile, fingerprints: fromFile.map(fingerprintOf) },
       followed: kept ? [...kept.set.keys, ...kept.set.roots] : [],
     });
     const mayKeep = pins.length > 0;
     const first = mayKeep ? undefined : await firstUse(context.folders, options);
     if (first) pins.push(first.pin);
     const saved = await store.keys();
-    const offered = [...given, ...(first?.keys ?? [])];
+    const offered = [...(context.given ?? []), ...fromFile, ...(first?.keys ?? [])];
     const set = kept?.set ?? pinnedSet(pins);
     const wanted = [...pins, ...set.keys, ...set.roots, ...saved.map(fingerprintOf)];
     const keys = await collectKeys(wanted, [...offered, ...saved]);

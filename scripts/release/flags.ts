@@ -22,22 +22,30 @@ export const passphraseFile = {
 
 export const keyFlags = {
   key: {
-    type: "string",
+    type: "list",
     value: "FILE",
     env: "RELEASE_KEY",
-    help: "the signing key: a file (default: where keygen puts it) or gpg:FINGERPRINT",
+    help: "the signing key: a file (default: where keygen puts it) or gpg:FINGERPRINT; several sign together",
   },
   "passphrase-file": passphraseFile,
 } satisfies Record<string, Flag>;
 
-export async function signer({
+/** The keys ready to sign. One that soon expires is told. */
+export async function signers({
   flags,
   terminal,
-}: Pick<CommandInput<typeof keyFlags>, "flags" | "terminal">): Promise<Signer> {
-  const { openSigner } = await import("../../lib/release/release.ts");
-  return await openSigner({
-    key: flags.key,
+}: Pick<CommandInput<typeof keyFlags>, "flags" | "terminal">): Promise<Signer[]> {
+  const { endOf, openSigners } = await import("../../lib/release/release.ts");
+  const opened = await openSigners(flags.key, {
     passphraseFile: flags["passphrase-file"],
     ask: terminal.canAsk ? terminal.askSecret : undefined,
   });
+  for (const signer of opened) {
+    const end = await endOf(signer);
+    if (end && end.getTime() < Date.now() + 90 * 86_400_000)
+      terminal.note(
+        `the key ${signer.fingerprint} ends on ${end.toISOString().slice(0, 10)}; clients refuse it from then on: hand over with release keys add`,
+      );
+  }
+  return opened;
 }

@@ -1,6 +1,6 @@
 import { defineCommand } from "../../lib/cli/command.ts";
 import { formatSize } from "../../lib/core/units.ts";
-import { expires, keyFlags, out, signer } from "./flags.ts";
+import { expires, keyFlags, out, signers } from "./flags.ts";
 
 export const refreshCommand = defineCommand({
   name: "release refresh",
@@ -13,7 +13,7 @@ export const refreshCommand = defineCommand({
   ],
   async run({ flags, terminal }) {
     const { refresh } = await import("../../lib/release/release.ts");
-    const file = await refresh(flags.out, await signer({ flags, terminal }), flags.expires);
+    const file = await refresh(flags.out, await signers({ flags, terminal }), flags.expires);
     terminal.print(`${flags.out}/VERSION is good until ${file.expires?.toISOString()}`);
     terminal.printJson(file);
   },
@@ -40,7 +40,7 @@ export const withdrawCommand = defineCommand({
     const file = await withdraw(
       flags.out,
       args[0] ?? "",
-      await signer({ flags, terminal }),
+      await signers({ flags, terminal }),
       flags.to,
     );
     for (const line of file.current) terminal.print(`current is ${line.file}`);

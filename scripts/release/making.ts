@@ -1,7 +1,7 @@
 import { defineCommand } from "../../lib/cli/command.ts";
 import { UsageError } from "../../lib/core/errors.ts";
 import { formatSize } from "../../lib/core/units.ts";
-import { expires, keyFlags, out, passphraseFile, signer } from "./flags.ts";
+import { expires, keyFlags, out, passphraseFile, signers } from "./flags.ts";
 
 export const packCommand = defineCommand({
   name: "release pack",
@@ -50,7 +50,7 @@ export const packCommand = defineCommand({
           progress.update(done);
         },
       },
-      await signer({ flags, terminal }),
+      await signers({ flags, terminal }),
     ).finally(() => progress.end());
     const how = packed.changed ? "packed" : "is there already";
     terminal.print(
