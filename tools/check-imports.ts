@@ -25,7 +25,7 @@ const shared: Record<string, readonly string[]> = {
   fetch: ["fetch"],
   log: ["format", "writer", "rotate", "parts", "compress"],
   run: ["stage", "output", "report", "environment"],
-  "web-folder": ["version-file", "web-folder", "trust", "floors"],
+  "web-folder": ["version-file", "web-folder", "trust", "floors", "key-set"],
 };
 
 /** The stages, each with what scripts/ calls of it. */

@@ -2,7 +2,14 @@ import { join } from "node:path";
 import { Refused, UsageError } from "../core/errors.ts";
 import { exists } from "../files/files.ts";
 import type { CurrentLine, VersionFile } from "../web-folder/version-file.ts";
-import { checkSigners, defaultExpires, nextDate, readVersion, withLock, writeVersion } from "./folder.ts";
+import {
+  checkSigners,
+  defaultExpires,
+  nextDate,
+  readVersion,
+  withLock,
+  writeVersion,
+} from "./folder.ts";
 import { type Archive, archivesIn, digestOf, signArchive } from "./signed-archives.ts";
 import type { Signer } from "./signer.ts";
 

@@ -15,7 +15,11 @@ import {
 } from "../openpgp/keys.ts";
 import { SignatureRefused } from "../openpgp/verify.ts";
 import { Trust } from "../web-folder/trust.ts";
-import { formatVersionFile, parseVersionFile, type VersionFile } from "../web-folder/version-file.ts";
+import {
+  formatVersionFile,
+  parseVersionFile,
+  type VersionFile,
+} from "../web-folder/version-file.ts";
 import { WebFolder, type WebFolderOptions } from "../web-folder/web-folder.ts";
 import { type Signer, signWith } from "./signer.ts";
 

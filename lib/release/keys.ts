@@ -117,7 +117,9 @@ export function planKeys(
       throw new UsageError(`--key and the key to add are the same, ${fingerprint}`);
     }
     if (now.revoked.includes(fingerprint))
-      throw new UsageError(`the key ${fingerprint} was retired, and never comes back; make another`);
+      throw new UsageError(
+        `the key ${fingerprint} was retired, and never comes back; make another`,
+      );
     return change.root
       ? { ...next, roots: [...now.roots, fingerprint] }
       : { ...next, keys: [...now.keys, fingerprint] };

@@ -9,7 +9,6 @@ import {
   readIfThere,
   removeStaleTemporaries,
   temporaryBeside,
-  writeAtomic,
 } from "../files/files.ts";
 import {
   archiveName,
@@ -65,10 +64,7 @@ export interface Packed {
  * Pack a folder into the web folder: the archive, its signature, KEY.asc, VERSION.sig and last VERSION.
  * @throws {Refused} when the version is there with other bytes.
  */
-export async function pack(
-  options: PackOptions,
-  signers: readonly Signer[],
-): Promise<Packed> {
+export async function pack(options: PackOptions, signers: readonly Signer[]): Promise<Packed> {
   const { app, version: packed, platform, out = defaultOut, keep } = options;
   checkNames(options);
   const { folder, files } = await findSource(options.from);

@@ -61,7 +61,7 @@ export async function makePublisher({ etags = false } = {}): Promise<Publisher> 
         mkdirSync(dirname(join(from, name)), { recursive: true });
         writeFileSync(join(from, name), text, { mode: text.startsWith("#!") ? 0o755 : 0o644 });
       }
-      await pack({ app: "my-app", version, from, out: folder }, signer);
+      await pack({ app: "my-app", version, from, out: folder }, [signer]);
     },
     misbehave(how) {
       odd = how;

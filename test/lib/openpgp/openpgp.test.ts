@@ -155,6 +155,39 @@ gpgTest(
   },
 );
 
+gpgTest("what others add to a copy of a key neither spoils it nor stays in it", async () => {
+  const at = "20250101T000000";
+  const fingerprint = await home.key("Spoilt", { usage: "cert", at });
+  const add = ["--quick-add-key", fingerprint, "ed25519", "sign", "never"];
+  await home.gpg(["--passphrase", "", ...add], { at });
+  const signature = readFileSync(await home.sign(file, fingerprint));
+  const exported = await home.export(fingerprint);
+  const [key] = await readPublicKeys(exported, "key");
+  const { PacketList, PublicKey, readKey, UserIDPacket } = await import("openpgp");
+  // the subkey's binding, made newer than it is: the package prefers it to the true one without a look at it
+  const list = new PacketList<never>();
+  const copy = await readKey({ armoredKey: exported.toString() });
+  for (const packet of copy.toPacketList()) list.push(packet as never);
+  const bytes = Buffer.from(list.write());
+  const binding = copy.subkeys[0]!.bindingSignatures[0]!;
+  const start = bytes.indexOf(Buffer.from((binding as unknown as { write(): Uint8Array }).write()));
+  assert.ok(start > 0);
+  const seconds = Math.floor(binding.created!.getTime() / 1000);
+  const time = Buffer.alloc(4);
+  time.writeUInt32BE(seconds);
+  bytes.writeUInt32BE(seconds + 60, bytes.indexOf(time, start));
+  const forged = await readKey({ binaryKey: new Uint8Array(bytes) });
+  // and a name that nobody certified
+  const named = forged.toPacketList();
+  named.push(UserIDPacket.fromObject({ name: "x".repeat(5000) }) as never);
+  const spoilt = new PublicKey(named as never);
+  assert.is(spoilt.getFingerprint().toUpperCase(), fingerprint);
+  const merged = await mergeKeys(key!, spoilt);
+  const armored = Buffer.from(merged.armor());
+  assert.is(await judge(signature, armored), "good");
+  assert.ok(armored.length < 2000, String(armored.length));
+});
+
 async function revokeSubkey(fingerprint: string): Promise<void> {
   const input = "key 1\nrevkey\ny\n0\n\ny\nsave\n";
   const { runCommand } = await import("../../helpers/run.ts");

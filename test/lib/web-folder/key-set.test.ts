@@ -23,23 +23,18 @@ type Told = {
   revoked?: string;
   app?: string;
   date?: number;
+  expires?: number;
 };
 
 const letters = (text = "") => [...text];
 
-function fileOf({
-  serial,
-  keys,
-  roots,
-  revoked,
-  app = "a",
-  date = 60 + serial,
-}: Told): VersionFile {
+function fileOf(told: Told): VersionFile {
+  const { serial, keys, roots, revoked, app = "a", date = 60 + serial, expires = 200 } = told;
   return {
     current: [],
     app,
     date: at(date),
-    expires: at(200),
+    expires: at(expires),
     keys: { serial, keys: letters(keys), roots: letters(roots), revoked: letters(revoked) },
   };
 }
@@ -216,7 +211,13 @@ const cases: [string, RegExp | "taken", Client, Told, Record<number, Told>?][] =
     { 3: S(3, "A", "R2", { roots: "2", revoked: "R" }) },
   ],
   ["the last ROOT goes", /last ROOT/, rooted, V(3, "A", "A"), { 3: S(3, "A", "R") }],
-  // beyond the sketches of others
+  [
+    "a step whose EXPIRES is past, under a VERSION that is fresh",
+    "taken",
+    {},
+    V(2, "AB", "B"),
+    { 2: S(2, "AB", "AB", { expires: 70 }) },
+  ],
   ["a step from the future", /future/, {}, V(2, "AB", "A"), { 2: S(2, "AB", "AB", { date: 999 }) }],
   [
     "a step dated before the one before",
