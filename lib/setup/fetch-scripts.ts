@@ -12,7 +12,7 @@ import {
   checkLine,
   checkVersion,
 } from "../web-folder/floors.ts";
-import { findTrust, saveKeys } from "../web-folder/trust.ts";
+import { Trust } from "../web-folder/trust.ts";
 import { currentFor, thisPlatform } from "../web-folder/version-file.ts";
 import { type SignedVersion, WebFolder } from "../web-folder/web-folder.ts";
 import { places } from "./step.ts";
@@ -45,18 +45,17 @@ export async function fetchScripts(url: string, options: FetchOptions): Promise<
   const temporary = await mkdtemp(join(places.upgrades, "fetch-"));
   atEnd(() => rm(temporary, { recursive: true, force: true }));
   const recordFile = join(places.upgrades, "accepted.json");
-  const keysFolder = join(places.upgrades, "keys");
+  const store = join(places.upgrades, "keys");
   const state = await readRecord(recordFile);
   const folder = new WebFolder(url, { temporary, timeout: 30_000, maxSize, signal, note });
   try {
-    const trust = await findTrust(keysFolder, state.pin ?? [], [folder], {
-      key: options.key,
-      note,
-    });
+    const context = { store, pinned: state.pin ?? [], folders: [folder], app: state.app };
+    const trust = await Trust.open(context, { key: options.key, note });
     const name = folder.name("VERSION");
-    const offer = offered(await folder.version(trust.keys), state, name, { allowDowngrade });
+    const version = await folder.version((given) => trust.verifyVersion(folder, given));
+    const offer = offered(version, state, name, { allowDowngrade });
     const { app, line } = offer;
-    const archive = await folder.archive(line, trust.keys);
+    const archive = await folder.archive(line, trust.signers);
     try {
       const { sha256, signature } = archive;
       const signed = signature.created.toISOString();
@@ -64,7 +63,7 @@ export async function fetchScripts(url: string, options: FetchOptions): Promise<
       const scripts = join(temporary, "scripts");
       await mkdir(scripts);
       await unpackScripts(archive.fd, scripts, folder.name(line.file), signal);
-      await saveKeys(keysFolder, trust.keys);
+      await trust.accept();
       const after = accepted(state, offer, { app, line, archive }, { allowDowngrade });
       const text = `${JSON.stringify({ ...after, pin: trust.pins }, null, 2)}\n`;
       await writeAtomic(recordFile, text, { mode: 0o600 });
