@@ -6,6 +6,8 @@ import { delimiter, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { createTerminal } from "../lib/cli/terminal.ts";
+import { UsageError } from "../lib/core/errors.ts";
+import { findOnPath } from "../lib/exec/scripts.ts";
 import { freePort, World } from "./demo/world.ts";
 
 const { paint, print, table } = createTerminal();
@@ -18,10 +20,14 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => 
 
 let world: World | undefined;
 try {
+  // the one program that the demo runs and Debian does not have from the start
+  if (!(await findOnPath("git")))
+    throw new UsageError("the demo needs git: apt-get install git, or your system's like");
   world = await World.make(root, end.signal);
   await demo(world);
 } catch (error) {
-  if (!end.signal.aborted) print(`${paint.red("failed")} ${String(error)}`);
+  const said = error instanceof UsageError ? error.message : String(error);
+  if (!end.signal.aborted) print(`${paint.red("failed")} ${said}`);
   process.exitCode = 1;
 } finally {
   await world?.end();

@@ -1,4 +1,5 @@
 import { readFile } from "node:fs/promises";
+import { resolve } from "node:path";
 import { messageOf, systemCode, UsageError } from "../core/errors.ts";
 import { didYouMean } from "../core/names.ts";
 import { parseDuration, parseSize } from "../core/units.ts";
@@ -40,6 +41,17 @@ export type Infer<S> = S extends Schema<infer T> ? T : never;
 type Shape = Record<string, Schema<unknown>>;
 type ObjectOf<S extends Shape> = { [Key in keyof S]: Infer<S[Key]> };
 
+/** Says what was expected, and what stands there instead. */
+function unexpected(tree: Tree, what: string, context: Context): undefined {
+  const found =
+    tree.kind !== "scalar"
+      ? `a ${tree.kind}`
+      : tree.value === null
+        ? "nothing"
+        : `"${tree.source}"`;
+  return context.problem(tree, `expected ${what}, got ${found}`);
+}
+
 function scalar<T>(
   what: string,
   read: (tree: Tree & { kind: "scalar" }) => T | undefined,
@@ -47,11 +59,9 @@ function scalar<T>(
   return {
     what,
     read(tree, context) {
-      if (tree.kind !== "scalar")
-        return context.problem(tree, `expected ${what}, got a ${tree.kind}`);
-      const shown = tree.value === null ? "nothing" : `"${tree.source}"`;
+      if (tree.kind !== "scalar") return unexpected(tree, what, context);
       try {
-        return read(tree) ?? context.problem(tree, `expected ${what}, got ${shown}`);
+        return read(tree) ?? unexpected(tree, what, context);
       } catch (error) {
         return context.problem(tree, messageOf(error));
       }
@@ -88,7 +98,7 @@ export const y = {
       read: (tree, context) =>
         tree.kind === "scalar" && tree.value === wanted
           ? wanted
-          : context.problem(tree, `expected ${String(wanted)}`),
+          : unexpected(tree, String(wanted), context),
     };
   },
   /** A whole number. */
@@ -122,8 +132,7 @@ export const y = {
     return {
       what: `a list of ${item.what}`,
       read(tree, context) {
-        if (tree.kind !== "list")
-          return context.problem(tree, `expected a list, each ${item.what}`);
+        if (tree.kind !== "list") return unexpected(tree, `a list, each ${item.what}`, context);
         return tree.items.map((each) => item.read(each, context) as T);
       },
     };
@@ -148,7 +157,7 @@ export const y = {
       what: `a map, each value ${value.what}`,
       read(tree, context) {
         if (tree.kind !== "map")
-          return context.problem(tree, `expected a map, each value ${value.what}`);
+          return unexpected(tree, `a map, each value ${value.what}`, context);
         const result: Record<string, T> = Object.create(null);
         for (const entry of tree.entries) {
           const wrong = key(entry.key);
@@ -165,7 +174,7 @@ export const y = {
       what: `a map with ${Object.keys(shape).join(", ")}`,
       read(tree, context) {
         if (tree.kind !== "map")
-          return context.problem(tree, `expected a map with ${Object.keys(shape).join(", ")}`);
+          return unexpected(tree, `a map with ${Object.keys(shape).join(", ")}`, context);
         const result: Record<string, unknown> = Object.create(null);
         for (const { key, at, value } of tree.entries) {
           const schema = Object.hasOwn(shape, key) ? shape[key] : undefined;
@@ -206,7 +215,7 @@ export const y = {
         const deep = attempts.find(({ problems }) =>
           problems.some(([at]) => at.line !== tree.line || at.column !== tree.column),
         );
-        if (!deep) return context.problem(tree, `expected ${what}`);
+        if (!deep) return unexpected(tree, what, context);
         for (const [at, message] of deep.problems) context.problem(at, message);
         return undefined;
       },
@@ -247,7 +256,7 @@ export async function readConfig<T>(file: string, schema: Schema<T>): Promise<Co
   } catch (error) {
     if (error instanceof UsageError) throw error;
     const why = systemCode(error) === "ENOENT" ? "there is no such file" : messageOf(error);
-    throw new UsageError(`${file}: ${why}; name another, or make it from templates/`);
+    throw new UsageError(`${resolve(file)}: ${why}; name another, or make it from templates/`);
   }
 }
 

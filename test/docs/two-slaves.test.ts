@@ -29,15 +29,16 @@ testUnless(test, needsCommand("curl"))(
     const dir = tempDir("two-");
     const PATH = await makePath(dir);
     const [one, two] = [String(await freePort()), String(await freePort())];
-    const who = { email: "ada@example.com", name: "Ada" };
     const env = {
       PATH,
       HOME: dir,
       XDG_STATE_HOME: join(dir, ".local/state"),
-      GIT_AUTHOR_NAME: who.name,
-      GIT_AUTHOR_EMAIL: who.email,
-      GIT_COMMITTER_NAME: who.name,
-      GIT_COMMITTER_EMAIL: who.email,
+      // an account that has never used git, and whose name git does not guess
+      GIT_CONFIG_GLOBAL: "/dev/null",
+      GIT_CONFIG_SYSTEM: "/dev/null",
+      GIT_CONFIG_COUNT: "1",
+      GIT_CONFIG_KEY_0: "user.useConfigOnly",
+      GIT_CONFIG_VALUE_0: "true",
     };
     const text = (await shellBlocks("two-slaves.md")).map((block) => block.text).join("");
     const lines = filledIn(text, {

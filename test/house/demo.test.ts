@@ -36,4 +36,11 @@ testUnless(test, missing)(
   },
 );
 
+test("without git the demo says what to install", async () => {
+  const argv = current.argv(join(root, "tools/demo.ts"));
+  const env = { PATH: "/nowhere" };
+  const { stdout, stderr } = await runCommand(argv, { env, expect: 1 });
+  assert.match(`${stdout}${stderr}`, "the demo needs git: apt-get install git");
+});
+
 test.run();

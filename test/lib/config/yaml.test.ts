@@ -87,7 +87,7 @@ test("every mistake is named with file, line, column and what is allowed", async
       'hooks.yml:2:14: expected a whole number from 1 to 64, got "900"',
       'hooks.yml:3:7: expected one of fast, safe, got "fats" (did you mean "fast"?)',
       'hooks.yml:6:5: unknown key "pol" (did you mean "poll"?); allowed are user, secret_file, poll, on',
-      "hooks.yml:7:11: expected a duration or false",
+      'hooks.yml:7:11: expected a duration or false, got "5x"',
     ],
   );
 });
