@@ -2,6 +2,7 @@ import { createHash, type Hash } from "node:crypto";
 import { constants } from "node:fs";
 import { access, lstat, readdir, readlink, realpath, rm, stat } from "node:fs/promises";
 import { delimiter, dirname, join } from "node:path";
+import { ifMissing } from "../core/errors.ts";
 import { readIfThere } from "../files/files.ts";
 
 /** What tells an install that would change nothing: all that decides it, and what it left. */
@@ -17,7 +18,7 @@ export async function hashOfInputs(
 ): Promise<string> {
   const hash = createHash("sha256");
   for (const name of [...new Set(files)].sort())
-    add(hash, name, await readIfThere(join(dir, name)).catch(() => undefined));
+    add(hash, name, await readIfThere(join(dir, name)).catch(ifMissing));
   for (const name of Object.keys(env).sort()) {
     if (
       /^(?:NODE_ENV|NODE_OPTIONS|(?:npm_config|pnpm_config|yarn|bun|deno|corepack)_\w+)$/i.test(
@@ -38,7 +39,7 @@ export async function findProgram(env: Env, name: string): Promise<string | unde
   for (const folder of (env.PATH ?? "").split(delimiter)) {
     if (folder === "") continue;
     const file = join(folder, name);
-    const found = await stat(file).catch(() => undefined);
+    const found = await stat(file).catch(ifMissing);
     if (!found?.isFile()) continue;
     const runs = await access(file, constants.X_OK).then(
       () => true,
@@ -57,7 +58,7 @@ export async function hashOfPackages(dir: string): Promise<string> {
   const hash = createHash("sha256");
   for (const path of await installedIn(dir)) {
     if (path.endsWith("node_modules")) await addPackages(hash, path);
-    else add(hash, path, await readIfThere(path).catch(() => undefined));
+    else add(hash, path, await readIfThere(path).catch(ifMissing));
   }
   for (const name of await namesIn(join(dir, ".yarn/cache"))) add(hash, name, "");
   return hash.digest("hex");
@@ -80,10 +81,10 @@ async function installedIn(dir: string): Promise<string[]> {
 async function addPackages(hash: Hash, folder: string): Promise<void> {
   for (const name of await namesIn(folder)) {
     const path = join(folder, name);
-    const found = await lstat(path).catch(() => undefined);
+    const found = await lstat(path).catch(ifMissing);
     // a linked package is looked at where it is: here under .pnpm and the like, or in the repo's own folders
     if (found?.isSymbolicLink()) {
-      const there = await stat(path).catch(() => undefined);
+      const there = await stat(path).catch(ifMissing);
       add(hash, path, `${await readlink(path)} ${there !== undefined}`);
     } else if (!found?.isDirectory() || name === ".bin") continue;
     else if (name.startsWith("@")) await addPackages(hash, path);
@@ -92,7 +93,7 @@ async function addPackages(hash: Hash, folder: string): Promise<void> {
       for (const each of await namesIn(path))
         await addPackages(hash, join(path, each, "node_modules"));
     else {
-      const file = await stat(join(path, "package.json")).catch(() => undefined);
+      const file = await stat(join(path, "package.json")).catch(ifMissing);
       add(hash, path, `${file?.size} ${file?.mtimeMs} ${file?.ino}`);
       await addPackages(hash, join(path, "node_modules"));
     }
@@ -101,9 +102,9 @@ async function addPackages(hash: Hash, folder: string): Promise<void> {
 
 /** The package files of a repo's workspaces: every one below `dir` that is not in a node_modules folder. */
 export async function packageFiles(dir: string, below = ""): Promise<string[]> {
-  const entries = await readdir(join(dir, below), { withFileTypes: true }).catch(() => []);
+  const entries = await readdir(join(dir, below), { withFileTypes: true }).catch(ifMissing);
   const found: string[] = [];
-  for (const entry of entries) {
+  for (const entry of entries ?? []) {
     const path = join(below, entry.name);
     if (/^(?:package\.json|deno\.jsonc?)$/.test(entry.name)) found.push(path);
     else if (entry.isDirectory() && entry.name !== "node_modules" && !entry.name.startsWith("."))
@@ -113,7 +114,7 @@ export async function packageFiles(dir: string, below = ""): Promise<string[]> {
 }
 
 async function namesIn(folder: string): Promise<string[]> {
-  return (await readdir(folder).catch(() => [])).sort();
+  return ((await readdir(folder).catch(ifMissing)) ?? []).sort();
 }
 
 function add(hash: Hash, name: string, value: string | undefined): void {

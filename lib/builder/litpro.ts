@@ -1,7 +1,7 @@
 import process from "node:process";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
-import { Failure } from "../core/errors.ts";
+import { Failure, ifMissing } from "../core/errors.ts";
 import { readIfThere } from "../files/files.ts";
 import type { StageContext, StagePlan } from "../run/stage.ts";
 import type { BuildContext } from "./context.ts";
@@ -13,7 +13,7 @@ import { findLitpro, type Litpro, needsLitpro } from "./litpro-program.ts";
  */
 export async function planLitpro(context: BuildContext): Promise<StagePlan> {
   const { dir } = context;
-  const settings = await stat(join(dir, "lprc.js")).catch(() => undefined);
+  const settings = await stat(join(dir, "lprc.js")).catch(ifMissing);
   if (!settings) return { skip: "no lprc.js" };
   return {
     // which litpro it is shows after the install, not before

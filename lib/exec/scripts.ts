@@ -3,7 +3,7 @@ import { access, constants, readFile, realpath } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { delimiter, dirname, extname, join } from "node:path";
 import process from "node:process";
-import { UsageError } from "../core/errors.ts";
+import { Failure, ifMissing, UsageError } from "../core/errors.ts";
 import { searchPath } from "./environment.ts";
 
 /**
@@ -66,21 +66,32 @@ export interface NpmProgram {
   file: string;
 }
 
-/** The program `name` of the package of that name in the node_modules of `dir`, links resolved. */
+/**
+ * The program `name` of the package of that name in the node_modules of `dir`, links resolved.
+ * @throws {Failure} when its package.json is broken.
+ */
 export async function findInNodeModules(
   name: string,
   dir: string,
 ): Promise<NpmProgram | undefined> {
   // by its package.json: what stands in .bin may be a shell script (pnpm's), which tells nothing
   const folder = join(dir, "node_modules", name);
-  const text = await readFile(join(folder, "package.json"), "utf8").catch(() => "{}");
-  const { version, bin } = JSON.parse(text) as { version?: string; bin?: unknown };
+  const text = await readFile(join(folder, "package.json"), "utf8").catch(ifMissing);
+  const { version, bin } = parsePackage(folder, text ?? "{}");
   const path = typeof bin === "string" ? bin : (bin as Record<string, string> | undefined)?.[name];
   if (path === undefined) return undefined;
   const file = join(folder, path);
   return (await isThere(file, constants.R_OK))
     ? { name, version, file: await realpath(file) }
     : undefined;
+}
+
+function parsePackage(folder: string, text: string): { version?: string; bin?: unknown } {
+  try {
+    return JSON.parse(text) as { version?: string; bin?: unknown };
+  } catch {
+    throw new Failure(`${folder}/package.json is not JSON; install its package again`);
+  }
 }
 
 /** The same from beside the toolkit, else on PATH. */

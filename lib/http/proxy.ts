@@ -125,7 +125,11 @@ export async function openAgents(): Promise<Agents> {
   };
 }
 
-/** `addRequest` is not documented, yet what every proxying agent for Node overrides: it alone sees the request. */
+/**
+ * `addRequest` is not documented, yet what every proxying agent for Node overrides: it alone sees the request.
+ * The packages do the same and more: http-proxy-agent rewrites the request's `_header` and `outputData`, and
+ * https-proxy-agent hands on a proxy's refusal as if it were the server's answer.
+ */
 type Forwarding = HttpAgent & {
   protocol: string;
   addRequest(request: ClientRequest, options: RequestOptions): void;

@@ -2,6 +2,7 @@ import process from "node:process";
 import type { Terminal } from "../cli/terminal.ts";
 import { createMask, type Mask } from "../config/secrets.ts";
 import { atEnd } from "../core/at-exit.ts";
+import { cleanText } from "../core/clean.ts";
 import { messageOf } from "../core/errors.ts";
 import { formatMark, type Mark, markStage, type Result, type StartMark } from "../log/format.ts";
 import { type LogWriter, openLog } from "../log/writer.ts";
@@ -34,7 +35,9 @@ export function createOutput(file: string, run: string, terminal: Terminal): Out
   function write(stage: string, text: string): void {
     if (buffered) return void buffered.push([stage, text]);
     log?.line(stage, text);
-    if (stage !== markStage) terminal.note(`${terminal.paintNote.dim(`${stage} |`)} ${text}`);
+    if (stage === markStage) return;
+    // the log has it as it is; on a terminal it may be coloured, and act in no other way
+    terminal.note(`${terminal.paintNote.dim(`${stage} |`)} ${cleanText(text, true)}`);
   }
 
   return {

@@ -1,3 +1,4 @@
+import { cleanText } from "../core/clean.ts";
 import type { Result } from "../log/format.ts";
 import type { StageResult } from "./stage.ts";
 import type { Terminal } from "../cli/terminal.ts";
@@ -23,7 +24,7 @@ export function runTable(name: string, whole: RunSummary, terminal: Terminal): s
     name,
     colour(result),
     result === "skipped" ? "" : seconds.toFixed(1),
-    note,
+    cleanText(note),
   ]);
   const took = formatDuration(whole.seconds * 1000);
   rows.push([name, colour(whole.result), whole.seconds.toFixed(1), `run ${whole.run}, ${took}`]);

@@ -1,5 +1,5 @@
 // The litpro stage, with the real litpro, against what litpro makes alone.
-import { readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { cp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -69,6 +69,8 @@ const program: Files = {
 `,
 };
 
+const empty = { "lprc.js": "module.exports = function () {};\n" };
+
 async function site(files: Files): Promise<string> {
   const dir = tempDir();
   await writeFiles(dir, files);
@@ -106,6 +108,21 @@ test("what is built is what litpro alone makes, byte for byte", async () => {
   assert.match(String(made["/css/site.css"]), /teal/);
 });
 
+const cases = join(root, "test/fixtures/litpro");
+for (const name of await readdir(cases)) {
+  test(`what a document says is built: ${name}`, async () => {
+    const dir = await site(empty);
+    await cp(join(cases, name), dir, { recursive: true });
+    const expected = await contents(join(dir, "expected"));
+    assert.match(
+      await litpro(dir, 0),
+      new RegExp(`: ${Object.keys(expected).length} saved, 0 unch`),
+    );
+    const { "/.checksum": _, ...built } = await contents(join(dir, "build"));
+    assert.equal(built, expected);
+  });
+}
+
 test("an output that was deleted, or put back by a checkout, is written again", async () => {
   const dir = await site(program);
   await litpro(dir, 0);
@@ -122,7 +139,6 @@ const package_ = (name: string, version: string) => ({
   [`node_modules/${name}/package.json`]: JSON.stringify({ version, bin: { [name]: "./run.js" } }),
   [`node_modules/${name}/run.js`]: `console.log("${name} itself\\n## DONE");\n`,
 });
-const empty = { "lprc.js": "module.exports = function () {};\n" };
 const choices: [title: string, files: Files, words: RegExp][] = [
   ["the repo's own litpro", package_("litpro", "2.0.9"), /litpro +ok .* litpro 2\.0\.9: 0 saved/],
   [

@@ -360,6 +360,14 @@ test("a million lines, long lines and bytes that are no text pass through", asyn
   assert.ok(text.split("\n").every((line) => line === "" || parseLine(line)));
 });
 
+test("what a stage prints cannot act on the terminal; colours stay, and the log has it as it is", async () => {
+  const dir = await folder({ one: "printf '\\033]0;title\\007\\033[2J\\033[31mred\\n'; exit 1" });
+  const { stdout, stderr } = await build([dir], { expect: 1 });
+  assert.match(stderr, /^one \| \u001b\[31mred\u001b\[0m$/m);
+  assert.not.match(stdout + stderr, /\u0007|\u001b\[2J|title/);
+  assert.match(await log(dir), /\u001b\]0;title\u0007\u001b\[2J\u001b\[31mred/);
+});
+
 test("the log and the toolkit's own files leave the checkout's status clean", async () => {
   const repo = await makeRepo({ files: { "a.txt": "a\n" } });
   const dir = await repo.checkout(join(tempDir(), "site"));
