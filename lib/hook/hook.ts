@@ -61,15 +61,6 @@ export async function serve(flags: HookFlags, { quiet }: { quiet: boolean }): Pr
     secluded: true,
   });
   const server = await openServer(settings, log);
-  const fd = listenFds()[0];
-  const address = formatListen(await server.listen(fd === undefined ? config.listen : { fd }));
-  log.warn(`hook-server ${version} listens on ${address}, state in ${config.state}`);
-  warnAboutRoot(config, log);
-  warnAboutSecrets(config, log);
-  server.start();
-  announceRuns(config, server, log).catch((error: unknown) => log.bug(error));
-  await notify("READY=1", `STATUS=listening on ${address}`);
-  const stopWatchdog = startWatchdog();
 
   const readAgain = async () => {
     try {
@@ -87,10 +78,21 @@ export async function serve(flags: HookFlags, { quiet }: { quiet: boolean }): Pr
   // one after the other: the last one to start must be the last to take effect
   let reading = Promise.resolve();
   const reload = () => (reading = reading.then(readAgain));
+  const fd = listenFds()[0];
+  const address = formatListen(await server.listen(fd === undefined ? config.listen : { fd }));
+  log.warn(`hook-server ${version} listens on ${address}, state in ${config.state}`);
+  warnAboutRoot(config, log);
+  warnAboutSecrets(config, log);
+  server.start();
+  // a signal may come as soon as it is known that the server is there
+  const stopped = untilStopped(server, { settings, log, reload });
+  announceRuns(config, server, log).catch((error: unknown) => log.bug(error));
+  await notify("READY=1", `STATUS=listening on ${address}`);
+  const stopWatchdog = startWatchdog();
   const stopWatching = watchFiles(() => stamps, reload);
   const tidying = setInterval(() => void server.tidy(), tidyInterval);
 
-  await untilStopped(server, { settings, log, reload });
+  await stopped;
   stopWatching();
   stopWatchdog();
   clearInterval(tidying);
