@@ -116,8 +116,12 @@ function archiveBefore(
   );
 }
 
-/** `release list`: the archives, the newest first, and which are current. */
+/**
+ * `release list`: the archives, the newest first, and which are current.
+ * @throws {UsageError} when there is no such folder.
+ */
 export async function list(out: string): Promise<(Archive & { current: boolean })[]> {
+  if (!(await exists(out))) throw new UsageError(`${out} is not there; name the web folder`);
   const named = new Set((await readVersion(out))?.current.map(({ file }) => file));
   const archives = await archivesIn(out);
   return archives.map((archive) => ({ ...archive, current: named.has(archive.file) }));

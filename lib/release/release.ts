@@ -16,6 +16,7 @@ import { planBuild, planPublishing, readTree, type ReleaseContext, type Stage } 
 import { withWorktree } from "./worktree.ts";
 
 export { list, refresh, withdraw } from "./current.ts";
+export { readVersion } from "./folder.ts";
 export { changeKeys, listKeys } from "./keys.ts";
 export { pack } from "./pack.ts";
 export { endOf, keygen, openSigner, openSigners, type Signer } from "./signer.ts";

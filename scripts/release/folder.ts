@@ -14,7 +14,9 @@ export const refreshCommand = defineCommand({
   async run({ flags, terminal }) {
     const { refresh } = await import("../../lib/release/release.ts");
     const file = await refresh(flags.out, await signers({ flags, terminal }), flags.expires);
-    terminal.print(`${flags.out}/VERSION is good until ${file.expires?.toISOString()}`);
+    // cron mails what is printed
+    if (!terminal.quiet)
+      terminal.print(`${flags.out}/VERSION is good until ${file.expires?.toISOString()}`);
     terminal.printJson(file);
   },
 });
@@ -51,19 +53,29 @@ export const withdrawCommand = defineCommand({
 export const listCommand = defineCommand({
   name: "release list",
   summary: "the archives in the web folder, the newest first",
-  usage: ["release list [flags]"],
+  usage: ["release list [DIR] [flags]"],
+  args: [["DIR", "the web folder; the same as --out"]],
+  maxArgs: 1,
   flags: { out },
   examples: [
     ["release list", "what is there, and what is current"],
+    ["release list ../web", "of another folder"],
     ["release list --json", "the same for a script"],
   ],
-  async run({ flags, terminal }) {
-    const { list } = await import("../../lib/release/release.ts");
-    const archives = await list(flags.out);
+  async run({ flags, args, terminal }) {
+    const { list, readVersion } = await import("../../lib/release/release.ts");
+    const folder = args[0] ?? flags.out;
+    const archives = await list(folder);
+    const version = await readVersion(folder);
+    const seconds = (time?: Date) => time?.toISOString().replace(/\.\d+Z/, "Z");
+    if (version?.date)
+      terminal.note(
+        `VERSION is of ${seconds(version.date)}, good until ${seconds(version.expires)}`,
+      );
     const rows = archives.map(({ version, platform, size, signed, current, file }) => [
       current ? "current" : "",
       ...[version, platform ?? "any", formatSize(size)],
-      ...[signed?.toISOString().replace(/\.\d+Z/, "Z") ?? "not signed", file],
+      ...[seconds(signed) ?? "not signed", file],
     ]);
     const header = ["", "version", "platform", "size", "signed", "file"];
     for (const line of terminal.table(rows, { header, right: [3] })) terminal.print(line);

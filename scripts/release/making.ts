@@ -13,7 +13,7 @@ export const packCommand = defineCommand({
     platform: {
       type: "string",
       value: "NAME",
-      help: "gnu-linux, linux-musl, darwin or windows (default: it fits any)",
+      help: "gnu-linux or linux-musl, on which launchfit runs; darwin or windows for others who read VERSION (default: it fits any)",
     },
     from: {
       type: "string",
@@ -28,6 +28,7 @@ export const packCommand = defineCommand({
   },
   examples: [
     ["release pack --app my-app --version 1.23.42b", "build/ into upload/app-updates/"],
+    ["archive=$(release pack --app my-app --version 1.2 --quiet)", "its path alone, for a script"],
     [
       "release pack --app my-app --version 1.23.42b --platform gnu-linux --from dist --key gpg:0123…CDEF",
       "one platform's, signed by gpg",
@@ -52,10 +53,10 @@ export const packCommand = defineCommand({
       },
       await signers({ flags, terminal }),
     ).finally(() => progress.end());
+    const path = `${packed.out}/${packed.file}`;
     const how = packed.changed ? "packed" : "is there already";
-    terminal.print(
-      `${packed.out}/${packed.file} ${how}, ${formatSize(packed.size)}, ${packed.sha256}`,
-    );
+    const about = ` ${how}, ${formatSize(packed.size)}, ${packed.sha256}`;
+    terminal.print(terminal.quiet ? path : path + about);
     terminal.printJson(packed);
   },
 });

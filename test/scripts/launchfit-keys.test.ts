@@ -7,7 +7,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { type GpgHome, gpgHome, needsGpg } from "../helpers/gpg.ts";
 import { exitCodeOf } from "../../lib/core/errors.ts";
-import { type InstallOptions, installInto } from "../../lib/launch/launch.ts";
+import { fetchOnly, type InstallOptions, installInto } from "../../lib/launch/launch.ts";
 import type { KeyLines } from "../../lib/web-folder/version-file.ts";
 import { runScript, startScript } from "../helpers/run.ts";
 import { testUnless } from "../helpers/skip.ts";
@@ -180,9 +180,23 @@ test("a client that was away follows one step at a time, and asks for nothing mo
     "my-app-5.tar.gz",
     "my-app-5.tar.gz.sig",
   ]);
+  // nothing is new: one request
+  const statuses: Record<string, number> = {};
+  web.on(
+    (_request, response, name) =>
+      void response.on("finish", () => (statuses[name] = response.statusCode)),
+  );
+  web.asked.length = 0;
+  const quiet = { note: () => {}, look: true, conditional: true };
+  assert.is(await fetchOnly(deploy, quiet), undefined);
+  assert.equal(web.asked, ["VERSION"]);
   // the key that was pinned is retired: what it signs now counts no more
   await put("6", lines(3, [b, c], { revoked: [a] }), [a]);
   assert.match((await launchfit()).told, /not by/);
+  assert.is(statuses["KEY.asc"], 200, "it was written again");
+  await launchfit();
+  assert.is(statuses["KEY.asc"], 304);
+  web.on(undefined);
   await put("6", lines(4, [a, b], { revoked: [] }), [a, b], [a, b]);
   assert.match((await launchfit()).told, /brings back the key/);
   assert.is(await installedVersion(deploy), "5");

@@ -188,6 +188,25 @@ test("several platforms stand in one folder, and each keeps its line", async () 
   assert.is(archives.length, 3);
 });
 
+test("list takes the folder as a word, with its dates; --quiet prints the archive's path alone", async () => {
+  const { out, dir, pack, release } = await yard();
+  const { stdout } = await pack("1", ["--quiet"]);
+  assert.is(stdout, "upload/app-updates/my-app-1.tar.gz\n");
+  assert.is((await release(["refresh", "--quiet"])).stdout, "");
+  mkdirSync(join(dir, "elsewhere"));
+  const cwd = join(dir, "elsewhere");
+  const listed = await release(["list", "../upload/app-updates"], { cwd });
+  const time = "\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\dZ";
+  assert.match(
+    listed.stdout,
+    new RegExp(`^current +1 +any +.* +${time} +my-app-1\\.tar\\.gz$`, "m"),
+  );
+  assert.match(listed.stderr, new RegExp(`VERSION is of ${time}, good until ${time}`));
+  const none = await release(["list", "../nowhere"], { cwd, expect: 2 });
+  assert.match(none.stderr, "nowhere is not there");
+  assert.is((await readdir(out)).length, 5);
+});
+
 test("withdraw goes back, refresh signs again, and a client follows both", async () => {
   const { dir, out, pack, release, fingerprint } = await yard();
   await pack("1");
