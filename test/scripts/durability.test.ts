@@ -10,8 +10,11 @@ import {
   assertDurable,
   type Call,
   publishing,
+  startTraced,
   traceDisk,
 } from "../helpers/disk-trace.ts";
+import { makeYard, sha, startHooks } from "../helpers/hooks.ts";
+import { killProcessesOf } from "../helpers/leftovers.ts";
 import { runAt, sampleRun } from "../helpers/log-samples.ts";
 import { makeRepo, writeFiles } from "../helpers/repos.ts";
 import { runScript, scriptArgv } from "../helpers/run.ts";
@@ -108,6 +111,39 @@ traceTest("slave-activate: a tree's link is on the disk before it is told", asyn
   const calls = await trace("slave-activate", args);
   assertDurable(calls, join(repos, "site"));
   assert.is(await readFile(join(repos, "site/index.html"), "utf8"), "one");
+});
+
+traceTest("hook-server: a delivery is on the disk before it is answered with 202", async () => {
+  const dir = await makeYard({ job: "true" });
+  let calls = (): Call[] => [];
+  const server = await startHooks(dir, {
+    wrap(args) {
+      const traced = startTraced([...scriptArgv("hook-server"), ...args]);
+      ({ calls } = traced);
+      return traced.running;
+    },
+  });
+  const { status, body } = await server.push("me/site", sha(1));
+  assert.is(status, 202);
+  await server.idle();
+  // strace passes no signal on: the server ends by its own command
+  const script = calls().find(({ name }) => name === "exit_group");
+  assert.is(script, undefined, "the server still runs");
+  await server.kill();
+  await killProcessesOf(dir);
+  const file = join(server.state, "deliveries.jsonl");
+  const wrote = calls().findLast(
+    ({ name, paths, text }) => /write/.test(name) && paths[0] === file && text.includes(body.run),
+  );
+  const synced = calls().find(
+    ({ name, paths, start }) =>
+      /^f(data)?sync$/.test(name) && paths[0] === file && start > (wrote?.end ?? 0),
+  );
+  const answered = calls().find(
+    ({ name, text }) => /^(?:write|send)/.test(name) && text.includes("HTTP/1.1 202"),
+  );
+  assertBefore(wrote, synced, "it is written, then synced");
+  assertBefore(synced, answered, "it is synced, then answered");
 });
 
 test.run();
