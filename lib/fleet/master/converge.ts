@@ -11,7 +11,7 @@ import {
   type Wants,
   writeWants,
 } from "./want.ts";
-import { lockRun, type Master, OrderBook, readList, runFanOut, runId } from "./run.ts";
+import { lockRun, type Master, OrderBook, readList, runFanOut, runId } from "./rollout.ts";
 
 /** `--converge`: bring every slave to what the last run set for it, which was down then, or failed. */
 

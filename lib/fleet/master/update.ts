@@ -19,7 +19,7 @@ import {
   runFanOut,
   runId,
   type UpdateFlags,
-} from "./run.ts";
+} from "./rollout.ts";
 import { createSender } from "./send.ts";
 import { showStatus } from "./status.ts";
 import { readWants, withWant, writeWants } from "./want.ts";

@@ -14,7 +14,7 @@ import { outcomeLine, printOutcomes, slaves } from "./report.ts";
 import type { Sender } from "./send.ts";
 import { stateFolder, type Wants } from "./want.ts";
 
-/** What every run over the fleet is made of: flags, lists, the lock, the orders, the fan-out and its report. */
+/** What every rollout over the fleet is made of: flags, lists, the lock, the orders, the fan-out and its report. */
 
 export interface UpdateFlags {
   list: string;
