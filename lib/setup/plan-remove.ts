@@ -1,6 +1,7 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { UsageError } from "../core/errors.ts";
+import { scopeName } from "../exec/delegation.ts";
 import { commentFor } from "./accounts.ts";
 import { readHooks, removeRepo } from "./hooks-file.ts";
 import { appSteps } from "./plan-app.ts";
@@ -10,7 +11,7 @@ import { planSlave } from "./plan-slave.ts";
 import { treeRemoved } from "./remove-steps.ts";
 import { forRoot } from "./root.ts";
 import { type Facts, type Note, places, type Plan, type Step } from "./step.ts";
-import { disable, reload } from "./unit-steps.ts";
+import { disable, reload, stop } from "./unit-steps.ts";
 
 /** What setup has made, and can take away. */
 export type Removable =
@@ -28,6 +29,12 @@ export async function planRemoval(
   { purge }: { purge: boolean },
 ): Promise<Plan> {
   const { root } = found;
+  // which repos there are must be known before one goes, or all
+  if (
+    found.hooksProblem !== undefined &&
+    (what.kind === "repo" || (what.kind === "server" && purge))
+  )
+    throw new UsageError(found.hooksProblem);
   const facts = withAllScripts(found);
   const made = await stepsOf(facts, what, { purge });
   const steps = root === "/" ? made : forRoot({ steps: made, notes: [] }).steps;
@@ -91,9 +98,15 @@ async function stepsOf(
     () => [],
   );
   const timers = wants.filter((name) => /^(?:build|logs-rotate)@.+\.timer$/.test(name));
-  const plan = planServer(facts);
+  // also with repos whose accounts are gone, for which the server would not be started
+  const { steps } = planServer({ ...facts, repos: [] });
+  // builds outlive the server: they are ended once it is off, and before anything that they use goes
+  const runs = stop(scopeName, "builds that are still under way");
+  const services = steps.findIndex(({ systemd }) => systemd);
   return [
-    ...plan.steps,
+    ...steps.slice(0, services),
+    { ...runs, undo: { step: runs } },
+    ...steps.slice(services),
     ...timers.map((name) => ({ ...disable([name]), undo: { step: disable([name]) } })),
   ];
 }

@@ -65,6 +65,18 @@ export function disable(units: readonly string[]): Step {
   };
 }
 
+/** What runs in a unit that nobody enables is ended. */
+export function stop(unit: string, why: string): Step {
+  return {
+    what: `systemd: stop ${unit}`,
+    ...{ why, systemd: true },
+    look: async () =>
+      (await systemctl("is-active", unit)).stdout.trim() === "active" ? "remove" : "ready",
+    perform: () => systemd(["stop"], [unit]),
+    byHand: () => [commandLine("systemctl", "stop", unit)],
+  };
+}
+
 /**
  * Services that run older files.
  * @param files those that a service reads when it starts

@@ -131,6 +131,9 @@ export async function walkOperations(
     await other.stop();
   }
 
+  await sh(`${page.inline("systemctl status boatyard-runs.scope")} || :`);
+  await line("systemctl stop hook-server.socket hook-server.service boatyard-runs.scope");
+
   // taking it away
   const removed = await sh(page.block("setup remove repo"));
   assert.match(removed.stdout, "folder /home/site with all that is in it");

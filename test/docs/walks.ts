@@ -4,6 +4,7 @@ import { walkApp } from "./app.walk.ts";
 import { walkCopying } from "./copying.walk.ts";
 import { walkFleet } from "./fleet.walk.ts";
 import { walkOperations } from "./operations.walk.ts";
+import { walkServer } from "./server.walk.ts";
 
 export type Walk = (machine: Machine, another: () => Promise<Machine>) => Promise<void>;
 
@@ -12,4 +13,5 @@ export const walks: Record<string, Walk> = {
   "copying.md": walkCopying,
   "fleet.md": walkFleet,
   "operations.md": walkOperations,
+  "server.md": walkServer,
 };
