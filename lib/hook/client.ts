@@ -7,6 +7,7 @@ import { cleanText } from "../core/clean.ts";
 import { Failure, systemCode } from "../core/errors.ts";
 import { formatDuration } from "../core/units.ts";
 import type { Terminal } from "../cli/terminal.ts";
+import type { IgnoredDelivery } from "./ignored.ts";
 import type { RunView } from "./routes.ts";
 
 /** What `hook-server list|show|log|cancel|rerun` do with a server that runs. */
@@ -108,6 +109,29 @@ export async function list(
   for (const line of terminal.table(rows, {
     header: ["RUN", "REPO", "REF", "COMMIT", "STATE", "TIME", "ACCEPTED", ""],
   }))
+    terminal.print(line);
+}
+
+/** Print the deliveries of which no run came, and why, the newest first. */
+export async function listIgnored(
+  client: HookClient,
+  terminal: Terminal,
+  { repo, limit }: { repo?: string | undefined; limit: number },
+): Promise<void> {
+  const query = new URLSearchParams({ limit: String(limit) });
+  if (repo !== undefined) query.set("repo", repo);
+  const answer = await client.json(`/ignored?${query}`);
+  terminal.printJson(answer);
+  const rows = (answer.ignored as IgnoredDelivery[]).map((each) =>
+    [
+      ageOf(each.time),
+      each.repo ?? "",
+      `${each.forge} ${each.event}`,
+      shortRef(each.ref ?? ""),
+      each.reason,
+    ].map((text) => cleanText(text)),
+  );
+  for (const line of terminal.table(rows, { header: ["RECEIVED", "REPO", "EVENT", "REF", "WHY"] }))
     terminal.print(line);
 }
 

@@ -4,6 +4,7 @@ import { clientAddress, HttpError, readBody, sendJson } from "../http/server.ts"
 import { Admission, type Place } from "./admission.ts";
 import type { RepoConfig, Settings } from "./config.ts";
 import { type Envelope, isDeliveryId, readEnvelope } from "./forge.ts";
+import type { Ignored } from "./ignored.ts";
 import {
   type Change,
   contentTypeOf,
@@ -29,6 +30,7 @@ interface DeliveriesParts {
   scheduler: Pick<Scheduler, "draining" | "queue">;
   /** Puts changes on disk, and then into the queue. */
   accept: Store["accept"];
+  ignored: Ignored;
   log: ServerLog;
 }
 
@@ -103,11 +105,25 @@ export class Deliveries {
     const { payload, facts } = parse(envelope, body, type);
     const repo = repoOf(config, check, facts);
     place.accept();
-    if (!repo) return ignored(facts.reason || "the payload names no repository");
+    const { forge, event, id: delivery } = envelope;
+    const note = (why: string, ref: string | undefined) => {
+      // whoever reaches a server may send to a repo without a secret: these must not push out the others
+      if (check)
+        this.#parts.ignored.add({ reason: why, repo: facts.repo, forge, event, ref, delivery });
+    };
+    if (!repo) {
+      const why = facts.reason || "the payload names no repository";
+      note(why, facts.ref);
+      return ignored(why);
+    }
     const branch = repo.refs ? undefined : await checkoutBranch(repo);
     const { changes, reason } = selectChanges(repo, facts, branch);
+    if (facts.changes.length === 0) note(reason, facts.ref);
+    for (const change of facts.changes) if (!changes.includes(change)) note(reason, change.ref);
     if (changes.length === 0) return ignored(reason);
-    return await this.#store(envelope, repo, changes, payload);
+    const answer = await this.#store(envelope, repo, changes, payload);
+    if (answer.status === 200) note(answer.reason, changes[0]?.ref);
+    return answer;
   }
 
   /** Accept a delivery's changes, unless it came before. */

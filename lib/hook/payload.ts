@@ -24,6 +24,8 @@ export interface Facts {
   /** `owner/name` as the forge writes it; undefined when the payload names no repository. */
   readonly repo: string | undefined;
   readonly changes: readonly Change[];
+  /** The ref that the payload is about, also when nothing can run. */
+  readonly ref: string | undefined;
   /** Why nothing can run, when `changes` is empty. */
   readonly reason: string;
 }
@@ -66,6 +68,7 @@ export function readPayload(envelope: Envelope, payload: unknown): Facts {
   const facts = (changes: Change[], reason: string): Facts => ({
     repo,
     changes,
+    ref: text(get(payload, "ref"))?.slice(0, 1000),
     reason,
   });
   if (envelope.event === "push") {

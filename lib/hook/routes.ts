@@ -4,6 +4,7 @@ import { isRunId } from "../core/id.ts";
 import { HttpError, sendJson } from "../http/server.ts";
 import type { Settings } from "./config.ts";
 import type { Deliveries } from "./deliveries.ts";
+import type { Ignored } from "./ignored.ts";
 import { hasEnded, recordOf, type Records, type RunRecord, type RunState } from "./records.ts";
 import { followLog, sendLog } from "./run-log.ts";
 import type { Scheduler } from "./scheduler.ts";
@@ -19,6 +20,7 @@ export type RunView = Omit<RunRecord, "cookie" | "cgroup" | "pid" | "pidStart">;
 interface RoutesParts {
   settings: Settings;
   deliveries: Deliveries;
+  ignored: Ignored;
   store: Store;
   scheduler: Scheduler;
   records: Records;
@@ -81,6 +83,12 @@ export class Routes {
     }
     if (url?.pathname === "/runs")
       return sendJson(response, 200, { runs: this.#list(url.searchParams) });
+    if (url?.pathname === "/ignored") {
+      onlyGet(request);
+      const repo = url.searchParams.get("repo") ?? undefined;
+      const limit = limitOf(url.searchParams);
+      return sendJson(response, 200, { ignored: this.#parts.ignored.list({ repo, limit }) });
+    }
     if (url?.pathname.startsWith("/runs/")) return await this.#run(request, response, url);
     throw new HttpError(404, "there is no such page");
   }
@@ -113,7 +121,6 @@ export class Routes {
 
   /** Runs, the newest first: those that wait, those with a folder, and the superseded ones that are remembered. */
   #list(query: URLSearchParams): RunView[] {
-    const limit = Number(query.get("limit") ?? 100);
     const repo = query.get("repo");
     const state = query.get("state");
     const views = new Map<string, RunView>();
@@ -123,7 +130,7 @@ export class Routes {
         (view) => (repo === null || view.repo === repo) && (state === null || view.state === state),
       )
       .sort((a, b) => b.accepted.localeCompare(a.accepted) || b.id.localeCompare(a.id))
-      .slice(0, Number.isInteger(limit) && limit > 0 ? limit : 100);
+      .slice(0, limitOf(query));
   }
 
   #view(id: string): RunView | undefined {
@@ -156,6 +163,11 @@ export class Routes {
     const [entry] = await this.#parts.accept({ repo, forge, event }, [change], payload);
     sendJson(response, 202, { run: entry?.id, of: view.id });
   }
+}
+
+function limitOf(query: URLSearchParams): number {
+  const limit = Number(query.get("limit") ?? 100);
+  return Number.isInteger(limit) && limit > 0 ? limit : 100;
 }
 
 function onlyGet(request: IncomingMessage): void {

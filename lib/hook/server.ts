@@ -8,6 +8,7 @@ import { createHttpServer, type Listen, listenOn } from "../http/server.ts";
 import type { Settings } from "./config.ts";
 import { Deliveries } from "./deliveries.ts";
 import { Executor } from "./executor.ts";
+import { Ignored } from "./ignored.ts";
 import { Heads, Poller } from "./poll.ts";
 import { hasEnded, Records } from "./records.ts";
 import { Routes } from "./routes.ts";
@@ -31,6 +32,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
   const metrics = new Metrics();
   const { store, waiting } = await Store.open(state, { warn });
   const records = await Records.open(state, { warn });
+  const ignored = await Ignored.open(state, { warn });
   const heads = new Heads(state, log);
 
   const cgroups = new Cgroups();
@@ -58,9 +60,18 @@ export async function openServer(settings: Settings, log: ServerLog) {
     for (const entry of entries) scheduler.add(entry);
     return entries;
   };
-  const deliveries = new Deliveries({ settings, store, scheduler, accept, log });
+  const deliveries = new Deliveries({ settings, store, scheduler, accept, ignored, log });
   const poller = new Poller({ settings, heads, scheduler, accept, log });
-  const routes = new Routes({ settings, deliveries, store, scheduler, records, accept, metrics });
+  const routes = new Routes({
+    settings,
+    deliveries,
+    ignored,
+    store,
+    scheduler,
+    records,
+    accept,
+    metrics,
+  });
   const onBug = (error: unknown) => log.bug(error);
   const web = createHttpServer((request, response) => routes.web(request, response), onBug);
   const local = createHttpServer((request, response) => routes.local(request, response), onBug);
@@ -133,7 +144,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
     async drain(patience: number): Promise<void> {
       poller.stop();
       await scheduler.drain(patience);
-      await store.close();
+      await Promise.all([store.close(), ignored.close()]);
     },
     /** Close the addresses. */
     async close(): Promise<void> {

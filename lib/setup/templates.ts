@@ -168,7 +168,7 @@ repos:
   jostylr/site:                   # owner/name as the forge sends it
     user: site                    # the Unix account that builds; default: the server's own
     dir: /home/site/site          # its checkout
-    secret_file: /etc/boatyard/site.secret    # mode 600; a list of two while one is rotated
+    secret_file: /etc/boatyard/site.secret    # mode 600, 16 characters or more, or GitLab's signing token (whsec_…); a list of two while one is rotated
     refs: [main]                  # branches, release/* or refs/tags/v*; default: the checkout's branch
     timeout: 30m                  # then the run is ended with all that it started
     poll: 15m                     # look for missed pushes; false: never
@@ -308,7 +308,7 @@ location ~ ^/(hook|github/callback)$ {
 }
 
 # Runs and metrics, for those who have the token (status: in hooks.yml). Remove it if it is not needed from outside.
-location ~ ^/(runs|metrics|healthz)(/|$) {
+location ~ ^/(runs|ignored|metrics|healthz)(/|$) {
     proxy_pass http://127.0.0.1:3420;
     proxy_http_version 1.1;
     proxy_set_header Host $host;

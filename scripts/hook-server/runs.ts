@@ -1,4 +1,5 @@
 import { defineCommand } from "../../lib/cli/command.ts";
+import { UsageError } from "../../lib/core/errors.ts";
 import { commonFlags, runArgument } from "./flags.ts";
 
 /** hook-server list, show and log: what there is to see of the runs. */
@@ -6,7 +7,10 @@ import { commonFlags, runArgument } from "./flags.ts";
 export const list = defineCommand({
   name: "hook-server list",
   summary: "what waits, runs and ran, the newest first",
-  usage: ["hook-server list [--repo OWNER/NAME] [--only STATE] [-n 20]"],
+  usage: [
+    "hook-server list [--repo OWNER/NAME] [--only STATE] [-n 20]",
+    "hook-server list --ignored [--repo OWNER/NAME] [-n 20]",
+  ],
   flags: {
     ...commonFlags,
     repo: { type: "string", value: "OWNER/NAME", help: "runs of this repo only" },
@@ -16,16 +20,24 @@ export const list = defineCommand({
       help: "runs in this state only",
       choices: ["waiting", "starting", "running", "succeeded", "failed", "cancelled", "superseded"],
     },
+    ignored: {
+      type: "boolean",
+      help: "the genuine deliveries that started nothing, and why, instead of runs",
+    },
     lines: { type: "number", short: "n", value: "N", default: 20, help: "how many" },
   },
   examples: [
     ["hook-server list", "the last 20 runs"],
     ["hook-server list --only failed --json", "failed ones, for a script"],
+    ["hook-server list --ignored", "why did my push not run?"],
   ],
   run: async ({ flags, terminal }) => {
     const hook = await import("../../lib/hook/hook.ts");
     const filter = { repo: flags.repo, state: flags.only, limit: flags.lines };
-    await hook.list(await hook.connect(flags), terminal, filter);
+    const show = flags.ignored ? hook.listIgnored : hook.list;
+    if (flags.ignored && flags.only !== undefined)
+      throw new UsageError("--ignored lists deliveries, which have no state; leave out --only");
+    await show(await hook.connect(flags), terminal, filter);
   },
 });
 

@@ -2,6 +2,7 @@
 // hook-server, signed requests for slave-server.
 import { access, mkdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { connect } from "node:tls";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { makeYard, pushPayload, sha, sign, startHooks } from "../helpers/hooks.ts";
@@ -102,6 +103,47 @@ async function checkHooks({ hooks, certificate, dir, front }: Servers): Promise<
   assert.match(version.stdout, "CURRENT 1 a-1.tar.gz");
 }
 
+/**
+ * Clients behind the proxy that announce much and send little, or send much that is not signed: genuine deliveries get
+ * in beside them, and a refusal comes through although its body was not read.
+ */
+async function checkHostile({ certificate, front }: Servers): Promise<void> {
+  const ca = await readFile(certificate.ca);
+  const head = (length: number, signature: string) =>
+    `POST /hook HTTP/1.1\r\nhost: localhost:${front}\r\ncontent-type: application/json\r\nx-github-event: push\r\ncontent-length: ${length}\r\n${signature}\r\n`;
+  const signed = (body: string) => `x-hub-signature-256: sha256=${sign(body)}\r\n`;
+  const open = (text: string) => {
+    const socket = connect({ port: front, host: "localhost", ca });
+    socket.on("error", () => {});
+    socket.write(text);
+    return socket;
+  };
+  const large = 24 * 1024 * 1024;
+  const hostile = Array.from({ length: 40 }, (_, n) => {
+    const socket = open(`${head(large, n % 2 ? "" : signed(""))}{`);
+    if (n % 4 === 0) socket.write("x".repeat(n % 8 === 0 ? large - 1 : 5_000_000));
+    return socket;
+  });
+  const send = (body: string, signature: string) =>
+    new Promise<string>((resolve) => {
+      const socket = open("");
+      let answer = "";
+      socket.setEncoding("latin1").on("data", (data: string) => {
+        answer += data;
+        if (/\r\n\r\n/.test(answer)) socket.destroy();
+      });
+      socket.on("close", () => resolve(answer.slice(0, 12)));
+      socket.write(head(body.length, signature) + body);
+    });
+  const genuine = Array.from({ length: 30 }, (_, n) => {
+    const body = JSON.stringify(pushPayload("me/site", sha(100 + n)));
+    return send(body, signed(body));
+  });
+  assert.equal([...new Set(await Promise.all(genuine))], ["HTTP/1.1 202"]);
+  assert.is(await send("x".repeat(20_000_000), ""), "HTTP/1.1 401");
+  for (const socket of hostile) socket.destroy();
+}
+
 /** The master's whole work through the proxy: a signed request, its job followed to the end, the status. */
 async function checkSlave(servers: Servers): Promise<void> {
   const { dir, secretFile, certificate, front2, repo } = servers;
@@ -175,7 +217,7 @@ testUnless(test, await lacks(caddy))(
       .replaceAll("/srv/www", join(dir, "www"));
     assert.match(text, `https://localhost:${front2} {`);
     const file = join(dir, "Caddyfile");
-    await writeFile(file, `{\n\tadmin off\n\tauto_https off\n}\n${text}`);
+    await writeFile(file, text.replace(/^\{$/m, "{\n\tadmin off\n\tauto_https off"));
     const env = ["env", `HOME=${dir}`, `XDG_DATA_HOME=${dir}`, `XDG_CONFIG_HOME=${dir}`];
     await through([...env, caddy, "run", "--config", file], "SIGTERM", servers);
   },
@@ -190,6 +232,7 @@ async function through(argv: string[], end: NodeJS.Signals, servers: Servers): P
       what: () => `the proxy:\n${proxy.output()}`,
     });
     await checkHooks(servers);
+    await checkHostile(servers);
     await checkSlave(servers);
   } finally {
     await proxy.stop(end);
