@@ -5,11 +5,10 @@ import { asUser, currentUser, userEnvironment } from "../exec/users.ts";
 import type { RepoConfig } from "./config.ts";
 import type { RunRecord } from "./records.ts";
 
-/** What a run executes: its argv, its environment, its folder. Planned here, started in run-process.ts. */
+/** What a run executes: its argv and its environment. Planned here, started in `/` by run-process.ts. */
 export interface Command {
   readonly argv: readonly string[];
   readonly env: Readonly<Record<string, string>>;
-  readonly cwd: string;
 }
 
 /** The argv prefix of the script that a repo's config names for a kind of run. */
@@ -33,7 +32,15 @@ export function scriptCommand(
   const sha = run.sha === undefined ? [] : ["--sha", run.sha];
   const argv = [...script, repo.dir, ...what, ...sha];
   const env = { ...userEnvironment(repo.user), ...runVariables(run, repo.dir, payloadFile) };
-  return { argv: asUser(argv, repo.user), env, cwd: repo.dir, script: argv };
+  return { argv: asUser(inFolder(repo.dir, argv), repo.user), env, script: argv };
+}
+
+/**
+ * A command in a folder, or in `/` when that is not there. It is entered by the user who runs the command: root could
+ * be led by a link into a folder that is closed to that user, and would open it to the command.
+ */
+function inFolder(dir: string, argv: readonly string[]): string[] {
+  return ["/bin/sh", "-c", 'cd -- "$0" 2>/dev/null || cd /; exec "$@"', dir, ...argv];
 }
 
 /** A `then` command of a repo, as the server's user. Pure. */
@@ -44,7 +51,7 @@ export function thenCommand(
   payloadFile: string,
 ): Command {
   const env = { ...userEnvironment(currentUser()), ...runVariables(run, repo.dir, payloadFile) };
-  return { argv: ["/bin/sh", "-c", text], env, cwd: thenFolder(repo) };
+  return { argv: inFolder(thenFolder(repo), ["/bin/sh", "-c", text]), env };
 }
 
 /**

@@ -73,16 +73,15 @@ const logInterval = 200;
  */
 export async function startCommand(
   job: Job,
-  { argv, env, cwd }: Command,
+  { argv, env }: Command,
   { outlives }: { outlives: boolean },
 ): Promise<Running> {
-  const folder = (await isFolder(cwd)) ? cwd : "/";
   await prepareLog(job.logFile);
   const fd = openSync(job.logFile, "a", 0o600);
   let command: ProcessPromise;
   try {
     const stdio = ["ignore", fd, fd] as ["ignore", number, number];
-    const start = $({ cwd: folder, env, cookie: job.cookie, stdio, outlives, nothrow: true });
+    const start = $({ cwd: "/", env, cookie: job.cookie, stdio, outlives, nothrow: true });
     command = start`${supervised(argv, job)}`;
   } finally {
     closeSync(fd);
@@ -246,12 +245,5 @@ async function sizeOf(path: string): Promise<number> {
   return stat(path).then(
     ({ size }) => size,
     () => 0,
-  );
-}
-
-async function isFolder(path: string): Promise<boolean> {
-  return stat(path).then(
-    (found) => found.isDirectory(),
-    () => false,
   );
 }

@@ -1,6 +1,6 @@
 // What a build cannot do to its log, its payload and the server's files, and where `then` commands run.
 import { existsSync, readFileSync, statSync } from "node:fs";
-import { chmod, chown, mkdir, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdir, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
@@ -181,6 +181,27 @@ exit 5`,
       assert.equal([run?.state, run?.exit], ["failed", 5]);
       const log = logOf(server, body.run);
       assert.match(log, /^BOATYARD_COOKIE=[0-9a-f]+\n[^\n]* failed: exit code 5 \(.*\)\n$/, log);
+      await server.stop();
+    });
+  },
+);
+
+testUnless(test, needsRoot)(
+  "a checkout that is a link into a folder closed to its user does not open that folder to a build",
+  async () => {
+    await withUser(async (user) => {
+      const dir = await yardOf(user, 'echo "in $PWD"; cat ./open-file');
+      await mkdir(join(dir, "closed/inner"), { recursive: true });
+      await writeFile(join(dir, "closed/inner/open-file"), "what root keeps");
+      await chmod(join(dir, "closed"), 0o700);
+      await rm(join(dir, "co"), { recursive: true });
+      await symlink(join(dir, "closed/inner"), join(dir, "co"));
+      const server = await startHooks(dir);
+      const { body } = await server.push("me/site", sha(1));
+      await server.idle();
+      const log = logOf(server, body.run);
+      assert.match(log, "in /\n");
+      assert.not.match(log, "what root keeps");
       await server.stop();
     });
   },
