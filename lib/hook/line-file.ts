@@ -38,8 +38,8 @@ export class LineFile {
   #file: FileHandle | undefined;
   /** Up to where the file is good; 0: there is none. */
   #length = 0;
-  /** Lines whose payload is asked for later: a rewrite keeps them, and moves their places. */
-  readonly inUse = new Set<Place>();
+  /** Lines whose payload is asked for later, each with how many ask. A rewrite keeps them, and moves their places. */
+  readonly #inUse = new Map<Place, number>();
   readonly #notes: object[] = [];
   readonly #pending: Pending[] = [];
   /** Writes and the last steps of rewrites go one after the other. */
@@ -69,6 +69,22 @@ export class LineFile {
     return { file, lines };
   }
 
+  /** A line that one more run needs. */
+  keep(place: Place): void {
+    this.#inUse.set(place, (this.#inUse.get(place) ?? 0) + 1);
+  }
+
+  isKept(place: Place): boolean {
+    return this.#inUse.has(place);
+  }
+
+  /** A line that one run needs no more. */
+  release(place: Place): void {
+    const left = (this.#inUse.get(place) ?? 0) - 1;
+    if (left > 0) this.#inUse.set(place, left);
+    else this.#inUse.delete(place);
+  }
+
   /** The payload of a line. @throws {Failure} when it is damaged; else what the file system threw. */
   async payload(place: Place): Promise<Buffer> {
     if (!this.#file) await this.#inTurn(() => this.#ready());
@@ -81,17 +97,13 @@ export class LineFile {
   }
 
   /**
-   * Resolves when a line is on disk, with what `stored` makes of its place, which is in use from then on; rejected
-   * when it could not be written: nothing of it remains then. `stored` is called in the tick in which the line begins
-   * to count: a rewrite that starts after it knows the line.
+   * Resolves when a line is on disk, with what `stored` makes of its place; rejected when it could not be written:
+   * nothing of it remains then. `stored` is called in the tick in which the line begins to count, and keeps the place:
+   * a rewrite that starts after it knows the line.
    */
   append<T>(head: object, payload: Uint8Array, stored: (place: Place) => T): Promise<T> {
     return new Promise((resolve, failed) => {
-      const onStored = (place: Place) => {
-        this.inUse.add(place);
-        resolve(stored(place));
-      };
-      this.#enqueue({ head, payload, stored: onStored, failed });
+      this.#enqueue({ head, payload, stored: (place) => resolve(stored(place)), failed });
     });
   }
 
@@ -183,7 +195,7 @@ export class LineFile {
   rewriteIfDue(): void {
     if (this.#rewriting || this.#closing || !this.#file || this.#length < this.#nextLook) return;
     this.#nextLook = this.#length + this.#minSettled / 4;
-    const used = [...this.inUse].reduce((sum, { length }) => sum + length, 0);
+    const used = [...this.#inUse.keys()].reduce((sum, { length }) => sum + length, 0);
     if (!this.#isDamaged && this.#length - used <= Math.max(this.#minSettled, used)) return;
     this.#rewriting = this.#rewrite(this.#file)
       .catch((error: unknown) => {
@@ -198,7 +210,7 @@ export class LineFile {
   async #rewrite(from: FileHandle): Promise<void> {
     // all in one tick: a line that comes later stands behind `copied`, and is copied as it is
     let copied = this.#length;
-    const places = [...this.inUse].sort((a, b) => a.at - b.at);
+    const places = [...this.#inUse.keys()].sort((a, b) => a.at - b.at);
     const summary = [firstLine, ...this.#options.summary()];
     const path = `${this.#path}.new`;
     const to = await open(path, "ax+", 0o600);
@@ -242,7 +254,7 @@ export class LineFile {
         const former = this.#file;
         this.#file = to;
         this.#length = length;
-        for (const place of this.inUse) place.at = moved.get(place) ?? place.at + shift;
+        for (const place of this.#inUse.keys()) place.at = moved.get(place) ?? place.at + shift;
         this.#isDamaged = false;
         this.#nextLook = length + this.#minSettled / 4;
         await former?.close().catch(() => {});

@@ -1,7 +1,7 @@
 import { randomInt } from "node:crypto";
 import { rename, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { Failure } from "../core/errors.ts";
+import { Failure, messageOf } from "../core/errors.ts";
 import { newRunId } from "../core/id.ts";
 import { exists } from "../files/files.ts";
 import { type Entry, isEntry, type KnownRun, type Source } from "./entry.ts";
@@ -10,9 +10,8 @@ import { LineFile } from "./line-file.ts";
 import type { Change } from "./payload.ts";
 import type { FoundLine, Place } from "./read-lines.ts";
 
-/** A run that has no end yet. */
-interface Unsettled {
-  readonly entry: Entry;
+/** A run that is known, as the store keeps it. */
+interface Kept extends KnownRun {
   /** The line of its delivery. */
   readonly place: Place;
   /** Whether it superseded others. */
@@ -37,9 +36,8 @@ interface StoreOptions {
  */
 export class Store {
   readonly #remember: number;
-  readonly #known = new Map<string, KnownRun>();
-  readonly #byDelivery = new Map<string, KnownRun>();
-  readonly #unsettled = new Map<string, Unsettled>();
+  readonly #known = new Map<string, Kept>();
+  readonly #byDelivery = new Map<string, Kept>();
   readonly #file: LineFile;
   #lastOrder = 0;
   #digits = randomInt(2 ** 24);
@@ -69,7 +67,7 @@ export class Store {
     for (const line of lines)
       if (!store.#replay(line)) warn(`${path}:${line.number}: not a line of a delivery or a run`);
     if (hasFormer) await store.#takeOver(former, warn);
-    const waiting = [...store.#unsettled.values()].map(({ entry }) => entry);
+    const waiting = [...store.#known.values()].filter(isWaiting).map(({ entry }) => entry);
     if (lines.length > 0 && lines.at(-1)?.head["stopped"] === undefined)
       warn(
         `${path}: the former server was killed, or the end of the file is missing; ${waiting.length} runs go on`,
@@ -91,26 +89,25 @@ export class Store {
   }
 
   /** Know a run from now on, unless it is known. */
-  #know(known: KnownRun, place: Place): void {
-    const { entry, state } = known;
+  #know(run: KnownRun, place: Place): void {
+    const { entry } = run;
     if (this.#known.has(entry.id)) return;
+    const known: Kept = { ...run, place };
     this.#known.set(entry.id, known);
+    if (isWaiting(known)) this.#file.keep(place);
     const key = deliveryKey(entry);
     // of a delivery that reports several refs the first run stands for it; one that is sent again has a new time
     if (this.#byDelivery.get(key)?.entry.accepted !== entry.accepted)
       this.#byDelivery.set(key, known);
     this.#lastOrder = Math.max(this.#lastOrder, entry.order);
     this.#forgetOldest();
-    if (state !== "waiting") return;
-    this.#file.inUse.add(place);
-    this.#unsettled.set(entry.id, { entry, place });
   }
 
-  /** What waits is known for as long as it waits. */
   #forgetOldest(): void {
     for (const [id, known] of this.#known) {
       if (this.#known.size <= this.#remember) return;
-      if (known.state === "waiting") continue;
+      // what waits is known for as long as it waits, and so are the other runs of its delivery: their line stays
+      if (this.#file.isKept(known.place)) continue;
       this.#known.delete(id);
       const key = deliveryKey(known.entry);
       if (this.#byDelivery.get(key) === known) this.#byDelivery.delete(key);
@@ -120,33 +117,36 @@ export class Store {
   /** Nothing more comes of a run. */
   #end(id: string, state: string, by: string | undefined): void {
     const known = this.#known.get(id);
-    if (known) Object.assign(known, { state, by });
-    const place = this.#unsettled.get(id)?.place;
-    this.#unsettled.delete(id);
-    if (place && ![...this.#unsettled.values()].some((other) => other.place === place))
-      this.#file.inUse.delete(place);
+    if (!known) return;
+    if (isWaiting(known)) this.#file.release(known.place);
+    Object.assign(known, { state, by });
   }
 
   /** What is known of runs that have ended, as lines. */
   #ended(): object[] {
-    return [...this.#known.values()].filter(({ state }) => state !== "waiting").map(lineOf);
+    return [...this.#known.values()].filter((run) => !isWaiting(run)).map(lineOf);
   }
 
   /** Take over what the version before kept in a folder of its own. */
   async #takeOver(folder: string, warn: (text: string) => void): Promise<void> {
-    const { ended, deliveries, damaged } = await readFormerStore(folder);
-    for (const run of ended) {
-      this.#file.note(lineOf(run));
-      this.#know(run, nowhere);
+    try {
+      const { ended, deliveries, damaged } = await readFormerStore(folder);
+      for (const run of ended) {
+        this.#file.note(lineOf(run));
+        this.#know(run, nowhere);
+      }
+      // a start before this one may have been killed here
+      for (const { entries, payload } of deliveries)
+        if (!entries.some(({ id }) => this.#known.has(id))) await this.#append(entries, payload);
+      await this.flush();
+      if (damaged.length > 0) await rename(folder, `${folder}.damaged`);
+      else await rm(folder, { recursive: true });
+      for (const what of damaged) warn(`${what}; kept in ${folder}.damaged`);
+      warn(`${folder} was taken over into deliveries.jsonl`);
+    } catch (error) {
+      // a full disk must not keep the server from starting
+      warn(`${folder} is not taken over: ${messageOf(error)}; restart when there is room`);
     }
-    // a start before this one may have been killed here
-    for (const { entries, payload } of deliveries)
-      if (!entries.some(({ id }) => this.#known.has(id))) await this.#append(entries, payload);
-    await this.flush();
-    if (damaged.length > 0) await rename(folder, `${folder}.damaged`);
-    else await rm(folder, { recursive: true });
-    for (const what of damaged) warn(`${what}; kept in ${folder}.damaged`);
-    warn(`${folder} was taken over into deliveries.jsonl: ${this.#unsettled.size} runs go on`);
   }
 
   /** All runs that are known, the oldest first. */
@@ -199,17 +199,17 @@ export class Store {
    * @throws {Failure} when it is damaged or lost; else what the file system threw.
    */
   async payload({ id }: Entry): Promise<Buffer> {
-    const unsettled = this.#unsettled.get(id);
-    if (!unsettled) throw new Failure(lost);
-    if (unsettled.supersedes) await this.flush();
-    return await this.#file.payload(unsettled.place);
+    const known = this.#known.get(id);
+    if (!known || !isWaiting(known)) throw new Failure(lost);
+    if (known.supersedes) await this.flush();
+    return await this.#file.payload(known.place);
   }
 
   /** An entry gave way to a newer one. */
   supersede(old: Entry, by: Entry): void {
     this.settle(old, "superseded", by.id);
-    const unsettled = this.#unsettled.get(by.id);
-    if (unsettled) unsettled.supersedes = true;
+    const known = this.#known.get(by.id);
+    if (known) known.supersedes = true;
   }
 
   /** The run of an entry has ended with `state`, or gave way to the run `by`: it goes to disk with the next write. */
@@ -231,6 +231,10 @@ export class Store {
 
 /** The place of a line that is not in use. */
 const nowhere: Place = { at: 0, length: 0 };
+
+function isWaiting({ state }: KnownRun): boolean {
+  return state === "waiting";
+}
 
 /** A run that has ended, as a line. */
 function lineOf({ entry, state, by }: KnownRun): object {

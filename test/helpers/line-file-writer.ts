@@ -19,7 +19,7 @@ const writer = async () => {
     const payload = Buffer.from(JSON.stringify({ n, filler: "x".repeat(100) }));
     await file
       // every fifth is in use for ever, the others are settled at once
-      .append({ n }, payload, (place) => n % 5 > 0 && file.inUse.delete(place))
+      .append({ n }, payload, (place) => n % 5 === 0 && file.keep(place))
       .then(
         () => say(`stored ${n}`),
         () => say(`refused ${n}`),
