@@ -128,7 +128,10 @@ async function checkBranch({ repo, user: name, dir, refs }: RepoEntry): Promise<
     return refs === undefined ? [{ what: `${repo}: its checkout is on a branch`, fix }] : [];
   }
   if (refs === undefined) return [{ what: `${repo}: its checkout is on a branch, ${branch}` }];
-  const isNamed = refs.some((ref) => namesBranch(ref, branch));
+  // tags leave the branch alone, and a pattern means whatever is pushed next
+  const branches = refs.filter((ref) => !ref.startsWith("refs/") || ref.startsWith("refs/heads/"));
+  if (branches.length === 0 || branches.some((ref) => ref.includes("*"))) return [];
+  const isNamed = branches.some((ref) => namesBranch(ref, branch));
   const fix = `${dir} is on ${branch}, and refs in ${places.hooks} name ${refs.join(", ")}; add ${branch} there, or: runuser -u ${name} -- git -C ${dir} switch ${refs[0]}`;
   return [
     { what: `${repo}: its checkout is on a branch that refs name`, fix: isNamed ? undefined : fix },

@@ -1,10 +1,11 @@
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { readTarGz, shownName, tarLimits } from "../archive/tar.ts";
 import { atEnd } from "../core/at-exit.ts";
 import { Failure, messageOf, Refused } from "../core/errors.ts";
 import { readIfThere, readPieces, writeAtomic } from "../files/files.ts";
+import { acquireLock } from "../files/lock.ts";
 import {
   type Accepted,
   accepted,
@@ -37,11 +38,18 @@ const maxSize = 200 * 1024 ** 2;
 /**
  * Fetch what the web folder offers, and check it.
  * @returns a folder of root's with the scripts, which is gone when this process ends.
+ * @throws {Busy} while another upgrade is at work.
  * @throws {Refused} when it is not signed by the pinned key, is older than what was accepted before, or is no Boatyard.
  */
 export async function fetchScripts(url: string, options: FetchOptions): Promise<string> {
   const { signal, note, allowDowngrade } = options;
   await mkdir(places.upgrades, { recursive: true, mode: 0o700 });
+  // held until this process ends
+  await acquireLock("/run/boatyard-upgrade.lock", { what: "setup upgrade" });
+  // of one that was killed
+  for (const name of await readdir(places.upgrades))
+    if (name.startsWith("fetch-"))
+      await rm(join(places.upgrades, name), { recursive: true, force: true });
   const temporary = await mkdtemp(join(places.upgrades, "fetch-"));
   atEnd(() => rm(temporary, { recursive: true, force: true }));
   const recordFile = join(places.upgrades, "accepted.json");

@@ -78,7 +78,7 @@ async function stepsOf(
   what: Removable,
   { purge }: { purge: boolean },
 ): Promise<Step[]> {
-  if (what.kind === "repo") return await repoSteps(facts, what.name);
+  if (what.kind === "repo") return await repoSteps(facts, what.name, { purge });
   if (what.kind === "app") {
     const purpose = commentFor(`app ${what.name}`);
     const own = [...facts.accounts.values()].find(({ comment }) => comment === purpose);
@@ -111,7 +111,11 @@ async function stepsOf(
   ];
 }
 
-async function repoSteps(facts: Facts, repo: string): Promise<Step[]> {
+async function repoSteps(
+  facts: Facts,
+  repo: string,
+  { purge }: { purge: boolean },
+): Promise<Step[]> {
   const entry = facts.repos.find((each) => each.repo === repo);
   const own = [...facts.accounts.values()].find(({ comment }) => comment === commentFor(repo));
   const user = entry?.user ?? own?.name;
@@ -130,7 +134,14 @@ async function repoSteps(facts: Facts, repo: string): Promise<Step[]> {
       user: own?.name === user ? undefined : user,
     },
   );
-  return [...steps, { ...timer, undo: { step: timer } }];
+  const sharer = facts.repos.find((each) => each.repo !== repo && each.user === user);
+  if (sharer === undefined) return [...steps, { ...timer, undo: { step: timer } }];
+  if (purge)
+    throw new UsageError(
+      `the account ${user} builds ${sharer.repo} too, and stays; say it without --purge`,
+    );
+  // nor does its timer go
+  return steps.filter(({ systemd }) => !systemd);
 }
 
 /** @throws {UsageError} when taking the entry's lines out would change more than the entry. */

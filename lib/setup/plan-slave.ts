@@ -34,7 +34,7 @@ export function planSlave(facts: Facts, options: SlaveOptions): Plan {
   const home = there?.home ?? "/srv/slave";
   // a person's home, named on purpose, keeps its mode
   const own = there === undefined || there.comment === commentFor("slave");
-  if (options.base !== undefined) readRemote(options.base);
+  const base = options.base === undefined ? undefined : readRemote(options.base).url;
   const { masterKey, secretFile } = options;
   if (masterKey !== undefined && !/^ed25519:[A-Za-z0-9_-]{43}$/.test(masterKey))
     throw new UsageError(
@@ -62,7 +62,7 @@ name: ${JSON.stringify(facts.hostname)}
 ${trusted}
 
 # REPO is cloned from BASE/REPO.git, and put at ~/repos/REPO.
-base: ${JSON.stringify(options.base ?? "https://github.com/aiegoo/")}
+base: ${JSON.stringify(base ?? "https://github.com/aiegoo/")}
 
 # Which repos may be asked for; * stands for anything. Default: all.
 # allow: [site, "app-*"]

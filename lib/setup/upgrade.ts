@@ -155,7 +155,7 @@ async function tryHooks({ scripts }: Facts): Promise<string[]> {
 /** @throws {Refused} when the scripts are a package's, with the command that upgrades it. */
 async function refusePackages(): Promise<void> {
   const own = (await installedScripts("/")).size > 0;
-  const found = await findOnPath(own ? "hook-server" : "setup");
+  const found = await findOnPath("setup");
   const file = await realpath(found ?? process.argv[1] ?? "/").catch(() => "");
   if (file.startsWith(`${places.scripts}/`)) return;
   const left = "nothing was replaced";

@@ -1,5 +1,6 @@
 import { lstat } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { cleanLine } from "../core/clean.ts";
 import { Failure } from "../core/errors.ts";
 import { $, type CommandOptions } from "../exec/exec.ts";
 import { as, lookUpUser } from "../exec/users.ts";
@@ -123,7 +124,7 @@ export function hostKey(options: InHome & { host: string; port: number }): Step 
       const script = 'umask 077 && cat >>"$1"';
       await $(as(await lookUpUser(owner), { input }))`sh -c ${script} sh ${path}`;
       const shown = await $({ input, nothrow: true })`ssh-keygen -lf -`;
-      const note = `${name} showed this key; compare it with what it publishes: ${shown.stdout.trim()}`;
+      const note = `${name} showed this key; compare it with what it publishes: ${cleanLine(shown.stdout.trim())}`;
       return { notes: [note] };
     },
     byHand: () => [
@@ -197,7 +198,7 @@ function commandAs(user: string, ...words: string[]): string {
 function reasonOf(stderr: string): string {
   const lines = stderr.trim().split("\n");
   const telling = lines.find((line) => /^(?:fatal|error|ERROR):|denied|not known/.test(line));
-  return telling ?? lines.at(-1) ?? "";
+  return cleanLine(telling ?? lines.at(-1) ?? "");
 }
 
 /** A file's lines; none where it cannot be read, as shadow for an ordinary user. */

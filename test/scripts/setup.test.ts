@@ -337,6 +337,19 @@ test("what setup has made goes again; data is kept and named, and goes with --pu
   );
   assert.is(gone.replace(/^\.\/(?:home|etc\/sysusers\.d|etc\/tmpfiles\.d) .*\n/gm, ""), empty);
 
+  // an account that builds another repo, too, stays
+  await setup(root, ["repo", "ada/site"], { expect: 0 });
+  const hooks = join(root, "etc/boatyard/hooks.yml");
+  const text = await readFile(hooks, "utf8");
+  await writeFile(hooks, `${text}  ada/more: { user: site, dir: /home/site/more }\n`);
+  const shared = await remove(["repo", "ada/site", "--purge"], { expect: 2 });
+  assert.match(shared.stderr, "the account site builds ada/more too, and stays");
+  // what cannot be read is not guessed at
+  await writeFile(hooks, "repos: [\n");
+  assert.match((await remove(["repo", "ada/site"], { expect: 2 })).stderr, "hooks.yml:");
+  await writeFile(hooks, text);
+  await remove(["repo", "ada/site", "--purge"]);
+
   // the slave leaves the server its scripts
   await setup(root, ["slave"], { expect: 0 });
   const slave = await remove(["slave"]);
