@@ -1,38 +1,16 @@
 import { rename, rm } from "node:fs/promises";
-import { createServer } from "node:net";
 import { join } from "node:path";
-import { messageOf, UsageError } from "../core/errors.ts";
-import { sh } from "../exec/exec.ts";
-import { formatListen, type Listen } from "../http/server.ts";
-import {
-  type AppEnd,
-  type EndOptions,
-  type RunningApp,
-  startApp,
-  takeOverApp,
-} from "./app-process.ts";
+import { messageOf } from "../core/errors.ts";
+import { type AppEnd, type RunningApp, takeOverApp } from "./app-process.ts";
 import type { AppSettings } from "./app-settings.ts";
-import { appEnvironment, runHook } from "./hooks.ts";
-import { type ListenSocket, openListenSocket } from "./listen-socket.ts";
-import type { Releases } from "./releases.ts";
-import { planRestart, type Restarts } from "./restarts.ts";
+import { AppStarter, type AppStarterOptions, type Known } from "./app-starter.ts";
+import { maxIllRestarts, planIllRestart, planRestart, type Restarts } from "./restarts.ts";
 
 export type AppState = "stopped" | "starting" | "running" | "waiting to restart" | "given up";
 
-export interface KeeperOptions {
-  /** Asked before every start which version is current, and how it is run. */
-  releases: Releases;
-  /** The descriptor that the app writes to. */
-  output: number;
-  log: (line: string) => void;
+export interface KeeperOptions extends AppStarterOptions {
   /** The app has ended and will not be started again. */
   onGone: (code: number, reason: string) => void;
-}
-
-/** A version, and how it is run. */
-interface Known {
-  version: string;
-  settings: AppSettings;
 }
 
 /**
@@ -49,13 +27,18 @@ export class AppKeeper {
   onUnexpectedEnd: ((how: string) => void) | undefined;
 
   readonly #options: KeeperOptions;
-  #socket: { listen: string; socket: ListenSocket } | undefined;
+  readonly #starter: AppStarter;
   #restartTimer: NodeJS.Timeout | undefined;
+  /** When it was started again for its bad health, lately. */
+  #illRestarts: number[] = [];
+  /** That it is not any more was said. */
+  #leftIll = false;
   /** Ended by itself, and may have left processes behind (a daemon that it forked). */
   #remains: RunningApp | undefined;
 
   constructor(options: KeeperOptions) {
     this.#options = options;
+    this.#starter = new AppStarter(options);
   }
 
   /** Take over the app that outlived the launchfit before, else start it. */
@@ -63,9 +46,10 @@ export class AppKeeper {
     const { version } = await this.#current();
     const { app, beside } = this.#records;
     // an update that was killed may have left two: the one that is current goes on, the other is ended
-    const [first, second] = [await takeOverApp(app, version), await takeOverApp(beside, version)];
+    const first = await takeOverApp(app, version);
+    const second = await takeOverApp(beside, first ? undefined : version);
     if (second) await rename(beside, app);
-    const living = second ?? first;
+    const living = first ?? second;
     if (!living) return this.start();
     this.#options.log(`took over ${version}, process ${living.pid}, which was running already`);
     this.#watch(living);
@@ -81,18 +65,14 @@ export class AppKeeper {
     this.state = "starting";
     const { version, settings } = known ?? (await this.#current());
     await this.#clearRemains();
-    const app = await this.#launch({ version, settings }, this.#records.app);
+    const app = await this.#starter.start({ version, settings }, this.#records.app);
     this.#options.log(`started ${version}, process ${app.pid}`);
     this.#watch(app);
   }
 
   /** Why another version cannot be started beside the one that runs; undefined when it can. */
-  obstacleTo({ listen }: AppSettings): string | undefined {
-    if (!this.app?.alive) return "no app runs";
-    if (!this.#socket)
-      return "the socket that the app got was opened by a launchfit that has ended";
-    if (this.#socket.listen !== (listen && formatListen(listen))) return "app.listen has changed";
-    return undefined;
+  obstacleTo(settings: AppSettings): string | undefined {
+    return this.app?.alive ? this.#starter.obstacleTo(settings) : "no app runs";
   }
 
   /**
@@ -100,16 +80,15 @@ export class AppKeeper {
    * @throws {Failure} when the hook before_start fails, or it cannot be started.
    */
   async startBeside(known: Known): Promise<RunningApp> {
-    const next = await this.#launch(known, this.#records.beside);
+    const next = await this.#starter.start(known, this.#records.beside);
     this.#options.log(`started ${known.version}, process ${next.pid}, beside ${this.app?.version}`);
     return next;
   }
 
   /** End one that was started beside the app, which goes on. */
   async endBeside(next: RunningApp, settings: AppSettings): Promise<void> {
-    await next.end(this.#endOptions(settings, next));
+    await this.#starter.end(next, settings);
     await rm(this.#records.beside, { force: true });
-    this.#options.log(`ended ${next.version}`);
   }
 
   /** From now on the one that was started beside the app is the app; the one before is ended. */
@@ -117,29 +96,14 @@ export class AppKeeper {
     const before = this.app;
     this.#watch(next);
     if (before) {
-      const settings = await this.#options.releases.settings(before.version).catch(() => undefined);
-      await before.end(this.#endOptions(settings, before));
-      this.#options.log(`ended ${before.version}`);
+      const { releases } = this.#options;
+      // ended all the same when its configuration cannot be read any more
+      const settings = await releases.settings(before.version).catch(() => undefined);
+      await this.#starter.end(before, settings);
     }
     await this.#clearRemains();
     const { app, beside } = this.#records;
     await rename(beside, app);
-  }
-
-  async #launch({ version, settings }: Known, record: string): Promise<RunningApp> {
-    const { output, log } = this.#options;
-    const dir = await this.#directoryOf(version, settings);
-    await runHook("before_start", settings, { version, releaseDir: dir, cwd: dir, log });
-    const env = appEnvironment({ version, releaseDir: dir }, settings.env);
-    const { exec, listen } = settings;
-    const fd3 = (await this.#listenSocket(listen))?.fd;
-    return await startApp({ exec, dir, version, env, output, fd3, record });
-  }
-
-  /** While two versions run, the link `current` is right for one of them only. */
-  async #directoryOf(version: string, settings: AppSettings | undefined): Promise<string> {
-    const { releases } = this.#options;
-    return settings?.overlap ? await releases.folderOf(version) : releases.deploy.current;
   }
 
   /** End the app for good, or until `start`. */
@@ -150,15 +114,43 @@ export class AppKeeper {
     this.app = undefined;
     this.state = "stopped";
     if (!app?.alive) return this.#clearRemains();
-    await app.end(this.#endOptions(settings, app));
-    this.#options.log(`ended ${app.version}`);
+    await this.#starter.end(app, settings);
+  }
+
+  /** Start it again because somebody wants that: what went wrong before is forgiven. */
+  async restart(): Promise<void> {
+    await this.stop();
+    this.restarts = { quick: 0, total: this.restarts.total };
+    this.#illRestarts = [];
+    await this.start();
+  }
+
+  /** The app runs and is not healthy: with `forever` it is started again, if it was not too often lately. */
+  async restartIll(wrong: string): Promise<void> {
+    const settings = await this.#settings();
+    if (!this.app || !settings?.forever) return;
+    const { log } = this.#options;
+    const times = planIllRestart(this.#illRestarts, performance.now());
+    const what = `${this.app.version} is not healthy (${wrong})`;
+    if (!times) {
+      const left = `${what}, and was started again ${maxIllRestarts} times within an hour: it stays as it is`;
+      if (!this.#leftIll) log(left);
+      this.#leftIll = true;
+      return;
+    }
+    this.#illRestarts = times;
+    this.#leftIll = false;
+    log(`${what}: it is started again`);
+    await this.stop();
+    this.lastEnd = `bad health (${wrong})`;
+    this.restarts = { ...this.restarts, total: this.restarts.total + 1 };
+    await this.start().catch((error: unknown) => this.#startLater(error));
   }
 
   /** Close the app's address; what waits in its backlog is refused. */
   close(): void {
     clearTimeout(this.#restartTimer);
-    this.#socket?.socket.close();
-    this.#socket = undefined;
+    this.#starter.close();
   }
 
   /** Where the app is recorded, and the one that an update starts beside it. */
@@ -220,53 +212,13 @@ export class AppKeeper {
     this.state = "waiting to restart";
     this.#options.log(`starts again in ${plan.pause / 1000} s`);
     this.#restartTimer = setTimeout(() => {
-      this.start().catch((error: unknown) => {
-        this.#options.log(`cannot start: ${messageOf(error)}`);
-        void this.#restartLater({ how: messageOf(error), code: 1 }, 0);
-      });
+      this.start().catch((error: unknown) => this.#startLater(error));
     }, plan.pause);
   }
 
-  #endOptions(settings: AppSettings | undefined, app: RunningApp): EndOptions {
-    if (!settings) return { signal: "SIGTERM", grace: 10_000 };
-    const { kill, grace } = settings;
-    if ("signal" in kill) return { signal: kill.signal, grace };
-    const { log } = this.#options;
-    const onLine = (line: string) => log(`kill: ${line}`);
-    const command = async () => {
-      const cwd = await this.#directoryOf(app.version, settings);
-      const env = {
-        ...appEnvironment({ version: app.version, releaseDir: cwd }, settings.env),
-        LAUNCHFIT_PID: String(app.pid),
-      };
-      const { cause } = await sh(kill.command, { cwd, env, timeout: grace, onLine, nothrow: true });
-      if (cause) log(`kill: ${messageOf(cause)}; TERM follows`);
-    };
-    return { signal: "SIGTERM", command, grace };
+  #startLater(error: unknown): void {
+    const how = messageOf(error);
+    this.#options.log(`cannot start: ${how}`);
+    void this.#restartLater({ how, code: 1 }, 0);
   }
-
-  /** The socket for the app, opened once and kept over all its restarts. */
-  async #listenSocket(listen: Listen | undefined): Promise<ListenSocket | undefined> {
-    const name = listen && formatListen(listen);
-    if (this.#socket?.listen === name) return this.#socket?.socket;
-    this.close();
-    if (!listen || !name) return undefined;
-    await assertFree(listen);
-    this.#socket = { listen: name, socket: openListenSocket(listen) };
-    return this.#socket.socket;
-  }
-}
-
-/** Binding alone does not fail on an address where somebody listens: try to listen, and stop at once. */
-async function assertFree(listen: Listen): Promise<void> {
-  const server = createServer();
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
-    server.listen({ ...listen, exclusive: true }, resolve);
-  }).catch((error: unknown) => {
-    throw new UsageError(
-      `app.listen: ${messageOf(error)}; end the process that holds it, or name another`,
-    );
-  });
-  await new Promise((resolve) => server.close(resolve));
 }

@@ -86,15 +86,21 @@ export async function startApp(options: AppStart): Promise<RunningApp> {
 /**
  * The app that outlived the launchfit before, when it lives and serves `version`; any other remainder of
  * it is ended, so that there are never two.
+ * @param version undefined: whatever is recorded there is ended.
  */
 export async function takeOverApp(
   recordFile: string,
-  version: string,
+  version: string | undefined,
 ): Promise<RunningApp | undefined> {
   const record = await recordIn(recordFile).load();
   const { pid, startTime, cookie, startedAt = "" } = record;
   if (typeof cookie !== "string" || cookie === "") return undefined;
-  if (pid !== undefined && record.version === version && (await isAlive(pid, startTime)))
+  if (
+    pid !== undefined &&
+    version !== undefined &&
+    record.version === version &&
+    (await isAlive(pid, startTime))
+  )
     return new RunningApp({ cookie, version, startedAt, pid, startTime }, watchEnd(pid, startTime));
   if ((await membersOf({ cookie })).length > 0) await endTree({ cookie });
   return undefined;

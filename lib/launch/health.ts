@@ -3,6 +3,7 @@ import { sh, timedOut } from "../exec/exec.ts";
 import { request } from "../fetch/fetch.ts";
 import { notify, watchdogInterval } from "../http/systemd.ts";
 import type { AppKeeper } from "./app-keeper.ts";
+import type { RunningApp } from "./app-process.ts";
 import type { AppSettings } from "./app-settings.ts";
 import type { HealthCheck } from "./config.ts";
 import { appEnvironment } from "./hooks.ts";
@@ -107,15 +108,18 @@ export function watchHealth(
     cwd,
     settings,
     log,
+    onIll,
   }: {
     cwd: string;
     settings: (version: string) => Promise<AppSettings>;
     log: (line: string) => void;
+    /** The app gave `app.health.failures` bad answers in a row, at the pace of `app.health.every`. */
+    onIll: (app: RunningApp, wrong: string) => void;
   },
 ): HealthWatch {
   let last: string | undefined;
   /** The app that was asked last, since when, and whether it was ever well. */
-  let seen: { app: AppKeeper["app"]; since: number; well: boolean } | undefined;
+  let seen: { app: RunningApp; since: number; well: boolean; bad: number[] } | undefined;
   let timer: NodeJS.Timeout | undefined;
   let closed = false;
 
@@ -124,11 +128,12 @@ export function watchHealth(
     const { app } = keeper;
     if (!app?.alive) {
       last = undefined;
-      return 30_000;
+      // most often it is about to be started again
+      return keeper.state === "given up" ? 30_000 : 1000;
     }
     const { version } = app;
     const { health, env } = await settings(version);
-    if (seen?.app !== app) seen = { app, since: performance.now(), well: false };
+    if (seen?.app !== app) seen = { app, since: performance.now(), well: false, bad: [] };
     let answer = "alive";
     if (health.url !== undefined || health.command !== undefined) {
       const environment = appEnvironment({ version, releaseDir: cwd }, env);
@@ -142,6 +147,15 @@ export function watchHealth(
     if (keeper.app === app) {
       if (last !== undefined && last !== answer) log(`health: ${answer}`);
       last = answer;
+      const now = performance.now();
+      seen.bad = healthyAnswers.includes(answer) ? [] : [...seen.bad, now];
+      const { failures = false, every } = health;
+      const [first = now] = seen.bad;
+      // systemd's watchdog may have the app asked more often
+      if (failures && seen.bad.length >= failures && now - first >= (failures - 1) * every) {
+        seen.bad = [];
+        onIll(app, answer);
+      }
     }
     return health.every;
   }

@@ -3,6 +3,7 @@ import { acquireLock, type Lock } from "../files/lock.ts";
 import { notify } from "../http/systemd.ts";
 import { AppKeeper } from "./app-keeper.ts";
 import { type AppOutput, openAppOutput } from "./app-output.ts";
+import type { RunningApp } from "./app-process.ts";
 import { type ControlHandler, controlPath, type ControlServer, serveControl } from "./control.ts";
 import { deployDirectory } from "./deploy-directory.ts";
 import { type HealthWatch, watchHealth } from "./health.ts";
@@ -90,6 +91,7 @@ export class Launcher {
       cwd: releases.deploy.current,
       settings: (version) => releases.settings(version),
       log,
+      onIll: (app, wrong) => void this.#appIll(app, wrong),
     });
     const end = new Promise<number>((resolve) => {
       this.#end = resolve;
@@ -166,10 +168,8 @@ export class Launcher {
   async #restart(): Promise<Record<string, unknown>> {
     const { output, state } = this.#parts;
     const keeper = this.#keeper;
-    await keeper.stop();
-    keeper.restarts = { quick: 0, total: keeper.restarts.total };
     await state.note({ stopped: undefined }, output.log);
-    await keeper.start();
+    await keeper.restart();
     return { version: keeper.app?.version, pid: keeper.app?.pid };
   }
 
@@ -237,6 +237,16 @@ export class Launcher {
     }
     output.log(givenUp ? `GIVEN UP: ${reason}` : reason);
     this.#end(code);
+  }
+
+  /** The app runs, and gave bad answers for as long as it may. */
+  async #appIll(app: RunningApp, wrong: string): Promise<void> {
+    const keeper = this.#keeper;
+    await this.#changes.run(async () => {
+      // replaced meanwhile; on trial it is the update's matter
+      if (keeper.app !== app || keeper.onUnexpectedEnd || this.#stopping.signal.aborted) return;
+      await keeper.restartIll(wrong);
+    });
   }
 
   async #close(code: number): Promise<number> {

@@ -1,4 +1,4 @@
-import net, { isIP } from "node:net";
+import net, { createServer, isIP } from "node:net";
 import { getSystemErrorName } from "node:util";
 import { messageOf, UsageError } from "../core/errors.ts";
 import { formatListen, type Listen } from "../http/server.ts";
@@ -77,4 +77,22 @@ function bindByLibc(host: string, port: number, family: number): ListenSocket {
     throw new Error("EADDRINUSE or EADDRNOTAVAIL");
   }
   return { fd, close: () => void symbols.close(fd) };
+}
+
+/**
+ * The same, where nobody else listens: binding alone does not fail there, so it is tried to listen, and stopped at once.
+ * @throws {UsageError} when another process holds the address.
+ */
+export async function openFreeSocket(listen: Listen): Promise<ListenSocket> {
+  const server = createServer();
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen({ ...listen, exclusive: true }, resolve);
+  }).catch((error: unknown) => {
+    throw new UsageError(
+      `app.listen: ${messageOf(error)}; end the process that holds it, or name another`,
+    );
+  });
+  await new Promise((resolve) => server.close(resolve));
+  return openListenSocket(listen);
 }

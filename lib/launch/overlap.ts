@@ -29,6 +29,8 @@ export async function awaitHealthBeside(
 ): Promise<WrongBeside | undefined> {
   const { url = "" } = check;
   const acceptors = new Set<Acceptor>();
+  /** What it said itself: more than that somebody else was asked the next time. */
+  let own: string | undefined;
   const wrong = await awaitHealth(check, {
     gone: next.ended,
     signal,
@@ -36,7 +38,8 @@ export async function awaitHealthBeside(
       try {
         const { acceptor, answer } = await askApp(new URL(url), next, timeout);
         acceptors.add(acceptor);
-        return answer;
+        if (acceptor === "the app") own = answer;
+        return answer === undefined ? undefined : (own ?? answer);
       } catch (error) {
         return systemCode(error) ?? messageOf(error);
       }

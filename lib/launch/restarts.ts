@@ -33,3 +33,17 @@ export function planRestart(restarts: Restarts, lived: number, how: string): Res
   const pause = Math.min(maxPause, minPause * 2 ** (quick - 1));
   return { again: true, pause, restarts: { quick, total: restarts.total + 1 } };
 }
+
+/** So often an app that runs and is not healthy is started again within an hour; then it stays as it is. */
+export const maxIllRestarts = 5;
+const hour = 3_600_000;
+
+/**
+ * Whether an app that is ill is started again.
+ * @param times when it was before, in milliseconds of the clock of `now`.
+ * @returns the times with this one; undefined when it was too often.
+ */
+export function planIllRestart(times: readonly number[], now: number): number[] | undefined {
+  const lately = times.filter((time) => now - time < hour);
+  return lately.length < maxIllRestarts ? [...lately, now] : undefined;
+}

@@ -69,7 +69,7 @@ export function checkVersion(
 export function checkExpiry(expires: string | undefined, name: string, now = new Date()): void {
   if (expires !== undefined && Date.parse(expires) < now.getTime())
     throw new Refused(
-      `${name} expired at ${expires} (freeze): no update is taken until the publisher signs it again (release refresh)`,
+      `${name} expired at ${expires} (freeze), and by this machine's clock it is ${now.toISOString()}: if that is right, no update is taken until the publisher signs it again (release refresh)`,
     );
 }
 
