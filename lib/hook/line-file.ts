@@ -59,7 +59,7 @@ export class LineFile {
   /** Open a file, or make it, and read its lines (see `readLines`). @throws {Failure} when it cannot be read. */
   static async open(path: string, options: Options) {
     const file = new LineFile(path, options);
-    await rm(`${path}.new`, { force: true });
+    await rm(`${path}.new`, { recursive: true, force: true });
     const { lines, length, rewrite } = await readLines(path, options);
     file.#length = length;
     file.#isDamaged = rewrite === "repairs";
