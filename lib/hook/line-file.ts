@@ -25,6 +25,8 @@ interface Options {
 
 /** A write takes no further line when it has so many bytes of payloads: memory is bounded. */
 const maxBytesInWrite = 32 * 1024 * 1024;
+/** Milliseconds that notes wait for a write that takes them along. */
+const noteDelay = 1000;
 
 /**
  * An append-only file of lines (lib/hook/lines.ts). Lines that arrive together share one write and one fdatasync(2);
@@ -41,6 +43,7 @@ export class LineFile {
   /** Lines whose payload is asked for later, each with how many ask. A rewrite keeps them, and moves their places. */
   readonly #inUse = new Map<Place, number>();
   readonly #notes: object[] = [];
+  #noteTimer: NodeJS.Timeout | undefined;
   readonly #pending: Pending[] = [];
   /** Writes and the last steps of rewrites go one after the other. */
   #lastTurn: Promise<unknown> = Promise.resolve();
@@ -107,9 +110,18 @@ export class LineFile {
     });
   }
 
-  /** A line that nobody waits for: it goes to disk with the next write, and is tried again when that fails. */
+  /** A line that nobody waits for: it goes to disk with the next write or soon, and is tried again when that fails. */
   note(head: object): void {
     this.#notes.push(head);
+    this.#flushSoon();
+  }
+
+  #flushSoon(): void {
+    if (this.#closing) return;
+    this.#noteTimer ??= setTimeout(() => {
+      this.#noteTimer = undefined;
+      if (this.#notes.length > 0) this.flush().catch(() => this.#flushSoon());
+    }, noteDelay).unref();
   }
 
   /** Wait until all that was noted so far is on disk; what is appended meanwhile is not waited for. */
@@ -175,6 +187,8 @@ export class LineFile {
       // the last newline is written anew: an editor may have left it out
       await file.truncate(this.#length - 1);
       await file.appendFile(newline);
+      // nor may it have left it open to others
+      await file.chmod(0o600);
       await file.sync();
       await fsyncFolder(dirname(this.#path));
       this.#file = file;
@@ -270,6 +284,7 @@ export class LineFile {
   /** Bring what was noted to the disk, and close the file. */
   async close(): Promise<void> {
     this.#closing = true;
+    clearTimeout(this.#noteTimer);
     await this.#rewriting;
     await this.flush().catch(() => {});
     await this.#close();

@@ -70,7 +70,7 @@ export class Store {
     const waiting = [...store.#known.values()].filter(isWaiting).map(({ entry }) => entry);
     if (lines.length > 0 && lines.at(-1)?.head["stopped"] === undefined)
       warn(
-        `${path}: the former server was killed, or the end of the file is missing; ${waiting.length} runs go on`,
+        `${path}: the former server was killed, or the end of the file is missing; runs without an end: ${waiting.length}`,
       );
     file.rewriteIfDue();
     return { store, waiting: waiting.sort((a, b) => a.order - b.order) };

@@ -16,7 +16,7 @@ const kinds: [string, (path: string, bytes: Buffer) => void, RegExp, number][] =
   [
     "untouched",
     () => {},
-    /the former server was killed, or the end of the file is missing; 41 runs go on/,
+    /the former server was killed, or the end of the file is missing; runs without an end: 41/,
     0,
   ],
   ["deleted", (path) => rmSync(path), /deliveries\.jsonl is missing/, waiting],
@@ -30,7 +30,7 @@ const kinds: [string, (path: string, bytes: Buffer) => void, RegExp, number][] =
   [
     "cut between two lines",
     (path, bytes) => truncateSync(path, bytes.indexOf("\n", bytes.length / 2) + 1),
-    /the end of the file is missing; 2\d runs go on/,
+    /the end of the file is missing; runs without an end: 2\d/,
     waiting / 2 + 2,
   ],
   ["a bit of line 1", (path, bytes) => flip(path, bytes, 20), /jsonl:1: damaged/, 0],

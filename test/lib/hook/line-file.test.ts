@@ -1,6 +1,7 @@
 // The file of lines that holds what was accepted: appended by many at once, rewritten meanwhile, damaged.
 import {
   appendFileSync,
+  chmodSync,
   existsSync,
   mkdirSync,
   readFileSync,
@@ -112,6 +113,9 @@ test("lines that come together share a write; notes go with it", async () => {
   file.note({ n: "later" });
   await file.flush();
   assert.equal(await numbersIn(path), ["noted", 1, 2, "later"]);
+  // nobody waits for it, and nothing comes that takes it along
+  file.note({ n: "soon" });
+  await waitFor(() => readFileSync(path, "utf8").includes("soon"));
   await file.close();
 });
 
@@ -324,10 +328,12 @@ test("a rewrite that fails leaves the file as it is, and is said", async () => {
 
 test("a file that a person edited is read: lines without sum, an empty line, no last newline", async () => {
   const path = await filled(2);
+  chmodSync(path, 0o644);
   appendFileSync(path, '\n{"n": "by hand", "payload": {"ref": "refs/heads/main"}}\r\n{"n":"last"}');
   const { file, lines, numbers, said } = await opened(path);
   assert.equal(numbers, [0, 1, "by hand", "last"]);
   assert.equal(said, []);
+  assert.is(statSync(path).mode & 0o777, 0o600, "payloads are for the server alone");
   const byHand = lines[2]?.place;
   assert.is(byHand && (await file.payload(byHand)).toString(), '{"ref":"refs/heads/main"}');
   await file.append({ n: "next" }, Buffer.from("{}"), keepIn(file));

@@ -79,7 +79,7 @@ test("what a run superseded is on disk before that run gets its payload, also wh
   assert.equal(ids(again.waiting), [c.id]);
   assert.match(
     again.said.join(),
-    /the former server was killed, or the end of the file is missing; 1 runs go on/,
+    /the former server was killed, or the end of the file is missing; runs without an end: 1/,
   );
   for (const name of ["a", "b"]) assert.is(again.store.runOf("me/site", name)?.by, c.id, name);
   await again.store.close();
