@@ -105,7 +105,7 @@ export async function verifyOffered(
       return {
         name,
         current: kind === "current",
-        key: [...session.trust.pins],
+        key: archive ? [archive.signature.fingerprint] : [...session.trust.pins],
         ...(expires === undefined ? {} : { expires }),
       };
     } finally {

@@ -52,7 +52,8 @@ export async function verifyFolder(where: string, options: VerifyOptions): Promi
       await discard();
       current.push({ ...line, sha256, size, signed: signature.created.toISOString() });
     }
-    return { ...file, key: pin, versionSigned: signature !== undefined, current };
+    const key = signature?.fingerprint ?? pin;
+    return { ...file, key, versionSigned: signature !== undefined, current };
   } finally {
     folder.close();
     await rm(temporary, { recursive: true, force: true });

@@ -21,11 +21,15 @@ export async function collectKeys(
   const found = new Map<string, PublicKey>();
   for (const fingerprint of new Set(wanted)) {
     // a copy may tell of a revocation, a new subkey or a later end; only the key's owner can sign those
-    const [first, ...others] = copies.filter((key) => fingerprintOf(key) === fingerprint);
-    if (!first) continue;
-    let key = await ownParts(first);
-    for (const other of others) key = await mergeKeys(key, other);
-    found.set(fingerprint, key);
+    for (const copy of copies.filter((key) => fingerprintOf(key) === fingerprint)) {
+      const known = found.get(fingerprint);
+      try {
+        found.set(fingerprint, known ? await mergeKeys(known, copy) : await ownParts(copy));
+      } catch (error) {
+        // a copy that somebody stuffed hides no other one
+        if (!(error instanceof Refused)) throw error;
+      }
+    }
   }
   return found;
 }

@@ -49,12 +49,15 @@ export class KeyStore {
     const text = await readIfThere(path);
     if (text === undefined) return undefined;
     try {
-      return JSON.parse(text) as KeptSet;
+      const { pins, set, etags } = JSON.parse(text) as KeptSet;
+      if ([pins, set.keys, set.roots, set.revoked].every(Array.isArray))
+        return { pins, set, etags: etags ?? {} };
     } catch {
-      throw new Failure(
-        `${path} is not JSON; fix it, or remove ${this.#folder} to begin anew with the pinned key`,
-      );
+      // told below
     }
+    throw new Failure(
+      `${path} cannot be understood; restore it, or remove ${this.#folder} to begin anew with the pinned key`,
+    );
   }
 
   async keepSet(kept: KeptSet): Promise<void> {

@@ -1,22 +1,22 @@
 import { messageOf, Refused } from "../core/errors.ts";
-import { fingerprintOf, normalFingerprint, ownParts, type PublicKey } from "../openpgp/keys.ts";
+import { fingerprintOf, normalFingerprint, type PublicKey } from "../openpgp/keys.ts";
 import type { VerifiedSignature } from "../openpgp/verify.ts";
 import { firstUse, type TrustOptions } from "./first-use.ts";
 import {
   checkKeyLines,
   firstKeySet,
   type KeySet,
-  type KeyStep,
   maxSteps,
   nextKeySet,
   pinnedSet,
   stepsAhead,
 } from "./key-set.ts";
 import { collectKeys, fullFingerprint, keysInRing, readKeyFile } from "./key-sources.ts";
-import { KeyStore } from "./key-store.ts";
+import { type ReadStep, readStep, signedBy } from "./key-steps.ts";
+import { type KeptSet, KeyStore } from "./key-store.ts";
 import { choosePins } from "./pins.ts";
-import { signersOf, verifyBytes } from "./verify.ts";
-import { parseVersionFile, type VersionFile } from "./version-file.ts";
+import { verifyBytes } from "./verify.ts";
+import type { VersionFile } from "./version-file.ts";
 import type { UnverifiedVersion, WebFolder } from "./web-folder.ts";
 
 export { publishedPin, type TrustOptions } from "./first-use.ts";
@@ -60,26 +60,14 @@ export class Trust {
   /** Several web folders are judged one after the other. */
   #turn: Promise<unknown> = Promise.resolve();
 
-  private constructor(
-    context: TrustContext,
-    { note }: TrustOptions,
-    start: {
-      pins: readonly string[];
-      written: Record<string, string>;
-      set: KeySet;
-      etags: Record<string, string>;
-      keys: Map<string, PublicKey>;
-      offered: readonly PublicKey[];
-      mayKeep: boolean;
-    },
-  ) {
+  private constructor(context: TrustContext, note: TrustOptions["note"], start: Start) {
     this.pins = start.pins;
     this.written = start.written;
     this.#context = context;
-    this.#store = new KeyStore(context.store);
+    this.#store = start.store;
     this.#note = note;
-    this.#set = start.set;
-    this.#etags = start.etags;
+    this.#set = start.kept?.set ?? pinnedSet(start.pins);
+    this.#etags = start.kept?.etags ?? {};
     this.#keys = start.keys;
     this.#offered = [...start.offered];
     this.#mayKeep = start.mayKeep;
@@ -101,8 +89,11 @@ export class Trust {
     const pinned: string[] = [];
     for (const text of context.pinned) pinned.push(await full(text));
     const store = new KeyStore(context.store);
-    const keptSet = await store.set();
-    const kept = keptSet && isSameSet(keptSet.pins, pinned) ? keptSet : undefined;
+    const lastKept = await store.set();
+    // where others were pinned by hand, what the former ones handed over to counts no more
+    const keptFor = (pins: readonly string[]) =>
+      lastKept && isSameSet(lastKept.pins, pins) ? lastKept : undefined;
+    const followed = keptFor(pinned)?.set;
     const fromFile = keyFile === undefined ? [] : await readKeyFile(keyFile);
     const pins = choosePins({
       pinned,
@@ -111,31 +102,24 @@ export class Trust {
         keyFile === undefined
           ? undefined
           : { path: keyFile, fingerprints: fromFile.map(fingerprintOf) },
-      followed: kept ? [...kept.set.keys, ...kept.set.roots] : [],
+      followed: followed ? [...followed.keys, ...followed.roots] : [],
     });
     const mayKeep = pins.length > 0;
     const first = mayKeep ? undefined : await firstUse(context.folders, options);
     if (first) pins.push(first.pin);
+    const kept = keptFor(pins);
     const saved = await store.keys();
     const offered = [...(context.given ?? []), ...fromFile, ...(first?.keys ?? [])];
-    const set = kept?.set ?? pinnedSet(pins);
-    const wanted = [...pins, ...set.keys, ...set.roots, ...saved.map(fingerprintOf)];
+    const trusted = kept ? [...kept.set.keys, ...kept.set.roots] : [];
+    const wanted = [...pins, ...trusted, ...saved.map(fingerprintOf)];
     const keys = await collectKeys(wanted, [...offered, ...saved]);
-    for (const pin of pins)
-      if (!keys.has(pin))
-        for (const [found, ring] of await collectKeys([pin], await keysInRing(pin)))
-          keys.set(found, ring);
-    const etags = kept?.etags ?? {};
-    const trust = new Trust(context, options, {
-      pins,
-      written,
-      set,
-      etags,
-      keys,
-      offered,
-      mayKeep,
-    });
-    if (!trust.#signers().length) await trust.#learn();
+    for (const pin of pins.filter((each) => !keys.has(each))) {
+      const ring = (await collectKeys([pin], await keysInRing(pin))).get(pin);
+      if (ring) keys.set(pin, ring);
+    }
+    const start = { pins, written, store, kept, keys, offered, mayKeep };
+    const trust = new Trust(context, note, start);
+    if (trust.#signers().length === 0) await trust.#learn();
     return trust;
   }
 
@@ -211,8 +195,7 @@ export class Trust {
     this.#isAsked = true;
     const { folders } = this.#context;
     await Promise.all(folders.map((folder) => this.#readOffered(folder, this.#etags[folder.url])));
-    const wanted = [...this.#keys.keys(), ...this.#set.keys, ...this.#set.roots];
-    this.#keys = await collectKeys(wanted, [...this.#keys.values(), ...this.#offered]);
+    await this.#collect([...this.pins, ...this.#set.keys, ...this.#set.roots]);
     await this.#keep();
   }
 
@@ -220,7 +203,7 @@ export class Trust {
     try {
       const got = await folder.keys(etag);
       if (got === "unchanged") return;
-      for (const key of got.keys) this.#offered.push(await ownParts(key));
+      this.#offered.push(...got.keys);
       const { [folder.url]: _, ...others } = this.#etags;
       this.#etags = got.etag === undefined ? others : { ...others, [folder.url]: got.etag };
     } catch (error) {
@@ -237,66 +220,60 @@ export class Trust {
     const read = async (n: number) => {
       const step = steps.get(n) ?? (await readStep(folder, n));
       steps.set(n, step);
-      return await this.#signedBy(folder, step);
+      return step;
     };
     const context = (n: number) => ({ app, name: folder.name(`keys/${n}`) });
     if (this.#set.serial === 0)
       for (let n = serial; n > 0 && n > serial - maxSteps && this.#set.serial === 0; n--) {
-        const first = firstKeySet(this.pins, n, await read(n), context(n));
+        const step = await signedBy(await read(n), this.#known(this.pins));
+        const first = firstKeySet(this.pins, n, step, context(n));
         if (first) await this.#goTo(first);
       }
     for (let left = stepsAhead(this.#set, file, folder.name("VERSION")); left > 0; left--) {
       const n = this.#set.serial + 1;
-      await this.#goTo(nextKeySet(this.#set, await read(n), context(n)));
+      const step = await read(n);
+      const signed = await signedBy(step, await this.#judges(folder, step));
+      await this.#goTo(nextKeySet(this.#set, signed, context(n)));
     }
   }
 
   async #goTo(set: KeySet): Promise<void> {
     this.#set = set;
-    await this.#keep();
     const { serial, keys, roots } = set;
+    await this.#collect([...keys, ...roots]);
+    await this.#keep();
     const root = roots.length > 0 ? `, and ROOT ${roots.join(", ")}` : "";
     this.#note(`KEYS ${serial}: releases must be signed by ${keys.join(" or ")}${root}`);
   }
 
-  /** Who signed a step, of those who are trusted and those whom it names. */
-  async #signedBy(folder: WebFolder, { file, data, signature, name }: ReadStep): Promise<KeyStep> {
-    const { keys, roots } = this.#set;
+  /** Take what was shown of these keys, and of those that are known. */
+  async #collect(wanted: readonly string[]): Promise<void> {
+    const copies = [...this.#keys.values(), ...this.#offered];
+    this.#keys = await collectKeys([...this.#keys.keys(), ...wanted], copies);
+  }
+
+  /** The keys that may have signed a step: those that are trusted, and those that it names. */
+  async #judges(folder: WebFolder, { file }: ReadStep): Promise<PublicKey[]> {
     const named = [...(file.keys?.keys ?? []), ...(file.keys?.roots ?? [])];
-    const wanted = new Set([...this.pins, ...keys, ...roots, ...named]);
-    const isMissing = () => [...wanted].some((fingerprint) => !this.#keys.has(fingerprint));
-    const look = async () => {
-      const copies = [...this.#keys.values(), ...this.#offered];
-      this.#keys = await collectKeys([...this.#keys.keys(), ...wanted], copies);
-    };
-    if (isMissing()) await look();
+    const wanted = [...this.#set.keys, ...this.#set.roots, ...named];
+    const find = () => collectKeys(wanted, [...this.#keys.values(), ...this.#offered]);
+    let found = await find();
     // KEY.asc may be as it was when only other keys of it were of interest
-    if (isMissing() && this.#etags[folder.url] !== undefined) {
+    if (wanted.some((each) => !found.has(each)) && this.#etags[folder.url] !== undefined) {
       await this.#readOffered(folder);
-      await look();
+      found = await find();
     }
-    return { file, signedBy: await signersOf(signature, data, this.#known(wanted), name) };
+    return [...found.values()];
   }
 }
 
-interface ReadStep {
-  file: VersionFile;
-  data: Buffer;
-  signature: Buffer;
-  /** The signature's, for messages. */
-  name: string;
-}
-
-/** @throws {Refused} when it is not there, not signed, or not understood. */
-async function readStep(folder: WebFolder, serial: number): Promise<ReadStep> {
-  const name = folder.name(`keys/${serial}`);
-  const { data, signature } = await folder.keyStep(serial);
-  if (!data || !signature)
-    throw new Refused(
-      `${name}${data ? ".sig" : ""} is missing, by which keys changed (gap in the keys)`,
-    );
-  const file = parseVersionFile(data.toString("utf8"), name);
-  return { file, data, signature, name: `${name}.sig` };
+/** What a Trust begins with. */
+interface Start extends Pick<Trust, "pins" | "written"> {
+  store: KeyStore;
+  kept: KeptSet | undefined;
+  keys: Map<string, PublicKey>;
+  offered: readonly PublicKey[];
+  mayKeep: boolean;
 }
 
 function isSameSet(one: readonly string[], other: readonly string[]): boolean {

@@ -4,7 +4,7 @@ import { Refused } from "../core/errors.ts";
 import type { Fetched } from "../fetch/fetch.ts";
 import { readPieces } from "../files/files.ts";
 import type { PublicKey, SignedData } from "../openpgp/keys.ts";
-import { Signatures, type VerifiedSignature } from "../openpgp/verify.ts";
+import { SignatureRefused, Signatures, type VerifiedSignature } from "../openpgp/verify.ts";
 import type { CurrentLine } from "./version-file.ts";
 
 /** Checking what a web folder gives: nothing in it is believed before the pinned key's signature was accepted. */
@@ -67,7 +67,8 @@ async function verifyWithAny(
     try {
       return await signatures.verify(key, data, name);
     } catch (error) {
-      refusal = error;
+      // of several keys the one that signed it, if over other bytes, has the reason
+      if (!(refusal instanceof SignatureRefused && refusal.reason === "bytes")) refusal = error;
     }
   }
   throw refusal;

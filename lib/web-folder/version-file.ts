@@ -162,6 +162,8 @@ export function parseVersionFile(text: string, name: string): VersionFile {
       const list = result.keys[keyWords[word]];
       const fingerprint = one(/^(?:[0-9a-f]{40}|[0-9a-f]{64})$/i, "a fingerprint").toUpperCase();
       if (list.includes(fingerprint)) throw refuse(`${word} ${fingerprint} is there twice`);
+      if (word !== "KEY-REVOKED" && list.length === maxKeys)
+        throw refuse(`more than ${maxKeys} lines of ${word}`);
       list.push(fingerprint);
     }
   }

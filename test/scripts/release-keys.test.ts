@@ -148,7 +148,7 @@ gpgTest("gpg's keys hand over to each other, and gpg verifies both signatures", 
 testUnless(test, needsStrace)(
   "killed at any instant of a change, the old VERSION stands or the new one, and the same command completes it",
   async () => {
-    const { dir, web, a, make, release, install } = await publisher();
+    const { dir, web, a, make, release, install, argv: launch } = await publisher();
     await install(["--key", a]);
     const b = await make("b");
     const before = await keepCopy(web);
@@ -173,6 +173,13 @@ testUnless(test, needsStrace)(
     assert.match(other.stderr, `keys/1 is there, of a change that was broken off (${a}, ${b})`);
     await release(["keys", "add", "b.asc", "--key", "a.asc"]);
     assert.equal((await readdir(join(web, "keys"))).sort(), ["1", "1.sig"]);
+    await install();
+    // killed between VERSION.sig, which A signed alone, and VERSION: either key goes on
+    const argv = ["refresh", "--key", "a.asc", "--out", "web"];
+    const killed = injected("release", argv, changingCalls.rename, "signal=KILL:when=2");
+    const { code } = await runCommand(killed, { cwd: dir, env });
+    if (code !== 0) await runScript("launchfit", launch, { expect: 4 });
+    await release(["refresh", "--key", "b.asc"]);
     await install();
   },
 );
