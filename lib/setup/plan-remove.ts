@@ -10,7 +10,7 @@ import { planServer } from "./plan-server.ts";
 import { planSlave } from "./plan-slave.ts";
 import { treeRemoved } from "./remove-steps.ts";
 import { forRoot } from "./root.ts";
-import { type Facts, type Note, places, type Plan, type Step } from "./step.ts";
+import { type Account, type Facts, type Note, places, type Plan, type Step } from "./step.ts";
 import { disable, reload, stop } from "./unit-steps.ts";
 
 /** What setup has made, and can take away. */
@@ -80,14 +80,16 @@ async function stepsOf(
 ): Promise<Step[]> {
   if (what.kind === "repo") return await repoSteps(facts, what.name, { purge });
   if (what.kind === "app") {
-    const purpose = commentFor(`app ${what.name}`);
-    const own = [...facts.accounts.values()].find(({ comment }) => comment === purpose);
+    const own = [...facts.accounts.values()].find(isAccountOf(`app ${what.name}`));
     const apps = facts.apps.map(({ app }) => app);
     if (!own) throw new UsageError(`there is no app ${what.name} here${known(apps)}`);
     return appSteps(facts, { app: what.name, user: own.name }, undefined).steps;
   }
   if (what.kind === "slave") {
-    const given = facts.slave === "slave" ? undefined : facts.slave;
+    // its unit names the account, or, when that has gone already, the account says what it is for
+    const account =
+      facts.slave ?? [...facts.accounts.values()].find(isAccountOf("slave"))?.name ?? "slave";
+    const given = account === "slave" ? undefined : account;
     return planSlave(facts, { base: undefined, user: given, secretFile: undefined }).steps;
   }
   if (purge && facts.repos.length > 0)
@@ -117,7 +119,7 @@ async function repoSteps(
   { purge }: { purge: boolean },
 ): Promise<Step[]> {
   const entry = facts.repos.find((each) => each.repo === repo);
-  const own = [...facts.accounts.values()].find(({ comment }) => comment === commentFor(repo));
+  const own = [...facts.accounts.values()].find(isAccountOf(repo));
   const user = entry?.user ?? own?.name;
   if (entry === undefined && own === undefined)
     throw new UsageError(
@@ -168,6 +170,11 @@ function withAllScripts(facts: Facts): Facts {
   const scripts = names.map((name) => [name, join(places.scripts, `${name}.mjs`)] as const);
   const { hooksProblem: _, ...rest } = facts;
   return { ...rest, scripts: new Map(scripts), builds: {} };
+}
+
+/** Which account setup has made for something. */
+function isAccountOf(purpose: string): (account: Account) => boolean {
+  return ({ comment }) => comment === commentFor(purpose);
 }
 
 /** What else is set up on this machine, and runs the same scripts. */

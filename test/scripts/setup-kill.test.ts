@@ -21,6 +21,7 @@ testUnless(test, missing)(
       "useradd has written passwd, and not shadow",
     );
     assert.ok(await killAndRepeat("slave", "end", 3));
+    assert.ok(await killAndRepeat("removal", "unlink", 3));
   },
 );
 
