@@ -19,6 +19,8 @@ export const acrossRuntimes: readonly string[] = [
   "scripts/downloads-faults",
   "scripts/hook-server-process",
   "scripts/hook-server-hostile",
+  "scripts/hook-server-cgroup",
+  "scripts/hook-server-bounds",
   // files, locks, watching, logs that are followed
   "lib/config/secrets",
   "lib/files",

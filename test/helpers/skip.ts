@@ -29,6 +29,7 @@ const packages: Record<string, string> = {
   cc: "gcc libc6-dev",
   gpg: "gnupg",
   ip: "iproute2",
+  "linux.uml": "user-mode-linux",
   nft: "nftables",
   nginx: "nginx-light",
   openssl: "openssl",
