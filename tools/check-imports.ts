@@ -15,7 +15,7 @@ const shared: Record<string, readonly string[]> = {
   core: ["errors", "names", "units", "id", "version", "at-exit", "clean"],
   cli: ["command", "terminal"],
   config: ["yaml", "secrets"],
-  exec: ["exec", "process-tree", "users", "scripts", "cgroup", "delegation"],
+  exec: ["exec", "process-tree", "users", "scripts", "cgroup", "cgroups", "delegation"],
   files: ["files", "lock"],
   http: ["server", "proxy", "systemd"],
   git: ["git", "checkout"],

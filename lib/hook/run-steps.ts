@@ -1,5 +1,5 @@
 import { rm } from "node:fs/promises";
-import { type Cgroups, runPrefix } from "../exec/delegation.ts";
+import { type Cgroups, runPrefix } from "../exec/cgroups.ts";
 import { isAlive, newCookie } from "../exec/process-tree.ts";
 import type { RepoConfig, Settings } from "./config.ts";
 import type { Records, RunRecord } from "./records.ts";

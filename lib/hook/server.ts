@@ -3,7 +3,7 @@ import type { Server } from "node:http";
 import { join } from "node:path";
 import process from "node:process";
 import { messageOf } from "../core/errors.ts";
-import { Cgroups } from "../exec/delegation.ts";
+import { Cgroups } from "../exec/cgroups.ts";
 import { createHttpServer, type Listen, listenOn } from "../http/server.ts";
 import type { Settings } from "./config.ts";
 import { Deliveries } from "./deliveries.ts";
