@@ -58,7 +58,7 @@ export async function uploadByRsync(target: RsyncTarget, job: Job): Promise<Outc
 
   try {
     await withRetries({ signal, retries }, async () => {
-      for (const pass of passesOf(target, files)) await run(pass);
+      for (const pass of passesOf(files)) await run(pass);
       // rsync sends what it reads, a file that changes meanwhile half old and half new: then it goes again
       const changed = job.dryRun ? undefined : changedSince(files);
       if (!changed) return;
@@ -78,27 +78,24 @@ async function endedWithUs(): Promise<string | undefined> {
 }
 
 async function closeConnection({ address, ssh }: RsyncTarget, control: string): Promise<void> {
-  if (address.login === undefined) return;
-  const options = [...sshOptions(ssh), ...sharedConnection(control)];
+  const shared = sharedConnection(control);
+  if (address.login === undefined || shared.length === 0) return;
+  const options = [...sshOptions(ssh), ...shared];
   await $({ nothrow: true, timeout: 5000 })`ssh ${options} -O exit -- ${address.login}`;
 }
 
 /** One call of rsync. */
 export interface Pass {
-  /** What it sends; undefined: it only deletes what is not in the folder. */
+  /** The files that it sends; undefined: none, it sees to folders, and deletes where that is wanted. */
   paths?: string[];
 }
 
 /** The calls that publish these files, in their order. Pure. */
-export function passesOf(
-  target: Pick<RsyncTarget, "delete">,
-  files: readonly Pick<LocalFile, "path">[],
-): Pass[] {
+export function passesOf(files: readonly Pick<LocalFile, "path">[]): Pass[] {
   const paths = files.map(({ path }) => path);
   const page = (path: string) => isPage(path, contentTypeOf(path));
   const sends = [paths.filter((path) => !page(path)), paths.filter(page)];
-  const passes: Pass[] = sends.filter((each) => each.length > 0).map((each) => ({ paths: each }));
-  return target.delete ? [...passes, {}] : passes;
+  return [...sends.filter((each) => each.length > 0).map((each) => ({ paths: each })), {}];
 }
 
 /**
@@ -117,13 +114,15 @@ export function rsyncArguments(
   const sends = [
     // the names come on standard input
     ...["--files-from=-", "--from0", "--checksum"],
-    ...["--perms", "--chmod=Du+rwx,Dgo+rx,Dgo-w,Fu+rw,Fgo+r,Fgo-w"],
     // a file may take the place of a folder
     "--force",
   ];
-  const deletes = ["--recursive", "--delete", "--existing", "--ignore-existing"];
+  const folders = ["--recursive", "--existing", "--ignore-existing"];
   return [
-    ...(paths ? sends : deletes),
+    ...(paths ? sends : folders),
+    ...(paths || !target.delete ? [] : ["--delete"]),
+    // others can read it, whatever the umask over there
+    ...["--perms", "--chmod=Du+rwx,Dgo+rx,Dgo-w,Fu+rw,Fgo+r,Fgo-w"],
     // links were checked to stay inside; what they name is sent in their place
     "--copy-links",
     ...(job.dryRun ? ["--dry-run"] : []),

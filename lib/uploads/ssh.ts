@@ -22,9 +22,10 @@ export function sshOptions({ key, knownHosts, port }: SshSettings): string[] {
 /**
  * Options by which several ssh use one connection (ControlMaster in ssh_config(5)): the first opens it, and it stays open
  * for some seconds after the last.
- * @param socket a path of less than 90 bytes.
+ * @param socket ssh cannot take a long path (ControlPath, less than 108 bytes with what it adds): then each opens its own.
  */
 export function sharedConnection(socket: string): string[] {
+  if (Buffer.byteLength(socket) > 85) return [];
   return ["-o", "ControlMaster=auto", "-o", `ControlPath=${socket}`, "-o", "ControlPersist=10"];
 }
 

@@ -4,6 +4,7 @@ import {
   mkdir,
   readFile,
   rm,
+  stat,
   symlink,
   utimes,
   writeFile,
@@ -128,10 +129,16 @@ rsyncTest("rsync follows links of folders, and puts a folder where a file was", 
     `to: { web: { rsync: ${out}, delete: true } }\n`,
   );
   await symlink("real", join(dir, "upload/link"));
+  await rm(out, { recursive: true });
+  const dry = await uploads(dir, ["-n"], { expect: 0 });
+  assert.match(dry.stdout, /web: new +index\.html/);
+  await mkdir(out, { mode: 0o700 });
   await writeFiles(out, { real: "a file" });
   await uploads(dir, [], { expect: 0 });
   assert.is(await readFile(join(out, "real/a b/1.txt"), "utf8"), "1");
   assert.is(await readFile(join(out, "link/a b/1.txt"), "utf8"), "1");
+  for (const folder of ["", "real/a b"])
+    assert.is((await stat(join(out, folder))).mode & 0o777, 0o755, folder);
   const again = JSON.parse((await uploads(dir, ["--json"], { expect: 0 })).stdout);
   assert.equal([again.unchanged, again.bytes], [3, 0]);
 });

@@ -7,7 +7,12 @@ import {
   readItem,
   rsyncArguments,
 } from "../../../lib/uploads/rsync-target.ts";
-import { explainSsh, sshForRsync, sshForShell } from "../../../lib/uploads/ssh.ts";
+import {
+  explainSsh,
+  sharedConnection,
+  sshForRsync,
+  sshForShell,
+} from "../../../lib/uploads/ssh.ts";
 
 const target: RsyncTarget = {
   ...{ kind: "rsync", name: "web", delete: true },
@@ -39,12 +44,16 @@ test("a local folder is reached without ssh; deletions are a call of their own, 
   assert.equal(argv.slice(-2), ["/site/upload/", "/srv/"]);
 });
 
-test("assets go before pages, and deletions last, where they are wanted", () => {
+test("assets go before pages, and what is left to do for folders comes last", () => {
   const files = ["a.css", "b/index.html", "feed.rss", "x.js"].map((path) => ({ path }));
   const sends = [{ paths: ["a.css", "x.js"] }, { paths: ["b/index.html", "feed.rss"] }];
-  assert.equal(passesOf({ delete: false }, files), sends);
-  assert.equal(passesOf({ delete: true }, files), [...sends, {}]);
-  assert.equal(passesOf({ delete: true }, []), [{}]);
+  assert.equal(passesOf(files), [...sends, {}]);
+  assert.equal(passesOf([]), [{}]);
+  assert.not(rsyncArguments({ ...target, delete: false }, job, {}, "/tmp/s").includes("--delete"));
+});
+
+test("a socket's path that is too long for ssh is done without", () => {
+  assert.equal(sharedConnection(`/tmp/${"x".repeat(90)}`), []);
 });
 
 test("rsync's report becomes changes", () => {
