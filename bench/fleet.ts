@@ -79,7 +79,8 @@ async function tell(folder: string): Promise<void> {
       await new Promise((done) => child.stdout?.once("data", done));
     }
     const addresses = Array.from({ length: slaves }, (_, index) => addressOf(index));
-    const urls = addresses.map((address) => `http://${address}:${port}/get/?repo=site`);
+    const sha = "a".repeat(40);
+    const urls = addresses.map((address) => `http://${address}:${port}/get/?repo=site&sha=${sha}`);
     const [list, urlFile, config] = ["list", "urls", "curl"].map((name) => join(folder, name)) as [
       string,
       string,
@@ -91,9 +92,13 @@ async function tell(folder: string): Promise<void> {
     const ways: Record<string, [argv: string[], rounds: number]> = {
       "server-update": [
         [
+          "env",
+          `XDG_STATE_HOME=${folder}`,
           process.execPath,
           "dist/server-update.mjs",
           "site",
+          "--sha",
+          sha,
           "--list",
           list,
           "--timeout",
@@ -204,7 +209,7 @@ async function compare(
     "--quiet",
   ];
   const theirs = ["sh", "-c", `rm -rf ${old} && git clone -q ${base}/site.git ${old}`];
-  // until a former tree can be used again, as on any slave after its fourth update
+  // until older trees go, as on any slave after its fourth update
   for (let warm = 0; warm < 5; warm++) {
     await change(work);
     await command(ours);

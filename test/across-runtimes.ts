@@ -43,6 +43,8 @@ export const acrossRuntimes: readonly string[] = [
   "scripts/uploads-s3",
   // signatures, archives, compression
   "lib/launch/tree-writer",
+  "lib/fleet/order",
+  "lib/fleet/signature",
   "lib/openpgp",
   // terminals
   "scripts/downloads-terminal",

@@ -81,7 +81,7 @@ testUnless(test, needsRoot)(
         const after = index === 1 ? `after: 'until test -e ${gate}; do sleep 0.1; done'\n` : "";
         await writeFile(
           config,
-          `secret_file: secret\nbase: git://10.231.7.1/\nrepos: repos-${index}\n${after}`,
+          `name: 10.231.7.1${index}\nsecret_file: secret\nbase: git://10.231.7.1/\nrepos: repos-${index}\n${after}`,
         );
         const server = startCommand(
           inside(space, [...scriptArgv("slave-server"), "--config", config]),
@@ -103,9 +103,14 @@ testUnless(test, needsRoot)(
             "2s",
             "--secret-file",
             join(folder, "secret"),
+            "--base",
+            "git://10.231.7.1/",
+            "--wait-limit",
+            "15s",
             "--failed",
             join(folder, "failed"),
           ]),
+          { env: { XDG_STATE_HOME: folder } },
         );
       await writeFile(gate, "");
       assert.is((await update(list).exited).code, 0);

@@ -22,10 +22,10 @@ test.after(async () => {
 
 test("a push every 100 ms while 50 slaves update: one commit on all of them afterwards", async () => {
   const { repo, push } = await numberedRepo();
+  const base = `file://${dirname(repo.bare)}`;
   const slaves = await Promise.all(
     Array.from({ length: scaled(50) }, async () => {
       const repos = join(tempDir("slave-"), "repos");
-      const base = `file://${dirname(repo.bare)}`;
       const server = startScript("slave-server", [
         "--repos",
         repos,
@@ -44,7 +44,7 @@ test("a push every 100 ms while 50 slaves update: one commit on all of them afte
   const list = join(tempDir(), "list");
   await writeFile(list, slaves.map(({ name }) => `${name}\n`).join(""));
   const update = (more: string[] = []) =>
-    runScript("server-update", ["site", "--list", list, "--quiet", ...more], {
+    runScript("server-update", ["site", "--list", list, "--base", base, "--quiet", ...more], {
       timeout: 300_000,
       env: { XDG_STATE_HOME: dirname(list) },
     });
