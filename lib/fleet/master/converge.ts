@@ -1,7 +1,9 @@
 import { Busy, messageOf, UsageError } from "../../core/errors.ts";
 import type { Terminal } from "../../cli/terminal.ts";
 import { exists } from "../../files/files.ts";
+import type { Outcome } from "./fan-out.ts";
 import type { Target } from "./list.ts";
+import { writeFailed } from "./report.ts";
 import {
   entriesOf,
   readWants,
@@ -53,6 +55,7 @@ async function convergeRepo(repo: string, master: Master): Promise<boolean> {
     if (want && !known) groups.set(want, [...(groups.get(want) ?? []), target]);
   }
   let before: Wants = wants;
+  const all: Outcome[] = [];
   for (const [want, targets] of groups) {
     if (want.stopped) {
       terminal.warn(
@@ -69,9 +72,10 @@ async function convergeRepo(repo: string, master: Master): Promise<boolean> {
     });
     before = { ...before, at: orders.last };
     await writeWants(before);
-    if (outcomes.some((outcome) => !outcome.ok)) ok = false;
+    all.push(...outcomes);
   }
-  return ok;
+  await writeFailed(repo, all, master.flags.failed, terminal);
+  return ok && all.every((outcome) => outcome.ok);
 }
 
 /**

@@ -97,7 +97,9 @@ export function createSender({ keys, timeout, retries, ...options }: SenderOptio
     }
     const { status, text } = answer;
     const isOfOld = answer.headers[protocolHeader] === undefined;
-    if (status === 401 && isOfOld && keys.secret !== undefined && !unbound.has(target)) {
+    // one whose key is known is not of 0.1, whatever answers in its place
+    const mayBeOld = isOfOld && keys.secret !== undefined && target.key === undefined;
+    if (status === 401 && mayBeOld && !unbound.has(target)) {
       unbound.add(target);
       return await sendOnce(target, url, { patience, order });
     }

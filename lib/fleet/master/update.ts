@@ -77,8 +77,10 @@ function checkFlags(flags: UpdateFlags): void {
     throw new UsageError(`--sha: "${flags.sha}" is not a full commit id (40 or 64 hex digits)`);
   if (flags.branch !== undefined && !isSafeRef(flags.branch))
     throw new UsageError(`--branch: "${flags.branch}" is not a branch or tag name`);
-  if (flags.converge && (flags.status || flags.sha !== undefined || flags.batch.length > 0))
-    throw new UsageError("--converge goes without --status, --sha and --batch");
+  const clashes = ["status", "dry-run", "sha", "branch", "group"] as const;
+  const clash = clashes.find((name) => flags[name] !== undefined && flags[name] !== false);
+  if (flags.converge && (clash !== undefined || flags.batch.length > 0))
+    throw new UsageError(`--converge goes without --${clash ?? "batch"}`);
   if (flags.verify && !flags.status) throw new UsageError("--verify goes with --status");
   if (flags.base !== undefined) checkBase(flags.base);
 }

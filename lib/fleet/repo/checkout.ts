@@ -103,9 +103,13 @@ export async function buildTree(
   if (lfs) await pruneLfs(place, git, sha);
   const paths = plan.submodules ? await submodulesIn(git) : [];
   if (paths.length > 0) await fetchSubmodules(tree, remote);
-  // syncfs(2)
-  await $({ ...shared, nothrow: true })`sync --file-system -- ${place.building}`;
+  await syncFolder(place.building, shared);
   return plan.submodules ? await fingerprint(tree, paths) : undefined;
+}
+
+/** Bring the whole file system of a folder to the disk: syncfs(2). */
+export async function syncFolder(folder: string, shared: Shared): Promise<void> {
+  await $({ ...shared, nothrow: true })`sync --file-system -- ${folder}`;
 }
 
 /** Submodules are looked at otherwise: what .gitmodules says of them, wrong values too, does not matter. */

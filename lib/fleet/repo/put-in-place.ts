@@ -3,7 +3,7 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Failure, messageOf } from "../../core/errors.ts";
 import { cleanEnvironment, sh } from "../../exec/exec.ts";
-import { isUnchanged } from "./checkout.ts";
+import { isUnchanged, syncFolder } from "./checkout.ts";
 import { switchTo } from "./link.ts";
 import { keepTrees, packMirror } from "./mirror.ts";
 import { plainWords } from "./remote.ts";
@@ -56,10 +56,12 @@ export async function runCheck(update: Update, tree: Tree): Promise<void> {
   );
   if (words !== undefined)
     throw new Failure(`check: ${words}; commit ${tree.sha} was not put in place`);
-  if (await isUnchanged(place, tree, { strict: false }, shared)) return;
-  throw new Failure(
-    `check: it changed files of the repo in the new tree; commit ${tree.sha} was not put in place`,
-  );
+  if (!(await isUnchanged(place, tree, { strict: false }, shared)))
+    throw new Failure(
+      `check: it changed files of the repo in the new tree; commit ${tree.sha} was not put in place`,
+    );
+  // what it made there must survive a power cut as well
+  await syncFolder(join(place.trees, tree.id), shared);
 }
 
 /** Run a command of slave.yml in a tree. */

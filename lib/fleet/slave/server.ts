@@ -6,7 +6,7 @@ import { findScript } from "../../exec/scripts.ts";
 import { acquireLock } from "../../files/lock.ts";
 import { formatListen, type Listen, listenOn, parseListen } from "../../http/server.ts";
 import { listenFds, notify, startWatchdog } from "../../http/systemd.ts";
-import { parsePublicKey, readPrivateKey } from "../keys.ts";
+import { formatPublicKey, parsePublicKey, readPrivateKey } from "../keys.ts";
 import { serverFolder } from "../repo/state.ts";
 import {
   checkBase,
@@ -68,6 +68,8 @@ export async function startSlaveServer(flags: ServerFlags, given: Given): Promis
     await slave.close();
     throw error;
   }
+  if (options.identity)
+    options.note(`answers are signed with the key ${formatPublicKey(options.identity)}`);
   const stopWatchdog = startWatchdog();
   await notify("READY=1", `STATUS=listening on ${formatListen(address)}`);
   return {
