@@ -1,12 +1,12 @@
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
+import { type Config, type Infer, readConfig, y } from "../config/yaml.ts";
 import { Refused, UsageError } from "../core/errors.ts";
+import { isSafeRef, isShortName } from "../core/names.ts";
 import { currentUser } from "../exec/users.ts";
 import { exists, readIfThere } from "../files/files.ts";
 import { parseListen } from "../http/server.ts";
-import { isSafeRef, isShortName } from "../core/names.ts";
-import { parsePublicKey } from "./keys.ts";
-import { type Config, type Infer, readConfig, y } from "../config/yaml.ts";
+import { parsePublicKey } from "./order.ts";
 
 /** `slave.yml`: what slave-server and slave-activate share; and which repos and bases may be named at all. `templates/slave.yml` is the commented example. */
 

@@ -1,9 +1,17 @@
-import { Busy, messageOf, UsageError } from "../../core/errors.ts";
 import type { Terminal } from "../../cli/terminal.ts";
+import { Busy, messageOf, UsageError } from "../../core/errors.ts";
 import { exists } from "../../files/files.ts";
 import type { Outcome } from "./fan-out.ts";
 import type { Target } from "./list.ts";
-import { writeFailed } from "./report.ts";
+import {
+  lockRun,
+  type Master,
+  OrderBook,
+  readList,
+  runFanOut,
+  runId,
+  writeFailed,
+} from "./rollout.ts";
 import {
   entriesOf,
   readWants,
@@ -13,7 +21,6 @@ import {
   type Wants,
   writeWants,
 } from "./want.ts";
-import { lockRun, type Master, OrderBook, readList, runFanOut, runId } from "./rollout.ts";
 
 /** `--converge`: bring every slave to what the last run set for it, which was down then, or failed. */
 

@@ -2,8 +2,7 @@ import type { KeyObject } from "node:crypto";
 import { isIP } from "node:net";
 import { UsageError } from "../../core/errors.ts";
 import { didYouMean } from "../../core/names.ts";
-import { formatPublicKey, parsePublicKey } from "../keys.ts";
-import { isTargetName } from "../order.ts";
+import { formatPublicKey, isTargetName, parsePublicKey } from "../order.ts";
 
 /** The list of slaves: text in, targets out. */
 

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { cleanLine } from "../../core/clean.ts";
 import { messageOf, systemCode } from "../../core/errors.ts";
 import { request } from "../../fetch/fetch.ts";
 import {
@@ -195,7 +196,7 @@ export function refusalOf({ status, json, text: body }: Answer): string | undefi
 /** A stranger's word for the table: one line, without characters that steer a terminal or turn its text round. */
 export function wordsOf(value: unknown): string | undefined {
   if (typeof value !== "string" || value === "") return undefined;
-  return value.replace(/[\p{C}\p{Zl}\p{Zp}]+/gu, " ").slice(0, 500);
+  return cleanLine(value.slice(0, 500));
 }
 
 /** Wait, but not for longer than the run lasts. */

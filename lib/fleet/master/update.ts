@@ -4,12 +4,10 @@ import type { Terminal } from "../../cli/terminal.ts";
 import { readSecretFile } from "../../config/secrets.ts";
 import { systemCode, UsageError } from "../../core/errors.ts";
 import { isSafeRef, isSha } from "../../core/names.ts";
-import { readPrivateKey } from "../keys.ts";
+import { readPrivateKey } from "../order.ts";
 import { checkBase, checkRepo } from "../settings.ts";
 import { converge } from "./converge.ts";
 import { amountOf, chooseTargets, planBatches, type Target } from "./list.ts";
-import { pinCommit } from "./pin.ts";
-import { slaves, writeFailed } from "./report.ts";
 import {
   lockRun,
   type Master,
@@ -18,11 +16,13 @@ import {
   readText,
   runFanOut,
   runId,
+  slaves,
   type UpdateFlags,
+  writeFailed,
 } from "./rollout.ts";
 import { createSender } from "./send.ts";
 import { showStatus } from "./status.ts";
-import { readWants, withWant, writeWants } from "./want.ts";
+import { pinCommit, readWants, withWant, writeWants } from "./want.ts";
 
 /** server-update from its flags to its exit code. */
 

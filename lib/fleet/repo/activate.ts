@@ -10,11 +10,19 @@ import { exists } from "../../files/files.ts";
 import { acquireLock } from "../../files/lock.ts";
 import { checkRepo, type RepoSettings } from "../settings.ts";
 import { buildTree, isUnchanged } from "./checkout.ts";
-import { FullDisk, toFullDisk } from "./full-disk.ts";
 import { readLinkState, removeLeftovers } from "./link.ts";
 import { type FetchGoal, replaceMirror, sweepMirror, updateMirror } from "./mirror.ts";
 import { prune, putInPlace, removeTree, runAfter, runCheck } from "./put-in-place.ts";
-import { askTip, plainWords, type Remote, RemoteLacks, remoteOf, type Tip } from "./remote.ts";
+import {
+  askTip,
+  FullDisk,
+  plainWords,
+  type Remote,
+  RemoteLacks,
+  remoteOf,
+  type Tip,
+  toFullDisk,
+} from "./remote.ts";
 import {
   cookieOf,
   indexOf,

@@ -3,8 +3,14 @@ import { basename, join } from "node:path";
 import { ProcessOutput, type Shell, timedOut } from "../../exec/exec.ts";
 import { exists } from "../../files/files.ts";
 import { gitIn, type GitOptions } from "../../git/git.ts";
-import { FullDisk, toFullDisk } from "./full-disk.ts";
-import { isolation, type Remote, RemoteLacks, type Shared } from "./remote.ts";
+import {
+  FullDisk,
+  isolation,
+  type Remote,
+  RemoteLacks,
+  type Shared,
+  toFullDisk,
+} from "./remote.ts";
 import type { Place, State, Tree } from "./state.ts";
 
 /**

@@ -1,6 +1,8 @@
+import { statfs } from "node:fs/promises";
 import process from "node:process";
 import { readSecretFile } from "../../config/secrets.ts";
-import { messageOf, UsageError } from "../../core/errors.ts";
+import { cleanLine } from "../../core/clean.ts";
+import { messageOf, systemCode, UsageError } from "../../core/errors.ts";
 import { isSha } from "../../core/names.ts";
 import { ProcessOutput, timedOut } from "../../exec/exec.ts";
 import { gitIn, type GitOptions } from "../../git/git.ts";
@@ -130,8 +132,30 @@ export function plainWords(error: unknown): string {
   );
   const words = (telling.length > 0 ? telling : lines.filter((line) => line !== "")).slice(0, 2);
   if (words.length === 0) return error.message;
-  return words
-    .join("; ")
-    .replace(/^(?:fatal|error): /i, "")
-    .slice(0, 400);
+  return cleanLine(
+    words
+      .join("; ")
+      .replace(/^(?:fatal|error): /i, "")
+      .slice(0, 400),
+  );
+}
+
+/** There is no room on the disk: a second attempt, which needs more, is not made. */
+export class FullDisk extends Error {
+  override name = "FullDisk";
+  constructor() {
+    super("the disk is full");
+  }
+}
+
+/** Less free space than this, in bytes, is none: git may end by a signal then, and say nothing. */
+const leastRoom = 1024 * 1024;
+
+/** What failed for want of room as a FullDisk, by its own words or by the room that is left in `folder`; else as it is. */
+export async function toFullDisk(error: unknown, folder: string): Promise<unknown> {
+  if (["ENOSPC", "EDQUOT"].includes(systemCode(error) ?? "")) return new FullDisk();
+  if (!(error instanceof ProcessOutput)) return error;
+  if (/No space left on device|Disk quota exceeded/i.test(error.stderr)) return new FullDisk();
+  const room = await statfs(folder).catch(() => undefined);
+  return room && room.bavail * room.bsize < leastRoom ? new FullDisk() : error;
 }

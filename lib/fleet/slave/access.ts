@@ -13,7 +13,7 @@ import {
   verifyRequest,
   verifyUnbound,
 } from "../signature.ts";
-import type { Nonces } from "./nonces.ts";
+import type { Nonces } from "./taken-once.ts";
 
 /** Whose requests a slave answers. */
 

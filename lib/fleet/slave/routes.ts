@@ -1,19 +1,17 @@
 import { createHash, type KeyObject, timingSafeEqual } from "node:crypto";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { join } from "node:path";
-import { Failure, messageOf } from "../../core/errors.ts";
+import { messageOf } from "../../core/errors.ts";
 import { isSafeRef, isSha, isShortName } from "../../core/names.ts";
 import { parseDuration } from "../../core/units.ts";
-import { $, timedOut } from "../../exec/exec.ts";
 import { createHttpServer, HttpError, sendJson } from "../../http/server.ts";
 import { branchOf, isAllowed } from "../settings.ts";
 import { answerHeader, digestOf, protocolHeader, signAnswer } from "../signature.ts";
 import { Access, type AccessOptions, type Grant, openGrant } from "./access.ts";
 import { Inventory, type InventoryOptions } from "./inventory.ts";
 import { type Job, Jobs } from "./jobs.ts";
-import { Nonces } from "./nonces.ts";
-import { Orders } from "./orders.ts";
 import type { TestFile } from "./test-file.ts";
+import { Nonces, Orders } from "./taken-once.ts";
 
 /** The slave's HTTP side: it answers at once, and has slave-activate do the work. */
 
@@ -22,17 +20,14 @@ export interface SlaveOptions extends InventoryOptions, Omit<AccessOptions, "non
   state: string;
   jobs: number;
   queue: number;
-  /** Milliseconds for one update. */
-  timeout: number;
   /** Its own key, which signs its answers. */
   identity: KeyObject | undefined;
   /** Lets Prometheus in. */
   metricsToken: string | undefined;
   /** Served at `/`. */
   file: TestFile | undefined;
-  /** The argv of slave-activate, to which the repo and its flags are added. */
-  activate: readonly string[];
-  activateFlags: readonly string[];
+  /** Do one update; throws with the reason when it fails. */
+  run: (job: Job) => Promise<{ before?: string | undefined; sha: string }>;
   onBug: (error: unknown) => void;
 }
 
@@ -53,7 +48,7 @@ export async function createSlave(options: SlaveOptions): Promise<Slave> {
     dir: join(options.state, "jobs"),
     jobs: options.jobs,
     queue: options.queue,
-    run: (job) => runActivate(job, options),
+    run: options.run,
     onError: (error) => note(`job: ${messageOf(error)}`),
   });
   const orders = new Orders(join(options.state, "orders"));
@@ -251,28 +246,4 @@ function sendFile(response: ServerResponse, file: TestFile | undefined): void {
     "content-length": String(file.body.length),
   });
   response.end(file.body);
-}
-
-async function runActivate(
-  { repo, wanted, branch }: Job,
-  options: SlaveOptions,
-): Promise<{ before?: string | undefined; sha: string }> {
-  const { activate, activateFlags, timeout, note, settings } = options;
-  const pinned = wanted === undefined ? [] : ["--sha", wanted];
-  // one of slave.yml is the same, and may be a tag
-  const known = branch === undefined || branchOf(repo, settings) !== undefined;
-  const named = known ? [] : ["--sha-branch", branch];
-  const flags = ["--json", "--wait", ...activateFlags, ...pinned, ...named];
-  const done = await $({ timeout, nothrow: true })`${activate} ${repo} ${flags}`;
-  if (done.exitCode === 0) {
-    const { before, sha: got } = JSON.parse(done.stdout) as { before?: string; sha: string };
-    note(`${repo} serves ${got} after ${(done.duration / 1000).toFixed(1)} s`);
-    return { before, sha: got };
-  }
-  const last = done.stderr.trim().split("\n").at(-1) ?? "";
-  const reason = timedOut(done)
-    ? `the update took longer than ${timeout / 1000} s and was stopped`
-    : last.replace(/^slave-activate: /, "") || messageOf(done.cause);
-  note(`${repo}: ${reason}`);
-  throw new Failure(reason);
 }

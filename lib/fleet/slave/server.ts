@@ -1,20 +1,23 @@
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { readSecretFile, readSecretVariable } from "../../config/secrets.ts";
-import { UsageError } from "../../core/errors.ts";
+import { Failure, messageOf, UsageError } from "../../core/errors.ts";
+import { $, timedOut } from "../../exec/exec.ts";
 import { findScript } from "../../exec/scripts.ts";
 import { acquireLock } from "../../files/lock.ts";
 import { formatListen, type Listen, listenOn, parseListen } from "../../http/server.ts";
 import { listenFds, notify, startWatchdog } from "../../http/systemd.ts";
-import { formatPublicKey, parsePublicKey, readPrivateKey } from "../keys.ts";
+import { formatPublicKey, parsePublicKey, readPrivateKey } from "../order.ts";
 import { serverFolder } from "../repo/state.ts";
 import {
+  branchOf,
   checkBase,
   fromConfig,
   readSettings,
   reposFolder,
   type SlaveSettings,
 } from "../settings.ts";
+import type { Job } from "./jobs.ts";
 import { createSlave, type SlaveOptions } from "./routes.ts";
 import { readTestFile } from "./test-file.ts";
 
@@ -101,11 +104,14 @@ async function slaveOptions(
     ...(file === undefined ? [] : ["--config", file]),
     ...(flags.base === undefined ? [] : ["--base", flags.base]),
   ];
+  const timeout = values.timeout ?? 600_000;
+  const activation = { activate, flags: activateFlags, timeout, settings, note: given.note };
   const place = (key: string) => settings.at(key).replace(/: $/, "");
   const { identity_file: identity, metrics_token_file: token } = values;
   return {
     ...given,
-    ...{ settings, repos, activate, activateFlags, file: testFile },
+    ...{ settings, repos, file: testFile },
+    run: (job) => runActivate(job, activation),
     names: values.name ?? [hostname()],
     keys: (values.master_key ?? []).map(parsePublicKey),
     acceptUnbound: values.accept_unbound ?? false,
@@ -121,10 +127,42 @@ async function slaveOptions(
     allow: flags.allow.length > 0 ? flags.allow : (values.allow ?? []),
     jobs: flags.jobs ?? values.jobs ?? 2,
     queue: values.queue ?? 100,
-    timeout: values.timeout ?? 600_000,
     secrets: await readSecrets(settings),
     hosts: values.hosts ?? [],
   };
+}
+
+/** How slave-activate is called. */
+interface Activation extends Pick<SlaveOptions, "settings" | "note"> {
+  /** Its argv, to which the repo and its flags are added. */
+  activate: readonly string[];
+  flags: readonly string[];
+  /** Milliseconds for one update. */
+  timeout: number;
+}
+
+/** Have slave-activate do an update, and tell what came of it. */
+async function runActivate(
+  { repo, wanted, branch }: Job,
+  { activate, flags: given, timeout, settings, note }: Activation,
+): Promise<{ before?: string | undefined; sha: string }> {
+  const pinned = wanted === undefined ? [] : ["--sha", wanted];
+  // one of slave.yml is the same, and may be a tag
+  const known = branch === undefined || branchOf(repo, settings) !== undefined;
+  const named = known ? [] : ["--sha-branch", branch];
+  const flags = ["--json", "--wait", ...given, ...pinned, ...named];
+  const done = await $({ timeout, nothrow: true })`${activate} ${repo} ${flags}`;
+  if (done.exitCode === 0) {
+    const { before, sha: got } = JSON.parse(done.stdout) as { before?: string; sha: string };
+    note(`${repo} serves ${got} after ${(done.duration / 1000).toFixed(1)} s`);
+    return { before, sha: got };
+  }
+  const last = done.stderr.trim().split("\n").at(-1) ?? "";
+  const reason = timedOut(done)
+    ? `the update took longer than ${timeout / 1000} s and was stopped`
+    : last.replace(/^slave-activate: /, "") || messageOf(done.cause);
+  note(`${repo}: ${reason}`);
+  throw new Failure(reason);
 }
 
 async function readSecrets({ values, file, at }: SlaveSettings): Promise<string[]> {

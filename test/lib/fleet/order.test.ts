@@ -4,8 +4,15 @@ import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { keyId, parsePublicKey, readPrivateKey, writeKey } from "../../../lib/fleet/keys.ts";
-import { type Order, readOrder, signOrder } from "../../../lib/fleet/order.ts";
+import {
+  keyId,
+  type Order,
+  parsePublicKey,
+  readOrder,
+  readPrivateKey,
+  signOrder,
+  writeKey,
+} from "../../../lib/fleet/order.ts";
 import { runCommand } from "../../helpers/run.ts";
 import { needsCommand, testUnless } from "../../helpers/skip.ts";
 import { tempDir } from "../../helpers/tmp.ts";

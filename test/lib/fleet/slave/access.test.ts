@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { refusalOfPage } from "../../../../lib/fleet/slave/access.ts";
-import { Nonces } from "../../../../lib/fleet/slave/nonces.ts";
+import { Nonces } from "../../../../lib/fleet/slave/taken-once.ts";
 import { tempDir } from "../../../helpers/tmp.ts";
 
 const onLoopback = { localAddress: "127.0.0.1", loopback: true };
