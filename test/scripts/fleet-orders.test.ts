@@ -87,7 +87,10 @@ function ask(port: number, path: string, headers: IncomingMessage["headers"] = {
   });
 }
 
-const jobsOf = (repos: string) => readdir(join(repos, ".boatyard/.server/jobs"));
+const jobsOf = async (repos: string) =>
+  (await readdir(join(repos, ".boatyard/.server/jobs"))).filter((name) =>
+    /^\d.*\.json$/.test(name),
+  );
 
 test("what was taken down on its way to one slave works on no other, with a key and with a secret", async () => {
   const { slave, update, byKey, bySecret, publicKey, dir } = await setUp();
