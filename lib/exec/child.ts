@@ -242,9 +242,11 @@ function cannotStart(file: string, cwd: string | URL | undefined, error: Error):
 
 /** The words that name the command, without options and whatever they may carry. */
 function title(argv: readonly string[]): string {
-  // what runs as another user comes after setpriv's own options, and a shell before it that enters a cgroup
-  const as = argv.slice(0, 5).indexOf("setpriv");
-  const own = as === 0 || as === 4 ? argv.slice(argv.indexOf("--", as) + 1) : argv;
+  // a shell may prepare the way (it enters a cgroup, or closes descriptors) and then become the command
+  const becomes = argv[1] === "-c" && argv[2]?.endsWith('exec "$@"') === true;
+  const inner = becomes ? argv.slice(4) : argv;
+  // what runs as another user comes after setpriv's own options
+  const own = inner[0] === "setpriv" ? inner.slice(inner.indexOf("--") + 1) : inner;
   if (own[0] === "/bin/sh") return "the command";
   return own
     .filter((word, at) => at === 0 || /^[a-z][a-z0-9-]*$/.test(word))

@@ -1,14 +1,15 @@
-import type { Shell } from "../exec/exec.ts";
-import { as } from "../exec/users.ts";
+import { quoteWord, type Shell } from "../exec/exec.ts";
+import { asUser, userEnvironment } from "../exec/users.ts";
 import { gitIn, textOf } from "../git/git.ts";
 import type { RepoConfig } from "./config.ts";
+import { secluded } from "./run-command.ts";
 
 /** What git says of a repo's checkout. */
 
-/** Git in a repo's checkout, as the repo's user. */
-export function gitAs(repo: RepoConfig): Shell {
-  const { env, prefix } = as(repo.user);
-  return gitIn(repo.dir, { env, prefix });
+/** Git in a repo's checkout, as the repo's user, who may have set there what programs git starts. */
+export function gitAs({ user, dir }: RepoConfig): Shell {
+  const prefix = secluded(asUser([], user)).map(quoteWord).join(" ");
+  return gitIn(dir, { env: userEnvironment(user), prefix });
 }
 
 /** The branch that a repo's checkout is on, as git tells its user; undefined: none, or there is no checkout yet. */

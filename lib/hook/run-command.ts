@@ -93,6 +93,15 @@ const closeOthers = hasBash
   : "exec 3<&- 4<&- 5<&- 6<&- 7<&- 8<&- 9<&-";
 
 /**
+ * A shell that becomes the command, without the server's descriptors: Deno lets its children inherit even the socket
+ * that steers the server. Pure.
+ */
+export function secluded(argv: readonly string[]): string[] {
+  const shell = hasBash ? "/bin/bash" : "/bin/sh";
+  return [shell, "-c", `${closeOthers}; exec "$@"`, shell, ...argv];
+}
+
+/**
  * A shell around a command. It enters the command's cgroup, and leaves the exit code in a file: the server may be gone
  * when the command ends, and the next one wants to know. It runs as the server's user, so that the command can write
  * neither that file nor another cgroup itself. The server's descriptors are not the command's, and are closed. Pure.
