@@ -84,7 +84,7 @@ function digest(text: string): Buffer {
 }
 
 /** An unsigned stranger must not make the server hash more than this for one request. */
-const maxHashedBytes = 128 * 1024 * 1024;
+const maxHashedBytes = 64 * 1024 * 1024;
 
 /** Whether the sender of a body knows one of these secrets; false, too, when so many were tried that no more are. */
 export type SignatureCheck = (secrets: readonly string[]) => boolean;
