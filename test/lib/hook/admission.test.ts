@@ -16,7 +16,12 @@ test("what was kept most for longest gives way, and a small one stays", async ()
   small.grow(10);
   const more = admission.enter("10.0.0.1");
   more.grow(180);
-  assert.equal([slow, small, large, more].map(statusOf), new Array(4).fill(undefined));
+  assert.equal([slow, small, large, more].map(statusOf), [
+    undefined,
+    undefined,
+    undefined,
+    undefined,
+  ]);
   // its network has more than half now
   more.grow(20);
   assert.equal([slow, small, large, more].map(statusOf), [429, undefined, undefined, undefined]);
