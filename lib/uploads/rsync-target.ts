@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { atEnd } from "../core/at-exit.ts";
 import { Failure } from "../core/errors.ts";
 import { $, type ProcessOutput } from "../exec/exec.ts";
 import { findOnPath } from "../exec/scripts.ts";
@@ -32,6 +33,7 @@ export async function uploadByRsync(target: RsyncTarget, job: Job): Promise<Outc
   let { files } = job;
   // the names of sockets are short: the checkout's own may be too long
   const folder = await mkdtemp(join(tmpdir(), "uploads-"));
+  const forget = atEnd(() => rm(folder, { recursive: true, force: true }));
   const control = join(folder, "ssh");
   let lastWords = "";
 
@@ -68,6 +70,7 @@ export async function uploadByRsync(target: RsyncTarget, job: Job): Promise<Outc
   } finally {
     await closeConnection(target, control);
     await rm(folder, { recursive: true, force: true });
+    forget();
   }
   return outcomeOf([...changes.values()], job.files.length);
 }
