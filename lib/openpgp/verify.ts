@@ -25,8 +25,8 @@ export const clockTolerance = 5 * 60_000;
 
 const weakHashes: Record<number, string> = { 1: "MD5", 2: "SHA-1", 3: "RIPEMD-160", 11: "SHA-224" };
 
-/** The data is read once for each of a file's signatures that is by the pinned key. */
-const maxSignatures = 16;
+/** In one file. The data is read once for each that is by the pinned key. */
+export const maxSignatures = 16;
 
 /** No signature in a file is accepted. */
 export class SignatureRefused extends Refused {

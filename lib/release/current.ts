@@ -54,7 +54,7 @@ export async function signCurrent(
   for (const { file, sha256 } of current) {
     if (sha256 !== undefined && (await digestOf(join(out, file))).sha256 !== sha256)
       throw new Refused(`${join(out, file)} is not the archive that VERSION names by its SHA256`);
-    await signArchive(out, file, signers);
+    await signArchive(out, file, signers, { keepOthers: true });
   }
 }
 

@@ -81,7 +81,7 @@ export async function pack(options: PackOptions, signers: readonly Signer[]): Pr
     const entries = withLaunchFile(listed, app);
     const file = archiveName(app, packed, platform);
     const made = await addArchive(join(out, file), entries, options);
-    await signArchive(out, file, signers);
+    await signArchive(out, file, signers, { keepOthers: before?.keys !== undefined });
     await writePublicKeys(
       out,
       signers.map(({ publicKey }) => publicKey),

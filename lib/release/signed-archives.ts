@@ -4,7 +4,7 @@ import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { Refused } from "../core/errors.ts";
 import { writeAtomic } from "../files/files.ts";
-import { Signatures } from "../openpgp/verify.ts";
+import { maxSignatures, Signatures } from "../openpgp/verify.ts";
 import { readArchiveName } from "../web-folder/version-file.ts";
 import { fileNotation } from "../web-folder/web-folder.ts";
 import { type Signer, signWith } from "./signer.ts";
@@ -64,22 +64,32 @@ async function isSignedBy({ publicKey }: Signer, path: string): Promise<boolean>
 }
 
 /**
- * See to it that an archive is signed by all of these keys. A signature that is there and good stays, and the others
- * follow it: clients hold its time against what they saw.
+ * See to it that an archive is signed by all of these keys. A signature of theirs that is there and good stays: clients
+ * hold its time against what they saw.
+ * @param keepOthers what other keys have signed stays, too: VERSION names several.
  */
 export async function signArchive(
   out: string,
   file: string,
   signers: readonly Signer[],
+  { keepOthers }: { keepOthers: boolean },
 ): Promise<void> {
   const path = join(out, file);
   const missing: Signer[] = [];
   for (const signer of signers) if (!(await isSignedBy(signer, path))) missing.push(signer);
   if (missing.length === 0) return;
-  const isNew = missing.length === signers.length && signers.length === 1;
-  const before = isNew ? undefined : await readFile(`${path}.sig`).catch(() => undefined);
+  const keeps = keepOthers || missing.length < signers.length;
+  const before = keeps ? await readSignatures(`${path}.sig`, missing.length) : [];
   const made = await signWith(missing, { path }, { [fileNotation]: file });
-  await writeAtomic(`${path}.sig`, Buffer.concat([before ?? Buffer.alloc(0), made]), {
-    mode: 0o644,
-  });
+  await writeAtomic(`${path}.sig`, Buffer.concat([...before, made]), { mode: 0o644 });
+}
+
+/** A signature file, unless it is none, full, or in armor, to which no other can be added. */
+async function readSignatures(path: string, more: number): Promise<Buffer[]> {
+  const data = await readFile(path).catch(() => undefined);
+  if (!data || data.toString("latin1").trimStart().startsWith("-----BEGIN")) return [];
+  const count = await Signatures.read(data, path)
+    .then(({ packets }) => packets.length)
+    .catch(() => Number.POSITIVE_INFINITY);
+  return count + more <= maxSignatures ? [data] : [];
 }

@@ -5,6 +5,7 @@ import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { Signatures } from "../../lib/openpgp/verify.ts";
 import { keygen, openSigner, pack } from "../../lib/release/release.ts";
 import { type GpgHome, gpgHome, needsGpg } from "../helpers/gpg.ts";
 import { runCommand, type RunOptions, runScript } from "../helpers/run.ts";
@@ -72,6 +73,9 @@ test("a key is added, the old one retired, and clients follow; what was retired 
   await release(several);
   // the archive of a release that only A signed is signed by B, too, before A goes
   await publish("3", "a");
+  await release(["refresh", "--key", "b.asc"]);
+  const sig = await readFile(join(web, "my-app-3.tar.gz.sig"));
+  assert.is((await Signatures.read(sig, "sig")).packets.length, 2, "A's stays");
   await release(["keys", "retire", a, "--key", "b.asc"]);
   await install();
   assert.is(await installedVersion(deploy), "3");
