@@ -37,6 +37,7 @@ export const acrossRuntimes: readonly string[] = [
   "lib/launch/listen-socket",
   "lib/s3",
   "scripts/hook-server-systemd",
+  "scripts/launchfit-overlap",
   "scripts/launchfit-systemd",
   "scripts/server-update-tls",
   "scripts/slave-server-systemd",

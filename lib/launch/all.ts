@@ -3,7 +3,7 @@ import { basename, resolve } from "node:path";
 import process from "node:process";
 import type { Terminal } from "../cli/terminal.ts";
 import { cleanLine } from "../core/clean.ts";
-import { messageOf } from "../core/errors.ts";
+import { Failure, messageOf } from "../core/errors.ts";
 import { formatDuration, formatSize } from "../core/units.ts";
 import { $ } from "../exec/exec.ts";
 import { askControl, controlPath } from "./control.ts";
@@ -45,9 +45,10 @@ async function inTime<T>(answer: Promise<T>): Promise<T | undefined> {
 
 /** The apps of this machine, by their directories, and those in `more`. */
 export async function listAll(more: readonly string[]): Promise<ListedApp[]> {
-  const sources = await Promise.all([appAccounts(), appUnits(), runningHere()]);
-  const folders = [...more.map((folder) => resolve(folder)), ...sources.flat()];
-  return Promise.all([...new Set(folders)].sort().map(describe));
+  const [accounts, units, running] = await Promise.all([appAccounts(), appUnits(), runningHere()]);
+  const named = new Set([...more.map((folder) => resolve(folder)), ...accounts, ...units]);
+  const all = [...new Set([...named, ...running])].sort();
+  return Promise.all(all.map((directory) => describe(directory, named.has(directory))));
 }
 
 /** One exit code for all: whoever watches them looks at what does not run first, then at updates. */
@@ -74,9 +75,9 @@ export function listLines(apps: readonly ListedApp[], terminal: Terminal): strin
   });
 }
 
-async function describe(directory: string): Promise<ListedApp> {
+async function describe(directory: string, isNamed: boolean): Promise<ListedApp> {
   try {
-    const status = await inTime(statusOf(directory));
+    const status = await inTime(statusOf(directory, isNamed));
     if (!status)
       return { directory, state: "unknown", problem: "launchfit does not answer", code: 1 };
     return { directory, ...listed(status) };
@@ -85,11 +86,12 @@ async function describe(directory: string): Promise<ListedApp> {
   }
 }
 
-async function statusOf(directory: string): Promise<Status> {
-  const { ok, ...answer } = (await askControl(controlPath(directory), { command: "status" })) ?? {
-    ok: false,
-  };
-  return ok ? (answer as unknown as Status) : await readStatus(directory);
+async function statusOf(directory: string, isNamed: boolean): Promise<Status> {
+  const answer = await askControl(controlPath(directory), { command: "status" });
+  if (answer?.ok) return answer as unknown as Status;
+  // anybody can make a socket: for root the files beside it are not worth reading
+  if (!isNamed) throw new Failure("what answers there is not a launchfit, or it has just ended");
+  return await readStatus(directory);
 }
 
 /** The exit code of `launchfit status`. */
@@ -102,7 +104,8 @@ export function statusCode({ state, updates, lastCheck }: Status): 0 | 1 | 2 | 4
 /** An answer may come from another user's process: nothing in it reaches the terminal as it is. */
 function listed(status: Status): Omit<ListedApp, "directory"> {
   const { app, version, uptime, memory, health, stopped, hint, lastCheck } = status;
-  const text = (value: unknown) => (typeof value === "string" ? cleanLine(value) : undefined);
+  const text = (value: unknown) =>
+    typeof value === "string" ? cleanLine(value.slice(0, 1000)) : undefined;
   const count = (value: unknown) => (Number.isFinite(value) ? Number(value) : undefined);
   const isIll = health !== undefined && !healthyAnswers.includes(health);
   const isDown = status.state !== "running";
@@ -115,10 +118,10 @@ function listed(status: Status): Omit<ListedApp, "directory"> {
   };
   const found = {
     app: text(app),
-    version: text(version) ?? (isDown ? "not installed" : undefined),
+    version: text(version),
     uptime: count(uptime),
     memory: count(memory),
-    problem: text(wrong[code]),
+    problem: text(wrong[code]) ?? (version === undefined ? "nothing is installed" : undefined),
   };
   const known = Object.entries(found).filter(([, value]) => value !== undefined);
   return {

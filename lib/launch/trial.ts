@@ -177,6 +177,8 @@ export class Trial {
         this.#parts.log(`cannot undo the update: ${messageOf(error)}`),
       );
     };
+    // it may have ended in this very moment
+    if (!keeper.app) return keeper.onUnexpectedEnd(keeper.lastEnd ?? "its start");
     this.#period = setTimeout(() => {
       this.phase = "settled";
       keeper.onUnexpectedEnd = undefined;
