@@ -77,7 +77,7 @@ async function prepare(): Promise<Delegation> {
   if (!own || plan.way === "none") return { ...plan, limits: false };
   try {
     const folder =
-      plan.way === "scope" ? await openScope(own.mount) : await openOwn(own.folder, unit);
+      plan.way === "scope" ? await openScope(own.mount, unit?.id) : await openOwn(own.folder, unit);
     if (plan.way === "scope") await keepOthersApart(folder);
     return { ...plan, folder, limits: await hasControllers(folder) };
   } catch (error) {
@@ -99,14 +99,19 @@ done
 echo $wanted >"$cgroup/cgroup.subtree_control"
 exec sleep infinity`;
 
-/** The scope's folder; the scope is made when it is not there. */
-async function openScope(mount: string): Promise<string> {
+/**
+ * The scope's folder; the scope is made when it is not there. At a shutdown it ends after the unit, whose runs are then
+ * left to its next start. The scope says so, not the unit: a unit that names a scope which is not there can bring
+ * systemd (257) into an endless loop.
+ */
+async function openScope(mount: string, unit = ""): Promise<string> {
   const there = await findScope(mount);
   if (there !== undefined) return there;
   const unit = scopeName.replace(".scope", "");
   const options = ["--quiet", "--scope", "--collect", `--unit=${unit}`, "--slice=system.slice"];
+  const properties = ["--property=Delegate=yes", ...(unit ? [`--property=Before=${unit}`] : [])];
   const start = $({ cwd: "/", nothrow: true, outlives: true, stdio: "ignore" });
-  const made = start`systemd-run ${options} --property=Delegate=yes -- /bin/sh -c ${keepScope} ${mount}`;
+  const made = start`systemd-run ${options} ${properties} -- /bin/sh -c ${keepScope} ${mount}`;
   let ended = false;
   void made.finally(() => (ended = true));
   for (const deadline = Date.now() + 10_000; Date.now() < deadline; await sleep(20)) {

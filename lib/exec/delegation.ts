@@ -14,6 +14,8 @@ export const scopeName = "boatyard-runs.scope";
 
 /** What is known of a unit: lines `Key=value` of its file, or of `systemctl show`. */
 export interface UnitSettings {
+  /** Its name; only systemctl tells it. */
+  readonly id: string;
   readonly user: string;
   readonly delegate: boolean;
   /** In which cgroup of the unit systemd (254 and later) starts the server itself. */
@@ -28,6 +30,7 @@ export function readUnitSettings(text: string): UnitSettings {
   const value = (key: string) => new RegExp(`^${key}=(.*)$`, "m").exec(text)?.[1]?.trim() ?? "";
   const isOn = (key: string) => /^(?:yes|true|on|1)$/i.test(value(key));
   return {
+    id: value("Id"),
     user: value("User"),
     delegate: isOn("Delegate"),
     delegateSubgroup: value("DelegateSubgroup"),
@@ -84,7 +87,7 @@ export async function ownUnit(path: string): Promise<UnitSettings | undefined> {
 
 /** A unit's settings, from systemd; undefined when it does not know the unit, or is not there. */
 async function settingsOf(unit: string): Promise<UnitSettings | undefined> {
-  const keys = ["LoadState", "User", "Delegate", "DelegateSubgroup", "KillMode"];
+  const keys = ["Id", "LoadState", "User", "Delegate", "DelegateSubgroup", "KillMode"];
   const show = `--property=${[...keys, "ProtectControlGroups"].join(",")}`;
   const { stdout } = await $({ nothrow: true, timeout: 10_000 })`systemctl show ${show} -- ${unit}`;
   return /^LoadState=loaded$/m.test(stdout) ? readUnitSettings(stdout) : undefined;

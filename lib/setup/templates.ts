@@ -66,8 +66,7 @@ WantedBy=timers.target
 Description=Boatyard: webhooks in, builds out
 Documentation=man:systemd.exec(5)
 Requires=hook-server.socket
-# at a shutdown the server ends first, and then the runs that it left: they run again at the next start
-After=network-online.target hook-server.socket boatyard-runs.scope
+After=network-online.target hook-server.socket
 Wants=network-online.target
 JoinsNamespaceOf=hook-server.socket
 

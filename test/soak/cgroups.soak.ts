@@ -85,6 +85,8 @@ grep -qw memory /sys/fs/cgroup/cgroup.controllers && {
   systemctl start hook-server.socket hook-server.service; echo "memory, alone: $(finish $run)"
   hook-server list | grep -c "out of memory (limit 128 MB)"
 }
+touch /etc/systemd/system/newer.service; systemctl show --property=ActiveState boatyard-runs.scope >/dev/null
+echo "after the scope: $(systemctl show --property=After --value hook-server.service | grep -ow boatyard-runs.scope)"
 echo "failed units: $(systemctl --failed --no-legend | grep -c hook)"
 echo done
 `;
@@ -137,6 +139,7 @@ function compare(seen: string, limits: boolean): void {
           "2",
         ]
       : []),
+    "after the scope: boatyard-runs.scope",
     "failed units: 0",
     "done",
   ];
