@@ -107,8 +107,8 @@ exec sleep infinity`;
 async function openScope(mount: string, unit = ""): Promise<string> {
   const there = await findScope(mount);
   if (there !== undefined) return there;
-  const unit = scopeName.replace(".scope", "");
-  const options = ["--quiet", "--scope", "--collect", `--unit=${unit}`, "--slice=system.slice"];
+  const name = scopeName.replace(".scope", "");
+  const options = ["--quiet", "--scope", "--collect", `--unit=${name}`, "--slice=system.slice"];
   const properties = ["--property=Delegate=yes", ...(unit ? [`--property=Before=${unit}`] : [])];
   const start = $({ cwd: "/", nothrow: true, outlives: true, stdio: "ignore" });
   const made = start`systemd-run ${options} ${properties} -- /bin/sh -c ${keepScope} ${mount}`;
