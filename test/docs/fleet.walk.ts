@@ -103,9 +103,12 @@ export async function walkFleet(machine: Machine): Promise<void> {
   await sh(`${env}; server-update site --wait`);
 
   // cron of a slave that cannot be told
+  // cron runs what follows the five fields of time
   const cron = page
     .inline("*/15 * * * * slave-activate site >/dev/null")
-    .replace("*/15 * * * * ", "");
+    .split(" ")
+    .slice(5)
+    .join(" ");
   assert.is((await sh(`runuser -u slave -- ${cron}`)).stdout, "");
   const keygen = page.inline("server-update keygen --out FILE", { FILE: "other.key" });
   assert.match((await sh(keygen)).stdout, /^ed25519:/);

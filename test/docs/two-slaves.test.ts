@@ -48,6 +48,8 @@ testUnless(test, needsCommand("curl"))(
 
     const servers = new Map<string, Running>();
     let cwd = dir;
+    /** The id in the page's example; each job has its own. */
+    const shownJob = /"job":"([^"]+)"/.exec(text)?.[1] ?? "";
     let job = "";
     let last = "";
     const sh = async (command: string, expect = 0): Promise<void> => {
@@ -61,7 +63,7 @@ testUnless(test, needsCommand("curl"))(
     };
     try {
       for (const line of lines) {
-        const command = line.replace(/^\$ /, "");
+        const command = line.slice("$ ".length);
         if (line === "") continue;
         if (!line.startsWith("$ ")) {
           // what the page shows is what comes, but for ids, times and columns
@@ -85,7 +87,7 @@ testUnless(test, needsCommand("curl"))(
           await servers.get(start)?.until(/listens on/);
           await sh(command);
         } else {
-          await sh(command.replace(/jobs\/[^?]+/, `jobs/${job}`));
+          await sh(command.includes(shownJob) ? filledIn(command, { [shownJob]: job }) : command);
           job = /"job":"([^"]+)"/.exec(last)?.[1] ?? job;
         }
         if (command.includes("--rollback")) {
