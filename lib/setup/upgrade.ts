@@ -1,7 +1,8 @@
-import { readFile, realpath } from "node:fs/promises";
+import { readFile, realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import type { Terminal } from "../cli/terminal.ts";
+import { cleanLine } from "../core/clean.ts";
 import { Failure, Refused, UsageError } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
 import { findOnPath, withRuntime } from "../exec/scripts.ts";
@@ -50,6 +51,11 @@ export async function findNewer(options: UpgradeOptions): Promise<string> {
     throw new UsageError(
       `--from: ${folder} has no setup.mjs; name the folder with the new scripts`,
     );
+  for (const path of [here, join(here, "setup.mjs")])
+    if ((await stat(path)).mode & 0o002)
+      throw new Refused(
+        `${path} can be written by everybody, and what is in it would run as root; chmod o-w ${path}, once you know who wrote it`,
+      );
   return here;
 }
 
@@ -121,12 +127,10 @@ async function tryScript(file: string): Promise<void> {
     timeout: 60_000,
   })`${withRuntime(file)} --version`;
   if (ok) return;
-  const said =
-    stderr
-      .trim()
-      .split("\n")
-      .find((line) => line.trim() !== "") ?? "it says nothing";
-  throw new Failure(`${file} does not run: ${said}; nothing was replaced`);
+  const lines = stderr.trim().split("\n");
+  // Node shows the place first
+  const said = lines.find((line) => /^\w*Error\b/.test(line)) ?? lines[0] ?? "";
+  throw new Failure(`${file} does not run: ${cleanLine(said)}; nothing was replaced`);
 }
 
 /**

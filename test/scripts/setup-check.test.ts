@@ -83,7 +83,7 @@ testUnless(test, missing)(
       assert.not.match(`${status.stdout}${status.stderr}`, "401");
       const failed = await sh("setup repo jostylr/none --url /srv/git/jostylr/none.git --yes", 1);
       assert.match(failed.stderr, "check that none can read it, and correct --url");
-      assert.not.match((await sh(`cat ${hooks}`)).stdout, "none");
+      assert.not.match((await sh(`cat ${hooks}`)).stdout, "jostylr/none");
       const forge = "setup check --forge http://127.0.0.1:3420/healthz";
       assert.not.match((await sh(forge)).stdout, /^fix/m);
       for (const [harm, said, repair] of faults) {

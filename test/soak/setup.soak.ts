@@ -64,7 +64,7 @@ for (const suite of ["bookworm", "trixie"]) {
 async function follow(folder: string): Promise<void> {
   const sh = (text: string, expect = 0) =>
     runCommand(inside(folder, ["bash", "-e", "-c", text]), { expect, timeout: 300_000 });
-  // step 1 of the page: scp -r dist
+  // step 1 of the page
   await bringClone(folder, debianNode);
   await rename(join(folder, "root/clone/dist"), join(folder, "root/boatyard"));
   // GitHub, as this machine has none: a bare repository under the same URL
