@@ -26,7 +26,7 @@ for (const name of scripts) {
 }
 
 const pages = (await readdir(root, { recursive: true })).filter(
-  (file) => file.endsWith(".md") && !/(^|\/)(node_modules|\.cache|dist)\//.test(file),
+  (file) => file.endsWith(".md") && !/(^|\/)(node_modules|\.cache|dist|fixtures)\//.test(file),
 );
 for (const page of pages.sort()) {
   test(`the links in ${page} lead somewhere`, async () => {
