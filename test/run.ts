@@ -162,6 +162,8 @@ async function runFile(file: string, runtime: Runtime): Promise<Outcome> {
   });
   const problems: string[] = [];
   let output = "";
+  /** Ended by us after a failed test, with what it had no time to remove. */
+  let cut = false;
   const allowed = limit();
   let timer = setTimeout(() => end(`still running after ${allowed / 1000} s`), allowed);
   function end(problem: string): void {
@@ -174,7 +176,7 @@ async function runFile(file: string, runtime: Runtime): Promise<Outcome> {
       if (/^ {2}Duration: /m.test(text)) {
         clearTimeout(timer);
         // a test that failed may have left its servers open: that needs no second reason
-        if (hasFailed(output)) return void child.kill("SIGKILL");
+        if (hasFailed(output)) return void (cut = child.kill("SIGKILL"));
         const problem = "did not end after its last test: something is still open";
         timer = setTimeout(() => end(problem), farewell());
       }
@@ -185,7 +187,8 @@ async function runFile(file: string, runtime: Runtime): Promise<Outcome> {
     child.on("exit", (code, signal) => resolve(signal ?? String(code)));
   });
   clearTimeout(timer);
-  problems.push(...(await tidy(folder)));
+  const left = await tidy(folder);
+  if (!cut) problems.push(...left);
   await sleep(10); // the last output
   return judge(file, stripVTControlCharacters(output), code, problems, Date.now() - begin);
 }

@@ -126,9 +126,7 @@ traceTest("hook-server: a delivery is on the disk before it is answered with 202
   const { status, body } = await server.push("me/site", sha(1));
   assert.is(status, 202);
   await server.idle();
-  // strace passes no signal on: the server ends by its own command
-  const script = calls().find(({ name }) => name === "exit_group");
-  assert.is(script, undefined, "the server still runs");
+  // that kills strace, and the server goes on without it
   await server.kill();
   await killProcessesOf(dir);
   const file = join(server.state, "deliveries.jsonl");

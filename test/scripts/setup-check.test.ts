@@ -47,7 +47,11 @@ const faults: [string, RegExp, string][] = [
     /hook-server\.service is of this version: it is of another version: setup server/,
     "setup server --yes",
   ],
-  ["userdel site", /jostylr\/site: there is an account site: setup repo jostylr\/site/, ":"],
+  [
+    "userdel --force site",
+    /jostylr\/site: there is an account site: setup repo jostylr\/site/,
+    ":",
+  ],
 ];
 
 testUnless(test, missing)(

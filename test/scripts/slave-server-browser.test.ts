@@ -65,7 +65,7 @@ for (const [name, { binary, argv }] of Object.entries(browsers)) {
       await new Promise<void>((resolve) => page.listen(0, "127.0.0.1", resolve));
       const { port: own } = page.address() as AddressInfo;
       const profile = tempDir("browser-");
-      const env = { HOME: profile, XDG_RUNTIME_DIR: profile, MOZ_HEADLESS: "1" };
+      const env = { HOME: profile, TMPDIR: profile, XDG_RUNTIME_DIR: profile, MOZ_HEADLESS: "1" };
       const browser = startCommand(argv(profile, `http://localhost:${own}/0`), { env });
       try {
         await waitFor(() => shown.size === detours.length, {

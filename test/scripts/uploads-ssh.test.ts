@@ -166,7 +166,7 @@ sshTest(
       { "a.bin": Buffer.alloc(50_000_000, randomBytes(999)) },
       `to: { web: { ${target} } }\n`,
     );
-    const running = startScript("uploads", [dir], { env: { HOME: home } });
+    const running = startScript("uploads", [dir], { env: { HOME: home, TMPDIR: tempDir() } });
     const rsyncs = async () =>
       (await processesOf(out)).filter(({ command }) => command.startsWith("rsync "));
     await waitFor(async () => existsSync(join(out, "www")) && (await rsyncs()).length >= 2);

@@ -125,8 +125,12 @@ export class World {
       output: () => output,
       stop: async () => {
         this.#running.delete(running);
-        // not by child.kill: Deno then tells the signal instead of the exit code
-        if (child.pid !== undefined) process.kill(child.pid, "SIGTERM");
+        try {
+          // not by child.kill: Deno then tells the signal instead of the exit code
+          if (child.pid !== undefined) process.kill(child.pid, "SIGTERM");
+        } catch {
+          // it has ended by itself
+        }
         return await ended;
       },
     };
