@@ -23,7 +23,8 @@ export async function npmPackage(
   if (existsSync(folder)) return { modules: join(folder, "node_modules") };
   await mkdir(join(root, ".cache/npm"), { recursive: true });
   const fresh = await mkdtemp(`${folder}.`);
-  const argv = ["npm", "install", "--prefix", fresh, "--no-audit", "--no-fund", "--", spec];
+  const briefly = ["--fetch-retries=1", "--fetch-timeout=30000", "--no-audit", "--no-fund"];
+  const argv = ["npm", "install", "--prefix", fresh, ...briefly, "--", spec];
   const { code } = await runCommand(argv, { cwd: fresh, env: trust, timeout: 120_000 }).catch(
     () => ({ code: 1 }),
   );
