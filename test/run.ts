@@ -75,6 +75,8 @@ const cacheVariables = {
   DENO_DIR: process.env["DENO_DIR"] ?? join(root, ".cache", "deno"),
 };
 
+if (runtime.kind === "deno") await fetchPackages(runtime);
+
 const outcomes: Outcome[] = [];
 const waiting = [...files];
 const started = Date.now();
@@ -191,6 +193,19 @@ async function runFile(file: string, runtime: Runtime): Promise<Outcome> {
   if (!cut) problems.push(...left);
   await sleep(10); // the last output
   return judge(file, stripVTControlCharacters(output), code, problems, Date.now() - begin);
+}
+
+/** Deno fetches the packages now: later it would say so among what a test looks at. */
+async function fetchPackages({ argv }: Runtime): Promise<void> {
+  const [deno = ""] = argv("");
+  const scripts = (await readdir(join(root, "scripts"))).filter((name) => name.endsWith(".ts"));
+  const fetched = [...scripts.map((name) => join("scripts", name)), ...files];
+  const child = spawn(deno, ["cache", "--quiet", ...fetched], {
+    cwd: root,
+    stdio: ["ignore", "ignore", "inherit"],
+    env: { ...process.env, ...cacheVariables },
+  });
+  await new Promise((resolve) => child.on("exit", resolve));
 }
 
 /** Whether uvu's sums at the end of a file's output tell of a test that failed. */

@@ -171,7 +171,7 @@ async function startSlave(world: World, name: string): Promise<string> {
 type Place = (...names: string[]) => string;
 
 function hooksFile(place: Place): string {
-  const update = `server-update harbour --list ${place("slavelist.txt")} --secret-file ${place("fleet.secret")} --wait`;
+  const update = `XDG_STATE_HOME=${place("master")} server-update harbour --list ${place("slavelist.txt")} --secret-file ${place("fleet.secret")} --wait`;
   return [
     "repos:",
     `  ${repo}:`,

@@ -16,7 +16,7 @@ import { goodArchive, publish, publisher, serveFolder } from "../helpers/web-fol
 
 type Work = {
   args: string[];
-  cwd?: string;
+  env?: Record<string, string>;
   /** Servers: it works when it has said this. */
   until?: RegExp;
 };
@@ -88,7 +88,9 @@ const works: Record<string, () => Promise<Work>> = {
     const port = await serve(202, "{}");
     const list = join(tempDir(), "slavelist.txt");
     await writeFile(list, `http://127.0.0.1:${port}/get/\n`);
-    return { args: ["site", "--list", list] };
+    const repo = await makeRepo({ files: { "index.html": "one" } });
+    const args = ["site", "--list", list, "--base", `file://${dirname(repo.bare)}`];
+    return { args, env: { XDG_STATE_HOME: tempDir() } };
   },
   async "hook-server"() {
     const dir = await makeYard();
@@ -120,8 +122,9 @@ async function permissionsOf(name: string): Promise<string[]> {
 async function run(name: string, permissions: readonly string[], work: Work): Promise<RunResult> {
   const script = join(root, "scripts", `${name}.ts`);
   const argv = [process.execPath, "run", "--no-prompt", ...permissions, script, ...work.args];
-  if (!work.until) return await runCommand(argv);
-  const server = startCommand(argv);
+  const { env = {} } = work;
+  if (!work.until) return await runCommand(argv, { env });
+  const server = startCommand(argv, { env });
   const works = await Promise.race([server.until(work.until), server.exited.then(() => undefined)]);
   return works ? await server.stop() : await server.exited;
 }
