@@ -69,13 +69,18 @@ export function keepOthersIn(cgroup: string): void {
   enterCgroup = ["/bin/sh", "-c", 'echo 0 >"$0/cgroup.procs" && exec "$@"', cgroup];
 }
 
+/** The words put before a command that runs as that user, in the cgroup for such; none for our own account. */
+export function wordsFor(user: User): string[] {
+  const other = asUser([], user);
+  return other.length > 0 ? [...enterCgroup, ...other] : [];
+}
+
 /**
  * Options by which `$` runs a command as that user, in `/`, with what a login has: ``$(as(user))`npm ci` ``.
  * @throws {Failure} when an ordinary user asks for another one.
  */
 export function as(user: User, options: CommandOptions = {}): CommandOptions {
-  const other = asUser([], user);
-  const prefix = (other.length > 0 ? [...enterCgroup, ...other] : []).map(quoteWord).join(" ");
+  const prefix = wordsFor(user).map(quoteWord).join(" ");
   return { env: userEnvironment(user), cwd: "/", ...(prefix ? { prefix } : {}), ...options };
 }
 

@@ -1,5 +1,5 @@
 import { quoteWord, type Shell } from "../exec/exec.ts";
-import { asUser, userEnvironment } from "../exec/users.ts";
+import { userEnvironment, wordsFor } from "../exec/users.ts";
 import { gitIn, textOf } from "../git/git.ts";
 import type { RepoConfig } from "./config.ts";
 import { secluded } from "./run-command.ts";
@@ -8,7 +8,7 @@ import { secluded } from "./run-command.ts";
 
 /** Git in a repo's checkout, as the repo's user, who may have set there what programs git starts. */
 export function gitAs({ user, dir }: RepoConfig): Shell {
-  const prefix = secluded(asUser([], user)).map(quoteWord).join(" ");
+  const prefix = secluded(wordsFor(user)).map(quoteWord).join(" ");
   return gitIn(dir, { env: userEnvironment(user), prefix });
 }
 

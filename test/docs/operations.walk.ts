@@ -51,6 +51,7 @@ export async function walkOperations(
 
   // builds
   assert.match((await line("hook-server list")).stdout, "succeeded");
+  await line("hook-server list --ignored");
   const bad = await push("echo so bad; exit 7");
   await ended(bad, "failed");
   assert.match((await line("logs --failed /home/site/site")).stdout, "so bad");

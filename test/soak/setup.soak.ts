@@ -149,8 +149,9 @@ async function follow(folder: string): Promise<void> {
       timeout: 30_000,
       what: "the run's end",
     });
-    const { stdout: log } = await sh("logs /home/site/site");
-    assert.match(log, "who");
+    await waitFor(async () => (await sh("logs /home/site/site")).stdout.includes("who"), {
+      what: "the log of the build",
+    });
     // a run with a child in a session of its own is ended whole: the server's KILL and SYS_PTRACE are enough
     await sh(`
       cd /root/work

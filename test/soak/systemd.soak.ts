@@ -103,7 +103,7 @@ for (const suite of ["bookworm", "trixie"]) {
         // a slave on the same machine, and the circle: a push reaches it
         await sh(`setup slave --secret-file /etc/server-update/secret --yes
         sed -i 's#^base:.*#base: git://127.0.0.1/#' /etc/boatyard/slave.yml; systemctl restart slave-server`);
-        await sh(`echo 127.0.0.1 > /etc/server-update/slavelist.txt
+        await sh(`echo 127.0.0.1 name=$(uname -n) > /etc/server-update/slavelist.txt
         sed -i 's#^    dir: .*#&\\n    then: ["server-update site --wait --secret-file /etc/server-update/secret"]#' /etc/boatyard/hooks.yml
         systemctl reload hook-server; cd work; echo 2 > two.txt; git add .; git commit -qm two; git push -q origin HEAD:main`);
         await sh(deliver);
