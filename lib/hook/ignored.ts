@@ -16,7 +16,7 @@ export interface IgnoredDelivery {
 }
 
 /**
- * The newest ignored deliveries, for who asks why a push did not run. They are a line each in a file that is written
+ * The newest ignored deliveries: they answer why a push did not run. They are a line each in a file that is written
  * behind the answers: what a crash takes of it is missed, not waited for.
  */
 export class Ignored {

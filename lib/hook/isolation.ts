@@ -8,7 +8,7 @@ import { thenFolder } from "./run-command.ts";
 /** Why limits cannot be set although nothing forbids it. */
 export const needSystemd = "only a server that systemd started can set them";
 
-/** What `--check` says of how runs are ended and bounded; `mend` where the file asks for more than there is. */
+/** What `--check` says about how runs are ended and limited; `mend` is what to do where hooks.yml asks for more than this machine can. */
 export function describeRuns(
   config: HookConfig,
   plan: Plan & { readonly byHand: boolean },

@@ -197,7 +197,7 @@ export async function followLog(
   await send(events(), response);
 }
 
-/** A file opened to be read; undefined when it is not there, or is no file. */
+/** A file opened to be read; undefined when there is none, or it is not a plain file. */
 async function openFile(path: string): Promise<FileHandle | undefined> {
   const found = await lstat(path).catch(() => undefined);
   return found?.isFile() ? await open(path).catch(() => undefined) : undefined;
