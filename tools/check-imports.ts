@@ -43,9 +43,9 @@ const stages: Record<string, readonly string[]> = {
 
 /** The one file that may import a package, or a built-in that does the same. Others call that file. */
 const owners: Record<string, string> = {
-  minimist: "lib/cli/command.ts",
+  minimist: "lib/cli/arguments.ts",
   chalk: "lib/cli/terminal.ts",
-  yaml: "lib/config/yaml.ts",
+  yaml: "lib/config/tree.ts",
   "node-fetch": "lib/fetch/send.ts",
   tar: "lib/archive/tar.ts",
   openpgp: "lib/openpgp/keys.ts",

@@ -1,0 +1,99 @@
+import process from "node:process";
+import minimist from "minimist";
+import { messageOf, UsageError } from "../core/errors.ts";
+import { didYouMean } from "../core/names.ts";
+import { parseDuration, parseSize } from "../core/units.ts";
+import { allFlags, type Command, type Flag } from "./flags.ts";
+
+/**
+ * The values of a command line, with defaults from the environment and the declaration.
+ * @throws {UsageError} for an unknown flag (with the nearest known one), a missing or wrong value, a wrong number of operands.
+ */
+export function parseArguments(
+  command: Command,
+  argv: readonly string[],
+  env: NodeJS.ProcessEnv = process.env,
+) {
+  const flags: Record<string, Flag> = allFlags(command);
+  const names = Object.keys(flags);
+  const hint = `; see ${command.name} --help`;
+  // minimist takes what every object has for a declared flag
+  const inherited = argv.find((word) => word.startsWith("--") && word.slice(2) in Object.prototype);
+  if (inherited) throw new UsageError(`unknown flag ${inherited}${hint}`);
+  const parsed = minimist([...argv], {
+    string: [...names.filter((name) => flags[name]?.type !== "boolean"), "_"],
+    boolean: names.filter((name) => flags[name]?.type === "boolean"),
+    default: Object.fromEntries(
+      names.filter((name) => flags[name]?.type === "boolean").map((name) => [name, null]),
+    ),
+    alias: Object.fromEntries(
+      names.flatMap((name) => (flags[name]?.short ? [[flags[name].short, name]] : [])),
+    ),
+    unknown: (argument) => {
+      if (!argument.startsWith("-") || argument === "-") return true;
+      const name = argument.replace(/^-+/, "").replace(/=.*/s, "");
+      throw new UsageError(
+        `unknown flag ${argument.replace(/=.*/s, "")}${didYouMean(name, names)}${hint}`,
+      );
+    },
+  });
+  const values: Record<string, unknown> = Object.create(null);
+  for (const [name, flag] of Object.entries(flags))
+    values[name] = flagValue(name, flag, parsed[name] ?? undefined, env);
+  const args = parsed._.map(String);
+  const { minArgs = 0, maxArgs = 0 } = command;
+  const wanted = values.help || values.version === true;
+  if (!wanted && args.length < minArgs)
+    throw new UsageError(`${command.args?.[args.length]?.[0] ?? "an operand"} is missing${hint}`);
+  if (!wanted && args.length > maxArgs) {
+    const words = Object.keys(command.subcommands ?? {});
+    throw new UsageError(
+      `unexpected operand "${args[maxArgs]}"${didYouMean(args[maxArgs] ?? "", words)}${hint}`,
+    );
+  }
+  return { values, args };
+}
+
+function flagValue(name: string, flag: Flag, given: unknown, env: NodeJS.ProcessEnv): unknown {
+  const where = given === undefined && flag.env && env[flag.env] ? flag.env : `--${name}`;
+  const value = where === flag.env ? env[flag.env] : given;
+  if (flag.type === "boolean")
+    return value === undefined
+      ? flag.default === true
+      : value !== false && value !== "0" && value !== "false";
+  if (flag.type === "list") {
+    const texts =
+      value === undefined
+        ? flag.default === undefined
+          ? []
+          : [String(flag.default)]
+        : [value].flat().map(String);
+    if (value !== undefined && texts.some((text) => text === ""))
+      throw new UsageError(`${where} needs a value`);
+    const items = texts.flatMap((text) => text.split(",")).filter((text) => text !== "");
+    for (const item of items) checkChoice(where, flag, item);
+    return items;
+  }
+  if (Array.isArray(value)) throw new UsageError(`${where} is given twice; give it once`);
+  if (value === "" || (value !== undefined && typeof value !== "string"))
+    throw new UsageError(`${where} needs a value`);
+  const text = value ?? (flag.default === undefined ? undefined : String(flag.default));
+  if (text === undefined) return undefined;
+  checkChoice(where, flag, text);
+  try {
+    if (flag.type === "duration") return parseDuration(text);
+    if (flag.type === "size") return parseSize(text);
+  } catch (error) {
+    throw new UsageError(`${where}: ${messageOf(error)}`);
+  }
+  if (flag.type === "string") return text;
+  if (!/^-?\d+(?:\.\d+)?$/.test(text)) throw new UsageError(`${where}: "${text}" is not a number`);
+  return Number(text);
+}
+
+function checkChoice(where: string, flag: Flag, text: string): void {
+  if (!flag.choices || flag.choices.includes(text)) return;
+  throw new UsageError(
+    `${where}: "${text}" is not one of ${flag.choices.join(", ")}${didYouMean(text, flag.choices)}`,
+  );
+}
