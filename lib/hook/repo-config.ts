@@ -1,0 +1,159 @@
+import { isAbsolute } from "node:path";
+import { UsageError } from "../core/errors.ts";
+import { isSafeRef, isShortName } from "../core/names.ts";
+import { readSecretVariable } from "../config/secrets.ts";
+import { type Infer, type Schema, y } from "../config/yaml.ts";
+import type { Limits } from "../exec/cgroup.ts";
+import { currentUser, isRoot, lookUpUser, type User } from "../exec/users.ts";
+import { placed, type ConfigSource } from "./config-source.ts";
+import type { TriggerRules } from "./payload.ts";
+import { isSigningToken, signingKey } from "./signature.ts";
+
+/** A repo's settings in hooks.yml (`repos:`): what may stand there, and what is made of it. */
+
+const scriptName: Schema<string | false> = y.either(
+  [
+    y.just(false),
+    y.string({ match: /^(?:[A-Za-z0-9][A-Za-z0-9._-]{0,99}|\/.+)$/, what: "a script's name" }),
+  ],
+  "a script's name, an absolute path, or false",
+);
+
+/** What a run's processes may use together; none of them unless set. */
+export const limitsSchema = y.object({
+  memory: y.optional(y.size()),
+  cpu: y.optional(y.string({ match: /^[1-9]\d{0,5}%$/, what: "a percentage of one processor" })),
+  // below that the shells around a command alone are too many
+  processes: y.optional(y.number({ min: 10 })),
+});
+
+export const repoSchema = y.object({
+  user: y.optional(y.string()),
+  dir: y.string(),
+  secret_file: y.optional(y.oneOrMore(y.string())),
+  secret_env: y.optional(y.oneOrMore(y.string())),
+  insecure: y.optional(y.boolean(), false),
+  refs: y.optional(y.oneOrMore(y.string())),
+  timeout: y.optional(y.duration(), 30 * 60_000),
+  poll: y.optional(y.either([y.just(false), y.duration()], "a duration or false"), 15 * 60_000),
+  // oxlint-disable-next-line unicorn/no-thenable -- the design's word, and never a function
+  then: y.optional(y.oneOrMore(y.string()), []),
+  on: y.optional(
+    y.object({
+      push: y.optional(scriptName, "build"),
+      release: y.optional(scriptName, "release"),
+    }),
+    { push: "build", release: "release" },
+  ),
+  cancel: y.optional(y.boolean(), false),
+  limits: y.optional(limitsSchema),
+});
+
+/** What hook-server knows of one repo. */
+export interface RepoConfig extends TriggerRules {
+  readonly name: string;
+  readonly dir: string;
+  readonly user: User;
+  /** Whether a user was named: a root server warns when not. */
+  readonly userGiven: boolean;
+  /** Empty only with `insecure: true`. */
+  readonly secrets: readonly string[];
+  /** Milliseconds. */
+  readonly timeout: number;
+  /** Milliseconds between looks for missed pushes, or false. */
+  readonly poll: number | false;
+  /** The `then:` commands. */
+  readonly afterwards: readonly string[];
+  /** Whether a newer push to its ref ends a run that is under way. */
+  readonly cancel: boolean;
+  /** What a run may use. */
+  readonly limits: Limits;
+}
+
+/**
+ * One repo of hooks.yml, with its secrets and its user.
+ * @param limits those of the whole file, for what the repo does not limit itself.
+ * @throws {UsageError} with file:line:column.
+ */
+export async function readRepo(
+  source: ConfigSource,
+  name: string,
+  raw: Infer<typeof repoSchema>,
+  limits: Infer<typeof limitsSchema> | undefined,
+): Promise<RepoConfig> {
+  const where = (key: string) => source.where(["repos", name, key]);
+  const secrets: string[] = [];
+  for (const each of raw.secret_file ?? [])
+    secrets.push(await source.secretFile(each, where("secret_file")));
+  for (const each of raw.secret_env ?? [])
+    secrets.push(readSecretVariable(each, where("secret_env")));
+  if (secrets.length === 0 && !raw.insecure) {
+    throw new UsageError(
+      `${source.where(["repos", name])}: ${name} has no secret; add secret_file, or insecure: true if anybody may start its builds`,
+    );
+  }
+  if (secrets.some((secret) => isSigningToken(secret) && !signingKey(secret)))
+    throw new UsageError(
+      `${source.where(["repos", name])}: the secret of ${name} begins as a signing token does, but is none (whsec_, then 24 to 64 bytes in base64); copy it from GitLab once more`,
+    );
+  if (secrets.length > 2)
+    throw new UsageError(`${where("secret_file")}: at most two secrets, while one is rotated`);
+  for (const ref of raw.refs ?? []) {
+    if (!isSafeRef(ref.replaceAll("*", "x")))
+      throw new UsageError(
+        `${where("refs")}: "${ref}" is not a branch or ref; write main, release/* or refs/tags/v*`,
+      );
+  }
+  for (const each of [raw.on.push, raw.on.release]) {
+    if (each !== false && !isAbsolute(each) && !isShortName(each))
+      throw new UsageError(`${where("on")}: "${each}" is not a script's name`);
+  }
+  const own = currentUser();
+  const user =
+    raw.user === undefined
+      ? own
+      : await lookUpUser(raw.user).catch((error: unknown) => {
+          throw placed(where("user"), error);
+        });
+  if (user.uid !== own.uid && !isRoot()) {
+    throw new UsageError(
+      `${where("user")}: only root can build as ${user.name}; start hook-server as root or as ${user.name}`,
+    );
+  }
+  return {
+    name,
+    dir: source.path(raw.dir),
+    user,
+    userGiven: raw.user !== undefined,
+    secrets,
+    refs: raw.refs,
+    timeout: raw.timeout,
+    poll: raw.poll,
+    afterwards: raw.then,
+    on: raw.on,
+    cancel: raw.cancel,
+    limits: readLimits(raw.limits, limits, where("limits")),
+  };
+}
+
+/** The least memory with which a script can start, in bytes. */
+const minMemory = 16 * 1024 * 1024;
+
+/** A repo's limits, each the file's own where the repo has none. */
+function readLimits(
+  own: Infer<typeof limitsSchema> | undefined,
+  all: Infer<typeof limitsSchema> | undefined,
+  where: string,
+): Limits {
+  const memory = own?.memory ?? all?.memory;
+  const cpu = own?.cpu ?? all?.cpu;
+  if (memory !== undefined && memory < minMemory)
+    throw new UsageError(
+      `${where}: a run cannot start in less than 16M of memory; write 512M or 2G`,
+    );
+  return {
+    memory,
+    cpu: cpu === undefined ? undefined : Number.parseInt(cpu, 10),
+    processes: own?.processes ?? all?.processes,
+  };
+}

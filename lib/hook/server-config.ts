@@ -1,0 +1,108 @@
+import { homedir } from "node:os";
+import { join, resolve } from "node:path";
+import { UsageError } from "../core/errors.ts";
+import { readSecretVariable } from "../config/secrets.ts";
+import { type Infer, y } from "../config/yaml.ts";
+import { isRoot } from "../exec/users.ts";
+import { type Listen, parseListen } from "../http/server.ts";
+import { placed, type ConfigSource } from "./config-source.ts";
+import { limitsSchema } from "./repo-config.ts";
+
+/** The server's own settings, those of hooks.yml but `repos:`: what may stand there, and what is made of it. */
+
+export const serverSettings = {
+  listen: y.optional(y.string(), "127.0.0.1:3420"),
+  state: y.optional(y.string()),
+  concurrency: y.optional(y.number({ min: 1, max: 1000 }), 2),
+  drain: y.optional(y.duration(), 5 * 60_000),
+  keep: y.optional(y.number({ min: 1 }), 50),
+  keep_for: y.optional(y.duration(), 30 * 86_400_000),
+  max_log: y.optional(y.size(), 100 * 1024 * 1024),
+  max_waiting: y.optional(y.number({ min: 1 }), 1000),
+  limits: y.optional(limitsSchema),
+  status: y.optional(
+    y.object({ token_file: y.optional(y.string()), token_env: y.optional(y.string()) }),
+  ),
+};
+
+type RawServer = { [Key in keyof typeof serverSettings]: Infer<(typeof serverSettings)[Key]> };
+
+/** What counts before the file. */
+export interface ConfigOverrides {
+  listen?: string | undefined;
+  state?: string | undefined;
+}
+
+export interface ServerConfig {
+  readonly listen: Listen;
+  readonly state: string;
+  readonly concurrency: number;
+  /** Milliseconds that running runs have after SIGTERM. */
+  readonly drain: number;
+  /** Ended runs that are kept of each repo, and for how many milliseconds. */
+  readonly keep: number;
+  readonly keepFor: number;
+  /** Bytes after which a run's log ends the run. */
+  readonly maxLog: number;
+  /** Runs of one repo that may wait; more deliveries are answered 429. */
+  readonly maxWaiting: number;
+  readonly token: string | undefined;
+}
+
+/** The server's own settings; undefined when `source` was told of a mistake. */
+export async function readServer(
+  source: ConfigSource,
+  raw: RawServer,
+  overrides: ConfigOverrides,
+): Promise<ServerConfig | undefined> {
+  const token = await source.attempt(() => readToken(source, raw));
+  const listen = await source.attempt(() => readListen(source, raw, overrides.listen));
+  return (
+    listen && {
+      listen,
+      state: stateFolder(overrides.state, raw.state, source.path),
+      concurrency: raw.concurrency,
+      drain: raw.drain,
+      keep: raw.keep,
+      keepFor: raw.keep_for,
+      maxLog: raw.max_log,
+      maxWaiting: raw.max_waiting,
+      token,
+    }
+  );
+}
+
+/** Where the state is: as given, else as the file says, else the usual place. */
+export function stateFolder(
+  given: string | undefined,
+  inFile: string | undefined,
+  path: (text: string) => string,
+): string {
+  if (given !== undefined) return resolve(given);
+  if (inFile !== undefined) return path(inFile);
+  return isRoot() ? "/var/lib/boatyard" : join(homedir(), ".local/state/boatyard");
+}
+
+function readListen(
+  source: ConfigSource,
+  { listen }: RawServer,
+  given: string | undefined,
+): Listen {
+  try {
+    return parseListen(given ?? listen);
+  } catch (error) {
+    if (given !== undefined) throw error;
+    throw placed(source.where(["listen"]), error);
+  }
+}
+
+async function readToken(source: ConfigSource, { status }: RawServer): Promise<string | undefined> {
+  if (!status) return undefined;
+  if (status.token_file !== undefined)
+    return await source.secretFile(status.token_file, source.where(["status", "token_file"]));
+  if (status.token_env !== undefined)
+    return readSecretVariable(status.token_env, source.where(["status", "token_env"]));
+  throw new UsageError(
+    `${source.where(["status"])}: "token_file" or "token_env" is missing; name where the token is`,
+  );
+}
