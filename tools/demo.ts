@@ -18,19 +18,21 @@ const begun = performance.now();
 const end = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => end.abort());
 
-let world: World | undefined;
-try {
-  // the one program that the demo runs and Debian does not have from the start
-  if (!(await findOnPath("git")))
-    throw new UsageError("the demo needs git: apt-get install git, or your system's like");
-  world = await World.make(root, end.signal);
-  await demo(world);
-} catch (error) {
-  const said = error instanceof UsageError ? error.message : String(error);
-  if (!end.signal.aborted) print(`${paint.red("failed")} ${said}`);
-  process.exitCode = 1;
-} finally {
-  await world?.end();
+async function main(): Promise<void> {
+  let world: World | undefined;
+  try {
+    // the one program that the demo runs and Debian does not have from the start
+    if (!(await findOnPath("git")))
+      throw new UsageError("the demo needs git: apt-get install git, or your system's like");
+    world = await World.make(root, end.signal);
+    await demo(world);
+  } catch (error) {
+    const said = error instanceof UsageError ? error.message : String(error);
+    if (!end.signal.aborted) print(`${paint.red("failed")} ${said}`);
+    process.exitCode = 1;
+  } finally {
+    await world?.end();
+  }
 }
 
 async function demo(world: World): Promise<void> {
@@ -302,3 +304,5 @@ function title(text: string): void {
 function say(text: string): void {
   print(`  ${text}`);
 }
+
+void main();

@@ -42,7 +42,7 @@ export function parseArguments(
     values[name] = flagValue(name, flag, parsed[name] ?? undefined, env);
   const args = parsed._.map(String);
   const { minArgs = 0, maxArgs = 0 } = command;
-  const wanted = values.help || values.version === true;
+  const wanted = values.help || values.version === true || values.V === true;
   if (!wanted && args.length < minArgs)
     throw new UsageError(`${command.args?.[args.length]?.[0] ?? "an operand"} is missing${hint}`);
   if (!wanted && args.length > maxArgs) {

@@ -6,12 +6,14 @@ import { cleanText } from "../core/clean.ts";
 import { exitCodeOf, messageOf, systemCode } from "../core/errors.ts";
 import { formatBuild, thisBuild } from "../core/version.ts";
 import { parseArguments } from "./arguments.ts";
-import type { Command } from "./flags.ts";
-import { helpText } from "./help.ts";
+import { completeWord, completions } from "./complete.ts";
+import { type Command, choose } from "./flags.ts";
+import { description, helpText } from "./help.ts";
 import { createTerminal } from "./terminal.ts";
 
-export { type Command, type CommandInput, defineCommand, type Flag } from "./flags.ts";
-export { helpText, parseArguments };
+export { parseArguments } from "./arguments.ts";
+export { type Command, type CommandInput, type Flag, defineCommand } from "./flags.ts";
+export { helpText } from "./help.ts";
 
 /**
  * The edge of every script: reads the command line, runs the command, turns its result or error into an exit code.
@@ -34,10 +36,8 @@ export async function runScript(
     process.stderr.write(`${command.name}: stopped in the middle of its work; this is a bug\n`);
     process.exit(1);
   });
-  const chosen = Object.hasOwn(command.subcommands ?? {}, argv[0] ?? "")
-    ? command.subcommands?.[argv[0] ?? ""]
-    : undefined;
-  const code = await execute(chosen ?? command, chosen ? argv.slice(1) : argv, command.name);
+  const [chosen, words] = choose(command, argv);
+  const code = await execute(chosen, words, command.name);
   await cleanUp();
   await new Promise((resolve) => process.stdout.write("", resolve));
   process.exit(code);
@@ -46,9 +46,14 @@ export async function runScript(
 async function execute(command: Command, argv: readonly string[], script: string): Promise<number> {
   const abort = new AbortController();
   try {
+    if (argv[0] === completeWord) {
+      const found = await completions(command, argv.slice(1));
+      return found.length === 0 ? 0 : show(found.join("\n"));
+    }
     const { values, args } = parseArguments(command, argv);
-    if (values.help) return show(helpText(command));
-    if (values.version === true)
+    if (values.help)
+      return show(values.json ? JSON.stringify(description(command)) : helpText(command));
+    if (values.version === true || values.V === true)
       return show(
         values.json === true
           ? JSON.stringify({ script: basename(script), ...thisBuild })

@@ -1,5 +1,7 @@
 import type { Terminal } from "./terminal.ts";
 
+/** What a command declares of itself: help, parsing, completion and the manual are made from it. */
+
 /** One flag. Its type is declared, so that `1.10` stays text and `10m` is read once. */
 export interface Flag {
   /** duration: milliseconds; size: bytes; list: comma separated or repeated. */
@@ -14,9 +16,23 @@ export interface Flag {
   /** One letter: `n` for `-n`. */
   readonly short?: string;
   readonly choices?: readonly string[];
+  /** What a shell offers for its value; without it files and folders, where `value` says FILE or DIR. */
+  readonly complete?: Complete;
 }
 
-type Flags = Readonly<Record<string, Flag>>;
+/** What a shell offers at TAB: files, folders, or words that are looked up at that moment. */
+export type Complete = "file" | "folder" | Live;
+
+/** Looks words up for TAB. What it throws is not shown. `given` is the command line as far as it could be read. */
+export type Live = (given: {
+  flags: Record<string, unknown>;
+  args: readonly string[];
+}) => Promise<readonly string[]>;
+
+/** An operand's name in the usage, what it means, and what a shell offers for it. */
+export type Operand = readonly [name: string, meaning: string, complete?: Complete];
+
+export type Flags = Readonly<Record<string, Flag>>;
 
 type FlagValue<F extends Flag> = F["type"] extends "boolean"
   ? boolean
@@ -40,8 +56,7 @@ interface CommandSpec<F extends Flags> {
   readonly name: string;
   readonly summary: string;
   readonly usage: readonly string[];
-  /** Operands with their meaning. */
-  readonly args?: readonly (readonly [string, string])[];
+  readonly args?: readonly Operand[];
   readonly minArgs?: number;
   readonly maxArgs?: number;
   readonly flags: F;
@@ -51,6 +66,8 @@ interface CommandSpec<F extends Flags> {
   readonly environment?: readonly (readonly [string, string])[];
   readonly notes?: string;
   readonly subcommands?: Readonly<Record<string, Command>>;
+  /** Names and summaries of scripts that it starts as if they were subcommands. */
+  readonly programs?: Readonly<Record<string, string>>;
   /** Whether the script handles SIGINT and SIGTERM itself, as a server does that drains. */
   readonly ownSignals?: boolean | ((args: readonly string[]) => boolean);
   readonly run: (input: CommandInput<F>) => Promise<number | void> | number | void;
@@ -69,13 +86,41 @@ const commonFlags = {
   json: { type: "boolean", help: "print JSON on stdout" },
   quiet: { type: "boolean", help: "no progress and no notes; results and errors only" },
   help: { type: "boolean", short: "h", help: "show this text" },
-  version: { type: "boolean", help: "show the version" },
+  version: { type: "boolean", short: "V", help: "show the version" },
+} satisfies Flags;
+
+/** `-V` where `--version` is the command's own flag. */
+const versionInShort = {
+  V: { type: "boolean", help: "show the version of the script" },
 } satisfies Flags;
 
 /** Its own, then the common ones; a command's own flag of the same name wins (`release pack --version 1.2`). */
 export function allFlags(command: Command): Record<string, Flag> {
-  const common = Object.entries(commonFlags).filter(
-    ([name]) => !Object.hasOwn(command.flags, name),
-  );
-  return { ...command.flags, ...Object.fromEntries(common) };
+  const isOwn = (name: string) => Object.hasOwn(command.flags, name);
+  const common = Object.entries(commonFlags).filter(([name]) => !isOwn(name));
+  return {
+    ...command.flags,
+    ...Object.fromEntries(common),
+    ...(isOwn("version") ? versionInShort : {}),
+  };
+}
+
+/**
+ * Which command a command line means, and its words: `logs rotate -n 3` is that of `rotate`, and `logs help rotate` is
+ * `logs rotate --help`. `help` is an operand like any other where more than a subcommand's name follows (or `-- help`).
+ */
+export function choose(command: Command, argv: readonly string[]): [Command, readonly string[]] {
+  const [first = "", ...rest] = argv;
+  const sub = subcommand(command, first);
+  if (sub) return choose(sub, rest);
+  if (first !== "help") return [command, argv];
+  const words = rest.filter((word) => word !== "--json");
+  const json = words.length < rest.length ? ["--json"] : [];
+  if (words.length === 0) return [command, ["--help", ...json]];
+  const about = words.length === 1 ? subcommand(command, words[0] ?? "") : undefined;
+  return about ? [about, ["--help", ...json]] : [command, argv];
+}
+
+function subcommand({ subcommands }: Command, name: string): Command | undefined {
+  return subcommands && Object.hasOwn(subcommands, name) ? subcommands[name] : undefined;
 }

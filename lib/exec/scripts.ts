@@ -3,6 +3,7 @@ import { access, constants, readFile, realpath } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { delimiter, dirname, extname, join } from "node:path";
 import process from "node:process";
+import { pathToFileURL } from "node:url";
 import { Failure, ifMissing, UsageError } from "../core/errors.ts";
 import { searchPath } from "./environment.ts";
 
@@ -31,6 +32,27 @@ export async function findScript(name: string): Promise<string[]> {
   const onPath = await findOnPath(name);
   if (onPath) return withRuntime(onPath);
   throw new UsageError(`the script "${name}" is neither beside ${here} nor on PATH; copy it there`);
+}
+
+/**
+ * Goes on as another script: what follows is as if that had been started with these words, in this very process, so that
+ * signals, exit codes and standard streams are its own.
+ * @param places where its file may be, from the folder of the running script and without the suffix that they share
+ * @throws {UsageError} when it is in none of them.
+ */
+export async function becomeScript(
+  places: readonly string[],
+  args: readonly string[],
+): Promise<void> {
+  const here = runningScript();
+  const files = places.map((place) => join(dirname(here), place + extname(here)));
+  for (const file of files) {
+    if (!(await isThere(file, constants.R_OK))) continue;
+    process.argv.splice(1, process.argv.length, file, ...args);
+    await import(pathToFileURL(file).href);
+    return;
+  }
+  throw new UsageError(`${files[0]} is not there; copy it beside ${here}`);
 }
 
 /** The argv for a file: our own runtime for JavaScript and TypeScript, else the file itself. */

@@ -151,7 +151,7 @@ async function runActivate(
   const known = branch === undefined || branchOf(repo, settings) !== undefined;
   const named = known ? [] : ["--sha-branch", branch];
   const flags = ["--json", "--wait", ...given, ...pinned, ...named];
-  const done = await $({ timeout, nothrow: true })`${activate} ${repo} ${flags}`;
+  const done = await $({ timeout, nothrow: true })`${activate} ${flags} -- ${repo}`;
   if (done.exitCode === 0) {
     const { before, sha: got } = JSON.parse(done.stdout) as { before?: string; sha: string };
     note(`${repo} serves ${got} after ${(done.duration / 1000).toFixed(1)} s`);

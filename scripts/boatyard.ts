@@ -1,0 +1,57 @@
+import process from "node:process";
+import { defineCommand, runScript } from "../lib/cli/command.ts";
+import { UsageError } from "../lib/core/errors.ts";
+import { didYouMean } from "../lib/core/names.ts";
+
+/** The scripts, each with its own summary (a test compares the two). */
+const programs = {
+  build: "bring a checkout up to date and build it",
+  downloads: "fetch what manifest.txt and cloudinary.txt list into downloads/",
+  "hook-server": "take a forge's signed webhooks, and run a build or a release for each",
+  launchfit: "install a signed app from a web folder; run it, watch it, keep it up to date",
+  logs: "show the last run of a checkout, or search, follow and rotate its log",
+  release: "build a tag apart from the checkout and run the repo's release.sh",
+  "server-update": "tells every slave in a list that a repo changed",
+  setup: "prepare a server, a repo on it, a slave, or an app; check, upgrade and remove them",
+  "slave-activate": "a fresh clone of a repo, put in place in one step",
+  "slave-server": "waits to be told that a repo changed, and brings it up to date",
+  uploads: "publish a folder by rsync, S3 and git, sending only what changed",
+  demo: "from a push to running everywhere, in a temporary folder",
+};
+
+const command = defineCommand({
+  name: "boatyard",
+  summary: "every script by one name: boatyard build is build",
+  usage: ["boatyard COMMAND [what the command takes]", "boatyard help COMMAND"],
+  args: [["COMMAND", "one of those above; alone this text is shown"]],
+  maxArgs: 1,
+  flags: {},
+  examples: [
+    ["boatyard demo", "see all of it at work, in a temporary folder"],
+    ["boatyard logs --failed --since 1d", "the same as logs --failed --since 1d"],
+    ["boatyard help release", "the same as release --help"],
+  ],
+  programs,
+  run: ({ args: [name = ""] }) => {
+    throw new UsageError(
+      `there is no command "${name}"${didYouMean(name, Object.keys(programs))}; see boatyard --help`,
+    );
+  },
+});
+
+async function start(argv: readonly string[]): Promise<void> {
+  const [first = "--help", ...rest] = argv;
+  const isHelp = first === "help" && Object.hasOwn(programs, rest[0] ?? "");
+  const [name = "", ...args] = isHelp ? [rest[0], "help", ...rest.slice(1)] : [first, ...rest];
+  if (!Object.hasOwn(programs, name)) return await runScript(command, [name, ...args]);
+  try {
+    const { becomeScript } = await import("../lib/exec/scripts.ts");
+    // the demo is a tool of the checkout, and stands beside the others in a package
+    await becomeScript(name === "demo" ? ["demo", "../tools/demo"] : [name], args);
+  } catch (error) {
+    const tell = () => Promise.reject(error);
+    await runScript({ ...command, maxArgs: 0, run: tell }, []);
+  }
+}
+
+void start(process.argv.slice(2));

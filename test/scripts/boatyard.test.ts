@@ -1,0 +1,105 @@
+// The one command in front of all scripts, and the words that every script knows.
+import { copyFile, readdir } from "node:fs/promises";
+import { join } from "node:path";
+import process from "node:process";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { runCommand, runScript, scriptArgv, startScript } from "../helpers/run.ts";
+import { current, root } from "../helpers/runtime.ts";
+import { freePort } from "../helpers/ports.ts";
+import { tempDir } from "../helpers/tmp.ts";
+
+interface Description {
+  name: string;
+  summary: string;
+  commands: Description[];
+  programs: Record<string, string>;
+  flags: { name: string }[];
+}
+
+const names = (await readdir(join(root, "scripts")))
+  .filter((file) => file.endsWith(".ts"))
+  .map((file) => file.slice(0, -3));
+const stdoutOf = async (name: string, ...args: string[]) =>
+  (await runScript(name, args, { expect: 0 })).stdout;
+const described = new Map(
+  await Promise.all(
+    names.map(
+      async (name) =>
+        [name, JSON.parse(await stdoutOf(name, "help", "--json")) as Description] as const,
+    ),
+  ),
+);
+
+test("help, help COMMAND and -V work in every script", async () => {
+  const tried = names.map(async (name) => {
+    const { summary = "", commands = [] } = described.get(name) ?? {};
+    const [help, version] = [await stdoutOf(name, "help"), await stdoutOf(name, "-V")];
+    assert.ok(help.startsWith(`${name}: ${summary}\n`), help);
+    assert.ok(version.startsWith(`${name} 0.`), version);
+    for (const sub of commands.slice(0, 1)) {
+      const text = await stdoutOf(name, "help", sub.name.split(" ")[1] ?? "");
+      assert.ok(text.startsWith(`${sub.name}: ${sub.summary}`), text);
+    }
+  });
+  await Promise.all(tried);
+});
+
+test("-V tells the version also where --version is a flag of the command's own", async () => {
+  assert.is(await stdoutOf("release", "pack", "-V"), await stdoutOf("release", "--version"));
+  assert.match(await stdoutOf("release", "pack", "--help"), /^ {2}-V /m);
+});
+
+test("a folder that is called help is an operand behind --, and with flags", async () => {
+  const { stderr } = await runScript("build", ["--", "help"], { expect: 2, cwd: tempDir() });
+  assert.match(stderr, "help");
+  const flagged = await runScript("logs", ["help", "--list"], { cwd: tempDir() });
+  assert.not.match(flagged.stdout, "Usage");
+});
+
+test("boatyard lists every script with its own summary", async () => {
+  const programs = described.get("boatyard")?.programs ?? {};
+  const others = names.filter((name) => name !== "boatyard");
+  assert.equal(Object.keys(programs).sort(), [...others, "demo"].sort());
+  for (const name of others) assert.is(programs[name], described.get(name)?.summary, name);
+  assert.is(await stdoutOf("boatyard"), await stdoutOf("boatyard", "--help"));
+});
+
+test("boatyard NAME is NAME: its words, its output, its exit code, its own name in errors", async () => {
+  const cwd = tempDir();
+  for (const args of [
+    ["build", "--version"],
+    ["release", "help", "pack"],
+    ["logs", "--nope"],
+    ["downloads", "nowhere"],
+  ]) {
+    const [name = "", ...rest] = args;
+    const wanted = await runScript(name, rest, { cwd });
+    assert.equal(await runScript("boatyard", args, { cwd }), wanted, args.join(" "));
+  }
+  assert.is(await stdoutOf("boatyard", "help", "build"), await stdoutOf("build", "--help"));
+});
+
+test("a server that boatyard starts takes signals itself and ends by them", async () => {
+  const cwd = tempDir();
+  const address = `127.0.0.1:${await freePort()}`;
+  const server = startScript("boatyard", ["slave-server", "--listen", address, "--repos", cwd], {
+    env: { HOME: cwd },
+  });
+  await server.until(/slave-server listens on/);
+  assert.is((await server.stop()).code, 0);
+});
+
+test("an unknown command is refused with the nearest known one, and a missing file is named", async () => {
+  const wrong = await runScript("boatyard", ["bild"], { expect: 2 });
+  assert.match(wrong.stderr, 'there is no command "bild" (did you mean "build"?)');
+  const [file = ""] = scriptArgv("boatyard").slice(-1);
+  if (!file.endsWith(".mjs")) return;
+  const alone = join(tempDir(), "boatyard.mjs");
+  await copyFile(file, alone);
+  const argv = [...current.argv(alone), "build", "."];
+  const { stderr } = await runCommand(argv, { expect: 2, cwd: process.cwd() });
+  assert.match(stderr, "build.mjs is not there; copy it beside");
+});
+
+test.run();
