@@ -111,6 +111,6 @@ export function supervised(
   { exitFile, cgroup = "" }: { exitFile: string; cgroup?: string | undefined },
 ): string[] {
   const enter = '[ -z "$1" ] || echo 0 >"$1/cgroup.procs" || exit 1; shift';
-  const text = `${closeOthers}; umask 022; ${enter}; "$@"; code=$?; echo $code >"$0"; exit $code`;
+  const text = `${closeOthers}; umask 022; ${enter}; "$@"; code=$?; umask 077; echo $code >"$0"; exit $code`;
   return [hasBash ? "/bin/bash" : "/bin/sh", "-c", text, exitFile, cgroup, ...argv];
 }

@@ -62,6 +62,11 @@ export function sign(body: string | Uint8Array, key = secret): string {
   return createHmac("sha256", key).update(body).digest("hex");
 }
 
+/** A hexadecimal text that differs only in the last of its digits: what a comparison of a prefix would take. */
+export function lastDigitChanged(hex: string): string {
+  return hex.replace(/.$/, (digit) => (Number.parseInt(digit, 16) ^ 1).toString(16));
+}
+
 /** A commit's name made of a number. */
 export function sha(number: number): string {
   return number.toString(16).padStart(40, "a");

@@ -1,14 +1,15 @@
 // Breaks the product in one place after another, and tells which breaks no test notices.
-//   npm run mutants                 all of test/mutants/table.ts
+//   npm run mutants                 all of test/mutants/table.ts: about an hour
 //   npm run mutants -- store VERSION  those whose words, file or tests contain one of these texts
-// Works on a copy in .cache/mutants; some take half a minute. Exits with 1 when one survives, or is no longer found.
+// Works on a copy in .cache/mutants. Exits with 1 when one survives, or is no longer found.
 import { execFile, spawn } from "node:child_process";
 import { cp, mkdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { promisify } from "node:util";
 import { root } from "../helpers/runtime.ts";
-import { type Mutation, mutations } from "./table.ts";
+import type { Mutation } from "./mutation.ts";
+import { mutations } from "./table.ts";
 
 const copy = join(root, ".cache/mutants");
 const wanted = process.argv.slice(2);

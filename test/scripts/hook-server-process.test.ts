@@ -4,9 +4,18 @@ import { chown, mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { test } from "uvu";
-import { http, logOf, makeYard, pushPayload, sha, sign, startHooks } from "../helpers/hooks.ts";
+import {
+  filesBelow,
+  http,
+  logOf,
+  makeYard,
+  pushPayload,
+  sha,
+  sign,
+  startHooks,
+} from "../helpers/hooks.ts";
 import { processesOf } from "../helpers/leftovers.ts";
-import { runScript, startScript } from "../helpers/run.ts";
+import { runCommand, runScript, scriptArgv, startCommand, startScript } from "../helpers/run.ts";
 import { needsRoot, testUnless } from "../helpers/skip.ts";
 import { withUser } from "../helpers/users.ts";
 import { waitFor } from "../helpers/wait.ts";
@@ -98,6 +107,65 @@ testUnless(test, needsRoot)(
       const log = logOf(server, site);
       assert.match(log, new RegExp(`^${user.name}\\n[^]*then: [^]*\\nroot\\nthen in /root$`, "m"));
       await server.stop();
+    });
+  },
+);
+
+testUnless(test, needsRoot)(
+  "a build has its user's groups, and none of those that the server was started with",
+  async () => {
+    await withUser(async (user) => {
+      const dir = await makeYard({
+        repos: { "me/site": `user: ${user.name}` },
+        job: "id -G; grep ^Cap /proc/self/status",
+      });
+      const server = await startHooks(dir, {
+        // 4 is adm (the logs), 6 is disk
+        wrap: (args) =>
+          startCommand(["setpriv", "--groups=4,6,0", ...scriptArgv("hook-server"), ...args]),
+      });
+      const { body } = await server.push("me/site", sha(1));
+      await server.idle();
+      assert.match(
+        readFileSync(`/proc/${server.running.pid}/status`, "utf8"),
+        /^Groups:\s+(?=.*\b4\b)(?=.*\b6\b)/m,
+      );
+      const log = logOf(server, body.run);
+      assert.match(log, new RegExp(`^${user.gid}$`, "m"));
+      for (const set of ["Inh", "Prm", "Eff", "Bnd", "Amb"])
+        assert.match(log, new RegExp(`^Cap${set}:\\s+0+$`, "m"));
+      await server.stop();
+    });
+  },
+);
+
+testUnless(test, needsRoot)(
+  "a run's payload, log and record are closed to the users of other repos",
+  async () => {
+    await withUser(async (user) => {
+      await withUser(async (other) => {
+        const dir = await makeYard({
+          repos: { "me/site": `user: ${user.name}`, "me/other": `user: ${other.name}` },
+          job: "cat $HOOK_PAYLOAD",
+        });
+        const server = await startHooks(dir);
+        const { body } = await server.push("me/site", sha(1));
+        await server.idle();
+        assert.match(logOf(server, body.run), sha(1), "its own copy can be read");
+        const files = filesBelow(server.state);
+        for (const name of ["payload.json", "hook-payload.json", "run.json", "log"])
+          assert.ok(files.includes(join(server.state, "runs", body.run, name)), name);
+        const readable = await runCommand(
+          [
+            ...["setpriv", `--reuid=${other.uid}`, `--regid=${other.gid}`, "--clear-groups", "--"],
+            ...["sh", "-c", 'for each; do cat "$each" >/dev/null 2>&1 && echo "$each"; done; true'],
+            ...["sh", ...files, join(dir, "secret"), join(dir, "hooks.yml")],
+          ],
+          { expect: 0 },
+        );
+        assert.is(readable.stdout, `${join(dir, "hooks.yml")}\n`, "what all may read, alone");
+        await server.stop();
+      });
     });
   },
 );

@@ -9,6 +9,7 @@ import { test } from "uvu";
 import {
   filesBelow,
   http,
+  lastDigitChanged,
   logOf,
   makeYard,
   pushPayload,
@@ -212,6 +213,16 @@ test("a stranger gets nothing, and the log has one line with the reason", async 
       server.send({ raw: body, id: "rd", headers: { "x-hub-signature-256": "sha1=0" } }),
       401,
       /wrong/,
+    ],
+    [
+      "re",
+      server.send({
+        raw: body,
+        id: "re",
+        headers: { "x-hub-signature-256": `sha256=${lastDigitChanged(sign(body))}` },
+      }),
+      401,
+      /signature is wrong/,
     ],
   ];
   for (const [id, sent, expected, reason] of refusals) {

@@ -5,6 +5,7 @@ import { dirname, join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { requestHeader, signRequest } from "../../lib/fleet/signature.ts";
+import { lastDigitChanged } from "../helpers/hooks.ts";
 import { makeRepo } from "../helpers/repos.ts";
 import { runCommand, type Running, runScript, startScript } from "../helpers/run.ts";
 import { tempDir } from "../helpers/tmp.ts";
@@ -179,6 +180,9 @@ test("with a secret, only fresh signed requests are taken, each one once, also a
   assert.is((await ask(first.port, path)).status, 401);
   assert.is((await ask(first.port, path, signed(path, "wrong"))).status, 401);
   assert.is((await ask(first.port, path, signed("/get/?repo=other", `new-${secret}`))).status, 401);
+  const { headers } = signed(path, `new-${secret}`);
+  const forged = { [requestHeader]: lastDigitChanged(headers[requestHeader] ?? "") };
+  assert.is((await ask(first.port, path, { headers: forged })).status, 401);
   const late = await ask(first.port, path, signed(path, `new-${secret}`, Date.now() - 10 * 60_000));
   assert.is(late.status, 401);
   assert.match(late.json.error, /clock is 10 minutes behind/);

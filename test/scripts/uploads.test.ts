@@ -10,11 +10,12 @@ import {
   writeFile,
 } from "node:fs/promises";
 import { join } from "node:path";
+import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { git, makeRepo, writeFiles } from "../helpers/repos.ts";
-import { type RunOptions, runScript } from "../helpers/run.ts";
+import { runCommand, type RunOptions, runScript } from "../helpers/run.ts";
 import { needsCommand, testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
 
@@ -247,6 +248,26 @@ test("git: a push that lost a race is done again on top of the other", async () 
   );
   await chmod(hook, 0o755);
   await uploads(dir, [], { expect: 0 });
+  assert.is(await git(site.bare, "rev-parse", "main^"), rival);
+  assert.is(await git(site.bare, "ls-tree", "--name-only", "main"), "b.txt");
+});
+
+test("git: what others push between our fetch and our push stays", async () => {
+  const site = await makeRepo({ files: { "a.txt": "1" } });
+  const rival = await site.commit({ "c.txt": "3" }, "rival");
+  const dir = await makeSite(
+    { "b.txt": "2" },
+    `to: { pages: { git: "${site.url}", branch: main } }\n`,
+  );
+  // git, before which the rival is quicker once
+  const bin = tempDir("bin-");
+  const real = (await runCommand(["sh", "-c", "command -v git"], { expect: 0 })).stdout.trim();
+  const wrapper = `#!/bin/sh
+case " $* " in *" push "*) mkdir "${bin}/pushed" 2>/dev/null && ${real} -C "${site.work}" push -q origin HEAD:main ;; esac
+exec ${real} "$@"
+`;
+  await writeFile(join(bin, "git"), wrapper, { mode: 0o755 });
+  await uploads(dir, [], { expect: 0, env: { PATH: `${bin}:${process.env["PATH"]}` } });
   assert.is(await git(site.bare, "rev-parse", "main^"), rival);
   assert.is(await git(site.bare, "ls-tree", "--name-only", "main"), "b.txt");
 });

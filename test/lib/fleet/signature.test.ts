@@ -10,6 +10,7 @@ import {
   verifyRequest,
   verifyUnbound,
 } from "../../../lib/fleet/signature.ts";
+import { lastDigitChanged } from "../../helpers/hooks.ts";
 
 const secret = "a secret of sixteen or more";
 const now = Date.parse("2026-11-20T10:00:00Z");
@@ -64,6 +65,19 @@ test("another method, path, target, secret, key or a changed header is refused",
     for (const [against, request, given] of cases)
       assert.not.ok(verifyRequest(against, request, given, now).ok, given);
   }
+});
+
+test("a shared secret's signature that differs in its last digit is refused, in a request and in an answer", () => {
+  const header = signRequest({ secret }, { ...get, target: "web-17" }, now, nonce);
+  assert.not.ok(verifyRequest(bySecret, get, lastDigitChanged(header), now).ok);
+  const unbound = signUnbound(secret, "GET", get.path, now, nonce);
+  assert.ok(verifyUnbound([secret], get, unbound, now).ok);
+  assert.not.ok(verifyUnbound([secret], get, lastDigitChanged(unbound), now).ok);
+  const answer = signAnswer({ secret }, digestOf("request"), 200, "{}");
+  const whyNot = (given: string) =>
+    answerRefusal(given, { sent: ["request"], own: { secret } }, 200, "{}");
+  assert.is(whyNot(answer), undefined);
+  assert.match(whyNot(lastDigitChanged(answer)) ?? "", "shared secret");
 });
 
 test("clocks that differ are told in plain words, and only to who holds the secret", () => {

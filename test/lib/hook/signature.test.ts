@@ -3,7 +3,7 @@ import * as assert from "uvu/assert";
 import { test } from "uvu";
 import { readEnvelope } from "../../../lib/hook/forge.ts";
 import { mayProve, type Proof, proves, signingKey } from "../../../lib/hook/signature.ts";
-import { sign } from "../../helpers/hooks.ts";
+import { lastDigitChanged, sign } from "../../helpers/hooks.ts";
 
 const key = "whsec_dGVzdHRlc3R0ZXN0dGVzdHRlc3R0ZXN0dGVzdHRlc3Q=";
 const id = "f5e5f430-f57b-4e6e-9fac-d9128cd7232f";
@@ -55,6 +55,15 @@ test("one right signature of several is enough; other kinds and forms are none",
     `v1,${Buffer.from(base64, "base64").subarray(0, 16).toString("base64")}`,
   ])
     assert.not.ok(holds(signed({ signatures })), signatures);
+});
+
+test("a signature that differs in its last digit or byte proves nothing", () => {
+  const hex = sign(body, "a plain secret");
+  assert.ok(holds({ kind: "hmac", hex }, body, "a plain secret"));
+  assert.not.ok(holds({ kind: "hmac", hex: lastDigitChanged(hex) }, body, "a plain secret"));
+  const bytes = Buffer.from(right.slice(3), "base64");
+  bytes[31] = (bytes[31] ?? 0) ^ 1;
+  assert.not.ok(holds(signed({ signatures: `v1,${bytes.toString("base64")}` })));
 });
 
 test("the time may differ by five minutes both ways, and is signed as it stands there", () => {

@@ -1,0 +1,108 @@
+// The fleet: which updates a slave takes, what it serves, and what a master believes.
+import type { Mutation } from "./mutation.ts";
+
+const orders = ["scripts/fleet-orders"];
+const activate = ["lib/fleet/repo/activate"];
+
+export const fleet: Mutation[] = [
+  {
+    what: "the last byte of the fleet's shared signature is not compared",
+    file: "lib/fleet/signature.ts",
+    from: `timingSafeEqual(Buffer.from(hmacOf(each, text), "hex"), given),`,
+    to: `timingSafeEqual(Buffer.from(hmacOf(each, text), "hex").subarray(0, 31), given.subarray(0, 31)),`,
+    tests: ["lib/fleet/signature", "scripts/slave-server.test"],
+  },
+  {
+    what: "an old request to a slave is taken again",
+    file: "lib/fleet/signature.ts",
+    from: `  const late = clockRefusal(Number(time) * 1000, now);
+  if (late !== undefined) return { ok: false, reason: late };
+  return { ok: true, nonce, time: Number(time), secret, target };`,
+    to: "  return { ok: true, nonce, time: Number(time), secret, target };",
+    tests: ["scripts/slave-server.test"],
+  },
+  {
+    what: "an order for one slave is taken by another",
+    file: "lib/fleet/slave/access.ts",
+    from: "this.#checkTarget(order.order.target);",
+    to: "",
+    tests: orders,
+  },
+  {
+    what: "an older order is taken after a newer one",
+    file: "lib/fleet/slave/taken-once.ts",
+    from: "if (last !== undefined && at <= last.at)",
+    to: "if (last !== undefined && at < 0)",
+    tests: orders,
+  },
+  {
+    what: "a request is taken again after a power cut",
+    file: "lib/fleet/slave/taken-once.ts",
+    from: "await file.datasync();",
+    to: "",
+    tests: ["scripts/durability"],
+  },
+  {
+    what: "a web page makes a visitor's browser update a slave",
+    file: "lib/fleet/slave/access.ts",
+    from: 'if (site !== undefined && site !== "none" && site !== "same-origin") {',
+    to: 'if (site === "") {',
+    tests: ["lib/fleet/slave/access"],
+  },
+  {
+    what: "a slave without a secret answers to any name (DNS rebinding)",
+    file: "lib/fleet/slave/access.ts",
+    from: "if (!isOurs(host, caller, hosts)) {",
+    to: 'if (host === "") {',
+    tests: ["lib/fleet/slave/access"],
+  },
+  {
+    what: "a tree whose check failed is served",
+    file: "lib/fleet/repo/put-in-place.ts",
+    from: "if (words !== undefined)\n    throw new Failure(`check: ${words};",
+    to: 'if (words === "")\n    throw new Failure(`check: ${words};',
+    tests: activate,
+  },
+  {
+    what: "a tree whose after command failed stays",
+    file: "lib/fleet/repo/put-in-place.ts",
+    from: "await undo(update, tree, before === tree ? undefined : before);",
+    to: "",
+    tests: activate,
+  },
+  {
+    what: "a tree in which a program works is removed under it",
+    file: "lib/fleet/repo/put-in-place.ts",
+    from: "return !(age < maxInUse) || !isInUse(join(place.trees, id));",
+    to: "return true;",
+    tests: activate,
+  },
+  {
+    what: "a killed update is not known to the next one",
+    file: "lib/fleet/repo/put-in-place.ts",
+    from: "await writeState(place, state);\n  const kept = await switchTo",
+    to: "const kept = await switchTo",
+    tests: [...activate, "scripts/killed"],
+  },
+  {
+    what: "a slave that serves another commit counts as done",
+    file: "lib/fleet/master/fan-out.ts",
+    from: "if (known.sha !== options.sha) return { ...failure(wrong), ...known };",
+    to: "",
+    tests: ["scripts/server-update.test"],
+  },
+  {
+    what: "a rollout goes on although too many failed",
+    file: "lib/fleet/master/fan-out.ts",
+    from: "while (next < end && !stopped()) {",
+    to: "while (next < end) {",
+    tests: ["scripts/server-update.test"],
+  },
+  {
+    what: "a master believes another slave's answer",
+    file: "lib/fleet/master/send.ts",
+    from: "if (refusal !== undefined)\n        return { ...answerOf(answer)",
+    to: 'if (refusal === "")\n        return { ...answerOf(answer)',
+    tests: orders,
+  },
+];

@@ -1,0 +1,103 @@
+// What all scripts stand on: users, processes, locks, names, settings.
+import type { Mutation } from "./mutation.ts";
+
+export const ground: Mutation[] = [
+  {
+    what: "a build keeps the server's supplementary groups",
+    file: "lib/exec/users.ts",
+    from: '"--init-groups",',
+    to: '"--keep-groups",',
+    tests: ["scripts/hook-server-process"],
+  },
+  {
+    what: "a build keeps root's capabilities",
+    file: "lib/exec/users.ts",
+    from: '"--bounding-set=-all",\n    "--inh-caps=-all",',
+    to: "",
+    tests: ["scripts/hook-server-process"],
+  },
+  {
+    what: "a command sees the secrets in our environment",
+    file: "lib/exec/environment.ts",
+    from: "Object.keys(process.env).filter((each) => allowed.test(each))",
+    to: "Object.keys(process.env)",
+    tests: ["lib/exec/exec.test"],
+  },
+  {
+    what: "who ignores TERM is left running",
+    file: "lib/exec/process-tree.ts",
+    from: 'send(pid, "SIGKILL");',
+    to: 'send(pid, "SIGTERM");',
+    tests: ["lib/exec/exec.test"],
+  },
+  {
+    what: "who left the session is left running",
+    file: "lib/exec/process-tree.ts",
+    from: "if (carries(each, cookie)) members.add(each);",
+    to: 'if (cookie === "") members.add(each);',
+    tests: ["lib/exec/exec.test"],
+  },
+  {
+    what: "a time limit ends nothing",
+    file: "lib/exec/child.ts",
+    from: 'setTimeout(() => this.#endFor("timeout"), timeout);',
+    to: "undefined;",
+    tests: ["lib/exec/exec.test"],
+  },
+  {
+    what: "a lock file that was replaced counts as held",
+    file: "lib/files/lock.ts",
+    from: "if (isSameFile(fd, path)) return hold(fd, what);",
+    to: "return hold(fd, what);",
+    tests: ["lib/files"],
+  },
+  {
+    what: "who can read hook-server's lock file can take its lock",
+    file: "lib/files/lock.ts",
+    from: "if (secluded && fstatSync(fd).mode & 0o077) fchmodSync(fd, 0o600);",
+    to: "",
+    tests: ["scripts/hook-server-hostile-builds"],
+  },
+  {
+    what: "a ref is taken for an option of git",
+    file: "lib/core/names.ts",
+    from: ' || ref.startsWith("-")) return false;',
+    to: ") return false;",
+    tests: ["lib/core/names"],
+  },
+  {
+    what: "a remote's address starts a program",
+    file: "lib/git/git.ts",
+    from: '"file:git:http:https:ssh"',
+    to: '"file:git:http:https:ssh:ext"',
+    tests: ["lib/git", "scripts/build-git", "scripts/uploads.test"],
+  },
+  {
+    what: "a typing error in a configuration is passed over",
+    file: "lib/config/yaml.ts",
+    from: "if (schema) result[key] = schema.read(value, context);\n          else",
+    to: "if (schema) result[key] = schema.read(value, context);\n          else if (key === '')",
+    tests: ["lib/config/yaml"],
+  },
+  {
+    what: "a body that comes drop by drop holds a connection for ever",
+    file: "lib/http/server.ts",
+    from: "const timer = setTimeout(tooSlow, timeout);",
+    to: "const timer = setTimeout(tooSlow, 1e9);",
+    tests: ["lib/http", "scripts/hook-server-hostile-clients"],
+  },
+  {
+    what: "setup writes a secret that all can read",
+    file: "lib/setup/file-steps.ts",
+    from: "await writeAtomic(path, data, { mode });",
+    to: "await writeAtomic(path, data, { mode: mode | 0o044 });",
+    tests: ["scripts/setup.test"],
+  },
+  {
+    what: "setup follows a link in a user's home as root",
+    file: "lib/setup/file-steps.ts",
+    from: "if (!asOwner || owner === undefined) return await readIfThere(path);",
+    to: "return await readIfThere(path);",
+    tests: ["scripts/setup.test", "lib/setup"],
+  },
+];

@@ -1,0 +1,105 @@
+// What people see: logs without holes, secrets masked, nothing that acts on a terminal.
+import type { Mutation } from "./mutation.ts";
+
+const hostile = ["scripts/hook-server-hostile-builds"];
+
+export const shown: Mutation[] = [
+  {
+    what: "NO_COLOR is not heeded",
+    file: "lib/cli/terminal.ts",
+    from: "wanted && !NO_COLOR ? 1 : 0",
+    to: "wanted ? 1 : 0",
+    tests: ["lib/cli"],
+  },
+  {
+    what: "of two secrets that overlap the end of one is shown",
+    file: "lib/config/secrets.ts",
+    from: "last[1] = Math.max(last[1], end);",
+    to: "last[1] = Math.min(last[1], end);",
+    tests: ["lib/config/secrets"],
+  },
+  {
+    what: "masks are laid in the order of the secrets, not of the text",
+    file: "lib/config/secrets.ts",
+    from: "spans.sort(([a], [b]) => a - b)",
+    to: "spans",
+    tests: ["lib/config/secrets"],
+  },
+  {
+    what: "a secret is shown in base64",
+    file: "lib/config/secrets.ts",
+    from: "if (inner.length >= 6) shapes.push(",
+    to: "if (inner.length < 0) shapes.push(",
+    tests: ["lib/config/secrets"],
+  },
+  {
+    what: "the log of a running run is not masked",
+    file: "lib/hook/run-log.ts",
+    from: "await send(masked(readLog(path), mask, { growing }), response);",
+    to: "const plain = Object.assign((text: string) => text, { spans: () => [] });\n  await send(masked(readLog(path), growing ? plain : mask, { growing }), response);",
+    tests: hostile,
+  },
+  {
+    what: "half a secret is shown where a long line of a log is cut",
+    file: "lib/hook/run-log.ts",
+    from: "end = across?.[0] || cut;",
+    to: "end = across?.length === 0 ? 0 : cut;",
+    tests: [...hostile, "lib/hook"],
+  },
+  {
+    what: "half a secret is shown at the end of a log that grows",
+    file: "lib/hook/run-log.ts",
+    from: "if (!growing) yield mask(rest + decoder.end());",
+    to: "yield mask(rest + decoder.end());",
+    tests: hostile,
+  },
+  {
+    what: "a secret stays in a log that has ended",
+    file: "lib/hook/run-log.ts",
+    from: "if (size) await maskFile(path, { size, mask });",
+    to: "",
+    tests: ["scripts/hook-server-runs", "scripts/hook-server.test"],
+  },
+  {
+    what: "8-bit escape sequences of others reach the terminal",
+    file: "lib/core/clean.ts",
+    from: String.raw`  /[\u0000-\u0008\u000a-\u001f\u007f-\u009f\u061c`,
+    to: String.raw`  /[\u0000-\u0008\u000a-\u001f\u007f\u061c`,
+    tests: ["lib/core/clean"],
+  },
+  {
+    what: "text of others turns the line round",
+    file: "lib/core/clean.ts",
+    from: String.raw`\u000a-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/;`,
+    to: String.raw`\u000a-\u001f\u007f-\u009f\u061c]/;`,
+    tests: ["lib/core/clean"],
+  },
+  {
+    what: "a progress bar's last state hides what was printed before",
+    file: "lib/core/clean.ts",
+    from: 'return states.findLast((state) => withoutEscapes(state).trim() !== "") ?? "";',
+    to: 'return states.at(-1) ?? "";',
+    tests: ["lib/core/clean"],
+  },
+  {
+    what: "a log that was rotated is written to for ever",
+    file: "lib/log/writer.ts",
+    from: "this.#file.closeIfRenamed();\n    }, idleCheckEvery);",
+    to: "}, idleCheckEvery);",
+    tests: ["lib/log/writer", "scripts/logs-rotate"],
+  },
+  {
+    what: "how many lines are missing is forgotten when that cannot be written either",
+    file: "lib/log/writer.ts",
+    from: "if (error === undefined) this.#lost = 0;",
+    to: "this.#lost = 0;\n    if (error === undefined) this.#lost = 0;",
+    tests: ["lib/log/writer"],
+  },
+  {
+    what: "lines are lost: a part is compressed while somebody writes to it",
+    file: "lib/log/compress.ts",
+    from: "if (written[index]) report.inUse.push(path);",
+    to: "if (written.length < 0) report.inUse.push(path);",
+    tests: ["scripts/logs-rotate"],
+  },
+];
