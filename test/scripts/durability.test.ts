@@ -1,10 +1,12 @@
 // What a script tells, and what has its final name, is on the disk: seen by the order of its system calls.
+import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { dirname, join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { requestHeader, signRequest } from "../../lib/fleet/signature.ts";
 import {
   assertBefore,
   assertDurable,
@@ -13,7 +15,7 @@ import {
   startTraced,
   traceDisk,
 } from "../helpers/disk-trace.ts";
-import { makeYard, sha, startHooks } from "../helpers/hooks.ts";
+import { http, makeYard, sha, startHooks } from "../helpers/hooks.ts";
 import { killProcessesOf } from "../helpers/leftovers.ts";
 import { runAt, sampleRun } from "../helpers/log-samples.ts";
 import { makeRepo, writeFiles } from "../helpers/repos.ts";
@@ -21,6 +23,7 @@ import { runScript, scriptArgv } from "../helpers/run.ts";
 import { testUnless } from "../helpers/skip.ts";
 import { needsStrace } from "../helpers/strace.ts";
 import { tempDir } from "../helpers/tmp.ts";
+import { waitFor } from "../helpers/wait.ts";
 import { publish, publisher, serveFolder } from "../helpers/web-folder.ts";
 
 const traceTest = testUnless(test, needsStrace);
@@ -143,5 +146,52 @@ traceTest("hook-server: a delivery is on the disk before it is answered with 202
   assertBefore(wrote, synced, "it is written, then synced");
   assertBefore(synced, answered, "it is synced, then answered");
 });
+
+traceTest(
+  "slave-server: that a request was taken, and its job, are on the disk before the 202",
+  async () => {
+    const repo = await makeRepo({ files: { "index.html": "one" } });
+    const dir = tempDir();
+    const repos = join(dir, "repos");
+    const secret = "0123456789abcdef0123456789abcdef";
+    await writeFile(join(dir, "secret"), secret, { mode: 0o600 });
+    await writeFile(
+      join(dir, "slave.yml"),
+      `name: web-1\nlisten: 127.0.0.1:0\nsecret_file: ${dir}/secret\nbase: file://${dirname(repo.bare)}\n`,
+    );
+    const flags = ["--config", join(dir, "slave.yml"), "--repos", repos];
+    const { running, calls } = startTraced([...scriptArgv("slave-server"), ...flags]);
+    const [, port] = await running.until(/listens on [^ ]*:(\d+),/);
+    const path = "/get/?repo=site";
+    const request = { method: "GET", path, target: "web-1" };
+    const headers = { [requestHeader]: signRequest({ secret }, request) };
+    const { status, body } = await http({ port: Number(port) }, path, { headers });
+    assert.is(status, 202);
+    await waitFor(() => existsSync(join(repos, "site")));
+    running.kill("SIGKILL");
+    await running.exited;
+    await killProcessesOf(dir);
+    const made = calls();
+    const answered = made.find(
+      ({ name, text }) => /^(?:write|send)/.test(name) && text.includes("HTTP/1.1 202"),
+    );
+    const synced = (file: RegExp, after = 0) =>
+      made.find(
+        ({ name, paths, start }) =>
+          /^f(data)?sync$/.test(name) && file.test(paths[0] ?? "") && start >= after,
+      );
+    const noted = made.find(
+      ({ name, paths }) => /write/.test(name) && paths[0]?.endsWith("/nonces.txt") === true,
+    );
+    const taken = synced(/\/nonces\.txt$/, noted?.end);
+    assertBefore(noted, taken, "the request is noted as taken, then that is synced");
+    assertBefore(taken, answered, "that is synced, then it is answered");
+    const job = made.find(
+      ({ name, paths }) => name.startsWith("rename") && paths[1]?.endsWith(`/${body.job}.json`),
+    );
+    assertBefore(synced(/\/jobs\/[^/]*$/), job, "the job is synced before it has its name");
+    assertBefore(synced(/\/jobs$/, job?.end), answered, "the job's name is synced before the 202");
+  },
+);
 
 test.run();
