@@ -24,7 +24,7 @@ const shared: Record<string, readonly string[]> = {
   s3: ["s3", "errors"],
   fetch: ["fetch"],
   log: ["format", "writer", "rotate", "parts", "compress"],
-  run: ["stage", "output", "report", "environment"],
+  run: ["stage", "stage-file", "output", "report", "environment"],
   "web-folder": ["version-file", "web-folder", "trust", "floors", "key-set"],
 };
 

@@ -8,7 +8,7 @@ import { Failure, systemCode } from "../core/errors.ts";
 import { formatDuration } from "../core/units.ts";
 import type { Terminal } from "../cli/terminal.ts";
 import type { IgnoredDelivery } from "./ignored.ts";
-import type { RunView } from "./routes.ts";
+import type { RunView } from "./runs.ts";
 
 /** What `hook-server list|show|log|cancel|rerun` do with a server that runs. */
 

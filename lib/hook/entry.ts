@@ -8,6 +8,8 @@ export interface Source {
   readonly forge: string;
   readonly event: string;
   readonly delivery?: string | undefined;
+  /** The run that was run again, and who asked for it. */
+  readonly rerun?: { readonly of: string; readonly by: string } | undefined;
 }
 
 /** An accepted change that is to become a run. */

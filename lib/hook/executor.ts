@@ -29,6 +29,7 @@ interface Stop {
   readonly why: string;
   readonly state: RunState;
   readonly by?: string;
+  readonly cancelledBy?: string;
 }
 
 interface ExecutorParts extends RunStepsParts, RunStatesParts {
@@ -147,8 +148,8 @@ export class Executor {
   }
 
   /** Cancel a run that waits and has a folder. */
-  async cancel(entry: Entry, reason: string): Promise<RunRecord> {
-    return await this.#end(this.#recordOf(entry), "cancelled", { reason });
+  async cancel(entry: Entry, reason: string, cancelledBy: string): Promise<RunRecord> {
+    return await this.#end({ ...this.#recordOf(entry), cancelledBy }, "cancelled", { reason });
   }
 
   /** End a run of which nothing can come any more. It can be run again. */
@@ -204,8 +205,10 @@ export class Executor {
     if (outcome.how === "left") return { left: true };
     const stop = this.#active.get(record.id)?.stop;
     if (outcome.how === "exit") record.exit = outcome.code;
-    if (outcome.how === "stopped" && stop)
+    if (outcome.how === "stopped" && stop) {
+      record.cancelledBy = stop.cancelledBy;
       return { ended: await this.#end(record, stop.state, { reason: stop.why, by: stop.by }) };
+    }
     if (outcome.how === "stopped" || outcome.how === "lost") {
       await this.#states.interrupted(record);
       return { notBefore: 0 };

@@ -1,5 +1,7 @@
 import { isRepoName, isSafeRef, isSha } from "../core/names.ts";
+import { type CommitFacts, commitFacts, pushFacts } from "./commit-facts.ts";
 import type { Envelope } from "./forge.ts";
+import { get, object, text } from "./payload-fields.ts";
 
 /** One thing that a delivery reports and that a run can be made of. */
 export interface Change {
@@ -9,6 +11,7 @@ export interface Change {
   /** The commit; undefined for a release whose forge does not tell it. */
   readonly sha: string | undefined;
   readonly release?: ReleaseFacts | undefined;
+  readonly commit?: CommitFacts | undefined;
   /** It came when the checkout had no branch: it runs if the checkout is on this ref's branch when its turn comes. */
   readonly onlyIfCheckedOut?: boolean | undefined;
 }
@@ -33,29 +36,6 @@ export interface Facts {
 /** A signed payload that is not what its event says it is: answered 400. */
 export class WrongPayload extends Error {
   override name = "WrongPayload";
-}
-
-type Json = Record<string, unknown>;
-
-function object(value: unknown): Json | undefined {
-  return typeof value === "object" && value !== null && !Array.isArray(value)
-    ? (value as Json)
-    : undefined;
-}
-
-/** An own property, so that `constructor` and `__proto__` are names like any other. */
-function get(from: unknown, ...path: string[]): unknown {
-  let value: unknown = from;
-  for (const key of path) {
-    const holder = object(value);
-    if (!holder || !Object.hasOwn(holder, key)) return undefined;
-    value = holder[key];
-  }
-  return value;
-}
-
-function text(value: unknown): string | undefined {
-  return typeof value === "string" ? value : undefined;
 }
 
 /**
@@ -92,18 +72,19 @@ function readRepo(envelope: Envelope, payload: unknown): string | undefined {
 
 const noCommit = /^0+$/;
 
-function pushed(ref: unknown, sha: unknown, deleted: boolean): Change[] {
+function pushed(ref: unknown, sha: unknown, deleted: boolean, commit?: CommitFacts): Change[] {
   if (typeof ref !== "string" || !ref.startsWith("refs/") || !isSafeRef(ref))
     throw new WrongPayload("the ref is missing or not a ref that git would take");
   if (deleted || (typeof sha === "string" && noCommit.test(sha))) return [];
   if (typeof sha !== "string" || !isSha(sha))
     throw new WrongPayload("the commit is missing or not a git object id");
-  return [{ kind: "push", ref, sha }];
+  return [{ kind: "push", ref, sha, ...(commit && { commit }) }];
 }
 
 /** GitHub, Gitea, Forgejo, Gogs and GitLab agree on these. */
 function plainPush(payload: unknown): Change[] {
-  return pushed(get(payload, "ref"), get(payload, "after"), get(payload, "deleted") === true);
+  const deleted = get(payload, "deleted") === true;
+  return pushed(get(payload, "ref"), get(payload, "after"), deleted, pushFacts(payload));
 }
 
 const maxChanges = 50;
@@ -121,6 +102,7 @@ function bitbucketChanges(payload: unknown): Change[] {
         get(change, "ref", "id") ?? get(change, "refId"),
         get(change, "toHash"),
         get(change, "type") === "DELETE",
+        commitFacts({ pusher: get(payload, "actor", "displayName") }),
       );
     const target = object(get(change, "new"));
     if (!target) return [];
@@ -129,6 +111,14 @@ function bitbucketChanges(payload: unknown): Change[] {
       `${folder}${text(get(target, "name")) ?? ""}`,
       get(target, "target", "hash"),
       false,
+      commitFacts({
+        title: get(target, "target", "message"),
+        author:
+          get(target, "target", "author", "user", "display_name") ??
+          get(target, "target", "author", "raw"),
+        pusher: get(payload, "actor", "display_name"),
+        url: get(target, "target", "links", "html", "href"),
+      }),
     );
   });
 }
@@ -150,6 +140,12 @@ function releaseFacts(
     throw new WrongPayload("the release's tag is missing or not a tag that git would take");
   const commit = text(gitlab ? get(payload, "commit", "id") : get(release, "target_commitish"));
   const plain = (value: unknown) => (text(value) ?? "").replace(/\p{Cc}+/gu, " ").slice(0, 1000);
+  const about = commitFacts({
+    title: gitlab ? get(payload, "commit", "message") : undefined,
+    author: gitlab ? get(payload, "commit", "author", "name") : get(release, "author", "login"),
+    pusher: get(payload, "sender", "login"),
+    url: gitlab ? get(payload, "commit", "url") : get(release, "html_url"),
+  });
   return facts(
     [
       {
@@ -162,6 +158,7 @@ function releaseFacts(
           url: plain(get(release, gitlab ? "url" : "html_url")),
           prerelease: get(release, "prerelease") === true,
         },
+        ...(about && { commit: about }),
       },
     ],
     "",

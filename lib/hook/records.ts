@@ -5,6 +5,7 @@ import { writeAtomic } from "../files/files.ts";
 import { isRunId } from "../core/id.ts";
 import type { Change } from "./payload.ts";
 import type { Entry, Source } from "./entry.ts";
+import type { RunStage } from "./run-stages.ts";
 
 export type RunState =
   | "waiting"
@@ -46,10 +47,14 @@ export interface RunRecord extends Source, Change {
   met?: string | undefined;
   /** Which of the `then` commands runs, counted from 0. */
   step?: number | undefined;
+  /** The stages of the newest attempt, then the `then` commands; while a script runs its file knows more. */
+  stages?: RunStage[] | undefined;
+  /** Who cancelled it. */
+  cancelledBy?: string | undefined;
 }
 
-/** The files of a run's folder. `hook-payload.json` is the run's own copy of the payload. */
-type RunFile = "run.json" | "log" | "payload.json" | "hook-payload.json" | "exit";
+/** The files of a run's folder. `hook-payload.json` is the run's own copy of the payload, `stages` its own, too. */
+type RunFile = "run.json" | "log" | "payload.json" | "hook-payload.json" | "exit" | "stages";
 
 /** A payload beyond that was not written by the server: no forge sends so much. */
 const maxPayload = 64 * 1024 * 1024;
@@ -62,9 +67,13 @@ export function recordOf(entry: Entry): RunRecord {
 
 /** The entry that a run was made of. */
 export function entryOf(record: RunRecord): Entry {
-  const { id, repo, forge, event, delivery, kind, ref, sha, release, accepted } = record;
+  const { id, repo, forge, event, delivery, rerun, accepted } = record;
+  const { kind, ref, sha, release, commit } = record;
   const order = Date.parse(accepted) * 1000;
-  return { id, repo, forge, event, delivery, kind, ref, sha, release, accepted, order };
+  return {
+    ...{ id, repo, forge, event, delivery, rerun, accepted, order },
+    ...{ kind, ref, sha, release, commit },
+  };
 }
 
 /** Whether nothing more comes of a run in this state. */
@@ -76,6 +85,8 @@ export function hasEnded(state: RunState): boolean {
 export class Records {
   readonly folder: string;
   readonly #runs = new Map<string, RunRecord>();
+  /** Grows with each change. */
+  changes = 0;
 
   private constructor(state: string) {
     this.folder = join(state, "runs");
@@ -118,7 +129,7 @@ export class Records {
 
   /**
    * Make a run's folder with its payload twice: for the server, and for `owner`, the run's user, who may do with that
-   * copy what it likes.
+   * copy what it likes; and the file in which that one's script tells of its stages.
    */
   async create(
     record: RunRecord,
@@ -127,10 +138,11 @@ export class Records {
   ): Promise<void> {
     if (!(await this.#makeFolder(record.id)))
       // an earlier attempt's exit code must not be taken for this one's
-      for (const name of ["payload.json", "hook-payload.json", "exit"] as const)
+      for (const name of ["payload.json", "hook-payload.json", "stages", "exit"] as const)
         await rm(this.path(record.id, name), { force: true, recursive: true });
     await writeNew(this.path(record.id, "payload.json"), payload, { mode: 0o600 });
     await writeNew(this.path(record.id, "hook-payload.json"), payload, { mode: 0o400, owner });
+    await writeNew(this.path(record.id, "stages"), new Uint8Array(), { mode: 0o600, owner });
   }
 
   /** The payload of a run, as it was accepted; undefined when it is gone, or no longer what the server wrote. */
@@ -155,6 +167,7 @@ export class Records {
       await write();
     }
     this.#runs.set(record.id, record);
+    this.changes += 1;
   }
 
   /** Make a run's folder; false when it was there. */
@@ -194,6 +207,7 @@ export class Records {
   async remove(ids: readonly string[]): Promise<void> {
     for (const id of ids) {
       this.#runs.delete(id);
+      this.changes += 1;
       await rm(join(this.folder, id), { recursive: true, force: true });
     }
   }

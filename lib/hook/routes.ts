@@ -5,26 +5,22 @@ import { HttpError, sendJson } from "../http/server.ts";
 import type { Settings } from "./config.ts";
 import type { Deliveries } from "./deliveries.ts";
 import type { Ignored } from "./ignored.ts";
-import { hasEnded, recordOf, type Records, type RunRecord, type RunState } from "./records.ts";
+import { hasEnded, type Records } from "./records.ts";
 import { followLog, sendLog } from "./run-log.ts";
+import type { Runs, RunView } from "./runs.ts";
 import type { Scheduler } from "./scheduler.ts";
-import type { Store } from "./store.ts";
 import type { Metrics } from "./telemetry.ts";
 
 /** Where a forge's deliveries are accepted; the second is where node-github-hook listens. */
 const hookPaths = new Set(["/hook", "/github/callback"]);
 
-/** What the list and the pages show of a run: its record less what only the server needs. */
-export type RunView = Omit<RunRecord, "cookie" | "cgroup" | "pid" | "pidStart">;
-
 interface RoutesParts {
   settings: Settings;
   deliveries: Deliveries;
   ignored: Ignored;
-  store: Store;
+  runs: Runs;
   scheduler: Scheduler;
   records: Records;
-  accept: Store["accept"];
   metrics: Metrics;
 }
 
@@ -46,13 +42,13 @@ export class Routes {
     if (!isBearer(request.headers.authorization, token)) {
       throw new HttpError(401, "a token is needed", { "www-authenticate": "Bearer" });
     }
-    await this.#trusted(request, response);
+    await this.#trusted(request, response, "the token");
   }
 
   /** What the Unix socket serves: whoever can open it is trusted. */
   async local(request: IncomingMessage, response: ServerResponse): Promise<void> {
     if (request.url === "/healthz") return this.#health(request, response);
-    await this.#trusted(request, response);
+    await this.#trusted(request, response, "the server's own user");
   }
 
   async #deliver(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -71,7 +67,8 @@ export class Routes {
     sendJson(response, draining ? 503 : 200, { status: draining ? "draining" : "ok" });
   }
 
-  async #trusted(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  /** What those may do who have the token or the socket; `by` is who they are in the records. */
+  async #trusted(request: IncomingMessage, response: ServerResponse, by: string): Promise<void> {
     const url = URL.canParse(request.url ?? "/", "http://localhost")
       ? new URL(request.url ?? "/", "http://localhost")
       : undefined;
@@ -89,79 +86,53 @@ export class Routes {
       const limit = limitOf(url.searchParams);
       return sendJson(response, 200, { ignored: this.#parts.ignored.list({ repo, limit }) });
     }
-    if (url?.pathname.startsWith("/runs/")) return await this.#run(request, response, url);
+    if (url?.pathname.startsWith("/runs/")) return await this.#run(request, response, url, by);
     throw new HttpError(404, "there is no such page");
   }
 
   /** The routes below /runs/ID. */
-  async #run(request: IncomingMessage, response: ServerResponse, url: URL): Promise<void> {
+  async #run(
+    request: IncomingMessage,
+    response: ServerResponse,
+    url: URL,
+    by: string,
+  ): Promise<void> {
     const [, , id = "", what, ...more] = url.pathname.split("/");
-    const view = isRunId(id) ? this.#view(id) : undefined;
+    const { runs } = this.#parts;
+    const view = isRunId(id) ? runs.view(id) : undefined;
     if (!view || more.length > 0) throw new HttpError(404, "there is no such run");
     if (what === "cancel" || what === "rerun") {
       if (request.method !== "POST") throw new HttpError(405, "use POST", { allow: "POST" });
-      return what === "cancel"
-        ? await this.#cancel(response, view)
-        : await this.#rerun(response, view);
+      if (what === "rerun")
+        return sendJson(response, 202, { run: await runs.rerun(view, by), of: id });
+      await runs.cancel(view, by);
+      return sendJson(response, 202, { run: id });
     }
     onlyGet(request);
-    if (what === undefined) return sendJson(response, 200, view);
+    if (what === undefined) return sendJson(response, 200, await runs.whole(id));
     if (what !== "log") throw new HttpError(404, "there is no such page");
     const path = this.#parts.records.path(id, "log");
     const { mask } = this.#parts.settings;
     if (url.searchParams.get("follow") !== "1")
       return await sendLog(response, path, { mask, growing: !hasEnded(view.state) });
     const endState = () => {
-      const state = this.#view(id)?.state;
+      const state = runs.view(id)?.state;
       if (state === undefined) return "gone";
       return hasEnded(state) ? state : undefined;
     };
     await followLog(response, path, { mask, endState });
   }
 
-  /** Runs, the newest first: those that wait, those with a folder, and the superseded ones that are remembered. */
+  /** Runs by the query, the newest first. */
   #list(query: URLSearchParams): RunView[] {
     const repo = query.get("repo");
     const state = query.get("state");
-    const views = new Map<string, RunView>();
-    for (const view of this.#views()) if (!views.has(view.id)) views.set(view.id, view);
-    return [...views.values()]
+    return this.#parts.runs
+      .list()
       .filter(
         (view) => (repo === null || view.repo === repo) && (state === null || view.state === state),
       )
-      .sort((a, b) => b.accepted.localeCompare(a.accepted) || b.id.localeCompare(a.id))
       .slice(0, limitOf(query));
-  }
-
-  #view(id: string): RunView | undefined {
-    for (const view of this.#views()) if (view.id === id) return view;
-    return undefined;
-  }
-
-  /** All that is known of every run, the best view of each first. */
-  *#views(): Iterable<RunView> {
-    for (const record of this.#parts.records.all()) yield viewOf(record);
-    for (const entry of this.#parts.scheduler.queue.entries()) yield recordOf(entry);
-    for (const { entry, state, by } of this.#parts.store.known())
-      yield { ...recordOf(entry), state: state as RunState, by };
-  }
-
-  async #cancel(response: ServerResponse, view: RunView): Promise<void> {
-    if (!(await this.#parts.scheduler.cancel(view.id)))
-      throw new HttpError(409, `the run has ended already: ${view.state}`);
-    sendJson(response, 202, { run: view.id });
-  }
-
-  /** Run an ended run once more, as a new run. */
-  async #rerun(response: ServerResponse, view: RunView): Promise<void> {
-    if (!hasEnded(view.state)) throw new HttpError(409, `the run has not ended yet: ${view.state}`);
-    const record = this.#parts.records.get(view.id);
-    const payload = await this.#parts.records.payload(view.id);
-    if (!record || !payload) throw new HttpError(410, whyNoRerun(view));
-    const { repo, forge, event, kind, ref, sha, release, onlyIfCheckedOut } = record;
-    const change = { kind, ref, sha, release, onlyIfCheckedOut };
-    const [entry] = await this.#parts.accept({ repo, forge, event }, [change], payload);
-    sendJson(response, 202, { run: entry?.id, of: view.id });
   }
 }
 
@@ -180,16 +151,4 @@ function isBearer(header: string | undefined, token: string): boolean {
   if (given === undefined) return false;
   const digest = (text: string) => createHash("sha256").update(text).digest();
   return timingSafeEqual(digest(given), digest(token));
-}
-
-/** A superseded run was never started, so nothing is kept of it: the run that took its place is the one to repeat. */
-function whyNoRerun({ state, by }: RunView): string {
-  return state === "superseded" && by !== undefined
-    ? `the run was never started: ${by} took its place; rerun that one`
-    : "what the run was made of is not kept any more; push again";
-}
-
-function viewOf(record: RunRecord): RunView {
-  const { cookie: _cookie, cgroup: _cgroup, pid: _pid, pidStart: _start, ...view } = record;
-  return view;
 }

@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { UsageError } from "../core/errors.ts";
 import { findScript, withRuntime } from "../exec/scripts.ts";
+import { stageFileVariable } from "../run/stage-file.ts";
 import { asUser, currentUser, userEnvironment } from "../exec/users.ts";
 import type { RepoConfig } from "./config.ts";
 import type { RunRecord } from "./records.ts";
@@ -26,12 +27,16 @@ export function scriptCommand(
   script: readonly string[],
   repo: Pick<RepoConfig, "dir" | "user">,
   run: RunRecord,
-  payloadFile: string,
+  { payloadFile, stageFile }: { payloadFile: string; stageFile: string },
 ): Command & { readonly script: readonly string[] } {
   const what = run.kind === "release" ? ["--tag", run.release?.tag ?? ""] : ["--ref", run.ref];
   const sha = run.sha === undefined ? [] : ["--sha", run.sha];
   const argv = [...script, repo.dir, ...what, ...sha];
-  const env = { ...userEnvironment(repo.user), ...runVariables(run, repo.dir, payloadFile) };
+  const env = {
+    ...userEnvironment(repo.user),
+    ...runVariables(run, repo.dir, payloadFile),
+    [stageFileVariable]: stageFile,
+  };
   return { argv: asUser(inFolder(repo.dir, argv), repo.user), env, script: argv };
 }
 

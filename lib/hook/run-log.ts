@@ -53,6 +53,11 @@ export function noteInLog(path: string, id: string, text: string): void {
   }
 }
 
+/** How many bytes a log has now; undefined when there is none. */
+export function logSize(path: string): number | undefined {
+  return lstatSync(path, { throwIfNoEntry: false })?.size;
+}
+
 function endsWithNewline(fd: number, size: number): boolean {
   const last = Buffer.alloc(1);
   return readSync(fd, last, 0, 1, size - 1) === 1 && last[0] === 10;
@@ -89,17 +94,17 @@ async function* masked(
 
 /**
  * A run has ended: cut its log to `max` bytes, whatever it was grown to, add the server's last line, and mask it in
- * place when there is anything in it to mask. Takes time by `max`, and memory by a piece.
+ * place when there is anything in it to mask. Takes time by `max`, and memory by a piece. Returns whether it was masked.
  */
 export async function sealLog(
   path: string,
   { max, mask, id, text }: { max: number; mask: Mask; id: string; text: string },
-): Promise<void> {
+): Promise<boolean> {
   await prepareLog(path);
   if (((await statOf(path))?.size ?? 0) > max) await truncate(path, max);
   noteInLog(path, id, text);
   const size = (await statOf(path))?.size;
-  if (size) await maskFile(path, { size, mask });
+  return size !== undefined && (await maskFile(path, { size, mask }));
 }
 
 async function statOf(path: string) {
@@ -107,7 +112,11 @@ async function statOf(path: string) {
 }
 
 /** Mask the first `size` bytes of a file, when there is anything in it to mask: what was left behind may write on. */
-async function maskFile(path: string, { size, mask }: { size: number; mask: Mask }): Promise<void> {
+async function maskFile(
+  path: string,
+  { size, mask }: { size: number; mask: Mask },
+): Promise<boolean> {
+  if (size === 0) return false;
   const pieces = () => createReadStream(path, { end: size - 1 });
   let found = false;
   const search = (text: string) => {
@@ -116,11 +125,12 @@ async function maskFile(path: string, { size, mask }: { size: number; mask: Mask
   };
   const searching = Object.assign(search, { spans: mask.spans });
   for await (const _ of masked(pieces(), searching)) if (found) break;
-  if (!found) return;
+  if (!found) return false;
   const temporary = temporaryBeside(path);
   try {
     await writeFile(temporary, masked(pieces(), mask), { flag: "wx", mode: 0o600 });
     await rename(temporary, path);
+    return true;
   } catch (error) {
     await rm(temporary, { force: true });
     throw error;

@@ -2,7 +2,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { messageOf } from "../core/errors.ts";
 import type { Settings } from "./config.ts";
 import type { Records, RunRecord, RunState } from "./records.ts";
-import { noteInLog, sealLog } from "./run-log.ts";
+import { logSize, noteInLog, sealLog } from "./run-log.ts";
+import { closeStages, type RunStage, readStages } from "./run-stages.ts";
 import type { Metrics, ServerLog } from "./telemetry.ts";
 
 export interface RunStatesParts {
@@ -35,7 +36,7 @@ export class RunStates {
     record.attempt += 1;
     record.state = "starting";
     record.started = new Date().toISOString();
-    for (const key of ["ended", "reason", "exit", "seconds", "step", "met"] as const)
+    for (const key of ["ended", "reason", "exit", "seconds", "step", "met", "stages"] as const)
       delete record[key];
     await this.#parts.records.create(record, payload, owner);
   }
@@ -59,6 +60,20 @@ export class RunStates {
           `the process of run ${record.id} cannot be noted: ${messageOf(error)}`,
         ),
       );
+  }
+
+  /** The stages of its newest attempt, as far as they are known. */
+  async stagesOf(record: RunRecord): Promise<RunStage[]> {
+    // once the script has ended, its file is not asked any more
+    return record.stages ?? (await readStages(this.#parts.records.path(record.id, "stages")));
+  }
+
+  /** A `then` command is about to start, the first one after the end of the script. */
+  async thenStarts(record: RunRecord, name: string): Promise<void> {
+    const now = new Date();
+    const before = closeStages(await this.stagesOf(record), { result: "ok", now });
+    const from = logSize(this.#logOf(record));
+    record.stages = [...before, { name, started: now.toISOString(), from }];
   }
 
   /** It waits for its next attempt. */
@@ -91,17 +106,27 @@ export class RunStates {
     const started = Date.parse(record.started ?? record.accepted);
     const seconds = Math.max(0, now.getTime() - started) / 1000;
     // a new object: nobody sees the end before it is on disk
-    const ended = { ...record, state, reason, by, ended: now.toISOString(), seconds };
+    const ended: RunRecord = { ...record, state, reason, by, ended: now.toISOString(), seconds };
+    const stages = closeStages(await this.stagesOf(record), {
+      result: state === "succeeded" ? "ok" : state === "cancelled" ? "cancelled" : "failed",
+      now,
+      size: logSize(this.#logOf(record)),
+    });
     this.#parts.metrics.run(state, seconds);
     const text = `${state}${reason ? `: ${reason}` : ""} (${seconds.toFixed(1)} s)`;
     this.#parts.log.info(`run ${record.id} of ${record.repo} ${text}`);
     const { mask, config } = this.#parts.settings;
-    await sealLog(this.#logOf(record), { max: config.maxLog, mask, id: record.id, text }).catch(
-      (error: unknown) =>
-        this.#parts.log.warn(
-          `the log of ${record.id} was not searched for secrets: ${messageOf(error)}`,
-        ),
+    const seal = { max: config.maxLog, mask, id: record.id, text };
+    const isReplaced = await sealLog(this.#logOf(record), seal).catch((error: unknown) =>
+      this.#parts.log.warn(
+        `the log of ${record.id} was not searched for secrets: ${messageOf(error)}`,
+      ),
     );
+    // with its secrets masked, the log's lines are no longer where they were
+    if (stages.length > 0)
+      ended.stages = isReplaced
+        ? stages.map((stage) => ({ ...stage, from: undefined, to: undefined }))
+        : stages;
     await this.#save(ended);
     return ended;
   }

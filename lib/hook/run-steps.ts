@@ -39,7 +39,10 @@ export class RunSteps {
   /** Start the script. @throws what kept it from starting. */
   async startScript(record: RunRecord, repo: RepoConfig): Promise<Running> {
     const script = await scriptOf(repo, record.kind);
-    const command = scriptCommand(script, repo, record, this.#payloadFile(record));
+    const command = scriptCommand(script, repo, record, {
+      payloadFile: this.#payloadFile(record),
+      stageFile: this.#parts.records.path(record.id, "stages"),
+    });
     Object.assign(record, { argv: command.script, user: repo.user.name, phase: "run" });
     return await this.#start(record, repo, command);
   }
@@ -50,6 +53,7 @@ export class RunSteps {
     // the exit code of the command before must not be taken for this one's
     await rm(this.#parts.records.path(record.id, "exit"), { force: true });
     Object.assign(record, { phase: "then", step: index });
+    await this.#states.thenStarts(record, `then: ${text}`);
     noteInLog(this.#parts.records.path(record.id, "log"), record.id, `then: ${text}`);
     const command = thenCommand(text, repo, record, this.#payloadFile(record));
     return await this.#start(record, repo, command);

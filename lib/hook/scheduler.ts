@@ -113,17 +113,17 @@ export class Scheduler {
       .catch((error: unknown) => this.#parts.log.bug(error));
   }
 
-  /** Cancel a run that waits or is under way; false when it has ended or is not known. */
-  async cancel(id: string): Promise<boolean> {
+  /** Cancel a run that waits or is under way; false when it has ended or is not known. `by`: who asked for it. */
+  async cancel(id: string, by: string): Promise<boolean> {
     const why = "cancelled by hand";
-    if (this.#parts.executor.stop(id, { why, state: "cancelled" })) return true;
+    if (this.#parts.executor.stop(id, { why, state: "cancelled", cancelledBy: by })) return true;
     const entry = [...this.queue.entries()].find((each) => each.id === id);
     if (!entry) return false;
     // with a folder it can be run again
     await this.#parts.executor.makeFolder(entry);
     // its turn may have come meanwhile
-    if (!this.queue.remove(entry)) return await this.cancel(id);
-    this.#parts.onEnded(entry, await this.#parts.executor.cancel(entry, why));
+    if (!this.queue.remove(entry)) return await this.cancel(id, by);
+    this.#parts.onEnded(entry, await this.#parts.executor.cancel(entry, why, by));
     return true;
   }
 

@@ -12,6 +12,7 @@ import { Ignored } from "./ignored.ts";
 import { Heads, Poller } from "./poll.ts";
 import { hasEnded, Records } from "./records.ts";
 import { Routes } from "./routes.ts";
+import { Runs } from "./runs.ts";
 import { Scheduler } from "./scheduler.ts";
 import { Store } from "./store.ts";
 import { Metrics, type ServerLog } from "./telemetry.ts";
@@ -62,14 +63,14 @@ export async function openServer(settings: Settings, log: ServerLog) {
   };
   const deliveries = new Deliveries({ settings, store, scheduler, accept, ignored, log });
   const poller = new Poller({ settings, heads, scheduler, accept, log });
+  const runs = new Runs({ store, scheduler, records, accept });
   const routes = new Routes({
     settings,
     deliveries,
     ignored,
-    store,
+    runs,
     scheduler,
     records,
-    accept,
     metrics,
   });
   const onBug = (error: unknown) => log.bug(error);

@@ -3,6 +3,7 @@ import { commandFailure, ProcessOutput, type Shell, shellWith } from "../exec/ex
 import type { Result } from "../log/format.ts";
 import type { Output } from "./output.ts";
 import { formatDuration } from "../core/units.ts";
+import { reportStage } from "./stage-file.ts";
 
 /** What a stage works with: its log, its commands, its time limit. */
 export interface StageContext {
@@ -63,6 +64,19 @@ export interface StageLimits {
 
 /** Run one stage to its end, whatever that is: nothing is thrown. */
 export async function runStage(
+  name: string,
+  makePlan: () => Promise<StagePlan>,
+  context: RunContext,
+  output: Output,
+  limits: StageLimits,
+): Promise<StageResult> {
+  reportStage(name);
+  const result = await work(name, makePlan, context, output, limits);
+  reportStage(name, { ...result, note: output.mask(result.note) });
+  return result;
+}
+
+async function work(
   name: string,
   makePlan: () => Promise<StagePlan>,
   context: RunContext,

@@ -168,7 +168,7 @@ cat "$run/run.json" "$run/payload.json" /proc/$PPID/environ /proc/$PPID/mem 2>/d
 kill -KILL $PPID 2>/dev/null && echo "killed the shell"
 for each in /proc/$PPID/fd/*; do echo evil >"$each"; done 2>/dev/null
 for each in $(mount -t cgroup2 | cut -d' ' -f3); do echo $$ >"$each/cgroup.procs"; done 2>/dev/null && echo "left the cgroup"
-env | grep -E '^(NOTIFY_SOCKET|LISTEN_|WATCHDOG_|INVOCATION_ID|BOATYARD_)'
+env | grep -E '^(NOTIFY_SOCKET|LISTEN_|WATCHDOG_|INVOCATION_ID|BOATYARD_)' | grep -v ^BOATYARD_STAGES=
 exit 5`,
       );
       await mkdir(join(dir, "state"), { mode: 0o711 });

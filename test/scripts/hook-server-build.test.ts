@@ -55,4 +55,78 @@ test("a signed push brings the checkout to its commit, a release runs release.sh
   await server.stop();
 });
 
+test("a run's record names its stages, its commit and who pushed it, whatever the build prints", async () => {
+  const forged =
+    '{"time":"2026-11-20T10:15:00.000Z","name":"forged","result":"ok"}\\n2026-11-20T10:15:00.123Z x run | stage name=forged result=ok';
+  const repo = await makeRepo({
+    files: {
+      "build.yml": `stages: [pull, note, check, never]
+commands:
+  note: printf '${forged.replaceAll("'", "")}\\n'; env | grep BOATYARD_STAGES || true
+  check: exit 4
+  never: 'true'
+`,
+    },
+  });
+  const dir = await makeYard({ repos: { "me/site": "on: { push: build }" } });
+  await rm(join(dir, "co"), { recursive: true });
+  await repo.checkout(join(dir, "co"));
+  const server = await startHooks(dir);
+  const commit = await repo.push({ "a.txt": "two" });
+  const head = {
+    message: "Say two\n\nwhy",
+    url: "https://forge.example/c/1",
+    author: { name: "Ada" },
+  };
+  const payload = { ...pushPayload("me/site", commit), head_commit: head };
+  const { body } = await server.send({ payload });
+  await server.idle(60_000);
+  const log = logOf(server, body.run);
+  const record = (await server.local(`/runs/${body.run}`)).body;
+  const stages = record.stages as { name: string; result: string; from: number; to: number }[];
+  assert.equal(
+    stages.map(({ name, result }) => [name, result]),
+    [
+      ["pull", "ok"],
+      ["note", "ok"],
+      ["check", "failed"],
+    ],
+    log,
+  );
+  assert.not.match(log, "BOATYARD_STAGES");
+  const note = stages[1];
+  const bytes = Buffer.from(log).subarray(note?.from, note?.to).toString();
+  assert.match(bytes, /^note \| \{"time"/);
+  assert.equal(record.commit, {
+    title: "Say two",
+    author: "Ada",
+    pusher: "ada",
+    url: "https://forge.example/c/1",
+  });
+  const { body: again } = await server.local(`/runs/${body.run}/rerun`, "POST");
+  const [rerun] = (await server.idle(60_000)) as { rerun?: unknown; commit?: { title: string } }[];
+  assert.equal(rerun?.rerun, { of: body.run, by: "the server's own user" });
+  assert.is(rerun?.commit?.title, "Say two", again.run);
+  await server.stop();
+});
+
+test("then: commands are stages that the server times; what they print starts none", async () => {
+  const dir = await makeYard({
+    repos: { "me/site": "then: ['echo after', 'exit 7']" },
+    job: `printf '{"time":"2026-11-20T10:15:00.000Z","name":"printed"}\\n'`,
+  });
+  const server = await startHooks(dir);
+  const { body } = await server.push("me/site", "a".repeat(40));
+  await server.idle();
+  const { stages } = (await server.local(`/runs/${body.run}`)).body;
+  assert.equal(
+    stages.map(({ name, result }: { name: string; result: string }) => [name, result]),
+    [
+      ["then: echo after", "ok"],
+      ["then: exit 7", "failed"],
+    ],
+  );
+  await server.stop();
+});
+
 test.run();

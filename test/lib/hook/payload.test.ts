@@ -21,7 +21,9 @@ const envelope = (event: string, forge: ForgeName = "github") => ({
 test("a push names its repo, ref and commit", () => {
   const facts = readPayload(envelope("push"), pushPayload("me/site", sha(1)));
   assert.is(facts.repo, "me/site");
-  assert.equal(facts.changes, [{ kind: "push", ref: "refs/heads/main", sha: sha(1) }]);
+  assert.equal(facts.changes, [
+    { kind: "push", ref: "refs/heads/main", sha: sha(1), commit: { pusher: "ada" } },
+  ]);
 });
 
 test("a deleted ref is no change", () => {
@@ -121,6 +123,7 @@ test("of the three deliveries for one published release one runs", () => {
     kind: "release",
     ref: "refs/tags/v1.10",
     sha: undefined,
+    commit: { url: "https://x/y" },
     release: { tag: "v1.10", name: "One ten", url: "https://x/y", prerelease: false },
   });
   for (const tag_name of ["-x", "--help", "a..b", "a b", "", undefined]) {

@@ -1,0 +1,62 @@
+import { get, object, text } from "./payload-fields.ts";
+
+/** What a forge tells of a commit. All of it is others' text, and says nothing about who may do what. */
+export interface CommitFacts {
+  /** The first line of its message. */
+  readonly title?: string | undefined;
+  readonly author?: string | undefined;
+  /** Who pushed it, or published the release. */
+  readonly pusher?: string | undefined;
+  /** Its page at the forge: http or https. */
+  readonly url?: string | undefined;
+}
+
+/** What a push tells of its newest commit. */
+export function pushFacts(payload: unknown): CommitFacts | undefined {
+  const commits = get(payload, "commits");
+  // GitLab has no head_commit, and lists the oldest first
+  const listed = Array.isArray(commits)
+    ? commits.find((each) => get(each, "id") === get(payload, "after"))
+    : undefined;
+  const head = object(get(payload, "head_commit")) ?? listed;
+  return commitFacts({
+    title: get(head, "message"),
+    author: get(head, "author", "name"),
+    pusher:
+      get(payload, "pusher", "login") ??
+      get(payload, "pusher", "name") ??
+      get(payload, "user_name") ??
+      get(payload, "sender", "login"),
+    url: get(head, "url"),
+  });
+}
+
+/** What of it is text and fit to be shown; undefined when nothing is. Pure. */
+export function commitFacts(
+  from: Partial<Record<keyof CommitFacts, unknown>>,
+): CommitFacts | undefined {
+  const line = (value: unknown) =>
+    (text(value) ?? "")
+      .trimStart()
+      .split(/[\r\n]/, 1)[0]
+      ?.replace(/\p{Cc}+/gu, " ")
+      .trim()
+      .slice(0, 200) || undefined;
+  const facts = Object.entries({
+    title: line(from.title),
+    author: line(from.author),
+    pusher: line(from.pusher),
+    url: webAddress(from.url),
+  }).filter(([, value]) => value !== undefined);
+  return facts.length > 0 ? Object.fromEntries(facts) : undefined;
+}
+
+/** An address that can be a link: http or https, without a login in it. */
+function webAddress(value: unknown): string | undefined {
+  const source = text(value) ?? "";
+  if (source.length > 500 || !URL.canParse(source)) return undefined;
+  const url = new URL(source);
+  return /^https?:$/.test(url.protocol) && url.username === "" && url.password === ""
+    ? url.href
+    : undefined;
+}

@@ -1,0 +1,105 @@
+import { HttpError } from "../http/server.ts";
+import { hasEnded, recordOf, type Records, type RunRecord, type RunState } from "./records.ts";
+import { readStages } from "./run-stages.ts";
+import type { Scheduler } from "./scheduler.ts";
+import type { Store } from "./store.ts";
+
+/** What the list and the pages show of a run: its record less what only the server needs. */
+export type RunView = Omit<RunRecord, "cookie" | "cgroup" | "pid" | "pidStart">;
+
+interface RunsParts {
+  store: Store;
+  scheduler: Scheduler;
+  records: Records;
+  accept: Store["accept"];
+}
+
+/** All runs that are known, as the socket, the token and the page show and steer them. */
+export class Runs {
+  readonly #parts: RunsParts;
+
+  constructor(parts: RunsParts) {
+    this.#parts = parts;
+  }
+
+  /** Those that wait, those with a folder, and the superseded ones that are remembered; the newest first. */
+  list(): RunView[] {
+    const views = new Map<string, RunView>();
+    for (const view of this.#views()) if (!views.has(view.id)) views.set(view.id, view);
+    return [...views.values()].sort(newestFirst);
+  }
+
+  /** One run; undefined when it is not known. */
+  view(id: string): RunView | undefined {
+    const record = this.#parts.records.get(id);
+    if (record) return viewOf(record);
+    for (const view of this.#views()) if (view.id === id) return view;
+    return undefined;
+  }
+
+  /** The same with its stages as they are now. */
+  async whole(id: string): Promise<RunView | undefined> {
+    const view = this.view(id);
+    if (!view || view.stages || hasEnded(view.state) || view.started === undefined) return view;
+    const stages = await readStages(this.#parts.records.path(id, "stages"));
+    return stages.length > 0 ? { ...view, stages } : view;
+  }
+
+  /** Changes with whatever the list shows. */
+  get revision(): string {
+    const { records, scheduler } = this.#parts;
+    const { waiting, running } = scheduler.queue;
+    return `${records.changes}.${waiting}.${running}`;
+  }
+
+  /** All that is known of every run, the best view of each first. */
+  *#views(): Iterable<RunView> {
+    for (const record of this.#parts.records.all()) yield viewOf(record);
+    for (const entry of this.#parts.scheduler.queue.entries()) yield recordOf(entry);
+    for (const { entry, state, by } of this.#parts.store.known())
+      yield { ...recordOf(entry), state: state as RunState, by };
+  }
+
+  /**
+   * End a run that waits or is under way.
+   * @param by who asks for it.
+   * @throws {HttpError} 409 when it has ended.
+   */
+  async cancel(view: RunView, by: string): Promise<void> {
+    if (!(await this.#parts.scheduler.cancel(view.id, by)))
+      throw new HttpError(409, `the run has ended already: ${view.state}`);
+  }
+
+  /**
+   * Run an ended run once more, as a new run, whose id is returned.
+   * @param by who asks for it.
+   * @throws {HttpError} 409 when it has not ended, 410 when what it was made of is gone.
+   */
+  async rerun(view: RunView, by: string): Promise<string> {
+    if (!hasEnded(view.state)) throw new HttpError(409, `the run has not ended yet: ${view.state}`);
+    const record = this.#parts.records.get(view.id);
+    const payload = await this.#parts.records.payload(view.id);
+    if (!record || !payload) throw new HttpError(410, whyNoRerun(view));
+    const { repo, forge, event, kind, ref, sha, release, commit, onlyIfCheckedOut } = record;
+    const change = { kind, ref, sha, release, commit, onlyIfCheckedOut };
+    const source = { repo, forge, event, rerun: { of: view.id, by } };
+    const [entry] = await this.#parts.accept(source, [change], payload);
+    return entry?.id ?? "";
+  }
+}
+
+function newestFirst(a: RunView, b: RunView): number {
+  return a.accepted < b.accepted || (a.accepted === b.accepted && a.id < b.id) ? 1 : -1;
+}
+
+/** A superseded run was never started, so nothing is kept of it: the run that took its place is the one to repeat. */
+function whyNoRerun({ state, by }: RunView): string {
+  return state === "superseded" && by !== undefined
+    ? `the run was never started: ${by} took its place; rerun that one`
+    : "what the run was made of is not kept any more; push again";
+}
+
+function viewOf(record: RunRecord): RunView {
+  const { cookie: _cookie, cgroup: _cgroup, pid: _pid, pidStart: _start, ...view } = record;
+  return view;
+}
