@@ -1,6 +1,6 @@
 import { appendFileSync, fstatSync } from "node:fs";
 import process from "node:process";
-import type { StageResult } from "./stage.ts";
+import type { Result } from "../log/format.ts";
 
 /** Variable that names the file in which hook-server wants to be told of a run's stages. No stage gets to see it. */
 export const stageFileVariable = "BOATYARD_STAGES";
@@ -24,7 +24,7 @@ export interface StageEvent {
  */
 export function reportStage(
   name: string,
-  ended?: Pick<StageResult, "result" | "seconds" | "note">,
+  ended?: { result: Result; seconds: number; note: string },
 ): void {
   const file = process.env[stageFileVariable];
   if (!file) return;
