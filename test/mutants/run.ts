@@ -58,8 +58,13 @@ async function tryOut({ file, from, to, tests }: Mutation): Promise<string> {
     text.replace(from, () => to),
   );
   try {
-    if ((await run(["tools/bundle.ts"])) !== 0) return "does not bundle; correct the table";
-    return (await run(["test/run.ts", "--dist", ...tests])) === 0 ? "survived" : "noticed";
+    // unit tests read the sources
+    const dist = tests.every((each) => each.startsWith("lib/")) ? [] : ["--dist"];
+    if (dist.length > 0 && (await run(["tools/bundle.ts"])) !== 0)
+      return "does not bundle; correct the table";
+    for (const each of tests)
+      if ((await run(["test/run.ts", ...dist, each])) !== 0) return "noticed";
+    return "survived";
   } finally {
     await writeFile(path, text);
   }

@@ -19,10 +19,10 @@ export const transfer: Mutation[] = [
     tests: ["lib/fetch", "scripts/server-update-tls", "scripts/downloads-web"],
   },
   {
-    what: "a body that was cut off counts as whole",
+    what: "a body without a length that was cut off counts as whole",
     file: "lib/fetch/response.ts",
-    from: "if (length !== undefined && received !== length) throw cutOff(undefined, length, received);",
-    to: "",
+    from: "throw cutOff(error, length, received);",
+    to: "if (file.size > limit) throw error;",
     tests: fetching,
   },
   {

@@ -409,8 +409,16 @@ test("a slave that restarts while it is followed is asked on, and its finished j
   await waitFor(() => readlink(join(folder, "repos/site")));
   first.kill("SIGKILL");
   await first.exited;
-  // longer than all tries of one request together
-  await new Promise((resolve) => setTimeout(resolve, 2500));
+  // for longer than all tries of one request together nobody answers
+  let tries = 0;
+  const nobody = createTcpServer((socket) => {
+    tries += 1;
+    socket.destroy();
+  });
+  const [host, port] = address.split(":");
+  await new Promise<void>((resolve) => nobody.listen(Number(port), host, resolve));
+  await waitFor(() => tries >= 4);
+  await new Promise((resolve) => nobody.close(resolve));
   await serve().until(/listens on/);
   await writeFile(gate, "");
   const { code, objects, stderr } = await running;

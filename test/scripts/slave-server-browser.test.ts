@@ -44,22 +44,31 @@ for (const [name, { binary, argv }] of Object.entries(browsers)) {
       const [, port] = await slave.until(/listens on 127\.0\.0\.1:(\d+)/);
       // the next address is tried by a page of its own, as each one ends with a navigation
       const shown = new Set<string>();
+      let left = false;
       const page = createServer((request, response) => {
         const path = request.url ?? "";
         const at = Number(path.slice(1));
         response.setHeader("content-type", "text/html");
+        if (path === `/left${detours.length - 1}`) left = true;
         if (!/^\/\d$/.test(path)) return void response.end();
         shown.add(path);
         const target = `http://${detours[at]}:${port}/get/?repo=site`;
+        // a page is left by an address of the slave itself: it is gone once that has answered
         const next =
-          at + 1 < detours.length
-            ? `setTimeout(() => { frame.remove(); location = "/${at + 1}" }, 600)`
-            : "";
-        response.end(`<meta name=referrer content=no-referrer><iframe id=frame src="${target}"></iframe>
-          <img src="${target}"><script>
-          fetch("${target}", { mode: "no-cors", method: "POST" }).catch(() => {});
-          const opened = window.open("${target}", "_blank", "noreferrer");
-          ${next || `setTimeout(() => { location = "${target.replace(detours[at] ?? "", "0.0.0.0")}" }, 600)`}
+          at + 1 < detours.length ? `/${at + 1}` : `http://0.0.0.0:${port}/get/?repo=site`;
+        response.end(`<meta name=referrer content=no-referrer><body><script>
+          addEventListener("pagehide", () => navigator.sendBeacon("/left${at}"));
+          const ended = (name) => new Promise((resolve) => {
+            const element = document.createElement(name);
+            element.onload = element.onerror = resolve;
+            element.src = "${target}";
+            document.body.append(element);
+          });
+          const asked = [ended("iframe"), ended("img"), fetch("${target}", { mode: "no-cors", method: "POST" })];
+          window.open("${target}", "_blank", "noreferrer");
+          // a browser that says nothing of what it has blocked
+          const late = new Promise((resolve) => setTimeout(resolve, 600));
+          Promise.race([Promise.allSettled(asked), late]).then(() => { location = "${next}" });
           </script>`);
       });
       await new Promise<void>((resolve) => page.listen(0, "127.0.0.1", resolve));
@@ -68,13 +77,11 @@ for (const [name, { binary, argv }] of Object.entries(browsers)) {
       const env = { HOME: profile, TMPDIR: profile, XDG_RUNTIME_DIR: profile, MOZ_HEADLESS: "1" };
       const browser = startCommand(argv(profile, `http://localhost:${own}/0`), { env });
       try {
-        await waitFor(() => shown.size === detours.length, {
+        await waitFor(() => left, {
           timeout: 60_000,
-          what: () => `all pages to be shown; ${[...shown]}\n${browser.output()}`,
+          what: () => `all pages to be shown and left; ${[...shown]}\n${browser.output()}`,
         });
-        // the last page's own requests
-        await waitFor(async () => (await fetch(`http://127.0.0.1:${port}/healthz`)).ok);
-        await new Promise((resolve) => setTimeout(resolve, 1500));
+        assert.is(shown.size, detours.length);
         assert.not.match(slave.stderr(), "requested by");
         assert.equal(await readdir(join(repos, ".boatyard/.server/jobs")), []);
       } finally {
