@@ -1,4 +1,5 @@
 // A test that cannot run here says why, and the run's summary repeats it.
+import { lookup } from "node:dns/promises";
 import { existsSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import process from "node:process";
@@ -18,6 +19,12 @@ export function testUnless(test: Test, reason: string | undefined | false) {
     }
   };
 }
+
+const localhost = await lookup("localhost", { all: true }).catch(() => []);
+/** For what needs a name beside an address. */
+export const needsLocalhost = localhost.some(({ address }) => address === "127.0.0.1")
+  ? undefined
+  : "needs the name localhost for 127.0.0.1 (/etc/hosts)";
 
 export const isRoot = process.getuid?.() === 0;
 export const needsRoot = isRoot ? undefined : "needs root";

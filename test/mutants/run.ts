@@ -62,8 +62,10 @@ async function tryOut({ file, from, to, tests }: Mutation): Promise<string> {
     const dist = tests.every((each) => each.startsWith("lib/")) ? [] : ["--dist"];
     if (dist.length > 0 && (await run(["tools/bundle.ts"])) !== 0)
       return "does not bundle; correct the table";
+    // a mutation may make a test hang, which notices it as well
+    const limit = ["--limit", dist.length > 0 ? "300" : "60"];
     for (const each of tests)
-      if ((await run(["test/run.ts", ...dist, each])) !== 0) return "noticed";
+      if ((await run(["test/run.ts", ...dist, ...limit, each])) !== 0) return "noticed";
     return "survived";
   } finally {
     await writeFile(path, text);

@@ -4,7 +4,10 @@ import { createServer as createHttps } from "node:https";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { makeSite } from "../helpers/downloads.ts";
+import { needsLocalhost, testUnless } from "../helpers/skip.ts";
 import { makeCertificate, startTunnelProxy } from "../helpers/tunnel.ts";
+
+const localTest = testUnless(test, needsLocalhost);
 
 const { key, cert, trust } = await makeCertificate();
 const proxy = await startTunnelProxy();
@@ -32,19 +35,22 @@ test.after(async () => {
   }
 });
 
-test("https is fetched where the certificate is trusted, and refused where it is not", async () => {
-  const site = makeSite();
-  site.manifest(`https://localhost:${port(secure)}/f f`);
-  const { stderr } = await site.run(["--retries", "0"], { expect: 1 });
-  assert.match(stderr, /its certificate is not trusted \(.*\); if a CA of your own signed it/);
-  assert.match(stderr, /NODE_EXTRA_CA_CERTS/);
-  assert.equal(site.files(), []);
-  await site.run([], { expect: 0, env: trust });
-  assert.is(site.read("f"), "secure ");
-  site.manifest(`https://127.0.0.1:${port(secure)}/f other`);
-  const other = await site.run(["--retries", "0"], { expect: 1, env: trust });
-  assert.match(other.stderr, /its certificate is for another name; correct the URL/);
-});
+localTest(
+  "https is fetched where the certificate is trusted, and refused where it is not",
+  async () => {
+    const site = makeSite();
+    site.manifest(`https://localhost:${port(secure)}/f f`);
+    const { stderr } = await site.run(["--retries", "0"], { expect: 1 });
+    assert.match(stderr, /its certificate is not trusted \(.*\); if a CA of your own signed it/);
+    assert.match(stderr, /NODE_EXTRA_CA_CERTS/);
+    assert.equal(site.files(), []);
+    await site.run([], { expect: 0, env: trust });
+    assert.is(site.read("f"), "secure ");
+    site.manifest(`https://127.0.0.1:${port(secure)}/f other`);
+    const other = await site.run(["--retries", "0"], { expect: 1, env: trust });
+    assert.match(other.stderr, /its certificate is for another name; correct the URL/);
+  },
+);
 
 test("https goes through a proxy in a tunnel that the proxy cannot look into", async () => {
   const site = makeSite();
@@ -58,7 +64,7 @@ test("https goes through a proxy in a tunnel that the proxy cannot look into", a
   assert.equal([...new Set(tunnels)], [`localhost:${port(secure)} ${login}`]);
 });
 
-test("http goes through a proxy that is itself spoken to by https", async () => {
+localTest("http goes through a proxy that is itself spoken to by https", async () => {
   const site = makeSite();
   site.manifest("http://far.test/f f");
   const env = { ...trust, http_proxy: `https://localhost:${port(secure)}` };
@@ -66,7 +72,7 @@ test("http goes through a proxy that is itself spoken to by https", async () => 
   assert.is(site.read("f"), "secure ");
 });
 
-test("a redirect from https to http is followed only to pinned content", async () => {
+localTest("a redirect from https to http is followed only to pinned content", async () => {
   const site = makeSite();
   const url = `https://localhost:${port(secure)}/down`;
   site.manifest(`${url} f`);

@@ -13,6 +13,9 @@ import { waitFor } from "../helpers/wait.ts";
 const record = (server: HookServer, id: string) =>
   JSON.parse(readFileSync(join(server.state, "runs", id, "run.json"), "utf8"));
 
+/** Seconds that no other process of this machine sleeps for: that tells ours. */
+const forever = 10_000_000 + 10 * process.pid;
+
 /** The commands of the processes that carry a number in their command line. */
 async function carrying(number: number): Promise<string[]> {
   const { stdout } = await runCommand(["pgrep", "-a", "-f", `sleep ${number}|renamed ${number}`]);
@@ -31,7 +34,7 @@ testUnless(test, noCgroups)(
   async () => {
     const dir = await makeYard({
       repos: { "me/site": "timeout: 1s" },
-      job: `${hide(4711)}
+      job: `${hide(forever + 1)}
 cat >chain <<'EOF'
 #!/bin/sh
 echo x >>links
@@ -39,14 +42,14 @@ env -i /usr/bin/setsid "$0" &
 EOF
 chmod +x chain
 cd "$PWD" && env -i /usr/bin/setsid "$PWD/chain"
-sleep 4711`,
+sleep ${forever + 1}`,
     });
     const server = await startHooks(dir);
     const { body } = await server.push("me/site", sha(1));
     const [run] = await server.idle();
     assert.is(run?.state, "failed");
     assert.match(run?.reason ?? "", /took longer than 1\.0s and was ended/);
-    assert.equal(await carrying(4711), []);
+    assert.equal(await carrying(forever + 1), []);
     const links = readFileSync(join(dir, "co/links"), "utf8");
     await new Promise((resolve) => setTimeout(resolve, 200));
     assert.is(readFileSync(join(dir, "co/links"), "utf8"), links, "the chain of forks goes on");
@@ -61,7 +64,7 @@ sleep 4711`,
 testUnless(test, noCgroups)(
   "a run that a killed server left is ended by the next one with all that it started",
   async () => {
-    const dir = await makeYard({ job: `${hide(4712)}\ntouch begun; sleep 4712` });
+    const dir = await makeYard({ job: `${hide(forever + 2)}\ntouch begun; sleep ${forever + 2}` });
     let server = await startHooks(dir);
     const { body } = await server.push("me/site", sha(1));
     await waitFor(() => existsSync(join(dir, "co/begun")));
@@ -70,7 +73,7 @@ testUnless(test, noCgroups)(
     assert.match(server.running.output(), "outlived the former server");
     assert.is((await server.local(`/runs/${body.run}/cancel`, "POST")).status, 202);
     assert.is((await server.idle())[0]?.state, "cancelled");
-    assert.equal(await carrying(4712), []);
+    assert.equal(await carrying(forever + 2), []);
     await server.stop();
   },
 );
@@ -79,7 +82,7 @@ testUnless(test, noCgroups)(
   "a run whose process is gone with the server is ended with what it hid, before it runs again",
   async () => {
     const dir = await makeYard({
-      job: `test -e begun && exit 0\n${hide(4713)}\necho $PPID >begun; sleep 4713`,
+      job: `test -e begun && exit 0\n${hide(forever + 3)}\necho $PPID >begun; sleep ${forever + 3}`,
     });
     let server = await startHooks(dir);
     await server.push("me/site", sha(1));
@@ -90,7 +93,7 @@ testUnless(test, noCgroups)(
     server = await startHooks(dir);
     const [run] = await server.idle();
     assert.equal([run?.state, run?.attempt], ["succeeded", 2]);
-    assert.equal(await carrying(4713), []);
+    assert.equal(await carrying(forever + 3), []);
     await server.stop();
   },
 );
@@ -98,13 +101,15 @@ testUnless(test, noCgroups)(
 testUnless(test, noCgroups)(
   "a run that kills the shell around it is failed, and leaves nothing behind",
   async () => {
-    const dir = await makeYard({ job: `${hide(4714)}\nkill -KILL $PPID; sleep 4714` });
+    const dir = await makeYard({
+      job: `${hide(forever + 4)}\nkill -KILL $PPID; sleep ${forever + 4}`,
+    });
     const server = await startHooks(dir);
     await server.push("me/site", sha(1));
     const [run] = await server.idle();
     assert.is(run?.state, "failed");
     assert.match(run?.reason ?? "", "its process was ended by SIGKILL");
-    assert.equal(await carrying(4714), []);
+    assert.equal(await carrying(forever + 4), []);
     await server.stop();
   },
 );
@@ -133,7 +138,7 @@ testUnless(test, needsRoot)(
   async () => {
     const dir = await makeYard({
       repos: { "me/site": "timeout: 500ms\nlimits: { memory: 1G }" },
-      job: `trap '' TERM; (setsid sh -c 'sleep 4715 &' &); sleep 4715`,
+      job: `trap '' TERM; (setsid sh -c 'sleep ${forever + 5} &' &); sleep ${forever + 5}`,
     });
     // a mount namespace of its own, in which the hierarchy is not to be seen
     const hidden =
@@ -152,7 +157,7 @@ testUnless(test, needsRoot)(
     const { body } = await server.push("me/site", sha(1));
     const [run] = await server.idle();
     assert.match(run?.reason ?? "", /took longer than 0\.5s/);
-    assert.equal(await carrying(4715), []);
+    assert.equal(await carrying(forever + 5), []);
     assert.is(record(server, body.run).cgroup, undefined);
     assert.match(server.running.output(), "limits: cannot be set here");
     await server.stop();

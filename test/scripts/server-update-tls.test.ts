@@ -47,13 +47,12 @@ test("https slaves: the authority of --ca is believed, a stranger's certificate 
     return (await runScript("server-update", ["site", ...flags, ...args], { expect })).stdout;
   };
   try {
-    await update("localhost", ["--ca", slave.ca], 0);
     await update("127.0.0.1", ["--ca", slave.ca], 0);
-    assert.is(slave.requests(), 2);
-    assert.match(await update("localhost", [], 1), /its certificate is not trusted.*see --ca/);
+    assert.is(slave.requests(), 1);
+    assert.match(await update("127.0.0.1", [], 1), /its certificate is not trusted.*see --ca/);
     const other = await update("127.0.0.2", ["--ca", slave.ca], 1);
     assert.match(other, "its certificate is for another name");
-    assert.is(slave.requests(), 2, "nothing was sent to either");
+    assert.is(slave.requests(), 1, "nothing was sent to either");
     const none = await runScript("server-update", ["site", "--list", list, "--ca", "/nowhere"], {
       expect: 2,
     });

@@ -264,8 +264,7 @@ test("with a key every slave gets an order of its own, the same at each try", as
     }),
   );
   const two = await start(fakeSlave(() => ({})));
-  const { port } = new URL(`http://${two.name}`);
-  const lines = [`${one.name} name=web-1`, `localhost:${port}`];
+  const lines = [`${one.name} name=web-1`, two.name];
   const { code, stdout } = await update(lines, ["--key-file", join(dir, "key")]);
   assert.is(code, 0, stdout);
   assert.is(one.headers.length, 2);
@@ -277,7 +276,7 @@ test("with a key every slave gets an order of its own, the same at each try", as
     orders.map((read) => ("order" in read ? [read.order.target, read.order.sha] : read)),
     [
       ["web-1", shaA],
-      ["localhost", shaA],
+      ["127.0.0.1", shaA],
     ],
   );
 });

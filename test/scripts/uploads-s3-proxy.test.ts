@@ -7,11 +7,11 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { runScript } from "../helpers/run.ts";
 import { makeBucket, needsS3, s3, s3Env } from "../helpers/s3.ts";
-import { testUnless } from "../helpers/skip.ts";
+import { needsLocalhost, testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
 import { makeCertificate, startTunnelProxy } from "../helpers/tunnel.ts";
 
-testUnless(test, needsS3)(
+testUnless(test, needsS3 ?? needsLocalhost)(
   "S3 over https goes through the environment's proxy, past it where no_proxy says so, and its refusal is named",
   async () => {
     const bucket = await makeBucket();

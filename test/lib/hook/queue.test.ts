@@ -21,6 +21,9 @@ test("one run of a repo at a time, and never more than the concurrency", () => {
   assert.is(queue.next(2, 0, all), undefined);
   assert.is(queue.running, 2);
   assert.is(queue.waiting, 2);
+  assert.is(queue.next(9, 0, all)?.repo, "c");
+  assert.is(queue.next(9, 0, all), undefined, "there is room, but a's other run must wait");
+  assert.is(queue.waiting, 1);
 });
 
 test("of the pushes to a branch only the newest waits; tags and releases are never merged", () => {
