@@ -74,7 +74,7 @@ export const ground: Mutation[] = [
   },
   {
     what: "a typing error in a configuration is passed over",
-    file: "lib/config/yaml.ts",
+    file: "lib/config/schema.ts",
     from: "if (schema) result[key] = schema.read(value, context);\n          else",
     to: "if (schema) result[key] = schema.read(value, context);\n          else if (key === '')",
     tests: ["lib/config/yaml"],

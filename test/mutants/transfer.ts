@@ -72,7 +72,7 @@ export const transfer: Mutation[] = [
     file: "lib/downloads/record.ts",
     from: "if (unsynced && unsynced.boot !== bootId()) {",
     to: "if (unsynced && unsynced.boot === root) {",
-    tests: ["lib/downloads/record"],
+    tests: ["lib/downloads/record", "lib/downloads/plan"],
   },
   {
     what: "a download is written through a link that somebody put there",
