@@ -45,6 +45,28 @@ export const defaultConfig: BuildConfig = {
   secrets: [],
 };
 
+const variableNames = /^[A-Za-z_][A-Za-z0-9_]*$/;
+
+const stageName = y.string({
+  match: /^[A-Za-z][A-Za-z0-9_-]{0,39}$/,
+  what: "a stage's name: a letter, then letters, digits, - or _, 40 at most",
+});
+const value = y.either(
+  [y.string(), y.object({ secret_file: y.string() }), y.object({ secret_env: y.string() })],
+  "text, or a map with secret_file or secret_env",
+);
+export const buildSchema = y.object({
+  stages: y.optional(y.list(stageName)),
+  commands: y.optional(y.record(y.string({ match: /\S/, what: "a shell command" })), {}),
+  env: y.optional(y.record(value, badVariable, variableNames), {}),
+  timeout: y.optional(
+    y.either(
+      [y.duration(), y.record(y.duration())],
+      "a duration such as 15m, or a map of stages (and run) to durations",
+    ),
+  ),
+});
+
 /**
  * Read DIR/build.yml; without one the defaults hold.
  * @throws {BadBuildFile} with file:line:column for everything that is wrong in it.
@@ -60,29 +82,7 @@ export async function readBuildConfig(dir: string): Promise<BuildConfig> {
 
 /** The same for a text; relative secret files are looked up from the current folder. */
 export async function parseBuildConfig(text: string, file: string): Promise<BuildConfig> {
-  const stageName = y.string({
-    match: /^[A-Za-z][A-Za-z0-9_-]{0,39}$/,
-    what: "a stage's name: a letter, then letters, digits, - or _, 40 at most",
-  });
-  const value = y.either(
-    [y.string(), y.object({ secret_file: y.string() }), y.object({ secret_env: y.string() })],
-    "text, or a map with secret_file or secret_env",
-  );
-  const config = await parseConfig(
-    text,
-    file,
-    y.object({
-      stages: y.optional(y.list(stageName)),
-      commands: y.optional(y.record(y.string({ match: /\S/, what: "a shell command" })), {}),
-      env: y.optional(y.record(value, badVariable), {}),
-      timeout: y.optional(
-        y.either(
-          [y.duration(), y.record(y.duration())],
-          "a duration such as 15m, or a map of stages (and run) to durations",
-        ),
-      ),
-    }),
-  );
+  const config = await parseConfig(text, file, buildSchema);
   const { commands, env, timeout } = config.value;
   const stages = config.value.stages ?? builtInStages;
   const problem = (path: (string | number)[], message: string) =>
@@ -136,8 +136,7 @@ export async function parseBuildConfig(text: string, file: string): Promise<Buil
 }
 
 function badVariable(name: string): string | undefined {
-  if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name))
-    return `"${name}" is not a name of an environment variable`;
+  if (!variableNames.test(name)) return `"${name}" is not a name of an environment variable`;
   return undefined;
 }
 

@@ -3,6 +3,8 @@ import { didYouMean } from "../core/names.ts";
 import { parseDuration, parseSize } from "../core/units.ts";
 import type { Position, Tree } from "./tree.ts";
 
+export type JsonSchema = Readonly<Record<string, unknown>>;
+
 interface Context {
   problem(at: Position, message: string): undefined;
 }
@@ -11,6 +13,8 @@ interface Context {
 export interface Schema<T> {
   /** In words, for messages: `a duration`. */
   readonly what: string;
+  /** The same as a JSON Schema (draft-07), for editors. */
+  readonly json: JsonSchema;
   read(tree: Tree, context: Context): T | undefined;
   readonly optional?: boolean;
   readonly otherwise?: T | undefined;
@@ -34,10 +38,11 @@ function unexpected(tree: Tree, what: string, context: Context): undefined {
 
 function scalar<T>(
   what: string,
+  json: JsonSchema,
   read: (tree: Tree & { kind: "scalar" }) => T | undefined,
 ): Schema<T> {
   return {
-    what,
+    ...{ what, json },
     read(tree, context) {
       if (tree.kind !== "scalar") return unexpected(tree, what, context);
       try {
@@ -49,18 +54,41 @@ function scalar<T>(
   };
 }
 
+/** A pattern says nothing about numbers in a JSON Schema: they are allowed where one can be such a text. */
+function textJson(match: RegExp | undefined): JsonSchema {
+  if (!match) return { type: ["string", "number"] };
+  const pattern = { pattern: match.source };
+  const numbers = [-3, 0, 1.5, 7, 42, 10_000_000].filter((each) => match.test(String(each)));
+  const [minimum] = numbers;
+  if (minimum === undefined) return { type: "string", ...pattern };
+  return { type: ["string", "number"], ...pattern, ...(minimum < 0 ? {} : { minimum }) };
+}
+
+const units = "ms|[smhdw]|(?:millisecond|second|sec|minute|min|hour|day|week)s?";
+/** What `parseDuration` takes. */
+const durationJson = {
+  type: "string",
+  pattern: `^(?:\\d+(?:\\.\\d+)?\\s*(?:${units})\\s*,?\\s*)+$`,
+};
+/** What `parseSize` takes. */
+const sizeJson = {
+  type: ["string", "number"],
+  pattern: "^\\d+(?:\\.\\d+)?\\s*[kKmMgGtT]?(?:[iI]?[bB])?$",
+  minimum: 0,
+};
+
 /** The parts a schema is made of. */
 export const y = {
   /** Text; a number is taken as it was written, so that `1.10` stays text. */
   string({ match, what = "text" }: { match?: RegExp; what?: string } = {}): Schema<string> {
-    return scalar(what, ({ value, source }) => {
+    return scalar(what, textJson(match), ({ value, source }) => {
       const text = typeof value === "number" ? source : value;
       return typeof text === "string" && (!match || match.test(text)) ? text : undefined;
     });
   },
   /** One of some words. */
   choice<const T extends string>(words: readonly T[]): Schema<T> {
-    return scalar(`one of ${words.join(", ")}`, ({ value, source }) => {
+    return scalar(`one of ${words.join(", ")}`, { enum: words }, ({ value, source }) => {
       const found = words.find((word) => word === value);
       if (found !== undefined) return found;
       throw new Error(
@@ -69,12 +97,15 @@ export const y = {
     });
   },
   boolean(): Schema<boolean> {
-    return scalar("true or false", ({ value }) => (typeof value === "boolean" ? value : undefined));
+    return scalar("true or false", { type: "boolean" }, ({ value }) =>
+      typeof value === "boolean" ? value : undefined,
+    );
   },
   /** Exactly this value: `y.just(false)`. */
   just<const T extends string | number | boolean | null>(wanted: T): Schema<T> {
     return {
       what: String(wanted),
+      json: { const: wanted },
       read: (tree, context) =>
         tree.kind === "scalar" && tree.value === wanted
           ? wanted
@@ -90,7 +121,11 @@ export const y = {
     max?: number;
   } = {}): Schema<number> {
     const range = max === Number.MAX_SAFE_INTEGER ? `of at least ${min}` : `from ${min} to ${max}`;
-    return scalar(`a whole number ${range}`, ({ value }) =>
+    const json = {
+      ...{ type: "integer", minimum: min },
+      ...(max === Number.MAX_SAFE_INTEGER ? {} : { maximum: max }),
+    };
+    return scalar(`a whole number ${range}`, json, ({ value }) =>
       typeof value === "number" && Number.isInteger(value) && value >= min && value <= max
         ? value
         : undefined,
@@ -98,19 +133,20 @@ export const y = {
   },
   /** Milliseconds from `15m`. */
   duration(): Schema<number> {
-    return scalar("a duration such as 90s, 15m, 2h", ({ value, source }) =>
+    return scalar("a duration such as 90s, 15m, 2h", durationJson, ({ value, source }) =>
       value === null ? undefined : parseDuration(source),
     );
   },
   /** Bytes from `10M`. */
   size(): Schema<number> {
-    return scalar("a size such as 10k, 5M, 2G", ({ value, source }) =>
+    return scalar("a size such as 10k, 5M, 2G", sizeJson, ({ value, source }) =>
       value === null ? undefined : parseSize(source),
     );
   },
   list<T>(item: Schema<T>): Schema<T[]> {
     return {
       what: `a list of ${item.what}`,
+      json: { type: "array", items: item.json },
       read(tree, context) {
         if (tree.kind !== "list") return unexpected(tree, `a list, each ${item.what}`, context);
         return tree.items.map((each) => item.read(each, context) as T);
@@ -121,6 +157,7 @@ export const y = {
   oneOrMore<T>(item: Schema<T>): Schema<T[]> {
     return {
       what: `${item.what}, or a list of them`,
+      json: { anyOf: [item.json, { type: "array", items: item.json }] },
       read(tree, context) {
         if (tree.kind === "list") return y.list(item).read(tree, context);
         const value = item.read(tree, context);
@@ -128,13 +165,22 @@ export const y = {
       },
     };
   },
-  /** A map with free keys; `key` says what is wrong with a key, if anything. */
+  /**
+   * A map with free keys; `key` says what is wrong with a key, if anything.
+   * @param names the same as a regular expression, for editors
+   */
   record<T>(
     value: Schema<T>,
     key: (name: string) => string | undefined = () => undefined,
+    names?: RegExp,
   ): Schema<Record<string, T>> {
     return {
       what: `a map, each value ${value.what}`,
+      json: {
+        type: "object",
+        ...(names ? { propertyNames: { pattern: names.source } } : {}),
+        additionalProperties: value.json,
+      },
       read(tree, context) {
         if (tree.kind !== "map")
           return unexpected(tree, `a map, each value ${value.what}`, context);
@@ -150,8 +196,16 @@ export const y = {
   },
   /** A map with known keys; an unknown one is an error with the nearest known name. */
   object<S extends Shape>(shape: S): Schema<ObjectOf<S>> {
+    const keys = Object.entries(shape);
+    const required = keys.filter(([, { optional }]) => !optional).map(([key]) => key);
     return {
       what: `a map with ${Object.keys(shape).join(", ")}`,
+      json: {
+        type: "object",
+        properties: Object.fromEntries(keys.map(([key, { json }]) => [key, json])),
+        ...(required.length > 0 ? { required } : {}),
+        additionalProperties: false,
+      },
       read(tree, context) {
         if (tree.kind !== "map")
           return unexpected(tree, `a map with ${Object.keys(shape).join(", ")}`, context);
@@ -180,7 +234,7 @@ export const y = {
     what: string,
   ): Schema<Infer<S[number]>> {
     return {
-      what,
+      ...{ what, json: { anyOf: schemas.map(({ json }) => json) } },
       read(tree, context) {
         const attempts = schemas.map((schema) => {
           const problems: [Position, string][] = [];
@@ -207,9 +261,14 @@ export const y = {
   },
 };
 
+/** The same schema, which editors are told more of: what a script checks after it has read the file. */
+export function alsoJson<S extends Schema<unknown>>(schema: S, more: JsonSchema): S {
+  return { ...schema, json: { ...schema.json, ...more } };
+}
+
 function optional<T>(schema: Schema<T>, otherwise?: T): Schema<T | undefined> {
   return {
-    what: schema.what,
+    ...{ what: schema.what, json: schema.json },
     read: (tree, context) => schema.read(tree, context),
     optional: true,
     otherwise,

@@ -4,7 +4,7 @@ import { messageOf, systemCode, UsageError } from "../core/errors.ts";
 import type { Schema } from "./schema.ts";
 import { parseTree, positionOf, sourceOf } from "./tree.ts";
 
-export { type Infer, type Schema, y } from "./schema.ts";
+export { alsoJson, type Infer, type JsonSchema, type Schema, y } from "./schema.ts";
 
 /**
  * Configuration files: YAML in, typed values out, every mistake named with file:line:column.

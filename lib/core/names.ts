@@ -1,10 +1,18 @@
 /** Which names from outside are accepted. Everything here is pure; callers decide how to refuse. */
 
-const part = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
+const notGits = String.raw`(?![^/]*\.(?:[gG][iI][tT]|[lL][oO][cC][kK])(?:/|$))`;
+const part = `${notGits}[A-Za-z0-9][A-Za-z0-9._-]{0,99}`;
+
+/** What `isShortName` takes, as editors are told. */
+export const shortNames = new RegExp(`^${part}$`);
+/** What `isRepoName` takes. */
+export const repoNames = new RegExp(
+  `^~?${part}(?:/${part}){0,4}/${notGits}(?:[._](?=[A-Za-z0-9_-])|[A-Za-z0-9])[A-Za-z0-9._-]{0,99}$`,
+);
 
 /** A repo's short name, as slave-activate takes it: not a path, not an option, nothing that has a special meaning to git or the file system. */
 export function isShortName(name: string): boolean {
-  return part.test(name) && !/\.(git|lock)$/i.test(name);
+  return shortNames.test(name);
 }
 
 /**
@@ -13,23 +21,17 @@ export function isShortName(name: string): boolean {
  * Where it becomes a file's name its slash must not stay one: `.github` is a hidden file, and `..` is refused here.
  */
 export function isRepoName(name: string): boolean {
-  const owners = name.split("/");
-  const last = owners.pop() ?? "";
-  const [first = "", ...groups] = owners;
-  return (
-    owners.length >= 1 &&
-    owners.length <= 5 &&
-    [first.replace(/^~/, ""), ...groups, last.replace(/^[._](?=[A-Za-z0-9_-])/, "x")].every(
-      (each) => isShortName(each),
-    ) &&
-    !/^\.(?:git|lock)$/i.test(last)
-  );
+  return repoNames.test(name);
 }
 
 /** A full git object id, SHA-1 or SHA-256, in hex. */
 export function isSha(text: string): boolean {
   return /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/.test(text);
 }
+
+/** What `isSafeRef` takes, as editors are told. */
+export const safeRefs =
+  /^(?![-/@]$|[-/]|[\s\S]*(?:\.\.|@\{|\/\/)|(?:[\s\S]*\/)?(?:\.|[^/]*\.lock(?:\/|$))|[\s\S]*[./]$)[^\x00-\x20\x7f~^:?*[\\]{1,250}$/;
 
 /**
  * Whether git would accept the name of a ref or branch, and would not take it for an option.

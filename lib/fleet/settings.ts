@@ -2,7 +2,7 @@ import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { type Config, type Infer, readConfig, y } from "../config/yaml.ts";
 import { Refused, UsageError } from "../core/errors.ts";
-import { isSafeRef, isShortName } from "../core/names.ts";
+import { isSafeRef, isShortName, shortNames } from "../core/names.ts";
 import { currentUser } from "../exec/users.ts";
 import { exists, readIfThere } from "../files/files.ts";
 import { parseListen } from "../http/server.ts";
@@ -34,7 +34,7 @@ const perRepo = {
   lfs: y.optional(y.boolean()),
 };
 
-const schema = y.object({
+export const slaveSchema = y.object({
   ...perRepo,
   name: y.optional(
     y.oneOrMore(y.string({ match: /^[A-Za-z0-9_:][A-Za-z0-9._:-]*$/, what: "a host's name" })),
@@ -54,13 +54,15 @@ const schema = y.object({
   metrics_token_file: y.optional(y.string()),
   hosts: y.optional(y.list(y.string())),
   each: y.optional(
-    y.record(y.object(perRepo), (name) =>
-      isShortName(name) ? undefined : `"${name}" is not a repo name`,
+    y.record(
+      y.object(perRepo),
+      (name) => (isShortName(name) ? undefined : `"${name}" is not a repo name`),
+      shortNames,
     ),
   ),
 });
 
-export type SlaveFile = Infer<typeof schema>;
+export type SlaveFile = Infer<typeof slaveSchema>;
 
 /** How one repo is fetched and placed. */
 export interface RepoSettings {
@@ -98,7 +100,7 @@ export interface SlaveSettings {
 export async function readSettings(file?: string): Promise<SlaveSettings> {
   const path = file ?? ((await exists(systemConfig)) ? systemConfig : undefined);
   if (path === undefined) return { file: undefined, values: {}, at: () => "" };
-  const config: Config<SlaveFile> = await readConfig(path, schema);
+  const config: Config<SlaveFile> = await readConfig(path, slaveSchema);
   const at = (...keys: string[]) => `${config.where(keys)}: `;
   const values = config.value;
   for (const key of values.master_key ?? []) named(at("master_key"), () => parsePublicKey(key));

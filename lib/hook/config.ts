@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import { UsageError } from "../core/errors.ts";
-import { isRepoName } from "../core/names.ts";
+import { isRepoName, repoNames } from "../core/names.ts";
 import type { Mask } from "../config/secrets.ts";
 import { type Config, type Infer, readConfig, y } from "../config/yaml.ts";
 import { exists } from "../files/files.ts";
@@ -21,12 +21,15 @@ export type { ConfigOverrides } from "./server-config.ts";
 
 /** hooks.yml (design, section 4): the server's settings and those of its repos. */
 
-const schema = y.object({
+export const hooksSchema = y.object({
   ...serverSettings,
-  repos: y.record(repoSchema, (name) =>
-    isRepoName(name)
-      ? undefined
-      : `"${name}" is not a repository name; write owner/name as the forge sends it`,
+  repos: y.record(
+    repoSchema,
+    (name) =>
+      isRepoName(name)
+        ? undefined
+        : `"${name}" is not a repository name; write owner/name as the forge sends it`,
+    repoNames,
   ),
 });
 
@@ -54,7 +57,7 @@ export async function loadConfig(
   stamps: Stamps = new Map(),
 ): Promise<HookConfig> {
   stamp(stamps, resolve(file));
-  const config = await readConfig(file, schema);
+  const config = await readConfig(file, hooksSchema);
   const raw = config.value;
   const source = sourceOf(config, stamps);
   source.problems.push(...sameNames(config));
@@ -92,7 +95,7 @@ export async function findState(
 ): Promise<string> {
   if (given !== undefined) return resolve(given);
   const found = await findConfig(file);
-  const { value } = await readConfig(found, schema);
+  const { value } = await readConfig(found, hooksSchema);
   return stateFolder(undefined, value.state, pathsFrom(found));
 }
 
@@ -105,7 +108,7 @@ export function findRepo(config: HookConfig, name: string): RepoConfig | undefin
 }
 
 /** Forges do not tell upper from lower case: of two such names, whose delivery is it? */
-function sameNames(config: Config<Infer<typeof schema>>): string[] {
+function sameNames(config: Config<Infer<typeof hooksSchema>>): string[] {
   const seen = new Map<string, string>();
   return Object.keys(config.value.repos).flatMap((name) => {
     const other = seen.get(name.toLowerCase());

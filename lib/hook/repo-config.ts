@@ -2,7 +2,7 @@ import { isAbsolute } from "node:path";
 import { UsageError } from "../core/errors.ts";
 import { isSafeRef, isShortName } from "../core/names.ts";
 import { readSecretVariable } from "../config/secrets.ts";
-import { type Infer, type Schema, y } from "../config/yaml.ts";
+import { alsoJson, type Infer, type Schema, y } from "../config/yaml.ts";
 import type { Limits } from "../exec/cgroup.ts";
 import { currentUser, isRoot, lookUpUser, type User } from "../exec/users.ts";
 import { placed, type ConfigSource } from "./config-source.ts";
@@ -27,7 +27,7 @@ export const limitsSchema = y.object({
   processes: y.optional(y.number({ min: 10 })),
 });
 
-export const repoSchema = y.object({
+const repoKeys = y.object({
   user: y.optional(y.string()),
   dir: y.string(),
   secret_file: y.optional(y.oneOrMore(y.string())),
@@ -47,6 +47,14 @@ export const repoSchema = y.object({
   ),
   cancel: y.optional(y.boolean(), false),
   limits: y.optional(limitsSchema),
+});
+
+export const repoSchema = alsoJson(repoKeys, {
+  anyOf: [
+    { required: ["secret_file"] },
+    { required: ["secret_env"] },
+    { required: ["insecure"], properties: { insecure: { const: true } } },
+  ],
 });
 
 /** What hook-server knows of one repo. */

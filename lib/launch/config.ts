@@ -3,8 +3,15 @@ import { messageOf } from "../core/errors.ts";
 import { parseDuration, parseSize } from "../core/units.ts";
 import { exists } from "../files/files.ts";
 import { normalFingerprint } from "../openpgp/keys.ts";
-import { isAppName } from "../web-folder/version-file.ts";
-import { type Config, readConfig, type Schema, y } from "../config/yaml.ts";
+import { appNames, isAppName } from "../web-folder/version-file.ts";
+import {
+  alsoJson,
+  type Config,
+  type JsonSchema,
+  readConfig,
+  type Schema,
+  y,
+} from "../config/yaml.ts";
 
 /**
  * What launchfit is told: launchify.yml or config/app.json (one shape), in the deploy directory and in the release.
@@ -36,9 +43,14 @@ function key(schema: Schema<unknown>, standard?: unknown, more?: Partial<Key<unk
 const duration = (written: string) => key(y.duration(), parseDuration(written), { written });
 
 /** The same value in the form in which it is used; what `change` throws is the mistake. */
-function changed<A, B>(schema: Schema<A>, change: (value: A) => B): Schema<B> {
+function changed<A, B>(
+  schema: Schema<A>,
+  change: (value: A) => B,
+  json: JsonSchema = {},
+): Schema<B> {
   return {
     what: schema.what,
+    json: { ...schema.json, ...json },
     read(tree, context) {
       const value = schema.read(tree, context);
       if (value === undefined) return undefined;
@@ -61,15 +73,21 @@ const command = y.string({ match: /\S/, what: "a command" });
 const orFalse = <T>(schema: Schema<T>, what: string): Schema<T | false> =>
   y.either([y.just(false), schema], what) as Schema<T | false>;
 
-const appName = changed(y.string(), (name) => {
-  if (isAppName(name)) return name;
-  throw new Error(`"${name}" cannot be an app's name`);
-});
+const appName = changed(
+  y.string(),
+  (name) => {
+    if (isAppName(name)) return name;
+    throw new Error(`"${name}" cannot be an app's name`);
+  },
+  { pattern: appNames.source, minimum: 0 },
+);
 
-const variables = y.record(y.string(), (name) =>
-  /^[A-Za-z_][A-Za-z0-9_]*$/.test(name)
-    ? undefined
-    : `"${name}" is not the name of an environment variable`,
+const variableNames = /^[A-Za-z_][A-Za-z0-9_]*$/;
+const variables = y.record(
+  y.string(),
+  (name) =>
+    variableNames.test(name) ? undefined : `"${name}" is not the name of an environment variable`,
+  variableNames,
 );
 
 const healthKeys = {
@@ -97,9 +115,12 @@ export type HealthCheck = Pick<ValuesOf<typeof healthKeys>, "within" | "every" |
   failures?: number | false;
 };
 
+const oneTest = alsoJson(mapOf(healthKeys), {
+  oneOf: [{ required: ["url"] }, { required: ["command"] }],
+});
 const health = changed(
   y.either(
-    [mapOf(healthKeys), command],
+    [oneTest, command],
     "a URL, a command, or a map with url or command, within, every, timeout, failures",
   ),
   (written): HealthCheck => {
@@ -179,7 +200,7 @@ type LaunchFile = Record<string, Record<string, unknown> | undefined>;
 const off = changed(y.just(false), () => ({ enabled: false }));
 
 /** One file: any of the sections, with any of their keys. */
-const schema = y.object({
+export const launchSchema = y.object({
   app: y.optional(mapOf(sections.app)),
   updates: y.optional(y.either([off, mapOf(sections.updates)], "false, or a map")),
   hooks: y.optional(mapOf(sections.hooks)),
@@ -204,7 +225,7 @@ async function filesIn(folder: string): Promise<Config<LaunchFile>[]> {
   const found: Config<LaunchFile>[] = [];
   for (const file of ["launchify.yml", join("config", "app.json")]) {
     const path = join(folder, file);
-    if (await exists(path)) found.push(await readConfig(path, schema));
+    if (await exists(path)) found.push(await readConfig(path, launchSchema));
   }
   return found;
 }

@@ -19,12 +19,14 @@ export interface NewEntry {
 /** The template's text without its example repo: what `setup server` begins with. */
 export function emptyHooks(template: string): string {
   const at = template.search(/^repos:\s*$/m);
-  return `${template.slice(0, at)}# Each repo as templates/hooks.yml shows it; setup repo OWNER/NAME adds one.\nrepos: {}\n`;
+  // the schema is not beside the file that is written
+  const head = template.slice(0, at).replace(/^# yaml-language-server:.*\n/m, "");
+  return `${head}# Each repo as templates/hooks.yml shows it; setup repo OWNER/NAME adds one.\nrepos: {}\n`;
 }
 
 type Tree = Parameters<Schema<unknown>["read"]>[0];
 /** Whatever stands there: which keys are right is hook-server's to say. */
-const anything: Schema<unknown> = { what: "anything", read: plainValue };
+const anything: Schema<unknown> = { what: "anything", json: {}, read: plainValue };
 
 function plainValue(tree: Tree): unknown {
   if (tree.kind === "list") return tree.items.map(plainValue);

@@ -149,6 +149,7 @@ WantedBy=sockets.target
   "hooks.yml": `# The configuration of hook-server: copy it to /etc/boatyard/hooks.yml, edit it, then run \`hook-server --check\`.
 # A change of this file, or of a secret, is taken over at once; a wrong one is refused and the old one stays.
 # Relative paths start from this file's folder. Durations: 90s, 15m, 2h, 1d. Sizes: 10k, 5M, 2G.
+# yaml-language-server: $schema=../schemas/hooks.json
 
 listen: 127.0.0.1:3420            # behind nginx or Caddy; unix:/run/boatyard/hook.sock works too
 state: /var/lib/boatyard          # queue, runs and their logs

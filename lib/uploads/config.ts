@@ -1,10 +1,10 @@
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { UsageError } from "../core/errors.ts";
-import { isSafeRef, isShortName } from "../core/names.ts";
-import { type Config, type Infer, readConfig, y } from "../config/yaml.ts";
+import { isSafeRef, isShortName, safeRefs, shortNames } from "../core/names.ts";
+import { alsoJson, type Config, type Infer, readConfig, y } from "../config/yaml.ts";
 import type { S3Location } from "../s3/s3.ts";
-import { type HeaderRules, patternProblem } from "./headers.ts";
+import { type HeaderRules, patternProblem, patterns } from "./headers.ts";
 
 /** `uploads.yml`: the folder that is published, and where to. */
 export interface UploadsConfig {
@@ -81,56 +81,89 @@ const acls = [
   ...["private", "public-read", "authenticated-read", "bucket-owner-full-control"],
 ] as const;
 
-const schema = y.object({
+/** What the functions below take, as editors are told: the same by one pattern each. */
+const addresses = {
+  rsync: {
+    type: "string",
+    pattern: String.raw`^(?!rsync://)(?!(?:[^[]|\[[^\]]*\])*::)(?:/|~/|(?:[A-Za-z0-9_][\w.\-]*@)?(?:\[[0-9A-Fa-f:.%\w]+\]|[A-Za-z0-9_][\w.\-]*):(?!-)[\s\S])`,
+  },
+  s3: {
+    type: "string",
+    pattern: String.raw`^s3://[A-Za-z0-9][A-Za-z0-9._\-]{1,62}(?:$|/(?!/)(?!(?:.*/)?\.\.?(?:/|$)))`,
+  },
+  git: {
+    minimum: 0,
+    pattern: String.raw`^(?=.)(?!-)(?![hH][tT][tT][pP][sS]?://[^/]*@)(?![a-zA-Z][a-zA-Z0-9]*::)(?:(?![a-zA-Z][a-zA-Z0-9+.\-]*://)|(?:[sS][sS][hH]|[hH][tT][tT][pP][sS]?|[fF][iI][lL][eE]|[gG][iI][tT])://)`,
+  },
+};
+
+const targetSchema = alsoJson(
+  y.object({
+    rsync: y.optional(alsoJson(text, addresses.rsync)),
+    s3: y.optional(alsoJson(text, addresses.s3)),
+    git: y.optional(alsoJson(text, addresses.git)),
+    key: y.optional(text),
+    known_hosts: y.optional(text),
+    port: y.optional(y.number({ min: 1, max: 65535 })),
+    branch: y.optional(alsoJson(text, { pattern: safeRefs.source, minimum: 0 })),
+    region: y.optional(text),
+    endpoint: y.optional(
+      y.string({ match: /^https?:\/\/[^\s/@]+(?:\/[^@]*)?$/, what: "an http(s) address" }),
+    ),
+    path_style: y.optional(y.boolean()),
+    profile: y.optional(text),
+    acl: y.optional(y.choice(acls)),
+    jobs: y.optional(y.number({ min: 1, max: 256 }), 32),
+    cache: y.optional(
+      y.record(
+        y.either([y.number(), text], 'seconds, or a Cache-Control value such as "no-cache"'),
+        patternProblem,
+        patterns,
+      ),
+      {},
+    ),
+    types: y.optional(
+      y.record(
+        y.string({ match: /^[\w.+-]+\/[\w.+-]+/, what: "a content type such as text/html" }),
+        patternProblem,
+        patterns,
+      ),
+      {},
+    ),
+    delete: y.optional(y.boolean(), false),
+  }),
+  {
+    // of exactly one kind, with the keys of that kind
+    oneOf: Object.entries(targetKeys).map(([kind, keys]) => ({
+      required: [kind],
+      propertyNames: { enum: keys },
+    })),
+  },
+);
+
+export const uploadsSchema = y.object({
   from: y.optional(text, "upload"),
-  to: y.record(
-    y.object({
-      rsync: y.optional(text),
-      s3: y.optional(text),
-      git: y.optional(text),
-      key: y.optional(text),
-      known_hosts: y.optional(text),
-      port: y.optional(y.number({ min: 1, max: 65535 })),
-      branch: y.optional(text),
-      region: y.optional(text),
-      endpoint: y.optional(
-        y.string({ match: /^https?:\/\/[^\s/@]+(?:\/[^@]*)?$/, what: "an http(s) address" }),
-      ),
-      path_style: y.optional(y.boolean()),
-      profile: y.optional(text),
-      acl: y.optional(y.choice(acls)),
-      jobs: y.optional(y.number({ min: 1, max: 256 }), 32),
-      cache: y.optional(
-        y.record(
-          y.either([y.number(), text], 'seconds, or a Cache-Control value such as "no-cache"'),
-          patternProblem,
-        ),
-        {},
-      ),
-      types: y.optional(
-        y.record(
-          y.string({ match: /^[\w.+-]+\/[\w.+-]+/, what: "a content type such as text/html" }),
-          patternProblem,
-        ),
-        {},
-      ),
-      delete: y.optional(y.boolean(), false),
-    }),
-    (name) =>
-      isShortName(name)
-        ? undefined
-        : `"${name}" is not a valid target name; use letters, digits, . _ -`,
+  to: alsoJson(
+    y.record(
+      targetSchema,
+      (name) =>
+        isShortName(name)
+          ? undefined
+          : `"${name}" is not a valid target name; use letters, digits, . _ -`,
+      shortNames,
+    ),
+    { minProperties: 1 },
   ),
 });
 
-type Written = Infer<typeof schema>["to"][string];
+type Written = Infer<typeof uploadsSchema>["to"][string];
 
 /**
  * Read and check `uploads.yml`; nothing is looked at but the file.
  * @throws {UsageError} with every mistake, one a line, each with file, line and column.
  */
 export async function readUploadsConfig(file: string, dir: string): Promise<UploadsConfig> {
-  const config = await readConfig(file, schema);
+  const config = await readConfig(file, uploadsSchema);
   const problems: string[] = [];
   const targets: Target[] = [];
   for (const [name, written] of Object.entries(config.value.to)) {

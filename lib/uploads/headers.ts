@@ -110,6 +110,9 @@ export function headerLine({ contentType, cacheControl, acl }: S3Headers): strin
   return [contentType, cacheControl ?? "", acl ?? ""].join(" | ");
 }
 
+/** The patterns of which `patternProblem` says nothing, as editors are told. */
+export const patterns = /^(?!\/)(?![\s\S]*\{[^}]*$)(?![^{]*\})(?![\s\S]*\{[^}]*\{)[\s\S]+$/;
+
 /** What is wrong with a pattern, if anything. */
 export function patternProblem(pattern: string): string | undefined {
   if (pattern === "") return "a pattern is empty";

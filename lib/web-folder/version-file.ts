@@ -69,9 +69,12 @@ export function isVersion(text: string): boolean {
   return text.length <= 100 && /^[0-9a-f]+(?:\.[0-9a-f]+)*$/i.test(text);
 }
 
+/** What `isAppName` takes, as editors are told. */
+export const appNames = /^(?!.*\.\.)[A-Za-z0-9](?:[A-Za-z0-9._+-]{0,98}[A-Za-z0-9+])?$/;
+
 /** An app's name: it becomes part of file and folder names. */
 export function isAppName(text: string): boolean {
-  return /^[A-Za-z0-9](?:[A-Za-z0-9._+-]{0,98}[A-Za-z0-9+])?$/.test(text) && !text.includes("..");
+  return appNames.test(text);
 }
 
 /** A plain archive name: no path, no URL, nothing a shell or a file system reads specially. */
