@@ -32,6 +32,8 @@ export const acrossRuntimes: readonly string[] = [
   "scripts/logs-rotate",
   // requests, sockets, TLS, systemd
   "lib/fetch",
+  "lib/notify/email",
+  "lib/notify/notifier",
   "lib/http",
   "lib/launch/health",
   "lib/launch/listen-socket",

@@ -47,12 +47,23 @@ export async function openConnections(): Promise<Connections> {
 /** A request by node-fetch, as it stands: redirects and packed bodies are left alone. */
 async function exchange({
   url,
+  body = null,
   ...options
-}: Omit<SendRequest, "method"> & { method: string; agent: Agent }): Promise<SendResponse> {
+}: Omit<SendRequest, "method"> & {
+  method: string;
+  body?: string | null | undefined;
+  agent: Agent;
+}): Promise<SendResponse> {
   const { default: fetch } = await import("node-fetch");
   try {
     const signal = options.signal as never;
-    const response = await fetch(url, { ...options, signal, redirect: "manual", compress: false });
+    const response = await fetch(url, {
+      ...options,
+      body,
+      signal,
+      redirect: "manual",
+      compress: false,
+    });
     return {
       status: response.status,
       reason: response.statusText,
@@ -172,6 +183,9 @@ export interface RequestOptions {
   /** Default: GET. */
   method?: string;
   headers?: Record<string, string>;
+  body?: string | undefined;
+  /** Go through the environment's proxies, for a server on the web; default: past all of them. */
+  throughProxy?: boolean;
   /** Milliseconds for all of it. */
   timeout: number;
   /** Milliseconds for the connection, TLS included; the look-up of a name is not counted. Default: `timeout`. */
@@ -196,14 +210,16 @@ export interface Answer {
 }
 
 /**
- * One plain request and its small answer: on a connection of its own, past all proxies, without retries and
- * redirects. A login in the URL is sent.
+ * One plain request and its small answer: on a connection of its own, without retries and redirects. A login in the
+ * URL is sent.
  * @throws {FetchFailed} when no answer comes in time or it is cut off; the `signal`'s reason; else the system's error.
  */
 export async function request(
   address: URL | string,
   {
     method = "GET",
+    body,
+    throughProxy = false,
     timeout,
     connectTimeout = timeout,
     maxBytes,
@@ -217,6 +233,7 @@ export async function request(
   const late = (what: string, limit: number) =>
     abort.abort(new FetchFailed(`no ${what} within ${limit / 1000} s`, { again: true }));
   const timer = setTimeout(late, timeout, "answer", timeout);
+  const proxied = throughProxy ? await openAgents() : undefined;
   const signal = more.signal ? AbortSignal.any([more.signal, abort.signal]) : abort.signal;
   try {
     const authorization = await takeLogin(url, async () => undefined);
@@ -224,8 +241,9 @@ export async function request(
     const headers = { connection: "close", ...own, ...more.headers };
     const agent = socket
       ? await agentOver(url, ca, socket)
-      : await openAgent(url, ca, connectTimeout, () => late("connection", connectTimeout));
-    const response = await exchange({ url, method, headers, agent, signal });
+      : (proxied?.agentFor(url) ??
+        (await openAgent(url, ca, connectTimeout, () => late("connection", connectTimeout))));
+    const response = await exchange({ url, method, headers, body, agent, signal });
     return {
       status: response.status,
       headers: response.headers,
@@ -235,6 +253,7 @@ export async function request(
     throw signal.aborted ? signal.reason : error;
   } finally {
     clearTimeout(timer);
+    proxied?.close();
   }
 }
 

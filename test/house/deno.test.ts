@@ -14,9 +14,13 @@ const scripts = (await readdir(join(root, "scripts"))).filter((name) => name.end
 
 test("Deno imports the versions of the packages that Node imports", async () => {
   const { dependencies, devDependencies } = await readJson("package.json");
-  // litpro is a program, uvu is for the tests
+  // litpro is a program, uvu and smtp-server are for the tests
   const { litpro: _, ...libraries } = dependencies;
-  const wanted = Object.entries({ ...libraries, uvu: devDependencies.uvu });
+  const wanted = Object.entries({
+    ...libraries,
+    uvu: devDependencies.uvu,
+    "smtp-server": devDependencies["smtp-server"],
+  });
   assert.equal(
     (await readJson("deno.json")).imports,
     Object.fromEntries(wanted.map(([name, version]) => [name, `npm:${name}@${version}`]).sort()),

@@ -1,0 +1,257 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Mask } from "../config/secrets.ts";
+import { cleanLine } from "../core/clean.ts";
+import { messageOf } from "../core/errors.ts";
+import { composeMessage } from "./message.ts";
+import { causeOf, isWanted, type Notice, prepare, type Standing } from "./notice.ts";
+import { NotSent } from "./not-sent.ts";
+import { Outbox, type Pending } from "./outbox.ts";
+import { Subjects } from "./subjects.ts";
+import type { Target } from "./target.ts";
+
+export interface NotifierOptions {
+  /** Where notices are kept until they are told; this process alone works in it. */
+  readonly folder: string;
+  readonly targets: readonly Target[];
+  readonly mask: Mask;
+  /** Gets a line for what could not be told. */
+  readonly log: (text: string) => void;
+  /** Milliseconds before the first repetition; each further one waits twice as long. Default: 5 s. */
+  readonly backoff?: number;
+  /** Milliseconds after which a notice that a target does not take is given up. Default: 24 h. */
+  readonly patience?: number;
+}
+
+/** The longest wait between two tries, in milliseconds. */
+const maxWait = 10 * 60_000;
+/** One message must be taken within so many milliseconds. */
+const sendLimit = 90_000;
+/** A notice waits at most so many times `group` for others of its cause. */
+const maxGroups = 6;
+
+/** What one target is still to be told. */
+interface Lane {
+  target: Target;
+  waiting: Pending[];
+  tries: number;
+  /** Not before this time (ms). */
+  notBefore: number;
+  sending: Promise<void> | undefined;
+  timer: NodeJS.Timeout | undefined;
+  /** Why it did not take the last message: said once. */
+  trouble: string | undefined;
+}
+
+/**
+ * Tells people: takes notices, keeps them on disk, and sends them to the targets out of the way of whoever tells.
+ * Notices of one cause that come together are one message. What a target does not take is tried again, with growing
+ * waits, for a day.
+ */
+export class Notifier {
+  readonly #options: NotifierOptions;
+  readonly #outbox: Outbox;
+  readonly #subjects: Subjects;
+  readonly #abort = new AbortController();
+  #lanes: Lane[] = [];
+  #telling: Promise<unknown> = Promise.resolve();
+  #started = false;
+
+  private constructor(options: NotifierOptions) {
+    this.#options = options;
+    this.#outbox = new Outbox(options.folder);
+    this.#subjects = new Subjects(options.folder);
+  }
+
+  /** Open a folder, with what a former process left there. Nothing is sent before `start` or `flush`. */
+  static async open(options: NotifierOptions): Promise<Notifier> {
+    const notifier = new Notifier(options);
+    const pending = await notifier.#outbox.read(options.log);
+    await notifier.#route(options.targets, pending);
+    return notifier;
+  }
+
+  /** Other targets from now on: what waits for one that is gone is dropped. */
+  async setTargets(targets: readonly Target[]): Promise<void> {
+    const pending = new Set(this.#lanes.flatMap(({ waiting }) => waiting));
+    for (const { timer } of this.#lanes) clearTimeout(timer);
+    await this.#route(targets, [...pending]);
+    if (this.#started) this.start();
+  }
+
+  async #route(targets: readonly Target[], pending: readonly Pending[]): Promise<void> {
+    const former = new Map(this.#lanes.map((lane) => [lane.target.id, lane]));
+    this.#lanes = targets.map((target) => {
+      const lane = former.get(target.id);
+      const waiting = pending.filter((each) => each.targets.includes(target.id));
+      if (lane) return Object.assign(lane, { target, waiting, notBefore: 0 });
+      const fresh = { tries: 0, notBefore: 0, sending: undefined, timer: undefined };
+      return { target, waiting, ...fresh, trouble: undefined };
+    });
+    const known = new Set(targets.map(({ id }) => id));
+    for (const each of pending)
+      for (const id of each.targets.filter((target) => !known.has(target))) {
+        this.#say(`a message about ${each.told.subject} is dropped: its target is gone`);
+        await this.#outbox.done(each, id);
+      }
+  }
+
+  /**
+   * Tell a notice. When this resolves it is on disk, and sent whatever becomes of this process; told again under the
+   * same id it changes nothing.
+   * @returns what it means for its subject.
+   */
+  async tell(notice: Notice): Promise<Standing> {
+    // one after the other: the second failure of a subject is none of the first
+    const told = this.#telling.then(() => this.#tell(notice));
+    this.#telling = told.catch(() => undefined);
+    return await told;
+  }
+
+  async #tell(notice: Notice): Promise<Standing> {
+    const { standing, isKnown } = await this.#subjects.judge(notice);
+    if (isKnown) return standing;
+    const told = prepare(notice, standing, this.#options.mask);
+    const lanes = this.#lanes.filter(({ target }) => isWanted(told, target.when));
+    const same = (each: Pending) => each.told.id === notice.id;
+    const isThere = this.#lanes.some(({ waiting }) => waiting.some(same));
+    if (lanes.length > 0 && !isThere) {
+      const queued = new Date().toISOString();
+      const pending: Pending = { told, queued, targets: lanes.map(({ target }) => target.id) };
+      await this.#outbox.put(pending);
+      await this.#subjects.remember(notice, standing);
+      for (const lane of lanes) lane.waiting.push(pending);
+    } else await this.#subjects.remember(notice, standing);
+    if (this.#started) for (const lane of lanes) this.#schedule(lane);
+    return standing;
+  }
+
+  /** How many notices wait for a target. */
+  get waiting(): number {
+    return new Set(this.#lanes.flatMap(({ waiting }) => waiting)).size;
+  }
+
+  /** Send from now on, out of the way. */
+  start(): void {
+    this.#started = true;
+    for (const lane of this.#lanes) this.#schedule(lane);
+  }
+
+  /** Try once to send all that waits, at once and for at most `limit` milliseconds. */
+  async flush(limit: number): Promise<void> {
+    const all = this.#lanes.map(async (lane) => {
+      while (lane.waiting.length > 0 && !this.#abort.signal.aborted) {
+        await this.#send(lane, Number.POSITIVE_INFINITY);
+        if (lane.tries > 0) return;
+      }
+    });
+    await Promise.race([Promise.all(all), sleep(limit, undefined, { ref: false })]);
+  }
+
+  /** Stop sending. What was not told stays on disk. */
+  async close(): Promise<void> {
+    this.#abort.abort();
+    for (const { timer } of this.#lanes) clearTimeout(timer);
+    for (const { sending } of this.#lanes) await sending;
+    await this.#telling;
+  }
+
+  #schedule(lane: Lane): void {
+    clearTimeout(lane.timer);
+    const due = dueOf(lane);
+    if (due === undefined || lane.sending || this.#abort.signal.aborted) return;
+    const wait = Math.min(Math.max(0, due - Date.now()), maxWait);
+    lane.timer = setTimeout(() => void this.#send(lane, Date.now()), wait);
+  }
+
+  /** Send one message, if its time has come. */
+  async #send(lane: Lane, now: number): Promise<void> {
+    if (lane.sending) return await lane.sending;
+    lane.sending = this.#sendOldest(lane, now)
+      .catch((error: unknown) => this.#say(`telling ${lane.target.name}: ${messageOf(error)}`))
+      .finally(() => {
+        lane.sending = undefined;
+        if (this.#started) this.#schedule(lane);
+      });
+    await lane.sending;
+  }
+
+  async #sendOldest(lane: Lane, now: number): Promise<void> {
+    const { target } = lane;
+    await this.#giveUp(lane);
+    const due = dueOf(lane);
+    if (due === undefined || due > now) return;
+    const group = oldestGroup(lane);
+    const message = composeMessage(group.map(({ told }) => told));
+    const signal = AbortSignal.any([this.#abort.signal, AbortSignal.timeout(sendLimit)]);
+    try {
+      await target.send(message, signal);
+    } catch (error) {
+      if (this.#abort.signal.aborted) return;
+      return await this.#failed(lane, group, error);
+    }
+    if (lane.trouble !== undefined) this.#say(`${target.name}: takes messages again`);
+    [lane.tries, lane.notBefore, lane.trouble] = [0, 0, undefined];
+    await this.#done(lane, group);
+  }
+
+  async #failed(lane: Lane, group: readonly Pending[], error: unknown): Promise<void> {
+    const { name } = lane.target;
+    const why = cleanLine(this.#options.mask(messageOf(error)));
+    if (error instanceof NotSent && error.final) {
+      this.#say(`${name}: not told of ${namesOf(group)}, and not tried again: ${why}`);
+      return await this.#done(lane, group);
+    }
+    lane.tries += 1;
+    const { backoff = 5000 } = this.#options;
+    const asked = error instanceof NotSent ? (error.retryAfter ?? 0) : 0;
+    const wait = Math.max(Math.min(backoff * 2 ** (lane.tries - 1), maxWait), asked);
+    lane.notBefore = Date.now() + wait;
+    if (lane.trouble !== why)
+      this.#say(`${name}: not told of ${namesOf(group)}, tried again: ${why}`);
+    lane.trouble = why;
+  }
+
+  /** Drop what is too old to be news. */
+  async #giveUp(lane: Lane): Promise<void> {
+    const { patience = 86_400_000 } = this.#options;
+    const old = lane.waiting.filter(({ queued }) => Date.now() - Date.parse(queued) > patience);
+    if (old.length === 0) return;
+    this.#say(
+      `${lane.target.name}: not told of ${namesOf(old)}, given up: ${lane.trouble ?? "it was not reached"}`,
+    );
+    await this.#done(lane, old);
+  }
+
+  async #done(lane: Lane, group: readonly Pending[]): Promise<void> {
+    lane.waiting = lane.waiting.filter((each) => !group.includes(each));
+    for (const each of group) await this.#outbox.done(each, lane.target.id);
+  }
+
+  #say(text: string): void {
+    this.#options.log(`notify: ${text}`);
+  }
+}
+
+function namesOf(group: readonly Pending[]): string {
+  const [first] = group;
+  const more = group.length - 1;
+  return `${first?.told.subject ?? ""}${more > 0 ? ` and ${more} more` : ""}`;
+}
+
+/** The group that goes out next: all that waits of the oldest notice's cause. A recovery never overtakes its failure. */
+function oldestGroup({ waiting }: Lane): Pending[] {
+  const [first] = waiting;
+  if (!first) return [];
+  const cause = causeOf(first.told);
+  return waiting.filter(({ told }) => causeOf(told) === cause);
+}
+
+/** When it may go out: when no more of it came for a while, yet not ever later. Undefined: nothing waits. */
+function dueOf(lane: Lane): number | undefined {
+  const group = oldestGroup(lane);
+  const [first, last] = [group[0], group.at(-1)];
+  if (!first || !last) return undefined;
+  const { group: wait } = lane.target;
+  const quiet = Date.parse(last.queued) + wait;
+  return Math.max(Math.min(quiet, Date.parse(first.queued) + wait * maxGroups), lane.notBefore);
+}

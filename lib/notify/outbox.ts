@@ -1,0 +1,66 @@
+import { mkdir, readdir, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { messageOf, systemCode } from "../core/errors.ts";
+import { fsyncFolder, removeStaleTemporaries, writeAtomic } from "../files/files.ts";
+import { shortHash, type Told } from "./notice.ts";
+
+/** A notice that some targets have not taken yet. */
+export interface Pending {
+  readonly told: Told;
+  /** When it was put here: ISO time. */
+  readonly queued: string;
+  /** The ids of the targets that are still to be told. */
+  targets: string[];
+}
+
+/** Notices on disk until they are told: a file each in FOLDER/outbox, which a person can read and remove. */
+export class Outbox {
+  readonly #folder: string;
+
+  constructor(folder: string) {
+    this.#folder = join(folder, "outbox");
+  }
+
+  /** All that waits, the oldest first. `warn` gets those that cannot be read. */
+  async read(warn: (text: string) => void): Promise<Pending[]> {
+    await mkdir(this.#folder, { recursive: true, mode: 0o700 });
+    await removeStaleTemporaries(this.#folder);
+    const found: Pending[] = [];
+    for (const name of (await readdir(this.#folder)).filter((each) => /^[^.].*\.json$/.test(each)))
+      try {
+        const pending = JSON.parse(await readFile(join(this.#folder, name), "utf8")) as Pending;
+        if (typeof pending.told?.id !== "string" || !Array.isArray(pending.targets))
+          throw new Error("is not a notice");
+        found.push(pending);
+      } catch (error) {
+        // another process may have told it meanwhile
+        if (systemCode(error) !== "ENOENT")
+          warn(`${join(this.#folder, name)}: ${messageOf(error)}; left aside`);
+      }
+    return found.sort((a, b) => a.queued.localeCompare(b.queued));
+  }
+
+  /** Keep a notice; it is on disk when this resolves. */
+  async put(pending: Pending): Promise<void> {
+    await this.#write(pending, true);
+  }
+
+  /** A target was told, or never will be. */
+  async done(pending: Pending, target: string): Promise<void> {
+    pending.targets = pending.targets.filter((each) => each !== target);
+    if (pending.targets.length > 0) return await this.#write(pending, true);
+    await rm(this.#path(pending), { force: true });
+    await fsyncFolder(this.#folder);
+  }
+
+  async #write(pending: Pending, durable: boolean): Promise<void> {
+    await mkdir(this.#folder, { recursive: true, mode: 0o700 });
+    const text = `${JSON.stringify(pending, null, 2)}\n`;
+    await writeAtomic(this.#path(pending), text, { mode: 0o600, durable });
+  }
+
+  #path({ told }: Pending): string {
+    const plain = /^[\w-]{1,80}$/.test(told.id) ? told.id : shortHash(told.id);
+    return join(this.#folder, `${plain}.json`);
+  }
+}

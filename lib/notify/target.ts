@@ -1,0 +1,19 @@
+import type { Message } from "./message.ts";
+import type { When } from "./notice.ts";
+
+/** Where messages go: one entry of `notify:`, with its secrets read. */
+export interface Target {
+  /** The same as long as it leads to the same place: by it a message that waits finds its target after a restart. */
+  readonly id: string;
+  /** For people: `email to ops@example.com`. */
+  readonly name: string;
+  readonly when: When;
+  /** Milliseconds that a message waits for others of the same cause. */
+  readonly group: number;
+  /** For masks. */
+  readonly secrets: readonly string[];
+  readonly send: Send;
+}
+
+/** Send a message. @throws {NotSent} */
+export type Send = (message: Message, signal: AbortSignal) => Promise<void>;

@@ -1,0 +1,259 @@
+// Mail: real SMTP servers and a real sendmail. Nothing goes, and nobody logs in, without TLS unless the configuration says so.
+import { chmod, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { readFileSync } from "node:fs";
+import { createServer, type AddressInfo } from "node:net";
+import { join } from "node:path";
+import { SMTPServer } from "smtp-server";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { createMask } from "../../../lib/config/secrets.ts";
+import { parseConfig } from "../../../lib/config/yaml.ts";
+import { notifySchema, readTargets, sendSamples, type Target } from "../../../lib/notify/notify.ts";
+import { freePort } from "../../helpers/ports.ts";
+import { runCommand, startCommand } from "../../helpers/run.ts";
+import { needsCommand, needsRoot, testUnless } from "../../helpers/skip.ts";
+import { tempDir } from "../../helpers/tmp.ts";
+import { makeCertificate } from "../../helpers/tls.ts";
+import { slowness, waitFor } from "../../helpers/wait.ts";
+
+const closing: (() => unknown)[] = [];
+test.after(async () => {
+  for (const close of closing) await close();
+});
+
+const certificate = await makeCertificate();
+const pem = {
+  key: readFileSync(certificate.key, "utf8"),
+  cert: readFileSync(certificate.cert, "utf8"),
+};
+
+type Mail = { from: string; to: string[]; text: string; secure: boolean; user: string };
+type ServerOptions = ConstructorParameters<typeof SMTPServer>[0];
+
+/** An SMTP server that keeps what it takes. */
+async function startSmtp(options: ServerOptions = {}) {
+  const mails: Mail[] = [];
+  const logins: { user: string; password: string; secure: boolean }[] = [];
+  const server = new SMTPServer({
+    ...pem,
+    onAuth(auth, session, done) {
+      const [user, password] = [auth.username ?? "", auth.password ?? ""];
+      logins.push({ user, password, secure: session.secure });
+      if (password === "right-pass") done(null, { user });
+      else done(Object.assign(new Error("Invalid login"), { responseCode: 535 }));
+    },
+    onData(stream, session, done) {
+      let text = "";
+      stream.setEncoding("utf8").on("data", (piece: string) => (text += piece));
+      stream.on("end", () => {
+        const { mailFrom, rcptTo } = session.envelope;
+        mails.push({
+          from: String(mailFrom ? mailFrom.address : ""),
+          to: rcptTo.map(({ address }) => address),
+          text,
+          secure: session.secure,
+          user: String(session.user ?? ""),
+        });
+        done();
+      });
+    },
+    ...options,
+  });
+  server.on("error", () => {});
+  const port = await new Promise<number>((resolve) => {
+    const listening = server.listen(0, "127.0.0.1", () =>
+      resolve((listening.address() as AddressInfo).port),
+    );
+  });
+  closing.push(() => new Promise<void>((done) => server.close(() => done())));
+  return { port, mails, logins };
+}
+
+async function targetOf(email: object): Promise<Target> {
+  const dir = tempDir();
+  await writeFile(join(dir, "password"), "right-pass\n", { mode: 0o600 });
+  await writeFile(join(dir, "wrong"), "wrong-pass\n", { mode: 0o600 });
+  const to = { to: "ops@example.com", from: "ci@example.com", ca_file: certificate.ca };
+  const text = JSON.stringify([{ email: { ...to, ...email } }]);
+  const config = await parseConfig(text, "notify.yml", notifySchema);
+  const where = () => "notify.yml";
+  const path = (name: string) => (name.startsWith("/") ? name : join(dir, name));
+  return (await readTargets(config.value, { where, path }))[0] as Target;
+}
+
+/** Send a sample; why it was not sent, or "". */
+async function send(email: object): Promise<string> {
+  const [result] = await sendSamples([await targetOf(email)], {
+    by: "hook-server",
+    mask: createMask([]),
+  });
+  return result?.error ?? "";
+}
+
+const login = { user: "ci", password_file: "password" };
+
+test("mail goes by STARTTLS with a login, and names its message so that a repeat is known", async () => {
+  const { port, mails, logins } = await startSmtp();
+  assert.is(await send({ server: `smtp://localhost:${port}`, ...login }), "");
+  const [mail] = mails;
+  assert.ok(mail?.secure);
+  assert.equal(logins, [{ user: "ci", password: "right-pass", secure: true }]);
+  assert.equal([mail.from, mail.to], ["ci@example.com", ["ops@example.com"]]);
+  assert.match(mail.text, /^Message-ID: <[0-9a-f]{20}@/im);
+  assert.match(mail.text, /^Auto-Submitted: auto-generated/im);
+  assert.match(mail.text, /^Subject: NEWS: a sample/im);
+});
+
+test("mail goes over TLS from the start by smtps://", async () => {
+  const { port, mails } = await startSmtp({ secure: true });
+  assert.is(await send({ server: `smtps://localhost:${port}`, ...login }), "");
+  assert.ok(mails[0]?.secure);
+});
+
+test("without STARTTLS nothing is sent and nobody logs in, unless tls: false says so", async () => {
+  const { port, mails, logins } = await startSmtp({
+    hideSTARTTLS: true,
+    disabledCommands: ["STARTTLS"],
+    authOptional: true,
+    allowInsecureAuth: true,
+  });
+  const server = `smtp://127.0.0.1:${port}`;
+  assert.match(
+    await send({ server, ...login }),
+    /cannot be encrypted \(STARTTLS\), and nothing was sent/,
+  );
+  assert.match(await send({ server }), /cannot be encrypted/);
+  assert.equal([mails, logins], [[], []]);
+  assert.is(await send({ server, tls: false, ...login }), "");
+  assert.is(mails.length, 1);
+});
+
+test("a certificate that nobody vouches for, a wrong password, and a server without logins are errors", async () => {
+  const { port, mails } = await startSmtp();
+  const server = `smtp://localhost:${port}`;
+  assert.match(await send({ server, ...login, ca_file: undefined }), /certificate/i);
+  assert.match(await send({ server, ...login, password_file: "wrong" }), /login was refused/);
+  const open = await startSmtp({ disabledCommands: ["AUTH"] });
+  const noLogin = await send({ server: `smtp://localhost:${open.port}`, ...login });
+  assert.is.not(noLogin, "", "it must not go on without a login");
+  assert.equal([mails, open.mails], [[], []]);
+});
+
+test("a refusal of the mail is final, a passing one is not, a silent server is left", async () => {
+  let code = 451;
+  const { port } = await startSmtp({
+    authOptional: true,
+    onData(stream, _session, done) {
+      stream
+        .resume()
+        .on("end", () => done(Object.assign(new Error("not now"), { responseCode: code })));
+    },
+  });
+  const target = await targetOf({ server: `smtp://localhost:${port}` });
+  const finals: unknown[] = [];
+  for (code of [451, 554])
+    await target
+      .send(await sampleMessage(), new AbortController().signal)
+      .catch(({ final }) => finals.push(final));
+  assert.equal(finals, [false, true]);
+
+  const silent = createServer();
+  await new Promise<void>((done) => silent.listen(0, "127.0.0.1", done));
+  closing.push(() => silent.close());
+  const { port: quiet } = silent.address() as AddressInfo;
+  const abort = AbortSignal.timeout(300);
+  const began = performance.now();
+  const mute = await targetOf({ server: `smtp://localhost:${quiet}` });
+  await mute.send(await sampleMessage(), abort).then(
+    () => assert.unreachable("it was sent"),
+    () => assert.ok(performance.now() - began < 5000 * slowness()),
+  );
+});
+
+async function sampleMessage() {
+  const { composeMessage } = await import("../../../lib/notify/message.ts");
+  const { prepare } = await import("../../../lib/notify/notice.ts");
+  const notice = {
+    id: "run-1",
+    by: "build",
+    subject: "site",
+    outcome: "failed",
+    what: "build failed",
+    at: new Date().toISOString(),
+    lines: [".", "a line of the log, with ümlauts", "From here"],
+  } as const;
+  return composeMessage([prepare(notice, { change: "broken", failures: 1 }, createMask([]))]);
+}
+
+/** OpenSMTPD (Debian 12's cannot do TLS with its OpenSSL) in a mount namespace, so that its socket and its queue are a test's own; it puts mail into files. */
+async function startOpenSmtpd() {
+  const dir = tempDir();
+  const port = await freePort();
+  const box = join(dir, "box");
+  await mkdir(box);
+  await chmod(box, 0o777);
+  const config = `
+listen on socket
+listen on 127.0.0.1 port ${port}
+action "keep" mda "cat >${box}/%{sender.user:raw}.eml" virtual { "@" = nobody }
+match from any for any action "keep"
+`;
+  await writeFile(join(dir, "smtpd.conf"), config, { mode: 0o600 });
+  const prepare = `mount -t tmpfs none /run && mount -t tmpfs none /var/spool && exec smtpd -d -f "$0"`;
+  const argv = ["unshare", "--mount", "/bin/sh", "-c", prepare, join(dir, "smtpd.conf")];
+  const running = startCommand(argv);
+  closing.push(() => running.stop());
+  await running.until(/starting/);
+  const sendmail = join(dir, "sendmail");
+  const enter = `#!/bin/sh\nexec nsenter --target ${running.pid} --mount /usr/sbin/sendmail "$@"\n`;
+  await writeFile(sendmail, enter);
+  await chmod(sendmail, 0o755);
+  const mail = async (sender: string) => {
+    const read = async () => {
+      const text = await readFile(join(box, `${sender}.eml`), "utf8");
+      return text.includes("notify test") && text;
+    };
+    return await waitFor(read, { what: running.output });
+  };
+  return { port, sendmail, mail, output: running.output };
+}
+
+testUnless(test, needsRoot ?? needsCommand("smtpd") ?? needsCommand("nsenter"))(
+  "a real mail server delivers it, by SMTP and by its sendmail",
+  async () => {
+    const { port, sendmail, mail, output } = await startOpenSmtpd();
+    const to = "ops@example.com";
+    await waitFor(
+      async () => {
+        const server = `smtp://127.0.0.1:${port}`;
+        assert.is(await send({ server, tls: false, to, from: "one@example.com" }), "");
+        return true;
+      },
+      { what: output },
+    );
+    assert.match(await mail("one"), /^Subject: NEWS: a sample/m);
+    assert.is(await send({ sendmail, to, from: "two@example.com" }), "", output());
+    assert.match(await mail("two"), /^Subject: NEWS: a sample/m);
+  },
+);
+
+test("a sendmail program gets the mail on stdin, its addresses as words of their own", async () => {
+  const dir = tempDir();
+  const program = join(dir, "sendmail");
+  await writeFile(program, `#!/bin/sh\nprintf '%s\\n' "$@" >${dir}/argv\ncat >${dir}/mail\n`);
+  await chmod(program, 0o755);
+  assert.is(await send({ sendmail: program, to: ["a@example.com", "b@example.com"] }), "");
+  assert.equal((await readFile(join(dir, "argv"), "utf8")).trimEnd().split("\n"), [
+    ...["-i", "-f", "ci@example.com", "--", "a@example.com", "b@example.com"],
+  ]);
+  const mail = await readFile(join(dir, "mail"), "utf8");
+  assert.match(mail, /^To: a@example.com, b@example.com$/m);
+  assert.not.match(mail, /\r/);
+  assert.match(await send({ sendmail: "/nowhere/sendmail" }), /ENOENT|not found|no such/i);
+  const failing = join(dir, "failing");
+  await writeFile(failing, "#!/bin/sh\necho queue is full >&2\nexit 75\n");
+  await chmod(failing, 0o755);
+  assert.match(await send({ sendmail: failing }), /queue is full/);
+});
+
+test.run();

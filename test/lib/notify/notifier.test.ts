@@ -1,0 +1,259 @@
+// Notices are kept until they are told: grouped, tried again, given up after a day; and whoever tells never waits.
+import { readdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { parseConfig } from "../../../lib/config/yaml.ts";
+import { createMask } from "../../../lib/config/secrets.ts";
+import {
+  type Notice,
+  Notifier,
+  notifySchema,
+  readTargets,
+  sendSamples,
+  type Target,
+  tellOnce,
+} from "../../../lib/notify/notify.ts";
+import { closeReceivers, type Received, startReceiver } from "../../helpers/receiver.ts";
+import { tempDir } from "../../helpers/tmp.ts";
+import { waitFor } from "../../helpers/wait.ts";
+
+const mask = createMask(["planted-5ecret"]);
+const closing: Notifier[] = [];
+test.after(async () => {
+  for (const each of closing) await each.close();
+  closeReceivers();
+});
+
+/** Targets as a configuration names them, which waits for no others of the same cause unless said. */
+async function targetsOf(yaml: string, dir = tempDir()): Promise<Target[]> {
+  const config = await parseConfig(yaml, "notify.yml", notifySchema);
+  const path = (text: string) => join(dir, text);
+  return await readTargets(config.value, { where: (keys) => config.where(keys), path });
+}
+
+let count = 0;
+const notice = (more: Partial<Notice> = {}): Notice => ({
+  id: `run-${++count}`,
+  by: "hook-server",
+  subject: "me/site main",
+  outcome: "failed",
+  what: "push failed",
+  at: new Date().toISOString(),
+  stage: "install",
+  ...more,
+});
+
+async function open(folder: string, targets: Target[], more = {}) {
+  const said: string[] = [];
+  const log = (text: string) => void said.push(text);
+  const notifier = await Notifier.open({ folder, targets, mask, log, backoff: 5, ...more });
+  closing.push(notifier);
+  return { notifier, said };
+}
+
+const messages = (received: Received[]) => received.map(({ body }) => body.message as string);
+
+test("by default the first failure, the recovery and news are told; failure and always say more", async () => {
+  const servers = await Promise.all([startReceiver(), startReceiver(), startReceiver()]);
+  const whens = ["change", "failure", "always"];
+  const yaml = servers.map(
+    ({ url }, at) => `- { webhook: { url: ${url} }, when: ${whens[at]}, group: 0s }`,
+  );
+  const { notifier } = await open(tempDir(), await targetsOf(yaml.join("\n")));
+  for (const outcome of ["ok", "failed", "failed", "ok", "ok", "news"] as const) {
+    await notifier.tell(notice({ outcome }));
+    await notifier.flush(10_000);
+  }
+  const heads = servers.map(({ received }) =>
+    messages(received).map((text) => text.split(":")[0] ?? ""),
+  );
+  assert.equal(heads, [
+    ["FAILED", "OK again", "NEWS"],
+    ["FAILED", "STILL FAILING"],
+    ["OK", "FAILED", "STILL FAILING", "OK again", "OK", "NEWS"],
+  ]);
+});
+
+test("a burst of failures of one cause is one message with its count, another cause another message", async () => {
+  const server = await startReceiver();
+  const targets = await targetsOf(`[{ webhook: { url: ${server.url} }, group: 1s }]`);
+  const { notifier } = await open(tempDir(), targets);
+  notifier.start();
+  for (let at = 0; at < 12; at++) await notifier.tell(notice({ subject: `me/site${at} main` }));
+  await notifier.tell(notice({ subject: "me/other main", stage: "uploads" }));
+  await waitFor(() => server.received.length === 2);
+  assert.equal(
+    server.received.map(({ body }) => body.count),
+    [12, 1],
+  );
+  assert.is(notifier.waiting, 0);
+});
+
+test("a target that does not answer holds nobody up, and gets the message after a restart", async () => {
+  const folder = tempDir();
+  let isDown = true;
+  const server = await startReceiver(() => (isDown ? undefined : { status: 200 }));
+  const targets = await targetsOf(`[{ webhook: { url: ${server.url} }, group: 0s }]`);
+  const { notifier } = await open(folder, targets);
+  notifier.start();
+  const began = performance.now();
+  await notifier.tell(notice({ lines: ["token planted-5ecret"] }));
+  await waitFor(() => server.received.length === 1);
+  await notifier.close();
+  assert.ok(performance.now() - began < 10_000, "neither telling nor closing waits for it");
+  const [file = ""] = await readdir(join(folder, "outbox"));
+  assert.match(file, /^run-\d+\.json$/);
+  isDown = false;
+  const next = await open(folder, targets);
+  next.notifier.start();
+  await waitFor(() => server.received.length === 2 && next.notifier.waiting === 0);
+  const [first, second] = server.received;
+  assert.is(second?.headers["idempotency-key"], first?.headers["idempotency-key"]);
+  assert.not.match(second?.text ?? "", /planted/);
+  await waitFor(async () => (await readdir(join(folder, "outbox"))).length === 0);
+});
+
+test("what fails for a while is tried again, Retry-After is respected, and the failure is said once", async () => {
+  const times: number[] = [];
+  const replies = [
+    { status: 503 },
+    { status: 503 },
+    { status: 429, headers: { "retry-after": "1" } },
+  ];
+  const server = await startReceiver(() => {
+    times.push(performance.now());
+    return replies[times.length - 1] ?? { status: 200 };
+  });
+  const targets = await targetsOf(`[{ webhook: { url: ${server.url} }, group: 0s }]`);
+  const { notifier, said } = await open(tempDir(), targets);
+  notifier.start();
+  await notifier.tell(notice());
+  await waitFor(() => times.length === 4 && notifier.waiting === 0);
+  assert.ok((times[3] ?? 0) - (times[2] ?? 0) >= 990);
+  assert.is(said.filter((line) => line.includes("503")).length, 1, said.join("\n"));
+  assert.match(said.at(-1) ?? "", /takes messages again/);
+});
+
+test("a lasting refusal and a redirect are not repeated; what nobody took in a day is given up", async () => {
+  const other = await startReceiver();
+  const refusing = await startReceiver(() => ({ status: 410, text: "gone\u001b[2J" }));
+  const moved = await startReceiver(() => ({ status: 307, headers: { location: other.url } }));
+  const yaml = [refusing, moved].map(({ url }) => `- { webhook: { url: ${url} }, group: 0s }`);
+  const { notifier, said } = await open(tempDir(), await targetsOf(yaml.join("\n")));
+  await notifier.tell(notice());
+  await notifier.flush(10_000);
+  assert.is(notifier.waiting, 0);
+  assert.is(other.received.length, 0, "redirects are not followed");
+  assert.match(said.join("\n"), /me\/site main, and not tried again: it answered 410: gone/);
+  assert.not.match(said.join("\n"), /\u001b/);
+
+  const down = await startReceiver(() => ({ status: 500 }));
+  const late = await open(
+    tempDir(),
+    await targetsOf(`[{ webhook: { url: ${down.url} }, group: 0s }]`),
+    { patience: 200 },
+  );
+  late.notifier.start();
+  await late.notifier.tell(notice());
+  await waitFor(() => late.notifier.waiting === 0);
+  assert.match(late.said.at(-1) ?? "", /given up: it answered 500/);
+});
+
+test("the same notice told twice is told once; a failure and its recovery arrive in that order", async () => {
+  const server = await startReceiver();
+  const targets = await targetsOf(`[{ webhook: { url: ${server.url} }, group: 0s }]`);
+  const { notifier } = await open(tempDir(), targets);
+  const failed = notice();
+  const first = await notifier.tell(failed);
+  assert.equal(await notifier.tell(failed), first);
+  await notifier.tell(notice({ outcome: "ok" }));
+  await notifier.flush(10_000);
+  assert.equal(await notifier.tell(failed).then(({ change }) => change), "broken");
+  assert.equal(
+    messages(server.received).map((text) => text.split(":")[0]),
+    ["FAILED", "OK again"],
+  );
+});
+
+test("a command gets the text on stdin and all else in its environment, in /, never in its own words", async () => {
+  const dir = tempDir();
+  const text = `cat >${dir}/stdin; pwd >${dir}/pwd; env >${dir}/env`;
+  const [target] = await targetsOf(JSON.stringify([{ command: text, when: "always" }]));
+  const subject = "me/site $(touch /tmp/never) `id`";
+  const { notifier } = await open(tempDir(), [target as Target]);
+  await notifier.tell(notice({ subject, sha: "a".repeat(40) }));
+  await notifier.flush(20_000);
+  const { readFile } = await import("node:fs/promises");
+  assert.is(await readFile(join(dir, "pwd"), "utf8"), "/\n");
+  assert.match(await readFile(join(dir, "stdin"), "utf8"), /^what: +push failed/);
+  const env = await readFile(join(dir, "env"), "utf8");
+  assert.ok(env.includes(`NOTIFY_SUBJECT=${subject}\n`), env);
+  assert.match(env, /^NOTIFY_CHANGE=broken$/m);
+});
+
+test("a script that ends tells what it can, and the next one sends the rest", async () => {
+  const folder = tempDir();
+  let isDown = true;
+  const server = await startReceiver(() => (isDown ? undefined : { status: 200 }));
+  const targets = await targetsOf(`[{ webhook: { url: ${server.url} } }]`);
+  const said: string[] = [];
+  const options = { folder, targets, mask, log: (text: string) => void said.push(text) };
+  const began = performance.now();
+  await tellOnce([notice({ by: "build" })], { ...options, limit: 300 });
+  assert.ok(performance.now() - began < 8_000);
+  isDown = false;
+  await tellOnce([notice({ by: "build", outcome: "ok" })], options);
+  assert.equal(
+    messages(server.received.slice(1)).map((text) => text.split(":")[0]),
+    ["FAILED", "OK again"],
+  );
+});
+
+test("Slack and ntfy get their own shapes, with the token; a sample goes to each, and says which did not take it", async () => {
+  const dir = tempDir();
+  const server = await startReceiver(({ path }) => ({ status: path === "/broken" ? 500 : 200 }));
+  await writeFile(join(dir, "hook"), `${server.url}/services/T0/B0/planted-hook-secret\n`, {
+    mode: 0o600,
+  });
+  await writeFile(join(dir, "token"), "tk_planted_token\n", { mode: 0o600 });
+  const targets = await targetsOf(
+    `- webhook: { url_file: hook, shape: slack }
+- ntfy: { server: ${server.url}, topic: ops, token_file: token }
+- webhook: { url: ${server.url}/broken }`,
+    dir,
+  );
+  const results = await sendSamples(targets, { by: "hook-server", mask });
+  assert.equal(
+    results.map(({ ok }) => ok),
+    [true, true, false],
+  );
+  const at = (path: string) => server.received.find((each) => each.path === path);
+  assert.match(at("/services/T0/B0/planted-hook-secret")?.body.text, /^\*NEWS\*/);
+  assert.is(at("/")?.body.topic, "ops");
+  assert.is(at("/")?.headers.authorization, "Bearer tk_planted_token");
+  assert.ok(targets[0]?.secrets.includes("services/T0/B0/planted-hook-secret"));
+});
+
+for (const [what, yaml, message] of [
+  ["of two kinds", "[{ command: x, ntfy: { topic: a } }]", /one of email, webhook, ntfy, command/],
+  ["of none", "[{ when: always }]", /notify\.yml:1:2: a target is one of .* and this has none/],
+  ["with an unknown key", "[{ webhok: {} }]", /did you mean "webhook"/],
+  ["mail without a server", "[{ email: { to: a@b.c } }]", /either server or sendmail/],
+  ["two addresses in one", "[{ email: { to: 'a@b.c, d@e.f', sendmail: /x } }]", /one mail address/],
+  ["an address like an option", "[{ email: { to: -oQ@b.c, sendmail: /x } }]", /one mail address/],
+  [
+    "a login without its password",
+    "[{ email: { to: a@b.c, server: 'smtp://h', user: u } }]",
+    /password_file/,
+  ],
+  ["a secret that is not there", "[{ webhook: { url_file: none } }]", /does not exist/],
+] as const)
+  test(`a target ${what} is a config error`, async () => {
+    await targetsOf(yaml).then(
+      () => assert.unreachable("it was taken"),
+      (error: Error) => assert.match(error.message, message),
+    );
+  });
+
+test.run();
