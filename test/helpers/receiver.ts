@@ -19,6 +19,14 @@ export type Reply = {
   cut?: boolean;
 };
 
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
 const open = new Set<() => void>();
 
 /** Starts one; `answer` says how each request is answered, by default 200. Undefined: never. */
@@ -30,23 +38,17 @@ export async function startReceiver(
   const received: Received[] = [];
   const server = createServer((request, response) => {
     const pieces: Buffer[] = [];
-    request.on("data", (piece: Buffer) => pieces.push(piece));
-    request.on("end", async () => {
+    const reply = async () => {
       const text = Buffer.concat(pieces).toString();
-      let body: unknown;
-      try {
-        body = JSON.parse(text);
-      } catch {
-        body = undefined;
-      }
       const { method = "", url: path = "", headers } = request;
-      const one: Received = { method, path, headers, text, body };
+      const one: Received = { method, path, headers, text, body: jsonOf(text) };
       received.push(one);
-      const reply = await answer(one);
-      if (!reply) return;
-      if (reply.cut) return void response.destroy();
-      response.writeHead(reply.status, reply.headers).end(reply.text ?? "");
-    });
+      const said = await answer(one);
+      if (said?.cut) response.destroy();
+      else if (said) response.writeHead(said.status, said.headers).end(said.text ?? "");
+    };
+    request.on("data", (piece: Buffer) => pieces.push(piece));
+    request.on("end", () => void reply());
   });
   await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
   const close = () => {

@@ -1,5 +1,5 @@
 // Mail: real SMTP servers and a real sendmail. Nothing goes, and nobody logs in, without TLS unless the configuration says so.
-import { chmod, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { chmod, mkdir, readFile, writeFile } from "node:fs/promises";
 import { readFileSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -10,7 +10,7 @@ import { createMask } from "../../../lib/config/secrets.ts";
 import { parseConfig } from "../../../lib/config/yaml.ts";
 import { notifySchema, readTargets, sendSamples, type Target } from "../../../lib/notify/notify.ts";
 import { freePort } from "../../helpers/ports.ts";
-import { runCommand, startCommand } from "../../helpers/run.ts";
+import { startCommand } from "../../helpers/run.ts";
 import { needsCommand, needsRoot, testUnless } from "../../helpers/skip.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 import { makeCertificate } from "../../helpers/tls.ts";
@@ -211,7 +211,7 @@ match from any for any action "keep"
   const mail = async (sender: string) => {
     const read = async () => {
       const text = await readFile(join(box, `${sender}.eml`), "utf8");
-      return text.includes("notify test") && text;
+      return text.includes("notify test") ? text : undefined;
     };
     return await waitFor(read, { what: running.output });
   };
