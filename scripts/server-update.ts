@@ -95,7 +95,7 @@ const command = defineCommand({
   notes:
     "--json prints an object a line as the answers come: target, ok, before, sha, seconds, error.",
   run: async ({ flags, args, terminal, signal }) => {
-    const { serverUpdate } = await import("../lib/fleet/fleet.ts");
+    const { serverUpdate } = await import("../lib/fleet/master/update.ts");
     return await serverUpdate(args[0], flags, terminal, signal);
   },
 });

@@ -47,8 +47,9 @@ const command = defineCommand({
     4: "the name was refused",
   },
   run: async ({ flags, args, terminal, signal }) => {
-    const { activate, checkRepo, checkUser, readSettings, rollBack, settingsFor } = await import(
-      "../lib/fleet/fleet.ts"
+    const { activate, rollBack } = await import("../lib/fleet/repo/activate.ts");
+    const { checkRepo, checkUser, readSettings, settingsFor } = await import(
+      "../lib/fleet/settings.ts"
     );
     const repo = args[0] ?? "";
     checkRepo(repo);

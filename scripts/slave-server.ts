@@ -38,7 +38,7 @@ const command = defineCommand({
     "Routes: GET or POST /get/?repo=NAME[&sha=SHA], GET /jobs/ID?wait=30s, GET /status?repo=NAME, GET /healthz.",
   ownSignals: true,
   run: async ({ flags, args, terminal }) => {
-    const { startSlaveServer } = await import("../lib/fleet/fleet.ts");
+    const { startSlaveServer } = await import("../lib/fleet/slave/server.ts");
     const server = await startSlaveServer(flags, {
       file: args[0],
       note: (line) => terminal.note(line),

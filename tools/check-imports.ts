@@ -33,7 +33,7 @@ const shared: Record<string, readonly string[]> = {
 const stages: Record<string, readonly string[]> = {
   builder: ["build"],
   downloads: ["downloads"],
-  fleet: ["fleet"],
+  fleet: ["master/update", "slave/server", "repo/activate", "settings", "order"],
   hook: ["hook"],
   launch: ["launch"],
   logs: ["logs"],

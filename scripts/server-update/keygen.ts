@@ -19,7 +19,7 @@ export const keygen = defineCommand({
   ],
   notes: "The public key is printed, and stands in FILE.pub.",
   run: async ({ flags, terminal }) => {
-    const { writeKey } = await import("../../lib/fleet/fleet.ts");
+    const { writeKey } = await import("../../lib/fleet/order.ts");
     const { publicKey, id } = await writeKey(flags.out);
     terminal.print(publicKey);
     terminal.printJson({ key: flags.out, public: publicKey, id });

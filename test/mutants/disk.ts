@@ -78,7 +78,7 @@ export const disk: Mutation[] = [
   },
   {
     what: "the link of a slave's repo is not synced",
-    file: "lib/fleet/repo/link.ts",
+    file: "lib/fleet/repo/state.ts",
     from: "await fsyncFolder(place.repos);",
     to: "",
     tests: durability,
@@ -102,7 +102,7 @@ export const disk: Mutation[] = [
   },
   {
     what: "the link of a slave's repo is removed and made anew",
-    file: "lib/fleet/repo/link.ts",
+    file: "lib/fleet/repo/state.ts",
     from: "else await rename(place.newLink, place.link);",
     to: "else {\n    await rm(place.link, { force: true });\n    await rename(place.newLink, place.link);\n  }",
     tests: killed,

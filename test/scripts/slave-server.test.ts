@@ -1,4 +1,13 @@
-import { readdir, readFile, readlink, rm, symlink, truncate, writeFile } from "node:fs/promises";
+import {
+  readdir,
+  readFile,
+  readlink,
+  rename,
+  rm,
+  symlink,
+  truncate,
+  writeFile,
+} from "node:fs/promises";
 import { request } from "node:http";
 import { connect } from "node:net";
 import { dirname, join } from "node:path";
@@ -239,6 +248,25 @@ test("past the limit of the queue it says 429, and one that is waiting is still 
   assert.is(full.status, 429);
   assert.is((await ask(port, "/get/?repo=other")).status, 202);
   await writeFile(gate, "");
+});
+
+test("a request that joins a waiting one, and cannot be written down, is refused and changes nothing", async () => {
+  const { repo, base } = await repoWithBase();
+  const first = await repo.git("rev-parse", "HEAD");
+  const second = await repo.push({ "index.html": "two" });
+  const state = tempDir();
+  const go = join(state, "go");
+  const config = `state: ${state}\ncheck: while [ ! -e ${go} ]; do sleep 0.05; done\n`;
+  const { port } = await startSlave(base, { config });
+  await ask(port, "/get/?repo=site");
+  const waiting = await ask(port, `/get/?repo=site&sha=${first}`);
+  await rename(join(state, "jobs"), join(state, "away"));
+  const joined = await ask(port, `/get/?repo=site&sha=${second}`);
+  assert.is(joined.status, 503);
+  assert.match(joined.json.error, "could not be recorded");
+  await rename(join(state, "away"), join(state, "jobs"));
+  await writeFile(go, "");
+  assert.is((await ended(port, waiting.json.job)).sha, first);
 });
 
 test("an update that takes too long is ended with all that it started", async () => {

@@ -4,14 +4,14 @@ import process from "node:process";
 import type { Terminal } from "../../cli/terminal.ts";
 import { Busy, messageOf, systemCode, UsageError } from "../../core/errors.ts";
 import { isRunId, newRunId } from "../../core/id.ts";
-import { writeAtomic } from "../../files/files.ts";
+import { exists, writeAtomic } from "../../files/files.ts";
 import { acquireLock, type Lock } from "../../files/lock.ts";
 import { signOrder } from "../order.ts";
 import type { Keys } from "../signature.ts";
 import { fanOut, type FanOutOptions, type Outcome } from "./fan-out.ts";
 import { lineOf, parseList, type Target } from "./list.ts";
 import type { Sender } from "./send.ts";
-import { type Pin, stateFolder, type Wants } from "./want.ts";
+import { entriesOf, type Pin, stateFolder, type Wants } from "./want.ts";
 
 /** What every rollout over the fleet is made of: flags, lists, the lock, the orders, the fan-out and its report. */
 
@@ -54,6 +54,17 @@ export async function readList(file: string, terminal: Terminal): Promise<Target
   const list = parseList(await readText(file, "--list"), file);
   for (const line of list.duplicates) terminal.warn(line);
   return list.targets;
+}
+
+/**
+ * The lists that wants are about, as they are now, without those that are gone.
+ * @throws {UsageError} for a list with a bad line
+ */
+export async function listsOf(wants: Wants, terminal: Terminal): Promise<Map<string, Target[]>> {
+  const lists = new Map<string, Target[]>();
+  for (const { list } of entriesOf(wants))
+    if (!lists.has(list) && (await exists(list))) lists.set(list, await readList(list, terminal));
+  return lists;
 }
 
 /** A file that a flag names; `-` is standard input. */

@@ -1,8 +1,7 @@
 import { messageOf } from "../../core/errors.ts";
 import { formatDuration, formatSize } from "../../core/units.ts";
-import { listsOf } from "./converge.ts";
 import { addressesOf, type Target } from "./list.ts";
-import type { Master } from "./rollout.ts";
+import { listsOf, type Master } from "./rollout.ts";
 import { refusalOf, wordsOf } from "./send.ts";
 import { readWants, type Want, wantedRepos, wantFor } from "./want.ts";
 

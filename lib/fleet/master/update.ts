@@ -2,13 +2,14 @@ import { access } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import type { Terminal } from "../../cli/terminal.ts";
 import { readSecretFile } from "../../config/secrets.ts";
-import { systemCode, UsageError } from "../../core/errors.ts";
+import { Busy, messageOf, systemCode, UsageError } from "../../core/errors.ts";
 import { isSafeRef, isSha } from "../../core/names.ts";
 import { readPrivateKey } from "../order.ts";
 import { checkBase, checkRepo } from "../settings.ts";
-import { converge } from "./converge.ts";
+import type { Outcome } from "./fan-out.ts";
 import { amountOf, chooseTargets, planBatches, type Target } from "./list.ts";
 import {
+  listsOf,
   lockRun,
   type Master,
   OrderBook,
@@ -22,7 +23,16 @@ import {
 } from "./rollout.ts";
 import { createSender } from "./send.ts";
 import { showStatus } from "./status.ts";
-import { pinCommit, readWants, withWant, writeWants } from "./want.ts";
+import {
+  pinCommit,
+  readWants,
+  type Want,
+  wantedRepos,
+  wantFor,
+  type Wants,
+  withWant,
+  writeWants,
+} from "./want.ts";
 
 /** server-update from its flags to its exit code. */
 
@@ -185,4 +195,68 @@ async function runUpdate(repo: string, plan: Plan, master: Master): Promise<numb
   await set(outcomes.some(({ skipped }) => skipped === true));
   await writeFailed(repo, outcomes, flags.failed, terminal);
   return outcomes.every(({ ok }) => ok) ? 0 : 1;
+}
+
+/**
+ * `--converge`: bring every slave to what the last run set for it, which was down then, or failed.
+ * @returns 0, or 1 when a slave is still not there
+ */
+async function converge(repo: string | undefined, master: Master): Promise<number> {
+  const repos = repo === undefined ? await wantedRepos() : [repo];
+  let code = 0;
+  for (const each of repos) {
+    try {
+      const lock = await lockRun(each, master.terminal, false);
+      try {
+        if (!(await convergeRepo(each, master))) code = 1;
+      } finally {
+        lock.release();
+      }
+    } catch (error) {
+      if (!(error instanceof Busy)) throw error;
+      master.terminal.note(`${each}: left alone: ${messageOf(error)}`);
+    }
+  }
+  return code;
+}
+
+async function convergeRepo(repo: string, master: Master): Promise<boolean> {
+  const { terminal, keys } = master;
+  const wants = await readWants(repo);
+  if (!wants) throw new UsageError(`nothing is set for ${repo}; run: server-update ${repo}`);
+  const lists = await listsOf(wants, terminal);
+  let ok = lists.has(wants.list);
+  if (!ok)
+    terminal.warn(
+      `${repo}: the list ${wants.list} is gone; run server-update ${repo} with another`,
+    );
+  const groups = new Map<Want, Target[]>();
+  for (const target of new Set([...lists.values()].flat())) {
+    const want = wantFor(wants, target, lists);
+    // a slave that is in several lists or groups is one
+    const known = want && groups.get(want)?.some(({ url }) => url.href === target.url.href);
+    if (want && !known) groups.set(want, [...(groups.get(want) ?? []), target]);
+  }
+  let before: Wants = wants;
+  const all: Outcome[] = [];
+  for (const [want, targets] of groups) {
+    if (want.stopped) {
+      terminal.warn(
+        `${repo}: run ${want.run} of ${want.sha.slice(0, 12)} was stopped before it reached all; run server-update ${repo} again`,
+      );
+      ok = false;
+      continue;
+    }
+    const { sha, branch } = want;
+    const orders = new OrderBook(repo, { sha, branch }, runId(), before, keys);
+    const outcomes = await runFanOut(repo, targets, master, {
+      ...{ sha, branch, orderFor: orders.orderFor, wait: true, onlyOthers: true },
+      batches: [targets.length],
+    });
+    before = { ...before, at: orders.last };
+    await writeWants(before);
+    all.push(...outcomes);
+  }
+  await writeFailed(repo, all, master.flags.failed, terminal);
+  return ok && all.every((outcome) => outcome.ok);
 }

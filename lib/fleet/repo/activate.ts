@@ -10,7 +10,6 @@ import { exists } from "../../files/files.ts";
 import { acquireLock } from "../../files/lock.ts";
 import { checkRepo, type RepoSettings } from "../settings.ts";
 import { buildTree, isUnchanged } from "./checkout.ts";
-import { readLinkState, removeLeftovers } from "./link.ts";
 import { type FetchGoal, replaceMirror, sweepMirror, updateMirror } from "./mirror.ts";
 import { prune, putInPlace, removeTree, runAfter, runCheck } from "./put-in-place.ts";
 import {
@@ -28,7 +27,9 @@ import {
   indexOf,
   type Place,
   placeOf,
+  readLinkState,
   readState,
+  removeLeftovers,
   type Tree,
   type Update,
   writeState,

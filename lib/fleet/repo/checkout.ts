@@ -90,21 +90,29 @@ export async function buildTree(
   if (lfs) await requireLfs(git);
   // for `git status`; it also keeps the commit
   await writeFile(join(place.mirror, "HEAD"), `${sha}\n`);
-  await git`git read-tree --reset -u ${sha}`;
-  await makeGitFolder(place, tree, plan, shared);
+  await together(git`git read-tree --reset -u ${sha}`, makeGitFolder(place, tree, plan, shared));
   await copyFile(index, join(tree, ".git", "index"));
-  const odd = await textOf(git`git status ${quickStatus} --ignored --untracked-files=all`);
-  if (odd !== "") {
-    const first = odd.split("\0", 1)[0]?.slice(3) ?? "";
-    throw new Failure(`the new tree is not commit ${sha}: ${JSON.stringify(first)} differs`);
-  }
-  // its own objects are all there
-  await gitIn(tree, { ...shared, env: isolation })`git fsck --connectivity-only --no-dangling`;
-  if (lfs) await pruneLfs(place, git, sha);
   const paths = plan.submodules ? await submodulesIn(git) : [];
   if (paths.length > 0) await fetchSubmodules(tree, remote);
-  await syncFolder(place.building, shared);
+  await together(compare(git, sha), syncFolder(place.building, shared));
+  if (lfs) await pruneLfs(place, git, sha);
   return plan.submodules ? await fingerprint(tree, paths) : undefined;
+}
+
+/** Steps at the same time. When the first error is thrown, all have ended: none still writes what its caller removes. */
+async function together(...steps: PromiseLike<unknown>[]): Promise<void> {
+  const failed = (await Promise.allSettled(steps)).find(({ status }) => status === "rejected");
+  if (failed) throw (failed as PromiseRejectedResult).reason;
+}
+
+/** @throws {Failure} when a tree, of which `git` is, has not exactly the files of a commit */
+async function compare(git: Shell, sha: string): Promise<void> {
+  const odd = await textOf(git`git status ${quickStatus} --ignored --untracked-files=all`);
+  const [first] = odd.split("\0", 1);
+  if (first)
+    throw new Failure(
+      `the new tree is not commit ${sha}: ${JSON.stringify(first.slice(3))} differs`,
+    );
 }
 
 /** Bring the whole file system of a folder to the disk: syncfs(2). */
@@ -209,6 +217,8 @@ async function makeGitFolder(
   await git()`git remote add ${one} ${head} -- origin ${remote.url}`;
   if (branch === undefined) await git()`git update-ref --no-deref HEAD ${sha}`;
   else await git()`git branch --quiet --set-upstream-to=origin/${branch} -- ${branch}`;
+  // its own objects are all there
+  await git()`git fsck --connectivity-only --no-dangling`;
 }
 
 /** Branches and tags that the mirror has of the remote, with their commits. */

@@ -2,9 +2,8 @@ import { readdirSync, readlinkSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Failure, messageOf } from "../../core/errors.ts";
-import { cleanEnvironment, sh } from "../../exec/exec.ts";
+import { $, cleanEnvironment, sh } from "../../exec/exec.ts";
 import { isUnchanged, syncFolder } from "./checkout.ts";
-import { switchTo } from "./link.ts";
 import { keepTrees, packMirror } from "./mirror.ts";
 import { plainWords } from "./remote.ts";
 import {
@@ -13,6 +12,7 @@ import {
   indexOf,
   type Place,
   type State,
+  switchTo,
   type Tree,
   type Update,
   writeState,
@@ -143,8 +143,9 @@ export async function prune(update: Update, tree: Tree): Promise<void> {
   });
 }
 
+/** By rm(1), which takes half as long for thousands of files. */
 export async function removeTree(place: Place, { id }: Tree): Promise<void> {
-  await rm(join(place.trees, id), { recursive: true, force: true });
+  await $`rm --recursive --force -- ${join(place.trees, id)}`;
   await rm(indexOf(place, id), { force: true });
 }
 

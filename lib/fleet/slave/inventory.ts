@@ -6,8 +6,7 @@ import { isShortName } from "../../core/names.ts";
 import { version } from "../../core/version.ts";
 import { gitIn, textOf } from "../../git/git.ts";
 import { isUnchanged } from "../repo/checkout.ts";
-import { servedAt } from "../repo/link.ts";
-import { hidden, placeOf } from "../repo/state.ts";
+import { hidden, placeOf, servedAt } from "../repo/state.ts";
 import { isAllowed, settingsFor, type SlaveSettings } from "../settings.ts";
 import type { Jobs } from "./jobs.ts";
 

@@ -91,32 +91,34 @@ export class Jobs {
    */
   async request({ repo, sha: wanted, branch, order }: Wanted): Promise<Job> {
     if (this.#closed) throw new HttpError(503, "shutting down", { "retry-after": "5" });
-    let job = this.#queue.find((each) => each.repo === repo);
-    if (!job) {
-      if (this.#queue.length >= this.#options.queue) {
-        throw new HttpError(429, "too many updates are waiting", { "retry-after": "5" });
-      }
-      const at = new Date().toISOString();
-      job = { job: newRunId(), repo, state: "queued", wanted, branch, order, at };
-      this.#known.set(job.job, job);
-      this.#queue.push(job);
-      try {
-        await this.#save(job);
-      } catch (error) {
-        this.#options.onError(error);
-        this.#queue.splice(this.#queue.indexOf(job), 1);
-        this.#known.delete(job.job);
-        throw new HttpError(503, "the update could not be recorded: is the disk full?");
-      }
-    } else if (job.wanted !== wanted || job.branch !== branch || order !== undefined) {
-      // the last word counts, for all who share the run: each is told the commit in the end
-      Object.assign(job, { wanted, branch, order: order ?? job.order });
-      await this.#save(job);
-    } else {
-      await this.#writes.get(job.job);
+    const waiting = this.#queue.find((each) => each.repo === repo);
+    if (waiting) {
+      await this.#join(waiting, { wanted, branch, order: order ?? waiting.order });
+      this.#pump();
+      return waiting;
     }
+    if (this.#queue.length >= this.#options.queue) {
+      throw new HttpError(429, "too many updates are waiting", { "retry-after": "5" });
+    }
+    const at = new Date().toISOString();
+    const job: Job = { job: newRunId(), repo, state: "queued", wanted, branch, order, at };
+    this.#known.set(job.job, job);
+    this.#queue.push(job);
+    await this.#record(job, () => {
+      const index = this.#queue.indexOf(job);
+      // else it runs already
+      if (index >= 0) this.#known.delete(this.#queue.splice(index, 1)[0]?.job ?? "");
+    });
     this.#pump();
     return job;
+  }
+
+  /** Have a waiting job do another thing: the last word counts, for all who share it, and each is told the commit in the end. */
+  async #join(job: Job, change: Pick<Job, "wanted" | "branch" | "order">): Promise<void> {
+    const before = { wanted: job.wanted, branch: job.branch, order: job.order };
+    if (JSON.stringify(before) === JSON.stringify(change)) return await this.#writes.get(job.job);
+    Object.assign(job, change);
+    await this.#record(job, () => Object.assign(job, before));
   }
 
   get(id: string): Job | undefined {
@@ -188,6 +190,17 @@ export class Jobs {
     this.#waiters.delete(job.job);
     await this.#forgetOld().catch(this.#options.onError);
     this.#pump();
+  }
+
+  /** Write a job down, or take back what was about to be. */
+  async #record(job: Job, takeBack: () => unknown): Promise<void> {
+    try {
+      await this.#save(job);
+    } catch (error) {
+      this.#options.onError(error);
+      takeBack();
+      throw new HttpError(503, "the update could not be recorded: is the disk full?");
+    }
   }
 
   #save(job: Job): Promise<void> {

@@ -10,7 +10,6 @@ import { answerHeader, digestOf, protocolHeader, signAnswer } from "../signature
 import { Access, type AccessOptions, type Grant, openGrant } from "./access.ts";
 import { Inventory, type InventoryOptions } from "./inventory.ts";
 import { type Job, Jobs } from "./jobs.ts";
-import type { TestFile } from "./test-file.ts";
 import { Nonces, Orders } from "./taken-once.ts";
 
 /** The slave's HTTP side: it answers at once, and has slave-activate do the work. */
@@ -34,6 +33,12 @@ export interface SlaveOptions extends InventoryOptions, Omit<AccessOptions, "non
 export interface Slave {
   server: Server;
   close(): Promise<void>;
+}
+
+/** A file that is served at `/`, for testing. */
+export interface TestFile {
+  body: Uint8Array;
+  type: string;
 }
 
 /** How long the answer about a job can be delayed, in ms. */
