@@ -37,7 +37,11 @@ const minifiedPackages: Plugin = {
   name: "minified-packages",
   setup({ onLoad }) {
     onLoad({ filter: /\/node_modules\/.*\.[cm]?js$/ }, async ({ path }) => {
-      const { code } = await transform(await readFile(path, "utf8"), { minify: true, target });
+      const { code } = await transform(await readFile(path, "utf8"), {
+        minify: true,
+        target,
+        supported,
+      });
       return { contents: code };
     });
   },
