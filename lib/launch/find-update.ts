@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import { readdir } from "node:fs/promises";
 import process from "node:process";
 import { Failure, messageOf, Refused } from "../core/errors.ts";
@@ -8,6 +7,7 @@ import {
   checkVersion,
   isDoubtful,
   mustReplace,
+  offeredSha256,
 } from "../web-folder/floors.ts";
 import {
   type CurrentLine,
@@ -30,8 +30,8 @@ export interface Update {
   version: string;
   release?: string;
   expires?: Date;
-  /** A digest of what is offered: a version that failed is tried again when it changes. */
-  id: string;
+  /** Of the archive, in hex, where it is known before it is fetched. */
+  sha256?: string | undefined;
   /** Where it may be fetched, the best first. */
   offers: Offer[];
 }
@@ -110,7 +110,7 @@ function planUpdate(
       if (answer.version) good.push(readOffer(folder, answer.version, known));
       else {
         checkExpiry(state.expires, folder.name("VERSION"));
-        const nothing = { name: "", app: state.app ?? "", version: "", id: "", offers: [] };
+        const nothing = { name: "", app: state.app ?? "", version: "", offers: [] };
         return { update: { kind: "unchanged", ...nothing }, passedOver: [] };
       }
     } catch (error) {
@@ -123,7 +123,6 @@ function planUpdate(
   const { app, line, signature } = best;
   const { release, expires } = best.file;
   const name = `${app}-${line.version}`;
-  const content = JSON.stringify([name, offers.map((each) => [each.file.date, each.line])]);
   return {
     update: {
       kind: known.current === name && !mustReplace(state, best) ? "current" : "new",
@@ -132,7 +131,7 @@ function planUpdate(
       version: line.version,
       ...(release === undefined ? {} : { release }),
       ...(signature && expires ? { expires } : {}),
-      id: createHash("sha256").update(content).digest("hex"),
+      sha256: offeredSha256(state, best),
       offers,
     },
     passedOver: failed,

@@ -120,8 +120,8 @@ export interface Fetched {
   version: string;
   /** false: it is the current one. */
   isNew: boolean;
-  /** A digest of what is offered. */
-  id: string;
+  /** Of the archive, in hex, where it is known. */
+  sha256?: string | undefined;
   /** The release's folder, when it was fetched. */
   folder?: string;
 }
@@ -141,10 +141,10 @@ export async function fetchOnly(
   const session = await openSession(deploy, await releases.config(), "launchfit fetch", options);
   try {
     const update = await findUpdate(session, { conditional });
-    const { kind, version, id } = update;
+    const { kind, version, sha256 } = update;
     if (kind === "unchanged") return undefined;
     if (kind === "current") await recordDone(session, update);
-    const fetched = { version, isNew: kind === "new", id };
+    const fetched = { version, isNew: kind === "new", sha256 };
     if (look || !fetched.isNew) return fetched;
     await addRelease(session, update);
     return { ...fetched, folder: join(deploy.releases, update.name) };

@@ -7,13 +7,10 @@ export interface LauncherState {
   lastCheck?: { at: string; result: string; ok: boolean; code?: number };
   /** The last update that was tried. */
   lastUpdate?: { at: string; from: string; to: string; ok: boolean; reason?: string };
-  /**
-   * Versions that failed, each with the digest of the VERSION file that offered it: they are not
-   * tried again until that file changes.
-   */
+  /** Versions that failed or were rolled back, which are not taken again. */
   failed?: Record<string, FailedVersion>;
   /** What the web folder offered when it was asked last. */
-  offered?: { version: string; id: string };
+  offered?: OfferedVersion;
   /** A change of version whose health is not known yet: checked at the next start, and undone if it is bad. */
   pending?: VersionChange;
   /** Why the app is not running although it should. */
@@ -24,13 +21,18 @@ export interface LauncherState {
 export interface VersionChange {
   from: string;
   to: string;
-  /** The digest of the VERSION file that offers it, as in `failed`. */
-  offer: string;
+}
+
+/** A version that is offered; `sha256` of its archive, where that is known. */
+export interface OfferedVersion {
+  version: string;
+  sha256?: string | undefined;
 }
 
 export interface FailedVersion {
   reason: string;
-  offer: string;
+  /** Of the archive; undefined where nobody remembers it: any archive of that version counts as this one. */
+  sha256?: string | undefined;
   /** ISO 8601. */
   at?: string;
 }
@@ -42,7 +44,7 @@ const maxFailed = 50;
 export function withFailed(
   failed: LauncherState["failed"],
   version: string,
-  { reason, offer }: { reason: string; offer: string },
+  { reason, sha256 }: FailedVersion,
 ): Record<string, FailedVersion> {
   const { [version]: _, ...others } = failed ?? {};
   const newestFirst = Object.entries(others).sort(([, a], [, b]) =>
@@ -50,8 +52,21 @@ export function withFailed(
   );
   return {
     ...Object.fromEntries(newestFirst.slice(0, maxFailed - 1)),
-    [version]: { reason, offer, at: new Date().toISOString() },
+    [version]: { reason, sha256, at: new Date().toISOString() },
   };
+}
+
+/**
+ * Why an offered version is not taken, where it failed before. It is the same while its archive is: that VERSION was
+ * signed again, or names another version meanwhile, makes nothing better. Pure.
+ */
+export function failedBefore(
+  failed: LauncherState["failed"],
+  { version, sha256 }: OfferedVersion,
+): string | undefined {
+  const known = failed?.[version];
+  if (known?.sha256 !== undefined && known.sha256 !== sha256) return undefined;
+  return known?.reason;
 }
 
 export type LauncherStateFile = StateFile<LauncherState>;

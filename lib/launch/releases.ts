@@ -9,7 +9,7 @@ import {
   pruneReleases,
   switchCurrent,
 } from "./deploy-directory.ts";
-import { readState } from "./state.ts";
+import { knownState, readState } from "./state.ts";
 
 /** The releases of a deploy directory by their versions: their names without the app's. */
 export class Releases {
@@ -46,6 +46,11 @@ export class Releases {
   /** How a version is run. */
   async settings(version: string): Promise<AppSettings> {
     return appSettings(await this.config(version), this.deploy.path);
+  }
+
+  /** Of a version's archive, in hex; undefined where nobody remembers it. */
+  async sha256Of(version: string): Promise<string | undefined> {
+    return (await knownState(this.deploy)).versions[version]?.sha256;
   }
 
   /** Make `current` name this version, in one step. */

@@ -7,7 +7,7 @@ import type { AppState } from "./app-keeper.ts";
 import { healthyAnswers } from "./health.ts";
 import { currentRelease, deployDirectory } from "./deploy-directory.ts";
 import { type UpdatesStatus, updatesStatus } from "./kept.ts";
-import { type LauncherState, openLauncherState } from "./launcher-state.ts";
+import { failedBefore, type LauncherState, openLauncherState } from "./launcher-state.ts";
 import { Releases } from "./releases.ts";
 import { knownState } from "./state.ts";
 
@@ -85,9 +85,8 @@ function offeredBeside(
   { offered, failed }: LauncherState,
 ): Status["offered"] {
   if (!offered || offered.version === version) return undefined;
-  const before = failed?.[offered.version];
-  const known = before && [offered.id, ""].includes(before.offer);
-  return { version: offered.version, ...(known ? { reason: before.reason } : {}) };
+  const reason = failedBefore(failed, offered);
+  return { version: offered.version, ...(reason === undefined ? {} : { reason }) };
 }
 
 /** A status as people read it, a line a fact. */

@@ -163,7 +163,9 @@ export class Trial {
     if (keeper) this.#startPeriod(keeper);
     const lastUpdate = { at: new Date().toISOString(), from, to, ok: true };
     const running = keeper && { pending: undefined, stopped: undefined };
-    await state.note({ lastUpdate, ...running }, log);
+    // one that failed before and holds up now is as good as any
+    const { [to]: _, ...failed } = state.value.failed ?? {};
+    await state.note({ lastUpdate, failed, ...running }, log);
     // what an undo may need stays until the trial period is over
     await releases.prune(keeper ? [from, to] : [to]).catch(this.#tell);
   }
@@ -201,7 +203,7 @@ export class Trial {
   async #fail(reason: string): Promise<void> {
     this.phase = "failed";
     const { releases, keeper, state, log } = this.#parts;
-    const { from, to, offer } = this.#change;
+    const { from, to } = this.#change;
     log(`${to} did not hold up: ${reason}; going back to ${from}`);
     if (keeper) keeper.onUnexpectedEnd = undefined;
     // one that was started beside the old one has gone already, and the old one goes on
@@ -209,7 +211,10 @@ export class Trial {
       await keeper?.stop();
       await releases.activate(from);
     }
-    const failed = withFailed(state.value.failed, to, { reason, offer });
+    const failed = withFailed(state.value.failed, to, {
+      reason,
+      sha256: await releases.sha256Of(to),
+    });
     const lastUpdate = { at: new Date().toISOString(), from, to, ok: false, reason };
     await state.note({ failed, lastUpdate, pending: undefined }, log);
     if (keeper && !keeper.app) await keeper.start();

@@ -3,7 +3,12 @@ import type { AppKeeper } from "./app-keeper.ts";
 import { findUpdate, type Update } from "./find-update.ts";
 import { ReleaseFailed, runHook } from "./hooks.ts";
 import { addRelease, recordDone } from "./install.ts";
-import { type LauncherStateFile, withFailed } from "./launcher-state.ts";
+import {
+  failedBefore,
+  type LauncherStateFile,
+  type VersionChange,
+  withFailed,
+} from "./launcher-state.ts";
 import { Mutex } from "./mutex.ts";
 import type { Releases } from "./releases.ts";
 import { type InstallOptions, openSession, type Session } from "./session.ts";
@@ -70,7 +75,7 @@ export class Updater {
       const { version } = update;
       if (update.kind === "current") await recordDone(session, update);
       if (update.kind !== "new") return { version: before, result: "up to date", updated: false };
-      const reason = await this.#failedBefore(update);
+      const reason = failedBefore(this.#options.state.value.failed, update);
       if (reason !== undefined) {
         const result = `${version} is not tried again: ${reason}`;
         return { version: before, result, updated: false };
@@ -88,29 +93,16 @@ export class Updater {
     const { state, log } = this.#options;
     const { offered } = state.value;
     const update = await findUpdate(session, { conditional: offered?.version === current });
-    const { kind, version, id } = update;
-    if (kind !== "unchanged" && (offered?.version !== version || offered.id !== id))
-      await state.note({ offered: { version, id } }, log);
+    const { kind, version, sha256 } = update;
+    if (kind !== "unchanged") await state.note({ offered: { version, sha256 } }, log);
     return update;
-  }
-
-  /** Why this very offer is not tried again, if it failed before. */
-  async #failedBefore({ version, id }: Update): Promise<string | undefined> {
-    const { state, log } = this.#options;
-    const known = state.value.failed?.[version];
-    if (known?.offer === id) return known.reason;
-    if (known?.offer !== "") return undefined;
-    // rolled back while nobody could tell what was offered: it was this
-    const failed = withFailed(state.value.failed, version, { ...known, offer: id });
-    await state.note({ failed }, log);
-    return known.reason;
   }
 
   /** Fetch a new version and change to it. The version that it replaced: `before`, unless that was undone meanwhile. */
   async #bringIn(session: Session, update: Update, before: string): Promise<string> {
     const { releases, state, log, signal } = this.#options;
     const at = new Date().toISOString();
-    const { version: to, id } = update;
+    const { version: to } = update;
     this.#incoming = to;
     try {
       await addRelease(session, update);
@@ -124,15 +116,13 @@ export class Updater {
       const hook = { version: to, releaseDir: folder, previous: before, log, signal };
       await runHook("before_symlink", settings, { ...hook, cwd: folder });
       await runHook("before_restart", settings, { ...hook, cwd: releases.deploy.path });
-      return await this.#changeTo(to, id);
+      return await this.#changeTo(to);
     } catch (error) {
       const reason = messageOf(error);
       const lastUpdate = { at, from: before, to, ok: false, reason };
       // what the network or the disk did is tried again; what the release did is not
       const failed =
-        error instanceof ReleaseFailed
-          ? { failed: withFailed(state.value.failed, to, { reason, offer: id }) }
-          : {};
+        error instanceof ReleaseFailed ? { failed: await this.#withFailed(to, reason) } : {};
       await state.note({ lastUpdate, ...failed }, log);
       throw error;
     } finally {
@@ -146,19 +136,29 @@ export class Updater {
     const from = await releases.current();
     const installed = await releases.installed();
     const older = installed.slice(installed.indexOf(from ?? "") + 1);
-    const to = version ?? older.find((each) => !state.value.failed?.[each]);
-    if (!from || !to) throw new Failure("there is no older version to go back to");
+    const { failed = {} } = state.value;
+    const to = version ?? older.find((each) => !failed[each]);
+    const known = older.flatMap((each) => (failed[each] ? `${each}: ${failed[each].reason}` : []));
+    if (!from || !to)
+      throw new Failure(
+        known.length === 0
+          ? "there is no older version to go back to"
+          : `no older version is known to be good (${known.join("; ")}); name one: launchfit rollback VERSION`,
+      );
     if (!installed.includes(to))
       throw new UsageError(`version ${to} is not installed; installed are ${installed.join(", ")}`);
     if (to === from) throw new UsageError(`version ${to} is the current one`);
     log(`rollback ${from} → ${to}`);
-    // what was offered last; the next look finds out what is not known
-    const offer = state.value.offered?.id ?? "";
-    await this.#changeTo(to, offer);
+    await this.#changeTo(to);
     // what was rolled back must not come back with the next check
-    const failed = withFailed(state.value.failed, from, { reason: "rolled back by hand", offer });
-    await state.note({ failed }, log);
+    await state.note({ failed: await this.#withFailed(from, "rolled back by hand") }, log);
     return { version: to, result: `rolled back ${from} → ${to}` };
+  }
+
+  async #withFailed(version: string, reason: string) {
+    const { releases, state } = this.#options;
+    const sha256 = await releases.sha256Of(version);
+    return withFailed(state.value.failed, version, { reason, sha256 });
   }
 
   /** A change that the end of launchfit interrupted: check the new version's health now, and undo it if that is bad. */
@@ -170,19 +170,19 @@ export class Updater {
   }
 
   /** Change to a version that is in releases/. The version that it replaced. */
-  #changeTo(to: string, offer: string): Promise<string> {
+  #changeTo(to: string): Promise<string> {
     return this.#changes.run(async () => {
       // asked only now: the version of a moment ago may have been undone meanwhile
       const from = (await this.#options.releases.current()) ?? "nothing";
       if (from === to) return from;
       this.#trial?.close();
-      this.#trial = this.#newTrial({ from, to, offer });
+      this.#trial = this.#newTrial({ from, to });
       await this.#trial.run();
       return from;
     });
   }
 
-  #newTrial(change: { from: string; to: string; offer: string }): Trial {
+  #newTrial(change: VersionChange): Trial {
     return new Trial(change, {
       ...this.#options,
       keeper: this.#keeper,

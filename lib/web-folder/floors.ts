@@ -134,6 +134,12 @@ export function mustReplace(state: Accepted, offer: OfferedLine): boolean {
   return hasSignedSha256(offer) ? known.sha256 !== sha256 : isDoubtful(state, version);
 }
 
+/** What the offered archive is, as far as that is known before it is fetched: by a signed VERSION, or by what is recorded. */
+export function offeredSha256(state: Accepted, offer: OfferedLine): string | undefined {
+  if (hasSignedSha256(offer)) return offer.line.sha256;
+  return mustReplace(state, offer) ? undefined : state.versions[offer.line.version]?.sha256;
+}
+
 /** Another version that has the same bytes, or a signature of the same time. */
 function holderOf(
   { versions }: Accepted,

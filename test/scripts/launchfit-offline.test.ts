@@ -126,6 +126,47 @@ for (const etags of [true, false]) {
   });
 }
 
+test("a version that was rolled back stays away when VERSION is only signed again, and when a version after it is withdrawn", async () => {
+  const own = await makePublisher();
+  await own.publish("1", webApp("1"));
+  const app = await deploy(own, { updates: ["keep: 3"] });
+  const release = async (...args: string[]) => {
+    // DATE has whole seconds
+    await new Promise((resolve) => setTimeout(resolve, 1100));
+    const done = await runScript("release", [...args, "--out", own.folder, "--key", own.key]);
+    assert.is(done.code, 0, done.stderr);
+  };
+  const expectOnly = async (installed: string) => {
+    const checked = await app.tell("check", "--once");
+    assert.match(checked.stdout, /^2 is not tried again: rolled back by hand/, checked.stderr);
+    assert.match((await app.tell("status")).stdout, /^offered +2, not taken: rolled back by hand/m);
+    assert.is(app.current(), `releases/my-app-${installed}`);
+  };
+  await own.publish("2", webApp("2"));
+  assert.is((await app.tell("check", "--once")).code, 0);
+  assert.is((await app.tell("rollback")).code, 0);
+  await release("refresh");
+  await expectOnly("1");
+  await release("refresh");
+  await expectOnly("1");
+  // what is offered while 2 is rolled back may be another version
+  assert.is((await app.tell("rollback", "2")).code, 0);
+  await own.publish("3", webApp("3", "process.exit(1);"));
+  const running = await app.launch();
+  assert.match((await app.control("check")).error ?? "", "3 did not hold up");
+  assert.match((await app.control("rollback")).error ?? "", /1: rolled back by hand.*name one/);
+  assert.is((await app.control("rollback", { version: "1" })).ok, true);
+  await running.stop();
+  await release("withdraw", "3");
+  await expectOnly("1");
+  // one that held up after all is a version to go back to
+  assert.is((await app.tell("rollback", "2")).code, 0);
+  await own.publish("4", webApp("4"));
+  assert.is((await app.tell("check", "--once")).code, 0);
+  assert.match((await app.tell("rollback")).stdout, "rolled back 4 → 2");
+  await own.close();
+});
+
 test("the newest first is by the time of the release's signature, also in a copy of the directory", async () => {
   const own = await makePublisher();
   await own.publish("b", webApp("b"));

@@ -36,7 +36,7 @@ test("what cannot be written is told and remembered, and the next save brings it
 test("of many versions that failed the newest fifty are remembered", () => {
   let failed: ReturnType<typeof withFailed> = {};
   for (let n = 0; n < 120; n++) {
-    failed = withFailed(failed, `1.${n}`, { reason: "it ended", offer: "o" });
+    failed = withFailed(failed, `1.${n}`, { reason: "it ended" });
     const entry = failed[`1.${n}`];
     if (entry) entry.at = new Date(n * 1000).toISOString();
   }
