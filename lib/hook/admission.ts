@@ -2,8 +2,6 @@ import { HttpError, networkOf } from "../http/server.ts";
 
 /** The place of one body. */
 export interface Place {
-  /** Aborted, with an HttpError, when the body has to give way to others. */
-  readonly signal: AbortSignal;
   /** So many bytes more have come. */
   grow(bytes: number): void;
   /** The body was found genuine. @throws {HttpError} 429 when there is no room for more of these. */
@@ -15,7 +13,7 @@ export interface Place {
 interface Guest {
   readonly network: Network;
   readonly since: number;
-  readonly evict: () => void;
+  readonly evict: (reason: HttpError) => void;
   bytes: number;
 }
 
@@ -43,16 +41,16 @@ export class Admission {
     this.#space = space;
   }
 
-  /** A place for a body from this address. It costs nothing until bytes come, and must be left in the end. */
-  enter(address: string): Place {
-    const abort = new AbortController();
-    const evict = () => abort.abort(tooMuch());
+  /**
+   * A place for a body from this address. It costs nothing until bytes come, and must be left in the end.
+   * @param evict is called, with an answer of 429, when the body has to give way to others.
+   */
+  enter(address: string, evict: (reason: HttpError) => void): Place {
     const network = this.#networkOf(address);
     const guest: Guest = { network, since: performance.now(), evict, bytes: 0 };
     network.guests.add(guest);
     let accepted = 0;
     return {
-      signal: abort.signal,
       grow: (bytes) => {
         if (!network.guests.has(guest)) return;
         this.#add(guest, bytes);
@@ -102,7 +100,7 @@ export class Admission {
     const now = performance.now();
     const guest = largest([...guests], ({ bytes, since }) => bytes * (1 + now - since));
     this.#remove(guest);
-    guest.evict();
+    guest.evict(tooMuch());
   }
 }
 

@@ -46,6 +46,8 @@ export class Deliveries {
   readonly #parts: DeliveriesParts;
   /** Deliveries on their way to the disk, by repo and delivery id. */
   readonly #arriving = new Map<string, Promise<Entry[]>>();
+  /** Checkouts whose branch git is asked for at this moment. */
+  readonly #askedBranches = new Map<RepoConfig, Promise<string | undefined>>();
   readonly #admission = new Admission();
 
   constructor(parts: DeliveriesParts) {
@@ -82,11 +84,14 @@ export class Deliveries {
     if (envelope.id !== undefined && !isDeliveryId(envelope.id))
       throw new HttpError(400, "the delivery id is malformed");
     verifyHeaders(this.#parts.settings.config, envelope);
-    const place = this.#admission.enter(clientAddress(request));
+    let stop = (_reason: Error) => {};
+    const place = this.#admission.enter(clientAddress(request), (reason) => stop(reason));
     try {
-      const { signal } = place;
-      const onBytes = (bytes: number) => place.grow(bytes);
-      const body = await readBody(request, { max: maxBody, onBytes, signal });
+      const body = await readBody(request, {
+        max: maxBody,
+        onBytes: (bytes) => place.grow(bytes),
+        onStart: (end) => (stop = end),
+      });
       return await this.#process(envelope, body, type, place);
     } finally {
       place.leave();
@@ -114,16 +119,26 @@ export class Deliveries {
     if (!repo) {
       const why = facts.reason || "the payload names no repository";
       note(why, facts.ref);
-      return ignored(why);
+      return withoutRun(why);
     }
-    const branch = repo.refs ? undefined : await checkoutBranch(repo);
+    const branch = repo.refs ? undefined : await this.#branchOf(repo);
     const { changes, reason } = selectChanges(repo, facts, branch);
     if (facts.changes.length === 0) note(reason, facts.ref);
     for (const change of facts.changes) if (!changes.includes(change)) note(reason, change.ref);
-    if (changes.length === 0) return ignored(reason);
+    if (changes.length === 0) return withoutRun(reason);
     const answer = await this.#store(envelope, repo, changes, payload);
     if (answer.status === 200) note(answer.reason, changes[0]?.ref);
     return answer;
+  }
+
+  /** The branch that a repo's checkout is on; those that ask at the same time share one start of git. */
+  #branchOf(repo: RepoConfig): Promise<string | undefined> {
+    let asking = this.#askedBranches.get(repo);
+    if (!asking) {
+      asking = checkoutBranch(repo).finally(() => this.#askedBranches.delete(repo));
+      this.#askedBranches.set(repo, asking);
+    }
+    return asking;
   }
 
   /** Accept a delivery's changes, unless it came before. */
@@ -162,7 +177,8 @@ export class Deliveries {
   }
 }
 
-function ignored(reason: string): Answer {
+/** The answer to a genuine delivery of which no run comes. */
+function withoutRun(reason: string): Answer {
   return { status: 200, body: { run: null, reason }, reason };
 }
 

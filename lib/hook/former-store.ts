@@ -2,28 +2,22 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { readIfThere } from "../files/files.ts";
-import type { Entry, KnownRun } from "./entry.ts";
 
 type Json = Record<string, unknown>;
-type FormerRecord = { readonly head: Json; readonly payload: Buffer };
-
-/** What the version before kept. */
-interface FormerStore {
-  readonly ended: KnownRun[];
-  /** Deliveries with runs that have not ended. */
-  readonly deliveries: { entries: Entry[]; payload: Buffer }[];
-  /** What does not read. */
-  readonly damaged: string[];
-}
+type Delivery = { readonly runs: Json[]; readonly payload: Buffer | undefined };
 
 /**
  * Read the store of the version before, which is taken over at the first start: a folder with files
  * NNNNNNNN.journal. The first line of one is `boatyard-journal MARK`, a record `LENGTH CHECKSUM MARK JSON\n`, then
  * LENGTH bytes of payload and `\n` unless LENGTH is 0; the checksum is the CRC-32 of JSON, its newline and the payload.
  * seen.jsonl tells of the runs that had left them.
+ * @returns the runs as lines of the store have them: those that have ended first, then deliveries whose runs have not;
+ * and what is damaged.
  */
-export async function readFormerStore(folder: string): Promise<FormerStore> {
-  const records: FormerRecord[] = [];
+export async function readFormerStore(
+  folder: string,
+): Promise<{ deliveries: Delivery[]; damaged: string[] }> {
+  const records: { head: Json; payload: Buffer }[] = [];
   const damaged: string[] = [];
   for (const name of (await readdir(folder)).filter((each) => each.endsWith(".journal")).sort()) {
     const data = await readFile(join(folder, name));
@@ -31,33 +25,33 @@ export async function readFormerStore(folder: string): Promise<FormerStore> {
     records.push(...found);
     if (end < data.length) damaged.push(`${join(folder, name)}: damaged from byte ${end} on`);
   }
-  const ended = new Map<string, KnownRun>();
+  const ended = new Map<unknown, Json>();
   for (const name of ["seen.jsonl.old", "seen.jsonl"])
     for (const line of ((await readIfThere(join(folder, name))) ?? "").split("\n")) {
-      const { run: id, state, by, ...facts } = (parsed(line) ?? {}) as Record<string, string>;
-      if (id === undefined || state === undefined) continue;
-      const kind = facts["ref"]?.startsWith("refs/tags/") ? "release" : "push";
-      const order = Date.parse(facts["accepted"] ?? "") * 1000;
-      const entry = { ...facts, id, kind, order, forge: "", event: "" } as unknown as Entry;
-      ended.set(id, { entry, state, by });
+      const { run: id, ...facts } = parsed(line) ?? {};
+      if (id === undefined || facts["state"] === undefined) continue;
+      const kind = String(facts["ref"]).startsWith("refs/tags/") ? "release" : "push";
+      const order = Date.parse(String(facts["accepted"])) * 1000;
+      ended.set(id, { ...facts, id, kind, order, forge: "", event: "" });
     }
   const ends = new Map(records.map(({ head }) => [head["run"], head]));
-  const deliveries: FormerStore["deliveries"] = [];
+  const waiting: Delivery[] = [];
   for (const { head, payload } of records) {
-    const entries = (head["runs"] ?? []) as Entry[];
-    for (const entry of entries) {
-      const { state, by } = (ends.get(entry.id) ?? {}) as { state?: string; by?: string };
-      if (state !== undefined) ended.set(entry.id, { entry, state, by });
+    const runs = (head["runs"] ?? []) as Json[];
+    for (const run of runs) {
+      const { state, by } = ends.get(run["id"]) ?? {};
+      if (state !== undefined) ended.set(run["id"], { ...run, state, by });
     }
-    const waiting = entries.filter(({ id }) => !ended.has(id));
-    if (waiting.length > 0) deliveries.push({ entries: waiting, payload });
+    const left = runs.filter(({ id }) => !ended.has(id));
+    if (left.length > 0) waiting.push({ runs: left, payload });
   }
-  return { ended: [...ended.values()], deliveries, damaged };
+  const lines = [...ended.values()].map((run) => ({ runs: [run], payload: undefined }));
+  return { deliveries: [...lines, ...waiting], damaged };
 }
 
 /** The records of a file, and the byte up to which they read. Files were used again: another mark ends them. */
-function readJournal(data: Buffer): { found: FormerRecord[]; end: number } {
-  const found: FormerRecord[] = [];
+function readJournal(data: Buffer): { found: { head: Json; payload: Buffer }[]; end: number } {
+  const found: { head: Json; payload: Buffer }[] = [];
   const first = /^boatyard-journal ([0-9a-f]{16})\n/.exec(data.toString("latin1", 0, 64));
   let end = first?.[0].length ?? 0;
   while (first && end < data.length) {

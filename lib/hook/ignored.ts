@@ -24,7 +24,7 @@ export class Ignored {
   readonly #warn: (text: string) => void;
   readonly #max: number;
   /** The oldest first. */
-  #deliveries: IgnoredDelivery[] = [];
+  readonly #deliveries: IgnoredDelivery[] = [];
   #unwritten: IgnoredDelivery[] = [];
   #linesOnDisk = 0;
   #writing: Promise<void> | undefined;
@@ -63,8 +63,10 @@ export class Ignored {
   /** Remember one. */
   add(delivery: Omit<IgnoredDelivery, "time">): void {
     const added = { time: new Date().toISOString(), ...delivery };
-    this.#deliveries = [...this.#deliveries.slice(1 - this.#max), added];
-    this.#unwritten = [...this.#unwritten.slice(1 - this.#max), added];
+    for (const list of [this.#deliveries, this.#unwritten]) {
+      list.push(added);
+      if (list.length > this.#max) list.shift();
+    }
     this.#writing ??= this.#write().finally(() => {
       this.#writing = undefined;
     });

@@ -1,37 +1,43 @@
+import { constants } from "node:fs";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
+import { setImmediate as immediate } from "node:timers/promises";
 import { Failure, messageOf } from "../core/errors.ts";
 import { fsyncFolder, writeAtomic } from "../files/files.ts";
 import { decodeLine, encodeLine } from "./lines.ts";
 import { firstLine, newline, pieceSize, type Place, readLines } from "./read-lines.ts";
 
-/** A line on its way to the disk, less its newline; empty: somebody waits until all that was noted is there. */
+/** Lines on their way to the disk. */
 interface Pending {
-  readonly head?: object;
-  readonly payload?: Uint8Array;
-  readonly stored: (place: Place) => void;
-  readonly failed: (error: unknown) => void;
+  readonly parts: readonly Buffer[];
+  readonly size: number;
+  /** Who waits for it; nobody for a note. */
+  readonly waiter?: { stored(place: Place): void; failed(error: unknown): void };
 }
 
 interface Options {
   /** Whether there was no file yet, so that none is missing. */
   readonly isNew: boolean;
   readonly warn: (text: string) => void;
-  /** What a rewritten file has besides the lines in use. */
+  /** The lines whose payload is asked for later: a rewrite keeps them, and moves their places. */
+  readonly inUse: () => ReadonlyMap<Place, unknown>;
+  /** What a rewritten file has besides. */
   readonly summary: () => object[];
   /** Bytes that must be settled before the file is rewritten. */
   readonly minSettled?: number | undefined;
 }
 
-/** A write takes no further line when it has so many bytes of payloads: memory is bounded. */
+/** A write takes no further line when it has so many bytes: memory is bounded. */
 const maxBytesInWrite = 32 * 1024 * 1024;
 /** Milliseconds that notes wait for a write that takes them along. */
 const noteDelay = 1000;
+/** What is written is on disk when its write ends. */
+const appending = constants.O_RDWR | constants.O_APPEND | constants.O_DSYNC;
 
 /**
- * An append-only file of lines (lib/hook/lines.ts). Lines that arrive together share one write and one fdatasync(2);
- * `append` resolves after that, and meanwhile the lines of the next write gather. When most of the file is settled it
- * is rewritten beside and renamed, while lines go on being appended.
+ * An append-only file of lines (lib/hook/lines.ts). Lines that arrive together share one write; `append` resolves when
+ * it is on disk, and meanwhile the lines of the next write gather. When most of the file is settled it is rewritten
+ * beside and renamed, while lines go on being appended.
  */
 export class LineFile {
   readonly #path: string;
@@ -40,13 +46,11 @@ export class LineFile {
   #file: FileHandle | undefined;
   /** Up to where the file is good; 0: there is none. */
   #length = 0;
-  /** Lines whose payload is asked for later, each with how many ask. A rewrite keeps them, and moves their places. */
-  readonly #inUse = new Map<Place, number>();
-  readonly #notes: object[] = [];
+  #pending: Pending[] = [];
   #noteTimer: NodeJS.Timeout | undefined;
-  readonly #pending: Pending[] = [];
-  /** Writes and the last steps of rewrites go one after the other. */
+  /** Writes and the last steps of rewrites go one after the other: under load there is always another write. */
   #lastTurn: Promise<unknown> = Promise.resolve();
+  #isWriteAhead = false;
   #rewriting: Promise<void> | undefined;
   #isDamaged = false;
   /** The length at which the next look shows whether to rewrite. */
@@ -56,7 +60,7 @@ export class LineFile {
   private constructor(path: string, options: Options) {
     this.#path = path;
     this.#options = options;
-    this.#minSettled = options.minSettled ?? 32 * 1024 * 1024;
+    this.#minSettled = options.minSettled ?? 64 * 1024 * 1024;
   }
 
   /** Open a file, or make it, and read its lines (see `readLines`). @throws {Failure} when it cannot be read. */
@@ -72,22 +76,6 @@ export class LineFile {
     return { file, lines };
   }
 
-  /** A line that one more run needs. */
-  keep(place: Place): void {
-    this.#inUse.set(place, (this.#inUse.get(place) ?? 0) + 1);
-  }
-
-  isKept(place: Place): boolean {
-    return this.#inUse.has(place);
-  }
-
-  /** A line that one run needs no more. */
-  release(place: Place): void {
-    const left = (this.#inUse.get(place) ?? 0) - 1;
-    if (left > 0) this.#inUse.set(place, left);
-    else this.#inUse.delete(place);
-  }
-
   /** The payload of a line. @throws {Failure} when it is damaged; else what the file system threw. */
   async payload(place: Place): Promise<Buffer> {
     if (!this.#file) await this.#inTurn(() => this.#ready());
@@ -101,76 +89,85 @@ export class LineFile {
 
   /**
    * Resolves when a line is on disk, with what `stored` makes of its place; rejected when it could not be written:
-   * nothing of it remains then. `stored` is called in the tick in which the line begins to count, and keeps the place:
-   * a rewrite that starts after it knows the line.
+   * nothing of it remains then. `stored` is called in the tick in which the line begins to count: a rewrite that starts
+   * after it asks for the lines in use, and must be told of this one.
    */
-  append<T>(head: object, payload: Uint8Array, stored: (place: Place) => T): Promise<T> {
+  append<T>(head: object, payload: Buffer | undefined, stored: (place: Place) => T): Promise<T> {
+    return this.#put(encodeLine(head, payload), stored);
+  }
+
+  /** Wait until all that was noted so far is on disk; what is appended meanwhile is not waited for. */
+  flush(): Promise<void> {
+    return this.#put([], () => {});
+  }
+
+  #put<T>(parts: Buffer[], stored: (place: Place) => T): Promise<T> {
     return new Promise((resolve, failed) => {
-      this.#enqueue({ head, payload, stored: (place) => resolve(stored(place)), failed });
+      const waiter = { stored: (place: Place) => resolve(stored(place)), failed };
+      this.#pending.push({ parts, size: sizeOf(parts), waiter });
+      this.#writeSoon();
     });
   }
 
   /** A line that nobody waits for: it goes to disk with the next write or soon, and is tried again when that fails. */
   note(head: object): void {
-    this.#notes.push(head);
-    this.#flushSoon();
+    const parts = encodeLine(head);
+    this.#pending.push({ parts, size: sizeOf(parts) });
+    this.#writeNotesLater();
   }
 
-  #flushSoon(): void {
+  #writeNotesLater(): void {
     if (this.#closing) return;
     this.#noteTimer ??= setTimeout(() => {
       this.#noteTimer = undefined;
-      if (this.#notes.length > 0) this.flush().catch(() => this.#flushSoon());
+      if (this.#pending.length > 0) this.#writeSoon();
     }, noteDelay).unref();
   }
 
-  /** Wait until all that was noted so far is on disk; what is appended meanwhile is not waited for. */
-  flush(): Promise<void> {
-    return new Promise((resolve, failed) => this.#enqueue({ stored: () => resolve(), failed }));
-  }
-
-  #enqueue(pending: Pending): void {
-    this.#pending.push(pending);
-    // all that comes until its turn shares the next write
-    if (this.#pending.length === 1) void this.#inTurn(() => this.#write());
-  }
-
-  /** Under load there is always another write: a rewrite's last step has its turn between two. */
   #inTurn(work: () => Promise<void>): Promise<void> {
     const turn = this.#lastTurn.then(work);
     this.#lastTurn = turn.catch(() => {});
     return turn;
   }
 
+  /** All that comes until the turn of the next write shares it, and so does what comes at the same time. */
+  #writeSoon(): void {
+    if (this.#isWriteAhead) return;
+    this.#isWriteAhead = true;
+    void this.#inTurn(async () => {
+      await immediate();
+      this.#isWriteAhead = false;
+      await this.#write();
+    });
+  }
+
   async #write(): Promise<void> {
     let count = 0;
     for (let bytes = 0; count < this.#pending.length && bytes < maxBytesInWrite; count++)
-      bytes += this.#pending[count]?.payload?.length ?? 0;
+      bytes += this.#pending[count]?.size ?? 0;
     const batch = this.#pending.splice(0, count);
-    const notes = this.#notes.splice(0);
     try {
-      const noted = Buffer.concat(notes.map((head) => encodeLine(head)));
-      const lines = batch.map(({ head, payload }) => (head ? encodeLine(head, payload) : noLine));
-      const bytes = Buffer.concat([noted, ...lines]);
+      const bytes = Buffer.concat(batch.flatMap(({ parts }) => parts));
       if (bytes.length > 0) {
         await this.#ready();
         await this.#file?.appendFile(bytes);
-        await this.#file?.datasync();
       }
-      let at = this.#length + noted.length;
+      let at = this.#length;
       this.#length += bytes.length;
-      for (const [n, { length }] of lines.entries()) {
-        batch[n]?.stored({ at, length: length - 1 });
-        at += length;
+      for (const { size, waiter } of batch) {
+        waiter?.stored({ at, length: size - 1 });
+        at += size;
       }
     } catch (error) {
-      this.#notes.unshift(...notes);
-      // what is half there is cut off now, or before the next write; a file whose sync failed is not used again
+      const all = [...batch, ...this.#pending];
+      this.#pending = all.filter(({ waiter }) => !waiter);
+      this.#writeNotesLater();
+      // what is half there is cut off now, or before the next write; a file whose write failed is not used again
       await this.#close();
       await this.#ready().catch(() => {});
-      for (const { failed } of [...batch, ...this.#pending.splice(0)]) failed(error);
+      for (const { waiter } of all) waiter?.failed(error);
     }
-    if (this.#pending.length > 0) void this.#inTurn(() => this.#write());
+    if (this.#pending.some(({ waiter }) => waiter)) this.#writeSoon();
     this.rewriteIfDue();
   }
 
@@ -178,11 +175,11 @@ export class LineFile {
   async #ready(): Promise<void> {
     if (this.#file) return;
     if (this.#length === 0) {
-      const first = encodeLine(firstLine);
+      const first = Buffer.concat(encodeLine(firstLine));
       await writeAtomic(this.#path, first, { mode: 0o600 });
       this.#length = first.length;
     }
-    const file = await open(this.#path, "a+");
+    const file = await open(this.#path, appending);
     try {
       // the last newline is written anew: an editor may have left it out
       await file.truncate(this.#length - 1);
@@ -209,7 +206,7 @@ export class LineFile {
   rewriteIfDue(): void {
     if (this.#rewriting || this.#closing || !this.#file || this.#length < this.#nextLook) return;
     this.#nextLook = this.#length + this.#minSettled / 4;
-    const used = [...this.#inUse.keys()].reduce((sum, { length }) => sum + length, 0);
+    const used = [...this.#options.inUse().keys()].reduce((sum, { length }) => sum + length, 0);
     if (!this.#isDamaged && this.#length - used <= Math.max(this.#minSettled, used)) return;
     this.#rewriting = this.#rewrite(this.#file)
       .catch((error: unknown) => {
@@ -224,10 +221,10 @@ export class LineFile {
   async #rewrite(from: FileHandle): Promise<void> {
     // all in one tick: a line that comes later stands behind `copied`, and is copied as it is
     let copied = this.#length;
-    const places = [...this.#inUse.keys()].sort((a, b) => a.at - b.at);
+    const places = [...this.#options.inUse().keys()].sort((a, b) => a.at - b.at);
     const summary = [firstLine, ...this.#options.summary()];
     const path = `${this.#path}.new`;
-    const to = await open(path, "ax+", 0o600);
+    const to = await open(path, "ax", 0o600);
     let length = 0;
     const put = async (bytes: Buffer) => {
       if (this.#closing) throw new Error("the server stops");
@@ -249,8 +246,8 @@ export class LineFile {
     };
     try {
       // in pieces: deliveries are answered in between
-      for (let n = 0; n < summary.length; n += 500)
-        await put(Buffer.concat(summary.slice(n, n + 500).map((head) => encodeLine(head))));
+      for (let n = 0; n < summary.length; n += 100)
+        await put(Buffer.concat(summary.slice(n, n + 100).flatMap((head) => encodeLine(head))));
       const moved = new Map<Place, number>();
       for (const place of places) {
         moved.set(place, length);
@@ -263,12 +260,14 @@ export class LineFile {
       await this.#inTurn(async () => {
         await catchUp();
         await to.sync();
+        const next = await open(path, appending);
         await rename(path, this.#path);
         // in one tick: a reader has the old file and places, or the new ones
         const former = this.#file;
-        this.#file = to;
+        this.#file = next;
         this.#length = length;
-        for (const place of this.#inUse.keys()) place.at = moved.get(place) ?? place.at + shift;
+        for (const place of this.#options.inUse().keys())
+          place.at = moved.get(place) ?? place.at + shift;
         this.#isDamaged = false;
         this.#nextLook = length + this.#minSettled / 4;
         await former?.close().catch(() => {});
@@ -276,8 +275,10 @@ export class LineFile {
         await fsyncFolder(dirname(path)).catch(() => this.#close());
       });
     } catch (error) {
-      await Promise.all([to.close(), rm(path, { force: true })]);
+      await rm(path, { force: true });
       throw error;
+    } finally {
+      await to.close();
     }
   }
 
@@ -291,4 +292,6 @@ export class LineFile {
   }
 }
 
-const noLine = Buffer.alloc(0);
+function sizeOf(parts: readonly Buffer[]): number {
+  return parts.reduce((sum, { length }) => sum + length, 0);
+}

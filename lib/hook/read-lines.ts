@@ -1,8 +1,9 @@
-import { appendFile, type FileHandle, open } from "node:fs/promises";
+import { createReadStream } from "node:fs";
+import { appendFile } from "node:fs/promises";
 import { Failure, messageOf, systemCode } from "../core/errors.ts";
 import { decodeLine } from "./lines.ts";
 
-/** Where a line stands, less its newline, in bytes. */
+/** Where a line stands, less its newline, in bytes. A rewrite moves it. */
 export interface Place {
   at: number;
   readonly length: number;
@@ -23,18 +24,25 @@ export const firstLine = {
 export const newline = Buffer.from("\n");
 export const pieceSize = 1024 * 1024;
 
+/** What was read, up to where the file is good (0: there is none), and what a rewrite would do to it. */
+interface Found {
+  readonly lines: FoundLine[];
+  readonly length: number;
+  readonly rewrite?: "repairs" | "loses" | undefined;
+}
+
 /**
  * Read a file's lines, in order. What is damaged or missing is one line for `warn`, with file and line; what does not
  * read is kept in FILE.unreadable.
- * @returns the lines; up to where the file is good (0: there is none); what a rewrite would do to it.
  * @throws {Failure} when it cannot be read at all.
  */
 export async function readLines(
   path: string,
   { isNew, warn }: { isNew: boolean; warn: (text: string) => void },
-): Promise<{ lines: FoundLine[]; length: number; rewrite?: "repairs" | "loses" }> {
+): Promise<Found> {
   const lines: FoundLine[] = [];
-  const unreadable: { line: Buffer; number: number }[] = [];
+  const unreadable: Buffer[] = [];
+  const numbers: number[] = [];
   let length = 0;
   let number = 0;
   try {
@@ -42,7 +50,10 @@ export async function readLines(
       number += 1;
       const head = decodeLine(line)?.head;
       if (head) lines.push({ head, place: { at, length: line.length }, number });
-      else if (line.length > 0) unreadable.push({ line, number });
+      else if (line.length > 0) {
+        unreadable.push(line, newline);
+        numbers.push(number);
+      }
       // the last line of a file that was edited may lack its newline
       if (head || isWhole) length = at + line.length + 1;
     }
@@ -56,17 +67,14 @@ export async function readLines(
   }
   const hasFirst = lines[0]?.head["form"] !== undefined;
   if (hasFirst) lines.shift();
-  const isBegun = hasFirst || unreadable[0]?.number === 1;
+  const lacksFirst = !hasFirst && numbers[0] !== 1;
   if (number === 0) warn(`${path} is empty: what waited in it is lost; push again`);
-  else if (!isBegun)
+  else if (lacksFirst)
     warn(`${path}:1: not the first line that was written: what stood above it is lost`);
-  if (unreadable.length === 0)
-    return isBegun ? { lines, length } : { lines, length, rewrite: "repairs" };
-  const numbers = unreadable.map((each) => each.number);
+  if (numbers.length === 0) return { lines, length, rewrite: lacksFirst ? "repairs" : undefined };
   const where = `${path}:${numbers.slice(0, 10).join()}${numbers.length > 10 ? " …" : ""}`;
   try {
-    const bytes = unreadable.flatMap(({ line }) => [line, newline]);
-    await appendFile(`${path}.unreadable`, Buffer.concat(bytes), { mode: 0o600 });
+    await appendFile(`${path}.unreadable`, Buffer.concat(unreadable), { mode: 0o600 });
     warn(`${where}: damaged or cut off, and left out; kept in ${path}.unreadable`);
     return { lines, length, rewrite: "repairs" };
   } catch (error) {
@@ -77,27 +85,18 @@ export async function readLines(
 
 /** The lines of a file, of any length; the last one is not whole when its newline is missing. */
 async function* linesOf(path: string) {
-  const file: FileHandle = await open(path, "r");
-  try {
-    let rest: Buffer[] = [];
-    let at = 0;
-    for (let position = 0; ; ) {
-      const read = await file.read(Buffer.alloc(pieceSize), 0, pieceSize, position);
-      if (read.bytesRead === 0) break;
-      position += read.bytesRead;
-      let piece = read.buffer.subarray(0, read.bytesRead);
-      for (let end = piece.indexOf(newline); end >= 0; end = piece.indexOf(newline)) {
-        const line = Buffer.concat([...rest, piece.subarray(0, end)]);
-        yield { line, at, isWhole: true };
-        at += line.length + 1;
-        rest = [];
-        piece = piece.subarray(end + 1);
-      }
-      rest.push(piece);
+  let rest: Buffer[] = [];
+  let at = 0;
+  for await (const piece of createReadStream(path, { highWaterMark: pieceSize })) {
+    let start = 0;
+    for (let end; (end = piece.indexOf(newline, start)) >= 0; start = end + 1) {
+      const line = Buffer.concat([...rest, piece.subarray(start, end)]);
+      yield { line, at, isWhole: true };
+      at += line.length + 1;
+      rest = [];
     }
-    const line = Buffer.concat(rest);
-    if (line.length > 0) yield { line, at, isWhole: false };
-  } finally {
-    await file.close();
+    rest.push(piece.subarray(start));
   }
+  const line = Buffer.concat(rest);
+  if (line.length > 0) yield { line, at, isWhole: false };
 }

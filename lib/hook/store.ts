@@ -8,7 +8,7 @@ import { type Entry, isEntry, type KnownRun, type Source } from "./entry.ts";
 import { readFormerStore } from "./former-store.ts";
 import { LineFile } from "./line-file.ts";
 import type { Change } from "./payload.ts";
-import type { FoundLine, Place } from "./read-lines.ts";
+import type { Place } from "./read-lines.ts";
 
 /** A run that is known, as the store keeps it. */
 interface Kept extends KnownRun {
@@ -38,6 +38,8 @@ export class Store {
   readonly #remember: number;
   readonly #known = new Map<string, Kept>();
   readonly #byDelivery = new Map<string, Kept>();
+  /** How many runs wait whose delivery is the line at a place. */
+  readonly #inUse = new Map<Place, number>();
   readonly #file: LineFile;
   #lastOrder = 0;
   #digits = randomInt(2 ** 24);
@@ -59,13 +61,17 @@ export class Store {
     const path = join(state, "deliveries.jsonl");
     const former = join(state, "spool");
     const hasFormer = await exists(former);
-    // every server makes the folder of its runs at its first start
-    const isNew = hasFormer || !(await exists(join(state, "runs")));
-    const summary = (): object[] => store.#ended();
-    const { file, lines } = await LineFile.open(path, { isNew, warn, summary, minSettled });
+    const { file, lines } = await LineFile.open(path, {
+      // every server makes the folder of its runs at its first start
+      isNew: hasFormer || !(await exists(join(state, "runs"))),
+      warn,
+      minSettled,
+      inUse: () => store.#inUse,
+      summary: () => [...store.#known.values()].filter((run) => !isWaiting(run)).map(lineOf),
+    });
     const store = new Store(file, remember);
-    for (const line of lines)
-      if (!store.#replay(line)) warn(`${path}:${line.number}: not a line of a delivery or a run`);
+    for (const { head, place, number } of lines)
+      if (!store.#replay(head, place)) warn(`${path}:${number}: not a line of a delivery or a run`);
     if (hasFormer) await store.#takeOver(former, warn);
     const waiting = [...store.#known.values()].filter(isWaiting).map(({ entry }) => entry);
     if (lines.length > 0 && lines.at(-1)?.head["stopped"] === undefined)
@@ -77,28 +83,27 @@ export class Store {
   }
 
   /** Take in what a line says; false when it says nothing. */
-  #replay({ head: { runs, run, state, by, stopped }, place }: FoundLine): boolean {
+  #replay({ runs, run, state, by, stopped }: Record<string, unknown>, place: Place): boolean {
     if (typeof run === "string" && typeof state === "string") {
       this.#end(run, state, typeof by === "string" ? by : undefined);
       return true;
     }
     if (!Array.isArray(runs) || !runs.every(isEntry)) return stopped !== undefined;
     for (const { state: end = "waiting", by: newer, ...entry } of runs as (Entry & KnownRun)[])
-      this.#know({ entry, state: end, by: newer }, place);
+      this.#know({ entry, state: end, by: newer, place });
     return true;
   }
 
   /** Know a run from now on, unless it is known. */
-  #know(run: KnownRun, place: Place): void {
-    const { entry } = run;
+  #know(run: Kept): void {
+    const { entry, place } = run;
     if (this.#known.has(entry.id)) return;
-    const known: Kept = { ...run, place };
-    this.#known.set(entry.id, known);
-    if (isWaiting(known)) this.#file.keep(place);
+    this.#known.set(entry.id, run);
+    if (isWaiting(run)) this.#inUse.set(place, (this.#inUse.get(place) ?? 0) + 1);
     const key = deliveryKey(entry);
     // of a delivery that reports several refs the first run stands for it; one that is sent again has a new time
     if (this.#byDelivery.get(key)?.entry.accepted !== entry.accepted)
-      this.#byDelivery.set(key, known);
+      this.#byDelivery.set(key, run);
     this.#lastOrder = Math.max(this.#lastOrder, entry.order);
     this.#forgetOldest();
   }
@@ -107,7 +112,7 @@ export class Store {
     for (const [id, known] of this.#known) {
       if (this.#known.size <= this.#remember) return;
       // what waits is known for as long as it waits, and so are the other runs of its delivery: their line stays
-      if (this.#file.isKept(known.place)) continue;
+      if (this.#inUse.has(known.place)) continue;
       this.#known.delete(id);
       const key = deliveryKey(known.entry);
       if (this.#byDelivery.get(key) === known) this.#byDelivery.delete(key);
@@ -118,27 +123,22 @@ export class Store {
   #end(id: string, state: string, by: string | undefined): void {
     const known = this.#known.get(id);
     if (!known) return;
-    if (isWaiting(known)) this.#file.release(known.place);
+    if (isWaiting(known)) {
+      const others = (this.#inUse.get(known.place) ?? 0) - 1;
+      if (others > 0) this.#inUse.set(known.place, others);
+      else this.#inUse.delete(known.place);
+    }
     Object.assign(known, { state, by });
-  }
-
-  /** What is known of runs that have ended, as lines. */
-  #ended(): object[] {
-    return [...this.#known.values()].filter((run) => !isWaiting(run)).map(lineOf);
   }
 
   /** Take over what the version before kept in a folder of its own. */
   async #takeOver(folder: string, warn: (text: string) => void): Promise<void> {
     try {
-      const { ended, deliveries, damaged } = await readFormerStore(folder);
-      for (const run of ended) {
-        this.#file.note(lineOf(run));
-        this.#know(run, nowhere);
-      }
+      const { deliveries, damaged } = await readFormerStore(folder);
       // a start before this one may have been killed here
-      for (const { entries, payload } of deliveries)
-        if (!entries.some(({ id }) => this.#known.has(id))) await this.#append(entries, payload);
-      await this.flush();
+      for (const { runs, payload } of deliveries)
+        if (!runs.some(({ id }) => this.#known.has(String(id))))
+          await this.#append({ runs }, payload);
       if (damaged.length > 0) await rename(folder, `${folder}.damaged`);
       else await rm(folder, { recursive: true });
       for (const what of damaged) warn(`${what}; kept in ${folder}.damaged`);
@@ -163,7 +163,7 @@ export class Store {
    * Accept a delivery's changes; resolves with their entries when they are on disk.
    * @throws what the file system threw (ENOSPC …): then nothing was accepted.
    */
-  accept(source: Source, changes: readonly Change[], payload: Uint8Array): Promise<Entry[]> {
+  accept(source: Source, changes: readonly Change[], payload: Buffer): Promise<Entry[]> {
     const now = Date.now();
     const accepted = new Date(now).toISOString();
     const entries = changes.map((change): Entry => {
@@ -171,14 +171,11 @@ export class Store {
       this.#lastOrder = Math.max(now * 1000, this.#lastOrder + 1);
       return { id: this.#freshId(now), ...source, ...change, order: this.#lastOrder, accepted };
     });
-    return this.#append(entries, payload);
+    return this.#append({ runs: entries }, payload).then(() => entries);
   }
 
-  #append(entries: Entry[], payload: Uint8Array): Promise<Entry[]> {
-    return this.#file.append({ runs: entries }, payload, (place) => {
-      for (const entry of entries) this.#know({ entry, state: "waiting" }, place);
-      return entries;
-    });
+  #append(head: Record<string, unknown>, payload: Buffer | undefined): Promise<unknown> {
+    return this.#file.append(head, payload, (place) => this.#replay(head, place));
   }
 
   /**
@@ -228,9 +225,6 @@ export class Store {
     await this.#file.close();
   }
 }
-
-/** The place of a line that is not in use. */
-const nowhere: Place = { at: 0, length: 0 };
 
 function isWaiting({ state }: KnownRun): boolean {
   return state === "waiting";

@@ -164,8 +164,8 @@ export interface BodyOptions {
   timeout?: number;
   /** Told of the bytes of each piece before it is kept. */
   onBytes?: (bytes: number) => void;
-  /** Aborting it ends the reading with its reason. */
-  signal?: AbortSignal;
+  /** Given what ends the reading early: it is rejected with that reason. */
+  onStart?: (stop: (reason: Error) => void) => void;
 }
 
 /**
@@ -174,7 +174,7 @@ export interface BodyOptions {
  */
 export function readBody(
   request: IncomingMessage,
-  { max, timeout = 10_000, onBytes = () => {}, signal }: BodyOptions,
+  { max, timeout = 10_000, onBytes = () => {}, onStart }: BodyOptions,
 ): Promise<NodeBuffer> {
   if (Number(request.headers["content-length"] ?? 0) > max) {
     return Promise.reject(new HttpError(413, `body over ${max} bytes`));
@@ -182,18 +182,22 @@ export function readBody(
   return new Promise((resolve, reject) => {
     let body: NodeBuffer = Buffer.alloc(0);
     let size = 0;
-    const stop = (reason: unknown) => {
+    let settled = false;
+    const settle = () => {
+      settled = true;
+      clearTimeout(timer);
+      request.off("data", onData).off("end", onEnd).off("error", cutOff).off("close", cutOff);
+    };
+    const stop = (reason: Error) => {
       settle();
       request.pause();
       reject(reason);
     };
-    const tooSlow = () => stop(new HttpError(408, "body came too slowly"));
     const cutOff = () => stop(new HttpError(400, "body was cut off"));
-    const onAbort = () => stop(signal?.reason);
     const onData = (chunk: NodeBuffer) => {
       if (size + chunk.length > max) return stop(new HttpError(413, `body over ${max} bytes`));
       onBytes(chunk.length);
-      if (signal?.aborted) return;
+      if (settled) return;
       // copied, not kept: a piece of one byte may be a window on a buffer of 64 KiB
       if (size + chunk.length > body.length) body = grown(body, size + chunk.length, max);
       size += chunk.copy(body, size);
@@ -202,16 +206,10 @@ export function readBody(
       settle();
       resolve(body.subarray(0, size));
     };
-    const listeners = { data: onData, end: onEnd, error: cutOff, close: cutOff };
-    const timer = setTimeout(tooSlow, timeout);
-    const settle = () => {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", onAbort);
-      for (const [event, listener] of Object.entries(listeners)) request.off(event, listener);
-    };
-    signal?.addEventListener("abort", onAbort);
+    const timer = setTimeout(() => stop(new HttpError(408, "body came too slowly")), timeout);
+    onStart?.(stop);
     continuations.get(request)?.();
-    for (const [event, listener] of Object.entries(listeners)) request.on(event, listener);
+    request.on("data", onData).on("end", onEnd).on("error", cutOff).on("close", cutOff);
   });
 }
 

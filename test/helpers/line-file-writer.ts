@@ -3,13 +3,16 @@
 import { writeSync } from "node:fs";
 import process from "node:process";
 import { LineFile } from "../../lib/hook/line-file.ts";
+import type { Place } from "../../lib/hook/read-lines.ts";
 
 const [path = "", count = ""] = process.argv.slice(2);
 const say = (text: string) => writeSync(1, `${text}\n`);
+const inUse = new Map<Place, true>();
 const { file } = await LineFile.open(path, {
   isNew: true,
   warn: say,
   summary: () => [],
+  inUse: () => inUse,
   minSettled: 3000,
 });
 let next = 0;
@@ -19,7 +22,7 @@ const writer = async () => {
     const payload = Buffer.from(JSON.stringify({ n, filler: "x".repeat(100) }));
     await file
       // every fifth is in use for ever, the others are settled at once
-      .append({ n }, payload, (place) => n % 5 === 0 && file.keep(place))
+      .append({ n }, payload, (place) => n % 5 === 0 && inUse.set(place, true))
       .then(
         () => say(`stored ${n}`),
         () => say(`refused ${n}`),

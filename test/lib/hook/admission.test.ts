@@ -1,20 +1,26 @@
 import * as assert from "uvu/assert";
 import { test } from "uvu";
-import { Admission } from "../../../lib/hook/admission.ts";
+import { Admission, type Place } from "../../../lib/hook/admission.ts";
 
-const statusOf = ({ signal }: { signal: AbortSignal }) =>
-  signal.aborted ? (signal.reason as { status: number }).status : undefined;
+/** The status that a place was answered with when it had to give way. */
+const statuses = new Map<Place, number>();
+const statusOf = (place: Place) => statuses.get(place);
+
+function enter(admission: Admission, address: string): Place {
+  const place = admission.enter(address, ({ status }) => statuses.set(place, status));
+  return place;
+}
 
 test("what was kept most for longest gives way, and a small one stays", async () => {
   const admission = new Admission({ arriving: 1000, accepted: 1000 });
-  const slow = admission.enter("10.0.0.1");
+  const slow = enter(admission, "10.0.0.1");
   slow.grow(300);
   await new Promise((resolve) => setTimeout(resolve, 60));
-  const small = admission.enter("10.0.0.1");
-  const large = admission.enter("10.0.0.2");
+  const small = enter(admission, "10.0.0.1");
+  const large = enter(admission, "10.0.0.2");
   large.grow(400);
   small.grow(10);
-  const more = admission.enter("10.0.0.1");
+  const more = enter(admission, "10.0.0.1");
   more.grow(180);
   assert.equal([slow, small, large, more].map(statusOf), [
     undefined,
@@ -30,7 +36,7 @@ test("what was kept most for longest gives way, and a small one stays", async ()
 test("many networks share the space: the one that has most makes room", () => {
   const admission = new Admission({ arriving: 1000, accepted: 1000 });
   const places = Array.from({ length: 12 }, (_, n) => {
-    const place = admission.enter(`2001:db8:0:${n}::1`);
+    const place = enter(admission, `2001:db8:0:${n}::1`);
     place.grow(n === 5 ? 200 : 80);
     return place;
   });
@@ -40,9 +46,9 @@ test("many networks share the space: the one that has most makes room", () => {
 
 test("an announced length costs nothing, and who leaves frees what he had", () => {
   const admission = new Admission({ arriving: 100, accepted: 100 });
-  const idle = Array.from({ length: 10_000 }, () => admission.enter("10.0.0.1"));
+  const idle = Array.from({ length: 10_000 }, () => enter(admission, "10.0.0.1"));
   for (let n = 0; n < 20; n++) {
-    const place = admission.enter("10.0.0.2");
+    const place = enter(admission, "10.0.0.2");
     place.grow(40);
     place.accept();
     place.leave();
@@ -54,10 +60,10 @@ test("an announced length costs nothing, and who leaves frees what he had", () =
 
 test("genuine bodies have a space of their own, and are told when it is full", () => {
   const admission = new Admission({ arriving: 100, accepted: 80 });
-  const first = admission.enter("10.0.0.1");
+  const first = enter(admission, "10.0.0.1");
   first.grow(50);
   first.accept();
-  const second = admission.enter("10.0.0.1");
+  const second = enter(admission, "10.0.0.1");
   second.grow(50);
   assert.throws(() => second.accept(), /too many large deliveries/);
   first.leave();

@@ -27,9 +27,15 @@ async function opened(
 ) {
   const said: string[] = [];
   const warn = (text: string) => said.push(text);
-  const options = { isNew, warn, summary: () => [] as object[], minSettled };
+  const inUse = new Map<Place, true>();
+  const options = { isNew, warn, summary: () => [], inUse: () => inUse, minSettled };
   const { file, lines } = await LineFile.open(path, options);
-  return { file, lines, said, options, numbers: lines.map(({ head }) => head["n"]) };
+  /** What \`append\` is told: the line stays in use. */
+  const keep = (place: Place) => {
+    inUse.set(place, true);
+    return place;
+  };
+  return { file, lines, said, inUse, keep, numbers: lines.map(({ head }) => head["n"]) };
 }
 
 /** What a file says now. */
@@ -39,21 +45,17 @@ async function numbersIn(path: string): Promise<unknown[]> {
   return numbers;
 }
 
-/** What `append` is told: the line stays in use. */
-const keepIn = (file: LineFile) => (place: Place) => {
-  file.keep(place);
-  return place;
-};
 const settled = () => {};
+
+const lineOf = (head: object, payload?: string) =>
+  Buffer.concat(encodeLine(head, payload === undefined ? undefined : Buffer.from(payload)));
 
 /** A file of so many lines with payloads. */
 async function filled(count: number): Promise<string> {
   const path = inState();
-  const { file } = await opened(path);
+  const { file, keep } = await opened(path);
   const payload = (n: number) => Buffer.from(`{"payload":${n}}`);
-  await Promise.all(
-    Array.from({ length: count }, (_, n) => file.append({ n }, payload(n), keepIn(file))),
-  );
+  await Promise.all(Array.from({ length: count }, (_, n) => file.append({ n }, payload(n), keep)));
   await file.close();
   return path;
 }
@@ -71,7 +73,7 @@ test("a payload comes back as it was sent, whatever it is, and the line is JSON"
   ];
   for (const text of payloads) {
     const head = { runs: [{ ref: 'refs/heads/","payload":{' }], n: 1 };
-    const line = encodeLine(head, Buffer.from(text));
+    const line = lineOf(head, text);
     assert.is(line.indexOf("\n"), line.length - 1);
     JSON.parse(line.toString());
     const read = decodeLine(line.subarray(0, -1));
@@ -125,7 +127,7 @@ test("a last line that was cut off anywhere is left out, kept aside and said, an
   for (let length = whole.length - 1; length > start; length -= 7) {
     const path = inState();
     writeFileSync(path, whole.subarray(0, length));
-    const { file, numbers, said } = await opened(path);
+    const { file, numbers, said, keep } = await opened(path);
     // all but the newline: as an editor may leave it
     const isComplete = length === whole.length - 1;
     assert.equal(numbers, isComplete ? [0, 1, 2] : [0, 1]);
@@ -137,7 +139,7 @@ test("a last line that was cut off anywhere is left out, kept aside and said, an
       );
       assert.is(readFileSync(`${path}.unreadable`, "utf8"), `${whole.subarray(start, length)}\n`);
     }
-    await file.append({ n: "new" }, Buffer.from("{}"), keepIn(file));
+    await file.append({ n: "new" }, Buffer.from("{}"), keep);
     await file.close();
     const again = await opened(path);
     assert.equal(again.numbers, [...numbers, "new"]);
@@ -190,11 +192,11 @@ test("damage of every kind is one line: missing, empty, zeros, no beginning, gar
   for (const [what, content, message, left] of cases) {
     const damaged = inState();
     if (content) writeFileSync(damaged, content);
-    const { file, said, numbers } = await opened(damaged, { isNew: false });
+    const { file, said, numbers, keep } = await opened(damaged, { isNew: false });
     assert.is(said.length, 1, `${what}: ${said.join(" | ")}`);
     assert.match(said[0] ?? "", message, what);
     assert.is(numbers.length, left, what);
-    await file.append({ n: "new" }, Buffer.from("{}"), keepIn(file));
+    await file.append({ n: "new" }, Buffer.from("{}"), keep);
     // a damaged file is rewritten at once: it is said once
     await waitFor(
       async () =>
@@ -213,13 +215,13 @@ test("a line that cannot be kept aside stays in the file, and does not keep it f
   writeFileSync(path, readFileSync(path, "utf8").replace('"n":1', '"n":7'));
   mkdirSync(`${path}.unreadable`);
   for (let start = 0; start < 2; start++) {
-    const { file, said, numbers } = await opened(path, { minSettled: 1 });
+    const { file, said, numbers, keep } = await opened(path, { minSettled: 1 });
     assert.match(
       said.join(),
       /jsonl:3: damaged or cut off, and left out; not kept aside: .*EISDIR/,
     );
-    await file.append({ n: "new" }, Buffer.from("{}"), keepIn(file));
-    await file.append({ n: "new" }, Buffer.from("{}"), keepIn(file));
+    await file.append({ n: "new" }, Buffer.from("{}"), keep);
+    await file.append({ n: "new" }, Buffer.from("{}"), keep);
     assert.ok(numbers.length >= 2);
     await file.close();
   }
@@ -228,7 +230,7 @@ test("a line that cannot be kept aside stays in the file, and does not keep it f
 
 test("a file of a later version is refused, and left as it is", async () => {
   const path = inState();
-  writeFileSync(path, encodeLine({ about: "x", form: 2 }));
+  writeFileSync(path, lineOf({ about: "x", form: 2 }));
   const before = readFileSync(path);
   try {
     await opened(path);
@@ -241,7 +243,7 @@ test("a file of a later version is refused, and left as it is", async () => {
 
 test("under load that never ends the file is rewritten again and again; no line is lost, no payload is mixed up", async () => {
   const path = inState();
-  const { file, said } = await opened(path, { minSettled: 200_000 });
+  const { file, said, keep, inUse } = await opened(path, { minSettled: 200_000 });
   const kept = new Map<number, Place>();
   let rewrites = 0;
   let inode = 0;
@@ -252,7 +254,7 @@ test("under load that never ends the file is rewritten again and again; no line 
       const payload = Buffer.from(JSON.stringify({ n, filler: "x".repeat(n % 3000) }));
       // told at once, and no sooner looked at than later
       const place = await file.append({ n }, payload, (stored) => {
-        if (n % 7 === 0) kept.set(n, keepIn(file)(stored));
+        if (n % 7 === 0) kept.set(n, keep(stored));
         return stored;
       });
       if (n % 7 === 0) assert.is(JSON.parse((await file.payload(place)).toString()).n, n);
@@ -269,7 +271,7 @@ test("under load that never ends the file is rewritten again and again; no line 
       await new Promise((done) => setTimeout(done, 5));
       // the oldest of what was in use are settled
       for (const [n, place] of [...kept].slice(0, Math.max(0, kept.size - 100))) {
-        file.release(place);
+        inUse.delete(place);
         kept.delete(n);
       }
     }
@@ -291,15 +293,15 @@ test("under load that never ends the file is rewritten again and again; no line 
 
 test("while much that is in use is copied, lines go on being appended", async () => {
   const path = inState();
-  const { file } = await opened(path, { minSettled: 30_000_000 });
+  const { file, keep } = await opened(path, { minSettled: 30_000_000 });
   const large = Buffer.from(JSON.stringify("x".repeat(1_000_000)));
-  for (let n = 0; n < 25; n++) await file.append({ n }, large, keepIn(file));
+  for (let n = 0; n < 25; n++) await file.append({ n }, large, keep);
   const isRewriting = () => existsSync(`${path}.new`);
   while (!isRewriting()) await file.append({ n: 0 }, large, settled);
   let appended = 0;
   let meanwhile = 0;
   while (isRewriting() && appended < 10_000) {
-    await file.append({ n: `meanwhile ${appended++}` }, Buffer.from("{}"), keepIn(file));
+    await file.append({ n: `meanwhile ${appended++}` }, Buffer.from("{}"), keep);
     if (isRewriting()) meanwhile += 1;
   }
   assert.ok(appended < 10_000, "it was rewritten");
@@ -312,13 +314,13 @@ test("while much that is in use is copied, lines go on being appended", async ()
 
 test("a rewrite that fails leaves the file as it is, and is said", async () => {
   const path = inState();
-  const { file, said } = await opened(path, { minSettled: 1000 });
+  const { file, said, keep } = await opened(path, { minSettled: 1000 });
   mkdirSync(`${path}.new`);
   for (let n = 0; n < 20; n++)
     await file.append(
       { n },
       Buffer.from(`"${"x".repeat(200)}"`),
-      (place) => n === 0 && keepIn(file)(place),
+      (place) => n === 0 && keep(place),
     );
   await waitFor(() => said.length > 0);
   assert.match(said[0] ?? "", /deliveries\.jsonl is not rewritten now: .*(EEXIST|EISDIR)/);
@@ -330,22 +332,22 @@ test("a file that a person edited is read: lines without sum, an empty line, no 
   const path = await filled(2);
   chmodSync(path, 0o644);
   appendFileSync(path, '\n{"n": "by hand", "payload": {"ref": "refs/heads/main"}}\r\n{"n":"last"}');
-  const { file, lines, numbers, said } = await opened(path);
+  const { file, lines, numbers, said, keep } = await opened(path);
   assert.equal(numbers, [0, 1, "by hand", "last"]);
   assert.equal(said, []);
   assert.is(statSync(path).mode & 0o777, 0o600, "payloads are for the server alone");
   const byHand = lines[2]?.place;
   assert.is(byHand && (await file.payload(byHand)).toString(), '{"ref":"refs/heads/main"}');
-  await file.append({ n: "next" }, Buffer.from("{}"), keepIn(file));
+  await file.append({ n: "next" }, Buffer.from("{}"), keep);
   await file.close();
   assert.equal(await numbersIn(path), [0, 1, "by hand", "last", "next"]);
 });
 
 test("a payload that is damaged while the server runs is not given out", async () => {
   const path = inState();
-  const { file } = await opened(path);
-  const place = await file.append({ n: 1 }, Buffer.from('{"a":"good"}'), keepIn(file));
-  const other = await file.append({ n: 2 }, Buffer.from('{"a":"good"}'), keepIn(file));
+  const { file, keep } = await opened(path);
+  const place = await file.append({ n: 1 }, Buffer.from('{"a":"good"}'), keep);
+  const other = await file.append({ n: 2 }, Buffer.from('{"a":"good"}'), keep);
   writeFileSync(path, readFileSync(path, "utf8").replace("good", "evil"));
   const problem = await file.payload(place).catch((error: Error) => error);
   assert.match(String(problem), /deliveries\.jsonl: the line at byte \d+ is damaged; push again/);
