@@ -257,23 +257,25 @@ export class LineFile {
       // each pass is shorter than the one before: little is left for the last step, for which writes wait
       for (let pass = 0; pass < 5 && this.#length - copied > pieceSize; pass++) await catchUp();
       await to.sync();
+      let former: FileHandle | undefined;
       await this.#inTurn(async () => {
         await catchUp();
         await to.sync();
         const next = await open(path, appending);
         await rename(path, this.#path);
         // in one tick: a reader has the old file and places, or the new ones
-        const former = this.#file;
+        former = this.#file;
         this.#file = next;
         this.#length = length;
         for (const place of this.#options.inUse().keys())
           place.at = moved.get(place) ?? place.at + shift;
         this.#isDamaged = false;
         this.#nextLook = length + this.#minSettled / 4;
-        await former?.close().catch(() => {});
         // nothing is answered before the new name is on disk: if not now, then when it is opened for the next write
         await fsyncFolder(dirname(path)).catch(() => this.#close());
       });
+      // what the kernel frees then may be large: no write waits for it
+      await former?.close().catch(() => {});
     } catch (error) {
       await rm(path, { force: true });
       throw error;

@@ -15,18 +15,15 @@ export interface Line {
 const payloadMark = ',"payload":';
 const sumTail = /,"sum":"([0-9a-f]{8})"\}$/;
 
-function sumOf(parts: readonly Buffer[]): string {
-  const sum = parts.reduce((before, part) => crc32(part, before), 0);
-  return sum.toString(16).padStart(8, "0");
-}
+const sumOf = (sum: number) => sum.toString(16).padStart(8, "0");
 
 /** A line with its newline, in parts: a payload may be large, and is not copied. */
 export function encodeLine(head: object, payload?: Buffer): Buffer[] {
   const start = JSON.stringify(head).slice(0, -1);
-  const parts = payload
-    ? [Buffer.from(start + payloadMark), asJson(payload)]
-    : [Buffer.from(start)];
-  return [...parts, Buffer.from(`,"sum":"${sumOf(parts)}"}\n`)];
+  if (!payload) return [Buffer.from(`${start},"sum":"${sumOf(crc32(start))}"}\n`)];
+  const parts = [Buffer.from(start + payloadMark), asJson(payload)];
+  const sum = parts.reduce((before, part) => crc32(part, before), 0);
+  return [...parts, Buffer.from(`,"sum":"${sumOf(sum)}"}\n`)];
 }
 
 function asJson(payload: Buffer): Buffer {
@@ -48,7 +45,7 @@ export function decodeLine(line: Buffer): Line | undefined {
       return { head, payload: text === undefined ? undefined : Buffer.from(text) };
     }
     const body = line.subarray(0, line.length - tail[0].length);
-    if (sumOf([body]) !== tail[1]) return undefined;
+    if (sumOf(crc32(body)) !== tail[1]) return undefined;
     const at = body.indexOf(payloadMark);
     const head = objectOf(`${body.toString("utf8", 0, at < 0 ? body.length : at)}}`);
     if (at < 0) return { head, payload: undefined };
