@@ -1,4 +1,9 @@
-import { defineCommand, runScript } from "../lib/cli/command.ts";
+import { defineCommand, type Live, runScript } from "../lib/cli/command.ts";
+
+const stages: Live = async ({ args }) => {
+  const { readBuildConfig } = await import("../lib/builder/build.ts");
+  return (await readBuildConfig(args[0] ?? ".")).stages;
+};
 
 const command = defineCommand({
   name: "build",
@@ -7,9 +12,9 @@ const command = defineCommand({
   args: [["DIR", "the checkout; default: the current folder"]],
   maxArgs: 1,
   flags: {
-    only: { type: "list", value: "A,B", help: "run these stages alone" },
-    skip: { type: "list", value: "A,B", help: "leave these stages out" },
-    from: { type: "string", value: "STAGE", help: "begin at this stage" },
+    only: { type: "list", value: "A,B", help: "run these stages alone", complete: stages },
+    skip: { type: "list", value: "A,B", help: "leave these stages out", complete: stages },
+    from: { type: "string", value: "STAGE", help: "begin at this stage", complete: stages },
     ref: {
       type: "string",
       value: "REF",

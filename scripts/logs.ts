@@ -4,6 +4,11 @@ import { place } from "./logs/place.ts";
 import { rotate } from "./logs/rotate.ts";
 import { stats } from "./logs/stats.ts";
 
+async function known([dir = "."]: readonly string[]) {
+  const { knownRuns, logFileOf } = await import("../lib/logs/logs.ts");
+  return await knownRuns(await logFileOf(dir));
+}
+
 const command = defineCommand({
   name: "logs",
   summary: "show the last run of a checkout, or search, follow and rotate its log",
@@ -18,9 +23,15 @@ const command = defineCommand({
     run: {
       type: "string",
       value: "ID",
+      complete: async ({ args }) => (await known(args)).ids,
       help: "this run; the beginning or the end of its id will do",
     },
-    stage: { type: "string", value: "NAME", help: "lines of this stage only" },
+    stage: {
+      type: "string",
+      value: "NAME",
+      help: "lines of this stage only",
+      complete: async ({ args }) => (await known(args)).stages,
+    },
     failed: { type: "boolean", help: "runs that failed or were cut off" },
     since: {
       type: "string",

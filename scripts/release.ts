@@ -14,7 +14,17 @@ const command = defineCommand({
   args: [["DIR", "the checkout; default: the current folder"]],
   maxArgs: 1,
   flags: {
-    tag: { type: "string", value: "TAG", env: "RELEASE_TAG", help: "the tag to release" },
+    tag: {
+      type: "string",
+      value: "TAG",
+      env: "RELEASE_TAG",
+      help: "the tag to release",
+      complete: async ({ args }) => {
+        const { gitIn } = await import("../lib/git/git.ts");
+        const { stdout } = await gitIn(args[0] ?? ".")`git tag --list --sort=-creatordate`;
+        return stdout.split("\n").slice(0, 100);
+      },
+    },
     sha: {
       type: "string",
       value: "SHA",

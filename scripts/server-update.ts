@@ -10,7 +10,13 @@ const command = defineCommand({
     "server-update --converge [REPO] [flags]",
     "server-update keygen --out FILE",
   ],
-  args: [["REPO", "the repo's name, as the slaves clone it"]],
+  args: [
+    [
+      "REPO",
+      "the repo's name, as the slaves clone it",
+      async () => (await import("../lib/fleet/known.ts")).knownRepos(),
+    ],
+  ],
   maxArgs: 1,
   flags: {
     list: {
@@ -20,7 +26,13 @@ const command = defineCommand({
       env: "SLAVELIST",
       help: "the slaves, one a line; - reads stdin",
     },
-    group: { type: "string", value: "NAME", help: "only the slaves under [NAME]" },
+    group: {
+      type: "string",
+      value: "NAME",
+      help: "only the slaves under [NAME]",
+      complete: async ({ flags }) =>
+        (await import("../lib/fleet/known.ts")).knownGroups(flags.list ?? ""),
+    },
     base: {
       type: "string",
       value: "URL",

@@ -1,12 +1,17 @@
-import { defineCommand, runScript } from "../lib/cli/command.ts";
+import { defineCommand, type Live, runScript } from "../lib/cli/command.ts";
 import { UsageError } from "../lib/core/errors.ts";
 import { formatDuration } from "../lib/core/units.ts";
+
+const served: Live = async ({ flags: { config, repos } }) => {
+  const { servedRepos } = await import("../lib/fleet/known.ts");
+  return await servedRepos(config, { repos });
+};
 
 const command = defineCommand({
   name: "slave-activate",
   summary: "a fresh clone of a repo, put in place in one step",
   usage: ["slave-activate REPO [flags]"],
-  args: [["REPO", "the repo's name; it is cloned from BASE/REPO.git"]],
+  args: [["REPO", "the repo's name; it is cloned from BASE/REPO.git", served]],
   minArgs: 1,
   maxArgs: 1,
   flags: {

@@ -8,7 +8,16 @@ const command = defineCommand({
   args: [["DIR", "the checkout, with its uploads.yml; default: the current folder"]],
   maxArgs: 1,
   flags: {
-    to: { type: "list", value: "NAME", help: "only these targets of uploads.yml" },
+    to: {
+      type: "list",
+      value: "NAME",
+      help: "only these targets of uploads.yml",
+      complete: async ({ args: [dir = "."], flags }) => {
+        const { readUploadsConfig } = await import("../lib/uploads/uploads.ts");
+        const file = flags.config ?? resolve(dir, "uploads.yml");
+        return (await readUploadsConfig(file, dir)).targets.map(({ name }) => name);
+      },
+    },
     check: {
       type: "boolean",
       help: "check uploads.yml and the programs and keys that it needs; nothing is asked or sent",

@@ -33,7 +33,7 @@ const shared: Record<string, readonly string[]> = {
 const stages: Record<string, readonly string[]> = {
   builder: ["build"],
   downloads: ["downloads"],
-  fleet: ["master/update", "slave/server", "repo/activate", "settings", "order"],
+  fleet: ["master/update", "slave/server", "repo/activate", "settings", "order", "known"],
   hook: ["hook"],
   launch: ["launch"],
   logs: ["logs"],

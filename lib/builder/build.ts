@@ -29,6 +29,7 @@ import {
 import { isPull, selectStages, type Stage } from "./select.ts";
 import { planStage } from "./stages.ts";
 
+export { readBuildConfig } from "./config.ts";
 export { checkBuild, planBuild } from "./preview.ts";
 
 export interface BuildOptions extends BuildRequest {

@@ -12,7 +12,7 @@ import { description, helpText } from "./help.ts";
 import { createTerminal } from "./terminal.ts";
 
 export { parseArguments } from "./arguments.ts";
-export { type Command, type CommandInput, type Flag, defineCommand } from "./flags.ts";
+export { type Command, type CommandInput, defineCommand, type Flag, type Live } from "./flags.ts";
 export { helpText } from "./help.ts";
 
 /**

@@ -20,7 +20,8 @@ export async function completions(command: Command, argv: readonly string[]): Pr
   try {
     const anyNumber = { ...command, minArgs: 0, maxArgs: Number.POSITIVE_INFINITY };
     const { values, args } = parseArguments(anyNumber, words);
-    const found = await live({ flags: values, args });
+    const texts = Object.entries(values).filter(([, value]) => typeof value === "string");
+    const found = await live({ flags: Object.fromEntries(texts) as Record<string, string>, args });
     // one word each, which no shell and no terminal takes for more
     return [...new Set(found)].filter((word) => cleanText(word) === word && /^[^\s]+$/.test(word));
   } catch {

@@ -23,9 +23,9 @@ export interface Flag {
 /** What a shell offers at TAB: files, folders, or words that are looked up at that moment. */
 export type Complete = "file" | "folder" | Live;
 
-/** Looks words up for TAB. What it throws is not shown. `given` is the command line as far as it could be read. */
+/** Looks words up for TAB. What it throws is not shown. `given` is what the command line has so far; flags with text. */
 export type Live = (given: {
-  flags: Record<string, unknown>;
+  flags: Readonly<Record<string, string | undefined>>;
   args: readonly string[];
 }) => Promise<readonly string[]>;
 

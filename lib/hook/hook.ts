@@ -5,6 +5,7 @@ import process from "node:process";
 import { messageOf } from "../core/errors.ts";
 import { version } from "../core/version.ts";
 import { createMask } from "../config/secrets.ts";
+import { readConfig } from "../config/yaml.ts";
 import { acquireLock } from "../files/lock.ts";
 import { formatListen } from "../http/server.ts";
 import { listenFds, notify, startWatchdog } from "../http/systemd.ts";
@@ -13,6 +14,7 @@ import { HookClient } from "./client.ts";
 import {
   type ConfigOverrides,
   findConfig,
+  hooksSchema,
   findState,
   type HookConfig,
   loadConfig,
@@ -187,4 +189,16 @@ export async function check(flags: HookFlags): Promise<{ file: string; findings:
 /** Speaks to the server whose state folder the flags `--config` and `--state` name. */
 export async function connect(flags: HookFlags): Promise<HookClient> {
   return new HookClient(await findState(flags.config, flags.state));
+}
+
+/** The newest runs that a server knows, for completion in a shell. */
+export async function knownRuns(flags: HookFlags): Promise<string[]> {
+  const { runs } = await (await connect(flags)).json("/runs?limit=100");
+  return (runs as { id: string }[]).map(({ id }) => id);
+}
+
+/** The repos of hooks.yml, for the same. */
+export async function knownRepos(flags: HookFlags): Promise<string[]> {
+  const { value } = await readConfig(await findConfig(flags.config), hooksSchema);
+  return Object.keys(value.repos);
 }

@@ -12,6 +12,8 @@ import { scanFolder } from "./folder.ts";
 import type { Job, Outcome } from "./job.ts";
 import { makeStateFolder, openState } from "./state.ts";
 
+export { readUploadsConfig } from "./config.ts";
+
 export interface UploadsOptions {
   /** The checkout. */
   dir: string;

@@ -1,6 +1,6 @@
 import { defineCommand } from "../../lib/cli/command.ts";
 import { UsageError } from "../../lib/core/errors.ts";
-import { commonFlags, runArgument } from "./flags.ts";
+import { commonFlags, repos, runArgument, runs } from "./flags.ts";
 
 /** hook-server list, show and log: what there is to see of the runs. */
 
@@ -13,7 +13,12 @@ export const list = defineCommand({
   ],
   flags: {
     ...commonFlags,
-    repo: { type: "string", value: "OWNER/NAME", help: "runs of this repo only" },
+    repo: {
+      type: "string",
+      value: "OWNER/NAME",
+      help: "runs of this repo only",
+      complete: repos,
+    },
     only: {
       type: "string",
       value: "STATE",
@@ -63,7 +68,7 @@ export const log = defineCommand({
   name: "hook-server log",
   summary: "a run's output",
   usage: ["hook-server log [-f] [RUN]"],
-  args: [["RUN", "a run's id; default: the newest that was started"]],
+  args: [["RUN", "a run's id; default: the newest that was started", runs]],
   maxArgs: 1,
   flags: {
     ...commonFlags,

@@ -60,7 +60,16 @@ export const rollback = defineCommand({
   name: "launchfit rollback",
   summary: "go back to the version before, or to one that is still installed",
   usage: ["launchfit rollback [VERSION] [flags]"],
-  args: [["VERSION", "as launchfit list shows it; default: the one before"]],
+  args: [
+    [
+      "VERSION",
+      "as launchfit list shows it; default: the one before",
+      async ({ flags: { dir } }) => {
+        const { status } = await import("../../lib/launch/launch.ts");
+        return (await status(dir ?? ".")).installed;
+      },
+    ],
+  ],
   maxArgs: 1,
   flags: dirFlags,
   examples: [

@@ -1,6 +1,11 @@
-import { defineCommand } from "../../lib/cli/command.ts";
+import { defineCommand, type Live } from "../../lib/cli/command.ts";
 import { formatSize } from "../../lib/core/units.ts";
 import { expires, keyFlags, out, signers } from "./flags.ts";
+
+const versions: Live = async ({ flags }) => {
+  const { list } = await import("../../lib/release/release.ts");
+  return (await list(flags.out ?? out.default)).map(({ version }) => version);
+};
 
 export const refreshCommand = defineCommand({
   name: "release refresh",
@@ -25,13 +30,18 @@ export const withdrawCommand = defineCommand({
   name: "release withdraw",
   summary: "make the release before a bad one current again",
   usage: ["release withdraw VERSION [flags]"],
-  args: [["VERSION", "the one that is current and should not be"]],
+  args: [["VERSION", "the one that is current and should not be", versions]],
   minArgs: 1,
   maxArgs: 1,
   flags: {
     out,
     ...keyFlags,
-    to: { type: "string", value: "VERSION", help: "go back to this one (default: the one before)" },
+    to: {
+      type: "string",
+      value: "VERSION",
+      help: "go back to this one (default: the one before)",
+      complete: versions,
+    },
   },
   examples: [
     ["release withdraw 1.23.42b", "clients go back at their next look"],

@@ -8,8 +8,15 @@ export const removeCommand = defineCommand({
   summary: "what setup has made, taken away again; data is kept unless --purge",
   usage: ["setup remove repo OWNER/NAME [flags]", "setup remove app NAME|slave|server [flags]"],
   args: [
-    ["WHAT", "repo, app, slave or server"],
-    ["NAME", "of the repo or app"],
+    ["WHAT", "repo, app, slave or server", async () => ["repo", "app", "slave", "server"]],
+    [
+      "NAME",
+      "of the repo or app",
+      async ({ args: [what], flags: { root = "/" } }) => {
+        const { apps, repos } = await facts({ root });
+        return what === "repo" ? repos.map(({ repo }) => repo) : apps.map(({ app }) => app);
+      },
+    ],
   ],
   minArgs: 1,
   maxArgs: 2,
