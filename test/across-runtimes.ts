@@ -3,24 +3,22 @@
 // each of them, from the sources. All others (decisions, texts, formats, whole pages of docs) run under Node 20 alone,
 // from the bundles. Paths below test/, or the beginnings of some.
 export const acrossRuntimes: readonly string[] = [
-  // every script at its work, once (launchfit: with the systemd and terminal ones; slave-activate: by slave-server)
-  "scripts/build.test",
-  "scripts/downloads.test",
-  "scripts/hook-server.test",
-  "scripts/logs.test",
-  "scripts/release-run",
-  "scripts/server-update.test",
-  "scripts/setup.test",
-  "scripts/slave-server.test",
-  "scripts/uploads.test",
+  // every script at a usual piece of work; the README's first command, which goes through most of them; the bundles
+  "docs/permissions",
+  "bundles/",
+  "house/bundle",
+  "house/demo",
+  "house/deno",
   // commands, signals, users
   "lib/exec",
   "lib/hook/config",
   "scripts/downloads-faults",
+  "scripts/hook-server.test",
   "scripts/hook-server-process",
   "scripts/hook-server-hostile",
   "scripts/hook-server-cgroup",
   "scripts/hook-server-bounds",
+  "scripts/uploads.test",
   // files, locks, watching, logs that are followed
   "lib/config/secrets",
   "lib/files",
@@ -38,12 +36,14 @@ export const acrossRuntimes: readonly string[] = [
   "lib/launch/health",
   "lib/launch/listen-socket",
   "lib/s3",
+  "scripts/downloads-s3",
   "scripts/hook-server-systemd",
   "scripts/launchfit-overlap",
   "scripts/launchfit-systemd",
   "scripts/server-update-tls",
+  "scripts/slave-server.test",
   "scripts/slave-server-systemd",
-  "scripts/uploads-s3",
+  "scripts/uploads-s3-p", // parts, proxy
   // signatures, archives, compression
   "lib/launch/tree-writer",
   "lib/fleet/order",
@@ -52,10 +52,4 @@ export const acrossRuntimes: readonly string[] = [
   // terminals
   "scripts/downloads-terminal",
   "scripts/launchfit-terminal",
-  // the README's first command, the bundles themselves
-  "bundles/",
-  "house/bundle",
-  "house/demo",
-  "house/deno",
-  "docs/permissions",
 ];

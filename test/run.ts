@@ -107,6 +107,11 @@ const passed = sum((outcome) => outcome.passed);
 const nothing = passed === 0 && outcomes.every((outcome) => outcome.failed === 0);
 if (nothing) console.log("FAIL  no test ran");
 const failed = sum((outcome) => outcome.failed) + (nothing ? 1 : 0);
+const slowest = [...outcomes].sort((a, b) => b.seconds - a.seconds).slice(0, 10);
+if (outcomes.length > 20)
+  console.log(
+    `slowest: ${slowest.map(({ file, seconds }) => `${basename(file)} ${seconds.toFixed(0)} s`).join(", ")}`,
+  );
 const skips = outcomes.flatMap((outcome) => outcome.skips);
 for (const line of sumOfSkips(skips)) console.log(line);
 const bad = outcomes.filter((outcome) => outcome.failed).map(({ file }) => `  ${file}`);

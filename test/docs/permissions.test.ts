@@ -1,4 +1,5 @@
-// Under Deno a script works with the permissions that its page names, and says which one is missing.
+// Every script does a usual piece of work. Under Deno with the permissions that its page names, and says which one is
+// missing.
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
@@ -8,7 +9,13 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { makeYard } from "../helpers/hooks.ts";
 import { makeRepo, writeFiles } from "../helpers/repos.ts";
-import { runCommand, type RunResult, startCommand } from "../helpers/run.ts";
+import {
+  runCommand,
+  type RunResult,
+  runScript,
+  startCommand,
+  startScript,
+} from "../helpers/run.ts";
 import { current, root } from "../helpers/runtime.ts";
 import { testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
@@ -130,6 +137,14 @@ async function run(name: string, permissions: readonly string[], work: Work): Pr
 }
 
 for (const [name, prepare] of Object.entries(works)) {
+  if (current.kind === "node")
+    test(`${name} does a usual piece of work`, async () => {
+      const { args, env = {}, until } = await prepare();
+      if (!until) return void (await runScript(name, args, { env, expect: 0 }));
+      const server = startScript(name, args, { env });
+      await server.until(until);
+      assert.is((await server.stop()).code, 0);
+    });
   testUnless(test, current.kind !== "deno" && "needs Deno")(
     `${name} needs the permissions on its page, and names one that is missing`,
     async () => {

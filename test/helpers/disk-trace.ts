@@ -131,11 +131,14 @@ function syncOf(calls: readonly Call[], path: string, after: number, before: num
 
 /**
  * Fails unless what got the name `path` was on the disk before that (a file's bytes; of a folder all files made in
- * it, and its folders), and the name itself afterwards: the folder's sync, before `told` is written anywhere.
+ * it, and its folders), and the name itself afterwards: the folder's sync, before `told` is written anywhere. The name
+ * was never removed: who looks finds the old or the new.
  */
 export function assertDurable(calls: readonly Call[], path: string, told?: RegExp): void {
   const publish = publishing(calls, path).at(-1);
   assert.ok(publish, `nothing was renamed or linked to ${path}`);
+  const removed = calls.some(({ name, paths }) => name.startsWith("unlink") && paths[0] === path);
+  assert.not(removed, `${path} was removed, not replaced`);
   const source = publish.name.startsWith("symlink") ? undefined : publish.paths[0];
   if (source !== undefined) {
     const changed = calls.filter(

@@ -112,7 +112,7 @@ export const disk: Mutation[] = [
     file: "lib/files/files.ts",
     from: "await rename(temporary, path);",
     to: "await rm(path, { force: true });\n    await rename(temporary, path);",
-    tests: ["lib/files", ...killed],
+    tests: durability,
   },
   {
     what: "a file is written in its place",

@@ -83,11 +83,7 @@ export const receive: Mutation[] = [
     file: "lib/hook/deliveries.ts",
     from: "if (twin) return repeated((await twin.catch(notStored))[0]?.id);",
     to: "",
-    tests: [
-      "scripts/hook-server-bounds",
-      "scripts/hook-server-durable",
-      "scripts/hook-server-order",
-    ],
+    tests: server,
   },
   {
     what: "a body of any size is kept in memory",

@@ -9,7 +9,7 @@ export const shown: Mutation[] = [
     file: "lib/cli/terminal.ts",
     from: "wanted && !NO_COLOR ? 1 : 0",
     to: "wanted ? 1 : 0",
-    tests: ["lib/cli"],
+    tests: ["scripts/downloads-terminal", "scripts/launchfit-list"],
   },
   {
     what: "of two secrets that overlap the end of one is shown",

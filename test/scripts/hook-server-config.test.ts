@@ -70,7 +70,8 @@ test("secrets and the token may come from the environment, and are found nowhere
   assert.not.match(log, /HOOK_SECRET|STATUS_TOKEN/);
   const ask = (path: string, given: string) =>
     http({ port: server.port }, path, { headers: { authorization: `Bearer ${given}` } });
-  assert.is((await ask("/runs", one)).status, 401);
+  for (const wrong of [one, token.slice(0, -1), `${token}1`])
+    assert.is((await ask("/runs", wrong)).status, 401, wrong);
   for (const path of ["/runs", `/runs/${runs[0]?.id}/log`, "/metrics", "/nothing"]) {
     const answer = await ask(path, token);
     assert.is(answer.status, path === "/nothing" ? 404 : 200);

@@ -3,12 +3,12 @@ import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { writeFiles } from "../helpers/repos.ts";
-import { type RunOptions, runScript, startScript } from "../helpers/run.ts";
+import { runScript } from "../helpers/run.ts";
 import { current } from "../helpers/runtime.ts";
 import { makeBucket, needsS3, s3, s3Env, startS3Proxy, type TestBucket } from "../helpers/s3.ts";
+import { makeSite } from "../helpers/s3-site.ts";
 import { testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
-import { waitFor } from "../helpers/wait.ts";
 
 const s3Test = testUnless(test, needsS3);
 const home = tempDir();
@@ -19,41 +19,6 @@ test.before(async () => {
 test.after(async () => {
   if (!needsS3) await bucket.remove();
 });
-
-let sites = 0;
-
-/** A checkout with an upload folder and an uploads.yml, and a place of its own in the bucket. */
-async function makeSite(
-  files: Record<string, string | Uint8Array>,
-  { endpoint = s3.url, more = "" } = {},
-) {
-  const dir = tempDir();
-  const prefix = `site-${++sites}`;
-  await mkdir(join(dir, "upload"));
-  await writeFiles(join(dir, "upload"), files);
-  await writeFile(
-    join(dir, "uploads.yml"),
-    `to:\n  cdn: { s3: "s3://${bucket.name}/${prefix}", endpoint: "${endpoint}"${more} }\n`,
-  );
-  return {
-    dir,
-    prefix,
-    file: (name: string) => join(dir, "upload", name),
-    uploads: (args: string[] = [], options: RunOptions = {}) =>
-      runScript("uploads", [dir, ...args], {
-        ...options,
-        env: { ...s3Env(home), ...options.env },
-        timeout: 60_000,
-      }),
-    /** Path → content there. */
-    async there() {
-      const found: Record<string, string> = {};
-      for (const key of (await bucket.list(`${prefix}/`)).keys())
-        found[key.slice(prefix.length + 1)] = (await bucket.get(key)).toString();
-      return found;
-    },
-  };
-}
 
 const page = "<!doctype html><p>";
 
@@ -71,7 +36,7 @@ s3Test("files of every name arrive byte for byte, with their content types", asy
     "dots..and~/.hidden": "6",
     "back\\slash&amp;<tag>": "7",
   };
-  const site = await makeSite(files);
+  const site = await makeSite(bucket, files);
   await site.uploads([], { expect: 0 });
   assert.equal(await site.there(), files);
   const head = await bucket.head(`${site.prefix}/index.html`);
@@ -86,7 +51,7 @@ s3Test("a rebuild that touches every file sends nothing, with or without the rec
   const files = Object.fromEntries(
     Array.from({ length: 30 }, (_, index) => [`f${index}.txt`, `${index}`]),
   );
-  const site = await makeSite(files, { endpoint: proxy.url });
+  const site = await makeSite(bucket, files, { endpoint: proxy.url });
   await site.uploads([], { expect: 0 });
   assert.is(proxy.writes().length, 30);
   for (const forget of [false, true]) {
@@ -101,7 +66,7 @@ s3Test("a rebuild that touches every file sends nothing, with or without the rec
 });
 
 s3Test("a changed byte with the old size and the old time is sent", async () => {
-  const site = await makeSite({ "a.txt": "old content", "b.txt": "stays" });
+  const site = await makeSite(bucket, { "a.txt": "old content", "b.txt": "stays" });
   const old = new Date("2020-01-01");
   await utimes(site.file("a.txt"), old, old);
   await site.uploads([], { expect: 0 });
@@ -114,7 +79,7 @@ s3Test("a changed byte with the old size and the old time is sent", async () => 
 });
 
 s3Test("what another hand changed there is put right again", async () => {
-  const site = await makeSite({ "a.txt": "ours!" });
+  const site = await makeSite(bucket, { "a.txt": "ours!" });
   await site.uploads([], { expect: 0 });
   await bucket.put(`${site.prefix}/a.txt`, "their");
   await site.uploads([], { expect: 0 });
@@ -125,7 +90,7 @@ s3Test(
   "Cache-Control follows the patterns, and a new rule is applied to what is there",
   async () => {
     const files = { "index.html": page, "assets/a.js": "1", "plain.txt": "2" };
-    const site = await makeSite(files, {
+    const site = await makeSite(bucket, files, {
       more: ', cache: { "*.html": 60, "assets/**": 31536000 }',
     });
     await site.uploads([], { expect: 0 });
@@ -154,7 +119,7 @@ s3Test("assets come first, then pages, then deletions", async () => {
     files[`p${index}.html`] = `${page}p${index}`;
   }
   files["index.html"] = page;
-  const site = await makeSite(files, { endpoint: proxy.url });
+  const site = await makeSite(bucket, files, { endpoint: proxy.url });
   await bucket.put(`${site.prefix}/gone.html`, "old");
   await bucket.put(`${site.prefix}/zz/gone.css`, "old");
   await site.uploads(["--delete"], { expect: 0 });
@@ -171,6 +136,7 @@ s3Test("assets come first, then pages, then deletions", async () => {
 s3Test("with one asset failing for good, no page is touched and nothing is deleted", async () => {
   const proxy = await startS3Proxy();
   const site = await makeSite(
+    bucket,
     { "index.html": page, "a.css": "1", "zz/b.css": "2" },
     { endpoint: proxy.url },
   );
@@ -193,7 +159,7 @@ s3Test("with one asset failing for good, no page is touched and nothing is delet
 });
 
 s3Test("deletions wait for --delete, and spare what is beside our prefix", async () => {
-  const site = await makeSite({ "a.txt": "1" });
+  const site = await makeSite(bucket, { "a.txt": "1" });
   await bucket.put(`${site.prefix}/b.txt`, "2");
   await bucket.put(`${site.prefix}-other/c.txt`, "3");
   await site.uploads([], { expect: 0 });
@@ -206,131 +172,10 @@ s3Test("deletions wait for --delete, and spare what is beside our prefix", async
   assert.is((await bucket.list(`${site.prefix}-other/`)).size, 1);
 });
 
-const large = Buffer.alloc(20 * 1024 * 1024, "0123456789abcdef!");
-
-s3Test(
-  "a flipped bit on the way is never stored, in a small body or a part of a large one",
-  async () => {
-    const proxy = await startS3Proxy();
-    const site = await makeSite({ "small.txt": "0".repeat(500), large }, { endpoint: proxy.url });
-    const flipped = new Set<string>();
-    proxy.meddle = ({ method, key, query }) => {
-      const what = `${key} ${query.get("partNumber") ?? ""}`;
-      if (method !== "PUT" || flipped.has(what)) return undefined;
-      flipped.add(what);
-      return "flip";
-    };
-    await site.uploads([], { expect: 0 });
-    assert.is(flipped.size, 4, "one small body and three parts");
-    assert.is((await bucket.get(`${site.prefix}/small.txt`)).toString(), "0".repeat(500));
-    assert.ok((await bucket.get(`${site.prefix}/large`)).equals(large));
-    proxy.meddle = ({ method }) => (method === "PUT" ? "flip" : undefined);
-    await writeFile(site.file("small.txt"), "1".repeat(500));
-    // tried once more, not six times: those wait about 10 s in all
-    const { stderr } = await site.uploads(["--retries", "1"], { expect: 1 });
-    assert.match(stderr, /damaged on its way/);
-    assert.is((await bucket.get(`${site.prefix}/small.txt`)).toString(), "0".repeat(500));
-    await proxy.stop();
-  },
-);
-
-s3Test("after SIGINT or a failure no multipart upload stays open", async () => {
-  const proxy = await startS3Proxy();
-  const site = await makeSite({ large }, { endpoint: proxy.url });
-  let hold: (() => void) | undefined;
-  const held = new Promise<undefined>((resolve) => {
-    hold = () => resolve(undefined);
-  });
-  proxy.meddle = ({ query }) => (query.get("partNumber") === "2" ? held : undefined);
-  const running = startScript("uploads", [site.dir], { env: s3Env(home) });
-  await waitFor(() => proxy.seen.some(({ query }) => query.get("partNumber") === "2"));
-  const { code, signal } = await running.stop("SIGINT");
-  hold?.();
-  assert.ok(code === 130 || signal === "SIGINT", `${code} ${signal}`);
-  assert.equal(await bucket.openUploads(), []);
-  proxy.meddle = ({ query }) =>
-    query.get("partNumber") === "3" ? { status: 400, code: "InvalidPart" } : undefined;
-  await site.uploads([], { expect: 1 });
-  assert.equal(await bucket.openUploads(), []);
-  await proxy.stop();
-});
-
-s3Test("a large upload that was killed goes on with the parts that are there", async () => {
-  const proxy = await startS3Proxy();
-  const site = await makeSite({ large }, { endpoint: proxy.url });
-  const isLast = (query: URLSearchParams) => query.get("partNumber") === "3";
-  let release: ((meddling: "cut") => void) | undefined;
-  const held = new Promise<"cut">((resolve) => {
-    release = resolve;
-  });
-  proxy.meddle = ({ query }) => (isLast(query) ? held : undefined);
-  const running = startScript("uploads", [site.dir], { env: s3Env(home) });
-  await waitFor(
-    () =>
-      proxy.seen.filter(({ query, status }) => query.has("partNumber") && status === 200).length ===
-      2,
-  );
-  running.kill("SIGKILL");
-  await running.exited;
-  release?.("cut");
-  assert.is((await bucket.openUploads()).length, 1);
-  proxy.meddle = () => undefined;
-  proxy.seen.length = 0;
-  const { stderr } = await site.uploads([], { expect: 0 });
-  assert.match(stderr, /going on with the 2 parts/);
-  const parts = proxy.seen.filter(
-    ({ method, query }) => method === "PUT" && query.has("partNumber"),
-  );
-  assert.equal(
-    parts.map(({ query }) => query.get("partNumber")),
-    ["3"],
-  );
-  assert.ok((await bucket.get(`${site.prefix}/large`)).equals(large));
-  assert.equal(await bucket.openUploads(), []);
-  await proxy.stop();
-});
-
-s3Test("an upload that was killed and is no longer wanted is ended by the next run", async () => {
-  const proxy = await startS3Proxy();
-  const site = await makeSite({ large, "a.txt": "1" }, { endpoint: proxy.url });
-  for (const what of ["part", "begin"]) {
-    // a kill in the middle of a part, and one before the upload's id can reach our disk
-    let release: ((meddling: undefined) => void) | undefined;
-    const held = new Promise<undefined>((resolve) => {
-      release = resolve;
-    });
-    let isBegun = false;
-    proxy.meddle = ({ query }) => {
-      if (what === "part" && query.get("partNumber") === "1") {
-        isBegun = true;
-        return held;
-      }
-      return undefined;
-    };
-    if (what === "begin") await rm(join(site.dir, ".boatyard"), { recursive: true });
-    await writeFile(site.file("large"), large);
-    const running = startScript("uploads", [site.dir], { env: s3Env(home) });
-    if (what === "part") await waitFor(() => isBegun);
-    else
-      await waitFor(() =>
-        proxy.seen.some(({ query, status }) => query.has("uploads") && status === 200),
-      );
-    running.kill("SIGKILL");
-    await running.exited;
-    release?.(undefined);
-    await rm(site.file("large"));
-    proxy.meddle = () => undefined;
-    await site.uploads([], { expect: 0 });
-    assert.equal(await bucket.openUploads(), [], what);
-    proxy.seen.length = 0;
-  }
-  await proxy.stop();
-});
-
 s3Test(
   "a name that is a folder there, and a folder that is a name there, both arrive",
   async () => {
-    const site = await makeSite({ was: "a file", "turned/inner.txt": "in a folder" });
+    const site = await makeSite(bucket, { was: "a file", "turned/inner.txt": "in a folder" });
     await site.uploads([], { expect: 0 });
     for (const name of ["was", "turned"]) await rm(site.file(name), { recursive: true });
     await mkdir(site.file("was"));
@@ -345,7 +190,7 @@ s3Test(
 );
 
 s3Test("links are followed inside the folder, and refused when they lead out of it", async () => {
-  const site = await makeSite({ "real/a.txt": "1" });
+  const site = await makeSite(bucket, { "real/a.txt": "1" });
   await symlink("real", site.file("alias"));
   await symlink("real/a.txt", site.file("b.txt"));
   await site.uploads([], { expect: 0 });
@@ -358,7 +203,7 @@ s3Test("links are followed inside the folder, and refused when they lead out of 
 s3Test("passing troubles are tried again: 503, throttling, a cut connection", async () => {
   const proxy = await startS3Proxy();
   const files = { "a.txt": "1", "b.txt": "2", "c.txt": "3", "index.html": page };
-  const site = await makeSite(files, { endpoint: proxy.url });
+  const site = await makeSite(bucket, files, { endpoint: proxy.url });
   const troubles: Record<string, "cut" | { status: number; code?: string; body?: string }> = {
     "a.txt": { status: 503, body: "<html>busy</html>" },
     "b.txt": { status: 503, code: "SlowDown" },
@@ -382,7 +227,7 @@ s3Test(
   "each lasting trouble has its own sentence, and a wrong credential is tried once",
   async () => {
     const proxy = await startS3Proxy();
-    const site = await makeSite({ "a.txt": "1" }, { endpoint: proxy.url });
+    const site = await makeSite(bucket, { "a.txt": "1" }, { endpoint: proxy.url });
     const wrongKey = await site.uploads([], { expect: 1, env: { AWS_ACCESS_KEY_ID: "nobody" } });
     assert.match(wrongKey.stderr, /does not know this access key/);
     assert.is(proxy.seen.length, 1);
@@ -427,7 +272,7 @@ testUnless(
     "const { now } = Date; Date.now = () => now() - 3600_000;" +
       "globalThis.Date = new Proxy(Date, { construct: (D, a) => new D(...(a.length ? a : [D.now()])) });",
   );
-  const site = await makeSite({ "a.txt": "1" });
+  const site = await makeSite(bucket, { "a.txt": "1" });
   const env = { NODE_OPTIONS: `--import=${late}` };
   const { stderr } = await site.uploads([], { expect: 0, env });
   assert.match(stderr, /cdn: the clock here is (?:59|60|61) minutes off from the server's/);

@@ -1,3 +1,4 @@
+import { readFileSync, renameSync, statSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
@@ -7,6 +8,7 @@ import { acquireLock } from "../../../lib/files/lock.ts";
 import { startCommand } from "../../helpers/run.ts";
 import { current, root } from "../../helpers/runtime.ts";
 import { tempDir } from "../../helpers/tmp.ts";
+import { waitFor } from "../../helpers/wait.ts";
 
 const holder = (lock: string) =>
   startCommand([...current.argv(join(root, "test/helpers/hold-lock.ts")), lock]);
@@ -49,6 +51,29 @@ test("waiting ends after the time that was given", async () => {
   );
   held.release();
   (await acquireLock(lock, { what: "third" })).release();
+});
+
+test("who waits for a lock file that is replaced meanwhile waits for the new one", async () => {
+  const lock = join(tempDir(), "x.lock");
+  /** Whether somebody waits for the file that has the name now, as proc_locks(5) tells. */
+  const isWaitedFor = () => {
+    const { ino } = statSync(lock);
+    return new RegExp(`-> FLOCK .*:${ino} `).test(readFileSync("/proc/locks", "utf8"));
+  };
+  const first = await acquireLock(lock, { what: "first" });
+  let taken = false;
+  const waiting = acquireLock(lock, { what: "waiting", wait: true }).then((held) => {
+    taken = true;
+    return held;
+  });
+  await waitFor(isWaitedFor);
+  renameSync(lock, `${lock}.old`);
+  const second = await acquireLock(lock, { what: "second" });
+  first.release();
+  await waitFor(() => taken || isWaitedFor());
+  assert.not(taken, "two hold the lock");
+  second.release();
+  (await waiting).release();
 });
 
 test("of many at once, one at a time holds it", async () => {
