@@ -4,7 +4,7 @@ export const templates = {
 # Copy to /etc/systemd/system/ with build@.timer, then: systemctl enable --now build@site.timer
 [Unit]
 Description=Boatyard: build %i if it changed
-Documentation=man:systemd.exec(5)
+Documentation=man:boatyard-build(1)
 After=network-online.target
 Wants=network-online.target
 
@@ -48,6 +48,7 @@ UMask=0022
   "build@.timer": `# Looks every five minutes; servers with many of them do not ask the forge in the same second.
 [Unit]
 Description=Boatyard: look for new commits of %i
+Documentation=man:boatyard-build(1)
 
 [Timer]
 OnBootSec=1min
@@ -64,7 +65,7 @@ WantedBy=timers.target
 # On a server where one account builds everything, set User= to it and empty CapabilityBoundingSet=.
 [Unit]
 Description=Boatyard: webhooks in, builds out
-Documentation=man:systemd.exec(5)
+Documentation=man:boatyard-hook-server(1) man:hooks.yml(5)
 Requires=hook-server.socket
 After=network-online.target hook-server.socket
 Wants=network-online.target
@@ -134,6 +135,7 @@ WantedBy=multi-user.target
   "hook-server.socket": `# The address of hook-server. systemd holds it, so that deliveries wait, and none fails, while the server restarts.
 [Unit]
 Description=Boatyard: the address of hook-server
+Documentation=man:boatyard-hook-server(1)
 
 [Socket]
 # nginx or Caddy stands before it. Keep it in step with listen: in hooks.yml
@@ -184,7 +186,7 @@ repos:
 # The app runs inside these fences too: loosen in launchfit@my-app.service.d/ what it cannot live with.
 [Unit]
 Description=Boatyard: %i, kept running and up to date
-Documentation=man:systemd.exec(5)
+Documentation=man:boatyard-launchfit(1) man:launchify.yml(5)
 After=network-online.target
 Wants=network-online.target
 
@@ -241,7 +243,7 @@ WantedBy=multi-user.target
 # For a checkout elsewhere change both paths in logs-rotate@site.service.d/.
 [Unit]
 Description=Boatyard: rotate the log of %i
-Documentation=man:systemd.timer(5)
+Documentation=man:boatyard-logs-rotate(1)
 # before its first build there is nothing to rotate
 ConditionPathExists=/home/%i/%i
 
@@ -280,6 +282,7 @@ UMask=0022
   "logs-rotate@.timer": `# Starts logs-rotate@NAME.service every hour; a missed time is made up for after a boot.
 [Unit]
 Description=Boatyard: rotate the log of %i every hour
+Documentation=man:boatyard-logs-rotate(1)
 
 [Timer]
 OnCalendar=hourly
@@ -321,7 +324,7 @@ location ~ ^/(runs|ignored|metrics|healthz)(/|$) {
 # Copy both to /etc/systemd/system/, then: systemctl enable --now server-update.timer
 [Unit]
 Description=Boatyard: slaves that were down are brought along
-Documentation=man:systemd.exec(5)
+Documentation=man:boatyard-server-update(1)
 After=network-online.target
 Wants=network-online.target
 
@@ -363,6 +366,7 @@ UMask=0022
   "server-update.timer": `# Every five minutes: server-update --converge.
 [Unit]
 Description=Boatyard: slaves that were down are brought along, every five minutes
+Documentation=man:boatyard-server-update(1)
 
 [Timer]
 OnBootSec=2min
@@ -377,7 +381,7 @@ WantedBy=timers.target
 # The account is \`slave\`, its home /srv/slave: change both lines for another.
 [Unit]
 Description=Boatyard: slave of a master server
-Documentation=man:systemd.exec(5)
+Documentation=man:boatyard-slave-server(1) man:slave.yml(5)
 Requires=slave-server.socket
 After=network-online.target slave-server.socket
 Wants=network-online.target
@@ -430,6 +434,7 @@ WantedBy=multi-user.target
   "slave-server.socket": `# The address of slave-server. Document 2's port; a secret in slave.yml must stand behind an address that others reach.
 [Unit]
 Description=Boatyard: the address of slave-server
+Documentation=man:boatyard-slave-server(1)
 
 [Socket]
 ListenStream=0.0.0.0:9999
