@@ -108,6 +108,20 @@ export function publishing(calls: readonly Call[], path: string): Call[] {
   );
 }
 
+/** The call after which what `write` wrote is on the disk: itself with O_DSYNC, else the next sync of its file. */
+export function syncAfter(calls: readonly Call[], write: Call | undefined): Call | undefined {
+  const file = write?.paths[0];
+  const opened = calls.findLast(
+    ({ name, paths, start }) =>
+      name.startsWith("open") && paths[0] === file && start < (write?.start ?? 0),
+  );
+  if (opened && /O_D?SYNC/.test(opened.text)) return write;
+  return calls.find(
+    ({ name, paths, start }) =>
+      /^f(data)?sync$/.test(name) && paths[0] === file && start > (write?.end ?? 0),
+  );
+}
+
 /** Whether what `path` held at `before` was on the disk then: a sync after its last change, or written with O_DSYNC. */
 function wasSynced(calls: readonly Call[], path: string, before: number): boolean {
   const opened = calls.findLast(({ name, paths }) => name.startsWith("open") && paths[0] === path);

@@ -58,7 +58,7 @@ export const build: Mutation[] = [
     file: "lib/builder/install.ts",
     from: '["package.json", ...settings, ...(lock === undefined ? [] : [lock])];',
     to: '["package.json", ...settings, ...(lock === undefined ? [] : [])];',
-    tests: ["scripts/build-install", "scripts/build-managers"],
+    tests: ["scripts/build-install"],
   },
   {
     what: "the stages after one that failed run",

@@ -82,8 +82,8 @@ export const ground: Mutation[] = [
   {
     what: "a body that comes drop by drop holds a connection for ever",
     file: "lib/http/server.ts",
-    from: "const timer = setTimeout(tooSlow, timeout);",
-    to: "const timer = setTimeout(tooSlow, 1e9);",
+    from: 'new HttpError(408, "body came too slowly")), timeout);',
+    to: 'new HttpError(408, "body came too slowly")), 1e9);',
     tests: ["lib/http", "scripts/hook-server-hostile-clients"],
   },
   {

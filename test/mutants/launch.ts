@@ -121,8 +121,8 @@ export const launch: Mutation[] = [
   {
     what: "a release that failed is tried again and again",
     file: "lib/launch/trial.ts",
-    from: "const failed = withFailed(state.value.failed, to, { reason, offer });",
-    to: "const { failed } = state.value;",
+    from: "withFailed(state.value.failed, to, {",
+    to: 'withFailed(state.value.failed, "", {',
     tests: ["scripts/launchfit-run"],
   },
   {

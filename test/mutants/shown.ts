@@ -56,8 +56,8 @@ export const shown: Mutation[] = [
   {
     what: "a secret stays in a log that has ended",
     file: "lib/hook/run-log.ts",
-    from: "if (size) await maskFile(path, { size, mask });",
-    to: "",
+    from: "return size !== undefined && (await maskFile(path, { size, mask }));",
+    to: "return size === -1 && (await maskFile(path, { size, mask }));",
     tests: ["scripts/hook-server-runs", "scripts/hook-server.test"],
   },
   {

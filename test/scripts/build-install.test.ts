@@ -80,7 +80,16 @@ const locked: Files = {
 };
 
 const changes: [title: string, change: (dir: string, bin: string) => Promise<unknown>][] = [
-  ["the lock file", (dir) => writeFile(join(dir, "package-lock.json"), '{ "packages": {} }')],
+  [
+    "the lock file: another version, all else the same",
+    (dir) => {
+      const text = String(locked["package-lock.json"]).replace(
+        'dep": {}',
+        'dep": { "version": "2" }',
+      );
+      return writeFile(join(dir, "package-lock.json"), text);
+    },
+  ],
   [
     "the package file",
     (dir) => writeFile(join(dir, "package.json"), '{ "dependencies": { "x": "1" } }'),
