@@ -18,6 +18,7 @@ import { checkoutBranch } from "./checkout.ts";
 import type { Scheduler } from "./scheduler.ts";
 import type { Entry } from "./entry.ts";
 import type { Store } from "./store.ts";
+import { Refusals } from "./refusals.ts";
 import { printable, type ServerLog } from "./telemetry.ts";
 import { repoOf, verify, verifyHeaders } from "./verify.ts";
 
@@ -49,30 +50,46 @@ export class Deliveries {
   /** Checkouts whose branch git is asked for at this moment. */
   readonly #askedBranches = new Map<RepoConfig, Promise<string | undefined>>();
   readonly #admission = new Admission();
+  readonly #refusals: Refusals;
 
   constructor(parts: DeliveriesParts) {
     this.#parts = parts;
+    this.#refusals = new Refusals((text) => parts.log.info(text));
   }
 
   /** Answer a delivery; returns the status. @throws {HttpError} for a refusal, which is logged here with its reason. */
   async handle(request: IncomingMessage, response: ServerResponse): Promise<number> {
     const envelope = readEnvelope(request.headers);
     const what = `${envelope?.forge ?? "delivery"} ${printable(envelope?.event)} ${printable(envelope?.id)}`;
+    let isProved = false;
+    const onProved = () => (isProved = true);
     try {
-      const { status, body, reason } = await this.#answer(request, envelope);
+      const { status, body, reason } = await this.#answer(request, envelope, onProved);
       this.#parts.log.info(`${what}: ${status} ${reason}`);
       sendJson(response, status, body);
       return status;
     } catch (error) {
       if (error instanceof HttpError) {
         const from = clientAddress(request) || "a socket";
-        this.#parts.log.info(`${what} from ${from}: ${error.status} ${error.message}`);
+        const line = `${what} from ${from}: ${error.status} ${error.message}`;
+        if (isProved) this.#parts.log.info(line);
+        else this.#refusals.add(error.status, line);
       }
       throw error;
     }
   }
 
-  async #answer(request: IncomingMessage, envelope: Envelope | undefined): Promise<Answer> {
+  /** The server ends: what is not yet in its log is written there. */
+  close(): void {
+    this.#refusals.close();
+  }
+
+  /** @param onProved is called when the sender has shown that he knows a secret. */
+  async #answer(
+    request: IncomingMessage,
+    envelope: Envelope | undefined,
+    onProved: () => void,
+  ): Promise<Answer> {
     if (this.#parts.scheduler.draining)
       throw new HttpError(503, "the server is about to stop", { "retry-after": "10" });
     const type = contentTypeOf(request.headers["content-type"]);
@@ -92,7 +109,7 @@ export class Deliveries {
         onBytes: (bytes) => place.grow(bytes),
         onStart: (end) => (stop = end),
       });
-      return await this.#process(envelope, body, type, place);
+      return await this.#process(envelope, body, type, { place, onProved });
     } finally {
       place.leave();
     }
@@ -103,10 +120,11 @@ export class Deliveries {
     envelope: Envelope,
     body: Buffer,
     type: "json" | "form",
-    place: Place,
+    { place, onProved }: { place: Place; onProved: () => void },
   ): Promise<Answer> {
     const { config } = this.#parts.settings;
     const check = verify(config, envelope, body);
+    if (check) onProved();
     const { payload, facts } = parse(envelope, body, type);
     const repo = repoOf(config, check, facts);
     place.accept();

@@ -150,6 +150,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
     /** Close the addresses. */
     async close(): Promise<void> {
       await Promise.all([closeServer(web), closeServer(local)]);
+      deliveries.close();
       rmSync(socket, { force: true });
     },
   };

@@ -95,6 +95,8 @@ export function createHttpServer(
     connectionsCheckingInterval: 1000,
     maxHeaderSize: 16 * 1024,
   });
+  // a client may close its side when it has sent all, and still waits for its answer
+  Object.assign(server, { httpAllowHalfOpen: true });
   limitConnections(server, maxConnections);
   server.on("request", (request, response) => {
     void answer(request, response);
@@ -187,6 +189,7 @@ export function readBody(
       settled = true;
       clearTimeout(timer);
       request.off("data", onData).off("end", onEnd).off("error", cutOff).off("close", cutOff);
+      request.socket.off("end", onSocketEnd);
     };
     const stop = (reason: Error) => {
       settle();
@@ -206,10 +209,15 @@ export function readBody(
       settle();
       resolve(body.subarray(0, size));
     };
+    // Deno tells the request nothing of it
+    const onSocketEnd = () => {
+      if (!request.complete) cutOff();
+    };
     const timer = setTimeout(() => stop(new HttpError(408, "body came too slowly")), timeout);
     onStart?.(stop);
     continuations.get(request)?.();
     request.on("data", onData).on("end", onEnd).on("error", cutOff).on("close", cutOff);
+    request.socket.once("end", onSocketEnd);
   });
 }
 

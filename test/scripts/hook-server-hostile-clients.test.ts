@@ -184,6 +184,43 @@ test("a body that is cut off starts nothing, whichever way its connection ends",
   await server.stop();
 });
 
+test("a client that closes its side when it has sent all gets its answer", async () => {
+  const server = await startHooks(await makeYard());
+  const body = JSON.stringify(pushPayload("me/site", sha(1)));
+  const signed = `x-hub-signature-256: sha256=${sign(body)}\r\n`;
+  for (const [request, expected] of [
+    [head(body.length, signed) + body, /^HTTP\/1\.1 202 /],
+    [head(body.length, "") + body, /^HTTP\/1\.1 401 /],
+    ["GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n", /^HTTP\/1\.1 200 /],
+  ] as const) {
+    const socket = connect({ port: server.port, host: "127.0.0.1", allowHalfOpen: true });
+    let answer = "";
+    socket.setEncoding("latin1").on("data", (data: string) => (answer += data));
+    socket.end(request);
+    await new Promise((resolve) => socket.once("close", resolve));
+    assert.match(answer, expected);
+  }
+  await server.stop();
+});
+
+test("of many refusals to strangers the log has the first and a count; what is refused to who knows a secret stays", async () => {
+  const server = await startHooks(await makeYard());
+  for (let n = 0; n < 30; n++) {
+    const unsigned = n % 2 ? { key: null } : { key: "not the secret of the forge" };
+    assert.is((await server.push("me/site", sha(n), unsigned)).status, 401);
+  }
+  assert.is((await server.push("me/elsewhere", sha(1))).status, 404);
+  await server.stop();
+  const lines = server.running.output().split("\n");
+  assert.is(lines.filter((line) => line.includes(": 401 the signature is ")).length, 10);
+  assert.is(lines.filter((line) => line.includes(": 404 ")).length, 1);
+  assert.is(
+    lines.filter((line) => line.endsWith(" 20 more unproved deliveries were refused: 20 with 401"))
+      .length,
+    1,
+  );
+});
+
 test("a body in a million pieces costs no more memory than in one", async () => {
   const server = await startHooks(await makeYard());
   const body = JSON.stringify({ ...pushPayload("me/site", sha(1)), note: "x".repeat(500_000) });
