@@ -3,7 +3,7 @@ import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { noMachine, startMachine } from "../helpers/machine.ts";
-import { testUnless } from "../helpers/skip.ts";
+import { needsCommand, testUnless } from "../helpers/skip.ts";
 import { needsStrace } from "../helpers/strace.ts";
 import { furnish, noWorld } from "../helpers/world.ts";
 
@@ -107,14 +107,39 @@ testUnless(test, missing)(
       // the key is remembered, and nothing is left of what was fetched
       assert.match((await sh(upgrade)).stderr, "nothing was older");
       assert.is((await sh("ls /var/lib/boatyard-upgrades")).stdout, "accepted.json\nkeys\n");
+    } finally {
+      await stop();
+    }
+  },
+);
 
-      // npm's own
-      await sh(`mkdir -p /usr/local/lib/node_modules/boatyard
-        mv ${installed} /usr/local/lib/node_modules/boatyard/dist
-        for each in setup hook-server; do
-          ln -sf ../lib/node_modules/boatyard/dist/$each.mjs /usr/local/bin/$each; done`);
-      const npm = await sh("setup upgrade --yes --from new", 4);
-      assert.match(npm.stderr, "nothing was replaced; type: npm install --global boatyard@latest");
+testUnless(test, missing ?? needsCommand("dpkg-deb"))(
+  "what a package manager installed is left to it, with the command to type",
+  async () => {
+    const { sh, stop } = await startMachine();
+    const refused = async (words: string) => {
+      const { stderr } = await sh("setup upgrade --yes --from new", 4);
+      assert.match(stderr, words);
+    };
+    try {
+      await sh(build("new", "2099-01-01"));
+      await sh(`npm=/usr/local/lib/node_modules/boatyard
+        mkdir -p $npm; cp -r clone/dist $npm
+        for each in setup hook-server; do ln -s $npm/dist/$each.mjs /usr/local/bin/$each; done`);
+      await refused("nothing was replaced; type: npm install --global boatyard@latest");
+      await sh("rm -r /usr/local/lib/node_modules/boatyard /usr/local/bin/{setup,hook-server}");
+
+      // the machine has a package database of its own: what is written lies over this machine's files
+      await sh(`mkdir -p deb/DEBIAN deb/usr/bin deb/usr/lib/yard
+        cp clone/dist/*.mjs deb/usr/lib/yard; ln -s ../lib/yard/setup.mjs deb/usr/bin/setup
+        printf '%s\n' 'Package: yard-scripts' 'Version: 0.1.0' 'Architecture: all' 'Maintainer: Ada <ada@example.com>' \
+          'Description: scripts of ours' >deb/DEBIAN/control
+        dpkg-deb --root-owner-group --build deb yard.deb && dpkg --install yard.deb`);
+      await refused(
+        "/usr/lib/yard/setup.mjs is of the Debian package yard-scripts; nothing was replaced; type: apt-get update && apt-get install --only-upgrade yard-scripts",
+      );
+      await sh("for each in /usr/lib/yard/*.mjs; do cmp $each clone/dist/${each##*/}; done");
+      await sh("[ ! -e /usr/local/lib/boatyard ]");
     } finally {
       await stop();
     }
