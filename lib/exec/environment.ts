@@ -2,17 +2,18 @@ import { delimiter } from "node:path";
 import process from "node:process";
 
 const allowed =
-  /^(?:PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TMPDIR|SSH_AUTH_SOCK|SSL_CERT_(?:FILE|DIR)|NODE_EXTRA_CA_CERTS|NODE_USE_SYSTEM_CA|DENO_CERT|DENO_TLS_CA_STORE|DENO_DIR|(?:https?|no|all)_proxy)$/i;
+  /^(?:PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TMPDIR|SSH_AUTH_SOCK|DENO_DIR|(?:https?|no|all)_proxy)$/i;
+const certificates =
+  /^(?:SSL_CERT_(?:FILE|DIR)|NODE_EXTRA_CA_CERTS|NODE_USE_SYSTEM_CA|DENO_CERT|DENO_TLS_CA_STORE)$/;
 
 /**
- * The environment for a child: only what is on a short list of ours (which certificates to trust is on it: a private
- * CA holds for all that is started), then `extra` (undefined takes one away).
+ * The environment for a child: only what is on a short list of ours, then `extra` (undefined takes one away).
  * SHLVL is set because Debian's bash reads ~/.bashrc when it finds none and its stdin is a socket.
  */
 export function cleanEnvironment(
   extra: Record<string, string | undefined> = {},
 ): Record<string, string> {
-  const env: Record<string, string> = { SHLVL: "1" };
+  const env: Record<string, string> = { SHLVL: "1", ...trustedCertificates() };
   for (const name of Object.keys(process.env).filter((each) => allowed.test(each)))
     env[name] = process.env[name] ?? "";
   env.PATH = searchPath();
@@ -21,6 +22,12 @@ export function cleanEnvironment(
     else env[name] = value;
   }
   return env;
+}
+
+/** Which certificates to trust: a private CA holds for all that is started, as whichever user. */
+export function trustedCertificates(): Record<string, string> {
+  const named = Object.entries(process.env).filter(([name]) => certificates.test(name));
+  return Object.fromEntries(named.map(([name, value]) => [name, value ?? ""]));
 }
 
 /** Where commands are looked for when PATH is not set: env -i, some containers. */

@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { userInfo } from "node:os";
 import process from "node:process";
 import { Failure, UsageError } from "../core/errors.ts";
-import { searchPath } from "./environment.ts";
+import { searchPath, trustedCertificates } from "./environment.ts";
 import { $, type CommandOptions, quoteWord } from "./exec.ts";
 
 /** A Unix account, as passwd(5) has it. */
@@ -41,12 +41,13 @@ export function asUser(argv: readonly string[], user: User): string[] {
 }
 
 /**
- * HOME, USER, LOGNAME, SHELL, PATH and LANG as a login of that user would have them; for our own account
- * also where Deno keeps the packages of our scripts.
+ * HOME, USER, LOGNAME, SHELL, PATH and LANG as a login of that user would have them, and which certificates we trust; for
+ * our own account also where Deno keeps the packages of our scripts.
  */
 export function userEnvironment(user: User): Record<string, string> {
   const packages = process.env.DENO_DIR;
   return {
+    ...trustedCertificates(),
     ...(packages && process.getuid?.() === user.uid ? { DENO_DIR: packages } : {}),
     HOME: user.home,
     USER: user.name,

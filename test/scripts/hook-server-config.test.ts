@@ -40,7 +40,9 @@ test("secrets of less than 16 characters fail the check, and every start warns o
 
 test("secrets and the token may come from the environment, and are found nowhere else", async () => {
   const [one, two, token] = ["planted-0ne/of+two", "planted-tw0-of-two", "planted-t0ken"];
-  const env = { HOOK_SECRET_ONE: one, HOOK_SECRET_TWO: two, STATUS_TOKEN: token };
+  const secrets = { HOOK_SECRET_ONE: one, HOOK_SECRET_TWO: two, STATUS_TOKEN: token };
+  // which certificates to trust is no secret, and holds for what runs
+  const env = { ...secrets, SSL_CERT_DIR: "/etc/ssl/certs" };
   const dir = await makeYard({
     top: "status: { token_env: STATUS_TOKEN }",
     repos: {
@@ -66,7 +68,7 @@ test("secrets and the token may come from the environment, and are found nowhere
   const log = (await server.local(`/runs/${runs.find((run) => run.repo === "me/site")?.id}/log`))
     .text;
   assert.match(log, /^HOOK_SHA=/m);
-  assert.match(log, /then: [^]*^then$/m);
+  assert.match(log, /^SSL_CERT_DIR=[^]*then: [^]*^SSL_CERT_DIR=[^]*^then$/m);
   assert.not.match(log, /HOOK_SECRET|STATUS_TOKEN/);
   const ask = (path: string, given: string) =>
     http({ port: server.port }, path, { headers: { authorization: `Bearer ${given}` } });
