@@ -2,7 +2,7 @@
 import * as assert from "uvu/assert";
 import type { Machine } from "../helpers/machine.ts";
 import { answered, openPage } from "../helpers/pages.ts";
-import { appServer, serve } from "../helpers/world.ts";
+import { appServer, furnish, serve } from "../helpers/world.ts";
 
 /** A command that goes on in a terminal of its own, and what it says. */
 const inTerminal = (text: string) => `setsid bash -c '${text}' >terminal.txt 2>&1 &`;
@@ -11,6 +11,7 @@ const answer = "for _ in $(seq 100); do curl -sf 127.0.0.1:8080 && break; sleep 
 export async function walkApp(machine: Machine): Promise<void> {
   const { sh } = machine;
   const page = await openPage("app.md");
+  await furnish(machine, { repos: ["me/my-app"], hosts: [] });
   await serve(machine, "example.com", "/srv/www");
   await sh(`
     node clone/dist/setup.mjs server --yes
@@ -30,8 +31,8 @@ export async function walkApp(machine: Machine): Promise<void> {
   assert.match((await publish("1.0")).stdout, "my-app-1.0.tar.gz: good");
   await sh(`cd app; ${page.inline("release refresh")} --out upload/app-updates; uploads`);
 
-  // by hand; there is no certificate, and the key is enough
-  const reader = { "https://": "http://", "0123456789ABCDEF0123456789ABCDEF01234567": key };
+  // by hand
+  const reader = { "0123456789ABCDEF0123456789ABCDEF01234567": key };
   await sh(inTerminal(page.block("mkdir my-app", reader)));
   assert.is((await sh(answer)).stdout, "1.0\n");
   await publish("1.1");
@@ -66,13 +67,10 @@ export async function walkApp(machine: Machine): Promise<void> {
     await sh(`cd clone\n${text}\ncp -r upload/boatyard /srv/www`);
   };
   await ship("0.1.0");
-  await sh(page.block(`--key ${Object.keys(reader).at(-1)} --yes`, reader));
+  await sh(page.block(`--key ${Object.keys(reader)[0]} --yes`, reader));
   await sh("echo '// new' >>clone/dist/logs.mjs");
   await ship("0.1.1");
-  const web = { "https://": "http://" };
-  const upgraded = await sh(
-    page.block("setup upgrade --from https://example.com/boatyard --yes", web),
-  );
+  const upgraded = await sh(page.block("setup upgrade --from https://example.com/boatyard --yes"));
   assert.match(upgraded.stdout, "replace  script /usr/local/lib/boatyard/logs.mjs");
   assert.is((await sh("tail -n 1 /usr/local/lib/boatyard/logs.mjs")).stdout, "// new\n");
 

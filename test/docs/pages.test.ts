@@ -1,5 +1,5 @@
-// Pages typed in as they stand, as root on a machine of its own. test/soak/docs.soak.ts does the longer ones too, and
-// all of them under a real systemd.
+// Pages typed in as they stand, as root on a machine of its own. test/soak/docs.soak.ts types all of them under a real
+// systemd.
 import process from "node:process";
 import { test } from "uvu";
 import { noMachine, startMachine } from "../helpers/machine.ts";

@@ -1,7 +1,7 @@
 // A Debian of its own: a root made by debootstrap, and, where systemd-nspawn is installed, booted.
-import { existsSync } from "node:fs";
-import { chmod, copyFile, cp, realpath, rename, rm, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { existsSync, mkdirSync } from "node:fs";
+import { readFile, realpath, rename, rm } from "node:fs/promises";
+import { basename, join } from "node:path";
 import process from "node:process";
 import { enter, type Machine } from "./machine.ts";
 import { runCommand, startCommand } from "./run.ts";
@@ -38,13 +38,21 @@ export async function prepareDebian(folder: string, suite: string): Promise<stri
   return ready;
 }
 
-/** A minimal Debian of one's own; a copy where BOATYARD_SOAK_ROOT names a folder in which `prepareDebian` made one. */
-export async function makeDebian(suite: string): Promise<string> {
-  const own = tempDir("debian-");
-  const shared = join(process.env["BOATYARD_SOAK_ROOT"] ?? "/nowhere", suite);
-  if (!existsSync(shared)) return await prepareDebian(own, suite);
-  const folder = join(own, suite);
-  await runCommand(["cp", "-a", shared, folder], { expect: 0, timeout: 300_000 });
+let own: string | undefined;
+
+/** The folder of a minimal Debian that nobody writes to: in BOATYARD_SOAK_ROOT, or made once for this process. */
+async function sharedDebian(suite: string): Promise<string> {
+  const shared = process.env["BOATYARD_SOAK_ROOT"];
+  if (shared !== undefined && existsSync(join(shared, suite))) return join(shared, suite);
+  own ??= tempDir("debian-");
+  return await prepareDebian(own, suite);
+}
+
+/** A copy to write to. */
+export async function copyDebian(suite: string): Promise<string> {
+  const folder = join(tempDir("debian-"), suite);
+  const argv = ["cp", "-a", await sharedDebian(suite), folder];
+  await runCommand(argv, { expect: 0, timeout: 300_000 });
   return folder;
 }
 
@@ -53,19 +61,43 @@ export async function removeDebian(folder: string): Promise<void> {
   await runCommand(["rm", "-rf", "--one-file-system", folder], { expect: 0, timeout: 300_000 });
 }
 
-/** Puts Node and a clone of this repository with its bundles into it, as /root/clone. There is no registry for npm. */
-export async function bringClone(folder: string, node: string): Promise<void> {
-  await copyFile(await realpath(node), join(folder, "usr/local/bin/node"));
-  await chmod(join(folder, "usr/local/bin/node"), 0o755);
-  await writeFile(join(folder, "usr/local/bin/npm"), "#!/bin/sh\n", { mode: 0o755 });
-  for (const name of ["dist", "templates", "hooks"])
-    await cp(join(root, name), join(folder, "root/clone", name), { recursive: true });
+/** Makes cgroups for a system: its systemd takes all below its own for its units, so two must not share them. */
+async function makeCgroups(): Promise<string[]> {
+  const mounts = await readFile("/proc/self/mountinfo", "utf8");
+  const own = await readFile("/proc/self/cgroup", "utf8");
+  const kinds = [
+    { mount: /^\S+ \S+ \S+ \/ (\S+) .*- cgroup2 /m, path: /^0::(.*)$/m },
+    { mount: /^\S+ \S+ \S+ \/ (\S+) .*- cgroup .*name=systemd/m, path: /:name=systemd:(.*)$/m },
+  ];
+  const name = basename(tempDir("debian-"));
+  return kinds.flatMap(({ mount, path }) => {
+    const [at, below] = [mount.exec(mounts)?.[1], path.exec(own)?.[1]];
+    if (at === undefined || below === undefined) return [];
+    mkdirSync(join(at, below, name));
+    return [join(at, below, name)];
+  });
 }
 
-/** Boot it, with systemd as process 1 and a network of its own. Needs root and systemd-nspawn. */
-export async function bootDebian(folder: string): Promise<Machine> {
+/**
+ * Boot a Debian, with systemd as process 1 and a network of its own; what is written there is in memory, over the shared
+ * folder, and gone with it. /root/clone is a clone of this repository with its bundles; npm does nothing: there is no
+ * registry here. Needs root and systemd-nspawn.
+ */
+export async function bootDebian(suite: string): Promise<Machine> {
   const nspawn = ["systemd-nspawn", "--register=no", "--keep-unit", "--private-network", "-q"];
-  const running = startCommand([...nspawn, "-D", folder, "-b"], {
+  const clone = ["dist", "templates", "hooks"].map(
+    (name) => `--bind-ro=${join(root, name)}:/mnt/${name}`,
+  );
+  const node = `--bind-ro=${await realpath(debianNode)}:/usr/local/bin/node`;
+  const cgroups = await makeCgroups();
+  const into = cgroups.flatMap((each) => [
+    "sh",
+    "-c",
+    'echo $$ >"$0/cgroup.procs"; exec "$@"',
+    each,
+  ]);
+  const flags = ["--volatile=overlay", ...clone, node, "-D", await sharedDebian(suite), "-b"];
+  const running = startCommand([...into, ...nspawn, ...flags], {
     // also on a host whose own hierarchy is an older one
     env: { UNIFIED_CGROUP_HIERARCHY: "1", SYSTEMD_NSPAWN_UNIFIED_HIERARCHY: "1" },
   });
@@ -79,15 +111,19 @@ export async function bootDebian(folder: string): Promise<Machine> {
     },
     { timeout: 60_000, what: () => `Debian to boot:\n${running.output()}` },
   );
-  return {
+  const machine: Machine = {
     init,
     sh: (text, expect = 0, input) => enter(init, text, expect, input),
-    // init is told to halt, as nspawn(1) has it
     async stop() {
-      await runCommand(["kill", "-s", "RTMIN+3", init]);
-      const timer = setTimeout(() => running.kill("SIGKILL"), 20_000);
-      await running.exited.finally(() => clearTimeout(timer));
-      await removeDebian(folder);
+      process.kill(Number(init), "SIGKILL"); // and with it all that runs there
+      await running.exited;
+      await runCommand(["find", ...cgroups, "-depth", "-type", "d", "-delete"], { expect: 0 });
     },
   };
+  await machine.sh(`
+    cp -r /mnt clone
+    umount /mnt/*
+    printf '#!/bin/sh\\n' >/usr/local/bin/npm
+    chmod 755 /usr/local/bin/npm`);
+  return machine;
 }

@@ -85,7 +85,7 @@ export async function startMachine(): Promise<Machine> {
   };
 }
 
-/** Run a bash text as root in the namespaces of a process. */
+/** Run a bash text as root in the namespaces of a process, with the environment that a login there has. */
 export function enter(
   init: string,
   text: string,
@@ -96,7 +96,7 @@ export function enter(
     [
       ...["nsenter", "-t", init, "-a", "/usr/bin/env", "-i", "HOME=/root", "LANG=C.UTF-8"],
       "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-      ...["bash", "-e", "-c", `cd\n${text}`],
+      ...["bash", "-e", "-c", `cd; set -a; . /etc/environment; set +a\n${text}`],
     ],
     { expect, timeout: 120_000, ...(input === undefined ? {} : { input }) },
   );

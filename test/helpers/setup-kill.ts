@@ -16,7 +16,7 @@ export const killCalls = {
 } as const;
 
 const setup = "node clone/dist/setup.mjs";
-const web = "http://example.com/app-updates";
+const web = "https://example.com/app-updates";
 
 /** What is set up, and what must be there before. */
 export const killed: Record<string, (machine: Machine) => Promise<string>> = {

@@ -51,7 +51,7 @@ run() {
   [ -z "$address" ] || before="systemd-socket-activate --listen=$address $(value "$1" Environment | sed 's/[^ ]*/-E &/g')"
   # shellcheck disable=SC2046,SC2086 # words of units are split at blanks by systemd too
   exec setsid setpriv --reuid "$user" --regid "$user" --init-groups env -i HOME="$home" USER="$user" \
-    $folder $(value "$1" Environment) $before $(value "$1" ExecStart)
+    $folder $(cat $state/environment 2>/dev/null) $(value "$1" Environment) $before $(value "$1" ExecStart)
 }
 end() {
   rm -f "$state/$1.active"
@@ -76,6 +76,7 @@ done
 set -- $words
 verb=${1:-}
 [ $# -eq 0 ] || shift
+if [ "$verb" = set-environment ]; then echo "$1" >>$state/environment; exit; fi
 code=0
 case $verb in is-*) code=3 ;; esac
 for unit; do
@@ -86,7 +87,8 @@ for unit; do
     start) begin "$unit" ;;
     stop) end "$unit" ;;
     restart) end "$unit"; begin "$unit" ;;
-    reload) kill -HUP "$(cat "$state/$unit.pid")" ;;
+    reload) [ "$unit" != nginx.service ] || exec nginx -s reload
+      kill -HUP "$(cat "$state/$unit.pid")" ;;
     is-active | is-enabled)
       word=inactive
       if [ "$verb" = is-enabled ]; then

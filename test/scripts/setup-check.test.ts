@@ -71,7 +71,10 @@ testUnless(test, missing)(
       await sh("setup repo jostylr/two --branch deploy --yes; sleep 1");
       const main = await sh("deliver jostylr/two /etc/boatyard/two.secret");
       assert.match(main.stdout, '"run":null');
-      assert.is((await sh("git -C /home/two/two branch --show-current")).stdout, "deploy\n");
+      assert.is(
+        (await sh("runuser -u two -- git -C /home/two/two branch --show-current")).stdout,
+        "deploy\n",
+      );
       // root's own folder is not what the slave serves
       const wrong = await sh("slave-activate site", 2);
       assert.match(
@@ -95,6 +98,22 @@ testUnless(test, missing)(
         assert.match((await sh(forge, 1)).stdout, said, harm);
         await sh(repair);
       }
+    } finally {
+      await stop();
+    }
+  },
+);
+
+testUnless(test, missing)(
+  "where no systemd runs, files are put there, and what it would do is left to people",
+  async () => {
+    const { sh, stop } = await startMachine();
+    try {
+      await sh("rmdir /run/systemd/system");
+      const { stdout } = await sh("node clone/dist/setup.mjs server --yes");
+      assert.match(stdout, /^Once systemd runs:?\n[^]*systemctl enable --now hook-server\.socket/m);
+      await sh("[ -e /etc/systemd/system/hook-server.service ]; hook-server --version");
+      assert.is((await sh("systemctl is-active hook-server.socket", 3)).stdout, "inactive\n");
     } finally {
       await stop();
     }

@@ -1,15 +1,15 @@
 // Runs under the real unit and a real systemd: they go on when the server ends, limits hold, and nothing escapes. In a
 // booted container, and, for limits where this machine's kernel gives none to a container, in a kernel of its own.
 import { existsSync, readFileSync } from "node:fs";
-import { chmod, copyFile, cp, mkdir, realpath, symlink, writeFile } from "node:fs/promises";
+import { copyFile, cp, mkdir, realpath, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import {
   bootDebian,
+  copyDebian,
   debianNode,
-  makeDebian,
   noBootedDebian,
   removeDebian,
 } from "../helpers/debian.ts";
@@ -91,24 +91,22 @@ echo "failed units: $(systemctl --failed --no-legend | grep -c hook)"
 echo done
 `;
 
-/** Puts the server, its units, a user and the scenario into a Debian's folder. */
-async function furnish(folder: string): Promise<void> {
-  const at = (path: string) => join(folder, path);
-  await copyFile(await realpath(debianNode), at("usr/local/bin/node"));
-  await chmod(at("usr/local/bin/node"), 0o755);
-  await cp(join(root, "dist"), at("usr/local/lib/boatyard"), { recursive: true });
-  await symlink("../lib/boatyard/hook-server.mjs", at("usr/local/bin/hook-server"));
-  for (const unit of ["hook-server.service", "hook-server.socket"])
-    await copyFile(join(root, "templates", unit), at(`etc/systemd/system/${unit}`));
-  await mkdir(at("etc/boatyard"));
-  await writeFile(at("etc/boatyard/hooks.yml"), config);
-  await writeFile(at("etc/boatyard/site.secret"), `${secret}\n`, { mode: 0o600 });
-  await writeFile(at("usr/local/bin/deliver"), deliver, { mode: 0o755 });
-  await writeFile(at("root/scenario"), scenario, { mode: 0o755 });
-  await runCommand(["chroot", folder, "useradd", "--create-home", "--user-group", "site"], {
-    expect: 0,
-  });
-}
+/** Puts the server, its units, a user and the scenario into a Debian that has a clone of this repository. */
+const furnish = `
+cp -r /root/clone/dist /usr/local/lib/boatyard
+ln -s ../lib/boatyard/hook-server.mjs /usr/local/bin/hook-server
+cp /root/clone/templates/hook-server.* /etc/systemd/system
+mkdir /etc/boatyard
+cat >/etc/boatyard/hooks.yml <<'end'${config}end
+cat >/usr/local/bin/deliver <<'end'
+${deliver}end
+cat >/root/scenario <<'end'
+${scenario}end
+umask 077
+echo ${secret} >/etc/boatyard/site.secret
+chmod 755 /usr/local/bin/deliver /root/scenario
+useradd --create-home --user-group site
+`;
 
 function compare(seen: string, limits: boolean): void {
   const cgroup = "0::/system.slice/boatyard-runs.scope/";
@@ -152,10 +150,9 @@ for (const suite of ["bookworm", "trixie"]) {
   testUnless(test, noBootedDebian || other)(
     `a booted ${suite}: runs outlive the server, and are ended whole`,
     async () => {
-      const folder = await makeDebian(suite);
-      await furnish(folder);
-      const { sh, stop } = await bootDebian(folder);
+      const { sh, stop } = await bootDebian(suite);
       try {
+        await sh(furnish);
         const { stdout } = await sh("cat /sys/fs/cgroup/cgroup.controllers");
         compare(
           (await sh("systemd-run --quiet --wait --pipe /root/scenario")).stdout,
@@ -172,8 +169,11 @@ for (const suite of ["bookworm", "trixie"]) {
 testUnless(test, noBootedDebian || needsCommand("linux.uml"))(
   "a bookworm on a kernel of its own: limits hold, and a run that met one says which",
   async () => {
-    const folder = await makeDebian("bookworm");
-    await furnish(folder);
+    const folder = await copyDebian("bookworm");
+    await copyFile(await realpath(debianNode), join(folder, "usr/local/bin/node"));
+    for (const name of ["dist", "templates"])
+      await cp(join(root, name), join(folder, "root/clone", name), { recursive: true });
+    await runCommand(["chroot", folder, "bash", "-e", "-c", furnish], { expect: 0 });
     const unit = `[Unit]\nAfter=multi-user.target\n[Service]\nExecStart=/bin/sh -c '/root/scenario >/root/seen 2>&1; exec systemctl poweroff -ff'\n`;
     const units = join(folder, "etc/systemd/system");
     await writeFile(join(units, "scenario.service"), unit);
