@@ -117,12 +117,25 @@ export class AppKeeper {
     await this.#starter.end(app, settings);
   }
 
-  /** Start it again because somebody wants that: what went wrong before is forgiven. */
+  /**
+   * Start it again because somebody wants that: what went wrong before is forgiven.
+   * @throws {UsageError} when the configuration is wrong; the app runs on then.
+   * @throws {Failure} when it cannot be started; with `forever` it is tried again.
+   */
   async restart(): Promise<void> {
+    const known = await this.#current();
     await this.stop();
     this.restarts = { quick: 0, total: this.restarts.total };
     this.#illRestarts = [];
-    await this.start();
+    await this.start(known).catch((error: unknown) => {
+      this.#startLater(error);
+      throw error;
+    });
+  }
+
+  /** Start the version that `current` names; one that cannot be started counts as one that ended. */
+  async startAgain(): Promise<void> {
+    await this.start().catch((error: unknown) => this.#startLater(error));
   }
 
   /** The app runs and is not healthy: with `forever` it is started again, if it was not too often lately. */
@@ -144,7 +157,7 @@ export class AppKeeper {
     await this.stop();
     this.lastEnd = `bad health (${wrong})`;
     this.restarts = { ...this.restarts, total: this.restarts.total + 1 };
-    await this.start().catch((error: unknown) => this.#startLater(error));
+    await this.startAgain();
   }
 
   /** Close the app's address; what waits in its backlog is refused. */
@@ -211,9 +224,7 @@ export class AppKeeper {
     this.restarts = plan.restarts;
     this.state = "waiting to restart";
     this.#options.log(`starts again in ${plan.pause / 1000} s`);
-    this.#restartTimer = setTimeout(() => {
-      this.start().catch((error: unknown) => this.#startLater(error));
-    }, plan.pause);
+    this.#restartTimer = setTimeout(() => void this.startAgain(), plan.pause);
   }
 
   #startLater(error: unknown): void {

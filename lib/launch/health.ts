@@ -122,6 +122,21 @@ export function watchHealth(
   let seen: { app: RunningApp; since: number; well: boolean; bad: number[] } | undefined;
   let timer: NodeJS.Timeout | undefined;
   let closed = false;
+  /** By which it was asked last, and what has been wrong with the configuration since. */
+  let known: { version: string; settings: AppSettings; wrong?: string } | undefined;
+
+  /** How the app is asked; while somebody edits the configuration and makes a mistake, as before. */
+  async function settingsOf(version: string): Promise<AppSettings> {
+    try {
+      known = { version, settings: await settings(version) };
+    } catch (error) {
+      if (known?.version !== version) throw error;
+      const wrong = messageOf(error);
+      if (known.wrong !== wrong) log(`health: ${wrong}; the app is asked as before`);
+      known.wrong = wrong;
+    }
+    return known.settings;
+  }
 
   /** Asks once; the milliseconds until the next question. */
   async function ask(): Promise<number> {
@@ -132,7 +147,7 @@ export function watchHealth(
       return keeper.state === "given up" ? 30_000 : 1000;
     }
     const { version } = app;
-    const { health, env } = await settings(version);
+    const { health, env } = await settingsOf(version);
     if (seen?.app !== app) seen = { app, since: performance.now(), well: false, bad: [] };
     let answer = "alive";
     if (health.url !== undefined || health.command !== undefined) {
@@ -167,7 +182,7 @@ export function watchHealth(
       // between two apps, and while one is given up on purpose, launchfit itself is what lives
       if (last === undefined || healthyAnswers.includes(last)) await notify("WATCHDOG=1");
     } catch (error) {
-      log(`health: ${String(error)}`);
+      log(`health: ${messageOf(error)}`);
     }
     if (!closed)
       timer = setTimeout(() => void look(), Math.min(pause, watchdogInterval() ?? pause));

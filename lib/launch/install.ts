@@ -83,39 +83,6 @@ export async function installInto(
   }
 }
 
-/**
- * `launchfit verify`: fetch what the web folder has as current and check everything, without installing it.
- * @throws {Refused} with the reason why it would not be installed.
- */
-export async function verifyOffered(
-  folder: string,
-  options: InstallOptions,
-): Promise<{ name: string; current: boolean; key: string[]; expires?: Date }> {
-  const deploy = deployDirectory(folder);
-  const what = "launchfit verify";
-  const { config } = await readLaunchConfig(deploy.path);
-  const lock = await acquireLock(deploy.lock, { what });
-  try {
-    const session = await openSession(deploy, config, what, options);
-    try {
-      const { name, kind, expires, offers } = await findUpdate(session);
-      const [offer] = offers;
-      const archive = await offer?.folder.archive(offer.line, session.trust.signers);
-      await archive?.discard();
-      return {
-        name,
-        current: kind === "current",
-        key: archive ? [archive.signature.fingerprint] : [...session.trust.pins],
-        ...(expires === undefined ? {} : { expires }),
-      };
-    } finally {
-      session.close();
-    }
-  } finally {
-    lock.release();
-  }
-}
-
 /** The deploy directory's own configuration, with the web folder that the command line names. */
 async function readSettings(
   deploy: DeployDirectory,

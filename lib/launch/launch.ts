@@ -15,7 +15,7 @@ import { type CheckResult, Updater } from "./updater.ts";
 
 /** What `launchfit` and its commands do in a deploy directory. */
 
-export { type Installed, installInto, verifyOffered } from "./install.ts";
+export { type Installed, installInto } from "./install.ts";
 export { launchIn } from "./launcher.ts";
 export type { InstallOptions } from "./session.ts";
 export { listAll, listLines, statusCode, worstCode } from "./all.ts";
@@ -148,6 +148,35 @@ export async function fetchOnly(
     if (look || !fetched.isNew) return fetched;
     await addRelease(session, update);
     return { ...fetched, folder: join(deploy.releases, update.name) };
+  } finally {
+    session.close();
+  }
+}
+
+/**
+ * `launchfit verify`: fetch what the web folder has as current and check everything, without installing it. Works
+ * beside a launchfit that runs.
+ * @throws {Refused} with the reason why it would not be installed.
+ */
+export async function verifyOffered(
+  folder: string,
+  options: InstallOptions,
+): Promise<{ name: string; current: boolean; key: string[]; expires?: Date }> {
+  const deploy = deployDirectory(folder);
+  const what = "launchfit verify";
+  const { config } = await readLaunchConfig(deploy.path);
+  const session = await openSession(deploy, config, what, options);
+  try {
+    const { name, kind, expires, offers } = await findUpdate(session);
+    const [offer] = offers;
+    const archive = await offer?.folder.archive(offer.line, session.trust.signers);
+    await archive?.discard();
+    return {
+      name,
+      current: kind === "current",
+      key: archive ? [archive.signature.fingerprint] : [...session.trust.pins],
+      ...(expires === undefined ? {} : { expires }),
+    };
   } finally {
     session.close();
   }

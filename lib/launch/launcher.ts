@@ -14,6 +14,7 @@ import { Releases } from "./releases.ts";
 import type { InstallOptions } from "./session.ts";
 import { knownState } from "./state.ts";
 import { describeStatus, type Status } from "./status.ts";
+import { UpdateSchedule } from "./update-schedule.ts";
 import { type CheckResult, Updater } from "./updater.ts";
 
 export interface LauncherOptions extends InstallOptions {
@@ -61,15 +62,13 @@ export class Launcher {
   readonly #stopping: AbortController;
   readonly #keeper: AppKeeper;
   readonly #updater: Updater;
+  readonly #schedule: UpdateSchedule;
   readonly #health: HealthWatch;
   #control: ControlServer | undefined;
   // a check, a restart, a rollback wait for each other; within them, what ends and starts the app waits
   // for its like only, so that a version that ends is undone while the next one is still fetched
   readonly #requests = new Mutex();
   readonly #changes = new Mutex();
-  #checkTimer: NodeJS.Timeout | undefined;
-  /** By the clock that never jumps. */
-  #nextCheck: number | undefined;
   #end: (code: number) => void = () => {};
 
   constructor(parts: LauncherParts, { stopping, ...options }: LauncherOptions) {
@@ -87,6 +86,7 @@ export class Launcher {
     const install = { ...options, signal, note: log };
     const changes = this.#changes;
     this.#updater = new Updater({ releases, install, state, log, signal, changes }, this.#keeper);
+    this.#schedule = new UpdateSchedule(releases, () => this.#check());
     this.#health = watchHealth(this.#keeper, {
       cwd: releases.deploy.current,
       settings: (version) => releases.settings(version),
@@ -121,7 +121,7 @@ export class Launcher {
       throw new Failure(messageOf(error));
     }
     await notify("READY=1", `STATUS=running ${this.#keeper.app?.version ?? ""}`);
-    await this.#scheduleCheck();
+    await this.#schedule.plan();
   }
 
   /** Pass a signal on to the app. */
@@ -176,9 +176,6 @@ export class Launcher {
   async #status(): Promise<Status> {
     const { releases, state: remembered } = this.#parts;
     const { state, restarts, lastEnd, app } = this.#keeper;
-    const next = this.#nextCheck;
-    const nextCheck =
-      next === undefined ? undefined : new Date(Date.now() + next - performance.now());
     return await describeStatus(releases, remembered.value, {
       state,
       pid: app?.pid,
@@ -187,7 +184,7 @@ export class Launcher {
       lastEnd,
       health: this.#health.last,
       memory: await app?.memory(),
-      nextCheck: nextCheck?.toISOString(),
+      nextCheck: this.#schedule.next,
     });
   }
 
@@ -198,29 +195,7 @@ export class Launcher {
       this.#parts.output.log(`update: ${messageOf(error)}`);
       throw error;
     } finally {
-      await this.#scheduleCheck();
-    }
-  }
-
-  async #scheduleCheck(): Promise<void> {
-    clearTimeout(this.#checkTimer);
-    this.#nextCheck = undefined;
-    const every = await this.#checkEvery();
-    if (every === false || this.#stopping.signal.aborted) return;
-    // a fleet of apps must not ask all at the same moment
-    const pause = every * (0.9 + Math.random() * 0.2);
-    this.#nextCheck = performance.now() + pause;
-    const check = () => void this.#check().catch(() => {});
-    this.#checkTimer = setTimeout(check, Math.min(pause, 2 ** 31 - 1));
-  }
-
-  /** Milliseconds between two looks for a new version; false: only when asked. */
-  async #checkEvery(): Promise<number | false> {
-    try {
-      const { enabled, server, every } = (await this.#parts.releases.config()).updates;
-      return !enabled || server.length === 0 ? false : every;
-    } catch {
-      return false;
+      await this.#schedule.plan();
     }
   }
 
@@ -229,7 +204,7 @@ export class Launcher {
     const { output, state } = this.#parts;
     await state.note({ stopped: { at: new Date().toISOString(), reason } }, output.log);
     const givenUp = this.#keeper.state === "given up";
-    if (givenUp && (await this.#checkEvery()) !== false) {
+    if (givenUp && (await this.#schedule.follows())) {
       // an update may bring the app back: that is worth staying for
       output.log(`GIVEN UP: ${reason}; it starts again with the next update or launchfit restart`);
       await notify(`STATUS=given up: ${reason}`);
@@ -252,7 +227,7 @@ export class Launcher {
   async #close(code: number): Promise<number> {
     const { lock, output } = this.#parts;
     this.#stopping.abort();
-    clearTimeout(this.#checkTimer);
+    this.#schedule.close();
     this.#health.close();
     await notify("STOPPING=1");
     // an update under way is given up, or undone, before the app ends

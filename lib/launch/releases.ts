@@ -9,7 +9,7 @@ import {
   pruneReleases,
   switchCurrent,
 } from "./deploy-directory.ts";
-import { knownState, readState } from "./state.ts";
+import { knownState } from "./state.ts";
 
 /** The releases of a deploy directory by their versions: their names without the app's. */
 export class Releases {
@@ -66,8 +66,10 @@ export class Releases {
   }
 
   async #app(): Promise<string> {
-    const { config } = await readLaunchConfig(this.deploy.path);
-    const name = config.app.name ?? (await readState(this.deploy)).app;
+    // what is installed has the name that was accepted, whatever mistake stands in launchify.yml now
+    const { app } = await knownState(this.deploy);
+    if (app !== undefined) return app;
+    const { name } = (await readLaunchConfig(this.deploy.path)).config.app;
     if (name === undefined)
       throw new UsageError(`${this.deploy.path} does not tell the app's name; write app.name`);
     return name;

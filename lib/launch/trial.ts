@@ -63,7 +63,8 @@ export class Trial {
     if (signal.aborted)
       throw new Failure(`launchfit is ending; its next start checks the health of ${to}`);
     await this.#fail(wrong);
-    throw new ReleaseFailed(`${to} did not hold up: ${wrong}; ${from} runs again`);
+    const again = keeper && !keeper.app ? "is started again" : "runs again";
+    throw new ReleaseFailed(`${to} did not hold up: ${wrong}; ${from} ${again}`);
   }
 
   /** Go on where a launchfit that was killed had switched already. */
@@ -217,7 +218,7 @@ export class Trial {
     });
     const lastUpdate = { at: new Date().toISOString(), from, to, ok: false, reason };
     await state.note({ failed, lastUpdate, pending: undefined }, log);
-    if (keeper && !keeper.app) await keeper.start();
+    if (keeper && !keeper.app) await keeper.startAgain();
   }
 
   readonly #tell = (error: unknown) => this.#parts.log(messageOf(error));

@@ -1,0 +1,83 @@
+// A mistake in launchify.yml while the app runs: it is told, and what runs goes on.
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { deploy, webApp } from "../helpers/launch.ts";
+import { makePublisher } from "../helpers/publisher.ts";
+import { waitFor } from "../helpers/wait.ts";
+
+const publisher = await makePublisher();
+test.after(() => publisher.close());
+
+test("a mistake in launchify.yml ends nothing, hides nothing, and once it is mended all goes on", async () => {
+  await publisher.publish("1", webApp("1"));
+  const app = await deploy(publisher, { app: ["forever: true"], updates: ["every: 2s"] });
+  const config = join(app.folder, "launchify.yml");
+  const good = readFileSync(config, "utf8").replace("within: 20s", "within: 20s, every: 200ms");
+  writeFileSync(config, good);
+  const running = await app.launch();
+  await waitFor(async () => (await app.status())["health"] === "well", { what: "a good answer" });
+  const { pid } = (await app.status()) as { pid: number };
+
+  writeFileSync(config, `${good}appp: {}\n`);
+  const mistake = /launchify\.yml:\d+:1: unknown key "appp"/;
+  for (const command of ["restart", "check"]) {
+    const { code, stderr } = await app.tell(command);
+    assert.is(code, 2);
+    assert.match(stderr, mistake);
+  }
+  assert.is(await app.ask(), "1");
+  await running.until(/health: .*unknown key "appp".*as before/);
+  const status = await app.tell("status");
+  assert.match(status.stdout, new RegExp(`running, process ${pid}$`, "m"));
+  assert.match(status.stdout, /^health +well$/m);
+  assert.match(status.stdout, /^version +1$/m);
+  assert.match(status.stdout, mistake);
+  // systemd's watchdog is fed for as long as the health is asked
+  await running.until(/update: .*unknown key "appp"/);
+  assert.is((await app.status())["pid"], pid);
+
+  writeFileSync(config, good);
+  await publisher.publish("2", webApp("2"));
+  await waitFor(async () => (await app.ask()) === "2", { what: "the next check, by itself" });
+  await running.stop();
+});
+
+test("an app that cannot be started again is tried again, after restart and after an update that failed", async () => {
+  await publisher.publish("3", webApp("3"));
+  const app = await deploy(publisher, { app: ["forever: true"] });
+  const refuse = join(app.folder, "refuse");
+  writeFileSync(
+    join(app.folder, "launchify.yml"),
+    `${readFileSync(join(app.folder, "launchify.yml"), "utf8")}hooks: { before_start: "test ! -e ${refuse}" }\n`,
+  );
+  const running = await app.launch();
+  await waitFor(async () => (await app.ask()) === "3", { what: "version 3" });
+  writeFileSync(refuse, "");
+  assert.match((await app.tell("restart")).stderr, "the hook before_start failed with exit code 1");
+  rmSync(refuse);
+  await waitFor(async () => (await app.ask()) === "3", { what: "version 3 again" });
+  // it takes the way back along
+  await publisher.publish(
+    "4",
+    webApp("4", `require("fs").writeFileSync("${refuse}", ""); process.exit(1);`),
+  );
+  const { error } = await app.control("check");
+  assert.match(error ?? "", /4 did not hold up: .*; 3 is started again/);
+  rmSync(refuse);
+  await waitFor(async () => (await app.ask()) === "3", { what: "version 3 after the update" });
+  await running.stop();
+});
+
+test("verify works beside a launchfit that runs", async () => {
+  await publisher.publish("5", webApp("5"));
+  const app = await deploy(publisher);
+  const running = await app.launch();
+  const verified = await app.tell("verify");
+  assert.is(verified.code, 0, verified.stderr);
+  assert.match(verified.stdout, /^my-app-5: good, signed by [0-9A-F]{40} \(installed\)\n/);
+  await running.stop();
+});
+
+test.run();
