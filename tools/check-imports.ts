@@ -24,6 +24,7 @@ const shared: Record<string, readonly string[]> = {
   s3: ["s3", "errors"],
   fetch: ["fetch"],
   notify: ["notify"],
+  statuses: ["statuses"],
   log: ["format", "writer", "rotate", "parts", "compress"],
   run: ["stage", "stage-file", "output", "report", "environment"],
   "web-folder": ["version-file", "web-folder", "trust", "floors", "key-set"],

@@ -1,0 +1,238 @@
+// Commit statuses at servers that are as strict as the forges: each commit ends with the right one, whatever the way does.
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { createMask } from "../../../lib/config/secrets.ts";
+import { parseConfig } from "../../../lib/config/yaml.ts";
+import {
+  type CommitStatus,
+  forgeSchema,
+  type ForgeKind,
+  readForges,
+  Statuses,
+  type StatusState,
+} from "../../../lib/statuses/statuses.ts";
+import { type Fault, startForge } from "../../helpers/forges.ts";
+import { closeReceivers, type Received, startReceiver } from "../../helpers/receiver.ts";
+import { waitFor } from "../../helpers/wait.ts";
+
+const closing: Statuses[] = [];
+test.after(() => {
+  for (const each of closing) each.close();
+  closeReceivers();
+});
+
+const host = "git.example.com";
+const shaOf = (number: number) => number.toString(16).padStart(40, "a");
+const statusOf = (number: number, state: StatusState, more = {}): CommitStatus => ({
+  ...{ repo: "me/site", sha: shaOf(number), ref: "refs/heads/main", context: "boatyard/push" },
+  ...{ state, description: state, url: "https://ci.example.com/runs/1" },
+  ...more,
+});
+
+async function open(kind: ForgeKind, fault?: (request: Received) => Fault, options: object = {}) {
+  const forge = await startForge(kind, fault);
+  const said: string[] = [];
+  const statuses = new Statuses({
+    forges: [{ host, kind, api: forge.api, token: forge.token }],
+    mask: createMask([forge.token]),
+    log: (text) => void said.push(text),
+    backoff: 5,
+    ...options,
+  });
+  closing.push(statuses);
+  const set = (number: number, state: StatusState, run = `run-${number}`, more = {}) =>
+    statuses.set(host, run, statusOf(number, state, more));
+  const told = () => waitFor(() => statuses.waiting === 0, { what: () => said.join("\n") });
+  return { forge, statuses, said, set, told };
+}
+
+const expected: Record<ForgeKind, Record<StatusState, string>> = {
+  github: {
+    ...{ waiting: "pending", running: "pending", ok: "success", failed: "failure" },
+    ...{ cancelled: "error", superseded: "error" },
+  },
+  gitea: {
+    ...{ waiting: "pending", running: "pending", ok: "success", failed: "failure" },
+    ...{ cancelled: "error", superseded: "error" },
+  },
+  gitlab: {
+    ...{ waiting: "pending", running: "running", ok: "success", failed: "failed" },
+    ...{ cancelled: "canceled", superseded: "canceled" },
+  },
+  bitbucket: {
+    ...{ waiting: "INPROGRESS", running: "INPROGRESS", ok: "SUCCESSFUL", failed: "FAILED" },
+    ...{ cancelled: "STOPPED", superseded: "STOPPED" },
+  },
+  "bitbucket-dc": {
+    ...{ waiting: "INPROGRESS", running: "INPROGRESS", ok: "SUCCESSFUL", failed: "FAILED" },
+    ...{ cancelled: "CANCELLED", superseded: "CANCELLED" },
+  },
+};
+
+for (const kind of Object.keys(expected) as ForgeKind[])
+  test(`${kind}: every state is shown, in fields and lengths that it takes, and in order`, async () => {
+    const { forge, set, told } = await open(kind);
+    const states = Object.entries(expected[kind]) as [StatusState, string][];
+    for (const [number, [state, shown]] of states.entries()) {
+      const long = { description: "ü😀".repeat(300) };
+      set(number, state, `run-${number}`, long);
+      await told();
+      assert.is(forge.shown(shaOf(number), "boatyard/push"), shown);
+    }
+    for (const state of ["waiting", "running", "ok"] as const) {
+      set(99, state);
+      await told();
+    }
+    assert.is(forge.history(shaOf(99), "boatyard/push").at(-1), expected[kind].ok);
+    assert.equal(forge.refused, []);
+    // the branch is named where a forge would take the first one that has the commit
+    if (kind === "gitlab") assert.is(forge.received[0]?.body.ref, "main");
+  });
+
+test("a run's end is not followed by what it was before; its rerun is", async () => {
+  const { forge, set, told } = await open("gitlab");
+  for (const state of ["running", "failed", "running", "waiting"] as const) {
+    set(1, state);
+    await told();
+  }
+  assert.equal(forge.history(shaOf(1), "boatyard/push"), ["running", "failed"]);
+  for (const state of ["waiting", "running", "ok"] as const) {
+    set(1, state, "rerun");
+    await told();
+  }
+  assert.is(forge.shown(shaOf(1), "boatyard/push"), "success");
+});
+
+test("GitLab's 400 to a repeat counts as taken: the answer before was lost", async () => {
+  let isLost = true;
+  const fault = (): Fault => {
+    const first = isLost;
+    isLost = false;
+    return first ? "cut after" : undefined;
+  };
+  const { forge, set, told, said } = await open("gitlab", fault);
+  set(1, "running");
+  await told();
+  assert.match(forge.refused.join(), /Cannot transition status/);
+  assert.not.match(said.join(), /refused/);
+});
+
+for (const [kind, count] of [
+  ["github", 1000],
+  ["gitlab", 200],
+] as const)
+  test(`${kind}: ${count} commits through an API that fails half the time each end with the right status`, async () => {
+    let random = 42;
+    const next = () => (random = (random * 1103515245 + 12345) % 2 ** 31) / 2 ** 31;
+    const faults: Fault[] = ["503 before", "cut before", "cut after"];
+    const fault = () => (next() < 0.5 ? faults[Math.floor(next() * 3)] : undefined);
+    const { forge, set, told } = await open(kind, fault, { backoff: 1 });
+    const ends: StatusState[] = ["ok", "failed", "cancelled", "superseded"];
+    const settled = Array.from({ length: count }, (_, number) => {
+      set(number, "waiting");
+      return number;
+    });
+    for (const number of settled) set(number, "running");
+    await waitFor(() => forge.received.length > count / 3);
+    for (const number of settled) set(number, ends[number % 4] as StatusState);
+    await told();
+    for (const number of settled) {
+      const state = ends[number % 4] as StatusState;
+      const history = forge.history(shaOf(number), "boatyard/push");
+      assert.is(history.at(-1), expected[kind][state]);
+      // nothing that is not final comes after what is
+      const firstEnd = history.indexOf(expected[kind][state]);
+      assert.equal([...new Set(history.slice(firstEnd))], [expected[kind][state]]);
+    }
+  });
+
+test("a rate limit holds the whole forge back for as long as it asks", async () => {
+  const times: number[] = [];
+  let isLimited = true;
+  const { set, told } = await open("github", () => {
+    times.push(performance.now());
+    if (!isLimited) return undefined;
+    isLimited = false;
+    const reset = Math.ceil(Date.now() / 1000) + 1;
+    const headers = { "x-ratelimit-remaining": "0", "x-ratelimit-reset": `${reset}` };
+    return { status: 403, text: '{"message":"API rate limit exceeded"}', headers };
+  });
+  set(1, "ok");
+  await waitFor(() => times.length === 1);
+  await new Promise((done) => setTimeout(done, 50));
+  set(2, "ok");
+  await told();
+  assert.ok((times[1] ?? 0) - (times[0] ?? 0) > 900, "nobody asks before the time");
+});
+
+test("a lasting refusal is said once and not repeated, with no secret and no redirect followed", async () => {
+  const other = await startReceiver();
+  const { forge, set, told, said } = await open("github", ({ body }) =>
+    body.description === "ok"
+      ? { status: 307, headers: { location: `${other.url}/x` } }
+      : { status: 401, text: "Bad credentials planted-forge-token" },
+  );
+  set(1, "ok");
+  set(2, "failed");
+  await told();
+  assert.is(other.received.length, 0);
+  assert.is(forge.received.length, 2);
+  assert.match(said.join("\n"), /refused ok of me\/site .*307, a redirect/);
+  assert.match(said.join("\n"), /401: Bad credentials \*\*\*/);
+});
+
+test("an API that is down for too long is given up with a line", async () => {
+  const { statuses, said, told } = await open("gitea", () => "503 before", { patience: 150 });
+  let isSettled = false;
+  statuses.set(host, "run-1", statusOf(1, "ok"), { onSettled: () => (isSettled = true) });
+  await told();
+  assert.ok(isSettled);
+  assert.match(said.at(-1) ?? "", /was never told ok of me\/site .*given up: it answered 503/);
+});
+
+test("a long context has a key of its own at Bitbucket, never one cut short", async () => {
+  const { forge, set, told } = await open("bitbucket");
+  const names = ["a", "b"].map((end) => `${"long-".repeat(10)}${end}`);
+  for (const context of names) set(1, "ok", `run-${context}`, { context });
+  await told();
+  const keys = forge.received.map(({ body }) => body.key as string);
+  assert.is(new Set(keys).size, 2);
+  for (const key of keys) assert.match(key, /^[0-9a-f]{40}$/);
+});
+
+test("the API's address is the configuration's; a repo's name is a part of the path only", async () => {
+  const { forge, statuses, told } = await open("github");
+  statuses.set("evil.example", "run-1", statusOf(1, "ok"));
+  statuses.set(host, "run-2", statusOf(2, "ok", { repo: "me/../../x?y#/site" }));
+  await told();
+  assert.is(forge.received.length, 1);
+  assert.match(
+    forge.received[0]?.path ?? "",
+    /^\/api\/v3\/repos\/me%2F\.\.%2F\.\.%2Fx%3Fy%23\/site\//,
+  );
+});
+
+async function read(yaml: string, url?: string) {
+  const config = await parseConfig(yaml, "hooks.yml", forgeSchema);
+  return await readForges(config.value, {
+    where: (keys) => config.where(keys),
+    path: (text) => text,
+    url,
+  });
+}
+
+for (const [what, yaml, message] of [
+  ["Bitbucket without url:", "{ bitbucket.org: { kind: bitbucket, token_file: /t } }", /set url:/],
+  ["an unknown kind", "{ a.b: { kind: gitlub, token_file: /t } }", /did you mean "git/],
+  ["a URL for a host", "{ 'https://a.b': { kind: gitea, token_file: /t } }", /is not a host/],
+  ["a token that is not there", "{ a.b: { kind: gitea, token_file: /none } }", /does not exist/],
+  ["an api with a login", "{ a.b: { kind: gitea, api: 'https://u:p@c', token_file: /t } }", /URL/],
+] as const)
+  test(`${what} is a config error`, async () => {
+    await read(yaml).then(
+      () => assert.unreachable("it was taken"),
+      (error: Error) => assert.match(error.message, message),
+    );
+  });
+
+test.run();
