@@ -1,5 +1,6 @@
 import { defineCommand, runScript } from "../lib/cli/command.ts";
 import { commonFlags } from "./hook-server/flags.ts";
+import { notify } from "./hook-server/notify.ts";
 import { list, log, show } from "./hook-server/runs.ts";
 import { cancel, rerun } from "./hook-server/steering.ts";
 
@@ -10,6 +11,7 @@ const command = defineCommand({
     "hook-server [--config hooks.yml] [--listen 127.0.0.1:3420] [--state DIR]",
     "hook-server --check [--config hooks.yml]",
     "hook-server list|show|log|cancel|rerun …",
+    "hook-server notify test",
   ],
   flags: {
     ...commonFlags,
@@ -32,7 +34,7 @@ const command = defineCommand({
     ["hook-server log -f", "watch the newest run"],
   ],
   exits: { 0: "done; the server was stopped by a signal" },
-  subcommands: { list, show, log, cancel, rerun },
+  subcommands: { list, show, log, cancel, rerun, notify },
   ownSignals: true,
   run: async ({ flags, terminal }) => {
     const { check, serve } = await import("../lib/hook/hook.ts");

@@ -8,11 +8,13 @@ import { type Stamps, stamp } from "./watch-files.ts";
 /** A configuration file that is being read, for those who make something of its settings. */
 export interface ConfigSource {
   /** `file:line:column` of a setting. */
-  where(keys: readonly string[]): string;
+  where(keys: readonly (string | number)[]): string;
   /** A path in the file made absolute: it starts from the file's folder, or with `~/`. */
   path(text: string): string;
   /** The secret in a file, whose change asks for another reading. @throws {UsageError} */
   secretFile(path: string, where: string): Promise<string>;
+  /** A file, by its absolute path, was read: its change asks for another reading. */
+  onFile(path: string): void;
   /** Do `work`; undefined when it finds a mistake in the file, which is kept: all of them are told at once. */
   attempt<T>(work: () => T | Promise<T>): Promise<T | undefined>;
   /** The mistakes so far. */
@@ -26,6 +28,7 @@ export function sourceOf({ file, where }: Config<unknown>, stamps: Stamps): Conf
     stamp(stamps, path(text));
     return readSecretFile(path(text), place);
   };
+  const onFile = (file: string) => stamp(stamps, file);
   const problems: string[] = [];
   const attempt = async <T>(work: () => T | Promise<T>) => {
     try {
@@ -36,7 +39,7 @@ export function sourceOf({ file, where }: Config<unknown>, stamps: Stamps): Conf
       return undefined;
     }
   };
-  return { where, path, secretFile, attempt, problems };
+  return { where, path, secretFile, onFile, attempt, problems };
 }
 
 /** See `ConfigSource.path`. */

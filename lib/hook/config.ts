@@ -64,7 +64,7 @@ export async function loadConfig(
   const server = await readServer(source, raw, overrides);
   const repos = new Map<string, RepoConfig>();
   for (const [name, repo] of Object.entries(raw.repos)) {
-    const read = await source.attempt(() => readRepo(source, name, repo, raw.limits));
+    const read = await source.attempt(() => readRepo(source, name, repo, raw));
     if (read) repos.set(name, read);
   }
   if (source.problems.length > 0 || !server) throw new UsageError(source.problems.join("\n"));
@@ -72,12 +72,13 @@ export async function loadConfig(
   const secrets = [...repos.values()].flatMap((repo) =>
     repo.secrets.flatMap((each) => (isSigningToken(each) ? [each, each.slice(6)] : [each])),
   );
-  const { token } = server;
+  const { token, forges, targets } = server;
+  const told = [...forges.map((forge) => forge.token), ...targets.flatMap((each) => each.secrets)];
   return {
     ...server,
     file,
     repos,
-    secrets: [...new Set([...secrets, ...(token ? [token] : [])])],
+    secrets: [...new Set([...secrets, ...told, ...(token ? [token] : [])])],
   };
 }
 

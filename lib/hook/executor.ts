@@ -158,8 +158,8 @@ export class Executor {
   }
 
   /** A run that waits gave way to a newer one. */
-  supersede(old: { id: string }, by: { id: string }): void {
-    this.#states.superseded(old.id, by.id);
+  supersede(old: Entry | { id: string }, by: { id: string }): void {
+    this.#states.superseded(old, by.id);
   }
 
   #recordOf(entry: Entry): RunRecord {

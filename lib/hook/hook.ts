@@ -4,11 +4,13 @@ import { join } from "node:path";
 import process from "node:process";
 import { messageOf } from "../core/errors.ts";
 import { version } from "../core/version.ts";
+import type { Terminal } from "../cli/terminal.ts";
 import { createMask } from "../config/secrets.ts";
 import { readConfig } from "../config/yaml.ts";
 import { acquireLock } from "../files/lock.ts";
 import { formatListen } from "../http/server.ts";
 import { listenFds, notify, startWatchdog } from "../http/systemd.ts";
+import { testTargets } from "../notify/notify.ts";
 import { check as checkConfig, type Finding } from "./check.ts";
 import { HookClient } from "./client.ts";
 import {
@@ -184,6 +186,16 @@ function needRestart(before: HookConfig, after: HookConfig): string[] {
 export async function check(flags: HookFlags): Promise<{ file: string; findings: Finding[] }> {
   const file = await findConfig(flags.config);
   return { file, findings: await checkConfig(await loadConfig(file, flags)) };
+}
+
+/**
+ * Send a sample to every target of `notify:`.
+ * @returns 0, or 1 when one did not take it.
+ */
+export async function sendSample(flags: HookFlags, terminal: Terminal): Promise<number> {
+  const config = await loadConfig(await findConfig(flags.config), flags);
+  const mask = createMask(config.secrets);
+  return await testTargets(config.targets, { by: "hook-server", mask, terminal });
 }
 
 /** Speaks to the server whose state folder the flags `--config` and `--state` name. */

@@ -1,7 +1,8 @@
+import { mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { lstat, mkdir, open, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { systemCode } from "../core/errors.ts";
-import { writeAtomic } from "../files/files.ts";
+import { temporaryBeside, writeAtomic } from "../files/files.ts";
 import { isRunId } from "../core/id.ts";
 import type { Change } from "./payload.ts";
 import type { Entry, Source } from "./entry.ts";
@@ -15,6 +16,9 @@ export type RunState =
   | "failed"
   | "cancelled"
   | "superseded";
+
+/** Who is to be told of a run's end: its forge, people, the commands of the configuration. */
+export type Telling = "status" | "message" | "commands";
 
 /** STATE/runs/ID/run.json: all that is known of a run. Times are ISO. */
 export interface RunRecord extends Source, Change {
@@ -51,6 +55,10 @@ export interface RunRecord extends Source, Change {
   stages?: RunStage[] | undefined;
   /** Who cancelled it. */
   cancelledBy?: string | undefined;
+  /** Who is still to be told of its end. */
+  tell?: Telling[] | undefined;
+  /** What its end means: the first failure after good, or the first good after a failure. */
+  change?: "broken" | "fixed" | undefined;
 }
 
 /** The files of a run's folder. `hook-payload.json` is the run's own copy of the payload, `stages` its own, too. */
@@ -170,6 +178,17 @@ export class Records {
     this.changes += 1;
   }
 
+  /** Keep a record before this returns; a power cut may take it back. @throws what the file system threw. */
+  saveNow(record: RunRecord): void {
+    const path = this.path(record.id, "run.json");
+    mkdirSync(join(this.folder, record.id), { recursive: true, mode: 0o711 });
+    const temporary = temporaryBeside(path);
+    writeFileSync(temporary, `${JSON.stringify(record, null, 2)}\n`, { flag: "wx", mode: 0o600 });
+    renameSync(temporary, path);
+    this.#runs.set(record.id, record);
+    this.changes += 1;
+  }
+
   /** Make a run's folder; false when it was there. */
   async #makeFolder(id: string): Promise<boolean> {
     try {
@@ -182,14 +201,19 @@ export class Records {
     }
   }
 
-  /** Ended runs beyond the newest `keep` of their repo, and those older than `maxAge` ms. */
+  /** Ended runs of which nobody is to be told any more, beyond the newest `keep` of their repo, and those older than `maxAge` ms. */
   old(
     repo: string | undefined,
     { keep, maxAge, now = Date.now() }: { keep: number; maxAge: number; now?: number },
   ): string[] {
     const ended = new Map<string, RunRecord[]>();
     for (const record of this.#runs.values()) {
-      if (!hasEnded(record.state) || (repo !== undefined && record.repo !== repo)) continue;
+      if (
+        !hasEnded(record.state) ||
+        record.tell?.length ||
+        (repo !== undefined && record.repo !== repo)
+      )
+        continue;
       const list = ended.get(record.repo);
       if (list) list.push(record);
       else ended.set(record.repo, [record]);

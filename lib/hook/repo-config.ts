@@ -37,7 +37,11 @@ const repoKeys = y.object({
   timeout: y.optional(y.duration(), 30 * 60_000),
   poll: y.optional(y.either([y.just(false), y.duration()], "a duration or false"), 15 * 60_000),
   // oxlint-disable-next-line unicorn/no-thenable -- the design's word, and never a function
-  then: y.optional(y.oneOrMore(y.string()), []),
+  then: y.optional(y.oneOrMore(y.string())),
+  on_success: y.optional(y.oneOrMore(y.string())),
+  on_failure: y.optional(y.oneOrMore(y.string())),
+  on_change: y.optional(y.oneOrMore(y.string())),
+  forge: y.optional(y.string()),
   on: y.optional(
     y.object({
       push: y.optional(scriptName, "build"),
@@ -70,24 +74,38 @@ export interface RepoConfig extends TriggerRules {
   readonly timeout: number;
   /** Milliseconds between looks for missed pushes, or false. */
   readonly poll: number | false;
-  /** The `then:` commands. */
+  /** The commands of `on_success:`, or `then:`. */
   readonly afterwards: readonly string[];
+  readonly onFailure: readonly string[];
+  readonly onChange: readonly string[];
+  /** Which of the forges it is at, where a payload does not say. */
+  readonly forge: string | undefined;
   /** Whether a newer push to its ref ends a run that is under way. */
   readonly cancel: boolean;
   /** What a run may use. */
   readonly limits: Limits;
 }
 
+/** What the file says for all repos. */
+export interface RepoDefaults {
+  readonly limits?: Infer<typeof limitsSchema> | undefined;
+  readonly on_success?: readonly string[] | undefined;
+  readonly on_failure?: readonly string[] | undefined;
+  readonly on_change?: readonly string[] | undefined;
+  /** Its forges, by host. */
+  readonly forge?: object | undefined;
+}
+
 /**
  * One repo of hooks.yml, with its secrets and its user.
- * @param limits those of the whole file, for what the repo does not limit itself.
+ * @param all those of the whole file, for what the repo does not say itself.
  * @throws {UsageError} with file:line:column.
  */
 export async function readRepo(
   source: ConfigSource,
   name: string,
   raw: Infer<typeof repoSchema>,
-  limits: Infer<typeof limitsSchema> | undefined,
+  all: RepoDefaults,
 ): Promise<RepoConfig> {
   const where = (key: string) => source.where(["repos", name, key]);
   const secrets: string[] = [];
@@ -116,6 +134,14 @@ export async function readRepo(
     if (each !== false && !isAbsolute(each) && !isShortName(each))
       throw new UsageError(`${where("on")}: "${each}" is not a script's name`);
   }
+  if (raw.then !== undefined && raw.on_success !== undefined)
+    throw new UsageError(
+      `${where("then")}: then is the former name of on_success; keep on_success alone`,
+    );
+  if (raw.forge !== undefined && !Object.hasOwn(all.forge ?? {}, raw.forge))
+    throw new UsageError(
+      `${where("forge")}: "${raw.forge}" is not under forge: at the top of the file`,
+    );
   const own = currentUser();
   const user =
     raw.user === undefined
@@ -137,10 +163,13 @@ export async function readRepo(
     refs: raw.refs,
     timeout: raw.timeout,
     poll: raw.poll,
-    afterwards: raw.then,
+    afterwards: raw.on_success ?? raw.then ?? all.on_success ?? [],
+    onFailure: raw.on_failure ?? all.on_failure ?? [],
+    onChange: raw.on_change ?? all.on_change ?? [],
+    forge: raw.forge,
     on: raw.on,
     cancel: raw.cancel,
-    limits: readLimits(raw.limits, limits, where("limits")),
+    limits: readLimits(raw.limits, all.limits, where("limits")),
   };
 }
 

@@ -48,19 +48,23 @@ function inFolder(dir: string, argv: readonly string[]): string[] {
   return ["/bin/sh", "-c", 'cd -- "$0" 2>/dev/null || cd /; exec "$@"', dir, ...argv];
 }
 
-/** A `then` command of a repo, as the server's user. Pure. */
-export function thenCommand(
+/**
+ * A command of a repo that comes after its script (`on_success`, `on_failure`, `on_change`), as the server's user. Pure.
+ * @param more RUN_*: what became of the run.
+ */
+export function afterCommand(
   text: string,
   repo: Pick<RepoConfig, "dir" | "user">,
   run: RunRecord,
-  payloadFile: string,
+  { payloadFile, more }: { payloadFile: string; more: Readonly<Record<string, string>> },
 ): Command {
-  const env = { ...userEnvironment(currentUser()), ...runVariables(run, repo.dir, payloadFile) };
+  const own = userEnvironment(currentUser());
+  const env = { ...own, ...runVariables(run, repo.dir, payloadFile), ...more };
   return { argv: inFolder(thenFolder(repo), ["/bin/sh", "-c", text]), env };
 }
 
 /**
- * Where a repo's `then` commands run: in its checkout only when that is the server's user's own. What another user can
+ * Where such commands run: in its checkout only when that is the server's user's own. What another user can
  * write must not be looked for by root in its current folder.
  */
 export function thenFolder({ dir, user }: Pick<RepoConfig, "dir" | "user">): string {

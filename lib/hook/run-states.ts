@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { messageOf } from "../core/errors.ts";
 import type { Settings } from "./config.ts";
-import type { Records, RunRecord, RunState } from "./records.ts";
+import type { Entry } from "./entry.ts";
+import { type Records, recordOf, type RunRecord, type RunState, type Telling } from "./records.ts";
 import { logSize, noteInLog, sealLog } from "./run-log.ts";
 import { closeStages, type RunStage, readStages } from "./run-stages.ts";
 import type { Metrics, ServerLog } from "./telemetry.ts";
@@ -11,6 +12,10 @@ export interface RunStatesParts {
   records: Records;
   log: ServerLog;
   metrics: Metrics;
+  /** Who is to be told of a run's end. */
+  tellingOf: (record: RunRecord) => Telling[];
+  /** Told of each run that is under way. */
+  onRunning: (record: RunRecord) => void;
 }
 
 /** Takes runs from state to state: on disk, in the run's log, in the server's, and in the counters. */
@@ -52,6 +57,7 @@ export class RunStates {
   async running(record: RunRecord, process: Pick<RunRecord, "pid" | "pidStart">): Promise<void> {
     Object.assign(record, process);
     record.state = "running";
+    this.#parts.onRunning(record);
     // the marks on it are on disk
     await this.#parts.records
       .save(record, { durable: false })
@@ -127,18 +133,29 @@ export class RunStates {
       ended.stages = isReplaced
         ? stages.map((stage) => ({ ...stage, from: undefined, to: undefined }))
         : stages;
+    ended.tell = tellingOrNone(this.#parts.tellingOf(ended));
     await this.#save(ended);
     return ended;
   }
 
-  /** It waited, and gave way to a newer one. Only a run that was started before has a record that says so. */
-  superseded(id: string, by: string): void {
+  /**
+   * It waited, and gave way to a newer one. A run that was never started has a record only where somebody is to be told
+   * of it.
+   */
+  superseded(old: Entry | { id: string }, by: string): void {
     this.#parts.metrics.run("superseded");
-    const record = this.#parts.records.get(id);
+    const former = this.#parts.records.get(old.id);
+    const record = former ?? ("repo" in old ? recordOf(old) : undefined);
     if (!record) return;
-    record.state = "superseded";
-    record.by = by;
-    record.ended = new Date().toISOString();
+    Object.assign(record, { state: "superseded", by, ended: new Date().toISOString() });
+    record.tell = tellingOrNone(this.#parts.tellingOf(record));
+    if (!former && !record.tell) return;
+    try {
+      // before the line in the store that says the same: whoever is to be told is not forgotten between the two
+      this.#parts.records.saveNow(record);
+    } catch {
+      // said by the next one
+    }
     void this.#save(record);
   }
 
@@ -160,4 +177,8 @@ export class RunStates {
   #logOf(record: RunRecord): string {
     return this.#parts.records.path(record.id, "log");
   }
+}
+
+function tellingOrNone(telling: Telling[]): Telling[] | undefined {
+  return telling.length > 0 ? telling : undefined;
 }

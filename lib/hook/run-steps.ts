@@ -3,8 +3,9 @@ import { type Cgroups, runPrefix } from "../exec/cgroups.ts";
 import { isAlive, newCookie } from "../exec/process-tree.ts";
 import type { RepoConfig, Settings } from "./config.ts";
 import type { Records, RunRecord } from "./records.ts";
-import { type Command, scriptCommand, scriptOf, thenCommand } from "./run-command.ts";
+import { type Command, scriptCommand, scriptOf, afterCommand } from "./run-command.ts";
 import { noteInLog } from "./run-log.ts";
+import { endVariables } from "./run-news.ts";
 import {
   findShell,
   type Job,
@@ -55,7 +56,13 @@ export class RunSteps {
     Object.assign(record, { phase: "then", step: index });
     await this.#states.thenStarts(record, `then: ${text}`);
     noteInLog(this.#parts.records.path(record.id, "log"), record.id, `then: ${text}`);
-    const command = thenCommand(text, repo, record, this.#payloadFile(record));
+    const command = afterCommand(text, repo, record, {
+      payloadFile: this.#payloadFile(record),
+      more: endVariables(record, {
+        url: this.#parts.settings.config.url,
+        logFile: this.#parts.records.path(record.id, "log"),
+      }),
+    });
     return await this.#start(record, repo, command);
   }
 

@@ -4,6 +4,8 @@ import { UsageError } from "../core/errors.ts";
 import { readSecretVariable } from "../config/secrets.ts";
 import { type Infer, y } from "../config/yaml.ts";
 import { isRoot } from "../exec/users.ts";
+import { notifySchema, readTargets, type Target } from "../notify/notify.ts";
+import { type Forge, forgeSchema, readForges } from "../statuses/statuses.ts";
 import { type Listen, parseListen } from "../http/server.ts";
 import { placed, type ConfigSource } from "./config-source.ts";
 import { limitsSchema } from "./repo-config.ts";
@@ -20,6 +22,14 @@ export const serverSettings = {
   max_log: y.optional(y.size(), 100 * 1024 * 1024),
   max_waiting: y.optional(y.number({ min: 1 }), 1000),
   limits: y.optional(limitsSchema),
+  url: y.optional(
+    y.string({ match: /^https?:\/\/[^\s/?#@]+(?:\/[^\s?#]*)?$/, what: "an http or https URL" }),
+  ),
+  forge: y.optional(forgeSchema),
+  notify: y.optional(notifySchema, []),
+  on_success: y.optional(y.oneOrMore(y.string())),
+  on_failure: y.optional(y.oneOrMore(y.string())),
+  on_change: y.optional(y.oneOrMore(y.string())),
   status: y.optional(
     y.object({ token_file: y.optional(y.string()), token_env: y.optional(y.string()) }),
   ),
@@ -47,6 +57,12 @@ export interface ServerConfig {
   /** Runs of one repo that may wait; more deliveries are answered 429. */
   readonly maxWaiting: number;
   readonly token: string | undefined;
+  /** The address of the server's pages, for links to runs. */
+  readonly url: string | undefined;
+  /** The forges that are told of commit statuses. */
+  readonly forges: readonly Forge[];
+  /** Who gets messages. */
+  readonly targets: readonly Target[];
 }
 
 /** The server's own settings; undefined when `source` was told of a mistake. */
@@ -57,8 +73,19 @@ export async function readServer(
 ): Promise<ServerConfig | undefined> {
   const token = await source.attempt(() => readToken(source, raw));
   const listen = await source.attempt(() => readListen(source, raw, overrides.listen));
+  const { path, onFile } = source;
+  const below = (name: string) => (keys: readonly (string | number)[]) =>
+    source.where([name, ...keys]);
+  const forges = await source.attempt(() =>
+    readForges(raw.forge ?? {}, { where: below("forge"), path, url: raw.url, onFile }),
+  );
+  const targets = await source.attempt(() =>
+    readTargets(raw.notify, { where: below("notify"), path, onFile }),
+  );
   return (
-    listen && {
+    listen &&
+    forges &&
+    targets && {
       listen,
       state: stateFolder(overrides.state, raw.state, source.path),
       concurrency: raw.concurrency,
@@ -68,6 +95,9 @@ export async function readServer(
       maxLog: raw.max_log,
       maxWaiting: raw.max_waiting,
       token,
+      url: raw.url,
+      forges,
+      targets,
     }
   );
 }

@@ -10,11 +10,12 @@ import { Deliveries } from "./deliveries.ts";
 import { Executor } from "./executor.ts";
 import { Ignored } from "./ignored.ts";
 import { Heads, Poller } from "./poll.ts";
-import { hasEnded, Records } from "./records.ts";
+import { hasEnded, recordOf, Records } from "./records.ts";
 import { Routes } from "./routes.ts";
 import { Runs } from "./runs.ts";
 import { Scheduler } from "./scheduler.ts";
 import { Store } from "./store.ts";
+import { Teller } from "./teller.ts";
 import { Metrics, type ServerLog } from "./telemetry.ts";
 
 /** A hook-server: its start, its reloads, its end. */
@@ -35,6 +36,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
   const records = await Records.open(state, { warn });
   const ignored = await Ignored.open(state, { warn });
   const heads = new Heads(state, log);
+  const teller = await Teller.open({ settings, records, log });
 
   const cgroups = new Cgroups();
   const executor = new Executor({
@@ -45,20 +47,29 @@ export async function openServer(settings: Settings, log: ServerLog) {
     metrics,
     payloadOf: (entry) => store.payload(entry),
     onSuccess: (record) => heads.succeeded(record),
+    tellingOf: (record) => teller.tellingOf(record),
+    onRunning: (record) => teller.progress(record),
   });
   const scheduler = new Scheduler({
     settings,
     executor,
     log,
-    onSuperseded: (old, by) => store.supersede(old, by),
+    onSuperseded: (old, by) => {
+      store.supersede(old, by);
+      teller.ended(records.get(old.id));
+    },
     onEnded: (entry, record) => {
       store.settle(entry, record.state, record.by);
+      teller.ended(record);
       void tidy(entry.repo);
     },
   });
   const accept: Store["accept"] = async (source, changes, payload) => {
     const entries = await store.accept(source, changes, payload);
-    for (const entry of entries) scheduler.add(entry);
+    for (const entry of entries) {
+      scheduler.add(entry);
+      if (!records.get(entry.id)) teller.progress(recordOf(entry));
+    }
     return entries;
   };
   const deliveries = new Deliveries({ settings, store, scheduler, accept, ignored, log });
@@ -113,6 +124,9 @@ export async function openServer(settings: Settings, log: ServerLog) {
 
   // only now that all parts are there
   await recover();
+  for (const entry of scheduler.queue.entries())
+    teller.progress(records.get(entry.id) ?? recordOf(entry));
+  teller.start();
   return {
     /** Open the web address and the Unix socket; returns the web's address. @throws {UsageError} when it cannot be had. */
     async listen(where: Listen | { fd: number }): Promise<Listen> {
@@ -129,6 +143,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
     },
     /** Apply a configuration that was replaced. */
     reload(): void {
+      void teller.reload().catch(onBug);
       scheduler.schedule();
       poller.stop();
       poller.start();
@@ -145,7 +160,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
     async drain(patience: number): Promise<void> {
       poller.stop();
       await scheduler.drain(patience);
-      await Promise.all([store.close(), ignored.close()]);
+      await Promise.all([store.close(), ignored.close(), teller.close()]);
     },
     /** Close the addresses. */
     async close(): Promise<void> {

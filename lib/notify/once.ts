@@ -1,7 +1,8 @@
 import { join } from "node:path";
+import type { Terminal } from "../cli/terminal.ts";
 import type { Mask } from "../config/secrets.ts";
 import { cleanLine } from "../core/clean.ts";
-import { Busy, messageOf } from "../core/errors.ts";
+import { Busy, messageOf, UsageError } from "../core/errors.ts";
 import { acquireLock } from "../files/lock.ts";
 import { composeMessage } from "./message.ts";
 import { type Notice, prepare } from "./notice.ts";
@@ -56,13 +57,36 @@ export async function tellOnce(
 }
 
 /** How a sample went to a target. */
-export interface SampleResult {
+interface SampleResult {
   readonly target: string;
   readonly ok: boolean;
   readonly error?: string;
 }
 
-/** Send a sample to every target, now: `notify test`. */
+/**
+ * Send a sample to every target, now, and show how it went: `notify test`.
+ * @returns 0, or 1 when a target did not take it.
+ * @throws {UsageError} when there are no targets.
+ */
+export async function testTargets(
+  targets: readonly Target[],
+  { by, mask, terminal }: { by: string; mask: Mask; terminal: Terminal },
+): Promise<number> {
+  if (targets.length === 0)
+    throw new UsageError("nobody is to be told; name somebody under notify: (docs/notify.md)");
+  const results = await sendSamples(targets, { by, mask });
+  for (const { target, ok, error } of results) {
+    terminal.printJson({ target, ok, error });
+    terminal.print(
+      ok
+        ? `${terminal.paint.green("ok")}      ${target}`
+        : `${terminal.paint.red("failed")}  ${target}: ${error ?? ""}`,
+    );
+  }
+  return results.every(({ ok }) => ok) ? 0 : 1;
+}
+
+/** Send a sample to every target, now. */
 export async function sendSamples(
   targets: readonly Target[],
   { by, mask }: { by: string; mask: Mask },

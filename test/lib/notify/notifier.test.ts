@@ -10,10 +10,10 @@ import {
   Notifier,
   notifySchema,
   readTargets,
-  sendSamples,
   type Target,
   tellOnce,
 } from "../../../lib/notify/notify.ts";
+import { sendSamples } from "../../../lib/notify/once.ts";
 import { closeReceivers, type Received, startReceiver } from "../../helpers/receiver.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 import { waitFor } from "../../helpers/wait.ts";
