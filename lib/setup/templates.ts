@@ -166,6 +166,13 @@ max_waiting: 1000                 # runs of one repo that may wait; more deliver
 # Who may see runs and steer over HTTP. Without it only the Unix socket STATE/socket does that.
 # status: { token_file: /etc/boatyard/status.token }
 
+# Who is told of what becomes of runs: see docs/notify.md.
+# url: https://ci.example.com       # where the server's pages are, for links to runs (RUN_URL)
+# forge: { github.com: { kind: github, token_file: /etc/boatyard/github.token } }   # commit statuses; gitea, gitlab, bitbucket, bitbucket-dc
+# notify: [{ email: { to: ops@example.com, server: "smtp://mail.example.com", user: ci, password_file: /etc/boatyard/mail.password } }]   # messages: email, webhook, ntfy, command
+# on_failure: 'logger "$HOOK_REPO failed in $RUN_STAGE: $RUN_URL"'   # commands after a failed run; a repo may have its own
+# on_change: [/usr/local/bin/lamp]  # commands after the first failure, and after the first good run
+
 repos:
   jostylr/site:                   # owner/name as the forge sends it
     user: site                    # the Unix account that builds; default: the server's own
@@ -174,7 +181,7 @@ repos:
     refs: [main]                  # branches, release/* or refs/tags/v*; default: the checkout's branch
     timeout: 30m                  # then the run is ended with all that it started
     poll: 15m                     # look for missed pushes; false: never
-    # then: [server-update site]  # commands after a good push run, as the server's user, in / (HOOK_DIR names the checkout)
+    # on_success: [server-update site]  # commands after a good push run, as the server's user, in / (HOOK_DIR names the checkout); its former name is then
     on: { push: build, release: release }     # scripts of ours or absolute paths; false: nothing
     cancel: false                 # true: a newer push ends the run of an older one
     # insecure: true              # no secret: anybody who reaches the server may start builds
