@@ -26,6 +26,13 @@ test("Deno imports the versions of the packages that Node imports", async () => 
     Object.fromEntries(wanted.map(([name, version]) => [name, `npm:${name}@${version}`]).sort()),
     "after a change of package.json correct deno.json, then run: npm run lock:deno",
   );
+  // else the first command in a fresh clone changes the file
+  const named = Object.entries({ ...dependencies, ...devDependencies });
+  assert.equal(
+    (await readJson("deno.lock")).workspace.packageJson.dependencies,
+    named.map(([name, version]) => `npm:${name}@${version}`).sort(),
+    "after a change of package.json run: npm run lock:deno",
+  );
 });
 
 testUnless(test, current.kind !== "deno" && "needs Deno")(
