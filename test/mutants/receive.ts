@@ -160,6 +160,6 @@ export const receive: Mutation[] = [
     file: "lib/hook/run-command.ts",
     from: 'return user.uid === currentUser().uid ? dir : "/";',
     to: "return dir;",
-    tests: ["lib/hook", "scripts/hook-server-process"],
+    tests: ["scripts/hook-server-process"],
   },
 ];

@@ -65,7 +65,7 @@ export const transfer: Mutation[] = [
     file: "lib/downloads/work.ts",
     from: "if (saved !== before) this.#journal.add(saved);",
     to: "",
-    tests: ["scripts/downloads"],
+    tests: ["scripts/downloads-faults"],
   },
   {
     what: "downloads lost in a power cut are not noticed",

@@ -59,13 +59,15 @@ test("a server's faults never leave a wrong file, and do not stop the right ones
   assert.not.ok(existsSync(site.path(".partial")));
 });
 
-/** Starts a run, kills it when most of the large file has come, and returns what the server was asked after that. */
+/** Starts a run, and kills it when a small file is there and most of a large one has come. */
 async function killHalfWay({ server, site }: { server: BadServer; site: Site }): Promise<void> {
-  server.on("/large", (_, reply) => {
+  server.on("/small", (_, reply) => reply.send(200, {}, "small"));
+  server.on("/large", async (_, reply) => {
+    await waitFor(() => existsSync(site.path("small.bin")));
     reply.head(200, { "content-length": large.length, etag: '"one"' });
     reply.write(large.subarray(0, 2_900_000));
   });
-  site.manifest(`${server.url}/large large.bin`);
+  site.manifest(`${server.url}/small small.bin`, `${server.url}/large large.bin`);
   const running = startScript("downloads", [site.dir]);
   const partial = site.path(".partial");
   await waitFor(() => readdirSync(partial).some((name) => name.endsWith(".json")), {
@@ -89,6 +91,11 @@ test("a run killed half way is taken up where it ended", async (context) => {
   );
   await site.run([], { expect: 0 });
   assert.ok(readFileSync(site.path("large.bin")).equals(large));
+  assert.equal(
+    server.asked.map(({ path }) => path),
+    ["/large"],
+    "what was done is not asked for again",
+  );
   assert.match(server.asked[0]?.headers["range"] ?? "", /^bytes=\d{6,}-$/);
   assert.not.ok(existsSync(site.path(".partial")));
 });

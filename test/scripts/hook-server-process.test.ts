@@ -89,7 +89,7 @@ testUnless(test, needsRoot)(
       const dir = await makeYard({
         repos: {
           "me/mine": "",
-          "me/site": `user: ${user.name}\nthen: 'id -un; echo then in $HOME'`,
+          "me/site": `user: ${user.name}\nthen: 'id -un; echo then in $HOME, from $PWD'`,
         },
         job: "id -un",
       });
@@ -105,7 +105,10 @@ testUnless(test, needsRoot)(
       assert.not.match(server.running.output(), /me\/site is built as root/);
       assert.match(logOf(server, mine), /^root$/m);
       const log = logOf(server, site);
-      assert.match(log, new RegExp(`^${user.name}\\n[^]*then: [^]*\\nroot\\nthen in /root$`, "m"));
+      assert.match(
+        log,
+        new RegExp(`^${user.name}\\n[^]*then: [^]*\\nroot\\nthen in /root, from /$`, "m"),
+      );
       await server.stop();
     });
   },
