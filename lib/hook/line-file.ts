@@ -1,11 +1,12 @@
 import { constants } from "node:fs";
-import { type FileHandle, open, rename, rm } from "node:fs/promises";
+import { type FileHandle, open, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { setImmediate as immediate } from "node:timers/promises";
 import { Failure, messageOf } from "../core/errors.ts";
 import { fsyncFolder, writeAtomic } from "../files/files.ts";
 import { decodeLine, encodeLine } from "./lines.ts";
 import { firstLine, newline, pieceSize, type Place, readLines } from "./read-lines.ts";
+import { Successor } from "./successor.ts";
 
 /** Lines on their way to the disk. */
 interface Pending {
@@ -78,11 +79,11 @@ export class LineFile {
 
   /** The payload of a line. @throws {Failure} when it is damaged; else what the file system threw. */
   async payload(place: Place): Promise<Buffer> {
-    if (!this.#file) await this.#inTurn(() => this.#ready());
+    const file = this.#file ?? (await this.#inTurn(() => this.#ready()));
     // file and place belong together: a rewrite replaces both in one tick
     const { at, length } = place;
-    const read = await this.#file?.read(Buffer.alloc(length), 0, length, at);
-    const payload = read && decodeLine(read.buffer)?.payload;
+    const { buffer } = await file.read(Buffer.alloc(length), 0, length, at);
+    const payload = decodeLine(buffer)?.payload;
     if (payload) return payload;
     throw new Failure(`${this.#path}: the line at byte ${at} is damaged; push again`);
   }
@@ -124,7 +125,7 @@ export class LineFile {
     }, noteDelay).unref();
   }
 
-  #inTurn(work: () => Promise<void>): Promise<void> {
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
     const turn = this.#lastTurn.then(work);
     this.#lastTurn = turn.catch(() => {});
     return turn;
@@ -149,8 +150,10 @@ export class LineFile {
     try {
       const bytes = Buffer.concat(batch.flatMap(({ parts }) => parts));
       if (bytes.length > 0) {
-        await this.#ready();
-        await this.#file?.appendFile(bytes);
+        const file = await this.#ready();
+        // one write, unless the disk takes but a part: appendFile would wait for the disk every 512 KiB
+        for (let done = 0; done < bytes.length; )
+          done += (await file.write(bytes, done)).bytesWritten;
       }
       let at = this.#length;
       this.#length += bytes.length;
@@ -172,8 +175,8 @@ export class LineFile {
   }
 
   /** Have the file open: its name is on disk, and nothing stands behind its good end. */
-  async #ready(): Promise<void> {
-    if (this.#file) return;
+  async #ready(): Promise<FileHandle> {
+    if (this.#file) return this.#file;
     if (this.#length === 0) {
       const first = Buffer.concat(encodeLine(firstLine));
       await writeAtomic(this.#path, first, { mode: 0o600 });
@@ -189,6 +192,7 @@ export class LineFile {
       await file.sync();
       await fsyncFolder(dirname(this.#path));
       this.#file = file;
+      return file;
     } catch (error) {
       await file.close();
       throw error;
@@ -209,10 +213,9 @@ export class LineFile {
     const used = [...this.#options.inUse().keys()].reduce((sum, { length }) => sum + length, 0);
     if (!this.#isDamaged && this.#length - used <= Math.max(this.#minSettled, used)) return;
     this.#rewriting = this.#rewrite(this.#file)
-      .catch((error: unknown) => {
-        if (!this.#closing)
-          this.#options.warn(`${this.#path} is not rewritten now: ${messageOf(error)}`);
-      })
+      .catch((error: unknown) =>
+        this.#options.warn(`${this.#path} is not rewritten now: ${messageOf(error)}`),
+      )
       .finally(() => {
         this.#rewriting = undefined;
       });
@@ -223,64 +226,42 @@ export class LineFile {
     let copied = this.#length;
     const places = [...this.#options.inUse().keys()].sort((a, b) => a.at - b.at);
     const summary = [firstLine, ...this.#options.summary()];
-    const path = `${this.#path}.new`;
-    const to = await open(path, "ax", 0o600);
-    let length = 0;
-    const put = async (bytes: Buffer) => {
-      if (this.#closing) throw new Error("the server stops");
-      await to.appendFile(bytes);
-      length += bytes.length;
-    };
-    const copy = async (start: number, end: number) => {
-      for (let at = start; at < end; at += pieceSize) {
-        const size = Math.min(pieceSize, end - at);
-        const { buffer, bytesRead } = await from.read(Buffer.alloc(size), 0, size, at);
-        if (bytesRead < size) throw new Error(`it ends before byte ${at + size}`);
-        await put(buffer);
-      }
-    };
+    const next = await Successor.open(`${this.#path}.new`, from);
+    let former: FileHandle | undefined;
     const catchUp = async () => {
       const end = this.#length;
-      await copy(copied, end);
+      await next.copy(copied, end);
       copied = end;
     };
     try {
-      // in pieces: deliveries are answered in between
-      for (let n = 0; n < summary.length; n += 100)
-        await put(Buffer.concat(summary.slice(n, n + 100).flatMap((head) => encodeLine(head))));
+      await next.add(summary);
       const moved = new Map<Place, number>();
       for (const place of places) {
-        moved.set(place, length);
-        await copy(place.at, place.at + place.length + 1);
+        moved.set(place, next.length);
+        await next.copy(place.at, place.at + place.length + 1);
       }
-      const shift = length - copied;
+      const shift = next.length - copied;
       // each pass is shorter than the one before: little is left for the last step, for which writes wait
       for (let pass = 0; pass < 5 && this.#length - copied > pieceSize; pass++) await catchUp();
-      await to.sync();
-      let former: FileHandle | undefined;
+      await next.sync();
       await this.#inTurn(async () => {
         await catchUp();
-        await to.sync();
-        const next = await open(path, appending);
-        await rename(path, this.#path);
+        const file = await next.replace(this.#path, appending);
         // in one tick: a reader has the old file and places, or the new ones
         former = this.#file;
-        this.#file = next;
-        this.#length = length;
+        this.#file = file;
+        this.#length = next.length;
         for (const place of this.#options.inUse().keys())
           place.at = moved.get(place) ?? place.at + shift;
         this.#isDamaged = false;
-        this.#nextLook = length + this.#minSettled / 4;
+        this.#nextLook = next.length + this.#minSettled / 4;
         // nothing is answered before the new name is on disk: if not now, then when it is opened for the next write
-        await fsyncFolder(dirname(path)).catch(() => this.#close());
+        await fsyncFolder(dirname(this.#path)).catch(() => this.#close());
       });
+    } finally {
       // what the kernel frees then may be large: no write waits for it
       await former?.close().catch(() => {});
-    } catch (error) {
-      await rm(path, { force: true });
-      throw error;
-    } finally {
-      await to.close();
+      await next.close();
     }
   }
 
