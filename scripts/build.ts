@@ -41,6 +41,10 @@ const command = defineCommand({
       type: "boolean",
       help: "show what each stage would do; nothing is fetched or run",
     },
+    "notify-test": {
+      type: "boolean",
+      help: "send a sample to everybody in ~/.config/boatyard/notify.yml; nothing is built",
+    },
   },
   examples: [
     ["build /home/site/site", "pull, downloads, install, litpro, uploads"],
@@ -55,6 +59,8 @@ const command = defineCommand({
   notes: "DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.",
   async run({ flags, args, terminal, signal }) {
     const { build, checkBuild, planBuild } = await import("../lib/builder/build.ts");
+    const tell = await import("../lib/builder/tell.ts");
+    if (flags["notify-test"]) return await tell.testBuildTargets(terminal);
     const options = {
       dir: args[0] ?? ".",
       only: flags.only,
@@ -91,10 +97,12 @@ const command = defineCommand({
       return 0;
     }
     const { runJson, runTable } = await import("../lib/run/report.ts");
+    const targets = await tell.readBuildTargets();
     const result = await build(options);
     terminal.printJson(runJson(result));
     if (result.result === "unchanged") terminal.note(result.stages.at(-1)?.note ?? "nothing new");
     else for (const line of runTable("build", result, terminal)) terminal.print(line);
+    await tell.tellBuild(result, targets, terminal);
     return result.code;
   },
 });

@@ -90,6 +90,14 @@ const command = defineCommand({
     verify: { type: "boolean", help: "with --status: have every slave compare its files, too" },
     converge: { type: "boolean", help: "bring along those that the last run did not reach" },
     "dry-run": { type: "boolean", help: "show which slaves would be asked" },
+    notify: {
+      type: "string",
+      value: "FILE",
+      default: "/etc/server-update/notify.yml",
+      env: "SERVER_UPDATE_NOTIFY",
+      help: "who is told when slaves fail or differ, if the file is there",
+    },
+    "notify-test": { type: "boolean", help: "send those a sample; nothing else is done" },
   },
   examples: [
     ["server-update site", "tell all slaves, and do not wait for their work"],

@@ -25,14 +25,14 @@ const shared: Record<string, readonly string[]> = {
   fetch: ["fetch"],
   notify: ["notify"],
   statuses: ["statuses"],
-  log: ["format", "writer", "rotate", "parts", "compress"],
+  log: ["format", "writer", "rotate", "parts", "compress", "tail"],
   run: ["stage", "stage-file", "output", "report", "environment"],
   "web-folder": ["version-file", "web-folder", "trust", "floors", "key-set"],
 };
 
 /** The stages, each with what scripts/ calls of it. */
 const stages: Record<string, readonly string[]> = {
-  builder: ["build"],
+  builder: ["build", "tell"],
   downloads: ["downloads"],
   fleet: ["master/update", "slave/server", "repo/activate", "settings", "order", "known"],
   hook: ["hook"],

@@ -2,10 +2,11 @@ import { join } from "node:path";
 import type { Mask } from "../config/secrets.ts";
 import { messageOf } from "../core/errors.ts";
 import { $, commandFailure } from "../exec/exec.ts";
+import { parseLine } from "../log/format.ts";
+import { lastLines } from "../log/tail.ts";
 import { Notifier } from "../notify/notify.ts";
 import { Statuses } from "../statuses/statuses.ts";
 import type { RepoConfig, Settings } from "./config.ts";
-import { logTail } from "./log-tail.ts";
 import { hasEnded, type Records, type RunRecord, type Telling } from "./records.ts";
 import { afterCommand } from "./run-command.ts";
 import { endVariables, forgeHostOf, noticeOf, statusOf } from "./run-news.ts";
@@ -17,9 +18,6 @@ interface TellerParts {
   records: Records;
   log: ServerLog;
 }
-
-/** Lines of a log that a message shows. */
-const lastLines = 20;
 
 /**
  * Tells what becomes of runs: commit statuses at their forges, messages to people, and the commands that are told of a
@@ -141,7 +139,8 @@ export class Teller {
     const { records, settings } = this.#parts;
     if (record.tell?.includes("message")) {
       const part = record.state === "failed" ? failedStage(record.stages) : undefined;
-      const lines = await logTail(records.path(record.id, "log"), lastLines, part);
+      const printed = await lastLines(records.path(record.id, "log"), part);
+      const lines = printed.filter((line) => parseLine(line)?.stage !== "hook-server");
       const { url } = settings.config;
       const { change } = await this.#notifier.tell(noticeOf(record, { url, lines }));
       record.change = change;

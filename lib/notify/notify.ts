@@ -8,6 +8,12 @@
 export type { Notice, Standing } from "./notice.ts";
 export { NotSent } from "./not-sent.ts";
 export { Notifier, type NotifierOptions } from "./notifier.ts";
-export { tellOnce, type TellOptions, testTargets } from "./once.ts";
+export {
+  type SampleResult,
+  sendSamples,
+  tellOnce,
+  type TellOptions,
+  testTargets,
+} from "./once.ts";
 export { notifySchema, readNotifyFile, readTargets } from "./settings.ts";
 export type { Target } from "./target.ts";

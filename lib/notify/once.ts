@@ -57,7 +57,7 @@ export async function tellOnce(
 }
 
 /** How a sample went to a target. */
-interface SampleResult {
+export interface SampleResult {
   readonly target: string;
   readonly ok: boolean;
   readonly error?: string;

@@ -11,6 +11,7 @@ import type { Keys } from "../signature.ts";
 import { fanOut, type FanOutOptions, type Outcome } from "./fan-out.ts";
 import { lineOf, parseList, type Target } from "./list.ts";
 import type { Sender } from "./send.ts";
+import type { Target as MessageTarget } from "../../notify/notify.ts";
 import { entriesOf, type Pin, stateFolder, type Wants } from "./want.ts";
 
 /** What every rollout over the fleet is made of: flags, lists, the lock, the orders, the fan-out and its report. */
@@ -38,6 +39,8 @@ export interface UpdateFlags {
   status: boolean;
   verify: boolean;
   converge: boolean;
+  notify: string;
+  "notify-test": boolean;
 }
 
 /** What all requests of one call share. */
@@ -47,6 +50,8 @@ export interface Master {
   sender: Sender;
   terminal: Terminal;
   signal: AbortSignal;
+  /** Who is told of slaves that failed or differ. */
+  targets: readonly MessageTarget[];
 }
 
 /** @throws {UsageError} when it is not there, and for every bad line */

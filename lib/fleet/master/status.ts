@@ -3,6 +3,7 @@ import { formatDuration, formatSize } from "../../core/units.ts";
 import { addressesOf, type Target } from "./list.ts";
 import { listsOf, type Master } from "./rollout.ts";
 import { refusalOf, wordsOf } from "./send.ts";
+import { tellDrift } from "./tell.ts";
 import { readWants, type Want, wantedRepos, wantFor } from "./want.ts";
 
 /** `server-update --status`: what every slave serves, and which differ from what should run. */
@@ -90,6 +91,9 @@ export async function showStatus(
     terminal.warn(
       `accept_unbound is set on ${unbound.map(({ target }) => target.name).join(", ")}: a request that was signed for another slave works there; remove it once the master is updated`,
     );
+  const bad = asked.filter((host) => !good.includes(host));
+  const differing = bad.map((host) => rowsOf(host, repo, expected).map((row) => row.join(" ")));
+  await tellDrift(repo, { asked: asked.length, differing: differing.flat() }, master);
   return good.length === asked.length ? 0 : 1;
 }
 

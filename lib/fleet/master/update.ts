@@ -23,6 +23,7 @@ import {
 } from "./rollout.ts";
 import { createSender } from "./send.ts";
 import { showStatus } from "./status.ts";
+import { readMessageTargets, tellOutcomes, testNotify } from "./tell.ts";
 import {
   pinCommit,
   readWants,
@@ -57,6 +58,7 @@ export async function serverUpdate(
   terminal: Terminal,
   signal: AbortSignal,
 ): Promise<number> {
+  if (flags["notify-test"]) return await testNotify(flags.notify, terminal);
   if (repo !== undefined) checkRepo(repo);
   else if (!flags.status && !flags.converge)
     throw new UsageError("name the repo that changed: server-update REPO");
@@ -68,11 +70,14 @@ export async function serverUpdate(
   if (repo === undefined || flags.status) return await showStatus(repo, plan.targets, master);
   warnOfNames(plan.targets, master);
   const lock = await lockRun(repo, terminal);
+  let outcomes: Outcome[];
   try {
-    return await runUpdate(repo, plan, master);
+    outcomes = await runUpdate(repo, plan, master);
   } finally {
     lock.release();
   }
+  await tellOutcomes(repo, outcomes, master);
+  return outcomes.every(({ ok }) => ok) ? 0 : 1;
 }
 
 /** @throws {UsageError} */
@@ -116,7 +121,8 @@ async function openMaster(
     retries: flags.retries,
     signal,
   });
-  return { flags, keys, sender, terminal, signal };
+  const targets = await readMessageTargets(flags.notify);
+  return { flags, keys, sender, terminal, signal, targets };
 }
 
 /** Also when it is there and cannot be read: to go on without it would be to ask unsigned. */
@@ -174,7 +180,7 @@ function warnOfNames(targets: readonly Target[], { keys, terminal }: Master): vo
   }
 }
 
-async function runUpdate(repo: string, plan: Plan, master: Master): Promise<number> {
+async function runUpdate(repo: string, plan: Plan, master: Master): Promise<Outcome[]> {
   const { flags, terminal, signal } = master;
   const before = await readWants(repo);
   const base = flags.base ?? before?.base;
@@ -194,7 +200,7 @@ async function runUpdate(repo: string, plan: Plan, master: Master): Promise<numb
   // a run that was stopped is not spread further by --converge
   await set(outcomes.some(({ skipped }) => skipped === true));
   await writeFailed(repo, outcomes, flags.failed, terminal);
-  return outcomes.every(({ ok }) => ok) ? 0 : 1;
+  return outcomes;
 }
 
 /**
@@ -258,5 +264,6 @@ async function convergeRepo(repo: string, master: Master): Promise<boolean> {
     all.push(...outcomes);
   }
   await writeFailed(repo, all, master.flags.failed, terminal);
+  await tellOutcomes(repo, all, master);
   return ok && all.every((outcome) => outcome.ok);
 }
