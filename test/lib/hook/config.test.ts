@@ -29,7 +29,7 @@ test("the example in templates/ is a configuration, and every key in it is read"
   const example = readFileSync(join(root, "templates/hooks.yml"), "utf8")
     .replace("user: site ", `user: ${userInfo().username} `)
     .replace("/etc/boatyard/site.secret", "s")
-    .replace("# then:", "then:")
+    .replace("# on_success:", "on_success:")
     .replace("# insecure: true", "insecure: true");
   const config = await load(example);
   assert.equal(config.listen, { host: "127.0.0.1", port: 3420 });
