@@ -47,7 +47,7 @@ async function start(argv: readonly string[]): Promise<void> {
   try {
     const { becomeScript } = await import("../lib/exec/scripts.ts");
     // the demo is a tool of the checkout, and stands beside the others in a package
-    await becomeScript(name === "demo" ? ["demo", "../tools/demo"] : [name], args);
+    await becomeScript(name === "demo" ? ["lib/demo", "../tools/demo"] : [name], args);
   } catch (error) {
     const tell = () => Promise.reject(error);
     await runScript({ ...command, maxArgs: 0, run: tell }, []);

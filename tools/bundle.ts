@@ -1,13 +1,19 @@
-// Writes dist/NAME.mjs for every scripts/NAME.ts: one file that needs only Node (or Deno).
-import { chmod, mkdir, readdir, readFile, rm } from "node:fs/promises";
+// Writes dist/NAME.mjs for every scripts/NAME.ts: one file that needs only Node (or Deno). Packages have the split form.
+import { chmod, cp, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { build, type Plugin, transform } from "esbuild";
+import { build, type BuildOptions, type Plugin, transform } from "esbuild";
 import { type Build, buildLine, version } from "../lib/core/version.ts";
 import { gitIn } from "../lib/git/git.ts";
 
 const root = fileURLToPath(new URL("../", import.meta.url));
+
+const nodeGuard = `const [major, minor] = process.versions.node.split(".").map(Number);
+if (major < 20 || (major === 20 && minor < 15)) {
+  process.stderr.write("Node 20.15 or newer is needed, this is " + process.version + "\\n");
+  process.exit(2);
+}`;
 
 /**
  * What stands around a bundle. It is read as an ES module and, where it was copied without its extension, as CommonJS:
@@ -15,11 +21,7 @@ const root = fileURLToPath(new URL("../", import.meta.url));
  */
 const before = (made: Build) => `#!/usr/bin/env node
 ${buildLine(made)}
-const [major, minor] = process.versions.node.split(".").map(Number);
-if (major < 20 || (major === 20 && minor < 15)) {
-  process.stderr.write("Node 20.15 or newer is needed, this is " + process.version + "\\n");
-  process.exit(2);
-}
+${nodeGuard}
 import("node:module").then((function (module) {
 "use strict";
 const scriptFile = process.argv[1];
@@ -47,6 +49,27 @@ const minifiedPackages: Plugin = {
   },
 };
 
+/** Packages that are CommonJS, and loaded by `await import()`. */
+const commonJs = /^(?:yaml|nodemailer)$/;
+
+/** Modules of the split form have only the exports that they name, and CommonJS names none. */
+const namedExports: Plugin = {
+  name: "named-exports",
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: commonJs }, ({ path, kind }) =>
+      kind === "dynamic-import" ? { path, namespace: "named" } : undefined,
+    );
+    onLoad({ filter: commonJs, namespace: "named" }, async ({ path }) => {
+      const known: object = await import(path);
+      const names = Object.keys(known).filter(
+        (name) => !/^(?:default|module\.exports)$/.test(name),
+      );
+      const contents = `import all from "${path}"; export default all; export const { ${names.join(", ")} } = all;`;
+      return { contents, resolveDir: root };
+    });
+  },
+};
+
 /** The commit that is checked out, so that the same commit gives the same bytes; none where git knows nothing. */
 async function buildOf(folder: string): Promise<Build> {
   const git = gitIn(folder, { nothrow: true });
@@ -58,45 +81,102 @@ async function buildOf(folder: string): Promise<Build> {
   return { version, commit, date, ...(status.stdout === "" ? {} : { changed: true }) };
 }
 
+/** What both forms have in common. */
+const options = (made: Build): BuildOptions => ({
+  absWorkingDir: root,
+  bundle: true,
+  platform: "node",
+  // Of the ES modules of a package only what is used is carried: a tenth of the S3 client goes.
+  mainFields: ["module", "main"],
+  target,
+  supported,
+  logLevel: "warning",
+  // zx asks for a global require when it sees Deno; its CommonJS builds do not.
+  alias: {
+    "zx/core": join(root, "node_modules/zx/build/core.cjs"),
+    zx: join(root, "node_modules/zx/build/index.cjs"),
+  },
+  // node-fetch asks for it where there is no ReadableStream; Node and Deno have one.
+  external: ["web-streams-polyfill"],
+  nodePaths: [join(root, "node_modules")],
+  plugins: [minifiedPackages],
+  define: { bundledBuild: JSON.stringify(made) },
+});
+
 /** Bundles one script into an executable file. */
 export async function bundleScript(entry: string, outfile: string): Promise<void> {
   const made = await buildOf(root);
+  const common = options(made);
   await build({
-    absWorkingDir: root,
+    ...common,
     entryPoints: [entry],
     outfile,
-    bundle: true,
-    platform: "node",
-    // Of the ES modules of a package only what is used is carried: a tenth of the S3 client goes.
-    mainFields: ["module", "main"],
     format: "cjs",
-    target,
-    supported,
-    logLevel: "warning",
-    // zx asks for a global require when it sees Deno; its CommonJS builds do not.
-    alias: { "zx/core": join(root, "node_modules/zx/build/core.cjs") },
-    // node-fetch asks for it where there is no ReadableStream; Node and Deno have one.
-    external: ["web-streams-polyfill"],
-    nodePaths: [join(root, "node_modules")],
-    plugins: [minifiedPackages],
-    define: { "import.meta.url": "scriptFile", bundledBuild: JSON.stringify(made) },
+    define: { ...common.define, "import.meta.url": "scriptFile" },
     banner: { js: before(made) },
     footer: { js: after },
   });
   await chmod(outfile, 0o755);
 }
 
+/** A module of the split form may be of a package that asks for `require`. */
+const splitBanner = `import { createRequire as requireOf } from "node:module";
+const require = requireOf(import.meta.url);`;
+
+/** What is started of the split form: an older Node is refused before it reads anything else. */
+const starter = (name: string, made: Build) => `#!/usr/bin/env node
+${buildLine(made)}
+${nodeGuard}
+import(${JSON.stringify(`./lib/${name}.mjs`)});
+`;
+
+/**
+ * Bundles all scripts, and the demo, into one folder, with what several need in modules of their own: a third of the
+ * size of single files. The scripts are NAME.mjs, all else is in lib/.
+ */
+export async function bundleSplit(folder: string): Promise<void> {
+  const made = await buildOf(root);
+  const names = await scriptNames();
+  const entries = names.map((name) => [name, join(root, "scripts", `${name}.ts`)]);
+  await build({
+    ...options(made),
+    entryPoints: Object.fromEntries([...entries, ["demo", join(root, "tools/demo.ts")]]),
+    outdir: join(folder, "lib"),
+    outExtension: { ".js": ".mjs" },
+    chunkNames: "chunk-[hash]",
+    format: "esm",
+    splitting: true,
+    plugins: [namedExports, minifiedPackages],
+    banner: { js: splitBanner },
+  });
+  for (const name of names)
+    await writeFile(join(folder, `${name}.mjs`), starter(name, made), { mode: 0o755 });
+  await cp(join(root, "tools/demo"), join(folder, "lib/demo"), {
+    recursive: true,
+    filter: (path) => !path.endsWith(".ts"),
+  });
+}
+
+/** The commit's time in seconds, by which everything that is made of it is dated. */
+export async function commitTime(): Promise<number> {
+  const { date } = await buildOf(root);
+  return date === undefined ? 0 : Date.parse(date) / 1000;
+}
+
+async function scriptNames(): Promise<string[]> {
+  const files = await readdir(join(root, "scripts")).catch(() => []);
+  return files.filter((file) => file.endsWith(".ts")).map((file) => file.slice(0, -3));
+}
+
 if (process.argv[1] && basename(process.argv[1]) === "bundle.ts") {
   const dist = join(root, "dist");
   await rm(dist, { recursive: true, force: true });
   await mkdir(dist);
-  const scripts = (await readdir(join(root, "scripts")).catch(() => [])).filter((file) =>
-    file.endsWith(".ts"),
-  );
+  const names = await scriptNames();
   await Promise.all(
-    scripts.map((file) =>
-      bundleScript(join(root, "scripts", file), join(dist, `${file.slice(0, -3)}.mjs`)),
+    names.map((name) =>
+      bundleScript(join(root, "scripts", `${name}.ts`), join(dist, `${name}.mjs`)),
     ),
   );
-  console.log(`${scripts.length} bundles in dist/`);
+  console.log(`${names.length} bundles in dist/`);
 }

@@ -71,15 +71,18 @@ async function demo(world: World): Promise<void> {
   const server = await world.start("hook-server", options, healthy);
   say(`hook-server ${url}/hook, slaves ${slaves.join(" and ")}`);
 
-  title("A developer pushes a literate program with a manifest of downloads");
+  // a package comes without litpro: then the same program is pushed as it is
+  const [site, source] = world.hasLitpro ? ["site", "project.md"] : ["plain", "src/harbour.js"];
+  const kind = world.hasLitpro ? "literate program" : "program";
+  title(`A developer pushes a ${kind} with a manifest of downloads`);
   await mkdir(place("www/data"), { recursive: true });
   await writeFile(place("www/data/chart.svg"), `<svg>${"harbour ".repeat(8000)}</svg>\n`);
-  await cp(join(root, "tools/demo/site"), place("developer"), { recursive: true });
+  await cp(new URL(`demo/${site}`, import.meta.url), place("developer"), { recursive: true });
   await writeFile(place("developer/manifest.txt"), `${web.url}/data/chart.svg#1 chart.svg\n`);
   await writeFile(place("developer/uploads.yml"), await uploadsFile(place));
   await writeFile(place("developer/release.sh"), releaseFile(place));
   const first = await push(world, "Two ships");
-  say(`project.md, manifest.txt, uploads.yml, release.sh: commit ${first.slice(0, 7)}`);
+  say(`${source}, manifest.txt, uploads.yml, release.sh: commit ${first.slice(0, 7)}`);
 
   title("A stranger, who knows of it but not the secret");
   const refused = await world.deliver(`${url}/hook`, "a guess", "push", pushPayload(first));
@@ -111,11 +114,8 @@ async function demo(world: World): Promise<void> {
   say(`http://${address} says: ${paint.bold(await ask())}`);
 
   title("A third ship comes in: a push and a release, and everything follows by itself");
-  const source = await readFile(place("developer/project.md"), "utf8");
-  await writeFile(
-    place("developer/project.md"),
-    source.replace('"Beagle"]', '"Beagle", "Calypso"]'),
-  );
+  const program = await readFile(place("developer", source), "utf8");
+  await writeFile(place("developer", source), program.replace('"Beagle"]', '"Beagle", "Calypso"]'));
   const second = await push(world, "A third ship");
   await world.git("developer", "tag", "v1.1");
   await world.git("developer", "push", "--quiet", "origin", "v1.1");

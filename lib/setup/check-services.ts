@@ -18,7 +18,11 @@ import { systemctl } from "./unit-steps.ts";
 export async function checkUnits(): Promise<Finding[]> {
   const present: string[] = [];
   for (const name of ["hook-server", "slave-server"])
-    if (await exists(join(places.units, `${name}.service`))) present.push(name);
+    if (
+      (await exists(join(places.units, `${name}.service`))) ||
+      (await exists(join(places.units, "multi-user.target.wants", `${name}.service`)))
+    )
+      present.push(name);
   if (present.length === 0) return [];
   if (!(await hasSystemd()))
     return [

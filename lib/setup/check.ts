@@ -8,6 +8,7 @@ import { exists, readIfThere } from "../files/files.ts";
 import { checkHooks, checkPorts, checkSlave, checkUnits } from "./check-services.ts";
 import { readHooks } from "./hooks-file.ts";
 import { readFacts } from "./machine.ts";
+import { checkLeftovers } from "./packaged.ts";
 import { type Facts, type Finding, places } from "./step.ts";
 
 /** `setup check`. */
@@ -27,6 +28,7 @@ export async function checkMachine({ root, forge, signal }: CheckOptions): Promi
   findings.push(
     ...(await checkPrograms()),
     ...(await checkForge(forge, signal)),
+    ...(await checkLeftovers()),
     ...(await checkUnits()),
     ...(await checkPorts(facts, signal)),
     ...(await checkSlave()),

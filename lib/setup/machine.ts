@@ -28,7 +28,11 @@ export async function readFacts(root: string, from: string | undefined): Promise
   const hooks = await readIfThere(join(root, places.hooks));
   const read = await readHooks(hooks ?? "{}").catch((error: unknown) => messageOf(error));
   const scripts = await findScripts(from);
-  const slaveUnit = await readIfThere(join(root, places.units, "slave-server.service"));
+  // a package's units are elsewhere, and count once they are on
+  const wanted = (name: string) => join(root, places.units, "multi-user.target.wants", name);
+  const slaveUnit =
+    (await readIfThere(join(root, places.units, "slave-server.service"))) ??
+    (await readIfThere(wanted("slave-server.service")));
   return {
     root,
     accounts,
@@ -36,7 +40,9 @@ export async function readFacts(root: string, from: string | undefined): Promise
     builds: await readBuilds(root, scripts),
     hooks,
     ...(typeof read === "string" ? { repos: [], hooksProblem: read } : { repos: read.repos }),
-    hookServer: await exists(join(root, places.units, "hook-server.service")),
+    hookServer:
+      (await exists(join(root, places.units, "hook-server.service"))) ||
+      (await exists(wanted("hook-server.service"))),
     slave: /^User=(\S+)$/m.exec(slaveUnit ?? "")?.[1],
     apps: await appsOf(root, accounts),
     nginx: await exists(join(root, "etc/nginx")),

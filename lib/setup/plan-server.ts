@@ -187,7 +187,10 @@ export function unit(
   why: string,
   text: string = templates[name],
 ): Step {
-  return file({ path: join(places.units, name), text, mode: 0o644, why });
+  return {
+    ...file({ path: join(places.units, name), text, mode: 0o644, why }),
+    unit: { name, text, isTemplate: text === templates[name] },
+  };
 }
 
 /** Units on, and those restarted whose files are newer than their process. */

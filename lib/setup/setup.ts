@@ -4,6 +4,7 @@ import { UsageError } from "../core/errors.ts";
 import { findOnPath } from "../exec/scripts.ts";
 import { isRoot } from "../exec/users.ts";
 import { acquireLock } from "../files/lock.ts";
+import { forPackage, readPackaged, shippedUnits } from "./packaged.ts";
 import { fitted, noteOf } from "./root.ts";
 import type { Done, Note, Plan, Step, StepState } from "./step.ts";
 
@@ -12,6 +13,7 @@ import type { Done, Note, Plan, Step, StepState } from "./step.ts";
 export { checkMachine } from "./check.ts";
 export type { Forge } from "./forge.ts";
 export { readFacts } from "./machine.ts";
+export { planLeftovers } from "./packaged.ts";
 export { planApp } from "./plan-app.ts";
 export { planRemoval, type Removable } from "./plan-remove.ts";
 export { planRepo, repoNotes } from "./plan-repo.ts";
@@ -23,6 +25,8 @@ export interface SetupOptions {
   root: string;
   dryRun: boolean;
   terminal: Terminal;
+  /** Whether scripts and units are those of the package that setup is of, if it is of one. */
+  packaged?: boolean;
   /** Asked when there is something to do; false: leave all as it is. */
   confirm: () => Promise<boolean>;
   /** The last words, which depend on what was made: notes after the plan's own. */
@@ -38,8 +42,10 @@ export interface SetupOptions {
  * @throws {Refused} when something of another's is in the way; nothing was changed
  * @throws {Failure} when a step cannot be done; those before it are.
  */
-export async function setUp(plan: Plan, options: SetupOptions): Promise<number> {
+export async function setUp(given: Plan, options: SetupOptions): Promise<number> {
   const { root, terminal, dryRun } = options;
+  const packaged = options.packaged ? await readPackaged() : undefined;
+  const plan = packaged ? forPackage(given, packaged, await shippedUnits(packaged)) : given;
   // folders that are made on the way to a file are everybody's to pass, whatever root's shell has set
   process.umask(0o022);
   const { steps, notes, heading = [], warnings = [], nothing } = await fitted(plan, root);

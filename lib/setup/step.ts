@@ -13,6 +13,8 @@ export interface Step {
   path?: string | undefined;
   /** Programs that it runs: a plan whose programs are missing is not begun. */
   needs?: readonly string[] | undefined;
+  /** A unit of templates/, as it is or changed: what a package brings itself, or has for other paths. */
+  unit?: { name: string; text: string; isTemplate: boolean } | undefined;
   /** It speaks to systemd; where none runs, a person does it later. */
   systemd?: boolean | undefined;
   /**

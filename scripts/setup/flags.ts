@@ -44,7 +44,16 @@ export function options({
     if (!terminal.canAsk) throw new UsageError("there is no terminal to ask on; say --yes");
     return await terminal.confirm("Do it? [y/N] ");
   };
-  return { root: resolve(flags.root), dryRun: flags["dry-run"], terminal, confirm, signal };
+  // --from names other scripts than the package's
+  const packaged = "from" in flags && flags.from === undefined;
+  return {
+    root: resolve(flags.root),
+    dryRun: flags["dry-run"],
+    packaged,
+    terminal,
+    confirm,
+    signal,
+  };
 }
 
 /** What the plan depends on. */

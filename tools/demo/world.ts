@@ -8,6 +8,7 @@ import { join, normalize, parse } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { $ } from "zx";
+import { findOwnNpmProgram } from "../../lib/exec/scripts.ts";
 
 /** A long-lived script of ours. */
 export interface Running {
@@ -17,36 +18,48 @@ export interface Running {
 }
 
 /** What starts each script, by its name. */
-type Scripts = ReadonlyMap<string, readonly string[]>;
+type Argvs = ReadonlyMap<string, readonly string[]>;
+interface Scripts {
+  scripts: Argvs;
+  /** Whether literate programs can be compiled. */
+  litpro: boolean;
+}
 
-/** Under Node the bundles, as they lie on a server; under Deno the sources, which need no step before, and litpro. */
+/**
+ * Under Node the bundles, as they lie on a server; under Deno the sources, which need no step before, and litpro. In a
+ * package both are `root` itself.
+ */
 async function findScripts(root: string): Promise<Scripts> {
-  const deno = process.versions["deno"] !== undefined;
-  const folder = join(root, deno ? "scripts" : "dist");
+  const names = await readdir(root);
+  const deno = process.versions["deno"] !== undefined && names.includes("scripts");
+  const folder = deno ? join(root, "scripts") : names.includes("tools") ? join(root, "dist") : root;
   const files = (await readdir(folder).catch(() => [])).filter((name) =>
     name.endsWith(deno ? ".ts" : ".mjs"),
   );
   if (files.length === 0) throw new Error("there are no bundles; run npm run bundle");
-  const start = deno ? [process.execPath, "run", "-A"] : [process.execPath];
+  const litpro = deno || (await findOwnNpmProgram("litpro")) !== undefined;
+  const start = process.versions["deno"] ? [process.execPath, "run", "-A"] : [process.execPath];
   const scripts = new Map(files.map((name) => [parse(name).name, [...start, join(folder, name)]]));
   if (deno) {
     const { dependencies } = JSON.parse(await readFile(join(root, "package.json"), "utf8"));
     scripts.set("litpro", [...start, `npm:litpro@${dependencies.litpro}`]);
   }
-  return scripts;
+  return { scripts, litpro };
 }
 
 /** One demo's folder, and all that was started in it: `end` leaves nothing of either. */
 export class World {
   readonly folder: string;
-  readonly #scripts: Scripts;
+  readonly hasLitpro: boolean;
+  readonly #scripts: Argvs;
   readonly #env: NodeJS.ProcessEnv;
   readonly #running = new Set<Running>();
   readonly #web: Server[] = [];
   readonly #signal: AbortSignal;
 
-  constructor(folder: string, scripts: Scripts, signal: AbortSignal) {
+  constructor(folder: string, { scripts, litpro }: Scripts, signal: AbortSignal) {
     this.folder = folder;
+    this.hasLitpro = litpro;
     this.#scripts = scripts;
     this.#signal = signal;
     this.#env = {
@@ -68,16 +81,16 @@ export class World {
 
   /** A new folder, with the scripts of the checkout `root` by their names in its `bin`. */
   static async make(root: string, signal: AbortSignal): Promise<World> {
-    const scripts = await findScripts(root);
+    const found = await findScripts(root);
     const folder = await realpath(await mkdtemp(join(tmpdir(), "boatyard-demo-")));
     await mkdir(join(folder, "bin"));
     await mkdir(join(folder, "home"));
-    for (const [name, argv] of scripts) {
+    for (const [name, argv] of found.scripts) {
       const words = argv.map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(" ");
       const text = `#!/bin/sh\nexec ${words} "$@"\n`;
       await writeFile(join(folder, "bin", name), text, { mode: 0o755 });
     }
-    return new World(folder, scripts, signal);
+    return new World(folder, found, signal);
   }
 
   place(...names: string[]): string {

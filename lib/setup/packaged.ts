@@ -1,0 +1,156 @@
+import { readdir, readlink, realpath } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import process from "node:process";
+import { UsageError } from "../core/errors.ts";
+import { exists, readIfThere } from "../files/files.ts";
+import { file } from "./file-steps.ts";
+import { emptyFolderRemoved, fileRemoved } from "./remove-steps.ts";
+import { type Finding, places, type Plan, type Step } from "./step.ts";
+import { reload, restart, systemctl } from "./unit-steps.ts";
+
+/** What is different when a package manager has brought the scripts: they are where it puts them, and its to replace. */
+
+export interface Packaged {
+  by: "dpkg" | "npm";
+  /** Where the scripts are. */
+  folder: string;
+  /** Where their names are on PATH. */
+  bin: string;
+  /** Where the package's own units are; none: setup writes them. */
+  units?: string;
+}
+
+/**
+ * The package that the running setup is of; undefined: none.
+ * @throws {UsageError} for one of npm that is not everybody's, whose files services would not find.
+ */
+export async function readPackaged(): Promise<Packaged | undefined> {
+  const folder = dirname(await realpath(process.argv[1] ?? "."));
+  if (await exists(join(folder, "packaged-by")))
+    return { by: "dpkg", folder, bin: "/usr/bin", units: "/usr/lib/systemd/system" };
+  if (!folder.includes("/node_modules/boatyard/")) return undefined;
+  const prefix = /^(.*)\/lib\/node_modules\/boatyard\//.exec(folder)?.[1];
+  if (prefix === undefined)
+    throw new UsageError(
+      `${folder} is not an installation for everybody; install it so: npm install --global boatyard`,
+    );
+  return { by: "npm", folder, bin: join(prefix, "bin") };
+}
+
+const isBelow = (path: string | undefined, folder: string) =>
+  path?.startsWith(`${folder}/`) === true || path === folder;
+
+/** The same plan where the scripts are a package's: none is copied, and units start those that are there. Pure. */
+export function forPackage(plan: Plan, { bin, units }: Packaged, shipped: readonly string[]): Plan {
+  let needs: readonly string[] = [];
+  const steps = plan.steps.flatMap((step): Step[] => {
+    const { path, unit } = step;
+    const brought =
+      isBelow(path, places.scripts) ||
+      isBelow(path, places.bin) ||
+      path === "/bin/slave-activate" ||
+      (unit?.isTemplate && units !== undefined && shipped.includes(unit.name));
+    if (brought) {
+      needs = [...needs, ...(step.needs ?? [])];
+      return [];
+    }
+    if (unit === undefined || path === undefined) return [step];
+    const text = unit.text.replaceAll(`${places.bin}/`, `${bin}/`);
+    return [file({ path, text, mode: 0o644, why: step.why })];
+  });
+  const [first, ...rest] = steps;
+  return {
+    ...plan,
+    steps: first ? [{ ...first, needs: [...needs, ...(first.needs ?? [])] }, ...rest] : [],
+  };
+}
+
+/** The names of the units that a package has. */
+export async function shippedUnits({ units }: Packaged): Promise<string[]> {
+  return units === undefined ? [] : await readdir(units).catch(() => []);
+}
+
+/** What an earlier `setup` has left that is found before the package's files. */
+interface Leftovers {
+  steps: Step[];
+  /** Units that are on by what was left, and have to be on by the package's. */
+  units: string[];
+  findings: Finding[];
+}
+
+/** @param root `/`, or the system below it */
+async function readLeftovers(packaged: Packaged): Promise<Leftovers> {
+  const steps: Step[] = [];
+  const units: string[] = [];
+  const findings: Finding[] = [];
+  const fix = "boatyard setup upgrade removes it";
+  const names = (await readdir(packaged.folder)).filter((name) => /^[a-z-]+\.mjs$/.test(name));
+  for (const script of names) {
+    const to = join(places.scripts, script);
+    for (const folder of [places.bin, "/bin"]) {
+      const path = join(folder, script.slice(0, -4));
+      if ((await readlink(path).catch(() => undefined)) !== to) continue;
+      findings.push({ what: `${path} is the package's`, fix });
+      steps.push(fileRemoved(path, { ifLinkTo: to }));
+    }
+    if (await exists(to)) steps.push(fileRemoved(to));
+  }
+  if (await exists(places.scripts)) steps.push(emptyFolderRemoved(places.scripts));
+  for (const name of await shippedUnits(packaged)) {
+    const path = join(places.units, name);
+    const text = await readIfThere(path);
+    if (!text?.includes("Description=Boatyard")) continue;
+    const other = name === "slave-server.service" && !/^User=slave$/m.test(text);
+    const byHand = `it has a user of its own: systemctl edit ${name} has room for User= and its folders; then remove it`;
+    findings.push({ what: `${path} is the package's`, fix: other ? byHand : fix });
+    if (other) continue;
+    steps.push(fileRemoved(path));
+    units.push(name);
+  }
+  return { steps, units, findings };
+}
+
+/** What `setup check` says of it. */
+export async function checkLeftovers(): Promise<Finding[]> {
+  const packaged = await readPackaged();
+  return packaged?.by === "dpkg" ? (await readLeftovers(packaged)).findings : [];
+}
+
+/** What `setup upgrade` does about it; undefined: nothing is left, or no package is here. */
+export async function planLeftovers(): Promise<Plan | undefined> {
+  const packaged = await readPackaged();
+  if (packaged?.by !== "dpkg") return undefined;
+  const { steps, units } = await readLeftovers(packaged);
+  if (steps.length === 0) return undefined;
+  const services = units.filter((name) => name.endsWith(".service") && !name.includes("@"));
+  const again = units.filter((name) => !name.includes("@"));
+  return {
+    heading: ["what an earlier setup has put before the package's files is removed"],
+    steps: [
+      ...steps,
+      ...(again.length > 0 ? [enabledAgain(again)] : []),
+      reload(units, "systemd reads the package's units"),
+      restart(services, [join(packaged.folder, "setup.mjs")], "what runs is older than its files"),
+    ],
+    notes: [],
+  };
+}
+
+/** Units that are on are on by the package's files. */
+function enabledAgain(units: readonly string[]): Step {
+  const linkOf = (unit: string) => join(places.units, "multi-user.target.wants", unit);
+  const isOn = async (unit: string) =>
+    (await systemctl("is-enabled", unit)).stdout.trim() === "enabled" ||
+    (await readlink(linkOf(unit)).catch(() => undefined)) !== undefined;
+  return {
+    what: `systemd: enable again ${units.join(" ")}`,
+    ...{ why: "those that are on, by the package's files", systemd: true },
+    async look() {
+      for (const unit of units) if (await isOn(unit)) return "replace";
+      return "ready";
+    },
+    async perform() {
+      for (const unit of units) if (await isOn(unit)) await systemctl("reenable", unit);
+    },
+  };
+}
