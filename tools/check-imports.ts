@@ -27,6 +27,7 @@ const shared: Record<string, readonly string[]> = {
   statuses: ["statuses"],
   log: ["format", "writer", "rotate", "parts", "compress", "tail"],
   run: ["stage", "stage-file", "output", "report", "environment"],
+  page: ["page"],
   "web-folder": ["version-file", "web-folder", "trust", "floors", "key-set"],
 };
 

@@ -8,8 +8,9 @@
 const suspicious =
   /[\u0000-\u0008\u000a-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/;
 
+/** Escape sequences, to be searched for from the text's start. */
 // ECMA-48: CSI; the strings OSC, DCS, SOS, PM and APC with their end; any other escape. Each in its 7-bit and 8-bit form.
-const sequences =
+export const sequences =
   // biome-ignore lint/suspicious/noControlCharactersInRegex: as above
   /(?:\u001b\[|\u009b)[0-?]*[ -/]*[@-~]|(?:\u001b[\]PX^_]|[\u009d\u0090\u0098\u009e\u009f])[^\u0007\u001b\u009c]*(?:\u0007|\u001b\\|\u009c)|\u001b[ -/]*[0-~]?/g;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: as above
@@ -69,6 +70,11 @@ function lastState(text: string): string {
   if (!text.includes("\r")) return text;
   const states = text.split("\r");
   return states.findLast((state) => withoutEscapes(state).trim() !== "") ?? "";
+}
+
+/** Control characters, and those that turn the direction of text, as visible signs. */
+export function withSigns(text: string): string {
+  return suspicious.test(text) ? text.replace(suspiciousEverywhere, sign) : text;
 }
 
 /** `^G` for a control character, `<9b>` or `<202e>` for the others. */

@@ -72,13 +72,14 @@ export async function loadConfig(
   const secrets = [...repos.values()].flatMap((repo) =>
     repo.secrets.flatMap((each) => (isSigningToken(each) ? [each, each.slice(6)] : [each])),
   );
-  const { token, forges, targets } = server;
+  const { forges, targets, status } = server;
   const told = [...forges.map((forge) => forge.token), ...targets.flatMap((each) => each.secrets)];
+  const credentials = (status?.credentials ?? []).map(({ secret }) => secret);
   return {
     ...server,
     file,
     repos,
-    secrets: [...new Set([...secrets, ...told, ...(token ? [token] : [])])],
+    secrets: [...new Set([...secrets, ...told, ...credentials])],
   };
 }
 
@@ -128,7 +129,12 @@ export function shortSecrets(config: HookConfig): string[] {
   const ofRepos = [...config.repos.values()]
     .filter(({ secrets }) => secrets.some(isShort))
     .map(({ name }) => `a secret of ${name}`);
-  return config.token !== undefined && isShort(config.token)
-    ? [...ofRepos, "the token of status:"]
-    : ofRepos;
+  // a password is for people, who are slow; see readStatus
+  const tokens = (config.status?.credentials ?? []).filter(
+    ({ name, secret }) => name !== "password" && isShort(secret),
+  );
+  const named = tokens.map(({ name }) =>
+    name === "token" ? "the token of status:" : `the token of ${name}`,
+  );
+  return [...ofRepos, ...named];
 }

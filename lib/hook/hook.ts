@@ -74,9 +74,12 @@ export async function serve(flags: HookFlags, { quiet }: { quiet: boolean }): Pr
       settings.config = { ...fresh, listen, state };
       settings.mask = createMask(fresh.secrets);
       server.reload();
+      server.problems.set("config", undefined);
       log.warn(`${file} was read again: ${fresh.repos.size} repos`);
     } catch (error) {
-      log.warn(`${file} was not taken over, the former configuration stays: ${messageOf(error)}`);
+      const problem = `${file} was not taken over, the former configuration stays: ${messageOf(error)}`;
+      server.problems.set("config", settings.mask(problem));
+      log.warn(problem);
     }
   };
   // one after the other: the last one to start must be the last to take effect

@@ -8,6 +8,7 @@ import { checkoutBranch, gitAs } from "./checkout.ts";
 import type { RepoConfig, Settings } from "./config.ts";
 import { matchesRef } from "./payload.ts";
 import type { RunRecord } from "./records.ts";
+import type { Problems } from "./problems.ts";
 import type { Scheduler } from "./scheduler.ts";
 import type { Store } from "./store.ts";
 import type { ServerLog } from "./telemetry.ts";
@@ -92,6 +93,7 @@ interface PollerParts {
   heads: Heads;
   scheduler: Pick<Scheduler, "draining" | "queue">;
   accept: Store["accept"];
+  problems: Problems;
   log: ServerLog;
 }
 
@@ -152,9 +154,13 @@ export class Poller {
 
   async #look(repo: RepoConfig): Promise<void> {
     try {
-      for (const [ref, sha] of await this.#remoteHeads(repo)) await this.#compare(repo, ref, sha);
+      const heads = await this.#remoteHeads(repo);
+      this.#parts.problems.set(`remote ${repo.name}`, undefined);
+      for (const [ref, sha] of heads) await this.#compare(repo, ref, sha);
     } catch (error) {
-      this.#parts.log.warn(`cannot look for missed pushes of ${repo.name}: ${messageOf(error)}`);
+      const problem = `cannot look for missed pushes of ${repo.name}: ${messageOf(error)}`;
+      this.#parts.problems.set(`remote ${repo.name}`, this.#parts.settings.mask(problem));
+      this.#parts.log.warn(problem);
     }
   }
 

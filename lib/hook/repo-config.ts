@@ -50,6 +50,7 @@ const repoKeys = y.object({
     { push: "build", release: "release" },
   ),
   cancel: y.optional(y.boolean(), false),
+  public: y.optional(y.boolean(), false),
   limits: y.optional(limitsSchema),
 });
 
@@ -82,6 +83,8 @@ export interface RepoConfig extends TriggerRules {
   readonly forge: string | undefined;
   /** Whether a newer push to its ref ends a run that is under way. */
   readonly cancel: boolean;
+  /** Whether anybody may see its runs and logs on the page. */
+  readonly public: boolean;
   /** What a run may use. */
   readonly limits: Limits;
 }
@@ -169,6 +172,7 @@ export async function readRepo(
     forge: raw.forge,
     on: raw.on,
     cancel: raw.cancel,
+    public: raw.public,
     limits: readLimits(raw.limits, all.limits, where("limits")),
   };
 }

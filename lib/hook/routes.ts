@@ -1,12 +1,13 @@
-import { createHash, timingSafeEqual } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { isRunId } from "../core/id.ts";
 import { HttpError, sendJson } from "../http/server.ts";
 import type { Settings } from "./config.ts";
 import type { Deliveries } from "./deliveries.ts";
+import type { Page } from "../page/page.ts";
 import type { Ignored } from "./ignored.ts";
+import type { LiveLogs } from "./live-log.ts";
 import { hasEnded, type Records } from "./records.ts";
-import { followLog, sendLog } from "./run-log.ts";
+import { sendLog } from "./run-log.ts";
 import type { Runs, RunView } from "./runs.ts";
 import type { Scheduler } from "./scheduler.ts";
 import type { Metrics } from "./telemetry.ts";
@@ -22,6 +23,8 @@ interface RoutesParts {
   scheduler: Scheduler;
   records: Records;
   metrics: Metrics;
+  logs: LiveLogs;
+  page: Page;
 }
 
 /** Which request goes where: deliveries, /healthz, /metrics, and the runs, which can be read, cancelled and rerun. */
@@ -32,17 +35,20 @@ export class Routes {
     this.#parts = parts;
   }
 
-  /** What the world sees: deliveries, /healthz, and the rest behind the token. */
+  /** What the world sees: deliveries, /healthz, and the rest behind a token or as a page. */
   async web(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const [path = ""] = (request.url ?? "").split("?", 1);
     if (hookPaths.has(path)) return await this.#deliver(request, response);
     if (path === "/healthz") return this.#health(request, response);
-    const { token } = this.#parts.settings.config;
-    if (token === undefined) throw new HttpError(404, "there is no such page");
-    if (!isBearer(request.headers.authorization, token)) {
-      throw new HttpError(401, "a token is needed", { "www-authenticate": "Bearer" });
-    }
-    await this.#trusted(request, response, "the token");
+    const { status } = this.#parts.settings.config;
+    if (status === undefined) throw new HttpError(404, "there is no such page");
+    if (request.headers.authorization === undefined)
+      return await this.#parts.page.handle(request, response);
+    const { name, right } = this.#parts.page.bearer(request, status);
+    // what changes something is asked for by POST
+    if (right !== "steer" && !isGet(request))
+      throw new HttpError(403, "this token may see, not steer");
+    await this.#trusted(request, response, name);
   }
 
   /** What the Unix socket serves: whoever can open it is trusted. */
@@ -115,12 +121,11 @@ export class Routes {
     const { mask } = this.#parts.settings;
     if (url.searchParams.get("follow") !== "1")
       return await sendLog(response, path, { mask, growing: !hasEnded(view.state) });
-    const endState = () => {
-      const state = runs.view(id)?.state;
-      if (state === undefined) return "gone";
-      return hasEnded(state) ? state : undefined;
-    };
-    await followLog(response, path, { mask, endState });
+    await this.#parts.logs.follow(request, response, id, {
+      path,
+      mask: () => this.#parts.settings.mask,
+      endState: () => runs.endState(id),
+    });
   }
 
   /** Runs by the query, the newest first. */
@@ -141,14 +146,10 @@ function limitOf(query: URLSearchParams): number {
   return Number.isInteger(limit) && limit > 0 ? limit : 100;
 }
 
-function onlyGet(request: IncomingMessage): void {
-  if (request.method !== "GET" && request.method !== "HEAD")
-    throw new HttpError(405, "use GET", { allow: "GET" });
+function isGet({ method }: IncomingMessage): boolean {
+  return method === "GET" || method === "HEAD";
 }
 
-function isBearer(header: string | undefined, token: string): boolean {
-  const given = /^Bearer +(\S+)$/i.exec(header ?? "")?.[1];
-  if (given === undefined) return false;
-  const digest = (text: string) => createHash("sha256").update(text).digest();
-  return timingSafeEqual(digest(given), digest(token));
+function onlyGet(request: IncomingMessage): void {
+  if (!isGet(request)) throw new HttpError(405, "use GET", { allow: "GET" });
 }

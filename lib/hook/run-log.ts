@@ -7,20 +7,10 @@ import {
   readSync,
   writeSync,
 } from "node:fs";
-import {
-  type FileHandle,
-  lstat,
-  open,
-  rename,
-  rm,
-  stat,
-  truncate,
-  writeFile,
-} from "node:fs/promises";
+import { lstat, rename, rm, stat, truncate, writeFile } from "node:fs/promises";
 import type { ServerResponse } from "node:http";
 import { pipeline } from "node:stream/promises";
 import { StringDecoder } from "node:string_decoder";
-import { setTimeout as sleep } from "node:timers/promises";
 import { systemCode } from "../core/errors.ts";
 import type { Mask } from "../config/secrets.ts";
 import { temporaryBeside } from "../files/files.ts";
@@ -159,64 +149,6 @@ async function* readLog(path: string): AsyncGenerator<Buffer> {
     // a run that waits has no log yet
     if (systemCode(error) !== "ENOENT") throw error;
   }
-}
-
-/**
- * Send a log as server-sent events (a `data:` line each), as it grows; then `event: end` with the run's state, once
- * `endState` gives one.
- */
-export async function followLog(
-  response: ServerResponse,
-  path: string,
-  { mask, endState }: { mask: Mask; endState: () => string | undefined },
-): Promise<void> {
-  response.writeHead(200, {
-    "content-type": "text/event-stream; charset=utf-8",
-    "cache-control": "no-store",
-    "x-accel-buffering": "no",
-  });
-  response.flushHeaders();
-  async function* events(): AsyncGenerator<string> {
-    for await (const text of masked(readGrowing(), mask)) if (text !== "") yield eventOf(text);
-    yield `event: end\ndata: ${endState() ?? "gone"}\n\n`;
-  }
-  /** The log's pieces until the run has ended, or until nobody reads them any more. */
-  async function* readGrowing(): AsyncGenerator<Buffer> {
-    let file: FileHandle | undefined;
-    try {
-      for (let at = 0, quiet = 0; !response.destroyed; ) {
-        // asked before the log is read: an ended run writes no more
-        const end = endState();
-        // opened once: at a run's end its log may be replaced by a masked one, which is shorter
-        file ??= await openFile(path);
-        const piece = Buffer.alloc(64 * 1024);
-        const { bytesRead } = (await file?.read(piece, 0, piece.length, at)) ?? { bytesRead: 0 };
-        at += bytesRead;
-        if (bytesRead > 0) yield piece.subarray(0, bytesRead);
-        else if (end !== undefined) return;
-        else {
-          // a comment now and then keeps proxies from closing a quiet stream
-          if (++quiet % 75 === 0) response.write(": \n\n");
-          await sleep(200);
-        }
-      }
-    } finally {
-      await file?.close();
-    }
-  }
-  await send(events(), response);
-}
-
-/** A file opened to be read; undefined when there is none, or it is not a plain file. */
-async function openFile(path: string): Promise<FileHandle | undefined> {
-  const found = await lstat(path).catch(() => undefined);
-  return found?.isFile() ? await open(path).catch(() => undefined) : undefined;
-}
-
-/** A text as one server-sent event; to its readers a lone carriage return ends a line, too. */
-function eventOf(text: string): string {
-  const lines = text.replace(/(?:\r\n|\r|\n)$/, "").split(/\r\n|\r|\n/);
-  return `data: ${lines.join("\ndata: ")}\n\n`;
 }
 
 /** How the end of a connection shows. */

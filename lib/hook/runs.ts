@@ -45,6 +45,13 @@ export class Runs {
     return stages.length > 0 ? { ...view, stages } : view;
   }
 
+  /** How a run ended; undefined while more may come. */
+  endState(id: string): string | undefined {
+    const state = this.view(id)?.state;
+    if (state === undefined) return "gone";
+    return hasEnded(state) ? state : undefined;
+  }
+
   /** Changes with whatever the list shows. */
   get revision(): string {
     const { records, scheduler } = this.#parts;

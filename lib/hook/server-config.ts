@@ -1,14 +1,15 @@
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { UsageError } from "../core/errors.ts";
-import { readSecretVariable } from "../config/secrets.ts";
 import { type Infer, y } from "../config/yaml.ts";
 import { isRoot } from "../exec/users.ts";
 import { notifySchema, readTargets, type Target } from "../notify/notify.ts";
 import { type Forge, forgeSchema, readForges } from "../statuses/statuses.ts";
+import type { StatusSettings } from "../page/page.ts";
 import { type Listen, parseListen } from "../http/server.ts";
 import { placed, type ConfigSource } from "./config-source.ts";
 import { limitsSchema } from "./repo-config.ts";
+import { readStatus, statusSettings } from "./status-config.ts";
 
 /** The server's own settings, those of hooks.yml but `repos:`: what may stand there, and what is made of it. */
 
@@ -30,9 +31,7 @@ export const serverSettings = {
   on_success: y.optional(y.oneOrMore(y.string())),
   on_failure: y.optional(y.oneOrMore(y.string())),
   on_change: y.optional(y.oneOrMore(y.string())),
-  status: y.optional(
-    y.object({ token_file: y.optional(y.string()), token_env: y.optional(y.string()) }),
-  ),
+  ...statusSettings,
 };
 
 type RawServer = { [Key in keyof typeof serverSettings]: Infer<(typeof serverSettings)[Key]> };
@@ -56,13 +55,14 @@ export interface ServerConfig {
   readonly maxLog: number;
   /** Runs of one repo that may wait; more deliveries are answered 429. */
   readonly maxWaiting: number;
-  readonly token: string | undefined;
   /** The address of the server's pages, for links to runs. */
   readonly url: string | undefined;
   /** The forges that are told of commit statuses. */
   readonly forges: readonly Forge[];
   /** Who gets messages. */
   readonly targets: readonly Target[];
+  /** Who may see and steer; undefined: there is no page, and no run is told of but on the socket. */
+  readonly status: StatusSettings | undefined;
 }
 
 /** The server's own settings; undefined when `source` was told of a mistake. */
@@ -71,7 +71,7 @@ export async function readServer(
   raw: RawServer,
   overrides: ConfigOverrides,
 ): Promise<ServerConfig | undefined> {
-  const token = await source.attempt(() => readToken(source, raw));
+  const status = await source.attempt(() => readStatus(source, raw));
   const listen = await source.attempt(() => readListen(source, raw, overrides.listen));
   const { path, onFile } = source;
   const below = (name: string) => (keys: readonly (string | number)[]) =>
@@ -94,10 +94,10 @@ export async function readServer(
       keepFor: raw.keep_for,
       maxLog: raw.max_log,
       maxWaiting: raw.max_waiting,
-      token,
       url: raw.url,
       forges,
       targets,
+      status,
     }
   );
 }
@@ -124,15 +124,4 @@ function readListen(
     if (given !== undefined) throw error;
     throw placed(source.where(["listen"]), error);
   }
-}
-
-async function readToken(source: ConfigSource, { status }: RawServer): Promise<string | undefined> {
-  if (!status) return undefined;
-  if (status.token_file !== undefined)
-    return await source.secretFile(status.token_file, source.where(["status", "token_file"]));
-  if (status.token_env !== undefined)
-    return readSecretVariable(status.token_env, source.where(["status", "token_env"]));
-  throw new UsageError(
-    `${source.where(["status"])}: "token_file" or "token_env" is missing; name where the token is`,
-  );
 }

@@ -5,11 +5,15 @@ import process from "node:process";
 import { messageOf } from "../core/errors.ts";
 import { Cgroups } from "../exec/cgroups.ts";
 import { createHttpServer, type Listen, listenOn } from "../http/server.ts";
+import { Page } from "../page/page.ts";
 import type { Settings } from "./config.ts";
 import { Deliveries } from "./deliveries.ts";
 import { Executor } from "./executor.ts";
 import { Ignored } from "./ignored.ts";
+import { LiveLogs } from "./live-log.ts";
+import { pageSource } from "./page-source.ts";
 import { Heads, Poller } from "./poll.ts";
+import { Problems } from "./problems.ts";
 import { hasEnded, recordOf, Records } from "./records.ts";
 import { Routes } from "./routes.ts";
 import { Runs } from "./runs.ts";
@@ -37,6 +41,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
   const ignored = await Ignored.open(state, { warn });
   const heads = new Heads(state, log);
   const teller = await Teller.open({ settings, records, log });
+  const problems = new Problems();
 
   const cgroups = new Cgroups();
   const executor = new Executor({
@@ -73,8 +78,11 @@ export async function openServer(settings: Settings, log: ServerLog) {
     return entries;
   };
   const deliveries = new Deliveries({ settings, store, scheduler, accept, ignored, log });
-  const poller = new Poller({ settings, heads, scheduler, accept, log });
+  const poller = new Poller({ settings, heads, scheduler, accept, problems, log });
   const runs = new Runs({ store, scheduler, records, accept });
+  const logs = new LiveLogs();
+  const source = pageSource({ settings, runs, records, ignored, logs, problems });
+  const page = await Page.open(state, source);
   const routes = new Routes({
     settings,
     deliveries,
@@ -83,6 +91,8 @@ export async function openServer(settings: Settings, log: ServerLog) {
     scheduler,
     records,
     metrics,
+    logs,
+    page,
   });
   const onBug = (error: unknown) => log.bug(error);
   const web = createHttpServer((request, response) => routes.web(request, response), onBug);
@@ -144,10 +154,13 @@ export async function openServer(settings: Settings, log: ServerLog) {
     /** Apply a configuration that was replaced. */
     reload(): void {
       void teller.reload().catch(onBug);
+      page.reload();
       scheduler.schedule();
       poller.stop();
       poller.start();
     },
+    /** What is wrong, for those who look at the page. */
+    problems,
     /** Remove old runs. */
     tidy,
     /** Where runs have cgroups of their own. */

@@ -1,0 +1,261 @@
+import { type FileHandle, lstat, open } from "node:fs/promises";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Mask } from "../config/secrets.ts";
+
+/**
+ * The logs that somebody follows. New bytes are read once and made into an event once, whose buffer goes to all who
+ * follow. An event's id is the log's file and the place after its last line in bytes: whoever comes back with it goes
+ * on there, with nothing missing and nothing twice, after a restart of the server, too. Who reads too slowly is left
+ * alone until there is room, and is then served from the file.
+ */
+
+/** Milliseconds for which lines are gathered: the cost goes with the writes, not with the bytes. */
+const gather = 100;
+/** Bytes that are read at once. */
+const pieceSize = 64 * 1024;
+/** So much of a line without an end is waited for; then it goes out in pieces. */
+const maxLine = 256 * 1024;
+/** Milliseconds between two looks at what else there is to say, and between comments that keep proxies from closing. */
+const aboutInterval = 1000;
+const pingInterval = 15_000;
+
+export interface LiveLogParts {
+  /** The log's file. */
+  path: string;
+  mask: () => Mask;
+  /** The run's state once nothing more comes. */
+  endState: () => string | undefined;
+}
+
+interface Follower {
+  readonly response: ServerResponse;
+  /** Bytes of the log that it has got. */
+  at: number;
+  /** It takes no more until it has drained, or is being served from the file. */
+  isBusy: boolean;
+  /** The page's: it wants to hear of the stages, too. */
+  readonly about: (() => Promise<string | undefined>) | undefined;
+}
+
+export class LiveLogs {
+  readonly #feeds = new Map<string, Feed>();
+
+  /** Follow a run's log; resolves when the answer has ended. */
+  async follow(
+    request: IncomingMessage,
+    response: ServerResponse,
+    id: string,
+    parts: LiveLogParts & { about?: (() => Promise<string | undefined>) | undefined },
+  ): Promise<void> {
+    response.writeHead(200, {
+      "content-type": "text/event-stream; charset=utf-8",
+      "cache-control": "no-store",
+      "x-accel-buffering": "no",
+    });
+    response.flushHeaders();
+    let feed = this.#feeds.get(id);
+    if (!feed || feed.isOver) {
+      feed = new Feed(parts);
+      this.#feeds.set(id, feed);
+      const own = feed;
+      void feed.run().finally(() => {
+        if (this.#feeds.get(id) === own) this.#feeds.delete(id);
+      });
+    }
+    const query = new URL(request.url ?? "/", "http://localhost").searchParams.get("at");
+    await feed.join(response, String(request.headers["last-event-id"] ?? query ?? ""), parts.about);
+  }
+}
+
+class Feed {
+  readonly #parts: LiveLogParts;
+  readonly #followers = new Set<Follower>();
+  #file: FileHandle | undefined;
+  #ino = 0;
+  /** Bytes that were read, whole lines. */
+  #at = 0;
+  #about: string | undefined;
+  /** Whether the first follower has said where it begins. */
+  #isStarted = false;
+  isOver = false;
+
+  constructor(parts: LiveLogParts) {
+    this.#parts = parts;
+  }
+
+  /** Take somebody in, from where they were; resolves when their answer has ended. */
+  async join(response: ServerResponse, id: string, about: Follower["about"]): Promise<void> {
+    const ended = new Promise<void>((resolve) => response.once("close", resolve));
+    const follower: Follower = { response, at: 0, isBusy: true, about };
+    response.once("close", () => this.#followers.delete(follower));
+    this.#followers.add(follower);
+    await this.#open();
+    const [, ino, at] = /^(\d{1,20})-(\d{1,15})$/.exec(id) ?? [];
+    const size = (await this.#file?.stat())?.size ?? 0;
+    response.write("retry: 1000\n\n");
+    if (Number(ino) === this.#ino && Number(at) <= size) follower.at = Number(at);
+    else if (id !== "" && !(Number(at) === 0 && ino === "0"))
+      // another file: it was masked at the run's end, or is of another attempt
+      response.write(`id: ${this.#ino}-0\nevent: restart\ndata: ${this.#ino}\n\n`);
+    if (this.#about !== undefined && about) response.write(this.#about);
+    // the first one to come starts where it wants; the others read what they missed
+    if (!this.#isStarted) this.#at = follower.at;
+    this.#isStarted = true;
+    void this.#catchUp(follower);
+    await ended;
+  }
+
+  async #open(): Promise<void> {
+    if (this.#file) return;
+    // opened once: at a run's end its log may be replaced by a masked one, which is shorter
+    const found = await lstat(this.#parts.path).catch(() => undefined);
+    if (!found?.isFile()) return;
+    const file = await open(this.#parts.path).catch(() => undefined);
+    if (this.#file) return void (await file?.close());
+    this.#file = file;
+    this.#ino = found.ino;
+  }
+
+  /** Read what comes, until the run has ended or nobody follows any more. */
+  async run(): Promise<void> {
+    try {
+      let [asked, pinged] = [0, Date.now()];
+      while (this.#followers.size > 0 || !this.#isStarted) {
+        // asked before the log is read: an ended run writes no more
+        const end = this.#parts.endState();
+        await this.#open();
+        if (!this.#isStarted) {
+          await sleep(10);
+          continue;
+        }
+        const isMore = await this.#step(end !== undefined);
+        const now = Date.now();
+        if (now - asked >= aboutInterval || (end !== undefined && !isMore)) {
+          asked = now;
+          await this.#tellAbout();
+        }
+        if (!isMore && end !== undefined) {
+          await this.#finish(end);
+          return;
+        }
+        if (now - pinged >= pingInterval) {
+          pinged = now;
+          for (const { response, isBusy } of this.#followers) if (!isBusy) response.write(": \n\n");
+        }
+        if (!isMore) await sleep(gather);
+      }
+    } finally {
+      this.isOver = true;
+      await this.#file?.close();
+      for (const { response } of this.#followers) response.end();
+    }
+  }
+
+  /** Send one piece to all who have what was before it; false when there was none. */
+  async #step(isEnd: boolean): Promise<boolean> {
+    const piece = await this.#piece(this.#at, isEnd);
+    if (!piece) return false;
+    const from = this.#at;
+    this.#at = piece.to;
+    for (const follower of this.#followers) {
+      if (follower.isBusy) continue;
+      if (follower.at !== from) {
+        if (follower.at < this.#at) void this.#catchUp(follower);
+        continue;
+      }
+      follower.at = piece.to;
+      if (!follower.response.write(piece.event)) this.#waitFor(follower);
+    }
+    return piece.isFull;
+  }
+
+  /** Serve who is behind from the file, as fast as it reads. */
+  async #catchUp(follower: Follower): Promise<void> {
+    follower.isBusy = true;
+    while (follower.at < this.#at && !follower.response.destroyed && !this.isOver) {
+      const piece = await this.#piece(follower.at, false, this.#at);
+      if (!piece) break;
+      follower.at = piece.to;
+      if (!follower.response.write(piece.event)) return this.#waitFor(follower);
+    }
+    follower.isBusy = false;
+  }
+
+  #waitFor(follower: Follower): void {
+    follower.isBusy = true;
+    follower.response.once("drain", () => void this.#catchUp(follower));
+  }
+
+  /** Whole lines from a place on, as an event; a line that has no end goes out once the log has ended, or is too long. */
+  async #piece(
+    at: number,
+    isEnd: boolean,
+    limit = Number.POSITIVE_INFINITY,
+  ): Promise<{ event: Buffer; to: number; isFull: boolean } | undefined> {
+    for (let size = pieceSize; ; size = maxLine) {
+      const buffer = Buffer.allocUnsafe(Math.min(size, limit - at));
+      const { bytesRead } = (await this.#file?.read(buffer, 0, buffer.length, at)) ?? {
+        bytesRead: 0,
+      };
+      if (bytesRead === 0) return undefined;
+      const isFull = bytesRead === buffer.length;
+      const read = buffer.subarray(0, bytesRead);
+      let end = read.lastIndexOf(10) + 1;
+      if (end === 0 && isFull && size < maxLine && buffer.length === size) continue;
+      if (end === 0 && isFull) end = cutOf(read, this.#parts.mask());
+      if (end === 0 && isEnd) end = bytesRead;
+      // the last line of a log that has ended needs no end
+      if (end === 0) return undefined;
+      const text = this.#parts.mask()(read.toString("utf8", 0, end));
+      const to = at + end;
+      return { event: Buffer.from(eventOf(text, `${this.#ino}-${to}`)), to, isFull };
+    }
+  }
+
+  /** Tell the pages of the run's stages, when these have changed: made once for all. */
+  async #tellAbout(): Promise<void> {
+    const asking = [...this.#followers].find(({ about }) => about !== undefined);
+    const text = await asking?.about?.().catch(() => undefined);
+    if (text === undefined) return;
+    const event = eventOf(text, undefined, "about");
+    if (event === this.#about) return;
+    this.#about = event;
+    for (const { response, about, isBusy } of this.#followers)
+      if (about && !isBusy) response.write(event);
+  }
+
+  /** All is sent: say how the run ended, to each once it has all. */
+  async #finish(state: string): Promise<void> {
+    const deadline = Date.now() + 60_000;
+    while (this.#followers.size > 0 && Date.now() < deadline) {
+      for (const follower of this.#followers) {
+        if (follower.isBusy) continue;
+        if (follower.at < this.#at) void this.#catchUp(follower);
+        else {
+          follower.response.end(`event: end\ndata: ${state}\n\n`);
+          this.#followers.delete(follower);
+        }
+      }
+      if (this.#followers.size > 0) await sleep(gather);
+    }
+  }
+}
+
+/** Where a line without an end is cut: not in a character, and before a tail in which a secret may start. */
+function cutOf(read: Buffer, mask: Mask): number {
+  const text = read.toString("utf8");
+  const cut = text.length - 4096;
+  const across = mask.spans(text).find(([from, to]) => from < cut && to > cut);
+  return Buffer.byteLength(text.slice(0, across?.[0] || cut));
+}
+
+/** A text as one server-sent event, a field for each line. Of a line that redraws itself the last state is sent. */
+function eventOf(text: string, id: string | undefined, name?: string): string {
+  const lines = text
+    .replace(/\n$/, "")
+    .split("\n")
+    .map((line) => line.replace(/\r+$/, "").split("\r").at(-1) ?? "");
+  const head = `${id === undefined ? "" : `id: ${id}\n`}${name === undefined ? "" : `event: ${name}\n`}`;
+  return `${head}data: ${lines.join("\ndata: ")}\n\n`;
+}

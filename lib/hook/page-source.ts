@@ -1,0 +1,61 @@
+import type { PageSource } from "../page/page.ts";
+import type { Settings } from "./config.ts";
+import type { Ignored } from "./ignored.ts";
+import type { LiveLogs } from "./live-log.ts";
+import type { Problems } from "./problems.ts";
+import { hasEnded, type Records } from "./records.ts";
+import { sendLog } from "./run-log.ts";
+import type { Runs } from "./runs.ts";
+
+interface PageSourceParts {
+  settings: Settings;
+  runs: Runs;
+  records: Records;
+  ignored: Ignored;
+  logs: LiveLogs;
+  problems: Problems;
+}
+
+/** What the page is given of the server. */
+export function pageSource({
+  settings,
+  runs,
+  records,
+  ignored,
+  logs,
+  problems,
+}: PageSourceParts): PageSource {
+  const logFile = (id: string) => records.path(id, "log");
+  return {
+    settings: () => settings.config.status,
+    repos: () => settings.config.repos.values(),
+    runs: () => runs.list(),
+    run: (id) => runs.view(id),
+    whole: (id) => runs.whole(id),
+    revision: () => runs.revision,
+    ignored: (repo, limit) => ignored.list({ repo, limit }),
+    problems: () => problems.list(settings.config.state),
+    logFile,
+    mask: () => settings.mask,
+    sendLog: (response, { id, state }) =>
+      sendLog(response, logFile(id), {
+        mask: settings.mask,
+        growing: !hasEnded(state as never),
+      }),
+    followLog: (request, response, { id }, about) =>
+      logs.follow(request, response, id, {
+        path: logFile(id),
+        mask: () => settings.mask,
+        endState: () => runs.endState(id),
+        about,
+      }),
+    cancel: async ({ id }, by) => {
+      const view = runs.view(id);
+      if (view) await runs.cancel(view, by);
+    },
+    rerun: async ({ id }, by) => {
+      const view = runs.view(id);
+      return view ? await runs.rerun(view, by) : id;
+    },
+  };
+}

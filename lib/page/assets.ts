@@ -1,0 +1,1307 @@
+/** Written by tools/page.ts from lib/page/browser/: change that, then run npm run page. */
+export const assets = {
+  script: {
+    name: "page-df19366909.js",
+    type: "text/javascript",
+    text: `// lib/core/clean.ts
+var suspicious = /[\\u0000-\\u0008\\u000a-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]/, sequences = (
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: as above
+  /(?:\\u001b\\[|\\u009b)[0-?]*[ -/]*[@-~]|(?:\\u001b[\\]PX^_]|[\\u009d\\u0090\\u0098\\u009e\\u009f])[^\\u0007\\u001b\\u009c]*(?:\\u0007|\\u001b\\\\|\\u009c)|\\u001b[ -/]*[0-~]?/g
+);
+var suspiciousEverywhere = new RegExp(suspicious.source, "g");
+function withSigns(text) {
+  return suspicious.test(text) ? text.replace(suspiciousEverywhere, sign) : text;
+}
+function sign(character) {
+  let code = character.charCodeAt(0);
+  return code < 32 ? \`^\${String.fromCharCode(code + 64)}\` : code === 127 ? "^?" : \`<\${code.toString(16)}>\`;
+}
+
+// lib/page/ansi.ts
+function parseStyle(text) {
+  let [fg = -1, bg = -1, flags = 0] = text.split(",").map(Number), isColour = (value) => Number.isInteger(value) && value >= -1 && value < 256;
+  return {
+    fg: isColour(fg) ? fg : -1,
+    bg: isColour(bg) ? bg : -1,
+    flags: Number.isInteger(flags) ? flags & 63 : 0
+  };
+}
+var maxShown = 5e3;
+function spansOf(line, style) {
+  if (line.length > maxShown) {
+    let rest = line.length - maxShown, cut = spansOf(line.slice(0, maxShown), style);
+    return cut.spans.push([\` … \${rest} more characters are in the raw log\`, "x2"]), { spans: cut.spans, style: styleAfter(line.slice(maxShown), cut.style) };
+  }
+  let end = lastStateStart(line), now = end > 0 ? styleAfter(line.slice(0, end), style) : style, text = line.slice(end).replace(/\\r+$/, ""), spans = [], add = (piece) => {
+    if (piece === "") return;
+    let classes = classesOf(now), last = spans.at(-1);
+    last && last[1] === classes ? spans[spans.length - 1] = [last[0] + withSigns(piece), classes] : spans.push([withSigns(piece), classes]);
+  };
+  if (!text.includes("\\x1B") && !text.includes(""))
+    return add(text), { spans, style: now };
+  let at = 0;
+  for (let match of text.matchAll(sequences))
+    add(text.slice(at, match.index)), at = match.index + match[0].length, now = afterSequence(match[0], now);
+  return add(text.slice(at)), { spans, style: now };
+}
+function lastStateStart(line) {
+  return line.replace(/\\r+$/, "").lastIndexOf("\\r") + 1;
+}
+function styleAfter(text, style) {
+  if (!text.includes("\\x1B") && !text.includes("")) return style;
+  let now = style;
+  for (let [sequence] of text.matchAll(sequences)) now = afterSequence(sequence, now);
+  return now;
+}
+var colours = /^(?:\\u001b\\[|\\u009b)([\\d;:]*)m$/;
+function afterSequence(sequence, style) {
+  let found = colours.exec(sequence)?.[1];
+  if (found === void 0) return style;
+  let codes = found.split(";").flatMap((part) => {
+    if (!part.includes(":")) return [Number(part)];
+    let [kind2 = "0", way = "", ...more] = part.split(":"), values = way === "2" && more.length > 3 ? more.slice(1) : more;
+    return [kind2, way, ...values].map(Number);
+  }), { fg, bg, flags } = style;
+  for (let at = 0; at < codes.length; at++) {
+    let code = codes[at] ?? 0;
+    if (code === 0) [fg, bg, flags] = [-1, -1, 0];
+    else if (code === 38 || code === 48) {
+      let [colour, length] = extended(codes, at);
+      at += length, code === 38 ? fg = colour ?? fg : bg = colour ?? bg;
+    } else code >= 30 && code <= 37 ? fg = code - 30 : code === 39 ? fg = -1 : code >= 40 && code <= 47 ? bg = code - 40 : code === 49 ? bg = -1 : code >= 90 && code <= 97 ? fg = code - 82 : code >= 100 && code <= 107 ? bg = code - 92 : code === 22 ? flags &= -4 : setsFlag[code] !== void 0 ? flags |= setsFlag[code] : clearsFlag[code] !== void 0 && (flags &= ~clearsFlag[code]);
+  }
+  return { fg, bg, flags };
+}
+var setsFlag = { 1: 1, 2: 2, 3: 4, 4: 8, 7: 16, 9: 32, 21: 8 }, clearsFlag = { 23: 4, 24: 8, 27: 16, 29: 32 };
+function extended(codes, at) {
+  let byte = (offset) => Math.min(255, Math.max(0, codes[at + offset] || 0));
+  return codes[at + 1] === 5 ? [byte(2), 2] : codes[at + 1] === 2 ? [nearest(byte(2), byte(3), byte(4)), 4] : [void 0, 1];
+}
+function nearest(red, green, blue) {
+  let level = (value) => value < 48 ? 0 : value < 115 ? 1 : Math.floor((value - 35) / 40);
+  return Math.max(red, green, blue) - Math.min(red, green, blue) < 10 && red > 3 && red < 243 ? 232 + Math.round((red - 8) / 10.3) : 16 + 36 * level(red) + 6 * level(green) + level(blue);
+}
+function classesOf({ fg, bg, flags }) {
+  let classes = [];
+  fg >= 0 && classes.push(\`f\${fg}\`), bg >= 0 && classes.push(\`b\${bg}\`);
+  for (let flag = 1; flag <= 32; flag *= 2) flags & flag && classes.push(\`x\${flag}\`);
+  return classes.join(" ");
+}
+
+// lib/page/browser/log-lines.ts
+var size = 500, maxBlocks = 40, Lines = class {
+  #address;
+  #onLoad;
+  #blocks = /* @__PURE__ */ new Map();
+  #loading = /* @__PURE__ */ new Set();
+  total = 0;
+  constructor(address, onLoad) {
+    this.#address = address, this.#onLoad = onLoad;
+  }
+  /** Ask how many lines there are; returns where a stream of what comes after them begins. */
+  async open() {
+    let answer = await this.#fetch(Math.max(0, this.total), 0);
+    return this.total = answer.total, answer.at;
+  }
+  async #fetch(from, count) {
+    let answer = await fetch(\`\${this.#address}/lines?from=\${from}&count=\${count}\`);
+    if (!answer.ok) throw new Error(\`the log cannot be had: \${answer.status}\`);
+    return await answer.json();
+  }
+  /** The spans of a line; undefined when they are being fetched. */
+  get(line) {
+    let number = Math.floor(line / size), block = this.#blocks.get(number), offset = line - number * size;
+    if (!block || offset >= block.lines.length) {
+      this.#load(number);
+      return;
+    }
+    for (; block.spans.length <= offset; ) {
+      let { spans, style } = spansOf(block.lines[block.spans.length] ?? "", block.style);
+      block.spans.push(spans), block.style = style;
+    }
+    return block.spans[offset];
+  }
+  async #load(number) {
+    if (!(this.#loading.has(number) || number * size >= this.total)) {
+      this.#loading.add(number);
+      try {
+        let answer = await this.#fetch(number * size, size);
+        if (answer.lines.length === 0) return;
+        this.#keep(number, { lines: answer.lines, spans: [], style: parseStyle(answer.style) }), this.#onLoad();
+      } catch {
+        setTimeout(this.#onLoad, 2e3);
+      } finally {
+        this.#loading.delete(number);
+      }
+    }
+  }
+  #keep(number, block) {
+    this.#blocks.delete(number), this.#blocks.set(number, block);
+    for (let oldest of this.#blocks.keys()) {
+      if (this.#blocks.size <= maxBlocks) break;
+      this.#blocks.delete(oldest);
+    }
+  }
+  /** Lines that were written now. */
+  add(lines) {
+    for (let line of lines) {
+      let number = Math.floor(this.total / size), offset = this.total - number * size, block = this.#blocks.get(number);
+      if (block?.lines.length === offset) block.lines.push(line);
+      else if (offset === 0) {
+        let before = this.#blocks.get(number - 1);
+        (number === 0 || before?.lines.length === size) && (before && this.get(this.total - 1), this.#keep(number, {
+          lines: [line],
+          spans: [],
+          style: before?.style ?? parseStyle("-1,-1,0")
+        }));
+      } else block && this.#blocks.delete(number);
+      this.total += 1;
+    }
+  }
+  /** The log began anew. */
+  clear() {
+    this.#blocks.clear(), this.total = 0;
+  }
+};
+
+// lib/page/browser/log-rows.ts
+var Rows = class {
+  #folds = [];
+  #closed = /* @__PURE__ */ new Set();
+  #segments = [];
+  #total = 0;
+  count = 0;
+  /** How many lines there are. */
+  set total(total) {
+    this.#total = total, this.#build();
+  }
+  get total() {
+    return this.#total;
+  }
+  get folds() {
+    return this.#folds;
+  }
+  /** @param isFirst fold what went well: only at the start, as nothing may move under a reader's eyes later. */
+  setFolds(folds, isFirst) {
+    if (this.#folds = folds, isFirst && folds.some(({ result }) => result === "failed" || result === "timeout"))
+      for (let fold of folds) fold.result === "ok" && this.#closed.add(keyOf(fold));
+    this.#build();
+  }
+  toggle(fold) {
+    let key = keyOf(fold);
+    this.#closed.delete(key) || this.#closed.add(key), this.#build();
+  }
+  foldAll(isClosed) {
+    this.#closed = new Set(isClosed ? this.#folds.map(keyOf) : []), this.#build();
+  }
+  #build() {
+    let segments = [], row = 0, line = 0, lines = (to) => {
+      to > line && (segments.push({ row, rows: to - line, line }), row += to - line), line = Math.max(line, to);
+    };
+    for (let fold of this.#folds) {
+      let from = Math.min(fold.from, this.#total), to = Math.min(fold.to ?? this.#total, this.#total);
+      from < line || to < from || (lines(from), segments.push({ row, rows: 1, fold }), row += 1, this.#closed.has(keyOf(fold)) ? line = to : lines(to));
+    }
+    lines(this.#total), this.#segments = segments, this.count = row;
+  }
+  at(row) {
+    let segment = this.#segments.findLast((each) => each.row <= row);
+    if (!(!segment || row >= segment.row + segment.rows))
+      return segment.fold ? { fold: segment.fold, isClosed: this.#closed.has(keyOf(segment.fold)) } : { line: (segment.line ?? 0) + row - segment.row };
+  }
+  /** The row of a line; a stage that hides it is opened. */
+  rowOf(line) {
+    let hidden = this.#folds.find(
+      (fold) => this.#closed.has(keyOf(fold)) && fold.from <= line && line < (fold.to ?? this.#total)
+    );
+    hidden && this.toggle(hidden);
+    let segment = this.#segments.find(
+      (each) => each.line !== void 0 && each.line <= line && line < each.line + each.rows
+    );
+    return segment ? segment.row + line - (segment.line ?? 0) : Math.max(0, this.count - 1);
+  }
+};
+function keyOf({ name, from }) {
+  return \`\${from} \${name}\`;
+}
+function lineElements(spans) {
+  return spans.map(([text, classes]) => {
+    if (classes === "") return document.createTextNode(text);
+    let element = document.createElement("span");
+    return element.className = classes, element.textContent = text, element;
+  });
+}
+
+// lib/page/browser/log-tools.ts
+function startTools(section, { address, lines, rows, view }) {
+  let bar = section.querySelector("[data-tools]");
+  if (!bar) return;
+  let found = { lines: [], count: 0, at: -1 }, search = document.createElement("input");
+  search.type = "search", search.placeholder = "Search the log", search.ariaLabel = "Search the log";
+  let status = document.createElement("output"), button = (text, hint, act) => {
+    let element = document.createElement("button");
+    return element.type = "button", element.className = "quiet", element.textContent = text, element.title = hint, element.addEventListener("click", act), element;
+  }, step = (by) => {
+    if (found.lines.length === 0) return;
+    found.at = (found.at + by + found.lines.length) % found.lines.length;
+    let line = found.lines[found.at] ?? 0;
+    view.marked = [line, line], status.textContent = \`\${found.at + 1} of \${found.count}\`, view.show(line);
+  }, firstError = async () => {
+    let answer = await fetch(\`\${address}/error\`), { line } = await answer.json();
+    if (line < 0) {
+      status.textContent = "no error found";
+      return;
+    }
+    goTo(line, line);
+  }, goTo = (from, to) => {
+    view.marked = [from, to], view.show(from), history.replaceState(null, "", from === to ? \`#L\${from + 1}\` : \`#L\${from + 1}-L\${to + 1}\`);
+  }, next = button("↓", "Next (n)", () => step(1));
+  next.ariaLabel = "Next match";
+  let previous = button("↑", "Previous (p)", () => step(-1));
+  previous.ariaLabel = "Previous match";
+  let error = button("First error", "Jump to the first error (e)", () => {
+    firstError();
+  }), areClosed = !1, fold = button("Fold all", "Fold or unfold all stages", () => {
+    areClosed = !areClosed, fold.textContent = areClosed ? "Unfold all" : "Fold all", rows.foldAll(areClosed), view.draw();
+  }), follow = button(
+    "Follow",
+    "Keep the end in sight (f)",
+    () => view.setFollowing(!view.isFollowing)
+  ), showFollow = () => follow.ariaPressed = String(view.isFollowing);
+  view.onFollow = showFollow, showFollow(), bar.replaceChildren(search, previous, next, status, error, fold, follow), bar.hidden = !1;
+  let latest = 0, find = async () => {
+    let own = ++latest, text = search.value, answer = text === "" ? { lines: [], count: 0 } : await (await fetch(\`\${address}/search?q=\${encodeURIComponent(text)}\`)).json();
+    own === latest && (Object.assign(found, answer, { at: -1 }), view.hits = new Set(answer.lines), status.textContent = text === "" ? "" : answer.count === 0 ? "none" : \`\${answer.count}\`, answer.count > 0 ? step(1) : view.draw());
+  }, timer;
+  search.addEventListener("input", () => {
+    clearTimeout(timer), timer = setTimeout(() => {
+      find();
+    }, 300);
+  }), search.addEventListener("keydown", (event) => {
+    event.key === "Enter" && (event.preventDefault(), found.lines.length > 0 ? step(event.shiftKey ? -1 : 1) : find());
+  });
+  let keys = {
+    n: () => step(1),
+    p: () => step(-1),
+    e: () => {
+      firstError();
+    },
+    f: () => view.setFollowing(!view.isFollowing),
+    "/": () => search.focus()
+  };
+  document.addEventListener("keydown", (event) => {
+    let target = event.target;
+    if (event.ctrlKey || event.metaKey || event.altKey || target.matches("input, select")) return;
+    let act = keys[event.key];
+    act && (event.preventDefault(), act());
+  }), section.addEventListener("click", (event) => {
+    let number = event.target.closest("a.n")?.dataset.n;
+    if (number === void 0) return;
+    event.preventDefault();
+    let line = Number(number) - 1, start = event.shiftKey && view.marked ? view.marked[0] : line, [from, to] = [Math.min(start, line), Math.max(start, line)];
+    view.marked = [from, to], history.replaceState(null, "", from === to ? \`#L\${from + 1}\` : \`#L\${from + 1}-L\${to + 1}\`), view.draw();
+  }), document.querySelector("#stages")?.addEventListener("click", (event) => {
+    let at = event.target.closest("a[data-at]")?.dataset.at;
+    at !== void 0 && (event.preventDefault(), fetch(\`\${address}/line-at?at=\${at}\`).then(async (answer) => await answer.json()).then(({ line }) => view.show(Math.min(line, Math.max(0, lines.total - 1)))));
+  });
+  let fromHash = () => {
+    let [, from, to] = /^#L(\\d+)(?:-L(\\d+))?$/.exec(location.hash) ?? [];
+    if (from === void 0) return;
+    let first = Math.max(0, Number(from) - 1);
+    view.marked = [first, Math.max(first, Number(to ?? from) - 1)], view.show(Math.min(first, Math.max(0, lines.total - 1)));
+  };
+  addEventListener("hashchange", fromHash), fromHash();
+}
+
+// lib/page/browser/log-view.ts
+var rowHeight = 20, maxHeight = 8e6, LogView = class {
+  #lines;
+  #rows;
+  #box;
+  #spacer = document.createElement("div");
+  #shown = document.createElement("div");
+  #first = 0;
+  #isDrawing = !1;
+  /** Where we have put the scroll bar ourselves. */
+  #set = -1;
+  /** Whether the end is kept in sight. */
+  isFollowing;
+  onFollow = () => {
+  };
+  /** Lines that are marked, from 0: the link's, the search's. */
+  marked;
+  hits = /* @__PURE__ */ new Set();
+  constructor(box, parts) {
+    this.#box = box, this.#lines = parts.lines, this.#rows = parts.rows, this.isFollowing = parts.isFollowing, this.#spacer.className = "spacer", this.#shown.className = "shown", box.replaceChildren(this.#spacer, this.#shown), box.addEventListener("scroll", () => this.#scrolled(), { passive: !0 }), box.addEventListener("wheel", (event) => this.#wheel(event), { passive: !1 }), box.addEventListener("keydown", (event) => this.#key(event)), new ResizeObserver(() => this.draw()).observe(box), this.draw();
+  }
+  get #visible() {
+    return Math.max(1, Math.floor(this.#box.clientHeight / rowHeight));
+  }
+  get #isScaled() {
+    return this.#rows.count * rowHeight > maxHeight;
+  }
+  get #last() {
+    return Math.max(0, this.#rows.count - this.#visible);
+  }
+  /** Draw before the next frame. */
+  draw() {
+    this.#isDrawing || (this.#isDrawing = !0, requestAnimationFrame(() => {
+      this.#isDrawing = !1, this.#draw();
+    }));
+  }
+  #draw() {
+    let height = Math.min(maxHeight, this.#rows.count * rowHeight);
+    this.#spacer.dataset.height !== String(height) && (this.#spacer.dataset.height = String(height), this.#spacer.style.height = \`\${height}px\`), this.isFollowing && (this.#first = this.#last), this.#first = Math.max(0, Math.min(this.#first, this.#last)), this.#place();
+    let elements = [];
+    for (let row = this.#first; row <= this.#first + this.#visible + 1; row++) {
+      let element = this.#element(row);
+      element && elements.push(element);
+    }
+    let focused = this.#shown.contains(document.activeElement) ? document.activeElement?.getAttribute("data-key") : void 0;
+    this.#shown.replaceChildren(...elements), focused && this.#shown.querySelector(\`[data-key="\${CSS.escape(focused)}"]\`)?.focus({
+      preventScroll: !0
+    });
+  }
+  /** Put the scroll bar where the first row is, and the rows where they can be seen. */
+  #place() {
+    let room = Math.max(0, this.#spacer.offsetHeight - this.#box.clientHeight), wanted = this.#isScaled ? Math.round(this.#first / Math.max(1, this.#last) * room) : this.isFollowing ? room : void 0;
+    wanted !== void 0 && Math.abs(this.#box.scrollTop - wanted) >= 1 && (this.#box.scrollTop = wanted, this.#set = this.#box.scrollTop);
+    let top = this.#isScaled ? this.#box.scrollTop : this.#first * rowHeight;
+    this.#shown.style.transform = \`translateY(\${top}px)\`;
+  }
+  #scrolled() {
+    let at = this.#box.scrollTop;
+    if (Math.abs(at - this.#set) < 1) return this.draw();
+    this.#set = -1;
+    let room = Math.max(1, this.#box.scrollHeight - this.#box.clientHeight);
+    this.#first = this.#isScaled ? Math.round(at / room * this.#last) : Math.floor(at / rowHeight), this.#follow(at >= room - 2), this.draw();
+  }
+  #wheel(event) {
+    if (event.deltaY < 0 && this.#follow(!1), !this.#isScaled || event.ctrlKey || event.deltaY === 0) return;
+    event.preventDefault();
+    let rows = event.deltaMode === 1 ? event.deltaY : event.deltaY / rowHeight;
+    this.#move(Math.sign(rows) * Math.max(1, Math.round(Math.abs(rows))));
+  }
+  #key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    let page = Math.max(1, this.#visible - 2), rows = {
+      ArrowUp: -1,
+      ArrowDown: 1,
+      PageUp: -page,
+      PageDown: page,
+      Home: -Number.MAX_SAFE_INTEGER,
+      End: Number.MAX_SAFE_INTEGER
+    }[event.key];
+    rows !== void 0 && (event.preventDefault(), this.#move(rows));
+  }
+  #move(rows) {
+    let first = Math.max(0, Math.min(this.#first + rows, this.#last));
+    this.#follow(first === this.#last && rows > 0), this.#goTo(first);
+  }
+  #goTo(first) {
+    this.#first = Math.max(0, Math.min(first, this.#last)), this.#isScaled || (this.#box.scrollTop = this.#first * rowHeight, this.#set = this.#box.scrollTop), this.draw();
+  }
+  #follow(isFollowing) {
+    this.isFollowing !== isFollowing && (this.isFollowing = isFollowing, this.onFollow());
+  }
+  /** Keep the end in sight, or no longer. */
+  setFollowing(isFollowing) {
+    this.#follow(isFollowing), this.draw();
+  }
+  /** Show a line (from 0), with some before it. */
+  show(line) {
+    this.#follow(!1);
+    let row = this.#rows.rowOf(line);
+    this.#draw(), this.#goTo(row - Math.floor(this.#visible / 3));
+  }
+  #element(number) {
+    let row = this.#rows.at(number);
+    if (!row) return;
+    if ("fold" in row) return foldElement(row.fold, row.isClosed, () => {
+      this.#follow(!1), this.#rows.toggle(row.fold), this.draw();
+    });
+    let element = document.createElement("div");
+    element.className = "row";
+    let { line } = row;
+    this.marked && line >= this.marked[0] && line <= this.marked[1] && element.classList.add("marked"), this.hits.has(line) && element.classList.add("hit");
+    let link = document.createElement("a");
+    link.className = "n", link.href = \`#L\${line + 1}\`, link.dataset.n = String(line + 1), link.dataset.key = \`L\${line + 1}\`, link.ariaLabel = \`line \${line + 1}\`, link.tabIndex = -1;
+    let text = document.createElement("span");
+    return text.className = "t", text.append(...lineElements(this.#lines.get(line) ?? [["…", "x2"]])), element.append(link, text), element;
+  }
+};
+function foldElement(fold, isClosed, toggle) {
+  let element = document.createElement("button");
+  element.type = "button", element.className = \`fold \${fold.result ?? "running"}\`, element.ariaExpanded = String(!isClosed), element.dataset.key = \`fold \${fold.from}\`;
+  let count = fold.to === void 0 ? "" : \`\${fold.to - fold.from} lines\`, seconds = fold.seconds === void 0 ? "" : \`\${fold.seconds.toFixed(1)} s\`;
+  for (let [name, text] of [
+    ["name", fold.name],
+    ["result", fold.result ?? "running"],
+    ["soft", [seconds, count].filter(Boolean).join(" · ")]
+  ]) {
+    let part = document.createElement("span");
+    part.className = name, part.textContent = text, element.append(part);
+  }
+  return element.addEventListener("click", toggle), element;
+}
+
+// lib/page/browser/stream.ts
+function say(text) {
+  let where = document.querySelector("#link-state");
+  where && where.textContent !== text && (where.textContent = text);
+}
+function openStream(address, on) {
+  let stream, timer, isOver = !1, pause = 500, close = () => {
+    clearTimeout(timer), stream?.close(), stream = void 0;
+  }, open = () => {
+    if (close(), isOver || document.hidden) return;
+    let own = new EventSource(address());
+    stream = own, own.onopen = () => {
+      pause = 500, say("");
+    };
+    for (let [name, handle] of Object.entries(on))
+      own.addEventListener(name, (event) => {
+        stream === own && handle(event.data, event.lastEventId);
+      });
+    own.onerror = () => {
+      stream === own && (say("Connection lost; trying again"), close(), timer = setTimeout(open, pause + Math.random() * 300), pause = Math.min(pause * 2, 1e4));
+    };
+  }, look = () => document.hidden ? close() : stream === void 0 && open();
+  return document.addEventListener("visibilitychange", look), addEventListener("pagehide", close), addEventListener("pageshow", look), open(), () => {
+    isOver = !0, document.removeEventListener("visibilitychange", look), removeEventListener("pageshow", look), close();
+  };
+}
+
+// lib/page/browser/log.ts
+function startLog(section) {
+  let address = \`/runs/\${section.dataset.run}\`, isLive = section.dataset.live === "yes", rows = new Rows(), lines = new Lines(address, () => view?.draw()), view, readFolds = async (isFirst) => {
+    let answer = await fetch(\`\${address}/folds\`);
+    answer.ok && (rows.setFolds((await answer.json()).folds, isFirst), view?.draw());
+  };
+  (async () => {
+    let at = await lines.open();
+    rows.total = lines.total, await readFolds(!0);
+    let plain = section.querySelector("[data-plain]");
+    if (!plain) return;
+    let box = document.createElement("div");
+    if (box.className = "lines window", box.tabIndex = 0, box.role = "region", box.ariaLabel = "Log lines", plain.replaceWith(box), view = new LogView(box, { lines, rows, isFollowing: isLive && location.hash === "" }), startTools(section, { address, lines, rows, view }), !isLive) return;
+    let willRead = !1, close = openStream(() => \`\${address}/log?follow=1&at=\${encodeURIComponent(at)}\`, {
+      message: (data, id) => {
+        at = id, lines.add(data.split(\`
+\`)), rows.total = lines.total, view?.draw();
+      },
+      restart: (_, id) => {
+        at = id, lines.clear(), rows.total = 0, view?.draw();
+      },
+      about: (data) => {
+        let stages = document.querySelector("#stages");
+        stages && swap(stages, new DOMParser().parseFromString(data, "text/html").body), !willRead && (willRead = !0, setTimeout(() => {
+          willRead = !1, readFolds(!1);
+        }, 500));
+      },
+      end: () => {
+        close(), setTimeout(() => {
+          finish(readFolds);
+        }, Math.random() * 1e3);
+      }
+    });
+  })().catch((error) => {
+    let where = document.querySelector("#link-state");
+    where && (where.textContent = String(error instanceof Error ? error.message : error));
+  });
+}
+async function finish(readFolds) {
+  let answer = await fetch(location.pathname, { headers: { accept: "text/html" } });
+  if (!answer.ok) return;
+  let fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (let selector of ["#summary", ".actions", "#stages"]) {
+    let [old, next] = [document.querySelector(selector), fresh.querySelector(selector)];
+    old && next && swap(old, next);
+  }
+  await readFolds(!1);
+}
+function swap(old, next) {
+  old.replaceChildren(...next.childNodes);
+}
+
+// lib/page/clocks.ts
+function shortDuration(seconds) {
+  if (seconds < 10) return \`\${seconds.toFixed(1)} s\`;
+  let whole = Math.round(seconds);
+  if (whole < 60) return \`\${whole} s\`;
+  let two = (value) => String(value).padStart(2, "0");
+  return whole < 3600 ? \`\${Math.floor(whole / 60)} m \${two(whole % 60)} s\` : \`\${Math.floor(whole / 3600)} h \${two(Math.floor(whole % 3600 / 60))} m\`;
+}
+function shortAge(time, now) {
+  let seconds = Math.max(0, Math.floor((now - time) / 1e3));
+  return seconds < 60 ? \`\${seconds} s ago\` : seconds < 3600 ? \`\${Math.floor(seconds / 60)} min ago\` : seconds < 2 * 86400 ? \`\${Math.floor(seconds / 3600)} h ago\` : \`\${Math.floor(seconds / 86400)} days ago\`;
+}
+
+// lib/page/browser/times.ts
+function keepTimes() {
+  let calm = matchMedia("(prefers-reduced-motion: reduce)").matches, tick = () => {
+    if (document.hidden) return;
+    let now = Date.now() - skew;
+    for (let each of document.querySelectorAll("time[data-clock]")) {
+      let seconds = Math.max(0, now - Date.parse(each.dateTime)) / 1e3;
+      set(each, shortDuration(calm ? Math.floor(seconds / 10) * 10 : Math.floor(seconds)));
+    }
+    for (let each of document.querySelectorAll("time[data-ago]"))
+      set(each, shortAge(Date.parse(each.dateTime), now));
+  };
+  setInterval(tick, calm ? 1e4 : 1e3), document.addEventListener("visibilitychange", tick);
+}
+var skew = Date.now() - Number(document.documentElement.dataset.now ?? Date.now());
+function set(element, text) {
+  element.textContent !== text && (element.textContent = text);
+}
+
+// lib/page/browser/overview.ts
+function filterRepos() {
+  let box = document.querySelector("input[data-filter]");
+  box && (box.addEventListener("input", () => applyFilter(box)), box.form?.addEventListener("submit", (event) => event.preventDefault()), document.addEventListener("keydown", (event) => {
+    let target = event.target;
+    event.key !== "/" || event.ctrlKey || event.metaKey || target.matches("input, select") || (event.preventDefault(), box.focus());
+  }));
+}
+function applyFilter(box) {
+  let text = box.value.trim().toLowerCase();
+  for (let row of document.querySelectorAll("tr[data-words]"))
+    row.hidden = text !== "" && row.dataset.words?.includes(text) !== !0;
+}
+function followChanges() {
+  let isLoading = !1, isWanted = !1, load = async () => {
+    if (isWanted = !0, !isLoading) {
+      for (isLoading = !0; isWanted; )
+        isWanted = !1, await refresh().catch(() => {
+        }), await new Promise((resolve) => setTimeout(resolve, 1e3));
+      isLoading = !1;
+    }
+  }, told;
+  openStream(() => "/live", {
+    hello: (data) => {
+      told !== void 0 && told !== data && load(), told = data;
+    },
+    change: (data) => {
+      told = data, load();
+    }
+  });
+}
+async function refresh() {
+  let url = new URL(location.href);
+  url.searchParams.delete("q");
+  let answer = await fetch(url, { headers: { accept: "text/html" }, cache: "no-store" });
+  if (!answer.ok) return location.reload();
+  let fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (let selector of ["#live", ".head .sum", ".problems"]) {
+    let [old, next] = [document.querySelector(selector), fresh.querySelector(selector)];
+    if (!old || !next || old.innerHTML === next.innerHTML) continue;
+    let focused = document.activeElement?.closest("a")?.getAttribute("href"), hadFocus = old.contains(document.activeElement);
+    if (old.replaceWith(next), hadFocus && focused) {
+      for (let link of next.querySelectorAll("a"))
+        if (link.getAttribute("href") === focused) {
+          link.focus({ preventScroll: !0 });
+          break;
+        }
+    }
+  }
+  let box = document.querySelector("input[data-filter]");
+  box && applyFilter(box);
+}
+
+// lib/page/browser/main.ts
+keepTimes();
+filterRepos();
+var kind = document.body.dataset.kind;
+(kind === "overview" || kind === "repo") && followChanges();
+var log = document.querySelector("#log");
+kind === "run" && log && startLog(log);
+`,
+  },
+  style: {
+    name: "page-5f7297bba2.css",
+    type: "text/css",
+    text: `:root{color-scheme:light dark;--bg:#fbfbfa;--card:#fff;--text:#1d2126;--soft:#5b6470;--line:#e3e5e8;--link:#1f5f9e;--accent:#2f6fb3;--on-accent:#fff;--good:#1a7a3d;--bad:#b3261e;--busy:#8a5a00;--idle:#5b6470;--good-bg:#e3f3e8;--bad-bg:#fbe7e5;--busy-bg:#fdf1d8;--idle-bg:#eceef0;--bar-good:#58ad76;--bar-bad:#d8564c;--bar-idle:#b3bac2;--bar-busy:#dba32c;--mono:ui-monospace,"SF Mono","Cascadia Mono","DejaVu Sans Mono",Menlo,Consolas,monospace}
+@media (prefers-color-scheme:dark){:root{--bg:#14171a;--card:#1a1e22;--text:#dde2e7;--soft:#98a2ad;--line:#2b3138;--link:#7db6ee;--accent:#7db6ee;--on-accent:#0d1a27;--good:#74cf92;--bad:#f38d84;--busy:#e8bd62;--idle:#98a2ad;--good-bg:#173023;--bad-bg:#3a1c1a;--busy-bg:#362a10;--idle-bg:#262b31;--bar-good:#3f9a60;--bar-bad:#d4574d;--bar-idle:#59636e;--bar-busy:#b98a27}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--bg);color:var(--text);font:15px/1.45 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",sans-serif;min-height:100vh;display:flex;flex-direction:column}
+a{color:var(--link);text-decoration:none}
+a:hover{text-decoration:underline}
+:focus-visible{outline:2px solid var(--accent);outline-offset:2px;border-radius:3px}
+main:focus{outline:none}
+main{flex:1;width:100%;max-width:1180px;margin:0 auto;padding:20px 24px 32px}
+footer{display:flex;justify-content:space-between;gap:16px;max-width:1180px;width:100%;margin:0 auto;padding:10px 24px 18px;color:var(--soft);font-size:13px}
+.top{display:flex;justify-content:space-between;align-items:center;gap:16px;padding:9px 24px;background:var(--card);border-bottom:1px solid var(--line)}
+.top nav{display:flex;align-items:center;gap:18px}
+.top nav a{color:var(--soft)}
+.top nav a[aria-current]{color:var(--text);font-weight:600}
+.top .brand{display:flex;align-items:center;gap:8px;color:var(--text);font-weight:650;margin-right:8px}
+.mark{fill:var(--accent)}
+.who{display:flex;align-items:center;gap:12px;color:var(--soft)}
+.who span{max-width:16em;overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
+.skip,.away{position:absolute;width:1px;height:1px;margin:-1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap}
+.skip:focus{position:static;width:auto;height:auto;margin:0;clip-path:none;padding:8px 24px}
+h1{font-size:21px;line-height:1.3;margin:0;font-weight:650;overflow-wrap:anywhere}
+h2{font-size:16px;margin:0;font-weight:600}
+.head{display:flex;flex-wrap:wrap;align-items:baseline;gap:4px 16px;margin-bottom:14px}
+.head h1{display:flex;align-items:baseline;gap:10px}
+.sum,.soft{color:var(--soft)}
+.sum{margin:0}
+.head .filter{margin-left:auto}
+.filter{display:flex;flex-wrap:wrap;align-items:center;gap:12px;margin:0}
+main>.filter{margin:0 0 14px}
+input,select,button,.button{font:inherit;color:inherit;background:var(--card);border:1px solid var(--line);border-radius:6px;padding:5px 10px;min-height:34px}
+input[type=search]{width:20em;max-width:100%}
+::placeholder{color:var(--soft);opacity:1}
+button,.button{cursor:pointer;display:inline-flex;align-items:center;line-height:1.4}
+button:hover,.button:hover{border-color:var(--soft);text-decoration:none}
+button.main{background:var(--accent);border-color:var(--accent);color:var(--on-accent);font-weight:600}
+button.danger{background:var(--bad-bg);border-color:var(--bad);color:var(--bad);font-weight:600}
+button.quiet{background:none;color:var(--soft);padding:3px 9px;min-height:30px}
+button[aria-pressed=true]{color:var(--text);border-color:var(--accent)}
+table{border-collapse:collapse;width:100%}
+th,td{text-align:left;padding:7px 10px 7px 0;border-bottom:1px solid var(--line);vertical-align:middle;font-weight:400}
+thead th{color:var(--soft);font-size:12.5px;padding-top:0;white-space:nowrap}
+.num{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+td.num,th.num{padding-right:22px}
+time{font-variant-numeric:tabular-nums}
+.when,.by{color:var(--soft);white-space:nowrap}
+.by{max-width:9em;overflow:hidden;text-overflow:ellipsis}
+.repos th[scope=row]{white-space:nowrap;max-width:20em;overflow:hidden;text-overflow:ellipsis}
+.repos th[scope=row] a{color:var(--text);font-weight:600}
+.owner{color:var(--soft);font-weight:400}
+.what{width:34%;max-width:0;overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
+.ref,.sha,.id{font-family:var(--mono);font-size:.88em}
+.ref{background:var(--idle-bg);border-radius:4px;padding:1px 6px;overflow-wrap:anywhere}
+.sha,.id{color:var(--soft)}
+.runs th{white-space:nowrap}
+.runs th a{display:inline-flex;gap:8px;align-items:baseline}
+.runs .why,.stages .why{color:var(--soft);max-width:24em;overflow-wrap:anywhere}
+.pill{display:inline-block;border-radius:20px;padding:1px 9px;font-size:12.5px;font-weight:600;white-space:nowrap;color:var(--idle);background:var(--idle-bg)}
+.pill.succeeded,.pill.ok{color:var(--good);background:var(--good-bg)}
+.pill.failed,.pill.timeout,.pill.differs,.pill.unreachable{color:var(--bad);background:var(--bad-bg)}
+.pill.running,.pill.starting{color:var(--busy);background:var(--busy-bg)}
+a:hover>.pill{text-decoration:underline}
+.bar{width:210px;padding-right:0}
+.bars{display:block}
+.base{stroke:var(--line);fill:none}
+path.succeeded,circle.succeeded,rect.ok{fill:var(--bar-good)}
+path.failed,circle.failed,rect.failed,rect.timeout{fill:var(--bar-bad)}
+path.cancelled,circle.cancelled,rect.skipped,rect.cancelled{fill:var(--bar-idle)}
+rect.running{fill:var(--bar-busy)}
+.now{margin-bottom:18px;border:1px solid var(--line);border-radius:8px;background:var(--card)}
+.now ul,.problems ul{list-style:none;margin:0;padding:0}
+.now li{display:flex;align-items:center;gap:10px;padding:7px 12px;border-bottom:1px solid var(--line)}
+.now li:last-child{border:0}
+.now .title{flex:1;min-width:0;overflow:hidden;text-overflow:ellipsis;white-space:nowrap;color:var(--soft)}
+.problems{margin-bottom:16px;padding:8px 12px;border-radius:8px;background:var(--bad-bg);color:var(--bad)}
+.problems li{overflow-wrap:anywhere}
+.empty{color:var(--soft)}
+.plot{margin:0 0 18px;padding:10px 12px 8px;border:1px solid var(--line);border-radius:8px;background:var(--card)}
+.plot svg{display:block;width:100%;height:auto}
+.plot text{fill:var(--soft);font-size:11px;font-family:inherit}
+.plot .grid{stroke:var(--line)}
+.plot polyline{fill:none;stroke:var(--accent);stroke-width:1.5;stroke-linejoin:round}
+.plot text.share{fill:var(--link)}
+.plot circle{stroke:var(--card);stroke-width:1.5}
+.plot a:hover circle,.plot a:focus-visible circle{stroke:var(--text);stroke-width:2}
+figcaption{color:var(--soft);font-size:13px}
+.pager{display:flex;gap:16px;margin:14px 0 26px}
+section>h2+.sum{margin:2px 0 8px}
+.release,.fleet-part{margin-bottom:28px}
+.facts{display:flex;flex-wrap:wrap;gap:6px 26px;margin:0 0 12px}
+.facts dt{color:var(--soft);font-size:12.5px}
+.facts dd{margin:0;overflow-wrap:anywhere}
+.facts .ref{background:none;padding:0}
+.reason{margin:0 0 12px;padding:7px 12px;border-radius:6px;background:var(--idle-bg);overflow-wrap:anywhere}
+.reason.failed{background:var(--bad-bg);color:var(--bad)}
+.bad{color:var(--bad)}
+.actions{margin:0 0 14px}
+.stagebar{display:block;width:100%;height:14px;margin-bottom:6px;border-radius:3px}
+.stages{width:auto;min-width:min(100%,28em);margin-bottom:16px}
+.stages th,.stages td{padding:3px 18px 3px 0;border:0}
+.stages th{font-weight:500}
+.log{border-radius:8px;overflow:hidden;border:1px solid #2b3138;background:#0f1317;color:#d5dbe1}
+.logbar{display:flex;flex-wrap:wrap;align-items:center;gap:6px 14px;padding:8px 12px;background:var(--card);color:var(--text);border-bottom:1px solid var(--line)}
+.logbar .raw{margin-left:auto}
+.tools{display:flex;flex-wrap:wrap;align-items:center;gap:6px;flex:1}
+.tools[hidden]{display:none}
+.tools input{min-height:30px;width:15em}
+.tools output{color:var(--soft);font-size:13px;min-width:4.5em}
+.log .pager{padding:0 12px;background:#0f1317}
+.log .pager a{color:#7db6ee}
+.lines{margin:0;font:13px/20px var(--mono);overflow:auto;tab-size:8}
+pre.lines{padding:8px 0;max-height:75vh;white-space:pre}
+.lines .empty{padding:0 14px;color:#98a2ad}
+.window{position:relative;height:70vh;min-height:200px;overscroll-behavior:contain}
+.window:focus-visible,pre.lines:focus-visible{outline-offset:-2px}
+.spacer{width:1px}
+.shown{position:absolute;top:0;left:0;min-width:100%;width:max-content}
+.row{height:20px;white-space:pre;padding-right:16px}
+.n{display:inline-block;width:76px;padding-right:14px;text-align:right;color:#87919c;user-select:none}
+.n::before{content:attr(data-n)}
+.n:hover{color:#d5dbe1;text-decoration:none}
+.row.hit{background:#2b2713}
+.row.marked,.n:target{background:#3a3312}
+.fold{display:flex;gap:12px;align-items:center;height:20px;min-height:0;width:100%;padding:0 14px 0 20px;border:0;border-radius:0;background:#1a2027;color:#d5dbe1;font:600 13px/20px var(--mono);text-align:left;position:sticky;left:0}
+.fold::before{content:"▾";width:12px;color:#98a2ad}
+.fold[aria-expanded=false]::before{content:"▸"}
+.fold .result{color:#98a2ad;font-weight:400}
+.fold.ok .result{color:#74cf92}
+.fold.failed .result,.fold.timeout .result{color:#f38d84}
+.fold.running .result{color:#e8bd62}
+.fold .soft{color:#98a2ad;font-weight:400}
+.x1{font-weight:700}.x2{opacity:.8}.x4{font-style:italic}.x8{text-decoration:underline}.x32{text-decoration:line-through}.x8.x32{text-decoration:underline line-through}
+.signin,.notice{max-width:26em;margin:8vh auto 0;padding:24px;border:1px solid var(--line);border-radius:10px;background:var(--card)}
+.notice{max-width:36em}
+.signin form{display:flex;flex-direction:column;gap:8px;margin-top:14px}
+.signin button{margin-top:8px;justify-content:center}
+.problem{color:var(--bad);margin:0}
+.drift td,.drift th{background:var(--bad-bg)}
+@media (max-width:820px){
+main,footer{padding-left:14px;padding-right:14px}
+.top{padding:9px 14px}
+.top nav{gap:12px}
+.head .filter{margin-left:0;width:100%}
+.head input[type=search]{width:100%}
+.head .filter label{flex:1}
+.repos thead,.runs thead{display:none}
+.repos tr,.runs tr{display:grid;grid-template-columns:1fr auto;gap:2px 10px;padding:9px 0;border-bottom:1px solid var(--line)}
+.repos tr[hidden]{display:none}
+.repos th,.repos td,.runs th,.runs td{border:0;padding:0;max-width:none}
+.repos .what,.runs .what{grid-column:1/-1;width:auto;max-width:100%}
+.repos .state{text-align:right}
+.repos .by,.runs .by{grid-column:1}
+.repos .num,.runs .num{grid-column:2;padding:0}
+.repos .when,.runs .when{grid-column:1}
+.repos .bar{grid-column:1/-1;width:auto;overflow:hidden;margin-top:4px}
+.runs .when{text-align:right;grid-column:2;grid-row:1}
+.runs .why{grid-column:1/-1}
+.runs .why:empty,.repos .by:empty,.runs .by:empty{display:none}
+.now li{flex-wrap:wrap}
+.now .title{flex-basis:100%;order:9}
+.now .title:empty{display:none}
+.now .clock{margin-left:auto}
+.n{width:52px;padding-right:10px}
+.lines{font-size:12px}
+.tools input{width:100%}
+.plot figcaption{font-size:12px}
+.wide{overflow-x:auto}
+}
+@media (prefers-reduced-motion:reduce){*{scroll-behavior:auto!important;transition:none!important}}
+.f0{color:#96989a}
+.f1{color:#ed7c76}
+.f2{color:#57ab5a}
+.f3{color:#c69026}
+.f4{color:#539bf5}
+.f5{color:#b083f0}
+.f6{color:#39c5cf}
+.f7{color:#adbac7}
+.f8{color:#96a1ab}
+.f9{color:#f47067}
+.f10{color:#6bc46d}
+.f11{color:#daaa3f}
+.f12{color:#6cb6ff}
+.f13{color:#dcbdfb}
+.f14{color:#56d4dd}
+.f15{color:#ffffff}
+.f16{color:#9d9d9d}
+.f17{color:#9d9dc3}
+.f18{color:#8e8ecb}
+.f19{color:#8e8ede}
+.f20{color:#8e8ef1}
+.f21{color:#8e8eff}
+.f22{color:#6aa36a}
+.f23{color:#6aa3a3}
+.f24{color:#6aa3ba}
+.f25{color:#6aa3d2}
+.f26{color:#5495e6}
+.f27{color:#5495ff}
+.f28{color:#54b054}
+.f29{color:#3ca485}
+.f30{color:#3ca4a4}
+.f31{color:#3ca4c3}
+.f32{color:#3ca4e2}
+.f33{color:#2096ff}
+.f34{color:#00af00}
+.f35{color:#00af5f}
+.f36{color:#00af87}
+.f37{color:#00afaf}
+.f38{color:#00afd7}
+.f39{color:#00afff}
+.f40{color:#00d700}
+.f41{color:#00d75f}
+.f42{color:#00d787}
+.f43{color:#00d7af}
+.f44{color:#00d7d7}
+.f45{color:#00d7ff}
+.f46{color:#00ff00}
+.f47{color:#00ff5f}
+.f48{color:#00ff87}
+.f49{color:#00ffaf}
+.f50{color:#00ffd7}
+.f51{color:#00ffff}
+.f52{color:#ba8e8e}
+.f53{color:#ba8eba}
+.f54{color:#ba8ecb}
+.f55{color:#ba8ede}
+.f56{color:#af7dee}
+.f57{color:#af7dff}
+.f58{color:#a3a36a}
+.f59{color:#959595}
+.f60{color:#9595b0}
+.f61{color:#9595cb}
+.f62{color:#9595e6}
+.f63{color:#8585ff}
+.f64{color:#85a43c}
+.f65{color:#85a485}
+.f66{color:#85a4a4}
+.f67{color:#7396ba}
+.f68{color:#7396dd}
+.f69{color:#7396ff}
+.f70{color:#5faf00}
+.f71{color:#5faf5f}
+.f72{color:#5faf87}
+.f73{color:#5fafaf}
+.f74{color:#5fafd7}
+.f75{color:#5fafff}
+.f76{color:#5fd700}
+.f77{color:#5fd75f}
+.f78{color:#5fd787}
+.f79{color:#5fd7af}
+.f80{color:#5fd7d7}
+.f81{color:#5fd7ff}
+.f82{color:#5fff00}
+.f83{color:#5fff5f}
+.f84{color:#5fff87}
+.f85{color:#5fffaf}
+.f86{color:#5fffd7}
+.f87{color:#5fffff}
+.f88{color:#cb8e8e}
+.f89{color:#c37daf}
+.f90{color:#c37dc3}
+.f91{color:#c37dd8}
+.f92{color:#c37dee}
+.f93{color:#c37dff}
+.f94{color:#b09554}
+.f95{color:#b09595}
+.f96{color:#b095b0}
+.f97{color:#b095cb}
+.f98{color:#a485e2}
+.f99{color:#a485ff}
+.f100{color:#a4a43c}
+.f101{color:#969673}
+.f102{color:#969696}
+.f103{color:#9696ba}
+.f104{color:#9696dd}
+.f105{color:#8787ff}
+.f106{color:#87af00}
+.f107{color:#87af5f}
+.f108{color:#87af87}
+.f109{color:#87afaf}
+.f110{color:#87afd7}
+.f111{color:#87afff}
+.f112{color:#87d700}
+.f113{color:#87d75f}
+.f114{color:#87d787}
+.f115{color:#87d7af}
+.f116{color:#87d7d7}
+.f117{color:#87d7ff}
+.f118{color:#87ff00}
+.f119{color:#87ff5f}
+.f120{color:#87ff87}
+.f121{color:#87ffaf}
+.f122{color:#87ffd7}
+.f123{color:#87ffff}
+.f124{color:#d87d7d}
+.f125{color:#d87daf}
+.f126{color:#d87dc3}
+.f127{color:#d87dd8}
+.f128{color:#d26aea}
+.f129{color:#d26aff}
+.f130{color:#cb9554}
+.f131{color:#c38585}
+.f132{color:#c385a4}
+.f133{color:#c385c3}
+.f134{color:#c385e2}
+.f135{color:#ba73ff}
+.f136{color:#ba9620}
+.f137{color:#ba9673}
+.f138{color:#ba9696}
+.f139{color:#af87af}
+.f140{color:#af87d7}
+.f141{color:#af87ff}
+.f142{color:#afaf00}
+.f143{color:#afaf5f}
+.f144{color:#afaf87}
+.f145{color:#afafaf}
+.f146{color:#afafd7}
+.f147{color:#afafff}
+.f148{color:#afd700}
+.f149{color:#afd75f}
+.f150{color:#afd787}
+.f151{color:#afd7af}
+.f152{color:#afd7d7}
+.f153{color:#afd7ff}
+.f154{color:#afff00}
+.f155{color:#afff5f}
+.f156{color:#afff87}
+.f157{color:#afffaf}
+.f158{color:#afffd7}
+.f159{color:#afffff}
+.f160{color:#ea6a6a}
+.f161{color:#ea6aa3}
+.f162{color:#ea6aba}
+.f163{color:#ea6ad2}
+.f164{color:#e654e6}
+.f165{color:#e654ff}
+.f166{color:#e2853c}
+.f167{color:#dd7373}
+.f168{color:#dd7396}
+.f169{color:#dd73ba}
+.f170{color:#dd73dd}
+.f171{color:#d75fff}
+.f172{color:#d78700}
+.f173{color:#d7875f}
+.f174{color:#d78787}
+.f175{color:#d787af}
+.f176{color:#d787d7}
+.f177{color:#d787ff}
+.f178{color:#d7af00}
+.f179{color:#d7af5f}
+.f180{color:#d7af87}
+.f181{color:#d7afaf}
+.f182{color:#d7afd7}
+.f183{color:#d7afff}
+.f184{color:#d7d700}
+.f185{color:#d7d75f}
+.f186{color:#d7d787}
+.f187{color:#d7d7af}
+.f188{color:#d7d7d7}
+.f189{color:#d7d7ff}
+.f190{color:#d7ff00}
+.f191{color:#d7ff5f}
+.f192{color:#d7ff87}
+.f193{color:#d7ffaf}
+.f194{color:#d7ffd7}
+.f195{color:#d7ffff}
+.f196{color:#ff6a6a}
+.f197{color:#ff5495}
+.f198{color:#ff54b0}
+.f199{color:#ff54cb}
+.f200{color:#ff3ce2}
+.f201{color:#ff20ff}
+.f202{color:#ff5f00}
+.f203{color:#ff5f5f}
+.f204{color:#ff5f87}
+.f205{color:#ff5faf}
+.f206{color:#ff5fd7}
+.f207{color:#ff5fff}
+.f208{color:#ff8700}
+.f209{color:#ff875f}
+.f210{color:#ff8787}
+.f211{color:#ff87af}
+.f212{color:#ff87d7}
+.f213{color:#ff87ff}
+.f214{color:#ffaf00}
+.f215{color:#ffaf5f}
+.f216{color:#ffaf87}
+.f217{color:#ffafaf}
+.f218{color:#ffafd7}
+.f219{color:#ffafff}
+.f220{color:#ffd700}
+.f221{color:#ffd75f}
+.f222{color:#ffd787}
+.f223{color:#ffd7af}
+.f224{color:#ffd7d7}
+.f225{color:#ffd7ff}
+.f226{color:#ffff00}
+.f227{color:#ffff5f}
+.f228{color:#ffff87}
+.f229{color:#ffffaf}
+.f230{color:#ffffd7}
+.f231{color:#ffffff}
+.f232{color:#9f9f9f}
+.f233{color:#969696}
+.f234{color:#9a9a9a}
+.f235{color:#9e9e9e}
+.f236{color:#969696}
+.f237{color:#9c9c9c}
+.f238{color:#a0a0a0}
+.f239{color:#989898}
+.f240{color:#9e9e9e}
+.f241{color:#969696}
+.f242{color:#9d9d9d}
+.f243{color:#969696}
+.f244{color:#9e9e9e}
+.f245{color:#999999}
+.f246{color:#949494}
+.f247{color:#9e9e9e}
+.f248{color:#a8a8a8}
+.f249{color:#b2b2b2}
+.f250{color:#bcbcbc}
+.f251{color:#c6c6c6}
+.f252{color:#d0d0d0}
+.f253{color:#dadada}
+.f254{color:#e4e4e4}
+.f255{color:#eeeeee}
+.b0{background:#15181c;color:#fff}
+.b1{background:#e5534b;color:#000}
+.b2{background:#57ab5a;color:#000}
+.b3{background:#c69026;color:#000}
+.b4{background:#539bf5;color:#000}
+.b5{background:#b083f0;color:#000}
+.b6{background:#39c5cf;color:#000}
+.b7{background:#adbac7;color:#000}
+.b8{background:#768390;color:#000}
+.b9{background:#f47067;color:#000}
+.b10{background:#6bc46d;color:#000}
+.b11{background:#daaa3f;color:#000}
+.b12{background:#6cb6ff;color:#000}
+.b13{background:#dcbdfb;color:#000}
+.b14{background:#56d4dd;color:#000}
+.b15{background:#ffffff;color:#000}
+.b16{background:#000000;color:#fff}
+.b17{background:#00005f;color:#fff}
+.b18{background:#000087;color:#fff}
+.b19{background:#0000af;color:#fff}
+.b20{background:#0000d7;color:#fff}
+.b21{background:#0000ff;color:#fff}
+.b22{background:#005f00;color:#fff}
+.b23{background:#005f5f;color:#fff}
+.b24{background:#005f87;color:#fff}
+.b25{background:#005faf;color:#fff}
+.b26{background:#005fd7;color:#fff}
+.b27{background:#005fff;color:#fff}
+.b28{background:#008700;color:#fff}
+.b29{background:#00875f;color:#000}
+.b30{background:#008787;color:#000}
+.b31{background:#0087af;color:#000}
+.b32{background:#0087d7;color:#000}
+.b33{background:#0087ff;color:#000}
+.b34{background:#00af00;color:#000}
+.b35{background:#00af5f;color:#000}
+.b36{background:#00af87;color:#000}
+.b37{background:#00afaf;color:#000}
+.b38{background:#00afd7;color:#000}
+.b39{background:#00afff;color:#000}
+.b40{background:#00d700;color:#000}
+.b41{background:#00d75f;color:#000}
+.b42{background:#00d787;color:#000}
+.b43{background:#00d7af;color:#000}
+.b44{background:#00d7d7;color:#000}
+.b45{background:#00d7ff;color:#000}
+.b46{background:#00ff00;color:#000}
+.b47{background:#00ff5f;color:#000}
+.b48{background:#00ff87;color:#000}
+.b49{background:#00ffaf;color:#000}
+.b50{background:#00ffd7;color:#000}
+.b51{background:#00ffff;color:#000}
+.b52{background:#5f0000;color:#fff}
+.b53{background:#5f005f;color:#fff}
+.b54{background:#5f0087;color:#fff}
+.b55{background:#5f00af;color:#fff}
+.b56{background:#5f00d7;color:#fff}
+.b57{background:#5f00ff;color:#fff}
+.b58{background:#5f5f00;color:#fff}
+.b59{background:#5f5f5f;color:#fff}
+.b60{background:#5f5f87;color:#fff}
+.b61{background:#5f5faf;color:#fff}
+.b62{background:#5f5fd7;color:#fff}
+.b63{background:#5f5fff;color:#fff}
+.b64{background:#5f8700;color:#000}
+.b65{background:#5f875f;color:#000}
+.b66{background:#5f8787;color:#000}
+.b67{background:#5f87af;color:#000}
+.b68{background:#5f87d7;color:#000}
+.b69{background:#5f87ff;color:#000}
+.b70{background:#5faf00;color:#000}
+.b71{background:#5faf5f;color:#000}
+.b72{background:#5faf87;color:#000}
+.b73{background:#5fafaf;color:#000}
+.b74{background:#5fafd7;color:#000}
+.b75{background:#5fafff;color:#000}
+.b76{background:#5fd700;color:#000}
+.b77{background:#5fd75f;color:#000}
+.b78{background:#5fd787;color:#000}
+.b79{background:#5fd7af;color:#000}
+.b80{background:#5fd7d7;color:#000}
+.b81{background:#5fd7ff;color:#000}
+.b82{background:#5fff00;color:#000}
+.b83{background:#5fff5f;color:#000}
+.b84{background:#5fff87;color:#000}
+.b85{background:#5fffaf;color:#000}
+.b86{background:#5fffd7;color:#000}
+.b87{background:#5fffff;color:#000}
+.b88{background:#870000;color:#fff}
+.b89{background:#87005f;color:#fff}
+.b90{background:#870087;color:#fff}
+.b91{background:#8700af;color:#fff}
+.b92{background:#8700d7;color:#fff}
+.b93{background:#8700ff;color:#fff}
+.b94{background:#875f00;color:#fff}
+.b95{background:#875f5f;color:#fff}
+.b96{background:#875f87;color:#fff}
+.b97{background:#875faf;color:#fff}
+.b98{background:#875fd7;color:#000}
+.b99{background:#875fff;color:#000}
+.b100{background:#878700;color:#000}
+.b101{background:#87875f;color:#000}
+.b102{background:#878787;color:#000}
+.b103{background:#8787af;color:#000}
+.b104{background:#8787d7;color:#000}
+.b105{background:#8787ff;color:#000}
+.b106{background:#87af00;color:#000}
+.b107{background:#87af5f;color:#000}
+.b108{background:#87af87;color:#000}
+.b109{background:#87afaf;color:#000}
+.b110{background:#87afd7;color:#000}
+.b111{background:#87afff;color:#000}
+.b112{background:#87d700;color:#000}
+.b113{background:#87d75f;color:#000}
+.b114{background:#87d787;color:#000}
+.b115{background:#87d7af;color:#000}
+.b116{background:#87d7d7;color:#000}
+.b117{background:#87d7ff;color:#000}
+.b118{background:#87ff00;color:#000}
+.b119{background:#87ff5f;color:#000}
+.b120{background:#87ff87;color:#000}
+.b121{background:#87ffaf;color:#000}
+.b122{background:#87ffd7;color:#000}
+.b123{background:#87ffff;color:#000}
+.b124{background:#af0000;color:#fff}
+.b125{background:#af005f;color:#fff}
+.b126{background:#af0087;color:#fff}
+.b127{background:#af00af;color:#fff}
+.b128{background:#af00d7;color:#fff}
+.b129{background:#af00ff;color:#fff}
+.b130{background:#af5f00;color:#fff}
+.b131{background:#af5f5f;color:#000}
+.b132{background:#af5f87;color:#000}
+.b133{background:#af5faf;color:#000}
+.b134{background:#af5fd7;color:#000}
+.b135{background:#af5fff;color:#000}
+.b136{background:#af8700;color:#000}
+.b137{background:#af875f;color:#000}
+.b138{background:#af8787;color:#000}
+.b139{background:#af87af;color:#000}
+.b140{background:#af87d7;color:#000}
+.b141{background:#af87ff;color:#000}
+.b142{background:#afaf00;color:#000}
+.b143{background:#afaf5f;color:#000}
+.b144{background:#afaf87;color:#000}
+.b145{background:#afafaf;color:#000}
+.b146{background:#afafd7;color:#000}
+.b147{background:#afafff;color:#000}
+.b148{background:#afd700;color:#000}
+.b149{background:#afd75f;color:#000}
+.b150{background:#afd787;color:#000}
+.b151{background:#afd7af;color:#000}
+.b152{background:#afd7d7;color:#000}
+.b153{background:#afd7ff;color:#000}
+.b154{background:#afff00;color:#000}
+.b155{background:#afff5f;color:#000}
+.b156{background:#afff87;color:#000}
+.b157{background:#afffaf;color:#000}
+.b158{background:#afffd7;color:#000}
+.b159{background:#afffff;color:#000}
+.b160{background:#d70000;color:#fff}
+.b161{background:#d7005f;color:#fff}
+.b162{background:#d70087;color:#fff}
+.b163{background:#d700af;color:#fff}
+.b164{background:#d700d7;color:#000}
+.b165{background:#d700ff;color:#000}
+.b166{background:#d75f00;color:#000}
+.b167{background:#d75f5f;color:#000}
+.b168{background:#d75f87;color:#000}
+.b169{background:#d75faf;color:#000}
+.b170{background:#d75fd7;color:#000}
+.b171{background:#d75fff;color:#000}
+.b172{background:#d78700;color:#000}
+.b173{background:#d7875f;color:#000}
+.b174{background:#d78787;color:#000}
+.b175{background:#d787af;color:#000}
+.b176{background:#d787d7;color:#000}
+.b177{background:#d787ff;color:#000}
+.b178{background:#d7af00;color:#000}
+.b179{background:#d7af5f;color:#000}
+.b180{background:#d7af87;color:#000}
+.b181{background:#d7afaf;color:#000}
+.b182{background:#d7afd7;color:#000}
+.b183{background:#d7afff;color:#000}
+.b184{background:#d7d700;color:#000}
+.b185{background:#d7d75f;color:#000}
+.b186{background:#d7d787;color:#000}
+.b187{background:#d7d7af;color:#000}
+.b188{background:#d7d7d7;color:#000}
+.b189{background:#d7d7ff;color:#000}
+.b190{background:#d7ff00;color:#000}
+.b191{background:#d7ff5f;color:#000}
+.b192{background:#d7ff87;color:#000}
+.b193{background:#d7ffaf;color:#000}
+.b194{background:#d7ffd7;color:#000}
+.b195{background:#d7ffff;color:#000}
+.b196{background:#ff0000;color:#000}
+.b197{background:#ff005f;color:#000}
+.b198{background:#ff0087;color:#000}
+.b199{background:#ff00af;color:#000}
+.b200{background:#ff00d7;color:#000}
+.b201{background:#ff00ff;color:#000}
+.b202{background:#ff5f00;color:#000}
+.b203{background:#ff5f5f;color:#000}
+.b204{background:#ff5f87;color:#000}
+.b205{background:#ff5faf;color:#000}
+.b206{background:#ff5fd7;color:#000}
+.b207{background:#ff5fff;color:#000}
+.b208{background:#ff8700;color:#000}
+.b209{background:#ff875f;color:#000}
+.b210{background:#ff8787;color:#000}
+.b211{background:#ff87af;color:#000}
+.b212{background:#ff87d7;color:#000}
+.b213{background:#ff87ff;color:#000}
+.b214{background:#ffaf00;color:#000}
+.b215{background:#ffaf5f;color:#000}
+.b216{background:#ffaf87;color:#000}
+.b217{background:#ffafaf;color:#000}
+.b218{background:#ffafd7;color:#000}
+.b219{background:#ffafff;color:#000}
+.b220{background:#ffd700;color:#000}
+.b221{background:#ffd75f;color:#000}
+.b222{background:#ffd787;color:#000}
+.b223{background:#ffd7af;color:#000}
+.b224{background:#ffd7d7;color:#000}
+.b225{background:#ffd7ff;color:#000}
+.b226{background:#ffff00;color:#000}
+.b227{background:#ffff5f;color:#000}
+.b228{background:#ffff87;color:#000}
+.b229{background:#ffffaf;color:#000}
+.b230{background:#ffffd7;color:#000}
+.b231{background:#ffffff;color:#000}
+.b232{background:#080808;color:#fff}
+.b233{background:#121212;color:#fff}
+.b234{background:#1c1c1c;color:#fff}
+.b235{background:#262626;color:#fff}
+.b236{background:#303030;color:#fff}
+.b237{background:#3a3a3a;color:#fff}
+.b238{background:#444444;color:#fff}
+.b239{background:#4e4e4e;color:#fff}
+.b240{background:#585858;color:#fff}
+.b241{background:#626262;color:#fff}
+.b242{background:#6c6c6c;color:#fff}
+.b243{background:#767676;color:#000}
+.b244{background:#808080;color:#000}
+.b245{background:#8a8a8a;color:#000}
+.b246{background:#949494;color:#000}
+.b247{background:#9e9e9e;color:#000}
+.b248{background:#a8a8a8;color:#000}
+.b249{background:#b2b2b2;color:#000}
+.b250{background:#bcbcbc;color:#000}
+.b251{background:#c6c6c6;color:#000}
+.b252{background:#d0d0d0;color:#000}
+.b253{background:#dadada;color:#000}
+.b254{background:#e4e4e4;color:#000}
+.b255{background:#eeeeee;color:#000}
+.x16{background:#d5dbe1;color:#0f1317}
+`,
+  },
+} as const;

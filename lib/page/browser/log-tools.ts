@@ -1,0 +1,149 @@
+import type { Lines } from "./log-lines.ts";
+import type { Rows } from "./log-rows.ts";
+import type { LogView } from "./log-view.ts";
+
+/** Search, the first error, folds, following, and links to lines. */
+export function startTools(
+  section: HTMLElement,
+  { address, lines, rows, view }: { address: string; lines: Lines; rows: Rows; view: LogView },
+): void {
+  const bar = section.querySelector<HTMLElement>("[data-tools]");
+  if (!bar) return;
+  const found: { lines: number[]; count: number; at: number } = { lines: [], count: 0, at: -1 };
+
+  const search = document.createElement("input");
+  search.type = "search";
+  search.placeholder = "Search the log";
+  search.ariaLabel = "Search the log";
+  const status = document.createElement("output");
+  const button = (text: string, hint: string, act: () => void) => {
+    const element = document.createElement("button");
+    element.type = "button";
+    element.className = "quiet";
+    element.textContent = text;
+    element.title = hint;
+    element.addEventListener("click", act);
+    return element;
+  };
+
+  const step = (by: number) => {
+    if (found.lines.length === 0) return;
+    found.at = (found.at + by + found.lines.length) % found.lines.length;
+    const line = found.lines[found.at] ?? 0;
+    view.marked = [line, line];
+    status.textContent = `${found.at + 1} of ${found.count}`;
+    view.show(line);
+  };
+  const firstError = async () => {
+    const answer = await fetch(`${address}/error`);
+    const { line } = (await answer.json()) as { line: number };
+    if (line < 0) {
+      status.textContent = "no error found";
+      return;
+    }
+    goTo(line, line);
+  };
+  const goTo = (from: number, to: number) => {
+    view.marked = [from, to];
+    view.show(from);
+    history.replaceState(null, "", from === to ? `#L${from + 1}` : `#L${from + 1}-L${to + 1}`);
+  };
+  const next = button("↓", "Next (n)", () => step(1));
+  next.ariaLabel = "Next match";
+  const previous = button("↑", "Previous (p)", () => step(-1));
+  previous.ariaLabel = "Previous match";
+  const error = button("First error", "Jump to the first error (e)", () => void firstError());
+  let areClosed = false;
+  const fold = button("Fold all", "Fold or unfold all stages", () => {
+    areClosed = !areClosed;
+    fold.textContent = areClosed ? "Unfold all" : "Fold all";
+    rows.foldAll(areClosed);
+    view.draw();
+  });
+  const follow = button("Follow", "Keep the end in sight (f)", () =>
+    view.setFollowing(!view.isFollowing),
+  );
+  const showFollow = () => (follow.ariaPressed = String(view.isFollowing));
+  view.onFollow = showFollow;
+  showFollow();
+  bar.replaceChildren(search, previous, next, status, error, fold, follow);
+  bar.hidden = false;
+
+  let latest = 0;
+  const find = async () => {
+    const own = ++latest;
+    const text = search.value;
+    const answer =
+      text === ""
+        ? { lines: [], count: 0 }
+        : ((await (await fetch(`${address}/search?q=${encodeURIComponent(text)}`)).json()) as {
+            lines: number[];
+            count: number;
+          });
+    // an answer to what was typed before comes too late
+    if (own !== latest) return;
+    Object.assign(found, answer, { at: -1 });
+    view.hits = new Set(answer.lines);
+    status.textContent = text === "" ? "" : answer.count === 0 ? "none" : `${answer.count}`;
+    if (answer.count > 0) step(1);
+    else view.draw();
+  };
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  search.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => void find(), 300);
+  });
+  search.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    if (found.lines.length > 0) step(event.shiftKey ? -1 : 1);
+    else void find();
+  });
+
+  const keys: Record<string, () => void> = {
+    n: () => step(1),
+    p: () => step(-1),
+    e: () => void firstError(),
+    f: () => view.setFollowing(!view.isFollowing),
+    "/": () => search.focus(),
+  };
+  document.addEventListener("keydown", (event) => {
+    const target = event.target as HTMLElement;
+    if (event.ctrlKey || event.metaKey || event.altKey || target.matches("input, select")) return;
+    const act = keys[event.key];
+    if (!act) return;
+    event.preventDefault();
+    act();
+  });
+
+  // a click on a line's number links to it and moves nothing; with shift it is a range
+  section.addEventListener("click", (event) => {
+    const number = (event.target as HTMLElement).closest<HTMLElement>("a.n")?.dataset["n"];
+    if (number === undefined) return;
+    event.preventDefault();
+    const line = Number(number) - 1;
+    const start = event.shiftKey && view.marked ? view.marked[0] : line;
+    const [from, to] = [Math.min(start, line), Math.max(start, line)];
+    view.marked = [from, to];
+    history.replaceState(null, "", from === to ? `#L${from + 1}` : `#L${from + 1}-L${to + 1}`);
+    view.draw();
+  });
+  document.querySelector("#stages")?.addEventListener("click", (event) => {
+    const at = (event.target as HTMLElement).closest<HTMLElement>("a[data-at]")?.dataset["at"];
+    if (at === undefined) return;
+    event.preventDefault();
+    void fetch(`${address}/line-at?at=${at}`)
+      .then(async (answer) => (await answer.json()) as { line: number })
+      .then(({ line }) => view.show(Math.min(line, Math.max(0, lines.total - 1))));
+  });
+
+  const fromHash = () => {
+    const [, from, to] = /^#L(\d+)(?:-L(\d+))?$/.exec(location.hash) ?? [];
+    if (from === undefined) return;
+    const first = Math.max(0, Number(from) - 1);
+    view.marked = [first, Math.max(first, Number(to ?? from) - 1)];
+    view.show(Math.min(first, Math.max(0, lines.total - 1)));
+  };
+  addEventListener("hashchange", fromHash);
+  fromHash();
+}

@@ -1,0 +1,76 @@
+import { openStream } from "./stream.ts";
+
+/** Hide the rows that the filter box leaves out, as it is typed. */
+export function filterRepos(): void {
+  const box = document.querySelector<HTMLInputElement>("input[data-filter]");
+  if (!box) return;
+  box.addEventListener("input", () => applyFilter(box));
+  // the form would load the page anew for what is done already
+  box.form?.addEventListener("submit", (event) => event.preventDefault());
+  document.addEventListener("keydown", (event) => {
+    const target = event.target as HTMLElement;
+    if (event.key !== "/" || event.ctrlKey || event.metaKey || target.matches("input, select"))
+      return;
+    event.preventDefault();
+    box.focus();
+  });
+}
+
+function applyFilter(box: HTMLInputElement): void {
+  const text = box.value.trim().toLowerCase();
+  for (const row of document.querySelectorAll<HTMLElement>("tr[data-words]"))
+    row.hidden = text !== "" && row.dataset["words"]?.includes(text) !== true;
+}
+
+/** Show what has changed on the server, without losing focus and filter. */
+export function followChanges(): void {
+  let isLoading = false;
+  let isWanted = false;
+  const load = async () => {
+    isWanted = true;
+    if (isLoading) return;
+    isLoading = true;
+    while (isWanted) {
+      isWanted = false;
+      await refresh().catch(() => {});
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+    }
+    isLoading = false;
+  };
+  let told: string | undefined;
+  openStream(() => "/live", {
+    hello: (data) => {
+      // something may have happened while nobody listened
+      if (told !== undefined && told !== data) void load();
+      told = data;
+    },
+    change: (data) => {
+      told = data;
+      void load();
+    },
+  });
+}
+
+async function refresh(): Promise<void> {
+  // what is typed into the filter box hides rows here; the server sends them all
+  const url = new URL(location.href);
+  url.searchParams.delete("q");
+  const answer = await fetch(url, { headers: { accept: "text/html" }, cache: "no-store" });
+  if (!answer.ok) return location.reload();
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const selector of ["#live", ".head .sum", ".problems"]) {
+    const [old, next] = [document.querySelector(selector), fresh.querySelector(selector)];
+    if (!old || !next || old.innerHTML === next.innerHTML) continue;
+    const focused = document.activeElement?.closest("a")?.getAttribute("href");
+    const hadFocus = old.contains(document.activeElement);
+    old.replaceWith(next);
+    if (hadFocus && focused)
+      for (const link of next.querySelectorAll<HTMLElement>("a"))
+        if (link.getAttribute("href") === focused) {
+          link.focus({ preventScroll: true });
+          break;
+        }
+  }
+  const box = document.querySelector<HTMLInputElement>("input[data-filter]");
+  if (box) applyFilter(box);
+}

@@ -1,0 +1,56 @@
+/** A stream of events that comes back, whatever ended it. One is open for a tab, and none while nobody looks at it. */
+
+/** What a stream says of its state to those who look. */
+function say(text: string): void {
+  const where = document.querySelector("#link-state");
+  if (where && where.textContent !== text) where.textContent = text;
+}
+
+/** @returns a function that closes it for good. */
+export function openStream(
+  address: () => string,
+  on: Record<string, (data: string, id: string) => void>,
+): () => void {
+  let stream: EventSource | undefined;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let isOver = false;
+  let pause = 500;
+  const close = () => {
+    clearTimeout(timer);
+    stream?.close();
+    stream = undefined;
+  };
+  const open = () => {
+    close();
+    if (isOver || document.hidden) return;
+    const own = new EventSource(address());
+    stream = own;
+    own.onopen = () => {
+      pause = 500;
+      say("");
+    };
+    for (const [name, handle] of Object.entries(on))
+      own.addEventListener(name, (event) => {
+        if (stream === own) handle(event.data as string, event.lastEventId);
+      });
+    own.onerror = () => {
+      // a browser gives up for good after an answer like 502: this does not, and says where it was
+      if (stream !== own) return;
+      say("Connection lost; trying again");
+      close();
+      timer = setTimeout(open, pause + Math.random() * 300);
+      pause = Math.min(pause * 2, 10_000);
+    };
+  };
+  const look = () => (document.hidden ? close() : stream === undefined && open());
+  document.addEventListener("visibilitychange", look);
+  addEventListener("pagehide", close);
+  addEventListener("pageshow", look);
+  open();
+  return () => {
+    isOver = true;
+    document.removeEventListener("visibilitychange", look);
+    removeEventListener("pageshow", look);
+    close();
+  };
+}

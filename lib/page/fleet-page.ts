@@ -1,0 +1,117 @@
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { html, type Html } from "./html.ts";
+import { ago } from "./times.ts";
+
+/**
+ * Which host serves which commit of which repo, from the files that `server-update` leaves in its state folder: the page
+ * asks no slave, and has no key.
+ */
+
+/** What `server-update --status` found: `status/REPO.json`, or `status/all repos.json`. */
+interface Snapshot {
+  readonly time: string;
+  readonly list: string;
+  readonly hosts: readonly {
+    readonly target: string;
+    readonly error?: string | undefined;
+    readonly repos: readonly ServedRepo[];
+  }[];
+}
+
+interface ServedRepo {
+  readonly repo: string;
+  readonly sha?: string | undefined;
+  readonly branch?: string | undefined;
+  readonly since?: string | undefined;
+  readonly error?: string | undefined;
+  readonly wanted?: string | undefined;
+  /** In which way it is not as it should be; empty when it is. */
+  readonly drift: string;
+}
+
+/** A host and a repo, as they were seen last. */
+export interface FleetRow extends ServedRepo {
+  readonly host: string;
+  readonly seen: string;
+  readonly unreachable?: string | undefined;
+}
+
+export interface FleetSettings {
+  readonly list: string;
+  readonly state: string;
+}
+
+export async function fleetPage(settings: FleetSettings, now: number): Promise<Html> {
+  const rows = planFleet(await readSnapshots(settings), settings.list);
+  const hosts = new Set(rows.map(({ host }) => host));
+  const bad = rows.filter(isBad).length;
+  return html`<div class="head"><h1>Fleet</h1><p class="sum">${hosts.size} hosts${bad > 0 && ` · ${bad} not as they should be`}</p></div>
+<p class="sum">${settings.list}, as <code>server-update --status</code> and <code>--converge</code> saw it last.</p>
+${rows.length === 0 ? html`<p class="empty">Nothing is known yet: run server-update --status.</p>` : table(rows, now)}`;
+}
+
+/** The newest that is known of each host and repo, what is wrong first. Pure. */
+export function planFleet(snapshots: readonly Snapshot[], list: string): FleetRow[] {
+  const known = new Map<string, FleetRow>();
+  for (const { time, list: own, hosts } of snapshots) {
+    if (own !== list) continue;
+    for (const { target, error, repos } of hosts) {
+      const rows = repos.length > 0 ? repos : [{ repo: "", drift: "" }];
+      for (const each of rows) {
+        const key = `${target}\n${each.repo}`;
+        const before = known.get(key);
+        if (before && before.seen >= time) continue;
+        // what could not be asked still serves what it served when it was seen
+        known.set(key, { ...each, host: target, seen: time, unreachable: error });
+      }
+    }
+  }
+  const rows = [...known.values()];
+  const named = new Set(rows.filter(({ repo }) => repo !== "").map(({ host }) => host));
+  return rows
+    .filter((row) => row.repo !== "" || row.unreachable !== undefined || !named.has(row.host))
+    .sort(
+      (a, b) =>
+        Number(isBad(b)) - Number(isBad(a)) ||
+        a.repo.localeCompare(b.repo) ||
+        a.host.localeCompare(b.host),
+    );
+}
+
+function isBad({ drift, unreachable }: FleetRow): boolean {
+  return drift !== "" || unreachable !== undefined;
+}
+
+async function readSnapshots({ state }: FleetSettings): Promise<Snapshot[]> {
+  const folder = join(state, "status");
+  const names = await readdir(folder).catch(() => []);
+  const files = names.filter((name) => name.endsWith(".json")).map((name) => join(folder, name));
+  const read = await Promise.all(files.map(readSnapshot));
+  return read.filter((each) => each !== undefined);
+}
+
+/** A file is not always whole or ours: what does not fit is left out. */
+async function readSnapshot(file: string): Promise<Snapshot | undefined> {
+  try {
+    const value = JSON.parse(await readFile(file, "utf8")) as Snapshot;
+    const isText = [value.time, value.list].every((text) => typeof text === "string");
+    if (!isText || !Array.isArray(value.hosts)) return undefined;
+    const hosts = value.hosts.filter(
+      (host) => typeof host?.target === "string" && Array.isArray(host.repos),
+    );
+    return { ...value, hosts };
+  } catch {
+    return undefined;
+  }
+}
+
+function table(rows: readonly FleetRow[], now: number): Html {
+  return html`<div class="wide"><table class="fleet"><thead><tr><th scope="col">Host</th><th scope="col">Repo</th><th scope="col">State</th><th scope="col">Serves</th><th scope="col">Since</th><th scope="col">Should be</th><th scope="col">Seen</th><th scope="col">Why</th></tr></thead><tbody>${rows.map(
+    (row) => {
+      const state =
+        row.unreachable !== undefined ? "unreachable" : row.drift !== "" ? "differs" : "ok";
+      return html`<tr class="${isBad(row) && "drift"}"><th scope="row">${row.host}</th><td>${row.repo}</td><td><span class="pill ${state}">${state}</span></td><td><span class="sha">${row.sha?.slice(0, 10) ?? ""}</span> ${row.branch !== undefined && html`<span class="ref">${row.branch}</span>`}</td><td class="when">${ago(row.since, now)}</td><td class="sha">${row.wanted?.slice(0, 10) ?? ""}</td><td class="when">${ago(row.seen, now)}</td><td class="why">${row.unreachable ?? (row.drift || row.error)}</td></tr>`;
+    },
+  )}</tbody></table></div>`;
+}

@@ -1,0 +1,83 @@
+import type { ServerResponse } from "node:http";
+import { version } from "../core/version.ts";
+import { assets } from "./assets.ts";
+import { html, type Html, type Value } from "./html.ts";
+import type { Viewer } from "./viewer.ts";
+
+/** What every page has: its frame, and the headers that keep it to itself. */
+
+/** Nothing from elsewhere, no script or style in a page, no frame, no referrer to other sites. */
+export const safeHeaders = {
+  "content-security-policy":
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+  "x-content-type-options": "nosniff",
+  "x-frame-options": "DENY",
+  "referrer-policy": "same-origin",
+  "cross-origin-opener-policy": "same-origin",
+  "cross-origin-resource-policy": "same-origin",
+  "permissions-policy": "camera=(), geolocation=(), microphone=()",
+  "cache-control": "no-store",
+  vary: "Cookie, Accept",
+} as const;
+
+export interface Shown {
+  readonly title: string;
+  readonly viewer: Viewer;
+  /** The path of the page, for the navigation. */
+  readonly path: string;
+  readonly body: Html;
+  /** For the script: what it does here. */
+  readonly kind?: string;
+  /** Which pages there are beside the repos. */
+  readonly more: readonly ("fleet" | "releases")[];
+}
+
+export function page({ title, viewer, path, body, kind = "", more }: Shown): Html {
+  const link = (to: string, text: string) =>
+    html`<a href="${to}"${to === path ? html` aria-current="page"` : ""}>${text}</a>`;
+  return html`<!doctype html>
+<html lang="en" data-now="${Date.now()}"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark"><title>${title} · Boatyard</title><link rel="icon" href="/page/icon.svg" type="image/svg+xml"><link rel="stylesheet" href="/page/${assets.style.name}"><script type="module" src="/page/${assets.script.name}"></script></head>
+<body data-kind="${kind}"><a class="skip" href="#main">Skip to the content</a>
+<header class="top"><nav aria-label="Pages"><a class="brand" href="/">${mark}<span>Boatyard</span></a>${link("/", "Repos")}${more.includes("fleet") && link("/fleet", "Fleet")}${more.includes("releases") && link("/releases", "Releases")}</nav>${who(viewer)}</header>
+<main id="main" tabindex="-1">${body}</main>
+<footer>Boatyard ${version}<span id="link-state" role="status"></span></footer>
+</body></html>
+`;
+}
+
+const mark = html`<svg width="20" height="20" viewBox="0 0 20 20" aria-hidden="true"><path class="mark" d="M2 12h16l-3 5H5z"/><path class="mark" d="M9.2 2v8.4H3.4zM10.8 4.2l5 6.2h-5z"/></svg>`;
+
+/** The picture in a browser's tab. */
+export const icon =
+  '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 20 20"><g fill="#2f6fb3"><path d="M2 12h16l-3 5H5z"/><path d="M9.2 2v8.4H3.4zM10.8 4.2l5 6.2h-5z"/></g></svg>\n';
+
+function who({ name, session }: Viewer): Html {
+  if (name === undefined) return html`<div class="who"><a href="/sign-in">Sign in</a></div>`;
+  return html`<div class="who"><span>${name}</span>${session !== undefined && html`<form method="post" action="/sign-out"><button class="quiet">Sign out</button></form>`}</div>`;
+}
+
+/** A state as a word with its colour. */
+export function pill(state: string): Html {
+  return html`<span class="pill ${state}">${state}</span>`;
+}
+
+/** Send a page. */
+export function sendPage(
+  response: ServerResponse,
+  status: number,
+  body: Html,
+  headers: Record<string, string> = {},
+): void {
+  response.writeHead(status, {
+    ...safeHeaders,
+    "content-type": "text/html; charset=utf-8",
+    "content-length": String(Buffer.byteLength(body.text)),
+    ...headers,
+  });
+  response.end(body.text);
+}
+
+/** A page with one sentence and what to do. */
+export function notice(title: string, ...lines: Value[]): Html {
+  return html`<section class="notice"><h1>${title}</h1>${lines.map((line) => html`<p>${line}</p>`)}</section>`;
+}

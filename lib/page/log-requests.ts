@@ -1,0 +1,101 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { LogIndex, spansIn } from "./log-index.ts";
+import type { LogPart } from "./run-page.ts";
+import { hasEnded, type PageSource, type Run } from "./source.ts";
+
+/** What the script asks of a log: parts, searches, the first error. */
+
+const maxIndexes = 20;
+/** Lines of a page for those who have no script. */
+const plainLines = 500;
+const looksBad =
+  /\b(?:error|fatal|panic|exception|traceback|failed|failure|cannot|not ok|npm ERR!|segmentation fault|undefined reference|command not found)\b/i;
+
+export class LogRequests {
+  readonly #source: PageSource;
+  /** Of the runs that were looked at last. */
+  readonly #indexes = new Map<string, LogIndex>();
+
+  constructor(source: PageSource) {
+    this.#source = source;
+  }
+
+  #indexOf(run: Run): LogIndex {
+    const known = this.#indexes.get(run.id) ?? new LogIndex(this.#source.logFile(run.id));
+    // the newest last
+    this.#indexes.delete(run.id);
+    this.#indexes.set(run.id, known);
+    for (const oldest of this.#indexes.keys()) {
+      if (this.#indexes.size <= maxIndexes) break;
+      this.#indexes.delete(oldest);
+    }
+    return known;
+  }
+
+  /** The part of the log that stands in the page itself. Of a long one that nobody asked for before, the first lines. */
+  async part(run: Run, from: string | null): Promise<LogPart> {
+    const index = this.#indexOf(run);
+    const isFirst = index.lines === 0;
+    const mask = this.#source.mask();
+    const updating = index.update();
+    if (from === null && isFirst && hasEnded(run)) {
+      // the first lines are known soon: the page does not wait for the rest
+      let isDone = false;
+      void updating.finally(() => (isDone = true));
+      while (!isDone && index.lines < plainLines) await sleep(5);
+    } else await updating;
+    const wanted = from === "end" ? -plainLines : Math.max(0, (Number(from) || 1) - 1);
+    const part = await index.read(wanted, plainLines, mask);
+    return {
+      first: part.from + 1,
+      lines: spansIn(part),
+      more: part.from + part.lines.length < index.lines,
+    };
+  }
+
+  /** The answer to `lines`, `folds`, `search`, `error` and `line-at`; undefined for any other question. */
+  async answer(run: Run, what: string, query: URLSearchParams): Promise<object | undefined> {
+    if (!["lines", "search", "error", "line-at", "folds"].includes(what)) return undefined;
+    const index = this.#indexOf(run);
+    await index.update();
+    const mask = this.#source.mask();
+    if (what === "lines") {
+      const count = Math.min(2000, numberOf(query, "count", 500));
+      return { ...(await index.read(numberOf(query, "from", 0), count, mask)), at: index.position };
+    }
+    if (what === "line-at") return { line: await index.lineAt(numberOf(query, "at", 0)) };
+    if (what === "folds") return { folds: await this.#folds(run.id, index) };
+    if (what === "error") return { line: await this.#firstError(run, index) };
+    const text = (query.get("q") ?? "").slice(0, 200).toLowerCase();
+    if (text === "") return { lines: [], count: 0 };
+    return await index.find((line) => line.toLowerCase().includes(text), { most: 5000, mask });
+  }
+
+  /** The stages that the log can be folded by, in lines. */
+  async #folds(id: string, index: LogIndex): Promise<object[]> {
+    const stages = (await this.#source.whole(id))?.stages ?? [];
+    const folds: object[] = [];
+    for (const { name, result, seconds, from, to } of stages) {
+      if (from === undefined) continue;
+      const first = await index.lineAt(from);
+      const last = to === undefined ? undefined : await index.lineAt(to);
+      if (last === first) continue;
+      folds.push({ name, result, seconds, from: first, to: last });
+    }
+    return folds;
+  }
+
+  /** The first line of the stage that failed that looks like an error, else the first of all; -1 when there is none. */
+  async #firstError(run: Run, index: LogIndex): Promise<number> {
+    const mask = this.#source.mask();
+    const failed = run.stages?.find(({ result }) => result === "failed" || result === "timeout");
+    const from = failed?.from === undefined ? 0 : await index.lineAt(failed.from);
+    const found = await index.find((text) => looksBad.test(text), { from, most: 1, mask });
+    return found.lines[0] ?? (failed ? from : -1);
+  }
+}
+
+function numberOf(query: URLSearchParams, name: string, otherwise: number): number {
+  const value = Number(query.get(name) ?? otherwise);
+  return Number.isSafeInteger(value) ? value : otherwise;
+}

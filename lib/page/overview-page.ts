@@ -1,0 +1,82 @@
+import { html, type Html } from "./html.ts";
+import { pill } from "./layout.ts";
+import { matches, type Overview, type RepoSummary, type Waiting } from "./overview.ts";
+import { bars } from "./plots.ts";
+import { type Run, shortRef } from "./source.ts";
+import { ago, clock, shortDuration } from "./times.ts";
+
+/** The page of all repos. */
+
+const shownBars = 30;
+
+/** The address of a repo's page. */
+export function repoPath(name: string): string {
+  return `/repos/${name.split("/").map(encodeURIComponent).join("/")}`;
+}
+
+export function overviewPage(
+  overview: Overview,
+  { filter, problems, now }: { filter: string; problems: readonly string[]; now: number },
+): Html {
+  const shown = overview.repos.filter((repo) => filter === "" || matches(repo, filter));
+  const failed = overview.repos.filter(({ last }) => last?.state === "failed").length;
+  return html`${problems.length > 0 && html`<section class="problems" aria-label="Problems of the server"><ul>${problems.map((each) => html`<li>${each}</li>`)}</ul></section>`}
+<div class="head"><h1>Repos</h1><p class="sum">${counts(overview, failed)}</p>
+<form class="filter" role="search" action="/"><label><span class="away">Filter</span><input type="search" name="q" value="${filter}" placeholder="Filter by repo, branch, commit, person" autocomplete="off" data-filter></label><noscript><button>Filter</button></noscript></form></div>
+<div id="live">${underWay(overview, now)}
+<table class="repos"><caption class="away">All repos, the worst first</caption><thead><tr><th scope="col">Repo</th><th scope="col">Last run</th><th scope="col">Branch and commit</th><th scope="col">By</th><th scope="col">When</th><th scope="col" class="num">Took</th><th scope="col">Last ${shownBars}</th></tr></thead>
+<tbody>${shown.map((repo) => row(repo, now))}</tbody></table>
+${shown.length === 0 && html`<p class="empty">${filter === "" ? "There are no repos to be shown." : "No repo fits the filter."}</p>`}</div>`;
+}
+
+function counts({ repos, running, waiting }: Overview, failed: number): string {
+  const parts = [
+    `${repos.length} repos`,
+    ...(failed > 0 ? [`${failed} failed`] : []),
+    ...(running.length > 0 ? [`${running.length} running`] : []),
+    ...(waiting.length > 0 ? [`${waiting.length} waiting`] : []),
+  ];
+  return parts.join(" · ");
+}
+
+/** What runs and waits now. */
+function underWay({ running, waiting }: Overview, now: number): Html | false {
+  if (running.length === 0 && waiting.length === 0) return false;
+  return html`<section class="now" aria-label="Under way"><ul>${running.map((run) => runningItem(run, now))}${waiting.slice(0, 50).map((each) => waitingItem(each, now))}</ul></section>`;
+}
+
+function runningItem(run: Run, now: number): Html {
+  return html`<li>${pill(run.state)}<a href="/runs/${run.id}">${run.repo}</a><span class="ref">${shortRef(run.ref)}</span><span class="title">${run.commit?.title ?? ""}</span><span class="clock">${clock(run.started ?? run.accepted, now)}</span></li>`;
+}
+
+function waitingItem({ run, behind }: Waiting, now: number): Html {
+  const why = behind
+    ? html`behind <a href="/runs/${behind.id}">the run of ${shortRef(behind.ref)}</a>`
+    : html`${run.reason ?? "for a free place"}`;
+  return html`<li>${pill("waiting")}<a href="/runs/${run.id}">${run.repo}</a><span class="ref">${shortRef(run.ref)}</span><span class="title">${why}</span><span class="clock">${ago(run.accepted, now)}</span></li>`;
+}
+
+function row({ name, last, running, waiting, runs }: RepoSummary, now: number): Html {
+  const [owner, short] = [
+    name.slice(0, name.lastIndexOf("/") + 1),
+    name.slice(name.lastIndexOf("/") + 1),
+  ];
+  const state = running ? running.state : (last?.state ?? (waiting > 0 ? "waiting" : "none"));
+  const shown = running ?? last ?? runs[0];
+  const href = shown ? `/runs/${shown.id}` : repoPath(name);
+  const words = [
+    name,
+    last?.state,
+    shown && shortRef(shown.ref),
+    shown?.commit?.title,
+    shown?.commit?.pusher,
+  ];
+  return html`<tr class="${last?.state ?? "none"}" data-words="${words.join(" ").toLowerCase()}"><th scope="row"><a href="${repoPath(name)}"><span class="owner">${owner}</span>${short}</a></th>
+<td class="state"><a href="${href}">${pill(state)}</a></td>
+<td class="what">${shown && html`<span class="ref">${shortRef(shown.ref)}</span> <span class="title">${shown.commit?.title ?? shown.sha?.slice(0, 10) ?? ""}</span>`}</td>
+<td class="by">${shown?.commit?.pusher ?? (shown?.forge === "poll" ? "poll" : "")}</td>
+<td class="when">${shown ? ago(shown.ended ?? shown.started ?? shown.accepted, now) : "never"}</td>
+<td class="num">${running ? clock(running.started, now) : last?.seconds !== undefined && shortDuration(last.seconds)}</td>
+<td class="bar"><a href="${repoPath(name)}" tabindex="-1" aria-hidden="true">${bars(runs, shownBars)}</a></td></tr>
+`;
+}

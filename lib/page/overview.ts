@@ -1,0 +1,78 @@
+import { hasEnded, type Run } from "./source.ts";
+
+/** What the overview says: of each repo its last run, and what runs and waits. Pure; the page and the terminal show it. */
+
+export interface RepoSummary {
+  readonly name: string;
+  /** The newest run that has ended, superseded ones left out. */
+  readonly last: Run | undefined;
+  /** What is under way. */
+  readonly running: Run | undefined;
+  /** How many wait. */
+  readonly waiting: number;
+  /** All runs of it, the newest first. */
+  readonly runs: readonly Run[];
+}
+
+/** A run that waits, and what for. */
+export interface Waiting {
+  readonly run: Run;
+  /** The run of its repo that is under way; undefined: it waits for room, or for its time. */
+  readonly behind: Run | undefined;
+}
+
+export interface Overview {
+  /** The worst first. */
+  readonly repos: readonly RepoSummary[];
+  readonly running: readonly Run[];
+  /** The oldest first. */
+  readonly waiting: readonly Waiting[];
+}
+
+/**
+ * @param names the repos to be shown.
+ * @param runs all runs, the newest first.
+ */
+export function planOverview(names: Iterable<string>, runs: readonly Run[]): Overview {
+  const byRepo = new Map<string, Run[]>();
+  for (const name of names) byRepo.set(name, []);
+  for (const run of runs) byRepo.get(run.repo)?.push(run);
+  const repos = [...byRepo].map(
+    ([name, own]): RepoSummary => ({
+      name,
+      last: own.find((run) => hasEnded(run) && run.state !== "superseded"),
+      running: own.find(isRunning),
+      waiting: own.filter(({ state }) => state === "waiting").length,
+      runs: own,
+    }),
+  );
+  const running = repos.flatMap((repo) => repo.runs.filter(isRunning));
+  const waiting = repos
+    .flatMap((repo) => repo.runs.filter(({ state }) => state === "waiting"))
+    .map((run) => ({ run, behind: byRepo.get(run.repo)?.find(isRunning) }))
+    .sort((a, b) => (a.run.accepted < b.run.accepted ? -1 : 1));
+  return { repos: repos.sort(worstFirst), running, waiting };
+}
+
+function isRunning({ state }: Run): boolean {
+  return state === "running" || state === "starting";
+}
+
+function badness({ last, running, waiting }: RepoSummary): number {
+  if (last?.state === "failed") return 0;
+  if (running) return 1;
+  if (waiting > 0) return 2;
+  if (last?.state === "cancelled") return 3;
+  return last ? 4 : 5;
+}
+
+function worstFirst(a: RepoSummary, b: RepoSummary): number {
+  const when = ({ runs }: RepoSummary) => runs[0]?.accepted ?? "";
+  return badness(a) - badness(b) || when(b).localeCompare(when(a)) || a.name.localeCompare(b.name);
+}
+
+/** Whether a repo's name or its last run has a text in it; upper and lower case are the same. */
+export function matches({ name, last }: RepoSummary, text: string): boolean {
+  const where = [name, last?.state, last?.ref, last?.commit?.title, last?.commit?.pusher];
+  return where.join("\n").toLowerCase().includes(text.toLowerCase());
+}

@@ -1,0 +1,105 @@
+import { html, type Html } from "./html.ts";
+import { hasEnded, type Run, shortRef, type Stage } from "./source.ts";
+import { fullTime, shortDuration } from "./times.ts";
+
+/** Bars and plots as SVG: sizes are attributes, colours are classes of the stylesheet, so that no style stands in the page. */
+
+const barStep = 7;
+const barHeight = 26;
+
+/** The last runs of a repo as bars, the newest on the right: the height is the duration, the colour the result. */
+export function bars(runs: readonly Run[], count: number): Html {
+  const shown = runs.filter((run) => hasEnded(run) && run.state !== "superseded").slice(0, count);
+  const longest = Math.max(1, ...shown.map(({ seconds = 0 }) => seconds));
+  // one path for each result: a page of many repos stays small
+  const paths = new Map<string, string>();
+  for (const [index, run] of shown.entries()) {
+    const x = (count - 1 - index) * barStep;
+    // by the root, so that a short run beside a long one can be seen
+    const height = Math.max(4, Math.round(barHeight * Math.sqrt((run.seconds ?? 0) / longest)));
+    const piece = `M${x} ${barHeight}v-${height}h5v${height}z`;
+    paths.set(run.state, (paths.get(run.state) ?? "") + piece);
+  }
+  const width = count * barStep - 2;
+  return html`<svg class="bars" width="${width}" height="${barHeight}" viewBox="0 0 ${width} ${barHeight}" role="img" aria-label="${barsLabel(shown)}"><path class="base" d="M0 ${barHeight - 0.5}h${width}"/>${[...paths].map(([state, d]) => html`<path class="${state}" d="${d}"/>`)}</svg>`;
+}
+
+function barsLabel(runs: readonly Run[]): string {
+  if (runs.length === 0) return "no runs yet";
+  const counts = new Map<string, number>();
+  for (const { state } of runs) counts.set(state, (counts.get(state) ?? 0) + 1);
+  const parts = [...counts].map(([state, count]) => `${count} ${state}`);
+  return `the last ${runs.length} runs: ${parts.join(", ")}`;
+}
+
+const plot = { width: 860, height: 190, left: 52, right: 44, top: 12, bottom: 24 };
+
+/** Durations over time as points that lead to their runs, and the share of good runs as a line. */
+export function durationPlot(runs: readonly Run[]): Html | undefined {
+  const shown = runs
+    .filter((run) => ["succeeded", "failed", "cancelled"].includes(run.state) && run.started)
+    .slice(0, 200)
+    .reverse();
+  if (shown.length < 2) return undefined;
+  const { width, height, left, right, top, bottom } = plot;
+  const [inner, tall] = [width - left - right, height - top - bottom];
+  const max = niceMax(Math.max(...shown.map(({ seconds = 0 }) => seconds)));
+  const x = (index: number) => round(left + (inner * (index + 0.5)) / shown.length);
+  const y = (seconds: number) => round(top + tall * (1 - seconds / max));
+  const good = shareOfGood(shown);
+  const line = good
+    .map((share, index) => `${x(index)},${round(top + tall * (1 - share))}`)
+    .join(" ");
+  const ticks = [0, 0.5, 1].map((part) => {
+    const at = round(top + tall * (1 - part));
+    return html`<path class="grid" d="M${left} ${at}h${inner}"/><text x="${left - 6}" y="${at + 4}" text-anchor="end">${shortDuration(max * part)}</text><text class="share" x="${width - right + 6}" y="${at + 4}">${Math.round(part * 100)}%</text>`;
+  });
+  const points = shown.map((run, index) => {
+    const what = `${run.state}, ${shortDuration(run.seconds ?? 0)}, ${shortRef(run.ref)}, ${fullTime(run.started ?? run.accepted)}`;
+    return html`<a href="/runs/${run.id}" aria-label="${what}"><circle class="${run.state}" cx="${x(index)}" cy="${y(run.seconds ?? 0)}" r="4"><title>${what}</title></circle></a>`;
+  });
+  const [first, last] = [shown[0], shown.at(-1)];
+  return html`<figure class="plot"><svg viewBox="0 0 ${width} ${height}" role="group" aria-label="Duration of ${shown.length} runs, and the share of good ones">
+${ticks}
+<text x="${left}" y="${height - 6}">${(first?.started ?? "").slice(0, 10)}</text><text x="${width - right}" y="${height - 6}" text-anchor="end">${(last?.started ?? "").slice(0, 10)}</text>
+<polyline class="share" points="${line}"/>
+${points}
+</svg><figcaption>Each point is a run: how long it took (left). The line is the share of good runs among the ten before (right).</figcaption></figure>`;
+}
+
+/** For each run the share of good ones among it and the nine before; a cancelled run counts for nothing. */
+export function shareOfGood(runs: readonly Pick<Run, "state">[]): number[] {
+  return runs.map((_, index) => {
+    const recent = runs.slice(Math.max(0, index - 9), index + 1);
+    const judged = recent.filter(({ state }) => state !== "cancelled");
+    const good = judged.filter(({ state }) => state === "succeeded");
+    return judged.length === 0 ? 1 : good.length / judged.length;
+  });
+}
+
+function niceMax(value: number): number {
+  const steps = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14_400, 28_800];
+  return steps.find((step) => step >= value) ?? value;
+}
+
+function round(value: number): number {
+  return Math.round(value * 10) / 10;
+}
+
+/** A run's stages side by side, each as wide as it took. */
+export function stageBar(stages: readonly Stage[], now: number): Html | undefined {
+  if (stages.length === 0) return undefined;
+  const width = 1000;
+  const begin = Math.min(...stages.map(({ started }) => Date.parse(started)));
+  const endOf = ({ started, seconds }: Stage) =>
+    seconds === undefined ? now : Date.parse(started) + seconds * 1000;
+  const span = Math.max(1, ...stages.map((stage) => endOf(stage) - begin));
+  const pieces = stages.map((stage) => {
+    const x = round((width * (Date.parse(stage.started) - begin)) / span);
+    const wide = Math.max(2, round((width * (endOf(stage) - Date.parse(stage.started))) / span));
+    const seconds = (endOf(stage) - Date.parse(stage.started)) / 1000;
+    const what = `${stage.name}: ${stage.result ?? "running"}, ${shortDuration(Math.max(0, seconds))}`;
+    return html`<rect class="${stage.result ?? "running"}" x="${x}" y="0" width="${Math.max(1, wide - 1.5)}" height="14" rx="2"><title>${what}</title></rect>`;
+  });
+  return html`<svg class="stagebar" viewBox="0 0 ${width} 14" preserveAspectRatio="none" aria-hidden="true">${pieces}</svg>`;
+}

@@ -1,0 +1,34 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { messageOf } from "../core/errors.ts";
+import { formatSize } from "../core/units.ts";
+import { parseVersionFile, type VersionFile } from "../web-folder/version-file.ts";
+import { html, type Html } from "./html.ts";
+import { ago, fullTime } from "./times.ts";
+
+/** What the web folders of `releases:` offer, as their VERSION files say. */
+
+export async function releasesPage(folders: readonly string[], now: number): Promise<Html> {
+  const parts = await Promise.all(folders.map((folder) => folderPart(folder, now)));
+  return html`<div class="head"><h1>Releases</h1><p class="sum">What these web folders offer now.</p></div>${parts}`;
+}
+
+async function folderPart(folder: string, now: number): Promise<Html> {
+  try {
+    const text = await readFile(join(folder, "VERSION"), "utf8");
+    return offered(folder, parseVersionFile(text, join(folder, "VERSION")), now);
+  } catch (error) {
+    return html`<section class="release"><h2>${folder}</h2><p class="reason failed">${messageOf(error)}</p></section>`;
+  }
+}
+
+function offered(folder: string, file: VersionFile, now: number): Html {
+  const expires = file.expires?.toISOString();
+  const isOld = file.expires !== undefined && file.expires.getTime() < now;
+  return html`<section class="release"><h2>${file.app ?? folder}${file.release !== undefined && html` <span class="soft">${file.release}</span>`}</h2>
+<p class="sum">${folder}${file.date && html` · signed ${ago(file.date.toISOString(), now)}`}${expires !== undefined && html` · ${isOld ? html`<strong class="bad">expired</strong>` : "expires"} ${fullTime(expires)}`}</p>
+<table class="releases"><thead><tr><th scope="col">Version</th><th scope="col">Platform</th><th scope="col">Archive</th><th scope="col" class="num">Size</th></tr></thead><tbody>${file.current.map(
+    (line) =>
+      html`<tr><th scope="row">${line.version}</th><td>${line.platform ?? "any"}</td><td class="sha">${line.file}</td><td class="num">${line.size === undefined ? "" : formatSize(line.size)}</td></tr>`,
+  )}</tbody></table></section>`;
+}

@@ -1,0 +1,72 @@
+import { html, type Html } from "./html.ts";
+import { pill } from "./layout.ts";
+import { repoPath } from "./overview-page.ts";
+import { durationPlot } from "./plots.ts";
+import { type IgnoredDelivery, type Run, shortRef } from "./source.ts";
+import { ago, clock, shortDuration } from "./times.ts";
+
+/** The page of one repo: its runs, how long they took, and the deliveries of which none came. */
+
+const perPage = 50;
+const results = ["succeeded", "failed", "cancelled", "superseded", "running", "waiting"];
+
+export interface RepoQuery {
+  readonly branch: string;
+  readonly result: string;
+  /** Runs older than this one. */
+  readonly before: string;
+}
+
+export function repoPage(
+  name: string,
+  runs: readonly Run[],
+  query: RepoQuery,
+  { ignored, now }: { ignored: readonly IgnoredDelivery[]; now: number },
+): Html {
+  const branches = [...new Set(runs.map(({ ref }) => shortRef(ref)))].sort();
+  const fitting = runs.filter(
+    (run) =>
+      (query.branch === "" || shortRef(run.ref) === query.branch) &&
+      (query.result === "" || run.state === query.result),
+  );
+  const start = query.before === "" ? 0 : fitting.findIndex(({ id }) => id < query.before);
+  const shown = start < 0 ? [] : fitting.slice(start, start + perPage);
+  const option = (value: string, chosen: string) =>
+    html`<option${value === chosen ? html` selected` : ""}>${value}</option>`;
+  const older = start >= 0 && fitting.length > start + perPage ? shown.at(-1)?.id : undefined;
+  return html`<div class="head"><h1>${name}</h1><p class="sum">${runs.length} runs kept · <a href="${repoPath(name)}/badge.svg">badge</a></p></div>
+${durationPlot(runs.filter((run) => query.branch === "" || shortRef(run.ref) === query.branch))}
+<form class="filter" action="${repoPath(name)}"><label>Branch <select name="branch"><option value="">all</option>${branches.map((each) => option(each, query.branch))}</select></label><label>Result <select name="result"><option value="">all</option>${results.map((each) => option(each, query.result))}</select></label><button>Show</button></form>
+<div id="live">${runTable(shown, now)}</div>
+<nav class="pager" aria-label="Pages of runs">${query.before !== "" && html`<a href="${address(name, query, "")}">Newest</a>`}${older !== undefined && html`<a rel="next" href="${address(name, query, older)}">Older runs</a>`}</nav>
+${ignored.length > 0 && ignoredTable(ignored, now)}`;
+}
+
+function address(name: string, { branch, result }: RepoQuery, before: string): string {
+  const query = new URLSearchParams();
+  for (const [key, value] of Object.entries({ branch, result, before }))
+    if (value !== "") query.set(key, value);
+  return query.size > 0 ? `${repoPath(name)}?${query}` : repoPath(name);
+}
+
+function runTable(runs: readonly Run[], now: number): Html {
+  if (runs.length === 0) return html`<p class="empty">No run fits.</p>`;
+  return html`<table class="runs"><caption class="away">Runs, the newest first</caption><thead><tr><th scope="col">Run</th><th scope="col">Branch and commit</th><th scope="col">By</th><th scope="col">When</th><th scope="col" class="num">Took</th><th scope="col">Why</th></tr></thead><tbody>${runs.map(
+    (
+      run,
+    ) => html`<tr><th scope="row"><a href="/runs/${run.id}">${pill(run.state)}<span class="id">${run.id.slice(-6)}</span></a></th>
+<td class="what"><span class="ref">${shortRef(run.ref)}</span> <span class="sha">${run.sha?.slice(0, 10) ?? ""}</span> <span class="title">${run.commit?.title ?? ""}</span></td>
+<td class="by">${run.commit?.pusher ?? (run.forge === "poll" ? "poll" : "")}</td>
+<td class="when">${ago(run.ended ?? run.started ?? run.accepted, now)}</td>
+<td class="num">${run.seconds !== undefined ? shortDuration(run.seconds) : run.started !== undefined && clock(run.started, now)}</td>
+<td class="why">${run.by !== undefined ? html`by <a href="/runs/${run.by}">${run.by.slice(-6)}</a>` : (run.reason ?? "")}</td></tr>
+`,
+  )}</tbody></table>`;
+}
+
+function ignoredTable(ignored: readonly IgnoredDelivery[], now: number): Html {
+  return html`<section><h2>Ignored deliveries</h2><p class="sum">What the forge sent and started nothing, the newest first.</p><table class="ignored"><thead><tr><th scope="col">When</th><th scope="col">Event</th><th scope="col">Ref</th><th scope="col">Why</th></tr></thead><tbody>${ignored.map(
+    (each) =>
+      html`<tr><td class="when">${ago(each.time, now)}</td><td>${each.forge} ${each.event}</td><td class="ref">${shortRef(each.ref ?? "")}</td><td>${each.reason}</td></tr>`,
+  )}</tbody></table></section>`;
+}

@@ -1,0 +1,101 @@
+import type { Span } from "./ansi.ts";
+import { html, type Html } from "./html.ts";
+import { pill } from "./layout.ts";
+import { repoPath } from "./overview-page.ts";
+import { stageBar } from "./plots.ts";
+import { hasEnded, type Run, shortRef, type Stage } from "./source.ts";
+import { ago, clock, fullTime, shortDuration } from "./times.ts";
+
+/** The page of one run: what it is of, its stages, its log. */
+
+/** A part of the log, for those who have no script. */
+export interface LogPart {
+  /** The number of the first line, from 1. */
+  readonly first: number;
+  readonly lines: readonly (readonly Span[])[];
+  /** Whether there are more lines after these. */
+  readonly more: boolean;
+}
+
+export interface RunDetails {
+  readonly run: Run;
+  /** The runs that it superseded. */
+  readonly superseded: readonly Run[];
+  readonly log: LogPart;
+  readonly canSteer: boolean;
+  readonly now: number;
+}
+
+export function runPage({ run, superseded, log, canSteer, now }: RunDetails): Html {
+  return html`<div id="summary">${summary(run, superseded, now)}</div>
+${canSteer && actions(run)}
+<div id="stages">${stagesPart(run, now)}</div>
+${logPart(run, log)}`;
+}
+
+function summary(run: Run, superseded: readonly Run[], now: number): Html {
+  const { commit } = run;
+  const took =
+    run.seconds !== undefined
+      ? shortDuration(run.seconds)
+      : run.started !== undefined && !hasEnded(run) && clock(run.started, now);
+  return html`<div class="head"><h1>${pill(run.state)}<span>${commit?.title ?? `${run.kind} of ${shortRef(run.ref)}`}</span></h1></div>
+<dl class="facts"><div><dt>Repo</dt><dd><a href="${repoPath(run.repo)}">${run.repo}</a></dd></div>
+<div><dt>${run.kind === "release" ? "Tag" : "Branch"}</dt><dd class="ref">${shortRef(run.ref)}</dd></div>
+${run.sha !== undefined && html`<div><dt>Commit</dt><dd class="sha">${commit?.url === undefined ? run.sha.slice(0, 10) : html`<a href="${commit.url}" rel="noreferrer noopener external">${run.sha.slice(0, 10)}</a>`}</dd></div>`}
+${commit?.author !== undefined && html`<div><dt>Author</dt><dd>${commit.author}</dd></div>`}
+${commit?.pusher !== undefined && html`<div><dt>Pushed by</dt><dd>${commit.pusher}</dd></div>`}
+<div><dt>Accepted</dt><dd>${ago(run.accepted, now)} <span class="soft">${run.forge} ${run.event}</span></dd></div>
+${took && html`<div><dt>Took</dt><dd>${took}</dd></div>`}
+${run.attempt > 1 && html`<div><dt>Attempt</dt><dd>${run.attempt}</dd></div>`}
+${run.rerun && html`<div><dt>Rerun of</dt><dd><a href="/runs/${run.rerun.of}">${run.rerun.of.slice(-6)}</a> <span class="soft">by ${run.rerun.by}</span></dd></div>`}
+${run.cancelledBy !== undefined && html`<div><dt>Cancelled by</dt><dd>${run.cancelledBy}</dd></div>`}
+${run.by !== undefined && html`<div><dt>${run.state === "superseded" ? "Superseded by" : "Gave way to"}</dt><dd><a href="/runs/${run.by}">${run.by.slice(-6)}</a></dd></div>`}
+${superseded.length > 0 && html`<div><dt>Superseded</dt><dd>${superseded.slice(0, 10).map((each) => html`<a href="/runs/${each.id}">${each.id.slice(-6)}</a> `)}${superseded.length > 10 && `and ${superseded.length - 10} more`}</dd></div>`}</dl>
+${run.reason !== undefined && html`<p class="reason ${run.state}">${run.reason}</p>`}`;
+}
+
+function actions(run: Run): Html {
+  const what = hasEnded(run) ? "rerun" : "cancel";
+  return html`<p class="actions"><a class="button" href="/runs/${run.id}/${what}">${what === "rerun" ? "Run again" : "Cancel"}</a></p>`;
+}
+
+/** The stages, as a bar and as a table; the live stream sends this part anew when it changes. */
+export function stagesPart(run: Run, now: number): Html | "" {
+  const stages = run.stages ?? [];
+  if (stages.length === 0) return "";
+  return html`${stageBar(stages, now)}<table class="stages"><caption class="away">Stages</caption><thead class="away"><tr><th scope="col">Stage</th><th scope="col">Result</th><th scope="col">Took</th><th scope="col">Why</th></tr></thead><tbody>${stages.map(
+    (stage) => stageRow(stage, now),
+  )}</tbody></table>`;
+}
+
+function stageRow(stage: Stage, now: number): Html {
+  const place =
+    stage.from === undefined
+      ? html`${stage.name}`
+      : html`<a href="#stage-${stage.from}" data-at="${stage.from}" data-to="${stage.to}">${stage.name}</a>`;
+  return html`<tr><th scope="row">${place}</th><td>${pill(stage.result ?? "running")}</td><td class="num">${stage.seconds === undefined ? clock(stage.started, now) : shortDuration(stage.seconds)}</td><td class="why">${stage.why ?? ""}</td></tr>`;
+}
+
+function logPart(run: Run, { first, lines, more }: LogPart): Html {
+  const earlier = first > 1 && `?from=${Math.max(1, first - lines.length || 1)}#log`;
+  return html`<section class="log" id="log" aria-label="Log" data-run="${run.id}" data-live="${hasEnded(run) ? "" : "yes"}" data-failed="${run.state === "failed" ? "yes" : ""}">
+<div class="logbar"><h2>Log</h2><div class="tools" data-tools hidden></div><a href="/runs/${run.id}/log" class="raw">Raw</a></div>
+<pre class="lines" data-plain tabindex="0" aria-label="Log lines">${lines.length === 0 && html`<span class="empty">Nothing was printed yet.</span>`}${lines.map(
+    (spans, index) =>
+      html`<a id="L${first + index}" class="n" href="#L${first + index}" data-n="${first + index}" aria-label="line ${first + index}"></a>${spans.map(([text, classes]) => (classes === "" ? text : html`<span class="${classes}">${text}</span>`))}
+`,
+  )}</pre>
+<noscript><nav class="pager" aria-label="Pages of the log">${earlier && html`<a href="${earlier}">Earlier lines</a>`}${more && html`<a href="?from=${first + lines.length}#log">Later lines</a><a href="?from=end#log">The end</a>`}</nav></noscript>
+</section>`;
+}
+
+/** The question before a run is cancelled or run again. */
+export function question(run: Run, what: "rerun" | "cancel"): Html {
+  const ask =
+    what === "rerun"
+      ? html`Run this again? A new run of the same commit starts when its turn comes, with its ${run.kind === "push" ? "then commands" : "publishing"} too.`
+      : html`Cancel this run? What it has started is ended.`;
+  return html`<section class="notice"><h1>${what === "rerun" ? "Run again" : "Cancel"}</h1><p>${ask}</p><p><strong>${run.repo}</strong> <span class="ref">${shortRef(run.ref)}</span> ${pill(run.state)} <span class="soft">accepted ${fullTime(run.accepted)}</span></p>
+<form method="post" action="/runs/${run.id}/${what}"><button class="${what === "cancel" ? "danger" : "main"}">${what === "rerun" ? "Run again" : "Cancel the run"}</button> <a class="button" href="/runs/${run.id}">Back</a></form></section>`;
+}

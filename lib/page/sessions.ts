@@ -1,0 +1,119 @@
+import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
+import { join } from "node:path";
+import { readIfThere, writeAtomic } from "../files/files.ts";
+import type { Credential } from "./source.ts";
+
+/** Milliseconds that a session lasts, by the server's clock. */
+export const sessionTime = 12 * 3_600_000;
+const maxSessions = 1000;
+
+interface Session {
+  /** SHA-256 of the cookie's value, which nobody but the browser has. */
+  readonly key: string;
+  readonly name: string;
+  /** The secret it was opened with, mixed with the cookie's value: a changed secret ends it, and nobody can guess it from this. */
+  readonly proof: string;
+  /** Milliseconds since 1970. */
+  readonly ends: number;
+}
+
+/**
+ * Who is signed in: STATE/sessions.json, which holds no value that a browser sends. They outlive a restart of the
+ * server, and end by its clock, by sign-out, and when their credential is taken away or changed.
+ */
+export class Sessions {
+  readonly #path: string;
+  readonly #sessions = new Map<string, Session>();
+  #writing: Promise<void> = Promise.resolve();
+
+  private constructor(path: string) {
+    this.#path = path;
+  }
+
+  static async open(state: string): Promise<Sessions> {
+    const sessions = new Sessions(join(state, "sessions.json"));
+    try {
+      const list = JSON.parse((await readIfThere(sessions.#path)) ?? "[]") as Session[];
+      for (const each of list)
+        if ([each.key, each.name, each.proof].every((text) => typeof text === "string"))
+          sessions.#sessions.set(each.key, each);
+    } catch {
+      // damaged: people sign in again
+    }
+    return sessions;
+  }
+
+  /** Open a session; returns the cookie's value. */
+  async begin(credential: Credential, now = Date.now()): Promise<string> {
+    const value = randomBytes(32).toString("base64url");
+    const key = keyOf(value);
+    this.#drop(now);
+    for (const oldest of this.#sessions.keys()) {
+      if (this.#sessions.size < maxSessions) break;
+      this.#sessions.delete(oldest);
+    }
+    const proof = proofOf(value, credential);
+    this.#sessions.set(key, { key, name: credential.name, proof, ends: now + sessionTime });
+    await this.#save();
+    return value;
+  }
+
+  /** The credential of a session that goes on; undefined when there is none of that value. */
+  find(
+    value: string | undefined,
+    credentials: readonly Credential[],
+    now = Date.now(),
+  ): Credential | undefined {
+    if (value === undefined || value.length > 100) return undefined;
+    const session = this.#sessions.get(keyOf(value));
+    if (!session || session.ends <= now) return undefined;
+    const credential = credentials.find(({ name }) => name === session.name);
+    return credential && isSame(proofOf(value, credential), session.proof) ? credential : undefined;
+  }
+
+  /** End a session, for every browser that has its cookie. */
+  async end(value: string): Promise<void> {
+    if (this.#sessions.delete(keyOf(value))) await this.#save();
+  }
+
+  #drop(now: number): void {
+    for (const [key, { ends }] of this.#sessions) if (ends <= now) this.#sessions.delete(key);
+  }
+
+  #save(): Promise<void> {
+    // one after the other: the last one to start must be the last to take effect
+    this.#writing = this.#writing
+      .catch(() => {})
+      .then(() =>
+        writeAtomic(this.#path, `${JSON.stringify([...this.#sessions.values()])}\n`, {
+          mode: 0o600,
+        }),
+      );
+    // on a full disk the session holds until the server ends
+    return this.#writing.catch(() => {});
+  }
+}
+
+function keyOf(value: string): string {
+  return createHash("sha256").update(value).digest("hex");
+}
+
+function proofOf(value: string, { secret, name }: Credential): string {
+  return createHmac("sha256", value).update(`${name}\n${secret}`).digest("hex");
+}
+
+/** Whether two texts are the same, in a time that does not tell where they differ. */
+export function isSame(a: string, b: string): boolean {
+  const digest = (text: string) => createHash("sha256").update(text).digest();
+  return timingSafeEqual(digest(a), digest(b));
+}
+
+/** The credential whose secret was given. All are compared: the time does not tell which one was close. */
+export function credentialFor(
+  secret: string,
+  credentials: readonly Credential[],
+): Credential | undefined {
+  let found: Credential | undefined;
+  for (const each of credentials) if (isSame(secret, each.secret)) found = each;
+  return found;
+}

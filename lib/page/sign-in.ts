@@ -1,0 +1,65 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { clientAddress, HttpError, networkOf, readBody } from "../http/server.ts";
+import { html, type Html } from "./html.ts";
+import { safeHeaders } from "./layout.ts";
+import { credentialFor, type Sessions } from "./sessions.ts";
+import type { StatusSettings } from "./source.ts";
+import type { Tries } from "./tries.ts";
+import { checkOrigin, setCookie } from "./viewer.ts";
+
+/** The sign-in page, what it sends, and where one goes from there. */
+
+/** A path of this server that somebody wanted to see; `/` for anything that could lead elsewhere. */
+export function returnPath(text: string | null | undefined): string {
+  // one slash, and none of what browsers take for one
+  const isPlain = /^\/(?![/\\])[\x21-\x7e]*$/.test(text ?? "") && !text?.includes("\\");
+  return isPlain && text !== null && text !== undefined && text.length <= 2000 ? text : "/";
+}
+
+/** The form; `problem` says why a try was not taken. */
+export function signInForm(to: string, problem = ""): Html {
+  return html`<section class="signin"><h1>Sign in</h1>
+<form method="post" action="/sign-in"><input type="hidden" name="to" value="${to}"><label for="secret">Password or token</label><input id="secret" name="secret" type="password" autocomplete="current-password" required autofocus maxlength="1000"${problem !== "" && html` aria-describedby="problem" aria-invalid="true"`}>
+${problem !== "" && html`<p class="problem" id="problem" role="alert">${problem}</p>`}<button class="main">Sign in</button></form></section>`;
+}
+
+/** A page that asks for the same address once more: then the browser sends its cookie. */
+export function bouncePage(path: string): Html {
+  return html`<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="0;url=${path}"><title>Boatyard</title></head><body><p><a href="${path}">Continue</a></p></body></html>
+`;
+}
+
+/**
+ * Sign in with what the form holds.
+ * @returns what is wrong; undefined when the answer was sent.
+ * @throws {HttpError} 403 for a form of another site, 429 after too many wrong tries.
+ */
+export async function signIn(
+  request: IncomingMessage,
+  response: ServerResponse,
+  { settings, sessions, tries }: { settings: StatusSettings; sessions: Sessions; tries: Tries },
+): Promise<{ to: string; problem: string } | undefined> {
+  checkOrigin(request);
+  const network = networkOf(clientAddress(request));
+  const form = new URLSearchParams((await readBody(request, { max: 8192 })).toString("utf8"));
+  const seconds = tries.wait(network);
+  if (seconds > 0)
+    throw new HttpError(429, "too many wrong tries; wait some minutes", {
+      "retry-after": String(seconds),
+    });
+  const to = returnPath(form.get("to"));
+  const credential = credentialFor(form.get("secret") ?? "", settings.credentials);
+  if (!credential) {
+    tries.failed(network);
+    return { to, problem: "That is not a password or token of this server." };
+  }
+  tries.succeeded(network);
+  const value = await sessions.begin(credential);
+  response.writeHead(303, {
+    ...safeHeaders,
+    location: to,
+    "set-cookie": setCookie(request, value),
+  });
+  response.end();
+  return undefined;
+}

@@ -1,0 +1,126 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Mask } from "../config/secrets.ts";
+import type { Result } from "../log/format.ts";
+
+/** What the page shows and may ask for: hook-server gives it, and the page knows no more of the server than this. */
+
+/** `see`: all runs and logs. `steer`: rerun and cancel as well. */
+export type Right = "see" | "steer";
+
+/** A secret by which somebody signs in, or a program sends its requests. */
+export interface Credential {
+  readonly name: string;
+  readonly right: Right;
+  readonly secret: string;
+}
+
+/** `status:` in hooks.yml, and what else the page is told there. */
+export interface StatusSettings {
+  readonly credentials: readonly Credential[];
+  /** Whether anybody may see all repos. */
+  readonly public: boolean;
+  /** A header by which a proxy says who somebody is, from which addresses it is believed, and who may steer. */
+  readonly proxy:
+    | {
+        readonly header: string;
+        readonly from: readonly string[];
+        readonly steer: readonly string[];
+      }
+    | undefined;
+  /** Web folders to list. */
+  readonly releases: readonly string[];
+  /** The list of slaves that the master has, and the state folder of `server-update`. */
+  readonly fleet: { readonly list: string; readonly state: string } | undefined;
+}
+
+export interface Stage {
+  readonly name: string;
+  readonly result?: Result | undefined;
+  readonly started: string;
+  readonly seconds?: number | undefined;
+  readonly why?: string | undefined;
+  readonly from?: number | undefined;
+  readonly to?: number | undefined;
+}
+
+export interface Run {
+  readonly id: string;
+  readonly repo: string;
+  readonly forge: string;
+  readonly event: string;
+  readonly kind: "push" | "release";
+  readonly ref: string;
+  readonly sha: string | undefined;
+  readonly state: string;
+  readonly reason?: string | undefined;
+  readonly by?: string | undefined;
+  readonly attempt: number;
+  readonly accepted: string;
+  readonly started?: string | undefined;
+  readonly ended?: string | undefined;
+  readonly seconds?: number | undefined;
+  readonly exit?: number | undefined;
+  readonly interrupted?: readonly string[] | undefined;
+  readonly stages?: readonly Stage[] | undefined;
+  readonly rerun?: { readonly of: string; readonly by: string } | undefined;
+  readonly cancelledBy?: string | undefined;
+  readonly commit?:
+    | {
+        readonly title?: string | undefined;
+        readonly author?: string | undefined;
+        readonly pusher?: string | undefined;
+        readonly url?: string | undefined;
+      }
+    | undefined;
+}
+
+export interface IgnoredDelivery {
+  readonly time: string;
+  readonly reason: string;
+  readonly forge: string;
+  readonly event: string;
+  readonly ref?: string | undefined;
+}
+
+export interface PageSource {
+  /** Undefined: there is no page. */
+  settings(): StatusSettings | undefined;
+  /** All repos of hooks.yml; `public`: anybody may see it. */
+  repos(): Iterable<{ readonly name: string; readonly public: boolean }>;
+  /** All runs, the newest first. */
+  runs(): readonly Run[];
+  run(id: string): Run | undefined;
+  /** The same with the stages as they are now. */
+  whole(id: string): Promise<Run | undefined>;
+  /** Changes with whatever `runs` gives. */
+  revision(): string;
+  ignored(repo: string, limit: number): readonly IgnoredDelivery[];
+  /** What is wrong with the machine, a line each. */
+  problems(): Promise<readonly string[]>;
+  /** The file of a run's log, which may not be there yet. */
+  logFile(id: string): string;
+  mask(): Mask;
+  /** Send a log as it is now. */
+  sendLog(response: ServerResponse, run: Run): Promise<void>;
+  /** Send a log as it grows, as server-sent events with positions as ids; `about` gives what else there is to say. */
+  followLog(
+    request: IncomingMessage,
+    response: ServerResponse,
+    run: Run,
+    about?: () => Promise<string | undefined>,
+  ): Promise<void>;
+  /** @throws {HttpError} when the run has ended. */
+  cancel(run: Run, by: string): Promise<void>;
+  /** The new run's id. @throws {HttpError} when it cannot be run again. */
+  rerun(run: Run, by: string): Promise<string>;
+}
+
+/** Whether nothing more comes of a run in this state. */
+export function hasEnded({ state }: Pick<Run, "state">): boolean {
+  return ["succeeded", "failed", "cancelled", "superseded"].includes(state);
+}
+
+/** A branch or tag without its folder. */
+export function shortRef(ref: string): string {
+  return ref.replace(/^refs\/(?:heads|tags)\//, "");
+}

@@ -1,0 +1,108 @@
+import type { IncomingMessage } from "node:http";
+import { HttpError } from "../http/server.ts";
+import type { Sessions } from "./sessions.ts";
+import type { Right, StatusSettings } from "./source.ts";
+
+/** Who looks at the page. */
+export interface Viewer {
+  /** As it stands in the record of what was done. Undefined: a stranger. */
+  readonly name?: string | undefined;
+  /** Undefined: public repos only. */
+  readonly right?: Right | undefined;
+  /** The cookie's value; undefined where a proxy says who it is. */
+  readonly session?: string | undefined;
+}
+
+/** Who sends a request: by its session, or by what a proxy that is believed says. */
+export function viewerOf(
+  request: IncomingMessage,
+  settings: StatusSettings,
+  sessions: Sessions,
+): Viewer {
+  const told = toldByProxy(request, settings);
+  if (told) return told;
+  const session = cookieOf(request);
+  const credential = sessions.find(session, settings.credentials);
+  return credential ? { name: credential.name, right: credential.right, session } : {};
+}
+
+function toldByProxy(request: IncomingMessage, { proxy }: StatusSettings): Viewer | undefined {
+  if (!proxy || !proxy.from.includes(peerOf(request))) return undefined;
+  const name = request.headers[proxy.header.toLowerCase()];
+  if (typeof name !== "string" || name === "") return undefined;
+  const shown = name.replace(/[^\x21-\x7e]/g, "?").slice(0, 100);
+  return { name: shown, right: proxy.steer.includes(name) ? "steer" : "see" };
+}
+
+/** The address of who is connected; `unix` for a Unix socket. */
+function peerOf({ socket }: IncomingMessage): string {
+  return socket.remoteAddress?.replace(/^::ffff:(?=\d+\.)/i, "") ?? "unix";
+}
+
+/** Whether the browser came over TLS: a proxy on this machine says so. */
+export function isSecure(request: IncomingMessage): boolean {
+  return (
+    isOwnProxy(request) && String(request.headers["x-forwarded-proto"]).toLowerCase() === "https"
+  );
+}
+
+function isOwnProxy(request: IncomingMessage): boolean {
+  return /^(?:unix|::1|127\..*)$/.test(peerOf(request));
+}
+
+/** Behind TLS a browser takes this name only from this host, over TLS, for all paths. */
+const names = { secure: "__Host-boatyard", plain: "boatyard" };
+
+function cookieOf(request: IncomingMessage): string | undefined {
+  const wanted = isSecure(request) ? names.secure : names.plain;
+  for (const each of (request.headers.cookie ?? "").split(";")) {
+    const [name, value] = each.trim().split("=", 2);
+    if (name === wanted) return value;
+  }
+  return undefined;
+}
+
+/** The header that sets the session's cookie; without a value it is taken away. */
+export function setCookie(request: IncomingMessage, value: string | undefined): string {
+  const secure = isSecure(request);
+  return [
+    `${secure ? names.secure : names.plain}=${value ?? ""}`,
+    ...["Path=/", "HttpOnly", "SameSite=Strict"],
+    ...(secure ? ["Secure"] : []),
+    ...(value === undefined ? ["Max-Age=0"] : []),
+  ].join("; ");
+}
+
+/**
+ * Refuse a request that changes something and does not come from a page of ours.
+ * @throws {HttpError} 403
+ */
+export function checkOrigin(request: IncomingMessage): void {
+  const { origin, host } = request.headers;
+  const site = request.headers["sec-fetch-site"];
+  const isOurs =
+    origin !== undefined &&
+    URL.canParse(origin) &&
+    isHost(new URL(origin), host) &&
+    (site === undefined || site === "same-origin");
+  if (!isOurs) throw new HttpError(403, "this request does not come from this page");
+}
+
+/** Whether `Host` is that of an address; a proxy may have left out the port. */
+function isHost(origin: URL, host = ""): boolean {
+  return [origin.host, origin.hostname].includes(host.toLowerCase());
+}
+
+/**
+ * Whether a request comes by a link of another site: then a browser keeps the cookie (SameSite=Strict) to itself, and
+ * sends it once our own page asks for the same address again.
+ */
+export function cameByLink(request: IncomingMessage): boolean {
+  const { headers, method } = request;
+  return (
+    method === "GET" &&
+    headers["sec-fetch-site"] === "cross-site" &&
+    headers["sec-fetch-mode"] === "navigate" &&
+    cookieOf(request) === undefined
+  );
+}
