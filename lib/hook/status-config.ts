@@ -10,6 +10,7 @@ import type { ConfigSource } from "./config-source.ts";
 
 /** `status:`, `fleet:` and `releases:` of hooks.yml: who may see and steer, and what the page shows beside runs. */
 
+const personNames = /^[\w.@+-]{1,60}$/;
 const right = y.choice(["see", "steer"]);
 
 export const statusSettings = {
@@ -19,10 +20,13 @@ export const statusSettings = {
       token_env: y.optional(y.string()),
       password_file: y.optional(y.string()),
       tokens: y.optional(
-        y.record(y.object({ token_file: y.string(), right: y.optional(right, "see") }), (name) =>
-          /^[\w.@+-]{1,60}$/.test(name)
-            ? undefined
-            : `"${name}" is not a name; write letters, digits, . _ @ + -`,
+        y.record(
+          y.object({ token_file: y.string(), right: y.optional(right, "see") }),
+          (name) =>
+            personNames.test(name)
+              ? undefined
+              : `"${name}" is not a name; write letters, digits, . _ @ + -`,
+          personNames,
         ),
         {},
       ),

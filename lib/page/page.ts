@@ -14,7 +14,7 @@ import { repoPage } from "./repo-page.ts";
 import { question, runPage, stagesPart } from "./run-page.ts";
 import { credentialFor, Sessions } from "./sessions.ts";
 import { bouncePage, returnPath, signIn, signInForm } from "./sign-in.ts";
-import type { PageSource, Run, StatusSettings } from "./source.ts";
+import type { PageSource, Right, Run, StatusSettings } from "./source.ts";
 import { Streams } from "./streams.ts";
 import { Tries } from "./tries.ts";
 import { cameByLink, checkOrigin, setCookie, type Viewer, viewerOf } from "./viewer.ts";
@@ -61,10 +61,7 @@ export class Page {
    * Whose secret a program sends (`Authorization: Bearer …`).
    * @throws {HttpError} 401, or 429 after too many wrong tries.
    */
-  bearer(
-    request: IncomingMessage,
-    settings: StatusSettings,
-  ): Required<Pick<Viewer, "name" | "right">> {
+  bearer(request: IncomingMessage, settings: StatusSettings): { name: string; right: Right } {
     const network = networkOf(clientAddress(request));
     const seconds = this.#tries.wait(network);
     if (seconds > 0)

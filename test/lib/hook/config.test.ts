@@ -50,7 +50,7 @@ test("what is left out has the documented default", async () => {
   const repo = config.repos.get("a/b");
   assert.is(config.concurrency, 2);
   assert.is(config.keep, 50);
-  assert.is(config.token, undefined);
+  assert.is(config.status, undefined);
   assert.equal({ ...repo?.on }, { push: "build", release: "release" });
   assert.is(repo?.refs, undefined);
   assert.is(repo?.cancel, false);
@@ -70,7 +70,7 @@ test("every mistake is named with its place, and what is allowed", async () => {
     ["repos: { a/b: { dir: x, secret_file: s, on: { push: '../x' } } }", /script's name/],
     ["repos: { a/b: { dir: x, secret_file: [s, s, s] } }", /at most two secrets/],
     ["repos: { a/b: { dir: x, secret_env: NOT_SET_ANYWHERE } }", /NOT_SET_ANYWHERE is not set/],
-    ["status: {}\nrepos: {}", /"token_file" or "token_env" is missing/],
+    ["status: {}\nrepos: {}", /nobody could sign in/],
     [
       "repos:\n  a/b: { dir: x, secret_file: s }\n  A/B: { dir: y, secret_file: s }",
       /hooks\.yml:3:\d+: A\/B and a\/b are one repository to a forge/,
