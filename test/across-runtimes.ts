@@ -19,6 +19,7 @@ export const acrossRuntimes: readonly string[] = [
   "scripts/hook-server-cgroup",
   "scripts/hook-server-bounds",
   "scripts/uploads.test",
+  "scripts/hook-server-page.test",
   // files, locks, watching, logs that are followed
   "lib/config/secrets",
   "lib/files",

@@ -112,7 +112,10 @@ class Feed {
     const found = await lstat(this.#parts.path).catch(() => undefined);
     if (!found?.isFile()) return;
     const file = await open(this.#parts.path).catch(() => undefined);
-    if (this.#file) return void (await file?.close());
+    if (this.#file) {
+      await file?.close();
+      return;
+    }
     this.#file = file;
     this.#ino = found.ino;
   }

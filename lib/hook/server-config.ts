@@ -1,6 +1,5 @@
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
-import { UsageError } from "../core/errors.ts";
 import { type Infer, y } from "../config/yaml.ts";
 import { isRoot } from "../exec/users.ts";
 import { notifySchema, readTargets, type Target } from "../notify/notify.ts";

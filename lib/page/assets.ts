@@ -1,7 +1,7 @@
 /** Written by tools/page.ts from lib/page/browser/: change that, then run npm run page. */
 export const assets = {
   script: {
-    name: "page-df19366909.js",
+    name: "page-7470ccad38.js",
     type: "text/javascript",
     text: `// lib/core/clean.ts
 var suspicious = /[\\u0000-\\u0008\\u000a-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]/, sequences = (
@@ -417,9 +417,10 @@ var rowHeight = 20, maxHeight = 8e6, LogView = class {
   #element(number) {
     let row = this.#rows.at(number);
     if (!row) return;
-    if ("fold" in row) return foldElement(row.fold, row.isClosed, () => {
-      this.#follow(!1), this.#rows.toggle(row.fold), this.draw();
-    });
+    if ("fold" in row)
+      return foldElement(row.fold, row.isClosed, () => {
+        this.#follow(!1), this.#rows.toggle(row.fold), this.draw();
+      });
     let element = document.createElement("div");
     element.className = "row";
     let { line } = row;

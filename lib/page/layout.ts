@@ -58,7 +58,7 @@ function who({ name, session }: Viewer): Html {
 
 /** A state as a word with its colour. */
 export function pill(state: string): Html {
-  return html`<span class="pill ${state}">${state}</span>`;
+  return html`<span class="pill ${state}">${state === "none" ? "no runs" : state}</span>`;
 }
 
 /** Send a page. */

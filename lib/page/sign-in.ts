@@ -19,7 +19,7 @@ export function returnPath(text: string | null | undefined): string {
 /** The form; `problem` says why a try was not taken. */
 export function signInForm(to: string, problem = ""): Html {
   return html`<section class="signin"><h1>Sign in</h1>
-<form method="post" action="/sign-in"><input type="hidden" name="to" value="${to}"><label for="secret">Password or token</label><input id="secret" name="secret" type="password" autocomplete="current-password" required autofocus maxlength="1000"${problem !== "" && html` aria-describedby="problem" aria-invalid="true"`}>
+<form method="post" action="/sign-in"><input type="hidden" name="to" value="${to}"><input class="away" name="username" autocomplete="username" value="boatyard" tabindex="-1" aria-hidden="true" readonly><label for="secret">Password or token</label><input id="secret" name="secret" type="password" autocomplete="current-password" required autofocus maxlength="1000"${problem !== "" && html` aria-describedby="problem" aria-invalid="true"`}>
 ${problem !== "" && html`<p class="problem" id="problem" role="alert">${problem}</p>`}<button class="main">Sign in</button></form></section>`;
 }
 

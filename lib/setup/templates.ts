@@ -163,8 +163,9 @@ max_log: 100M                     # a run that writes more than this is ended
 max_waiting: 1000                 # runs of one repo that may wait; more deliveries are answered 429
 # limits: { memory: 2G, cpu: 150%, processes: 500 }   # of each run; a repo may have its own; default: none
 
-# Who may see runs and steer over HTTP. Without it only the Unix socket STATE/socket does that.
-# status: { token_file: /etc/boatyard/status.token }
+# Who may see runs and steer over HTTP: programs by the token, people by the password on a page (docs/page.md).
+# Without it only the Unix socket STATE/socket does that.
+# status: { token_file: /etc/boatyard/status.token, password_file: /etc/boatyard/page.password }
 
 # Who is told of what becomes of runs: see docs/notify.md.
 # url: https://ci.example.com       # where the server's pages are, for links to runs (RUN_URL)
@@ -317,11 +318,14 @@ location ~ ^/(hook|github/callback)$ {
     proxy_read_timeout 30s;
 }
 
-# Runs and metrics, for those who have the token (status: in hooks.yml). Remove it if it is not needed from outside.
-location ~ ^/(runs|ignored|metrics|healthz)(/|$) {
+# The page of runs and logs, and metrics, for those who sign in or have a token (status: in hooks.yml). Remove it if it is
+# not needed from outside. With "listen 443 ssl http2;" a browser can follow more than six logs at once.
+location ~ ^/($|(runs|repos|live|page|sign-in|sign-out|fleet|releases|ignored|metrics|healthz)(/|$)) {
     proxy_pass http://127.0.0.1:3420;
     proxy_http_version 1.1;
     proxy_set_header Host $host;
+    proxy_set_header X-Forwarded-For $remote_addr;
+    proxy_set_header X-Forwarded-Proto $scheme;
     # a log that is followed comes line by line, for as long as the run lasts
     proxy_buffering off;
     proxy_read_timeout 1h;

@@ -19,7 +19,8 @@ function eventsOf(text: string): { event: string; data: string[] }[] {
         const [name, value = ""] = line.split(/: ?(.*)/s);
         if (name === "data") found.data.push(value);
         else if (name === "event") found.event = value;
-        else if (!["", "id", "retry"].includes(name ?? "")) throw new Error(`a field that nobody knows: ${line}`);
+        else if (!["", "id", "retry"].includes(name ?? ""))
+          throw new Error(`a field that nobody knows: ${line}`);
       }
       return found;
     });

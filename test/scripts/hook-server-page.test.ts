@@ -1,0 +1,327 @@
+// The page as a browser's requests meet it: who sees what, who may steer, what ends when, and the live log's resume.
+import { readFileSync } from "node:fs";
+import { chmod, writeFile } from "node:fs/promises";
+import { type IncomingMessage, request } from "node:http";
+import { join } from "node:path";
+import * as assert from "uvu/assert";
+import { test } from "uvu";
+import { type Answer, type HookServer, http, makeYard, sha, startHooks } from "../helpers/hooks.ts";
+import { waitFor } from "../helpers/wait.ts";
+
+const password = "correct horse";
+const html = { accept: "text/html" };
+
+async function pageYard(options: Parameters<typeof makeYard>[0] & { status?: string } = {}) {
+  const status = `status: { password_file: pw, token_file: token, tokens: { guest: { token_file: guest } }${options.status ?? ""} }`;
+  const dir = await makeYard({ ...options, top: `${status}\n${options.top ?? ""}` });
+  for (const [name, text] of Object.entries({
+    pw: password,
+    token: "token-of-the-programs",
+    guest: "token-of-a-guest-who-sees",
+  }))
+    await writeFile(join(dir, name), `${text}\n`, { mode: 0o600 });
+  return dir;
+}
+
+const originOf = ({ port }: HookServer) => `http://127.0.0.1:${port}`;
+
+async function post(
+  server: HookServer,
+  path: string,
+  {
+    cookie,
+    headers,
+    body = "",
+  }: { cookie?: string; headers?: Record<string, string>; body?: string } = {},
+): Promise<Answer> {
+  return await http(server, path, {
+    method: "POST",
+    body,
+    headers: {
+      ...html,
+      "content-type": "application/x-www-form-urlencoded",
+      origin: originOf(server),
+      host: `127.0.0.1:${server.port}`,
+      ...(cookie === undefined ? {} : { cookie }),
+      ...headers,
+    },
+  });
+}
+
+async function signIn(server: HookServer, secret = password): Promise<string> {
+  const answer = await post(server, "/sign-in", {
+    body: new URLSearchParams({ secret, to: "/" }).toString(),
+  });
+  assert.is(answer.status, 303, answer.text);
+  return String(answer.headers["set-cookie"]).split(";")[0] ?? "";
+}
+
+const get = (server: HookServer, path: string, cookie = "", headers: Record<string, string> = {}) =>
+  http(server, path, { headers: { ...html, ...(cookie === "" ? {} : { cookie }), ...headers } });
+
+/** An answer that goes on: what came so far, and whether it has ended. */
+function follow(server: HookServer, path: string, headers: Record<string, string>) {
+  const state = { text: "", isOver: false, status: 0, close: () => {} };
+  const call = request(
+    { host: "127.0.0.1", port: server.port, path, headers, agent: false },
+    (response: IncomingMessage) => {
+      state.status = response.statusCode ?? 0;
+      response.setEncoding("utf8").on("data", (text: string) => (state.text += text));
+      for (const event of ["end", "close", "error"])
+        response.on(event, () => (state.isOver = true));
+    },
+  );
+  call.on("error", () => (state.isOver = true));
+  call.end();
+  state.close = () => call.destroy();
+  return state;
+}
+
+const linesOf = (text: string) =>
+  text
+    .split("\n\n")
+    .filter((block) => !/^event: |\nevent: /m.test(block))
+    .flatMap((block) => block.split("\n").filter((line) => line.startsWith("data: ")))
+    .map((line) => line.slice(6));
+const lastId = (text: string) => [...text.matchAll(/^id: (.+)$/gm)].at(-1)?.[1] ?? "";
+
+test("without status: there is no page; with it strangers get the sign-in form, and nothing of what is there", async () => {
+  const bare = await startHooks(await makeYard());
+  assert.is((await get(bare, "/")).status, 404);
+  await bare.stop();
+  const server = await startHooks(await pageYard());
+  const { body } = await server.push("me/site", sha(1));
+  await server.idle();
+  const paths = [
+    "/",
+    "/repos/me/site",
+    "/repos/me/nothing",
+    `/runs/${body.run}`,
+    "/runs/20260101T000000Z-000000",
+    `/runs/${body.run}/log`,
+    `/runs/${body.run}/lines`,
+    "/live",
+    "/fleet",
+    "/x",
+  ];
+  for (const path of paths) {
+    const answer = await get(server, path);
+    assert.is(answer.status, 401, path);
+    assert.match(answer.text, "Password or token", path);
+    assert.not.match(answer.text.replaceAll(/value="[^"]*"/g, ""), /me\/site|succeeded/, path);
+  }
+  assert.is((await get(server, "/repos/me/site/badge.svg")).status, 404);
+  // a program gets JSON, as before
+  const plain = await http(server, "/runs");
+  assert.equal([plain.status, plain.body], [401, { error: "a token is needed" }]);
+  await server.stop();
+});
+
+test("a page comes with headers that keep it to itself, and the cookie is out of reach", async () => {
+  const server = await startHooks(await pageYard());
+  const cookie = await signIn(server);
+  const { headers, text } = await get(server, "/", cookie);
+  assert.match(
+    String(headers["content-security-policy"]),
+    /default-src 'none'.*script-src 'self'.*frame-ancestors 'none'/,
+  );
+  assert.is(headers["referrer-policy"], "same-origin");
+  assert.is(headers["x-content-type-options"], "nosniff");
+  assert.is(headers["cache-control"], "no-store");
+  assert.not.match(text, / style="| on[a-z]+="|<script>/);
+  for (const [, path] of text.matchAll(/(?:src|href)="(\/page\/[^"]+)"/g))
+    assert.is((await http(server, path ?? "")).status, 200, path);
+  const tls = await post(server, "/sign-in", {
+    body: `secret=${encodeURIComponent(password)}&to=//evil.example`,
+    headers: { "x-forwarded-proto": "https", origin: `https://127.0.0.1:${server.port}` },
+  });
+  assert.match(
+    String(tls.headers["set-cookie"]),
+    /^__Host-boatyard=[\w-]{43}; Path=\/; HttpOnly; SameSite=Strict; Secure$/,
+  );
+  assert.is(tls.headers.location, "/");
+  await server.stop();
+});
+
+test("what changes something needs a session that may, and an Origin of our own", async () => {
+  const dir = await pageYard({ job: "sleep 60" });
+  const server = await startHooks(dir);
+  const { body } = await server.push("me/site", sha(1));
+  const path = `/runs/${body.run}/cancel`;
+  const cookie = await signIn(server);
+  const guest = await signIn(server, "token-of-a-guest-who-sees");
+  assert.is((await post(server, path)).status, 401, "a stranger");
+  assert.is((await post(server, path, { cookie: guest })).status, 403, "a guest");
+  assert.not.match((await get(server, `/runs/${body.run}`, guest)).text, "/cancel");
+  for (const headers of [
+    { origin: "https://evil.example" },
+    { origin: "null" },
+    { "sec-fetch-site": "cross-site" },
+    { "sec-fetch-site": "same-site" },
+  ])
+    for (const to of [path, "/sign-in", "/sign-out"])
+      assert.is(
+        (await post(server, to, { cookie, headers })).status,
+        403,
+        JSON.stringify([to, headers]),
+      );
+  assert.is(
+    (await server.runs())[0]?.state,
+    "running",
+    "reading and refused requests change nothing",
+  );
+  const question = await get(server, path, cookie);
+  assert.match(question.text, `<form method="post" action="${path}">`);
+  assert.is((await post(server, path, { cookie })).headers.location, `/runs/${body.run}`);
+  await server.idle();
+  const again = await post(server, `/runs/${body.run}/rerun`, { cookie });
+  const run = again.headers.location?.slice("/runs/".length) ?? "";
+  assert.equal((await server.local(`/runs/${run}`)).body.rerun, { of: body.run, by: "password" });
+  assert.is((await server.local(`/runs/${body.run}`)).body.cancelledBy, "password");
+  // named tokens of programs have the same rights
+  const bearer = (token: string) => ({ authorization: `Bearer ${token}` });
+  const steer = (token: string) =>
+    http(server, `/runs/${run}/cancel`, { method: "POST", headers: bearer(token) });
+  assert.is(
+    (await http(server, "/runs", { headers: bearer("token-of-a-guest-who-sees") })).status,
+    200,
+  );
+  assert.is((await steer("token-of-a-guest-who-sees")).status, 403);
+  assert.is((await steer("token-of-the-programs")).status, 202);
+  await server.idle();
+  await server.stop();
+});
+
+test("sign-out and a changed password end the session everywhere, with its open streams; a restart does not", async () => {
+  const dir = await pageYard({ job: "sleep 60" });
+  let server = await startHooks(dir);
+  const { body } = await server.push("me/site", sha(1));
+  await waitFor(async () => (await server.runs())[0]?.state === "running");
+  const [cookie, other] = [await signIn(server), await signIn(server)];
+  assert.not.match(
+    readFileSync(join(server.state, "sessions.json"), "utf8"),
+    cookie.split("=")[1] ?? "?",
+  );
+  const live = `/runs/${body.run}/log?follow=1`;
+  const streams = [follow(server, live, { cookie }), follow(server, "/live", { cookie })];
+  const kept = follow(server, "/live", { cookie: other });
+  await waitFor(() => [...streams, kept].every(({ text }) => text !== ""));
+  assert.is((await post(server, "/sign-out", { cookie })).status, 303);
+  await waitFor(() => streams.every(({ isOver }) => isOver));
+  assert.is((await get(server, "/", cookie)).status, 401);
+  assert.not(kept.isOver);
+  await http({ socketPath: join(server.state, "socket") }, `/runs/${body.run}/cancel`, {
+    method: "POST",
+  });
+  await server.idle();
+  await server.stop();
+  server = await startHooks(dir);
+  assert.is((await get(server, "/", other)).status, 200, "a session outlives a restart");
+  const watched = follow(server, "/live", { cookie: other });
+  await waitFor(() => watched.text !== "");
+  await writeFile(join(dir, "pw"), "another password\n");
+  await chmod(join(dir, "pw"), 0o600);
+  await waitFor(() => watched.isOver);
+  assert.is((await get(server, "/", other)).status, 401);
+  await server.stop();
+});
+
+test("wrong tries are limited for each address; who has signed in before is not kept out by others", async () => {
+  const server = await startHooks(await pageYard());
+  const from = (address: string, secret: string) =>
+    post(server, "/sign-in", {
+      body: new URLSearchParams({ secret }).toString(),
+      headers: { "x-forwarded-for": address },
+    });
+  const answers: number[] = [];
+  for (let n = 0; n < 11; n++) answers.push((await from("203.0.113.7", `guess ${n}`)).status);
+  assert.equal(answers, [...Array.from({ length: 10 }, () => 403), 429]);
+  assert.is((await from("203.0.113.7", password)).status, 429);
+  assert.is((await from("203.0.113.8", password)).status, 303);
+  await server.stop();
+});
+
+test("a link from another site is answered by a page that asks once more, so that people stay signed in", async () => {
+  const server = await startHooks(await pageYard());
+  const link = { "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate" };
+  const answer = await get(server, "/repos/me/site?branch=%22%3E", "", link);
+  assert.is(answer.status, 200);
+  assert.match(
+    answer.text,
+    '<meta http-equiv="refresh" content="0;url=/repos/me/site?branch=%22%3E">',
+  );
+  assert.match((await get(server, "//evil.example/", "", link)).text, 'url=/"');
+  await server.stop();
+});
+
+test("a public repo can be seen by anybody and steered by nobody; a header is believed of named proxies only", async () => {
+  const dir = await pageYard({
+    repos: { "me/open": "public: true", "me/closed": "" },
+    status: ", trust_header: X-Remote-User, trust_from: [127.0.0.1], trust_steer: [ada]",
+  });
+  const server = await startHooks(dir);
+  const open = (await server.push("me/open", sha(1))).body.run;
+  const closed = (await server.push("me/closed", sha(2))).body.run;
+  await server.idle();
+  const overview = await get(server, "/");
+  assert.match(overview.text, "me/open".replace("me/", ""));
+  assert.not.match(overview.text, "closed");
+  assert.is((await get(server, `/runs/${open}/log`)).status, 200);
+  assert.match((await get(server, "/repos/me/open/badge.svg")).text, "passing");
+  assert.is((await get(server, `/runs/${closed}`)).status, 401);
+  assert.is((await get(server, "/repos/me/closed/badge.svg")).status, 404);
+  assert.is((await post(server, `/runs/${open}/rerun`)).status, 401);
+  const told = (name: string) => ({ "x-remote-user": name });
+  assert.is((await get(server, `/runs/${closed}`, "", told("grace"))).status, 200);
+  assert.is((await post(server, `/runs/${closed}/rerun`, { headers: told("grace") })).status, 403);
+  assert.is((await post(server, `/runs/${closed}/rerun`, { headers: told("ada") })).status, 303);
+  const text = readFileSync(join(dir, "hooks.yml"), "utf8");
+  await writeFile(join(dir, "hooks.yml"), text.replace("[127.0.0.1]", "[192.0.2.1]"));
+  await waitFor(async () => (await get(server, `/runs/${closed}`, "", told("ada"))).status === 401);
+  await server.idle();
+  await server.stop();
+});
+
+test("a live log goes on where it was after cut connections and a restart of the server: nothing is missing or doubled", async () => {
+  const dir = await pageYard({
+    job: 'for i in $(seq 1 2000); do echo "line $i"; test $((i % 100)) = 0 && sleep 0.05; done; until test -e go; do sleep 0.05; done; echo the end',
+  });
+  const server = await startHooks(dir);
+  const { body } = await server.push("me/site", sha(1));
+  const cookie = await signIn(server);
+  const seen: string[] = [];
+  let id = "";
+  const path = () => `/runs/${body.run}/log?follow=1${id === "" ? "" : `&at=${id}`}`;
+  for (let cut = 0; seen.at(-1) !== "line 2000"; cut++) {
+    assert.ok(cut < 200, `only ${seen.length} lines`);
+    const stream = follow(server, path(), { cookie });
+    await waitFor(() => /^id: .+\n(?:data: .*\n)+\n/m.test(stream.text) || stream.isOver);
+    stream.close();
+    // what came whole counts, as in a browser
+    const whole = stream.text.slice(0, stream.text.lastIndexOf("\n\n") + 2);
+    seen.push(...linesOf(whole));
+    id = lastId(whole) || id;
+  }
+  assert.equal(
+    seen,
+    Array.from({ length: 2000 }, (_, n) => `line ${n + 1}`),
+  );
+  await server.kill();
+  const next = await startHooks(dir);
+  const stream = follow(next, `/runs/${body.run}/log?follow=1`, { cookie, "last-event-id": id });
+  await writeFile(join(dir, "co/go"), "");
+  await waitFor(() => stream.isOver);
+  const rest = linesOf(stream.text);
+  assert.is(rest[0]?.startsWith("line"), false, rest.slice(0, 3).join("\n"));
+  assert.match(stream.text, /event: end\ndata: succeeded/);
+  const foreign = follow(next, `/runs/${body.run}/log?follow=1&at=1-1`, { cookie });
+  await waitFor(() => foreign.isOver);
+  assert.match(foreign.text, "event: restart");
+  const log = readFileSync(join(next.state, "runs", body.run, "log"), "utf8");
+  const parts = (await get(next, `/runs/${body.run}/lines?from=0&count=2000`, cookie)).body;
+  assert.equal(parts.lines, log.split("\n").slice(0, 2000));
+  await next.idle();
+  await next.stop();
+});
+
+test.run();
