@@ -1,3 +1,4 @@
+import { isSha } from "../core/names.ts";
 import { quoteWord, type Shell } from "../exec/exec.ts";
 import { userEnvironment, wordsFor } from "../exec/users.ts";
 import { gitIn, textOf } from "../git/git.ts";
@@ -16,4 +17,12 @@ export function gitAs({ user, dir }: RepoConfig): Shell {
 export async function checkoutBranch(repo: RepoConfig): Promise<string | undefined> {
   const git = gitAs(repo)({ timeout: 5000 });
   return await textOf(git`git symbolic-ref --quiet --short HEAD`).catch(() => undefined);
+}
+
+/** The commit of a tag (`refs/tags/v1.2.3`) that was fetched; undefined: the checkout does not have it. */
+export async function tagCommit(repo: RepoConfig, ref: string): Promise<string | undefined> {
+  const git = gitAs(repo)({ timeout: 5000 });
+  const commit = `${ref}^{commit}`;
+  const sha = await textOf(git`git rev-parse --verify --quiet --end-of-options ${commit}`);
+  return isSha(sha) ? sha : undefined;
 }

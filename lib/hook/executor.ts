@@ -1,5 +1,5 @@
 import { exitCodeOf, messageOf, systemCode } from "../core/errors.ts";
-import { checkoutBranch } from "./checkout.ts";
+import { checkoutBranch, tagCommit } from "./checkout.ts";
 import type { RepoConfig } from "./config.ts";
 import type { Entry } from "./entry.ts";
 import { hasEnded, recordOf, type RunRecord, type RunState } from "./records.ts";
@@ -232,9 +232,19 @@ export class Executor {
     state: RunState,
     why: { reason?: string | undefined; by?: string | undefined },
   ): Promise<RunRecord> {
+    await this.#findTag(record);
     const ended = await this.#states.ended(record, state, why);
     this.#busy.delete(record.id);
     return ended;
+  }
+
+  /** Most forges name a branch with a release; what its tag is, the checkout knows once it was fetched. */
+  async #findTag(record: RunRecord): Promise<void> {
+    const { repos, forges } = this.#parts.settings.config;
+    const repo = repos.get(record.repo);
+    if (record.kind !== "release" || record.sha !== undefined || !repo || forges.length === 0)
+      return;
+    record.built = await tagCommit(repo, record.ref).catch(() => undefined);
   }
 
   /** The checkout was busy: the run waits, longer each time. */

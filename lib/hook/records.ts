@@ -55,6 +55,8 @@ export interface RunRecord extends Source, Change {
   stages?: RunStage[] | undefined;
   /** Who cancelled it. */
   cancelledBy?: string | undefined;
+  /** The commit of a released tag, where the forge did not tell it. */
+  built?: string | undefined;
   /** Who is still to be told of its end. */
   tell?: Telling[] | undefined;
   /** What its end means: the first failure after good, or the first good after a failure. */

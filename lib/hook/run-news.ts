@@ -27,12 +27,18 @@ export function stageOf({ stages, state, phase }: RunRecord): string | undefined
   return failedStage(stages)?.name ?? (phase === "then" ? "on_success" : undefined);
 }
 
+/** The commit that a run is about: as the forge told it, else what the released tag was. */
+export function commitOf({ sha, built }: RunRecord): string | undefined {
+  return sha ?? built;
+}
+
 /** The status of a run's commit; undefined when its commit is not known. */
 export function statusOf(
   record: RunRecord,
   { url, context }: { url: string | undefined; context: string },
 ): CommitStatus | undefined {
-  const { repo, sha, ref, kind } = record;
+  const { repo, ref, kind } = record;
+  const sha = commitOf(record);
   if (sha === undefined) return undefined;
   return {
     ...{ repo, sha, ref, context: `${context}/${kind}`, state: states[record.state] },
@@ -69,10 +75,10 @@ export function noticeOf(
   record: RunRecord,
   { url, lines }: { url: string | undefined; lines: readonly string[] },
 ): Notice {
-  const { id, repo, kind, ref, sha, release, commit, state, reason, seconds } = record;
+  const { id, repo, kind, ref, release, commit, state, reason, seconds } = record;
   const branch = shortRef(ref);
   return {
-    ...{ id, by: "hook-server", reason, seconds, sha, lines },
+    ...{ id, by: "hook-server", reason, seconds, sha: commitOf(record), lines },
     subject: kind === "release" ? `${repo} releases` : `${repo} ${branch}`,
     outcome: state === "failed" ? "failed" : "ok",
     what: `${kind === "release" ? `release ${release?.tag ?? branch}` : "push"} ${state}`,

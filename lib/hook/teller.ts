@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import type { Mask } from "../config/secrets.ts";
+import { cleanLine } from "../core/clean.ts";
 import { messageOf } from "../core/errors.ts";
 import { $, commandFailure } from "../exec/exec.ts";
 import { parseLine } from "../log/format.ts";
@@ -9,7 +10,7 @@ import { Statuses } from "../statuses/statuses.ts";
 import type { RepoConfig, Settings } from "./config.ts";
 import { hasEnded, type Records, type RunRecord, type Telling } from "./records.ts";
 import { afterCommand } from "./run-command.ts";
-import { endVariables, forgeHostOf, noticeOf, statusOf } from "./run-news.ts";
+import { commitOf, endVariables, forgeHostOf, noticeOf, statusOf } from "./run-news.ts";
 import { failedStage } from "./run-stages.ts";
 import type { ServerLog } from "./telemetry.ts";
 
@@ -18,6 +19,9 @@ interface TellerParts {
   records: Records;
   log: ServerLog;
 }
+
+/** Milliseconds until a message that could not be kept is handed over again. */
+const retryDelay = 30_000;
 
 /**
  * Tells what becomes of runs: commit statuses at their forges, messages to people, and the commands that are told of a
@@ -63,7 +67,8 @@ export class Teller {
     const { targets } = this.#parts.settings.config;
     const { onFailure = [], onChange = [] } = this.#repoOf(record) ?? {};
     const telling: Telling[] = [];
-    if (record.sha !== undefined && this.#hostOf(record) !== undefined) telling.push("status");
+    if (commitOf(record) !== undefined && this.#hostOf(record) !== undefined)
+      telling.push("status");
     if (record.state !== "succeeded" && record.state !== "failed") return telling;
     if (targets.length > 0 || onChange.length > 0) telling.push("message");
     if (onChange.length > 0 || (record.state === "failed" && onFailure.length > 0))
@@ -84,9 +89,19 @@ export class Teller {
       this.#setStatus(record, () => void this.#told(record.id, "status"));
     this.#handing = this.#handing
       .then(() => this.#handOver(record))
-      .catch((error: unknown) =>
-        this.#parts.log.warn(`telling of run ${record.id}: ${messageOf(error)}`),
-      );
+      .catch((error: unknown) => this.#tryAgain(record, error));
+  }
+
+  /** A full disk, say: what is still to be told stands in the record. */
+  #tryAgain(record: RunRecord, error: unknown): void {
+    this.#parts.log.warn(`telling of run ${record.id}: ${messageOf(error)}; tried again`);
+    const again = () => {
+      this.#handing = this.#handing
+        .then(() => this.#handOver(record))
+        .catch((reason: unknown) => this.#tryAgain(record, reason));
+    };
+    const timer = setTimeout(() => !this.#abort.signal.aborted && again(), retryDelay);
+    this.#abort.signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
   }
 
   /** Go on with what a former server did not get told. */
@@ -130,7 +145,7 @@ export class Teller {
     if (host === undefined || !status || !forges.some((forge) => forge.host === host))
       return onSettled();
     const since = Date.parse(record.ended ?? "") || Date.now();
-    const description = this.#parts.settings.mask(status.description);
+    const description = cleanLine(this.#parts.settings.mask(status.description));
     this.#statuses.set(host, record.id, { ...status, description }, { since, onSettled });
   }
 

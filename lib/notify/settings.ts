@@ -90,7 +90,10 @@ export async function readTargets(
     try {
       const read = await readTarget(raw, where, options);
       const { when, group } = raw;
-      targets.push({ ...read, id: shortHash(read.id), when, group });
+      const id = shortHash(read.id);
+      if (targets.some((each) => each.id === id))
+        throw new UsageError(`${where()}: ${read.name} stands here twice; leave one of them`);
+      targets.push({ ...read, id, when, group });
     } catch (error) {
       if (!(error instanceof UsageError)) throw error;
       problems.push(error.message);

@@ -7,7 +7,7 @@ import * as assert from "uvu/assert";
 import { type Fault, startForge } from "../helpers/forges.ts";
 import { type HookServer, makeYard, pushPayload, sha, startHooks } from "../helpers/hooks.ts";
 import { closeReceivers, startReceiver } from "../helpers/receiver.ts";
-import { runScript } from "../helpers/run.ts";
+import { runCommand, runScript } from "../helpers/run.ts";
 import { waitFor } from "../helpers/wait.ts";
 
 test.after(closeReceivers);
@@ -143,6 +143,57 @@ test("a payload from a host that is not configured sends nothing, and no other f
   await push(server, 2);
   await waitFor(() => forge.shown(sha(2), context) === "success");
   assert.is(forge.shown(sha(1), context), undefined);
+  await server.stop();
+});
+
+test("a release shows its status beside the commit of its tag, which the forge did not tell", async () => {
+  const forge = await startForge("gitlab");
+  const dir = await makeTellingYard(forge.api);
+  const identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.com"];
+  const git = (...args: string[]) =>
+    runCommand(["git", "-C", join(dir, "co"), ...identity, ...args], { expect: 0 });
+  await git("init", "--quiet");
+  await git("commit", "--quiet", "--allow-empty", "--message", "one");
+  await git("tag", "--annotate", "--message", "first", "v1.0");
+  const commit = (await git("rev-parse", "HEAD")).stdout.trim();
+  const server = await startHooks(dir);
+  const url = "https://git.example.com/me/site/releases/v1.0";
+  const release = { tag_name: "v1.0", name: "v1.0", html_url: url, target_commitish: "main" };
+  const repository = { full_name: "me/site" };
+  await server.send({ event: "release", payload: { action: "published", release, repository } });
+  await server.idle();
+  await waitFor(() => forge.shown(commit, "boatyard/release") === "success");
+  assert.is(forge.received.at(-1)?.body.ref, "v1.0");
+  await server.stop();
+});
+
+test("through an API that fails half the time, and kills, each of many pushes ends with the right status", async () => {
+  let random = 7;
+  const next = () => (random = (random * 1103515245 + 12345) % 2 ** 31) / 2 ** 31;
+  const faults: Fault[] = ["503 before", "cut before", "cut after"];
+  const fault = () => (next() < 0.5 ? faults[Math.floor(next() * 3)] : undefined);
+  const forge = await startForge("gitlab", fault);
+  const dir = await makeTellingYard(forge.api);
+  let server = await startHooks(dir);
+  const count = 24;
+  for (let number = 1; number <= count; number++) {
+    await push(server, number);
+    if (number % 8 !== 0) continue;
+    await server.kill();
+    server = await startHooks(dir);
+  }
+  const runs = await server.idle();
+  const shown: Record<string, string> = { succeeded: "success", superseded: "canceled" };
+  await waitFor(() => runs.every((run) => forge.shown(run.sha, context) === shown[run.state]), {
+    what: () => runs.map((run) => `${run.state} ${forge.history(run.sha, context)}`).join("\n"),
+  });
+  assert.is(runs.length, count);
+  for (const run of runs) {
+    const history = forge.history(run.sha, context);
+    const end = shown[run.state] ?? "";
+    const after = history.slice(history.indexOf(end));
+    assert.equal([...new Set(after)], [end], "nothing that is not final comes after the end");
+  }
   await server.stop();
 });
 

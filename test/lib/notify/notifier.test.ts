@@ -237,6 +237,7 @@ test("Slack and ntfy get their own shapes, with the token; a sample goes to each
 
 for (const [what, yaml, message] of [
   ["of two kinds", "[{ command: x, ntfy: { topic: a } }]", /one of email, webhook, ntfy, command/],
+  ["that stands there twice", "[{ command: x }, { command: x, when: always }]", /twice/],
   ["of none", "[{ when: always }]", /notify\.yml:1:2: a target is one of .* and this has none/],
   ["with an unknown key", "[{ webhok: {} }]", /did you mean "webhook"/],
   ["mail without a server", "[{ email: { to: a@b.c } }]", /either server or sendmail/],
