@@ -4,6 +4,7 @@ import { cleanText } from "../lib/core/clean.ts";
 import { folderFlag, installOptions, trustFlags } from "./launchfit/flags.ts";
 import { config, list } from "./launchfit/installed.ts";
 import { log, restart, rollback, statusCommand, stop } from "./launchfit/running.ts";
+import { notify } from "./launchfit/notify.ts";
 import { check, fetch, verify } from "./launchfit/updates.ts";
 
 const command = defineCommand({
@@ -38,6 +39,7 @@ const command = defineCommand({
     fetch,
     list,
     log,
+    notify,
     restart,
     rollback,
     status: statusCommand,

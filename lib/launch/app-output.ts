@@ -18,6 +18,8 @@ export interface AppOutput {
     onLine: (line: string) => void,
     options: { count: number; follow: boolean; signal: AbortSignal },
   ): Promise<void>;
+  /** The last `count` lines. */
+  last(count: number): string[];
   close(): Promise<void>;
 }
 
@@ -49,6 +51,7 @@ export async function openAppOutput(
       show(`launchfit: ${line}`);
     },
     give: (onLine, options) => recent.give(onLine, options),
+    last: (count) => recent.last(count),
     async close() {
       pipe.close();
       await file.close();

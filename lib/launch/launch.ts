@@ -2,12 +2,13 @@ import { join } from "node:path";
 import { Busy, Failure, Refused, UsageError } from "../core/errors.ts";
 import { lastLines } from "./app-output.ts";
 import { acquireLock } from "../files/lock.ts";
-import { readLaunchConfig } from "./config.ts";
+import { describeNotify, readLaunchConfig } from "./config.ts";
 import { askControl, type ControlAnswer, type ControlRequest, controlPath } from "./control.ts";
 import { currentRelease, deployDirectory } from "./deploy-directory.ts";
 import { findUpdate } from "./find-update.ts";
 import { addRelease, recordDone } from "./install.ts";
 import { openLauncherState } from "./launcher-state.ts";
+import { Messages } from "./messages.ts";
 import { Releases } from "./releases.ts";
 import { type InstallOptions, openSession } from "./session.ts";
 import { readStatus, type Status } from "./status.ts";
@@ -17,6 +18,7 @@ import { type CheckResult, Updater } from "./updater.ts";
 
 export { type Installed, installInto } from "./install.ts";
 export { launchIn } from "./launcher.ts";
+export { notifyTest } from "./messages.ts";
 export type { InstallOptions } from "./session.ts";
 export { listAll, listLines, statusCode, worstCode } from "./all.ts";
 export { statusLines } from "./status.ts";
@@ -109,7 +111,13 @@ async function withUpdater<T>(
   try {
     const state = await openLauncherState(deploy.state);
     const { note: log, signal } = options;
-    return await work(new Updater({ releases, install: options, state, log, signal }));
+    const lines = (count: number) => lastLines(deploy.state, count);
+    const messages = await Messages.follow(state, { releases, log, lines, isRunning: false });
+    try {
+      return await work(new Updater({ releases, install: options, state, log, signal }));
+    } finally {
+      await messages.close(15_000);
+    }
   } finally {
     lock.release();
   }
@@ -199,10 +207,13 @@ export async function effectiveConfig(
   const name = await currentRelease(deploy);
   const release = name === undefined ? undefined : join(deploy.releases, name);
   const { config, origins, written } = await readLaunchConfig(deploy.path, release);
-  return Object.entries(config).flatMap(([section, keys]) =>
+  const { kinds, origin } = await describeNotify(deploy.path);
+  const notify = { name: "notify", value: kinds, written: `[${kinds.join(", ")}]`, origin };
+  const sections = Object.entries(config).flatMap(([section, keys]) =>
     Object.entries(keys as Record<string, unknown>).map(([key, value]) => {
       const name = `${section}.${key}`;
       return { name, value, written: written[name] ?? "", origin: origins[name] ?? "default" };
     }),
   );
+  return [...sections, notify];
 }

@@ -13,6 +13,12 @@ export interface LauncherState {
   offered?: OfferedVersion;
   /** A change of version whose health is not known yet: checked at the next start, and undone if it is bad. */
   pending?: VersionChange;
+  /** Set while updates are refused: from the look that was, to the next good one. */
+  refused?: boolean;
+  /** Set from a version that failed to the next one that holds up. */
+  updateFailed?: boolean;
+  /** The app was given up, and has not run for a minute since. */
+  crashLoop?: { at: string; reason: string };
   /** Why the app is not running although it should. */
   stopped?: { at: string; reason: string };
 }

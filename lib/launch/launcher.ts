@@ -9,8 +9,10 @@ import { deployDirectory } from "./deploy-directory.ts";
 import { type HealthWatch, watchHealth } from "./health.ts";
 import { assertKept } from "./kept.ts";
 import { type LauncherStateFile, openLauncherState } from "./launcher-state.ts";
+import { Messages } from "./messages.ts";
 import { Mutex } from "./mutex.ts";
 import { Releases } from "./releases.ts";
+import { watchRecovery } from "./restarts.ts";
 import type { InstallOptions } from "./session.ts";
 import { knownState } from "./state.ts";
 import { describeStatus, type Status } from "./status.ts";
@@ -40,7 +42,10 @@ export async function launchIn(folder: string, options: LauncherOptions): Promis
   const lock = await acquireLock(deploy.lock, { what: "launchfit" });
   const output = await openAppOutput(deploy.state, options.show);
   const state = await openLauncherState(deploy.state);
-  const launcher = new Launcher({ lock, releases, output, state }, options);
+  const { log } = output;
+  const lines = async (count: number) => output.last(count);
+  const messages = await Messages.follow(state, { releases, log, lines, isRunning: true });
+  const launcher = new Launcher({ lock, releases, output, state, messages }, options);
   await launcher.start();
   return launcher;
 }
@@ -51,6 +56,7 @@ interface LauncherParts {
   releases: Releases;
   output: AppOutput;
   state: LauncherStateFile;
+  messages: Messages;
 }
 
 /** A launchfit that runs an app. */
@@ -63,6 +69,7 @@ export class Launcher {
   readonly #keeper: AppKeeper;
   readonly #updater: Updater;
   readonly #schedule: UpdateSchedule;
+  readonly #recovery: { close(): void };
   readonly #health: HealthWatch;
   #control: ControlServer | undefined;
   // a check, a restart, a rollback wait for each other; within them, what ends and starts the app waits
@@ -93,6 +100,7 @@ export class Launcher {
       log,
       onIll: (app, wrong) => void this.#appIll(app, wrong),
     });
+    this.#recovery = watchRecovery(() => this.#keeper.app?.uptime(), state, log);
     const end = new Promise<number>((resolve) => {
       this.#end = resolve;
     });
@@ -202,8 +210,9 @@ export class Launcher {
   /** The app has ended and is not started again by itself. */
   async #appGone(code: number, reason: string): Promise<void> {
     const { output, state } = this.#parts;
-    await state.note({ stopped: { at: new Date().toISOString(), reason } }, output.log);
     const givenUp = this.#keeper.state === "given up";
+    const stopped = { at: new Date().toISOString(), reason };
+    await state.note({ stopped, ...(givenUp ? { crashLoop: stopped } : {}) }, output.log);
     if (givenUp && (await this.#schedule.follows())) {
       // an update may bring the app back: that is worth staying for
       output.log(`GIVEN UP: ${reason}; it starts again with the next update or launchfit restart`);
@@ -228,6 +237,7 @@ export class Launcher {
     const { lock, output } = this.#parts;
     this.#stopping.abort();
     this.#schedule.close();
+    this.#recovery.close();
     this.#health.close();
     await notify("STOPPING=1");
     // an update under way is given up, or undone, before the app ends
@@ -236,6 +246,7 @@ export class Launcher {
     await this.#keeper.stop();
     this.#keeper.close();
     await this.#control?.close();
+    await this.#parts.messages.close(5000);
     await output.close();
     lock.release();
     return code;

@@ -65,7 +65,8 @@ export class Releases {
     await pruneReleases(this.deploy, keep, names);
   }
 
-  async #app(): Promise<string> {
+  /** The app's name. @throws {UsageError} where nothing tells it. */
+  async app(): Promise<string> {
     // what is installed has the name that was accepted, whatever mistake stands in launchify.yml now
     const { app } = await knownState(this.deploy);
     if (app !== undefined) return app;
@@ -76,11 +77,11 @@ export class Releases {
   }
 
   async #nameOf(version: string): Promise<string> {
-    return `${await this.#app()}-${version}`;
+    return `${await this.app()}-${version}`;
   }
 
   async #versionOf(name: string): Promise<string> {
-    const app = await this.#app();
+    const app = await this.app();
     return name.startsWith(`${app}-`) ? name.slice(app.length + 1) : name;
   }
 }

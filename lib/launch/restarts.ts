@@ -1,4 +1,6 @@
-/** When an app that ended, or hangs, is started again. Pure. */
+import type { LauncherStateFile } from "./launcher-state.ts";
+
+/** When an app that ended, or hangs, is started again, and when it counts as well. */
 
 /** Milliseconds an app must have lived for its crashes so far to be forgiven. */
 export const goodRun = 60_000;
@@ -32,6 +34,22 @@ export function planRestart(restarts: Restarts, lived: number, how: string): Res
   }
   const pause = Math.min(maxPause, minPause * 2 ** (quick - 1));
   return { again: true, pause, restarts: { quick, total: restarts.total + 1 } };
+}
+
+/**
+ * An app that was given up counts as well again once it has run for a minute.
+ * @param uptime milliseconds; undefined while it does not run.
+ */
+export function watchRecovery(
+  uptime: () => number | undefined,
+  state: LauncherStateFile,
+  log: (line: string) => void,
+): { close(): void } {
+  const timer = setInterval(() => {
+    if (state.value.crashLoop && (uptime() ?? 0) >= goodRun)
+      void state.note({ crashLoop: undefined }, log);
+  }, goodRun / 6);
+  return { close: () => clearInterval(timer) };
 }
 
 /** So often an app that runs and is not healthy is started again within an hour; then it stays as it is. */

@@ -16,6 +16,8 @@ export interface StateFileOptions {
  */
 export class StateFile<T extends object> {
   value: T;
+  /** Told of each change before it is written: what is to follow from it is lost by no crash, and may be told twice. */
+  onChange: ((before: T, after: T) => Promise<void>) | undefined;
   readonly #path: string;
   readonly #empty: T;
   readonly #options: StateFileOptions;
@@ -46,7 +48,10 @@ export class StateFile<T extends object> {
 
   /** Change some of it; `undefined` removes a key. The same content is not written again. */
   async save(change: { [Key in keyof T]?: T[Key] | undefined }): Promise<void> {
-    this.value = { ...this.value, ...change } as T;
+    const before = this.value;
+    const after = { ...before, ...change } as T;
+    this.value = after;
+    await this.onChange?.(before, after);
     // one write at a time, each of what holds by then: the last one to end is the newest
     await this.#writes.run(async () => {
       const text = `${JSON.stringify(this.value, undefined, 2)}\n`;

@@ -166,7 +166,7 @@ export class Trial {
     const running = keeper && { pending: undefined, stopped: undefined };
     // one that failed before and holds up now is as good as any
     const { [to]: _, ...failed } = state.value.failed ?? {};
-    await state.note({ lastUpdate, failed, ...running }, log);
+    await state.note({ lastUpdate, failed, updateFailed: undefined, ...running }, log);
     // what an undo may need stays until the trial period is over
     await releases.prune(keeper ? [from, to] : [to]).catch(this.#tell);
   }
@@ -216,8 +216,9 @@ export class Trial {
       reason,
       sha256: await releases.sha256Of(to),
     });
-    const lastUpdate = { at: new Date().toISOString(), from, to, ok: false, reason };
-    await state.note({ failed, lastUpdate, pending: undefined }, log);
+    const told = `${to} did not hold up: ${reason}`;
+    const lastUpdate = { at: new Date().toISOString(), from, to, ok: false, reason: told };
+    await state.note({ failed, lastUpdate, updateFailed: true, pending: undefined }, log);
     if (keeper && !keeper.app) await keeper.startAgain();
   }
 

@@ -57,11 +57,13 @@ export class Updater {
     const at = new Date().toISOString();
     try {
       const checked = await this.#update();
-      await state.note({ lastCheck: { at, result: checked.result, ok: true } }, log);
+      const lastCheck = { at, result: checked.result, ok: true };
+      await state.note({ lastCheck, refused: undefined }, log);
       return checked;
     } catch (error) {
       const code = exitCodeOf(error) ?? 1;
-      await state.note({ lastCheck: { at, result: messageOf(error), ok: false, code } }, log);
+      const lastCheck = { at, result: messageOf(error), ok: false, code };
+      await state.note({ lastCheck, ...(code === 4 ? { refused: true } : {}) }, log);
       throw error;
     }
   }
@@ -100,10 +102,20 @@ export class Updater {
 
   /** Fetch a new version and change to it. The version that it replaced: `before`, unless that was undone meanwhile. */
   async #bringIn(session: Session, update: Update, before: string): Promise<string> {
+    this.#incoming = update.version;
+    try {
+      await this.#prepare(session, update, before);
+      return await this.#changeTo(update.version);
+    } finally {
+      this.#incoming = undefined;
+    }
+  }
+
+  /** What is done beside the running app: after a failure it runs on. */
+  async #prepare(session: Session, update: Update, before: string): Promise<void> {
     const { releases, state, log, signal } = this.#options;
     const at = new Date().toISOString();
     const { version: to } = update;
-    this.#incoming = to;
     try {
       await addRelease(session, update);
       // others need not wait for the hooks and the app
@@ -116,17 +128,16 @@ export class Updater {
       const hook = { version: to, releaseDir: folder, previous: before, log, signal };
       await runHook("before_symlink", settings, { ...hook, cwd: folder });
       await runHook("before_restart", settings, { ...hook, cwd: releases.deploy.path });
-      return await this.#changeTo(to);
     } catch (error) {
       const reason = messageOf(error);
       const lastUpdate = { at, from: before, to, ok: false, reason };
       // what the network or the disk did is tried again; what the release did is not
       const failed =
-        error instanceof ReleaseFailed ? { failed: await this.#withFailed(to, reason) } : {};
+        error instanceof ReleaseFailed
+          ? { failed: await this.#withFailed(to, reason), updateFailed: true }
+          : {};
       await state.note({ lastUpdate, ...failed }, log);
       throw error;
-    } finally {
-      this.#incoming = undefined;
     }
   }
 

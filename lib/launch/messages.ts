@@ -1,0 +1,126 @@
+import { join, resolve } from "node:path";
+import { createMask } from "../config/secrets.ts";
+import { messageOf, UsageError } from "../core/errors.ts";
+import { exists } from "../files/files.ts";
+import { Notifier, type SampleResult, sendSamples, type Target } from "../notify/notify.ts";
+import { readNotifyTargets } from "./config.ts";
+import type { LauncherState, LauncherStateFile } from "./launcher-state.ts";
+import { noticesOf } from "./notices.ts";
+import type { Releases } from "./releases.ts";
+
+/** Lines of the log that a message about a failure shows. */
+const logLines = 20;
+
+export interface MessagesOptions {
+  releases: Releases;
+  log: (line: string) => void;
+  /** The last lines of the app and of launchfit. */
+  lines: (count: number) => Promise<string[]>;
+}
+
+/**
+ * Tells people what changes in what launchfit remembers, by the `notify:` of the deploy directory. Whoever uses it holds the
+ * directory's lock. Nothing that goes wrong here keeps launchfit from its work.
+ */
+export class Messages {
+  readonly #options: MessagesOptions;
+  readonly #isRunning: boolean;
+  /** Of the targets as they are now. */
+  #secrets = createMask([]);
+  #notifier: Notifier | undefined;
+  #isClosed = false;
+  /** The last mistake that was said. */
+  #trouble: string | undefined;
+
+  private constructor(options: MessagesOptions, isRunning: boolean) {
+    this.#options = options;
+    this.#isRunning = isRunning;
+  }
+
+  /**
+   * Tell what changes in `state` from now on, and what a former launchfit could not tell.
+   * @param options.isRunning messages go out as they come; else they wait for `close`.
+   */
+  static async follow(
+    state: LauncherStateFile,
+    { isRunning, ...options }: MessagesOptions & { isRunning: boolean },
+  ): Promise<Messages> {
+    const messages = new Messages(options, isRunning);
+    if (await exists(folderOf(options.releases))) await messages.#open();
+    state.onChange = (before, after) => messages.#changed(before, after);
+    return messages;
+  }
+
+  /** Send what waits, for at most `limit` milliseconds; what is left then, the next launchfit sends. */
+  async close(limit: number): Promise<void> {
+    this.#isClosed = true;
+    try {
+      await this.#notifier?.flush(limit);
+      await this.#notifier?.close();
+    } catch (error) {
+      this.#say(error);
+    }
+  }
+
+  async #changed(before: LauncherState, after: LauncherState): Promise<void> {
+    const { releases, lines } = this.#options;
+    if (this.#isClosed) return;
+    try {
+      const notices = noticesOf(await releases.app(), before, after);
+      const notifier = notices.length === 0 ? undefined : await this.#open();
+      for (const notice of notices) {
+        const tail = notice.outcome === "failed" ? await lines(logLines) : [];
+        await notifier?.tell({ ...notice, lines: tail });
+      }
+    } catch (error) {
+      this.#say(error);
+    }
+  }
+
+  /** With the targets as they are configured now; undefined when there never were any. */
+  async #open(): Promise<Notifier | undefined> {
+    const { releases, log } = this.#options;
+    let targets: Target[];
+    try {
+      targets = await readNotifyTargets(releases.deploy.path);
+    } catch (error) {
+      this.#say(error);
+      return this.#notifier;
+    }
+    this.#trouble = undefined;
+    this.#secrets = createMask(targets.flatMap(({ secrets }) => secrets));
+    if (this.#notifier) await this.#notifier.setTargets(targets);
+    else if (targets.length > 0) {
+      const mask = Object.assign((text: string) => this.#secrets(text), {
+        spans: (text: string) => this.#secrets.spans(text),
+      });
+      this.#notifier = await Notifier.open({ folder: folderOf(releases), targets, mask, log });
+      if (this.#isRunning) this.#notifier.start();
+    }
+    return this.#notifier;
+  }
+
+  #say(error: unknown): void {
+    const why = messageOf(error);
+    if (why !== this.#trouble) this.#options.log(`notify: ${why}; nobody is told`);
+    this.#trouble = why;
+  }
+}
+
+function folderOf({ deploy }: Releases): string {
+  return join(deploy.state, "notify");
+}
+
+/**
+ * `launchfit notify test`: send a sample to every target.
+ * @throws {UsageError} when `notify:` has a mistake, or names nobody.
+ */
+export async function notifyTest(folder: string): Promise<SampleResult[]> {
+  const targets = await readNotifyTargets(folder);
+  if (targets.length === 0)
+    throw new UsageError(
+      `${join(resolve(folder), "launchify.yml")}: notify: names nobody to tell (docs/notify.md)`,
+    );
+  const mask = createMask(targets.flatMap(({ secrets }) => secrets));
+  return await sendSamples(targets, { by: "launchfit", mask });
+}
