@@ -1,5 +1,8 @@
 import { join } from "node:path";
+import { parseConfig } from "../config/yaml.ts";
+import { Failure, messageOf } from "../core/errors.ts";
 import { readIfThere, writeAtomic } from "../files/files.ts";
+import { launchSchema } from "./config-keys.ts";
 import type { DeployDirectory } from "./deploy-directory.ts";
 
 /** What an install adds to launchify.yml. */
@@ -11,7 +14,7 @@ export interface LaunchFileParts {
 
 /**
  * Add to the text of a launchify.yml what it does not say yet, leaving everything else as it was written. Pure.
- * The top level is block style, as people write it; an entry is put right below its section's line.
+ * An entry is put right below its section's line, or first between the section's braces.
  */
 export function completeLaunchFile(text: string, { name, server, pins }: LaunchFileParts): string {
   let result = text;
@@ -20,17 +23,28 @@ export function completeLaunchFile(text: string, { name, server, pins }: LaunchF
     /^[A-Za-z][A-Za-z0-9._/:-]*$/.test(value) && !/^(?:true|false|null|yes|no|on|off)$/i.test(value)
       ? value
       : JSON.stringify(value);
-  if (name !== undefined) result = addTo(result, "app", [`name: ${quoted(name)}`]);
+  if (name !== undefined) result = addTo(result, "app", [[`name: ${quoted(name)}`]]);
+  const key = JSON.stringify(pins?.length === 1 ? pins[0] : pins);
   const updates = [
-    ...(server === undefined ? [] : [`server: ${quoted(server)}`]),
-    ...(pins === undefined || pins.length === 0
-      ? []
-      : ["gpg:", `  key: ${pins.length === 1 ? JSON.stringify(pins[0]) : JSON.stringify(pins)}`]),
+    ...(server === undefined ? [] : [[`server: ${quoted(server)}`]]),
+    ...(pins === undefined || pins.length === 0 ? [] : [["gpg:", `  key: ${key}`]]),
   ];
   return updates.length === 0 ? result : addTo(result, "updates", updates);
 }
 
-function addTo(text: string, section: string, lines: string[]): string {
+/** @param entries a key each: its line, and those below it. */
+function addTo(text: string, section: string, entries: readonly string[][]): string {
+  const inBraces = new RegExp(`^(${section}:\\s*\\{)\\s*(\\}?)`, "m");
+  if (inBraces.test(text)) {
+    const flow = entries.map(([line, ...below]) =>
+      below.length === 0 ? line : `${line} { ${below.map((each) => each.trim()).join(", ")} }`,
+    );
+    return text.replace(
+      inBraces,
+      (_, start: string, end: string) => `${start} ${flow.join(", ")}${end ? " }" : ", "}`,
+    );
+  }
+  const lines = entries.flat();
   const all = text === "" ? [] : text.replace(/\n$/, "").split("\n");
   const at = all.findIndex((line) => new RegExp(`^${section}:\\s*(?:#.*)?$`).test(line));
   if (at < 0) return `${[...all, `${section}:`, ...lines.map((line) => `  ${line}`)].join("\n")}\n`;
@@ -59,6 +73,11 @@ export async function writeLaunchFile(
   }
   text = completeLaunchFile(text, parts);
   if (text === before) return;
+  await parseConfig(text, path, launchSchema).catch((error: unknown) => {
+    throw new Failure(
+      `${path} cannot be completed (${messageOf(error)}); write into it:\n${completeLaunchFile("", parts)}`,
+    );
+  });
   // an address may hold a login
   await writeAtomic(
     path,

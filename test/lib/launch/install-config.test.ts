@@ -98,6 +98,12 @@ test("an install adds what is missing below its section, and leaves the rest as 
     "# top\nupdates: # mine\n    server: https://x.example/\n    every: 1h\n",
   );
   assert.is(completeLaunchFile("app:\n  name: x\n", {}), "app:\n  name: x\n");
+  // sections on one line
+  const inline = completeLaunchFile("app: { exec: ./run }\nupdates: {} # mine\n", parts);
+  assert.is(
+    inline,
+    `app: { name: my-app, exec: ./run }\nupdates: { server: https://x.example/u/, gpg: { key: "${fingerprint}" } } # mine\n`,
+  );
   // a name that YAML would read as something else
   assert.match(completeLaunchFile("", { name: "true" }), 'name: "true"');
 });
