@@ -129,7 +129,10 @@ test("a release that hangs, or answers and dies soon after, is undone too", asyn
   assert.is((await app.control("check")).ok, true, "its first answer was good");
   await waitFor(() => app.current() === "releases/my-app-1", { what: "the way back" });
   await waitFor(async () => (await app.ask()) === "1", { what: "version 1 again" });
-  assert.match((await app.tell("status")).stdout, /1 → 3: 3 did not hold up: it ended with exit code 3 soon after/);
+  assert.match(
+    (await app.tell("status")).stdout,
+    /1 → 3: 3 did not hold up: it ended with exit code 3 soon after/,
+  );
   await running.stop();
   await publisher.close();
 });
