@@ -78,13 +78,6 @@ export const fleet: Mutation[] = [
     tests: activate,
   },
   {
-    what: "a killed update is not known to the next one",
-    file: "lib/fleet/repo/put-in-place.ts",
-    from: "await writeState(place, state);\n  const kept = await switchTo",
-    to: "const kept = await switchTo",
-    tests: [...activate, "scripts/killed"],
-  },
-  {
     what: "a slave that serves another commit counts as done",
     file: "lib/fleet/master/fan-out.ts",
     from: "if (known.sha !== options.sha) return { ...failure(wrong), ...known };",

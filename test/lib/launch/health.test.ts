@@ -30,4 +30,21 @@ test("a clock that jumps by a day makes no health check fail, and none last a da
   }
 });
 
+test("the good answer of an app that has ended meanwhile counts for nothing", async () => {
+  let exit = (_: { how: string }) => {};
+  const gone = new Promise<{ how: string }>((resolve) => (exit = resolve));
+  const result = await awaitHealth(
+    { url: "http://127.0.0.1/", within: 5000, timeout: 1000, every: 1000 },
+    {
+      gone,
+      signal: new AbortController().signal,
+      async ask() {
+        exit({ how: "exit code 3" });
+        return undefined;
+      },
+    },
+  );
+  assert.is(result, "it ended with exit code 3");
+});
+
 test.run();
