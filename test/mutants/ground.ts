@@ -70,7 +70,7 @@ export const ground: Mutation[] = [
     file: "lib/git/git.ts",
     from: '"file:git:http:https:ssh"',
     to: '"file:git:http:https:ssh:ext"',
-    tests: ["lib/git", "scripts/build-git", "scripts/uploads.test"],
+    tests: ["lib/git"],
   },
   {
     what: "a typing error in a configuration is passed over",

@@ -98,8 +98,8 @@ export const shown: Mutation[] = [
   {
     what: "lines are lost: a part is compressed while somebody writes to it",
     file: "lib/log/compress.ts",
-    from: "if (written[index]) report.inUse.push(path);",
-    to: "if (written.length < 0) report.inUse.push(path);",
+    from: 'if (answers[index] === "in use") return true;',
+    to: 'if (answers[index] === "in use") return false;',
     tests: ["scripts/logs-rotate"],
   },
 ];
