@@ -32,7 +32,6 @@ export const acrossRuntimes: readonly string[] = [
   // requests, sockets, TLS, systemd
   "lib/fetch",
   "lib/notify/email",
-  "lib/notify/notifier",
   "lib/http",
   "lib/launch/health",
   "lib/launch/listen-socket",

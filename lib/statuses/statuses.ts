@@ -92,8 +92,10 @@ export class Statuses {
     const former = new Map(this.#hosts);
     this.#hosts.clear();
     for (const forge of forges) {
-      const { sending = 0 } = former.get(forge.host) ?? {};
-      this.#hosts.set(forge.host, { forge, sending, notBefore: 0, trouble: undefined });
+      const fresh: Host = { forge, sending: 0, notBefore: 0, trouble: undefined };
+      // the same object: what is on its way counts down in it
+      const known = former.get(forge.host);
+      this.#hosts.set(forge.host, known ? Object.assign(known, { forge, notBefore: 0 }) : fresh);
     }
     for (const [key, lane] of this.#lanes) {
       if (this.#hosts.has(lane.host)) continue;

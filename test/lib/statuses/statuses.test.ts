@@ -190,6 +190,21 @@ test("an API that is down for too long is given up with a line", async () => {
   assert.match(said.at(-1) ?? "", /was never told ok of me\/site .*given up: it answered 503/);
 });
 
+test("a configuration that is read again while statuses are on their way holds none back", async () => {
+  let answer = () => {};
+  const gate = new Promise<void>((done) => (answer = done));
+  const server = await startReceiver(() => gate.then(() => ({ status: 201 })));
+  const forges = [{ host, kind: "github" as const, api: server.url, token: "t" }];
+  const statuses = new Statuses({ forges, mask: createMask([]), log: () => {} });
+  closing.push(statuses);
+  for (let number = 0; number < 6; number++)
+    statuses.set(host, `${number}`, statusOf(number, "ok"));
+  await waitFor(() => server.received.length === 4);
+  statuses.setForges(forges);
+  answer();
+  await waitFor(() => statuses.waiting === 0 && server.received.length === 6, { timeout: 5000 });
+});
+
 test("a long context has a key of its own at Bitbucket, never one cut short", async () => {
   const { forge, set, told } = await open("bitbucket");
   const names = ["a", "b"].map((end) => `${"long-".repeat(10)}${end}`);
