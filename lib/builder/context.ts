@@ -1,9 +1,9 @@
-import { mkdir } from "node:fs/promises";
+import { mkdir, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import process from "node:process";
-import { UsageError } from "../core/errors.ts";
+import { systemCode, UsageError } from "../core/errors.ts";
 import { isRunId, newRunId } from "../core/id.ts";
-import { exists, readIfThere, writeAtomic } from "../files/files.ts";
+import { readIfThere, writeAtomic } from "../files/files.ts";
 import { type Checkout, currentBranch, findCheckout, stateFolder } from "../git/checkout.ts";
 import { stageEnvironment } from "../run/environment.ts";
 import { BadBuildFile, type BuildConfig, defaultConfig, readBuildConfig } from "./config.ts";
@@ -56,8 +56,13 @@ export interface Selection {
  */
 export async function openContext({ dir, force }: BuildRequest): Promise<BuildContext> {
   const top = resolve(dir);
-  if (!(await exists(top)))
-    throw new UsageError(`there is no folder ${top}; clone the repository there first`);
+  await stat(top).catch((error: unknown) => {
+    if (systemCode(error) !== "EACCES")
+      throw new UsageError(`there is no folder ${top}; clone the repository there first`);
+    throw new UsageError(
+      `${top} is closed to this user; build as its owner: runuser -u OWNER -- build ${top}`,
+    );
+  });
   const env = stageEnvironment();
   const checkout = await findCheckout(top, { env: gitHome(env) });
   const state = checkout ? stateFolder(checkout) : join(top, ".boatyard");

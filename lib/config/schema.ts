@@ -222,7 +222,7 @@ export const y = {
         for (const [key, schema] of Object.entries(shape)) {
           if (Object.hasOwn(result, key)) continue;
           if (schema.optional) result[key] = schema.otherwise;
-          else context.problem(tree, `"${key}" is missing: ${schema.what}`);
+          else context.problem(tree, `"${key}" is missing; give it ${schema.what}`);
         }
         return result as ObjectOf<S>;
       },

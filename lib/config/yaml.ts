@@ -30,10 +30,16 @@ export async function readConfig<T>(file: string, schema: Schema<T>): Promise<Co
     return await parseConfig(await readFile(file, "utf8"), file, schema);
   } catch (error) {
     if (error instanceof UsageError) throw error;
-    const why = systemCode(error) === "ENOENT" ? "there is no such file" : messageOf(error);
-    throw new UsageError(`${resolve(file)}: ${why}; name another, or make it from templates/`);
+    const why = unreadable[systemCode(error) ?? ""] ?? `${messageOf(error)}; name another`;
+    throw new UsageError(`${resolve(file)}: ${why}`);
   }
 }
+
+const unreadable: Record<string, string> = {
+  ENOENT: "there is no such file; name another, or make it from templates/",
+  EACCES: "this user may not read it; type the command as its owner, or as root",
+  EISDIR: "it is a folder; name a file in it",
+};
 
 /** The same for a text that was read already; `file` is its name in messages. */
 export async function parseConfig<T>(

@@ -62,7 +62,10 @@ export async function verifyFolder(where: string, options: VerifyOptions): Promi
 
 async function localUrl(where: string): Promise<string> {
   const about = await stat(where).catch(() => undefined);
-  if (!about?.isDirectory()) throw new UsageError(`${where} is neither a folder nor a URL`);
+  if (!about?.isDirectory())
+    throw new UsageError(
+      `${where} is neither a folder nor a URL; name the web folder that release pack wrote`,
+    );
   return pathToFileURL(resolve(where)).href;
 }
 

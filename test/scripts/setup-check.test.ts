@@ -81,6 +81,11 @@ testUnless(test, missing)(
         wrong.stderr,
         "are those of slave, and this is root; type: runuser -u slave -- slave-activate",
       );
+      // what is closed to a user is there all the same
+      const closed = await sh("runuser -u site -- build /root/work", 2);
+      assert.match(closed.stderr, "/root/work is closed to this user; build as its owner");
+      const config = await sh("runuser -u site -- hook-server --config /root/hooks.yml", 2);
+      assert.match(config.stderr, "/root/hooks.yml: this user may not read it; type the command");
       // the secret that setup made lies beside the list
       await sh("echo 127.0.0.1 name=$(hostname) >/etc/server-update/slavelist.txt");
       // from root's folder, which is closed to others

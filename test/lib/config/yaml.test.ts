@@ -94,7 +94,7 @@ test("every mistake is named with file, line, column and what is allowed", async
 
 test("a missing key, a bad map key and a wrong kind are named", async () => {
   assert.equal(await problems(""), [
-    'hooks.yml:1:1: "repos" is missing: a map, each value a map with user, secret_file, poll, on',
+    'hooks.yml:1:1: "repos" is missing; give it a map, each value a map with user, secret_file, poll, on',
   ]);
   assert.equal(await problems("repos: { site: {} }"), ['hooks.yml:1:10: "site" is no owner/name']);
   assert.match((await problems("repos: [a]"))[0] ?? "", /^hooks.yml:1:8: expected a map/);
@@ -120,11 +120,14 @@ test("places can be asked for later, for checks that come after reading", async 
   assert.is(config.where(["repos", "a/b"]), "hooks.yml:5:3");
 });
 
-test("a file that is not there is a usage error that says what to do", async () => {
-  await readConfig("/nonexistent/hooks.yml", schema).then(
-    () => assert.unreachable(),
-    (error: Error) => assert.match(error.message, /hooks.yml: there is no such file; name another/),
-  );
+test("a file that is not there, and a folder, are usage errors that say what to do", async () => {
+  const said = (file: string) =>
+    readConfig(file, schema).then(
+      () => "it was read",
+      (error: Error) => error.message,
+    );
+  assert.match(await said("/nonexistent/hooks.yml"), /hooks.yml: there is no such file; name/);
+  assert.is(await said("/"), "/: it is a folder; name a file in it");
 });
 
 test.run();
