@@ -94,10 +94,17 @@ export const ground: Mutation[] = [
     tests: ["scripts/setup.test"],
   },
   {
-    what: "setup follows a link in a user's home as root",
+    what: "root reads what a link in a user's home leads to",
     file: "lib/setup/file-steps.ts",
     from: "if (!asOwner || owner === undefined) return await readIfThere(path);",
     to: "return await readIfThere(path);",
-    tests: ["scripts/setup.test", "lib/setup"],
+    tests: ["lib/setup/file-steps"],
+  },
+  {
+    what: "root writes where a link in a user's home leads to",
+    file: "lib/setup/file-steps.ts",
+    from: "if (asOwner && owner !== undefined) {\n    const script",
+    to: 'if (asOwner && owner === "") {\n    const script',
+    tests: ["lib/setup/file-steps"],
   },
 ];

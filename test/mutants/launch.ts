@@ -120,9 +120,9 @@ export const launch: Mutation[] = [
   },
   {
     what: "a release that failed is tried again and again",
-    file: "lib/launch/trial.ts",
-    from: "withFailed(state.value.failed, to, {",
-    to: 'withFailed(state.value.failed, "", {',
+    file: "lib/launch/updater.ts",
+    from: "const reason = failedBefore(this.#options.state.value.failed, update);",
+    to: "const reason = undefined as string | undefined;",
     tests: ["scripts/launchfit-run"],
   },
   {
