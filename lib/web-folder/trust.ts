@@ -1,7 +1,7 @@
 import { messageOf, Refused } from "../core/errors.ts";
-import { fingerprintOf, normalFingerprint, type PublicKey } from "../openpgp/keys.ts";
+import type { PublicKey } from "../openpgp/keys.ts";
 import type { VerifiedSignature } from "../openpgp/verify.ts";
-import { firstUse, type TrustOptions } from "./first-use.ts";
+import type { TrustOptions } from "./first-use.ts";
 import {
   checkKeyLines,
   firstKeySet,
@@ -11,27 +11,15 @@ import {
   pinnedSet,
   stepsAhead,
 } from "./key-set.ts";
-import { collectKeys, fullFingerprint, keysInRing, readKeyFile } from "./key-sources.ts";
+import { collectKeys } from "./key-sources.ts";
 import { type ReadStep, readStep, signedBy } from "./key-steps.ts";
-import { type KeptSet, KeyStore } from "./key-store.ts";
-import { choosePins } from "./pins.ts";
+import type { KeyStore } from "./key-store.ts";
+import { startTrust, type TrustContext, type TrustStart } from "./trust-start.ts";
 import { verifyBytes } from "./verify.ts";
 import type { VersionFile } from "./version-file.ts";
 import type { UnverifiedVersion, WebFolder } from "./web-folder.ts";
 
 export { publishedPin, type TrustOptions } from "./first-use.ts";
-
-export interface TrustContext {
-  /** Where a KeyStore keeps what is learnt; undefined: nowhere. */
-  store: string | undefined;
-  /** By launchify.yml, else by what was accepted before. */
-  pinned: readonly string[];
-  folders: readonly WebFolder[];
-  /** Public keys that are at hand already. */
-  given?: readonly PublicKey[];
-  /** The app's name, where it is known. */
-  app: string | undefined;
-}
 
 /**
  * The keys by which releases are judged: the pinned ones, and those to which they handed over. What is learnt is
@@ -60,7 +48,7 @@ export class Trust {
   /** Several web folders are judged one after the other. */
   #turn: Promise<unknown> = Promise.resolve();
 
-  private constructor(context: TrustContext, note: TrustOptions["note"], start: Start) {
+  private constructor(context: TrustContext, note: TrustOptions["note"], start: TrustStart) {
     this.pins = start.pins;
     this.written = start.written;
     this.#context = context;
@@ -79,46 +67,7 @@ export class Trust {
    * @throws {UsageError} when the command line contradicts the pin.
    */
   static async open(context: TrustContext, options: TrustOptions): Promise<Trust> {
-    const { note, key, keyFile } = options;
-    const written: Record<string, string> = {};
-    const full = async (text: string) => {
-      const fingerprint = await fullFingerprint(text, note);
-      if (!normalFingerprint(text)) written[text] = fingerprint;
-      return fingerprint;
-    };
-    const pinned: string[] = [];
-    for (const text of context.pinned) pinned.push(await full(text));
-    const store = new KeyStore(context.store);
-    const lastKept = await store.set();
-    // where others were pinned by hand, what the former ones handed over to counts no more
-    const keptFor = (pins: readonly string[]) =>
-      lastKept && isSameSet(lastKept.pins, pins) ? lastKept : undefined;
-    const followed = keptFor(pinned)?.set;
-    const fromFile = keyFile === undefined ? [] : await readKeyFile(keyFile);
-    const pins = choosePins({
-      pinned,
-      key: key === undefined ? undefined : await full(key),
-      keyFile:
-        keyFile === undefined
-          ? undefined
-          : { path: keyFile, fingerprints: fromFile.map(fingerprintOf) },
-      followed: followed ? [...followed.keys, ...followed.roots] : [],
-    });
-    const mayKeep = pins.length > 0;
-    const first = mayKeep ? undefined : await firstUse(context.folders, options);
-    if (first) pins.push(first.pin);
-    const kept = keptFor(pins);
-    const saved = await store.keys();
-    const offered = [...(context.given ?? []), ...fromFile, ...(first?.keys ?? [])];
-    const trusted = kept ? [...kept.set.keys, ...kept.set.roots] : [];
-    const wanted = [...pins, ...trusted, ...saved.map(fingerprintOf)];
-    const keys = await collectKeys(wanted, [...offered, ...saved]);
-    for (const pin of pins.filter((each) => !keys.has(each))) {
-      const ring = (await collectKeys([pin], await keysInRing(pin))).get(pin);
-      if (ring) keys.set(pin, ring);
-    }
-    const start = { pins, written, store, kept, keys, offered, mayKeep };
-    const trust = new Trust(context, note, start);
+    const trust = new Trust(context, options.note, await startTrust(context, options));
     if (trust.#signers().length === 0) await trust.#learn();
     return trust;
   }
@@ -265,17 +214,4 @@ export class Trust {
     }
     return [...found.values()];
   }
-}
-
-/** What a Trust begins with. */
-interface Start extends Pick<Trust, "pins" | "written"> {
-  store: KeyStore;
-  kept: KeptSet | undefined;
-  keys: Map<string, PublicKey>;
-  offered: readonly PublicKey[];
-  mayKeep: boolean;
-}
-
-function isSameSet(one: readonly string[], other: readonly string[]): boolean {
-  return [...one].sort().join() === [...other].sort().join();
 }
