@@ -1,7 +1,7 @@
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ifMissing, messageOf, Refused, UsageError } from "../core/errors.ts";
-import { writeAtomic } from "../files/files.ts";
+import { exists, writeAtomic } from "../files/files.ts";
 import { fingerprintOf, normalFingerprint, readPublicKeys } from "../openpgp/keys.ts";
 import { nextKeySet } from "../web-folder/key-set.ts";
 import {
@@ -33,8 +33,12 @@ export type KeyChange =
       retire: string;
     };
 
-/** The keys of a web folder, those that sign first. */
+/**
+ * The keys of a web folder, those that sign first.
+ * @throws {UsageError} when there is no such folder.
+ */
 export async function listKeys(out: string): Promise<{ serial: number; keys: ListedKey[] }> {
+  if (!(await exists(out))) throw new UsageError(`${out} is not there; name the web folder`);
   const lines = (await readVersion(out))?.keys;
   const path = join(out, "KEY.asc");
   const data = await readFile(path).catch(ifMissing);

@@ -6,13 +6,16 @@ export const keysCommand = defineCommand({
   name: "release keys",
   summary: "which keys sign, and handing over to others",
   usage: [
-    "release keys list [--out DIR]",
+    "release keys list [DIR]",
     "release keys add FILE|gpg:FINGERPRINT [--root] --key KEY… [flags]",
     "release keys retire FINGERPRINT --key KEY… [flags]",
   ],
   args: [
     ["list|add|retire", "what to do"],
-    ["KEY", "the new key, which must be able to sign; or the fingerprint of the one to retire"],
+    [
+      "KEY",
+      "add: the new key, which must be able to sign; retire: its fingerprint; list: the web folder",
+    ],
   ],
   minArgs: 1,
   maxArgs: 2,
@@ -33,8 +36,7 @@ export const keysCommand = defineCommand({
     const [action = "", key] = args;
     const { changeKeys, listKeys, openSigners } = await import("../../lib/release/release.ts");
     if (action === "list") {
-      if (key !== undefined) throw new UsageError("release keys list takes no key");
-      const listed = await listKeys(flags.out);
+      const listed = await listKeys(key ?? flags.out);
       const rows = listed.keys.map(({ role, fingerprint, names, expires }) => [
         ...[role, fingerprint, names[0] ?? "", expires?.toISOString().slice(0, 10) ?? "never"],
       ]);

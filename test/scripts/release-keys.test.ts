@@ -197,6 +197,9 @@ test("mistakes are usage errors, and change nothing", async () => {
     assert.match(stderr, reason);
   };
   await wrong(["remove"], "one of list, add, retire");
+  assert.match((await runScript("release", ["keys", "list", web], { expect: 0 })).stdout, a);
+  const { stderr } = await runScript("release", ["keys", "list", `${web}-not`], { expect: 2 });
+  assert.match(stderr, "web-not is not there; name the web folder");
   await wrong(["add", "--key", "a.asc"], "which key?");
   await wrong(["add", "a.asc", "--key", "a.asc"], "the same");
   await wrong(["add", "c.asc", "--key", "a.asc"], "c.asc is not there");
