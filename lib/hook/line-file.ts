@@ -1,12 +1,11 @@
 import { constants } from "node:fs";
-import { type FileHandle, open, rm } from "node:fs/promises";
+import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { setImmediate as immediate } from "node:timers/promises";
 import { Failure, messageOf } from "../core/errors.ts";
 import { fsyncFolder, writeAtomic } from "../files/files.ts";
 import { decodeLine, encodeLine } from "./lines.ts";
-import { firstLine, newline, pieceSize, type Place, readLines } from "./read-lines.ts";
-import { Successor } from "./successor.ts";
+import { firstLine, newline, type Place, readLines } from "./read-lines.ts";
 
 /** Lines on their way to the disk. */
 interface Pending {
@@ -38,7 +37,7 @@ const appending = constants.O_RDWR | constants.O_APPEND | constants.O_DSYNC;
 /**
  * An append-only file of lines (lib/hook/lines.ts). Lines that arrive together share one write; `append` resolves when
  * it is on disk, and meanwhile the lines of the next write gather. When most of the file is settled it is rewritten
- * beside and renamed, while lines go on being appended.
+ * beside and renamed, between two writes.
  */
 export class LineFile {
   readonly #path: string;
@@ -49,10 +48,9 @@ export class LineFile {
   #length = 0;
   #pending: Pending[] = [];
   #noteTimer: NodeJS.Timeout | undefined;
-  /** Writes and the last steps of rewrites go one after the other: under load there is always another write. */
+  /** Writes and rewrites go one after the other; under load there is always another write. */
   #lastTurn: Promise<unknown> = Promise.resolve();
   #isWriteAhead = false;
-  #rewriting: Promise<void> | undefined;
   #isDamaged = false;
   /** The length at which the next look shows whether to rewrite. */
   #nextLook = 0;
@@ -105,7 +103,7 @@ export class LineFile {
   #put<T>(parts: Buffer[], stored: (place: Place) => T): Promise<T> {
     return new Promise((resolve, failed) => {
       const waiter = { stored: (place: Place) => resolve(stored(place)), failed };
-      this.#pending.push({ parts, size: sizeOf(parts), waiter });
+      this.#pending.push({ parts, size: sum(parts), waiter });
       this.#writeSoon();
     });
   }
@@ -113,7 +111,7 @@ export class LineFile {
   /** A line that nobody waits for: it goes to disk with the next write or soon, and is tried again when that fails. */
   note(head: object): void {
     const parts = encodeLine(head);
-    this.#pending.push({ parts, size: sizeOf(parts) });
+    this.#pending.push({ parts, size: sum(parts) });
     this.#writeNotesLater();
   }
 
@@ -208,73 +206,67 @@ export class LineFile {
 
   /** Rewrite the file when most of it is settled, or part of it is damaged. */
   rewriteIfDue(): void {
-    if (this.#rewriting || this.#closing || !this.#file || this.#length < this.#nextLook) return;
+    if (this.#closing || !this.#file || this.#length < this.#nextLook) return;
     this.#nextLook = this.#length + this.#minSettled / 4;
-    const used = [...this.#options.inUse().keys()].reduce((sum, { length }) => sum + length, 0);
+    const used = sum([...this.#options.inUse().keys()]);
     if (!this.#isDamaged && this.#length - used <= Math.max(this.#minSettled, used)) return;
-    this.#rewriting = this.#rewrite(this.#file)
-      .catch((error: unknown) =>
-        this.#options.warn(`${this.#path} is not rewritten now: ${messageOf(error)}`),
-      )
-      .finally(() => {
-        this.#rewriting = undefined;
-      });
+    this.#inTurn(() => this.#rewrite()).catch((error: unknown) =>
+      this.#options.warn(`${this.#path} is not rewritten now: ${messageOf(error)}`),
+    );
   }
 
-  async #rewrite(from: FileHandle): Promise<void> {
-    // all in one tick: a line that comes later stands behind `copied`, and is copied as it is
-    let copied = this.#length;
+  /** Write what is needed of the file beside it, and take its place. Nothing is appended meanwhile. */
+  async #rewrite(): Promise<void> {
+    const from = await this.#ready();
+    // in one tick: each run is in one of both
+    const heads = [firstLine, ...this.#options.summary()];
     const places = [...this.#options.inUse().keys()].sort((a, b) => a.at - b.at);
-    const summary = [firstLine, ...this.#options.summary()];
-    const next = await Successor.open(`${this.#path}.new`, from);
-    let former: FileHandle | undefined;
-    const catchUp = async () => {
-      const end = this.#length;
-      await next.copy(copied, end);
-      copied = end;
+    const path = `${this.#path}.new`;
+    const to = await open(path, "ax", 0o600);
+    const moved = new Map<Place, number>();
+    let length = 0;
+    const put = async (bytes: Buffer) => {
+      await to.appendFile(bytes);
+      length += bytes.length;
     };
     try {
-      await next.add(summary);
-      const moved = new Map<Place, number>();
+      // in pieces: the server does other work in between
+      for (let n = 0; n < heads.length; n += 500)
+        await put(Buffer.concat(heads.slice(n, n + 500).flatMap((head) => encodeLine(head))));
       for (const place of places) {
-        moved.set(place, next.length);
-        await next.copy(place.at, place.at + place.length + 1);
+        const size = place.length + 1;
+        const { buffer, bytesRead } = await from.read(Buffer.alloc(size), 0, size, place.at);
+        if (bytesRead < size) throw new Error(`it ends before byte ${place.at + size}`);
+        moved.set(place, length);
+        await put(buffer);
       }
-      const shift = next.length - copied;
-      // each pass is shorter than the one before: little is left for the last step, for which writes wait
-      for (let pass = 0; pass < 5 && this.#length - copied > pieceSize; pass++) await catchUp();
-      await next.sync();
-      await this.#inTurn(async () => {
-        await catchUp();
-        const file = await next.replace(this.#path, appending);
-        // in one tick: a reader has the old file and places, or the new ones
-        former = this.#file;
-        this.#file = file;
-        this.#length = next.length;
-        for (const place of this.#options.inUse().keys())
-          place.at = moved.get(place) ?? place.at + shift;
-        this.#isDamaged = false;
-        this.#nextLook = next.length + this.#minSettled / 4;
-        // nothing is answered before the new name is on disk: if not now, then when it is opened for the next write
-        await fsyncFolder(dirname(this.#path)).catch(() => this.#close());
-      });
+      await to.sync();
+      await rename(path, this.#path);
+    } catch (error) {
+      await rm(path, { force: true });
+      throw error;
     } finally {
-      // what the kernel frees then may be large: no write waits for it
-      await former?.close().catch(() => {});
-      await next.close();
+      await to.close();
     }
+    // in one tick: a reader has the old file and places, or the new ones
+    for (const [place, at] of moved) place.at = at;
+    this.#length = length;
+    this.#isDamaged = false;
+    this.#nextLook = length + this.#minSettled / 4;
+    await this.#close();
+    // nothing is answered before the new name is on disk: if not now, then when it is opened for the next write
+    await this.#ready().catch(() => {});
   }
 
   /** Bring what was noted to the disk, and close the file. */
   async close(): Promise<void> {
     this.#closing = true;
     clearTimeout(this.#noteTimer);
-    await this.#rewriting;
     await this.flush().catch(() => {});
     await this.#close();
   }
 }
 
-function sizeOf(parts: readonly Buffer[]): number {
-  return parts.reduce((sum, { length }) => sum + length, 0);
+function sum(lengths: readonly { length: number }[]): number {
+  return lengths.reduce((all, { length }) => all + length, 0);
 }

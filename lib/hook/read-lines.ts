@@ -22,7 +22,7 @@ export const firstLine = {
   form: 1,
 };
 export const newline = Buffer.from("\n");
-export const pieceSize = 1024 * 1024;
+const pieceSize = 1024 * 1024;
 
 /** What was read, up to where the file is good (0: there is none), and what a rewrite would do to it. */
 interface Found {
