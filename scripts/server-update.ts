@@ -80,6 +80,11 @@ const command = defineCommand({
       env: "SERVER_UPDATE_SECRET_FILE",
       help: "sign with the secret that the slaves share (default: secret beside the list if it is there)",
     },
+    via: {
+      type: "string",
+      value: "URL|FILE",
+      help: "the bus of slaves that the list names bus://… (default: /etc/server-update/bus.yml)",
+    },
     ca: { type: "string", value: "FILE", help: "PEM of the authority behind https:// slaves" },
     failed: {
       type: "string",

@@ -22,6 +22,7 @@ const shared: Record<string, readonly string[]> = {
   archive: ["tar", "rules"],
   openpgp: ["keys", "verify", "sign"],
   s3: ["s3", "errors"],
+  bus: ["bus", "address", "nkey"],
   fetch: ["fetch"],
   notify: ["notify"],
   statuses: ["statuses"],
@@ -55,6 +56,9 @@ const owners: Record<string, string> = {
   openpgp: "lib/openpgp/keys.ts",
   "@aws-sdk/client-s3": "lib/s3/s3.ts",
   zx: "lib/exec/exec.ts",
+  "@nats-io/transport-node": "lib/bus/bus.ts",
+  "@nats-io/jetstream": "lib/bus/bus.ts",
+  "@nats-io/kv": "lib/bus/bus.ts",
 };
 
 /** Cheap enough to be loaded with the file that needs it; only stages reach zx, which --help does not load. */

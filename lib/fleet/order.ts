@@ -9,6 +9,7 @@ import {
   verify,
 } from "node:crypto";
 import { open } from "node:fs/promises";
+import { nkeyOf } from "../bus/nkey.ts";
 import { readSecretFile } from "../config/secrets.ts";
 import { Failure, messageOf, systemCode, UsageError } from "../core/errors.ts";
 import { isRunId } from "../core/id.ts";
@@ -97,7 +98,9 @@ function parsePayload(text: string): Order | undefined {
  * Make a key pair: `path` (mode 600) and `path.pub`.
  * @throws {Failure} when there is something at `path` already
  */
-export async function writeKey(path: string): Promise<{ publicKey: string; id: string }> {
+export async function writeKey(
+  path: string,
+): Promise<{ publicKey: string; id: string; nkey: string }> {
   const { privateKey } = generateKeyPairSync("ed25519");
   const publicKey = formatPublicKey(privateKey);
   try {
@@ -116,7 +119,7 @@ export async function writeKey(path: string): Promise<{ publicKey: string; id: s
         : `cannot be written: ${messageOf(error)}`;
     throw new Failure(`${path} ${why}`);
   }
-  return { publicKey, id: keyId(privateKey) };
+  return { publicKey, id: keyId(privateKey), nkey: nkeyOf(privateKey) };
 }
 
 /**

@@ -1,5 +1,6 @@
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
+import { checkBusUrl } from "../bus/address.ts";
 import { type Config, type Infer, readConfig, y } from "../config/yaml.ts";
 import { Refused, UsageError } from "../core/errors.ts";
 import { isSafeRef, isShortName, shortNames } from "../core/names.ts";
@@ -34,6 +35,13 @@ const perRepo = {
   lfs: y.optional(y.boolean()),
 };
 
+/** How a bus is reached: `bus:` of slave.yml, and all of the master's bus.yml. */
+export const busSchema = y.object({
+  url: y.oneOrMore(y.string()),
+  key_file: y.string(),
+  ca_file: y.optional(y.string()),
+});
+
 export const slaveSchema = y.object({
   ...perRepo,
   name: y.optional(
@@ -51,6 +59,7 @@ export const slaveSchema = y.object({
   master_key: y.optional(y.oneOrMore(y.string())),
   identity_file: y.optional(y.string()),
   accept_unbound: y.optional(y.boolean()),
+  bus: y.optional(busSchema),
   metrics_token_file: y.optional(y.string()),
   hosts: y.optional(y.list(y.string())),
   each: y.optional(
@@ -103,6 +112,7 @@ export async function readSettings(file?: string): Promise<SlaveSettings> {
   const config: Config<SlaveFile> = await readConfig(path, slaveSchema);
   const at = (...keys: string[]) => `${config.where(keys)}: `;
   const values = config.value;
+  for (const url of values.bus?.url ?? []) named(at("bus", "url"), () => checkBusUrl(url));
   for (const key of values.master_key ?? []) named(at("master_key"), () => parsePublicKey(key));
   if (values.listen !== undefined) named(at("listen"), () => parseListen(values.listen ?? ""));
   for (const [name, part] of [["", values] as const, ...Object.entries(values.each ?? {})]) {

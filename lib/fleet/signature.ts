@@ -159,6 +159,11 @@ export function clockRefusal(time: number, now: number): string | undefined {
   return `the master's clock is ${shown} ${side} this slave's (${new Date(now).toISOString()}), or the request is old; set both clocks (NTP)`;
 }
 
+/** Pure: why an order of that time (both in milliseconds) is not taken yet: a clock is wrong, and later ones would be under it. */
+export function clockAhead(time: number, now: number): string | undefined {
+  return time > now ? clockRefusal(time, now) : undefined;
+}
+
 /** What an answer says it is for: the header by which the request was accepted. */
 export function digestOf(header: string): string {
   return createHash("sha256").update(header).digest("hex");

@@ -15,14 +15,15 @@ export const keygen = defineCommand({
   },
   examples: [
     ["server-update keygen", "the master's; its public key goes into the slaves' slave.yml"],
-    ["server-update keygen --out web-17.key", "for identity_file: of a slave"],
+    ["server-update keygen --out web-17.key", "for identity_file: of a slave, or for a bus"],
   ],
   notes: "The public key is printed, and stands in FILE.pub.",
   run: async ({ flags, terminal }) => {
     const { writeKey } = await import("../../lib/fleet/order.ts");
-    const { publicKey, id } = await writeKey(flags.out);
+    const { publicKey, id, nkey } = await writeKey(flags.out);
     terminal.print(publicKey);
-    terminal.printJson({ key: flags.out, public: publicKey, id });
+    terminal.printJson({ key: flags.out, public: publicKey, id, nkey });
     terminal.note(`${flags.out} is the private key (${id}), ${flags.out}.pub the public one`);
+    terminal.note(`a bus knows it as ${nkey}`);
   },
 });

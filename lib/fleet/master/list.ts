@@ -31,7 +31,7 @@ const defaultPort = 9999;
 const maxRange = 100_000;
 
 /**
- * Read a list: `host`, `host:port`, `[IPv6]:port`, an http(s) URL, `web[01-20].example.com`, each of which `name=NAME`
+ * Read a list: `host`, `host:port`, `[IPv6]:port`, an http(s) URL, `web[01-20].example.com`, `bus://NAME`, each of which `name=NAME`
  * and `key=ed25519:…` may follow; `[name]` starts a group, `#` a comment.
  * @param file its name in messages
  * @throws {UsageError} naming every bad line: then nothing must be sent.
@@ -150,6 +150,8 @@ function numbersBetween(from: string, to: string): string[] {
 const hostLabel = /^[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$/;
 
 function endpointOf(text: string): URL {
+  // a name and not an address: the slave connects out
+  if (/^bus:\/\/[A-Za-z0-9_][A-Za-z0-9._-]{0,252}$/.test(text)) return new URL(text);
   if (/^[a-z][a-z0-9+.-]*:\/\//i.test(text)) return endpointUrl(text);
   const match = /^(?:\[([^\]]*)\]|([^:[\]/]+))(?::(\d{1,5}))?$/.exec(text);
   const [, six, host, port = String(defaultPort)] = match ?? [];
@@ -185,7 +187,7 @@ function isHostName(host: string): boolean {
 
 function wrongTarget(text: string): UsageError {
   return new UsageError(
-    `"${text}" is not a slave; write host, host:port, [IPv6]:port, an http(s) URL, or web[01-20].example.com, and after it, if need be, name=NAME or key=ed25519:…`,
+    `"${text}" is not a slave; write host, host:port, [IPv6]:port, an http(s) URL, or web[01-20].example.com, or bus://NAME, and after it, if need be, name=NAME or key=ed25519:…`,
   );
 }
 

@@ -8,10 +8,11 @@ import { exists, writeAtomic } from "../../files/files.ts";
 import { acquireLock, type Lock } from "../../files/lock.ts";
 import { signOrder } from "../order.ts";
 import type { Keys } from "../signature.ts";
-import { fanOut, type FanOutOptions, type Outcome } from "./fan-out.ts";
+import { fanOut, type FanOutOptions } from "./fan-out.ts";
 import { lineOf, parseList, type Target } from "./list.ts";
 import type { Sender } from "./send.ts";
 import type { Target as MessageTarget } from "../../notify/notify.ts";
+import type { Outcome, Transport } from "./transport.ts";
 import { entriesOf, type Pin, stateFolder, type Wants } from "./want.ts";
 
 /** What every rollout over the fleet is made of: flags, lists, the lock, the orders, the fan-out and its report. */
@@ -34,6 +35,7 @@ export interface UpdateFlags {
   "key-file": string | undefined;
   "secret-file": string | undefined;
   ca: string | undefined;
+  via: string | undefined;
   failed: string | undefined;
   "dry-run": boolean;
   status: boolean;
@@ -48,6 +50,8 @@ export interface Master {
   flags: UpdateFlags;
   keys: Keys;
   sender: Sender;
+  /** How a slave is reached. */
+  transportFor: (target: Target) => Transport;
   terminal: Terminal;
   signal: AbortSignal;
   /** Who is told of slaves that failed or differ. */
@@ -122,7 +126,7 @@ export class OrderBook {
 export async function runFanOut(
   repo: string,
   targets: readonly Target[],
-  { flags, sender, terminal, signal }: Master,
+  { flags, sender, transportFor, terminal, signal }: Master,
   options: Pick<
     FanOutOptions,
     "sha" | "branch" | "orderFor" | "wait" | "batches" | "maxFailures"
@@ -134,8 +138,8 @@ export async function runFanOut(
   const progress = terminal.progress({ label: `update ${repo}`, total: targets.length });
   let failed = 0;
   try {
-    const outcomes = await fanOut(targets, sender, {
-      ...{ ...options, repo, signal, jobs: flags.jobs },
+    const outcomes = await fanOut(targets, {
+      ...{ ...options, transportFor, repo, signal, jobs: flags.jobs },
       waitLimit: flags["wait-limit"],
       pause: flags.pause,
       onOutcome(outcome) {

@@ -1,8 +1,8 @@
 import { messageOf } from "../../core/errors.ts";
 import { formatDuration, formatSize } from "../../core/units.ts";
-import { addressesOf, type Target } from "./list.ts";
+import type { Target } from "./list.ts";
 import { listsOf, type Master } from "./rollout.ts";
-import { refusalOf, wordsOf } from "./send.ts";
+import { wordsOf } from "./send.ts";
 import { tellDrift } from "./tell.ts";
 import { readWants, type Want, wantedRepos, wantFor } from "./want.ts";
 
@@ -100,15 +100,12 @@ export async function showStatus(
 async function ask(
   target: Target,
   repo: string | undefined,
-  { sender, flags }: Master,
+  { transportFor, flags }: Master,
 ): Promise<Host> {
   const none = { target, repos: [], about: {}, acceptsUnbound: false };
   try {
-    const url = addressesOf(target).status({ repo, verify: flags.verify ? "1" : undefined });
-    const answer = await sender.send(target, url);
-    const refusal = refusalOf(answer);
-    if (refusal !== undefined) return { ...none, error: refusal };
-    const json = answer.json ?? {};
+    const verify = flags.verify ? "1" : undefined;
+    const json = await transportFor(target).status(target, { repo, verify });
     const number = (value: unknown) => (typeof value === "number" ? value : undefined);
     const list = repo === undefined ? json["repos"] : [{ ...json, repo }];
     return {

@@ -4,7 +4,7 @@ import { createMask } from "../../config/secrets.ts";
 import { exists } from "../../files/files.ts";
 import type { Notice, Target } from "../../notify/notify.ts";
 import { newRunId } from "../../core/id.ts";
-import type { Outcome } from "./fan-out.ts";
+import type { Outcome } from "./transport.ts";
 import { stateFolder } from "./want.ts";
 
 /** Telling people of slaves that failed, and of slaves that serve something else than they should. */

@@ -6,7 +6,8 @@ import { Busy, messageOf, systemCode, UsageError } from "../../core/errors.ts";
 import { isSafeRef, isSha } from "../../core/names.ts";
 import { readPrivateKey } from "../order.ts";
 import { checkBase, checkRepo } from "../settings.ts";
-import type { Outcome } from "./fan-out.ts";
+import { busTransport } from "./by-bus.ts";
+import { httpTransport } from "./by-http.ts";
 import { amountOf, chooseTargets, planBatches, type Target } from "./list.ts";
 import {
   listsOf,
@@ -24,6 +25,7 @@ import {
 import { createSender } from "./send.ts";
 import { showStatus } from "./status.ts";
 import { readMessageTargets, tellOutcomes, testNotify } from "./tell.ts";
+import type { Outcome, Transport } from "./transport.ts";
 import {
   pinCommit,
   readWants,
@@ -63,21 +65,29 @@ export async function serverUpdate(
   else if (!flags.status && !flags.converge)
     throw new UsageError("name the repo that changed: server-update REPO");
   checkFlags(flags);
-  if (flags.converge) return await converge(repo, await openMaster(flags, terminal, signal));
-  const plan = await readPlan(flags, terminal);
-  if (flags["dry-run"]) return showPlan(plan, flags.jobs, terminal);
-  const master = await openMaster(flags, terminal, signal);
-  if (repo === undefined || flags.status) return await showStatus(repo, plan.targets, master);
-  warnOfNames(plan.targets, master);
-  const lock = await lockRun(repo, terminal);
-  let outcomes: Outcome[];
+  const plan = flags.converge ? undefined : await readPlan(flags, terminal);
+  if (plan && flags["dry-run"]) return showPlan(plan, flags.jobs, terminal);
+  const onBus = busTransport({
+    ...{ via: flags.via, connectTimeout: flags["connect-timeout"], timeout: flags.timeout },
+    ...{ signal, note: (line) => terminal.note(line) },
+  });
+  const master = await openMaster(flags, terminal, signal, onBus);
   try {
-    outcomes = await runUpdate(repo, plan, master);
+    if (!plan) return await converge(repo, master);
+    if (repo === undefined || flags.status) return await showStatus(repo, plan.targets, master);
+    warnOfNames(plan.targets, master);
+    const lock = await lockRun(repo, terminal);
+    let outcomes: Outcome[];
+    try {
+      outcomes = await runUpdate(repo, plan, master);
+    } finally {
+      lock.release();
+    }
+    await tellOutcomes(repo, outcomes, master);
+    return outcomes.every(({ ok }) => ok) ? 0 : 1;
   } finally {
-    lock.release();
+    await onBus.close();
   }
-  await tellOutcomes(repo, outcomes, master);
-  return outcomes.every(({ ok }) => ok) ? 0 : 1;
 }
 
 /** @throws {UsageError} */
@@ -104,6 +114,7 @@ async function openMaster(
   flags: UpdateFlags,
   terminal: Terminal,
   signal: AbortSignal,
+  onBus: Transport,
 ): Promise<Master> {
   const keyFile = flags["key-file"] ?? (await ifThere(systemKey));
   const secretFile =
@@ -121,8 +132,10 @@ async function openMaster(
     retries: flags.retries,
     signal,
   });
+  const overHttp = httpTransport(sender);
+  const transportFor = ({ url }: Target) => (url.protocol === "bus:" ? onBus : overHttp);
   const targets = await readMessageTargets(flags.notify);
-  return { flags, keys, sender, terminal, signal, targets };
+  return { flags, keys, sender, transportFor, terminal, signal, targets };
 }
 
 /** Also when it is there and cannot be read: to go on without it would be to ask unsigned. */

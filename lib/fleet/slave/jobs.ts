@@ -54,6 +54,8 @@ export class Jobs {
   /** The last write of each job, so that writes of one file come in order. */
   readonly #writes = new Map<string, Promise<void>>();
   #closed = false;
+  /** Called when a job came to be, started or ended. */
+  onChange: () => void = () => {};
   /** Since the start: how many ended in which way, and the seconds that they took. */
   readonly finished = { done: 0, failed: 0, seconds: 0 };
 
@@ -171,6 +173,7 @@ export class Jobs {
   async #work(job: Job): Promise<void> {
     const started = performance.now();
     job.state = "running";
+    this.onChange();
     await this.#save(job).catch(this.#options.onError);
     let end: Partial<Job>;
     try {
@@ -186,6 +189,7 @@ export class Jobs {
     this.#running.delete(job.repo);
     this.finished[end.state === "done" ? "done" : "failed"] += 1;
     this.finished.seconds += seconds;
+    this.onChange();
     for (const done of [...(this.#waiters.get(job.job) ?? [])]) done();
     this.#waiters.delete(job.job);
     await this.#forgetOld().catch(this.#options.onError);

@@ -1,38 +1,24 @@
-import { createHash, type KeyObject, timingSafeEqual } from "node:crypto";
+import { createHash, timingSafeEqual } from "node:crypto";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { join } from "node:path";
-import { messageOf } from "../../core/errors.ts";
 import { isSafeRef, isSha, isShortName } from "../../core/names.ts";
 import { parseDuration } from "../../core/units.ts";
 import { createHttpServer, HttpError, sendJson } from "../../http/server.ts";
-import { branchOf, isAllowed } from "../settings.ts";
+import { isAllowed } from "../settings.ts";
 import { answerHeader, digestOf, protocolHeader, signAnswer } from "../signature.ts";
 import { Access, type AccessOptions, type Grant, openGrant } from "./access.ts";
-import { Inventory, type InventoryOptions } from "./inventory.ts";
-import { type Job, Jobs } from "./jobs.ts";
-import { Nonces, Orders } from "./taken-once.ts";
+import type { Job } from "./jobs.ts";
+import type { Slave } from "./slave.ts";
+import { Nonces } from "./taken-once.ts";
 
 /** The slave's HTTP side: it answers at once, and has slave-activate do the work. */
 
-export interface SlaveOptions extends InventoryOptions, Omit<AccessOptions, "nonces"> {
-  /** Jobs, orders and nonces. */
-  state: string;
-  jobs: number;
-  queue: number;
-  /** Its own key, which signs its answers. */
-  identity: KeyObject | undefined;
+export interface HttpOptions extends Omit<AccessOptions, "nonces"> {
   /** Lets Prometheus in. */
   metricsToken: string | undefined;
   /** Served at `/`. */
   file: TestFile | undefined;
-  /** Do one update; throws with the reason when it fails. */
-  run: (job: Job) => Promise<{ before?: string | undefined; sha: string }>;
   onBug: (error: unknown) => void;
-}
-
-export interface Slave {
-  server: Server;
-  close(): Promise<void>;
 }
 
 /** A file that is served at `/`, for testing. */
@@ -41,27 +27,21 @@ export interface TestFile {
   type: string;
 }
 
+export interface HttpSide {
+  server: Server;
+  /** Once the jobs are closed: delayed answers are given then. */
+  close(): Promise<void>;
+}
+
 /** How long the answer about a job can be delayed, in ms. */
 const maxWait = 60_000;
 
-export async function createSlave(options: SlaveOptions): Promise<Slave> {
-  const { note } = options;
+export async function createHttpSide(slave: Slave, given: HttpOptions): Promise<HttpSide> {
+  const { jobs, inventory } = slave;
+  const options = { ...slave.options, ...given };
   const nonces = new Nonces(join(options.state, "nonces.txt"));
   if (options.secrets.length > 0) await nonces.open();
   const access = new Access({ ...options, nonces });
-  const jobs = new Jobs({
-    dir: join(options.state, "jobs"),
-    jobs: options.jobs,
-    queue: options.queue,
-    run: options.run,
-    onError: (error) => note(`job: ${messageOf(error)}`),
-  });
-  const orders = new Orders(join(options.state, "orders"));
-  await jobs.open();
-  await orders.open(
-    jobs.all().flatMap(({ repo, job, order }) => (order ? [{ repo, job, ...order }] : [])),
-  );
-  const inventory = new Inventory(options, jobs);
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     response.setHeader(protocolHeader, "2");
@@ -107,24 +87,7 @@ export async function createSlave(options: SlaveOptions): Promise<Slave> {
       (order.order.repo !== repo || order.order.sha !== sha || order.order.branch !== branch)
     )
       throw new HttpError(400, "the order says another thing than the request that carries it");
-    const own = branchOf(repo, options.settings);
-    if (branch !== undefined && own !== undefined && branch !== own)
-      throw new HttpError(
-        409,
-        `this slave serves ${own} of ${repo}, as its slave.yml says, not ${branch}`,
-      );
-    const start = () => jobs.request(wanted);
-    const job = order
-      ? await orders.take(order, () =>
-          jobs.request({
-            ...wanted,
-            order: { key: order.key, at: order.order.at, signature: order.signature },
-          }),
-        )
-      : (await start()).job;
-    const by = order ? `run ${order.order.run} of the master with key ${order.key}` : "";
-    const from = request.socket.remoteAddress ?? "a local program";
-    note(`${job} ${repo}${sha === undefined ? "" : ` ${sha}`} requested by ${by || from}`);
+    const job = await slave.take(wanted, request.socket.remoteAddress ?? "a local program", order);
     return { job, repo };
   }
 
@@ -166,7 +129,6 @@ export async function createSlave(options: SlaveOptions): Promise<Slave> {
   return {
     server,
     async close() {
-      jobs.close();
       await new Promise<void>((resolve) => {
         server.close(() => resolve());
         // delayed answers are on their way

@@ -9,7 +9,8 @@ import { findScript } from "../../exec/scripts.ts";
 import { acquireLock } from "../../files/lock.ts";
 import { formatListen, type Listen, listenOn, parseListen } from "../../http/server.ts";
 import { listenFds, notify, startWatchdog } from "../../http/systemd.ts";
-import { formatPublicKey, parsePublicKey, readPrivateKey } from "../order.ts";
+import { readAuthority } from "../../bus/bus.ts";
+import { formatPublicKey, isTargetName, parsePublicKey, readPrivateKey } from "../order.ts";
 import { serverFolder } from "../repo/state.ts";
 import {
   branchOf,
@@ -20,7 +21,9 @@ import {
   type SlaveSettings,
 } from "../settings.ts";
 import type { Job } from "./jobs.ts";
-import { createSlave, type SlaveOptions, type TestFile } from "./routes.ts";
+import { type BusSettings, followBus } from "./from-bus.ts";
+import { createHttpSide, type HttpOptions, type TestFile } from "./routes.ts";
+import { openSlave, type SlaveOptions } from "./slave.ts";
 
 /** From settings and flags to a slave that listens. */
 
@@ -35,7 +38,7 @@ export interface ServerFlags {
 }
 
 /** A file to serve at `/`, and where lines go. */
-type Given = { file: string | undefined } & Pick<SlaveOptions, "note" | "onBug">;
+type Given = { file: string | undefined } & Pick<SlaveOptions, "note"> & Pick<HttpOptions, "onBug">;
 
 /** A slave that listens. */
 export interface Serving {
@@ -45,46 +48,79 @@ export interface Serving {
 }
 
 /**
- * Start slave-server, on systemd's socket if there is one: with a secret for everybody, without one for this machine.
+ * Start slave-server: on systemd's socket if there is one, with a secret for everybody, without one for this machine;
+ * or, where slave.yml names a bus and no address, without any port.
  * @throws {Busy} when another slave-server has the same folder
  * @throws {UsageError} for settings that cannot work, when other machines could ask without a secret, or the address is taken
  */
 export async function startSlaveServer(flags: ServerFlags, given: Given): Promise<Serving> {
   const settings = await readSettings(flags.config);
   const options = await slaveOptions(settings, flags, given);
+  const bus = await busSettings(settings);
   const hasSecret = options.secrets.length > 0 || options.keys.length > 0;
-  const usual = hasSecret ? "0.0.0.0:9999" : "127.0.0.1:9999";
-  const listen = parseListen(flags.listen ?? settings.values.listen ?? usual);
+  const named = flags.listen ?? settings.values.listen;
+  const listen = parseListen(named ?? (hasSecret ? "0.0.0.0:9999" : "127.0.0.1:9999"));
   const [fd] = listenFds();
+  const hasPort = bus === undefined || named !== undefined || fd !== undefined;
   const check = (where: Listen) => {
     if (hasSecret || flags.insecure || isLocal(where)) return;
     throw new UsageError(
       `${formatListen(where)} can be reached by other machines, and there is no secret_file or master_key; give one, or say --insecure`,
     );
   };
-  if (fd === undefined) check(listen);
+  if (fd === undefined && hasPort) check(listen);
   const lock = await acquireLock(join(options.state, "lock"), { what: "slave-server" });
-  const slave = await createSlave(options);
-  const address = await listenOn(slave.server, fd === undefined ? listen : { fd });
+  const slave = await openSlave(options);
+  const http = hasPort ? await createHttpSide(slave, options) : undefined;
+  const address = http && (await listenOn(http.server, fd === undefined ? listen : { fd }));
   try {
-    check(address);
+    if (address) check(address);
   } catch (error) {
-    await slave.close();
+    slave.jobs.close();
+    await http?.close();
     throw error;
   }
   if (options.identity)
     options.note(`answers are signed with the key ${formatPublicKey(options.identity)}`);
+  const onBus = bus && followBus(slave, bus);
+  const where = [
+    ...(address ? [formatListen(address)] : []),
+    ...(bus ? [`the bus ${bus.servers.join(", ")}`] : []),
+  ].join(" and ");
   const stopWatchdog = startWatchdog();
-  await notify("READY=1", `STATUS=listening on ${formatListen(address)}`);
+  await notify("READY=1", `STATUS=listening on ${where}`);
   return {
-    address: formatListen(address),
+    address: where,
     repos: options.repos,
     async close() {
       stopWatchdog();
       await notify("STOPPING=1");
-      await slave.close();
+      slave.jobs.close();
+      await Promise.all([http?.close(), onBus?.close()]);
       lock.release();
     },
+  };
+}
+
+/** @throws {UsageError} for a bus without a master's key: orders that nobody signed would be anybody's */
+async function busSettings({ values, file, at }: SlaveSettings): Promise<BusSettings | undefined> {
+  const { bus, master_key: keys = [], name = [hostname()] } = values;
+  if (bus === undefined) return undefined;
+  if (keys.length === 0)
+    throw new UsageError(
+      `${at("bus")}a bus needs master_key: only signed orders are taken from it`,
+    );
+  if (!isTargetName(name[0] ?? ""))
+    throw new UsageError(`${at("name")}this machine's name cannot be a slave's; give it one here`);
+  const place = (key: string) => at("bus", key).replace(/: $/, "");
+  const { url, key_file: key, ca_file: ca } = bus;
+  return {
+    servers: url,
+    key: await readPrivateKey(fromConfig(key, file), place("key_file")),
+    ca:
+      ca === undefined
+        ? undefined
+        : await readAuthority(fromConfig(ca, file), at("bus", "ca_file")),
   };
 }
 
@@ -92,7 +128,7 @@ async function slaveOptions(
   settings: SlaveSettings,
   flags: ServerFlags,
   given: Given,
-): Promise<SlaveOptions> {
+): Promise<SlaveOptions & HttpOptions> {
   const { values, file } = settings;
   const activate = await findScript("slave-activate");
   const testFile = given.file === undefined ? undefined : await readTestFile(given.file);

@@ -1,0 +1,195 @@
+import { readFile } from "node:fs/promises";
+import type { KeyObject } from "node:crypto";
+import type { NatsConnection } from "@nats-io/transport-node";
+import type { KV } from "@nats-io/kv";
+import { Failure, messageOf, systemCode, UsageError } from "../core/errors.ts";
+import { checkBusUrl } from "./address.ts";
+import { nkeyOf, signNonce } from "./nkey.ts";
+
+/** The bus: a NATS server with JetStream, in whose key-value buckets one side writes and the other reads. */
+
+export interface BusOptions {
+  /** `tls://HOST:PORT`, one or several of one cluster; `nats://` on this machine only. */
+  servers: readonly string[];
+  /** Ed25519; it proves who we are to the bus, and must sign nothing else. */
+  key: KeyObject;
+  /** PEM: the authority behind the bus, instead of the public ones. */
+  ca?: string | undefined;
+  /** Our name there: `nameOnBus` of a slave, or "master". Only its owner can read what is answered to it. */
+  name: string;
+  /** Go on trying when it cannot be reached at first; else that is an error. */
+  patient?: boolean;
+  /** Milliseconds for the connection and for each answer. */
+  timeout: number;
+  /** The connection was lost, refused or made again. */
+  onStatus?: (words: string) => void;
+}
+
+/** One value. */
+export interface Entry {
+  text: string;
+  /** Rises with each change of any key of the bucket. */
+  revision: number;
+}
+
+/** A key-value bucket. */
+export interface Bucket {
+  /** @throws {Failure} when the bus does not answer, or does not permit it */
+  get(key: string): Promise<Entry | undefined>;
+  /**
+   * Write a value; with a revision, only when that is still the key's own (0: there is none).
+   * @returns false when somebody else was faster
+   * @throws {Failure} when the bus does not answer, or does not permit it
+   */
+  put(key: string, text: string, revision?: number): Promise<boolean>;
+  /** See changes from now on; `key` may be `>` for all. What came while the connection was lost is not among them. */
+  watch(key: string, onChange: (key: string, text: string) => void): void;
+}
+
+export interface Bus {
+  bucket(name: string): Bucket;
+  /**
+   * Make a bucket that is not there yet: on the bus's disk, with the last value of each key.
+   * @throws {Failure}
+   */
+  makeBucket(name: string): Promise<void>;
+  /** Called whenever the connection stands (again): then values have to be read anew. */
+  onConnect(call: () => void): void;
+  close(): Promise<void>;
+}
+
+/**
+ * Connect.
+ * @throws {Failure} when the bus cannot be reached, or does not let us in
+ */
+export async function connectBus(options: BusOptions): Promise<Bus> {
+  const { servers, key, ca, name, timeout, patient = false, onStatus = () => {} } = options;
+  for (const each of servers) checkBusUrl(each);
+  const { connect } = await import("@nats-io/transport-node");
+  const { jetstream } = await import("@nats-io/jetstream");
+  const { Kvm } = await import("@nats-io/kv");
+  const nkey = nkeyOf(key);
+  const sign = (nonce = "") => ({ nkey, sig: signNonce(nonce, key) });
+  let connection: NatsConnection;
+  try {
+    connection = await connect({
+      name,
+      timeout,
+      servers: servers.map((each) => each.replace(/^[a-z]+:\/\//, "")),
+      inboxPrefix: `_INBOX.${name}`,
+      authenticator: sign,
+      tls: servers.every((each) => each.startsWith("tls:"))
+        ? ca === undefined
+          ? {}
+          : { ca }
+        : null,
+      ignoreClusterUpdates: true,
+      // a key that is added later, or while the bus reads its users anew
+      ignoreAuthErrorAbort: true,
+      maxReconnectAttempts: -1,
+      // so that a thousand do not come back in one instant
+      ...{ reconnectTimeWait: 500, reconnectJitter: 1000, reconnectJitterTLS: 1500 },
+      // a line that NAT has forgotten is noticed by this
+      ...{ pingInterval: 20_000, maxPingOut: 2 },
+      waitOnFirstConnect: patient,
+    });
+  } catch (error) {
+    throw failure(`the bus ${servers.join(", ")} cannot be used`, error);
+  }
+  const calls: (() => void)[] = [];
+  void (async () => {
+    for await (const status of connection.status()) {
+      if (connection.isClosed()) return;
+      if (status.type === "disconnect") onStatus("the connection to the bus is lost");
+      else if (status.type === "error") onStatus(`the bus: ${messageOf(status.error)}`);
+      else if (status.type === "reconnect") {
+        onStatus("connected to the bus again");
+        for (const call of calls) call();
+      }
+    }
+  })();
+  const js = jetstream(connection, { timeout, checkAPI: false });
+
+  function bucket(bucketName: string): Bucket {
+    const opened: Promise<KV> = new Kvm(js).open(bucketName, { allow_direct: true });
+    const about = `bucket ${bucketName} of the bus`;
+    return {
+      async get(key) {
+        try {
+          const entry = await (await opened).get(key);
+          if (!entry || entry.operation !== "PUT") return undefined;
+          return { text: entry.string(), revision: entry.revision };
+        } catch (error) {
+          throw failure(`${about} cannot be read`, error);
+        }
+      },
+      async put(key, text, revision) {
+        try {
+          const kv = await opened;
+          if (revision === undefined) await kv.put(key, text);
+          else if (revision === 0) await kv.create(key, text);
+          else await kv.update(key, text, revision);
+          return true;
+        } catch (error) {
+          if (revision !== undefined && isConflict(error)) return false;
+          throw failure(`${about} cannot be written`, error);
+        }
+      },
+      watch(key, onChange) {
+        const prefix = `$KV.${bucketName}.`;
+        connection.subscribe(`${prefix}${key}`, {
+          callback(error, message) {
+            if (error) return onStatus(`the bus: ${messageOf(error)}`);
+            onChange(message.subject.slice(prefix.length), message.string());
+          },
+        });
+      },
+    };
+  }
+
+  return {
+    bucket,
+    async makeBucket(bucketName) {
+      try {
+        await new Kvm(js).create(bucketName, { history: 1, allow_direct: true });
+      } catch (error) {
+        throw failure(`bucket ${bucketName} cannot be made on the bus`, error);
+      }
+    },
+    onConnect(call) {
+      calls.push(call);
+      call();
+    },
+    async close() {
+      await connection.close().catch(() => {});
+    },
+  };
+}
+
+/** A value was changed by somebody else: JetStream's "wrong last sequence". */
+function isConflict(error: unknown): boolean {
+  return (error as { code?: unknown })?.code === 10071;
+}
+
+function failure(what: string, error: unknown): Failure {
+  const words = `${systemCode(error) ?? ""} ${messageOf(error)}`.toLowerCase();
+  const why = /authoriz|authentic/.test(words)
+    ? "it does not let this key in; add it on the bus"
+    : /permission/.test(words)
+      ? "it does not permit that to this key"
+      : /cert|unable_to_verify/.test(words)
+        ? `its certificate is not trusted (${systemCode(error) ?? messageOf(error)}); see ca_file`
+        : (systemCode(error) ?? messageOf(error));
+  return new Failure(`${what}: ${why}`);
+}
+
+/** The PEM of an authority. @throws {UsageError} */
+export async function readAuthority(path: string, where = ""): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (error) {
+    throw new UsageError(
+      `${where}${path} cannot be read: ${systemCode(error) ?? messageOf(error)}`,
+    );
+  }
+}

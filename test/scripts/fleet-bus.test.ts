@@ -1,0 +1,287 @@
+// The fleet over a bus: slaves that connect out, and what a bus or a slave that is not honest can do.
+import { readFile, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { connect } from "@nats-io/transport-node";
+import type { NatsConnection } from "@nats-io/transport-node";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { connectBus } from "../../lib/bus/bus.ts";
+import { nkeyOf, signNonce } from "../../lib/bus/nkey.ts";
+import { type Order, readPrivateKey, signOrder, writeKey } from "../../lib/fleet/order.ts";
+import { writeReport } from "../../lib/fleet/report.ts";
+import { needsNats, startBus, type TestBus } from "../helpers/nats.ts";
+import { makeRepo } from "../helpers/repos.ts";
+import { type Running, runScript, startScript } from "../helpers/run.ts";
+import { testUnless } from "../helpers/skip.ts";
+import { tempDir } from "../helpers/tmp.ts";
+import { makeCertificate } from "../helpers/tls.ts";
+import { waitFor } from "../helpers/wait.ts";
+
+const test = suite("bus");
+const testBus = testUnless(test, needsNats);
+const ends: (() => Promise<unknown>)[] = [];
+test.after.each(async () => {
+  await Promise.all(ends.splice(0).map((end) => end()));
+});
+
+/** A bus, a master, a repo, and slaves as they are asked for. */
+async function setUp({ tls = false } = {}) {
+  const dir = tempDir("bus-");
+  const certificate = tls ? await makeCertificate() : undefined;
+  const bus = await startBus(certificate);
+  ends.push(() => bus.kill());
+  const { publicKey } = await writeKey(join(dir, "order.key"));
+  const repo = await makeRepo({ files: { "index.html": "one" } });
+  const base = `file://${dirname(repo.bare)}`;
+  const ca = certificate ? `ca_file: ${certificate.ca}\n` : "";
+  const via = join(dir, "bus.yml");
+  await writeFile(via, `url: ${bus.url}\nkey_file: ${join(bus.dir, "master.key")}\n${ca}`);
+  const list = join(dir, "list");
+  const configs = new Map<string, string>();
+  return {
+    ...{ dir, bus, repo, list, base },
+    orderKey: await readPrivateKey(join(dir, "order.key")),
+    /** Start a slave, a new one or once more. */
+    async slave(name: string, more = "") {
+      let config = configs.get(name);
+      if (config === undefined) {
+        const { file } = await bus.addSlave(name);
+        config = join(dir, `${name}.yml`);
+        configs.set(name, config);
+        const part = `bus:\n  url: ${bus.url}\n  key_file: ${file}\n${ca.replace(/^/, "  ")}`;
+        const text = `name: ${name}\nmaster_key: ${publicKey}\nbase: ${base}\n${part}\n${more}`;
+        await writeFile(config, text);
+      }
+      const flags = ["--config", config, "--repos", join(dir, name)];
+      const server: Running = startScript("slave-server", flags);
+      ends.push(() => server.stop("SIGKILL"));
+      await server.until(/listens on the bus/);
+      return server;
+    },
+    served: (name: string) => readFile(join(dir, name, "site/index.html"), "utf8").catch(() => ""),
+    async update(lines: string[], args: string[], expect?: number) {
+      await writeFile(list, `${lines.join("\n")}\n`);
+      const key = ["--key-file", join(dir, "order.key")];
+      const flags = ["--list", list, "--via", via, "--base", base, ...key];
+      const env = { XDG_STATE_HOME: dir };
+      const more = expect === undefined ? {} : { expect };
+      return await runScript("server-update", [...args, ...flags], { env, ...more });
+    },
+  };
+}
+
+testBus("slaves connect out, take orders, and report; the status shows them", async () => {
+  const { repo, slave, served, update } = await setUp();
+  const one = await slave("web-1.example.com");
+  await slave("web-2", "check: test ! -e broken\n");
+  const lines = ["[web]", "bus://web-1.example.com", "bus://web-2"];
+  const first = await update(lines, ["site", "--wait"], 0);
+  const sha = await repo.git("rev-parse", "HEAD");
+  assert.match(first.stdout, `2 slaves: 2 ok, 0 failed; at ${sha}`);
+  assert.equal([await served("web-1.example.com"), await served("web-2")], ["one", "one"]);
+  assert.not.match(one.output(), ":9999");
+  const status = await update(lines, ["--status", "--group", "web"], 0);
+  assert.match(status.stdout, new RegExp(`web-2 +site +${sha.slice(0, 12)} +main`));
+  await repo.push({ broken: "" });
+  const failed = await update(lines, ["site", "--batch", "1,100%", "--pause", "1ms"], 1);
+  assert.match(failed.stdout, "web-1.example.com  done");
+  assert.match(failed.stdout, /web-2 +FAILED: check: .*was not put in place/);
+  await repo.push({ broken: null, "index.html": "two" });
+  const converged = await update(lines, ["site", "--converge"], 1);
+  assert.match(converged.stdout, /web-1.example.com +up to date/);
+});
+
+testBus("one that was off takes the newest order when it is back", async () => {
+  const { repo, slave, served, update } = await setUp();
+  await slave("web-1");
+  const two = await slave("web-2");
+  const lines = ["bus://web-1", "bus://web-2", "bus://web-3"];
+  await update(lines, ["site", "--wait", "--timeout", "1s"], 1);
+  await two.stop();
+  await repo.push({ "index.html": "two" });
+  await update(lines, ["site"], 0);
+  await repo.push({ "index.html": "three" });
+  const { stdout } = await update(lines, ["site", "--wait", "--timeout", "2s"], 1);
+  assert.match(stdout, /web-2 +FAILED: no sign of it for 2 s \(last seen 20.*takes the order when/);
+  assert.match(stdout, /web-3 +FAILED: no sign of it for 2 s \(never seen on the bus\)/);
+  await slave("web-2");
+  await waitFor(async () => (await served("web-2")) === "three");
+  await update(lines.slice(0, 2), ["site", "--wait"], 0);
+  assert.is((await update(lines.slice(0, 2), ["--status", "site"])).code, 0);
+});
+
+testBus(
+  "a bus that is killed in the middle, and comes back, delays and loses nothing",
+  async () => {
+    const { bus, repo, slave, served, update } = await setUp();
+    const gate = join(tempDir(), "gate");
+    const one = await slave("web-1", `check: while [ ! -e ${gate} ]; do sleep 0.05; done\n`);
+    const done = update(["bus://web-1"], ["site", "--wait"], 0);
+    await one.until(/requested by run/);
+    await bus.kill();
+    await writeFile(gate, "");
+    await waitFor(async () => (await served("web-1")) === "one");
+    await bus.start();
+    await done;
+    await bus.kill();
+    await repo.push({ "index.html": "two" });
+    const next = update(["bus://web-1"], ["site", "--wait", "--connect-timeout", "9s"]);
+    await bus.start();
+    await next;
+    await update(["bus://web-1"], ["site", "--wait"], 0);
+    assert.is(await served("web-1"), "two");
+  },
+);
+
+testBus(
+  "a bus that drops, doubles, reorders and replays turns no slave back, and forges nothing",
+  async () => {
+    const { bus, repo, slave, served, update, orderKey } = await setUp();
+    const one = await slave("web-1");
+    const first = await repo.git("rev-parse", "HEAD");
+    await update(["bus://web-1"], ["site", "--wait"], 0);
+    const lying = await connectBus({
+      ...{ servers: [bus.url], key: bus.master, name: "master", timeout: 5000 },
+    });
+    ends.push(() => lying.close());
+    const want = lying.bucket("want");
+    const old = (await want.get("web-1"))?.text ?? "";
+    const second = await repo.push({ "index.html": "two" });
+    await update(["bus://web-1"], ["site", "--wait"], 0);
+    const newest = (await want.get("web-1"))?.text ?? "";
+    const { privateKey: stranger } = await keyPair();
+    const order = (more: Partial<Order>, key = orderKey) =>
+      signOrder(
+        {
+          ...{ repo: "site", sha: first, branch: "main", target: "web-1", at: Date.now() },
+          ...{ run: "20261120T100000Z-3f2a9c", ...more },
+        },
+        key,
+      );
+    const lies: [what: string, value: string, logged: RegExp][] = [
+      ["an old one", old, /not newer than the last one taken/],
+      ["a stranger's", put(order({}, stranger)), /not signed with a master_key/],
+      ["another slave's", put(order({ target: "web-2" })), /is for another slave, web-2/],
+      ["everybody's", put(order({ target: "web" })), /is for another slave, web\n/],
+      ["another repo's", put(order({ repo: "other" })), /the order is for other/],
+      ["of tomorrow", put(order({ at: Date.now() + 86_400_000 })), /clock is 24 hours ahead/],
+      ["not an order", put("v1.x.y"), /the order is malformed/],
+      ["not JSON", "{", /JSON/],
+      ["not a map", "[1, null]", /^/],
+    ];
+    for (const [what, value, logged] of lies) {
+      await want.put("web-1", value);
+      await want.put("web-1", value);
+      await one.until(logged).catch((error: unknown) => assert.unreachable(`${what}: ${error}`));
+    }
+    await want.put("web-1", newest);
+    await one.stop();
+    await slave("web-1");
+    assert.is(await served("web-1"), "two");
+    await update(["bus://web-1"], ["site", "--wait"], 0);
+    const status = await update(["bus://web-1"], ["--status", "site"], 0);
+    assert.match(status.stdout, second.slice(0, 12));
+
+    function put(text: string): string {
+      return JSON.stringify({ site: text });
+    }
+  },
+);
+
+testBus("a slave whose key is in the list is believed only what that has signed", async () => {
+  const { bus, dir, slave, update } = await setUp();
+  const { publicKey } = await writeKey(join(dir, "identity.key"));
+  await slave("web-1", `identity_file: ${join(dir, "identity.key")}\n`);
+  const line = [`bus://web-1 key=${publicKey}`];
+  await update(line, ["site", "--wait"], 0);
+  const master = { servers: [bus.url], key: bus.master, name: "master", timeout: 5000 };
+  const { key } = await bus.addSlave("web-1");
+  const taken = await connectBus({ ...master, key, name: "web-1" });
+  ends.push(() => taken.close());
+  const forged = { name: "web-1", time: Date.now() + 1000, inventory: { repos: [] }, orders: {} };
+  await taken.bucket("state").put("web-1", writeReport(forged, undefined));
+  const { stdout } = await update(line, ["--status"], 1);
+  assert.match(stdout, "its report is not signed with the key that the list has for it");
+});
+
+testBus("a slave may read its own orders and write its own report, and nothing else", async () => {
+  const { bus } = await setUp();
+  const { key } = await bus.addSlave("web-1");
+  await bus.addSlave("web-2");
+  const master = { servers: [bus.url], key: bus.master, name: "master", timeout: 5000 };
+  const made = await connectBus(master);
+  ends.push(() => made.close());
+  for (const bucket of ["want", "state"]) await made.makeBucket(bucket);
+  const nats = await connectAs(bus, key);
+  const api = "$JS.API";
+  const publish = [
+    ...[
+      "$KV.want.web-1",
+      "$KV.want.web-2",
+      "$KV.want.>",
+      "$KV.state.web-2",
+      "$KV.state.web-1.site",
+    ],
+    ...[`${api}.INFO`, `${api}.STREAM.INFO.KV_want`, `${api}.STREAM.LIST`, `${api}.STREAM.NAMES`],
+    ...[`${api}.STREAM.PURGE.KV_state`, `${api}.STREAM.DELETE.KV_want`, `${api}.STREAM.CREATE.x`],
+    ...[`${api}.STREAM.MSG.GET.KV_want`, `${api}.DIRECT.GET.KV_want`],
+    ...[`${api}.DIRECT.GET.KV_want.$KV.want.web-2`, `${api}.DIRECT.GET.KV_state.$KV.state.web-2`],
+    ...[`${api}.CONSUMER.CREATE.KV_want`, `${api}.CONSUMER.CREATE.KV_want.x.$KV.want.>`],
+    ...["_INBOX.web-2.x", "_INBOX.master.x", "$SYS.REQ.SERVER.PING", "anything"],
+  ];
+  const subscribe = ["$KV.want.web-2", "$KV.want.*", "$KV.state.*", "$KV.>", ">"];
+  subscribe.push("_INBOX.>", "_INBOX.web-2.>", "_INBOX.master.>", "$JS.API.>", "$SYS.>");
+  const refused = new Set<string>();
+  void (async () => {
+    for await (const status of nats.status())
+      if (status.type === "error") refused.add(String(status.error.message));
+  })();
+  for (const subject of publish) nats.publish(subject, "x");
+  for (const subject of subscribe) nats.subscribe(subject, { callback: () => {} });
+  await waitFor(
+    async () => (await nats.flush(), refused.size >= publish.length + subscribe.length),
+  );
+  const all = [...refused].join("\n");
+  for (const subject of publish) assert.match(all, `Publish to "${subject}"`);
+  for (const subject of subscribe) assert.match(all, `Subscription to "${subject}"`);
+  // what it may
+  await nats.request("$KV.state.web-1", "x");
+});
+
+testBus(
+  "TLS: the bus must have a certificate of the authority that is named, for its name",
+  async () => {
+    const { bus, dir, served, slave, update } = await setUp({ tls: true });
+    await slave("web-1");
+    await update(["bus://web-1"], ["site", "--wait"], 0);
+    assert.is(await served("web-1"), "one");
+    const via = join(dir, "other.yml");
+    const other = await makeCertificate();
+    const key = `key_file: ${join(bus.dir, "master.key")}\n`;
+    await writeFile(via, `url: ${bus.url}\n${key}ca_file: ${other.ca}\n`);
+    const flags = ["--status", "--list", join(dir, "list"), "--via", via];
+    const strange = await runScript("server-update", flags, { env: { XDG_STATE_HOME: dir } });
+    assert.is(strange.code, 1);
+    assert.match(strange.stdout, /FAILED: the bus tls:.* cannot be used: .*certificate/);
+    await writeFile(via, `url: nats://bus.example.com:4222\n${key}`);
+    const plain = await runScript("server-update", flags, { env: { XDG_STATE_HOME: dir } });
+    assert.match(plain.stdout + plain.stderr, "is not encrypted; write tls://");
+  },
+);
+
+async function keyPair() {
+  const { generateKeyPairSync } = await import("node:crypto");
+  return generateKeyPairSync("ed25519");
+}
+
+async function connectAs(bus: TestBus, key: Parameters<typeof nkeyOf>[0]): Promise<NatsConnection> {
+  const nats = await connect({
+    servers: bus.url.replace(/^nats:\/\//, ""),
+    inboxPrefix: "_INBOX.web-1",
+    authenticator: (nonce = "") => ({ nkey: nkeyOf(key), sig: signNonce(nonce, key) }),
+  });
+  ends.push(() => nats.close());
+  return nats;
+}
+
+test.run();
