@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import type { KeyObject } from "node:crypto";
 import type { NatsConnection } from "@nats-io/transport-node";
 import type { KV } from "@nats-io/kv";
+import { cleanLine } from "../core/clean.ts";
 import { Failure, messageOf, systemCode, UsageError } from "../core/errors.ts";
 import { checkBusUrl } from "./address.ts";
 import { nkeyOf, signNonce } from "./nkey.ts";
@@ -101,7 +102,7 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
     for await (const status of connection.status()) {
       if (connection.isClosed()) return;
       if (status.type === "disconnect") onStatus("the connection to the bus is lost");
-      else if (status.type === "error") onStatus(`the bus: ${messageOf(status.error)}`);
+      else if (status.type === "error") onStatus(cleanLine(`the bus: ${messageOf(status.error)}`));
       else if (status.type === "reconnect") {
         onStatus("connected to the bus again");
         for (const call of calls) call();
@@ -180,7 +181,7 @@ function failure(what: string, error: unknown): Failure {
       : /cert|unable_to_verify/.test(words)
         ? `its certificate is not trusted (${systemCode(error) ?? messageOf(error)}); see ca_file`
         : (systemCode(error) ?? messageOf(error));
-  return new Failure(`${what}: ${why}`);
+  return new Failure(`${what}: ${cleanLine(why)}`);
 }
 
 /** The PEM of an authority. @throws {UsageError} */

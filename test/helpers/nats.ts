@@ -19,6 +19,9 @@ export type TestBus = {
   master: KeyObject;
   /** The PEM file of a new key of a slave, which is let in. */
   addSlave: (name: string) => Promise<{ key: KeyObject; file: string }>;
+  /** A key that is not let in yet, and what lets it in. */
+  newKey: (name: string) => Promise<{ key: KeyObject; file: string }>;
+  admit: (name: string, key: KeyObject) => Promise<void>;
   start: () => Promise<void>;
   kill: () => Promise<void>;
   /** Its files, and `master.key`. */
@@ -59,8 +62,8 @@ export async function startBus(tls?: Certificate): Promise<TestBus> {
   const bus: TestBus = {
     url: tls ? `tls://localhost:${port}` : `nats://127.0.0.1:${port}`,
     ...{ master, dir },
-    async addSlave(name) {
-      const { key, file } = await newKey(name);
+    newKey,
+    async admit(name, key) {
       slaves.push([name, nkeyOf(key)]);
       await writeUsers();
       if (server) {
@@ -69,7 +72,11 @@ export async function startBus(tls?: Certificate): Promise<TestBus> {
         server.kill("SIGHUP");
         await server.until((text) => count(text) > before);
       }
-      return { key, file };
+    },
+    async addSlave(name) {
+      const made = await newKey(name);
+      await bus.admit(name, made.key);
+      return made;
     },
     async start() {
       server = startCommand(["nats-server", "-c", join(dir, "nats.conf")]);

@@ -42,10 +42,10 @@ async function setUp({ tls = false } = {}) {
     ...{ dir, bus, repo, list, base },
     orderKey: await readPrivateKey(join(dir, "order.key")),
     /** Start a slave, a new one or once more. */
-    async slave(name: string, more = "") {
+    async slave(name: string, more = "", known?: { file: string }) {
       let config = configs.get(name);
       if (config === undefined) {
-        const { file } = await bus.addSlave(name);
+        const { file } = known ?? (await bus.addSlave(name));
         config = join(dir, `${name}.yml`);
         configs.set(name, config);
         const part = `bus:\n  url: ${bus.url}\n  key_file: ${file}\n${ca.replace(/^/, "  ")}`;
@@ -69,6 +69,24 @@ async function setUp({ tls = false } = {}) {
     },
   };
 }
+
+testBus(
+  "a slave that the bus does not know yet, or that finds none, goes on trying, and ends when it is told",
+  async () => {
+    const { bus, slave, served, update } = await setUp();
+    const made = await bus.newKey("web-1");
+    const one = await slave("web-1", "", made);
+    await one.until(/the bus knows this slave as web-1, with the key U[A-Z2-7]{55}/);
+    await bus.admit("web-1", made.key);
+    await one.until(/connected to the bus as web-1/);
+    await update(["bus://web-1"], ["site", "--wait"], 0);
+    assert.is(await served("web-1"), "one");
+    await bus.kill();
+    assert.is((await one.stop()).code, 0);
+    const again = await slave("web-1");
+    assert.is((await again.stop()).code, 0);
+  },
+);
 
 testBus("slaves connect out, take orders, and report; the status shows them", async () => {
   const { repo, slave, served, update } = await setUp();
@@ -265,7 +283,8 @@ testBus(
     assert.match(strange.stdout, /FAILED: the bus tls:.* cannot be used: .*certificate/);
     await writeFile(via, `url: nats://bus.example.com:4222\n${key}`);
     const plain = await runScript("server-update", flags, { env: { XDG_STATE_HOME: dir } });
-    assert.match(plain.stdout + plain.stderr, "is not encrypted; write tls://");
+    assert.is(plain.code, 2);
+    assert.match(plain.stderr, "is not encrypted; write tls://");
   },
 );
 

@@ -1,4 +1,4 @@
-import { nameOnBus } from "../../bus/address.ts";
+import { checkBusUrl, nameOnBus } from "../../bus/address.ts";
 import {
   type Bucket,
   type Bus,
@@ -37,8 +37,10 @@ export async function readBus(
     );
   const { value, where } = await readConfig(file, busSchema);
   const { url, key_file: key, ca_file: ca } = value;
+  const servers = isAddress && via !== undefined ? [via] : url;
+  for (const each of servers) checkBusUrl(each);
   return {
-    servers: isAddress && via !== undefined ? [via] : url,
+    servers,
     key: await readPrivateKey(fromConfig(key, file), where(["key_file"])),
     ca:
       ca === undefined
@@ -110,13 +112,14 @@ export function busTransport(options: Options): BusTransport {
   async function put(target: Target, repo: string, order: string): Promise<void> {
     const { want } = await open();
     const key = nameOnBus(target.slave);
-    for (;;) {
+    for (let round = 0; round < maxRounds; round++) {
       const entry = await want.get(key);
       const orders = parseOrders(entry?.text);
       if (orders[repo] === order) return;
       const text = JSON.stringify({ ...orders, [repo]: order });
       if (await want.put(key, text, entry?.revision ?? 0)) return;
     }
+    throw new Failure("its orders on the bus are changed by somebody else all the time");
   }
 
   /** Until a slave reports, but not longer than `ms`. */
@@ -144,7 +147,7 @@ export function busTransport(options: Options): BusTransport {
       if (repo === undefined) return report.inventory;
       const { repos, accept_unbound } = report.inventory;
       const all = (Array.isArray(repos) ? repos : []) as Record<string, unknown>[];
-      return { ...all.find((each) => each["repo"] === repo), accept_unbound };
+      return { ...all.find((each) => each?.["repo"] === repo), accept_unbound };
     },
 
     async start(target, { repo }, order) {
@@ -204,6 +207,8 @@ export function busTransport(options: Options): BusTransport {
   };
 }
 
+/** How often an order is put beside others that come at the same time. */
+const maxRounds = 20;
 /** How long the bus may be away while slaves are followed, in ms. */
 const maxAway = 60_000;
 /** How often a report is read although none came, in ms. */

@@ -6,7 +6,7 @@ import { Busy, messageOf, systemCode, UsageError } from "../../core/errors.ts";
 import { isSafeRef, isSha } from "../../core/names.ts";
 import { readPrivateKey } from "../order.ts";
 import { checkBase, checkRepo } from "../settings.ts";
-import { busTransport } from "./by-bus.ts";
+import { busTransport, readBus } from "./by-bus.ts";
 import { httpTransport } from "./by-http.ts";
 import { amountOf, chooseTargets, planBatches, type Target } from "./list.ts";
 import {
@@ -67,6 +67,8 @@ export async function serverUpdate(
   checkFlags(flags);
   const plan = flags.converge ? undefined : await readPlan(flags, terminal);
   if (plan && flags["dry-run"]) return showPlan(plan, flags.jobs, terminal);
+  // a bus that is not known is said before anything is sent
+  if (plan?.targets.some(isOnBus)) await readBus(flags.via);
   const onBus = busTransport({
     ...{ via: flags.via, connectTimeout: flags["connect-timeout"], timeout: flags.timeout },
     ...{ signal, note: (line) => terminal.note(line) },
@@ -133,9 +135,13 @@ async function openMaster(
     signal,
   });
   const overHttp = httpTransport(sender);
-  const transportFor = ({ url }: Target) => (url.protocol === "bus:" ? onBus : overHttp);
+  const transportFor = (target: Target) => (isOnBus(target) ? onBus : overHttp);
   const targets = await readMessageTargets(flags.notify);
   return { flags, keys, sender, transportFor, terminal, signal, targets };
+}
+
+function isOnBus({ url }: Target): boolean {
+  return url.protocol === "bus:";
 }
 
 /** Also when it is there and cannot be read: to go on without it would be to ask unsigned. */

@@ -1,6 +1,7 @@
 import { nameOnBus } from "../../bus/address.ts";
 import { type BusOptions, connectBus } from "../../bus/bus.ts";
 import { nkeyOf } from "../../bus/nkey.ts";
+import { cleanLine } from "../../core/clean.ts";
 import { messageOf } from "../../core/errors.ts";
 import { readOrder, type SignedOrder } from "../order.ts";
 import { type OrderState, reportEvery, writeReport } from "../report.ts";
@@ -30,6 +31,8 @@ export function followBus(slave: Slave, settings: BusSettings): { close(): Promi
   const refused = new Map<string, OrderState>();
   /** The last one taken, by repo: it is looked at every minute, and logged once. */
   const taken = new Map<string, string>();
+  /** What a bus makes us say is said once a minute, and no more than a hundred such lines. */
+  const said = new Set<string>();
   let closed = false;
 
   note(`the bus knows this slave as ${key}, with the key ${nkeyOf(settings.key)}`);
@@ -49,14 +52,25 @@ export function followBus(slave: Slave, settings: BusSettings): { close(): Promi
   });
   opened.catch((error: unknown) => note(messageOf(error)));
   // an order that was missed, and a sign of life
-  const timer = setInterval(() => void attempt(look), reportEvery);
+  const timer = setInterval(() => {
+    said.clear();
+    void attempt(look);
+  }, reportEvery);
+  const late = setTimeout(() => note("the bus cannot be reached yet"), timeout);
+  opened.finally(() => clearTimeout(late)).catch(() => {});
 
   async function attempt(work: () => Promise<void>): Promise<void> {
     try {
       if (!closed) await work();
     } catch (error) {
-      if (!closed) note(messageOf(error));
+      if (!closed) say(messageOf(error));
     }
+  }
+
+  function say(line: string): void {
+    if (said.has(line) || said.size >= 100) return;
+    said.add(line);
+    note(cleanLine(line));
   }
 
   async function look(): Promise<void> {
@@ -72,10 +86,11 @@ export function followBus(slave: Slave, settings: BusSettings): { close(): Promi
 
   async function takeOne(repo: string, text: string): Promise<void> {
     const signed = readOrder(text, options.keys);
-    // what no master has signed is not worth a report: anybody could have put it there
-    if ("refusal" in signed)
-      return note(`from the bus, for ${repo.slice(0, 100)}: ${signed.refusal}`);
-    const why = refusalOf(signed, repo);
+    // what is not an order for this place is not worth a report: anybody could have put it there
+    const foreign = "refusal" in signed ? signed.refusal : foreignWords(signed, repo);
+    if ("refusal" in signed || foreign !== undefined)
+      return say(`from the bus, for ${JSON.stringify(repo.slice(0, 100))}: ${foreign}`);
+    const why = clockAhead(signed.order.at, Date.now());
     try {
       if (why !== undefined) throw new Error(why);
       if (taken.get(repo) === signed.signature) return;
@@ -84,17 +99,16 @@ export function followBus(slave: Slave, settings: BusSettings): { close(): Promi
       refused.delete(repo);
     } catch (error) {
       if (refused.get(repo)?.signature === signed.signature) return;
-      note(`from the bus, for ${repo}: ${messageOf(error)}`);
+      say(`from the bus, for ${repo}: ${messageOf(error)}`);
       const { signature, order } = signed;
       refused.set(repo, { signature, at: order.at, state: "refused", error: messageOf(error) });
     }
   }
 
-  function refusalOf({ order }: SignedOrder, repo: string): string | undefined {
+  function foreignWords({ order }: SignedOrder, repo: string): string | undefined {
     if (order.repo !== repo) return `the order is for ${order.repo}`;
-    if (!names.some((each) => each.toLowerCase() === order.target.toLowerCase()))
-      return `the order is for another slave, ${order.target}`;
-    return clockAhead(order.at, Date.now());
+    if (names.some((each) => each.toLowerCase() === order.target.toLowerCase())) return undefined;
+    return `the order is for another slave, ${order.target}`;
   }
 
   let [isReporting, isStale] = [false, false];
@@ -123,6 +137,7 @@ export function followBus(slave: Slave, settings: BusSettings): { close(): Promi
     async close() {
       closed = true;
       clearInterval(timer);
+      clearTimeout(late);
       jobs.onChange = () => {};
       // one that was never reached is given up with the process
       await Promise.race([connected.then((bus) => bus.close()).catch(() => {}), pastTick()]);
