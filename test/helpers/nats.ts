@@ -22,6 +22,7 @@ export type TestBus = {
   /** A key that is not let in yet, and what lets it in. */
   newKey: (name: string) => Promise<{ key: KeyObject; file: string }>;
   admit: (name: string, key: KeyObject) => Promise<void>;
+  admitAll: (keys: ReadonlyMap<string, KeyObject>) => Promise<void>;
   start: () => Promise<void>;
   kill: () => Promise<void>;
   /** Its files, and `master.key`. */
@@ -63,15 +64,15 @@ export async function startBus(tls?: Certificate): Promise<TestBus> {
     url: tls ? `tls://localhost:${port}` : `nats://127.0.0.1:${port}`,
     ...{ master, dir },
     newKey,
-    async admit(name, key) {
-      slaves.push([name, nkeyOf(key)]);
+    admit: (name, key) => bus.admitAll(new Map([[name, key]])),
+    async admitAll(keys) {
+      for (const [name, key] of keys) slaves.push([name, nkeyOf(key)]);
       await writeUsers();
-      if (server) {
-        const count = (text: string) => text.split("Reloaded server configuration").length;
-        const before = count(server.output());
-        server.kill("SIGHUP");
-        await server.until((text) => count(text) > before);
-      }
+      if (!server) return;
+      const count = (text: string) => text.split("Reloaded server configuration").length;
+      const before = count(server.output());
+      server.kill("SIGHUP");
+      await server.until((text) => count(text) > before);
     },
     async addSlave(name) {
       const made = await newKey(name);

@@ -85,7 +85,11 @@ export function busTransport(options: Options): BusTransport {
         for (const done of waiting.get(key) ?? []) done();
       });
       return { bus, want: bus.bucket("want"), state };
-    })());
+    })().catch((error: unknown) => {
+      // the next try connects anew
+      opened = undefined;
+      throw error;
+    }));
 
   /** @throws {Failure} for a report that is not the slave's own */
   async function reportOf(target: Target, fresh: boolean): Promise<Report | undefined> {
