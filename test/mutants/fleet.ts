@@ -79,8 +79,8 @@ export const fleet: Mutation[] = [
   },
   {
     what: "a slave that serves another commit counts as done",
-    file: "lib/fleet/master/fan-out.ts",
-    from: "if (known.sha !== options.sha) return { ...failure(wrong), ...known };",
+    file: "lib/fleet/master/transport.ts",
+    from: 'if (sha !== wanted.sha) return failed(`it serves ${sha ?? "nothing"}, not ${wanted.sha}`);',
     to: "",
     tests: ["scripts/server-update.test"],
   },
