@@ -37,6 +37,7 @@ async function startSmtp(options: ServerOptions = {}) {
   const logins: { user: string; password: string; secure: boolean }[] = [];
   const server = new SMTPServer({
     ...pem,
+    closeTimeout: 100,
     onAuth(auth, session, done) {
       const [user, password] = [auth.username ?? "", auth.password ?? ""];
       logins.push({ user, password, secure: session.secure });
@@ -160,6 +161,7 @@ test("a refusal of the mail is final, a passing one is not, a silent server is l
 
   const silent = createServer();
   await new Promise<void>((done) => silent.listen(0, "127.0.0.1", done));
+  silent.on("connection", (socket) => closing.push(() => socket.destroy()));
   closing.push(() => silent.close());
   const { port: quiet } = silent.address() as AddressInfo;
   const abort = AbortSignal.timeout(300);
