@@ -6,6 +6,7 @@ import { exists, readIfThere } from "../files/files.ts";
 import { file } from "./file-steps.ts";
 import { emptyFolderRemoved, fileRemoved } from "./remove-steps.ts";
 import { type Finding, places, type Plan, type Step } from "./step.ts";
+import { templates } from "./templates.ts";
 import { reload, restart, systemctl } from "./unit-steps.ts";
 
 /** What is different when a package manager has brought the scripts: they are where it puts them, and its to replace. */
@@ -65,9 +66,10 @@ export function forPackage(plan: Plan, { bin, units }: Packaged, shipped: readon
   };
 }
 
-/** The names of the units that a package has. */
+/** The names of our units that a package has, among those of others. */
 export async function shippedUnits({ units }: Packaged): Promise<string[]> {
-  return units === undefined ? [] : await readdir(units).catch(() => []);
+  const names = units === undefined ? [] : await readdir(units).catch(() => []);
+  return names.filter((name) => Object.hasOwn(templates, name));
 }
 
 /** What an earlier `setup` has left that is found before the package's files. */
