@@ -168,15 +168,19 @@ async function scriptNames(): Promise<string[]> {
   return files.filter((file) => file.endsWith(".ts")).map((file) => file.slice(0, -3));
 }
 
+/** Bundles every script into a file of its own. @returns the files */
+export async function bundleAll(folder: string): Promise<string[]> {
+  const made = (await scriptNames()).map(async (name) => {
+    const file = join(folder, `${name}.mjs`);
+    await bundleScript(join(root, "scripts", `${name}.ts`), file);
+    return file;
+  });
+  return await Promise.all(made);
+}
+
 if (process.argv[1] && basename(process.argv[1]) === "bundle.ts") {
   const dist = join(root, "dist");
   await rm(dist, { recursive: true, force: true });
   await mkdir(dist);
-  const names = await scriptNames();
-  await Promise.all(
-    names.map((name) =>
-      bundleScript(join(root, "scripts", `${name}.ts`), join(dist, `${name}.mjs`)),
-    ),
-  );
-  console.log(`${names.length} bundles in dist/`);
+  console.log(`${(await bundleAll(dist)).length} bundles in dist/`);
 }
