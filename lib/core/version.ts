@@ -1,5 +1,5 @@
 /** The toolkit's version; a test holds it equal to package.json's. */
-export const version = "0.1.0";
+export const version = "0.2.0";
 
 /** Which version a script is, and the commit that it was bundled from. */
 export interface Build {
