@@ -46,7 +46,8 @@ export class Messages {
     { isRunning, ...options }: MessagesOptions & { isRunning: boolean },
   ): Promise<Messages> {
     const messages = new Messages(options, isRunning);
-    if (await exists(folderOf(options.releases))) await messages.#open();
+    if (await exists(folderOf(options.releases)))
+      await messages.#open().catch((error: unknown) => messages.#say(error));
     state.onChange = (before, after) => messages.#changed(before, after);
     return messages;
   }

@@ -174,6 +174,13 @@ test("a release names nobody to tell; a mistake in notify is told and keeps noth
   assert.match(checked.stderr, /launchify\.yml:\d+:\d+: .*not-there.*; nobody is told/);
   assert.is((await app.tell("notify", "test")).code, 2);
   assert.is((await app.tell("notify")).code, 2);
+  // what waits to be told cannot be read
+  writeFileSync(config, `${good}notify: [{ command: "true" }]\n`);
+  mkdirSync(join(app.folder, ".launchfit/notify"), { recursive: true });
+  writeFileSync(join(app.folder, ".launchfit/notify/outbox"), "a file");
+  const broken = await app.tell("check", "--once");
+  assert.is(broken.code, 0, broken.stderr);
+  assert.match(broken.stderr, /notify: EEXIST.*; nobody is told/);
   mkdirSync(join(app.folder, "x"));
   assert.is(
     (await runScript("launchfit", ["notify", "test", "--dir", join(app.folder, "x")])).code,
