@@ -1,0 +1,171 @@
+// The page in a real browser: from sign-in to sign-out, live logs, long ones.
+import { readFileSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Browser, Page } from "playwright-core";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { needsChromium, startBrowser } from "../helpers/browser.ts";
+import { type HookServer, makeYard, sha, startHooks } from "../helpers/hooks.ts";
+import { testUnless } from "../helpers/skip.ts";
+import { slowness, waitFor } from "../helpers/wait.ts";
+
+const password = "correct horse";
+let browser: Browser;
+test.before(async () => {
+  if (!needsChromium) browser = await startBrowser();
+});
+test.after(async () => await browser?.close());
+
+async function startPage(options: Parameters<typeof makeYard>[0] = {}): Promise<HookServer> {
+  const dir = await makeYard({ ...options, top: "status: { password_file: pw }" });
+  await writeFile(join(dir, "pw"), `${password}\n`, { mode: 0o600 });
+  return await startHooks(dir);
+}
+
+/** A page of a browser of its own, signed in; what its scripts threw is collected. */
+async function visit(
+  server: HookServer,
+  path = "/",
+  options: object = {},
+): Promise<Page & { faults: string[] }> {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
+  const page = Object.assign(await context.newPage(), { faults: [] as string[] });
+  page.setDefaultTimeout(20_000 * slowness());
+  page.on("pageerror", (error) => page.faults.push(error.message));
+  page.on("console", (message) => {
+    if (message.text().includes("Content Security Policy")) page.faults.push(message.text());
+  });
+  page.on("dialog", (dialog) => {
+    page.faults.push(`dialog ${dialog.message()}`);
+    void dialog.dismiss();
+  });
+  await page.goto(`http://localhost:${server.port}${path}`);
+  await page.fill("#secret", password);
+  await page.press("#secret", "Enter");
+  await page.waitForSelector("form[action='/sign-out']");
+  return page;
+}
+
+/** The text of the log's rows that can be seen: asked of the points of the screen. */
+const rowsOnScreen = (page: Page) =>
+  page.evaluate(() => {
+    const box = document.querySelector(".window")?.getBoundingClientRect();
+    if (!box) return [];
+    const rows = [];
+    for (let y = box.top + 10; y < Math.min(box.bottom, innerHeight); y += 20)
+      rows.push(document.elementFromPoint(box.left + 200, y)?.closest(".row")?.textContent ?? "");
+    return rows;
+  });
+
+const unless = testUnless(test, needsChromium);
+
+unless(
+  "the whole way: sign in, push, watch the log live in two browsers, cancel, run again, sign out",
+  async () => {
+    const server = await startPage({
+      job: 'for i in $(seq 1 100); do echo "line $i"; done; until test -e go; do sleep 0.05; done; echo more words; sleep 60',
+    });
+    const [page, second] = [await visit(server), await visit(server)];
+    await page.waitForSelector(".repos >> text=site");
+    const { body } = await server.push("me/site", sha(1));
+    // the overview shows it by itself
+    await page.waitForSelector(".now .pill.running");
+    await page.click(".now a");
+    await page.waitForURL(`**/runs/${body.run}`);
+    await second.goto(page.url());
+    for (const each of [page, second]) await each.waitForSelector(".row >> text=line 100");
+    await writeFile(join(server.dir, "co/go"), "");
+    for (const each of [page, second]) await each.waitForSelector(".row >> text=more words");
+    await page.click("text=Cancel");
+    await page.click("button:has-text('Cancel the run')");
+    await server.idle();
+    await second.waitForSelector("#summary .pill.cancelled");
+    await page.waitForSelector("dt:has-text('Cancelled by') + dd:has-text('password')");
+    await page.click("text=Run again");
+    await page.click("button:has-text('Run again')");
+    await page.waitForSelector("dt:has-text('Rerun of')");
+    await page.click("text=Sign out");
+    await page.waitForSelector("#secret");
+    await page.goto(`http://localhost:${server.port}/runs/${body.run}`);
+    await page.waitForSelector("#secret");
+    await second.goto(`http://localhost:${server.port}/`);
+    await second.waitForSelector(".now .pill.running");
+    assert.equal([...page.faults, ...second.faults], []);
+    await Promise.all([page.context().close(), second.context().close()]);
+    await server.kill();
+  },
+);
+
+unless(
+  "a restart of the server in mid-log leaves no gap and doubles no line in the browser",
+  async () => {
+    const server = await startPage({
+      job: 'for i in $(seq 1 60); do echo "line $i"; sleep 0.05; done; until test -e go; do sleep 0.05; done; echo the end',
+    });
+    const { body } = await server.push("me/site", sha(1));
+    const page = await visit(server, `/runs/${body.run}`);
+    await page.waitForSelector(".row >> text=line 20");
+    // the same port for the next one: the browser comes back to it
+    const config = join(server.dir, "hooks.yml");
+    await writeFile(
+      config,
+      readFileSync(config, "utf8").replace("127.0.0.1:0", `127.0.0.1:${server.port}`),
+    );
+    await server.kill();
+    const next = await startHooks(server.dir);
+    await writeFile(join(server.dir, "co/go"), "");
+    await next.idle(60_000);
+    await page.waitForSelector("#summary .pill.succeeded");
+    const log = readFileSync(join(next.state, "runs", body.run, "log"), "utf8")
+      .trimEnd()
+      .split("\n");
+    const rows = () => page.locator(".row").allTextContents();
+    await waitFor(async () => (await rows()).at(-1) === log.at(-1), { timeout: 5000 });
+    const shown = await rows();
+    assert.equal(shown, log.slice(-shown.length));
+    assert.equal(page.faults, []);
+    await page.context().close();
+    await next.stop();
+  },
+);
+
+unless(
+  "a log of 100 MB opens at once, and its end, its lines by link and its search are there",
+  async () => {
+    const server = await startPage();
+    const { body } = await server.push("me/site", sha(1));
+    await server.idle();
+    const line = (n: number) =>
+      `${n} ${n % 3 === 0 ? "\u001b[32mgreen\u001b[0m" : "plain"} ${"x".repeat(74)}\n`;
+    const parts: string[] = [];
+    for (let n = 1; n <= 1_150_000; n++)
+      parts.push(n === 777_777 ? "777777 a needle in it\n" : line(n));
+    await writeFile(join(server.state, "runs", body.run, "log"), parts.join(""));
+    const page = await visit(server);
+    const started = Date.now();
+    await page.goto(`http://localhost:${server.port}/runs/${body.run}`);
+    await waitFor(async () => (await rowsOnScreen(page))[0]?.startsWith("1 plain"), {
+      timeout: 5000,
+    });
+    const opened = Date.now() - started;
+    assert.ok(opened < 5000 * slowness(), `it took ${opened} ms`);
+    await page.focus(".window");
+    await page.keyboard.press("End");
+    await page.waitForSelector(".row >> text=/^1150000 /");
+    await page.fill(".tools input", "a needle");
+    await waitFor(async () =>
+      (await rowsOnScreen(page)).some((row) => row.includes("a needle in it")),
+    );
+    await page.goto(`http://localhost:${server.port}/runs/${body.run}#L500000`);
+    await page.reload();
+    await page.waitForSelector(".row.marked >> text=500000");
+    const elements = await page.evaluate(() => document.querySelectorAll(".window *").length);
+    assert.ok(elements < 500, `${elements} elements`);
+    assert.equal(page.faults, []);
+    await page.context().close();
+    await server.stop();
+  },
+);
+
+test.run();
