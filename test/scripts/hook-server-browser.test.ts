@@ -48,15 +48,16 @@ async function visit(
 }
 
 /** The text of the log's rows that can be seen: asked of the points of the screen. */
-const rowsOnScreen = (page: Page) =>
-  page.evaluate(() => {
+async function rowsOnScreen(page: Page): Promise<string[]> {
+  return await page.evaluate<string[]>(`(() => {
     const box = document.querySelector(".window")?.getBoundingClientRect();
-    if (!box) return [];
     const rows = [];
-    for (let y = box.top + 10; y < Math.min(box.bottom, innerHeight); y += 20)
-      rows.push(document.elementFromPoint(box.left + 200, y)?.closest(".row")?.textContent ?? "");
+    if (box)
+      for (let y = box.top + 10; y < Math.min(box.bottom, innerHeight); y += 20)
+        rows.push(document.elementFromPoint(box.left + 200, y)?.closest(".row")?.textContent ?? "");
     return rows;
-  });
+  })()`);
+}
 
 const unless = testUnless(test, needsChromium);
 
@@ -160,7 +161,7 @@ unless(
     await page.goto(`http://localhost:${server.port}/runs/${body.run}#L500000`);
     await page.reload();
     await page.waitForSelector(".row.marked >> text=500000");
-    const elements = await page.evaluate(() => document.querySelectorAll(".window *").length);
+    const elements = await page.locator(".window *").count();
     assert.ok(elements < 500, `${elements} elements`);
     assert.equal(page.faults, []);
     await page.context().close();
