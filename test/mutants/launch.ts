@@ -130,7 +130,7 @@ export const launch: Mutation[] = [
     file: "lib/launch/health.ts",
     from: "return status >= 200 && status < 400 ? undefined :",
     to: "return status >= 200 && status < 600 ? undefined :",
-    tests: ["lib/launch/health", "scripts/launchfit-run"],
+    tests: ["lib/launch/health"],
   },
   {
     what: "an app that ended as it answered counts as healthy",
@@ -138,12 +138,5 @@ export const launch: Mutation[] = [
     from: "if (wrong === undefined && ended === undefined) return undefined;",
     to: "if (wrong === undefined) return undefined;",
     tests: ["lib/launch/health"],
-  },
-  {
-    what: "two of an app run after a crash of launchfit",
-    file: "lib/launch/app-process.ts",
-    from: "if ((await membersOf({ cookie })).length > 0) await endTree({ cookie });",
-    to: "",
-    tests: ["scripts/launchfit-run", "scripts/launchfit-kill", "lib/launch"],
   },
 ];

@@ -1,3 +1,5 @@
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { awaitHealth } from "../../../lib/launch/health.ts";
@@ -28,6 +30,20 @@ test("a clock that jumps by a day makes no health check fail, and none last a da
   } finally {
     Date.now = now;
   }
+});
+
+test("an answer with an error is no good one", async () => {
+  let status = 500;
+  const server = createServer((_, answer) => answer.writeHead(status).end());
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+  const surroundings = { gone: new Promise<never>(() => {}), signal: new AbortController().signal };
+  const ask = () =>
+    awaitHealth({ url, within: 1000, timeout: 1000, every: 1000 }, { ...surroundings });
+  assert.match((await ask()) ?? "", /^no good answer within 1 s: status 500$/);
+  status = 204;
+  assert.is(await ask(), undefined);
+  await new Promise((done) => server.close(done));
 });
 
 test("the good answer of an app that has ended meanwhile counts for nothing", async () => {
