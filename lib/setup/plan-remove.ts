@@ -164,8 +164,8 @@ async function checkTextWithout(text: string, repo: string): Promise<void> {
 /** Scripts are found by their names, whether they are still there or not. */
 function withAllScripts(facts: Facts): Facts {
   const names = [
-    ...["build", "downloads", "hook-server", "launchfit", "logs", "release", "server-update"],
-    ...["setup", "slave-activate", "slave-server", "uploads"],
+    ...["boatyard", "build", "downloads", "hook-server", "launchfit", "logs", "release"],
+    ...["server-update", "setup", "slave-activate", "slave-server", "uploads"],
   ];
   const scripts = names.map((name) => [name, join(places.scripts, `${name}.mjs`)] as const);
   const { hooksProblem: _, ...rest } = facts;

@@ -79,8 +79,6 @@ function serverUnits({ nginx }: Facts): Step[] {
       ...{ path: places.fleetState, mode: 0o755, holds: "data" },
       why: "what should run on the slaves",
     }),
-    unit("server-update.service", "brings slaves along that were down"),
-    unit("server-update.timer", "… every five minutes, once it is enabled"),
     unit("hook-server.socket", "holds the address, also while the server restarts"),
     unit("hook-server.service", "runs hook-server, with few powers"),
     unit("build@.service", "builds one repo; for those that no webhook reaches"),

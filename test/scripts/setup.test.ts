@@ -17,6 +17,7 @@ import { needsRoot, testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
 
 const names = [
+  "boatyard",
   "build",
   "hook-server",
   "launchfit",
