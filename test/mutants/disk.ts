@@ -21,16 +21,9 @@ export const disk: Mutation[] = [
     tests: ["lib/hook/store"],
   },
   {
-    what: "the last lines of a rewritten store are not synced",
-    file: "lib/hook/successor.ts",
-    from: "    await this.sync();",
-    to: "",
-    tests: durability,
-  },
-  {
-    what: "the name of a rewritten store is not synced",
+    what: "a rewritten store is not synced before it has its name",
     file: "lib/hook/line-file.ts",
-    from: "await fsyncFolder(dirname(this.#path)).catch(() => this.#close());",
+    from: "await to.sync();",
     to: "",
     tests: durability,
   },

@@ -80,13 +80,6 @@ export const ground: Mutation[] = [
     tests: ["lib/config/yaml"],
   },
   {
-    what: "a body that comes drop by drop holds a connection for ever",
-    file: "lib/http/server.ts",
-    from: 'new HttpError(408, "body came too slowly")), timeout);',
-    to: 'new HttpError(408, "body came too slowly")), 1e9);',
-    tests: ["lib/http", "scripts/hook-server-hostile-clients"],
-  },
-  {
     what: "setup writes a secret that all can read",
     file: "lib/setup/file-steps.ts",
     from: "await writeAtomic(path, data, { mode });",
