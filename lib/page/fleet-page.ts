@@ -47,7 +47,7 @@ export async function fleetPage(settings: FleetSettings, now: number): Promise<H
   const hosts = new Set(rows.map(({ host }) => host));
   const bad = rows.filter(isBad).length;
   return html`<div class="head"><h1>Fleet</h1><p class="sum">${hosts.size} hosts${bad > 0 && ` · ${bad} not as they should be`}</p></div>
-<p class="sum">${settings.list}, as <code>server-update --status</code> and <code>--converge</code> saw it last.</p>
+<p class="sum">${settings.list}, as <code>server-update --status</code> saw it last.</p>
 ${rows.length === 0 ? html`<p class="empty">Nothing is known yet: run server-update --status.</p>` : table(rows, now)}`;
 }
 

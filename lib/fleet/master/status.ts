@@ -1,10 +1,13 @@
+import { mkdir } from "node:fs/promises";
+import { join, resolve } from "node:path";
 import { messageOf } from "../../core/errors.ts";
 import { formatDuration, formatSize } from "../../core/units.ts";
+import { writeAtomic } from "../../files/files.ts";
 import type { Target } from "./list.ts";
 import { listsOf, type Master } from "./rollout.ts";
 import { wordsOf } from "./send.ts";
 import { tellDrift } from "./tell.ts";
-import { readWants, type Want, wantedRepos, wantFor } from "./want.ts";
+import { readWants, stateFolder, type Want, wantedRepos, wantFor } from "./want.ts";
 
 /** `server-update --status`: what every slave serves, and which differ from what should run. */
 
@@ -78,6 +81,7 @@ export async function showStatus(
       : (wanted.get(name)?.(target) ?? commonest(name, asked));
   for (const host of asked) addMissing(host, wanted);
   const good = asked.filter((host) => isGood(host, expected));
+  await keep(repo, asked, expected, master);
   for (const host of asked) terminal.printJson(jsonOf(host, repo, expected));
   if (!terminal.json) {
     const rows = asked.flatMap((host) => rowsOf(host, repo, expected));
@@ -95,6 +99,35 @@ export async function showStatus(
   const differing = bad.map((host) => rowsOf(host, repo, expected).map((row) => row.join(" ")));
   await tellDrift(repo, { asked: asked.length, differing: differing.flat() }, master);
   return good.length === asked.length ? 0 : 1;
+}
+
+/** Leave what was found for hook-server's page: in `status/` of the state folder, a file for a repo or for all. */
+async function keep(
+  repo: string | undefined,
+  hosts: readonly Host[],
+  expected: Expected,
+  { flags, terminal }: Master,
+): Promise<void> {
+  if (flags.list === "-") return;
+  const found = hosts.map(({ target, repos, error }) => ({
+    target: target.name,
+    error,
+    repos: repos.map((each) => ({
+      ...each,
+      wanted: expected(each.repo, target)?.sha,
+      drift: driftOf(each, target, expected),
+    })),
+  }));
+  const value = { time: new Date().toISOString(), list: resolve(flags.list), hosts: found };
+  const folder = join(stateFolder(), "status");
+  try {
+    await mkdir(folder, { recursive: true });
+    const text = `${JSON.stringify(value, undefined, 2)}\n`;
+    await writeAtomic(join(folder, `${repo ?? "all repos"}.json`), text, { mode: 0o644 });
+  } catch (error) {
+    // whoever may only look has no state folder
+    terminal.note(`not kept for the page: ${messageOf(error)}`);
+  }
 }
 
 async function ask(
