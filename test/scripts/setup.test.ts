@@ -362,7 +362,7 @@ test("what setup has made goes again; data is kept and named, and goes with --pu
   await remove(["server"]);
   const rest = await tree(root);
   assert.match(rest, "./etc/boatyard/hooks.yml 644");
-  assert.not.match(rest, /usr\/local\/(?:bin|lib)\/.|systemd\/system\/./);
+  assert.not.match(rest, /^\.\/(?:usr\/local\/(?:bin|lib)|etc\/systemd\/system)\/./m);
   await remove(["server", "--purge"]);
   assert.not.match(await tree(root), /boatyard|server-update/);
 });
