@@ -99,7 +99,7 @@ function head(name: string, number: number, about: string, date: string): string
     ".Os",
     ".Sh NAME",
     `.Nm ${argument(name)}`,
-    `.Nd ${argument(about)}`,
+    `.Nd ${argument(about.replace(/[.:;,]$/, ""))}`,
   ];
 }
 
