@@ -3,9 +3,8 @@
 // - one update of a repo of 3,000 files and 30 MB beside `rm -rf` and `git clone`, and beside `git fetch` and
 //   `git reset --hard`, in memory, on disk, and over a line of 20 ms and 100 Mbit/s. The second peer writes into
 //   the served folder: its readers can see both commits mixed, and nothing tells whether all of it is on disk.
-// On disk each begins with nothing left to write, and ours 40 s after the last files were removed: ext4 does not give
-// away a removed file's number for half a minute, and looks past each of them for every new file. `rm -rf` and
-// `git clone` is the two in a row; an update of ours removes the oldest tree after its work.
+// Each begins with nothing left to write. `rm -rf` and `git clone` is the two in a row; an update of ours removes the
+// oldest tree after its work.
 // Over git:// the server's small pieces wait 40 ms for the kernel's delayed acknowledgement.
 //   npm run bundle && node --import tsx bench/fleet.ts [all|tell|update] [ROUNDS, default 3]
 import { type ChildProcess, spawn } from "node:child_process";
@@ -231,7 +230,6 @@ async function compare(
   const missing = { update: 0, clone: 0 };
   for (let round = 0; round < rounds; round++) {
     await change(work);
-    if (place.startsWith(tmpdir())) await sleep(40_000);
     await command(["sync", "--file-system", place]);
     let before = line.bytes;
     let watch = watchFor(join(repos, "site", "dir-00/file-0000.bin"));
