@@ -31,7 +31,6 @@ export const acrossRuntimes: readonly string[] = [
   "scripts/logs-rotate",
   // requests, sockets, TLS, systemd
   "lib/fetch",
-  "lib/notify/email",
   "lib/http",
   "lib/launch/health",
   "lib/launch/listen-socket",

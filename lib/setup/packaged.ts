@@ -132,7 +132,7 @@ export async function planLeftovers(): Promise<Plan | undefined> {
       ...steps,
       ...(again.length > 0 ? [enabledAgain(again)] : []),
       reload(units, "systemd reads the package's units"),
-      restart(services, [join(packaged.folder, "setup.mjs")], "what runs is older than its files"),
+      restart(services, undefined, "what runs is what was removed"),
     ],
     notes: [],
   };

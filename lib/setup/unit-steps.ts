@@ -79,20 +79,24 @@ export function stop(unit: string, why: string): Step {
 
 /**
  * Services that run older files.
- * @param files those that a service reads when it starts
+ * @param files those that a service reads when it starts; undefined: all that run are restarted
  */
-export function restart(units: readonly string[], files: readonly string[], why: string): Step {
+export function restart(
+  units: readonly string[],
+  files: readonly string[] | undefined,
+  why: string,
+): Step {
   return {
     what: `systemd: restart ${units.join(" ")}`,
     ...{ why, systemd: true },
     async look() {
-      const times = files.map((file) =>
+      const times = (files ?? []).map((file) =>
         stat(file).then(
           ({ ctimeMs }) => ctimeMs,
           () => 0,
         ),
       );
-      const newest = Math.max(0, ...(await Promise.all(times)));
+      const newest = files ? Math.max(0, ...(await Promise.all(times))) : Number.POSITIVE_INFINITY;
       const show = ["show", "--timestamp=unix", "--property=ActiveEnterTimestamp", "--value"];
       for (const unit of units) {
         // what is off starts with the new files when it is switched on

@@ -65,7 +65,7 @@ unless(
   "the whole way: sign in, push, watch the log live in two browsers, cancel, run again, sign out",
   async () => {
     const server = await startPage({
-      job: 'for i in $(seq 1 100); do echo "line $i"; done; until test -e go; do sleep 0.05; done; echo more words; sleep 60',
+      job: 'for i in $(seq 1 100); do echo "line $i"; done; until test -e go; do sleep 0.05; done; echo more words; until test -e end; do sleep 0.05; done',
     });
     const [page, second] = [await visit(server), await visit(server)];
     await page.waitForSelector(".repos >> text=site");
@@ -94,7 +94,9 @@ unless(
     await second.waitForSelector(".now .pill.running");
     assert.equal([...page.faults, ...second.faults], []);
     await Promise.all([page.context().close(), second.context().close()]);
-    await server.kill();
+    await writeFile(join(server.dir, "co/end"), "");
+    await server.idle();
+    await server.stop();
   },
 );
 

@@ -138,6 +138,7 @@ test("repos whose names begin with a dot or a tilde are built, and what is kept 
     "deliveries.jsonl",
     "heads",
     "lock",
+    "notify",
     "runs",
     "socket",
   ]);

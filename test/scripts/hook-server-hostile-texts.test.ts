@@ -130,8 +130,10 @@ unless(
     }
     assert.is(seen, 0, "elements in the log that a line brought");
     assert.equal([calls, asked, page.faults], [[], [], []]);
+    // those that lead to another page would end this one before the others act
+    const control = attacks.filter((text) => !/<(?:base|meta)/.test(text));
     await page.evaluate(
-      `document.body.insertAdjacentHTML("beforeend", ${JSON.stringify(hostile.slice(0, 14).join(""))})`,
+      `document.body.insertAdjacentHTML("beforeend", ${JSON.stringify(control.join(""))})`,
     );
     await waitFor(() => calls.length > 0, { what: () => "the control to do harm" });
     await page.context().close();

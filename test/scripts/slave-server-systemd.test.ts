@@ -1,6 +1,7 @@
 // slave-server as systemd starts it: on a socket that was opened before, with news about its state.
 import { writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { freePort } from "../helpers/ports.ts";
@@ -16,6 +17,10 @@ const noActivate = await lacks(["systemd-socket-activate", "--version"], "system
 const noNotify =
   (await lacks(["systemd-notify", "--version"], "systemd-notify")) ??
   (await lacks(["perl", "-MIO::Socket::UNIX", "-e", "1"], "perl"));
+
+// it passes on no variables but those it is told: a cache of Deno's may lie elsewhere than in HOME
+const cache = process.env["DENO_DIR"] === undefined ? [] : ["-E", "DENO_DIR"];
+const activate = ["systemd-socket-activate", ...cache];
 
 async function flags(listen: string): Promise<{ args: string[]; repos: string }> {
   const repo = await makeRepo({ files: { "index.html": "one" } });
@@ -33,7 +38,7 @@ testUnless(test, noActivate)(
     // the address of its own is not used: systemd's socket is
     const { args } = await flags("127.0.0.1:1");
     const argv = [...scriptArgv("slave-server"), ...args];
-    const server = startCommand(["systemd-socket-activate", "-l", `127.0.0.1:${port}`, ...argv]);
+    const server = startCommand([...activate, "-l", `127.0.0.1:${port}`, ...argv]);
     try {
       await server.until(/Listening on/);
       assert.not.match(server.output(), "slave-server", "nothing runs before somebody asks");
@@ -54,7 +59,7 @@ testUnless(test, noActivate)(
     const port = await freePort();
     const { args } = await flags("127.0.0.1:1");
     const argv = [...scriptArgv("slave-server"), ...args];
-    const server = startCommand(["systemd-socket-activate", "-l", `0.0.0.0:${port}`, ...argv]);
+    const server = startCommand([...activate, "-l", `0.0.0.0:${port}`, ...argv]);
     await server.until(/Listening on/);
     await fetch(`http://127.0.0.1:${port}/healthz`).catch(() => undefined);
     const { code, stderr } = await server.exited;

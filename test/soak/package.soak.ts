@@ -161,7 +161,12 @@ for (const suite of ["bookworm", "trixie"]) {
         assert.is(await on("hook-server.service"), "enabled active");
         const runs =
           "tr '\\0' ' ' < /proc/$(systemctl show --property=MainPID --value hook-server.service)/cmdline";
-        assert.match((await sh(runs)).stdout, /\/usr\/(?:lib\/boatyard|bin)\/hook-server/);
+        const running = await sh(runs);
+        assert.match(
+          running.stdout,
+          /\/usr\/(?:lib\/boatyard|bin)\/hook-server/,
+          JSON.stringify(running),
+        );
         assert.not.match((await sh("boatyard setup check --json || :")).stdout, "is the package's");
         // again: setup server finds all there
         await sh("boatyard setup server --yes");

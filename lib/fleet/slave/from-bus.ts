@@ -19,7 +19,7 @@ export type BusSettings = Pick<BusOptions, "servers" | "key" | "ca">;
 type Orders = Record<string, string>;
 
 /** Milliseconds for an answer of the bus. */
-const timeout = 10_000;
+const timeout = 5000;
 
 /** Follow the bus until it is closed; also while it cannot be reached. */
 export function followBus(slave: Slave, settings: BusSettings): { close(): Promise<void> } {
@@ -126,7 +126,12 @@ export function followBus(slave: Slave, settings: BusSettings): { close(): Promi
             orders[repo] = { signature: order.signature, at: order.at, state, before, sha, error };
         for (const [repo, state] of refused) orders[repo] = state;
         const told = { name, time: Date.now(), inventory: await inventory.all(false), orders };
-        await (await opened).state.put(key, writeReport(told, identity));
+        try {
+          await (await opened).state.put(key, writeReport(told, identity));
+        } catch (error) {
+          // one that was lost with the connection: since then it was made again, or there is more to tell
+          if (!isStale) throw error;
+        }
       }
     } finally {
       isReporting = false;

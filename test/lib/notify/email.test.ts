@@ -38,6 +38,7 @@ async function startSmtp(options: ServerOptions = {}) {
   const server = new SMTPServer({
     ...pem,
     closeTimeout: 100,
+    socketTimeout: 3000,
     onAuth(auth, session, done) {
       const [user, password] = [auth.username ?? "", auth.password ?? ""];
       logins.push({ user, password, secure: session.secure });
