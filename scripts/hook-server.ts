@@ -2,6 +2,7 @@ import { defineCommand, runScript } from "../lib/cli/command.ts";
 import { commonFlags } from "./hook-server/flags.ts";
 import { notify } from "./hook-server/notify.ts";
 import { list, log, show } from "./hook-server/runs.ts";
+import { status } from "./hook-server/status.ts";
 import { cancel, rerun } from "./hook-server/steering.ts";
 
 const command = defineCommand({
@@ -10,7 +11,7 @@ const command = defineCommand({
   usage: [
     "hook-server [--config hooks.yml] [--listen 127.0.0.1:3420] [--state DIR]",
     "hook-server --check [--config hooks.yml]",
-    "hook-server list|show|log|cancel|rerun …",
+    "hook-server status|list|show|log|cancel|rerun …",
     "hook-server notify test",
   ],
   flags: {
@@ -34,7 +35,7 @@ const command = defineCommand({
     ["hook-server log -f", "watch the newest run"],
   ],
   exits: { 0: "done; the server was stopped by a signal" },
-  subcommands: { list, show, log, cancel, rerun, notify },
+  subcommands: { status, list, show, log, cancel, rerun, notify },
   ownSignals: true,
   run: async ({ flags, terminal }) => {
     const { check, serve } = await import("../lib/hook/hook.ts");

@@ -24,6 +24,8 @@ interface Lane<Entry> {
 export class Queue<Entry extends Waiting> {
   readonly #lanes = new Map<string, Lane<Entry>>();
   #turn = 0;
+  /** Grows with each change. */
+  changes = 0;
 
   /** How many entries run. */
   get running(): number {
@@ -56,6 +58,7 @@ export class Queue<Entry extends Waiting> {
       : undefined;
     if (other && other.order > entry.order) return { superseded: entry, by: other };
     waiting.set(entry.id, entry);
+    this.changes += 1;
     if (!other) return undefined;
     waiting.delete(other.id);
     return { superseded: other, by: entry };
@@ -63,6 +66,7 @@ export class Queue<Entry extends Waiting> {
 
   /** Take an entry out that waits; false when it does not. */
   remove(entry: Entry): boolean {
+    this.changes += 1;
     return this.#lane(entry.repo).waiting.delete(entry.id);
   }
 
@@ -86,6 +90,7 @@ export class Queue<Entry extends Waiting> {
   }
 
   #take(lane: Lane<Entry>, entry: Entry): void {
+    this.changes += 1;
     lane.running = entry;
     lane.notBefore = 0;
     lane.served = ++this.#turn;
@@ -98,6 +103,7 @@ export class Queue<Entry extends Waiting> {
   ): { superseded: Entry; by: Entry } | undefined {
     const lane = this.#lane(entry.repo);
     lane.running = undefined;
+    this.changes += 1;
     if (!again) return undefined;
     lane.notBefore = again.notBefore;
     const result = this.add(entry);

@@ -165,6 +165,8 @@ export class Records {
 
   /** Keep a record, which is known once it is on disk; `durable: false` where a crash may take it back (the store knows more then). */
   async save(record: RunRecord, { durable = true } = {}): Promise<void> {
+    // what others see of it may have changed already
+    this.changes += 1;
     const text = `${JSON.stringify(record, null, 2)}\n`;
     const write = () =>
       writeAtomic(this.path(record.id, "run.json"), text, { mode: 0o600, durable });

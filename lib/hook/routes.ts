@@ -3,7 +3,9 @@ import { isRunId } from "../core/id.ts";
 import { HttpError, sendJson } from "../http/server.ts";
 import type { Settings } from "./config.ts";
 import type { Deliveries } from "./deliveries.ts";
-import type { Page } from "../page/page.ts";
+import { type Page, planOverview } from "../page/page.ts";
+import { overviewOf } from "./overview.ts";
+import type { Problems } from "./problems.ts";
 import type { Ignored } from "./ignored.ts";
 import type { LiveLogs } from "./live-log.ts";
 import { hasEnded, type Records } from "./records.ts";
@@ -24,6 +26,7 @@ interface RoutesParts {
   records: Records;
   metrics: Metrics;
   logs: LiveLogs;
+  problems: Problems;
   page: Page;
 }
 
@@ -81,8 +84,15 @@ export class Routes {
     if (url?.pathname === "/metrics") {
       response.writeHead(200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" });
       const { queue, draining } = this.#parts.scheduler;
-      response.end(this.#parts.metrics.text(queue, draining));
+      const { repos } = planOverview(this.#repoNames(), this.#parts.runs.list());
+      response.end(this.#parts.metrics.text(queue, draining, repos));
       return;
+    }
+    if (url?.pathname === "/overview") {
+      onlyGet(request);
+      const overview = planOverview(this.#repoNames(), this.#parts.runs.list());
+      const problems = await this.#parts.problems.list(this.#parts.settings.config.state);
+      return sendJson(response, 200, overviewOf(overview, problems));
     }
     if (url?.pathname === "/runs")
       return sendJson(response, 200, { runs: this.#list(url.searchParams) });
@@ -126,6 +136,10 @@ export class Routes {
       mask: () => this.#parts.settings.mask,
       endState: () => runs.endState(id),
     });
+  }
+
+  #repoNames(): Iterable<string> {
+    return this.#parts.settings.config.repos.keys();
   }
 
   /** Runs by the query, the newest first. */

@@ -97,7 +97,7 @@ export class RunStates {
       record.id,
       "interrupted by the end of the server; it runs again",
     );
-    this.#parts.metrics.run("interrupted");
+    this.#parts.metrics.run(record.repo, "interrupted");
     this.#parts.log.warn(`run ${record.id} of ${record.repo} was interrupted; it runs again`);
     await this.waits(record, "interrupted: the server ended while it ran; it runs again");
   }
@@ -118,7 +118,7 @@ export class RunStates {
       now,
       size: logSize(this.#logOf(record)),
     });
-    this.#parts.metrics.run(state, seconds);
+    this.#parts.metrics.run(record.repo, state, seconds);
     const text = `${state}${reason ? `: ${reason}` : ""} (${seconds.toFixed(1)} s)`;
     this.#parts.log.info(`run ${record.id} of ${record.repo} ${text}`);
     const { mask, config } = this.#parts.settings;
@@ -143,9 +143,9 @@ export class RunStates {
    * of it.
    */
   superseded(old: Entry | { id: string }, by: string): void {
-    this.#parts.metrics.run("superseded");
     const former = this.#parts.records.get(old.id);
     const record = former ?? ("repo" in old ? recordOf(old) : undefined);
+    this.#parts.metrics.run(record?.repo, "superseded");
     if (!record) return;
     Object.assign(record, { state: "superseded", by, ended: new Date().toISOString() });
     record.tell = tellingOrNone(this.#parts.tellingOf(record));

@@ -17,16 +17,21 @@ interface RunsParts {
 /** All runs that are known, as the socket, the token and the page show and steer them. */
 export class Runs {
   readonly #parts: RunsParts;
+  /** The list as it was at a revision: many look at the same one. */
+  #listed: { readonly revision: string; readonly views: readonly RunView[] } | undefined;
 
   constructor(parts: RunsParts) {
     this.#parts = parts;
   }
 
   /** Those that wait, those with a folder, and the superseded ones that are remembered; the newest first. */
-  list(): RunView[] {
+  list(): readonly RunView[] {
+    const { revision } = this;
+    if (this.#listed?.revision === revision) return this.#listed.views;
     const views = new Map<string, RunView>();
     for (const view of this.#views()) if (!views.has(view.id)) views.set(view.id, view);
-    return [...views.values()].sort(newestFirst);
+    this.#listed = { revision, views: [...views.values()].sort(newestFirst) };
+    return this.#listed.views;
   }
 
   /** One run; undefined when it is not known. */
@@ -55,8 +60,7 @@ export class Runs {
   /** Changes with whatever the list shows. */
   get revision(): string {
     const { records, scheduler } = this.#parts;
-    const { waiting, running } = scheduler.queue;
-    return `${records.changes}.${waiting}.${running}`;
+    return `${records.changes}.${scheduler.queue.changes}`;
   }
 
   /** All that is known of every run, the best view of each first. */

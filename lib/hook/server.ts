@@ -92,6 +92,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
     records,
     metrics,
     logs,
+    problems,
     page,
   });
   const onBug = (error: unknown) => log.bug(error);

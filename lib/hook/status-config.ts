@@ -42,7 +42,9 @@ export const statusSettings = {
   releases: y.optional(y.oneOrMore(y.string()), []),
 };
 
-type Raw = { [Key in keyof typeof statusSettings]: Infer<(typeof statusSettings)[Key]> };
+type Raw = { [Key in keyof typeof statusSettings]: Infer<(typeof statusSettings)[Key]> } & {
+  url?: string | undefined;
+};
 
 /** Who the password's and the token's requests are, in the records. */
 const names = { password: "password", token: "token" };
@@ -54,7 +56,7 @@ const minPassword = 8;
  */
 export async function readStatus(
   source: ConfigSource,
-  { status, fleet, releases }: Raw,
+  { status, fleet, releases, url }: Raw,
 ): Promise<StatusSettings | undefined> {
   if (!status) return undefined;
   const where = (...keys: string[]) => source.where(["status", ...keys]);
@@ -100,6 +102,7 @@ export async function readStatus(
     );
   return {
     credentials,
+    origin: url === undefined || !URL.canParse(url) ? undefined : new URL(url).origin,
     public: status.public,
     proxy,
     releases: releases.map(source.path),

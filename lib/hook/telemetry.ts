@@ -1,5 +1,6 @@
 import process from "node:process";
 import { cleanLine } from "../core/clean.ts";
+import type { RepoSummary } from "../page/page.ts";
 import type { Settings } from "./config.ts";
 
 /** What the server reports about itself: lines on stderr, and counters for Prometheus. */
@@ -42,6 +43,9 @@ export class Metrics {
   readonly #deliveries = new Map<number, number>();
   readonly #runs = new Map<string, number>();
   readonly #seconds = new Map<string, number>();
+  /** By repo and result. */
+  readonly #repoRuns = new Map<string, number>();
+  readonly #repoSeconds = new Map<string, number>();
 
   /** A delivery was answered. */
   delivery(status: number): void {
@@ -49,13 +53,21 @@ export class Metrics {
   }
 
   /** A run ended, was interrupted or superseded. */
-  run(result: string, seconds = 0): void {
+  run(repo: string | undefined, result: string, seconds = 0): void {
     add(this.#runs, result, 1);
     add(this.#seconds, result, seconds);
+    if (repo === undefined) return;
+    const labels = labelsOf({ repo, result });
+    add(this.#repoRuns, labels, 1);
+    add(this.#repoSeconds, labels, seconds);
   }
 
-  /** All counters, and what the queue is like now. */
-  text(queue: { waiting: number; running: number }, draining: boolean): string {
+  /** All counters, what the queue is like now, and the last runs of each repo as far as runs are kept. */
+  text(
+    queue: { waiting: number; running: number },
+    draining: boolean,
+    repos: readonly RepoSummary[],
+  ): string {
     const deliveries = labelled("status", this.#deliveries);
     const [runs, seconds] = [labelled("result", this.#runs), labelled("result", this.#seconds)];
     return [
@@ -75,6 +87,19 @@ export class Metrics {
         "Seconds that ended runs took, by result.",
         seconds,
       ),
+      ...metric(
+        "repo_runs_total",
+        "counter",
+        "Runs that ended, by repo and result.",
+        rounded(this.#repoRuns),
+      ),
+      ...metric(
+        "repo_run_seconds_total",
+        "counter",
+        "Seconds that ended runs took, by repo and result.",
+        rounded(this.#repoSeconds),
+      ),
+      ...ofLastRuns(repos),
       "",
     ].join("\n");
   }
@@ -86,8 +111,53 @@ function add<Key>(sums: Map<Key, number>, key: Key, value: number): void {
 
 type Sample = readonly [labels: string, value: number];
 
+/** What Prometheus asks of each repo's last run: did it succeed, how long did it take, when was the last good one? */
+function ofLastRuns(repos: readonly RepoSummary[]): string[] {
+  const samples = (valueOf: (repo: RepoSummary) => number | undefined) =>
+    repos.flatMap((repo): Sample[] => {
+      const value = valueOf(repo);
+      return value === undefined ? [] : [[labelsOf({ repo: repo.name }), value]];
+    });
+  const lastGood = ({ runs }: RepoSummary) => {
+    const { ended } = runs.find(({ state }) => state === "succeeded") ?? {};
+    return ended === undefined ? undefined : Date.parse(ended) / 1000;
+  };
+  return [
+    ...metric(
+      "repo_last_run_succeeded",
+      "gauge",
+      "1 when the repo's last run succeeded, 0 when it failed or was cancelled.",
+      samples(({ last }) => last && Number(last.state === "succeeded")),
+    ),
+    ...metric(
+      "repo_last_run_seconds",
+      "gauge",
+      "Seconds that the repo's last run took.",
+      samples(({ last }) => last?.seconds),
+    ),
+    ...metric(
+      "repo_last_success_timestamp_seconds",
+      "gauge",
+      "When the repo's last good run ended, in seconds since 1970.",
+      samples(lastGood),
+    ),
+  ];
+}
+
+function labelsOf(labels: Record<string, string>): string {
+  const parts = Object.entries(labels).map(
+    ([name, value]) =>
+      `${name}="${value.replace(/[\\"\n]/g, (sign) => (sign === "\n" ? "\\n" : `\\${sign}`))}"`,
+  );
+  return `{${parts.join(",")}}`;
+}
+
 function labelled(label: string, values: Iterable<readonly [unknown, number]>): Sample[] {
-  return [...values].map(([key, value]) => [`{${label}="${key}"}`, Number(value.toFixed(3))]);
+  return rounded([...values].map(([key, value]) => [labelsOf({ [label]: String(key) }), value]));
+}
+
+function rounded(samples: Iterable<Sample>): Sample[] {
+  return [...samples].map(([labels, value]) => [labels, Number(value.toFixed(3))]);
 }
 
 function metric(name: string, type: string, help: string, samples: readonly Sample[]): string[] {

@@ -8,7 +8,7 @@ import { ago } from "./times.ts";
  * asks no slave, and has no key.
  */
 
-/** What `server-update --status` found: `status/REPO.json`, or `status/all repos.json`. */
+/** What `server-update --status` or `--converge` found: a file of `status/` for each list and repo, or all repos. */
 interface Snapshot {
   readonly time: string;
   readonly list: string;
@@ -47,7 +47,7 @@ export async function fleetPage(settings: FleetSettings, now: number): Promise<H
   const hosts = new Set(rows.map(({ host }) => host));
   const bad = rows.filter(isBad).length;
   return html`<div class="head"><h1>Fleet</h1><p class="sum">${hosts.size} hosts${bad > 0 && ` · ${bad} not as they should be`}</p></div>
-<p class="sum">${settings.list}, as <code>server-update --status</code> saw it last.</p>
+<p class="sum">${settings.list}, as <code>server-update --status</code> or <code>--converge</code> saw it last.</p>
 ${rows.length === 0 ? html`<p class="empty">Nothing is known yet: run server-update --status.</p>` : table(rows, now)}`;
 }
 
@@ -68,9 +68,11 @@ export function planFleet(snapshots: readonly Snapshot[], list: string): FleetRo
     }
   }
   const rows = [...known.values()];
-  const named = new Set(rows.filter(({ repo }) => repo !== "").map(({ host }) => host));
+  const answered = new Map<string, string>();
+  for (const { host, repo, seen } of rows)
+    if (repo !== "" && seen > (answered.get(host) ?? "")) answered.set(host, seen);
   return rows
-    .filter((row) => row.repo !== "" || row.unreachable !== undefined || !named.has(row.host))
+    .filter(({ repo, host, seen }) => repo !== "" || seen > (answered.get(host) ?? ""))
     .sort(
       (a, b) =>
         Number(isBad(b)) - Number(isBad(a)) ||

@@ -1,24 +1,9 @@
-import type { ServerResponse } from "node:http";
 import { version } from "../core/version.ts";
 import { assets } from "./assets.ts";
 import { html, type Html, type Value } from "./html.ts";
 import type { Viewer } from "./viewer.ts";
 
-/** What every page has: its frame, and the headers that keep it to itself. */
-
-/** Nothing from elsewhere, no script or style in a page, no frame, no referrer to other sites. */
-export const safeHeaders = {
-  "content-security-policy":
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-  "x-content-type-options": "nosniff",
-  "x-frame-options": "DENY",
-  "referrer-policy": "same-origin",
-  "cross-origin-opener-policy": "same-origin",
-  "cross-origin-resource-policy": "same-origin",
-  "permissions-policy": "camera=(), geolocation=(), microphone=()",
-  "cache-control": "no-store",
-  vary: "Cookie, Accept",
-} as const;
+/** What every page has: its frame. */
 
 export interface Shown {
   readonly title: string;
@@ -59,22 +44,6 @@ function who({ name, session }: Viewer): Html {
 /** A state as a word with its colour. */
 export function pill(state: string): Html {
   return html`<span class="pill ${state}">${state === "none" ? "no runs" : state}</span>`;
-}
-
-/** Send a page. */
-export function sendPage(
-  response: ServerResponse,
-  status: number,
-  body: Html,
-  headers: Record<string, string> = {},
-): void {
-  response.writeHead(status, {
-    ...safeHeaders,
-    "content-type": "text/html; charset=utf-8",
-    "content-length": String(Buffer.byteLength(body.text)),
-    ...headers,
-  });
-  response.end(body.text);
 }
 
 /** A page with one sentence and what to do. */

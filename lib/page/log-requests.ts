@@ -1,13 +1,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { LogIndex, spansIn } from "./log-index.ts";
-import type { LogPart } from "./run-page.ts";
+import { type LogPart, plainLines } from "./run-page.ts";
 import { hasEnded, type PageSource, type Run } from "./source.ts";
 
 /** What the script asks of a log: parts, searches, the first error. */
 
 const maxIndexes = 20;
-/** Lines of a page for those who have no script. */
-const plainLines = 500;
 const looksBad =
   /\b(?:error|fatal|panic|exception|traceback|failed|failure|cannot|not ok|npm ERR!|segmentation fault|undefined reference|command not found)\b/i;
 

@@ -1,50 +1,44 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { isRunId } from "../core/id.ts";
-import { clientAddress, HttpError, networkOf, sendJson } from "../http/server.ts";
-import { assets } from "./assets.ts";
+import { HttpError } from "../http/server.ts";
 import { badge } from "./badge.ts";
 import { fleetPage } from "./fleet-page.ts";
+import { Gate, SignInFirst, type Visit } from "./gate.ts";
 import { html, type Html } from "./html.ts";
-import { icon, notice, page, safeHeaders, sendPage } from "./layout.ts";
-import { LogRequests } from "./log-requests.ts";
+import { notice, page } from "./layout.ts";
 import { planOverview } from "./overview.ts";
-import { overviewPage, repoPath } from "./overview-page.ts";
+import { overviewPage } from "./overview-page.ts";
 import { releasesPage } from "./releases-page.ts";
 import { repoPage } from "./repo-page.ts";
-import { question, runPage, stagesPart } from "./run-page.ts";
-import { credentialFor, Sessions } from "./sessions.ts";
+import { RunRequests } from "./run-requests.ts";
+import { redirect, sendAsset, sendImage, sendPage, streamHeaders } from "./send.ts";
+import { Sessions } from "./sessions.ts";
 import { bouncePage, returnPath, signIn, signInForm } from "./sign-in.ts";
-import type { PageSource, Right, Run, StatusSettings } from "./source.ts";
-import { Streams } from "./streams.ts";
+import type { PageSource, Right, StatusSettings } from "./source.ts";
 import { Tries } from "./tries.ts";
-import { cameByLink, checkOrigin, setCookie, type Viewer, viewerOf } from "./viewer.ts";
+import { cameByLink, checkOrigin, setCookie } from "./viewer.ts";
 
-export { type Overview, planOverview } from "./overview.ts";
+export { type Overview, planOverview, type RepoSummary, type Waiting } from "./overview.ts";
 export type { Credential, PageSource, Right, Run, Stage, StatusSettings } from "./source.ts";
-export { shortRef } from "./source.ts";
+export { hasEnded, shortRef } from "./source.ts";
 export { shortAge, shortDuration } from "./times.ts";
-
-/** A request to the page: where it goes, and whose it is. */
-interface Visit {
-  readonly request: IncomingMessage;
-  readonly response: ServerResponse;
-  readonly url: URL;
-  readonly viewer: Viewer;
-  readonly settings: StatusSettings;
-}
 
 /** The page: runs, logs and the fleet in a browser. Reading is by GET and changes nothing; POST asks where it comes from. */
 export class Page {
   readonly #source: PageSource;
   readonly #sessions: Sessions;
   readonly #tries = new Tries();
-  readonly #streams = new Streams();
-  readonly #logs: LogRequests;
+  readonly #gate: Gate;
+  readonly #runs: RunRequests;
 
   private constructor(source: PageSource, sessions: Sessions) {
     this.#source = source;
     this.#sessions = sessions;
-    this.#logs = new LogRequests(source);
+    this.#gate = new Gate({ source, sessions, tries: this.#tries });
+    this.#runs = new RunRequests({
+      source,
+      gate: this.#gate,
+      send: (...answer) => this.#send(...answer),
+    });
   }
 
   /** @param state the server's state folder, where the sessions are. */
@@ -54,7 +48,7 @@ export class Page {
 
   /** The settings have changed: those who may no longer see something are let go. */
   reload(): void {
-    this.#streams.check();
+    this.#gate.check();
   }
 
   /**
@@ -62,20 +56,7 @@ export class Page {
    * @throws {HttpError} 401, or 429 after too many wrong tries.
    */
   bearer(request: IncomingMessage, settings: StatusSettings): { name: string; right: Right } {
-    const network = networkOf(clientAddress(request));
-    const seconds = this.#tries.wait(network);
-    if (seconds > 0)
-      throw new HttpError(429, "too many wrong tries; wait some minutes", {
-        "retry-after": String(seconds),
-      });
-    const given = /^Bearer +(\S+)$/i.exec(request.headers.authorization ?? "")?.[1];
-    const credential = given && credentialFor(given, settings.credentials);
-    if (credential) {
-      this.#tries.succeeded(network);
-      return { name: credential.name, right: credential.right };
-    }
-    if (given !== undefined) this.#tries.failed(network);
-    throw new HttpError(401, "a token is needed", { "www-authenticate": "Bearer" });
+    return this.#gate.bearer(request, settings);
   }
 
   /** Answer a request; what a program gets for errors is JSON, a person a page. */
@@ -85,7 +66,7 @@ export class Page {
     if (!settings || !target.startsWith("/") || !URL.canParse(target, "http://localhost"))
       throw new HttpError(404, "there is no such page");
     const url = new URL(`http://localhost${target}`);
-    const viewer = viewerOf(request, settings, this.#sessions);
+    const viewer = this.#gate.viewerOf(request, settings);
     const visit = { request, response, url, viewer, settings };
     try {
       await this.#answer(visit);
@@ -106,43 +87,28 @@ export class Page {
   }
 
   async #answer(visit: Visit): Promise<void> {
-    const { request, response, url } = visit;
+    const { request, response, url, settings } = visit;
     const path = url.pathname;
     if (path.startsWith("/page/")) return sendAsset(response, path.slice("/page/".length));
     if (path === "/sign-in") return await this.#signIn(visit);
     if (path === "/sign-out") return await this.#signOut(visit);
-    if (request.method === "POST") return await this.#steer(visit);
+    if (request.method === "POST") return await this.#runs.steer(visit);
     if (request.method !== "GET" && request.method !== "HEAD")
       throw new HttpError(405, "use GET", { allow: "GET" });
     const [, first = "", ...rest] = path.split("/");
     if (path.endsWith("/badge.svg") && first === "repos")
       return this.#badge(visit, rest.slice(0, -1));
-    if (cameByLink(request)) return this.#bounce(visit);
+    if (cameByLink(request)) return sendPage(response, 200, bouncePage(returnPath(request.url)));
     if (path === "/") return await this.#overview(visit);
     if (path === "/live") return this.#live(visit);
     if (first === "repos") return this.#repo(visit, rest);
-    if (first === "runs") return await this.#run(visit, rest);
-    if (path === "/fleet" && visit.settings.fleet !== undefined) {
-      this.#needRight(visit);
-      return this.#send(visit, "Fleet", await fleetPage(visit.settings.fleet, Date.now()));
-    }
-    if (path === "/releases" && visit.settings.releases.length > 0) {
-      this.#needRight(visit);
-      return this.#send(visit, "Releases", await releasesPage(visit.settings.releases, Date.now()));
-    }
-    this.#needRight(visit);
+    if (first === "runs") return await this.#runs.answer(visit, rest);
+    this.#gate.needRight(visit);
+    if (path === "/fleet" && settings.fleet !== undefined)
+      return this.#send(visit, "Fleet", await fleetPage(settings.fleet, Date.now()));
+    if (path === "/releases" && settings.releases.length > 0)
+      return this.#send(visit, "Releases", await releasesPage(settings.releases, Date.now()));
     throw new HttpError(404, "there is no such page");
-  }
-
-  /** Whether somebody may see a repo's runs. */
-  #canSee({ viewer, settings }: Pick<Visit, "viewer" | "settings">, repo: string): boolean {
-    if (viewer.right !== undefined || settings.public) return true;
-    return [...this.#source.repos()].some((each) => each.name === repo && each.public);
-  }
-
-  /** @throws {HttpError} 401 for strangers: whether there is such a page is not for them to know. */
-  #needRight({ viewer }: Visit): void {
-    if (viewer.right === undefined) throw new SignInFirst();
   }
 
   #frame({ viewer, url, settings }: Visit, title: string, body: Html, kind = ""): Html {
@@ -153,12 +119,9 @@ export class Page {
     return page({ title, viewer, path: url.pathname, body, kind, more });
   }
 
+  /** Send a page in its frame; `kind` says to the script what it does there. */
   #send(visit: Visit, title: string, body: Html, kind = ""): void {
     sendPage(visit.response, 200, this.#frame(visit, title, body, kind));
-  }
-
-  #bounce({ request, response }: Visit): void {
-    sendPage(response, 200, bouncePage(returnPath(request.url)));
   }
 
   async #signIn(visit: Visit): Promise<void> {
@@ -178,40 +141,19 @@ export class Page {
     sendPage(response, 403, this.#frame(visit, "Sign in", body));
   }
 
-  async #signOut({ request, response, viewer }: Visit): Promise<void> {
+  async #signOut({ request, response, viewer, settings }: Visit): Promise<void> {
     if (request.method !== "POST") throw new HttpError(405, "use POST", { allow: "POST" });
-    checkOrigin(request);
+    checkOrigin(request, settings.origin);
     if (viewer.session !== undefined) await this.#sessions.end(viewer.session);
-    this.#streams.check();
-    response.writeHead(303, {
-      ...safeHeaders,
-      location: "/sign-in",
-      "set-cookie": setCookie(request, undefined),
-    });
-    response.end();
-  }
-
-  /** Rerun and cancel. */
-  async #steer({ request, response, url, viewer }: Visit): Promise<void> {
-    checkOrigin(request);
-    const [, first, id = "", what, ...more] = url.pathname.split("/");
-    if (viewer.name === undefined || viewer.right === undefined) throw new SignInFirst();
-    const run = first === "runs" && isRunId(id) ? this.#source.run(id) : undefined;
-    if (!run || (what !== "rerun" && what !== "cancel") || more.length > 0)
-      throw new HttpError(404, "there is no such page");
-    if (viewer.right !== "steer") throw new HttpError(403, "you may see this run, not steer it");
-    request.resume();
-    if (what === "cancel") await this.#source.cancel(run, viewer.name);
-    const to = what === "cancel" ? run.id : await this.#source.rerun(run, viewer.name);
-    response.writeHead(303, { ...safeHeaders, location: `/runs/${to}` });
-    response.end();
+    this.#gate.check();
+    redirect(response, "/sign-in", { "set-cookie": setCookie(request, undefined) });
   }
 
   async #overview(visit: Visit): Promise<void> {
     const { viewer, url } = visit;
     const names = [...this.#source.repos()]
       .map(({ name }) => name)
-      .filter((name) => this.#canSee(visit, name));
+      .filter((name) => this.#gate.canSee(visit, name));
     if (names.length === 0 && viewer.right === undefined) throw new SignInFirst();
     const overview = planOverview(names, this.#source.runs());
     const problems = viewer.right === undefined ? [] : await this.#source.problems();
@@ -222,9 +164,9 @@ export class Page {
 
   /** Says that something has changed, at most once a second. */
   #live(visit: Visit): void {
-    const { request, response } = visit;
-    if (!this.#canSeeAny(visit)) throw new SignInFirst();
-    response.writeHead(200, { ...safeHeaders, ...streamHeaders });
+    const { response } = visit;
+    if (!this.#gate.canSeeAny(visit)) throw new SignInFirst();
+    response.writeHead(200, streamHeaders);
     let told = this.#source.revision();
     response.write(`retry: 2000\nevent: hello\ndata: ${told}\n\n`);
     let quiet = 0;
@@ -234,34 +176,15 @@ export class Page {
       else if (++quiet % 15 === 0) response.write(": \n\n");
     }, 1000);
     response.once("close", () => clearInterval(timer));
-    this.#watch(request, response, (again) => this.#canSeeAny(again));
-  }
-
-  #canSeeAny(visit: Pick<Visit, "viewer" | "settings">): boolean {
-    if (visit.viewer.right !== undefined || visit.settings.public) return true;
-    return [...this.#source.repos()].some((each) => each.public);
-  }
-
-  /** End an answer that goes on once its viewer may not see it any more. */
-  #watch(
-    request: IncomingMessage,
-    response: ServerResponse,
-    may: (visit: Pick<Visit, "viewer" | "settings">) => boolean,
-  ): void {
-    this.#streams.add(response, () => {
-      const settings = this.#source.settings();
-      return (
-        settings !== undefined &&
-        may({ settings, viewer: viewerOf(request, settings, this.#sessions) })
-      );
-    });
+    this.#gate.watch(visit, (eyes) => this.#gate.canSeeAny(eyes));
   }
 
   #badge(visit: Visit, parts: readonly string[]): void {
     const name = decoded(parts.join("/"));
     const isKnown = [...this.#source.repos()].some((repo) => repo.name === name);
     // a stranger must not learn from a badge that there is such a repo
-    if (!isKnown || !this.#canSee(visit, name)) throw new HttpError(404, "there is no such badge");
+    if (!isKnown || !this.#gate.canSee(visit, name))
+      throw new HttpError(404, "there is no such badge");
     sendImage(visit.response, badge(this.#source.runs().filter(({ repo }) => repo === name)), {
       "cache-control": "no-cache",
       "cross-origin-resource-policy": "cross-origin",
@@ -270,7 +193,7 @@ export class Page {
 
   #repo(visit: Visit, parts: readonly string[]): void {
     const name = decoded(parts.join("/"));
-    if (!this.#canSee(visit, name)) throw new SignInFirst();
+    if (!this.#gate.canSee(visit, name)) throw new SignInFirst();
     const runs = this.#source.runs().filter(({ repo }) => repo === name);
     const isKnown = [...this.#source.repos()].some((repo) => repo.name === name);
     if (!isKnown && runs.length === 0) throw new HttpError(404, "there is no such repo");
@@ -279,95 +202,6 @@ export class Page {
     const ignored = visit.viewer.right === undefined ? [] : this.#source.ignored(name, 20);
     this.#send(visit, name, repoPage(name, runs, query, { ignored, now: Date.now() }), "repo");
   }
-
-  async #run(visit: Visit, [id = "", what, ...more]: readonly string[]): Promise<void> {
-    const { request, response, url } = visit;
-    const run = isRunId(id) ? this.#source.run(id) : undefined;
-    if (!run || !this.#canSee(visit, run.repo)) {
-      this.#needRight(visit);
-      throw new HttpError(404, "there is no such run");
-    }
-    if (more.length > 0) throw new HttpError(404, "there is no such page");
-    if (what === undefined) return await this.#showRun(visit, run);
-    if (what === "rerun" || what === "cancel") {
-      this.#needRight(visit);
-      if (visit.viewer.right !== "steer")
-        throw new HttpError(403, "you may see this run, not steer it");
-      return this.#send(visit, what, question(run, what));
-    }
-    if (what === "log" && url.searchParams.get("follow") === "1") {
-      for (const [name, value] of Object.entries(safeHeaders)) response.setHeader(name, value);
-      this.#watch(request, response, (again) => this.#canSee(again, run.repo));
-      return await this.#source.followLog(request, response, run, async () => {
-        const now = await this.#source.whole(id);
-        const part = now && stagesPart(now, Date.now());
-        return part ? part.text : undefined;
-      });
-    }
-    if (what === "log") {
-      for (const [name, value] of Object.entries(rawHeaders)) response.setHeader(name, value);
-      return await this.#source.sendLog(response, run);
-    }
-    const answer = await this.#logs.answer(run, what, url.searchParams);
-    if (answer === undefined) throw new HttpError(404, "there is no such page");
-    sendJson(response, 200, answer, safeHeaders);
-  }
-
-  async #showRun(visit: Visit, known: Run): Promise<void> {
-    const run = (await this.#source.whole(known.id)) ?? known;
-    const superseded = this.#source
-      .runs()
-      .filter(({ by, state }) => state === "superseded" && by === run.id);
-    const log = await this.#logs.part(run, visit.url.searchParams.get("from"));
-    const canSteer = visit.viewer.right === "steer";
-    const body = runPage({ run, superseded, log, canSteer, now: Date.now() });
-    this.#send(visit, `${run.repo} ${run.id.slice(-6)}`, body, "run");
-  }
-}
-
-/** Whoever wants to see this must sign in: the page of errors turns it into the form. */
-class SignInFirst extends HttpError {
-  override name = "SignInFirst";
-  constructor() {
-    super(401, "a token is needed", { "www-authenticate": "Bearer" });
-  }
-}
-
-const streamHeaders = {
-  "content-type": "text/event-stream; charset=utf-8",
-  "x-accel-buffering": "no",
-};
-
-/** What a build printed must not act on this site, whatever a browser takes it for. */
-const rawHeaders = {
-  ...safeHeaders,
-  "content-security-policy": "default-src 'none'; sandbox; frame-ancestors 'none'",
-};
-
-function sendImage(response: ServerResponse, svg: string, more: Record<string, string>): void {
-  response.writeHead(200, {
-    ...rawHeaders,
-    "content-type": "image/svg+xml; charset=utf-8",
-    "content-length": String(Buffer.byteLength(svg)),
-    ...more,
-  });
-  response.end(svg);
-}
-
-/** The script and the stylesheet: their names change with what is in them. */
-function sendAsset(response: ServerResponse, name: string): void {
-  const lasting = { "cache-control": "public, max-age=31536000, immutable" };
-  if (name === "icon.svg")
-    return sendImage(response, icon, { "cache-control": "public, max-age=86400" });
-  const found = Object.values(assets).find((each) => each.name === name);
-  if (!found) throw new HttpError(404, "there is no such page");
-  response.writeHead(200, {
-    ...safeHeaders,
-    ...lasting,
-    "content-type": `${found.type}; charset=utf-8`,
-    "content-length": String(Buffer.byteLength(found.text)),
-  });
-  response.end(found.text);
 }
 
 /** A browser asks for a page; a program does not say so, or wants JSON. */
@@ -383,5 +217,3 @@ function decoded(text: string): string {
     return "";
   }
 }
-
-export { repoPath };

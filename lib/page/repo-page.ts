@@ -29,7 +29,7 @@ export function repoPage(
       (query.branch === "" || shortRef(run.ref) === query.branch) &&
       (query.result === "" || run.state === query.result),
   );
-  const start = query.before === "" ? 0 : fitting.findIndex(({ id }) => id < query.before);
+  const start = query.before === "" ? 0 : startAfter(fitting, query.before);
   const shown = start < 0 ? [] : fitting.slice(start, start + perPage);
   const option = (value: string, chosen: string) =>
     html`<option${value === chosen ? html` selected` : ""}>${value}</option>`;
@@ -40,6 +40,12 @@ ${durationPlot(runs.filter((run) => query.branch === "" || shortRef(run.ref) ===
 <div id="live">${runTable(shown, now)}</div>
 <nav class="pager" aria-label="Pages of runs">${query.before !== "" && html`<a href="${address(name, query, "")}">Newest</a>`}${older !== undefined && html`<a rel="next" href="${address(name, query, older)}">Older runs</a>`}</nav>
 ${ignored.length > 0 && ignoredTable(ignored, now)}`;
+}
+
+/** The place after a run; of one that is gone the place of the next older one; -1 when there is none. */
+function startAfter(runs: readonly Run[], id: string): number {
+  const place = runs.findIndex((run) => run.id === id);
+  return place >= 0 ? place + 1 : runs.findIndex((run) => run.id < id);
 }
 
 function address(name: string, { branch, result }: RepoQuery, before: string): string {

@@ -8,6 +8,9 @@ import { ago, clock, fullTime, shortDuration } from "./times.ts";
 
 /** The page of one run: what it is of, its stages, its log. */
 
+/** Lines of a log that a page has for those who have no script. */
+export const plainLines = 500;
+
 /** A part of the log, for those who have no script. */
 export interface LogPart {
   /** The number of the first line, from 1. */
@@ -78,7 +81,7 @@ function stageRow(stage: Stage, now: number): Html {
 }
 
 function logPart(run: Run, { first, lines, more }: LogPart): Html {
-  const earlier = first > 1 && `?from=${Math.max(1, first - lines.length || 1)}#log`;
+  const earlier = first > 1 && `?from=${Math.max(1, first - plainLines)}#log`;
   return html`<section class="log" id="log" aria-label="Log" data-run="${run.id}" data-live="${hasEnded(run) ? "" : "yes"}" data-failed="${run.state === "failed" ? "yes" : ""}">
 <div class="logbar"><h2>Log</h2><div class="tools" data-tools hidden></div><a href="/runs/${run.id}/log" class="raw">Raw</a></div>
 <pre class="lines" data-plain tabindex="0" aria-label="Log lines">${lines.length === 0 && html`<span class="empty">Nothing was printed yet.</span>`}${lines.map(

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { clientAddress, HttpError, networkOf, readBody } from "../http/server.ts";
 import { html, type Html } from "./html.ts";
-import { safeHeaders } from "./layout.ts";
+import { redirect } from "./send.ts";
 import { credentialFor, type Sessions } from "./sessions.ts";
 import type { StatusSettings } from "./source.ts";
 import type { Tries } from "./tries.ts";
@@ -39,7 +39,7 @@ export async function signIn(
   response: ServerResponse,
   { settings, sessions, tries }: { settings: StatusSettings; sessions: Sessions; tries: Tries },
 ): Promise<{ to: string; problem: string } | undefined> {
-  checkOrigin(request);
+  checkOrigin(request, settings.origin);
   const network = networkOf(clientAddress(request));
   const form = new URLSearchParams((await readBody(request, { max: 8192 })).toString("utf8"));
   const seconds = tries.wait(network);
@@ -55,11 +55,6 @@ export async function signIn(
   }
   tries.succeeded(network);
   const value = await sessions.begin(credential);
-  response.writeHead(303, {
-    ...safeHeaders,
-    location: to,
-    "set-cookie": setCookie(request, value),
-  });
-  response.end();
+  redirect(response, to, { "set-cookie": setCookie(request, value) });
   return undefined;
 }

@@ -17,6 +17,8 @@ export interface Credential {
 /** `status:` in hooks.yml, and what else the page is told there. */
 export interface StatusSettings {
   readonly credentials: readonly Credential[];
+  /** Where browsers find the server (`url:`), as an origin. */
+  readonly origin: string | undefined;
   /** Whether anybody may see all repos. */
   readonly public: boolean;
   /** A header by which a proxy says who somebody is, from which addresses it is believed, and who may steer. */

@@ -75,15 +75,16 @@ export function setCookie(request: IncomingMessage, value: string | undefined): 
 
 /**
  * Refuse a request that changes something and does not come from a page of ours.
+ * @param own the origin of the server's address, where it is known: a proxy may send another `Host`.
  * @throws {HttpError} 403
  */
-export function checkOrigin(request: IncomingMessage): void {
+export function checkOrigin(request: IncomingMessage, own: string | undefined): void {
   const { origin, host } = request.headers;
   const site = request.headers["sec-fetch-site"];
   const isOurs =
     origin !== undefined &&
     URL.canParse(origin) &&
-    isHost(new URL(origin), host) &&
+    (isHost(new URL(origin), host) || new URL(origin).origin === own) &&
     (site === undefined || site === "same-origin");
   if (!isOurs) throw new HttpError(403, "this request does not come from this page");
 }

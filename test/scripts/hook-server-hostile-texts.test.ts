@@ -1,50 +1,23 @@
 // The page in a real browser: what repos print does nothing, whatever stands in logs, commits, names and queries.
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { Browser, Page } from "playwright-core";
+import type { Browser } from "playwright-core";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { needsChromium, startBrowser } from "../helpers/browser.ts";
-import { type HookServer, makeYard, pushPayload, sha, startHooks } from "../helpers/hooks.ts";
+import { type HookServer, pushPayload, sha } from "../helpers/hooks.ts";
+import { startPage, visit as visitAs } from "../helpers/page.ts";
 import { testUnless } from "../helpers/skip.ts";
-import { slowness, waitFor } from "../helpers/wait.ts";
+import { waitFor } from "../helpers/wait.ts";
 
-const password = "correct horse";
 let browser: Browser;
 test.before(async () => {
   if (!needsChromium) browser = await startBrowser();
 });
 test.after(async () => await browser?.close());
 
-async function startPage(options: Parameters<typeof makeYard>[0] = {}): Promise<HookServer> {
-  const dir = await makeYard({ ...options, top: "status: { password_file: pw }" });
-  await writeFile(join(dir, "pw"), `${password}\n`, { mode: 0o600 });
-  return await startHooks(dir);
-}
-
-/** A page of a browser of its own, signed in; what its scripts threw is collected. */
-async function visit(
-  server: HookServer,
-  path = "/",
-  options: object = {},
-): Promise<Page & { faults: string[] }> {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
-  const page = Object.assign(await context.newPage(), { faults: [] as string[] });
-  page.setDefaultTimeout(20_000 * slowness());
-  page.on("pageerror", (error) => page.faults.push(error.message));
-  page.on("console", (message) => {
-    if (message.text().includes("Content Security Policy")) page.faults.push(message.text());
-  });
-  page.on("dialog", (dialog) => {
-    page.faults.push(`dialog ${dialog.message()}`);
-    void dialog.dismiss();
-  });
-  await page.goto(`http://localhost:${server.port}${path}`);
-  await page.fill("#secret", password);
-  await page.press("#secret", "Enter");
-  await page.waitForSelector("form[action='/sign-out']");
-  return page;
-}
+const visit = (...where: [server: HookServer, path?: string, options?: object]) =>
+  visitAs(browser, ...where);
 
 const unless = testUnless(test, needsChromium);
 

@@ -5,59 +5,9 @@ import { type IncomingMessage, request } from "node:http";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { test } from "uvu";
-import { type Answer, type HookServer, http, makeYard, sha, startHooks } from "../helpers/hooks.ts";
+import { type HookServer, http, makeYard, sha, startHooks } from "../helpers/hooks.ts";
+import { get, pageYard, password, post, signIn } from "../helpers/page.ts";
 import { waitFor } from "../helpers/wait.ts";
-
-const password = "correct horse";
-const html = { accept: "text/html" };
-
-async function pageYard(options: Parameters<typeof makeYard>[0] & { status?: string } = {}) {
-  const status = `status: { password_file: pw, token_file: token, tokens: { guest: { token_file: guest } }${options.status ?? ""} }`;
-  const dir = await makeYard({ ...options, top: `${status}\n${options.top ?? ""}` });
-  for (const [name, text] of Object.entries({
-    pw: password,
-    token: "token-of-the-programs",
-    guest: "token-of-a-guest-who-sees",
-  }))
-    await writeFile(join(dir, name), `${text}\n`, { mode: 0o600 });
-  return dir;
-}
-
-const originOf = ({ port }: HookServer) => `http://127.0.0.1:${port}`;
-
-async function post(
-  server: HookServer,
-  path: string,
-  {
-    cookie,
-    headers,
-    body = "",
-  }: { cookie?: string; headers?: Record<string, string>; body?: string } = {},
-): Promise<Answer> {
-  return await http(server, path, {
-    method: "POST",
-    body,
-    headers: {
-      ...html,
-      "content-type": "application/x-www-form-urlencoded",
-      origin: originOf(server),
-      host: `127.0.0.1:${server.port}`,
-      ...(cookie === undefined ? {} : { cookie }),
-      ...headers,
-    },
-  });
-}
-
-async function signIn(server: HookServer, secret = password): Promise<string> {
-  const answer = await post(server, "/sign-in", {
-    body: new URLSearchParams({ secret, to: "/" }).toString(),
-  });
-  assert.is(answer.status, 303, answer.text);
-  return String(answer.headers["set-cookie"]).split(";")[0] ?? "";
-}
-
-const get = (server: HookServer, path: string, cookie = "", headers: Record<string, string> = {}) =>
-  http(server, path, { headers: { ...html, ...(cookie === "" ? {} : { cookie }), ...headers } });
 
 /** An answer that goes on: what came so far, and whether it has ended. */
 function follow(server: HookServer, path: string, headers: Record<string, string>) {
@@ -188,6 +138,43 @@ test("what changes something needs a session that may, and an Origin of our own"
   );
   assert.is((await steer("token-of-a-guest-who-sees")).status, 403);
   assert.is((await steer("token-of-the-programs")).status, 202);
+  await server.idle();
+  await server.stop();
+});
+
+test("behind a proxy that sends another Host the origin of url: is ours; no other is", async () => {
+  const server = await startHooks(await pageYard({ top: "url: https://ci.example.org/hooks\n" }));
+  const from = (origin: string) =>
+    post(server, "/sign-in", {
+      headers: { origin, host: "backend:3420" },
+      body: new URLSearchParams({ secret: password }).toString(),
+    });
+  assert.is((await from("https://ci.example.org")).status, 303);
+  for (const origin of [
+    "http://ci.example.org",
+    "https://ci.example.org:8443",
+    "https://example.org",
+    "https://ci.example.org.evil.example",
+    "null",
+  ])
+    assert.is((await from(origin)).status, 403, origin);
+  await server.stop();
+});
+
+test("a push that takes the place of one that waits is told to those who look", async () => {
+  const server = await startHooks(await pageYard({ job: "until test -e go; do sleep 0.05; done" }));
+  const cookie = await signIn(server);
+  await server.push("me/site", sha(1));
+  await waitFor(async () => (await server.runs())[0]?.state === "running");
+  const { body } = await server.push("me/site", sha(2));
+  const live = follow(server, "/live", { cookie });
+  await waitFor(() => live.text.includes("event: hello"));
+  await server.push("me/site", sha(3));
+  await waitFor(() => live.text.includes("event: change"), { timeout: 5000 });
+  assert.match((await get(server, "/repos/me/site", cookie)).text, "superseded");
+  assert.match((await get(server, `/runs/${body.run}`, cookie)).text, "Superseded by");
+  live.close();
+  await writeFile(join(server.dir, "co/go"), "");
   await server.idle();
   await server.stop();
 });

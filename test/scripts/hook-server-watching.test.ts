@@ -91,7 +91,10 @@ test("the metrics count deliveries by answer, what waits and runs, and runs by r
   };
   const before = await metrics();
   for (const line of before)
-    assert.match(line, /^# (?:HELP|TYPE) boatyard_\w+ .+$|^boatyard_\w+(?:\{\w+="\w+"\})? [\d.]+$/);
+    assert.match(
+      line,
+      /^# (?:HELP|TYPE) boatyard_\w+ .+$|^boatyard_\w+(?:\{\w+="[\w/]+"(?:,\w+="\w+")?\})? [\d.]+$/,
+    );
   for (const line of [
     'boatyard_deliveries_total{status="202"} 4',
     'boatyard_deliveries_total{status="200"} 1',
@@ -117,7 +120,30 @@ test("the metrics count deliveries by answer, what waits and runs, and runs by r
     line.startsWith('boatyard_run_seconds_total{result="succeeded"} '),
   );
   assert.ok(Number(seconds?.split(" ")[1]) > 0, seconds);
+  // of each repo; me/other failed and has no good run
+  for (const line of [
+    'boatyard_repo_runs_total{repo="me/site",result="succeeded"} 2',
+    'boatyard_repo_runs_total{repo="me/site",result="superseded"} 1',
+    'boatyard_repo_runs_total{repo="me/other",result="failed"} 1',
+    'boatyard_repo_last_run_succeeded{repo="me/site"} 1',
+    'boatyard_repo_last_run_succeeded{repo="me/other"} 0',
+  ])
+    assert.ok(after.includes(line), `${line} is not in\n${after.join("\n")}`);
+  const valueOf = (lines: string[], start: string) =>
+    Number(lines.find((line) => line.startsWith(`${start} `))?.split(" ")[1]);
+  const goodAt = 'boatyard_repo_last_success_timestamp_seconds{repo="me/site"}';
+  assert.ok(Math.abs(valueOf(after, goodAt) - Date.now() / 1000) < 60);
+  assert.ok(valueOf(after, 'boatyard_repo_last_run_seconds{repo="me/site"}') >= 0);
+  assert.ok(
+    valueOf(after, 'boatyard_repo_run_seconds_total{repo="me/site",result="succeeded"}') > 0,
+  );
+  assert.not.match(after.join("\n"), 'last_success_timestamp_seconds{repo="me/other"');
   await server.stop();
+  // what is known of the last runs outlives the server
+  const next = await startHooks(dir);
+  const { text } = await next.local("/metrics");
+  assert.is(valueOf(text.split("\n"), goodAt), valueOf(after, goodAt));
+  await next.stop();
 });
 
 test.run();

@@ -23,6 +23,7 @@ import {
   writeFailed,
 } from "./rollout.ts";
 import { createSender } from "./send.ts";
+import { askFleet, keepStatus } from "./served.ts";
 import { showStatus } from "./status.ts";
 import { readMessageTargets, tellOutcomes, testNotify } from "./tell.ts";
 import type { Outcome, Transport } from "./transport.ts";
@@ -283,6 +284,8 @@ async function convergeRepo(repo: string, master: Master): Promise<boolean> {
     all.push(...outcomes);
   }
   await writeFailed(repo, all, master.flags.failed, terminal);
+  for (const [list, targets] of lists)
+    await keepStatus(repo, { list, ...(await askFleet(repo, targets, master)) }, terminal);
   await tellOutcomes(repo, all, master);
   return ok && all.every((outcome) => outcome.ok);
 }

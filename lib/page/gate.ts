@@ -1,0 +1,105 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { clientAddress, HttpError, networkOf } from "../http/server.ts";
+import { credentialFor, type Sessions } from "./sessions.ts";
+import type { PageSource, Right, StatusSettings } from "./source.ts";
+import { Streams } from "./streams.ts";
+import type { Tries } from "./tries.ts";
+import { type Viewer, viewerOf } from "./viewer.ts";
+
+/** A request to the page: where it goes, and whose it is. */
+export interface Visit {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly url: URL;
+  readonly viewer: Viewer;
+  readonly settings: StatusSettings;
+}
+
+/** Whose eyes it is about. */
+type Eyes = Pick<Visit, "viewer" | "settings">;
+
+/** Whoever wants to see this must sign in: the page of errors turns it into the form. */
+export class SignInFirst extends HttpError {
+  override name = "SignInFirst";
+  constructor() {
+    super(401, "a token is needed", { "www-authenticate": "Bearer" });
+  }
+}
+
+interface GateParts {
+  source: PageSource;
+  sessions: Sessions;
+  tries: Tries;
+}
+
+/** Who may see and steer what: the one place that is asked, by each request and for as long as an answer goes on. */
+export class Gate {
+  readonly #parts: GateParts;
+  readonly #streams = new Streams();
+
+  constructor(parts: GateParts) {
+    this.#parts = parts;
+  }
+
+  viewerOf(request: IncomingMessage, settings: StatusSettings): Viewer {
+    return viewerOf(request, settings, this.#parts.sessions);
+  }
+
+  /** Whether somebody may see a repo's runs. */
+  canSee({ viewer, settings }: Eyes, repo: string): boolean {
+    if (viewer.right !== undefined || settings.public) return true;
+    return [...this.#parts.source.repos()].some((each) => each.name === repo && each.public);
+  }
+
+  /** Whether there is anything for somebody to see. */
+  canSeeAny({ viewer, settings }: Eyes): boolean {
+    if (viewer.right !== undefined || settings.public) return true;
+    return [...this.#parts.source.repos()].some((each) => each.public);
+  }
+
+  /** @throws {HttpError} 401 for strangers: whether there is such a page is not for them to know. */
+  needRight({ viewer }: Eyes): void {
+    if (viewer.right === undefined) throw new SignInFirst();
+  }
+
+  /** @throws {HttpError} 401 for strangers, 403 for those who may only see. */
+  needSteer({ viewer }: Eyes): void {
+    if (viewer.right === undefined) throw new SignInFirst();
+    if (viewer.right !== "steer") throw new HttpError(403, "you may see this run, not steer it");
+  }
+
+  /** End an answer that goes on once its viewer may not see it any more. */
+  watch({ request, response }: Visit, may: (eyes: Eyes) => boolean): void {
+    this.#streams.add(response, () => {
+      const settings = this.#parts.source.settings();
+      return settings !== undefined && may({ settings, viewer: this.viewerOf(request, settings) });
+    });
+  }
+
+  /** Rights may have changed: look at once at all answers that go on. */
+  check(): void {
+    this.#streams.check();
+  }
+
+  /**
+   * Whose secret a program sends (`Authorization: Bearer …`).
+   * @throws {HttpError} 401, or 429 after too many wrong tries.
+   */
+  bearer(request: IncomingMessage, settings: StatusSettings): { name: string; right: Right } {
+    const { tries } = this.#parts;
+    const network = networkOf(clientAddress(request));
+    const seconds = tries.wait(network);
+    if (seconds > 0)
+      throw new HttpError(429, "too many wrong tries; wait some minutes", {
+        "retry-after": String(seconds),
+      });
+    const given = /^Bearer +(\S+)$/i.exec(request.headers.authorization ?? "")?.[1];
+    const credential = given && credentialFor(given, settings.credentials);
+    if (credential) {
+      tries.succeeded(network);
+      return { name: credential.name, right: credential.right };
+    }
+    if (given !== undefined) tries.failed(network);
+    throw new HttpError(401, "a token is needed", { "www-authenticate": "Bearer" });
+  }
+}

@@ -1,0 +1,90 @@
+import type { ServerResponse } from "node:http";
+import { HttpError } from "../http/server.ts";
+import { assets } from "./assets.ts";
+import type { Html } from "./html.ts";
+import { icon } from "./layout.ts";
+
+/** How answers are sent: each with the headers that keep it to itself. */
+
+/** Nothing from elsewhere, no script or style in a page, no frame, no referrer to other sites. */
+export const safeHeaders = {
+  "content-security-policy":
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+  "x-content-type-options": "nosniff",
+  "x-frame-options": "DENY",
+  "referrer-policy": "same-origin",
+  "cross-origin-opener-policy": "same-origin",
+  "cross-origin-resource-policy": "same-origin",
+  "permissions-policy": "camera=(), geolocation=(), microphone=()",
+  "cache-control": "no-store",
+  vary: "Cookie, Accept",
+} as const;
+
+/** What a build printed must not act on this site, whatever a browser takes it for. */
+export const rawHeaders = {
+  ...safeHeaders,
+  "content-security-policy": "default-src 'none'; sandbox; frame-ancestors 'none'",
+};
+
+export const streamHeaders = {
+  ...safeHeaders,
+  "content-type": "text/event-stream; charset=utf-8",
+  "x-accel-buffering": "no",
+};
+
+export function sendPage(
+  response: ServerResponse,
+  status: number,
+  body: Html,
+  headers: Record<string, string> = {},
+): void {
+  response.writeHead(status, {
+    ...safeHeaders,
+    "content-type": "text/html; charset=utf-8",
+    "content-length": String(Buffer.byteLength(body.text)),
+    ...headers,
+  });
+  response.end(body.text);
+}
+
+/** Lead to another address of this server, by GET. */
+export function redirect(
+  response: ServerResponse,
+  location: string,
+  headers: Record<string, string> = {},
+): void {
+  response.writeHead(303, { ...safeHeaders, location, ...headers });
+  response.end();
+}
+
+export function sendImage(
+  response: ServerResponse,
+  svg: string,
+  headers: Record<string, string>,
+): void {
+  response.writeHead(200, {
+    ...rawHeaders,
+    "content-type": "image/svg+xml; charset=utf-8",
+    "content-length": String(Buffer.byteLength(svg)),
+    ...headers,
+  });
+  response.end(svg);
+}
+
+/**
+ * The script, the stylesheet and the icon. The names of the first two change with what is in them.
+ * @throws {HttpError} 404
+ */
+export function sendAsset(response: ServerResponse, name: string): void {
+  if (name === "icon.svg")
+    return sendImage(response, icon, { "cache-control": "public, max-age=86400" });
+  const found = Object.values(assets).find((each) => each.name === name);
+  if (!found) throw new HttpError(404, "there is no such page");
+  response.writeHead(200, {
+    ...safeHeaders,
+    "cache-control": "public, max-age=31536000, immutable",
+    "content-type": `${found.type}; charset=utf-8`,
+    "content-length": String(Buffer.byteLength(found.text)),
+  });
+  response.end(found.text);
+}

@@ -1,0 +1,26 @@
+import { defineCommand } from "../../lib/cli/command.ts";
+import { commonFlags } from "./flags.ts";
+
+/** `hook-server status`. */
+export const status = defineCommand({
+  name: "hook-server status",
+  summary: "all repos, the worst first: the last runs of each, what runs, what waits",
+  usage: ["hook-server status [--watch]"],
+  flags: {
+    ...commonFlags,
+    watch: {
+      type: "boolean",
+      short: "w",
+      help: "keep it until Ctrl-C: drawn anew each second on a terminal, else printed when it changes",
+    },
+  },
+  examples: [
+    ["hook-server status", "what the page shows, in a terminal"],
+    ["hook-server status --watch", "and keep it"],
+    ["hook-server status --json", "the same as JSON, for a script"],
+  ],
+  run: async ({ flags, terminal, signal }) => {
+    const hook = await import("../../lib/hook/hook.ts");
+    await hook.showStatus(await hook.connect(flags), terminal, { watch: flags.watch, signal });
+  },
+});

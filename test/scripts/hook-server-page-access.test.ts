@@ -1,0 +1,204 @@
+// The page for everybody: axe-core on each page, light and dark; by keyboard alone; without JavaScript.
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import type { Browser, Page } from "playwright-core";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { needsChromium, startBrowser } from "../helpers/browser.ts";
+import { type HookServer, pushPayload, sha } from "../helpers/hooks.ts";
+import { password, startPage, visit } from "../helpers/page.ts";
+import { testUnless } from "../helpers/skip.ts";
+import { slowness, waitFor } from "../helpers/wait.ts";
+
+let browser: Browser;
+let server: HookServer;
+/** Runs that failed, succeeded, and is under way. */
+let failed = "";
+let good = "";
+let running = "";
+
+test.before(async () => {
+  if (needsChromium) return;
+  browser = await startBrowser();
+  server = await startPage({
+    repos: { "me/site": "", "me/broken": "", "me/busy": "" },
+    top: "fleet: { list: list, state: fleet }\nreleases: [web]",
+    job: [
+      "printf '\\033[32mgreen\\033[0m and \\033[1;31mred\\033[0m\\n'",
+      'for i in $(seq 1 700); do echo "line $i"; done',
+      'test "$HOOK_REPO" = me/broken && { echo "error: it broke"; exit 1; }',
+      'test "$HOOK_REPO" = me/busy && sleep 60; true',
+    ].join("\n"),
+  });
+  await writeFile(join(server.dir, "list"), "one\ntwo\n");
+  await keepFleet();
+  const push = async (repo: string, n: number) =>
+    (
+      await server.send({
+        payload: {
+          ...pushPayload(repo, sha(n)),
+          head_commit: { id: sha(n), message: "Say what the harbour is", author: { name: "Ada" } },
+        },
+      })
+    ).body.run as string;
+  await push("me/site", 1);
+  await push("me/site", 2);
+  await server.idle();
+  good = await push("me/site", 3);
+  failed = await push("me/broken", 4);
+  await server.idle();
+  running = await push("me/busy", 5);
+  await waitFor(async () => (await server.runs()).some(({ state }) => state === "running"));
+});
+test.after(async () => {
+  await browser?.close();
+  await server?.kill();
+});
+
+/** As `server-update --status` leaves it. */
+async function keepFleet(): Promise<void> {
+  await mkdir(join(server.dir, "fleet/status"), { recursive: true });
+  const time = new Date().toISOString();
+  const site = { repo: "site", sha: sha(1), branch: "main", since: time, wanted: sha(1) };
+  const hosts = [
+    { target: "one", repos: [{ ...site, drift: "" }] },
+    { target: "two", repos: [{ ...site, drift: "DIFFERS" }] },
+    { target: "three", error: "connection refused", repos: [] },
+  ];
+  await writeFile(
+    join(server.dir, "fleet/status/site.json"),
+    JSON.stringify({ time, list: join(server.dir, "list"), hosts }),
+  );
+}
+
+const unless = testUnless(test, needsChromium);
+const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+/** What axe-core finds on a page: rule and place, a line each. */
+async function findings(page: Page): Promise<string[]> {
+  await page.evaluate(axe);
+  return await page.evaluate<string[]>(`(async () => {
+    const { violations } = await axe.run(document, { resultTypes: ["violations"] });
+    return violations.flatMap(({ id, nodes }) =>
+      nodes.map(({ target, failureSummary }) => id + " " + target + " " + failureSummary));
+  })()`);
+}
+
+const address = (path: string) => `http://localhost:${server.port}${path}`;
+
+for (const colorScheme of ["light", "dark"] as const)
+  unless(`axe-core finds nothing on any page, ${colorScheme}`, async () => {
+    const page = await visit(browser, server, "/", { colorScheme, reducedMotion: "reduce" });
+    const paths = [
+      "/",
+      "/repos/me/site",
+      `/runs/${failed}`,
+      `/runs/${running}`,
+      `/runs/${good}/rerun`,
+      "/fleet",
+      "/releases",
+      "/nothing",
+    ];
+    for (const path of paths) {
+      await page.goto(address(path));
+      if (path === `/runs/${failed}`) await page.waitForSelector(".window .row");
+      assert.equal(await findings(page), [], path);
+    }
+    await page.click("text=Sign out");
+    await page.waitForSelector("#secret");
+    assert.equal(await findings(page), [], "/sign-in");
+    await page.fill("#secret", "wrong");
+    await page.press("#secret", "Enter");
+    await page.waitForSelector("[role=alert]");
+    assert.equal(await findings(page), [], "/sign-in with a problem");
+    assert.equal(page.faults, []);
+    await page.context().close();
+  });
+
+/** What has the focus, as a screen reader would say it. */
+const focused = (page: Page) =>
+  page.evaluate<string>(
+    `(document.activeElement?.ariaLabel || document.activeElement?.textContent || document.activeElement?.id || "").trim()`,
+  );
+
+/** Press Tab until something has the focus. */
+async function tabTo(page: Page, name: RegExp): Promise<void> {
+  const seen: string[] = [];
+  for (let n = 0; n < 60; n++) {
+    await page.keyboard.press("Tab");
+    const now = await focused(page);
+    if (name.test(now)) return;
+    seen.push(now);
+  }
+  assert.unreachable(`Tab does not lead to ${name}: ${seen.join(" | ")}`);
+}
+
+unless("all of it can be done by keyboard alone", async () => {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 } });
+  const page = await context.newPage();
+  page.setDefaultTimeout(10_000 * slowness());
+  await page.goto(address("/"));
+  // the field has the focus from the start
+  await page.keyboard.type(password);
+  await page.keyboard.press("Enter");
+  await page.waitForSelector("form[action='/sign-out']");
+  await page.keyboard.press("Tab");
+  assert.is(await focused(page), "Skip to the content");
+  await page.keyboard.press("/");
+  await page.keyboard.type("broken");
+  await waitFor(async () => (await page.locator("tr[data-words]:visible").count()) === 1);
+  await tabTo(page, /^failed$/);
+  await page.keyboard.press("Enter");
+  await page.waitForURL(`**/runs/${failed}`);
+  await page.waitForSelector(".window .row");
+  // the first error, a search, the next match, the end of the log
+  await page.keyboard.press("e");
+  await page.waitForSelector(".row.marked >> text=error: it broke");
+  await page.keyboard.press("/");
+  await page.keyboard.type("line 35");
+  await page.keyboard.press("Enter");
+  await page.waitForSelector(".row.marked >> text=/line 35/");
+  await tabTo(page, /^Log lines|^Log$/);
+  await page.keyboard.press("Home");
+  await page.waitForSelector(".row >> text=green and red");
+  // run it again: a question first
+  await page.goto(address(`/runs/${failed}`));
+  await tabTo(page, /^Run again$/);
+  await page.keyboard.press("Enter");
+  await page.waitForURL("**/rerun");
+  await tabTo(page, /^Run again$/);
+  await page.keyboard.press("Enter");
+  await page.waitForSelector("dt:has-text('Rerun of')");
+  await tabTo(page, /^Sign out$/);
+  await page.keyboard.press("Enter");
+  await page.waitForSelector("#secret");
+  await context.close();
+});
+
+unless("without JavaScript all can be read and steered, a log by pages of text", async () => {
+  const page = await visit(browser, server, "/?q=site", { javaScriptEnabled: false });
+  // the server filters
+  assert.equal(await page.locator(".repos tbody th a").allTextContents(), ["me/site"]);
+  await page.click(".repos tbody .state a");
+  await page.waitForURL(`**/runs/${good}`);
+  const lines = () => page.locator("pre.lines").textContent();
+  assert.match((await lines()) ?? "", "green and red");
+  assert.match((await lines()) ?? "", "line 499");
+  assert.not.match((await lines()) ?? "", "line 600");
+  await page.click("text=Later lines");
+  await page.waitForURL("**from=501*");
+  assert.match((await lines()) ?? "", "line 600");
+  await page.click("text=Earlier lines");
+  await page.waitForSelector("pre.lines >> text=green");
+  await page.click("text=Run again");
+  await page.click("button:has-text('Run again')");
+  await page.waitForSelector("dt:has-text('Rerun of')");
+  await page.goto(address("/fleet"));
+  assert.match((await page.locator("tr.drift").first().textContent()) ?? "", "two");
+  await page.click("text=Sign out");
+  await page.waitForSelector("#secret");
+  await page.context().close();
+});
+
+test.run();
