@@ -21,12 +21,13 @@ const rowsOf = (text: string) =>
 
 test("/fleet shows what --status and --converge saw last, drift first; strangers do not see it", async () => {
   const dir = await pageYard({
-    top: "fleet: { list: list, state: server-update }",
+    top: "fleet: { list: fleet/list, state: server-update }",
     status: ", public: true",
   });
   const repo = await makeRepo({ files: { "index.html": "one" } });
   const base = `file://${dirname(repo.bare)}`;
-  const list = join(dir, "list");
+  const list = join(dir, "fleet/list");
+  await mkdir(dirname(list));
   const [one, two] = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`];
   const slaveAt = async (address: string) => {
     const config = join(dir, `${address}.yml`);
@@ -48,7 +49,7 @@ test("/fleet shows what --status and --converge saw last, drift first; strangers
   assert.match((await get(server, "/fleet", cookie)).text, "Nothing is known yet");
   const slaves = [await slaveAt(one)];
   await master(["site", "--list", list, "--wait"], 1);
-  await master(["site", "--list", list, "--status"], 1);
+  await master(["--list", list, "--status"], 1);
   const sha = (await repo.git("rev-parse", "HEAD")).slice(0, 10);
   const [down, good] = await shown();
   assert.equal([down?.[0], down?.[2]], [two, "unreachable"]);
@@ -64,7 +65,9 @@ test("/fleet shows what --status and --converge saw last, drift first; strangers
   );
   // what somebody set on one slave alone is drift
   const next = await repo.push({ "index.html": "two" });
-  await fetch(`http://${two}/get/?repo=site&sha=${next}&branch=main`);
+  const answer = await fetch(`http://${two}/get/?repo=site&sha=${next}&branch=main`);
+  const { job } = (await answer.json()) as { job: string };
+  await fetch(`http://${two}/jobs/${job}?wait=20s`);
   await runScript("server-update", ["--base", base, "site", "--list", list, "--status"], {
     env: { XDG_STATE_HOME: dir },
   });
