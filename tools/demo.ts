@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import { createTerminal } from "../lib/cli/terminal.ts";
 import { UsageError } from "../lib/core/errors.ts";
 import { findOnPath } from "../lib/exec/scripts.ts";
+import { deliverAndWait, push, pushPayload, say, title } from "./demo/delivery.ts";
 import { freePort, World } from "./demo/world.ts";
 
 const { paint, print, table } = createTerminal();
@@ -85,12 +86,17 @@ async function demo(world: World): Promise<void> {
   say(`${source}, manifest.txt, uploads.yml, release.sh: commit ${first.slice(0, 7)}`);
 
   title("A stranger, who knows of it but not the secret");
-  const refused = await world.deliver(`${url}/hook`, "a guess", "push", pushPayload(first));
+  const refused = await world.deliver(
+    `${url}/hook`,
+    "a guess",
+    "push",
+    pushPayload(repository, first),
+  );
   say(`POST /hook, wrongly signed: ${refused.status} ${refused.text}`);
 
   title("The forge, which signs: the push is built and published, and both slaves fetch it");
   await timed("hook-server, build", "push 1 built, uploaded, both slaves told", () =>
-    run(world, url, secret, "push", pushPayload(first)),
+    deliverAndWait(world, url, secret, "push", pushPayload(repository, first)),
   );
   await timed("slave-activate", "both slaves serve it", () => served(world, first));
   await says(world, "the slaves' copy is the commit", first);
@@ -99,7 +105,7 @@ async function demo(world: World): Promise<void> {
   await world.git("developer", "tag", "v1.0");
   await world.git("developer", "push", "--quiet", "origin", "v1.0");
   await timed("release", "1.0 built, packed, signed", () =>
-    run(world, url, secret, "release", releasePayload("v1.0")),
+    deliverAndWait(world, url, secret, "release", releasePayload("v1.0")),
   );
   const address = `127.0.0.1:${await freePort()}`;
   await mkdir(place("app"));
@@ -121,14 +127,14 @@ async function demo(world: World): Promise<void> {
   await world.git("developer", "push", "--quiet", "origin", "v1.1");
   const asked = web.asked();
   await timed("hook-server, build", "push 2 built, uploaded, both slaves told", () =>
-    run(world, url, secret, "push", pushPayload(second)),
+    deliverAndWait(world, url, secret, "push", pushPayload(repository, second)),
   );
   say(
     `downloads asked the server ${web.asked() - asked} times: what is there is not fetched again`,
   );
   await timed("slave-activate", "both slaves serve it", () => served(world, second));
   await timed("release", "1.1 built, packed, signed", () =>
-    run(world, url, secret, "release", releasePayload("v1.1")),
+    deliverAndWait(world, url, secret, "release", releasePayload("v1.1")),
   );
   await timed("launchfit", "the running app became 1.1", async () => {
     await world.script("launchfit", ["check", "--dir", "app"]);
@@ -210,50 +216,6 @@ function launchFile(address: string): string {
   return `app:\n  exec: ${runtime} harbour.js serve\n  listen: ${address}\n  health: http://${address}/\n`;
 }
 
-/** Commits all changes and pushes them; returns the commit. */
-async function push(world: World, message: string): Promise<string> {
-  await world.git("developer", "add", "--all");
-  await world.git("developer", "commit", "--quiet", "-m", message);
-  await world.git("developer", "push", "--quiet", "origin", "main");
-  return await world.git("developer", "rev-parse", "HEAD");
-}
-
-/** Sends a signed delivery, shows the run's log while it lasts, and waits for its good end. */
-async function run(
-  world: World,
-  url: string,
-  secret: string,
-  event: "push" | "release",
-  payload: object,
-) {
-  const { status, text } = await world.deliver(`${url}/hook`, secret, event, payload);
-  say(`POST /hook, signed, ${event}: ${status} ${text}`);
-  const { run: id } = JSON.parse(text) as { run: string };
-  let shown = 0;
-  const show = async () => {
-    const log = await readFile(world.place("server/logs.txt"), "utf8").catch(() => "");
-    const lines = log.split("\n").filter((line) => line.includes(id));
-    for (; shown < lines.length; shown++) say(paint.dim(lines[shown]?.replace(` ${id}`, "")));
-  };
-  const state = async () =>
-    (
-      JSON.parse(await world.script("hook-server", ["show", "--json", "--state", "state", id])) as {
-        state: string;
-      }
-    ).state;
-  let last = "";
-  await world.until("the run ends", async () => {
-    await show();
-    last = await state();
-    return !["waiting", "starting", "running"].includes(last);
-  });
-  await show();
-  if (last !== "succeeded")
-    throw new Error(
-      `the run ${last}: ${await world.script("hook-server", ["log", "--state", "state", id])}`,
-    );
-}
-
 /** Waits until both slaves' folders are that commit. */
 async function served(world: World, sha: string): Promise<void> {
   await world.until("both slaves serve the commit", async () => {
@@ -271,20 +233,6 @@ async function says(world: World, what: string, sha: string): Promise<void> {
   );
 }
 
-function pushPayload(sha: string) {
-  const head_commit = { id: sha };
-  const before = "0".repeat(40);
-  return {
-    ref: "refs/heads/main",
-    before,
-    after: sha,
-    deleted: false,
-    repository,
-    head_commit,
-    pusher: { name: "ada" },
-  };
-}
-
 function releasePayload(tag: string) {
   const release = {
     tag_name: tag,
@@ -295,14 +243,6 @@ function releasePayload(tag: string) {
     target_commitish: "main",
   };
   return { action: "published", release, repository };
-}
-
-function title(text: string): void {
-  print(`\n${paint.cyan("▶")} ${paint.bold(text)}`);
-}
-
-function say(text: string): void {
-  print(`  ${text}`);
 }
 
 void main();

@@ -8,7 +8,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { version } from "../../lib/core/version.ts";
 import { bootDebian, debianNode, noBootedDebian } from "../helpers/debian.ts";
-import { runCommand, runScript } from "../helpers/run.ts";
+import { runCommand } from "../helpers/run.ts";
 import { root } from "../helpers/runtime.ts";
 import { needsCommand, testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
@@ -69,41 +69,6 @@ test("npx boatyard demo runs from the npm package alone", async () => {
   });
   assert.match(stdout, "says: 3 ships in harbour: Argo, Beagle, Calypso\n");
   assert.match(stdout, /done in [\d.]+ s/);
-});
-
-test("npm run release -- --dry-run makes a signed web folder with packages and single files", async () => {
-  const place = tempDir("release-");
-  const key = join(place, "key.asc");
-  const made = await runScript("release", ["keygen", "--out", key, "--json"], { expect: 0 });
-  const { fingerprint } = JSON.parse(made.stdout) as { fingerprint: string };
-  const web = join(place, "web");
-  const argv = ["tools/ship/release.ts", "--dry-run", "--key", key, "--out", web];
-  const env = { npm_config_cache: join(place, "cache"), TMPDIR: place };
-  const { stdout } = await runCommand(["node", "--import", "tsx", ...argv], {
-    ...{ cwd: root, env, expect: 0, timeout: 240_000 },
-  });
-  assert.match(stdout, "nothing was published");
-  const names = await readdir(web);
-  for (const name of [
-    "VERSION",
-    "VERSION.sig",
-    `boatyard-${version}.tar.gz`,
-    `boatyard-${version}.tgz`,
-    "build.mjs",
-    "setup.mjs",
-  ])
-    assert.ok(names.includes(name), `${name} in ${names.join(" ")}`);
-  // every file but the release's own is in the list, by its sum
-  const sums = await readFile(join(web, `SHA256SUMS-${version}`), "utf8");
-  assert.ok(sums.split("\n").length > 13, sums);
-  for (const line of sums.trim().split("\n")) {
-    const [sum, name = ""] = line.split("  ");
-    const bytes = await readFile(join(web, name));
-    assert.is(createHash("sha256").update(bytes).digest("hex"), sum, name);
-  }
-  assert.ok(names.includes(`SHA256SUMS-${version}.sig`));
-  const verified = await runScript("release", ["verify", web, "--key", fingerprint], { expect: 0 });
-  assert.match(verified.stdout, `boatyard-${version}.tar.gz: good`);
 });
 
 /** A package `nodejs` around a Node, where the Debian has none that is new enough, or no network. */

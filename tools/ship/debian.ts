@@ -35,9 +35,9 @@ export async function packDebian(out: string, pieces: Pieces, version?: string):
     const seconds = await commitTime();
     await putFiles(folder, pieces, seconds);
     const units = await putUnits(folder);
-    await putDocuments(folder, number);
+    await putDocuments(folder, number, known.author);
     await evenModes(folder);
-    await putControl(folder, number, known.description, units);
+    await putControl(folder, number, known, units);
     await run("find", [folder, "-exec", "touch", "-h", "-d", `@${seconds}`, "{}", "+"]);
     await mkdir(out, { recursive: true });
     const file = join(out, `boatyard_${number}_all.deb`);
@@ -104,7 +104,7 @@ async function putUnits(folder: string): Promise<string[]> {
   return names;
 }
 
-async function putDocuments(folder: string, version: string): Promise<void> {
+async function putDocuments(folder: string, version: string, author: string): Promise<void> {
   const doc = join(folder, "usr/share/doc/boatyard");
   await putCopies(doc, ["README.md", "SECURITY.md", "docs", "schemas"]);
   await putCopies(join(doc, "examples"), [
@@ -121,7 +121,7 @@ async function putDocuments(folder: string, version: string): Promise<void> {
   );
   const changes = await readFile(join(root, "CHANGELOG.md"), "utf8");
   const time = new Date((await commitTime()) * 1000).toUTCString().replace("GMT", "+0000");
-  const entry = `boatyard (${version}) unstable; urgency=medium\n\n  * See /usr/share/doc/boatyard/CHANGELOG.md.gz.\n\n -- Boatyard <maintainers@boatyard.invalid>  ${time}\n`;
+  const entry = `boatyard (${version}) unstable; urgency=medium\n\n  * See /usr/share/doc/boatyard/CHANGELOG.md.gz.\n\n -- ${author}  ${time}\n`;
   await put(join(doc, "changelog.gz"), packed(entry));
   await put(join(doc, "CHANGELOG.md.gz"), packed(changes));
 }
@@ -129,10 +129,11 @@ async function putDocuments(folder: string, version: string): Promise<void> {
 async function putControl(
   folder: string,
   version: string,
-  about: string,
+  known: { description: string; author: string },
   units: readonly string[],
 ): Promise<void> {
   const control = join(folder, "DEBIAN");
+  const { description: about } = known;
   const files: string[] = [];
   let kilobytes = 0;
   for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
@@ -153,7 +154,7 @@ Version: ${version}
 Section: admin
 Priority: optional
 Architecture: all
-Maintainer: Boatyard <maintainers@boatyard.invalid>
+Maintainer: ${known.author}
 Installed-Size: ${kilobytes}
 Depends: nodejs (>= 20.15), git, systemd | systemd-standalone-sysusers | systemd-sysusers
 Recommends: openssh-client, rsync

@@ -39,11 +39,11 @@ export async function packNpm(out: string, { split, scripts }: Pieces): Promise<
       async () => {},
     );
     const known = JSON.parse(await readFile(join(root, "package.json"), "utf8"));
-    const { name, version, description, license, type, engines } = known;
+    const { name, version, description, license, author, type, engines } = known;
     const bin = Object.fromEntries(scripts.map((each) => [each.name, `dist/${each.name}.mjs`]));
     const made = {
-      ...{ name, version, description, keywords: known.keywords, license, type, engines },
-      ...{ bin, man: man.sort(), exports: {} },
+      ...{ name, version, description, keywords: known.keywords, license, author, type },
+      ...{ engines, bin, man: man.sort(), exports: {}, repository: known.repository },
       publishConfig: { access: "public", provenance: true },
     };
     await put(join(folder, "package.json"), `${JSON.stringify(made, null, 2)}\n`);

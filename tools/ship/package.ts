@@ -16,8 +16,9 @@ export async function packAll(out: string, version?: string): Promise<string[]> 
   try {
     await bundleSplit(split);
     const pieces = { split, scripts: await describeScripts(split) };
-    const npm = await packNpm(out, pieces);
-    return existsSync("/usr/bin/dpkg-deb") ? [npm, await packDebian(out, pieces, version)] : [npm];
+    const made = [packNpm(out, pieces)];
+    if (existsSync("/usr/bin/dpkg-deb")) made.push(packDebian(out, pieces, version));
+    return await Promise.all(made);
   } finally {
     await rm(split, { recursive: true, force: true });
   }

@@ -68,6 +68,9 @@ async function refuseUnfinished(): Promise<void> {
     faults.push(`CHANGELOG.md has no section "## ${version} (YYYY-MM-DD)"`);
   const { stdout } = await $({ cwd: root })`git status --porcelain`;
   if (stdout !== "") faults.push("the checkout has changes that are not committed");
+  const known = JSON.parse(await readFile(join(root, "package.json"), "utf8"));
+  const { author } = known as { author: string };
+  if (author.endsWith(".invalid>")) faults.push(`package.json: author is still ${author}`);
   if (faults.length === 0) return;
   if (!dryRun) throw new Error(faults.join("; "));
   for (const fault of faults) console.error(`a release would be refused: ${fault}`);
