@@ -35,8 +35,10 @@ export function pushFacts(payload: unknown): CommitFacts | undefined {
 export function commitFacts(
   from: Partial<Record<keyof CommitFacts, unknown>>,
 ): CommitFacts | undefined {
+  // a message may be of megabytes, and what is shown is one line
   const line = (value: unknown) =>
     (text(value) ?? "")
+      .slice(0, 1000)
       .trimStart()
       .split(/[\r\n]/, 1)[0]
       ?.replace(/\p{Cc}+/gu, " ")

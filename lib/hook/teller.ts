@@ -140,10 +140,10 @@ export class Teller {
   #setStatus(record: RunRecord, onSettled: () => void): void {
     const { url, forges } = this.#parts.settings.config;
     const host = this.#hostOf(record);
+    if (host === undefined || !forges.some((forge) => forge.host === host)) return onSettled();
     const context = "boatyard";
     const status = statusOf(record, { url, context });
-    if (host === undefined || !status || !forges.some((forge) => forge.host === host))
-      return onSettled();
+    if (!status) return onSettled();
     const since = Date.parse(record.ended ?? "") || Date.now();
     const description = cleanLine(this.#parts.settings.mask(status.description));
     this.#statuses.set(host, record.id, { ...status, description }, { since, onSettled });
