@@ -187,6 +187,12 @@ async function spread(id: string, age: number, seconds: number): Promise<void> {
   const whole = stages.map((stage, index) => ({ ...stage, to: ends[index] }));
   const changed = { accepted: time(-1), started: time(0), ended: time(seconds), seconds };
   await writeFile(recordFile(id), JSON.stringify({ ...record, ...changed, stages: whole }));
+  const end = log.lastIndexOf("\n", log.length - 2) + 1;
+  const last = log
+    .slice(end)
+    .replace(/^\S+/, time(seconds))
+    .replace(/\([\d.]+ s\)/, `(${seconds.toFixed(1)} s)`);
+  await writeFile(join(dir, "state/runs", id, "log"), log.slice(0, end) + last);
 }
 
 /** 30 runs of each repo; returns the newest of each. */

@@ -1,7 +1,7 @@
 /** Written by tools/page.ts from lib/page/browser/: change that, then run npm run page. */
 export const assets = {
   script: {
-    name: "page-7470ccad38.js",
+    name: "page-0dc4148acc.js",
     type: "text/javascript",
     text: `// lib/core/clean.ts
 var suspicious = /[\\u0000-\\u0008\\u000a-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]/, sequences = (
@@ -313,6 +313,19 @@ function startTools(section, { address, lines, rows, view }) {
   addEventListener("hashchange", fromHash), fromHash();
 }
 
+// lib/page/clocks.ts
+function shortDuration(seconds) {
+  if (seconds < 10) return \`\${seconds.toFixed(1)} s\`;
+  let whole = Math.round(seconds);
+  if (whole < 60) return \`\${whole} s\`;
+  let two = (value) => String(value).padStart(2, "0");
+  return whole < 3600 ? \`\${Math.floor(whole / 60)} m \${two(whole % 60)} s\` : \`\${Math.floor(whole / 3600)} h \${two(Math.floor(whole % 3600 / 60))} m\`;
+}
+function shortAge(time, now) {
+  let seconds = Math.max(0, Math.floor((now - time) / 1e3));
+  return seconds < 60 ? \`\${seconds} s ago\` : seconds < 3600 ? \`\${Math.floor(seconds / 60)} min ago\` : seconds < 2 * 86400 ? \`\${Math.floor(seconds / 3600)} h ago\` : \`\${Math.floor(seconds / 86400)} days ago\`;
+}
+
 // lib/page/browser/log-view.ts
 var rowHeight = 20, maxHeight = 8e6, LogView = class {
   #lines;
@@ -434,7 +447,7 @@ var rowHeight = 20, maxHeight = 8e6, LogView = class {
 function foldElement(fold, isClosed, toggle) {
   let element = document.createElement("button");
   element.type = "button", element.className = \`fold \${fold.result ?? "running"}\`, element.ariaExpanded = String(!isClosed), element.dataset.key = \`fold \${fold.from}\`;
-  let count = fold.to === void 0 ? "" : \`\${fold.to - fold.from} lines\`, seconds = fold.seconds === void 0 ? "" : \`\${fold.seconds.toFixed(1)} s\`;
+  let count = fold.to === void 0 ? "" : \`\${fold.to - fold.from} lines\`, seconds = fold.seconds === void 0 ? "" : shortDuration(fold.seconds);
   for (let [name, text] of [
     ["name", fold.name],
     ["result", fold.result ?? "running"],
@@ -525,19 +538,6 @@ function swap(old, next) {
   old.replaceChildren(...next.childNodes);
 }
 
-// lib/page/clocks.ts
-function shortDuration(seconds) {
-  if (seconds < 10) return \`\${seconds.toFixed(1)} s\`;
-  let whole = Math.round(seconds);
-  if (whole < 60) return \`\${whole} s\`;
-  let two = (value) => String(value).padStart(2, "0");
-  return whole < 3600 ? \`\${Math.floor(whole / 60)} m \${two(whole % 60)} s\` : \`\${Math.floor(whole / 3600)} h \${two(Math.floor(whole % 3600 / 60))} m\`;
-}
-function shortAge(time, now) {
-  let seconds = Math.max(0, Math.floor((now - time) / 1e3));
-  return seconds < 60 ? \`\${seconds} s ago\` : seconds < 3600 ? \`\${Math.floor(seconds / 60)} min ago\` : seconds < 2 * 86400 ? \`\${Math.floor(seconds / 3600)} h ago\` : \`\${Math.floor(seconds / 86400)} days ago\`;
-}
-
 // lib/page/browser/times.ts
 function keepTimes() {
   let calm = matchMedia("(prefers-reduced-motion: reduce)").matches, tick = () => {
@@ -620,7 +620,7 @@ kind === "run" && log && startLog(log);
 `,
   },
   style: {
-    name: "page-87ddff6a97.css",
+    name: "page-457dee2865.css",
     type: "text/css",
     text: `:root{color-scheme:light dark;--bg:#fbfbfa;--card:#fff;--text:#1d2126;--soft:#5b6470;--line:#e3e5e8;--link:#1f5f9e;--accent:#2f6fb3;--on-accent:#fff;--good:#1a7a3d;--bad:#b3261e;--busy:#8a5a00;--idle:#5b6470;--good-bg:#e3f3e8;--bad-bg:#fbe7e5;--busy-bg:#fdf1d8;--idle-bg:#eceef0;--bar-good:#58ad76;--bar-bad:#d8564c;--bar-idle:#b3bac2;--bar-busy:#dba32c;--mono:ui-monospace,"SF Mono","Cascadia Mono","DejaVu Sans Mono",Menlo,Consolas,monospace}
 @media (prefers-color-scheme:dark){:root{--bg:#14171a;--card:#1a1e22;--text:#dde2e7;--soft:#98a2ad;--line:#2b3138;--link:#7db6ee;--accent:#7db6ee;--on-accent:#0d1a27;--good:#74cf92;--bad:#f38d84;--busy:#e8bd62;--idle:#98a2ad;--good-bg:#173023;--bad-bg:#3a1c1a;--busy-bg:#362a10;--idle-bg:#262b31;--bar-good:#3f9a60;--bar-bad:#d4574d;--bar-idle:#59636e;--bar-busy:#b98a27}}
@@ -652,7 +652,7 @@ h2{font-size:16px;margin:0;font-weight:600}
 .filter{display:flex;flex-wrap:wrap;align-items:center;gap:12px;margin:0}
 main>.filter{margin:0 0 14px}
 input,select,button,.button{font:inherit;color:inherit;background:var(--card);border:1px solid var(--line);border-radius:6px;padding:5px 10px;min-height:34px}
-input[type=search]{width:20em;max-width:100%}
+input[type=search]{width:23em;max-width:100%}
 ::placeholder{color:var(--soft);opacity:1}
 button,.button{cursor:pointer;display:inline-flex;align-items:center;line-height:1.4}
 button:hover,.button:hover{border-color:var(--soft);text-decoration:none}
@@ -769,12 +769,15 @@ main,footer{padding-left:14px;padding-right:14px}
 .repos thead,.runs thead{display:none}
 .repos tr,.runs tr{display:grid;grid-template-columns:1fr auto;gap:2px 10px;padding:9px 0;border-bottom:1px solid var(--line)}
 .repos tr[hidden]{display:none}
+.repos tr{grid-template-columns:auto 1fr auto}
+.repos th[scope=row]{grid-column:1/3}
 .repos th,.repos td,.runs th,.runs td{border:0;padding:0;max-width:none}
 .repos .what,.runs .what{grid-column:1/-1;width:auto;max-width:100%}
 .repos .state{text-align:right}
-.repos .by,.runs .by{grid-column:1}
-.repos .num,.runs .num{grid-column:2;padding:0}
-.repos .when,.runs .when{grid-column:1}
+.runs .by{grid-column:1}
+.runs .num{grid-column:2;padding:0}
+.repos .num{padding:0}
+.repos .by:empty+.when{grid-column:1/3}
 .repos .bar{grid-column:1/-1;width:auto;overflow:hidden;margin-top:4px}
 .runs .when{text-align:right;grid-column:2;grid-row:1}
 .runs .why{grid-column:1/-1}

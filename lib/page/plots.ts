@@ -52,7 +52,7 @@ export function durationPlot(runs: readonly Run[]): Html | undefined {
     .join(" ");
   const ticks = [0, 0.5, 1].map((part) => {
     const at = round(top + tall * (1 - part));
-    return html`<path class="grid" d="M${left} ${at}h${inner}"/><text x="${left - 6}" y="${at + 4}" text-anchor="end">${shortDuration(max * part)}</text><text class="share" x="${width - right + 6}" y="${at + 4}">${Math.round(part * 100)}%</text>`;
+    return html`<path class="grid" d="M${left} ${at}h${inner}"/><text x="${left - 6}" y="${at + 4}" text-anchor="end">${axisDuration(max * part)}</text><text class="share" x="${width - right + 6}" y="${at + 4}">${Math.round(part * 100)}%</text>`;
   });
   const points = shown.map((run, index) => {
     const what = `${run.state}, ${shortDuration(run.seconds ?? 0)}, ${shortRef(run.ref)}, ${fullTime(run.started ?? run.accepted)}`;
@@ -75,6 +75,12 @@ export function shareOfGood(runs: readonly Pick<Run, "state">[]): number[] {
     const good = judged.filter(({ state }) => state === "succeeded");
     return judged.length === 0 ? 1 : good.length / judged.length;
   });
+}
+
+/** A duration beside an axis, where there is little room: `0 s`, `2.5 m`, `1 h`. */
+function axisDuration(seconds: number): string {
+  const [unit, size] = seconds < 60 ? ["s", 1] : seconds < 3600 ? ["m", 60] : ["h", 3600];
+  return `${round(seconds / Number(size))} ${unit}`;
 }
 
 function niceMax(value: number): number {

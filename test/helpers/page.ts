@@ -83,7 +83,7 @@ export async function visit(
 ): Promise<Page & { faults: string[] }> {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
   const page = Object.assign(await context.newPage(), { faults: [] as string[] });
-  page.setDefaultTimeout(10_000 * slowness());
+  page.setDefaultTimeout(20_000 * slowness());
   page.on("pageerror", (error) => page.faults.push(error.message));
   page.on("console", (message) => {
     if (message.text().includes("Content Security Policy")) page.faults.push(message.text());

@@ -53,7 +53,11 @@ test.before(async () => {
 });
 test.after(async () => {
   await browser?.close();
-  await server?.kill();
+  if (!server) return;
+  // its process ends with it
+  await server.local(`/runs/${running}/cancel`, "POST");
+  await server.idle();
+  await server.stop();
 });
 
 /** As `server-update --status` leaves it. */
