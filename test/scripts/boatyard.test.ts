@@ -1,5 +1,5 @@
 // The one command in front of all scripts, and the words that every script knows.
-import { copyFile, readdir } from "node:fs/promises";
+import { copyFile, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
@@ -42,6 +42,15 @@ test("help, help COMMAND and -V work in every script", async () => {
     assert.ok(text.startsWith(`${shown.name}: ${shown.summary}\n`), text);
   });
   await Promise.all(tried);
+});
+
+test("docs/json.md has a section for every command, but for those that print nothing with --json", async () => {
+  const page = await readFile(join(root, "docs/json.md"), "utf8");
+  const titles = [...page.matchAll(/^## (.*)$/gm)].map(([, title = ""]) => title).join(" ");
+  const silent = ["boatyard", "hook-server log"];
+  const commands = [...described.values()].flatMap((each) => [each, ...each.commands]);
+  for (const { name } of commands)
+    if (!silent.includes(name)) assert.match(titles, new RegExp(`\`${name}[\` ]`), name);
 });
 
 test("-V tells the version also where --version is a flag of the command's own", async () => {

@@ -38,6 +38,7 @@ export function pushPayload(repository: Repository, sha: string) {
 /**
  * Sends a signed delivery to the server at `url`, shows the run's log (of the folder `server`) while it lasts, and waits
  * for its good end.
+ * @throws {Error} with its log when it does not succeed.
  */
 export async function deliverAndWait(
   world: World,
@@ -55,21 +56,15 @@ export async function deliverAndWait(
     const lines = log.split("\n").filter((line) => line.includes(id));
     for (; shown < lines.length; shown++) say(paint.dim(lines[shown]?.replace(` ${id}`, "")));
   };
-  const state = async () =>
-    (
-      JSON.parse(await world.script("hook-server", ["show", "--json", "--state", "state", id])) as {
-        state: string;
-      }
-    ).state;
-  let last = "";
+  let over = false;
+  const log = ["log", "--follow", "--state", "state", id];
+  const followed = world.script("hook-server", log).finally(() => (over = true));
+  // told below, when all lines are shown
+  followed.catch(() => {});
   await world.until("the run ends", async () => {
     await show();
-    last = await state();
-    return !["waiting", "starting", "running"].includes(last);
+    return over;
   });
   await show();
-  if (last !== "succeeded")
-    throw new Error(
-      `the run ${last}: ${await world.script("hook-server", ["log", "--state", "state", id])}`,
-    );
+  await followed;
 }
