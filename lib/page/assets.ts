@@ -620,7 +620,7 @@ kind === "run" && log && startLog(log);
 `,
   },
   style: {
-    name: "page-457dee2865.css",
+    name: "page-2ad2a82e93.css",
     type: "text/css",
     text: `:root{color-scheme:light dark;--bg:#fbfbfa;--card:#fff;--text:#1d2126;--soft:#5b6470;--line:#e3e5e8;--link:#1f5f9e;--accent:#2f6fb3;--on-accent:#fff;--good:#1a7a3d;--bad:#b3261e;--busy:#8a5a00;--idle:#5b6470;--good-bg:#e3f3e8;--bad-bg:#fbe7e5;--busy-bg:#fdf1d8;--idle-bg:#eceef0;--bar-good:#58ad76;--bar-bad:#d8564c;--bar-idle:#b3bac2;--bar-busy:#dba32c;--mono:ui-monospace,"SF Mono","Cascadia Mono","DejaVu Sans Mono",Menlo,Consolas,monospace}
 @media (prefers-color-scheme:dark){:root{--bg:#14171a;--card:#1a1e22;--text:#dde2e7;--soft:#98a2ad;--line:#2b3138;--link:#7db6ee;--accent:#7db6ee;--on-accent:#0d1a27;--good:#74cf92;--bad:#f38d84;--busy:#e8bd62;--idle:#98a2ad;--good-bg:#173023;--bad-bg:#3a1c1a;--busy-bg:#362a10;--idle-bg:#262b31;--bar-good:#3f9a60;--bar-bad:#d4574d;--bar-idle:#59636e;--bar-busy:#b98a27}}
@@ -759,6 +759,9 @@ pre.lines{padding:8px 0;max-height:75vh;white-space:pre}
 .signin button{margin-top:8px;justify-content:center}
 .problem{color:var(--bad);margin:0}
 .drift td,.drift th{background:var(--bad-bg)}
+.drift .pill{background:var(--card)}
+.fleet th:first-child{padding-left:10px}
+.sum+.wide{margin-top:14px}
 @media (max-width:820px){
 main,footer{padding-left:14px;padding-right:14px}
 .top{padding:9px 14px}

@@ -108,12 +108,17 @@ async function readSnapshot(file: string): Promise<Snapshot | undefined> {
   }
 }
 
+/** The state stands in a column of its own. */
+function whyOf({ drift }: FleetRow): string {
+  return drift.replace(/^DIFFERS(?:[:;] )?/, "");
+}
+
 function table(rows: readonly FleetRow[], now: number): Html {
   return html`<div class="wide"><table class="fleet"><thead><tr><th scope="col">Host</th><th scope="col">Repo</th><th scope="col">State</th><th scope="col">Serves</th><th scope="col">Since</th><th scope="col">Should be</th><th scope="col">Seen</th><th scope="col">Why</th></tr></thead><tbody>${rows.map(
     (row) => {
       const state =
         row.unreachable !== undefined ? "unreachable" : row.drift !== "" ? "differs" : "ok";
-      return html`<tr class="${isBad(row) && "drift"}"><th scope="row">${row.host}</th><td>${row.repo}</td><td><span class="pill ${state}">${state}</span></td><td><span class="sha">${row.sha?.slice(0, 10) ?? ""}</span> ${row.branch !== undefined && html`<span class="ref">${row.branch}</span>`}</td><td class="when">${ago(row.since, now)}</td><td class="sha">${row.wanted?.slice(0, 10) ?? ""}</td><td class="when">${ago(row.seen, now)}</td><td class="why">${row.unreachable ?? (row.drift || row.error)}</td></tr>`;
+      return html`<tr class="${isBad(row) && "drift"}"><th scope="row">${row.host}</th><td>${row.repo}</td><td><span class="pill ${state}">${state}</span></td><td><span class="sha">${row.sha?.slice(0, 10) ?? ""}</span> ${row.branch !== undefined && html`<span class="ref">${row.branch}</span>`}</td><td class="when">${ago(row.since, now)}</td><td class="sha">${row.wanted?.slice(0, 10) ?? ""}</td><td class="when">${ago(row.seen, now)}</td><td class="why">${row.unreachable ?? (whyOf(row) || row.error)}</td></tr>`;
     },
   )}</tbody></table></div>`;
 }
