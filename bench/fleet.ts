@@ -1,5 +1,5 @@
 // The fleet tools beside what people use instead, in one run, on loopback addresses only:
-// - telling 5,000 slaves (5 ms each, one in twenty never answers) beside curl -Z and xargs curl;
+// - telling 5,000 slaves (5 ms each, one in twenty never answers) beside curl -Z, xargs curl and clush;
 // - one update of a repo of 3,000 files and 30 MB beside `rm -rf` and `git clone`, and beside `git fetch` and
 //   `git reset --hard`, in memory, on disk, and over a line of 20 ms and 100 Mbit/s. The second peer writes into
 //   the served folder: its readers can see both commits mixed, and nothing tells whether all of it is on disk.
@@ -31,6 +31,11 @@ import resource, subprocess, sys
 code = subprocess.call(sys.argv[1:])
 print("PEAK", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 `;
+
+/** It runs a command for each host, with the host's name for %h, in a shell. */
+const clush = ["clush", "-q", "--worker=exec", "-f", "64"];
+const curlOne = (sha: string) =>
+  `curl -s -m 2 -o ${nullFile} 'http://%h:${port}/get/?repo=site&sha=${sha}'`;
 
 const [what = "all", count = "3"] = process.argv.slice(2);
 const rounds = Number(count);
@@ -121,6 +126,9 @@ async function tell(folder: string): Promise<void> {
         ["sh", "-c", `xargs -P64 -n1 curl -s -m 2 -o ${nullFile} < ${urlFile}`],
         1,
       ],
+      ...(existsSync("/usr/bin/clush")
+        ? { "clush -f64 curl": [[...clush, "--hostfile", list, curlOne(sha)], 1] }
+        : {}),
     };
     const taken: Record<string, { s: number[]; mb: number[] }> = {};
     for (let round = 0; round < rounds; round++) {
@@ -144,6 +152,9 @@ async function tell(folder: string): Promise<void> {
     const ours = median(taken["server-update"]?.s ?? []);
     ratio("tell / curl -Z", ours / median(taken["curl -Z"]?.s ?? []), 2.2);
     ratio("tell / xargs", ours / median(taken["xargs -P64 curl"]?.s ?? []), 0.4);
+    const clushes = taken["clush -f64 curl"];
+    if (clushes) ratio("tell / clush", ours / median(clushes.s), 0.4);
+    else console.log("clush is not installed (apt install clustershell): left out");
   } finally {
     for (const server of servers) server.kill();
   }
