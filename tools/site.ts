@@ -23,6 +23,10 @@ export async function makeSite(out: string): Promise<void> {
     await mkdir(dirname(file), { recursive: true });
     await writeFile(file, pageHtml(page, site));
   }
+  for (const [file, path] of site.pictures) {
+    await mkdir(dirname(join(out, path)), { recursive: true });
+    await copyFile(join(root, file), join(out, path));
+  }
   const search = new MiniSearch(searchOptions);
   search.addAll(site.pages.flatMap(({ sections }) => sections));
   // a script and not JSON, which browsers do not load from a file: address; no "<" that could be taken for a tag

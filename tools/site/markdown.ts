@@ -23,11 +23,12 @@ export const escaped = (text: string) =>
       ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" })[character] ?? "",
   );
 
-/** Where the links of a text lead, as they are written. */
-export function linksIn(text: string): string[] {
-  const links: string[] = [];
-  void walkTokens(lexer(text), (token) => {
-    if (token.type === "link") links.push((token as Tokens.Link).href);
+/** Where the links of a text lead, and its pictures, as they are written. */
+export function linksIn(text: string): { href: string; picture: boolean }[] {
+  const links: { href: string; picture: boolean }[] = [];
+  void walkTokens(lexer(text), ({ type, ...token }) => {
+    if (type !== "link" && type !== "image") return;
+    links.push({ href: (token as Tokens.Link).href, picture: type === "image" });
   });
   return links;
 }
@@ -36,7 +37,7 @@ export function linksIn(text: string): string[] {
  * The page of a text. HTML in it is shown as it is written; a link to anything but a page, http or mail is text.
  * @param path of the page in the site
  * @param link where a link of the text leads in the site
- * @throws {Error} for a picture: none is carried, and none may come from elsewhere
+ * @throws {Error} for a picture from elsewhere
  */
 export function htmlOf(
   text: string,
@@ -64,8 +65,10 @@ export function htmlOf(
         if (/^\w+:/.test(href) && !outside) return inner;
         return `<a href="${escaped(link(href))}"${outside ? ' rel="noreferrer"' : ""}>${inner}</a>`;
       },
-      image({ href }) {
-        throw new Error(`${path}: the site has no pictures, and ${href} is one`);
+      image({ href, text }) {
+        if (/^\w+:|^\/\//.test(href))
+          throw new Error(`${path}: the picture ${href} is elsewhere; put it into docs/`);
+        return `<img src="${escaped(link(href))}" alt="${escaped(text)}" loading="lazy">`;
       },
       code({ text }) {
         return `<pre tabindex="0"><code>${escaped(text)}</code></pre>\n`;

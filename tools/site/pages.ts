@@ -24,6 +24,8 @@ export interface NavPart {
 export interface Site {
   version: string;
   pages: SitePage[];
+  /** Where each picture stands in the site, by its file in the checkout. */
+  pictures: Map<string, string>;
   nav: NavPart[];
 }
 
@@ -51,10 +53,13 @@ export async function readSite(root: string): Promise<Site> {
 
   // the files that are linked to, and where each stands
   const paths = new Map(documents);
+  const pictures = new Map<string, string>();
   for (const [file, text] of texts)
-    for (const href of linksIn(text)) {
+    for (const { href, picture } of linksIn(text)) {
       const target = targetOf(file, href);
-      if (target !== undefined && !paths.has(target)) await addFiles(root, file, target, paths);
+      if (target === undefined) continue;
+      if (picture) pictures.set(target, `pictures/${target}`);
+      else if (!paths.has(target)) await addFiles(root, file, target, paths);
     }
 
   const pages: SitePage[] = [];
@@ -62,11 +67,11 @@ export async function readSite(root: string): Promise<Site> {
     const text = texts.get(file);
     if (text === undefined) pages.push(await filePage(root, file, path, paths));
     else {
-      const link = (href: string) => siteLink(file, path, href, paths);
+      const link = (href: string) => siteLink(file, path, href, new Map([...paths, ...pictures]));
       pages.push({ path, ...htmlOf(text, path, link) });
     }
   }
-  return { version, pages, nav: navOf(texts.get(contents) ?? "", paths) };
+  return { version, pages, pictures, nav: navOf(texts.get(contents) ?? "", paths) };
 }
 
 /** The file of the checkout that a link leads to; none for an address, or a place in the same page. */
