@@ -75,7 +75,7 @@ test("npx boatyard demo runs from the npm package alone", async () => {
 async function packNode(out: string): Promise<void> {
   const tree = join(out, "nodejs");
   await mkdir(join(tree, "usr/bin"), { recursive: true });
-  await mkdir(join(tree, "DEBIAN"));
+  await mkdir(join(tree, "DEBIAN"), { recursive: true });
   await copyFile(await realpath(debianNode), join(tree, "usr/bin/node"));
   const number = (await runCommand([debianNode, "--version"])).stdout.trim().slice(1);
   await writeFile(
