@@ -99,7 +99,7 @@ testUnless(test, missing)(
       await unchanged(`${upgrade} --key ${"0".repeat(40)}`, 4, "no key with the fingerprint");
       await sh("cp -r web good; printf x >>$(echo web/*.tar.gz)");
       await unchanged(`${upgrade} --key ${key}`, 4, /boatyard-0\.2\.1\.tar\.gz/);
-      await sh("rm -r web; cp -r good web; sed -i s/0.2.1/0.2.2/ web/VERSION");
+      await sh("rm -r web; cp -r good web; sed -i '1s/0[.]2[.]1/0.2.2/' web/VERSION");
       await unchanged(`${upgrade} --key ${key}`, 4, "VERSION.sig");
       await sh("rm -r web; cp -r good web");
       assert.match((await sh(`${upgrade} --key ${key}`)).stdout, "of 2099-02-02");
