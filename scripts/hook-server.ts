@@ -42,14 +42,14 @@ const command = defineCommand({
     if (!flags.check) return await serve(flags, terminal);
     const { file, findings } = await check(flags);
     terminal.printJson({ file, findings });
-    for (const { what, mend } of findings) {
+    for (const { what, fix } of findings) {
       terminal.print(
-        mend === undefined
+        fix === undefined
           ? `${terminal.paint.green("ok")}    ${what}`
-          : `${terminal.paint.red("fix")}   ${what}: ${mend}`,
+          : `${terminal.paint.red("fix")}   ${what}: ${fix}`,
       );
     }
-    return findings.some(({ mend }) => mend !== undefined) ? 2 : 0;
+    return findings.some(({ fix }) => fix !== undefined) ? 2 : 0;
   },
 });
 

@@ -9,10 +9,10 @@ import { type HookConfig, type RepoConfig, shortSecrets } from "./config.ts";
 import { describeRuns } from "./isolation.ts";
 import { scriptOf } from "./run-command.ts";
 
-/** One thing that a run would need. `mend` is what to do about it; undefined: it is there. */
+/** One thing that a run would need. `fix` is what to do about it; undefined: it is there. */
 export interface Finding {
   what: string;
-  mend?: string | undefined;
+  fix?: string | undefined;
 }
 
 /** Try what the server and its runs would need: programs, folders, users, scripts, remotes. Changes nothing but makes the state folder. */
@@ -38,7 +38,7 @@ export async function check(config: HookConfig): Promise<Finding[]> {
 }
 
 function finding(what: string, ok: unknown, fix: string): Finding {
-  return { what, mend: ok ? undefined : fix };
+  return { what, fix: ok ? undefined : fix };
 }
 
 async function checkState(state: string): Promise<Finding> {
@@ -71,7 +71,7 @@ async function checkRepo(repo: RepoConfig, file: string): Promise<Finding[]> {
   if (isThere) found.push(...(await checkCheckout(repo)));
   for (const kind of ["push", "release"] as const)
     if (repo.on[kind] !== false) found.push(...(await checkScript(repo, kind)));
-  return found.map(({ what, mend }) => ({ what: `${repo.name}: ${what}`, mend }));
+  return found.map(({ what, fix }) => ({ what: `${repo.name}: ${what}`, fix }));
 }
 
 /** Whether a repo's user can do what test(1) asks about a path: `-r`, `-w`, `-x`. */

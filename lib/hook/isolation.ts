@@ -8,11 +8,11 @@ import { thenFolder } from "./run-command.ts";
 /** Why limits cannot be set although nothing forbids it. */
 export const needSystemd = "only a server that systemd started can set them";
 
-/** What `--check` says about how runs are ended and limited; `mend` is what to do where hooks.yml asks for more than this machine can. */
+/** What `--check` says about how runs are ended and limited; `fix` is what to do where hooks.yml asks for more than this machine can. */
 export function describeRuns(
   config: HookConfig,
   plan: Plan & { readonly byHand: boolean },
-): { what: string; mend?: string | undefined }[] {
+): { what: string; fix?: string | undefined }[] {
   const why = plan.why === undefined ? "" : `: ${plan.why}`;
   const ends =
     plan.way === "none"
@@ -24,7 +24,7 @@ export function describeRuns(
   const limits =
     !hasLimits(config) || (plan.way !== "none" && !plan.byHand)
       ? []
-      : [{ what: "limits: can be set", mend: plan.byHand ? undefined : plan.why }];
+      : [{ what: "limits: can be set", fix: plan.byHand ? undefined : plan.why }];
   return [
     { what: ends },
     { what: outlives },

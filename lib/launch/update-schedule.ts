@@ -32,7 +32,7 @@ export class UpdateSchedule {
     // a fleet of apps must not ask all at the same moment
     const pause = Math.min(this.#every * (0.9 + Math.random() * 0.2), 2 ** 31 - 1);
     if (follows) this.#next = performance.now() + pause;
-    // the configuration may say otherwise by then, or its mistake be mended
+    // the configuration may say otherwise by then, or its mistake be corrected
     const look = () => (follows ? this.#check() : this.plan());
     this.#timer = setTimeout(() => void look().catch(() => {}), pause);
   }

@@ -155,8 +155,9 @@ async function askHookServer(): Promise<Finding[]> {
         .replaceAll("\n", "; ");
       return [{ what: `hook-server accepts ${places.hooks}`, fix: said }];
     }
-    const { findings } = JSON.parse(stdout) as { findings: { what: string; mend?: string }[] };
-    return findings.map(({ what, mend }) => ({ what, fix: mend }));
+    const { findings } = JSON.parse(stdout) as { findings: (Finding & { mend?: string })[] };
+    // what is installed may be 0.1, which has another word for it
+    return findings.map(({ what, fix, mend }) => ({ what, fix: fix ?? mend }));
   } catch (error) {
     return [{ what: "hook-server can check its repos", fix: messageOf(error) }];
   }

@@ -96,11 +96,10 @@ export async function setUp(given: Plan, options: SetupOptions): Promise<number>
   terminal.printJson({
     root,
     ...(heading.length === 0 ? {} : { versions: heading }),
-    // programs know the older word
     steps: steps.map(({ what, why }, at) => ({
       step: what,
       why,
-      state: states[at] === "fix" ? "mend" : states[at],
+      state: states[at],
     })),
     changed,
     notes: last,

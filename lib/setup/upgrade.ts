@@ -149,10 +149,10 @@ async function tryHooks({ scripts }: Facts): Promise<string[]> {
     );
   }
   const { findings } = JSON.parse(checked.stdout) as {
-    findings: { what: string; mend?: string }[];
+    findings: { what: string; fix?: string }[];
   };
-  return findings.flatMap(({ what, mend }) =>
-    mend === undefined ? [] : [`hook-server --check: ${what}: ${mend}`],
+  return findings.flatMap(({ what, fix }) =>
+    fix === undefined ? [] : [`hook-server --check: ${what}: ${fix}`],
   );
 }
 

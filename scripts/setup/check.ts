@@ -32,8 +32,7 @@ export const checkCommand = defineCommand({
       forge: flags.forge,
       signal,
     });
-    // programs know the older word
-    terminal.printJson({ findings: findings.map(({ what, fix }) => ({ what, mend: fix })) });
+    terminal.printJson({ findings });
     for (const { what, fix } of findings)
       terminal.print(
         fix === undefined

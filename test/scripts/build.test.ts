@@ -160,7 +160,7 @@ test("a private CA that NODE_EXTRA_CA_CERTS names holds for a build's stages, to
   assert.is(await readFile(join(dir, "downloads/a.txt"), "utf8"), "content\n");
 });
 
-test("a wrong build.yml is exit 2 with its place; one that a pull mends does not stop the pull", async () => {
+test("a wrong build.yml is exit 2 with its place; one that a pull corrects does not stop the pull", async () => {
   const repo = await makeRepo({ files: { "build.yml": "stages: [pull, tset]\n" } });
   const dir = await repo.checkout(join(tempDir(), "site"));
   const wrong = await build([dir, "--skip", "pull"], { expect: 2 });

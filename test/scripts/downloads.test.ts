@@ -83,7 +83,7 @@ test("going back to a version keeps every one that was there", async ({ server, 
     ["1", "one"],
     ["2", "two"],
     ["1", "one"],
-    ["2", "two, mended"],
+    ["2", "two, corrected"],
     ["3", "three"],
   ] as const) {
     server.on(
@@ -95,7 +95,7 @@ test("going back to a version keeps every one that was there", async ({ server, 
     assert.is(site.read("f"), content);
   }
   const kept = site.files().map((path) => site.read(path));
-  assert.equal(kept.sort(), ["one", "three", "two", "two, mended"]);
+  assert.equal(kept.sort(), ["one", "three", "two", "two, corrected"]);
   assert.is(site.read("old/f.1"), "one");
   assert.is(site.read("old/f.2"), "two");
 });

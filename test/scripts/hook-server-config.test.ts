@@ -127,7 +127,7 @@ test("an edit in place or by a new file, and a secret's, is taken over once; wha
     [await status("me/site"), await status("me/site", "another-planted-secret")],
     [401, 202],
   );
-  // the secret is written after the file that names it, then its mode is mended
+  // the secret is written after the file that names it, then its mode is corrected
   await replace(dir, text.replace("secret_file: secret", "secret_file: new"));
   await server.running.until(/taken over, the former configuration stays: .*new does not exist/);
   await writeFile(join(dir, "new"), "the-new-planted-one", { mode: 0o644 });

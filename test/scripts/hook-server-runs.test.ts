@@ -343,10 +343,10 @@ test("--check says what to fix", async () => {
   await repo.checkout(join(dir, "co"));
   const good = await runScript("hook-server", ["--check", "--config", config, "--json"]);
   const { findings } = JSON.parse(good.stdout);
-  const mends = findings.filter(
-    (each: { mend?: string; what: string }) => each.mend && !each.what.includes("root"),
+  const fixes = findings.filter(
+    (each: { fix?: string; what: string }) => each.fix && !each.what.includes("root"),
   );
-  assert.equal(mends, []);
+  assert.equal(fixes, []);
 });
 
 test("a run inherits nothing of the server's but its log", async () => {

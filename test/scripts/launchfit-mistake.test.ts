@@ -10,7 +10,7 @@ import { waitFor } from "../helpers/wait.ts";
 const publisher = await makePublisher();
 test.after(() => publisher.close());
 
-test("a mistake in launchify.yml ends nothing, hides nothing, and once it is mended all goes on", async () => {
+test("a mistake in launchify.yml ends nothing, hides nothing, and once it is corrected all goes on", async () => {
   await publisher.publish("1", webApp("1"));
   const app = await deploy(publisher, { app: ["forever: true"], updates: ["every: 2s"] });
   const config = join(app.folder, "launchify.yml");

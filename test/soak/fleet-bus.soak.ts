@@ -63,6 +63,7 @@ testUnless(test, needsNats)(`an order reaches ${count} slaves`, async () => {
   await repo.push({ "index.html": "1" });
   const running = update("--timeout", "60s");
   await bus.kill();
+  // so long it is away
   await new Promise((resolve) => setTimeout(resolve, 3000));
   await bus.start();
   const back = performance.now();

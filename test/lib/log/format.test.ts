@@ -108,7 +108,7 @@ test("a mark that lost words is read as far as it goes, and never as a success",
   assert.is(parseMark("hello"), undefined);
 });
 
-test("names that would break the columns are mended", () => {
+test("names that would break the columns are changed", () => {
   assert.is(columnName("npm test"), "npm_test");
   assert.is(columnName(""), "-");
   assert.is(columnName("a\nb"), "a_b");

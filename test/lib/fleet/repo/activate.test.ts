@@ -258,7 +258,7 @@ test("a link to elsewhere is replaced, what it led to stays; a file is not touch
   assert.is(await readFile(site, "utf8"), "a file");
 });
 
-test("flipped bytes, a truncated pack, missing files and stale locks of the mirror are mended", async () => {
+test("flipped bytes, a truncated pack, missing files and stale locks of the mirror are repaired", async () => {
   const { repo, repos, update, site } = await setUp();
   const mirror = join(repos, ".boatyard/site/mirror.git");
   const pack = async (end = ".pack") => {
@@ -309,7 +309,7 @@ test("flipped bytes, a truncated pack, missing files and stale locks of the mirr
   }
 });
 
-test("while the damaged mirror cannot be mended, the old tree is served", async () => {
+test("while the damaged mirror cannot be repaired, the old tree is served", async () => {
   const { repo, repos, update, site } = await setUp();
   await update();
   const folder = join(repos, ".boatyard/site/mirror.git/objects/pack");
