@@ -3,7 +3,7 @@ import { basename } from "node:path";
 import process from "node:process";
 import { cleanUp } from "../core/at-exit.ts";
 import { cleanText } from "../core/clean.ts";
-import { exitCodeOf, messageOf, systemCode } from "../core/errors.ts";
+import { exitCodeOf, messageOf, systemCode, systemRefusal } from "../core/errors.ts";
 import { formatBuild, thisBuild } from "../core/version.ts";
 import { parseArguments } from "./arguments.ts";
 import { completeWord, completions } from "./complete.ts";
@@ -17,7 +17,7 @@ export { helpText } from "./help.ts";
 
 /**
  * The edge of every script: reads the command line, runs the command, turns its result or error into an exit code.
- * An expected error is one line on stderr; anything else is a bug and shows its stack.
+ * An expected error, and what the file system refuses, is one line on stderr; anything else is a bug and shows its stack.
  * SIGINT and SIGTERM abort `signal`, run the clean-up steps and end with 128 and the signal's number.
  */
 export async function runScript(
@@ -76,10 +76,11 @@ async function execute(command: Command, argv: readonly string[], script: string
 /** Writes to stderr what went wrong: an expected error in a line, a bug with its stack. Its exit code. */
 function tell(error: unknown, script: string): number {
   const code = exitCodeOf(error);
-  const text = code === undefined ? ((error as Error)?.stack ?? String(error)) : messageOf(error);
+  const words = code === undefined ? systemRefusal(error) : messageOf(error);
+  const text = words ?? (error as Error)?.stack ?? String(error);
   const lines = text
     .split("\n")
-    .map((line) => (code === undefined ? "" : `${script}: `) + cleanText(line));
+    .map((line) => (words === undefined ? "" : `${script}: `) + cleanText(line));
   process.stderr.write(`${lines.join("\n")}\n`);
   return code ?? 1;
 }

@@ -61,3 +61,25 @@ export function systemCode(error: unknown): string | undefined {
   const code = (error as { code?: unknown } | null | undefined)?.code;
   return typeof code === "string" ? code : undefined;
 }
+
+const refusals: Record<string, string> = {
+  EACCES: "permission denied; type the command as its owner, or as root",
+  EPERM: "this user may not do that; type the command as its owner, or as root",
+  ENOTDIR: "a part of this path is a file, not a folder; name another",
+  EISDIR: "it is a folder, not a file; name another",
+  ELOOP: "its links lead round in a circle; correct them",
+  ENAMETOOLONG: "the name is too long; choose a shorter one",
+  EROFS: "the file system is read-only; mount it for writing, or name another place",
+  ENOSPC: "no space left on the disk; make room",
+  EDQUOT: "the disk quota is used up; make room",
+  EMFILE: "too many files are open; raise the limit (ulimit -n)",
+  ENFILE: "too many files are open on this machine",
+  EIO: "the disk does not answer as it should; see dmesg",
+};
+
+/** What the file system refuses, whatever a script did, in words: `PATH: what is wrong; what to do`. */
+export function systemRefusal(error: unknown): string | undefined {
+  const words = refusals[systemCode(error) ?? ""];
+  const { path } = (error ?? {}) as { path?: unknown };
+  return words !== undefined && typeof path === "string" ? `${path}: ${words}` : words;
+}
