@@ -40,13 +40,17 @@ export function hasLimits(config: HookConfig): boolean {
   );
 }
 
-/** The repos whose `then` commands do not run in their checkout, a line each. */
+/** The repos whose `on_success:`, `on_failure:` or `on_change:` commands do not run in their checkout, a line each. */
 export function thenElsewhere(config: HookConfig): string[] {
   return [...config.repos.values()]
-    .filter((repo) => repo.afterwards.length > 0 && thenFolder(repo) !== repo.dir)
+    .filter(
+      (repo) =>
+        [repo.afterwards, repo.onFailure, repo.onChange].some(({ length }) => length > 0) &&
+        thenFolder(repo) !== repo.dir,
+    )
     .map(
       (repo) =>
-        `${repo.name}: then: runs as ${currentUser().name} in /, as ${repo.dir} is ${repo.user.name}'s; HOOK_DIR names it`,
+        `${repo.name}: its on_success, on_failure and on_change commands run as ${currentUser().name} in /, as ${repo.dir} is ${repo.user.name}'s; HOOK_DIR names it`,
     );
 }
 

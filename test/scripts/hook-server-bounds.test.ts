@@ -1,6 +1,6 @@
 // What a build cannot do to its log, its payload and the server's files, and where `then` commands run.
 import { existsSync, readFileSync, statSync } from "node:fs";
-import { chmod, chown, mkdir, rm, symlink, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
@@ -114,7 +114,8 @@ testUnless(test, needsRoot)(
         'then: ["echo then in $PWD, $HOOK_DIR, $(id -un); env", "grep -q $BOATYARD_COOKIE $(dirname $HOOK_PAYLOAD)/run.json && echo the cookie was known"]',
       );
       let server = await startHooks(dir);
-      const said = /me\/site: then: runs as root in \/, as .*co is .*'s; HOOK_DIR names it/;
+      const said =
+        /me\/site: its on_success, on_failure and on_change commands run as root in \/, as .*co is .*'s; HOOK_DIR names it/;
       await waitFor(() => said.test(server.running.output()));
       const { body } = await server.push("me/site", sha(1));
       await server.idle();
@@ -129,8 +130,11 @@ testUnless(test, needsRoot)(
       await server.idle();
       assert.not.match(server.running.output(), said);
       await server.stop();
-      const check = await runScript("hook-server", ["--check", "--config", join(dir, "hooks.yml")]);
-      assert.match(check.stdout, said);
+      const file = join(dir, "hooks.yml");
+      const check = () => runScript("hook-server", ["--check", "--config", file]);
+      assert.match((await check()).stdout, said);
+      await writeFile(file, (await readFile(file, "utf8")).replace("then:", "on_failure:"));
+      assert.match((await check()).stdout, said);
     });
   },
 );
