@@ -99,8 +99,9 @@ async function wholeTree(job: Job, git: Shell) {
 /** Put every file into the object store as it is, and make the tree of them. */
 async function writeTree(files: readonly LocalFile[], git: Shell): Promise<string> {
   // one name a line: those with line ends in them go one by one
-  const plain = files.filter(({ file }) => !/[\r\n]/.test(file) && !file.startsWith('"'));
-  const odd = files.filter((file) => !plain.includes(file));
+  const isOdd = ({ file }: LocalFile) => /[\r\n]/.test(file) || file.startsWith('"');
+  const odd = files.filter(isOdd);
+  const plain = files.filter((file) => !isOdd(file));
   const ids = new Map<string, string>();
   if (plain.length > 0) {
     const input = `${plain.map(({ file }) => file).join("\n")}\n`;
