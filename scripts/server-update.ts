@@ -14,7 +14,7 @@ const command = defineCommand({
     [
       "REPO",
       "the repo's name, as the slaves clone it",
-      async () => (await import("../lib/fleet/known.ts")).knownRepos(),
+      async () => (await import("../lib/fleet/master/update.ts")).wantedRepos(),
     ],
   ],
   maxArgs: 1,
@@ -31,7 +31,7 @@ const command = defineCommand({
       value: "NAME",
       help: "only the slaves under [NAME]",
       complete: async ({ flags }) =>
-        (await import("../lib/fleet/known.ts")).knownGroups(flags.list ?? ""),
+        (await import("../lib/fleet/master/update.ts")).groupsIn(flags.list ?? ""),
     },
     base: {
       type: "string",

@@ -3,8 +3,8 @@ import { UsageError } from "../lib/core/errors.ts";
 import { formatDuration } from "../lib/core/units.ts";
 
 const served: Live = async ({ flags: { config, repos } }) => {
-  const { servedRepos } = await import("../lib/fleet/known.ts");
-  return await servedRepos(config, { repos });
+  const { readSettings, reposIn } = await import("../lib/fleet/settings.ts");
+  return await reposIn(await readSettings(config), repos);
 };
 
 const command = defineCommand({

@@ -1,3 +1,4 @@
+import { readdir } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { checkBusUrl } from "../bus/address.ts";
@@ -201,6 +202,11 @@ export function reposFolder(
 ): string {
   if (flag !== undefined) return resolve(expandHome(flag));
   return values.repos === undefined ? join(homedir(), "repos") : fromConfig(values.repos, file);
+}
+
+/** The names of the repos that are there. */
+export async function reposIn(settings: SlaveSettings, flag: string | undefined) {
+  return (await readdir(reposFolder(settings, flag))).filter(isShortName);
 }
 
 /** A path in a config counts from the config's own folder. */

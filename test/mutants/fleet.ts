@@ -79,7 +79,7 @@ export const fleet: Mutation[] = [
   },
   {
     what: "a slave that serves another commit counts as done",
-    file: "lib/fleet/master/transport.ts",
+    file: "lib/fleet/master/fan-out.ts",
     from: 'if (sha !== wanted.sha) return failed(`it serves ${sha ?? "nothing"}, not ${wanted.sha}`);',
     to: "",
     tests: ["scripts/server-update.test"],
@@ -93,7 +93,7 @@ export const fleet: Mutation[] = [
   },
   {
     what: "a master believes another slave's answer",
-    file: "lib/fleet/master/send.ts",
+    file: "lib/fleet/master/by-http.ts",
     from: "if (refusal !== undefined)\n        return { ...answerOf(answer)",
     to: 'if (refusal === "")\n        return { ...answerOf(answer)',
     tests: orders,

@@ -7,8 +7,13 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { connectBus } from "../../lib/bus/bus.ts";
 import { nkeyOf, signNonce } from "../../lib/bus/nkey.ts";
-import { type Order, readPrivateKey, signOrder, writeKey } from "../../lib/fleet/order.ts";
-import { writeReport } from "../../lib/fleet/report.ts";
+import {
+  type Order,
+  readPrivateKey,
+  signOrder,
+  writeKey,
+  writeReport,
+} from "../../lib/fleet/order.ts";
 import { needsNats, startBus, type TestBus } from "../helpers/nats.ts";
 import { makeRepo } from "../helpers/repos.ts";
 import { type Running, runScript, startScript } from "../helpers/run.ts";

@@ -9,12 +9,10 @@ import {
 import { readConfig } from "../../config/yaml.ts";
 import { Failure, messageOf, UsageError } from "../../core/errors.ts";
 import { exists } from "../../files/files.ts";
-import { readPrivateKey } from "../order.ts";
-import { offAfter, type OrderState, type Report, readReport } from "../report.ts";
+import { offAfter, type OrderState, readPrivateKey, readReport, type Report } from "../order.ts";
 import { busSchema, fromConfig } from "../settings.ts";
+import { pause, resultOf, tooLong, type Transport, wordsOf } from "./fan-out.ts";
 import type { Target } from "./list.ts";
-import { pause, wordsOf } from "./send.ts";
-import { resultOf, tooLong, type Transport } from "./transport.ts";
 
 /** Slaves that connect out to a bus: an order is put there, and what became of it is read from their reports. */
 

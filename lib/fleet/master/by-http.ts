@@ -1,7 +1,20 @@
-import { Failure } from "../../core/errors.ts";
+import { messageOf, systemCode, Failure } from "../../core/errors.ts";
+import { request } from "../../fetch/fetch.ts";
+import {
+  answerHeader,
+  answerRefusal,
+  type Keys,
+  orderHeader,
+  protocolHeader,
+  requestHeader,
+  signRequest,
+  signUnbound,
+  unboundHeader,
+} from "../signature.ts";
+import { pause, resultOf, servesCommit, tooLong, type Transport, wordsOf } from "./fan-out.ts";
 import { addressesOf, type Target } from "./list.ts";
-import { type Answer, NoAnswer, pause, refusalOf, type Sender, wordsOf } from "./send.ts";
-import { resultOf, servesCommit, tooLong, type Transport } from "./transport.ts";
+
+/** Slaves that listen: requests, each sent again when there is no answer, what the answers say, and jobs that are followed. */
 
 /** Slaves that listen: each is asked, and its job is asked after until it ends. */
 export function httpTransport(sender: Sender): Transport {
@@ -73,4 +86,180 @@ const minPause = 250;
 async function rest(asked: number, signal: AbortSignal | undefined): Promise<void> {
   const left = minPause - (performance.now() - asked);
   if (left > 0) await pause(left, signal);
+}
+
+export interface SenderOptions {
+  /** What the requests are signed with; with neither, they are plain. */
+  keys: Keys;
+  /** PEM: the authority that signed the slaves' certificates, instead of the public ones. */
+  ca?: string | undefined;
+  /** Milliseconds for the connection, TLS included; the look-up of a name is not counted. */
+  connectTimeout: number;
+  /** Milliseconds for all of it. */
+  timeout: number;
+  /** How often it is sent again when no answer came or the slave was too busy. */
+  retries: number;
+  signal?: AbortSignal | undefined;
+}
+
+export interface Answer {
+  status: number;
+  /** The body, if it is a JSON object. */
+  json: Record<string, unknown> | undefined;
+  /** The body's first line, for messages. */
+  text: string;
+  retryAfter: number | undefined;
+}
+
+/** What one request carries besides its address. */
+export interface SendOptions {
+  /** Milliseconds added to the time limit, for answers that the slave delays. */
+  patience?: number;
+  /** The signed order, for an update: the same text at every try, so that the slave starts one job. */
+  order?: string | undefined;
+}
+
+/** Sends requests, again after growing pauses when no answer came or the slave was too busy. */
+export interface Sender {
+  /** @throws {NoAnswer} */
+  send(target: Target, url: URL, options?: SendOptions): Promise<Answer>;
+  /** Slaves that took only the signature of Boatyard 0.1. */
+  readonly unbound: ReadonlySet<Target>;
+}
+
+/** No answer came, or none that could be read. */
+export class NoAnswer extends Error {
+  override name = "NoAnswer";
+}
+
+/** Answers here are a line of JSON; more is somebody else's server. */
+const maxAnswer = 64 * 1024;
+/** The status of a slave with many repos. */
+const maxStatus = 4 * 1024 * 1024;
+
+export function createSender({ keys, timeout, retries, ...options }: SenderOptions): Sender {
+  const { signal } = options;
+  const unbound = new Set<Target>();
+  const isSigning = keys.key !== undefined || keys.secret !== undefined;
+
+  async function sendOnce(
+    target: Target,
+    url: URL,
+    { patience = 0, order }: SendOptions,
+  ): Promise<Answer> {
+    const path = url.pathname + url.search;
+    const headers: Record<string, string> = { accept: "application/json" };
+    const sent: string[] = [];
+    if (order !== undefined) sent.push((headers[orderHeader] = order));
+    // an update is asked for with the order alone, unless there is a shared secret
+    if (isSigning && (order === undefined || keys.secret !== undefined)) {
+      const request = { method: "GET", path, target: target.slave };
+      sent.push((headers[requestHeader] = signRequest(keys, request)));
+    }
+    if (unbound.has(target) && keys.secret !== undefined)
+      headers[unboundHeader] = signUnbound(keys.secret, "GET", path);
+    const maxBytes = url.pathname.endsWith("/status") ? maxStatus : maxAnswer;
+    const limits = { timeout: timeout + patience, maxBytes };
+    let answer: Awaited<ReturnType<typeof request>>;
+    try {
+      answer = await request(url, { ...options, ...limits, headers });
+      if (answer.truncated) throw new Error("the answer is too long to be slave-server's");
+    } catch (error) {
+      throw new NoAnswer(signal?.aborted ? "interrupted" : reasonOf(error));
+    }
+    const { status, text } = answer;
+    const isOfOld = answer.headers[protocolHeader] === undefined;
+    // one whose key is known is not of 0.1, whatever answers in its place
+    const mayBeOld = isOfOld && keys.secret !== undefined && target.key === undefined;
+    if (status === 401 && mayBeOld && !unbound.has(target)) {
+      unbound.add(target);
+      return await sendOnce(target, url, { patience, order });
+    }
+    if (sent.length > 0 && status >= 200 && status < 300 && !unbound.has(target)) {
+      const bound = answer.headers[answerHeader];
+      const refusal = answerRefusal(bound, { sent, own: keys, slaveKey: target.key }, status, text);
+      if (refusal !== undefined)
+        return { ...answerOf(answer), status: 0, json: undefined, text: refusal };
+    }
+    return answerOf(answer);
+  }
+
+  return {
+    unbound,
+    async send(target, url, sendOptions = {}) {
+      for (let round = 0; ; round++) {
+        let wait = 200 * 2 ** round * (0.5 + Math.random());
+        try {
+          const answer = await sendOnce(target, url, sendOptions);
+          if (![429, 502, 503].includes(answer.status) || round >= retries) return answer;
+          wait = Math.max(wait, Math.min(answer.retryAfter ?? 0, 10_000));
+        } catch (error) {
+          if (!(error instanceof NoAnswer) || round >= retries || signal?.aborted) throw error;
+        }
+        await pause(wait, signal);
+      }
+    },
+  };
+}
+
+function answerOf({ status, headers, ...body }: Awaited<ReturnType<typeof request>>): Answer {
+  const text = body.text.trim();
+  const wait = Number(headers["retry-after"]);
+  return {
+    status,
+    json: parseObject(text),
+    text: (wordsOf(text.split("\n", 1)[0]) ?? "").slice(0, 200),
+    retryAfter: Number.isFinite(wait) && wait > 0 ? wait * 1000 : undefined,
+  };
+}
+
+function parseObject(text: string): Record<string, unknown> | undefined {
+  if (!text.startsWith("{")) return undefined;
+  try {
+    return JSON.parse(text) as Record<string, unknown>;
+  } catch {
+    return undefined;
+  }
+}
+
+const plainWords: Record<string, string> = {
+  ECONNREFUSED: "connection refused: no slave-server listens there",
+  ECONNRESET: "the connection was reset",
+  EHOSTUNREACH: "no route to the host",
+  ENETUNREACH: "no route to its network",
+  ENOTFOUND: "no host has that name",
+  EAI_AGAIN: "its name could not be looked up",
+  ETIMEDOUT: "the connection timed out",
+  EMFILE: "too many open files here; raise ulimit -n or lower --jobs",
+};
+
+/** Node gives codes of OpenSSL, Deno words of rustls. */
+function aboutCertificate(code = "", message: string): string | undefined {
+  if (code === "CERT_HAS_EXPIRED" || /certificate.*Expired/.test(message))
+    return "its certificate has expired";
+  if (code === "ERR_TLS_CERT_ALTNAME_INVALID" || /certificate.*NotValidForName/.test(message))
+    return "its certificate is for another name";
+  if (!/CERT|ERR_TLS|UNABLE_TO_VERIFY/.test(code) && !/invalid peer certificate/.test(message))
+    return undefined;
+  return `its certificate is not trusted (${code || message}); see --ca`;
+}
+
+function reasonOf(error: unknown): string {
+  const code = systemCode(error);
+  const message = messageOf(error);
+  if (code !== undefined && plainWords[code] !== undefined) return plainWords[code];
+  // the parser of Node's http client
+  if (code?.startsWith("HPE_")) return "it does not speak HTTP: no slave-server listens there";
+  const certificate = aboutCertificate(code, message);
+  if (certificate !== undefined) return certificate;
+  return code === undefined || message.includes(code) ? message : `${message} (${code})`;
+}
+
+/** Pure: why an answer is a refusal, if it is one. */
+export function refusalOf({ status, json, text: body }: Answer): string | undefined {
+  if (status >= 200 && status < 300) return undefined;
+  // an answer that is not the slave's
+  if (status === 0) return body;
+  const words = wordsOf(json?.["error"]) ?? body;
+  return words === "" ? `it answers ${status}` : `it answers ${status}: ${words}`;
 }

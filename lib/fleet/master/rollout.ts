@@ -1,21 +1,23 @@
-import { mkdir, readFile, rm } from "node:fs/promises";
-import { dirname, join, resolve } from "node:path";
+import { access, readFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import process from "node:process";
 import type { Terminal } from "../../cli/terminal.ts";
+import { readSecretFile } from "../../config/secrets.ts";
 import { Busy, messageOf, systemCode, UsageError } from "../../core/errors.ts";
 import { isRunId, newRunId } from "../../core/id.ts";
-import { exists, writeAtomic } from "../../files/files.ts";
+import { exists } from "../../files/files.ts";
 import { acquireLock, type Lock } from "../../files/lock.ts";
-import { signOrder } from "../order.ts";
-import type { Keys } from "../signature.ts";
-import { fanOut, type FanOutOptions } from "./fan-out.ts";
-import { lineOf, parseList, type Target } from "./list.ts";
-import type { Sender } from "./send.ts";
 import type { Target as MessageTarget } from "../../notify/notify.ts";
-import type { Outcome, Transport } from "./transport.ts";
+import { readPrivateKey, signOrder } from "../order.ts";
+import type { Keys } from "../signature.ts";
+import { busTransport } from "./by-bus.ts";
+import { createSender, httpTransport, type Sender } from "./by-http.ts";
+import { fanOut, type FanOutOptions, type Outcome, type Transport } from "./fan-out.ts";
+import { parseList, type Target } from "./list.ts";
+import { outcomeLine, printOutcomes, readMessageTargets, slaves } from "./tell.ts";
 import { entriesOf, type Pin, stateFolder, type Wants } from "./want.ts";
 
-/** What every rollout over the fleet is made of: flags, lists, the lock, the orders, the fan-out and its report. */
+/** What every rollout over the fleet is made of: flags, lists, keys, the lock, the orders, the fan-out. */
 
 export interface UpdateFlags {
   list: string;
@@ -56,6 +58,57 @@ export interface Master {
   signal: AbortSignal;
   /** Who is told of slaves that failed or differ. */
   targets: readonly MessageTarget[];
+  close(): Promise<void>;
+}
+
+/** Read when no --key-file is given and it is there. */
+const systemKey = "/etc/server-update/master.key";
+
+/** What a call needs, from its flags. @throws {UsageError} for files that cannot be read */
+export async function openMaster(
+  flags: UpdateFlags,
+  terminal: Terminal,
+  signal: AbortSignal,
+): Promise<Master> {
+  const keyFile = flags["key-file"] ?? (await ifThere(systemKey));
+  const secretFile =
+    flags["secret-file"] ??
+    (flags.list === "-" ? undefined : await ifThere(join(dirname(flags.list), "secret")));
+  const keys = {
+    key: keyFile === undefined ? undefined : await readPrivateKey(keyFile),
+    secret: secretFile === undefined ? undefined : await readSecretFile(secretFile),
+  };
+  const sender = createSender({
+    keys,
+    ca: flags.ca === undefined ? undefined : await readText(flags.ca, "--ca"),
+    connectTimeout: flags["connect-timeout"],
+    timeout: flags.timeout,
+    retries: flags.retries,
+    signal,
+  });
+  const overHttp = httpTransport(sender);
+  const onBus = busTransport({
+    ...{ via: flags.via, connectTimeout: flags["connect-timeout"], timeout: flags.timeout },
+    ...{ signal, note: (line) => terminal.note(line) },
+  });
+  const transportFor = (target: Target) => (isOnBus(target) ? onBus : overHttp);
+  const targets = await readMessageTargets(flags.notify);
+  const close = () => onBus.close();
+  return { flags, keys, sender, transportFor, terminal, signal, targets, close };
+}
+
+export function isOnBus({ url }: Target): boolean {
+  return url.protocol === "bus:";
+}
+
+/** Also when it is there and cannot be read: to go on without it would be to ask unsigned. */
+async function ifThere(file: string): Promise<string | undefined> {
+  try {
+    await access(file);
+    return file;
+  } catch (error) {
+    return systemCode(error) === "ENOENT" ? undefined : file;
+  }
 }
 
 /** @throws {UsageError} when it is not there, and for every bad line */
@@ -168,81 +221,4 @@ export async function runFanOut(
   } finally {
     progress.end();
   }
-}
-
-/** What a run tells: a table, its totals, and the list of those that failed. */
-
-/** One slave as `--json` shows it. */
-export function outcomeLine({ target, ok, before, sha, seconds, error, skipped }: Outcome) {
-  const rounded = Math.round(seconds * 1000) / 1000;
-  const line = { target: target.name, ok, before, sha, seconds: rounded, error };
-  return skipped ? { ...line, skipped } : line;
-}
-
-/** Slave, answer, commit, seconds. */
-function rowOf({ target, ok, answer, sha, seconds }: Outcome): string[] {
-  const shown = ok ? answer : `FAILED: ${answer}`;
-  return [target.name, shown, sha?.slice(0, 12) ?? "", seconds.toFixed(1)];
-}
-
-export function printOutcomes(
-  outcomes: readonly Outcome[],
-  seconds: number,
-  terminal: Terminal,
-): void {
-  if (terminal.json) return;
-  const header = ["SLAVE", "ANSWER", "COMMIT", "SECONDS"];
-  for (const line of terminal.table(outcomes.map(rowOf), { header, right: [3] }))
-    terminal.print(line);
-  terminal.print(totalsLine(outcomes, seconds));
-}
-
-/** `5 slaves: 4 ok, 1 failed; at 1a2b3c…; 2.1 s`. */
-function totalsLine(outcomes: readonly Outcome[], seconds: number): string {
-  const ok = outcomes.filter((outcome) => outcome.ok);
-  const skipped = outcomes.filter((outcome) => outcome.skipped).length;
-  const words = [`${ok.length} ok`, `${outcomes.length - ok.length - skipped} failed`];
-  if (skipped > 0) words.push(`${skipped} not asked`);
-  const shas = [...new Set(ok.map(({ sha }) => sha))].filter((sha) => sha !== undefined);
-  const at = shas.length > 1 ? `${shas.length} different commits` : shas[0];
-  const parts = [words.join(", "), ...(at === undefined ? [] : [`at ${at}`])];
-  return `${slaves(outcomes.length)}: ${parts.join("; ")}; ${seconds.toFixed(1)} s`;
-}
-
-export function slaves(count: number): string {
-  return count === 1 ? "1 slave" : `${count} slaves`;
-}
-
-/** Write the list of those that failed, for `--list`; without any, remove it. */
-export async function writeFailed(
-  repo: string,
-  outcomes: readonly Outcome[],
-  flag: string | undefined,
-  terminal: Terminal,
-): Promise<void> {
-  const file = resolve(flag ?? join(stateFolder(), `${repo}.failed.txt`));
-  const text = failedList(repo, outcomes, new Date());
-  try {
-    if (text === undefined) return await rm(file, { force: true });
-    await mkdir(dirname(file), { recursive: true });
-    await writeAtomic(file, text);
-    terminal.note(`the failed ones are in ${file}; for these alone: --list ${file}`);
-  } catch (error) {
-    terminal.warn(
-      `the list of failed slaves could not be written: ${messageOf(error)}; see --failed`,
-    );
-  }
-}
-
-/** A list that `--list` takes: every slave that did not succeed, with the reason as a comment above; undefined when all did. */
-function failedList(repo: string, outcomes: readonly Outcome[], at: Date): string | undefined {
-  const lines = [`# server-update ${repo}: not up to date at ${at.toISOString()}`];
-  let group = "";
-  for (const { target, ok, error = "failed" } of outcomes) {
-    if (ok) continue;
-    if (target.group !== group) lines.push(`[${target.group}]`);
-    group = target.group;
-    lines.push(`# ${error.replace(/\s+/g, " ")}`, lineOf(target));
-  }
-  return lines.length === 1 ? undefined : `${lines.join("\n")}\n`;
 }

@@ -4,9 +4,9 @@ import { join, resolve } from "node:path";
 import type { Terminal } from "../../cli/terminal.ts";
 import { messageOf } from "../../core/errors.ts";
 import { writeAtomic } from "../../files/files.ts";
+import { wordsOf } from "./fan-out.ts";
 import type { Target } from "./list.ts";
 import { listsOf, type Master } from "./rollout.ts";
-import { wordsOf } from "./send.ts";
 import { readWants, stateFolder, type Want, wantedRepos, wantFor } from "./want.ts";
 
 /** What every slave serves, beside what it should serve: asked, compared, and kept for hook-server's page. */

@@ -1,32 +1,27 @@
-import { access } from "node:fs/promises";
-import { dirname, join, resolve } from "node:path";
+import { readFile } from "node:fs/promises";
+import { resolve } from "node:path";
 import type { Terminal } from "../../cli/terminal.ts";
-import { readSecretFile } from "../../config/secrets.ts";
-import { Busy, messageOf, systemCode, UsageError } from "../../core/errors.ts";
+import { Busy, messageOf, UsageError } from "../../core/errors.ts";
 import { isSafeRef, isSha } from "../../core/names.ts";
-import { readPrivateKey } from "../order.ts";
 import { checkBase, checkRepo } from "../settings.ts";
-import { busTransport, readBus } from "./by-bus.ts";
-import { httpTransport } from "./by-http.ts";
-import { amountOf, chooseTargets, planBatches, type Target } from "./list.ts";
+import { readBus } from "./by-bus.ts";
+import type { Outcome } from "./fan-out.ts";
+import { amountOf, chooseTargets, parseList, planBatches, type Target } from "./list.ts";
 import {
+  isOnBus,
   listsOf,
   lockRun,
   type Master,
+  openMaster,
   OrderBook,
   readList,
-  readText,
   runFanOut,
   runId,
-  slaves,
   type UpdateFlags,
-  writeFailed,
 } from "./rollout.ts";
-import { createSender } from "./send.ts";
 import { askFleet, keepStatus } from "./served.ts";
 import { showStatus } from "./status.ts";
-import { readMessageTargets, tellOutcomes, testNotify } from "./tell.ts";
-import type { Outcome, Transport } from "./transport.ts";
+import { slaves, tellOutcomes, testNotify, writeFailed } from "./tell.ts";
 import {
   pinCommit,
   readWants,
@@ -40,8 +35,13 @@ import {
 
 /** server-update from its flags to its exit code. */
 
-/** Read when no --key-file is given and it is there. */
-export const systemKey = "/etc/server-update/master.key";
+export { wantedRepos };
+
+/** The groups in a list of slaves, for completion in a shell. */
+export async function groupsIn(list: string): Promise<string[]> {
+  const { targets } = parseList(await readFile(list, "utf8"), list);
+  return [...new Set(targets.map(({ group }) => group))].filter((group) => group !== "");
+}
 
 interface Plan {
   targets: Target[];
@@ -70,11 +70,7 @@ export async function serverUpdate(
   if (plan && flags["dry-run"]) return showPlan(plan, flags.jobs, terminal);
   // a bus that is not known is said before anything is sent
   if (plan?.targets.some(isOnBus)) await readBus(flags.via);
-  const onBus = busTransport({
-    ...{ via: flags.via, connectTimeout: flags["connect-timeout"], timeout: flags.timeout },
-    ...{ signal, note: (line) => terminal.note(line) },
-  });
-  const master = await openMaster(flags, terminal, signal, onBus);
+  const master = await openMaster(flags, terminal, signal);
   try {
     if (!plan) return await converge(repo, master);
     if (repo === undefined || flags.status) return await showStatus(repo, plan.targets, master);
@@ -89,7 +85,7 @@ export async function serverUpdate(
     await tellOutcomes(repo, outcomes, master);
     return outcomes.every(({ ok }) => ok) ? 0 : 1;
   } finally {
-    await onBus.close();
+    await master.close();
   }
 }
 
@@ -111,48 +107,6 @@ function checkFlags(flags: UpdateFlags): void {
     throw new UsageError(`--converge goes without --${clash ?? "batch"}`);
   if (flags.verify && !flags.status) throw new UsageError("--verify goes with --status");
   if (flags.base !== undefined) checkBase(flags.base);
-}
-
-async function openMaster(
-  flags: UpdateFlags,
-  terminal: Terminal,
-  signal: AbortSignal,
-  onBus: Transport,
-): Promise<Master> {
-  const keyFile = flags["key-file"] ?? (await ifThere(systemKey));
-  const secretFile =
-    flags["secret-file"] ??
-    (flags.list === "-" ? undefined : await ifThere(join(dirname(flags.list), "secret")));
-  const keys = {
-    key: keyFile === undefined ? undefined : await readPrivateKey(keyFile),
-    secret: secretFile === undefined ? undefined : await readSecretFile(secretFile),
-  };
-  const sender = createSender({
-    keys,
-    ca: flags.ca === undefined ? undefined : await readText(flags.ca, "--ca"),
-    connectTimeout: flags["connect-timeout"],
-    timeout: flags.timeout,
-    retries: flags.retries,
-    signal,
-  });
-  const overHttp = httpTransport(sender);
-  const transportFor = (target: Target) => (isOnBus(target) ? onBus : overHttp);
-  const targets = await readMessageTargets(flags.notify);
-  return { flags, keys, sender, transportFor, terminal, signal, targets };
-}
-
-function isOnBus({ url }: Target): boolean {
-  return url.protocol === "bus:";
-}
-
-/** Also when it is there and cannot be read: to go on without it would be to ask unsigned. */
-async function ifThere(file: string): Promise<string | undefined> {
-  try {
-    await access(file);
-    return file;
-  } catch (error) {
-    return systemCode(error) === "ENOENT" ? undefined : file;
-  }
 }
 
 /** @throws {UsageError} for a bad flag, and for every bad line of the list */

@@ -3,8 +3,13 @@ import { type BusOptions, connectBus } from "../../bus/bus.ts";
 import { nkeyOf } from "../../bus/nkey.ts";
 import { cleanLine } from "../../core/clean.ts";
 import { messageOf } from "../../core/errors.ts";
-import { readOrder, type SignedOrder } from "../order.ts";
-import { type OrderState, reportEvery, writeReport } from "../report.ts";
+import {
+  type OrderState,
+  readOrder,
+  reportEvery,
+  type SignedOrder,
+  writeReport,
+} from "../order.ts";
 import { clockAhead } from "../signature.ts";
 import type { Slave } from "./slave.ts";
 

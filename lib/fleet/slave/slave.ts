@@ -1,10 +1,17 @@
 import type { KeyObject } from "node:crypto";
+import { readdir, statfs } from "node:fs/promises";
+import { uptime } from "node:os";
 import { join } from "node:path";
+import process from "node:process";
 import { messageOf } from "../../core/errors.ts";
+import { isShortName } from "../../core/names.ts";
+import { version } from "../../core/version.ts";
+import { gitIn, textOf } from "../../git/git.ts";
 import { HttpError } from "../../http/server.ts";
 import type { SignedOrder } from "../order.ts";
-import { branchOf, isAllowed } from "../settings.ts";
-import { Inventory, type InventoryOptions } from "./inventory.ts";
+import { isUnchanged } from "../repo/checkout.ts";
+import { hidden, placeOf, servedAt } from "../repo/state.ts";
+import { branchOf, isAllowed, settingsFor, type SlaveSettings } from "../settings.ts";
 import { type Job, Jobs, type Wanted } from "./jobs.ts";
 import { Orders } from "./taken-once.ts";
 
@@ -82,4 +89,162 @@ export async function openSlave(options: SlaveOptions): Promise<Slave> {
     return job;
   }
   return { options, jobs, inventory: new Inventory(options, jobs), take };
+}
+
+/** What runs here: for `GET /status` and for Prometheus. */
+
+export interface InventoryOptions {
+  settings: SlaveSettings;
+  repos: string;
+  /** Patterns of repos that may be asked for; none: all. */
+  allow: readonly string[];
+  names: readonly string[];
+  acceptUnbound: boolean;
+}
+
+/** One repo as `GET /status` shows it. */
+export interface RepoStatus {
+  repo: string;
+  sha?: string | undefined;
+  branch?: string | undefined;
+  /** When it was put in place. */
+  since?: string | undefined;
+  /** `after:` has not succeeded in it yet. */
+  pending?: boolean | undefined;
+  /** It is a folder that no update of ours made. */
+  plain?: boolean | undefined;
+  /** Why the last update failed, when it did. */
+  error?: string | undefined;
+  /** Somebody wrote into the served tree; only when that was asked for. */
+  written?: boolean | undefined;
+}
+
+export class Inventory {
+  readonly #options: InventoryOptions;
+  readonly #jobs: Jobs;
+  readonly #started = new Date();
+  #git: Promise<string | undefined> | undefined;
+
+  constructor(options: InventoryOptions, jobs: Jobs) {
+    this.#options = options;
+    this.#jobs = jobs;
+  }
+
+  /**
+   * What is served of a repo; undefined when nothing is.
+   * @param verify also compare the served tree with its commit, file by file
+   */
+  async repo(repo: string, verify: boolean): Promise<RepoStatus | undefined> {
+    const place = placeOf(this.#options.repos, repo);
+    const { tree, plain } = await servedAt(place);
+    const error = this.#lastError(repo);
+    if (!tree) return plain || error !== undefined ? { repo, plain, error } : undefined;
+    const { sha, branch, since, pending } = tree;
+    if (tree.plain) return { repo, plain: true, since, error };
+    const status: RepoStatus = { repo, sha, branch, since, pending, error };
+    if (!verify) return status;
+    const { after, check } = settingsFor(repo, this.#options.settings, {});
+    const strict = after === undefined && check === undefined;
+    return { ...status, written: !(await isUnchanged(place, tree, { strict }, {})) };
+  }
+
+  /** All repos, and the machine they are on. */
+  async all(verify: boolean): Promise<Record<string, unknown>> {
+    const { names, acceptUnbound, repos } = this.#options;
+    this.#git ??= textOf(gitIn("/")`git --version`).then(
+      (text) => text.replace("git version ", ""),
+      () => undefined,
+    );
+    const found = await Promise.all((await this.#names()).map((each) => this.repo(each, verify)));
+    const disk = await statfs(repos).catch(() => undefined);
+    return {
+      name: names[0],
+      boatyard: version,
+      node: process.versions["deno"] ? `deno ${process.versions["deno"]}` : process.versions.node,
+      git: await this.#git,
+      free: disk && disk.bavail * disk.bsize,
+      uptime: Math.round(uptime()),
+      started: this.#started.toISOString(),
+      ...(acceptUnbound ? { accept_unbound: true } : {}),
+      repos: found.filter((each) => each !== undefined),
+    };
+  }
+
+  /** The repos that are here, and may be asked for. */
+  async #names(): Promise<string[]> {
+    const { repos, allow } = this.#options;
+    const list = (folder: string) => readdir(folder).catch(() => []);
+    const names = [...(await list(repos)), ...(await list(join(repos, hidden)))];
+    const all = new Set([...names, ...this.#jobs.all().map(({ repo }) => repo)]);
+    return [...all].filter((name) => isShortName(name) && isAllowed(name, allow)).sort();
+  }
+
+  #lastError(repo: string): string | undefined {
+    const last = this.#jobs
+      .all()
+      .findLast((job) => job.repo === repo && (job.state === "done" || job.state === "failed"));
+    return last?.error;
+  }
+
+  /** Prometheus' text format 0.0.4. */
+  async metrics(): Promise<string> {
+    const { repos, free } = (await this.all(false)) as { repos: RepoStatus[]; free?: number };
+    const { running, queued } = this.#jobs.counts;
+    const { done, failed, seconds } = this.#jobs.finished;
+    const label = (text = "") =>
+      text.replace(/[\\"\n]/g, (each) => (each === "\n" ? "\\n" : `\\${each}`));
+    const of = (repo: string) => `{repo="${label(repo)}"}`;
+    return [
+      ...metric("jobs", "gauge", "Updates that run or wait.", [
+        [`{state="running"}`, running],
+        [`{state="queued"}`, queued],
+      ]),
+      ...metric("jobs_finished_total", "counter", "Updates that ended, by result.", [
+        [`{result="done"}`, done],
+        [`{result="failed"}`, failed],
+      ]),
+      ...metric("job_seconds_total", "counter", "Seconds that ended updates took.", [
+        ["", seconds],
+      ]),
+      ...metric(
+        "repo_info",
+        "gauge",
+        "What is served.",
+        repos.map(({ repo, sha, branch }) => [
+          `{repo="${label(repo)}",sha="${label(sha)}",branch="${label(branch)}"}`,
+          1,
+        ]),
+      ),
+      ...metric(
+        "repo_since_seconds",
+        "gauge",
+        "When it was put in place, in seconds since 1970.",
+        repos.flatMap(({ repo, since }) =>
+          since === undefined ? [] : [[of(repo), Date.parse(since) / 1000] as const],
+        ),
+      ),
+      ...metric(
+        "repo_failed",
+        "gauge",
+        "1 when the last update failed.",
+        repos.map(({ repo, error }) => [of(repo), error === undefined ? 0 : 1]),
+      ),
+      ...metric("free_bytes", "gauge", "Free space where the repos are.", [["", free ?? 0]]),
+      "",
+    ].join("\n");
+  }
+}
+
+function metric(
+  name: string,
+  type: "counter" | "gauge",
+  help: string,
+  values: readonly (readonly [labels: string, value: number])[],
+): string[] {
+  const full = `boatyard_slave_${name}`;
+  return [
+    `# HELP ${full} ${help}`,
+    `# TYPE ${full} ${type}`,
+    ...values.map(([labels, value]) => `${full}${labels} ${value}`),
+  ];
 }
