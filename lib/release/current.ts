@@ -99,20 +99,24 @@ export async function withdraw(
   });
 }
 
-/** The archive of the same app and platform that was signed before the one in `line`; with `to`, the one of that version. */
+/**
+ * The archive of the same app and platform that was signed before the one in `line`; with `to`, the one of that version.
+ * @param archives the newest first.
+ */
 function archiveBefore(
   line: CurrentLine,
   archives: readonly Archive[],
   to: string | undefined,
 ): Archive | undefined {
-  const own = archives.find(({ file }) => file === line.file);
+  const at = archives.findIndex(({ file }) => file === line.file);
+  const own = archives[at];
   return archives.find(
-    ({ app, platform, version, signed }) =>
+    ({ app, platform, version, signed }, place) =>
       app === own?.app &&
       platform === own?.platform &&
       version !== line.version &&
       signed !== undefined &&
-      (to === undefined ? signed <= (own?.signed ?? new Date()) : version === to),
+      (to === undefined ? place > at || own?.signed === undefined : version === to),
   );
 }
 

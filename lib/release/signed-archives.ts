@@ -22,20 +22,22 @@ export interface Archive {
   signed?: Date;
 }
 
-/** The archives of a folder, the newest signature first. */
+/** The archives of a folder, the newest signature first; of one second, which is all it tells, the file written last. */
 export async function archivesIn(out: string): Promise<Archive[]> {
-  const found: Archive[] = [];
+  const found: { archive: Archive; signed: number; written: number }[] = [];
   for (const file of await readdir(out).catch(() => [])) {
     const version = /-([0-9a-f]+(?:\.[0-9a-f]+)*)\.(?:tar\.gz|tgz)$/i.exec(file)?.[1];
     const parts = version === undefined ? undefined : readArchiveName(file, version);
     if (version === undefined || !parts) continue;
-    const { size } = await stat(join(out, file));
+    const { size, mtimeMs: written } = await stat(join(out, file));
     const signature = await readFile(join(out, `${file}.sig`)).catch(() => undefined);
     const signed =
       signature && (await Signatures.read(signature, `${file}.sig`)).packets[0]?.created;
-    found.push({ file, version, ...parts, size, ...(signed ? { signed } : {}) });
+    const archive = { file, version, ...parts, size, ...(signed ? { signed } : {}) };
+    found.push({ archive, signed: signed?.getTime() ?? 0, written });
   }
-  return found.sort((a, b) => (b.signed?.getTime() ?? 0) - (a.signed?.getTime() ?? 0));
+  found.sort((a, b) => b.signed - a.signed || b.written - a.written);
+  return found.map(({ archive }) => archive);
 }
 
 /** SHA-256 in hex and size of a file. */

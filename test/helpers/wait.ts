@@ -40,3 +40,10 @@ export async function waitFor<T>(
     pause = Math.min(pause * 1.5, 100);
   }
 }
+
+/** Resolves when the clock shows another second: what is dated in whole seconds is newer then. */
+export async function nextSecond(): Promise<void> {
+  const second = () => Math.floor(Date.now() / 1000);
+  const begun = second();
+  await waitFor(() => second() > begun, { what: "the next second" });
+}

@@ -8,7 +8,7 @@ import { deploy, webApp } from "../helpers/launch.ts";
 import { makePublisher } from "../helpers/publisher.ts";
 import { runCommand, runScript } from "../helpers/run.ts";
 import { tempDir } from "../helpers/tmp.ts";
-import { waitFor } from "../helpers/wait.ts";
+import { nextSecond, waitFor } from "../helpers/wait.ts";
 
 const publisher = await makePublisher();
 await publisher.publish("1", webApp("1"));
@@ -131,8 +131,6 @@ test("a version that was rolled back stays away when VERSION is only signed agai
   await own.publish("1", webApp("1"));
   const app = await deploy(own, { updates: ["keep: 3"] });
   const release = async (...args: string[]) => {
-    // DATE has whole seconds
-    await new Promise((resolve) => setTimeout(resolve, 1100));
     const done = await runScript("release", [...args, "--out", own.folder, "--key", own.key]);
     assert.is(done.code, 0, done.stderr);
   };
@@ -178,7 +176,7 @@ test("the newest first is by the time of the release's signature, also in a copy
   const app = await deploy(own, { updates: ["keep: 3"] });
   for (const version of ["c", "a"]) {
     // signatures have whole seconds
-    await new Promise((resolve) => setTimeout(resolve, 1100));
+    await nextSecond();
     await own.publish(version, webApp(version));
     assert.is((await app.tell("check", "--once")).code, 0);
   }

@@ -5,12 +5,13 @@ import { readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { keygen } from "../../lib/release/release.ts";
+import { keygen, list, openSigner, withdraw } from "../../lib/release/release.ts";
 import { type GpgHome, gpgHome, needsGpg } from "../helpers/gpg.ts";
+import { makePublisher } from "../helpers/publisher.ts";
 import { runCommand, type RunOptions, type RunResult, runScript } from "../helpers/run.ts";
 import { testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
-import { waitFor } from "../helpers/wait.ts";
+import { nextSecond, waitFor } from "../helpers/wait.ts";
 
 const gpgTest = testUnless(test, needsGpg);
 let home: GpgHome;
@@ -229,6 +230,21 @@ test("withdraw goes back, refresh signs again, and a client follows both", async
   assert.ok(field(after, "DATE") > field(before, "DATE"));
   assert.is(Date.parse(field(after, "EXPIRES")) - Date.parse(field(after, "DATE")), 3_600_000);
   await install();
+});
+
+test("of archives signed within one second the one packed last is the newest", async () => {
+  const own = await makePublisher();
+  const packed = ["1", "7", "3", "6", "2", "5", "4"];
+  await nextSecond();
+  for (const version of packed) await own.publish(version, { "data.txt": version });
+  const listed = (await list(own.folder)).map(({ version }) => version);
+  assert.equal(listed, packed.toReversed());
+  const signer = await openSigner({ key: own.key });
+  for (let at = packed.length - 1; at > 0; at--) {
+    const { current } = await withdraw(own.folder, packed[at] ?? "", [signer]);
+    assert.is(current[0]?.version, packed[at - 1]);
+  }
+  await own.close();
 });
 
 test("verify says what a client would: good, changed, expired, another key", async () => {
