@@ -1,4 +1,4 @@
-import { get, object, text } from "./payload-fields.ts";
+import { beginning, get, object, text } from "./payload-fields.ts";
 
 /** What a forge tells of a commit. All of it is others' text, and says nothing about who may do what. */
 export interface CommitFacts {
@@ -37,8 +37,7 @@ export function commitFacts(
 ): CommitFacts | undefined {
   // a message may be of megabytes, and what is shown is one line
   const line = (value: unknown) =>
-    (text(value) ?? "")
-      .slice(0, 1000)
+    beginning(text(value) ?? "", 1000)
       .trimStart()
       .split(/[\r\n]/, 1)[0]
       ?.replace(/\p{Cc}+/gu, " ")

@@ -22,3 +22,8 @@ export function get(from: unknown, ...path: string[]): unknown {
 export function text(value: unknown): string | undefined {
   return typeof value === "string" ? value : undefined;
 }
+
+/** The first `max` characters of a text, as a copy: V8's part of a text keeps all of it in memory. */
+export function beginning(value: string, max: number): string {
+  return Buffer.from(value.slice(0, max)).toString();
+}

@@ -1,7 +1,7 @@
 import { isRepoName, isSafeRef, isSha } from "../core/names.ts";
 import { type CommitFacts, commitFacts, pushFacts } from "./commit-facts.ts";
 import type { Envelope } from "./forge.ts";
-import { get, object, text } from "./payload-fields.ts";
+import { beginning, get, object, text } from "./payload-fields.ts";
 
 /** One thing that a delivery reports and that a run can be made of. */
 export interface Change {
@@ -45,10 +45,11 @@ export class WrongPayload extends Error {
 export function readPayload(envelope: Envelope, payload: unknown): Facts {
   if (!object(payload)) throw new WrongPayload("the payload is not a JSON object");
   const repo = readRepo(envelope, payload);
+  const ref = text(get(payload, "ref"));
   const facts = (changes: Change[], reason: string): Facts => ({
     repo,
     changes,
-    ref: text(get(payload, "ref"))?.slice(0, 1000),
+    ref: ref === undefined ? undefined : beginning(ref, 1000),
     reason,
   });
   if (envelope.event === "push") {
@@ -139,7 +140,7 @@ function releaseFacts(
   if (tag.startsWith("-") || !isSafeRef(tag) || !isSafeRef(`refs/tags/${tag}`))
     throw new WrongPayload("the release's tag is missing or not a tag that git would take");
   const commit = text(gitlab ? get(payload, "commit", "id") : get(release, "target_commitish"));
-  const plain = (value: unknown) => (text(value) ?? "").replace(/\p{Cc}+/gu, " ").slice(0, 1000);
+  const plain = (value: unknown) => beginning(text(value) ?? "", 1000).replace(/\p{Cc}+/gu, " ");
   const about = commitFacts({
     title: gitlab ? get(payload, "commit", "message") : undefined,
     author: gitlab ? get(payload, "commit", "author", "name") : get(release, "author", "login"),

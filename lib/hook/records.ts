@@ -63,6 +63,9 @@ export interface RunRecord extends Source, Change {
   change?: "broken" | "fixed" | undefined;
 }
 
+/** What tells whether somebody is to be told of a run. */
+export type RunFacts = Change & Pick<RunRecord, "repo" | "state" | "built">;
+
 /** The files of a run's folder. `hook-payload.json` is the run's own copy of the payload, `stages` its own, too. */
 type RunFile = "run.json" | "log" | "payload.json" | "hook-payload.json" | "exit" | "stages";
 

@@ -1,7 +1,7 @@
 import { shortRef } from "../core/names.ts";
 import type { Notice } from "../notify/notify.ts";
 import type { CommitStatus, StatusState } from "../statuses/statuses.ts";
-import type { RunRecord, RunState } from "./records.ts";
+import type { RunFacts, RunRecord, RunState } from "./records.ts";
 import { failedStage } from "./run-stages.ts";
 
 /** What is said of a run: beside its commit, in messages, and to the commands that are told of it. Pure. */
@@ -28,7 +28,7 @@ export function stageOf({ stages, state, phase }: RunRecord): string | undefined
 }
 
 /** The commit that a run is about: as the forge told it, else what the released tag was. */
-export function commitOf({ sha, built }: RunRecord): string | undefined {
+export function commitOf({ sha, built }: RunFacts): string | undefined {
   return sha ?? built;
 }
 
@@ -111,10 +111,11 @@ export function endVariables(
 
 /** The host of the forge that a run came from: of the configured ones, as its link says; the only one where it says nothing. */
 export function forgeHostOf(
-  { commit, release }: Pick<RunRecord, "commit" | "release">,
+  { commit, release }: RunFacts,
   hosts: readonly string[],
   given: string | undefined,
 ): string | undefined {
+  if (hosts.length === 0) return undefined;
   if (given !== undefined) return hosts.includes(given) ? given : undefined;
   const link = [commit?.url, release?.url].find((each) => each !== undefined && URL.canParse(each));
   if (link === undefined) return hosts.length === 1 ? hosts[0] : undefined;

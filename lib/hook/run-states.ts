@@ -2,7 +2,14 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { messageOf } from "../core/errors.ts";
 import type { Settings } from "./config.ts";
 import type { Entry } from "./entry.ts";
-import { type Records, recordOf, type RunRecord, type RunState, type Telling } from "./records.ts";
+import {
+  type Records,
+  recordOf,
+  type RunFacts,
+  type RunRecord,
+  type RunState,
+  type Telling,
+} from "./records.ts";
 import { logSize, noteInLog, sealLog } from "./run-log.ts";
 import { closeStages, type RunStage, readStages } from "./run-stages.ts";
 import type { Metrics, ServerLog } from "./telemetry.ts";
@@ -13,7 +20,7 @@ export interface RunStatesParts {
   log: ServerLog;
   metrics: Metrics;
   /** Who is to be told of a run's end. */
-  tellingOf: (record: RunRecord) => Telling[];
+  tellingOf: (run: RunFacts) => Telling[];
   /** Told of each run that is under way. */
   onRunning: (record: RunRecord) => void;
 }
@@ -143,13 +150,15 @@ export class RunStates {
    * of it.
    */
   superseded(old: Entry | { id: string }, by: string): void {
-    const former = this.#parts.records.get(old.id);
-    const record = former ?? ("repo" in old ? recordOf(old) : undefined);
-    this.#parts.metrics.run(record?.repo, "superseded");
-    if (!record) return;
-    Object.assign(record, { state: "superseded", by, ended: new Date().toISOString() });
-    record.tell = tellingOrNone(this.#parts.tellingOf(record));
-    if (!former && !record.tell) return;
+    const run = this.#parts.records.get(old.id) ?? ("repo" in old ? old : undefined);
+    this.#parts.metrics.run(run?.repo, "superseded");
+    if (!run) return;
+    const tell = tellingOrNone(this.#parts.tellingOf({ ...run, state: "superseded" }));
+    const isRecord = "attempt" in run;
+    if (!isRecord && !tell) return;
+    const record = isRecord ? run : recordOf(run);
+    const ended = new Date().toISOString();
+    Object.assign(record, { state: "superseded", by, ended, tell });
     try {
       // before the line in the store that says the same: whoever is to be told is not forgotten between the two
       this.#parts.records.saveNow(record);

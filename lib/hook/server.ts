@@ -73,7 +73,8 @@ export async function openServer(settings: Settings, log: ServerLog) {
     const entries = await store.accept(source, changes, payload);
     for (const entry of entries) {
       scheduler.add(entry);
-      if (!records.get(entry.id)) teller.progress(recordOf(entry));
+      if (settings.config.forges.length > 0 && !records.get(entry.id))
+        teller.progress(recordOf(entry));
     }
     return entries;
   };

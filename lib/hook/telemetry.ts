@@ -38,14 +38,18 @@ export function printable(text: string | undefined): string {
   return text.replace(/[^\x21-\x7e]/g, "?").slice(0, 120);
 }
 
+interface RunCount {
+  readonly repo: string | undefined;
+  readonly result: string;
+  runs: number;
+  seconds: number;
+}
+
 /** Counters for `GET /metrics`, in Prometheus' text format 0.0.4. */
 export class Metrics {
   readonly #deliveries = new Map<number, number>();
-  readonly #runs = new Map<string, number>();
-  readonly #seconds = new Map<string, number>();
   /** By repo and result. */
-  readonly #repoRuns = new Map<string, number>();
-  readonly #repoSeconds = new Map<string, number>();
+  readonly #runs = new Map<string, RunCount>();
 
   /** A delivery was answered. */
   delivery(status: number): void {
@@ -54,12 +58,11 @@ export class Metrics {
 
   /** A run ended, was interrupted or superseded. */
   run(repo: string | undefined, result: string, seconds = 0): void {
-    add(this.#runs, result, 1);
-    add(this.#seconds, result, seconds);
-    if (repo === undefined) return;
-    const labels = labelsOf({ repo, result });
-    add(this.#repoRuns, labels, 1);
-    add(this.#repoSeconds, labels, seconds);
+    const key = `${repo} ${result}`;
+    const count = this.#runs.get(key) ?? { repo, result, runs: 0, seconds: 0 };
+    count.runs += 1;
+    count.seconds += seconds;
+    this.#runs.set(key, count);
   }
 
   /** All counters, what the queue is like now, and the last runs of each repo as far as runs are kept. */
@@ -69,7 +72,18 @@ export class Metrics {
     repos: readonly RepoSummary[],
   ): string {
     const deliveries = labelled("status", this.#deliveries);
-    const [runs, seconds] = [labelled("result", this.#runs), labelled("result", this.#seconds)];
+    const counts = [...this.#runs.values()];
+    const sums = (what: "runs" | "seconds", labels: (count: RunCount) => string | undefined) => {
+      const all = new Map<string, number>();
+      for (const count of counts) {
+        const key = labels(count);
+        if (key !== undefined) add(all, key, count[what]);
+      }
+      return rounded(all);
+    };
+    const byResult = ({ result }: RunCount) => labelsOf({ result });
+    const byRepo = ({ repo, result }: RunCount) =>
+      repo === undefined ? undefined : labelsOf({ repo, result });
     return [
       ...metric(
         "deliveries_total",
@@ -80,24 +94,24 @@ export class Metrics {
       ...metric("queue_length", "gauge", "Runs that wait.", [["", queue.waiting]]),
       ...metric("runs_active", "gauge", "Runs under way.", [["", queue.running]]),
       ...metric("draining", "gauge", "1 while the server drains.", [["", draining ? 1 : 0]]),
-      ...metric("runs_total", "counter", "Runs that ended, by result.", runs),
+      ...metric("runs_total", "counter", "Runs that ended, by result.", sums("runs", byResult)),
       ...metric(
         "run_seconds_total",
         "counter",
         "Seconds that ended runs took, by result.",
-        seconds,
+        sums("seconds", byResult),
       ),
       ...metric(
         "repo_runs_total",
         "counter",
         "Runs that ended, by repo and result.",
-        rounded(this.#repoRuns),
+        sums("runs", byRepo),
       ),
       ...metric(
         "repo_run_seconds_total",
         "counter",
         "Seconds that ended runs took, by repo and result.",
-        rounded(this.#repoSeconds),
+        sums("seconds", byRepo),
       ),
       ...ofLastRuns(repos),
       "",

@@ -8,7 +8,7 @@ import { lastLines } from "../log/tail.ts";
 import { Notifier } from "../notify/notify.ts";
 import { Statuses } from "../statuses/statuses.ts";
 import type { RepoConfig, Settings } from "./config.ts";
-import { hasEnded, type Records, type RunRecord, type Telling } from "./records.ts";
+import { hasEnded, type Records, type RunFacts, type RunRecord, type Telling } from "./records.ts";
 import { afterCommand } from "./run-command.ts";
 import { commitOf, endVariables, forgeHostOf, noticeOf, statusOf } from "./run-news.ts";
 import { failedStage } from "./run-stages.ts";
@@ -63,7 +63,7 @@ export class Teller {
   }
 
   /** Who is to be told of a run's end: for its record, in the same write as the end. */
-  tellingOf(record: RunRecord): Telling[] {
+  tellingOf(record: RunFacts): Telling[] {
     const { targets } = this.#parts.settings.config;
     const { onFailure = [], onChange = [] } = this.#repoOf(record) ?? {};
     const telling: Telling[] = [];
@@ -128,11 +128,11 @@ export class Teller {
     await this.#saving;
   }
 
-  #repoOf({ repo }: RunRecord): RepoConfig | undefined {
+  #repoOf({ repo }: RunFacts): RepoConfig | undefined {
     return this.#parts.settings.config.repos.get(repo);
   }
 
-  #hostOf(record: RunRecord): string | undefined {
+  #hostOf(record: RunFacts): string | undefined {
     const hosts = this.#parts.settings.config.forges.map(({ host }) => host);
     return forgeHostOf(record, hosts, this.#repoOf(record)?.forge);
   }

@@ -178,7 +178,8 @@ export function readBody(
   request: IncomingMessage,
   { max, timeout = 10_000, onBytes = () => {}, onStart }: BodyOptions,
 ): Promise<NodeBuffer> {
-  if (Number(request.headers["content-length"] ?? 0) > max) {
+  const announced = Number(request.headers["content-length"] ?? 0);
+  if (announced > max) {
     return Promise.reject(new HttpError(413, `body over ${max} bytes`));
   }
   return new Promise((resolve, reject) => {
@@ -201,9 +202,13 @@ export function readBody(
       if (size + chunk.length > max) return stop(new HttpError(413, `body over ${max} bytes`));
       onBytes(chunk.length);
       if (settled) return;
-      // copied, not kept: a piece of one byte may be a window on a buffer of 64 KiB
-      if (size + chunk.length > body.length) body = grown(body, size + chunk.length, max);
-      size += chunk.copy(body, size);
+      // a whole body is kept as it came; a piece is copied: one of a byte may be a window on a buffer of 64 KiB
+      if (chunk.length === announced) body = chunk;
+      else {
+        if (size + chunk.length > body.length) body = grown(body, size + chunk.length, max);
+        chunk.copy(body, size);
+      }
+      size += chunk.length;
     };
     const onEnd = () => {
       settle();

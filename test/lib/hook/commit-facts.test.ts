@@ -1,4 +1,5 @@
 import { createRequire } from "node:module";
+import process from "node:process";
 import * as assert from "uvu/assert";
 import { test } from "uvu";
 import { commitFacts, pushFacts } from "../../../lib/hook/commit-facts.ts";
@@ -47,6 +48,23 @@ test("each forge's push names the commit's first line, its author, its pusher an
     cloud,
   );
   assert.equal(facts.changes[0]?.commit, wanted, "Bitbucket");
+});
+
+test("what is kept of a push does not keep the rest of its texts in memory", () => {
+  const used = () => process.memoryUsage().heapUsed / 1e6;
+  const before = used();
+  const message = `Fix one of a long list of things ${"x".repeat(1e6)}`;
+  const commit = { id: sha(1), message, author: { name: message } };
+  const push = { ...pushPayload("me/site", sha(1)), ref: `refs/${message}`, head_commit: commit };
+  const body = JSON.stringify(push);
+  const envelope = { forge: "github", event: "fork", id: "1", proof: undefined } as const;
+  const kept = Array.from({ length: 100 }, () => {
+    const payload: unknown = JSON.parse(body);
+    return [pushFacts(payload), readPayload(envelope, payload).ref];
+  });
+  const grown = used() - before;
+  assert.is(kept.length, 100);
+  assert.ok(grown < 70, `100 pushes take ${grown} MB`);
 });
 
 test("of what is not text, a web address or one line, nothing is taken", () => {
