@@ -10,9 +10,10 @@ const suspicious =
 
 /** Escape sequences, to be searched for from the text's start. */
 // ECMA-48: CSI; the strings OSC, DCS, SOS, PM and APC with their end; any other escape. Each in its 7-bit and 8-bit form.
+// No string holds what begins another: then many without an end are not searched to the text's end each.
 export const sequences =
   // biome-ignore lint/suspicious/noControlCharactersInRegex: as above
-  /(?:\u001b\[|\u009b)[0-?]*[ -/]*[@-~]|(?:\u001b[\]PX^_]|[\u009d\u0090\u0098\u009e\u009f])[^\u0007\u001b\u009c]*(?:\u0007|\u001b\\|\u009c)|\u001b[ -/]*[0-~]?/g;
+  /(?:\u001b\[|\u009b)[0-?]*[ -/]*[@-~]|(?:\u001b[\]PX^_]|[\u009d\u0090\u0098\u009e\u009f])[^\u0007\u001b\u0080-\u009f]*(?:\u0007|\u001b\\|\u009c)|\u001b[ -/]*[0-~]?/g;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: as above
 const colour = /^\u001b\[[0-9;:]*m$/;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: as above

@@ -1,6 +1,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { cleanJson, cleanLine, cleanText, withoutEscapes } from "../../../lib/core/clean.ts";
+import { slowness } from "../../helpers/wait.ts";
 
 const esc = "\u001b";
 
@@ -90,6 +91,13 @@ test("JSON keeps its value, and holds nothing that acts on a terminal", () => {
 
 test("a search sees the text without escapes", () => {
   assert.is(withoutEscapes(`npm ${esc}[31mERR${esc}[0m! code`), "npm ERR! code");
+});
+
+test("text made to be slow is not: each kind of sequence without an end, many times", () => {
+  const started = Date.now();
+  for (const start of ["\u009d", "\u009b", "\u0090", "\u001b]", "\u001b[", "\u001b[1", "\u001b[1 "])
+    cleanText(start.repeat(300_000));
+  assert.ok(Date.now() - started < 5000 * slowness());
 });
 
 test.run();
