@@ -94,9 +94,10 @@ class Feed {
     const [, ino, at] = /^(\d{1,20})-(\d{1,15})$/.exec(id) ?? [];
     const size = (await this.#file?.stat())?.size ?? 0;
     response.write("retry: 1000\n\n");
-    if (Number(ino) === this.#ino && Number(at) <= size) follower.at = Number(at);
+    if (Number(ino) === this.#ino && (await this.#isLineStart(Number(at), size)))
+      follower.at = Number(at);
     else if (id !== "" && !(Number(at) === 0 && ino === "0"))
-      // another file: it was masked at the run's end, or is of another attempt
+      // another file: it was masked at the run's end, or is of another attempt; or a place that no event named
       response.write(`id: ${this.#ino}-0\nevent: restart\ndata: ${this.#ino}\n\n`);
     if (this.#about !== undefined && about) response.write(this.#about);
     // the first one to come starts where it wants; the others read what they missed
@@ -104,6 +105,14 @@ class Feed {
     this.#isStarted = true;
     void this.#catchUp(follower);
     await ended;
+  }
+
+  /** From the middle of a line the rest of a secret could be had, which the mask does not know. */
+  async #isLineStart(at: number, size: number): Promise<boolean> {
+    if (at === 0) return true;
+    if (at > size) return false;
+    const before = await this.#file?.read(Buffer.alloc(1), 0, 1, at - 1);
+    return before?.buffer[0] === 10;
   }
 
   async #open(): Promise<void> {

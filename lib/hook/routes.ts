@@ -45,7 +45,8 @@ export class Routes {
     if (path === "/healthz") return this.#health(request, response);
     const { status } = this.#parts.settings.config;
     if (status === undefined) throw new HttpError(404, "there is no such page");
-    if (request.headers.authorization === undefined)
+    // what else stands there is of a proxy that asks for a password
+    if (!/^Bearer\b/i.test(request.headers.authorization ?? ""))
       return await this.#parts.page.handle(request, response);
     const { name, right } = this.#parts.page.bearer(request, status);
     // what changes something is asked for by POST

@@ -16,9 +16,8 @@ import {
 
 /** Each of so many lines its place and the colours it begins with are kept. */
 const step = 1000;
+/** Bytes that are read at once; a line that is longer counts as several. */
 const pieceSize = 256 * 1024;
-/** A line that is longer counts as several. */
-const maxLine = 1024 * 1024;
 /** Lines that one answer holds at most, and bytes. */
 const maxLines = 2000;
 const maxBytes = 4 * 1024 * 1024;
@@ -35,6 +34,13 @@ export interface Lines {
   /** The colours that the first line begins with, as `styleText` writes them. */
   readonly style: string;
   readonly lines: readonly string[];
+}
+
+interface FindOptions {
+  from?: number;
+  most: number;
+  mask: Mask;
+  signal?: AbortSignal | undefined;
 }
 
 export class LogIndex {
@@ -77,38 +83,17 @@ export class LogIndex {
         this.#marks = [{ at: 0, style: plainStyle }];
         this.#file = ino;
       }
-      const buffer = Buffer.allocUnsafe(Math.min(maxLine, Math.max(pieceSize, 1)));
-      while (this.#size < size) {
-        const wanted = Math.min(buffer.length, size - this.#size);
-        const { bytesRead } = await file.read(buffer, 0, wanted, this.#size);
-        if (bytesRead === 0) break;
-        const used = this.#take(buffer.subarray(0, bytesRead), bytesRead === buffer.length);
-        if (used === 0) break;
-        await breathe();
-      }
+      await eachLine(file, { from: this.#size, to: size }, (piece, start, end, next) => {
+        if (piece.subarray(start, end).includes(27))
+          this.#style = styleAfter(piece.toString("utf8", start, end), this.#style);
+        this.#lines += 1;
+        this.#size = next;
+        if (this.#lines % step === 0) this.#marks.push({ at: next, style: this.#style });
+        return true;
+      });
     } finally {
       await file.close();
     }
-  }
-
-  /** Count the whole lines of a piece; returns how many bytes they are. */
-  #take(piece: Buffer, isFull: boolean): number {
-    let start = 0;
-    let escape = piece.indexOf(27);
-    const line = (end: number, next: number) => {
-      if (escape >= 0 && escape < end) {
-        this.#style = styleAfter(piece.toString("latin1", escape, end), this.#style);
-        escape = piece.indexOf(27, end);
-      }
-      start = next;
-      this.#lines += 1;
-      if (this.#lines % step === 0)
-        this.#marks.push({ at: this.#size + start, style: this.#style });
-    };
-    for (let end = piece.indexOf(10); end >= 0; end = piece.indexOf(10, start)) line(end, end + 1);
-    if (start === 0 && isFull) line(piece.length, piece.length);
-    this.#size += start;
-    return start;
   }
 
   /** Lines from a number on (from 0); the last ones for a negative one. */
@@ -116,84 +101,58 @@ export class LogIndex {
     const total = this.#lines;
     const first = Math.max(0, Math.min(from < 0 ? total + from : from, total));
     const wanted = Math.min(count, maxLines, total - first);
-    const index = Math.floor(first / step);
-    let { at, style } = this.#marks[index] ?? { at: 0, style: plainStyle };
+    let number = Math.floor(first / step) * step;
+    const mark = this.#marks[number / step] ?? { at: 0, style: plainStyle };
+    let { style } = mark;
     const lines: string[] = [];
-    let skipped = index * step;
     let bytes = 0;
-    const file = await openLog(this.#path);
-    if (!file || wanted <= 0) {
-      await file?.close();
-      return { total, from: first, style: styleText(style), lines };
-    }
+    const file = wanted > 0 ? await openLog(this.#path) : undefined;
     try {
-      const buffer = Buffer.allocUnsafe(maxLine);
-      while (lines.length < wanted && at < this.#size && bytes < maxBytes) {
-        const size = Math.min(buffer.length, this.#size - at);
-        const { bytesRead } = await file.read(buffer, 0, size, at);
-        if (bytesRead === 0) break;
-        const piece = buffer.subarray(0, bytesRead);
-        let start = 0;
-        while (lines.length < wanted) {
-          let end = piece.indexOf(10, start);
-          if (end < 0 && start === 0 && bytesRead === buffer.length) end = piece.length;
-          if (end < 0) break;
+      if (file)
+        await eachLine(file, { from: mark.at, to: this.#size }, (piece, start, end) => {
           const text = piece.toString("utf8", start, end);
-          if (skipped < first) {
-            skipped += 1;
-            style = styleAfter(text, style);
-          } else {
+          if (number++ < first) style = styleAfter(text, style);
+          else {
             lines.push(mask(text));
             bytes += end - start;
           }
-          start = Math.min(end + 1, piece.length);
-        }
-        if (start === 0) break;
-        at += start;
-      }
+          return lines.length < wanted && bytes < maxBytes;
+        });
     } finally {
-      await file.close();
+      await file?.close();
     }
     return { total, from: first, style: styleText(style), lines };
   }
 
   /** The number of the line at a place in bytes. */
   async lineAt(place: number): Promise<number> {
-    let index = this.#marks.findLastIndex(({ at }) => at <= place);
-    if (index < 0) index = 0;
-    let line = index * step;
+    const index = this.#marks.findLastIndex(({ at }) => at <= place);
+    let line = Math.max(0, index) * step;
+    const from = this.#marks[index]?.at ?? 0;
     const file = await openLog(this.#path);
-    if (!file) return 0;
     try {
-      let at = this.#marks[index]?.at ?? 0;
-      const end = Math.min(place, this.#size);
-      const buffer = Buffer.allocUnsafe(pieceSize);
-      while (at < end) {
-        const { bytesRead } = await file.read(buffer, 0, Math.min(buffer.length, end - at), at);
-        if (bytesRead === 0) break;
-        for (let next = buffer.indexOf(10); next >= 0 && next < bytesRead; ) {
+      if (file)
+        await eachLine(file, { from, to: Math.min(place, this.#size) }, () => {
           line += 1;
-          next = buffer.indexOf(10, next + 1);
-        }
-        at += bytesRead;
-      }
+          return true;
+        });
     } finally {
-      await file.close();
+      await file?.close();
     }
     return line;
   }
 
   /**
    * The lines in which `fits` finds something, from a line on (from 0): the first `most` of them, and how many there
-   * are in all.
+   * are in all. It ends early when nobody waits for it any more.
    */
   async find(
     fits: (text: string) => boolean,
-    { from = 0, most, mask }: { from?: number; most: number; mask: Mask },
+    { from = 0, most, mask, signal }: FindOptions,
   ): Promise<{ lines: number[]; count: number }> {
     const lines: number[] = [];
     let count = 0;
-    for (let at = from; at < this.#lines; ) {
+    for (let at = from; at < this.#lines && signal?.aborted !== true; ) {
       const part = await this.read(at, maxLines, mask);
       if (part.lines.length === 0) break;
       for (const [index, text] of part.lines.entries()) {
@@ -203,7 +162,6 @@ export class LogIndex {
       }
       if (most === 1 && count > 0) break;
       at += part.lines.length;
-      await breathe();
     }
     return { lines, count };
   }
@@ -217,6 +175,34 @@ export function spansIn({ lines, style }: Lines): Span[][] {
     now = next;
     return spans;
   });
+}
+
+/**
+ * Tell of each whole line from a place on, and of each piece of one that is too long: where it stands in what was read,
+ * and the place after it. `false` ends it.
+ */
+async function eachLine(
+  file: FileHandle,
+  { from, to }: { from: number; to: number },
+  tell: (piece: Buffer, start: number, end: number, next: number) => boolean,
+): Promise<void> {
+  const buffer = Buffer.allocUnsafe(pieceSize);
+  for (let at = from; at < to; await breathe()) {
+    const { bytesRead } = await file.read(buffer, 0, Math.min(buffer.length, to - at), at);
+    const piece = buffer.subarray(0, bytesRead);
+    let start = 0;
+    for (let end = piece.indexOf(10); end >= 0; end = piece.indexOf(10, start)) {
+      if (!tell(piece, start, end, at + end + 1)) return;
+      start = end + 1;
+    }
+    if (start === 0) {
+      // its end may not be written yet
+      if (bytesRead < buffer.length) return;
+      if (!tell(piece, 0, bytesRead, at + bytesRead)) return;
+      start = bytesRead;
+    }
+    at += start;
+  }
 }
 
 /** A log that is opened to be read; undefined when there is none, or it is not a plain file. */

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { withoutEscapes } from "../core/clean.ts";
 import { LogIndex, spansIn } from "./log-index.ts";
 import { type LogPart, plainLines } from "./run-page.ts";
 import { hasEnded, type PageSource, type Run } from "./source.ts";
@@ -7,12 +8,14 @@ import { hasEnded, type PageSource, type Run } from "./source.ts";
 
 const maxIndexes = 20;
 const looksBad =
-  /\b(?:error|fatal|panic|exception|traceback|failed|failure|cannot|not ok|npm ERR!|segmentation fault|undefined reference|command not found)\b/i;
+  /\b(?:error|fatal|panic|exception|traceback|failed|failure|cannot|not ok|segmentation fault|undefined reference|command not found)\b|\bnpm ERR!/i;
 
 export class LogRequests {
   readonly #source: PageSource;
   /** Of the runs that were looked at last. */
   readonly #indexes = new Map<string, LogIndex>();
+  /** One search after the other: many at once in long logs would hold up deliveries. */
+  #searching: Promise<unknown> = Promise.resolve();
 
   constructor(source: PageSource) {
     this.#source = source;
@@ -42,7 +45,7 @@ export class LogRequests {
       void updating.finally(() => (isDone = true));
       while (!isDone && index.lines < plainLines) await sleep(5);
     } else await updating;
-    const wanted = from === "end" ? -plainLines : Math.max(0, (Number(from) || 1) - 1);
+    const wanted = from === "end" ? -plainLines : Math.max(0, Math.trunc(Number(from) || 1) - 1);
     const part = await index.read(wanted, plainLines, mask);
     return {
       first: part.from + 1,
@@ -51,8 +54,15 @@ export class LogRequests {
     };
   }
 
-  /** The answer to `lines`, `folds`, `search`, `error` and `line-at`; undefined for any other question. */
-  async answer(run: Run, what: string, query: URLSearchParams): Promise<object | undefined> {
+  /**
+   * The answer to `lines`, `folds`, `search`, `error` and `line-at`; undefined for any other question.
+   * @param signal nobody waits for the answer any more.
+   */
+  async answer(
+    run: Run,
+    what: string,
+    { query, signal }: { query: URLSearchParams; signal: AbortSignal },
+  ): Promise<object | undefined> {
     if (!["lines", "search", "error", "line-at", "folds"].includes(what)) return undefined;
     const index = this.#indexOf(run);
     await index.update();
@@ -63,10 +73,24 @@ export class LogRequests {
     }
     if (what === "line-at") return { line: await index.lineAt(numberOf(query, "at", 0)) };
     if (what === "folds") return { folds: await this.#folds(run.id, index) };
-    if (what === "error") return { line: await this.#firstError(run, index) };
+    if (what === "error") return { line: await this.#firstError(run, index, signal) };
     const text = (query.get("q") ?? "").slice(0, 200).toLowerCase();
     if (text === "") return { lines: [], count: 0 };
-    return await index.find((line) => line.toLowerCase().includes(text), { most: 5000, mask });
+    const fits = (line: string) => line.toLowerCase().includes(text);
+    return await this.#find(index, fits, { most: 5000, mask, signal });
+  }
+
+  /** Search what a reader sees: the text without its colours. */
+  #find(
+    index: LogIndex,
+    fits: (text: string) => boolean,
+    options: Parameters<LogIndex["find"]>[1],
+  ): ReturnType<LogIndex["find"]> {
+    const found = this.#searching
+      .catch(() => {})
+      .then(() => index.find((line) => fits(withoutEscapes(line)), options));
+    this.#searching = found;
+    return found;
   }
 
   /** The stages that the log can be folded by, in lines. */
@@ -84,11 +108,12 @@ export class LogRequests {
   }
 
   /** The first line of the stage that failed that looks like an error, else the first of all; -1 when there is none. */
-  async #firstError(run: Run, index: LogIndex): Promise<number> {
+  async #firstError(run: Run, index: LogIndex, signal: AbortSignal): Promise<number> {
     const mask = this.#source.mask();
     const failed = run.stages?.find(({ result }) => result === "failed" || result === "timeout");
     const from = failed?.from === undefined ? 0 : await index.lineAt(failed.from);
-    const found = await index.find((text) => looksBad.test(text), { from, most: 1, mask });
+    const looked = { from, most: 1, mask, signal };
+    const found = await this.#find(index, (text) => looksBad.test(text), looked);
     return found.lines[0] ?? (failed ? from : -1);
   }
 }

@@ -40,7 +40,10 @@ export class RunRequests {
       return send(visit, what, question(run, what));
     }
     if (what === "log") return await this.#log(visit, run);
-    const answer = await this.#logs.answer(run, what, visit.url.searchParams);
+    const gone = new AbortController();
+    visit.response.once("close", () => gone.abort());
+    const asked = { query: visit.url.searchParams, signal: gone.signal };
+    const answer = await this.#logs.answer(run, what, asked);
     if (answer === undefined) throw new HttpError(404, "there is no such page");
     sendJson(visit.response, 200, answer, safeHeaders);
   }

@@ -260,12 +260,52 @@ test("a public repo can be seen by anybody and steered by nobody; a header is be
   assert.is((await post(server, `/runs/${open}/rerun`)).status, 401);
   const told = (name: string) => ({ "x-remote-user": name });
   assert.is((await get(server, `/runs/${closed}`, "", told("grace"))).status, 200);
+  // a proxy that asks for a password passes on what the browser sent it
+  const basic = { ...told("grace"), authorization: "Basic Z3JhY2U6aGFyYm91cg==" };
+  assert.is((await get(server, `/runs/${closed}`, "", basic)).status, 200);
   assert.is((await post(server, `/runs/${closed}/rerun`, { headers: told("grace") })).status, 403);
   assert.is((await post(server, `/runs/${closed}/rerun`, { headers: told("ada") })).status, 303);
   const text = readFileSync(join(dir, "hooks.yml"), "utf8");
   await writeFile(join(dir, "hooks.yml"), text.replace("[127.0.0.1]", "[192.0.2.1]"));
   await waitFor(async () => (await get(server, `/runs/${closed}`, "", told("ada"))).status === 401);
   await server.idle();
+  await server.stop();
+});
+
+test("no place in a live log that is asked for gives a part of a secret", async () => {
+  const server = await startHooks(
+    await pageYard({
+      job: 'echo "the key is $(cat ../secret)."; until test -e go; do sleep 0.05; done',
+    }),
+  );
+  const { body } = await server.push("me/site", sha(1));
+  const cookie = await signIn(server);
+  const path = `/runs/${body.run}/log?follow=1`;
+  const whole = follow(server, path, { cookie });
+  await waitFor(() => lastId(whole.text) !== "");
+  assert.equal(linesOf(whole.text), ["the key is ***."]);
+  const [file] = lastId(whole.text).split("-");
+  const parts = [12, 20, 30].map((at) => follow(server, `${path}&at=${file}-${at}`, { cookie }));
+  await waitFor(() => parts.every(({ text }) => lastId(text) !== ""));
+  for (const { text } of parts) assert.equal(linesOf(text), ["the key is ***."]);
+  for (const each of [whole, ...parts]) each.close();
+  await writeFile(join(server.dir, "co/go"), "");
+  await server.idle();
+  await server.stop();
+});
+
+test("a search and the jump to the first error see the text, not its colours", async () => {
+  const server = await startHooks(
+    await pageYard({
+      job: "printf 'fine\\nall \\033[31mred\\033[0m words\\n\\033[91merror\\033[0m: it broke\\n'",
+    }),
+  );
+  const { body } = await server.push("me/site", sha(1));
+  const cookie = await signIn(server);
+  await server.idle();
+  const ask = async (what: string) => (await get(server, `/runs/${body.run}/${what}`, cookie)).body;
+  assert.equal(await ask("search?q=all%20red%20words"), { lines: [1], count: 1 });
+  assert.equal(await ask("error"), { line: 2 });
   await server.stop();
 });
 
