@@ -1,6 +1,12 @@
 import { createHash } from "node:crypto";
 import { Refused } from "../core/errors.ts";
-import type { Account } from "./step.ts";
+import { $ } from "../exec/exec.ts";
+import { lookUpUser } from "../exec/users.ts";
+import { readIfThere } from "../files/files.ts";
+import { data, file, refuseWhileRunning } from "./file-steps.ts";
+import type { Account, Step } from "./step.ts";
+
+/** Unix accounts: which name is taken for what, and the steps that make and remove one. */
 
 /** Accounts that setup makes carry this in their comment, so that a later run knows its own. */
 const mark = "Boatyard";
@@ -77,20 +83,92 @@ export function chooseAccount(
   return name;
 }
 
-/** The accounts that files of ours in sysusers.d(5) will make. */
-export function parseSysusers(text: string): Account[] {
-  return [...text.matchAll(/^u (\S+) \S+ "([^"]*)" (\S+)/gm)].map(
-    ([, name = "", comment = "", home = ""]) => ({ name, uid: 999, gid: 999, comment, home }),
-  );
+export interface AccountOptions {
+  name: string;
+  home: string;
+  /** Nobody signs in to it. */
+  system: boolean;
+  /** What it is for: `jostylr/site`, `app my-app`, `slave`. */
+  purpose: string;
+  why: string;
 }
 
-/** passwd(5) as a map. */
-export function parsePasswd(text: string): Map<string, Account> {
-  const accounts = new Map<string, Account>();
-  for (const line of text.split("\n")) {
-    const [name = "", , uid, gid, comment = "", home = ""] = line.split(":");
-    if (name !== "" && !name.startsWith("#") && uid !== undefined)
-      accounts.set(name, { name, uid: Number(uid), gid: Number(gid), comment, home });
-  }
-  return accounts;
+/** A Unix account of its own for a repo, an app or slave-server. */
+export function account({ name, home, system, purpose, why }: AccountOptions): Step {
+  const comment = commentFor(purpose);
+  return {
+    what: `user ${name}, home ${home}`,
+    ...{ why, needs: ["useradd"] },
+    /**
+     * An account must be whole: useradd(8) writes four files one after the other, and one that was killed in between
+     * leaves a user without its group or its line in shadow(5), whom services and su do not take.
+     */
+    async look() {
+      const user = await lookUpUser(name).catch(() => undefined);
+      if (!user) return "make";
+      const line = (await linesOf("/etc/passwd")).find((each) => each.startsWith(`${name}:`));
+      // somebody else's account, or one that is not kept in files, is not ours to look into
+      if (line?.split(":")[4] !== comment) return "ready";
+      const groups = await linesOf("/etc/group");
+      const group = groups.find((each) => each.split(":")[2] === `${user.gid}`)?.split(":")[0];
+      if (group === undefined) return "fix";
+      for (const [path, entry] of [
+        ["/etc/shadow", name],
+        ["/etc/gshadow", group],
+      ] as const) {
+        const lines = await linesOf(path);
+        if (lines.length > 0 && !lines.some((each) => each.startsWith(`${entry}:`))) return "fix";
+      }
+      return "ready";
+    },
+    /** A half one is added anew, under its number. */
+    async perform() {
+      const half = await lookUpUser(name).catch(() => undefined);
+      if (half) {
+        await $({ nothrow: true })`userdel ${name}`;
+        await $({ nothrow: true })`groupdel ${name}`;
+      }
+      const kind = system ? ["--system", "--shell", nologin] : ["--shell", "/bin/bash"];
+      const uid = half ? ["--uid", half.uid] : [];
+      const fields = ["--home-dir", home, "--comment", comment];
+      await $`useradd --user-group --no-create-home ${kind} ${uid} ${fields} ${name}`;
+    },
+    underRoot: () => [
+      data(
+        file({
+          path: `/etc/sysusers.d/boatyard-${name}.conf`,
+          text: `u ${name} - "${comment}" ${home} ${system ? nologin : "/bin/bash"}\n`,
+          mode: 0o644,
+          why: `${why}; made at the first boot`,
+        }),
+      ),
+    ],
+    undo: { step: accountRemoved(name, comment), data: true },
+  };
+}
+
+const nologin = "/usr/sbin/nologin";
+
+/** A file's lines; none where it cannot be read, as shadow for an ordinary user. */
+async function linesOf(path: string): Promise<string[]> {
+  const text = await readIfThere(path).catch(() => undefined);
+  return (text ?? "").split("\n").filter((line) => line !== "");
+}
+
+/** An account that setup made, and its group. Any other is left alone. */
+export function accountRemoved(name: string, comment: string): Step {
+  const ours = (text: string) => text.includes(`:${comment}:`);
+  return {
+    what: `user ${name}`,
+    why: "--purge",
+    needs: ["userdel"],
+    async look() {
+      const { stdout } = await $({ nothrow: true })`getent passwd -- ${name}`;
+      return ours(stdout) ? "remove" : "ready";
+    },
+    async perform() {
+      await refuseWhileRunning(name);
+      await $`userdel -- ${name}`;
+    },
+  };
 }

@@ -7,10 +7,9 @@ import { request } from "../fetch/fetch.ts";
 import { exists, readIfThere } from "../files/files.ts";
 import { gitIn } from "../git/git.ts";
 import { namesBranch } from "./hooks-file.ts";
-import { hasSystemd } from "./machine.ts";
+import { hasSystemd, systemctl } from "./machine.ts";
 import { type Facts, type Finding, places, type RepoEntry } from "./step.ts";
 import { templates } from "./templates.ts";
-import { systemctl } from "./unit-steps.ts";
 
 /** `setup check`: services and their repos, on a live system. */
 

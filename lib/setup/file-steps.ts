@@ -1,32 +1,17 @@
 import type { Buffer } from "node:buffer";
-import { createHash, randomBytes } from "node:crypto";
-import {
-  chmod,
-  lchown,
-  lstat,
-  mkdir,
-  readFile,
-  readlink,
-  rename,
-  rm,
-  symlink,
-} from "node:fs/promises";
+import { chmod, lchown, lstat, mkdir, readdir, readlink, rm, rmdir, stat } from "node:fs/promises";
 import { dirname } from "node:path";
-import { readSecretFile } from "../config/secrets.ts";
-import { Refused, systemCode } from "../core/errors.ts";
+import { Failure, Refused, systemCode } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
 import { as, isRoot, lookUpUser } from "../exec/users.ts";
-import {
-  readIfThere,
-  removeStaleTemporaries,
-  temporaryBeside,
-  writeAtomic,
-} from "../files/files.ts";
-import { inRoot, isOurScript } from "./machine.ts";
-import { emptyFolderRemoved, fileRemoved, treeRemoved } from "./remove-steps.ts";
+import { readIfThere, removeStaleTemporaries, writeAtomic } from "../files/files.ts";
+import { inRoot } from "./machine.ts";
 import { octal, type OwnedPath, type Step, type StepState } from "./step.ts";
 
-/** Steps that are a folder, a file or a link. */
+/**
+ * Steps that are a folder or a file, and those that remove one: what is gone already is ready, so that a removal that was
+ * killed is run again.
+ */
 
 /** @param holds `data`: it goes as a whole, with --purge only; `others`: it is a person's, and stays. */
 export function folder(options: OwnedPath & { holds?: "data" | "others" | undefined }): Step {
@@ -86,41 +71,6 @@ export function file(options: OwnedPath & { text: string; once?: boolean | undef
 }
 
 /**
- * A secret that is made once: random, 32 bytes in hex.
- * @param from a file that has it already.
- */
-export function secret(options: OwnedPath & { from?: string | undefined }): Step {
-  const { path, from, why } = options;
-  return {
-    what: `secret ${owned(options)}`,
-    ...{ path, why },
-    async look(root) {
-      const here = await inRoot(root, path);
-      const found = await find(here, options);
-      if (!found || found.isEmpty) return "make";
-      if (from !== undefined && !(await sameText(from, here))) return "replace";
-      return found.state;
-    },
-    async perform(root) {
-      const here = await inRoot(root, path);
-      const found = await find(here, options);
-      const isNew = from === undefined && (!found || found.isEmpty);
-      const text =
-        from !== undefined
-          ? await readSecretFile(from)
-          : isNew
-            ? randomBytes(32).toString("hex")
-            : // its text stays: its mode or owner is wrong
-              (await readFile(here, "utf8")).replace(/\r?\n$/, "");
-      await write(here, `${text}\n`, options);
-      return isNew ? { secret: text } : {};
-    },
-    underRoot: () => withOwnerLine(options, "z", secret),
-    undo: { step: fileRemoved(path), data: true },
-  };
-}
-
-/**
  * A text that is added to.
  * @param change pure; the same text back: nothing to do.
  * @param back takes the addition out again.
@@ -167,60 +117,76 @@ function withoutEntry(
   };
 }
 
-/** A script's file, the same as another. */
-export function copy(options: OwnedPath & { from: string }): Step {
-  const { path, from, why } = options;
+const made = "setup made it";
+
+/** @param ifLinkTo it goes only while it is our link; another's is left alone. */
+export function fileRemoved(path: string, { ifLinkTo }: { ifLinkTo?: string } = {}): Step {
   return {
-    what: `script ${path}`,
-    ...{ path, why },
+    what: `${ifLinkTo === undefined ? "file" : "link"} ${path}`,
+    ...{ path, why: made },
     async look(root) {
       const here = await inRoot(root, path);
-      const state = await stateOf(here, options);
-      if (state === "make") return "make";
-      return (await sumOf(from)) === (await sumOf(here)) ? state : "replace";
+      if (ifLinkTo !== undefined)
+        return (await readlink(here).catch(() => undefined)) === ifLinkTo ? "remove" : "ready";
+      return (await lstat(here).catch(() => undefined)) ? "remove" : "ready";
     },
-    perform: async (root) => await write(await inRoot(root, path), await readFile(from), options),
-    underRoot: () => [copy(options)],
-    undo: { step: fileRemoved(path) },
+    perform: async (root) => await rm(await inRoot(root, path), { force: true }),
+    underRoot: () => [fileRemoved(path, ifLinkTo === undefined ? {} : { ifLinkTo })],
   };
 }
 
-/** A link to one of our scripts. Another link or copy of a script of ours gives way to it. */
-export function link(options: { path: string; to: string; why: string }): Step {
-  const { path, to, why } = options;
+/** A folder that is shared with others, or with a person: it goes when nothing is left in it. */
+export function emptyFolderRemoved(path: string): Step {
   return {
-    what: `link ${path} -> ${to}`,
-    ...{ path, why },
-    async look(root) {
-      const here = await inRoot(root, path);
-      if ((await readlink(here).catch(() => undefined)) === to) return "ready";
-      if (!(await lstat(here).catch(() => undefined))) return "make";
-      if (await isOurScript(here)) return "replace";
-      throw new Refused(`${here} is there and is not one of Boatyard's scripts; move it away`);
-    },
+    what: `folder ${path}, if nothing is left in it`,
+    ...{ path, why: made },
+    // what the steps before it remove is still there when the plan is made
+    look: async (root) =>
+      (await readdir(await inRoot(root, path)).catch(() => undefined)) === undefined
+        ? "ready"
+        : "remove",
     async perform(root) {
-      const here = await inRoot(root, path);
-      await makeParent(here);
-      const temporary = temporaryBeside(here);
-      await symlink(to, temporary);
-      try {
-        await rename(temporary, here);
-      } catch (error) {
-        await rm(temporary, { force: true });
-        throw error;
-      }
+      // what is left in it is somebody's
+      await rmdir(await inRoot(root, path)).catch(() => {});
     },
-    underRoot: () => [link(options)],
-    undo: { step: fileRemoved(path, { ifLinkTo: to }) },
+    underRoot: () => [emptyFolderRemoved(path)],
   };
 }
 
-function owned({ path, mode, owner }: OwnedPath): string {
+/** A folder with all that is in it, once its user runs nothing any more. */
+export function treeRemoved(path: string, owner?: string): Step {
+  return {
+    what: `folder ${path} with all that is in it`,
+    ...{ path, why: "--purge" },
+    look: async (root) =>
+      (await lstat(await inRoot(root, path)).catch(() => undefined)) ? "remove" : "ready",
+    async perform(root) {
+      if (owner !== undefined && root === "/") await refuseWhileRunning(owner);
+      await rm(await inRoot(root, path), { recursive: true, force: true });
+    },
+    underRoot: () => [treeRemoved(path)],
+  };
+}
+
+/** @throws {Failure} while a process of that user runs: it would go on writing into what is removed. */
+export async function refuseWhileRunning(name: string): Promise<void> {
+  const user = await lookUpUser(name).catch(() => undefined);
+  if (!user) return;
+  for (const pid of (await readdir("/proc")).filter((each) => /^\d+$/.test(each))) {
+    const found = await stat(`/proc/${pid}`).catch(() => undefined);
+    if (found?.uid === user.uid)
+      throw new Failure(
+        `${name} still runs process ${pid}; wait for its run to end, or end it (hook-server cancel RUN), and run this again`,
+      );
+  }
+}
+
+export function owned({ path, mode, owner }: OwnedPath): string {
   return `${path} ${octal(mode)}${owner ? ` of ${owner}` : ""}`;
 }
 
 /** Under another root the owner may not exist yet: tmpfiles.d(5) gives the path to it at the first boot. */
-function withOwnerLine<Options extends OwnedPath>(
+export function withOwnerLine<Options extends OwnedPath>(
   options: Options,
   type: "d" | "z",
   again: (options: Options) => Step,
@@ -244,7 +210,7 @@ export function data(step: Step): Step {
 }
 
 /** What is at a path, and whether its mode and owner are right. */
-async function find(path: string, { mode, owner }: OwnedPath) {
+export async function find(path: string, { mode, owner }: OwnedPath) {
   const found = await lstat(path).catch(() => undefined);
   if (!found) return undefined;
   // under another root, and for ordinary users, owners are not ours to set
@@ -256,20 +222,8 @@ async function find(path: string, { mode, owner }: OwnedPath) {
   return { isFolder: found.isDirectory(), isEmpty: found.size === 0, state };
 }
 
-async function stateOf(path: string, options: OwnedPath): Promise<StepState> {
+export async function stateOf(path: string, options: OwnedPath): Promise<StepState> {
   return (await find(path, options))?.state ?? "make";
-}
-
-async function sumOf(path: string): Promise<string> {
-  return createHash("sha256")
-    .update(await readFile(path))
-    .digest("hex");
-}
-
-/** Line ends that editors add do not count. */
-async function sameText(one: string, other: string): Promise<boolean> {
-  const [a, b] = await Promise.all([one, other].map((each) => readFile(each, "utf8")));
-  return a?.trimEnd() === b?.trimEnd();
 }
 
 /** A text; in a home it is read as its user, who could have put a link there. */
@@ -281,7 +235,7 @@ async function readOwn(path: string, { owner, asOwner }: OwnedPath): Promise<str
   return ok ? stdout : undefined;
 }
 
-async function write(
+export async function write(
   path: string,
   data: string | Buffer,
   { mode, owner, asOwner }: OwnedPath,
@@ -297,7 +251,7 @@ async function write(
   await give(path, owner);
 }
 
-async function makeParent(path: string): Promise<void> {
+export async function makeParent(path: string): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
   await removeStaleTemporaries(dirname(path));
 }

@@ -5,11 +5,10 @@ import { dirname, join, relative } from "node:path";
 import process from "node:process";
 import { ifMissing, messageOf, Refused, UsageError } from "../core/errors.ts";
 import { type Build, readBuildLine } from "../core/version.ts";
+import { $ } from "../exec/exec.ts";
 import { exists, readIfThere } from "../files/files.ts";
-import { parsePasswd, parseSysusers } from "./accounts.ts";
 import { readHooks } from "./hooks-file.ts";
-import { type Builds, type Facts, places } from "./step.ts";
-import { systemctl } from "./unit-steps.ts";
+import { type Account, type Builds, type Facts, places } from "./step.ts";
 
 /** Reading the machine, or the root folder of another one, before anything is planned. */
 
@@ -51,6 +50,24 @@ export async function readFacts(root: string, from: string | undefined): Promise
         ? hostname()
         : ((await readIfThere(join(root, "etc/hostname"))) ?? "server").trim(),
   };
+}
+
+/** The accounts that files of ours in sysusers.d(5) will make. */
+export function parseSysusers(text: string): Account[] {
+  return [...text.matchAll(/^u (\S+) \S+ "([^"]*)" (\S+)/gm)].map(
+    ([, name = "", comment = "", home = ""]) => ({ name, uid: 999, gid: 999, comment, home }),
+  );
+}
+
+/** passwd(5) as a map. */
+export function parsePasswd(text: string): Map<string, Account> {
+  const accounts = new Map<string, Account>();
+  for (const line of text.split("\n")) {
+    const [name = "", , uid, gid, comment = "", home = ""] = line.split(":");
+    if (name !== "" && !name.startsWith("#") && uid !== undefined)
+      accounts.set(name, { name, uid: Number(uid), gid: Number(gid), comment, home });
+  }
+  return accounts;
 }
 
 /** The apps whose service is switched on; below another root, where that cannot be asked, those that have an account. */
@@ -153,6 +170,10 @@ async function headOf(path: string): Promise<string> {
     await handle.close();
   }
 }
+
+/** `systemctl`; its exit code is the caller's to look at. */
+export const systemctl = (...args: string[]) =>
+  $({ nothrow: true, timeout: 600_000 })`systemctl --no-pager ${args}`;
 
 /** Whether systemd runs this machine: sd_booted(3). */
 export async function hasSystemd(): Promise<boolean> {

@@ -3,11 +3,11 @@ import { dirname, join } from "node:path";
 import process from "node:process";
 import { UsageError } from "../core/errors.ts";
 import { exists, readIfThere } from "../files/files.ts";
-import { file } from "./file-steps.ts";
-import { emptyFolderRemoved, fileRemoved } from "./remove-steps.ts";
+import { emptyFolderRemoved, file, fileRemoved } from "./file-steps.ts";
+import { systemctl } from "./machine.ts";
+import { reload, restart } from "./service-steps.ts";
 import { type Finding, places, type Plan, type Step } from "./step.ts";
 import { templates } from "./templates.ts";
-import { reload, restart, systemctl } from "./unit-steps.ts";
 
 /** What is different when a package manager has brought the scripts: they are where it puts them, and its to replace. */
 

@@ -1,11 +1,11 @@
 import { join } from "node:path";
 import { UsageError } from "../core/errors.ts";
 import { isAppName } from "../web-folder/version-file.ts";
-import { chooseAccount, unixName } from "./accounts.ts";
+import { account, chooseAccount, unixName } from "./accounts.ts";
 import { folder } from "./file-steps.ts";
-import { renewed, scriptSteps, started, unit, versions } from "./plan-server.ts";
-import { type Facts, places, type Plan, type Step } from "./step.ts";
-import { account, install } from "./user-steps.ts";
+import { install } from "./key-steps.ts";
+import { renewed, scriptSteps, started, unit } from "./service-steps.ts";
+import { type Facts, places, type Plan, type Step, versions } from "./step.ts";
 
 export interface AppOptions {
   app: string;

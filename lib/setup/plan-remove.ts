@@ -3,15 +3,21 @@ import { join } from "node:path";
 import { UsageError } from "../core/errors.ts";
 import { scopeName } from "../exec/delegation.ts";
 import { commentFor } from "./accounts.ts";
+import { treeRemoved } from "./file-steps.ts";
 import { readHooks, removeRepo } from "./hooks-file.ts";
 import { appSteps } from "./plan-app.ts";
 import { planRepo } from "./plan-repo.ts";
-import { planServer } from "./plan-server.ts";
-import { planSlave } from "./plan-slave.ts";
-import { treeRemoved } from "./remove-steps.ts";
-import { forRoot } from "./root.ts";
-import { type Account, type Facts, type Note, places, type Plan, type Step } from "./step.ts";
-import { disable, reload, stop } from "./unit-steps.ts";
+import { planServer, planSlave } from "./plan-server.ts";
+import { disable, reload, stop } from "./service-steps.ts";
+import {
+  type Account,
+  type Facts,
+  forRoot,
+  type Note,
+  places,
+  type Plan,
+  type Step,
+} from "./step.ts";
 
 /** What setup has made, and can take away. */
 export type Removable =

@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { UsageError } from "../core/errors.ts";
 import { isRepoName, isSafeRef } from "../core/names.ts";
 import { readIfThere } from "../files/files.ts";
-import { chooseAccount, commentFor, unixName } from "./accounts.ts";
+import { account, chooseAccount, commentFor, unixName } from "./accounts.ts";
 import {
   deployKeyPage,
   type Forge,
@@ -13,12 +13,12 @@ import {
   type Remote,
   webhookNote,
 } from "./forge.ts";
-import { edit, folder, secret } from "./file-steps.ts";
+import { edit, folder } from "./file-steps.ts";
 import { addRepo, hasRepo, namesBranch, removeRepo } from "./hooks-file.ts";
+import { clone, hostKey, key, secret } from "./key-steps.ts";
 import { hookServerStarted, withoutAccount } from "./plan-server.ts";
+import { enable } from "./service-steps.ts";
 import { type Facts, type Note, places, type Plan, type Step } from "./step.ts";
-import { enable } from "./unit-steps.ts";
-import { account, clone, hostKey, key } from "./user-steps.ts";
 
 export interface RepoOptions {
   repo: string;

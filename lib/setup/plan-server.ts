@@ -1,12 +1,15 @@
 import { join } from "node:path";
 import { UsageError } from "../core/errors.ts";
-import { formatBuild } from "../core/version.ts";
-import { copy, file, folder, link, secret } from "./file-steps.ts";
-import { publicKey, signingKey } from "./key-step.ts";
+import { account, chooseAccount, commentFor } from "./accounts.ts";
+import { file, folder } from "./file-steps.ts";
+import { readRemote } from "./forge.ts";
 import { emptyHooks } from "./hooks-file.ts";
-import { type Builds, type Facts, type Note, places, type Plan, type Step } from "./step.ts";
+import { publicKey, secret, signingKey } from "./key-steps.ts";
+import { link, renewed, scriptSteps, started, unit } from "./service-steps.ts";
+import { type Facts, type Note, places, type Plan, type Step, versions } from "./step.ts";
 import { templates } from "./templates.ts";
-import { enable, reload, restart } from "./unit-steps.ts";
+
+/** `setup server` and `setup slave`: hook-server and all that it starts, and slave-server. */
 
 /** `setup server`: hook-server and all that it starts. */
 export function planServer(facts: Facts): Plan {
@@ -91,7 +94,7 @@ function serverUnits({ nginx }: Facts): Step[] {
   ];
 }
 
-const units = ["hook-server.socket", "hook-server.service"];
+const hookServer = ["hook-server.socket", "hook-server.service"];
 /** Switched on for one repo each. */
 const instances = ["build@*", "logs-rotate@*", "server-update*"];
 
@@ -100,7 +103,7 @@ export function renewedServer(facts: Facts): Step[] {
   return [
     ...serverScripts(facts, []),
     ...serverUnits(facts),
-    ...renewed(units, ["hook-server"], instances),
+    ...renewed(hookServer, ["hook-server"], instances),
   ];
 }
 
@@ -113,31 +116,7 @@ export function withoutAccount({ repos, accounts }: Facts): string[] {
 
 /** The service on, and running the files that are there now. */
 export function hookServerStarted(): Step[] {
-  return started(units, ["hook-server"], instances);
-}
-
-/** Which version is installed over which, and what is odd about it. */
-export function versions({ ours, installed, newer }: Builds): Pick<Plan, "heading" | "warnings"> {
-  if (ours === undefined) return {};
-  const now = installed ? formatBuild(installed) : undefined;
-  const over =
-    installed === undefined
-      ? ""
-      : now === undefined
-        ? ", over a version that does not say which it is"
-        : now === formatBuild(ours)
-          ? ", which is installed here"
-          : `, over ${now}`;
-  const warnings: string[] = [];
-  if (Date.parse(installed?.date ?? "") > Date.parse(ours.date ?? ""))
-    warnings.push(
-      `what is installed is newer: ${now}; this puts ${formatBuild(ours)} in its place`,
-    );
-  if (newer !== undefined)
-    warnings.push(
-      `newer files lie beside these: ${newer.file} is ${formatBuild(newer.build)}; to install those: node ${newer.file}`,
-    );
-  return { heading: [`Boatyard ${formatBuild(ours)}${over}`], warnings };
+  return started(hookServer, ["hook-server"], instances);
 }
 
 /** The template's list with its examples as comments: a fresh server tells no slaves. */
@@ -155,68 +134,128 @@ export function ownFile(path: string, text: string, why: string): Step {
   return file({ path, text, mode: 0o644, once: true, why });
 }
 
-/**
- * The script files in one folder, where they find each other, with a link for each on PATH.
- * @param needs programs that the scripts run
- */
-export function scriptSteps(
-  facts: Facts,
-  names: readonly string[],
-  needs: readonly string[],
-): Step[] {
-  const why = "where the scripts are, beside each other";
-  const steps: Step[] = [{ ...folder({ path: places.scripts, mode: 0o755, why }), needs }];
-  for (const name of names) {
-    const from = facts.scripts.get(name);
-    if (from === undefined)
-      throw new UsageError(
-        `the script ${name} is not beside setup; copy dist/${name}.mjs there, or name its folder with --from`,
-      );
-    const path = join(places.scripts, `${name}.mjs`);
-    steps.push(copy({ path, from, mode: 0o755, why: `the script ${name}` }));
-    steps.push(link({ path: join(places.bin, name), to: path, why: "on everybody's PATH" }));
-  }
-  return steps;
+export interface SlaveOptions {
+  base: string | undefined;
+  user: string | undefined;
+  secretFile: string | undefined;
+  /** The master's public key, which makes a secret unnecessary. */
+  masterKey?: string | undefined;
 }
 
-/** A unit as its template has it. */
-export function unit(
-  name: keyof typeof templates,
-  why: string,
-  text: string = templates[name],
-): Step {
+/** `setup slave`: slave-server and slave-activate, with an account that owns nothing else. */
+export function planSlave(facts: Facts, options: SlaveOptions): Plan {
+  const user = chooseAccount(
+    { what: "slave", derived: "slave", given: options.user },
+    facts.accounts,
+  );
+  const there = facts.accounts.get(user);
+  const home = there?.home ?? "/srv/slave";
+  // a person's home, named on purpose, keeps its mode
+  const own = there === undefined || there.comment === commentFor("slave");
+  const base = options.base === undefined ? undefined : readRemote(options.base).url;
+  const { masterKey, secretFile } = options;
+  if (masterKey !== undefined && !/^ed25519:[A-Za-z0-9_-]{43}$/.test(masterKey))
+    throw new UsageError(
+      `--master-key: that is not a public key; it stands in ${places.masterKey}.pub on the master`,
+    );
+  const hasSecret = masterKey === undefined || secretFile !== undefined;
+  const trusted = [
+    ...(masterKey === undefined
+      ? []
+      : [
+          "# The master signs its orders with the key that belongs to this one.",
+          `master_key: ${masterKey}`,
+        ]),
+    ...(hasSecret
+      ? [
+          "# The master signs its requests with the same secret.",
+          `secret_file: ${places.slaveSecret}`,
+        ]
+      : []),
+  ].join("\n");
+  const settings = `# Made by setup slave; templates/slave.yml of Boatyard shows all that can be set here.
+# What the master's list calls this machine.
+name: ${JSON.stringify(facts.hostname)}
+
+${trusted}
+
+# REPO is cloned from BASE/REPO.git, and put at ~/repos/REPO.
+base: ${JSON.stringify(base ?? "https://github.com/aiegoo/")}
+
+# Which repos may be asked for; * stands for anything. Default: all.
+# allow: [site, "app-*"]
+
+# Runs in the new tree once it is in place; if it fails, the old one is put back.
+# after: make -s
+`;
+  const lines = [
+    `add a line to ${places.list}: ${facts.hostname}`,
+    `put the secret of ${places.slaveSecret} into ${places.listSecret} (or that one here, with --secret-file)`,
+    `server-update --status REPO --secret-file ${places.listSecret}`,
+  ];
+  // it is the master's already
+  if (secretFile !== undefined) lines.splice(1, 1);
+  else if (!hasSecret) lines.splice(1, 2, "server-update --status");
   return {
-    ...file({ path: join(places.units, name), text, mode: 0o644, why }),
-    unit: { name, text, isTemplate: text === templates[name] },
+    ...versions(facts.builds),
+    steps: [
+      ...slaveScripts(facts, ["git", "flock"]),
+      account({
+        ...{ name: user, home, system: true, purpose: "slave" },
+        why: "fetches and switches the repos, and owns nothing else",
+      }),
+      ...(own
+        ? [
+            folder({
+              ...{ path: home, mode: 0o755, owner: user, holds: "data" },
+              why: "its repos, which a web server may read",
+            }),
+          ]
+        : []),
+      configFolder(),
+      ...(hasSecret
+        ? [
+            secret({
+              ...{ path: places.slaveSecret, mode: 0o600, owner: user, from: secretFile },
+              why: "requests must be signed with it; the master has the same",
+            }),
+          ]
+        : []),
+      ownFile(places.slave, settings, "where repos come from, and which; yours from now on"),
+      ...slaveUnits(user, home),
+      ...started(slaveServer, services),
+    ],
+    notes: [{ title: "On the master", lines }],
   };
 }
 
-/** Units on, and those restarted whose files are newer than their process. */
-export function started(
-  names: string[],
-  scripts: readonly string[],
-  others: readonly string[] = [],
-): Step[] {
-  const [read, ...renew] = renewed(names, scripts, others);
-  return [...(read ? [read] : []), enable(names, "on now, and at every boot"), ...renew];
+const slaveServer = ["slave-server.socket", "slave-server.service"];
+const services = ["slave-server", "slave-activate"];
+
+function slaveScripts(facts: Facts, needs: readonly string[]): Step[] {
+  return [
+    ...scriptSteps(facts, [...services, "setup", "logs"], needs),
+    link({
+      path: "/bin/slave-activate",
+      to: join(places.scripts, "slave-activate.mjs"),
+      why: "also at this path, for callers without a PATH",
+    }),
+  ];
 }
 
-/**
- * Units read again, and services restarted whose files are newer than their process; what is off stays off.
- * @param others patterns of units that others switch on: `build@*`
- */
-export function renewed(
-  names: string[],
-  scripts: readonly string[],
-  others: readonly string[] = [],
-): Step[] {
-  const files = [
-    ...names.map((name) => join(places.units, name.replace(/@.*\./, "@."))),
-    ...scripts.map((name) => join(places.scripts, `${name}.mjs`)),
-  ];
-  const services = names.filter((name) => name.endsWith(".service"));
+/** Its units, for an account that may have another name and home. */
+function slaveUnits(user: string, home: string): Step[] {
+  const service = templates["slave-server.service"]
+    .replace(/^User=slave$/m, `User=${user}`)
+    .replaceAll("/srv/slave", home);
   return [
-    reload([...names, ...others], "systemd reads the units that changed"),
-    restart(services, files, "what runs is older than its files"),
+    unit("slave-server.socket", "holds the address, also while the server restarts"),
+    unit("slave-server.service", "runs slave-server, with no powers", service),
   ];
+}
+
+/** What an upgrade replaces on a slave. */
+export function renewedSlave(facts: Facts, user: string): Step[] {
+  const home = facts.accounts.get(user)?.home ?? "/srv/slave";
+  return [...slaveScripts(facts, []), ...slaveUnits(user, home), ...renewed(slaveServer, services)];
 }

@@ -4,9 +4,18 @@ import { UsageError } from "../core/errors.ts";
 import { findOnPath } from "../exec/scripts.ts";
 import { isRoot } from "../exec/users.ts";
 import { acquireLock } from "../files/lock.ts";
+import { hasSystemd } from "./machine.ts";
 import { forPackage, readPackaged, shippedUnits } from "./packaged.ts";
-import { fitted, noteOf } from "./root.ts";
-import type { Done, Note, Plan, Step, StepState } from "./step.ts";
+import {
+  byHand,
+  type Done,
+  forRoot,
+  type Note,
+  noteOf,
+  type Plan,
+  type Step,
+  type StepState,
+} from "./step.ts";
 
 /** setup: facts are read (machine.ts), a plan is made of them (plan-*.ts: pure), shown, and done here. */
 
@@ -17,8 +26,7 @@ export { planLeftovers } from "./packaged.ts";
 export { planApp } from "./plan-app.ts";
 export { planRemoval, type Removable } from "./plan-remove.ts";
 export { planRepo, repoNotes } from "./plan-repo.ts";
-export { planServer } from "./plan-server.ts";
-export { planSlave } from "./plan-slave.ts";
+export { planServer, planSlave } from "./plan-server.ts";
 export { findNewer, handOver, isOwnFolder, planUpgrade } from "./upgrade.ts";
 
 export interface SetupOptions {
@@ -118,6 +126,18 @@ export async function setUp(given: Plan, options: SetupOptions): Promise<number>
           : `${changed} steps done`,
     );
   return 0;
+}
+
+/** The plan as it can be done here: under another root, or on a machine without systemd, some is left to people. */
+async function fitted(plan: Plan, root: string): Promise<Plan> {
+  if (root !== "/") return forRoot(plan);
+  if (await hasSystemd()) return plan;
+  const later = plan.steps.filter(({ systemd }) => systemd).flatMap(byHand);
+  return {
+    ...plan,
+    steps: plan.steps.filter(({ systemd }) => !systemd),
+    notes: [...noteOf("Once systemd runs", later), ...plan.notes],
+  };
 }
 
 /** Debian's packages of the programs that steps run, where their names differ. */

@@ -1,4 +1,4 @@
-import type { Build } from "../core/version.ts";
+import { type Build, formatBuild } from "../core/version.ts";
 
 /**
  * A plan is a list of steps; each says what must be there, not what to do: a look at the machine tells which
@@ -155,6 +155,53 @@ export const places = {
   state: "/var/lib/boatyard",
   upgrades: "/var/lib/boatyard-upgrades",
 };
+
+/** Which version is installed over which, and what is odd about it. */
+export function versions({ ours, installed, newer }: Builds): Pick<Plan, "heading" | "warnings"> {
+  if (ours === undefined) return {};
+  const now = installed ? formatBuild(installed) : undefined;
+  const over =
+    installed === undefined
+      ? ""
+      : now === undefined
+        ? ", over a version that does not say which it is"
+        : now === formatBuild(ours)
+          ? ", which is installed here"
+          : `, over ${now}`;
+  const warnings: string[] = [];
+  if (Date.parse(installed?.date ?? "") > Date.parse(ours.date ?? ""))
+    warnings.push(
+      `what is installed is newer: ${now}; this puts ${formatBuild(ours)} in its place`,
+    );
+  if (newer !== undefined)
+    warnings.push(
+      `newer files lie beside these: ${newer.file} is ${formatBuild(newer.build)}; to install those: node ${newer.file}`,
+    );
+  return { heading: [`Boatyard ${formatBuild(ours)}${over}`], warnings };
+}
+
+/**
+ * A plan for another root, where no program of that system can run: accounts become sysusers.d(5) files, owners
+ * tmpfiles.d(5) lines that systemd applies at its first boot, and the rest a list for the live system. Pure.
+ */
+export function forRoot(plan: Plan): Plan {
+  const later = plan.steps.filter(({ underRoot }) => !underRoot).flatMap(byHand);
+  return {
+    ...plan,
+    steps: plan.steps.flatMap((step) => step.underRoot?.() ?? []),
+    notes: [...noteOf("On the live system, once it has booted", later), ...plan.notes],
+  };
+}
+
+/** The command lines that do a step, for a person. */
+export function byHand(step: Step): string[] {
+  return step.byHand?.() ?? [];
+}
+
+/** A note, unless there is nothing to say. */
+export function noteOf(title: string, lines: string[]): Note[] {
+  return lines.length > 0 ? [{ title, lines }] : [];
+}
 
 /** A file's mode as chmod(1) takes it: 0755. */
 export function octal(mode: number): string {

@@ -11,9 +11,8 @@ import { exists } from "../files/files.ts";
 import { fetchScripts } from "./fetch-scripts.ts";
 import { installedScripts } from "./machine.ts";
 import { renewedApp } from "./plan-app.ts";
-import { renewedServer, versions } from "./plan-server.ts";
-import { renewedSlave } from "./plan-slave.ts";
-import { type Facts, places, type Plan, type Step } from "./step.ts";
+import { renewedServer, renewedSlave } from "./plan-server.ts";
+import { type Facts, places, type Plan, type Step, versions } from "./step.ts";
 
 /**
  * `setup upgrade`: newer scripts are found (a folder, or a signed web folder), and the setup among them makes the plan and

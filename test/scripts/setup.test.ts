@@ -12,6 +12,7 @@ import {
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { formatPublicKey, readPrivateKey } from "../../lib/fleet/order.ts";
 import { type RunOptions, runCommand, runScript, scriptArgv } from "../helpers/run.ts";
 import { needsRoot, testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
@@ -76,6 +77,12 @@ test("a server is prepared below another root, and a second time nothing changes
   assert.is(await mode(join(root, "var/lib/boatyard")), "711");
   assert.is(await readlink(join(root, "usr/local/bin/build")), "/usr/local/lib/boatyard/build.mjs");
   assert.match(await readFile(join(root, "etc/boatyard/hooks.yml"), "utf8"), /^repos: \{\}$/m);
+  const key = join(root, "etc/server-update/master.key");
+  assert.is(
+    formatPublicKey(await readPrivateKey(key)),
+    await readFile(`${key}.pub`, "utf8").then((text) => text.trim()),
+  );
+  assert.is(`${await mode(key)} ${await mode(`${key}.pub`)}`, "600 644");
   const before = await tree(root);
   const second = await setup(root, ["server"], { expect: 0 });
   assert.match(second.stderr, "nothing was missing");
@@ -90,10 +97,14 @@ test("a person's own files stay, units and scripts are brought up to date, modes
   await writeFile(join(root, "etc/systemd/system/hook-server.service"), "old\n");
   await writeFile(join(root, "usr/local/lib/boatyard/build.mjs"), "old\n");
   await chmod(join(root, "etc/server-update/secret"), 0o644);
+  // as a setup that was killed may leave it, and one that made none below a root
+  await writeFile(join(root, "etc/server-update/master.key"), "");
+  await rm(join(root, "etc/server-update/master.key.pub"));
   const { stdout } = await setup(root, ["server"], { expect: 0 });
   assert.match(stdout, /replace +file \/etc\/systemd\/system\/hook-server.service/);
   assert.match(stdout, /replace +script \/usr\/local\/lib\/boatyard\/build.mjs/);
   assert.match(stdout, /fix +secret \/etc\/server-update\/secret/);
+  await readPrivateKey(join(root, "etc/server-update/master.key"));
   assert.is(await readFile(join(root, "etc/boatyard/hooks.yml"), "utf8"), "repos: {} # mine\n");
   assert.is(await readFile(join(root, "usr/local/lib/boatyard/build.mjs"), "utf8"), "// one\n");
   assert.is(await mode(join(root, "etc/server-update/secret")), "600");
@@ -401,7 +412,8 @@ testUnless(test, strace)("killed at any step and run again, it completes", async
   const whole = tempDir("root-");
   const steps = [["server"], ["repo", "ada/site"]];
   for (const args of steps) await setup(whole, args, { expect: 0 });
-  const shape = async (root: string) => (await tree(root)).replace(/\b[0-9a-f]{64}\b/g, "SECRET");
+  const random = /\b[0-9a-f]{64}\b|(?<=PRIVATE KEY-----\n)[^-]+|(?<=ed25519:)[\w-]{43}/g;
+  const shape = async (root: string) => (await tree(root)).replace(random, "RANDOM");
   for (const when of [1, 2, 9, 20]) {
     const root = tempDir("root-");
     const inject = `inject=rename,renameat,renameat2:signal=KILL:when=${when}`;

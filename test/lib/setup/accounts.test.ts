@@ -1,12 +1,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import {
-  chooseAccount,
-  commentFor,
-  parsePasswd,
-  parseSysusers,
-  unixName,
-} from "../../../lib/setup/accounts.ts";
+import { chooseAccount, commentFor, unixName } from "../../../lib/setup/accounts.ts";
+import { parsePasswd, parseSysusers } from "../../../lib/setup/machine.ts";
 
 test("a repo's name becomes a name that useradd takes", () => {
   const table: [string, string][] = [

@@ -1,7 +1,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { buildLine, formatBuild, readBuildLine } from "../../../lib/core/version.ts";
-import { parsePasswd } from "../../../lib/setup/accounts.ts";
+import { parsePasswd } from "../../../lib/setup/machine.ts";
 import { readHooks } from "../../../lib/setup/hooks-file.ts";
 import {
   cloneHint,
@@ -12,10 +12,8 @@ import {
 } from "../../../lib/setup/forge.ts";
 import { planApp } from "../../../lib/setup/plan-app.ts";
 import { planRepo, type RepoOptions } from "../../../lib/setup/plan-repo.ts";
-import { planServer } from "../../../lib/setup/plan-server.ts";
-import { planSlave } from "../../../lib/setup/plan-slave.ts";
-import { forRoot } from "../../../lib/setup/root.ts";
-import type { Facts, Step } from "../../../lib/setup/step.ts";
+import { planServer, planSlave } from "../../../lib/setup/plan-server.ts";
+import { type Facts, forRoot, type Step } from "../../../lib/setup/step.ts";
 
 const names = [
   "build",

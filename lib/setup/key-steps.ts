@@ -1,84 +1,94 @@
-import { lstat } from "node:fs/promises";
+import { createPublicKey, generateKeyPairSync, randomBytes } from "node:crypto";
+import { lstat, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { readSecretFile } from "../config/secrets.ts";
 import { cleanLine } from "../core/clean.ts";
 import { Failure } from "../core/errors.ts";
 import { $, type CommandOptions } from "../exec/exec.ts";
 import { as, lookUpUser } from "../exec/users.ts";
-import { readIfThere } from "../files/files.ts";
 import { gitIn } from "../git/git.ts";
-import { commentFor } from "./accounts.ts";
-import { data, file } from "./file-steps.ts";
+import { fileRemoved, find, owned, treeRemoved, withOwnerLine, write } from "./file-steps.ts";
 import { cloneHint, hostName } from "./forge.ts";
-import { accountRemoved, treeRemoved } from "./remove-steps.ts";
-import { commandLine, type Step, type StepState } from "./step.ts";
+import { inRoot } from "./machine.ts";
+import { commandLine, type OwnedPath, type Step, type StepState } from "./step.ts";
 
-/** Steps that make an account, and those that its user does: keys, a checkout, an app's first install. */
+/** Secrets and keys, each made once, and what an account's user gets with them: a checkout, an app's first install. */
 
-export interface AccountOptions {
-  name: string;
-  home: string;
-  /** Nobody signs in to it. */
-  system: boolean;
-  /** What it is for: `jostylr/site`, `app my-app`, `slave`. */
-  purpose: string;
-  why: string;
+/**
+ * A secret: random, 32 bytes in hex.
+ * @param from a file that has it already.
+ */
+export function secret(options: OwnedPath & { from?: string | undefined }): Step {
+  const make = () => `${randomBytes(32).toString("hex")}\n`;
+  const step = madeOnce({ ...options, kind: "secret", make });
+  return { ...step, underRoot: () => withOwnerLine(options, "z", secret) };
 }
 
-/** A Unix account of its own for a repo, an app or slave-server. */
-export function account({ name, home, system, purpose, why }: AccountOptions): Step {
-  const comment = commentFor(purpose);
+/** A private Ed25519 key in PEM, as `server-update keygen` makes one. */
+export function signingKey(options: OwnedPath): Step {
+  const make = () =>
+    generateKeyPairSync("ed25519").privateKey.export({ type: "pkcs8", format: "pem" }) as string;
+  return madeOnce({ ...options, kind: "key", make });
+}
+
+/** The public half of a private key, as one word. */
+export function publicKey(options: OwnedPath & { of: string }): Step {
+  const make = async (root: string) => {
+    const file = await inRoot(root, options.of);
+    try {
+      const { x } = createPublicKey(await readFile(file, "utf8")).export({ format: "jwk" });
+      return `ed25519:${x}\n`;
+    } catch {
+      // the error might quote the key
+      throw new Failure(`${file} is not a private key; move it away, and run setup again`);
+    }
+  };
+  return madeOnce({ ...options, kind: "public key", make });
+}
+
+interface MadeOnce extends OwnedPath {
+  kind: string;
+  make: (root: string) => string | Promise<string>;
+  from?: string | undefined;
+}
+
+/** A file whose text comes to be when it is missing or empty, and stays from then on. */
+function madeOnce(options: MadeOnce): Step {
+  const { path, kind, make, from, why } = options;
   return {
-    what: `user ${name}, home ${home}`,
-    ...{ why, needs: ["useradd"] },
-    /**
-     * An account must be whole: useradd(8) writes four files one after the other, and one that was killed in between
-     * leaves a user without its group or its line in shadow(5), whom services and su do not take.
-     */
-    async look() {
-      const user = await lookUpUser(name).catch(() => undefined);
-      if (!user) return "make";
-      const line = (await linesOf("/etc/passwd")).find((each) => each.startsWith(`${name}:`));
-      // somebody else's account, or one that is not kept in files, is not ours to look into
-      if (line?.split(":")[4] !== comment) return "ready";
-      const groups = await linesOf("/etc/group");
-      const group = groups.find((each) => each.split(":")[2] === `${user.gid}`)?.split(":")[0];
-      if (group === undefined) return "fix";
-      for (const [path, entry] of [
-        ["/etc/shadow", name],
-        ["/etc/gshadow", group],
-      ] as const) {
-        const lines = await linesOf(path);
-        if (lines.length > 0 && !lines.some((each) => each.startsWith(`${entry}:`))) return "fix";
-      }
-      return "ready";
+    what: `${kind} ${owned(options)}`,
+    ...{ path, why },
+    async look(root) {
+      const here = await inRoot(root, path);
+      const found = await find(here, options);
+      if (!found || found.isEmpty) return "make";
+      if (from !== undefined && !(await sameText(from, here))) return "replace";
+      return found.state;
     },
-    /** A half one is added anew, under its number. */
-    async perform() {
-      const half = await lookUpUser(name).catch(() => undefined);
-      if (half) {
-        await $({ nothrow: true })`userdel ${name}`;
-        await $({ nothrow: true })`groupdel ${name}`;
-      }
-      const kind = system ? ["--system", "--shell", nologin] : ["--shell", "/bin/bash"];
-      const uid = half ? ["--uid", half.uid] : [];
-      const fields = ["--home-dir", home, "--comment", comment];
-      await $`useradd --user-group --no-create-home ${kind} ${uid} ${fields} ${name}`;
+    async perform(root) {
+      const here = await inRoot(root, path);
+      const found = await find(here, options);
+      const isNew = from === undefined && (!found || found.isEmpty);
+      const text =
+        from !== undefined
+          ? `${await readSecretFile(from)}\n`
+          : isNew
+            ? await make(root)
+            : // its text stays: its mode or owner is wrong
+              await readFile(here, "utf8");
+      await write(here, text, options);
+      return isNew && kind === "secret" ? { secret: text.trim() } : {};
     },
-    underRoot: () => [
-      data(
-        file({
-          path: `/etc/sysusers.d/boatyard-${name}.conf`,
-          text: `u ${name} - "${comment}" ${home} ${system ? nologin : "/bin/bash"}\n`,
-          mode: 0o644,
-          why: `${why}; made at the first boot`,
-        }),
-      ),
-    ],
-    undo: { step: accountRemoved(name, comment), data: true },
+    underRoot: () => [madeOnce(options)],
+    undo: { step: fileRemoved(path), data: true },
   };
 }
 
-const nologin = "/usr/sbin/nologin";
+/** Line ends that editors add do not count. */
+async function sameText(one: string, other: string): Promise<boolean> {
+  const [a, b] = await Promise.all([one, other].map((each) => readFile(each, "utf8")));
+  return a?.trimEnd() === b?.trimEnd();
+}
 
 export interface InHome {
   path: string;
@@ -199,10 +209,4 @@ function reasonOf(stderr: string): string {
   const lines = stderr.trim().split("\n");
   const telling = lines.find((line) => /^(?:fatal|error|ERROR):|denied|not known/.test(line));
   return cleanLine(telling ?? lines.at(-1) ?? "");
-}
-
-/** A file's lines; none where it cannot be read, as shadow for an ordinary user. */
-async function linesOf(path: string): Promise<string[]> {
-  const text = await readIfThere(path).catch(() => undefined);
-  return (text ?? "").split("\n").filter((line) => line !== "");
 }

@@ -1,0 +1,251 @@
+import { createHash } from "node:crypto";
+import { lstat, readFile, readlink, rename, rm, stat, symlink } from "node:fs/promises";
+import { join } from "node:path";
+import { Failure, Refused, UsageError } from "../core/errors.ts";
+import { $ } from "../exec/exec.ts";
+import { temporaryBeside } from "../files/files.ts";
+import { file, fileRemoved, folder, makeParent, stateOf, write } from "./file-steps.ts";
+import { inRoot, isOurScript, systemctl } from "./machine.ts";
+import { commandLine, type Facts, type OwnedPath, places, type Step } from "./step.ts";
+import { templates } from "./templates.ts";
+
+/** Scripts with their links on PATH, and units: written, on, and running the files on disk. */
+
+/**
+ * The script files in one folder, where they find each other, with a link for each on PATH.
+ * @param needs programs that the scripts run
+ */
+export function scriptSteps(
+  facts: Facts,
+  names: readonly string[],
+  needs: readonly string[],
+): Step[] {
+  const why = "where the scripts are, beside each other";
+  const steps: Step[] = [{ ...folder({ path: places.scripts, mode: 0o755, why }), needs }];
+  for (const name of names) {
+    const from = facts.scripts.get(name);
+    if (from === undefined)
+      throw new UsageError(
+        `the script ${name} is not beside setup; copy dist/${name}.mjs there, or name its folder with --from`,
+      );
+    const path = join(places.scripts, `${name}.mjs`);
+    steps.push(copy({ path, from, mode: 0o755, why: `the script ${name}` }));
+    steps.push(link({ path: join(places.bin, name), to: path, why: "on everybody's PATH" }));
+  }
+  return steps;
+}
+
+/** A unit as its template has it. */
+export function unit(
+  name: keyof typeof templates,
+  why: string,
+  text: string = templates[name],
+): Step {
+  return {
+    ...file({ path: join(places.units, name), text, mode: 0o644, why }),
+    unit: { name, text, isTemplate: text === templates[name] },
+  };
+}
+
+/** Units on, and those restarted whose files are newer than their process. */
+export function started(
+  names: string[],
+  scripts: readonly string[],
+  others: readonly string[] = [],
+): Step[] {
+  const [read, ...renew] = renewed(names, scripts, others);
+  return [...(read ? [read] : []), enable(names, "on now, and at every boot"), ...renew];
+}
+
+/**
+ * Units read again, and services restarted whose files are newer than their process; what is off stays off.
+ * @param others patterns of units that others switch on: `build@*`
+ */
+export function renewed(
+  names: string[],
+  scripts: readonly string[],
+  others: readonly string[] = [],
+): Step[] {
+  const files = [
+    ...names.map((name) => join(places.units, name.replace(/@.*\./, "@."))),
+    ...scripts.map((name) => join(places.scripts, `${name}.mjs`)),
+  ];
+  const services = names.filter((name) => name.endsWith(".service"));
+  return [
+    reload([...names, ...others], "systemd reads the units that changed"),
+    restart(services, files, "what runs is older than its files"),
+  ];
+}
+
+/** A script's file, the same as another. */
+export function copy(options: OwnedPath & { from: string }): Step {
+  const { path, from, why } = options;
+  return {
+    what: `script ${path}`,
+    ...{ path, why },
+    async look(root) {
+      const here = await inRoot(root, path);
+      const state = await stateOf(here, options);
+      if (state === "make") return "make";
+      return (await sumOf(from)) === (await sumOf(here)) ? state : "replace";
+    },
+    perform: async (root) => await write(await inRoot(root, path), await readFile(from), options),
+    underRoot: () => [copy(options)],
+    undo: { step: fileRemoved(path) },
+  };
+}
+
+/** A link to one of our scripts. Another link or copy of a script of ours gives way to it. */
+export function link(options: { path: string; to: string; why: string }): Step {
+  const { path, to, why } = options;
+  return {
+    what: `link ${path} -> ${to}`,
+    ...{ path, why },
+    async look(root) {
+      const here = await inRoot(root, path);
+      if ((await readlink(here).catch(() => undefined)) === to) return "ready";
+      if (!(await lstat(here).catch(() => undefined))) return "make";
+      if (await isOurScript(here)) return "replace";
+      throw new Refused(`${here} is there and is not one of Boatyard's scripts; move it away`);
+    },
+    async perform(root) {
+      const here = await inRoot(root, path);
+      await makeParent(here);
+      const temporary = temporaryBeside(here);
+      await symlink(to, temporary);
+      try {
+        await rename(temporary, here);
+      } catch (error) {
+        await rm(temporary, { force: true });
+        throw error;
+      }
+    },
+    underRoot: () => [link(options)],
+    undo: { step: fileRemoved(path, { ifLinkTo: to }) },
+  };
+}
+
+async function sumOf(path: string): Promise<string> {
+  return createHash("sha256")
+    .update(await readFile(path))
+    .digest("hex");
+}
+
+/** Units on disk that systemd has not read. */
+export function reload(units: readonly string[], why: string): Step {
+  return {
+    what: `systemd: reload ${units.join(" ")}`,
+    ...{ why, systemd: true },
+    async look() {
+      // --all: also what is loaded and does not run just now, such as a timer's service
+      const show = ["show", "--all", "--property=NeedDaemonReload", "--value"];
+      return /^yes$/m.test((await systemctl(...show, ...units)).stdout) ? "make" : "ready";
+    },
+    perform: () => systemd(["daemon-reload"]),
+  };
+}
+
+/** On at every boot, and now. */
+export function enable(units: readonly string[], why: string): Step {
+  return {
+    what: `systemd: enable ${units.join(" ")}`,
+    ...{ why, systemd: true },
+    async look() {
+      // the exit code tells of one of them only
+      for (const [word, wanted] of [
+        ["is-enabled", /^(?:enabled|static|linked|alias|indirect)/],
+        ["is-active", /^(?:active|reloading|activating)$/],
+      ] as const) {
+        const words = (await systemctl(word, ...units)).stdout.trim().split("\n");
+        if (words.length !== units.length || !words.every((each) => wanted.test(each)))
+          return "make";
+      }
+      return "ready";
+    },
+    perform: () => systemd(["enable", "--now"], units),
+    byHand: () => [commandLine("systemctl", "enable", "--now", ...units)],
+    undo: { step: disable(units) },
+  };
+}
+
+/** Off now, and at every boot. */
+export function disable(units: readonly string[]): Step {
+  return {
+    what: `systemd: disable ${units.join(" ")}`,
+    ...{ why: "off now, and at every boot", systemd: true },
+    async look() {
+      for (const unit of units) {
+        const { stdout: enabled } = await systemctl("is-enabled", unit);
+        const { stdout: active } = await systemctl("is-active", unit);
+        if (/^(?:enabled|linked)/.test(enabled) || /^(?:active|activating|reloading)/.test(active))
+          return "remove";
+      }
+      return "ready";
+    },
+    perform: () => systemd(["disable", "--now"], units),
+    byHand: () => [commandLine("systemctl", "disable", "--now", ...units)],
+  };
+}
+
+/** What runs in a unit that nobody enables is ended. */
+export function stop(unit: string, why: string): Step {
+  return {
+    what: `systemd: stop ${unit}`,
+    ...{ why, systemd: true },
+    look: async () =>
+      (await systemctl("is-active", unit)).stdout.trim() === "active" ? "remove" : "ready",
+    perform: () => systemd(["stop"], [unit]),
+    byHand: () => [commandLine("systemctl", "stop", unit)],
+  };
+}
+
+/**
+ * Services that run older files.
+ * @param files those that a service reads when it starts; undefined: all that run are restarted
+ */
+export function restart(
+  units: readonly string[],
+  files: readonly string[] | undefined,
+  why: string,
+): Step {
+  return {
+    what: `systemd: restart ${units.join(" ")}`,
+    ...{ why, systemd: true },
+    async look() {
+      const times = (files ?? []).map((file) =>
+        stat(file).then(
+          ({ ctimeMs }) => ctimeMs,
+          () => 0,
+        ),
+      );
+      const newest = files ? Math.max(0, ...(await Promise.all(times))) : Number.POSITIVE_INFINITY;
+      const show = ["show", "--timestamp=unix", "--property=ActiveEnterTimestamp", "--value"];
+      for (const unit of units) {
+        // what is off starts with the new files when it is switched on
+        const { stdout: active } = await systemctl("is-active", unit);
+        if (active.trim() === "inactive") continue;
+        const { stdout } = await systemctl(...show, unit);
+        const since = Number(/^@(\d+)/.exec(stdout.trim())?.[1] ?? NaN);
+        if ((since + 1) * 1000 < newest) return "make";
+      }
+      return "ready";
+    },
+    perform: () => systemd(["restart"], units),
+  };
+}
+
+/**
+ * Have systemctl do something.
+ * @throws {Failure} with the last words of the service, which say why.
+ */
+async function systemd(args: string[], units: readonly string[] = []): Promise<void> {
+  const { ok, exitCode, stderr } = await systemctl(...args, ...units);
+  if (ok) return;
+  // what systemctl itself says is only that it failed; the service has told its journal why
+  const unit = units.find((name) => name.endsWith(".service")) ?? units[0] ?? "";
+  const tail = ["--no-pager", "--quiet", "--output=cat", "--lines=3"];
+  const journal = await $({ nothrow: true })`journalctl ${tail} --unit=${unit}`;
+  const why = journal.stdout.trim() || stderr.trim() || `exit code ${exitCode}`;
+  const command = commandLine("systemctl", ...args, ...units);
+  throw new Failure(`${command} failed; journalctl --unit=${unit} ends with:\n${why}`);
+}
