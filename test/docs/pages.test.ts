@@ -10,7 +10,7 @@ import { walks } from "./walks.ts";
 const dist = process.env["BOATYARD_TEST_DIST"] === "1";
 const missing = noMachine ?? noWorld ?? (dist ? undefined : "the pages use the bundles: npm test");
 
-for (const page of ["app.md", "copying.md", "server.md"])
+for (const page of ["copying.md", "server.md"])
   testUnless(test, missing)(`docs/${page}: each command does what the page says`, async () => {
     const machine = await startMachine();
     try {

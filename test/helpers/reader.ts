@@ -32,11 +32,11 @@ for (let turn = 0; turn % 100 !== 0 || !existsSync(stop); turn++) {
 console.log(JSON.stringify({ rounds, seen }));
 `;
 
-/** How long is switched at least, in milliseconds: short for every day, long for a soak. */
-export const switchingTime = 3000 * Math.max(1, 20 * Number(process.env["SOAK_SCALE"] ?? 0));
+/** How long is switched at least, in milliseconds. */
+const switchingTime = 1500;
 
 /**
- * Repeats `work` for `switchingTime` while the files are read again and again, and gives how often each content was seen
+ * Repeats `work` for `switchingTime`, and three times at least, while the files are read again and again, and gives how often each content was seen
  * (several files: joined by `|`). `folder` is a link or folder that is resolved first, in each round: its files belong together.
  */
 export async function readWhile(
@@ -50,7 +50,7 @@ export async function readWhile(
   let switches = 0;
   try {
     do await work(switches++);
-    while (Date.now() < end);
+    while (switches < 3 || Date.now() < end);
   } finally {
     writeFileSync(stop, "");
   }

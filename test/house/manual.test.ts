@@ -1,6 +1,6 @@
 // The manual's pages are made from what the scripts declare, and read by what reads manuals.
 import { existsSync } from "node:fs";
-import { writeFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
@@ -70,6 +70,18 @@ test("pages that name another one name one that there is, and each script has it
   for (const { name } of scripts)
     assert.ok(manual.has(`${name}.1`) || name === "setup", `${name} has a page`);
   assert.ok(manual.size > 45, `${manual.size} pages`);
+});
+
+test("every unit names pages that there are", async () => {
+  for (const name of await readdir(join(root, "templates"))) {
+    if (!/\.(?:service|socket|timer)$/.test(name)) continue;
+    const unit = await readFile(join(root, "templates", name), "utf8");
+    const documentation = /^Documentation=(.+)$/m.exec(unit)?.[1] ?? "";
+    const pages = [...documentation.matchAll(/man:(\S+)\((\d)\)/g)];
+    assert.ok(pages.length > 0, name);
+    for (const [whole, page, number] of pages)
+      assert.ok(manual.has(`${page}.${number}`), `${name}: ${whole}`);
+  }
 });
 
 test.run();

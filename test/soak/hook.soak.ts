@@ -1,4 +1,4 @@
-// hook-server at full size: storms of pushes and kills, bursts, fuzz, large logs. SOAK_SCALE=1 is what issue 3 asks for.
+// hook-server at full size: storms of pushes and kills, bursts, fuzz, large logs. SOAK_SCALE=1 is the full size.
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";

@@ -8,8 +8,6 @@ import { parseList } from "../../lib/fleet/master/list.ts";
 import { readSettings } from "../../lib/fleet/settings.ts";
 import { emptyList } from "../../lib/setup/plan-server.ts";
 import { templates } from "../../lib/setup/templates.ts";
-import { describeScripts } from "../../tools/ship/describe.ts";
-import { manualOf } from "../../tools/ship/manual.ts";
 import { runCommand, runScript } from "../helpers/run.ts";
 import { root } from "../helpers/runtime.ts";
 import { testUnless } from "../helpers/skip.ts";
@@ -37,17 +35,6 @@ test("every template says in its first line what it is", async () => {
 });
 
 const units = names.filter((name) => /\.(?:service|socket|timer)$/.test(name));
-
-test("every unit names pages of our manual", async () => {
-  const manual = await manualOf(await describeScripts(), new Date());
-  for (const name of units) {
-    const line = /^Documentation=(.+)$/m.exec(await read(name))?.[1] ?? "";
-    const pages = [...line.matchAll(/man:(\S+)\((\d)\)/g)];
-    assert.ok(pages.length > 0, name);
-    for (const [whole, page, number] of pages)
-      assert.ok(manual.has(`${page}.${number}`), `${name}: ${whole}`);
-  }
-});
 
 const services = units.filter((name) => name.endsWith(".service"));
 const noAnalyze = await lacks("/usr/bin/systemd-analyze");
