@@ -14,6 +14,7 @@ import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs, stripVTControlCharacters } from "node:util";
 import { acrossRuntimes } from "./across-runtimes.ts";
+import { compileTests } from "./compile.ts";
 import { killProcessesOf, processesOf } from "./helpers/leftovers.ts";
 import { type Runtime, root, runtimeOf } from "./helpers/runtime.ts";
 import { removeTree } from "./helpers/tmp.ts";
@@ -76,6 +77,13 @@ const cacheVariables = {
 };
 
 if (runtime.kind === "deno") await fetchPackages(runtime);
+// Below the checkout, where the packages are found.
+await mkdir(join(root, ".cache"), { recursive: true });
+const compiledTests = await mkdtemp(join(root, ".cache", "tests-"));
+process.on("exit", () => removeTree(compiledTests));
+const compiledFiles = runtime.readsTypeScript
+  ? new Map<string, string>()
+  : await compileTests(files, compiledTests);
 
 const outcomes: Outcome[] = [];
 const waiting = [...files];
@@ -153,7 +161,9 @@ async function runFile(file: string, runtime: Runtime): Promise<Outcome> {
   const folder = await mkdtemp(join(tmpdir(), "by-"));
   await chmod(folder, 0o755);
   await symlink(compiled, join(folder, basename(compiled)));
-  const [command = "", ...args] = runtime.argv(join(root, file));
+  const source = join(root, file);
+  const [command = "", ...args] = runtime.argv(compiledFiles.get(file) ?? source);
+  if (compiledFiles.has(file)) args.unshift("--enable-source-maps");
   const child = spawn(command, args, {
     cwd: root,
     detached: true,

@@ -9,6 +9,8 @@ export const root = fileURLToPath(new URL("../../", import.meta.url));
 export type Runtime = {
   kind: "node" | "deno";
   version: string;
+  /** Without tsx. */
+  readsTypeScript: boolean;
   /** The command line that runs a source file or a bundle. */
   argv: (file: string) => string[];
 };
@@ -20,6 +22,7 @@ export function makeRuntime(binary: string, kind: "node" | "deno", version: stri
   return {
     kind,
     version,
+    readsTypeScript,
     argv(file) {
       if (kind === "deno") return [binary, "run", "-A", file];
       // An address, since `--import tsx` alone is looked up from the working folder.
