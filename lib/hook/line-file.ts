@@ -4,25 +4,27 @@ import { dirname } from "node:path";
 import { setImmediate as immediate } from "node:timers/promises";
 import { Failure, messageOf } from "../core/errors.ts";
 import { fsyncFolder, writeAtomic } from "../files/files.ts";
-import { decodeLine, encodeLine } from "./lines.ts";
-import { firstLine, newline, type Place, readLines } from "./read-lines.ts";
+import { decodeLine, encodeLine, firstLine, type Place, readLines } from "./lines.ts";
 
-/** Lines on their way to the disk. */
+/** A line on its way to the disk, and who waits for it. */
 interface Pending {
   readonly parts: readonly Buffer[];
   readonly size: number;
-  /** Who waits for it; nobody for a note. */
-  readonly waiter?: { stored(place: Place): void; failed(error: unknown): void };
+  readonly stored: (place: Place) => void;
+  readonly failed: (error: unknown) => void;
+}
+
+/** What a rewritten file has: lines that are moved, since their payload is asked for later, and others that are made. */
+interface Kept {
+  readonly places: readonly Place[];
+  readonly heads: readonly object[];
 }
 
 interface Options {
   /** Whether there was no file yet, so that none is missing. */
   readonly isNew: boolean;
   readonly warn: (text: string) => void;
-  /** The lines whose payload is asked for later: a rewrite keeps them, and moves their places. */
-  readonly inUse: () => ReadonlyMap<Place, unknown>;
-  /** What a rewritten file has besides. */
-  readonly summary: () => object[];
+  readonly kept: () => Kept;
   /** Bytes that must be settled before the file is rewritten. */
   readonly minSettled?: number | undefined;
 }
@@ -47,14 +49,13 @@ export class LineFile {
   /** Up to where the file is good; 0: there is none. */
   #length = 0;
   #pending: Pending[] = [];
+  /** Lines that nobody waits for. */
+  #notes: Buffer[] = [];
   #noteTimer: NodeJS.Timeout | undefined;
-  /** Writes and rewrites go one after the other; under load there is always another write. */
-  #lastTurn: Promise<unknown> = Promise.resolve();
-  #isWriteAhead = false;
+  #isWriting = false;
   #isDamaged = false;
   /** The length at which the next look shows whether to rewrite. */
   #nextLook = 0;
-  #closing = false;
 
   private constructor(path: string, options: Options) {
     this.#path = path;
@@ -62,7 +63,7 @@ export class LineFile {
     this.#minSettled = options.minSettled ?? 64 * 1024 * 1024;
   }
 
-  /** Open a file, or make it, and read its lines (see `readLines`). @throws {Failure} when it cannot be read. */
+  /** Read a file's lines (see `readLines`). The first write opens it, or makes it. @throws {Failure} */
   static async open(path: string, options: Options) {
     const file = new LineFile(path, options);
     await rm(`${path}.new`, { recursive: true, force: true });
@@ -70,26 +71,23 @@ export class LineFile {
     file.#length = length;
     file.#isDamaged = rewrite === "repairs";
     if (rewrite === "loses") file.#nextLook = Number.POSITIVE_INFINITY;
-    // a full disk: tried again by the first write
-    await file.#ready().catch(() => {});
     return { file, lines };
   }
 
   /** The payload of a line. @throws {Failure} when it is damaged; else what the file system threw. */
   async payload(place: Place): Promise<Buffer> {
-    const file = this.#file ?? (await this.#inTurn(() => this.#ready()));
+    if (!this.#file) await this.flush();
     // file and place belong together: a rewrite replaces both in one tick
-    const { at, length } = place;
-    const { buffer } = await file.read(Buffer.alloc(length), 0, length, at);
-    const payload = decodeLine(buffer)?.payload;
+    const line = this.#file && (await bytesOf(this.#file, place));
+    const payload = line && decodeLine(line.subarray(0, -1))?.payload;
     if (payload) return payload;
-    throw new Failure(`${this.#path}: the line at byte ${at} is damaged; push again`);
+    throw new Failure(`${this.#path}: the line at byte ${place.at} is damaged; push again`);
   }
 
   /**
    * Resolves when a line is on disk, with what `stored` makes of its place; rejected when it could not be written:
    * nothing of it remains then. `stored` is called in the tick in which the line begins to count: a rewrite that starts
-   * after it asks for the lines in use, and must be told of this one.
+   * after it asks what is kept, and must be told of this one.
    */
   append<T>(head: object, payload: Buffer | undefined, stored: (place: Place) => T): Promise<T> {
     return this.#put(encodeLine(head, payload), stored);
@@ -102,89 +100,78 @@ export class LineFile {
 
   #put<T>(parts: Buffer[], stored: (place: Place) => T): Promise<T> {
     return new Promise((resolve, failed) => {
-      const waiter = { stored: (place: Place) => resolve(stored(place)), failed };
-      this.#pending.push({ parts, size: sum(parts), waiter });
-      this.#writeSoon();
+      const size = sum(parts);
+      this.#pending.push({ parts, size, stored: (place) => resolve(stored(place)), failed });
+      void this.#writeAll();
     });
   }
 
   /** A line that nobody waits for: it goes to disk with the next write or soon, and is tried again when that fails. */
   note(head: object): void {
-    const parts = encodeLine(head);
-    this.#pending.push({ parts, size: sum(parts) });
+    this.#notes.push(...encodeLine(head));
     this.#writeNotesLater();
   }
 
   #writeNotesLater(): void {
-    if (this.#closing) return;
     this.#noteTimer ??= setTimeout(() => {
       this.#noteTimer = undefined;
-      if (this.#pending.length > 0) this.#writeSoon();
+      if (this.#notes.length > 0) this.flush().catch(() => this.#writeNotesLater());
     }, noteDelay).unref();
   }
 
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const turn = this.#lastTurn.then(work);
-    this.#lastTurn = turn.catch(() => {});
-    return turn;
-  }
-
-  /** All that comes until the turn of the next write shares it, and so does what comes at the same time. */
-  #writeSoon(): void {
-    if (this.#isWriteAhead) return;
-    this.#isWriteAhead = true;
-    void this.#inTurn(async () => {
+  /** Write until nobody waits. A rewrite has its turn between two writes: under load there is always another one. */
+  async #writeAll(): Promise<void> {
+    if (this.#isWriting) return;
+    this.#isWriting = true;
+    while (this.#pending.length > 0) {
+      // what comes at the same time shares the write
       await immediate();
-      this.#isWriteAhead = false;
       await this.#write();
-    });
+      await this.#rewriteIfDue();
+    }
+    this.#isWriting = false;
   }
 
   async #write(): Promise<void> {
+    const notes = this.#notes.length;
     let count = 0;
     for (let bytes = 0; count < this.#pending.length && bytes < maxBytesInWrite; count++)
       bytes += this.#pending[count]?.size ?? 0;
     const batch = this.#pending.splice(0, count);
     try {
-      const bytes = Buffer.concat(batch.flatMap(({ parts }) => parts));
-      if (bytes.length > 0) {
-        const file = await this.#ready();
-        // one write, unless the disk takes but a part: appendFile would wait for the disk every 512 KiB
-        for (let done = 0; done < bytes.length; )
-          done += (await file.write(bytes, done)).bytesWritten;
-      }
-      let at = this.#length;
+      const file = await this.#ready();
+      const noted = this.#notes.slice(0, notes);
+      const bytes = Buffer.concat([...noted, ...batch.flatMap(({ parts }) => parts)]);
+      // one write, unless the disk takes but a part: appendFile would wait for the disk every 512 KiB
+      for (let done = 0; done < bytes.length; )
+        done += (await file.write(bytes, done)).bytesWritten;
+      this.#notes.splice(0, notes);
+      let at = this.#length + sum(noted);
       this.#length += bytes.length;
-      for (const { size, waiter } of batch) {
-        waiter?.stored({ at, length: size - 1 });
+      for (const { size, stored } of batch) {
+        stored({ at, length: size - 1 });
         at += size;
       }
     } catch (error) {
-      const all = [...batch, ...this.#pending];
-      this.#pending = all.filter(({ waiter }) => !waiter);
-      this.#writeNotesLater();
       // what is half there is cut off now, or before the next write; a file whose write failed is not used again
       await this.#close();
       await this.#ready().catch(() => {});
-      for (const { waiter } of all) waiter?.failed(error);
+      for (const { failed } of batch) failed(error);
     }
-    if (this.#pending.some(({ waiter }) => waiter)) this.#writeSoon();
-    this.rewriteIfDue();
   }
 
   /** Have the file open: its name is on disk, and nothing stands behind its good end. */
   async #ready(): Promise<FileHandle> {
     if (this.#file) return this.#file;
     if (this.#length === 0) {
-      const first = Buffer.concat(encodeLine(firstLine));
-      await writeAtomic(this.#path, first, { mode: 0o600 });
-      this.#length = first.length;
+      await writeAtomic(this.#path, firstLine, { mode: 0o600 });
+      this.#length = firstLine.length;
     }
     const file = await open(this.#path, appending);
     try {
       // the last newline is written anew: an editor may have left it out
       await file.truncate(this.#length - 1);
-      await file.appendFile(newline);
+      await file.appendFile("\n");
       // nor may it have left it open to others
       await file.chmod(0o600);
       await file.sync();
@@ -205,66 +192,68 @@ export class LineFile {
   }
 
   /** Rewrite the file when most of it is settled, or part of it is damaged. */
-  rewriteIfDue(): void {
-    if (this.#closing || !this.#file || this.#length < this.#nextLook) return;
+  async #rewriteIfDue(): Promise<void> {
+    if (!this.#file || this.#length < this.#nextLook) return;
     this.#nextLook = this.#length + this.#minSettled / 4;
-    const used = sum([...this.#options.inUse().keys()]);
+    const kept = this.#options.kept();
+    const used = sum(kept.places);
     if (!this.#isDamaged && this.#length - used <= Math.max(this.#minSettled, used)) return;
-    this.#inTurn(() => this.#rewrite()).catch((error: unknown) =>
-      this.#options.warn(`${this.#path} is not rewritten now: ${messageOf(error)}`),
-    );
+    const problem = await this.#rewrite(this.#file, kept).catch(messageOf);
+    if (problem) this.#options.warn(`${this.#path} is not rewritten now: ${problem}`);
   }
 
-  /** Write what is needed of the file beside it, and take its place. Nothing is appended meanwhile. */
-  async #rewrite(): Promise<void> {
-    const from = await this.#ready();
-    // in one tick: each run is in one of both
-    const heads = [firstLine, ...this.#options.summary()];
-    const places = [...this.#options.inUse().keys()].sort((a, b) => a.at - b.at);
+  /** Write what is kept of the file beside it, and take its place. Nothing is appended meanwhile. */
+  async #rewrite(from: FileHandle, { places, heads }: Kept): Promise<void> {
     const path = `${this.#path}.new`;
     const to = await open(path, "ax", 0o600);
-    const moved = new Map<Place, number>();
-    let length = 0;
-    const put = async (bytes: Buffer) => {
-      await to.appendFile(bytes);
-      length += bytes.length;
-    };
     try {
+      await to.appendFile(firstLine);
+      for (const place of places) await to.appendFile(await bytesOf(from, place));
       // in pieces: the server does other work in between
       for (let n = 0; n < heads.length; n += 500)
-        await put(Buffer.concat(heads.slice(n, n + 500).flatMap((head) => encodeLine(head))));
-      for (const place of places) {
-        const size = place.length + 1;
-        const { buffer, bytesRead } = await from.read(Buffer.alloc(size), 0, size, place.at);
-        if (bytesRead < size) throw new Error(`it ends before byte ${place.at + size}`);
-        moved.set(place, length);
-        await put(buffer);
-      }
+        await to.appendFile(
+          Buffer.concat(heads.slice(n, n + 500).flatMap((head) => encodeLine(head))),
+        );
       await to.sync();
+      const { size } = await to.stat();
       await rename(path, this.#path);
+      // in one tick: a reader has the old file and places, or the new ones
+      this.#file = undefined;
+      this.#length = size;
+      let at = firstLine.length;
+      for (const place of places) {
+        place.at = at;
+        at += place.length + 1;
+      }
     } catch (error) {
       await rm(path, { force: true });
       throw error;
     } finally {
       await to.close();
     }
-    // in one tick: a reader has the old file and places, or the new ones
-    for (const [place, at] of moved) place.at = at;
-    this.#length = length;
     this.#isDamaged = false;
-    this.#nextLook = length + this.#minSettled / 4;
-    await this.#close();
+    this.#nextLook = this.#length + this.#minSettled / 4;
+    await from.close().catch(() => {});
     // nothing is answered before the new name is on disk: if not now, then when it is opened for the next write
     await this.#ready().catch(() => {});
   }
 
   /** Bring what was noted to the disk, and close the file. */
   async close(): Promise<void> {
-    this.#closing = true;
     clearTimeout(this.#noteTimer);
+    this.#nextLook = Number.POSITIVE_INFINITY;
     await this.flush().catch(() => {});
     await this.#close();
   }
+}
+
+/** A line with its newline. @throws when the file has become shorter. */
+async function bytesOf(file: FileHandle, { at, length }: Place): Promise<Buffer> {
+  const { buffer, bytesRead } = await file.read(Buffer.alloc(length + 1), 0, length + 1, at);
+  if (bytesRead > length) return buffer;
+  throw new Failure(
+    `it ends before byte ${at + length + 1}: the line there is damaged; push again`,
+  );
 }
 
 function sum(lengths: readonly { length: number }[]): number {

@@ -1,14 +1,23 @@
 import { isUtf8 } from "node:buffer";
+import { createReadStream } from "node:fs";
+import { appendFile } from "node:fs/promises";
 import { crc32 } from "node:zlib";
+import { Failure, messageOf, systemCode } from "../core/errors.ts";
 
 /**
- * A line of the store's file: `{…head,"payload":…,"sum":"1a2b3c4d"}`. Pure. The sum is the CRC-32, in hex, of all
- * bytes before `,"sum"`; a line without one was written by a person, and is taken when it is JSON. A payload that is
- * JSON in one line stands there as it came, any other text as a string: `less` shows it, and `jq` reads it.
+ * A line of the store's file: `{…head,"payload":…,"sum":"1a2b3c4d"}`. The sum is the CRC-32, in hex, of all bytes before
+ * `,"sum"`; a line without one was written by a person, and is taken when it is JSON. A payload that is JSON in one line
+ * stands there as it came, any other text as a string: `less` shows it, and `jq` reads it.
  */
 export interface Line {
   readonly head: Record<string, unknown>;
   readonly payload: Buffer | undefined;
+}
+
+/** Where a line stands, less its newline, in bytes. A rewrite moves it. */
+export interface Place {
+  at: number;
+  readonly length: number;
 }
 
 // no string in a head holds these bytes: a quote in a string is escaped
@@ -61,4 +70,90 @@ function objectOf(text: string): Record<string, unknown> {
   if (typeof value === "object" && value !== null && !Array.isArray(value))
     return value as Record<string, unknown>;
   throw new SyntaxError("not an object");
+}
+
+const form = 1;
+/** The first line of every file: one without it has lost its beginning. `form` is for later versions. */
+export const firstLine = Buffer.concat(
+  encodeLine({ about: "what hook-server accepted; edit it only while it is stopped", form }),
+);
+
+/** What a file says. */
+interface Found {
+  readonly lines: {
+    readonly head: Record<string, unknown>;
+    readonly place: Place;
+    /** Counted from 1. */
+    readonly number: number;
+  }[];
+  /** Up to where the file is good; 0: there is none. */
+  readonly length: number;
+  /** What a rewrite would do to a damaged file. */
+  readonly rewrite?: "repairs" | "loses";
+}
+
+/**
+ * Read a file's lines, in order. What is damaged or missing is one line for `warn`, with file and line; what does not
+ * read is kept in FILE.unreadable.
+ * @throws {Failure} when it cannot be read at all.
+ */
+export async function readLines(
+  path: string,
+  { isNew, warn }: { isNew: boolean; warn: (text: string) => void },
+): Promise<Found> {
+  const lines: Found["lines"] = [];
+  const unreadable: Buffer[] = [];
+  const numbers: number[] = [];
+  let length = 0;
+  let number = 0;
+  try {
+    for await (const { bytes, at, isWhole } of linesOf(path)) {
+      number += 1;
+      const head = decodeLine(bytes)?.head;
+      if (head) lines.push({ head, place: { at, length: bytes.length }, number });
+      else if (bytes.length > 0) {
+        numbers.push(number);
+        unreadable.push(bytes, Buffer.from("\n"));
+      }
+      // the last line of a file that was edited may lack its newline
+      if (head || isWhole) length = at + bytes.length + 1;
+    }
+    if (Number(lines[0]?.head["form"]) > form) throw new Error("it is of a newer version");
+  } catch (error) {
+    if (systemCode(error) !== "ENOENT")
+      throw new Failure(`${path} cannot be read: ${messageOf(error)}`);
+    if (!isNew) warn(`${path} is missing: what waited in it is lost; push again`);
+    return { lines, length };
+  }
+  const hasFirst = lines[0]?.head["form"] !== undefined;
+  if (hasFirst) lines.shift();
+  if (number === 0) warn(`${path} is empty: what waited in it is lost; push again`);
+  else if (!hasFirst && numbers[0] !== 1)
+    warn(`${path}:1: not the first line that was written: what stood above it is lost`);
+  if (numbers.length === 0) return { lines, length, ...(!hasFirst && { rewrite: "repairs" }) };
+  const where = `${path}:${numbers.slice(0, 10).join()}${numbers.length > 10 ? " …" : ""}`;
+  const problem = await appendFile(`${path}.unreadable`, Buffer.concat(unreadable), {
+    mode: 0o600,
+  }).catch(messageOf);
+  const kept = problem ? `not kept aside: ${problem}` : `kept in ${path}.unreadable`;
+  warn(`${where}: damaged or cut off, and left out; ${kept}`);
+  return { lines, length, rewrite: problem ? "loses" : "repairs" };
+}
+
+/** The lines of a file, of any length; the last one is not whole when its newline is missing. */
+async function* linesOf(path: string) {
+  let rest: Buffer[] = [];
+  let at = 0;
+  for await (const piece of createReadStream(path, { highWaterMark: 1024 * 1024 })) {
+    let start = 0;
+    for (let end; (end = piece.indexOf("\n", start)) >= 0; start = end + 1) {
+      const bytes = Buffer.concat([...rest, piece.subarray(start, end)]);
+      yield { bytes, at, isWhole: true };
+      at += bytes.length + 1;
+      rest = [];
+    }
+    rest.push(piece.subarray(start));
+  }
+  const bytes = Buffer.concat(rest);
+  if (bytes.length > 0) yield { bytes, at, isWhole: false };
 }

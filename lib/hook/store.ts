@@ -7,13 +7,19 @@ import { exists } from "../files/files.ts";
 import { type Entry, isEntry, type KnownRun, type Source } from "./entry.ts";
 import { readFormerStore } from "./former-store.ts";
 import { LineFile } from "./line-file.ts";
+import type { Place } from "./lines.ts";
 import type { Change } from "./payload.ts";
-import type { Place } from "./read-lines.ts";
+
+/** The line of a delivery. */
+interface Line {
+  readonly place: Place;
+  /** How many of its runs wait. */
+  waiting: number;
+}
 
 /** A run that is known, as the store keeps it. */
 interface Kept extends KnownRun {
-  /** The line of its delivery. */
-  readonly place: Place;
+  readonly line: Line;
   /** Whether it superseded others. */
   supersedes?: boolean;
 }
@@ -36,10 +42,9 @@ interface StoreOptions {
  */
 export class Store {
   readonly #remember: number;
+  /** By id, the oldest first. */
   readonly #known = new Map<string, Kept>();
   readonly #byDelivery = new Map<string, Kept>();
-  /** How many runs wait whose delivery is the line at a place. */
-  readonly #inUse = new Map<Place, number>();
   readonly #file: LineFile;
   #lastOrder = 0;
   #digits = randomInt(2 ** 24);
@@ -61,14 +66,10 @@ export class Store {
     const path = join(state, "deliveries.jsonl");
     const former = join(state, "spool");
     const hasFormer = await exists(former);
-    const { file, lines } = await LineFile.open(path, {
-      // every server makes the folder of its runs at its first start
-      isNew: hasFormer || !(await exists(join(state, "runs"))),
-      warn,
-      minSettled,
-      inUse: () => store.#inUse,
-      summary: () => [...store.#known.values()].filter((run) => !isWaiting(run)).map(lineOf),
-    });
+    // every server makes the folder of its runs at its first start
+    const isNew = hasFormer || !(await exists(join(state, "runs")));
+    const kept = () => store.#kept();
+    const { file, lines } = await LineFile.open(path, { isNew, warn, minSettled, kept });
     const store = new Store(file, remember);
     for (const { head, place, number } of lines)
       if (!store.#replay(head, place)) warn(`${path}:${number}: not a line of a delivery or a run`);
@@ -78,7 +79,8 @@ export class Store {
       warn(
         `${path}: the former server was killed, or the end of the file is missing; runs without an end: ${waiting.length}`,
       );
-    file.rewriteIfDue();
+    // a full disk: tried again by the first delivery
+    await store.flush().catch(() => {});
     return { store, waiting: waiting.sort((a, b) => a.order - b.order) };
   }
 
@@ -89,33 +91,32 @@ export class Store {
       return true;
     }
     if (!Array.isArray(runs) || !runs.every(isEntry)) return stopped !== undefined;
-    for (const { state: end = "waiting", by: newer, ...entry } of runs as (Entry & KnownRun)[])
-      this.#know({ entry, state: end, by: newer, place });
+    const line = { place, waiting: 0 };
+    for (const { state: end, by: newer, ...entry } of runs as (Entry & Partial<KnownRun>)[]) {
+      this.#know(entry, line);
+      if (end !== undefined) this.#end(entry.id, end, newer);
+    }
     return true;
   }
 
   /** Know a run from now on, unless it is known. */
-  #know(run: Kept): void {
-    const { entry, place } = run;
+  #know(entry: Entry, line: Line): void {
     if (this.#known.has(entry.id)) return;
+    const run: Kept = { entry, state: "waiting", line };
+    line.waiting += 1;
     this.#known.set(entry.id, run);
-    if (isWaiting(run)) this.#inUse.set(place, (this.#inUse.get(place) ?? 0) + 1);
     const key = deliveryKey(entry);
     // of a delivery that reports several refs the first run stands for it; one that is sent again has a new time
     if (this.#byDelivery.get(key)?.entry.accepted !== entry.accepted)
       this.#byDelivery.set(key, run);
     this.#lastOrder = Math.max(this.#lastOrder, entry.order);
-    this.#forgetOldest();
-  }
-
-  #forgetOldest(): void {
     for (const [id, known] of this.#known) {
       if (this.#known.size <= this.#remember) return;
       // what waits is known for as long as it waits, and so are the other runs of its delivery: their line stays
-      if (this.#inUse.has(known.place)) continue;
+      if (known.line.waiting > 0) continue;
       this.#known.delete(id);
-      const key = deliveryKey(known.entry);
-      if (this.#byDelivery.get(key) === known) this.#byDelivery.delete(key);
+      const former = deliveryKey(known.entry);
+      if (this.#byDelivery.get(former) === known) this.#byDelivery.delete(former);
     }
   }
 
@@ -123,12 +124,19 @@ export class Store {
   #end(id: string, state: string, by: string | undefined): void {
     const known = this.#known.get(id);
     if (!known) return;
-    if (isWaiting(known)) {
-      const others = (this.#inUse.get(known.place) ?? 0) - 1;
-      if (others > 0) this.#inUse.set(known.place, others);
-      else this.#inUse.delete(known.place);
-    }
+    if (isWaiting(known)) known.line.waiting -= 1;
     Object.assign(known, { state, by });
+  }
+
+  /** What a rewrite keeps: the lines of what waits, and how each other run ended. */
+  #kept() {
+    const runs = [...this.#known.values()];
+    const places = new Set(runs.filter(isWaiting).map(({ line }) => line.place));
+    const ended = runs.filter((run) => !isWaiting(run));
+    return {
+      places: [...places],
+      heads: ended.map(({ entry, state, by }) => ({ runs: [{ ...entry, state, by }] })),
+    };
   }
 
   /** Take over what the version before kept in a folder of its own. */
@@ -138,7 +146,7 @@ export class Store {
       // a start before this one may have been killed here
       for (const { runs, payload } of deliveries)
         if (!runs.some(({ id }) => this.#known.has(String(id))))
-          await this.#append({ runs }, payload);
+          await this.#file.append({ runs }, payload, (place) => this.#replay({ runs }, place));
       if (damaged.length > 0) await rename(folder, `${folder}.damaged`);
       else await rm(folder, { recursive: true });
       for (const what of damaged) warn(`${what}; kept in ${folder}.damaged`);
@@ -171,11 +179,11 @@ export class Store {
       this.#lastOrder = Math.max(now * 1000, this.#lastOrder + 1);
       return { id: this.#freshId(now), ...source, ...change, order: this.#lastOrder, accepted };
     });
-    return this.#append({ runs: entries }, payload).then(() => entries);
-  }
-
-  #append(head: Record<string, unknown>, payload: Buffer | undefined): Promise<unknown> {
-    return this.#file.append(head, payload, (place) => this.#replay(head, place));
+    return this.#file.append({ runs: entries }, payload, (place) => {
+      const line = { place, waiting: 0 };
+      for (const entry of entries) this.#know(entry, line);
+      return entries;
+    });
   }
 
   /**
@@ -199,7 +207,7 @@ export class Store {
     const known = this.#known.get(id);
     if (!known || !isWaiting(known)) throw new Failure(lost);
     if (known.supersedes) await this.flush();
-    return await this.#file.payload(known.place);
+    return await this.#file.payload(known.line.place);
   }
 
   /** An entry gave way to a newer one. */
@@ -228,11 +236,6 @@ export class Store {
 
 function isWaiting({ state }: KnownRun): boolean {
   return state === "waiting";
-}
-
-/** A run that has ended, as a line. */
-function lineOf({ entry, state, by }: KnownRun): object {
-  return { runs: [{ ...entry, state, by }] };
 }
 
 /** No name of a repo has a blank in it; a run without a delivery's id is known by its own. */

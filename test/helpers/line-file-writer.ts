@@ -3,7 +3,7 @@
 import { writeSync } from "node:fs";
 import process from "node:process";
 import { LineFile } from "../../lib/hook/line-file.ts";
-import type { Place } from "../../lib/hook/read-lines.ts";
+import type { Place } from "../../lib/hook/lines.ts";
 
 const [path = "", count = ""] = process.argv.slice(2);
 const say = (text: string) => writeSync(1, `${text}\n`);
@@ -11,8 +11,7 @@ const inUse = new Map<Place, true>();
 const { file } = await LineFile.open(path, {
   isNew: true,
   warn: say,
-  summary: () => [],
-  inUse: () => inUse,
+  kept: () => ({ places: [...inUse.keys()], heads: [] }),
   minSettled: 3000,
 });
 let next = 0;

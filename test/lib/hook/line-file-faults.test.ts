@@ -44,8 +44,7 @@ async function check(path: string, output: string, { isKilled = false } = {}): P
   const { file, lines } = await LineFile.open(path, {
     isNew: false,
     warn,
-    summary: () => [],
-    inUse: () => new Map(),
+    kept: () => ({ places: [], heads: [] }),
   });
   await file.close();
   const found = new Set(lines.map(({ head }) => head["n"]));

@@ -14,8 +14,7 @@ import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { test } from "uvu";
 import { LineFile } from "../../../lib/hook/line-file.ts";
-import { decodeLine, encodeLine } from "../../../lib/hook/lines.ts";
-import { type Place, readLines } from "../../../lib/hook/read-lines.ts";
+import { decodeLine, encodeLine, type Place, readLines } from "../../../lib/hook/lines.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 import { waitFor } from "../../helpers/wait.ts";
 
@@ -28,7 +27,8 @@ async function opened(
   const said: string[] = [];
   const warn = (text: string) => said.push(text);
   const inUse = new Map<Place, true>();
-  const options = { isNew, warn, summary: () => [], inUse: () => inUse, minSettled };
+  const kept = () => ({ places: [...inUse.keys()], heads: [] });
+  const options = { isNew, warn, kept, minSettled };
   const { file, lines } = await LineFile.open(path, options);
   /** What \`append\` is told: the line stays in use. */
   const keep = (place: Place) => {
@@ -336,10 +336,10 @@ test("a file that a person edited is read: lines without sum, an empty line, no 
   const { file, lines, numbers, said, keep } = await opened(path);
   assert.equal(numbers, [0, 1, "by hand", "last"]);
   assert.equal(said, []);
-  assert.is(statSync(path).mode & 0o777, 0o600, "payloads are for the server alone");
   const byHand = lines[2]?.place;
   assert.is(byHand && (await file.payload(byHand)).toString(), '{"ref":"refs/heads/main"}');
   await file.append({ n: "next" }, Buffer.from("{}"), keep);
+  assert.is(statSync(path).mode & 0o777, 0o600, "payloads are for the server alone");
   await file.close();
   assert.equal(await numbersIn(path), [0, 1, "by hand", "last", "next"]);
 });
