@@ -41,9 +41,13 @@ const command = defineCommand({
 
 async function start(argv: readonly string[]): Promise<void> {
   const [first = "--help", ...rest] = argv;
-  const isHelp = first === "help" && Object.hasOwn(programs, rest[0] ?? "");
+  const isHelp = first === "help" && rest[0] !== undefined && !rest[0].startsWith("-");
   const [name = "", ...args] = isHelp ? [rest[0], "help", ...rest.slice(1)] : [first, ...rest];
-  if (!Object.hasOwn(programs, name)) return await runScript(command, [name, ...args]);
+  if (!Object.hasOwn(programs, name)) {
+    // what follows an unknown command is not ours to judge
+    const isUnknown = isHelp || (/^[a-z]/i.test(name) && name !== "help");
+    return await runScript(command, isUnknown ? [name] : [name, ...args]);
+  }
   try {
     const { becomeScript } = await import("../lib/exec/scripts.ts");
     // the demo is a tool of the checkout, and stands beside the others in a package

@@ -1,11 +1,27 @@
 import process from "node:process";
 import { defineCommand, runScript } from "../lib/cli/command.ts";
 import { cleanText } from "../lib/core/clean.ts";
+import { UsageError } from "../lib/core/errors.ts";
+import { didYouMean } from "../lib/core/names.ts";
 import { folderFlag, installOptions, trustFlags } from "./launchfit/flags.ts";
 import { config, list } from "./launchfit/installed.ts";
 import { log, restart, rollback, statusCommand, stop } from "./launchfit/running.ts";
 import { notify } from "./launchfit/notify.ts";
 import { check, fetch, verify } from "./launchfit/updates.ts";
+
+const subcommands = {
+  check,
+  config,
+  fetch,
+  list,
+  log,
+  notify,
+  restart,
+  rollback,
+  status: statusCommand,
+  stop,
+  verify,
+};
 
 const command = defineCommand({
   name: "launchfit",
@@ -33,24 +49,16 @@ const command = defineCommand({
     ],
   ],
   exits: { 4: "refused for safety; nothing was installed, the old version stays" },
-  subcommands: {
-    check,
-    config,
-    fetch,
-    list,
-    log,
-    notify,
-    restart,
-    rollback,
-    status: statusCommand,
-    stop,
-    verify,
-  },
+  subcommands,
   ownSignals: (args) => args.length === 0,
   run: async (input) => {
     const { flags, args, terminal } = input;
     const [url] = args;
     if (url === undefined) return runApp(input);
+    if (!/^[a-z][a-z0-9+.-]*:/i.test(url))
+      throw new UsageError(
+        `"${url}" is no command${didYouMean(url, Object.keys(subcommands))} and not the address of a web folder; write https://HOST/PATH/`,
+      );
     const { installInto } = await import("../lib/launch/launch.ts");
     const confirm = (fingerprint: string, names: string[], folder: string) => {
       const question = `${folder} is signed by the key\n  ${fingerprint}\n  ${names.join(", ")}\nIs this the publisher's key? [y/N] `;

@@ -1,8 +1,19 @@
 import { defineCommand, runScript } from "../lib/cli/command.ts";
 import { UsageError } from "../lib/core/errors.ts";
+import { didYouMean } from "../lib/core/names.ts";
 import { listCommand, refreshCommand, verifyCommand, withdrawCommand } from "./release/folder.ts";
 import { keysCommand } from "./release/keys.ts";
 import { keygenCommand, packCommand } from "./release/making.ts";
+
+const subcommands = {
+  pack: packCommand,
+  keygen: keygenCommand,
+  keys: keysCommand,
+  refresh: refreshCommand,
+  withdraw: withdrawCommand,
+  list: listCommand,
+  verify: verifyCommand,
+};
 
 const command = defineCommand({
   name: "release",
@@ -44,17 +55,12 @@ const command = defineCommand({
       "passed on to the build and to release.sh",
     ],
   ],
-  subcommands: {
-    pack: packCommand,
-    keygen: keygenCommand,
-    keys: keysCommand,
-    refresh: refreshCommand,
-    withdraw: withdrawCommand,
-    list: listCommand,
-    verify: verifyCommand,
-  },
+  subcommands,
   async run({ flags, args, terminal, signal }) {
-    if (flags.tag === undefined) throw new UsageError("which release? name its tag with --tag");
+    if (flags.tag === undefined)
+      throw new UsageError(
+        `which release? name its tag with --tag${didYouMean(args[0] ?? "", Object.keys(subcommands))}`,
+      );
     const { releaseTag } = await import("../lib/release/release.ts");
     const { runJson, runTable } = await import("../lib/run/report.ts");
     const result = await releaseTag({

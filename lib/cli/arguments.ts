@@ -31,10 +31,10 @@ export function parseArguments(
     ),
     unknown: (argument) => {
       if (!argument.startsWith("-") || argument === "-") return true;
-      const name = argument.replace(/^-+/, "").replace(/=.*/s, "");
-      throw new UsageError(
-        `unknown flag ${argument.replace(/=.*/s, "")}${didYouMean(name, names)}${hint}`,
-      );
+      const flag = argument.replace(/=.*/s, "");
+      // any letter is as near to another as the next
+      const near = flag.startsWith("--") ? didYouMean(flag.slice(2), names) : "";
+      throw new UsageError(`unknown flag ${flag}${near}${hint}`);
     },
   });
   const values: Record<string, unknown> = Object.create(null);
@@ -46,10 +46,9 @@ export function parseArguments(
   if (!wanted && args.length < minArgs)
     throw new UsageError(`${command.args?.[args.length]?.[0] ?? "an operand"} is missing${hint}`);
   if (!wanted && args.length > maxArgs) {
-    const words = Object.keys(command.subcommands ?? {});
-    throw new UsageError(
-      `unexpected operand "${args[maxArgs]}"${didYouMean(args[maxArgs] ?? "", words)}${hint}`,
-    );
+    const word = args[maxArgs] ?? "";
+    const others = Object.keys(command.subcommands ?? {}).filter((each) => each !== word);
+    throw new UsageError(`unexpected operand "${word}"${didYouMean(word, others)}${hint}`);
   }
   return { values, args };
 }
@@ -87,7 +86,7 @@ function flagValue(name: string, flag: Flag, given: unknown, env: NodeJS.Process
     throw new UsageError(`${where}: ${messageOf(error)}`);
   }
   if (flag.type === "string") return text;
-  if (!/^-?\d+(?:\.\d+)?$/.test(text)) throw new UsageError(`${where}: "${text}" is not a number`);
+  if (!/^\d+$/.test(text)) throw new UsageError(`${where}: "${text}" is not a whole number`);
   return Number(text);
 }
 

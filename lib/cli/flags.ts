@@ -4,7 +4,7 @@ import type { Terminal } from "./terminal.ts";
 
 /** One flag. Its type is declared, so that `1.10` stays text and `10m` is read once. */
 export interface Flag {
-  /** duration: milliseconds; size: bytes; list: comma separated or repeated. */
+  /** number: 0, 1, 2 …; duration: milliseconds; size: bytes; list: comma separated or repeated. */
   readonly type: "boolean" | "string" | "number" | "duration" | "size" | "list";
   readonly help: string;
   /** The value's name in the help: `N`, `DIR`. */

@@ -1,6 +1,17 @@
-import { chmod, cp, lstat, mkdir, readdir, readlink, rename, rm, symlink } from "node:fs/promises";
+import {
+  chmod,
+  cp,
+  lstat,
+  mkdir,
+  readdir,
+  readlink,
+  rename,
+  rm,
+  stat,
+  symlink,
+} from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { Failure, Refused, systemCode } from "../core/errors.ts";
+import { Failure, Refused, systemCode, UsageError } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
 import { exists, fsyncFolder, removeStaleTemporaries, temporaryBeside } from "../files/files.ts";
 import { knownState } from "./state.ts";
@@ -42,6 +53,20 @@ export function deployDirectory(path: string): DeployDirectory {
     fetchLock: join(state, "fetch.lock"),
     current: join(folder, "current"),
   };
+}
+
+/**
+ * The deploy directory that a command is for.
+ * @throws {UsageError} when there is no such folder.
+ */
+export async function existingDirectory(path: string): Promise<DeployDirectory> {
+  const deploy = deployDirectory(path);
+  const about = await stat(deploy.path).catch((error: unknown) => {
+    if (!["ENOENT", "ENOTDIR"].includes(systemCode(error) ?? "")) throw error;
+  });
+  if (about?.isDirectory()) return deploy;
+  const what = about ? "is not a folder" : "is not there";
+  throw new UsageError(`${deploy.path} ${what}; name the deploy directory with --dir`);
 }
 
 /** Make the folders that an install needs, and clear away what a killed one left. Call it under the lock. */

@@ -10,6 +10,7 @@ import {
   mustReplace,
   versionsToKeep,
 } from "../web-folder/floors.ts";
+import { checkGiven } from "../web-folder/trust.ts";
 import { folderUrl, type VerifiedArchive } from "../web-folder/web-folder.ts";
 import { mustStrip } from "./archive-shape.ts";
 import { type ReadLaunchConfig, readLaunchConfig } from "./config.ts";
@@ -54,8 +55,9 @@ export async function installInto(
 ): Promise<Installed> {
   const deploy = deployDirectory(folder);
   const what = "launchfit install";
-  // a wrong configuration is told before anything is touched
+  // what is written wrong is told before anything is touched
   await readSettings(deploy, url);
+  await checkGiven(options);
   const lock = await acquireLock(deploy.lock, { what });
   try {
     const settings = await readSettings(deploy, url);

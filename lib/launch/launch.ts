@@ -4,7 +4,7 @@ import { lastLines } from "./app-output.ts";
 import { acquireLock } from "../files/lock.ts";
 import { describeNotify, readLaunchConfig } from "./config.ts";
 import { askControl, type ControlAnswer, type ControlRequest, controlPath } from "./control.ts";
-import { currentRelease, deployDirectory } from "./deploy-directory.ts";
+import { currentRelease, deployDirectory, existingDirectory } from "./deploy-directory.ts";
 import { findUpdate } from "./find-update.ts";
 import { addRelease, recordDone } from "./install.ts";
 import { openLauncherState } from "./launcher-state.ts";
@@ -45,7 +45,7 @@ async function askIfRunning(
   request: ControlRequest,
   onLine?: (value: Record<string, unknown>) => void,
 ): Promise<ControlAnswer | undefined> {
-  const { path } = deployDirectory(folder);
+  const { path } = await existingDirectory(folder);
   const answer = await askControl(controlPath(path), request, onLine);
   if (!answer || answer.ok) return answer;
   const text = answer.error ?? "launchfit gave no reason";
@@ -103,7 +103,7 @@ async function withUpdater<T>(
   options: OfflineOptions,
   work: (updater: Updater) => Promise<T>,
 ): Promise<T> {
-  const deploy = deployDirectory(folder);
+  const deploy = await existingDirectory(folder);
   const releases = new Releases(deploy);
   if ((await releases.current()) === undefined)
     throw new UsageError(`${deploy.path} has no current release; install one: launchfit URL`);
@@ -144,7 +144,7 @@ export async function fetchOnly(
   folder: string,
   { look, conditional, ...options }: InstallOptions & { look: boolean; conditional: boolean },
 ): Promise<Fetched | undefined> {
-  const deploy = deployDirectory(folder);
+  const deploy = await existingDirectory(folder);
   const releases = new Releases(deploy);
   const session = await openSession(deploy, await releases.config(), "launchfit fetch", options);
   try {
@@ -170,7 +170,7 @@ export async function verifyOffered(
   folder: string,
   options: InstallOptions,
 ): Promise<{ name: string; current: boolean; key: string[]; expires?: Date }> {
-  const deploy = deployDirectory(folder);
+  const deploy = await existingDirectory(folder);
   const what = "launchfit verify";
   const { config } = await readLaunchConfig(deploy.path);
   const session = await openSession(deploy, config, what, options);
@@ -192,7 +192,7 @@ export async function verifyOffered(
 
 /** The status of a directory: asked of the launchfit that runs there, else read from its files. */
 export async function status(folder: string): Promise<Status> {
-  const { path } = deployDirectory(folder);
+  const { path } = await existingDirectory(folder);
   const answer = await askControl(controlPath(path), { command: "status" });
   if (!answer?.ok) return readStatus(folder);
   const { ok: _, ...running } = answer;
@@ -203,7 +203,7 @@ export async function status(folder: string): Promise<Status> {
 export async function effectiveConfig(
   folder: string,
 ): Promise<{ name: string; value: unknown; written: string; origin: string }[]> {
-  const deploy = deployDirectory(folder);
+  const deploy = await existingDirectory(folder);
   const name = await currentRelease(deploy);
   const release = name === undefined ? undefined : join(deploy.releases, name);
   const { config, origins, written } = await readLaunchConfig(deploy.path, release);

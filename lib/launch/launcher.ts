@@ -5,7 +5,7 @@ import { AppKeeper } from "./app-keeper.ts";
 import { type AppOutput, openAppOutput } from "./app-output.ts";
 import type { RunningApp } from "./app-process.ts";
 import { type ControlHandler, controlPath, type ControlServer, serveControl } from "./control.ts";
-import { deployDirectory } from "./deploy-directory.ts";
+import { existingDirectory } from "./deploy-directory.ts";
 import { type HealthWatch, watchHealth } from "./health.ts";
 import { assertKept } from "./kept.ts";
 import { type LauncherStateFile, openLauncherState } from "./launcher-state.ts";
@@ -32,7 +32,7 @@ export interface LauncherOptions extends InstallOptions {
  * @throws {UsageError} when nothing is installed.
  */
 export async function launchIn(folder: string, options: LauncherOptions): Promise<Launcher> {
-  const deploy = deployDirectory(folder);
+  const deploy = await existingDirectory(folder);
   const releases = new Releases(deploy);
   const version = await releases.current();
   if (version === undefined)

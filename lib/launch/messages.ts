@@ -4,6 +4,7 @@ import { messageOf, UsageError } from "../core/errors.ts";
 import { exists } from "../files/files.ts";
 import { Notifier, type SampleResult, sendSamples, type Target } from "../notify/notify.ts";
 import { readNotifyTargets } from "./config.ts";
+import { existingDirectory } from "./deploy-directory.ts";
 import type { LauncherState, LauncherStateFile } from "./launcher-state.ts";
 import { noticesOf } from "./notices.ts";
 import type { Releases } from "./releases.ts";
@@ -117,6 +118,7 @@ function folderOf({ deploy }: Releases): string {
  * @throws {UsageError} when `notify:` has a mistake, or names nobody.
  */
 export async function notifyTest(folder: string): Promise<SampleResult[]> {
+  await existingDirectory(folder);
   const targets = await readNotifyTargets(folder);
   if (targets.length === 0)
     throw new UsageError(

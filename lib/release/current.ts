@@ -3,6 +3,7 @@ import { Refused, UsageError } from "../core/errors.ts";
 import { exists } from "../files/files.ts";
 import type { CurrentLine, VersionFile } from "../web-folder/version-file.ts";
 import {
+  assertThere,
   checkSigners,
   defaultExpires,
   nextDate,
@@ -125,7 +126,7 @@ function archiveBefore(
  * @throws {UsageError} when there is no such folder.
  */
 export async function list(out: string): Promise<(Archive & { current: boolean })[]> {
-  if (!(await exists(out))) throw new UsageError(`${out} is not there; name the web folder`);
+  await assertThere(out);
   const named = new Set((await readVersion(out))?.current.map(({ file }) => file));
   const archives = await archivesIn(out);
   return archives.map((archive) => ({ ...archive, current: named.has(archive.file) }));

@@ -1,9 +1,9 @@
 import { rmSync } from "node:fs";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
-import { ifMissing, Refused, UsageError } from "../core/errors.ts";
+import { ifMissing, Refused, systemCode, UsageError } from "../core/errors.ts";
 import { writeAtomic } from "../files/files.ts";
 import { acquireLock } from "../files/lock.ts";
 import {
@@ -28,6 +28,30 @@ import { type Signer, signWith } from "./signer.ts";
 export const defaultOut = join("upload", "app-updates");
 /** Milliseconds: how long clients accept a VERSION that is not signed again. */
 export const defaultExpires = 90 * 86_400_000;
+
+/**
+ * Whether the folder is there.
+ * @throws {UsageError} when its name is that of something else.
+ */
+async function isThere(out: string): Promise<boolean> {
+  try {
+    if ((await stat(out)).isDirectory()) return true;
+  } catch (error) {
+    if (systemCode(error) === "ENOENT") return false;
+    if (systemCode(error) !== "ENOTDIR") throw error;
+  }
+  throw new UsageError(`${out} is not a folder; name the web folder`);
+}
+
+/** @throws {UsageError} when there is no such folder. */
+export async function assertThere(out: string): Promise<void> {
+  if (!(await isThere(out))) throw new UsageError(`${out} is not there; name the web folder`);
+}
+
+/** Make the folder where it is not there. @throws {UsageError} when its name is that of something else. */
+export async function makeFolder(out: string): Promise<void> {
+  if (!(await isThere(out))) await mkdir(out, { recursive: true });
+}
 
 /** Change the folder; one publisher at a time. The lock's file is gone afterwards, since the folder is uploaded as it is. */
 export async function withLock<T>(out: string, change: () => Promise<T>): Promise<T> {

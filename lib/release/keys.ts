@@ -1,7 +1,7 @@
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ifMissing, messageOf, Refused, UsageError } from "../core/errors.ts";
-import { exists, writeAtomic } from "../files/files.ts";
+import { writeAtomic } from "../files/files.ts";
 import { fingerprintOf, normalFingerprint, readPublicKeys } from "../openpgp/keys.ts";
 import { nextKeySet } from "../web-folder/key-set.ts";
 import {
@@ -11,7 +11,7 @@ import {
   type VersionFile,
 } from "../web-folder/version-file.ts";
 import { signCurrent, spanOf } from "./current.ts";
-import { nextDate, readVersion, withLock, writePublicKeys } from "./folder.ts";
+import { assertThere, nextDate, readVersion, withLock, writePublicKeys } from "./folder.ts";
 import { endOf, type Signer, signWith } from "./signer.ts";
 
 /** `release keys`: the keys that VERSION names, and how they change. docs/signatures.md has the rules. */
@@ -38,7 +38,7 @@ export type KeyChange =
  * @throws {UsageError} when there is no such folder.
  */
 export async function listKeys(out: string): Promise<{ serial: number; keys: ListedKey[] }> {
-  if (!(await exists(out))) throw new UsageError(`${out} is not there; name the web folder`);
+  await assertThere(out);
   const lines = (await readVersion(out))?.keys;
   const path = join(out, "KEY.asc");
   const data = await readFile(path).catch(ifMissing);

@@ -1,4 +1,4 @@
-import { mkdir, rename, rm } from "node:fs/promises";
+import { rename, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import process from "node:process";
 import { atEnd } from "../core/at-exit.ts";
@@ -24,6 +24,7 @@ import {
   checkSigners,
   defaultExpires,
   defaultOut,
+  makeFolder,
   nextDate,
   readVersion,
   withLock,
@@ -68,7 +69,8 @@ export async function pack(options: PackOptions, signers: readonly Signer[]): Pr
   const { app, version: packed, platform, out = defaultOut, keep } = options;
   checkNames(options);
   const { folder, files } = await findSource(options.from);
-  await mkdir(out, { recursive: true });
+  const listed = await listFiles(folder, { files, skip: [resolve(out)] });
+  await makeFolder(out);
   return await withLock(out, async () => {
     await removeStaleTemporaries(out);
     const before = await readVersion(out, signers);
@@ -77,7 +79,6 @@ export async function pack(options: PackOptions, signers: readonly Signer[]): Pr
         `${join(out, "VERSION")} is for the app ${before.app}, not ${app}; choose another --out`,
       );
     checkSigners(before, signers);
-    const listed = await listFiles(folder, { files, skip: [resolve(out)] });
     const entries = withLaunchFile(listed, app);
     const file = archiveName(app, packed, platform);
     const made = await addArchive(join(out, file), entries, options);
@@ -100,7 +101,8 @@ function checkNames({ app, version, platform, name }: PackOptions): void {
     throw new UsageError(`--app "${app}": a name is letters, digits and . _ + -`);
   if (!isVersion(version))
     throw new UsageError(`--version "${version}": a version is dotted hexadecimal, as 1.23.42b`);
-  if (platform !== undefined && !/^[a-z0-9][a-z0-9_-]{0,40}$/.test(platform))
+  // by any other name the archive would be taken for that of another app
+  if (platform !== undefined && !platforms.some((each) => each === platform))
     throw new UsageError(`--platform "${platform}": one of ${platforms.join(", ")}`);
   if (platforms.some((each) => app.endsWith(`-${each}`)))
     throw new UsageError(`--app "${app}" ends like a platform; give that with --platform`);

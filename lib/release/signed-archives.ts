@@ -25,7 +25,7 @@ export interface Archive {
 /** The archives of a folder, the newest signature first; of one second, which is all it tells, the file written last. */
 export async function archivesIn(out: string): Promise<Archive[]> {
   const found: { archive: Archive; signed: number; written: number }[] = [];
-  for (const file of await readdir(out).catch(() => [])) {
+  for (const file of await readdir(out)) {
     const version = /-([0-9a-f]+(?:\.[0-9a-f]+)*)\.(?:tar\.gz|tgz)$/i.exec(file)?.[1];
     const parts = version === undefined ? undefined : readArchiveName(file, version);
     if (version === undefined || !parts) continue;

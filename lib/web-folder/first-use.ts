@@ -1,5 +1,6 @@
 import { Refused } from "../core/errors.ts";
 import { fingerprintOf, type PublicKey } from "../openpgp/keys.ts";
+import type { GivenKeys } from "./key-sources.ts";
 import { offeredPin } from "./pins.ts";
 import type { WebFolder } from "./web-folder.ts";
 
@@ -7,11 +8,7 @@ import type { WebFolder } from "./web-folder.ts";
  * Which key must have signed everything. The pin comes from the command line, launchify.yml or the first install,
  * never from what is being installed; the key itself may come from anywhere, if it has the pinned fingerprint.
  */
-export interface TrustOptions {
-  /** --key: a fingerprint, or a short id that one key in the local ring has. */
-  key?: string | undefined;
-  /** --key-file */
-  keyFile?: string | undefined;
+export interface TrustOptions extends GivenKeys {
   /** Take the web folder's key at the first install without being asked. */
   insecure?: boolean | undefined;
   /** Ask a person at the first install; undefined when there is nobody to ask. */

@@ -13,6 +13,14 @@ import {
 
 /** Where public keys come from besides the web folder: a file, the user's gpg ring. And what is made of several copies. */
 
+/** What a command line names. */
+export interface GivenKeys {
+  /** --key: a fingerprint, or a short id that one key in the local ring has. */
+  key?: string | undefined;
+  /** --key-file */
+  keyFile?: string | undefined;
+}
+
 /** Of all copies the keys with these fingerprints, each as one. */
 export async function collectKeys(
   wanted: Iterable<string>,
@@ -53,6 +61,15 @@ export async function fullFingerprint(text: string, note: (line: string) => void
   return normalFingerprint(text) ?? (await fingerprintOfShortId(text, note));
 }
 
+/**
+ * Check what a command line names, as far as that goes without a web folder.
+ * @throws {UsageError} when it is no key.
+ */
+export async function checkGiven({ key, keyFile }: GivenKeys): Promise<void> {
+  if (key !== undefined && normalFingerprint(key) === undefined) shortId(key);
+  if (keyFile !== undefined) await readKeyFile(keyFile);
+}
+
 /** The user's gpg, where there is one. */
 function gpg() {
   const env = cleanEnvironment({ GNUPGHOME: process.env["GNUPGHOME"] });
@@ -69,16 +86,21 @@ export async function keysInRing(fingerprint: string): Promise<PublicKey[]> {
   }
 }
 
+/** @throws {UsageError} when it is not one. */
+function shortId(text: string): string {
+  const id = text.replace(/[\s:]/g, "").replace(/^0x/i, "").toUpperCase();
+  if (/^[0-9A-F]{8}(?:[0-9A-F]{8})?$/.test(id)) return id;
+  throw new UsageError(
+    `"${text}" is not a fingerprint; give all 40 hex digits (gpg --fingerprint shows them)`,
+  );
+}
+
 /**
  * The fingerprint that a short id in the ring stands for.
  * @throws {Refused} unless one key there bears it.
  */
 async function fingerprintOfShortId(text: string, note: (line: string) => void): Promise<string> {
-  const id = text.replace(/[\s:]/g, "").replace(/^0x/i, "").toUpperCase();
-  if (!/^[0-9A-F]{8}(?:[0-9A-F]{8})?$/.test(id))
-    throw new UsageError(
-      `"${text}" is not a fingerprint; give all 40 hex digits (gpg --fingerprint shows them)`,
-    );
+  const id = shortId(text);
   const { stdout } = await gpg()`gpg --batch --no-tty --with-colons --list-keys ${`0x${id}`}`;
   const found: string[] = [];
   let primary = false;

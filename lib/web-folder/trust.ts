@@ -20,6 +20,7 @@ import type { VersionFile } from "./version-file.ts";
 import type { UnverifiedVersion, WebFolder } from "./web-folder.ts";
 
 export { publishedPin, type TrustOptions } from "./first-use.ts";
+export { checkGiven } from "./key-sources.ts";
 
 /**
  * The keys by which releases are judged: the pinned ones, and those to which they handed over. What is learnt is

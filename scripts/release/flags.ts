@@ -30,6 +30,11 @@ export const keyFlags = {
   "passphrase-file": passphraseFile,
 } satisfies Record<string, Flag>;
 
+/** A time of VERSION, which has whole seconds. */
+export function seconds(time: Date | undefined): string | undefined {
+  return time?.toISOString().replace(/\.\d+Z/, "Z");
+}
+
 /** The keys ready to sign. One that soon expires is told. */
 export async function signers({
   flags,

@@ -1,6 +1,6 @@
 import { defineCommand, type Live } from "../../lib/cli/command.ts";
 import { formatSize } from "../../lib/core/units.ts";
-import { expires, keyFlags, out, signers } from "./flags.ts";
+import { expires, keyFlags, out, seconds, signers } from "./flags.ts";
 
 const versions: Live = async ({ flags }) => {
   const { list } = await import("../../lib/release/release.ts");
@@ -21,7 +21,7 @@ export const refreshCommand = defineCommand({
     const file = await refresh(flags.out, await signers({ flags, terminal }), flags.expires);
     // cron mails what is printed
     if (!terminal.quiet)
-      terminal.print(`${flags.out}/VERSION is good until ${file.expires?.toISOString()}`);
+      terminal.print(`${flags.out}/VERSION is good until ${seconds(file.expires)}`);
     terminal.printJson(file);
   },
 });
@@ -77,7 +77,6 @@ export const listCommand = defineCommand({
     const folder = args[0] ?? flags.out;
     const archives = await list(folder);
     const version = await readVersion(folder);
-    const seconds = (time?: Date) => time?.toISOString().replace(/\.\d+Z/, "Z");
     if (version?.date)
       terminal.note(
         `VERSION is of ${seconds(version.date)}, good until ${seconds(version.expires)}`,
@@ -124,9 +123,8 @@ export const verifyCommand = defineCommand({
     });
     for (const { file, signed } of result.current)
       terminal.print(`${file}: good, signed ${signed}`);
-    terminal.print(
-      `by ${result.key}${result.expires ? `, good until ${result.expires.toISOString()}` : ""}`,
-    );
+    const until = result.expires ? `, good until ${seconds(result.expires)}` : "";
+    terminal.print(`by ${result.key}${until}`);
     terminal.printJson(result);
   },
 });

@@ -49,7 +49,11 @@ export const keysCommand = defineCommand({
     }
     if (action !== "add" && action !== "retire")
       throw new UsageError(`"${action}": one of list, add, retire`);
-    if (key === undefined) throw new UsageError(`release keys ${action}: which key?`);
+    const what = {
+      add: "name a key file, or gpg:FINGERPRINT",
+      retire: "name its fingerprint, as release keys list shows it",
+    }[action];
+    if (key === undefined) throw new UsageError(`which key? ${what}`);
     const signing = await signers({ flags, terminal });
     const passphraseFile = flags["passphrase-file"];
     const ask = terminal.canAsk ? terminal.askSecret : undefined;

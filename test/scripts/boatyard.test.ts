@@ -101,6 +101,12 @@ test("a server that boatyard starts takes signals itself and ends by them", asyn
 test("an unknown command is refused with the nearest known one, and a missing file is named", async () => {
   const wrong = await runScript("boatyard", ["bild"], { expect: 2 });
   assert.match(wrong.stderr, 'there is no command "bild" (did you mean "build"?)');
+  const help = await runScript("boatyard", ["help", "bild"], { expect: 2 });
+  assert.is(help.stderr, wrong.stderr);
+  const flags = await runScript("boatyard", ["bild", "x", "--only", "test"], { expect: 2 });
+  assert.is(flags.stderr, wrong.stderr);
+  const more = await runScript("boatyard", ["help", "release", "pack", "x"], { expect: 2 });
+  assert.match(more.stderr, /unexpected operand "pack"; see release --help/);
   const [file = ""] = scriptArgv("boatyard").slice(-1);
   if (!file.endsWith(".mjs")) return;
   const alone = join(tempDir(), "boatyard.mjs");

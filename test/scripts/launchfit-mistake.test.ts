@@ -1,10 +1,12 @@
 // A mistake in launchify.yml while the app runs: it is told, and what runs goes on.
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { deploy, webApp } from "../helpers/launch.ts";
 import { makePublisher } from "../helpers/publisher.ts";
+import { runScript } from "../helpers/run.ts";
+import { tempDir } from "../helpers/tmp.ts";
 import { waitFor } from "../helpers/wait.ts";
 
 const publisher = await makePublisher();
@@ -78,6 +80,39 @@ test("verify works beside a launchfit that runs", async () => {
   assert.is(verified.code, 0, verified.stderr);
   assert.match(verified.stdout, /^my-app-5: good, signed by [0-9A-F]{40} \(installed\)\n/);
   await running.stop();
+});
+
+test("what is typed wrong is told with what to type, and nothing is made", async () => {
+  const url = "https://updates.invalid/app";
+  const cases: [string[], string | RegExp][] = [
+    [
+      ["chekc"],
+      '"chekc" is no command (did you mean "check"?) and not the address of a web folder',
+    ],
+    [["./web"], '"./web" is no command and not the address of a web folder'],
+    [[url, "--key", "12"], '"12" is not a fingerprint'],
+    [[url, "--key-file", "no-such-file"], "no-such-file: there is no such file"],
+    [[url, "--key", "0".repeat(40), "--key-file", "a-file"], "give --key or --key-file, not both"],
+    [["log", "-n", "1.5"], '--lines: "1.5" is not a whole number'],
+    [["log", "--lines=-5"], '--lines: "-5" is not a whole number'],
+    [["log", "-1"], /unknown flag -1; see/],
+    ...[["status"], ["list"], ["config"], ["log"], ["check"], ["check", "--once"], ["rollback"]]
+      .concat([["verify"], ["fetch"], ["restart"], ["notify", "test"], []])
+      .flatMap((words): [string[], string][] => [
+        [[...words, "--dir", "nowhere"], "nowhere is not there; name the deploy directory"],
+        [[...words, "--dir", "/etc/passwd"], "/etc/passwd is not a folder; name the deploy"],
+      ]),
+  ];
+  const tried = cases.map(async ([words, told]) => {
+    const cwd = tempDir();
+    const { code, stdout, stderr } = await runScript("launchfit", words, { cwd });
+    const what = `launchfit ${words.join(" ")}: ${JSON.stringify({ code, stdout, stderr })}`;
+    assert.ok(typeof told === "string" ? stderr.includes(told) : told.test(stderr), what);
+    assert.is(code, 2, what);
+    assert.is(stdout, "", what);
+    assert.equal(readdirSync(cwd), [], what);
+  });
+  await Promise.all(tried);
 });
 
 test.run();

@@ -1,6 +1,14 @@
 // The web folder as its publisher makes it; gpg and launchfit are the judges.
 import { createHash } from "node:crypto";
-import { chmodSync, linkSync, mkdirSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
@@ -164,7 +172,7 @@ test("what no client would unpack is refused before anything is written", async 
     make(join(dir, "build"));
     const { stderr } = await pack("1", [], { expect: 2 });
     assert.match(stderr, reason);
-    assert.equal(await readdir(out), []);
+    assert.not(existsSync(out));
   }
 });
 
@@ -338,12 +346,36 @@ gpgTest("gpg's own key signs, and launchfit takes it by its fingerprint", async 
   assert.match((await pack("2", ["--key", "gpg:ABCD"], { expect: 2 })).stderr, "whole fingerprint");
 });
 
-test("words that are no app, no version, no platform are usage errors", async () => {
-  const { pack, release } = await yard();
-  assert.match((await pack("v1", [], { expect: 2 })).stderr, "dotted hexadecimal");
-  assert.match((await pack("1", ["--platform", "a b"], { expect: 2 })).stderr, "--platform");
-  await release(["pack", "--app", "../x", "--version", "1"], { expect: 2 });
-  await release(["pack", "--version", "1"], { expect: 2 });
+test("what is typed wrong is told with what to type, and nothing is made", async () => {
+  const { dir, release } = await yard();
+  const before = await readdir(dir);
+  const pack = (...more: string[]) => ["pack", "--app", "my-app", "--version", "1", ...more];
+  const cases: [string[], string][] = [
+    [["pakc"], 'name its tag with --tag (did you mean "pack"?)'],
+    [["pack", "--app", "my-app", "--version", "v1"], "dotted hexadecimal"],
+    [["pack", "--app", "../x", "--version", "1"], '--app "../x": a name is'],
+    [["pack", "--version", "1"], "give --app and --version"],
+    [pack("--platform", "a b"), '--platform "a b": one of gnu-linux,'],
+    [pack("--platform", "linux-gnu"), '--platform "linux-gnu": one of gnu-linux,'],
+    [pack("--from", "nowhere"), "nowhere cannot be read"],
+    [pack("--out", "build/index.html"), "build/index.html is not a folder"],
+    [pack("--keep", "1.5"), '--keep: "1.5" is not a whole number'],
+    [pack("--expires", "0"), '--expires: "0" is not a duration'],
+    [pack("--key", "nowhere"), "the key file nowhere is not there"],
+    [["list", "build/index.html"], "build/index.html is not a folder"],
+    [["refresh", "--out", "nowhere"], "nowhere has no VERSION"],
+    [["withdraw"], "VERSION is missing"],
+    [["keys", "add"], "name a key file, or gpg:FINGERPRINT"],
+    [["keys", "retire"], "name its fingerprint, as release keys list shows it"],
+    [["verify", "nowhere"], "nowhere is neither a folder nor a URL"],
+  ];
+  const tried = cases.map(async ([words, told]) => {
+    const { stdout, stderr } = await release(words, { expect: 2 });
+    assert.ok(stderr.includes(told), `release ${words.join(" ")}: ${stderr}`);
+    assert.is(stdout, "");
+  });
+  await Promise.all(tried);
+  assert.equal(await readdir(dir), before);
 });
 
 test.run();

@@ -76,13 +76,13 @@ test("an unknown flag is refused with the nearest known name", () => {
 });
 
 test("a missing, wrong or doubled value is refused by the flag's name", () => {
-  refused(["--jobs", "many"], /--jobs: "many" is not a number/);
+  refused(["--jobs", "many"], /--jobs: "many" is not a whole number/);
   refused(["--jobs"], /--jobs needs a value/);
   refused(["--tag", "--force"], /--tag needs a value/);
   refused(["--wait", "10"], /--wait: "10" is not a duration/);
   refused(["--tag", "a", "--tag", "b"], /--tag is given twice/);
   refused(["--only", "pul"], /"pul" is not one of pull, install \(did you mean "pull"\?\)/);
-  assert.throws(() => parse([], { DEMO_JOBS: "x" }), /DEMO_JOBS: "x" is not a number/);
+  assert.throws(() => parse([], { DEMO_JOBS: "x" }), /DEMO_JOBS: "x" is not a whole number/);
 });
 
 test("operands are counted, and those after -- are never flags", () => {
