@@ -13,7 +13,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import process from "node:process";
-import { bundleScript } from "../tools/bundle.ts";
+import { bundled } from "./bundled.ts";
 import { timed } from "./timed.ts";
 
 const rounds = Number(process.argv[2] ?? 5);
@@ -99,7 +99,7 @@ try {
   await run([...gpg, "--import", key]);
   await run([...gpg, "--output", `${raw}.sig`, "--detach-sign", raw]);
   await writeFile(join(folder, "verify.ts"), verifying(raw, join(web, "large", "KEY.asc")));
-  await bundleScript(join(folder, "verify.ts"), join(folder, "verify.mjs"));
+  await bundled(join(folder, "verify.ts"), join(folder, "verify.mjs"));
   const verify = await compare({
     openpgp: [process.execPath, join(folder, "verify.mjs")],
     gpg: [...gpg, "--verify", `${raw}.sig`, raw],

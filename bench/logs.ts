@@ -9,7 +9,7 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { formatLine, formatMark, type Mark, markStage } from "../lib/log/format.ts";
 import { newRunId } from "../lib/core/id.ts";
-import { bundleScript } from "../tools/bundle.ts";
+import { bundled } from "./bundled.ts";
 
 const output = join(tmpdir(), `bench-logs-output-${process.pid}`);
 
@@ -61,7 +61,7 @@ async function writing(folder: string, rounds: number): Promise<void> {
   const line = "added 22 packages, and audited 23 packages in 3s; found 0 vulnerabilities\n";
   await writeFile(input, line.repeat(1_000_000));
   const writer = join(folder, "log-writer.mjs");
-  await bundleScript(fileURLToPath(new URL("log-writer.ts", import.meta.url)), writer);
+  await bundled(fileURLToPath(new URL("log-writer.ts", import.meta.url)), writer);
   const clean = () => rm(join(folder, "written"), { recursive: true, force: true });
   const ours = [process.execPath, writer, join(folder, "written", "logs.txt")];
   const peer = ["multilog", "t", "s16777215", "n100", "!gzip", join(folder, "written")];
