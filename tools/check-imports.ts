@@ -22,7 +22,7 @@ const shared: Record<string, readonly string[]> = {
   archive: ["tar", "rules"],
   openpgp: ["keys", "verify", "sign"],
   s3: ["s3", "errors"],
-  bus: ["bus", "address", "nkey"],
+  bus: ["bus", "address", "nkey", "settings", "users"],
   fetch: ["fetch"],
   notify: ["notify"],
   statuses: ["statuses"],

@@ -9,16 +9,36 @@ export function nameOnBus(name: string): string {
 
 /**
  * An address that may be used: encrypted, or on this machine.
+ * @param where `file:line:column` of the place that names it
  * @throws {UsageError}
  */
-export function checkBusUrl(text: string): string {
+export function checkBusUrl(text: string, where?: string): string {
+  const at = where === undefined ? "" : `${where}: `;
   const url = URL.canParse(text) ? new URL(text) : undefined;
   const isPlain = url !== undefined && /^[a-z]+:\/\/[^/@?#]+$/.test(text);
   if (!isPlain || !["tls:", "nats:"].includes(url.protocol))
-    throw new UsageError(`"${text}" is not the address of a bus; write tls://HOST:4222`);
+    throw new UsageError(`${at}"${text}" is not the address of a bus; write tls://HOST:4222`);
   if (url.protocol === "nats:" && !/^(?:127\.[\d.]+|localhost|\[::1\])$/.test(url.hostname))
     throw new UsageError(
-      `"${text}" is not encrypted; write tls:// (nats:// is for a bus on this machine)`,
+      `${at}"${text}" is not encrypted; write tls:// (nats:// is for a bus on this machine)`,
     );
   return text;
+}
+
+/** Whom an order is for: everybody on the bus. */
+export const everybody = "*";
+
+/** Whom an order is for: all of a group. */
+export function targetOfGroup(group: string): string {
+  return `[${group}]`;
+}
+
+/**
+ * Where orders stand in the bucket `want`, by whom they are for: everybody's at `all`, a group's at `group.GROUP`, one slave's at
+ * `host.NAME`; each value has the orders of all repos. A slave reads its own few keys, and needs no consumer on the server.
+ */
+export function keyOfTarget(target: string): string {
+  if (target === everybody) return "all";
+  const group = /^\[(.+)\]$/.exec(target)?.[1];
+  return group === undefined ? `host.${nameOnBus(target)}` : `group.${nameOnBus(group)}`;
 }

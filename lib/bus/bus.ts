@@ -1,9 +1,8 @@
-import { readFile } from "node:fs/promises";
 import type { KeyObject } from "node:crypto";
 import type { NatsConnection } from "@nats-io/transport-node";
 import type { KV } from "@nats-io/kv";
 import { cleanLine } from "../core/clean.ts";
-import { Failure, messageOf, systemCode, UsageError } from "../core/errors.ts";
+import { Failure, messageOf, systemCode } from "../core/errors.ts";
 import { checkBusUrl } from "./address.ts";
 import { nkeyOf, signNonce } from "./nkey.ts";
 
@@ -37,6 +36,11 @@ export interface Entry {
 export interface Bucket {
   /** @throws {Failure} when the bus does not answer, or does not permit it */
   get(key: string): Promise<Entry | undefined>;
+  /**
+   * All values there are, by key, in one answer.
+   * @throws {Failure} when the bus does not answer, or does not permit it
+   */
+  all(): Promise<Map<string, string>>;
   /**
    * Write a value; with a revision, only when that is still the key's own (0: there is none).
    * @returns false when somebody else was faster
@@ -89,7 +93,7 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
       ignoreAuthErrorAbort: true,
       maxReconnectAttempts: -1,
       // so that a thousand do not come back in one instant
-      ...{ reconnectTimeWait: 500, reconnectJitter: 1000, reconnectJitterTLS: 1500 },
+      ...{ reconnectTimeWait: 250, reconnectJitter: 1000, reconnectJitterTLS: 1500 },
       // a line that NAT has forgotten is noticed by this
       ...{ pingInterval: 20_000, maxPingOut: 2 },
       waitOnFirstConnect: patient,
@@ -123,6 +127,17 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
         } catch (error) {
           throw failure(`${about} cannot be read`, error);
         }
+      },
+      async all() {
+        const found = new Map<string, string>();
+        try {
+          for await (const entry of await (await opened).history({ key: ">" }))
+            if (entry.operation === "PUT") found.set(entry.key, entry.string());
+            else found.delete(entry.key);
+        } catch (error) {
+          throw failure(`${about} cannot be read`, error);
+        }
+        return found;
       },
       async put(key, text, revision) {
         try {
@@ -182,15 +197,4 @@ function failure(what: string, error: unknown): Failure {
         ? `its certificate is not trusted (${systemCode(error) ?? messageOf(error)}); see ca_file`
         : (systemCode(error) ?? messageOf(error));
   return new Failure(`${what}: ${cleanLine(why)}`);
-}
-
-/** The PEM of an authority. @throws {UsageError} */
-export async function readAuthority(path: string, where = ""): Promise<string> {
-  try {
-    return await readFile(path, "utf8");
-  } catch (error) {
-    throw new UsageError(
-      `${where}${path} cannot be read: ${systemCode(error) ?? messageOf(error)}`,
-    );
-  }
 }

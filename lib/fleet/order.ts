@@ -9,7 +9,8 @@ import {
   verify,
 } from "node:crypto";
 import { open } from "node:fs/promises";
-import { nkeyOf } from "../bus/nkey.ts";
+import { everybody } from "../bus/address.ts";
+import { keyOfSeed, newSeed, nkeyOf } from "../bus/nkey.ts";
 import { readSecretFile } from "../config/secrets.ts";
 import { Failure, messageOf, systemCode, UsageError } from "../core/errors.ts";
 import { isRunId } from "../core/id.ts";
@@ -26,7 +27,7 @@ export interface Order {
   sha: string;
   /** The branch that the commit was the tip of; none: a tag, or a commit that was chosen by hand. */
   branch?: string | undefined;
-  /** The name of the slave that it is for. */
+  /** The name of the slave that it is for; over a bus also `*` for everybody, or `[GROUP]`. */
   target: string;
   /** Milliseconds since 1970. It rises from order to order for a repo, so that an old one cannot be sent again. */
   at: number;
@@ -48,13 +49,7 @@ export function isTargetName(text: string): boolean {
 }
 
 export function signOrder({ repo, sha, branch, target, at, run }: Order, key: KeyObject): string {
-  const json = JSON.stringify({ repo, sha, branch, target, at, run });
-  const payload = Buffer.from(json).toString("base64url");
-  return `v1.${payload}.${sign(null, orderText(payload), key).toString("base64url")}`;
-}
-
-function orderText(payload: string): Buffer {
-  return Buffer.from(`boatyard-order-v1\n${payload}`);
+  return signText("order", { repo, sha, branch, target, at, run }, key);
 }
 
 /** Read an order and check whose it is. Who it is for and whether it is a new one, the caller must check. */
@@ -62,34 +57,88 @@ export function readOrder(
   text: string,
   keys: readonly KeyObject[],
 ): SignedOrder | { refusal: string } {
-  const [, payload = "", signature = ""] =
-    /^v1\.([A-Za-z0-9_-]{1,4000})\.([A-Za-z0-9_-]{86})$/.exec(text) ?? [];
-  if (payload === "" || !isCanonical(signature)) return { refusal: "the order is malformed" };
-  const bytes = Buffer.from(signature, "base64url");
-  const key = keys.find((each) => verify(null, orderText(payload), each, bytes));
-  if (!key)
-    return {
-      refusal: "the order is not signed with a master_key of slave.yml; compare the keys",
-    };
-  const order = parsePayload(Buffer.from(payload, "base64url").toString("utf8"));
+  const signed = openText("order", text, keys);
+  if ("refusal" in signed) return signed;
+  const order = parsePayload(signed.json);
   if (!order) return { refusal: "the order does not say what an order must; update this slave" };
-  return { order, key: keyId(key), signature };
+  return { order, key: keyId(signed.key), signature: signed.signature };
 }
 
-function parsePayload(text: string): Order | undefined {
-  let value: Partial<Record<keyof Order, unknown>>;
+/** A question of the master: that a slave compare the files that it serves with their commits. Only over a bus. */
+export interface Question {
+  /** As in an order. */
+  target: string;
+  /** Milliseconds since 1970. */
+  at: number;
+}
+
+/** What a question stands under on the bus, where an order stands under its repo; no repo can be called so. */
+export const questionKey = "?";
+
+export function signQuestion({ target, at }: Question, key: KeyObject): string {
+  return signText("question", { target, at }, key);
+}
+
+/** Read a question and check whose it is; its signature tells it from others. */
+export function readQuestion(
+  text: string,
+  keys: readonly KeyObject[],
+): (Question & { signature: string }) | { refusal: string } {
+  const signed = openText("question", text, keys);
+  if ("refusal" in signed) return signed;
+  const { target, at } = signed.json as Partial<Record<keyof Question, unknown>>;
+  if (typeof target !== "string" || !isTime(at)) return { refusal: "the question is malformed" };
+  return { target, at, signature: signed.signature };
+}
+
+type Kind = "order" | "question";
+
+/** A value as a text that one kind of reader takes. */
+function signText(kind: Kind, value: object, key: KeyObject): string {
+  const payload = Buffer.from(JSON.stringify(value)).toString("base64url");
+  return `v1.${payload}.${sign(null, signedText(kind, payload), key).toString("base64url")}`;
+}
+
+function signedText(kind: Kind, payload: string): Buffer {
+  return Buffer.from(`boatyard-${kind}-v1\n${payload}`);
+}
+
+/** The value in a text that one of the keys has signed. */
+function openText(
+  kind: Kind,
+  text: string,
+  keys: readonly KeyObject[],
+): { json: object; key: KeyObject; signature: string } | { refusal: string } {
+  const [, payload = "", signature = ""] =
+    /^v1\.([A-Za-z0-9_-]{1,4000})\.([A-Za-z0-9_-]{86})$/.exec(text) ?? [];
+  if (payload === "" || !isCanonical(signature)) return { refusal: `the ${kind} is malformed` };
+  const bytes = Buffer.from(signature, "base64url");
+  const key = keys.find((each) => verify(null, signedText(kind, payload), each, bytes));
+  if (!key)
+    return {
+      refusal: `the ${kind} is not signed with a master_key of slave.yml; compare the keys`,
+    };
   try {
-    value = JSON.parse(text) as typeof value;
+    const json = JSON.parse(Buffer.from(payload, "base64url").toString("utf8")) as unknown;
+    return { json: Object(json) as object, key, signature };
   } catch {
-    return undefined;
+    return { json: {}, key, signature };
   }
-  const { repo, sha, branch, target, at, run } = value ?? {};
+}
+
+function parsePayload(json: object): Order | undefined {
+  const { repo, sha, branch, target, at, run } = json as Partial<Record<keyof Order, unknown>>;
   const isText = (each: unknown): each is string => typeof each === "string";
   if (!isText(repo) || !isShortName(repo) || !isText(sha) || !isSha(sha)) return undefined;
   if (branch !== undefined && (!isText(branch) || !isSafeRef(branch))) return undefined;
-  if (!isText(target) || !isTargetName(target) || !isText(run) || !isRunId(run)) return undefined;
-  if (typeof at !== "number" || !Number.isSafeInteger(at) || at < 0) return undefined;
+  if (!isText(target) || !isText(run) || !isRunId(run) || !isTime(at)) return undefined;
+  const isForMany = target === everybody || /^\[[A-Za-z][\w.-]*\]$/.test(target);
+  if (!isForMany && !isTargetName(target)) return undefined;
   return { repo, sha, branch, target, at, run };
+}
+
+function isTime(value: unknown): value is number {
+  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
 }
 
 /** What a slave tells over the bus: all that `GET /status` says, and what became of the last order for each repo. */
@@ -101,6 +150,10 @@ export interface Report {
   inventory: Record<string, unknown>;
   /** By repo. */
   orders: Record<string, OrderState>;
+  /** The groups whose orders it reads. */
+  groups: string[];
+  /** What it serves, compared with the commits, as a question of the master wanted it; for some minutes. */
+  verified?: { signature: string; repos: unknown } | undefined;
 }
 
 /** What became of an order. */
@@ -148,16 +201,30 @@ export function readReport(
   }
   try {
     const json = Buffer.from(payload, "base64url").toString("utf8");
-    const { name, time, inventory, orders } = JSON.parse(json) as Report;
+    const { name, time, inventory, orders, groups, verified } = JSON.parse(json) as Report;
     const isObject = (value: unknown) => typeof value === "object" && value !== null;
     if (typeof name !== "string" || name.toLowerCase() !== slave.name.toLowerCase())
       return { refusal: "its report is another slave's" };
     if (Number.isSafeInteger(time) && isObject(inventory) && isObject(orders))
-      return { name, time, inventory, orders };
+      return { name, time, inventory, orders, groups: listOf(groups), verified };
   } catch {
     // said below
   }
   return { refusal: "its report cannot be read" };
+}
+
+/** The groups that a report names; whose it is does not matter. */
+export function groupsOfReport(text: string): string[] {
+  try {
+    const json = Buffer.from(text.split(".")[1] ?? "", "base64url").toString("utf8");
+    return listOf((JSON.parse(json) as Report).groups);
+  } catch {
+    return [];
+  }
+}
+
+function listOf(value: unknown): string[] {
+  return Array.isArray(value) ? value.filter((each) => typeof each === "string") : [];
 }
 
 /** Ed25519 keys: private ones as PEM files (PKCS #8), public ones as one word, `ed25519:` and 43 characters of base64url. */
@@ -166,20 +233,36 @@ export function readReport(
  * Make a key pair: `path` (mode 600) and `path.pub`.
  * @throws {Failure} when there is something at `path` already
  */
-export async function writeKey(
-  path: string,
-): Promise<{ publicKey: string; id: string; nkey: string }> {
+export async function writeKey(path: string): Promise<{ publicKey: string; id: string }> {
   const { privateKey } = generateKeyPairSync("ed25519");
   const publicKey = formatPublicKey(privateKey);
+  await writeOnce(path, privateKey.export({ type: "pkcs8", format: "pem" }) as string);
+  await writeAtomic(`${path}.pub`, `${publicKey}\n`, { mode: 0o644 });
+  return { publicKey, id: keyId(privateKey) };
+}
+
+/**
+ * Make a key for a bus: its seed in `path` (mode 600).
+ * @returns how the bus knows it
+ * @throws {Failure} when there is something at `path` already
+ */
+export async function writeSeed(path: string): Promise<string> {
+  const seed = newSeed();
+  await writeOnce(path, `${seed}\n`);
+  const key = keyOfSeed(seed);
+  if (!key) throw new Error("a seed that was just made cannot be read");
+  return nkeyOf(key);
+}
+
+async function writeOnce(path: string, text: string): Promise<void> {
   try {
     const file = await open(path, "wx", 0o600);
     try {
-      await file.writeFile(privateKey.export({ type: "pkcs8", format: "pem" }));
+      await file.writeFile(text);
       await file.sync();
     } finally {
       await file.close();
     }
-    await writeAtomic(`${path}.pub`, `${publicKey}\n`, { mode: 0o644 });
   } catch (error) {
     const why =
       systemCode(error) === "EEXIST"
@@ -187,7 +270,6 @@ export async function writeKey(
         : `cannot be written: ${messageOf(error)}`;
     throw new Failure(`${path} ${why}`);
   }
-  return { publicKey, id: keyId(privateKey), nkey: nkeyOf(privateKey) };
 }
 
 /**

@@ -2,6 +2,7 @@ import { readdir } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { checkBusUrl } from "../bus/address.ts";
+import { busKeys } from "../bus/settings.ts";
 import { type Config, type Infer, readConfig, y } from "../config/yaml.ts";
 import { Refused, UsageError } from "../core/errors.ts";
 import { isSafeRef, isShortName, shortNames } from "../core/names.ts";
@@ -19,6 +20,8 @@ export const systemConfig = "/etc/boatyard/slave.yml";
 const systemUnit = "/etc/systemd/system/slave-server.service";
 
 const branch = y.string({ match: /^[^\s-]\S*$/, what: "a branch or tag" });
+const slaveName = y.string({ match: /^[A-Za-z0-9_:][A-Za-z0-9._:-]*$/, what: "a host's name" });
+const groupName = y.string({ match: /^[A-Za-z][\w.-]*$/, what: "a group of the master's list" });
 const depth = y.either([y.number({ min: 1 }), y.just("full")], 'a number of commits, or "full"');
 
 /** What may be said for all repos, and again for one under `each:`. */
@@ -36,18 +39,9 @@ const perRepo = {
   lfs: y.optional(y.boolean()),
 };
 
-/** How a bus is reached: `bus:` of slave.yml, and all of the master's bus.yml. */
-export const busSchema = y.object({
-  url: y.oneOrMore(y.string()),
-  key_file: y.string(),
-  ca_file: y.optional(y.string()),
-});
-
 export const slaveSchema = y.object({
   ...perRepo,
-  name: y.optional(
-    y.oneOrMore(y.string({ match: /^[A-Za-z0-9_:][A-Za-z0-9._:-]*$/, what: "a host's name" })),
-  ),
+  name: y.optional(y.oneOrMore(slaveName)),
   listen: y.optional(y.string()),
   repos: y.optional(y.string()),
   state: y.optional(y.string()),
@@ -60,7 +54,13 @@ export const slaveSchema = y.object({
   master_key: y.optional(y.oneOrMore(y.string())),
   identity_file: y.optional(y.string()),
   accept_unbound: y.optional(y.boolean()),
-  bus: y.optional(busSchema),
+  bus: y.optional(
+    y.object({
+      ...busKeys,
+      name: y.optional(slaveName),
+      groups: y.optional(y.oneOrMore(groupName)),
+    }),
+  ),
   metrics_token_file: y.optional(y.string()),
   hosts: y.optional(y.list(y.string())),
   each: y.optional(

@@ -3,27 +3,34 @@ import { defineCommand } from "../../lib/cli/command.ts";
 export const keygen = defineCommand({
   name: "server-update keygen",
   summary: "makes an Ed25519 key that signs a master's orders, or a slave's answers",
-  usage: ["server-update keygen --out FILE"],
+  usage: ["server-update keygen [--bus] [--out FILE]"],
   maxArgs: 0,
   flags: {
     out: {
       type: "string",
       value: "FILE",
-      default: "/etc/server-update/master.key",
-      help: "where the private key goes; a file that is there is left alone",
+      help: "where the private key goes; a file that is there is left alone (default: /etc/server-update/master.key; with --bus bus.seed beside it)",
     },
+    bus: { type: "boolean", help: "a key for a bus: the seed of a NATS user" },
   },
   examples: [
     ["server-update keygen", "the master's; its public key goes into the slaves' slave.yml"],
-    ["server-update keygen --out web-17.key", "for identity_file: of a slave, or for a bus"],
+    ["server-update keygen --out web-17.key", "for identity_file: of a slave"],
+    ["server-update keygen --bus --out bus.seed", "for seed_file: of whoever uses a bus"],
   ],
-  notes: "The public key is printed, and stands in FILE.pub.",
+  notes: "The public key is printed; without --bus it also stands in FILE.pub.",
   run: async ({ flags, terminal }) => {
-    const { writeKey } = await import("../../lib/fleet/order.ts");
-    const { publicKey, id, nkey } = await writeKey(flags.out);
+    const { writeKey, writeSeed } = await import("../../lib/fleet/order.ts");
+    const out = flags.out ?? `/etc/server-update/${flags.bus ? "bus.seed" : "master.key"}`;
+    if (flags.bus) {
+      const nkey = await writeSeed(out);
+      terminal.print(nkey);
+      terminal.printJson({ key: out, public: nkey });
+      return terminal.note(`${out} is the seed; the bus knows it as ${nkey}`);
+    }
+    const { publicKey, id } = await writeKey(out);
     terminal.print(publicKey);
-    terminal.printJson({ key: flags.out, public: publicKey, id, nkey });
-    terminal.note(`${flags.out} is the private key (${id}), ${flags.out}.pub the public one`);
-    terminal.note(`a bus knows it as ${nkey}`);
+    terminal.printJson({ key: out, public: publicKey, id });
+    terminal.note(`${out} is the private key (${id}), ${out}.pub the public one`);
   },
 });

@@ -1,9 +1,9 @@
-// A real nats-server with JetStream, configured by templates/nats.conf and templates/nats-users.conf.
-import { generateKeyPairSync, type KeyObject } from "node:crypto";
+// A real nats-server with JetStream, configured by templates/nats.conf.
+import type { KeyObject } from "node:crypto";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { nameOnBus } from "../../lib/bus/address.ts";
-import { nkeyOf } from "../../lib/bus/nkey.ts";
+import { keyOfSeed, newSeed, nkeyOf } from "../../lib/bus/nkey.ts";
+import { type BusUser, formatUser } from "../../lib/bus/users.ts";
 import { freePort } from "./ports.ts";
 import { type Running, startCommand } from "./run.ts";
 import { root } from "./runtime.ts";
@@ -17,15 +17,15 @@ export type TestBus = {
   url: string;
   /** Who knows this key is the master. */
   master: KeyObject;
-  /** The PEM file of a new key of a slave, which is let in. */
-  addSlave: (name: string) => Promise<{ key: KeyObject; file: string }>;
+  /** The seed file of a new key of a slave, which is let in. */
+  addSlave: (name: string, ...groups: string[]) => Promise<{ key: KeyObject; file: string }>;
   /** A key that is not let in yet, and what lets it in. */
   newKey: (name: string) => Promise<{ key: KeyObject; file: string }>;
-  admit: (name: string, key: KeyObject) => Promise<void>;
-  admitAll: (keys: ReadonlyMap<string, KeyObject>) => Promise<void>;
+  admit: (name: string, key: KeyObject, groups?: readonly string[]) => Promise<void>;
+  admitAll: (keys: ReadonlyMap<string, KeyObject>, groups?: readonly string[]) => Promise<void>;
   start: () => Promise<void>;
   kill: () => Promise<void>;
-  /** Its files, and `master.key`. */
+  /** Its files, and `master.seed`. */
   dir: string;
 };
 
@@ -33,29 +33,24 @@ export type TestBus = {
 export async function startBus(tls?: Certificate): Promise<TestBus> {
   const dir = tempDir("nats-");
   const port = await freePort();
-  const users = await readFile(join(root, "templates/nats-users.conf"), "utf8");
-  const slaves: [name: string, nkey: string][] = [];
+  const users: BusUser[] = [];
   let server: Running | undefined;
   const newKey = async (name: string) => {
-    const key = generateKeyPairSync("ed25519").privateKey;
-    const file = join(dir, `${name}.key`);
-    await writeFile(file, key.export({ type: "pkcs8", format: "pem" }), { mode: 0o600 });
+    const seed = newSeed();
+    const key = keyOfSeed(seed);
+    if (!key) throw new Error("a seed that is none");
+    const file = join(dir, `${name}.seed`);
+    await writeFile(file, `${seed}\n`, { mode: 0o600 });
     return { key, file };
   };
   const master = (await newKey("master")).key;
-  const template = /^ *\{ nkey: USLAVE[\s\S]*?^ {2}\} \}\n/m;
-  const writeUsers = async () => {
-    const slave = template.exec(users)?.[0] ?? "";
-    const blocks = slaves.map(([name, nkey]) =>
-      slave.replace("USLAVE", nkey).replaceAll("NAME", () => nameOnBus(name)),
-    );
-    const text = users.replace("UMASTER", nkeyOf(master)).replace(template, () => blocks.join(""));
-    await writeFile(join(dir, "nats-users.conf"), text);
-  };
+  users.push({ name: "master", nkey: nkeyOf(master), role: "master", groups: [] });
+  const writeUsers = () =>
+    writeFile(join(dir, "nats-users.conf"), `users: [\n${users.map(formatUser).join("")}]\n`);
   await mkdir(join(dir, "jetstream"));
   const conf = (await readFile(join(root, "templates/nats.conf"), "utf8"))
     .replace("0.0.0.0:4222", `127.0.0.1:${port}`)
-    .replace("/var/lib/nats", join(dir, "jetstream"))
+    .replace("/var/lib/boatyard-bus", join(dir, "jetstream"))
     .replace("/etc/boatyard/bus.crt", tls?.cert ?? "")
     .replace("/etc/boatyard/bus.key", tls?.key ?? "");
   await writeFile(join(dir, "nats.conf"), tls ? conf : conf.replace(/^tls \{[\s\S]*?^\}$/m, ""));
@@ -64,9 +59,10 @@ export async function startBus(tls?: Certificate): Promise<TestBus> {
     url: tls ? `tls://localhost:${port}` : `nats://127.0.0.1:${port}`,
     ...{ master, dir },
     newKey,
-    admit: (name, key) => bus.admitAll(new Map([[name, key]])),
-    async admitAll(keys) {
-      for (const [name, key] of keys) slaves.push([name, nkeyOf(key)]);
+    admit: (name, key, groups) => bus.admitAll(new Map([[name, key]]), groups),
+    async admitAll(keys, groups = []) {
+      for (const [name, key] of keys)
+        users.push({ name, nkey: nkeyOf(key), role: "slave", groups });
       await writeUsers();
       if (!server) return;
       const count = (text: string) => text.split("Reloaded server configuration").length;
@@ -74,9 +70,9 @@ export async function startBus(tls?: Certificate): Promise<TestBus> {
       server.kill("SIGHUP");
       await server.until((text) => count(text) > before);
     },
-    async addSlave(name) {
+    async addSlave(name, ...groups) {
       const made = await newKey(name);
-      await bus.admit(name, made.key);
+      await bus.admit(name, made.key, groups);
       return made;
     },
     async start() {

@@ -40,20 +40,25 @@ async function setUp({ tls = false } = {}) {
   const base = `file://${dirname(repo.bare)}`;
   const ca = certificate ? `ca_file: ${certificate.ca}\n` : "";
   const via = join(dir, "bus.yml");
-  await writeFile(via, `url: ${bus.url}\nkey_file: ${join(bus.dir, "master.key")}\n${ca}`);
+  await writeFile(via, `url: ${bus.url}\nseed_file: ${join(bus.dir, "master.seed")}\n${ca}`);
   const list = join(dir, "list");
   const configs = new Map<string, string>();
   return {
     ...{ dir, bus, repo, list, base },
     orderKey: await readPrivateKey(join(dir, "order.key")),
     /** Start a slave, a new one or once more. */
-    async slave(name: string, more = "", known?: { file: string }) {
+    async slave(
+      name: string,
+      more = "",
+      { file: known, groups = [] }: { file?: string; groups?: string[] } = {},
+    ) {
       let config = configs.get(name);
       if (config === undefined) {
-        const { file } = known ?? (await bus.addSlave(name));
+        const file = known ?? (await bus.addSlave(name, ...groups)).file;
         config = join(dir, `${name}.yml`);
         configs.set(name, config);
-        const part = `bus:\n  url: ${bus.url}\n  key_file: ${file}\n${ca.replace(/^/, "  ")}`;
+        const flow = groups.length === 0 ? "" : `  groups: [${groups.join(", ")}]\n`;
+        const part = `bus:\n  url: ${bus.url}\n  seed_file: ${file}\n${flow}${ca.replace(/^/, "  ")}`;
         const text = `name: ${name}\nmaster_key: ${publicKey}\nbase: ${base}\n${part}\n${more}`;
         await writeFile(config, text);
       }
@@ -168,10 +173,10 @@ testBus(
     });
     ends.push(() => lying.close());
     const want = lying.bucket("want");
-    const old = (await want.get("web-1"))?.text ?? "";
+    const old = (await want.get("host.web-1"))?.text ?? "";
     const second = await repo.push({ "index.html": "two" });
     await update(["bus://web-1"], ["site", "--wait"], 0);
-    const newest = (await want.get("web-1"))?.text ?? "";
+    const newest = (await want.get("host.web-1"))?.text ?? "";
     const { privateKey: stranger } = await keyPair();
     const order = (more: Partial<Order>, key = orderKey) =>
       signOrder(
@@ -184,8 +189,8 @@ testBus(
     const lies: [what: string, value: string, logged: RegExp][] = [
       ["an old one", old, /not newer than the last one taken/],
       ["a stranger's", put(order({}, stranger)), /not signed with a master_key/],
-      ["another slave's", put(order({ target: "web-2" })), /is for another slave, web-2/],
-      ["everybody's", put(order({ target: "web" })), /is for another slave, web\n/],
+      ["another slave's", put(order({ target: "web-2" })), /is for another, web-2/],
+      ["everybody's", put(order({ target: "web" })), /is for another, web\n/],
       ["another repo's", put(order({ repo: "other" })), /the order is for other/],
       ["of tomorrow", put(order({ at: Date.now() + 86_400_000 })), /clock is 24 hours ahead/],
       ["not an order", put("v1.x.y"), /the order is malformed/],
@@ -193,11 +198,11 @@ testBus(
       ["not a map", "[1, null]", /^/],
     ];
     for (const [what, value, logged] of lies) {
-      await want.put("web-1", value);
-      await want.put("web-1", value);
+      await want.put("host.web-1", value);
+      await want.put("host.web-1", value);
       await one.until(logged).catch((error: unknown) => assert.unreachable(`${what}: ${error}`));
     }
-    await want.put("web-1", newest);
+    await want.put("host.web-1", newest);
     await one.stop();
     await slave("web-1");
     assert.is(await served("web-1"), "two");
@@ -221,16 +226,16 @@ testBus("a slave whose key is in the list is believed only what that has signed"
   const { key } = await bus.addSlave("web-1");
   const taken = await connectBus({ ...master, key, name: "web-1" });
   ends.push(() => taken.close());
-  const forged = { name: "web-1", time: Date.now() + 1000, inventory: { repos: [] }, orders: {} };
+  const forged = { name: "web-1", time: Date.now() + 1000, inventory: {}, orders: {}, groups: [] };
   await taken.bucket("state").put("web-1", writeReport(forged, undefined));
   const { stdout } = await update(line, ["--status"], 1);
   assert.match(stdout, "its report is not signed with the key that the list has for it");
 });
 
-testBus("a slave may read its own orders and write its own report, and nothing else", async () => {
+testBus("a slave may read what is for it and write its own report, and nothing else", async () => {
   const { bus } = await setUp();
-  const { key } = await bus.addSlave("web-1");
-  await bus.addSlave("web-2");
+  const { key } = await bus.addSlave("web-1", "web");
+  await bus.addSlave("web-2", "db");
   const master = { servers: [bus.url], key: bus.master, name: "master", timeout: 5000 };
   const made = await connectBus(master);
   ends.push(() => made.close());
@@ -238,22 +243,19 @@ testBus("a slave may read its own orders and write its own report, and nothing e
   const nats = await connectAs(bus, key);
   const api = "$JS.API";
   const publish = [
-    ...[
-      "$KV.want.web-1",
-      "$KV.want.web-2",
-      "$KV.want.>",
-      "$KV.state.web-2",
-      "$KV.state.web-1.site",
-    ],
+    ...["all", "group.web", "host.web-1", "host.web-2", ">"].map((each) => `$KV.want.${each}`),
+    ...["web-2", "web-1.site", "*"].map((each) => `$KV.state.${each}`),
     ...[`${api}.INFO`, `${api}.STREAM.INFO.KV_want`, `${api}.STREAM.LIST`, `${api}.STREAM.NAMES`],
     ...[`${api}.STREAM.PURGE.KV_state`, `${api}.STREAM.DELETE.KV_want`, `${api}.STREAM.CREATE.x`],
     ...[`${api}.STREAM.MSG.GET.KV_want`, `${api}.DIRECT.GET.KV_want`],
-    ...[`${api}.DIRECT.GET.KV_want.$KV.want.web-2`, `${api}.DIRECT.GET.KV_state.$KV.state.web-2`],
+    ...["host.web-2", "group.db", ">"].map((each) => `${api}.DIRECT.GET.KV_want.$KV.want.${each}`),
+    `${api}.DIRECT.GET.KV_state.$KV.state.web-2`,
     ...[`${api}.CONSUMER.CREATE.KV_want`, `${api}.CONSUMER.CREATE.KV_want.x.$KV.want.>`],
     ...["_INBOX.web-2.x", "_INBOX.master.x", "$SYS.REQ.SERVER.PING", "anything"],
   ];
-  const subscribe = ["$KV.want.web-2", "$KV.want.*", "$KV.state.*", "$KV.>", ">"];
-  subscribe.push("_INBOX.>", "_INBOX.web-2.>", "_INBOX.master.>", "$JS.API.>", "$SYS.>");
+  const subscribe = ["$KV.want.host.web-2", "$KV.want.group.db", "$KV.want.*", "$KV.want.host.*"];
+  subscribe.push("$KV.want.>", "$KV.state.*", "$KV.>", ">", "$JS.API.>", "$SYS.>");
+  subscribe.push("_INBOX.>", "_INBOX.web-2.>", "_INBOX.master.>");
   const refused = new Set<string>();
   void (async () => {
     for await (const status of nats.status())
@@ -269,6 +271,76 @@ testBus("a slave may read its own orders and write its own report, and nothing e
   for (const subject of subscribe) assert.match(all, `Subscription to "${subject}"`);
   // what it may
   await nats.request("$KV.state.web-1", "x");
+  refused.clear();
+  for (const place of ["all", "group.web", "host.web-1"]) {
+    nats.subscribe(`$KV.want.${place}`, { callback: () => {} });
+    await nats.request(`${api}.DIRECT.GET.KV_want.$KV.want.${place}`, "");
+  }
+  assert.equal([...refused], []);
+});
+
+testBus("one order is for all slaves, or for a group, when it reaches no others", async () => {
+  const { bus, orderKey, repo, slave, served, update } = await setUp();
+  const groups = (...names: string[]) => ({ groups: names });
+  const one = await slave("web-1", "", groups("web"));
+  await slave("web-2", "", groups("web"));
+  await slave("db-1", "", groups("db"));
+  const master = { servers: [bus.url], key: bus.master, name: "master", timeout: 5000 };
+  const looker = await connectBus(master);
+  ends.push(() => looker.close());
+  const orders = async () => {
+    const found = new Map<string, string>();
+    for (const [key, text] of await looker.bucket("want").all())
+      found.set(key, `${JSON.parse(text).site}`);
+    return found;
+  };
+  const lines = ["[web]", "bus://web-1", "bus://web-2", "[db]", "bus://db-1"];
+  const all = () => Promise.all(["web-1", "web-2", "db-1"].map(served));
+  await waitFor(
+    async () => (await update(lines, ["--status"])).stdout.match(/never seen/) === null,
+  );
+  await update(lines, ["site", "--wait"], 0);
+  assert.equal(await all(), ["one", "one", "one"]);
+  assert.equal([...(await orders()).keys()], ["all"]);
+  // a group's order is newer, and reaches that only
+  await repo.push({ "index.html": "two" });
+  await update(lines, ["site", "--wait", "--group", "web"], 0);
+  assert.equal(await all(), ["two", "two", "one"]);
+  assert.equal([...(await orders()).keys()].sort(), ["all", "group.web"]);
+  // an older order that is put there again, for all, turns nobody back
+  const old = JSON.stringify({ site: (await orders()).get("all") });
+  await repo.push({ "index.html": "three" });
+  await update(lines, ["site", "--batch", "1,100%", "--pause", "1ms"], 0);
+  assert.equal(await all(), ["three", "three", "three"]);
+  const keys = ["all", "group.web", "host.db-1", "host.web-1", "host.web-2"];
+  assert.equal([...(await orders()).keys()].sort(), keys);
+  await looker.bucket("want").put("all", old);
+  // and an order for all, or for another group, is none for one slave or group
+  await looker.bucket("want").put("host.web-1", old);
+  const at = Date.now() + 1000;
+  const more = { sha: "0".repeat(40), target: "[db]", at, run: "20261120T100000Z-3f2a9c" };
+  const foreign = JSON.stringify({ site: signOrder({ repo: "site", ...more }, orderKey) });
+  await looker.bucket("want").put("group.web", foreign);
+  await one.until(/the order is for another, \*/);
+  await one.until(/the order is for another, \[db\]/);
+  assert.is(await served("web-1"), "three");
+  // a list without one of them must not reach it
+  await repo.push({ "index.html": "four" });
+  await update(["bus://web-1", "bus://web-2"], ["site", "--wait"], 0);
+  assert.equal(await all(), ["four", "four", "three"]);
+});
+
+testBus("--status --verify names a slave into whose files somebody wrote", async () => {
+  const { dir, slave, update } = await setUp();
+  await slave("web-1");
+  await slave("web-2");
+  const lines = ["bus://web-1", "bus://web-2"];
+  await update(lines, ["site", "--wait"], 0);
+  await update(lines, ["--status", "--verify", "site"], 0);
+  await writeFile(join(dir, "web-2", "site/index.html"), "changed");
+  const { stdout } = await update(lines, ["--status", "--verify"], 1);
+  assert.match(stdout, /web-2 .*WRITTEN INTO/);
+  assert.match(stdout, "1 of 2 are as they should be");
 });
 
 testBus(
@@ -280,7 +352,7 @@ testBus(
     assert.is(await served("web-1"), "one");
     const via = join(dir, "other.yml");
     const other = await makeCertificate();
-    const key = `key_file: ${join(bus.dir, "master.key")}\n`;
+    const key = `seed_file: ${join(bus.dir, "master.seed")}\n`;
     await writeFile(via, `url: ${bus.url}\n${key}ca_file: ${other.ca}\n`);
     const flags = ["--status", "--list", join(dir, "list"), "--via", via];
     const strange = await runScript("server-update", flags, { env: { XDG_STATE_HOME: dir } });

@@ -1,11 +1,12 @@
 // Many slaves on one bus, three of them real: an order reaches all, also when the bus is killed in the middle, and
 // when half of them were off. The others are slaves of the product whose updates take no time.
-import { generateKeyPairSync } from "node:crypto";
+import type { KeyObject } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { keyOfSeed, newSeed } from "../../lib/bus/nkey.ts";
 import { parsePublicKey, writeKey } from "../../lib/fleet/order.ts";
 import { followBus } from "../../lib/fleet/slave/from-bus.ts";
 import { openSlave } from "../../lib/fleet/slave/slave.ts";
@@ -29,16 +30,14 @@ testUnless(test, needsNats)(`an order reaches ${count} slaves`, async () => {
   const repo = await makeRepo({ files: { "index.html": "0" } });
   const base = `file://${dirname(repo.bare)}`;
   const names = Array.from({ length: count }, (_, index) => `web-${index}`);
-  const keys = new Map(
-    names.map((name) => [name, generateKeyPairSync("ed25519").privateKey] as const),
-  );
+  const keys = new Map(names.map((name) => [name, keyOfSeed(newSeed()) as KeyObject] as const));
+  const made = await Promise.all(names.slice(0, 3).map((name) => bus.newKey(name)));
+  for (const [index, { key }] of made.entries()) keys.set(names[index] ?? "", key);
   await bus.admitAll(keys);
   const real = await Promise.all(
     names.slice(0, 3).map(async (name) => {
-      const [config, file] = [join(dir, `${name}.yml`), join(dir, `${name}.key`)];
-      const pem = keys.get(name)?.export({ type: "pkcs8", format: "pem" }) ?? "";
-      await writeFile(file, pem, { mode: 0o600 });
-      const part = `bus: { url: "${bus.url}", key_file: ${file} }`;
+      const [config, file] = [join(dir, `${name}.yml`), join(bus.dir, `${name}.seed`)];
+      const part = `bus: { url: "${bus.url}", seed_file: ${file} }`;
       await writeFile(config, `name: ${name}\nmaster_key: ${publicKey}\nbase: ${base}\n${part}\n`);
       const server = startScript("slave-server", [
         ...["--config", config, "--repos", join(dir, name)],
@@ -52,7 +51,7 @@ testUnless(test, needsNats)(`an order reaches ${count} slaves`, async () => {
   await writeFile(join(dir, "list"), names.map((name) => `bus://${name}\n`).join(""));
   await writeFile(
     join(dir, "bus.yml"),
-    `url: ${bus.url}\nkey_file: ${join(bus.dir, "master.key")}\n`,
+    `url: ${bus.url}\nseed_file: ${join(bus.dir, "master.seed")}\n`,
   );
 
   const first = await update();
@@ -111,7 +110,9 @@ testUnless(test, needsNats)(`an order reaches ${count} slaves`, async () => {
       },
     });
     const up = new Promise<void>((resolve) => (connected = resolve));
-    const { close } = followBus(slave, { servers: [bus.url], key });
+    const { close } = followBus(slave, {
+      ...{ servers: [bus.url], ca: undefined, key, name, groups: [] },
+    });
     await up;
     return {
       name,

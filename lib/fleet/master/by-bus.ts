@@ -1,20 +1,34 @@
-import { checkBusUrl, nameOnBus } from "../../bus/address.ts";
+import { Buffer } from "node:buffer";
+import type { KeyObject } from "node:crypto";
 import {
-  type Bucket,
-  type Bus,
-  type BusOptions,
-  connectBus,
-  readAuthority,
-} from "../../bus/bus.ts";
+  checkBusUrl,
+  everybody,
+  keyOfTarget,
+  nameOnBus,
+  targetOfGroup,
+} from "../../bus/address.ts";
+import { type Bucket, type Bus, connectBus } from "../../bus/bus.ts";
+import { type BusAccess, busSchema, readBusAccess } from "../../bus/settings.ts";
 import { readConfig } from "../../config/yaml.ts";
 import { Failure, messageOf, UsageError } from "../../core/errors.ts";
 import { exists } from "../../files/files.ts";
-import { offAfter, type OrderState, readPrivateKey, readReport, type Report } from "../order.ts";
-import { busSchema, fromConfig } from "../settings.ts";
+import {
+  groupsOfReport,
+  offAfter,
+  type OrderState,
+  questionKey,
+  readReport,
+  type Report,
+  signQuestion,
+} from "../order.ts";
+import { fromConfig } from "../settings.ts";
 import { pause, resultOf, tooLong, type Transport, wordsOf } from "./fan-out.ts";
 import type { Target } from "./list.ts";
 
-/** Slaves that connect out to a bus: an order is put there, and what became of it is read from their reports. */
+/**
+ * Slaves that connect out to a bus: an order is put there, for one slave or for many at once, and what became of it is
+ * read from their reports.
+ */
 
 /** Read when it is there: where the bus is, and the key that it knows us by. */
 const systemBus = "/etc/server-update/bus.yml";
@@ -24,35 +38,41 @@ const systemBus = "/etc/server-update/bus.yml";
  * @param via `--via`: a file like the system's, or an address for which that has the key
  * @throws {UsageError}
  */
-export async function readBus(
-  via: string | undefined,
-): Promise<Pick<BusOptions, "servers" | "key" | "ca">> {
+export async function readBus(via: string | undefined): Promise<BusAccess> {
   const isAddress = via?.includes("://") === true;
   const file = via === undefined || isAddress ? systemBus : via;
   if (!(await exists(file)))
     throw new UsageError(
       `there is no ${file}, which says where the bus is; see docs/many-machines.md`,
     );
+  if (isAddress && via !== undefined) checkBusUrl(via, "--via");
   const { value, where } = await readConfig(file, busSchema);
-  const { url, key_file: key, ca_file: ca } = value;
-  const servers = isAddress && via !== undefined ? [via] : url;
-  for (const each of servers) checkBusUrl(each);
-  return {
-    servers,
-    key: await readPrivateKey(fromConfig(key, file), where(["key_file"])),
-    ca:
-      ca === undefined
-        ? undefined
-        : await readAuthority(fromConfig(ca, file), `${where(["ca_file"])}: `),
-  };
+  const url = isAddress && via !== undefined ? [via] : value.url;
+  return await readBusAccess(
+    { ...value, url },
+    { path: (each) => fromConfig(each, file), where: (key) => where([key]) },
+  );
+}
+
+/** Slaves that one order reaches, and whom it must name. */
+export interface Shared {
+  name: string;
+  members: ReadonlySet<Target>;
 }
 
 export interface BusTransport extends Transport {
+  /**
+   * Whether one order may be for all of these: when no other slave would take it, too.
+   * @param group of the list, when it is about that only
+   */
+  share(targets: readonly Target[], group: string | undefined): Promise<Shared | undefined>;
   close(): Promise<void>;
 }
 
 interface Options {
   via: string | undefined;
+  /** What orders are signed with, and questions. */
+  key: KeyObject | undefined;
   /** Milliseconds for an answer of the bus. */
   connectTimeout: number;
   /** Milliseconds in which a slave must show that it has seen an order. */
@@ -65,22 +85,32 @@ interface Options {
 export function busTransport(options: Options): BusTransport {
   const { signal, timeout, note } = options;
   let opened: Promise<{ bus: Bus; want: Bucket; state: Bucket }> | undefined;
+  /** Counts the connections to the bus: what came while there was none has to be read, and orders be put again. */
+  let connection = 0;
+  let loaded: { connection: number; done: Promise<void> } | undefined;
+  /** What was put since the connection stands, by its text. */
+  const puts = new Map<string, Promise<void>>();
   /** The newest report of each slave, by its key in the bucket. */
   const texts = new Map<string, string>();
   const waiting = new Map<string, Set<() => void>>();
 
   const open = () =>
     (opened ??= (async () => {
-      const settings = await readBus(options.via);
+      const access = await readBus(options.via);
       const name = "master";
       const more = { name, timeout: Math.max(options.connectTimeout, 2000), onStatus: note };
-      const bus = await connectBus({ ...settings, ...more });
+      const bus = await connectBus({ ...access, ...more });
       await bus.makeBucket("want");
       await bus.makeBucket("state");
       const state = bus.bucket("state");
       state.watch("*", (key, text) => {
         texts.set(key, text);
         for (const done of waiting.get(key) ?? []) done();
+      });
+      bus.onConnect(() => {
+        connection += 1;
+        puts.clear();
+        for (const set of waiting.values()) for (const done of set) done();
       });
       return { bus, want: bus.bucket("want"), state };
     })().catch((error: unknown) => {
@@ -89,42 +119,48 @@ export function busTransport(options: Options): BusTransport {
       throw error;
     }));
 
-  /** @throws {Failure} for a report that is not the slave's own */
-  async function reportOf(target: Target, fresh: boolean): Promise<Report | undefined> {
+  /** Read the reports that there are, once a connection; those that come are told. */
+  async function load(): Promise<void> {
     const { state } = await open();
-    const key = nameOnBus(target.slave);
-    const known = read(texts.get(key));
-    if (known !== undefined && !fresh) return known;
-    const text = (await state.get(key))?.text;
-    const report = read(text);
-    // a bus that was killed may have forgotten the last one
-    if (text === undefined || (known && report && report.time < known.time)) return known;
-    texts.set(key, text);
+    if (loaded?.connection === connection) return await loaded.done;
+    const now = { connection, done: read() };
+    loaded = now;
+    await now.done.catch((error: unknown) => {
+      if (loaded === now) loaded = undefined;
+      throw error;
+    });
+
+    async function read(): Promise<void> {
+      const before = new Map(texts);
+      // one that came meanwhile is newer
+      for (const [key, text] of await state.all())
+        if (texts.get(key) === before.get(key)) texts.set(key, text);
+    }
+  }
+
+  /** @throws {Failure} for a report that is not the slave's own */
+  function reportOf(target: Target): Report | undefined {
+    const text = texts.get(nameOnBus(target.slave));
+    if (text === undefined) return undefined;
+    const report = readReport(text, { name: target.slave, key: target.key });
+    if ("refusal" in report) throw new Failure(report.refusal);
     return report;
-
-    function read(there: string | undefined): Report | undefined {
-      if (there === undefined) return undefined;
-      const report = readReport(there, { name: target.slave, key: target.key });
-      if ("refusal" in report) throw new Failure(report.refusal);
-      return report;
-    }
   }
 
-  /** Put an order where its slave finds it; once only, also when the answer to an earlier try was lost. */
-  async function put(target: Target, repo: string, order: string): Promise<void> {
+  /** Put a text where those find it whom it is for; once a connection, though many are followed by it. */
+  async function put(target: string, name: string, text: string): Promise<void> {
     const { want } = await open();
-    const key = nameOnBus(target.slave);
-    for (let round = 0; round < maxRounds; round++) {
-      const entry = await want.get(key);
-      const orders = parseOrders(entry?.text);
-      if (orders[repo] === order) return;
-      const text = JSON.stringify({ ...orders, [repo]: order });
-      if (await want.put(key, text, entry?.revision ?? 0)) return;
-    }
-    throw new Failure("its orders on the bus are changed by somebody else all the time");
+    const there = puts.get(text);
+    if (there) return await there;
+    const done = write(want, keyOfTarget(target), name, text);
+    puts.set(text, done);
+    await done.catch((error: unknown) => {
+      if (puts.get(text) === done) puts.delete(text);
+      throw error;
+    });
   }
 
-  /** Until a slave reports, but not longer than `ms`. */
+  /** Wait until a slave reports or the connection is made again, but not longer than `ms`. */
   async function change(target: Target, ms: number): Promise<void> {
     const key = nameOnBus(target.slave);
     const set = waiting.get(key) ?? new Set();
@@ -138,53 +174,92 @@ export function busTransport(options: Options): BusTransport {
     set.delete(end);
   }
 
+  /** Try until `timeout`: the bus may be away for a moment. */
+  async function patiently<T>(work: () => Promise<T>): Promise<T> {
+    const end = performance.now() + timeout;
+    for (;;) {
+      try {
+        return await work();
+      } catch (error) {
+        if (performance.now() > end || signal.aborted) throw error;
+        await pause(250, signal);
+      }
+    }
+  }
+
+  /** Have a slave compare its files; all of them by one question, when many are asked. */
+  async function verify(target: Target): Promise<Record<string, unknown>> {
+    const { key } = options;
+    if (key === undefined)
+      throw new Failure("a slave on a bus answers only signed questions; see --key-file");
+    const started = performance.now();
+    const question = signQuestion({ target: target.slave, at: Date.now() }, key);
+    const signature = signatureOf(question);
+    await put(target.slave, questionKey, question);
+    for (;;) {
+      const report = reportOf(target);
+      if (report?.verified?.signature === signature)
+        return { ...report.inventory, repos: report.verified.repos };
+      const left = timeout - (performance.now() - started);
+      if (left <= 0 || signal.aborted)
+        throw new Failure(
+          `it has not compared its files within ${timeout / 1000} s; give it more by --timeout`,
+        );
+      await change(target, left + 1);
+    }
+  }
+
   return {
-    async status(target, { repo, verify }) {
-      if (verify !== undefined)
-        throw new Failure("its files are not compared over a bus; leave --verify out for it");
-      const report = await reportOf(target, true);
+    async status(target, { repo, verify: isVerified }) {
+      await load();
+      const report = reportOf(target);
       if (report === undefined) throw new Failure("it has never been seen on the bus");
       if (Date.now() - report.time > offAfter)
         throw new Failure(`it is off: last seen ${new Date(report.time).toISOString()}`);
-      if (repo === undefined) return report.inventory;
-      const { repos, accept_unbound } = report.inventory;
+      const inventory = isVerified === undefined ? report.inventory : await verify(target);
+      if (repo === undefined) return inventory;
+      const { repos, accept_unbound } = inventory;
       const all = (Array.isArray(repos) ? repos : []) as Record<string, unknown>[];
       return { ...all.find((each) => each?.["repo"] === repo), accept_unbound };
     },
 
-    async start(target, { repo }, order) {
+    async share(targets, group) {
+      await patiently(load);
+      const chosen = new Set(targets.map(({ slave }) => nameOnBus(slave)));
+      const reads = (key: string) =>
+        group === undefined || groupsOfReport(texts.get(key) ?? "").includes(group);
+      if (targets.length < 2 || [...texts.keys()].some((key) => !chosen.has(key) && reads(key)))
+        return undefined;
+      const members = targets.filter(({ slave }) => reads(nameOnBus(slave)));
+      const name = group === undefined ? everybody : targetOfGroup(group);
+      return members.length < 2 ? undefined : { name, members: new Set(members) };
+    },
+
+    async start(_, { repo }, order) {
       if (order === undefined)
         throw new Failure("a slave on a bus takes only signed orders; see --key-file");
-      const end = performance.now() + timeout;
-      for (;;) {
-        try {
-          await put(target, repo, order);
-          return order;
-        } catch (error) {
-          if (performance.now() > end || signal.aborted) throw error;
-          await pause(250, signal);
-        }
-      }
+      await patiently(() => put(targetOf(order), repo, order));
+      return order;
     },
 
     async follow(target, order, rollout) {
       const started = performance.now();
-      const { repo } = rollout;
-      const signature = order.slice(order.lastIndexOf(".") + 1);
+      const signature = signatureOf(order);
       let taken: OrderState | undefined;
-      for (let fresh = true; ; ) {
+      for (;;) {
         if (signal.aborted) throw new Failure("interrupted");
         const waited = performance.now() - started;
         let report: Report | undefined;
         try {
-          report = await reportOf(target, fresh);
+          await load();
+          report = reportOf(target);
           // a bus that was killed may have forgotten it
-          if (fresh && taken === undefined) await put(target, repo, order);
+          if (taken === undefined) await put(targetOf(order), rollout.repo, order);
         } catch (error) {
           // the bus may be away for a moment
           if (waited > Math.max(timeout, maxAway)) throw error;
         }
-        const told = report?.orders[repo];
+        const told = report?.orders[rollout.repo];
         if (told?.signature === signature) {
           taken = told;
           const [before, sha] = [wordsOf(told.before), wordsOf(told.sha)];
@@ -194,11 +269,8 @@ export function busTransport(options: Options): BusTransport {
           throw new Failure("a newer order took its place");
         if (!taken && waited > timeout) throw new Failure(silentWords(report, waited));
         if (waited > rollout.waitLimit) throw tooLong(wordsOf(taken?.state), rollout);
-        const asked = performance.now();
-        const ms = taken ? pollEvery : Math.max(1, Math.min(pollEvery, timeout - waited + 1));
-        await change(target, ms);
-        // nothing came: a report may have been missed while the connection was lost
-        fresh = performance.now() - asked >= ms - 1;
+        const left = taken ? rollout.waitLimit - waited : timeout - waited;
+        await change(target, Math.max(1, Math.min(pollEvery, left + 1)));
       }
     },
 
@@ -213,8 +285,30 @@ export function busTransport(options: Options): BusTransport {
 const maxRounds = 20;
 /** How long the bus may be away while slaves are followed, in ms. */
 const maxAway = 60_000;
-/** How often a report is read although none came, in ms. */
+/** How often is looked whether the time is over, in ms. */
 const pollEvery = 2000;
+
+/** Put a text beside others under a key; once only, also when the answer to an earlier try was lost. */
+async function write(want: Bucket, key: string, name: string, text: string): Promise<void> {
+  for (let round = 0; round < maxRounds; round++) {
+    const entry = await want.get(key);
+    const orders = parseOrders(entry?.text);
+    if (orders[name] === text) return;
+    const next = JSON.stringify({ ...orders, [name]: text });
+    if (await want.put(key, next, entry?.revision ?? 0)) return;
+  }
+  throw new Failure("its orders on the bus are changed by somebody else all the time");
+}
+
+function signatureOf(signed: string): string {
+  return signed.slice(signed.lastIndexOf(".") + 1);
+}
+
+/** Whom an order of ours is for. */
+function targetOf(order: string): string {
+  const json = Buffer.from(order.split(".")[1] ?? "", "base64url").toString("utf8");
+  return (JSON.parse(json) as { target: string }).target;
+}
 
 function silentWords(report: Report | undefined, waited: number): string {
   const last = report

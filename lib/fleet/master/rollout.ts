@@ -1,3 +1,4 @@
+import type { KeyObject } from "node:crypto";
 import { access, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import process from "node:process";
@@ -10,7 +11,7 @@ import { acquireLock, type Lock } from "../../files/lock.ts";
 import type { Target as MessageTarget } from "../../notify/notify.ts";
 import { readPrivateKey, signOrder } from "../order.ts";
 import type { Keys } from "../signature.ts";
-import { busTransport } from "./by-bus.ts";
+import { type BusTransport, busTransport, type Shared } from "./by-bus.ts";
 import { createSender, httpTransport, type Sender } from "./by-http.ts";
 import { fanOut, type FanOutOptions, type Outcome, type Transport } from "./fan-out.ts";
 import { parseList, type Target } from "./list.ts";
@@ -54,11 +55,11 @@ export interface Master {
   sender: Sender;
   /** How a slave is reached. */
   transportFor: (target: Target) => Transport;
+  onBus: BusTransport;
   terminal: Terminal;
   signal: AbortSignal;
   /** Who is told of slaves that failed or differ. */
   targets: readonly MessageTarget[];
-  close(): Promise<void>;
 }
 
 /** Read when no --key-file is given and it is there. */
@@ -89,12 +90,11 @@ export async function openMaster(
   const overHttp = httpTransport(sender);
   const onBus = busTransport({
     ...{ via: flags.via, connectTimeout: flags["connect-timeout"], timeout: flags.timeout },
-    ...{ signal, note: (line) => terminal.note(line) },
+    ...{ key: keys.key, signal, note: (line) => terminal.note(line) },
   });
   const transportFor = (target: Target) => (isOnBus(target) ? onBus : overHttp);
   const targets = await readMessageTargets(flags.notify);
-  const close = () => onBus.close();
-  return { flags, keys, sender, transportFor, terminal, signal, targets, close };
+  return { flags, keys, sender, transportFor, onBus, terminal, signal, targets };
 }
 
 export function isOnBus({ url }: Target): boolean {
@@ -164,14 +164,25 @@ export class OrderBook {
   last: number;
   readonly orderFor: ((target: Target) => string) | undefined;
 
-  constructor(repo: string, pin: Pin, run: string, before: Wants | undefined, { key }: Keys) {
+  /** @param shared slaves that one order is for */
+  constructor(
+    repo: string,
+    pin: Pin,
+    run: string,
+    before: Wants | undefined,
+    { key }: Keys,
+    shared?: Shared,
+  ) {
     this.last = Math.max(Date.now(), (before?.at ?? 0) + 1);
+    const sign = (target: string, by: KeyObject) => {
+      this.last = Math.max(Date.now(), this.last);
+      return signOrder({ repo, ...pin, target, at: this.last, run }, by);
+    };
+    let one: string | undefined;
     this.orderFor =
       key &&
-      (({ slave }) => {
-        this.last = Math.max(Date.now(), this.last);
-        return signOrder({ repo, ...pin, target: slave, at: this.last, run }, key);
-      });
+      ((target) =>
+        shared?.members.has(target) ? (one ??= sign(shared.name, key)) : sign(target.slave, key));
   }
 }
 

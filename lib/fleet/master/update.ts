@@ -4,7 +4,7 @@ import type { Terminal } from "../../cli/terminal.ts";
 import { Busy, messageOf, UsageError } from "../../core/errors.ts";
 import { isSafeRef, isSha } from "../../core/names.ts";
 import { checkBase, checkRepo } from "../settings.ts";
-import { readBus } from "./by-bus.ts";
+import { readBus, type Shared } from "./by-bus.ts";
 import type { Outcome } from "./fan-out.ts";
 import { amountOf, chooseTargets, parseList, planBatches, type Target } from "./list.ts";
 import {
@@ -85,7 +85,7 @@ export async function serverUpdate(
     await tellOutcomes(repo, outcomes, master);
     return outcomes.every(({ ok }) => ok) ? 0 : 1;
   } finally {
-    await master.close();
+    await master.onBus.close();
   }
 }
 
@@ -160,8 +160,9 @@ async function runUpdate(repo: string, plan: Plan, master: Master): Promise<Outc
   const base = flags.base ?? before?.base;
   const pin = await pinCommit(repo, { ...flags, base }, signal);
   const run = runId();
-  const orders = new OrderBook(repo, pin, run, before, master.keys);
   const inSteps = plan.batches.length > 1 || plan.maxFailures !== undefined;
+  const shared = inSteps ? undefined : await shareOrder(plan.targets, master);
+  const orders = new OrderBook(repo, pin, run, before, master.keys, shared);
   const want = { ...pin, list: resolve(flags.list), group: flags.group, run, base };
   const set = (stopped: boolean) =>
     flags.list === "-"
@@ -175,6 +176,25 @@ async function runUpdate(repo: string, plan: Plan, master: Master): Promise<Outc
   await set(outcomes.some(({ skipped }) => skipped === true));
   await writeFailed(repo, outcomes, flags.failed, terminal);
   return outcomes;
+}
+
+/** Fewer than these at once are meant to spare something: then each slave gets an order of its own. */
+const unlimited = 512;
+
+/** All slaves on the bus take one order, where that cannot reach others, and nobody wants them to go one by one. */
+async function shareOrder(
+  targets: readonly Target[],
+  { flags, onBus, terminal }: Master,
+): Promise<Shared | undefined> {
+  const there = targets.filter(isOnBus);
+  if (there.length === 0 || flags.jobs < Math.min(unlimited, there.length)) return undefined;
+  try {
+    return await onBus.share(there, flags.group);
+  } catch (error) {
+    // each of them says so in the end; what is wanted is noted for --converge before
+    terminal.note(messageOf(error));
+    return undefined;
+  }
 }
 
 /**

@@ -1,11 +1,15 @@
-import { nameOnBus } from "../../bus/address.ts";
-import { type BusOptions, connectBus } from "../../bus/bus.ts";
+import { everybody, keyOfTarget, nameOnBus, targetOfGroup } from "../../bus/address.ts";
+import { connectBus } from "../../bus/bus.ts";
 import { nkeyOf } from "../../bus/nkey.ts";
+import type { BusAccess } from "../../bus/settings.ts";
 import { cleanLine } from "../../core/clean.ts";
 import { messageOf } from "../../core/errors.ts";
 import {
   type OrderState,
+  questionKey,
   readOrder,
+  readQuestion,
+  type Report,
   reportEvery,
   type SignedOrder,
   writeReport,
@@ -18,40 +22,63 @@ import type { Slave } from "./slave.ts";
  * rise, so that a bus that is not honest can withhold one, and neither forge it nor turn one back.
  */
 
-export type BusSettings = Pick<BusOptions, "servers" | "key" | "ca">;
+export interface BusSettings extends BusAccess {
+  /** What the bus and orders call this slave. */
+  name: string;
+  /** Whose orders it takes beside its own and everybody's. */
+  groups: readonly string[];
+}
 
-/** Every repo of a slave with its order, as it stands in the bucket `want`. */
-type Orders = Record<string, string>;
-
+/** Orders by repo, as they stand under one key of the bucket `want`; the master's question beside them. */
+type Texts = Record<string, string>;
 /** Milliseconds for an answer of the bus. */
 const timeout = 5000;
+
+/** Milliseconds in which changes share one report: an update that is over by then is told once. */
+const settle = 50;
+/** How long a question is good, and what it found is reported, in ms. */
+const questionLimit = 300_000;
 
 /** Follow the bus until it is closed; also while it cannot be reached. */
 export function followBus(slave: Slave, settings: BusSettings): { close(): Promise<void> } {
   const { options, jobs, inventory } = slave;
-  const { note, names, identity } = options;
-  const name = names[0] ?? "";
+  const { note, identity } = options;
+  const { name, groups } = settings;
   const key = nameOnBus(name);
+  /** What it was called by before has orders too. */
+  const names = [name, ...options.names].map((each) => each.toLowerCase());
+  const targets = [everybody, ...groups.map(targetOfGroup), name];
+  /** What was read under each of its keys, by target and repo; the order only when it counts. */
+  const read = new Map<string, Map<string, { text: string; signed: SignedOrder | undefined }>>();
   /** What was refused, by repo; it is reported until another order comes. */
   const refused = new Map<string, OrderState>();
   /** The last one taken, by repo: it is looked at every minute, and logged once. */
   const taken = new Map<string, string>();
+  let answered = 0;
+  let verified: Report["verified"];
   /** What a bus makes us say is said once a minute, and no more than a hundred such lines. */
   const said = new Set<string>();
   let closed = false;
 
   note(`the bus knows this slave as ${key}, with the key ${nkeyOf(settings.key)}`);
+  const { servers, ca } = settings;
   const connected = connectBus({
-    ...settings,
+    ...{ servers, key: settings.key, ca },
     ...{ name: key, timeout, patient: true, onStatus: note },
   });
   const opened = connected.then((bus) => {
     const buckets = { want: bus.bucket("want"), state: bus.bucket("state") };
-    buckets.want.watch(key, (_, text) => void attempt(() => takeAll(text)));
-    jobs.onChange = () => void attempt(report);
+    for (const target of targets)
+      buckets.want.watch(keyOfTarget(target), (_, text) =>
+        attempt(async () => {
+          learn(target, text);
+          await takeNewest();
+        }),
+      );
+    jobs.onChange = () => attempt(report);
     bus.onConnect(() => {
       note(`connected to the bus as ${name}`);
-      void attempt(look);
+      attempt(lookAgain);
     });
     return buckets;
   });
@@ -59,17 +86,17 @@ export function followBus(slave: Slave, settings: BusSettings): { close(): Promi
   // an order that was missed, and a sign of life
   const timer = setInterval(() => {
     said.clear();
-    void attempt(look);
+    if (Date.now() - answered > questionLimit) verified = undefined;
+    attempt(lookAgain);
   }, reportEvery);
   const late = setTimeout(() => note("the bus cannot be reached yet"), timeout);
   opened.finally(() => clearTimeout(late)).catch(() => {});
 
-  async function attempt(work: () => Promise<void>): Promise<void> {
-    try {
-      if (!closed) await work();
-    } catch (error) {
+  function attempt(work: () => Promise<void>): void {
+    if (closed) return;
+    work().catch((error: unknown) => {
       if (!closed) say(messageOf(error));
-    }
+    });
   }
 
   function say(line: string): void {
@@ -78,42 +105,99 @@ export function followBus(slave: Slave, settings: BusSettings): { close(): Promi
     note(cleanLine(line));
   }
 
+  let retry: NodeJS.Timeout | undefined;
+  /** Look, soon again when that fails: a new bus has no buckets before the master has made them. */
+  async function lookAgain(): Promise<void> {
+    clearTimeout(retry);
+    retry = undefined;
+    try {
+      await look();
+    } catch (error) {
+      retry ??= setTimeout(() => attempt(lookAgain), timeout);
+      throw error;
+    }
+  }
+
+  /** Read all of its keys, as a watch tells only what changes. */
   async function look(): Promise<void> {
-    const entry = await (await opened).want.get(key);
-    if (entry) await takeAll(entry.text);
+    const { want } = await opened;
+    const entries = await Promise.all(targets.map((target) => want.get(keyOfTarget(target))));
+    for (const [index, target] of targets.entries()) {
+      const text = entries[index]?.text;
+      if (text !== undefined) attempt(async () => learn(target, text));
+    }
+    await takeNewest();
+  }
+
+  function learn(target: string, text: string): void {
+    const before = read.get(target);
+    const now = new Map<string, { text: string; signed: SignedOrder | undefined }>();
+    for (const [repo, order] of Object.entries(parseTexts(text))) {
+      const known = before?.get(repo);
+      if (repo === questionKey) answer(target, order);
+      else now.set(repo, known?.text === order ? known : { text: order, signed: check() });
+
+      /** What is not an order for this place is not worth a report: anybody could have put it there. */
+      function check(): SignedOrder | undefined {
+        const signed = readOrder(order, options.keys);
+        const why = "refusal" in signed ? signed.refusal : foreignWords(signed, target, repo);
+        if (why === undefined) return signed as SignedOrder;
+        say(`from the bus, for ${JSON.stringify(repo.slice(0, 100))}: ${why}`);
+        return undefined;
+      }
+    }
+    read.set(target, now);
+  }
+
+  function foreignWords({ order }: SignedOrder, place: string, repo: string): string | undefined {
+    if (order.repo !== repo) return `the order is for ${order.repo}`;
+    return isFor(order.target, place) ? undefined : `the order is for another, ${order.target}`;
+  }
+
+  function isFor(target: string, place: string): boolean {
+    return place === name ? names.includes(target.toLowerCase()) : target === place;
+  }
+
+  /** Of all orders for a repo the newest counts. */
+  async function takeNewest(): Promise<void> {
+    const newest = new Map<string, SignedOrder>();
+    for (const orders of read.values())
+      for (const [repo, { signed }] of orders)
+        if (signed && signed.order.at > (newest.get(repo)?.order.at ?? -1))
+          newest.set(repo, signed);
+    for (const [repo, signed] of newest) await takeOne(repo, signed);
     await report();
   }
 
-  async function takeAll(text: string): Promise<void> {
-    for (const [repo, order] of Object.entries(parseOrders(text))) await takeOne(repo, order);
-    await report();
-  }
-
-  async function takeOne(repo: string, text: string): Promise<void> {
-    const signed = readOrder(text, options.keys);
-    // what is not an order for this place is not worth a report: anybody could have put it there
-    const foreign = "refusal" in signed ? signed.refusal : foreignWords(signed, repo);
-    if ("refusal" in signed || foreign !== undefined)
-      return say(`from the bus, for ${JSON.stringify(repo.slice(0, 100))}: ${foreign}`);
-    const why = clockAhead(signed.order.at, Date.now());
+  async function takeOne(repo: string, signed: SignedOrder): Promise<void> {
+    const { signature, order } = signed;
+    const why = clockAhead(order.at, Date.now());
     try {
       if (why !== undefined) throw new Error(why);
-      if (taken.get(repo) === signed.signature) return;
-      await slave.take(signed.order, "the bus", signed);
-      taken.set(repo, signed.signature);
+      if (taken.get(repo) === signature) return;
+      await slave.take(order, "the bus", signed);
+      taken.set(repo, signature);
       refused.delete(repo);
     } catch (error) {
-      if (refused.get(repo)?.signature === signed.signature) return;
+      if (refused.get(repo)?.signature === signature) return;
       say(`from the bus, for ${repo}: ${messageOf(error)}`);
-      const { signature, order } = signed;
       refused.set(repo, { signature, at: order.at, state: "refused", error: messageOf(error) });
     }
   }
 
-  function foreignWords({ order }: SignedOrder, repo: string): string | undefined {
-    if (order.repo !== repo) return `the order is for ${order.repo}`;
-    if (names.some((each) => each.toLowerCase() === order.target.toLowerCase())) return undefined;
-    return `the order is for another slave, ${order.target}`;
+  /** Compare what is served with its commits; each question once, and none that is old. */
+  function answer(target: string, text: string): void {
+    const question = readQuestion(text, options.keys);
+    if ("refusal" in question) return say(`from the bus: ${question.refusal}`);
+    const { at, signature } = question;
+    const isNew = at > answered && Math.abs(Date.now() - at) < questionLimit;
+    if (!isNew || !isFor(question.target, target)) return;
+    answered = at;
+    attempt(async () => {
+      const { repos } = await inventory.all(true);
+      verified = { signature, repos };
+      await report();
+    });
   }
 
   let [isReporting, isStale] = [false, false];
@@ -124,6 +208,7 @@ export function followBus(slave: Slave, settings: BusSettings): { close(): Promi
     isReporting = true;
     try {
       while (isStale && !closed) {
+        await new Promise((resolve) => setTimeout(resolve, settle));
         isStale = false;
         const orders: Record<string, OrderState> = {};
         for (const { repo, order, state, before, sha, error } of jobs.all())
@@ -131,8 +216,9 @@ export function followBus(slave: Slave, settings: BusSettings): { close(): Promi
             orders[repo] = { signature: order.signature, at: order.at, state, before, sha, error };
         for (const [repo, state] of refused) orders[repo] = state;
         const told = { name, time: Date.now(), inventory: await inventory.all(false), orders };
+        const text = writeReport({ ...told, groups: [...groups], verified }, identity);
         try {
-          await (await opened).state.put(key, writeReport(told, identity));
+          await (await opened).state.put(key, text);
         } catch (error) {
           // one that was lost with the connection: since then it was made again, or there is more to tell
           if (!isStale) throw error;
@@ -148,6 +234,7 @@ export function followBus(slave: Slave, settings: BusSettings): { close(): Promi
       closed = true;
       clearInterval(timer);
       clearTimeout(late);
+      clearTimeout(retry);
       jobs.onChange = () => {};
       // one that was never reached is given up with the process
       await Promise.race([connected.then((bus) => bus.close()).catch(() => {}), pastTick()]);
@@ -159,8 +246,8 @@ function pastTick(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 1000).unref());
 }
 
-function parseOrders(text: string): Orders {
+function parseTexts(text: string): Texts {
   const value = JSON.parse(text) as unknown;
   const pairs = typeof value === "object" && value !== null ? Object.entries(value) : [];
-  return Object.fromEntries(pairs.filter(([, order]) => typeof order === "string")) as Orders;
+  return Object.fromEntries(pairs.filter(([, order]) => typeof order === "string")) as Texts;
 }

@@ -9,7 +9,7 @@ import { findScript } from "../../exec/scripts.ts";
 import { acquireLock } from "../../files/lock.ts";
 import { formatListen, type Listen, listenOn, parseListen } from "../../http/server.ts";
 import { listenFds, notify, startWatchdog } from "../../http/systemd.ts";
-import { readAuthority } from "../../bus/bus.ts";
+import { readBusAccess } from "../../bus/settings.ts";
 import { formatPublicKey, isTargetName, parsePublicKey, readPrivateKey } from "../order.ts";
 import { serverFolder } from "../repo/state.ts";
 import {
@@ -110,17 +110,13 @@ async function busSettings({ values, file, at }: SlaveSettings): Promise<BusSett
     throw new UsageError(
       `${at("bus")}a bus needs master_key: only signed orders are taken from it`,
     );
-  if (!isTargetName(name[0] ?? ""))
+  if (!isTargetName(bus.name ?? name[0] ?? ""))
     throw new UsageError(`${at("name")}this machine's name cannot be a slave's; give it one here`);
-  const place = (key: string) => at("bus", key).replace(/: $/, "");
-  const { url, key_file: key, ca_file: ca } = bus;
+  const where = (key: string) => at("bus", key).replace(/: $/, "");
   return {
-    servers: url,
-    key: await readPrivateKey(fromConfig(key, file), place("key_file")),
-    ca:
-      ca === undefined
-        ? undefined
-        : await readAuthority(fromConfig(ca, file), at("bus", "ca_file")),
+    ...(await readBusAccess(bus, { path: (each) => fromConfig(each, file), where })),
+    name: bus.name ?? name[0] ?? "",
+    groups: bus.groups ?? [],
   };
 }
 

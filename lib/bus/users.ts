@@ -1,0 +1,69 @@
+import { everybody, keyOfTarget, nameOnBus, targetOfGroup } from "./address.ts";
+
+/** Who may do what on a bus: users of nats.conf, a line each, which `setup bus add` writes. */
+
+export interface BusUser {
+  /** What it is called: a slave's name. */
+  name: string;
+  /** Its public key, `U` and 55 letters and digits. */
+  nkey: string;
+  role: "master" | "slave";
+  /** Whose orders a slave may read beside its own and everybody's. */
+  groups: readonly string[];
+}
+
+/** What it may publish and subscribe to; all else is refused. */
+interface Permissions {
+  publish: string[];
+  subscribe: string[];
+}
+
+const api = "$JS.API";
+
+/** Pure. Names are narrow: a slave that could make a consumer of `want` as it likes could read all orders. */
+export function permissionsOf({ name, role, groups }: BusUser): Permissions {
+  const own = nameOnBus(name);
+  if (role === "slave") {
+    const wants = [everybody, ...groups.map(targetOfGroup), name].map(
+      (target) => `$KV.want.${keyOfTarget(target)}`,
+    );
+    return {
+      publish: [
+        ...wants.map((subject) => `${api}.DIRECT.GET.KV_want.${subject}`),
+        `$KV.state.${own}`,
+      ],
+      subscribe: [...wants, `_INBOX.${own}.>`],
+    };
+  }
+  return {
+    publish: [
+      "$KV.want.>",
+      ...["want", "state"].flatMap((bucket) => [
+        `${api}.STREAM.CREATE.KV_${bucket}`,
+        `${api}.STREAM.INFO.KV_${bucket}`,
+        `${api}.DIRECT.GET.KV_${bucket}.>`,
+        // all values in one answer
+        ...["CREATE", "INFO", "DELETE"].map((verb) => `${api}.CONSUMER.${verb}.KV_${bucket}.>`),
+        `$JS.FC.KV_${bucket}.>`,
+      ]),
+    ],
+    subscribe: ["$KV.state.*", `_INBOX.${own}.>`],
+  };
+}
+
+/** One user as a line of nats.conf. */
+export function formatUser(user: BusUser): string {
+  const { publish, subscribe } = permissionsOf(user);
+  const list = (subjects: readonly string[]) => subjects.map((each) => `"${each}"`).join(", ");
+  const words = [user.role, user.name, ...user.groups].join(" ");
+  return `  { nkey: ${user.nkey}, permissions: { publish: { allow: [${list(publish)}] }, subscribe: { allow: [${list(subscribe)}] } } } # ${words}\n`;
+}
+
+/** The users in a text that `formatUser` wrote the lines of. */
+export function parseUsers(text: string): BusUser[] {
+  const lines = text.matchAll(/^ *\{ nkey: (U[A-Z2-7]{55}),.*\} # (master|slave) (\S+)(.*)$/gm);
+  return [...lines].map(([, nkey = "", role, name = "", groups = ""]) => ({
+    ...{ nkey, role: role === "master" ? "master" : "slave", name },
+    groups: groups.split(" ").filter((group) => group !== ""),
+  }));
+}
