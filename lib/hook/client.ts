@@ -5,6 +5,7 @@ import process from "node:process";
 import { json } from "node:stream/consumers";
 import { cleanText } from "../core/clean.ts";
 import { Failure, systemCode } from "../core/errors.ts";
+import { shortRef, shortSha } from "../core/names.ts";
 import { formatDuration } from "../core/units.ts";
 import type { Terminal } from "../cli/terminal.ts";
 import type { IgnoredDelivery } from "./ignored.ts";
@@ -82,8 +83,6 @@ export class HookClient {
   }
 }
 
-const shortRef = (ref: string) => ref.replace(/^refs\/(?:heads|tags)\//, "");
-
 /** Print what waits, runs and ran, the newest first. */
 export async function list(
   client: HookClient,
@@ -100,7 +99,7 @@ export async function list(
     run.id,
     run.repo,
     shortRef(run.ref),
-    run.sha?.slice(0, 10) ?? "",
+    shortSha(run.sha ?? ""),
     painted(terminal, run.state),
     run.seconds === undefined ? "" : formatDuration(run.seconds * 1000),
     ageOf(run.accepted),

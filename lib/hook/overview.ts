@@ -1,4 +1,4 @@
-import type { Overview, Run } from "../page/page.ts";
+import { hasResult, type Overview, type Run } from "../page/page.ts";
 
 /** The overview as `GET /overview` tells it: what the page shows at `/`. */
 
@@ -52,7 +52,7 @@ export function overviewOf(overview: Overview, problems: readonly string[]): Ove
       running: running && short(running),
       waiting,
       recent: runs
-        .filter(({ state }) => ["succeeded", "failed", "cancelled"].includes(state))
+        .filter(hasResult)
         .slice(0, shownRuns)
         .map(({ id, state, seconds }) => ({ id, state, seconds })),
     })),

@@ -1,9 +1,9 @@
-import type { PageSource } from "../page/page.ts";
+import { hasEnded, type PageSource } from "../page/page.ts";
 import type { Settings } from "./config.ts";
 import type { Ignored } from "./ignored.ts";
 import type { LiveLogs } from "./live-log.ts";
 import type { Problems } from "./problems.ts";
-import { hasEnded, type Records } from "./records.ts";
+import type { Records } from "./records.ts";
 import { sendLog } from "./run-log.ts";
 import type { Runs } from "./runs.ts";
 
@@ -37,11 +37,8 @@ export function pageSource({
     problems: () => problems.list(settings.config.state),
     logFile,
     mask: () => settings.mask,
-    sendLog: (response, { id, state }) =>
-      sendLog(response, logFile(id), {
-        mask: settings.mask,
-        growing: !hasEnded(state as never),
-      }),
+    sendLog: (response, run) =>
+      sendLog(response, logFile(run.id), { mask: settings.mask, growing: !hasEnded(run) }),
     followLog: (request, response, { id }, about) =>
       logs.follow(request, response, id, {
         path: logFile(id),

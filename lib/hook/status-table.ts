@@ -3,7 +3,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Terminal } from "../cli/terminal.ts";
 import { cleanLine } from "../core/clean.ts";
 import { Failure } from "../core/errors.ts";
-import { shortAge, shortDuration, shortRef } from "../page/page.ts";
+import { shortRef, shortSha } from "../core/names.ts";
+import { shortAge, shortDuration } from "../page/page.ts";
 import type { HookClient } from "./client.ts";
 import type { OverviewAnswer, RepoState, ShortRun } from "./overview.ts";
 
@@ -139,7 +140,7 @@ function refOf({ ref }: ShortRun): string {
 
 /** The commit's first line, cut; without one its id. */
 function titleOf({ commit, sha }: ShortRun): string {
-  const title = [...cleanLine(commit?.title ?? sha?.slice(0, 10) ?? "")];
+  const title = [...cleanLine(commit?.title ?? shortSha(sha ?? ""))];
   return title.length > titleWidth ? `${title.slice(0, titleWidth - 1).join("")}…` : title.join("");
 }
 

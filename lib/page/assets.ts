@@ -1,7 +1,7 @@
 /** Written by tools/page.ts from lib/page/browser/: change that, then run npm run page. */
 export const assets = {
   script: {
-    name: "page-409563f146.js",
+    name: "page-24cb53aa8e.js",
     type: "text/javascript",
     text: `// lib/core/clean.ts
 var suspicious = /[\\u0000-\\u0008\\u000a-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]/, sequences = (
@@ -122,12 +122,13 @@ var size = 500, maxBlocks = 40, Lines = class {
     return block.spans[offset];
   }
   async #load(number) {
-    if (!(this.#loading.has(number) || number * size >= this.total)) {
+    let known = this.#blocks.get(number), from = number * size + (known?.lines.length ?? 0);
+    if (!(this.#loading.has(number) || from >= this.total)) {
       this.#loading.add(number);
       try {
-        let answer = await this.#fetch(number * size, size);
-        if (answer.lines.length === 0) return;
-        this.#keep(number, { lines: answer.lines, spans: [], style: parseStyle(answer.style) }), this.#onLoad();
+        let { lines, style } = await this.#fetch(from, (number + 1) * size - from);
+        if (lines.length === 0) return;
+        known ? from === number * size + known.lines.length && known.lines.push(...lines) : this.#keep(number, { lines, spans: [], style: parseStyle(style) }), this.#onLoad();
       } catch {
         setTimeout(this.#onLoad, 2e3);
       } finally {
@@ -246,8 +247,15 @@ function startTools(section, { address, lines, rows, view }) {
     found.at = (found.at + by + found.lines.length) % found.lines.length;
     let line = found.lines[found.at] ?? 0;
     view.marked = [line, line], status.textContent = \`\${found.at + 1} of \${found.count}\`, view.show(line);
+  }, asking = new AbortController(), ask = async (what) => {
+    asking.abort(), asking = new AbortController();
+    let answer = await fetch(\`\${address}/\${what}\`, { signal: asking.signal });
+    if (!answer.ok) throw new Error(\`the server answered \${answer.status}\`);
+    return await answer.json();
+  }, sayWhy = (error2) => {
+    error2 instanceof DOMException || (status.textContent = String(error2));
   }, firstError = async () => {
-    let answer = await fetch(\`\${address}/error\`), { line } = await answer.json();
+    let { line } = await ask("error");
     if (line < 0) {
       status.textContent = "no error found";
       return;
@@ -260,7 +268,7 @@ function startTools(section, { address, lines, rows, view }) {
   let previous = button("↑", "Previous (p)", () => step(-1));
   previous.ariaLabel = "Previous match";
   let error = button("First error", "Jump to the first error (e)", () => {
-    firstError();
+    firstError().catch(sayWhy);
   }), areClosed = !1, fold = button("Fold all", "Fold or unfold all stages", () => {
     areClosed = !areClosed, fold.textContent = areClosed ? "Unfold all" : "Fold all", rows.foldAll(areClosed), view.draw();
   }), follow = button(
@@ -269,23 +277,23 @@ function startTools(section, { address, lines, rows, view }) {
     () => view.setFollowing(!view.isFollowing)
   ), showFollow = () => follow.ariaPressed = String(view.isFollowing);
   view.onFollow = showFollow, showFollow(), bar.replaceChildren(search, previous, next, status, error, fold, follow), bar.hidden = !1;
-  let latest = 0, find = async () => {
-    let own = ++latest, text = search.value, answer = text === "" ? { lines: [], count: 0 } : await (await fetch(\`\${address}/search?q=\${encodeURIComponent(text)}\`)).json();
-    own === latest && (Object.assign(found, answer, { at: -1 }), view.hits = new Set(answer.lines), status.textContent = text === "" ? "" : answer.count === 0 ? "none" : \`\${answer.count}\`, answer.count > 0 ? step(1) : view.draw());
+  let find = async () => {
+    let text = search.value, answer = await ask(
+      \`search?q=\${encodeURIComponent(text)}\`
+    );
+    Object.assign(found, answer, { at: -1 }), view.hits = new Set(answer.lines), status.textContent = text === "" ? "" : answer.count === 0 ? "none" : \`\${answer.count}\`, answer.count > 0 ? step(1) : view.draw();
   }, timer;
   search.addEventListener("input", () => {
     clearTimeout(timer), timer = setTimeout(() => {
-      find();
+      find().catch(sayWhy);
     }, 300);
   }), search.addEventListener("keydown", (event) => {
-    event.key === "Enter" && (event.preventDefault(), found.lines.length > 0 ? step(event.shiftKey ? -1 : 1) : find());
+    event.key === "Enter" && (event.preventDefault(), found.lines.length > 0 ? step(event.shiftKey ? -1 : 1) : find().catch(sayWhy));
   });
   let keys = {
     n: () => step(1),
     p: () => step(-1),
-    e: () => {
-      firstError();
-    },
+    e: () => error.click(),
     f: () => view.setFollowing(!view.isFollowing),
     "/": () => search.focus()
   };
@@ -300,8 +308,8 @@ function startTools(section, { address, lines, rows, view }) {
     event.preventDefault();
     let line = Number(number) - 1, start = event.shiftKey && view.marked ? view.marked[0] : line, [from, to] = [Math.min(start, line), Math.max(start, line)];
     view.marked = [from, to], history.replaceState(null, "", from === to ? \`#L\${from + 1}\` : \`#L\${from + 1}-L\${to + 1}\`), view.draw();
-  }), document.querySelector("#stages")?.addEventListener("click", (event) => {
-    let at = event.target.closest("a[data-at]")?.dataset.at;
+  }), document.addEventListener("click", (event) => {
+    let at = event.target.closest("#stages a[data-at]")?.dataset.at;
     at !== void 0 && (event.preventDefault(), fetch(\`\${address}/line-at?at=\${at}\`).then(async (answer) => await answer.json()).then(({ line }) => view.show(Math.min(line, Math.max(0, lines.total - 1)))));
   });
   let fromHash = () => {
@@ -478,12 +486,34 @@ function openStream(address, on) {
         stream === own && handle(event.data, event.lastEventId);
       });
     own.onerror = () => {
-      stream === own && (say("Connection lost; trying again"), close(), timer = setTimeout(open, pause + Math.random() * 300), pause = Math.min(pause * 2, 1e4));
+      stream === own && (say("Connection lost; trying again"), own.readyState === EventSource.CLOSED && reloadIfSignedOut(), close(), timer = setTimeout(open, pause + Math.random() * 300), pause = Math.min(pause * 2, 1e4));
     };
   }, look = () => document.hidden ? close() : stream === void 0 && open();
   return document.addEventListener("visibilitychange", look), addEventListener("pagehide", close), addEventListener("pageshow", look), open(), () => {
     isOver = !0, document.removeEventListener("visibilitychange", look), removeEventListener("pageshow", look), close();
   };
+}
+async function reloadIfSignedOut() {
+  (await fetch(location.href, { method: "HEAD" }).catch(() => {
+  }))?.status === 401 && location.reload();
+}
+
+// lib/page/browser/swap.ts
+function swap(old, next) {
+  if (!old || !next || timeless(old).isEqualNode(timeless(next))) return !1;
+  let focused = old.contains(document.activeElement) ? document.activeElement?.closest("a")?.getAttribute("href") : void 0;
+  old.replaceWith(next);
+  for (let link of next.querySelectorAll("a"))
+    if (focused && link.getAttribute("href") === focused) {
+      link.focus({ preventScroll: !0 });
+      break;
+    }
+  return !0;
+}
+function timeless(part) {
+  let copy = part.cloneNode(!0);
+  for (let time of copy.querySelectorAll("time")) time.textContent = "";
+  return copy;
 }
 
 // lib/page/browser/log.ts
@@ -508,34 +538,26 @@ function startLog(section) {
         at = id, lines.clear(), rows.total = 0, view?.draw();
       },
       about: (data) => {
-        let stages = document.querySelector("#stages");
-        stages && swap(stages, new DOMParser().parseFromString(data, "text/html").body), !willRead && (willRead = !0, setTimeout(() => {
+        !swapParts(new DOMParser().parseFromString(data, "text/html")) || willRead || (willRead = !0, setTimeout(() => {
           willRead = !1, readFolds(!1);
         }, 500));
       },
-      end: () => {
-        close(), setTimeout(() => {
+      end: (state) => {
+        close(), say(\`The run has ended: \${state}\`), setTimeout(() => {
           finish(readFolds);
         }, Math.random() * 1e3);
       }
     });
-  })().catch((error) => {
-    let where = document.querySelector("#link-state");
-    where && (where.textContent = String(error instanceof Error ? error.message : error));
-  });
+  })().catch((error) => say(String(error instanceof Error ? error.message : error)));
 }
 async function finish(readFolds) {
   let answer = await fetch(location.pathname, { headers: { accept: "text/html" } });
   if (!answer.ok) return;
   let fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-  for (let selector of ["#summary", ".actions", "#stages"]) {
-    let [old, next] = [document.querySelector(selector), fresh.querySelector(selector)];
-    old && next && swap(old, next);
-  }
-  await readFolds(!1);
+  swapParts(fresh), swap(document.querySelector(".actions"), fresh.querySelector(".actions")), await readFolds(!1);
 }
-function swap(old, next) {
-  old.replaceChildren(...next.childNodes);
+function swapParts(fresh) {
+  return ["summary", "stagebar", "stages"].filter((id) => swap(document.getElementById(id), fresh.getElementById(id))).includes("stages");
 }
 
 // lib/page/browser/times.ts
@@ -594,18 +616,8 @@ async function refresh() {
   let answer = await fetch(url, { headers: { accept: "text/html" }, cache: "no-store" });
   if (!answer.ok) return location.reload();
   let fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-  for (let selector of ["#live", ".head .sum", ".problems"]) {
-    let [old, next] = [document.querySelector(selector), fresh.querySelector(selector)];
-    if (!old || !next || old.innerHTML === next.innerHTML) continue;
-    let focused = document.activeElement?.closest("a")?.getAttribute("href"), hadFocus = old.contains(document.activeElement);
-    if (old.replaceWith(next), hadFocus && focused) {
-      for (let link of next.querySelectorAll("a"))
-        if (link.getAttribute("href") === focused) {
-          link.focus({ preventScroll: !0 });
-          break;
-        }
-    }
-  }
+  for (let selector of ["#problems", ".head .sum", "#live"])
+    swap(document.querySelector(selector), fresh.querySelector(selector));
   let box = document.querySelector("input[data-filter]");
   box && applyFilter(box);
 }

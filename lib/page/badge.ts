@@ -1,9 +1,9 @@
 import { escapeHtml } from "./html.ts";
-import { hasEnded, type Run } from "./source.ts";
+import { hasResult, type Run } from "./source.ts";
 
 /** A badge of a repo's last run that has ended, as SVG. The words are ours alone: nothing of a request stands in it. */
 export function badge(runs: readonly Run[]): string {
-  const last = runs.find((run) => hasEnded(run) && run.state !== "superseded");
+  const last = runs.find(hasResult);
   const words: Record<string, [text: string, colour: string]> = {
     succeeded: ["passing", "#1a7f37"],
     failed: ["failing", "#b3261e"],

@@ -1,5 +1,6 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { shortSha } from "../core/names.ts";
 import { html, type Html } from "./html.ts";
 import { ago } from "./times.ts";
 
@@ -118,7 +119,7 @@ function table(rows: readonly FleetRow[], now: number): Html {
     (row) => {
       const state =
         row.unreachable !== undefined ? "unreachable" : row.drift !== "" ? "differs" : "ok";
-      return html`<tr class="${isBad(row) && "drift"}"><th scope="row">${row.host}</th><td>${row.repo}</td><td><span class="pill ${state}">${state}</span></td><td><span class="sha">${row.sha?.slice(0, 10) ?? ""}</span> ${row.branch !== undefined && html`<span class="ref">${row.branch}</span>`}</td><td class="when">${ago(row.since, now)}</td><td class="sha">${row.wanted?.slice(0, 10) ?? ""}</td><td class="when">${ago(row.seen, now)}</td><td class="why">${row.unreachable ?? (whyOf(row) || row.error)}</td></tr>`;
+      return html`<tr class="${isBad(row) && "drift"}"><th scope="row">${row.host}</th><td>${row.repo}</td><td><span class="pill ${state}">${state}</span></td><td><span class="sha">${shortSha(row.sha ?? "")}</span> ${row.branch !== undefined && html`<span class="ref">${row.branch}</span>`}</td><td class="when">${ago(row.since, now)}</td><td class="sha">${shortSha(row.wanted ?? "")}</td><td class="when">${ago(row.seen, now)}</td><td class="why">${row.unreachable ?? (whyOf(row) || row.error)}</td></tr>`;
     },
   )}</tbody></table></div>`;
 }

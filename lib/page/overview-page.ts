@@ -1,8 +1,9 @@
+import { shortRef, shortSha } from "../core/names.ts";
 import { html, type Html } from "./html.ts";
 import { pill } from "./layout.ts";
-import { matches, type Overview, type RepoSummary, type Waiting } from "./overview.ts";
+import { type Overview, type RepoSummary, shownOf, type Waiting, wordsOf } from "./overview.ts";
 import { bars } from "./plots.ts";
-import { type Run, shortRef } from "./source.ts";
+import type { Run } from "./source.ts";
 import { ago, clock, shortDuration } from "./times.ts";
 
 /** The page of all repos. */
@@ -18,9 +19,9 @@ export function overviewPage(
   overview: Overview,
   { filter, problems, now }: { filter: string; problems: readonly string[]; now: number },
 ): Html {
-  const shown = overview.repos.filter((repo) => filter === "" || matches(repo, filter));
+  const shown = overview.repos.filter((repo) => wordsOf(repo).includes(filter.toLowerCase()));
   const failed = overview.repos.filter(({ last }) => last?.state === "failed").length;
-  return html`${problems.length > 0 && html`<section class="problems" aria-label="Problems of the server"><ul>${problems.map((each) => html`<li>${each}</li>`)}</ul></section>`}
+  return html`<div id="problems">${problems.length > 0 && html`<section class="problems" aria-label="Problems of the server"><ul>${problems.map((each) => html`<li>${each}</li>`)}</ul></section>`}</div>
 <div class="head"><h1>Repos</h1><p class="sum">${counts(overview, failed)}</p>
 <form class="filter" role="search" action="/"><label><span class="away">Filter</span><input type="search" name="q" value="${filter}" placeholder="Filter by repo, branch, commit, person" autocomplete="off" data-filter></label><noscript><button>Filter</button></noscript></form></div>
 <div id="live">${underWay(overview, now)}
@@ -56,27 +57,21 @@ function waitingItem({ run, behind }: Waiting, now: number): Html {
   return html`<li>${pill("waiting")}<a href="/runs/${run.id}">${run.repo}</a><span class="ref">${shortRef(run.ref)}</span><span class="title">${why}</span><span class="clock">${ago(run.accepted, now)}</span></li>`;
 }
 
-function row({ name, last, running, waiting, runs }: RepoSummary, now: number): Html {
+function row(repo: RepoSummary, now: number): Html {
+  const { name, last, running, waiting, runs } = repo;
   const [owner, short] = [
     name.slice(0, name.lastIndexOf("/") + 1),
     name.slice(name.lastIndexOf("/") + 1),
   ];
   const state = running ? running.state : (last?.state ?? (waiting > 0 ? "waiting" : "none"));
-  const shown = running ?? last ?? runs[0];
+  const shown = shownOf(repo);
   const href = shown ? `/runs/${shown.id}` : repoPath(name);
-  const words = [
-    name,
-    last?.state,
-    shown && shortRef(shown.ref),
-    shown?.commit?.title,
-    shown?.commit?.pusher,
-  ];
-  return html`<tr class="${last?.state ?? "none"}" data-words="${words.join(" ").toLowerCase()}"><th scope="row"><a href="${repoPath(name)}"><span class="owner">${owner}</span>${short}</a></th>
+  return html`<tr class="${last?.state ?? "none"}" data-words="${wordsOf(repo)}"><th scope="row"><a href="${repoPath(name)}"><span class="owner">${owner}</span>${short}</a></th>
 <td class="state"><a href="${href}">${pill(state)}</a></td>
-<td class="what">${shown && html`<span class="ref">${shortRef(shown.ref)}</span> <span class="title">${shown.commit?.title ?? shown.sha?.slice(0, 10) ?? ""}</span>`}</td>
+<td class="what">${shown && html`<span class="ref">${shortRef(shown.ref)}</span> <span class="title">${shown.commit?.title ?? shortSha(shown.sha ?? "")}</span>`}</td>
 <td class="by">${shown?.commit?.pusher ?? (shown?.forge === "poll" ? "poll" : "")}</td>
 <td class="when">${shown ? ago(shown.ended ?? shown.started ?? shown.accepted, now) : "never"}</td>
 <td class="num">${running ? clock(running.started, now) : last?.seconds !== undefined && shortDuration(last.seconds)}</td>
-<td class="bar"><a href="${repoPath(name)}" tabindex="-1" aria-hidden="true">${bars(runs, shownBars)}</a></td></tr>
+<td class="bar"><a href="${repoPath(name)}" tabindex="-1">${bars(runs, shownBars)}</a></td></tr>
 `;
 }

@@ -1,4 +1,5 @@
-import { hasEnded, type Run } from "./source.ts";
+import { shortRef } from "../core/names.ts";
+import { hasResult, type Run } from "./source.ts";
 
 /** What the overview says: of each repo its last run, and what runs and waits. Pure; the page and the terminal show it. */
 
@@ -40,7 +41,7 @@ export function planOverview(names: Iterable<string>, runs: readonly Run[]): Ove
   const repos = [...byRepo].map(
     ([name, own]): RepoSummary => ({
       name,
-      last: own.find((run) => hasEnded(run) && run.state !== "superseded"),
+      last: own.find(hasResult),
       running: own.find(isRunning),
       waiting: own.filter(({ state }) => state === "waiting").length,
       runs: own,
@@ -71,8 +72,14 @@ function worstFirst(a: RepoSummary, b: RepoSummary): number {
   return badness(a) - badness(b) || when(b).localeCompare(when(a)) || a.name.localeCompare(b.name);
 }
 
-/** Whether a repo's name or its last run has a text in it; upper and lower case are the same. */
-export function matches({ name, last }: RepoSummary, text: string): boolean {
-  const where = [name, last?.state, last?.ref, last?.commit?.title, last?.commit?.pusher];
-  return where.join("\n").toLowerCase().includes(text.toLowerCase());
+/** The run that the table shows of a repo. */
+export function shownOf({ last, running, runs }: RepoSummary): Run | undefined {
+  return running ?? last ?? runs[0];
+}
+
+/** What the filter looks for a text in, the server's and the script's: in lower case. */
+export function wordsOf(repo: RepoSummary): string {
+  const { ref = "", commit } = shownOf(repo) ?? {};
+  const words = [repo.name, repo.last?.state, shortRef(ref), commit?.title, commit?.pusher];
+  return words.join(" ").toLowerCase();
 }

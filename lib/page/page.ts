@@ -19,7 +19,7 @@ import { cameByLink, checkOrigin, setCookie } from "./viewer.ts";
 
 export { type Overview, planOverview, type RepoSummary, type Waiting } from "./overview.ts";
 export type { Credential, PageSource, Right, Run, Stage, StatusSettings } from "./source.ts";
-export { hasEnded, shortRef } from "./source.ts";
+export { hasEnded, hasResult } from "./source.ts";
 export { shortAge, shortDuration } from "./times.ts";
 
 /** The page: runs, logs and the fleet in a browser. Reading is by GET and changes nothing; POST asks where it comes from. */
@@ -157,7 +157,7 @@ export class Page {
     if (names.length === 0 && viewer.right === undefined) throw new SignInFirst();
     const overview = planOverview(names, this.#source.runs());
     const problems = viewer.right === undefined ? [] : await this.#source.problems();
-    const filter = (url.searchParams.get("q") ?? "").slice(0, 200);
+    const filter = (url.searchParams.get("q") ?? "").trim().slice(0, 200);
     const body = overviewPage(overview, { filter, problems, now: Date.now() });
     this.#send(visit, "Repos", body, "overview");
   }

@@ -1,5 +1,6 @@
+import { shortRef } from "../core/names.ts";
 import { html, type Html } from "./html.ts";
-import { hasEnded, type Run, shortRef, type Stage } from "./source.ts";
+import { hasResult, type Run, type Stage } from "./source.ts";
 import { fullTime, shortDuration } from "./times.ts";
 
 /** Bars and plots as SVG: sizes are attributes, colours are classes of the stylesheet, so that no style stands in the page. */
@@ -9,7 +10,7 @@ const barHeight = 26;
 
 /** The last runs of a repo as bars, the newest on the right: the height is the duration, the colour the result. */
 export function bars(runs: readonly Run[], count: number): Html {
-  const shown = runs.filter((run) => hasEnded(run) && run.state !== "superseded").slice(0, count);
+  const shown = runs.filter(hasResult).slice(0, count);
   const longest = Math.max(1, ...shown.map(({ seconds = 0 }) => seconds));
   // one path for each result: a page of many repos stays small
   const paths = new Map<string, string>();
@@ -37,7 +38,7 @@ const plot = { width: 860, height: 190, left: 52, right: 44, top: 12, bottom: 24
 /** Durations over time as points that lead to their runs, and the share of good runs as a line. */
 export function durationPlot(runs: readonly Run[]): Html | undefined {
   const shown = runs
-    .filter((run) => ["succeeded", "failed", "cancelled"].includes(run.state) && run.started)
+    .filter((run) => hasResult(run) && run.started)
     .slice(0, 200)
     .reverse();
   if (shown.length < 2) return undefined;

@@ -1,8 +1,9 @@
+import { shortRef, shortSha } from "../core/names.ts";
 import { html, type Html } from "./html.ts";
 import { pill } from "./layout.ts";
 import { repoPath } from "./overview-page.ts";
 import { durationPlot } from "./plots.ts";
-import { type IgnoredDelivery, type Run, shortRef } from "./source.ts";
+import type { IgnoredDelivery, Run } from "./source.ts";
 import { ago, clock, shortDuration } from "./times.ts";
 
 /** The page of one repo: its runs, how long they took, and the deliveries of which none came. */
@@ -61,7 +62,7 @@ function runTable(runs: readonly Run[], now: number): Html {
     (
       run,
     ) => html`<tr><th scope="row"><a href="/runs/${run.id}">${pill(run.state)}<span class="id">${run.id.slice(-6)}</span></a></th>
-<td class="what"><span class="ref">${shortRef(run.ref)}</span> <span class="sha">${run.sha?.slice(0, 10) ?? ""}</span> <span class="title">${run.commit?.title ?? ""}</span></td>
+<td class="what"><span class="ref">${shortRef(run.ref)}</span> <span class="sha">${shortSha(run.sha ?? "")}</span> <span class="title">${run.commit?.title ?? ""}</span></td>
 <td class="by">${run.commit?.pusher ?? (run.forge === "poll" ? "poll" : "")}</td>
 <td class="when">${ago(run.ended ?? run.started ?? run.accepted, now)}</td>
 <td class="num">${run.seconds !== undefined ? shortDuration(run.seconds) : run.started !== undefined && clock(run.started, now)}</td>

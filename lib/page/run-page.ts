@@ -1,9 +1,10 @@
+import { shortRef, shortSha } from "../core/names.ts";
 import type { Span } from "./ansi.ts";
 import { html, type Html } from "./html.ts";
 import { pill } from "./layout.ts";
 import { repoPath } from "./overview-page.ts";
 import { stageBar } from "./plots.ts";
-import { hasEnded, type Run, shortRef, type Stage } from "./source.ts";
+import { hasEnded, type Run, type Stage } from "./source.ts";
 import { ago, clock, fullTime, shortDuration } from "./times.ts";
 
 /** The page of one run: what it is of, its stages, its log. */
@@ -30,10 +31,15 @@ export interface RunDetails {
 }
 
 export function runPage({ run, superseded, log, canSteer, now }: RunDetails): Html {
-  return html`<div id="summary">${summary(run, superseded, now)}</div>
+  return html`${summary(run, superseded, now)}
 ${canSteer && actions(run)}
-<div id="stages">${stagesPart(run, now)}</div>
+${stagesPart(run, now)}
 ${logPart(run, log)}`;
+}
+
+/** What changes while a run goes on, beside its log: the live stream sends it anew. */
+export function changingPart({ run, superseded, now }: Omit<RunDetails, "log" | "canSteer">): Html {
+  return html`${summary(run, superseded, now)}${stagesPart(run, now)}`;
 }
 
 function summary(run: Run, superseded: readonly Run[], now: number): Html {
@@ -42,10 +48,10 @@ function summary(run: Run, superseded: readonly Run[], now: number): Html {
     run.seconds !== undefined
       ? shortDuration(run.seconds)
       : run.started !== undefined && !hasEnded(run) && clock(run.started, now);
-  return html`<div class="head"><h1>${pill(run.state)}<span>${commit?.title ?? `${run.kind} of ${shortRef(run.ref)}`}</span></h1></div>
+  return html`<div id="summary"><div class="head"><h1>${pill(run.state)}<span>${commit?.title ?? `${run.kind} of ${shortRef(run.ref)}`}</span></h1></div>
 <dl class="facts"><div><dt>Repo</dt><dd><a href="${repoPath(run.repo)}">${run.repo}</a></dd></div>
-<div><dt>${run.kind === "release" ? "Tag" : "Branch"}</dt><dd class="ref">${shortRef(run.ref)}</dd></div>
-${run.sha !== undefined && html`<div><dt>Commit</dt><dd class="sha">${commit?.url === undefined ? run.sha.slice(0, 10) : html`<a href="${commit.url}" rel="noreferrer noopener external">${run.sha.slice(0, 10)}</a>`}</dd></div>`}
+<div><dt>Ref</dt><dd class="ref">${shortRef(run.ref)}</dd></div>
+${run.sha !== undefined && html`<div><dt>Commit</dt><dd class="sha">${commit?.url === undefined ? shortSha(run.sha) : html`<a href="${commit.url}" rel="noreferrer noopener external">${shortSha(run.sha)}</a>`}</dd></div>`}
 ${commit?.author !== undefined && html`<div><dt>Author</dt><dd>${commit.author}</dd></div>`}
 ${commit?.pusher !== undefined && html`<div><dt>Pushed by</dt><dd>${commit.pusher}</dd></div>`}
 <div><dt>Accepted</dt><dd>${ago(run.accepted, now)} <span class="soft">${run.forge} ${run.event}</span></dd></div>
@@ -55,7 +61,7 @@ ${run.rerun && html`<div><dt>Rerun of</dt><dd><a href="/runs/${run.rerun.of}">${
 ${run.cancelledBy !== undefined && html`<div><dt>Cancelled by</dt><dd>${run.cancelledBy}</dd></div>`}
 ${run.by !== undefined && html`<div><dt>${run.state === "superseded" ? "Superseded by" : "Gave way to"}</dt><dd><a href="/runs/${run.by}">${run.by.slice(-6)}</a></dd></div>`}
 ${superseded.length > 0 && html`<div><dt>Superseded</dt><dd>${superseded.slice(0, 10).map((each) => html`<a href="/runs/${each.id}">${each.id.slice(-6)}</a> `)}${superseded.length > 10 && `and ${superseded.length - 10} more`}</dd></div>`}</dl>
-${run.reason !== undefined && html`<p class="reason ${run.state}">${run.reason}</p>`}`;
+${run.reason !== undefined && html`<p class="reason ${run.state}">${run.reason}</p>`}</div>`;
 }
 
 function actions(run: Run): Html {
@@ -63,13 +69,12 @@ function actions(run: Run): Html {
   return html`<p class="actions"><a class="button" href="/runs/${run.id}/${what}">${what === "rerun" ? "Run again" : "Cancel"}</a></p>`;
 }
 
-/** The stages, as a bar and as a table; the live stream sends this part anew when it changes. */
-export function stagesPart(run: Run, now: number): Html | "" {
-  const stages = run.stages ?? [];
-  if (stages.length === 0) return "";
-  return html`${stageBar(stages, now)}<table class="stages"><caption class="away">Stages</caption><thead class="away"><tr><th scope="col">Stage</th><th scope="col">Result</th><th scope="col">Took</th><th scope="col">Why</th></tr></thead><tbody>${stages.map(
+/** The stages, as a bar and as a table. */
+function stagesPart({ stages = [] }: Run, now: number): Html {
+  if (stages.length === 0) return html`<div id="stagebar"></div><div id="stages"></div>`;
+  return html`<div id="stagebar">${stageBar(stages, now)}</div><div id="stages"><table class="stages"><caption class="away">Stages</caption><thead class="away"><tr><th scope="col">Stage</th><th scope="col">Result</th><th scope="col">Took</th><th scope="col">Why</th></tr></thead><tbody>${stages.map(
     (stage) => stageRow(stage, now),
-  )}</tbody></table>`;
+  )}</tbody></table></div>`;
 }
 
 function stageRow(stage: Stage, now: number): Html {

@@ -3,7 +3,7 @@ import { HttpError, sendJson } from "../http/server.ts";
 import type { Gate, Visit } from "./gate.ts";
 import type { Html } from "./html.ts";
 import { LogRequests } from "./log-requests.ts";
-import { question, runPage, stagesPart } from "./run-page.ts";
+import { changingPart, question, runPage } from "./run-page.ts";
 import { rawHeaders, redirect, safeHeaders } from "./send.ts";
 import type { PageSource, Run } from "./source.ts";
 import { checkOrigin } from "./viewer.ts";
@@ -68,11 +68,9 @@ export class RunRequests {
   async #show(visit: Visit, known: Run): Promise<void> {
     const { source, send } = this.#parts;
     const run = (await source.whole(known.id)) ?? known;
-    const superseded = source
-      .runs()
-      .filter(({ by, state }) => state === "superseded" && by === run.id);
     const log = await this.#logs.part(run, visit.url.searchParams.get("from"));
     const canSteer = visit.viewer.right === "steer";
+    const superseded = this.#supersededBy(run);
     const body = runPage({ run, superseded, log, canSteer, now: Date.now() });
     send(visit, `${run.repo} ${run.id.slice(-6)}`, body, "run");
   }
@@ -88,8 +86,12 @@ export class RunRequests {
     gate.watch(visit, (eyes) => gate.canSee(eyes, run.repo));
     await source.followLog(request, response, run, async () => {
       const now = await source.whole(run.id);
-      const part = now && stagesPart(now, Date.now());
-      return part ? part.text : undefined;
+      const superseded = this.#supersededBy(run);
+      return now && changingPart({ run: now, superseded, now: Date.now() }).text;
     });
+  }
+
+  #supersededBy({ id }: Run): readonly Run[] {
+    return this.#parts.source.runs().filter(({ by, state }) => state === "superseded" && by === id);
   }
 }

@@ -118,11 +118,11 @@ export interface PageSource {
 }
 
 /** Whether nothing more comes of a run in this state. */
-export function hasEnded({ state }: Pick<Run, "state">): boolean {
-  return ["succeeded", "failed", "cancelled", "superseded"].includes(state);
+export function hasEnded(run: Pick<Run, "state">): boolean {
+  return hasResult(run) || run.state === "superseded";
 }
 
-/** A branch or tag without its folder. */
-export function shortRef(ref: string): string {
-  return ref.replace(/^refs\/(?:heads|tags)\//, "");
+/** Whether a run has ended and says something of its repo: one that was superseded does not. */
+export function hasResult({ state }: Pick<Run, "state">): boolean {
+  return ["succeeded", "failed", "cancelled"].includes(state);
 }

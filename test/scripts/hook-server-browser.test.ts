@@ -7,7 +7,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { needsChromium, startBrowser } from "../helpers/browser.ts";
 import { type HookServer, sha, startHooks } from "../helpers/hooks.ts";
-import { startPage, visit as visitAs } from "../helpers/page.ts";
+import { password, startPage, visit as visitAs } from "../helpers/page.ts";
 import { testUnless } from "../helpers/skip.ts";
 import { slowness, waitFor } from "../helpers/wait.ts";
 
@@ -32,13 +32,17 @@ async function rowsOnScreen(page: Page): Promise<string[]> {
   })()`);
 }
 
+/** A job's command that tells of a stage, as build does. */
+const stage = (name: string, result?: string) =>
+  `echo '${JSON.stringify({ time: new Date().toISOString(), name, at: 0, result })}' >> "$BOATYARD_STAGES"`;
+
 const unless = testUnless(test, needsChromium);
 
 unless(
   "the whole way: sign in, push, watch the log live in two browsers, cancel, run again, sign out",
   async () => {
     const server = await startPage({
-      job: 'for i in $(seq 1 100); do echo "line $i"; done; until test -e go; do sleep 0.05; done; echo more words; until test -e end; do sleep 0.05; done',
+      job: `for i in $(seq 1 100); do echo "line $i"; done; ${stage("compile")}; until test -e go; do sleep 0.05; done; echo more words; ${stage("compile", "ok")}; ${stage("check")}; until test -e end; do sleep 0.05; done`,
     });
     const [page, second] = [await visit(server), await visit(server)];
     await page.waitForSelector(".repos >> text=site");
@@ -49,20 +53,32 @@ unless(
     await page.waitForURL(`**/runs/${body.run}`);
     await second.goto(page.url());
     for (const each of [page, second]) await each.waitForSelector(".row >> text=line 100");
+    // one that waits shows that it has begun; what has the focus keeps it while the stages change
+    const next = (await server.push("me/site", sha(2))).body.run as string;
+    const waiting = await page.context().newPage();
+    await waiting.goto(`http://localhost:${server.port}/runs/${next}`);
+    await waiting.waitForSelector("#summary .pill.waiting");
+    await second.focus("#stages a");
     await writeFile(join(server.dir, "co/go"), "");
     for (const each of [page, second]) await each.waitForSelector(".row >> text=more words");
+    await second.waitForSelector("#stages .pill.ok");
+    assert.is(await second.evaluate("document.activeElement.textContent"), "compile");
     await page.click("text=Cancel");
     await page.click("button:has-text('Cancel the run')");
-    await server.idle();
     await second.waitForSelector("#summary .pill.cancelled");
+    assert.is(await second.textContent("[role=status]"), "The run has ended: cancelled");
+    await waiting.waitForSelector("#summary .pill.running");
     await page.waitForSelector("dt:has-text('Cancelled by') + dd:has-text('password')");
     await page.click("text=Run again");
     await page.click("button:has-text('Run again')");
     await page.waitForSelector("dt:has-text('Rerun of')");
     await page.click("text=Sign out");
     await page.waitForSelector("#secret");
-    await page.goto(`http://localhost:${server.port}/runs/${body.run}`);
-    await page.waitForSelector("#secret");
+    // the other tab of this browser shows the form by itself, and leads back from there
+    await waiting.fill("#secret", password);
+    await waiting.press("#secret", "Enter");
+    await waiting.waitForSelector("#summary .pill.running");
+    assert.is(waiting.url(), `http://localhost:${server.port}/runs/${next}`);
     await second.goto(`http://localhost:${server.port}/`);
     await second.waitForSelector(".now .pill.running");
     assert.equal([...page.faults, ...second.faults], []);
@@ -107,7 +123,7 @@ unless(
 );
 
 unless(
-  "a log of 100 MB opens at once, and its end, its lines by link and its search are there",
+  "a log of 100 MB opens at once, and its end, its lines by link and its search are there; one of long lines too",
   async () => {
     const server = await startPage();
     const { body } = await server.push("me/site", sha(1));
@@ -138,6 +154,11 @@ unless(
     await page.waitForSelector(".row.marked >> text=500000");
     const elements = await page.locator(".window *").count();
     assert.ok(elements < 500, `${elements} elements`);
+    const long = Array.from({ length: 400 }, (_, n) => `${n + 1} ${"x".repeat(20_000)}\n`);
+    await writeFile(join(server.state, "runs", body.run, "log"), long.join(""));
+    await page.goto(`http://localhost:${server.port}/runs/${body.run}#L400`);
+    await page.reload();
+    await page.waitForSelector(".row.marked >> text=/^400 x/");
     assert.equal(page.faults, []);
     await page.context().close();
     await server.stop();

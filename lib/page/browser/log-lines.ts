@@ -63,13 +63,17 @@ export class Lines {
   }
 
   async #load(number: number): Promise<void> {
-    if (this.#loading.has(number) || number * size >= this.total) return;
+    const known = this.#blocks.get(number);
+    const from = number * size + (known?.lines.length ?? 0);
+    if (this.#loading.has(number) || from >= this.total) return;
     this.#loading.add(number);
     try {
-      const answer = await this.#fetch(number * size, size);
-      // an answer that is short would be asked for again and again
-      if (answer.lines.length === 0) return;
-      this.#keep(number, { lines: answer.lines, spans: [], style: parseStyle(answer.style) });
+      const { lines, style } = await this.#fetch(from, (number + 1) * size - from);
+      // an answer without lines would be asked for again and again
+      if (lines.length === 0) return;
+      // of long lines an answer holds a part of a block: the rest is asked for after it
+      if (!known) this.#keep(number, { lines, spans: [], style: parseStyle(style) });
+      else if (from === number * size + known.lines.length) known.lines.push(...lines);
       this.#onLoad();
     } catch {
       setTimeout(this.#onLoad, 2000);

@@ -34,9 +34,20 @@ export function startTools(
     status.textContent = `${found.at + 1} of ${found.count}`;
     view.show(line);
   };
+  let asking = new AbortController();
+  /** Ask the server; what it was asked before is not wanted any more. */
+  const ask = async <T>(what: string): Promise<T> => {
+    asking.abort();
+    asking = new AbortController();
+    const answer = await fetch(`${address}/${what}`, { signal: asking.signal });
+    if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
+    return (await answer.json()) as T;
+  };
+  const sayWhy = (error: unknown) => {
+    if (!(error instanceof DOMException)) status.textContent = String(error);
+  };
   const firstError = async () => {
-    const answer = await fetch(`${address}/error`);
-    const { line } = (await answer.json()) as { line: number };
+    const { line } = await ask<{ line: number }>("error");
     if (line < 0) {
       status.textContent = "no error found";
       return;
@@ -52,7 +63,9 @@ export function startTools(
   next.ariaLabel = "Next match";
   const previous = button("↑", "Previous (p)", () => step(-1));
   previous.ariaLabel = "Previous match";
-  const error = button("First error", "Jump to the first error (e)", () => void firstError());
+  const error = button("First error", "Jump to the first error (e)", () => {
+    firstError().catch(sayWhy);
+  });
   let areClosed = false;
   const fold = button("Fold all", "Fold or unfold all stages", () => {
     areClosed = !areClosed;
@@ -69,19 +82,11 @@ export function startTools(
   bar.replaceChildren(search, previous, next, status, error, fold, follow);
   bar.hidden = false;
 
-  let latest = 0;
   const find = async () => {
-    const own = ++latest;
     const text = search.value;
-    const answer =
-      text === ""
-        ? { lines: [], count: 0 }
-        : ((await (await fetch(`${address}/search?q=${encodeURIComponent(text)}`)).json()) as {
-            lines: number[];
-            count: number;
-          });
-    // an answer to what was typed before comes too late
-    if (own !== latest) return;
+    const answer = await ask<{ lines: number[]; count: number }>(
+      `search?q=${encodeURIComponent(text)}`,
+    );
     Object.assign(found, answer, { at: -1 });
     view.hits = new Set(answer.lines);
     status.textContent = text === "" ? "" : answer.count === 0 ? "none" : `${answer.count}`;
@@ -91,19 +96,19 @@ export function startTools(
   let timer: ReturnType<typeof setTimeout> | undefined;
   search.addEventListener("input", () => {
     clearTimeout(timer);
-    timer = setTimeout(() => void find(), 300);
+    timer = setTimeout(() => void find().catch(sayWhy), 300);
   });
   search.addEventListener("keydown", (event) => {
     if (event.key !== "Enter") return;
     event.preventDefault();
     if (found.lines.length > 0) step(event.shiftKey ? -1 : 1);
-    else void find();
+    else find().catch(sayWhy);
   });
 
   const keys: Record<string, () => void> = {
     n: () => step(1),
     p: () => step(-1),
-    e: () => void firstError(),
+    e: () => error.click(),
     f: () => view.setFollowing(!view.isFollowing),
     "/": () => search.focus(),
   };
@@ -128,8 +133,10 @@ export function startTools(
     history.replaceState(null, "", from === to ? `#L${from + 1}` : `#L${from + 1}-L${to + 1}`);
     view.draw();
   });
-  document.querySelector("#stages")?.addEventListener("click", (event) => {
-    const at = (event.target as HTMLElement).closest<HTMLElement>("a[data-at]")?.dataset["at"];
+  // the table of stages may be another one by then
+  document.addEventListener("click", (event) => {
+    const link = (event.target as HTMLElement).closest<HTMLElement>("#stages a[data-at]");
+    const at = link?.dataset["at"];
     if (at === undefined) return;
     event.preventDefault();
     void fetch(`${address}/line-at?at=${at}`)

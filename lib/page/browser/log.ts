@@ -2,7 +2,8 @@ import { Lines } from "./log-lines.ts";
 import { type Fold, Rows } from "./log-rows.ts";
 import { startTools } from "./log-tools.ts";
 import { LogView } from "./log-view.ts";
-import { openStream } from "./stream.ts";
+import { openStream, say } from "./stream.ts";
+import { swap } from "./swap.ts";
 
 /** The log of a run's page: a window on it, live while the run goes on. */
 export function startLog(section: HTMLElement): void {
@@ -49,26 +50,22 @@ export function startLog(section: HTMLElement): void {
         view?.draw();
       },
       about: (data) => {
-        const stages = document.querySelector("#stages");
-        if (stages) swap(stages, new DOMParser().parseFromString(data, "text/html").body);
-        if (willRead) return;
+        if (!swapParts(new DOMParser().parseFromString(data, "text/html")) || willRead) return;
         willRead = true;
         setTimeout(() => {
           willRead = false;
           void readFolds(false);
         }, 500);
       },
-      end: () => {
+      end: (state) => {
         close();
+        say(`The run has ended: ${state}`);
         // many may look at it: they do not all ask at once
         setTimeout(() => void finish(readFolds), Math.random() * 1000);
       },
     });
   };
-  start().catch((error: unknown) => {
-    const where = document.querySelector("#link-state");
-    if (where) where.textContent = String(error instanceof Error ? error.message : error);
-  });
+  start().catch((error: unknown) => say(String(error instanceof Error ? error.message : error)));
 }
 
 /** The run has ended: show its result without moving the log. */
@@ -76,13 +73,14 @@ async function finish(readFolds: (isFirst: boolean) => Promise<void>): Promise<v
   const answer = await fetch(location.pathname, { headers: { accept: "text/html" } });
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-  for (const selector of ["#summary", ".actions", "#stages"]) {
-    const [old, next] = [document.querySelector(selector), fresh.querySelector(selector)];
-    if (old && next) swap(old, next);
-  }
+  swapParts(fresh);
+  swap(document.querySelector(".actions"), fresh.querySelector(".actions"));
   await readFolds(false);
 }
 
-function swap(old: Element, next: Element): void {
-  old.replaceChildren(...next.childNodes);
+/** Show what the server says of the run now; returns whether its stages are others. */
+function swapParts(fresh: Document): boolean {
+  const parts = ["summary", "stagebar", "stages"];
+  const changed = parts.filter((id) => swap(document.getElementById(id), fresh.getElementById(id)));
+  return changed.includes("stages");
 }

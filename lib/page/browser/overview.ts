@@ -1,4 +1,5 @@
 import { openStream } from "./stream.ts";
+import { swap } from "./swap.ts";
 
 /** Hide the rows that the filter box leaves out, as it is typed. */
 export function filterRepos(): void {
@@ -58,19 +59,8 @@ async function refresh(): Promise<void> {
   const answer = await fetch(url, { headers: { accept: "text/html" }, cache: "no-store" });
   if (!answer.ok) return location.reload();
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-  for (const selector of ["#live", ".head .sum", ".problems"]) {
-    const [old, next] = [document.querySelector(selector), fresh.querySelector(selector)];
-    if (!old || !next || old.innerHTML === next.innerHTML) continue;
-    const focused = document.activeElement?.closest("a")?.getAttribute("href");
-    const hadFocus = old.contains(document.activeElement);
-    old.replaceWith(next);
-    if (hadFocus && focused)
-      for (const link of next.querySelectorAll<HTMLElement>("a"))
-        if (link.getAttribute("href") === focused) {
-          link.focus({ preventScroll: true });
-          break;
-        }
-  }
+  for (const selector of ["#problems", ".head .sum", "#live"])
+    swap(document.querySelector(selector), fresh.querySelector(selector));
   const box = document.querySelector<HTMLInputElement>("input[data-filter]");
   if (box) applyFilter(box);
 }

@@ -1,7 +1,7 @@
 /** A stream of events that comes back, whatever ended it. One is open for a tab, and none while nobody looks at it. */
 
-/** What a stream says of its state to those who look. */
-function say(text: string): void {
+/** Say what has happened to those who look, and to screen readers. */
+export function say(text: string): void {
   const where = document.querySelector("#link-state");
   if (where && where.textContent !== text) where.textContent = text;
 }
@@ -37,6 +37,7 @@ export function openStream(
       // a browser gives up for good after an answer like 502: this does not, and says where it was
       if (stream !== own) return;
       say("Connection lost; trying again");
+      if (own.readyState === EventSource.CLOSED) void reloadIfSignedOut();
       close();
       timer = setTimeout(open, pause + Math.random() * 300);
       pause = Math.min(pause * 2, 10_000);
@@ -53,4 +54,10 @@ export function openStream(
     removeEventListener("pageshow", look);
     close();
   };
+}
+
+/** The stream was refused: whoever was signed out elsewhere, or by the clock, sees the form. */
+async function reloadIfSignedOut(): Promise<void> {
+  const answer = await fetch(location.href, { method: "HEAD" }).catch(() => undefined);
+  if (answer?.status === 401) location.reload();
 }
