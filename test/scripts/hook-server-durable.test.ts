@@ -8,7 +8,7 @@ import { killProcessesOf, processesOf } from "../helpers/leftovers.ts";
 import { startCommand } from "../helpers/run.ts";
 import { testUnless } from "../helpers/skip.ts";
 import { needsStrace } from "../helpers/strace.ts";
-import { waitFor } from "../helpers/wait.ts";
+import { slowness, waitFor } from "../helpers/wait.ts";
 
 test("a run that a crash took along is marked as interrupted and runs again; its log has both, and what waited runs too", async () => {
   const dir = await makeYard({
@@ -94,10 +94,16 @@ testUnless(test, needsStrace)(
     await server.idle();
     const calls = join(dir, "calls");
     const path = join(server.state, "deliveries.jsonl");
-    // each step to the disk takes 100 ms now
+    // each step to the disk takes this long now: longer than the deliveries need to come
+    const seconds = 0.1 * slowness();
     const tracer = startCommand([
       ...["strace", "-f", "-ttt", "-o", calls, "-P", path, "-e", `trace=${writes}`],
-      ...["-e", `inject=${writes}:delay_enter=100000`, "-p", String(server.running.pid)],
+      ...[
+        "-e",
+        `inject=${writes}:delay_enter=${Math.round(seconds * 1e6)}`,
+        "-p",
+        String(server.running.pid),
+      ],
     ]);
     await tracer.until(/attached/);
     const begun = Date.now() / 1000;
@@ -115,7 +121,7 @@ testUnless(test, needsStrace)(
       .filter((at) => at > 0);
     assert.ok(steps.length > 0 && steps.length < 20, `${steps.length} steps for 40 deliveries`);
     // the first step of all takes its time before anybody is told
-    for (const { at } of answers) assert.ok(at - begun > 0.1, `answered after ${at - begun} s`);
+    for (const { at } of answers) assert.ok(at - begun > seconds, `answered after ${at - begun} s`);
     await server.idle();
     await server.stop();
   },
