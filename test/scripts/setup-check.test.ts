@@ -92,7 +92,7 @@ testUnless(test, missing)(
       await sh("runuser -u site -- build /home/site/site");
       await sh("cat /etc/boatyard/slave.secret >/etc/server-update/secret");
       const status = await sh("server-update --status site || :");
-      assert.not.match(`${status.stdout}${status.stderr}`, "401");
+      assert.not.match(`${status.stdout}${status.stderr}`, "answers 401");
       const failed = await sh("setup repo jostylr/none --url /srv/git/jostylr/none.git --yes", 1);
       assert.match(failed.stderr, "check that none can read it, and correct --url");
       assert.not.match((await sh(`cat ${hooks}`)).stdout, "jostylr/none");

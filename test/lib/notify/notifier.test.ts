@@ -134,7 +134,7 @@ test("what fails for a while is tried again, Retry-After is respected, and the f
   await notifier.tell(notice());
   await waitFor(() => times.length === 4 && notifier.waiting === 0);
   assert.ok((times[3] ?? 0) - (times[2] ?? 0) >= 990);
-  assert.is(said.filter((line) => line.includes("503")).length, 1, said.join("\n"));
+  assert.is(said.filter((line) => line.includes("answered 503")).length, 1, said.join("\n"));
   assert.match(said.at(-1) ?? "", /takes messages again/);
 });
 
