@@ -8,6 +8,7 @@ import { gitAs } from "./checkout.ts";
 import { type HookConfig, type RepoConfig, shortSecrets } from "./config.ts";
 import { describeRuns } from "./isolation.ts";
 import { scriptOf } from "./run-command.ts";
+import { whichForge } from "./run-news.ts";
 
 /** One thing that a run would need. `fix` is what to do about it; undefined: it is there. */
 export interface Finding {
@@ -19,7 +20,7 @@ export interface Finding {
 export async function check(config: HookConfig): Promise<Finding[]> {
   const programs = ["git", "flock", ...(isRoot() ? ["setpriv"] : [])];
   const installed = await Promise.all(programs.map(findOnPath));
-  const repos = [...config.repos.values()].map((repo) => checkRepo(repo, config.file));
+  const repos = [...config.repos.values()].map((repo) => checkRepo(repo, config));
   return [
     ...programs.map((name, at) =>
       finding(`${name} is installed`, installed[at], `install ${name}`),
@@ -52,7 +53,7 @@ async function checkState(state: string): Promise<Finding> {
   }
 }
 
-async function checkRepo(repo: RepoConfig, file: string): Promise<Finding[]> {
+async function checkRepo(repo: RepoConfig, { file, forges }: HookConfig): Promise<Finding[]> {
   const { dir, user } = repo;
   const isThere = await stat(dir).then(
     (found) => found.isDirectory(),
@@ -68,6 +69,10 @@ async function checkRepo(repo: RepoConfig, file: string): Promise<Finding[]> {
   }
   if (isRoot() && user.uid === 0)
     found.unshift(finding("is not built as root", false, `name its user: in ${file}`));
+  if (forges.length > 1 && repo.forge === undefined && repo.poll !== false) {
+    const fix = `a push that polling finds has no link to its forge, and shows no status; ${whichForge(forges.map(({ host }) => host))}`;
+    found.push(finding("its forge is known", false, fix));
+  }
   if (isThere) found.push(...(await checkCheckout(repo)));
   for (const kind of ["push", "release"] as const)
     if (repo.on[kind] !== false) found.push(...(await checkScript(repo, kind)));

@@ -109,16 +109,29 @@ export function endVariables(
   };
 }
 
-/** The host of the forge that a run came from: of the configured ones, as its link says; the only one where it says nothing. */
-export function forgeHostOf(
+/**
+ * Which of the configured forges gets the status of a run: the one its repo names (`given`), else the one its commit's
+ * link leads to, else the only one. `problem` says why none of them does.
+ */
+export function forgeOf(
   { commit, release }: RunFacts,
   hosts: readonly string[],
   given: string | undefined,
-): string | undefined {
-  if (hosts.length === 0) return undefined;
-  if (given !== undefined) return hosts.includes(given) ? given : undefined;
+): { host?: string | undefined; problem?: string } {
+  if (hosts.length === 0) return {};
+  if (given !== undefined) return { host: hosts.find((each) => each === given) };
   const link = [commit?.url, release?.url].find((each) => each !== undefined && URL.canParse(each));
-  if (link === undefined) return hosts.length === 1 ? hosts[0] : undefined;
+  if (link === undefined)
+    return hosts.length === 1
+      ? { host: hosts[0] }
+      : { problem: `its delivery has no link to the commit; ${whichForge(hosts)}` };
   const { host } = new URL(link);
-  return hosts.includes(host) ? host : undefined;
+  return hosts.includes(host)
+    ? { host }
+    : { problem: `its commit's link leads to ${host}, which is not under forge:` };
+}
+
+/** What to do where nothing says which of several forges a repo is at. */
+export function whichForge(hosts: readonly string[]): string {
+  return `set forge: at the repo, to ${hosts.join(" or ")}`;
 }

@@ -10,7 +10,7 @@ import { Statuses } from "../statuses/statuses.ts";
 import type { RepoConfig, Settings } from "./config.ts";
 import { hasEnded, type Records, type RunFacts, type RunRecord, type Telling } from "./records.ts";
 import { afterCommand } from "./run-command.ts";
-import { commitOf, endVariables, forgeHostOf, noticeOf, statusOf } from "./run-news.ts";
+import { commitOf, endVariables, forgeOf, noticeOf, statusOf } from "./run-news.ts";
 import { failedStage } from "./run-stages.ts";
 import type { ServerLog } from "./telemetry.ts";
 
@@ -33,6 +33,8 @@ export class Teller {
   readonly #notifier: Notifier;
   readonly #statuses: Statuses;
   readonly #abort = new AbortController();
+  /** The repos of which the log says that they get no statuses. */
+  readonly #withoutForge = new Set<string>();
   /** The runs whose end is being told. */
   readonly #telling = new Set<string>();
   /** Ends are handed over one after the other: what a failure means depends on the one before. */
@@ -115,6 +117,7 @@ export class Teller {
   /** Apply a configuration that was replaced. */
   async reload(): Promise<void> {
     const { forges, targets } = this.#parts.settings.config;
+    this.#withoutForge.clear();
     this.#statuses.setForges(forges);
     await this.#notifier.setTargets(targets);
   }
@@ -134,13 +137,18 @@ export class Teller {
 
   #hostOf(record: RunFacts): string | undefined {
     const hosts = this.#parts.settings.config.forges.map(({ host }) => host);
-    return forgeHostOf(record, hosts, this.#repoOf(record)?.forge);
+    const { host, problem } = forgeOf(record, hosts, this.#repoOf(record)?.forge);
+    if (problem !== undefined && !this.#withoutForge.has(record.repo)) {
+      this.#withoutForge.add(record.repo);
+      this.#parts.log.warn(`status: no forge is told of a run of ${record.repo}: ${problem}`);
+    }
+    return host;
   }
 
   #setStatus(record: RunRecord, onSettled: () => void): void {
-    const { url, forges } = this.#parts.settings.config;
+    const { url } = this.#parts.settings.config;
     const host = this.#hostOf(record);
-    if (host === undefined || !forges.some((forge) => forge.host === host)) return onSettled();
+    if (host === undefined) return onSettled();
     const context = "boatyard";
     const status = statusOf(record, { url, context });
     if (!status) return onSettled();

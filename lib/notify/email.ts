@@ -9,7 +9,8 @@ import type { Send } from "./target.ts";
 /** Mail by nodemailer: to an SMTP server, or composed for this machine's sendmail. */
 export interface Addresses {
   readonly from: string;
-  readonly to: readonly string[];
+  /** One address: each recipient gets a mail of their own, so that one who is refused costs the others nothing. */
+  readonly to: string;
 }
 
 export interface SmtpServer {
@@ -55,9 +56,7 @@ export function smtpMail(addresses: Addresses, server: SmtpServer): Send {
     signal.addEventListener("abort", stop);
     try {
       const sent = transport.sendMail(mailOf(message, addresses));
-      const { rejected } = await Promise.race([sent, aborted(signal)]);
-      if (rejected.length > 0)
-        throw new NotSent(`the server takes no mail for ${rejected.join(", ")}`, { final: true });
+      await Promise.race([sent, aborted(signal)]);
     } catch (error) {
       throw error instanceof NotSent ? error : toNotSent(error, host);
     } finally {
@@ -109,13 +108,13 @@ export function mailOf(message: Message, { from, to }: Addresses) {
   const host = /^[A-Za-z0-9.-]+$/.test(hostname()) ? hostname() : "localhost";
   return {
     from,
-    to: [...to],
+    to,
     subject: cut(titleOf(message), 200),
     text: plainText(message),
     date: newest.at,
     messageId: `<${id}@${host}>`,
     headers: { "Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "All" },
-    envelope: { from, to: [...to] },
+    envelope: { from, to },
   };
 }
 

@@ -2,8 +2,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Mask } from "../config/secrets.ts";
 import { cleanLine } from "../core/clean.ts";
 import { messageOf } from "../core/errors.ts";
+import { dueOf, type Lane, namesOf, oldestGroup } from "./lane.ts";
 import { composeMessage } from "./message.ts";
-import { causeOf, isWanted, type Notice, prepare, type Standing } from "./notice.ts";
+import { isWanted, type Notice, prepare, type Standing } from "./notice.ts";
 import { NotSent } from "./not-sent.ts";
 import { Outbox, type Pending } from "./outbox.ts";
 import { Subjects } from "./subjects.ts";
@@ -20,27 +21,14 @@ export interface NotifierOptions {
   readonly backoff?: number;
   /** Milliseconds after which a notice that a target does not take is given up. Default: 24 h. */
   readonly patience?: number;
+  /** Notices that are kept for one target at most; of more the oldest are dropped. Default: 1000. */
+  readonly maxWaiting?: number;
 }
 
 /** The longest wait between two tries, in milliseconds. */
 const maxWait = 10 * 60_000;
 /** One message must be taken within so many milliseconds. */
 const sendLimit = 90_000;
-/** A notice waits at most so many times `group` for others of its cause. */
-const maxGroups = 6;
-
-/** What one target is still to be told. */
-interface Lane {
-  target: Target;
-  waiting: Pending[];
-  tries: number;
-  /** Not before this time (ms). */
-  notBefore: number;
-  sending: Promise<void> | undefined;
-  timer: NodeJS.Timeout | undefined;
-  /** Why it did not take the last message: said once. */
-  trouble: string | undefined;
-}
 
 /**
  * Tells people: takes notices, keeps them on disk, and sends them to the targets out of the way of whoever tells.
@@ -85,7 +73,7 @@ export class Notifier {
       const waiting = pending.filter((each) => each.targets.includes(target.id));
       if (lane) return Object.assign(lane, { target, waiting, notBefore: 0 });
       const fresh = { tries: 0, notBefore: 0, sending: undefined, timer: undefined };
-      return { target, waiting, ...fresh, trouble: undefined };
+      return { target, waiting, ...fresh, trouble: undefined, isFull: false };
     });
     const known = new Set(targets.map(({ id }) => id));
     for (const each of pending)
@@ -119,7 +107,10 @@ export class Notifier {
       const pending: Pending = { told, queued, targets: lanes.map(({ target }) => target.id) };
       await this.#outbox.put(pending);
       await this.#subjects.remember(notice, standing);
-      for (const lane of lanes) lane.waiting.push(pending);
+      for (const lane of lanes) {
+        lane.waiting.push(pending);
+        await this.#dropOldest(lane);
+      }
     } else await this.#subjects.remember(notice, standing);
     if (this.#started) for (const lane of lanes) this.#schedule(lane);
     return standing;
@@ -190,7 +181,7 @@ export class Notifier {
       return await this.#failed(lane, group, error);
     }
     if (lane.trouble !== undefined) this.#say(`${target.name}: takes messages again`);
-    [lane.tries, lane.notBefore, lane.trouble] = [0, 0, undefined];
+    [lane.tries, lane.notBefore, lane.trouble, lane.isFull] = [0, 0, undefined, false];
     await this.#done(lane, group);
   }
 
@@ -209,6 +200,17 @@ export class Notifier {
     if (lane.trouble !== why)
       this.#say(`${name}: not told of ${namesOf(group)}, tried again: ${why}`);
     lane.trouble = why;
+  }
+
+  /** A target that is away for long fills neither the memory nor the disk. */
+  async #dropOldest(lane: Lane): Promise<void> {
+    const { maxWaiting = 1000 } = this.#options;
+    const tooMany = lane.waiting.slice(0, Math.max(0, lane.waiting.length - maxWaiting));
+    if (tooMany.length === 0) return;
+    if (!lane.isFull)
+      this.#say(`${lane.target.name}: ${maxWaiting} messages wait for it; the oldest are dropped`);
+    lane.isFull = true;
+    await this.#done(lane, tooMany);
   }
 
   /** Drop what is too old to be news. */
@@ -230,28 +232,4 @@ export class Notifier {
   #say(text: string): void {
     this.#options.log(`notify: ${text}`);
   }
-}
-
-function namesOf(group: readonly Pending[]): string {
-  const [first] = group;
-  const more = group.length - 1;
-  return `${first?.told.subject ?? ""}${more > 0 ? ` and ${more} more` : ""}`;
-}
-
-/** The group that goes out next: all that waits of the oldest notice's cause. A recovery never overtakes its failure. */
-function oldestGroup({ waiting }: Lane): Pending[] {
-  const [first] = waiting;
-  if (!first) return [];
-  const cause = causeOf(first.told);
-  return waiting.filter(({ told }) => causeOf(told) === cause);
-}
-
-/** When it may go out: when no more of it came for a while, yet not ever later. Undefined: nothing waits. */
-function dueOf(lane: Lane): number | undefined {
-  const group = oldestGroup(lane);
-  const [first, last] = [group[0], group.at(-1)];
-  if (!first || !last) return undefined;
-  const { group: wait } = lane.target;
-  const quiet = Date.parse(last.queued) + wait;
-  return Math.max(Math.min(quiet, Date.parse(first.queued) + wait * maxGroups), lane.notBefore);
 }

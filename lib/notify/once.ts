@@ -46,13 +46,19 @@ export async function tellOnce(
     }
   };
   try {
-    await locked("lock", 60_000, async (notifier) => {
+    await locked("lock", limit, async (notifier) => {
       for (const notice of notices) await notifier.tell(notice);
     });
+  } catch (error) {
+    const about = notices.map(({ subject }) => subject).join(", ");
+    return log(`notify: nobody was told of ${cleanLine(mask(about))}: ${messageOf(error)}`);
+  }
+  try {
     // read anew: another script may have sent it meanwhile
     await locked("sending", limit, (notifier) => notifier.flush(limit));
   } catch (error) {
-    if (!(error instanceof Busy)) log(`notify: nobody was told: ${messageOf(error)}`);
+    // whoever is sending now, or comes next, sends what waits
+    if (!(error instanceof Busy)) log(`notify: ${messageOf(error)}`);
   }
 }
 

@@ -7,7 +7,7 @@ import { messageOf, UsageError } from "../core/errors.ts";
 import { currentUser } from "../exec/users.ts";
 import { exists } from "../files/files.ts";
 import { command } from "./command.ts";
-import { type Addresses, sendmailMail, smtpMail } from "./email.ts";
+import { type Addresses, sendmailMail, smtpMail, type SmtpServer } from "./email.ts";
 import { shortHash } from "./notice.ts";
 import { ntfy } from "./ntfy.ts";
 import type { Send, Target } from "./target.ts";
@@ -87,13 +87,14 @@ export async function readTargets(
   const targets: Target[] = [];
   for (const [index, raw] of list.entries()) {
     const where = (key?: string) => options.where(key === undefined ? [index] : [index, key]);
+    const { when, group } = raw;
     try {
-      const read = await readTarget(raw, where, options);
-      const { when, group } = raw;
-      const id = shortHash(read.id);
-      if (targets.some((each) => each.id === id))
-        throw new UsageError(`${where()}: ${read.name} stands here twice; leave one of them`);
-      targets.push({ ...read, id, when, group });
+      for (const read of await readTarget(raw, where, options)) {
+        const id = shortHash(read.id);
+        if (targets.some((each) => each.id === id))
+          throw new UsageError(`${where()}: ${read.name} is listed twice; remove one of the two`);
+        targets.push({ ...read, id, when, group });
+      }
     } catch (error) {
       if (!(error instanceof UsageError)) throw error;
       problems.push(error.message);
@@ -107,35 +108,40 @@ type Read = Pick<Target, "id" | "name" | "secrets" | "send">;
 
 const kinds = ["email", "webhook", "ntfy", "command"] as const;
 
+/** What one entry leads to: mail to several addresses is a target for each of them. */
 async function readTarget(
   raw: RawTarget,
   where: (key?: string) => string,
   options: ReadOptions,
-): Promise<Read> {
+): Promise<Read[]> {
   const given = kinds.filter((kind) => raw[kind] !== undefined);
   if (given.length !== 1)
     throw new UsageError(
       `${where()}: a target is one of ${kinds.join(", ")}, and this has ${given.length === 0 ? "none" : given.join(" and ")}`,
     );
   if (raw.command !== undefined)
-    return {
-      id: `command ${raw.command}`,
-      name: `command ${raw.command.slice(0, 40)}`,
-      secrets: [],
-      send: command(raw.command),
-    };
+    return [
+      {
+        id: `command ${raw.command}`,
+        name: `command ${raw.command.slice(0, 40)}`,
+        secrets: [],
+        send: command(raw.command),
+      },
+    ];
   const secretOf = secretReader(options);
   if (raw.ntfy) {
     const { server, topic: name, token_file } = raw.ntfy;
     const token = await secretOf(token_file, where("ntfy"));
-    return {
-      id: `ntfy ${server} ${name}`,
-      name: `ntfy topic ${name} at ${new URL(server).host}`,
-      secrets: token === undefined ? [] : [token],
-      send: ntfy(server, { topic: name, token }),
-    };
+    return [
+      {
+        id: `ntfy ${server} ${name}`,
+        name: `ntfy topic ${name} at ${new URL(server).host}`,
+        secrets: token === undefined ? [] : [token],
+        send: ntfy(server, { topic: name, token }),
+      },
+    ];
   }
-  if (raw.webhook) return await readWebhook(raw.webhook, where("webhook"), secretOf);
+  if (raw.webhook) return [await readWebhook(raw.webhook, where("webhook"), secretOf)];
   return await readEmail(raw.email as Infer<typeof email>, where("email"), options, secretOf);
 }
 
@@ -176,20 +182,21 @@ async function readEmail(
   where: string,
   { path, onFile }: ReadOptions,
   secretOf: SecretOf,
-): Promise<Read> {
+): Promise<Read[]> {
   const { to, server, sendmail, user, password_file, password_env, tls, ca_file } = raw;
   if ((server === undefined) === (sendmail === undefined))
     throw new UsageError(`${where}: mail takes either server or sendmail`);
   const host = /^[A-Za-z0-9.-]+$/.test(hostname()) ? hostname() : "localhost";
-  const addresses: Addresses = { to, from: raw.from ?? `${currentUser().name}@${host}` };
-  const name = `email to ${to.join(", ")}`;
+  const from = raw.from ?? `${currentUser().name}@${host}`;
+  const each = (program: string, secrets: string[], sendTo: (addresses: Addresses) => Send) =>
+    to.map((one) => ({
+      id: `${program} ${one}`,
+      name: `email to ${one}`,
+      secrets,
+      send: sendTo({ from, to: one }),
+    }));
   if (sendmail !== undefined)
-    return {
-      id: `sendmail ${sendmail} ${to.join(" ")}`,
-      name,
-      secrets: [],
-      send: sendmailMail(addresses, sendmail),
-    };
+    return each(`sendmail ${sendmail}`, [], (addresses) => sendmailMail(addresses, sendmail));
   const { protocol, hostname: smtpHost, port } = new URL(server ?? "");
   const password =
     password_env === undefined
@@ -206,19 +213,15 @@ async function readEmail(
       throw new UsageError(`${where}: ca_file cannot be read: ${messageOf(error)}`);
     });
   }
-  const send: Send = smtpMail(addresses, {
+  const smtp: SmtpServer = {
     host: smtpHost.replace(/^\[|\]$/g, ""),
     port: Number(port) || (implicit ? 465 : 587),
     encryption: implicit ? "tls" : tls ? "starttls" : "none",
     login: user === undefined || password === undefined ? undefined : { user, password },
     ca,
-  });
-  return {
-    id: `email ${server} ${to.join(" ")}`,
-    name,
-    secrets: password === undefined ? [] : [password],
-    send,
   };
+  const secrets = password === undefined ? [] : [password];
+  return each(`email ${server}`, secrets, (addresses) => smtpMail(addresses, smtp));
 }
 
 const fileSchema = y.object({ notify: y.optional(notifySchema, []) });

@@ -16,6 +16,9 @@ export function webhook(
   };
 }
 
+/** So many notices of a burst are listed; receivers take no endless body. */
+const maxListed = 100;
+
 /** The JSON for a receiver of one's own: all that is known, as it is. */
 export function plainPayload(message: Message): object {
   const { all, newest } = message;
@@ -26,6 +29,6 @@ export function plainPayload(message: Message): object {
     message: titleOf(message),
     text: plainText(message),
     count: all.length,
-    notices: all.map((notice) => ({ ...notice, lines: undefined })),
+    notices: all.slice(-maxListed).map((notice) => ({ ...notice, lines: undefined })),
   };
 }

@@ -192,8 +192,11 @@ export function judgeAnswer(
   // a repeat of what a lost answer had taken, or of what is behind the commit already
   if (kind === "gitlab" && status === 400 && /Cannot transition status/i.test(text))
     return { is: "taken" };
+  // GitHub's secondary limits may come without any header that tells them from a missing right
   const isLimited =
-    headers["retry-after"] !== undefined || headers["x-ratelimit-remaining"] === "0";
+    headers["retry-after"] !== undefined ||
+    headers["x-ratelimit-remaining"] === "0" ||
+    (kind === "github" && /secondary rate limit/i.test(text));
   const isLimit = status === 429 || (status === 403 && isLimited);
   if (isLimit) return { is: "later", why, wait: waitAsked(headers, now), isLimit };
   if (passing.has(status) || status >= 500 || (kind === "gitlab" && status === 409))

@@ -14,6 +14,8 @@ export type ForgeFake = {
   history: (sha: string, context: string) => string[];
   /** What the server said no to, with its reason. */
   refused: string[];
+  /** Lose what it has of all commits. */
+  forget: () => void;
   close: () => void;
 };
 
@@ -135,6 +137,7 @@ export async function startForge(
     api: `${server.url}${paths[kind].base}`,
     token,
     refused,
+    forget: () => entries.clear(),
     shown: (sha, context) => entries.get(key(sha, context))?.at(-1),
     history: (sha, context) => entries.get(key(sha, context)) ?? [],
   };

@@ -231,6 +231,13 @@ export async function startHooks(
   return server;
 }
 
+/** Whether a run's record still says that somebody is to be told of its end. */
+export function untold({ state }: Pick<HookServer, "state">): boolean {
+  const folder = join(state, "runs");
+  const records = readdirSync(folder).map((id) => join(folder, id, "run.json"));
+  return records.some((file) => JSON.parse(readFileSync(file, "utf8")).tell !== undefined);
+}
+
 /** A run's own log. */
 export function logOf(server: HookServer, run: string): string {
   return readFileSync(join(server.state, "runs", run, "log"), "utf8");

@@ -138,12 +138,42 @@ test("a payload from a host that is not configured sends nothing, and no other f
   const forge = await startForge("gitlab");
   const dir = await makeTellingYard(forge.api);
   const server = await startHooks(dir);
-  await push(server, 1, "https://evil.example/me/site/commit/x");
-  await server.idle();
+  for (let times = 0; times < 2; times++) {
+    await push(server, 1, "https://evil.example/me/site/commit/x");
+    await server.idle();
+  }
+  const said = server.running.output().match(/no forge is told of a run of me\/site: .*/g);
+  assert.equal(said, [
+    "no forge is told of a run of me/site: its commit's link leads to evil.example, which is not under forge:",
+  ]);
   await push(server, 2);
   await waitFor(() => forge.shown(sha(2), context) === "success");
   assert.is(forge.shown(sha(1), context), undefined);
   await server.stop();
+});
+
+test("with several forges and no link to one of them, the log says once that nobody is told, and --check what to do", async () => {
+  const forge = await startForge("gitlab");
+  const dir = await makeTellingYard(forge.api, { repo: "poll: 1h" });
+  const file = join(dir, "hooks.yml");
+  const two = "forge: { other.example: { kind: gitea, token_file: token }, git.example.com";
+  const text = (await readFile(file, "utf8")).replace("forge: { git.example.com", two);
+  await writeFile(file, text);
+  const server = await startHooks(dir);
+  for (const number of [1, 2]) {
+    await server.send({ payload: pushPayload("me/site", sha(number)) });
+    await server.idle();
+  }
+  const said = server.running.output().match(/no forge is told of a run of me\/site: .*/g);
+  const wanted = "set forge: at the repo, to other.example or git.example.com";
+  assert.equal(said, [
+    `no forge is told of a run of me/site: its delivery has no link to the commit; ${wanted}`,
+  ]);
+  await server.stop();
+  const check = await runScript("hook-server", ["--check", "--config", file]);
+  const output = check.stdout + check.stderr;
+  assert.ok(output.includes(`a push that polling finds has no link to its forge`), output);
+  assert.ok(output.includes(wanted), output);
 });
 
 test("a release shows its status beside the commit of its tag, which the forge did not tell", async () => {

@@ -140,7 +140,7 @@ test("the plain webhook has every field as data", () => {
 
 test("a mail has no header that a commit's message could add, and one Message-ID a notice", () => {
   const evil = told({ subject: "x\r\nBcc: evil@example.com", title: "a\nb" });
-  const addresses = { from: "ci@example.com", to: ["ops@example.com"] };
+  const addresses = { from: "ci@example.com", to: "ops@example.com" };
   const one = mailOf(composeMessage([evil]), addresses);
   assert.not.match(one.subject, /[\r\n]/);
   assert.is(one.messageId, mailOf(composeMessage([evil]), addresses).messageId);

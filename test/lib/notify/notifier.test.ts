@@ -14,6 +14,7 @@ import {
   tellOnce,
 } from "../../../lib/notify/notify.ts";
 import { sendSamples } from "../../../lib/notify/once.ts";
+import { acquireLock } from "../../../lib/files/lock.ts";
 import { closeReceivers, type Received, startReceiver } from "../../helpers/receiver.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 import { slowness, waitFor } from "../../helpers/wait.ts";
@@ -211,6 +212,42 @@ test("a script that ends tells what it can, and the next one sends the rest", as
     messages(server.received.slice(1)).map((text) => text.split(":")[0]),
     ["FAILED", "OK again"],
   );
+});
+
+test("a script that cannot hand its message over, as another one holds the folder, says so", async () => {
+  const folder = tempDir();
+  const lock = await acquireLock(join(folder, "lock"), {
+    what: "another",
+    wait: 0,
+    secluded: true,
+  });
+  const said: string[] = [];
+  const log = (text: string) => void said.push(text);
+  const targets = await targetsOf("[{ command: 'true' }]");
+  await tellOnce([notice({ by: "build" })], { folder, targets, mask, log, limit: 200 });
+  lock.release();
+  assert.is(said.length, 1);
+  assert.match(said[0] ?? "", /^notify: nobody was told of me\/site main: /);
+});
+
+test("of the messages that wait for a target the newest are kept, and that older ones go is said once", async () => {
+  let isDown = true;
+  const server = await startReceiver(() => ({ status: isDown ? 503 : 200 }));
+  const targets = await targetsOf(`[{ webhook: { url: ${server.url} }, group: 0s }]`);
+  const folder = tempDir();
+  const { notifier, said } = await open(folder, targets, { maxWaiting: 3 });
+  for (let at = 1; at <= 6; at++) await notifier.tell(notice({ subject: `me/site${at} main` }));
+  assert.is((await readdir(join(folder, "outbox"))).length, 3);
+  isDown = false;
+  await notifier.flush(10_000);
+  assert.equal(
+    server.received.flatMap(({ body }) => body.notices.map((each: Notice) => each.subject)),
+    ["me/site4 main", "me/site5 main", "me/site6 main"],
+  );
+  const dropped = said.filter((text) => text.includes("dropped"));
+  assert.equal(dropped, [
+    `notify: webhook at ${new URL(server.url).host}: 3 messages wait for it; the oldest are dropped`,
+  ]);
 });
 
 test("Slack and ntfy get their own shapes, with the token; a sample goes to each, and says which did not take it", async () => {

@@ -11,6 +11,7 @@ import {
   Statuses,
   type StatusState,
 } from "../../../lib/statuses/statuses.ts";
+import { judgeAnswer } from "../../../lib/statuses/forges.ts";
 import { type Fault, startForge } from "../../helpers/forges.ts";
 import { closeReceivers, type Received, startReceiver } from "../../helpers/receiver.ts";
 import { waitFor } from "../../helpers/wait.ts";
@@ -163,6 +164,15 @@ test("a rate limit holds the whole forge back for as long as it asks", async () 
   set(2, "ok");
   await told();
   assert.ok((times[1] ?? 0) - (times[0] ?? 0) > 900, "nobody asks before the time");
+});
+
+test("GitHub's secondary rate limit is waited for, also where the answer has no header that says so", () => {
+  const text = `{"message":"You have exceeded a secondary rate limit. Please wait"}`;
+  assert.equal(judgeAnswer("github", { status: 403, headers: {}, text }, Date.now()), {
+    ...{ is: "later", isLimit: true, wait: 60_000, why: `it answered 403: ${text}` },
+  });
+  const forbidden = { status: 403, headers: {}, text: "Resource not accessible" };
+  assert.is(judgeAnswer("github", forbidden, Date.now()).is, "refused");
 });
 
 test("a lasting refusal is said once and not repeated, with no secret and no redirect followed", async () => {
