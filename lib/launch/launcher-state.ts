@@ -11,7 +11,7 @@ export interface LauncherState {
   failed?: Record<string, FailedVersion>;
   /** What the web folder offered when it was asked last. */
   offered?: OfferedVersion;
-  /** A change of version whose health is not known yet: checked at the next start, and undone if it is bad. */
+  /** A change of version that is not over: the next launchfit checks its health, and completes or undoes it. */
   pending?: VersionChange;
   /** Set while updates are refused: from the look that was, to the next good one. */
   refused?: boolean;
@@ -27,6 +27,8 @@ export interface LauncherState {
 export interface VersionChange {
   from: string;
   to: string;
+  /** Asked for by hand: `from` is not to come back with the next check. */
+  isRollback?: boolean;
 }
 
 /** A version that is offered; `sha256` of its archive, where that is known. */
@@ -42,6 +44,9 @@ export interface FailedVersion {
   /** ISO 8601. */
   at?: string;
 }
+
+/** Why a version is not taken again that somebody went back from. */
+export const byHand = "rolled back by hand";
 
 /** Only the latest are worth remembering: an older one is tried again when it is offered again, and fails again. */
 const maxFailed = 50;
@@ -67,9 +72,10 @@ export function withFailed(
  * signed again, or names another version meanwhile, makes nothing better. Pure.
  */
 export function failedBefore(
-  failed: LauncherState["failed"],
+  { failed, pending }: LauncherState,
   { version, sha256 }: OfferedVersion,
 ): string | undefined {
+  if (pending?.isRollback && pending.from === version) return byHand;
   const known = failed?.[version];
   if (known?.sha256 !== undefined && known.sha256 !== sha256) return undefined;
   return known?.reason;

@@ -80,12 +80,10 @@ export async function readStatus(folder: string): Promise<Status> {
 const noUpdates = "no updates are configured";
 
 /** What is offered and is not current. Pure. */
-function offeredBeside(
-  version: string | undefined,
-  { offered, failed }: LauncherState,
-): Status["offered"] {
+function offeredBeside(version: string | undefined, remembered: LauncherState): Status["offered"] {
+  const { offered } = remembered;
   if (!offered || offered.version === version) return undefined;
-  const reason = failedBefore(failed, offered);
+  const reason = failedBefore(remembered, offered);
   return { version: offered.version, ...(reason === undefined ? {} : { reason }) };
 }
 

@@ -3,7 +3,12 @@ import type { AppKeeper } from "./app-keeper.ts";
 import type { AppSettings } from "./app-settings.ts";
 import { awaitHealth } from "./health.ts";
 import { appEnvironment, ReleaseFailed, runHook } from "./hooks.ts";
-import { type LauncherStateFile, type VersionChange, withFailed } from "./launcher-state.ts";
+import {
+  byHand,
+  type LauncherStateFile,
+  type VersionChange,
+  withFailed,
+} from "./launcher-state.ts";
 import type { Mutex } from "./mutex.ts";
 import { awaitHealthBeside } from "./overlap.ts";
 import type { Releases } from "./releases.ts";
@@ -57,7 +62,7 @@ export class Trial {
     const { state, keeper, signal } = this.#parts;
     const { from, to } = this.#change;
     // recorded before the switch: whenever launchfit is killed, the next one knows what to check
-    if (keeper) await state.save({ pending: this.#change });
+    await state.save({ pending: this.#change });
     const wrong = await this.#switch().then(() => undefined, messageOf);
     if (wrong === undefined) return await this.#passed();
     if (signal.aborted)
@@ -160,13 +165,16 @@ export class Trial {
   async #passed(): Promise<void> {
     this.phase = "checked";
     const { releases, keeper, state, log } = this.#parts;
-    const { from, to } = this.#change;
+    const { from, to, isRollback } = this.#change;
     if (keeper) this.#startPeriod(keeper);
     const lastUpdate = { at: new Date().toISOString(), from, to, ok: true };
-    const running = keeper && { pending: undefined, stopped: undefined };
     // one that failed before and holds up now is as good as any
-    const { [to]: _, ...failed } = state.value.failed ?? {};
-    await state.note({ lastUpdate, failed, updateFailed: undefined, ...running }, log);
+    const { [to]: _, ...others } = state.value.failed ?? {};
+    const failed = isRollback
+      ? withFailed(others, from, { reason: byHand, sha256: await releases.sha256Of(from) })
+      : others;
+    const done = { lastUpdate, failed, updateFailed: undefined, pending: undefined };
+    await state.note({ ...done, ...(keeper ? { stopped: undefined } : {}) }, log);
     // what an undo may need stays until the trial period is over
     await releases.prune(keeper ? [from, to] : [to]).catch(this.#tell);
   }

@@ -77,7 +77,7 @@ export class Updater {
       const { version } = update;
       if (update.kind === "current") await recordDone(session, update);
       if (update.kind !== "new") return { version: before, result: "up to date", updated: false };
-      const reason = failedBefore(this.#options.state.value.failed, update);
+      const reason = failedBefore(this.#options.state.value, update);
       if (reason !== undefined) {
         const result = `${version} is not tried again: ${reason}`;
         return { version: before, result, updated: false };
@@ -160,9 +160,7 @@ export class Updater {
       throw new UsageError(`version ${to} is not installed; installed are ${installed.join(", ")}`);
     if (to === from) throw new UsageError(`version ${to} is the current one`);
     log(`rollback ${from} → ${to}`);
-    await this.#changeTo(to);
-    // what was rolled back must not come back with the next check
-    await state.note({ failed: await this.#withFailed(from, "rolled back by hand") }, log);
+    await this.#changeTo(to, { isRollback: true });
     return { version: to, result: `rolled back ${from} → ${to}` };
   }
 
@@ -172,7 +170,7 @@ export class Updater {
     return withFailed(state.value.failed, version, { reason, sha256 });
   }
 
-  /** A change that the end of launchfit interrupted: check the new version's health now, and undo it if that is bad. */
+  /** A change that the end of launchfit interrupted: check the new version's health, and complete or undo it. */
   async resumePending(): Promise<void> {
     const { pending } = this.#options.state.value;
     if (!pending) return;
@@ -181,13 +179,13 @@ export class Updater {
   }
 
   /** Change to a version that is in releases/. The version that it replaced. */
-  #changeTo(to: string): Promise<string> {
+  #changeTo(to: string, { isRollback = false } = {}): Promise<string> {
     return this.#changes.run(async () => {
       // asked only now: the version of a moment ago may have been undone meanwhile
       const from = (await this.#options.releases.current()) ?? "nothing";
       if (from === to) return from;
       this.#trial?.close();
-      this.#trial = this.#newTrial({ from, to });
+      this.#trial = this.#newTrial({ from, to, ...(isRollback ? { isRollback } : {}) });
       await this.#trial.run();
       return from;
     });

@@ -1,5 +1,5 @@
 // Updates that are undone late, or while something else is under way.
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -70,6 +70,36 @@ test("a version that dies while the next one is brought in is undone at once, an
   const { failed } = JSON.parse(record) as { failed: Record<string, unknown> };
   assert.equal(Object.keys(failed), ["2"]);
   await running.stop();
+  await publisher.close();
+});
+
+test("a rollback that launchfit was killed in is completed by the next one, and what was rolled back stays away", async () => {
+  const publisher = await makePublisher();
+  const hold = join(tempDir(), "hold");
+  const waits = `while (require("fs").existsSync(${JSON.stringify(hold)}))
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);`;
+  await publisher.publish("1", webApp("1", waits));
+  const app = await deploy(publisher);
+  const running = await app.launch();
+  await publisher.publish("2", webApp("2"));
+  assert.is((await app.control("check"))["result"], "updated 1 → 2");
+  writeFileSync(hold, "");
+  const asked = app.control("rollback").catch(() => undefined);
+  await running.until(/rollback 2 → 1[^]*started 1/);
+  await running.stop("SIGKILL");
+  await asked;
+  // nor does a check from cron bring it back meanwhile
+  const away = /2 is not tried again: rolled back by hand/;
+  assert.match((await app.tell("check", "--once")).stdout, away);
+  rmSync(hold);
+  const next = await app.launch();
+  await waitFor(async () => (await app.ask()) === "1", { what: "version 1" });
+  assert.match(
+    `${(await app.control("check"))["result"]}`,
+    /2 is not tried again: rolled back by hand/,
+  );
+  assert.is(app.current(), "releases/my-app-1");
+  await next.stop();
   await publisher.close();
 });
 
