@@ -19,7 +19,8 @@ import * as assert from "uvu/assert";
 import { activate, rollBack } from "../../../../lib/fleet/repo/activate.ts";
 import { type RepoSettings, settingsFor } from "../../../../lib/fleet/settings.ts";
 import { git, makeRepo, type TestRepo } from "../../../helpers/repos.ts";
-import { needsCommand, testUnless } from "../../../helpers/skip.ts";
+import { runCommand } from "../../../helpers/run.ts";
+import { needsCommand, needsRoot, testUnless } from "../../../helpers/skip.ts";
 import { tempDir } from "../../../helpers/tmp.ts";
 import { snapshot } from "../../../helpers/trees.ts";
 
@@ -40,12 +41,17 @@ async function setUp() {
   const repos = join(tempDir("slave-"), "repos");
   const flags = { repos, base: `file://${dirname(repo.bare)}` };
   const settings = settingsFor("site", { file: undefined, values: {}, at: () => "" }, flags);
+  const notes: string[] = [];
   return {
     repo,
     repos,
     site: join(repos, "site"),
+    notes,
     update: (more: Partial<RepoSettings> = {}, sha?: string, branch?: string) =>
-      activate("site", { settings: { ...settings, ...more }, sha, branch }),
+      activate("site", {
+        settings: { ...settings, ...more },
+        ...{ sha, branch, note: (line) => notes.push(line) },
+      }),
     back: () => rollBack("site", { settings }),
   };
 }
@@ -216,6 +222,30 @@ test("--keep older trees stay for --rollback, and no more", async () => {
   await update();
   assert.is(await readFile(join(site, "index.html"), "utf8"), "7");
 });
+
+testUnless(test, needsRoot)(
+  "an older tree that cannot be removed is named, and goes with a later update",
+  async () => {
+    const { repo, repos, update, notes } = await setUp();
+    const { tree } = await update({ keep: 1 });
+    const inside = join(tree, "docs");
+    await runCommand(["mount", "-t", "tmpfs", "none", inside], { expect: 0 });
+    const trees = () => readdir(join(repos, ".boatyard/site/trees"));
+    try {
+      for (const text of ["two", "three"]) {
+        await repo.push({ "index.html": text });
+        await update({ keep: 1 });
+      }
+      assert.match(notes.join("\n"), `the older tree ${tree} cannot be removed: EBUSY`);
+      assert.is((await trees()).length, 3);
+    } finally {
+      await runCommand(["umount", inside], { expect: 0 });
+    }
+    await repo.push({ "index.html": "four" });
+    await update({ keep: 1 });
+    assert.is((await trees()).length, 2);
+  },
+);
 
 test("a rollback with nothing older says so", async () => {
   const { update, back, site } = await setUp();
