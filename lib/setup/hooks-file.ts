@@ -130,7 +130,7 @@ export function addRepo(text: string, entry: NewEntry): string {
       `dir: ${entry.dir}`,
       `secret_file: ${entry.secretFile}`,
       ...(entry.refs.length > 0 ? [`refs: ${list(entry.refs)}`] : []),
-      ...(entry.afterwards.length > 0 ? [`then: ${list(entry.afterwards)}`] : []),
+      ...(entry.afterwards.length > 0 ? [`on_success: ${list(entry.afterwards)}`] : []),
     ].map((line) => `${indent}${indent}${line}`),
   );
   return lines.join("\n");

@@ -95,7 +95,7 @@ Environment=PATH=/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8
 StateDirectory=boatyard
 StateDirectoryMode=0711
 ProtectSystem=strict
-# those of its repos, and what server-update keeps, for \`then:\`
+# those of its repos, and what server-update keeps, for \`on_success:\`
 ReadWritePaths=/home -/var/lib/server-update
 PrivateTmp=yes
 PrivateMounts=yes

@@ -47,8 +47,8 @@ export async function walkFleet(machine: Machine): Promise<void> {
   assert.is((await sh(tree)).stdout, "two\n");
 
   // every push reaches the fleet
-  const entry = page.block("then: [server-update");
-  const line = /then: .*/.exec(entry)?.[0] ?? "";
+  const entry = page.block("on_success: [server-update");
+  const line = /on_success: .*/.exec(entry)?.[0] ?? "";
   await sh(
     `sed -i 's#^    secret_file: .*#&\\n    ${line}#' /etc/boatyard/hooks.yml; systemctl reload hook-server`,
   );

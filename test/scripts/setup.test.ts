@@ -157,7 +157,7 @@ test("a repo gets an account, a secret shown once, and an entry that hook-server
   assert.match(again.stderr, "nothing was missing");
   assert.not.match(again.stdout, secret);
   const hooks = await readFile(join(root, "etc/boatyard/hooks.yml"), "utf8");
-  assert.match(hooks, '    then: ["server-update notes"]\n');
+  assert.match(hooks, '    on_success: ["server-update notes"]\n');
   assert.is(hooks.split("ada/My.Notes:").length, 2);
 });
 

@@ -24,8 +24,7 @@ const repo = y.object({
   dir: y.string(),
   secret_file: y.string(),
   refs: y.optional(y.oneOrMore(y.string())),
-  // oxlint-disable-next-line unicorn/no-thenable -- the word of hooks.yml
-  then: y.optional(y.oneOrMore(y.string())),
+  on_success: y.optional(y.oneOrMore(y.string())),
 });
 const reposIn = async (text: string) => {
   const from = text.search(/^repos:/m);
@@ -52,7 +51,7 @@ test("repos are added one by one, and YAML reads what was meant", async () => {
   const repos = await reposIn(two);
   assert.equal(Object.keys(repos).sort(), ["ada/My.Notes", "ada/other"]);
   assert.equal(repos["ada/My.Notes"]?.refs, ["main", "release/*"]);
-  assert.equal(repos["ada/My.Notes"]?.["then"], ["server-update notes"]);
+  assert.equal(repos["ada/My.Notes"]?.["on_success"], ["server-update notes"]);
   assert.is(repos["ada/other"]?.user, "other");
 });
 
