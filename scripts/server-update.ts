@@ -114,7 +114,7 @@ const command = defineCommand({
   exits: { 1: "a slave failed, was not asked, or differs (--status)" },
   environment: [
     ["STATE_DIRECTORY", "the folder for what should run, and for the lists of failed ones"],
-    ["HOOK_SHA", "with HOOK_REPO and HOOK_REF, in an on_success: command of hook-server: the commit"],
+    ["HOOK_SHA", "with HOOK_REPO and HOOK_REF, in on_success: of hook-server: the commit"],
   ],
   subcommands: { keygen },
   notes:
