@@ -39,7 +39,7 @@ export const acrossRuntimes: readonly string[] = [
   "scripts/hook-server-systemd",
   "scripts/launchfit-overlap",
   "scripts/launchfit-systemd",
-  "scripts/fleet-bus",
+  "scripts/fleet-bus-tls",
   "scripts/server-update-tls",
   "scripts/slave-server.test",
   "scripts/slave-server-systemd",

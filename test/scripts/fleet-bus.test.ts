@@ -1,84 +1,22 @@
 // The fleet over a bus: slaves that connect out, and what a bus or a slave that is not honest can do.
-import { readFile, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { connect } from "@nats-io/transport-node";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { connectBus } from "../../lib/bus/bus.ts";
 import { nkeyOf, signNonce } from "../../lib/bus/nkey.ts";
-import {
-  type Order,
-  readPrivateKey,
-  signOrder,
-  writeKey,
-  writeReport,
-} from "../../lib/fleet/order.ts";
-import { needsNats, startBus, type TestBus } from "../helpers/nats.ts";
-import { makeRepo } from "../helpers/repos.ts";
-import { type Running, runScript, startScript } from "../helpers/run.ts";
+import { type Order, signOrder, writeKey, writeReport } from "../../lib/fleet/order.ts";
+import { endAll, ends, setUp } from "../helpers/bus-fleet.ts";
+import { needsNats, type TestBus } from "../helpers/nats.ts";
 import { testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
-import { makeCertificate } from "../helpers/tls.ts";
 import { waitFor } from "../helpers/wait.ts";
 
 const test = suite("bus");
 const testBus = testUnless(test, needsNats);
-const ends: (() => Promise<unknown>)[] = [];
-test.after.each(async () => {
-  await Promise.all(ends.splice(0).map((end) => end()));
-});
-
-/** A bus, a master, a repo, and slaves as they are asked for. */
-async function setUp({ tls = false } = {}) {
-  const dir = tempDir("bus-");
-  const certificate = tls ? await makeCertificate() : undefined;
-  const bus = await startBus(certificate);
-  ends.push(() => bus.kill());
-  const { publicKey } = await writeKey(join(dir, "order.key"));
-  const repo = await makeRepo({ files: { "index.html": "one" } });
-  const base = `file://${dirname(repo.bare)}`;
-  const ca = certificate ? `ca_file: ${certificate.ca}\n` : "";
-  const via = join(dir, "bus.yml");
-  await writeFile(via, `url: ${bus.url}\nseed_file: ${join(bus.dir, "master.seed")}\n${ca}`);
-  const list = join(dir, "list");
-  const configs = new Map<string, string>();
-  return {
-    ...{ dir, bus, repo, list, base },
-    orderKey: await readPrivateKey(join(dir, "order.key")),
-    /** Start a slave, a new one or once more. */
-    async slave(
-      name: string,
-      more = "",
-      { file: known, groups = [] }: { file?: string; groups?: string[] } = {},
-    ) {
-      let config = configs.get(name);
-      if (config === undefined) {
-        const file = known ?? (await bus.addSlave(name, ...groups)).file;
-        config = join(dir, `${name}.yml`);
-        configs.set(name, config);
-        const flow = groups.length === 0 ? "" : `  groups: [${groups.join(", ")}]\n`;
-        const part = `bus:\n  url: ${bus.url}\n  seed_file: ${file}\n${flow}${ca.replace(/^/, "  ")}`;
-        const text = `name: ${name}\nmaster_key: ${publicKey}\nbase: ${base}\n${part}\n${more}`;
-        await writeFile(config, text);
-      }
-      const flags = ["--config", config, "--repos", join(dir, name)];
-      const server: Running = startScript("slave-server", flags);
-      ends.push(() => server.stop("SIGKILL"));
-      await server.until(/listens on the bus/);
-      return server;
-    },
-    served: (name: string) => readFile(join(dir, name, "site/index.html"), "utf8").catch(() => ""),
-    async update(lines: string[], args: string[], expect?: number) {
-      await writeFile(list, `${lines.join("\n")}\n`);
-      const key = ["--key-file", join(dir, "order.key")];
-      const flags = ["--list", list, "--via", via, "--base", base, ...key];
-      const env = { XDG_STATE_HOME: dir };
-      const more = expect === undefined ? {} : { expect };
-      return await runScript("server-update", [...args, ...flags], { env, ...more });
-    },
-  };
-}
+test.after.each(endAll);
 
 testBus(
   "a slave that the bus does not know yet, or that finds none, goes on trying, and ends when it is told",
@@ -342,28 +280,6 @@ testBus("--status --verify names a slave into whose files somebody wrote", async
   assert.match(stdout, /web-2 .*WRITTEN INTO/);
   assert.match(stdout, "1 of 2 are as they should be");
 });
-
-testBus(
-  "TLS: the bus must have a certificate of the authority that is named, for its name",
-  async () => {
-    const { bus, dir, served, slave, update } = await setUp({ tls: true });
-    await slave("web-1");
-    await update(["bus://web-1"], ["site", "--wait"], 0);
-    assert.is(await served("web-1"), "one");
-    const via = join(dir, "other.yml");
-    const other = await makeCertificate();
-    const key = `seed_file: ${join(bus.dir, "master.seed")}\n`;
-    await writeFile(via, `url: ${bus.url}\n${key}ca_file: ${other.ca}\n`);
-    const flags = ["--status", "--list", join(dir, "list"), "--via", via];
-    const strange = await runScript("server-update", flags, { env: { XDG_STATE_HOME: dir } });
-    assert.is(strange.code, 1);
-    assert.match(strange.stdout, /FAILED: the bus tls:.* cannot be used: .*certificate/);
-    await writeFile(via, `url: nats://bus.example.com:4222\n${key}`);
-    const plain = await runScript("server-update", flags, { env: { XDG_STATE_HOME: dir } });
-    assert.is(plain.code, 2);
-    assert.match(plain.stderr, "is not encrypted; write tls://");
-  },
-);
 
 async function keyPair() {
   const { generateKeyPairSync } = await import("node:crypto");
