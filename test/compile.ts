@@ -3,7 +3,7 @@
 import { readFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { build, type Plugin } from "esbuild";
+import type { Plugin } from "esbuild";
 import { root } from "./helpers/runtime.ts";
 
 /** A file still knows the place of its source, and finds what lies beside it. */
@@ -21,6 +21,8 @@ const sourcePlaces: Plugin = {
 
 /** Compiles the files, with what they import of ours, into `folder`. @returns the compiled file of each */
 export async function compileTests(files: string[], folder: string): Promise<Map<string, string>> {
+  // Deno, which starts the runner as well, has no need of it
+  const { build } = await import("esbuild");
   const names = new Map(files.map((file, index) => [file, `${index}-${basename(file, ".ts")}`]));
   await build({
     entryPoints: [...names].map(([file, out]) => ({ in: join(root, file), out })),
