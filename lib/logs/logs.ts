@@ -1,11 +1,11 @@
-import { stat } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { readdir, stat } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import type { Terminal } from "../cli/terminal.ts";
 import { Failure, ifMissing, UsageError } from "../core/errors.ts";
 import { didYouMean } from "../core/names.ts";
 import { isBeingWritten } from "../log/compress.ts";
 import { markStage, noRun, parseLine, parseMark } from "../log/format.ts";
-import { statIfThere } from "../log/parts.ts";
+import { partsAmong, statIfThere } from "../log/parts.ts";
 import type { RotateOptions } from "../log/rotate.ts";
 import { followLog } from "./follow.ts";
 import { placeBefore, readLines } from "./read.ts";
@@ -48,6 +48,21 @@ export async function logFileOf(path: string): Promise<string> {
   if (found?.isFile() || (await statIfThere(join(path, "..")).catch(ifMissing))) return path;
   throw new UsageError(
     `${path} is neither a folder nor a log; name the checkout whose log you want`,
+  );
+}
+
+/**
+ * The same for a log that cannot come later: a folder may have none yet, but a file that is named is there, or one of
+ * its rotated parts is.
+ * @throws {UsageError} when it is not, with the name that was meant.
+ */
+export async function existingLogOf(path: string): Promise<string> {
+  const file = await logFileOf(path);
+  if (file !== path || (await statIfThere(path))) return file;
+  const names = await readdir(dirname(path));
+  if (partsAmong(path, names).length > 0) return file;
+  throw new UsageError(
+    `there is no ${path}${didYouMean(basename(path), names)}; name a checkout, or its logs.txt`,
   );
 }
 

@@ -38,8 +38,8 @@ export const rotate = defineCommand({
   run: async ({ flags, args, terminal, signal }) => {
     if (!Number.isInteger(flags.keep) || flags.keep < 0)
       throw new UsageError("--keep is a number of parts, such as 10");
-    const { logFileOf, rotateLogs } = await import("../../lib/logs/logs.ts");
-    const files = await Promise.all((args.length > 0 ? args : ["."]).map(logFileOf));
+    const { existingLogOf, rotateLogs } = await import("../../lib/logs/logs.ts");
+    const files = await Promise.all((args.length > 0 ? args : ["."]).map(existingLogOf));
     const options = {
       maxSize: flags["max-size"],
       maxAge: flags["max-age"],

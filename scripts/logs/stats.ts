@@ -20,9 +20,9 @@ export const stats = defineCommand({
     ["logs stats ~/site --since 30d --json", "a month, for another program"],
   ],
   run: async ({ flags, args, terminal }) => {
-    const { logFileOf, pointInTime, printStats } = await import("../../lib/logs/logs.ts");
+    const { existingLogOf, pointInTime, printStats } = await import("../../lib/logs/logs.ts");
     const since =
       flags.since === undefined ? undefined : pointInTime("--since", flags.since, new Date());
-    await printStats(await logFileOf(args[0] ?? "."), { count: flags.lines, since }, terminal);
+    await printStats(await existingLogOf(args[0] ?? "."), { count: flags.lines, since }, terminal);
   },
 });

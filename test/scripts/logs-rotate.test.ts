@@ -121,6 +121,18 @@ test("a part that somebody has open is neither compressed nor removed, until it 
   assert.equal(await partsIn(dir), []);
 });
 
+test("a log that is not there is refused, with the name that was meant, and nothing else is rotated", async () => {
+  const dir = await folderWith({ "logs.txt": line("one") });
+  const wrong = `${dir}/logs.tx`;
+  for (const args of [["rotate", dir, wrong, "--max-size", "1"], ["stats", wrong]]) {
+    const { stderr } = await runScript("logs", args, { expect: 2 });
+    assert.ok(stderr.includes(`there is no ${wrong} (did you mean "logs.txt"?)`), stderr);
+  }
+  assert.equal(await partsIn(dir), []);
+  // a checkout that was never built
+  await runScript("logs", ["rotate", tempDir()], { expect: 0 });
+});
+
 test("two rotations at once rotate once", async () => {
   const dir = await folderWith({ "logs.txt": "x\n".repeat(1_000_000) });
   const both = [1, 2, 3].map(() => rotate(dir, "--max-size", "1"));
