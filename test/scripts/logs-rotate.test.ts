@@ -124,7 +124,10 @@ test("a part that somebody has open is neither compressed nor removed, until it 
 test("a log that is not there is refused, with the name that was meant, and nothing else is rotated", async () => {
   const dir = await folderWith({ "logs.txt": line("one") });
   const wrong = `${dir}/logs.tx`;
-  for (const args of [["rotate", dir, wrong, "--max-size", "1"], ["stats", wrong]]) {
+  for (const args of [
+    ["rotate", dir, wrong, "--max-size", "1"],
+    ["stats", wrong],
+  ]) {
     const { stderr } = await runScript("logs", args, { expect: 2 });
     assert.ok(stderr.includes(`there is no ${wrong} (did you mean "logs.txt"?)`), stderr);
   }
