@@ -1,7 +1,7 @@
 /** Written by tools/page.ts from lib/page/browser/: change that, then run npm run page. */
 export const assets = {
   script: {
-    name: "page-24cb53aa8e.js",
+    name: "page-7b7bb718a6.js",
     type: "text/javascript",
     text: `// lib/core/clean.ts
 var suspicious = /[\\u0000-\\u0008\\u000a-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]/, sequences = (
@@ -591,6 +591,8 @@ function applyFilter(box) {
   let text = box.value.trim().toLowerCase();
   for (let row of document.querySelectorAll("tr[data-words]"))
     row.hidden = text !== "" && row.dataset.words?.includes(text) !== !0;
+  let none = document.querySelector("[data-none]");
+  none && (none.hidden = document.querySelector("tr[data-words]:not([hidden])") !== null);
 }
 function followChanges() {
   let isLoading = !1, isWanted = !1, load = async () => {
@@ -632,7 +634,7 @@ kind === "run" && log && startLog(log);
 `,
   },
   style: {
-    name: "page-2ad2a82e93.css",
+    name: "page-67b8cb3684.css",
     type: "text/css",
     text: `:root{color-scheme:light dark;--bg:#fbfbfa;--card:#fff;--text:#1d2126;--soft:#5b6470;--line:#e3e5e8;--link:#1f5f9e;--accent:#2f6fb3;--on-accent:#fff;--good:#1a7a3d;--bad:#b3261e;--busy:#8a5a00;--idle:#5b6470;--good-bg:#e3f3e8;--bad-bg:#fbe7e5;--busy-bg:#fdf1d8;--idle-bg:#eceef0;--bar-good:#58ad76;--bar-bad:#d8564c;--bar-idle:#b3bac2;--bar-busy:#dba32c;--mono:ui-monospace,"SF Mono","Cascadia Mono","DejaVu Sans Mono",Menlo,Consolas,monospace}
 @media (prefers-color-scheme:dark){:root{--bg:#14171a;--card:#1a1e22;--text:#dde2e7;--soft:#98a2ad;--line:#2b3138;--link:#7db6ee;--accent:#7db6ee;--on-accent:#0d1a27;--good:#74cf92;--bad:#f38d84;--busy:#e8bd62;--idle:#98a2ad;--good-bg:#173023;--bad-bg:#3a1c1a;--busy-bg:#362a10;--idle-bg:#262b31;--bar-good:#3f9a60;--bar-bad:#d4574d;--bar-idle:#59636e;--bar-busy:#b98a27}}
@@ -642,8 +644,8 @@ a{color:var(--link);text-decoration:none}
 a:hover,.sum a,.now .title a,.why a{text-decoration:underline}
 :focus-visible{outline:2px solid var(--accent);outline-offset:2px;border-radius:3px}
 main:focus{outline:none}
-main{flex:1;width:100%;max-width:1180px;margin:0 auto;padding:20px 24px 32px}
-footer{display:flex;justify-content:space-between;gap:16px;max-width:1180px;width:100%;margin:0 auto;padding:10px 24px 18px;color:var(--soft);font-size:13px}
+main{flex:1;width:100%;max-width:1400px;margin:0 auto;padding:20px 24px 32px}
+footer{display:flex;justify-content:space-between;gap:16px;max-width:1400px;width:100%;margin:0 auto;padding:10px 24px 18px;color:var(--soft);font-size:13px}
 .top{display:flex;justify-content:space-between;align-items:center;gap:16px;padding:9px 24px;background:var(--card);border-bottom:1px solid var(--line)}
 .top nav{display:flex;align-items:center;gap:18px}
 .top nav a{color:var(--soft)}
@@ -773,7 +775,7 @@ pre.lines{padding:8px 0;max-height:75vh;white-space:pre}
 .drift td,.drift th{background:var(--bad-bg)}
 .drift .pill{background:var(--card)}
 .fleet th:first-child{padding-left:10px}
-.sum+.wide{margin-top:14px}
+.sum+.fleet{margin-top:14px}
 @media (max-width:820px){
 main,footer{padding-left:14px;padding-right:14px}
 .top{padding:9px 14px}
@@ -805,7 +807,29 @@ main,footer{padding-left:14px;padding-right:14px}
 .lines{font-size:12px}
 .tools input{width:100%}
 .plot figcaption{font-size:12px}
-.wide{overflow-x:auto}
+.logbar .raw{order:1}
+.logbar .tools{order:2;flex-basis:100%}
+.tools output{min-width:0}
+.tools output:empty{display:none}
+.plot svg{overflow:visible}
+.plot text{font-size:24px}
+.plot circle{r:8px}
+.fleet thead{display:none}
+.fleet tr{display:grid;grid-template-columns:1fr auto;gap:2px 10px;padding:9px 10px;border-bottom:1px solid var(--line)}
+.fleet tr.drift{background:var(--bad-bg)}
+.fleet th,.fleet td,.fleet th:first-child{border:0;padding:0}
+.fleet .repo{grid-row:2;grid-column:1}
+.fleet .state{grid-row:1;grid-column:2;text-align:right}
+.fleet .when{grid-column:2;text-align:right}
+.fleet .serves{grid-column:1}
+.fleet .when::before,.fleet .wanted::before{content:attr(data-is) " ";color:var(--soft);font-family:system-ui,sans-serif}
+.fleet .why{grid-column:1/-1}
+.fleet td:empty{display:none}
+}
+@media (max-width:480px){
+.top{flex-wrap:wrap;gap:4px 12px}
+.top nav{flex-wrap:wrap}
+.who{margin-left:auto;min-width:0}
 }
 @media (prefers-reduced-motion:reduce){*{scroll-behavior:auto!important;transition:none!important}}
 .f0{color:#96989a}

@@ -2,6 +2,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { shortSha } from "../core/names.ts";
 import { html, type Html } from "./html.ts";
+import { counted } from "./layout.ts";
 import { ago } from "./times.ts";
 
 /**
@@ -47,7 +48,7 @@ export async function fleetPage(settings: FleetSettings, now: number): Promise<H
   const rows = planFleet(await readSnapshots(settings), settings.list);
   const hosts = new Set(rows.map(({ host }) => host));
   const bad = rows.filter(isBad).length;
-  return html`<div class="head"><h1>Fleet</h1><p class="sum">${hosts.size} hosts${bad > 0 && ` · ${bad} not as they should be`}</p></div>
+  return html`<div class="head"><h1>Fleet</h1><p class="sum">${counted(hosts.size, "host")}${bad > 0 && ` · ${bad} ${bad === 1 ? "is" : "are"} not as ${bad === 1 ? "it" : "they"} should be`}</p></div>
 <p class="sum">${settings.list}, as <code>server-update --status</code> or <code>--converge</code> saw it last.</p>
 ${rows.length === 0 ? html`<p class="empty">Nothing is known yet: run server-update --status.</p>` : table(rows, now)}`;
 }
@@ -115,11 +116,11 @@ function whyOf({ drift }: FleetRow): string {
 }
 
 function table(rows: readonly FleetRow[], now: number): Html {
-  return html`<div class="wide"><table class="fleet"><thead><tr><th scope="col">Host</th><th scope="col">Repo</th><th scope="col">State</th><th scope="col">Serves</th><th scope="col">Since</th><th scope="col">Should be</th><th scope="col">Seen</th><th scope="col">Why</th></tr></thead><tbody>${rows.map(
+  return html`<table class="fleet"><thead><tr><th scope="col">Host</th><th scope="col">Repo</th><th scope="col">State</th><th scope="col">Serves</th><th scope="col">Since</th><th scope="col">Should be</th><th scope="col">Seen</th><th scope="col">Why</th></tr></thead><tbody>${rows.map(
     (row) => {
       const state =
         row.unreachable !== undefined ? "unreachable" : row.drift !== "" ? "differs" : "ok";
-      return html`<tr class="${isBad(row) && "drift"}"><th scope="row">${row.host}</th><td>${row.repo}</td><td><span class="pill ${state}">${state}</span></td><td><span class="sha">${shortSha(row.sha ?? "")}</span> ${row.branch !== undefined && html`<span class="ref">${row.branch}</span>`}</td><td class="when">${ago(row.since, now)}</td><td class="sha">${shortSha(row.wanted ?? "")}</td><td class="when">${ago(row.seen, now)}</td><td class="why">${row.unreachable ?? (whyOf(row) || row.error)}</td></tr>`;
+      return html`<tr class="${isBad(row) && "drift"}"><th scope="row">${row.host}</th><td class="repo">${row.repo}</td><td class="state"><span class="pill ${state}">${state}</span></td><td class="serves"><span class="sha">${shortSha(row.sha ?? "")}</span> ${row.branch !== undefined && html`<span class="ref">${row.branch}</span>`}</td><td class="when" data-is="since">${ago(row.since, now)}</td><td class="sha wanted" data-is="should be">${shortSha(row.wanted ?? "")}</td><td class="when" data-is="seen">${ago(row.seen, now)}</td><td class="why">${row.unreachable ?? (whyOf(row) || row.error)}</td></tr>`;
     },
-  )}</tbody></table></div>`;
+  )}</tbody></table>`;
 }

@@ -1,6 +1,6 @@
 import { shortRef, shortSha } from "../core/names.ts";
 import { html, type Html } from "./html.ts";
-import { pill } from "./layout.ts";
+import { counted, pill } from "./layout.ts";
 import { type Overview, type RepoSummary, shownOf, type Waiting, wordsOf } from "./overview.ts";
 import { bars } from "./plots.ts";
 import type { Run } from "./source.ts";
@@ -27,12 +27,12 @@ export function overviewPage(
 <div id="live">${underWay(overview, now)}
 <table class="repos"><caption class="away">All repos, the worst first</caption><thead><tr><th scope="col">Repo</th><th scope="col">Last run</th><th scope="col">Branch and commit</th><th scope="col">By</th><th scope="col">When</th><th scope="col" class="num">Took</th><th scope="col">Last ${shownBars}</th></tr></thead>
 <tbody>${shown.map((repo) => row(repo, now))}</tbody></table>
-${shown.length === 0 && html`<p class="empty">${filter === "" ? "There are no repos to be shown." : "No repo fits the filter."}</p>`}</div>`;
+<p class="empty" data-none${shown.length > 0 && html` hidden`}>No repo fits the filter.</p></div>`;
 }
 
 function counts({ repos, running, waiting }: Overview, failed: number): string {
   const parts = [
-    `${repos.length} repos`,
+    counted(repos.length, "repo"),
     ...(failed > 0 ? [`${failed} failed`] : []),
     ...(running.length > 0 ? [`${running.length} running`] : []),
     ...(waiting.length > 0 ? [`${waiting.length} waiting`] : []),

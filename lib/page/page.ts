@@ -77,11 +77,9 @@ export class Page {
         const form = signInForm(returnPath(request.method === "GET" ? target : "/"));
         return sendPage(response, status, this.#frame(visit, "Sign in", form), headers);
       }
-      const body = notice(
-        status === 404 ? "There is no such page" : "That did not work",
-        message,
-        html`<a href="/">All repos</a>`,
-      );
+      const title = status === 404 ? sentence(message) : "That did not work";
+      const why = status === 404 ? "It may have been removed, or its address is another." : message;
+      const body = notice(title, why, html`<a href="/">All repos</a>`);
       sendPage(response, status, this.#frame(visit, `${status}`, body), headers);
     }
   }
@@ -207,6 +205,10 @@ export class Page {
 /** A browser asks for a page; a program does not say so, or wants JSON. */
 function wantsPage({ headers }: IncomingMessage): boolean {
   return headers.accept?.includes("text/html") === true;
+}
+
+function sentence(text: string): string {
+  return text.slice(0, 1).toUpperCase() + text.slice(1);
 }
 
 /** A name from a path; one that is not encoded right is nobody's. */

@@ -30,7 +30,8 @@ function barsLabel(runs: readonly Run[]): string {
   const counts = new Map<string, number>();
   for (const { state } of runs) counts.set(state, (counts.get(state) ?? 0) + 1);
   const parts = [...counts].map(([state, count]) => `${count} ${state}`);
-  return `the last ${runs.length} runs: ${parts.join(", ")}`;
+  const which = runs.length === 1 ? "the last run" : `the last ${runs.length} runs`;
+  return `${which}: ${parts.join(", ")}`;
 }
 
 const plot = { width: 860, height: 190, left: 52, right: 44, top: 12, bottom: 24 };
@@ -55,9 +56,10 @@ export function durationPlot(runs: readonly Run[]): Html | undefined {
     const at = round(top + tall * (1 - part));
     return html`<path class="grid" d="M${left} ${at}h${inner}"/><text x="${left - 6}" y="${at + 4}" text-anchor="end">${axisDuration(max * part)}</text><text class="share" x="${width - right + 6}" y="${at + 4}">${Math.round(part * 100)}%</text>`;
   });
+  // the table of runs has the same links for the keyboard
   const points = shown.map((run, index) => {
     const what = `${run.state}, ${shortDuration(run.seconds ?? 0)}, ${shortRef(run.ref)}, ${fullTime(run.started ?? run.accepted)}`;
-    return html`<a href="/runs/${run.id}" aria-label="${what}"><circle class="${run.state}" cx="${x(index)}" cy="${y(run.seconds ?? 0)}" r="4"><title>${what}</title></circle></a>`;
+    return html`<a href="/runs/${run.id}" tabindex="-1" aria-label="${what}"><circle class="${run.state}" cx="${x(index)}" cy="${y(run.seconds ?? 0)}" r="4"><title>${what}</title></circle></a>`;
   });
   const [first, last] = [shown[0], shown.at(-1)];
   return html`<figure class="plot"><svg viewBox="0 0 ${width} ${height}" role="group" aria-label="Duration of ${shown.length} runs, and the share of good ones">

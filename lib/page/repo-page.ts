@@ -1,6 +1,6 @@
 import { shortRef, shortSha } from "../core/names.ts";
 import { html, type Html } from "./html.ts";
-import { pill } from "./layout.ts";
+import { counted, pill } from "./layout.ts";
 import { repoPath } from "./overview-page.ts";
 import { durationPlot } from "./plots.ts";
 import type { IgnoredDelivery, Run } from "./source.ts";
@@ -35,11 +35,11 @@ export function repoPage(
   const option = (value: string, chosen: string) =>
     html`<option${value === chosen ? html` selected` : ""}>${value}</option>`;
   const older = start >= 0 && fitting.length > start + perPage ? shown.at(-1)?.id : undefined;
-  return html`<div class="head"><h1>${name}</h1><p class="sum">${runs.length} runs kept · <a href="${repoPath(name)}/badge.svg">badge</a></p></div>
+  return html`<div class="head"><h1>${name}</h1><p class="sum">${counted(runs.length, "run")} kept · <a href="${repoPath(name)}/badge.svg">badge</a></p></div>
 ${durationPlot(runs.filter((run) => query.branch === "" || shortRef(run.ref) === query.branch))}
 <form class="filter" action="${repoPath(name)}"><label>Branch <select name="branch"><option value="">all</option>${branches.map((each) => option(each, query.branch))}</select></label><label>Result <select name="result"><option value="">all</option>${results.map((each) => option(each, query.result))}</select></label><button>Show</button></form>
-<div id="live">${runTable(shown, now)}</div>
-<nav class="pager" aria-label="Pages of runs">${query.before !== "" && html`<a href="${address(name, query, "")}">Newest</a>`}${older !== undefined && html`<a rel="next" href="${address(name, query, older)}">Older runs</a>`}</nav>
+<div id="live">${shown.length > 0 ? runTable(shown, now) : html`<p class="empty">${runs.length > 0 ? "No run fits." : "There are no runs yet: a push starts the first."}</p>`}</div>
+${(query.before !== "" || older !== undefined) && html`<nav class="pager" aria-label="Pages of runs">${query.before !== "" && html`<a href="${address(name, query, "")}">Newest</a>`}${older !== undefined && html`<a rel="next" href="${address(name, query, older)}">Older runs</a>`}</nav>`}
 ${ignored.length > 0 && ignoredTable(ignored, now)}`;
 }
 
@@ -57,7 +57,6 @@ function address(name: string, { branch, result }: RepoQuery, before: string): s
 }
 
 function runTable(runs: readonly Run[], now: number): Html {
-  if (runs.length === 0) return html`<p class="empty">No run fits.</p>`;
   return html`<table class="runs"><caption class="away">Runs, the newest first</caption><thead><tr><th scope="col">Run</th><th scope="col">Branch and commit</th><th scope="col">By</th><th scope="col">When</th><th scope="col" class="num">Took</th><th scope="col">Why</th></tr></thead><tbody>${runs.map(
     (
       run,

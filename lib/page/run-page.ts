@@ -102,7 +102,7 @@ function logPart(run: Run, { first, lines, more }: LogPart): Html {
 export function question(run: Run, what: "rerun" | "cancel"): Html {
   const ask =
     what === "rerun"
-      ? html`Run this again? A new run of the same commit starts when its turn comes, with its ${run.kind === "push" ? "then commands" : "publishing"} too.`
+      ? html`Run this again? A new run of the same commit starts when its turn comes, with its ${run.kind === "push" ? "on_success commands" : "publishing"} too.`
       : html`Cancel this run? What it has started is ended.`;
   return html`<section class="notice"><h1>${what === "rerun" ? "Run again" : "Cancel"}</h1><p>${ask}</p><p><strong>${run.repo}</strong> <span class="ref">${shortRef(run.ref)}</span> ${pill(run.state)} <span class="soft">accepted ${fullTime(run.accepted)}</span></p>
 <form method="post" action="/runs/${run.id}/${what}"><button class="${what === "cancel" ? "danger" : "main"}">${what === "rerun" ? "Run again" : "Cancel the run"}</button> <a class="button" href="/runs/${run.id}">Back</a></form></section>`;

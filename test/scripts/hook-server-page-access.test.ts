@@ -79,21 +79,40 @@ async function keepFleet(): Promise<void> {
 const unless = testUnless(test, needsChromium);
 const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
-/** What axe-core finds on a page: rule and place, a line each. */
+/** What axe-core finds on a page: rule and place, a line each; in the dark only the colours are others. */
 async function findings(page: Page): Promise<string[]> {
   await page.evaluate(axe);
-  return await page.evaluate<string[]>(`(async () => {
-    const { violations } = await axe.run(document, { resultTypes: ["violations"] });
-    return violations.flatMap(({ id, nodes }) =>
-      nodes.map(({ target, failureSummary }) => id + " " + target + " " + failureSummary));
-  })()`);
+  const found: string[] = [];
+  for (const [colorScheme, more] of [
+    ["light", ""],
+    ["dark", `, runOnly: ["color-contrast"]`],
+  ] as const) {
+    await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+    found.push(
+      ...(await page.evaluate<string[]>(`(async () => {
+        const { violations } = await axe.run(document, { resultTypes: ["violations"]${more} });
+        return violations.flatMap(({ id, nodes }) =>
+          nodes.map(({ target, failureSummary }) => id + " " + target + " " + failureSummary));
+      })()`)),
+    );
+  }
+  return found;
 }
 
 const address = (path: string) => `http://localhost:${server.port}${path}`;
 
-for (const colorScheme of ["light", "dark"] as const)
-  unless(`axe-core finds nothing on any page, ${colorScheme}`, async () => {
-    const page = await visit(browser, server, "/", { colorScheme, reducedMotion: "reduce" });
+/** How many pixels of a page are beside the window, and whether one can sign out without looking for it. */
+const misfits = (page: Page) =>
+  page.evaluate<string[]>(`(() => {
+    const over = document.documentElement.scrollWidth - innerWidth;
+    const box = document.querySelector("form[action='/sign-out'] button").getBoundingClientRect();
+    return [...(over > 0 ? [over + " px too wide"] : []), ...(box.right > innerWidth ? ["no way out"] : [])];
+  })()`);
+
+unless(
+  "axe-core finds nothing on any page, light and dark, and a phone shows them whole",
+  async () => {
+    const page = await visit(browser, server);
     const paths = [
       "/",
       "/repos/me/site",
@@ -108,6 +127,9 @@ for (const colorScheme of ["light", "dark"] as const)
       await page.goto(address(path));
       if (path === `/runs/${failed}`) await page.waitForSelector(".window .row");
       assert.equal(await findings(page), [], path);
+      await page.setViewportSize({ width: 390, height: 780 });
+      assert.equal(await misfits(page), [], `${path} on a phone`);
+      await page.setViewportSize({ width: 1280, height: 800 });
     }
     await page.click("text=Sign out");
     await page.waitForSelector("#secret");
@@ -118,7 +140,60 @@ for (const colorScheme of ["light", "dark"] as const)
     assert.equal(await findings(page), [], "/sign-in with a problem");
     assert.equal(page.faults, []);
     await page.context().close();
-  });
+  },
+);
+
+/** What a screen reader is told of a page: role and name of each thing that has a name, as chromium has them. */
+async function told(page: Page): Promise<string[]> {
+  const devtools = await page.context().newCDPSession(page);
+  const { nodes } = await devtools.send("Accessibility.getFullAXTree");
+  await devtools.detach();
+  return nodes
+    .filter(({ ignored, name, role }) => !ignored && name?.value && !/Text/.test(role?.value))
+    .map(({ role, name }) => `${role?.value}: ${name?.value}`);
+}
+
+unless("a screen reader is told of bars, the plot, stages, the log and what happens", async () => {
+  const page = await visit(browser, server);
+  const has = async (...wanted: string[]) => {
+    const all = await told(page);
+    for (const each of wanted) assert.ok(all.includes(each), `${each} in\n${all.join("\n")}`);
+  };
+  await has(
+    "heading: Repos",
+    "searchbox: Filter",
+    "image: the last 3 runs: 3 succeeded",
+    "image: the last run: 1 failed",
+    "image: no runs yet",
+    "link: me/broken",
+    "region: Under way",
+    "navigation: Pages",
+  );
+  await page.goto(address("/repos/me/site"));
+  await has(
+    "group: Duration of 3 runs, and the share of good ones",
+    "combobox: Branch",
+    "table: Runs, the newest first",
+  );
+  await page.goto(address(`/runs/${failed}`));
+  await page.waitForSelector(".window .row");
+  await has(
+    "heading: failed Say what the harbour is",
+    "region: Log",
+    "region: Log lines",
+    "button: Next match",
+    "button: Previous match",
+    "button: First error",
+    "button: Follow",
+    "searchbox: Search the log",
+    "link: line 1",
+    "link: Run again",
+  );
+  // what has happened is said by itself
+  for (const live of ["footer [role=status]", ".logbar output"])
+    assert.is(await page.locator(live).count(), 1, live);
+  await page.context().close();
+});
 
 /** What has the focus, as a screen reader would say it. */
 const focused = (page: Page) =>
@@ -199,6 +274,9 @@ unless("without JavaScript all can be read and steered, a log by pages of text",
   await page.click("text=Run again");
   await page.click("button:has-text('Run again')");
   await page.waitForSelector("dt:has-text('Rerun of')");
+  // one whose first run goes on is found by what that is about
+  await page.goto(address("/?q=Harbour"));
+  assert.equal(await page.locator(".repos tr.none th a").allTextContents(), ["me/busy"]);
   await page.goto(address("/fleet"));
   assert.equal(await page.locator("tr.drift th").allTextContents(), ["three", "two"]);
   await page.click("text=Sign out");

@@ -21,6 +21,8 @@ function applyFilter(box: HTMLInputElement): void {
   const text = box.value.trim().toLowerCase();
   for (const row of document.querySelectorAll<HTMLElement>("tr[data-words]"))
     row.hidden = text !== "" && row.dataset["words"]?.includes(text) !== true;
+  const none = document.querySelector<HTMLElement>("[data-none]");
+  if (none) none.hidden = document.querySelector("tr[data-words]:not([hidden])") !== null;
 }
 
 /** Show what has changed on the server, without losing focus and filter. */
