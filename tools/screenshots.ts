@@ -1,5 +1,6 @@
 // Makes docs/images/: the page of a real hook-server with real runs, in Debian's chromium. What ran within seconds is
-// spread over the days before, so that ages and durations look as they do at work. Run: npm run screenshots
+// spread over the days before, so that ages and durations look as they do at work; what a fleet and web folders serve is
+// made up. Run: npm run screenshots
 import { createHmac } from "node:crypto";
 import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -38,9 +39,16 @@ const titles = [
 ];
 const people = ["ada", "grace", "edsger", "barbara"];
 
-/** What each run does: stages as `build` tells of them, output with colours. */
+/** What each run does: output with colours, and stages told of as `build` tells of them. */
 const job = `#!/bin/sh
+tell() {
+  at=$(stat -Lc %s /proc/$$/fd/1)
+  echo "{\\"time\\":\\"$(date -u +%FT%T.%3NZ)\\",\\"name\\":\\"$1\\",\\"at\\":$at$2}" >> "$BOATYARD_STAGES"
+}
 stage() {
+  test -z "$now" || tell "$now" ',"result":"ok","seconds":0'
+  now=$1
+  tell "$now"
   printf '\\033[1;34m==>\\033[0m %s\\n' "$1"
 }
 stage "npm ci"
@@ -74,9 +82,60 @@ async function prepare(): Promise<void> {
     ({ name }) =>
       `  ${name}: { dir: co, secret_file: secret, refs: [main], poll: false, on: { push: ${dir}/job, release: false } }`,
   );
-  const top =
-    "listen: 127.0.0.1:0\nstate: state\nconcurrency: 1\nstatus: { password_file: password }\n";
+  const top = [
+    "listen: 127.0.0.1:0",
+    "state: state",
+    "concurrency: 1",
+    "status: { password_file: password }",
+    "fleet: { list: slaves.txt, state: fleet }",
+    `releases: [${Object.keys(offers).join(", ")}]`,
+    "",
+  ].join("\n");
   await writeFile(join(dir, "hooks.yml"), `${top}repos:\n${lines.join("\n")}\n`);
+}
+
+/** What the web folders of /releases offer. */
+const offers = {
+  "tide-table": {
+    version: "2.4.1",
+    release: "Neap",
+    age: 3,
+    sizes: { "gnu-linux": 6.1, macos: 6.4 },
+  },
+  moorings: { version: "0.9.0", release: "Bollard", age: 19, sizes: { "gnu-linux": 12.8 } },
+};
+
+/** What `server-update --status` would have left, and web folders as `release pack` makes them. */
+async function prepareFleet(): Promise<void> {
+  const time = (days: number) => new Date(Date.now() - days * 86_400_000).toISOString();
+  await writeFile(join(dir, "slaves.txt"), "quay-1.example.org\nquay-2.example.org\n");
+  const commit = (n: number) => createHmac("sha1", "fleet").update(String(n)).digest("hex");
+  const served = (repo: string, n: number, since: number, drift = "") => ({
+    ...{ repo, sha: commit(n), branch: "main", since: time(since), drift },
+    wanted: commit(drift === "" ? n : n + 1),
+  });
+  const hosts = [
+    { target: "quay-1.example.org", repos: [served("site", 1, 0.2), served("tide-tables", 2, 6)] },
+    {
+      target: "quay-2.example.org",
+      repos: [served("site", 1, 0.2), served("tide-tables", 1, 9, "DIFFERS: an older commit")],
+    },
+    { target: "buoy.example.org", repos: [served("site", 1, 0.2), served("tide-tables", 2, 6)] },
+  ];
+  await mkdir(join(dir, "fleet/status"), { recursive: true });
+  const snapshot = { time: time(0.003), list: join(dir, "slaves.txt"), hosts };
+  await writeFile(join(dir, "fleet/status/all.json"), JSON.stringify(snapshot));
+  for (const [app, { version, release, age, sizes }] of Object.entries(offers)) {
+    const lines = Object.entries(sizes).flatMap(([platform, size]) => [
+      `CURRENT ${version} ${app}-${platform}-${version}.tar.gz`,
+      `PLATFORM ${platform}`,
+      `SHA256 ${createHmac("sha256", app).update(platform).digest("hex")}`,
+      `SIZE ${Math.round(size * 1024 * 1024)}`,
+    ]);
+    const about = [`APP ${app}`, `RELEASE ${release}`, `DATE ${time(age)}`, `EXPIRES ${time(-60)}`];
+    await mkdir(join(dir, app));
+    await writeFile(join(dir, app, "VERSION"), `${[...lines, ...about].join("\n")}\n`);
+  }
 }
 
 interface Server {
@@ -150,7 +209,7 @@ interface RunRecord {
   started: string;
   ended: string;
   seconds: number;
-  stages?: object[];
+  stages: object[];
 }
 
 const recordFile = (id: string) => join(dir, "state/runs", id, "run.json");
@@ -164,29 +223,22 @@ async function ended(id: string): Promise<RunRecord> {
   }
 }
 
-/** Give a run of a few milliseconds the time it would have had at work, and its stages. */
+/** Give a run of a few milliseconds, and its stages, the time they would have had at work. */
 async function spread(id: string, age: number, seconds: number): Promise<void> {
   const record = await ended(id);
   const begin = Date.now() - age * 1000;
   const time = (at: number) => new Date(begin + at * 1000).toISOString();
-  const log = await readFile(join(dir, "state/runs", id, "log"), "utf8");
-  const isGood = record.state === "succeeded";
-  const names = ["npm ci", "npm run build", "npm test"];
   const shares = [0.25, 0.45, 0.3];
   let done = 0;
-  const stages = names.map((name, index) => {
-    const start = done;
-    done += (shares[index] ?? 0) * seconds;
-    const from = Buffer.byteLength(log.slice(0, log.indexOf(`\u001b[0m ${name}\n`) - 10));
-    return {
-      ...{ name, result: isGood || index < 2 ? "ok" : "failed", started: time(start) },
-      ...{ seconds: done - start, from: Math.max(0, from) },
-    };
+  const stages = record.stages.map((stage, index) => {
+    const started = time(done);
+    const taken = (shares[index] ?? 0) * seconds;
+    done += taken;
+    return { ...stage, started, seconds: taken };
   });
-  const ends = [...stages.slice(1).map(({ from }) => from), Buffer.byteLength(log)];
-  const whole = stages.map((stage, index) => ({ ...stage, to: ends[index] }));
   const changed = { accepted: time(-1), started: time(0), ended: time(seconds), seconds };
-  await writeFile(recordFile(id), JSON.stringify({ ...record, ...changed, stages: whole }));
+  await writeFile(recordFile(id), JSON.stringify({ ...record, ...changed, stages }));
+  const log = await readFile(join(dir, "state/runs", id, "log"), "utf8");
   const end = log.lastIndexOf("\n", log.length - 2) + 1;
   const last = log
     .slice(end)
@@ -222,6 +274,8 @@ async function shoot(browser: Browser, server: Server, newest: Map<string, strin
     { name: "run", path: `/runs/${broken}`, scheme: "light", width: 1200, height: 760 },
     { name: "run-dark", path: `/runs/${broken}`, scheme: "dark", width: 1200, height: 760 },
     { name: "repo", path: "/repos/harbour/tide-tables", scheme: "light", width: 1200, height: 640 },
+    { name: "fleet", path: "/fleet", scheme: "light", width: 1200, height: 460 },
+    { name: "releases", path: "/releases", scheme: "light", width: 1200, height: 460 },
     { name: "phone", path: "/", scheme: "light", width: 390, height: 780 },
   ] as const;
   const context = await browser.newContext();
@@ -246,6 +300,7 @@ let server: Server | undefined;
 let browser: Browser | undefined;
 try {
   await prepare();
+  await prepareFleet();
   const newest = await fill();
   server = await startServer();
   // one that runs, and one that waits behind it
