@@ -4,6 +4,7 @@ import { type Agent, get as httpGet } from "node:http";
 import { join } from "node:path";
 import { askControl, type ControlAnswer, controlPath } from "../../lib/launch/control.ts";
 import { freePort } from "./ports.ts";
+import { installInto } from "../../lib/launch/launch.ts";
 import type { Publisher } from "./publisher.ts";
 import { runScript, type Running, startScript } from "./run.ts";
 import { tempDir } from "./tmp.ts";
@@ -72,8 +73,8 @@ export async function deploy(publisher: Publisher, options: DeployOptions = {}):
     return answer;
   };
   const tell = (...args: string[]) => runScript("launchfit", [...args, "--dir", folder]);
-  const installed = await tell(publisher.url, "--key", publisher.fingerprint);
-  if (installed.code !== 0) throw new Error(`install failed: ${installed.stderr}`);
+  // in this process, since a start costs more
+  await installInto(folder, publisher.url, { key: publisher.fingerprint, note: () => {} });
   return {
     folder,
     port,

@@ -3,9 +3,7 @@ import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import { dirname, join } from "node:path";
-import { keygen } from "../../lib/release/release.ts";
-import { pack } from "../../lib/release/release.ts";
-import { openSigner } from "../../lib/release/release.ts";
+import { keygen, openSigner, pack, refresh, withdraw } from "../../lib/release/release.ts";
 import { tempDir } from "./tmp.ts";
 
 export type Publisher = {
@@ -16,6 +14,9 @@ export type Publisher = {
   fingerprint: string;
   /** Packs the files as a version of `my-app`. */
   publish: (version: string, files: Record<string, string>) => Promise<void>;
+  /** Signs VERSION again. */
+  refresh: () => Promise<unknown>;
+  withdraw: (version: string) => Promise<unknown>;
   /** Answers every request in another way, until it is given nothing. */
   misbehave: (how?: (path: string) => { status: number; body: string } | "hang") => void;
   close: () => Promise<void>;
@@ -63,6 +64,8 @@ export async function makePublisher({ etags = false } = {}): Promise<Publisher> 
       }
       await pack({ app: "my-app", version, from, out: folder }, [signer]);
     },
+    refresh: () => refresh(folder, [signer]),
+    withdraw: (version) => withdraw(folder, version, [signer]),
     misbehave(how) {
       odd = how;
     },

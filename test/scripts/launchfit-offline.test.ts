@@ -4,6 +4,7 @@ import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { installInto, status } from "../../lib/launch/launch.ts";
 import { deploy, webApp } from "../helpers/launch.ts";
 import { makePublisher } from "../helpers/publisher.ts";
 import { runCommand, runScript } from "../helpers/run.ts";
@@ -50,8 +51,7 @@ test("check --once updates where nothing is to be run, and its hooks run: app.ex
   const folder = tempDir();
   const own = await makePublisher();
   await own.publish("1", { "data.txt": "one" });
-  const line = ["--key", own.fingerprint, "--dir", folder];
-  assert.is((await runScript("launchfit", [own.url, ...line])).code, 0);
+  await installInto(folder, own.url, { key: own.fingerprint, note: () => {} });
   await own.publish("2", {
     "data.txt": "two",
     "launchify.yml": `hooks: { before_symlink: 'echo "$LAUNCHFIT_HOOK" >> ../../hooks.txt', after_restart: 'echo "$LAUNCHFIT_HOOK" >> ../../hooks.txt' }\n`,
@@ -97,6 +97,8 @@ test("log and rollback work while no launchfit runs, and what was rolled back st
   await own.close();
 });
 
+const offered = { version: "2", reason: "rolled back by hand" };
+
 for (const etags of [true, false]) {
   test(`after a rollback check and status say what is offered and why it is not taken, ${etags ? "with" : "without"} ETags`, async () => {
     const own = await makePublisher({ etags });
@@ -106,21 +108,20 @@ for (const etags of [true, false]) {
     await own.publish("2", webApp("2"));
     for (const result of ["updated 1 → 2", "up to date", "up to date"])
       assert.is((await app.control("check"))["result"], result);
-    assert.not.match((await app.tell("status")).stdout, /offered/);
+    assert.is((await app.status())["offered"], undefined);
     assert.is((await app.control("rollback")).ok, true);
     for (let round = 0; round < 2; round++) {
-      assert.match((await app.tell("status")).stdout, /offered +2, not taken: rolled back by hand/);
+      assert.equal((await app.status())["offered"], offered);
       assert.match(
         String((await app.control("check"))["result"]),
         /^2 is not tried again: rolled back by hand/,
       );
     }
-    const { offered } = (await app.status()) as { offered: { version: string; reason: string } };
-    assert.equal(offered, { version: "2", reason: "rolled back by hand" });
+    assert.match((await app.tell("status")).stdout, /offered +2, not taken: rolled back by hand/);
     await own.publish("3", webApp("3"));
     assert.is((await app.control("check"))["result"], "updated 1 → 3");
     await waitFor(async () => (await app.ask()) === "3", { what: "version 3" });
-    assert.not.match((await app.tell("status")).stdout, /offered/);
+    assert.is((await app.status())["offered"], undefined);
     await running.stop();
     await own.close();
   });
@@ -130,10 +131,6 @@ test("a version that was rolled back stays away when VERSION is only signed agai
   const own = await makePublisher();
   await own.publish("1", webApp("1"));
   const app = await deploy(own, { updates: ["keep: 3"] });
-  const release = async (...args: string[]) => {
-    const done = await runScript("release", [...args, "--out", own.folder, "--key", own.key]);
-    assert.is(done.code, 0, done.stderr);
-  };
   const expectOnly = async (installed: string) => {
     const checked = await app.tell("check", "--once");
     assert.match(
@@ -141,16 +138,16 @@ test("a version that was rolled back stays away when VERSION is only signed agai
       /^2 is not tried again: rolled back by hand/,
       JSON.stringify(checked),
     );
-    assert.match((await app.tell("status")).stdout, /^offered +2, not taken: rolled back by hand/m);
+    assert.equal((await status(app.folder)).offered, offered);
     assert.is(app.current(), `releases/my-app-${installed}`);
   };
   await own.publish("2", webApp("2"));
   assert.is((await app.tell("check", "--once")).code, 0);
   assert.is((await app.tell("rollback")).code, 0);
-  await release("refresh");
-  await expectOnly("1");
-  await release("refresh");
-  await expectOnly("1");
+  for (let round = 0; round < 2; round++) {
+    await own.refresh();
+    await expectOnly("1");
+  }
   // what is offered while 2 is rolled back may be another version
   assert.is((await app.tell("rollback", "2")).code, 0);
   await own.publish("3", webApp("3", "process.exit(1);"));
@@ -160,7 +157,7 @@ test("a version that was rolled back stays away when VERSION is only signed agai
   assert.is((await app.control("rollback", { version: "1" })).ok, true);
   await waitFor(async () => (await app.ask()) === "1", { what: "version 1" });
   await running.stop();
-  await release("withdraw", "3");
+  await own.withdraw("3");
   await expectOnly("1");
   // one that held up after all is a version to go back to
   assert.is((await app.tell("rollback", "2")).code, 0);
