@@ -3,10 +3,22 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { existsSync } from "node:fs";
 import process from "node:process";
+import { test } from "uvu";
 import { type RunResult, runCommand } from "./run.ts";
+import { testUnless } from "./skip.ts";
 
 /** Why there can be no gpg here; undefined when there is one. */
 export const needsGpg = existsSync("/usr/bin/gpg") ? undefined : "needs gpg (apt install gnupg)";
+
+/** A gpg home for the tests of a file, which are skipped without gpg. Its path is undefined then. */
+export function gpgTests(): { gpgTest: typeof test; home: GpgHome } {
+  const home = {} as GpgHome;
+  test.before(async () => {
+    if (!needsGpg) Object.assign(home, await gpgHome());
+  });
+  test.after(() => home.close?.());
+  return { gpgTest: testUnless(test, needsGpg) as typeof test, home };
+}
 
 export type GpgHome = {
   /** Short, since the agent's socket stands in it. */

@@ -5,12 +5,11 @@ import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { type GpgHome, gpgHome, needsGpg } from "../helpers/gpg.ts";
+import { gpgTests } from "../helpers/gpg.ts";
 import { exitCodeOf } from "../../lib/core/errors.ts";
 import { fetchOnly, type InstallOptions, installInto } from "../../lib/launch/launch.ts";
 import type { KeyLines } from "../../lib/web-folder/version-file.ts";
 import { runScript, startScript } from "../helpers/run.ts";
-import { testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
 import { waitFor } from "../helpers/wait.ts";
 import {
@@ -24,14 +23,7 @@ import {
   type ServedFolder,
 } from "../helpers/web-folder.ts";
 
-const gpgTest = testUnless(test, needsGpg);
-let home: GpgHome;
-test.before(async () => {
-  if (!needsGpg) home = await gpgHome();
-});
-test.after(async () => {
-  if (!needsGpg) await home.close();
-});
+const { gpgTest, home } = gpgTests();
 
 /** A folder as the founding document draws it, signed by gpg. */
 async function publishByHand(web: string, key: string, version: string): Promise<void> {

@@ -1,48 +1,27 @@
 // Keys that change, from the publisher's side: release keys, several keys that sign, real keys by keygen and gpg, and
 // launchfit as the judge. One of the launchfits is a former one, which knows nothing of KEYS.
-import { cpSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, symlinkSync } from "node:fs";
 import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { Signatures } from "../../lib/openpgp/verify.ts";
-import { keygen, openSigner, pack } from "../../lib/release/release.ts";
-import { type GpgHome, gpgHome, needsGpg } from "../helpers/gpg.ts";
+import { openSigner } from "../../lib/release/release.ts";
+import { gpgTests } from "../helpers/gpg.ts";
+import { releaseYard } from "../helpers/publisher.ts";
 import { runCommand, type RunOptions, runScript } from "../helpers/run.ts";
 import { root } from "../helpers/runtime.ts";
 import { testUnless } from "../helpers/skip.ts";
 import { changingCalls, injected, needsStrace } from "../helpers/strace.ts";
-import { tempDir } from "../helpers/tmp.ts";
 import { installedVersion, keepCopy } from "../helpers/web-folder.ts";
 
-const gpgTest = testUnless(test, needsGpg);
-let home: GpgHome;
-test.before(async () => {
-  if (!needsGpg) home = await gpgHome();
-});
-test.after(async () => {
-  if (!needsGpg) await home.close();
-});
+const { gpgTest, home } = gpgTests();
 
 /** A web folder with version 1 by the key `a`, and keys beside it. */
 async function publisher() {
-  const dir = tempDir("keys-");
-  const web = join(dir, "web");
-  const env = { GNUPGHOME: home?.path };
-  const release = (args: string[], options: RunOptions = {}) =>
-    runScript("release", [...args, "--out", "web"], { cwd: dir, env, expect: 0, ...options });
-  const make = async (name: string) =>
-    (await keygen({ out: join(dir, `${name}.asc`), name })).fingerprint;
-  // in this process, since a start costs more
-  const publish = async (version: string, ...keys: string[]) => {
-    const from = join(dir, `build-${version}`);
-    mkdirSync(from);
-    writeFileSync(join(from, "version.txt"), version);
-    const signers = await Promise.all(
-      keys.map((key) => openSigner({ key: join(dir, `${key}.asc`) })),
-    );
-    await pack({ app: "my-app", version, from, out: web }, signers);
-  };
+  const { dir, web, release, makeKey: make, publish: packed } = releaseYard(home.path);
+  const publish = (version: string, ...keys: string[]) =>
+    packed(version, { "version.txt": version }, keys);
   const a = await make("a");
   await publish("1", "a");
   const deploy = join(dir, "deploy");
@@ -164,7 +143,7 @@ testUnless(test, needsStrace)(
       await rm(web, { recursive: true });
       cpSync(before, web, { recursive: true });
       const fault = `signal=KILL:when=${n}`;
-      const argv = injected("release", [...add, "--out", "web"], changingCalls.rename, fault);
+      const argv = injected("release", add, changingCalls.rename, fault);
       const { code } = await runCommand(argv, { cwd: dir, env });
       if (n === 2) assert.not.equal(code, 0);
       if (code !== 0) assert.not.match(await readFile(join(web, "VERSION"), "utf8"), "KEYS");
@@ -179,7 +158,7 @@ testUnless(test, needsStrace)(
     assert.equal((await readdir(join(web, "keys"))).sort(), ["1", "1.sig"]);
     await install();
     // killed between VERSION.sig, which A signed alone, and VERSION: either key goes on
-    const argv = ["refresh", "--key", "a.asc", "--out", "web"];
+    const argv = ["refresh", "--key", "a.asc"];
     const killed = injected("release", argv, changingCalls.rename, "signal=KILL:when=2");
     const { code } = await runCommand(killed, { cwd: dir, env });
     if (code !== 0) await runScript("launchfit", launch, { expect: 4 });
@@ -199,7 +178,7 @@ test("mistakes are usage errors, and change nothing", async () => {
   await wrong(["remove"], "one of list, add, retire");
   assert.match((await runScript("release", ["keys", "list", web], { expect: 0 })).stdout, a);
   const { stderr } = await runScript("release", ["keys", "list", `${web}-not`], { expect: 2 });
-  assert.match(stderr, "web-not is not there; name the web folder");
+  assert.match(stderr, "app-updates-not is not there; name the web folder");
   await wrong(["add", "--key", "a.asc"], "which key?");
   await wrong(["add", "a.asc", "--key", "a.asc"], "the same");
   await wrong(["add", "c.asc", "--key", "a.asc"], "c.asc is not there");

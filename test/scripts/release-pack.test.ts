@@ -13,52 +13,26 @@ import { readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { keygen, list, openSigner, withdraw } from "../../lib/release/release.ts";
-import { type GpgHome, gpgHome, needsGpg } from "../helpers/gpg.ts";
-import { makePublisher } from "../helpers/publisher.ts";
-import { runCommand, type RunOptions, type RunResult, runScript } from "../helpers/run.ts";
-import { testUnless } from "../helpers/skip.ts";
+import { list, openSigner, withdraw } from "../../lib/release/release.ts";
+import { gpgTests } from "../helpers/gpg.ts";
+import { makePublisher, releaseYard } from "../helpers/publisher.ts";
+import { runCommand, type RunOptions, runScript } from "../helpers/run.ts";
 import { tempDir } from "../helpers/tmp.ts";
 import { nextSecond, waitFor } from "../helpers/wait.ts";
 
-const gpgTest = testUnless(test, needsGpg);
-let home: GpgHome;
-test.before(async () => {
-  if (!needsGpg) home = await gpgHome();
-});
-test.after(async () => {
-  if (!needsGpg) await home.close();
-});
-
-type Yard = {
-  dir: string;
-  out: string;
-  fingerprint: string;
-  release: (args: string[], options?: RunOptions) => Promise<RunResult>;
-  pack: (version: string, args?: string[], options?: RunOptions) => Promise<RunResult>;
-};
+const { gpgTest, home } = gpgTests();
 
 /** A checkout with a build folder, and a key. */
-async function yard(): Promise<Yard> {
-  const dir = tempDir("yard-");
+async function yard() {
+  const { dir, web: out, release, makeKey } = releaseYard(home.path);
   mkdirSync(join(dir, "build", "bin"), { recursive: true });
   writeFileSync(join(dir, "build", "index.html"), "<h1>hi</h1>");
   writeFileSync(join(dir, "build", "bin", "run.sh"), "#!/bin/sh\n", { mode: 0o755 });
   symlinkSync("bin/run.sh", join(dir, "build", "run"));
-  const env = { XDG_CONFIG_HOME: join(dir, ".config"), GNUPGHOME: home?.path };
-  const release: Yard["release"] = (args, options = {}) =>
-    runScript("release", args, { cwd: dir, env, expect: 0, ...options });
-  // in this process, since a start costs more
-  const out = join(dir, ".config", "boatyard", "release.asc");
-  const { fingerprint } = await keygen({ out, name: "Yard" });
-  return {
-    dir,
-    out: join(dir, "upload", "app-updates"),
-    fingerprint,
-    release,
-    pack: (version, args = [], options = {}) =>
-      release(["pack", "--app", "my-app", "--version", version, ...args], options),
-  };
+  const fingerprint = await makeKey("Yard", join(dir, ".config", "boatyard", "release.asc"));
+  const pack = (version: string, args: string[] = [], options: RunOptions = {}) =>
+    release(["pack", "--app", "my-app", "--version", version, ...args], options);
+  return { dir, out, fingerprint, release, pack };
 }
 
 const sha256 = async (path: string) =>
