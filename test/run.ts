@@ -60,16 +60,11 @@ const files = (await readdir(flags.in, { recursive: true }))
   .map((file) => join(relative(root, flags.in), file));
 // What takes longest first: begun last it would end alone, on an idle machine. Of the others the size is a good guess.
 const longest = [
-  ...[
-    "docs/pages",
-    "house/demo",
-    "house/site",
-    "lib/fleet/repo/activate",
-    "scripts/build-managers",
-  ],
-  ...["scripts/fleet-bus", "scripts/killed", "scripts/launchfit-list", "scripts/launchfit-offline"],
-  ...["scripts/launchfit-overlap", "scripts/setup-check", "scripts/setup-upgrade"],
-  ...["soak/build", "soak/docs", "soak/fleet-trees", "soak/setup-kill", "soak/uploads"],
+  ...["docs/pages", "house/demo", "house/packages", "house/site", "scripts/build-managers"],
+  ...["scripts/fleet-versions", "scripts/hook-server-browser", "scripts/killed"],
+  ...["scripts/launchfit-list", "scripts/launchfit-offline", "scripts/launchfit-overlap"],
+  ...["scripts/setup-check", "scripts/setup-upgrade"],
+  ...["soak/build", "soak/docs", "soak/package", "soak/release-tool", "soak/setup-kill"],
 ];
 const isLong = (file: string) => longest.some((name) => file.includes(`${name}.`));
 const size = (file: string) => statSync(join(root, file)).size;
