@@ -7,12 +7,12 @@ import { Agent } from "node:http";
 import { join } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
-import { findOnPath } from "../lib/exec/scripts.ts";
-import { $ } from "../lib/exec/exec.ts";
 import { askPort, deploy, webApp } from "../test/helpers/launch.ts";
 import { openPage } from "../test/helpers/pages.ts";
 import { freePort } from "../test/helpers/ports.ts";
 import { makePublisher } from "../test/helpers/publisher.ts";
+import { runCommand, startCommand } from "../test/helpers/run.ts";
+import { needsCommand } from "../test/helpers/skip.ts";
 import { tempDir } from "../test/helpers/tmp.ts";
 import { waitFor } from "../test/helpers/wait.ts";
 
@@ -142,29 +142,23 @@ async function alone() {
   const port = await freePort();
   writeFileSync(join(folder, "server.js"), webApp("1")["server.js"] ?? "");
   const serve = () =>
-    $({
-      cwd: folder,
-      env: { PATH: process.env["PATH"] ?? "", PORT: `${port}` },
-      stdio: "ignore",
-      nothrow: true,
-    })`node server.js`;
+    startCommand(["node", "server.js"], { cwd: folder, env: { PORT: `${port}` } });
   const times = [];
   let app = serve();
   for (let round = 0; round < rounds; round++) {
     await waitFor(async () => (await askPort(port)) === "1");
     const start = performance.now();
-    process.kill(Number(app.pid), "SIGTERM");
-    await app;
+    await app.stop();
     app = serve();
     while ((await askPort(port)) !== "1") await sleep(1);
     times.push(performance.now() - start);
   }
-  await app.kill();
+  await app.stop();
   return median(times);
 }
 
 async function supervisord() {
-  if (!(await findOnPath("supervisord"))) return undefined;
+  if (needsCommand("supervisord")) return undefined;
   const folder = tempDir();
   const port = await freePort();
   writeFileSync(join(folder, "server.js"), webApp("1")["server.js"] ?? "");
@@ -173,19 +167,23 @@ async function supervisord() {
     conf,
     `[supervisord]\nlogfile=${folder}/log\npidfile=${folder}/pid\nnodaemon=true\n[unix_http_server]\nfile=${folder}/sock\n[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n[supervisorctl]\nserverurl=unix://${folder}/sock\n[program:app]\ncommand=node server.js\ndirectory=${folder}\nenvironment=PORT="${port}"\nstartsecs=0\n`,
   );
-  const child = $({ stdio: "ignore", grace: 3000, nothrow: true })`supervisord -c ${conf}`;
+  const child = startCommand(["supervisord", "-c", conf]);
   await waitFor(async () => (await askPort(port)) === "1");
   const results = [];
   for (let round = 0; round < rounds; round++) {
-    results.push(await watch(port, () => $`supervisorctl -c ${conf} restart app`));
+    results.push(
+      await watch(port, () =>
+        runCommand(["supervisorctl", "-c", conf, "restart", "app"], { expect: 0 }),
+      ),
+    );
   }
-  const memory = memoryOf(Number(child.pid));
-  await child.kill();
+  const memory = memoryOf(child.pid);
+  await child.stop();
   return { results, memory };
 }
 
 async function runit() {
-  if (!(await findOnPath("runsv"))) return undefined;
+  if (needsCommand("runsv")) return undefined;
   const folder = tempDir();
   const port = await freePort();
   mkdirSync(join(folder, "app"));
@@ -193,14 +191,18 @@ async function runit() {
   writeFileSync(join(folder, "app/run"), `#!/bin/sh\nexport PORT=${port}\nexec node server.js\n`, {
     mode: 0o755,
   });
-  const child = $({ stdio: "ignore", grace: 3000, nothrow: true })`runsv ${join(folder, "app")}`;
+  const child = startCommand(["runsv", join(folder, "app")]);
   await waitFor(async () => (await askPort(port)) === "1");
   const results = [];
   for (let round = 0; round < rounds; round++) {
-    results.push(await watch(port, () => $`sv -w 10 restart ${join(folder, "app")}`));
+    results.push(
+      await watch(port, () =>
+        runCommand(["sv", "-w", "10", "restart", join(folder, "app")], { expect: 0 }),
+      ),
+    );
   }
-  await $({ nothrow: true })`sv exit ${join(folder, "app")}`;
-  await child.kill();
+  await runCommand(["sv", "exit", join(folder, "app")]);
+  await child.stop();
   return { results, memory: 0 };
 }
 
@@ -218,8 +220,9 @@ async function way() {
   const running = await app.launch();
   await waitFor(async () => (await app.ask()) === "1");
   const gnupg = tempDir("g-");
-  const env = { PATH: process.env["PATH"] ?? "", GNUPGHOME: gnupg, HOME: gnupg };
-  await $({ env })`gpg --batch --import ${join(publisher.folder, "KEY.asc")}`;
+  const env = { GNUPGHOME: gnupg, HOME: gnupg };
+  const argv = ["gpg", "--batch", "--import", join(publisher.folder, "KEY.asc")];
+  await runCommand(argv, { env, expect: 0 });
   const shellDir = tempDir();
   const port = await freePort();
   const script = join(shellDir, "update.sh");
@@ -250,7 +253,7 @@ until curl -fsS http://127.0.0.1:${port}/ >/dev/null 2>&1; do sleep 0.005; done
     while ((await app.ask()) !== version) await sleep(1);
     our.push(performance.now() - start);
     start = performance.now();
-    await $({ env })`sh ${script}`;
+    await runCommand(["sh", script], { env, expect: 0 });
     theirs.push(performance.now() - start);
   }
   if (existsSync(join(shellDir, "pid"))) {
