@@ -1,6 +1,7 @@
 import { defineCommand, runScript } from "../lib/cli/command.ts";
 import { UsageError } from "../lib/core/errors.ts";
 import { appCommand } from "./setup/app.ts";
+import { busCommand } from "./setup/bus.ts";
 import { checkCommand } from "./setup/check.ts";
 import { removeCommand } from "./setup/remove.ts";
 import { repoCommand } from "./setup/repo.ts";
@@ -10,13 +11,15 @@ import { upgradeCommand } from "./setup/upgrade.ts";
 
 const command = defineCommand({
   name: "setup",
-  summary: "prepare a server, a repo on it, a slave, or an app; check, upgrade and remove them",
+  summary:
+    "prepare a server, a repo on it, a slave, an app, or a bus; check, upgrade and remove them",
   usage: [
-    "setup server|slave|check [flags]",
+    "setup server|slave|bus|check [flags]",
+    "setup bus add|remove NAME [flags]",
     "setup repo OWNER/NAME [flags]",
     "setup app NAME --server URL --key FINGERPRINT",
     "setup upgrade [--from DIR|URL] [flags]",
-    "setup remove repo|app|slave|server [NAME] [flags]",
+    "setup remove repo|app|slave|server|bus [NAME] [flags]",
   ],
   flags: {},
   examples: [
@@ -30,13 +33,14 @@ const command = defineCommand({
     repo: repoCommand,
     slave: slaveCommand,
     app: appCommand,
+    bus: busCommand,
     check: checkCommand,
     upgrade: upgradeCommand,
     remove: removeCommand,
   },
   run: () => {
     throw new UsageError(
-      "say what: setup server, repo OWNER/NAME, slave, app NAME, check, upgrade, or remove; see setup --help",
+      "say what: setup server, repo OWNER/NAME, slave, app NAME, bus, check, upgrade, or remove; see setup --help",
     );
   },
 });

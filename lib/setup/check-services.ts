@@ -1,4 +1,7 @@
+import { X509Certificate } from "node:crypto";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { cleanLine } from "../core/clean.ts";
 import { messageOf } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
 import { findScript } from "../exec/scripts.ts";
@@ -14,21 +17,23 @@ import { templates } from "./templates.ts";
 /** `setup check`: services and their repos, on a live system. */
 
 /** Whether systemd has the services that are installed on, now and at the next boot. */
-export async function checkUnits(): Promise<Finding[]> {
+export async function checkUnits({ slaveSocket }: Facts): Promise<Finding[]> {
   const present: string[] = [];
-  for (const name of ["hook-server", "slave-server"])
+  for (const name of ["hook-server", "slave-server", "boatyard-bus"])
     if (
       (await exists(join(places.units, `${name}.service`))) ||
       (await exists(join(places.units, "multi-user.target.wants", `${name}.service`)))
-    )
-      present.push(name);
+    ) {
+      const hasSocket = name === "hook-server" || (name === "slave-server" && slaveSocket);
+      present.push(...(hasSocket ? [`${name}.socket`] : []), `${name}.service`);
+    }
   if (present.length === 0) return [];
   if (!(await hasSystemd()))
     return [
       { what: "systemd runs", fix: "start the scripts otherwise: templates/crontab, or by hand" },
     ];
   const findings: Finding[] = await checkUnitFiles();
-  for (const unit of present.flatMap((name) => [`${name}.socket`, `${name}.service`])) {
+  for (const unit of present) {
     const active = (await systemctl("is-active", unit)).stdout.trim();
     const enabled = (await systemctl("is-enabled", unit)).stdout.trim();
     const isOn = active === "active" && enabled === "enabled";
@@ -54,13 +59,18 @@ async function checkUnitFiles(): Promise<Finding[]> {
 }
 
 /** A server that is set up answers at its address. */
-export async function checkPorts({ hooks }: Facts, signal: AbortSignal): Promise<Finding[]> {
+export async function checkPorts(
+  { hooks, slaveSocket }: Facts,
+  signal: AbortSignal,
+): Promise<Finding[]> {
   const findings: Finding[] = [];
   for (const [name, config, port] of [
     ["hook-server", hooks, 3420],
     ["slave-server", await readIfThere(places.slave), 9999],
   ] as const) {
     if (config === undefined) continue;
+    // one that connects out
+    if (name === "slave-server" && !slaveSocket && /^bus:/m.test(config)) continue;
     const address = (await socketAddress(name)) ?? listenOf(config, port);
     const limits = { timeout: 5000, maxBytes: 0 };
     const isOk = await request(`http://${address}/healthz`, { ...limits, signal }).then(
@@ -100,11 +110,30 @@ export async function checkSlave(): Promise<Finding[]> {
   if (user === undefined)
     return [{ what: `there is an account ${name}, for slave-server`, fix: "setup slave" }];
   const findings: Finding[] = [];
-  for (const path of [places.slave, places.slaveSecret]) {
+  for (const path of [places.slave, places.slaveSecret, "/etc/boatyard/bus.seed"]) {
     if (!(await exists(path))) continue;
     const { ok } = await $(as(user, { nothrow: true }))`test -r ${path}`;
     const fix = ok ? undefined : `chown ${name} ${path}; chmod u+r ${path}`;
     findings.push({ what: `${name} can read ${path}`, fix });
+  }
+  return findings;
+}
+
+/** The bus: its files, as nats-server judges them, and how long its certificate is good. */
+export async function checkBus({ busUsers }: Facts): Promise<Finding[]> {
+  if (busUsers === undefined) return [];
+  const what = `nats-server accepts ${places.bus}`;
+  const test = await $({ nothrow: true })`nats-server -t -c ${places.bus}`;
+  const said = cleanLine(test.stderr.trim().split("\n").at(-1) ?? "");
+  const findings: Finding[] = [{ what, fix: test.ok ? undefined : `it says: ${said}` }];
+  try {
+    const { validTo } = new X509Certificate(await readFile(places.busCertificate));
+    const days = Math.floor((Date.parse(validTo) - Date.now()) / 86_400_000);
+    const fix = days < 14 ? "renew it: setup bus --cert FILE --cert-key FILE" : undefined;
+    findings.push({ what: `the certificate of the bus is good for ${days} days`, fix });
+  } catch (error) {
+    const fix = `${messageOf(error)}; run: setup bus`;
+    findings.push({ what: `${places.busCertificate} can be read`, fix });
   }
   return findings;
 }

@@ -5,7 +5,7 @@ import { $ } from "../exec/exec.ts";
 import { findOnPath } from "../exec/scripts.ts";
 import { reasonOf, request } from "../fetch/fetch.ts";
 import { exists, readIfThere } from "../files/files.ts";
-import { checkHooks, checkPorts, checkSlave, checkUnits } from "./check-services.ts";
+import { checkBus, checkHooks, checkPorts, checkSlave, checkUnits } from "./check-services.ts";
 import { readHooks } from "./hooks-file.ts";
 import { readFacts } from "./machine.ts";
 import { checkLeftovers } from "./packaged.ts";
@@ -29,9 +29,10 @@ export async function checkMachine({ root, forge, signal }: CheckOptions): Promi
     ...(await checkPrograms()),
     ...(await checkForge(forge, signal)),
     ...(await checkLeftovers()),
-    ...(await checkUnits()),
+    ...(await checkUnits(facts)),
     ...(await checkPorts(facts, signal)),
     ...(await checkSlave()),
+    ...(await checkBus(facts)),
     ...(facts.hooks === undefined ? [] : await checkHooks(facts)),
   );
   // hook-server looks for its own programs too
@@ -58,6 +59,9 @@ async function checkModes({ root, hooks, repos, accounts }: Facts): Promise<Find
     places.slaveSecret,
     places.listSecret,
     places.masterKey,
+    places.busKey,
+    "/etc/boatyard/bus.seed",
+    "/etc/server-update/bus.seed",
   ]))
     await wants(path, 0o077, "600", "only its owner can read it");
   for (const path of [places.config, places.scripts, places.fleet, places.state])
@@ -81,6 +85,7 @@ async function checkModes({ root, hooks, repos, accounts }: Facts): Promise<Find
   for (const [config, unit, command] of [
     [places.hooks, "hook-server.service", "setup server"],
     [places.slave, "slave-server.service", "setup slave"],
+    [places.bus, "boatyard-bus.service", "setup bus"],
   ] as const)
     if (!(await isThere(config)) && (await isThere(places.units, unit)))
       findings.push({ what: `${config} is there`, fix: `run: ${command}` });

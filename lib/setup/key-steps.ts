@@ -1,6 +1,7 @@
 import { createPublicKey, generateKeyPairSync, randomBytes } from "node:crypto";
 import { lstat, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { newSeed } from "../bus/nkey.ts";
 import { readSecretFile } from "../config/secrets.ts";
 import { cleanLine } from "../core/clean.ts";
 import { Failure } from "../core/errors.ts";
@@ -29,6 +30,12 @@ export function signingKey(options: OwnedPath): Step {
   const make = () =>
     generateKeyPairSync("ed25519").privateKey.export({ type: "pkcs8", format: "pem" }) as string;
   return madeOnce({ ...options, kind: "key", make });
+}
+
+/** The seed of a NATS user: how a bus knows this machine. */
+export function busSeed(options: OwnedPath): Step {
+  const step = madeOnce({ ...options, kind: "seed", make: () => `${newSeed()}\n` });
+  return { ...step, underRoot: () => withOwnerLine(options, "z", busSeed) };
 }
 
 /** The public half of a private key, as one word. */

@@ -43,13 +43,23 @@ export async function readFacts(root: string, from: string | undefined): Promise
       (await exists(join(root, places.units, "hook-server.service"))) ||
       (await exists(wanted("hook-server.service"))),
     slave: /^User=(\S+)$/m.exec(slaveUnit ?? "")?.[1],
+    slaveSocket: await hasSlaveSocket(root),
     apps: await appsOf(root, accounts),
+    busUsers: await readIfThere(join(root, places.busUsers)),
     nginx: await exists(join(root, "etc/nginx")),
     hostname:
       root === "/"
         ? hostname()
         : ((await readIfThere(join(root, "etc/hostname"))) ?? "server").trim(),
   };
+}
+
+/** Whether systemd holds a port for slave-server; a package's unit is elsewhere, and counts once it is on. */
+export async function hasSlaveSocket(root: string): Promise<boolean> {
+  const name = "slave-server.socket";
+  const places = ["etc/systemd/system", "etc/systemd/system/sockets.target.wants"];
+  for (const folder of places) if (await exists(join(root, folder, name))) return true;
+  return false;
 }
 
 /** The accounts that files of ours in sysusers.d(5) will make. */

@@ -6,6 +6,7 @@ import { commentFor } from "./accounts.ts";
 import { treeRemoved } from "./file-steps.ts";
 import { readHooks, removeRepo } from "./hooks-file.ts";
 import { appSteps } from "./plan-app.ts";
+import { planBus, slaveOnBus } from "./plan-bus.ts";
 import { planRepo } from "./plan-repo.ts";
 import { planServer, planSlave } from "./plan-server.ts";
 import { disable, reload, stop } from "./service-steps.ts";
@@ -22,7 +23,7 @@ import {
 /** What setup has made, and can take away. */
 export type Removable =
   | { kind: "repo" | "app"; name: string }
-  | { kind: "slave" | "server"; name?: undefined };
+  | { kind: "slave" | "server" | "bus"; name?: undefined };
 
 /**
  * `setup remove`: the plan of setup in reverse. A person's data and settings stay unless `purge` is given, and what stays
@@ -78,6 +79,9 @@ export async function planRemoval(
   };
 }
 
+/** Whatever the bus was called, the same files were made for it. */
+const anyBus = { url: "tls://bus:4222", ca: "", groups: [] };
+
 /** The steps that made it. */
 async function stepsOf(
   facts: Facts,
@@ -96,8 +100,11 @@ async function stepsOf(
     const account =
       facts.slave ?? [...facts.accounts.values()].find(isAccountOf("slave"))?.name ?? "slave";
     const given = account === "slave" ? undefined : account;
-    return planSlave(facts, { base: undefined, user: given, secretFile: undefined }).steps;
+    const slave = planSlave(facts, { base: undefined, user: given, secretFile: undefined });
+    return [...slave.steps, ...slaveOnBus(anyBus, account)];
   }
+  if (what.kind === "bus")
+    return planBus(facts, { address: undefined, listen: "0.0.0.0:4222" }).steps;
   if (purge && facts.repos.length > 0)
     throw new UsageError(
       `${places.hooks} still has repos; first: ${facts.repos.map(({ repo }) => `setup remove repo ${repo} --purge`).join("; ")}`,
@@ -107,7 +114,7 @@ async function stepsOf(
   );
   const timers = wants.filter((name) => /^(?:build|logs-rotate)@.+\.timer$/.test(name));
   // also with repos whose accounts are gone, for which the server would not be started
-  const { steps } = planServer({ ...facts, repos: [] });
+  const { steps } = planServer({ ...facts, repos: [] }, anyBus);
   // builds outlive the server: they are ended once it is off, and before anything that they use goes
   const runs = stop(scopeName, "builds that are still under way");
   const services = steps.findIndex(({ systemd }) => systemd);
@@ -189,6 +196,7 @@ function othersHere(facts: Facts, { kind, name }: Removable): string[] {
   return [
     ...(kind !== "server" && facts.hookServer ? ["the server"] : []),
     ...(kind !== "slave" && facts.slave !== undefined ? ["the slave"] : []),
+    ...(kind !== "bus" && facts.busUsers !== undefined ? ["the bus"] : []),
     ...apps.map(({ app }) => `the app ${app}`),
   ];
 }
@@ -212,6 +220,7 @@ function elsewhere({ kind }: Removable): string[] {
     repo: ["at the forge: remove the webhook and the deploy key"],
     app: [],
     slave: [`on the master: take it off ${places.list}`],
+    bus: ["on the master and the slaves: take bus.yml away, and bus: out of slave.yml"],
     server: [
       "in the web server in front: remove what forwards to 127.0.0.1:3420",
       "at the forge: remove the webhooks",

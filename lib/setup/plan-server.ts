@@ -5,6 +5,7 @@ import { file, folder } from "./file-steps.ts";
 import { readRemote } from "./forge.ts";
 import { emptyHooks } from "./hooks-file.ts";
 import { publicKey, secret, signingKey } from "./key-steps.ts";
+import { type BusClient, masterOnBus, slaveOnBus } from "./plan-bus.ts";
 import { link, renewed, scriptSteps, started, unit } from "./service-steps.ts";
 import { type Facts, type Note, places, type Plan, type Step, versions } from "./step.ts";
 import { templates } from "./templates.ts";
@@ -12,7 +13,7 @@ import { templates } from "./templates.ts";
 /** `setup server` and `setup slave`: hook-server and all that it starts, and slave-server. */
 
 /** `setup server`: hook-server and all that it starts. */
-export function planServer(facts: Facts): Plan {
+export function planServer(facts: Facts, bus?: BusClient): Plan {
   // a service that cannot read its configuration does not start
   if (facts.hooksProblem !== undefined) throw new UsageError(facts.hooksProblem);
   const needs = ["git", "flock", "setpriv", "rsync", "ssh", "ssh-keygen"];
@@ -42,6 +43,7 @@ export function planServer(facts: Facts): Plan {
       why: "signs what server-update asks of the slaves",
     }),
     ...serverUnits(facts),
+    ...(bus ? masterOnBus(bus) : []),
   ];
   const homeless = withoutAccount(facts);
   if (homeless.length === 0) steps.push(...hookServerStarted());
@@ -140,6 +142,8 @@ export interface SlaveOptions {
   secretFile: string | undefined;
   /** The master's public key, which makes a secret unnecessary. */
   masterKey?: string | undefined;
+  /** It connects out, and opens no port. */
+  bus?: BusClient | undefined;
 }
 
 /** `setup slave`: slave-server and slave-activate, with an account that owns nothing else. */
@@ -153,10 +157,15 @@ export function planSlave(facts: Facts, options: SlaveOptions): Plan {
   // a person's home, named on purpose, keeps its mode
   const own = there === undefined || there.comment === commentFor("slave");
   const base = options.base === undefined ? undefined : readRemote(options.base).url;
-  const { masterKey, secretFile } = options;
+  const { masterKey, secretFile, bus } = options;
+  const units = facts.slaveSocket || !bus ? slaveServer : slaveServer.slice(1);
   if (masterKey !== undefined && !/^ed25519:[A-Za-z0-9_-]{43}$/.test(masterKey))
     throw new UsageError(
       `--master-key: that is not a public key; it stands in ${places.masterKey}.pub on the master`,
+    );
+  if (bus && masterKey === undefined && facts.slave === undefined)
+    throw new UsageError(
+      `--bus needs --master-key: only signed orders are taken from a bus; the key stands in ${places.masterKey}.pub on the master`,
     );
   const hasSecret = masterKey === undefined || secretFile !== undefined;
   const trusted = [
@@ -196,6 +205,10 @@ base: ${JSON.stringify(base ?? "https://github.com/aiegoo/")}
   // it is the master's already
   if (secretFile !== undefined) lines.splice(1, 1);
   else if (!hasSecret) lines.splice(1, 2, "server-update --status");
+  if (bus) {
+    const groups = bus.groups.map((group) => ` under [${group}]`).join("");
+    lines.splice(0, 3, `add a line to ${places.list}${groups}: bus://${facts.hostname}`);
+  }
   return {
     ...versions(facts.builds),
     steps: [
@@ -222,8 +235,9 @@ base: ${JSON.stringify(base ?? "https://github.com/aiegoo/")}
           ]
         : []),
       ownFile(places.slave, settings, "where repos come from, and which; yours from now on"),
-      ...slaveUnits(user, home),
-      ...started(slaveServer, services),
+      ...(bus ? slaveOnBus(bus, user) : []),
+      ...slaveUnits(user, home, units),
+      ...started(units, services),
     ],
     notes: [{ title: "On the master", lines }],
   };
@@ -244,12 +258,15 @@ function slaveScripts(facts: Facts, needs: readonly string[]): Step[] {
 }
 
 /** Its units, for an account that may have another name and home. */
-function slaveUnits(user: string, home: string): Step[] {
+function slaveUnits(user: string, home: string, units: readonly string[]): Step[] {
+  const hasSocket = units === slaveServer;
   const service = templates["slave-server.service"]
+    .replace(/^Requires=slave-server.socket\n/m, (line) => (hasSocket ? line : ""))
     .replace(/^User=slave$/m, `User=${user}`)
     .replaceAll("/srv/slave", home);
+  const socket = unit("slave-server.socket", "holds the address, also while the server restarts");
   return [
-    unit("slave-server.socket", "holds the address, also while the server restarts"),
+    ...(hasSocket ? [socket] : []),
     unit("slave-server.service", "runs slave-server, with no powers", service),
   ];
 }
@@ -257,5 +274,10 @@ function slaveUnits(user: string, home: string): Step[] {
 /** What an upgrade replaces on a slave. */
 export function renewedSlave(facts: Facts, user: string): Step[] {
   const home = facts.accounts.get(user)?.home ?? "/srv/slave";
-  return [...slaveScripts(facts, []), ...slaveUnits(user, home), ...renewed(slaveServer, services)];
+  const units = facts.slaveSocket === false ? slaveServer.slice(1) : slaveServer;
+  return [
+    ...slaveScripts(facts, []),
+    ...slaveUnits(user, home, units),
+    ...renewed(units, services),
+  ];
 }

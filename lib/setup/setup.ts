@@ -24,6 +24,7 @@ export type { Forge } from "./forge.ts";
 export { readFacts } from "./machine.ts";
 export { planLeftovers } from "./packaged.ts";
 export { planApp } from "./plan-app.ts";
+export { busNotes, planBus, planBusUser, planBusUserRemoved } from "./plan-bus.ts";
 export { planRemoval, type Removable } from "./plan-remove.ts";
 export { planRepo, repoNotes } from "./plan-repo.ts";
 export { planServer, planSlave } from "./plan-server.ts";

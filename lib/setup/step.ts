@@ -89,8 +89,12 @@ export interface Facts {
   hookServer: boolean;
   /** The account that slave-server's unit names; undefined: there is no such unit. */
   slave: string | undefined;
+  /** Whether systemd holds a port for it: one that only connects out has none. */
+  slaveSocket?: boolean | undefined;
   /** The apps that are switched on here, with their accounts. */
   apps: readonly { app: string; user: string }[];
+  /** The text of /etc/boatyard/nats-users.conf: this machine runs a bus. */
+  busUsers?: string | undefined;
   nginx: boolean;
   hostname: string;
 }
@@ -149,6 +153,12 @@ export const places = {
   fleetState: "/var/lib/server-update",
   slave: "/etc/boatyard/slave.yml",
   slaveSecret: "/etc/boatyard/slave.secret",
+  /** The bus: nats.conf, who may use it, its certificate and key, and what it keeps. */
+  bus: "/etc/boatyard/nats.conf",
+  busUsers: "/etc/boatyard/nats-users.conf",
+  busCertificate: "/etc/boatyard/bus.crt",
+  busKey: "/etc/boatyard/bus.key",
+  busState: "/var/lib/boatyard-bus",
   scripts: "/usr/local/lib/boatyard",
   bin: "/usr/local/bin",
   units: "/etc/systemd/system",

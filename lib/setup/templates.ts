@@ -1,5 +1,56 @@
 /** Written by tools/templates.ts from templates/: change those, then run npm run templates. */
 export const templates = {
+  "boatyard-bus.service": `# The bus of a fleet: Debian's nats-server with /etc/boatyard/nats.conf, as \`setup bus\` writes it.
+[Unit]
+Description=Boatyard: bus of a fleet (NATS)
+Documentation=man:boatyard-setup(1)
+After=network-online.target
+Wants=network-online.target
+Conflicts=nats-server.service
+
+[Service]
+User=nats
+Group=nats
+ExecStart=/usr/sbin/nats-server -c /etc/boatyard/nats.conf
+ExecReload=/bin/kill -s HUP $MAINPID
+KillSignal=SIGINT
+Restart=on-failure
+RestartSec=2s
+LimitNOFILE=65536
+ReadWritePaths=/var/lib/boatyard-bus
+
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+AmbientCapabilities=
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+PrivateUsers=yes
+ProtectProc=invisible
+ProcSubset=pid
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+RemoveIPC=yes
+ProtectClock=yes
+ProtectHostname=yes
+ProtectControlGroups=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM
+UMask=0077
+
+[Install]
+WantedBy=multi-user.target
+`,
   "build@.service": `# Builds /home/NAME/NAME as the user NAME, when its branch has a new commit: for a server that no webhook reaches.
 # Copy to /etc/systemd/system/ with build@.timer, then: systemctl enable --now build@site.timer
 [Unit]
@@ -299,6 +350,43 @@ Persistent=yes
 
 [Install]
 WantedBy=timers.target
+`,
+  "nats.conf": `# nats.conf: the bus of a fleet, see docs/many-machines.md. \`setup bus\` puts it at /etc/boatyard/nats.conf, and beside it
+# nats-users.conf, which \`setup bus add\` and \`setup bus remove\` change. After a change by hand: systemctl reload boatyard-bus
+listen: "0.0.0.0:4222"
+server_name: boatyard
+
+# The certificate is for the name that slaves and masters connect to; the user nats must be able to read both files.
+tls {
+  cert_file: "/etc/boatyard/bus.crt"
+  key_file: "/etc/boatyard/bus.key"
+  timeout: 10
+}
+
+# Orders and reports: a few kB for each slave. All of it can be lost: server-update --converge puts the orders there
+# again, and slaves report every minute.
+jetstream {
+  store_dir: "/var/lib/boatyard-bus"
+  max_memory_store: 64M
+  max_file_store: 1G
+}
+
+# Who may do what.
+authorization {
+  # a thousand may connect in one instant
+  timeout: 30
+  include ./nats-users.conf
+}
+
+# No monitoring port, no cluster, no leaf nodes; and bounds.
+max_connections: 20000
+max_subscriptions: 100
+max_control_line: 4KB
+max_payload: 1MB
+max_pending: 16MB
+write_deadline: "10s"
+ping_interval: "30s"
+ping_max: 2
 `,
   "nginx-hooks.conf": `# hook-server behind nginx: put this into the server block of your site that has a certificate.
 #   cp nginx-hooks.conf /etc/nginx/snippets/boatyard-hooks.conf

@@ -11,6 +11,7 @@ import { exists } from "../files/files.ts";
 import { fetchScripts } from "./fetch-scripts.ts";
 import { installedScripts } from "./machine.ts";
 import { renewedApp } from "./plan-app.ts";
+import { renewedBus } from "./plan-bus.ts";
 import { renewedServer, renewedSlave } from "./plan-server.ts";
 import { type Facts, places, type Plan, type Step, versions } from "./step.ts";
 
@@ -95,6 +96,7 @@ export async function planUpgrade(
   const steps: Step[] = [
     ...(facts.hookServer ? renewedServer(facts) : []),
     ...(facts.slave === undefined ? [] : renewedSlave(facts, facts.slave)),
+    ...(facts.busUsers === undefined ? [] : renewedBus(facts)),
     ...facts.apps.flatMap(({ user }) => renewedApp(facts, user)),
   ];
   if (steps.length === 0) throw new UsageError(nothingHere);

@@ -1,6 +1,7 @@
+import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import type { CommandInput } from "../../lib/cli/command.ts";
-import { UsageError } from "../../lib/core/errors.ts";
+import { messageOf, UsageError } from "../../lib/core/errors.ts";
 
 export const root = {
   type: "string",
@@ -30,6 +31,34 @@ export const user = {
   value: "NAME",
   help: "the Unix account (default: from the name)",
 } as const;
+
+/** Of what uses a bus. */
+export const onBus = {
+  bus: { type: "string", value: "URL", help: "connect out to this bus: tls://HOST:4222" },
+  ca: { type: "string", value: "FILE", help: "PEM of the authority behind the bus" },
+} as const;
+
+/** What --bus and --ca say. */
+export async function busClient(
+  { bus, ca }: { bus?: string | undefined; ca?: string | undefined },
+  groups: readonly string[] = [],
+) {
+  if (bus === undefined) {
+    if (ca !== undefined || groups.length > 0)
+      throw new UsageError(`--${ca === undefined ? "groups" : "ca"} goes with --bus`);
+    return undefined;
+  }
+  return { url: bus, groups, ca: ca === undefined ? undefined : await readPem(ca, "--ca") };
+}
+
+/** @throws {UsageError} for a file that has no certificate */
+export async function readPem(file: string, flag: string): Promise<string> {
+  const text = await readFile(file, "utf8").catch((error: unknown) => {
+    throw new UsageError(`${flag}: ${messageOf(error)}`);
+  });
+  if (text.includes("-----BEGIN CERTIFICATE-----")) return text;
+  throw new UsageError(`${flag}: ${file} has no certificate in PEM; name another file`);
+}
 
 type Planned = CommandInput<typeof planned>;
 

@@ -6,9 +6,13 @@ import { facts, options, planned } from "./flags.ts";
 export const removeCommand = defineCommand({
   name: "setup remove",
   summary: "what setup has made, taken away again; data is kept unless --purge",
-  usage: ["setup remove repo OWNER/NAME [flags]", "setup remove app NAME|slave|server [flags]"],
+  usage: ["setup remove repo OWNER/NAME [flags]", "setup remove app NAME|slave|server|bus [flags]"],
   args: [
-    ["WHAT", "repo, app, slave or server", async () => ["repo", "app", "slave", "server"]],
+    [
+      "WHAT",
+      "repo, app, slave, server or bus",
+      async () => ["repo", "app", "slave", "server", "bus"],
+    ],
     [
       "NAME",
       "of the repo or app",
@@ -47,9 +51,9 @@ function removable([kind = "", name]: readonly string[]): Removable {
       );
     return { kind, name };
   }
-  if (kind !== "slave" && kind !== "server")
+  if (kind !== "slave" && kind !== "server" && kind !== "bus")
     throw new UsageError(
-      `"${kind}" is not what setup makes; write repo OWNER/NAME, app NAME, slave or server`,
+      `"${kind}" is not what setup makes; write repo OWNER/NAME, app NAME, slave, server or bus`,
     );
   if (name !== undefined)
     throw new UsageError(`unexpected operand "${name}"; see setup remove --help`);

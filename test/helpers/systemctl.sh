@@ -88,6 +88,7 @@ for unit; do
     stop) end "$unit" ;;
     restart) end "$unit"; begin "$unit" ;;
     reload) [ "$unit" != nginx.service ] || exec nginx -s reload
+      touch "$state/$unit.changed"
       kill -HUP "$(cat "$state/$unit.pid")" ;;
     is-active | is-enabled)
       word=inactive
@@ -105,6 +106,9 @@ for unit; do
         NeedDaemonReload) echo no ;;
         Listen) echo "$(value "$unit" ListenStream) (Stream)" ;;
         ActiveEnterTimestamp) stat -c @%Y "$state/$unit.pid" 2>/dev/null ;;
+        StateChangeTimestamp) # of its start, or its last reload
+          newest=$(ls -t "$state/$unit.pid" "$state/$unit.changed" 2>/dev/null | head -n 1)
+          [ -z "$newest" ] || date -u -d "@$(stat -c %.6Y "$newest")" '+%a %F %T.%6N UTC' ;;
         MainPID) cat "$state/$unit.pid" 2>/dev/null ;;
       esac ;;
   esac

@@ -55,9 +55,13 @@ for (const page of pages.filter((name) => name.endsWith(".md")).sort()) {
   if (calls.length === 0) continue;
   test(`the ${calls.length} commands in ${page} are ones that the scripts take`, async () => {
     for (const [name = "", ...words] of calls) {
-      const subcommands = /^Commands\n((?: {2}.*\n)+)/m.exec(await help(name))?.[1] ?? "";
-      const sub = new RegExp(`^ {2}${name} ${words[0]} `, "m").test(subcommands);
-      const text = await help(name, ...(sub ? words.slice(0, 1) : []));
+      let [text, depth] = [await help(name), 0];
+      for (; ; depth += 1) {
+        const subcommands = /^Commands\n((?: {2}.*\n)+)/m.exec(text)?.[1] ?? "";
+        const path = [name, ...words.slice(0, depth + 1)].join(" ");
+        if (words[depth] === undefined || !subcommands.includes(`  ${path} `)) break;
+        text = await help(name, ...words.slice(0, depth + 1));
+      }
       for (const word of words) {
         const flag = /^(--?[a-z][a-z-]*)/.exec(word)?.[1];
         if (flag === undefined) continue;

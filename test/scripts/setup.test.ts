@@ -412,7 +412,7 @@ testUnless(test, strace)("killed at any step and run again, it completes", async
   const whole = tempDir("root-");
   const steps = [["server"], ["repo", "ada/site"]];
   for (const args of steps) await setup(whole, args, { expect: 0 });
-  const random = /\b[0-9a-f]{64}\b|(?<=PRIVATE KEY-----\n)[^-]+|(?<=ed25519:)[\w-]{43}/g;
+  const random = /\b[0-9a-f]{64}\b|(?<=BEGIN PRIVATE KEY-----\n)[^-]+|(?<=ed25519:)[\w-]{43}/g;
   const shape = async (root: string) => (await tree(root)).replace(random, "RANDOM");
   for (const when of [1, 2, 9, 20]) {
     const root = tempDir("root-");
@@ -477,7 +477,7 @@ test("a wrong word is said before anything is touched", async () => {
 test("words that are no command are answered with the commands", async () => {
   assert.match(
     (await runScript("setup", [], { expect: 2 })).stderr,
-    "setup server, repo OWNER/NAME, slave, app NAME, check, upgrade, or remove",
+    "setup server, repo OWNER/NAME, slave, app NAME, bus, check, upgrade, or remove",
   );
   assert.match(
     (await runScript("setup", ["sever"], { expect: 2 })).stderr,

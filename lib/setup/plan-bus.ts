@@ -1,0 +1,217 @@
+import { readFile } from "node:fs/promises";
+import { checkBusUrl, nameOnBus } from "../bus/address.ts";
+import { isNkey, keyOfSeed, nkeyOf } from "../bus/nkey.ts";
+import { type BusUser, parseUsers } from "../bus/users.ts";
+import { UsageError } from "../core/errors.ts";
+import { didYouMean } from "../core/names.ts";
+import { busReloaded, certificate, noUsers, users, withoutUser, withUser } from "./bus-steps.ts";
+import { edit, file, folder } from "./file-steps.ts";
+import { busSeed, secret } from "./key-steps.ts";
+import { inRoot } from "./machine.ts";
+import { disable, scriptSteps, started, unit } from "./service-steps.ts";
+import { commandLine, type Facts, type Note, places, type Plan, type Step } from "./step.ts";
+import { templates } from "./templates.ts";
+
+/** `setup bus`: the machine that runs nats-server, who may use it, and what a slave or a master needs to do so. */
+
+export interface BusOptions {
+  /** The name or IP address that others connect to. */
+  address: string | undefined;
+  listen: string;
+  /** The PEM of a certificate, and the file of its key; without them one is made. */
+  certificate?: { text: string; keyFile: string } | undefined;
+}
+
+export function planBus(facts: Facts, options: BusOptions): Plan {
+  const { address = facts.hostname, listen, certificate: given } = options;
+  if (!/^[A-Za-z0-9.:-]+$/.test(address))
+    throw new UsageError(`--address: "${address}" is not the name of a machine`);
+  if (!/^\S+:\d{1,5}$/.test(listen) || /["\\]/.test(listen))
+    throw new UsageError(`--listen: "${listen}" is not ADDRESS:PORT; write 0.0.0.0:4222`);
+  const key = { path: places.busKey, mode: 0o600, owner: "nats", why: "only the bus reads it" };
+  const cert = {
+    ...{ path: places.busCertificate, mode: 0o644 },
+    why: "who connects knows the bus by it",
+  };
+  const conf = templates["nats.conf"].replace("0.0.0.0:4222", () => listen);
+  const port = listen.slice(listen.lastIndexOf(":") + 1);
+  const url = `tls://${address.includes(":") ? `[${address}]` : address}:${port}`;
+  const copied = given ? "" : ` --ca ${places.busCertificate.replace(/.*\//, "")}`;
+  return {
+    steps: [
+      ...scriptSteps(facts, ["setup"], ["nats-server"]),
+      folder({ path: places.config, mode: 0o755, why: "configuration and secrets" }),
+      folder({
+        ...{ path: places.busState, mode: 0o700, owner: "nats", holds: "data" },
+        why: "orders and reports",
+      }),
+      ...(given
+        ? [file({ ...cert, text: given.text }), secret({ ...key, from: given.keyFile })]
+        : [certificate({ ...cert, key, address })]),
+      file({
+        ...{ path: places.busUsers, text: noUsers(), mode: 0o644, once: true },
+        why: "who may use the bus, and for what",
+      }),
+      file({
+        ...{ path: places.bus, text: conf, mode: 0o644, once: true },
+        why: "address, TLS, limits; yours from now on",
+      }),
+      ...busUnit(),
+      // Debian's own starts with the package, at the same port and for everybody on this machine
+      { ...disable(["nats-server.service"]), undo: undefined },
+      ...started([service], []),
+      busReloaded(),
+    ],
+    notes: [
+      ...(given
+        ? []
+        : [
+            {
+              title: `Copy ${places.busCertificate} to the master and the slaves, as`,
+              lines: ["bus.crt, which --ca names there"],
+            },
+          ]),
+      { title: "On the master", lines: [`setup server --bus ${url}${copied}`] },
+      {
+        title: "On each slave",
+        lines: [`setup slave --bus ${url}${copied} --master-key ed25519:…`],
+      },
+      { title: "Then here, for each of them", lines: ["setup bus add NAME --nkey U…"] },
+    ],
+  };
+}
+
+const service = "boatyard-bus.service";
+
+function busUnit(): Step[] {
+  return [unit(service, "runs nats-server, with no powers")];
+}
+
+/** What an upgrade replaces on the machine of a bus. */
+export function renewedBus(facts: Facts): Step[] {
+  return [
+    ...scriptSteps(facts, ["setup"], []),
+    ...busUnit(),
+    ...started([service], []).slice(0, 1),
+  ];
+}
+
+/** Let somebody use the bus, or change what it may. @throws {UsageError} */
+export function planBusUser(facts: Facts, user: BusUser): Plan {
+  const { name, nkey, role, groups } = user;
+  const known = usersOf(facts);
+  if (!/^[A-Za-z0-9_][A-Za-z0-9._:-]{0,252}$/.test(name))
+    throw new UsageError(`"${name}" cannot be a slave's name`);
+  if (!isNkey(nkey))
+    throw new UsageError(
+      "--nkey: that is not the public key of a NATS user: U and 55 letters and digits, as setup slave --bus prints it",
+    );
+  const bad = groups.find((group) => !/^[A-Za-z][\w.-]*$/.test(group));
+  if (bad !== undefined) throw new UsageError(`--groups: "${bad}" is not the name of a group`);
+  if (role === "master" && groups.length > 0)
+    throw new UsageError("--groups: a master writes to all groups; leave it out");
+  if (role === "slave" && nameOnBus(name) === "master")
+    throw new UsageError(
+      'a slave cannot be called "master"; give it another by name: under bus: in its slave.yml, or, if it is the master, add --role master',
+    );
+  const other = known.find(
+    (each) => each.nkey === nkey && nameOnBus(each.name) !== nameOnBus(name),
+  );
+  if (other) throw new UsageError(`--nkey: ${other.name} has that key; each needs its own`);
+  const what = `${role} ${name}${groups.length === 0 ? "" : `, groups ${groups.join(" ")},`}`;
+  return {
+    steps: [
+      users(what, "it may use the bus, for its own", (text) => withUser(text, user)),
+      busReloaded(),
+    ],
+    notes: [],
+  };
+}
+
+/** Do not let it in any more. @throws {UsageError} when there is none of that name */
+export function planBusUserRemoved(facts: Facts, name: string): Plan {
+  const names = usersOf(facts).map((each) => each.name);
+  if (!names.some((each) => each.toLowerCase() === name.toLowerCase()))
+    throw new UsageError(`the bus knows no ${name}${didYouMean(name, names)}`);
+  return {
+    steps: [
+      users(`without ${name}:`, "it may not use the bus any more", (text) =>
+        withoutUser(text, name),
+      ),
+      busReloaded(),
+    ],
+    notes: [{ title: "On the master", lines: [`take bus://${name} off ${places.list}`] }],
+  };
+}
+
+function usersOf({ busUsers }: Facts): BusUser[] {
+  if (busUsers === undefined)
+    throw new UsageError(`no bus is set up here (${places.busUsers}); run: setup bus`);
+  return parseUsers(busUsers);
+}
+
+/** How a slave or a master is to reach a bus. */
+export interface BusClient {
+  url: string;
+  /** The PEM of its authority. */
+  ca: string | undefined;
+  groups: readonly string[];
+}
+
+/** A key of its own for the bus, the bus's authority, and `bus:` in slave.yml. @throws {UsageError} */
+export function slaveOnBus(client: BusClient, user: string): Step[] {
+  const { groups } = client;
+  const more = groups.length === 0 ? "" : `, groups: [${groups.join(", ")}]`;
+  const line = `bus: { ${settingsOf(client, "/etc/boatyard/bus")}${more} }`;
+  const text = `\n# It connects out, to a bus, and opens no port.\n${line}\n`;
+  return [
+    ...clientFiles(client, "/etc/boatyard/bus", user),
+    edit({
+      ...{ path: places.slave, mode: 0o644, what: "bus:" },
+      change: (now) => (/^bus:/m.test(now) ? now : now + text),
+      why: "where it takes its orders from",
+    }),
+  ];
+}
+
+/** The same for a master, with its bus.yml. @throws {UsageError} */
+export function masterOnBus(client: BusClient): Step[] {
+  const text = `# Made by setup server: where server-update finds the slaves that its list names bus://NAME.\n${settingsOf(client, "/etc/server-update/bus").replaceAll(/, (?=\w+_file)/g, "\n")}\n`;
+  return [
+    ...clientFiles(client, "/etc/server-update/bus", "root"),
+    file({
+      ...{ path: "/etc/server-update/bus.yml", text, mode: 0o644, once: true },
+      why: "where the bus is; yours from now on",
+    }),
+  ];
+}
+
+function settingsOf({ url, ca }: BusClient, path: string): string {
+  checkBusUrl(url, "--bus");
+  return `url: "${url}", seed_file: ${path}.seed${ca === undefined ? "" : `, ca_file: ${path}-ca.pem`}`;
+}
+
+function clientFiles({ ca }: BusClient, path: string, owner: string): Step[] {
+  const authority = { path: `${path}-ca.pem`, mode: 0o644, why: "who vouches for the bus" };
+  return [
+    busSeed({
+      ...{ path: `${path}.seed`, mode: 0o600, owner },
+      why: "the bus knows it by this; for nothing else",
+    }),
+    ...(ca === undefined ? [] : [file({ ...authority, text: ca })]),
+  ];
+}
+
+/** What is left to do on the machine of the bus, once the key is there. */
+export async function busNotes(
+  root: string,
+  seed: string,
+  words: readonly string[],
+): Promise<Note[]> {
+  const text = await readFile(await inRoot(root, seed), "utf8").catch(() => "");
+  const key = keyOfSeed(text.trim());
+  if (!key) return [];
+  const [name = "", ...more] = words;
+  const line = commandLine("setup", "bus", "add", name, "--nkey", nkeyOf(key), ...more);
+  return [{ title: "On the machine of the bus", lines: [line] }];
+}
