@@ -6,7 +6,8 @@ import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("../", import.meta.url));
 /** What `setup` puts onto a server. */
-const wanted = /^(?:hooks\.yml|slavelist\.txt|nats\.conf|nginx-hooks\.conf|.*\.(?:service|socket|timer))$/;
+const wanted =
+  /^(?:hooks\.yml|slavelist\.txt|nats\.conf|nginx-hooks\.conf|.*\.(?:service|socket|timer))$/;
 
 const names = (await readdir(join(root, "templates"))).filter((name) => wanted.test(name)).sort();
 const entries = await Promise.all(
