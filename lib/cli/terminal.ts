@@ -101,7 +101,8 @@ export function createTerminal({ json = false, quiet = false }: TerminalOptions 
     quiet,
     isTTY,
     stdoutIsTTY: process.stdout.isTTY === true,
-    canAsk: process.stdin.isTTY === true && process.stderr.isTTY === true,
+    // stdin last: to look at it opens it
+    canAsk: process.stderr.isTTY === true && process.stdin.isTTY === true,
     paint,
     paintNote,
     print(line = "") {

@@ -37,7 +37,7 @@ export function commitFacts(
 ): CommitFacts | undefined {
   // a message may be of megabytes, and what is shown is one line
   const line = (value: unknown) =>
-    beginning(text(value) ?? "", 1000)
+    beginning(text(value) ?? "", 300)
       .trimStart()
       .split(/[\r\n]/, 1)[0]
       ?.replace(/\p{Cc}+/gu, " ")

@@ -14,10 +14,10 @@ interface Pending {
   readonly failed: (error: unknown) => void;
 }
 
-/** What a rewritten file has: lines that are moved, since their payload is asked for later, and others that are made. */
+/** What a rewritten file has: lines that are made, then those that are moved, since their payload is asked for later. */
 interface Kept {
-  readonly places: readonly Place[];
   readonly heads: readonly object[];
+  readonly places: readonly Place[];
 }
 
 interface Options {
@@ -164,7 +164,8 @@ export class LineFile {
   async #ready(): Promise<FileHandle> {
     if (this.#file) return this.#file;
     if (this.#length === 0) {
-      await writeAtomic(this.#path, firstLine, { mode: 0o600 });
+      // what follows brings it to the disk
+      await writeAtomic(this.#path, firstLine, { mode: 0o600, durable: false });
       this.#length = firstLine.length;
     }
     const file = await open(this.#path, appending);
@@ -208,23 +209,22 @@ export class LineFile {
     const to = await open(path, "ax", 0o600);
     try {
       await to.appendFile(firstLine);
-      for (const place of places) await to.appendFile(await bytesOf(from, place));
       // in pieces: the server does other work in between
       for (let n = 0; n < heads.length; n += 500)
         await to.appendFile(
           Buffer.concat(heads.slice(n, n + 500).flatMap((head) => encodeLine(head))),
         );
+      let { size: at } = await to.stat();
+      for (const place of places) await to.appendFile(await bytesOf(from, place));
       await to.sync();
-      const { size } = await to.stat();
       await rename(path, this.#path);
       // in one tick: a reader has the old file and places, or the new ones
       this.#file = undefined;
-      this.#length = size;
-      let at = firstLine.length;
       for (const place of places) {
         place.at = at;
         at += place.length + 1;
       }
+      this.#length = at;
     } catch (error) {
       await rm(path, { force: true });
       throw error;

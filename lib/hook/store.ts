@@ -19,7 +19,7 @@ interface Line {
 
 /** A run that is known, as the store keeps it. */
 interface Kept extends KnownRun {
-  readonly line: Line;
+  line: Line;
   /** Whether it superseded others. */
   supersedes?: boolean;
 }
@@ -99,9 +99,14 @@ export class Store {
     return true;
   }
 
-  /** Know a run from now on, unless it is known. */
+  /** Know a run from now on. */
   #know(entry: Entry, line: Line): void {
-    if (this.#known.has(entry.id)) return;
+    const before = this.#known.get(entry.id);
+    if (before) {
+      // a rewrite told of its end first: then it is known as long as another run of its delivery waits
+      if (!isWaiting(before)) before.line = line;
+      return;
+    }
     const run: Kept = { entry, state: "waiting", line };
     line.waiting += 1;
     this.#known.set(entry.id, run);

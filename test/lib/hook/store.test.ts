@@ -153,6 +153,50 @@ test("a run that has ended stays known while another run of its delivery waits: 
   await again.store.close();
 });
 
+test("the same after a rewrite and a restart", async () => {
+  const state = tempDir();
+  const path = join(state, "deliveries.jsonl");
+  const small = { remember: 5, minSettled: 3000 };
+  const fill = async (store: Store, name: string) => {
+    const { ino } = statSync(path);
+    for (let n = 0; statSync(path).ino === ino; n++)
+      store.settle(await acceptOne(store, `${name}${n}`), "succeeded");
+  };
+  const first = await reopened(state, small);
+  const changes = [...change(1, "refs/heads/a"), ...change(2, "refs/heads/b")];
+  const [one, two] = await first.store.accept(source("both"), changes, Buffer.from("{}"));
+  assert.ok(one && two);
+  first.store.settle(one, "succeeded");
+  await fill(first.store, "a");
+  await first.store.close();
+  const second = await reopened(state, small);
+  assert.equal(ids(second.waiting), [two.id]);
+  await fill(second.store, "b");
+  await second.store.close();
+  const third = await reopened(state, small);
+  assert.equal(ids(third.waiting), [two.id]);
+  await third.store.close();
+});
+
+test("what waited over a restart is remembered by its age when it has ended", async () => {
+  const state = tempDir();
+  const path = join(state, "deliveries.jsonl");
+  const small = { remember: 20, minSettled: 3000 };
+  const { store } = await reopened(state, small);
+  for (let n = 0; n < 30; n++) store.settle(await acceptOne(store, `d${n}`), "succeeded");
+  const newest = await acceptOne(store, "newest");
+  const { ino } = statSync(path);
+  // ended ones are remembered beside it
+  for (let n = 0; statSync(path).ino === ino; n++)
+    store.settle(await acceptOne(store, `e${n}`), "succeeded");
+  await store.close();
+  const again = await reopened(state, small);
+  again.store.settle(newest, "succeeded");
+  for (let n = 0; n < 5; n++) again.store.settle(await acceptOne(again.store, `f${n}`), "failed");
+  assert.ok(again.store.runOf("me/site", "newest"));
+  await again.store.close();
+});
+
 test("thousands of deliveries in one second get ids of their own", async () => {
   const { store } = await reopened(tempDir());
   const accepting = Array.from({ length: 5000 }, (_, n) => acceptOne(store, `d${n}`));
