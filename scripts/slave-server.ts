@@ -39,6 +39,11 @@ const command = defineCommand({
   ownSignals: true,
   run: async ({ flags, args, terminal }) => {
     const { startSlaveServer } = await import("../lib/fleet/slave/server.ts");
+    // a signal may come as soon as it is known that the server is there
+    const ended = new Promise<string>((resolve) => {
+      for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
+        process.once(name, () => resolve(name));
+    });
     const server = await startSlaveServer(flags, {
       file: args[0],
       note: (line) => terminal.note(line),
@@ -46,11 +51,7 @@ const command = defineCommand({
     });
     terminal.note(`slave-server listens on ${server.address}, repos in ${server.repos}`);
     terminal.printJson({ listening: server.address, repos: server.repos });
-    const signal = await new Promise<string>((resolve) => {
-      for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
-        process.once(name, () => resolve(name));
-    });
-    terminal.note(`${signal}: ending; updates under way go on at the next start`);
+    terminal.note(`${await ended}: ending; updates under way go on at the next start`);
     await server.close();
   },
 });

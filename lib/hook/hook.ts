@@ -88,12 +88,12 @@ export async function serve(flags: HookFlags, { quiet }: { quiet: boolean }): Pr
   const reload = () => (reading = reading.then(readAgain));
   const fd = listenFds()[0];
   const address = formatListen(await server.listen(fd === undefined ? config.listen : { fd }));
+  // a signal may come as soon as it is known that the server is there
+  const stopped = untilStopped(server, { settings, log, reload });
   log.warn(`hook-server ${version} listens on ${address}, state in ${config.state}`);
   warnAboutRoot(config, log);
   warnAboutSecrets(config, log);
   server.start();
-  // a signal may come as soon as it is known that the server is there
-  const stopped = untilStopped(server, { settings, log, reload });
   announceRuns(config, server, log).catch((error: unknown) => log.bug(error));
   await notify("READY=1", `STATUS=listening on ${address}`);
   const stopWatchdog = startWatchdog();

@@ -17,6 +17,7 @@ import {
 import { processesOf } from "../helpers/leftovers.ts";
 import { runCommand, runScript, scriptArgv, startCommand, startScript } from "../helpers/run.ts";
 import { needsRoot, testUnless } from "../helpers/skip.ts";
+import { needsStrace } from "../helpers/strace.ts";
 import { withUser } from "../helpers/users.ts";
 import { waitFor } from "../helpers/wait.ts";
 
@@ -81,6 +82,30 @@ test("a second SIGTERM ends the waiting for the runs under way", async () => {
   const left = (await processesOf(dir)).filter(({ command }) => command.includes("sleep"));
   assert.equal(left, []);
 });
+
+testUnless(test, needsStrace)(
+  "a signal that comes as soon as a server says that it listens ends it in order",
+  async () => {
+    const dir = await makeYard();
+    const servers: [name: string, args: string[]][] = [
+      ["hook-server", ["--config", join(dir, "hooks.yml")]],
+      ["slave-server", ["--listen", "127.0.0.1:0", "--repos", join(dir, "repos")]],
+    ];
+    for (const [name, args] of servers) {
+      const said = join(dir, `${name}.txt`);
+      // each line that it says takes a while until it goes on
+      const slow = "write,writev";
+      const server = startCommand([
+        ...["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-P", said, "-e", `trace=${slow}`],
+        ...["-e", `inject=${slow}:delay_exit=200000`],
+        ...["sh", "-c", `exec "$@" 2>'${said}'`, "sh", ...scriptArgv(name), ...args],
+      ]);
+      await waitFor(() => existsSync(said) && readFileSync(said, "utf8").includes("listens on"));
+      process.kill(server.pid, "SIGTERM");
+      assert.is((await server.exited).code, 0, name);
+    }
+  },
+);
 
 testUnless(test, needsRoot)(
   "as root a repo without a user is built as root, with a warning; then: runs as the server's user",
