@@ -59,10 +59,11 @@ export function file(options: OwnedPath & { text: string; once?: boolean | undef
     ...{ path, why },
     async look(root) {
       const here = await inRoot(root, path);
-      const now = await readOwn(here, options);
+      const state = await stateOf(here, options);
+      const now = state === "make" ? undefined : await readOwn(here, options);
       if (now === undefined) return "make";
       if (once) return "ready";
-      return now === text ? await stateOf(here, options) : "replace";
+      return now === text ? state : "replace";
     },
     perform: async (root) => await write(await inRoot(root, path), text, options),
     underRoot: () => withOwnerLine(options, "z", file),
@@ -88,8 +89,9 @@ export function edit(
     ...{ path, why },
     async look(root) {
       const here = await inRoot(root, path);
+      const state = await stateOf(here, options);
       const text = await readOwn(here, options);
-      return text === undefined || text !== change(text) ? "make" : await stateOf(here, options);
+      return text === undefined || text !== change(text) ? "make" : state;
     },
     async perform(root) {
       const here = await inRoot(root, path);
@@ -222,8 +224,11 @@ export async function find(path: string, { mode, owner }: OwnedPath) {
   return { isFolder: found.isDirectory(), isEmpty: found.size === 0, state };
 }
 
+/** Whether a file is there and its mode and owner are right. @throws {Refused} when a folder is in its place. */
 export async function stateOf(path: string, options: OwnedPath): Promise<StepState> {
-  return (await find(path, options))?.state ?? "make";
+  const found = await find(path, options);
+  if (found?.isFolder) throw new Refused(`${path} is there and is a folder; move it away`);
+  return found?.state ?? "make";
 }
 
 /** A text; in a home it is read as its user, who could have put a link there. */

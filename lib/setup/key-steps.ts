@@ -8,7 +8,15 @@ import { Failure } from "../core/errors.ts";
 import { $, type CommandOptions } from "../exec/exec.ts";
 import { as, lookUpUser } from "../exec/users.ts";
 import { gitIn } from "../git/git.ts";
-import { fileRemoved, find, owned, treeRemoved, withOwnerLine, write } from "./file-steps.ts";
+import {
+  fileRemoved,
+  find,
+  owned,
+  stateOf,
+  treeRemoved,
+  withOwnerLine,
+  write,
+} from "./file-steps.ts";
 import { cloneHint, hostName } from "./forge.ts";
 import { inRoot } from "./machine.ts";
 import { commandLine, type OwnedPath, type Step, type StepState } from "./step.ts";
@@ -67,10 +75,9 @@ function madeOnce(options: MadeOnce): Step {
     ...{ path, why },
     async look(root) {
       const here = await inRoot(root, path);
-      const found = await find(here, options);
-      if (!found || found.isEmpty) return "make";
-      if (from !== undefined && !(await sameText(from, here))) return "replace";
-      return found.state;
+      const state = await stateOf(here, options);
+      if (state === "make" || (await find(here, options))?.isEmpty) return "make";
+      return from === undefined || (await sameText(from, here)) ? state : "replace";
     },
     async perform(root) {
       const here = await inRoot(root, path);

@@ -1,5 +1,5 @@
 // What should run, kept by the master: the status compares with it, --converge brings slaves to it.
-import { readFile, writeFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -52,7 +52,7 @@ async function setUp() {
 const address = async () => `127.0.0.1:${await freePort()}`;
 
 test("a slave that was down is brought along once it is back, and is forgotten once it is off the list", async () => {
-  const { repo, list, start, run, served, wanted } = await setUp();
+  const { dir, repo, list, start, run, served, wanted } = await setUp();
   const [one, two, three] = [await address(), await address(), await address()];
   await start(one);
   await writeFile(list, `${one}\n${two}\n${three}\n`);
@@ -72,6 +72,18 @@ test("a slave that was down is brought along once it is back, and is forgotten o
   await run(["--converge"], 0);
   const none = await run(["--converge", "other"], 2);
   assert.match(none.stderr, "nothing is set for other; run: server-update other");
+  // a name that nobody knows leaves nothing, neither a lock nor a repo on hook-server's page
+  await run(["--status", "other", "--list", list], 1);
+  const state = await readdir(join(dir, "server-update"), { recursive: true });
+  assert.equal(
+    state.filter((name) => name.includes("other")),
+    [],
+  );
+  // what should run cannot be read: to say nothing would be to say that all is well
+  const env = { STATE_DIRECTORY: join(list, "below a file") };
+  const { stderr, code } = await runScript("server-update", ["--converge"], { env });
+  assert.is(code, 1);
+  assert.match(stderr, /below a file.want/);
 });
 
 test("a run that was stopped is not spread further", async () => {

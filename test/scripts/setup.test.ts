@@ -280,6 +280,14 @@ test("--branch says which branch is built, and the entry is the plan's last step
 });
 
 test("what is in the way is said before anything changes; a script of ours makes room", async () => {
+  for (const path of ["etc/server-update/secret", "etc/server-update/slavelist.txt"]) {
+    const odd = tempDir("root-");
+    await mkdir(join(odd, path), { recursive: true });
+    const as = await tree(odd);
+    const { stderr } = await setup(odd, ["server"], { expect: 4 });
+    assert.match(stderr, `${join(odd, path)} is there and is a folder; move it away`);
+    assert.is(await tree(odd), as);
+  }
   const root = tempDir("root-");
   await mkdir(join(root, "usr/local/bin"), { recursive: true });
   await writeFile(join(root, "usr/local/bin/build"), "#!/usr/bin/env node\n// Boatyard 0.1.0\n");

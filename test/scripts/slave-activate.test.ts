@@ -294,6 +294,7 @@ test("a token reaches the server that asks for it, a key reaches ssh, and neithe
     mode: 0o755,
   });
   await writeFile(config, "repos: repos\nbase: ssh://git@host.example/me\nkey_file: it's.key\n");
+  await writeFile(join(folder, "it's.key"), "", { mode: 0o600 });
   const env = { GIT_SSH_COMMAND: ssh, GIT_SSH_VARIANT: "ssh" };
   assert.is((await runScript("slave-activate", ["site", "--config", config], { env })).code, 1);
   const given = (await readFile(join(folder, "arguments"), "utf8")).split("\n");
@@ -307,7 +308,7 @@ test("a token reaches the server that asks for it, a key reaches ssh, and neithe
   }
 });
 
-test("a token file that others can read is refused before anything is asked", async () => {
+test("a token file that others can read, or a key that is not there, is refused before anything is asked", async () => {
   const folder = tempDir();
   await writeFile(join(folder, "token"), "x\n", { mode: 0o644 });
   const config = join(folder, "slave.yml");
@@ -315,6 +316,10 @@ test("a token file that others can read is refused before anything is asked", as
   const { code, stderr } = await runScript("slave-activate", ["site", "--config", config]);
   assert.is(code, 2);
   assert.match(stderr, /chmod 600/);
+  // ssh would go on without it, and the host would only say that it is denied
+  await writeFile(config, "repos: repos\nbase: ssh://127.0.0.1:9\nkey_file: key\n");
+  const keyless = await runScript("slave-activate", ["site", "--config", config], { expect: 2 });
+  assert.match(keyless.stderr, `key_file: ${join(folder, "key")} cannot be read: ENOENT`);
   assert.equal((await readdir(folder)).sort(), ["slave.yml", "token"]);
 });
 

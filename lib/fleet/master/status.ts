@@ -30,7 +30,9 @@ export async function showStatus(
   const { hosts: asked, expected } = await askFleet(repo, targets, master, () => progress.add(1));
   progress.end();
   const good = asked.filter((host) => isGood(host, expected));
-  if (flags.list !== "-")
+  // a name that nobody knows is a typing mistake, and none of the page's repos
+  const isKnown = repo === undefined || asked.some(({ target }) => expected(repo, target));
+  if (flags.list !== "-" && isKnown)
     await keepStatus(repo, { list: flags.list, hosts: asked, expected }, terminal);
   for (const host of asked) terminal.printJson(jsonOf(host, repo, expected));
   if (!terminal.json) {

@@ -2,7 +2,7 @@ import { mkdir, readdir } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
-import { Failure } from "../../core/errors.ts";
+import { Failure, messageOf, systemCode } from "../../core/errors.ts";
 import { isSafeRef, isSha, isShortName } from "../../core/names.ts";
 import { readIfThere, writeAtomic } from "../../files/files.ts";
 import { askTip, plainWords } from "../repo/remote.ts";
@@ -101,9 +101,18 @@ export async function readWants(repo: string): Promise<Wants | undefined> {
   throw new Failure(`${file} is damaged; correct it, or remove it and run server-update ${repo}`);
 }
 
-/** The repos of which is known what should run. */
+/**
+ * The repos of which is known what should run.
+ * @throws {Failure} when that cannot be read: to go on would be to say that nothing should
+ */
 export async function wantedRepos(): Promise<string[]> {
-  const names = await readdir(join(stateFolder(), "want")).catch(() => []);
+  const folder = join(stateFolder(), "want");
+  const names = await readdir(folder).catch((error: unknown) => {
+    if (systemCode(error) === "ENOENT") return [];
+    throw new Failure(
+      `${folder} cannot be read: ${messageOf(error)}; type the command as its owner, or as root`,
+    );
+  });
   return names
     .filter((name) => name.endsWith(".json"))
     .map((name) => name.slice(0, -".json".length))

@@ -1,4 +1,4 @@
-import { statfs } from "node:fs/promises";
+import { access, constants, statfs } from "node:fs/promises";
 import process from "node:process";
 import { readSecretFile } from "../../config/secrets.ts";
 import { cleanLine } from "../../core/clean.ts";
@@ -44,7 +44,7 @@ export async function remoteOf(
     GIT_HTTP_LOW_SPEED_TIME: "60",
   };
   const config: Record<string, string> = {};
-  if (scheme === "ssh") env["GIT_SSH_COMMAND"] = sshCommand(settings.keyFile);
+  if (scheme === "ssh") env["GIT_SSH_COMMAND"] = await sshCommand(settings.keyFile);
   if (settings.tokenFile !== undefined) {
     if (scheme !== "https" && scheme !== "http") {
       throw new UsageError(
@@ -60,10 +60,14 @@ export async function remoteOf(
   return { url, options: { ...shared, env, config, timeout: settings.timeout } };
 }
 
-function sshCommand(keyFile: string | undefined): string {
+async function sshCommand(keyFile: string | undefined): Promise<string> {
   const options = ["BatchMode=yes", "ConnectTimeout=10", "StrictHostKeyChecking=yes"];
   const words = [process.env["GIT_SSH_COMMAND"] ?? "ssh", ...options.map((each) => `-o ${each}`)];
   if (keyFile !== undefined) {
+    await access(keyFile, constants.R_OK).catch((error: unknown) => {
+      const why = systemCode(error) ?? messageOf(error);
+      throw new UsageError(`key_file: ${keyFile} cannot be read: ${why}; make it with ssh-keygen`);
+    });
     // ssh reads it itself, with rules of its own on who else may read it; git gives the command to a shell
     words.push(`-i '${keyFile.replaceAll("'", `'\\''`)}'`, "-o IdentitiesOnly=yes");
   }
