@@ -1,5 +1,5 @@
-import { appendFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { messageOf } from "../core/errors.ts";
 import { readIfThere, writeAtomic } from "../files/files.ts";
 
@@ -15,9 +15,12 @@ export interface IgnoredDelivery {
   readonly delivery?: string | undefined;
 }
 
+/** Milliseconds in which ignored deliveries gather for one write. */
+const writeDelay = 100;
+
 /**
- * The newest ignored deliveries: they answer why a push did not run. They are a line each in a file that is written
- * behind the answers: what a crash takes of it is missed, not waited for.
+ * The newest ignored deliveries: they answer why a push did not run. Their file, a line each, is written behind the
+ * answers: what a crash takes of it is missed, not waited for.
  */
 export class Ignored {
   readonly #path: string;
@@ -25,8 +28,6 @@ export class Ignored {
   readonly #max: number;
   /** The oldest first. */
   readonly #deliveries: IgnoredDelivery[] = [];
-  #unwritten: IgnoredDelivery[] = [];
-  #linesOnDisk = 0;
   #writing: Promise<void> | undefined;
   #isBroken = false;
 
@@ -48,28 +49,22 @@ export class Ignored {
 
   async #read(): Promise<void> {
     const lines = ((await readIfThere(this.#path)) ?? "").split("\n").filter((line) => line !== "");
-    this.#linesOnDisk = lines.length;
     for (const line of lines.slice(-this.#max)) {
       try {
         const delivery = JSON.parse(line) as IgnoredDelivery | null;
         if (typeof delivery?.time === "string" && typeof delivery.reason === "string")
           this.#deliveries.push(delivery);
       } catch {
-        // a crash cut it short: what is missing is one line of a list
+        // an editor's work, or a crash of a former version: what is missing is one line of a list
       }
     }
   }
 
   /** Remember one. */
   add(delivery: Omit<IgnoredDelivery, "time">): void {
-    const added = { time: new Date().toISOString(), ...delivery };
-    for (const list of [this.#deliveries, this.#unwritten]) {
-      list.push(added);
-      if (list.length > this.#max) list.shift();
-    }
-    this.#writing ??= this.#write().finally(() => {
-      this.#writing = undefined;
-    });
+    this.#deliveries.push({ time: new Date().toISOString(), ...delivery });
+    if (this.#deliveries.length > this.#max) this.#deliveries.shift();
+    this.#writing ??= this.#writeSoon();
   }
 
   /** The newest first. */
@@ -82,32 +77,20 @@ export class Ignored {
 
   /** Wait until all are written. */
   async close(): Promise<void> {
-    await this.#writing;
+    while (this.#writing) await this.#writing;
   }
 
-  async #write(): Promise<void> {
-    while (this.#unwritten.length > 0) {
-      const now = this.#unwritten;
-      this.#unwritten = [];
-      try {
-        if (this.#linesOnDisk + now.length > 2 * this.#max) {
-          await writeAtomic(this.#path, textOf(this.#deliveries), { mode: 0o600 });
-          this.#linesOnDisk = this.#deliveries.length;
-        } else {
-          // an empty line first: the one before may have been cut short
-          await appendFile(this.#path, `\n${textOf(now)}`, { mode: 0o600 });
-          this.#linesOnDisk += now.length;
-        }
-        this.#isBroken = false;
-      } catch (error) {
-        if (!this.#isBroken)
-          this.#warn(`ignored deliveries cannot be written: ${messageOf(error)}`);
-        this.#isBroken = true;
-      }
+  async #writeSoon(): Promise<void> {
+    await sleep(writeDelay);
+    const newest = this.#deliveries.at(-1);
+    const text = this.#deliveries.map((each) => `${JSON.stringify(each)}\n`).join("");
+    try {
+      await writeAtomic(this.#path, text, { mode: 0o600, durable: false });
+      this.#isBroken = false;
+    } catch (error) {
+      if (!this.#isBroken) this.#warn(`ignored deliveries cannot be written: ${messageOf(error)}`);
+      this.#isBroken = true;
     }
+    this.#writing = this.#deliveries.at(-1) === newest ? undefined : this.#writeSoon();
   }
-}
-
-function textOf(deliveries: readonly IgnoredDelivery[]): string {
-  return deliveries.map((each) => `${JSON.stringify(each)}\n`).join("");
 }

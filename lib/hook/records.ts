@@ -153,9 +153,11 @@ export class Records {
       // an earlier attempt's exit code must not be taken for this one's
       for (const name of ["payload.json", "hook-payload.json", "stages", "exit"] as const)
         await rm(this.path(record.id, name), { force: true, recursive: true });
-    await writeNew(this.path(record.id, "payload.json"), payload, { mode: 0o600 });
-    await writeNew(this.path(record.id, "hook-payload.json"), payload, { mode: 0o400, owner });
-    await writeNew(this.path(record.id, "stages"), new Uint8Array(), { mode: 0o600, owner });
+    await Promise.all([
+      writeNew(this.path(record.id, "payload.json"), payload, { mode: 0o600 }),
+      writeNew(this.path(record.id, "hook-payload.json"), payload, { mode: 0o400, owner }),
+      writeNew(this.path(record.id, "stages"), new Uint8Array(), { mode: 0o600, owner }),
+    ]);
   }
 
   /** The payload of a run, as it was accepted; undefined when it is gone, or no longer what the server wrote. */

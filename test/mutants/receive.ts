@@ -137,8 +137,8 @@ export const receive: Mutation[] = [
   {
     what: "the server's own payload.json is readable by all",
     file: "lib/hook/records.ts",
-    from: 'payload.json"), payload, { mode: 0o600 });',
-    to: 'payload.json"), payload, { mode: 0o644 });',
+    from: 'payload.json"), payload, { mode: 0o600 }),',
+    to: 'payload.json"), payload, { mode: 0o644 }),',
     tests: ["scripts/hook-server-process"],
   },
   {

@@ -51,7 +51,7 @@ test("genuine deliveries that start nothing are listed with time, repo, event, r
   assert.match(table, /^RECEIVED +REPO +EVENT +REF +WHY\n/);
   assert.match(
     table,
-    /^\d+ (?:s|min) ago +me\/site +github push +v1 +no repo is configured for this ref$/m,
+    /^\d+ (?:s|min) ago +me\/site +github push +tag v1 +no repo is configured for this ref$/m,
   );
   assert.match(table, / evil<202e> /);
   const filtered = JSON.parse(
