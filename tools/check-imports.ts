@@ -59,6 +59,7 @@ const owners: Record<string, string> = {
   "@nats-io/transport-node": "lib/bus/bus.ts",
   "@nats-io/jetstream": "lib/bus/bus.ts",
   "@nats-io/kv": "lib/bus/bus.ts",
+  "@nats-io/obj": "lib/bus/objects.ts",
 };
 
 /** Cheap enough to be loaded with the file that needs it; only stages reach zx, which --help does not load. */

@@ -5,6 +5,9 @@ import { cleanLine } from "../core/clean.ts";
 import { Failure, messageOf, systemCode } from "../core/errors.ts";
 import { checkBusUrl } from "./address.ts";
 import { nkeyOf, signNonce } from "./nkey.ts";
+import { type Objects, openObjects } from "./objects.ts";
+
+export type { Objects } from "./objects.ts";
 
 /** The bus: a NATS server with JetStream, in whose key-value buckets one side writes and the other reads. */
 
@@ -43,12 +46,19 @@ export interface Bucket {
   all(): Promise<Map<string, string>>;
   /**
    * Write a value; with a revision, only when that is still the key's own (0: there is none).
-   * @returns false when somebody else was faster
-   * @throws {Failure} when the bus does not answer, or does not permit it
+   * @returns its new revision; undefined when somebody else was faster
+   * @throws {Failure} when the bus does not answer, or does not permit it: it may be written all the same, also later
    */
-  put(key: string, text: string, revision?: number): Promise<boolean>;
+  put(key: string, text: string, revision?: number): Promise<number | undefined>;
+  /** Remove a value; the revisions of those that follow under its key go on. @throws {Failure} */
+  remove(key: string): Promise<void>;
   /** See changes from now on; `key` may be `>` for all. What came while the connection was lost is not among them. */
   watch(key: string, onChange: (key: string, text: string) => void): void;
+  /**
+   * Hear of all values, those that are there and then each change; after the connection was lost of all once more.
+   * An undefined value was removed. Resolves when those that are there now were told.
+   */
+  follow(onValue: (key: string, text: string | undefined) => void): Promise<void>;
 }
 
 export interface Bus {
@@ -58,6 +68,12 @@ export interface Bus {
    * @throws {Failure}
    */
   makeBucket(name: string): Promise<void>;
+  /** A bucket of objects with room for so many bytes; it is made where there is none. @throws {Failure} */
+  objects(name: string, options: { maxBytes: number }): Promise<Objects>;
+  /** Ask whoever serves a subject. @throws {Failure} when nobody does, or no answer comes in time */
+  request(subject: string, text: string): Promise<string>;
+  /** Answer what is asked under a subject; an `answer` that throws gives none. */
+  serve(subject: string, answer: (text: string) => Promise<string>): void;
   /** Called whenever the connection stands (again): then values have to be read anew. */
   onConnect(call: () => void): void;
   close(): Promise<void>;
@@ -142,12 +158,18 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
       async put(key, text, revision) {
         try {
           const kv = await opened;
-          if (revision === undefined) await kv.put(key, text);
-          else if (revision === 0) await kv.create(key, text);
-          else await kv.update(key, text, revision);
-          return true;
+          if (revision === undefined) return await kv.put(key, text);
+          if (revision === 0) return await kv.create(key, text);
+          return await kv.update(key, text, revision);
         } catch (error) {
-          if (revision !== undefined && isConflict(error)) return false;
+          if (revision !== undefined && isConflict(error)) return undefined;
+          throw failure(`${about} cannot be written`, error);
+        }
+      },
+      async remove(key) {
+        try {
+          await (await opened).purge(key);
+        } catch (error) {
           throw failure(`${about} cannot be written`, error);
         }
       },
@@ -158,6 +180,32 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
             if (error) return onStatus(`the bus: ${messageOf(error)}`);
             onChange(message.subject.slice(prefix.length), message.string());
           },
+        });
+      },
+      follow(onValue) {
+        return new Promise((resolve) => {
+          let stop = () => {};
+          const going = async () => {
+            while (!connection.isClosed()) {
+              try {
+                const kv = await opened;
+                const { values } = await kv.status();
+                const entries = await kv.watch();
+                stop = () => entries.stop();
+                if (values === 0) resolve();
+                for await (const entry of entries) {
+                  onValue(entry.key, entry.operation === "PUT" ? entry.string() : undefined);
+                  if (entry.delta === 0) resolve();
+                }
+              } catch (error) {
+                onStatus(failure(`${about} cannot be followed`, error).message);
+              }
+              await pause(200);
+            }
+          };
+          void going();
+          // what the server knew of us is gone with the connection
+          calls.push(() => stop());
         });
       },
     };
@@ -172,6 +220,40 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
         throw failure(`bucket ${bucketName} cannot be made on the bus`, error);
       }
     },
+    async objects(bucketName, { maxBytes }) {
+      try {
+        const objects = await openObjects(js, bucketName, { maxBytes, timeout });
+        const tell = (error: unknown) => {
+          throw failure(`bucket ${bucketName} of the bus`, error);
+        };
+        return {
+          put: (key, data) => objects.put(key, data).catch(tell),
+          get: (key) => objects.get(key).catch(tell),
+          remove: (key) => objects.remove(key).catch(tell),
+          names: () => objects.names().catch(tell),
+        };
+      } catch (error) {
+        throw failure(`bucket ${bucketName} cannot be made on the bus`, error);
+      }
+    },
+    async request(subject, text) {
+      try {
+        return (await connection.request(subject, text, { timeout })).string();
+      } catch (error) {
+        throw failure("nobody answers on the bus", error);
+      }
+    },
+    serve(subject, answer) {
+      connection.subscribe(subject, {
+        callback(error, message) {
+          if (error) return onStatus(`the bus: ${messageOf(error)}`);
+          answer(message.string()).then(
+            (text) => message.respond(text),
+            (reason: unknown) => onStatus(`the bus: ${messageOf(reason)}`),
+          );
+        },
+      });
+    },
     onConnect(call) {
       calls.push(call);
       call();
@@ -180,6 +262,10 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
       await connection.close().catch(() => {});
     },
   };
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 /** A value was changed by somebody else: JetStream's "wrong last sequence". */

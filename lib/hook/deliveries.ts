@@ -15,7 +15,7 @@ import {
   WrongPayload,
 } from "./payload.ts";
 import { checkoutBranch } from "./checkout.ts";
-import type { Scheduler } from "./scheduler.ts";
+import type { Queue } from "./queue.ts";
 import type { Entry } from "./entry.ts";
 import type { Store } from "./store.ts";
 import { Refusals } from "./refusals.ts";
@@ -27,8 +27,8 @@ const maxBody = 25 * 1024 * 1024;
 
 interface DeliveriesParts {
   settings: Settings;
-  store: Store;
-  scheduler: Pick<Scheduler, "draining" | "queue">;
+  store: Pick<Store, "runOf">;
+  scheduler: { readonly draining: boolean; readonly queue: Pick<Queue<Entry>, "waitingOf"> };
   /** Puts changes on disk, and then into the queue. */
   accept: Store["accept"];
   ignored: Ignored;

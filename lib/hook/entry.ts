@@ -16,6 +16,11 @@ export interface Source {
 export interface Entry extends Waiting, Source, Change {
   /** ISO time. */
   readonly accepted: string;
+  /** What several builders know of it: see the record of a run. */
+  readonly builder?: string | undefined;
+  readonly fence?: number | undefined;
+  readonly attempt?: number;
+  readonly interrupted?: string[] | undefined;
 }
 
 /** What is known of an accepted run, also after it has ended. */

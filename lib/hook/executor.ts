@@ -28,7 +28,7 @@ export type Result =
 interface Stop {
   readonly why: string;
   readonly state: RunState;
-  readonly by?: string;
+  readonly by?: string | undefined;
   readonly cancelledBy?: string;
 }
 
@@ -129,7 +129,7 @@ export class Executor {
   async leaveAll(): Promise<void> {
     if (this.#active.size === 0) return;
     const { outlives } = await this.#parts.cgroups.find();
-    if (!outlives) return this.stopAll();
+    if (!outlives || this.#parts.guard) return this.stopAll();
     this.#closing ??= "leave";
     for (const [id, { running }] of this.#active) {
       this.#parts.log.warn(`run ${id} goes on; the next server takes it over`);

@@ -2,6 +2,7 @@ import { mkdirSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
+import { isDeepStrictEqual } from "node:util";
 import { messageOf } from "../core/errors.ts";
 import { version } from "../core/version.ts";
 import type { Terminal } from "../cli/terminal.ts";
@@ -71,8 +72,8 @@ export async function serve(flags: HookFlags, { quiet }: { quiet: boolean }): Pr
     try {
       const fresh = await load();
       for (const text of needRestart(settings.config, fresh)) log.warn(text);
-      const { listen, state } = settings.config;
-      settings.config = { ...fresh, listen, state };
+      const { listen, state, builder } = settings.config;
+      settings.config = { ...fresh, listen, state, builder };
       settings.mask = createMask(fresh.secrets);
       server.reload();
       server.problems.set("config", undefined);
@@ -180,6 +181,8 @@ function needRestart(before: HookConfig, after: HookConfig): string[] {
   if (formatListen(before.listen) !== formatListen(after.listen))
     texts.push("listen has changed: restart to use it");
   if (before.state !== after.state) texts.push("state has changed: restart to use it");
+  if (!isDeepStrictEqual(before.builder, after.builder))
+    texts.push("builders has changed: restart to use it");
   return texts;
 }
 

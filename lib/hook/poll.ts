@@ -9,7 +9,8 @@ import type { RepoConfig, Settings } from "./config.ts";
 import { matchesRef } from "./payload.ts";
 import type { RunRecord } from "./records.ts";
 import type { Problems } from "./problems.ts";
-import type { Scheduler } from "./scheduler.ts";
+import type { Entry } from "./entry.ts";
+import type { Queue } from "./queue.ts";
 import type { Store } from "./store.ts";
 import type { ServerLog } from "./telemetry.ts";
 
@@ -37,7 +38,7 @@ export class Heads {
   }
 
   /** A run succeeded: its commit is its ref's last good one. */
-  async succeeded(record: RunRecord): Promise<void> {
+  async succeeded(record: Pick<RunRecord, "repo" | "ref" | "sha">): Promise<void> {
     // only branches are polled
     if (record.sha === undefined || !record.ref.startsWith("refs/heads/")) return;
     try {
@@ -91,7 +92,7 @@ const maxDelay = 86_400_000;
 interface PollerParts {
   settings: Settings;
   heads: Heads;
-  scheduler: Pick<Scheduler, "draining" | "queue">;
+  scheduler: { readonly draining: boolean; readonly queue: Pick<Queue<Entry>, "entries"> };
   accept: Store["accept"];
   problems: Problems;
   log: ServerLog;

@@ -59,6 +59,9 @@ export interface RunRecord extends Source, Change {
   built?: string | undefined;
   /** Who is still to be told of its end. */
   tell?: Telling[] | undefined;
+  /** Of several builders the one that ran it, and the fencing number of its claim: it grows with each claim of a repo. */
+  builder?: string | undefined;
+  fence?: number | undefined;
   /** What its end means: the first failure after good, or the first good after a failure. */
   change?: "broken" | "fixed" | undefined;
 }
@@ -75,7 +78,7 @@ const maxPayload = 64 * 1024 * 1024;
 /** The record of a run that waits and was never started. */
 export function recordOf(entry: Entry): RunRecord {
   const { order: _order, ...known } = entry;
-  return { ...known, state: "waiting", attempt: 0 };
+  return { ...known, state: "waiting", attempt: known.attempt ?? 0 };
 }
 
 /** The entry that a run was made of. */

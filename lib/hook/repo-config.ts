@@ -5,6 +5,7 @@ import { readSecretVariable } from "../config/secrets.ts";
 import { alsoJson, type Infer, type Schema, y } from "../config/yaml.ts";
 import type { Limits } from "../exec/cgroup.ts";
 import { currentUser, isRoot, lookUpUser, type User } from "../exec/users.ts";
+import { runsOnSchema } from "./builders/config.ts";
 import { placed, type ConfigSource } from "./config-source.ts";
 import type { TriggerRules } from "./payload.ts";
 import { isSigningToken, signingKey } from "./signature.ts";
@@ -52,6 +53,7 @@ const repoKeys = y.object({
   cancel: y.optional(y.boolean(), false),
   public: y.optional(y.boolean(), false),
   limits: y.optional(limitsSchema),
+  runs_on: y.optional(runsOnSchema),
 });
 
 export const repoSchema = alsoJson(repoKeys, {
@@ -87,6 +89,8 @@ export interface RepoConfig extends TriggerRules {
   readonly public: boolean;
   /** What a run may use. */
   readonly limits: Limits;
+  /** The names or labels of the builders that may run it; undefined: all. */
+  readonly runsOn: readonly string[] | undefined;
 }
 
 /** What the file says for all repos. */
@@ -97,6 +101,7 @@ export interface RepoDefaults {
   readonly on_change?: readonly string[] | undefined;
   /** Its forges, by host. */
   readonly forge?: object | undefined;
+  readonly builders?: object | undefined;
 }
 
 /**
@@ -145,6 +150,10 @@ export async function readRepo(
     throw new UsageError(
       `${where("forge")}: "${raw.forge}" is not under forge: at the top of the file`,
     );
+  if (raw.runs_on !== undefined && all.builders === undefined)
+    throw new UsageError(
+      `${where("runs_on")}: there is one builder only; leave runs_on out, or add builders: at the top of the file`,
+    );
   const own = currentUser();
   const user =
     raw.user === undefined
@@ -173,6 +182,7 @@ export async function readRepo(
     on: raw.on,
     cancel: raw.cancel,
     public: raw.public,
+    runsOn: raw.runs_on,
     limits: readLimits(raw.limits, all.limits, where("limits")),
   };
 }

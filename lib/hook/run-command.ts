@@ -83,6 +83,7 @@ function runVariables(run: RunRecord, dir: string, payloadFile: string): Record<
     HOOK_DELIVERY: run.delivery ?? "",
     HOOK_RUN: run.id,
     HOOK_PAYLOAD: payloadFile,
+    ...(run.fence === undefined ? {} : { HOOK_FENCE: String(run.fence) }),
     ...(release
       ? {
           RELEASE_TAG: release.tag,

@@ -1,6 +1,7 @@
 import { rm } from "node:fs/promises";
 import { type Cgroups, runPrefix } from "../exec/cgroups.ts";
 import { isAlive, newCookie } from "../exec/process-tree.ts";
+import type { Guard } from "./builders/guard.ts";
 import type { RepoConfig, Settings } from "./config.ts";
 import type { Records, RunRecord } from "./records.ts";
 import { type Command, scriptCommand, scriptOf, afterCommand } from "./run-command.ts";
@@ -22,6 +23,10 @@ export interface RunStepsParts {
   records: Records;
   /** Where runs have cgroups of their own. */
   cgroups: Cgroups;
+  /** Of several builders: what ends a command that goes on longer than the run is ours. @throws when it is not ours any more */
+  guard:
+    | ((id: string, tree: { cookie: string; cgroup: string | undefined }) => Promise<Guard>)
+    | undefined;
 }
 
 /**
@@ -73,7 +78,12 @@ export class RunSteps {
     const cgroup = await this.#parts.cgroups.make(name, limitsOf(record, repo));
     await this.#states.marked(record, { cookie, cgroup });
     const { outlives } = await this.#parts.cgroups.find();
-    const running = await startCommand(this.#jobOf(record, repo), command, { outlives });
+    const guard = await this.#parts.guard?.(record.id, { cookie, cgroup });
+    const mode = { outlives: outlives && !guard };
+    const starting = startCommand(this.#jobOf(record, repo), command, mode);
+    if (guard) void starting.then(({ outcome }) => outcome).then(guard.end, guard.end);
+    const running = await starting;
+    guard?.watch(running.pid);
     await this.#states.running(record, { pid: running.pid, pidStart: running.pidStart });
     return running;
   }

@@ -110,7 +110,8 @@ function whyNoRerun({ state, by }: RunView): string {
     : "what the run was made of is not kept any more; push again";
 }
 
-function viewOf(record: RunRecord): RunView {
+/** What is shown of a run. */
+export function viewOf(record: RunRecord): RunView {
   const { cookie: _cookie, cgroup: _cgroup, pid: _pid, pidStart: _start, ...view } = record;
   return view;
 }

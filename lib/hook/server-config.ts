@@ -6,6 +6,7 @@ import { notifySchema, readTargets, type Target } from "../notify/notify.ts";
 import { type Forge, forgeSchema, readForges } from "../statuses/statuses.ts";
 import type { StatusSettings } from "../page/page.ts";
 import { type Listen, parseListen } from "../http/server.ts";
+import { type BuilderSettings, buildersSchema, readBuilders } from "./builders/config.ts";
 import { placed, type ConfigSource } from "./config-source.ts";
 import { limitsSchema } from "./repo-config.ts";
 import { readStatus, statusSettings } from "./status-config.ts";
@@ -30,6 +31,7 @@ export const serverSettings = {
   on_success: y.optional(y.oneOrMore(y.string())),
   on_failure: y.optional(y.oneOrMore(y.string())),
   on_change: y.optional(y.oneOrMore(y.string())),
+  builders: y.optional(buildersSchema),
   ...statusSettings,
 };
 
@@ -62,6 +64,8 @@ export interface ServerConfig {
   readonly targets: readonly Target[];
   /** Who may see and steer; undefined: there is no page, and no run is told of but on the socket. */
   readonly status: StatusSettings | undefined;
+  /** Which of several builders this is; undefined: it is alone. */
+  readonly builder: BuilderSettings | undefined;
 }
 
 /** The server's own settings; undefined when `source` was told of a mistake. */
@@ -72,6 +76,7 @@ export async function readServer(
 ): Promise<ServerConfig | undefined> {
   const status = await source.attempt(() => readStatus(source, raw));
   const listen = await source.attempt(() => readListen(source, raw, overrides.listen));
+  const builder = await source.attempt(() => readBuilders(source, raw.builders));
   const { path, onFile } = source;
   const below = (name: string) => (keys: readonly (string | number)[]) =>
     source.where([name, ...keys]);
@@ -97,6 +102,7 @@ export async function readServer(
       forges,
       targets,
       status,
+      builder,
     }
   );
 }

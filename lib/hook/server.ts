@@ -6,6 +6,7 @@ import { messageOf } from "../core/errors.ts";
 import { Cgroups } from "../exec/cgroups.ts";
 import { createHttpServer, type Listen, listenOn } from "../http/server.ts";
 import { Page } from "../page/page.ts";
+import type { Builder } from "./builders/builder.ts";
 import type { Settings } from "./config.ts";
 import { Deliveries } from "./deliveries.ts";
 import { Executor } from "./executor.ts";
@@ -43,6 +44,14 @@ export async function openServer(settings: Settings, log: ServerLog) {
   const teller = await Teller.open({ settings, records, log });
   const problems = new Problems();
 
+  const asBuilder = settings.config.builder;
+  // loaded only where there are several builders
+  const builders = asBuilder && {
+    ...(await import("./builders/builder.ts")),
+    ...(await import("./builders/join.ts")),
+  };
+  let builder: Builder | undefined;
+  let mayBegin = false;
   const cgroups = new Cgroups();
   const executor = new Executor({
     settings,
@@ -50,10 +59,14 @@ export async function openServer(settings: Settings, log: ServerLog) {
     cgroups,
     log,
     metrics,
-    payloadOf: (entry) => store.payload(entry),
+    guard: builders && ((id, tree) => builderOrThrow().guard(id, tree)),
+    payloadOf: (entry) => (builder ?? store).payload(entry),
     onSuccess: (record) => heads.succeeded(record),
-    tellingOf: (record) => teller.tellingOf(record),
-    onRunning: (record) => teller.progress(record),
+    tellingOf: (record) => (builder?.isLost(record.id) ? [] : teller.tellingOf(record)),
+    onRunning: (record) => {
+      teller.progress(record);
+      builder?.progress(record);
+    },
   });
   const scheduler = new Scheduler({
     settings,
@@ -64,12 +77,28 @@ export async function openServer(settings: Settings, log: ServerLog) {
       teller.ended(records.get(old.id));
     },
     onEnded: (entry, record) => {
-      store.settle(entry, record.state, record.by);
+      if (builder) builder.ended(record);
+      else store.settle(entry, record.state, record.by);
       teller.ended(record);
       void tidy(entry.repo);
     },
   });
+  if (asBuilder && builders)
+    builder = new builders.Builder({
+      ...{ settings, builder: asBuilder, log, problems, home: await builders.homeOf(state) },
+      start: (entry) => scheduler.add(entry),
+      stop: (id, { why, by }) => void executor.stop(id, { why, state: "cancelled", by }),
+      mayBegin: () => mayBegin && !scheduler.draining,
+      recordOf: (id) => records.get(id),
+      onSuperseded: (old, by) => {
+        executor.supersede(old, by);
+        teller.ended(records.get(old.id));
+      },
+      onBuilt: (what) => void heads.succeeded(what),
+      keepLog: async () => {},
+    });
   const accept: Store["accept"] = async (source, changes, payload) => {
+    if (builder) return await builder.accept(source, changes, payload);
     const entries = await store.accept(source, changes, payload);
     for (const entry of entries) {
       scheduler.add(entry);
@@ -78,8 +107,16 @@ export async function openServer(settings: Settings, log: ServerLog) {
     }
     return entries;
   };
-  const deliveries = new Deliveries({ settings, store, scheduler, accept, ignored, log });
-  const poller = new Poller({ settings, heads, scheduler, accept, problems, log });
+  // what waits is on the bus then, whoever accepted it
+  const waitingFor = builder && {
+    queue: builder,
+    get draining() {
+      return scheduler.draining;
+    },
+  };
+  const accepting = { settings, scheduler: waitingFor ?? scheduler, accept, log };
+  const deliveries = new Deliveries({ ...accepting, store: builder ?? store, ignored });
+  const poller = new Poller({ ...accepting, heads, problems });
   const runs = new Runs({ store, scheduler, records, accept });
   const logs = new LiveLogs();
   const source = pageSource({ settings, runs, records, ignored, logs, problems });
@@ -116,8 +153,18 @@ export async function openServer(settings: Settings, log: ServerLog) {
     }
   }
 
+  function builderOrThrow(): Builder {
+    if (!builder) throw new Error("a run without its builder");
+    return builder;
+  }
+
   /** Go on with what a former server left. */
   async function recover(): Promise<void> {
+    if (builder && builders) {
+      await builders.endRunsBefore({ builder, records, executor, log });
+      void builders.handOver(builder, { store, waiting, log }).catch(onBug);
+      return;
+    }
     const entries = new Set(waiting.map(({ id }) => id));
     const orphans = [...records.all()].filter(
       ({ id, state }) => !hasEnded(state) && !entries.has(id),
@@ -150,6 +197,8 @@ export async function openServer(settings: Settings, log: ServerLog) {
     },
     /** Start what waits, and look for missed pushes. */
     start(): void {
+      mayBegin = true;
+      builder?.look();
       scheduler.schedule();
       poller.start();
     },
@@ -175,6 +224,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
     async drain(patience: number): Promise<void> {
       poller.stop();
       await scheduler.drain(patience);
+      await builder?.close();
       await Promise.all([store.close(), ignored.close(), teller.close()]);
     },
     /** Close the addresses. */

@@ -152,7 +152,7 @@ export async function makeYard(
       ...(more.includes("secret_") || more.includes("insecure") ? [] : ["    secret_file: secret"]),
       ...(more.includes("refs:") ? [] : ["    refs: [main]"]),
       ...(more.includes("poll:") ? [] : ["    poll: false"]),
-      ...(more.includes("on:") ? [] : [`    on: { push: ${dir}/job, release: ${dir}/job }`]),
+      ...(/(?:^|\n)on:/.test(more) ? [] : [`    on: { push: ${dir}/job, release: ${dir}/job }`]),
       ...more
         .split("\n")
         .filter((line) => line !== "")

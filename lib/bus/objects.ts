@@ -1,0 +1,47 @@
+import { Buffer } from "node:buffer";
+import type { JetStreamClient } from "@nats-io/jetstream";
+import type { ObjectStore } from "@nats-io/obj";
+
+/** A bucket of objects: what is too large for one value. */
+export interface Objects {
+  /** Keep an object, in place of one of that name. @throws what the bus refused: it is full, or away */
+  put(name: string, data: Uint8Array): Promise<void>;
+  /** Undefined: there is none of that name. */
+  get(name: string): Promise<Buffer | undefined>;
+  remove(name: string): Promise<void>;
+  /** The names of all, the oldest first. */
+  names(): Promise<string[]>;
+}
+
+/** Open a bucket of objects, which is made where there is none, with room for so many bytes. */
+export async function openObjects(
+  js: JetStreamClient,
+  name: string,
+  { maxBytes, timeout }: { maxBytes: number; timeout: number },
+): Promise<Objects> {
+  const { Objm } = await import("@nats-io/obj");
+  const objm = new Objm(js);
+  const store: ObjectStore = await objm
+    .create(name, { max_bytes: maxBytes })
+    // it was made with another size
+    .catch(() => objm.open(name));
+  return {
+    async put(key, data) {
+      await store.putBlob({ name: key }, data, { timeout });
+    },
+    async get(key) {
+      const data = await store.getBlob(key);
+      return data === null ? undefined : Buffer.from(data);
+    },
+    async remove(key) {
+      await store.delete(key);
+    },
+    async names() {
+      const all = await store.list();
+      return all
+        .filter(({ deleted }) => !deleted)
+        .sort((a, b) => a.mtime.localeCompare(b.mtime))
+        .map((each) => each.name);
+    },
+  };
+}

@@ -1,0 +1,517 @@
+import { randomInt, randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import { type Bus, connectBus, type Objects } from "../../bus/bus.ts";
+import { nameOnBus } from "../../bus/address.ts";
+import { nkeyOf } from "../../bus/nkey.ts";
+import { Failure, messageOf } from "../../core/errors.ts";
+import { newRunId } from "../../core/id.ts";
+import { HttpError } from "../../http/server.ts";
+import { findRepo, type RepoConfig, type Settings } from "../config.ts";
+import type { Entry, KnownRun, Source } from "../entry.ts";
+import type { Change } from "../payload.ts";
+import { entryOf, hasEnded, type RunRecord, recordOf } from "../records.ts";
+import { viewOf } from "../runs.ts";
+import type { Problems } from "../problems.ts";
+import type { ServerLog } from "../telemetry.ts";
+import { type Claim, Claims, guardAfter } from "./claims.ts";
+import { type BuilderSettings, mayRun } from "./config.ts";
+import { bucketName, Documents, type SharedRun } from "./documents.ts";
+import { type Guard, startGuard } from "./guard.ts";
+import {
+  addWanted,
+  nextOrder,
+  removeWanted,
+  sameWanted,
+  type Wanted,
+  type WantedRun,
+} from "./wanted.ts";
+
+/** Milliseconds between two tries to tell the bus that a run has ended. */
+const retryDelay = 500;
+/** Payloads take so many bytes on the bus at most. */
+const maxPayloads = 4 * 1024 ** 3;
+
+export interface BuilderParts {
+  settings: Settings;
+  builder: BuilderSettings;
+  /** Names the state folder for ever. */
+  home: string;
+  log: ServerLog;
+  problems: Problems;
+  /** Run an entry under a claim that is ours. */
+  start: (entry: Entry) => void;
+  /** End a run that is under way. */
+  stop: (id: string, why: { why: string; by?: string }) => void;
+  /** Whether runs may be begun: not before what a former server left is cleared, and not at the server's end. */
+  mayBegin: () => boolean;
+  recordOf: (id: string) => RunRecord | undefined;
+  onSuperseded: (old: Entry, by: Entry) => void;
+  /** A branch's commit was built, here or elsewhere. */
+  onBuilt: (what: { repo: string; ref: string; sha: string }) => void;
+  /** The log of a run that has ended, to be kept on the bus. */
+  keepLog: (objects: Objects, id: string) => Promise<void>;
+}
+
+/** What is there once the bus was reached. */
+interface Connected {
+  readonly bus: Bus;
+  readonly documents: Documents;
+  readonly claims: Claims;
+  readonly payloads: Objects;
+  readonly logs: Objects;
+}
+
+/**
+ * One of several builders. What is accepted is kept on the bus (`want.REPO`); a builder with room takes the claim of a
+ * repo, runs what is wanted of it, and says on the bus how that ended before it gives the claim back. Whatever instant
+ * a builder is killed at, or cut off, its claim ends, and another one goes on from what stands on the bus.
+ */
+export class Builder {
+  readonly #parts: BuilderParts;
+  readonly #opening: Promise<void>;
+  #connection: Bus | undefined;
+  #open: Connected | undefined;
+  /** The runs under way here, with their claims. */
+  readonly #running = new Map<string, { claim: Claim; payload: Buffer; guards: Set<Guard> }>();
+  /** Runs that were ended here since their claim was lost: how they end elsewhere counts. */
+  readonly #lost = new Set<string>();
+  readonly #finishing = new Set<Promise<void>>();
+  readonly #timer: NodeJS.Timeout;
+  #looking: Promise<void> | undefined;
+  #lookAgain = false;
+  #closed = false;
+  #digits = randomInt(2 ** 24);
+
+  constructor(parts: BuilderParts) {
+    this.#parts = parts;
+    this.#opening = this.#connect().catch((error: unknown) => parts.log.bug(error));
+    this.#timer = setInterval(() => this.look(), parts.builder.lease / 5);
+  }
+
+  async #connect(): Promise<void> {
+    const { builder, log, home, problems } = this.#parts;
+    const note = (text: string) => log.warn(text);
+    note(`the bus knows this builder by the key ${nkeyOf(builder.bus.key)}`);
+    problems.set("bus", `the bus ${builder.bus.servers.join(", ")} was not reached yet`);
+    const bus = await connectBus({
+      ...builder.bus,
+      name: `builder-${nameOnBus(builder.name)}`,
+      // a claim must be written well within its lease
+      timeout: Math.min(5000, builder.lease * 0.15),
+      patient: true,
+      onStatus: note,
+    });
+    this.#connection = bus;
+    for (;;) {
+      try {
+        await bus.makeBucket(bucketName);
+        break;
+      } catch (error) {
+        if (this.#closed) return;
+        problems.set("bus", messageOf(error));
+        note(messageOf(error));
+        await sleep(1000);
+      }
+    }
+    const bucket = bus.bucket(bucketName);
+    const payloads = await bus.objects("payloads", { maxBytes: maxPayloads });
+    const logs = await bus.objects("logs", { maxBytes: builder.keepLogs });
+    const documents = new Documents({
+      bucket,
+      warn: note,
+      onChange: (repo) => this.#onWanted(repo),
+      onDone: ({ repo, refs }) => {
+        for (const [ref, { sha }] of Object.entries(refs)) this.#parts.onBuilt({ repo, ref, sha });
+      },
+    });
+    const claims = new Claims({
+      ...{ bucket, home, lease: builder.lease, warn: note },
+      keyOf: (repo) => documents.claimKey(repo),
+      onLost: (claim) => this.#lose(claim),
+      onRenewed: ({ run = "" }) => {
+        for (const guard of this.#running.get(run)?.guards ?? []) guard.beat();
+      },
+    });
+    await documents.follow();
+    this.#open = { bus, documents, claims, payloads, logs };
+    problems.set("bus", undefined);
+    // its disk may have been lost meanwhile
+    bus.onConnect(() => {
+      bus.makeBucket(bucketName).catch((error: unknown) => note(messageOf(error)));
+      this.look();
+    });
+    note(`connected to the bus as builder ${builder.name}`);
+  }
+
+  /** What builders share; undefined before the bus was reached. */
+  get shared(): Connected | undefined {
+    return this.#open;
+  }
+
+  /** Resolves when the bus was reached. */
+  get connected(): Promise<void> {
+    return this.#opening;
+  }
+
+  /**
+   * Keep a delivery's changes on the bus; resolves when they are there.
+   * @throws {HttpError} 503 when they are not: whoever sent them sends them again, and one that came through is known.
+   */
+  async accept(
+    source: Source,
+    changes: readonly Change[],
+    payload: Buffer,
+    known: readonly Entry[] = [],
+  ): Promise<Entry[]> {
+    const open = this.#open;
+    try {
+      if (!open) throw new Failure("the bus was not reached yet");
+      const name = randomUUID();
+      await open.payloads.put(name, payload);
+      let entries: Entry[] = [];
+      let superseded: { old: WantedRun; by: WantedRun }[] = [];
+      await open.documents.changeWanted(source.repo, (wanted) => {
+        [entries, superseded] = [[], []];
+        let next = wanted;
+        for (const [index, change] of changes.entries()) {
+          const before = this.#same(wanted, { ...source, ...change });
+          if (before) entries.push(before);
+          else {
+            const run = known[index] ?? this.#entry(source, change, next);
+            const added = addWanted(next, { ...run, payload: name });
+            next = added.wanted;
+            superseded.push(
+              ...added.superseded.map((old) => ({ old, by: { ...run, payload: name } })),
+            );
+            entries.push(run);
+          }
+        }
+        return next === wanted ? undefined : next;
+      });
+      for (const { old, by } of superseded) this.#supersede(old, by);
+      this.look();
+      return entries;
+    } catch (error) {
+      if (error instanceof Failure)
+        throw new HttpError(503, `not accepted: ${messageOf(error)}`, { "retry-after": "10" });
+      throw error;
+    }
+  }
+
+  #entry(source: Source, change: Change, wanted: Wanted): Entry {
+    const now = Date.now();
+    // an odd step from a random start: no two of ours meet
+    this.#digits = (this.#digits + 0x9e3779) % 0x1000000;
+    const id = newRunId(now, this.#digits.toString(16).padStart(6, "0"));
+    const accepted = new Date(now).toISOString();
+    return { id, ...source, ...change, order: nextOrder(wanted, now), accepted };
+  }
+
+  /** The run that came of the same before; one that failed is sent again on purpose. */
+  #same(wanted: Wanted, what: Source & Change): Entry | undefined {
+    const id = sameWanted(wanted, what);
+    const waiting = wanted.runs.find((run) => run.id === id);
+    const begun = id === undefined ? undefined : this.#open?.documents.run(id);
+    if (!begun || !hasEnded(begun.state)) return waiting ?? (begun && entryOf(begun));
+    return begun.state === "failed" || begun.state === "cancelled" ? undefined : entryOf(begun);
+  }
+
+  #supersede(old: WantedRun, by: Entry): void {
+    const ended = new Date().toISOString();
+    const told = async () => {
+      const changed = await this.#open?.documents.changeRun(old.id, (before) =>
+        // one that was begun goes on to its end
+        before ? undefined : { ...viewOf(recordOf(old)), state: "superseded", by: by.id, ended },
+      );
+      if (changed) this.#parts.onSuperseded(old, by);
+    };
+    told().catch((error: unknown) =>
+      this.#parts.log.warn(`run ${old.id} was superseded, and is not listed: ${messageOf(error)}`),
+    );
+  }
+
+  /** The run of a repo's delivery. */
+  runOf(repo: string, delivery: string): KnownRun | undefined {
+    const documents = this.#open?.documents;
+    if (!documents) return undefined;
+    const waiting = documents.wantedOf(repo).runs.find((run) => run.delivery === delivery);
+    if (waiting) return { entry: waiting, state: "waiting" };
+    for (const run of documents.runs())
+      if (run.repo === repo && run.delivery === delivery)
+        return { entry: entryOf(run), state: run.state, by: run.by };
+    return undefined;
+  }
+
+  /** What is accepted and has no end, here or elsewhere. */
+  *entries(): Iterable<WantedRun> {
+    for (const { runs } of this.#open?.documents.wanted() ?? []) yield* runs;
+  }
+
+  /** How many runs of a repo wait or are under way. */
+  waitingOf(repo: string): number {
+    return this.#open?.documents.wantedOf(repo).runs.length ?? 0;
+  }
+
+  /** Look for something to run, now or when the present look is over. */
+  look(): void {
+    this.#lookAgain = true;
+    this.#looking ??= this.#lookWhileAsked()
+      .catch((error: unknown) => this.#parts.log.warn(messageOf(error)))
+      .finally(() => {
+        this.#looking = undefined;
+      });
+  }
+
+  async #lookWhileAsked(): Promise<void> {
+    while (this.#lookAgain && this.#open && this.#parts.mayBegin() && !this.#closed) {
+      this.#lookAgain = false;
+      const { documents, claims } = this.#open;
+      const { config } = this.#parts.settings;
+      const waiting = [...documents.wanted()]
+        .filter(({ runs }) => runs.length > 0)
+        .sort((a, b) => (a.runs[0]?.order ?? 0) - (b.runs[0]?.order ?? 0));
+      for (const wanted of waiting) {
+        const repo = findRepo(config, wanted.repo);
+        if (!repo || !mayRun(this.#parts.builder, repo.runsOn)) continue;
+        if (claims.held.size >= config.concurrency) break;
+        // one whose claim was lost may still be ending
+        const isBusy = [...this.#running.values()].some(({ claim }) => claim.repo === repo.name);
+        if (!isBusy && !claims.held.has(repo.name)) await this.#take(repo, this.#open);
+      }
+    }
+  }
+
+  /** Take a repo's claim, if that can be had, and begin what is wanted of it. */
+  async #take(repo: RepoConfig, open: Connected): Promise<void> {
+    const claim = await open.claims.take(repo.name);
+    if (!claim) return;
+    try {
+      const wanted = await open.documents.readWanted(repo.name);
+      if (claim.left !== undefined) await this.#closeLeft(claim.left, wanted, open);
+      for (const run of wanted.runs) if (await this.#begin(claim, repo, run, open)) return;
+    } catch (error) {
+      this.#parts.log.warn(`${repo.name} is left to other builders: ${messageOf(error)}`);
+    }
+    await open.claims.release(claim);
+  }
+
+  /** A run whose builder is gone, and which gave way to a newer one meanwhile, has an end, too. */
+  async #closeLeft(id: string, { runs }: Wanted, { documents }: Connected): Promise<void> {
+    if (runs.some((run) => run.id === id)) return;
+    const ended = new Date().toISOString();
+    const reason = "its builder is gone";
+    await documents.changeRun(id, (run) => {
+      if (!run || hasEnded(run.state)) return undefined;
+      const by = runs.findLast(({ kind, ref }) => kind === run.kind && ref === run.ref)?.id;
+      return { ...run, state: by === undefined ? "failed" : "superseded", by, reason, ended };
+    });
+  }
+
+  /** Begin a run under a claim; false when there is nothing to begin. */
+  async #begin(claim: Claim, repo: RepoConfig, run: WantedRun, open: Connected): Promise<boolean> {
+    const { documents, claims, payloads } = open;
+    const { builder, home } = this.#parts;
+    const payload = await payloads.get(run.payload);
+    const isLost = payload === undefined;
+    const shared = await documents.changeRun(run.id, (before) => {
+      if (before && hasEnded(before.state)) return undefined;
+      const view: SharedRun = before ?? viewOf(recordOf(run));
+      const now = new Date().toISOString();
+      const end = {
+        state: "failed",
+        reason: "its payload is lost; push again",
+        ended: now,
+      } as const;
+      if (isLost) return { ...view, ...end };
+      const interrupted =
+        before?.started === undefined ? before?.interrupted : [...(before.interrupted ?? []), now];
+      const by = { builder: builder.name, home, fence: claim.fence, payload: run.payload };
+      return { ...view, ...by, state: "starting", interrupted, reason: undefined };
+    });
+    if (!shared || isLost) {
+      await documents.changeWanted(repo.name, (wanted) => removeWanted(wanted, run.id));
+      return false;
+    }
+    if (!(await claims.begin(claim, run.id))) return false;
+    this.#lost.delete(run.id);
+    this.#running.set(run.id, { claim, payload, guards: new Set() });
+    const { payload: _payload, ...entry } = run;
+    const { interrupted, fence, attempt } = shared;
+    const more = { builder: builder.name, fence, interrupted, attempt };
+    const former = this.#parts.recordOf(run.id);
+    // it was begun here before, and lost
+    if (former) Object.assign(former, more, { state: "waiting", tell: undefined });
+    this.#parts.start({ ...entry, ...more, repo: repo.name } as Entry);
+    return true;
+  }
+
+  /** The payload of a run that was begun here. @throws {Failure} */
+  async payload(entry: Entry): Promise<Buffer> {
+    const known = this.#running.get(entry.id)?.payload;
+    if (known) return known;
+    const name =
+      this.#open?.documents.wantedOf(entry.repo).runs.find(({ id }) => id === entry.id)?.payload ??
+      this.#open?.documents.run(entry.id)?.payload;
+    const payload = name === undefined ? undefined : await this.#open?.payloads.get(name);
+    if (!payload) throw new Failure("its payload is not on the bus any more");
+    return payload;
+  }
+
+  /**
+   * A guard for a command of a run that is about to start.
+   * @throws {Failure} when the run's claim is not ours any more: it must not start.
+   */
+  async guard(id: string, tree: { cookie: string; cgroup: string | undefined }): Promise<Guard> {
+    const running = this.#running.get(id);
+    const claims = this.#open?.claims;
+    const isValid = () => running !== undefined && claims?.isValid(running.claim) === true;
+    if (!running || !isValid()) throw new Failure(lostClaim);
+    const patience = this.#parts.builder.lease * guardAfter;
+    const guard = await startGuard({ ...tree, patience });
+    running.guards.add(guard);
+    const end = () => {
+      running.guards.delete(guard);
+      guard.end();
+    };
+    if (isValid()) return { ...guard, end };
+    end();
+    throw new Failure(lostClaim);
+  }
+
+  /** Whether how a run ends here means nothing: another builder has it, or will. */
+  isLost(id: string): boolean {
+    return this.#lost.has(id);
+  }
+
+  /** A run that a former server left is not ours until it is begun again. */
+  leave(id: string): void {
+    this.#lost.add(id);
+  }
+
+  #lose(claim: Claim): void {
+    const { run } = claim;
+    this.#parts.log.warn(`the claim of ${claim.repo} is lost`);
+    if (run === undefined || this.#running.get(run)?.claim !== claim) return;
+    this.#lost.add(run);
+    this.#parts.stop(run, { why: lostClaim });
+  }
+
+  /** A newer push came, and the repo may say that it ends the one under way. */
+  #onWanted(name: string): void {
+    this.look();
+    const repo = findRepo(this.#parts.settings.config, name);
+    if (!repo?.cancel) return;
+    for (const [id, { claim }] of this.#running) {
+      const current = this.#parts.recordOf(id);
+      if (claim.repo !== repo.name || current?.kind !== "push") continue;
+      const newer = this.#open?.documents
+        .wantedOf(name)
+        .runs.find((run) => run.id !== id && run.kind === "push" && run.ref === current.ref);
+      if (!newer) continue;
+      const why = "a newer push came, and the repo says cancel: true";
+      this.#parts.stop(id, { why, by: newer.id });
+    }
+  }
+
+  /** A run here goes on: others may see it. */
+  progress(record: RunRecord): void {
+    const claim = this.#running.get(record.id)?.claim;
+    if (!claim) return;
+    void this.#write(claim, record).catch(() => {});
+  }
+
+  async #write(claim: Claim, record: RunRecord): Promise<boolean> {
+    const { home } = this.#parts;
+    const written = await this.#open?.documents.changeRun(record.id, (before) => {
+      const { fence = 0, state = "waiting", payload } = before ?? {};
+      // another builder's by now; or its end is there, which may be our own write whose answer was lost
+      if (fence > claim.fence) return undefined;
+      if (hasEnded(state) && (fence !== claim.fence || !hasEnded(record.state))) return undefined;
+      return { ...viewOf(record), home, payload, fence: claim.fence };
+    });
+    return written !== undefined;
+  }
+
+  /** A run that was begun here has ended. */
+  ended(record: RunRecord): void {
+    const running = this.#running.get(record.id);
+    if (!running) return;
+    const finishing = this.#finish(running.claim, record)
+      .catch((error: unknown) => this.#parts.log.bug(error))
+      .finally(() => this.#finishing.delete(finishing));
+    this.#finishing.add(finishing);
+  }
+
+  /** Say on the bus how a run has ended, then give the claim back. */
+  async #finish(claim: Claim, record: RunRecord): Promise<void> {
+    const { log, builder } = this.#parts;
+    const open = this.#open;
+    if (!open) return;
+    const { id, repo, ref, sha, state } = record;
+    for (let isSaid = false; !this.#lost.has(id) && !this.#closed; ) {
+      try {
+        if (!(await this.#write(claim, record))) {
+          log.warn(
+            `run ${id} of ${repo} was taken over by another builder; how it ended here is not told`,
+          );
+          break;
+        }
+        if (state === "succeeded" && sha !== undefined && ref.startsWith("refs/heads/"))
+          await open.documents.built(repo, ref, {
+            ...{ sha, run: id, builder: builder.name, fence: claim.fence },
+          });
+        await open.documents.changeWanted(repo, (wanted) => removeWanted(wanted, id));
+        break;
+      } catch (error) {
+        if (!isSaid) log.warn(`the end of run ${id} is not on the bus yet: ${messageOf(error)}`);
+        isSaid = true;
+        await sleep(retryDelay);
+      }
+    }
+    this.#running.delete(id);
+    const isOurs = !this.#lost.has(id);
+    await open.claims
+      .release(claim)
+      .catch((error: unknown) => log.warn(`the claim of ${repo}: ${messageOf(error)}`));
+    this.look();
+    if (!isOurs) return;
+    await this.#parts.keepLog(open.logs, id);
+    await this.#tidy(repo, open);
+  }
+
+  /** Forget what is old on the bus. */
+  async #tidy(repo: string, { documents, payloads, logs }: Connected): Promise<void> {
+    const { keep, keepFor } = this.#parts.settings.config;
+    try {
+      for (const run of documents.old(repo, { keep, maxAge: keepFor })) {
+        await documents.removeRun(run.id);
+        if (run.payload !== undefined) await payloads.remove(run.payload);
+        await logs.remove(run.id);
+      }
+    } catch (error) {
+      this.#parts.log.warn(`old runs stay on the bus for now: ${messageOf(error)}`);
+    }
+  }
+
+  /** The server ends, and nothing runs any more: what was begun waits for another builder. */
+  async close(): Promise<void> {
+    clearInterval(this.#timer);
+    this.#closed = true;
+    const open = this.#open;
+    await Promise.race([Promise.all([...this.#finishing, this.#looking]), sleep(5000)]);
+    for (const [id, { claim }] of this.#running) {
+      const record = this.#parts.recordOf(id);
+      try {
+        if (record && !this.#lost.has(id)) await this.#write(claim, record);
+        await open?.claims.release(claim);
+      } catch (error) {
+        this.#parts.log.warn(`the claim of ${claim.repo} ends by itself: ${messageOf(error)}`);
+      }
+    }
+    open?.claims.close();
+    await this.#connection?.close();
+  }
+}
+
+const lostClaim =
+  "the claim of the repo was lost, or could not be renewed on the bus in time; another builder may run it";

@@ -1,0 +1,238 @@
+import { randomUUID } from "node:crypto";
+import type { Bucket, Entry } from "../../bus/bus.ts";
+import { messageOf } from "../../core/errors.ts";
+
+/**
+ * Who may run a repo: `claim.REPO` on the bus, changed by compare-and-set only, so that one builder has it at a time.
+ * It is a lease: its holder writes it again and again, and another builder takes it over once it has seen no change for
+ * as long as the lease. Each goes by its own monotonic clock, from before its own write to after its own read: no
+ * builder needs to know what time it is for another.
+ *
+ * A holder that cannot write it any more ends its run before that: at `stopAfter` of the lease it asks for it, and at
+ * `killAfter` nothing of the run lives (guard.ts). The revision with which a claim was taken is its fencing number.
+ */
+
+/** Parts of the lease since the start of the last write that got through. */
+export const stopAfter = 0.6;
+/** How long after a sign of life the guard of a run kills it; the sign is given at most `writeLimit` late. */
+export const guardAfter = 0.65;
+/** How often a claim is written, and how long that may take to count. */
+const writeEvery = 0.2;
+export const writeLimit = 0.15;
+
+/** Says whether the bucket is `new` or has been there for a lease. */
+const ageKey = "bucket";
+
+/** The value of a claim on the bus. */
+interface ClaimValue {
+  readonly repo: string;
+  /** The state folder of the builder that has it, and this time of having it; none: it is free. */
+  readonly home?: string | undefined;
+  readonly token?: string | undefined;
+  /** The run that is, or was last, under way. */
+  readonly run?: string | undefined;
+}
+
+/** A claim that is ours. */
+export interface Claim {
+  readonly repo: string;
+  readonly fence: number;
+  readonly token: string;
+  /** The run that a former holder left. */
+  readonly left: string | undefined;
+  run: string | undefined;
+  revision: number;
+  /** When the last write that got through was started, by `performance.now()`. */
+  since: number;
+  isLost: boolean;
+}
+
+/** What a claim was when we saw it first as it is. */
+export interface Seen {
+  readonly revision: number;
+  readonly at: number;
+}
+
+/** What can be done with a claim that was read. Pure. */
+export function judgeClaim(
+  value: ClaimValue | undefined,
+  { seen, home, lease, now }: { seen: Seen; home: string; lease: number; now: number },
+): "free" | "held" {
+  if (value?.home === undefined) return "free";
+  // of a former server on this state folder, whose runs have ended
+  if (value.home === home) return "free";
+  return now - seen.at > lease ? "free" : "held";
+}
+
+interface ClaimsParts {
+  bucket: Bucket;
+  home: string;
+  /** Milliseconds. */
+  lease: number;
+  keyOf: (repo: string) => string;
+  /** Told when the claim of a run is lost, or cannot be written in time. */
+  onLost: (claim: Claim) => void;
+  /** Told of each write that got through. */
+  onRenewed: (claim: Claim) => void;
+  warn: (text: string) => void;
+}
+
+export class Claims {
+  readonly #parts: ClaimsParts;
+  readonly #held = new Map<string, Claim>();
+  readonly #seen = new Map<string, Seen>();
+  readonly #timer: NodeJS.Timeout;
+  readonly #writing = new Set<Claim>();
+  /** When we first saw that the bucket is a new one. */
+  #newSince: number | undefined;
+
+  constructor(parts: ClaimsParts) {
+    this.#parts = parts;
+    this.#timer = setInterval(() => this.#renewAll(), (parts.lease * writeEvery) / 2);
+  }
+
+  get held(): ReadonlyMap<string, Claim> {
+    return this.#held;
+  }
+
+  /** Take a repo's claim; undefined while somebody else has it. @throws {Failure} when the bus does not answer. */
+  async take(repo: string): Promise<Claim | undefined> {
+    const { bucket, home, lease, keyOf } = this.#parts;
+    const key = keyOf(repo);
+    const entry = await bucket.get(key);
+    const value = parseClaim(entry);
+    const now = performance.now();
+    const seen = this.#saw(repo, entry?.revision ?? 0, now);
+    if (judgeClaim(value, { seen, home, lease, now }) === "held") return undefined;
+    if (!entry && !(await this.#mayCreate())) return undefined;
+    const token = randomUUID();
+    const since = performance.now();
+    const text = write({ repo, home, token });
+    const revision = await bucket.put(key, text, entry?.revision ?? 0);
+    if (revision === undefined) return undefined;
+    const claim: Claim = {
+      ...{ repo, fence: revision, token, revision, since, isLost: false },
+      ...{ left: value?.run, run: undefined },
+    };
+    // it took so long that nobody knows whether it still counts
+    if (performance.now() - since > lease * writeLimit) return undefined;
+    this.#held.set(repo, claim);
+    return claim;
+  }
+
+  /**
+   * Whether a repo that nobody has claimed may be. In a bucket that was made a moment ago, since the bus has lost its
+   * disk, say, a claim may be missing whose holder still runs: it writes it again within a lease, or ends its run.
+   */
+  async #mayCreate(): Promise<boolean> {
+    const { bucket, lease } = this.#parts;
+    const entry = await bucket.get(ageKey);
+    if (entry?.text === "old") return true;
+    if (!entry) await bucket.put(ageKey, "new", 0);
+    if (!entry || this.#newSince === undefined) this.#newSince = performance.now();
+    if (!entry || performance.now() - this.#newSince <= lease) return false;
+    this.#newSince = undefined;
+    return (await bucket.put(ageKey, "old", entry.revision)) !== undefined;
+  }
+
+  #saw(repo: string, revision: number, now: number): Seen {
+    const before = this.#seen.get(repo);
+    if (before?.revision === revision) return before;
+    const seen = { revision, at: now };
+    this.#seen.set(repo, seen);
+    return seen;
+  }
+
+  /** Whether a claim still counts: it was written recently enough. */
+  isValid(claim: Claim): boolean {
+    return !claim.isLost && performance.now() - claim.since < this.#parts.lease * stopAfter;
+  }
+
+  /** Write what runs under a claim. @throws {Failure} */
+  async begin(claim: Claim, run: string): Promise<boolean> {
+    claim.run = run;
+    return await this.#write(claim);
+  }
+
+  /** Give a claim back; others may take it at once. Whether that gets through or not, it is ours no more. */
+  async release(claim: Claim): Promise<void> {
+    const { bucket, keyOf } = this.#parts;
+    this.#forget(claim);
+    if (claim.isLost) return;
+    await this.#settled(claim);
+    await bucket.put(keyOf(claim.repo), write({ repo: claim.repo }), claim.revision);
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+  }
+
+  #forget(claim: Claim): void {
+    if (this.#held.get(claim.repo) === claim) this.#held.delete(claim.repo);
+  }
+
+  #renewAll(): void {
+    const { lease } = this.#parts;
+    for (const claim of this.#held.values()) {
+      const age = performance.now() - claim.since;
+      if (age > lease * stopAfter) this.#lose(claim);
+      else if (age > lease * writeEvery && !this.#writing.has(claim))
+        void this.#write(claim).catch((error: unknown) =>
+          this.#parts.warn(`the claim of ${claim.repo} cannot be written: ${messageOf(error)}`),
+        );
+    }
+  }
+
+  /** Write a claim again; false when it is lost. */
+  async #write(claim: Claim): Promise<boolean> {
+    const { bucket, home, lease, keyOf } = this.#parts;
+    const { repo, token, run } = claim;
+    await this.#settled(claim);
+    this.#writing.add(claim);
+    try {
+      const text = write({ repo, home, token, run });
+      for (;;) {
+        const since = performance.now();
+        const revision = await bucket.put(keyOf(repo), text, claim.revision);
+        if (revision !== undefined) {
+          claim.revision = revision;
+          // an answer that comes late must not keep alive what is being ended
+          if (performance.now() - since > lease * writeLimit || claim.isLost) return !claim.isLost;
+          claim.since = since;
+          this.#parts.onRenewed(claim);
+          return true;
+        }
+        // a write whose answer was lost may have come through
+        const there = await bucket.get(keyOf(repo));
+        if (there && parseClaim(there)?.token !== token) break;
+        if (performance.now() - claim.since > lease * stopAfter) break;
+        // the bus has lost it: nobody else takes it yet, see #mayCreate
+        claim.revision = there?.revision ?? 0;
+      }
+      this.#lose(claim);
+      return false;
+    } finally {
+      this.#writing.delete(claim);
+    }
+  }
+
+  async #settled(claim: Claim): Promise<void> {
+    while (this.#writing.has(claim)) await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+
+  #lose(claim: Claim): void {
+    if (claim.isLost) return;
+    claim.isLost = true;
+    this.#forget(claim);
+    this.#parts.onLost(claim);
+  }
+}
+
+function write(value: ClaimValue): string {
+  // the same text twice would be another revision all the same
+  return JSON.stringify(value);
+}
+
+function parseClaim(entry: Entry | undefined): ClaimValue | undefined {
+  return entry && (JSON.parse(entry.text) as ClaimValue);
+}

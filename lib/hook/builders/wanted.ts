@@ -1,0 +1,70 @@
+import { isEntry, type Entry } from "../entry.ts";
+
+/**
+ * What is wanted of a repo: the value of `want.REPO` on the bus, the accepted runs that have no end yet, in order. It is
+ * changed by compare-and-set only. All here is pure.
+ */
+
+/** An accepted run, the object on the bus that holds its payload, and how often it was begun. */
+export interface WantedRun extends Entry {
+  readonly payload: string;
+}
+
+export interface Wanted {
+  readonly repo: string;
+  readonly runs: readonly WantedRun[];
+  /** The last ones that were accepted, by their delivery's id: whatever is sent again is known. */
+  readonly deliveries: readonly (readonly [delivery: string, run: string])[];
+}
+
+/** So many deliveries are known of each repo, beside those of the runs that are listed. */
+const keptDeliveries = 200;
+
+/** @throws {Error} when it is not what a builder wrote. */
+export function parseWanted(repo: string, text: string | undefined): Wanted {
+  if (text === undefined) return { repo, runs: [], deliveries: [] };
+  const value = JSON.parse(text) as Wanted;
+  if (typeof value?.repo !== "string" || !Array.isArray(value.runs) || !value.runs.every(isEntry))
+    throw new Error(`what is wanted of ${repo} on the bus is damaged`);
+  return value;
+}
+
+/** The order number of the next run: microseconds, which grow also where a builder's clock is behind another's. */
+export function nextOrder({ runs }: Wanted, now: number): number {
+  return runs.reduce((order, run) => Math.max(order, run.order + 1), now * 1000);
+}
+
+/** Add a run. Of the pushes to one branch only the newest stays; releases and tags all do. */
+export function addWanted(
+  wanted: Wanted,
+  run: WantedRun,
+): { wanted: Wanted; superseded: WantedRun[] } {
+  const isOlder = (other: WantedRun) =>
+    isBranchPush(run) && isBranchPush(other) && other.ref === run.ref;
+  const superseded = wanted.runs.filter(isOlder);
+  const runs = [...wanted.runs.filter((each) => !isOlder(each)), run];
+  const deliveries =
+    run.delivery === undefined
+      ? wanted.deliveries
+      : [...wanted.deliveries, [run.delivery, run.id] as const].slice(-keptDeliveries);
+  return { wanted: { ...wanted, runs, deliveries }, superseded };
+}
+
+/** What came before and asks for the same: a delivery that was sent again, or a look at the remote by two builders. */
+export function sameWanted(
+  { runs, deliveries }: Wanted,
+  { forge, delivery, ref, sha }: Pick<Entry, "forge" | "delivery" | "ref" | "sha">,
+): string | undefined {
+  if (delivery !== undefined) return deliveries.findLast(([id]) => id === delivery)?.[1];
+  if (forge !== "poll") return undefined;
+  return runs.find((run) => run.ref === ref && run.sha === sha)?.id;
+}
+
+/** Take a run out that has ended. */
+export function removeWanted(wanted: Wanted, id: string): Wanted {
+  return { ...wanted, runs: wanted.runs.filter((run) => run.id !== id) };
+}
+
+function isBranchPush({ kind, ref }: Entry): boolean {
+  return kind === "push" && ref.startsWith("refs/heads/");
+}
