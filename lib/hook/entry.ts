@@ -19,7 +19,7 @@ export interface Entry extends Waiting, Source, Change {
   /** What several builders know of it: see the record of a run. */
   readonly builder?: string | undefined;
   readonly fence?: number | undefined;
-  readonly attempt?: number;
+  readonly attempts?: number | undefined;
   readonly interrupted?: string[] | undefined;
 }
 

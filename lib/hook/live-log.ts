@@ -255,7 +255,7 @@ class Feed {
 }
 
 /** Where a line without an end is cut: not in a character, and before a tail in which a secret may start. */
-function cutOf(read: Buffer, mask: Mask): number {
+export function cutOf(read: Buffer, mask: Mask): number {
   const text = read.toString("utf8");
   const cut = text.length - 4096;
   const across = mask.spans(text).find(([from, to]) => from < cut && to > cut);

@@ -3,14 +3,12 @@ import type { Settings } from "./config.ts";
 import type { Ignored } from "./ignored.ts";
 import type { LiveLogs } from "./live-log.ts";
 import type { Problems } from "./problems.ts";
-import type { Records } from "./records.ts";
 import { sendLog } from "./run-log.ts";
 import type { Runs } from "./runs.ts";
 
 interface PageSourceParts {
   settings: Settings;
   runs: Runs;
-  records: Records;
   ignored: Ignored;
   logs: LiveLogs;
   problems: Problems;
@@ -20,12 +18,11 @@ interface PageSourceParts {
 export function pageSource({
   settings,
   runs,
-  records,
   ignored,
   logs,
   problems,
 }: PageSourceParts): PageSource {
-  const logFile = (id: string) => records.path(id, "log");
+  const logFile = (id: string) => runs.logFile(id);
   return {
     settings: () => settings.config.status,
     repos: () => settings.config.repos.values(),
@@ -37,15 +34,19 @@ export function pageSource({
     problems: () => problems.list(settings.config.state),
     logFile,
     mask: () => settings.mask,
-    sendLog: (response, run) =>
-      sendLog(response, logFile(run.id), { mask: settings.mask, growing: !hasEnded(run) }),
-    followLog: (request, response, { id }, about) =>
-      logs.follow(request, response, id, {
+    sendLog: async (response, run) => {
+      await runs.readLog(run.id);
+      await sendLog(response, logFile(run.id), { mask: settings.mask, growing: !hasEnded(run) });
+    },
+    followLog: async (request, response, { id }, about) => {
+      await runs.readLog(id, [request, response]);
+      await logs.follow(request, response, id, {
         path: logFile(id),
         mask: () => settings.mask,
         endState: () => runs.endState(id),
         about,
-      }),
+      });
+    },
     cancel: async ({ id }, by) => {
       const view = runs.view(id);
       if (view) await runs.cancel(view, by);

@@ -67,7 +67,7 @@ export interface RunRecord extends Source, Change {
 }
 
 /** What tells whether somebody is to be told of a run. */
-export type RunFacts = Change & Pick<RunRecord, "repo" | "state" | "built">;
+export type RunFacts = Change & Pick<RunRecord, "id" | "repo" | "state" | "built">;
 
 /** The files of a run's folder. `hook-payload.json` is the run's own copy of the payload, `stages` its own, too. */
 type RunFile = "run.json" | "log" | "payload.json" | "hook-payload.json" | "exit" | "stages";
@@ -77,8 +77,8 @@ const maxPayload = 64 * 1024 * 1024;
 
 /** The record of a run that waits and was never started. */
 export function recordOf(entry: Entry): RunRecord {
-  const { order: _order, ...known } = entry;
-  return { ...known, state: "waiting", attempt: known.attempt ?? 0 };
+  const { order: _order, attempts = 0, ...known } = entry;
+  return { ...known, state: "waiting", attempt: attempts };
 }
 
 /** The entry that a run was made of. */

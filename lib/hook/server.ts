@@ -49,7 +49,9 @@ export async function openServer(settings: Settings, log: ServerLog) {
   const builders = asBuilder && {
     ...(await import("./builders/builder.ts")),
     ...(await import("./builders/join.ts")),
+    ...(await import("./builders/shared-runs.ts")),
   };
+  const home = builders ? await builders.homeOf(state) : "";
   let builder: Builder | undefined;
   let mayBegin = false;
   const cgroups = new Cgroups();
@@ -85,7 +87,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
   });
   if (asBuilder && builders)
     builder = new builders.Builder({
-      ...{ settings, builder: asBuilder, log, problems, home: await builders.homeOf(state) },
+      ...{ settings, builder: asBuilder, log, problems, home },
       start: (entry) => scheduler.add(entry),
       stop: (id, { why, by }) => void executor.stop(id, { why, state: "cancelled", by }),
       mayBegin: () => mayBegin && !scheduler.draining,
@@ -95,7 +97,20 @@ export async function openServer(settings: Settings, log: ServerLog) {
         teller.ended(records.get(old.id));
       },
       onBuilt: (what) => void heads.succeeded(what),
-      keepLog: async () => {},
+      keepLog: async (kept, id) => await others?.keepLog(kept, id),
+    });
+  const others =
+    builder &&
+    builders &&
+    new builders.SharedRuns({
+      ...{ builder, home, settings, records },
+      cancelHere: (id, by) => scheduler.cancel(id, by),
+      async cancelWaiting(entry, by) {
+        await executor.makeFolder(entry);
+        const record = await executor.cancel(entry, "cancelled by hand", by);
+        teller.ended(record);
+        return record;
+      },
     });
   const accept: Store["accept"] = async (source, changes, payload) => {
     if (builder) return await builder.accept(source, changes, payload);
@@ -117,9 +132,9 @@ export async function openServer(settings: Settings, log: ServerLog) {
   const accepting = { settings, scheduler: waitingFor ?? scheduler, accept, log };
   const deliveries = new Deliveries({ ...accepting, store: builder ?? store, ignored });
   const poller = new Poller({ ...accepting, heads, problems });
-  const runs = new Runs({ store, scheduler, records, accept });
+  const runs = new Runs({ store, scheduler, records, accept, others });
   const logs = new LiveLogs();
-  const source = pageSource({ settings, runs, records, ignored, logs, problems });
+  const source = pageSource({ settings, runs, ignored, logs, problems });
   const page = await Page.open(state, source);
   const routes = new Routes({
     settings,
@@ -162,6 +177,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
   async function recover(): Promise<void> {
     if (builder && builders) {
       await builders.endRunsBefore({ builder, records, executor, log });
+      void others?.start().catch(onBug);
       void builders.handOver(builder, { store, waiting, log }).catch(onBug);
       return;
     }

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { type Builders, makeBuilders, watchedJob } from "../helpers/builders.ts";
-import { sha } from "../helpers/hooks.ts";
+import { type HookServer, makeYard, runScript, sha } from "../helpers/hooks.ts";
 import { needsNats } from "../helpers/nats.ts";
 import { testUnless } from "../helpers/skip.ts";
 import { waitFor } from "../helpers/wait.ts";
@@ -12,81 +12,144 @@ import { waitFor } from "../helpers/wait.ts";
 const test = suite("builders");
 const testBus = testUnless(test, needsNats);
 let builders: Builders | undefined;
+const dbg: HookServer[] = [];
+if (process.env.DEBUG_B) setTimeout(async () => { for (const s of dbg) console.log(s.running.output()); console.log((await builders?.events())?.join("\n")); }, 35000).unref();
 test.after.each(async () => {
   await builders?.end();
   builders = undefined;
 });
 
 testBus(
-  "of three builders each takes deliveries, a repo has one run at a time, the newest push wins, and a dead one's run is taken over",
+  "three builders: one run of a repo at a time, the newest push wins, another one takes over from those that are killed or hang, and each shows and steers all runs",
   async () => {
-    builders = await makeBuilders(["one", "two", "three"], {
+    const names = ["one", "two", "three"];
+    builders = await makeBuilders(names, {
       job: watchedJob,
-      repos: { "me/a": "", "me/b": "", "me/special": "runs_on: big" },
-      own: { three: "labels: [big]" },
+      top: "concurrency: 1",
+      repos: { "me/a": "", "me/b": "", "me/special": "runs_on: [gpu, big]" },
+      own: { three: "labels: [linux, big]" },
     });
-    const { dir, bus, events } = builders;
+    const { dir, bus, events, start } = builders;
+    const servers = new Map<string, HookServer>();
+    await Promise.all(names.map(async (name) => servers.set(name, await start(name))));
+    dbg.push(...servers.values());
     const hold = (repo: string) => writeFile(join(dir, `hold-me_${repo}`), "");
     const go = (repo: string) => rm(join(dir, `hold-me_${repo}`));
-    const seen = async (line: RegExp) =>
-      await waitFor(async () => (await events()).find((each) => line.test(each)), {
-        what: () => `${line}`,
+    const seen = async (text: string) =>
+      await waitFor(async () => (await events()).find((line) => line.startsWith(text)), {
+        what: text,
       });
-    const servers = await Promise.all(["one", "two", "three"].map((name) => builders!.start(name)));
-    (globalThis as any).dbg = servers;
-    const [one, two, three] = servers as [never, never, never] as (typeof servers)[number][] as any;
-
-    await Promise.all([hold("a"), hold("b")]);
-    let last = 0;
-    const push = async (repo: string, server = servers[last % 3]) => {
-      last += 1;
-      const answer = await server!.push(`me/${repo}`, sha(last));
-      assert.is(answer.status, 202, answer.text);
-      return sha(last);
+    let pushes = 0;
+    const push = async (repo: string, server: HookServer | undefined) => {
+      pushes += 1;
+      const answer = await server?.push(`me/${repo}`, sha(pushes));
+      assert.is(answer?.status, 202, answer?.text);
+      return { sha: sha(pushes), id: String(answer?.body.run) };
     };
-    const first = await push("a");
-    const begun = await seen(new RegExp(`begin me/a ${first}`));
-    await push("special", one);
-    await seen(/end me\/special \w+ three/);
-    const waits = await push("a");
-    const newest = [await push("a"), await push("b")];
-    // the one that runs it is killed, and its run with it
-    const owner = begun.split(" ").at(-1) as "one" | "two" | "three";
-    const killed = servers[["one", "two", "three"].indexOf(owner)]!;
-    await killed.kill();
-    const rest = servers.filter((each) => each !== killed);
-    await seen(new RegExp(`begin me/a ${newest[0]}`));
-    await Promise.all([go("a"), go("b")]);
-    await seen(new RegExp(`end me/a ${newest[0]}`));
-    await seen(new RegExp(`end me/b ${newest[1]}`));
-    assert.is(
-      (await events()).some((line) => line.includes(waits)),
-      false,
-    );
-    assert.is(
-      (await events()).find((line) => line.includes("overlap")),
-      undefined,
-    );
-    const runs = await rest[0]!.idle();
+    const ownerOf = (line: string) => line.split(" ").at(-1) ?? "";
+
+    // any of them takes a delivery; where it runs, its labels say
+    const special = await push("special", servers.get("one"));
+    assert.is(ownerOf(await seen(`end me/special ${special.sha}`)), "three");
+    await Promise.all([hold("a"), hold("b")]);
+    const first = await push("a", servers.get("one"));
+    const killed = ownerOf(await seen(`begin me/a ${first.sha}`));
+    const onlyB = await push("b", servers.get("two"));
+    const stopped = ownerOf(await seen(`begin me/b ${onlyB.sha}`));
+    assert.is.not(killed, stopped);
+    const waits = await push("a", servers.get("three"));
+    const newest = await push("a", servers.get("one"));
+    const last = names.find((name) => name !== killed && name !== stopped) ?? "";
+
+    // one dies, one hangs: what they ran has ended before another one begins it
+    await servers.get(killed)?.kill();
+    servers.get(stopped)?.running.kill("SIGSTOP");
+    await seen(`begin me/b ${onlyB.sha} ${last}`);
+    await go("b");
+    await seen(`begin me/a ${newest.sha} ${last}`);
+    await go("a");
+    await seen(`end me/a ${newest.sha}`);
+    const hung = servers.get(stopped) as HookServer;
+    const other = servers.get(last) as HookServer;
+    hung.running.kill("SIGCONT");
+    await hung.running.until(/the claim of me\/b is lost/);
+    const runs = await other.idle();
+    const states = new Map(runs.map(({ id, state }) => [id, state]));
     assert.equal(
-      runs.filter(({ repo }) => repo === "me/a").map(({ state }) => state),
-      ["succeeded", "superseded", "superseded"],
+      [first, waits, newest, onlyB, special].map(({ id }) => states.get(id)),
+      ["superseded", "superseded", "succeeded", "succeeded", "succeeded"],
     );
+    const all = await events();
+    assert.equal(
+      all.filter((line) => line.startsWith("overlap") || line.includes(waits.sha)),
+      [],
+    );
+    assert.equal(
+      all.filter((line) => line.startsWith(`end me/b`)).map(ownerOf),
+      [last],
+      "the one that hung does not go on with it",
+    );
+
+    // from the other builder: list, log, log -f, cancel, rerun
+    const cli = async (command: string[], expect?: number) =>
+      await runScript("hook-server", [...command, "--state", hung.state], {
+        ...(expect === undefined ? {} : { expect }),
+      });
+    await waitFor(
+      async () => (await hung.runs()).find(({ id }) => id === newest.id)?.state === "succeeded",
+    );
+    const listed = await hung.runs();
+    assert.equal(
+      listed.map(({ id, state }) => [id, state]).sort(),
+      runs.map(({ id, state }) => [id, state]).sort(),
+    );
+    assert.match((await cli(["log", newest.id], 0)).stdout, `built by ${last}`);
+    assert.match((await cli(["show", onlyB.id], 0)).stdout, /attempt +2/);
+    await hold("a");
+    await cli(["rerun", newest.id], 0);
+    const again = await waitFor(async () =>
+      (await hung.runs()).find(({ state, repo }) => repo === "me/a" && state === "running"),
+    );
+    const from = [hung, other].find(
+      (each) => !each.running.output().includes(`run ${again.id} of me/a started`),
+    ) as HookServer;
+    const following = runScript("hook-server", ["log", "-f", again.id, "--state", from.state]);
+    const cancelled = await runScript("hook-server", ["cancel", again.id, "--state", from.state]);
+    assert.is(cancelled.code, 0, cancelled.stderr);
+    const followed = await following;
+    assert.is(followed.code, 1);
+    assert.match(followed.stdout, /built by [\s\S]*cancelled by hand/);
+    await go("a");
+
+    // the log of one that is gone
+    await other.stop();
+    assert.match((await cli(["log", newest.id], 0)).stdout, `built by ${last}`);
 
     // what cannot be kept is not accepted
     await bus.kill();
-    const refused = await rest[0]!.push("me/b", sha(99));
+    const refused = await hung.push("me/b", sha(99));
     assert.is(refused.status, 503);
     assert.match(refused.text, "not accepted");
     await bus.start();
-    await waitFor(async () => (await rest[0]!.push("me/b", sha(99))).status === 202);
-    await seen(new RegExp(`end me/b ${sha(99)}`));
+    await waitFor(async () => (await hung.push("me/b", sha(99))).status === 202);
+    await seen(`end me/b ${sha(99)} ${stopped}`);
   },
 );
 
-if (process.env.DEBUG_B)
-  setTimeout(async () => {
-    for (const s of globalThis.dbg ?? []) console.log(s.running.output());
-    console.log((await builders?.events())?.join("\n"));
-  }, 16000).unref();
+test("builders: is checked, with file and line", async () => {
+  const dir = await makeYard({
+    top: "builders:\n  bus: { url: nats://bus.example.com:4222, key_file: secret }\n  lease: 1s",
+  });
+  const config = join(dir, "hooks.yml");
+  const check = async () =>
+    (await runScript("hook-server", ["--check", "--config", config])).stderr;
+  assert.match(await check(), /hooks\.yml:4:\d+: .*is not encrypted/);
+  const lone = await makeYard({ repos: { "me/site": "runs_on: big" } });
+  const { code, stderr } = await runScript("hook-server", [
+    ...["--check", "--config", join(lone, "hooks.yml")],
+  ]);
+  assert.is(code, 2);
+  assert.match(stderr, /hooks\.yml:\d+:\d+: there is one builder only; leave runs_on out/);
+});
+
 test.run();

@@ -338,10 +338,11 @@ export class Builder {
     const { payload: _payload, ...entry } = run;
     const { interrupted, fence, attempt } = shared;
     const more = { builder: builder.name, fence, interrupted, attempt };
+    const begun = { builder: builder.name, fence, interrupted, attempts: attempt };
     const former = this.#parts.recordOf(run.id);
     // it was begun here before, and lost
     if (former) Object.assign(former, more, { state: "waiting", tell: undefined });
-    this.#parts.start({ ...entry, ...more, repo: repo.name } as Entry);
+    this.#parts.start({ ...entry, ...begun, repo: repo.name });
     return true;
   }
 

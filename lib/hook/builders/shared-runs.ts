@@ -1,0 +1,317 @@
+import { appendFile, mkdir, readdir, rm, stat, writeFile } from "node:fs/promises";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { gunzipSync, gzipSync } from "node:zlib";
+import type { Objects } from "../../bus/bus.ts";
+import { Failure, messageOf } from "../../core/errors.ts";
+import { HttpError } from "../../http/server.ts";
+import type { Settings } from "../config.ts";
+import type { Entry } from "../entry.ts";
+import { hasEnded, type RunRecord, type Records, recordOf } from "../records.ts";
+import { type RunView, viewOf } from "../runs.ts";
+import { readStages } from "../run-stages.ts";
+import type { Builder } from "./builder.ts";
+import type { SharedRun } from "./documents.ts";
+import { type LogPiece, type LogPlace, nextPiece } from "./log-pieces.ts";
+import { removeWanted } from "./wanted.ts";
+
+/** Milliseconds between two looks at a log that is followed. */
+const followEvery = 300;
+/** So many bytes of a log's end are kept on the bus when its run has ended. */
+const maxKept = 8 * 1024 * 1024;
+/** So many logs of other builders are kept in the state folder. */
+const maxCopies = 50;
+
+interface SharedRunsParts {
+  builder: Builder;
+  home: string;
+  settings: Settings;
+  records: Records;
+  /** Cancel a run that is under way here; false when there is none. */
+  cancelHere: (id: string, by: string) => Promise<boolean>;
+  /** End a run that was not begun: its record, for those who are to be told. */
+  cancelWaiting: (entry: Entry, by: string) => Promise<RunRecord>;
+}
+
+/** What others ask a builder, as JSON under the subject of its state folder. */
+type Question =
+  | { readonly what: "run"; readonly id: string }
+  | { readonly what: "cancel"; readonly id: string; readonly by: string }
+  | { readonly what: "log"; readonly id: string; readonly place: LogPlace };
+
+/**
+ * The runs of all builders, as each of them shows and steers them. Logs stay where they were written: what is asked for
+ * is copied from the builder that has it, or from the bus when that one is gone, into `logs-of-others` of the state folder.
+ */
+export class SharedRuns {
+  readonly #parts: SharedRunsParts;
+  readonly #folder: string;
+  /** How far each copy of a log is. */
+  readonly #copies = new Map<string, { place: LogPlace; isEnd: boolean; fence: number }>();
+  readonly #copying = new Map<string, Promise<void>>();
+
+  constructor(parts: SharedRunsParts) {
+    this.#parts = parts;
+    this.#folder = join(parts.settings.config.state, "logs-of-others");
+  }
+
+  /** Answer other builders. What was copied before is of no use. */
+  async start(): Promise<void> {
+    await rm(this.#folder, { recursive: true, force: true });
+    await this.#parts.builder.connected;
+    this.#parts.builder.shared?.bus.serve(subjectOf(this.#parts.home), async (text) =>
+      JSON.stringify(await this.#answer(JSON.parse(text) as Question)),
+    );
+  }
+
+  async #answer(question: Question): Promise<object> {
+    const { records, settings } = this.#parts;
+    const record = records.get(question.id);
+    if (!record) return { error: "this builder knows no such run" };
+    if (question.what === "cancel")
+      return { cancelled: await this.#parts.cancelHere(record.id, String(question.by)) };
+    if (question.what === "run") return { ...viewOf(record), stages: await this.#stagesOf(record) };
+    const isEnd = hasEnded(record.state);
+    const path = records.path(record.id, "log");
+    return await nextPiece(path, question.place, { mask: settings.mask, isEnd });
+  }
+
+  async #stagesOf(record: RunRecord): Promise<RunView["stages"]> {
+    return record.stages ?? (await readStages(this.#parts.records.path(record.id, "stages")));
+  }
+
+  /** Grows with each change of what lists show. */
+  get changes(): number {
+    return this.#parts.builder.shared?.documents.changes ?? 0;
+  }
+
+  /** All runs that are on the bus. */
+  *views(): Iterable<RunView> {
+    const { builder, settings } = this.#parts;
+    const documents = builder.shared?.documents;
+    if (!documents) return;
+    for (const run of documents.runs()) yield this.#viewOf(run);
+    for (const { payload: _payload, ...entry } of builder.entries()) {
+      const runsOn = settings.config.repos.get(entry.repo)?.runsOn;
+      const reason = runsOn && `for a builder of ${runsOn.join(", ")}`;
+      yield { ...recordOf(entry), reason };
+    }
+  }
+
+  view(id: string): RunView | undefined {
+    const { builder } = this.#parts;
+    const run = builder.shared?.documents.run(id);
+    if (run) return this.#viewOf(run);
+    for (const { payload: _payload, ...entry } of builder.entries())
+      if (entry.id === id) return recordOf(entry);
+    return undefined;
+  }
+
+  #viewOf(run: SharedRun): RunView {
+    const local = this.#localOf(run);
+    if (local) return viewOf(local);
+    const { home: _home, payload: _payload, ...view } = run;
+    return view;
+  }
+
+  /** The record of a run that this builder has. */
+  #localOf(run: SharedRun): RunRecord | undefined {
+    const { home, builder, records } = this.#parts;
+    return run.home === home && !builder.isLost(run.id) ? records.get(run.id) : undefined;
+  }
+
+  /** The builder elsewhere that has a run. */
+  #elsewhere(id: string): SharedRun | undefined {
+    const run = this.#parts.builder.shared?.documents.run(id);
+    return run?.home !== undefined && !this.#localOf(run) ? run : undefined;
+  }
+
+  /** A run elsewhere with its stages as they are now; undefined: it is here, or was not begun. */
+  async whole(id: string): Promise<RunView | undefined> {
+    const run = this.#elsewhere(id);
+    if (!run) return undefined;
+    await this.copyLog(id);
+    const view = this.#viewOf(run);
+    if (hasEnded(run.state)) return view;
+    const now = await this.#ask(run, { what: "run", id }).catch(() => ({}));
+    return { ...view, ...now };
+  }
+
+  /** @throws {HttpError} when its builder does not answer. */
+  async #ask(run: SharedRun, question: Question): Promise<Record<string, unknown>> {
+    const { builder } = this.#parts;
+    try {
+      const answer = await builder.shared?.bus.request(
+        subjectOf(run.home ?? ""),
+        JSON.stringify(question),
+      );
+      const value = JSON.parse(answer ?? "{}") as Record<string, unknown>;
+      if (value["error"] !== undefined) throw new Failure(String(value["error"]));
+      return value;
+    } catch (error) {
+      throw new HttpError(503, `builder ${run.builder} does not answer: ${messageOf(error)}`);
+    }
+  }
+
+  /** Cancel a run, wherever it is; false when it has ended. @throws {HttpError} */
+  async cancel(id: string, by: string): Promise<boolean> {
+    const { builder, cancelHere } = this.#parts;
+    const open = builder.shared;
+    if (!open) throw new HttpError(503, "the bus was not reached yet");
+    const begun = open.documents.run(id);
+    if (begun && hasEnded(begun.state)) return false;
+    const elsewhere = this.#elsewhere(id);
+    const waiting = [...builder.entries()].find((entry) => entry.id === id);
+    if (begun && begun.state !== "waiting") {
+      if (!elsewhere) return await cancelHere(id, by);
+      return (await this.#ask(elsewhere, { what: "cancel", id, by }))["cancelled"] === true;
+    }
+    if (!waiting) return false;
+    const { payload, ...entry } = waiting;
+    const end = { state: "cancelled", reason: "cancelled by hand", cancelledBy: by } as const;
+    const ended = new Date().toISOString();
+    const changed = await open.documents.changeRun(id, (run) =>
+      run && run.state !== "waiting"
+        ? undefined
+        : { ...viewOf(recordOf(entry)), ...run, ...end, ended, payload },
+    );
+    // its turn has come meanwhile
+    if (!changed) return await this.cancel(id, by);
+    await open.documents.changeWanted(entry.repo, (wanted) => removeWanted(wanted, id));
+    await this.#parts.cancelWaiting(entry, by);
+    return true;
+  }
+
+  /** The payload of a run that ended elsewhere. */
+  async payload(id: string): Promise<Buffer | undefined> {
+    const open = this.#parts.builder.shared;
+    const name = open?.documents.run(id)?.payload;
+    return name === undefined ? undefined : await open?.payloads.get(name);
+  }
+
+  /** The file of a run's log: a copy, where the run is another builder's. */
+  logFile(id: string): string {
+    return this.#elsewhere(id) ? join(this.#folder, id) : this.#parts.records.path(id, "log");
+  }
+
+  /** Bring the copy of a log up to date; those that ask at the same time share it. */
+  async copyLog(id: string): Promise<void> {
+    const run = this.#elsewhere(id);
+    if (!run) return;
+    let copying = this.#copying.get(id);
+    if (!copying) {
+      copying = this.#copy(run)
+        .catch((error: unknown) => writeIfNone(this.logFile(id), `${messageOf(error)}\n`))
+        .finally(() => this.#copying.delete(id));
+      this.#copying.set(id, copying);
+    }
+    await copying;
+  }
+
+  async #copy(run: SharedRun): Promise<void> {
+    const { id } = run;
+    let copy = this.#copies.get(id);
+    if (copy?.isEnd) return;
+    const path = join(this.#folder, id);
+    if (!copy) {
+      await mkdir(this.#folder, { recursive: true, mode: 0o700 });
+      await this.#makeRoom();
+    }
+    const { fence = 0 } = run;
+    copy ??= { place: { ino: 0, at: 0, got: 0 }, isEnd: false, fence };
+    if (copy.fence !== fence) {
+      await appendFile(path, `\n[builder ${run.builder} began it anew]\n`, { mode: 0o600 });
+      copy = { ...copy, place: { ...copy.place, ino: 0, at: 0 }, fence };
+    }
+    for (;;) {
+      let piece: LogPiece;
+      try {
+        piece = (await this.#ask(run, {
+          what: "log",
+          id,
+          place: copy.place,
+        })) as unknown as LogPiece;
+      } catch (error) {
+        const logs = hasEnded(run.state) ? this.#parts.builder.shared?.logs : undefined;
+        const kept = await logs?.get(id);
+        if (!kept) throw error;
+        await writeFile(path, gunzipSync(kept), { mode: 0o600 });
+        this.#copies.set(id, { ...copy, isEnd: true });
+        return;
+      }
+      const { text, ino, at, isEnd } = piece;
+      await appendFile(path, text, { mode: 0o600 });
+      const got: number = copy.place.got + Buffer.byteLength(text);
+      copy = { ...copy, place: { ino, at, got }, isEnd };
+      this.#copies.set(id, copy);
+      if (isEnd || text === "") return;
+    }
+  }
+
+  async #makeRoom(): Promise<void> {
+    const names = await readdir(this.#folder);
+    for (const name of names.sort().slice(0, Math.max(0, names.length - maxCopies))) {
+      if (this.#copying.has(name)) continue;
+      this.#copies.delete(name);
+      await rm(join(this.#folder, name), { force: true });
+    }
+  }
+
+  /** Follow a log that is elsewhere: its copy grows until the answer has ended. */
+  keepCopying(id: string, request: IncomingMessage, response: ServerResponse): void {
+    if (!this.#elsewhere(id)) return;
+    const going = async () => {
+      while (!response.destroyed && !response.writableEnded && !request.destroyed) {
+        await this.copyLog(id);
+        await sleep(followEvery);
+      }
+    };
+    void going();
+  }
+
+  /** How a run elsewhere ended, once all of its log is here; undefined while more may come, or when it is not elsewhere. */
+  endState(id: string): string | undefined {
+    const run = this.#elsewhere(id);
+    if (!run || !hasEnded(run.state)) return undefined;
+    return this.#copies.get(id)?.isEnd === false ? undefined : run.state;
+  }
+
+  isElsewhere(id: string): boolean {
+    return this.#elsewhere(id) !== undefined;
+  }
+
+  /** Keep the end of a log on the bus for the time when this builder is gone. What is oldest there gives way. */
+  async keepLog(logs: Objects, id: string): Promise<void> {
+    const { records, settings } = this.#parts;
+    const path = records.path(id, "log");
+    const size = (await stat(path).catch(() => undefined))?.size ?? 0;
+    let place = { ino: 0, at: Math.max(0, size - maxKept), got: 0 };
+    const pieces: string[] =
+      place.at > 0 ? [`[the first ${place.at} bytes are not kept here]\n`] : [];
+    for (;;) {
+      const { text, ...next } = await nextPiece(path, place, { mask: settings.mask, isEnd: true });
+      pieces.push(text);
+      place = { ...next, got: 0 };
+      if (next.isEnd || text === "") break;
+    }
+    const data = gzipSync(pieces.join(""));
+    try {
+      await logs.put(id, data);
+    } catch (error) {
+      const names = await logs.names();
+      if (names.length === 0) throw error;
+      // it is full: a tenth of them makes room
+      for (const name of names.slice(0, Math.ceil(names.length / 10))) await logs.remove(name);
+      await logs.put(id, data);
+    }
+  }
+}
+
+function subjectOf(home: string): string {
+  return `builders.${home}`;
+}
+
+async function writeIfNone(path: string, text: string): Promise<void> {
+  await writeFile(path, text, { flag: "wx", mode: 0o600 }).catch(() => {});
+}
