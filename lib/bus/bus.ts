@@ -68,8 +68,8 @@ export interface Bus {
    * @throws {Failure}
    */
   makeBucket(name: string): Promise<void>;
-  /** A bucket of objects with room for so many bytes; it is made where there is none. @throws {Failure} */
-  objects(name: string, options: { maxBytes: number }): Promise<Objects>;
+  /** A bucket of objects, with room for so many bytes, or as many as the bus has; it is made where there is none. @throws {Failure} */
+  objects(name: string, options?: { maxBytes?: number }): Promise<Objects>;
   /** Ask whoever serves a subject. @throws {Failure} when nobody does, or no answer comes in time */
   request(subject: string, text: string): Promise<string>;
   /** Answer what is asked under a subject; an `answer` that throws gives none. */
@@ -220,7 +220,7 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
         throw failure(`bucket ${bucketName} cannot be made on the bus`, error);
       }
     },
-    async objects(bucketName, { maxBytes }) {
+    async objects(bucketName, { maxBytes = -1 } = {}) {
       try {
         const objects = await openObjects(js, bucketName, { maxBytes, timeout });
         const tell = (error: unknown) => {

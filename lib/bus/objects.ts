@@ -1,6 +1,7 @@
 import { Buffer } from "node:buffer";
-import type { JetStreamClient } from "@nats-io/jetstream";
-import type { ObjectStore } from "@nats-io/obj";
+import type { Objm, ObjectStore } from "@nats-io/obj";
+
+type JetStream = ConstructorParameters<typeof Objm>[0];
 
 /** A bucket of objects: what is too large for one value. */
 export interface Objects {
@@ -13,9 +14,9 @@ export interface Objects {
   names(): Promise<string[]>;
 }
 
-/** Open a bucket of objects, which is made where there is none, with room for so many bytes. */
+/** Open a bucket of objects, which is made where there is none, with room for so many bytes (-1: as the bus has). */
 export async function openObjects(
-  js: JetStreamClient,
+  js: JetStream,
   name: string,
   { maxBytes, timeout }: { maxBytes: number; timeout: number },
 ): Promise<Objects> {
@@ -23,8 +24,12 @@ export async function openObjects(
   const objm = new Objm(js);
   const store: ObjectStore = await objm
     .create(name, { max_bytes: maxBytes })
-    // it was made with another size
-    .catch(() => objm.open(name));
+    // it may have been made with another size
+    .catch((error: unknown) =>
+      objm.open(name).catch(() => {
+        throw error;
+      }),
+    );
   return {
     async put(key, data) {
       await store.putBlob({ name: key }, data, { timeout });

@@ -113,7 +113,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
       },
     });
   const accept: Store["accept"] = async (source, changes, payload) => {
-    if (builder) return await builder.accept(source, changes, payload);
+    if (builder) return await builder.acceptance.accept(source, changes, payload);
     const entries = await store.accept(source, changes, payload);
     for (const entry of entries) {
       scheduler.add(entry);
@@ -124,13 +124,13 @@ export async function openServer(settings: Settings, log: ServerLog) {
   };
   // what waits is on the bus then, whoever accepted it
   const waitingFor = builder && {
-    queue: builder,
+    queue: builder.acceptance,
     get draining() {
       return scheduler.draining;
     },
   };
   const accepting = { settings, scheduler: waitingFor ?? scheduler, accept, log };
-  const deliveries = new Deliveries({ ...accepting, store: builder ?? store, ignored });
+  const deliveries = new Deliveries({ ...accepting, store: builder?.acceptance ?? store, ignored });
   const poller = new Poller({ ...accepting, heads, problems });
   const runs = new Runs({ store, scheduler, records, accept, others });
   const logs = new LiveLogs();

@@ -214,6 +214,9 @@ max_log: 100M                     # a run that writes more than this is ended
 max_waiting: 1000                 # runs of one repo that may wait; more deliveries are answered 429
 # limits: { memory: 2G, cpu: 150%, processes: 500 }   # of each run; a repo may have its own; default: none
 
+# One of several builders, which share their runs by a bus: docs/many-machines.md, "Several builders". name: the machine's.
+# builders: { bus: { url: "tls://bus.example.com:4222", seed_file: bus.seed }, name: builder-1, labels: [big], lease: 30s }
+
 # Who may see runs and steer over HTTP: programs by the token, people by the password on a page (docs/page.md).
 # Without it only the Unix socket STATE/socket does that.
 # status: { token_file: /etc/boatyard/status.token, password_file: /etc/boatyard/page.password }
@@ -236,6 +239,7 @@ repos:
     # on_success: [server-update site]  # commands after a good push run, as the server's user, in / (HOOK_DIR names the checkout); its former name is then
     on: { push: build, release: release }     # scripts of ours or absolute paths; false: nothing
     cancel: false                 # true: a newer push ends the run of an older one
+    # runs_on: [builder-1, big]   # of several builders those that may run it, by name or label; default: all
     # insecure: true              # no secret: anybody who reaches the server may start builds
 `,
   "launchfit@.service": `# An app that updates itself. The account, the folder below /srv and the instance have one name:

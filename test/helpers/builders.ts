@@ -1,8 +1,7 @@
 // Several builders on one machine: a real nats-server, and hook-servers that share their runs by it.
-import { generateKeyPairSync } from "node:crypto";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { nkeyOf } from "../../lib/bus/nkey.ts";
+import { keyOfSeed, newSeed, nkeyOf } from "../../lib/bus/nkey.ts";
 import { type HookServer, makeYard, startHooks } from "./hooks.ts";
 import { freePort } from "./ports.ts";
 import { type Running, startCommand } from "./run.ts";
@@ -35,10 +34,12 @@ export async function makeBuilders(
   const servers: HookServer[] = [];
   const users: string[] = [];
   for (const name of names) {
-    const key = generateKeyPairSync("ed25519").privateKey;
+    const seed = newSeed();
+    const key = keyOfSeed(seed);
+    if (!key) throw new Error("a seed that is none");
     users.push(`{ nkey: ${nkeyOf(key)} }`);
     const own = [
-      `bus: { url: "nats://127.0.0.1:${port}", key_file: bus.key }`,
+      `bus: { url: "nats://127.0.0.1:${port}", seed_file: bus.seed }`,
       `name: ${name}`,
       `lease: ${options.lease ?? "5s"}`,
       ...(options.own?.[name]?.split("\n") ?? []),
@@ -51,8 +52,7 @@ export async function makeBuilders(
       job: `builder=${name} all=${dir}\n${options.job}`,
       ...(options.repos ? { repos: options.repos } : {}),
     });
-    const pem = key.export({ type: "pkcs8", format: "pem" });
-    await writeFile(join(yard, "bus.key"), pem, { mode: 0o600 });
+    await writeFile(join(yard, "bus.seed"), `${seed}\n`, { mode: 0o600 });
   }
   const account = (await readFile(join(root, "templates/nats-builders.conf"), "utf8")).replace(
     /\{ nkey: UBUILDER1 \}[^\]]*/,

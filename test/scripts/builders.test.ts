@@ -12,8 +12,6 @@ import { waitFor } from "../helpers/wait.ts";
 const test = suite("builders");
 const testBus = testUnless(test, needsNats);
 let builders: Builders | undefined;
-const dbg: HookServer[] = [];
-if (process.env.DEBUG_B) setTimeout(async () => { for (const s of dbg) console.log(s.running.output()); console.log((await builders?.events())?.join("\n")); }, 35000).unref();
 test.after.each(async () => {
   await builders?.end();
   builders = undefined;
@@ -32,7 +30,6 @@ testBus(
     const { dir, bus, events, start } = builders;
     const servers = new Map<string, HookServer>();
     await Promise.all(names.map(async (name) => servers.set(name, await start(name))));
-    dbg.push(...servers.values());
     const hold = (repo: string) => writeFile(join(dir, `hold-me_${repo}`), "");
     const go = (repo: string) => rm(join(dir, `hold-me_${repo}`));
     const seen = async (text: string) =>
@@ -64,11 +61,10 @@ testBus(
     // one dies, one hangs: what they ran has ended before another one begins it
     await servers.get(killed)?.kill();
     servers.get(stopped)?.running.kill("SIGSTOP");
-    await seen(`begin me/b ${onlyB.sha} ${last}`);
-    await go("b");
-    await seen(`begin me/a ${newest.sha} ${last}`);
-    await go("a");
-    await seen(`end me/a ${newest.sha}`);
+    await waitFor(async () => (await events()).at(-1)?.endsWith(` ${last}`));
+    await Promise.all([go("a"), go("b")]);
+    await seen(`end me/a ${newest.sha} ${last}`);
+    await seen(`end me/b ${onlyB.sha} ${last}`);
     const hung = servers.get(stopped) as HookServer;
     const other = servers.get(last) as HookServer;
     hung.running.kill("SIGCONT");
@@ -138,7 +134,7 @@ testBus(
 
 test("builders: is checked, with file and line", async () => {
   const dir = await makeYard({
-    top: "builders:\n  bus: { url: nats://bus.example.com:4222, key_file: secret }\n  lease: 1s",
+    top: "builders:\n  bus: { url: nats://bus.example.com:4222, seed_file: secret }\n  lease: 1s",
   });
   const config = join(dir, "hooks.yml");
   const check = async () =>

@@ -1,35 +1,22 @@
-import { randomInt, randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Bus, connectBus, type Objects } from "../../bus/bus.ts";
-import { nameOnBus } from "../../bus/address.ts";
-import { nkeyOf } from "../../bus/nkey.ts";
+import type { Objects } from "../../bus/bus.ts";
 import { Failure, messageOf } from "../../core/errors.ts";
-import { newRunId } from "../../core/id.ts";
-import { HttpError } from "../../http/server.ts";
 import { findRepo, type RepoConfig, type Settings } from "../config.ts";
-import type { Entry, KnownRun, Source } from "../entry.ts";
-import type { Change } from "../payload.ts";
-import { entryOf, hasEnded, type RunRecord, recordOf } from "../records.ts";
-import { viewOf } from "../runs.ts";
+import type { Entry } from "../entry.ts";
 import type { Problems } from "../problems.ts";
+import { hasEnded, type RunRecord, recordOf } from "../records.ts";
+import { viewOf } from "../runs.ts";
 import type { ServerLog } from "../telemetry.ts";
-import { type Claim, Claims, guardAfter } from "./claims.ts";
+import { Acceptance } from "./acceptance.ts";
+import { type Claim, guardAfter } from "./claims.ts";
 import { type BuilderSettings, mayRun } from "./config.ts";
-import { bucketName, Documents, type SharedRun } from "./documents.ts";
+import { connect, type Connected } from "./connection.ts";
+import type { SharedRun } from "./documents.ts";
 import { type Guard, startGuard } from "./guard.ts";
-import {
-  addWanted,
-  nextOrder,
-  removeWanted,
-  sameWanted,
-  type Wanted,
-  type WantedRun,
-} from "./wanted.ts";
+import { removeWanted, type Wanted, type WantedRun } from "./wanted.ts";
 
 /** Milliseconds between two tries to tell the bus that a run has ended. */
 const retryDelay = 500;
-/** Payloads take so many bytes on the bus at most. */
-const maxPayloads = 4 * 1024 ** 3;
 
 export interface BuilderParts {
   settings: Settings;
@@ -52,15 +39,6 @@ export interface BuilderParts {
   keepLog: (objects: Objects, id: string) => Promise<void>;
 }
 
-/** What is there once the bus was reached. */
-interface Connected {
-  readonly bus: Bus;
-  readonly documents: Documents;
-  readonly claims: Claims;
-  readonly payloads: Objects;
-  readonly logs: Objects;
-}
-
 /**
  * One of several builders. What is accepted is kept on the bus (`want.REPO`); a builder with room takes the claim of a
  * repo, runs what is wanted of it, and says on the bus how that ended before it gives the claim back. Whatever instant
@@ -68,8 +46,10 @@ interface Connected {
  */
 export class Builder {
   readonly #parts: BuilderParts;
-  readonly #opening: Promise<void>;
-  #connection: Bus | undefined;
+  /** What is accepted for all builders. */
+  readonly acceptance: Acceptance;
+  /** Resolves when the bus was reached, or never will be. */
+  readonly connected: Promise<void>;
   #open: Connected | undefined;
   /** The runs under way here, with their claims. */
   readonly #running = new Map<string, { claim: Claim; payload: Buffer; guards: Set<Guard> }>();
@@ -80,176 +60,43 @@ export class Builder {
   #looking: Promise<void> | undefined;
   #lookAgain = false;
   #closed = false;
-  #digits = randomInt(2 ** 24);
+  readonly #closing = new AbortController();
 
   constructor(parts: BuilderParts) {
     this.#parts = parts;
-    this.#opening = this.#connect().catch((error: unknown) => parts.log.bug(error));
+    const { builder, home, log, problems } = parts;
+    this.acceptance = new Acceptance({
+      log,
+      open: () => this.#open,
+      onAccepted: () => this.look(),
+      onSuperseded: parts.onSuperseded,
+    });
+    this.connected = connect(
+      {
+        ...{ builder, home, log, problems },
+        onConnect: () => this.look(),
+        onWanted: (repo) => this.#onWanted(repo),
+        onDone: ({ repo, refs }) => {
+          for (const [ref, { sha }] of Object.entries(refs)) parts.onBuilt({ repo, ref, sha });
+        },
+        onLost: (claim) => this.#lose(claim),
+        onRenewed: ({ run = "" }) => {
+          for (const guard of this.#running.get(run)?.guards ?? []) guard.beat();
+        },
+      },
+      this.#closing.signal,
+    )
+      .then((open) => {
+        this.#open = open;
+        this.look();
+      })
+      .catch((error: unknown) => log.bug(error));
     this.#timer = setInterval(() => this.look(), parts.builder.lease / 5);
-  }
-
-  async #connect(): Promise<void> {
-    const { builder, log, home, problems } = this.#parts;
-    const note = (text: string) => log.warn(text);
-    note(`the bus knows this builder by the key ${nkeyOf(builder.bus.key)}`);
-    problems.set("bus", `the bus ${builder.bus.servers.join(", ")} was not reached yet`);
-    const bus = await connectBus({
-      ...builder.bus,
-      name: `builder-${nameOnBus(builder.name)}`,
-      // a claim must be written well within its lease
-      timeout: Math.min(5000, builder.lease * 0.15),
-      patient: true,
-      onStatus: note,
-    });
-    this.#connection = bus;
-    for (;;) {
-      try {
-        await bus.makeBucket(bucketName);
-        break;
-      } catch (error) {
-        if (this.#closed) return;
-        problems.set("bus", messageOf(error));
-        note(messageOf(error));
-        await sleep(1000);
-      }
-    }
-    const bucket = bus.bucket(bucketName);
-    const payloads = await bus.objects("payloads", { maxBytes: maxPayloads });
-    const logs = await bus.objects("logs", { maxBytes: builder.keepLogs });
-    const documents = new Documents({
-      bucket,
-      warn: note,
-      onChange: (repo) => this.#onWanted(repo),
-      onDone: ({ repo, refs }) => {
-        for (const [ref, { sha }] of Object.entries(refs)) this.#parts.onBuilt({ repo, ref, sha });
-      },
-    });
-    const claims = new Claims({
-      ...{ bucket, home, lease: builder.lease, warn: note },
-      keyOf: (repo) => documents.claimKey(repo),
-      onLost: (claim) => this.#lose(claim),
-      onRenewed: ({ run = "" }) => {
-        for (const guard of this.#running.get(run)?.guards ?? []) guard.beat();
-      },
-    });
-    await documents.follow();
-    this.#open = { bus, documents, claims, payloads, logs };
-    problems.set("bus", undefined);
-    // its disk may have been lost meanwhile
-    bus.onConnect(() => {
-      bus.makeBucket(bucketName).catch((error: unknown) => note(messageOf(error)));
-      this.look();
-    });
-    note(`connected to the bus as builder ${builder.name}`);
   }
 
   /** What builders share; undefined before the bus was reached. */
   get shared(): Connected | undefined {
     return this.#open;
-  }
-
-  /** Resolves when the bus was reached. */
-  get connected(): Promise<void> {
-    return this.#opening;
-  }
-
-  /**
-   * Keep a delivery's changes on the bus; resolves when they are there.
-   * @throws {HttpError} 503 when they are not: whoever sent them sends them again, and one that came through is known.
-   */
-  async accept(
-    source: Source,
-    changes: readonly Change[],
-    payload: Buffer,
-    known: readonly Entry[] = [],
-  ): Promise<Entry[]> {
-    const open = this.#open;
-    try {
-      if (!open) throw new Failure("the bus was not reached yet");
-      const name = randomUUID();
-      await open.payloads.put(name, payload);
-      let entries: Entry[] = [];
-      let superseded: { old: WantedRun; by: WantedRun }[] = [];
-      await open.documents.changeWanted(source.repo, (wanted) => {
-        [entries, superseded] = [[], []];
-        let next = wanted;
-        for (const [index, change] of changes.entries()) {
-          const before = this.#same(wanted, { ...source, ...change });
-          if (before) entries.push(before);
-          else {
-            const run = known[index] ?? this.#entry(source, change, next);
-            const added = addWanted(next, { ...run, payload: name });
-            next = added.wanted;
-            superseded.push(
-              ...added.superseded.map((old) => ({ old, by: { ...run, payload: name } })),
-            );
-            entries.push(run);
-          }
-        }
-        return next === wanted ? undefined : next;
-      });
-      for (const { old, by } of superseded) this.#supersede(old, by);
-      this.look();
-      return entries;
-    } catch (error) {
-      if (error instanceof Failure)
-        throw new HttpError(503, `not accepted: ${messageOf(error)}`, { "retry-after": "10" });
-      throw error;
-    }
-  }
-
-  #entry(source: Source, change: Change, wanted: Wanted): Entry {
-    const now = Date.now();
-    // an odd step from a random start: no two of ours meet
-    this.#digits = (this.#digits + 0x9e3779) % 0x1000000;
-    const id = newRunId(now, this.#digits.toString(16).padStart(6, "0"));
-    const accepted = new Date(now).toISOString();
-    return { id, ...source, ...change, order: nextOrder(wanted, now), accepted };
-  }
-
-  /** The run that came of the same before; one that failed is sent again on purpose. */
-  #same(wanted: Wanted, what: Source & Change): Entry | undefined {
-    const id = sameWanted(wanted, what);
-    const waiting = wanted.runs.find((run) => run.id === id);
-    const begun = id === undefined ? undefined : this.#open?.documents.run(id);
-    if (!begun || !hasEnded(begun.state)) return waiting ?? (begun && entryOf(begun));
-    return begun.state === "failed" || begun.state === "cancelled" ? undefined : entryOf(begun);
-  }
-
-  #supersede(old: WantedRun, by: Entry): void {
-    const ended = new Date().toISOString();
-    const told = async () => {
-      const changed = await this.#open?.documents.changeRun(old.id, (before) =>
-        // one that was begun goes on to its end
-        before ? undefined : { ...viewOf(recordOf(old)), state: "superseded", by: by.id, ended },
-      );
-      if (changed) this.#parts.onSuperseded(old, by);
-    };
-    told().catch((error: unknown) =>
-      this.#parts.log.warn(`run ${old.id} was superseded, and is not listed: ${messageOf(error)}`),
-    );
-  }
-
-  /** The run of a repo's delivery. */
-  runOf(repo: string, delivery: string): KnownRun | undefined {
-    const documents = this.#open?.documents;
-    if (!documents) return undefined;
-    const waiting = documents.wantedOf(repo).runs.find((run) => run.delivery === delivery);
-    if (waiting) return { entry: waiting, state: "waiting" };
-    for (const run of documents.runs())
-      if (run.repo === repo && run.delivery === delivery)
-        return { entry: entryOf(run), state: run.state, by: run.by };
-    return undefined;
-  }
-
-  /** What is accepted and has no end, here or elsewhere. */
-  *entries(): Iterable<WantedRun> {
-    for (const { runs } of this.#open?.documents.wanted() ?? []) yield* runs;
-  }
-
-  /** How many runs of a repo wait or are under way. */
-  waitingOf(repo: string): number {
-    return this.#open?.documents.wantedOf(repo).runs.length ?? 0;
   }
 
   /** Look for something to run, now or when the present look is over. */
@@ -309,9 +156,9 @@ export class Builder {
 
   /** Begin a run under a claim; false when there is nothing to begin. */
   async #begin(claim: Claim, repo: RepoConfig, run: WantedRun, open: Connected): Promise<boolean> {
-    const { documents, claims, payloads } = open;
+    const { documents, claims } = open;
     const { builder, home } = this.#parts;
-    const payload = await payloads.get(run.payload);
+    const payload = await this.acceptance.payload(run.payload);
     const isLost = payload === undefined;
     const shared = await documents.changeRun(run.id, (before) => {
       if (before && hasEnded(before.state)) return undefined;
@@ -337,12 +184,11 @@ export class Builder {
     this.#running.set(run.id, { claim, payload, guards: new Set() });
     const { payload: _payload, ...entry } = run;
     const { interrupted, fence, attempt } = shared;
-    const more = { builder: builder.name, fence, interrupted, attempt };
-    const begun = { builder: builder.name, fence, interrupted, attempts: attempt };
+    const claimed = { builder: builder.name, fence, interrupted };
     const former = this.#parts.recordOf(run.id);
     // it was begun here before, and lost
-    if (former) Object.assign(former, more, { state: "waiting", tell: undefined });
-    this.#parts.start({ ...entry, ...begun, repo: repo.name });
+    if (former) Object.assign(former, claimed, { attempt, state: "waiting", tell: undefined });
+    this.#parts.start({ ...entry, ...claimed, attempts: attempt, repo: repo.name });
     return true;
   }
 
@@ -353,7 +199,7 @@ export class Builder {
     const name =
       this.#open?.documents.wantedOf(entry.repo).runs.find(({ id }) => id === entry.id)?.payload ??
       this.#open?.documents.run(entry.id)?.payload;
-    const payload = name === undefined ? undefined : await this.#open?.payloads.get(name);
+    const payload = await this.acceptance.payload(name);
     if (!payload) throw new Failure("its payload is not on the bus any more");
     return payload;
   }
@@ -510,7 +356,8 @@ export class Builder {
       }
     }
     open?.claims.close();
-    await this.#connection?.close();
+    this.#closing.abort();
+    await open?.bus.close();
   }
 }
 

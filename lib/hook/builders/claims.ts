@@ -64,16 +64,19 @@ export function judgeClaim(
   return now - seen.at > lease ? "free" : "held";
 }
 
-interface ClaimsParts {
+export interface ClaimEvents {
+  /** Told when the claim of a run is lost, or cannot be written in time. */
+  onLost: (claim: Claim) => void;
+  /** Told of each write that got through. */
+  onRenewed: (claim: Claim) => void;
+}
+
+interface ClaimsParts extends ClaimEvents {
   bucket: Bucket;
   home: string;
   /** Milliseconds. */
   lease: number;
   keyOf: (repo: string) => string;
-  /** Told when the claim of a run is lost, or cannot be written in time. */
-  onLost: (claim: Claim) => void;
-  /** Told of each write that got through. */
-  onRenewed: (claim: Claim) => void;
   warn: (text: string) => void;
 }
 

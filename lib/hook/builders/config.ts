@@ -1,10 +1,8 @@
-import { createPrivateKey, type KeyObject } from "node:crypto";
 import { hostname } from "node:os";
-import { checkBusUrl } from "../../bus/address.ts";
-import { type BusOptions, readAuthority } from "../../bus/bus.ts";
+import { type BusAccess, busSchema, readBusAccess } from "../../bus/settings.ts";
 import { type Infer, y } from "../../config/yaml.ts";
 import { UsageError } from "../../core/errors.ts";
-import { type ConfigSource, placed } from "../config-source.ts";
+import type { ConfigSource } from "../config-source.ts";
 
 /** `builders:` of hooks.yml: several builders that share their runs by a bus. */
 
@@ -14,15 +12,11 @@ const label = y.string({
 });
 
 export const buildersSchema = y.object({
-  bus: y.object({
-    url: y.oneOrMore(y.string()),
-    key_file: y.string(),
-    ca_file: y.optional(y.string()),
-  }),
+  bus: busSchema,
   name: y.optional(label),
   labels: y.optional(y.oneOrMore(label), []),
   lease: y.optional(y.duration(), 30_000),
-  keep_logs: y.optional(y.size(), 1024 ** 3),
+  keep_logs: y.optional(y.size(), 512 * 1024 * 1024),
 });
 
 /** Where a repo may be built: names or labels of builders. */
@@ -30,7 +24,7 @@ export const runsOnSchema = y.oneOrMore(label);
 
 /** The builder that this server is. */
 export interface BuilderSettings {
-  readonly bus: Pick<BusOptions, "servers" | "key" | "ca">;
+  readonly bus: BusAccess;
   readonly name: string;
   readonly labels: readonly string[];
   /** Milliseconds after which another builder takes over the run of one that shows no sign of life. */
@@ -51,46 +45,19 @@ export async function readBuilders(
 ): Promise<BuilderSettings | undefined> {
   if (!raw) return undefined;
   const where = (...keys: string[]) => source.where(["builders", ...keys]);
-  for (const url of raw.bus.url) {
-    try {
-      checkBusUrl(url);
-    } catch (error) {
-      throw placed(where("bus", "url"), error);
-    }
-  }
   if (raw.lease < leases.min || raw.lease > leases.max)
     throw new UsageError(`${where("lease")}: a lease is between 5s and 1h; write 30s`);
-  if (raw.keep_logs < minLogs) throw new UsageError(`${where("keep_logs")}: at least 1M; write 1G`);
-  const place = where("bus", "key_file");
-  const pem = await source.secretFile(raw.bus.key_file, place);
-  const { ca_file: authority } = raw.bus;
-  if (authority !== undefined) source.onFile(source.path(authority));
+  if (raw.keep_logs < minLogs)
+    throw new UsageError(`${where("keep_logs")}: at least 1M; write 512M`);
+  for (const file of [raw.bus.seed_file, raw.bus.ca_file])
+    if (file !== undefined) source.onFile(source.path(file));
   return {
-    bus: {
-      servers: raw.bus.url,
-      key: readKey(pem, place),
-      ca:
-        authority === undefined
-          ? undefined
-          : await readAuthority(source.path(authority), `${where("bus", "ca_file")}: `),
-    },
+    bus: await readBusAccess(raw.bus, { path: source.path, where: (key) => where("bus", key) }),
     name: raw.name ?? hostname(),
     labels: raw.labels,
     lease: raw.lease,
     keepLogs: raw.keep_logs,
   };
-}
-
-function readKey(pem: string, place: string): KeyObject {
-  try {
-    const key = createPrivateKey(pem);
-    if (key.asymmetricKeyType === "ed25519") return key;
-  } catch {
-    // said below
-  }
-  throw new UsageError(
-    `${place}: is not an Ed25519 key in PEM; make one with server-update keygen --out FILE`,
-  );
 }
 
 /** Whether a builder may run a repo that names its builders, or none. Pure. */

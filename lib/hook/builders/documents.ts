@@ -34,12 +34,15 @@ const maxRounds = 100;
 /** A run with more than that of stages is kept without them: a value on the bus is 1 MB at most. */
 const maxRun = 256 * 1024;
 
-interface DocumentsParts {
+export interface DocumentEvents {
+  /** What is wanted of a repo has changed, or, with an empty name, a claim. */
+  onWanted: (repo: string) => void;
+  onDone: (done: Done) => void;
+}
+
+interface DocumentsParts extends DocumentEvents {
   bucket: Bucket;
   warn: (text: string) => void;
-  /** Told of each change of what is wanted of a repo, and of claims. */
-  onChange: (repo: string) => void;
-  onDone: (done: Done) => void;
 }
 
 /** What builders share, as it was last seen, and how it is changed. */
@@ -77,8 +80,8 @@ export class Documents {
       const wanted = parseWanted(name, text);
       if (text === undefined) this.#wanted.delete(name);
       else this.#wanted.set(name, wanted);
-      this.#parts.onChange(wanted.repo);
-    } else if (kind === "claim") this.#parts.onChange("");
+      this.#parts.onWanted(wanted.repo);
+    } else if (kind === "claim") this.#parts.onWanted("");
     else if (kind === "done" && text !== undefined) this.#parts.onDone(JSON.parse(text) as Done);
   }
 

@@ -53,7 +53,12 @@ export async function handOver(
         const { kind, ref, sha, release, commit, onlyIfCheckedOut } = entry;
         const change = { kind, ref, sha, release, commit, onlyIfCheckedOut };
         const payload = await store.payload(entry);
-        await builder.accept({ repo, forge, event, delivery, rerun }, [change], payload, [entry]);
+        await builder.acceptance.accept(
+          { repo, forge, event, delivery, rerun },
+          [change],
+          payload,
+          [entry],
+        );
         store.settle(entry, "superseded", entry.id);
         break;
       } catch (error) {

@@ -92,7 +92,7 @@ export class SharedRuns {
     const documents = builder.shared?.documents;
     if (!documents) return;
     for (const run of documents.runs()) yield this.#viewOf(run);
-    for (const { payload: _payload, ...entry } of builder.entries()) {
+    for (const { payload: _payload, ...entry } of builder.acceptance.entries()) {
       const runsOn = settings.config.repos.get(entry.repo)?.runsOn;
       const reason = runsOn && `for a builder of ${runsOn.join(", ")}`;
       yield { ...recordOf(entry), reason };
@@ -103,7 +103,7 @@ export class SharedRuns {
     const { builder } = this.#parts;
     const run = builder.shared?.documents.run(id);
     if (run) return this.#viewOf(run);
-    for (const { payload: _payload, ...entry } of builder.entries())
+    for (const { payload: _payload, ...entry } of builder.acceptance.entries())
       if (entry.id === id) return recordOf(entry);
     return undefined;
   }
@@ -147,7 +147,7 @@ export class SharedRuns {
         JSON.stringify(question),
       );
       const value = JSON.parse(answer ?? "{}") as Record<string, unknown>;
-      if (value["error"] !== undefined) throw new Failure(String(value["error"]));
+      if (value["error"] !== undefined) throw new Failure(JSON.stringify(value["error"]));
       return value;
     } catch (error) {
       throw new HttpError(503, `builder ${run.builder} does not answer: ${messageOf(error)}`);
@@ -162,7 +162,7 @@ export class SharedRuns {
     const begun = open.documents.run(id);
     if (begun && hasEnded(begun.state)) return false;
     const elsewhere = this.#elsewhere(id);
-    const waiting = [...builder.entries()].find((entry) => entry.id === id);
+    const waiting = [...builder.acceptance.entries()].find((entry) => entry.id === id);
     if (begun && begun.state !== "waiting") {
       if (!elsewhere) return await cancelHere(id, by);
       return (await this.#ask(elsewhere, { what: "cancel", id, by }))["cancelled"] === true;
@@ -185,9 +185,8 @@ export class SharedRuns {
 
   /** The payload of a run that ended elsewhere. */
   async payload(id: string): Promise<Buffer | undefined> {
-    const open = this.#parts.builder.shared;
-    const name = open?.documents.run(id)?.payload;
-    return name === undefined ? undefined : await open?.payloads.get(name);
+    const { builder } = this.#parts;
+    return await builder.acceptance.payload(builder.shared?.documents.run(id)?.payload);
   }
 
   /** The file of a run's log: a copy, where the run is another builder's. */

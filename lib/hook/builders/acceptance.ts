@@ -1,0 +1,141 @@
+import { randomInt, randomUUID } from "node:crypto";
+import { promisify } from "node:util";
+import { gunzip as unpack, gzip as pack } from "node:zlib";
+import { Failure, messageOf } from "../../core/errors.ts";
+import { newRunId } from "../../core/id.ts";
+import { HttpError } from "../../http/server.ts";
+import type { Entry, KnownRun, Source } from "../entry.ts";
+import type { Change } from "../payload.ts";
+import { entryOf, hasEnded, recordOf } from "../records.ts";
+import { viewOf } from "../runs.ts";
+import type { ServerLog } from "../telemetry.ts";
+import type { Connected } from "./connection.ts";
+import { addWanted, nextOrder, sameWanted, type Wanted, type WantedRun } from "./wanted.ts";
+
+const [gzip, gunzip] = [promisify(pack), promisify(unpack)];
+
+export interface AcceptanceParts {
+  log: ServerLog;
+  /** Undefined before the bus was reached. */
+  open: () => Connected | undefined;
+  onAccepted: () => void;
+  /** Told of a run that waited and gave way to a newer one. */
+  onSuperseded: (old: Entry, by: Entry) => void;
+}
+
+/** What is accepted for all builders: it is on the bus before its sender hears of it. */
+export class Acceptance {
+  readonly #parts: AcceptanceParts;
+  #digits = randomInt(2 ** 24);
+
+  constructor(parts: AcceptanceParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Keep a delivery's changes on the bus; resolves when they are there.
+   * @throws {HttpError} 503 when they are not: whoever sent them sends them again, and one that came through is known.
+   */
+  async accept(
+    source: Source,
+    changes: readonly Change[],
+    payload: Buffer,
+    known: readonly Entry[] = [],
+  ): Promise<Entry[]> {
+    const open = this.#parts.open();
+    try {
+      if (!open) throw new Failure("the bus was not reached yet");
+      const name = randomUUID();
+      await open.payloads.put(name, await gzip(payload));
+      let entries: Entry[] = [];
+      let superseded: { old: WantedRun; by: WantedRun }[] = [];
+      await open.documents.changeWanted(source.repo, (wanted) => {
+        [entries, superseded] = [[], []];
+        let next = wanted;
+        for (const [index, change] of changes.entries()) {
+          const before = this.#same(wanted, { ...source, ...change });
+          if (before) entries.push(before);
+          else {
+            const run = known[index] ?? this.#entry(source, change, next);
+            const added = addWanted(next, { ...run, payload: name });
+            next = added.wanted;
+            superseded.push(
+              ...added.superseded.map((old) => ({ old, by: { ...run, payload: name } })),
+            );
+            entries.push(run);
+          }
+        }
+        return next === wanted ? undefined : next;
+      });
+      for (const { old, by } of superseded) this.#supersede(old, by);
+      this.#parts.onAccepted();
+      return entries;
+    } catch (error) {
+      if (error instanceof Failure)
+        throw new HttpError(503, `not accepted: ${messageOf(error)}`, { "retry-after": "10" });
+      throw error;
+    }
+  }
+
+  #entry(source: Source, change: Change, wanted: Wanted): Entry {
+    const now = Date.now();
+    // an odd step from a random start: no two of ours meet
+    this.#digits = (this.#digits + 0x9e3779) % 0x1000000;
+    const id = newRunId(now, this.#digits.toString(16).padStart(6, "0"));
+    const accepted = new Date(now).toISOString();
+    return { id, ...source, ...change, order: nextOrder(wanted, now), accepted };
+  }
+
+  /** The run that came of the same before; one that failed is sent again on purpose. */
+  #same(wanted: Wanted, what: Source & Change): Entry | undefined {
+    const id = sameWanted(wanted, what);
+    const waiting = wanted.runs.find((run) => run.id === id);
+    const begun = id === undefined ? undefined : this.#parts.open()?.documents.run(id);
+    if (!begun || !hasEnded(begun.state)) return waiting ?? (begun && entryOf(begun));
+    return begun.state === "failed" || begun.state === "cancelled" ? undefined : entryOf(begun);
+  }
+
+  #supersede(old: WantedRun, by: Entry): void {
+    const ended = new Date().toISOString();
+    const told = async () => {
+      const changed = await this.#parts.open()?.documents.changeRun(old.id, (before) =>
+        // one that was begun goes on to its end
+        before ? undefined : { ...viewOf(recordOf(old)), state: "superseded", by: by.id, ended },
+      );
+      if (!changed) return;
+      const { payload: _payload, ...entry } = old;
+      this.#parts.onSuperseded(entry, by);
+    };
+    told().catch((error: unknown) =>
+      this.#parts.log.warn(`run ${old.id} was superseded, and is not listed: ${messageOf(error)}`),
+    );
+  }
+
+  /** The run of a repo's delivery. */
+  runOf(repo: string, delivery: string): KnownRun | undefined {
+    const documents = this.#parts.open()?.documents;
+    if (!documents) return undefined;
+    const waiting = documents.wantedOf(repo).runs.find((run) => run.delivery === delivery);
+    if (waiting) return { entry: waiting, state: "waiting" };
+    for (const run of documents.runs())
+      if (run.repo === repo && run.delivery === delivery)
+        return { entry: entryOf(run), state: run.state, by: run.by };
+    return undefined;
+  }
+
+  /** What is accepted and has no end, here or elsewhere. */
+  *entries(): Iterable<WantedRun> {
+    for (const { runs } of this.#parts.open()?.documents.wanted() ?? []) yield* runs;
+  }
+
+  /** How many runs of a repo wait or are under way. */
+  waitingOf(repo: string): number {
+    return this.#parts.open()?.documents.wantedOf(repo).runs.length ?? 0;
+  }
+
+  /** The payload of a run, by the object that holds it; undefined when that is gone. */
+  async payload(name: string | undefined): Promise<Buffer | undefined> {
+    const packed = name === undefined ? undefined : await this.#parts.open()?.payloads.get(name);
+    return packed && (await gunzip(packed));
+  }
+}
