@@ -93,7 +93,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
       mayBegin: () => mayBegin && !scheduler.draining,
       recordOf: (id) => records.get(id),
       onSuperseded: (old, by) => {
-        executor.supersede(old, by);
+        executor.supersede(old, { id: by });
         teller.ended(records.get(old.id));
       },
       onBuilt: (what) => void heads.succeeded(what),

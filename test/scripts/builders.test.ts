@@ -134,7 +134,7 @@ testBus(
 
 test("builders: is checked, with file and line", async () => {
   const dir = await makeYard({
-    top: "builders:\n  bus: { url: nats://bus.example.com:4222, seed_file: secret }\n  lease: 1s",
+    top: "builders:\n  bus: { url: nats://bus.example.com:4222, seed_file: secret }",
   });
   const config = join(dir, "hooks.yml");
   const check = async () =>

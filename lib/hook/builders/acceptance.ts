@@ -10,7 +10,14 @@ import { entryOf, hasEnded, recordOf } from "../records.ts";
 import { viewOf } from "../runs.ts";
 import type { ServerLog } from "../telemetry.ts";
 import type { Connected } from "./connection.ts";
-import { addWanted, nextOrder, sameWanted, type Wanted, type WantedRun } from "./wanted.ts";
+import {
+  addWanted,
+  nextOrder,
+  sameWanted,
+  type Wanted,
+  type WantedRun,
+  withoutSuperseded,
+} from "./wanted.ts";
 
 const [gzip, gunzip] = [promisify(pack), promisify(unpack)];
 
@@ -20,7 +27,7 @@ export interface AcceptanceParts {
   open: () => Connected | undefined;
   onAccepted: () => void;
   /** Told of a run that waited and gave way to a newer one. */
-  onSuperseded: (old: Entry, by: Entry) => void;
+  onSuperseded: (old: Entry, by: string) => void;
 }
 
 /** What is accepted for all builders: it is on the bus before its sender hears of it. */
@@ -48,26 +55,25 @@ export class Acceptance {
       const name = randomUUID();
       await open.payloads.put(name, await gzip(payload));
       let entries: Entry[] = [];
-      let superseded: { old: WantedRun; by: WantedRun }[] = [];
-      await open.documents.changeWanted(source.repo, (wanted) => {
-        [entries, superseded] = [[], []];
+      const changed = await open.documents.changeWanted(source.repo, (wanted) => {
+        entries = [];
         let next = wanted;
         for (const [index, change] of changes.entries()) {
           const before = this.#same(wanted, { ...source, ...change });
           if (before) entries.push(before);
           else {
             const run = known[index] ?? this.#entry(source, change, next);
-            const added = addWanted(next, { ...run, payload: name });
-            next = added.wanted;
-            superseded.push(
-              ...added.superseded.map((old) => ({ old, by: { ...run, payload: name } })),
-            );
+            next = addWanted(next, { ...run, payload: name });
             entries.push(run);
           }
         }
         return next === wanted ? undefined : next;
       });
-      for (const { old, by } of superseded) this.#supersede(old, by);
+      if (changed)
+        this.tellSuperseded(changed).catch((error: unknown) =>
+          this.#parts.log.warn(`${source.repo}: ${messageOf(error)}; told by the next look`),
+        );
+      else await open.payloads.remove(name).catch(() => {});
       this.#parts.onAccepted();
       return entries;
     } catch (error) {
@@ -95,20 +101,21 @@ export class Acceptance {
     return begun.state === "failed" || begun.state === "cancelled" ? undefined : entryOf(begun);
   }
 
-  #supersede(old: WantedRun, by: Entry): void {
-    const ended = new Date().toISOString();
-    const told = async () => {
-      const changed = await this.#parts.open()?.documents.changeRun(old.id, (before) =>
+  /** Say of the runs that gave way to a newer one that they did; whoever comes by does what was left undone. */
+  async tellSuperseded({ repo, superseded }: Wanted): Promise<void> {
+    const documents = this.#parts.open()?.documents;
+    if (!documents || superseded.length === 0) return;
+    for (const { run, by } of superseded) {
+      const { payload: _payload, ...entry } = run;
+      const ended = new Date().toISOString();
+      const changed = await documents.changeRun(run.id, (before) =>
         // one that was begun goes on to its end
-        before ? undefined : { ...viewOf(recordOf(old)), state: "superseded", by: by.id, ended },
+        before ? undefined : { ...viewOf(recordOf(entry)), state: "superseded", by, ended },
       );
-      if (!changed) return;
-      const { payload: _payload, ...entry } = old;
-      this.#parts.onSuperseded(entry, by);
-    };
-    told().catch((error: unknown) =>
-      this.#parts.log.warn(`run ${old.id} was superseded, and is not listed: ${messageOf(error)}`),
-    );
+      if (changed) this.#parts.onSuperseded(entry, by);
+    }
+    const told = new Set(superseded.map(({ run }) => run.id));
+    await documents.changeWanted(repo, (wanted) => withoutSuperseded(wanted, told));
   }
 
   /** The run of a repo's delivery. */

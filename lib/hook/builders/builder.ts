@@ -32,7 +32,7 @@ export interface BuilderParts {
   /** Whether runs may be begun: not before what a former server left is cleared, and not at the server's end. */
   mayBegin: () => boolean;
   recordOf: (id: string) => RunRecord | undefined;
-  onSuperseded: (old: Entry, by: Entry) => void;
+  onSuperseded: (old: Entry, by: string) => void;
   /** A branch's commit was built, here or elsewhere. */
   onBuilt: (what: { repo: string; ref: string; sha: string }) => void;
   /** The log of a run that has ended, to be kept on the bus. */
@@ -134,6 +134,7 @@ export class Builder {
     if (!claim) return;
     try {
       const wanted = await open.documents.readWanted(repo.name);
+      await this.acceptance.tellSuperseded(wanted);
       if (claim.left !== undefined) await this.#closeLeft(claim.left, wanted, open);
       for (const run of wanted.runs) if (await this.#begin(claim, repo, run, open)) return;
     } catch (error) {

@@ -15,6 +15,8 @@ export interface Wanted {
   readonly runs: readonly WantedRun[];
   /** The last ones that were accepted, by their delivery's id: whatever is sent again is known. */
   readonly deliveries: readonly (readonly [delivery: string, run: string])[];
+  /** Those that gave way to a newer one, until that is known of them (`run.ID`). */
+  readonly superseded: readonly { readonly run: WantedRun; readonly by: string }[];
 }
 
 /** So many deliveries are known of each repo, beside those of the runs that are listed. */
@@ -22,7 +24,7 @@ const keptDeliveries = 200;
 
 /** @throws {Error} when it is not what a builder wrote. */
 export function parseWanted(repo: string, text: string | undefined): Wanted {
-  if (text === undefined) return { repo, runs: [], deliveries: [] };
+  if (text === undefined) return { repo, runs: [], deliveries: [], superseded: [] };
   const value = JSON.parse(text) as Wanted;
   if (typeof value?.repo !== "string" || !Array.isArray(value.runs) || !value.runs.every(isEntry))
     throw new Error(`what is wanted of ${repo} on the bus is damaged`);
@@ -35,19 +37,17 @@ export function nextOrder({ runs }: Wanted, now: number): number {
 }
 
 /** Add a run. Of the pushes to one branch only the newest stays; releases and tags all do. */
-export function addWanted(
-  wanted: Wanted,
-  run: WantedRun,
-): { wanted: Wanted; superseded: WantedRun[] } {
+export function addWanted(wanted: Wanted, run: WantedRun): Wanted {
   const isOlder = (other: WantedRun) =>
     isBranchPush(run) && isBranchPush(other) && other.ref === run.ref;
-  const superseded = wanted.runs.filter(isOlder);
+  const older = wanted.runs.filter(isOlder).map((each) => ({ run: each, by: run.id }));
+  const superseded = [...wanted.superseded, ...older];
   const runs = [...wanted.runs.filter((each) => !isOlder(each)), run];
   const deliveries =
     run.delivery === undefined
       ? wanted.deliveries
       : [...wanted.deliveries, [run.delivery, run.id] as const].slice(-keptDeliveries);
-  return { wanted: { ...wanted, runs, deliveries }, superseded };
+  return { ...wanted, runs, deliveries, superseded };
 }
 
 /** What came before and asks for the same: a delivery that was sent again, or a look at the remote by two builders. */
@@ -58,6 +58,12 @@ export function sameWanted(
   if (delivery !== undefined) return deliveries.findLast(([id]) => id === delivery)?.[1];
   if (forge !== "poll") return undefined;
   return runs.find((run) => run.ref === ref && run.sha === sha)?.id;
+}
+
+/** Forget of these runs that they gave way. */
+export function withoutSuperseded(wanted: Wanted, ids: ReadonlySet<string>): Wanted {
+  const superseded = wanted.superseded.filter(({ run }) => !ids.has(run.id));
+  return { ...wanted, superseded };
 }
 
 /** Take a run out that has ended. */
