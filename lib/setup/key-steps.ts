@@ -19,7 +19,7 @@ import {
 } from "./file-steps.ts";
 import { cloneHint, hostName } from "./forge.ts";
 import { inRoot } from "./machine.ts";
-import { commandLine, type OwnedPath, type Step, type StepState } from "./step.ts";
+import { commandLine, type OwnedPath, places, type Step, type StepState } from "./step.ts";
 
 /** Secrets and keys, each made once, and what an account's user gets with them: a checkout, an app's first install. */
 
@@ -192,8 +192,16 @@ export function clone(options: InHome & { url: string; branch: string | undefine
 }
 
 /** An app's first install, as its user. */
-export function install({ path, owner, argv, why }: InHome & { argv: string[] }): Step {
+export function install({
+  path,
+  owner,
+  args,
+  why,
+  program = join(places.bin, "launchfit"),
+}: InHome & { args: string[]; program?: string }): Step {
+  const argv = [program, ...args];
   return {
+    relocated: (pathOf) => install({ path, owner, args, why, program: pathOf("launchfit") }),
     what: `as ${owner} in ${path}: ${argv.join(" ")}`,
     ...{ why, needs: ["setpriv"] },
     look: async () =>

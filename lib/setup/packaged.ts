@@ -15,8 +15,8 @@ export interface Packaged {
   by: "dpkg" | "npm";
   /** Where the scripts are. */
   folder: string;
-  /** Where their names are on PATH. */
-  bin: string;
+  /** How each is started: by its name on PATH, or by its file where it is kept off PATH. */
+  pathOf: (script: string) => string;
   /** Where the package's own units are; none: setup writes them. */
   units?: string;
 }
@@ -28,21 +28,31 @@ export interface Packaged {
 export async function readPackaged(): Promise<Packaged | undefined> {
   const folder = dirname(await realpath(process.argv[1] ?? "."));
   if (await exists(join(folder, "packaged-by")))
-    return { by: "dpkg", folder, bin: "/usr/bin", units: "/usr/lib/systemd/system" };
+    return {
+      ...{ by: "dpkg", folder, units: "/usr/lib/systemd/system" },
+      pathOf: (script) => `/usr/bin/${script}`,
+    };
   if (!folder.includes("/node_modules/boatyard/")) return undefined;
   const prefix = /^(.*)\/lib\/node_modules\/boatyard\//.exec(folder)?.[1];
   if (prefix === undefined)
     throw new UsageError(
       `${folder} is not an installation for everybody; install it so: npm install --global boatyard`,
     );
-  return { by: "npm", folder, bin: join(prefix, "bin") };
+  const names = new Set<string>(await readdir(join(prefix, "bin")).catch(() => []));
+  const pathOf = (script: string) =>
+    names.has(script) ? join(prefix, "bin", script) : join(folder, `${script}.mjs`);
+  return { by: "npm", folder, pathOf };
 }
 
 const isBelow = (path: string | undefined, folder: string) =>
   path?.startsWith(`${folder}/`) === true || path === folder;
 
 /** The same plan where the scripts are a package's: none is copied, and units start those that are there. Pure. */
-export function forPackage(plan: Plan, { bin, units }: Packaged, shipped: readonly string[]): Plan {
+export function forPackage(
+  plan: Plan,
+  { pathOf, units }: Packaged,
+  shipped: readonly string[],
+): Plan {
   let needs: readonly string[] = [];
   const steps = plan.steps.flatMap((step): Step[] => {
     const { path, unit } = step;
@@ -55,8 +65,11 @@ export function forPackage(plan: Plan, { bin, units }: Packaged, shipped: readon
       needs = [...needs, ...(step.needs ?? [])];
       return [];
     }
+    if (step.relocated) return [step.relocated(pathOf)];
     if (unit === undefined || path === undefined) return [step];
-    const text = unit.text.replaceAll(`${places.bin}/`, `${bin}/`);
+    const text = unit.text.replace(/\/usr\/local\/bin\/([a-z-]+)/g, (_, name: string) =>
+      pathOf(name),
+    );
     return [file({ path, text, mode: 0o644, why: step.why })];
   });
   const [first, ...rest] = steps;

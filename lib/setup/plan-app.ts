@@ -5,7 +5,7 @@ import { account, chooseAccount, unixName } from "./accounts.ts";
 import { folder } from "./file-steps.ts";
 import { install } from "./key-steps.ts";
 import { renewed, scriptSteps, started, unit } from "./service-steps.ts";
-import { type Facts, places, type Plan, type Step, versions } from "./step.ts";
+import { type Facts, type Plan, type Step, versions } from "./step.ts";
 
 export interface AppOptions {
   app: string;
@@ -23,7 +23,7 @@ export function planApp(facts: Facts, options: AppOptions): Plan {
   if (!/^(?:0x)?[0-9A-Fa-f]{40,64}$/.test(options.key))
     throw new UsageError("--key: a whole fingerprint is 40 hex digits, without spaces");
   const { steps, dir } = appSteps(facts, options, {
-    argv: [join(places.bin, "launchfit"), options.server, "--key", options.key],
+    args: [options.server, "--key", options.key],
     why: "the first install; everything must be signed by that key",
   });
   return {
@@ -57,7 +57,7 @@ function launchfitUnit(): Step {
 export function appSteps(
   facts: Facts,
   { app, user: given }: Pick<AppOptions, "app" | "user">,
-  first: { argv: string[]; why: string } | undefined,
+  first: { args: string[]; why: string } | undefined,
 ): { steps: Step[]; dir: string } {
   const purpose = `app ${app}`;
   const derived = unixName(app);

@@ -15,6 +15,8 @@ export interface Step {
   needs?: readonly string[] | undefined;
   /** A unit of templates/, as it is or changed: what a package brings itself, or has for other paths. */
   unit?: { name: string; text: string; isTemplate: boolean } | undefined;
+  /** The same step where the scripts are elsewhere: `pathOf` gives each one's. */
+  relocated?: ((pathOf: (script: string) => string) => Step) | undefined;
   /** It speaks to systemd; where none runs, a person does it later. */
   systemd?: boolean | undefined;
   /**

@@ -1,6 +1,6 @@
 // What npm run package makes: small, complete, and installed it works. On a machine of its own: soak/package.
 import { existsSync } from "node:fs";
-import { mkdir, readdir, readFile, readlink, stat } from "node:fs/promises";
+import { lstat, mkdir, readdir, readFile, readlink, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
@@ -58,6 +58,56 @@ test("npm installs one package without dependencies, of at most 6 MB, with every
   assert.match(helped.stdout, /^logs: /);
 });
 
+test("npm leaves the names off PATH when it is told so, and setup's units start the files", async () => {
+  const prefix = join(folder, "no-links");
+  const npm = ["npm", "install", "--global", "--no-bin-links", "--offline", "--no-audit"];
+  const env = { npm_config_cache: join(folder, "cache") };
+  await runCommand([...npm, "--prefix", prefix, made.npm], { env, expect: 0, timeout: 60_000 });
+  assert.not(existsSync(join(prefix, "bin")));
+  const dist = join(prefix, "lib/node_modules/boatyard/dist");
+  const server = join(folder, "no-links-root");
+  await mkdir(server);
+  const argv = ["node", join(dist, "boatyard.mjs"), "setup", "server", "--yes", "--root", server];
+  await runCommand(argv, { expect: 0 });
+  const unit = await readFile(join(server, "etc/systemd/system/hook-server.service"), "utf8");
+  assert.match(unit, `${dist}/hook-server.mjs `);
+});
+
+testUnless(test, noDpkg)(
+  "Debian's general names stay off PATH by the lines of docs/install.md, and boatyard still has them",
+  async () => {
+    const page = await readFile(join(root, "docs/install.md"), "utf8");
+    const lines = [...page.matchAll(/^path-exclude=\S+$/gm)].map(([line]) => `--${line}`);
+    assert.ok(lines.length > 0);
+    const place = join(folder, "excluded");
+    await mkdir(join(place, "var/lib/dpkg/info"), { recursive: true });
+    await mkdir(join(place, "var/lib/dpkg/updates"));
+    await writeFile(join(place, "var/lib/dpkg/status"), "");
+    const dpkg = [
+      "dpkg",
+      `--root=${place}`,
+      "--force-not-root",
+      "--force-depends",
+      "--no-triggers",
+    ];
+    await runCommand([...dpkg, ...lines, "--unpack", made.deb], { expect: 0 });
+    const names = await readdir(join(place, "usr/bin"));
+    for (const line of lines) assert.not(names.includes(line.split("/").at(-1) ?? ""));
+    assert.ok(names.includes("boatyard") && names.includes("hook-server"));
+    const argv = [join(place, "usr/bin/boatyard"), "build", "-V"];
+    assert.match((await runCommand(argv, { expect: 0 })).stdout, `build ${version}`);
+    // what the units start is there all the same
+    const units = join(place, "usr/lib/systemd/system");
+    for (const name of await readdir(units)) {
+      const text = await readFile(join(units, name), "utf8");
+      for (const [, program = ""] of text.matchAll(
+        /^Exec\w+=[-+!]*(\S*boatyard\S*|\/usr\/bin\/\S+)/gm,
+      ))
+        assert.ok(await lstat(join(place, program)), `${name}: ${program}`);
+    }
+  },
+);
+
 testUnless(test, noDpkg)(
   "the Debian package has every script, page, completion and unit, and no file of the admin's",
   async () => {
@@ -97,6 +147,12 @@ testUnless(test, noDpkg)(
     });
     assert.match(stdout, "/etc/boatyard/hooks.yml");
     assert.not.match(stdout, "/usr/local/");
+    const key = ["--server", "file:///srv/web", "--key", "0".repeat(40)];
+    const app = [...argv, "app", "my-app", ...key, "--dry-run", "--root", server];
+    assert.match(
+      (await runCommand(app, { expect: 0 })).stdout,
+      "/srv/my-app /usr/bin/launchfit file:",
+    );
   },
 );
 

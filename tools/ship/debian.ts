@@ -81,6 +81,9 @@ async function link(folder: string, path: string, target: string): Promise<void>
   await symlink(target, join(folder, path));
 }
 
+/** The general names, which an admin may keep out of /usr/bin (docs/install.md): units start their files. */
+const general = /\/usr\/local\/bin\/(build|logs|release|setup)(?= )/g;
+
 /** Units for /usr/bin, an account and a folder for the slave. Their names. */
 async function putUnits(folder: string): Promise<string[]> {
   const names = (await readdir(join(root, "templates"))).filter((name) =>
@@ -90,7 +93,7 @@ async function putUnits(folder: string): Promise<string[]> {
     const text = await readFile(join(root, "templates", name), "utf8");
     await put(
       join(folder, "usr/lib/systemd/system", name),
-      text.replaceAll("/usr/local/bin/", "/usr/bin/"),
+      text.replace(general, "/usr/lib/boatyard/$1.mjs").replaceAll("/usr/local/bin/", "/usr/bin/"),
     );
   }
   await put(
