@@ -15,7 +15,7 @@ interface Pending {
 }
 
 /** What a rewritten file has: lines that are made, then those that are moved, since their payload is asked for later. */
-interface Kept {
+interface Rewritten {
   readonly heads: readonly object[];
   readonly places: readonly Place[];
 }
@@ -24,7 +24,7 @@ interface Options {
   /** Whether there was no file yet, so that none is missing. */
   readonly isNew: boolean;
   readonly warn: (text: string) => void;
-  readonly kept: () => Kept;
+  readonly kept: () => Rewritten;
   /** Bytes that must be settled before the file is rewritten. */
   readonly minSettled?: number | undefined;
 }
@@ -76,9 +76,9 @@ export class LineFile {
 
   /** The payload of a line. @throws {Failure} when it is damaged; else what the file system threw. */
   async payload(place: Place): Promise<Buffer> {
-    if (!this.#file) await this.flush();
+    while (!this.#file) await this.flush();
     // file and place belong together: a rewrite replaces both in one tick
-    const line = this.#file && (await bytesOf(this.#file, place));
+    const line = await bytesOf(this.#file, place);
     const payload = line && decodeLine(line.subarray(0, -1))?.payload;
     if (payload) return payload;
     throw new Failure(`${this.#path}: the line at byte ${place.at} is damaged; push again`);
@@ -204,7 +204,7 @@ export class LineFile {
   }
 
   /** Write what is kept of the file beside it, and take its place. Nothing is appended meanwhile. */
-  async #rewrite(from: FileHandle, { places, heads }: Kept): Promise<void> {
+  async #rewrite(from: FileHandle, { heads, places }: Rewritten): Promise<void> {
     const path = `${this.#path}.new`;
     const to = await open(path, "ax", 0o600);
     try {
@@ -215,7 +215,11 @@ export class LineFile {
           Buffer.concat(heads.slice(n, n + 500).flatMap((head) => encodeLine(head))),
         );
       let { size: at } = await to.stat();
-      for (const place of places) await to.appendFile(await bytesOf(from, place));
+      for (const place of places) {
+        const line = await bytesOf(from, place);
+        if (!line) throw new Error(`it ends within the line at byte ${place.at}`);
+        await to.appendFile(line);
+      }
       await to.sync();
       await rename(path, this.#path);
       // in one tick: a reader has the old file and places, or the new ones
@@ -247,13 +251,10 @@ export class LineFile {
   }
 }
 
-/** A line with its newline. @throws when the file has become shorter. */
-async function bytesOf(file: FileHandle, { at, length }: Place): Promise<Buffer> {
+/** A line with its newline; undefined when the file has become shorter. */
+async function bytesOf(file: FileHandle, { at, length }: Place): Promise<Buffer | undefined> {
   const { buffer, bytesRead } = await file.read(Buffer.alloc(length + 1), 0, length + 1, at);
-  if (bytesRead > length) return buffer;
-  throw new Failure(
-    `it ends before byte ${at + length + 1}: the line there is damaged; push again`,
-  );
+  return bytesRead > length ? buffer : undefined;
 }
 
 function sum(lengths: readonly { length: number }[]): number {
