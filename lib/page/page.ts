@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { HttpError } from "../http/server.ts";
 import { badge } from "./badge.ts";
@@ -29,6 +30,8 @@ export class Page {
   readonly #tries = new Tries();
   readonly #gate: Gate;
   readonly #runs: RunRequests;
+  /** What strangers are told at a revision of all. */
+  #publicRevision = { all: "", own: "" };
 
   private constructor(source: PageSource, sessions: Sessions) {
     this.#source = source;
@@ -165,16 +168,31 @@ export class Page {
     const { response } = visit;
     if (!this.#gate.canSeeAny(visit)) throw new SignInFirst();
     response.writeHead(200, streamHeaders);
-    let told = this.#source.revision();
+    if (visit.request.method === "HEAD") return void response.end();
+    let told = this.#revisionFor(visit);
     response.write(`retry: 2000\nevent: hello\ndata: ${told}\n\n`);
     let quiet = 0;
     const timer = setInterval(() => {
-      const now = this.#source.revision();
+      const now = this.#revisionFor(visit);
       if (now !== told) response.write(`event: change\ndata: ${(told = now)}\n\n`);
       else if (++quiet % 15 === 0) response.write(": \n\n");
     }, 1000);
     response.once("close", () => clearInterval(timer));
     this.#gate.watch(visit, (eyes) => this.#gate.canSeeAny(eyes));
+  }
+
+  /** Changes with whatever somebody can see: when something happens in other repos is not for strangers to know. */
+  #revisionFor({ viewer, settings }: Visit): string {
+    const all = this.#source.revision();
+    if (viewer.right !== undefined || settings.public) return all;
+    if (this.#publicRevision.all !== all) {
+      const repos = [...this.#source.repos()].filter((repo) => repo.public);
+      const names = new Set(repos.map(({ name }) => name));
+      const runs = this.#source.runs().filter(({ repo }) => names.has(repo));
+      const text = runs.map(({ id, state }) => `${id} ${state}`).join("\n");
+      this.#publicRevision = { all, own: createHash("sha256").update(text).digest("hex") };
+    }
+    return this.#publicRevision.own;
   }
 
   #badge(visit: Visit, parts: readonly string[]): void {

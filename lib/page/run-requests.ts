@@ -79,7 +79,7 @@ export class RunRequests {
   async #log(visit: Visit, run: Run): Promise<void> {
     const { request, response, url } = visit;
     const { gate, source } = this.#parts;
-    const follows = url.searchParams.get("follow") === "1";
+    const follows = url.searchParams.get("follow") === "1" && request.method === "GET";
     for (const [name, value] of Object.entries(follows ? safeHeaders : rawHeaders))
       response.setHeader(name, value);
     if (!follows) return await source.sendLog(response, run);
@@ -87,7 +87,9 @@ export class RunRequests {
     await source.followLog(request, response, run, async () => {
       const now = await source.whole(run.id);
       const superseded = this.#supersededBy(run);
-      return now && changingPart({ run: now, superseded, now: Date.now() }).text;
+      // the clocks run in the browser: all who follow are not sent the same with other times each second
+      const time = Math.floor(Date.now() / 10_000) * 10_000;
+      return now && changingPart({ run: now, superseded, now: time }).text;
     });
   }
 

@@ -35,21 +35,33 @@ const linesOf = (text: string) =>
     .map((line) => line.slice(6));
 const lastId = (text: string) => [...text.matchAll(/^id: (.+)$/gm)].at(-1)?.[1] ?? "";
 
+/** One for the tests that change nothing there, with a run that has ended. */
+let shared: HookServer;
+let ended = "";
+test.before(async () => {
+  shared = await startHooks(
+    await pageYard({
+      job: "printf 'fine\\nall \\033[31mred\\033[0m words\\n\\033[91merror\\033[0m: it broke\\n'",
+    }),
+  );
+  ended = (await shared.push("me/site", sha(1))).body.run;
+  await shared.idle();
+});
+test.after(async () => await shared?.stop());
+
 test("without status: there is no page; with it strangers get the sign-in form, and nothing of what is there", async () => {
   const bare = await startHooks(await makeYard());
   assert.is((await get(bare, "/")).status, 404);
   await bare.stop();
-  const server = await startHooks(await pageYard());
-  const { body } = await server.push("me/site", sha(1));
-  await server.idle();
+  const server = shared;
   const paths = [
     "/",
     "/repos/me/site",
     "/repos/me/nothing",
-    `/runs/${body.run}`,
+    `/runs/${ended}`,
     "/runs/20260101T000000Z-000000",
-    `/runs/${body.run}/log`,
-    `/runs/${body.run}/lines`,
+    `/runs/${ended}/log`,
+    `/runs/${ended}/lines`,
     "/live",
     "/fleet",
     "/x",
@@ -64,11 +76,10 @@ test("without status: there is no page; with it strangers get the sign-in form, 
   // a program gets JSON, as before
   const plain = await http(server, "/runs");
   assert.equal([plain.status, plain.body], [401, { error: "a token is needed" }]);
-  await server.stop();
 });
 
 test("a page comes with headers that keep it to itself, and the cookie is out of reach", async () => {
-  const server = await startHooks(await pageYard());
+  const server = shared;
   const cookie = await signIn(server);
   const { headers, text } = await get(server, "/", cookie);
   assert.match(
@@ -90,7 +101,6 @@ test("a page comes with headers that keep it to itself, and the cookie is out of
     /^__Host-boatyard=[\w-]{43}; Path=\/; HttpOnly; SameSite=Strict; Secure$/,
   );
   assert.is(tls.headers.location, "/");
-  await server.stop();
 });
 
 test("what changes something needs a session that may, and an Origin of our own", async () => {
@@ -214,7 +224,7 @@ test("sign-out and a changed password end the session everywhere, with its open 
 });
 
 test("wrong tries are limited for each address; who has signed in before is not kept out by others", async () => {
-  const server = await startHooks(await pageYard());
+  const server = shared;
   const from = (address: string, secret: string) =>
     post(server, "/sign-in", {
       body: new URLSearchParams({ secret }).toString(),
@@ -225,11 +235,10 @@ test("wrong tries are limited for each address; who has signed in before is not 
   assert.equal(answers, [...Array.from({ length: 10 }, () => 403), 429]);
   assert.is((await from("203.0.113.7", password)).status, 429);
   assert.is((await from("203.0.113.8", password)).status, 303);
-  await server.stop();
 });
 
 test("a link from another site is answered by a page that asks once more, so that people stay signed in", async () => {
-  const server = await startHooks(await pageYard());
+  const server = shared;
   const link = { "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate" };
   const answer = await get(server, "/repos/me/site?branch=%22%3E", "", link);
   assert.is(answer.status, 200);
@@ -238,7 +247,6 @@ test("a link from another site is answered by a page that asks once more, so tha
     '<meta http-equiv="refresh" content="0;url=/repos/me/site?branch=%22%3E">',
   );
   assert.match((await get(server, "//evil.example/", "", link)).text, 'url=/"');
-  await server.stop();
 });
 
 test("a public repo can be seen by anybody and steered by nobody; a header is believed of named proxies only", async () => {
@@ -258,6 +266,21 @@ test("a public repo can be seen by anybody and steered by nobody; a header is be
   assert.is((await get(server, `/runs/${closed}`)).status, 401);
   assert.is((await get(server, "/repos/me/closed/badge.svg")).status, 404);
   assert.is((await post(server, `/runs/${open}/rerun`)).status, 401);
+  // nor is a stranger told when something happens elsewhere
+  const revision = async () => {
+    const live = follow(server, "/live", {});
+    await waitFor(() => live.text.includes("data: "));
+    live.close();
+    return live.text;
+  };
+  const before = await revision();
+  await server.push("me/closed", sha(3));
+  await server.idle();
+  assert.is(await revision(), before);
+  await server.push("me/open", sha(4));
+  await server.idle();
+  assert.is.not(await revision(), before);
+  assert.is((await http(server, "/live", { method: "HEAD" })).status, 200);
   const told = (name: string) => ({ "x-remote-user": name });
   assert.is((await get(server, `/runs/${closed}`, "", told("grace"))).status, 200);
   // a proxy that asks for a password passes on what the browser sent it
@@ -295,18 +318,10 @@ test("no place in a live log that is asked for gives a part of a secret", async 
 });
 
 test("a search and the jump to the first error see the text, not its colours", async () => {
-  const server = await startHooks(
-    await pageYard({
-      job: "printf 'fine\\nall \\033[31mred\\033[0m words\\n\\033[91merror\\033[0m: it broke\\n'",
-    }),
-  );
-  const { body } = await server.push("me/site", sha(1));
-  const cookie = await signIn(server);
-  await server.idle();
-  const ask = async (what: string) => (await get(server, `/runs/${body.run}/${what}`, cookie)).body;
+  const cookie = await signIn(shared);
+  const ask = async (what: string) => (await get(shared, `/runs/${ended}/${what}`, cookie)).body;
   assert.equal(await ask("search?q=all%20red%20words"), { lines: [1], count: 1 });
   assert.equal(await ask("error"), { line: 2 });
-  await server.stop();
 });
 
 test("a live log goes on where it was after cut connections and a restart of the server: nothing is missing or doubled", async () => {
