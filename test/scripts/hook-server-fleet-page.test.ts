@@ -72,7 +72,7 @@ test("/fleet shows what --status and --converge saw last, drift first; strangers
     env: { XDG_STATE_HOME: dir },
   });
   const { text } = await get(server, "/fleet", cookie);
-  assert.match(text, "1 not as they should be");
+  assert.match(text, "1 is not as it should be");
   assert.equal(rowsOf(text)[0]?.slice(0, 4), [two, "site", "differs", `${next.slice(0, 10)} main`]);
   // a file that is damaged, or names no hosts, is left out
   await writeFile(join(dir, "server-update/status/broken.json"), "{");
