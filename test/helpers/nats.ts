@@ -25,6 +25,7 @@ export type TestBus = {
   admitAll: (keys: ReadonlyMap<string, KeyObject>, groups?: readonly string[]) => Promise<void>;
   start: () => Promise<void>;
   kill: () => Promise<void>;
+  pid: () => number | undefined;
   /** Its files, and `master.seed`. */
   dir: string;
 };
@@ -79,6 +80,7 @@ export async function startBus(tls?: Certificate): Promise<TestBus> {
       server = startCommand(["nats-server", "-c", join(dir, "nats.conf")]);
       await server.until(/Server is ready/);
     },
+    pid: () => server?.pid,
     async kill() {
       await server?.stop("SIGKILL");
       server = undefined;

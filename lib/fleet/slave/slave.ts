@@ -119,11 +119,19 @@ export interface RepoStatus {
   written?: boolean | undefined;
 }
 
+let gitVersion: Promise<string | undefined> | undefined;
+
+function readGitVersion(): Promise<string | undefined> {
+  return textOf(gitIn("/")`git --version`).then(
+    (text) => text.replace("git version ", ""),
+    () => undefined,
+  );
+}
+
 export class Inventory {
   readonly #options: InventoryOptions;
   readonly #jobs: Jobs;
   readonly #started = new Date();
-  #git: Promise<string | undefined> | undefined;
 
   constructor(options: InventoryOptions, jobs: Jobs) {
     this.#options = options;
@@ -151,17 +159,13 @@ export class Inventory {
   /** All repos, and the machine they are on. */
   async all(verify: boolean): Promise<Record<string, unknown>> {
     const { names, acceptUnbound, repos } = this.#options;
-    this.#git ??= textOf(gitIn("/")`git --version`).then(
-      (text) => text.replace("git version ", ""),
-      () => undefined,
-    );
     const found = await Promise.all((await this.#names()).map((each) => this.repo(each, verify)));
     const disk = await statfs(repos).catch(() => undefined);
     return {
       name: names[0],
       boatyard: version,
       node: process.versions["deno"] ? `deno ${process.versions["deno"]}` : process.versions.node,
-      git: await this.#git,
+      git: await (gitVersion ??= readGitVersion()),
       free: disk && disk.bavail * disk.bsize,
       uptime: Math.round(uptime()),
       started: this.#started.toISOString(),
