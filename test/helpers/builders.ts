@@ -7,12 +7,13 @@ import { freePort } from "./ports.ts";
 import { type Running, startCommand } from "./run.ts";
 import { root } from "./runtime.ts";
 import { tempDir } from "./tmp.ts";
+import type { Certificate } from "./tls.ts";
 
 export type Builders = {
   dir: string;
   /** Everything of a run's life on any builder, a line each. */
   events: () => Promise<string[]>;
-  start: (name: string) => Promise<HookServer>;
+  start: (name: string, options?: Parameters<typeof startHooks>[1]) => Promise<HookServer>;
   bus: { start: () => Promise<void>; kill: () => Promise<void> };
   end: () => Promise<void>;
 };
@@ -27,10 +28,16 @@ export async function makeBuilders(
     /** More lines of a builder's own `builders:`. */
     own?: Record<string, string>;
     lease?: string;
+    /** Where the bus is, with its certificate; else on loopback. */
+    tls?: Certificate & { address: string };
   },
 ): Promise<Builders> {
   const dir = tempDir("builders-");
-  const port = await freePort();
+  const { tls } = options;
+  const address = tls?.address ?? "127.0.0.1";
+  const port = await freePort(address);
+  const url = `${tls ? "tls" : "nats"}://${address}:${port}`;
+  const authority = tls ? `, ca_file: ${tls.ca}` : "";
   const servers: HookServer[] = [];
   const users: string[] = [];
   for (const name of names) {
@@ -39,7 +46,7 @@ export async function makeBuilders(
     if (!key) throw new Error("a seed that is none");
     users.push(`{ nkey: ${nkeyOf(key)} }`);
     const own = [
-      `bus: { url: "nats://127.0.0.1:${port}", seed_file: bus.seed }`,
+      `bus: { url: "${url}", seed_file: bus.seed${authority} }`,
       `name: ${name}`,
       `lease: ${options.lease ?? "5s"}`,
       ...(options.own?.[name]?.split("\n") ?? []),
@@ -58,7 +65,8 @@ export async function makeBuilders(
     /\{ nkey: UBUILDER1 \}[^\]]*/,
     () => users.join("\n"),
   );
-  const nats = `listen: "127.0.0.1:${port}"\nserver_name: boatyard\njetstream { store_dir: "${dir}/nats", max_file_store: 16G }\n`;
+  const secure = tls ? `tls { cert_file: "${tls.cert}", key_file: "${tls.key}" }\n` : "";
+  const nats = `listen: "${address}:${port}"\n${secure}server_name: boatyard\njetstream { store_dir: "${dir}/nats", max_file_store: 16G }\n`;
   await writeFile(join(dir, "nats.conf"), nats + account);
   let server: Running | undefined;
   const bus = {
@@ -77,8 +85,8 @@ export async function makeBuilders(
       const text = await readFile(join(dir, "events"), "utf8").catch(() => "");
       return text.split("\n").filter((line) => line !== "");
     },
-    async start(name) {
-      const started = await startHooks(join(dir, name));
+    async start(name, how) {
+      const started = await startHooks(join(dir, name), how);
       servers.push(started);
       await started.running.until(/connected to the bus as builder/);
       return started;

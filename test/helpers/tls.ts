@@ -12,8 +12,8 @@ export type Certificate = {
 
 const ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
 
-/** An authority, and a certificate that it signed for `localhost` and 127.0.0.1. */
-export async function makeCertificate(): Promise<Certificate> {
+/** An authority, and a certificate that it signed for `localhost` and an address. */
+export async function makeCertificate(address = "127.0.0.1"): Promise<Certificate> {
   const dir = tempDir("tls-");
   const openssl = (...args: string[]) => runCommand(["openssl", ...args], { expect: 0, cwd: dir });
   const made = { ca: join(dir, "ca.pem"), cert: join(dir, "cert.pem"), key: join(dir, "key.pem") };
@@ -22,7 +22,7 @@ export async function makeCertificate(): Promise<Certificate> {
   await openssl(
     ...["req", "-x509", ...ec, "-keyout", made.key, "-out", made.cert, "-days", "2"],
     ...["-CA", made.ca, "-CAkey", "ca.key", "-subj", "/CN=localhost"],
-    ...["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
+    ...["-addext", `subjectAltName=DNS:localhost,IP:${address}`],
     ...["-addext", "basicConstraints=critical,CA:FALSE"],
   );
   return made;
