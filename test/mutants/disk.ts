@@ -21,6 +21,13 @@ export const disk: Mutation[] = [
     tests: ["lib/hook/store"],
   },
   {
+    what: "a run that has ended is forgotten while another one of its delivery waits, after a restart",
+    file: "lib/hook/store.ts",
+    from: "if (!isWaiting(before)) before.line = line;",
+    to: "",
+    tests: ["lib/hook/store"],
+  },
+  {
     what: "a rewritten store is not synced before it has its name",
     file: "lib/hook/line-file.ts",
     from: "await to.sync();",

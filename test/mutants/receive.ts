@@ -128,6 +128,13 @@ export const receive: Mutation[] = [
     tests: ["scripts/hook-server-build", "scripts/hook-server-runs", "scripts/hook-server-odd"],
   },
   {
+    what: "what is kept of a push keeps all of its texts in memory",
+    file: "lib/hook/payload-fields.ts",
+    from: "return Buffer.from(value.slice(0, max)).toString();",
+    to: "return value.slice(0, max);",
+    tests: ["lib/hook/commit-facts"],
+  },
+  {
     what: "the payload is readable by all",
     file: "lib/hook/records.ts",
     from: "{ mode: 0o400, owner }",
