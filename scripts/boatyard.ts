@@ -7,21 +7,22 @@ import { didYouMean } from "../lib/core/names.ts";
 const programs = {
   build: "bring a checkout up to date and build it",
   downloads: "fetch what manifest.txt and cloudinary.txt list into downloads/",
-  "hook-server": "take a forge's signed webhooks, and run a build or a release for each",
-  launchfit: "install a signed app from a web folder; run it, watch it, keep it up to date",
+  "hook-server": "receive signed webhooks of a forge, and run a build or a release for each",
+  launchfit: "install a signed app from a web folder, run it and update it",
   logs: "show the last run of a checkout, or search, follow and rotate its log",
-  release: "build a tag apart from the checkout and run the repo's release.sh",
-  "server-update": "tells every slave in a list that a repo changed",
-  setup: "prepare a server, a repo on it, a slave, or an app; check, upgrade and remove them",
-  "slave-activate": "a fresh clone of a repo, put in place in one step",
-  "slave-server": "waits to be told that a repo changed, and brings it up to date",
+  release: "build a tag in a separate worktree and run the repo's release.sh",
+  "server-update": "tell every slave in a list to update a repo",
+  setup:
+    "prepare a server, a repo on it, a slave, an app, or a bus; check, upgrade and remove them",
+  "slave-activate": "make a fresh clone of a repo and switch to it atomically",
+  "slave-server": "wait for requests of the master, and update the repo that each names",
   uploads: "publish a folder by rsync, S3 and git, sending only what changed",
   demo: "from a push to running everywhere, in a temporary folder",
 };
 
 const command = defineCommand({
   name: "boatyard",
-  summary: "every script by one name: boatyard build is build",
+  summary: "run every script by one name: boatyard build is build",
   usage: ["boatyard COMMAND [what the command takes]", "boatyard help COMMAND"],
   args: [["COMMAND", "one of those above; alone this text is shown"]],
   maxArgs: 1,

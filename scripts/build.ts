@@ -12,9 +12,9 @@ const command = defineCommand({
   args: [["DIR", "the checkout; default: the current folder"]],
   maxArgs: 1,
   flags: {
-    only: { type: "list", value: "A,B", help: "run these stages alone", complete: stages },
-    skip: { type: "list", value: "A,B", help: "leave these stages out", complete: stages },
-    from: { type: "string", value: "STAGE", help: "begin at this stage", complete: stages },
+    only: { type: "list", value: "A,B", help: "run only these stages", complete: stages },
+    skip: { type: "list", value: "A,B", help: "skip these stages", complete: stages },
+    from: { type: "string", value: "STAGE", help: "start at this stage", complete: stages },
     ref: {
       type: "string",
       value: "REF",
@@ -29,21 +29,24 @@ const command = defineCommand({
     },
     "if-changed": {
       type: "boolean",
-      help: "do nothing when the last good build was of the same commit (for cron)",
+      help: "do nothing if the last successful build was of the same commit (for cron)",
     },
-    force: { type: "boolean", help: "no stage skips itself, and litpro writes every file anew" },
-    wait: { type: "boolean", help: "wait for another build of DIR to end, instead of exit 3" },
+    force: { type: "boolean", help: "run every stage, and let litpro write every file again" },
+    wait: {
+      type: "boolean",
+      help: "wait if another build of DIR is in progress, instead of exit 3",
+    },
     check: {
       type: "boolean",
-      help: "check build.yml, the stages' own files and what they need; nothing is run",
+      help: "check build.yml, the files of the stages and what they need; run nothing",
     },
     "dry-run": {
       type: "boolean",
-      help: "show what each stage would do; nothing is fetched or run",
+      help: "show what each stage would do; fetch and run nothing",
     },
     "notify-test": {
       type: "boolean",
-      help: "send a sample to everybody in ~/.config/boatyard/notify.yml; nothing is built",
+      help: "send a sample to each target in ~/.config/boatyard/notify.yml; build nothing",
     },
   },
   examples: [
@@ -53,7 +56,7 @@ const command = defineCommand({
   ],
   exits: {
     1: "a stage failed or took too long",
-    3: "another build of DIR is under way",
+    3: "another build of DIR is in progress",
   },
   environment: [["HOOK_*, RELEASE_*", "passed on to every stage; HOOK_RUN is the run's id"]],
   notes: "DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.",

@@ -7,7 +7,7 @@ import { cancel, rerun } from "./hook-server/steering.ts";
 
 const command = defineCommand({
   name: "hook-server",
-  summary: "take a forge's signed webhooks, and run a build or a release for each",
+  summary: "receive signed webhooks of a forge, and run a build or a release for each",
   usage: [
     "hook-server [--config hooks.yml] [--listen 127.0.0.1:3420] [--state DIR]",
     "hook-server --check [--config hooks.yml]",
@@ -23,7 +23,7 @@ const command = defineCommand({
     },
     check: {
       type: "boolean",
-      help: "read the configuration, try what a run would need, say what to fix",
+      help: "check the configuration and what runs need, and list what to fix",
     },
   },
   examples: [
@@ -31,7 +31,7 @@ const command = defineCommand({
       "hook-server --config /etc/boatyard/hooks.yml",
       "serve until SIGTERM; SIGHUP reads the file again",
     ],
-    ["hook-server --check", "is everything there that a run needs?"],
+    ["hook-server --check", "check everything that a run needs"],
     ["hook-server log -f", "watch the newest run"],
   ],
   exits: { 0: "done; the server was stopped by a signal" },

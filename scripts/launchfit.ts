@@ -25,7 +25,7 @@ const subcommands = {
 
 const command = defineCommand({
   name: "launchfit",
-  summary: "install a signed app from a web folder; run it, watch it, keep it up to date",
+  summary: "install a signed app from a web folder, run it and update it",
   usage: [
     "launchfit URL [--key FINGERPRINT | --key-file FILE] [flags]",
     "launchfit [--dir DIR]",

@@ -17,7 +17,7 @@ const subcommands = {
 
 const command = defineCommand({
   name: "release",
-  summary: "build a tag apart from the checkout and run the repo's release.sh",
+  summary: "build a tag in a separate worktree and run the repo's release.sh",
   usage: [
     "release [DIR] --tag TAG [flags]",
     "release pack|keygen|keys|refresh|withdraw|list|verify … (each has --help)",

@@ -3,7 +3,7 @@ import { keygen } from "./server-update/keygen.ts";
 
 const command = defineCommand({
   name: "server-update",
-  summary: "tells every slave in a list that a repo changed",
+  summary: "tell every slave in a list to update a repo",
   usage: [
     "server-update REPO [flags]",
     "server-update --status [REPO] [flags]",
@@ -49,12 +49,12 @@ const command = defineCommand({
       help: "limit for a connection",
     },
     retries: { type: "number", value: "N", default: 2, help: "further tries when none answers" },
-    wait: { type: "boolean", help: "follow each slave to its end" },
+    wait: { type: "boolean", help: "wait for the result of each slave" },
     "wait-limit": {
       type: "duration",
       value: "TIME",
       default: "15m",
-      help: "count a slave as failed that still works after so long",
+      help: "count a slave as failed if it takes longer",
     },
     batch: {
       type: "list",
@@ -91,9 +91,9 @@ const command = defineCommand({
       value: "FILE",
       help: "list of the failed ones (default: /var/lib/server-update/REPO.failed.txt; but for root ~/.local/state/server-update/…)",
     },
-    status: { type: "boolean", help: "change nothing; show what every slave serves" },
-    verify: { type: "boolean", help: "with --status: have every slave compare its files, too" },
-    converge: { type: "boolean", help: "bring along those that the last run did not reach" },
+    status: { type: "boolean", help: "show what every slave serves; change nothing" },
+    verify: { type: "boolean", help: "with --status: every slave also compares its files" },
+    converge: { type: "boolean", help: "update slaves that the last run did not reach" },
     "dry-run": { type: "boolean", help: "show which slaves would be asked" },
     notify: {
       type: "string",
@@ -102,14 +102,14 @@ const command = defineCommand({
       env: "SERVER_UPDATE_NOTIFY",
       help: "who is told when slaves fail or differ, if the file is there",
     },
-    "notify-test": { type: "boolean", help: "send those a sample; nothing else is done" },
+    "notify-test": { type: "boolean", help: "send a sample to each, and do nothing else" },
   },
   examples: [
-    ["server-update site", "tell all slaves, and do not wait for their work"],
-    ["server-update site --wait", "the same, to the end"],
+    ["server-update site", "tell all slaves, without waiting for the result"],
+    ["server-update site --wait", "the same, and wait for the result"],
     ["server-update site --batch 1,10%,100%", "one first, then a tenth, then the rest"],
-    ["server-update --status", "which slave serves what"],
-    ["server-update --converge", "in cron: those that were down"],
+    ["server-update --status", "show which slave serves which commit"],
+    ["server-update --converge", "from cron: update slaves that were down"],
   ],
   exits: { 1: "a slave failed, was not asked, or differs (--status)" },
   environment: [

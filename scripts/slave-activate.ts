@@ -9,7 +9,7 @@ const served: Live = async ({ flags: { config, repos } }) => {
 
 const command = defineCommand({
   name: "slave-activate",
-  summary: "a fresh clone of a repo, put in place in one step",
+  summary: "make a fresh clone of a repo and switch to it atomically",
   usage: ["slave-activate REPO [flags]"],
   args: [["REPO", "the repo's name; it is cloned from BASE/REPO.git", served]],
   minArgs: 1,

@@ -3,7 +3,7 @@ import { defineCommand, runScript } from "../lib/cli/command.ts";
 
 const command = defineCommand({
   name: "slave-server",
-  summary: "waits to be told that a repo changed, and brings it up to date",
+  summary: "wait for requests of the master, and update the repo that each names",
   usage: ["slave-server [FILE] [flags]"],
   args: [["FILE", "a file to serve at /, for testing"]],
   maxArgs: 1,

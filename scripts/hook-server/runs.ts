@@ -6,7 +6,7 @@ import { commonFlags, repos, runArgument, runs } from "./flags.ts";
 
 export const list = defineCommand({
   name: "hook-server list",
-  summary: "what waits, runs and ran, the newest first",
+  summary: "list runs that wait, are in progress or have ended, newest first",
   usage: [
     "hook-server list [--repo OWNER/NAME] [--only STATE] [-n 20]",
     "hook-server list --ignored [--repo OWNER/NAME] [-n 20]",
@@ -48,7 +48,7 @@ export const list = defineCommand({
 
 export const show = defineCommand({
   name: "hook-server show",
-  summary: "all that is known of a run",
+  summary: "show all that is recorded about a run",
   usage: ["hook-server show RUN"],
   args: [runArgument],
   minArgs: 1,
@@ -66,7 +66,7 @@ export const show = defineCommand({
 
 export const log = defineCommand({
   name: "hook-server log",
-  summary: "a run's output",
+  summary: "show the output of a run",
   usage: ["hook-server log [-f] [RUN]"],
   args: [["RUN", "a run's id; default: the newest that was started", runs]],
   maxArgs: 1,

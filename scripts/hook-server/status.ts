@@ -4,7 +4,7 @@ import { commonFlags } from "./flags.ts";
 /** `hook-server status`. */
 export const status = defineCommand({
   name: "hook-server status",
-  summary: "all repos, the worst first: the last runs of each, what runs, what waits",
+  summary: "show all repos, failed ones first: last runs, runs in progress, waiting runs",
   usage: ["hook-server status [--watch]"],
   flags: {
     ...commonFlags,

@@ -3,8 +3,8 @@ import { commonFlags, runArgument } from "./flags.ts";
 
 /** hook-server cancel and rerun. */
 
-export const cancel = steering("cancel", "end a run that waits or is under way");
-export const rerun = steering("rerun", "run an ended run once more");
+export const cancel = steering("cancel", "end a run that waits or is in progress");
+export const rerun = steering("rerun", "run an ended run again");
 
 function steering(what: "cancel" | "rerun", summary: string): Command {
   return defineCommand({

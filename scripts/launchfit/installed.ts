@@ -4,7 +4,7 @@ import { dirFlags, folderFlag } from "./flags.ts";
 
 export const list = defineCommand({
   name: "launchfit list",
-  summary: "the installed versions, the newest first; or the apps of this machine",
+  summary: "list the installed versions, newest first, or the apps of this machine",
   usage: ["launchfit list [flags]", "launchfit list --all [DIR…] [flags]"],
   args: [["DIR…", "deploy directories that are listed, too"]],
   maxArgs: Number.POSITIVE_INFINITY,
@@ -48,7 +48,7 @@ export const list = defineCommand({
 
 export const config = defineCommand({
   name: "launchfit config",
-  summary: "the configuration with all defaults, and where each value comes from",
+  summary: "show the configuration with all defaults, and the source of each value",
   usage: ["launchfit config [flags]"],
   flags: dirFlags,
   examples: [

@@ -6,7 +6,7 @@ export const notify = defineCommand({
   name: "launchfit notify",
   summary: "send a sample to every target of notify: in launchify.yml",
   usage: ["launchfit notify test [flags]"],
-  args: [["test", "the one thing it can do"]],
+  args: [["test", "send a sample"]],
   minArgs: 1,
   maxArgs: 1,
   flags: dirFlags,

@@ -4,7 +4,7 @@ import { dirFlags, folderFlag } from "./flags.ts";
 
 export const statusCommand = defineCommand({
   name: "launchfit status",
-  summary: "version, uptime, restarts, health, the last check and update",
+  summary: "show version, uptime, restarts, health, the last check and update",
   usage: ["launchfit status [flags]"],
   flags: dirFlags,
   examples: [
@@ -58,7 +58,7 @@ export const stop = question("stop", "end the app and launchfit", () => "ending"
 
 export const rollback = defineCommand({
   name: "launchfit rollback",
-  summary: "go back to the version before, or to one that is still installed",
+  summary: "switch back to the previous version, or to another installed one",
   usage: ["launchfit rollback [VERSION] [flags]"],
   args: [
     [
@@ -87,7 +87,7 @@ export const rollback = defineCommand({
 
 export const log = defineCommand({
   name: "launchfit log",
-  summary: "the last lines of the app and of launchfit",
+  summary: "show the last lines of output of the app and of launchfit",
   usage: ["launchfit log [-f] [-n 50] [flags]"],
   flags: {
     dir: folderFlag,

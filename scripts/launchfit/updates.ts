@@ -3,7 +3,7 @@ import { folderFlag, installOptions, trustFlags } from "./flags.ts";
 
 export const check = defineCommand({
   name: "launchfit check",
-  summary: "look for a new version now, and update to it",
+  summary: "check for a new version now, and install it",
   usage: ["launchfit check [--once] [flags]"],
   flags: {
     dir: folderFlag,
@@ -31,7 +31,7 @@ export const check = defineCommand({
 
 export const fetch = defineCommand({
   name: "launchfit fetch",
-  summary: "download and verify a new version into releases/, and switch nothing",
+  summary: "download and verify a new version into releases/, without switching to it",
   usage: ["launchfit fetch [--look] [flags]"],
   flags: {
     dir: folderFlag,
@@ -57,7 +57,7 @@ export const fetch = defineCommand({
 
 export const verify = defineCommand({
   name: "launchfit verify",
-  summary: "fetch and check what the web folder offers, without installing it",
+  summary: "download and verify what the web folder offers, without installing it",
   usage: ["launchfit verify [flags]"],
   flags: { dir: folderFlag, ...trustFlags },
   examples: [

@@ -3,7 +3,7 @@ import { place } from "./place.ts";
 
 export const stats = defineCommand({
   name: "logs stats",
-  summary: "how often each stage ran and failed, and how long it takes",
+  summary: "show how often each stage ran and failed, and how long it takes",
   usage: ["logs stats [DIR] [-n 50] [--since 30d]"],
   args: [place],
   maxArgs: 1,

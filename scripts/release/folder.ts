@@ -28,7 +28,7 @@ export const refreshCommand = defineCommand({
 
 export const withdrawCommand = defineCommand({
   name: "release withdraw",
-  summary: "make the release before a bad one current again",
+  summary: "make the previous release current again",
   usage: ["release withdraw VERSION [flags]"],
   args: [["VERSION", "the one that is current and should not be", versions]],
   minArgs: 1,
@@ -62,7 +62,7 @@ export const withdrawCommand = defineCommand({
 
 export const listCommand = defineCommand({
   name: "release list",
-  summary: "the archives in the web folder, the newest first",
+  summary: "list the archives in the web folder, newest first",
   usage: ["release list [DIR] [flags]"],
   args: [["DIR", "the web folder; the same as --out"]],
   maxArgs: 1,
@@ -94,7 +94,7 @@ export const listCommand = defineCommand({
 
 export const verifyCommand = defineCommand({
   name: "release verify",
-  summary: "say what a client would say of a web folder",
+  summary: "check a web folder as a client would",
   usage: ["release verify URL|DIR [flags]"],
   args: [["URL|DIR", "the web folder, as published or as on this machine"]],
   minArgs: 1,

@@ -4,7 +4,7 @@ import { expires, keyFlags, out, signers } from "./flags.ts";
 
 export const keysCommand = defineCommand({
   name: "release keys",
-  summary: "which keys sign, and handing over to others",
+  summary: "list, add and retire the keys that sign",
   usage: [
     "release keys list [DIR]",
     "release keys add FILE|gpg:FINGERPRINT [--root] --key KEY… [flags]",

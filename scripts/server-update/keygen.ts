@@ -2,7 +2,7 @@ import { defineCommand } from "../../lib/cli/command.ts";
 
 export const keygen = defineCommand({
   name: "server-update keygen",
-  summary: "makes an Ed25519 key that signs a master's orders, or a slave's answers",
+  summary: "create an Ed25519 key that signs a master's orders, or a slave's answers",
   usage: ["server-update keygen [--bus] [--out FILE]"],
   maxArgs: 0,
   flags: {

@@ -4,7 +4,7 @@ import { common, facts, options, user } from "./flags.ts";
 
 export const appCommand = defineCommand({
   name: "setup app",
-  summary: "an app's account, its first install, and launchfit as its service",
+  summary: "install an app, with an account of its own, and run it as a service",
   usage: ["setup app NAME --server URL --key FINGERPRINT [flags]"],
   args: [["NAME", "the app's name"]],
   minArgs: 1,

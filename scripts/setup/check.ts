@@ -5,7 +5,7 @@ import { root } from "./flags.ts";
 
 export const checkCommand = defineCommand({
   name: "setup check",
-  summary: "what is missing or wrong on this machine, and how to fix it",
+  summary: "list what is missing or wrong on this machine, and how to fix it",
   usage: ["setup check [--root DIR] [--forge URL]"],
   flags: {
     root,
@@ -18,7 +18,7 @@ export const checkCommand = defineCommand({
   },
   examples: [
     ["setup check", "everything"],
-    ["setup check --json --forge https://git.example.com/", "for a script, with another forge"],
+    ["setup check --json --forge https://git.example.com/", "for a program, with another forge"],
   ],
   exits: { 1: "something is to be fixed" },
   run: async ({ flags, terminal, signal }) => {

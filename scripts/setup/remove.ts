@@ -5,7 +5,7 @@ import { facts, options, planned } from "./flags.ts";
 
 export const removeCommand = defineCommand({
   name: "setup remove",
-  summary: "what setup has made, taken away again; data is kept unless --purge",
+  summary: "remove what setup has installed; data is kept unless --purge",
   usage: ["setup remove repo OWNER/NAME [flags]", "setup remove app NAME|slave|server|bus [flags]"],
   args: [
     [

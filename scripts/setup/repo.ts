@@ -4,7 +4,7 @@ import { common, facts, options, user } from "./flags.ts";
 
 export const repoCommand = defineCommand({
   name: "setup repo",
-  summary: "a repo's Unix account, deploy key, webhook secret, entry in hooks.yml and checkout",
+  summary: "prepare a repo: Unix account, deploy key, webhook secret, entry in hooks.yml, checkout",
   usage: ["setup repo OWNER/NAME [--url URL] [--user NAME] [--address URL] [flags]"],
   args: [["OWNER/NAME", "as the forge sends it"]],
   minArgs: 1,

@@ -3,7 +3,7 @@ import { busClient, common, facts, onBus, options } from "./flags.ts";
 
 export const serverCommand = defineCommand({
   name: "setup server",
-  summary: "scripts, folders, hooks.yml and services of a server that builds",
+  summary: "install scripts, folders, hooks.yml and services of a server that builds",
   usage: ["setup server [--bus URL [--ca FILE]] [--dry-run] [--yes] [--root DIR]"],
   flags: { ...common, ...onBus },
   examples: [

@@ -3,7 +3,7 @@ import { busClient, common, facts, onBus, options, user } from "./flags.ts";
 
 export const slaveCommand = defineCommand({
   name: "setup slave",
-  summary: "slave-server and slave-activate, with an account that owns nothing else",
+  summary: "install slave-server and slave-activate, with an account of their own",
   usage: [
     "setup slave [--base URL] [--master-key KEY] [--secret-file FILE] [flags]",
     "setup slave --bus URL [--ca FILE] [--groups A,B] --master-key KEY [flags]",

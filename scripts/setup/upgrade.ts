@@ -5,7 +5,7 @@ const { root: _, ...flags } = planned;
 
 export const upgradeCommand = defineCommand({
   name: "setup upgrade",
-  summary: "newer scripts for all that is set up here, and what runs older ones restarted",
+  summary: "install newer scripts, and restart the services that run older ones",
   usage: ["setup upgrade [--from DIR|URL] [--key FINGERPRINT] [flags]"],
   flags: {
     ...flags,
