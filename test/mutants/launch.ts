@@ -121,7 +121,7 @@ export const launch: Mutation[] = [
   {
     what: "a release that failed is tried again and again",
     file: "lib/launch/updater.ts",
-    from: "const reason = failedBefore(this.#options.state.value.failed, update);",
+    from: "const reason = failedBefore(this.#options.state.value, update);",
     to: "const reason = undefined as string | undefined;",
     tests: ["scripts/launchfit-run"],
   },
