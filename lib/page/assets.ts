@@ -634,7 +634,7 @@ kind === "run" && log && startLog(log);
 `,
   },
   style: {
-    name: "page-67b8cb3684.css",
+    name: "page-e35a50304c.css",
     type: "text/css",
     text: `:root{color-scheme:light dark;--bg:#fbfbfa;--card:#fff;--text:#1d2126;--soft:#5b6470;--line:#e3e5e8;--link:#1f5f9e;--accent:#2f6fb3;--on-accent:#fff;--good:#1a7a3d;--bad:#b3261e;--busy:#8a5a00;--idle:#5b6470;--good-bg:#e3f3e8;--bad-bg:#fbe7e5;--busy-bg:#fdf1d8;--idle-bg:#eceef0;--bar-good:#58ad76;--bar-bad:#d8564c;--bar-idle:#b3bac2;--bar-busy:#dba32c;--mono:ui-monospace,"SF Mono","Cascadia Mono","DejaVu Sans Mono",Menlo,Consolas,monospace}
 @media (prefers-color-scheme:dark){:root{--bg:#14171a;--card:#1a1e22;--text:#dde2e7;--soft:#98a2ad;--line:#2b3138;--link:#7db6ee;--accent:#7db6ee;--on-accent:#0d1a27;--good:#74cf92;--bad:#f38d84;--busy:#e8bd62;--idle:#98a2ad;--good-bg:#173023;--bad-bg:#3a1c1a;--busy-bg:#362a10;--idle-bg:#262b31;--bar-good:#3f9a60;--bar-bad:#d4574d;--bar-idle:#59636e;--bar-busy:#b98a27}}
@@ -723,7 +723,7 @@ rect.running{fill:var(--bar-busy)}
 figcaption{color:var(--soft);font-size:13px}
 .pager{display:flex;gap:16px;margin:14px 0 26px}
 section>h2+.sum{margin:2px 0 8px}
-.release,.fleet-part{margin-bottom:28px}
+.release{margin-bottom:28px}
 .facts{display:flex;flex-wrap:wrap;gap:6px 26px;margin:0 0 12px}
 .facts dt{color:var(--soft);font-size:12.5px}
 .facts dd{margin:0;overflow-wrap:anywhere}

@@ -35,7 +35,10 @@ export class Sessions {
     try {
       const list = JSON.parse((await readIfThere(sessions.#path)) ?? "[]") as Session[];
       for (const each of list)
-        if ([each.key, each.name, each.proof].every((text) => typeof text === "string"))
+        if (
+          [each.key, each.name, each.proof].every((text) => typeof text === "string") &&
+          typeof each.ends === "number"
+        )
           sessions.#sessions.set(each.key, each);
     } catch {
       // damaged: people sign in again
