@@ -16,10 +16,12 @@ const revision = "a7b5aaf";
 const has = (await runCommand(["git", "-C", root, "cat-file", "-e", `${revision}^{commit}`])).code;
 const lacks = has === 0 ? undefined : `needs the history of the repository, with ${revision}`;
 
-/** The bundles of 0.1. */
+/** The bundles of 0.1 that a fleet has. */
 async function oldBundles(): Promise<string> {
   const dir = tempDir("old-");
-  const archive = `git -C ${root} archive ${revision} | tar -x -C ${dir}`;
+  const scripts = ["server-update", "slave-server", "slave-activate"];
+  const paths = ["lib", "tools", "package.json", ...scripts.map((name) => `scripts/${name}.ts`)];
+  const archive = `git -C ${root} archive ${revision} ${paths.join(" ")} | tar -x -C ${dir}`;
   await runCommand(["sh", "-c", archive], { expect: 0 });
   await symlink(join(root, "node_modules"), join(dir, "node_modules"));
   const argv = ["node", "--import", import.meta.resolve("tsx"), "tools/bundle.ts"];
