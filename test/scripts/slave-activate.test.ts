@@ -14,6 +14,7 @@ import { dirname, join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { checkRepo } from "../../lib/fleet/settings.ts";
 import { git, makeRepo, type TestRepo } from "../helpers/repos.ts";
 import {
   runCommand,
@@ -98,7 +99,8 @@ test("names and bases that are more than that are refused, and nothing is made",
     "a\n",
     "é",
   ];
-  for (const name of names) {
+  for (const name of names) assert.throws(() => checkRepo(name), /is not a repo name/, name);
+  for (const name of ["../x", "a\n"]) {
     const { code } = await runScript("slave-activate", [
       "--repos",
       repos,
@@ -109,7 +111,8 @@ test("names and bases that are more than that are refused, and nothing is made",
     ]);
     assert.is(code, 4, JSON.stringify(name));
   }
-  for (const bad of ["ext::sh -c id", "ssh://-oProxyCommand=id/x", "https://u:secret@h/x"]) {
+  // all that are refused: test/lib/fleet/repo/remote.test.ts
+  for (const bad of ["ext::sh -c id", "https://u:secret@h/x"]) {
     const { code, stderr } = await runScript("slave-activate", [
       "site",
       "--repos",
@@ -355,14 +358,14 @@ testUnless(test, needsRoot)(
     try {
       await activate([], { expect: 0 });
       const before = await readlink(site);
-      await repo.push({ big: randomBytes(8 * 1024 * 1024) });
+      await repo.push({ big: randomBytes(4 * 1024 * 1024) });
       const { code, stderr } = await activate();
       assert.is(code, 1);
       assert.match(stderr, /the disk is full; [0-9a-f]{12} stays in place/);
       assert.not.match(stderr, /trying with a new/);
       assert.is(await readlink(site), before);
       // room for the pack, and none for the tree
-      await repo.push({ big: null, zeros: Buffer.alloc(16 * 1024 * 1024) });
+      await repo.push({ big: null, zeros: Buffer.alloc(4 * 1024 * 1024) });
       const again = await activate();
       assert.match(again.stderr, /the disk is full; [0-9a-f]{12} stays in place/);
       assert.not.match(again.stderr, /trying with a new/);
