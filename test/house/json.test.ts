@@ -1,5 +1,5 @@
 // docs/json.md against what the scripts print with --json: the tables there are read by this test, field by field.
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { appendFile, mkdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
@@ -134,6 +134,7 @@ test("build, logs, uploads, downloads", async () => {
   await compare("logs --list", "logs", [dir, "--list"]);
   await compare("logs stats", "logs", ["stats", dir]);
   await compare("logs rotate", "logs", ["rotate", dir, "--dry-run"]);
+  await compare("logs rotate", "logs", ["rotate", dir, "--max-size", "1"]);
 
   const files = tempDir();
   await writeFile(join(files, "a.txt"), "a");
@@ -183,14 +184,26 @@ test("release", async () => {
       "--platform",
       "gnu-linux",
     ];
-    await compare("release pack", "release", ["pack", ...what, ...web]);
+    await compare("release pack", "release", ["pack", ...what, "--name", "Soda", ...web]);
   }
+  const gone = (seen.get("release keygen") as { fingerprint: string }[])[0]?.fingerprint ?? "";
+  const fresh = [`file://${out}`, "--key", gone, "--dir", tempDir()];
+  await compare("launchfit", "launchfit", fresh);
   await compare("release list", "release", ["list", out ?? ""]);
   await compare("release verify", "release", ["verify", out ?? ""]);
   await compare("release refresh", "release", ["refresh", ...web]);
   await compare("release withdraw", "release", ["withdraw", "2", ...web]);
   await compare("release keys add", "release", ["keys", "add", second ?? "", ...web]);
+  const root = join(dir, "root.asc");
+  await runScript("release", ["keygen", "--out", root], { expect: 0 });
+  await compare("release keys add", "release", ["keys", "add", root, "--root", ...web]);
+  const both = ["--out", out ?? "", "--key", second ?? "", "--key", root];
+  await compare("release keys retire", "release", ["keys", "retire", gone, ...both]);
+  await compare("release verify", "release", ["verify", out ?? "", "--key-file", second ?? ""]);
   await compare("release keys list", "release", ["keys", "list", ...web.slice(0, 2)]);
+  const last = ["pack", "--app", "a", "--version", "3", "--from", from ?? "", "--keep", "0"];
+  last.push("--platform", "gnu-linux");
+  await compare("release pack", "release", [...last, ...both.slice(0, 4)]);
 
   const repo = await makeRepo({ files: { "release.sh": "#!/bin/sh\necho $RELEASE_TAG\n" } });
   await git(repo.work, "tag", "v1");
@@ -251,8 +264,18 @@ test("launchfit", async () => {
   await compare("launchfit rollback", "launchfit", ["rollback", ...dir]);
   await compare("launchfit restart", "launchfit", ["restart", ...dir]);
   await compare("launchfit log", "launchfit", ["log", ...dir]);
+  await publisher.publish("3", webApp("3", "process.exit(3);"));
+  await compare("launchfit fetch", "launchfit", ["fetch", ...dir]);
+  assert.is((await app.control("check")).ok, false);
+  await compare("launchfit status", "launchfit", ["status", ...dir]);
   await compare("launchfit stop", "launchfit", ["stop", ...dir]);
   await running.exited;
+  await compare("launchfit list --all", "launchfit", ["list", "--all", fresh, tempDir()]);
+  await appendFile(
+    join(app.folder, "launchify.yml"),
+    "notify: [{ command: 'true' }, { command: 'false' }]\n",
+  );
+  await compare("launchfit notify test", "launchfit", ["notify", "test", ...dir]);
   await publisher.close();
 });
 
@@ -260,7 +283,31 @@ test("setup", async () => {
   const folder = tempDir();
   const plan = ["server", "--dry-run", "--root", folder];
   await compare("setup server", "setup", plan);
+  const root = ["--dry-run", "--root", folder];
+  const update = ["--server", "file:///srv/web", "--key", "0".repeat(40)];
+  await compare("setup app", "setup", ["app", "my-app", ...update, ...root]);
   await compare("setup check", "setup", ["check"], { env: { PATH: process.env["PATH"] } });
+});
+
+/** What no output here has: a key that ends, an app that was given up, a directory that lost its server. */
+const notShown = ["keys[].expires", "hint", "stopped", "stopped.at", "stopped.reason"];
+
+test("every field that docs/json.md lists for release and launchfit is in some output here", () => {
+  // commands of one section share its rows
+  const shown = new Map<Row[], Set<string>>();
+  for (const [name, rows] of sections) {
+    const paths = shown.get(rows) ?? new Set();
+    shown.set(rows, paths);
+    for (const output of seen.get(name) ?? [])
+      for (const [path] of fieldsOf(output)) paths.add(path);
+  }
+  const ours = [...sections].filter(([name]) => /^(?:release|launchfit)\b/.test(name));
+  const missing = ours.flatMap(([name, rows]) =>
+    rows
+      .filter(({ field }) => !shown.get(rows)?.has(field) && !notShown.includes(field))
+      .map(({ field }) => `${name}: ${field}`),
+  );
+  assert.equal(missing, []);
 });
 
 test.after(() => {

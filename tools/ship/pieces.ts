@@ -46,7 +46,10 @@ export async function putManual(
 
 /** Copies files and folders of the checkout. */
 export async function putCopies(folder: string, names: readonly string[]): Promise<void> {
-  for (const name of names) await cp(join(root, name), join(folder, name), { recursive: true });
+  // the documents' pictures are on the website: beside the text they would be a tenth of a package
+  const filter = (source: string) => source !== join(root, "docs/images");
+  for (const name of names)
+    await cp(join(root, name), join(folder, name), { recursive: true, filter });
 }
 
 /** Modes that do not depend on the umask of whoever makes the package: 755 what anybody may run, else 644. */
