@@ -96,7 +96,9 @@ export async function openServer(settings: Settings, log: ServerLog) {
         executor.supersede(old, { id: by });
         teller.ended(records.get(old.id));
       },
-      onBuilt: (what) => void heads.succeeded(what),
+      async onBuilt(what) {
+        if ((await heads.of(what.repo))[what.ref]?.good !== what.sha) await heads.succeeded(what);
+      },
       keepLog: async (kept, id) => await others?.keepLog(kept, id),
     });
   const others =

@@ -34,7 +34,7 @@ export interface BuilderParts {
   recordOf: (id: string) => RunRecord | undefined;
   onSuperseded: (old: Entry, by: string) => void;
   /** A branch's commit was built, here or elsewhere. */
-  onBuilt: (what: { repo: string; ref: string; sha: string }) => void;
+  onBuilt: (what: { repo: string; ref: string; sha: string }) => Promise<void>;
   /** The log of a run that has ended, to be kept on the bus. */
   keepLog: (objects: Objects, id: string) => Promise<void>;
 }
@@ -77,7 +77,8 @@ export class Builder {
         onConnect: () => this.look(),
         onWanted: (repo) => this.#onWanted(repo),
         onDone: ({ repo, refs }) => {
-          for (const [ref, { sha }] of Object.entries(refs)) parts.onBuilt({ repo, ref, sha });
+          for (const [ref, { sha }] of Object.entries(refs))
+            parts.onBuilt({ repo, ref, sha }).catch((error: unknown) => log.warn(messageOf(error)));
         },
         onLost: (claim) => this.#lose(claim),
         onRenewed: ({ run = "" }) => {
@@ -136,7 +137,10 @@ export class Builder {
       const wanted = await open.documents.readWanted(repo.name);
       await this.acceptance.tellSuperseded(wanted);
       if (claim.left !== undefined) await this.#closeLeft(claim.left, wanted, open);
-      for (const run of wanted.runs) if (await this.#begin(claim, repo, run, open)) return;
+      for (const run of wanted.runs) {
+        if (claim.isLost) return;
+        if (await this.#begin(claim, repo, run, open)) return;
+      }
     } catch (error) {
       this.#parts.log.warn(`${repo.name} is left to other builders: ${messageOf(error)}`);
     }
@@ -213,7 +217,12 @@ export class Builder {
     const running = this.#running.get(id);
     const claims = this.#open?.claims;
     const isValid = () => running !== undefined && claims?.isValid(running.claim) === true;
-    if (!running || !isValid()) throw new Failure(lostClaim);
+    const refuse = () => {
+      // it did not fail: it is begun again under another claim
+      this.#lost.add(id);
+      return new Failure(lostClaim);
+    };
+    if (!running || !isValid()) throw refuse();
     const patience = this.#parts.builder.lease * guardAfter;
     const guard = await startGuard({ ...tree, patience });
     running.guards.add(guard);
@@ -223,7 +232,7 @@ export class Builder {
     };
     if (isValid()) return { ...guard, end };
     end();
-    throw new Failure(lostClaim);
+    throw refuse();
   }
 
   /** Whether how a run ends here means nothing: another builder has it, or will. */
@@ -323,7 +332,11 @@ export class Builder {
       .catch((error: unknown) => log.warn(`the claim of ${repo}: ${messageOf(error)}`));
     this.look();
     if (!isOurs) return;
-    await this.#parts.keepLog(open.logs, id);
+    await this.#parts
+      .keepLog(open.logs, id)
+      .catch((error: unknown) =>
+        log.warn(`the log of ${id} is not on the bus: ${messageOf(error)}`),
+      );
     await this.#tidy(repo, open);
   }
 
@@ -346,7 +359,10 @@ export class Builder {
     clearInterval(this.#timer);
     this.#closed = true;
     const open = this.#open;
-    await Promise.race([Promise.all([...this.#finishing, this.#looking]), sleep(5000)]);
+    await Promise.race([
+      Promise.all([...this.#finishing, this.#looking]),
+      sleep(5000, undefined, { ref: false }),
+    ]);
     for (const [id, { claim }] of this.#running) {
       const record = this.#parts.recordOf(id);
       try {

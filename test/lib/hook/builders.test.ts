@@ -1,0 +1,75 @@
+// What several builders decide: what is wanted of a repo, and whose claim it is.
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { judgeClaim } from "../../../lib/hook/builders/claims.ts";
+import { mayRun } from "../../../lib/hook/builders/config.ts";
+import {
+  addWanted,
+  nextOrder,
+  parseWanted,
+  removeWanted,
+  sameWanted,
+  type WantedRun,
+  withoutSuperseded,
+} from "../../../lib/hook/builders/wanted.ts";
+
+let count = 0;
+function run(ref: string, more: Partial<WantedRun> = {}): WantedRun {
+  count += 1;
+  return {
+    ...{ id: `20261122T101500Z-${String(count).padStart(6, "0")}`, repo: "me/site", ref },
+    ...{ kind: "push", forge: "github", event: "push", sha: String(count), payload: "p" },
+    ...{ order: count, accepted: "2026-11-22T10:15:00.000Z", delivery: `d${count}` },
+    ...more,
+  } as WantedRun;
+}
+
+test("of the pushes to one branch the newest is wanted; tags and releases all are", () => {
+  const main = [run("refs/heads/main"), run("refs/heads/main")] as const;
+  const others = [
+    run("refs/heads/dev"),
+    run("refs/tags/v1"),
+    run("refs/tags/v1", { kind: "release" }),
+  ];
+  const wanted = [main[0], ...others, main[1]].reduce(addWanted, parseWanted("me/site", undefined));
+  assert.equal(
+    wanted.runs.map(({ id }) => id),
+    [...others, main[1]].map(({ id }) => id),
+  );
+  assert.equal(wanted.superseded, [{ run: main[0], by: main[1].id }]);
+  assert.is(
+    sameWanted(wanted, { ...run("refs/heads/main"), delivery: main[0].delivery }),
+    main[0].id,
+  );
+  const poll = { forge: "poll", delivery: undefined, ref: "refs/heads/main" };
+  assert.is(sameWanted(wanted, { ...poll, sha: main[1].sha }), main[1].id);
+  assert.is(sameWanted(wanted, { ...poll, sha: main[0].sha }), undefined);
+  assert.equal(withoutSuperseded(wanted, new Set([main[0].id])).superseded, []);
+  assert.is(removeWanted(wanted, main[1].id).runs.length, others.length);
+  // a builder's clock may be behind
+  assert.is(nextOrder(wanted, 0), Math.max(...wanted.runs.map(({ order }) => order)) + 1);
+  assert.throws(() => parseWanted("me/site", '{"repo":"me/site","runs":[{}]}'), /damaged/);
+});
+
+test("a claim is taken that is free, of a former server here, or was not renewed for a lease", () => {
+  const judge = (home: string | undefined, age: number) =>
+    judgeClaim(home === undefined ? undefined : { repo: "me/site", home }, {
+      ...{ home: "ours", lease: 5000, now: 20_000 },
+      seen: { revision: 1, at: 20_000 - age },
+    });
+  assert.equal(
+    [judge(undefined, 0), judge("ours", 0), judge("theirs", 5000), judge("theirs", 5001)],
+    ["free", "free", "held", "free"],
+  );
+});
+
+test("runs_on names builders or labels", () => {
+  const builder = { name: "one", labels: ["big"] };
+  const asked = [undefined, ["one"], ["two", "big"], ["two"]];
+  assert.equal(
+    asked.map((each) => mayRun(builder, each)),
+    [true, true, true, false],
+  );
+});
+
+test.run();
