@@ -49,6 +49,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
   const builders = asBuilder && {
     ...(await import("./builders/builder.ts")),
     ...(await import("./builders/join.ts")),
+    ...(await import("./builders/kept-logs.ts")),
     ...(await import("./builders/shared-runs.ts")),
   };
   const home = builders ? await builders.homeOf(state) : "";
@@ -99,7 +100,8 @@ export async function openServer(settings: Settings, log: ServerLog) {
       async onBuilt(what) {
         if ((await heads.of(what.repo))[what.ref]?.good !== what.sha) await heads.succeeded(what);
       },
-      keepLog: async (kept, id) => await others?.keepLog(kept, id),
+      keepLog: (kept, id) =>
+        builders.keepLog(kept, { id, path: records.path(id, "log"), mask: settings.mask }),
     });
   const others =
     builder &&

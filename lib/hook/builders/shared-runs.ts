@@ -1,9 +1,6 @@
-import { appendFile, mkdir, readdir, rm, stat, writeFile } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { gunzipSync, gzipSync } from "node:zlib";
-import type { Objects } from "../../bus/bus.ts";
 import { Failure, messageOf } from "../../core/errors.ts";
 import { HttpError } from "../../http/server.ts";
 import type { Settings } from "../config.ts";
@@ -13,16 +10,12 @@ import { type RunView, viewOf } from "../runs.ts";
 import { readStages } from "../run-stages.ts";
 import type { Builder } from "./builder.ts";
 import type { SharedRun } from "./documents.ts";
+import { LogCopies } from "./log-copies.ts";
 import { type LogPiece, type LogPlace, nextPiece } from "./log-pieces.ts";
 import { removeWanted } from "./wanted.ts";
 
 /** Milliseconds between two looks at a log that is followed. */
 const followEvery = 300;
-/** So many bytes of a log's end are kept on the bus when its run has ended. */
-const maxKept = 8 * 1024 * 1024;
-/** So many logs of other builders are kept in the state folder. */
-const maxCopies = 50;
-
 interface SharedRunsParts {
   builder: Builder;
   home: string;
@@ -46,19 +39,20 @@ type Question =
  */
 export class SharedRuns {
   readonly #parts: SharedRunsParts;
-  readonly #folder: string;
-  /** How far each copy of a log is. */
-  readonly #copies = new Map<string, { place: LogPlace; isEnd: boolean; fence: number }>();
-  readonly #copying = new Map<string, Promise<void>>();
+  readonly #copies: LogCopies;
 
   constructor(parts: SharedRunsParts) {
     this.#parts = parts;
-    this.#folder = join(parts.settings.config.state, "logs-of-others");
+    this.#copies = new LogCopies(join(parts.settings.config.state, "logs-of-others"), {
+      ask: async (run, place) =>
+        (await this.#ask(run, { what: "log", id: run.id, place })) as unknown as LogPiece,
+      kept: async (id) => await parts.builder.shared?.logs.get(id),
+    });
   }
 
   /** Answer other builders. What was copied before is of no use. */
   async start(): Promise<void> {
-    await rm(this.#folder, { recursive: true, force: true });
+    await this.#copies.clear();
     await this.#parts.builder.connected;
     this.#parts.builder.shared?.bus.serve(subjectOf(this.#parts.home), async (text) =>
       JSON.stringify(await this.#answer(JSON.parse(text) as Question)),
@@ -191,70 +185,14 @@ export class SharedRuns {
 
   /** The file of a run's log: a copy, where the run is another builder's. */
   logFile(id: string): string {
-    return this.#elsewhere(id) ? join(this.#folder, id) : this.#parts.records.path(id, "log");
+    return this.#elsewhere(id) ? this.#copies.path(id) : this.#parts.records.path(id, "log");
   }
 
   /** Bring the copy of a log up to date; those that ask at the same time share it. */
   async copyLog(id: string): Promise<void> {
     const run = this.#elsewhere(id);
     if (!run) return;
-    let copying = this.#copying.get(id);
-    if (!copying) {
-      copying = this.#copy(run)
-        .catch((error: unknown) => writeIfNone(this.logFile(id), `${messageOf(error)}\n`))
-        .finally(() => this.#copying.delete(id));
-      this.#copying.set(id, copying);
-    }
-    await copying;
-  }
-
-  async #copy(run: SharedRun): Promise<void> {
-    const { id } = run;
-    let copy = this.#copies.get(id);
-    if (copy?.isEnd) return;
-    const path = join(this.#folder, id);
-    if (!copy) {
-      await mkdir(this.#folder, { recursive: true, mode: 0o700 });
-      await this.#makeRoom();
-    }
-    const { fence = 0 } = run;
-    copy ??= { place: { ino: 0, at: 0, got: 0 }, isEnd: false, fence };
-    if (copy.fence !== fence) {
-      await appendFile(path, `\n[builder ${run.builder} began it anew]\n`, { mode: 0o600 });
-      copy = { ...copy, place: { ...copy.place, ino: 0, at: 0 }, fence };
-    }
-    for (;;) {
-      let piece: LogPiece;
-      try {
-        piece = (await this.#ask(run, {
-          what: "log",
-          id,
-          place: copy.place,
-        })) as unknown as LogPiece;
-      } catch (error) {
-        const logs = hasEnded(run.state) ? this.#parts.builder.shared?.logs : undefined;
-        const kept = await logs?.get(id);
-        if (!kept) throw error;
-        await writeFile(path, gunzipSync(kept), { mode: 0o600 });
-        this.#copies.set(id, { ...copy, isEnd: true });
-        return;
-      }
-      const { text, ino, at, isEnd } = piece;
-      await appendFile(path, text, { mode: 0o600 });
-      const got: number = copy.place.got + Buffer.byteLength(text);
-      copy = { ...copy, place: { ino, at, got }, isEnd };
-      this.#copies.set(id, copy);
-      if (isEnd || text === "") return;
-    }
-  }
-
-  async #makeRoom(): Promise<void> {
-    const names = await readdir(this.#folder);
-    for (const name of names.sort().slice(0, Math.max(0, names.length - maxCopies))) {
-      if (this.#copying.has(name)) continue;
-      this.#copies.delete(name);
-      await rm(join(this.#folder, name), { force: true });
-    }
+    await this.#copies.update(run);
   }
 
   /** Follow a log that is elsewhere: its copy grows until the answer has ended. */
@@ -273,44 +211,14 @@ export class SharedRuns {
   endState(id: string): string | undefined {
     const run = this.#elsewhere(id);
     if (!run || !hasEnded(run.state)) return undefined;
-    return this.#copies.get(id)?.isEnd === false ? undefined : run.state;
+    return this.#copies.isBehind(id) ? undefined : run.state;
   }
 
   isElsewhere(id: string): boolean {
     return this.#elsewhere(id) !== undefined;
   }
-
-  /** Keep the end of a log on the bus for the time when this builder is gone. What is oldest there gives way. */
-  async keepLog(logs: Objects, id: string): Promise<void> {
-    const { records, settings } = this.#parts;
-    const path = records.path(id, "log");
-    const size = (await stat(path).catch(() => undefined))?.size ?? 0;
-    let place = { ino: 0, at: Math.max(0, size - maxKept), got: 0 };
-    const pieces: string[] =
-      place.at > 0 ? [`[the first ${place.at} bytes are not kept here]\n`] : [];
-    for (;;) {
-      const { text, ...next } = await nextPiece(path, place, { mask: settings.mask, isEnd: true });
-      pieces.push(text);
-      place = { ...next, got: 0 };
-      if (next.isEnd || text === "") break;
-    }
-    const data = gzipSync(pieces.join(""));
-    try {
-      await logs.put(id, data);
-    } catch (error) {
-      const names = await logs.names();
-      if (names.length === 0) throw error;
-      // it is full: a tenth of them makes room
-      for (const name of names.slice(0, Math.ceil(names.length / 10))) await logs.remove(name);
-      await logs.put(id, data);
-    }
-  }
 }
 
 function subjectOf(home: string): string {
   return `builders.${home}`;
-}
-
-async function writeIfNone(path: string, text: string): Promise<void> {
-  await writeFile(path, text, { flag: "wx", mode: 0o600 }).catch(() => {});
 }
