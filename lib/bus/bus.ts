@@ -147,9 +147,23 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
       async all() {
         const found = new Map<string, string>();
         try {
-          for await (const entry of await (await opened).history({ key: ">" }))
-            if (entry.operation === "PUT") found.set(entry.key, entry.string());
-            else found.delete(entry.key);
+          const entries = await (await opened).history({ key: ">" });
+          // a server that was killed meanwhile does not know any more that it was asked
+          let [last, isLate] = [performance.now(), false];
+          const timer = setInterval(() => {
+            isLate = performance.now() - last > timeout;
+            if (isLate) entries.stop();
+          }, timeout / 2);
+          try {
+            for await (const entry of entries) {
+              last = performance.now();
+              if (entry.operation === "PUT") found.set(entry.key, entry.string());
+              else found.delete(entry.key);
+            }
+          } finally {
+            clearInterval(timer);
+          }
+          if (isLate) throw new Error("timeout");
         } catch (error) {
           throw failure(`${about} cannot be read`, error);
         }

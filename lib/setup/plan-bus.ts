@@ -5,7 +5,7 @@ import { type BusUser, parseUsers } from "../bus/users.ts";
 import { UsageError } from "../core/errors.ts";
 import { didYouMean } from "../core/names.ts";
 import { busReloaded, certificate, noUsers, users, withoutUser, withUser } from "./bus-steps.ts";
-import { edit, file, folder } from "./file-steps.ts";
+import { data, edit, file, folder } from "./file-steps.ts";
 import { busSeed, secret } from "./key-steps.ts";
 import { inRoot } from "./machine.ts";
 import { disable, scriptSteps, started, unit } from "./service-steps.ts";
@@ -106,8 +106,7 @@ export function planBusUser(facts: Facts, user: BusUser): Plan {
     throw new UsageError(
       "--nkey: that is not the public key of a NATS user: U and 55 letters and digits, as setup slave --bus prints it",
     );
-  const bad = groups.find((group) => !/^[A-Za-z][\w.-]*$/.test(group));
-  if (bad !== undefined) throw new UsageError(`--groups: "${bad}" is not the name of a group`);
+  checkGroups(groups);
   if (role === "master" && groups.length > 0)
     throw new UsageError("--groups: a master writes to all groups; leave it out");
   if (role === "slave" && nameOnBus(name) === "master")
@@ -144,6 +143,11 @@ export function planBusUserRemoved(facts: Facts, name: string): Plan {
   };
 }
 
+function checkGroups(groups: readonly string[]): void {
+  const bad = groups.find((group) => !/^[A-Za-z][\w.-]*$/.test(group));
+  if (bad !== undefined) throw new UsageError(`--groups: "${bad}" is not the name of a group`);
+}
+
 function usersOf({ busUsers }: Facts): BusUser[] {
   if (busUsers === undefined)
     throw new UsageError(`no bus is set up here (${places.busUsers}); run: setup bus`);
@@ -161,6 +165,7 @@ export interface BusClient {
 /** A key of its own for the bus, the bus's authority, and `bus:` in slave.yml. @throws {UsageError} */
 export function slaveOnBus(client: BusClient, user: string): Step[] {
   const { groups } = client;
+  checkGroups(groups);
   const more = groups.length === 0 ? "" : `, groups: [${groups.join(", ")}]`;
   const line = `bus: { ${settingsOf(client, "/etc/boatyard/bus")}${more} }`;
   const text = `\n# It connects out, to a bus, and opens no port.\n${line}\n`;
@@ -188,7 +193,7 @@ export function masterOnBus(client: BusClient): Step[] {
 
 function settingsOf({ url, ca }: BusClient, path: string): string {
   checkBusUrl(url, "--bus");
-  return `url: "${url}", seed_file: ${path}.seed${ca === undefined ? "" : `, ca_file: ${path}-ca.pem`}`;
+  return `url: ${JSON.stringify(url)}, seed_file: ${path}.seed${ca === undefined ? "" : `, ca_file: ${path}-ca.pem`}`;
 }
 
 function clientFiles({ ca }: BusClient, path: string, owner: string): Step[] {
@@ -198,7 +203,7 @@ function clientFiles({ ca }: BusClient, path: string, owner: string): Step[] {
       ...{ path: `${path}.seed`, mode: 0o600, owner },
       why: "the bus knows it by this; for nothing else",
     }),
-    ...(ca === undefined ? [] : [file({ ...authority, text: ca })]),
+    ...(ca === undefined ? [] : [data(file({ ...authority, text: ca }))]),
   ];
 }
 

@@ -4,6 +4,7 @@ import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { isNkey, keyOfSeed, nkeyOf } from "../../../lib/bus/nkey.ts";
 import {
   keyId,
   type Order,
@@ -12,6 +13,7 @@ import {
   readPrivateKey,
   signOrder,
   writeKey,
+  writeSeed,
 } from "../../../lib/fleet/order.ts";
 import { runCommand } from "../../helpers/run.ts";
 import { needsCommand, testUnless } from "../../helpers/skip.ts";
@@ -123,5 +125,25 @@ testUnless(test, needsCommand("openssl"))(
     assert.match(String(error), "is not an Ed25519 private key");
   },
 );
+
+test("a bus's seed is that of nk and nsc, and one with a wrong letter is none", async () => {
+  // the pair in NATS's documentation of nkeys
+  const seed = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY";
+  const nkey = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4";
+  const key = keyOfSeed(seed);
+  assert.is(key && nkeyOf(key), nkey);
+  assert.ok(isNkey(nkey));
+  for (const wrong of [seed.replace("3VY", "3VA"), seed.slice(1), nkey, seed.toLowerCase(), ""])
+    assert.is(keyOfSeed(wrong), undefined, wrong);
+  assert.not(isNkey(nkey.replace("NF4", "NF5")));
+  assert.not(isNkey(seed));
+  const path = join(tempDir(), "bus.seed");
+  const made = await writeSeed(path);
+  const known = keyOfSeed((await readFile(path, "utf8")).trim());
+  assert.is(known && nkeyOf(known), made);
+  assert.is((await stat(path)).mode & 0o777, 0o600);
+  const again = await writeSeed(path).catch((error: unknown) => String(error));
+  assert.match(again, "is there already");
+});
 
 test.run();
