@@ -110,7 +110,7 @@ export function busTransport(options: Options): BusTransport {
       bus.onConnect(() => {
         connection += 1;
         puts.clear();
-        for (const set of waiting.values()) for (const done of set) done();
+        wakeAll();
       });
       return { bus, want: bus.bucket("want"), state };
     })().catch((error: unknown) => {
@@ -165,14 +165,21 @@ export function busTransport(options: Options): BusTransport {
     const key = nameOnBus(target.slave);
     const set = waiting.get(key) ?? new Set();
     waiting.set(key, set);
-    const over = new AbortController();
-    const end = () => over.abort();
-    set.add(end);
-    signal.addEventListener("abort", end);
-    await pause(ms, over.signal);
-    signal.removeEventListener("abort", end);
-    set.delete(end);
+    await new Promise<void>((resolve) => {
+      const end = () => {
+        clearTimeout(timer);
+        set.delete(end);
+        resolve();
+      };
+      const timer = setTimeout(end, ms);
+      set.add(end);
+    });
   }
+
+  function wakeAll(): void {
+    for (const set of waiting.values()) for (const done of set) done();
+  }
+  signal.addEventListener("abort", wakeAll);
 
   /** Try until `timeout`: the bus may be away for a moment. */
   async function patiently<T>(work: () => Promise<T>): Promise<T> {
