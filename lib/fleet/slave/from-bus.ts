@@ -34,6 +34,8 @@ type Texts = Record<string, string>;
 /** Milliseconds for an answer of the bus. */
 const timeout = 5000;
 
+/** Milliseconds after which keys that could not be read are read again: a master waits ten seconds for a sign. */
+const retryAfter = 1000;
 /** Milliseconds in which changes share one report: an update that is over by then is told once. */
 const settle = 50;
 /** How long a question is good, and what it found is reported, in ms. */
@@ -113,7 +115,7 @@ export function followBus(slave: Slave, settings: BusSettings): { close(): Promi
     try {
       await look();
     } catch (error) {
-      retry ??= setTimeout(() => attempt(lookAgain), timeout);
+      retry ??= setTimeout(() => attempt(lookAgain), retryAfter);
       throw error;
     }
   }
