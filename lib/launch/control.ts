@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
-import { Failure, messageOf, Refused, systemCode, UsageError } from "../core/errors.ts";
+import { exitCodeOf, Failure, messageOf, Refused, systemCode, UsageError } from "../core/errors.ts";
 
 /**
  * The socket of a running launchfit (unix(7), mode 600): a line of JSON in, lines of JSON out.
@@ -99,8 +99,7 @@ async function answer(socket: Socket, handle: ControlHandler): Promise<void> {
     if (typeof request?.command !== "string") throw new UsageError('a request is {"command": …}');
     send({ ok: true, ...(await handle(request, send, closed.signal)) });
   } catch (error) {
-    const code = error instanceof Refused ? 4 : error instanceof UsageError ? 2 : 1;
-    send({ ok: false, code, error: messageOf(error) });
+    send({ ok: false, code: exitCodeOf(error) ?? 1, error: messageOf(error) });
   }
   socket.end();
 }
