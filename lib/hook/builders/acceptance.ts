@@ -10,6 +10,7 @@ import { entryOf, hasEnded, recordOf } from "../records.ts";
 import { viewOf } from "../runs.ts";
 import type { ServerLog } from "../telemetry.ts";
 import type { Connected } from "./connection.ts";
+import type { SharedRun } from "./documents.ts";
 import {
   addWanted,
   nextOrder,
@@ -26,6 +27,8 @@ export interface AcceptanceParts {
   /** Undefined before the bus was reached. */
   open: () => Connected | undefined;
   onAccepted: () => void;
+  /** Milliseconds between two looks at a repo's remote; 0: nobody looks. */
+  pollOf: (repo: string) => number;
   /** Told of a run that waited and gave way to a newer one. */
   onSuperseded: (old: Entry, by: string) => void;
 }
@@ -94,11 +97,22 @@ export class Acceptance {
 
   /** The run that came of the same before; one that failed is sent again on purpose. */
   #same(wanted: Wanted, what: Source & Change): Entry | undefined {
+    const looked = what.forge === "poll" ? this.#lookedAt(what) : undefined;
+    if (looked) return entryOf(looked);
     const id = sameWanted(wanted, what);
     const waiting = wanted.runs.find((run) => run.id === id);
     const begun = id === undefined ? undefined : this.#parts.open()?.documents.run(id);
     if (!begun || !hasEnded(begun.state)) return waiting ?? (begun && entryOf(begun));
     return begun.state === "failed" || begun.state === "cancelled" ? undefined : entryOf(begun);
+  }
+
+  /** A commit that failed not long ago: each builder looks at the remote, and one of them tries it again. */
+  #lookedAt({ repo, ref, sha }: Source & Change): SharedRun | undefined {
+    const since = Date.now() - this.#parts.pollOf(repo);
+    for (const run of this.#parts.open()?.documents.runs() ?? [])
+      if (run.repo === repo && run.ref === ref && run.sha === sha)
+        if (run.state === "failed" && Date.parse(run.accepted) > since) return run;
+    return undefined;
   }
 
   /** Say of the runs that gave way to a newer one that they did; whoever comes by does what was left undone. */

@@ -69,6 +69,7 @@ export class Builder {
       log,
       open: () => this.#open,
       onAccepted: () => this.look(),
+      pollOf: (repo) => parts.settings.config.repos.get(repo)?.poll || 0,
       onSuperseded: parts.onSuperseded,
     });
     this.connected = connect(
