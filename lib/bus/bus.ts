@@ -199,13 +199,21 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
       follow(onValue) {
         return new Promise((resolve) => {
           let stop = () => {};
+          let connections = 0;
           const going = async () => {
             while (!connection.isClosed()) {
+              const mine = connections;
+              let timer: NodeJS.Timeout | undefined;
               try {
                 const kv = await opened;
                 const { values } = await kv.status();
                 const entries = await kv.watch();
                 stop = () => entries.stop();
+                // asked for over a connection that is gone
+                if (mine !== connections) stop();
+                // a server that was killed may have forgotten that we listen
+                timer = setTimeout(stop, followAnew);
+                timer.unref();
                 if (values === 0) resolve();
                 for await (const entry of entries) {
                   onValue(entry.key, entry.operation === "PUT" ? entry.string() : undefined);
@@ -214,12 +222,16 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
               } catch (error) {
                 onStatus(failure(`${about} cannot be followed`, error).message);
               }
+              clearTimeout(timer);
               await pause(200);
             }
           };
           void going();
           // what the server knew of us is gone with the connection
-          calls.push(() => stop());
+          calls.push(() => {
+            connections += 1;
+            stop();
+          });
         });
       },
     };
@@ -277,6 +289,9 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
     },
   };
 }
+
+/** How often all values of a bucket are read anew that is followed, in ms. */
+const followAnew = 60_000;
 
 function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));

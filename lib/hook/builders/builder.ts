@@ -4,16 +4,15 @@ import { Failure, messageOf } from "../../core/errors.ts";
 import { findRepo, type RepoConfig, type Settings } from "../config.ts";
 import type { Entry } from "../entry.ts";
 import type { Problems } from "../problems.ts";
-import { hasEnded, type RunRecord, recordOf } from "../records.ts";
-import { viewOf } from "../runs.ts";
+import type { RunRecord } from "../records.ts";
 import type { ServerLog } from "../telemetry.ts";
 import { Acceptance } from "./acceptance.ts";
 import { type Claim, guardAfter } from "./claims.ts";
 import { type BuilderSettings, mayRun } from "./config.ts";
 import { connect, type Connected } from "./connection.ts";
-import type { SharedRun } from "./documents.ts";
 import { type Guard, startGuard } from "./guard.ts";
-import { removeWanted, type Wanted, type WantedRun } from "./wanted.ts";
+import { closeLeft, noteBegin, noteState, tidyRuns } from "./run-documents.ts";
+import { removeWanted, type WantedRun } from "./wanted.ts";
 
 /** Milliseconds between two tries to tell the bus that a run has ended. */
 const retryDelay = 500;
@@ -137,7 +136,7 @@ export class Builder {
     try {
       const wanted = await open.documents.readWanted(repo.name);
       await this.acceptance.tellSuperseded(wanted);
-      if (claim.left !== undefined) await this.#closeLeft(claim.left, wanted, open);
+      if (claim.left !== undefined) await closeLeft(open.documents, claim.left, wanted);
       for (const run of wanted.runs) {
         if (claim.isLost) return;
         if (await this.#begin(claim, repo, run, open)) return;
@@ -148,39 +147,14 @@ export class Builder {
     await open.claims.release(claim);
   }
 
-  /** A run whose builder is gone, and which gave way to a newer one meanwhile, has an end, too. */
-  async #closeLeft(id: string, { runs }: Wanted, { documents }: Connected): Promise<void> {
-    if (runs.some((run) => run.id === id)) return;
-    const ended = new Date().toISOString();
-    const reason = "its builder is gone";
-    await documents.changeRun(id, (run) => {
-      if (!run || hasEnded(run.state)) return undefined;
-      const by = runs.findLast(({ kind, ref }) => kind === run.kind && ref === run.ref)?.id;
-      return { ...run, state: by === undefined ? "failed" : "superseded", by, reason, ended };
-    });
-  }
-
   /** Begin a run under a claim; false when there is nothing to begin. */
   async #begin(claim: Claim, repo: RepoConfig, run: WantedRun, open: Connected): Promise<boolean> {
     const { documents, claims } = open;
     const { builder, home } = this.#parts;
     const payload = await this.acceptance.payload(run.payload);
     const isLost = payload === undefined;
-    const shared = await documents.changeRun(run.id, (before) => {
-      if (before && hasEnded(before.state)) return undefined;
-      const view: SharedRun = before ?? viewOf(recordOf(run));
-      const now = new Date().toISOString();
-      const end = {
-        state: "failed",
-        reason: "its payload is lost; push again",
-        ended: now,
-      } as const;
-      if (isLost) return { ...view, ...end };
-      const interrupted =
-        before?.started === undefined ? before?.interrupted : [...(before.interrupted ?? []), now];
-      const by = { builder: builder.name, home, fence: claim.fence, payload: run.payload };
-      return { ...view, ...by, state: "starting", interrupted, reason: undefined };
-    });
+    const by = { builder: builder.name, home, fence: claim.fence };
+    const shared = await noteBegin(documents, run, by, isLost);
     if (!shared || isLost) {
       await documents.changeWanted(repo.name, (wanted) => removeWanted(wanted, run.id));
       return false;
@@ -280,14 +254,8 @@ export class Builder {
 
   async #write(claim: Claim, record: RunRecord): Promise<boolean> {
     const { home } = this.#parts;
-    const written = await this.#open?.documents.changeRun(record.id, (before) => {
-      const { fence = 0, state = "waiting", payload } = before ?? {};
-      // another builder's by now; or its end is there, which may be our own write whose answer was lost
-      if (fence > claim.fence) return undefined;
-      if (hasEnded(state) && (fence !== claim.fence || !hasEnded(record.state))) return undefined;
-      return { ...viewOf(record), home, payload, fence: claim.fence };
-    });
-    return written !== undefined;
+    const documents = this.#open?.documents;
+    return documents !== undefined && (await noteState(documents, record, home, claim.fence));
   }
 
   /** A run that was begun here has ended. */
@@ -338,21 +306,9 @@ export class Builder {
       .catch((error: unknown) =>
         log.warn(`the log of ${id} is not on the bus: ${messageOf(error)}`),
       );
-    await this.#tidy(repo, open);
-  }
-
-  /** Forget what is old on the bus. */
-  async #tidy(repo: string, { documents, payloads, logs }: Connected): Promise<void> {
-    const { keep, keepFor } = this.#parts.settings.config;
-    try {
-      for (const run of documents.old(repo, { keep, maxAge: keepFor })) {
-        await documents.removeRun(run.id);
-        if (run.payload !== undefined) await payloads.remove(run.payload);
-        await logs.remove(run.id);
-      }
-    } catch (error) {
-      this.#parts.log.warn(`old runs stay on the bus for now: ${messageOf(error)}`);
-    }
+    await tidyRuns(open, repo, this.#parts.settings.config).catch((error: unknown) =>
+      log.warn(`old runs stay on the bus for now: ${messageOf(error)}`),
+    );
   }
 
   /** The server ends, and nothing runs any more: what was begun waits for another builder. */

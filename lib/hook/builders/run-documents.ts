@@ -1,0 +1,73 @@
+import { hasEnded, recordOf, type RunRecord } from "../records.ts";
+import { viewOf } from "../runs.ts";
+import type { Connected } from "./connection.ts";
+import type { Documents, SharedRun } from "./documents.ts";
+import type { Wanted, WantedRun } from "./wanted.ts";
+
+/** What becomes of a run, on the bus: `run.ID`. A builder whose claim is older than the one written there changes nothing. */
+
+/**
+ * A run is begun under a claim.
+ * @param isLost its payload is gone: it fails.
+ * @returns undefined when it has ended already
+ */
+export async function noteBegin(
+  documents: Documents,
+  run: WantedRun,
+  by: { builder: string; home: string; fence: number },
+  isLost: boolean,
+): Promise<SharedRun | undefined> {
+  return await documents.changeRun(run.id, (before) => {
+    if (before && hasEnded(before.state)) return undefined;
+    const { payload, ...entry } = run;
+    const view: SharedRun = before ?? viewOf(recordOf(entry));
+    const now = new Date().toISOString();
+    if (isLost)
+      return { ...view, state: "failed", reason: "its payload is lost; push again", ended: now };
+    const interrupted =
+      before?.started === undefined ? before?.interrupted : [...(before.interrupted ?? []), now];
+    return { ...view, ...by, payload, state: "starting", interrupted, reason: undefined };
+  });
+}
+
+/** A run that was begun here has another state; false when it is another builder's by now. */
+export async function noteState(
+  documents: Documents,
+  record: RunRecord,
+  home: string,
+  claimed: number,
+): Promise<boolean> {
+  const written = await documents.changeRun(record.id, (before) => {
+    const { fence = 0, state = "waiting", payload } = before ?? {};
+    if (fence > claimed) return undefined;
+    // its end is there, which may be our own write whose answer was lost
+    if (hasEnded(state) && (fence !== claimed || !hasEnded(record.state))) return undefined;
+    return { ...viewOf(record), home, payload, fence: claimed };
+  });
+  return written !== undefined;
+}
+
+/** A run whose builder is gone, and which gave way to a newer one meanwhile, has an end, too. */
+export async function closeLeft(documents: Documents, id: string, { runs }: Wanted): Promise<void> {
+  if (runs.some((run) => run.id === id)) return;
+  const ended = new Date().toISOString();
+  const reason = "its builder is gone";
+  await documents.changeRun(id, (run) => {
+    if (!run || hasEnded(run.state)) return undefined;
+    const by = runs.findLast(({ kind, ref }) => kind === run.kind && ref === run.ref)?.id;
+    return { ...run, state: by === undefined ? "failed" : "superseded", by, reason, ended };
+  });
+}
+
+/** Forget what is old on the bus. @throws {Failure} */
+export async function tidyRuns(
+  { documents, payloads, logs }: Connected,
+  repo: string,
+  { keep, keepFor }: { keep: number; keepFor: number },
+): Promise<void> {
+  for (const run of documents.old(repo, { keep, maxAge: keepFor })) {
+    await documents.removeRun(run.id);
+    if (run.payload !== undefined) await payloads.remove(run.payload);
+    await logs.remove(run.id);
+  }
+}
