@@ -6,15 +6,15 @@ import { newRunId } from "../../core/id.ts";
 import { HttpError } from "../../http/server.ts";
 import type { Entry, KnownRun, Source } from "../entry.ts";
 import type { Change } from "../payload.ts";
-import { entryOf, hasEnded, recordOf } from "../records.ts";
+import { entryOf, recordOf } from "../records.ts";
 import { viewOf } from "../runs.ts";
 import type { ServerLog } from "../telemetry.ts";
 import type { Connected } from "./connection.ts";
 import type { SharedRun } from "./documents.ts";
 import {
   addWanted,
+  knownRun,
   nextOrder,
-  sameWanted,
   type Wanted,
   type WantedRun,
   withoutSuperseded,
@@ -95,15 +95,14 @@ export class Acceptance {
     return { id, ...source, ...change, order: nextOrder(wanted, now), accepted };
   }
 
-  /** The run that came of the same before; one that failed is sent again on purpose. */
+  /** The run that came of the same before. */
   #same(wanted: Wanted, what: Source & Change): Entry | undefined {
     const looked = what.forge === "poll" ? this.#lookedAt(what) : undefined;
     if (looked) return entryOf(looked);
-    const id = sameWanted(wanted, what);
-    const waiting = wanted.runs.find((run) => run.id === id);
-    const begun = id === undefined ? undefined : this.#parts.open()?.documents.run(id);
-    if (!begun || !hasEnded(begun.state)) return waiting ?? (begun && entryOf(begun));
-    return begun.state === "failed" || begun.state === "cancelled" ? undefined : entryOf(begun);
+    return knownRun(wanted, what, (id) => {
+      const run = this.#parts.open()?.documents.run(id);
+      return run && { entry: entryOf(run), state: run.state };
+    });
   }
 
   /** A commit that failed not long ago: each builder looks at the remote, and one of them tries it again. */

@@ -1,4 +1,5 @@
-import { isEntry, type Entry } from "../entry.ts";
+import { isEntry, type Entry, type KnownRun, type Source } from "../entry.ts";
+import type { Change } from "../payload.ts";
 
 /**
  * What is wanted of a repo: the value of `want.REPO` on the bus, the accepted runs that have no end yet, in order. It is
@@ -51,13 +52,32 @@ export function addWanted(wanted: Wanted, run: WantedRun): Wanted {
 }
 
 /** What came before and asks for the same: a delivery that was sent again, or a look at the remote by two builders. */
-export function sameWanted(
+function sameWanted(
   { runs, deliveries }: Wanted,
   { forge, delivery, ref, sha }: Pick<Entry, "forge" | "delivery" | "ref" | "sha">,
 ): string | undefined {
   if (delivery !== undefined) return deliveries.findLast(([id]) => id === delivery)?.[1];
   if (forge !== "poll") return undefined;
   return runs.find((run) => run.ref === ref && run.sha === sha)?.id;
+}
+
+/**
+ * The run that came of the same before, as the answer to whoever sends it again; undefined when it is to run again: one
+ * that failed is sent again on purpose. One of which this builder has not heard, or not any more, counts as known: it may
+ * be older than what was built since.
+ * @param runOf a run that was begun, as it was last seen
+ */
+export function knownRun(
+  wanted: Wanted,
+  what: Source & Change,
+  runOf: (id: string) => KnownRun | undefined,
+): Entry | undefined {
+  const id = sameWanted(wanted, what);
+  if (id === undefined) return undefined;
+  const begun = runOf(id);
+  if (begun?.state === "failed" || begun?.state === "cancelled") return undefined;
+  const waiting = wanted.runs.find((run) => run.id === id);
+  return waiting ?? begun?.entry ?? { ...what, id, order: 0, accepted: new Date().toISOString() };
 }
 
 /** Forget of these runs that they gave way. */

@@ -5,10 +5,10 @@ import { judgeClaim } from "../../../lib/hook/builders/claims.ts";
 import { mayRun } from "../../../lib/hook/builders/config.ts";
 import {
   addWanted,
+  knownRun,
   nextOrder,
   parseWanted,
   removeWanted,
-  sameWanted,
   type WantedRun,
   withoutSuperseded,
 } from "../../../lib/hook/builders/wanted.ts";
@@ -37,18 +37,29 @@ test("of the pushes to one branch the newest is wanted; tags and releases all ar
     [...others, main[1]].map(({ id }) => id),
   );
   assert.equal(wanted.superseded, [{ run: main[0], by: main[1].id }]);
-  assert.is(
-    sameWanted(wanted, { ...run("refs/heads/main"), delivery: main[0].delivery }),
-    main[0].id,
-  );
-  const poll = { forge: "poll", delivery: undefined, ref: "refs/heads/main" };
-  assert.is(sameWanted(wanted, { ...poll, sha: main[1].sha }), main[1].id);
-  assert.is(sameWanted(wanted, { ...poll, sha: main[0].sha }), undefined);
+  const poll = { ...run("refs/heads/main"), forge: "poll", delivery: undefined };
+  const known = (sha: string | undefined) =>
+    knownRun(wanted, { ...poll, sha }, () => undefined)?.id;
+  assert.is(known(main[1].sha), main[1].id);
+  assert.is(known(main[0].sha), undefined);
   assert.equal(withoutSuperseded(wanted, new Set([main[0].id])).superseded, []);
   assert.is(removeWanted(wanted, main[1].id).runs.length, others.length);
   // a builder's clock may be behind
   assert.is(nextOrder(wanted, 0), Math.max(...wanted.runs.map(({ order }) => order)) + 1);
   assert.throws(() => parseWanted("me/site", '{"repo":"me/site","runs":[{}]}'), /damaged/);
+});
+
+test("a delivery that is sent again is known, also where its run was not heard of; one that failed runs again", () => {
+  const old = run("refs/heads/main");
+  const wanted = [old, run("refs/heads/main")].reduce(addWanted, parseWanted("me/site", undefined));
+  const known = (state: string | undefined) =>
+    knownRun(wanted, { ...old, event: "again" }, (id) =>
+      state !== undefined && id === old.id ? { entry: old, state } : undefined,
+    )?.id;
+  assert.equal(
+    [undefined, "running", "superseded", "succeeded", "failed", "cancelled"].map(known),
+    [old.id, old.id, old.id, old.id, undefined, undefined],
+  );
 });
 
 test("a claim is taken that is free, of a former server here, or was not renewed for a lease", () => {
