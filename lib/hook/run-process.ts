@@ -160,8 +160,8 @@ function watch(
     leave = () => resolve({ how: "left" });
   });
   const ended = exited.then(async (exit) => {
-    // the shell around a command ends by itself: who killed it, left the command behind
-    if (exit.how === "exit" && exit.signal) end();
+    // the shell around a command ends by itself, and notes the exit code: who killed it, left the command behind
+    if (exit.how === "lost" || (exit.how === "exit" && exit.signal)) end();
     await ending;
     // what was written at the very end counts, too
     const outcome = explain(cut ?? (await logFull(job)) ?? exit, await metBy(job));

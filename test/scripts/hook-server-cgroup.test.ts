@@ -4,6 +4,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { isAlive } from "../../lib/exec/process-tree.ts";
 import { noCgroups } from "../helpers/cgroups.ts";
 import { type HookServer, logOf, makeYard, runScript, sha, startHooks } from "../helpers/hooks.ts";
 import { runCommand, scriptArgv, startCommand } from "../helpers/run.ts";
@@ -78,25 +79,35 @@ testUnless(test, noCgroups)(
   },
 );
 
-testUnless(test, noCgroups)(
-  "a run whose process is gone with the server is ended with what it hid, before it runs again",
-  async () => {
-    const dir = await makeYard({
-      job: `test -e begun && exit 0\n${hide(forever + 3)}\necho $PPID >begun; sleep ${forever + 3}`,
-    });
-    let server = await startHooks(dir);
-    await server.push("me/site", sha(1));
-    await waitFor(() => existsSync(join(dir, "co/begun")));
-    await server.kill();
-    // the shell around the run, which would note its exit code
-    process.kill(Number(readFileSync(join(dir, "co/begun"), "utf8")), "SIGKILL");
-    server = await startHooks(dir);
-    const [run] = await server.idle();
-    assert.equal([run?.state, run?.attempt], ["succeeded", 2]);
-    assert.equal(await carrying(forever + 3), []);
-    await server.stop();
-  },
-);
+for (const when of ["before the next one starts", "once the next one has taken it over"])
+  testUnless(test, noCgroups)(
+    `a run of a killed server whose process is gone ${when} is ended with what it hid, before it runs again`,
+    async () => {
+      const dir = await makeYard({
+        job: `test -e begun && exit 0\n${hide(forever + 3)}\necho $PPID >pid; mv pid begun; sleep ${forever + 3}`,
+      });
+      let server = await startHooks(dir);
+      await server.push("me/site", sha(1));
+      await waitFor(() => existsSync(join(dir, "co/begun")));
+      // the shell around the run, which would note its exit code
+      const shell = Number(readFileSync(join(dir, "co/begun"), "utf8"));
+      const endShell = async () => {
+        process.kill(shell, "SIGKILL");
+        await waitFor(async () => !(await isAlive(shell)), { what: `the end of ${shell}` });
+      };
+      await server.kill();
+      if (when.startsWith("before")) await endShell();
+      server = await startHooks(dir);
+      if (when.startsWith("once")) {
+        assert.match(server.running.output(), "outlived the former server");
+        await endShell();
+      }
+      const [run] = await server.idle();
+      assert.equal([run?.state, run?.attempt], ["succeeded", 2]);
+      assert.equal(await carrying(forever + 3), []);
+      await server.stop();
+    },
+  );
 
 testUnless(test, noCgroups)(
   "a run that kills the shell around it is failed, and leaves nothing behind",
