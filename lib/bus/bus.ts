@@ -64,7 +64,8 @@ export interface Bucket {
 export interface Bus {
   bucket(name: string): Bucket;
   /**
-   * Make a bucket that is not there yet: on the bus's disk, with the last value of each key.
+   * Make a bucket that is not there yet: on the bus's disk (in a cluster on those of three servers), with the last
+   * value of each key.
    * @throws {Failure}
    */
   makeBucket(name: string): Promise<void>;
@@ -130,6 +131,8 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
     }
   })();
   const js = jetstream(connection, { timeout, checkAPI: false });
+  // a cluster keeps each value on three of its servers
+  const replicas = () => (connection.info?.cluster === undefined ? 1 : 3);
 
   function bucket(bucketName: string): Bucket {
     const opened: Promise<KV> = new Kvm(js).open(bucketName, { allow_direct: true });
@@ -241,14 +244,20 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
     bucket,
     async makeBucket(bucketName) {
       try {
-        await new Kvm(js).create(bucketName, { history: 1, allow_direct: true });
+        await new Kvm(js).create(bucketName, {
+          ...{ history: 1, allow_direct: true },
+          replicas: replicas(),
+        });
       } catch (error) {
         throw failure(`bucket ${bucketName} cannot be made on the bus`, error);
       }
     },
     async objects(bucketName, { maxBytes = -1 } = {}) {
       try {
-        const objects = await openObjects(js, bucketName, { maxBytes, timeout });
+        const objects = await openObjects(js, bucketName, {
+          ...{ maxBytes, timeout },
+          replicas: replicas(),
+        });
         const tell = (error: unknown) => {
           throw failure(`bucket ${bucketName} of the bus`, error);
         };

@@ -18,12 +18,12 @@ export interface Objects {
 export async function openObjects(
   js: JetStream,
   name: string,
-  { maxBytes, timeout }: { maxBytes: number; timeout: number },
+  { maxBytes, timeout, replicas }: { maxBytes: number; timeout: number; replicas: number },
 ): Promise<Objects> {
   const { Objm } = await import("@nats-io/obj");
   const objm = new Objm(js);
   const store: ObjectStore = await objm
-    .create(name, { max_bytes: maxBytes })
+    .create(name, { max_bytes: maxBytes, replicas })
     // it may have been made with another size
     .catch((error: unknown) =>
       objm.open(name).catch(() => {
