@@ -2,6 +2,7 @@ import { stat } from "node:fs/promises";
 import { gzipSync } from "node:zlib";
 import type { Objects } from "../../bus/bus.ts";
 import type { Mask } from "../../config/secrets.ts";
+import { formatSize } from "../../core/units.ts";
 import { nextPiece } from "./log-pieces.ts";
 
 /** So many bytes of a log's end are kept on the bus when its run has ended. */
@@ -14,15 +15,17 @@ export async function keepLog(
 ): Promise<void> {
   const size = (await stat(path).catch(() => undefined))?.size ?? 0;
   let place = { ino: 0, at: Math.max(0, size - maxKept), got: 0 };
-  const pieces: string[] =
-    place.at > 0 ? [`[the first ${place.at} bytes are not kept here]\n`] : [];
+  const isCut = place.at > 0;
+  let kept = "";
   for (;;) {
     const { text, ...next } = await nextPiece(path, place, { mask, isEnd: true });
-    pieces.push(text);
+    kept += text;
     place = { ...next, got: 0 };
     if (next.isEnd || text === "") break;
   }
-  const data = gzipSync(pieces.join(""));
+  // the line in which it begins may hold the rest of a secret, which the mask does not know
+  const begin = `[all before the last ${formatSize(maxKept)} is not kept here]\n`;
+  const data = gzipSync(isCut ? begin + kept.slice(kept.indexOf("\n") + 1) : kept);
   try {
     await logs.put(id, data);
   } catch (error) {

@@ -1,8 +1,12 @@
-// What several builders decide: what is wanted of a repo, and whose claim it is.
+// What several builders decide: what is wanted of a repo, and whose claim it is; and what they keep of a log.
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { gunzipSync } from "node:zlib";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { judgeClaim } from "../../../lib/hook/builders/claims.ts";
 import { mayRun } from "../../../lib/hook/builders/config.ts";
+import { keepLog } from "../../../lib/hook/builders/kept-logs.ts";
 import {
   addWanted,
   knownRun,
@@ -12,6 +16,8 @@ import {
   type WantedRun,
   withoutSuperseded,
 } from "../../../lib/hook/builders/wanted.ts";
+import { createMask } from "../../../lib/config/secrets.ts";
+import { tempDir } from "../../helpers/tmp.ts";
 
 let count = 0;
 function run(ref: string, more: Partial<WantedRun> = {}): WantedRun {
@@ -72,6 +78,24 @@ test("a claim is taken that is free, of a former server here, or was not renewed
     [judge(undefined, 0), judge("ours", 0), judge("theirs", 5000), judge("theirs", 5001)],
     ["free", "free", "held", "free"],
   );
+});
+
+test("of a long log whole lines are kept, without the rest of a secret that the cut went through", async () => {
+  const path = join(tempDir(), "log");
+  const secret = "correct-horse-battery";
+  const kept = 8 * 1024 * 1024;
+  // the last 10 characters of the secret are what the kept part would begin with
+  const end = `${"x".repeat(kept - 11 - "\nlast line\n".length)}`;
+  await writeFile(path, `first\n${secret}\n${end}\nlast line\n`);
+  let text = "";
+  const objects = {
+    put: async (_: string, data: Uint8Array) => void (text = String(gunzipSync(data))),
+    ...{ get: async () => undefined, remove: async () => {}, names: async () => [] },
+  };
+  await keepLog(objects, { id: "run", path, mask: createMask([secret]) });
+  assert.is(text.split("\n")[0], "[all before the last 8.0 MB is not kept here]");
+  assert.not.match(text, "battery");
+  assert.is(text.endsWith("\nlast line\n"), true);
 });
 
 test("runs_on names builders or labels", () => {
