@@ -12,7 +12,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import process from "node:process";
 import { keyOfSeed } from "../lib/bus/nkey.ts";
-import { parsePublicKey, writeKey } from "../lib/fleet/order.ts";
+import { parsePublicKey, writeKey } from "../lib/fleet/keys.ts";
 import { followBus } from "../lib/fleet/slave/from-bus.ts";
 import { createHttpSide } from "../lib/fleet/slave/routes.ts";
 import { openSlave } from "../lib/fleet/slave/slave.ts";

@@ -36,7 +36,7 @@ const shared: Record<string, readonly string[]> = {
 const stages: Record<string, readonly string[]> = {
   builder: ["build", "tell"],
   downloads: ["downloads"],
-  fleet: ["master/update", "slave/server", "repo/activate", "settings", "order"],
+  fleet: ["master/update", "slave/server", "repo/activate", "settings", "keys"],
   hook: ["hook"],
   launch: ["launch"],
   logs: ["logs"],

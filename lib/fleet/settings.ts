@@ -9,7 +9,7 @@ import { isSafeRef, isShortName, shortNames } from "../core/names.ts";
 import { currentUser } from "../exec/users.ts";
 import { exists, readIfThere } from "../files/files.ts";
 import { parseListen } from "../http/server.ts";
-import { parsePublicKey } from "./order.ts";
+import { parsePublicKey } from "./keys.ts";
 
 /** `slave.yml`: what slave-server and slave-activate share; and which repos and bases may be named at all. `templates/slave.yml` is the commented example. */
 

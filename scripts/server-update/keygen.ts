@@ -20,7 +20,7 @@ export const keygen = defineCommand({
   ],
   notes: "The public key is printed; without --bus it also stands in FILE.pub.",
   run: async ({ flags, terminal }) => {
-    const { writeKey, writeSeed } = await import("../../lib/fleet/order.ts");
+    const { writeKey, writeSeed } = await import("../../lib/fleet/keys.ts");
     const out = flags.out ?? `/etc/server-update/${flags.bus ? "bus.seed" : "master.key"}`;
     if (flags.bus) {
       const nkey = await writeSeed(out);

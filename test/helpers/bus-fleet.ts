@@ -1,7 +1,7 @@
 // A bus, a master, a repo, and slaves that connect out.
 import { readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { readPrivateKey, writeKey } from "../../lib/fleet/order.ts";
+import { readPrivateKey, writeKey } from "../../lib/fleet/keys.ts";
 import { startBus } from "./nats.ts";
 import { makeRepo } from "./repos.ts";
 import { type Running, runScript, startScript } from "./run.ts";

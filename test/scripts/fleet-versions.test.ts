@@ -3,7 +3,7 @@ import { readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { writeKey } from "../../lib/fleet/order.ts";
+import { writeKey } from "../../lib/fleet/keys.ts";
 import { freePort } from "../helpers/ports.ts";
 import { makeRepo } from "../helpers/repos.ts";
 import { runCommand, type Running, scriptArgv, startCommand } from "../helpers/run.ts";

@@ -3,7 +3,8 @@ import { type AddressInfo, createServer as createTcpServer, type Socket } from "
 import { dirname, join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { parsePublicKey, readOrder, writeKey } from "../../lib/fleet/order.ts";
+import { parsePublicKey, writeKey } from "../../lib/fleet/keys.ts";
+import { readOrder } from "../../lib/fleet/order.ts";
 import {
   orderHeader,
   requestHeader,

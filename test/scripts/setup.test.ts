@@ -12,7 +12,7 @@ import {
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { formatPublicKey, readPrivateKey } from "../../lib/fleet/order.ts";
+import { formatPublicKey, readPrivateKey } from "../../lib/fleet/keys.ts";
 import { type RunOptions, runCommand, runScript, scriptArgv } from "../helpers/run.ts";
 import { needsRoot, testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";

@@ -7,7 +7,7 @@ import process from "node:process";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { keyOfSeed, newSeed } from "../../lib/bus/nkey.ts";
-import { parsePublicKey, writeKey } from "../../lib/fleet/order.ts";
+import { parsePublicKey, writeKey } from "../../lib/fleet/keys.ts";
 import { followBus } from "../../lib/fleet/slave/from-bus.ts";
 import { openSlave } from "../../lib/fleet/slave/slave.ts";
 import { needsNats, startBus } from "../helpers/nats.ts";

@@ -2,7 +2,8 @@ import type { KeyObject } from "node:crypto";
 import { isIP } from "node:net";
 import { UsageError } from "../../core/errors.ts";
 import { didYouMean } from "../../core/names.ts";
-import { formatPublicKey, isTargetName, parsePublicKey } from "../order.ts";
+import { formatPublicKey, parsePublicKey } from "../keys.ts";
+import { isTargetName } from "../order.ts";
 
 /** The list of slaves: text in, targets out. */
 

@@ -10,7 +10,8 @@ import { acquireLock } from "../../files/lock.ts";
 import { formatListen, type Listen, listenOn, parseListen } from "../../http/server.ts";
 import { listenFds, notify, startWatchdog } from "../../http/systemd.ts";
 import { readBusAccess } from "../../bus/settings.ts";
-import { formatPublicKey, isTargetName, parsePublicKey, readPrivateKey } from "../order.ts";
+import { formatPublicKey, parsePublicKey, readPrivateKey } from "../keys.ts";
+import { isTargetName } from "../order.ts";
 import { serverFolder } from "../repo/state.ts";
 import {
   branchOf,

@@ -7,14 +7,12 @@ import * as assert from "uvu/assert";
 import { isNkey, keyOfSeed, nkeyOf } from "../../../lib/bus/nkey.ts";
 import {
   keyId,
-  type Order,
   parsePublicKey,
-  readOrder,
   readPrivateKey,
-  signOrder,
   writeKey,
   writeSeed,
-} from "../../../lib/fleet/order.ts";
+} from "../../../lib/fleet/keys.ts";
+import { type Order, readOrder, signOrder } from "../../../lib/fleet/order.ts";
 import { runCommand } from "../../helpers/run.ts";
 import { needsCommand, testUnless } from "../../helpers/skip.ts";
 import { tempDir } from "../../helpers/tmp.ts";

@@ -1,0 +1,107 @@
+import { Buffer } from "node:buffer";
+import {
+  createHash,
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPairSync,
+  type KeyObject,
+} from "node:crypto";
+import { open } from "node:fs/promises";
+import { keyOfSeed, newSeed, nkeyOf } from "../bus/nkey.ts";
+import { readSecretFile } from "../config/secrets.ts";
+import { Failure, messageOf, systemCode, UsageError } from "../core/errors.ts";
+import { writeAtomic } from "../files/files.ts";
+
+/** Ed25519 keys: private ones as PEM files (PKCS #8), public ones as one word, `ed25519:` and 43 characters of base64url. */
+
+/**
+ * Make a key pair: `path` (mode 600) and `path.pub`.
+ * @throws {Failure} when there is something at `path` already
+ */
+export async function writeKey(path: string): Promise<{ publicKey: string; id: string }> {
+  const { privateKey } = generateKeyPairSync("ed25519");
+  const publicKey = formatPublicKey(privateKey);
+  await writeOnce(path, privateKey.export({ type: "pkcs8", format: "pem" }) as string);
+  await writeAtomic(`${path}.pub`, `${publicKey}\n`, { mode: 0o644 });
+  return { publicKey, id: keyId(privateKey) };
+}
+
+/**
+ * Make a key for a bus: its seed in `path` (mode 600).
+ * @returns how the bus knows it
+ * @throws {Failure} when there is something at `path` already
+ */
+export async function writeSeed(path: string): Promise<string> {
+  const seed = newSeed();
+  await writeOnce(path, `${seed}\n`);
+  const key = keyOfSeed(seed);
+  if (!key) throw new Error("a seed that was just made cannot be read");
+  return nkeyOf(key);
+}
+
+async function writeOnce(path: string, text: string): Promise<void> {
+  try {
+    const file = await open(path, "wx", 0o600);
+    try {
+      await file.writeFile(text);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    const why =
+      systemCode(error) === "EEXIST"
+        ? "is there already, and is left alone; name another by --out"
+        : `cannot be written: ${messageOf(error)}`;
+    throw new Failure(`${path} ${why}`);
+  }
+}
+
+/**
+ * A private key from a file, such as `server-update keygen` or `openssl genpkey -algorithm ed25519` makes.
+ * @param where `file:line:col` of the place that names it
+ * @throws {UsageError} when it cannot be read, others can read it, or it is another kind of key
+ */
+export async function readPrivateKey(path: string, where = ""): Promise<KeyObject> {
+  const text = await readSecretFile(path, where);
+  const prefix = where === "" ? "" : `${where}: `;
+  let key: KeyObject | undefined;
+  try {
+    key = createPrivateKey(text);
+  } catch {
+    // the error might quote the key
+  }
+  if (key?.asymmetricKeyType === "ed25519") return key;
+  throw new UsageError(
+    `${prefix}${path} is not an Ed25519 private key in PEM; make one with: server-update keygen`,
+  );
+}
+
+/**
+ * A public key from its word.
+ * @throws {UsageError}
+ */
+export function parsePublicKey(text: string): KeyObject {
+  const x = /^ed25519:([A-Za-z0-9_-]{43})$/.exec(text)?.[1];
+  if (x !== undefined && isCanonical(x))
+    return createPublicKey({ key: { kty: "OKP", crv: "Ed25519", x }, format: "jwk" });
+  throw new UsageError(
+    `${JSON.stringify(text.slice(0, 80))} is not a public key; write ed25519: and the 43 characters that server-update keygen prints`,
+  );
+}
+
+/** The word for the public half of a key. */
+export function formatPublicKey(key: KeyObject): string {
+  const publicKey = key.type === "private" ? createPublicKey(key) : key;
+  return `ed25519:${publicKey.export({ format: "jwk" }).x}`;
+}
+
+/** A short name for a public key, for files and logs. */
+export function keyId(key: KeyObject): string {
+  return createHash("sha256").update(formatPublicKey(key)).digest("hex").slice(0, 16);
+}
+
+/** Whether a text is base64url as it would be written: the last character may carry bits that count for nothing. */
+export function isCanonical(text: string): boolean {
+  return Buffer.from(text, "base64url").toString("base64url") === text;
+}
