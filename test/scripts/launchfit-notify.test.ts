@@ -74,6 +74,10 @@ test("updates that are refused are told once, and that they are taken again", as
       expect: 0,
     });
   await release("refresh", "--expires", "1ms");
+  // a VERSION signed within the same second as the one before it is dated a second later
+  const [, expires = ""] =
+    /^EXPIRES (.+)$/m.exec(readFileSync(join(publisher.folder, "VERSION"), "utf8")) ?? [];
+  await waitFor(async () => Date.now() > Date.parse(expires), { what: `${expires} to be over` });
   for (let round = 0; round < 2; round++) assert.is((await app.tell("check", "--once")).code, 4);
   assert.equal(app.titles(), ["== FAILED: my-app updates"]);
   assert.match(app.said(), /^what: +updates are refused: .*expired at /m);
