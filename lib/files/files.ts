@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { lstatSync, read, readFileSync } from "node:fs";
-import { lstat, open, readdir, rename, rm } from "node:fs/promises";
+import { lstat, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import process from "node:process";
 import { promisify } from "node:util";
@@ -52,6 +52,26 @@ export async function writeAtomic(
     forget();
   }
   if (durable) await fsyncFolder(dirname(path));
+}
+
+/**
+ * Make a folder, and those above it that are missing. Not by Node's `recursive`: that tries without end where a file
+ * system takes no folders, as /proc.
+ * @throws the system's error; ENOTDIR or EEXIST: a file is in the way
+ */
+export async function makeFolder(path: string): Promise<void> {
+  const makeOne = () =>
+    mkdir(path).catch(async (error: unknown) => {
+      if (systemCode(error) !== "EEXIST" || !(await stat(path)).isDirectory()) throw error;
+    });
+  try {
+    await makeOne();
+  } catch (error) {
+    const parent = dirname(path);
+    if (systemCode(error) !== "ENOENT" || parent === path) throw error;
+    await makeFolder(parent);
+    await makeOne();
+  }
 }
 
 /** Make what was renamed or created in a folder survive a power cut. */

@@ -3,7 +3,6 @@ import {
   fchmodSync,
   fstatSync,
   ftruncateSync,
-  mkdirSync,
   openSync,
   statSync,
   writeSync,
@@ -13,7 +12,7 @@ import process from "node:process";
 import { atEnd } from "../core/at-exit.ts";
 import { Busy, Failure, systemCode } from "../core/errors.ts";
 import { $, type CommandOptions } from "../exec/exec.ts";
-import { readIfThere } from "./files.ts";
+import { makeFolder, readIfThere } from "./files.ts";
 
 /** A lock that is held. */
 export interface Lock {
@@ -50,7 +49,7 @@ export async function acquireLock(
   { what, wait = false, signal, secluded = false }: LockOptions,
 ): Promise<Lock> {
   for (;;) {
-    const fd = openFile(path, secluded);
+    const fd = await openFile(path, secluded);
     try {
       await flock(fd, path, wait, signal);
     } catch (error) {
@@ -63,9 +62,9 @@ export async function acquireLock(
   }
 }
 
-function openFile(path: string, secluded: boolean): number {
+async function openFile(path: string, secluded: boolean): Promise<number> {
   try {
-    mkdirSync(dirname(path), { recursive: true });
+    await makeFolder(dirname(path));
     const fd = openSync(path, "a+", secluded ? 0o600 : 0o644);
     // it may be there since a version that let others read it
     if (secluded && fstatSync(fd).mode & 0o077) fchmodSync(fd, 0o600);

@@ -1,4 +1,4 @@
-import { readFile, readlink, rename, stat, writeFile } from "node:fs/promises";
+import { readdir, readFile, readlink, rename, stat, writeFile } from "node:fs/promises";
 import { type AddressInfo, createServer as createTcpServer, type Socket } from "node:net";
 import { dirname, join } from "node:path";
 import { test } from "uvu";
@@ -299,7 +299,26 @@ test("a bad line or flag is named, and nothing is sent", async () => {
     assert.is(code, 2, args.join(" "));
   }
   assert.is((await runScript("server-update", ["../x"])).code, 4);
+  const folder = tempDir();
+  // Node tries to make a folder in /proc without end
+  for (const failed of ["/proc/x/failed", join(bad.list, "failed"), folder]) {
+    const { code, stderr } = await update([slave.name], ["--failed", failed], { folder });
+    assert.is(code, 2, failed);
+    assert.match(stderr, `--failed ${failed}: `);
+  }
+  const state = await update([slave.name], [], { env: { XDG_STATE_HOME: "/proc/x" } });
+  assert.is(state.code, 1);
+  assert.match(state.stderr, "/proc/x/server-update/site.lock cannot be written: ENOENT");
   assert.is(slave.requests.length, 0);
+});
+
+test("a repo that the remote does not have leaves nothing behind", async () => {
+  const { bare } = await makeRepo({ files: { "index.html": "one" } });
+  const folder = tempDir();
+  const none = await update(["x"], ["--base", `file://${dirname(bare)}/nothing`], { folder });
+  assert.is(none.code, 1);
+  assert.match(none.stderr, "the commit of site is not known");
+  assert.equal(await readdir(join(folder, "server-update")), []);
 });
 
 test("a duplicate is told and asked once, and --dry-run asks nobody", async () => {

@@ -126,6 +126,38 @@ test("names and bases that are more than that are refused, and nothing is made",
   assert.equal(await readdir(repos).catch(() => []), []);
 });
 
+test("a repo that is not there, or has not the commit, leaves nothing behind", async () => {
+  const { repos, base, activate } = await setUp();
+  const nowhere = await runScript("slave-activate", ["other", "--repos", repos, "--base", base]);
+  assert.is(nowhere.code, 1);
+  assert.match(nowhere.stderr, "does not appear to be a git repository");
+  for (const more of [[], ["--sha-branch", "main"]]) {
+    const { code, stderr } = await activate(["--sha", "a".repeat(40), ...more]);
+    assert.is(code, 1);
+    assert.match(stderr, /the remote does not have commit a{40}/);
+  }
+  assert.equal(await readdir(join(repos, ".boatyard")), []);
+  await activate([], { expect: 0 });
+});
+
+test("where no folder can be made, or a file is in the way, is said at once", async () => {
+  const { repos, base, activate, site } = await setUp();
+  // Node tries to make a folder in /proc without end
+  for (const place of ["/proc/x/repos", "/etc/passwd/repos"]) {
+    const args = ["site", "--repos", place, "--base", base];
+    const { code, stderr } = await runScript("slave-activate", args, { timeout: 20_000 });
+    assert.is(code, 1, place);
+    assert.match(stderr, new RegExp(`cannot be written: (?:ENOENT|ENOTDIR)`));
+  }
+  await mkdir(repos);
+  await writeFile(site, "a file");
+  // before anything is fetched
+  const { code, stderr } = await activate(["--sha", "a".repeat(40), "--sha-branch", "main"]);
+  assert.is(code, 1);
+  assert.match(stderr, `${site} is a file; move it away`);
+  assert.equal(await readdir(join(repos, ".boatyard")), []);
+});
+
 test("no hook, filter, submodule or configuration of anybody runs during the clone", async () => {
   const { repo, activate, repos } = await setUp();
   const proof = join(tempDir(), "ran");

@@ -1,5 +1,5 @@
 import type { KeyObject } from "node:crypto";
-import { access, readFile } from "node:fs/promises";
+import { access, readFile, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import type { Terminal } from "../../cli/terminal.ts";
@@ -17,7 +17,7 @@ import { createSender, httpTransport, type Sender } from "./by-http.ts";
 import { fanOut, type FanOutOptions, type Outcome, type Transport } from "./fan-out.ts";
 import { parseList, type Target } from "./list.ts";
 import { outcomeLine, printOutcomes, readMessageTargets, slaves } from "./tell.ts";
-import { entriesOf, type Pin, stateFolder, type Wants } from "./want.ts";
+import { entriesOf, isWanted, type Pin, stateFolder, type Wants } from "./want.ts";
 
 /** What every rollout over the fleet is made of: flags, lists, keys, the lock, the orders, the fan-out. */
 
@@ -141,15 +141,28 @@ export async function readText(file: string, flag: string): Promise<string> {
 }
 
 /** One run at a time for a repo: two could leave the fleet half on one commit and half on the other. */
-export async function lockRun(repo: string, terminal: Terminal, wait = true): Promise<Lock> {
+export async function runLocked<T>(
+  repo: string,
+  terminal: Terminal,
+  { wait }: { wait: boolean },
+  run: () => Promise<T>,
+): Promise<T> {
   const path = join(stateFolder(), `${repo}.lock`);
   const what = `server-update ${repo}`;
+  let lock: Lock;
   try {
-    return await acquireLock(path, { what, wait: 100 });
+    lock = await acquireLock(path, { what, wait: 100 });
   } catch (error) {
     if (!(error instanceof Busy) || !wait) throw error;
     terminal.note(`waiting: ${messageOf(error)}`);
-    return await acquireLock(path, { what, wait: true });
+    lock = await acquireLock(path, { what, wait: true });
+  }
+  try {
+    return await run();
+  } finally {
+    // of a name that was mistyped nothing stays; whoever waits sees that the file is gone, and makes another
+    if (!(await isWanted(repo))) await rm(path, { force: true });
+    lock.release();
   }
 }
 

@@ -1,9 +1,8 @@
 import { createHash } from "node:crypto";
-import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import type { Terminal } from "../../cli/terminal.ts";
 import { messageOf } from "../../core/errors.ts";
-import { writeAtomic } from "../../files/files.ts";
+import { makeFolder, writeAtomic } from "../../files/files.ts";
 import { wordsOf } from "./fan-out.ts";
 import type { Target } from "./list.ts";
 import { listsOf, type Master } from "./rollout.ts";
@@ -108,7 +107,7 @@ export async function keepStatus(
   const ofList = createHash("sha256").update(path).digest("hex").slice(0, 8);
   const name = `${repo ?? "all repos"}.${ofList}.json`;
   try {
-    await mkdir(folder, { recursive: true });
+    await makeFolder(folder);
     const text = `${JSON.stringify(value, undefined, 2)}\n`;
     await writeAtomic(join(folder, name), text, { mode: 0o644 });
   } catch (error) {

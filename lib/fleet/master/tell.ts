@@ -1,10 +1,10 @@
-import { mkdir, rm } from "node:fs/promises";
+import { rm, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import type { Terminal } from "../../cli/terminal.ts";
 import { createMask } from "../../config/secrets.ts";
-import { messageOf } from "../../core/errors.ts";
+import { messageOf, systemCode, UsageError } from "../../core/errors.ts";
 import { newRunId } from "../../core/id.ts";
-import { exists, writeAtomic } from "../../files/files.ts";
+import { exists, makeFolder, writeAtomic } from "../../files/files.ts";
 import type { Notice, Target } from "../../notify/notify.ts";
 import type { Outcome } from "./fan-out.ts";
 import { lineOf } from "./list.ts";
@@ -53,6 +53,22 @@ export function slaves(count: number): string {
   return count === 1 ? "1 slave" : `${count} slaves`;
 }
 
+/**
+ * Before anything is sent: can the list of those that failed be written where `--failed` says?
+ * @throws {UsageError}
+ */
+export async function checkFailedFile(file: string): Promise<void> {
+  try {
+    await makeFolder(dirname(resolve(file)));
+    if (!(await stat(file).catch(() => undefined))?.isDirectory()) return;
+  } catch (error) {
+    throw new UsageError(
+      `--failed ${file}: its folder cannot be made (${systemCode(error) ?? messageOf(error)}); name another file`,
+    );
+  }
+  throw new UsageError(`--failed ${file}: it is a folder; name a file`);
+}
+
 /** Write the list of those that failed, for `--list`; without any, remove it. */
 export async function writeFailed(
   repo: string,
@@ -64,7 +80,7 @@ export async function writeFailed(
   const text = failedList(repo, outcomes, new Date());
   try {
     if (text === undefined) return await rm(file, { force: true });
-    await mkdir(dirname(file), { recursive: true });
+    await makeFolder(dirname(file));
     await writeAtomic(file, text);
     terminal.note(`the failed ones are in ${file}; for these alone: --list ${file}`);
   } catch (error) {

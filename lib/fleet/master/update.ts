@@ -10,18 +10,18 @@ import { amountOf, chooseTargets, parseList, planBatches, type Target } from "./
 import {
   isOnBus,
   listsOf,
-  lockRun,
   type Master,
   openMaster,
   OrderBook,
   readList,
   runFanOut,
   runId,
+  runLocked,
   type UpdateFlags,
 } from "./rollout.ts";
 import { askFleet, keepStatus } from "./served.ts";
 import { showStatus } from "./status.ts";
-import { slaves, tellOutcomes, testNotify, writeFailed } from "./tell.ts";
+import { checkFailedFile, slaves, tellOutcomes, testNotify, writeFailed } from "./tell.ts";
 import {
   pinCommit,
   readWants,
@@ -68,6 +68,7 @@ export async function serverUpdate(
   checkFlags(flags);
   const plan = flags.converge ? undefined : await readPlan(flags, terminal);
   if (plan && flags["dry-run"]) return showPlan(plan, flags.jobs, terminal);
+  if (flags.failed !== undefined && !flags.status) await checkFailedFile(flags.failed);
   // a bus that is not known is said before anything is sent
   if (plan?.targets.some(isOnBus)) await readBus(flags.via);
   const master = await openMaster(flags, terminal, signal);
@@ -75,13 +76,8 @@ export async function serverUpdate(
     if (!plan) return await converge(repo, master);
     if (repo === undefined || flags.status) return await showStatus(repo, plan.targets, master);
     warnOfNames(plan.targets, master);
-    const lock = await lockRun(repo, terminal);
-    let outcomes: Outcome[];
-    try {
-      outcomes = await runUpdate(repo, plan, master);
-    } finally {
-      lock.release();
-    }
+    const run = () => runUpdate(repo, plan, master);
+    const outcomes = await runLocked(repo, terminal, { wait: true }, run);
     await tellOutcomes(repo, outcomes, master);
     return outcomes.every(({ ok }) => ok) ? 0 : 1;
   } finally {
@@ -208,12 +204,8 @@ async function converge(repo: string | undefined, master: Master): Promise<numbe
   let code = 0;
   for (const each of repos) {
     try {
-      const lock = await lockRun(each, master.terminal, false);
-      try {
-        if (!(await convergeRepo(each, master))) code = 1;
-      } finally {
-        lock.release();
-      }
+      const run = () => convergeRepo(each, master);
+      if (!(await runLocked(each, master.terminal, { wait: false }, run))) code = 1;
     } catch (error) {
       if (!(error instanceof Busy)) throw error;
       master.terminal.note(`${each}: left alone: ${messageOf(error)}`);

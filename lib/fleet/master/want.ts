@@ -1,10 +1,10 @@
-import { mkdir, readdir } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { Failure, messageOf, systemCode } from "../../core/errors.ts";
 import { isSafeRef, isSha, isShortName } from "../../core/names.ts";
-import { readIfThere, writeAtomic } from "../../files/files.ts";
+import { exists, makeFolder, readIfThere, writeAtomic } from "../../files/files.ts";
 import { askTip, plainWords } from "../repo/remote.ts";
 import { checkBase, defaultBase } from "../settings.ts";
 import type { Target } from "./list.ts";
@@ -86,6 +86,11 @@ function fileOf(repo: string): string {
   return join(stateFolder(), "want", `${repo}.json`);
 }
 
+/** Whether anything is set for a repo. */
+export async function isWanted(repo: string): Promise<boolean> {
+  return await exists(fileOf(repo));
+}
+
 /** @throws {Failure} for a damaged file: it also says which orders are newer than the last */
 export async function readWants(repo: string): Promise<Wants | undefined> {
   const file = fileOf(repo);
@@ -122,7 +127,7 @@ export async function wantedRepos(): Promise<string[]> {
 
 export async function writeWants(wants: Wants): Promise<void> {
   const file = fileOf(wants.repo);
-  await mkdir(dirname(file), { recursive: true });
+  await makeFolder(dirname(file));
   await writeAtomic(file, `${JSON.stringify(wants, undefined, 2)}\n`, { mode: 0o644 });
 }
 

@@ -1,4 +1,4 @@
-import { mkdir, rename, rm, writeFile } from "node:fs/promises";
+import { rename, rm, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { Failure, messageOf, systemCode, UsageError } from "../../core/errors.ts";
@@ -6,7 +6,7 @@ import { newRunId } from "../../core/id.ts";
 import { isSafeRef, isSha } from "../../core/names.ts";
 import { ProcessOutput } from "../../exec/exec.ts";
 import { endTree } from "../../exec/process-tree.ts";
-import { exists } from "../../files/files.ts";
+import { exists, makeFolder } from "../../files/files.ts";
 import { acquireLock } from "../../files/lock.ts";
 import { checkRepo, type RepoSettings } from "../settings.ts";
 import { buildTree, isUnchanged } from "./checkout.ts";
@@ -143,9 +143,9 @@ async function locked(
 ): Promise<Activated> {
   const started = performance.now();
   const place = placeOf(settings.repos, repo);
-  await makeFolders(place);
   const lock = await acquireLock(place.lock, { what, wait, signal });
   try {
+    for (const folder of [place.trees, join(place.home, "index")]) await makeFolder(folder);
     const state = await readState(place);
     if (await exists(place.busy)) {
       note("the last update was interrupted; removing what it left");
@@ -156,8 +156,9 @@ async function locked(
       await sweepMirror(place);
       await removeLeftovers(place, state);
     }
+    const { kind, id } = await readLinkState(place);
+    if (kind === "file") throw new Failure(`${place.link} is a file; move it away`);
     await writeFile(place.busy, `${process.pid}\n`);
-    const { id } = await readLinkState(place);
     const served = state.trees.find((tree) => tree.id === id);
     const shared = { cookie: cookieOf(place), signal };
     const update: Update = { place, settings, state, served, shared, note };
@@ -183,16 +184,20 @@ async function locked(
       await rm(place.busy, { force: true });
     }
   } finally {
+    await forgetIfEmpty(place);
     lock.release();
   }
 }
 
-async function makeFolders({ home, trees }: Place): Promise<void> {
+/** Of a repo that could not even be fetched, nothing stays. The lock is held. */
+async function forgetIfEmpty({ home, trees, lock }: Place): Promise<void> {
   try {
-    await mkdir(trees, { recursive: true });
-    await mkdir(join(home, "index"), { recursive: true });
-  } catch (error) {
-    throw new Failure(`cannot make ${home}: ${systemCode(error) ?? messageOf(error)}`);
+    for (const folder of [trees, join(home, "index")]) await rmdir(folder);
+    // whoever waits for it sees that it is gone, and makes another
+    await rm(lock);
+    await rmdir(home);
+  } catch {
+    // there is something in it
   }
 }
 
