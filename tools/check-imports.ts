@@ -27,7 +27,7 @@ const shared: Record<string, readonly string[]> = {
   notify: ["notify"],
   statuses: ["statuses"],
   log: ["format", "writer", "rotate", "parts", "compress", "tail"],
-  run: ["stage", "stage-file", "output", "report", "environment"],
+  run: ["stage", "stage-file", "output", "report", "environment", "claim"],
   page: ["page"],
   "web-folder": ["version-file", "web-folder", "trust", "floors", "key-set"],
 };

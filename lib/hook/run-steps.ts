@@ -1,7 +1,7 @@
 import { rm } from "node:fs/promises";
 import { type Cgroups, runPrefix } from "../exec/cgroups.ts";
 import { isAlive, newCookie } from "../exec/process-tree.ts";
-import type { Guard } from "./builders/guard.ts";
+import type { RunGuard } from "./builders/guard.ts";
 import type { RepoConfig, Settings } from "./config.ts";
 import type { Records, RunRecord } from "./records.ts";
 import { type Command, scriptCommand, scriptOf, afterCommand } from "./run-command.ts";
@@ -25,7 +25,7 @@ export interface RunStepsParts {
   cgroups: Cgroups;
   /** Of several builders: what ends a command that goes on longer than the run is ours. @throws when it is not ours any more */
   guard:
-    | ((id: string, tree: { cookie: string; cgroup: string | undefined }) => Promise<Guard>)
+    | ((id: string, tree: { cookie: string; cgroup: string | undefined }) => Promise<RunGuard>)
     | undefined;
 }
 
@@ -80,7 +80,8 @@ export class RunSteps {
     const { outlives } = await this.#parts.cgroups.find();
     const guard = await this.#parts.guard?.(record.id, { cookie, cgroup });
     const mode = { outlives: outlives && !guard };
-    const starting = startCommand(this.#jobOf(record, repo), command, mode);
+    const guarded = { ...command, env: { ...command.env, ...guard?.env } };
+    const starting = startCommand(this.#jobOf(record, repo), guarded, mode);
     if (guard) void starting.then(({ outcome }) => outcome).then(guard.end, guard.end);
     const running = await starting;
     guard?.watch(running.pid);

@@ -62,13 +62,13 @@ export async function openServer(settings: Settings, log: ServerLog) {
     cgroups,
     log,
     metrics,
-    guard: builders && ((id, tree) => builderOrThrow().guard(id, tree)),
+    guard: builders && ((id, tree) => builderOrThrow().underWay.guard(id, tree)),
     payloadOf: (entry) => (builder ?? store).payload(entry),
     onSuccess: (record) => heads.succeeded(record),
-    tellingOf: (record) => (builder?.isLost(record.id) ? [] : teller.tellingOf(record)),
+    tellingOf: (record) => (builder?.underWay.isLost(record.id) ? [] : teller.tellingOf(record)),
     onRunning: (record) => {
       teller.progress(record);
-      builder?.progress(record);
+      builder?.underWay.progress(record);
     },
   });
   const scheduler = new Scheduler({
@@ -80,7 +80,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
       teller.ended(records.get(old.id));
     },
     onEnded: (entry, record) => {
-      if (builder) builder.ended(record);
+      if (builder) builder.underWay.ended(record);
       else store.settle(entry, record.state, record.by);
       teller.ended(record);
       void tidy(entry.repo);
@@ -210,6 +210,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
     /** Open the web address and the Unix socket; returns the web's address. @throws {UsageError} when it cannot be had. */
     async listen(where: Listen | { fd: number }): Promise<Listen> {
       const address = await listenOn(web, where);
+      await builder?.listen();
       await listenLocally(local, socket).catch((error: unknown) =>
         warn(`${messageOf(error)}: list, show, log, cancel and rerun will not work`),
       );

@@ -10,6 +10,7 @@ import {
   removeStaleTemporaries,
   temporaryBeside,
 } from "../files/files.ts";
+import { checkClaim } from "../run/claim.ts";
 import {
   archiveName,
   isAppName,
@@ -64,6 +65,7 @@ export interface Packed {
 /**
  * Pack a folder into the web folder: the archive, its signature, KEY.asc, VERSION.sig and last VERSION.
  * @throws {Refused} when the version is there with other bytes.
+ * @throws {Failure} when the builder that runs us has lost the repo.
  */
 export async function pack(options: PackOptions, signers: readonly Signer[]): Promise<Packed> {
   const { app, version: packed, platform, out = defaultOut, keep } = options;
@@ -79,6 +81,7 @@ export async function pack(options: PackOptions, signers: readonly Signer[]): Pr
         `${join(out, "VERSION")} is for the app ${before.app}, not ${app}; choose another --out`,
       );
     checkSigners(before, signers);
+    await checkClaim();
     const entries = withLaunchFile(listed, app);
     const file = archiveName(app, packed, platform);
     const made = await addArchive(join(out, file), entries, options);

@@ -6,6 +6,7 @@ import { shortSha } from "../core/names.ts";
 import { findScript } from "../exec/scripts.ts";
 import { exists, readIfThere } from "../files/files.ts";
 import { type Checkout, excludeFromGit } from "../git/checkout.ts";
+import { checkClaim } from "../run/claim.ts";
 import type { Output } from "../run/output.ts";
 import type { Outcome, StageContext } from "../run/stage.ts";
 import { defaultOut } from "./folder.ts";
@@ -107,6 +108,7 @@ async function buildTree(
 async function runReleaseScript({ dir }: ReleaseContext, { $ }: StageContext): Promise<void> {
   const file = join(dir, "release.sh");
   const { mode } = await stat(file);
+  await checkClaim();
   await $`${mode & 0o100 ? [file] : ["/bin/sh", file]}`;
 }
 

@@ -38,8 +38,10 @@ export async function uploadToGit(target: GitTarget, job: Job): Promise<Outcome>
   const changes = await withRetries({ signal, retries }, async () => {
     const parent = await fetchBranch(target, git);
     const found = await difference(parent, tree, files, git);
-    if (found.length > 0 && !job.dryRun)
-      await push(await makeCommit(tree, parent, repo, job), target, git);
+    if (found.length === 0 || job.dryRun) return found;
+    const commit = await makeCommit(tree, parent, repo, job);
+    await job.checkClaim();
+    await push(commit, target, git);
     return found;
   });
   const outcome = outcomeOf(changes, files.length);

@@ -15,6 +15,11 @@ export interface Job {
   /** How often a request or transfer is tried again where that may help. */
   retries: number;
   signal?: AbortSignal | undefined;
+  /**
+   * Called before each step that others see: whether we still may publish.
+   * @throws {Failure} when the builder that runs us has lost the repo.
+   */
+  checkClaim(): Promise<void>;
   /** For the progress bar: so many bytes will be sent. */
   expect(bytes: number): void;
   /** So many of the expected bytes were sent. */

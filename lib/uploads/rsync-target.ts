@@ -38,6 +38,7 @@ export async function uploadByRsync(target: RsyncTarget, job: Job): Promise<Outc
   let lastWords = "";
 
   async function run(pass: Pass): Promise<void> {
+    await job.checkClaim();
     const errors: string[] = [];
     const onLine = (line: string, from: "stdout" | "stderr") => {
       if (from === "stderr") errors.push(line);

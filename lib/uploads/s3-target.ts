@@ -49,9 +49,12 @@ async function publish(target: S3Target, job: Job, store: S3Store): Promise<Outc
     await abortStaleUploads(session, new Set(sends.map(({ file }) => file.path)));
     const { assets, pages } = inOrder(sends);
     job.expect(sends.reduce((sum, { file }) => sum + file.size, 0));
+    await job.checkClaim();
     await sendAll(session, assets);
+    await job.checkClaim();
     if (outcome.problems.length === 0) await sendAll(session, pages);
     else holdBack(pages, "pages were held back: what they need is not all there");
+    await job.checkClaim();
     if (outcome.problems.length === 0) await removeAll(session, plan.stray);
     else holdBack(plan.stray, "deletions were held back: not everything was sent");
   } catch (error) {

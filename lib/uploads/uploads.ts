@@ -7,6 +7,7 @@ import { acquireLock } from "../files/lock.ts";
 import { didYouMean } from "../core/names.ts";
 import type { Terminal } from "../cli/terminal.ts";
 import { formatSize } from "../core/units.ts";
+import { checkClaim } from "../run/claim.ts";
 import { readUploadsConfig, type Target } from "./config.ts";
 import { scanFolder } from "./folder.ts";
 import type { Job, Outcome } from "./job.ts";
@@ -43,6 +44,7 @@ export interface TargetResult extends Outcome {
  * @throws {UsageError} for a wrong config or a missing folder, before anything is sent.
  * @throws {Refused} for links that lead out of the folder, and for --delete with an empty folder.
  * @throws {Busy} when another process uploads from here.
+ * @throws {Failure} when the builder that runs us has lost the repo.
  */
 export async function runUploads(options: UploadsOptions): Promise<TargetResult[]> {
   const { dir, terminal, signal } = options;
@@ -55,13 +57,16 @@ export async function runUploads(options: UploadsOptions): Promise<TargetResult[
     const state = await openState(folder);
     const files = scanFolder(config.from);
     refuseEmptyFolder(targets, files.length, config.from);
+    const { dryRun, retries } = options;
+    const mayPublish = async () => (dryRun ? undefined : await checkClaim());
+    await mayPublish();
     const progress = terminal.progress({ label: "uploads", total: 0, unit: "bytes" });
     const bytes = { expected: 0, arrived: 0 };
     const results = await Promise.all(
       targets.map((target) =>
         runTarget(target, {
           ...{ dir, root: config.from, files, state, signal },
-          ...{ dryRun: options.dryRun, retries: options.retries },
+          ...{ dryRun, retries, checkClaim: mayPublish },
           expect: (more) => progress.setTotal((bytes.expected += more)),
           arrived: (more, path) => progress.update((bytes.arrived += more), shownPath(path)),
           note: (text) => terminal.note(`${target.name}: ${text}`),

@@ -11,6 +11,8 @@ import type { Certificate } from "./tls.ts";
 
 export type Builders = {
   dir: string;
+  /** Where the bus is. */
+  url: string;
   /** Everything of a run's life on any builder, a line each. */
   events: () => Promise<string[]>;
   start: (name: string, options?: Parameters<typeof startHooks>[1]) => Promise<HookServer>;
@@ -80,7 +82,7 @@ export async function makeBuilders(
   };
   await bus.start();
   return {
-    ...{ dir, bus },
+    ...{ dir, url, bus },
     async events() {
       const text = await readFile(join(dir, "events"), "utf8").catch(() => "");
       return text.split("\n").filter((line) => line !== "");

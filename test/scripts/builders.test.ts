@@ -1,11 +1,15 @@
 // Several builders that share their runs by a real nats-server.
-import { rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { connectBus } from "../../lib/bus/bus.ts";
+import { nameOnBus } from "../../lib/bus/address.ts";
+import { keyOfSeed } from "../../lib/bus/nkey.ts";
 import { type Builders, makeBuilders, watchedJob } from "../helpers/builders.ts";
 import { type HookServer, makeYard, runScript, sha } from "../helpers/hooks.ts";
 import { needsNats } from "../helpers/nats.ts";
+import { runCommand, scriptArgv } from "../helpers/run.ts";
 import { testUnless } from "../helpers/skip.ts";
 import { waitFor } from "../helpers/wait.ts";
 
@@ -129,6 +133,82 @@ testBus(
     await bus.start();
     await waitFor(async () => (await hung.push("me/b", sha(99))).status === 202);
     await seen(`end me/b ${sha(99)} ${stopped}`);
+  },
+);
+
+testBus(
+  "a run whose repo another builder has taken, or whose builder hangs, publishes nothing",
+  async () => {
+    const [ours, hung] = ["ours", "hung"];
+    builders = await makeBuilders([ours, hung], {
+      // a folder, a branch and a release, each by a script that looks for itself
+      job: `
+echo "begin $HOOK_REPO" >>"$all/events"
+while test -e "$all/hold"; do sleep 0.05; done
+cd "$HOOK_DIR"
+mkdir -p site build
+echo "$HOOK_SHA" | tee site/index.html >build/file
+echo "from: site
+to:
+  web: { rsync: $all/web/$HOOK_REPO }
+  pages: { git: 'file://$all/pages.git', branch: $builder }" >uploads.yml
+{ ${scriptArgv("uploads").join(" ")} --retries 0 .; echo "uploads $HOOK_REPO $?" >>"$all/events"; } &
+{ ${scriptArgv("release").join(" ")} pack --app site --version 1.0 --key "$all/signer.asc" --out "$all/$builder/updates"; echo "release $HOOK_REPO $?" >>"$all/events"; } &
+wait`,
+      lease: "1m",
+      repos: {
+        "me/free": `runs_on: ${ours}`,
+        "me/taken": `runs_on: ${ours}`,
+        "me/hung": `runs_on: ${hung}`,
+      },
+    });
+    const { dir, events, start } = builders;
+    const pages = join(dir, "pages.git");
+    await runCommand(["git", "init", "--quiet", "--bare", "--", pages], { expect: 0 });
+    await runScript("release", ["keygen", "--out", join(dir, "signer.asc")], { expect: 0 });
+    await mkdir(join(dir, "web/me"), { recursive: true });
+    const [one, two] = [await start(ours), await start(hung)];
+    const seen = async (line: string) =>
+      await waitFor(async () => (await events()).includes(line), { what: line });
+    const published = async () =>
+      (
+        await runCommand(
+          ["sh", "-c", "find web -type f; git -C pages.git branch; ls -d */updates/VERSION"],
+          { cwd: dir },
+        )
+      ).stdout;
+
+    const key = keyOfSeed((await readFile(join(dir, ours, "bus.seed"), "utf8")).trim());
+    assert.ok(key);
+    const bus = await connectBus({ servers: [builders.url], key, name: "other", timeout: 5000 });
+    const bucket = bus.bucket("builds");
+    // else a lease is waited for, in which the claims would be written that a new bus does not have
+    await bucket.put("bucket", "old");
+    await writeFile(join(dir, "hold"), "");
+    for (const repo of ["me/taken", "me/hung"]) {
+      assert.is((await one.push(repo, sha(1))).status, 202);
+      await seen(`begin ${repo}`);
+    }
+    // what another builder writes that takes it over
+    const claim = await bucket.get(`claim.${nameOnBus("me/taken")}`);
+    assert.ok(claim);
+    const taken = JSON.stringify({ repo: "me/taken", home: "other", token: "other" });
+    await bucket.put(`claim.${nameOnBus("me/taken")}`, taken, claim.revision);
+    two.running.kill("SIGSTOP");
+    await rm(join(dir, "hold"));
+    await one.running.until(/the claim of me\/taken is lost/);
+    for (const what of ["uploads", "release"]) await seen(`${what} me/hung 1`);
+    assert.is(await published(), "");
+    two.running.kill("SIGCONT");
+
+    // what is still ours is published
+    assert.is((await one.push("me/free", sha(2))).status, 202);
+    for (const what of ["uploads", "release"]) await seen(`${what} me/free 0`);
+    assert.match(
+      await published(),
+      /^web\/me\/free\/index.html\n +ours\nours\/updates\/VERSION\n$/,
+    );
+    await bus.close();
   },
 );
 

@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import type { Terminal } from "../../cli/terminal.ts";
 import { Busy, messageOf, UsageError } from "../../core/errors.ts";
 import { isSafeRef, isSha } from "../../core/names.ts";
+import { checkClaim } from "../../run/claim.ts";
 import { checkBase, checkRepo } from "../settings.ts";
 import { readBus, type Shared } from "./by-bus.ts";
 import type { Outcome } from "./fan-out.ts";
@@ -76,7 +77,10 @@ export async function serverUpdate(
     if (!plan) return await converge(repo, master);
     if (repo === undefined || flags.status) return await showStatus(repo, plan.targets, master);
     warnOfNames(plan.targets, master);
-    const run = () => runUpdate(repo, plan, master);
+    const run = async () => {
+      await checkClaim();
+      return await runUpdate(repo, plan, master);
+    };
     const outcomes = await runLocked(repo, terminal, { wait: true }, run);
     await tellOutcomes(repo, outcomes, master);
     return outcomes.every(({ ok }) => ok) ? 0 : 1;

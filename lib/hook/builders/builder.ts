@@ -1,41 +1,25 @@
-import { setTimeout as sleep } from "node:timers/promises";
-import type { Objects } from "../../bus/bus.ts";
 import { Failure, messageOf } from "../../core/errors.ts";
-import { findRepo, type RepoConfig, type Settings } from "../config.ts";
+import { findRepo, type RepoConfig } from "../config.ts";
 import type { Entry } from "../entry.ts";
 import type { Problems } from "../problems.ts";
-import type { RunRecord } from "../records.ts";
-import type { ServerLog } from "../telemetry.ts";
 import { Acceptance } from "./acceptance.ts";
-import { type Claim, guardAfter } from "./claims.ts";
-import { type BuilderSettings, mayRun } from "./config.ts";
+import { answerClaims, claimSocketOf } from "./claim-socket.ts";
+import type { Claim } from "./claims.ts";
+import { mayRun } from "./config.ts";
 import { connect, type Connected } from "./connection.ts";
-import { type Guard, startGuard } from "./guard.ts";
-import { closeLeft, noteBegin, noteState, tidyRuns } from "./run-documents.ts";
+import { closeLeft, noteBegin } from "./run-documents.ts";
+import { RunsUnderWay, type UnderWayParts } from "./under-way.ts";
 import { removeWanted, type WantedRun } from "./wanted.ts";
 
-/** Milliseconds between two tries to tell the bus that a run has ended. */
-const retryDelay = 500;
-
-export interface BuilderParts {
-  settings: Settings;
-  builder: BuilderSettings;
-  /** Names the state folder for ever. */
-  home: string;
-  log: ServerLog;
+interface BuilderParts extends UnderWayParts {
   problems: Problems;
   /** Run an entry under a claim that is ours. */
   start: (entry: Entry) => void;
-  /** End a run that is under way. */
-  stop: (id: string, why: { why: string; by?: string }) => void;
   /** Whether runs may be begun: not before what a former server left is cleared, and not at the server's end. */
   mayBegin: () => boolean;
-  recordOf: (id: string) => RunRecord | undefined;
   onSuperseded: (old: Entry, by: string) => void;
   /** A branch's commit was built, here or elsewhere. */
   onBuilt: (what: { repo: string; ref: string; sha: string }) => Promise<void>;
-  /** The log of a run that has ended, to be kept on the bus. */
-  keepLog: (objects: Objects, id: string) => Promise<void>;
 }
 
 /**
@@ -47,18 +31,15 @@ export class Builder {
   readonly #parts: BuilderParts;
   /** What is accepted for all builders. */
   readonly acceptance: Acceptance;
+  /** What runs here. */
+  readonly underWay: RunsUnderWay;
   /** Resolves when the bus was reached, or never will be. */
   readonly connected: Promise<void>;
   #open: Connected | undefined;
-  /** The runs under way here, with their claims. */
-  readonly #running = new Map<string, { claim: Claim; payload: Buffer; guards: Set<Guard> }>();
-  /** Runs that were ended here since their claim was lost: how they end elsewhere counts. */
-  readonly #lost = new Set<string>();
-  readonly #finishing = new Set<Promise<void>>();
   readonly #timer: NodeJS.Timeout;
   #looking: Promise<void> | undefined;
   #lookAgain = false;
-  #closed = false;
+  #stopAnswering = () => {};
   readonly #closing = new AbortController();
 
   constructor(parts: BuilderParts) {
@@ -71,19 +52,25 @@ export class Builder {
       pollOf: (repo) => parts.settings.config.repos.get(repo)?.poll || 0,
       onSuperseded: parts.onSuperseded,
     });
+    this.underWay = new RunsUnderWay(
+      parts,
+      () => this.#open,
+      () => this.look(),
+    );
     this.connected = connect(
       {
         ...{ builder, home, log, problems },
         onConnect: () => this.look(),
-        onWanted: (repo) => this.#onWanted(repo),
+        onWanted: (repo) => {
+          this.look();
+          this.underWay.giveWay(repo);
+        },
         onDone: ({ repo, refs }) => {
           for (const [ref, { sha }] of Object.entries(refs))
             parts.onBuilt({ repo, ref, sha }).catch((error: unknown) => log.warn(messageOf(error)));
         },
-        onLost: (claim) => this.#lose(claim),
-        onRenewed: ({ run = "" }) => {
-          for (const guard of this.#running.get(run)?.guards ?? []) guard.beat();
-        },
+        onLost: (claim) => this.underWay.lose(claim),
+        onRenewed: (claim) => this.underWay.renewed(claim),
       },
       this.#closing.signal,
     )
@@ -100,6 +87,16 @@ export class Builder {
     return this.#open;
   }
 
+  /** Let the commands of runs ask for their claim. @throws {UsageError} */
+  async listen(): Promise<void> {
+    const { settings, log } = this.#parts;
+    this.#stopAnswering = await answerClaims(
+      claimSocketOf(settings.config.state),
+      (run, fence) => this.underWay.mayPublish(run, fence),
+      (error) => log.bug(error),
+    );
+  }
+
   /** Look for something to run, now or when the present look is over. */
   look(): void {
     this.#lookAgain = true;
@@ -111,7 +108,7 @@ export class Builder {
   }
 
   async #lookWhileAsked(): Promise<void> {
-    while (this.#lookAgain && this.#open && this.#parts.mayBegin() && !this.#closed) {
+    while (this.#lookAgain && this.#open && this.#parts.mayBegin()) {
       this.#lookAgain = false;
       const { documents, claims } = this.#open;
       const { config } = this.#parts.settings;
@@ -122,9 +119,8 @@ export class Builder {
         const repo = findRepo(config, wanted.repo);
         if (!repo || !mayRun(this.#parts.builder, repo.runsOn)) continue;
         if (claims.held.size >= config.concurrency) break;
-        // one whose claim was lost may still be ending
-        const isBusy = [...this.#running.values()].some(({ claim }) => claim.repo === repo.name);
-        if (!isBusy && !claims.held.has(repo.name)) await this.#take(repo, this.#open);
+        if (!this.underWay.isBusy(repo.name) && !claims.held.has(repo.name))
+          await this.#take(repo, this.#open);
       }
     }
   }
@@ -160,8 +156,7 @@ export class Builder {
       return false;
     }
     if (!(await claims.begin(claim, run.id))) return false;
-    this.#lost.delete(run.id);
-    this.#running.set(run.id, { claim, payload, guards: new Set() });
+    this.underWay.add(run.id, claim, payload);
     const { payload: _payload, ...entry } = run;
     const { interrupted, fence, attempt } = shared;
     const claimed = { builder: builder.name, fence, interrupted };
@@ -174,7 +169,7 @@ export class Builder {
 
   /** The payload of a run that was begun here. @throws {Failure} */
   async payload(entry: Entry): Promise<Buffer> {
-    const known = this.#running.get(entry.id)?.payload;
+    const known = this.underWay.payload(entry.id);
     if (known) return known;
     const name =
       this.#open?.documents.wantedOf(entry.repo).runs.find(({ id }) => id === entry.id)?.payload ??
@@ -184,156 +179,13 @@ export class Builder {
     return payload;
   }
 
-  /**
-   * A guard for a command of a run that is about to start.
-   * @throws {Failure} when the run's claim is not ours any more: it must not start.
-   */
-  async guard(id: string, tree: { cookie: string; cgroup: string | undefined }): Promise<Guard> {
-    const running = this.#running.get(id);
-    const claims = this.#open?.claims;
-    const isValid = () => running !== undefined && claims?.isValid(running.claim) === true;
-    const refuse = () => {
-      // it did not fail: it is begun again under another claim
-      this.#lost.add(id);
-      return new Failure(lostClaim);
-    };
-    if (!running || !isValid()) throw refuse();
-    const patience = this.#parts.builder.lease * guardAfter;
-    const guard = await startGuard({ ...tree, patience });
-    running.guards.add(guard);
-    const end = () => {
-      running.guards.delete(guard);
-      guard.end();
-    };
-    if (isValid()) return { ...guard, end };
-    end();
-    throw refuse();
-  }
-
-  /** Whether how a run ends here means nothing: another builder has it, or will. */
-  isLost(id: string): boolean {
-    return this.#lost.has(id);
-  }
-
-  /** A run that a former server left is not ours until it is begun again. */
-  leave(id: string): void {
-    this.#lost.add(id);
-  }
-
-  #lose(claim: Claim): void {
-    const { run } = claim;
-    this.#parts.log.warn(`the claim of ${claim.repo} is lost`);
-    if (run === undefined || this.#running.get(run)?.claim !== claim) return;
-    this.#lost.add(run);
-    this.#parts.stop(run, { why: lostClaim });
-  }
-
-  /** A newer push came, and the repo may say that it ends the one under way. */
-  #onWanted(name: string): void {
-    this.look();
-    const repo = findRepo(this.#parts.settings.config, name);
-    if (!repo?.cancel) return;
-    for (const [id, { claim }] of this.#running) {
-      const current = this.#parts.recordOf(id);
-      if (claim.repo !== repo.name || current?.kind !== "push") continue;
-      const newer = this.#open?.documents
-        .wantedOf(name)
-        .runs.find((run) => run.id !== id && run.kind === "push" && run.ref === current.ref);
-      if (!newer) continue;
-      const why = "a newer push came, and the repo says cancel: true";
-      this.#parts.stop(id, { why, by: newer.id });
-    }
-  }
-
-  /** A run here goes on: others may see it. */
-  progress(record: RunRecord): void {
-    const claim = this.#running.get(record.id)?.claim;
-    if (!claim) return;
-    void this.#write(claim, record).catch(() => {});
-  }
-
-  async #write(claim: Claim, record: RunRecord): Promise<boolean> {
-    const { home } = this.#parts;
-    const documents = this.#open?.documents;
-    return documents !== undefined && (await noteState(documents, record, home, claim.fence));
-  }
-
-  /** A run that was begun here has ended. */
-  ended(record: RunRecord): void {
-    const running = this.#running.get(record.id);
-    if (!running) return;
-    const finishing = this.#finish(running.claim, record)
-      .catch((error: unknown) => this.#parts.log.bug(error))
-      .finally(() => this.#finishing.delete(finishing));
-    this.#finishing.add(finishing);
-  }
-
-  /** Say on the bus how a run has ended, then give the claim back. */
-  async #finish(claim: Claim, record: RunRecord): Promise<void> {
-    const { log, builder } = this.#parts;
-    const open = this.#open;
-    if (!open) return;
-    const { id, repo, ref, sha, state } = record;
-    for (let isSaid = false; !this.#lost.has(id) && !this.#closed; ) {
-      try {
-        if (!(await this.#write(claim, record))) {
-          log.warn(
-            `run ${id} of ${repo} was taken over by another builder; how it ended here is not told`,
-          );
-          break;
-        }
-        if (state === "succeeded" && sha !== undefined && ref.startsWith("refs/heads/"))
-          await open.documents.built(repo, ref, {
-            ...{ sha, run: id, builder: builder.name, fence: claim.fence },
-          });
-        await open.documents.changeWanted(repo, (wanted) => removeWanted(wanted, id));
-        break;
-      } catch (error) {
-        if (!isSaid) log.warn(`the end of run ${id} is not on the bus yet: ${messageOf(error)}`);
-        isSaid = true;
-        await sleep(retryDelay);
-      }
-    }
-    this.#running.delete(id);
-    const isOurs = !this.#lost.has(id);
-    await open.claims
-      .release(claim)
-      .catch((error: unknown) => log.warn(`the claim of ${repo}: ${messageOf(error)}`));
-    this.look();
-    if (!isOurs) return;
-    await this.#parts
-      .keepLog(open.logs, id)
-      .catch((error: unknown) =>
-        log.warn(`the log of ${id} is not on the bus: ${messageOf(error)}`),
-      );
-    await tidyRuns(open, repo, this.#parts.settings.config).catch((error: unknown) =>
-      log.warn(`old runs stay on the bus for now: ${messageOf(error)}`),
-    );
-  }
-
-  /** The server ends, and nothing runs any more: what was begun waits for another builder. */
+  /** The server ends, and nothing runs any more. */
   async close(): Promise<void> {
     clearInterval(this.#timer);
-    this.#closed = true;
-    const open = this.#open;
-    await Promise.race([
-      Promise.all([...this.#finishing, this.#looking]),
-      sleep(5000, undefined, { ref: false }),
-    ]);
-    for (const [id, { claim }] of this.#running) {
-      const record = this.#parts.recordOf(id);
-      try {
-        if (record && !this.#lost.has(id)) await this.#write(claim, record);
-        await open?.claims.release(claim);
-      } catch (error) {
-        this.#parts.log.warn(`the claim of ${claim.repo} ends by itself: ${messageOf(error)}`);
-      }
-    }
-    open?.claims.close();
+    await this.underWay.close(this.#looking);
+    this.#stopAnswering();
+    this.#open?.claims.close();
     this.#closing.abort();
-    await open?.bus.close();
+    await this.#open?.bus.close();
   }
 }
-
-const lostClaim =
-  "the claim of the repo was lost, or could not be renewed on the bus in time; another builder may run it";

@@ -1,6 +1,8 @@
 import { randomUUID } from "node:crypto";
-import type { Bucket, Entry } from "../../bus/bus.ts";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Bucket } from "../../bus/bus.ts";
 import { messageOf } from "../../core/errors.ts";
+import { formatClaim, judgeClaim, nextFence, parseClaim, type Seen } from "./claim-value.ts";
 
 /**
  * Who may run a repo: `claim.REPO` on the bus, changed by compare-and-set only, so that one builder has it at a time.
@@ -9,33 +11,24 @@ import { messageOf } from "../../core/errors.ts";
  * builder needs to know what time it is for another.
  *
  * A holder that cannot write it any more ends its run before that: at `stopAfter` of the lease it asks for it, and at
- * `killAfter` nothing of the run lives (guard.ts). The revision with which a claim was taken is its fencing number.
+ * 0.8 nothing of the run lives (guard.ts).
  */
 
 /** Parts of the lease since the start of the last write that got through. */
-export const stopAfter = 0.6;
+const stopAfter = 0.6;
 /** How long after a sign of life the guard of a run kills it; the sign is given at most `writeLimit` late. */
 export const guardAfter = 0.65;
 /** How often a claim is written, and how long that may take to count. */
 const writeEvery = 0.2;
-export const writeLimit = 0.15;
+const writeLimit = 0.15;
 
 /** Says whether the bucket is `new` or has been there for a lease. */
 const ageKey = "bucket";
 
-/** The value of a claim on the bus. */
-interface ClaimValue {
-  readonly repo: string;
-  /** The state folder of the builder that has it, and this time of having it; none: it is free. */
-  readonly home?: string | undefined;
-  readonly token?: string | undefined;
-  /** The run that is, or was last, under way. */
-  readonly run?: string | undefined;
-}
-
 /** A claim that is ours. */
 export interface Claim {
   readonly repo: string;
+  /** Grows with each claim of the repo. */
   readonly fence: number;
   readonly token: string;
   /** The run that a former holder left. */
@@ -45,23 +38,6 @@ export interface Claim {
   /** When the last write that got through was started, by `performance.now()`. */
   since: number;
   isLost: boolean;
-}
-
-/** What a claim was when we saw it first as it is. */
-export interface Seen {
-  readonly revision: number;
-  readonly at: number;
-}
-
-/** What can be done with a claim that was read. Pure. */
-export function judgeClaim(
-  value: ClaimValue | undefined,
-  { seen, home, lease, now }: { seen: Seen; home: string; lease: number; now: number },
-): "free" | "held" {
-  if (value?.home === undefined) return "free";
-  // of a former server on this state folder, whose runs have ended
-  if (value.home === home) return "free";
-  return now - seen.at > lease ? "free" : "held";
 }
 
 export interface ClaimEvents {
@@ -110,11 +86,12 @@ export class Claims {
     if (!entry && !(await this.#mayCreate())) return undefined;
     const token = randomUUID();
     const since = performance.now();
-    const text = write({ repo, home, token });
+    const fence = nextFence(value, Date.now());
+    const text = formatClaim({ repo, fence, home, token });
     const revision = await bucket.put(key, text, entry?.revision ?? 0);
     if (revision === undefined) return undefined;
     const claim: Claim = {
-      ...{ repo, fence: revision, token, revision, since, isLost: false },
+      ...{ repo, fence, token, revision, since, isLost: false },
       ...{ left: value?.run, run: undefined },
     };
     // it took so long that nobody knows whether it still counts
@@ -157,13 +134,30 @@ export class Claims {
     return await this.#write(claim);
   }
 
+  /**
+   * Whether a claim is ours now: the bus itself is asked, by writing it, for as long as it counts here. So a machine that
+   * stood still learns that another builder was faster.
+   */
+  async confirm(claim: Claim): Promise<boolean> {
+    while (this.isValid(claim)) {
+      try {
+        return (await this.#write(claim)) && this.isValid(claim);
+      } catch {
+        // the bus is away; said by the one that renews it
+        await sleep(100);
+      }
+    }
+    return false;
+  }
+
   /** Give a claim back; others may take it at once. Whether that gets through or not, it is ours no more. */
   async release(claim: Claim): Promise<void> {
     const { bucket, keyOf } = this.#parts;
     this.#forget(claim);
     if (claim.isLost) return;
     await this.#settled(claim);
-    await bucket.put(keyOf(claim.repo), write({ repo: claim.repo }), claim.revision);
+    const { repo, fence, revision } = claim;
+    await bucket.put(keyOf(repo), formatClaim({ repo, fence }), revision);
   }
 
   close(): void {
@@ -189,11 +183,11 @@ export class Claims {
   /** Write a claim again; false when it is lost. */
   async #write(claim: Claim): Promise<boolean> {
     const { bucket, home, lease, keyOf } = this.#parts;
-    const { repo, token, run } = claim;
+    const { repo, fence, token, run } = claim;
     await this.#settled(claim);
     this.#writing.add(claim);
     try {
-      const text = write({ repo, home, token, run });
+      const text = formatClaim({ repo, fence, home, token, run });
       for (;;) {
         const since = performance.now();
         const revision = await bucket.put(keyOf(repo), text, claim.revision);
@@ -220,7 +214,7 @@ export class Claims {
   }
 
   async #settled(claim: Claim): Promise<void> {
-    while (this.#writing.has(claim)) await new Promise((resolve) => setTimeout(resolve, 10));
+    while (this.#writing.has(claim)) await sleep(10);
   }
 
   #lose(claim: Claim): void {
@@ -229,13 +223,4 @@ export class Claims {
     this.#forget(claim);
     this.#parts.onLost(claim);
   }
-}
-
-function write(value: ClaimValue): string {
-  // the same text twice would be another revision all the same
-  return JSON.stringify(value);
-}
-
-function parseClaim(entry: Entry | undefined): ClaimValue | undefined {
-  return entry && (JSON.parse(entry.text) as ClaimValue);
 }

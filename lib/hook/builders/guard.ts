@@ -16,6 +16,9 @@ export interface Guard {
   end(): void;
 }
 
+/** The same, and what its command has in its environment, to ask whether the claim still is ours. */
+export type RunGuard = Guard & { readonly env: Readonly<Record<"HOOK_CLAIM", string>> };
+
 /** Lines on its stdin: `session N`, `beat`, `end`. What it kills: the cgroup, the session, whoever carries the cookie. */
 const text = `
 session=none

@@ -34,7 +34,7 @@ interface Before {
 export async function endRunsBefore({ builder, records, executor, log }: Before): Promise<void> {
   for (const record of [...records.all()].filter(({ state }) => !hasEnded(state))) {
     await clear(record);
-    builder.leave(record.id);
+    builder.underWay.leave(record.id);
     await executor.lose(record, "the server ended while it ran; a builder runs it again");
     log.warn(`run ${record.id} of ${record.repo} was interrupted; a builder runs it again`);
   }

@@ -112,7 +112,7 @@ export class SharedRuns {
   /** The record of a run that this builder has. */
   #localOf(run: SharedRun): RunRecord | undefined {
     const { home, builder, records } = this.#parts;
-    return run.home === home && !builder.isLost(run.id) ? records.get(run.id) : undefined;
+    return run.home === home && !builder.underWay.isLost(run.id) ? records.get(run.id) : undefined;
   }
 
   /** The builder elsewhere that has a run. */

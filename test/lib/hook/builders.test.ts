@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { judgeClaim } from "../../../lib/hook/builders/claims.ts";
+import { judgeClaim, nextFence } from "../../../lib/hook/builders/claim-value.ts";
 import { mayRun } from "../../../lib/hook/builders/config.ts";
 import { keepLog } from "../../../lib/hook/builders/kept-logs.ts";
 import {
@@ -78,6 +78,14 @@ test("a claim is taken that is free, of a former server here, or was not renewed
     [judge(undefined, 0), judge("ours", 0), judge("theirs", 5000), judge("theirs", 5001)],
     ["free", "free", "held", "free"],
   );
+});
+
+test("the number of a claim grows with each, also when the bus has lost the one before, and where a clock is behind", () => {
+  const now = Date.parse("2026-11-22T10:15:00Z");
+  const first = nextFence(undefined, now);
+  const next = nextFence({ repo: "me/site", fence: first }, now - 60_000);
+  assert.equal([first, next], [now, now + 1]);
+  assert.ok(nextFence(undefined, now + 5000) > next);
 });
 
 test("of a long log whole lines are kept, without the rest of a secret that the cut went through", async () => {

@@ -1,0 +1,50 @@
+import { request } from "node:http";
+import process from "node:process";
+import { json } from "node:stream/consumers";
+import { Failure, systemCode } from "../core/errors.ts";
+
+/** Milliseconds within which the builder must answer: longer than a restart of the bus takes. */
+const answerLimit = 10_000;
+
+/**
+ * Ask the builder that runs us, one of several, whether its claim of the repo still is its own; whoever publishes asks
+ * just before. Without several builders nothing is asked.
+ * @throws {Failure} when the claim is lost, and when nobody answers in time.
+ */
+export async function checkClaim(limit = answerLimit): Promise<void> {
+  const { HOOK_CLAIM: socketPath, HOOK_RUN = "", HOOK_FENCE = "" } = process.env;
+  if (!socketPath) return;
+  const { status, error } = await ask(socketPath, `/${HOOK_RUN}/${HOOK_FENCE}`, limit);
+  if (status !== 200) throw new Failure(`not published: ${error}`);
+}
+
+function ask(
+  socketPath: string,
+  path: string,
+  limit: number,
+): Promise<{ status: number | undefined; error?: unknown }> {
+  return new Promise((resolve, reject) => {
+    const call = request({ socketPath, path, headers: { host: "localhost" } }, (response) => {
+      const { statusCode: status } = response;
+      json(response)
+        .then((body) => ({ status, ...(body as { error?: unknown }) }))
+        .finally(() => clearTimeout(timer))
+        .then(resolve, fail);
+    });
+    const fail = (error: unknown) => {
+      clearTimeout(timer);
+      const why = systemCode(error) ?? "no answer that can be read";
+      reject(new Failure(`not published: the builder cannot be asked for its claim (${why})`));
+    };
+    const timer = setTimeout(() => {
+      reject(
+        new Failure(
+          `not published: the builder did not say within ${limit / 1000} s that the repo still is its own`,
+        ),
+      );
+      call.destroy();
+    }, limit);
+    call.once("error", fail);
+    call.end();
+  });
+}
