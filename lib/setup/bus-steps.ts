@@ -1,10 +1,12 @@
+import { X509Certificate } from "node:crypto";
 import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
+import { isIP } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { keyOfSeed, newSeed, nkeyOf } from "../bus/nkey.ts";
 import { type BusUser, formatUser, parseUsers } from "../bus/users.ts";
 import { cleanLine } from "../core/clean.ts";
-import { Failure } from "../core/errors.ts";
+import { Failure, Refused } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
 import { edit, fileRemoved, find, withOwnerLine, write } from "./file-steps.ts";
 import { inRoot, systemctl } from "./machine.ts";
@@ -18,7 +20,7 @@ import { commandLine, type OwnedPath, places, type Step } from "./step.ts";
  */
 export function certificate(options: OwnedPath & { key: OwnedPath; address: string }): Step {
   const { path, key, address, why } = options;
-  const name = /^[\d.]+$|:/.test(address) ? `IP:${address}` : `DNS:${address}`;
+  const isAddress = isIP(address) !== 0;
   return {
     what: `certificate ${path} for ${address}, with its key ${key.path}`,
     ...{ path, why, needs: ["openssl"] },
@@ -26,6 +28,11 @@ export function certificate(options: OwnedPath & { key: OwnedPath; address: stri
       const [one, other] = [await inRoot(root, path), await inRoot(root, key.path)];
       const [found, keyFound] = [await find(one, options), await find(other, key)];
       if (!found || found.isEmpty || !keyFound || keyFound.isEmpty) return "make";
+      const there = new X509Certificate(await readFile(one));
+      if ((isAddress ? there.checkIP(address) : there.checkHost(address)) === undefined)
+        throw new Refused(
+          `${one} is for ${cleanLine(there.subjectAltName?.replace(/^(?:DNS|IP Address):/, "") ?? "nobody")}, not for ${address}; name that by --address, or remove ${path} for a new one, of which all need a copy`,
+        );
       return keyFound.state === "ready" ? found.state : "fix";
     },
     /** The key first: without the certificate both are made anew. */
@@ -34,7 +41,7 @@ export function certificate(options: OwnedPath & { key: OwnedPath; address: stri
       const there = await Promise.all([one, other].map((each) => readFile(each).catch(() => "")));
       const [text, keyText] = there.every(({ length }) => length > 0)
         ? there
-        : await makeCertificate(address, name);
+        : await makeCertificate(address, `${isAddress ? "IP" : "DNS"}:${address}`);
       await write(other, keyText ?? "", key);
       await write(one, text ?? "", options);
     },

@@ -44,6 +44,7 @@ export async function readFacts(root: string, from: string | undefined): Promise
       (await exists(wanted("hook-server.service"))),
     slave: /^User=(\S+)$/m.exec(slaveUnit ?? "")?.[1],
     slaveSocket: await hasSlaveSocket(root),
+    slaveSettings: await readIfThere(join(root, places.slave)),
     apps: await appsOf(root, accounts),
     busUsers: await readIfThere(join(root, places.busUsers)),
     nginx: await exists(join(root, "etc/nginx")),

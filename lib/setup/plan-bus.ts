@@ -168,7 +168,7 @@ export function slaveOnBus(client: BusClient, user: string): Step[] {
   checkGroups(groups);
   const more = groups.length === 0 ? "" : `, groups: [${groups.join(", ")}]`;
   const line = `bus: { ${settingsOf(client, "/etc/boatyard/bus")}${more} }`;
-  const text = `\n# It connects out, to a bus, and opens no port.\n${line}\n`;
+  const text = `\n# It connects out, to a bus.\n${line}\n`;
   return [
     ...clientFiles(client, "/etc/boatyard/bus", user),
     edit({

@@ -8,7 +8,8 @@ import { readHooks, removeRepo } from "./hooks-file.ts";
 import { appSteps } from "./plan-app.ts";
 import { planBus, slaveOnBus } from "./plan-bus.ts";
 import { planRepo } from "./plan-repo.ts";
-import { planServer, planSlave } from "./plan-server.ts";
+import { planServer } from "./plan-server.ts";
+import { planSlave } from "./plan-slave.ts";
 import { disable, reload, stop } from "./service-steps.ts";
 import {
   type Account,

@@ -47,13 +47,14 @@ export function unit(
   };
 }
 
-/** Units on, and those restarted whose files are newer than their process. */
+/** Units on, and those restarted whose files, or settings, are newer than their process. */
 export function started(
   names: string[],
   scripts: readonly string[],
   others: readonly string[] = [],
+  settings: readonly string[] = [],
 ): Step[] {
-  const [read, ...renew] = renewed(names, scripts, others);
+  const [read, ...renew] = renewed(names, scripts, others, settings);
   return [...(read ? [read] : []), enable(names, "on now, and at every boot"), ...renew];
 }
 
@@ -65,8 +66,10 @@ export function renewed(
   names: string[],
   scripts: readonly string[],
   others: readonly string[] = [],
+  settings: readonly string[] = [],
 ): Step[] {
   const files = [
+    ...settings,
     ...names.map((name) => join(places.units, name.replace(/@.*\./, "@."))),
     ...scripts.map((name) => join(places.scripts, `${name}.mjs`)),
   ];
@@ -173,18 +176,22 @@ export function disable(units: readonly string[]): Step {
   return {
     what: `systemd: disable ${units.join(" ")}`,
     ...{ why: "off now, and at every boot", systemd: true },
-    async look() {
-      for (const unit of units) {
-        const { stdout: enabled } = await systemctl("is-enabled", unit);
-        const { stdout: active } = await systemctl("is-active", unit);
-        if (/^(?:enabled|linked)/.test(enabled) || /^(?:active|activating|reloading)/.test(active))
-          return "remove";
-      }
-      return "ready";
-    },
-    perform: () => systemd(["disable", "--now"], units),
+    look: async () => ((await thoseOn(units)).length > 0 ? "remove" : "ready"),
+    // systemctl refuses them all where one is not there
+    perform: async () => systemd(["disable", "--now"], await thoseOn(units)),
     byHand: () => [commandLine("systemctl", "disable", "--now", ...units)],
   };
+}
+
+async function thoseOn(units: readonly string[]): Promise<string[]> {
+  const found: string[] = [];
+  for (const unit of units) {
+    const { stdout: enabled } = await systemctl("is-enabled", unit);
+    const { stdout: active } = await systemctl("is-active", unit);
+    if (/^(?:enabled|linked)/.test(enabled) || /^(?:active|activating|reloading)/.test(active))
+      found.push(unit);
+  }
+  return found;
 }
 
 /** What runs in a unit that nobody enables is ended. */

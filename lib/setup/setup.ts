@@ -27,7 +27,8 @@ export { planApp } from "./plan-app.ts";
 export { busNotes, planBus, planBusUser, planBusUserRemoved } from "./plan-bus.ts";
 export { planRemoval, type Removable } from "./plan-remove.ts";
 export { planRepo, repoNotes } from "./plan-repo.ts";
-export { planServer, planSlave } from "./plan-server.ts";
+export { planServer } from "./plan-server.ts";
+export { planSlave } from "./plan-slave.ts";
 export { findNewer, handOver, isOwnFolder, planUpgrade } from "./upgrade.ts";
 
 export interface SetupOptions {

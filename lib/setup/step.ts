@@ -93,6 +93,8 @@ export interface Facts {
   slave: string | undefined;
   /** Whether systemd holds a port for it: one that only connects out has none. */
   slaveSocket?: boolean | undefined;
+  /** The text of slave.yml. */
+  slaveSettings?: string | undefined;
   /** The apps that are switched on here, with their accounts. */
   apps: readonly { app: string; user: string }[];
   /** The text of /etc/boatyard/nats-users.conf: this machine runs a bus. */

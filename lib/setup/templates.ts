@@ -9,6 +9,9 @@ Wants=network-online.target
 Conflicts=nats-server.service
 
 [Service]
+# its start fails, in words, when it cannot read its files
+Type=exec
+ExecStartPre=/usr/sbin/nats-server -t -c /etc/boatyard/nats.conf
 User=nats
 Group=nats
 ExecStart=/usr/sbin/nats-server -c /etc/boatyard/nats.conf
@@ -29,7 +32,8 @@ PrivateDevices=yes
 PrivateUsers=yes
 ProtectProc=invisible
 ProcSubset=pid
-RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+# netlink: which addresses this machine has
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes

@@ -1,5 +1,5 @@
 import { readFile, realpath, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import process from "node:process";
 import type { Terminal } from "../cli/terminal.ts";
 import { cleanLine } from "../core/clean.ts";
@@ -12,7 +12,8 @@ import { fetchScripts } from "./fetch-scripts.ts";
 import { installedScripts } from "./machine.ts";
 import { renewedApp } from "./plan-app.ts";
 import { renewedBus } from "./plan-bus.ts";
-import { renewedServer, renewedSlave } from "./plan-server.ts";
+import { renewedServer } from "./plan-server.ts";
+import { renewedSlave } from "./plan-slave.ts";
 import { type Facts, places, type Plan, type Step, versions } from "./step.ts";
 
 /**
@@ -152,8 +153,10 @@ async function tryHooks({ scripts }: Facts): Promise<string[]> {
   const { findings } = JSON.parse(checked.stdout) as {
     findings: { what: string; fix?: string }[];
   };
+  // where it is tried, only root has to reach it
+  const here = `${dirname(script)}/`;
   return findings.flatMap(({ what, fix }) =>
-    fix === undefined ? [] : [`hook-server --check: ${what}: ${fix}`],
+    fix === undefined || what.includes(here) ? [] : [`hook-server --check: ${what}: ${fix}`],
   );
 }
 

@@ -83,7 +83,9 @@ for unit; do
   unit=$(name "$unit")
   case $verb in
     enable) touch "$state/$unit.enabled"; [ -z "$now" ] || begin "$unit" ;;
-    disable) rm -f "$state/$unit.enabled"; [ -z "$now" ] || end "$unit" ;;
+    disable)
+      [ -e "$(file "$unit")" ] || { echo "Failed to disable unit: Unit file $unit does not exist." >&2; exit 1; }
+      rm -f "$state/$unit.enabled"; [ -z "$now" ] || end "$unit" ;;
     start) begin "$unit" ;;
     stop) end "$unit" ;;
     restart) end "$unit"; begin "$unit" ;;

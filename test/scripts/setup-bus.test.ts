@@ -39,6 +39,12 @@ testUnless(test, noWalk)(
       "nothing was missing",
     );
     await sh("systemctl is-active boatyard-bus.service");
+    // its certificate is for that name, and for no other
+    const otherName = await sh(`${setup} bus --address bus.example.com --yes`, 4);
+    assert.match(
+      otherName.stderr,
+      "is for localhost, not for bus.example.com; name that by --address",
+    );
 
     // the master, and what it says is typed on the machine of the bus
     const type = async (told: string) => {

@@ -82,6 +82,7 @@ testUnless(test, missing)(
       const before = (await sh(pids)).stdout.split("\n");
       const done = await sh("node new/setup.mjs upgrade --yes");
       assert.match(done.stderr, "done  systemd: restart hook-server.service");
+      assert.not.match(done.stderr, "let site read", "the folder it was brought in stays root's");
       await sh(`cd ${installed}; for each in *.mjs; do cmp $each ~/new/$each; done`);
       const after = (await sh(pids)).stdout.split("\n");
       assert.is.not(after[0], before[0], "the server runs the new file");

@@ -12,7 +12,8 @@ import {
 } from "../../../lib/setup/forge.ts";
 import { planApp } from "../../../lib/setup/plan-app.ts";
 import { planRepo, type RepoOptions } from "../../../lib/setup/plan-repo.ts";
-import { planServer, planSlave } from "../../../lib/setup/plan-server.ts";
+import { planServer } from "../../../lib/setup/plan-server.ts";
+import { planSlave } from "../../../lib/setup/plan-slave.ts";
 import { type Facts, forRoot, type Step } from "../../../lib/setup/step.ts";
 
 const names = [
@@ -125,6 +126,33 @@ test("the master has a key, and a slave that trusts it needs no secret", () => {
   assert.not.match(plans(planSlave(facts, { ...none, masterKey }).steps), "secret");
   const both = planSlave(facts, { ...none, masterKey, secretFile: "x" });
   assert.match(plans(both.steps), "secret /etc/boatyard/slave.secret");
+});
+
+test("slave.yml stays a person's: what a later call adds to it, and what it cannot", () => {
+  const masterKey = `ed25519:${"A".repeat(43)}`;
+  const none = { base: undefined, user: undefined, secretFile: undefined };
+  const bus = { url: "tls://bus.example.com:4222", ca: undefined, groups: [] };
+  const bySecret = "secret_file: slave.secret\nbase: https://github.com/me/\n";
+  const byHttp = { ...facts, slave: "slave", slaveSocket: true, slaveSettings: bySecret };
+  const toBus = lines(planSlave(byHttp, { ...none, bus, masterKey }));
+  assert.ok(toBus.includes("master_key: in /etc/boatyard/slave.yml"));
+  assert.ok(toBus.includes("bus: in /etc/boatyard/slave.yml"));
+  assert.ok(toBus.includes("systemd: enable slave-server.socket slave-server.service"));
+  assert.throws(() => planSlave(byHttp, { ...none, bus }), /--bus needs --master-key/);
+  const other = { ...byHttp, slaveSettings: `master_key: ed25519:${"B".repeat(43)}\n` };
+  assert.throws(
+    () => planSlave(other, { ...none, masterKey }),
+    /slave\.yml has another master_key; .*\[ed25519:B+, ed25519:A+\]/,
+  );
+  assert.match(
+    planSlave(other, { ...none, base: "https://git.example.com/me/" }).warnings?.join() ?? "",
+    "stays as it is: base is not https://git.example.com/me/ there",
+  );
+  // one that connects out opens no port, and makes no secret, when setup is run again
+  const onBus = `master_key: ${masterKey}\nbus: { url: "tls://x:1", seed_file: bus.seed }\n`;
+  const again = { ...facts, slave: "slave", slaveSocket: false, slaveSettings: onBus };
+  const plan = lines(planSlave(again, none)).join("\n");
+  assert.not.match(plan, /socket|slave\.secret/);
 });
 
 test("every step says why", () => {

@@ -1,0 +1,226 @@
+import { join } from "node:path";
+import { UsageError } from "../core/errors.ts";
+import { account, chooseAccount, commentFor } from "./accounts.ts";
+import { edit, folder } from "./file-steps.ts";
+import { readRemote } from "./forge.ts";
+import { secret } from "./key-steps.ts";
+import { type BusClient, slaveOnBus } from "./plan-bus.ts";
+import { configFolder, ownFile } from "./plan-server.ts";
+import { link, renewed, scriptSteps, started, unit } from "./service-steps.ts";
+import { type Facts, places, type Plan, type Step, versions } from "./step.ts";
+import { templates } from "./templates.ts";
+
+export interface SlaveOptions {
+  base: string | undefined;
+  user: string | undefined;
+  secretFile: string | undefined;
+  /** The master's public key, which makes a secret unnecessary. */
+  masterKey?: string | undefined;
+  /** It connects out, and opens no port. */
+  bus?: BusClient | undefined;
+}
+
+/**
+ * `setup slave`: slave-server and slave-activate, with an account that owns nothing else. A slave.yml that is there is a
+ * person's: a key and a bus are added to it, nothing in it is changed.
+ */
+export function planSlave(facts: Facts, options: SlaveOptions): Plan {
+  const user = chooseAccount(
+    { what: "slave", derived: "slave", given: options.user },
+    facts.accounts,
+  );
+  const there = facts.accounts.get(user);
+  const home = there?.home ?? "/srv/slave";
+  // a person's home, named on purpose, keeps its mode
+  const own = there === undefined || there.comment === commentFor("slave");
+  const base = options.base === undefined ? undefined : readRemote(options.base).url;
+  const { masterKey, secretFile, bus } = options;
+  const { slaveSettings: settings } = facts;
+  if (masterKey !== undefined && !/^ed25519:[A-Za-z0-9_-]{43}$/.test(masterKey))
+    throw new UsageError(
+      `--master-key: that is not a public key; it stands in ${places.masterKey}.pub on the master`,
+    );
+  if (bus && masterKey === undefined && !/^master_key:/m.test(settings ?? ""))
+    throw new UsageError(
+      `--bus needs --master-key: only signed orders are taken from a bus; the key stands in ${places.masterKey}.pub on the master`,
+    );
+  const hasSecret =
+    secretFile !== undefined ||
+    (settings === undefined
+      ? masterKey === undefined
+      : /^secret_file:.*\bslave\.secret\b/m.test(settings));
+  const units = unitsOf(facts, bus !== undefined || /^bus:/m.test(settings ?? ""));
+  return {
+    ...versions(facts.builds),
+    warnings: [...(versions(facts.builds).warnings ?? []), ...settingsWarnings(facts, options)],
+    steps: [
+      ...slaveScripts(facts, ["git", "flock"]),
+      account({
+        ...{ name: user, home, system: true, purpose: "slave" },
+        why: "fetches and switches the repos, and owns nothing else",
+      }),
+      ...(own
+        ? [
+            folder({
+              ...{ path: home, mode: 0o755, owner: user, holds: "data" },
+              why: "its repos, which a web server may read",
+            }),
+          ]
+        : []),
+      configFolder(),
+      ...(hasSecret
+        ? [
+            secret({
+              ...{ path: places.slaveSecret, mode: 0o600, owner: user, from: secretFile },
+              why: "requests must be signed with it; the master has the same",
+            }),
+          ]
+        : []),
+      ownFile(
+        places.slave,
+        newSettings(facts.hostname, { base, masterKey, hasSecret }),
+        "where repos come from, and which; yours from now on",
+      ),
+      ...(settings !== undefined && masterKey !== undefined ? [trust(settings, masterKey)] : []),
+      ...(bus ? slaveOnBus(bus, user) : []),
+      ...slaveUnits(user, home, units),
+      ...started(units, services, [], [places.slave]),
+    ],
+    notes: [{ title: "On the master", lines: onMaster(facts.hostname, hasSecret, options) }],
+  };
+}
+
+/** slave.yml, as it is made when there is none. */
+function newSettings(
+  hostname: string,
+  {
+    base = "https://github.com/aiegoo/",
+    masterKey,
+    hasSecret,
+  }: { base: string | undefined; masterKey: string | undefined; hasSecret: boolean },
+): string {
+  const trusted = [
+    ...(masterKey === undefined ? [] : [keyLines(masterKey)]),
+    ...(hasSecret
+      ? [
+          "# The master signs its requests with the same secret.",
+          `secret_file: ${places.slaveSecret}`,
+        ]
+      : []),
+  ].join("\n");
+  return `# Made by setup slave; templates/slave.yml of Boatyard shows all that can be set here.
+# What the master's list calls this machine.
+name: ${JSON.stringify(hostname)}
+
+${trusted}
+
+# REPO is cloned from BASE/REPO.git, and put at ~/repos/REPO.
+base: ${JSON.stringify(base)}
+
+# Which repos may be asked for; * stands for anything. Default: all.
+# allow: [site, "app-*"]
+
+# Runs in the new tree once it is in place; if it fails, the old one is put back.
+# after: make -s
+`;
+}
+
+function keyLines(masterKey: string): string {
+  return `# The master signs its orders with the key that belongs to this one.\nmaster_key: ${masterKey}`;
+}
+
+/** The master's key in a slave.yml that is there. @throws {UsageError} when it names another */
+function trust(settings: string, masterKey: string): Step {
+  const change = (text: string) =>
+    text.includes(masterKey) ? text : `${text}\n${keyLines(masterKey)}\n`;
+  const other = /^master_key: *(.*)/m.exec(settings)?.[1];
+  if (other !== undefined && !settings.includes(masterKey))
+    throw new UsageError(
+      `${places.slave} has another master_key; to take both, write there: master_key: [${other.replace(/^\[|\]\s*$/g, "")}, ${masterKey}]`,
+    );
+  return edit({
+    ...{ path: places.slave, mode: 0o644, what: "master_key:", change },
+    why: "whose signed orders it takes",
+  });
+}
+
+/** What the command line asks for and a slave.yml that is there does not say. */
+function settingsWarnings(
+  { slaveSettings: settings }: Facts,
+  { base, secretFile }: SlaveOptions,
+): string[] {
+  if (settings === undefined) return [];
+  const missing = [
+    ...(base === undefined || settings.includes(base) ? [] : [`base is not ${base}`]),
+    ...(secretFile === undefined || /^secret_file:/m.test(settings)
+      ? []
+      : [`secret_file is not ${places.slaveSecret}`]),
+  ];
+  return missing.map(
+    (what) => `${places.slave} stays as it is: ${what} there; edit the file if it should be`,
+  );
+}
+
+/** What is left to do on the master. */
+function onMaster(hostname: string, hasSecret: boolean, options: SlaveOptions): string[] {
+  const { bus, secretFile } = options;
+  if (bus) {
+    const groups = bus.groups.map((group) => ` under [${group}]`).join("");
+    return [`add a line to ${places.list}${groups}: bus://${hostname}`];
+  }
+  return [
+    `add a line to ${places.list}: ${hostname}`,
+    // one that was copied here is the master's already
+    ...(hasSecret && secretFile === undefined
+      ? [
+          `put the secret of ${places.slaveSecret} into ${places.listSecret} (or that one here, with --secret-file)`,
+        ]
+      : []),
+    hasSecret
+      ? `server-update --status REPO --secret-file ${places.listSecret}`
+      : "server-update --status",
+  ];
+}
+
+const services = ["slave-server", "slave-activate"];
+
+/** One that connects out has no socket, unless it had one before. */
+function unitsOf({ slaveSocket }: Facts, onBus: boolean): string[] {
+  return [...(slaveSocket || !onBus ? ["slave-server.socket"] : []), "slave-server.service"];
+}
+
+function slaveScripts(facts: Facts, needs: readonly string[]): Step[] {
+  return [
+    ...scriptSteps(facts, [...services, "setup", "logs"], needs),
+    link({
+      path: "/bin/slave-activate",
+      to: join(places.scripts, "slave-activate.mjs"),
+      why: "also at this path, for callers without a PATH",
+    }),
+  ];
+}
+
+/** Its units, for an account that may have another name and home. */
+function slaveUnits(user: string, home: string, units: readonly string[]): Step[] {
+  const hasSocket = units.includes("slave-server.socket");
+  const service = templates["slave-server.service"]
+    .replace(/^Requires=slave-server.socket\n/m, (line) => (hasSocket ? line : ""))
+    .replace(/^User=slave$/m, `User=${user}`)
+    .replaceAll("/srv/slave", home);
+  const socket = unit("slave-server.socket", "holds the address, also while the server restarts");
+  return [
+    ...(hasSocket ? [socket] : []),
+    unit("slave-server.service", "runs slave-server, with no powers", service),
+  ];
+}
+
+/** What an upgrade replaces on a slave. */
+export function renewedSlave(facts: Facts, user: string): Step[] {
+  const home = facts.accounts.get(user)?.home ?? "/srv/slave";
+  const units = unitsOf(facts, facts.slaveSocket === false);
+  return [
+    ...slaveScripts(facts, []),
+    ...slaveUnits(user, home, units),
+    ...renewed(units, services),
+  ];
+}
