@@ -64,5 +64,5 @@ export function clientAddress(request: IncomingMessage): string {
   if (peer !== "" && peer !== "::1" && !/^(?:::ffff:)?127\./.test(peer)) return peer;
   const told = String(request.headers["x-forwarded-for"] ?? "");
   const last = told.split(",").at(-1)?.trim() ?? "";
-  return isIP(last) ? last : peer;
+  return last !== "" && isIP(last) ? last : peer;
 }
