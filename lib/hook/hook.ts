@@ -26,7 +26,7 @@ import {
 } from "./config.ts";
 import { hasLimits, needSystemd, thenElsewhere } from "./isolation.ts";
 import { scriptOf } from "./run-command.ts";
-import { type HookServer, openServer } from "./server.ts";
+import type { HookServer } from "./server.ts";
 import { ServerLog } from "./telemetry.ts";
 import { type Stamps, watchFiles } from "./watch-files.ts";
 
@@ -61,11 +61,13 @@ export async function serve(flags: HookFlags, { quiet }: { quiet: boolean }): Pr
   const log = new ServerLog(settings, { quiet });
   mkdirSync(config.state, { recursive: true, mode: 0o711 });
   // a build that could read it could hold it, and keep the next server from starting
-  const lock = await acquireLock(join(config.state, "lock"), {
+  const locking = acquireLock(join(config.state, "lock"), {
     what: "hook-server",
     wait: 500,
     secluded: true,
   });
+  // loaded while flock(1) runs
+  const [lock, { openServer }] = await Promise.all([locking, import("./server.ts")]);
   const server = await openServer(settings, log);
 
   const readAgain = async () => {

@@ -37,9 +37,12 @@ export async function openServer(settings: Settings, log: ServerLog) {
   const { state } = settings.config;
   const warn = (text: string) => log.warn(text);
   const metrics = new Metrics();
+  // the store first: it takes a folder of runs for the sign that it was there before
   const { store, waiting } = await Store.open(state, { warn });
-  const records = await Records.open(state, { warn });
-  const ignored = await Ignored.open(state, { warn });
+  const [records, ignored] = await Promise.all([
+    Records.open(state, { warn }),
+    Ignored.open(state, { warn }),
+  ]);
   const heads = new Heads(state, log);
   const teller = await Teller.open({ settings, records, log });
   const problems = new Problems();
