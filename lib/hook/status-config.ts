@@ -95,8 +95,8 @@ export async function readStatus(
     const place = where("tokens", name);
     add(name, await source.secretFile(token.token_file, place), token.right, place);
   }
-  const proxy = proxyOf(status, where);
-  if (credentials.length === 0 && !proxy && !status.public)
+  const proxies = proxiesOf(status, where);
+  if (credentials.length === 0 && status.trust_header === undefined && !status.public)
     throw new UsageError(
       `${where()}: nobody could sign in; name a token_file, a password_file or tokens, or say public: true`,
     );
@@ -104,7 +104,11 @@ export async function readStatus(
     credentials,
     origin: url === undefined || !URL.canParse(url) ? undefined : new URL(url).origin,
     public: status.public,
-    proxy,
+    proxies,
+    trusted:
+      status.trust_header === undefined
+        ? undefined
+        : { header: status.trust_header, steer: status.trust_steer },
     releases: releases.map(source.path),
     fleet: fleet && {
       list: source.path(fleet.list),
@@ -113,26 +117,24 @@ export async function readStatus(
   };
 }
 
-function proxyOf(
-  status: NonNullable<Raw["status"]>,
+function proxiesOf(
+  { trust_header: header, trust_from: from, trust_steer: steer }: NonNullable<Raw["status"]>,
   where: (...keys: string[]) => string,
-): StatusSettings["proxy"] {
-  const { trust_header: header, trust_from: from, trust_steer: steer } = status;
-  if (header === undefined) {
-    if (from.length + steer.length > 0)
-      throw new UsageError(`${where("trust_from")}: "trust_header" is missing; name the header`);
-    return undefined;
-  }
-  if (from.length === 0)
+): string[] {
+  if (header === undefined && steer.length > 0)
+    throw new UsageError(`${where("trust_steer")}: "trust_header" is missing; name the header`);
+  if (header !== undefined && from.length === 0)
     throw new UsageError(
       `${where("trust_header")}: anybody can send this header; name the proxy's address in trust_from`,
     );
-  for (const address of from)
+  return from.map((address) => {
     if (isIP(address) === 0 && address !== "unix")
       throw new UsageError(
         `${where("trust_from")}: "${address}" is not an address; write 127.0.0.1, ::1, or unix for a Unix socket`,
       );
-  return { header, from, steer };
+    // as the system writes it: 2001:DB8:0::1 is 2001:db8::1
+    return isIP(address) === 6 ? new URL(`http://[${address}]`).hostname.slice(1, -1) : address;
+  });
 }
 
 /** Where `server-update` of the same user keeps its state. */

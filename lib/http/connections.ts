@@ -3,6 +3,9 @@ import { isIP, type Socket } from "node:net";
 
 /** Who is connected: how many connections a server holds at once, and whose they are. */
 
+/** The requests that came over a Unix socket. */
+const localRequests = new WeakSet<IncomingMessage>();
+
 /**
  * Keep a server at `max` connections. One more takes the place of the oldest one of the network that has most: so idle
  * or slow clients, however many, keep nobody else out. A connection whose request is there and is being answered stays.
@@ -15,6 +18,11 @@ export function limitConnections(server: Server, max: number): void {
     return request?.complete === true && response?.writableEnded === false;
   };
   let count = 0;
+  let isUnixSocket = false;
+  server.on("listening", () => {
+    const address = server.address();
+    isUnixSocket = address === null || typeof address === "string";
+  });
   server.on("connection", (socket: Socket) => {
     const network = networkOf(socket.remoteAddress ?? "");
     const sockets = networks.get(network) ?? new Set();
@@ -28,9 +36,10 @@ export function limitConnections(server: Server, max: number): void {
     if (count > max) closeOne();
   });
   for (const event of ["request", "checkContinue"])
-    server.on(event, (request: IncomingMessage, response: ServerResponse) =>
-      exchanges.set(request.socket, [request, response]),
-    );
+    server.on(event, (request: IncomingMessage, response: ServerResponse) => {
+      exchanges.set(request.socket, [request, response]);
+      if (isUnixSocket) localRequests.add(request);
+    });
 
   function closeOne(): void {
     for (const sockets of [...networks.values()].sort((a, b) => b.size - a.size)) {
@@ -56,13 +65,30 @@ export function networkOf(address: string): string {
 }
 
 /**
- * The address of the client. A proxy on this machine (loopback, or a Unix socket) says it in the last place of
- * X-Forwarded-For; of anybody else that header is not believed. Empty for a Unix socket without a proxy.
+ * The address of whoever is connected; `unix` for a Unix socket. Empty when the connection was gone before it could be
+ * asked: that is nobody, who is trusted with nothing.
  */
-export function clientAddress(request: IncomingMessage): string {
-  const peer = request.socket.remoteAddress ?? "";
-  if (peer !== "" && peer !== "::1" && !/^(?:::ffff:)?127\./.test(peer)) return peer;
+export function peerOf(request: IncomingMessage): string {
+  const address = request.socket.remoteAddress?.replace(/^::ffff:(?=\d+\.)/i, "");
+  return address || (localRequests.has(request) ? "unix" : "");
+}
+
+/** Whether a proxy is connected whose X-Forwarded-* headers are believed: on this machine, or one of `proxies`. */
+export function isFromProxy(request: IncomingMessage, proxies: readonly string[] = []): boolean {
+  const peer = peerOf(request);
+  return /^(?:unix|::1|127\..*)$/.test(peer) || proxies.includes(peer);
+}
+
+/**
+ * The address of the client: what a proxy that is believed says in the last place of X-Forwarded-For, else the address
+ * of whoever is connected. Empty when it is not known, as for a Unix socket without a proxy.
+ * @param proxies addresses of proxies on other hosts.
+ */
+export function clientAddress(request: IncomingMessage, proxies?: readonly string[]): string {
+  const peer = peerOf(request);
+  if (!isFromProxy(request, proxies)) return peer;
   const told = String(request.headers["x-forwarded-for"] ?? "");
   const last = told.split(",").at(-1)?.trim() ?? "";
-  return last !== "" && isIP(last) ? last : peer;
+  if (last !== "" && isIP(last)) return last;
+  return peer === "unix" ? "" : peer;
 }

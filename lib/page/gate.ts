@@ -87,7 +87,7 @@ export class Gate {
    */
   bearer(request: IncomingMessage, settings: StatusSettings): { name: string; right: Right } {
     const { tries } = this.#parts;
-    const network = networkOf(clientAddress(request));
+    const network = networkOf(clientAddress(request, settings.proxies));
     const seconds = tries.wait(network);
     if (seconds > 0)
       throw new HttpError(429, "too many wrong tries; wait some minutes", {

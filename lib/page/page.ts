@@ -99,7 +99,8 @@ export class Page {
     const [, first = "", ...rest] = path.split("/");
     if (path.endsWith("/badge.svg") && first === "repos")
       return this.#badge(visit, rest.slice(0, -1));
-    if (cameByLink(request)) return sendPage(response, 200, bouncePage(returnPath(request.url)));
+    if (cameByLink(request, settings))
+      return sendPage(response, 200, bouncePage(returnPath(request.url)));
     if (path === "/") return await this.#overview(visit);
     if (path === "/live") return this.#live(visit);
     if (first === "repos") return this.#repo(visit, rest);
@@ -147,7 +148,7 @@ export class Page {
     checkOrigin(request, settings.origin);
     if (viewer.session !== undefined) await this.#sessions.end(viewer.session);
     this.#gate.check();
-    redirect(response, "/sign-in", { "set-cookie": setCookie(request, undefined) });
+    redirect(response, "/sign-in", { "set-cookie": setCookie(request, settings, undefined) });
   }
 
   async #overview(visit: Visit): Promise<void> {

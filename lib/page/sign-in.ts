@@ -5,7 +5,7 @@ import { redirect } from "./send.ts";
 import { credentialFor, type Sessions } from "./sessions.ts";
 import type { StatusSettings } from "./source.ts";
 import type { Tries } from "./tries.ts";
-import { checkOrigin, setCookie } from "./viewer.ts";
+import { checkOrigin, dropsCookie, setCookie } from "./viewer.ts";
 
 /** The sign-in page, what it sends, and where one goes from there. */
 
@@ -40,7 +40,7 @@ export async function signIn(
   { settings, sessions, tries }: { settings: StatusSettings; sessions: Sessions; tries: Tries },
 ): Promise<{ to: string; problem: string } | undefined> {
   checkOrigin(request, settings.origin);
-  const network = networkOf(clientAddress(request));
+  const network = networkOf(clientAddress(request, settings.proxies));
   const form = new URLSearchParams((await readBody(request, { max: 8192 })).toString("utf8"));
   const seconds = tries.wait(network);
   if (seconds > 0)
@@ -48,6 +48,11 @@ export async function signIn(
       "retry-after": String(seconds),
     });
   const to = returnPath(form.get("to"));
+  if (dropsCookie(request, settings))
+    return {
+      to,
+      problem: `Sign in at ${settings.origin}: here a browser would not keep you signed in.`,
+    };
   const credential = credentialFor(form.get("secret") ?? "", settings.credentials);
   if (!credential) {
     tries.failed(network);
@@ -55,6 +60,6 @@ export async function signIn(
   }
   tries.succeeded(network);
   const value = await sessions.begin(credential);
-  redirect(response, to, { "set-cookie": setCookie(request, value) });
+  redirect(response, to, { "set-cookie": setCookie(request, settings, value) });
   return undefined;
 }

@@ -21,14 +21,10 @@ export interface StatusSettings {
   readonly origin: string | undefined;
   /** Whether anybody may see all repos. */
   readonly public: boolean;
-  /** A header by which a proxy says who somebody is, from which addresses it is believed, and who may steer. */
-  readonly proxy:
-    | {
-        readonly header: string;
-        readonly from: readonly string[];
-        readonly steer: readonly string[];
-      }
-    | undefined;
+  /** The addresses of proxies whose headers are believed; `unix` for a Unix socket. */
+  readonly proxies: readonly string[];
+  /** The header by which they say who somebody is, and who of these may steer. */
+  readonly trusted: { readonly header: string; readonly steer: readonly string[] } | undefined;
   /** Web folders to list. */
   readonly releases: readonly string[];
   /** The list of slaves that the master has, and the state folder of `server-update`. */

@@ -1,5 +1,5 @@
 import type { IncomingMessage } from "node:http";
-import { HttpError } from "../http/server.ts";
+import { HttpError, isFromProxy, peerOf } from "../http/server.ts";
 import type { Sessions } from "./sessions.ts";
 import type { Right, StatusSettings } from "./source.ts";
 
@@ -21,40 +21,43 @@ export function viewerOf(
 ): Viewer {
   const told = toldByProxy(request, settings);
   if (told) return told;
-  const session = cookieOf(request);
+  const session = cookieOf(request, settings);
   const credential = sessions.find(session, settings.credentials);
   return credential ? { name: credential.name, right: credential.right, session } : {};
 }
 
-function toldByProxy(request: IncomingMessage, { proxy }: StatusSettings): Viewer | undefined {
-  if (!proxy || !proxy.from.includes(peerOf(request))) return undefined;
-  const name = request.headers[proxy.header.toLowerCase()];
+function toldByProxy(request: IncomingMessage, settings: StatusSettings): Viewer | undefined {
+  const { proxies, trusted } = settings;
+  if (!trusted || !proxies.includes(peerOf(request))) return undefined;
+  const name = request.headers[trusted.header.toLowerCase()];
   if (typeof name !== "string" || name === "") return undefined;
   const shown = name.replace(/[^\x21-\x7e]/g, "?").slice(0, 100);
-  return { name: shown, right: proxy.steer.includes(name) ? "steer" : "see" };
+  return { name: shown, right: trusted.steer.includes(name) ? "steer" : "see" };
 }
 
-/** The address of who is connected; `unix` for a Unix socket. */
-function peerOf({ socket }: IncomingMessage): string {
-  return socket.remoteAddress?.replace(/^::ffff:(?=\d+\.)/i, "") ?? "unix";
-}
-
-/** Whether the browser came over TLS: a proxy on this machine says so. */
-export function isSecure(request: IncomingMessage): boolean {
+/** Whether browsers come over TLS: the address in the configuration says so, or a proxy that is believed. */
+function isSecure(request: IncomingMessage, { origin, proxies }: StatusSettings): boolean {
+  const told = String(request.headers["x-forwarded-proto"]).toLowerCase();
   return (
-    isOwnProxy(request) && String(request.headers["x-forwarded-proto"]).toLowerCase() === "https"
+    origin?.startsWith("https:") === true || (told === "https" && isFromProxy(request, proxies))
   );
 }
 
-function isOwnProxy(request: IncomingMessage): boolean {
-  return /^(?:unix|::1|127\..*)$/.test(peerOf(request));
+/**
+ * Whether a browser would drop the cookie that it is sent: one for TLS alone, on a page that came without. On loopback
+ * browsers keep it.
+ */
+export function dropsCookie(request: IncomingMessage, settings: StatusSettings): boolean {
+  const { protocol, hostname } = new URL(request.headers.origin ?? "https://unknown");
+  const isLoopback = /^(?:localhost|.+\.localhost|127\..*|\[::1\])$/.test(hostname);
+  return protocol === "http:" && !isLoopback && isSecure(request, settings);
 }
 
 /** Behind TLS a browser takes this name only from this host, over TLS, for all paths. */
 const names = { secure: "__Host-boatyard", plain: "boatyard" };
 
-function cookieOf(request: IncomingMessage): string | undefined {
-  const wanted = isSecure(request) ? names.secure : names.plain;
+function cookieOf(request: IncomingMessage, settings: StatusSettings): string | undefined {
+  const wanted = isSecure(request, settings) ? names.secure : names.plain;
   for (const each of (request.headers.cookie ?? "").split(";")) {
     const [name, value] = each.trim().split("=", 2);
     if (name === wanted) return value;
@@ -63,8 +66,12 @@ function cookieOf(request: IncomingMessage): string | undefined {
 }
 
 /** The header that sets the session's cookie; without a value it is taken away. */
-export function setCookie(request: IncomingMessage, value: string | undefined): string {
-  const secure = isSecure(request);
+export function setCookie(
+  request: IncomingMessage,
+  settings: StatusSettings,
+  value: string | undefined,
+): string {
+  const secure = isSecure(request, settings);
   return [
     `${secure ? names.secure : names.plain}=${value ?? ""}`,
     ...["Path=/", "HttpOnly", "SameSite=Strict"],
@@ -98,12 +105,12 @@ function isHost(origin: URL, host = ""): boolean {
  * Whether a request comes by a link of another site: then a browser keeps the cookie (SameSite=Strict) to itself, and
  * sends it once our own page asks for the same address again.
  */
-export function cameByLink(request: IncomingMessage): boolean {
+export function cameByLink(request: IncomingMessage, settings: StatusSettings): boolean {
   const { headers, method } = request;
   return (
     method === "GET" &&
     headers["sec-fetch-site"] === "cross-site" &&
     headers["sec-fetch-mode"] === "navigate" &&
-    cookieOf(request) === undefined
+    cookieOf(request, settings) === undefined
   );
 }

@@ -1,12 +1,16 @@
 // The page as a browser's requests meet it: who sees what, who may steer, what ends when, and the live log's resume.
 import { readFileSync } from "node:fs";
+import { once } from "node:events";
 import { chmod, writeFile } from "node:fs/promises";
 import { type IncomingMessage, request } from "node:http";
+import { connect } from "node:net";
+import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { test } from "uvu";
 import { type HookServer, http, makeYard, sha, startHooks } from "../helpers/hooks.ts";
 import { get, pageYard, password, post, signIn } from "../helpers/page.ts";
+import { testUnless } from "../helpers/skip.ts";
 import { waitFor } from "../helpers/wait.ts";
 
 /** An answer that goes on: what came so far, and whether it has ended. */
@@ -168,6 +172,83 @@ test("behind a proxy that sends another Host the origin of url: is ours; no othe
     "null",
   ])
     assert.is((await from(origin)).status, 403, origin);
+  await server.stop();
+});
+
+/** A sign-in; returns the cookie's header, or the page that says why there is none. */
+async function begin(server: HookServer, headers: Record<string, string> = {}): Promise<string> {
+  const body = new URLSearchParams({ secret: password }).toString();
+  const answer = await post(server, "/sign-in", { headers, body });
+  return String(answer.headers["set-cookie"] ?? answer.text);
+}
+
+test("where url: is https sessions are for TLS alone, wherever it ends", async () => {
+  const server = await startHooks(await pageYard({ top: "url: https://ci.example.org" }));
+  const cookie = await begin(server, { origin: "https://ci.example.org", host: "backend:3420" });
+  assert.match(cookie, /^__Host-boatyard=.*; Secure$/);
+  assert.is((await get(server, "/", cookie.split(";")[0])).status, 200);
+  // a browser that came in the clear would drop the cookie, and be asked again and again
+  const clear = { origin: "http://ci.local:3420", host: "ci.local:3420" };
+  assert.match(await begin(server, clear), "Sign in at https://ci.example.org");
+  assert.match(await begin(server), /^__Host-boatyard=/, "browsers keep it on loopback");
+  await server.stop();
+});
+
+/** An address of this machine from which a connection looks like one of another host. */
+const elsewhere = Object.values(networkInterfaces())
+  .flatMap((list) => list ?? [])
+  .find(({ family, internal }) => family === "IPv4" && !internal)?.address;
+
+testUnless(
+  test,
+  elsewhere === undefined ? "there is no network interface but loopback" : undefined,
+)(
+  "a proxy on another host that trust_from names is believed the scheme and the client, no other host is",
+  async () => {
+    const told = { "x-forwarded-proto": "https", "x-forwarded-for": "203.0.113.9" };
+    for (const [from, isBelieved] of [
+      [elsewhere, true],
+      ["192.0.2.77", false],
+    ] as const) {
+      const dir = await pageYard({ status: `, trust_from: ["${from}"]` });
+      const args = ["--listen", `${elsewhere}:0`];
+      const server = Object.assign(await startHooks(dir, { args }), { host: elsewhere });
+      const cookie = await begin(server, told);
+      assert.is(/^__Host-boatyard=.*; Secure$/.test(cookie), isBelieved, cookie);
+      const guess = async (client: string) =>
+        await post(server, "/sign-in", {
+          body: "secret=x",
+          headers: { "x-forwarded-for": client },
+        });
+      for (let n = 0; n < 10; n++) await guess("203.0.113.7");
+      const { status } = await guess("203.0.113.8");
+      assert.is(status, isBelieved ? 403 : 429, "wrong tries count for the client");
+      await server.stop();
+    }
+  },
+);
+
+test("a request whose connection is gone before it is read comes from nobody, and not from the Unix socket", async () => {
+  const server = await startHooks(
+    await pageYard({
+      status: ", trust_header: X-Remote-User, trust_from: [unix], trust_steer: [ada]",
+    }),
+  );
+  const { body } = await server.push("me/site", sha(1));
+  await server.idle();
+  const host = `127.0.0.1:${server.port}`;
+  // the server sleeps while somebody sends, and resets the connection
+  server.running.kill("SIGSTOP");
+  const socket = connect(server.port, "127.0.0.1");
+  await once(socket, "connect");
+  const text = `POST /runs/${body.run}/rerun HTTP/1.1\r\nHost: ${host}\r\nOrigin: http://${host}\r\nX-Remote-User: ada\r\nContent-Length: 0\r\n\r\n`;
+  await new Promise<void>((done) => socket.write(text, () => done()));
+  socket.resetAndDestroy();
+  await once(socket, "close");
+  server.running.kill("SIGCONT");
+  // what comes later is accepted later
+  await server.push("me/site", sha(2));
+  assert.is((await server.idle()).length, 2, server.running.output());
   await server.stop();
 });
 
