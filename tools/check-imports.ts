@@ -1,5 +1,6 @@
 // The import rules, checked; each break is named as file:line.
 //   scripts → lib/STAGE → the shared folders of lib/: never sideways, never back, no circles;
+//   lib/cli is for scripts/ alone: lib/ is given what it prints by (lib/core/terminal.ts);
 //   of another folder only its public files (`shared`, `stages`) are imported;
 //   scripts/ imports lib/core and lib/cli, all else of lib/ by `await import()` or as a type;
 //   nobody imports scripts/, but scripts/NAME.ts its subcommands in scripts/NAME/;
@@ -12,7 +13,7 @@ import process from "node:process";
 
 /** The shared folders of lib/, each with the files that others may import. The other files are the folder's own. */
 const shared: Record<string, readonly string[]> = {
-  core: ["errors", "names", "units", "id", "version", "at-exit", "clean"],
+  core: ["errors", "names", "units", "id", "version", "at-exit", "clean", "mask", "terminal"],
   cli: ["command", "terminal"],
   config: ["yaml", "secrets"],
   exec: ["exec", "process-tree", "users", "scripts", "cgroup", "cgroups", "delegation"],
@@ -123,6 +124,8 @@ function refusedPath(file: string, target: string, loads: boolean): string | und
     return stages[mine ?? ""]
       ? `${target}: lib/${mine} must not know lib/${other}; move what both need to a shared folder`
       : `${target}: the shared folder lib/${mine} knows no stage`;
+  if (other === "cli" && file.startsWith("lib/"))
+    return `${target}: lib/cli is for scripts/; what lib/ prints by is lib/core/terminal.ts`;
   if (!open.some((name) => target === `lib/${other}/${name}.ts`))
     return `${target}: private to lib/${other}; import ${open.map((name) => `${name}.ts`).join(", ")}`;
   if (file.startsWith("scripts/") && loads && !inEveryScript.includes(other))

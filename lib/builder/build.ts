@@ -1,6 +1,6 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import type { Terminal } from "../cli/terminal.ts";
+import type { Terminal } from "../core/terminal.ts";
 import { exitCodeOf, messageOf } from "../core/errors.ts";
 import { shortRef } from "../core/names.ts";
 import { acquireLock } from "../files/lock.ts";

@@ -1,8 +1,8 @@
 import { homedir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import type { Terminal } from "../cli/terminal.ts";
-import { createMask } from "../config/secrets.ts";
+import type { Terminal } from "../core/terminal.ts";
+import { createMask } from "../core/mask.ts";
 import { shortRef } from "../core/names.ts";
 import { gitIn } from "../git/git.ts";
 import { parseLine } from "../log/format.ts";

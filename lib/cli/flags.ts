@@ -1,4 +1,4 @@
-import type { Terminal } from "./terminal.ts";
+import type { Terminal } from "../core/terminal.ts";
 
 /** What a command declares of itself: help, parsing, completion and the manual are made from it. */
 

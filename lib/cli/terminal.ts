@@ -3,60 +3,12 @@ import { createInterface, type Interface } from "node:readline";
 import { Chalk, type ChalkInstance } from "chalk";
 import { cleanJson } from "../core/clean.ts";
 import { Failure } from "../core/errors.ts";
+import type { Progress, ProgressOptions, Terminal } from "../core/terminal.ts";
 import { formatDuration, formatSize } from "../core/units.ts";
-
-/** Progress of long work: one redrawn line on a terminal, a plain line now and then elsewhere. */
-export interface Progress {
-  /** Set how much is done, with a few words about what is under way. */
-  update(done: number, detail?: string): void;
-  /** Add to what is done. */
-  add(count: number, detail?: string): void;
-  /** Change the total when it becomes known late. */
-  setTotal(total: number): void;
-  /** Remove the line; print `text` in its place. */
-  end(text?: string): void;
-}
-
-export interface ProgressOptions {
-  label: string;
-  total?: number;
-  unit?: "bytes" | "count";
-}
 
 export interface TerminalOptions {
   json?: boolean;
   quiet?: boolean;
-}
-
-/** The output of a script: results to stdout, everything else to stderr. */
-export interface Terminal {
-  readonly json: boolean;
-  readonly quiet: boolean;
-  /** Whether stderr is a terminal that can redraw a line. */
-  readonly isTTY: boolean;
-  /** Whether stdout is a terminal. */
-  readonly stdoutIsTTY: boolean;
-  /** Whether there is a person to ask, who sees stderr and types on stdin. */
-  readonly canAsk: boolean;
-  /** Colours for stdout. */
-  readonly paint: ChalkInstance;
-  /** Colours for stderr. */
-  readonly paintNote: ChalkInstance;
-  /** A line of the result, on stdout; not with --json. */
-  print(line?: string): void;
-  /** A JSON value on a line of its own, on stdout; only with --json. */
-  printJson(value: unknown): void;
-  /** A diagnostic line on stderr; not with --quiet. */
-  note(line: string): void;
-  /** A warning on stderr, also with --quiet. */
-  warn(line: string): void;
-  /** Rows in aligned columns, the header dimmed; `right` names the columns that hold numbers. */
-  table(rows: string[][], options?: { header?: string[]; right?: number[] }): string[];
-  progress(options: ProgressOptions): Progress;
-  /** Whether a person says yes to a question on stderr. */
-  confirm(question: string): Promise<boolean>;
-  /** What a person answers to a question on stderr; nothing of it shows. */
-  askSecret(question: string): Promise<string>;
 }
 
 function colours(stream: "stdout" | "stderr"): ChalkInstance {

@@ -2,7 +2,7 @@ import { lstatSync, realpathSync } from "node:fs";
 import { join, resolve } from "node:path";
 import process from "node:process";
 import { text } from "node:stream/consumers";
-import type { Terminal } from "../cli/terminal.ts";
+import type { Terminal } from "../core/terminal.ts";
 import { Failure, systemCode, UsageError } from "../core/errors.ts";
 import { reasonOf } from "../fetch/fetch.ts";
 import { readIfThere, removeStaleTemporaries } from "../files/files.ts";

@@ -1,5 +1,5 @@
 import { clearInterval, setInterval } from "node:timers";
-import type { Progress, Terminal } from "../cli/terminal.ts";
+import type { Progress, Terminal } from "../core/terminal.ts";
 import { formatDuration, formatSize } from "../core/units.ts";
 
 /** What became of one file. */

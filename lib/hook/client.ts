@@ -7,7 +7,7 @@ import { cleanText } from "../core/clean.ts";
 import { Failure, systemCode } from "../core/errors.ts";
 import { shortRef, shortSha } from "../core/names.ts";
 import { formatDuration } from "../core/units.ts";
-import type { Terminal } from "../cli/terminal.ts";
+import type { Terminal } from "../core/terminal.ts";
 import type { IgnoredDelivery } from "./ignored.ts";
 import type { RunView } from "./runs.ts";
 

@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import { UsageError } from "../core/errors.ts";
 import { isRepoName, repoNames } from "../core/names.ts";
-import type { Mask } from "../config/secrets.ts";
+import type { Mask } from "../core/mask.ts";
 import { type Config, type Infer, readConfig, y } from "../config/yaml.ts";
 import { exists } from "../files/files.ts";
 import { pathsFrom, sourceOf } from "./config-source.ts";

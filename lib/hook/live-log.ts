@@ -1,7 +1,7 @@
 import { type FileHandle, lstat, open } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Mask } from "../config/secrets.ts";
+import type { Mask } from "../core/mask.ts";
 
 /**
  * The logs that somebody follows. New bytes are read once and made into an event once, whose buffer goes to all who

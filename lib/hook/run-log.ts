@@ -12,7 +12,7 @@ import type { ServerResponse } from "node:http";
 import { pipeline } from "node:stream/promises";
 import { StringDecoder } from "node:string_decoder";
 import { systemCode } from "../core/errors.ts";
-import type { Mask } from "../config/secrets.ts";
+import type { Mask } from "../core/mask.ts";
 import { temporaryBeside } from "../files/files.ts";
 
 /** A run's log: the server's own lines in it, its masking, and how it is sent to those who read it. */

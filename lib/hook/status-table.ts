@@ -1,6 +1,6 @@
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Terminal } from "../cli/terminal.ts";
+import type { Terminal } from "../core/terminal.ts";
 import { cleanLine } from "../core/clean.ts";
 import { Failure } from "../core/errors.ts";
 import { shortRef, shortSha } from "../core/names.ts";

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import type { Mask } from "../config/secrets.ts";
+import type { Mask } from "../core/mask.ts";
 import { cleanLine } from "../core/clean.ts";
 import { messageOf } from "../core/errors.ts";
 import { $, commandFailure } from "../exec/exec.ts";

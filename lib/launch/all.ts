@@ -1,7 +1,7 @@
 import { lstat, readFile } from "node:fs/promises";
 import { basename, resolve } from "node:path";
 import process from "node:process";
-import type { Terminal } from "../cli/terminal.ts";
+import type { Terminal } from "../core/terminal.ts";
 import { cleanLine } from "../core/clean.ts";
 import { Failure, messageOf } from "../core/errors.ts";
 import { formatDuration, formatSize } from "../core/units.ts";

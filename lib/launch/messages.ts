@@ -1,5 +1,5 @@
 import { join, resolve } from "node:path";
-import { createMask } from "../config/secrets.ts";
+import { createMask } from "../core/mask.ts";
 import { messageOf, UsageError } from "../core/errors.ts";
 import { exists } from "../files/files.ts";
 import { Notifier, type SampleResult, sendSamples, type Target } from "../notify/notify.ts";

@@ -1,6 +1,6 @@
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
-import type { Terminal } from "../cli/terminal.ts";
+import type { Terminal } from "../core/terminal.ts";
 import { cleanText } from "../core/clean.ts";
 import { formatDuration, formatSize } from "../core/units.ts";
 import type { AppState } from "./app-keeper.ts";

@@ -1,6 +1,6 @@
 import { readdir, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import type { Terminal } from "../cli/terminal.ts";
+import type { Terminal } from "../core/terminal.ts";
 import { Failure, ifMissing, UsageError } from "../core/errors.ts";
 import { didYouMean } from "../core/names.ts";
 import { isBeingWritten } from "../log/compress.ts";

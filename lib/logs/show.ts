@@ -1,5 +1,5 @@
 import process from "node:process";
-import type { Terminal } from "../cli/terminal.ts";
+import type { Terminal } from "../core/terminal.ts";
 import { messageOf } from "../core/errors.ts";
 import { formatDuration } from "../core/units.ts";
 import { isFailure, markStage, parseLine, parseMark } from "../log/format.ts";

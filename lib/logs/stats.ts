@@ -1,5 +1,5 @@
 import { isFailure, markStage, type Result } from "../log/format.ts";
-import type { Terminal } from "../cli/terminal.ts";
+import type { Terminal } from "../core/terminal.ts";
 import { formatDuration } from "../core/units.ts";
 import { cleanText } from "../core/clean.ts";
 import { findRuns, type Run } from "./runs.ts";

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { hostname } from "node:os";
-import type { Mask } from "../config/secrets.ts";
+import type { Mask } from "../core/mask.ts";
 import { cleanLine } from "../core/clean.ts";
 
 /** Something that people are told of. All texts may come from outside. */

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Mask } from "../config/secrets.ts";
+import type { Mask } from "../core/mask.ts";
 import { cleanLine } from "../core/clean.ts";
 import { messageOf } from "../core/errors.ts";
 import { dueOf, type Lane, namesOf, oldestGroup } from "./lane.ts";

@@ -1,6 +1,6 @@
 import { join } from "node:path";
-import type { Terminal } from "../cli/terminal.ts";
-import type { Mask } from "../config/secrets.ts";
+import type { Terminal } from "../core/terminal.ts";
+import type { Mask } from "../core/mask.ts";
 import { cleanLine } from "../core/clean.ts";
 import { Busy, messageOf, UsageError } from "../core/errors.ts";
 import { acquireLock } from "../files/lock.ts";

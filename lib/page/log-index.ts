@@ -1,7 +1,7 @@
 import { constants } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { setImmediate as breathe } from "node:timers/promises";
-import type { Mask } from "../config/secrets.ts";
+import type { Mask } from "../core/mask.ts";
 import {
   parseStyle,
   plainStyle,

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { Mask } from "../config/secrets.ts";
+import type { Mask } from "../core/mask.ts";
 import type { Result } from "../log/format.ts";
 
 /** What the page shows and may ask for: hook-server gives it, and the page knows no more of the server than this. */

@@ -1,7 +1,7 @@
 import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import process from "node:process";
-import type { Terminal } from "../cli/terminal.ts";
+import type { Terminal } from "../core/terminal.ts";
 import { UsageError } from "../core/errors.ts";
 import { isRunId, newRunId } from "../core/id.ts";
 import { isSafeRef } from "../core/names.ts";

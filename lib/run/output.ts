@@ -1,6 +1,6 @@
 import process from "node:process";
-import type { Terminal } from "../cli/terminal.ts";
-import { createMask, type Mask } from "../config/secrets.ts";
+import type { Terminal } from "../core/terminal.ts";
+import { createMask, type Mask } from "../core/mask.ts";
 import { atEnd } from "../core/at-exit.ts";
 import { cleanText } from "../core/clean.ts";
 import { messageOf } from "../core/errors.ts";

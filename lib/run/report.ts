@@ -1,7 +1,7 @@
 import { cleanText } from "../core/clean.ts";
 import type { Result } from "../log/format.ts";
 import type { StageResult } from "./stage.ts";
-import type { Terminal } from "../cli/terminal.ts";
+import type { Terminal } from "../core/terminal.ts";
 import { formatDuration } from "../core/units.ts";
 
 /** A run that has ended: a build, a release. */

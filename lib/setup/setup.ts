@@ -1,5 +1,5 @@
 import process from "node:process";
-import type { Terminal } from "../cli/terminal.ts";
+import type { Terminal } from "../core/terminal.ts";
 import { UsageError } from "../core/errors.ts";
 import { findOnPath } from "../exec/scripts.ts";
 import { isRoot } from "../exec/users.ts";

@@ -1,7 +1,7 @@
 import { readFile, realpath, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import process from "node:process";
-import type { Terminal } from "../cli/terminal.ts";
+import type { Terminal } from "../core/terminal.ts";
 import { cleanLine } from "../core/clean.ts";
 import { Failure, Refused, UsageError } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";

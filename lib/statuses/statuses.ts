@@ -1,4 +1,4 @@
-import type { Mask } from "../config/secrets.ts";
+import type { Mask } from "../core/mask.ts";
 import { cleanLine } from "../core/clean.ts";
 import { messageOf } from "../core/errors.ts";
 import { version } from "../core/version.ts";

@@ -5,7 +5,7 @@ import { findOnPath } from "../exec/scripts.ts";
 import { exists } from "../files/files.ts";
 import { acquireLock } from "../files/lock.ts";
 import { didYouMean } from "../core/names.ts";
-import type { Terminal } from "../cli/terminal.ts";
+import type { Terminal } from "../core/terminal.ts";
 import { formatSize } from "../core/units.ts";
 import { checkClaim } from "../run/claim.ts";
 import { readUploadsConfig, type Target } from "./config.ts";

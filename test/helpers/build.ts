@@ -3,8 +3,9 @@ import process from "node:process";
 import { parseArgs } from "node:util";
 import { build } from "../../lib/builder/build.ts";
 import { exitCodeOf, messageOf } from "../../lib/core/errors.ts";
+import type { Terminal } from "../../lib/core/terminal.ts";
 import { runTable } from "../../lib/run/report.ts";
-import { createTerminal, type Terminal } from "../../lib/cli/terminal.ts";
+import { createTerminal } from "../../lib/cli/terminal.ts";
 
 /** The exit code, and all that would have gone to the terminal. */
 export type Built = { code: number; text: string };

@@ -1,6 +1,6 @@
 // Tells one notice and sends it, as a process that can be killed: FOLDER URL.
 import process from "node:process";
-import { createMask } from "../../lib/config/secrets.ts";
+import { createMask } from "../../lib/core/mask.ts";
 import { parseConfig } from "../../lib/config/yaml.ts";
 import { Notifier, notifySchema, readTargets } from "../../lib/notify/notify.ts";
 

@@ -42,6 +42,7 @@ const cases: [string, string, RegExp | undefined][] = [
   ["scripts/build.ts", "../lib/builder/pull.ts", /private to lib\/builder/],
   ["lib/builder/plan.ts", "../lock.ts", /folders only/],
   ["lib/builder/plan.ts", "./pull.ts", undefined],
+  ["lib/builder/plan.ts", "../cli/terminal.ts", /lib\/cli is for scripts/],
   ["lib/builder/plan.ts", "../hook/queue.ts", /must not know lib\/hook/],
   ["lib/files/lock.ts", "../builder/plan.ts", /knows no stage/],
   ["lib/files/lock.ts", "../../test/helpers/tmp.ts", /only from lib/],

@@ -54,7 +54,8 @@ export async function deliverAndWait(
   const show = async () => {
     const log = await readFile(world.place("server", "logs.txt"), "utf8").catch(() => "");
     const lines = log.split("\n").filter((line) => line.includes(id));
-    for (; shown < lines.length; shown++) say(paint.dim(lines[shown]?.replace(` ${id}`, "")));
+    for (; shown < lines.length; shown++)
+      say(paint.dim((lines[shown] ?? "").replace(` ${id}`, "")));
   };
   let over = false;
   const log = ["log", "--follow", "--state", "state", id];

@@ -2,7 +2,7 @@ import type { KeyObject } from "node:crypto";
 import { access, readFile, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import process from "node:process";
-import type { Terminal } from "../../cli/terminal.ts";
+import type { Terminal } from "../../core/terminal.ts";
 import { readSecretFile } from "../../config/secrets.ts";
 import { Busy, messageOf, systemCode, UsageError } from "../../core/errors.ts";
 import { isRunId, newRunId } from "../../core/id.ts";

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { join, resolve } from "node:path";
-import type { Terminal } from "../../cli/terminal.ts";
+import type { Terminal } from "../../core/terminal.ts";
 import { messageOf } from "../../core/errors.ts";
 import { makeFolder, writeAtomic } from "../../files/files.ts";
 import { wordsOf } from "./fan-out.ts";

@@ -1,7 +1,7 @@
 import { rm, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
-import type { Terminal } from "../../cli/terminal.ts";
-import { createMask } from "../../config/secrets.ts";
+import type { Terminal } from "../../core/terminal.ts";
+import { createMask } from "../../core/mask.ts";
 import { messageOf, systemCode, UsageError } from "../../core/errors.ts";
 import { newRunId } from "../../core/id.ts";
 import { exists, makeFolder, writeAtomic } from "../../files/files.ts";

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
-import type { Terminal } from "../../cli/terminal.ts";
+import type { Terminal } from "../../core/terminal.ts";
 import { Busy, messageOf, UsageError } from "../../core/errors.ts";
 import { isSafeRef, isSha } from "../../core/names.ts";
 import { checkClaim } from "../../run/claim.ts";

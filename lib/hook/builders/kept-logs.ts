@@ -1,7 +1,7 @@
 import { stat } from "node:fs/promises";
 import { gzipSync } from "node:zlib";
 import type { Objects } from "../../bus/bus.ts";
-import type { Mask } from "../../config/secrets.ts";
+import type { Mask } from "../../core/mask.ts";
 import { formatSize } from "../../core/units.ts";
 import { nextPiece } from "./log-pieces.ts";
 

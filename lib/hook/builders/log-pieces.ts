@@ -1,6 +1,6 @@
 import { constants } from "node:fs";
 import { open } from "node:fs/promises";
-import type { Mask } from "../../config/secrets.ts";
+import type { Mask } from "../../core/mask.ts";
 import { cutOf } from "../live-log.ts";
 
 /** A part of a run's log, masked, as it goes over the bus. */

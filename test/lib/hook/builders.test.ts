@@ -16,7 +16,7 @@ import {
   type WantedRun,
   withoutSuperseded,
 } from "../../../lib/hook/builders/wanted.ts";
-import { createMask } from "../../../lib/config/secrets.ts";
+import { createMask } from "../../../lib/core/mask.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 
 let count = 0;

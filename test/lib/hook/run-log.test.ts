@@ -5,7 +5,7 @@ import { PassThrough } from "node:stream";
 import { text } from "node:stream/consumers";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { createMask } from "../../../lib/config/secrets.ts";
+import { createMask } from "../../../lib/core/mask.ts";
 import { sendLog } from "../../../lib/hook/run-log.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { SMTPServer } from "smtp-server";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { createMask } from "../../../lib/config/secrets.ts";
+import { createMask } from "../../../lib/core/mask.ts";
 import { parseConfig } from "../../../lib/config/yaml.ts";
 import { notifySchema, readTargets, type Target } from "../../../lib/notify/notify.ts";
 import { sendSamples } from "../../../lib/notify/once.ts";

@@ -4,7 +4,7 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { createMask } from "../../../lib/config/secrets.ts";
+import { createMask } from "../../../lib/core/mask.ts";
 import { chatPayload, chatText, type Shape } from "../../../lib/notify/chat.ts";
 import { mailOf } from "../../../lib/notify/email.ts";
 import { composeMessage, plainText, titleOf } from "../../../lib/notify/message.ts";

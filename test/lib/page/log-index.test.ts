@@ -3,7 +3,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { createMask } from "../../../lib/config/secrets.ts";
+import { createMask } from "../../../lib/core/mask.ts";
 import { LogIndex } from "../../../lib/page/log-index.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 

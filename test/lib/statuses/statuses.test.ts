@@ -1,7 +1,7 @@
 // Commit statuses at servers that are as strict as the forges: each commit ends with the right one, whatever the way does.
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { createMask } from "../../../lib/config/secrets.ts";
+import { createMask } from "../../../lib/core/mask.ts";
 import { parseConfig } from "../../../lib/config/yaml.ts";
 import {
   type CommitStatus,
