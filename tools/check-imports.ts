@@ -57,7 +57,7 @@ const owners: Record<string, string> = {
   openpgp: "lib/openpgp/keys.ts",
   "@aws-sdk/client-s3": "lib/s3/s3.ts",
   zx: "lib/exec/exec.ts",
-  "@nats-io/transport-node": "lib/bus/bus.ts",
+  "@nats-io/transport-node": "lib/bus/dial.ts",
   "@nats-io/jetstream": "lib/bus/bus.ts",
   "@nats-io/kv": "lib/bus/bus.ts",
   "@nats-io/obj": "lib/bus/objects.ts",

@@ -1,32 +1,14 @@
-import type { KeyObject } from "node:crypto";
-import type { NatsConnection } from "@nats-io/transport-node";
 import type { KV } from "@nats-io/kv";
 import { cleanLine } from "../core/clean.ts";
-import { Failure, messageOf, systemCode } from "../core/errors.ts";
-import { checkBusUrl } from "./address.ts";
-import { nkeyOf, signNonce } from "./nkey.ts";
+import { messageOf } from "../core/errors.ts";
+import { type BusOptions, dial, failure } from "./dial.ts";
+import { followBucket } from "./follow.ts";
 import { type Objects, openObjects } from "./objects.ts";
 
+export type { BusOptions } from "./dial.ts";
 export type { Objects } from "./objects.ts";
 
 /** The bus: a NATS server with JetStream, in whose key-value buckets one side writes and the other reads. */
-
-export interface BusOptions {
-  /** `tls://HOST:PORT`, one or several of one cluster; `nats://` on this machine only. */
-  servers: readonly string[];
-  /** Ed25519; it proves who we are to the bus, and must sign nothing else. */
-  key: KeyObject;
-  /** PEM: the authority behind the bus, instead of the public ones. */
-  ca?: string | undefined;
-  /** Our name there: `nameOnBus` of a slave, or "master". Only its owner can read what is answered to it. */
-  name: string;
-  /** Go on trying when it cannot be reached at first; else that is an error. */
-  patient?: boolean;
-  /** Milliseconds for the connection and for each answer. */
-  timeout: number;
-  /** The connection was lost, refused or made again. */
-  onStatus?: (words: string) => void;
-}
 
 /** One value. */
 export interface Entry {
@@ -56,7 +38,7 @@ export interface Bucket {
   watch(key: string, onChange: (key: string, text: string) => void): void;
   /**
    * Hear of all values, those that are there and then each change; after the connection was lost of all once more.
-   * An undefined value was removed. Resolves when those that are there now were told.
+   * An undefined value was removed, or is not there any more since the bus has lost its disk. Resolves when those that are there now were told.
    */
   follow(onValue: (key: string, text: string | undefined) => void): Promise<void>;
 }
@@ -85,39 +67,10 @@ export interface Bus {
  * @throws {Failure} when the bus cannot be reached, or does not let us in
  */
 export async function connectBus(options: BusOptions): Promise<Bus> {
-  const { servers, key, ca, name, timeout, patient = false, onStatus = () => {} } = options;
-  for (const each of servers) checkBusUrl(each);
-  const { connect } = await import("@nats-io/transport-node");
+  const { timeout, onStatus = () => {} } = options;
   const { jetstream } = await import("@nats-io/jetstream");
   const { Kvm } = await import("@nats-io/kv");
-  const nkey = nkeyOf(key);
-  const sign = (nonce = "") => ({ nkey, sig: signNonce(nonce, key) });
-  let connection: NatsConnection;
-  try {
-    connection = await connect({
-      name,
-      timeout,
-      servers: servers.map((each) => each.replace(/^[a-z]+:\/\//, "")),
-      inboxPrefix: `_INBOX.${name}`,
-      authenticator: sign,
-      tls: servers.every((each) => each.startsWith("tls:"))
-        ? ca === undefined
-          ? {}
-          : { ca }
-        : null,
-      ignoreClusterUpdates: true,
-      // a key that is added later, or while the bus reads its users anew
-      ignoreAuthErrorAbort: true,
-      maxReconnectAttempts: -1,
-      // so that a thousand do not come back in one instant
-      ...{ reconnectTimeWait: 250, reconnectJitter: 1000, reconnectJitterTLS: 1500 },
-      // a line that NAT has forgotten is noticed by this
-      ...{ pingInterval: 20_000, maxPingOut: 2 },
-      waitOnFirstConnect: patient,
-    });
-  } catch (error) {
-    throw failure(`the bus ${servers.join(", ")} cannot be used`, error);
-  }
+  const connection = await dial(options);
   const calls: (() => void)[] = [];
   void (async () => {
     for await (const status of connection.status()) {
@@ -199,42 +152,15 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
           },
         });
       },
-      follow(onValue) {
-        return new Promise((resolve) => {
-          let stop = () => {};
-          let connections = 0;
-          const going = async () => {
-            while (!connection.isClosed()) {
-              const mine = connections;
-              let timer: NodeJS.Timeout | undefined;
-              try {
-                const kv = await opened;
-                const { values } = await kv.status();
-                const entries = await kv.watch();
-                stop = () => entries.stop();
-                // asked for over a connection that is gone
-                if (mine !== connections) stop();
-                // a server that was killed may have forgotten that we listen
-                timer = setTimeout(stop, followAnew);
-                timer.unref();
-                if (values === 0) resolve();
-                for await (const entry of entries) {
-                  onValue(entry.key, entry.operation === "PUT" ? entry.string() : undefined);
-                  if (entry.delta === 0) resolve();
-                }
-              } catch (error) {
-                onStatus(failure(`${about} cannot be followed`, error).message);
-              }
-              clearTimeout(timer);
-              await pause(200);
-            }
-          };
-          void going();
-          // what the server knew of us is gone with the connection
-          calls.push(() => {
-            connections += 1;
-            stop();
-          });
+      async follow(onValue) {
+        const onError = (error: unknown) =>
+          onStatus(failure(`${about} cannot be followed`, error).message);
+        const isClosed = () => connection.isClosed();
+        await followBucket(opened, {
+          onValue,
+          onError,
+          isClosed,
+          onConnect: (call) => calls.push(call),
         });
       },
     };
@@ -299,26 +225,7 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
   };
 }
 
-/** How often all values of a bucket are read anew that is followed, in ms. */
-const followAnew = 60_000;
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
-}
-
 /** A value was changed by somebody else: JetStream's "wrong last sequence". */
 function isConflict(error: unknown): boolean {
   return (error as { code?: unknown })?.code === 10071;
-}
-
-function failure(what: string, error: unknown): Failure {
-  const words = `${systemCode(error) ?? ""} ${messageOf(error)}`.toLowerCase();
-  const why = /authoriz|authentic/.test(words)
-    ? "it does not let this key in; add it on the bus"
-    : /permission/.test(words)
-      ? "it does not permit that to this key"
-      : /cert|unable_to_verify/.test(words)
-        ? `its certificate is not trusted (${systemCode(error) ?? messageOf(error)}); see ca_file`
-        : (systemCode(error) ?? messageOf(error));
-  return new Failure(`${what}: ${cleanLine(why)}`);
 }

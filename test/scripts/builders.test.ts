@@ -5,9 +5,9 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { connectBus } from "../../lib/bus/bus.ts";
 import { nameOnBus } from "../../lib/bus/address.ts";
-import { keyOfSeed } from "../../lib/bus/nkey.ts";
+import { keyOfSeed, newSeed } from "../../lib/bus/nkey.ts";
 import { type Builders, makeBuilders, watchedJob } from "../helpers/builders.ts";
-import { type HookServer, makeYard, runScript, sha } from "../helpers/hooks.ts";
+import { type HookServer, makeYard, runScript, sha, startHooks } from "../helpers/hooks.ts";
 import { needsNats } from "../helpers/nats.ts";
 import { runCommand, scriptArgv } from "../helpers/run.ts";
 import { testUnless } from "../helpers/skip.ts";
@@ -137,7 +137,7 @@ testBus(
 );
 
 testBus(
-  "a run whose repo another builder has taken, or whose builder hangs, publishes nothing",
+  "a run whose repo another builder has taken, or whose builder hangs, publishes nothing; one whose bus has lost its disk does",
   async () => {
     const [ours, hung] = ["ours", "hung"];
     builders = await makeBuilders([ours, hung], {
@@ -208,7 +208,40 @@ wait`,
       await published(),
       /^web\/me\/free\/index.html\n +ours\nours\/updates\/VERSION\n$/,
     );
+
+    // the bus loses its disk: what runs goes on and is published, what waits is lost, and that is said
+    await writeFile(join(dir, "hold"), "");
+    const count = async (line: string) => (await events()).filter((each) => each === line).length;
+    const goesOn = (await one.push("me/free", sha(3))).body.run as string;
+    await waitFor(async () => (await count("begin me/free")) === 2);
+    const waits = (await one.push("me/free", sha(4))).body.run as string;
+    await builders.bus.kill();
+    await rm(join(dir, "nats"), { recursive: true });
+    await builders.bus.start();
+    await one.running.until(new RegExp(`the bus has lost .*${waits} of me/free`));
+    await rm(join(dir, "hold"));
+    await waitFor(async () => (await count("uploads me/free 0")) === 2);
+    const left = (await one.idle()).map(({ id, state }) => [id, state]);
+    assert.equal(
+      left.filter(([id = ""]) => [goesOn, waits].includes(id)),
+      [[goesOn, "succeeded"]],
+    );
     await bus.close();
+  },
+);
+
+testBus(
+  "a builder that is started while the bus is down, or does not know it, says so",
+  async () => {
+    builders = await makeBuilders(["one"], { job: watchedJob });
+    const { dir, bus } = builders;
+    await writeFile(join(dir, "one/bus.seed"), newSeed(), { mode: 0o600 });
+    await bus.kill();
+    const { running, kill } = await startHooks(join(dir, "one"));
+    await running.until(/the bus nats:\S+ cannot be used: connection refused/);
+    await bus.start();
+    await running.until(/the bus nats:\S+ cannot be used: it does not let this key in/);
+    await kill();
   },
 );
 

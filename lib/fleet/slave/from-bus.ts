@@ -91,8 +91,6 @@ export function followBus(slave: Slave, settings: BusSettings): { close(): Promi
     if (Date.now() - answered > questionLimit) verified = undefined;
     attempt(lookAgain);
   }, reportEvery);
-  const late = setTimeout(() => note("the bus cannot be reached yet"), timeout);
-  opened.finally(() => clearTimeout(late)).catch(() => {});
 
   function attempt(work: () => Promise<void>): void {
     if (closed) return;
@@ -235,7 +233,6 @@ export function followBus(slave: Slave, settings: BusSettings): { close(): Promi
     async close() {
       closed = true;
       clearInterval(timer);
-      clearTimeout(late);
       clearTimeout(retry);
       jobs.onChange = () => {};
       // one that was never reached is given up with the process

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Bucket } from "../../bus/bus.ts";
 import { messageOf } from "../../core/errors.ts";
+import { formatDuration } from "../../core/units.ts";
 import { formatClaim, judgeClaim, nextFence, parseClaim, type Seen } from "./claim-value.ts";
 
 /**
@@ -105,10 +106,13 @@ export class Claims {
    * disk, say, a claim may be missing whose holder still runs: it writes it again within a lease, or ends its run.
    */
   async #mayCreate(): Promise<boolean> {
-    const { bucket, lease } = this.#parts;
+    const { bucket, lease, warn } = this.#parts;
     const entry = await bucket.get(ageKey);
     if (entry?.text === "old") return true;
-    if (!entry) await bucket.put(ageKey, "new", 0);
+    if (!entry && (await bucket.put(ageKey, "new", 0)) !== undefined)
+      warn(
+        `the bus is new, or has lost its disk: nothing starts before ${formatDuration(lease)} are over, in which builders write the claims of what they run`,
+      );
     if (!entry || this.#newSince === undefined) this.#newSince = performance.now();
     if (!entry || performance.now() - this.#newSince <= lease) return false;
     this.#newSince = undefined;

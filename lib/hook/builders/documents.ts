@@ -77,12 +77,22 @@ export class Documents {
       else this.#runs.set(name, parseRun(text));
     } else if (kind === "want") {
       this.changes += 1;
+      if (text === undefined) return this.#forget(name);
       const wanted = parseWanted(name, text);
-      if (text === undefined) this.#wanted.delete(name);
-      else this.#wanted.set(name, wanted);
+      this.#wanted.set(name, wanted);
       this.#parts.onWanted(wanted.repo);
     } else if (kind === "claim") this.#parts.onWanted("");
     else if (kind === "done" && text !== undefined) this.#parts.onDone(JSON.parse(text) as Done);
+  }
+
+  /** What is wanted of a repo is never removed: the bus has lost its disk. */
+  #forget(name: string): void {
+    const { repo = name, runs = [] } = this.#wanted.get(name) ?? {};
+    this.#wanted.delete(name);
+    if (runs.length > 0)
+      this.#parts.warn(
+        `the bus has lost ${runs.map(({ id }) => id).join(", ")} of ${repo}; what does not run yet is to be pushed again, if no look for missed pushes finds it`,
+      );
   }
 
   /** What is wanted of each repo, as it was last seen. */
