@@ -1,7 +1,7 @@
 /** Written by tools/page.ts from lib/page/browser/: change that, then run npm run page. */
 export const assets = {
   script: {
-    name: "page-7b7bb718a6.js",
+    name: "page-e0e953c40d.js",
     type: "text/javascript",
     text: `// lib/core/clean.ts
 var suspicious = /[\\u0000-\\u0008\\u000a-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]/, sequences = (
@@ -233,6 +233,42 @@ function lineElements(spans) {
   });
 }
 
+// lib/page/browser/shortcuts.ts
+var setting = "shortcuts";
+function startShortcuts(shortcuts) {
+  let details = document.createElement("details");
+  details.className = "shortcuts";
+  let summary = document.createElement("summary");
+  summary.textContent = "Keyboard shortcuts";
+  let list = document.createElement("dl");
+  for (let [key, what] of shortcuts) {
+    let [term, meaning] = [document.createElement("dt"), document.createElement("dd")], sign2 = document.createElement("kbd");
+    sign2.textContent = key, term.append(sign2), meaning.textContent = what, list.append(term, meaning);
+  }
+  let box = document.createElement("input");
+  box.type = "checkbox", box.id = setting, box.checked = remembered() !== "off", box.addEventListener("change", () => remember(box.checked ? "on" : "off"));
+  let label = document.createElement("label");
+  label.append(box, " Use these keys"), details.append(summary, list, label), document.querySelector("footer .version")?.after(details), document.addEventListener("keydown", (event) => {
+    let target = event.target, isTyped = event.isComposing || target.matches("input:not([type=checkbox]), select");
+    if (!box.checked || isTyped || event.ctrlKey || event.metaKey || event.altKey) return;
+    let found = shortcuts.find(([key]) => key === event.key);
+    found && (event.preventDefault(), found[2]());
+  });
+}
+function remembered() {
+  try {
+    return localStorage.getItem(setting);
+  } catch {
+    return null;
+  }
+}
+function remember(value) {
+  try {
+    localStorage.setItem(setting, value);
+  } catch {
+  }
+}
+
 // lib/page/browser/log-tools.ts
 function startTools(section, { address, lines, rows, view }) {
   let bar = section.querySelector("[data-tools]");
@@ -289,20 +325,13 @@ function startTools(section, { address, lines, rows, view }) {
     }, 300);
   }), search.addEventListener("keydown", (event) => {
     event.key === "Enter" && (event.preventDefault(), found.lines.length > 0 ? step(event.shiftKey ? -1 : 1) : find().catch(sayWhy));
-  });
-  let keys = {
-    n: () => step(1),
-    p: () => step(-1),
-    e: () => error.click(),
-    f: () => view.setFollowing(!view.isFollowing),
-    "/": () => search.focus()
-  };
-  document.addEventListener("keydown", (event) => {
-    let target = event.target;
-    if (event.ctrlKey || event.metaKey || event.altKey || target.matches("input, select")) return;
-    let act = keys[event.key];
-    act && (event.preventDefault(), act());
-  }), section.addEventListener("click", (event) => {
+  }), startShortcuts([
+    ["/", "search the log", () => search.focus()],
+    ["n", "next match", () => step(1)],
+    ["p", "previous match", () => step(-1)],
+    ["e", "first error", () => error.click()],
+    ["f", "follow the end", () => follow.click()]
+  ]), section.addEventListener("click", (event) => {
     let number = event.target.closest("a.n")?.dataset.n;
     if (number === void 0) return;
     event.preventDefault();
@@ -582,10 +611,7 @@ function set(element, text) {
 // lib/page/browser/overview.ts
 function filterRepos() {
   let box = document.querySelector("input[data-filter]");
-  box && (box.addEventListener("input", () => applyFilter(box)), box.form?.addEventListener("submit", (event) => event.preventDefault()), document.addEventListener("keydown", (event) => {
-    let target = event.target;
-    event.key !== "/" || event.ctrlKey || event.metaKey || target.matches("input, select") || (event.preventDefault(), box.focus());
-  }));
+  box && (box.addEventListener("input", () => applyFilter(box)), box.form?.addEventListener("submit", (event) => event.preventDefault()), startShortcuts([["/", "filter the repos", () => box.focus()]]));
 }
 function applyFilter(box) {
   let text = box.value.trim().toLowerCase();
@@ -634,7 +660,7 @@ kind === "run" && log && startLog(log);
 `,
   },
   style: {
-    name: "page-e35a50304c.css",
+    name: "page-255f1fe01c.css",
     type: "text/css",
     text: `:root{color-scheme:light dark;--bg:#fbfbfa;--card:#fff;--text:#1d2126;--soft:#5b6470;--line:#e3e5e8;--link:#1f5f9e;--accent:#2f6fb3;--on-accent:#fff;--good:#1a7a3d;--bad:#b3261e;--busy:#8a5a00;--idle:#5b6470;--good-bg:#e3f3e8;--bad-bg:#fbe7e5;--busy-bg:#fdf1d8;--idle-bg:#eceef0;--bar-good:#58ad76;--bar-bad:#d8564c;--bar-idle:#b3bac2;--bar-busy:#dba32c;--mono:ui-monospace,"SF Mono","Cascadia Mono","DejaVu Sans Mono",Menlo,Consolas,monospace}
 @media (prefers-color-scheme:dark){:root{--bg:#14171a;--card:#1a1e22;--text:#dde2e7;--soft:#98a2ad;--line:#2b3138;--link:#7db6ee;--accent:#7db6ee;--on-accent:#0d1a27;--good:#74cf92;--bad:#f38d84;--busy:#e8bd62;--idle:#98a2ad;--good-bg:#173023;--bad-bg:#3a1c1a;--busy-bg:#362a10;--idle-bg:#262b31;--bar-good:#3f9a60;--bar-bad:#d4574d;--bar-idle:#59636e;--bar-busy:#b98a27}}
@@ -645,7 +671,14 @@ a:hover,.sum a,.now .title a,.why a{text-decoration:underline}
 :focus-visible{outline:2px solid var(--accent);outline-offset:2px;border-radius:3px}
 main:focus{outline:none}
 main{flex:1;width:100%;max-width:1400px;margin:0 auto;padding:20px 24px 32px}
-footer{display:flex;justify-content:space-between;gap:16px;max-width:1400px;width:100%;margin:0 auto;padding:10px 24px 18px;color:var(--soft);font-size:13px}
+footer{display:flex;flex-wrap:wrap;gap:4px 24px;max-width:1400px;width:100%;margin:0 auto;padding:10px 24px 18px;color:var(--soft);font-size:13px}
+.shortcuts[open]{order:9;flex-basis:100%}
+.shortcuts summary{cursor:pointer}
+.shortcuts dl{display:flex;flex-wrap:wrap;gap:4px 8px;margin:8px 0}
+.shortcuts dd{margin:0 14px 0 0}
+.shortcuts label{display:inline-flex;align-items:center;gap:8px}
+.shortcuts input{min-height:0}
+kbd{font:12px var(--mono);border:1px solid var(--line);border-radius:4px;padding:1px 6px;background:var(--card)}
 .top{display:flex;justify-content:space-between;align-items:center;gap:16px;padding:9px 24px;background:var(--card);border-bottom:1px solid var(--line)}
 .top nav{display:flex;align-items:center;gap:18px}
 .top nav a{color:var(--soft)}

@@ -25,7 +25,7 @@ export function page({ title, viewer, path, body, kind = "", more }: Shown): Htm
 <body data-kind="${kind}"><a class="skip" href="#main">Skip to the content</a>
 <header class="top"><nav aria-label="Pages"><a class="brand" href="/">${mark}<span>Boatyard</span></a>${link("/", "Repos")}${more.includes("fleet") && link("/fleet", "Fleet")}${more.includes("releases") && link("/releases", "Releases")}</nav>${who(viewer)}</header>
 <main id="main" tabindex="-1">${body}</main>
-<footer>Boatyard ${version}<span id="link-state" role="status"></span></footer>
+<footer><span class="version">Boatyard ${version}</span><span id="link-state" role="status"></span></footer>
 </body></html>
 `;
 }

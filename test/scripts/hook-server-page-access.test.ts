@@ -255,6 +255,30 @@ unless("all of it can be done by keyboard alone", async () => {
   await context.close();
 });
 
+unless("single keys as shortcuts can be turned off, and the browser remembers it", async () => {
+  const page = await visit(browser, server);
+  const tag = () => page.evaluate<string>("document.activeElement.type ?? ''");
+  await tabTo(page, /^Keyboard shortcuts$/);
+  await page.keyboard.press("Enter");
+  assert.match((await page.textContent("footer .shortcuts dl")) ?? "", /filter the repos/);
+  await tabTo(page, /^shortcuts$/);
+  await page.keyboard.press("Space");
+  await page.keyboard.press("/");
+  assert.is(await tag(), "checkbox");
+  await page.goto(address(`/runs/${failed}`));
+  await page.waitForSelector(".window .row");
+  await page.locator(".window").focus();
+  for (const key of ["e", "f", "/"]) await page.keyboard.press(key);
+  assert.is(await page.locator(".tools button[aria-pressed=true]").count(), 0);
+  assert.is(await page.locator(".tools input:focus").count(), 0);
+  await page.click("footer summary");
+  await page.check("#shortcuts");
+  await page.keyboard.press("/");
+  assert.is(await tag(), "search");
+  assert.equal(page.faults, []);
+  await page.context().close();
+});
+
 unless("without JavaScript all can be read and steered, a log by pages of text", async () => {
   const page = await visit(browser, server, "/?q=site", { javaScriptEnabled: false });
   // the server filters

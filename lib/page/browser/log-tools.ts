@@ -1,6 +1,7 @@
 import type { Lines } from "./log-lines.ts";
 import type { Rows } from "./log-rows.ts";
 import type { LogView } from "./log-view.ts";
+import { startShortcuts } from "./shortcuts.ts";
 
 /** Search, the first error, folds, following, and links to lines. */
 export function startTools(
@@ -105,21 +106,13 @@ export function startTools(
     else find().catch(sayWhy);
   });
 
-  const keys: Record<string, () => void> = {
-    n: () => step(1),
-    p: () => step(-1),
-    e: () => error.click(),
-    f: () => view.setFollowing(!view.isFollowing),
-    "/": () => search.focus(),
-  };
-  document.addEventListener("keydown", (event) => {
-    const target = event.target as HTMLElement;
-    if (event.ctrlKey || event.metaKey || event.altKey || target.matches("input, select")) return;
-    const act = keys[event.key];
-    if (!act) return;
-    event.preventDefault();
-    act();
-  });
+  startShortcuts([
+    ["/", "search the log", () => search.focus()],
+    ["n", "next match", () => step(1)],
+    ["p", "previous match", () => step(-1)],
+    ["e", "first error", () => error.click()],
+    ["f", "follow the end", () => follow.click()],
+  ]);
 
   // a click on a line's number links to it and moves nothing; with shift it is a range
   section.addEventListener("click", (event) => {

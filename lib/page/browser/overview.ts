@@ -1,4 +1,5 @@
 import { openStream } from "./stream.ts";
+import { startShortcuts } from "./shortcuts.ts";
 import { swap } from "./swap.ts";
 
 /** Hide the rows that the filter box leaves out, as it is typed. */
@@ -8,13 +9,7 @@ export function filterRepos(): void {
   box.addEventListener("input", () => applyFilter(box));
   // the form would load the page anew for what is done already
   box.form?.addEventListener("submit", (event) => event.preventDefault());
-  document.addEventListener("keydown", (event) => {
-    const target = event.target as HTMLElement;
-    if (event.key !== "/" || event.ctrlKey || event.metaKey || target.matches("input, select"))
-      return;
-    event.preventDefault();
-    box.focus();
-  });
+  startShortcuts([["/", "filter the repos", () => box.focus()]]);
 }
 
 function applyFilter(box: HTMLInputElement): void {
