@@ -34,6 +34,7 @@ export const acrossRuntimes: readonly string[] = [
   "lib/http",
   "lib/launch/health",
   "lib/launch/listen-socket",
+  "lib/notify/email",
   "lib/s3",
   "scripts/downloads-s3",
   "scripts/hook-server-systemd",

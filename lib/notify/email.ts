@@ -52,11 +52,15 @@ export function smtpMail(addresses: Addresses, server: SmtpServer): Send {
       ...timeouts,
       ...closed,
     });
-    const stop = () => transport.close();
+    let stop = () => {};
+    const stopped = new Promise<never>((_, reject) => {
+      stop = () => reject(new NotSent("it was stopped"));
+    });
+    // taken away again: under Deno a time-out that somebody listens to keeps the process
     signal.addEventListener("abort", stop);
+    if (signal.aborted) stop();
     try {
-      const sent = transport.sendMail(mailOf(message, addresses));
-      await Promise.race([sent, aborted(signal)]);
+      await Promise.race([transport.sendMail(mailOf(message, addresses)), stopped]);
     } catch (error) {
       throw error instanceof NotSent ? error : toNotSent(error, host);
     } finally {
@@ -64,14 +68,6 @@ export function smtpMail(addresses: Addresses, server: SmtpServer): Send {
       transport.close();
     }
   };
-}
-
-async function aborted(signal: AbortSignal): Promise<never> {
-  return await new Promise((_, reject) => {
-    const stop = () => reject(new NotSent("it was stopped"));
-    if (signal.aborted) stop();
-    signal.addEventListener("abort", stop, { once: true });
-  });
 }
 
 /** Mail by a sendmail program: composed here, handed over on its stdin. */

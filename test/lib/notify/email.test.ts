@@ -2,7 +2,9 @@
 import { chmod, mkdir, readFile, writeFile } from "node:fs/promises";
 import { readFileSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
+import { userInfo } from "node:os";
 import { join } from "node:path";
+import process from "node:process";
 import { SMTPServer } from "smtp-server";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -12,7 +14,7 @@ import { notifySchema, readTargets, type Target } from "../../../lib/notify/noti
 import { sendSamples } from "../../../lib/notify/once.ts";
 import { freePort } from "../../helpers/ports.ts";
 import { startCommand } from "../../helpers/run.ts";
-import { needsCommand, needsRoot, testUnless } from "../../helpers/skip.ts";
+import { needsCommand, testUnless } from "../../helpers/skip.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 import { makeCertificate } from "../../helpers/tls.ts";
 import { slowness, waitFor } from "../../helpers/wait.ts";
@@ -211,55 +213,91 @@ async function sampleMessage() {
   return composeMessage([prepare(notice, { change: "broken", failures: 1 }, createMask([]))]);
 }
 
-/** OpenSMTPD in the clear (Debian 12's signs by an interface that OpenSSL 3 no longer calls: each handshake ends with "EVP lib") in a mount namespace, so that its socket and its queue are a test's own; it puts mail into files. */
-async function startOpenSmtpd() {
+/** Exim as Debian has it, as an instance of its own without any privilege: STARTTLS, mail only after a login, one mailbox for all. */
+async function startExim() {
   const dir = tempDir();
   const port = await freePort();
-  const box = join(dir, "box");
-  await mkdir(box);
-  await chmod(box, 0o777);
+  const isRoot = process.getuid?.() === 0;
+  const [user, group] = isRoot ? ["nobody", "nogroup"] : [userInfo().username, userInfo().gid];
+  const own = join(dir, "own");
+  await mkdir(own);
+  for (const folder of [dir, own]) await chmod(folder, 0o777);
+  for (const [name, text] of Object.entries(pem))
+    await writeFile(join(dir, name), text, { mode: 0o644 });
   const config = `
-listen on socket
-listen on 127.0.0.1 port ${port}
-action "keep" mda "cat >${box}/%{sender.user:raw}.eml" virtual { "@" = nobody }
-match from any for any action "keep"
+exim_user = ${user}
+exim_group = ${group}
+deliver_drop_privilege = true
+keep_environment =
+spool_directory = ${own}/spool
+log_file_path = ${own}/%slog
+pid_file_path = ${own}/pid
+primary_hostname = localhost
+local_interfaces = 127.0.0.1
+daemon_smtp_ports = ${port}
+tls_certificate = ${dir}/cert
+tls_privatekey = ${dir}/key
+tls_advertise_hosts = *
+auth_advertise_hosts = \${if eq{\$tls_in_cipher}{}{}{*}}
+acl_smtp_rcpt = recipient
+begin acl
+recipient:
+  require authenticated = *
+  accept encrypted = *
+begin routers
+all:
+  driver = accept
+  transport = box
+begin transports
+box:
+  driver = appendfile
+  file = ${own}/box
+  user = ${user}
+  group = ${group}
+begin authenticators
+plain:
+  driver = plaintext
+  public_name = PLAIN
+  server_prompts = :
+  server_condition = \${if and{{eq{\$auth2}{ci}}{eq{\$auth3}{right-pass}}}}
+  server_set_id = \$auth2
 `;
-  await writeFile(join(dir, "smtpd.conf"), config, { mode: 0o600 });
-  const prepare = `mount -t tmpfs none /run && mount -t tmpfs none /var/spool && exec smtpd -d -f "$0"`;
-  const argv = ["unshare", "--mount", "/bin/sh", "-c", prepare, join(dir, "smtpd.conf")];
-  const running = startCommand(argv);
-  closing.push(() => running.stop());
-  await running.until(/starting/);
+  await writeFile(join(dir, "exim.conf"), config, { mode: 0o644 });
+  const unprivileged = `setpriv ${isRoot ? `--reuid=${user} --regid=${group} --clear-groups` : ""} --no-new-privs`;
+  const exim = `exec ${unprivileged} exim4 -C ${dir}/exim.conf`;
   const sendmail = join(dir, "sendmail");
-  const enter = `#!/bin/sh\nexec nsenter --target ${running.pid} --mount /usr/sbin/sendmail "$@"\n`;
-  await writeFile(sendmail, enter);
+  await writeFile(sendmail, `#!/bin/sh\n${exim} "$@"\n`);
   await chmod(sendmail, 0o755);
+  const running = startCommand(["/bin/sh", "-c", `${exim} -bdf`]);
+  closing.push(() => running.stop());
+  /** The mail of a sender, once it was delivered. */
   const mail = async (sender: string) => {
     const read = async () => {
-      const text = await readFile(join(box, `${sender}.eml`), "utf8");
-      return text.includes("notify test") ? text : undefined;
+      const mails = (await readFile(join(own, "box"), "utf8").catch(() => "")).split(/^From /m);
+      return mails.find((each) => each.startsWith(`${sender} `) && each.includes("notify test"));
     };
     return await waitFor(read, { what: running.output });
   };
   return { port, sendmail, mail, output: running.output };
 }
 
-testUnless(test, needsRoot ?? needsCommand("smtpd") ?? needsCommand("nsenter"))(
-  "a real mail server delivers it, by SMTP and by its sendmail",
+testUnless(test, needsCommand("exim4") ?? needsCommand("setpriv"))(
+  "a real mail server delivers it: by STARTTLS with a login, and by its sendmail",
   async () => {
-    const { port, sendmail, mail, output } = await startOpenSmtpd();
-    const to = "ops@example.com";
-    await waitFor(
-      async () => {
-        const server = `smtp://127.0.0.1:${port}`;
-        assert.is(await send({ server, tls: false, to, from: "one@example.com" }), "");
-        return true;
-      },
-      { what: output },
-    );
-    assert.match(await mail("one"), /^Subject: NEWS: a sample/m);
-    assert.is(await send({ sendmail, to, from: "two@example.com" }), "", output());
-    assert.match(await mail("two"), /^Subject: NEWS: a sample/m);
+    const { port, sendmail, mail, output } = await startExim();
+    const server = `smtp://localhost:${port}`;
+    const from = (name: string) => ({ from: `${name}@example.com` });
+    await waitFor(async () => (await send({ server, ...login, ...from("one") })) === "", {
+      what: output,
+    });
+    const text = await mail("one@example.com");
+    assert.match(text, /with esmtpsa +\(TLS1\.[23]\)/);
+    assert.match(text, /^Subject: NEWS: a sample/m);
+    const wrong = await send({ server, ...login, password_file: "wrong" });
+    assert.match(wrong, /login was refused/);
+    assert.match(await send({ server, tls: false }), /550 Administrative prohibition/);
+    assert.is(await send({ sendmail, ...from("two") }), "", output());
+    assert.match(await mail("two@example.com"), /^Subject: NEWS: a sample/m);
   },
 );
 
