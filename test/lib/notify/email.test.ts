@@ -238,7 +238,7 @@ daemon_smtp_ports = ${port}
 tls_certificate = ${dir}/cert
 tls_privatekey = ${dir}/key
 tls_advertise_hosts = *
-auth_advertise_hosts = \${if eq{\$tls_in_cipher}{}{}{*}}
+auth_advertise_hosts = \${if eq{$tls_in_cipher}{}{}{*}}
 acl_smtp_rcpt = recipient
 begin acl
 recipient:
@@ -259,8 +259,8 @@ plain:
   driver = plaintext
   public_name = PLAIN
   server_prompts = :
-  server_condition = \${if and{{eq{\$auth2}{ci}}{eq{\$auth3}{right-pass}}}}
-  server_set_id = \$auth2
+  server_condition = \${if and{{eq{$auth2}{ci}}{eq{$auth3}{right-pass}}}}
+  server_set_id = $auth2
 `;
   await writeFile(join(dir, "exim.conf"), config, { mode: 0o644 });
   const unprivileged = `setpriv ${isRoot ? `--reuid=${user} --regid=${group} --clear-groups` : ""} --no-new-privs`;
