@@ -12,8 +12,11 @@ export async function readSecretFile(path: string, where = ""): Promise<string> 
   let file: Awaited<ReturnType<typeof open>> | undefined;
   try {
     file = await open(path);
-    const { mode } = await file.stat();
-    if (mode & 0o007)
+    const found = await file.stat();
+    // what its mode should be is not the matter then
+    if (!found.isFile() && !found.isFIFO())
+      throw new UsageError(`${prefix}secret file ${path} is not a file; name the file`);
+    if (found.mode & 0o007)
       throw new UsageError(
         `${prefix}secret file ${path} can be read by everybody; run: chmod 600 ${path}`,
       );

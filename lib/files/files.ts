@@ -113,7 +113,8 @@ export async function readIfThere(path: string): Promise<string | undefined> {
     return readFileSync(path, "utf8");
   } catch (error) {
     if (systemCode(error) === "ENOENT") return undefined;
-    throw error;
+    // Node does not say which folder was read as a file
+    throw Object.assign(error as Error, { path });
   }
 }
 

@@ -45,7 +45,7 @@ export async function fetchScripts(url: string, options: FetchOptions): Promise<
   const { signal, note, allowDowngrade } = options;
   await mkdir(places.upgrades, { recursive: true, mode: 0o700 });
   // held until this process ends
-  await acquireLock("/run/boatyard-upgrade.lock", { what: "setup upgrade" });
+  await acquireLock("/run/boatyard-upgrade.lock", { what: "setup upgrade", secluded: true });
   // of one that was killed
   for (const name of await readdir(places.upgrades))
     if (name.startsWith("fetch-"))

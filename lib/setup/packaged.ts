@@ -122,6 +122,10 @@ async function readLeftovers(packaged: Packaged): Promise<Leftovers> {
     steps.push(fileRemoved(path));
     units.push(name);
   }
+  // what is on of build@ and the like has a link to the file that goes
+  for (const folder of ["multi-user.target.wants", "timers.target.wants"])
+    for (const name of await readdir(join(places.units, folder)).catch(() => []))
+      if (/@.+\./.test(name) && units.includes(name.replace(/@.+\./, "@."))) units.push(name);
   return { steps, units, findings };
 }
 
@@ -137,8 +141,8 @@ export async function planLeftovers(): Promise<Plan | undefined> {
   if (packaged?.by !== "dpkg") return undefined;
   const { steps, units } = await readLeftovers(packaged);
   if (steps.length === 0) return undefined;
-  const services = units.filter((name) => name.endsWith(".service") && !name.includes("@"));
-  const again = units.filter((name) => !name.includes("@"));
+  const again = units.filter((name) => !name.includes("@."));
+  const services = again.filter((name) => name.endsWith(".service"));
   return {
     heading: ["what an earlier setup has put before the package's files is removed"],
     steps: [

@@ -157,7 +157,8 @@ export function enable(units: readonly string[], why: string): Step {
       // the exit code tells of one of them only
       for (const [word, wanted] of [
         ["is-enabled", /^(?:enabled|static|linked|alias|indirect)/],
-        ["is-active", /^(?:active|reloading|activating)$/],
+        // "activating" is also what systemd says of one that ends and is begun again and again
+        ["is-active", /^(?:active|reloading)$/],
       ] as const) {
         const words = (await systemctl(word, ...units)).stdout.trim().split("\n");
         if (words.length !== units.length || !words.every((each) => wanted.test(each)))
@@ -227,18 +228,23 @@ export function restart(
       );
       const newest = files ? Math.max(0, ...(await Promise.all(times))) : Number.POSITIVE_INFINITY;
       const show = ["show", "--timestamp=unix", "--property=ActiveEnterTimestamp", "--value"];
-      for (const unit of units) {
-        // what is off starts with the new files when it is switched on
-        const { stdout: active } = await systemctl("is-active", unit);
-        if (active.trim() === "inactive") continue;
+      for (const unit of await thoseBegun(units)) {
         const { stdout } = await systemctl(...show, unit);
         const since = Number(/^@(\d+)/.exec(stdout.trim())?.[1] ?? NaN);
         if ((since + 1) * 1000 < newest) return "make";
       }
       return "ready";
     },
-    perform: () => systemd(["restart"], units),
+    perform: async () => systemd(["restart"], await thoseBegun(units)),
   };
+}
+
+/** What is off starts with the new files when it is switched on. */
+async function thoseBegun(units: readonly string[]): Promise<string[]> {
+  const found: string[] = [];
+  for (const unit of units)
+    if ((await systemctl("is-active", unit)).stdout.trim() !== "inactive") found.push(unit);
+  return found;
 }
 
 /**

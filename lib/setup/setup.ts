@@ -45,10 +45,18 @@ export interface SetupOptions {
 }
 
 /**
+ * One setup at a time: what is read from now on stays so until this process ends.
+ * @throws {Busy} when another setup works here, or waits for an answer.
+ */
+export async function lockMachine(root: string): Promise<void> {
+  if (root === "/" && isRoot())
+    await acquireLock("/run/boatyard-setup.lock", { what: "setup", secluded: true });
+}
+
+/**
  * Show the plan, do what is missing, say what is left to people.
  * @returns 0
  * @throws {UsageError} when it is not root's machine to change, or a program is missing
- * @throws {Busy} when another setup works here
  * @throws {Refused} when something of another's is in the way; nothing was changed
  * @throws {Failure} when a step cannot be done; those before it are.
  */
@@ -77,10 +85,6 @@ export async function setUp(given: Plan, options: SetupOptions): Promise<number>
       return 0;
     }
   }
-  const lock =
-    dryRun || root !== "/" || !isRoot()
-      ? undefined
-      : await acquireLock("/run/boatyard-setup.lock", { what: "setup" });
   const made = new Map<string, string>();
   const toCompare: string[] = [];
   let failed: unknown;
@@ -96,11 +100,11 @@ export async function setUp(given: Plan, options: SetupOptions): Promise<number>
       toCompare.push(...(done.notes ?? []));
       terminal.note(`${terminal.paintNote.green("done")}  ${step.what}`);
     } catch (error) {
+      terminal.note(`${terminal.paintNote.red("failed")}  ${step.what}`);
       failed = error;
       break;
     }
   }
-  lock?.release();
   const closing = dryRun ? [] : ((await options.closing?.(made)) ?? []);
   const last = [...noteOf("To compare", toCompare), ...notes, ...closing];
   terminal.printJson({

@@ -85,8 +85,14 @@ export function options({
   };
 }
 
-/** What the plan depends on. */
-export async function facts(flags: { root: string; from?: string | undefined }) {
-  const { readFacts } = await import("../../lib/setup/setup.ts");
-  return await readFacts(resolve(flags.root), flags.from);
+/** What the plan depends on; nobody else changes it until it is done. */
+export async function facts(flags: {
+  root: string;
+  from?: string | undefined;
+  "dry-run": boolean;
+}) {
+  const { lockMachine, readFacts } = await import("../../lib/setup/setup.ts");
+  const root = resolve(flags.root);
+  if (!flags["dry-run"]) await lockMachine(root);
+  return await readFacts(root, flags.from);
 }

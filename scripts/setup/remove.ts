@@ -17,7 +17,7 @@ export const removeCommand = defineCommand({
       "NAME",
       "of the repo or app",
       async ({ args: [what], flags: { root = "/" } }) => {
-        const { apps, repos } = await facts({ root });
+        const { apps, repos } = await facts({ root, "dry-run": true });
         return what === "repo" ? repos.map(({ repo }) => repo) : apps.map(({ app }) => app);
       },
     ],

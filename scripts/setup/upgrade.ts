@@ -28,14 +28,15 @@ export const upgradeCommand = defineCommand({
   ],
   run: async (input) => {
     const { terminal, signal } = input;
-    const { findNewer, handOver, isOwnFolder, planLeftovers, planUpgrade, setUp } = await import(
-      "../../lib/setup/setup.ts"
-    );
+    const { findNewer, handOver, isOwnFolder, lockMachine, planLeftovers, planUpgrade, setUp } =
+      await import("../../lib/setup/setup.ts");
     const { from, key, yes, "allow-downgrade": allowDowngrade, "dry-run": dryRun } = input.flags;
     const place = { ...input.flags, root: "/" };
     const leftovers = from === undefined ? await planLeftovers() : undefined;
-    if (leftovers)
+    if (leftovers) {
+      if (!dryRun) await lockMachine("/");
       return await setUp(leftovers, { ...options({ ...input, flags: place }), packaged: false });
+    }
     const folder = await findNewer({ from, key, allowDowngrade, terminal, signal });
     if (!(await isOwnFolder(folder)))
       return await handOver(folder, [
@@ -45,7 +46,7 @@ export const upgradeCommand = defineCommand({
         ...(terminal.json ? ["--json"] : []),
         ...(terminal.quiet ? ["--quiet"] : []),
       ]);
-    const plan = await planUpgrade(await facts({ root: "/", from: folder }), { allowDowngrade });
+    const plan = await planUpgrade(await facts({ ...place, from: folder }), { allowDowngrade });
     return await setUp(plan, options({ ...input, flags: place }));
   },
 });

@@ -108,6 +108,14 @@ testUnless(test, missing)(
       // the key is remembered, and nothing is left of what was fetched
       assert.match((await sh(upgrade)).stderr, "nothing was older");
       assert.is((await sh("ls /var/lib/boatyard-upgrades")).stdout, "accepted.json\nkeys\n");
+
+      // while a person is asked, nobody changes what the plan was made of
+      await sh(`(sleep 1000 | script --quiet --flush --command 'setup repo jostylr/one' /dev/null) >shown.txt 2>&1 &
+        until grep -q 'Do it' shown.txt; do sleep 0.05; done`);
+      const other = "setup repo ada/one --yes --url file:///srv/git/jostylr/site.git";
+      assert.match((await sh(other, 3)).stderr, "boatyard-setup.lock is locked by process");
+      // nor can anybody else hold it
+      assert.is((await sh("stat -c %a /run/boatyard-setup.lock")).stdout, "600\n");
     } finally {
       await stop();
     }

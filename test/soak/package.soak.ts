@@ -12,6 +12,7 @@ import { runCommand } from "../helpers/run.ts";
 import { root } from "../helpers/runtime.ts";
 import { needsCommand, testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
+import { makeApp } from "../helpers/world.ts";
 
 const folder = tempDir("package-");
 const older = "0.0.9";
@@ -108,6 +109,10 @@ for (const suite of ["bookworm", "trixie"]) {
         await bring(join(folder, "one", deb(version)), "/root/newer.deb");
         // what an earlier setup left: from single files, as setup of 0.1 copied them
         await sh("cd /root/clone && node dist/setup.mjs server --yes --from /root/clone/dist");
+        const { key, publish } = await makeApp(machine);
+        await publish("1.0.0");
+        await sh(`setup app my-app --server file:///srv/www/app-updates --key ${key} --yes
+          systemctl enable --now logs-rotate@site.timer`);
         await sh("dpkg -i /root/nodejs.deb");
         assert.is(await on("hook-server.service"), "enabled active");
 
@@ -124,14 +129,16 @@ for (const suite of ["bookworm", "trixie"]) {
           /^\/usr\/bin\/build\n(?![\s\S]*hook-server\.service\n)/,
         );
         assert.is(await on("hook-server.service"), "enabled active");
-        const runs =
-          "tr '\\0' ' ' < /proc/$(systemctl show --property=MainPID --value hook-server.service)/cmdline";
-        const running = await sh(runs);
-        assert.match(
-          running.stdout,
-          /\/usr\/(?:lib\/boatyard|bin)\/hook-server/,
-          JSON.stringify(running),
-        );
+        for (const unit of ["hook-server", "launchfit@my-app"]) {
+          const pid = `$(systemctl show --property=MainPID --value ${unit})`;
+          const running = await sh(`tr '\\0' ' ' < /proc/${pid}/cmdline`);
+          const name = unit.replace(/@.*/, "");
+          assert.match(running.stdout, new RegExp(`/usr/(?:lib/boatyard|bin)/${name}`));
+        }
+        // what is on is on by the package's files, and what was off is not begun
+        assert.is((await sh("find /etc/systemd/system -xtype l")).stdout, "");
+        assert.is(await on("logs-rotate@site.timer"), "enabled active");
+        assert.match((await sh("journalctl --unit=server-update.service")).stdout, "No entries");
         assert.not.match((await sh("boatyard setup check --json || :")).stdout, "is the package's");
         // again: setup server finds all there
         await sh("boatyard setup server --yes");

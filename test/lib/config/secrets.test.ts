@@ -22,6 +22,11 @@ test("a secret file that everybody can read, is empty or missing is refused", as
   assert.match(await refusal(), /can be read by everybody; run: chmod 600/);
   chmodSync(file, 0o600);
   assert.is(await readSecretFile(file), "sesame");
+  // no advice to close what everybody needs
+  for (const other of ["/dev/null", "/etc"])
+    await readSecretFile(other).then(assert.unreachable, (error: Error) =>
+      assert.match(error.message, `${other} is not a file; name the file`),
+    );
 });
 
 test("a secret from the environment must be there", () => {
