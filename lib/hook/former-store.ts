@@ -1,22 +1,46 @@
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
-import { readIfThere } from "../files/files.ts";
+import { messageOf } from "../core/errors.ts";
+import { exists, readIfThere, writeAtomic } from "../files/files.ts";
+import { encodeHead, encodeLine, firstLine } from "./lines.ts";
 
 type Json = Record<string, unknown>;
-type Delivery = { readonly runs: Json[]; readonly payload: Buffer | undefined };
 
 /**
- * Read the store of the version before, which is taken over at the first start: a folder with files
- * NNNNNNNN.journal. The first line of one is `boatyard-journal MARK`, a record `LENGTH CHECKSUM MARK JSON\n`, then
- * LENGTH bytes of payload and `\n` unless LENGTH is 0; the checksum is the CRC-32 of JSON, its newline and the payload.
- * seen.jsonl tells of the runs that had left them.
- * @returns the runs as lines of the store have them: those that have ended first, then deliveries whose runs have not;
- * and what is damaged.
+ * Take over the store of the version before, at the first start: a folder `spool` with files NNNNNNNN.journal. The
+ * first line of one is `boatyard-journal MARK`, a record `LENGTH CHECKSUM MARK JSON\n`, then LENGTH bytes of payload and
+ * `\n` unless LENGTH is 0; the checksum is the CRC-32 of JSON, its newline and the payload. seen.jsonl tells of the runs
+ * that had left them.
+ * @param path the file of today's store.
+ * @returns whether there was one.
  */
-export async function readFormerStore(
-  folder: string,
-): Promise<{ deliveries: Delivery[]; damaged: string[] }> {
+export async function takeOverFormerStore(
+  state: string,
+  { path, warn }: { path: string; warn: (text: string) => void },
+): Promise<boolean> {
+  const folder = join(state, "spool");
+  if (!(await exists(folder))) return false;
+  try {
+    const { lines, damaged } = await readFormerStore(folder);
+    // a start before this one may have been killed here, or found the disk full: a run that is known already stays as it is
+    const before = (await exists(path)) ? await readFile(path) : Buffer.from(firstLine);
+    const end = encodeHead({ stopped: new Date().toISOString() });
+    const parts = [before, Buffer.from("\n"), ...lines, Buffer.from(end)];
+    await writeAtomic(path, Buffer.concat(parts), { mode: 0o600 });
+    if (damaged.length > 0) await rename(folder, `${folder}.damaged`);
+    else await rm(folder, { recursive: true });
+    for (const what of damaged) warn(`${what}; kept in ${folder}.damaged`);
+    warn(`${folder} was taken over into deliveries.jsonl`);
+  } catch (error) {
+    // a full disk must not keep the server from starting
+    warn(`${folder} is not taken over: ${messageOf(error)}; restart when there is room`);
+  }
+  return true;
+}
+
+/** The runs as lines of the store have them: those that have ended first, then deliveries whose runs have not; and what is damaged. */
+async function readFormerStore(folder: string): Promise<{ lines: Buffer[]; damaged: string[] }> {
   const records: { head: Json; payload: Buffer }[] = [];
   const damaged: string[] = [];
   for (const name of (await readdir(folder)).filter((each) => each.endsWith(".journal")).sort()) {
@@ -35,7 +59,7 @@ export async function readFormerStore(
       ended.set(id, { ...facts, id, kind, order, forge: "", event: "" });
     }
   const ends = new Map(records.map(({ head }) => [head["run"], head]));
-  const waiting: Delivery[] = [];
+  const waiting: Buffer[] = [];
   for (const { head, payload } of records) {
     const runs = (head["runs"] ?? []) as Json[];
     for (const run of runs) {
@@ -43,10 +67,10 @@ export async function readFormerStore(
       if (state !== undefined) ended.set(run["id"], { ...run, state, by });
     }
     const left = runs.filter(({ id }) => !ended.has(id));
-    if (left.length > 0) waiting.push({ runs: left, payload });
+    if (left.length > 0) waiting.push(...encodeLine({ runs: left }, payload));
   }
-  const lines = [...ended.values()].map((run) => ({ runs: [run], payload: undefined }));
-  return { deliveries: [...lines, ...waiting], damaged };
+  const heads = [...ended.values()].map((run) => Buffer.from(encodeHead({ runs: [run] })));
+  return { lines: [...heads, ...waiting], damaged };
 }
 
 /** The records of a file, and the byte up to which they read. Files were used again: another mark ends them. */

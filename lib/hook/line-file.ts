@@ -4,7 +4,7 @@ import { dirname } from "node:path";
 import { setImmediate as immediate } from "node:timers/promises";
 import { Failure, messageOf } from "../core/errors.ts";
 import { fsyncFolder, writeAtomic } from "../files/files.ts";
-import { decodeLine, encodeLine, firstLine, type Place, readLines } from "./lines.ts";
+import { decodeLine, encodeHead, encodeLine, firstLine, type Place, readLines } from "./lines.ts";
 
 /** A line on its way to the disk, and who waits for it. */
 interface Pending {
@@ -16,8 +16,8 @@ interface Pending {
 
 /** What a rewritten file has: lines that are made, then those that are moved, since their payload is asked for later. */
 interface Rewritten {
-  readonly heads: readonly object[];
-  readonly places: readonly Place[];
+  readonly heads: Iterable<object>;
+  readonly places: Iterable<Place>;
 }
 
 interface Options {
@@ -31,6 +31,8 @@ interface Options {
 
 /** A write takes no further line when it has so many bytes: memory is bounded. */
 const maxBytesInWrite = 32 * 1024 * 1024;
+/** Characters of a rewritten file that are made at once. */
+const pieceLength = 256 * 1024;
 /** Milliseconds that notes wait for a write that takes them along. */
 const noteDelay = 1000;
 /** What is written is on disk when its write ends. */
@@ -50,7 +52,7 @@ export class LineFile {
   #length = 0;
   #pending: Pending[] = [];
   /** Lines that nobody waits for. */
-  #notes: Buffer[] = [];
+  #notes = "";
   #noteTimer: NodeJS.Timeout | undefined;
   #isWriting = false;
   #isDamaged = false;
@@ -89,7 +91,7 @@ export class LineFile {
    * nothing of it remains then. `stored` is called in the tick in which the line begins to count: a rewrite that starts
    * after it asks what is kept, and must be told of this one.
    */
-  append<T>(head: object, payload: Buffer | undefined, stored: (place: Place) => T): Promise<T> {
+  append<T>(head: object, payload: Buffer, stored: (place: Place) => T): Promise<T> {
     return this.#put(encodeLine(head, payload), stored);
   }
 
@@ -108,14 +110,14 @@ export class LineFile {
 
   /** A line that nobody waits for: it goes to disk with the next write or soon, and is tried again when that fails. */
   note(head: object): void {
-    this.#notes.push(...encodeLine(head));
+    this.#notes += encodeHead(head);
     this.#writeNotesLater();
   }
 
   #writeNotesLater(): void {
     this.#noteTimer ??= setTimeout(() => {
       this.#noteTimer = undefined;
-      if (this.#notes.length > 0) this.flush().catch(() => this.#writeNotesLater());
+      if (this.#notes !== "") this.flush().catch(() => this.#writeNotesLater());
     }, noteDelay).unref();
   }
 
@@ -133,20 +135,20 @@ export class LineFile {
   }
 
   async #write(): Promise<void> {
-    const notes = this.#notes.length;
+    const notes = this.#notes;
     let count = 0;
     for (let bytes = 0; count < this.#pending.length && bytes < maxBytesInWrite; count++)
       bytes += this.#pending[count]?.size ?? 0;
     const batch = this.#pending.splice(0, count);
     try {
       const file = await this.#ready();
-      const noted = this.#notes.slice(0, notes);
-      const bytes = Buffer.concat([...noted, ...batch.flatMap(({ parts }) => parts)]);
+      const noted = Buffer.from(notes);
+      const bytes = Buffer.concat([noted, ...batch.flatMap(({ parts }) => parts)]);
       // one write, unless the disk takes but a part: appendFile would wait for the disk every 512 KiB
       for (let done = 0; done < bytes.length; )
         done += (await file.write(bytes, done)).bytesWritten;
-      this.#notes.splice(0, notes);
-      let at = this.#length + sum(noted);
+      this.#notes = this.#notes.slice(notes.length);
+      let at = this.#length + noted.length;
       this.#length += bytes.length;
       for (const { size, stored } of batch) {
         stored({ at, length: size - 1 });
@@ -197,7 +199,7 @@ export class LineFile {
     if (!this.#file || this.#length < this.#nextLook) return;
     this.#nextLook = this.#length + this.#minSettled / 4;
     const kept = this.#options.kept();
-    const used = sum(kept.places);
+    const used = sum([...kept.places]);
     if (!this.#isDamaged && this.#length - used <= Math.max(this.#minSettled, used)) return;
     const problem = await this.#rewrite(this.#file, kept).catch(messageOf);
     if (problem) this.#options.warn(`${this.#path} is not rewritten now: ${problem}`);
@@ -208,12 +210,16 @@ export class LineFile {
     const path = `${this.#path}.new`;
     const to = await open(path, "ax", 0o600);
     try {
-      await to.appendFile(firstLine);
-      // in pieces: the server does other work in between
-      for (let n = 0; n < heads.length; n += 500)
-        await to.appendFile(
-          Buffer.concat(heads.slice(n, n + 500).flatMap((head) => encodeLine(head))),
-        );
+      let text = firstLine;
+      for (const head of heads) {
+        text += encodeHead(head);
+        // in pieces: the server does other work in between
+        if (text.length > pieceLength) {
+          await to.appendFile(text);
+          text = "";
+        }
+      }
+      await to.appendFile(text);
       let { size: at } = await to.stat();
       for (const place of places) {
         const line = await bytesOf(from, place);

@@ -26,13 +26,17 @@ const sumTail = /,"sum":"([0-9a-f]{8})"\}$/;
 
 const sumOf = (sum: number) => sum.toString(16).padStart(8, "0");
 
-/** A line with its newline, in parts: a payload may be large, and is not copied. */
-export function encodeLine(head: object, payload?: Buffer): Buffer[] {
+/** A line without a payload, with its newline. */
+export function encodeHead(head: object): string {
   const start = JSON.stringify(head).slice(0, -1);
-  if (!payload) return [Buffer.from(`${start},"sum":"${sumOf(crc32(start))}"}\n`)];
-  const parts = [Buffer.from(start + payloadMark), asJson(payload)];
-  const sum = parts.reduce((before, part) => crc32(part, before), 0);
-  return [...parts, Buffer.from(`,"sum":"${sumOf(sum)}"}\n`)];
+  return `${start},"sum":"${sumOf(crc32(start))}"}\n`;
+}
+
+/** A line with its newline, in parts: a payload may be large, and is not copied. */
+export function encodeLine(head: object, payload: Buffer): Buffer[] {
+  const start = Buffer.from(JSON.stringify(head).slice(0, -1) + payloadMark);
+  const json = asJson(payload);
+  return [start, json, Buffer.from(`,"sum":"${sumOf(crc32(json, crc32(start)))}"}\n`)];
 }
 
 function asJson(payload: Buffer): Buffer {
@@ -74,9 +78,10 @@ function objectOf(text: string): Record<string, unknown> {
 
 const form = 1;
 /** The first line of every file: one without it has lost its beginning. `form` is for later versions. */
-export const firstLine = Buffer.concat(
-  encodeLine({ about: "what hook-server accepted; edit it only while it is stopped", form }),
-);
+export const firstLine = encodeHead({
+  about: "what hook-server accepted; edit it only while it is stopped",
+  form,
+});
 
 /** What a file says. */
 interface Found {

@@ -1,11 +1,10 @@
 import { randomInt } from "node:crypto";
-import { rename, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { Failure, messageOf } from "../core/errors.ts";
+import { Failure } from "../core/errors.ts";
 import { newRunId } from "../core/id.ts";
 import { exists } from "../files/files.ts";
 import { type Entry, isEntry, type KnownRun, type Source } from "./entry.ts";
-import { readFormerStore } from "./former-store.ts";
+import { takeOverFormerStore } from "./former-store.ts";
 import { LineFile } from "./line-file.ts";
 import type { Place } from "./lines.ts";
 import type { Change } from "./payload.ts";
@@ -64,8 +63,7 @@ export class Store {
     { warn, remember = 10_000, minSettled }: StoreOptions,
   ): Promise<{ store: Store; waiting: Entry[] }> {
     const path = join(state, "deliveries.jsonl");
-    const former = join(state, "spool");
-    const hasFormer = await exists(former);
+    const hasFormer = await takeOverFormerStore(state, { path, warn });
     // every server makes the folder of its runs at its first start
     const isNew = hasFormer || !(await exists(join(state, "runs")));
     const kept = () => store.#kept();
@@ -73,7 +71,6 @@ export class Store {
     const store = new Store(file, remember);
     for (const { head, place, number } of lines)
       if (!store.#replay(head, place)) warn(`${path}:${number}: not a line of a delivery or a run`);
-    if (hasFormer) await store.#takeOver(former, warn);
     const waiting = [...store.#known.values()].filter(isWaiting).map(({ entry }) => entry);
     if (lines.length > 0 && lines.at(-1)?.head["stopped"] === undefined)
       warn(
@@ -115,13 +112,18 @@ export class Store {
     if (this.#byDelivery.get(key)?.entry.accepted !== entry.accepted)
       this.#byDelivery.set(key, run);
     this.#lastOrder = Math.max(this.#lastOrder, entry.order);
+    // many at once: a Map whose first entries are deleted is slow to walk
+    if (this.#known.size > this.#remember * 1.25) this.#forgetOldest();
+  }
+
+  #forgetOldest(): void {
     for (const [id, known] of this.#known) {
       if (this.#known.size <= this.#remember) return;
       // what waits is known for as long as it waits, and so are the other runs of its delivery: their line stays
       if (known.line.waiting > 0) continue;
       this.#known.delete(id);
-      const former = deliveryKey(known.entry);
-      if (this.#byDelivery.get(former) === known) this.#byDelivery.delete(former);
+      const key = deliveryKey(known.entry);
+      if (this.#byDelivery.get(key) === known) this.#byDelivery.delete(key);
     }
   }
 
@@ -135,31 +137,14 @@ export class Store {
 
   /** What a rewrite keeps: the lines of what waits, and how each other run ended. */
   #kept() {
-    const runs = [...this.#known.values()];
-    const places = new Set(runs.filter(isWaiting).map(({ line }) => line.place));
-    const ended = runs.filter((run) => !isWaiting(run));
-    return {
-      places: [...places],
-      heads: ended.map(({ entry, state, by }) => ({ runs: [{ ...entry, state, by }] })),
-    };
+    const waiting = [...this.#known.values()].filter(isWaiting);
+    return { places: new Set(waiting.map(({ line }) => line.place)), heads: this.#ends() };
   }
 
-  /** Take over what the version before kept in a folder of its own. */
-  async #takeOver(folder: string, warn: (text: string) => void): Promise<void> {
-    try {
-      const { deliveries, damaged } = await readFormerStore(folder);
-      // a start before this one may have been killed here
-      for (const { runs, payload } of deliveries)
-        if (!runs.some(({ id }) => this.#known.has(String(id))))
-          await this.#file.append({ runs }, payload, (place) => this.#replay({ runs }, place));
-      if (damaged.length > 0) await rename(folder, `${folder}.damaged`);
-      else await rm(folder, { recursive: true });
-      for (const what of damaged) warn(`${what}; kept in ${folder}.damaged`);
-      warn(`${folder} was taken over into deliveries.jsonl`);
-    } catch (error) {
-      // a full disk must not keep the server from starting
-      warn(`${folder} is not taken over: ${messageOf(error)}; restart when there is room`);
-    }
+  *#ends(): Iterable<object> {
+    for (const run of this.#known.values())
+      if (!isWaiting(run))
+        yield { runs: [Object.assign({}, run.entry, { state: run.state, by: run.by })] };
   }
 
   /** All runs that are known, the oldest first. */

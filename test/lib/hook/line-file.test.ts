@@ -14,7 +14,13 @@ import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { test } from "uvu";
 import { LineFile } from "../../../lib/hook/line-file.ts";
-import { decodeLine, encodeLine, type Place, readLines } from "../../../lib/hook/lines.ts";
+import {
+  decodeLine,
+  encodeHead,
+  encodeLine,
+  type Place,
+  readLines,
+} from "../../../lib/hook/lines.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 import { waitFor } from "../../helpers/wait.ts";
 
@@ -47,8 +53,8 @@ async function numbersIn(path: string): Promise<unknown[]> {
 
 const settled = () => {};
 
-const lineOf = (head: object, payload?: string) =>
-  Buffer.concat(encodeLine(head, payload === undefined ? undefined : Buffer.from(payload)));
+const lineOf = (head: object, payload: string) =>
+  Buffer.concat(encodeLine(head, Buffer.from(payload)));
 
 /** A file of so many lines with payloads. */
 async function filled(count: number): Promise<string> {
@@ -231,7 +237,7 @@ test("a line that cannot be kept aside stays in the file, and does not keep it f
 
 test("a file of a later version is refused, and left as it is", async () => {
   const path = inState();
-  writeFileSync(path, lineOf({ about: "x", form: 2 }));
+  writeFileSync(path, encodeHead({ about: "x", form: 2 }));
   const before = readFileSync(path);
   try {
     await opened(path);
