@@ -46,43 +46,43 @@ export class Admission {
    * @param evict is called, with an answer of 429, when the body has to give way to others.
    */
   enter(address: string, evict: (reason: HttpError) => void): Place {
-    const network = this.#networkOf(address);
+    const network = this.networkOf(address);
     const guest: Guest = { network, since: performance.now(), evict, bytes: 0 };
     network.guests.add(guest);
     let accepted = 0;
     return {
       grow: (bytes) => {
         if (!network.guests.has(guest)) return;
-        this.#add(guest, bytes);
-        this.#makeRoom(network);
+        this.add(guest, bytes);
+        this.makeRoom(network);
       },
       accept: () => {
         if (this.#accepted + guest.bytes > this.#space.accepted) throw tooMuch();
-        this.#remove(guest);
+        this.remove(guest);
         this.#accepted += accepted = guest.bytes;
       },
       leave: () => {
-        this.#remove(guest);
+        this.remove(guest);
         this.#accepted -= accepted;
         accepted = 0;
       },
     };
   }
 
-  #networkOf(address: string): Network {
+  private networkOf(address: string): Network {
     const name = networkOf(address);
     const network = this.#networks.get(name) ?? { name, guests: new Set(), bytes: 0 };
     this.#networks.set(name, network);
     return network;
   }
 
-  #add(guest: Guest, bytes: number): void {
+  private add(guest: Guest, bytes: number): void {
     guest.bytes += bytes;
     guest.network.bytes += bytes;
     this.#arriving += bytes;
   }
 
-  #remove(guest: Guest): void {
+  private remove(guest: Guest): void {
     const { network } = guest;
     if (!network.guests.delete(guest)) return;
     network.bytes -= guest.bytes;
@@ -90,16 +90,16 @@ export class Admission {
     if (network.guests.size === 0) this.#networks.delete(network.name);
   }
 
-  #makeRoom(grown: Network): void {
-    while (grown.bytes > this.#space.arriving / 2) this.#evictFrom(grown);
+  private makeRoom(grown: Network): void {
+    while (grown.bytes > this.#space.arriving / 2) this.evictFrom(grown);
     while (this.#arriving > this.#space.arriving)
-      this.#evictFrom(largest([...this.#networks.values()], ({ bytes }) => bytes));
+      this.evictFrom(largest([...this.#networks.values()], ({ bytes }) => bytes));
   }
 
-  #evictFrom({ guests }: Network): void {
+  private evictFrom({ guests }: Network): void {
     const now = performance.now();
     const guest = largest([...guests], ({ bytes, since }) => bytes * (1 + now - since));
-    this.#remove(guest);
+    this.remove(guest);
     guest.evict(tooMuch());
   }
 }

@@ -35,26 +35,26 @@ export function pushFacts(payload: unknown): CommitFacts | undefined {
 export function commitFacts(
   from: Partial<Record<keyof CommitFacts, unknown>>,
 ): CommitFacts | undefined {
-  // a message may be of megabytes, and what is shown is one line
-  const line = (value: unknown) =>
-    beginning(text(value) ?? "", 300)
-      .trimStart()
-      .split(/[\r\n]/, 1)[0]
-      ?.replace(/\p{Cc}+/gu, " ")
-      .trim()
-      .slice(0, 200) || undefined;
-  const facts = Object.entries({
-    title: line(from.title),
-    author: line(from.author),
-    pusher: line(from.pusher),
-    url: webAddress(from.url),
-  }).filter(([, value]) => value !== undefined);
-  return facts.length > 0 ? Object.fromEntries(facts) : undefined;
+  const facts: { -readonly [Name in keyof CommitFacts]: string } = {};
+  for (const name of ["title", "author", "pusher", "url"] as const) {
+    const value = text(from[name]);
+    const shown = value && (name === "url" ? webAddress(value) : firstLine(value));
+    if (shown) facts[name] = shown;
+  }
+  return Object.keys(facts).length > 0 ? facts : undefined;
+}
+
+/** A message may be of megabytes, and what is shown is one line. */
+function firstLine(value: string): string {
+  const [line = ""] = value
+    .slice(0, 300)
+    .trimStart()
+    .split(/[\r\n]/, 1);
+  return beginning(line.replace(/\p{Cc}+/gu, " ").trim(), 200);
 }
 
 /** An address that can be a link: http or https, without a login in it. */
-function webAddress(value: unknown): string | undefined {
-  const source = text(value) ?? "";
+function webAddress(source: string): string | undefined {
   if (source.length > 500 || !URL.canParse(source)) return undefined;
   const url = new URL(source);
   return /^https?:$/.test(url.protocol) && url.username === "" && url.password === ""

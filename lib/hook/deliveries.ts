@@ -64,7 +64,7 @@ export class Deliveries {
     let isProved = false;
     const onProved = () => (isProved = true);
     try {
-      const { status, body, reason } = await this.#answer(request, envelope, onProved);
+      const { status, body, reason } = await this.answer(request, envelope, onProved);
       this.#parts.log.info(`${what}: ${status} ${reason}`);
       sendJson(response, status, body);
       return status;
@@ -85,7 +85,7 @@ export class Deliveries {
   }
 
   /** @param onProved is called when the sender has shown that he knows a secret. */
-  async #answer(
+  private async answer(
     request: IncomingMessage,
     envelope: Envelope | undefined,
     onProved: () => void,
@@ -109,7 +109,7 @@ export class Deliveries {
         onBytes: (bytes) => place.grow(bytes),
         onStart: (end) => (stop = end),
       });
-      return await this.#process(envelope, body, type, { place, onProved });
+      return await this.process(envelope, body, type, { place, onProved });
     } finally {
       place.leave();
     }
@@ -120,7 +120,7 @@ export class Deliveries {
   }
 
   /** The way of a delivery: verify, parse, select what runs, accept. */
-  async #process(
+  private async process(
     envelope: Envelope,
     body: Buffer,
     type: "json" | "form",
@@ -143,18 +143,18 @@ export class Deliveries {
       note(why, facts.ref);
       return withoutRun(why);
     }
-    const branch = repo.refs ? undefined : await this.#branchOf(repo);
+    const branch = repo.refs ? undefined : await this.branchOf(repo);
     const { changes, reason } = selectChanges(repo, facts, branch);
     if (facts.changes.length === 0) note(reason, facts.ref);
     for (const change of facts.changes) if (!changes.includes(change)) note(reason, change.ref);
     if (changes.length === 0) return withoutRun(reason);
-    const answer = await this.#store(envelope, repo, changes, payload);
+    const answer = await this.store(envelope, repo, changes, payload);
     if (answer.status === 200) note(answer.reason, changes[0]?.ref);
     return answer;
   }
 
   /** The branch that a repo's checkout is on; those that ask at the same time share one start of git. */
-  #branchOf(repo: RepoConfig): Promise<string | undefined> {
+  private branchOf(repo: RepoConfig): Promise<string | undefined> {
     let asking = this.#askedBranches.get(repo);
     if (!asking) {
       asking = checkoutBranch(repo).finally(() => this.#askedBranches.delete(repo));
@@ -164,7 +164,7 @@ export class Deliveries {
   }
 
   /** Accept a delivery's changes, unless it came before. */
-  async #store(
+  private async store(
     { forge, event, id }: Envelope,
     repo: RepoConfig,
     changes: readonly Change[],

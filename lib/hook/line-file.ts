@@ -92,56 +92,56 @@ export class LineFile {
    * after it asks what is kept, and must be told of this one.
    */
   append<T>(head: object, payload: Buffer, stored: (place: Place) => T): Promise<T> {
-    return this.#put(encodeLine(head, payload), stored);
+    return this.put(encodeLine(head, payload), stored);
   }
 
   /** Wait until all that was noted so far is on disk; what is appended meanwhile is not waited for. */
   flush(): Promise<void> {
-    return this.#put([], () => {});
+    return this.put([], () => {});
   }
 
-  #put<T>(parts: Buffer[], stored: (place: Place) => T): Promise<T> {
+  private put<T>(parts: Buffer[], stored: (place: Place) => T): Promise<T> {
     return new Promise((resolve, failed) => {
       const size = sum(parts);
       this.#pending.push({ parts, size, stored: (place) => resolve(stored(place)), failed });
-      void this.#writeAll();
+      void this.writeAll();
     });
   }
 
   /** A line that nobody waits for: it goes to disk with the next write or soon, and is tried again when that fails. */
   note(head: object): void {
     this.#notes += encodeHead(head);
-    this.#writeNotesLater();
+    this.writeNotesLater();
   }
 
-  #writeNotesLater(): void {
+  private writeNotesLater(): void {
     this.#noteTimer ??= setTimeout(() => {
       this.#noteTimer = undefined;
-      if (this.#notes !== "") this.flush().catch(() => this.#writeNotesLater());
+      if (this.#notes !== "") this.flush().catch(() => this.writeNotesLater());
     }, noteDelay).unref();
   }
 
   /** Write until nobody waits. A rewrite has its turn between two writes: under load there is always another one. */
-  async #writeAll(): Promise<void> {
+  private async writeAll(): Promise<void> {
     if (this.#isWriting) return;
     this.#isWriting = true;
     while (this.#pending.length > 0) {
       // what comes at the same time shares the write
       await immediate();
-      await this.#write();
-      await this.#rewriteIfDue();
+      await this.write();
+      await this.rewriteIfDue();
     }
     this.#isWriting = false;
   }
 
-  async #write(): Promise<void> {
+  private async write(): Promise<void> {
     const notes = this.#notes;
     let count = 0;
     for (let bytes = 0; count < this.#pending.length && bytes < maxBytesInWrite; count++)
       bytes += this.#pending[count]?.size ?? 0;
     const batch = this.#pending.splice(0, count);
     try {
-      const file = await this.#ready();
+      const file = await this.ready();
       const noted = Buffer.from(notes);
       const bytes = Buffer.concat([noted, ...batch.flatMap(({ parts }) => parts)]);
       // one write, unless the disk takes but a part: appendFile would wait for the disk every 512 KiB
@@ -156,14 +156,14 @@ export class LineFile {
       }
     } catch (error) {
       // what is half there is cut off now, or before the next write; a file whose write failed is not used again
-      await this.#close();
-      await this.#ready().catch(() => {});
+      await this.closeFile();
+      await this.ready().catch(() => {});
       for (const { failed } of batch) failed(error);
     }
   }
 
   /** Have the file open: its name is on disk, and nothing stands behind its good end. */
-  async #ready(): Promise<FileHandle> {
+  private async ready(): Promise<FileHandle> {
     if (this.#file) return this.#file;
     if (this.#length === 0) {
       // what follows brings it to the disk
@@ -188,25 +188,25 @@ export class LineFile {
   }
 
   /** Whatever closing may complain of: what counts was on disk when its write ended. */
-  async #close(): Promise<void> {
+  private async closeFile(): Promise<void> {
     const file = this.#file;
     this.#file = undefined;
     await file?.close().catch(() => {});
   }
 
   /** Rewrite the file when most of it is settled, or part of it is damaged. */
-  async #rewriteIfDue(): Promise<void> {
+  private async rewriteIfDue(): Promise<void> {
     if (!this.#file || this.#length < this.#nextLook) return;
     this.#nextLook = this.#length + this.#minSettled / 4;
     const kept = this.#options.kept();
     const used = sum([...kept.places]);
     if (!this.#isDamaged && this.#length - used <= Math.max(this.#minSettled, used)) return;
-    const problem = await this.#rewrite(this.#file, kept).catch(messageOf);
+    const problem = await this.rewrite(this.#file, kept).catch(messageOf);
     if (problem) this.#options.warn(`${this.#path} is not rewritten now: ${problem}`);
   }
 
   /** Write what is kept of the file beside it, and take its place. Nothing is appended meanwhile. */
-  async #rewrite(from: FileHandle, { heads, places }: Rewritten): Promise<void> {
+  private async rewrite(from: FileHandle, { heads, places }: Rewritten): Promise<void> {
     const path = `${this.#path}.new`;
     const to = await open(path, "ax", 0o600);
     try {
@@ -245,7 +245,7 @@ export class LineFile {
     this.#nextLook = this.#length + this.#minSettled / 4;
     await from.close().catch(() => {});
     // nothing is answered before the new name is on disk: if not now, then when it is opened for the next write
-    await this.#ready().catch(() => {});
+    await this.ready().catch(() => {});
   }
 
   /** Bring what was noted to the disk, and close the file. */
@@ -253,7 +253,7 @@ export class LineFile {
     clearTimeout(this.#noteTimer);
     this.#nextLook = Number.POSITIVE_INFINITY;
     await this.flush().catch(() => {});
-    await this.#close();
+    await this.closeFile();
   }
 }
 

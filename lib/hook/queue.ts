@@ -39,12 +39,12 @@ export class Queue<Entry extends Waiting> {
 
   /** How many of a repo's entries wait. */
   waitingOf(repo: string): number {
-    return this.#lane(repo).waiting.size;
+    return this.lane(repo).waiting.size;
   }
 
   /** The entry of a repo that runs. */
   runningOf(repo: string): Entry | undefined {
-    return this.#lane(repo).running;
+    return this.lane(repo).running;
   }
 
   /**
@@ -52,7 +52,7 @@ export class Queue<Entry extends Waiting> {
    * which is `entry` itself when a newer one waits already. Releases and tags are never superseded.
    */
   add(entry: Entry): { superseded: Entry; by: Entry } | undefined {
-    const { waiting } = this.#lane(entry.repo);
+    const { waiting } = this.lane(entry.repo);
     const other = isBranchPush(entry)
       ? [...waiting.values()].find((each) => each.ref === entry.ref)
       : undefined;
@@ -67,7 +67,7 @@ export class Queue<Entry extends Waiting> {
   /** Take an entry out that waits; false when it does not. */
   remove(entry: Entry): boolean {
     this.changes += 1;
-    return this.#lane(entry.repo).waiting.delete(entry.id);
+    return this.lane(entry.repo).waiting.delete(entry.id);
   }
 
   /** The entry whose turn it is, now running; undefined when none may start. `may` says which repos can run at all. */
@@ -80,16 +80,16 @@ export class Queue<Entry extends Waiting> {
     if (!best) return undefined;
     const entry = first(best);
     this.remove(entry);
-    this.#take(best, entry);
+    this.take(best, entry);
     return entry;
   }
 
   /** An entry that runs already: a build that outlived the server. */
   adopt(entry: Entry): void {
-    this.#take(this.#lane(entry.repo), entry);
+    this.take(this.lane(entry.repo), entry);
   }
 
-  #take(lane: Lane<Entry>, entry: Entry): void {
+  private take(lane: Lane<Entry>, entry: Entry): void {
     this.changes += 1;
     lane.running = entry;
     lane.notBefore = 0;
@@ -101,7 +101,7 @@ export class Queue<Entry extends Waiting> {
     entry: Entry,
     again?: { notBefore: number },
   ): { superseded: Entry; by: Entry } | undefined {
-    const lane = this.#lane(entry.repo);
+    const lane = this.lane(entry.repo);
     lane.running = undefined;
     this.changes += 1;
     if (!again) return undefined;
@@ -127,7 +127,7 @@ export class Queue<Entry extends Waiting> {
     }
   }
 
-  #lane(repo: string): Lane<Entry> {
+  private lane(repo: string): Lane<Entry> {
     let lane = this.#lanes.get(repo);
     if (!lane) {
       lane = { waiting: new Map(), running: undefined, served: 0, notBefore: 0 };

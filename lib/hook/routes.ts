@@ -41,8 +41,8 @@ export class Routes {
   /** What the world sees: deliveries, /healthz, and the rest behind a token or as a page. */
   async web(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const [path = ""] = (request.url ?? "").split("?", 1);
-    if (hookPaths.has(path)) return await this.#deliver(request, response);
-    if (path === "/healthz") return this.#health(request, response);
+    if (hookPaths.has(path)) return await this.deliver(request, response);
+    if (path === "/healthz") return this.health(request, response);
     const { status } = this.#parts.settings.config;
     if (status === undefined) throw new HttpError(404, "there is no such page");
     // what else stands there is of a proxy that asks for a password
@@ -52,16 +52,16 @@ export class Routes {
     // what changes something is asked for by POST
     if (right !== "steer" && !isGet(request))
       throw new HttpError(403, "this token may see, not steer");
-    await this.#trusted(request, response, name);
+    await this.trusted(request, response, name);
   }
 
   /** What the Unix socket serves: whoever can open it is trusted. */
   async local(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    if (request.url === "/healthz") return this.#health(request, response);
-    await this.#trusted(request, response, "the server's own user");
+    if (request.url === "/healthz") return this.health(request, response);
+    await this.trusted(request, response, "the server's own user");
   }
 
-  async #deliver(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  private async deliver(request: IncomingMessage, response: ServerResponse): Promise<void> {
     try {
       if (request.method !== "POST") throw new HttpError(405, "use POST", { allow: "POST" });
       this.#parts.metrics.delivery(await this.#parts.deliveries.handle(request, response));
@@ -71,44 +71,48 @@ export class Routes {
     }
   }
 
-  #health(request: IncomingMessage, response: ServerResponse): void {
+  private health(request: IncomingMessage, response: ServerResponse): void {
     onlyGet(request);
     const { draining } = this.#parts.scheduler;
     sendJson(response, draining ? 503 : 200, { status: draining ? "draining" : "ok" });
   }
 
   /** What those may do who have the token or the socket; `by` is who they are in the records. */
-  async #trusted(request: IncomingMessage, response: ServerResponse, by: string): Promise<void> {
+  private async trusted(
+    request: IncomingMessage,
+    response: ServerResponse,
+    by: string,
+  ): Promise<void> {
     const url = URL.canParse(request.url ?? "/", "http://localhost")
       ? new URL(request.url ?? "/", "http://localhost")
       : undefined;
     if (url?.pathname === "/metrics") {
       response.writeHead(200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" });
       const { queue, draining } = this.#parts.scheduler;
-      const { repos } = planOverview(this.#repoNames(), this.#parts.runs.list());
+      const { repos } = planOverview(this.repoNames(), this.#parts.runs.list());
       response.end(this.#parts.metrics.text(queue, draining, repos));
       return;
     }
     if (url?.pathname === "/overview") {
       onlyGet(request);
-      const overview = planOverview(this.#repoNames(), this.#parts.runs.list());
+      const overview = planOverview(this.repoNames(), this.#parts.runs.list());
       const problems = await this.#parts.problems.list(this.#parts.settings.config.state);
       return sendJson(response, 200, overviewOf(overview, problems));
     }
     if (url?.pathname === "/runs")
-      return sendJson(response, 200, { runs: this.#list(url.searchParams) });
+      return sendJson(response, 200, { runs: this.list(url.searchParams) });
     if (url?.pathname === "/ignored") {
       onlyGet(request);
       const repo = url.searchParams.get("repo") ?? undefined;
       const limit = limitOf(url.searchParams);
       return sendJson(response, 200, { ignored: this.#parts.ignored.list({ repo, limit }) });
     }
-    if (url?.pathname.startsWith("/runs/")) return await this.#run(request, response, url, by);
+    if (url?.pathname.startsWith("/runs/")) return await this.run(request, response, url, by);
     throw new HttpError(404, "there is no such page");
   }
 
   /** The routes below /runs/ID. */
-  async #run(
+  private async run(
     request: IncomingMessage,
     response: ServerResponse,
     url: URL,
@@ -140,12 +144,12 @@ export class Routes {
     });
   }
 
-  #repoNames(): Iterable<string> {
+  private repoNames(): Iterable<string> {
     return this.#parts.settings.config.repos.keys();
   }
 
   /** Runs by the query, the newest first. */
-  #list(query: URLSearchParams): RunView[] {
+  private list(query: URLSearchParams): RunView[] {
     const repo = query.get("repo");
     const state = query.get("state");
     return this.#parts.runs

@@ -44,23 +44,23 @@ export class Scheduler {
       const left = await this.#parts.executor.recover(entry);
       const orphan = orphanOf.get(entry.id);
       if (!left && orphan) await this.#parts.executor.lose(orphan, lost);
-      else if (!left) this.#enqueue(entry);
+      else if (!left) this.enqueue(entry);
       else if ("ended" in left) this.#parts.onEnded(entry, left.ended);
       else {
         this.queue.adopt(entry);
-        this.#follow(entry, left.result);
+        this.follow(entry, left.result);
       }
     }
   }
 
   /** An entry was accepted: it waits for its turn, which may be now. */
   add(entry: Entry): void {
-    this.#enqueue(entry);
+    this.enqueue(entry);
     this.schedule();
   }
 
-  #enqueue(entry: Entry): void {
-    this.#supersede(this.queue.add(entry));
+  private enqueue(entry: Entry): void {
+    this.supersede(this.queue.add(entry));
     const current = this.queue.runningOf(entry.repo);
     if (
       current &&
@@ -77,7 +77,7 @@ export class Scheduler {
     }
   }
 
-  #supersede(result: { superseded: Entry; by: Entry } | undefined): void {
+  private supersede(result: { superseded: Entry; by: Entry } | undefined): void {
     if (!result) return;
     this.#parts.executor.supersede(result.superseded, result.by);
     this.#parts.onSuperseded(result.superseded, result.by);
@@ -91,7 +91,7 @@ export class Scheduler {
       const entry = this.queue.next(concurrency, Date.now(), (repo) => repos.has(repo));
       const repo = entry && repos.get(entry.repo);
       if (!repo) break;
-      this.#follow(entry, this.#parts.executor.run(entry, repo));
+      this.follow(entry, this.#parts.executor.run(entry, repo));
     }
     clearTimeout(this.#timer);
     const next = this.queue.nextTime();
@@ -99,14 +99,14 @@ export class Scheduler {
       this.#timer = setTimeout(() => this.schedule(), Math.max(10, next - Date.now()));
   }
 
-  #follow(entry: Entry, attempt: Promise<Result>): void {
+  private follow(entry: Entry, attempt: Promise<Result>): void {
     attempt
       .then((result) => {
         if ("ended" in result) {
           this.#parts.onEnded(entry, result.ended);
           this.queue.finish(entry);
         } else if ("left" in result) this.queue.finish(entry);
-        else this.#supersede(this.queue.finish(entry, result));
+        else this.supersede(this.queue.finish(entry, result));
         this.schedule();
         if (this.queue.running === 0) this.#onIdle();
       })

@@ -66,11 +66,11 @@ export class Store {
     const hasFormer = await takeOverFormerStore(state, { path, warn });
     // every server makes the folder of its runs at its first start
     const isNew = hasFormer || !(await exists(join(state, "runs")));
-    const kept = () => store.#kept();
+    const kept = () => store.kept();
     const { file, lines } = await LineFile.open(path, { isNew, warn, minSettled, kept });
     const store = new Store(file, remember);
     for (const { head, place, number } of lines)
-      if (!store.#replay(head, place)) warn(`${path}:${number}: not a line of a delivery or a run`);
+      if (!store.replay(head, place)) warn(`${path}:${number}: not a line of a delivery or a run`);
     const waiting = [...store.#known.values()].filter(isWaiting).map(({ entry }) => entry);
     if (lines.length > 0 && lines.at(-1)?.head["stopped"] === undefined)
       warn(
@@ -82,22 +82,25 @@ export class Store {
   }
 
   /** Take in what a line says; false when it says nothing. */
-  #replay({ runs, run, state, by, stopped }: Record<string, unknown>, place: Place): boolean {
+  private replay(
+    { runs, run, state, by, stopped }: Record<string, unknown>,
+    place: Place,
+  ): boolean {
     if (typeof run === "string" && typeof state === "string") {
-      this.#end(run, state, typeof by === "string" ? by : undefined);
+      this.end(run, state, typeof by === "string" ? by : undefined);
       return true;
     }
     if (!Array.isArray(runs) || !runs.every(isEntry)) return stopped !== undefined;
     const line = { place, waiting: 0 };
     for (const { state: end, by: newer, ...entry } of runs as (Entry & Partial<KnownRun>)[]) {
-      this.#know(entry, line);
-      if (end !== undefined) this.#end(entry.id, end, newer);
+      this.know(entry, line);
+      if (end !== undefined) this.end(entry.id, end, newer);
     }
     return true;
   }
 
   /** Know a run from now on. */
-  #know(entry: Entry, line: Line): void {
+  private know(entry: Entry, line: Line): void {
     const before = this.#known.get(entry.id);
     if (before) {
       // a rewrite told of its end first: then it is known as long as another run of its delivery waits
@@ -113,10 +116,10 @@ export class Store {
       this.#byDelivery.set(key, run);
     this.#lastOrder = Math.max(this.#lastOrder, entry.order);
     // many at once: a Map whose first entries are deleted is slow to walk
-    if (this.#known.size > this.#remember * 1.25) this.#forgetOldest();
+    if (this.#known.size > this.#remember * 1.25) this.forgetOldest();
   }
 
-  #forgetOldest(): void {
+  private forgetOldest(): void {
     for (const [id, known] of this.#known) {
       if (this.#known.size <= this.#remember) return;
       // what waits is known for as long as it waits, and so are the other runs of its delivery: their line stays
@@ -128,7 +131,7 @@ export class Store {
   }
 
   /** Nothing more comes of a run. */
-  #end(id: string, state: string, by: string | undefined): void {
+  private end(id: string, state: string, by: string | undefined): void {
     const known = this.#known.get(id);
     if (!known) return;
     if (isWaiting(known)) known.line.waiting -= 1;
@@ -136,12 +139,12 @@ export class Store {
   }
 
   /** What a rewrite keeps: the lines of what waits, and how each other run ended. */
-  #kept() {
+  private kept() {
     const waiting = [...this.#known.values()].filter(isWaiting);
-    return { places: new Set(waiting.map(({ line }) => line.place)), heads: this.#ends() };
+    return { places: new Set(waiting.map(({ line }) => line.place)), heads: this.ends() };
   }
 
-  *#ends(): Iterable<object> {
+  private *ends(): Iterable<object> {
     for (const run of this.#known.values())
       if (!isWaiting(run))
         yield { runs: [Object.assign({}, run.entry, { state: run.state, by: run.by })] };
@@ -167,11 +170,11 @@ export class Store {
     const entries = changes.map((change): Entry => {
       // microseconds; it grows also when the clock is set back
       this.#lastOrder = Math.max(now * 1000, this.#lastOrder + 1);
-      return { id: this.#freshId(now), ...source, ...change, order: this.#lastOrder, accepted };
+      return { id: this.freshId(now), ...source, ...change, order: this.#lastOrder, accepted };
     });
     return this.#file.append({ runs: entries }, payload, (place) => {
       const line = { place, waiting: 0 };
-      for (const entry of entries) this.#know(entry, line);
+      for (const entry of entries) this.know(entry, line);
       return entries;
     });
   }
@@ -180,7 +183,7 @@ export class Store {
    * An id that no other run has. Six random digits for each would meet too soon when thousands come in one second:
    * from a random start, an odd step leads through all of their values.
    */
-  #freshId(now: number): string {
+  private freshId(now: number): string {
     for (;;) {
       this.#digits = (this.#digits + 0x9e3779) % 0x1000000;
       const id = newRunId(now, this.#digits.toString(16).padStart(6, "0"));
@@ -210,7 +213,7 @@ export class Store {
   /** The run of an entry has ended with `state`, or gave way to the run `by`: it goes to disk with the next write. */
   settle(entry: Entry, state: string, by?: string): void {
     this.#file.note({ run: entry.id, state, by });
-    this.#end(entry.id, state, by);
+    this.end(entry.id, state, by);
   }
 
   /** Wait until all that was settled is on disk. @throws what the file system threw. */
