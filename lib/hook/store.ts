@@ -140,6 +140,7 @@ export class Store {
 
   /** What a rewrite keeps: the lines of what waits, and how each other run ended. */
   private kept() {
+    this.forgetOldest();
     const waiting = [...this.#known.values()].filter(isWaiting);
     return { places: new Set(waiting.map(({ line }) => line.place)), heads: this.ends() };
   }
