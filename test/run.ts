@@ -242,7 +242,7 @@ function hasFailed(output: string): boolean {
 async function tidy(folder: string): Promise<string[]> {
   const problems: string[] = [];
   let left = await processesOf(folder);
-  for (let wait = 0; left.length && wait < 20; wait++) {
+  for (let wait = 0; left.length && wait < 20 * slowness(jobs); wait++) {
     await sleep(100); // a process that is ending is not left behind
     left = await processesOf(folder);
   }

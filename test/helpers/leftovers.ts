@@ -20,15 +20,17 @@ export async function processesOf(folder: string): Promise<{ pid: number; comman
   return found;
 }
 
-/** Kills, with two passes since a process may fork meanwhile. */
+/** Kills all at once, as a crash does: none of them sees another one's end. With two passes since a process may fork meanwhile. */
 export async function killProcessesOf(folder: string): Promise<void> {
   for (let pass = 0; pass < 2; pass++) {
-    for (const { pid } of await processesOf(folder)) {
-      try {
-        process.kill(pid, "SIGKILL");
-      } catch {
-        // It ended by itself.
+    const found = await processesOf(folder);
+    for (const signal of ["SIGSTOP", "SIGKILL"] as const)
+      for (const { pid } of found) {
+        try {
+          process.kill(pid, signal);
+        } catch {
+          // It ended by itself.
+        }
       }
-    }
   }
 }

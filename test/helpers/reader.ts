@@ -32,8 +32,9 @@ for (let turn = 0; turn % 100 !== 0 || !existsSync(stop); turn++) {
 console.log(JSON.stringify({ rounds, seen }));
 `;
 
-/** How long is switched at least, in milliseconds. */
+/** How long is switched, in milliseconds, and how often at most: a release each time is dated later, but not too much. */
 const switchingTime = 1500;
+const mostSwitches = 200;
 
 /**
  * Repeats `work` for `switchingTime`, and three times at least, while the files are read again and again, and gives how often each content was seen
@@ -50,7 +51,7 @@ export async function readWhile(
   let switches = 0;
   try {
     do await work(switches++);
-    while (switches < 3 || Date.now() < end);
+    while (switches < 3 || (switches < mostSwitches && Date.now() < end));
   } finally {
     writeFileSync(stop, "");
   }

@@ -1,6 +1,7 @@
 // Ends or starves a process at an exact system call, by strace's fault injection.
 import { spawnSync } from "node:child_process";
 import { scriptArgv } from "./run.ts";
+import { slowness } from "./wait.ts";
 
 /** Why calls cannot be injected here; undefined when they can. */
 export const needsStrace = (() => {
@@ -31,7 +32,13 @@ export function injected(script: string, args: string[], calls: string, fault: s
     .join(",");
   return [
     ...["strace", "-f", "-qq", "-o", "/dev/null", "-e", `trace=${names}`],
-    ...["-e", `inject=${names}:${fault}`, "timeout", "--signal=KILL", "20"],
+    ...[
+      "-e",
+      `inject=${names}:${fault}`,
+      "timeout",
+      "--signal=KILL",
+      String(Math.ceil(20 * slowness())),
+    ],
     ...[...scriptArgv(script), ...args],
   ];
 }

@@ -30,6 +30,6 @@ export async function removeUser(user: TestUser): Promise<void> {
 }
 
 /** Two test files may want /etc/passwd at once, and useradd does not wait for its lock. */
-async function locked(argv: string[]): Promise<void> {
+export async function locked(argv: string[]): Promise<void> {
   await runCommand(["flock", "/run/lock/boatyard-test-users", ...argv], { expect: 0 });
 }

@@ -122,7 +122,7 @@ export async function installServer({ sh }: Machine, repo: string): Promise<void
     cp -r clone/dist boatyard
     node /root/boatyard/setup.mjs server --yes
     setup repo ${repo} --yes
-    sleep 1 # nobody pushes sooner
+    until hook-server status --json | grep -q '"${repo}"'; do sleep 0.1; done
     deliver ${repo} /etc/boatyard/${repo.split("/")[1]}.secret`);
 }
 

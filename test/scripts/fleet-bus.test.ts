@@ -62,6 +62,7 @@ testBus("one that was off takes the newest order when it is back", async () => {
   const { repo, slave, served, update } = await setUp();
   await slave("web-1");
   const two = await slave("web-2");
+  await two.until(/connected to the bus as web-2/);
   const lines = ["bus://web-1", "bus://web-2", "bus://web-3"];
   await update(lines, ["site", "--wait", "--timeout", "1s"], 1);
   await two.stop();

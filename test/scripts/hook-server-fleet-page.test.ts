@@ -38,7 +38,7 @@ test("/fleet shows what --status and --converge saw last, drift first; strangers
     return slave;
   };
   const master = async (args: string[], expect: number) => {
-    const flags = ["--base", base, "--retries", "0", "--connect-timeout", "1s", ...args];
+    const flags = ["--base", base, "--retries", "0", "--connect-timeout", "20s", ...args];
     return await runScript("server-update", flags, { env: { XDG_STATE_HOME: dir }, expect });
   };
   await writeFile(list, `${one}\n${two}\n`);

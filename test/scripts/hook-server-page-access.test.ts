@@ -28,7 +28,7 @@ test.before(async () => {
       "printf '\\033[32mgreen\\033[0m and \\033[1;31mred\\033[0m\\n'",
       'for i in $(seq 1 700); do echo "line $i"; done',
       'test "$HOOK_REPO" = me/broken && { echo "error: it broke"; exit 1; }',
-      'test "$HOOK_REPO" = me/busy && sleep 60; true',
+      'test "$HOOK_REPO" = me/busy && sleep 600; true',
     ].join("\n"),
   });
   await writeFile(join(server.dir, "list"), "one\ntwo\n");
@@ -42,9 +42,10 @@ test.before(async () => {
         },
       })
     ).body.run as string;
-  await push("me/site", 1);
-  await push("me/site", 2);
-  await server.idle();
+  for (const n of [1, 2]) {
+    await push("me/site", n);
+    await server.idle();
+  }
   good = await push("me/site", 3);
   failed = await push("me/broken", 4);
   await server.idle();

@@ -16,7 +16,7 @@ import { waitFor } from "../helpers/wait.ts";
 test("a commit that fails is tried again at growing intervals, a new one at once; poll: false never looks", async () => {
   const repo = await makeRepo({ files: { "a.txt": "1" } });
   const dir = await makeYard({
-    repos: { "me/site": "poll: 200ms", "me/silent": "poll: false" },
+    repos: { "me/site": "poll: 500ms", "me/silent": "poll: false" },
     job: "exit 7",
   });
   await rm(join(dir, "co"), { recursive: true });
@@ -33,11 +33,11 @@ test("a commit that fails is tried again at growing intervals, a new one at once
     const [newest] = await failed(first);
     const pause = Date.parse(standing().notBefore) - Date.parse(newest?.accepted ?? "");
     // the time was taken just before the run was accepted
-    const wait = 200 * 2 ** tries;
+    const wait = 500 * 2 ** tries;
     assert.ok(pause > wait / 2 && pause < wait + 50, `${pause} ms after ${tries} tries`);
   }
   const second = await repo.push({ "a.txt": "2" });
-  await waitFor(async () => (await failed(second)).length === 1);
+  await waitFor(async () => (await failed(second)).length > 0);
   const runs = await server.runs();
   assert.ok(runs.every((run) => run.repo === "me/site"));
   await server.stop();

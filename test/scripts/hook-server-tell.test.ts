@@ -1,6 +1,6 @@
 // hook-server tells what becomes of runs: statuses at the forge, messages, on_failure and on_change; a kill loses none.
-import { readFileSync } from "node:fs";
-import { chmod, readFile, writeFile } from "node:fs/promises";
+import { existsSync, readFileSync } from "node:fs";
+import { chmod, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -19,7 +19,7 @@ async function makeTellingYard(forgeApi: string, { top = "", repo = "" } = {}): 
 forge: { git.example.com: { kind: gitlab, api: "${forgeApi}", token_file: token } }
 ${top}`,
     repos: { "me/site": repo },
-    job: `cd "$(dirname "$0")"; echo "built planted-forge-token"; [ ! -e broken ] || { echo "it broke"; exit 7; }; [ ! -e slow ] || sleep 600`,
+    job: `cd "$(dirname "$0")"; echo "built planted-forge-token"; [ ! -e broken ] || { echo "it broke"; exit 7; }; [ ! -e slow ] || { touch begun; sleep 600; }`,
   });
   await writeFile(join(dir, "token"), "planted-forge-token\n", { mode: 0o600 });
   return dir;
@@ -55,7 +55,6 @@ on_success: 'echo "$RUN_RESULT|$RUN_URL" >>successes'`,
     await push(server, number);
     await server.idle();
   }
-  const { rm } = await import("node:fs/promises");
   await rm(broken);
   await push(server, 4);
   const runs = await server.idle();
@@ -92,7 +91,7 @@ on_success: 'echo "$RUN_RESULT|$RUN_URL" >>successes'`,
     lines("failures")[0] ?? "",
     /^failed\|\|\d+\.\d\|https:\/\/ci\.example\.com\/hooks\/runs\/\S+\|me\/site$/,
   );
-  assert.match(await readFile(join(dir, "co/log"), "utf8"), /it broke/);
+  await waitFor(() => /it broke/.test(readFileSync(join(dir, "co/log"), "utf8")));
   assert.is(lines("successes").length, 2);
   await waitFor(async () =>
     runs.every(({ id }) => {
@@ -114,9 +113,10 @@ test("an API that is down for a while gets each end later, over kill -9; a super
   const running = await waitFor(async () =>
     (await server.runs()).find(({ state }) => state === "running"),
   );
-  await server.local(`/runs/${running.id}/cancel`, "POST");
-  const { rm } = await import("node:fs/promises");
+  // it has seen the file, and the next one must not
+  await waitFor(() => existsSync(join(dir, "begun")));
   await rm(join(dir, "slow"));
+  await server.local(`/runs/${running.id}/cancel`, "POST");
   await waitFor(async () => (await server.runs()).every(({ state }) => state !== "waiting"));
   await server.idle();
   await server.kill();
@@ -142,6 +142,7 @@ test("a payload from a host that is not configured sends nothing, and no other f
     await push(server, 1, "https://evil.example/me/site/commit/x");
     await server.idle();
   }
+  await server.running.until(/no forge is told/);
   const said = server.running.output().match(/no forge is told of a run of me\/site: .*/g);
   assert.equal(said, [
     "no forge is told of a run of me/site: its commit's link leads to evil.example, which is not under forge:",
@@ -164,6 +165,7 @@ test("with several forges and no link to one of them, the log says once that nob
     await server.send({ payload: pushPayload("me/site", sha(number)) });
     await server.idle();
   }
+  await server.running.until(/no forge is told/);
   const said = server.running.output().match(/no forge is told of a run of me\/site: .*/g);
   const wanted = "set forge: at the repo, to other.example or git.example.com";
   assert.equal(said, [
@@ -198,10 +200,14 @@ test("a release shows its status beside the commit of its tag, which the forge d
 });
 
 test("through an API that fails half the time, and kills, each of many pushes ends with the right status", async () => {
-  let random = 7;
-  const next = () => (random = (random * 1103515245 + 12345) % 2 ** 31) / 2 ** 31;
   const faults: Fault[] = ["503 before", "cut before", "cut after"];
-  const fault = () => (next() < 0.5 ? faults[Math.floor(next() * 3)] : undefined);
+  const asked = new Map<string, number>();
+  // of each commit's every other request: how long it takes until one gets through is no matter of chance
+  const fault = ({ path }: { path: string }) => {
+    const count = asked.get(path) ?? asked.size;
+    asked.set(path, count + 1);
+    return count % 2 === 0 ? faults[(count / 2) % 3] : undefined;
+  };
   const forge = await startForge("gitlab", fault);
   const dir = await makeTellingYard(forge.api);
   let server = await startHooks(dir);

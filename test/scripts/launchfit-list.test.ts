@@ -10,7 +10,7 @@ import { makePublisher } from "../helpers/publisher.ts";
 import { runCommand, runScript, scriptArgv } from "../helpers/run.ts";
 import { testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
-import { makeUser, removeUser } from "../helpers/users.ts";
+import { locked, makeUser, removeUser } from "../helpers/users.ts";
 import { waitFor } from "../helpers/wait.ts";
 
 const publisher = await makePublisher();
@@ -125,7 +125,7 @@ testUnless(test, process.getuid?.() === 0 ? undefined : "needs root")(
   async () => {
     const user = await makeUser();
     try {
-      await runCommand(["usermod", "--comment", "Boatyard app my-app", user.name], { expect: 0 });
+      await locked(["usermod", "--comment", "Boatyard app my-app", user.name]);
       const unit = await deploy(publisher);
       const bin = tempDir();
       // where no systemd runs, this answers for systemctl
@@ -143,7 +143,7 @@ testUnless(test, process.getuid?.() === 0 ? undefined : "needs root")(
         assert.is(rows.find((row) => row.directory === folder)?.["state"], "not running", stdout);
 
       // the user's own view: what root runs is not asked, what is named is said to be closed
-      await runCommand(["usermod", "--comment", "", user.name], { expect: 0 });
+      await locked(["usermod", "--comment", "", user.name]);
       const running = await unit.launch();
       const asUser = (...args: string[]) => {
         const id = [`--reuid=${user.uid}`, `--regid=${user.gid}`, "--clear-groups"];

@@ -14,16 +14,19 @@ async function freshPublisher() {
   return fresh;
 }
 
-/** Ends with 3 as soon as the file is there. */
-const diesAt = (file: string) =>
-  `setInterval(() => require("fs").existsSync(${JSON.stringify(file)}) && process.exit(3), 10);`;
+/** Ends with 3 as soon as the file is there; the last thing it does is to make another one beside it. */
+const diesAt = (file: string) => `
+setInterval(() => require("fs").existsSync(${JSON.stringify(file)}) && process.exit(3), 10);
+process.on("exit", () => require("fs").writeFileSync(${JSON.stringify(`${file}.done`)}, ""));`;
 
 test("an app that ends while after_restart runs is a failed update and is undone", async () => {
   const publisher = await freshPublisher();
   const die = join(tempDir(), "die");
   const app = await deploy(publisher, {
     app: ["forever: true"],
-    hooks: [`after_restart: touch ${die}; sleep 0.6`],
+    hooks: [
+      `after_restart: touch ${die}; until test -e ${die}.done; do sleep 0.05; done; sleep 0.3`,
+    ],
   });
   const running = await app.launch();
   await waitFor(async () => (await app.ask()) === "1", { what: "version 1" });

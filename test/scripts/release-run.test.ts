@@ -2,10 +2,9 @@
 import { existsSync } from "node:fs";
 import { chmod, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { processesOf } from "../helpers/leftovers.ts";
+import { killProcessesOf, processesOf } from "../helpers/leftovers.ts";
 import { type Files, git, makeRepo, type TestRepo, writeFiles } from "../helpers/repos.ts";
 import { type RunOptions, runScript, startScript } from "../helpers/run.ts";
 import { tempDir } from "../helpers/tmp.ts";
@@ -148,7 +147,7 @@ test("what a killed release left behind is cleared by the next one", async () =>
   running.kill("SIGKILL");
   await running.exited;
   const parent = join(dir, "..");
-  for (const { pid } of await processesOf(parent)) process.kill(pid, "SIGKILL");
+  await killProcessesOf(parent);
   assert.is((await readdir(parent)).length, 2);
   await release([dir, "--tag", "v1"], { expect: 0 });
   assert.equal((await readdir(parent)).sort(), ["site"]);

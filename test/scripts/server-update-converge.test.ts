@@ -32,7 +32,7 @@ async function setUp() {
       return server;
     },
     async run(args: string[], expect?: number) {
-      const flags = ["--base", base, "--retries", "0", "--connect-timeout", "1s", ...args];
+      const flags = ["--base", base, "--retries", "0", "--connect-timeout", "20s", ...args];
       const env = { XDG_STATE_HOME: dir };
       return await runScript("server-update", flags, {
         env,
@@ -122,12 +122,13 @@ test("--status without a repo is an inventory; it exits 1 when one differs, with
 
   // what nobody asked for, a branch that is another, a failed update
   const next = await repo.push({ "index.html": "two" });
-  assert.is((await fetch(`http://${two}/get/?repo=site&sha=${next}&branch=side`)).status, 202);
-  await fetch(`http://${two}/get/?repo=nothere`);
-  const { job } = (await (await fetch(`http://${two}/get/?repo=nothere`)).json()) as {
-    job: string;
+  const end = async (query: string) => {
+    const asked = await fetch(`http://${two}/get/?${query}`);
+    assert.is(asked.status, 202);
+    const { job } = (await asked.json()) as { job: string };
+    await fetch(`http://${two}/jobs/${job}?wait=20s`);
   };
-  await fetch(`http://${two}/jobs/${job}?wait=20s`);
+  for (const query of [`repo=site&sha=${next}&branch=side`, "repo=nothere"]) await end(query);
   await writeFile(list, `${one}\n${two}\n${old.name}\n`);
   const drift = await run(["--status", "--list", list, "--json"], 1);
   await old.close();

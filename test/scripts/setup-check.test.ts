@@ -68,7 +68,8 @@ testUnless(test, missing)(
       setup slave --yes`);
       // a branch that is not the forge's default, on a server that runs: only its pushes are built
       await sh("cd work/jostylr/two; git push -q origin HEAD:deploy");
-      await sh("setup repo jostylr/two --branch deploy --yes; sleep 1");
+      await sh("setup repo jostylr/two --branch deploy --yes");
+      await sh("until hook-server status --json | grep -q '\"jostylr/two\"'; do sleep 0.1; done");
       const main = await sh("deliver jostylr/two /etc/boatyard/two.secret");
       assert.match(main.stdout, '"run":null');
       assert.is(

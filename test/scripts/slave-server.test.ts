@@ -109,8 +109,12 @@ test("a request is answered at once, and the job tells the result", async () => 
 
 test("fifty requests at once are one run and one further run, and all are told its result", async () => {
   const { repo, base } = await repoWithBase();
-  const { port } = await startSlave(base);
+  const gate = join(tempDir(), "gate");
+  // the first run goes on until all have asked
+  const config = `after: 'until test -e ${gate}; do sleep 0.02; done'\n`;
+  const { port } = await startSlave(base, { config });
   const replies = await Promise.all(Array.from({ length: 50 }, () => ask(port, "/get/?repo=site")));
+  await writeFile(gate, "");
   const jobs = new Set(replies.map(({ json }) => json.job));
   assert.ok(jobs.size <= 2, `${jobs.size} jobs`);
   const sha = await repo.git("rev-parse", "HEAD");

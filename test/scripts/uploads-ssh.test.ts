@@ -146,6 +146,7 @@ sshTest(
     await uploads(dir, ["--retries", "0"], { expect: 1 });
     assert.equal(seen, ["1"]);
     const { stdout } = await uploads(dir, ["--json"], { expect: 0 });
+    await waitFor(() => seen.at(-1) === "2");
     over = true;
     await reader;
     assert.equal(seen, ["1", "2"]);
