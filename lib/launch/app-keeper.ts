@@ -1,7 +1,6 @@
 import { rename, rm } from "node:fs/promises";
-import { join } from "node:path";
 import { messageOf } from "../core/errors.ts";
-import { type AppEnd, type RunningApp, takeOverApp } from "./app-process.ts";
+import { type AppEnd, appRecords, findApp, type RunningApp } from "./app-process.ts";
 import type { AppSettings } from "./app-settings.ts";
 import { AppStarter, type AppStarterOptions, type Known } from "./app-starter.ts";
 import { maxIllRestarts, planIllRestart, planRestart, type Restarts } from "./restarts.ts";
@@ -28,6 +27,7 @@ export class AppKeeper {
 
   readonly #options: KeeperOptions;
   readonly #starter: AppStarter;
+  readonly #records: ReturnType<typeof appRecords>;
   #restartTimer: NodeJS.Timeout | undefined;
   /** When it was started again for its bad health, lately. */
   #illRestarts: number[] = [];
@@ -39,19 +39,30 @@ export class AppKeeper {
   constructor(options: KeeperOptions) {
     this.#options = options;
     this.#starter = new AppStarter(options);
+    this.#records = appRecords(options.releases.deploy);
   }
 
   /** Take over the app that outlived the launchfit before, else start it. */
   async takeOverOrStart(): Promise<void> {
     const { version } = await this.#current();
     const { app, beside } = this.#records;
+    const { log, releases } = this.#options;
+    let living: RunningApp | undefined;
     // an update that was killed may have left two: the one that is current goes on, the other is ended
-    const first = await takeOverApp(app, version);
-    const second = await takeOverApp(beside, first ? undefined : version);
-    if (second) await rename(beside, app);
-    const living = first ?? second;
+    for (const record of [app, beside]) {
+      const found = await findApp(record);
+      if (!found) continue;
+      if (!living && found.alive && found.version === version) {
+        living = found;
+        if (record === beside) await rename(beside, app);
+        continue;
+      }
+      const what = `version ${found.version}, process ${found.pid}`;
+      log(`${what}, was left by a launchfit that was killed: it is ended`);
+      await this.#starter.end(found, await releases.settings(found.version).catch(() => undefined));
+    }
     if (!living) return this.start();
-    this.#options.log(`took over ${version}, process ${living.pid}, which was running already`);
+    log(`took over ${version}, process ${living.pid}, which was running already`);
     this.#watch(living);
   }
 
@@ -164,12 +175,6 @@ export class AppKeeper {
   close(): void {
     clearTimeout(this.#restartTimer);
     this.#starter.close();
-  }
-
-  /** Where the app is recorded, and the one that an update starts beside it. */
-  get #records(): { app: string; beside: string } {
-    const { state } = this.#options.releases.deploy;
-    return { app: join(state, "app.json"), beside: join(state, "app-beside.json") };
   }
 
   async #current(): Promise<Known> {

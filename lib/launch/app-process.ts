@@ -1,9 +1,21 @@
 import process from "node:process";
-import { readdir, readFile, readlink } from "node:fs/promises";
+import { readdir, readFile, readlink, stat } from "node:fs/promises";
 import { constants } from "node:os";
+import { dirname, join } from "node:path";
 import { Failure, messageOf } from "../core/errors.ts";
+import { bootId } from "../core/id.ts";
 import { $, cleanEnvironment, type ProcessPromise } from "../exec/exec.ts";
-import { endTree, isAlive, membersOf, newCookie, startTimeOf } from "../exec/process-tree.ts";
+import {
+  endTree,
+  isAlive,
+  membersOf,
+  newCookie,
+  processStat,
+  type ProcessStat,
+  startTimeOf,
+  type Tree,
+} from "../exec/process-tree.ts";
+import type { DeployDirectory } from "./deploy-directory.ts";
 import { StateFile } from "./state-file.ts";
 
 /** How an app is started. */
@@ -38,80 +50,89 @@ export interface AppEnd {
   code: number;
 }
 
-/** What the record file holds. Without a pid, launchfit died between the decision and the start. */
+/** What the record file holds: a process for ever, by its start time and that of the machine. */
 interface AppRecord {
+  /** Carried by the app and what it starts. */
   cookie: string;
   version: string;
   startedAt: string;
-  pid?: number;
+  pid: number;
   startTime?: number | undefined;
+  boot: string;
+  /** The folder of the record: the copy of a directory has the record, and not the app. */
+  folder: string;
+}
+
+/** Where the app of a deploy directory is recorded, and the one that an update starts beside it. */
+export function appRecords({ state }: Pick<DeployDirectory, "state">) {
+  return { app: join(state, "app.json"), beside: join(state, "app-beside.json") };
 }
 
 /** No process outlives a power cut: the record need not be brought to the disk. */
 const recordIn = (path: string) => new StateFile<Partial<AppRecord>>(path, {}, { durable: false });
 
-/**
- * Start the app in a session of its own. The record is written before it starts (with its cookie) and
- * after (with its pid): whenever launchfit is killed, the next one can find the app.
- * @throws {Failure} when it cannot be started.
- */
-export async function startApp(options: AppStart): Promise<RunningApp> {
-  const { exec, dir, output, fd3 } = options;
-  const cookie = newCookie();
-  const record: AppRecord = {
-    cookie,
-    version: options.version,
-    startedAt: new Date().toISOString(),
-  };
-  const file = recordIn(options.record);
-  await file.save({ ...record, pid: undefined, startTime: undefined });
-  // the pid of the outer shell is that of the inner one, and of the app when it is a single command
-  const script =
-    fd3 === undefined ? [exec] : ['LISTEN_PID=$$ LISTEN_FDS=1 exec /bin/sh -c "$0"', exec];
-  const child = $({
-    cwd: dir,
-    env: cleanEnvironment({ ...options.env, PWD: dir }),
-    stdio: ["ignore", output, output, ...(fd3 === undefined ? [] : [fd3])],
-    cookie,
-    outlives: true,
-    nothrow: true,
-  })`/bin/sh -c ${script}`;
-  const { pid } = child;
-  if (pid === undefined) throw new Failure(messageOf((await child).cause));
-  const started = { ...record, pid, startTime: await startTimeOf(pid) };
-  await file.save(started);
-  return new RunningApp(started, endOf(child));
+async function folderId(record: string): Promise<string> {
+  const { dev, ino } = await stat(dirname(record));
+  return `${dev}:${ino}`;
 }
 
 /**
- * The app that outlived the launchfit before, when it lives and serves `version`; any other remainder of
- * it is ended, so that there are never two.
- * @param version undefined: whatever is recorded there is ended.
+ * Start the app in a session of its own. It runs only once it is recorded: whenever launchfit is killed, the next one
+ * can find it.
+ * @throws {Failure} when it cannot be started.
  */
-export async function takeOverApp(
-  recordFile: string,
-  version: string | undefined,
-): Promise<RunningApp | undefined> {
-  const record = await recordIn(recordFile).load();
-  const { pid, startTime, cookie, startedAt = "" } = record;
-  if (typeof cookie !== "string" || cookie === "") return undefined;
-  if (
-    pid !== undefined &&
-    version !== undefined &&
-    record.version === version &&
-    (await isAlive(pid, startTime))
-  )
-    return new RunningApp({ cookie, version, startedAt, pid, startTime }, watchEnd(pid, startTime));
-  if ((await membersOf({ cookie })).length > 0) await endTree({ cookie });
-  return undefined;
+export async function startApp(options: AppStart): Promise<RunningApp> {
+  const { exec, dir, output, fd3, version } = options;
+  const cookie = newCookie();
+  // a shell that waits for a line, or for the end of us, and then becomes the app, with the same pid
+  const listen = fd3 === undefined ? "" : "LISTEN_PID=$$ LISTEN_FDS=1 ";
+  const script = `read -r _ || exit; ${listen}exec /bin/sh -c "$0" </dev/null`;
+  const child = $({
+    cwd: dir,
+    env: cleanEnvironment({ ...options.env, PWD: dir }),
+    stdio: ["pipe", output, output, ...(fd3 === undefined ? [] : [fd3])],
+    cookie,
+    outlives: true,
+    nothrow: true,
+  })`/bin/sh -c ${script} ${exec}`;
+  const { pid } = child;
+  if (pid === undefined) throw new Failure(messageOf((await child).cause));
+  try {
+    const started = {
+      ...{ cookie, version, pid, startTime: await startTimeOf(pid) },
+      startedAt: new Date().toISOString(),
+      ...{ boot: bootId(), folder: await folderId(options.record) },
+    };
+    await recordIn(options.record).save(started);
+    child.stdin.write("\n");
+    return new RunningApp(started, endOf(child));
+  } finally {
+    child.stdin.end();
+  }
 }
+
+/** The app that a launchfit before has recorded and left: itself, or what it started. */
+export async function findApp(record: string): Promise<RunningApp | undefined> {
+  const known = await recordIn(record).load();
+  const { pid, startTime, cookie, version = "", startedAt = "" } = known;
+  if (typeof cookie !== "string" || cookie === "" || !Number.isInteger(pid)) return undefined;
+  const { boot = bootId(), folder = await folderId(record) } = known;
+  if (boot !== bootId() || folder !== (await folderId(record))) return undefined;
+  const found = { cookie, version, startedAt, pid: Number(pid), startTime, boot, folder };
+  const isThere = startTime !== undefined && (await isAlive(found.pid, startTime));
+  const end = isThere ? watchEnd(found.pid, startTime) : Promise.resolve(unseenEnd);
+  const app = new RunningApp(found, end, isThere);
+  return isThere || (await app.members()).length > 0 ? app : undefined;
+}
+
+const unseenEnd = { how: "an exit code nobody saw", code: 1 };
 
 /** The end of an app that is not a child of ours: nobody tells it, so it is looked for. */
 async function watchEnd(pid: number, startTime: number | undefined): Promise<AppEnd> {
   while (await isAlive(pid, startTime)) {
     await new Promise<void>((resolve) => void setTimeout(resolve, 200).unref());
   }
-  return { how: "an exit code nobody saw", code: 1 };
+  return unseenEnd;
 }
 
 async function endOf(child: ProcessPromise): Promise<AppEnd> {
@@ -133,7 +154,7 @@ export class RunningApp {
   readonly pid: number;
   readonly version: string;
   readonly ended: Promise<AppEnd>;
-  alive = true;
+  alive: boolean;
   readonly #cookie: string;
   readonly #startTime: number | undefined;
   /** Milliseconds that it had lived when it was taken over: of that only the time of day is known. */
@@ -141,9 +162,11 @@ export class RunningApp {
   readonly #since = performance.now();
 
   constructor(
-    { pid, version, cookie, startedAt, startTime }: AppRecord & { pid: number },
+    { pid, version, cookie, startedAt, startTime }: AppRecord,
     ended: Promise<AppEnd>,
+    alive = true,
   ) {
+    this.alive = alive;
     this.pid = pid;
     this.version = version;
     this.#cookie = cookie;
@@ -160,10 +183,23 @@ export class RunningApp {
     return this.#livedBefore + Math.round(performance.now() - this.#since);
   }
 
+  /** It and what it started, as far as that lives. */
+  members(): Promise<ProcessStat[]> {
+    return membersOf(this.#tree());
+  }
+
+  /** Once it has ended, its pid may be another's. */
+  #tree(): Tree {
+    const cookie = this.#cookie;
+    const { startTime } = processStat(this.pid) ?? {};
+    return startTime === undefined || startTime === this.#startTime
+      ? { pid: this.pid, cookie }
+      : { cookie };
+  }
+
   /** Bytes of memory that it and all that it started have resident; what they share is counted for each. */
   async memory(): Promise<number> {
-    const members = await membersOf({ pid: this.pid, cookie: this.#cookie });
-    const sizes = members.map(async ({ pid }) => {
+    const sizes = (await this.members()).map(async ({ pid }) => {
       const status = await readFile(`/proc/${pid}/status`, "latin1").catch(() => "");
       return Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1] ?? 0) * 1024;
     });
@@ -174,7 +210,7 @@ export class RunningApp {
   async holdsSocket(inode: string): Promise<boolean> {
     // most often it is the app itself; the look at all processes takes longer
     if (await hasSocket(this.pid, inode)) return true;
-    const members = await membersOf({ pid: this.pid, cookie: this.#cookie });
+    const members = await this.members();
     const held = await Promise.all(members.map(({ pid }) => hasSocket(pid, inode)));
     return held.includes(true);
   }
@@ -193,7 +229,6 @@ export class RunningApp {
    * behind in other sessions. Fast when the app is: its end is waited for, not asked for.
    */
   async end({ signal, command, grace }: EndOptions): Promise<void> {
-    const tree = { pid: this.pid, cookie: this.#cookie };
     if (this.alive && command) {
       await Promise.race([this.ended, command()]);
       await this.#endWithin(grace);
@@ -204,12 +239,11 @@ export class RunningApp {
       await this.#endWithin(grace);
     }
     if (this.alive) {
-      await endTree(tree, { grace: 0 });
+      await endTree(this.#tree(), { grace: 0 });
       await this.#endWithin(5000);
     }
-    // the end of a process that is not a child of ours is noticed late: ask once more, by pid
-    if (await isAlive(this.pid, this.#startTime)) await endTree(tree, { grace: 0 });
-    if ((await membersOf(tree)).length > 0) await endTree(tree, { grace: Math.min(grace, 2000) });
+    if ((await this.members()).length > 0)
+      await endTree(this.#tree(), { grace: Math.min(grace, 2000) });
   }
 
   #endWithin(ms: number): Promise<unknown> {

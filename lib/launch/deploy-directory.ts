@@ -11,8 +11,10 @@ import {
   symlink,
 } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { Failure, Refused, systemCode, UsageError } from "../core/errors.ts";
+import process from "node:process";
+import { Failure, ifMissing, Refused, systemCode, UsageError } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
+import { acquireLock, type Lock } from "../files/lock.ts";
 import { exists, fsyncFolder, removeStaleTemporaries, temporaryBeside } from "../files/files.ts";
 import { knownState } from "./state.ts";
 
@@ -67,6 +69,32 @@ export async function existingDirectory(path: string): Promise<DeployDirectory> 
   if (about?.isDirectory()) return deploy;
   const what = about ? "is not a folder" : "is not there";
   throw new UsageError(`${deploy.path} ${what}; name the deploy directory with --dir`);
+}
+
+/**
+ * Take the directory's lock: one launchfit, and one install, at a time.
+ * @throws {Busy} when another process has it.
+ * @throws {Refused} as `assertOwn` does.
+ */
+export async function lockDirectory(deploy: DeployDirectory, what: string): Promise<Lock> {
+  await assertOwn(deploy);
+  return await acquireLock(deploy.lock, { what });
+}
+
+/**
+ * Whose directory it is decides which programs run there, and by links which files are written: root's would be any.
+ * @throws {Refused} for root in the directory of another user.
+ */
+export async function assertOwn(deploy: DeployDirectory): Promise<void> {
+  if (process.getuid?.() !== 0) return;
+  const entries = [stat(deploy.path), lstat(deploy.state)].map((each) => each.catch(ifMissing));
+  const other = (await Promise.all(entries)).find(
+    (entry) => entry !== undefined && entry.uid !== 0,
+  );
+  if (other)
+    throw new Refused(
+      `${deploy.path} belongs to user ${other.uid}, who could have root run and write anything; run this as that user: sudo -u '#${other.uid}' launchfit …`,
+    );
 }
 
 /** Make the folders that an install needs, and clear away what a killed one left. Call it under the lock. */

@@ -2,7 +2,6 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Failure, messageOf, Refused, UsageError } from "../core/errors.ts";
 import { exists } from "../files/files.ts";
-import { acquireLock } from "../files/lock.ts";
 import {
   accepted,
   checkArchive,
@@ -19,6 +18,7 @@ import {
   type DeployDirectory,
   deployDirectory,
   installedReleases,
+  lockDirectory,
   placeRelease,
   removeWrongRelease,
   switchCurrent,
@@ -58,7 +58,7 @@ export async function installInto(
   // what is written wrong is told before anything is touched
   await readSettings(deploy, url);
   await checkGiven(options);
-  const lock = await acquireLock(deploy.lock, { what });
+  const lock = await lockDirectory(deploy, what);
   try {
     const settings = await readSettings(deploy, url);
     const session = await openSession(deploy, settings.config, what, options);

@@ -1,10 +1,14 @@
 import { join } from "node:path";
 import { Busy, Failure, Refused, UsageError } from "../core/errors.ts";
 import { lastLines } from "./app-output.ts";
-import { acquireLock } from "../files/lock.ts";
 import { describeNotify, readLaunchConfig } from "./config.ts";
 import { askControl, type ControlAnswer, type ControlRequest, controlPath } from "./control.ts";
-import { currentRelease, deployDirectory, existingDirectory } from "./deploy-directory.ts";
+import {
+  currentRelease,
+  deployDirectory,
+  existingDirectory,
+  lockDirectory,
+} from "./deploy-directory.ts";
 import { findUpdate } from "./find-update.ts";
 import { addRelease, recordDone } from "./install.ts";
 import { openLauncherState } from "./launcher-state.ts";
@@ -107,7 +111,7 @@ async function withUpdater<T>(
   const releases = new Releases(deploy);
   if ((await releases.current()) === undefined)
     throw new UsageError(`${deploy.path} has no current release; install one: launchfit URL`);
-  const lock = await acquireLock(deploy.lock, { what });
+  const lock = await lockDirectory(deploy, what);
   try {
     const state = await openLauncherState(deploy.state);
     const { note: log, signal } = options;

@@ -1,11 +1,11 @@
 import { exitCodeOf, Failure, messageOf, Refused, UsageError } from "../core/errors.ts";
-import { acquireLock, type Lock } from "../files/lock.ts";
+import type { Lock } from "../files/lock.ts";
 import { notify } from "../http/systemd.ts";
 import { AppKeeper } from "./app-keeper.ts";
 import { type AppOutput, openAppOutput } from "./app-output.ts";
 import type { RunningApp } from "./app-process.ts";
 import { type ControlHandler, controlPath, type ControlServer, serveControl } from "./control.ts";
-import { existingDirectory } from "./deploy-directory.ts";
+import { existingDirectory, lockDirectory } from "./deploy-directory.ts";
 import { type HealthWatch, watchHealth } from "./health.ts";
 import { assertKept } from "./kept.ts";
 import { type LauncherStateFile, openLauncherState } from "./launcher-state.ts";
@@ -39,7 +39,7 @@ export async function launchIn(folder: string, options: LauncherOptions): Promis
     throw new UsageError(`${deploy.path} has no current release; install one: launchfit URL`);
   await releases.settings(version);
   await assertKept(deploy, await releases.config(), await knownState(deploy));
-  const lock = await acquireLock(deploy.lock, { what: "launchfit" });
+  const lock = await lockDirectory(deploy, "launchfit");
   const output = await openAppOutput(deploy.state, options.show);
   const state = await openLauncherState(deploy.state);
   const { log } = output;

@@ -4,6 +4,7 @@ import type { Terminal } from "../core/terminal.ts";
 import { cleanText } from "../core/clean.ts";
 import { formatDuration, formatSize } from "../core/units.ts";
 import type { AppState } from "./app-keeper.ts";
+import { appRecords, findApp } from "./app-process.ts";
 import { healthyAnswers } from "./health.ts";
 import { currentRelease, deployDirectory } from "./deploy-directory.ts";
 import { type UpdatesStatus, updatesStatus } from "./kept.ts";
@@ -38,6 +39,8 @@ export interface Status {
   offered?: { version: string; reason?: string } | undefined;
   nextCheck?: string | undefined;
   stopped?: LauncherState["stopped"];
+  /** The app that runs although no launchfit does: the next one takes it over, or ends it. */
+  left?: { version: string; pid: number };
   /** Bytes that the releases take. */
   disk: number;
 }
@@ -74,7 +77,9 @@ export async function describeStatus(
 export async function readStatus(folder: string): Promise<Status> {
   const deploy = deployDirectory(folder);
   const state = await openLauncherState(deploy.state);
-  return describeStatus(new Releases(deploy), state.value);
+  const status = await describeStatus(new Releases(deploy), state.value);
+  const left = await findApp(appRecords(deploy).app);
+  return left?.alive ? { ...status, left: { version: left.version, pid: left.pid } } : status;
 }
 
 const noUpdates = "no updates are configured";
@@ -94,10 +99,17 @@ export function statusLines(status: Status, { paint }: Terminal): string[] {
   const good = state === "running" ? paint.green(state) : paint.red(state);
   const ago = (time: string) => `${formatDuration(Math.max(0, Date.now() - Date.parse(time)))} ago`;
   const mark = (ok: boolean, text: string) => (ok ? text : paint.red(text));
-  const { updates, hint } = status;
+  const { updates, hint, left } = status;
   const facts: [string, string | undefined][] = [
     ["version", version ?? "none"],
     ["app", `${good}${pid === undefined ? "" : `, process ${pid}`}`],
+    [
+      "left",
+      left &&
+        paint.red(
+          `launchfit was killed, and its app (version ${left.version}, process ${left.pid}) runs on; start launchfit again`,
+        ),
+    ],
     ["uptime", uptime === undefined ? undefined : formatDuration(uptime)],
     ["memory", memory === undefined ? undefined : formatSize(memory)],
     ["restarts", `${restarts}${lastEnd === undefined ? "" : `, the last end: ${lastEnd}`}`],

@@ -8,7 +8,7 @@ import { exists, readIfThere } from "../files/files.ts";
 import { type Checkout, excludeFromGit } from "../git/checkout.ts";
 import { checkClaim } from "../run/claim.ts";
 import type { Output } from "../run/output.ts";
-import type { Outcome, StageContext } from "../run/stage.ts";
+import { isBad, type Outcome, type StageContext, type StageResult } from "../run/stage.ts";
 import { defaultOut } from "./folder.ts";
 import { checkOut } from "./worktree.ts";
 
@@ -100,9 +100,18 @@ async function buildTree(
   await rm(join(dir, "logs.txt"), { force: true });
   stage.signal.throwIfAborted();
   if (ok) return;
-  const bad = /"stage":"([^"]*)","result":"(?:failed|timeout|cancelled)"/.exec(json)?.[1];
-  const where = bad === undefined ? "" : ` in ${bad}`;
+  const bad = stagesOf(json).find(isBad);
+  const where = bad ? ` in ${bad.stage}` : "";
   throw new Failure(`the build of the tag failed${where}; its lines are above`);
+}
+
+/** What `build --json` tells of its stages; none where it ended without an answer. */
+function stagesOf(json: string): (Pick<StageResult, "result"> & { stage: string })[] {
+  try {
+    return (JSON.parse(json) as { stages?: ReturnType<typeof stagesOf> }).stages ?? [];
+  } catch {
+    return [];
+  }
 }
 
 async function runReleaseScript({ dir }: ReleaseContext, { $ }: StageContext): Promise<void> {

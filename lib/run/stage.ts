@@ -151,7 +151,7 @@ export function markStage(output: Output, { name, result, seconds, note }: Stage
 }
 
 /** Whether a run ends here. */
-export function isBad({ result }: StageResult): boolean {
+export function isBad({ result }: Pick<StageResult, "result">): boolean {
   return result !== "ok" && result !== "skipped";
 }
 

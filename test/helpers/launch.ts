@@ -38,6 +38,8 @@ export type Deployed = {
 
 export type DeployOptions = {
   folder?: string;
+  /** Where the app answers; default: any free one. */
+  port?: number;
   /** Lines for `app:` in launchify.yml, besides exec. */
   app?: string[];
   updates?: string[];
@@ -49,7 +51,7 @@ export type DeployOptions = {
 /** A directory with the publisher's current version installed. */
 export async function deploy(publisher: Publisher, options: DeployOptions = {}): Promise<Deployed> {
   const { folder = tempDir(), app = [], updates = [], hooks = [], listen = false } = options;
-  const port = await freePort();
+  const { port = await freePort() } = options;
   mkdirSync(folder, { recursive: true });
   const section = (name: string, lines: string[]) =>
     lines.length === 0 ? [] : [`${name}:`, ...lines.map((line) => `  ${line}`)];

@@ -1,7 +1,16 @@
 // The attacks that the TUF specification names (theupdateframework.github.io/specification, 1.5.2), made concrete:
 // each is refused with exit 4, installs nothing, and leaves the old version as it is. Most run in this process, since
 // a start costs more than an attack; the last ones show that the script says and exits the same.
-import { cpSync, existsSync, readdirSync, rmSync, symlinkSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  cpSync,
+  existsSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
@@ -10,6 +19,7 @@ import { formatVersionFile, type VersionFile } from "../../lib/web-folder/versio
 import { exitCodeOf } from "../../lib/core/errors.ts";
 import { type InstallOptions, installInto } from "../../lib/launch/launch.ts";
 import { runScript } from "../helpers/run.ts";
+import { needsRoot, testUnless } from "../helpers/skip.ts";
 import { tarGz } from "../helpers/tar.ts";
 import { tempDir } from "../helpers/tmp.ts";
 import {
@@ -532,5 +542,34 @@ test("the script ends a slow retrieval with exit 4", async () => {
   const argv = [web.url, "--key", good.fingerprint, "--dir", deploy, "--timeout", "500ms"];
   await runScript("launchfit", argv, { expect: 4 });
 });
+
+testUnless(test, needsRoot)(
+  "root touches nothing in the directory of another user, who could lead it anywhere by links",
+  async () => {
+    const { web, deploy, launchfit } = await scene();
+    assert.is((await launchfit()).code, 0);
+    const victim = tempDir();
+    writeFileSync(join(victim, "file"), "of somebody else");
+    chmodSync(victim, 0o755);
+    const config = join(deploy, "launchify.yml");
+    writeFileSync(config, (await readFile(config, "utf8")).replace("app:", "app:\n  exec: 'true'"));
+    const temporary = join(deploy, ".launchfit/temporary");
+    rmSync(temporary, { recursive: true, force: true });
+    symlinkSync(victim, temporary);
+    const commands = [["verify"], ["fetch"], ["check", "--once"], ["rollback", "1"], [], [""]];
+    for (const path of [deploy, join(deploy, ".launchfit")]) {
+      chownSync(path, 65534, 65534);
+      for (const [word, ...more] of commands) {
+        const args = word === "" ? [web.url] : [...(word ? [word] : []), ...more];
+        const { code, stderr } = await runScript("launchfit", [...args, "--dir", deploy]);
+        const said = /belongs to user 65534, .* sudo -u '#65534' launchfit/;
+        assert.match(stderr, said, `${args.join(" ")}: ${stderr}`);
+        assert.is(code, 4, args.join(" "));
+        assert.equal(readdirSync(victim), ["file"], args.join(" "));
+      }
+      chownSync(path, 0, 0);
+    }
+  },
+);
 
 test.run();

@@ -152,7 +152,8 @@ test("a version that was rolled back stays away when VERSION is only signed agai
   assert.is((await app.tell("rollback", "2")).code, 0);
   await own.publish("3", webApp("3", "process.exit(1);"));
   const running = await app.launch();
-  assert.match((await app.control("check")).error ?? "", "3 did not hold up");
+  const { error } = await app.control("check");
+  assert.match(error ?? "", "3 did not hold up", `${error}: ${running.output()}`);
   assert.match((await app.control("rollback")).error ?? "", /1: rolled back by hand.*name one/);
   assert.is((await app.control("rollback", { version: "1" })).ok, true);
   await waitFor(async () => (await app.ask()) === "1", { what: "version 1" });

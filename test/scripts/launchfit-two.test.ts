@@ -1,11 +1,13 @@
 // More than one launchfit at once: in one directory they wait for each other or say who is there; in two they do not meet.
-import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { isAlive } from "../../lib/exec/process-tree.ts";
 import { deploy, webApp } from "../helpers/launch.ts";
+import { freePort } from "../helpers/ports.ts";
 import { makePublisher } from "../helpers/publisher.ts";
-import { runScript, type Running, startCommand } from "../helpers/run.ts";
+import { runCommand, runScript, type Running, startCommand, startScript } from "../helpers/run.ts";
 import { current, root } from "../helpers/runtime.ts";
 import { tempDir } from "../helpers/tmp.ts";
 import { waitFor } from "../helpers/wait.ts";
@@ -91,6 +93,55 @@ test("two directories that follow one web folder are updated at once, each whole
   );
   assert.equal(await Promise.all(apps.map((app) => app.ask())), ["3", "4"]);
   await Promise.all(running.map((each) => each.stop()));
+});
+
+/** An app that nothing in its environment tells from any other process. */
+const bare = (port: number) => `exec: exec env -i PATH="$PATH" PORT=${port} node server.js`;
+
+test("an app that a killed launchfit left is ended when another version is current, whatever it made of its environment", async () => {
+  const port = await freePort();
+  const served = await makePublisher();
+  await served.publish("1", webApp("1"));
+  const app = await deploy(served, { port, app: [bare(port)] });
+  const first = await app.launch();
+  await waitFor(async () => (await app.ask()) === "1", { what: "version 1" });
+  const { pid } = await app.status();
+  await first.stop("SIGKILL");
+  const told = await app.tell("status");
+  assert.is(told.code, 1);
+  assert.match(
+    told.stdout,
+    `launchfit was killed, and its app (version 1, process ${pid}) runs on`,
+  );
+  await served.publish("2", webApp("2"));
+  assert.is((await app.tell("check", "--once")).code, 0);
+  const next = await app.launch();
+  await waitFor(async () => (await app.ask()) === "2", { what: "version 2" });
+  assert.not.ok(await isAlive(Number(pid)));
+  assert.match(
+    next.output(),
+    `version 1, process ${pid}, was left by a launchfit that was killed: it is ended`,
+  );
+  await next.stop();
+  await served.close();
+});
+
+test("a copy of a directory whose app runs has an app of its own", async () => {
+  const app = await deploy(publisher);
+  const running = await app.launch();
+  await waitFor(async () => (await app.ask()) !== "ECONNREFUSED", { what: "the app" });
+  const { pid } = await app.status();
+  const copy = join(tempDir(), "copy");
+  await runCommand(["cp", "-a", app.folder, copy], { expect: 0 });
+  const config = join(copy, "launchify.yml");
+  const port = await freePort();
+  writeFileSync(config, readFileSync(config, "utf8").replaceAll(`${app.port}`, `${port}`));
+  const other = startScript("launchfit", ["--dir", copy]);
+  await other.until(/started .* process \d+|took over/);
+  assert.not.match(other.output(), /took over/);
+  await other.stop();
+  assert.ok(await isAlive(Number(pid)), "the first one's app runs on");
+  await running.stop();
 });
 
 test.run();
