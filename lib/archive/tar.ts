@@ -94,7 +94,7 @@ export async function readTarGz(
 
 /** The package's Parser, with everything refused that it would only warn of or skip. */
 async function createParser(onEntry: OnEntry) {
-  const { Parser } = await import("tar");
+  const { Parser } = await import("tar/parse");
   const parser = Object.assign(new Parser({ brotli: false }), { sawEnd: false });
   parser.on("warn", (_code: string, message: string | Error) => {
     throw new Refused(`it is broken (${messageOf(message)})`);
@@ -170,7 +170,8 @@ export async function* tarBytes(
   entries: Iterable<NewTarEntry>,
   mtime: Date,
 ): AsyncGenerator<Buffer> {
-  const { Header, Pax } = await import("tar");
+  const { Header } = await import("tar/header");
+  const { Pax } = await import("tar/pax");
   for (const { content = [], ...entry } of entries) {
     const fields = { ...entry, mtime, uid: 0, gid: 0, uname: "", gname: "" };
     const block = Buffer.alloc(512);
