@@ -53,8 +53,8 @@ const minifiedPackages: Plugin = {
   },
 };
 
-/** Packages that are CommonJS, and loaded by `await import()`. */
-const commonJs = /^(?:yaml|nodemailer)$/;
+/** A package that is CommonJS, and loaded by `await import()`. */
+const commonJs = /^yaml$/;
 
 /** Modules of the split form have only the exports that they name, and CommonJS names none. */
 const namedExports: Plugin = {
