@@ -10,7 +10,10 @@ interface Entry extends Standing {
   readonly failing: boolean;
 }
 
-/** What is known of each subject: FOLDER/subjects.json. */
+/** So many subjects are known: branches come and go. */
+const maxSubjects = 1000;
+
+/** What is known of each subject, the newest last: FOLDER/subjects.json. */
 export class Subjects {
   readonly #path: string;
   readonly #folder: string;
@@ -34,6 +37,10 @@ export class Subjects {
     // a subject that never failed needs no entry
     if (outcome === "ok" && all[subject] === undefined) return;
     const entry: Entry = { id, failing: outcome === "failed", ...standing };
+    delete all[subject];
+    const [oldest] = Object.keys(all);
+    if (oldest !== undefined && Object.keys(all).length >= maxSubjects)
+      delete all[Object.keys(all).find((each) => !all[each]?.failing) ?? oldest];
     const text = `${JSON.stringify({ ...all, [subject]: entry }, null, 2)}\n`;
     await mkdir(this.#folder, { recursive: true, mode: 0o700 });
     await writeAtomic(this.#path, text, { mode: 0o600 });

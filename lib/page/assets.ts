@@ -1,7 +1,7 @@
 /** Written by tools/page.ts from lib/page/browser/: change that, then run npm run page. */
 export const assets = {
   script: {
-    name: "page-e0e953c40d.js",
+    name: "page-4f628a7668.js",
     type: "text/javascript",
     text: `// lib/core/clean.ts
 var suspicious = /[\\u0000-\\u0008\\u000a-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]/, sequences = (
@@ -362,6 +362,9 @@ function shortAge(time, now) {
   let seconds = Math.max(0, Math.floor((now - time) / 1e3));
   return seconds < 60 ? \`\${seconds} s ago\` : seconds < 3600 ? \`\${Math.floor(seconds / 60)} min ago\` : seconds < 2 * 86400 ? \`\${Math.floor(seconds / 3600)} h ago\` : \`\${Math.floor(seconds / 86400)} days ago\`;
 }
+function counted(count, what) {
+  return \`\${count} \${what}\${count === 1 ? "" : "s"}\`;
+}
 
 // lib/page/browser/log-view.ts
 var rowHeight = 20, maxHeight = 8e6, LogView = class {
@@ -484,7 +487,7 @@ var rowHeight = 20, maxHeight = 8e6, LogView = class {
 function foldElement(fold, isClosed, toggle) {
   let element = document.createElement("button");
   element.type = "button", element.className = \`fold \${fold.result ?? "running"}\`, element.ariaExpanded = String(!isClosed), element.dataset.key = \`fold \${fold.from}\`;
-  let count = fold.to === void 0 ? "" : \`\${fold.to - fold.from} lines\`, seconds = fold.seconds === void 0 ? "" : shortDuration(fold.seconds);
+  let count = fold.to === void 0 ? "" : counted(fold.to - fold.from, "line"), seconds = fold.seconds === void 0 ? "" : shortDuration(fold.seconds);
   for (let [name, text] of [
     ["name", fold.name],
     ["result", fold.result ?? "running"],
@@ -660,7 +663,7 @@ kind === "run" && log && startLog(log);
 `,
   },
   style: {
-    name: "page-255f1fe01c.css",
+    name: "page-bdd480cd2e.css",
     type: "text/css",
     text: `:root{color-scheme:light dark;--bg:#fbfbfa;--card:#fff;--text:#1d2126;--soft:#5b6470;--line:#e3e5e8;--link:#1f5f9e;--accent:#2f6fb3;--on-accent:#fff;--good:#1a7a3d;--bad:#b3261e;--busy:#8a5a00;--idle:#5b6470;--good-bg:#e3f3e8;--bad-bg:#fbe7e5;--busy-bg:#fdf1d8;--idle-bg:#eceef0;--bar-good:#58ad76;--bar-bad:#d8564c;--bar-idle:#b3bac2;--bar-busy:#dba32c;--mono:ui-monospace,"SF Mono","Cascadia Mono","DejaVu Sans Mono",Menlo,Consolas,monospace}
 @media (prefers-color-scheme:dark){:root{--bg:#14171a;--card:#1a1e22;--text:#dde2e7;--soft:#98a2ad;--line:#2b3138;--link:#7db6ee;--accent:#7db6ee;--on-accent:#0d1a27;--good:#74cf92;--bad:#f38d84;--busy:#e8bd62;--idle:#98a2ad;--good-bg:#173023;--bad-bg:#3a1c1a;--busy-bg:#362a10;--idle-bg:#262b31;--bar-good:#3f9a60;--bar-bad:#d4574d;--bar-idle:#59636e;--bar-busy:#b98a27}}
@@ -716,13 +719,16 @@ time{font-variant-numeric:tabular-nums}
 .when,.by{color:var(--soft);white-space:nowrap}
 .by{max-width:9em;overflow:hidden;text-overflow:ellipsis}
 .repos th[scope=row]{white-space:nowrap;max-width:20em;overflow:hidden;text-overflow:ellipsis}
-.repos th[scope=row] a{color:var(--text);font-weight:600}
+.repos th[scope=row] a{display:inline-flex;max-width:100%;color:var(--text);font-weight:600}
+.repos .owner,.repos .name{overflow:hidden;text-overflow:ellipsis}
+.repos .owner{flex:0 100 auto;min-width:2em}
 .owner{color:var(--soft);font-weight:400}
 .what{width:34%;max-width:0;overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
 .ref,.sha,.id{font-family:var(--mono);font-size:.88em}
 .ref{background:var(--idle-bg);border-radius:4px;padding:1px 6px;overflow-wrap:anywhere}
 .sha,.id{color:var(--soft)}
 .runs th{white-space:nowrap}
+.runs th .pill{min-width:8em;text-align:center}
 .runs th a{display:inline-flex;gap:8px;align-items:baseline}
 .runs .why,.stages .why{color:var(--soft);max-width:24em;overflow-wrap:anywhere}
 .pill{display:inline-block;border-radius:20px;padding:1px 9px;font-size:12.5px;font-weight:600;white-space:nowrap;color:var(--idle);background:var(--idle-bg)}
@@ -756,6 +762,7 @@ rect.running{fill:var(--bar-busy)}
 figcaption{color:var(--soft);font-size:13px}
 .pager{display:flex;gap:16px;margin:14px 0 26px}
 section>h2+.sum{margin:2px 0 8px}
+.more{margin-top:28px}
 .release{margin-bottom:28px}
 .facts{display:flex;flex-wrap:wrap;gap:6px 26px;margin:0 0 12px}
 .facts dt{color:var(--soft);font-size:12.5px}
@@ -785,6 +792,8 @@ pre.lines{padding:8px 0;max-height:75vh;white-space:pre}
 .window:focus-visible,pre.lines:focus-visible{outline-offset:-2px}
 .spacer{width:1px}
 .shown{position:absolute;top:0;left:0;min-width:100%;width:max-content}
+.shown:empty::before{content:"Nothing was printed yet.";padding:0 14px;color:#98a2ad}
+.window:has(>.shown:empty){height:auto;min-height:60px}
 .row{height:20px;white-space:pre;padding-right:16px}
 .n{display:inline-block;width:76px;padding-right:14px;text-align:right;color:#87919c;user-select:none}
 .n::before{content:attr(data-n)}
@@ -828,6 +837,7 @@ main,footer{padding-left:14px;padding-right:14px}
 .runs .num{grid-column:2;padding:0}
 .repos .num{padding:0}
 .repos .by:empty+.when{grid-column:1/3}
+.repos .none .bar{display:none}
 .repos .bar{grid-column:1/-1;width:auto;overflow:hidden;margin-top:4px}
 .runs .when{text-align:right;grid-column:2;grid-row:1}
 .runs .why{grid-column:1/-1}

@@ -1,4 +1,4 @@
-/** Times in words, for the server and the script. Pure. */
+/** Times and counts in words, for the server and the script. Pure. */
 
 /** `0.4 s`, `12 s`, `3 m 05 s`, `2 h 07 m`. */
 export function shortDuration(seconds: number): string {
@@ -17,4 +17,9 @@ export function shortAge(time: number, now: number): string {
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
   if (seconds < 2 * 86_400) return `${Math.floor(seconds / 3600)} h ago`;
   return `${Math.floor(seconds / 86_400)} days ago`;
+}
+
+/** `1 repo`, `2 repos`. */
+export function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? "" : "s"}`;
 }

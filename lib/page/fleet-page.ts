@@ -2,8 +2,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { shortSha } from "../core/names.ts";
 import { html, type Html } from "./html.ts";
-import { counted } from "./layout.ts";
-import { ago } from "./times.ts";
+import { ago, counted } from "./times.ts";
 
 /**
  * Which host serves which commit of which repo, from the files that `server-update` leaves in its state folder: the page

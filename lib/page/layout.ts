@@ -46,11 +46,6 @@ export function pill(state: string): Html {
   return html`<span class="pill ${state}">${state === "none" ? "no runs" : state}</span>`;
 }
 
-/** `1 repo`, `2 repos`. */
-export function counted(count: number, what: string): string {
-  return `${count} ${what}${count === 1 ? "" : "s"}`;
-}
-
 /** A page with one sentence and what to do. */
 export function notice(title: string, ...lines: Value[]): Html {
   return html`<section class="notice"><h1>${title}</h1>${lines.map((line) => html`<p>${line}</p>`)}</section>`;

@@ -42,7 +42,8 @@ export class LogRequests {
     if (from === null && isFirst && hasEnded(run)) {
       // the first lines are known soon: the page does not wait for the rest
       let isDone = false;
-      void updating.finally(() => (isDone = true));
+      const done = () => (isDone = true);
+      updating.then(done, done);
       while (!isDone && index.lines < plainLines) await sleep(5);
     } else await updating;
     const wanted = from === "end" ? -plainLines : Math.max(0, Math.trunc(Number(from) || 1) - 1);

@@ -1,5 +1,5 @@
 import { shortRef } from "../core/names.ts";
-import { hasResult, type Run } from "./source.ts";
+import { hasResult, isUnderWay, type Run } from "./source.ts";
 
 /** What the overview says: of each repo its last run, and what runs and waits. Pure; the page and the terminal show it. */
 
@@ -42,21 +42,17 @@ export function planOverview(names: Iterable<string>, runs: readonly Run[]): Ove
     ([name, own]): RepoSummary => ({
       name,
       last: own.find(hasResult),
-      running: own.find(isRunning),
+      running: own.find(isUnderWay),
       waiting: own.filter(({ state }) => state === "waiting").length,
       runs: own,
     }),
   );
-  const running = repos.flatMap((repo) => repo.runs.filter(isRunning));
+  const running = repos.flatMap((repo) => repo.runs.filter(isUnderWay));
   const waiting = repos
     .flatMap((repo) => repo.runs.filter(({ state }) => state === "waiting"))
-    .map((run) => ({ run, behind: byRepo.get(run.repo)?.find(isRunning) }))
+    .map((run) => ({ run, behind: byRepo.get(run.repo)?.find(isUnderWay) }))
     .sort((a, b) => (a.run.accepted < b.run.accepted ? -1 : 1));
   return { repos: repos.sort(worstFirst), running, waiting };
-}
-
-function isRunning({ state }: Run): boolean {
-  return state === "running" || state === "starting";
 }
 
 function badness({ last, running, waiting }: RepoSummary): number {

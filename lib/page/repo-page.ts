@@ -1,10 +1,10 @@
 import { shortRef, shortSha } from "../core/names.ts";
 import { html, type Html } from "./html.ts";
-import { counted, pill } from "./layout.ts";
+import { pill } from "./layout.ts";
 import { repoPath } from "./overview-page.ts";
 import { durationPlot } from "./plots.ts";
 import type { IgnoredDelivery, Run } from "./source.ts";
-import { ago, clock, shortDuration } from "./times.ts";
+import { ago, clock, counted, shortDuration } from "./times.ts";
 
 /** The page of one repo: its runs, how long they took, and the deliveries of which none came. */
 
@@ -71,8 +71,8 @@ function runTable(runs: readonly Run[], now: number): Html {
 }
 
 function ignoredTable(ignored: readonly IgnoredDelivery[], now: number): Html {
-  return html`<section><h2>Ignored deliveries</h2><p class="sum">What the forge sent and started nothing, the newest first.</p><table class="ignored"><thead><tr><th scope="col">When</th><th scope="col">Event</th><th scope="col">Ref</th><th scope="col">Why</th></tr></thead><tbody>${ignored.map(
+  return html`<section class="more"><h2>Ignored deliveries</h2><p class="sum">What the forge sent and started nothing, the newest first.</p><table class="ignored"><thead><tr><th scope="col">When</th><th scope="col">Event</th><th scope="col">Ref</th><th scope="col">Why</th></tr></thead><tbody>${ignored.map(
     (each) =>
-      html`<tr><td class="when">${ago(each.time, now)}</td><td>${each.forge} ${each.event}</td><td class="ref">${shortRef(each.ref ?? "")}</td><td>${each.reason}</td></tr>`,
+      html`<tr><td class="when">${ago(each.time, now)}</td><td>${each.forge} ${each.event}</td><td>${each.ref !== undefined && html`<span class="ref">${shortRef(each.ref)}</span>`}</td><td>${each.reason}</td></tr>`,
   )}</tbody></table></section>`;
 }

@@ -25,24 +25,29 @@ export interface RunDetails {
   readonly run: Run;
   /** The runs that it superseded. */
   readonly superseded: readonly Run[];
+  /** The run of its repo that is under way: one that waits is behind it. */
+  readonly behind: Run | undefined;
   readonly log: LogPart;
   readonly canSteer: boolean;
   readonly now: number;
 }
 
-export function runPage({ run, superseded, log, canSteer, now }: RunDetails): Html {
-  return html`${summary(run, superseded, now)}
+export function runPage({ log, canSteer, ...details }: RunDetails): Html {
+  const { run, now } = details;
+  return html`${summary(details)}
 ${canSteer && actions(run)}
 ${stagesPart(run, now)}
 ${logPart(run, log)}`;
 }
 
+type Changing = Omit<RunDetails, "log" | "canSteer">;
+
 /** What changes while a run goes on, beside its log: the live stream sends it anew. */
-export function changingPart({ run, superseded, now }: Omit<RunDetails, "log" | "canSteer">): Html {
-  return html`${summary(run, superseded, now)}${stagesPart(run, now)}`;
+export function changingPart(details: Changing): Html {
+  return html`${summary(details)}${stagesPart(details.run, details.now)}`;
 }
 
-function summary(run: Run, superseded: readonly Run[], now: number): Html {
+function summary({ run, superseded, behind, now }: Changing): Html {
   const { commit } = run;
   const took =
     run.seconds !== undefined
@@ -56,6 +61,7 @@ ${commit?.author !== undefined && html`<div><dt>Author</dt><dd>${commit.author}<
 ${commit?.pusher !== undefined && html`<div><dt>Pushed by</dt><dd>${commit.pusher}</dd></div>`}
 <div><dt>Accepted</dt><dd>${ago(run.accepted, now)} <span class="soft">${run.forge} ${run.event}</span></dd></div>
 ${took && html`<div><dt>Took</dt><dd>${took}</dd></div>`}
+${run.state === "waiting" && behind && html`<div><dt>Waits behind</dt><dd><a href="/runs/${behind.id}">${behind.id.slice(-6)}</a></dd></div>`}
 ${run.attempt > 1 && html`<div><dt>Attempt</dt><dd>${run.attempt}</dd></div>`}
 ${run.rerun && html`<div><dt>Rerun of</dt><dd><a href="/runs/${run.rerun.of}">${run.rerun.of.slice(-6)}</a> <span class="soft">by ${run.rerun.by}</span></dd></div>`}
 ${run.cancelledBy !== undefined && html`<div><dt>Cancelled by</dt><dd>${run.cancelledBy}</dd></div>`}
@@ -82,7 +88,7 @@ function stageRow(stage: Stage, now: number): Html {
     stage.from === undefined
       ? html`${stage.name}`
       : html`<a href="#stage-${stage.from}" data-at="${stage.from}" data-to="${stage.to}">${stage.name}</a>`;
-  return html`<tr><th scope="row">${place}</th><td>${pill(stage.result ?? "running")}</td><td class="num">${stage.seconds === undefined ? clock(stage.started, now) : shortDuration(stage.seconds)}</td><td class="why">${stage.why ?? ""}</td></tr>`;
+  return html`<tr><th scope="row">${place}</th><td>${pill(stage.result ?? "running")}</td><td class="num">${stage.seconds !== undefined ? shortDuration(stage.seconds) : stage.result === undefined && clock(stage.started, now)}</td><td class="why">${stage.why ?? ""}</td></tr>`;
 }
 
 function logPart(run: Run, { first, lines, more }: LogPart): Html {

@@ -5,7 +5,7 @@ import type { Html } from "./html.ts";
 import { LogRequests } from "./log-requests.ts";
 import { changingPart, question, runPage } from "./run-page.ts";
 import { rawHeaders, redirect, safeHeaders } from "./send.ts";
-import type { PageSource, Run } from "./source.ts";
+import { isUnderWay, type PageSource, type Run } from "./source.ts";
 import { checkOrigin } from "./viewer.ts";
 
 interface RunRequestsParts {
@@ -70,8 +70,7 @@ export class RunRequests {
     const run = (await source.whole(known.id)) ?? known;
     const log = await this.#logs.part(run, visit.url.searchParams.get("from"));
     const canSteer = visit.viewer.right === "steer";
-    const superseded = this.#supersededBy(run);
-    const body = runPage({ run, superseded, log, canSteer, now: Date.now() });
+    const body = runPage({ run, ...this.#around(run), log, canSteer, now: Date.now() });
     send(visit, `${run.repo} ${run.id.slice(-6)}`, body, "run");
   }
 
@@ -86,14 +85,18 @@ export class RunRequests {
     gate.watch(visit, (eyes) => gate.canSee(eyes, run.repo));
     await source.followLog(request, response, run, async () => {
       const now = await source.whole(run.id);
-      const superseded = this.#supersededBy(run);
       // the clocks run in the browser: all who follow are not sent the same with other times each second
       const time = Math.floor(Date.now() / 10_000) * 10_000;
-      return now && changingPart({ run: now, superseded, now: time }).text;
+      return now && changingPart({ run: now, ...this.#around(now), now: time }).text;
     });
   }
 
-  #supersededBy({ id }: Run): readonly Run[] {
-    return this.#parts.source.runs().filter(({ by, state }) => state === "superseded" && by === id);
+  /** The other runs that a run's page names. */
+  #around({ id, repo }: Run): { superseded: readonly Run[]; behind: Run | undefined } {
+    const runs = this.#parts.source.runs();
+    return {
+      superseded: runs.filter(({ by, state }) => state === "superseded" && by === id),
+      behind: runs.find((run) => run.repo === repo && isUnderWay(run)),
+    };
   }
 }

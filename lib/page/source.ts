@@ -122,3 +122,8 @@ export function hasEnded(run: Pick<Run, "state">): boolean {
 export function hasResult({ state }: Pick<Run, "state">): boolean {
   return ["succeeded", "failed", "cancelled"].includes(state);
 }
+
+/** Whether a run is being worked on. */
+export function isUnderWay({ state }: Pick<Run, "state">): boolean {
+  return state === "running" || state === "starting";
+}

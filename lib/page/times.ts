@@ -1,7 +1,7 @@
 import { shortAge, shortDuration } from "./clocks.ts";
 import { html, type Html } from "./html.ts";
 
-export { shortAge, shortDuration } from "./clocks.ts";
+export { counted, shortAge, shortDuration } from "./clocks.ts";
 
 /** Times and durations, for those who read and for the script that keeps them moving. */
 

@@ -259,6 +259,7 @@ test("a push that takes the place of one that waits is told to those who look", 
   await server.push("me/site", sha(1));
   await waitFor(async () => (await server.runs())[0]?.state === "running");
   const { body } = await server.push("me/site", sha(2));
+  assert.match((await get(server, `/runs/${body.run}`, cookie)).text, "Waits behind");
   const live = follow(server, "/live", { cookie });
   await waitFor(() => live.text.includes("event: hello"));
   await server.push("me/site", sha(3));

@@ -1,4 +1,4 @@
-import { shortDuration } from "../clocks.ts";
+import { counted, shortDuration } from "../clocks.ts";
 import type { Lines } from "./log-lines.ts";
 import { type Fold, lineElements, type Rows } from "./log-rows.ts";
 
@@ -211,7 +211,7 @@ function foldElement(fold: Fold, isClosed: boolean, toggle: () => void): HTMLEle
   element.className = `fold ${fold.result ?? "running"}`;
   element.ariaExpanded = String(!isClosed);
   element.dataset["key"] = `fold ${fold.from}`;
-  const count = fold.to === undefined ? "" : `${fold.to - fold.from} lines`;
+  const count = fold.to === undefined ? "" : counted(fold.to - fold.from, "line");
   const seconds = fold.seconds === undefined ? "" : shortDuration(fold.seconds);
   for (const [name, text] of [
     ["name", fold.name],

@@ -1,5 +1,5 @@
 // Notices are kept until they are told: grouped, tried again, given up after a day; and whoever tells never waits.
-import { readdir, writeFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -177,6 +177,35 @@ test("the same notice told twice is told once; a failure and its recovery arrive
   assert.equal(
     messages(server.received).map((text) => text.split(":")[0]),
     ["FAILED", "OK again"],
+  );
+});
+
+test("what was told of branches that are long gone is forgotten, first of those that are well again", async () => {
+  const folder = tempDir();
+  const entry = (n: number) => ({
+    id: `run-of-${n}`,
+    failing: n !== 1,
+    failures: 1,
+    since: "2026-01-01T00:00:00Z",
+  });
+  const known = Object.fromEntries(
+    Array.from({ length: 1000 }, (_, n) => [`me/site b-${n}`, entry(n)]),
+  );
+  await writeFile(join(folder, "subjects.json"), JSON.stringify(known));
+  const { notifier } = await open(folder, []);
+  const subjects = async () =>
+    Object.keys(JSON.parse(await readFile(join(folder, "subjects.json"), "utf8")));
+  assert.is((await notifier.tell(notice({ subject: "me/site new" }))).change, "broken");
+  assert.equal(
+    [(await subjects()).length, (await subjects()).includes("me/site b-1")],
+    [1000, false],
+  );
+  await notifier.tell(notice({ subject: "me/site b-0" }));
+  await notifier.tell(notice({ subject: "me/site newer" }));
+  const left = await subjects();
+  assert.equal(
+    [left.length, left.includes("me/site b-0"), left.includes("me/site b-2")],
+    [1000, true, false],
   );
 });
 
