@@ -42,8 +42,7 @@ export class LogRequests {
     if (from === null && isFirst && hasEnded(run)) {
       // the first lines are known soon: the page does not wait for the rest
       let isDone = false;
-      const done = () => (isDone = true);
-      updating.then(done, done);
+      void updating.catch(() => {}).then(() => (isDone = true));
       while (!isDone && index.lines < plainLines) await sleep(5);
     } else await updating;
     const wanted = from === "end" ? -plainLines : Math.max(0, Math.trunc(Number(from) || 1) - 1);

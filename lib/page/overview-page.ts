@@ -66,7 +66,7 @@ function row(repo: RepoSummary, now: number): Html {
   const state = running ? running.state : (last?.state ?? (waiting > 0 ? "waiting" : "none"));
   const shown = shownOf(repo);
   const href = shown ? `/runs/${shown.id}` : repoPath(name);
-  return html`<tr class="${last?.state ?? "none"}" data-words="${wordsOf(repo)}"><th scope="row"><a href="${repoPath(name)}" title="${name}"><span class="owner">${owner}</span><span class="name">${short}</span></a></th>
+  return html`<tr class="${last?.state ?? "none"}" data-words="${wordsOf(repo)}"><th scope="row"><a href="${repoPath(name)}" title="${name}" aria-label="${name}"><span class="owner">${owner}</span><span class="name">${short}</span></a></th>
 <td class="state"><a href="${href}">${pill(state)}</a></td>
 <td class="what">${shown && html`<span class="ref">${shortRef(shown.ref)}</span> <span class="title">${shown.commit?.title ?? shortSha(shown.sha ?? "")}</span>`}</td>
 <td class="by">${shown?.commit?.pusher ?? (shown?.forge === "poll" ? "poll" : "")}</td>
