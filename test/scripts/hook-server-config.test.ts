@@ -115,16 +115,19 @@ test("an edit in place or by a new file, and a secret's, is taken over once; wha
   const count = () => server.running.output().match(readAgain)?.length ?? 0;
   const status = async (repo: string, key = secret) =>
     (await server.push(repo, sha(1), { key })).status;
-  await writeFile(join(dir, "hooks.yml"), text.replace("me/site", "me/moved"));
+  // in one step: a file that is emptied first may be read while it is empty
+  const inPlace = (name: string, longer: string) =>
+    writeFile(join(dir, name), longer, { flag: "r+" });
+  await inPlace("hooks.yml", text.replace("me/site", "me/moved"));
   await waitFor(() => count() === 1);
   assert.equal([await status("me/moved"), await status("me/site")], [202, 404]);
   await replace(dir, text);
   await waitFor(() => count() === 2);
   assert.equal([await status("me/moved"), await status("me/site")], [404, 202]);
-  await writeFile(join(dir, "secret"), "another-planted-secret");
+  await inPlace("secret", "another-planted-secret-of-the-forge\n");
   await waitFor(() => count() === 3);
   assert.equal(
-    [await status("me/site"), await status("me/site", "another-planted-secret")],
+    [await status("me/site"), await status("me/site", "another-planted-secret-of-the-forge")],
     [401, 202],
   );
   // the secret is written after the file that names it, then its mode is corrected
@@ -133,7 +136,7 @@ test("an edit in place or by a new file, and a secret's, is taken over once; wha
   await writeFile(join(dir, "new"), "the-new-planted-one", { mode: 0o644 });
   await chmod(join(dir, "new"), 0o644);
   await server.running.until(/stays: .*new can be read by everybody; run: chmod 600/);
-  assert.is(await status("me/site", "another-planted-secret"), 202);
+  assert.is(await status("me/site", "another-planted-secret-of-the-forge"), 202);
   await chmod(join(dir, "new"), 0o600);
   await waitFor(async () => (await status("me/site", "the-new-planted-one")) === 202);
   await server.idle();

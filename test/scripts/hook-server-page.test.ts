@@ -299,7 +299,8 @@ test("sign-out and a changed password end the session everywhere, with its open 
   assert.is((await get(server, "/", other)).status, 200, "a session outlives a restart");
   const watched = follow(server, "/live", { cookie: other });
   await waitFor(() => watched.text !== "");
-  await writeFile(join(dir, "pw"), "another password\n");
+  // in one step, as it is longer than the former one: a file that is emptied first may be read while it is empty
+  await writeFile(join(dir, "pw"), "another password\n", { flag: "r+" });
   await chmod(join(dir, "pw"), 0o600);
   await waitFor(() => watched.isOver);
   assert.is((await get(server, "/", other)).status, 401);

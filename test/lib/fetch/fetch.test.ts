@@ -21,9 +21,11 @@ import * as assert from "uvu/assert";
 import { createFetcher, type FetchRequest } from "../../../lib/fetch/fetch.ts";
 import { type BadServer, cutOnce, file, startBadServer } from "../../helpers/bad-server.ts";
 import { tempDir } from "../../helpers/tmp.ts";
+import { slowness } from "../../helpers/wait.ts";
 
 const test = suite<{ server: BadServer; dir: string }>();
-const quick = { retries: 3, stall: 400, backoff: 5 };
+// this process is the server, too: what it is slow at is no stall
+const quick = { retries: 3, stall: Math.ceil(400 * slowness()), backoff: 5 };
 const fetcher = createFetcher(quick);
 const sha256 = (data: Uint8Array) => createHash("sha256").update(data).digest("hex");
 
@@ -326,11 +328,11 @@ test("a connection that brings nothing is given up, before and in the body", asy
     const timer = setInterval(() => reply.write("xx"), 20);
     reply.socket.on("close", () => clearInterval(timer));
   });
-  const impatient = createFetcher({ retries: 1, stall: 100, backoff: 5 });
+  const impatient = createFetcher({ retries: 1, stall: Math.ceil(100 * slowness()), backoff: 5 });
   for (const [path, words] of [
-    ["/silent", /^no answer for 0\.1 s$/],
-    ["/half", /^the server is too slow: 1 bytes in 0\.1 s$|^nothing more came for 0\.1 s$/],
-    ["/drip", /^the server is too slow: \d+ bytes in 0\.1 s$/],
+    ["/silent", /^no answer for [\d.]+ s$/],
+    ["/half", /^the server is too slow: 1 bytes in [\d.]+ s$|^nothing more came for [\d.]+ s$/],
+    ["/drip", /^the server is too slow: \d+ bytes in [\d.]+ s$|^nothing more came for [\d.]+ s$/],
   ] as const) {
     const url = context.server.url + path;
     const error = await impatient

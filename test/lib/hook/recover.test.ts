@@ -23,7 +23,9 @@ test("a run that succeeded while no server was there is recorded like any other:
   const [run] = await server.idle();
   assert.equal([run?.state, run?.exit, run?.attempt], ["succeeded", 0, 1]);
   assert.not.match(server.running.output(), "cannot be written");
-  const heads = readFileSync(join(server.state, "heads/me%2Fsite.json"), "utf8");
+  const heads = await waitFor(() =>
+    readFileSync(join(server.state, "heads/me%2Fsite.json"), "utf8"),
+  );
   assert.equal(JSON.parse(heads), { "refs/heads/main": { good: sha(1) } });
   await server.stop();
 });

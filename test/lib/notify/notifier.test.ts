@@ -78,7 +78,9 @@ test("by default the first failure, the recovery and news are told; failure and 
 
 test("a burst of failures of one cause is one message with its count, another cause another message", async () => {
   const server = await startReceiver();
-  const targets = await targetsOf(`[{ webhook: { url: ${server.url} }, group: 1s }]`);
+  const targets = await targetsOf(
+    `[{ webhook: { url: ${server.url} }, group: ${Math.ceil(slowness())}s }]`,
+  );
   const { notifier } = await open(tempDir(), targets);
   notifier.start();
   for (let at = 0; at < 12; at++) await notifier.tell(notice({ subject: `me/site${at} main` }));
