@@ -3,7 +3,7 @@ import { join, resolve } from "node:path";
 import process from "node:process";
 import { text } from "node:stream/consumers";
 import type { Terminal } from "../core/terminal.ts";
-import { Failure, systemCode, UsageError } from "../core/errors.ts";
+import { Failure, Refused, systemCode, UsageError } from "../core/errors.ts";
 import { reasonOf } from "../fetch/fetch.ts";
 import { readIfThere, removeStaleTemporaries } from "../files/files.ts";
 import { acquireLock, type Lock } from "../files/lock.ts";
@@ -17,7 +17,7 @@ import {
   shownUrl,
   throwFaults,
 } from "./manifest.ts";
-import { Folders, lockName, statEntry } from "./paths.ts";
+import { Folders, journalName, lockName, statEntry } from "./paths.ts";
 import { makePlan, type Manifest } from "./plan.ts";
 import { readRecord, writeRecord } from "./record.ts";
 import { Report } from "./report.ts";
@@ -58,6 +58,7 @@ export async function downloads(options: DownloadsOptions, terminal: Terminal): 
   let lock: Lock | undefined;
   try {
     lock = await acquireLock(join(root, lockName), { what: "downloads", wait, signal });
+    refuseLink(root, journalName);
     await removeStaleTemporaries(root);
     const manifest = await readLists(options, root, stdin);
     if (!manifest) return nothingListed(options, terminal);
@@ -93,6 +94,12 @@ export async function printManifest(options: ManifestOptions, terminal: Terminal
     const { where, url, path, version, sha256 } = entry;
     terminal.printJson({ where, url: shownUrl(url), path, version, sha256 });
   }
+}
+
+/** @throws {Refused} for a link: a stranger's repository can have one there, and what it leads to would be written to. */
+function refuseLink(root: string, name: string): void {
+  if (lstatSync(join(root, name), { throwIfNoEntry: false })?.isSymbolicLink())
+    throw new Refused(`${join(root, name)} is a link; remove it`);
 }
 
 /** The folder that files land in. It need not be there yet; it may be a link to another disk. */

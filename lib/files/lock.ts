@@ -3,8 +3,8 @@ import {
   fchmodSync,
   fstatSync,
   ftruncateSync,
+  lstatSync,
   openSync,
-  statSync,
   writeSync,
 } from "node:fs";
 import { dirname } from "node:path";
@@ -65,6 +65,9 @@ export async function acquireLock(
 async function openFile(path: string, secluded: boolean): Promise<number> {
   try {
     await makeFolder(dirname(path));
+    // what it leads to is not ours to write to: a stranger's repository can have links
+    if (lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink())
+      throw new Failure(`${path} is a link; remove it`);
     const fd = openSync(path, "a+", secluded ? 0o600 : 0o644);
     // it may be there since a version that let others read it
     if (secluded && fstatSync(fd).mode & 0o077) fchmodSync(fd, 0o600);
@@ -126,7 +129,7 @@ async function holderOf(path: string): Promise<string> {
 function isSameFile(fd: number, path: string): boolean {
   const ours = fstatSync(fd);
   try {
-    const there = statSync(path);
+    const there = lstatSync(path);
     return ours.ino === there.ino && ours.dev === there.dev;
   } catch {
     return false;

@@ -170,6 +170,19 @@ test("a path through a link is refused; downloads itself may be a link to anothe
   site.manifest(`${server.url}/f f`);
   await site.run([], { expect: 0 });
   assert.is(readFileSync(join(elsewhere, "disk/f"), "utf8"), "x");
+  // nor does what downloads keeps for itself lead elsewhere: a line of ours in a file that a shell reads
+  site.manifest(`${server.url}/f?$(id) g`);
+  for (const [name, code] of [
+    [".saved.journal", 4],
+    [".lock", 1],
+  ] as const) {
+    rmSync(join(elsewhere, "disk", name), { force: true });
+    symlinkSync(join(elsewhere, "profile"), join(elsewhere, "disk", name));
+    const { stderr } = await site.run([], { expect: code });
+    assert.match(stderr, `${name} is a link; remove it`);
+    assert.not.ok(existsSync(join(elsewhere, "profile")), name);
+    rmSync(join(elsewhere, "disk", name));
+  }
 });
 
 test("--check asks with conditions, hashes again, and fixes what has changed on either side", async ({

@@ -1,5 +1,5 @@
-import { readFileSync, renameSync, statSync } from "node:fs";
-import { writeFile } from "node:fs/promises";
+import { existsSync, readFileSync, renameSync, statSync } from "node:fs";
+import { rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -28,6 +28,22 @@ test("a second process is told who holds the lock, and gets it when that one is 
   const waiting = acquireLock(lock, { what: "waiting", wait: true });
   first.kill("SIGKILL");
   (await waiting).release();
+});
+
+test("a link in the place of the lock is not followed: what it names stays as it is", async () => {
+  const folder = tempDir();
+  const [lock, precious] = [join(folder, "x.lock"), join(folder, "precious")];
+  await writeFile(precious, "mine\n");
+  for (const target of [precious, join(folder, "none")]) {
+    await rm(lock, { force: true });
+    await symlink(target, lock);
+    await acquireLock(lock, { what: "first" }).then(
+      () => assert.unreachable(),
+      (error: unknown) => assert.match((error as Error).message, "x.lock is a link; remove it"),
+    );
+  }
+  assert.is(readFileSync(precious, "utf8"), "mine\n");
+  assert.not(existsSync(join(folder, "none")));
 });
 
 test("a place where no lock can be made is named in one line, and is no bug's stack", async () => {
