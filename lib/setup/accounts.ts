@@ -67,7 +67,8 @@ export function chooseAccount(
   if (name === "root" || there?.uid === 0)
     throw new Refused(`${what} may not be root's; name another account with --user`);
   if (there?.comment === commentFor(what)) return name;
-  if (systemAccounts.has(name))
+  // its secret is slave-server's, too
+  if (systemAccounts.has(name) || (name === "slave" && what !== "slave"))
     throw new Refused(`${name} is a system account's name; name another for ${what} with --user`);
   if (!there) return name;
   if (there.comment.startsWith(`${mark} `))

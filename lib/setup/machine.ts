@@ -28,10 +28,13 @@ export async function readFacts(root: string, from: string | undefined): Promise
   const read = await readHooks(hooks ?? "{}").catch((error: unknown) => messageOf(error));
   const scripts = await findScripts(from);
   // a package's units are elsewhere, and count once they are on
-  const wanted = (name: string) => join(root, places.units, "multi-user.target.wants", name);
-  const slaveUnit =
-    (await readIfThere(join(root, places.units, "slave-server.service"))) ??
-    (await readIfThere(wanted("slave-server.service")));
+  const unitFiles = (name: string, wants = "multi-user.target.wants") => [
+    join(root, places.units, name),
+    join(root, places.units, wants, name),
+  ];
+  const isInstalled = async (...unit: [name: string, wants?: string]) =>
+    (await Promise.all(unitFiles(...unit).map(exists))).includes(true);
+  const slaveUnits = await Promise.all(unitFiles("slave-server.service").map(readIfThere));
   return {
     root,
     accounts,
@@ -39,11 +42,9 @@ export async function readFacts(root: string, from: string | undefined): Promise
     builds: await readBuilds(root, scripts),
     hooks,
     ...(typeof read === "string" ? { repos: [], hooksProblem: read } : { repos: read.repos }),
-    hookServer:
-      (await exists(join(root, places.units, "hook-server.service"))) ||
-      (await exists(wanted("hook-server.service"))),
-    slave: /^User=(\S+)$/m.exec(slaveUnit ?? "")?.[1],
-    slaveSocket: await hasSlaveSocket(root),
+    hookServer: await isInstalled("hook-server.service"),
+    slave: /^User=(\S+)$/m.exec(slaveUnits.join("\n"))?.[1],
+    slaveSocket: await isInstalled("slave-server.socket", "sockets.target.wants"),
     slaveSettings: await readIfThere(join(root, places.slave)),
     apps: await appsOf(root, accounts),
     busUsers: await readIfThere(join(root, places.busUsers)),
@@ -53,14 +54,6 @@ export async function readFacts(root: string, from: string | undefined): Promise
         ? hostname()
         : ((await readIfThere(join(root, "etc/hostname"))) ?? "server").trim(),
   };
-}
-
-/** Whether systemd holds a port for slave-server; a package's unit is elsewhere, and counts once it is on. */
-export async function hasSlaveSocket(root: string): Promise<boolean> {
-  const name = "slave-server.socket";
-  const places = ["etc/systemd/system", "etc/systemd/system/sockets.target.wants"];
-  for (const folder of places) if (await exists(join(root, folder, name))) return true;
-  return false;
 }
 
 /** The accounts that files of ours in sysusers.d(5) will make. */

@@ -144,7 +144,7 @@ async function repoSteps(
   // an entry that is gone already is not in the way of the rest
   const hooks = entry === undefined ? "repos: {}\n" : facts.hooks;
   const { steps } = planRepo(
-    { ...facts, hooks },
+    { ...facts, hooks, repos: [] },
     {
       ...{ repo, url: undefined, branch: undefined, refs: [], afterwards: [], timer: false },
       user: own?.name === user ? undefined : user,

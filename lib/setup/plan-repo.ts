@@ -53,9 +53,22 @@ export function planRepo(facts: Facts, options: RepoOptions): RepoPlan {
   const remote = readRemote(options.url ?? `https://github.com/${repo}.git`);
   checkWords(options);
   const derived = unixName(repo.split("/").at(-1) ?? "");
-  const user = chooseAccount({ what: repo, derived, given: options.user }, facts.accounts);
+  const entry = facts.repos.find((each) => each.repo === repo);
+  if (options.user !== undefined && (entry?.user ?? options.user) !== options.user)
+    throw new UsageError(
+      `--user: ${repo} is built by ${entry?.user}, as ${places.hooks} says; leave --user out, or first: setup remove repo ${repo}`,
+    );
+  const user = chooseAccount(
+    { what: repo, derived, given: options.user ?? entry?.user },
+    facts.accounts,
+  );
   const home = facts.accounts.get(user)?.home ?? join("/home", user);
   const dir = join(home, user);
+  const other = facts.repos.find((each) => each !== entry && each.dir === dir);
+  if (other && !entry)
+    throw new UsageError(
+      `${dir} is the checkout of ${other.repo}; name another account for ${repo} with --user`,
+    );
   const keyFile = join(home, ".ssh/id_ed25519");
   const secretFile = join(places.config, `${user}.secret`);
   const ownUser = `${repo} is built by a user of its own, who cannot harm other repos`;
@@ -88,8 +101,8 @@ export function planRepo(facts: Facts, options: RepoOptions): RepoPlan {
   if (facts.hooksProblem !== undefined) throw new UsageError(facts.hooksProblem);
   // what the checkout is on is what is built, whatever the forge's default branch is
   const built = refs.length > 0 || branch === undefined ? refs : [branch];
-  const entry = { repo, user, dir, secretFile, refs: built, afterwards };
-  addRepo(facts.hooks, entry); // a file that cannot be added to is said now, before anything is touched
+  const added = { repo, user, dir, secretFile, refs: built, afterwards };
+  addRepo(facts.hooks, added); // a file that cannot be added to is said now, before anything is touched
   const isThere = hasRepo(facts.hooks, repo);
   steps.push(
     secret({ path: secretFile, mode: 0o600, why: "the forge signs its deliveries with it" }),
@@ -97,7 +110,7 @@ export function planRepo(facts: Facts, options: RepoOptions): RepoPlan {
     // after the clone, since hook-server reads it at once: the first push finds a whole checkout on its branch
     edit({
       ...{ path: places.hooks, mode: 0o644, why: "hook-server reads it at once" },
-      change: (text) => addRepo(text, entry),
+      change: (text) => addRepo(text, added),
       what: isThere ? `entry of ${repo}` : `an entry for ${repo}`,
       back: { change: (text) => removeRepo(text, repo), what: `entry of ${repo}` },
     }),

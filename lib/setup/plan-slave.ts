@@ -206,6 +206,10 @@ function slaveUnits(user: string, home: string, units: readonly string[]): Step[
   const service = templates["slave-server.service"]
     .replace(/^Requires=slave-server.socket\n/m, (line) => (hasSocket ? line : ""))
     .replace(/^User=slave$/m, `User=${user}`)
+    // a person's home: that of others stays hidden
+    .replace(/^ProtectHome=yes$/m, (line) =>
+      /^\/(?:home|root)\//.test(home) ? `ProtectHome=tmpfs\nBindPaths=${home}` : line,
+    )
     .replaceAll("/srv/slave", home);
   const socket = unit("slave-server.socket", "holds the address, also while the server restarts");
   return [

@@ -7,7 +7,6 @@ import { acquireLock } from "../files/lock.ts";
 import { hasSystemd } from "./machine.ts";
 import { forPackage, readPackaged, shippedUnits } from "./packaged.ts";
 import {
-  byHand,
   type Done,
   forRoot,
   type Note,
@@ -138,7 +137,7 @@ export async function setUp(given: Plan, options: SetupOptions): Promise<number>
 async function fitted(plan: Plan, root: string): Promise<Plan> {
   if (root !== "/") return forRoot(plan);
   if (await hasSystemd()) return plan;
-  const later = plan.steps.filter(({ systemd }) => systemd).flatMap(byHand);
+  const later = plan.steps.flatMap(({ systemd, byHand }) => (systemd ? (byHand?.() ?? []) : []));
   return {
     ...plan,
     steps: plan.steps.filter(({ systemd }) => !systemd),

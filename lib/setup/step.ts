@@ -199,17 +199,14 @@ export function versions({ ours, installed, newer }: Builds): Pick<Plan, "headin
  * tmpfiles.d(5) lines that systemd applies at its first boot, and the rest a list for the live system. Pure.
  */
 export function forRoot(plan: Plan): Plan {
-  const later = plan.steps.filter(({ underRoot }) => !underRoot).flatMap(byHand);
+  const later = plan.steps.flatMap(({ underRoot, byHand }) =>
+    underRoot ? [] : (byHand?.() ?? []),
+  );
   return {
     ...plan,
     steps: plan.steps.flatMap((step) => step.underRoot?.() ?? []),
     notes: [...noteOf("On the live system, once it has booted", later), ...plan.notes],
   };
-}
-
-/** The command lines that do a step, for a person. */
-export function byHand(step: Step): string[] {
-  return step.byHand?.() ?? [];
 }
 
 /** A note, unless there is nothing to say. */

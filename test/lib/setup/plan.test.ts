@@ -276,6 +276,30 @@ test("a branch that is checked out is the one that is built; flags that contradi
   );
 });
 
+test("a checkout is one repo's, and an entry says who builds it", () => {
+  const hooks = "repos:\n  ada/one:\n    user: ada\n    dir: /home/ada/ada\n";
+  const one = { repo: "ada/one", user: "ada", dir: "/home/ada/ada", secretFiles: [] };
+  const known = { hooks, repos: [one] };
+  assert.throws(
+    () => repo({ user: "ada" }, known),
+    /\/home\/ada\/ada is the checkout of ada\/one; name another account for jostylr\/site/,
+  );
+  assert.throws(() => repo({ repo: "ada/one", user: "bob" }, known), /ada\/one is built by ada/);
+  assert.ok(lines(repo({ repo: "ada/one" }, known)).includes("folder /home/ada 0700 of ada"));
+  assert.throws(() => repo({ repo: "ada/slave" }), /slave is a system account's name/);
+});
+
+test("a slave in a person's home sees that home, and no other", () => {
+  const none = { base: undefined, secretFile: undefined };
+  const unitOf = (user?: string) =>
+    planSlave(facts, { ...none, user }).steps.find(({ unit }) => unit?.text.includes("User="));
+  assert.match(
+    unitOf("ada")?.unit?.text ?? "",
+    /WorkingDirectory=\/home\/ada[^]*ProtectHome=tmpfs\nBindPaths=\/home\/ada\n/,
+  );
+  assert.match(unitOf()?.unit?.text ?? "", /ProtectHome=yes/);
+});
+
 test("why a clone failed has its own way out", () => {
   const hint = (said: string, url = "https://github.com/a/b.git") =>
     cloneHint(said, { url, owner: "site", branch: "deploy" });
