@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { requestHeader, signRequest } from "../../lib/fleet/signature.ts";
@@ -116,6 +116,13 @@ traceTest("slave-activate: a tree's link is on the disk before it is told", asyn
   const calls = await trace("slave-activate", args);
   assertDurable(calls, join(repos, "site"));
   assert.is(await readFile(join(repos, "site/index.html"), "utf8"), "one");
+  // git's files come to the disk with the tree, at once; then what is known of it, the link, and what was pruned
+  const flushed = calls.filter(({ name }) => /sync/.test(name)).map(({ paths }) => paths[0] ?? "");
+  const state = [".state.json", "site"];
+  assert.equal(
+    flushed.map((path) => basename(path).replace(/\.tmp-.*/, "")),
+    ["building", ...state, "repos", ...state],
+  );
 });
 
 traceTest("hook-server: a delivery is on the disk before it is answered with 202", async () => {

@@ -103,6 +103,8 @@ async function fetchInto(dir: string, { url, options }: Remote, goal: FetchGoal)
       "fetch.unpackLimit": "1",
       "transfer.unpackLimit": "1",
       "fetch.writeCommitGraph": "false",
+      // it comes to the disk with the tree that is made of it; until then all of it can be fetched again
+      "core.fsync": "none",
       "credential.interactive": "false",
     },
   });

@@ -95,13 +95,13 @@ export async function runAfter(
   before: Tree | undefined,
 ): Promise<void> {
   const { place, state, settings } = update;
-  if (settings.after !== undefined) {
+  if (settings.after !== undefined)
     await runIn(update, settings.after, tree, before).catch(async (error: unknown) => {
       await undo(update, tree, before === tree ? undefined : before);
       const words = messageOf(error).replace(/^the command /, "");
       throw new Failure(`after: ${words}; commit ${tree.sha} was undone`);
     });
-  }
+  if (!tree.pending) return;
   delete tree.pending;
   await writeState(place, state);
 }
