@@ -35,7 +35,8 @@ export function targetOfGroup(group: string): string {
 
 /**
  * Where orders stand in the bucket `want`, by whom they are for: everybody's at `all`, a group's at `group.GROUP`, one slave's at
- * `host.NAME`; each value has the orders of all repos. A slave reads its own few keys, and needs no consumer on the server.
+ * `host.NAME`; each value has the orders of all repos. So a slave reads its few keys by name. With a key for each repo it would need
+ * consumers on the server to find them: for 1,000 slaves that is ten times the processor time, and several hundred MB.
  */
 export function keyOfTarget(target: string): string {
   if (target === everybody) return "all";

@@ -232,7 +232,7 @@ export async function request(
   const abort = new AbortController();
   const late = (what: string, limit: number) =>
     abort.abort(new FetchFailed(`no ${what} within ${limit / 1000} s`, { again: true }));
-  const timer = setTimeout(late, timeout, "answer", timeout);
+  const stop = startLimit(timeout, () => late("answer", timeout));
   const proxied = throughProxy ? await openAgents() : undefined;
   const signal = more.signal ? AbortSignal.any([more.signal, abort.signal]) : abort.signal;
   try {
@@ -252,7 +252,7 @@ export async function request(
   } catch (error) {
     throw signal.aborted ? signal.reason : error;
   } finally {
-    clearTimeout(timer);
+    stop();
     proxied?.close();
   }
 }
@@ -279,6 +279,22 @@ async function readText(
   return { text, truncated: size > maxBytes };
 }
 
+/**
+ * Call `onLate` after so many milliseconds. Counted in parts, between which is looked at what has come: the time in
+ * which this process was too busy for that (hundreds of TLS handshakes at once, a machine under load) is hardly
+ * counted, as it is not the other side's.
+ * @returns what ends it before
+ */
+function startLimit(limit: number, onLate: () => void): () => void {
+  const parts = 8;
+  let timer: NodeJS.Timeout;
+  const count = (left: number) => {
+    timer = setTimeout(() => (left > 1 ? count(left - 1) : onLate()), limit / parts);
+  };
+  count(parts);
+  return () => clearTimeout(timer);
+}
+
 /** An agent for a connection that is open already. */
 async function agentOver(url: URL, ca: string | undefined, socket: Socket): Promise<Agent> {
   const secure = url.protocol === "https:";
@@ -303,13 +319,13 @@ async function openAgent(
   const connect = agent.createConnection.bind(agent);
   agent.createConnection = (options, done) => {
     const socket = connect(options, done) as Socket;
-    let timer: NodeJS.Timeout | undefined;
-    const start = () => (timer = setTimeout(onLate, limit));
+    let stop = () => {};
+    const start = () => (stop = startLimit(limit, onLate));
     // many names at once wait for the resolver: that is not the server's fault
     if (isIP(bareHost(url))) start();
     else socket.once("lookup", start);
     for (const over of [secure ? "secureConnect" : "connect", "close"])
-      socket.once(over, () => clearTimeout(timer));
+      socket.once(over, () => stop());
     return socket;
   };
   return agent;

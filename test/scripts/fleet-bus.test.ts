@@ -12,6 +12,7 @@ import { type Order, signOrder, writeReport } from "../../lib/fleet/order.ts";
 import { endAll, ends, setUp } from "../helpers/bus-fleet.ts";
 import { needsNats, type TestBus } from "../helpers/nats.ts";
 import { testUnless } from "../helpers/skip.ts";
+import { startScript } from "../helpers/run.ts";
 import { tempDir } from "../helpers/tmp.ts";
 import { waitFor } from "../helpers/wait.ts";
 
@@ -100,6 +101,32 @@ testBus(
     assert.is(await served("web-1"), "two");
   },
 );
+
+testBus("time in which the master itself stands still is not taken from its slaves", async () => {
+  const { bus, dir, base, list, slave, served } = await setUp();
+  const one = await slave("web-1");
+  await one.until(/connected to the bus as web-1/);
+  one.kill("SIGSTOP");
+  await writeFile(list, "bus://web-1\n");
+  const where = ["--list", list, "--via", join(dir, "bus.yml"), "--base", base];
+  const args = ["site", "--wait", "--timeout", "3s", "--key-file", join(dir, "order.key")];
+  const env = { XDG_STATE_HOME: dir };
+  const known = { servers: [bus.url], key: bus.master, name: "master", timeout: 5000 };
+  const looker = await connectBus(known);
+  ends.push(() => looker.close());
+  await looker.makeBucket("want");
+  const master = startScript("server-update", [...args, ...where], { env });
+  ends.push(() => master.stop("SIGKILL"));
+  const want = looker.bucket("want");
+  await waitFor(async () => (await want.get("host.web-1")) !== undefined);
+  master.kill("SIGSTOP");
+  one.kill("SIGCONT");
+  await waitFor(async () => (await served("web-1")) === "one");
+  await new Promise((resolve) => setTimeout(resolve, 3500));
+  master.kill("SIGCONT");
+  const { code, stdout } = await master.exited;
+  assert.is(code, 0, stdout);
+});
 
 testBus(
   "a bus that drops, doubles, reorders and replays turns no slave back, and forges nothing",

@@ -250,7 +250,7 @@ export function busTransport(options: Options): BusTransport {
     },
 
     async follow(target, order, rollout) {
-      const started = performance.now();
+      let started = performance.now();
       const signature = signatureOf(order);
       let taken: OrderState | undefined;
       for (;;) {
@@ -276,8 +276,12 @@ export function busTransport(options: Options): BusTransport {
           throw new Failure("a newer order took its place");
         if (!taken && waited > timeout) throw new Failure(silentWords(report, waited));
         if (waited > rollout.waitLimit) throw tooLong(wordsOf(taken?.state), rollout);
-        const left = taken ? rollout.waitLimit - waited : timeout - waited;
-        await change(target, Math.max(1, Math.min(pollEvery, left + 1)));
+        const left = taken ? rollout.waitLimit - waited : Math.min(timeout - waited, timeout / 4);
+        const limit = Math.max(1, Math.min(pollEvery, left + 1));
+        const asleep = performance.now();
+        await change(target, limit);
+        // what took longer is time in which we were too busy to read what came: it is not the slave's
+        started += Math.max(0, performance.now() - asleep - 2 * limit);
       }
     },
 
