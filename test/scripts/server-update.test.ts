@@ -393,18 +393,17 @@ test("dead hosts at the head of the list cost their time once, not one after the
 
 test("time in which the master itself stands still is not taken from its slaves", async () => {
   const folder = tempDir();
-  let master: Running | undefined;
   const slave = await start(
     fakeSlave(() => {
       // the answer is there when it goes on
-      master?.kill("SIGSTOP");
+      servers.at(-1)?.kill("SIGSTOP");
       return {};
     }),
   );
   await writeFile(join(folder, "list"), `${slave.name}\n`);
   const limits = ["--timeout", "1s", "--retries", "0"];
   const args = ["site", "--sha", shaA, "--list", join(folder, "list"), ...limits];
-  master = startScript("server-update", args, { env: { XDG_STATE_HOME: folder } });
+  const master = startScript("server-update", args, { env: { XDG_STATE_HOME: folder } });
   servers.push(master);
   await waitFor(() => slave.requests.length === 1);
   await new Promise((resolve) => setTimeout(resolve, 1500));
