@@ -68,7 +68,7 @@ export const fleet: Mutation[] = [
     file: "lib/fleet/repo/put-in-place.ts",
     from: "await undo(update, tree, before === tree ? undefined : before);",
     to: "",
-    tests: activate,
+    tests: ["scripts/slave-activate"],
   },
   {
     what: "a tree in which a program works is removed under it",

@@ -11,6 +11,7 @@ import { git, makeRepo } from "../helpers/repos.ts";
 import { runCommand, runScript, startScript, timed } from "../helpers/run.ts";
 import { testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
+import { slowness } from "../helpers/wait.ts";
 
 const scale = Number(process.env["SOAK_SCALE"] ?? "1");
 const times = (full: number) => Math.max(2, Math.round(full * scale));
@@ -123,7 +124,9 @@ test("builds that hang are ended one after the other with all they started", asy
   const dir = tempDir();
   await writeFile(
     join(dir, "build.yml"),
-    "stages: [hang]\ncommands:\n  hang: |\n    setsid sh -c 'sleep 1000 & sleep 1001 &' &\n    (trap '' TERM INT; setsid sleep 1002; sleep 1003) &\n    touch begun; wait\ntimeout: { hang: 500ms }\n",
+    "stages: [hang]\ncommands:\n  hang: |\n    setsid sh -c 'sleep 1000 & sleep 1001 &' &\n    (trap '' TERM INT; setsid sleep 1002; sleep 1003) &\n    touch begun; wait\n" +
+      // long enough for the command to begin, on a slow machine too
+      `timeout: { hang: ${Math.ceil(500 * slowness())}ms }\n`,
   );
   for (let round = 0; round < times(10); round++) {
     await runScript("build", [dir, "--quiet"], { env, expect: 1, timeout: 60_000 });

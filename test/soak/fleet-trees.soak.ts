@@ -15,6 +15,7 @@ import { needsRoot, testUnless } from "../helpers/skip.ts";
 import { fakeSlave, silentSlave } from "../helpers/slaves.ts";
 import { changingCalls, injected, needsStrace } from "../helpers/strace.ts";
 import { tempDir } from "../helpers/tmp.ts";
+import { slowness } from "../helpers/wait.ts";
 
 const scale = Number(process.env["SOAK_SCALE"] ?? 1);
 const scaled = (count: number) => Math.max(2, Math.round(count * scale));
@@ -190,7 +191,7 @@ test("a git server that is silent, lies, or has a wrong certificate: the old tre
       "--base",
       base,
       "--timeout",
-      "2s",
+      `${Math.ceil(2 * slowness())}s`,
     ]);
     assert.is(code, 1, `${base}: ${stderr}`);
     assert.match(stderr, reason);
