@@ -21,7 +21,7 @@ function colours(stream: "stdout" | "stderr"): ChalkInstance {
 const escapes = /\u001b\[[0-9;]*m/g;
 
 /** How many columns a text takes, colours left out and East Asian wide characters counted twice. */
-export function textWidth(text: string): number {
+function textWidth(text: string): number {
   let width = 0;
   for (const character of text.replace(escapes, "")) {
     const code = character.codePointAt(0) ?? 0;

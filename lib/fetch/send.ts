@@ -239,10 +239,10 @@ export async function request(
     const authorization = await takeLogin(url, async () => undefined);
     const own = authorization === undefined ? {} : { authorization };
     const headers = { connection: "close", ...own, ...more.headers };
-    const agent = socket
-      ? await agentOver(url, ca, socket)
-      : (proxied?.agentFor(url) ??
-        (await openAgent(url, ca, connectTimeout, () => late("connection", connectTimeout))));
+    const onLate = () => late("connection", connectTimeout);
+    const agent =
+      (socket ? undefined : proxied?.agentFor(url)) ??
+      (await agentFor(url, { ca, open: socket, limit: connectTimeout, onLate }));
     const response = await exchange({ url, method, headers, body, agent, signal });
     return {
       status: response.status,
@@ -295,29 +295,22 @@ function startLimit(limit: number, onLate: () => void): () => void {
   return () => clearTimeout(timer);
 }
 
-/** An agent for a connection that is open already. */
-async function agentOver(url: URL, ca: string | undefined, socket: Socket): Promise<Agent> {
-  const secure = url.protocol === "https:";
-  const { default: web } = await (secure ? import("node:https") : import("node:http"));
-  const agent = new web.Agent({ keepAlive: false, ...(ca === undefined ? {} : { ca }) });
-  const connect = agent.createConnection.bind(agent);
-  agent.createConnection = (options, done) =>
-    secure ? connect({ ...options, socket } as typeof options, done) : socket;
-  return agent;
+interface NewAgent {
+  ca: string | undefined;
+  open: Socket | undefined;
+  /** Milliseconds. */
+  limit: number;
+  onLate: () => void;
 }
 
-/** An agent for one connection, which tells when it takes too long to open. */
-async function openAgent(
-  url: URL,
-  ca: string | undefined,
-  limit: number,
-  onLate: () => void,
-): Promise<Agent> {
+/** An agent for one connection: `open`, which is there already, or its own, which tells when it takes too long to open. */
+async function agentFor(url: URL, { ca, open, limit, onLate }: NewAgent): Promise<Agent> {
   const secure = url.protocol === "https:";
   const { default: web } = await (secure ? import("node:https") : import("node:http"));
   const agent = new web.Agent({ keepAlive: false, ...(ca === undefined ? {} : { ca }) });
   const connect = agent.createConnection.bind(agent);
   agent.createConnection = (options, done) => {
+    if (open) return secure ? connect({ ...options, socket: open } as typeof options, done) : open;
     const socket = connect(options, done) as Socket;
     let stop = () => {};
     const start = () => (stop = startLimit(limit, onLate));

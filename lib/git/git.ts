@@ -45,12 +45,10 @@ export async function textOf(output: PromiseLike<{ stdout: string }>): Promise<s
 }
 
 /** The transports that a remote may use (gitprotocol names of git-config(1), protocol.allow). */
-export const allowedProtocols = "file:git:http:https:ssh";
+const allowedProtocols = "file:git:http:https:ssh";
 
 /** The environment for git: no prompt of any kind, plain English, few transports. */
-export function gitEnvironment(
-  extra: Record<string, string | undefined> = {},
-): Record<string, string> {
+function gitEnvironment(extra: Record<string, string | undefined> = {}): Record<string, string> {
   return cleanEnvironment({
     GIT_TERMINAL_PROMPT: "0",
     GIT_ASKPASS: "true",

@@ -114,7 +114,7 @@ async function pack(from: FileHandle, to: FileHandle): Promise<number> {
 }
 
 /** The parts that are too many, or too large together; the newest stay. Pure. */
-export function planPrune(
+function planPrune(
   parts: readonly (LogPart & { size: number })[],
   { keep = 10, maxTotal = Number.POSITIVE_INFINITY }: Pick<TidyOptions, "keep" | "maxTotal">,
 ): LogPart[] {

@@ -21,7 +21,7 @@ export interface LogPart {
 }
 
 /** The name of a part. */
-export function partName(file: string, stamp: string, number = 1): string {
+function partName(file: string, stamp: string, number = 1): string {
   return `${basename(file)}.${stamp}${number > 1 ? `-${number}` : ""}`;
 }
 
