@@ -89,21 +89,19 @@ export class Teller {
     this.#telling.add(record.id);
     if (record.tell.includes("status"))
       this.#setStatus(record, () => void this.#told(record.id, "status"));
-    this.#handing = this.#handing
-      .then(() => this.#handOver(record))
-      .catch((error: unknown) => this.#tryAgain(record, error));
+    this.#hand(record);
   }
 
-  /** A full disk, say: what is still to be told stands in the record. */
-  #tryAgain(record: RunRecord, error: unknown): void {
-    this.#parts.log.warn(`telling of run ${record.id}: ${messageOf(error)}; tried again`);
-    const again = () => {
-      this.#handing = this.#handing
-        .then(() => this.#handOver(record))
-        .catch((reason: unknown) => this.#tryAgain(record, reason));
-    };
-    const timer = setTimeout(() => !this.#abort.signal.aborted && again(), retryDelay);
-    this.#abort.signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
+  /** Hand a run's end over, again and again: on a full disk, say, what is still to be told stands in its record. */
+  #hand(record: RunRecord): void {
+    const { signal } = this.#abort;
+    this.#handing = this.#handing
+      .then(() => this.#handOver(record))
+      .catch((error: unknown) => {
+        this.#parts.log.warn(`telling of run ${record.id}: ${messageOf(error)}; tried again`);
+        const timer = setTimeout(() => !signal.aborted && this.#hand(record), retryDelay);
+        signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
+      });
   }
 
   /** Go on with what a former server did not get told. */

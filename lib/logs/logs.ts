@@ -14,7 +14,7 @@ import type { SelectedLine, Selection } from "./select.ts";
 import { createPrinter, damageReport, printRuns } from "./show.ts";
 import { closeLogFiles, type LogFiles, openLogFiles } from "./source.ts";
 
-export { knownRuns } from "./known.ts";
+export { knownRuns } from "./runs.ts";
 export { grepPattern, pointInTime } from "./select.ts";
 export { printStats } from "./stats.ts";
 

@@ -10,7 +10,14 @@ import {
   type StageMark,
   type StartMark,
 } from "../log/format.ts";
-import { type Block, blocksBackwards, blocksOf, type LogFiles } from "./source.ts";
+import {
+  type Block,
+  blocksBackwards,
+  blocksOf,
+  closeLogFiles,
+  type LogFiles,
+  openLogFiles,
+} from "./source.ts";
 
 /** A place in a log: which of its files, and how many (uncompressed) bytes into it. */
 export interface Place {
@@ -147,4 +154,17 @@ export function hasFailed(run: Run, isWritten: boolean): boolean {
 export function durationOf(run: Run, now: number): number | undefined {
   if (run.end) return run.end.seconds * 1000;
   return run.startedAt === undefined ? undefined : Math.max(0, now - Date.parse(run.startedAt));
+}
+
+/** The newest runs of a log and the stages in them, for completion in a shell. */
+export async function knownRuns(file: string): Promise<{ ids: string[]; stages: string[] }> {
+  const files = await openLogFiles(file);
+  try {
+    const enough = (runs: readonly Run[]) => runs.length >= 50;
+    const runs = await findRuns(files, { enough });
+    const stages = new Set(runs.flatMap(({ stages }) => stages.map(({ name }) => name)));
+    return { ids: runs.map(({ id }) => id), stages: [...stages] };
+  } finally {
+    closeLogFiles(files);
+  }
 }

@@ -40,23 +40,19 @@ export class Outbox {
     return found.sort((a, b) => a.queued.localeCompare(b.queued));
   }
 
-  /** Keep a notice; it is on disk when this resolves. */
-  async put(pending: Pending): Promise<void> {
-    await this.#write(pending, true);
-  }
-
   /** A target was told, or never will be. */
   async done(pending: Pending, target: string): Promise<void> {
     pending.targets = pending.targets.filter((each) => each !== target);
-    if (pending.targets.length > 0) return await this.#write(pending, true);
+    if (pending.targets.length > 0) return await this.put(pending);
     await rm(this.#path(pending), { force: true });
     await fsyncFolder(this.#folder);
   }
 
-  async #write(pending: Pending, durable: boolean): Promise<void> {
+  /** Keep a notice; it is on disk when this resolves. */
+  async put(pending: Pending): Promise<void> {
     await mkdir(this.#folder, { recursive: true, mode: 0o700 });
     const text = `${JSON.stringify(pending, null, 2)}\n`;
-    await writeAtomic(this.#path(pending), text, { mode: 0o600, durable });
+    await writeAtomic(this.#path(pending), text, { mode: 0o600 });
   }
 
   #path({ told }: Pending): string {
