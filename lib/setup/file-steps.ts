@@ -164,7 +164,8 @@ export function treeRemoved(path: string, owner?: string): Step {
       (await lstat(await inRoot(root, path)).catch(() => undefined)) ? "remove" : "ready",
     async perform(root) {
       if (owner !== undefined && root === "/") await refuseWhileRunning(owner);
-      await rm(await inRoot(root, path), { recursive: true, force: true });
+      // rm(1) follows no link that somebody puts there meanwhile
+      await $`rm -rf --one-file-system -- ${await inRoot(root, path)}`;
     },
     underRoot: () => [treeRemoved(path)],
   };
@@ -232,11 +233,14 @@ export async function stateOf(path: string, options: OwnedPath): Promise<StepSta
 }
 
 /** A text; in a home it is read as its user, who could have put a link there. */
-async function readOwn(path: string, { owner, asOwner }: OwnedPath): Promise<string | undefined> {
+export async function readOwn(
+  path: string,
+  { owner, asOwner }: Pick<OwnedPath, "owner" | "asOwner">,
+): Promise<string | undefined> {
   if (!asOwner || owner === undefined) return await readIfThere(path);
   const user = await lookUpUser(owner).catch(() => undefined);
   if (!user) return undefined;
-  const { ok, stdout } = await $(as(user, { nothrow: true }))`cat -- ${path}`;
+  const { ok, stdout } = await $(as(user, { nothrow: true, timeout: 10_000 }))`cat -- ${path}`;
   return ok ? stdout : undefined;
 }
 

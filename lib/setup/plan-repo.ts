@@ -1,7 +1,7 @@
 import { join } from "node:path";
+import { cleanLine } from "../core/clean.ts";
 import { UsageError } from "../core/errors.ts";
 import { isRepoName, isSafeRef } from "../core/names.ts";
-import { readIfThere } from "../files/files.ts";
 import { account, chooseAccount, commentFor, unixName } from "./accounts.ts";
 import {
   deployKeyPage,
@@ -13,7 +13,7 @@ import {
   type Remote,
   webhookNote,
 } from "./forge.ts";
-import { edit, folder } from "./file-steps.ts";
+import { edit, folder, readOwn } from "./file-steps.ts";
 import { addRepo, hasRepo, namesBranch, removeRepo } from "./hooks-file.ts";
 import { clone, hostKey, key, secret } from "./key-steps.ts";
 import { hookServerStarted, withoutAccount } from "./plan-server.ts";
@@ -193,7 +193,7 @@ function hostKeySteps(remote: Remote, path: string, owner: string): Step[] {
 
 /** What a person carries from here to the forge: the webhook with its secret, once, and the deploy key. */
 export async function repoNotes(
-  { remote, secretFile, keyFile }: RepoPlan,
+  { remote, secretFile, keyFile, user }: RepoPlan,
   { repo, timer, address, forge }: RepoOptions,
   { root, hostname }: Facts,
   made: ReadonlyMap<string, string>,
@@ -209,11 +209,13 @@ export async function repoNotes(
         secretFile,
       }),
     );
-  const key = await readIfThere(join(root, `${keyFile}.pub`)).catch(() => undefined);
+  // its user could have put a link there, to a file that only root can read
+  const own = { owner: user, asOwner: true };
+  const key = root === "/" ? await readOwn(`${keyFile}.pub`, own) : undefined;
   if (key !== undefined)
     notes.push({
       title: `The deploy key, if the repo is private: ${deployKeyPage(kind, site, repo)}`,
-      lines: [key.trim()],
+      lines: [cleanLine(key.trim())],
     });
   return notes;
 }

@@ -42,6 +42,12 @@ testUnless(test, missing)(
         ${build("broken", "2099-01-01")}
         head -c 5000 new/downloads.mjs >broken/downloads.mjs`);
 
+      // what its user puts in the place of the key is not read by root
+      const shown =
+        await sh(`cd /home/site/.ssh; mv id_ed25519.pub kept; ln -s /etc/shadow id_ed25519.pub
+        setup repo jostylr/site --yes; mv -f kept id_ed25519.pub`);
+      assert.not.match(shown.stdout, /root:/);
+
       await unchanged("setup upgrade --yes", 2, "these are the scripts that are installed");
       await unchanged("setup upgrade --yes --from clone", 2, "has no setup.mjs");
       await sh("chmod 777 broken");
