@@ -43,7 +43,8 @@ export class Store {
   readonly #remember: number;
   /** By id, the oldest first. */
   readonly #known = new Map<string, Kept>();
-  readonly #byDelivery = new Map<string, Kept>();
+  /** By repo and delivery id. Of a delivery that reports several refs the first run stands for it. */
+  readonly #byDelivery = new Map<string, Map<string, Kept>>();
   readonly #file: LineFile;
   #lastOrder = 0;
   #digits = randomInt(2 ** 24);
@@ -110,10 +111,11 @@ export class Store {
     const run: Kept = { entry, state: "waiting", line };
     line.waiting += 1;
     this.#known.set(entry.id, run);
-    const key = deliveryKey(entry);
-    // of a delivery that reports several refs the first run stands for it; one that is sent again has a new time
-    if (this.#byDelivery.get(key)?.entry.accepted !== entry.accepted)
-      this.#byDelivery.set(key, run);
+    const { delivery = "" } = entry;
+    const ofRepo = this.#byDelivery.get(entry.repo) ?? new Map<string, Kept>();
+    this.#byDelivery.set(entry.repo, ofRepo);
+    // one that is sent again has a new time
+    if (ofRepo.get(delivery)?.entry.accepted !== entry.accepted) ofRepo.set(delivery, run);
     this.#lastOrder = Math.max(this.#lastOrder, entry.order);
     // many at once: a Map whose first entries are deleted is slow to walk
     if (this.#known.size > this.#remember * 1.25) this.forgetOldest();
@@ -125,8 +127,9 @@ export class Store {
       // what waits is known for as long as it waits, and so are the other runs of its delivery: their line stays
       if (known.line.waiting > 0) continue;
       this.#known.delete(id);
-      const key = deliveryKey(known.entry);
-      if (this.#byDelivery.get(key) === known) this.#byDelivery.delete(key);
+      const { repo, delivery = "" } = known.entry;
+      const ofRepo = this.#byDelivery.get(repo);
+      if (ofRepo?.get(delivery) === known) ofRepo.delete(delivery);
     }
   }
 
@@ -158,7 +161,7 @@ export class Store {
 
   /** The run of a repo's delivery. */
   runOf(repo: string, delivery: string): KnownRun | undefined {
-    return this.#byDelivery.get(deliveryKey({ repo, delivery, id: "" }));
+    return this.#byDelivery.get(repo)?.get(delivery);
   }
 
   /**
@@ -230,9 +233,4 @@ export class Store {
 
 function isWaiting({ state }: KnownRun): boolean {
   return state === "waiting";
-}
-
-/** No name of a repo has a blank in it; a run without a delivery's id is known by its own. */
-function deliveryKey({ repo, delivery, id }: Pick<Entry, "repo" | "delivery" | "id">): string {
-  return delivery === undefined ? id : `${repo} ${delivery}`;
 }
