@@ -21,8 +21,8 @@ const aboutInterval = 1000;
 const pingInterval = 15_000;
 
 export interface LiveLogParts {
-  /** The log's file. */
-  path: string;
+  /** The log's file, which may be another one once the run has started. */
+  path: () => string;
   mask: () => Mask;
   /** The run's state once nothing more comes. */
   endState: () => string | undefined;
@@ -118,9 +118,10 @@ class Feed {
   async #open(): Promise<void> {
     if (this.#file) return;
     // opened once: at a run's end its log may be replaced by a masked one, which is shorter
-    const found = await lstat(this.#parts.path).catch(() => undefined);
+    const path = this.#parts.path();
+    const found = await lstat(path).catch(() => undefined);
     if (!found?.isFile()) return;
-    const file = await open(this.#parts.path).catch(() => undefined);
+    const file = await open(path).catch(() => undefined);
     if (this.#file) {
       await file?.close();
       return;

@@ -41,7 +41,7 @@ export function pageSource({
     followLog: async (request, response, { id }, about) => {
       await runs.readLog(id, [request, response]);
       await logs.follow(request, response, id, {
-        path: logFile(id),
+        path: () => logFile(id),
         mask: () => settings.mask,
         endState: () => runs.endState(id),
         about,

@@ -132,11 +132,12 @@ export class Routes {
     onlyGet(request);
     if (what === undefined) return sendJson(response, 200, await runs.whole(id));
     if (what !== "log") throw new HttpError(404, "there is no such page");
-    const path = runs.logFile(id);
+    const path = () => runs.logFile(id);
     const { mask } = this.#parts.settings;
     const isFollowed = url.searchParams.get("follow") === "1";
     await runs.readLog(id, isFollowed ? [request, response] : undefined);
-    if (!isFollowed) return await sendLog(response, path, { mask, growing: !hasEnded(view.state) });
+    if (!isFollowed)
+      return await sendLog(response, path(), { mask, growing: !hasEnded(view.state) });
     await this.#parts.logs.follow(request, response, id, {
       path,
       mask: () => this.#parts.settings.mask,

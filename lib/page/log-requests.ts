@@ -12,7 +12,7 @@ const looksBad =
 
 export class LogRequests {
   readonly #source: PageSource;
-  /** Of the runs that were looked at last. */
+  /** Of the runs that were looked at last, by their logs' files: where one is, shows when the run starts. */
   readonly #indexes = new Map<string, LogIndex>();
   /** One search after the other: many at once in long logs would hold up deliveries. */
   #searching: Promise<unknown> = Promise.resolve();
@@ -22,10 +22,11 @@ export class LogRequests {
   }
 
   #indexOf(run: Run): LogIndex {
-    const known = this.#indexes.get(run.id) ?? new LogIndex(this.#source.logFile(run.id));
+    const path = this.#source.logFile(run.id);
+    const known = this.#indexes.get(path) ?? new LogIndex(path);
     // the newest last
-    this.#indexes.delete(run.id);
-    this.#indexes.set(run.id, known);
+    this.#indexes.delete(path);
+    this.#indexes.set(path, known);
     for (const oldest of this.#indexes.keys()) {
       if (this.#indexes.size <= maxIndexes) break;
       this.#indexes.delete(oldest);

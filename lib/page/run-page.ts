@@ -63,6 +63,7 @@ ${commit?.pusher !== undefined && html`<div><dt>Pushed by</dt><dd>${commit.pushe
 ${took && html`<div><dt>Took</dt><dd>${took}</dd></div>`}
 ${run.state === "waiting" && behind && html`<div><dt>Waits behind</dt><dd><a href="/runs/${behind.id}">${behind.id.slice(-6)}</a></dd></div>`}
 ${run.attempt > 1 && html`<div><dt>Attempt</dt><dd>${run.attempt}</dd></div>`}
+${run.builder !== undefined && html`<div><dt>Builder</dt><dd>${run.builder}</dd></div>`}
 ${run.rerun && html`<div><dt>Rerun of</dt><dd><a href="/runs/${run.rerun.of}">${run.rerun.of.slice(-6)}</a> <span class="soft">by ${run.rerun.by}</span></dd></div>`}
 ${run.cancelledBy !== undefined && html`<div><dt>Cancelled by</dt><dd>${run.cancelledBy}</dd></div>`}
 ${run.by !== undefined && html`<div><dt>${run.state === "superseded" ? "Superseded by" : "Gave way to"}</dt><dd><a href="/runs/${run.by}">${run.by.slice(-6)}</a></dd></div>`}

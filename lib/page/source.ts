@@ -53,6 +53,8 @@ export interface Run {
   readonly reason?: string | undefined;
   readonly by?: string | undefined;
   readonly attempt: number;
+  /** Of several builders the one that runs or ran it. */
+  readonly builder?: string | undefined;
   readonly accepted: string;
   readonly started?: string | undefined;
   readonly ended?: string | undefined;

@@ -6,16 +6,23 @@ import type { Browser, Page } from "playwright-core";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { needsChromium, startBrowser } from "../helpers/browser.ts";
+import { type Builders, makeBuilders } from "../helpers/builders.ts";
 import { type HookServer, sha, startHooks } from "../helpers/hooks.ts";
+import { needsNats } from "../helpers/nats.ts";
 import { password, startPage, visit as visitAs } from "../helpers/page.ts";
 import { testUnless } from "../helpers/skip.ts";
 import { slowness, waitFor } from "../helpers/wait.ts";
 
 let browser: Browser;
+let builders: Builders | undefined;
 test.before(async () => {
   if (!needsChromium) browser = await startBrowser();
 });
 test.after(async () => await browser?.close());
+test.after.each(async () => {
+  await builders?.end();
+  builders = undefined;
+});
 
 const visit = (...where: [server: HookServer, path?: string, options?: object]) =>
   visitAs(browser, ...where);
@@ -86,6 +93,50 @@ unless(
     await writeFile(join(server.dir, "co/end"), "");
     await server.idle();
     await server.stop();
+  },
+);
+
+testUnless(test, needsChromium ?? needsNats)(
+  "of several builders each shows the runs of the others: live log, stages, cancel, run again",
+  async () => {
+    builders = await makeBuilders(["one", "two"], {
+      job: `for i in $(seq 1 100); do echo "line $i of $builder"; done; ${stage("compile")}; until test -e "$all/go"; do sleep 0.05; done; echo more words; ${stage("compile", "ok")}; ${stage("check")}; until test -e "$all/end"; do sleep 0.05; done`,
+      top: "status: { password_file: pw }",
+      repos: { "me/site": "runs_on: two", "me/other": "runs_on: one" },
+    });
+    const { dir, start } = builders;
+    for (const name of ["one", "two"])
+      await writeFile(join(dir, name, "pw"), `${password}\n`, { mode: 0o600 });
+    const [server] = await Promise.all(["one", "two"].map((name) => start(name)));
+    assert.ok(server);
+    const page = await visit(server);
+    const { body } = await server.push("me/site", sha(1));
+    // the overview shows it by itself
+    await page.waitForSelector(".now .pill.running");
+    const waits = (await server.push("me/site", sha(2))).body.run as string;
+    const waiting = await page.context().newPage();
+    await waiting.goto(`http://localhost:${server.port}/runs/${waits}`);
+    await waiting.waitForSelector("#summary .pill.waiting");
+    await page.click(`.now a[href='/runs/${body.run}']`);
+    await page.waitForSelector("dt:has-text('Builder') + dd:has-text('two')");
+    await page.waitForSelector(".row >> text=line 100 of two");
+    await writeFile(join(dir, "go"), "");
+    await page.waitForSelector(".row >> text=more words");
+    await page.waitForSelector("#stages .pill.ok");
+    await page.click("text=Cancel");
+    await page.click("button:has-text('Cancel the run')");
+    await page.waitForSelector("#summary .pill.cancelled");
+    await page.waitForSelector("dt:has-text('Cancelled by') + dd:has-text('password')");
+    // the log of a run that was elsewhere only after its page was opened
+    await waiting.waitForSelector(".row >> text=more words");
+    await writeFile(join(dir, "end"), "");
+    await waiting.waitForSelector("#summary .pill.succeeded");
+    await page.click("text=Run again");
+    await page.click("button:has-text('Run again')");
+    await page.waitForSelector("dt:has-text('Rerun of')");
+    await page.waitForSelector("#summary .pill.succeeded");
+    assert.equal(page.faults, []);
+    await page.context().close();
   },
 );
 

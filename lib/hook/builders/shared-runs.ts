@@ -195,9 +195,8 @@ export class SharedRuns {
     await this.#copies.update(run);
   }
 
-  /** Follow a log that is elsewhere: its copy grows until the answer has ended. */
+  /** Follow a log that is elsewhere, or will be: its copy grows until the answer has ended. */
   keepCopying(id: string, request: IncomingMessage, response: ServerResponse): void {
-    if (!this.#elsewhere(id)) return;
     const going = async () => {
       while (!response.destroyed && !response.writableEnded && !request.destroyed) {
         await this.copyLog(id);
