@@ -56,13 +56,14 @@ export interface Selection {
  */
 export async function openContext({ dir, force }: BuildRequest): Promise<BuildContext> {
   const top = resolve(dir);
-  await stat(top).catch((error: unknown) => {
+  const about = await stat(top).catch((error: unknown) => {
     if (systemCode(error) !== "EACCES")
       throw new UsageError(`there is no folder ${top}; clone the repository there first`);
     throw new UsageError(
       `${top} is closed to this user; build as its owner: runuser -u OWNER -- build ${top}`,
     );
   });
+  if (!about.isDirectory()) throw new UsageError(`${top} is a file; name the folder of a checkout`);
   const env = stageEnvironment();
   const checkout = await findCheckout(top, { env: gitHome(env) });
   const state = checkout ? stateFolder(checkout) : join(top, ".boatyard");

@@ -1,5 +1,6 @@
 import { messageOf } from "../core/errors.ts";
 import { parseDuration, parseSize } from "../core/units.ts";
+import { parseListen } from "../http/server.ts";
 import { notifySchema, type readTargets } from "../notify/notify.ts";
 import { normalFingerprint } from "../openpgp/keys.ts";
 import { appNames, isAppName } from "../web-folder/version-file.ts";
@@ -122,6 +123,8 @@ const health = changed(
     const given = Object.entries(check).filter(([, value]) => value !== undefined);
     const { url: _url, command: _command, ...standard } = valuesOf(healthKeys);
     const all: HealthCheck = { ...standard, ...Object.fromEntries(given) };
+    if (all.url !== undefined && !URL.canParse(all.url))
+      throw new Error(`"${all.url}" is not a URL; write http://127.0.0.1:8080/`);
     if ((all.url === undefined) === (all.command === undefined))
       throw new Error("app.health takes either url or command");
     return all;
@@ -138,6 +141,12 @@ const fingerprints = changed(
 const gpgKeys = { key: key(fingerprints, [] as string[]) };
 const gpg = changed(mapOf(gpgKeys), ({ key: pins }) => ({ key: (pins as string[]) ?? [] }));
 
+/** What launchfit can hand over: an address with a port. */
+function portOf(text: string): string {
+  if ("port" in parseListen(text)) return text;
+  throw new Error(`"${text}" has no port; write 8080 or 127.0.0.1:8080`);
+}
+
 const serverUrl = y.string({ match: /^(?:https?|file):\/\//, what: "an https, http or file URL" });
 
 /** Every key, in the order in which `launchfit config` shows them. */
@@ -153,7 +162,9 @@ export const sections = {
     strip: key(y.either([y.just(0), y.just(1)], "0 or 1")),
     /** At an update the new version is started before the old one ends. */
     overlap: key(y.boolean(), false as boolean),
-    listen: key(y.string({ match: /\S/, what: "a port, or an address as 127.0.0.1:8080" })),
+    listen: key(
+      changed(y.string({ match: /\S/, what: "a port, or an address as 127.0.0.1:8080" }), portOf),
+    ),
     health: key(health, undefined as HealthCheck | undefined, { parts: healthKeys }),
   },
   updates: {

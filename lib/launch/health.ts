@@ -9,7 +9,7 @@ import type { HealthCheck } from "./config.ts";
 import { appEnvironment } from "./hooks.ts";
 
 /** Milliseconds between two questions while a new app starts. */
-const pauseBetween = 25;
+const pauseBetween = 10;
 
 interface Surroundings {
   cwd: string;

@@ -46,6 +46,11 @@ export class StateFile<T extends object> {
     return this.value;
   }
 
+  /** Change some of it for now; the next `save` brings it to the disk. */
+  set(change: Partial<T>): void {
+    this.value = { ...this.value, ...change };
+  }
+
   /** Change some of it; `undefined` removes a key. The same content is not written again. */
   async save(change: { [Key in keyof T]?: T[Key] | undefined }): Promise<void> {
     const before = this.value;

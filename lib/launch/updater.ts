@@ -92,11 +92,12 @@ export class Updater {
 
   /** What is offered now. That VERSION is as it was tells enough only while the version it names is current. */
   async #look(session: Session, current: string): Promise<Update> {
-    const { state, log } = this.#options;
+    const { state } = this.#options;
     const { offered } = state.value;
     const update = await findUpdate(session, { conditional: offered?.version === current });
     const { kind, version, sha256 } = update;
-    if (kind !== "unchanged") await state.note({ offered: { version, sha256 } }, log);
+    // whatever comes of it is saved soon
+    if (kind !== "unchanged") state.set({ offered: { version, sha256 } });
     return update;
   }
 

@@ -313,6 +313,8 @@ test("a folder that is not a checkout is built with --skip pull, and refused wit
   assert.match(text, new RegExp(`make \\| ${dir}`));
   const nowhere = await build(join(dir, "nowhere"), [], 2);
   assert.match(nowhere.text, /there is no folder/);
+  const file = await build(join(dir, "build.yml"), [], 2);
+  assert.match(file.text, /build\.yml is a file; name the folder of a checkout/);
 });
 
 test("a password in the remote's address shows nowhere", async () => {

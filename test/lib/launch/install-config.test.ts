@@ -33,6 +33,23 @@ test("launchify.example.yml is good, and names every key", async () => {
   assert.is(config.app.health?.within, 30_000);
 });
 
+test("an address that nobody could listen on or ask is told where it stands, not when the app starts", async () => {
+  for (const [line, said] of [
+    ["listen: 99999", '"99999" is not an address to listen on'],
+    ["listen: unix:/run/x", "has no port; write 8080"],
+    ["health: http://", '"http://" is not a URL'],
+    ["health: { url: 'http://a b/' }", '"http://a b/" is not a URL'],
+  ]) {
+    const path = folder({ "launchify.yml": `app:\n  exec: x\n  ${line}\n` });
+    const { message } = await readLaunchConfig(path).then(
+      () => new Error(),
+      (error: Error) => error,
+    );
+    assert.match(message, /launchify\.yml:3:\d+: /, line);
+    assert.match(message, said ?? "");
+  }
+});
+
 test("the directory wins over the release key by key, and the release's pin never counts", async () => {
   const own = folder({
     "launchify.yml": "app: { exec: mine }\n",
