@@ -128,8 +128,13 @@ test("a release that hangs, or answers and dies soon after, is undone too", asyn
     /no good answer within [\d.]+ s: (?:ECONNREFUSED|no answer)/,
   );
   await waitFor(async () => (await app.ask()) === "1", { what: "version 1 again" });
-  await publisher.publish("3", webApp("3", `setTimeout(() => process.exit(3), ${within + 500});`));
+  const dies = JSON.stringify(join(app.folder, "dies"));
+  await publisher.publish(
+    "3",
+    webApp("3", `setInterval(() => require("fs").existsSync(${dies}) && process.exit(3), 10);`),
+  );
   assert.is((await app.control("check")).ok, true, "its first answer was good");
+  writeFileSync(join(app.folder, "dies"), "");
   await waitFor(() => app.current() === "releases/my-app-1", { what: "the way back" });
   await waitFor(async () => (await app.ask()) === "1", { what: "version 1 again" });
   assert.match(
