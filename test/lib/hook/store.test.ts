@@ -264,10 +264,11 @@ test("the folder of the version before is taken over: what waits with its payloa
   await again.store.close();
 });
 
-test("a takeover that was killed before its end is done again, and doubles nothing; a damaged folder is kept", async () => {
+test("a takeover that was killed before its end is done again, doubles nothing and keeps what came meanwhile; a damaged folder is kept", async () => {
   const state = tempDir();
   cpSync(formerSpool, join(state, "spool"), { recursive: true });
   const first = await reopened(state);
+  const meanwhile = await acceptOne(first.store, "meanwhile", 1, '{"n":"meanwhile"}');
   await first.store.close();
   cpSync(formerSpool, join(state, "spool"), { recursive: true });
   const [name = ""] = readdirSync(formerSpool).filter((each) => each.endsWith(".journal"));
@@ -276,8 +277,9 @@ test("a takeover that was killed before its end is done again, and doubles nothi
   bytes[bytes.length - 20] = 0;
   writeFileSync(path, bytes);
   const again = await reopened(state);
-  assert.equal(ids(again.waiting), ids(first.waiting));
-  assert.is([...again.store.known()].length, 10);
+  assert.equal(ids(again.waiting), [...ids(first.waiting), meanwhile.id]);
+  assert.is((await again.store.payload(meanwhile)).toString(), '{"n":"meanwhile"}');
+  assert.is([...again.store.known()].length, 11);
   assert.match(
     again.said.join("\n"),
     /\.journal: damaged from byte \d+ on; kept in .*spool\.damaged/,
