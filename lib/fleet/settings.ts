@@ -10,10 +10,10 @@ import { currentUser } from "../exec/users.ts";
 import { exists, readIfThere } from "../files/files.ts";
 import { parseListen } from "../http/server.ts";
 import { parsePublicKey } from "./keys.ts";
+import { checkBase, defaultBase, type RemoteSettings } from "./repo/remote.ts";
 
-/** `slave.yml`: what slave-server and slave-activate share; and which repos and bases may be named at all. `templates/slave.yml` is the commented example. */
+/** `slave.yml`: what slave-server and slave-activate share; and which repos may be named at all. `templates/slave.yml` is the commented example. */
 
-export const defaultBase = "https://github.com/aiegoo/";
 /** Read when no --config is given and it is there. */
 export const systemConfig = "/etc/boatyard/slave.yml";
 /** Its unit, as `setup slave` writes it. */
@@ -75,24 +75,18 @@ export const slaveSchema = y.object({
 export type SlaveFile = Infer<typeof slaveSchema>;
 
 /** How one repo is fetched and placed. */
-export interface RepoSettings {
+export interface RepoSettings extends RemoteSettings {
   repos: string;
-  base: string;
   branch: string | undefined;
   /** Commits of history; 0: all. */
   depth: number;
   /** How many older trees are kept. */
   keep: number;
-  keyFile: string | undefined;
-  tokenFile: string | undefined;
-  tokenUser: string;
   /** Runs in the new tree before it is put in place. */
   check: string | undefined;
   after: string | undefined;
   submodules: boolean;
   lfs: boolean;
-  /** Milliseconds for all that git does over the network. */
-  timeout: number;
 }
 
 export interface SlaveSettings {
@@ -234,39 +228,4 @@ export function checkRepo(repo: string): void {
   throw new Refused(
     `${JSON.stringify(repo.slice(0, 200))} is not a repo name; letters, digits, ".", "_" and "-" make one, at most 100, not ending in .git or .lock`,
   );
-}
-
-const schemes = ["https", "http", "ssh", "git", "file"];
-
-/**
- * The base of all remotes, without a slash at its end. Built from parts that are known to be harmless, since
- * deny-lists for git's URLs failed again and again (`ext::`, `-oProxyCommand`, a password in the process list).
- * @throws {UsageError}
- */
-export function checkBase(base: string): string {
-  const match = /^([a-z]+):\/\/([^/\s]*)(\/[^\s?#]*)?$/.exec(base);
-  const [, scheme = "", authority = "", path = ""] = match ?? [];
-  const wrong = (why: string) => new UsageError(`base "${hidePassword(base)}" ${why}`);
-  if (!match || !schemes.includes(scheme)) {
-    throw wrong(
-      `is not a base URL; write one of ${schemes.map((each) => `${each}://`).join(", ")} with a path`,
-    );
-  }
-  if (/[\x00-\x20\x7f\\]/.test(base)) throw wrong("has a character that no URL has");
-  if (scheme === "file") {
-    if (authority !== "" || path === "") throw wrong("must be file:///absolute/path");
-    return base.replace(/\/+$/, "");
-  }
-  const parts =
-    /^(?:([A-Za-z0-9._~-]+)@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*))(?::\d{1,5})?$/;
-  const [, user = ""] = parts.exec(authority) ?? [];
-  if (authority.includes("@") && authority.slice(0, authority.lastIndexOf("@")).includes(":")) {
-    throw wrong("must not hold a password; put it into token_file");
-  }
-  if (!parts.test(authority) || user.startsWith("-")) throw wrong("does not name a host");
-  return base.replace(/\/+$/, "");
-}
-
-function hidePassword(text: string): string {
-  return text.replace(/:[^/@\s]+@/, ":***@");
 }

@@ -12,10 +12,10 @@ import { listenFds, notify, startWatchdog } from "../../http/systemd.ts";
 import { readBusAccess } from "../../bus/settings.ts";
 import { formatPublicKey, parsePublicKey, readPrivateKey } from "../keys.ts";
 import { isTargetName } from "../order.ts";
+import { checkBase } from "../repo/remote.ts";
 import { serverFolder } from "../repo/state.ts";
 import {
   branchOf,
-  checkBase,
   fromConfig,
   readSettings,
   reposFolder,

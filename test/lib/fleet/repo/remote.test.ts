@@ -1,7 +1,6 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { checkBase } from "../../../../lib/fleet/settings.ts";
-import { readTip } from "../../../../lib/fleet/repo/remote.ts";
+import { checkBase, readTip } from "../../../../lib/fleet/repo/remote.ts";
 
 test("bases that name a place are taken, less their last slash", () => {
   const good: [string, string][] = [
