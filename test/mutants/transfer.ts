@@ -56,8 +56,8 @@ export const transfer: Mutation[] = [
   {
     what: "a login from a file that all can read is used",
     file: "lib/config/secrets.ts",
-    from: "if (mode & 0o007)",
-    to: "if (mode & 0o10000000)",
+    from: "if (found.mode & 0o007)",
+    to: "if (found.mode & 0o10000000)",
     tests: ["lib/config/secrets", "lib/fetch/netrc"],
   },
   {
