@@ -1,6 +1,6 @@
 import { pathToFileURL } from "node:url";
 import { UsageError } from "../core/errors.ts";
-import type { Note } from "./step.ts";
+import { commandLine, type Note } from "./step.ts";
 
 /** What setup knows about forges: where a clone comes from, their ssh keys, what to paste where. Pure. */
 
@@ -69,7 +69,7 @@ export function cloneHint(
   const { host, sshPort } = readRemote(url);
   const folder = /dubious ownership in repository at '([^'\n]+)'/.exec(said)?.[1];
   if (folder !== undefined)
-    return `it belongs to another user; say that ${owner} may read it: runuser -u ${owner} -- git config --global --add safe.directory ${folder}`;
+    return `it belongs to another user; say that ${owner} may read it: ${commandLine("runuser", "-u", owner, "--", "git", "config", "--global", "--add", "safe.directory", folder)}`;
   if (
     /could not resolve host|name resolution|name or service not known|no address assoc/i.test(said)
   )
