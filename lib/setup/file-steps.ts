@@ -163,9 +163,10 @@ export function treeRemoved(path: string, owner?: string): Step {
     look: async (root) =>
       (await lstat(await inRoot(root, path)).catch(() => undefined)) ? "remove" : "ready",
     async perform(root) {
-      if (owner !== undefined && root === "/") await refuseWhileRunning(owner);
+      if (root !== "/") return await rm(await inRoot(root, path), { recursive: true, force: true });
+      if (owner !== undefined) await refuseWhileRunning(owner);
       // rm(1) follows no link that somebody puts there meanwhile
-      await $`rm -rf --one-file-system -- ${await inRoot(root, path)}`;
+      await $`rm -rf --one-file-system -- ${path}`;
     },
     underRoot: () => [treeRemoved(path)],
   };
