@@ -663,7 +663,7 @@ kind === "run" && log && startLog(log);
 `,
   },
   style: {
-    name: "page-bdd480cd2e.css",
+    name: "page-25e40c663e.css",
     type: "text/css",
     text: `:root{color-scheme:light dark;--bg:#fbfbfa;--card:#fff;--text:#1d2126;--soft:#5b6470;--line:#e3e5e8;--link:#1f5f9e;--accent:#2f6fb3;--on-accent:#fff;--good:#1a7a3d;--bad:#b3261e;--busy:#8a5a00;--idle:#5b6470;--good-bg:#e3f3e8;--bad-bg:#fbe7e5;--busy-bg:#fdf1d8;--idle-bg:#eceef0;--bar-good:#58ad76;--bar-bad:#d8564c;--bar-idle:#b3bac2;--bar-busy:#dba32c;--mono:ui-monospace,"SF Mono","Cascadia Mono","DejaVu Sans Mono",Menlo,Consolas,monospace}
 @media (prefers-color-scheme:dark){:root{--bg:#14171a;--card:#1a1e22;--text:#dde2e7;--soft:#98a2ad;--line:#2b3138;--link:#7db6ee;--accent:#7db6ee;--on-accent:#0d1a27;--good:#74cf92;--bad:#f38d84;--busy:#e8bd62;--idle:#98a2ad;--good-bg:#173023;--bad-bg:#3a1c1a;--busy-bg:#362a10;--idle-bg:#262b31;--bar-good:#3f9a60;--bar-bad:#d4574d;--bar-idle:#59636e;--bar-busy:#b98a27}}
@@ -793,7 +793,7 @@ pre.lines{padding:8px 0;max-height:75vh;white-space:pre}
 .spacer{width:1px}
 .shown{position:absolute;top:0;left:0;min-width:100%;width:max-content}
 .shown:empty::before{content:"Nothing was printed yet.";padding:0 14px;color:#98a2ad}
-.window:has(>.shown:empty){height:auto;min-height:60px}
+.window:has(>.shown:empty){height:60px;min-height:60px}
 .row{height:20px;white-space:pre;padding-right:16px}
 .n{display:inline-block;width:76px;padding-right:14px;text-align:right;color:#87919c;user-select:none}
 .n::before{content:attr(data-n)}

@@ -47,10 +47,10 @@ function isSecure(request: IncomingMessage, { origin, proxies }: StatusSettings)
  * Whether a browser would drop the cookie that it is sent: one for TLS alone, on a page that came without. On loopback
  * browsers keep it.
  */
-export function dropsCookie(request: IncomingMessage, settings: StatusSettings): boolean {
+export function dropsCookie(request: IncomingMessage, { origin }: StatusSettings): boolean {
   const { protocol, hostname } = new URL(request.headers.origin ?? "https://unknown");
   const isLoopback = /^(?:localhost|.+\.localhost|127\..*|\[::1\])$/.test(hostname);
-  return protocol === "http:" && !isLoopback && isSecure(request, settings);
+  return protocol === "http:" && !isLoopback && origin?.startsWith("https:") === true;
 }
 
 /** Behind TLS a browser takes this name only from this host, over TLS, for all paths. */
