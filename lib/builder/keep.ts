@@ -137,7 +137,7 @@ export async function keepUntracked(
 }
 
 /** Path and object id of each file: lines of `git diff-tree -z`, or of `git ls-tree -z`. */
-export function addedFiles(text: string, isTree: boolean): [path: string, object: string][] {
+function addedFiles(text: string, isTree: boolean): [path: string, object: string][] {
   const fields = text.split("\0").filter((field) => field !== "");
   if (isTree) {
     return fields.map((field) => {

@@ -1,5 +1,6 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { shownName } from "../archive/tar.ts";
 import { Failure, messageOf, Refused, UsageError } from "../core/errors.ts";
 import { exists } from "../files/files.ts";
 import {
@@ -11,8 +12,7 @@ import {
 } from "../web-folder/floors.ts";
 import { checkGiven } from "../web-folder/trust.ts";
 import { folderUrl, type VerifiedArchive } from "../web-folder/web-folder.ts";
-import { mustStrip } from "./archive-shape.ts";
-import { type ReadLaunchConfig, readLaunchConfig } from "./config.ts";
+import { type LaunchConfig, type ReadLaunchConfig, readLaunchConfig } from "./config.ts";
 import {
   clearTemporary,
   type DeployDirectory,
@@ -153,6 +153,26 @@ export async function addRelease(session: Session, update: Update): Promise<void
     await rm(folder, { recursive: true, force: true });
     await archive.discard();
   }
+}
+
+/**
+ * Whether an archive's one top folder, as plain `tar czf app.tar.gz my-app`, npm pack and forges make it, is taken off. Pure.
+ * @param app the deploy directory's own configuration: an exec there was written for the archive as it is.
+ * @throws {Refused} when nobody says it.
+ */
+function mustStrip(
+  { strip, exec }: Pick<LaunchConfig["app"], "strip" | "exec">,
+  top: string | undefined,
+  hasConfig: boolean,
+): boolean {
+  if (strip === 1 && top === undefined)
+    throw new Refused("app.strip: 1 is for one top folder, and it has more at its top");
+  if (strip === 1) return true;
+  if (top === undefined || strip === 0 || exec !== undefined) return false;
+  if (hasConfig) return true;
+  throw new Refused(
+    `all of it is in one folder, "${shownName(top)}"; write app.strip: 1 into launchify.yml to take that off, or app.strip: 0 to keep it`,
+  );
 }
 
 /** The verified archive. Undefined: the release is in releases/ already, as it was verified before. */

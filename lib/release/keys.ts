@@ -107,7 +107,7 @@ function withSigner(signers: readonly Signer[], added: Signer): readonly Signer[
  * The key lines after a change. Pure.
  * @param own the keys that sign: those that clients have pinned, where VERSION names none yet.
  */
-export function planKeys(
+function planKeys(
   before: KeyLines | undefined,
   own: readonly string[],
   change: { add: { fingerprint: string }; root: boolean } | { retire: string },

@@ -36,7 +36,7 @@ export interface SignerOptions {
 }
 
 /** Where `release keygen` writes and `release pack` looks, unless told otherwise. */
-export function defaultKeyFile(): string {
+function defaultKeyFile(): string {
   const config = process.env["XDG_CONFIG_HOME"] || join(homedir(), ".config");
   return join(config, "boatyard", "release.asc");
 }

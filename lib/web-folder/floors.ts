@@ -74,7 +74,7 @@ export function checkExpiry(expires: string | undefined, name: string, now = new
 }
 
 /** Whether a signed VERSION names the archive by its SHA256; else its name alone says which version it is. */
-export function hasSignedSha256({ line, signature }: OfferedLine): boolean {
+function hasSignedSha256({ line, signature }: OfferedLine): boolean {
   return signature !== undefined && line.sha256 !== undefined;
 }
 

@@ -6,17 +6,17 @@ import {
   checkKeyLines,
   firstKeySet,
   type KeySet,
+  type KeyStep,
   maxSteps,
   nextKeySet,
   pinnedSet,
   stepsAhead,
 } from "./key-set.ts";
 import { collectKeys } from "./key-sources.ts";
-import { type ReadStep, readStep, signedBy } from "./key-steps.ts";
 import type { KeyStore } from "./key-store.ts";
 import { startTrust, type TrustContext, type TrustStart } from "./trust-start.ts";
-import { verifyBytes } from "./verify.ts";
-import type { VersionFile } from "./version-file.ts";
+import { signersOf, verifyBytes } from "./verify.ts";
+import { parseVersionFile, type VersionFile } from "./version-file.ts";
 import type { UnverifiedVersion, WebFolder } from "./web-folder.ts";
 
 export { publishedPin, type TrustOptions } from "./first-use.ts";
@@ -215,4 +215,33 @@ export class Trust {
     }
     return [...found.values()];
   }
+}
+
+/** A step by which keys changed, as a web folder has it: `keys/N` and `keys/N.sig`. */
+interface ReadStep {
+  file: VersionFile;
+  data: Buffer;
+  signature: Buffer;
+  /** The signature's, for messages. */
+  name: string;
+}
+
+/** @throws {Refused} when it is not there, not signed, or not understood. */
+async function readStep(folder: WebFolder, serial: number): Promise<ReadStep> {
+  const name = folder.name(`keys/${serial}`);
+  const { data, signature } = await folder.keyStep(serial);
+  if (!data || !signature)
+    throw new Refused(
+      `${name}${data ? ".sig" : ""} is missing, by which keys changed (gap in the keys)`,
+    );
+  const file = parseVersionFile(data.toString("utf8"), name);
+  return { file, data, signature, name: `${name}.sig` };
+}
+
+/** Which of these keys have signed it. */
+async function signedBy(
+  { file, data, signature, name }: ReadStep,
+  keys: readonly PublicKey[],
+): Promise<KeyStep> {
+  return { file, signedBy: await signersOf(signature, data, keys, name) };
 }

@@ -78,7 +78,7 @@ export function isAppName(text: string): boolean {
 }
 
 /** A plain archive name: no path, no URL, nothing a shell or a file system reads specially. */
-export function isArchiveName(text: string): boolean {
+function isArchiveName(text: string): boolean {
   return /^[A-Za-z0-9][A-Za-z0-9._+-]{0,240}\.(?:tar\.gz|tgz)$/.test(text);
 }
 
