@@ -11,12 +11,13 @@ import type { Certificate } from "./tls.ts";
 
 export type Builders = {
   dir: string;
-  /** Where the bus is. */
+  /** Where the bus is, or the first server of it. */
   url: string;
   /** Everything of a run's life on any builder, a line each. */
   events: () => Promise<string[]>;
   start: (name: string, options?: Parameters<typeof startHooks>[1]) => Promise<HookServer>;
-  bus: { start: () => Promise<void>; kill: () => Promise<void> };
+  /** All servers of the bus, or the one of this name. */
+  bus: { start: (name?: string) => Promise<void>; kill: (name?: string) => Promise<void> };
   end: () => Promise<void>;
 };
 
@@ -30,6 +31,8 @@ export async function makeBuilders(
     /** More lines of a builder's own `builders:`. */
     own?: Record<string, string>;
     lease?: string;
+    /** The names of the servers of the bus, which are a cluster then; default: one server. */
+    cluster?: readonly string[];
     /** Where the bus is, with its certificate; else on loopback. */
     tls?: Certificate & { address: string };
   },
@@ -37,8 +40,15 @@ export async function makeBuilders(
   const dir = tempDir("builders-");
   const { tls } = options;
   const address = tls?.address ?? "127.0.0.1";
-  const port = await freePort(address);
-  const url = `${tls ? "tls" : "nats"}://${address}:${port}`;
+  const natsNames = options.cluster ?? ["boatyard"];
+  const ports: number[] = [];
+  const routes: number[] = [];
+  for (const _ of natsNames) {
+    ports.push(await freePort(address));
+    routes.push(await freePort(address));
+  }
+  const urls = ports.map((port) => `${tls ? "tls" : "nats"}://${address}:${port}`);
+  const [url = ""] = urls;
   const authority = tls ? `, ca_file: ${tls.ca}` : "";
   const servers: HookServer[] = [];
   const users: string[] = [];
@@ -48,7 +58,7 @@ export async function makeBuilders(
     if (!key) throw new Error("a seed that is none");
     users.push(`{ nkey: ${nkeyOf(key)} }`);
     const own = [
-      `bus: { url: "${url}", seed_file: bus.seed${authority} }`,
+      `bus: { url: ${JSON.stringify(urls)}, seed_file: bus.seed${authority} }`,
       `name: ${name}`,
       `lease: ${options.lease ?? "5s"}`,
       ...(options.own?.[name]?.split("\n") ?? []),
@@ -68,16 +78,26 @@ export async function makeBuilders(
     () => users.join("\n"),
   );
   const secure = tls ? `tls { cert_file: "${tls.cert}", key_file: "${tls.key}" }\n` : "";
-  const nats = `listen: "${address}:${port}"\n${secure}server_name: boatyard\njetstream { store_dir: "${dir}/nats", max_file_store: 16G }\n`;
-  await writeFile(join(dir, "nats.conf"), nats + account);
-  let server: Running | undefined;
-  const bus = {
-    async start() {
-      server = startCommand(["nats-server", "-c", join(dir, "nats.conf")]);
-      await server.until(/Server is ready/);
+  const cluster = `routes: [${routes.map((port) => `"nats://${address}:${port}"`).join(", ")}]`;
+  for (const [at, name] of natsNames.entries()) {
+    const nats = `listen: "${address}:${ports[at]}"
+${secure}server_name: ${name}
+jetstream { store_dir: "${dir}/nats/${name}", max_file_store: 16G }
+${options.cluster ? `cluster { name: boatyard, listen: "${address}:${routes[at]}", ${cluster} }` : ""}
+`;
+    await writeFile(join(dir, `${name}.conf`), nats + account);
+  }
+  const running = new Map<string, Running>();
+  const bus: Builders["bus"] = {
+    async start(only) {
+      const started = natsNames.filter((name) => only === undefined || name === only);
+      for (const name of started)
+        running.set(name, startCommand(["nats-server", "-c", join(dir, `${name}.conf`)]));
+      for (const name of started) await running.get(name)?.until(/Server is ready/);
     },
-    async kill() {
-      await server?.stop("SIGKILL");
+    async kill(only) {
+      for (const [name, server] of running)
+        if (only === undefined || name === only) await server.stop("SIGKILL");
     },
   };
   await bus.start();

@@ -1,5 +1,5 @@
 // The bus as a cluster of three real servers: what is written is on all of them, and one may be killed; SOAK_SCALE=1: each in turn.
-import { writeFile } from "node:fs/promises";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { jetstreamManager } from "@nats-io/jetstream";
 import { connect, nkeyAuthenticator } from "@nats-io/transport-node";
@@ -8,6 +8,8 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { connectBus } from "../../lib/bus/bus.ts";
 import { keyOfSeed, newSeed, nkeyOf } from "../../lib/bus/nkey.ts";
+import { makeBuilders, watchedJob } from "../helpers/builders.ts";
+import { sha } from "../helpers/hooks.ts";
 import { needsNats } from "../helpers/nats.ts";
 import { freePort } from "../helpers/ports.ts";
 import { type Running, startCommand } from "../helpers/run.ts";
@@ -90,6 +92,76 @@ cluster {
     }
     await bus.close();
     for (const server of servers.values()) await server.stop("SIGKILL");
+  },
+);
+
+testUnless(test, needsNats)(
+  "builders on a cluster of three go on while the server that leads is killed: what runs ends once, what waits is run",
+  async () => {
+    const repos = ["me/a", "me/b"];
+    const builders = await makeBuilders(["first", "second"], {
+      job: watchedJob,
+      cluster: names,
+      // longer than the cluster takes to choose another leader
+      lease: "40s",
+      repos: Object.fromEntries(repos.map((repo) => [repo, ""])),
+    });
+    const { dir, bus, events, start, url } = builders;
+    try {
+      const [first, second] = [await start("first"), await start("second")];
+      const key = (await readFile(join(dir, "first/bus.seed"), "utf8")).trim();
+      const authenticator = nkeyAuthenticator(new TextEncoder().encode(key));
+      // else a lease is waited for, in which the claims would be written that a new bus does not have
+      const access = { servers: [url], key: keyOfSeed(key), name: "test", timeout: 5000 };
+      const other = await connectBus(access as Parameters<typeof connectBus>[0]);
+      await waitFor(() =>
+        other
+          .bucket("builds")
+          .put("bucket", "old")
+          .catch(() => undefined),
+      );
+      await other.close();
+      const leader = async () => {
+        const raw = await connect({ servers: url.replace("nats://", ""), authenticator });
+        const { cluster, config } = await (await jetstreamManager(raw)).streams.info("KV_builds");
+        await raw.close();
+        assert.is(config.num_replicas, 3);
+        return cluster?.leader;
+      };
+      const seen = async (line: string) =>
+        await waitFor(async () => (await events()).some((each) => each.startsWith(line)), {
+          timeout: 90_000,
+          what: line,
+        });
+      for (let round = 0; round < killed; round++) {
+        for (const repo of repos) await writeFile(join(dir, `hold-${repo.replace("/", "_")}`), "");
+        const [runs, waits] = [sha(2 * round + 1), sha(2 * round + 2)];
+        const push = async (server: typeof first, repo: string, commit: string) =>
+          await waitFor(async () => (await server.push(repo, commit)).status === 202, {
+            timeout: 60_000,
+            what: `${repo} to be accepted`,
+          });
+        for (const repo of repos) await push(first, repo, runs);
+        for (const repo of repos) await seen(`begin ${repo} ${runs}`);
+        const name = await leader();
+        assert.ok(name !== undefined && names.includes(name), `the leader is ${name}`);
+        await bus.kill(name);
+        for (const repo of repos) await push(second, repo, waits);
+        for (const repo of repos) await rm(join(dir, `hold-${repo.replace("/", "_")}`));
+        for (const repo of repos) await seen(`end ${repo} ${waits}`);
+        await bus.start(name);
+      }
+      await second.idle(60_000);
+      const all = await events();
+      assert.equal(
+        all.filter((line) => line.startsWith("overlap")),
+        [],
+      );
+      const ends = all.filter((line) => line.startsWith("end ")).map((line) => line.split(" ")[2]);
+      assert.is(ends.length, 2 * repos.length * killed, "each was run once");
+    } finally {
+      await builders.end();
+    }
   },
 );
 
