@@ -99,9 +99,12 @@ function round(value: number): number {
 export function stageBar(stages: readonly Stage[], now: number): Html | undefined {
   if (stages.length === 0) return undefined;
   const width = 1000;
-  const begin = Math.min(...stages.map(({ started }) => Date.parse(started)));
+  const starts = stages.map(({ started }) => Date.parse(started));
+  const begin = Math.min(...starts);
+  // the newest may have begun after `now`, which is not always of this second
+  const end = Math.max(now, Math.max(...starts) + 1000);
   const endOf = ({ started, seconds }: Stage) =>
-    seconds === undefined ? now : Date.parse(started) + seconds * 1000;
+    seconds === undefined ? end : Date.parse(started) + seconds * 1000;
   const span = Math.max(1, ...stages.map((stage) => endOf(stage) - begin));
   const pieces = stages.map((stage) => {
     const x = round((width * (Date.parse(stage.started) - begin)) / span);
