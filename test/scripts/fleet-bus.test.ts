@@ -14,7 +14,7 @@ import { needsNats, type TestBus } from "../helpers/nats.ts";
 import { testUnless } from "../helpers/skip.ts";
 import { startScript } from "../helpers/run.ts";
 import { tempDir } from "../helpers/tmp.ts";
-import { waitFor } from "../helpers/wait.ts";
+import { slowness, waitFor } from "../helpers/wait.ts";
 
 const test = suite("bus");
 const testBus = testUnless(test, needsNats);
@@ -109,7 +109,10 @@ testBus("time in which the master itself stands still is not taken from its slav
   one.kill("SIGSTOP");
   await writeFile(list, "bus://web-1\n");
   const where = ["--list", list, "--via", join(dir, "bus.yml"), "--base", base];
-  const args = ["site", "--wait", "--timeout", "3s", "--key-file", join(dir, "order.key")];
+  // long enough for us to stop the master in, on a slow machine too
+  const limit = Math.ceil(3000 * slowness());
+  const limits = ["--wait", "--timeout", `${limit}ms`];
+  const args = ["site", ...limits, "--key-file", join(dir, "order.key")];
   const env = { XDG_STATE_HOME: dir };
   const known = { servers: [bus.url], key: bus.master, name: "master", timeout: 5000 };
   const looker = await connectBus(known);
@@ -122,7 +125,7 @@ testBus("time in which the master itself stands still is not taken from its slav
   master.kill("SIGSTOP");
   one.kill("SIGCONT");
   await waitFor(async () => (await served("web-1")) === "one");
-  await new Promise((resolve) => setTimeout(resolve, 3500));
+  await new Promise((resolve) => setTimeout(resolve, limit + 500));
   master.kill("SIGCONT");
   const { code, stdout } = await master.exited;
   assert.is(code, 0, stdout);
