@@ -3,6 +3,7 @@ import { quoteWord, type Shell } from "../exec/exec.ts";
 import { userEnvironment, wordsFor } from "../exec/users.ts";
 import { gitIn, textOf } from "../git/git.ts";
 import type { RepoConfig } from "./config.ts";
+import type { RunRecord, RunState } from "./records.ts";
 import { secluded } from "./run-command.ts";
 
 /** What git says of a repo's checkout. */
@@ -25,4 +26,19 @@ export async function tagCommit(repo: RepoConfig, ref: string): Promise<string |
   const commit = `${ref}^{commit}`;
   const sha = await textOf(git`git rev-parse --verify --quiet --end-of-options ${commit}`);
   return isSha(sha) ? sha : undefined;
+}
+
+/** Why a push that came when the checkout had no branch does not run now; undefined: it does. */
+export async function notCheckedOut(
+  { ref }: RunRecord,
+  repo: RepoConfig,
+): Promise<{ state: RunState; reason: string } | undefined> {
+  const branch = await checkoutBranch(repo);
+  if (branch === undefined)
+    return {
+      state: "failed",
+      reason: `${repo.dir} has no branch checked out; clone the repository there, or set refs`,
+    };
+  if (ref === `refs/heads/${branch}`) return undefined;
+  return { state: "cancelled", reason: `${repo.dir} is on ${branch}, not on ${ref}` };
 }

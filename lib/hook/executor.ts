@@ -1,5 +1,5 @@
 import { exitCodeOf, messageOf, systemCode } from "../core/errors.ts";
-import { checkoutBranch, tagCommit } from "./checkout.ts";
+import { notCheckedOut, tagCommit } from "./checkout.ts";
 import type { RepoConfig } from "./config.ts";
 import type { Entry } from "./entry.ts";
 import { hasEnded, recordOf, type RunRecord, type RunState } from "./records.ts";
@@ -255,19 +255,4 @@ export class Executor {
     this.#parts.log.info(`run ${record.id} of ${record.repo} waits: the checkout is busy`);
     return { notBefore: Date.now() + Math.min(maxBusyDelay, 500 * 2 ** Math.min(tries, 10)) };
   }
-}
-
-/** Why a push that came when the checkout had no branch does not run now; undefined: it does. */
-async function notCheckedOut(
-  { ref }: RunRecord,
-  repo: RepoConfig,
-): Promise<{ state: RunState; reason: string } | undefined> {
-  const branch = await checkoutBranch(repo);
-  if (branch === undefined)
-    return {
-      state: "failed",
-      reason: `${repo.dir} has no branch checked out; clone the repository there, or set refs`,
-    };
-  if (ref === `refs/heads/${branch}`) return undefined;
-  return { state: "cancelled", reason: `${repo.dir} is on ${branch}, not on ${ref}` };
 }

@@ -2,6 +2,7 @@ import { type FileHandle, lstat, open } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Mask } from "../core/mask.ts";
+import { cutOf, eventOf } from "./log-events.ts";
 
 /**
  * The logs that somebody follows. New bytes are read once and made into an event once, whose buffer goes to all who
@@ -253,22 +254,4 @@ class Feed {
       if (this.#followers.size > 0) await sleep(gather);
     }
   }
-}
-
-/** Where a line without an end is cut: not in a character, and before a tail in which a secret may start. */
-export function cutOf(read: Buffer, mask: Mask): number {
-  const text = read.toString("utf8");
-  const cut = text.length - 4096;
-  const across = mask.spans(text).find(([from, to]) => from < cut && to > cut);
-  return Buffer.byteLength(text.slice(0, across?.[0] || cut));
-}
-
-/** A text as one server-sent event, a field for each line. Of a line that redraws itself the last state is sent. */
-function eventOf(text: string, id: string | undefined, name?: string): string {
-  const lines = text
-    .replace(/\n$/, "")
-    .split("\n")
-    .map((line) => line.replace(/\r+$/, "").split("\r").at(-1) ?? "");
-  const head = `${id === undefined ? "" : `id: ${id}\n`}${name === undefined ? "" : `event: ${name}\n`}`;
-  return `${head}data: ${lines.join("\ndata: ")}\n\n`;
 }

@@ -1,7 +1,7 @@
 import { constants } from "node:fs";
 import { open } from "node:fs/promises";
 import type { Mask } from "../../core/mask.ts";
-import { cutOf } from "../live-log.ts";
+import { cutOf } from "../log-events.ts";
 
 /** A part of a run's log, masked, as it goes over the bus. */
 export interface LogPiece {
