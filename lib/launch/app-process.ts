@@ -111,18 +111,27 @@ export async function startApp(options: AppStart): Promise<RunningApp> {
   }
 }
 
-/** The app that a launchfit before has recorded and left: itself, or what it started. */
-export async function findApp(record: string): Promise<RunningApp | undefined> {
+/** What is recorded, when it is of this directory and this start of the machine, and whether that process lives. */
+export async function recordedApp(
+  record: string,
+): Promise<(AppRecord & { alive: boolean }) | undefined> {
   const known = await recordIn(record).load();
   const { pid, startTime, cookie, version = "", startedAt = "" } = known;
   if (typeof cookie !== "string" || cookie === "" || !Number.isInteger(pid)) return undefined;
   const { boot = bootId(), folder = await folderId(record) } = known;
   if (boot !== bootId() || folder !== (await folderId(record))) return undefined;
   const found = { cookie, version, startedAt, pid: Number(pid), startTime, boot, folder };
-  const isThere = startTime !== undefined && (await isAlive(found.pid, startTime));
-  const end = isThere ? watchEnd(found.pid, startTime) : Promise.resolve(unseenEnd);
-  const app = new RunningApp(found, end, isThere);
-  return isThere || (await app.members()).length > 0 ? app : undefined;
+  return { ...found, alive: startTime !== undefined && (await isAlive(found.pid, startTime)) };
+}
+
+/** The app that a launchfit before has recorded and left: itself, or what it started. */
+export async function findApp(record: string): Promise<RunningApp | undefined> {
+  const found = await recordedApp(record);
+  if (!found) return undefined;
+  const { pid, startTime, alive } = found;
+  const end = alive ? watchEnd(pid, startTime) : Promise.resolve(unseenEnd);
+  const app = new RunningApp(found, end, alive);
+  return alive || (await app.members()).length > 0 ? app : undefined;
 }
 
 const unseenEnd = { how: "an exit code nobody saw", code: 1 };

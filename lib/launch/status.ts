@@ -4,7 +4,7 @@ import type { Terminal } from "../core/terminal.ts";
 import { cleanText } from "../core/clean.ts";
 import { formatDuration, formatSize } from "../core/units.ts";
 import type { AppState } from "./app-keeper.ts";
-import { appRecords, findApp } from "./app-process.ts";
+import { appRecords, recordedApp } from "./app-process.ts";
 import { healthyAnswers } from "./health.ts";
 import { currentRelease, deployDirectory } from "./deploy-directory.ts";
 import { type UpdatesStatus, updatesStatus } from "./kept.ts";
@@ -78,7 +78,7 @@ export async function readStatus(folder: string): Promise<Status> {
   const deploy = deployDirectory(folder);
   const state = await openLauncherState(deploy.state);
   const status = await describeStatus(new Releases(deploy), state.value);
-  const left = await findApp(appRecords(deploy).app);
+  const left = await recordedApp(appRecords(deploy).app);
   return left?.alive ? { ...status, left: { version: left.version, pid: left.pid } } : status;
 }
 
