@@ -21,7 +21,9 @@ async function deployTold(
   const file = join(tempDir(), "told");
   const deployed = await deploy(publisher, { app });
   const config = join(deployed.folder, "launchify.yml");
-  const command = `{ echo "== $NOTIFY_TITLE"; cat; } >> ${file}`;
+  // whole messages only: who sees the title sees the text
+  const whole = `{ echo "== $NOTIFY_TITLE"; cat; } > ${file}.$$`;
+  const command = `${whole}; cat ${file}.$$ >> ${file}; rm ${file}.$$`;
   const notify = `notify:\n  - command: ${JSON.stringify(command)}\n    group: 0s\n`;
   writeFileSync(config, readFileSync(config, "utf8") + notify);
   const said = () => (existsSync(file) ? readFileSync(file, "utf8") : "");
