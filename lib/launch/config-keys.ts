@@ -147,6 +147,11 @@ function portOf(text: string): string {
   throw new Error(`"${text}" has no port; write 8080 or 127.0.0.1:8080`);
 }
 
+const portJson = {
+  ...{ type: ["string", "integer"], minimum: 0, maximum: 65535 },
+  pattern: String.raw`^(?:(?:\[[0-9a-fA-F:.]+\]|[^:[\]]*):)?\d{1,5}$`,
+};
+
 const serverUrl = y.string({ match: /^(?:https?|file):\/\//, what: "an https, http or file URL" });
 
 /** Every key, in the order in which `launchfit config` shows them. */
@@ -163,7 +168,10 @@ export const sections = {
     /** At an update the new version is started before the old one ends. */
     overlap: key(y.boolean(), false as boolean),
     listen: key(
-      changed(y.string({ match: /\S/, what: "a port, or an address as 127.0.0.1:8080" }), portOf),
+      alsoJson(
+        changed(y.string({ what: "a port, or an address as 127.0.0.1:8080" }), portOf),
+        portJson,
+      ),
     ),
     health: key(health, undefined as HealthCheck | undefined, { parts: healthKeys }),
   },
