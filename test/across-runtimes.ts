@@ -40,6 +40,7 @@ export const acrossRuntimes: readonly string[] = [
   "scripts/hook-server-systemd",
   "scripts/launchfit-overlap",
   "scripts/launchfit-systemd",
+  "scripts/launchfit-two",
   "scripts/fleet-bus-tls",
   "scripts/server-update-tls",
   "scripts/slave-server.test",

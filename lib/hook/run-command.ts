@@ -1,5 +1,5 @@
-import { existsSync } from "node:fs";
 import { UsageError } from "../core/errors.ts";
+import { closeFrom, closingShell } from "../exec/descriptors.ts";
 import { findScript, withRuntime } from "../exec/scripts.ts";
 import { stageFileVariable } from "../run/stage-file.ts";
 import { asUser, currentUser, userEnvironment } from "../exec/users.ts";
@@ -96,19 +96,11 @@ function runVariables(run: RunRecord, dir: string, payloadFile: string): Record<
   };
 }
 
-/** Only bash can close descriptors of two digits: those of the server's parent, and those that Deno lets through. */
-const hasBash = existsSync("/bin/bash");
-const closeOthers = hasBash
-  ? 'for fd in /proc/self/fd/*; do fd=${fd##*/}; [ "$fd" -gt 2 ] 2>/dev/null && eval "exec $fd<&-"; done'
-  : "exec 3<&- 4<&- 5<&- 6<&- 7<&- 8<&- 9<&-";
-
 /**
- * A shell that becomes the command, without the server's descriptors: Deno lets its children inherit even the socket
- * that steers the server. Pure.
+ * A shell that becomes the command, without the server's descriptors. Pure.
  */
 export function secluded(argv: readonly string[]): string[] {
-  const shell = hasBash ? "/bin/bash" : "/bin/sh";
-  return [shell, "-c", `${closeOthers}; exec "$@"`, shell, ...argv];
+  return [closingShell, "-c", `${closeFrom(3)}; exec "$@"`, closingShell, ...argv];
 }
 
 /**
@@ -121,6 +113,6 @@ export function supervised(
   { exitFile, cgroup = "" }: { exitFile: string; cgroup?: string | undefined },
 ): string[] {
   const enter = '[ -z "$1" ] || echo 0 >"$1/cgroup.procs" || exit 1; shift';
-  const text = `${closeOthers}; umask 022; ${enter}; "$@"; code=$?; umask 077; echo $code >"$0"; exit $code`;
-  return [hasBash ? "/bin/bash" : "/bin/sh", "-c", text, exitFile, cgroup, ...argv];
+  const text = `${closeFrom(3)}; umask 022; ${enter}; "$@"; code=$?; umask 077; echo $code >"$0"; exit $code`;
+  return [closingShell, "-c", text, exitFile, cgroup, ...argv];
 }

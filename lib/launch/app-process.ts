@@ -4,6 +4,7 @@ import { constants } from "node:os";
 import { dirname, join } from "node:path";
 import { Failure, messageOf } from "../core/errors.ts";
 import { bootId } from "../core/id.ts";
+import { closeFrom, closingShell } from "../exec/descriptors.ts";
 import { $, cleanEnvironment, type ProcessPromise } from "../exec/exec.ts";
 import {
   endTree,
@@ -86,7 +87,8 @@ export async function startApp(options: AppStart): Promise<RunningApp> {
   const cookie = newCookie();
   // a shell that waits for a line, or for the end of us, and then becomes the app, with the same pid
   const listen = fd3 === undefined ? "" : "LISTEN_PID=$$ LISTEN_FDS=1 ";
-  const script = `read -r _ || exit; ${listen}exec /bin/sh -c "$0" </dev/null`;
+  const close = closeFrom(fd3 === undefined ? 3 : 4);
+  const script = `${close}; read -r _ || exit; ${listen}exec /bin/sh -c "$0" </dev/null`;
   const child = $({
     cwd: dir,
     env: cleanEnvironment({ ...options.env, PWD: dir }),
@@ -94,7 +96,7 @@ export async function startApp(options: AppStart): Promise<RunningApp> {
     cookie,
     outlives: true,
     nothrow: true,
-  })`/bin/sh -c ${script} ${exec}`;
+  })`${closingShell} -c ${script} ${exec}`;
   const { pid } = child;
   if (pid === undefined) throw new Failure(messageOf((await child).cause));
   try {
