@@ -146,7 +146,7 @@ class LiveLine implements Progress {
     if (this.#quiet || now - this.#drawn < (this.#isTTY ? redrawEvery : plainLineEvery)) return;
     this.#drawn = now;
     if (this.#isTTY) this.show();
-    else process.stderr.write(`${this.#text(false)}\n`);
+    else process.stderr.write(`${this.text(false)}\n`);
   }
 
   add(count: number, detail?: string): void {
@@ -168,9 +168,9 @@ class LiveLine implements Progress {
     // a terminal that tells no width (0 columns) gets the usual one
     const columns = process.stderr.columns || 80;
     // the words matter more than the bar
-    const text = [this.#text(true), this.#text(false)].find((each) => textWidth(each) < columns);
+    const text = [this.text(true), this.text(false)].find((each) => textWidth(each) < columns);
     process.stderr.write(
-      `\r\u001b[K${text ?? [...this.#text(false)].slice(0, columns - 1).join("")}`,
+      `\r\u001b[K${text ?? [...this.text(false)].slice(0, columns - 1).join("")}`,
     );
     this.#shown = true;
   }
@@ -181,7 +181,7 @@ class LiveLine implements Progress {
     this.#shown = false;
   }
 
-  #text(withBar: boolean): string {
+  private text(withBar: boolean): string {
     const { label, unit = "count" } = this.#options;
     const amount = (value: number) =>
       unit === "bytes" ? formatSize(value) : String(Math.floor(value));

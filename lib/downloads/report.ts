@@ -54,7 +54,7 @@ export class Report {
     this.#files = files;
     if (files === 0 || this.#terminal.quiet) return;
     this.#bar = this.#terminal.progress({ label: "downloads", unit: "bytes" });
-    this.#clock = setInterval(() => this.#draw(), redrawEvery);
+    this.#clock = setInterval(() => this.draw(), redrawEvery);
     this.#clock.unref();
   }
 
@@ -74,7 +74,7 @@ export class Report {
     running.total ??= total;
     this.#bytes += done - running.done;
     running.done = done;
-    this.#draw();
+    this.draw();
   }
 
   finish(running: Running, result: FileResult): void {
@@ -86,7 +86,7 @@ export class Report {
     }
     result.seconds = (Date.now() - running.started) / 1000;
     this.add(result);
-    this.#draw();
+    this.draw();
   }
 
   /** A file is done with; what is worth a line gets one. */
@@ -111,7 +111,7 @@ export class Report {
     this.#terminal.note(line);
   }
 
-  #draw(): void {
+  private draw(): void {
     const bar = this.#bar;
     if (!bar) return;
     const average = this.#knownFiles > 0 ? this.#knownBytes / this.#knownFiles : 0;

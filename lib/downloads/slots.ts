@@ -48,14 +48,14 @@ export class Slots {
     }
     await new Promise<void>((resolve, reject) => {
       const step = () => {
-        for (let job = this.#next(); job; job = this.#next()) this.#start(job, step, reject);
+        for (let job = this.next(); job; job = this.next()) this.start(job, step, reject);
         if (this.#active === 0) resolve();
       };
       step();
     });
   }
 
-  #next(): Job | undefined {
+  private next(): Job | undefined {
     if (this.#active >= this.#limit) return undefined;
     for (const [name, host] of this.#hosts) {
       if (host.active >= host.limit) continue;
@@ -70,7 +70,7 @@ export class Slots {
     return undefined;
   }
 
-  #start(job: Job, step: () => void, reject: (error: unknown) => void): void {
+  private start(job: Job, step: () => void, reject: (error: unknown) => void): void {
     this.#active += 1;
     job.run().then((bytes) => {
       this.#active -= 1;

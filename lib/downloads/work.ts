@@ -79,12 +79,12 @@ export class Work {
     this.#report.begin(pending.length);
     const jobs = pending.map((step) => {
       const { host } = new URL(step.entry.url);
-      return { host, run: () => this.#obtainOne(step, host) };
+      return { host, run: () => this.obtainOne(step, host) };
     });
     const working = this.#slots.runAll(jobs).finally(() => {
       this.#fetcher.close();
       this.#journal.close();
-      this.#tidy();
+      this.tidy();
     });
     // a signal ends the requests; the files that they leave must be tidied before the script ends
     const forget = atEnd(() => working);
@@ -110,7 +110,7 @@ export class Work {
   }
 
   /** @returns the bytes that came. Never throws: one failed line does not stop the others. */
-  async #obtainOne(step: Step, host: string): Promise<number> {
+  private async obtainOne(step: Step, host: string): Promise<number> {
     const { signal, maxSize } = this.#options;
     if (signal.aborted) return 0;
     const { path, where, version } = step.entry;
@@ -118,7 +118,7 @@ export class Work {
     try {
       if (this.#diskFull) throw new FetchFailed("not tried: no space left on the disk");
       const before = this.#record.saved.get(path);
-      const { saved, result, old, reason, synced } = await this.#obtain(step, before, {
+      const { saved, result, old, reason, synced } = await this.obtain(step, before, {
         maxSize,
         signal,
         onProgress: (done, total) => this.#report.advance(running, done, total),
@@ -145,20 +145,20 @@ export class Work {
     }
   }
 
-  async #obtain(
+  private async obtain(
     { entry, action, isThere }: Step,
     before: Saved | undefined,
     limits: Limits,
   ): Promise<Obtained> {
-    const adopted = action === "adopt" ? await this.#adopt(entry, before) : undefined;
+    const adopted = action === "adopt" ? await this.adopt(entry, before) : undefined;
     if (adopted) return adopted;
-    if (action === "check" && before) return await this.#check(entry, before, limits);
+    if (action === "check" && before) return await this.check(entry, before, limits);
     // what replaces a file must be on the disk first; a new one can be fetched again
-    return await this.#fetchAndPlace(entry, before, { ...limits, flush: isThere });
+    return await this.fetchAndPlace(entry, before, { ...limits, flush: isThere });
   }
 
   /** Recognise a file without a record: by its pin, else by size and time as the server tells them. */
-  async #adopt(entry: Entry, before: Saved | undefined): Promise<Obtained | undefined> {
+  private async adopt(entry: Entry, before: Saved | undefined): Promise<Obtained | undefined> {
     const target = join(this.#folders.root, entry.path);
     const info = lstatSync(target);
     const keep = (sha256: string, about: Pick<Fetched, "etag" | "modified">): Obtained => ({
@@ -181,9 +181,9 @@ export class Work {
   }
 
   /** Hash the file again and ask the server whether it has another. */
-  async #check(entry: Entry, before: Saved, limits: Limits): Promise<Obtained> {
+  private async check(entry: Entry, before: Saved, limits: Limits): Promise<Obtained> {
     if ((await hashFile(join(this.#folders.root, entry.path))) !== before.sha256) {
-      const fetched = await this.#fetchAndPlace(entry, before, limits);
+      const fetched = await this.fetchAndPlace(entry, before, limits);
       return { ...fetched, reason: "its bytes had changed here" };
     }
     // pinned content cannot have a newer one
@@ -192,10 +192,10 @@ export class Work {
     const unless = tag?.startsWith("lm:")
       ? { modified: Number(tag.slice(3)) * 1000 }
       : { etag: tag };
-    return await this.#fetchAndPlace(entry, before, { ...limits, unless });
+    return await this.fetchAndPlace(entry, before, { ...limits, unless });
   }
 
-  async #fetchAndPlace(
+  private async fetchAndPlace(
     entry: Entry,
     before: Saved | undefined,
     request: Limits & Pick<FetchRequest, "unless" | "flush">,
@@ -214,7 +214,7 @@ export class Work {
   }
 
   /** Remove the partial files that no run will continue. */
-  #tidy(): void {
+  private tidy(): void {
     const folder = join(this.#folders.root, partialFolder);
     if (!existsSync(folder)) return;
     const names = readdirSync(folder);

@@ -99,15 +99,15 @@ export class Child extends EventEmitter {
     this.stdout = onLine ? null : inner.stdout;
     this.stderr = onLine ? null : inner.stderr;
     const flush = [
-      this.#read(inner.stdout, "stdout", onLine),
-      this.#read(inner.stderr, "stderr", onLine),
+      this.read(inner.stdout, "stdout", onLine),
+      this.read(inner.stderr, "stderr", onLine),
     ];
 
     if (this.pid !== undefined) children.set(this.pid, this);
     const forget = outlives ? () => {} : atEnd(() => this.end(2000));
     if (outlives) inner.unref();
     const timer =
-      timeout === undefined ? undefined : setTimeout(() => this.#endFor("timeout"), timeout);
+      timeout === undefined ? undefined : setTimeout(() => this.endFor("timeout"), timeout);
     const onAbort = () => void this.end();
     signal?.addEventListener("abort", onAbort, { once: true });
     if (signal?.aborted) onAbort();
@@ -125,7 +125,7 @@ export class Child extends EventEmitter {
       await this.#ending;
       if (this.pid !== undefined) children.delete(this.pid);
       forget();
-      failure ??= this.#failure(...status);
+      failure ??= this.failure(...status);
       if (failure) this.emit("error", failure);
       this.emit("close", ...status);
     };
@@ -168,13 +168,13 @@ export class Child extends EventEmitter {
     return this.#ending;
   }
 
-  #endFor(reason: "timeout" | "output"): void {
+  private endFor(reason: "timeout" | "output"): void {
     this.#reason ??= reason;
     void this.end();
   }
 
   /** Reads a stream for its last words, and by lines for `onLine`; the returned function gives out what is left. */
-  #read(stream: Readable | null, from: "stdout" | "stderr", onLine: ChildOptions["onLine"]) {
+  private read(stream: Readable | null, from: "stdout" | "stderr", onLine: ChildOptions["onLine"]) {
     const decoder = new StringDecoder("utf8");
     let rest = "";
     stream?.on("error", () => {});
@@ -182,7 +182,7 @@ export class Child extends EventEmitter {
       if (!onLine) {
         this.#output[from] = (this.#output[from] + decoder.write(chunk)).slice(-2000);
         this.#output.bytes += chunk.length;
-        if (this.#output.bytes > maxOutput) this.#endFor("output");
+        if (this.#output.bytes > maxOutput) this.endFor("output");
         return;
       }
       const lines = (rest + decoder.write(chunk)).split("\n");
@@ -200,7 +200,7 @@ export class Child extends EventEmitter {
     };
   }
 
-  #failure(code: number | null, signal: NodeJS.Signals | null): CommandFailed | undefined {
+  private failure(code: number | null, signal: NodeJS.Signals | null): CommandFailed | undefined {
     if (code === 0 && !this.#reason) return undefined;
     const seconds = Math.round((performance.now() - this.#started) / 1000);
     const how =

@@ -67,11 +67,11 @@ class StallTimer {
 
   constructor(stall: number, outer: AbortSignal | undefined) {
     this.signal = outer ? AbortSignal.any([outer, this.#abort.signal]) : this.#abort.signal;
-    const give = () => this.#abort.abort(new FetchFailed(this.#why(stall / 1000), { again: true }));
+    const give = () => this.#abort.abort(new FetchFailed(this.why(stall / 1000), { again: true }));
     this.#timer = setTimeout(give, stall);
   }
 
-  #why(seconds: number): string {
+  private why(seconds: number): string {
     if (!this.#answered) return `no answer for ${seconds} s`;
     return this.#bytes === 0
       ? `nothing more came for ${seconds} s`

@@ -69,13 +69,13 @@ export class PartialFile {
         throw new Error("of something else");
       this.#fd = openSync(this.#path, "r+");
     } catch {
-      return this.#remove();
+      return this.remove();
     }
     const { ifRange, total } = note;
     this.#source = { url, validator: total === undefined ? { ifRange } : { ifRange, total } };
     this.#isNoted = true;
     const content = createReadStream("", { fd: this.#fd, start: 0, autoClose: false });
-    for await (const piece of content as AsyncIterable<Buffer>) this.#count(piece);
+    for await (const piece of content as AsyncIterable<Buffer>) this.count(piece);
   }
 
   /** Start from nothing; with a validator the content can be continued later. */
@@ -90,11 +90,11 @@ export class PartialFile {
 
   /** Add a piece of the body. */
   add(piece: Uint8Array): void {
-    const fd = this.#open();
+    const fd = this.open();
     // a disk that fills up takes a part first, and says why at the next call
     for (let done = 0; done < piece.length; )
       done += writeSync(fd, piece, done, piece.length - done, this.size + done);
-    this.#count(piece);
+    this.count(piece);
     if (this.#source === undefined || this.#isNoted || this.size < minNoted) return;
     const { url, validator } = this.#source;
     const note: Note = { url: hashOf(url), boot: bootId(), ...validator };
@@ -102,11 +102,11 @@ export class PartialFile {
     this.#isNoted = true;
   }
 
-  #open(): number {
+  private open(): number {
     return (this.#fd ??= openSync(this.#path, "w+"));
   }
 
-  #count(piece: Uint8Array): void {
+  private count(piece: Uint8Array): void {
     this.#hash ??= createHash("sha256");
     this.#hash.update(piece);
     this.size += piece.length;
@@ -118,7 +118,7 @@ export class PartialFile {
    * @returns the sha256 in hex.
    */
   async finish(modified: number | undefined, flush: boolean): Promise<string> {
-    const fd = this.#open();
+    const fd = this.open();
     if (modified !== undefined) futimesSync(fd, modified / 1000, modified / 1000);
     if (flush) await promisify(fdatasync)(fd);
     if (this.#isNoted) rmSync(this.#notePath, { force: true });
@@ -129,7 +129,7 @@ export class PartialFile {
 
   /** The descriptor of the finished file, which is the caller's from now on. */
   handOver(): number {
-    const fd = this.#open();
+    const fd = this.open();
     this.#fd = undefined;
     return fd;
   }
@@ -137,13 +137,13 @@ export class PartialFile {
   /** Leave what is there for a later run when it can be continued, else remove it. */
   leave(): void {
     this.close();
-    if (!this.#isNoted || this.size === 0) this.#remove();
+    if (!this.#isNoted || this.size === 0) this.remove();
   }
 
   /** Remove it from the disk. */
   discard(): void {
     this.close();
-    this.#remove();
+    this.remove();
   }
 
   close(): void {
@@ -151,7 +151,7 @@ export class PartialFile {
     this.#fd = undefined;
   }
 
-  #remove(): void {
+  private remove(): void {
     rmSync(this.#path, { force: true });
     rmSync(this.#notePath, { force: true });
   }

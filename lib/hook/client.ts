@@ -26,7 +26,7 @@ export class HookClient {
    * @throws {Failure} when no server answers, or when it answers with an error.
    */
   async json(path: string, method: "GET" | "POST" = "GET"): Promise<Record<string, unknown>> {
-    const response = await this.#open(path, method);
+    const response = await this.open(path, method);
     const value = (await json(response)) as Record<string, unknown>;
     if ((response.statusCode ?? 500) >= 400) throw new Failure(String(value.error));
     return value;
@@ -34,13 +34,13 @@ export class HookClient {
 
   /** A run's log as it is now. */
   async log(id: string, write: (text: string) => Promise<void>): Promise<void> {
-    const response = await this.#stream(`/runs/${id}/log`);
+    const response = await this.stream(`/runs/${id}/log`);
     for await (const text of response.setEncoding("utf8")) await write(text as string);
   }
 
   /** A run's log as it grows, until its end; returns the state it ended with. */
   async follow(id: string, write: (text: string) => Promise<void>): Promise<string> {
-    const response = await this.#stream(`/runs/${id}/log?follow=1`);
+    const response = await this.stream(`/runs/${id}/log?follow=1`);
     let rest = "";
     for await (const text of response.setEncoding("utf8")) {
       const events = (rest + (text as string)).split("\n\n");
@@ -55,25 +55,25 @@ export class HookClient {
     throw new Failure("hook-server ended while its log was read; see hook-server list");
   }
 
-  async #stream(path: string): Promise<IncomingMessage> {
-    const response = await this.#open(path, "GET");
+  private async stream(path: string): Promise<IncomingMessage> {
+    const response = await this.open(path, "GET");
     if (response.statusCode === 200) return response;
     response.resume();
     throw new Failure(`there is no log: hook-server answered ${response.statusCode}`);
   }
 
-  #open(path: string, method: string): Promise<IncomingMessage> {
+  private open(path: string, method: string): Promise<IncomingMessage> {
     return new Promise((resolve, reject) => {
       const call = request(
         { socketPath: this.#socket, path, method, headers: { host: "localhost" } },
         resolve,
       );
-      call.once("error", (error) => reject(this.#unreachable(error)));
+      call.once("error", (error) => reject(this.unreachable(error)));
       call.end();
     });
   }
 
-  #unreachable(error: Error): Failure {
+  private unreachable(error: Error): Failure {
     const code = systemCode(error);
     if (code === "EACCES")
       return new Failure(`${this.#socket} is not yours; run this as the user hook-server runs as`);

@@ -70,7 +70,7 @@ export class Deliveries {
       return status;
     } catch (error) {
       if (error instanceof HttpError) {
-        const from = this.#clientOf(request) || "a socket";
+        const from = this.clientOf(request) || "a socket";
         const line = `${what} from ${from}: ${error.status} ${error.message}`;
         if (isProved) this.#parts.log.info(line);
         else this.#refusals.add(error.status, line);
@@ -102,7 +102,7 @@ export class Deliveries {
       throw new HttpError(400, "the delivery id is malformed");
     verifyHeaders(this.#parts.settings.config, envelope);
     let stop = (_reason: Error) => {};
-    const place = this.#admission.enter(this.#clientOf(request), (reason) => stop(reason));
+    const place = this.#admission.enter(this.clientOf(request), (reason) => stop(reason));
     try {
       const body = await readBody(request, {
         max: maxBody,
@@ -115,7 +115,7 @@ export class Deliveries {
     }
   }
 
-  #clientOf(request: IncomingMessage): string {
+  private clientOf(request: IncomingMessage): string {
     return clientAddress(request, this.#parts.settings.config.status?.proxies);
   }
 

@@ -62,15 +62,15 @@ export class Executor {
 
   /** Run an entry whose turn it is. */
   run(entry: Entry, repo: RepoConfig): Promise<Result> {
-    const record = this.#recordOf(entry);
-    return this.#attempt(record, async () => {
+    const record = this.recordOf(entry);
+    return this.attempt(record, async () => {
       await this.#states.starting(record, await this.#parts.payloadOf(entry), repo.user);
       const end = record.onlyIfCheckedOut && (await notCheckedOut(record, repo));
-      if (end) return { ended: await this.#end(record, end.state, { reason: end.reason }) };
+      if (end) return { ended: await this.end(record, end.state, { reason: end.reason }) };
       const running = await this.#steps.startScript(record, repo);
       const what = [record.kind, record.ref, record.sha ?? ""].join(" ").trimEnd();
       this.#parts.log.info(`run ${record.id} of ${record.repo} started: ${what}`);
-      return await this.#follow(record, repo, running);
+      return await this.follow(record, repo, running);
     });
   }
 
@@ -97,12 +97,12 @@ export class Executor {
       );
       // the former server may have been killed before it could note that the run had started
       if (record.state === "starting") await this.#states.running(record, running);
-      return { result: this.#attempt(record, () => this.#follow(record, repo, running)) };
+      return { result: this.attempt(record, () => this.follow(record, repo, running)) };
     }
     const outcome = await this.#steps.outcomeLeft(record, repo);
     if (outcome.how !== "lost") {
       record.state = "running";
-      return { result: this.#attempt(record, () => this.#goOn(record, repo, outcome)) };
+      return { result: this.attempt(record, () => this.goOn(record, repo, outcome)) };
     }
     await clear(record);
     await this.#states.interrupted(record);
@@ -141,7 +141,7 @@ export class Executor {
   async makeFolder(entry: Entry): Promise<void> {
     const owner = this.#parts.settings.config.repos.get(entry.repo)?.user;
     await this.#parts.records.create(
-      this.#recordOf(entry),
+      this.recordOf(entry),
       await this.#parts.payloadOf(entry),
       owner,
     );
@@ -149,12 +149,12 @@ export class Executor {
 
   /** Cancel a run that waits and has a folder. */
   async cancel(entry: Entry, reason: string, cancelledBy: string): Promise<RunRecord> {
-    return await this.#end({ ...this.#recordOf(entry), cancelledBy }, "cancelled", { reason });
+    return await this.end({ ...this.recordOf(entry), cancelledBy }, "cancelled", { reason });
   }
 
   /** End a run of which nothing can come any more. It can be run again. */
   async lose(record: RunRecord, reason: string): Promise<RunRecord> {
-    return await this.#end(record, "failed", { reason });
+    return await this.end(record, "failed", { reason });
   }
 
   /** A run that waits gave way to a newer one. */
@@ -162,12 +162,12 @@ export class Executor {
     this.#states.superseded(old, by.id);
   }
 
-  #recordOf(entry: Entry): RunRecord {
+  private recordOf(entry: Entry): RunRecord {
     return this.#parts.records.get(entry.id) ?? recordOf(entry);
   }
 
   /** Work on a run that is under way. Whatever goes wrong in it ends that run or lets it wait, not the server. */
-  async #attempt(record: RunRecord, work: () => Promise<Result>): Promise<Result> {
+  private async attempt(record: RunRecord, work: () => Promise<Result>): Promise<Result> {
     this.#active.set(record.id, {});
     try {
       return await work();
@@ -185,61 +185,61 @@ export class Executor {
         this.#parts.log.bug(error);
         reason = "an error of hook-server; see its log";
       }
-      return { ended: await this.#end(record, "failed", { reason }) };
+      return { ended: await this.end(record, "failed", { reason }) };
     } finally {
       this.#active.delete(record.id);
     }
   }
 
   /** Follow the command under way to its end, and the run with it. */
-  async #follow(record: RunRecord, repo: RepoConfig, running: Running): Promise<Result> {
+  private async follow(record: RunRecord, repo: RepoConfig, running: Running): Promise<Result> {
     const active = this.#active.get(record.id);
     if (active) active.running = running;
     if (active?.stop || this.#closing === "stop") running.stop();
     else if (this.#closing === "leave") running.leave();
-    return await this.#goOn(record, repo, await running.outcome);
+    return await this.goOn(record, repo, await running.outcome);
   }
 
   /** A command has ended: start the next one, or end the run. */
-  async #goOn(record: RunRecord, repo: RepoConfig, outcome: Outcome): Promise<Result> {
+  private async goOn(record: RunRecord, repo: RepoConfig, outcome: Outcome): Promise<Result> {
     if (outcome.how === "left") return { left: true };
     const stop = this.#active.get(record.id)?.stop;
     if (outcome.how === "exit") record.exit = outcome.code;
     if (outcome.how === "stopped" && stop) {
       record.cancelledBy = stop.cancelledBy;
-      return { ended: await this.#end(record, stop.state, { reason: stop.why, by: stop.by }) };
+      return { ended: await this.end(record, stop.state, { reason: stop.why, by: stop.by }) };
     }
     if (outcome.how === "stopped" || outcome.how === "lost") {
       await this.#states.interrupted(record);
       return { notBefore: 0 };
     }
     if (outcome.how === "exit" && outcome.code === busyCode && record.phase !== "then")
-      return await this.#retryLater(record);
+      return await this.retryLater(record);
     if (outcome.how === "cut" || outcome.code !== 0) {
       const where = record.phase === "then" ? "a then command: " : "";
-      return { ended: await this.#end(record, "failed", { reason: where + outcome.reason }) };
+      return { ended: await this.end(record, "failed", { reason: where + outcome.reason }) };
     }
     record.met = outcome.reason ?? record.met;
     const next = record.phase === "then" ? (record.step ?? 0) + 1 : 0;
     if (record.kind === "push" && next < repo.afterwards.length)
-      return await this.#follow(record, repo, await this.#steps.startThen(record, repo, next));
+      return await this.follow(record, repo, await this.#steps.startThen(record, repo, next));
     await this.#parts.onSuccess(record);
-    return { ended: await this.#end(record, "succeeded", { reason: record.met }) };
+    return { ended: await this.end(record, "succeeded", { reason: record.met }) };
   }
 
-  async #end(
+  private async end(
     record: RunRecord,
     state: RunState,
     why: { reason?: string | undefined; by?: string | undefined },
   ): Promise<RunRecord> {
-    await this.#findTag(record);
+    await this.findTag(record);
     const ended = await this.#states.ended(record, state, why);
     this.#busy.delete(record.id);
     return ended;
   }
 
   /** Most forges name a branch with a release; what its tag is, the checkout knows once it was fetched. */
-  async #findTag(record: RunRecord): Promise<void> {
+  private async findTag(record: RunRecord): Promise<void> {
     const { repos, forges } = this.#parts.settings.config;
     const repo = repos.get(record.repo);
     if (record.kind !== "release" || record.sha !== undefined || !repo || forges.length === 0)
@@ -248,7 +248,7 @@ export class Executor {
   }
 
   /** The checkout was busy: the run waits, longer each time. */
-  async #retryLater(record: RunRecord): Promise<Result> {
+  private async retryLater(record: RunRecord): Promise<Result> {
     const tries = (this.#busy.get(record.id) ?? 0) + 1;
     this.#busy.set(record.id, tries);
     await this.#states.waits(record, "the checkout is busy: another build holds its lock");

@@ -43,11 +43,11 @@ export class Ignored {
     { warn, max = 1000 }: { warn: (text: string) => void; max?: number },
   ): Promise<Ignored> {
     const ignored = new Ignored(join(state, "ignored.jsonl"), warn, max);
-    await ignored.#read().catch((error: unknown) => warn(messageOf(error)));
+    await ignored.read().catch((error: unknown) => warn(messageOf(error)));
     return ignored;
   }
 
-  async #read(): Promise<void> {
+  private async read(): Promise<void> {
     const lines = ((await readIfThere(this.#path)) ?? "").split("\n").filter((line) => line !== "");
     for (const line of lines.slice(-this.#max)) {
       try {
@@ -64,7 +64,7 @@ export class Ignored {
   add(delivery: Omit<IgnoredDelivery, "time">): void {
     this.#deliveries.push({ time: new Date().toISOString(), ...delivery });
     if (this.#deliveries.length > this.#max) this.#deliveries.shift();
-    this.#writing ??= this.#writeSoon();
+    this.#writing ??= this.writeSoon();
   }
 
   /** The newest first. */
@@ -80,7 +80,7 @@ export class Ignored {
     while (this.#writing) await this.#writing;
   }
 
-  async #writeSoon(): Promise<void> {
+  private async writeSoon(): Promise<void> {
     await sleep(writeDelay);
     const newest = this.#deliveries.at(-1);
     const text = this.#deliveries.map((each) => `${JSON.stringify(each)}\n`).join("");
@@ -91,6 +91,6 @@ export class Ignored {
       if (!this.#isBroken) this.#warn(`ignored deliveries cannot be written: ${messageOf(error)}`);
       this.#isBroken = true;
     }
-    this.#writing = this.#deliveries.at(-1) === newest ? undefined : this.#writeSoon();
+    this.#writing = this.#deliveries.at(-1) === newest ? undefined : this.writeSoon();
   }
 }

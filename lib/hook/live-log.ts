@@ -91,11 +91,11 @@ class Feed {
     const follower: Follower = { response, at: 0, isBusy: true, about };
     response.once("close", () => this.#followers.delete(follower));
     this.#followers.add(follower);
-    await this.#open();
+    await this.open();
     const [, ino, at] = /^(\d{1,20})-(\d{1,15})$/.exec(id) ?? [];
     const size = (await this.#file?.stat())?.size ?? 0;
     response.write("retry: 1000\n\n");
-    if (Number(ino) === this.#ino && (await this.#isLineStart(Number(at), size)))
+    if (Number(ino) === this.#ino && (await this.isLineStart(Number(at), size)))
       follower.at = Number(at);
     else if (id !== "" && !(Number(at) === 0 && ino === "0"))
       // another file: it was masked at the run's end, or is of another attempt; or a place that no event named
@@ -104,19 +104,19 @@ class Feed {
     // the first one to come starts where it wants; the others read what they missed
     if (!this.#isStarted) this.#at = follower.at;
     this.#isStarted = true;
-    void this.#catchUp(follower);
+    void this.catchUp(follower);
     await ended;
   }
 
   /** From the middle of a line the rest of a secret could be had, which the mask does not know. */
-  async #isLineStart(at: number, size: number): Promise<boolean> {
+  private async isLineStart(at: number, size: number): Promise<boolean> {
     if (at === 0) return true;
     if (at > size) return false;
     const before = await this.#file?.read(Buffer.alloc(1), 0, 1, at - 1);
     return before?.buffer[0] === 10;
   }
 
-  async #open(): Promise<void> {
+  private async open(): Promise<void> {
     if (this.#file) return;
     // opened once: at a run's end its log may be replaced by a masked one, which is shorter
     const path = this.#parts.path();
@@ -138,19 +138,19 @@ class Feed {
       while (this.#followers.size > 0 || !this.#isStarted) {
         // asked before the log is read: an ended run writes no more
         const end = this.#parts.endState();
-        await this.#open();
+        await this.open();
         if (!this.#isStarted) {
           await sleep(10);
           continue;
         }
-        const isMore = await this.#step(end !== undefined);
+        const isMore = await this.step(end !== undefined);
         const now = Date.now();
         if (now - asked >= aboutInterval || (end !== undefined && !isMore)) {
           asked = now;
-          await this.#tellAbout();
+          await this.tellAbout();
         }
         if (!isMore && end !== undefined) {
-          await this.#finish(end);
+          await this.finish(end);
           return;
         }
         if (now - pinged >= pingInterval) {
@@ -167,42 +167,42 @@ class Feed {
   }
 
   /** Send one piece to all who have what was before it; false when there was none. */
-  async #step(isEnd: boolean): Promise<boolean> {
-    const piece = await this.#piece(this.#at, isEnd);
+  private async step(isEnd: boolean): Promise<boolean> {
+    const piece = await this.piece(this.#at, isEnd);
     if (!piece) return false;
     const from = this.#at;
     this.#at = piece.to;
     for (const follower of this.#followers) {
       if (follower.isBusy) continue;
       if (follower.at !== from) {
-        if (follower.at < this.#at) void this.#catchUp(follower);
+        if (follower.at < this.#at) void this.catchUp(follower);
         continue;
       }
       follower.at = piece.to;
-      if (!follower.response.write(piece.event)) this.#waitFor(follower);
+      if (!follower.response.write(piece.event)) this.waitFor(follower);
     }
     return piece.isFull;
   }
 
   /** Serve who is behind from the file, as fast as it reads. */
-  async #catchUp(follower: Follower): Promise<void> {
+  private async catchUp(follower: Follower): Promise<void> {
     follower.isBusy = true;
     while (follower.at < this.#at && !follower.response.destroyed && !this.isOver) {
-      const piece = await this.#piece(follower.at, false, this.#at);
+      const piece = await this.piece(follower.at, false, this.#at);
       if (!piece) break;
       follower.at = piece.to;
-      if (!follower.response.write(piece.event)) return this.#waitFor(follower);
+      if (!follower.response.write(piece.event)) return this.waitFor(follower);
     }
     follower.isBusy = false;
   }
 
-  #waitFor(follower: Follower): void {
+  private waitFor(follower: Follower): void {
     follower.isBusy = true;
-    follower.response.once("drain", () => void this.#catchUp(follower));
+    follower.response.once("drain", () => void this.catchUp(follower));
   }
 
   /** Whole lines from a place on, as an event; a line that has no end goes out once the log has ended, or is too long. */
-  async #piece(
+  private async piece(
     at: number,
     isEnd: boolean,
     limit = Number.POSITIVE_INFINITY,
@@ -228,7 +228,7 @@ class Feed {
   }
 
   /** Tell the pages of the run's stages, when these have changed: made once for all. */
-  async #tellAbout(): Promise<void> {
+  private async tellAbout(): Promise<void> {
     const asking = [...this.#followers].find(({ about }) => about !== undefined);
     const text = await asking?.about?.().catch(() => undefined);
     if (text === undefined) return;
@@ -240,12 +240,12 @@ class Feed {
   }
 
   /** All is sent: say how the run ended, to each once it has all. */
-  async #finish(state: string): Promise<void> {
+  private async finish(state: string): Promise<void> {
     const deadline = Date.now() + 60_000;
     while (this.#followers.size > 0 && Date.now() < deadline) {
       for (const follower of this.#followers) {
         if (follower.isBusy) continue;
-        if (follower.at < this.#at) void this.#catchUp(follower);
+        if (follower.at < this.#at) void this.catchUp(follower);
         else {
           follower.response.end(`event: end\ndata: ${state}\n\n`);
           this.#followers.delete(follower);

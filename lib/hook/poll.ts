@@ -57,21 +57,21 @@ export class Heads {
   of(repo: string): Promise<RepoStatus> {
     let status = this.#repos.get(repo);
     if (!status) {
-      status = readIfThere(this.#file(repo)).then(parseStatus);
+      status = readIfThere(this.file(repo)).then(parseStatus);
       this.#repos.set(repo, status);
     }
     return status;
   }
 
   async save(repo: string, status: RepoStatus): Promise<void> {
-    const file = this.#file(repo);
+    const file = this.file(repo);
     await mkdir(dirname(file), { recursive: true, mode: 0o700 });
     // not worth an fsync a run: at worst a commit is built once more after a power cut
     const text = `${JSON.stringify(status, null, 2)}\n`;
     await writeAtomic(file, text, { mode: 0o600, durable: false });
   }
 
-  #file(repo: string): string {
+  private file(repo: string): string {
     return join(this.#folder, `${encodeURIComponent(repo)}.json`);
   }
 }
@@ -119,8 +119,8 @@ export class Poller {
       poll === false ? 60_000 : poll,
     );
     const shortest = Math.min(60_000, ...intervals);
-    this.#timer = setInterval(() => this.#lookAtDue(), Math.max(200, shortest / 2));
-    this.#lookAtDue();
+    this.#timer = setInterval(() => this.lookAtDue(), Math.max(200, shortest / 2));
+    this.lookAtDue();
   }
 
   /** Look no more. */
@@ -129,7 +129,7 @@ export class Poller {
     this.#queue.length = 0;
   }
 
-  #lookAtDue(): void {
+  private lookAtDue(): void {
     const now = Date.now();
     for (const repo of this.#parts.settings.config.repos.values()) {
       if (repo.poll === false || repo.on.push === false) continue;
@@ -138,26 +138,26 @@ export class Poller {
       this.#lastLook.set(repo.name, now);
       this.#queue.push(repo);
     }
-    this.#work();
+    this.work();
   }
 
-  #work(): void {
+  private work(): void {
     while (this.#looking < maxLooks) {
       const repo = this.#queue.shift();
       if (!repo) return;
       this.#looking += 1;
-      void this.#look(repo).finally(() => {
+      void this.look(repo).finally(() => {
         this.#looking -= 1;
-        this.#work();
+        this.work();
       });
     }
   }
 
-  async #look(repo: RepoConfig): Promise<void> {
+  private async look(repo: RepoConfig): Promise<void> {
     try {
-      const heads = await this.#remoteHeads(repo);
+      const heads = await this.remoteHeads(repo);
       this.#parts.problems.set(`remote ${repo.name}`, undefined);
-      for (const [ref, sha] of heads) await this.#compare(repo, ref, sha);
+      for (const [ref, sha] of heads) await this.compare(repo, ref, sha);
     } catch (error) {
       const problem = `cannot look for missed pushes of ${repo.name}: ${messageOf(error)}`;
       this.#parts.problems.set(`remote ${repo.name}`, this.#parts.settings.mask(problem));
@@ -165,7 +165,7 @@ export class Poller {
     }
   }
 
-  async #remoteHeads(repo: RepoConfig): Promise<Map<string, string>> {
+  private async remoteHeads(repo: RepoConfig): Promise<Map<string, string>> {
     const branch = repo.refs ? undefined : await checkoutBranch(repo);
     const patterns = repo.refs ?? (branch === undefined ? [] : [branch]);
     const heads = new Map<string, string>();
@@ -189,7 +189,7 @@ export class Poller {
   }
 
   /** Run a ref's commit, unless it is built, under way, or failed not long ago. */
-  async #compare(repo: RepoConfig, ref: string, sha: string): Promise<void> {
+  private async compare(repo: RepoConfig, ref: string, sha: string): Promise<void> {
     if (this.#parts.scheduler.draining || !this.#parts.settings.config.repos.has(repo.name)) return;
     const statuses = await this.#parts.heads.of(repo.name);
     const status = statuses[ref] ?? {};

@@ -114,7 +114,7 @@ export class Records {
     // others pass through to the file they were given, but cannot list
     await mkdir(records.folder, { recursive: true, mode: 0o711 });
     for (const id of (await readdir(records.folder)).filter(isRunId).sort())
-      await records.#read(id, warn);
+      await records.read(id, warn);
     return records;
   }
 
@@ -122,7 +122,7 @@ export class Records {
     return join(this.folder, id, name);
   }
 
-  async #read(id: string, warn: (text: string) => void): Promise<void> {
+  private async read(id: string, warn: (text: string) => void): Promise<void> {
     const path = this.path(id, "run.json");
     try {
       const record = JSON.parse(await readFile(path, "utf8")) as RunRecord;
@@ -152,7 +152,7 @@ export class Records {
     payload: Uint8Array,
     owner: { uid: number; gid: number } | undefined,
   ): Promise<void> {
-    if (!(await this.#makeFolder(record.id)))
+    if (!(await this.makeFolder(record.id)))
       // an earlier attempt's exit code must not be taken for this one's
       for (const name of ["payload.json", "hook-payload.json", "stages", "exit"] as const)
         await rm(this.path(record.id, name), { force: true, recursive: true });
@@ -183,7 +183,7 @@ export class Records {
     } catch (error) {
       if (systemCode(error) !== "ENOENT") throw error;
       // it failed before it had a folder, or somebody removed that: its end is recorded all the same
-      await this.#makeFolder(record.id);
+      await this.makeFolder(record.id);
       await write();
     }
     this.#runs.set(record.id, record);
@@ -202,7 +202,7 @@ export class Records {
   }
 
   /** Make a run's folder; false when it was there. */
-  async #makeFolder(id: string): Promise<boolean> {
+  private async makeFolder(id: string): Promise<boolean> {
     try {
       // not recursive: Node reports a full disk as ENOENT then, which is no reason to wait
       await mkdir(join(this.folder, id), { mode: 0o711 });

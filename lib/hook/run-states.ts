@@ -85,7 +85,7 @@ export class RunStates {
   async thenStarts(record: RunRecord, name: string): Promise<void> {
     const now = new Date();
     const before = closeStages(await this.stagesOf(record), { result: "ok", now });
-    const from = logSize(this.#logOf(record));
+    const from = logSize(this.logOf(record));
     record.stages = [...before, { name, started: now.toISOString(), from }];
   }
 
@@ -93,17 +93,13 @@ export class RunStates {
   async waits(record: RunRecord, reason: string): Promise<void> {
     record.state = "waiting";
     record.reason = reason;
-    await this.#save(record);
+    await this.save(record);
   }
 
   /** An attempt was cut off; the run waits for the next one. */
   async interrupted(record: RunRecord): Promise<void> {
     record.interrupted = [...(record.interrupted ?? []), new Date().toISOString()];
-    noteInLog(
-      this.#logOf(record),
-      record.id,
-      "interrupted by the end of the server; it runs again",
-    );
+    noteInLog(this.logOf(record), record.id, "interrupted by the end of the server; it runs again");
     this.#parts.metrics.run(record.repo, "interrupted");
     this.#parts.log.warn(`run ${record.id} of ${record.repo} was interrupted; it runs again`);
     await this.waits(record, "interrupted: the server ended while it ran; it runs again");
@@ -123,14 +119,14 @@ export class RunStates {
     const stages = closeStages(await this.stagesOf(record), {
       result: state === "succeeded" ? "ok" : state === "cancelled" ? "cancelled" : "failed",
       now,
-      size: logSize(this.#logOf(record)),
+      size: logSize(this.logOf(record)),
     });
     this.#parts.metrics.run(record.repo, state, seconds);
     const text = `${state}${reason ? `: ${reason}` : ""} (${seconds.toFixed(1)} s)`;
     this.#parts.log.info(`run ${record.id} of ${record.repo} ${text}`);
     const { mask, config } = this.#parts.settings;
     const seal = { max: config.maxLog, mask, id: record.id, text };
-    const isReplaced = await sealLog(this.#logOf(record), seal).catch((error: unknown) =>
+    const isReplaced = await sealLog(this.logOf(record), seal).catch((error: unknown) =>
       this.#parts.log.warn(
         `the log of ${record.id} was not searched for secrets: ${messageOf(error)}`,
       ),
@@ -141,7 +137,7 @@ export class RunStates {
         ? stages.map((stage) => ({ ...stage, from: undefined, to: undefined }))
         : stages;
     ended.tell = tellingOrNone(this.#parts.tellingOf(ended));
-    await this.#save(ended);
+    await this.save(ended);
     return ended;
   }
 
@@ -165,11 +161,11 @@ export class RunStates {
     } catch {
       // said by the next one
     }
-    void this.#save(record);
+    void this.save(record);
   }
 
   /** Save a record; a full disk is waited for, since the end must be known before the delivery is released. */
-  async #save(record: RunRecord): Promise<void> {
+  private async save(record: RunRecord): Promise<void> {
     for (;;) {
       try {
         return await this.#parts.records.save(record);
@@ -183,7 +179,7 @@ export class RunStates {
     }
   }
 
-  #logOf(record: RunRecord): string {
+  private logOf(record: RunRecord): string {
     return this.#parts.records.path(record.id, "log");
   }
 }

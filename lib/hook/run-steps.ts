@@ -46,11 +46,11 @@ export class RunSteps {
   async startScript(record: RunRecord, repo: RepoConfig): Promise<Running> {
     const script = await scriptOf(repo, record.kind);
     const command = scriptCommand(script, repo, record, {
-      payloadFile: this.#payloadFile(record),
+      payloadFile: this.payloadFile(record),
       stageFile: this.#parts.records.path(record.id, "stages"),
     });
     Object.assign(record, { argv: command.script, user: repo.user.name, phase: "run" });
-    return await this.#start(record, repo, command);
+    return await this.start(record, repo, command);
   }
 
   /** Start one of the repo's `then` commands, counted from 0. @throws what kept it from starting. */
@@ -62,16 +62,16 @@ export class RunSteps {
     await this.#states.thenStarts(record, `then: ${text}`);
     noteInLog(this.#parts.records.path(record.id, "log"), record.id, `then: ${text}`);
     const command = afterCommand(text, repo, record, {
-      payloadFile: this.#payloadFile(record),
+      payloadFile: this.payloadFile(record),
       more: endVariables(record, {
         url: this.#parts.settings.config.url,
         logFile: this.#parts.records.path(record.id, "log"),
       }),
     });
-    return await this.#start(record, repo, command);
+    return await this.start(record, repo, command);
   }
 
-  async #start(record: RunRecord, repo: RepoConfig, command: Command): Promise<Running> {
+  private async start(record: RunRecord, repo: RepoConfig, command: Command): Promise<Running> {
     // marks of its own: what the command before left behind on purpose is not ended with this one
     const cookie = newCookie();
     const name = `${runPrefix}${record.id}-${cookie.slice(0, 8)}`;
@@ -81,7 +81,7 @@ export class RunSteps {
     const guard = await this.#parts.guard?.(record.id, { cookie, cgroup });
     const mode = { outlives: outlives && !guard };
     const guarded = { ...command, env: { ...command.env, ...guard?.env } };
-    const starting = startCommand(this.#jobOf(record, repo), guarded, mode);
+    const starting = startCommand(this.jobOf(record, repo), guarded, mode);
     if (guard) void starting.then(({ outcome }) => outcome).then(guard.end, guard.end);
     const running = await starting;
     guard?.watch(running.pid);
@@ -95,15 +95,15 @@ export class RunSteps {
     const shell = pid === undefined ? await findShell(cookie) : { pid, pidStart };
     if (!shell || !(await isAlive(shell.pid, shell.pidStart))) return undefined;
     const started = Date.parse(record.started ?? record.accepted);
-    return takeOver(this.#jobOf(record, repo), { ...shell, started });
+    return takeOver(this.jobOf(record, repo), { ...shell, started });
   }
 
   /** How the command ended that a former server started. */
   async outcomeLeft(record: RunRecord, repo: RepoConfig): Promise<Outcome> {
-    return await outcomeLeft(this.#jobOf(record, repo));
+    return await outcomeLeft(this.jobOf(record, repo));
   }
 
-  #jobOf(record: RunRecord, repo: RepoConfig): Job {
+  private jobOf(record: RunRecord, repo: RepoConfig): Job {
     const { settings, records } = this.#parts;
     return {
       cookie: record.cookie ?? "",
@@ -116,7 +116,7 @@ export class RunSteps {
     };
   }
 
-  #payloadFile(record: RunRecord): string {
+  private payloadFile(record: RunRecord): string {
     return this.#parts.records.path(record.id, "hook-payload.json");
   }
 }

@@ -50,7 +50,7 @@ export class Runs {
     const { revision } = this;
     if (this.#listed?.revision === revision) return this.#listed.views;
     const views = new Map<string, RunView>();
-    for (const view of this.#views()) if (!views.has(view.id)) views.set(view.id, view);
+    for (const view of this.views()) if (!views.has(view.id)) views.set(view.id, view);
     this.#listed = { revision, views: [...views.values()].sort(newestFirst) };
     return this.#listed.views;
   }
@@ -61,7 +61,7 @@ export class Runs {
     if (shared) return shared;
     const record = this.#parts.records.get(id);
     if (record) return viewOf(record);
-    for (const view of this.#views()) if (view.id === id) return view;
+    for (const view of this.views()) if (view.id === id) return view;
     return undefined;
   }
 
@@ -101,7 +101,7 @@ export class Runs {
   }
 
   /** All that is known of every run, the best view of each first. */
-  *#views(): Iterable<RunView> {
+  private *views(): Iterable<RunView> {
     if (this.#parts.others) yield* this.#parts.others.views();
     for (const record of this.#parts.records.all()) yield viewOf(record);
     for (const entry of this.#parts.scheduler.queue.entries()) yield recordOf(entry);

@@ -67,10 +67,9 @@ export class Teller {
   /** Who is to be told of a run's end: for its record, in the same write as the end. */
   tellingOf(record: RunFacts): Telling[] {
     const { targets } = this.#parts.settings.config;
-    const { onFailure = [], onChange = [] } = this.#repoOf(record) ?? {};
+    const { onFailure = [], onChange = [] } = this.repoOf(record) ?? {};
     const telling: Telling[] = [];
-    if (commitOf(record) !== undefined && this.#hostOf(record) !== undefined)
-      telling.push("status");
+    if (commitOf(record) !== undefined && this.hostOf(record) !== undefined) telling.push("status");
     if (record.state !== "succeeded" && record.state !== "failed") return telling;
     if (targets.length > 0 || onChange.length > 0) telling.push("message");
     if (onChange.length > 0 || (record.state === "failed" && onFailure.length > 0))
@@ -80,7 +79,7 @@ export class Teller {
 
   /** A run waits or is under way. */
   progress(record: RunRecord): void {
-    if (!hasEnded(record.state)) this.#setStatus(record, () => {});
+    if (!hasEnded(record.state)) this.setStatus(record, () => {});
   }
 
   /** A run has ended, and its record on disk says who is to be told. */
@@ -88,18 +87,18 @@ export class Teller {
     if (!record?.tell?.length || this.#telling.has(record.id)) return;
     this.#telling.add(record.id);
     if (record.tell.includes("status"))
-      this.#setStatus(record, () => void this.#told(record.id, "status"));
-    this.#hand(record);
+      this.setStatus(record, () => void this.told(record.id, "status"));
+    this.hand(record);
   }
 
   /** Hand a run's end over, again and again: on a full disk, say, what is still to be told stands in its record. */
-  #hand(record: RunRecord): void {
+  private hand(record: RunRecord): void {
     const { signal } = this.#abort;
     this.#handing = this.#handing
-      .then(() => this.#handOver(record))
+      .then(() => this.handOver(record))
       .catch((error: unknown) => {
         this.#parts.log.warn(`telling of run ${record.id}: ${messageOf(error)}; tried again`);
-        const timer = setTimeout(() => !signal.aborted && this.#hand(record), retryDelay);
+        const timer = setTimeout(() => !signal.aborted && this.hand(record), retryDelay);
         signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
       });
   }
@@ -129,13 +128,13 @@ export class Teller {
     await this.#saving;
   }
 
-  #repoOf({ repo }: RunFacts): RepoConfig | undefined {
+  private repoOf({ repo }: RunFacts): RepoConfig | undefined {
     return this.#parts.settings.config.repos.get(repo);
   }
 
-  #hostOf(record: RunFacts): string | undefined {
+  private hostOf(record: RunFacts): string | undefined {
     const hosts = this.#parts.settings.config.forges.map(({ host }) => host);
-    const { host, problem } = forgeOf(record, hosts, this.#repoOf(record)?.forge);
+    const { host, problem } = forgeOf(record, hosts, this.repoOf(record)?.forge);
     if (problem !== undefined && !this.#withoutForge.has(record.repo)) {
       this.#withoutForge.add(record.repo);
       this.#parts.log.warn(`status: no forge is told of a run of ${record.repo}: ${problem}`);
@@ -143,9 +142,9 @@ export class Teller {
     return host;
   }
 
-  #setStatus(record: RunRecord, onSettled: () => void): void {
+  private setStatus(record: RunRecord, onSettled: () => void): void {
     const { url } = this.#parts.settings.config;
-    const host = this.#hostOf(record);
+    const host = this.hostOf(record);
     if (host === undefined) return onSettled();
     const context = "boatyard";
     const status = statusOf(record, { url, context });
@@ -156,7 +155,7 @@ export class Teller {
   }
 
   /** Give the message to the notifier, which keeps it from then on, and start the commands. */
-  async #handOver(record: RunRecord): Promise<void> {
+  private async handOver(record: RunRecord): Promise<void> {
     const { records, settings } = this.#parts;
     if (record.tell?.includes("message")) {
       const part = record.state === "failed" ? failedStage(record.stages) : undefined;
@@ -165,15 +164,15 @@ export class Teller {
       const { url } = settings.config;
       const { change } = await this.#notifier.tell(noticeOf(record, { url, lines }));
       record.change = change;
-      await this.#told(record.id, "message");
+      await this.told(record.id, "message");
     }
     if (record.tell?.includes("commands"))
       // they may take their time, and hold up neither other messages nor other runs
-      void this.#runCommands(record).catch((error: unknown) => this.#parts.log.bug(error));
+      void this.runCommands(record).catch((error: unknown) => this.#parts.log.bug(error));
   }
 
-  async #runCommands(record: RunRecord): Promise<void> {
-    const repo = this.#repoOf(record);
+  private async runCommands(record: RunRecord): Promise<void> {
+    const repo = this.repoOf(record);
     const { onFailure = [], onChange = [] } = repo ?? {};
     const commands = [
       ...(record.state === "failed" ? onFailure.map((text) => ["on_failure", text] as const) : []),
@@ -181,12 +180,12 @@ export class Teller {
     ];
     for (const [name, text] of commands) {
       if (!repo || this.#abort.signal.aborted) return;
-      await this.#runCommand(name, text, repo, record);
+      await this.runCommand(name, text, repo, record);
     }
-    if (!this.#abort.signal.aborted) await this.#told(record.id, "commands");
+    if (!this.#abort.signal.aborted) await this.told(record.id, "commands");
   }
 
-  async #runCommand(
+  private async runCommand(
     name: string,
     text: string,
     repo: RepoConfig,
@@ -207,7 +206,7 @@ export class Teller {
   }
 
   /** Somebody was told: the record says so from now on. One write after the other, the newest last. */
-  #told(id: string, what: Telling): Promise<void> {
+  private told(id: string, what: Telling): Promise<void> {
     this.#saving = this.#saving.then(async () => {
       const record = this.#parts.records.get(id);
       if (!record?.tell) return;

@@ -44,7 +44,7 @@ export class AppKeeper {
 
   /** Take over the app that outlived the launchfit before, else start it. */
   async takeOverOrStart(): Promise<void> {
-    const { version } = await this.#current();
+    const { version } = await this.current();
     const { app, beside } = this.#records;
     const { log, releases } = this.#options;
     let living: RunningApp | undefined;
@@ -63,7 +63,7 @@ export class AppKeeper {
     }
     if (!living) return this.start();
     log(`took over ${version}, process ${living.pid}, which was running already`);
-    this.#watch(living);
+    this.watch(living);
   }
 
   /**
@@ -74,11 +74,11 @@ export class AppKeeper {
   async start(known?: Known): Promise<void> {
     clearTimeout(this.#restartTimer);
     this.state = "starting";
-    const { version, settings } = known ?? (await this.#current());
-    await this.#clearRemains();
+    const { version, settings } = known ?? (await this.current());
+    await this.clearRemains();
     const app = await this.#starter.start({ version, settings }, this.#records.app);
     this.#options.log(`started ${version}, process ${app.pid}`);
-    this.#watch(app);
+    this.watch(app);
   }
 
   /** Why another version cannot be started beside the one that runs; undefined when it can. */
@@ -105,14 +105,14 @@ export class AppKeeper {
   /** From now on the one that was started beside the app is the app; the one before is ended. */
   async handOver(next: RunningApp): Promise<void> {
     const before = this.app;
-    this.#watch(next);
+    this.watch(next);
     if (before) {
       const { releases } = this.#options;
       // ended all the same when its configuration cannot be read any more
       const settings = await releases.settings(before.version).catch(() => undefined);
       await this.#starter.end(before, settings);
     }
-    await this.#clearRemains();
+    await this.clearRemains();
     const { app, beside } = this.#records;
     await rename(beside, app);
   }
@@ -120,11 +120,11 @@ export class AppKeeper {
   /** End the app for good, or until `start`. */
   async stop(): Promise<void> {
     clearTimeout(this.#restartTimer);
-    const settings = await this.#settings();
+    const settings = await this.settings();
     const { app } = this;
     this.app = undefined;
     this.state = "stopped";
-    if (!app?.alive) return this.#clearRemains();
+    if (!app?.alive) return this.clearRemains();
     await this.#starter.end(app, settings);
   }
 
@@ -134,24 +134,24 @@ export class AppKeeper {
    * @throws {Failure} when it cannot be started; with `forever` it is tried again.
    */
   async restart(): Promise<void> {
-    const known = await this.#current();
+    const known = await this.current();
     await this.stop();
     this.restarts = { quick: 0, total: this.restarts.total };
     this.#illRestarts = [];
     await this.start(known).catch((error: unknown) => {
-      this.#startLater(error);
+      this.startLater(error);
       throw error;
     });
   }
 
   /** Start the version that `current` names; one that cannot be started counts as one that ended. */
   async startAgain(): Promise<void> {
-    await this.start().catch((error: unknown) => this.#startLater(error));
+    await this.start().catch((error: unknown) => this.startLater(error));
   }
 
   /** The app runs and is not healthy: with `forever` it is started again, if it was not too often lately. */
   async restartIll(wrong: string): Promise<void> {
-    const settings = await this.#settings();
+    const settings = await this.settings();
     if (!this.app || !settings?.forever) return;
     const { log } = this.#options;
     const times = planIllRestart(this.#illRestarts, performance.now());
@@ -177,36 +177,36 @@ export class AppKeeper {
     this.#starter.close();
   }
 
-  async #current(): Promise<Known> {
+  private async current(): Promise<Known> {
     const { releases } = this.#options;
     const version = (await releases.current()) ?? "";
     return { version, settings: await releases.settings(version) };
   }
 
   /** None when the configuration cannot be read any more: the app is ended all the same. */
-  #settings(): Promise<AppSettings | undefined> {
-    return this.#current().then(
+  private settings(): Promise<AppSettings | undefined> {
+    return this.current().then(
       ({ settings }) => settings,
       () => undefined,
     );
   }
 
   /** What an app left that ended by itself must not hold its address or its files against the next one. */
-  async #clearRemains(): Promise<void> {
+  private async clearRemains(): Promise<void> {
     const remains = this.#remains;
     this.#remains = undefined;
     await remains?.end({ signal: "SIGTERM", grace: 2000 });
   }
 
-  #watch(app: RunningApp): void {
+  private watch(app: RunningApp): void {
     this.app = app;
     this.state = "running";
     // not by the clock of the day, which may jump
     const started = performance.now();
-    void app.ended.then((end) => this.#ended(app, end, performance.now() - started));
+    void app.ended.then((end) => this.ended(app, end, performance.now() - started));
   }
 
-  #ended(app: RunningApp, end: AppEnd, lived: number): void {
+  private ended(app: RunningApp, end: AppEnd, lived: number): void {
     // ended by us, or replaced already
     if (this.app !== app) return;
     this.app = undefined;
@@ -215,11 +215,11 @@ export class AppKeeper {
     this.#remains = app;
     this.#options.log(`${app.version} ended with ${end.how}`);
     if (this.onUnexpectedEnd) this.onUnexpectedEnd(end.how);
-    else void this.#restartLater(end, lived);
+    else void this.restartLater(end, lived);
   }
 
-  async #restartLater({ how, code }: AppEnd, lived: number): Promise<void> {
-    const settings = await this.#settings();
+  private async restartLater({ how, code }: AppEnd, lived: number): Promise<void> {
+    const settings = await this.settings();
     if (!settings?.forever) return this.#options.onGone(code, `the app ended with ${how}`);
     const plan = planRestart(this.restarts, lived, how);
     if (!plan.again) {
@@ -232,9 +232,9 @@ export class AppKeeper {
     this.#restartTimer = setTimeout(() => void this.startAgain(), plan.pause);
   }
 
-  #startLater(error: unknown): void {
+  private startLater(error: unknown): void {
     const how = messageOf(error);
     this.#options.log(`cannot start: ${how}`);
-    void this.#restartLater({ how, code: 1 }, 0);
+    void this.restartLater({ how, code: 1 }, 0);
   }
 }

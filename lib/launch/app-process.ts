@@ -196,11 +196,11 @@ export class RunningApp {
 
   /** It and what it started, as far as that lives. */
   members(): Promise<ProcessStat[]> {
-    return membersOf(this.#tree());
+    return membersOf(this.tree());
   }
 
   /** Once it has ended, its pid may be another's. */
-  #tree(): Tree {
+  private tree(): Tree {
     const cookie = this.#cookie;
     const { startTime } = processStat(this.pid) ?? {};
     return startTime === undefined || startTime === this.#startTime
@@ -242,22 +242,22 @@ export class RunningApp {
   async end({ signal, command, grace }: EndOptions): Promise<void> {
     if (this.alive && command) {
       await Promise.race([this.ended, command()]);
-      await this.#endWithin(grace);
+      await this.endWithin(grace);
     }
     for (const each of new Set(command ? ["SIGTERM" as const] : [signal, "SIGTERM" as const])) {
       if (!this.alive) break;
       this.signal(each);
-      await this.#endWithin(grace);
+      await this.endWithin(grace);
     }
     if (this.alive) {
-      await endTree(this.#tree(), { grace: 0 });
-      await this.#endWithin(5000);
+      await endTree(this.tree(), { grace: 0 });
+      await this.endWithin(5000);
     }
     if ((await this.members()).length > 0)
-      await endTree(this.#tree(), { grace: Math.min(grace, 2000) });
+      await endTree(this.tree(), { grace: Math.min(grace, 2000) });
   }
 
-  #endWithin(ms: number): Promise<unknown> {
+  private endWithin(ms: number): Promise<unknown> {
     return Promise.race([this.ended, new Promise((resolve) => setTimeout(resolve, ms))]);
   }
 }

@@ -36,17 +36,17 @@ export class AppStarter {
    */
   async start({ version, settings }: Known, record: string): Promise<RunningApp> {
     const { output, log } = this.#options;
-    const dir = await this.#directoryOf(version, settings);
+    const dir = await this.directoryOf(version, settings);
     await runHook("before_start", settings, { version, releaseDir: dir, cwd: dir, log });
     const env = appEnvironment({ version, releaseDir: dir }, settings.env);
     const { exec } = settings;
-    const fd3 = (await this.#socketFor(settings))?.fd;
+    const fd3 = (await this.socketFor(settings))?.fd;
     return await startApp({ exec, dir, version, env, output, fd3, record });
   }
 
   /** End one in its own way, without settings in the usual one. */
   async end(app: RunningApp, settings: AppSettings | undefined): Promise<void> {
-    await app.end(this.#endOptions(app, settings));
+    await app.end(this.endOptions(app, settings));
     this.#options.log(`ended ${app.version}`);
   }
 
@@ -65,13 +65,13 @@ export class AppStarter {
   }
 
   /** While two versions run, the link `current` is right for one of them only. */
-  async #directoryOf(version: string, { overlap }: AppSettings): Promise<string> {
+  private async directoryOf(version: string, { overlap }: AppSettings): Promise<string> {
     const { releases } = this.#options;
     return overlap ? await releases.folderOf(version) : releases.deploy.current;
   }
 
   /** Opened once, and kept over all restarts. */
-  async #socketFor({ listen }: AppSettings): Promise<ListenSocket | undefined> {
+  private async socketFor({ listen }: AppSettings): Promise<ListenSocket | undefined> {
     const name = listen && formatListen(listen);
     if (this.#socket?.listen === name) return this.#socket?.socket;
     this.close();
@@ -80,14 +80,14 @@ export class AppStarter {
     return this.#socket.socket;
   }
 
-  #endOptions(app: RunningApp, settings: AppSettings | undefined): EndOptions {
+  private endOptions(app: RunningApp, settings: AppSettings | undefined): EndOptions {
     if (!settings) return { signal: "SIGTERM", grace: 10_000 };
     const { kill, grace } = settings;
     if ("signal" in kill) return { signal: kill.signal, grace };
     const { log } = this.#options;
     const onLine = (line: string) => log(`kill: ${line}`);
     const command = async () => {
-      const cwd = await this.#directoryOf(app.version, settings);
+      const cwd = await this.directoryOf(app.version, settings);
       const env = {
         ...appEnvironment({ version: app.version, releaseDir: cwd }, settings.env),
         LAUNCHFIT_PID: String(app.pid),

@@ -88,23 +88,23 @@ export class Launcher {
       releases,
       output: output.fd,
       log,
-      onGone: (code, reason) => void this.#appGone(code, reason),
+      onGone: (code, reason) => void this.appGone(code, reason),
     });
     const install = { ...options, signal, note: log };
     const changes = this.#changes;
     this.#updater = new Updater({ releases, install, state, log, signal, changes }, this.#keeper);
-    this.#schedule = new UpdateSchedule(releases, () => this.#check());
+    this.#schedule = new UpdateSchedule(releases, () => this.check());
     this.#health = watchHealth(this.#keeper, {
       cwd: releases.deploy.current,
       settings: (version) => releases.settings(version),
       log,
-      onIll: (app, wrong) => void this.#appIll(app, wrong),
+      onIll: (app, wrong) => void this.appIll(app, wrong),
     });
     this.#recovery = watchRecovery(() => this.#keeper.app?.uptime(), state, log);
     const end = new Promise<number>((resolve) => {
       this.#end = resolve;
     });
-    this.ended = end.then((code) => this.#close(code));
+    this.ended = end.then((code) => this.close(code));
     signal.addEventListener("abort", () => this.#end(0), { once: true });
   }
 
@@ -139,13 +139,13 @@ export class Launcher {
 
   /** What can be asked by the control socket; `stop` and `log` included. */
   readonly #commands: Record<string, ControlHandler> = {
-    status: () => this.#status(),
-    check: async () => ({ ...(await this.#check()) }),
+    status: () => this.status(),
+    check: async () => ({ ...(await this.check()) }),
     list: async () => {
       const { releases } = this.#parts;
       return { current: await releases.current(), installed: await releases.installed() };
     },
-    restart: () => this.#requests.run(() => this.#changes.run(() => this.#restart())),
+    restart: () => this.#requests.run(() => this.#changes.run(() => this.restart())),
     rollback: ({ version }) => {
       if (version !== undefined && typeof version !== "string")
         throw new UsageError("version is text");
@@ -173,7 +173,7 @@ export class Launcher {
     throw new UsageError(`unknown command "${request.command}"; known are ${known}`);
   };
 
-  async #restart(): Promise<Record<string, unknown>> {
+  private async restart(): Promise<Record<string, unknown>> {
     const { output, state } = this.#parts;
     const keeper = this.#keeper;
     await state.note({ stopped: undefined }, output.log);
@@ -181,7 +181,7 @@ export class Launcher {
     return { version: keeper.app?.version, pid: keeper.app?.pid };
   }
 
-  async #status(): Promise<Status> {
+  private async status(): Promise<Status> {
     const { releases, state: remembered } = this.#parts;
     const { state, restarts, lastEnd, app } = this.#keeper;
     return await describeStatus(releases, remembered.value, {
@@ -196,7 +196,7 @@ export class Launcher {
     });
   }
 
-  async #check(): Promise<CheckResult> {
+  private async check(): Promise<CheckResult> {
     try {
       return await this.#requests.run(() => this.#updater.check());
     } catch (error) {
@@ -208,7 +208,7 @@ export class Launcher {
   }
 
   /** The app has ended and is not started again by itself. */
-  async #appGone(code: number, reason: string): Promise<void> {
+  private async appGone(code: number, reason: string): Promise<void> {
     const { output, state } = this.#parts;
     const givenUp = this.#keeper.state === "given up";
     const stopped = { at: new Date().toISOString(), reason };
@@ -224,7 +224,7 @@ export class Launcher {
   }
 
   /** The app runs, and gave bad answers for as long as it may. */
-  async #appIll(app: RunningApp, wrong: string): Promise<void> {
+  private async appIll(app: RunningApp, wrong: string): Promise<void> {
     const keeper = this.#keeper;
     await this.#changes.run(async () => {
       // replaced meanwhile; on trial it is the update's matter
@@ -233,7 +233,7 @@ export class Launcher {
     });
   }
 
-  async #close(code: number): Promise<number> {
+  private async close(code: number): Promise<number> {
     const { lock, output } = this.#parts;
     this.#stopping.abort();
     this.#schedule.close();

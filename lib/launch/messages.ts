@@ -48,8 +48,8 @@ export class Messages {
   ): Promise<Messages> {
     const messages = new Messages(options, isRunning);
     if (await exists(folderOf(options.releases)))
-      await messages.#open().catch((error: unknown) => messages.#say(error));
-    state.onChange = (before, after) => messages.#changed(before, after);
+      await messages.open().catch((error: unknown) => messages.say(error));
+    state.onChange = (before, after) => messages.changed(before, after);
     return messages;
   }
 
@@ -60,33 +60,33 @@ export class Messages {
       await this.#notifier?.flush(limit);
       await this.#notifier?.close();
     } catch (error) {
-      this.#say(error);
+      this.say(error);
     }
   }
 
-  async #changed(before: LauncherState, after: LauncherState): Promise<void> {
+  private async changed(before: LauncherState, after: LauncherState): Promise<void> {
     const { releases, lines } = this.#options;
     if (this.#isClosed) return;
     try {
       const notices = noticesOf(await releases.app(), before, after);
-      const notifier = notices.length === 0 ? undefined : await this.#open();
+      const notifier = notices.length === 0 ? undefined : await this.open();
       for (const notice of notices) {
         const tail = notice.outcome === "failed" ? await lines(logLines) : [];
         await notifier?.tell({ ...notice, lines: tail });
       }
     } catch (error) {
-      this.#say(error);
+      this.say(error);
     }
   }
 
   /** With the targets as they are configured now; undefined when there never were any. */
-  async #open(): Promise<Notifier | undefined> {
+  private async open(): Promise<Notifier | undefined> {
     const { releases, log } = this.#options;
     let targets: Target[];
     try {
       targets = await readNotifyTargets(releases.deploy.path);
     } catch (error) {
-      this.#say(error);
+      this.say(error);
       return this.#notifier;
     }
     this.#trouble = undefined;
@@ -102,7 +102,7 @@ export class Messages {
     return this.#notifier;
   }
 
-  #say(error: unknown): void {
+  private say(error: unknown): void {
     const why = messageOf(error);
     if (why !== this.#trouble) this.#options.log(`notify: ${why}; nobody is told`);
     this.#trouble = why;

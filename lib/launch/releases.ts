@@ -22,18 +22,18 @@ export class Releases {
   /** The version that `current` names. */
   async current(): Promise<string | undefined> {
     const name = await currentRelease(this.deploy);
-    return name === undefined ? undefined : await this.#versionOf(name);
+    return name === undefined ? undefined : await this.versionOf(name);
   }
 
   /** The installed versions, the newest first. */
   async installed(): Promise<string[]> {
     const names = (await installedReleases(this.deploy)).reverse();
-    return Promise.all(names.map((name) => this.#versionOf(name)));
+    return Promise.all(names.map((name) => this.versionOf(name)));
   }
 
   /** The folder of a version, installed or not. */
   async folderOf(version: string): Promise<string> {
-    return join(this.deploy.releases, await this.#nameOf(version));
+    return join(this.deploy.releases, await this.nameOf(version));
   }
 
   /** The configuration with which a version runs; default: the current one. */
@@ -55,13 +55,13 @@ export class Releases {
 
   /** Make `current` name this version, in one step. */
   async activate(version: string): Promise<void> {
-    await switchCurrent(this.deploy, await this.#nameOf(version));
+    await switchCurrent(this.deploy, await this.nameOf(version));
   }
 
   /** Remove older versions, all but `updates.keep` of them and those named. */
   async prune(needed: string[]): Promise<void> {
     const { keep } = (await this.config()).updates;
-    const names = await Promise.all(needed.map((each) => this.#nameOf(each)));
+    const names = await Promise.all(needed.map((each) => this.nameOf(each)));
     await pruneReleases(this.deploy, keep, names);
   }
 
@@ -76,11 +76,11 @@ export class Releases {
     return name;
   }
 
-  async #nameOf(version: string): Promise<string> {
+  private async nameOf(version: string): Promise<string> {
     return `${await this.app()}-${version}`;
   }
 
-  async #versionOf(name: string): Promise<string> {
+  private async versionOf(name: string): Promise<string> {
     const app = await this.app();
     return name.startsWith(`${app}-`) ? name.slice(app.length + 1) : name;
   }

@@ -60,7 +60,7 @@ export class StateFile<T extends object> {
     // one write at a time, each of what holds by then: the last one to end is the newest
     await this.#writes.run(async () => {
       const text = `${JSON.stringify(this.value, undefined, 2)}\n`;
-      if (text !== (await readIfThere(this.#path).catch(() => undefined))) await this.#write(text);
+      if (text !== (await readIfThere(this.#path).catch(() => undefined))) await this.write(text);
     });
   }
 
@@ -76,7 +76,7 @@ export class StateFile<T extends object> {
     }
   }
 
-  async #write(text: string): Promise<void> {
+  private async write(text: string): Promise<void> {
     const { durable = true } = this.#options;
     try {
       await writeAtomic(this.#path, text, { mode: 0o600, durable });

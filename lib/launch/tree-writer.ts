@@ -115,16 +115,16 @@ class TreeWriter {
     this.#named.add(path);
     switch (entry.type) {
       case "Directory":
-        this.#makeFolder(path);
+        this.makeFolder(path);
         this.#folderModes.set(path, (mode & 0o755) | 0o700);
         return undefined;
       case "File":
       case "OldFile":
       case "ContiguousFile":
-        this.#claim(path, "file");
-        return this.#writeFile(path, entry, mode & 0o755);
+        this.claim(path, "file");
+        return this.writeFile(path, entry, mode & 0o755);
       case "SymbolicLink": {
-        this.#claim(path, "link");
+        this.claim(path, "link");
         const target = checkedTarget(path, entry.linkpath ?? "");
         symlinkSync(target, `${this.#folder}/${path}`);
         this.#links.set(path, target);
@@ -136,7 +136,7 @@ class TreeWriter {
           throw refuse(
             `is a hard link to "${shownName(entry.linkpath ?? "")}", which is not a file before it in the archive`,
           );
-        this.#claim(path, "file");
+        this.claim(path, "file");
         linkSync(`${this.#folder}/${target}`, `${this.#folder}/${path}`);
         return undefined;
       }
@@ -181,9 +181,9 @@ class TreeWriter {
   }
 
   /** Make sure that the folders above are folders, and that nothing else is called so. */
-  #claim(path: string, kind: Kind): void {
+  private claim(path: string, kind: Kind): void {
     const parent = posix.dirname(path);
-    if (parent !== ".") this.#makeFolder(parent);
+    if (parent !== ".") this.makeFolder(parent);
     if (this.#kinds.has(path)) throw new Refused(`"${shownName(path)}" is there twice`);
     const folded = foldedPath(path);
     const other = this.#folded.get(folded);
@@ -195,16 +195,16 @@ class TreeWriter {
     this.#kinds.set(path, kind);
   }
 
-  #makeFolder(path: string): void {
+  private makeFolder(path: string): void {
     const kind = this.#kinds.get(path);
     if (kind === "folder") return;
     if (kind !== undefined)
       throw new Refused(`"${shownName(path)}" is used as a folder, but is a ${kind}`);
-    this.#claim(path, "folder");
+    this.claim(path, "folder");
     mkdirSync(`${this.#folder}/${path}`, 0o755);
   }
 
-  #writeFile(path: string, entry: TarEntry, mode: number): EntrySink {
+  private writeFile(path: string, entry: TarEntry, mode: number): EntrySink {
     this.#bytes += entry.size;
     if (this.#bytes > this.#limits.size)
       throw new Refused(`it unpacks to more than ${this.#limits.size} bytes`);

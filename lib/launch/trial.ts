@@ -63,11 +63,11 @@ export class Trial {
     const { from, to } = this.#change;
     // recorded before the switch: whenever launchfit is killed, the next one knows what to check
     await state.save({ pending: this.#change });
-    const wrong = await this.#switch().then(() => undefined, messageOf);
-    if (wrong === undefined) return await this.#passed();
+    const wrong = await this.switch().then(() => undefined, messageOf);
+    if (wrong === undefined) return await this.passed();
     if (signal.aborted)
       throw new Failure(`launchfit is ending; its next start checks the health of ${to}`);
-    await this.#fail(wrong);
+    await this.fail(wrong);
     const again = keeper && !keeper.app ? "is started again" : "runs again";
     throw new ReleaseFailed(`${to} did not hold up: ${wrong}; ${from} ${again}`);
   }
@@ -80,9 +80,9 @@ export class Trial {
     log(`the update to ${to} was interrupted: checking its health`);
     const settings = await releases.settings(to);
     if (keeper) keeper.onUnexpectedEnd = () => {};
-    const wrong = await this.#check(settings).then(() => undefined, messageOf);
-    if (wrong === undefined) await this.#passed();
-    else if (!signal.aborted) await this.#fail(wrong);
+    const wrong = await this.check(settings).then(() => undefined, messageOf);
+    if (wrong === undefined) await this.passed();
+    else if (!signal.aborted) await this.fail(wrong);
   }
 
   /** Another change follows: what comes of this one is its matter now. */
@@ -91,15 +91,15 @@ export class Trial {
     if (this.phase === "trial period") this.phase = "settled";
   }
 
-  async #switch(): Promise<void> {
+  private async switch(): Promise<void> {
     const { releases, keeper, log, signal } = this.#parts;
     const { from, to } = this.#change;
     if (keeper) {
       const settings = await releases.settings(to);
       // until its health is known, its end undoes the change and is not a reason to start it again
       keeper.onUnexpectedEnd = () => {};
-      if (!(settings.overlap && (await this.#overlap(keeper, settings))))
-        await this.#replace(keeper, settings);
+      if (!(settings.overlap && (await this.overlap(keeper, settings))))
+        await this.replace(keeper, settings);
     } else {
       await releases.activate(to);
     }
@@ -112,19 +112,19 @@ export class Trial {
   }
 
   /** The old version ends, the new one is started. */
-  async #replace(keeper: AppKeeper, settings: AppSettings): Promise<void> {
+  private async replace(keeper: AppKeeper, settings: AppSettings): Promise<void> {
     const { to } = this.#change;
     await keeper.stop();
     await this.#parts.releases.activate(to);
     await keeper.start({ version: to, settings });
-    await this.#check(settings);
+    await this.check(settings);
   }
 
   /**
    * The new version is started beside the old one, on the same socket, and when it is healthy the old one ends. False:
    * it cannot be done, and the old one serves as before.
    */
-  async #overlap(keeper: AppKeeper, settings: AppSettings): Promise<boolean> {
+  private async overlap(keeper: AppKeeper, settings: AppSettings): Promise<boolean> {
     const { releases, log, signal } = this.#parts;
     const { from, to } = this.#change;
     const instead = (why: string) => {
@@ -146,7 +146,7 @@ export class Trial {
   }
 
   /** @throws {ReleaseFailed} when the app is not healthy in time. */
-  async #check({ health, env }: AppSettings): Promise<void> {
+  private async check({ health, env }: AppSettings): Promise<void> {
     const { keeper, releases, signal } = this.#parts;
     if (!keeper) return;
     const { app, lastEnd } = keeper;
@@ -162,11 +162,11 @@ export class Trial {
     if (wrong !== undefined) throw new ReleaseFailed(wrong);
   }
 
-  async #passed(): Promise<void> {
+  private async passed(): Promise<void> {
     this.phase = "checked";
     const { releases, keeper, state, log } = this.#parts;
     const { from, to, isRollback } = this.#change;
-    if (keeper) this.#startPeriod(keeper);
+    if (keeper) this.startPeriod(keeper);
     const lastUpdate = { at: new Date().toISOString(), from, to, ok: true };
     // one that failed before and holds up now is as good as any
     const { [to]: _, ...others } = state.value.failed ?? {};
@@ -179,12 +179,12 @@ export class Trial {
     await releases.prune(keeper ? [from, to] : [to]).catch(this.#tell);
   }
 
-  #startPeriod(keeper: AppKeeper): void {
+  private startPeriod(keeper: AppKeeper): void {
     this.phase = "trial period";
     keeper.onUnexpectedEnd = (how) => {
       clearTimeout(this.#period);
       keeper.onUnexpectedEnd = undefined;
-      this.#failLate(`it ended with ${how} soon after its start`).catch((error: unknown) =>
+      this.failLate(`it ended with ${how} soon after its start`).catch((error: unknown) =>
         this.#parts.log(`cannot undo the update: ${messageOf(error)}`),
       );
     };
@@ -200,16 +200,16 @@ export class Trial {
     this.#period.unref();
   }
 
-  #failLate(reason: string): Promise<void> {
+  private failLate(reason: string): Promise<void> {
     const { releases, changes } = this.#parts;
     return changes.run(async () => {
       // a rollback or the next version may have come first
-      if ((await releases.current()) === this.#change.to) await this.#fail(reason);
+      if ((await releases.current()) === this.#change.to) await this.fail(reason);
     });
   }
 
   /** The one way to fail. */
-  async #fail(reason: string): Promise<void> {
+  private async fail(reason: string): Promise<void> {
     this.phase = "failed";
     const { releases, keeper, state, log } = this.#parts;
     const { from, to } = this.#change;

@@ -56,7 +56,7 @@ export class Updater {
     const { state, log } = this.#options;
     const at = new Date().toISOString();
     try {
-      const checked = await this.#update();
+      const checked = await this.update();
       const lastCheck = { at, result: checked.result, ok: true };
       await state.note({ lastCheck, refused: undefined }, log);
       return checked;
@@ -68,12 +68,12 @@ export class Updater {
     }
   }
 
-  async #update(): Promise<CheckResult> {
+  private async update(): Promise<CheckResult> {
     const { releases, log } = this.#options;
     const before = (await releases.current()) ?? "nothing";
-    const session = await this.#openSession();
+    const session = await this.openSession();
     try {
-      const update = await this.#look(session, before);
+      const update = await this.look(session, before);
       const { version } = update;
       if (update.kind === "current") await recordDone(session, update);
       if (update.kind !== "new") return { version: before, result: "up to date", updated: false };
@@ -83,7 +83,7 @@ export class Updater {
         return { version: before, result, updated: false };
       }
       log(`update ${before} → ${version}`);
-      const from = await this.#bringIn(session, update, before);
+      const from = await this.bringIn(session, update, before);
       return { version, result: `updated ${from} → ${version}`, updated: true };
     } finally {
       session.close();
@@ -91,7 +91,7 @@ export class Updater {
   }
 
   /** What is offered now. That VERSION is as it was tells enough only while the version it names is current. */
-  async #look(session: Session, current: string): Promise<Update> {
+  private async look(session: Session, current: string): Promise<Update> {
     const { state } = this.#options;
     const { offered } = state.value;
     const update = await findUpdate(session, { conditional: offered?.version === current });
@@ -102,18 +102,18 @@ export class Updater {
   }
 
   /** Fetch a new version and change to it. The version that it replaced: `before`, unless that was undone meanwhile. */
-  async #bringIn(session: Session, update: Update, before: string): Promise<string> {
+  private async bringIn(session: Session, update: Update, before: string): Promise<string> {
     this.#incoming = update.version;
     try {
-      await this.#prepare(session, update, before);
-      return await this.#changeTo(update.version);
+      await this.prepare(session, update, before);
+      return await this.changeTo(update.version);
     } finally {
       this.#incoming = undefined;
     }
   }
 
   /** What is done beside the running app: after a failure it runs on. */
-  async #prepare(session: Session, update: Update, before: string): Promise<void> {
+  private async prepare(session: Session, update: Update, before: string): Promise<void> {
     const { releases, state, log, signal } = this.#options;
     const at = new Date().toISOString();
     const { version: to } = update;
@@ -135,7 +135,7 @@ export class Updater {
       // what the network or the disk did is tried again; what the release did is not
       const failed =
         error instanceof ReleaseFailed
-          ? { failed: await this.#withFailed(to, reason), updateFailed: true }
+          ? { failed: await this.withFailed(to, reason), updateFailed: true }
           : {};
       await state.note({ lastUpdate, ...failed }, log);
       throw error;
@@ -161,11 +161,11 @@ export class Updater {
       throw new UsageError(`version ${to} is not installed; installed are ${installed.join(", ")}`);
     if (to === from) throw new UsageError(`version ${to} is the current one`);
     log(`rollback ${from} → ${to}`);
-    await this.#changeTo(to, { isRollback: true });
+    await this.changeTo(to, { isRollback: true });
     return { version: to, result: `rolled back ${from} → ${to}` };
   }
 
-  async #withFailed(version: string, reason: string) {
+  private async withFailed(version: string, reason: string) {
     const { releases, state } = this.#options;
     const sha256 = await releases.sha256Of(version);
     return withFailed(state.value.failed, version, { reason, sha256 });
@@ -175,24 +175,24 @@ export class Updater {
   async resumePending(): Promise<void> {
     const { pending } = this.#options.state.value;
     if (!pending) return;
-    this.#trial = this.#newTrial(pending);
+    this.#trial = this.newTrial(pending);
     await this.#trial.resume();
   }
 
   /** Change to a version that is in releases/. The version that it replaced. */
-  #changeTo(to: string, { isRollback = false } = {}): Promise<string> {
+  private changeTo(to: string, { isRollback = false } = {}): Promise<string> {
     return this.#changes.run(async () => {
       // asked only now: the version of a moment ago may have been undone meanwhile
       const from = (await this.#options.releases.current()) ?? "nothing";
       if (from === to) return from;
       this.#trial?.close();
-      this.#trial = this.#newTrial({ from, to, ...(isRollback ? { isRollback } : {}) });
+      this.#trial = this.newTrial({ from, to, ...(isRollback ? { isRollback } : {}) });
       await this.#trial.run();
       return from;
     });
   }
 
-  #newTrial(change: VersionChange): Trial {
+  private newTrial(change: VersionChange): Trial {
     return new Trial(change, {
       ...this.#options,
       keeper: this.#keeper,
@@ -201,7 +201,7 @@ export class Updater {
     });
   }
 
-  async #openSession(): Promise<Session> {
+  private async openSession(): Promise<Session> {
     const { releases, install } = this.#options;
     return openSession(releases.deploy, await releases.config(), "launchfit check", install);
   }

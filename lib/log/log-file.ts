@@ -54,8 +54,8 @@ export class LogFile {
 
   /** The open descriptor of the file that the name leads to. */
   open(): number {
-    while (this.#fd === undefined || !this.#isCurrent()) {
-      this.#release();
+    while (this.#fd === undefined || !this.isCurrent()) {
+      this.release();
       const { O_RDWR, O_APPEND, O_CREAT, O_NOFOLLOW, O_NONBLOCK } = constants;
       // a link could lead the log anywhere, and a pipe would wait for a reader
       const flags = O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK;
@@ -73,17 +73,17 @@ export class LogFile {
     return this.#fd;
   }
 
-  #isCurrent(): boolean {
+  private isCurrent(): boolean {
     const current = statSync(this.path, { throwIfNoEntry: false });
     return current?.ino === this.#inode && current.dev === this.#device;
   }
 
   /** Close a file that was renamed, so that it can be compressed. The next append opens the new one. */
   closeIfRenamed(): void {
-    if (this.#fd !== undefined && !this.#isCurrent()) this.#release();
+    if (this.#fd !== undefined && !this.isCurrent()) this.release();
   }
 
-  #release(): void {
+  private release(): void {
     if (this.#fd !== undefined) closeSync(this.#fd);
     this.#fd = undefined;
   }
@@ -91,7 +91,7 @@ export class LogFile {
   /** Wait until all is on the disk, and close. */
   async close(): Promise<void> {
     if (this.#fd !== undefined) await promisify(fdatasync)(this.#fd).catch(() => {});
-    this.#release();
+    this.release();
   }
 }
 

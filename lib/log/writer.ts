@@ -80,7 +80,7 @@ class Writer implements LogWriter {
   #renaming: Promise<void> | undefined;
   #compressing: Promise<void> | undefined;
   #idleCheck: NodeJS.Timeout | undefined;
-  readonly #atExit = () => this.#write();
+  readonly #atExit = () => this.write();
 
   constructor(path: string, options: LogOptions) {
     this.#file = new LogFile(path, options.mode ?? 0o644);
@@ -95,7 +95,7 @@ class Writer implements LogWriter {
     try {
       this.#file.open();
     } catch (error) {
-      if (["ENOSPC", "EDQUOT", "EIO"].includes(systemCode(error) ?? "")) this.#failed(error);
+      if (["ENOSPC", "EDQUOT", "EIO"].includes(systemCode(error) ?? "")) this.failed(error);
       else {
         const link = systemCode(error) === "ELOOP";
         throw new Failure(
@@ -105,7 +105,7 @@ class Writer implements LogWriter {
     }
     process.on("exit", this.#atExit);
     this.#idleCheck = setInterval(() => {
-      if (this.#failedAt !== undefined) this.#write();
+      if (this.#failedAt !== undefined) this.write();
       this.#file.closeIfRenamed();
     }, idleCheckEvery);
     this.#idleCheck.unref();
@@ -137,19 +137,19 @@ class Writer implements LogWriter {
 
   flush(): void {
     this.#scheduled = false;
-    if (this.#failedAt === undefined || Date.now() - this.#failedAt >= retryEvery) this.#write();
-    else this.#keepPending();
+    if (this.#failedAt === undefined || Date.now() - this.#failedAt >= retryEvery) this.write();
+    else this.keepPending();
   }
 
   /** Rename the log when it is past its limit; the part is compressed while writing goes on. */
   rotate(): Promise<void> {
-    this.#renaming ??= this.#rename().finally(() => {
+    this.#renaming ??= this.rename().finally(() => {
       this.#renaming = undefined;
     });
     return this.#renaming;
   }
 
-  async #rename(): Promise<void> {
+  private async rename(): Promise<void> {
     const { path } = this.#file;
     try {
       const rotation = await startRotation(path, { maxSize: this.#rotateAt, keep: this.#keep });
@@ -162,13 +162,13 @@ class Writer implements LogWriter {
     } catch (error) {
       // what is not a plain file cannot be opened either, and that says more
       if (!(error instanceof Refused))
-        this.#tell(new Failure(`cannot rotate ${path}: ${messageOf(error)}`));
+        this.tell(new Failure(`cannot rotate ${path}: ${messageOf(error)}`));
     }
   }
 
   async close(): Promise<void> {
     clearInterval(this.#idleCheck);
-    this.#write();
+    this.write();
     this.#closed = true;
     await this.#renaming;
     await this.#compressing;
@@ -176,47 +176,47 @@ class Writer implements LogWriter {
     await this.#file.close();
   }
 
-  #write(): void {
-    if (this.#closed || (this.#lost > 0 && !this.#writeLoss())) return;
+  private write(): void {
+    if (this.#closed || (this.#lost > 0 && !this.writeLoss())) return;
     const text = this.#backlog + this.#pending;
     if (text === "") return;
     const { rest, size, error } = this.#file.append(text);
     this.#backlog = "";
     this.#pending = rest;
     this.#failedAt = undefined;
-    if (error !== undefined) this.#failed(error);
+    if (error !== undefined) this.failed(error);
     // a log of runs is rotated between runs
     else if (this.#run === noRun && size >= this.#rotateAt && !this.#compressing)
       void this.rotate();
   }
 
   /** Write the lines that waited, and how many were lost after them: the count holds until it is in the file. */
-  #writeLoss(): boolean {
+  private writeLoss(): boolean {
     const head = lineHead(new Date().toISOString(), this.#run, "log");
     const notice = `${head}${this.#lost} lines are missing here: they could not be written\n`;
     const first = this.#file.append(this.#backlog);
     this.#backlog = first.rest;
     const { error } = first.error === undefined ? this.#file.append(notice) : first;
     if (error === undefined) this.#lost = 0;
-    else this.#failed(error);
+    else this.failed(error);
     return error === undefined;
   }
 
-  #failed(error: unknown): void {
+  private failed(error: unknown): void {
     this.#failedAt = Date.now();
-    this.#keepPending();
-    this.#tell(
+    this.keepPending();
+    this.tell(
       new Failure(`cannot write ${this.#file.path}: ${messageOf(error)}; going on without`),
     );
   }
 
-  #tell(error: unknown): void {
+  private tell(error: unknown): void {
     if (!this.#told) this.#onTrouble(error);
     this.#told = true;
   }
 
   /** What is pending joins the backlog as far as there is room; the rest is counted. */
-  #keepPending(): void {
+  private keepPending(): void {
     const room = backlogSize - this.#backlog.length;
     const fits = this.#lost === 0 && this.#pending.length <= room;
     const cut = fits || this.#lost > 0 ? 0 : this.#pending.lastIndexOf("\n", room - 1) + 1;

@@ -54,7 +54,7 @@ export class Notifier {
   static async open(options: NotifierOptions): Promise<Notifier> {
     const notifier = new Notifier(options);
     const pending = await notifier.#outbox.read(options.log);
-    await notifier.#route(options.targets, pending);
+    await notifier.route(options.targets, pending);
     return notifier;
   }
 
@@ -62,11 +62,11 @@ export class Notifier {
   async setTargets(targets: readonly Target[]): Promise<void> {
     const pending = new Set(this.#lanes.flatMap(({ waiting }) => waiting));
     for (const { timer } of this.#lanes) clearTimeout(timer);
-    await this.#route(targets, [...pending]);
+    await this.route(targets, [...pending]);
     if (this.#started) this.start();
   }
 
-  async #route(targets: readonly Target[], pending: readonly Pending[]): Promise<void> {
+  private async route(targets: readonly Target[], pending: readonly Pending[]): Promise<void> {
     const former = new Map(this.#lanes.map((lane) => [lane.target.id, lane]));
     this.#lanes = targets.map((target) => {
       const lane = former.get(target.id);
@@ -78,7 +78,7 @@ export class Notifier {
     const known = new Set(targets.map(({ id }) => id));
     for (const each of pending)
       for (const id of each.targets.filter((target) => !known.has(target))) {
-        this.#say(`a message about ${each.told.subject} is dropped: its target is gone`);
+        this.say(`a message about ${each.told.subject} is dropped: its target is gone`);
         await this.#outbox.done(each, id);
       }
   }
@@ -90,12 +90,12 @@ export class Notifier {
    */
   async tell(notice: Notice): Promise<Standing> {
     // one after the other: the second failure of a subject is none of the first
-    const told = this.#telling.then(() => this.#tell(notice));
+    const told = this.#telling.then(() => this.tellNow(notice));
     this.#telling = told.catch(() => undefined);
     return await told;
   }
 
-  async #tell(notice: Notice): Promise<Standing> {
+  private async tellNow(notice: Notice): Promise<Standing> {
     const { standing, isKnown } = await this.#subjects.judge(notice);
     if (isKnown) return standing;
     const told = prepare(notice, standing, this.#options.mask);
@@ -109,10 +109,10 @@ export class Notifier {
       await this.#subjects.remember(notice, standing);
       for (const lane of lanes) {
         lane.waiting.push(pending);
-        await this.#dropOldest(lane);
+        await this.dropOldest(lane);
       }
     } else await this.#subjects.remember(notice, standing);
-    if (this.#started) for (const lane of lanes) this.#schedule(lane);
+    if (this.#started) for (const lane of lanes) this.schedule(lane);
     return standing;
   }
 
@@ -124,14 +124,14 @@ export class Notifier {
   /** Send from now on, out of the way. */
   start(): void {
     this.#started = true;
-    for (const lane of this.#lanes) this.#schedule(lane);
+    for (const lane of this.#lanes) this.schedule(lane);
   }
 
   /** Try once to send all that waits, at once and for at most `limit` milliseconds. */
   async flush(limit: number): Promise<void> {
     const all = this.#lanes.map(async (lane) => {
       while (lane.waiting.length > 0 && !this.#abort.signal.aborted) {
-        await this.#send(lane, Number.POSITIVE_INFINITY);
+        await this.send(lane, Number.POSITIVE_INFINITY);
         if (lane.tries > 0) return;
       }
     });
@@ -146,29 +146,29 @@ export class Notifier {
     await this.#telling;
   }
 
-  #schedule(lane: Lane): void {
+  private schedule(lane: Lane): void {
     clearTimeout(lane.timer);
     const due = dueOf(lane);
     if (due === undefined || lane.sending || this.#abort.signal.aborted) return;
     const wait = Math.min(Math.max(0, due - Date.now()), maxWait);
-    lane.timer = setTimeout(() => void this.#send(lane, Date.now()), wait);
+    lane.timer = setTimeout(() => void this.send(lane, Date.now()), wait);
   }
 
   /** Send one message, if its time has come. */
-  async #send(lane: Lane, now: number): Promise<void> {
+  private async send(lane: Lane, now: number): Promise<void> {
     if (lane.sending) return await lane.sending;
-    lane.sending = this.#sendOldest(lane, now)
-      .catch((error: unknown) => this.#say(`telling ${lane.target.name}: ${messageOf(error)}`))
+    lane.sending = this.sendOldest(lane, now)
+      .catch((error: unknown) => this.say(`telling ${lane.target.name}: ${messageOf(error)}`))
       .finally(() => {
         lane.sending = undefined;
-        if (this.#started) this.#schedule(lane);
+        if (this.#started) this.schedule(lane);
       });
     await lane.sending;
   }
 
-  async #sendOldest(lane: Lane, now: number): Promise<void> {
+  private async sendOldest(lane: Lane, now: number): Promise<void> {
     const { target } = lane;
-    await this.#giveUp(lane);
+    await this.giveUp(lane);
     const due = dueOf(lane);
     if (due === undefined || due > now) return;
     const group = oldestGroup(lane);
@@ -178,19 +178,19 @@ export class Notifier {
       await target.send(message, signal);
     } catch (error) {
       if (this.#abort.signal.aborted) return;
-      return await this.#failed(lane, group, error);
+      return await this.failed(lane, group, error);
     }
-    if (lane.trouble !== undefined) this.#say(`${target.name}: takes messages again`);
+    if (lane.trouble !== undefined) this.say(`${target.name}: takes messages again`);
     [lane.tries, lane.notBefore, lane.trouble, lane.isFull] = [0, 0, undefined, false];
-    await this.#done(lane, group);
+    await this.done(lane, group);
   }
 
-  async #failed(lane: Lane, group: readonly Pending[], error: unknown): Promise<void> {
+  private async failed(lane: Lane, group: readonly Pending[], error: unknown): Promise<void> {
     const { name } = lane.target;
     const why = cleanLine(this.#options.mask(messageOf(error)));
     if (error instanceof NotSent && error.final) {
-      this.#say(`${name}: not told of ${namesOf(group)}, and not tried again: ${why}`);
-      return await this.#done(lane, group);
+      this.say(`${name}: not told of ${namesOf(group)}, and not tried again: ${why}`);
+      return await this.done(lane, group);
     }
     lane.tries += 1;
     const { backoff = 5000 } = this.#options;
@@ -198,38 +198,38 @@ export class Notifier {
     const wait = Math.max(Math.min(backoff * 2 ** (lane.tries - 1), maxWait), asked);
     lane.notBefore = Date.now() + wait;
     if (lane.trouble !== why)
-      this.#say(`${name}: not told of ${namesOf(group)}, tried again: ${why}`);
+      this.say(`${name}: not told of ${namesOf(group)}, tried again: ${why}`);
     lane.trouble = why;
   }
 
   /** A target that is away for long fills neither the memory nor the disk. */
-  async #dropOldest(lane: Lane): Promise<void> {
+  private async dropOldest(lane: Lane): Promise<void> {
     const { maxWaiting = 1000 } = this.#options;
     const tooMany = lane.waiting.slice(0, Math.max(0, lane.waiting.length - maxWaiting));
     if (tooMany.length === 0) return;
     if (!lane.isFull)
-      this.#say(`${lane.target.name}: ${maxWaiting} messages wait for it; the oldest are dropped`);
+      this.say(`${lane.target.name}: ${maxWaiting} messages wait for it; the oldest are dropped`);
     lane.isFull = true;
-    await this.#done(lane, tooMany);
+    await this.done(lane, tooMany);
   }
 
   /** Drop what is too old to be news. */
-  async #giveUp(lane: Lane): Promise<void> {
+  private async giveUp(lane: Lane): Promise<void> {
     const { patience = 86_400_000 } = this.#options;
     const old = lane.waiting.filter(({ queued }) => Date.now() - Date.parse(queued) > patience);
     if (old.length === 0) return;
-    this.#say(
+    this.say(
       `${lane.target.name}: not told of ${namesOf(old)}, given up: ${lane.trouble ?? "it was not reached"}`,
     );
-    await this.#done(lane, old);
+    await this.done(lane, old);
   }
 
-  async #done(lane: Lane, group: readonly Pending[]): Promise<void> {
+  private async done(lane: Lane, group: readonly Pending[]): Promise<void> {
     lane.waiting = lane.waiting.filter((each) => !group.includes(each));
     for (const each of group) await this.#outbox.done(each, lane.target.id);
   }
 
-  #say(text: string): void {
+  private say(text: string): void {
     this.#options.log(`notify: ${text}`);
   }
 }

@@ -44,7 +44,7 @@ export class Outbox {
   async done(pending: Pending, target: string): Promise<void> {
     pending.targets = pending.targets.filter((each) => each !== target);
     if (pending.targets.length > 0) return await this.put(pending);
-    await rm(this.#path(pending), { force: true });
+    await rm(this.path(pending), { force: true });
     await fsyncFolder(this.#folder);
   }
 
@@ -52,10 +52,10 @@ export class Outbox {
   async put(pending: Pending): Promise<void> {
     await mkdir(this.#folder, { recursive: true, mode: 0o700 });
     const text = `${JSON.stringify(pending, null, 2)}\n`;
-    await writeAtomic(this.#path(pending), text, { mode: 0o600 });
+    await writeAtomic(this.path(pending), text, { mode: 0o600 });
   }
 
-  #path({ told }: Pending): string {
+  private path({ told }: Pending): string {
     const plain = /^[\w-]{1,80}$/.test(told.id) ? told.id : shortHash(told.id);
     return join(this.#folder, `${plain}.json`);
   }

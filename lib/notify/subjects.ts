@@ -25,7 +25,7 @@ export class Subjects {
 
   /** What a notice means. The same notice again means what it meant the first time. */
   async judge(notice: Notice): Promise<{ standing: Standing; isKnown: boolean }> {
-    const entry = (await this.#read())[notice.subject];
+    const entry = (await this.read())[notice.subject];
     if (entry?.id === notice.id) return { standing: standingOf(entry), isKnown: true };
     return { standing: judge(notice, entry), isKnown: false };
   }
@@ -33,7 +33,7 @@ export class Subjects {
   /** Remember a notice and what it meant. */
   async remember({ id, subject, outcome }: Notice, standing: Standing): Promise<void> {
     if (outcome === "news") return;
-    const all = await this.#read();
+    const all = await this.read();
     // a subject that never failed needs no entry
     if (outcome === "ok" && all[subject] === undefined) return;
     const entry: Entry = { id, failing: outcome === "failed", ...standing };
@@ -46,7 +46,7 @@ export class Subjects {
     await writeAtomic(this.#path, text, { mode: 0o600 });
   }
 
-  async #read(): Promise<Record<string, Entry>> {
+  private async read(): Promise<Record<string, Entry>> {
     const text = await readFile(this.#path, "utf8").catch((error: unknown) => {
       if (systemCode(error) === "ENOENT") return "{}";
       throw error;

@@ -100,7 +100,7 @@ export class Signatures {
     const reasons: Refused[] = [];
     for (const packet of this.packets) {
       try {
-        return await this.#check(packet, key, data, now);
+        return await this.check(packet, key, data, now);
       } catch (error) {
         if (!(error instanceof Refused)) throw error;
         reasons.push(error);
@@ -115,7 +115,7 @@ export class Signatures {
     );
   }
 
-  async #check(
+  private async check(
     packet: SignaturePacket,
     key: PublicKey,
     data: SignedData,
@@ -141,8 +141,8 @@ export class Signatures {
       throw new Refused(`it is from the future (${created.toISOString()}); look at both clocks`);
     // within the tolerance a signature and a key made just now are checked at the signature's time
     const date = new Date(Math.max(now.getTime(), created.getTime()));
-    await this.#checkKey(key, owner, packet, date, "is not valid now");
-    await this.#checkKey(key, owner, packet, created, "was not valid when it was made");
+    await this.checkKey(key, owner, packet, date, "is not valid now");
+    await this.checkKey(key, owner, packet, created, "was not valid when it was made");
 
     const message = await signedMessage(data);
     const checked = packet.verify(
@@ -165,7 +165,7 @@ export class Signatures {
   }
 
   /** Expiry, revocation, strength and purpose of the key that signed, at one moment. */
-  async #checkKey(
+  private async checkKey(
     key: PublicKey,
     owner: Key | Subkey,
     packet: SignaturePacket,

@@ -1,7 +1,7 @@
 /** Written by tools/page.ts from lib/page/browser/: change that, then run npm run page. */
 export const assets = {
   script: {
-    name: "page-4f628a7668.js",
+    name: "page-581e2eec96.js",
     type: "text/javascript",
     text: `// lib/core/clean.ts
 var suspicious = /[\\u0000-\\u0008\\u000a-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]/, sequences = (
@@ -100,10 +100,10 @@ var size = 500, maxBlocks = 40, Lines = class {
   }
   /** Ask how many lines there are; returns where a stream of what comes after them begins. */
   async open() {
-    let answer = await this.#fetch(Math.max(0, this.total), 0);
+    let answer = await this.fetch(Math.max(0, this.total), 0);
     return this.total = answer.total, answer.at;
   }
-  async #fetch(from, count) {
+  async fetch(from, count) {
     let answer = await fetch(\`\${this.#address}/lines?from=\${from}&count=\${count}\`);
     if (!answer.ok) throw new Error(\`the log cannot be had: \${answer.status}\`);
     return await answer.json();
@@ -112,7 +112,7 @@ var size = 500, maxBlocks = 40, Lines = class {
   get(line) {
     let number = Math.floor(line / size), block = this.#blocks.get(number), offset = line - number * size;
     if (!block || offset >= block.lines.length) {
-      this.#load(number);
+      this.load(number);
       return;
     }
     for (; block.spans.length <= offset; ) {
@@ -121,14 +121,14 @@ var size = 500, maxBlocks = 40, Lines = class {
     }
     return block.spans[offset];
   }
-  async #load(number) {
+  async load(number) {
     let known = this.#blocks.get(number), from = number * size + (known?.lines.length ?? 0);
     if (!(this.#loading.has(number) || from >= this.total)) {
       this.#loading.add(number);
       try {
-        let { lines, style } = await this.#fetch(from, (number + 1) * size - from);
+        let { lines, style } = await this.fetch(from, (number + 1) * size - from);
         if (lines.length === 0) return;
-        known ? from === number * size + known.lines.length && known.lines.push(...lines) : this.#keep(number, { lines, spans: [], style: parseStyle(style) }), this.#onLoad();
+        known ? from === number * size + known.lines.length && known.lines.push(...lines) : this.keep(number, { lines, spans: [], style: parseStyle(style) }), this.#onLoad();
       } catch {
         setTimeout(this.#onLoad, 2e3);
       } finally {
@@ -136,7 +136,7 @@ var size = 500, maxBlocks = 40, Lines = class {
       }
     }
   }
-  #keep(number, block) {
+  keep(number, block) {
     this.#blocks.delete(number), this.#blocks.set(number, block);
     for (let oldest of this.#blocks.keys()) {
       if (this.#blocks.size <= maxBlocks) break;
@@ -150,7 +150,7 @@ var size = 500, maxBlocks = 40, Lines = class {
       if (block?.lines.length === offset) block.lines.push(line);
       else if (offset === 0) {
         let before = this.#blocks.get(number - 1);
-        (number === 0 || before?.lines.length === size) && (before && this.get(this.total - 1), this.#keep(number, {
+        (number === 0 || before?.lines.length === size) && (before && this.get(this.total - 1), this.keep(number, {
           lines: [line],
           spans: [],
           style: before?.style ?? parseStyle("-1,-1,0")
@@ -174,7 +174,7 @@ var Rows = class {
   count = 0;
   /** How many lines there are. */
   set total(total) {
-    this.#total = total, this.#build();
+    this.#total = total, this.build();
   }
   get total() {
     return this.#total;
@@ -186,16 +186,16 @@ var Rows = class {
   setFolds(folds, isFirst) {
     if (this.#folds = folds, isFirst && folds.some(({ result }) => result === "failed" || result === "timeout"))
       for (let fold of folds) fold.result === "ok" && this.#closed.add(keyOf(fold));
-    this.#build();
+    this.build();
   }
   toggle(fold) {
     let key = keyOf(fold);
-    this.#closed.delete(key) || this.#closed.add(key), this.#build();
+    this.#closed.delete(key) || this.#closed.add(key), this.build();
   }
   foldAll(isClosed) {
-    this.#closed = new Set(isClosed ? this.#folds.map(keyOf) : []), this.#build();
+    this.#closed = new Set(isClosed ? this.#folds.map(keyOf) : []), this.build();
   }
-  #build() {
+  build() {
     let segments = [], row = 0, line = 0, lines = (to) => {
       to > line && (segments.push({ row, rows: to - line, line }), row += to - line), line = Math.max(line, to);
     };
@@ -385,29 +385,29 @@ var rowHeight = 20, maxHeight = 8e6, LogView = class {
   marked;
   hits = /* @__PURE__ */ new Set();
   constructor(box, parts) {
-    this.#box = box, this.#lines = parts.lines, this.#rows = parts.rows, this.isFollowing = parts.isFollowing, this.#spacer.className = "spacer", this.#shown.className = "shown", box.replaceChildren(this.#spacer, this.#shown), box.addEventListener("scroll", () => this.#scrolled(), { passive: !0 }), box.addEventListener("wheel", (event) => this.#wheel(event), { passive: !1 }), box.addEventListener("keydown", (event) => this.#key(event)), new ResizeObserver(() => this.draw()).observe(box), this.draw();
+    this.#box = box, this.#lines = parts.lines, this.#rows = parts.rows, this.isFollowing = parts.isFollowing, this.#spacer.className = "spacer", this.#shown.className = "shown", box.replaceChildren(this.#spacer, this.#shown), box.addEventListener("scroll", () => this.scrolled(), { passive: !0 }), box.addEventListener("wheel", (event) => this.wheel(event), { passive: !1 }), box.addEventListener("keydown", (event) => this.key(event)), new ResizeObserver(() => this.draw()).observe(box), this.draw();
   }
-  get #visible() {
+  get visible() {
     return Math.max(1, Math.floor(this.#box.clientHeight / rowHeight));
   }
-  get #isScaled() {
+  get isScaled() {
     return this.#rows.count * rowHeight > maxHeight;
   }
-  get #last() {
-    return Math.max(0, this.#rows.count - this.#visible);
+  get last() {
+    return Math.max(0, this.#rows.count - this.visible);
   }
   /** Draw before the next frame. */
   draw() {
     this.#isDrawing || (this.#isDrawing = !0, requestAnimationFrame(() => {
-      this.#isDrawing = !1, this.#draw();
+      this.#isDrawing = !1, this.drawNow();
     }));
   }
-  #draw() {
+  drawNow() {
     let height = Math.min(maxHeight, this.#rows.count * rowHeight);
-    this.#spacer.dataset.height !== String(height) && (this.#spacer.dataset.height = String(height), this.#spacer.style.height = \`\${height}px\`), this.isFollowing && (this.#first = this.#last), this.#first = Math.max(0, Math.min(this.#first, this.#last)), this.#place();
+    this.#spacer.dataset.height !== String(height) && (this.#spacer.dataset.height = String(height), this.#spacer.style.height = \`\${height}px\`), this.isFollowing && (this.#first = this.last), this.#first = Math.max(0, Math.min(this.#first, this.last)), this.place();
     let elements = [];
-    for (let row = this.#first; row <= this.#first + this.#visible + 1; row++) {
-      let element = this.#element(row);
+    for (let row = this.#first; row <= this.#first + this.visible + 1; row++) {
+      let element = this.element(row);
       element && elements.push(element);
     }
     let focused = this.#shown.contains(document.activeElement) ? document.activeElement?.getAttribute("data-key") : void 0;
@@ -416,28 +416,28 @@ var rowHeight = 20, maxHeight = 8e6, LogView = class {
     });
   }
   /** Put the scroll bar where the first row is, and the rows where they can be seen. */
-  #place() {
-    let room = Math.max(0, this.#spacer.offsetHeight - this.#box.clientHeight), wanted = this.#isScaled ? Math.round(this.#first / Math.max(1, this.#last) * room) : this.isFollowing ? room : void 0;
+  place() {
+    let room = Math.max(0, this.#spacer.offsetHeight - this.#box.clientHeight), wanted = this.isScaled ? Math.round(this.#first / Math.max(1, this.last) * room) : this.isFollowing ? room : void 0;
     wanted !== void 0 && Math.abs(this.#box.scrollTop - wanted) >= 1 && (this.#box.scrollTop = wanted, this.#set = this.#box.scrollTop);
-    let top = this.#isScaled ? this.#box.scrollTop : this.#first * rowHeight;
+    let top = this.isScaled ? this.#box.scrollTop : this.#first * rowHeight;
     this.#shown.style.transform = \`translateY(\${top}px)\`;
   }
-  #scrolled() {
+  scrolled() {
     let at = this.#box.scrollTop;
     if (Math.abs(at - this.#set) < 1) return this.draw();
     this.#set = -1;
     let room = Math.max(1, this.#box.scrollHeight - this.#box.clientHeight);
-    this.#first = this.#isScaled ? Math.round(at / room * this.#last) : Math.floor(at / rowHeight), this.#follow(at >= room - 2), this.draw();
+    this.#first = this.isScaled ? Math.round(at / room * this.last) : Math.floor(at / rowHeight), this.follow(at >= room - 2), this.draw();
   }
-  #wheel(event) {
-    if (event.deltaY < 0 && this.#follow(!1), !this.#isScaled || event.ctrlKey || event.deltaY === 0) return;
+  wheel(event) {
+    if (event.deltaY < 0 && this.follow(!1), !this.isScaled || event.ctrlKey || event.deltaY === 0) return;
     event.preventDefault();
     let rows = event.deltaMode === 1 ? event.deltaY : event.deltaY / rowHeight;
-    this.#move(Math.sign(rows) * Math.max(1, Math.round(Math.abs(rows))));
+    this.move(Math.sign(rows) * Math.max(1, Math.round(Math.abs(rows))));
   }
-  #key(event) {
+  key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    let page = Math.max(1, this.#visible - 2), rows = {
+    let page = Math.max(1, this.visible - 2), rows = {
       ArrowUp: -1,
       ArrowDown: 1,
       PageUp: -page,
@@ -445,34 +445,34 @@ var rowHeight = 20, maxHeight = 8e6, LogView = class {
       Home: -Number.MAX_SAFE_INTEGER,
       End: Number.MAX_SAFE_INTEGER
     }[event.key];
-    rows !== void 0 && (event.preventDefault(), this.#move(rows));
+    rows !== void 0 && (event.preventDefault(), this.move(rows));
   }
-  #move(rows) {
-    let first = Math.max(0, Math.min(this.#first + rows, this.#last));
-    this.#follow(first === this.#last && rows > 0), this.#goTo(first);
+  move(rows) {
+    let first = Math.max(0, Math.min(this.#first + rows, this.last));
+    this.follow(first === this.last && rows > 0), this.goTo(first);
   }
-  #goTo(first) {
-    this.#first = Math.max(0, Math.min(first, this.#last)), this.#isScaled || (this.#box.scrollTop = this.#first * rowHeight, this.#set = this.#box.scrollTop), this.draw();
+  goTo(first) {
+    this.#first = Math.max(0, Math.min(first, this.last)), this.isScaled || (this.#box.scrollTop = this.#first * rowHeight, this.#set = this.#box.scrollTop), this.draw();
   }
-  #follow(isFollowing) {
+  follow(isFollowing) {
     this.isFollowing !== isFollowing && (this.isFollowing = isFollowing, this.onFollow());
   }
   /** Keep the end in sight, or no longer. */
   setFollowing(isFollowing) {
-    this.#follow(isFollowing), this.draw();
+    this.follow(isFollowing), this.draw();
   }
   /** Show a line (from 0), with some before it. */
   show(line) {
-    this.#follow(!1);
+    this.follow(!1);
     let row = this.#rows.rowOf(line);
-    this.#draw(), this.#goTo(row - Math.floor(this.#visible / 3));
+    this.draw(), this.goTo(row - Math.floor(this.visible / 3));
   }
-  #element(number) {
+  element(number) {
     let row = this.#rows.at(number);
     if (!row) return;
     if ("fold" in row)
       return foldElement(row.fold, row.isClosed, () => {
-        this.#follow(!1), this.#rows.toggle(row.fold), this.draw();
+        this.follow(!1), this.#rows.toggle(row.fold), this.draw();
       });
     let element = document.createElement("div");
     element.className = "row";

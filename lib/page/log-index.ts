@@ -69,10 +69,10 @@ export class LogIndex {
 
   /** Look through what was added. */
   update(): Promise<void> {
-    return (this.#reading = this.#reading.catch(() => {}).then(() => this.#update()));
+    return (this.#reading = this.#reading.catch(() => {}).then(() => this.readOn()));
   }
 
-  async #update(): Promise<void> {
+  private async readOn(): Promise<void> {
     const file = await openLog(this.#path);
     if (!file) return;
     try {

@@ -21,7 +21,7 @@ export class LogRequests {
     this.#source = source;
   }
 
-  #indexOf(run: Run): LogIndex {
+  private indexOf(run: Run): LogIndex {
     const path = this.#source.logFile(run.id);
     const known = this.#indexes.get(path) ?? new LogIndex(path);
     // the newest last
@@ -36,7 +36,7 @@ export class LogRequests {
 
   /** The part of the log that stands in the page itself. Of a long one that nobody asked for before, the first lines. */
   async part(run: Run, from: string | null): Promise<LogPart> {
-    const index = this.#indexOf(run);
+    const index = this.indexOf(run);
     const isFirst = index.lines === 0;
     const mask = this.#source.mask();
     const updating = index.update();
@@ -65,7 +65,7 @@ export class LogRequests {
     { query, signal }: { query: URLSearchParams; signal: AbortSignal },
   ): Promise<object | undefined> {
     if (!["lines", "search", "error", "line-at", "folds"].includes(what)) return undefined;
-    const index = this.#indexOf(run);
+    const index = this.indexOf(run);
     await index.update();
     const mask = this.#source.mask();
     if (what === "lines") {
@@ -73,16 +73,16 @@ export class LogRequests {
       return { ...(await index.read(numberOf(query, "from", 0), count, mask)), at: index.position };
     }
     if (what === "line-at") return { line: await index.lineAt(numberOf(query, "at", 0)) };
-    if (what === "folds") return { folds: await this.#folds(run.id, index) };
-    if (what === "error") return { line: await this.#firstError(run, index, signal) };
+    if (what === "folds") return { folds: await this.folds(run.id, index) };
+    if (what === "error") return { line: await this.firstError(run, index, signal) };
     const text = (query.get("q") ?? "").slice(0, 200).toLowerCase();
     if (text === "") return { lines: [], count: 0 };
     const fits = (line: string) => line.toLowerCase().includes(text);
-    return await this.#find(index, fits, { most: 5000, mask, signal });
+    return await this.find(index, fits, { most: 5000, mask, signal });
   }
 
   /** Search what a reader sees: the text without its colours. */
-  #find(
+  private find(
     index: LogIndex,
     fits: (text: string) => boolean,
     options: Parameters<LogIndex["find"]>[1],
@@ -95,7 +95,7 @@ export class LogRequests {
   }
 
   /** The stages that the log can be folded by, in lines. */
-  async #folds(id: string, index: LogIndex): Promise<object[]> {
+  private async folds(id: string, index: LogIndex): Promise<object[]> {
     const stages = (await this.#source.whole(id))?.stages ?? [];
     const folds: object[] = [];
     for (const { name, result, seconds, from, to } of stages) {
@@ -109,12 +109,12 @@ export class LogRequests {
   }
 
   /** The first line of the stage that failed that looks like an error, else the first of all; -1 when there is none. */
-  async #firstError(run: Run, index: LogIndex, signal: AbortSignal): Promise<number> {
+  private async firstError(run: Run, index: LogIndex, signal: AbortSignal): Promise<number> {
     const mask = this.#source.mask();
     const failed = run.stages?.find(({ result }) => result === "failed" || result === "timeout");
     const from = failed?.from === undefined ? 0 : await index.lineAt(failed.from);
     const looked = { from, most: 1, mask, signal };
-    const found = await this.#find(index, (text) => looksBad.test(text), looked);
+    const found = await this.find(index, (text) => looksBad.test(text), looked);
     return found.lines[0] ?? (failed ? from : -1);
   }
 }

@@ -40,7 +40,7 @@ export class Page {
     this.#runs = new RunRequests({
       source,
       gate: this.#gate,
-      send: (...answer) => this.#send(...answer),
+      send: (...answer) => this.send(...answer),
     });
   }
 
@@ -72,48 +72,48 @@ export class Page {
     const viewer = this.#gate.viewerOf(request, settings);
     const visit = { request, response, url, viewer, settings };
     try {
-      await this.#answer(visit);
+      await this.answer(visit);
     } catch (error) {
       if (!(error instanceof HttpError) || response.headersSent || !wantsPage(request)) throw error;
       const { status, message, headers } = error;
       if (error instanceof SignInFirst) {
         const form = signInForm(returnPath(request.method === "GET" ? target : "/"));
-        return sendPage(response, status, this.#frame(visit, "Sign in", form), headers);
+        return sendPage(response, status, this.frame(visit, "Sign in", form), headers);
       }
       const title = status === 404 ? sentence(message) : "That did not work";
       const why = status === 404 ? "It may have been removed, or its address is another." : message;
       const body = notice(title, why, html`<a href="/">All repos</a>`);
-      sendPage(response, status, this.#frame(visit, `${status}`, body), headers);
+      sendPage(response, status, this.frame(visit, `${status}`, body), headers);
     }
   }
 
-  async #answer(visit: Visit): Promise<void> {
+  private async answer(visit: Visit): Promise<void> {
     const { request, response, url, settings } = visit;
     const path = url.pathname;
     if (path.startsWith("/page/")) return sendAsset(response, path.slice("/page/".length));
-    if (path === "/sign-in") return await this.#signIn(visit);
-    if (path === "/sign-out") return await this.#signOut(visit);
+    if (path === "/sign-in") return await this.signIn(visit);
+    if (path === "/sign-out") return await this.signOut(visit);
     if (request.method === "POST") return await this.#runs.steer(visit);
     if (request.method !== "GET" && request.method !== "HEAD")
       throw new HttpError(405, "use GET", { allow: "GET" });
     const [, first = "", ...rest] = path.split("/");
     if (path.endsWith("/badge.svg") && first === "repos")
-      return this.#badge(visit, rest.slice(0, -1));
+      return this.badge(visit, rest.slice(0, -1));
     if (cameByLink(request, settings))
       return sendPage(response, 200, bouncePage(returnPath(request.url)));
-    if (path === "/") return await this.#overview(visit);
-    if (path === "/live") return this.#live(visit);
-    if (first === "repos") return this.#repo(visit, rest);
+    if (path === "/") return await this.overview(visit);
+    if (path === "/live") return this.live(visit);
+    if (first === "repos") return this.repo(visit, rest);
     if (first === "runs") return await this.#runs.answer(visit, rest);
     this.#gate.needRight(visit);
     if (path === "/fleet" && settings.fleet !== undefined)
-      return this.#send(visit, "Fleet", await fleetPage(settings.fleet, Date.now()));
+      return this.send(visit, "Fleet", await fleetPage(settings.fleet, Date.now()));
     if (path === "/releases" && settings.releases.length > 0)
-      return this.#send(visit, "Releases", await releasesPage(settings.releases, Date.now()));
+      return this.send(visit, "Releases", await releasesPage(settings.releases, Date.now()));
     throw new HttpError(404, "there is no such page");
   }
 
-  #frame({ viewer, url, settings }: Visit, title: string, body: Html, kind = ""): Html {
+  private frame({ viewer, url, settings }: Visit, title: string, body: Html, kind = ""): Html {
     const more = [
       ...(settings.fleet !== undefined && viewer.right ? (["fleet"] as const) : []),
       ...(settings.releases.length > 0 && viewer.right ? (["releases"] as const) : []),
@@ -122,15 +122,15 @@ export class Page {
   }
 
   /** Send a page in its frame; `kind` says to the script what it does there. */
-  #send(visit: Visit, title: string, body: Html, kind = ""): void {
-    sendPage(visit.response, 200, this.#frame(visit, title, body, kind));
+  private send(visit: Visit, title: string, body: Html, kind = ""): void {
+    sendPage(visit.response, 200, this.frame(visit, title, body, kind));
   }
 
-  async #signIn(visit: Visit): Promise<void> {
+  private async signIn(visit: Visit): Promise<void> {
     const { request, response, url, settings } = visit;
     if (request.method === "GET" || request.method === "HEAD") {
       const to = returnPath(url.searchParams.get("to"));
-      return this.#send(visit, "Sign in", signInForm(to));
+      return this.send(visit, "Sign in", signInForm(to));
     }
     if (request.method !== "POST") throw new HttpError(405, "use POST", { allow: "GET, POST" });
     const wrong = await signIn(request, response, {
@@ -140,10 +140,10 @@ export class Page {
     });
     if (!wrong) return;
     const body = signInForm(wrong.to, wrong.problem);
-    sendPage(response, 403, this.#frame(visit, "Sign in", body));
+    sendPage(response, 403, this.frame(visit, "Sign in", body));
   }
 
-  async #signOut({ request, response, viewer, settings }: Visit): Promise<void> {
+  private async signOut({ request, response, viewer, settings }: Visit): Promise<void> {
     if (request.method !== "POST") throw new HttpError(405, "use POST", { allow: "POST" });
     checkOrigin(request, settings.origin);
     if (viewer.session !== undefined) await this.#sessions.end(viewer.session);
@@ -151,7 +151,7 @@ export class Page {
     redirect(response, "/sign-in", { "set-cookie": setCookie(request, settings, undefined) });
   }
 
-  async #overview(visit: Visit): Promise<void> {
+  private async overview(visit: Visit): Promise<void> {
     const { viewer, url } = visit;
     const names = [...this.#source.repos()]
       .map(({ name }) => name)
@@ -161,20 +161,20 @@ export class Page {
     const problems = viewer.right === undefined ? [] : await this.#source.problems();
     const filter = (url.searchParams.get("q") ?? "").trim().slice(0, 200);
     const body = overviewPage(overview, { filter, problems, now: Date.now() });
-    this.#send(visit, "Repos", body, "overview");
+    this.send(visit, "Repos", body, "overview");
   }
 
   /** Says that something has changed, at most once a second. */
-  #live(visit: Visit): void {
+  private live(visit: Visit): void {
     const { response } = visit;
     if (!this.#gate.canSeeAny(visit)) throw new SignInFirst();
     response.writeHead(200, streamHeaders);
     if (visit.request.method === "HEAD") return void response.end();
-    let told = this.#revisionFor(visit);
+    let told = this.revisionFor(visit);
     response.write(`retry: 2000\nevent: hello\ndata: ${told}\n\n`);
     let quiet = 0;
     const timer = setInterval(() => {
-      const now = this.#revisionFor(visit);
+      const now = this.revisionFor(visit);
       if (now !== told) response.write(`event: change\ndata: ${(told = now)}\n\n`);
       else if (++quiet % 15 === 0) response.write(": \n\n");
     }, 1000);
@@ -183,7 +183,7 @@ export class Page {
   }
 
   /** Changes with whatever somebody can see: when something happens in other repos is not for strangers to know. */
-  #revisionFor({ viewer, settings }: Visit): string {
+  private revisionFor({ viewer, settings }: Visit): string {
     const all = this.#source.revision();
     if (viewer.right !== undefined || settings.public) return all;
     if (this.#publicRevision.all !== all) {
@@ -196,7 +196,7 @@ export class Page {
     return this.#publicRevision.own;
   }
 
-  #badge(visit: Visit, parts: readonly string[]): void {
+  private badge(visit: Visit, parts: readonly string[]): void {
     const name = decoded(parts.join("/"));
     const isKnown = [...this.#source.repos()].some((repo) => repo.name === name);
     // a stranger must not learn from a badge that there is such a repo
@@ -208,7 +208,7 @@ export class Page {
     });
   }
 
-  #repo(visit: Visit, parts: readonly string[]): void {
+  private repo(visit: Visit, parts: readonly string[]): void {
     const name = decoded(parts.join("/"));
     if (!this.#gate.canSee(visit, name)) throw new SignInFirst();
     const runs = this.#source.runs().filter(({ repo }) => repo === name);
@@ -217,7 +217,7 @@ export class Page {
     const given = (key: string) => (visit.url.searchParams.get(key) ?? "").slice(0, 300);
     const query = { branch: given("branch"), result: given("result"), before: given("before") };
     const ignored = visit.viewer.right === undefined ? [] : this.#source.ignored(name, 20);
-    this.#send(visit, name, repoPage(name, runs, query, { ignored, now: Date.now() }), "repo");
+    this.send(visit, name, repoPage(name, runs, query, { ignored, now: Date.now() }), "repo");
   }
 }
 

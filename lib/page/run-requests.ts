@@ -34,12 +34,12 @@ export class RunRequests {
       throw new HttpError(404, "there is no such run");
     }
     if (more.length > 0) throw new HttpError(404, "there is no such page");
-    if (what === undefined) return await this.#show(visit, run);
+    if (what === undefined) return await this.show(visit, run);
     if (what === "rerun" || what === "cancel") {
       gate.needSteer(visit);
       return send(visit, what, question(run, what));
     }
-    if (what === "log") return await this.#log(visit, run);
+    if (what === "log") return await this.log(visit, run);
     const gone = new AbortController();
     visit.response.once("close", () => gone.abort());
     const asked = { query: visit.url.searchParams, signal: gone.signal };
@@ -65,17 +65,17 @@ export class RunRequests {
     redirect(response, `/runs/${what === "cancel" ? run.id : await source.rerun(run, by)}`);
   }
 
-  async #show(visit: Visit, known: Run): Promise<void> {
+  private async show(visit: Visit, known: Run): Promise<void> {
     const { source, send } = this.#parts;
     const run = (await source.whole(known.id)) ?? known;
     const log = await this.#logs.part(run, visit.url.searchParams.get("from"));
     const canSteer = visit.viewer.right === "steer";
-    const body = runPage({ run, ...this.#around(run), log, canSteer, now: Date.now() });
+    const body = runPage({ run, ...this.around(run), log, canSteer, now: Date.now() });
     send(visit, `${run.repo} ${run.id.slice(-6)}`, body, "run");
   }
 
   /** The log as text, or as it grows. */
-  async #log(visit: Visit, run: Run): Promise<void> {
+  private async log(visit: Visit, run: Run): Promise<void> {
     const { request, response, url } = visit;
     const { gate, source } = this.#parts;
     const follows = url.searchParams.get("follow") === "1" && request.method === "GET";
@@ -87,12 +87,12 @@ export class RunRequests {
       const now = await source.whole(run.id);
       // the clocks run in the browser: all who follow are not sent the same with other times each second
       const time = Math.floor(Date.now() / 10_000) * 10_000;
-      return now && changingPart({ run: now, ...this.#around(now), now: time }).text;
+      return now && changingPart({ run: now, ...this.around(now), now: time }).text;
     });
   }
 
   /** The other runs that a run's page names. */
-  #around({ id, repo }: Run): { superseded: readonly Run[]; behind: Run | undefined } {
+  private around({ id, repo }: Run): { superseded: readonly Run[]; behind: Run | undefined } {
     const runs = this.#parts.source.runs();
     return {
       superseded: runs.filter(({ by, state }) => state === "superseded" && by === id),

@@ -50,14 +50,14 @@ export class Sessions {
   async begin(credential: Credential, now = Date.now()): Promise<string> {
     const value = randomBytes(32).toString("base64url");
     const key = keyOf(value);
-    this.#drop(now);
+    this.drop(now);
     for (const oldest of this.#sessions.keys()) {
       if (this.#sessions.size < maxSessions) break;
       this.#sessions.delete(oldest);
     }
     const proof = proofOf(value, credential);
     this.#sessions.set(key, { key, name: credential.name, proof, ends: now + sessionTime });
-    await this.#save();
+    await this.save();
     return value;
   }
 
@@ -76,14 +76,14 @@ export class Sessions {
 
   /** End a session, for every browser that has its cookie. */
   async end(value: string): Promise<void> {
-    if (this.#sessions.delete(keyOf(value))) await this.#save();
+    if (this.#sessions.delete(keyOf(value))) await this.save();
   }
 
-  #drop(now: number): void {
+  private drop(now: number): void {
     for (const [key, { ends }] of this.#sessions) if (ends <= now) this.#sessions.delete(key);
   }
 
-  #save(): Promise<void> {
+  private save(): Promise<void> {
     // one after the other: the last one to start must be the last to take effect
     this.#writing = this.#writing
       .catch(() => {})

@@ -102,7 +102,7 @@ export class Statuses {
       this.#lanes.delete(key);
       lane.wish?.onSettled();
     }
-    this.#schedule();
+    this.schedule();
   }
 
   /**
@@ -129,7 +129,7 @@ export class Statuses {
     lane.last = { run, final };
     lane.wish?.onSettled();
     lane.wish = { run, status, since, onSettled };
-    this.#schedule();
+    this.schedule();
   }
 
   /** How many statuses wait. */
@@ -144,7 +144,7 @@ export class Statuses {
   }
 
   /** Start what may be sent now, and look again when the next one may. */
-  #schedule(): void {
+  private schedule(): void {
     clearTimeout(this.#timer);
     if (this.#abort.signal.aborted) return;
     const now = Date.now();
@@ -154,44 +154,44 @@ export class Statuses {
       if (!host || !lane.wish || lane.sending) continue;
       const due = Math.max(lane.notBefore, host.notBefore);
       if (due > now) next = Math.min(next, due);
-      else if (host.sending < (paceOf(host.forge) > 0 ? 1 : atOnce)) void this.#send(lane, host);
+      else if (host.sending < (paceOf(host.forge) > 0 ? 1 : atOnce)) void this.send(lane, host);
     }
     if (next < Number.POSITIVE_INFINITY)
-      this.#timer = setTimeout(() => this.#schedule(), Math.min(next - now, maxWait));
+      this.#timer = setTimeout(() => this.schedule(), Math.min(next - now, maxWait));
   }
 
-  async #send(lane: Lane, host: Host): Promise<void> {
+  private async send(lane: Lane, host: Host): Promise<void> {
     const wish = lane.wish as Wish;
     lane.sending = true;
     host.sending += 1;
     try {
-      const verdict = this.#isTooOld(wish) ? undefined : await this.#ask(host.forge, wish.status);
-      this.#take(verdict, wish, lane, host);
+      const verdict = this.isTooOld(wish) ? undefined : await this.ask(host.forge, wish.status);
+      this.take(verdict, wish, lane, host);
     } catch (error) {
-      this.#take({ is: "later", why: messageOf(error), isLimit: false }, wish, lane, host);
+      this.take({ is: "later", why: messageOf(error), isLimit: false }, wish, lane, host);
     } finally {
       lane.sending = false;
       host.sending -= 1;
       host.notBefore = Math.max(host.notBefore, Date.now() + paceOf(host.forge));
-      this.#forgetOldest();
-      this.#schedule();
+      this.forgetOldest();
+      this.schedule();
     }
   }
 
   /** Of what was told long ago nothing more comes. */
-  #forgetOldest(): void {
+  private forgetOldest(): void {
     for (const [key, { wish, sending, last }] of this.#lanes) {
       if (this.#lanes.size <= remembered) return;
       if (!wish && !sending && last?.final) this.#lanes.delete(key);
     }
   }
 
-  #isTooOld({ since }: Wish): boolean {
+  private isTooOld({ since }: Wish): boolean {
     const { patience = 86_400_000 } = this.#options;
     return Date.now() - since > patience;
   }
 
-  #take(verdict: Verdict | undefined, wish: Wish, lane: Lane, host: Host): void {
+  private take(verdict: Verdict | undefined, wish: Wish, lane: Lane, host: Host): void {
     if (this.#abort.signal.aborted) return;
     const about = `${wish.status.state} of ${wish.status.repo} ${wish.status.sha.slice(0, 12)}`;
     if (verdict?.is === "later") {
@@ -201,8 +201,8 @@ export class Statuses {
       const until = Date.now() + Math.max(grown, verdict.wait ?? 0);
       lane.notBefore = until;
       if (verdict.isLimit) host.notBefore = Math.max(host.notBefore, until);
-      const why = this.#clean(verdict.why);
-      if (host.trouble !== why) this.#say(host, `does not take ${about}, tried again: ${why}`);
+      const why = this.clean(verdict.why);
+      if (host.trouble !== why) this.say(host, `does not take ${about}, tried again: ${why}`);
       host.trouble = why;
       return;
     }
@@ -210,15 +210,15 @@ export class Statuses {
     // a newer state may have come meanwhile: that one is still to be sent
     if (lane.wish === wish) lane.wish = undefined;
     if (verdict?.is === "taken" && host.trouble !== undefined) {
-      this.#say(host, "takes statuses again");
+      this.say(host, "takes statuses again");
       host.trouble = undefined;
     }
-    if (verdict?.is === "refused") this.#say(host, `refused ${about}: ${this.#clean(verdict.why)}`);
-    if (!verdict) this.#say(host, `was never told ${about}, given up: ${host.trouble ?? ""}`);
+    if (verdict?.is === "refused") this.say(host, `refused ${about}: ${this.clean(verdict.why)}`);
+    if (!verdict) this.say(host, `was never told ${about}, given up: ${host.trouble ?? ""}`);
     wish.onSettled();
   }
 
-  async #ask(forge: Forge, status: CommitStatus): Promise<Verdict> {
+  private async ask(forge: Forge, status: CommitStatus): Promise<Verdict> {
     const { timeout = 30_000 } = this.#options;
     const { url, headers, body } = statusRequest(forge, status);
     const common = { "content-type": "application/json", accept: "application/json" };
@@ -241,11 +241,11 @@ export class Statuses {
     }
   }
 
-  #clean(text: string): string {
+  private clean(text: string): string {
     return cleanLine(this.#options.mask(text));
   }
 
-  #say({ forge }: Host, text: string): void {
+  private say({ forge }: Host, text: string): void {
     this.#options.log(`status: ${forge.host} ${text}`);
   }
 }

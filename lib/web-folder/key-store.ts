@@ -36,7 +36,7 @@ export class KeyStore {
 
   /** Keep keys as they are known now. */
   async keepKeys(keys: readonly PublicKey[]): Promise<void> {
-    for (const key of keys) await this.#write(`${fingerprintOf(key)}.asc`, await armor(key));
+    for (const key of keys) await this.write(`${fingerprintOf(key)}.asc`, await armor(key));
   }
 
   /**
@@ -61,10 +61,10 @@ export class KeyStore {
   }
 
   async keepSet(kept: KeptSet): Promise<void> {
-    await this.#write("set.json", `${JSON.stringify(kept, null, 2)}\n`);
+    await this.write("set.json", `${JSON.stringify(kept, null, 2)}\n`);
   }
 
-  async #write(name: string, text: string): Promise<void> {
+  private async write(name: string, text: string): Promise<void> {
     if (this.#folder === undefined) return;
     const path = join(this.#folder, name);
     if (text === (await readIfThere(path))) return;

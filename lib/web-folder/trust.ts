@@ -69,7 +69,7 @@ export class Trust {
    */
   static async open(context: TrustContext, options: TrustOptions): Promise<Trust> {
     const trust = new Trust(context, options.note, await startTrust(context, options));
-    if (trust.#signers().length === 0) await trust.#learn();
+    if (trust.foundSigners().length === 0) await trust.learn();
     return trust;
   }
 
@@ -78,7 +78,7 @@ export class Trust {
    * @throws {Refused} when none of them was found.
    */
   get signers(): PublicKey[] {
-    const found = this.#signers();
+    const found = this.foundSigners();
     if (found.length > 0) return found;
     // a server that is down has not refused anything
     if (this.#failure !== undefined && !(this.#failure instanceof Refused)) throw this.#failure;
@@ -88,12 +88,12 @@ export class Trust {
     );
   }
 
-  #signers(): PublicKey[] {
+  private foundSigners(): PublicKey[] {
     const { keys, revoked } = this.#set;
-    return this.#known(keys.filter((key) => !revoked.includes(key)));
+    return this.known(keys.filter((key) => !revoked.includes(key)));
   }
 
-  #known(fingerprints: Iterable<string>): PublicKey[] {
+  private known(fingerprints: Iterable<string>): PublicKey[] {
     return [...fingerprints].flatMap((fingerprint) => this.#keys.get(fingerprint) ?? []);
   }
 
@@ -107,7 +107,7 @@ export class Trust {
     { file, data, signature }: UnverifiedVersion,
   ): Promise<VerifiedSignature | undefined> {
     const verify = async () => {
-      await this.#learn();
+      await this.learn();
       const name = folder.name("VERSION");
       if (!signature) {
         if (this.#set.serial === 0) return undefined;
@@ -115,7 +115,7 @@ export class Trust {
           `${name}: VERSION.sig is missing; it was there before, so it is required`,
         );
       }
-      await this.#follow(folder, file);
+      await this.follow(folder, file);
       const sigName = folder.name("VERSION.sig");
       const verified = await verifyBytes(signature, data, this.signers, sigName);
       checkKeyLines(this.#set, file, name);
@@ -129,10 +129,10 @@ export class Trust {
   /** A release was accepted: what a first use has found counts from now on. */
   async accept(): Promise<void> {
     this.#mayKeep = true;
-    await this.#keep();
+    await this.keep();
   }
 
-  async #keep(): Promise<void> {
+  private async keep(): Promise<void> {
     if (!this.#mayKeep) return;
     // first the keys: the set must not name any that are not there
     await this.#store.keepKeys([...this.#keys.values()]);
@@ -140,16 +140,16 @@ export class Trust {
   }
 
   /** Look at each web folder's KEY.asc once, if it changed, for what it tells of the keys that are known. */
-  async #learn(): Promise<void> {
+  private async learn(): Promise<void> {
     if (this.#isAsked) return;
     this.#isAsked = true;
     const { folders } = this.#context;
-    await Promise.all(folders.map((folder) => this.#readOffered(folder, this.#etags[folder.url])));
-    await this.#collect([...this.pins, ...this.#set.keys, ...this.#set.roots]);
-    await this.#keep();
+    await Promise.all(folders.map((folder) => this.readOffered(folder, this.#etags[folder.url])));
+    await this.collect([...this.pins, ...this.#set.keys, ...this.#set.roots]);
+    await this.keep();
   }
 
-  async #readOffered(folder: WebFolder, etag?: string): Promise<void> {
+  private async readOffered(folder: WebFolder, etag?: string): Promise<void> {
     try {
       const got = await folder.keys(etag);
       if (got === "unchanged") return;
@@ -163,7 +163,7 @@ export class Trust {
   }
 
   /** Go from the trusted set to VERSION's, one step at a time, each saved before the next. */
-  async #follow(folder: WebFolder, file: VersionFile): Promise<void> {
+  private async follow(folder: WebFolder, file: VersionFile): Promise<void> {
     const { app = file.app } = this.#context;
     const serial = file.keys?.serial ?? 0;
     const steps = new Map<number, ReadStep>();
@@ -175,42 +175,42 @@ export class Trust {
     const context = (n: number) => ({ app, name: folder.name(`keys/${n}`) });
     if (this.#set.serial === 0)
       for (let n = serial; n > 0 && n > serial - maxSteps && this.#set.serial === 0; n--) {
-        const step = await signedBy(await read(n), this.#known(this.pins));
+        const step = await signedBy(await read(n), this.known(this.pins));
         const first = firstKeySet(this.pins, n, step, context(n));
-        if (first) await this.#goTo(first);
+        if (first) await this.goTo(first);
       }
     for (let left = stepsAhead(this.#set, file, folder.name("VERSION")); left > 0; left--) {
       const n = this.#set.serial + 1;
       const step = await read(n);
-      const signed = await signedBy(step, await this.#judges(folder, step));
-      await this.#goTo(nextKeySet(this.#set, signed, context(n)));
+      const signed = await signedBy(step, await this.judges(folder, step));
+      await this.goTo(nextKeySet(this.#set, signed, context(n)));
     }
   }
 
-  async #goTo(set: KeySet): Promise<void> {
+  private async goTo(set: KeySet): Promise<void> {
     this.#set = set;
     const { serial, keys, roots } = set;
-    await this.#collect([...keys, ...roots]);
-    await this.#keep();
+    await this.collect([...keys, ...roots]);
+    await this.keep();
     const root = roots.length > 0 ? `, and ROOT ${roots.join(", ")}` : "";
     this.#note(`KEYS ${serial}: releases must be signed by ${keys.join(" or ")}${root}`);
   }
 
   /** Take what was shown of these keys, and of those that are known. */
-  async #collect(wanted: readonly string[]): Promise<void> {
+  private async collect(wanted: readonly string[]): Promise<void> {
     const copies = [...this.#keys.values(), ...this.#offered];
     this.#keys = await collectKeys([...this.#keys.keys(), ...wanted], copies);
   }
 
   /** The keys that may have signed a step: those that are trusted, and those that it names. */
-  async #judges(folder: WebFolder, { file }: ReadStep): Promise<PublicKey[]> {
+  private async judges(folder: WebFolder, { file }: ReadStep): Promise<PublicKey[]> {
     const named = [...(file.keys?.keys ?? []), ...(file.keys?.roots ?? [])];
     const wanted = [...this.#set.keys, ...this.#set.roots, ...named];
     const find = () => collectKeys(wanted, [...this.#keys.values(), ...this.#offered]);
     let found = await find();
     // KEY.asc may be as it was when only other keys of it were of interest
     if (wanted.some((each) => !found.has(each)) && this.#etags[folder.url] !== undefined) {
-      await this.#readOffered(folder);
+      await this.readOffered(folder);
       found = await find();
     }
     return [...found.values()];

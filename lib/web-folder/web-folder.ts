@@ -103,10 +103,10 @@ export class WebFolder {
     etag?: string,
   ): Promise<SignedVersion | undefined> {
     for (let attempt = 1; ; attempt++) {
-      const got = await this.#small("VERSION", maxVersionFile, attempt === 1 ? etag : undefined);
+      const got = await this.small("VERSION", maxVersionFile, attempt === 1 ? etag : undefined);
       if (got === "unchanged") return undefined;
       if (!got) throw new Failure(`${this.name("VERSION")}: there is no such file`);
-      const sig = await this.#small("VERSION.sig", smallFile);
+      const sig = await this.small("VERSION.sig", smallFile);
       try {
         const { data } = got;
         const file = parseVersionFile(data.toString("utf8"), this.name("VERSION"));
@@ -130,7 +130,7 @@ export class WebFolder {
 
   /** The keys in the folder's KEY.asc, none when there is no such file; unless it is as it was when it had this ETag. */
   async keys(etag?: string): Promise<{ keys: PublicKey[]; etag?: string } | "unchanged"> {
-    const got = await this.#small("KEY.asc", 1024 * 1024, etag);
+    const got = await this.small("KEY.asc", 1024 * 1024, etag);
     if (!got) return { keys: [] };
     if (got === "unchanged") return got;
     const keys = await readPublicKeys(got.data, this.name("KEY.asc"));
@@ -139,8 +139,8 @@ export class WebFolder {
 
   /** The VERSION that made a set of keys, and its signature; undefined what is not there. */
   async keyStep(serial: number): Promise<{ data?: Buffer; signature?: Buffer }> {
-    const data = await this.#small(`keys/${serial}`, maxVersionFile);
-    const signature = await this.#small(`keys/${serial}.sig`, smallFile);
+    const data = await this.small(`keys/${serial}`, maxVersionFile);
+    const signature = await this.small(`keys/${serial}.sig`, smallFile);
     return {
       ...(data && data !== "unchanged" ? { data: data.data } : {}),
       ...(signature && signature !== "unchanged" ? { signature: signature.data } : {}),
@@ -159,11 +159,11 @@ export class WebFolder {
         `${name} is said to have ${line.size} bytes; updates.max_size allows ${this.#options.maxSize}`,
       );
     for (let attempt = 1; ; attempt++) {
-      const signature = await this.#small(`${line.file}.sig`, smallFile);
+      const signature = await this.small(`${line.file}.sig`, smallFile);
       if (!signature || signature === "unchanged")
         throw new Refused(`${name} has no signature (${line.file}.sig)`);
       const signatures = await Signatures.read(signature.data, this.name(`${line.file}.sig`));
-      const { path, fetched } = await this.#download(line);
+      const { path, fetched } = await this.download(line);
       try {
         return await verifyFetched({ path, fetched, line, signatures, keys, name });
       } catch (error) {
@@ -174,7 +174,7 @@ export class WebFolder {
     }
   }
 
-  async #download(line: CurrentLine): Promise<{ path: string; fetched: FetchedArchive }> {
+  private async download(line: CurrentLine): Promise<{ path: string; fetched: FetchedArchive }> {
     const { temporary, maxSize, timeout, signal, onProgress } = this.#options;
     const name = this.name(line.file);
     const to = join(temporary, line.file);
@@ -217,7 +217,7 @@ export class WebFolder {
     }
   }
 
-  async #small(
+  private async small(
     file: string,
     limit: number,
     etag?: string,

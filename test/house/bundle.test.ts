@@ -166,6 +166,15 @@ test("a bundle says at its top and by --version which commit it was made from, t
   assert.is((JSON.parse(json.stdout) as { commit: string }).commit, commit);
 });
 
+test("no class of ours has a #method, for which a bundle would keep its fields in WeakMaps", async () => {
+  for (const folder of ["lib", "scripts"])
+    for (const name of await readdir(join(root, folder), { recursive: true })) {
+      if (!name.endsWith(".ts") || name === "page/assets.ts") continue;
+      const text = await readFile(join(root, folder, name), "utf8");
+      assert.not.match(text, /^ *(?:(?:static|async|get|set) )*\*?#\w+(?:<.*>)?\(/m, name);
+    }
+});
+
 test("every script stands in package.json as a command", async () => {
   const { bin, version } = JSON.parse(await readFile(join(root, "package.json"), "utf8"));
   const files = await readdir(join(root, "scripts")).catch(() => []);

@@ -24,7 +24,7 @@ export const fleet: Mutation[] = [
   {
     what: "an order for one slave is taken by another",
     file: "lib/fleet/slave/access.ts",
-    from: "this.#checkTarget(order.order.target);",
+    from: "this.checkTarget(order.order.target);",
     to: "",
     tests: orders,
   },

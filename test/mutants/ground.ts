@@ -40,7 +40,7 @@ export const ground: Mutation[] = [
   {
     what: "a time limit ends nothing",
     file: "lib/exec/child.ts",
-    from: 'setTimeout(() => this.#endFor("timeout"), timeout);',
+    from: 'setTimeout(() => this.endFor("timeout"), timeout);',
     to: "undefined;",
     tests: ["lib/exec/exec.test"],
   },

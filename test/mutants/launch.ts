@@ -72,7 +72,7 @@ export const launch: Mutation[] = [
   {
     what: "a key that is revoked or past its end signs on",
     file: "lib/openpgp/verify.ts",
-    from: 'await this.#checkKey(key, owner, packet, date, "is not valid now");',
+    from: 'await this.checkKey(key, owner, packet, date, "is not valid now");',
     to: "",
     tests: ["lib/openpgp", "scripts/launchfit-keys"],
   },

@@ -123,7 +123,7 @@ export const receive: Mutation[] = [
   {
     what: "what is waiting is lost when the checkout is busy",
     file: "lib/hook/executor.ts",
-    from: 'if (outcome.how === "exit" && outcome.code === busyCode && record.phase !== "then")\n      return await this.#retryLater(record);',
+    from: 'if (outcome.how === "exit" && outcome.code === busyCode && record.phase !== "then")\n      return await this.retryLater(record);',
     to: "",
     tests: ["scripts/hook-server-build", "scripts/hook-server-runs", "scripts/hook-server-odd"],
   },

@@ -98,16 +98,16 @@ export class World {
   }
 
   async git(dir: string, ...args: string[]): Promise<string> {
-    return (await this.#in(dir)`git ${args}`).stdout.trim();
+    return (await this.in(dir)`git ${args}`).stdout.trim();
   }
 
   /** Run a script of ours to its end; its stdout. */
   async script(name: string, args: string[], dir = "."): Promise<string> {
-    return (await this.#in(dir)`${this.#scripts.get(name)} ${args}`).stdout.trim();
+    return (await this.in(dir)`${this.#scripts.get(name)} ${args}`).stdout.trim();
   }
 
   /** zx in one of the demo's folders; stdin is closed, so that bash reads nobody's ~/.bashrc. */
-  #in(dir: string) {
+  private in(dir: string) {
     return $({
       cwd: this.place(dir),
       env: this.#env,

@@ -120,8 +120,8 @@ export class Access {
    */
   checkRead(request: IncomingMessage): Grant {
     const signed = headerOf(request, requestHeader);
-    if (signed !== undefined) return this.#checkSigned(request, signed, this.#options).grant;
-    return this.#checkUnbound(request).grant;
+    if (signed !== undefined) return this.checkSigned(request, signed, this.#options).grant;
+    return this.checkUnbound(request).grant;
   }
 
   /**
@@ -139,20 +139,20 @@ export class Access {
       if (!("refusal" in order)) {
         const late = clockRefusal(order.order.at, Date.now());
         if (late !== undefined) throw new HttpError(401, late);
-        this.#checkTarget(order.order.target);
+        this.checkTarget(order.order.target);
         return { credential: text, order };
       }
       if (!byHmac) throw new HttpError(401, order.refusal);
     }
     const checked = byHmac
-      ? this.#checkSigned(request, signed, { keys: [], secrets })
-      : this.#checkUnbound(request);
+      ? this.checkSigned(request, signed, { keys: [], secrets })
+      : this.checkUnbound(request);
     if (!(await nonces.take(checked.nonce, checked.time)))
       throw new HttpError(401, "this request was sent before; sign each one anew");
     return checked.grant;
   }
 
-  #checkSigned(
+  private checkSigned(
     request: IncomingMessage,
     header: string,
     trusted: Pick<AccessOptions, "keys" | "secrets">,
@@ -160,11 +160,11 @@ export class Access {
     const { method = "", url = "" } = request;
     const check = verifyRequest(trusted, { method, path: url }, header);
     if (!check.ok) throw new HttpError(401, check.reason);
-    this.#checkTarget(check.target ?? "");
+    this.checkTarget(check.target ?? "");
     return { ...check, grant: { credential: header, secret: check.secret } };
   }
 
-  #checkTarget(target: string): void {
+  private checkTarget(target: string): void {
     const { names, note } = this.#options;
     if (names.some((name) => name.toLowerCase() === target.toLowerCase())) return;
     note(
@@ -177,7 +177,7 @@ export class Access {
   }
 
   /** As 0.1 signed, which is valid at every slave with the secret. */
-  #checkUnbound(
+  private checkUnbound(
     request: IncomingMessage,
   ): Extract<SignatureCheck, { ok: true }> & { grant: Grant } {
     const { keys, secrets, acceptUnbound } = this.#options;

@@ -84,7 +84,7 @@ export class Jobs {
         this.#options.onError(error);
       }
     }
-    this.#pump();
+    this.pump();
   }
 
   /**
@@ -95,8 +95,8 @@ export class Jobs {
     if (this.#closed) throw new HttpError(503, "shutting down", { "retry-after": "5" });
     const waiting = this.#queue.find((each) => each.repo === repo);
     if (waiting) {
-      await this.#join(waiting, { wanted, branch, order: order ?? waiting.order });
-      this.#pump();
+      await this.join(waiting, { wanted, branch, order: order ?? waiting.order });
+      this.pump();
       return waiting;
     }
     if (this.#queue.length >= this.#options.queue) {
@@ -106,21 +106,21 @@ export class Jobs {
     const job: Job = { job: newRunId(), repo, state: "queued", wanted, branch, order, at };
     this.#known.set(job.job, job);
     this.#queue.push(job);
-    await this.#record(job, () => {
+    await this.record(job, () => {
       const index = this.#queue.indexOf(job);
       // else it runs already
       if (index >= 0) this.#known.delete(this.#queue.splice(index, 1)[0]?.job ?? "");
     });
-    this.#pump();
+    this.pump();
     return job;
   }
 
   /** Have a waiting job do another thing: the last word counts, for all who share it, and each is told the commit in the end. */
-  async #join(job: Job, change: Pick<Job, "wanted" | "branch" | "order">): Promise<void> {
+  private async join(job: Job, change: Pick<Job, "wanted" | "branch" | "order">): Promise<void> {
     const before = { wanted: job.wanted, branch: job.branch, order: job.order };
     if (JSON.stringify(before) === JSON.stringify(change)) return await this.#writes.get(job.job);
     Object.assign(job, change);
-    await this.#record(job, () => Object.assign(job, before));
+    await this.record(job, () => Object.assign(job, before));
   }
 
   get(id: string): Job | undefined {
@@ -160,21 +160,21 @@ export class Jobs {
     return { running: this.#running.size, queued: this.#queue.length };
   }
 
-  #pump(): void {
+  private pump(): void {
     while (!this.#closed && this.#running.size < this.#options.jobs) {
       const index = this.#queue.findIndex((job) => !this.#running.has(job.repo));
       const [job] = index < 0 ? [] : this.#queue.splice(index, 1);
       if (!job) return;
       this.#running.add(job.repo);
-      void this.#work(job);
+      void this.work(job);
     }
   }
 
-  async #work(job: Job): Promise<void> {
+  private async work(job: Job): Promise<void> {
     const started = performance.now();
     job.state = "running";
     this.onChange();
-    await this.#save(job).catch(this.#options.onError);
+    await this.save(job).catch(this.#options.onError);
     let end: Partial<Job>;
     try {
       end = { state: "done", ...(await this.#options.run(job)) };
@@ -184,7 +184,7 @@ export class Jobs {
     // children that were stopped with us have not failed: they run again
     if (this.#closed) return;
     const seconds = Math.round(performance.now() - started) / 1000;
-    await this.#save({ ...job, ...end, seconds }).catch(this.#options.onError);
+    await this.save({ ...job, ...end, seconds }).catch(this.#options.onError);
     Object.assign(job, end, { seconds });
     this.#running.delete(job.repo);
     this.finished[end.state === "done" ? "done" : "failed"] += 1;
@@ -192,14 +192,14 @@ export class Jobs {
     this.onChange();
     for (const done of [...(this.#waiters.get(job.job) ?? [])]) done();
     this.#waiters.delete(job.job);
-    await this.#forgetOld().catch(this.#options.onError);
-    this.#pump();
+    await this.forgetOld().catch(this.#options.onError);
+    this.pump();
   }
 
   /** Write a job down, or take back what was about to be. */
-  async #record(job: Job, takeBack: () => unknown): Promise<void> {
+  private async record(job: Job, takeBack: () => unknown): Promise<void> {
     try {
-      await this.#save(job);
+      await this.save(job);
     } catch (error) {
       this.#options.onError(error);
       takeBack();
@@ -207,7 +207,7 @@ export class Jobs {
     }
   }
 
-  #save(job: Job): Promise<void> {
+  private save(job: Job): Promise<void> {
     const file = join(this.#options.dir, `${job.job}.json`);
     const text = `${JSON.stringify(job)}\n`;
     const before = this.#writes.get(job.job) ?? Promise.resolve();
@@ -220,7 +220,7 @@ export class Jobs {
     return write;
   }
 
-  async #forgetOld(): Promise<void> {
+  private async forgetOld(): Promise<void> {
     for (const job of this.#known.values()) {
       if (this.#known.size <= maxFinished) return;
       if (job.state !== "done" && job.state !== "failed") continue;

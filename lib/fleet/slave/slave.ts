@@ -145,7 +145,7 @@ export class Inventory {
   async repo(repo: string, verify: boolean): Promise<RepoStatus | undefined> {
     const place = placeOf(this.#options.repos, repo);
     const { tree, plain } = await servedAt(place);
-    const error = this.#lastError(repo);
+    const error = this.lastError(repo);
     if (!tree) return plain || error !== undefined ? { repo, plain, error } : undefined;
     const { sha, branch, since, pending } = tree;
     if (tree.plain) return { repo, plain: true, since, error };
@@ -159,7 +159,7 @@ export class Inventory {
   /** All repos, and the machine they are on. */
   async all(verify: boolean): Promise<Record<string, unknown>> {
     const { names, acceptUnbound, repos } = this.#options;
-    const found = await Promise.all((await this.#names()).map((each) => this.repo(each, verify)));
+    const found = await Promise.all((await this.names()).map((each) => this.repo(each, verify)));
     const disk = await statfs(repos).catch(() => undefined);
     return {
       name: names[0],
@@ -175,7 +175,7 @@ export class Inventory {
   }
 
   /** The repos that are here, and may be asked for. */
-  async #names(): Promise<string[]> {
+  private async names(): Promise<string[]> {
     const { repos, allow } = this.#options;
     const list = (folder: string) => readdir(folder).catch(() => []);
     const names = [...(await list(repos)), ...(await list(join(repos, hidden)))];
@@ -183,7 +183,7 @@ export class Inventory {
     return [...all].filter((name) => isShortName(name) && isAllowed(name, allow)).sort();
   }
 
-  #lastError(repo: string): string | undefined {
+  private lastError(repo: string): string | undefined {
     const last = this.#jobs
       .all()
       .findLast((job) => job.repo === repo && (job.state === "done" || job.state === "failed"));

@@ -25,7 +25,7 @@ export class Nonces {
       const [until = "", nonce] = line.split(" ");
       if (nonce?.length === 32) this.#until.set(nonce, Number(until));
     }
-    await this.#compact();
+    await this.compact();
   }
 
   /**
@@ -34,13 +34,13 @@ export class Nonces {
    */
   async take(nonce: string, time: number): Promise<boolean> {
     if (this.#until.has(nonce)) return false;
-    if (this.#until.size >= maxNonces) this.#forget();
+    if (this.#until.size >= maxNonces) this.forget();
     if (this.#until.size >= maxNonces) {
       throw new HttpError(429, "too many requests", { "retry-after": "60" });
     }
     const until = time + 2 * allowedSkew;
     this.#until.set(nonce, until);
-    const write = this.#writing.then(() => this.#append(`${until} ${nonce}\n`));
+    const write = this.#writing.then(() => this.append(`${until} ${nonce}\n`));
     this.#writing = write.catch(() => {});
     try {
       await write;
@@ -51,10 +51,10 @@ export class Nonces {
     return true;
   }
 
-  async #append(line: string): Promise<void> {
+  private async append(line: string): Promise<void> {
     if (this.#lines >= compactAfter) {
-      this.#forget();
-      if (this.#lines > 2 * this.#until.size) return await this.#compact();
+      this.forget();
+      if (this.#lines > 2 * this.#until.size) return await this.compact();
     }
     const file = await open(this.#file, "a", 0o600);
     try {
@@ -66,13 +66,13 @@ export class Nonces {
     this.#lines += 1;
   }
 
-  #forget(): void {
+  private forget(): void {
     const now = Date.now() / 1000;
     for (const [nonce, until] of this.#until) if (until < now) this.#until.delete(nonce);
   }
 
-  async #compact(): Promise<void> {
-    this.#forget();
+  private async compact(): Promise<void> {
+    this.forget();
     const lines = [...this.#until].map(([nonce, until]) => `${until} ${nonce}\n`);
     await writeAtomic(this.#file, lines.join(""), { mode: 0o600 });
     this.#lines = lines.length;
@@ -114,11 +114,11 @@ export class Orders {
     }
     for (const { repo, key, at, signature, job } of jobs) {
       const last = this.#taken.get(repo)?.[key];
-      if (last === undefined || last.at < at) this.#set(repo, key, { at, signature, job });
+      if (last === undefined || last.at < at) this.set(repo, key, { at, signature, job });
     }
   }
 
-  #set(repo: string, key: string, taken: TakenOrder): void {
+  private set(repo: string, key: string, taken: TakenOrder): void {
     this.#taken.set(repo, { ...this.#taken.get(repo), [key]: taken });
   }
 
@@ -128,12 +128,12 @@ export class Orders {
    * @throws {HttpError} 401 for an order that is not newer than the last one
    */
   take(signed: SignedOrder, start: () => Promise<{ job: string }>): Promise<string> {
-    const turn = this.#turn.then(() => this.#takeInTurn(signed, start));
+    const turn = this.#turn.then(() => this.takeInTurn(signed, start));
     this.#turn = turn.catch(() => {});
     return turn;
   }
 
-  async #takeInTurn(
+  private async takeInTurn(
     { order: { repo, at }, key, signature }: SignedOrder,
     start: () => Promise<{ job: string }>,
   ): Promise<string> {
@@ -145,7 +145,7 @@ export class Orders {
         `the order is not newer than the last one taken (${new Date(last.at).toISOString()}); is the master's clock right?`,
       );
     const { job } = await start();
-    this.#set(repo, key, { at, signature, job });
+    this.set(repo, key, { at, signature, job });
     const text = `${JSON.stringify(this.#taken.get(repo), undefined, 2)}\n`;
     try {
       await writeAtomic(join(this.#dir, `${repo}.json`), text, { mode: 0o600 });

@@ -62,10 +62,10 @@ export class Acceptance {
         entries = [];
         let next = wanted;
         for (const [index, change] of changes.entries()) {
-          const before = this.#same(wanted, { ...source, ...change });
+          const before = this.same(wanted, { ...source, ...change });
           if (before) entries.push(before);
           else {
-            const run = known[index] ?? this.#entry(source, change, next);
+            const run = known[index] ?? this.entry(source, change, next);
             next = addWanted(next, { ...run, payload: name });
             entries.push(run);
           }
@@ -86,7 +86,7 @@ export class Acceptance {
     }
   }
 
-  #entry(source: Source, change: Change, wanted: Wanted): Entry {
+  private entry(source: Source, change: Change, wanted: Wanted): Entry {
     const now = Date.now();
     // an odd step from a random start: no two of ours meet
     this.#digits = (this.#digits + 0x9e3779) % 0x1000000;
@@ -96,8 +96,8 @@ export class Acceptance {
   }
 
   /** The run that came of the same before. */
-  #same(wanted: Wanted, what: Source & Change): Entry | undefined {
-    const looked = what.forge === "poll" ? this.#lookedAt(what) : undefined;
+  private same(wanted: Wanted, what: Source & Change): Entry | undefined {
+    const looked = what.forge === "poll" ? this.lookedAt(what) : undefined;
     if (looked) return entryOf(looked);
     return knownRun(wanted, what, (id) => {
       const run = this.#parts.open()?.documents.run(id);
@@ -106,7 +106,7 @@ export class Acceptance {
   }
 
   /** A commit that failed not long ago: each builder looks at the remote, and one of them tries it again. */
-  #lookedAt({ repo, ref, sha }: Source & Change): SharedRun | undefined {
+  private lookedAt({ repo, ref, sha }: Source & Change): SharedRun | undefined {
     const since = Date.now() - this.#parts.pollOf(repo);
     for (const run of this.#parts.open()?.documents.runs() ?? [])
       if (run.repo === repo && run.ref === ref && run.sha === sha)

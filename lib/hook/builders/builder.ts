@@ -100,14 +100,14 @@ export class Builder {
   /** Look for something to run, now or when the present look is over. */
   look(): void {
     this.#lookAgain = true;
-    this.#looking ??= this.#lookWhileAsked()
+    this.#looking ??= this.lookWhileAsked()
       .catch((error: unknown) => this.#parts.log.warn(messageOf(error)))
       .finally(() => {
         this.#looking = undefined;
       });
   }
 
-  async #lookWhileAsked(): Promise<void> {
+  private async lookWhileAsked(): Promise<void> {
     while (this.#lookAgain && this.#open && this.#parts.mayBegin()) {
       this.#lookAgain = false;
       const { documents, claims } = this.#open;
@@ -120,13 +120,13 @@ export class Builder {
         if (!repo || !mayRun(this.#parts.builder, repo.runsOn)) continue;
         if (claims.held.size >= config.concurrency) break;
         if (!this.underWay.isBusy(repo.name) && !claims.held.has(repo.name))
-          await this.#take(repo, this.#open);
+          await this.take(repo, this.#open);
       }
     }
   }
 
   /** Take a repo's claim, if that can be had, and begin what is wanted of it. */
-  async #take(repo: RepoConfig, open: Connected): Promise<void> {
+  private async take(repo: RepoConfig, open: Connected): Promise<void> {
     const claim = await open.claims.take(repo.name);
     if (!claim) return;
     try {
@@ -135,7 +135,7 @@ export class Builder {
       if (claim.left !== undefined) await closeLeft(open.documents, claim.left, wanted);
       for (const run of wanted.runs) {
         if (claim.isLost) return;
-        if (await this.#begin(claim, repo, run, open)) return;
+        if (await this.begin(claim, repo, run, open)) return;
       }
     } catch (error) {
       this.#parts.log.warn(`${repo.name} is left to other builders: ${messageOf(error)}`);
@@ -144,7 +144,12 @@ export class Builder {
   }
 
   /** Begin a run under a claim; false when there is nothing to begin. */
-  async #begin(claim: Claim, repo: RepoConfig, run: WantedRun, open: Connected): Promise<boolean> {
+  private async begin(
+    claim: Claim,
+    repo: RepoConfig,
+    run: WantedRun,
+    open: Connected,
+  ): Promise<boolean> {
     const { documents, claims } = open;
     const { builder, home } = this.#parts;
     const payload = await this.acceptance.payload(run.payload);

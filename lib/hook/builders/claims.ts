@@ -68,7 +68,7 @@ export class Claims {
 
   constructor(parts: ClaimsParts) {
     this.#parts = parts;
-    this.#timer = setInterval(() => this.#renewAll(), (parts.lease * writeEvery) / 2);
+    this.#timer = setInterval(() => this.renewAll(), (parts.lease * writeEvery) / 2);
   }
 
   get held(): ReadonlyMap<string, Claim> {
@@ -82,9 +82,9 @@ export class Claims {
     const entry = await bucket.get(key);
     const value = parseClaim(entry);
     const now = performance.now();
-    const seen = this.#saw(repo, entry?.revision ?? 0, now);
+    const seen = this.saw(repo, entry?.revision ?? 0, now);
     if (judgeClaim(value, { seen, home, lease, now }) === "held") return undefined;
-    if (!entry && !(await this.#mayCreate())) return undefined;
+    if (!entry && !(await this.mayCreate())) return undefined;
     const token = randomUUID();
     const since = performance.now();
     const fence = nextFence(value, Date.now());
@@ -105,7 +105,7 @@ export class Claims {
    * Whether a repo that nobody has claimed may be. In a bucket that was made a moment ago, since the bus has lost its
    * disk, say, a claim may be missing whose holder still runs: it writes it again within a lease, or ends its run.
    */
-  async #mayCreate(): Promise<boolean> {
+  private async mayCreate(): Promise<boolean> {
     const { bucket, lease, warn } = this.#parts;
     const entry = await bucket.get(ageKey);
     if (entry?.text === "old") return true;
@@ -119,7 +119,7 @@ export class Claims {
     return (await bucket.put(ageKey, "old", entry.revision)) !== undefined;
   }
 
-  #saw(repo: string, revision: number, now: number): Seen {
+  private saw(repo: string, revision: number, now: number): Seen {
     const before = this.#seen.get(repo);
     if (before?.revision === revision) return before;
     const seen = { revision, at: now };
@@ -135,7 +135,7 @@ export class Claims {
   /** Write what runs under a claim. @throws {Failure} */
   async begin(claim: Claim, run: string): Promise<boolean> {
     claim.run = run;
-    return await this.#write(claim);
+    return await this.write(claim);
   }
 
   /**
@@ -145,7 +145,7 @@ export class Claims {
   async confirm(claim: Claim): Promise<boolean> {
     while (this.isValid(claim)) {
       try {
-        return (await this.#write(claim)) && this.isValid(claim);
+        return (await this.write(claim)) && this.isValid(claim);
       } catch {
         // the bus is away; said by the one that renews it
         await sleep(100);
@@ -157,9 +157,9 @@ export class Claims {
   /** Give a claim back; others may take it at once. Whether that gets through or not, it is ours no more. */
   async release(claim: Claim): Promise<void> {
     const { bucket, keyOf } = this.#parts;
-    this.#forget(claim);
+    this.forget(claim);
     if (claim.isLost) return;
-    await this.#settled(claim);
+    await this.settled(claim);
     const { repo, fence, revision } = claim;
     await bucket.put(keyOf(repo), formatClaim({ repo, fence }), revision);
   }
@@ -168,27 +168,27 @@ export class Claims {
     clearInterval(this.#timer);
   }
 
-  #forget(claim: Claim): void {
+  private forget(claim: Claim): void {
     if (this.#held.get(claim.repo) === claim) this.#held.delete(claim.repo);
   }
 
-  #renewAll(): void {
+  private renewAll(): void {
     const { lease } = this.#parts;
     for (const claim of this.#held.values()) {
       const age = performance.now() - claim.since;
-      if (age > lease * stopAfter) this.#lose(claim);
+      if (age > lease * stopAfter) this.lose(claim);
       else if (age > lease * writeEvery && !this.#writing.has(claim))
-        void this.#write(claim).catch((error: unknown) =>
+        void this.write(claim).catch((error: unknown) =>
           this.#parts.warn(`the claim of ${claim.repo} cannot be written: ${messageOf(error)}`),
         );
     }
   }
 
   /** Write a claim again; false when it is lost. */
-  async #write(claim: Claim): Promise<boolean> {
+  private async write(claim: Claim): Promise<boolean> {
     const { bucket, home, lease, keyOf } = this.#parts;
     const { repo, fence, token, run } = claim;
-    await this.#settled(claim);
+    await this.settled(claim);
     this.#writing.add(claim);
     try {
       const text = formatClaim({ repo, fence, home, token, run });
@@ -210,21 +210,21 @@ export class Claims {
         // the bus has lost it: nobody else takes it yet, see #mayCreate
         claim.revision = there?.revision ?? 0;
       }
-      this.#lose(claim);
+      this.lose(claim);
       return false;
     } finally {
       this.#writing.delete(claim);
     }
   }
 
-  async #settled(claim: Claim): Promise<void> {
+  private async settled(claim: Claim): Promise<void> {
     while (this.#writing.has(claim)) await sleep(10);
   }
 
-  #lose(claim: Claim): void {
+  private lose(claim: Claim): void {
     if (claim.isLost) return;
     claim.isLost = true;
-    this.#forget(claim);
+    this.forget(claim);
     this.#parts.onLost(claim);
   }
 }

@@ -61,14 +61,14 @@ export class Documents {
   async follow(): Promise<void> {
     await this.#parts.bucket.follow((key, text) => {
       try {
-        this.#take(key, text);
+        this.take(key, text);
       } catch (error) {
         this.#parts.warn(`${key} on the bus: ${messageOf(error)}`);
       }
     });
   }
 
-  #take(key: string, text: string | undefined): void {
+  private take(key: string, text: string | undefined): void {
     const [kind = "", ...rest] = key.split(".");
     const name = rest.join(".");
     if (kind === "run") {
@@ -77,7 +77,7 @@ export class Documents {
       else this.#runs.set(name, parseRun(text));
     } else if (kind === "want") {
       this.changes += 1;
-      if (text === undefined) return this.#forget(name);
+      if (text === undefined) return this.forget(name);
       const wanted = parseWanted(name, text);
       this.#wanted.set(name, wanted);
       this.#parts.onWanted(wanted.repo);
@@ -86,7 +86,7 @@ export class Documents {
   }
 
   /** What is wanted of a repo is never removed: the bus has lost its disk. */
-  #forget(name: string): void {
+  private forget(name: string): void {
     const { repo = name, runs = [] } = this.#wanted.get(name) ?? {};
     this.#wanted.delete(name);
     if (runs.length > 0)
@@ -131,7 +131,7 @@ export class Documents {
     plan: (wanted: Wanted) => Wanted | undefined,
   ): Promise<Wanted | undefined> {
     const key = `want.${nameOnBus(repo)}`;
-    return await this.#change(key, (text) => {
+    return await this.change(key, (text) => {
       const next = plan(parseWanted(repo, text));
       return next && { value: next, text: JSON.stringify(next) };
     }).then((value) => {
@@ -146,7 +146,7 @@ export class Documents {
     id: string,
     plan: (run: SharedRun | undefined) => SharedRun | undefined,
   ): Promise<SharedRun | undefined> {
-    const changed = await this.#change(`run.${id}`, (text) => {
+    const changed = await this.change(`run.${id}`, (text) => {
       const next = plan(text === undefined ? undefined : parseRun(text));
       if (!next) return undefined;
       const whole = JSON.stringify(next);
@@ -160,7 +160,7 @@ export class Documents {
 
   /** A commit was built well, under a claim with this fencing number: one that is older changes nothing. */
   async built(repo: string, ref: string, what: Done["refs"][string]): Promise<void> {
-    await this.#change(`done.${nameOnBus(repo)}`, (text) => {
+    await this.change(`done.${nameOnBus(repo)}`, (text) => {
       const { refs } = text === undefined ? { refs: {} } : (JSON.parse(text) as Done);
       const before = (refs as Done["refs"])[ref];
       if (before && before.fence > what.fence) return undefined;
@@ -175,7 +175,7 @@ export class Documents {
     this.changes += 1;
   }
 
-  async #change<T>(
+  private async change<T>(
     key: string,
     plan: (text: string | undefined) => { value: T; text: string } | undefined,
   ): Promise<T | undefined> {

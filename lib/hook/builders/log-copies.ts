@@ -48,7 +48,7 @@ export class LogCopies {
     const { id } = run;
     let copying = this.#copying.get(id);
     if (!copying) {
-      copying = this.#copy(run)
+      copying = this.copy(run)
         .catch((error: unknown) => writeIfNone(this.path(id), `${messageOf(error)}\n`))
         .finally(() => this.#copying.delete(id));
       this.#copying.set(id, copying);
@@ -56,14 +56,14 @@ export class LogCopies {
     await copying;
   }
 
-  async #copy(run: SharedRun): Promise<void> {
+  private async copy(run: SharedRun): Promise<void> {
     const { id } = run;
     let copy = this.#copies.get(id);
     if (copy?.isEnd) return;
     const path = join(this.#folder, id);
     if (!copy) {
       await mkdir(this.#folder, { recursive: true, mode: 0o700 });
-      await this.#makeRoom();
+      await this.makeRoom();
     }
     const { fence = 0 } = run;
     copy ??= { place: { ino: 0, at: 0, got: 0 }, isEnd: false, fence };
@@ -91,7 +91,7 @@ export class LogCopies {
     }
   }
 
-  async #makeRoom(): Promise<void> {
+  private async makeRoom(): Promise<void> {
     const names = await readdir(this.#folder);
     for (const name of names.sort().slice(0, Math.max(0, names.length - maxCopies))) {
       if (this.#copying.has(name)) continue;

@@ -45,7 +45,7 @@ export class SharedRuns {
     this.#parts = parts;
     this.#copies = new LogCopies(join(parts.settings.config.state, "logs-of-others"), {
       ask: async (run, place) =>
-        (await this.#ask(run, { what: "log", id: run.id, place })) as unknown as LogPiece,
+        (await this.ask(run, { what: "log", id: run.id, place })) as unknown as LogPiece,
       kept: async (id) => await parts.builder.shared?.logs.get(id),
     });
   }
@@ -55,23 +55,23 @@ export class SharedRuns {
     await this.#copies.clear();
     await this.#parts.builder.connected;
     this.#parts.builder.shared?.bus.serve(subjectOf(this.#parts.home), async (text) =>
-      JSON.stringify(await this.#answer(JSON.parse(text) as Question)),
+      JSON.stringify(await this.answer(JSON.parse(text) as Question)),
     );
   }
 
-  async #answer(question: Question): Promise<object> {
+  private async answer(question: Question): Promise<object> {
     const { records, settings } = this.#parts;
     const record = records.get(question.id);
     if (!record) return { error: "this builder knows no such run" };
     if (question.what === "cancel")
       return { cancelled: await this.#parts.cancelHere(record.id, String(question.by)) };
-    if (question.what === "run") return { ...viewOf(record), stages: await this.#stagesOf(record) };
+    if (question.what === "run") return { ...viewOf(record), stages: await this.stagesOf(record) };
     const isEnd = hasEnded(record.state);
     const path = records.path(record.id, "log");
     return await nextPiece(path, question.place, { mask: settings.mask, isEnd });
   }
 
-  async #stagesOf(record: RunRecord): Promise<RunView["stages"]> {
+  private async stagesOf(record: RunRecord): Promise<RunView["stages"]> {
     return record.stages ?? (await readStages(this.#parts.records.path(record.id, "stages")));
   }
 
@@ -85,7 +85,7 @@ export class SharedRuns {
     const { builder, settings } = this.#parts;
     const documents = builder.shared?.documents;
     if (!documents) return;
-    for (const run of documents.runs()) yield this.#viewOf(run);
+    for (const run of documents.runs()) yield this.viewOf(run);
     for (const { payload: _payload, ...entry } of builder.acceptance.entries()) {
       const runsOn = settings.config.repos.get(entry.repo)?.runsOn;
       const reason = runsOn && `for a builder of ${runsOn.join(", ")}`;
@@ -96,44 +96,44 @@ export class SharedRuns {
   view(id: string): RunView | undefined {
     const { builder } = this.#parts;
     const run = builder.shared?.documents.run(id);
-    if (run) return this.#viewOf(run);
+    if (run) return this.viewOf(run);
     for (const { payload: _payload, ...entry } of builder.acceptance.entries())
       if (entry.id === id) return recordOf(entry);
     return undefined;
   }
 
-  #viewOf(run: SharedRun): RunView {
-    const local = this.#localOf(run);
+  private viewOf(run: SharedRun): RunView {
+    const local = this.localOf(run);
     if (local) return viewOf(local);
     const { home: _home, payload: _payload, ...view } = run;
     return view;
   }
 
   /** The record of a run that this builder has. */
-  #localOf(run: SharedRun): RunRecord | undefined {
+  private localOf(run: SharedRun): RunRecord | undefined {
     const { home, builder, records } = this.#parts;
     return run.home === home && !builder.underWay.isLost(run.id) ? records.get(run.id) : undefined;
   }
 
   /** The builder elsewhere that has a run. */
-  #elsewhere(id: string): SharedRun | undefined {
+  private elsewhere(id: string): SharedRun | undefined {
     const run = this.#parts.builder.shared?.documents.run(id);
-    return run?.home !== undefined && !this.#localOf(run) ? run : undefined;
+    return run?.home !== undefined && !this.localOf(run) ? run : undefined;
   }
 
   /** A run elsewhere with its stages as they are now; undefined: it is here, or was not begun. */
   async whole(id: string): Promise<RunView | undefined> {
-    const run = this.#elsewhere(id);
+    const run = this.elsewhere(id);
     if (!run) return undefined;
     await this.copyLog(id);
-    const view = this.#viewOf(run);
+    const view = this.viewOf(run);
     if (hasEnded(run.state)) return view;
-    const now = await this.#ask(run, { what: "run", id }).catch(() => ({}));
+    const now = await this.ask(run, { what: "run", id }).catch(() => ({}));
     return { ...view, ...now };
   }
 
   /** @throws {HttpError} when its builder does not answer. */
-  async #ask(run: SharedRun, question: Question): Promise<Record<string, unknown>> {
+  private async ask(run: SharedRun, question: Question): Promise<Record<string, unknown>> {
     const { builder } = this.#parts;
     try {
       const answer = await builder.shared?.bus.request(
@@ -155,11 +155,11 @@ export class SharedRuns {
     if (!open) throw new HttpError(503, "the bus was not reached yet");
     const begun = open.documents.run(id);
     if (begun && hasEnded(begun.state)) return false;
-    const elsewhere = this.#elsewhere(id);
+    const elsewhere = this.elsewhere(id);
     const waiting = [...builder.acceptance.entries()].find((entry) => entry.id === id);
     if (begun && begun.state !== "waiting") {
       if (!elsewhere) return await cancelHere(id, by);
-      return (await this.#ask(elsewhere, { what: "cancel", id, by }))["cancelled"] === true;
+      return (await this.ask(elsewhere, { what: "cancel", id, by }))["cancelled"] === true;
     }
     if (!waiting) return false;
     const { payload, ...entry } = waiting;
@@ -185,12 +185,12 @@ export class SharedRuns {
 
   /** The file of a run's log: a copy, where the run is another builder's. */
   logFile(id: string): string {
-    return this.#elsewhere(id) ? this.#copies.path(id) : this.#parts.records.path(id, "log");
+    return this.elsewhere(id) ? this.#copies.path(id) : this.#parts.records.path(id, "log");
   }
 
   /** Bring the copy of a log up to date; those that ask at the same time share it. */
   async copyLog(id: string): Promise<void> {
-    const run = this.#elsewhere(id);
+    const run = this.elsewhere(id);
     if (!run) return;
     await this.#copies.update(run);
   }
@@ -208,13 +208,13 @@ export class SharedRuns {
 
   /** How a run elsewhere ended, once all of its log is here; undefined while more may come, or when it is not elsewhere. */
   endState(id: string): string | undefined {
-    const run = this.#elsewhere(id);
+    const run = this.elsewhere(id);
     if (!run || !hasEnded(run.state)) return undefined;
     return this.#copies.isBehind(id) ? undefined : run.state;
   }
 
   isElsewhere(id: string): boolean {
-    return this.#elsewhere(id) !== undefined;
+    return this.elsewhere(id) !== undefined;
   }
 }
 

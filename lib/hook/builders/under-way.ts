@@ -143,10 +143,10 @@ export class RunsUnderWay {
   /** A run here goes on: others may see it. */
   progress(record: RunRecord): void {
     const claim = this.#runs.get(record.id)?.claim;
-    if (claim) void this.#write(claim, record).catch(() => {});
+    if (claim) void this.write(claim, record).catch(() => {});
   }
 
-  async #write(claim: Claim, record: RunRecord): Promise<boolean> {
+  private async write(claim: Claim, record: RunRecord): Promise<boolean> {
     const documents = this.#open()?.documents;
     if (!documents) return false;
     return await noteState(documents, record, this.#parts.home, claim.fence);
@@ -156,17 +156,17 @@ export class RunsUnderWay {
   ended(record: RunRecord): void {
     const [running, open] = [this.#runs.get(record.id), this.#open()];
     if (!running || !open) return;
-    const finishing = this.#finish(running.claim, record, open)
+    const finishing = this.finish(running.claim, record, open)
       .catch((error: unknown) => this.#parts.log.bug(error))
       .finally(() => this.#finishing.delete(finishing));
     this.#finishing.add(finishing);
   }
 
   /** Say on the bus how a run has ended, then give the claim back. */
-  async #finish(claim: Claim, record: RunRecord, open: Connected): Promise<void> {
+  private async finish(claim: Claim, record: RunRecord, open: Connected): Promise<void> {
     const { log } = this.#parts;
     const { id, repo } = record;
-    await this.#tellEnd(claim, record, open);
+    await this.tellEnd(claim, record, open);
     this.#runs.delete(id);
     const isOurs = !this.#lost.has(id);
     await open.claims
@@ -185,13 +185,13 @@ export class RunsUnderWay {
   }
 
   /** Tell the bus until it has heard, the claim is lost, or the server ends. */
-  async #tellEnd(claim: Claim, record: RunRecord, { documents }: Connected): Promise<void> {
+  private async tellEnd(claim: Claim, record: RunRecord, { documents }: Connected): Promise<void> {
     const { log, builder } = this.#parts;
     const { id, repo, ref, sha, state } = record;
     const { fence } = claim;
     for (let isSaid = false; !this.#lost.has(id) && !this.#closed; isSaid = true) {
       try {
-        if (!(await this.#write(claim, record)))
+        if (!(await this.write(claim, record)))
           return log.warn(
             `run ${id} of ${repo} was taken over by another builder; how it ended here is not told`,
           );
@@ -219,7 +219,7 @@ export class RunsUnderWay {
     for (const [id, { claim }] of this.#runs) {
       const record = this.#parts.recordOf(id);
       try {
-        if (record && !this.#lost.has(id)) await this.#write(claim, record);
+        if (record && !this.#lost.has(id)) await this.write(claim, record);
         await this.#open()?.claims.release(claim);
       } catch (error) {
         this.#parts.log.warn(`the claim of ${claim.repo} ends by itself: ${messageOf(error)}`);

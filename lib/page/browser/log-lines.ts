@@ -34,12 +34,12 @@ export class Lines {
 
   /** Ask how many lines there are; returns where a stream of what comes after them begins. */
   async open(): Promise<string> {
-    const answer = await this.#fetch(Math.max(0, this.total), 0);
+    const answer = await this.fetch(Math.max(0, this.total), 0);
     this.total = answer.total;
     return answer.at;
   }
 
-  async #fetch(from: number, count: number): Promise<Answer> {
+  private async fetch(from: number, count: number): Promise<Answer> {
     const answer = await fetch(`${this.#address}/lines?from=${from}&count=${count}`);
     if (!answer.ok) throw new Error(`the log cannot be had: ${answer.status}`);
     return (await answer.json()) as Answer;
@@ -51,7 +51,7 @@ export class Lines {
     const block = this.#blocks.get(number);
     const offset = line - number * size;
     if (!block || offset >= block.lines.length) {
-      void this.#load(number);
+      void this.load(number);
       return undefined;
     }
     while (block.spans.length <= offset) {
@@ -62,17 +62,17 @@ export class Lines {
     return block.spans[offset];
   }
 
-  async #load(number: number): Promise<void> {
+  private async load(number: number): Promise<void> {
     const known = this.#blocks.get(number);
     const from = number * size + (known?.lines.length ?? 0);
     if (this.#loading.has(number) || from >= this.total) return;
     this.#loading.add(number);
     try {
-      const { lines, style } = await this.#fetch(from, (number + 1) * size - from);
+      const { lines, style } = await this.fetch(from, (number + 1) * size - from);
       // an answer without lines would be asked for again and again
       if (lines.length === 0) return;
       // of long lines an answer holds a part of a block: the rest is asked for after it
-      if (!known) this.#keep(number, { lines, spans: [], style: parseStyle(style) });
+      if (!known) this.keep(number, { lines, spans: [], style: parseStyle(style) });
       else if (from === number * size + known.lines.length) known.lines.push(...lines);
       this.#onLoad();
     } catch {
@@ -82,7 +82,7 @@ export class Lines {
     }
   }
 
-  #keep(number: number, block: Block): void {
+  private keep(number: number, block: Block): void {
     this.#blocks.delete(number);
     this.#blocks.set(number, block);
     for (const oldest of this.#blocks.keys()) {
@@ -104,7 +104,7 @@ export class Lines {
         // the colours it begins with come from the block before, or from the server
         if (isKnown) {
           if (before) this.get(this.total - 1);
-          this.#keep(number, {
+          this.keep(number, {
             lines: [line],
             spans: [],
             style: before?.style ?? parseStyle("-1,-1,0"),

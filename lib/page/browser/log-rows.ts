@@ -32,7 +32,7 @@ export class Rows {
   /** How many lines there are. */
   set total(total: number) {
     this.#total = total;
-    this.#build();
+    this.build();
   }
 
   get total(): number {
@@ -48,21 +48,21 @@ export class Rows {
     this.#folds = folds;
     if (isFirst && folds.some(({ result }) => result === "failed" || result === "timeout"))
       for (const fold of folds) if (fold.result === "ok") this.#closed.add(keyOf(fold));
-    this.#build();
+    this.build();
   }
 
   toggle(fold: Fold): void {
     const key = keyOf(fold);
     if (!this.#closed.delete(key)) this.#closed.add(key);
-    this.#build();
+    this.build();
   }
 
   foldAll(isClosed: boolean): void {
     this.#closed = new Set(isClosed ? this.#folds.map(keyOf) : []);
-    this.#build();
+    this.build();
   }
 
-  #build(): void {
+  private build(): void {
     const segments: Segment[] = [];
     let row = 0;
     let line = 0;

@@ -34,23 +34,23 @@ export class LogView {
     this.#spacer.className = "spacer";
     this.#shown.className = "shown";
     box.replaceChildren(this.#spacer, this.#shown);
-    box.addEventListener("scroll", () => this.#scrolled(), { passive: true });
-    box.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
-    box.addEventListener("keydown", (event) => this.#key(event));
+    box.addEventListener("scroll", () => this.scrolled(), { passive: true });
+    box.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
+    box.addEventListener("keydown", (event) => this.key(event));
     new ResizeObserver(() => this.draw()).observe(box);
     this.draw();
   }
 
-  get #visible(): number {
+  private get visible(): number {
     return Math.max(1, Math.floor(this.#box.clientHeight / rowHeight));
   }
 
-  get #isScaled(): boolean {
+  private get isScaled(): boolean {
     return this.#rows.count * rowHeight > maxHeight;
   }
 
-  get #last(): number {
-    return Math.max(0, this.#rows.count - this.#visible);
+  private get last(): number {
+    return Math.max(0, this.#rows.count - this.visible);
   }
 
   /** Draw before the next frame. */
@@ -59,22 +59,22 @@ export class LogView {
     this.#isDrawing = true;
     requestAnimationFrame(() => {
       this.#isDrawing = false;
-      this.#draw();
+      this.drawNow();
     });
   }
 
-  #draw(): void {
+  private drawNow(): void {
     const height = Math.min(maxHeight, this.#rows.count * rowHeight);
     if (this.#spacer.dataset["height"] !== String(height)) {
       this.#spacer.dataset["height"] = String(height);
       this.#spacer.style.height = `${height}px`;
     }
-    if (this.isFollowing) this.#first = this.#last;
-    this.#first = Math.max(0, Math.min(this.#first, this.#last));
-    this.#place();
+    if (this.isFollowing) this.#first = this.last;
+    this.#first = Math.max(0, Math.min(this.#first, this.last));
+    this.place();
     const elements: HTMLElement[] = [];
-    for (let row = this.#first; row <= this.#first + this.#visible + 1; row++) {
-      const element = this.#element(row);
+    for (let row = this.#first; row <= this.#first + this.visible + 1; row++) {
+      const element = this.element(row);
       if (element) elements.push(element);
     }
     const focused = this.#shown.contains(document.activeElement)
@@ -88,10 +88,10 @@ export class LogView {
   }
 
   /** Put the scroll bar where the first row is, and the rows where they can be seen. */
-  #place(): void {
+  private place(): void {
     const room = Math.max(0, this.#spacer.offsetHeight - this.#box.clientHeight);
-    const wanted = this.#isScaled
-      ? Math.round((this.#first / Math.max(1, this.#last)) * room)
+    const wanted = this.isScaled
+      ? Math.round((this.#first / Math.max(1, this.last)) * room)
       : this.isFollowing
         ? room
         : undefined;
@@ -99,33 +99,31 @@ export class LogView {
       this.#box.scrollTop = wanted;
       this.#set = this.#box.scrollTop;
     }
-    const top = this.#isScaled ? this.#box.scrollTop : this.#first * rowHeight;
+    const top = this.isScaled ? this.#box.scrollTop : this.#first * rowHeight;
     this.#shown.style.transform = `translateY(${top}px)`;
   }
 
-  #scrolled(): void {
+  private scrolled(): void {
     const at = this.#box.scrollTop;
     if (Math.abs(at - this.#set) < 1) return this.draw();
     this.#set = -1;
     const room = Math.max(1, this.#box.scrollHeight - this.#box.clientHeight);
-    this.#first = this.#isScaled
-      ? Math.round((at / room) * this.#last)
-      : Math.floor(at / rowHeight);
-    this.#follow(at >= room - 2);
+    this.#first = this.isScaled ? Math.round((at / room) * this.last) : Math.floor(at / rowHeight);
+    this.follow(at >= room - 2);
     this.draw();
   }
 
-  #wheel(event: WheelEvent): void {
-    if (event.deltaY < 0) this.#follow(false);
-    if (!this.#isScaled || event.ctrlKey || event.deltaY === 0) return;
+  private wheel(event: WheelEvent): void {
+    if (event.deltaY < 0) this.follow(false);
+    if (!this.isScaled || event.ctrlKey || event.deltaY === 0) return;
     event.preventDefault();
     const rows = event.deltaMode === 1 ? event.deltaY : event.deltaY / rowHeight;
-    this.#move(Math.sign(rows) * Math.max(1, Math.round(Math.abs(rows))));
+    this.move(Math.sign(rows) * Math.max(1, Math.round(Math.abs(rows))));
   }
 
-  #key(event: KeyboardEvent): void {
+  private key(event: KeyboardEvent): void {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const page = Math.max(1, this.#visible - 2);
+    const page = Math.max(1, this.visible - 2);
     const moves: Record<string, number> = {
       ArrowUp: -1,
       ArrowDown: 1,
@@ -137,25 +135,25 @@ export class LogView {
     const rows = moves[event.key];
     if (rows === undefined) return;
     event.preventDefault();
-    this.#move(rows);
+    this.move(rows);
   }
 
-  #move(rows: number): void {
-    const first = Math.max(0, Math.min(this.#first + rows, this.#last));
-    this.#follow(first === this.#last && rows > 0);
-    this.#goTo(first);
+  private move(rows: number): void {
+    const first = Math.max(0, Math.min(this.#first + rows, this.last));
+    this.follow(first === this.last && rows > 0);
+    this.goTo(first);
   }
 
-  #goTo(first: number): void {
-    this.#first = Math.max(0, Math.min(first, this.#last));
-    if (!this.#isScaled) {
+  private goTo(first: number): void {
+    this.#first = Math.max(0, Math.min(first, this.last));
+    if (!this.isScaled) {
       this.#box.scrollTop = this.#first * rowHeight;
       this.#set = this.#box.scrollTop;
     }
     this.draw();
   }
 
-  #follow(isFollowing: boolean): void {
+  private follow(isFollowing: boolean): void {
     if (this.isFollowing === isFollowing) return;
     this.isFollowing = isFollowing;
     this.onFollow();
@@ -163,24 +161,24 @@ export class LogView {
 
   /** Keep the end in sight, or no longer. */
   setFollowing(isFollowing: boolean): void {
-    this.#follow(isFollowing);
+    this.follow(isFollowing);
     this.draw();
   }
 
   /** Show a line (from 0), with some before it. */
   show(line: number): void {
-    this.#follow(false);
+    this.follow(false);
     const row = this.#rows.rowOf(line);
-    this.#draw();
-    this.#goTo(row - Math.floor(this.#visible / 3));
+    this.draw();
+    this.goTo(row - Math.floor(this.visible / 3));
   }
 
-  #element(number: number): HTMLElement | undefined {
+  private element(number: number): HTMLElement | undefined {
     const row = this.#rows.at(number);
     if (!row) return undefined;
     if ("fold" in row)
       return foldElement(row.fold, row.isClosed, () => {
-        this.#follow(false);
+        this.follow(false);
         this.#rows.toggle(row.fold);
         this.draw();
       });
