@@ -62,7 +62,7 @@ export class LineFile {
   private constructor(path: string, options: Options) {
     this.#path = path;
     this.#options = options;
-    this.#minSettled = options.minSettled ?? 128 * 1024 * 1024;
+    this.#minSettled = options.minSettled ?? 64 * 1024 * 1024;
   }
 
   /** Read a file's lines (see `readLines`). The first write opens it, or makes it. @throws {Failure} */
