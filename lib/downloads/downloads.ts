@@ -17,7 +17,7 @@ import {
   shownUrl,
   throwFaults,
 } from "./manifest.ts";
-import { Folders, journalName, lockName, statEntry } from "./paths.ts";
+import { Folders, journalName, lockName, partialFolder, statEntry } from "./paths.ts";
 import { makePlan, type Manifest } from "./plan.ts";
 import { readRecord, writeRecord } from "./record.ts";
 import { Report } from "./report.ts";
@@ -58,7 +58,7 @@ export async function downloads(options: DownloadsOptions, terminal: Terminal): 
   let lock: Lock | undefined;
   try {
     lock = await acquireLock(join(root, lockName), { what: "downloads", wait, signal });
-    refuseLink(root, journalName);
+    for (const name of [journalName, partialFolder]) refuseLink(root, name);
     await removeStaleTemporaries(root);
     const manifest = await readLists(options, root, stdin);
     if (!manifest) return nothingListed(options, terminal);
@@ -96,7 +96,7 @@ export async function printManifest(options: ManifestOptions, terminal: Terminal
   }
 }
 
-/** @throws {Refused} for a link: a stranger's repository can have one there, and what it leads to would be written to. */
+/** @throws {Refused} for a link: a stranger's repository can have one there, and what it leads to would be written to, or removed. */
 function refuseLink(root: string, name: string): void {
   if (lstatSync(join(root, name), { throwIfNoEntry: false })?.isSymbolicLink())
     throw new Refused(`${join(root, name)} is a link; remove it`);

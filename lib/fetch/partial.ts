@@ -98,12 +98,16 @@ export class PartialFile {
     if (this.#source === undefined || this.#isNoted || this.size < minNoted) return;
     const { url, validator } = this.#source;
     const note: Note = { url: hashOf(url), boot: bootId(), ...validator };
-    writeFileSync(this.#notePath, JSON.stringify(note));
+    rmSync(this.#notePath, { force: true });
+    writeFileSync(this.#notePath, JSON.stringify(note), { flag: "wx" });
     this.#isNoted = true;
   }
 
   private open(): number {
-    return (this.#fd ??= openSync(this.#path, "w+"));
+    if (this.#fd !== undefined) return this.#fd;
+    // not over what is there: a stranger's repository can have a link in this place
+    rmSync(this.#path, { force: true });
+    return (this.#fd = openSync(this.#path, "wx+"));
   }
 
   private count(piece: Uint8Array): void {

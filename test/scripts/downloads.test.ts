@@ -2,7 +2,9 @@ import { createHash, randomBytes } from "node:crypto";
 import {
   chmodSync,
   existsSync,
+  lstatSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statSync,
@@ -183,6 +185,30 @@ test("a path through a link is refused; downloads itself may be a link to anothe
     assert.not.ok(existsSync(join(elsewhere, "profile")), name);
     rmSync(join(elsewhere, "disk", name));
   }
+});
+
+test("links that a repository has where partial files are made lead nowhere", async ({
+  server,
+  site,
+}) => {
+  const content = Buffer.alloc(2 * 1024 * 1024, "x");
+  server.on("/f", (_, reply) => reply.send(200, { etag: '"1"' }, content));
+  const [elsewhere, partial] = [tempDir(), site.path(".partial")];
+  writeFileSync(join(elsewhere, "mine"), "mine");
+  mkdirSync(site.path(""), { recursive: true });
+  symlinkSync(elsewhere, partial);
+  site.manifest(`${server.url}/f f`);
+  assert.match((await site.run([], { expect: 4 })).stderr, ".partial is a link; remove it");
+  rmSync(partial);
+  mkdirSync(partial);
+  const name = sha256("f").slice(0, 32);
+  symlinkSync(join(elsewhere, "mine"), join(partial, name));
+  symlinkSync(join(elsewhere, "new"), join(partial, `${name}.json`));
+  await site.run([], { expect: 0 });
+  assert.ok(lstatSync(site.path("f")).isFile());
+  assert.is(site.read("f"), content.toString());
+  assert.is(readFileSync(join(elsewhere, "mine"), "utf8"), "mine");
+  assert.equal(readdirSync(elsewhere), ["mine"]);
 });
 
 test("--check asks with conditions, hashes again, and fixes what has changed on either side", async ({
