@@ -4,7 +4,7 @@ import { messageOf, UsageError } from "../core/errors.ts";
 import { exists } from "../files/files.ts";
 import { Notifier, type SampleResult, sendSamples, type Target } from "../notify/notify.ts";
 import { readNotifyTargets } from "./config.ts";
-import { existingDirectory } from "./deploy-directory.ts";
+import { assertOwn, existingDirectory } from "./deploy-directory.ts";
 import type { LauncherState, LauncherStateFile } from "./launcher-state.ts";
 import { noticesOf } from "./notices.ts";
 import type { Releases } from "./releases.ts";
@@ -116,9 +116,10 @@ function folderOf({ deploy }: Releases): string {
 /**
  * `launchfit notify test`: send a sample to every target.
  * @throws {UsageError} when `notify:` has a mistake, or names nobody.
+ * @throws {Refused} as `assertOwn` does: a target may be a command.
  */
 export async function notifyTest(folder: string): Promise<SampleResult[]> {
-  await existingDirectory(folder);
+  await assertOwn(await existingDirectory(folder));
   const targets = await readNotifyTargets(folder);
   if (targets.length === 0)
     throw new UsageError(

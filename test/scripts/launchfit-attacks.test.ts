@@ -558,6 +558,7 @@ testUnless(test, needsRoot)(
     rmSync(temporary, { recursive: true, force: true });
     symlinkSync(victim, temporary);
     const commands = [["verify"], ["fetch"], ["check", "--once"], ["rollback", "1"], [], [""]];
+    commands.push(["notify", "test"]);
     for (const path of [deploy, join(deploy, ".launchfit")]) {
       chownSync(path, 65534, 65534);
       for (const [word, ...more] of commands) {
