@@ -6,7 +6,7 @@ import { cleanLine } from "../core/clean.ts";
 import { Failure, messageOf } from "../core/errors.ts";
 import { formatDuration, formatSize } from "../core/units.ts";
 import { $ } from "../exec/exec.ts";
-import { askControl, controlPath } from "./control.ts";
+import { askStatus, controlPath } from "./control.ts";
 import { healthyAnswers } from "./health.ts";
 import { readStatus, type Status } from "./status.ts";
 
@@ -29,18 +29,6 @@ export interface ListedApp {
   problem?: string;
   /** What `launchfit status` would exit with. */
   code: 0 | 1 | 2 | 4;
-}
-
-/** Milliseconds that a launchfit may take to answer. */
-const answerWithin = 5000;
-
-/** The answer; undefined when it does not come in time. */
-async function inTime<T>(answer: Promise<T>): Promise<T | undefined> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(() => resolve(undefined), answerWithin);
-  });
-  return await Promise.race([answer, late]).finally(() => clearTimeout(timer));
 }
 
 /** The apps of this machine, by their directories, and those in `more`. */
@@ -77,17 +65,14 @@ export function listLines(apps: readonly ListedApp[], terminal: Terminal): strin
 
 async function describe(directory: string, isNamed: boolean): Promise<ListedApp> {
   try {
-    const status = await inTime(statusOf(directory, isNamed));
-    if (!status)
-      return { directory, state: "unknown", problem: "launchfit does not answer", code: 1 };
-    return { directory, ...listed(status) };
+    return { directory, ...listed(await statusOf(directory, isNamed)) };
   } catch (error) {
     return { directory, state: "unknown", problem: cleanLine(messageOf(error)), code: 1 };
   }
 }
 
 async function statusOf(directory: string, isNamed: boolean): Promise<Status> {
-  const answer = await askControl(controlPath(directory), { command: "status" });
+  const answer = await askStatus(controlPath(directory));
   if (answer?.ok) return answer as unknown as Status;
   // anybody can make a socket: for root the files beside it are not worth reading
   if (!isNamed) throw new Failure("what answers there is not a launchfit, or it has just ended");
@@ -172,7 +157,7 @@ async function directoryOf(path: string): Promise<string | undefined> {
     if (own !== 0 && uid !== own) return undefined;
     if (inside !== undefined) return inside;
     // the path is too long for a socket: it is known by its hash, and the launchfit says it
-    const answer = await inTime(askControl(path, { command: "status" }));
+    const answer = await askStatus(path);
     const directory = answer?.["directory"];
     if (typeof directory !== "string") return undefined;
     return basename(controlPath(directory)) === basename(path) ? directory : undefined;

@@ -117,9 +117,33 @@ function readLine(socket: Socket): Promise<string> {
   });
 }
 
+/** Milliseconds that a launchfit may take to tell its status. */
+const statusWithin = 5000;
+
+/**
+ * Ask the launchfit that runs in a directory for its status.
+ * @returns the answer, or undefined when no launchfit runs there.
+ * @throws {Failure} when it does not answer in time, or went away before it answered.
+ */
+export async function askStatus(path: string): Promise<ControlAnswer | undefined> {
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(), statusWithin);
+  try {
+    return await askControl(path, { command: "status" }, () => {}, late.signal);
+  } catch (error) {
+    if (!late.signal.aborted) throw error;
+    throw new Failure(
+      "launchfit does not answer; if it is stopped, kill -CONT it, else kill -9 it and start it again: its app runs on",
+    );
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /**
  * Ask the launchfit that runs in a directory.
  * @param onLine gets what comes before the answer.
+ * @param signal ends the waiting.
  * @returns the answer, or undefined when no launchfit runs there.
  * @throws {Failure} when it went away before it answered.
  */
@@ -127,8 +151,10 @@ export async function askControl(
   path: string,
   request: ControlRequest,
   onLine: (value: Record<string, unknown>) => void = () => {},
+  signal?: AbortSignal,
 ): Promise<ControlAnswer | undefined> {
   const socket = createConnection(path);
+  signal?.addEventListener("abort", () => socket.destroy(new Error("it took too long")));
   try {
     await once(socket, "connect");
   } catch (error) {

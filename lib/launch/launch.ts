@@ -2,7 +2,13 @@ import { join } from "node:path";
 import { Busy, Failure, Refused, UsageError } from "../core/errors.ts";
 import { lastLines } from "./app-output.ts";
 import { describeNotify, readLaunchConfig } from "./config.ts";
-import { askControl, type ControlAnswer, type ControlRequest, controlPath } from "./control.ts";
+import {
+  askControl,
+  askStatus,
+  type ControlAnswer,
+  type ControlRequest,
+  controlPath,
+} from "./control.ts";
 import {
   currentRelease,
   deployDirectory,
@@ -194,10 +200,13 @@ export async function verifyOffered(
   }
 }
 
-/** The status of a directory: asked of the launchfit that runs there, else read from its files. */
+/**
+ * The status of a directory: asked of the launchfit that runs there, else read from its files.
+ * @throws {Failure} when that launchfit does not answer.
+ */
 export async function status(folder: string): Promise<Status> {
   const { path } = await existingDirectory(folder);
-  const answer = await askControl(controlPath(path), { command: "status" });
+  const answer = await askStatus(controlPath(path));
   if (!answer?.ok) return readStatus(folder);
   const { ok: _, ...running } = answer;
   return running as unknown as Status;

@@ -12,7 +12,7 @@ export const statusCommand = defineCommand({
     ["launchfit status --dir /srv/app --json", "for a script"],
   ],
   exits: {
-    1: "the app does not run",
+    1: "the app does not run, or launchfit does not answer",
     2: "no updates are configured, and launchify.yml does not say updates: false",
     4: "updates are refused; the reason is shown",
   },

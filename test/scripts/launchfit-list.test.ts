@@ -82,7 +82,10 @@ test("an app that is ill, one whose updates are refused, and a launchfit that ha
   writeFileSync(join(own.folder, "VERSION.sig"), "nonsense");
   assert.is((await refused.control("check")).code, 4);
   running[2]?.kill("SIGSTOP");
-  const { rows } = await listed([ill.folder, refused.folder, hung.folder]);
+  const [{ rows }, asked] = await Promise.all([
+    listed([ill.folder, refused.folder, hung.folder]),
+    hung.tell("status"),
+  ]);
   running[2]?.kill("SIGCONT");
   assert.equal(
     rows.map((row) => row?.["code"]),
@@ -90,7 +93,9 @@ test("an app that is ill, one whose updates are refused, and a launchfit that ha
   );
   assert.match(String(rows[0]?.["problem"]), /the health command ended with exit code 1/);
   assert.match(String(rows[1]?.["problem"]), /VERSION\.sig/);
-  assert.is(rows[2]?.["problem"], "launchfit does not answer");
+  assert.match(String(rows[2]?.["problem"]), /^launchfit does not answer; if it is stopped/);
+  assert.match(asked.stderr, "launchfit does not answer; if it is stopped, kill -CONT it");
+  assert.is(asked.code, 1);
   await Promise.all(running.map((each) => each.stop()));
   await own.close();
 });
