@@ -26,7 +26,7 @@ export interface SlaveOptions {
  */
 export function planSlave(facts: Facts, options: SlaveOptions): Plan {
   const user = chooseAccount(
-    { what: "slave", derived: "slave", given: options.user },
+    { what: "slave", derived: "slave", given: options.user ?? facts.slave },
     facts.accounts,
   );
   const there = facts.accounts.get(user);
@@ -132,16 +132,21 @@ function keyLines(masterKey: string): string {
 /** The master's key in a slave.yml that is there. @throws {UsageError} when it names another */
 function trust(settings: string, masterKey: string): Step {
   const change = (text: string) =>
-    text.includes(masterKey) ? text : `${text}\n${keyLines(masterKey)}\n`;
-  const other = /^master_key: *(.*)/m.exec(settings)?.[1];
-  if (other !== undefined && !settings.includes(masterKey))
+    keysIn(text).includes(masterKey) ? text : `${text}\n${keyLines(masterKey)}\n`;
+  const others = keysIn(settings);
+  if (/^master_key:/m.test(settings) && !others.includes(masterKey))
     throw new UsageError(
-      `${places.slave} has another master_key; to take both, write there: master_key: [${other.replace(/^\[|\]\s*$/g, "")}, ${masterKey}]`,
+      `${places.slave} has another master_key; to take both, write there: master_key: [${[...others, masterKey].join(", ")}]`,
     );
   return edit({
     ...{ path: places.slave, mode: 0o644, what: "master_key:", change },
     why: "whose signed orders it takes",
   });
+}
+
+/** The keys in a slave.yml, in one line or several; one in a comment is not trusted. */
+function keysIn(settings: string): string[] {
+  return settings.replace(/(?:^|\s)#.*/gm, "").match(/ed25519:[A-Za-z0-9_-]{43}/g) ?? [];
 }
 
 /** What the command line asks for and a slave.yml that is there does not say. */

@@ -144,6 +144,13 @@ test("slave.yml stays a person's: what a later call adds to it, and what it cann
     () => planSlave(other, { ...none, masterKey }),
     /slave\.yml has another master_key; .*\[ed25519:B+, ed25519:A+\]/,
   );
+  const listed = `master_key:\n  - ed25519:${"B".repeat(43)} # the old one\n`;
+  assert.throws(
+    () => planSlave({ ...other, slaveSettings: listed }, { ...none, masterKey }),
+    /slave\.yml has another master_key; .*\[ed25519:B+, ed25519:A+\]/,
+  );
+  const off = `# master_key: ${masterKey}\nmaster_key: ed25519:${"B".repeat(43)} # not ${masterKey}\n`;
+  assert.throws(() => planSlave({ ...other, slaveSettings: off }, { ...none, masterKey }));
   assert.match(
     planSlave(other, { ...none, base: "https://git.example.com/me/" }).warnings?.join() ?? "",
     "stays as it is: base is not https://git.example.com/me/ there",
@@ -291,13 +298,17 @@ test("a checkout is one repo's, and an entry says who builds it", () => {
 
 test("a slave in a person's home sees that home, and no other", () => {
   const none = { base: undefined, secretFile: undefined };
-  const unitOf = (user?: string) =>
-    planSlave(facts, { ...none, user }).steps.find(({ unit }) => unit?.text.includes("User="));
+  const unitOf = (user?: string, slave?: string) =>
+    planSlave({ ...facts, slave }, { ...none, user }).steps.find(({ unit }) =>
+      unit?.text.includes("User="),
+    );
   assert.match(
     unitOf("ada")?.unit?.text ?? "",
     /WorkingDirectory=\/home\/ada[^]*ProtectHome=tmpfs\nBindPaths=\/home\/ada\n/,
   );
   assert.match(unitOf()?.unit?.text ?? "", /ProtectHome=yes/);
+  // when setup is run again without --user, too
+  assert.is(unitOf(undefined, "ada")?.unit?.text, unitOf("ada")?.unit?.text);
 });
 
 test("why a clone failed has its own way out", () => {
