@@ -135,7 +135,10 @@ test("a copy of a directory whose app runs has an app of its own", async () => {
   await runCommand(["cp", "-a", app.folder, copy], { expect: 0 });
   const config = join(copy, "launchify.yml");
   const port = await freePort();
-  writeFileSync(config, readFileSync(config, "utf8").replaceAll(`${app.port}`, `${port}`));
+  writeFileSync(
+    config,
+    readFileSync(config, "utf8").replaceAll(RegExp(`\\b${app.port}\\b`, "g"), `${port}`),
+  );
   const other = startScript("launchfit", ["--dir", copy]);
   await other.until(/started .* process \d+|took over/);
   assert.not.match(other.output(), /took over/);
