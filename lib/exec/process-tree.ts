@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import process from "node:process";
+import { setTimeout as sleep } from "node:timers/promises";
 import { isPopulated, killCgroup, processesIn } from "./cgroup.ts";
 
 /**
@@ -139,17 +140,28 @@ export async function endTree(
   { grace = 5000 }: { grace?: number } = {},
 ): Promise<number> {
   const known = new Map<number, number>();
-  const remember = (members: ProcessStat[]) => {
+  const told = new Set<number>();
+  const look = async () => {
+    const members = await membersOf(tree);
     for (const { pid, startTime } of members) known.set(pid, startTime);
     return members;
   };
-  for (const { pid } of remember(await membersOf(tree))) send(pid, "SIGTERM");
+  const tell = (members: ProcessStat[]) => {
+    for (const { pid } of members.filter((member) => !told.has(member.pid))) {
+      told.add(pid);
+      send(pid, "SIGTERM");
+    }
+  };
+  tell(await look());
   const deadline = Date.now() + grace;
   while (Date.now() < deadline) {
     // a chain of forks is never seen in /proc: only the kernel knows that it goes on
     const goesOn = tree.cgroup !== undefined && (await isPopulated(tree.cgroup));
-    if (!goesOn && (await alive(tree, known)).length === 0) return 0;
-    await pause(20);
+    const members = await look();
+    if (!goesOn && (await alive()).length === 0) return 0;
+    // forked while it was looked for, by one that has ended since; what a handler of TERM starts has its parent
+    tell(orphansOf(members));
+    await sleep(20);
   }
   const killed = new Set<number>();
   if (tree.cgroup !== undefined) {
@@ -158,23 +170,29 @@ export async function endTree(
   }
   // more than one pass: what forks while it is looked for shows up in the next one
   for (let pass = 0; pass < 50; pass++) {
-    const left = await alive(tree, known);
+    await look();
+    const left = await alive();
     if (left.length === 0) break;
     for (const pid of left) {
       send(pid, "SIGKILL");
       killed.add(pid);
     }
-    await pause(10);
+    await sleep(10);
   }
   return killed.size;
 
-  async function alive(of: Tree, before: Map<number, number>): Promise<number[]> {
-    remember(await membersOf(of));
+  async function alive(): Promise<number[]> {
     const checks = await Promise.all(
-      [...before].map(async ([pid, start]) => ((await isAlive(pid, start)) ? pid : 0)),
+      [...known].map(async ([pid, start]) => ((await isAlive(pid, start)) ? pid : 0)),
     );
     return checks.filter((pid) => pid !== 0);
   }
+}
+
+/** Those whose parent is not among them. */
+function orphansOf(members: ProcessStat[]): ProcessStat[] {
+  const pids = new Set(members.map(({ pid }) => pid));
+  return members.filter(({ parent }) => !pids.has(parent));
 }
 
 function send(pid: number, signal: NodeJS.Signals): void {
@@ -183,8 +201,4 @@ function send(pid: number, signal: NodeJS.Signals): void {
   } catch {
     // it has ended by itself, or belongs to somebody else
   }
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

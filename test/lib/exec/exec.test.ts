@@ -5,7 +5,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { exitCodeOf } from "../../../lib/core/errors.ts";
 import { $, cleanEnvironment, sh, timedOut } from "../../../lib/exec/exec.ts";
-import { membersOf, newCookie } from "../../../lib/exec/process-tree.ts";
+import { endTree, membersOf, newCookie } from "../../../lib/exec/process-tree.ts";
 import { as, currentUser, lookUpUser } from "../../../lib/exec/users.ts";
 import { needsRoot, testUnless } from "../../helpers/skip.ts";
 import { tempDir } from "../../helpers/tmp.ts";
@@ -80,6 +80,16 @@ test("a time-out ends the whole tree: who ignores TERM, left the session, forked
   assert.is((await started).signal, "SIGKILL");
   assert.equal(await membersOf(tree), []);
   assert.ok(timedOut(await $({ timeout: 50, nothrow: true })`sleep 60`));
+});
+
+test("what a process forks on its way out is asked to end, too, and not only killed after the grace", async () => {
+  const cookie = newCookie();
+  const script = "trap 'sleep 4712.1 & exit' TERM; sleep 4712.2 & wait";
+  const started = $({ cookie, nothrow: true })`sh -c ${script}`;
+  const tree = { pid: started.pid, cookie };
+  await waitFor(async () => (await membersOf(tree)).length === 2);
+  assert.is(await endTree(tree, { grace: 10_000 }), 0, "killed");
+  await started;
 });
 
 test("a character that only a shell would act on is an error, not an argument", async () => {
