@@ -5,6 +5,7 @@ import { UsageError } from "../core/errors.ts";
 import { readSecretVariable } from "../config/secrets.ts";
 import { type Infer, y } from "../config/yaml.ts";
 import { isRoot } from "../exec/users.ts";
+import { plainAddress } from "../http/server.ts";
 import type { Credential, StatusSettings } from "../page/page.ts";
 import type { ConfigSource } from "./config-source.ts";
 
@@ -132,8 +133,7 @@ function proxiesOf(
       throw new UsageError(
         `${where("trust_from")}: "${address}" is not an address; write 127.0.0.1, ::1, or unix for a Unix socket`,
       );
-    // as the system writes it: 2001:DB8:0::1 is 2001:db8::1
-    return isIP(address) === 6 ? new URL(`http://[${address}]`).hostname.slice(1, -1) : address;
+    return plainAddress(address);
   });
 }
 

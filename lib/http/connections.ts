@@ -54,7 +54,7 @@ export function limitConnections(server: Server, max: number): void {
 
 /** What belongs to one client as a rule: an IPv4 address, or the /64 of an IPv6 address. */
 export function networkOf(address: string): string {
-  const plain = address.replace(/^::ffff:(?=\d+\.)/i, "").replace(/%.*$/, "");
+  const plain = withoutPrefix(address).replace(/%.*$/, "");
   if (isIP(plain) !== 6) return plain;
   const [head = "", tail] = plain.split("::");
   const groups = head === "" ? [] : head.split(":");
@@ -64,12 +64,25 @@ export function networkOf(address: string): string {
   return `${first.map((group) => Number.parseInt(group, 16).toString(16)).join(":")}::/64`;
 }
 
+/** An address as the system writes it: 2001:DB8:0::1 is 2001:db8::1, and ::ffff:10.0.0.1 is 10.0.0.1. */
+export function plainAddress(address: string): string {
+  const [plain = "", zone] = withoutPrefix(address).split("%");
+  if (isIP(plain) !== 6) return plain;
+  const { hostname } = new URL(`http://[${plain}]`);
+  return hostname.slice(1, -1) + (zone === undefined ? "" : `%${zone}`);
+}
+
+/** A dual-stack socket writes IPv4 addresses as IPv6 ones. */
+function withoutPrefix(address: string): string {
+  return address.replace(/^::ffff:(?=\d+\.)/i, "");
+}
+
 /**
  * The address of whoever is connected; `unix` for a Unix socket. Empty when the connection was gone before it could be
  * asked: that is nobody, who is trusted with nothing.
  */
 export function peerOf(request: IncomingMessage): string {
-  const address = request.socket.remoteAddress?.replace(/^::ffff:(?=\d+\.)/i, "");
+  const address = withoutPrefix(request.socket.remoteAddress ?? "");
   return address || (localRequests.has(request) ? "unix" : "");
 }
 

@@ -5,7 +5,7 @@ import { isIP } from "node:net";
 import { messageOf, UsageError } from "../core/errors.ts";
 import { limitConnections } from "./connections.ts";
 
-export { clientAddress, isFromProxy, networkOf, peerOf } from "./connections.ts";
+export { clientAddress, isFromProxy, networkOf, peerOf, plainAddress } from "./connections.ts";
 
 /** The parts of a small HTTP server that hook-server and slave-server share: addresses, limits, bodies, answers. */
 
