@@ -5,6 +5,7 @@ import { existsSync } from "node:fs";
 import process from "node:process";
 import { test } from "uvu";
 import { type RunResult, runCommand } from "./run.ts";
+import { prepare } from "./prepare.ts";
 import { testUnless } from "./skip.ts";
 
 /** Why there can be no gpg here; undefined when there is one. */
@@ -13,7 +14,7 @@ export const needsGpg = existsSync("/usr/bin/gpg") ? undefined : "needs gpg (apt
 /** A gpg home for the tests of a file, which are skipped without gpg. Its path is undefined then. */
 export function gpgTests(): { gpgTest: typeof test; home: GpgHome } {
   const home = {} as GpgHome;
-  test.before(async () => {
+  prepare(test, async () => {
     if (!needsGpg) Object.assign(home, await gpgHome());
   });
   test.after(() => home.close?.());

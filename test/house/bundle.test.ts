@@ -5,6 +5,7 @@ import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { readBuildLine } from "../../lib/core/version.ts";
+import { prepare } from "../helpers/prepare.ts";
 import { runCommand } from "../helpers/run.ts";
 import { current, root } from "../helpers/runtime.ts";
 import { testUnless } from "../helpers/skip.ts";
@@ -63,7 +64,7 @@ async function makeBundle(from: string, to: string): Promise<void> {
   await runCommand([...node, from, to], { cwd: root, expect: 0 });
 }
 
-test.before(async () => {
+prepare(test, async () => {
   await mkdir(join(folder, "scripts"));
   await mkdir(alone);
   await writeFile(join(folder, "scripts/all.ts"), source);

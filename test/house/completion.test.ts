@@ -7,6 +7,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { completionOf } from "../../tools/ship/completion.ts";
 import { describeScripts } from "../../tools/ship/describe.ts";
+import { prepare } from "../helpers/prepare.ts";
 import { runCommand, runScript, scriptArgv } from "../helpers/run.ts";
 import { root } from "../helpers/runtime.ts";
 import { testUnless } from "../helpers/skip.ts";
@@ -17,7 +18,7 @@ const scripts = await describeScripts(existsSync(join(dist, "logs.mjs")) ? dist 
 const folder = tempDir("completion-");
 const site = join(folder, "site");
 
-test.before(async () => {
+prepare(test, async () => {
   for (const name of ["bash", "zsh", "fish", "bin", "site"]) await mkdir(join(folder, name));
   for (const script of scripts) {
     const { bash, zsh, fish } = completionOf(script, scripts);

@@ -6,6 +6,7 @@ import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { version } from "../../lib/core/version.ts";
+import { prepare } from "../helpers/prepare.ts";
 import { runCommand } from "../helpers/run.ts";
 import { root } from "../helpers/runtime.ts";
 import { testUnless } from "../helpers/skip.ts";
@@ -21,7 +22,7 @@ const made = {
   npm: join(folder, `boatyard-${version}.tgz`),
   deb: join(folder, `boatyard_${version}_all.deb`),
 };
-test.before(async () => {
+prepare(test, async () => {
   const argv = ["node", "--import", "tsx", "tools/ship/package.ts", folder];
   const env = { npm_config_cache: join(folder, "cache") };
   await runCommand(argv, { cwd: root, env, expect: 0, timeout: 120_000 });

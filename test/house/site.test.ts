@@ -7,6 +7,7 @@ import * as assert from "uvu/assert";
 import { htmlOf } from "../../tools/site/markdown.ts";
 import { readSite } from "../../tools/site/pages.ts";
 import { needsChromium, startBrowser } from "../helpers/browser.ts";
+import { prepare } from "../helpers/prepare.ts";
 import { runCommand } from "../helpers/run.ts";
 import { root } from "../helpers/runtime.ts";
 import { needsCommand, testUnless } from "../helpers/skip.ts";
@@ -14,7 +15,7 @@ import { tempDir } from "../helpers/tmp.ts";
 
 const site = join(tempDir("site-"), "site");
 const files = new Map<string, string>();
-test.before(async () => {
+prepare(test, async () => {
   // by a push where that is possible here: build.yml, and uploads to the folder
   const tool = needsCommand("rsync") ? "tools/site.ts" : "tools/demo-site.ts";
   const argv = ["node", "--import", "tsx", tool, site];

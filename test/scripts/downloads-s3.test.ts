@@ -1,13 +1,14 @@
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { makeSite } from "../helpers/downloads.ts";
+import { prepare } from "../helpers/prepare.ts";
 import { makeBucket, needsS3, s3, s3Env, type TestBucket } from "../helpers/s3.ts";
 import { testUnless } from "../helpers/skip.ts";
 
 const test = suite();
 const withS3 = testUnless(test as never, needsS3);
 let bucket: TestBucket;
-test.before(async () => {
+prepare(test, async () => {
   if (!needsS3) bucket = await makeBucket();
 });
 test.after(async () => {

@@ -4,6 +4,7 @@ import { createServer as createHttps } from "node:https";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { makeSite } from "../helpers/downloads.ts";
+import { prepare } from "../helpers/prepare.ts";
 import { needsLocalhost, testUnless } from "../helpers/skip.ts";
 import { makeCertificate, startTunnelProxy } from "../helpers/tunnel.ts";
 
@@ -23,7 +24,7 @@ function port(server: { address: () => unknown }): number {
   return (server.address() as { port: number }).port;
 }
 
-test.before(async () => {
+prepare(test, async () => {
   for (const server of [secure, plain])
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
 });

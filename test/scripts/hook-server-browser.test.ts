@@ -10,12 +10,13 @@ import { type Builders, makeBuilders } from "../helpers/builders.ts";
 import { type HookServer, sha, startHooks } from "../helpers/hooks.ts";
 import { needsNats } from "../helpers/nats.ts";
 import { password, startPage, visit as visitAs } from "../helpers/page.ts";
+import { prepare } from "../helpers/prepare.ts";
 import { testUnless } from "../helpers/skip.ts";
 import { slowness, waitFor } from "../helpers/wait.ts";
 
 let browser: Browser;
 let builders: Builders | undefined;
-test.before(async () => {
+prepare(test, async () => {
   if (!needsChromium) browser = await startBrowser();
 });
 test.after(async () => await browser?.close());

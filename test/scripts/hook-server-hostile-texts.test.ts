@@ -7,11 +7,12 @@ import * as assert from "uvu/assert";
 import { needsChromium, startBrowser } from "../helpers/browser.ts";
 import { type HookServer, pushPayload, sha } from "../helpers/hooks.ts";
 import { startPage, visit as visitAs } from "../helpers/page.ts";
+import { prepare } from "../helpers/prepare.ts";
 import { testUnless } from "../helpers/skip.ts";
 import { waitFor } from "../helpers/wait.ts";
 
 let browser: Browser;
-test.before(async () => {
+prepare(test, async () => {
   if (!needsChromium) browser = await startBrowser();
 });
 test.after(async () => await browser?.close());

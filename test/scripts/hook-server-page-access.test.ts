@@ -8,6 +8,7 @@ import * as assert from "uvu/assert";
 import { needsChromium, startBrowser } from "../helpers/browser.ts";
 import { type HookServer, pushPayload, sha } from "../helpers/hooks.ts";
 import { password, startPage, visit } from "../helpers/page.ts";
+import { prepare } from "../helpers/prepare.ts";
 import { testUnless } from "../helpers/skip.ts";
 import { slowness, waitFor } from "../helpers/wait.ts";
 
@@ -18,7 +19,7 @@ let failed = "";
 let good = "";
 let running = "";
 
-test.before(async () => {
+prepare(test, async () => {
   if (needsChromium) return;
   browser = await startBrowser();
   server = await startPage({

@@ -10,6 +10,7 @@ import * as assert from "uvu/assert";
 import { test } from "uvu";
 import { type HookServer, http, makeYard, sha, startHooks } from "../helpers/hooks.ts";
 import { get, pageYard, password, post, signIn } from "../helpers/page.ts";
+import { prepare } from "../helpers/prepare.ts";
 import { testUnless } from "../helpers/skip.ts";
 import { waitFor } from "../helpers/wait.ts";
 
@@ -42,7 +43,7 @@ const lastId = (text: string) => [...text.matchAll(/^id: (.+)$/gm)].at(-1)?.[1] 
 /** One for the tests that change nothing there, with a run that has ended. */
 let shared: HookServer;
 let ended = "";
-test.before(async () => {
+prepare(test, async () => {
   shared = await startHooks(
     await pageYard({
       job: "printf 'fine\\nall \\033[31mred\\033[0m words\\n\\033[91merror\\033[0m: it broke\\n'",

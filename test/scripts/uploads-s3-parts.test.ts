@@ -3,6 +3,7 @@ import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { prepare } from "../helpers/prepare.ts";
 import { startScript } from "../helpers/run.ts";
 import { makeBucket, needsS3, s3Env, startS3Proxy, type TestBucket } from "../helpers/s3.ts";
 import { makeSite } from "../helpers/s3-site.ts";
@@ -13,7 +14,7 @@ import { waitFor } from "../helpers/wait.ts";
 const s3Test = testUnless(test, needsS3);
 const home = tempDir();
 let bucket: TestBucket;
-test.before(async () => {
+prepare(test, async () => {
   if (!needsS3) bucket = await makeBucket();
 });
 test.after(async () => {

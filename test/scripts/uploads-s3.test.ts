@@ -2,6 +2,7 @@ import { mkdir, rm, symlink, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { prepare } from "../helpers/prepare.ts";
 import { writeFiles } from "../helpers/repos.ts";
 import { runScript } from "../helpers/run.ts";
 import { current } from "../helpers/runtime.ts";
@@ -13,7 +14,7 @@ import { tempDir } from "../helpers/tmp.ts";
 const s3Test = testUnless(test, needsS3);
 const home = tempDir();
 let bucket: TestBucket;
-test.before(async () => {
+prepare(test, async () => {
   if (!needsS3) bucket = await makeBucket();
 });
 test.after(async () => {

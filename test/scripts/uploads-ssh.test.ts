@@ -5,6 +5,7 @@ import { createServer, connect, type Server } from "node:net";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { prepare } from "../helpers/prepare.ts";
 import { git, makeRepo, writeFiles } from "../helpers/repos.ts";
 import { processesOf } from "../helpers/leftovers.ts";
 import { type RunOptions, runCommand, runScript, startScript } from "../helpers/run.ts";
@@ -16,7 +17,7 @@ import { waitFor } from "../helpers/wait.ts";
 const sshTest = testUnless(test, needsSshd);
 const home = tempDir();
 let sshd: TestSshd;
-test.before(async () => {
+prepare(test, async () => {
   if (!needsSshd) sshd = await startSshd();
 });
 test.after(async () => {

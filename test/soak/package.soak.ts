@@ -8,6 +8,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { version } from "../../lib/core/version.ts";
 import { bootDebian, debianNode, noBootedDebian } from "../helpers/debian.ts";
+import { prepare } from "../helpers/prepare.ts";
 import { runCommand } from "../helpers/run.ts";
 import { root } from "../helpers/runtime.ts";
 import { needsCommand, testUnless } from "../helpers/skip.ts";
@@ -41,7 +42,7 @@ const sums = async (out: string) =>
     ),
   );
 
-test.before(async () => {
+prepare(test, async () => {
   await pack(join(folder, "one"), "022");
 });
 

@@ -5,6 +5,7 @@ import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { prepare } from "../helpers/prepare.ts";
 import { runCommand, runScript, startScript } from "../helpers/run.ts";
 import { makeBucket, needsS3, s3, s3Env, startS3Proxy, type TestBucket } from "../helpers/s3.ts";
 import { needsRoot, testUnless } from "../helpers/skip.ts";
@@ -16,7 +17,7 @@ const scaled = (full: number, least: number) => Math.max(least, Math.round(full 
 const s3Test = testUnless(test, needsS3);
 const home = tempDir();
 let bucket: TestBucket;
-test.before(async () => {
+prepare(test, async () => {
   if (!needsS3) bucket = await makeBucket();
 });
 test.after(async () => {

@@ -13,6 +13,7 @@ import {
 import { generateSigningKey, openPrivateKey, signDetached } from "../../../lib/openpgp/sign.ts";
 import { Signatures } from "../../../lib/openpgp/verify.ts";
 import { type GpgHome, gpgHome, needsGpg } from "../../helpers/gpg.ts";
+import { prepare } from "../../helpers/prepare.ts";
 import { testUnless } from "../../helpers/skip.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 
@@ -22,7 +23,7 @@ const data = Buffer.from("an archive's bytes\n");
 const file = join(folder, "data");
 writeFileSync(file, data);
 let home: GpgHome;
-test.before(async () => {
+prepare(test, async () => {
   if (!needsGpg) home = await gpgHome();
 });
 test.after(async () => {

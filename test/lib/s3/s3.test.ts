@@ -6,6 +6,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { openS3, type S3Store } from "../../../lib/s3/s3.ts";
 import { explainS3, isTransient } from "../../../lib/s3/errors.ts";
+import { prepare } from "../../helpers/prepare.ts";
 import { makeBucket, needsS3, s3, s3Env, type TestBucket } from "../../helpers/s3.ts";
 import { testUnless } from "../../helpers/skip.ts";
 import { tempDir } from "../../helpers/tmp.ts";
@@ -13,7 +14,7 @@ import { tempDir } from "../../helpers/tmp.ts";
 const s3Test = testUnless(test, needsS3);
 let bucket: TestBucket;
 let store: S3Store;
-test.before(async () => {
+prepare(test, async () => {
   if (needsS3) return;
   Object.assign(process.env, s3Env(tempDir()));
   bucket = await makeBucket();
