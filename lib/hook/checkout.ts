@@ -2,7 +2,7 @@ import { isSha } from "../core/names.ts";
 import { quoteWord, type Shell } from "../exec/exec.ts";
 import { userEnvironment, wordsFor } from "../exec/users.ts";
 import { gitIn, textOf } from "../git/git.ts";
-import type { RepoConfig } from "./config.ts";
+import type { HookConfig, RepoConfig } from "./config.ts";
 import type { RunRecord, RunState } from "./records.ts";
 import { secluded } from "./run-command.ts";
 
@@ -20,12 +20,19 @@ export async function checkoutBranch(repo: RepoConfig): Promise<string | undefin
   return await textOf(git`git symbolic-ref --quiet --short HEAD`).catch(() => undefined);
 }
 
-/** The commit of a tag (`refs/tags/v1.2.3`) that was fetched; undefined: the checkout does not have it. */
-export async function tagCommit(repo: RepoConfig, ref: string): Promise<string | undefined> {
+/** The commit of a release whose forge has not told it, as statuses need it: that of its tag, once the checkout has that. */
+export async function builtCommit(
+  { repo: name, kind, ref, sha, built }: RunRecord,
+  { repos, forges }: Pick<HookConfig, "repos" | "forges">,
+): Promise<string | undefined> {
+  const repo = repos.get(name);
+  if (kind !== "release" || sha !== undefined || !repo || forges.length === 0) return built;
   const git = gitAs(repo)({ timeout: 5000 });
   const commit = `${ref}^{commit}`;
-  const sha = await textOf(git`git rev-parse --verify --quiet --end-of-options ${commit}`);
-  return isSha(sha) ? sha : undefined;
+  const found = await textOf(git`git rev-parse --verify --quiet --end-of-options ${commit}`).catch(
+    () => "",
+  );
+  return isSha(found) ? found : undefined;
 }
 
 /** Why a push that came when the checkout had no branch does not run now; undefined: it does. */

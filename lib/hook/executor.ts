@@ -1,5 +1,5 @@
 import { exitCodeOf, messageOf, systemCode } from "../core/errors.ts";
-import { notCheckedOut, tagCommit } from "./checkout.ts";
+import { builtCommit, notCheckedOut } from "./checkout.ts";
 import type { RepoConfig } from "./config.ts";
 import type { Entry } from "./entry.ts";
 import { hasEnded, recordOf, type RunRecord, type RunState } from "./records.ts";
@@ -32,6 +32,9 @@ interface Stop {
   readonly cancelledBy?: string;
 }
 
+/** A run that is worked on. `stop` came before there was a process, or is on its way to it. */
+type Active = { running?: Running; stop?: Stop };
+
 interface ExecutorParts extends RunStepsParts, RunStatesParts {
   /** An entry's payload; what the entry superseded is on disk as superseded before this resolves. */
   payloadOf: (entry: Entry) => Promise<Uint8Array>;
@@ -48,7 +51,7 @@ export class Executor {
   readonly #parts: ExecutorParts;
   readonly #states: RunStates;
   readonly #steps: RunSteps;
-  readonly #active = new Map<string, { running?: Running; stop?: Stop }>();
+  readonly #active = new Map<string, Active>();
   /** How often a run found its checkout busy. */
   readonly #busy = new Map<string, number>();
   /** What becomes of runs under way when the server ends. */
@@ -67,6 +70,8 @@ export class Executor {
       await this.#states.starting(record, await this.#parts.payloadOf(entry), repo.user);
       const end = record.onlyIfCheckedOut && (await notCheckedOut(record, repo));
       if (end) return { ended: await this.end(record, end.state, { reason: end.reason }) };
+      const stop = this.#active.get(record.id)?.stop;
+      if (stop) return await this.endAsAsked(record, stop);
       const running = await this.#steps.startScript(record, repo);
       const what = [record.kind, record.ref, record.sha ?? ""].join(" ").trimEnd();
       this.#parts.log.info(`run ${record.id} of ${record.repo} started: ${what}`);
@@ -166,14 +171,27 @@ export class Executor {
     return this.#parts.records.get(entry.id) ?? recordOf(entry);
   }
 
-  /** Work on a run that is under way. Whatever goes wrong in it ends that run or lets it wait, not the server. */
+  /** Work on a run that is under way. */
   private async attempt(record: RunRecord, work: () => Promise<Result>): Promise<Result> {
-    this.#active.set(record.id, {});
+    const active: Active = {};
+    this.#active.set(record.id, active);
+    try {
+      const result = await this.resultOf(record, work);
+      // whoever asked for its end was told that it comes
+      if ("notBefore" in result && active.stop) return await this.endAsAsked(record, active.stop);
+      return result;
+    } finally {
+      this.#active.delete(record.id);
+    }
+  }
+
+  /** Whatever goes wrong in a run ends that run or lets it wait, not the server. */
+  private async resultOf(record: RunRecord, work: () => Promise<Result>): Promise<Result> {
     try {
       return await work();
     } catch (error) {
       let reason = messageOf(error);
-      if (record.state === "starting" && shortages.has(systemCode(error) ?? "")) {
+      if (record.state !== "running" && shortages.has(systemCode(error) ?? "")) {
         this.#parts.log.warn(
           `run ${record.id} of ${record.repo} cannot start: ${reason}; it waits`,
         );
@@ -186,8 +204,6 @@ export class Executor {
         reason = "an error of hook-server; see its log";
       }
       return { ended: await this.end(record, "failed", { reason }) };
-    } finally {
-      this.#active.delete(record.id);
     }
   }
 
@@ -205,10 +221,7 @@ export class Executor {
     if (outcome.how === "left") return { left: true };
     const stop = this.#active.get(record.id)?.stop;
     if (outcome.how === "exit") record.exit = outcome.code;
-    if (outcome.how === "stopped" && stop) {
-      record.cancelledBy = stop.cancelledBy;
-      return { ended: await this.end(record, stop.state, { reason: stop.why, by: stop.by }) };
-    }
+    if (outcome.how === "stopped" && stop) return await this.endAsAsked(record, stop);
     if (outcome.how === "stopped" || outcome.how === "lost") {
       await this.#states.interrupted(record);
       return { notBefore: 0 };
@@ -227,24 +240,21 @@ export class Executor {
     return { ended: await this.end(record, "succeeded", { reason: record.met }) };
   }
 
+  private async endAsAsked(record: RunRecord, { state, why, by, cancelledBy }: Stop) {
+    record.cancelledBy = cancelledBy;
+    return { ended: await this.end(record, state, { reason: why, by }) };
+  }
+
   private async end(
     record: RunRecord,
     state: RunState,
     why: { reason?: string | undefined; by?: string | undefined },
   ): Promise<RunRecord> {
-    await this.findTag(record);
+    // most forges name a branch with a release; what its tag is, the checkout knows once it was fetched
+    record.built = await builtCommit(record, this.#parts.settings.config);
     const ended = await this.#states.ended(record, state, why);
     this.#busy.delete(record.id);
     return ended;
-  }
-
-  /** Most forges name a branch with a release; what its tag is, the checkout knows once it was fetched. */
-  private async findTag(record: RunRecord): Promise<void> {
-    const { repos, forges } = this.#parts.settings.config;
-    const repo = repos.get(record.repo);
-    if (record.kind !== "release" || record.sha !== undefined || !repo || forges.length === 0)
-      return;
-    record.built = await tagCommit(repo, record.ref).catch(() => undefined);
   }
 
   /** The checkout was busy: the run waits, longer each time. */

@@ -106,7 +106,13 @@ export class Queue<Entry extends Waiting> {
     this.changes += 1;
     if (!again) return undefined;
     lane.notBefore = again.notBefore;
+    return this.addAgain(entry);
+  }
+
+  /** Let an entry wait again, in its former place: see `add`. */
+  addAgain(entry: Entry): { superseded: Entry; by: Entry } | undefined {
     const result = this.add(entry);
+    const lane = this.lane(entry.repo);
     lane.waiting = new Map([...lane.waiting].sort(([, a], [, b]) => a.order - b.order));
     return result;
   }

@@ -21,6 +21,8 @@ export class Scheduler {
   readonly #parts: SchedulerParts;
   /** What runs and waits: others only look at it. */
   readonly queue = new Queue<Entry>();
+  /** Runs that waited and are being cancelled. */
+  readonly #cancelling = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
   #draining = false;
   /** Called when nothing runs any more. */
@@ -118,12 +120,20 @@ export class Scheduler {
     const why = "cancelled by hand";
     if (this.#parts.executor.stop(id, { why, state: "cancelled", cancelledBy: by })) return true;
     const entry = [...this.queue.entries()].find((each) => each.id === id);
-    if (!entry) return false;
-    // with a folder it can be run again
-    await this.#parts.executor.makeFolder(entry);
-    // its turn may have come meanwhile
-    if (!this.queue.remove(entry)) return await this.cancel(id, by);
-    this.#parts.onEnded(entry, await this.#parts.executor.cancel(entry, why, by));
+    // its turn must not come meanwhile
+    if (!entry || !this.queue.remove(entry)) return this.#cancelling.has(id);
+    this.#cancelling.add(id);
+    try {
+      // with a folder it can be run again
+      await this.#parts.executor.makeFolder(entry).catch((error: unknown) => {
+        this.supersede(this.queue.addAgain(entry));
+        this.schedule();
+        throw error;
+      });
+      this.#parts.onEnded(entry, await this.#parts.executor.cancel(entry, why, by));
+    } finally {
+      this.#cancelling.delete(id);
+    }
     return true;
   }
 

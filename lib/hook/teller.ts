@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Mask } from "../core/mask.ts";
 import { cleanLine } from "../core/clean.ts";
 import { messageOf } from "../core/errors.ts";
@@ -98,8 +99,10 @@ export class Teller {
       .then(() => this.handOver(record))
       .catch((error: unknown) => {
         this.#parts.log.warn(`telling of run ${record.id}: ${messageOf(error)}; tried again`);
-        const timer = setTimeout(() => !signal.aborted && this.hand(record), retryDelay);
-        signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
+        sleep(retryDelay, undefined, { signal }).then(
+          () => this.hand(record),
+          () => {},
+        );
       });
   }
 

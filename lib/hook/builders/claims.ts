@@ -207,7 +207,7 @@ export class Claims {
         const there = await bucket.get(keyOf(repo));
         if (there && parseClaim(there)?.token !== token) break;
         if (performance.now() - claim.since > lease * stopAfter) break;
-        // the bus has lost it: nobody else takes it yet, see #mayCreate
+        // the bus has lost it: nobody else takes it yet, see mayCreate
         claim.revision = there?.revision ?? 0;
       }
       this.lose(claim);
