@@ -158,7 +158,8 @@ export async function endTree(
     // a chain of forks is never seen in /proc: only the kernel knows that it goes on
     const goesOn = tree.cgroup !== undefined && (await isPopulated(tree.cgroup));
     const members = await look();
-    if (!goesOn && (await alive()).length === 0) return 0;
+    // once more: the last one may have forked, and ended, while this look was under way
+    if (!goesOn && (await alive()).length === 0 && (await look()).length === 0) return 0;
     // forked while it was looked for, by one that has ended since; what a handler of TERM starts has its parent
     tell(orphansOf(members));
     await sleep(20);
@@ -172,7 +173,7 @@ export async function endTree(
   for (let pass = 0; pass < 50; pass++) {
     await look();
     const left = await alive();
-    if (left.length === 0) break;
+    if (left.length === 0 && (await look()).length === 0) break;
     for (const pid of left) {
       send(pid, "SIGKILL");
       killed.add(pid);
