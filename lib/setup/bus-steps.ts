@@ -28,7 +28,7 @@ export function certificate(options: OwnedPath & { key: OwnedPath; address: stri
       const [one, other] = [await inRoot(root, path), await inRoot(root, key.path)];
       const [found, keyFound] = [await find(one, options), await find(other, key)];
       if (!found || found.isEmpty || !keyFound || keyFound.isEmpty) return "make";
-      const there = new X509Certificate(await readFile(one));
+      const there = readCertificate(one, await readFile(one));
       if ((isAddress ? there.checkIP(address) : there.checkHost(address)) === undefined)
         throw new Refused(
           `${one} is for ${cleanLine(there.subjectAltName?.replace(/^(?:DNS|IP Address):/, "") ?? "nobody")}, not for ${address}; name that by --address, or remove ${path} for a new one, of which all need a copy`,
@@ -49,6 +49,16 @@ export function certificate(options: OwnedPath & { key: OwnedPath; address: stri
       withOwnerLine(key, "z", ({ owner }) => certificate({ ...options, key: { ...key, owner } })),
     undo: { step: bothRemoved(path, key.path), data: true },
   };
+}
+
+function readCertificate(path: string, text: Buffer): X509Certificate {
+  try {
+    return new X509Certificate(text);
+  } catch {
+    throw new Refused(
+      `${path} is not a certificate; put it right, or remove it for a new one, of which all need a copy`,
+    );
+  }
 }
 
 function bothRemoved(...paths: [string, string]): Step {

@@ -45,6 +45,10 @@ testUnless(test, noWalk)(
       otherName.stderr,
       "is for localhost, not for bus.example.com; name that by --address",
     );
+    await sh("cd /etc/boatyard; cp bus.crt /root/kept.crt; echo damaged >bus.crt");
+    const damaged = await sh(`${setup} bus --address localhost --yes`, 4);
+    assert.match(damaged.stderr, "bus.crt is not a certificate; put it right, or remove it");
+    await sh("cat /root/kept.crt >/etc/boatyard/bus.crt");
 
     // the master, and what it says is typed on the machine of the bus
     const type = async (told: string) => {
