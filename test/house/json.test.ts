@@ -271,6 +271,12 @@ test("launchfit", async () => {
   await compare("launchfit stop", "launchfit", ["stop", ...dir]);
   await running.exited;
   await compare("launchfit list --all", "launchfit", ["list", "--all", fresh, tempDir()]);
+  const killed = await app.launch();
+  await waitFor(async () => (await app.ask()) !== "ECONNREFUSED");
+  await killed.stop("SIGKILL");
+  await compare("launchfit status", "launchfit", ["status", ...dir]);
+  const next = await app.launch();
+  await next.stop();
   await appendFile(
     join(app.folder, "launchify.yml"),
     "notify: [{ command: 'true' }, { command: 'false' }]\n",
