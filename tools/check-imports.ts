@@ -25,6 +25,7 @@ const shared: Record<string, readonly string[]> = {
     "cgroups",
     "delegation",
     "descriptors",
+    "claim",
   ],
   files: ["files", "lock"],
   http: ["server", "proxy", "systemd"],
@@ -37,7 +38,7 @@ const shared: Record<string, readonly string[]> = {
   notify: ["notify"],
   statuses: ["statuses"],
   log: ["format", "writer", "rotate", "parts", "compress", "tail"],
-  run: ["stage", "stage-file", "output", "report", "environment", "claim"],
+  run: ["stage", "stage-file", "output", "report", "environment"],
   page: ["page"],
   "web-folder": ["version-file", "web-folder", "trust", "floors", "key-set"],
 };

@@ -10,7 +10,7 @@ import {
   removeStaleTemporaries,
   temporaryBeside,
 } from "../files/files.ts";
-import { checkClaim } from "../run/claim.ts";
+import { checkClaim } from "../exec/claim.ts";
 import {
   archiveName,
   isAppName,

@@ -6,7 +6,7 @@ import { shortSha } from "../core/names.ts";
 import { findScript } from "../exec/scripts.ts";
 import { exists, readIfThere } from "../files/files.ts";
 import { type Checkout, excludeFromGit } from "../git/checkout.ts";
-import { checkClaim } from "../run/claim.ts";
+import { checkClaim } from "../exec/claim.ts";
 import type { Output } from "../run/output.ts";
 import { isBad, type Outcome, type StageContext, type StageResult } from "../run/stage.ts";
 import { defaultOut } from "./folder.ts";

@@ -7,7 +7,7 @@ import { acquireLock } from "../files/lock.ts";
 import { didYouMean } from "../core/names.ts";
 import type { Terminal } from "../core/terminal.ts";
 import { formatSize } from "../core/units.ts";
-import { checkClaim } from "../run/claim.ts";
+import { checkClaim } from "../exec/claim.ts";
 import { readUploadsConfig, type Target } from "./config.ts";
 import { scanFolder } from "./folder.ts";
 import type { Job, Outcome } from "./job.ts";

@@ -3,7 +3,7 @@ import { resolve } from "node:path";
 import type { Terminal } from "../../core/terminal.ts";
 import { messageOf, UsageError } from "../../core/errors.ts";
 import { isSafeRef, isSha } from "../../core/names.ts";
-import { checkClaim } from "../../run/claim.ts";
+import { checkClaim } from "../../exec/claim.ts";
 import { checkBase } from "../repo/remote.ts";
 import { checkRepo } from "../settings.ts";
 import { readBus } from "./bus.ts";
