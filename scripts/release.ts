@@ -31,9 +31,8 @@ const command = defineCommand({
       env: "RELEASE_TAG",
       help: "the tag to release",
       complete: async ({ args }) => {
-        const { gitIn } = await import("../lib/git/git.ts");
-        const { stdout } = await gitIn(args[0] ?? ".")`git tag --list --sort=-creatordate`;
-        return stdout.split("\n").slice(0, 100);
+        const { newestTags } = await import("../lib/release/release.ts");
+        return await newestTags(args[0] ?? ".");
       },
     },
     sha: {

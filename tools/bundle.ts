@@ -5,7 +5,7 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { build, type BuildOptions, type OutputFile, type Plugin, transform } from "esbuild";
 import { type Build, buildLine, version } from "../lib/core/version.ts";
-import { gitIn } from "../lib/git/git.ts";
+import { $ } from "../lib/exec/exec.ts";
 
 const root = fileURLToPath(new URL("../", import.meta.url));
 
@@ -75,7 +75,7 @@ const namedExports: Plugin = {
 
 /** The commit that is checked out, so that the same commit gives the same bytes; none where git knows nothing. */
 async function buildOf(folder: string): Promise<Build> {
-  const git = gitIn(folder, { nothrow: true });
+  const git = $({ cwd: folder, nothrow: true });
   const { ok, stdout } = await git`git log -1 --abbrev=12 ${"--format=%h %ct"}`;
   if (!ok) return { version };
   const [commit, seconds] = stdout.trim().split(" ");

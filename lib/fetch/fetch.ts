@@ -28,6 +28,7 @@ import {
  * checked, and only then does the promise resolve. The caller puts the file in its place.
  */
 export type { Fetched, FetchRequest };
+export { basicAuthorization } from "../http/proxy.ts";
 export { FetchFailed, parseRetryAfter, reasonOf } from "./retry.ts";
 export { type Answer, request, type RequestOptions } from "./send.ts";
 

@@ -2,7 +2,6 @@ import { messageOf } from "../core/errors.ts";
 import { parseDuration, parseSize } from "../core/units.ts";
 import { parseListen } from "../http/server.ts";
 import { notifySchema, type readTargets } from "../notify/notify.ts";
-import { normalFingerprint } from "../openpgp/keys.ts";
 import { appNames, isAppName } from "../web-folder/version-file.ts";
 import { alsoJson, type JsonSchema, type Schema, y } from "../config/yaml.ts";
 
@@ -135,8 +134,7 @@ const fingerprints = changed(
   y.oneOrMore(
     y.string({ match: /^[0-9A-Fa-fx\s:]{8,130}$/, what: "an OpenPGP fingerprint in hex" }),
   ),
-  (all) =>
-    all.map((each) => normalFingerprint(each) ?? each.replace(/[\s:]|0x/gi, "").toUpperCase()),
+  (all) => all.map((each) => each.replace(/[\s:]|0x/gi, "").toUpperCase()),
 );
 const gpgKeys = { key: key(fingerprints, [] as string[]) };
 const gpg = changed(mapOf(gpgKeys), ({ key: pins }) => ({ key: (pins as string[]) ?? [] }));

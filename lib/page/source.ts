@@ -1,6 +1,5 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Mask } from "../core/mask.ts";
-import type { Result } from "../log/format.ts";
 
 /** What the page shows and may ask for: hook-server gives it, and the page knows no more of the server than this. */
 
@@ -33,7 +32,8 @@ export interface StatusSettings {
 
 export interface Stage {
   readonly name: string;
-  readonly result?: Result | undefined;
+  /** None while it runs. */
+  readonly result?: "ok" | "failed" | "skipped" | "timeout" | "cancelled" | undefined;
   readonly started: string;
   readonly seconds?: number | undefined;
   readonly why?: string | undefined;

@@ -8,6 +8,7 @@ import { isSafeRef } from "../core/names.ts";
 import { findScript } from "../exec/scripts.ts";
 import { acquireLock } from "../files/lock.ts";
 import { excludeFromGit, findCheckout, stateFolder } from "../git/checkout.ts";
+import { gitIn } from "../git/git.ts";
 import { stageEnvironment } from "../run/environment.ts";
 import { createOutput, startRun } from "../run/output.ts";
 import type { RunSummary } from "../run/report.ts";
@@ -37,6 +38,12 @@ export interface ReleaseOptions {
 export interface ReleaseResult extends RunSummary {
   tag: string;
   sha?: string | undefined;
+}
+
+/** The newest tags of a checkout, for the shell's completion. */
+export async function newestTags(dir: string): Promise<string[]> {
+  const { stdout } = await gitIn(dir)`git tag --list --sort=-creatordate`;
+  return stdout.split("\n").slice(0, 100);
 }
 
 /**

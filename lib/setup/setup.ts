@@ -18,6 +18,8 @@ import {
 
 /** setup: facts are read (machine.ts), a plan is made of them (plan-*.ts: pure), shown, and done here. */
 
+export type { BusUser } from "../bus/users.ts";
+export { readSecretFile } from "../config/secrets.ts";
 export { checkMachine } from "./check.ts";
 export type { Forge } from "./forge.ts";
 export { readFacts } from "./machine.ts";

@@ -1,6 +1,5 @@
 import { createHash } from "node:crypto";
-import { basicAuthorization } from "../http/proxy.ts";
-import { type Answer, parseRetryAfter } from "../fetch/fetch.ts";
+import { type Answer, basicAuthorization, parseRetryAfter } from "../fetch/fetch.ts";
 
 /**
  * The commit status APIs of the forges: which request a state becomes, and what an answer means. Pure. The sources are

@@ -1,6 +1,6 @@
-import type { BusUser } from "../../lib/bus/users.ts";
 import { defineCommand } from "../../lib/cli/command.ts";
 import { UsageError } from "../../lib/core/errors.ts";
+import type { BusUser } from "../../lib/setup/setup.ts";
 import { common, facts, options, planned, readPem } from "./flags.ts";
 
 const addCommand = defineCommand({

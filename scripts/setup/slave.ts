@@ -36,8 +36,7 @@ export const slaveCommand = defineCommand({
     ["setup slave --secret-file master.secret", "with the master's, which was copied here"],
   ],
   run: async (input) => {
-    const { readSecretFile } = await import("../../lib/config/secrets.ts");
-    const { busNotes, planSlave, setUp } = await import("../../lib/setup/setup.ts");
+    const { busNotes, planSlave, readSecretFile, setUp } = await import("../../lib/setup/setup.ts");
     const { groups, "secret-file": secretFile } = input.flags;
     // one that cannot be taken is said before anything is touched
     if (secretFile !== undefined) await readSecretFile(secretFile);
