@@ -1,5 +1,5 @@
-// Writes what each script's --help says into its page in docs/, below "## Usage". A test compares the two; after a
-// change of a script's declaration run: npm run usage
+// Writes what `--help` says into the pages in docs/: below "## Usage" what the script says, below "### NAME COMMAND" what
+// that command does. A test compares them; after a change of a script's declaration run: npm run usage
 import { execFile } from "node:child_process";
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join, parse } from "node:path";
@@ -9,15 +9,18 @@ import { promisify } from "node:util";
 
 const root = fileURLToPath(new URL("../", import.meta.url));
 
+/** A block with the text of `--help`: its first line is `NAME COMMAND: summary`. */
+const block = /^```text\n([a-z-]+(?: [a-z]+)*): .*\n\nUsage\n[\s\S]*?^```$/gm;
+
 for (const file of await readdir(join(root, "scripts"))) {
   if (!file.endsWith(".ts")) continue;
-  const argv = ["--import", "tsx", join(root, "scripts", file), "--help"];
-  const { stdout } = await promisify(execFile)(process.execPath, argv);
   const page = join(root, "docs", `${parse(file).name}.md`);
-  const text = await readFile(page, "utf8");
-  const usage = /^(## Usage\n+```text\n)[\s\S]*?(?=```$)/m;
-  await writeFile(
-    page,
-    text.replace(usage, (_, title: string) => title + stdout),
-  );
+  let text = await readFile(page, "utf8");
+  for (const [old, command = ""] of text.matchAll(block)) {
+    const words = [...command.split(" ").slice(1), "--help"];
+    const argv = ["--import", "tsx", join(root, "scripts", file), ...words];
+    const { stdout } = await promisify(execFile)(process.execPath, argv);
+    text = text.replace(old, () => `\`\`\`text\n${stdout}\`\`\``);
+  }
+  await writeFile(page, text);
 }

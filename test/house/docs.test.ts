@@ -4,26 +4,24 @@ import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { root } from "../helpers/runtime.ts";
-import { testUnless } from "../helpers/skip.ts";
 import { runScript } from "../helpers/run.ts";
 
 const scripts = (await readdir(join(root, "scripts")))
   .filter((file) => file.endsWith(".ts"))
   .map((file) => file.slice(0, -3));
 
-const present: string[] = await readdir(join(root, "docs")).catch(() => []);
-for (const name of scripts) {
-  const missing = !present.includes(`${name}.md`) && "the page is not written yet";
-  testUnless(test, missing)(
-    `docs/${name}.md shows the usage that ${name} --help prints`,
-    async () => {
-      const page = await readFile(join(root, "docs", `${name}.md`), "utf8");
-      const usage = /^## Usage\n+```text\n([\s\S]*?)```$/m.exec(page)?.[1];
-      const { stdout } = await runScript(name, ["--help"], { expect: 0 });
-      assert.fixture(usage ?? "", stdout);
-    },
-  );
-}
+for (const name of scripts)
+  test(`docs/${name}.md shows what ${name} --help and its commands' --help print`, async () => {
+    const page = await readFile(join(root, "docs", `${name}.md`), "utf8");
+    const block = /^```text\n(([a-z-]+(?: [a-z]+)*): .*\n\nUsage\n[\s\S]*?)^```$/gm;
+    const shown = [...page.matchAll(block)];
+    assert.is(shown[0]?.[2], name);
+    for (const [, text = "", command = ""] of shown) {
+      const words = command.split(" ").slice(1);
+      const { stdout } = await runScript(name, [...words, "--help"], { expect: 0 });
+      assert.fixture(text, stdout);
+    }
+  });
 
 const pages = (await readdir(root, { recursive: true })).filter(
   (file) => file.endsWith(".md") && !/(^|\/)(node_modules|\.cache|dist|fixtures)\//.test(file),
