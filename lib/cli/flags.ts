@@ -107,7 +107,7 @@ export function allFlags(command: Command): Record<string, Flag> {
 
 /**
  * Which command a command line means, and its words: `logs rotate -n 3` is that of `rotate`, and `logs help rotate` is
- * `logs rotate --help`. `help` is an operand like any other where more than a subcommand's name follows (or `-- help`).
+ * `logs rotate --help`. `help` is an operand like any other before flags, and behind `--`.
  */
 export function choose(command: Command, argv: readonly string[]): [Command, readonly string[]] {
   const [first = "", ...rest] = argv;
@@ -115,10 +115,12 @@ export function choose(command: Command, argv: readonly string[]): [Command, rea
   if (sub) return choose(sub, rest);
   if (first !== "help") return [command, argv];
   const words = rest.filter((word) => word !== "--json");
+  if (words.some((word) => word.startsWith("-"))) return [command, argv];
   const json = words.length < rest.length ? ["--json"] : [];
-  if (words.length === 0) return [command, ["--help", ...json]];
-  const about = words.length === 1 ? subcommand(command, words[0] ?? "") : undefined;
-  return about ? [about, ["--help", ...json]] : [command, argv];
+  const [about, others] = choose(command, words);
+  return others.length === 0
+    ? [about, ["--help", ...json]]
+    : [{ ...about, minArgs: 0, maxArgs: 0 }, others];
 }
 
 function subcommand({ subcommands }: Command, name: string): Command | undefined {

@@ -53,6 +53,16 @@ test("docs/json.md has a section for every command, but for those that print not
     if (!silent.includes(name)) assert.match(titles, new RegExp(`\`${name}[\` ]`), name);
 });
 
+test("help tells of a command below another one, and names the nearest of one that there is not", async () => {
+  assert.match(await stdoutOf("setup", "help", "bus", "add"), /^setup bus add: /);
+  assert.is(
+    await stdoutOf("boatyard", "help", "setup", "bus", "add"),
+    await stdoutOf("setup", "bus", "add", "--help"),
+  );
+  const { stderr } = await runScript("setup", ["help", "serevr"], { expect: 2 });
+  assert.match(stderr, 'unexpected operand "serevr" (did you mean "server"?); see setup --help');
+});
+
 test("-V tells the version also where --version is a flag of the command's own", async () => {
   assert.is(await stdoutOf("release", "pack", "-V"), await stdoutOf("release", "--version"));
   assert.match(await stdoutOf("release", "pack", "--help"), /^ {2}-V /m);
@@ -106,7 +116,7 @@ test("an unknown command is refused with the nearest known one, and a missing fi
   const flags = await runScript("boatyard", ["bild", "x", "--only", "test"], { expect: 2 });
   assert.is(flags.stderr, wrong.stderr);
   const more = await runScript("boatyard", ["help", "release", "pack", "x"], { expect: 2 });
-  assert.match(more.stderr, /unexpected operand "pack"; see release --help/);
+  assert.match(more.stderr, /unexpected operand "x"; see release pack --help/);
   const [file = ""] = scriptArgv("boatyard").slice(-1);
   if (!file.endsWith(".mjs")) return;
   const alone = join(tempDir(), "boatyard.mjs");

@@ -44,7 +44,9 @@ test("https slaves: the authority of --ca is believed, a stranger's certificate 
       "--retries",
       "0",
     ];
-    return (await runScript("server-update", ["site", ...flags, ...args], { expect })).stdout;
+    // else root's state is the machine's own
+    const options = { env: { XDG_STATE_HOME: dir }, expect };
+    return (await runScript("server-update", ["site", ...flags, ...args], options)).stdout;
   };
   try {
     await update("127.0.0.1", ["--ca", slave.ca], 0);
