@@ -1,6 +1,7 @@
 // A real nats-server with JetStream, configured by templates/nats.conf.
 import type { KeyObject } from "node:crypto";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { keyOfSeed, newSeed, nkeyOf } from "../../lib/bus/nkey.ts";
 import { type BusUser, formatUser } from "../../lib/bus/users.ts";
@@ -88,4 +89,69 @@ export async function startBus(tls?: Certificate): Promise<TestBus> {
   };
   await bus.start();
   return bus;
+}
+
+/** A way to a bus on which messages can be kept back. */
+export type BusProxy = {
+  port: number;
+  /** Keep back what a client sends, by its subject and text, from the first that fits; `sent` resolves when there is one. */
+  hold: (fits: (subject: string, text: string) => boolean) => {
+    sent: Promise<void>;
+    release: () => void;
+  };
+  close: () => void;
+};
+
+/** Start one, before a server without TLS. */
+export async function startBusProxy(busUrl: string): Promise<BusProxy> {
+  const { hostname, port } = new URL(busUrl);
+  let fits: ((subject: string, text: string) => boolean) | undefined;
+  let onSent = () => {};
+  const held: (() => void)[] = [];
+  const sockets = new Set<Socket>();
+  const server = createServer((client) => {
+    const upstream = connect(Number(port), hostname);
+    for (const socket of [client, upstream]) {
+      sockets.add(socket);
+      socket.on("error", () => {});
+      socket.on("close", () => [client, upstream].map((each) => each.destroy()));
+    }
+    upstream.pipe(client);
+    let rest = Buffer.alloc(0);
+    client.on("data", (chunk: Buffer) => {
+      rest = Buffer.concat([rest, chunk]);
+      for (let end = rest.indexOf("\r\n"); end >= 0; end = rest.indexOf("\r\n")) {
+        // the last word of PUB and HPUB is the size of what follows the line
+        const [, subject = "", size] =
+          /^H?PUB (\S+) .*?(\d+)$/.exec(rest.toString("latin1", 0, end)) ?? [];
+        const length = end + 2 + (size === undefined ? 0 : Number(size) + 2);
+        if (rest.length < length) return;
+        const message = rest.subarray(0, length);
+        rest = rest.subarray(length);
+        if (fits?.(subject, message.toString("latin1", end))) {
+          held.push(() => upstream.write(message));
+          onSent();
+        } else upstream.write(message);
+      }
+    });
+  });
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  return {
+    port: (server.address() as AddressInfo).port,
+    hold(which) {
+      fits = which;
+      const sent = new Promise<void>((resolve) => {
+        onSent = resolve;
+      });
+      const release = () => {
+        fits = undefined;
+        for (const send of held.splice(0)) send();
+      };
+      return { sent, release };
+    },
+    close() {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+    },
+  };
 }

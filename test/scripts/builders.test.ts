@@ -8,9 +8,11 @@ import { nameOnBus } from "../../lib/bus/address.ts";
 import { keyOfSeed, newSeed } from "../../lib/bus/nkey.ts";
 import { type Builders, makeBuilders, watchedJob } from "../helpers/builders.ts";
 import { type HookServer, makeYard, runScript, sha, startHooks } from "../helpers/hooks.ts";
-import { needsNats } from "../helpers/nats.ts";
+import { needsNats, startBusProxy } from "../helpers/nats.ts";
+import { makeRepo } from "../helpers/repos.ts";
 import { runCommand, scriptArgv } from "../helpers/run.ts";
 import { testUnless } from "../helpers/skip.ts";
+import { fakeSlave } from "../helpers/slaves.ts";
 import { waitFor } from "../helpers/wait.ts";
 
 const test = suite("builders");
@@ -20,6 +22,18 @@ test.after.each(async () => {
   await builders?.end();
   builders = undefined;
 });
+
+/** What builders share, as one of them sees it. */
+async function openAs({ dir, url }: Builders, name: string) {
+  const key = keyOfSeed((await readFile(join(dir, name, "bus.seed"), "utf8")).trim());
+  assert.ok(key);
+  const bus = await connectBus({ servers: [url], key, name: "other", timeout: 5000 });
+  await bus.makeBucket("builds");
+  const bucket = bus.bucket("builds");
+  // else a lease is waited for, in which the claims would be written that a new bus does not have
+  await bucket.put("bucket", "old");
+  return { bucket, close: async () => await bus.close() };
+}
 
 testBus(
   "three builders: one run of a repo at a time, the newest push wins, another one takes over from those that are killed or hang, and each shows and steers all runs",
@@ -154,6 +168,8 @@ to:
   pages: { git: 'file://$all/pages.git', branch: $builder }" >uploads.yml
 { ${scriptArgv("uploads").join(" ")} --retries 0 .; echo "uploads $HOOK_REPO $?" >>"$all/events"; } &
 { ${scriptArgv("release").join(" ")} pack --app site --version 1.0 --key "$all/signer.asc" --out "$all/$builder/updates"; echo "release $HOOK_REPO $?" >>"$all/events"; } &
+{ ${scriptArgv("release").join(" ")} --tag v1 "$all/$builder/tagged"; echo "release.sh $HOOK_REPO $?" >>"$all/events"; } &
+{ XDG_STATE_HOME="$all/$builder" ${scriptArgv("server-update").join(" ")} site --sha $HOOK_SHA --list "$all/slaves"; echo "server-update $HOOK_REPO $?" >>"$all/events"; } &
 wait`,
       lease: "1m",
       repos: {
@@ -167,23 +183,32 @@ wait`,
     await runCommand(["git", "init", "--quiet", "--bare", "--", pages], { expect: 0 });
     await runScript("release", ["keygen", "--out", join(dir, "signer.asc")], { expect: 0 });
     await mkdir(join(dir, "web/me"), { recursive: true });
+    const slave = await fakeSlave(() => ({}));
+    await writeFile(join(dir, "slaves"), `${slave.name}\n`);
+    const tagged = await makeRepo({
+      files: {
+        "build.yml": "stages: [make]\ncommands: { make: 'true' }\n",
+        "release.sh": `echo released >>${dir}/released\n`,
+      },
+    });
+    await tagged.tag("v1");
+    for (const builder of [ours, hung]) await tagged.checkout(join(dir, builder, "tagged"));
     const [one, two] = [await start(ours), await start(hung)];
     const seen = async (line: string) =>
       await waitFor(async () => (await events()).includes(line), { what: line });
     const published = async () =>
       (
         await runCommand(
-          ["sh", "-c", "find web -type f; git -C pages.git branch; ls -d */updates/VERSION"],
+          [
+            ...["sh", "-c"],
+            "find web -type f; git -C pages.git branch; ls -d */updates/VERSION; cat released",
+          ],
           { cwd: dir },
         )
       ).stdout;
+    const publishers = ["uploads", "release", "release.sh", "server-update"];
 
-    const key = keyOfSeed((await readFile(join(dir, ours, "bus.seed"), "utf8")).trim());
-    assert.ok(key);
-    const bus = await connectBus({ servers: [builders.url], key, name: "other", timeout: 5000 });
-    const bucket = bus.bucket("builds");
-    // else a lease is waited for, in which the claims would be written that a new bus does not have
-    await bucket.put("bucket", "old");
+    const { bucket, close } = await openAs(builders, ours);
     await writeFile(join(dir, "hold"), "");
     for (const repo of ["me/taken", "me/hung"]) {
       assert.is((await one.push(repo, sha(1))).status, 202);
@@ -197,17 +222,19 @@ wait`,
     two.running.kill("SIGSTOP");
     await rm(join(dir, "hold"));
     await one.running.until(/the claim of me\/taken is lost/);
-    for (const what of ["uploads", "release"]) await seen(`${what} me/hung 1`);
+    for (const what of publishers) await seen(`${what} me/hung 1`);
     assert.is(await published(), "");
+    assert.equal(slave.requests, []);
     two.running.kill("SIGCONT");
 
     // what is still ours is published
     assert.is((await one.push("me/free", sha(2))).status, 202);
-    for (const what of ["uploads", "release"]) await seen(`${what} me/free 0`);
+    for (const what of publishers) await seen(`${what} me/free 0`);
     assert.match(
       await published(),
-      /^web\/me\/free\/index.html\n +ours\nours\/updates\/VERSION\n$/,
+      /^web\/me\/free\/index.html\n +ours\nours\/updates\/VERSION\nreleased\n$/,
     );
+    assert.equal(slave.requests, [`/get/?repo=site&sha=${sha(2)}`]);
 
     // the bus loses its disk: what runs goes on and is published, what waits is lost, and that is said
     await writeFile(join(dir, "hold"), "");
@@ -226,7 +253,46 @@ wait`,
       left.filter(([id = ""]) => [goesOn, waits].includes(id)),
       [[goesOn, "succeeded"]],
     );
-    await bus.close();
+    await close();
+    await slave.close();
+  },
+);
+
+testBus(
+  "a cancel that comes after a run is noted on the bus and before it has started is kept, from its builder and from another",
+  async () => {
+    builders = await makeBuilders(["one", "two"], {
+      job: watchedJob,
+      repos: { "me/site": "runs_on: one" },
+      lease: "1m",
+    });
+    const { dir, url, events, start } = builders;
+    await writeFile(join(dir, "hold-me_site"), "");
+    const { close } = await openAs(builders, "one");
+    const proxy = await startBusProxy(url);
+    const config = join(dir, "one/hooks.yml");
+    const text = await readFile(config, "utf8");
+    await writeFile(config, text.replace(url, `nats://127.0.0.1:${proxy.port}`));
+    const [one, two] = [await start("one"), await start("two")];
+    for (const [number, from] of [one, two].entries()) {
+      // that a run is to be under way is the last that is written before it is
+      const { sent, release } = proxy.hold(
+        (subject, claim) => subject.includes(".claim.") && claim.includes('"run":'),
+      );
+      const run = (await one.push("me/site", sha(number))).body.run as string;
+      await sent;
+      await waitFor(async () => (await from.local(`/runs/${run}`)).body.state === "starting");
+      const cancelling = from.local(`/runs/${run}/cancel`, "POST");
+      await from.local(`/runs/${run}`);
+      release();
+      const { status, text: answer } = await cancelling;
+      assert.is(status, 202, answer);
+      const ended = (await one.idle()).find(({ id }) => id === run);
+      assert.equal([ended?.state, ended?.reason], ["cancelled", "cancelled by hand"]);
+    }
+    assert.not.ok((await events()).some((line) => line.startsWith("end")));
+    await close();
+    proxy.close();
   },
 );
 

@@ -39,6 +39,8 @@ export class Builder {
   readonly #timer: NodeJS.Timeout;
   #looking: Promise<void> | undefined;
   #lookAgain = false;
+  /** The run that is being begun: on the bus it is, here not yet. */
+  #beginning: { readonly id: string; readonly over: Promise<unknown> } | undefined;
   #stopAnswering = () => {};
   readonly #closing = new AbortController();
 
@@ -135,7 +137,9 @@ export class Builder {
       if (claim.left !== undefined) await closeLeft(open.documents, claim.left, wanted);
       for (const run of wanted.runs) {
         if (claim.isLost) return;
-        if (await this.begin(claim, repo, run, open)) return;
+        const over = this.begin(claim, repo, run, open);
+        this.#beginning = { id: run.id, over };
+        if (await over) return;
       }
     } catch (error) {
       this.#parts.log.warn(`${repo.name} is left to other builders: ${messageOf(error)}`);
@@ -170,6 +174,11 @@ export class Builder {
     if (former) Object.assign(former, claimed, { attempt, state: "waiting", tell: undefined });
     this.#parts.start({ ...entry, ...claimed, attempts: attempt, repo: repo.name });
     return true;
+  }
+
+  /** Resolves when a run is under way here that is begun on the bus, or when it could not be begun. */
+  async begun(id: string): Promise<void> {
+    if (this.#beginning?.id === id) await this.#beginning.over.catch(() => {});
   }
 
   /** The payload of a run that was begun here. @throws {Failure} */

@@ -55,16 +55,20 @@ export class SharedRuns {
     await this.#copies.clear();
     await this.#parts.builder.connected;
     this.#parts.builder.shared?.bus.serve(subjectOf(this.#parts.home), async (text) =>
-      JSON.stringify(await this.answer(JSON.parse(text) as Question)),
+      JSON.stringify(
+        await this.answer(JSON.parse(text) as Question).catch((error: unknown) => ({
+          error: messageOf(error),
+        })),
+      ),
     );
   }
 
   private async answer(question: Question): Promise<object> {
     const { records, settings } = this.#parts;
+    if (question.what === "cancel")
+      return { cancelled: await this.cancelBegun(question.id, String(question.by)) };
     const record = records.get(question.id);
     if (!record) return { error: "this builder knows no such run" };
-    if (question.what === "cancel")
-      return { cancelled: await this.#parts.cancelHere(record.id, String(question.by)) };
     if (question.what === "run") return { ...viewOf(record), stages: await this.stagesOf(record) };
     const isEnd = hasEnded(record.state);
     const path = records.path(record.id, "log");
@@ -148,18 +152,28 @@ export class SharedRuns {
     }
   }
 
+  /** Cancel a run that was begun here; false when it has ended. @throws {HttpError} when another builder has it, or will. */
+  private async cancelBegun(id: string, by: string): Promise<boolean> {
+    const { builder, records, cancelHere } = this.#parts;
+    await builder.begun(id);
+    if (!builder.underWay.isLost(id)) {
+      if (await cancelHere(id, by)) return true;
+      if (hasEnded(records.get(id)?.state ?? "waiting")) return false;
+    }
+    throw new HttpError(503, "another builder is about to take the run over; try again");
+  }
+
   /** Cancel a run, wherever it is; false when it has ended. @throws {HttpError} */
   async cancel(id: string, by: string): Promise<boolean> {
-    const { builder, cancelHere } = this.#parts;
+    const { builder, home } = this.#parts;
     const open = builder.shared;
     if (!open) throw new HttpError(503, "the bus was not reached yet");
     const begun = open.documents.run(id);
     if (begun && hasEnded(begun.state)) return false;
-    const elsewhere = this.elsewhere(id);
     const waiting = [...builder.acceptance.entries()].find((entry) => entry.id === id);
     if (begun && begun.state !== "waiting") {
-      if (!elsewhere) return await cancelHere(id, by);
-      return (await this.ask(elsewhere, { what: "cancel", id, by }))["cancelled"] === true;
+      if (begun.home === home) return await this.cancelBegun(id, by);
+      return (await this.ask(begun, { what: "cancel", id, by }))["cancelled"] === true;
     }
     if (!waiting) return false;
     const { payload, ...entry } = waiting;
