@@ -1,6 +1,8 @@
 import { UsageError } from "../core/errors.ts";
-import { isSafeRef, shortSha } from "../core/names.ts";
+import { isSafeRef } from "../core/names.ts";
 import type { Shell } from "../exec/exec.ts";
+import { type Checkout, currentBranch } from "../git/checkout.ts";
+import { gitIn } from "../git/git.ts";
 
 /** Which commit is wanted. */
 export interface Target {
@@ -25,28 +27,43 @@ export interface Branch {
   current: boolean;
 }
 
+/** What git says of a checkout: its branch, its remotes and the upstreams of its branches (git-config(1)). */
+export interface Head extends Remotes {
+  /** The short name of the branch that HEAD is on; undefined when it is detached. */
+  current: string | undefined;
+}
+
+interface Remotes {
+  names: string[];
+  upstream: Map<string, { remote?: string; merge?: string }>;
+}
+
+export async function readHead(checkout: Checkout): Promise<Head> {
+  const git = gitIn(checkout.dir, { nothrow: true });
+  const keys = "^(remote|branch)\\.";
+  const [current, { stdout }] = await Promise.all([
+    currentBranch(checkout),
+    git`git config --null --get-regexp ${keys}`,
+  ]);
+  return { current, ...parseRemotes(stdout) };
+}
+
 /**
- * Which branch or tag is wanted; undefined without a remote.
- * @param current the branch that the checkout is on.
+ * Which branch or tag is wanted; undefined without a remote. Pure.
  * @throws {UsageError} when it cannot be told.
  */
-export async function findBranch(
-  git: Shell,
-  { ref, sha }: Target,
-  current: string | undefined,
-): Promise<Branch | undefined> {
+export function findBranch({ ref, sha }: Target, head: Head): Branch | undefined {
+  const { current } = head;
   if (ref !== undefined && !isSafeRef(ref.replace(/^refs\/(?:heads|tags)\//, "")))
     throw new UsageError(`--ref: "${ref}" is not a name of a branch or tag`);
-  if (ref === undefined && current === undefined) {
-    const [head = ""] = await readCommits(git, ["HEAD"]);
+  if (ref === undefined && current === undefined)
     throw new UsageError(
-      `the checkout is not on a branch (HEAD is at ${shortSha(head)}); name one with --ref, or run: git checkout BRANCH`,
+      "the checkout is not on a branch (its HEAD is detached); name one with --ref, or run: git checkout BRANCH",
     );
-  }
   const wanted = ref ?? `refs/heads/${current}`;
   const isTag = wanted.startsWith("refs/tags/");
   const branch = isTag ? undefined : wanted.replace(/^refs\/heads\//, "");
-  const { remote, merge } = chooseRemote(await readRemotes(git), branch);
+  const { remote, merge } = chooseRemote(head, branch);
   if (remote === undefined) {
     if (sha === undefined) return undefined;
     throw new UsageError(
@@ -66,18 +83,6 @@ export async function readCommits(git: Shell, refs: string[]): Promise<(string |
   const input = refs.map((ref) => `${ref}^{commit}\n`).join("");
   const lines = (await git({ input })`git cat-file --batch-check`).stdout.split("\n");
   return refs.map((_, at) => /^([0-9a-f]+) commit /.exec(lines[at] ?? "")?.[1]);
-}
-
-/** The remotes of a checkout, and the upstream of its branches (git-config(1)). */
-interface Remotes {
-  names: string[];
-  upstream: Map<string, { remote?: string; merge?: string }>;
-}
-
-async function readRemotes(git: Shell): Promise<Remotes> {
-  const keys = "^(remote|branch)\\.";
-  const { stdout } = await git({ nothrow: true })`git config --null --get-regexp ${keys}`;
-  return parseRemotes(stdout);
 }
 
 /** Remotes and upstreams from `git config --null --get-regexp`: `remote.origin.url LF value NUL …`; pure. */

@@ -64,17 +64,17 @@ export async function build(options: BuildOptions): Promise<BuildResult> {
   const lock = await acquireLock(join(state, "build.lock"), { what: `build ${run}`, wait, signal });
   try {
     const found = await readFolder(context, options);
-    const { branch, last } = found;
+    const { head, last } = found;
     const skipIfAt =
       options.ifChanged && !options.force && last?.good === true ? last.sha : undefined;
     const target = { ref: options.ref, sha: options.sha, skipIfAt };
-    const pull = await planAhead(found.stages, context, target, branch);
+    const pull = await planAhead(found, context, target);
 
     if (checkout) await excludeFromGit(checkout, ["/logs.txt", "/logs.txt.*"]);
-    const ref = options.ref ?? (branch === undefined ? undefined : `refs/heads/${branch}`);
+    const ref = options.ref ?? (head?.current && `refs/heads/${head.current}`);
     const log = await startLog(options, context, { ref, skipIfAt, started });
     const progress = await runStages(options, context, found, log.output, started, (stage, now) =>
-      isPull(stage) ? pull : planStage(stage, now, target, branch),
+      isPull(stage) ? pull : planStage(stage, now, target, head),
     );
 
     const { sha, results } = progress;
@@ -98,17 +98,16 @@ export async function build(options: BuildOptions): Promise<BuildResult> {
  * other stages call are looked for, too: what is missing shows before anything is done.
  */
 async function planAhead(
-  stages: readonly Stage[],
+  { stages, head }: Found,
   context: BuildContext,
   target: Target,
-  branch: string | undefined,
 ): Promise<StagePlan> {
   const scripts = ["downloads", "uploads"];
   for (const stage of stages)
     if (stage.kind === "built-in" && scripts.includes(stage.name))
-      await planStage(stage, context, target, branch);
+      await planStage(stage, context, target, head);
   const pull = stages.find(isPull);
-  return pull ? await planStage(pull, context, target, branch) : { skip: "not asked for" };
+  return pull ? await planStage(pull, context, target, head) : { skip: "not asked for" };
 }
 
 /** What a run has come to. */

@@ -4,8 +4,9 @@ import process from "node:process";
 import { systemCode, UsageError } from "../core/errors.ts";
 import { isRunId, newRunId } from "../core/id.ts";
 import { readIfThere, writeAtomic } from "../files/files.ts";
-import { type Checkout, currentBranch, findCheckout, stateFolder } from "../git/checkout.ts";
+import { type Checkout, findCheckout, stateFolder } from "../git/checkout.ts";
 import { stageEnvironment } from "../run/environment.ts";
+import { type Head, readHead } from "./branch.ts";
 import { BadBuildFile, type BuildConfig, defaultConfig, readBuildConfig } from "./config.ts";
 import { isPull, selectStages, type Stage, type StageFilter } from "./select.ts";
 
@@ -38,8 +39,8 @@ export interface BuildContext {
 
 /** What a folder says about the build that is asked for. */
 export interface Found extends Selection {
-  /** The branch that the checkout is on. */
-  branch: string | undefined;
+  /** Undefined for a folder that is not a git checkout. */
+  head: Head | undefined;
   /** The last complete build. */
   last: LastBuild | undefined;
 }
@@ -65,7 +66,7 @@ export async function openContext({ dir, force }: BuildRequest): Promise<BuildCo
   });
   if (!about.isDirectory()) throw new UsageError(`${top} is a file; name the folder of a checkout`);
   const env = stageEnvironment();
-  const checkout = await findCheckout(top, { env: gitHome(env) });
+  const checkout = await findCheckout(top);
   const state = checkout ? stateFolder(checkout) : join(top, ".boatyard");
   const given = process.env.HOOK_RUN ?? "";
   return { dir: top, checkout, state, env, force, run: isRunId(given) ? given : newRunId() };
@@ -97,20 +98,11 @@ export async function readStages(
   }
 }
 
-/** The same with the folder's branch and its last build. */
+/** The same with what git says of the folder, and its last build. */
 export async function readFolder(context: BuildContext, request: BuildRequest): Promise<Found> {
-  const { checkout, state, env } = context;
-  const branch = checkout && (await currentBranch(checkout, { env: gitHome(env) }));
-  return { ...(await readStages(context, request)), branch, last: await readLastBuild(state) };
-}
-
-/** HOME and what else git needs to read the user's own configuration. */
-export function gitHome({ HOME, USER, LOGNAME }: BuildContext["env"]): {
-  HOME: string | undefined;
-  USER: string | undefined;
-  LOGNAME: string | undefined;
-} {
-  return { HOME, USER, LOGNAME };
+  const { checkout, state } = context;
+  const head = checkout && (await readHead(checkout));
+  return { ...(await readStages(context, request)), head, last: await readLastBuild(state) };
 }
 
 /** The last complete build of a folder, for --if-changed; the first good one of its commit. */

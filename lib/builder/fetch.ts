@@ -2,7 +2,7 @@ import { Failure } from "../core/errors.ts";
 import { shortRef, shortSha } from "../core/names.ts";
 import type { Shell } from "../exec/exec.ts";
 import { textOf } from "../git/git.ts";
-import type { Branch } from "./branch.ts";
+import { type Branch, readCommits } from "./branch.ts";
 
 /** Where lines for the log go. */
 type Say = (line: string) => void;
@@ -61,16 +61,15 @@ export async function wantedCommit(
   say: Say,
 ): Promise<string> {
   if (wanted === undefined || tip.startsWith(wanted)) return tip;
-  const quiet = git({ nothrow: true });
-  const find = () => textOf(quiet`git rev-parse --verify --quiet ${`${wanted}^{commit}`}`);
-  let sha = await find();
-  if (sha === "") {
+  let [sha] = await readCommits(git, [wanted]);
+  if (sha === undefined) {
     // a commit that no branch holds any more; most forges still hand it out
     const how = ["--quiet", "--no-auto-gc", "--no-recurse-submodules"];
-    const { ok } = await quiet`git fetch ${how} -- ${branch.remote} ${wanted}`;
-    if (ok) sha = await find();
+    const tryGit = git({ nothrow: true });
+    const { ok } = await tryGit`git fetch ${how} -- ${branch.remote} ${wanted}`;
+    if (ok) [sha] = await readCommits(git, [wanted]);
   }
-  if (sha === "")
+  if (sha === undefined)
     throw new Failure(
       `commit ${shortSha(wanted)} is not on ${branch.remote} any more (force-pushed away?); ${shortRef(branch.ref)} is at ${shortSha(tip)}; the checkout stays as it was`,
     );

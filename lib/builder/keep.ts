@@ -5,8 +5,9 @@ import { dirname, join } from "node:path";
 import { type Checkout, stateFolder } from "../git/checkout.ts";
 import type { Shell } from "../exec/exec.ts";
 import { gitIn, textOf } from "../git/git.ts";
+import { exists } from "../files/files.ts";
 import { shortSha } from "../core/names.ts";
-import { type BuildContext, gitHome } from "./context.ts";
+import type { BuildContext } from "./context.ts";
 
 /**
  * What a pull would overwrite is put into .git/boatyard/kept/ first and named: nothing is lost silently.
@@ -36,11 +37,11 @@ export async function keepTrackedChanges(
   const against = head === undefined ? "--cached" : head;
   await savePatch(git, ["--submodule=short", against], `${context.run}.patch`);
   // a submodule's own changes are no part of its parent's diff
-  for (const name of names) {
+  for (const [at, name] of names.entries()) {
     const dir = join(checkout.dir, name);
-    if ((await lstat(join(dir, ".git")).catch(() => undefined)) === undefined) continue;
-    const inside = gitIn(dir, { env: gitHome(context.env) });
-    await savePatch(inside, ["HEAD"], `${context.run}-${name.replace(/\W+/g, "_")}.patch`);
+    if (!(await exists(join(dir, ".git")))) continue;
+    const readable = name.replace(/\W+/g, "_").slice(-100);
+    await savePatch(gitIn(dir), ["HEAD"], `${context.run}-${at + 1}-${readable}.patch`);
   }
   const patches = (await readdir(folder)).filter((name) => name.endsWith(".patch")).sort();
   for (const name of patches.slice(0, -patchesKept)) await rm(join(folder, name), { force: true });
@@ -56,12 +57,10 @@ export async function keepTrackedChanges(
     }
     const content = await readFile(path);
     if (content.length === 0) return await rm(path);
-    const some =
-      names.slice(0, 5).join(", ") + (names.length > 5 ? ` and ${names.length - 5} more` : "");
     const twin = await sameContent(folder, name, content);
     if (twin !== undefined) await rm(path);
     say(
-      `changed in the checkout: ${some}; the changes are kept in ${join(folder, twin ?? name)} (git apply brings them back)`,
+      `changed in the checkout: ${some(names)}; the changes are kept in ${join(folder, twin ?? name)} (git apply brings them back)`,
     );
   }
 }
@@ -108,16 +107,17 @@ export async function keepLocalCommits(
 /** Files that git does not track, where the new commit brings a file of that name, are moved aside. */
 export async function keepUntracked(
   { context, checkout, git, say }: Place,
-  head: string | undefined,
   sha: string,
 ): Promise<void> {
+  // against the index, not HEAD: a file that git was told to forget (git rm --cached) is not tracked either
   const { stdout } =
-    head === undefined
-      ? await git`git ls-tree -r -z ${sha}`
-      : await git`git diff-tree -r -z --no-renames --diff-filter=A ${head} ${sha}`;
+    await git`git diff-index --cached -R -z --no-renames --diff-filter=A ${sha} --`;
+  // for each file `:MODE MODE OBJECT OBJECT A`, then its path
+  const fields = stdout.split("\0");
   const folder = join(stateFolder(checkout), "kept", context.run);
   const moved: string[] = [];
-  for (const [path, object] of addedFiles(stdout, head === undefined)) {
+  for (let index = 0; index + 1 < fields.length; index += 2) {
+    const [path = "", object = ""] = [fields[index + 1], fields[index]?.split(" ")[3]];
     const inTheWay = await obstacle(checkout.dir, path);
     if (
       inTheWay === undefined ||
@@ -129,27 +129,13 @@ export async function keepUntracked(
     await rename(join(checkout.dir, inTheWay), target);
     moved.push(inTheWay);
   }
-  if (moved.length > 0) {
-    const some =
-      moved.slice(0, 5).join(", ") + (moved.length > 5 ? ` and ${moved.length - 5} more` : "");
-    say(`not tracked, but in the way of new files: ${some}; moved to ${folder}`);
-  }
+  if (moved.length > 0)
+    say(`not tracked, but in the way of new files: ${some(moved)}; moved to ${folder}`);
 }
 
-/** Path and object id of each file: lines of `git diff-tree -z`, or of `git ls-tree -z`. */
-function addedFiles(text: string, isTree: boolean): [path: string, object: string][] {
-  const fields = text.split("\0").filter((field) => field !== "");
-  if (isTree) {
-    return fields.map((field) => {
-      const [head = "", path = ""] = field.split("\t", 2);
-      return [path, head.split(" ")[2] ?? ""];
-    });
-  }
-  const files: [string, string][] = [];
-  for (let index = 0; index + 1 < fields.length; index += 2) {
-    files.push([fields[index + 1] ?? "", fields[index]?.split(" ")[3] ?? ""]);
-  }
-  return files;
+/** The first few of some names. */
+function some(names: readonly string[]): string {
+  return names.slice(0, 5).join(", ") + (names.length > 5 ? ` and ${names.length - 5} more` : "");
 }
 
 /** The part of `path` that something else occupies: the file itself, or a parent that is not a folder. */

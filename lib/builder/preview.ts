@@ -1,5 +1,6 @@
 import { exitCodeOf, messageOf } from "../core/errors.ts";
 import { readBuildConfig } from "./config.ts";
+import { readHead } from "./branch.ts";
 import { type BuildRequest, openContext, readFolder } from "./context.ts";
 import { isPull, selectStages } from "./select.ts";
 import { planStage } from "./stages.ts";
@@ -9,10 +10,10 @@ export async function planBuild(
   request: BuildRequest,
 ): Promise<{ name: string; does?: string; skip?: string }[]> {
   const context = await openContext(request);
-  const { stages, branch } = await readFolder(context, request);
+  const { stages, head } = await readFolder(context, request);
   return await Promise.all(
     stages.map(async (stage) => {
-      const plan = await planStage(stage, context, request, branch);
+      const plan = await planStage(stage, context, request, head);
       return { name: stage.name, ...("skip" in plan ? plan : { does: plan.does }) };
     }),
   );
@@ -33,7 +34,7 @@ export async function checkBuild(request: BuildRequest): Promise<StageCheck[]> {
   const { env, ...context } = await openContext(request);
   // not `readStages`: a broken build.yml that the next pull may replace is broken now
   const config = await readBuildConfig(context.dir);
-  const { branch } = await readFolder({ env, ...context }, request);
+  const head = context.checkout && (await readHead(context.checkout));
   const now = { ...context, env: { ...env, ...config.env } };
   const checks: StageCheck[] = [];
   for (const stage of selectStages(config, request)) {
@@ -43,7 +44,7 @@ export async function checkBuild(request: BuildRequest): Promise<StageCheck[]> {
         stage,
         isPull(stage) ? { ...context, env } : now,
         request,
-        branch,
+        head,
       );
       if ("skip" in plan) checks.push({ name, result: "skipped", note: plan.skip });
       else {

@@ -4,8 +4,8 @@ import type { Shell } from "../exec/exec.ts";
 import type { Checkout } from "../git/checkout.ts";
 import { gitIn, prepareLfs, pullLfs, textOf, updateSubmodules, usesLfs } from "../git/git.ts";
 import type { Outcome, StageContext, StagePlan } from "../run/stage.ts";
-import { type Branch, findBranch, readCommits, type Target } from "./branch.ts";
-import { type BuildContext, gitHome } from "./context.ts";
+import { type Branch, findBranch, type Head, readCommits, type Target } from "./branch.ts";
+import type { BuildContext } from "./context.ts";
 import { changedFiles, fetchBranch, wantedCommit } from "./fetch.ts";
 import { keepLocalCommits, keepTrackedChanges, keepUntracked } from "./keep.ts";
 import { removeStaleLocks } from "./stale-locks.ts";
@@ -13,16 +13,11 @@ import { removeStaleLocks } from "./stale-locks.ts";
 /**
  * The first stage: fetch, then set the checkout to exactly the wanted commit. What that would overwrite
  * (changes to tracked files, commits of the checkout's own, files in the way) is kept aside and named.
- * @param current the branch that the checkout is on.
  * @throws {UsageError} when it cannot tell which branch is meant.
  */
-export async function planPull(
-  context: BuildContext,
-  target: Target,
-  current: string | undefined,
-): Promise<StagePlan> {
-  const { checkout, env } = context;
-  if (!checkout) throw new Error("a pull without a checkout");
+export function planPull(context: BuildContext, target: Target, head: Head | undefined): StagePlan {
+  const { checkout } = context;
+  if (!checkout || !head) throw new Error("a pull without a checkout");
   const { ref, sha } = target;
   if (/^0+$/.test(sha ?? "")) {
     const stop = `${shortRef(ref ?? "the branch")} was deleted: nothing to build`;
@@ -32,7 +27,7 @@ export async function planPull(
     throw new UsageError(
       `--sha: "${sha}" is not a commit; write at least 7 of its hexadecimal digits`,
     );
-  const branch = await findBranch(gitIn(checkout.dir, { env: gitHome(env) }), target, current);
+  const branch = findBranch(target, head);
   if (!branch) return { skip: "the checkout has no remote, it is built as it is" };
   const what = [shortRef(branch.ref), ...(sha === undefined ? [] : [shortSha(sha)])].join(" ");
   return {
@@ -50,16 +45,18 @@ async function pull(
 ): Promise<Outcome> {
   const { dir } = checkout;
   const { say, signal } = stage;
-  const git = gitIn(dir, { env: gitHome(context.env), signal });
+  const git = gitIn(dir, { signal });
   await removeStaleLocks(checkout, branch, say);
   const stop = await fetchBranch(git, branch, stage);
   if (stop !== undefined) return { stop, note: stop };
-  const [head, tip] = await readCommits(git, ["HEAD", branch.tracking]);
+  const [[head, tip], dirty] = await Promise.all([
+    readCommits(git, ["HEAD", branch.tracking]),
+    changedFiles(git),
+  ]);
   if (tip === undefined) throw new Error(`fetch brought no ${branch.tracking}`);
   const sha = await wantedCommit(git, branch, { wanted: target.sha, tip }, say);
   if (target.skipIfAt === sha && head === sha)
     return { stop: "unchanged", note: `nothing new since ${shortSha(sha)}`, sha };
-  const dirty = await changedFiles(git);
   const moves = head !== sha || !branch.current;
   if (!moves && dirty.length === 0) return { note: `already at ${shortSha(sha)}`, sha };
 
@@ -69,13 +66,13 @@ async function pull(
   if (dirty.length > 0) await keepTrackedChanges(place, dirty, head);
   if (head !== undefined && head !== sha)
     await keepLocalCommits(place, { head, sha, tip, tracking: branch.tracking });
-  if (moves) await keepUntracked(place, head, sha);
+  await keepUntracked(place, sha);
   if (lfs) await prepareLfs(tree);
   await setCheckout(git, branch, sha);
   await refuseTrackedLog(git);
   if (lfs) await pullLfs(tree, branch.remote);
   const modules = await updateSubmodules(tree);
-  if (moves) await maintain(dir, context, signal);
+  if (moves) await maintain(dir, signal);
 
   const extra = `${lfs ? ", LFS files" : ""}${modules === undefined ? "" : `, ${modules}`}`;
   const at = `${shortRef(branch.ref)} at ${shortSha(sha)}`;
@@ -105,8 +102,8 @@ async function refuseTrackedLog(git: Shell): Promise<void> {
 }
 
 /** git's own housekeeping, to its end: it must not go on behind the build's back. */
-async function maintain(dir: string, { env }: BuildContext, signal: AbortSignal): Promise<void> {
+async function maintain(dir: string, signal: AbortSignal): Promise<void> {
   const config = { "gc.autoDetach": "false", "maintenance.autoDetach": "false" };
-  const git = gitIn(dir, { env: gitHome(env), signal, config, nothrow: true });
+  const git = gitIn(dir, { signal, config, nothrow: true });
   await git`git maintenance run --auto --quiet`;
 }

@@ -4,7 +4,7 @@ import { $ } from "../exec/exec.ts";
 import { findScript } from "../exec/scripts.ts";
 import { exists } from "../files/files.ts";
 import type { StagePlan } from "../run/stage.ts";
-import type { Target } from "./branch.ts";
+import type { Head, Target } from "./branch.ts";
 import type { BuildContext } from "./context.ts";
 import { planInstall } from "./install.ts";
 import { planLitpro } from "./litpro.ts";
@@ -13,19 +13,18 @@ import type { Stage } from "./select.ts";
 
 /**
  * What a stage would do here and now.
- * @param branch the branch that the checkout is on.
  * @throws {UsageError} when a script that it needs is missing, or the pull cannot tell what is meant.
  */
 export async function planStage(
   stage: Stage,
   context: BuildContext,
   target: Target,
-  branch: string | undefined,
+  head: Head | undefined,
 ): Promise<StagePlan> {
   if (stage.kind === "command") return planCommand(stage.command);
   switch (stage.name) {
     case "pull":
-      return await planPull(context, target, branch);
+      return planPull(context, target, head);
     case "install":
       return await planInstall(context);
     case "litpro":

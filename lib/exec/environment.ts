@@ -1,3 +1,4 @@
+import { userInfo } from "node:os";
 import { delimiter } from "node:path";
 import process from "node:process";
 
@@ -22,6 +23,26 @@ export function cleanEnvironment(
     else env[name] = value;
   }
   return env;
+}
+
+/** HOME, USER and LOGNAME of the user that we are, also where cron, systemd and `env -i` leave them out. */
+export function accountVariables(): Record<string, string> {
+  const { HOME, USER, LOGNAME } = process.env;
+  if (HOME && USER && LOGNAME) return { HOME, USER, LOGNAME };
+  const me = account();
+  return {
+    HOME: HOME || me?.homedir || "/",
+    ...(me && { USER: USER || me.username, LOGNAME: LOGNAME || me.username }),
+  };
+}
+
+/** A container may run under a number that has no account. */
+function account() {
+  try {
+    return userInfo();
+  } catch {
+    return undefined;
+  }
 }
 
 /** Which certificates to trust: a private CA holds for all that is started, as whichever user. */

@@ -1,6 +1,6 @@
 import { type Options, ProcessOutput, type ProcessPromise, $ as zx } from "zx/core";
 import { Child, type ChildOptions, CommandFailed, endChild } from "./child.ts";
-import { cleanEnvironment } from "./environment.ts";
+import { accountVariables, cleanEnvironment } from "./environment.ts";
 
 /**
  * Running commands: zx's `$`, set up once. A command is a template; what is put into it is one word each,
@@ -43,7 +43,7 @@ export interface Shell {
   (options: CommandOptions): Shell;
 }
 
-export { cleanEnvironment, CommandFailed, ProcessOutput, type ProcessPromise };
+export { accountVariables, cleanEnvironment, CommandFailed, ProcessOutput, type ProcessPromise };
 Object.assign(zx, {
   shell: "none", // zx wants a name; our spawn starts no shell
   quote: quoteWord,

@@ -2,7 +2,7 @@ import { appendFile, mkdir } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { Refused, systemCode } from "../core/errors.ts";
 import { exists, readIfThere } from "../files/files.ts";
-import { gitIn, type GitOptions } from "./git.ts";
+import { gitIn } from "./git.ts";
 
 /** A git checkout: a work tree and the git folder that belongs to it (gitrepository-layout(5)). */
 export interface Checkout {
@@ -18,13 +18,10 @@ export interface Checkout {
  * The checkout whose top is `dir`, or undefined when there is none.
  * @throws {Refused} when it belongs to another user, so that git does not work in it.
  */
-export async function findCheckout(
-  dir: string,
-  { env }: Pick<GitOptions, "env"> = {},
-): Promise<Checkout | undefined> {
+export async function findCheckout(dir: string): Promise<Checkout | undefined> {
   const top = resolve(dir);
   if (!(await exists(join(top, ".git")))) return undefined;
-  const git = gitIn(top, { env, nothrow: true });
+  const git = gitIn(top, { nothrow: true });
   const found = await git`git rev-parse --path-format=absolute --git-dir --git-common-dir`;
   if (!found.ok) {
     if (found.stderr.includes("dubious ownership"))
@@ -38,15 +35,9 @@ export async function findCheckout(
 }
 
 /** The short name of the branch that HEAD is on; undefined when it is detached. */
-export async function currentBranch(
-  { dir }: Checkout,
-  { env }: Pick<GitOptions, "env"> = {},
-): Promise<string | undefined> {
-  const { stdout } = await gitIn(dir, {
-    env,
-    nothrow: true,
-  })`git symbolic-ref --quiet --short HEAD`;
-  return stdout.trim() || undefined;
+export async function currentBranch({ dir }: Checkout): Promise<string | undefined> {
+  const git = gitIn(dir, { nothrow: true });
+  return (await git`git symbolic-ref --quiet --short HEAD`).stdout.trim() || undefined;
 }
 
 /** The folder inside the git folder where the toolkit keeps its state: locks, records, kept changes. */

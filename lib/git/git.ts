@@ -1,6 +1,12 @@
 import { join } from "node:path";
 import process from "node:process";
-import { cleanEnvironment, type CommandOptions, type Shell, shellWith } from "../exec/exec.ts";
+import {
+  accountVariables,
+  cleanEnvironment,
+  type CommandOptions,
+  type Shell,
+  shellWith,
+} from "../exec/exec.ts";
 import { Failure } from "../core/errors.ts";
 import { exists } from "../files/files.ts";
 
@@ -50,6 +56,8 @@ const allowedProtocols = "file:git:http:https:ssh";
 /** The environment for git: no prompt of any kind, plain English, few transports. */
 function gitEnvironment(extra: Record<string, string | undefined> = {}): Record<string, string> {
   return cleanEnvironment({
+    // the user's own configuration is found by HOME
+    ...accountVariables(),
     GIT_TERMINAL_PROMPT: "0",
     GIT_ASKPASS: "true",
     SSH_ASKPASS_REQUIRE: "never",

@@ -21,7 +21,7 @@ export const build: Mutation[] = [
   {
     what: "files that git does not know are overwritten",
     file: "lib/builder/pull.ts",
-    from: "if (moves) await keepUntracked(place, head, sha);",
+    from: "await keepUntracked(place, sha);",
     to: "",
     tests: git,
   },

@@ -233,6 +233,29 @@ test("submodules come with the commit, and follow an address that changed", asyn
   assert.is(await read(dir, "lib/part/p.txt"), "elsewhere\n");
 });
 
+test("changes in two submodules of similar names are kept both", async () => {
+  const part = await makeRepo({ name: "part", files: { "p.txt": "1\n" } });
+  const { repo, dir } = await site();
+  for (const path of ["lib/part", "lib-part"]) await repo.addSubmodule(part.bare, path);
+  await build(dir);
+  await writeFiles(dir, { "lib/part/p.txt": "one\n", "lib-part/p.txt": "other\n" });
+  await build(dir);
+  const folder = join(dir, ".git/boatyard/kept");
+  const patches = await Promise.all((await readdir(folder)).map((name) => read(folder, name)));
+  for (const line of ["+one", "+other"])
+    assert.ok(patches.some((patch) => patch.includes(line)), `${line} is lost`);
+});
+
+test("a changed file that git was told to forget is moved aside", async () => {
+  const { dir } = await site();
+  await writeFile(join(dir, "a.txt"), "edited on the server\n");
+  await git(dir, "rm", "--quiet", "--cached", "a.txt");
+  const result = await build(dir);
+  const kept = /moved to (\S+)/.exec(result.text)?.[1] ?? "";
+  assert.is(await read(kept, "a.txt"), "edited on the server\n");
+  assert.is(await read(dir, "a.txt"), "1\n");
+});
+
 test("lock files of a killed git do not stop the build", async () => {
   const { repo, dir } = await site();
   await writeFiles(dir, {
