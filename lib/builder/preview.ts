@@ -40,12 +40,7 @@ export async function checkBuild(request: BuildRequest): Promise<StageCheck[]> {
   for (const stage of selectStages(config, request)) {
     const { name } = stage;
     try {
-      const plan = await planStage(
-        stage,
-        isPull(stage) ? { ...context, env } : now,
-        request,
-        head,
-      );
+      const plan = await planStage(stage, isPull(stage) ? { ...context, env } : now, request, head);
       if ("skip" in plan) checks.push({ name, result: "skipped", note: plan.skip });
       else {
         await plan.needs?.();

@@ -64,9 +64,12 @@ export function createOutput(file: string, run: string, terminal: Terminal): Out
   };
 }
 
-/** A password in an address: git and npm print remotes as they are configured. */
+/** A login in an address: git and npm print remotes as they are configured. For the web a name alone may be a token. */
 function maskCredentials(text: string): string {
-  return text.replace(/(\b[a-z][a-z0-9+.-]*:\/\/)[^\s/@:]*:[^\s/@]+@/gi, "$1***@");
+  return text.replace(
+    /(\bhttps?:\/\/)[^\s/@]+@|(\b[a-z][a-z0-9+.-]*:\/\/)[^\s/@:]*:[^\s/@]+@/gi,
+    "$1$2***@",
+  );
 }
 
 /** A progress line redraws itself with carriage returns: its last state is what counts. */

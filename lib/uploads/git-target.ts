@@ -4,7 +4,6 @@ import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Failure } from "../core/errors.ts";
 import { ProcessOutput, type Shell } from "../exec/exec.ts";
-import { exists } from "../files/files.ts";
 import { gitIn, textOf } from "../git/git.ts";
 import type { GitTarget } from "./config.ts";
 import { changedSince, changedWhileRead, type LocalFile, maxReads, scanFolder } from "./folder.ts";
@@ -28,8 +27,13 @@ export async function uploadToGit(target: GitTarget, job: Job): Promise<Outcome>
   refuseNames(job.files);
   // what was fetched and made is kept for the next time: only what is new travels
   const repo = join(job.state.folder, `${target.name}.git`);
+  await mkdir(repo, { recursive: true });
   const git = gitIn(repo, {
-    env: { GIT_SSH_COMMAND: sshForShell(target.ssh) },
+    env: {
+      GIT_SSH_COMMAND: sshForShell(target.ssh),
+      // never a repository above it, which is the checkout's own
+      GIT_CEILING_DIRECTORIES: job.state.folder,
+    },
     config: { "gc.auto": "500", "core.hooksPath": "/dev/null" },
     signal,
   });
@@ -58,14 +62,14 @@ function refuseNames(files: readonly LocalFile[]): void {
   if (bad) throw new Failure(`${JSON.stringify(bad.path)} cannot be in a git commit; move it away`);
 }
 
+/** Where the branch's newest commit there is noted. */
+const there = "refs/boatyard/there";
+
+/** Make the repository, or complete the one that is there. */
 async function openRepo(repo: string, git: Shell): Promise<void> {
-  if (await exists(join(repo, "HEAD"))) {
-    // a lock file that a killed run left: our own lock says that nobody holds it
-    for (const name of ["index.lock", "shallow.lock", "packed-refs.lock"])
-      await rm(join(repo, name), { force: true });
-    return;
-  }
-  await mkdir(repo, { recursive: true });
+  // lock files that a killed run left: our own lock says that nobody holds them
+  for (const name of ["config", "HEAD", "index", "shallow", "packed-refs", there])
+    await rm(join(repo, `${name}.lock`), { force: true });
   await git`git init --quiet --bare --template=`;
 }
 
@@ -73,13 +77,12 @@ async function openRepo(repo: string, git: Shell): Promise<void> {
 async function fetchBranch(target: GitTarget, git: Shell): Promise<string | undefined> {
   const { url } = target;
   const ref = `refs/heads/${target.branch}`;
-  const ours = "refs/boatyard/there";
   const quietly = ["--quiet", "--no-tags", "--no-write-fetch-head", "--depth=1"];
   try {
     const listed = await textOf(git`git ls-remote -- ${url} ${ref}`);
     if (!listed.split("\n").some((line) => line.endsWith(`\t${ref}`))) return undefined;
-    await git`git fetch ${quietly} -- ${url} ${`+${ref}:${ours}`}`;
-    return await textOf(git`git rev-parse --verify ${`${ours}^{commit}`}`);
+    await git`git fetch ${quietly} -- ${url} ${`+${ref}:${there}`}`;
+    return await textOf(git`git rev-parse --verify ${`${there}^{commit}`}`);
   } catch (error) {
     throw explain(error, target);
   }

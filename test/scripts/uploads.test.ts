@@ -1,17 +1,6 @@
-import {
-  appendFile,
-  chmod,
-  mkdir,
-  readFile,
-  rm,
-  stat,
-  symlink,
-  utimes,
-  writeFile,
-} from "node:fs/promises";
+import { chmod, mkdir, readFile, rm, stat, symlink, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
-import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { git, makeRepo, writeFiles } from "../helpers/repos.ts";
@@ -231,6 +220,20 @@ test("git: a branch that is not there yet is made; without user.name the source 
   assert.is(await git(site.bare, "log", "--format=%an", "gh-pages"), "Ada");
 });
 
+test("git: what a killed run left of its own repository does not stop the next one", async () => {
+  const site = await makeRepo({ files: { x: "1" } });
+  const config = `to: { pages: { git: "${site.url}" } }\n`;
+  const dir = await makeSite({ "a.txt": "1" }, config);
+  const own = join(dir, ".boatyard/uploads/pages.git");
+  // killed while it was made, and while the branch was fetched
+  await writeFiles(own, { HEAD: "ref: refs/heads/main\n", "config.lock": "" });
+  await uploads(dir, [], { expect: 0 });
+  await writeFile(join(dir, "upload/a.txt"), "2");
+  await writeFiles(own, { "refs/boatyard/there.lock": "", "index.lock": "" });
+  await uploads(dir, ["--retries", "0"], { expect: 0 });
+  assert.is(await git(site.bare, "show", "gh-pages:a.txt"), "2");
+});
+
 test("git: a push that lost a race is done again on top of the other", async () => {
   const site = await makeRepo({ files: { "a.txt": "1" } });
   const dir = await makeSite(
@@ -280,16 +283,17 @@ rsyncTest(
     const config = `to:\n  web: { rsync: ${out}/www }\n  pages: { git: "${site.url}" }\n`;
     const dir = await makeSite({ "a.txt": "1", busy: "" }, config);
     const busy = join(dir, "upload/busy");
-    let writing = true;
-    const writer = (async () => {
-      while (writing) {
-        await appendFile(busy, "line\n");
-        await sleep(2);
-      }
-    })();
-    const { stderr } = await uploads(dir, ["--retries", "1"], { expect: 1 });
-    writing = false;
-    await writer;
+    // somebody writes to it each time that it is read
+    const bin = tempDir("bin-");
+    for (const name of ["git", "rsync"]) {
+      const real = (await runCommand(["sh", "-c", `command -v ${name}`], { expect: 0 })).stdout;
+      const wrapper = `#!/bin/sh\necho line >> "${busy}"\nexec ${real.trim()} "$@"\n`;
+      await writeFile(join(bin, name), wrapper, { mode: 0o755 });
+    }
+    const { stderr } = await uploads(dir, ["--retries", "1"], {
+      expect: 1,
+      env: { PATH: `${bin}:${process.env["PATH"]}` },
+    });
     assert.match(stderr, /web: "busy" changes while it is read/);
     assert.match(stderr, /pages: "busy" changes while it is read/);
     await uploads(dir, [], { expect: 0 });

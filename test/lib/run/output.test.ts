@@ -13,6 +13,7 @@ test("secrets show as ***, in whatever call they come", async () => {
   output.line("a", "password hunter2hunter2!");
   output.mark({ kind: "start", event: "push", ref: "hunter2hunter2" });
   output.line("a", "from https://ada:hunter3@example.com/site.git");
+  output.line("a", "from https://ghp_0123456789@example.com/site.git and ssh://git@example.com/x");
   await output.open();
   await output.close();
   const texts = (await readFile(file, "utf8"))
@@ -23,6 +24,7 @@ test("secrets show as ***, in whatever call they come", async () => {
     "password ***!",
     "start event=push ref=***",
     "from https://***@example.com/site.git",
+    "from https://***@example.com/site.git and ssh://git@example.com/x",
   ]);
 });
 
