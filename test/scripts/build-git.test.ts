@@ -243,7 +243,10 @@ test("changes in two submodules of similar names are kept both", async () => {
   const folder = join(dir, ".git/boatyard/kept");
   const patches = await Promise.all((await readdir(folder)).map((name) => read(folder, name)));
   for (const line of ["+one", "+other"])
-    assert.ok(patches.some((patch) => patch.includes(line)), `${line} is lost`);
+    assert.ok(
+      patches.some((patch) => patch.includes(line)),
+      `${line} is lost`,
+    );
 });
 
 test("a changed file that git was told to forget is moved aside", async () => {
