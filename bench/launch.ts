@@ -237,21 +237,23 @@ curl -fsS ${publisher.url}/$file -o $file; curl -fsS ${publisher.url}/$file.sig 
 gpg --batch -q --verify $file.sig $file 2>/dev/null
 mkdir -p releases/$version; tar xzf $file -C releases/$version
 ln -sfn releases/$version current.new; mv -T current.new current
-if [ -f pid ]; then kill $(cat pid); while kill -0 $(cat pid) 2>/dev/null; do sleep 0.005; done; fi
+if [ -f pid ]; then kill $(cat pid); while grep -q . /proc/$(cat pid)/cmdline 2>/dev/null; do sleep 0.005; done; fi
 cd current; PORT=${port} setsid node server.js >/dev/null 2>&1 & echo $! > ${shellDir}/pid
 until curl -fsS http://127.0.0.1:${port}/ >/dev/null 2>&1; do sleep 0.005; done
 `,
   );
-  const our = [];
-  const theirs = [];
-  for (let round = 0; round < rounds; round++) {
+  const our: number[] = [];
+  const theirs: number[] = [];
+  // the first update of each is not counted: the script has no app to end yet, and launchfit loads what it then keeps
+  for (let round = 0; round <= rounds; round++) {
     const version = (round + 2).toString(16);
     await publisher.publish(version, files(version));
     let start = performance.now();
-    const { ok, error } = await app.control("check");
-    if (!ok) throw new Error(error);
-    while ((await app.ask()) !== version) await sleep(1);
+    const check = app.control("check");
+    while ((await app.ask()) !== version && performance.now() - start < 60_000) await sleep(5);
     our.push(performance.now() - start);
+    const { ok, error } = await check;
+    if (!ok) throw new Error(error);
     start = performance.now();
     await runCommand(["sh", script], { env, expect: 0 });
     theirs.push(performance.now() - start);
@@ -261,7 +263,7 @@ until curl -fsS http://127.0.0.1:${port}/ >/dev/null 2>&1; do sleep 0.005; done
   }
   await running.stop();
   await publisher.close();
-  return { our: median(our), theirs: median(theirs) };
+  return { our: median(our.slice(1)), theirs: median(theirs.slice(1)), first: our[0] ?? Number.NaN };
 }
 
 for (const keepAlive of [false, true]) {
@@ -317,9 +319,9 @@ console.log(
 console.log(
   `CPU of the idle supervisor over ${idleSeconds} s: ${plain.cpu.toFixed(2)} % of a core (to reach <= 0.2)`,
 );
-const { our, theirs } = await way();
+const { our, theirs, first } = await way();
 console.log(
-  `a new VERSION to the new app's answer, 1 MB: launchfit ${ms(our)}, shell ${ms(theirs)}`,
+  `a new VERSION to the new app's answer, 1 MB: launchfit ${ms(our)} (the first ${ms(first)}), shell ${ms(theirs)}`,
 );
 console.log(`ratio update: ${(our / theirs).toFixed(2)} (to reach <= 1.2)`);
 process.exit(0);
