@@ -263,7 +263,11 @@ until curl -fsS http://127.0.0.1:${port}/ >/dev/null 2>&1; do sleep 0.005; done
   }
   await running.stop();
   await publisher.close();
-  return { our: median(our.slice(1)), theirs: median(theirs.slice(1)), first: our[0] ?? Number.NaN };
+  return {
+    our: median(our.slice(1)),
+    theirs: median(theirs.slice(1)),
+    first: our[0] ?? Number.NaN,
+  };
 }
 
 for (const keepAlive of [false, true]) {

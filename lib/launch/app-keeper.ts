@@ -3,11 +3,14 @@ import { messageOf } from "../core/errors.ts";
 import { type AppEnd, appRecords, findApp, type RunningApp } from "./app-process.ts";
 import type { AppSettings } from "./app-settings.ts";
 import { AppStarter, type AppStarterOptions, type Known } from "./app-starter.ts";
+import type { Mutex } from "./mutex.ts";
 import { maxIllRestarts, planIllRestart, planRestart, type Restarts } from "./restarts.ts";
 
 export type AppState = "stopped" | "starting" | "running" | "waiting to restart" | "given up";
 
 export interface KeeperOptions extends AppStarterOptions {
+  /** Held by who ends and starts the app: a restart by itself waits for it. */
+  changes: Mutex;
   /** The app has ended and will not be started again. */
   onGone: (code: number, reason: string) => void;
 }
@@ -138,8 +141,8 @@ export class AppKeeper {
     await this.stop();
     this.restarts = { quick: 0, total: this.restarts.total };
     this.#illRestarts = [];
-    await this.start(known).catch((error: unknown) => {
-      this.startLater(error);
+    await this.start(known).catch(async (error: unknown) => {
+      await this.startLater(error);
       throw error;
     });
   }
@@ -215,26 +218,36 @@ export class AppKeeper {
     this.#remains = app;
     this.#options.log(`${app.version} ended with ${end.how}`);
     if (this.onUnexpectedEnd) this.onUnexpectedEnd(end.how);
-    else void this.restartLater(end, lived);
+    else void this.startAfter(end, lived);
   }
 
-  private async restartLater({ how, code }: AppEnd, lived: number): Promise<void> {
+  /** It ended by itself, or could not be started: with `forever` it is started after a pause. */
+  private async startAfter({ how, code }: AppEnd, lived: number): Promise<void> {
+    const { changes, log, onGone } = this.#options;
+    this.state = "waiting to restart";
+    // who ended or started it meanwhile had the last word
+    const isWaiting = () => this.state === "waiting to restart";
     const settings = await this.settings();
-    if (!settings?.forever) return this.#options.onGone(code, `the app ended with ${how}`);
+    if (!isWaiting()) return;
+    if (!settings?.forever) {
+      this.state = "stopped";
+      return onGone(code, `the app ended with ${how}`);
+    }
     const plan = planRestart(this.restarts, lived, how);
     if (!plan.again) {
       this.state = "given up";
-      return this.#options.onGone(1, plan.reason);
+      return onGone(1, plan.reason);
     }
     this.restarts = plan.restarts;
-    this.state = "waiting to restart";
-    this.#options.log(`starts again in ${plan.pause / 1000} s`);
-    this.#restartTimer = setTimeout(() => void this.startAgain(), plan.pause);
+    log(`starts again in ${plan.pause / 1000} s`);
+    const start = async () => (isWaiting() ? this.startAgain() : undefined);
+    clearTimeout(this.#restartTimer);
+    this.#restartTimer = setTimeout(() => void changes.run(start), plan.pause);
   }
 
-  private startLater(error: unknown): void {
+  private async startLater(error: unknown): Promise<void> {
     const how = messageOf(error);
     this.#options.log(`cannot start: ${how}`);
-    void this.restartLater({ how, code: 1 }, 0);
+    await this.startAfter({ how, code: 1 }, 0);
   }
 }

@@ -1,4 +1,4 @@
-import { messageOf } from "../core/errors.ts";
+import { Failure, messageOf } from "../core/errors.ts";
 import { sh } from "../exec/exec.ts";
 import { formatListen } from "../http/server.ts";
 import { type EndOptions, type RunningApp, startApp } from "./app-process.ts";
@@ -18,6 +18,8 @@ export interface AppStarterOptions {
   /** The descriptor that the app writes to. */
   output: number;
   log: (line: string) => void;
+  /** Aborted when launchfit ends: nothing is started any more. */
+  signal: AbortSignal;
 }
 
 /** Starts and ends versions of the app as they are configured, all with one socket. */
@@ -35,9 +37,10 @@ export class AppStarter {
    * @throws {Failure} when the hook before_start fails, or it cannot be started.
    */
   async start({ version, settings }: Known, record: string): Promise<RunningApp> {
-    const { output, log } = this.#options;
+    const { output, log, signal } = this.#options;
     const dir = await this.directoryOf(version, settings);
-    await runHook("before_start", settings, { version, releaseDir: dir, cwd: dir, log });
+    await runHook("before_start", settings, { version, releaseDir: dir, cwd: dir, log, signal });
+    if (signal.aborted) throw new Failure("launchfit is ending");
     const env = appEnvironment({ version, releaseDir: dir }, settings.env);
     const { exec } = settings;
     const fd3 = (await this.socketFor(settings))?.fd;

@@ -117,8 +117,8 @@ function readLine(socket: Socket): Promise<string> {
   });
 }
 
-/** Milliseconds that a launchfit may take to tell its status. */
-const statusWithin = 5000;
+/** Milliseconds that a status may take. */
+export const statusWithin = 5000;
 
 /**
  * Ask the launchfit that runs in a directory for its status.

@@ -83,17 +83,20 @@ export async function lockDirectory(deploy: DeployDirectory, what: string): Prom
 
 /**
  * Whose directory it is decides which programs run there, and by links which files are written: root's would be any.
- * @throws {Refused} for root in the directory of another user.
+ * @throws {Refused} for root in a directory to which another user may write.
  */
 export async function assertOwn(deploy: DeployDirectory): Promise<void> {
   if (process.getuid?.() !== 0) return;
-  const entries = [stat(deploy.path), lstat(deploy.state)].map((each) => each.catch(ifMissing));
-  const other = (await Promise.all(entries)).find(
-    (entry) => entry !== undefined && entry.uid !== 0,
-  );
+  const about = await stat(deploy.path).catch(ifMissing);
+  const state = await lstat(deploy.state).catch(ifMissing);
+  const other = [about, state].find((entry) => entry !== undefined && entry.uid !== 0);
   if (other)
     throw new Refused(
       `${deploy.path} belongs to user ${other.uid}, who could have root run and write anything; run this as that user: sudo -u '#${other.uid}' launchfit …`,
+    );
+  if (about && about.mode & 0o002)
+    throw new Refused(
+      `${deploy.path} is writable by every user, who could have root run anything; run: chmod o-w ${deploy.path}`,
     );
 }
 

@@ -88,6 +88,8 @@ export class Launcher {
       releases,
       output: output.fd,
       log,
+      signal,
+      changes: this.#changes,
       onGone: (code, reason) => void this.appGone(code, reason),
     });
     const install = { ...options, signal, note: log };
@@ -105,7 +107,8 @@ export class Launcher {
       this.#end = resolve;
     });
     this.ended = end.then((code) => this.close(code));
-    signal.addEventListener("abort", () => this.#end(0), { once: true });
+    if (signal.aborted) this.#end(0);
+    else signal.addEventListener("abort", () => this.#end(0), { once: true });
   }
 
   /**
@@ -114,14 +117,19 @@ export class Launcher {
    */
   async start(): Promise<void> {
     const { releases, output, state } = this.#parts;
+    const { signal } = this.#stopping;
     try {
-      this.#control = await serveControl(controlPath(releases.deploy.path), this.#handle);
       await this.#requests.run(async () => {
-        await this.#keeper.takeOverOrStart();
+        // whatever is begun here, `close` waits for it
+        if (signal.aborted) return;
+        this.#control = await serveControl(controlPath(releases.deploy.path), this.#handle);
+        await this.#changes.run(() => this.#keeper.takeOverOrStart());
         await this.#updater.resumePending();
       });
+      if (signal.aborted) return;
       await state.note({ stopped: undefined }, output.log);
     } catch (error) {
+      if (signal.aborted) return;
       output.log(`cannot start: ${messageOf(error)}`);
       this.#end(exitCodeOf(error) ?? 1);
       await this.ended;

@@ -2,9 +2,14 @@ import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Terminal } from "../core/terminal.ts";
 import { cleanText } from "../core/clean.ts";
+import { Failure, ifMissing } from "../core/errors.ts";
 import { formatDuration, formatSize } from "../core/units.ts";
+import { $, timedOut } from "../exec/exec.ts";
+import { findScript } from "../exec/scripts.ts";
+import { as, isRoot } from "../exec/users.ts";
 import type { AppState } from "./app-keeper.ts";
 import { appRecords, recordedApp } from "./app-process.ts";
+import { statusWithin } from "./control.ts";
 import { healthyAnswers } from "./health.ts";
 import { currentRelease, deployDirectory } from "./deploy-directory.ts";
 import { type UpdatesStatus, updatesStatus } from "./kept.ts";
@@ -73,13 +78,34 @@ export async function describeStatus(
   };
 }
 
-/** The status of a directory in which no launchfit runs. */
+/**
+ * The status of a directory in which no launchfit runs.
+ * @throws {Failure} when another user's files cannot be read.
+ */
 export async function readStatus(folder: string): Promise<Status> {
+  const { uid = 0, gid = 0 } = (await stat(folder).catch(ifMissing)) ?? {};
+  if (isRoot() && uid !== 0) return await readAsOwner(folder, { uid, gid });
   const deploy = deployDirectory(folder);
   const state = await openLauncherState(deploy.state);
   const status = await describeStatus(new Releases(deploy), state.value);
   const left = await recordedApp(appRecords(deploy).app);
   return left?.alive ? { ...status, left: { version: left.version, pid: left.pid } } : status;
+}
+
+/** What stands there may be a link, a pipe or endless: it is read with its owner's rights and for a limited time. */
+async function readAsOwner(folder: string, owner: { uid: number; gid: number }): Promise<Status> {
+  const user = { ...owner, name: `${owner.uid}`, home: folder, shell: "/bin/sh" };
+  const options = as(user, { timeout: statusWithin, grace: 0, nothrow: true });
+  const script = await findScript("launchfit");
+  const answer = await $(options)`${script} status --json --dir ${folder}`;
+  try {
+    return JSON.parse(answer.stdout) as Status;
+  } catch {
+    const why = timedOut(answer) ? "does not come to an end" : "fails";
+    throw new Failure(
+      `reading ${folder} as user ${user.name} ${why}; look yourself: sudo -u '#${user.name}' launchfit status --dir ${folder}`,
+    );
+  }
 }
 
 const noUpdates = "no updates are configured";

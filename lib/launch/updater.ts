@@ -175,8 +175,9 @@ export class Updater {
   async resumePending(): Promise<void> {
     const { pending } = this.#options.state.value;
     if (!pending) return;
-    this.#trial = this.newTrial(pending);
-    await this.#trial.resume();
+    const trial = this.newTrial(pending);
+    this.#trial = trial;
+    await this.#changes.run(() => trial.resume());
   }
 
   /** Change to a version that is in releases/. The version that it replaced. */

@@ -571,6 +571,11 @@ testUnless(test, needsRoot)(
       }
       chownSync(path, 0, 0);
     }
+    // where anybody may write, anybody can put a launchify.yml
+    chmodSync(deploy, 0o1777);
+    const { code, stderr } = await runScript("launchfit", ["--dir", deploy]);
+    assert.match(stderr, /is writable by every user, .* chmod o-w/);
+    assert.is(code, 4);
   },
 );
 

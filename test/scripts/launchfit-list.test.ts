@@ -147,6 +147,24 @@ testUnless(test, process.getuid?.() === 0 ? undefined : "needs root")(
       for (const folder of [user.home, unit.folder])
         assert.is(rows.find((row) => row.directory === folder)?.["state"], "not running", stdout);
 
+      // what the user puts there in the place of files holds up nobody but himself
+      await locked([
+        "runuser",
+        "-u",
+        user.name,
+        "--",
+        "sh",
+        "-c",
+        "cd; mkdir .launchfit; mkfifo launchify.yml .launchfit/launcher.json",
+      ]);
+      const { stdout: hostile } = await runCommand(
+        ["timeout", "-k", "1", "60", ...scriptArgv("launchfit"), "list", "--all", "--json"],
+        { env: { PATH: path } },
+      );
+      const stuck = (JSON.parse(hostile) as Row[]).find(({ directory }) => directory === user.home);
+      assert.is(stuck?.["state"], "unknown", hostile);
+      assert.match(String(stuck?.["problem"]), /reading .* as user \d+ does not come to an end/);
+
       // the user's own view: what root runs is not asked, what is named is said to be closed
       await locked(["usermod", "--comment", "", user.name]);
       const running = await unit.launch();

@@ -1,9 +1,11 @@
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
+import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { isAlive } from "../../lib/exec/process-tree.ts";
+import { launchIn } from "../../lib/launch/launch.ts";
 import { deploy, webApp } from "../helpers/launch.ts";
 import { makePublisher } from "../helpers/publisher.ts";
 import { tempDir } from "../helpers/tmp.ts";
@@ -237,6 +239,18 @@ test("an app that ignores TERM and one that left children in other sessions are 
   for (const each of [pid, readFileSync(file, "utf8").trim()]) {
     assert.not.ok(await isAlive(Number(each)), `process ${String(each)} is gone`);
   }
+});
+
+test("a TERM that comes before the app is started is not lost: nothing is started", async () => {
+  const file = join(tempDir(), "ran");
+  const app = await deploy(publisher, { app: [`exec: touch ${file}; sleep 60`, "health: 'true'"] });
+  const stopping = new AbortController();
+  stopping.abort();
+  const silent = () => {};
+  const launcher = await launchIn(app.folder, { stopping, show: silent, note: silent });
+  assert.is(await Promise.race([launcher.ended, sleep(10_000, "it runs", { ref: false })]), 0);
+  assert.not.ok(existsSync(file));
+  assert.is((await app.tell("status")).code, 1);
 });
 
 test("whatever the update server does, the app never notices, and status tells", async () => {

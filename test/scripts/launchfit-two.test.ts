@@ -1,6 +1,7 @@
 // More than one launchfit at once: in one directory they wait for each other or say who is there; in two they do not meet.
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { isAlive } from "../../lib/exec/process-tree.ts";
@@ -124,6 +125,32 @@ test("an app that a killed launchfit left is ended when another version is curre
   );
   await next.stop();
   await served.close();
+});
+
+test("a restart that is asked for while an app that crashed is being started again leaves one app", async () => {
+  const folder = tempDir();
+  const [go, pids] = [join(folder, "go"), join(folder, "pids")];
+  writeFileSync(go, "");
+  const app = await deploy(publisher, {
+    app: [`exec: echo $$ >>${pids}; exec sleep 60`, "forever: true", "health: 'true'"],
+    hooks: [`before_start: echo starting; until test -e ${go}; do sleep 0.05; done`],
+  });
+  const running = await app.launch();
+  const started = () => (existsSync(pids) ? readFileSync(pids, "utf8").trim().split("\n") : []);
+  await waitFor(() => started().length === 1, { what: "the app" });
+  rmSync(go);
+  process.kill(Number(started()[0]), "SIGKILL");
+  await running.until(/starts again in[\s\S]*before_start: starting/);
+  const restarted = app.control("restart");
+  await app.status();
+  writeFileSync(go, "");
+  assert.ok((await restarted).ok);
+  await waitFor(() => started().length === 3, { what: "both starts" });
+  const alive = await Promise.all(started().map((pid) => isAlive(Number(pid))));
+  assert.equal(alive, [false, false, true]);
+  assert.is((await app.status())["pid"], Number(started()[2]));
+  await running.stop();
+  assert.not.ok(await isAlive(Number(started()[2])));
 });
 
 test("a copy of a directory whose app runs has an app of its own", async () => {
