@@ -18,6 +18,7 @@ import { createHttpSide } from "../lib/fleet/slave/routes.ts";
 import { openSlave } from "../lib/fleet/slave/slave.ts";
 import { needsNats, startBus } from "../test/helpers/nats.ts";
 import { freePort } from "../test/helpers/ports.ts";
+import { knowSite } from "../test/helpers/slaves.ts";
 
 const [first = "1000", second = "3", ...rest] = process.argv.slice(2);
 if (first === "--slaves") await beSlaves(second, ...rest);
@@ -77,6 +78,7 @@ async function compare(count: number, rounds: number): Promise<void> {
       await new Promise((done) => setTimeout(done, 1000));
     }
     const curl = `curl -s -o /dev/null 'http://%h:${port + 1}/get/?repo=site'`;
+    await knowSite(dir);
     const ways: Record<string, (sha: string) => Promise<Run>> = {
       "over the bus": (sha) => ask("site", "--wait", "--sha", sha, "--list", lists.bus),
       "over HTTP": (sha) => ask("site", "--wait", "--sha", sha, "--list", lists.http),

@@ -17,6 +17,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
+import { knowSite } from "../test/helpers/slaves.ts";
 
 const slaves = 5000;
 /** One in so many never answers. */
@@ -96,6 +97,7 @@ async function tell(folder: string): Promise<void> {
     await writeFile(list, `${addresses.join("\n")}\n`);
     await writeFile(urlFile, `${urls.join("\n")}\n`);
     await writeFile(config, urls.map((url) => `url = "${url}"\noutput = "${nullFile}"\n`).join(""));
+    await knowSite(folder);
     const ways: Record<string, [argv: string[], rounds: number]> = {
       "server-update": [
         [

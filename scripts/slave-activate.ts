@@ -1,5 +1,6 @@
 import { defineCommand, type Live, runScript } from "../lib/cli/command.ts";
 import { UsageError } from "../lib/core/errors.ts";
+import { isSafeRef } from "../lib/core/names.ts";
 import { formatDuration } from "../lib/core/units.ts";
 
 const served: Live = async ({ flags: { config, repos } }) => {
@@ -66,12 +67,11 @@ const command = defineCommand({
     if (flags.rollback && (flags.sha !== undefined || flags.branch !== undefined)) {
       throw new UsageError("--rollback goes neither with --sha nor with --branch");
     }
-    if (
-      flags["sha-branch"] !== undefined &&
-      (flags.sha === undefined || flags.branch !== undefined)
-    ) {
+    const branch = flags["sha-branch"];
+    if (branch !== undefined && (flags.sha === undefined || flags.branch !== undefined))
       throw new UsageError("--sha-branch goes with --sha, and without --branch");
-    }
+    if (branch !== undefined && !isSafeRef(branch))
+      throw new UsageError(`--sha-branch: "${branch}" is not a branch name`);
     const read = await readSettings(flags.config);
     await checkUser(read, flags.repos);
     const settings = settingsFor(repo, read, flags);
@@ -79,7 +79,7 @@ const command = defineCommand({
     const done = await work(repo, {
       settings,
       sha: flags.sha,
-      branch: flags["sha-branch"],
+      branch,
       wait: flags.wait,
       signal,
       note: (line) => terminal.note(line),

@@ -6,7 +6,7 @@ import {
   generateKeyPairSync,
   type KeyObject,
 } from "node:crypto";
-import { open } from "node:fs/promises";
+import { type FileHandle, open, rm } from "node:fs/promises";
 import { keyOfSeed, newSeed, nkeyOf } from "../bus/nkey.ts";
 import { readSecretFile } from "../config/secrets.ts";
 import { Failure, messageOf, systemCode, UsageError } from "../core/errors.ts";
@@ -22,7 +22,12 @@ export async function writeKey(path: string): Promise<{ publicKey: string; id: s
   const { privateKey } = generateKeyPairSync("ed25519");
   const publicKey = formatPublicKey(privateKey);
   await writeOnce(path, privateKey.export({ type: "pkcs8", format: "pem" }) as string);
-  await writeAtomic(`${path}.pub`, `${publicKey}\n`, { mode: 0o644 });
+  try {
+    await writeAtomic(`${path}.pub`, `${publicKey}\n`, { mode: 0o644 });
+  } catch (error) {
+    await rm(path);
+    throw new Failure(`${path}.pub cannot be written: ${messageOf(error)}`);
+  }
   return { publicKey, id: keyId(privateKey) };
 }
 
@@ -40,20 +45,19 @@ export async function writeSeed(path: string): Promise<string> {
 }
 
 async function writeOnce(path: string, text: string): Promise<void> {
+  let file: FileHandle | undefined;
   try {
-    const file = await open(path, "wx", 0o600);
-    try {
-      await file.writeFile(text);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
+    file = await open(path, "wx", 0o600);
+    await file.writeFile(text);
+    await file.sync();
   } catch (error) {
-    const why =
-      systemCode(error) === "EEXIST"
-        ? "is there already, and is left alone; name another by --out"
-        : `cannot be written: ${messageOf(error)}`;
-    throw new Failure(`${path} ${why}`);
+    if (systemCode(error) === "EEXIST")
+      throw new Failure(`${path} is there already, and is left alone; name another by --out`);
+    // half a key, on a full disk
+    if (file) await rm(path);
+    throw new Failure(`${path} cannot be written: ${messageOf(error)}`);
+  } finally {
+    await file?.close();
   }
 }
 

@@ -52,6 +52,21 @@ export function readOrder(
   return { order, key: keyId(signed.key), signature: signed.signature };
 }
 
+/**
+ * The texts of orders that stand under one key of the bus, by repo; a question under `questionKey`.
+ * @returns undefined for what cannot be read; what is no order's text is left out
+ */
+export function readOrders(text: string): Record<string, string> | undefined {
+  try {
+    const pairs = Object.entries(Object(JSON.parse(text)) as object);
+    return Object.fromEntries(
+      pairs.filter(([, each]) => typeof each === "string" && each.startsWith("v1.")),
+    ) as Record<string, string>;
+  } catch {
+    return undefined;
+  }
+}
+
 /** A question of the master: that a slave compare the files that it serves with their commits. Only over a bus. */
 export interface Question {
   /** As in an order. */
@@ -125,8 +140,9 @@ function parsePayload(json: object): Order | undefined {
   return { repo, sha, branch, target, at, run };
 }
 
+/** Milliseconds since 1970 that a Date can show. */
 function isTime(value: unknown): value is number {
-  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
+  return Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= 8.64e15;
 }
 
 /** What a slave tells over the bus: all that `GET /status` says, and what became of the last order for each repo. */
@@ -193,7 +209,7 @@ export function readReport(
     const isObject = (value: unknown) => typeof value === "object" && value !== null;
     if (typeof name !== "string" || name.toLowerCase() !== slave.name.toLowerCase())
       return { refusal: "its report is another slave's" };
-    if (Number.isSafeInteger(time) && isObject(inventory) && isObject(orders))
+    if (isTime(time) && isObject(inventory) && isObject(orders))
       return { name, time, inventory, orders, groups: listOf(groups), verified };
   } catch {
     // said below

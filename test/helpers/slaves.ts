@@ -1,4 +1,5 @@
 // Slaves that are only a few lines, to try server-update against every kind of answer.
+import { mkdir, writeFile } from "node:fs/promises";
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import {
   answerHeader,
@@ -9,6 +10,7 @@ import {
   requestHeader,
   signAnswer,
 } from "../../lib/fleet/signature.ts";
+import { join } from "node:path";
 import { createServer as createTcpServer, type Server as TcpServer } from "node:net";
 
 export type FakeSlave = {
@@ -21,6 +23,14 @@ export type FakeSlave = {
 };
 
 export type Reply = { status?: number; body?: unknown; headers?: Record<string, string> };
+
+/** Has the master know the repo `site` from before: in its state folder, below `home`. */
+export async function knowSite(home: string): Promise<void> {
+  const want = join(home, "server-update/want");
+  await mkdir(want, { recursive: true });
+  const text = JSON.stringify({ sha: "0".repeat(40), list: "/none", at: 0 });
+  await writeFile(join(want, "site.json"), text);
+}
 
 /** A server on a loopback port whose answers are made by `answer`, and bound with `keys`; "never" keeps the request waiting. */
 export async function fakeSlave(

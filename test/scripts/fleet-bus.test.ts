@@ -164,7 +164,7 @@ testBus(
       ["another repo's", put(order({ repo: "other" })), /the order is for other/],
       ["of tomorrow", put(order({ at: Date.now() + 86_400_000 })), /clock is 24 hours ahead/],
       ["not an order", put("v1.x.y"), /the order is malformed/],
-      ["not JSON", "{", /JSON/],
+      ["not JSON", "{", /the orders at host.web-1 cannot be read/],
       ["not a map", "[1, null]", /^/],
     ];
     for (const [what, value, logged] of lies) {
@@ -183,6 +183,39 @@ testBus(
     function put(text: string): string {
       return JSON.stringify({ site: text });
     }
+  },
+);
+
+testBus(
+  "what a slave has made of others' orders on the bus keeps no new one from them",
+  async () => {
+    const { bus, repo, slave, served, update } = await setUp();
+    await slave("web-1");
+    const two = await slave("web-2");
+    await two.until(/connected to the bus as web-2/);
+    // it may read its own orders, of which there are none; the answer goes where it says
+    const { key } = await bus.addSlave("web-1");
+    const nats = await connectAs(bus, key);
+    const master = { servers: [bus.url], key: bus.master, name: "master", timeout: 5000 };
+    const looker = await connectBus(master);
+    ends.push(() => looker.close());
+    await looker.makeBucket("want");
+    const question = "$JS.API.DIRECT.GET.KV_want.$KV.want.host.web-1";
+    const at = "host.web-2";
+    nats.publish(question, "", { reply: `$KV.want.${at}` });
+    await waitFor(async () => (await looker.bucket("want").all()).get(at) === "");
+    await two.until(/from the bus: the orders at host\.web-2 cannot be read/);
+    await update(["bus://web-2"], ["site", "--wait"], 0);
+    assert.is(await served("web-2"), "one");
+    // the answer to its own report, which is JSON
+    await looker.bucket("want").remove(at);
+    nats.publish("$KV.state.web-1", "x", { reply: `$KV.want.${at}` });
+    await waitFor(async () => (await looker.bucket("want").all()).has(at));
+    await repo.push({ "index.html": "two" });
+    await update(["bus://web-2"], ["site", "--wait"], 0);
+    assert.is(await served("web-2"), "two");
+    const left = (await looker.bucket("want").get(at))?.text ?? "";
+    assert.equal(Object.keys(JSON.parse(left)), ["site"]);
   },
 );
 

@@ -86,6 +86,26 @@ test("a slave that was down is brought along once it is back, and is forgotten o
   assert.match(stderr, /below a file.want/);
 });
 
+test("a list with a wrong line, or a damaged file, keeps no other repo from its slaves", async () => {
+  const { dir, list, start, run, served } = await setUp();
+  const one = await address();
+  const two = await address();
+  await start(one);
+  await writeFile(list, `${one}\n${two}\n`);
+  await run(["site", "--list", list, "--wait"], 1);
+  const want = join(dir, "server-update/want");
+  const set = JSON.parse(await readFile(join(want, "site.json"), "utf8")) as object;
+  const bad = join(dir, "bad");
+  await writeFile(bad, "not a host\n");
+  await writeFile(join(want, "apps.json"), JSON.stringify({ ...set, list: bad }));
+  await writeFile(join(want, "blog.json"), "{");
+  await start(two);
+  const { stderr } = await run(["--converge"], 1);
+  assert.match(stderr, /apps: .*bad:1: "not a host" is not a slave/);
+  assert.match(stderr, /blog: .*blog\.json is damaged/);
+  assert.is(await served(two), "one");
+});
+
 test("a run that was stopped is not spread further", async () => {
   const { list, start, run, wanted, served } = await setUp();
   const [one, two] = [await address(), await address()];

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { runScript } from "../helpers/run.ts";
+import { knowSite } from "../helpers/slaves.ts";
 import { tempDir } from "../helpers/tmp.ts";
 import { makeCertificate } from "../helpers/tls.ts";
 
@@ -44,6 +45,7 @@ test("https slaves: the authority of --ca is believed, a stranger's certificate 
       "--retries",
       "0",
     ];
+    await knowSite(dir);
     // else root's state is the machine's own
     const options = { env: { XDG_STATE_HOME: dir }, expect };
     return (await runScript("server-update", ["site", ...flags, ...args], options)).stdout;

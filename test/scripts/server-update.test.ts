@@ -14,7 +14,13 @@ import {
 import { freePort } from "../helpers/ports.ts";
 import { makeRepo } from "../helpers/repos.ts";
 import { type RunOptions, type Running, runScript, startScript } from "../helpers/run.ts";
-import { type FakeSlave, fakeSlave, silentSlave, workingSlave } from "../helpers/slaves.ts";
+import {
+  type FakeSlave,
+  fakeSlave,
+  knowSite,
+  silentSlave,
+  workingSlave,
+} from "../helpers/slaves.ts";
 import { tempDir } from "../helpers/tmp.ts";
 import { slowness, waitFor } from "../helpers/wait.ts";
 
@@ -45,6 +51,7 @@ async function update(
   await writeFile(list, `${lines.join("\n")}\n`);
   const env = { XDG_STATE_HOME: folder, ...options.env };
   const pinned = free ? [] : ["--sha", shaA];
+  if (!free) await knowSite(folder);
   const all = ["site", "--list", list, ...pinned, ...args];
   const result = await runScript("server-update", all, { ...options, env });
   const objects = args.includes("--json")
@@ -321,6 +328,32 @@ test("a repo that the remote does not have leaves nothing behind", async () => {
   assert.equal(await readdir(join(folder, "server-update")), []);
 });
 
+test("a repo that nobody knows is refused with --sha, too: no slave is told, and nothing is set", async () => {
+  const { bare } = await makeRepo({ files: { "index.html": "one" } });
+  const right = `file://${dirname(bare)}`;
+  const knowing = await start(workingSlave(shaB));
+  const other = await start(
+    fakeSlave(({ pathname }) =>
+      pathname === "/status" ? { status: 404, body: { error: "no such repo" } } : {},
+    ),
+  );
+  const folder = tempDir();
+  const wrong = ["--sha", shaA, "--base", `${right}/nothing`];
+  const { code, stderr } = await update([other.name], wrong, { folder });
+  assert.is(code, 1);
+  assert.match(stderr, /site is not known: .*nothing\/site\.git.*no slave serves it.*--base/);
+  assert.equal(await readdir(join(folder, "server-update")), []);
+  assert.equal(
+    other.requests.filter((line) => line.startsWith("/get/")),
+    [],
+  );
+  // a master may be without the right to read it
+  await update([other.name, knowing.name], wrong, { expect: 0 });
+  await update([other.name], ["--sha", shaA, "--base", right], { folder, expect: 0 });
+  // what was set once is known, also while the remote is away
+  await update([other.name], wrong, { folder, expect: 0 });
+});
+
 test("a duplicate is told and asked once, and --dry-run asks nobody", async () => {
   const slave = await start(fakeSlave(() => ({})));
   const twice = await update([slave.name, `http://${slave.name}/get/`]);
@@ -404,6 +437,7 @@ test("time in which the master itself stands still is not taken from its slaves"
     }),
   );
   await writeFile(join(folder, "list"), `${slave.name}\n`);
+  await knowSite(folder);
   const limits = ["--timeout", `${limit}ms`, "--retries", "0"];
   const args = ["site", "--sha", shaA, "--list", join(folder, "list"), ...limits];
   const master = startScript("server-update", args, { env: { XDG_STATE_HOME: folder } });
@@ -447,7 +481,8 @@ test("a slave that restarts while it is followed is asked on, and its finished j
   const first = serve();
   await first.until(/listens on/);
   const sha = await repo.git("rev-parse", "HEAD");
-  const args = ["--wait", "--json", "--retries", "1", "--sha", sha];
+  const base = ["--base", `file://${dirname(repo.bare)}`];
+  const args = ["--wait", "--json", "--retries", "1", "--sha", sha, ...base];
   const running = update([address], args, { timeout: 60_000 });
   await waitFor(() => readlink(join(folder, "repos/site")));
   first.kill("SIGKILL");

@@ -123,6 +123,13 @@ test("names and bases that are more than that are refused, and nothing is made",
     assert.is(code, 2, bad);
     assert.not.match(stderr, "secret");
   }
+  const branch = ["--sha", "a".repeat(40), "--sha-branch", "a..b"];
+  const { stderr } = await runScript(
+    "slave-activate",
+    ["site", "--repos", repos, "--base", base, ...branch],
+    { expect: 2 },
+  );
+  assert.match(stderr, '--sha-branch: "a..b" is not a branch name');
   assert.equal(await readdir(repos).catch(() => []), []);
 });
 

@@ -8,7 +8,7 @@ import {
   truncate,
   writeFile,
 } from "node:fs/promises";
-import { request } from "node:http";
+import { Agent, request } from "node:http";
 import { connect } from "node:net";
 import { dirname, join } from "node:path";
 import { test } from "uvu";
@@ -105,6 +105,28 @@ test("a request is answered at once, and the job tells the result", async () => 
   const pinned = await ask(port, `/get/?repo=site&sha=${sha}`);
   assert.is((await ended(port, pinned.json.job)).sha, sha);
   assert.is((await server.stop()).code, 0);
+});
+
+test("a connection that is used again and again costs nothing more each time", async () => {
+  const { base } = await repoWithBase();
+  const { server, port } = await startSlave(base);
+  const { json } = await ask(port, "/get/?repo=site");
+  await ended(port, json.job);
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  const ports = new Set<number | undefined>();
+  for (let count = 0; count < 20; count++)
+    await new Promise<void>((resolve, reject) => {
+      const path = `/jobs/${json.job}?wait=1s`;
+      const sent = request({ host: "127.0.0.1", port, path, agent }, (response) => {
+        ports.add(response.socket.localPort);
+        response.resume().once("end", resolve);
+      });
+      sent.once("error", reject).end();
+    });
+  agent.destroy();
+  await server.stop();
+  assert.is(ports.size, 1);
+  assert.not.match(server.output(), "MaxListenersExceeded");
 });
 
 test("fifty requests at once are one run and one further run, and all are told its result", async () => {

@@ -2,9 +2,9 @@ import { checkBusUrl, keyOfTarget, nameOnBus } from "../../bus/address.ts";
 import { type Bucket, type Bus, connectBus } from "../../bus/bus.ts";
 import { type BusAccess, busSchema, readBusAccess } from "../../bus/settings.ts";
 import { readConfig } from "../../config/yaml.ts";
-import { Failure, messageOf, UsageError } from "../../core/errors.ts";
+import { Failure, UsageError } from "../../core/errors.ts";
 import { exists } from "../../files/files.ts";
-import { groupsOfReport, readReport, type Report } from "../order.ts";
+import { groupsOfReport, readOrders, readReport, type Report } from "../order.ts";
 import { fromConfig } from "../settings.ts";
 import type { Target } from "./list.ts";
 
@@ -171,21 +171,12 @@ const maxRounds = 20;
 async function write(want: Bucket, key: string, name: string, text: string): Promise<void> {
   for (let round = 0; round < maxRounds; round++) {
     const entry = await want.get(key);
-    const orders = parseOrders(entry?.text);
+    const orders = readOrders(entry?.text ?? "{}") ?? {};
     if (orders[name] === text) return;
     const next = JSON.stringify({ ...orders, [name]: text });
-    if (await want.put(key, next, entry?.revision ?? 0)) return;
+    // there is something, and it cannot be read: an answer of the bus that a slave had put there
+    const isOdd = entry === undefined && round > 1;
+    if (await want.put(key, next, isOdd ? undefined : (entry?.revision ?? 0))) return;
   }
   throw new Failure("its orders on the bus are changed by somebody else all the time");
-}
-
-function parseOrders(text: string | undefined): Record<string, string> {
-  try {
-    const value = JSON.parse(text ?? "{}") as unknown;
-    return typeof value === "object" && value !== null && !Array.isArray(value)
-      ? (value as Record<string, string>)
-      : {};
-  } catch (error) {
-    throw new Failure(`the orders on the bus cannot be read: ${messageOf(error)}`);
-  }
 }

@@ -1,4 +1,4 @@
-import { Busy, messageOf, UsageError } from "../../core/errors.ts";
+import { Busy, Failure, messageOf, UsageError } from "../../core/errors.ts";
 import type { Outcome } from "./fan-out.ts";
 import type { Target } from "./list.ts";
 import { listsOf, type Master, OrderBook, runFanOut, runId, runLocked } from "./rollout.ts";
@@ -22,8 +22,14 @@ export async function converge(repo: string | undefined, master: Master): Promis
       const run = () => convergeRepo(each, master);
       if (!(await runLocked(each, master.terminal, { wait: false }, run))) code = 1;
     } catch (error) {
-      if (!(error instanceof Busy)) throw error;
-      master.terminal.note(`${each}: left alone: ${messageOf(error)}`);
+      if (error instanceof Busy) {
+        master.terminal.note(`${each}: left alone: ${messageOf(error)}`);
+        continue;
+      }
+      // a wrong list keeps none of the other repos from its slaves
+      if (!(error instanceof UsageError || error instanceof Failure)) throw error;
+      master.terminal.warn(`${each}: ${error.message}`);
+      code = 1;
     }
   }
   return code;

@@ -1,7 +1,8 @@
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
+import process from "node:process";
 import type { Terminal } from "../../core/terminal.ts";
-import { messageOf, UsageError } from "../../core/errors.ts";
+import { Failure, messageOf, UsageError } from "../../core/errors.ts";
 import { isSafeRef, isSha } from "../../core/names.ts";
 import { checkClaim } from "../../exec/claim.ts";
 import { checkBase } from "../repo/remote.ts";
@@ -22,9 +23,18 @@ import {
   runLocked,
   type UpdateFlags,
 } from "./rollout.ts";
+import { askFleet } from "./served.ts";
 import { showStatus } from "./status.ts";
 import { checkFailedFile, slaves, tellOutcomes, testNotify, writeFailed } from "./tell.ts";
-import { pinCommit, readWants, wantedRepos, withWant, writeWants } from "./want.ts";
+import {
+  askRemote,
+  pinCommit,
+  pushedCommit,
+  readWants,
+  wantedRepos,
+  withWant,
+  writeWants,
+} from "./want.ts";
 
 /** server-update from its flags to its exit code. */
 
@@ -151,6 +161,7 @@ async function runUpdate(repo: string, plan: Plan, master: Master): Promise<Outc
   const before = await readWants(repo);
   const base = flags.base ?? before?.base;
   const pin = await pinCommit(repo, { ...flags, base }, signal);
+  if (flags.sha !== undefined && !before) await checkKnown(repo, base, plan.targets, master);
   const run = runId();
   const inSteps = plan.batches.length > 1 || plan.maxFailures !== undefined;
   const shared = inSteps ? undefined : await shareOrder(plan.targets, master);
@@ -168,6 +179,29 @@ async function runUpdate(repo: string, plan: Plan, master: Master): Promise<Outc
   await set(outcomes.some(({ skipped }) => skipped === true));
   await writeFailed(repo, outcomes, flags.failed, terminal);
   return outcomes;
+}
+
+/**
+ * With --sha nothing tells a mistyped repo from a new one: before anything is set for it, the remote or a slave has to know it.
+ * @throws {Failure}
+ */
+async function checkKnown(
+  repo: string,
+  base: string | undefined,
+  targets: readonly Target[],
+  master: Master,
+): Promise<void> {
+  if (pushedCommit(repo, process.env)) return;
+  try {
+    await askRemote(repo, { branch: undefined, base }, master.signal);
+  } catch (error) {
+    // a master may be without the right to read it
+    const { hosts } = await askFleet(repo, targets, master);
+    if (hosts.some(({ repos }) => repos.some(({ sha }) => sha !== undefined))) return;
+    throw new Failure(
+      `${repo} is not known: ${messageOf(error)}, nothing was set for it before, and no slave serves it; correct its name, or name the right --base`,
+    );
+  }
 }
 
 /** Fewer than these at once are meant to spare something: then each slave gets an order of its own. */

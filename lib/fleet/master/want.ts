@@ -27,19 +27,32 @@ export interface PinOptions {
  */
 export async function pinCommit(
   repo: string,
-  { sha, branch, base = defaultBase }: PinOptions,
+  { sha, branch, base }: PinOptions,
   signal: AbortSignal,
 ): Promise<Pin> {
   if (sha !== undefined) return { sha, branch };
   const pushed = pushedCommit(repo, process.env);
   if (pushed && (branch === undefined || branch === pushed.branch)) return pushed;
+  try {
+    return await askRemote(repo, { branch, base }, signal);
+  } catch (error) {
+    throw new Failure(
+      `the commit of ${repo} is not known: ${messageOf(error)}; name the right --base, or the commit by --sha`,
+    );
+  }
+}
+
+/** What the remote has now. @throws {Failure} with its words, and where it was asked */
+export async function askRemote(
+  repo: string,
+  { branch, base = defaultBase }: Omit<PinOptions, "sha">,
+  signal: AbortSignal,
+): Promise<Pin> {
   const url = `${checkBase(base)}/${repo}.git`;
   try {
     return await askTip({ url, options: { signal, timeout: 60_000 } }, branch);
   } catch (error) {
-    throw new Failure(
-      `the commit of ${repo} is not known: ${plainWords(error)} (asked ${url}); name the right --base, or the commit by --sha`,
-    );
+    throw new Failure(`${plainWords(error)} (asked ${url})`);
   }
 }
 

@@ -8,6 +8,7 @@ import {
   type OrderState,
   questionKey,
   readOrder,
+  readOrders,
   readQuestion,
   type Report,
   reportEvery,
@@ -29,8 +30,6 @@ export interface BusSettings extends BusAccess {
   groups: readonly string[];
 }
 
-/** Orders by repo, as they stand under one key of the bucket `want`; the master's question beside them. */
-type Texts = Record<string, string>;
 /** Milliseconds for an answer of the bus. */
 const timeout = 5000;
 
@@ -132,7 +131,9 @@ export function followBus(slave: Slave, settings: BusSettings): { close(): Promi
   function learn(target: string, text: string): void {
     const before = read.get(target);
     const now = new Map<string, { text: string; signed: SignedOrder | undefined }>();
-    for (const [repo, order] of Object.entries(parseTexts(text))) {
+    const texts = readOrders(text);
+    if (!texts) return say(`from the bus: the orders at ${keyOfTarget(target)} cannot be read`);
+    for (const [repo, order] of Object.entries(texts)) {
       const known = before?.get(repo);
       if (repo === questionKey) answer(target, order);
       else now.set(repo, known?.text === order ? known : { text: order, signed: check() });
@@ -243,10 +244,4 @@ export function followBus(slave: Slave, settings: BusSettings): { close(): Promi
 
 function pastTick(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 1000).unref());
-}
-
-function parseTexts(text: string): Texts {
-  const value = JSON.parse(text) as unknown;
-  const pairs = typeof value === "object" && value !== null ? Object.entries(value) : [];
-  return Object.fromEntries(pairs.filter(([, order]) => typeof order === "string")) as Texts;
 }

@@ -68,7 +68,7 @@ export async function createHttpSide(slave: Slave, given: HttpOptions): Promise<
     if (!["status", "jobs", "metrics"].includes(first) || more.length > 0)
       throw new HttpError(404, "there is nothing here; ask /get/?repo=NAME");
     const grant = access.isOpen ? openGrant(request) : access.checkRead(request);
-    if (first === "jobs") return answer(response, 200, await jobAt(second, url, request), grant);
+    if (first === "jobs") return answer(response, 200, await jobAt(second, url, response), grant);
     if (second !== "") throw new HttpError(404, "there is nothing here; ask /status");
     if (first === "metrics") return sendText(response, await inventory.metrics());
     return answer(response, 200, await status(url), grant);
@@ -103,11 +103,11 @@ export async function createHttpSide(slave: Slave, given: HttpOptions): Promise<
     return options.acceptUnbound ? { ...found, accept_unbound: true } : found;
   }
 
-  async function jobAt(id: string, url: URL, request: IncomingMessage): Promise<Partial<Job>> {
+  async function jobAt(id: string, url: URL, response: ServerResponse): Promise<Partial<Job>> {
     const job = jobs.get(id);
     if (!job) throw new HttpError(404, "no such job");
     const gone = new AbortController();
-    request.socket.once("close", () => gone.abort());
+    response.once("close", () => gone.abort());
     await jobs.wait(job, waitOf(url), gone.signal);
     return shownJob(job);
   }

@@ -1,6 +1,6 @@
 import { Buffer } from "node:buffer";
 import { createPublicKey, verify } from "node:crypto";
-import { readFile, stat } from "node:fs/promises";
+import { mkdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -12,7 +12,7 @@ import {
   writeKey,
   writeSeed,
 } from "../../../lib/fleet/keys.ts";
-import { type Order, readOrder, signOrder } from "../../../lib/fleet/order.ts";
+import { type Order, readOrder, readReport, signOrder, writeReport } from "../../../lib/fleet/order.ts";
 import { runCommand } from "../../helpers/run.ts";
 import { needsCommand, testUnless } from "../../helpers/skip.ts";
 import { tempDir } from "../../helpers/tmp.ts";
@@ -96,6 +96,22 @@ test("a key is made once, for its owner alone", async () => {
   assert.match(String(error), "is there already, and is left alone");
   assert.is(await readFile(path, "utf8"), before);
   assert.is(keyId(key), keyId(createPublicKey(key)));
+});
+
+test("a key whose public half cannot be written is not left behind", async () => {
+  const path = join(tempDir(), "key");
+  await mkdir(`${path}.pub/x`, { recursive: true });
+  const error = await writeKey(path).catch((reason: unknown) => reason);
+  assert.match(String(error), `${path}.pub cannot be written`);
+  await rm(`${path}.pub`, { recursive: true });
+  await writeKey(path);
+});
+
+test("a report of a time that is none is refused", () => {
+  const report = { name: "web-1", inventory: {}, orders: {}, groups: [] };
+  const read = (time: number) => readReport(writeReport({ ...report, time }, undefined), report);
+  assert.is("time" in read(1) && "ok", "ok");
+  for (const time of [-1, 1.5, 8.64e15 + 1]) assert.ok("refusal" in read(time), `${time}`);
 });
 
 test("what is no public key is said so", () => {
