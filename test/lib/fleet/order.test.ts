@@ -12,7 +12,13 @@ import {
   writeKey,
   writeSeed,
 } from "../../../lib/fleet/keys.ts";
-import { type Order, readOrder, readReport, signOrder, writeReport } from "../../../lib/fleet/order.ts";
+import {
+  type Order,
+  readOrder,
+  readReport,
+  signOrder,
+  writeReport,
+} from "../../../lib/fleet/order.ts";
 import { runCommand } from "../../helpers/run.ts";
 import { needsCommand, testUnless } from "../../helpers/skip.ts";
 import { tempDir } from "../../helpers/tmp.ts";
