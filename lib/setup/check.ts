@@ -1,4 +1,4 @@
-import { lstat, statfs } from "node:fs/promises";
+import { lstat, realpath, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { formatDuration, formatSize } from "../core/units.ts";
 import { $ } from "../exec/exec.ts";
@@ -46,11 +46,25 @@ async function checkModes({ root, hooks, repos, accounts }: Facts): Promise<Find
   const findings: Finding[] = [];
   const isThere = (...path: string[]) => exists(join(root, ...path));
   const wants = async (path: string, forbidden: number, mode: string, what: string) => {
+    // where a link leads is said, so that nobody who types the command follows it unseen
+    const place = root === "/" ? await realpath(path).catch(() => path) : path;
+    const found = await lstat(join(root, place)).catch(() => undefined);
+    if (!found) return;
+    const now = found.mode & 0o7777;
+    const fix = `it has mode ${now.toString(8)}; chmod ${mode} ${place}`;
+    findings.push({ what: `${path}: ${what}`, fix: now & forbidden ? fix : undefined });
+  };
+  /** The same of what is in a home, whose user could have put a link there: root is told nothing that follows it. */
+  const wantsInHome = async (path: string, user: string, mode: number, what: string) => {
     const found = await lstat(join(root, path)).catch(() => undefined);
     if (!found) return;
-    const now = (found.mode & 0o7777).toString(8);
-    const fix = `it has mode ${now}; chmod ${mode} ${path}`;
-    findings.push({ what: `${path}: ${what}`, fix: found.mode & forbidden ? fix : undefined });
+    const now = found.mode & 0o7777;
+    const fix = found.isSymbolicLink()
+      ? `it is a link; runuser -u ${user} -- rm ${path}, and run setup repo again`
+      : now & 0o077
+        ? `it has mode ${now.toString(8)}; runuser -u ${user} -- chmod ${mode.toString(8)} ${path}`
+        : undefined;
+    findings.push({ what: `${path}: ${what}`, fix });
   };
   // what is wrong with a file that cannot be read, hook-server says
   const { secretFiles } = await readHooks(hooks ?? "{}").catch(() => ({ secretFiles: [] }));
@@ -71,11 +85,11 @@ async function checkModes({ root, hooks, repos, accounts }: Facts): Promise<Find
     const fix = accounts.has(user) ? undefined : `setup repo ${repo}`;
     findings.push({ what: `${repo}: there is an account ${user}`, fix });
   }
-  for (const { comment, home } of accounts.values()) {
+  for (const { name, comment, home } of accounts.values()) {
     if (!/^Boatyard [^ /]+\/[^ ]+$/.test(comment)) continue;
     await wants(home, 0o077, "700", "closed to others");
-    await wants(join(home, ".ssh"), 0o077, "700", "closed to others");
-    await wants(join(home, ".ssh/id_ed25519"), 0o177, "600", "only its owner can read it");
+    await wantsInHome(join(home, ".ssh"), name, 0o700, "closed to others");
+    await wantsInHome(join(home, ".ssh/id_ed25519"), name, 0o600, "only its owner can read it");
   }
   if (/^accept_unbound:\s*true/m.test((await readIfThere(join(root, places.slave))) ?? ""))
     findings.push({

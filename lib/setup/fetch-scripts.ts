@@ -1,10 +1,10 @@
-import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { readTarGz, shownName, tarLimits } from "../archive/tar.ts";
 import { atEnd } from "../core/at-exit.ts";
 import { Failure, messageOf, Refused } from "../core/errors.ts";
-import { readIfThere, readPieces, writeAtomic } from "../files/files.ts";
+import { exists, readIfThere, readPieces, writeAtomic } from "../files/files.ts";
 import { acquireLock } from "../files/lock.ts";
 import {
   type Accepted,
@@ -24,6 +24,8 @@ export interface FetchOptions {
   /** The pinned fingerprint; the one that was accepted first is remembered. */
   key: string | undefined;
   allowDowngrade: boolean;
+  /** Nothing of it is remembered: neither a key that is pinned nor what was accepted. */
+  dryRun: boolean;
   note: (line: string) => void;
   signal: AbortSignal;
 }
@@ -42,7 +44,7 @@ const maxSize = 200 * 1024 ** 2;
  * @throws {Refused} when it is not signed by the pinned key, is older than what was accepted before, or is no Boatyard.
  */
 export async function fetchScripts(url: string, options: FetchOptions): Promise<string> {
-  const { signal, note, allowDowngrade } = options;
+  const { signal, note, allowDowngrade, dryRun } = options;
   await mkdir(places.upgrades, { recursive: true, mode: 0o700 });
   // held until this process ends
   await acquireLock("/run/boatyard-upgrade.lock", { what: "setup upgrade", secluded: true });
@@ -53,7 +55,9 @@ export async function fetchScripts(url: string, options: FetchOptions): Promise<
   const temporary = await mkdtemp(join(places.upgrades, "fetch-"));
   atEnd(() => rm(temporary, { recursive: true, force: true }));
   const recordFile = join(places.upgrades, "accepted.json");
-  const store = join(places.upgrades, "keys");
+  const keys = join(places.upgrades, "keys");
+  const store = dryRun ? join(temporary, "keys") : keys;
+  if (dryRun && (await exists(keys))) await cp(keys, store, { recursive: true });
   const state = await readRecord(recordFile);
   const folder = new WebFolder(url, { temporary, timeout: 30_000, maxSize, signal, note });
   try {
@@ -74,7 +78,7 @@ export async function fetchScripts(url: string, options: FetchOptions): Promise<
       await trust.accept();
       const after = accepted(state, offer, { app, line, archive }, { allowDowngrade });
       const text = `${JSON.stringify({ ...after, pin: trust.pins }, null, 2)}\n`;
-      await writeAtomic(recordFile, text, { mode: 0o600 });
+      if (!dryRun) await writeAtomic(recordFile, text, { mode: 0o600 });
       return scripts;
     } finally {
       await archive.discard();

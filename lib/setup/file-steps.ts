@@ -1,11 +1,22 @@
 import type { Buffer } from "node:buffer";
-import { chmod, lchown, lstat, mkdir, readdir, readlink, rm, rmdir, stat } from "node:fs/promises";
+import {
+  chmod,
+  lchown,
+  lstat,
+  mkdir,
+  readdir,
+  readlink,
+  realpath,
+  rm,
+  rmdir,
+  stat,
+} from "node:fs/promises";
 import { dirname } from "node:path";
 import { Failure, Refused, systemCode } from "../core/errors.ts";
-import { $ } from "../exec/exec.ts";
+import { $, type CommandOptions, type Shell } from "../exec/exec.ts";
 import { as, isRoot, lookUpUser } from "../exec/users.ts";
 import { readIfThere, removeStaleTemporaries, writeAtomic } from "../files/files.ts";
-import { inRoot } from "./machine.ts";
+import { inRoot, refuseOutside } from "./machine.ts";
 import { octal, type OwnedPath, type Step, type StepState } from "./step.ts";
 
 /**
@@ -24,12 +35,16 @@ export function folder(options: OwnedPath & { holds?: "data" | "others" | undefi
       const found = await find(here, options);
       if (!found) return "make";
       if (!found.isFolder) throw new Refused(`${here} is there and is not a folder; move it away`);
+      if (asOwner && found.isForeign)
+        throw new Refused(
+          `${here} is there and belongs to another user; move it away, or give it to ${owner}`,
+        );
       return found.state;
     },
     async perform(root) {
       const here = await inRoot(root, path);
       if (asOwner && owner !== undefined) {
-        const asUser = $(as(await lookUpUser(owner)));
+        const asUser = await inHomeOf(owner);
         await asUser`mkdir -p -- ${here}`;
         await asUser`chmod ${octal(mode)} -- ${here}`;
         return;
@@ -88,13 +103,13 @@ export function edit(
     what: `${what} in ${path}`,
     ...{ path, why },
     async look(root) {
-      const here = await inRoot(root, path);
+      const here = await targetOf(root, options);
       const state = await stateOf(here, options);
       const text = await readOwn(here, options);
       return text === undefined || text !== change(text) ? "make" : state;
     },
     async perform(root) {
-      const here = await inRoot(root, path);
+      const here = await targetOf(root, options);
       await write(here, change((await readOwn(here, options)) ?? ""), options);
     },
     underRoot: () => withOwnerLine(options, "z", edit),
@@ -107,11 +122,10 @@ function withoutEntry(
   options: OwnedPath,
   { change, what }: { change: (text: string) => string; what: string },
 ): Step {
-  const { path } = options;
   return {
     ...edit({ ...options, change, what, back: undefined, why: "it is not wanted any more" }),
     async look(root) {
-      const text = await readOwn(await inRoot(root, path), options);
+      const text = await readOwn(await targetOf(root, options), options);
       return text === undefined || text === change(text) ? "ready" : "remove";
     },
     underRoot: () => [withoutEntry(options, { change, what })],
@@ -220,10 +234,10 @@ export async function find(path: string, { mode, owner }: OwnedPath) {
   // under another root, and for ordinary users, owners are not ours to set
   const wanted =
     isRoot() && owner !== undefined ? await lookUpUser(owner).catch(() => undefined) : undefined;
-  const isRight =
-    (found.mode & 0o7777) === mode && (wanted === undefined || wanted.uid === found.uid);
+  const isForeign = wanted !== undefined && wanted.uid !== found.uid;
+  const isRight = (found.mode & 0o7777) === mode && !isForeign;
   const state = isRight ? ("ready" as const) : ("fix" as const);
-  return { isFolder: found.isDirectory(), isEmpty: found.size === 0, state };
+  return { isFolder: found.isDirectory(), isEmpty: found.size === 0, isForeign, state };
 }
 
 /** Whether a file is there and its mode and owner are right. @throws {Refused} when a folder is in its place. */
@@ -233,15 +247,23 @@ export async function stateOf(path: string, options: OwnedPath): Promise<StepSta
   return found?.state ?? "make";
 }
 
-/** A text; in a home it is read as its user, who could have put a link there. */
+/**
+ * A `$` for what is done in the home of a user, who could have put a link there, or a pipe that nobody writes to: as that
+ * user, and not for ever.
+ */
+export async function inHomeOf(owner: string, options: CommandOptions = {}): Promise<Shell> {
+  return $(as(await lookUpUser(owner), { timeout: 30_000, ...options }));
+}
+
+/** A text; in a home it is read as its user. */
 export async function readOwn(
   path: string,
   { owner, asOwner }: Pick<OwnedPath, "owner" | "asOwner">,
 ): Promise<string | undefined> {
   if (!asOwner || owner === undefined) return await readIfThere(path);
-  const user = await lookUpUser(owner).catch(() => undefined);
-  if (!user) return undefined;
-  const { ok, stdout } = await $(as(user, { nothrow: true, timeout: 10_000 }))`cat -- ${path}`;
+  const asUser = await inHomeOf(owner, { nothrow: true }).catch(() => undefined);
+  if (!asUser) return undefined;
+  const { ok, stdout } = await asUser`sh -c ${'[ -f "$1" ] && exec cat -- "$1"'} sh ${path}`;
   return ok ? stdout : undefined;
 }
 
@@ -251,14 +273,24 @@ export async function write(
   { mode, owner, asOwner }: OwnedPath,
 ): Promise<void> {
   if (asOwner && owner !== undefined) {
-    const script = 'umask 077 && cat >"$1.new" && chmod "$2" "$1.new" && mv -f "$1.new" "$1"';
-    const options = as(await lookUpUser(owner), { input: data });
-    await $(options)`sh -c ${script} sh ${path} ${octal(mode)}`;
+    const script =
+      'umask 077 && rm -f -- "$1.new" && cat >"$1.new" && chmod "$2" "$1.new" && mv -fT -- "$1.new" "$1"';
+    await (await inHomeOf(owner, { input: data }))`sh -c ${script} sh ${path} ${octal(mode)}`;
     return;
   }
   await makeParent(path);
   await writeAtomic(path, data, { mode });
   await give(path, owner);
+}
+
+/** Where a text is that is added to: a link of root's to a file, such as one in a repository, stays. */
+async function targetOf(root: string, { path, asOwner }: OwnedPath): Promise<string> {
+  const here = await inRoot(root, path);
+  const isLink = !asOwner && (await lstat(here).catch(() => undefined))?.isSymbolicLink();
+  if (!isLink) return here;
+  const target = await realpath(here).catch(() => here);
+  await refuseOutside(root, target, path);
+  return (await lstat(target)).isFile() ? target : here;
 }
 
 export async function makeParent(path: string): Promise<void> {

@@ -48,11 +48,11 @@ export function readRemote(text: string): Remote {
       throw new UsageError(
         "a password in a URL can be read by others; use git@HOST:OWNER/NAME.git and the deploy key",
       );
-    if (url.protocol === "ssh:")
-      return { url: text, host: url.hostname, sshPort: Number(url.port || 22) };
-    if (["https:", "http:", "git:"].includes(url.protocol))
-      return { url: text, host: url.hostname, sshPort: undefined };
-    if (url.protocol === "file:") return { url: text, host: undefined, sshPort: undefined };
+    const { protocol, hostname: host, port } = url;
+    if (protocol === "ssh:") return { url: text, host, sshPort: Number(port || 22) };
+    if (["https:", "http:", "git:"].includes(protocol))
+      return { url: text, host, sshPort: undefined };
+    if (protocol === "file:") return { url: text, host: undefined, sshPort: undefined };
   } catch (error) {
     if (error instanceof UsageError) throw error;
   }

@@ -126,14 +126,21 @@ export function addRepo(text: string, entry: NewEntry): string {
     "repos:",
     `${indent}${entry.repo}:`,
     ...[
-      `user: ${entry.user}`,
-      `dir: ${entry.dir}`,
-      `secret_file: ${entry.secretFile}`,
+      `user: ${word(entry.user)}`,
+      `dir: ${word(entry.dir)}`,
+      `secret_file: ${word(entry.secretFile)}`,
       ...(entry.refs.length > 0 ? [`refs: ${list(entry.refs)}`] : []),
       ...(entry.afterwards.length > 0 ? [`on_success: ${list(entry.afterwards)}`] : []),
     ].map((line) => `${indent}${indent}${line}`),
   );
   return lines.join("\n");
+}
+
+/** A text as YAML has it: in quotes where it would be another value, such as that of a user called "true". */
+function word(text: string): string {
+  return /^[\w./-]+$/.test(text) && !/^(?:true|false|null)$/i.test(text)
+    ? text
+    : JSON.stringify(text);
 }
 
 /** The text without the repo's entry, which is its line and all that is indented below it; the rest stays as it is. */

@@ -4,13 +4,14 @@ import { dirname, join } from "node:path";
 import { newSeed } from "../bus/nkey.ts";
 import { readSecretFile } from "../config/secrets.ts";
 import { cleanLine } from "../core/clean.ts";
-import { Failure } from "../core/errors.ts";
-import { $, type CommandOptions } from "../exec/exec.ts";
+import { Failure, Refused } from "../core/errors.ts";
+import { $, type Shell } from "../exec/exec.ts";
 import { as, lookUpUser } from "../exec/users.ts";
 import { gitIn } from "../git/git.ts";
 import {
   fileRemoved,
   find,
+  inHomeOf,
   owned,
   stateOf,
   treeRemoved,
@@ -110,17 +111,28 @@ export interface InHome {
   why: string;
 }
 
-/** An ssh key pair without a passphrase. */
+/** An ssh key pair without a passphrase. A private key that is there stays, and gets its public half. */
 export function key({ path, owner, comment, why }: InHome & { comment: string }): Step {
   return {
     what: `ssh key ${path} of ${owner}`,
     ...{ path, why, needs: ["ssh-keygen", "setpriv"] },
-    look: () => stateBy(owner, (options) => $(options)`test -s ${path}.pub`),
+    look: () => stateBy(owner, (asOwner) => asOwner`test -s ${path} -a -s ${path}.pub`),
+    /** Each half is made beside, then renamed: one that was cut off is never taken for a key. */
     async perform() {
-      const asOwner = $(as(await lookUpUser(owner)));
-      // a key without its public half was never shown to anybody
-      await asOwner`rm -f -- ${path} ${path}.pub`;
-      await asOwner`ssh-keygen -q -t ed25519 -N ${""} -C ${comment} -f ${path}`;
+      const asOwner = await inHomeOf(owner);
+      const isThere = (await asOwner({ nothrow: true })`test -s ${path}`).ok;
+      if (!isThere) {
+        await asOwner`rm -f -- ${path}.new ${path}.new.pub`;
+        await asOwner`ssh-keygen -q -t ed25519 -N ${""} -C ${comment} -f ${path}.new`;
+        await asOwner`mv -fT -- ${path}.new ${path}`;
+      }
+      const half = await asOwner({ nothrow: true })`ssh-keygen -y -P ${""} -f ${path}`;
+      if (!half.ok)
+        throw new Failure(
+          `${path} has no public half beside it, and none can be made of it: ${cleanLine(half.stderr)}; put ${path}.pub there, or move the key away`,
+        );
+      await write(`${path}.pub`, half.stdout, { path, mode: 0o644, owner, asOwner: true, why });
+      await asOwner`rm -f -- ${path}.new.pub`;
     },
     byHand: () => [
       commandAs(owner, "ssh-keygen", "-t", "ed25519", "-N", "", "-C", comment, "-f", path),
@@ -135,7 +147,7 @@ export function hostKey(options: InHome & { host: string; port: number }): Step 
   return {
     what: `host key of ${host} in ${path}`,
     ...{ path, why, needs: ["ssh-keygen", "ssh-keyscan", "setpriv"] },
-    look: () => stateBy(owner, (asOwner) => $(asOwner)`ssh-keygen -F ${name} -f ${path}`),
+    look: () => stateBy(owner, (asOwner) => asOwner`ssh-keygen -F ${name} -f ${path}`),
     async perform() {
       const scan = $({ nothrow: true, timeout: 30_000 });
       const { stdout } = await scan`ssh-keyscan -T 10 -t ed25519 -p ${port} -- ${host}`;
@@ -146,7 +158,7 @@ export function hostKey(options: InHome & { host: string; port: number }): Step 
         );
       const input = `${lines.join("\n")}\n`;
       const script = 'umask 077 && cat >>"$1"';
-      await $(as(await lookUpUser(owner), { input }))`sh -c ${script} sh ${path}`;
+      await (await inHomeOf(owner, { input }))`sh -c ${script} sh ${path}`;
       const shown = await $({ input, nothrow: true })`ssh-keygen -lf -`;
       const note = `${name} showed this key; compare it with what it publishes: ${cleanLine(shown.stdout.trim())}`;
       return { notes: [note] };
@@ -161,30 +173,41 @@ export function hostKey(options: InHome & { host: string; port: number }): Step 
 export function clone(options: InHome & { url: string; branch: string | undefined }): Step {
   const { path, owner, url, branch, why } = options;
   const ref = branch === undefined ? [] : ["--branch", branch];
+  const gitOf = async (timeout: number) => {
+    const { env, ...user } = as(await lookUpUser(owner), { nothrow: true, timeout });
+    return gitIn("/", { ...user, env: { ...env, GIT_SSH_COMMAND: "ssh -oBatchMode=yes" } });
+  };
   return {
     what: `clone of ${url} in ${path}${branch === undefined ? "" : `, branch ${branch}`}`,
     ...{ path, why, needs: ["git", "setpriv", ...(/^(?:ssh:|[^/:]+@)/.test(url) ? ["ssh"] : [])] },
-    look: () =>
-      stateBy(owner, ({ env, prefix }) => {
-        const git = gitIn("/", { env: { ...env }, prefix, nothrow: true });
-        return git`git -C ${path} rev-parse --verify --quiet HEAD`;
-      }),
+    async look() {
+      const asOwner = await inHomeOf(owner, { nothrow: true }).catch(() => undefined);
+      if (!asOwner) return "make";
+      const git = await gitOf(30_000);
+      const head = await git`git -C ${path} rev-parse --verify --quiet HEAD`;
+      if (head.ok) return "ready";
+      // an empty folder makes room
+      if ((await asOwner`find ${path} -maxdepth 1 -mindepth 1 -print -quit`).stdout === "")
+        return "make";
+      const why = head.stderr === "" ? "" : `: ${reasonOf(head.stderr)}`;
+      throw new Refused(`${path} is there and is not a checkout of ${owner}${why}; move it away`);
+    },
     /** Beside, then renamed: a clone that was cut off is never taken for a checkout. */
     async perform() {
-      const user = as(await lookUpUser(owner));
-      const env = { ...user.env, GIT_SSH_COMMAND: "ssh -oBatchMode=yes" };
-      const git = gitIn("/", { env, prefix: user.prefix, nothrow: true, timeout: 1_800_000 });
+      const asOwner = await inHomeOf(owner, { timeout: 600_000 });
+      const git = await gitOf(1_800_000);
       const fresh = join(dirname(path), `.${owner}.clone`);
-      await $(user)`rm -rf -- ${fresh}`;
+      await asOwner`rm -rf -- ${fresh}`;
       const { ok, stderr } = await git`git clone --quiet ${ref} -- ${url} ${fresh}`;
       if (!ok) {
         const reason = reasonOf(stderr);
         const hint = cloneHint(stderr, { url, owner, branch });
         throw new Failure(`${url} cannot be cloned: ${reason}; ${hint}, and run setup again`);
       }
-      // an empty folder is replaced; anything else that is there is a person's
-      const script = 'rmdir "$2" 2>/dev/null; mv -T -- "$1" "$2"';
-      await $(user)`sh -c ${script} sh ${fresh} ${path}`;
+      if (!(await git`git -C ${fresh} rev-parse --verify --quiet HEAD`).ok)
+        throw new Failure(`${url} has no commits yet; push one, and run setup again`);
+      const script = '[ ! -d "$2" ] || rmdir -- "$2"; mv -T -- "$1" "$2"';
+      await asOwner`sh -e -c ${script} sh ${fresh} ${path}`;
     },
     byHand: () => [commandAs(owner, "git", "clone", ...ref, "--", url, path)],
     undo: { step: treeRemoved(path, owner), data: true },
@@ -216,10 +239,10 @@ export function install({
 /** "ready" when a command of that user succeeds; "make" also when there is no such user. */
 async function stateBy(
   owner: string,
-  check: (options: CommandOptions) => PromiseLike<{ ok: boolean }>,
+  check: (asOwner: Shell) => PromiseLike<{ ok: boolean }>,
 ): Promise<StepState> {
-  const user = await lookUpUser(owner).catch(() => undefined);
-  return user && (await check(as(user, { nothrow: true }))).ok ? "ready" : "make";
+  const asOwner = await inHomeOf(owner, { nothrow: true }).catch(() => undefined);
+  return asOwner && (await check(asOwner)).ok ? "ready" : "make";
 }
 
 function commandAs(user: string, ...words: string[]): string {

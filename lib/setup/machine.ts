@@ -194,12 +194,16 @@ export async function hasSystemd(): Promise<boolean> {
 export async function inRoot(root: string, path: string): Promise<string> {
   const full = join(root, path);
   if (root === "/") return full;
-  const top = await realpath(root);
   for (let folder = dirname(full); ; folder = dirname(folder)) {
     const real = await realpath(folder).catch(() => undefined);
     if (real === undefined && folder !== dirname(folder)) continue;
-    if (real === undefined || relative(top, real).startsWith(".."))
-      throw new Refused(`${path} leads out of ${root} through a link; correct the link`);
+    await refuseOutside(root, real ?? "/", path);
     return full;
   }
+}
+
+/** @throws {Refused} unless what a path leads to is below the root. */
+export async function refuseOutside(root: string, real: string, path: string): Promise<void> {
+  if (relative(await realpath(root), real).startsWith(".."))
+    throw new Refused(`${path} leads out of ${root} through a link; correct the link`);
 }

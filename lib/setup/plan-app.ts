@@ -20,6 +20,10 @@ export function planApp(facts: Facts, options: AppOptions): Plan {
     throw new UsageError(`"${options.app.slice(0, 200)}" is not an app name`);
   if (!/^https?:\/\/|^file:\/\//.test(options.server))
     throw new UsageError(`--server: "${options.server}" is not an https, http or file URL`);
+  if (URL.canParse(options.server) && new URL(options.server).password !== "")
+    throw new UsageError(
+      "--server: a password in a URL can be read by others; put it into .netrc in the home of the app's account",
+    );
   if (!/^(?:0x)?[0-9A-Fa-f]{40,64}$/.test(options.key))
     throw new UsageError("--key: a whole fingerprint is 40 hex digits, without spaces");
   const { steps, dir } = appSteps(facts, options, {

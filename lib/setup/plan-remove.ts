@@ -16,6 +16,7 @@ import {
   type Facts,
   forRoot,
   type Note,
+  noteOf,
   places,
   type Plan,
   type Step,
@@ -75,7 +76,7 @@ export async function planRemoval(
     });
   return {
     steps: removal,
-    notes: [...notes, { title: "Elsewhere", lines: elsewhere(what) }],
+    notes: [...notes, ...noteOf("Elsewhere", elsewhere(what))],
     nothing: "nothing was left to remove",
   };
 }
@@ -144,11 +145,8 @@ async function repoSteps(
   // an entry that is gone already is not in the way of the rest
   const hooks = entry === undefined ? "repos: {}\n" : facts.hooks;
   const { steps } = planRepo(
-    { ...facts, hooks, repos: [] },
-    {
-      ...{ repo, url: undefined, branch: undefined, refs: [], afterwards: [], timer: false },
-      user: own?.name === user ? undefined : user,
-    },
+    { ...facts, hooks, repos: entry === undefined ? [] : [entry] },
+    { repo, user, url: undefined, branch: undefined, refs: [], afterwards: [], timer: false },
   );
   const sharer = facts.repos.find((each) => each.repo !== repo && each.user === user);
   if (sharer === undefined) return [...steps, { ...timer, undo: { step: timer } }];

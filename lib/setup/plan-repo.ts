@@ -63,7 +63,8 @@ export function planRepo(facts: Facts, options: RepoOptions): RepoPlan {
     facts.accounts,
   );
   const home = facts.accounts.get(user)?.home ?? join("/home", user);
-  const dir = join(home, user);
+  const ownDir = join(home, user);
+  const dir = entry?.dir ?? ownDir;
   const other = facts.repos.find((each) => each !== entry && each.dir === dir);
   if (other && !entry)
     throw new UsageError(
@@ -75,10 +76,14 @@ export function planRepo(facts: Facts, options: RepoOptions): RepoPlan {
   const comment = `${user}@${facts.hostname} ${repo}`;
   // a person's own account and home, named on purpose, are not ours to remove
   const there = facts.accounts.get(user);
-  const holds = there === undefined || there.comment === commentFor(repo) ? "data" : "others";
+  const isOurs = there === undefined || there.comment === commentFor(repo);
+  const holds = isOurs ? "data" : "others";
   const steps: Step[] = [
     account({ name: user, home, system: false, purpose: repo, why: ownUser }),
-    folder({ path: home, mode: 0o700, owner: user, holds, why: "closed to other repos" }),
+    folder({
+      ...{ path: home, mode: 0o700, owner: user, asOwner: !isOurs, holds },
+      why: "closed to other repos",
+    }),
     folder({
       ...{ path: join(home, ".ssh"), mode: 0o700, owner: user, asOwner: true },
       why: "its keys",
@@ -86,8 +91,11 @@ export function planRepo(facts: Facts, options: RepoOptions): RepoPlan {
     key({ path: keyFile, owner: user, comment, why: "its deploy key" }),
     ...hostKeySteps(remote, join(home, ".ssh/known_hosts"), user),
   ];
+  const why = "the checkout that is built";
+  const cloned = clone({ path: dir, owner: user, url: remote.url, branch, why });
   const checkout = [
-    clone({ path: dir, owner: user, url: remote.url, branch, why: "the checkout that is built" }),
+    // one elsewhere is where a person wants it, and may hold more
+    dir === ownDir ? cloned : withoutUndo(cloned),
     enable([`logs-rotate@${user}.timer`], "its log stays small, and old parts go"),
   ];
   if (options.timer)
@@ -156,7 +164,15 @@ function entryWarnings(
 }
 
 /** hook-server would refuse a wrong word only later, and the whole file with it. */
-function checkWords({ branch, refs, address }: RepoOptions): void {
+function checkWords({ url, branch, refs, address, afterwards, timer }: RepoOptions): void {
+  if (/^[a-z]+:\/\/[^/]*\/?$/.test(url ?? ""))
+    throw new UsageError(
+      `--url: "${url}" names a host only; write the repository's path, too: ${url?.replace(/\/$/, "")}/OWNER/NAME.git`,
+    );
+  if (timer && refs.length + afterwards.length > 0)
+    throw new UsageError(
+      `--timer builds the checkout's branch, without hooks.yml; leave ${refs.length > 0 ? "--refs" : "--then"} out, or --timer`,
+    );
   if (branch !== undefined && !isSafeRef(branch))
     throw new UsageError(`--branch: "${branch}" is not a branch name`);
   for (const ref of refs)
@@ -168,7 +184,7 @@ function checkWords({ branch, refs, address }: RepoOptions): void {
     throw new UsageError(
       `--refs ${refs.join(",")} leaves out --branch ${branch}: a push would switch the checkout to another branch; name ${branch} in --refs too, or leave --branch out`,
     );
-  if (address !== undefined && !/^https?:\/\/[^/]/.test(address))
+  if (address !== undefined && !/^https?:\/\/[^/\s]\S*$/.test(address))
     throw new UsageError(`--address: "${address}" is not a URL; write https://hooks.example.com`);
 }
 

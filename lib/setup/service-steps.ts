@@ -26,7 +26,7 @@ export function scriptSteps(
     const from = facts.scripts.get(name);
     if (from === undefined)
       throw new UsageError(
-        `the script ${name} is not beside setup; copy dist/${name}.mjs there, or name its folder with --from`,
+        `the script ${name} is not beside setup, nor in the folder of --from; copy dist/${name}.mjs there`,
       );
     const path = join(places.scripts, `${name}.mjs`);
     steps.push(copy({ path, from, mode: 0o755, why: `the script ${name}` }));

@@ -107,7 +107,8 @@ export async function setUp(given: Plan, options: SetupOptions): Promise<number>
     }
   }
   const closing = dryRun ? [] : ((await options.closing?.(made)) ?? []);
-  const last = [...noteOf("To compare", toCompare), ...notes, ...closing];
+  const next = failed === undefined ? notes : [];
+  const last = [...noteOf("To compare", toCompare), ...next, ...closing];
   terminal.printJson({
     root,
     ...(heading.length === 0 ? {} : { versions: heading }),

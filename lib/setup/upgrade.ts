@@ -1,4 +1,4 @@
-import { readFile, realpath, stat } from "node:fs/promises";
+import { readdir, readFile, realpath, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import type { Terminal } from "../core/terminal.ts";
@@ -26,6 +26,7 @@ export interface UpgradeOptions {
   from: string | undefined;
   key: string | undefined;
   allowDowngrade: boolean;
+  dryRun: boolean;
   terminal: Terminal;
   signal: AbortSignal;
 }
@@ -52,7 +53,8 @@ export async function findNewer(options: UpgradeOptions): Promise<string> {
     throw new UsageError(
       `--from: ${folder} has no setup.mjs; name the folder with the new scripts`,
     );
-  for (const path of [here, join(here, "setup.mjs")])
+  const scripts = (await readdir(here)).filter((name) => name.endsWith(".mjs"));
+  for (const path of [here, ...scripts.map((name) => join(here, name))])
     if ((await stat(path)).mode & 0o002)
       throw new Refused(
         `${path} can be written by everybody, and what is in it would run as root; chmod o-w ${path}, once you know who wrote it`,

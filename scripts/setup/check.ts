@@ -1,5 +1,6 @@
 import { resolve } from "node:path";
 import { defineCommand } from "../../lib/cli/command.ts";
+import { cleanLine } from "../../lib/core/clean.ts";
 import { UsageError } from "../../lib/core/errors.ts";
 import { root } from "./flags.ts";
 
@@ -36,8 +37,8 @@ export const checkCommand = defineCommand({
     for (const { what, fix } of findings)
       terminal.print(
         fix === undefined
-          ? `${terminal.paint.green("ok")}    ${what}`
-          : `${terminal.paint.red("fix")}   ${what}: ${fix}`,
+          ? `${terminal.paint.green("ok")}    ${cleanLine(what)}`
+          : `${terminal.paint.red("fix")}   ${cleanLine(`${what}: ${fix}`)}`,
       );
     return findings.some(({ fix }) => fix !== undefined) ? 1 : 0;
   },

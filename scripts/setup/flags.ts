@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import type { CommandInput } from "../../lib/cli/command.ts";
-import { messageOf, UsageError } from "../../lib/core/errors.ts";
+import { messageOf, systemCode, UsageError } from "../../lib/core/errors.ts";
 
 export const root = {
   type: "string",
@@ -54,7 +54,8 @@ export async function busClient(
 /** @throws {UsageError} for a file that has no certificate */
 export async function readPem(file: string, flag: string): Promise<string> {
   const text = await readFile(file, "utf8").catch((error: unknown) => {
-    throw new UsageError(`${flag}: ${messageOf(error)}`);
+    const why = systemCode(error) === "ENOENT" ? `there is no file ${file}` : messageOf(error);
+    throw new UsageError(`${flag}: ${why}; name another file`);
   });
   if (text.includes("-----BEGIN CERTIFICATE-----")) return text;
   throw new UsageError(`${flag}: ${file} has no certificate in PEM; name another file`);

@@ -37,7 +37,7 @@ export const upgradeCommand = defineCommand({
       if (!dryRun) await lockMachine("/");
       return await setUp(leftovers, { ...options({ ...input, flags: place }), packaged: false });
     }
-    const folder = await findNewer({ from, key, allowDowngrade, terminal, signal });
+    const folder = await findNewer({ from, key, allowDowngrade, dryRun, terminal, signal });
     if (!(await isOwnFolder(folder)))
       return await handOver(folder, [
         ...(yes ? ["--yes"] : []),

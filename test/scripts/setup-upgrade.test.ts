@@ -52,7 +52,9 @@ testUnless(test, missing)(
       await unchanged("setup upgrade --yes --from clone", 2, "has no setup.mjs");
       await sh("chmod 777 broken");
       await unchanged("setup upgrade --yes --from broken", 4, "broken can be written by everybody");
-      await sh("chmod 755 broken");
+      await sh("chmod 755 broken; chmod 666 broken/logs.mjs");
+      await unchanged("setup upgrade --yes --from broken", 4, "broken/logs.mjs can be written by");
+      await sh("chmod 644 broken/logs.mjs");
       await unchanged(
         "setup upgrade --yes --from broken",
         1,
@@ -109,6 +111,9 @@ testUnless(test, missing)(
       await sh("rm -r web; cp -r good web; sed -i '1s/0[.]2[.]1/0.2.2/' web/VERSION");
       await unchanged(`${upgrade} --key ${key}`, 4, "VERSION.sig");
       await sh("rm -r web; cp -r good web");
+      // --dry-run remembers neither the key nor what it has seen
+      assert.match((await sh(`${upgrade} --key ${key} --dry-run`)).stdout, "of 2099-02-02");
+      await unchanged(upgrade, 4, "no key is pinned");
       assert.match((await sh(`${upgrade} --key ${key}`)).stdout, "of 2099-02-02");
       await sh(`cd ${installed}; for each in *.mjs; do cmp $each ~/newer/$each; done`);
       // the key is remembered, and nothing is left of what was fetched

@@ -4,6 +4,7 @@ import {
   mkdir,
   readFile,
   readlink,
+  rename,
   rm,
   stat,
   symlink,
@@ -357,6 +358,12 @@ test("what setup has made goes again; data is kept and named, and goes with --pu
   );
   assert.is(gone.replace(/^\.\/(?:home|etc\/sysusers\.d|etc\/tmpfiles\.d) .*\n/gm, ""), empty);
 
+  // an account of another name, too
+  await setup(root, ["repo", "ada/site", "--user", "web"], { expect: 0 });
+  assert.match((await remove(["repo", "ada/site"])).stdout, "folder /home/web with all");
+  await remove(["repo", "ada/site", "--purge"]);
+  assert.not.match(await tree(root), /home\/web|web\.secret|boatyard-web/);
+
   // an account that builds another repo, too, stays
   await setup(root, ["repo", "ada/site"], { expect: 0 });
   const hooks = join(root, "etc/boatyard/hooks.yml");
@@ -409,6 +416,15 @@ test("setup check finds what was spoilt, and says how to fix it", async () => {
     stdout,
     /fix +\/home\/site: closed to others: it has mode 755; chmod 700 \/home\/site/,
   );
+  // root is told nothing that follows a link of the user's
+  await rename(join(root, "home/site/.ssh"), join(root, "home/site/kept"));
+  await symlink("/etc", join(root, "home/site/.ssh"));
+  const linked = (await check(1)).stdout;
+  assert.match(
+    linked,
+    "/home/site/.ssh: closed to others: it is a link; runuser -u site -- rm /home/site/.ssh,",
+  );
+  assert.not.match(linked, /chmod \d+ \/home\/site\/\.ssh/);
   assert.match(stdout, /fix +\/etc\/boatyard\/hooks.yml is there: run: setup server/);
 });
 

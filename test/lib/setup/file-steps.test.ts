@@ -1,9 +1,11 @@
 // What setup writes into homes, whose users may have put links there.
-import { chown, mkdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { chown, mkdir, readFile, readlink, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { file } from "../../../lib/setup/file-steps.ts";
+import { edit, file, folder } from "../../../lib/setup/file-steps.ts";
+import { clone, key } from "../../../lib/setup/key-steps.ts";
+import { runCommand } from "../../helpers/run.ts";
 import { needsRoot, testUnless } from "../../helpers/skip.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 import { withUser } from "../../helpers/users.ts";
@@ -37,5 +39,116 @@ testUnless(test, needsRoot)(
     });
   },
 );
+
+testUnless(test, needsRoot)(
+  "a pipe in a home, where setup reads or writes, holds nobody up",
+  async () => {
+    await withUser(async (user) => {
+      const path = join(user.home, "known_hosts");
+      const options = { path, mode: 0o600, owner: user.name, asOwner: true, why: "" };
+      await runCommand(["mkfifo", "-m", "666", path, `${path}.new`], { expect: 0 });
+      const step = file({ ...options, text: "one\n" });
+      assert.is(await step.look("/"), "make");
+      await step.perform("/");
+      assert.is(await readFile(path, "utf8"), "one\n");
+      assert.is(await step.look("/"), "ready");
+    });
+  },
+);
+
+testUnless(test, needsRoot)(
+  "a folder in a home that is not its user's is refused, and a person's own folder is changed as that person",
+  async () => {
+    await withUser(async (user) => {
+      const path = join(user.home, "own");
+      const options = { path, mode: 0o700, owner: user.name, asOwner: true, why: "" };
+      await mkdir(path);
+      await folder(options)
+        .look("/")
+        .then(
+          () => assert.unreachable(),
+          ({ message }: Error) =>
+            assert.match(message, `${path} is there and belongs to another user`),
+        );
+      await chown(path, user.uid, user.gid);
+      assert.is(await folder(options).look("/"), "fix");
+      await folder(options).perform("/");
+      assert.is(await folder(options).look("/"), "ready");
+    });
+  },
+);
+
+testUnless(test, needsRoot)(
+  "a private key that a person has stays, and gets its public half; one that tells none is left alone",
+  async () => {
+    await withUser(async (user) => {
+      const path = join(user.home, "id_ed25519");
+      const step = key({ path, owner: user.name, comment: "ada@host", why: "" });
+      await step.perform("/");
+      assert.is(await step.look("/"), "ready");
+      const [own, half] = [await readFile(path, "utf8"), await readFile(`${path}.pub`, "utf8")];
+      assert.match(half, /^ssh-ed25519 \S+ ada@host\n$/);
+      await rm(`${path}.pub`);
+      assert.is(await step.look("/"), "make");
+      await step.perform("/");
+      assert.is(await readFile(path, "utf8"), own);
+      assert.is(await readFile(`${path}.pub`, "utf8"), half);
+      await rm(`${path}.pub`);
+      await writeFile(path, "half a key");
+      await Promise.resolve(step.perform("/")).then(
+        () => assert.unreachable(),
+        ({ message }: Error) => assert.match(message, "has no public half beside it"),
+      );
+      assert.is(await readFile(path, "utf8"), "half a key");
+    });
+  },
+);
+
+testUnless(test, needsRoot)(
+  "a clone never takes the place of what a person has there, and a repository without commits says so",
+  async () => {
+    await withUser(async (user) => {
+      const as = (...argv: string[]) =>
+        runCommand(["runuser", "-u", user.name, "--", "env", `HOME=${user.home}`, ...argv], {
+          expect: 0,
+        });
+      const [remote, path] = [join(user.home, "remote.git"), join(user.home, "checkout")];
+      await as("git", "init", "-q", "--bare", remote);
+      const step = clone({ path, owner: user.name, url: remote, branch: undefined, why: "" });
+      const refused = async (done: unknown, words: RegExp) =>
+        await Promise.resolve(done).then(
+          () => assert.unreachable(),
+          ({ message }: Error) => assert.match(message, words),
+        );
+      await as("mkdir", path);
+      assert.is(await step.look("/"), "make", "an empty folder makes room");
+      await refused(step.perform("/"), /has no commits yet; push one/);
+      const commit = "git init -q one; cd one; git -c user.name=a -c user.email=a@b commit -q";
+      await as("sh", "-e", "-c", `cd; ${commit} --allow-empty -m one; git push -q ${remote} HEAD`);
+      await as("touch", join(path, "notes"));
+      await refused(
+        step.look("/"),
+        /checkout is there and is not a checkout of \S+: fatal: not a git .*; move it away/,
+      );
+      await refused(step.perform("/"), /rmdir/);
+      await as("rm", join(path, "notes"));
+      await step.perform("/");
+      assert.is(await step.look("/"), "ready");
+    });
+  },
+);
+
+test("a file that root has linked elsewhere, as into a repository, is changed there, and the link stays", async () => {
+  const [there, path] = [join(tempDir(), "hooks.yml"), join(tempDir(), "hooks.yml")];
+  await writeFile(there, "one\n", { mode: 0o644 });
+  await symlink(there, path);
+  const change = (text: string) => (text.includes("two") ? text : `${text}two\n`);
+  const step = edit({ path, mode: 0o644, change, what: "two", why: "" });
+  assert.is(await step.look("/"), "make");
+  await step.perform("/");
+  assert.is(await readFile(there, "utf8"), "one\ntwo\n");
+  assert.is(await readlink(path), there);
+  assert.is(await step.look("/"), "ready");
+});
 
 test.run();

@@ -55,6 +55,12 @@ test("repos are added one by one, and YAML reads what was meant", async () => {
   assert.is(repos["ada/other"]?.user, "other");
 });
 
+test("a user or a folder whose name YAML would take for something else is written as text", async () => {
+  const text = addRepo("repos: {}\n", { ...entry, user: "true", dir: "/srv/a: b #c" });
+  const { user, dir } = (await reposIn(text))[entry.repo] ?? {};
+  assert.equal([user, dir], ["true", "/srv/a: b #c"]);
+});
+
 test("a repo that is there is left as it is, and so is everything around", () => {
   const text = "# mine\nrepos:\n    ada/x:   # by hand\n        user: x\n";
   assert.ok(hasRepo(text, "ada/x"));

@@ -186,12 +186,17 @@ test("names and addresses that could harm are refused before there is a plan", (
     [() => repo({ repo: "a/b\nc" }), /not a repository name/],
     [() => repo({ url: "ext::sh -c id" }), /not a URL to clone from/],
     [() => repo({ url: "-oProxyCommand=id" }), /not a URL to clone from/],
+    [() => repo({ url: "ssh://x" }), /names a host only; .*ssh:\/\/x\/OWNER\/NAME\.git/],
+    [() => repo({ timer: true, refs: ["main"] }), /leave --refs out, or --timer/],
+    [() => repo({ timer: true, afterwards: ["id"] }), /leave --then out, or --timer/],
+    [() => repo({ address: "https://x/a b" }), /is not a URL/],
     [() => repo({ url: "https://me:pw@example.com/a/b" }), /a password in a URL/],
     [() => repo({}, { hooks: undefined }), /run setup server first/],
     [() => repo({}, { hooks: "repos: {a: b}\n" }), /no line "repos:"/],
     [() => planServer({ ...facts, scripts: new Map() }), /is not beside setup/],
     [() => planApp(facts, { ...app, app: "../x" }), /not an app name/],
     [() => planApp(facts, { ...app, server: "ftp://x" }), /not an https, http or file URL/],
+    [() => planApp(facts, { ...app, server: "https://me:pw@x" }), /a password in a URL/],
     [() => planApp(facts, { ...app, key: "ABCD" }), /a whole fingerprint/],
     [() => planSlave(facts, { ...slave, base: "file" }), /not a URL/],
     [() => planSlave(facts, { ...slave, user: "root" }), /may not be root's/],
@@ -294,6 +299,17 @@ test("a checkout is one repo's, and an entry says who builds it", () => {
   assert.throws(() => repo({ repo: "ada/one", user: "bob" }, known), /ada\/one is built by ada/);
   assert.ok(lines(repo({ repo: "ada/one" }, known)).includes("folder /home/ada 0700 of ada"));
   assert.throws(() => repo({ repo: "ada/slave" }), /slave is a system account's name/);
+});
+
+test("a checkout is where hooks.yml says; one that a person has put elsewhere is not setup's to remove", () => {
+  const entry = { repo: "jostylr/site", user: "site", dir: "/srv/www/site", secretFiles: [] };
+  const hooks = "repos:\n  jostylr/site:\n    user: site\n    dir: /srv/www/site\n";
+  const cloneOf = (plan: { steps: Step[] }) =>
+    plan.steps.find(({ what }) => what.startsWith("clone"));
+  const elsewhere = cloneOf(repo({}, { hooks, repos: [entry] }));
+  assert.is(elsewhere?.path, "/srv/www/site");
+  assert.is(elsewhere?.undo, undefined);
+  assert.ok(cloneOf(repo({}))?.undo);
 });
 
 test("a slave in a person's home sees that home, and no other", () => {
