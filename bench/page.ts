@@ -78,7 +78,7 @@ async function writeRuns(dir: string, repos: readonly string[], count: number): 
       const serial = n * repos.length + index;
       const accepted = begin + serial * 60_000;
       const seconds = 20 + ((serial * 37) % 400);
-      const id = newRunId(accepted, serial.toString(16).padStart(6, "0"));
+      const id = newRunId(accepted);
       const time = (ms: number) => new Date(ms).toISOString();
       const record = {
         ...{ id, repo, forge: "github", event: "push", delivery: `d${serial}` },

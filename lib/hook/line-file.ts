@@ -6,32 +6,32 @@ import { Failure, messageOf } from "../core/errors.ts";
 import { fsyncFolder, writeAtomic } from "../files/files.ts";
 import { decodeLine, encodeHead, encodeLine, firstLine, type Place, readLines } from "./lines.ts";
 
-/** A line on its way to the disk, and who waits for it. */
-interface Pending {
-  readonly parts: readonly Buffer[];
-  readonly size: number;
-  readonly stored: (place: Place) => void;
-  readonly failed: (error: unknown) => void;
+/** The lines that one write takes. */
+interface Batch {
+  readonly parts: Buffer[];
+  size: number;
+  /** Where its first line stands, once it is on disk. */
+  readonly written: Promise<number>;
 }
 
 /** What a rewritten file has: lines that are made, then those that are moved, since their payload is asked for later. */
-interface Rewritten {
+interface Kept {
   readonly heads: Iterable<object>;
-  readonly places: Iterable<Place>;
+  readonly places: readonly Place[];
 }
 
 interface Options {
   /** Whether there was no file yet, so that none is missing. */
   readonly isNew: boolean;
   readonly warn: (text: string) => void;
-  readonly kept: () => Rewritten;
-  /** Bytes that must be settled before the file is rewritten. */
+  readonly kept: () => Kept;
+  /** Bytes that must be settled before the file is rewritten: 64 MB by default. */
   readonly minSettled?: number | undefined;
 }
 
 /** A write takes no further line when it has so many bytes: memory is bounded. */
 const maxBytesInWrite = 32 * 1024 * 1024;
-/** Characters of a rewritten file that are made at once. */
+/** Characters of a rewritten file that are made at once: the server does other work in between. */
 const pieceLength = 256 * 1024;
 /** Milliseconds that notes wait for a write that takes them along. */
 const noteDelay = 1000;
@@ -39,22 +39,23 @@ const noteDelay = 1000;
 const appending = constants.O_RDWR | constants.O_APPEND | constants.O_DSYNC;
 
 /**
- * An append-only file of lines (lib/hook/lines.ts). Lines that arrive together share one write; `append` resolves when
- * it is on disk, and meanwhile the lines of the next write gather. When most of the file is settled it is rewritten
- * beside and renamed, between two writes.
+ * An append-only file of lines (lib/hook/lines.ts). All that arrive while one write is under way share the next one, and
+ * `append` resolves when it is on disk. When most of the file is settled it is rewritten beside and renamed, between two
+ * writes.
  */
 export class LineFile {
   readonly #path: string;
   readonly #options: Options;
-  readonly #minSettled: number;
   #file: FileHandle | undefined;
   /** Up to where the file is good; 0: there is none. */
   #length = 0;
-  #pending: Pending[] = [];
+  /** What still gathers lines. */
+  #next: Batch | undefined;
+  /** When the last write that was asked for has ended, well or not. */
+  #last: Promise<unknown> = Promise.resolve();
   /** Lines that nobody waits for. */
   #notes = "";
-  #noteTimer: NodeJS.Timeout | undefined;
-  #isWriting = false;
+  readonly #noteTimer: NodeJS.Timeout;
   #isDamaged = false;
   /** The length at which the next look shows whether to rewrite. */
   #nextLook = 0;
@@ -62,14 +63,15 @@ export class LineFile {
   private constructor(path: string, options: Options) {
     this.#path = path;
     this.#options = options;
-    this.#minSettled = options.minSettled ?? 64 * 1024 * 1024;
+    const writeNotes = () => this.#notes !== "" && void this.flush().catch(() => {});
+    this.#noteTimer = setInterval(writeNotes, noteDelay).unref();
   }
 
   /** Read a file's lines (see `readLines`). The first write opens it, or makes it. @throws {Failure} */
   static async open(path: string, options: Options) {
-    const file = new LineFile(path, options);
     await rm(`${path}.new`, { recursive: true, force: true });
     const { lines, length, rewrite } = await readLines(path, options);
+    const file = new LineFile(path, options);
     file.#length = length;
     file.#isDamaged = rewrite === "repairs";
     if (rewrite === "loses") file.#nextLook = Number.POSITIVE_INFINITY;
@@ -81,84 +83,68 @@ export class LineFile {
     while (!this.#file) await this.flush();
     // file and place belong together: a rewrite replaces both in one tick
     const line = await bytesOf(this.#file, place);
-    const payload = line && decodeLine(line.subarray(0, -1))?.payload;
+    const payload = decodeLine(line.subarray(0, -1))?.payload;
     if (payload) return payload;
     throw new Failure(`${this.#path}: the line at byte ${place.at} is damaged; push again`);
   }
 
   /**
    * Resolves when a line is on disk, with what `stored` makes of its place; rejected when it could not be written:
-   * nothing of it remains then. `stored` is called in the tick in which the line begins to count: a rewrite that starts
-   * after it asks what is kept, and must be told of this one.
+   * nothing of it remains then. `stored` is called before anything else can happen: a rewrite asks what is kept, and
+   * must be told of this line.
    */
   append<T>(head: object, payload: Buffer, stored: (place: Place) => T): Promise<T> {
-    return this.put(encodeLine(head, payload), stored);
-  }
-
-  /** Wait until all that was noted so far is on disk; what is appended meanwhile is not waited for. */
-  flush(): Promise<void> {
-    return this.put([], () => {});
-  }
-
-  private put<T>(parts: Buffer[], stored: (place: Place) => T): Promise<T> {
-    return new Promise((resolve, failed) => {
-      const size = sum(parts);
-      this.#pending.push({ parts, size, stored: (place) => resolve(stored(place)), failed });
-      void this.writeAll();
-    });
+    const batch = this.nextBatch();
+    const before = batch.size;
+    const parts = encodeLine(head, payload);
+    const size = sum(parts);
+    batch.parts.push(...parts);
+    batch.size += size;
+    return batch.written.then((at) => stored({ at: at + before, length: size - 1 }));
   }
 
   /** A line that nobody waits for: it goes to disk with the next write or soon, and is tried again when that fails. */
   note(head: object): void {
     this.#notes += encodeHead(head);
-    this.writeNotesLater();
   }
 
-  private writeNotesLater(): void {
-    this.#noteTimer ??= setTimeout(() => {
-      this.#noteTimer = undefined;
-      if (this.#notes !== "") this.flush().catch(() => this.writeNotesLater());
-    }, noteDelay).unref();
+  /** Wait until all that was noted so far is on disk. @throws what the file system threw. */
+  async flush(): Promise<void> {
+    await this.nextBatch().written;
   }
 
-  /** Write until nobody waits. A rewrite has its turn between two writes: under load there is always another one. */
-  private async writeAll(): Promise<void> {
-    if (this.#isWriting) return;
-    this.#isWriting = true;
-    while (this.#pending.length > 0) {
-      // what comes at the same time shares the write
-      await immediate();
-      await this.write();
-      await this.rewriteIfDue();
-    }
-    this.#isWriting = false;
+  private nextBatch(): Batch {
+    if (this.#next && this.#next.size < maxBytesInWrite) return this.#next;
+    const written = this.#last.then(() => this.write(batch));
+    const batch: Batch = { parts: [], size: 0, written };
+    this.#last = written.catch(() => {});
+    this.#next = batch;
+    return batch;
   }
 
-  private async write(): Promise<void> {
-    const notes = this.#notes;
-    let count = 0;
-    for (let bytes = 0; count < this.#pending.length && bytes < maxBytesInWrite; count++)
-      bytes += this.#pending[count]?.size ?? 0;
-    const batch = this.#pending.splice(0, count);
+  private async write(batch: Batch): Promise<number> {
+    // what comes at the same time shares the write
+    await immediate();
+    if (this.#next === batch) this.#next = undefined;
     try {
+      // under load there is always another write: a rewrite has its turn between two
+      await this.rewriteIfDue(await this.ready());
       const file = await this.ready();
+      const notes = this.#notes;
       const noted = Buffer.from(notes);
-      const bytes = Buffer.concat([noted, ...batch.flatMap(({ parts }) => parts)]);
+      const bytes = Buffer.concat([noted, ...batch.parts]);
       // one write, unless the disk takes but a part: appendFile would wait for the disk every 512 KiB
       for (let done = 0; done < bytes.length; )
         done += (await file.write(bytes, done)).bytesWritten;
       this.#notes = this.#notes.slice(notes.length);
-      let at = this.#length + noted.length;
+      const at = this.#length + noted.length;
       this.#length += bytes.length;
-      for (const { size, stored } of batch) {
-        stored({ at, length: size - 1 });
-        at += size;
-      }
+      return at;
     } catch (error) {
       // what is half there is cut off now, or before the next write; a file whose write failed is not used again
       await this.closeFile();
       await this.ready().catch(() => {});
-      for (const { failed } of batch) failed(error);
+      throw error;
     }
   }
 
@@ -179,12 +165,12 @@ export class LineFile {
       await file.chmod(0o600);
       await file.sync();
       await fsyncFolder(dirname(this.#path));
-      this.#file = file;
-      return file;
     } catch (error) {
       await file.close();
       throw error;
     }
+    this.#file = file;
+    return file;
   }
 
   /** Whatever closing may complain of: what counts was on disk when its write ended. */
@@ -195,37 +181,33 @@ export class LineFile {
   }
 
   /** Rewrite the file when most of it is settled, or part of it is damaged. */
-  private async rewriteIfDue(): Promise<void> {
-    if (!this.#file || this.#length < this.#nextLook) return;
-    this.#nextLook = this.#length + this.#minSettled / 4;
+  private async rewriteIfDue(file: FileHandle): Promise<void> {
+    if (this.#length < this.#nextLook) return;
+    const { warn, minSettled = 64 * 1024 * 1024 } = this.#options;
     const kept = this.#options.kept();
-    const used = sum([...kept.places]);
-    if (!this.#isDamaged && this.#length - used <= Math.max(this.#minSettled, used)) return;
-    const problem = await this.rewrite(this.#file, kept).catch(messageOf);
-    if (problem) this.#options.warn(`${this.#path} is not rewritten now: ${problem}`);
+    const used = sum(kept.places);
+    if (this.#isDamaged || this.#length - used > Math.max(minSettled, used))
+      await this.rewrite(file, kept).catch((error: unknown) =>
+        warn(`${this.#path} is not rewritten now: ${messageOf(error)}`),
+      );
+    this.#nextLook = this.#length + minSettled / 4;
   }
 
-  /** Write what is kept of the file beside it, and take its place. Nothing is appended meanwhile. */
-  private async rewrite(from: FileHandle, { heads, places }: Rewritten): Promise<void> {
+  /** Write what is kept of the file beside it, and take its place. */
+  private async rewrite(from: FileHandle, { heads, places }: Kept): Promise<void> {
     const path = `${this.#path}.new`;
     const to = await open(path, "ax", 0o600);
     try {
       let text = firstLine;
       for (const head of heads) {
         text += encodeHead(head);
-        // in pieces: the server does other work in between
-        if (text.length > pieceLength) {
-          await to.appendFile(text);
-          text = "";
-        }
+        if (text.length < pieceLength) continue;
+        await to.appendFile(text);
+        text = "";
       }
       await to.appendFile(text);
       let { size: at } = await to.stat();
-      for (const place of places) {
-        const line = await bytesOf(from, place);
-        if (!line) throw new Error(`it ends within the line at byte ${place.at}`);
-        await to.appendFile(line);
-      }
+      for (const place of places) await to.appendFile(await bytesOf(from, place));
       await to.sync();
       await rename(path, this.#path);
       // in one tick: a reader has the old file and places, or the new ones
@@ -235,32 +217,28 @@ export class LineFile {
         at += place.length + 1;
       }
       this.#length = at;
+      this.#isDamaged = false;
     } catch (error) {
       await rm(path, { force: true });
       throw error;
     } finally {
       await to.close();
     }
-    this.#isDamaged = false;
-    this.#nextLook = this.#length + this.#minSettled / 4;
     await from.close().catch(() => {});
-    // nothing is answered before the new name is on disk: if not now, then when it is opened for the next write
-    await this.ready().catch(() => {});
   }
 
   /** Bring what was noted to the disk, and close the file. */
   async close(): Promise<void> {
-    clearTimeout(this.#noteTimer);
+    clearInterval(this.#noteTimer);
     this.#nextLook = Number.POSITIVE_INFINITY;
     await this.flush().catch(() => {});
     await this.closeFile();
   }
 }
 
-/** A line with its newline; undefined when the file has become shorter. */
-async function bytesOf(file: FileHandle, { at, length }: Place): Promise<Buffer | undefined> {
-  const { buffer, bytesRead } = await file.read(Buffer.alloc(length + 1), 0, length + 1, at);
-  return bytesRead > length ? buffer : undefined;
+/** A line with its newline. */
+async function bytesOf(file: FileHandle, { at, length }: Place): Promise<Buffer> {
+  return (await file.read(Buffer.alloc(length + 1), 0, length + 1, at)).buffer;
 }
 
 function sum(lengths: readonly { length: number }[]): number {

@@ -4,15 +4,7 @@ import { appendFile } from "node:fs/promises";
 import { crc32 } from "node:zlib";
 import { Failure, messageOf, systemCode } from "../core/errors.ts";
 
-/**
- * A line of the store's file: `{…head,"payload":…,"sum":"1a2b3c4d"}`. The sum is the CRC-32, in hex, of all bytes before
- * `,"sum"`; a line without one was written by a person, and is taken when it is JSON. A payload that is JSON in one line
- * stands there as it came, any other text as a string: `less` shows it, and `jq` reads it.
- */
-export interface Line {
-  readonly head: Record<string, unknown>;
-  readonly payload: Buffer | undefined;
-}
+type Head = Record<string, unknown>;
 
 /** Where a line stands, less its newline, in bytes. A rewrite moves it. */
 export interface Place {
@@ -26,13 +18,20 @@ const sumTail = /,"sum":"([0-9a-f]{8})"\}$/;
 
 const sumOf = (sum: number) => sum.toString(16).padStart(8, "0");
 
-/** A line without a payload, with its newline. */
+/**
+ * A line of the store's file without a payload, with its newline: `{…head,"sum":"1a2b3c4d"}`. The sum is the CRC-32, in
+ * hex, of all bytes before `,"sum"`.
+ */
 export function encodeHead(head: object): string {
   const start = JSON.stringify(head).slice(0, -1);
   return `${start},"sum":"${sumOf(crc32(start))}"}\n`;
 }
 
-/** A line with its newline, in parts: a payload may be large, and is not copied. */
+/**
+ * A line with a payload: `{…head,"payload":…,"sum":"1a2b3c4d"}`. A payload that is JSON in one line stands there as it
+ * came, any other text as a string: `less` shows it, and `jq` reads it.
+ * @returns the line in parts: a payload may be large, and is not copied.
+ */
 export function encodeLine(head: object, payload: Buffer): Buffer[] {
   const start = Buffer.from(JSON.stringify(head).slice(0, -1) + payloadMark);
   const json = asJson(payload);
@@ -48,8 +47,11 @@ function isObject(json: Buffer): boolean {
   return json[0] === 0x7b || json[0] === 0x5b;
 }
 
-/** What a line (less its newline) says; undefined: it is damaged. */
-export function decodeLine(line: Buffer): Line | undefined {
+/**
+ * What a line (less its newline) says; undefined: it is damaged. One without a sum was written by a person, and is taken
+ * when it is JSON.
+ */
+export function decodeLine(line: Buffer): { head: Head; payload: Buffer | undefined } | undefined {
   const tail = sumTail.exec(line.toString("latin1", Math.max(0, line.length - 32)));
   try {
     if (!tail) {
@@ -69,46 +71,37 @@ export function decodeLine(line: Buffer): Line | undefined {
   }
 }
 
-function objectOf(text: string): Record<string, unknown> {
+function objectOf(text: string): Head {
   const value: unknown = JSON.parse(text);
-  if (typeof value === "object" && value !== null && !Array.isArray(value))
-    return value as Record<string, unknown>;
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Head;
   throw new SyntaxError("not an object");
 }
 
 const form = 1;
+const about = "what hook-server accepted; edit it only while it is stopped";
 /** The first line of every file: one without it has lost its beginning. `form` is for later versions. */
-export const firstLine = encodeHead({
-  about: "what hook-server accepted; edit it only while it is stopped",
-  form,
-});
+export const firstLine = encodeHead({ about, form });
 
-/** What a file says. */
-interface Found {
-  readonly lines: {
-    readonly head: Record<string, unknown>;
-    readonly place: Place;
-    /** Counted from 1. */
-    readonly number: number;
-  }[];
-  /** Up to where the file is good; 0: there is none. */
-  readonly length: number;
-  /** What a rewrite would do to a damaged file. */
-  readonly rewrite?: "repairs" | "loses";
+/** A line that says something, without its payload. */
+export interface ReadLine {
+  readonly head: Head;
+  readonly place: Place;
+  /** Counted from 1. */
+  readonly number: number;
 }
 
 /**
  * Read a file's lines, in order. What is damaged or missing is one line for `warn`, with file and line; what does not
  * read is kept in FILE.unreadable.
+ * @returns also up to where the file is good (0: there is none), and what a rewrite would do to a damaged file.
  * @throws {Failure} when it cannot be read at all.
  */
 export async function readLines(
   path: string,
   { isNew, warn }: { isNew: boolean; warn: (text: string) => void },
-): Promise<Found> {
-  const lines: Found["lines"] = [];
-  const unreadable: Buffer[] = [];
-  const numbers: number[] = [];
+): Promise<{ lines: ReadLine[]; length: number; rewrite?: "repairs" | "loses" }> {
+  const lines: ReadLine[] = [];
+  const unreadable: { bytes: Buffer; number: number }[] = [];
   let length = 0;
   let number = 0;
   try {
@@ -116,10 +109,7 @@ export async function readLines(
       number += 1;
       const head = decodeLine(bytes)?.head;
       if (head) lines.push({ head, place: { at, length: bytes.length }, number });
-      else if (bytes.length > 0) {
-        numbers.push(number);
-        unreadable.push(bytes, Buffer.from("\n"));
-      }
+      else if (bytes.length > 0) unreadable.push({ bytes, number });
       // the last line of a file that was edited may lack its newline
       if (head || isWhole) length = at + bytes.length + 1;
     }
@@ -133,13 +123,13 @@ export async function readLines(
   const hasFirst = lines[0]?.head["form"] !== undefined;
   if (hasFirst) lines.shift();
   if (number === 0) warn(`${path} is empty: what waited in it is lost; push again`);
-  else if (!hasFirst && numbers[0] !== 1)
+  else if (!hasFirst && unreadable[0]?.number !== 1)
     warn(`${path}:1: not the first line that was written: what stood above it is lost`);
-  if (numbers.length === 0) return { lines, length, ...(!hasFirst && { rewrite: "repairs" }) };
-  const where = `${path}:${numbers.slice(0, 10).join()}${numbers.length > 10 ? " …" : ""}`;
-  const problem = await appendFile(`${path}.unreadable`, Buffer.concat(unreadable), {
-    mode: 0o600,
-  }).catch(messageOf);
+  if (unreadable.length === 0) return { lines, length, ...(!hasFirst && { rewrite: "repairs" }) };
+  const text = Buffer.concat(unreadable.flatMap(({ bytes }) => [bytes, Buffer.from("\n")]));
+  const problem = await appendFile(`${path}.unreadable`, text, { mode: 0o600 }).catch(messageOf);
+  const numbers = unreadable.slice(0, 10).map((each) => each.number);
+  const where = `${path}:${numbers.join()}${unreadable.length > 10 ? " …" : ""}`;
   const kept = problem ? `not kept aside: ${problem}` : `kept in ${path}.unreadable`;
   warn(`${where}: damaged or cut off, and left out; ${kept}`);
   return { lines, length, rewrite: problem ? "loses" : "repairs" };

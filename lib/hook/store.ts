@@ -1,4 +1,3 @@
-import { randomInt } from "node:crypto";
 import { join } from "node:path";
 import { Failure } from "../core/errors.ts";
 import { newRunId } from "../core/id.ts";
@@ -9,16 +8,15 @@ import { LineFile } from "./line-file.ts";
 import type { Place } from "./lines.ts";
 import type { Change } from "./payload.ts";
 
-/** The line of a delivery. */
-interface Line {
+/** A delivery: its runs, and its line. */
+interface Delivery {
+  readonly runs: Run[];
   readonly place: Place;
-  /** How many of its runs wait. */
-  waiting: number;
 }
 
 /** A run that is known, as the store keeps it. */
-interface Kept extends KnownRun {
-  line: Line;
+interface Run extends KnownRun {
+  delivery: Delivery;
   /** Whether it superseded others. */
   supersedes?: boolean;
 }
@@ -28,7 +26,7 @@ export const lost = "lost: its delivery is not in deliveries.jsonl any more; rer
 
 interface StoreOptions {
   readonly warn: (text: string) => void;
-  /** So many of the newest runs are known after their end. */
+  /** So many of the runs that ended last are known. */
   readonly remember?: number;
   /** Bytes that must be settled before the file is rewritten. */
   readonly minSettled?: number;
@@ -36,18 +34,19 @@ interface StoreOptions {
 
 /**
  * What has been accepted: STATE/deliveries.jsonl. A line is a delivery (`runs`, `payload`), the end of a run (`run`,
- * `state`, `by`), or the end of a server (`stopped`); of a delivery whose runs have ended a rewrite keeps each run in
- * a line of `runs` without a payload, with its `state`. A delivery is on disk when `accept` resolves.
+ * `state`, `by`), or the end of a server (`stopped`); of a run that has ended a rewrite keeps a line of `runs` without
+ * a payload, with its `state`. A delivery is on disk when `accept` resolves.
  */
 export class Store {
+  readonly #file: LineFile;
   readonly #remember: number;
   /** By id, the oldest first. */
-  readonly #known = new Map<string, Kept>();
+  readonly #known = new Map<string, Run>();
   /** By repo and delivery id. Of a delivery that reports several refs the first run stands for it. */
-  readonly #byDelivery = new Map<string, Map<string, Kept>>();
-  readonly #file: LineFile;
+  readonly #byDelivery = new Map<string, Run>();
+  /** Those that have ended, with all of their delivery: the first ones are forgotten. */
+  readonly #ended = new Set<Run>();
   #lastOrder = 0;
-  #digits = randomInt(2 ** 24);
 
   private constructor(file: LineFile, remember: number) {
     this.#file = file;
@@ -72,7 +71,8 @@ export class Store {
     const store = new Store(file, remember);
     for (const { head, place, number } of lines)
       if (!store.replay(head, place)) warn(`${path}:${number}: not a line of a delivery or a run`);
-    const waiting = [...store.#known.values()].filter(isWaiting).map(({ entry }) => entry);
+    store.forgetOldest();
+    const waiting = [...store.known()].filter(isWaiting).map(({ entry }) => entry);
     if (lines.length > 0 && lines.at(-1)?.head["stopped"] === undefined)
       warn(
         `${path}: the former server was killed, or the end of the file is missing; runs without an end: ${waiting.length}`,
@@ -92,60 +92,57 @@ export class Store {
       return true;
     }
     if (!Array.isArray(runs) || !runs.every(isEntry)) return stopped !== undefined;
-    const line = { place, waiting: 0 };
-    for (const { state: end, by: newer, ...entry } of runs as (Entry & Partial<KnownRun>)[]) {
-      this.know(entry, line);
-      if (end !== undefined) this.end(entry.id, end, newer);
-    }
+    this.know(runs, place);
+    for (const { id, state: end, by: newer } of runs as (Entry & Partial<KnownRun>)[])
+      if (end !== undefined) this.end(id, end, newer);
     return true;
   }
 
-  /** Know a run from now on. */
-  private know(entry: Entry, line: Line): void {
-    const before = this.#known.get(entry.id);
-    if (before) {
-      // a rewrite told of its end first: then it is known as long as another run of its delivery waits
-      if (!isWaiting(before)) before.line = line;
-      return;
-    }
-    const run: Kept = { entry, state: "waiting", line };
-    line.waiting += 1;
-    this.#known.set(entry.id, run);
-    const { delivery = "" } = entry;
-    const ofRepo = this.#byDelivery.get(entry.repo) ?? new Map<string, Kept>();
-    this.#byDelivery.set(entry.repo, ofRepo);
-    // one that is sent again has a new time
-    if (ofRepo.get(delivery)?.entry.accepted !== entry.accepted) ofRepo.set(delivery, run);
-    this.#lastOrder = Math.max(this.#lastOrder, entry.order);
-    // many at once: a Map whose first entries are deleted is slow to walk
-    if (this.#known.size > this.#remember * 1.25) this.forgetOldest();
-  }
-
-  private forgetOldest(): void {
-    for (const [id, known] of this.#known) {
-      if (this.#known.size <= this.#remember) return;
-      // what waits is known for as long as it waits, and so are the other runs of its delivery: their line stays
-      if (known.line.waiting > 0) continue;
-      this.#known.delete(id);
-      const { repo, delivery = "" } = known.entry;
-      const ofRepo = this.#byDelivery.get(repo);
-      if (ofRepo?.get(delivery) === known) ofRepo.delete(delivery);
+  /** Know the runs of a line from now on. */
+  private know(entries: readonly Entry[], place: Place): void {
+    const delivery: Delivery = { runs: [], place };
+    for (const entry of entries) {
+      // a rewrite told of its end first: then it is known for as long as another run of its delivery waits
+      const run: Run = this.#known.get(entry.id) ?? { entry, state: "waiting", delivery };
+      run.delivery = delivery;
+      this.#ended.delete(run);
+      delivery.runs.push(run);
+      this.#known.set(entry.id, run);
+      const key = deliveryKey(entry.repo, entry.delivery);
+      // one that is sent again has a new time
+      if (this.#byDelivery.get(key)?.entry.accepted !== entry.accepted)
+        this.#byDelivery.set(key, run);
+      this.#lastOrder = Math.max(this.#lastOrder, entry.order);
     }
   }
 
   /** Nothing more comes of a run. */
   private end(id: string, state: string, by: string | undefined): void {
-    const known = this.#known.get(id);
-    if (!known) return;
-    if (isWaiting(known)) known.line.waiting -= 1;
-    Object.assign(known, { state, by });
+    const run = this.#known.get(id);
+    if (!run) return;
+    Object.assign(run, { state, by });
+    if (run.delivery.runs.some(isWaiting)) return;
+    for (const each of run.delivery.runs) this.#ended.add(each);
+  }
+
+  private forgetOldest(): void {
+    for (const run of this.#ended) {
+      if (this.#ended.size <= this.#remember) return;
+      this.#ended.delete(run);
+      this.#known.delete(run.entry.id);
+      const key = deliveryKey(run.entry.repo, run.entry.delivery);
+      if (this.#byDelivery.get(key) === run) this.#byDelivery.delete(key);
+    }
   }
 
   /** What a rewrite keeps: the lines of what waits, and how each other run ended. */
   private kept() {
     this.forgetOldest();
     const waiting = [...this.#known.values()].filter(isWaiting);
-    return { places: new Set(waiting.map(({ line }) => line.place)), heads: this.ends() };
+    return {
+      heads: this.ends(),
+      places: [...new Set(waiting.map(({ delivery }) => delivery.place))],
+    };
   }
 
   private *ends(): Iterable<object> {
@@ -161,7 +158,7 @@ export class Store {
 
   /** The run of a repo's delivery. */
   runOf(repo: string, delivery: string): KnownRun | undefined {
-    return this.#byDelivery.get(repo)?.get(delivery);
+    return this.#byDelivery.get(deliveryKey(repo, delivery));
   }
 
   /**
@@ -174,25 +171,12 @@ export class Store {
     const entries = changes.map((change): Entry => {
       // microseconds; it grows also when the clock is set back
       this.#lastOrder = Math.max(now * 1000, this.#lastOrder + 1);
-      return { id: this.freshId(now), ...source, ...change, order: this.#lastOrder, accepted };
+      return { id: newRunId(now), ...source, ...change, order: this.#lastOrder, accepted };
     });
     return this.#file.append({ runs: entries }, payload, (place) => {
-      const line = { place, waiting: 0 };
-      for (const entry of entries) this.know(entry, line);
+      this.know(entries, place);
       return entries;
     });
-  }
-
-  /**
-   * An id that no other run has. Six random digits for each would meet too soon when thousands come in one second:
-   * from a random start, an odd step leads through all of their values.
-   */
-  private freshId(now: number): string {
-    for (;;) {
-      this.#digits = (this.#digits + 0x9e3779) % 0x1000000;
-      const id = newRunId(now, this.#digits.toString(16).padStart(6, "0"));
-      if (!this.#known.has(id)) return id;
-    }
   }
 
   /**
@@ -201,23 +185,25 @@ export class Store {
    * @throws {Failure} when it is damaged or lost; else what the file system threw.
    */
   async payload({ id }: Entry): Promise<Buffer> {
-    const known = this.#known.get(id);
-    if (!known || !isWaiting(known)) throw new Failure(lost);
-    if (known.supersedes) await this.flush();
-    return await this.#file.payload(known.line.place);
+    const run = this.#known.get(id);
+    if (!run || !isWaiting(run)) throw new Failure(lost);
+    if (run.supersedes) await this.flush();
+    return await this.#file.payload(run.delivery.place);
   }
 
   /** An entry gave way to a newer one. */
   supersede(old: Entry, by: Entry): void {
     this.settle(old, "superseded", by.id);
-    const known = this.#known.get(by.id);
-    if (known) known.supersedes = true;
+    const run = this.#known.get(by.id);
+    if (run) run.supersedes = true;
   }
 
   /** The run of an entry has ended with `state`, or gave way to the run `by`: it goes to disk with the next write. */
   settle(entry: Entry, state: string, by?: string): void {
     this.#file.note({ run: entry.id, state, by });
     this.end(entry.id, state, by);
+    // many at once: a Set whose first entries are deleted is slow to walk
+    if (this.#ended.size > this.#remember * 1.25) this.forgetOldest();
   }
 
   /** Wait until all that was settled is on disk. @throws what the file system threw. */
@@ -233,4 +219,8 @@ export class Store {
 
 function isWaiting({ state }: KnownRun): boolean {
   return state === "waiting";
+}
+
+function deliveryKey(repo: string, delivery = ""): string {
+  return `${repo} ${delivery}`;
 }

@@ -16,15 +16,15 @@ export const disk: Mutation[] = [
   {
     what: "a run starts before what it superseded is on the disk",
     file: "lib/hook/store.ts",
-    from: "if (known.supersedes) await this.flush();",
+    from: "if (run.supersedes) await this.flush();",
     to: "",
     tests: ["lib/hook/store"],
   },
   {
     what: "a run that has ended is forgotten while another one of its delivery waits, after a restart",
     file: "lib/hook/store.ts",
-    from: "if (!isWaiting(before)) before.line = line;",
-    to: "",
+    from: "this.#ended.delete(run);\n      delivery",
+    to: "delivery",
     tests: ["lib/hook/store"],
   },
   {

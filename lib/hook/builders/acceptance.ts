@@ -1,4 +1,4 @@
-import { randomInt, randomUUID } from "node:crypto";
+import { randomUUID } from "node:crypto";
 import { promisify } from "node:util";
 import { gunzip as unpack, gzip as pack } from "node:zlib";
 import { Failure, messageOf } from "../../core/errors.ts";
@@ -36,7 +36,6 @@ export interface AcceptanceParts {
 /** What is accepted for all builders: it is on the bus before its sender hears of it. */
 export class Acceptance {
   readonly #parts: AcceptanceParts;
-  #digits = randomInt(2 ** 24);
 
   constructor(parts: AcceptanceParts) {
     this.#parts = parts;
@@ -88,11 +87,8 @@ export class Acceptance {
 
   private entry(source: Source, change: Change, wanted: Wanted): Entry {
     const now = Date.now();
-    // an odd step from a random start: no two of ours meet
-    this.#digits = (this.#digits + 0x9e3779) % 0x1000000;
-    const id = newRunId(now, this.#digits.toString(16).padStart(6, "0"));
     const accepted = new Date(now).toISOString();
-    return { id, ...source, ...change, order: nextOrder(wanted, now), accepted };
+    return { id: newRunId(now), ...source, ...change, order: nextOrder(wanted, now), accepted };
   }
 
   /** The run that came of the same before. */

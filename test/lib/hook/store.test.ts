@@ -179,6 +179,50 @@ test("the same after a rewrite and a restart", async () => {
   await third.store.close();
 });
 
+test("more runs may wait than are remembered: those that end meanwhile are remembered all the same", async () => {
+  const state = tempDir();
+  const small = { remember: 20 };
+  const { store } = await reopened(state, small);
+  const waits: Entry[] = [];
+  for (let n = 0; n < 30; n++) waits.push(await acceptOne(store, `waits${n}`));
+  for (let n = 0; n < 10; n++) store.settle(await acceptOne(store, `ended${n}`), "succeeded");
+  const last = await acceptOne(store, "last");
+  const check = (each: Store) => {
+    for (let n = 0; n < 10; n++)
+      assert.is(each.runOf("me/site", `ended${n}`)?.state, "succeeded", `ended${n}`);
+  };
+  check(store);
+  await store.close();
+  const again = await reopened(state, small);
+  check(again.store);
+  assert.equal(ids(again.waiting), ids([...waits, last]));
+  await again.store.close();
+});
+
+test("of more deliveries with several refs than are remembered no run that has ended comes back, also after a rewrite", async () => {
+  const state = tempDir();
+  const path = join(state, "deliveries.jsonl");
+  const small = { remember: 20, minSettled: 30_000 };
+  const { store } = await reopened(state, small);
+  const changes = [...change(1, "refs/heads/a"), ...change(2, "refs/heads/b")];
+  const waits: Entry[] = [];
+  for (let n = 0; n < 30; n++) {
+    const [one, two] = await store.accept(source(`both${n}`), changes, Buffer.from("{}"));
+    assert.ok(one && two);
+    store.settle(one, "succeeded");
+    waits.push(two);
+  }
+  const { ino } = statSync(path);
+  for (let n = 0; statSync(path).ino === ino; n++)
+    store.settle(await acceptOne(store, `d${n}`), "succeeded");
+  await store.close();
+  for (let start = 0; start < 2; start++) {
+    const again = await reopened(state, small);
+    assert.equal(ids(again.waiting), ids(waits));
+    await again.store.close();
+  }
+});
+
 test("what waited over a restart is remembered by its age when it has ended", async () => {
   const state = tempDir();
   const path = join(state, "deliveries.jsonl");
