@@ -187,6 +187,15 @@ class Feed {
   /** Serve who is behind from the file, as fast as it reads. */
   private async catchUp(follower: Follower): Promise<void> {
     follower.isBusy = true;
+    try {
+      await this.sendMissed(follower);
+    } catch {
+      // the disk cannot be read, or the feed ended just now: whoever follows comes back
+      follower.response.destroy();
+    }
+  }
+
+  private async sendMissed(follower: Follower): Promise<void> {
     while (follower.at < this.#at && !follower.response.destroyed && !this.isOver) {
       const piece = await this.piece(follower.at, false, this.#at);
       if (!piece) break;

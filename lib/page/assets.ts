@@ -1,7 +1,7 @@
 /** Written by tools/page.ts from lib/page/browser/: change that, then run npm run page. */
 export const assets = {
   script: {
-    name: "page-581e2eec96.js",
+    name: "page-e26136e2ab.js",
     type: "text/javascript",
     text: `// lib/core/clean.ts
 var suspicious = /[\\u0000-\\u0008\\u000a-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]/, sequences = (
@@ -350,7 +350,7 @@ function startTools(section, { address, lines, rows, view }) {
   addEventListener("hashchange", fromHash), fromHash();
 }
 
-// lib/page/clocks.ts
+// lib/page/times.ts
 function shortDuration(seconds) {
   if (seconds < 10) return \`\${seconds.toFixed(1)} s\`;
   let whole = Math.round(seconds);
@@ -499,7 +499,7 @@ function foldElement(fold, isClosed, toggle) {
   return element.addEventListener("click", toggle), element;
 }
 
-// lib/page/browser/stream.ts
+// lib/page/browser/live.ts
 function say(text) {
   let where = document.querySelector("#link-state");
   where && where.textContent !== text && (where.textContent = text);
@@ -529,8 +529,6 @@ async function reloadIfSignedOut() {
   (await fetch(location.href, { method: "HEAD" }).catch(() => {
   }))?.status === 401 && location.reload();
 }
-
-// lib/page/browser/swap.ts
 function swap(old, next) {
   if (!old || !next || timeless(old).isEqualNode(timeless(next))) return !1;
   let focused = old.contains(document.activeElement) ? document.activeElement?.closest("a")?.getAttribute("href") : void 0;
@@ -592,25 +590,6 @@ function swapParts(fresh) {
   return ["summary", "stagebar", "stages"].filter((id) => swap(document.getElementById(id), fresh.getElementById(id))).includes("stages");
 }
 
-// lib/page/browser/times.ts
-function keepTimes() {
-  let calm = matchMedia("(prefers-reduced-motion: reduce)").matches, tick = () => {
-    if (document.hidden) return;
-    let now = Date.now() - skew;
-    for (let each of document.querySelectorAll("time[data-clock]")) {
-      let seconds = Math.max(0, now - Date.parse(each.dateTime)) / 1e3;
-      set(each, shortDuration(calm ? Math.floor(seconds / 10) * 10 : Math.floor(seconds)));
-    }
-    for (let each of document.querySelectorAll("time[data-ago]"))
-      set(each, shortAge(Date.parse(each.dateTime), now));
-  };
-  setInterval(tick, calm ? 1e4 : 1e3), document.addEventListener("visibilitychange", tick);
-}
-var skew = Date.now() - Number(document.documentElement.dataset.now ?? Date.now());
-function set(element, text) {
-  element.textContent !== text && (element.textContent = text);
-}
-
 // lib/page/browser/overview.ts
 function filterRepos() {
   let box = document.querySelector("input[data-filter]");
@@ -654,12 +633,29 @@ async function refresh() {
 }
 
 // lib/page/browser/main.ts
+var skew = Date.now() - Number(document.documentElement.dataset.now ?? Date.now());
 keepTimes();
 filterRepos();
 var kind = document.body.dataset.kind;
 (kind === "overview" || kind === "repo") && followChanges();
 var log = document.querySelector("#log");
 kind === "run" && log && startLog(log);
+function keepTimes() {
+  let calm = matchMedia("(prefers-reduced-motion: reduce)").matches, tick = () => {
+    if (document.hidden) return;
+    let now = Date.now() - skew;
+    for (let each of document.querySelectorAll("time[data-clock]")) {
+      let seconds = Math.max(0, now - Date.parse(each.dateTime)) / 1e3;
+      set(each, shortDuration(calm ? Math.floor(seconds / 10) * 10 : Math.floor(seconds)));
+    }
+    for (let each of document.querySelectorAll("time[data-ago]"))
+      set(each, shortAge(Date.parse(each.dateTime), now));
+  };
+  setInterval(tick, calm ? 1e4 : 1e3), document.addEventListener("visibilitychange", tick);
+}
+function set(element, text) {
+  element.textContent !== text && (element.textContent = text);
+}
 `,
   },
   style: {

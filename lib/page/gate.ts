@@ -1,9 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { clientAddress, HttpError, networkOf } from "../http/server.ts";
-import { credentialFor, type Sessions } from "./sessions.ts";
+import { credentialFor, type Sessions, type Tries } from "./sessions.ts";
 import type { PageSource, Right, StatusSettings } from "./source.ts";
-import { Streams } from "./streams.ts";
-import type { Tries } from "./tries.ts";
 import { type Viewer, viewerOf } from "./viewer.ts";
 
 /** A request to the page: where it goes, and whose it is. */
@@ -26,6 +24,14 @@ export class SignInFirst extends HttpError {
   }
 }
 
+/** How often it is looked whether those who follow still may, in ms; sign-out and a new configuration are seen at once. */
+const lookEvery = 5000;
+/**
+ * Answers that go on, of strangers, at once: what a server can hold of connections beyond them (lib/http: 800) is left to
+ * deliveries, and to those who sign in.
+ */
+const maxOfStrangers = 600;
+
 interface GateParts {
   source: PageSource;
   sessions: Sessions;
@@ -35,7 +41,9 @@ interface GateParts {
 /** Who may see and steer what: the one place that is asked, by each request and for as long as an answer goes on. */
 export class Gate {
   readonly #parts: GateParts;
-  readonly #streams = new Streams();
+  /** The answers that go on for as long as somebody looks. */
+  readonly #open = new Map<ServerResponse, { isStranger: boolean; mayGoOn: () => boolean }>();
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(parts: GateParts) {
     this.#parts = parts;
@@ -68,17 +76,34 @@ export class Gate {
     if (viewer.right !== "steer") throw new HttpError(403, "you may see this run, not steer it");
   }
 
-  /** End an answer that goes on once its viewer may not see it any more. */
-  watch({ request, response }: Visit, may: (eyes: Eyes) => boolean): void {
-    this.#streams.add(response, () => {
+  /**
+   * Let an answer go on for as long as its viewer may see it.
+   * @throws {HttpError} 503 when too many strangers look at something now.
+   */
+  watch({ request, response, viewer }: Visit, may: (eyes: Eyes) => boolean): void {
+    const isStranger = viewer.right === undefined;
+    const strangers = [...this.#open.values()].filter((each) => each.isStranger).length;
+    if (isStranger && strangers >= maxOfStrangers)
+      throw new HttpError(503, "too many look at this server now; try again later, or sign in", {
+        "retry-after": "60",
+      });
+    const mayGoOn = () => {
       const settings = this.#parts.source.settings();
       return settings !== undefined && may({ settings, viewer: this.viewerOf(request, settings) });
+    };
+    this.#open.set(response, { isStranger, mayGoOn });
+    response.once("close", () => {
+      this.#open.delete(response);
+      if (this.#open.size > 0) return;
+      clearInterval(this.#timer);
+      this.#timer = undefined;
     });
+    this.#timer ??= setInterval(() => this.check(), lookEvery).unref();
   }
 
-  /** Rights may have changed: look at once at all answers that go on. */
+  /** Rights may have changed: end at once those of the answers that may not go on. */
   check(): void {
-    this.#streams.check();
+    for (const [response, { mayGoOn }] of this.#open) if (!mayGoOn()) response.destroy();
   }
 
   /**

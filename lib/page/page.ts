@@ -1,21 +1,19 @@
 import { createHash } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { HttpError } from "../http/server.ts";
-import { badge } from "./badge.ts";
 import { fleetPage } from "./fleet-page.ts";
 import { Gate, SignInFirst, type Visit } from "./gate.ts";
 import { html, type Html } from "./html.ts";
 import { notice, page } from "./layout.ts";
-import { planOverview } from "./overview.ts";
-import { overviewPage } from "./overview-page.ts";
+import { overviewPage, planOverview } from "./overview.ts";
 import { releasesPage } from "./releases-page.ts";
 import { repoPage } from "./repo-page.ts";
+import { badge } from "./plots.ts";
 import { RunRequests } from "./run-requests.ts";
 import { redirect, sendAsset, sendImage, sendPage, streamHeaders } from "./send.ts";
-import { Sessions } from "./sessions.ts";
+import { Sessions, Tries } from "./sessions.ts";
 import { bouncePage, returnPath, signIn, signInForm } from "./sign-in.ts";
 import type { PageSource, Right, StatusSettings } from "./source.ts";
-import { Tries } from "./tries.ts";
 import { cameByLink, checkOrigin, setCookie } from "./viewer.ts";
 
 export { type Overview, planOverview, type RepoSummary, type Waiting } from "./overview.ts";
@@ -168,6 +166,7 @@ export class Page {
   private live(visit: Visit): void {
     const { response } = visit;
     if (!this.#gate.canSeeAny(visit)) throw new SignInFirst();
+    this.#gate.watch(visit, (eyes) => this.#gate.canSeeAny(eyes));
     response.writeHead(200, streamHeaders);
     if (visit.request.method === "HEAD") return void response.end();
     let told = this.revisionFor(visit);
@@ -179,7 +178,6 @@ export class Page {
       else if (++quiet % 15 === 0) response.write(": \n\n");
     }, 1000);
     response.once("close", () => clearInterval(timer));
-    this.#gate.watch(visit, (eyes) => this.#gate.canSeeAny(eyes));
   }
 
   /** Changes with whatever somebody can see: when something happens in other repos is not for strangers to know. */

@@ -1,7 +1,7 @@
 import { shortRef, shortSha } from "../core/names.ts";
 import { html, type Html } from "./html.ts";
 import { pill } from "./layout.ts";
-import { repoPath } from "./overview-page.ts";
+import { repoPath } from "./overview.ts";
 import { durationPlot } from "./plots.ts";
 import type { IgnoredDelivery, Run } from "./source.ts";
 import { ago, clock, counted, shortDuration } from "./times.ts";

@@ -2,7 +2,7 @@ import { shortRef, shortSha } from "../core/names.ts";
 import type { Span } from "./ansi.ts";
 import { html, type Html } from "./html.ts";
 import { pill } from "./layout.ts";
-import { repoPath } from "./overview-page.ts";
+import { repoPath } from "./overview.ts";
 import { stageBar } from "./plots.ts";
 import { hasEnded, type Run, type Stage } from "./source.ts";
 import { ago, clock, fullTime, shortDuration } from "./times.ts";

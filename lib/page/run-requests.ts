@@ -79,10 +79,10 @@ export class RunRequests {
     const { request, response, url } = visit;
     const { gate, source } = this.#parts;
     const follows = url.searchParams.get("follow") === "1" && request.method === "GET";
+    gate.watch(visit, (eyes) => gate.canSee(eyes, run.repo));
     for (const [name, value] of Object.entries(follows ? safeHeaders : rawHeaders))
       response.setHeader(name, value);
     if (!follows) return await source.sendLog(response, run);
-    gate.watch(visit, (eyes) => gate.canSee(eyes, run.repo));
     await source.followLog(request, response, run, async () => {
       const now = await source.whole(run.id);
       // the clocks run in the browser: all who follow are not sent the same with other times each second

@@ -2,9 +2,8 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { clientAddress, HttpError, networkOf, readBody } from "../http/server.ts";
 import { html, type Html } from "./html.ts";
 import { redirect } from "./send.ts";
-import { credentialFor, type Sessions } from "./sessions.ts";
+import { credentialFor, type Sessions, type Tries } from "./sessions.ts";
 import type { StatusSettings } from "./source.ts";
-import type { Tries } from "./tries.ts";
 import { checkOrigin, dropsCookie, setCookie } from "./viewer.ts";
 
 /** The sign-in page, what it sends, and where one goes from there. */

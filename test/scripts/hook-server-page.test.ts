@@ -380,6 +380,27 @@ test("a public repo can be seen by anybody and steered by nobody; a header is be
   await server.stop();
 });
 
+test("strangers who look at a public page, however many, leave room for those who sign in, and for deliveries", async () => {
+  const server = await startHooks(await pageYard({ status: ", public: true" }));
+  const sockets = Array.from({ length: 600 }, () => connect(server.port, "127.0.0.1"));
+  for (const socket of sockets) {
+    socket.on("error", () => {});
+    socket.write("GET /live HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    await once(socket, "data");
+  }
+  const stranger = await http(server, "/live", { method: "HEAD" });
+  assert.is(stranger.status, 503);
+  assert.is(stranger.headers["retry-after"], "60");
+  const cookie = await signIn(server);
+  assert.is((await http(server, "/live", { method: "HEAD", headers: { cookie } })).status, 200);
+  assert.is((await server.push("me/site", sha(1))).status, 202);
+  sockets[0]?.destroy();
+  await waitFor(async () => (await http(server, "/live", { method: "HEAD" })).status === 200);
+  for (const socket of sockets) socket.destroy();
+  await server.idle();
+  await server.stop();
+});
+
 test("no place in a live log that is asked for gives a part of a secret", async () => {
   const server = await startHooks(
     await pageYard({

@@ -1,7 +1,7 @@
 import { nameOnBus } from "../../bus/address.ts";
 import type { Bucket } from "../../bus/bus.ts";
 import { Failure, messageOf } from "../../core/errors.ts";
-import { isRunId } from "../../core/id.ts";
+import { isEntry } from "../entry.ts";
 import type { RunView } from "../runs.ts";
 import { hasEnded } from "../records.ts";
 import { parseWanted, type Wanted } from "./wanted.ts";
@@ -205,7 +205,7 @@ export class Documents {
 /** @throws {Error} for what no builder wrote. */
 function parseRun(text: string): SharedRun {
   const run = JSON.parse(text) as SharedRun;
-  if (!isRunId(String(run?.id)) || typeof run.repo !== "string")
+  if (!isEntry({ order: 0, ...run }) || typeof run.state !== "string")
     throw new Error("is not what is known of a run");
   return run;
 }

@@ -1,4 +1,4 @@
-import { counted, shortDuration } from "../clocks.ts";
+import { counted, shortDuration } from "../times.ts";
 import type { Lines } from "./log-lines.ts";
 import { type Fold, lineElements, type Rows } from "./log-rows.ts";
 

@@ -2,8 +2,7 @@ import { Lines } from "./log-lines.ts";
 import { type Fold, Rows } from "./log-rows.ts";
 import { startTools } from "./log-tools.ts";
 import { LogView } from "./log-view.ts";
-import { openStream, say } from "./stream.ts";
-import { swap } from "./swap.ts";
+import { openStream, say, swap } from "./live.ts";
 
 /** The log of a run's page: a window on it, live while the run goes on. */
 export function startLog(section: HTMLElement): void {

@@ -1,6 +1,5 @@
-import { openStream } from "./stream.ts";
+import { openStream, swap } from "./live.ts";
 import { startShortcuts } from "./shortcuts.ts";
-import { swap } from "./swap.ts";
 
 /** Hide the rows that the filter box leaves out, as it is typed. */
 export function filterRepos(): void {

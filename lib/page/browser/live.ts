@@ -1,4 +1,4 @@
-/** A stream of events that comes back, whatever ended it. One is open for a tab, and none while nobody looks at it. */
+/** What comes anew from the server: events, and parts of the page. */
 
 /** Say what has happened to those who look, and to screen readers. */
 export function say(text: string): void {
@@ -6,7 +6,10 @@ export function say(text: string): void {
   if (where && where.textContent !== text) where.textContent = text;
 }
 
-/** @returns a function that closes it for good. */
+/**
+ * A stream of events that comes back, whatever ended it. One is open for a tab, and none while nobody looks at it.
+ * @returns a function that closes it for good.
+ */
 export function openStream(
   address: () => string,
   on: Record<string, (data: string, id: string) => void>,
@@ -60,4 +63,28 @@ export function openStream(
 async function reloadIfSignedOut(): Promise<void> {
   const answer = await fetch(location.href, { method: "HEAD" }).catch(() => undefined);
   if (answer?.status === 401) location.reload();
+}
+
+/**
+ * Put a part in the place of the old one, without losing the focus. Where only times have moved on, the old one stays:
+ * a reader is not disturbed for that. Returns whether it was put there.
+ */
+export function swap(old: Element | null, next: Element | null): boolean {
+  if (!old || !next || timeless(old).isEqualNode(timeless(next))) return false;
+  const focused = old.contains(document.activeElement)
+    ? document.activeElement?.closest("a")?.getAttribute("href")
+    : undefined;
+  old.replaceWith(next);
+  for (const link of next.querySelectorAll<HTMLElement>("a"))
+    if (focused && link.getAttribute("href") === focused) {
+      link.focus({ preventScroll: true });
+      break;
+    }
+  return true;
+}
+
+function timeless(part: Element): Node {
+  const copy = part.cloneNode(true) as Element;
+  for (const time of copy.querySelectorAll("time")) time.textContent = "";
+  return copy;
 }
