@@ -57,7 +57,7 @@ const command = defineCommand({
     if (url === undefined) return runApp(input);
     if (!/^[a-z][a-z0-9+.-]*:/i.test(url))
       throw new UsageError(
-        `"${url}" is no command${didYouMean(url, Object.keys(subcommands))} and not the address of a web folder; write https://HOST/PATH/`,
+        `"${url}" is no command${didYouMean(url, Object.keys(subcommands))} and not the address of a web folder; write https://HOST/PATH/ or file:///PATH/`,
       );
     const { installInto } = await import("../lib/launch/launch.ts");
     const confirm = (fingerprint: string, names: string[], folder: string) => {

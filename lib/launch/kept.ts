@@ -36,7 +36,7 @@ export function assertUpdates(deploy: DeployDirectory, { updates }: LaunchConfig
     );
   if (updates.server.length === 0)
     throw new UsageError(
-      "no web folder is known; give its URL, or updates.server in launchify.yml",
+      "no web folder is known; install the app first (launchfit URL), or write updates.server into launchify.yml",
     );
 }
 

@@ -40,6 +40,7 @@ export const list = defineCommand({
     if (args.length > 0)
       throw new UsageError("directories are listed with --all; or give --dir DIR");
     const { version, installed } = await status(flags.dir);
+    if (installed.length === 0) terminal.note(`nothing is installed in ${flags.dir}`);
     for (const each of installed) terminal.print(`${each === version ? "*" : " "} ${each}`);
     terminal.printJson({ current: version, installed });
     return 0;

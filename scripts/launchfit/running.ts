@@ -106,10 +106,13 @@ export const log = defineCommand({
   ],
   run: async ({ flags: { dir, follow, lines }, terminal }) => {
     const { showLog } = await import("../../lib/launch/launch.ts");
+    let shown = 0;
     const followed = await showLog(dir, { lines, follow }, (value) => {
+      shown += 1;
       terminal.print(cleanText(String(value["line"]), true));
       terminal.printJson(value);
     });
+    if (shown === 0) terminal.note(`no output yet in ${dir}`);
     if (!followed) terminal.note(`no launchfit runs in ${dir}: nothing more comes`);
   },
 });

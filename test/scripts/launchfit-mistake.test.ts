@@ -89,7 +89,11 @@ test("what is typed wrong is told with what to type, and nothing is made", async
       ["chekc"],
       '"chekc" is no command (did you mean "check"?) and not the address of a web folder',
     ],
-    [["./web"], '"./web" is no command and not the address of a web folder'],
+    [
+      ["./web"],
+      '"./web" is no command and not the address of a web folder; write https://HOST/PATH/ or file:///PATH/',
+    ],
+    [["verify"], "no web folder is known; install the app first (launchfit URL)"],
     [[url, "--key", "12"], '"12" is not a fingerprint'],
     [[url, "--key-file", "no-such-file"], "no-such-file: there is no such file"],
     [[url, "--key", "0".repeat(40), "--key-file", "a-file"], "give --key or --key-file, not both"],
@@ -113,6 +117,15 @@ test("what is typed wrong is told with what to type, and nothing is made", async
     assert.equal(readdirSync(cwd), [], what);
   });
   await Promise.all(tried);
+});
+
+test("a directory without an app says so in its list and its log", async () => {
+  const cwd = tempDir();
+  const list = await runScript("launchfit", ["list"], { cwd, expect: 0 });
+  assert.match(list.stderr, "nothing is installed in .");
+  const log = await runScript("launchfit", ["log"], { cwd, expect: 0 });
+  assert.match(log.stderr, "no output yet in .");
+  assert.is(list.stdout + log.stdout, "");
 });
 
 test.run();
