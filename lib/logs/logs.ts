@@ -165,7 +165,7 @@ async function showLines(files: LogFiles, view: View, terminal: Terminal): Promi
     const run = view.run !== undefined || view.untilDone ? only?.id : undefined;
     return await followLog(files, { ...view, run }, shown, printer);
   }
-  if (found === 0) terminal.note("no line fits");
+  if (found === 0) terminal.note("no line matches");
   return found === 0 && selection.grep ? 1 : 0;
 }
 

@@ -78,7 +78,7 @@ export const keygenCommand = defineCommand({
   async run({ flags, terminal }) {
     const { keygen } = await import("../../lib/release/release.ts");
     const made = await keygen({ ...flags, passphraseFile: flags["passphrase-file"] });
-    terminal.note(`made ${made.file}; keep a copy where this machine's end does not reach it`);
+    terminal.note(`made ${made.file}; keep a copy on another machine`);
     terminal.print(made.fingerprint);
     terminal.printJson(made);
   },
