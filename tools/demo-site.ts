@@ -31,7 +31,7 @@ async function main(): Promise<void> {
 }
 
 async function demo(world: World, folder: string | undefined): Promise<void> {
-  const place = (...names: string[]) => world.place(...names);
+  const { place } = world;
   const out = folder ?? place("www");
   await mkdir(out, { recursive: true });
 

@@ -1,8 +1,8 @@
 // The README's first command: from a push to running everywhere, for real, on this machine, in a temporary folder.
 // A bare git repository plays the forge, and deliveries are signed as GitHub does; all else are our scripts.
 import { randomBytes } from "node:crypto";
-import { access, cp, mkdir, readFile, writeFile } from "node:fs/promises";
-import { delimiter, join } from "node:path";
+import { cp, mkdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { createTerminal } from "../lib/cli/terminal.ts";
@@ -37,7 +37,7 @@ async function main(): Promise<void> {
 }
 
 async function demo(world: World): Promise<void> {
-  const { place } = { place: world.place.bind(world) };
+  const { place } = world;
   const steps: string[][] = [];
   /** Does one step of the story and notes how long it took. */
   const timed = async <T>(who: string, what: string, work: () => Promise<T>): Promise<T> => {
@@ -161,7 +161,7 @@ async function secretFile(path: string): Promise<string> {
 
 async function startSlave(world: World, name: string): Promise<string> {
   const port = await freePort();
-  const { place } = { place: world.place.bind(world) };
+  const { place } = world;
   const lines = [
     `name: ${name}`,
     `listen: 127.0.0.1:${port}`,
@@ -186,22 +186,16 @@ function hooksFile(place: Place): string {
     `    dir: ${place("server")}`,
     `    secret_file: ${place("hook.secret")}`,
     "    poll: false",
-    `    then: [${JSON.stringify(update)}]`,
+    `    on_success: [${JSON.stringify(update)}]`,
     "",
   ].join("\n");
 }
 
 /** To a local folder: by rsync where it is installed, else as a branch of a bare repository. */
 async function uploadsFile(place: Place): Promise<string> {
-  const folders = (process.env.PATH ?? "").split(delimiter);
-  for (const folder of folders) {
-    const found = await access(join(folder, "rsync")).then(
-      () => true,
-      () => false,
-    );
-    if (found) return `from: build\nto:\n  local: { rsync: ${place("published")}/ }\n`;
-  }
-  return `from: build\nto:\n  pages: { git: "file://${place("forge/ada/harbour.git")}", branch: pages }\n`;
+  return (await findOnPath("rsync"))
+    ? `from: build\nto:\n  local: { rsync: ${place("published")}/ }\n`
+    : `from: build\nto:\n  pages: { git: "file://${place("forge/ada/harbour.git")}", branch: pages }\n`;
 }
 
 function releaseFile(place: Place): string {

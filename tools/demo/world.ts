@@ -93,9 +93,8 @@ export class World {
     return new World(folder, found, signal);
   }
 
-  place(...names: string[]): string {
-    return join(this.folder, ...names);
-  }
+  /** A path in the folder. */
+  readonly place = (...names: string[]): string => join(this.folder, ...names);
 
   async git(dir: string, ...args: string[]): Promise<string> {
     return (await this.in(dir)`git ${args}`).stdout.trim();
