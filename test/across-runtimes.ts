@@ -47,7 +47,7 @@ export const acrossRuntimes: readonly string[] = [
   "scripts/slave-server-systemd",
   "scripts/uploads-s3-p", // parts, proxy
   // signatures, archives, compression
-  "lib/launch/tree-writer",
+  "lib/archive/unpack",
   "lib/fleet/order",
   "lib/fleet/signature",
   "lib/openpgp",

@@ -13,7 +13,18 @@ import process from "node:process";
 
 /** The shared folders of lib/, each with the files that others may import. The other files are the folder's own. */
 const shared: Record<string, readonly string[]> = {
-  core: ["errors", "names", "units", "id", "version", "at-exit", "clean", "mask", "terminal"],
+  core: [
+    "errors",
+    "names",
+    "units",
+    "id",
+    "version",
+    "at-exit",
+    "clean",
+    "mask",
+    "mutex",
+    "terminal",
+  ],
   cli: ["command", "terminal"],
   config: ["yaml", "secrets"],
   exec: [
@@ -30,7 +41,7 @@ const shared: Record<string, readonly string[]> = {
   files: ["files", "lock"],
   http: ["server", "proxy", "systemd"],
   git: ["git", "checkout"],
-  archive: ["tar", "rules"],
+  archive: ["tar", "rules", "unpack"],
   openpgp: ["keys", "verify", "sign"],
   s3: ["s3", "errors"],
   bus: ["bus", "address", "nkey", "settings", "users"],

@@ -1,10 +1,10 @@
 import { rename, rm } from "node:fs/promises";
 import { messageOf } from "../core/errors.ts";
 import { type AppEnd, appRecords, findApp, type RunningApp } from "./app-process.ts";
-import type { AppSettings } from "./app-settings.ts";
-import { AppStarter, type AppStarterOptions, type Known } from "./app-starter.ts";
-import type { Mutex } from "./mutex.ts";
-import { maxIllRestarts, planIllRestart, planRestart, type Restarts } from "./restarts.ts";
+import type { AppSettings } from "./config.ts";
+import { AppStarter, type AppStarterOptions, type Known } from "./run-release.ts";
+import type { Mutex } from "../core/mutex.ts";
+import { maxIllRestarts, planIllRestart, planRestart, type Restarts } from "./schedule.ts";
 
 export type AppState = "stopped" | "starting" | "running" | "waiting to restart" | "given up";
 

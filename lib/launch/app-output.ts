@@ -1,10 +1,11 @@
 import { closeSync, constants, openSync, readSync } from "node:fs";
-import { lstat, open, rm } from "node:fs/promises";
+import { lstat, rm } from "node:fs/promises";
 import { Socket } from "node:net";
 import { join } from "node:path";
 import { StringDecoder } from "node:string_decoder";
 import { systemCode } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
+import { lastLines } from "../log/tail.ts";
 import { openLog } from "../log/writer.ts";
 
 /** What the app and launchfit print: it is shown, written to app.log, and kept for `launchfit log`. */
@@ -34,8 +35,7 @@ export async function openAppOutput(
 ): Promise<AppOutput> {
   const path = join(folder, "app.log");
   const file = await openLog(path, { mode: 0o640 });
-  const recent = new RecentLines();
-  await recent.load(path);
+  const recent = new RecentLines(await lastLines(path));
   const write = (stage: string, lines: string[]) => {
     file.lines(stage, lines);
     for (const line of lines) recent.add(`${new Date().toISOString()} ${stage} | ${line}`);
@@ -60,10 +60,8 @@ export async function openAppOutput(
 }
 
 /** The last lines that an app and its launchfit wrote, also where none runs. */
-export async function lastLines(folder: string, count: number): Promise<string[]> {
-  const recent = new RecentLines();
-  await recent.load(join(folder, "app.log"));
-  return recent.last(count);
+export async function writtenLines(folder: string, count: number): Promise<string[]> {
+  return new RecentLines(await lastLines(join(folder, "app.log"))).last(count);
 }
 
 /** A pipe that the app writes to. */
@@ -138,16 +136,14 @@ async function openOutputPipe(
     if (lines.length > 0) onLines(lines);
   }
 
+  /** Takes in what there is. One long burst must not keep everything else from running. */
   function drain(): number {
     let total = 0;
-    for (;;) {
-      const length = readSome();
-      if (length <= 0) return total;
-      total += length;
+    for (let length = 1; length > 0 && total < 1024 * 1024; total += length) {
+      length = readSome();
       take(buffer.subarray(0, length));
-      // one long burst must not keep everything else from running
-      if (total > 1024 * 1024) return total;
     }
+    return total;
   }
 
   function readSome(): number {
@@ -172,30 +168,15 @@ async function openOutputPipe(
 
 /** Lines that are kept. */
 const kept = 500;
-/** Bytes of an earlier log that are read. */
-const tailSize = 128 * 1024;
 
 /** The last lines of the log, for whoever asks, and the coming ones for whoever follows. */
 class RecentLines {
-  readonly #lines: string[] = [];
+  readonly #lines: string[];
   readonly #listeners = new Set<(line: string) => void>();
 
-  /** Start with the last lines of what an earlier launchfit wrote. */
-  async load(file: string): Promise<void> {
-    const handle = await open(file, "r").catch(() => undefined);
-    if (!handle) return;
-    try {
-      const { size } = await handle.stat();
-      const start = Math.max(0, size - tailSize);
-      const { buffer, bytesRead } = await handle.read(Buffer.alloc(tailSize), 0, tailSize, start);
-      const lines = buffer
-        .toString("utf8", 0, bytesRead)
-        .split("\n")
-        .slice(start > 0 ? 1 : 0, -1);
-      this.#lines.unshift(...lines.slice(-kept));
-    } finally {
-      await handle.close();
-    }
+  /** @param lines those that an earlier launchfit wrote. */
+  constructor(lines: string[]) {
+    this.#lines = lines;
   }
 
   add(line: string): void {

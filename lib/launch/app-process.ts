@@ -17,7 +17,7 @@ import {
   type Tree,
 } from "../exec/process-tree.ts";
 import type { DeployDirectory } from "./deploy-directory.ts";
-import { StateFile } from "./state-file.ts";
+import { StateFile } from "./state.ts";
 
 /** How an app is started. */
 export interface AppStart {

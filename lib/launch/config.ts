@@ -1,8 +1,11 @@
 import { dirname, join, resolve } from "node:path";
 import { type Config, readConfig } from "../config/yaml.ts";
+import { UsageError } from "../core/errors.ts";
 import { exists } from "../files/files.ts";
+import { type Listen, parseListen } from "../http/server.ts";
 import { readTargets, type Target } from "../notify/notify.ts";
 import {
+  type HealthCheck,
   type Key,
   type LaunchConfig,
   type LaunchFile,
@@ -23,9 +26,11 @@ export interface ReadLaunchConfig {
 }
 
 /** The files in a folder that configure launchfit, the stronger first. */
+export const configFiles = ["launchify.yml", join("config", "app.json")];
+
 async function filesIn(folder: string): Promise<Config<LaunchFile>[]> {
   const found: Config<LaunchFile>[] = [];
-  for (const file of ["launchify.yml", join("config", "app.json")]) {
+  for (const file of configFiles) {
     const path = join(folder, file);
     if (await exists(path)) found.push(await readConfig(path, launchSchema));
   }
@@ -106,4 +111,54 @@ function asWritten(
     return `${name}: ${shown ?? JSON.stringify(each)}`;
   });
   return `{ ${entries.join(", ")} }`;
+}
+
+/** The part of the configuration by which a release is run, in the form in which it is used. */
+export interface AppSettings extends Omit<LaunchConfig["app"], "exec" | "kill" | "listen"> {
+  /** Empty where nothing is to run. */
+  exec: string;
+  /** How it is ended; TERM and KILL follow. */
+  kill: { signal: NodeJS.Signals } | { command: string };
+  listen: Listen | undefined;
+  /** Without url and command it is enough that the app stays alive. */
+  health: HealthCheck;
+  hooks: LaunchConfig["hooks"];
+}
+
+/** Without `app.health` an app must stay alive for as many milliseconds. */
+const mustStayAlive = 10_000;
+const noHealth: HealthCheck = { within: mustStayAlive, timeout: mustStayAlive, every: 30_000 };
+
+/**
+ * How a release is run.
+ * @param directory the deploy directory, for the message.
+ * @param toRun false: only its hooks are; app.exec may be missing.
+ * @throws {UsageError} when there is no app.exec, app.listen is wrong, or app.overlap cannot work.
+ */
+export function appSettings(
+  { app, hooks }: LaunchConfig,
+  directory: string,
+  { toRun = true } = {},
+): AppSettings {
+  const { exec = "", kill = "TERM", health = noHealth } = app;
+  const file = join(directory, "launchify.yml");
+  if (exec === "" && toRun)
+    throw new UsageError(
+      `${file}: app.exec is missing, in the release's launchify.yml too; write the command that starts the app`,
+    );
+  const isSignal = /^(?:SIG)?[A-Z]{3,}[0-9]?$/.test(kill);
+  const signal = (kill.startsWith("SIG") ? kill : `SIG${kill}`) as NodeJS.Signals;
+  const listen = app.listen === undefined ? undefined : parseListen(app.listen);
+  if (app.overlap && toRun && !answersAt(health.url, listen))
+    throw new UsageError(
+      `${file}: app.overlap needs app.listen, and in app.health a URL with the port of app.listen, by which the new version is asked`,
+    );
+  return { ...app, exec, kill: isSignal ? { signal } : { command: kill }, listen, health, hooks };
+}
+
+/** Whether a URL has the port that is handed to the app. */
+function answersAt(url: string | undefined, listen: Listen | undefined): boolean {
+  if (url === undefined || listen === undefined || !("port" in listen)) return false;
+  const { port, protocol } = new URL(url);
+  return Number(port || (protocol === "https:" ? 443 : 80)) === listen.port;
 }

@@ -16,7 +16,7 @@ import {
   thisPlatform,
 } from "../web-folder/version-file.ts";
 import type { SignedVersion, UnverifiedVersion, WebFolder } from "../web-folder/web-folder.ts";
-import { currentRelease } from "./deploy-directory.ts";
+import { currentRelease } from "./releases.ts";
 import type { Session } from "./session.ts";
 import type { LaunchState } from "./state.ts";
 

@@ -4,9 +4,8 @@ import { request } from "../fetch/fetch.ts";
 import { notify, watchdogInterval } from "../http/systemd.ts";
 import type { AppKeeper } from "./app-keeper.ts";
 import type { RunningApp } from "./app-process.ts";
-import type { AppSettings } from "./app-settings.ts";
-import type { HealthCheck } from "./config.ts";
-import { appEnvironment } from "./hooks.ts";
+import type { AppSettings, HealthCheck } from "./config.ts";
+import { appEnvironment } from "./run-release.ts";
 
 /** Milliseconds between two questions while a new app starts. */
 const pauseBetween = 10;

@@ -12,22 +12,24 @@ import {
 } from "../web-folder/floors.ts";
 import { checkGiven } from "../web-folder/trust.ts";
 import { folderUrl, type VerifiedArchive } from "../web-folder/web-folder.ts";
-import { type LaunchConfig, type ReadLaunchConfig, readLaunchConfig } from "./config.ts";
+import {
+  configFiles,
+  type LaunchConfig,
+  type ReadLaunchConfig,
+  readLaunchConfig,
+} from "./config.ts";
 import {
   clearTemporary,
   type DeployDirectory,
   deployDirectory,
-  installedReleases,
   lockDirectory,
-  placeRelease,
-  removeWrongRelease,
-  switchCurrent,
 } from "./deploy-directory.ts";
 import { allFailed, findUpdate, type Update } from "./find-update.ts";
 import { writeLaunchFile } from "./launch-file.ts";
+import { installedReleases, placeRelease, removeWrongRelease, switchCurrent } from "./releases.ts";
 import { type InstallOptions, openSession, type Session } from "./session.ts";
 import { writeState } from "./state.ts";
-import { unpack } from "./tree-writer.ts";
+import { unpack } from "../archive/unpack.ts";
 
 /** What `launchfit URL` did. */
 export interface Installed {
@@ -135,8 +137,10 @@ export async function addRelease(session: Session, update: Update): Promise<void
   try {
     const name = update.offers[0]?.line.file ?? update.name;
     const { app } = (await readLaunchConfig(deploy.path)).config;
-    const strip = (top: string | undefined, hasConfig: boolean) => mustStrip(app, top, hasConfig);
-    const release = await unpack(archive.fd, folder, name, { strip, signal: options.signal });
+    const release = await unpack(archive.fd, folder, name, {
+      strip: (top, hasFile) => mustStrip(app, top, configFiles.some(hasFile)),
+      signal: options.signal,
+    });
     const own = await ownName(release);
     if (own !== undefined && own !== update.app)
       throw new Refused(`${name} holds the app ${own}, not ${update.app} (wrong software)`);

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { Busy, Failure, Refused, UsageError } from "../core/errors.ts";
-import { lastLines } from "./app-output.ts";
+import { Mutex } from "../core/mutex.ts";
+import { writtenLines } from "./app-output.ts";
 import { describeNotify, readLaunchConfig } from "./config.ts";
 import {
   askControl,
@@ -9,17 +10,12 @@ import {
   type ControlRequest,
   controlPath,
 } from "./control.ts";
-import {
-  currentRelease,
-  deployDirectory,
-  existingDirectory,
-  lockDirectory,
-} from "./deploy-directory.ts";
+import { deployDirectory, existingDirectory, lockDirectory } from "./deploy-directory.ts";
 import { findUpdate } from "./find-update.ts";
 import { addRelease, recordDone } from "./install.ts";
-import { openLauncherState } from "./launcher-state.ts";
+import { openLauncherState } from "./state.ts";
 import { Messages } from "./messages.ts";
-import { Releases } from "./releases.ts";
+import { currentRelease, Releases } from "./releases.ts";
 import { type InstallOptions, openSession } from "./session.ts";
 import { readStatus, type Status } from "./status.ts";
 import { type CheckResult, Updater } from "./updater.ts";
@@ -100,7 +96,7 @@ export async function showLog(
 ): Promise<boolean> {
   if (await askIfRunning(folder, { command: "log", follow, lines }, onLine)) return true;
   const { state } = deployDirectory(folder);
-  for (const line of await lastLines(state, lines)) onLine({ line });
+  for (const line of await writtenLines(state, lines)) onLine({ line });
   return !follow;
 }
 
@@ -121,10 +117,11 @@ async function withUpdater<T>(
   try {
     const state = await openLauncherState(deploy.state);
     const { note: log, signal } = options;
-    const lines = (count: number) => lastLines(deploy.state, count);
+    const lines = (count: number) => writtenLines(deploy.state, count);
     const messages = await Messages.follow(state, { releases, log, lines, isRunning: false });
     try {
-      return await work(new Updater({ releases, install: options, state, log, signal }));
+      const parts = { releases, keeper: undefined, state, log, signal, changes: new Mutex() };
+      return await work(new Updater(parts, options));
     } finally {
       await messages.close(15_000);
     }

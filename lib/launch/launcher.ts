@@ -7,16 +7,14 @@ import type { RunningApp } from "./app-process.ts";
 import { type ControlHandler, controlPath, type ControlServer, serveControl } from "./control.ts";
 import { existingDirectory, lockDirectory } from "./deploy-directory.ts";
 import { type HealthWatch, watchHealth } from "./health.ts";
-import { assertKept } from "./kept.ts";
-import { type LauncherStateFile, openLauncherState } from "./launcher-state.ts";
+import { assertKept } from "./launch-file.ts";
+import { knownState, type LauncherStateFile, openLauncherState } from "./state.ts";
 import { Messages } from "./messages.ts";
-import { Mutex } from "./mutex.ts";
+import { Mutex } from "../core/mutex.ts";
 import { Releases } from "./releases.ts";
-import { watchRecovery } from "./restarts.ts";
 import type { InstallOptions } from "./session.ts";
-import { knownState } from "./state.ts";
 import { describeStatus, type Status } from "./status.ts";
-import { UpdateSchedule } from "./update-schedule.ts";
+import { UpdateSchedule, watchRecovery } from "./schedule.ts";
 import { type CheckResult, Updater } from "./updater.ts";
 
 export interface LauncherOptions extends InstallOptions {
@@ -92,9 +90,8 @@ export class Launcher {
       changes: this.#changes,
       onGone: (code, reason) => void this.appGone(code, reason),
     });
-    const install = { ...options, signal, note: log };
-    const changes = this.#changes;
-    this.#updater = new Updater({ releases, install, state, log, signal, changes }, this.#keeper);
+    const change = { releases, keeper: this.#keeper, state, log, signal, changes: this.#changes };
+    this.#updater = new Updater(change, { ...options, signal, note: log });
     this.#schedule = new UpdateSchedule(releases, () => this.check());
     this.#health = watchHealth(this.#keeper, {
       cwd: releases.deploy.current,

@@ -2,12 +2,17 @@ import { join, resolve } from "node:path";
 import { createMask } from "../core/mask.ts";
 import { messageOf, UsageError } from "../core/errors.ts";
 import { exists } from "../files/files.ts";
-import { Notifier, type SampleResult, sendSamples, type Target } from "../notify/notify.ts";
+import {
+  type Notice,
+  Notifier,
+  type SampleResult,
+  sendSamples,
+  type Target,
+} from "../notify/notify.ts";
 import { readNotifyTargets } from "./config.ts";
 import { assertOwn, existingDirectory } from "./deploy-directory.ts";
-import type { LauncherState, LauncherStateFile } from "./launcher-state.ts";
-import { noticesOf } from "./notices.ts";
 import type { Releases } from "./releases.ts";
+import type { LauncherState, LauncherStateFile } from "./state.ts";
 
 /** Lines of the log that a message about a failure shows. */
 const logLines = 20;
@@ -127,4 +132,56 @@ export async function notifyTest(folder: string): Promise<SampleResult[]> {
     );
   const mask = createMask(targets.flatMap(({ secrets }) => secrets));
   return await sendSamples(targets, { by: "launchfit", mask });
+}
+
+/**
+ * What people are told, by what launchfit remembers before and after. Pure. Three things break and heal on their own: the
+ * app, its last update, and whether updates are accepted at all.
+ */
+export function noticesOf(app: string, before: LauncherState, after: LauncherState): Notice[] {
+  const notice = (
+    kind: "app" | "update" | "check",
+    at: string,
+    told: Pick<Notice, "outcome" | "what" | "reason">,
+  ): Notice => {
+    const subject = { app, update: `${app} update`, check: `${app} updates` }[kind];
+    return { id: `${kind}-${at}`, by: "launchfit", subject, at, ...told };
+  };
+  const notices: Notice[] = [];
+  const { lastUpdate, lastCheck, crashLoop } = after;
+  if (lastUpdate && lastUpdate.at !== before.lastUpdate?.at) {
+    const { at, from, to, ok, reason } = lastUpdate;
+    const isFailed = after.updateFailed && after.failed?.[to]?.at !== before.failed?.[to]?.at;
+    if (ok) {
+      const outcome = before.updateFailed ? "ok" : "news";
+      notices.push(notice("update", at, { outcome, what: `version ${to} in place of ${from}` }));
+    }
+    // what the network or the disk did is tried again
+    else if (isFailed)
+      notices.push(notice("update", at, { outcome: "failed", what: "an update failed", reason }));
+  }
+  if (lastCheck && lastCheck.at !== before.lastCheck?.at) {
+    const { at, result: reason, ok, code } = lastCheck;
+    if (code === 4)
+      notices.push(notice("check", at, { outcome: "failed", what: "updates are refused", reason }));
+    // a server that cannot be reached refuses nothing, and heals nothing
+    else if (ok && before.refused)
+      notices.push(notice("check", at, { outcome: "ok", what: "updates are accepted again" }));
+  }
+  if (crashLoop && !before.crashLoop)
+    notices.push(
+      notice("app", crashLoop.at, {
+        outcome: "failed",
+        what: "it is given up",
+        reason: crashLoop.reason,
+      }),
+    );
+  if (!crashLoop && before.crashLoop)
+    notices.push(
+      notice("app", new Date().toISOString(), {
+        outcome: "ok",
+        what: "it runs again, for a minute now",
+      }),
+    );
+  return notices;
 }

@@ -3,7 +3,7 @@ import { Trust, type TrustOptions } from "../web-folder/trust.ts";
 import { WebFolder } from "../web-folder/web-folder.ts";
 import type { LaunchConfig } from "./config.ts";
 import { assertOwn, type DeployDirectory, prepare } from "./deploy-directory.ts";
-import { assertKept, assertUpdates } from "./kept.ts";
+import { assertKept, assertUpdates } from "./launch-file.ts";
 import { type LaunchState, readState } from "./state.ts";
 
 /** How releases are taken from the web folder. */

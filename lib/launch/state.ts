@@ -1,6 +1,97 @@
+import { truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { Failure, messageOf, systemCode } from "../core/errors.ts";
+import { Mutex } from "../core/mutex.ts";
+import { readIfThere, writeAtomic } from "../files/files.ts";
 import type { Accepted } from "../web-folder/floors.ts";
-import { StateFile } from "./state-file.ts";
+
+/** What a deploy directory remembers, in files of `.launchfit/`. */
+
+export interface StateFileOptions {
+  /** A damaged file is an error with this advice; without it, such a file counts as none. */
+  damaged?: string;
+  /** false: no fsync, for what a power cut makes void anyway. */
+  durable?: boolean;
+}
+
+/**
+ * A file of `.launchfit/` as an object, JSON on the disk: state.json (what was accepted), launcher.json (what launchfit
+ * did and plans), app.json (the app that runs). Changes are on the disk when `save` returns.
+ */
+export class StateFile<T extends object> {
+  value: T;
+  /** Told of each change before it is written: what is to follow from it is lost by no crash, and may be told twice. */
+  onChange: ((before: T, after: T) => Promise<void>) | undefined;
+  readonly #path: string;
+  readonly #empty: T;
+  readonly #options: StateFileOptions;
+  readonly #writes = new Mutex();
+
+  constructor(path: string, empty: T, options: StateFileOptions = {}) {
+    this.#path = path;
+    this.value = this.#empty = empty;
+    this.#options = options;
+  }
+
+  /**
+   * Read what is there.
+   * @throws {Failure} when the file is damaged and that must not be passed over.
+   */
+  async load(): Promise<T> {
+    const { damaged } = this.#options;
+    try {
+      const text = (await readIfThere(this.#path)) ?? "{}";
+      this.value = { ...this.#empty, ...(JSON.parse(text) as T) };
+    } catch (error) {
+      if (!(error instanceof SyntaxError)) throw error;
+      if (damaged !== undefined) throw new Failure(`${this.#path} is not JSON; ${damaged}`);
+      this.value = this.#empty;
+    }
+    return this.value;
+  }
+
+  /** Change some of it for now; the next `save` brings it to the disk. */
+  set(change: Partial<T>): void {
+    this.value = { ...this.value, ...change };
+  }
+
+  /** Change some of it; `undefined` removes a key. The same content is not written again. */
+  async save(change: { [Key in keyof T]?: T[Key] | undefined }): Promise<void> {
+    const before = this.value;
+    const after = { ...before, ...change } as T;
+    this.value = after;
+    await this.onChange?.(before, after);
+    // one write at a time, each of what holds by then: the last one to end is the newest
+    await this.#writes.run(async () => {
+      const text = `${JSON.stringify(this.value, undefined, 2)}\n`;
+      if (text !== (await readIfThere(this.#path).catch(() => undefined))) await this.write(text);
+    });
+  }
+
+  /** The same, where a full or read-only disk must stop nothing: it is told, and the next save brings it along. */
+  async note(
+    change: { [Key in keyof T]?: T[Key] | undefined },
+    tell: (line: string) => void,
+  ): Promise<void> {
+    try {
+      await this.save(change);
+    } catch (error) {
+      tell(`cannot note that in ${this.#path}: ${messageOf(error)}`);
+    }
+  }
+
+  private async write(text: string): Promise<void> {
+    const { durable = true } = this.#options;
+    try {
+      await writeAtomic(this.#path, text, { mode: 0o600, durable });
+    } catch (error) {
+      if (durable || systemCode(error) !== "ENOSPC") throw error;
+      // a full disk must not keep the app from running: the old file has room for the new text
+      writeFileSync(this.#path, text, { flag: "r+" });
+      truncateSync(this.#path, Buffer.byteLength(text));
+    }
+  }
+}
 
 /**
  * What a deploy directory remembers of all that was ever accepted in it. It outlives pruning, crashes and an undo:
@@ -43,4 +134,93 @@ export async function writeState(place: Place, state: LaunchState): Promise<void
   const file = fileOf(place);
   file.value = { app, pin, server, versionSigned, expires, floor, versions, etags } as LaunchState;
   await file.save({});
+}
+
+/** What launchfit remembers between its runs, in `.launchfit/launcher.json`; `launchfit status` reads it too. */
+export interface LauncherState {
+  /** The last look for a new version. */
+  lastCheck?: { at: string; result: string; ok: boolean; code?: number };
+  /** The last update that was tried. */
+  lastUpdate?: { at: string; from: string; to: string; ok: boolean; reason?: string };
+  /** Versions that failed or were rolled back, which are not taken again. */
+  failed?: Record<string, FailedVersion>;
+  /** What the web folder offered when it was asked last. */
+  offered?: OfferedVersion;
+  /** A change of version that is not over: the next launchfit checks its health, and completes or undoes it. */
+  pending?: VersionChange;
+  /** Set while updates are refused: from the look that was, to the next good one. */
+  refused?: boolean;
+  /** Set from a version that failed to the next one that holds up. */
+  updateFailed?: boolean;
+  /** The app was given up, and has not run for a minute since. */
+  crashLoop?: { at: string; reason: string };
+  /** Why the app is not running although it should. */
+  stopped?: { at: string; reason: string };
+}
+
+/** A change from one version to another. */
+export interface VersionChange {
+  from: string;
+  to: string;
+  /** Asked for by hand: `from` is not to come back with the next check. */
+  isRollback?: boolean;
+}
+
+/** A version that is offered; `sha256` of its archive, where that is known. */
+export interface OfferedVersion {
+  version: string;
+  sha256?: string | undefined;
+}
+
+export interface FailedVersion {
+  reason: string;
+  /** Of the archive; undefined where nobody remembers it: any archive of that version counts as this one. */
+  sha256?: string | undefined;
+  /** ISO 8601. */
+  at?: string;
+}
+
+/** Why a version is not taken again that somebody went back from. */
+export const byHand = "rolled back by hand";
+
+/** Only the latest are worth remembering: an older one is tried again when it is offered again, and fails again. */
+const maxFailed = 50;
+
+/** The failed versions with one more, the oldest left out where they are many. */
+export function withFailed(
+  failed: LauncherState["failed"],
+  version: string,
+  { reason, sha256 }: FailedVersion,
+): Record<string, FailedVersion> {
+  const { [version]: _, ...others } = failed ?? {};
+  const newestFirst = Object.entries(others).sort(([, a], [, b]) =>
+    (b.at ?? "") < (a.at ?? "") ? -1 : 1,
+  );
+  return {
+    ...Object.fromEntries(newestFirst.slice(0, maxFailed - 1)),
+    [version]: { reason, sha256, at: new Date().toISOString() },
+  };
+}
+
+/**
+ * Why an offered version is not taken, where it failed before. It is the same while its archive is: that VERSION was
+ * signed again, or names another version meanwhile, makes nothing better. Pure.
+ */
+export function failedBefore(
+  { failed, pending }: LauncherState,
+  { version, sha256 }: OfferedVersion,
+): string | undefined {
+  if (pending?.isRollback && pending.from === version) return byHand;
+  const known = failed?.[version];
+  if (known?.sha256 !== undefined && known.sha256 !== sha256) return undefined;
+  return known?.reason;
+}
+
+export type LauncherStateFile = StateFile<LauncherState>;
+
+/** The file of a deploy directory. A damaged one counts as none, since everything in it can be found out again. */
+export async function openLauncherState(stateFolder: string): Promise<LauncherStateFile> {
+  const file = new StateFile<LauncherState>(join(stateFolder, "launcher.json"), {});
+  await file.load();
+  return file;
 }

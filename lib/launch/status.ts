@@ -11,11 +11,10 @@ import type { AppState } from "./app-keeper.ts";
 import { appRecords, recordedApp } from "./app-process.ts";
 import { statusWithin } from "./control.ts";
 import { healthyAnswers } from "./health.ts";
-import { currentRelease, deployDirectory } from "./deploy-directory.ts";
-import { type UpdatesStatus, updatesStatus } from "./kept.ts";
-import { failedBefore, type LauncherState, openLauncherState } from "./launcher-state.ts";
-import { Releases } from "./releases.ts";
-import { knownState } from "./state.ts";
+import { deployDirectory } from "./deploy-directory.ts";
+import { type UpdatesStatus, updatesStatus } from "./launch-file.ts";
+import { failedBefore, knownState, type LauncherState, openLauncherState } from "./state.ts";
+import { currentRelease, Releases } from "./releases.ts";
 
 /** What `launchfit status` tells; with --json just this. */
 export interface Status {
@@ -62,7 +61,6 @@ export async function describeStatus(
   remembered: LauncherState,
   running: RunningStatus = { state: "not running", restarts: 0 },
 ): Promise<Status> {
-  const { state, pid, uptime, memory, restarts, lastEnd, health, nextCheck } = running;
   const { lastCheck, lastUpdate, stopped } = remembered;
   const version = await releases.current();
   const name = await currentRelease(releases.deploy);
@@ -70,10 +68,10 @@ export async function describeStatus(
     directory: releases.deploy.path,
     app: name?.slice(0, -1 - (version ?? "").length),
     version,
-    ...{ state, pid, uptime, memory, restarts, lastEnd, health },
+    ...running,
     installed: await releases.installed(),
     ...(await updatesStatus(() => releases.config(), await knownState(releases.deploy))),
-    ...{ lastCheck, lastUpdate, offered: offeredBeside(version, remembered), nextCheck, stopped },
+    ...{ lastCheck, lastUpdate, offered: offeredBeside(version, remembered), stopped },
     disk: await sizeOf(releases.deploy.releases),
   };
 }

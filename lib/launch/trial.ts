@@ -1,20 +1,15 @@
 import { Failure, messageOf } from "../core/errors.ts";
 import type { AppKeeper } from "./app-keeper.ts";
-import type { AppSettings } from "./app-settings.ts";
+import type { AppSettings } from "./config.ts";
 import { awaitHealth } from "./health.ts";
-import { appEnvironment, ReleaseFailed, runHook } from "./hooks.ts";
-import {
-  byHand,
-  type LauncherStateFile,
-  type VersionChange,
-  withFailed,
-} from "./launcher-state.ts";
-import type { Mutex } from "./mutex.ts";
+import { appEnvironment, ReleaseFailed, runHook } from "./run-release.ts";
+import { byHand, type LauncherStateFile, type VersionChange, withFailed } from "./state.ts";
+import type { Mutex } from "../core/mutex.ts";
 import { awaitHealthBeside } from "./overlap.ts";
 import type { Releases } from "./releases.ts";
 
-/** What a trial works with. */
-export interface TrialParts {
+/** What changes of the version work with. */
+export interface ChangeParts {
   releases: Releases;
   /** Without one (`check --once`) nothing runs, and a switch is all. */
   keeper: AppKeeper | undefined;
@@ -24,8 +19,6 @@ export interface TrialParts {
   signal: AbortSignal;
   /** Ends, switches and starts of the app, one at a time. */
   changes: Mutex;
-  /** The version that the next update is bringing in: not to be pruned although nothing names it yet. */
-  incoming: () => string | undefined;
 }
 
 /** Milliseconds for which a version that was checked may still end and be undone. */
@@ -43,14 +36,16 @@ const trialPeriod = 10_000;
  * remembered as failed.
  */
 export class Trial {
-  phase: "switching" | "checked" | "trial period" | "settled" | "failed" = "switching";
   readonly #change: VersionChange;
-  readonly #parts: TrialParts;
+  readonly #parts: ChangeParts;
+  readonly #incoming: () => string | undefined;
   #period: NodeJS.Timeout | undefined;
 
-  constructor(change: VersionChange, parts: TrialParts) {
+  /** @param incoming the version that the next update is bringing in: not to be pruned although nothing names it yet. */
+  constructor(change: VersionChange, parts: ChangeParts, incoming: () => string | undefined) {
     this.#change = change;
     this.#parts = parts;
+    this.#incoming = incoming;
   }
 
   /**
@@ -88,14 +83,13 @@ export class Trial {
   /** Another change follows: what comes of this one is its matter now. */
   close(): void {
     clearTimeout(this.#period);
-    if (this.phase === "trial period") this.phase = "settled";
   }
 
   private async switch(): Promise<void> {
     const { releases, keeper, log, signal } = this.#parts;
     const { from, to } = this.#change;
+    const settings = await releases.settings(to, { toRun: keeper !== undefined });
     if (keeper) {
-      const settings = await releases.settings(to);
       // until its health is known, its end undoes the change and is not a reason to start it again
       keeper.onUnexpectedEnd = () => {};
       if (!(settings.overlap && (await this.overlap(keeper, settings))))
@@ -103,10 +97,9 @@ export class Trial {
     } else {
       await releases.activate(to);
     }
-    const { hooks, app } = await releases.config(to);
     const cwd = releases.deploy.current;
     const hook = { version: to, releaseDir: cwd, previous: from, cwd, log, signal };
-    await runHook("after_restart", { hooks, env: app.env }, hook);
+    await runHook("after_restart", settings, hook);
     // it may have ended while the hook ran
     if (keeper && !keeper.app) throw new ReleaseFailed(`it ended with ${keeper.lastEnd}`);
   }
@@ -163,7 +156,6 @@ export class Trial {
   }
 
   private async passed(): Promise<void> {
-    this.phase = "checked";
     const { releases, keeper, state, log } = this.#parts;
     const { from, to, isRollback } = this.#change;
     if (keeper) this.startPeriod(keeper);
@@ -180,7 +172,6 @@ export class Trial {
   }
 
   private startPeriod(keeper: AppKeeper): void {
-    this.phase = "trial period";
     keeper.onUnexpectedEnd = (how) => {
       clearTimeout(this.#period);
       keeper.onUnexpectedEnd = undefined;
@@ -191,11 +182,9 @@ export class Trial {
     // it may have ended in this very moment
     if (!keeper.app) return keeper.onUnexpectedEnd(keeper.lastEnd ?? "its start");
     this.#period = setTimeout(() => {
-      this.phase = "settled";
       keeper.onUnexpectedEnd = undefined;
-      const { releases, incoming } = this.#parts;
-      const needed = [this.#change.to, incoming()].filter((version) => version !== undefined);
-      releases.prune(needed).catch(this.#tell);
+      const needed = [this.#change.to, this.#incoming()].filter((version) => version !== undefined);
+      this.#parts.releases.prune(needed).catch(this.#tell);
     }, trialPeriod);
     this.#period.unref();
   }
@@ -210,7 +199,6 @@ export class Trial {
 
   /** The one way to fail. */
   private async fail(reason: string): Promise<void> {
-    this.phase = "failed";
     const { releases, keeper, state, log } = this.#parts;
     const { from, to } = this.#change;
     log(`${to} did not hold up: ${reason}; going back to ${from}`);

@@ -1,30 +1,10 @@
 import { exitCodeOf, Failure, messageOf, UsageError } from "../core/errors.ts";
-import type { AppKeeper } from "./app-keeper.ts";
 import { findUpdate, type Update } from "./find-update.ts";
-import { ReleaseFailed, runHook } from "./hooks.ts";
+import { ReleaseFailed, runHook } from "./run-release.ts";
 import { addRelease, recordDone } from "./install.ts";
-import {
-  failedBefore,
-  type LauncherStateFile,
-  type VersionChange,
-  withFailed,
-} from "./launcher-state.ts";
-import { Mutex } from "./mutex.ts";
-import type { Releases } from "./releases.ts";
+import { failedBefore, type VersionChange, withFailed } from "./state.ts";
 import { type InstallOptions, openSession, type Session } from "./session.ts";
-import { Trial } from "./trial.ts";
-
-export interface UpdaterOptions {
-  releases: Releases;
-  /** How releases are taken from the web folder. */
-  install: InstallOptions;
-  state: LauncherStateFile;
-  log: (line: string) => void;
-  /** Aborted when launchfit ends: a download under way stops. */
-  signal: AbortSignal;
-  /** Ends, switches and starts of the app, one at a time; default: the updater's own. */
-  changes?: Mutex;
-}
+import { type ChangeParts, Trial } from "./trial.ts";
 
 export interface CheckResult {
   version: string;
@@ -38,22 +18,21 @@ export interface CheckResult {
  * far leaves the app as it is. Then a Trial changes to it. Without a keeper (`check --once`) nothing runs.
  */
 export class Updater {
-  readonly #options: UpdaterOptions;
-  readonly #keeper: AppKeeper | undefined;
-  readonly #changes: Mutex;
+  readonly #parts: ChangeParts;
+  readonly #install: InstallOptions;
   #trial: Trial | undefined;
   /** The version that is being brought in. */
   #incoming: string | undefined;
 
-  constructor(options: UpdaterOptions, keeper?: AppKeeper) {
-    this.#options = options;
-    this.#keeper = keeper;
-    this.#changes = options.changes ?? new Mutex();
+  /** @param install how releases are taken from the web folder. */
+  constructor(parts: ChangeParts, install: InstallOptions) {
+    this.#parts = parts;
+    this.#install = install;
   }
 
   /** Look for a new version and change to it. A refusal or failure is recorded and thrown. */
   async check(): Promise<CheckResult> {
-    const { state, log } = this.#options;
+    const { state, log } = this.#parts;
     const at = new Date().toISOString();
     try {
       const checked = await this.update();
@@ -69,15 +48,16 @@ export class Updater {
   }
 
   private async update(): Promise<CheckResult> {
-    const { releases, log } = this.#options;
+    const { releases, state, log } = this.#parts;
     const before = (await releases.current()) ?? "nothing";
-    const session = await this.openSession();
+    const config = await releases.config();
+    const session = await openSession(releases.deploy, config, "launchfit check", this.#install);
     try {
       const update = await this.look(session, before);
       const { version } = update;
       if (update.kind === "current") await recordDone(session, update);
       if (update.kind !== "new") return { version: before, result: "up to date", updated: false };
-      const reason = failedBefore(this.#options.state.value, update);
+      const reason = failedBefore(state.value, update);
       if (reason !== undefined) {
         const result = `${version} is not tried again: ${reason}`;
         return { version: before, result, updated: false };
@@ -92,7 +72,7 @@ export class Updater {
 
   /** What is offered now. That VERSION is as it was tells enough only while the version it names is current. */
   private async look(session: Session, current: string): Promise<Update> {
-    const { state } = this.#options;
+    const { state } = this.#parts;
     const { offered } = state.value;
     const update = await findUpdate(session, { conditional: offered?.version === current });
     const { kind, version, sha256 } = update;
@@ -114,7 +94,7 @@ export class Updater {
 
   /** What is done beside the running app: after a failure it runs on. */
   private async prepare(session: Session, update: Update, before: string): Promise<void> {
-    const { releases, state, log, signal } = this.#options;
+    const { releases, keeper, state, log, signal } = this.#parts;
     const at = new Date().toISOString();
     const { version: to } = update;
     try {
@@ -122,9 +102,7 @@ export class Updater {
       // others need not wait for the hooks and the app
       session.close();
       // nothing is touched for a version that could not be started
-      if (this.#keeper) await releases.settings(to);
-      const { hooks, app } = await releases.config(to);
-      const settings = { hooks, env: app.env };
+      const settings = await releases.settings(to, { toRun: keeper !== undefined });
       const folder = await releases.folderOf(to);
       const hook = { version: to, releaseDir: folder, previous: before, log, signal };
       await runHook("before_symlink", settings, { ...hook, cwd: folder });
@@ -144,7 +122,7 @@ export class Updater {
 
   /** Go to a version that is installed: the one before, or the one named. No server is needed for that. */
   async rollback(version?: string): Promise<{ version: string; result: string }> {
-    const { releases, state, log } = this.#options;
+    const { releases, state, log } = this.#parts;
     const from = await releases.current();
     const installed = await releases.installed();
     const older = installed.slice(installed.indexOf(from ?? "") + 1);
@@ -166,25 +144,25 @@ export class Updater {
   }
 
   private async withFailed(version: string, reason: string) {
-    const { releases, state } = this.#options;
+    const { releases, state } = this.#parts;
     const sha256 = await releases.sha256Of(version);
     return withFailed(state.value.failed, version, { reason, sha256 });
   }
 
   /** A change that the end of launchfit interrupted: check the new version's health, and complete or undo it. */
   async resumePending(): Promise<void> {
-    const { pending } = this.#options.state.value;
+    const { pending } = this.#parts.state.value;
     if (!pending) return;
     const trial = this.newTrial(pending);
     this.#trial = trial;
-    await this.#changes.run(() => trial.resume());
+    await this.#parts.changes.run(() => trial.resume());
   }
 
   /** Change to a version that is in releases/. The version that it replaced. */
   private changeTo(to: string, { isRollback = false } = {}): Promise<string> {
-    return this.#changes.run(async () => {
+    return this.#parts.changes.run(async () => {
       // asked only now: the version of a moment ago may have been undone meanwhile
-      const from = (await this.#options.releases.current()) ?? "nothing";
+      const from = (await this.#parts.releases.current()) ?? "nothing";
       if (from === to) return from;
       this.#trial?.close();
       this.#trial = this.newTrial({ from, to, ...(isRollback ? { isRollback } : {}) });
@@ -194,16 +172,6 @@ export class Updater {
   }
 
   private newTrial(change: VersionChange): Trial {
-    return new Trial(change, {
-      ...this.#options,
-      keeper: this.#keeper,
-      changes: this.#changes,
-      incoming: () => this.#incoming,
-    });
-  }
-
-  private async openSession(): Promise<Session> {
-    const { releases, install } = this.#options;
-    return openSession(releases.deploy, await releases.config(), "launchfit check", install);
+    return new Trial(change, this.#parts, () => this.#incoming);
   }
 }

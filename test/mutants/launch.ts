@@ -3,7 +3,7 @@ import type { Mutation } from "./mutation.ts";
 
 const attacks = ["scripts/launchfit-attacks"];
 const floors = "lib/web-folder/floors.ts";
-const writer = ["lib/launch/tree-writer"];
+const writer = ["lib/archive/unpack"];
 
 export const launch: Mutation[] = [
   {
@@ -92,14 +92,14 @@ export const launch: Mutation[] = [
   },
   {
     what: "an archive brings a setuid file",
-    file: "lib/launch/tree-writer.ts",
+    file: "lib/archive/unpack.ts",
     from: 'if (mode & (isFolder ? 0o4000 : 0o6000)) throw refuse("is setuid or setgid");',
     to: "",
     tests: writer,
   },
   {
     what: "an archive holds one file under two names of one spelling",
-    file: "lib/launch/tree-writer.ts",
+    file: "lib/archive/unpack.ts",
     from: "if (other !== undefined)\n      throw new Refused(",
     to: 'if (other === "")\n      throw new Refused(',
     tests: writer,

@@ -6,7 +6,7 @@ import { readIfThere } from "../../../lib/files/files.ts";
 import { bootId } from "../../../lib/core/id.ts";
 import { isAlive, startTimeOf } from "../../../lib/exec/process-tree.ts";
 import { findApp, type RunningApp, startApp } from "../../../lib/launch/app-process.ts";
-import { planRestart, crashLoop, goodRun, type Restarts } from "../../../lib/launch/restarts.ts";
+import { planRestart, crashLoop, goodRun, type Restarts } from "../../../lib/launch/schedule.ts";
 import { startCommand } from "../../helpers/run.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 import { waitFor } from "../../helpers/wait.ts";

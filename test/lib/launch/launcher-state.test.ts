@@ -2,9 +2,9 @@ import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { type LauncherState, withFailed } from "../../../lib/launch/launcher-state.ts";
-import { Mutex } from "../../../lib/launch/mutex.ts";
-import { StateFile } from "../../../lib/launch/state-file.ts";
+import { type LauncherState, withFailed } from "../../../lib/launch/state.ts";
+import { Mutex } from "../../../lib/core/mutex.ts";
+import { StateFile } from "../../../lib/launch/state.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 
 test("changes saved at once are written one after the other, and the file ends as the last one left it", async () => {

@@ -9,7 +9,7 @@ import {
   writeSync,
 } from "node:fs";
 import { posix } from "node:path";
-import { checkedPath, checkedTarget, foldedPath } from "../archive/rules.ts";
+import { checkedPath, checkedTarget, foldedPath } from "./rules.ts";
 import {
   type EntrySink,
   readTarGz,
@@ -17,7 +17,7 @@ import {
   type TarEntry,
   type TarLimits,
   tarLimits,
-} from "../archive/tar.ts";
+} from "./tar.ts";
 import { Failure, messageOf, Refused, systemCode } from "../core/errors.ts";
 import { readPieces } from "../files/files.ts";
 
@@ -25,10 +25,10 @@ export interface UnpackOptions {
   limits?: TarLimits;
   /**
    * Asked when a whole archive was unpacked: whether its one top folder is taken off. `folder`: that folder, undefined
-   * when there is more than one thing at the top; `hasConfig`: a configuration of launchfit's stands in it.
+   * when there is more than one thing at the top; `hasFile` tells whether a file is in it.
    * @throws {Refused} when that has to be said first.
    */
-  strip?: ((folder: string | undefined, hasConfig: boolean) => boolean) | undefined;
+  strip?: ((folder: string | undefined, hasFile: (path: string) => boolean) => boolean) | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -50,7 +50,8 @@ export async function unpack(
     await readTarGz(readPieces(fd), (entry) => tree.add(entry), { limits, signal });
     tree.finish();
     const top = tree.onlyFolder();
-    return strip(top, tree.hasConfig(top)) && top !== undefined ? tree.stripTo(top) : folder;
+    const isStripped = strip(top, (path) => tree.hasFile(`${top ?? ""}/${path}`));
+    return isStripped && top !== undefined ? tree.stripTo(top) : folder;
   } catch (error) {
     signal?.throwIfAborted();
     if (error instanceof Refused) throw new Refused(`${name} is not unpacked: ${error.message}`);
@@ -158,10 +159,8 @@ class TreeWriter {
     return tops.length === 1 && top && this.#kinds.get(top) === "folder" ? top : undefined;
   }
 
-  /** Whether a configuration of launchfit's stands in a folder of it. */
-  hasConfig(folder = ""): boolean {
-    const names = ["launchify.yml", "config/app.json"];
-    return names.some((name) => this.#kinds.get(`${folder}/${name}`) === "file");
+  hasFile(path: string): boolean {
+    return this.#kinds.get(path) === "file";
   }
 
   /**

@@ -1,11 +1,105 @@
+import { access, constants } from "node:fs/promises";
+import { join } from "node:path";
 import { Failure, messageOf } from "../core/errors.ts";
-import { sh } from "../exec/exec.ts";
+import {
+  $,
+  cleanEnvironment,
+  type CommandOptions,
+  type ProcessOutput,
+  sh,
+  timedOut,
+} from "../exec/exec.ts";
 import { formatListen } from "../http/server.ts";
 import { type EndOptions, type RunningApp, startApp } from "./app-process.ts";
-import type { AppSettings } from "./app-settings.ts";
-import { appEnvironment, runHook } from "./hooks.ts";
+import type { AppSettings } from "./config.ts";
 import { type ListenSocket, openFreeSocket } from "./listen-socket.ts";
 import type { Releases } from "./releases.ts";
+
+/** What of a release is run as its configuration says: the hooks, and the app. */
+
+/** The points at which launchfit runs a command of the user's (design, section 11). */
+export type HookName = "before_start" | "before_symlink" | "before_restart" | "after_restart";
+
+/** What every hook and the app itself gets in its environment, besides `app.env`. */
+export interface HookVariables {
+  version: string;
+  releaseDir: string;
+  /** The version before, at an update or a rollback. */
+  previous?: string | undefined;
+}
+
+/** The environment of the app and of the hooks. */
+export function appEnvironment(
+  { version, releaseDir, previous }: HookVariables,
+  env: Record<string, string>,
+): Record<string, string> {
+  return cleanEnvironment({
+    ...env,
+    LAUNCHFIT_VERSION: version,
+    LAUNCHFIT_RELEASE_DIR: releaseDir,
+    ...(previous === undefined ? {} : { LAUNCHFIT_PREVIOUS_VERSION: previous }),
+  });
+}
+
+/** It was the release that failed, not the way to it: it is not tried again. */
+export class ReleaseFailed extends Failure {
+  override name = "Failure";
+}
+
+/**
+ * Run a hook, if there is one: the configured command, else the executable `hooks/NAME` in `cwd` (`before-symlink`
+ * and `before_symlink` are one).
+ * @throws {ReleaseFailed} when it fails or takes too long.
+ */
+export async function runHook(
+  name: HookName,
+  { hooks, env }: Pick<AppSettings, "hooks" | "env">,
+  {
+    cwd,
+    log,
+    signal,
+    ...variables
+  }: HookVariables & {
+    cwd: string;
+    log: (line: string) => void;
+    signal?: AbortSignal | undefined;
+  },
+): Promise<void> {
+  const options: CommandOptions = {
+    cwd,
+    env: { ...appEnvironment(variables, env), LAUNCHFIT_HOOK: name },
+    timeout: hooks.timeout,
+    signal,
+    onLine: (line) => log(`${name}: ${line}`),
+    nothrow: true,
+  };
+  const command = hooks[name];
+  const file = command === undefined ? await executableHook(name, cwd) : undefined;
+  if (command === undefined && file === undefined) return;
+  const ended = await (command === undefined ? $(options)`${file}` : sh(command, options));
+  const wrong = describe(ended);
+  if (wrong !== undefined) throw new ReleaseFailed(`the hook ${name} ${wrong}`);
+}
+
+function describe(ended: ProcessOutput): string | undefined {
+  const { exitCode, signal, cause } = ended;
+  if (timedOut(ended)) return "took too long and was ended";
+  if (signal !== null) return `was ended by ${signal}`;
+  if (exitCode === null) return messageOf(cause);
+  return exitCode === 0 ? undefined : `failed with exit code ${exitCode}`;
+}
+
+async function executableHook(name: HookName, cwd: string): Promise<string | undefined> {
+  for (const spelling of [name, name.replaceAll("_", "-")]) {
+    const file = join(cwd, "hooks", spelling);
+    const executable = await access(file, constants.X_OK).then(
+      () => true,
+      () => false,
+    );
+    if (executable) return file;
+  }
+  return undefined;
+}
 
 /** A version, and how it is run. */
 export interface Known {

@@ -13,7 +13,7 @@ import { join } from "node:path";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { unpack } from "../../../lib/launch/tree-writer.ts";
+import { unpack } from "../../../lib/archive/unpack.ts";
 import { type TarLimits, tarLimits } from "../../../lib/archive/tar.ts";
 import { runCommand } from "../../helpers/run.ts";
 import { testUnless } from "../../helpers/skip.ts";
