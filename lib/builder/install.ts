@@ -2,16 +2,11 @@ import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Failure } from "../core/errors.ts";
 import { commandFailure, type ProcessOutput } from "../exec/exec.ts";
+import { findInFolders } from "../exec/scripts.ts";
 import { readIfThere, writeAtomic } from "../files/files.ts";
 import type { StageContext, StagePlan } from "../run/stage.ts";
 import type { BuildContext } from "./context.ts";
-import {
-  findProgram,
-  hashOfInputs,
-  hashOfPackages,
-  packageFiles,
-  removePackages,
-} from "./installed.ts";
+import { hashOfInputs, hashOfPackages, packageFiles, removePackages } from "./installed.ts";
 import { choosePackageManager, type PackageManager } from "./package-manager.ts";
 
 /** What is read of a package.json or npm's lock file, as far as it matters here. */
@@ -108,7 +103,8 @@ async function findManager(
   content: PackageFile | undefined,
   env: BuildContext["env"],
 ): Promise<string[]> {
-  const has = async (program: string) => (await findProgram(env, program)) !== undefined;
+  const has = async (program: string) =>
+    (await findInFolders(env.PATH ?? "", program)) !== undefined;
   if ((name === "npm" || name === "yarn") && !(await has("node")))
     throw new Failure(`node is not on PATH, which ${name} needs; install Node.js, or correct PATH`);
   const byCorepack = (name === "pnpm" || name === "yarn") && (await has("corepack"));

@@ -1,8 +1,8 @@
 import { createHash, type Hash } from "node:crypto";
-import { constants } from "node:fs";
-import { access, lstat, readdir, readlink, realpath, rm, stat } from "node:fs/promises";
-import { delimiter, dirname, join } from "node:path";
+import { lstat, readdir, readlink, realpath, rm, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { ifMissing } from "../core/errors.ts";
+import { findInFolders } from "../exec/scripts.ts";
 import { readIfThere } from "../files/files.ts";
 
 /** What tells an install that would change nothing: all that decides it, and what it left. */
@@ -27,27 +27,16 @@ export async function hashOfInputs(
     )
       add(hash, name, env[name]);
   }
-  for (const name of programs) add(hash, name, await findProgram(env, name));
+  for (const name of programs) add(hash, name, await describeProgram(env, name));
   return hash.digest("hex");
 }
 
-/**
- * Which file a command on PATH is, and by size and time which version; no process has to be started to learn it.
- * @returns undefined when there is none.
- */
-export async function findProgram(env: Env, name: string): Promise<string | undefined> {
-  for (const folder of (env.PATH ?? "").split(delimiter)) {
-    if (folder === "") continue;
-    const file = join(folder, name);
-    const found = await stat(file).catch(ifMissing);
-    if (!found?.isFile()) continue;
-    const runs = await access(file, constants.X_OK).then(
-      () => true,
-      () => false,
-    );
-    if (runs) return `${await realpath(file)} ${found.size} ${found.mtimeMs}`;
-  }
-  return undefined;
+/** Which file a command on PATH is, and by size and time which version; no process has to be started to learn it. */
+async function describeProgram({ PATH = "" }: Env, name: string): Promise<string | undefined> {
+  const file = await findInFolders(PATH, name);
+  if (file === undefined) return undefined;
+  const { size, mtimeMs } = await stat(file);
+  return `${await realpath(file)} ${size} ${mtimeMs}`;
 }
 
 /**

@@ -108,6 +108,7 @@ function rootOf(dir: string): string {
   const info = lstatSync(folder, { throwIfNoEntry: false });
   if (info === undefined)
     throw new UsageError(`${dir}: there is no such folder; name the one with manifest.txt`);
+  if (info.isFile()) throw new UsageError(`${dir} is a file; name its folder, or use --manifest`);
   const root = join(realpathSync(folder), "downloads");
   return lstatSync(root, { throwIfNoEntry: false }) === undefined ? root : realpathSync(root);
 }

@@ -52,7 +52,8 @@ export function isComment(line: string): boolean {
 function parseLine(line: string, where: string): Entry | Fault {
   const space = line.indexOf(" ");
   if (space === 0) return fault(where, "the line starts with a space; the URL comes first");
-  if (space < 0) return fault(where, "no space between URL and path; write URL PATH");
+  const tab = line.includes("\t") ? " (a tab is not one)" : "";
+  if (space < 0) return fault(where, `no space between URL and path${tab}; write URL PATH`);
   return makeEntry(line.slice(0, space), line.slice(space + 1), where);
 }
 

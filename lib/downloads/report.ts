@@ -127,20 +127,20 @@ export class Report {
     clearInterval(this.#clock);
     this.#bar?.end();
     this.#bar = undefined;
-    const count = (result: FileResult["result"]) =>
-      this.#results.filter((each) => each.result === result).length;
-    const fetched = this.#results.filter(({ result }) => result === "fetched");
+    const only = (wanted: FileResult["result"]) =>
+      this.#results.filter(({ result }) => result === wanted);
+    const [fetched, failed] = [only("fetched"), only("failed")];
     const summary = {
       fetched: fetched.length,
       bytes: fetched.reduce((sum, { size }) => sum + (size ?? 0), 0),
-      kept: count("kept"),
+      kept: only("kept").length,
       old: this.#results.filter(({ old }) => old !== undefined).length,
-      failed: count("failed"),
+      failed: failed.length,
       seconds: (Date.now() - this.#started) / 1000,
     };
     const terminal = this.#terminal;
-    for (const { result, where, path, reason } of this.#results)
-      if (result === "failed") terminal.warn(`${where}: ${path}: ${reason}`);
+    for (const { where, path, reason } of failed.sort(byLine))
+      terminal.warn(`${where}: ${path}: ${reason}`);
     terminal.printJson({ summary });
     const good = summary.failed === 0;
     if (terminal.quiet && good) return good;
@@ -151,6 +151,11 @@ export class Report {
     );
     return good;
   }
+}
+
+/** As the lines stand in their files. */
+function byLine({ where: a = "" }: FileResult, { where: b = "" }: FileResult): number {
+  return a.localeCompare(b, "en", { numeric: true });
 }
 
 function lineOf({ result, path, size, version, old, reason }: FileResult): string {

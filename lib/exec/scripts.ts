@@ -1,5 +1,5 @@
 import { realpathSync } from "node:fs";
-import { access, constants, readFile, realpath } from "node:fs/promises";
+import { access, constants, readFile, realpath, stat } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { delimiter, dirname, extname, join } from "node:path";
 import process from "node:process";
@@ -71,11 +71,19 @@ function typeScriptLoader(file: string): string[] {
 
 /** The executable `name` on PATH, links resolved when it is one of our own scripts. */
 export async function findOnPath(name: string): Promise<string | undefined> {
-  for (const folder of searchPath().split(delimiter)) {
+  const file = await findInFolders(searchPath(), name);
+  if (file === undefined) return undefined;
+  const target = await realpath(file);
+  return /\.(?:mjs|cjs|js|ts)$/.test(target) ? target : file;
+}
+
+/** The executable `name` in one of the folders of a PATH. */
+export async function findInFolders(path: string, name: string): Promise<string | undefined> {
+  for (const folder of path.split(delimiter)) {
     const file = join(folder, name);
     if (folder === "" || !(await isThere(file, constants.X_OK))) continue;
-    const target = await realpath(file);
-    return /\.(?:mjs|cjs|js|ts)$/.test(target) ? target : file;
+    // a folder can be entered, for which it has the same permission
+    if ((await stat(file)).isFile()) return file;
   }
   return undefined;
 }

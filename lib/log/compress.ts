@@ -3,7 +3,12 @@ import { dirname } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { atEnd } from "../core/at-exit.ts";
 import { messageOf, systemCode } from "../core/errors.ts";
-import { fsyncFolder, removeStaleTemporaries, temporaryBeside } from "../files/files.ts";
+import {
+  fsyncFolder,
+  readPieces,
+  removeStaleTemporaries,
+  temporaryBeside,
+} from "../files/files.ts";
 import { type LogPart, listParts, statIfThere } from "./parts.ts";
 
 /** What happens to the parts that rotation has made. */
@@ -68,12 +73,11 @@ async function compress(part: string, report: RotateReport): Promise<void> {
     from = await open(part, "r");
     const { mode, uid, gid, size, atime, mtime } = await from.stat();
     to = await open(temporary, "wx", mode & 0o777);
-    const bytes = await pack(from, to);
+    await pack(from, to);
     await to.chown(uid, gid).catch(() => {});
     await to.utimes(atime, mtime);
     await to.sync();
-    const written = await isBeingWritten(part);
-    if (bytes !== size || (await lstat(part)).size !== size || written) {
+    if ((await isBeingWritten(part)) || (await lstat(part)).size !== size) {
       report.inUse.push(part);
       return;
     }
@@ -92,25 +96,15 @@ async function compress(part: string, report: RotateReport): Promise<void> {
   }
 }
 
-/** @returns how many bytes were read. */
-async function pack(from: FileHandle, to: FileHandle): Promise<number> {
+async function pack(from: FileHandle, to: FileHandle): Promise<void> {
   const { createGzip } = await import("node:zlib");
-  let position = 0;
   await pipeline(
-    async function* () {
-      for (;;) {
-        const { buffer, bytesRead } = await from.read(Buffer.alloc(1 << 18), 0, 1 << 18, position);
-        if (bytesRead === 0) return;
-        position += bytesRead;
-        yield buffer.subarray(0, bytesRead);
-      }
-    },
+    readPieces(from.fd),
     createGzip(),
     async (chunks: AsyncIterable<Buffer>) => {
       for await (const chunk of chunks) await to.appendFile(chunk);
     },
   );
-  return position;
 }
 
 /** The parts that are too many, or too large together; the newest stay. Pure. */

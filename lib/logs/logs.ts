@@ -211,8 +211,9 @@ async function findRun(
     throw new Failure(`there is no run ${text}${didYouMean(text, ids)}; see logs --list`);
   }
   if (others.length === 0) return named;
-  const ids = [named, ...others].map(({ id }) => id);
-  throw new UsageError(`--run: ${text} may be ${ids.join(" or ")}; write more of it`);
+  const some = [named, ...others].slice(0, 5).map(({ id }) => id);
+  const more = others.length < 5 ? "" : `, or one of ${others.length - 4} more`;
+  throw new UsageError(`--run: ${text} may be ${some.join(" or ")}${more}; write more of it`);
 }
 
 /**

@@ -133,6 +133,14 @@ rsyncTest("rsync follows links of folders, and puts a folder where a file was", 
   assert.equal([again.unchanged, again.bytes], [3, 0]);
 });
 
+test("a folder on PATH is not the program of its name", async () => {
+  const bin = tempDir("bin-");
+  await mkdir(join(bin, "rsync"));
+  const dir = await makeSite({}, `to: { web: { rsync: /srv/www } }\n`);
+  const { stderr } = await uploads(dir, ["--check"], { expect: 2, env: { PATH: bin } });
+  assert.match(stderr, /web: rsync is not on PATH/);
+});
+
 test("what a hook over there prints cannot act on the terminal", async () => {
   const site = await makeRepo({ files: { "old.txt": "1" } });
   const hook = '#!/bin/sh\nprintf "no: \\033]0;title\\007\\033[31mred\\n" >&2\nexit 1\n';
