@@ -1,6 +1,7 @@
 import { type Options, ProcessOutput, type ProcessPromise, $ as zx } from "zx/core";
-import { Child, type ChildOptions, CommandFailed, endChild } from "./child.ts";
+import { Child, type ChildOptions, endChild } from "./child.ts";
 import { accountVariables, cleanEnvironment } from "./environment.ts";
+import { CommandFailed } from "./failure.ts";
 
 /**
  * Running commands: zx's `$`, set up once. A command is a template; what is put into it is one word each,

@@ -30,7 +30,7 @@ import {
 export type { Fetched, FetchRequest };
 export { basicAuthorization } from "../http/proxy.ts";
 export { FetchFailed, parseRetryAfter, reasonOf } from "./retry.ts";
-export { type Answer, request, type RequestOptions } from "./send.ts";
+export { type Answer, request, type RequestOptions } from "./request.ts";
 
 export interface FetcherOptions {
   /** Repetitions after a passing failure; default 5. */

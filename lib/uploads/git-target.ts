@@ -6,7 +6,8 @@ import { Failure } from "../core/errors.ts";
 import { ProcessOutput, type Shell } from "../exec/exec.ts";
 import { gitIn, textOf } from "../git/git.ts";
 import type { GitTarget } from "./config.ts";
-import { changedSince, changedWhileRead, type LocalFile, maxReads, scanFolder } from "./folder.ts";
+import { changedWhileRead, maxReads } from "./content.ts";
+import { changedSince, type LocalFile, scanFolder } from "./folder.ts";
 import {
   type Change,
   isDiskFull,

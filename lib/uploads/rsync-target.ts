@@ -6,7 +6,8 @@ import { Failure } from "../core/errors.ts";
 import { $, type ProcessOutput } from "../exec/exec.ts";
 import { findOnPath } from "../exec/scripts.ts";
 import type { RsyncTarget } from "./config.ts";
-import { changedSince, changedWhileRead, type LocalFile, scanFolder } from "./folder.ts";
+import { changedWhileRead } from "./content.ts";
+import { changedSince, type LocalFile, scanFolder } from "./folder.ts";
 import { contentTypeOf, isPage } from "./headers.ts";
 import {
   type Change,

@@ -8,9 +8,9 @@ import {
   partSizeOf,
   readAtRest,
   readPart,
-  type Stamp,
   wholeUpTo,
-} from "./folder.ts";
+} from "./content.ts";
+import type { Stamp } from "./folder.ts";
 import { headerLine } from "./headers.ts";
 import { forEachOf, type Job, type memoryLimit, type Outcome } from "./job.ts";
 import type { Send } from "./s3-plan.ts";

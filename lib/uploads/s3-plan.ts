@@ -1,6 +1,7 @@
 import type { S3Headers, S3Object } from "../s3/s3.ts";
 import type { S3Target } from "./config.ts";
-import type { Content, LocalFile } from "./folder.ts";
+import type { Content } from "./content.ts";
+import type { LocalFile } from "./folder.ts";
 import { headerLine, headersFor, isPage } from "./headers.ts";
 import type { Change } from "./job.ts";
 import type { S3Entry } from "./state.ts";

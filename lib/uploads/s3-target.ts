@@ -4,14 +4,8 @@ import { messageOf } from "../core/errors.ts";
 import { explainS3, isTransient, retryAfterOf, S3Failure } from "../s3/errors.ts";
 import { openS3, type S3Store } from "../s3/s3.ts";
 import type { S3Target } from "./config.ts";
-import {
-  type Content,
-  contentOf,
-  hashFile,
-  type LocalFile,
-  readWhole,
-  wholeUpTo,
-} from "./folder.ts";
+import { type Content, contentOf, hashFile, readWhole, wholeUpTo } from "./content.ts";
+import type { LocalFile } from "./folder.ts";
 import { headerLine } from "./headers.ts";
 import { type Change, forEachOf, type Job, memoryLimit, type Outcome, withRetries } from "./job.ts";
 import { abortStaleUploads, type S3Session, type Sent, sendInParts } from "./s3-parts.ts";

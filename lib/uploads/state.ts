@@ -2,7 +2,8 @@ import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Failure, messageOf } from "../core/errors.ts";
 import { exists, readIfThere, removeStaleTemporaries, writeAtomic } from "../files/files.ts";
-import { type Content, type LocalFile, type Stamp } from "./folder.ts";
+import type { Content } from "./content.ts";
+import type { LocalFile, Stamp } from "./folder.ts";
 
 /**
  * What is remembered between two runs, in DIR/.boatyard/uploads: plain JSON, kept out of git by a .gitignore

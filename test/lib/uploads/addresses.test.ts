@@ -1,6 +1,6 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { parseGitUrl, parseRsync, parseS3 } from "../../../lib/uploads/config.ts";
+import { parseGitUrl, parseRsync, parseS3 } from "../../../lib/uploads/addresses.ts";
 import { compilePattern, patternProblem } from "../../../lib/uploads/headers.ts";
 
 const s3: [string, { bucket: string; prefix: string } | RegExp][] = [

@@ -4,15 +4,8 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import {
-  hashFile,
-  isFresh,
-  isProof,
-  type LocalFile,
-  partSizeOf,
-  readWhole,
-  scanFolder,
-} from "../../../lib/uploads/folder.ts";
+import { hashFile, partSizeOf, readWhole } from "../../../lib/uploads/content.ts";
+import { isFresh, isProof, type LocalFile, scanFolder } from "../../../lib/uploads/folder.ts";
 import { makeStateFolder, openState } from "../../../lib/uploads/state.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 import { waitFor } from "../../helpers/wait.ts";
