@@ -98,13 +98,9 @@ async function compress(part: string, report: RotateReport): Promise<void> {
 
 async function pack(from: FileHandle, to: FileHandle): Promise<void> {
   const { createGzip } = await import("node:zlib");
-  await pipeline(
-    readPieces(from.fd),
-    createGzip(),
-    async (chunks: AsyncIterable<Buffer>) => {
-      for await (const chunk of chunks) await to.appendFile(chunk);
-    },
-  );
+  await pipeline(readPieces(from.fd), createGzip(), async (chunks: AsyncIterable<Buffer>) => {
+    for await (const chunk of chunks) await to.appendFile(chunk);
+  });
 }
 
 /** The parts that are too many, or too large together; the newest stay. Pure. */
