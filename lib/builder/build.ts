@@ -1,11 +1,10 @@
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Terminal } from "../core/terminal.ts";
 import { exitCodeOf, messageOf } from "../core/errors.ts";
 import { shortRef } from "../core/names.ts";
 import { acquireLock } from "../files/lock.ts";
 import { excludeFromGit } from "../git/checkout.ts";
-import { createOutput, type Output, startRun } from "../run/output.ts";
+import { createOutput, type Output, type RunLog, startRun } from "../run/output.ts";
 import type { RunSummary } from "../run/report.ts";
 import {
   exitCodeAfter,
@@ -59,7 +58,6 @@ export async function build(options: BuildOptions): Promise<BuildResult> {
   // a wrong request or build.yml is refused before even the lock file is made
   await readStages(context, options);
   const { run, dir, checkout, state } = context;
-  await mkdir(state, { recursive: true });
   const { wait, signal } = options;
   const lock = await acquireLock(join(state, "build.lock"), { what: `build ${run}`, wait, signal });
   try {
@@ -72,13 +70,16 @@ export async function build(options: BuildOptions): Promise<BuildResult> {
 
     if (checkout) await excludeFromGit(checkout, ["/logs.txt", "/logs.txt.*"]);
     const ref = options.ref ?? (head?.current && `refs/heads/${head.current}`);
-    const log = await startLog(options, context, { ref, skipIfAt, started });
-    const progress = await runStages(options, context, found, log.output, started, (stage, now) =>
+    const output = createOutput(join(dir, "logs.txt"), run, options.terminal);
+    const start = { event: "manual", ref: ref && shortRef(ref), sha: options.sha };
+    const log = startRun(output, start, started);
+    if (skipIfAt === undefined) await output.open();
+    const progress = await runStages(options, context, found, output, started, (stage, now) =>
       isPull(stage) ? pull : planStage(stage, now, target, head),
     );
 
     const { sha, results } = progress;
-    const { result, code } = await log.finish(progress);
+    const { result, code } = await endRun(log, output, progress);
     const complete =
       progress.stopped === undefined && options.only.length === 0 && options.from === undefined;
     const known = last?.good === true && code === 0 && last.sha === sha;
@@ -121,40 +122,25 @@ interface Progress {
   error?: unknown;
 }
 
-interface RunLog {
-  output: Output;
-  /** Write the end of the run; a run that found nothing new leaves no trace. */
-  finish(progress: Progress): Promise<{ result: BuildResult["result"]; code: number }>;
-}
-
-/** Open the log with the run's first line. */
-async function startLog(
-  { sha, terminal }: BuildOptions,
-  { dir, run }: BuildContext,
-  at: { ref: string | undefined; skipIfAt: string | undefined; started: number },
-): Promise<RunLog> {
-  const { ref, skipIfAt, started } = at;
-  const output = createOutput(join(dir, "logs.txt"), run, terminal);
-  const log = startRun(output, { event: "manual", ref: ref && shortRef(ref), sha }, started);
-  if (skipIfAt === undefined) await output.open();
-  return {
-    output,
-    async finish({ failure, error, stopped }) {
-      if (stopped === "unchanged") {
-        log.discard();
-        return { result: "unchanged", code: 0 };
-      }
-      if (error !== undefined && !failure) {
-        const code = exitCodeOf(error) ?? 1;
-        output.line("build", messageOf(error));
-        await log.end("failed", code, messageOf(error).split("\n")[0]);
-        return { result: "failed", code };
-      }
-      const [result, code] = [failure?.result ?? "ok", exitCodeAfter(failure)];
-      await log.end(result, code, failure && `${failure.name}: ${failure.note}`);
-      return { result, code };
-    },
-  };
+/** Write the end of the run into the log; a run that found nothing new leaves no trace there. */
+async function endRun(
+  log: RunLog,
+  output: Output,
+  { failure, error, stopped }: Progress,
+): Promise<{ result: BuildResult["result"]; code: number }> {
+  if (stopped === "unchanged") {
+    log.discard();
+    return { result: "unchanged", code: 0 };
+  }
+  if (error !== undefined) {
+    const code = exitCodeOf(error) ?? 1;
+    output.line("build", messageOf(error));
+    await log.end("failed", code, messageOf(error).split("\n")[0]);
+    return { result: "failed", code };
+  }
+  const [result, code] = [failure?.result ?? "ok", exitCodeAfter(failure)];
+  await log.end(result, code, failure && `${failure.name}: ${failure.note}`);
+  return { result, code };
 }
 
 /** Run the stages up to the first that fails. What a pull brings may have another build.yml, which holds from then on. */

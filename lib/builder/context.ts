@@ -1,4 +1,4 @@
-import { mkdir, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import process from "node:process";
 import { systemCode, UsageError } from "../core/errors.ts";
@@ -122,6 +122,5 @@ async function readLastBuild(state: string): Promise<LastBuild | undefined> {
 }
 
 export async function writeLastBuild(state: string, last: LastBuild): Promise<void> {
-  await mkdir(state, { recursive: true });
   await writeAtomic(join(state, "last.json"), `${JSON.stringify(last)}\n`);
 }

@@ -1,4 +1,4 @@
-import { mkdir, readdir, rm } from "node:fs/promises";
+import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Failure } from "../core/errors.ts";
 import { commandFailure, type ProcessOutput } from "../exec/exec.ts";
@@ -68,7 +68,6 @@ export async function planInstall(context: BuildContext): Promise<StagePlan> {
       const result = await $({ nothrow: true })`${program} ${manager.args}`;
       stage.signal.throwIfAborted();
       if (!result.ok) throw new Failure(`${title} failed${why(result)}; its lines are above`);
-      await mkdir(context.state, { recursive: true });
       // without a lock file the manager has written one by now
       const now = (await readRepo(dir)) ?? manager;
       const done = { inputs: await inputs(context, now), result: await hashOfPackages(dir) };

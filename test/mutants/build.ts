@@ -28,8 +28,8 @@ export const build: Mutation[] = [
   {
     what: "a commit that is no longer on the remote is replaced by another, silently",
     file: "lib/builder/fetch.ts",
-    from: 'if (sha === "")\n    throw new Failure(',
-    to: 'if (sha === "") return tip;\n  if (sha === undefined)\n    throw new Failure(',
+    from: "if (sha === undefined)\n    throw new Failure(",
+    to: 'if (sha === undefined) return tip;\n  if (sha === "")\n    throw new Failure(',
     tests: git,
   },
   {
