@@ -1,12 +1,10 @@
 import { HttpError, networkOf } from "../http/server.ts";
 
-/** The place of one body. */
+/** The place of one body that is on its way. */
 export interface Place {
   /** So many bytes more have come. */
   grow(bytes: number): void;
-  /** The body was found genuine. @throws {HttpError} 429 when there is no room for more of these. */
-  accept(): void;
-  /** The body is not kept any more. */
+  /** All of it has come, or no more will. */
   leave(): void;
 }
 
@@ -31,13 +29,13 @@ interface Network {
  * one address. Bodies that were found genuine have a space of their own.
  */
 export class Admission {
-  readonly #space: { readonly arriving: number; readonly accepted: number };
+  readonly #space: { readonly arriving: number; readonly kept: number };
   readonly #networks = new Map<string, Network>();
   #arriving = 0;
-  #accepted = 0;
+  #kept = 0;
 
-  /** `space`: bytes for bodies that arrive, half of it at most for one network, and for those that were found genuine. */
-  constructor(space = { arriving: 128 * 1024 * 1024, accepted: 256 * 1024 * 1024 }) {
+  /** `space`: bytes for bodies that arrive, half of it at most for one network, and for those that are kept. */
+  constructor(space = { arriving: 128 * 1024 * 1024, kept: 256 * 1024 * 1024 }) {
     this.#space = space;
   }
 
@@ -49,24 +47,24 @@ export class Admission {
     const network = this.networkOf(address);
     const guest: Guest = { network, since: performance.now(), evict, bytes: 0 };
     network.guests.add(guest);
-    let accepted = 0;
     return {
       grow: (bytes) => {
         if (!network.guests.has(guest)) return;
         this.add(guest, bytes);
         this.makeRoom(network);
       },
-      accept: () => {
-        if (this.#accepted + guest.bytes > this.#space.accepted) throw tooMuch();
-        this.remove(guest);
-        this.#accepted += accepted = guest.bytes;
-      },
-      leave: () => {
-        this.remove(guest);
-        this.#accepted -= accepted;
-        accepted = 0;
-      },
+      leave: () => this.remove(guest),
     };
+  }
+
+  /** A body of so many bytes was found genuine, and is kept until it is released. @throws {HttpError} 429 when there is no room. */
+  keep(bytes: number): void {
+    if (this.#kept + bytes > this.#space.kept) throw tooMuch();
+    this.#kept += bytes;
+  }
+
+  release(bytes: number): void {
+    this.#kept -= bytes;
   }
 
   private networkOf(address: string): Network {

@@ -18,8 +18,7 @@ import { checkoutBranch } from "./checkout.ts";
 import type { Queue } from "./queue.ts";
 import type { Entry } from "./entry.ts";
 import type { Store } from "./store.ts";
-import { Refusals } from "./refusals.ts";
-import { printable, type ServerLog } from "./telemetry.ts";
+import { type Metrics, printable, Refusals, type ServerLog } from "./telemetry.ts";
 import { repoOf, verify, verifyHeaders } from "./verify.ts";
 
 /** GitHub's own limit for a delivery. */
@@ -33,6 +32,15 @@ interface DeliveriesParts {
   accept: Store["accept"];
   ignored: Ignored;
   log: ServerLog;
+  metrics: Metrics;
+}
+
+/** A delivery, as far as it has been read. */
+interface Delivery {
+  readonly request: IncomingMessage;
+  readonly envelope: Envelope | undefined;
+  /** Whether the sender has shown that he knows a secret. */
+  isProved: boolean;
 }
 
 /** An answer to a delivery. `reason` is for the log. */
@@ -57,22 +65,23 @@ export class Deliveries {
     this.#refusals = new Refusals((text) => parts.log.info(text));
   }
 
-  /** Answer a delivery; returns the status. @throws {HttpError} for a refusal, which is logged here with its reason. */
-  async handle(request: IncomingMessage, response: ServerResponse): Promise<number> {
+  /** Answer a delivery. @throws {HttpError} for a refusal, which is logged here with its reason. */
+  async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { log, metrics } = this.#parts;
     const envelope = readEnvelope(request.headers);
     const what = `${envelope?.forge ?? "delivery"} ${printable(envelope?.event)} ${printable(envelope?.id)}`;
-    let isProved = false;
-    const onProved = () => (isProved = true);
+    const delivery = { request, envelope, isProved: false };
     try {
-      const { status, body, reason } = await this.answer(request, envelope, onProved);
-      this.#parts.log.info(`${what}: ${status} ${reason}`);
+      const { status, body, reason } = await this.answer(delivery);
+      log.info(`${what}: ${status} ${reason}`);
+      metrics.delivery(status);
       sendJson(response, status, body);
-      return status;
     } catch (error) {
+      metrics.delivery(error instanceof HttpError ? error.status : 500);
       if (error instanceof HttpError) {
         const from = this.clientOf(request) || "a socket";
         const line = `${what} from ${from}: ${error.status} ${error.message}`;
-        if (isProved) this.#parts.log.info(line);
+        if (delivery.isProved) log.info(line);
         else this.#refusals.add(error.status, line);
       }
       throw error;
@@ -84,12 +93,10 @@ export class Deliveries {
     this.#refusals.close();
   }
 
-  /** @param onProved is called when the sender has shown that he knows a secret. */
-  private async answer(
-    request: IncomingMessage,
-    envelope: Envelope | undefined,
-    onProved: () => void,
-  ): Promise<Answer> {
+  /** The way of a delivery: look at its headers, read it, verify, parse, select what runs, accept. */
+  private async answer(delivery: Delivery): Promise<Answer> {
+    const { request, envelope } = delivery;
+    if (request.method !== "POST") throw new HttpError(405, "use POST", { allow: "POST" });
     if (this.#parts.scheduler.draining)
       throw new HttpError(503, "the server is about to stop", { "retry-after": "10" });
     const type = contentTypeOf(request.headers["content-type"]);
@@ -101,17 +108,46 @@ export class Deliveries {
     if (envelope.id !== undefined && !isDeliveryId(envelope.id))
       throw new HttpError(400, "the delivery id is malformed");
     verifyHeaders(this.#parts.settings.config, envelope);
-    let stop = (_reason: Error) => {};
-    const place = this.#admission.enter(this.clientOf(request), (reason) => stop(reason));
+    const body = await this.read(request);
+    // it may have been replaced meanwhile
+    const { config } = this.#parts.settings;
+    const check = verify(config, envelope, body);
+    delivery.isProved = check !== undefined;
+    const { payload, facts } = parse(envelope, body, type);
+    const repo = repoOf(config, check, facts);
+    if (!repo) {
+      const why = facts.reason || "the payload names no repository";
+      this.note(delivery, facts, why);
+      return withoutRun(why);
+    }
+    this.#admission.keep(body.length);
     try {
-      const body = await readBody(request, {
-        max: maxBody,
-        onBytes: (bytes) => place.grow(bytes),
-        onStart: (end) => (stop = end),
-      });
-      return await this.process(envelope, body, type, { place, onProved });
+      const branch = repo.refs ? undefined : await this.branchOf(repo);
+      const { changes, reason } = selectChanges(repo, facts, branch);
+      if (facts.changes.length === 0) this.note(delivery, facts, reason);
+      for (const change of facts.changes)
+        if (!changes.includes(change)) this.note(delivery, facts, reason, change.ref);
+      if (changes.length === 0) return withoutRun(reason);
+      const answer = await this.store(envelope, repo, changes, payload);
+      if (answer.status === 200) this.note(delivery, facts, answer.reason, changes[0]?.ref);
+      return answer;
     } finally {
-      place.leave();
+      this.#admission.release(body.length);
+    }
+  }
+
+  private async read(request: IncomingMessage): Promise<Buffer> {
+    let place: Place | undefined;
+    try {
+      return await readBody(request, {
+        max: maxBody,
+        onPiece: (bytes, stop) => {
+          place ??= this.#admission.enter(this.clientOf(request), stop);
+          place.grow(bytes);
+        },
+      });
+    } finally {
+      place?.leave();
     }
   }
 
@@ -119,38 +155,12 @@ export class Deliveries {
     return clientAddress(request, this.#parts.settings.config.status?.proxies);
   }
 
-  /** The way of a delivery: verify, parse, select what runs, accept. */
-  private async process(
-    envelope: Envelope,
-    body: Buffer,
-    type: "json" | "form",
-    { place, onProved }: { place: Place; onProved: () => void },
-  ): Promise<Answer> {
-    const { config } = this.#parts.settings;
-    const check = verify(config, envelope, body);
-    if (check) onProved();
-    const { payload, facts } = parse(envelope, body, type);
-    const repo = repoOf(config, check, facts);
-    place.accept();
+  /** Remember why nothing runs. */
+  private note({ envelope, isProved }: Delivery, facts: Facts, reason: string, ref = facts.ref) {
+    // whoever reaches a server may send to a repo without a secret: these must not push out the others
+    if (!isProved || !envelope) return;
     const { forge, event, id: delivery } = envelope;
-    const note = (why: string, ref: string | undefined) => {
-      // whoever reaches a server may send to a repo without a secret: these must not push out the others
-      if (check)
-        this.#parts.ignored.add({ reason: why, repo: facts.repo, forge, event, ref, delivery });
-    };
-    if (!repo) {
-      const why = facts.reason || "the payload names no repository";
-      note(why, facts.ref);
-      return withoutRun(why);
-    }
-    const branch = repo.refs ? undefined : await this.branchOf(repo);
-    const { changes, reason } = selectChanges(repo, facts, branch);
-    if (facts.changes.length === 0) note(reason, facts.ref);
-    for (const change of facts.changes) if (!changes.includes(change)) note(reason, change.ref);
-    if (changes.length === 0) return withoutRun(reason);
-    const answer = await this.store(envelope, repo, changes, payload);
-    if (answer.status === 200) note(answer.reason, changes[0]?.ref);
-    return answer;
+    this.#parts.ignored.add({ reason, repo: facts.repo, forge, event, ref, delivery });
   }
 
   /** The branch that a repo's checkout is on; those that ask at the same time share one start of git. */

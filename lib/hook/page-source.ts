@@ -2,7 +2,7 @@ import { hasEnded, type PageSource } from "../page/page.ts";
 import type { Settings } from "./config.ts";
 import type { Ignored } from "./ignored.ts";
 import type { LiveLogs } from "./live-log.ts";
-import type { Problems } from "./problems.ts";
+import type { Problems } from "./overview.ts";
 import { sendLog } from "./run-log.ts";
 import type { Runs } from "./runs.ts";
 

@@ -8,7 +8,7 @@ import { checkoutBranch, gitAs } from "./checkout.ts";
 import type { RepoConfig, Settings } from "./config.ts";
 import { matchesRef } from "./payload.ts";
 import type { RunRecord } from "./records.ts";
-import type { Problems } from "./problems.ts";
+import type { Problems } from "./overview.ts";
 import type { Entry } from "./entry.ts";
 import type { Queue } from "./queue.ts";
 import type { Store } from "./store.ts";

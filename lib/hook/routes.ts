@@ -4,11 +4,10 @@ import { HttpError, sendJson } from "../http/server.ts";
 import type { Settings } from "./config.ts";
 import type { Deliveries } from "./deliveries.ts";
 import { type Page, planOverview } from "../page/page.ts";
-import { overviewOf } from "./overview.ts";
-import type { Problems } from "./problems.ts";
+import { overviewOf, type Problems } from "./overview.ts";
 import type { Ignored } from "./ignored.ts";
 import type { LiveLogs } from "./live-log.ts";
-import { hasEnded, type Records } from "./records.ts";
+import { hasEnded } from "./records.ts";
 import { sendLog } from "./run-log.ts";
 import type { Runs, RunView } from "./runs.ts";
 import type { Scheduler } from "./scheduler.ts";
@@ -23,7 +22,6 @@ interface RoutesParts {
   ignored: Ignored;
   runs: Runs;
   scheduler: Scheduler;
-  records: Records;
   metrics: Metrics;
   logs: LiveLogs;
   problems: Problems;
@@ -39,10 +37,15 @@ export class Routes {
   }
 
   /** What the world sees: deliveries, /healthz, and the rest behind a token or as a page. */
-  async web(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  web(request: IncomingMessage, response: ServerResponse): Promise<void> | void {
     const [path = ""] = (request.url ?? "").split("?", 1);
-    if (hookPaths.has(path)) return await this.deliver(request, response);
+    if (hookPaths.has(path)) return this.#parts.deliveries.handle(request, response);
     if (path === "/healthz") return this.health(request, response);
+    return this.viewed(request, response);
+  }
+
+  /** What is for those who have a token or have signed in. */
+  private async viewed(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { status } = this.#parts.settings.config;
     if (status === undefined) throw new HttpError(404, "there is no such page");
     // what else stands there is of a proxy that asks for a password
@@ -59,16 +62,6 @@ export class Routes {
   async local(request: IncomingMessage, response: ServerResponse): Promise<void> {
     if (request.url === "/healthz") return this.health(request, response);
     await this.trusted(request, response, "the server's own user");
-  }
-
-  private async deliver(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    try {
-      if (request.method !== "POST") throw new HttpError(405, "use POST", { allow: "POST" });
-      this.#parts.metrics.delivery(await this.#parts.deliveries.handle(request, response));
-    } catch (error) {
-      this.#parts.metrics.delivery(error instanceof HttpError ? error.status : 500);
-      throw error;
-    }
   }
 
   private health(request: IncomingMessage, response: ServerResponse): void {

@@ -14,7 +14,7 @@ import { Ignored } from "./ignored.ts";
 import { LiveLogs } from "./live-log.ts";
 import { pageSource } from "./page-source.ts";
 import { Heads, Poller } from "./poll.ts";
-import { Problems } from "./problems.ts";
+import { Problems } from "./overview.ts";
 import { hasEnded, recordOf, Records } from "./records.ts";
 import { Routes } from "./routes.ts";
 import { Runs } from "./runs.ts";
@@ -137,7 +137,10 @@ export async function openServer(settings: Settings, log: ServerLog) {
     },
   };
   const accepting = { settings, scheduler: waitingFor ?? scheduler, accept, log };
-  const deliveries = new Deliveries({ ...accepting, store: builder?.acceptance ?? store, ignored });
+  const deliveries = new Deliveries({
+    ...{ ...accepting, ignored, metrics },
+    store: builder?.acceptance ?? store,
+  });
   const poller = new Poller({ ...accepting, heads, problems });
   const runs = new Runs({ store, scheduler, records, accept, others });
   const logs = new LiveLogs();
@@ -149,7 +152,6 @@ export async function openServer(settings: Settings, log: ServerLog) {
     ignored,
     runs,
     scheduler,
-    records,
     metrics,
     logs,
     problems,

@@ -6,50 +6,58 @@ import { isIP, type Socket } from "node:net";
 /** The requests that came over a Unix socket. */
 const localRequests = new WeakSet<IncomingMessage>();
 
+/** A connection, and the last request that came over it. */
+interface Connection {
+  readonly network: string;
+  request?: IncomingMessage;
+  response?: ServerResponse;
+}
+
 /**
  * Keep a server at `max` connections. One more takes the place of the oldest one of the network that has most: so idle
  * or slow clients, however many, keep nobody else out. A connection whose request is there and is being answered stays.
  */
 export function limitConnections(server: Server, max: number): void {
-  const networks = new Map<string, Set<Socket>>();
-  const exchanges = new WeakMap<Socket, [request: IncomingMessage, response: ServerResponse]>();
-  const isAnswered = (socket: Socket) => {
-    const [request, response] = exchanges.get(socket) ?? [];
-    return request?.complete === true && response?.writableEnded === false;
-  };
-  let count = 0;
+  /** The oldest first. */
+  const connections = new Map<Socket, Connection>();
   let isUnixSocket = false;
   server.on("listening", () => {
     const address = server.address();
     isUnixSocket = address === null || typeof address === "string";
   });
   server.on("connection", (socket: Socket) => {
-    const network = networkOf(socket.remoteAddress ?? "");
-    const sockets = networks.get(network) ?? new Set();
-    networks.set(network, sockets.add(socket));
-    count += 1;
-    socket.once("close", () => {
-      count -= 1;
-      sockets.delete(socket);
-      if (sockets.size === 0 && networks.get(network) === sockets) networks.delete(network);
-    });
-    if (count > max) closeOne();
+    connections.set(socket, { network: networkOf(socket.remoteAddress ?? "") });
+    socket.once("close", () => connections.delete(socket));
+    if (connections.size > max) closeOne();
   });
   for (const event of ["request", "checkContinue"])
     server.on(event, (request: IncomingMessage, response: ServerResponse) => {
-      exchanges.set(request.socket, [request, response]);
+      const connection = connections.get(request.socket);
+      if (connection) {
+        connection.request = request;
+        connection.response = response;
+      }
       if (isUnixSocket) localRequests.add(request);
     });
 
   function closeOne(): void {
-    for (const sockets of [...networks.values()].sort((a, b) => b.size - a.size)) {
-      for (const socket of sockets) {
-        if (socket.destroyed || isAnswered(socket)) continue;
-        socket.destroy();
-        return;
-      }
+    const counts = new Map<string, number>();
+    for (const { network } of connections.values())
+      counts.set(network, (counts.get(network) ?? 0) + 1);
+    let oldest: Socket | undefined;
+    let most = 0;
+    for (const [socket, connection] of connections) {
+      const count = counts.get(connection.network) ?? 0;
+      if (count <= most || socket.destroyed || isAnswered(connection)) continue;
+      oldest = socket;
+      most = count;
     }
+    oldest?.destroy();
   }
+}
+
+function isAnswered({ request, response }: Connection): boolean {
+  return request?.complete === true && response?.writableEnded === false;
 }
 
 /** What belongs to one client as a rule: an IPv4 address, or the /64 of an IPv6 address. */

@@ -164,11 +164,14 @@ export interface BodyOptions {
   max: number;
   /** Milliseconds within which it must have come; default 10 s. */
   timeout?: number;
-  /** Told of the bytes of each piece before it is kept. */
-  onBytes?: (bytes: number) => void;
-  /** Given what ends the reading early: it is rejected with that reason. */
-  onStart?: (stop: (reason: Error) => void) => void;
+  /**
+   * Told of the bytes of each piece of a body that does not come at once, before they are kept. By `stop` the reading is
+   * ended early, and rejected with that reason.
+   */
+  onPiece?: (bytes: number, stop: (reason: Error) => void) => void;
 }
+
+const nothing = Buffer.alloc(0);
 
 /**
  * The whole body of a request. What is kept grows with what has come: a length that is only announced costs nothing.
@@ -176,53 +179,56 @@ export interface BodyOptions {
  */
 export function readBody(
   request: IncomingMessage,
-  { max, timeout = 10_000, onBytes = () => {}, onStart }: BodyOptions,
+  { max, timeout = 10_000, onPiece }: BodyOptions,
 ): Promise<NodeBuffer> {
   const announced = Number(request.headers["content-length"] ?? 0);
-  if (announced > max) {
-    return Promise.reject(new HttpError(413, `body over ${max} bytes`));
-  }
+  if (announced > max) return Promise.reject(new HttpError(413, `body over ${max} bytes`));
+  const { socket } = request;
   return new Promise((resolve, reject) => {
-    let body: NodeBuffer = Buffer.alloc(0);
+    let body: NodeBuffer = nothing;
     let size = 0;
     let settled = false;
     const settle = () => {
       settled = true;
       clearTimeout(timer);
-      request.off("data", onData).off("end", onEnd).off("error", cutOff).off("close", cutOff);
-      request.socket.off("end", onSocketEnd);
+      socket.off("end", onSocketEnd);
+      const read = body.subarray(0, size);
+      // a connection that idles remembers its last request
+      body = nothing;
+      return read;
     };
     const stop = (reason: Error) => {
+      if (settled) return;
       settle();
       request.pause();
       reject(reason);
     };
     const cutOff = () => stop(new HttpError(400, "body was cut off"));
-    const onData = (chunk: NodeBuffer) => {
-      if (size + chunk.length > max) return stop(new HttpError(413, `body over ${max} bytes`));
-      onBytes(chunk.length);
-      if (settled) return;
-      // a whole body is kept as it came; a piece is copied: one of a byte may be a window on a buffer of 64 KiB
-      if (chunk.length === announced) body = chunk;
-      else {
-        if (size + chunk.length > body.length) body = grown(body, size + chunk.length, max);
-        chunk.copy(body, size);
-      }
-      size += chunk.length;
-    };
-    const onEnd = () => {
-      settle();
-      resolve(body.subarray(0, size));
-    };
     // Deno tells the request nothing of it
     const onSocketEnd = () => {
       if (!request.complete) cutOff();
     };
     const timer = setTimeout(() => stop(new HttpError(408, "body came too slowly")), timeout);
-    onStart?.(stop);
+    request.on("data", (chunk: NodeBuffer) => {
+      if (settled) return;
+      // a whole body is kept as it came
+      if (chunk.length === announced) body = chunk;
+      else {
+        if (size + chunk.length > max) return stop(new HttpError(413, `body over ${max} bytes`));
+        onPiece?.(chunk.length, stop);
+        if (settled) return;
+        // copied: a piece of a byte may be a window on a buffer of 64 KiB
+        if (size + chunk.length > body.length) body = grown(body, size + chunk.length, max);
+        chunk.copy(body, size);
+      }
+      size += chunk.length;
+    });
+    request.on("end", () => {
+      if (!settled) resolve(settle());
+    });
+    request.on("error", cutOff).on("close", cutOff);
+    socket.once("end", onSocketEnd);
     continuations.get(request)?.();
-    request.on("data", onData).on("end", onEnd).on("error", cutOff).on("close", cutOff);
-    request.socket.once("end", onSocketEnd);
   });
 }
 

@@ -1,7 +1,7 @@
 import { Failure, messageOf } from "../../core/errors.ts";
 import { findRepo, type RepoConfig } from "../config.ts";
 import type { Entry } from "../entry.ts";
-import type { Problems } from "../problems.ts";
+import type { Problems } from "../overview.ts";
 import { Acceptance } from "./acceptance.ts";
 import { answerClaims, claimSocketOf } from "./claim-socket.ts";
 import type { Claim } from "./claims.ts";

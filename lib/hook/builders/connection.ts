@@ -3,7 +3,7 @@ import { nameOnBus } from "../../bus/address.ts";
 import { type Bus, connectBus, type Objects } from "../../bus/bus.ts";
 import { nkeyOf } from "../../bus/nkey.ts";
 import { messageOf } from "../../core/errors.ts";
-import type { Problems } from "../problems.ts";
+import type { Problems } from "../overview.ts";
 import type { ServerLog } from "../telemetry.ts";
 import { type ClaimEvents, Claims } from "./claims.ts";
 import type { BuilderSettings } from "./config.ts";

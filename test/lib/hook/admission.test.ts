@@ -12,7 +12,7 @@ function enter(admission: Admission, address: string): Place {
 }
 
 test("what was kept most for longest gives way, and a small one stays", async () => {
-  const admission = new Admission({ arriving: 1000, accepted: 1000 });
+  const admission = new Admission({ arriving: 1000, kept: 1000 });
   const slow = enter(admission, "10.0.0.1");
   slow.grow(300);
   await new Promise((resolve) => setTimeout(resolve, 60));
@@ -34,7 +34,7 @@ test("what was kept most for longest gives way, and a small one stays", async ()
 });
 
 test("many networks share the space: the one that has most makes room", () => {
-  const admission = new Admission({ arriving: 1000, accepted: 1000 });
+  const admission = new Admission({ arriving: 1000, kept: 1000 });
   const places = Array.from({ length: 12 }, (_, n) => {
     const place = enter(admission, `2001:db8:0:${n}::1`);
     place.grow(n === 5 ? 200 : 80);
@@ -45,30 +45,29 @@ test("many networks share the space: the one that has most makes room", () => {
 });
 
 test("an announced length costs nothing, and who leaves frees what he had", () => {
-  const admission = new Admission({ arriving: 100, accepted: 100 });
+  const admission = new Admission({ arriving: 100, kept: 100 });
   const idle = Array.from({ length: 10_000 }, () => enter(admission, "10.0.0.1"));
   for (let n = 0; n < 20; n++) {
     const place = enter(admission, "10.0.0.2");
     place.grow(40);
-    place.accept();
     place.leave();
     place.leave();
+    admission.keep(40);
+    admission.release(40);
     assert.is(statusOf(place), undefined);
   }
   assert.ok(idle.every((place) => statusOf(place) === undefined));
 });
 
 test("genuine bodies have a space of their own, and are told when it is full", () => {
-  const admission = new Admission({ arriving: 100, accepted: 80 });
-  const first = enter(admission, "10.0.0.1");
-  first.grow(50);
-  first.accept();
-  const second = enter(admission, "10.0.0.1");
-  second.grow(50);
-  assert.throws(() => second.accept(), /too many large deliveries/);
-  first.leave();
-  second.accept();
-  assert.equal([first, second].map(statusOf), [undefined, undefined]);
+  const admission = new Admission({ arriving: 100, kept: 80 });
+  const arriving = enter(admission, "10.0.0.1");
+  arriving.grow(50);
+  admission.keep(50);
+  assert.throws(() => admission.keep(50), /too many large deliveries/);
+  admission.release(50);
+  admission.keep(50);
+  assert.is(statusOf(arriving), undefined);
 });
 
 test.run();

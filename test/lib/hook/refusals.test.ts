@@ -1,6 +1,6 @@
 import * as assert from "uvu/assert";
 import { test } from "uvu";
-import { Refusals } from "../../../lib/hook/refusals.ts";
+import { Refusals } from "../../../lib/hook/telemetry.ts";
 import { waitFor } from "../../helpers/wait.ts";
 
 test("the first refusals of a window are a line each, all others one line with their count; then it begins anew", async () => {
