@@ -163,7 +163,7 @@ export class Executor {
   }
 
   /** A run that waits gave way to a newer one. */
-  supersede(old: Entry | { id: string }, by: { id: string }): void {
+  supersede(old: Entry, by: { id: string }): void {
     this.#states.superseded(old, by.id);
   }
 

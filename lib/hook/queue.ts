@@ -11,8 +11,15 @@ export interface Waiting {
   readonly order: number;
 }
 
+/** A push that gave way to a newer one. */
+interface Superseded<Entry> {
+  readonly superseded: Entry;
+  readonly by: Entry;
+}
+
 interface Lane<Entry> {
-  waiting: Map<string, Entry>;
+  /** In order. */
+  readonly waiting: Entry[];
   running: Entry | undefined;
   /** When this repo last had its turn, counted in turns. */
   served: number;
@@ -34,12 +41,12 @@ export class Queue<Entry extends Waiting> {
 
   /** How many entries wait. */
   get waiting(): number {
-    return [...this.#lanes.values()].reduce((sum, lane) => sum + lane.waiting.size, 0);
+    return [...this.#lanes.values()].reduce((sum, lane) => sum + lane.waiting.length, 0);
   }
 
   /** How many of a repo's entries wait. */
   waitingOf(repo: string): number {
-    return this.lane(repo).waiting.size;
+    return this.lane(repo).waiting.length;
   }
 
   /** The entry of a repo that runs. */
@@ -48,26 +55,28 @@ export class Queue<Entry extends Waiting> {
   }
 
   /**
-   * Let an entry wait. Of the pushes to one branch only the newest stays: returns the one that is superseded,
-   * which is `entry` itself when a newer one waits already. Releases and tags are never superseded.
+   * Let an entry wait, in its place: one that comes back is older than others. Of the pushes to one branch only the
+   * newest stays: returns the one that is superseded, which is `entry` itself when a newer one waits already. Releases
+   * and tags are never superseded.
    */
-  add(entry: Entry): { superseded: Entry; by: Entry } | undefined {
+  add(entry: Entry): Superseded<Entry> | undefined {
     const { waiting } = this.lane(entry.repo);
-    const other = isBranchPush(entry)
-      ? [...waiting.values()].find((each) => each.ref === entry.ref)
-      : undefined;
+    const other = isBranchPush(entry) ? waiting.find((each) => each.ref === entry.ref) : undefined;
     if (other && other.order > entry.order) return { superseded: entry, by: other };
-    waiting.set(entry.id, entry);
+    if (other) this.remove(other);
+    waiting.splice(waiting.findLastIndex(({ order }) => order < entry.order) + 1, 0, entry);
     this.changes += 1;
-    if (!other) return undefined;
-    waiting.delete(other.id);
-    return { superseded: other, by: entry };
+    return other && { superseded: other, by: entry };
   }
 
   /** Take an entry out that waits; false when it does not. */
   remove(entry: Entry): boolean {
+    const { waiting } = this.lane(entry.repo);
+    const at = waiting.findIndex(({ id }) => id === entry.id);
+    if (at < 0) return false;
+    waiting.splice(at, 1);
     this.changes += 1;
-    return this.lane(entry.repo).waiting.delete(entry.id);
+    return true;
   }
 
   /** The entry whose turn it is, now running; undefined when none may start. `may` says which repos can run at all. */
@@ -76,11 +85,9 @@ export class Queue<Entry extends Waiting> {
     const [best] = [...this.#lanes]
       .filter(([repo, lane]) => isReady(lane) && lane.notBefore <= now && may(repo))
       .map(([, lane]) => lane)
-      .sort((a, b) => a.served - b.served || first(a).order - first(b).order);
-    if (!best) return undefined;
-    const entry = first(best);
-    this.remove(entry);
-    this.take(best, entry);
+      .sort((a, b) => a.served - b.served || firstOrder(a) - firstOrder(b));
+    const entry = best?.waiting.shift();
+    if (best && entry) this.take(best, entry);
     return entry;
   }
 
@@ -96,25 +103,14 @@ export class Queue<Entry extends Waiting> {
     lane.served = ++this.#turn;
   }
 
-  /** A run has ended. `again`: it waits again (the same place as before), not before that time. */
-  finish(
-    entry: Entry,
-    again?: { notBefore: number },
-  ): { superseded: Entry; by: Entry } | undefined {
+  /** A run has ended. `again`: it waits again, not before that time. */
+  finish(entry: Entry, again?: { notBefore: number }): Superseded<Entry> | undefined {
     const lane = this.lane(entry.repo);
     lane.running = undefined;
     this.changes += 1;
     if (!again) return undefined;
     lane.notBefore = again.notBefore;
-    return this.addAgain(entry);
-  }
-
-  /** Let an entry wait again, in its former place: see `add`. */
-  addAgain(entry: Entry): { superseded: Entry; by: Entry } | undefined {
-    const result = this.add(entry);
-    const lane = this.lane(entry.repo);
-    lane.waiting = new Map([...lane.waiting].sort(([, a], [, b]) => a.order - b.order));
-    return result;
+    return this.add(entry);
   }
 
   /** When the next postponed repo may run again; undefined: none is postponed. */
@@ -129,14 +125,14 @@ export class Queue<Entry extends Waiting> {
   *entries(): Iterable<Entry> {
     for (const lane of this.#lanes.values()) {
       if (lane.running) yield lane.running;
-      yield* lane.waiting.values();
+      yield* lane.waiting;
     }
   }
 
   private lane(repo: string): Lane<Entry> {
     let lane = this.#lanes.get(repo);
     if (!lane) {
-      lane = { waiting: new Map(), running: undefined, served: 0, notBefore: 0 };
+      lane = { waiting: [], running: undefined, served: 0, notBefore: 0 };
       this.#lanes.set(repo, lane);
     }
     return lane;
@@ -145,14 +141,14 @@ export class Queue<Entry extends Waiting> {
 
 /** Whether something waits and nothing of the same repo runs. */
 function isReady({ waiting, running }: Lane<unknown>): boolean {
-  return waiting.size > 0 && !running;
+  return waiting.length > 0 && !running;
 }
 
-function first<Entry>(lane: Lane<Entry>): Entry {
-  return lane.waiting.values().next().value as Entry;
+function firstOrder({ waiting }: Lane<Waiting>): number {
+  return waiting[0]?.order ?? 0;
 }
 
 /** Whether a newer push to the same ref takes an entry's place. */
-function isBranchPush({ kind, ref }: Waiting): boolean {
+export function isBranchPush({ kind, ref }: Waiting): boolean {
   return kind === "push" && ref.startsWith("refs/heads/");
 }

@@ -83,13 +83,7 @@ export function recordOf(entry: Entry): RunRecord {
 
 /** The entry that a run was made of. */
 export function entryOf(record: RunRecord): Entry {
-  const { id, repo, forge, event, delivery, rerun, accepted } = record;
-  const { kind, ref, sha, release, commit } = record;
-  const order = Date.parse(accepted) * 1000;
-  return {
-    ...{ id, repo, forge, event, delivery, rerun, accepted, order },
-    ...{ kind, ref, sha, release, commit },
-  };
+  return { ...record, order: Date.parse(record.accepted) * 1000 };
 }
 
 /** Whether nothing more comes of a run in this state. */
@@ -218,26 +212,18 @@ export class Records {
     repo: string | undefined,
     { keep, maxAge, now = Date.now() }: { keep: number; maxAge: number; now?: number },
   ): string[] {
-    const ended = new Map<string, RunRecord[]>();
-    for (const record of this.#runs.values()) {
-      if (
-        !hasEnded(record.state) ||
-        record.tell?.length ||
-        (repo !== undefined && record.repo !== repo)
-      )
-        continue;
-      const list = ended.get(record.repo);
-      if (list) list.push(record);
-      else ended.set(record.repo, [record]);
-    }
     const when = (record: RunRecord) => record.ended ?? record.accepted;
-    return [...ended.values()].flatMap((list) => {
-      const tooMany = list.length - keep;
-      return list
-        .sort((a, b) => when(a).localeCompare(when(b)))
-        .filter((record, index) => index < tooMany || now - Date.parse(when(record)) > maxAge)
-        .map((record) => record.id);
-    });
+    const counts = new Map<string, number>();
+    return [...this.#runs.values()]
+      .filter((record) => hasEnded(record.state) && !record.tell?.length)
+      .filter((record) => repo === undefined || record.repo === repo)
+      .sort((newer, older) => when(older).localeCompare(when(newer)))
+      .filter((record) => {
+        const count = (counts.get(record.repo) ?? 0) + 1;
+        counts.set(record.repo, count);
+        return count > keep || now - Date.parse(when(record)) > maxAge;
+      })
+      .map(({ id }) => id);
   }
 
   async remove(ids: readonly string[]): Promise<void> {

@@ -145,14 +145,12 @@ export class RunStates {
    * It waited, and gave way to a newer one. A run that was never started has a record only where somebody is to be told
    * of it.
    */
-  superseded(old: Entry | { id: string }, by: string): void {
-    const run = this.#parts.records.get(old.id) ?? ("repo" in old ? old : undefined);
-    this.#parts.metrics.run(run?.repo, "superseded");
-    if (!run) return;
-    const tell = tellingOrNone(this.#parts.tellingOf({ ...run, state: "superseded" }));
-    const isRecord = "attempt" in run;
-    if (!isRecord && !tell) return;
-    const record = isRecord ? run : recordOf(run);
+  superseded(old: Entry, by: string): void {
+    const begun = this.#parts.records.get(old.id);
+    const record = begun ?? recordOf(old);
+    this.#parts.metrics.run(record.repo, "superseded");
+    const tell = tellingOrNone(this.#parts.tellingOf({ ...record, state: "superseded" }));
+    if (!begun && !tell) return;
     const ended = new Date().toISOString();
     Object.assign(record, { state: "superseded", by, ended, tell });
     try {

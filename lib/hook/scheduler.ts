@@ -126,7 +126,7 @@ export class Scheduler {
     try {
       // with a folder it can be run again
       await this.#parts.executor.makeFolder(entry).catch((error: unknown) => {
-        this.supersede(this.queue.addAgain(entry));
+        this.supersede(this.queue.add(entry));
         this.schedule();
         throw error;
       });

@@ -197,8 +197,8 @@ export async function openServer(settings: Settings, log: ServerLog) {
     const ends = new Map([...store.known()].map((known) => [known.entry.id, known]));
     // killed between the line that says so and the record
     for (const { id } of orphans) {
-      const { by } = ends.get(id) ?? {};
-      if (by !== undefined) executor.supersede({ id }, { id: by });
+      const { entry, by } = ends.get(id) ?? {};
+      if (entry && by !== undefined) executor.supersede(entry, { id: by });
     }
     await scheduler.recover(
       waiting,

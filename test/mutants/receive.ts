@@ -102,8 +102,8 @@ export const receive: Mutation[] = [
   {
     what: "two runs of one repo go on at once",
     file: "lib/hook/queue.ts",
-    from: "return waiting.size > 0 && !running;",
-    to: "return waiting.size > 0;",
+    from: "return waiting.length > 0 && !running;",
+    to: "return waiting.length > 0;",
     tests: ["lib/hook/queue"],
   },
   {

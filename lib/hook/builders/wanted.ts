@@ -1,5 +1,6 @@
 import { isEntry, type Entry, type KnownRun, type Source } from "../entry.ts";
 import type { Change } from "../payload.ts";
+import { isBranchPush } from "../queue.ts";
 
 /**
  * What is wanted of a repo: the value of `want.REPO` on the bus, the accepted runs that have no end yet, in order. It is
@@ -89,8 +90,4 @@ export function withoutSuperseded(wanted: Wanted, ids: ReadonlySet<string>): Wan
 /** Take a run out that has ended. */
 export function removeWanted(wanted: Wanted, id: string): Wanted {
   return { ...wanted, runs: wanted.runs.filter((run) => run.id !== id) };
-}
-
-function isBranchPush({ kind, ref }: Entry): boolean {
-  return kind === "push" && ref.startsWith("refs/heads/");
 }
