@@ -24,7 +24,7 @@ const command = defineCommand({
   name: "boatyard",
   summary: "run every script by one name: boatyard build is build",
   usage: ["boatyard COMMAND [what the command takes]", "boatyard help COMMAND"],
-  args: [["COMMAND", "one of those above; alone this text is shown"]],
+  args: [["COMMAND", "one of the commands above; without it this text is shown"]],
   maxArgs: 1,
   flags: {},
   examples: [

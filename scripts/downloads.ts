@@ -17,7 +17,7 @@ const command = defineCommand({
     "per-host": {
       type: "number",
       value: "N",
-      help: "files at once of one host (default: no limit)",
+      help: "files at once from one host (default: no limit)",
     },
     check: { type: "boolean", help: "hash the files again and ask the servers for newer ones" },
     force: { type: "boolean", help: "fetch everything again" },
@@ -33,13 +33,13 @@ const command = defineCommand({
     stall: {
       type: "duration",
       default: "30s",
-      help: "give up a connection that brings nothing for so long",
+      help: "give up on a connection that receives nothing for this long",
     },
     retries: {
       type: "number",
       value: "N",
       default: 5,
-      help: "tries after a failure that may pass",
+      help: "retries after a temporary failure",
     },
   },
   examples: [

@@ -18,13 +18,13 @@ const command = defineCommand({
   flags: {
     list: {
       type: "boolean",
-      help: "runs instead of lines, with result, duration and ref; -n of them, else 20",
+      help: "runs instead of lines, with result, duration and ref; the last 20, or -n",
     },
     run: {
       type: "string",
       value: "ID",
       complete: async ({ args }) => (await known(args)).ids,
-      help: "this run; the beginning or the end of its id will do",
+      help: "this run; the start or the end of its ID is enough",
     },
     stage: {
       type: "string",
@@ -47,7 +47,7 @@ const command = defineCommand({
     "ignore-case": {
       type: "boolean",
       short: "i",
-      help: "--grep takes small and capital letters alike",
+      help: "--grep ignores case",
     },
     context: {
       type: "number",
@@ -72,21 +72,24 @@ const command = defineCommand({
       type: "number",
       short: "n",
       value: "N",
-      help: "the last N lines only, of a list the last N runs",
+      help: "only the last N lines; with --list the last N runs",
     },
     follow: {
       type: "boolean",
       short: "f",
-      help: "go on with lines as they are written, across rotations",
+      help: "follow new lines, also across rotations",
     },
-    "until-done": { type: "boolean", help: "follow, and end with the run and with its exit code" },
+    "until-done": {
+      type: "boolean",
+      help: "follow until the run ends, and exit with its exit code",
+    },
   },
   examples: [
     ["logs", "the last run"],
     ["logs ~/site --list", "the last 20 runs"],
     ["logs --failed --since 1d", "what went wrong since yesterday"],
     ["logs --grep 'npm (ERR|error)' -C 3", "in all runs, compressed ones too"],
-    ["logs -f --until-done", "wait for the run that is under way"],
+    ["logs -f --until-done", "wait for the run in progress"],
   ],
   exits: {
     1: "no line matches --grep, or there is no log; with --until-done the run's own exit code",

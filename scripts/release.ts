@@ -39,7 +39,7 @@ const command = defineCommand({
       type: "string",
       value: "SHA",
       env: "RELEASE_SHA",
-      help: "the commit that the event named; a tag that is elsewhere is built all the same, and said",
+      help: "the commit that the event named; if the tag is at another one, this is reported and the tag is built",
     },
     wait: { type: "boolean", help: "wait for another release of the repo, instead of exit 3" },
   },
@@ -47,7 +47,7 @@ const command = defineCommand({
     ["release --tag v1.2.3", "in the checkout; what hook-server does on a release event"],
     ["release /home/site/site --tag v1.2.3 --json", "the result as JSON"],
   ],
-  exits: { 1: "a step failed", 3: "another release of the repo is under way" },
+  exits: { 1: "a step failed", 3: "another release of the repo is in progress" },
   environment: [
     [
       "RELEASE_NAME, RELEASE_URL, RELEASE_PRERELEASE, HOOK_*",

@@ -37,7 +37,7 @@ const command = defineCommand({
       type: "string",
       value: "URL",
       env: "SERVER_UPDATE_BASE",
-      help: "where the repo's newest commit is asked for (default: as last time; https://github.com/aiegoo/)",
+      help: "the URL below which the repos are, for the newest commit (default: that of the last run, else https://github.com/aiegoo/)",
     },
     branch: { type: "string", value: "NAME", help: "a branch or tag (default: the remote's HEAD)" },
     jobs: { type: "number", value: "N", default: 512, short: "j", help: "slaves asked at once" },
@@ -48,7 +48,7 @@ const command = defineCommand({
       default: "2s",
       help: "limit for a connection",
     },
-    retries: { type: "number", value: "N", default: 2, help: "further tries when none answers" },
+    retries: { type: "number", value: "N", default: 2, help: "retries if a slave does not answer" },
     wait: { type: "boolean", help: "wait for the result of each slave" },
     "wait-limit": {
       type: "duration",
@@ -65,7 +65,7 @@ const command = defineCommand({
     "max-failures": {
       type: "string",
       value: "N|N%",
-      help: "stop once more have failed (default: no limit; 0 with --batch)",
+      help: "stop when more slaves have failed (default: no limit; 0 with --batch)",
     },
     sha: { type: "string", value: "SHA", help: "exactly this commit instead of the newest" },
     "key-file": {
@@ -89,7 +89,7 @@ const command = defineCommand({
     failed: {
       type: "string",
       value: "FILE",
-      help: "list of the failed ones (default: /var/lib/server-update/REPO.failed.txt; but for root ~/.local/state/server-update/…)",
+      help: "list of the failed ones (default: REPO.failed.txt in /var/lib/server-update for root, in ~/.local/state/server-update for others)",
     },
     status: { type: "boolean", help: "show what every slave serves; change nothing" },
     verify: { type: "boolean", help: "with --status: every slave also compares its files" },
@@ -100,7 +100,7 @@ const command = defineCommand({
       value: "FILE",
       default: "/etc/server-update/notify.yml",
       env: "SERVER_UPDATE_NOTIFY",
-      help: "who is told when slaves fail or differ, if the file is there",
+      help: "the file that says who gets messages when slaves fail or differ",
     },
     "notify-test": { type: "boolean", help: "send a sample to each, and do nothing else" },
   },
@@ -113,7 +113,7 @@ const command = defineCommand({
   ],
   exits: { 1: "a slave failed, was not asked, or differs (--status)" },
   environment: [
-    ["STATE_DIRECTORY", "the folder for what should run, and for the lists of failed ones"],
+    ["STATE_DIRECTORY", "the folder for the desired state and the lists of failed slaves"],
     ["HOOK_SHA", "with HOOK_REPO and HOOK_REF, in on_success: of hook-server: the commit"],
   ],
   subcommands: { keygen },

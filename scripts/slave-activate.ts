@@ -35,7 +35,7 @@ const command = defineCommand({
       help: "the branch that --sha is of, so that the remote is not asked",
     },
     keep: { type: "number", value: "N", help: "older trees to keep, at least 1 (default: 2)" },
-    rollback: { type: "boolean", help: "put the tree before the served one back" },
+    rollback: { type: "boolean", help: "switch back to the tree before" },
     timeout: {
       type: "duration",
       value: "TIME",

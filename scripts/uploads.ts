@@ -29,13 +29,13 @@ const command = defineCommand({
     },
     delete: {
       type: "boolean",
-      help: "also remove there what is no longer in the folder, after all else",
+      help: "at the end remove from the targets what is no longer in the folder",
     },
     retries: {
       type: "number",
       value: "N",
       default: 6,
-      help: "tries again after a broken connection, throttling or a server's failure",
+      help: "retries after a broken connection, throttling or a server error",
     },
     config: { type: "string", value: "FILE", help: "read this instead of DIR/uploads.yml" },
   },

@@ -79,7 +79,7 @@ async function commitOf(dir: string, sha: string): Promise<Pick<Notice, "title" 
   return ok ? { title, author } : {};
 }
 
-/** `build --notify-test`. @returns 0, or 1 when a target did not take it. */
+/** `build --notify-test`. @returns 0, or 1 when a target did not accept it. */
 export async function testBuildTargets(terminal: Terminal): Promise<number> {
   const { readNotifyFile, testTargets } = await load();
   const targets = await readNotifyFile(notifyFile());

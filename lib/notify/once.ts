@@ -71,7 +71,7 @@ export interface SampleResult {
 
 /**
  * Send a sample to every target, now, and show how it went: `notify test`.
- * @returns 0, or 1 when a target did not take it.
+ * @returns 0, or 1 when a target did not accept it.
  * @throws {UsageError} when there are no targets.
  */
 export async function testTargets(

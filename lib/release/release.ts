@@ -50,7 +50,7 @@ export async function newestTags(dir: string): Promise<string[]> {
  * Release a tag: build it in a worktree of its own and run the repo's release.sh there; where there is
  * none, `release pack` and `uploads`. The worktree is removed whatever happens.
  * @throws {UsageError} when it cannot start; then nothing was touched.
- * @throws {Busy} when another release of the repo is under way.
+ * @throws {Busy} when another release of the repo is in progress.
  */
 export async function releaseTag(options: ReleaseOptions): Promise<ReleaseResult> {
   const started = performance.now();

@@ -11,8 +11,8 @@ export const notify = defineCommand({
   minArgs: 1,
   maxArgs: 1,
   flags: commonFlags,
-  examples: [["hook-server notify test", "does everybody who is to be told get the message?"]],
-  exits: { 1: "a target did not take it" },
+  examples: [["hook-server notify test", "does every target receive messages?"]],
+  exits: { 1: "a target did not accept it" },
   run: async ({ flags, args, terminal }) => {
     if (args[0] !== "test") throw new UsageError(`"${args[0]}" is not "test"`);
     const { sendSample } = await import("../../lib/hook/hook.ts");

@@ -27,7 +27,7 @@ export const list = defineCommand({
     },
     ignored: {
       type: "boolean",
-      help: "the genuine deliveries that started nothing, and why, instead of runs",
+      help: "instead of runs, the genuine deliveries that started nothing, with the reason",
     },
     lines: { type: "number", short: "n", value: "N", default: 20, help: "how many" },
   },

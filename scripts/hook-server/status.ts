@@ -11,12 +11,12 @@ export const status = defineCommand({
     watch: {
       type: "boolean",
       short: "w",
-      help: "keep it until Ctrl-C: drawn anew each second on a terminal, else printed when it changes",
+      help: "update it until Ctrl-C: each second on a terminal, otherwise when it changes",
     },
   },
   examples: [
     ["hook-server status", "what the page shows, in a terminal"],
-    ["hook-server status --watch", "and keep it"],
+    ["hook-server status --watch", "and update it until Ctrl-C"],
     ["hook-server status --json", "the same as JSON, for a script"],
   ],
   run: async ({ flags, terminal, signal }) => {

@@ -19,7 +19,7 @@ function steering(what: "cancel" | "rerun", summary: string): Command {
       [`hook-server ${what} 20261120T101500Z-3f2a9c`, summary],
       [
         `hook-server ${what} --state /var/lib/boatyard 20261120T101500Z-3f2a9c`,
-        "of a server with that state",
+        "on a server with that state folder",
       ],
     ],
     run: async ({ flags, args, terminal }) => {

@@ -8,7 +8,7 @@ export const trustFlags = {
   timeout: {
     type: "duration",
     value: "TIME",
-    help: "for VERSION and signatures; in as long an archive must come on by 64 KB (default: updates.timeout, 30s)",
+    help: "limit for VERSION and signatures, and for each 64 KB of an archive (default: updates.timeout, 30s)",
   },
   "allow-downgrade": { type: "boolean", help: "take a release older than one accepted before" },
 } as const;

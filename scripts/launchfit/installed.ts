@@ -12,7 +12,7 @@ export const list = defineCommand({
     dir: folderFlag,
     all: {
       type: "boolean",
-      help: "the apps that setup app made, of launchfit@ units, and those that run (other users' for root only)",
+      help: "the apps of this machine: from setup app, units launchfit@NAME, and running ones (other users' for root only)",
     },
   },
   examples: [
@@ -24,9 +24,9 @@ export const list = defineCommand({
     ],
   ],
   exits: {
-    1: "of all: one does not run, is ill, or cannot be asked",
-    2: "of all: one follows no server",
-    4: "of all: updates of one are refused",
+    1: "with --all: an app does not run, is unhealthy or does not answer",
+    2: "with --all: an app has no server",
+    4: "with --all: updates of an app are refused",
   },
   run: async ({ flags, args, terminal }) => {
     const { listAll, listLines, status, worstCode } = await import("../../lib/launch/launch.ts");

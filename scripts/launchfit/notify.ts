@@ -11,10 +11,10 @@ export const notify = defineCommand({
   maxArgs: 1,
   flags: dirFlags,
   examples: [
-    ["launchfit notify test", "does everybody get our messages?"],
+    ["launchfit notify test", "does every target receive messages?"],
     ["launchfit notify test --dir /srv/app", "of another directory"],
   ],
-  exits: { 1: "a target did not take it" },
+  exits: { 1: "a target did not accept it" },
   run: async ({ args, flags, terminal }) => {
     if (args[0] !== "test") throw new UsageError(`"${args[0]}": write launchfit notify test`);
     const { notifyTest } = await import("../../lib/launch/launch.ts");

@@ -91,7 +91,7 @@ export const log = defineCommand({
   usage: ["launchfit log [-f] [-n 50] [flags]"],
   flags: {
     dir: folderFlag,
-    follow: { type: "boolean", short: "f", help: "go on with what comes" },
+    follow: { type: "boolean", short: "f", help: "follow new lines" },
     lines: {
       type: "number",
       value: "N",

@@ -37,7 +37,10 @@ export const fetch = defineCommand({
     dir: folderFlag,
     ...trustFlags,
     look: { type: "boolean", help: "only say what is offered" },
-    conditional: { type: "boolean", help: "say nothing when VERSION is the one of the last time" },
+    conditional: {
+      type: "boolean",
+      help: "say nothing if VERSION has not changed since the last time",
+    },
   },
   examples: [
     ["launchfit fetch", "ahead of time; launchfit check switches to it later"],

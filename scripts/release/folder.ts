@@ -13,7 +13,7 @@ export const refreshCommand = defineCommand({
   usage: ["release refresh [flags]"],
   flags: { out, ...keyFlags, expires },
   examples: [
-    ["release refresh", "before clients take VERSION for a frozen one; from cron, once a month"],
+    ["release refresh", "before VERSION expires; from cron, once a month"],
     ["release refresh --expires 1d", "for a folder that is refreshed every hour"],
   ],
   async run({ flags, terminal }) {
@@ -44,7 +44,7 @@ export const withdrawCommand = defineCommand({
     },
   },
   examples: [
-    ["release withdraw 1.23.42b", "clients go back at their next look"],
+    ["release withdraw 1.23.42b", "clients go back at their next check"],
     ["release withdraw 1.23.42b --to 1.22", "to one that is known to be good"],
   ],
   async run({ flags, args, terminal }) {

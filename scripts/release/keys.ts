@@ -27,11 +27,11 @@ export const keysCommand = defineCommand({
   },
   examples: [
     ["release keys list", "the keys that VERSION names, and those that were retired"],
-    ["release keys add new.asc --key old.asc", "both sign; clients follow at their next look"],
-    ["release keys retire 0123…CDEF --key new.asc", "it never comes back"],
+    ["release keys add new.asc --key old.asc", "both sign; clients follow at their next check"],
+    ["release keys retire 0123…CDEF --key new.asc", "this is permanent"],
     ["release keys add root.asc --root --key a.asc", "from then on only root.asc changes the keys"],
   ],
-  exits: { 4: "the web folder is another key's, or a change of keys was broken off" },
+  exits: { 4: "the web folder belongs to another key, or a change of keys was interrupted" },
   async run({ flags, args, terminal }) {
     const [action = "", key] = args;
     const { changeKeys, listKeys, openSigners } = await import("../../lib/release/release.ts");

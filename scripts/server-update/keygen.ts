@@ -18,7 +18,7 @@ export const keygen = defineCommand({
     ["server-update keygen --out web-17.key", "for identity_file: of a slave"],
     ["server-update keygen --bus --out bus.seed", "for seed_file: of whoever uses a bus"],
   ],
-  notes: "The public key is printed; without --bus it also stands in FILE.pub.",
+  notes: "The public key is printed; without --bus it is also in FILE.pub.",
   run: async ({ flags, terminal }) => {
     const { writeKey, writeSeed } = await import("../../lib/fleet/keys.ts");
     const out = flags.out ?? `/etc/server-update/${flags.bus ? "bus.seed" : "master.key"}`;

@@ -5,15 +5,15 @@ import { common, facts, options, planned, readPem } from "./flags.ts";
 
 const addCommand = defineCommand({
   name: "setup bus add",
-  summary: "lets a slave or a master use the bus; the connections of others stay",
+  summary: "let a slave or a master use the bus; other connections stay open",
   usage: ["setup bus add NAME --nkey U… [--groups A,B] [--role slave|master] [flags]"],
-  args: [["NAME", "what the master's list calls the slave"]],
+  args: [["NAME", "the slave's name in the master's list"]],
   minArgs: 1,
   maxArgs: 1,
   flags: {
     ...planned,
     nkey: { type: "string", value: "KEY", help: "its public key, as setup slave --bus prints it" },
-    groups: { type: "list", value: "A,B", help: "whose orders it may read beside its own" },
+    groups: { type: "list", value: "A,B", help: "groups whose orders it may read, too" },
     role: {
       type: "string",
       value: "ROLE",
@@ -38,7 +38,7 @@ const addCommand = defineCommand({
 
 const removeCommand = defineCommand({
   name: "setup bus remove",
-  summary: "lets one no longer use the bus; its connection is cut at once",
+  summary: "remove a slave or a master from the bus; its connection is closed at once",
   usage: ["setup bus remove NAME [flags]"],
   args: [["NAME", "as it was added"]],
   minArgs: 1,
@@ -54,7 +54,7 @@ const removeCommand = defineCommand({
 
 export const busCommand = defineCommand({
   name: "setup bus",
-  summary: "a NATS server as the bus of slaves that connect out, and who may use it",
+  summary: "set up a NATS server as the bus of slaves that connect out, and say who may use it",
   usage: [
     "setup bus [--address NAME] [--cert FILE --cert-key FILE] [flags]",
     "setup bus add NAME --nkey U… [--groups A,B] [flags]",
@@ -71,12 +71,12 @@ export const busCommand = defineCommand({
       type: "string",
       value: "ADDRESS:PORT",
       default: "0.0.0.0:4222",
-      help: "where it listens; in nats.conf once that is there",
+      help: "where it listens; later nats.conf decides",
     },
     cert: {
       type: "string",
       value: "FILE",
-      help: "a certificate, copied at each call (default: one is made that nobody has signed)",
+      help: "a certificate, copied at each call (default: a self-signed one is created)",
     },
     "cert-key": { type: "string", value: "FILE", help: "its private key" },
   },

@@ -14,7 +14,7 @@ export const checkCommand = defineCommand({
       type: "string",
       value: "URL",
       default: "https://github.com/",
-      help: "must be reachable; its clock is compared",
+      help: "the forge to reach, whose clock is compared",
     },
   },
   examples: [

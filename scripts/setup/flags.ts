@@ -7,7 +7,7 @@ export const root = {
   type: "string",
   value: "DIR",
   default: "/",
-  help: "work on the system below DIR; what only a live one can do is listed",
+  help: "work on the system below DIR; what needs a running system is listed",
 } as const;
 
 /** Of every command that has a plan. */

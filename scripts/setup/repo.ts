@@ -46,7 +46,7 @@ export const repoCommand = defineCommand({
       type: "string",
       value: "NAME",
       choices: ["github", "gitea", "gitlab", "bitbucket"] satisfies Forge[],
-      help: "whose words to use (default: by the URL)",
+      help: "the forge whose settings are named (default: by the URL)",
     },
   },
   examples: [

@@ -27,7 +27,7 @@ export const slaveCommand = defineCommand({
       help: "the master's secret (default: a fresh one)",
     },
     ...onBus,
-    groups: { type: "list", value: "A,B", help: "with --bus: whose orders it takes, too" },
+    groups: { type: "list", value: "A,B", help: "with --bus: groups whose orders it takes, too" },
   },
   examples: [
     ["setup slave --master-key ed25519:…", "with the key of the master"],

@@ -169,7 +169,7 @@ export async function tellDrift(
   });
 }
 
-/** `server-update --notify-test`. @returns 0, or 1 when a target did not take it. */
+/** `server-update --notify-test`. @returns 0, or 1 when a target did not accept it. */
 export async function testNotify(file: string, terminal: Terminal): Promise<number> {
   const { testTargets } = await load();
   const targets = await readMessageTargets(file);
