@@ -659,7 +659,7 @@ function set(element, text) {
 `,
   },
   style: {
-    name: "page-25e40c663e.css",
+    name: "page-d1f78b5d1f.css",
     type: "text/css",
     text: `:root{color-scheme:light dark;--bg:#fbfbfa;--card:#fff;--text:#1d2126;--soft:#5b6470;--line:#e3e5e8;--link:#1f5f9e;--accent:#2f6fb3;--on-accent:#fff;--good:#1a7a3d;--bad:#b3261e;--busy:#8a5a00;--idle:#5b6470;--good-bg:#e3f3e8;--bad-bg:#fbe7e5;--busy-bg:#fdf1d8;--idle-bg:#eceef0;--bar-good:#58ad76;--bar-bad:#d8564c;--bar-idle:#b3bac2;--bar-busy:#dba32c;--mono:ui-monospace,"SF Mono","Cascadia Mono","DejaVu Sans Mono",Menlo,Consolas,monospace}
 @media (prefers-color-scheme:dark){:root{--bg:#14171a;--card:#1a1e22;--text:#dde2e7;--soft:#98a2ad;--line:#2b3138;--link:#7db6ee;--accent:#7db6ee;--on-accent:#0d1a27;--good:#74cf92;--bad:#f38d84;--busy:#e8bd62;--idle:#98a2ad;--good-bg:#173023;--bad-bg:#3a1c1a;--busy-bg:#362a10;--idle-bg:#262b31;--bar-good:#3f9a60;--bar-bad:#d4574d;--bar-idle:#59636e;--bar-busy:#b98a27}}
@@ -699,6 +699,8 @@ h2{font-size:16px;margin:0;font-weight:600}
 main>.filter{margin:0 0 14px}
 input,select,button,.button{font:inherit;color:inherit;background:var(--card);border:1px solid var(--line);border-radius:6px;padding:5px 10px;min-height:34px}
 input[type=search]{width:23em;max-width:100%}
+.filter label{min-width:0;max-width:100%}
+select{max-width:min(22em,75vw);text-overflow:ellipsis}
 ::placeholder{color:var(--soft);opacity:1}
 button,.button{cursor:pointer;display:inline-flex;align-items:center;line-height:1.4}
 button:hover,.button:hover{border-color:var(--soft);text-decoration:none}
@@ -719,9 +721,10 @@ time{font-variant-numeric:tabular-nums}
 .repos .owner,.repos .name{overflow:hidden;text-overflow:ellipsis}
 .repos .owner{flex:0 100 auto;min-width:2em}
 .owner{color:var(--soft);font-weight:400}
-.what{width:34%;max-width:0;overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
+.what{width:34%;max-width:0;padding-right:0;overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
+.what+.by{padding-left:12px}
 .ref,.sha,.id{font-family:var(--mono);font-size:.88em}
-.ref{background:var(--idle-bg);border-radius:4px;padding:1px 6px;overflow-wrap:anywhere}
+.ref{background:var(--idle-bg);border-radius:4px;padding:1px 6px;overflow-wrap:anywhere;-webkit-box-decoration-break:clone;box-decoration-break:clone}
 .sha,.id{color:var(--soft)}
 .runs th{white-space:nowrap}
 .runs th .pill{min-width:8em;text-align:center}
@@ -743,12 +746,13 @@ rect.running{fill:var(--bar-busy)}
 .now ul,.problems ul{list-style:none;margin:0;padding:0}
 .now li{display:flex;align-items:center;gap:10px;padding:7px 12px;border-bottom:1px solid var(--line)}
 .now li:last-child{border:0}
+.now .pill{min-width:6.2em;text-align:center}
 .now .title{flex:1;min-width:0;overflow:hidden;text-overflow:ellipsis;white-space:nowrap;color:var(--soft)}
 .problems{margin-bottom:16px;padding:8px 12px;border-radius:8px;background:var(--bad-bg);color:var(--bad)}
 .problems li{overflow-wrap:anywhere}
 .empty{color:var(--soft)}
 .plot{margin:0 0 18px;padding:10px 12px 8px;border:1px solid var(--line);border-radius:8px;background:var(--card)}
-.plot svg{display:block;width:100%;height:auto}
+.plot svg{display:block;width:100%;height:auto;overflow:visible}
 .plot text{fill:var(--soft);font-size:11px;font-family:inherit}
 .plot .grid{stroke:var(--line)}
 .plot polyline{fill:none;stroke:var(--accent);stroke-width:1.5;stroke-linejoin:round}
@@ -772,7 +776,7 @@ section>h2+.sum{margin:2px 0 8px}
 .stages{width:auto;min-width:min(100%,28em);margin-bottom:16px}
 .stages th,.stages td{padding:3px 18px 3px 0;border:0}
 .stages th{font-weight:500}
-.log{border-radius:8px;overflow:hidden;border:1px solid #2b3138;background:#0f1317;color:#d5dbe1}
+.log{border-radius:8px;overflow:hidden;border:1px solid var(--line);background:#0f1317;color:#d5dbe1}
 .logbar{display:flex;flex-wrap:wrap;align-items:center;gap:6px 14px;padding:8px 12px;background:var(--card);color:var(--text);border-bottom:1px solid var(--line)}
 .logbar .raw{margin-left:auto}
 .tools{display:flex;flex-wrap:wrap;align-items:center;gap:6px;flex:1}
@@ -829,6 +833,7 @@ main,footer{padding-left:14px;padding-right:14px}
 .repos th,.repos td,.runs th,.runs td{border:0;padding:0;max-width:none}
 .repos .what,.runs .what{grid-column:1/-1;width:auto;max-width:100%}
 .repos .state{text-align:right}
+.what+.by{padding:0}
 .runs .by{grid-column:1}
 .runs .num{grid-column:2;padding:0}
 .repos .num{padding:0}
@@ -850,9 +855,6 @@ main,footer{padding-left:14px;padding-right:14px}
 .logbar .tools{order:2;flex-basis:100%}
 .tools output{min-width:0}
 .tools output:empty{display:none}
-.plot svg{overflow:visible}
-.plot text{font-size:24px}
-.plot circle{r:8px}
 .fleet thead{display:none}
 .fleet tr{display:grid;grid-template-columns:1fr auto;gap:2px 10px;padding:9px 10px;border-bottom:1px solid var(--line)}
 .fleet tr.drift{background:var(--bad-bg)}
@@ -866,6 +868,8 @@ main,footer{padding-left:14px;padding-right:14px}
 .fleet td:empty{display:none}
 }
 @media (max-width:480px){
+.plot text{font-size:24px}
+.plot circle{r:8px}
 .top{flex-wrap:wrap;gap:4px 12px}
 .top nav{flex-wrap:wrap}
 .who{margin-left:auto;min-width:0}

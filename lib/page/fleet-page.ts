@@ -49,7 +49,7 @@ export async function fleetPage(settings: FleetSettings, now: number): Promise<H
   const bad = rows.filter(isBad).length;
   return html`<div class="head"><h1>Fleet</h1><p class="sum">${counted(hosts.size, "host")}${bad > 0 && ` · ${bad} ${bad === 1 ? "is" : "are"} not as ${bad === 1 ? "it" : "they"} should be`}</p></div>
 <p class="sum">${settings.list}, as <code>server-update --status</code> or <code>--converge</code> saw it last.</p>
-${rows.length === 0 ? html`<p class="empty">Nothing is known yet: run server-update --status.</p>` : table(rows, now)}`;
+${rows.length === 0 ? html`<p class="empty">Nothing is known yet: run <code>server-update --status</code>.</p>` : table(rows, now)}`;
 }
 
 /** The newest that is known of each host and repo, what is wrong first. Pure. */

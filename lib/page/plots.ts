@@ -34,7 +34,7 @@ function barsLabel(runs: readonly Run[]): string {
   return `${which}: ${parts.join(", ")}`;
 }
 
-const plot = { width: 860, height: 190, left: 52, right: 44, top: 12, bottom: 24 };
+const plot = { width: 860, height: 190, left: 64, right: 66, top: 12, bottom: 24 };
 
 /** Durations over time as points that lead to their runs, and the share of good runs as a line. */
 export function durationPlot(runs: readonly Run[]): Html | undefined {

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { messageOf } from "../core/errors.ts";
+import { messageOf, systemCode } from "../core/errors.ts";
 import { formatSize } from "../core/units.ts";
 import { parseVersionFile, type VersionFile } from "../web-folder/version-file.ts";
 import { html, type Html } from "./html.ts";
@@ -18,7 +18,9 @@ async function folderPart(folder: string, now: number): Promise<Html> {
     const text = await readFile(join(folder, "VERSION"), "utf8");
     return offered(folder, parseVersionFile(text, join(folder, "VERSION")), now);
   } catch (error) {
-    return html`<section class="release"><h2>${folder}</h2><p class="reason failed">${messageOf(error)}</p></section>`;
+    const isMissing = systemCode(error) === "ENOENT";
+    const why = isMissing ? "there is no VERSION yet; release pack makes it" : messageOf(error);
+    return html`<section class="release"><h2>${folder}</h2><p class="reason failed">${why}</p></section>`;
   }
 }
 

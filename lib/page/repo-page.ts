@@ -37,7 +37,7 @@ export function repoPage(
   const older = start >= 0 && fitting.length > start + perPage ? shown.at(-1)?.id : undefined;
   return html`<div class="head"><h1>${name}</h1><p class="sum">${counted(runs.length, "run")} kept · <a href="${repoPath(name)}/badge.svg">badge</a></p></div>
 ${durationPlot(runs.filter((run) => query.branch === "" || shortRef(run.ref) === query.branch))}
-<form class="filter" action="${repoPath(name)}"><label>Branch <select name="branch"><option value="">all</option>${branches.map((each) => option(each, query.branch))}</select></label><label>Result <select name="result"><option value="">all</option>${results.map((each) => option(each, query.result))}</select></label><button>Show</button></form>
+${runs.length > 0 && html`<form class="filter" action="${repoPath(name)}"><label>Branch <select name="branch"><option value="">all</option>${branches.map((each) => option(each, query.branch))}</select></label><label>Result <select name="result"><option value="">all</option>${results.map((each) => option(each, query.result))}</select></label><button>Show</button></form>`}
 <div id="live">${shown.length > 0 ? runTable(shown, now) : html`<p class="empty">${runs.length > 0 ? "No run fits." : "There are no runs yet: a push starts the first."}</p>`}</div>
 ${(query.before !== "" || older !== undefined) && html`<nav class="pager" aria-label="Pages of runs">${query.before !== "" && html`<a href="${address(name, query, "")}">Newest</a>`}${older !== undefined && html`<a rel="next" href="${address(name, query, older)}">Older runs</a>`}</nav>`}
 ${ignored.length > 0 && ignoredTable(ignored, now)}`;

@@ -23,7 +23,7 @@ prepare(test, async () => {
   if (needsChromium) return;
   browser = await startBrowser();
   server = await startPage({
-    repos: { "me/site": "", "me/broken": "", "me/busy": "" },
+    repos: { "me/site": "", "me/broken": "refs: ['**']", "me/busy": "" },
     top: "fleet: { list: list, state: fleet }\nreleases: [web]",
     job: [
       "printf '\\033[32mgreen\\033[0m and \\033[1;31mred\\033[0m\\n'",
@@ -34,11 +34,11 @@ prepare(test, async () => {
   });
   await writeFile(join(server.dir, "list"), "one\ntwo\n");
   await keepFleet();
-  const push = async (repo: string, n: number) =>
+  const push = async (repo: string, n: number, ref?: string) =>
     (
       await server.send({
         payload: {
-          ...pushPayload(repo, sha(n)),
+          ...pushPayload(repo, sha(n), ref),
           head_commit: { id: sha(n), message: "Say what the harbour is", author: { name: "Ada" } },
         },
       })
@@ -48,7 +48,9 @@ prepare(test, async () => {
     await server.idle();
   }
   good = await push("me/site", 3);
-  failed = await push("me/broken", 4);
+  const branch =
+    "refs/heads/fix/the-name-of-a-branch-can-be-much-longer-than-a-phone-is-wide-and-have-no-blank";
+  failed = await push("me/broken", 4, branch);
   await server.idle();
   running = await push("me/busy", 5);
   await waitFor(async () => (await server.runs()).some(({ state }) => state === "running"));
@@ -118,6 +120,7 @@ unless(
     const paths = [
       "/",
       "/repos/me/site",
+      "/repos/me/broken",
       `/runs/${failed}`,
       `/runs/${running}`,
       `/runs/${good}/rerun`,
