@@ -1,25 +1,11 @@
 import { join } from "node:path";
 import { Refused, UsageError } from "../core/errors.ts";
-import { exists } from "../files/files.ts";
 import type { CurrentLine, VersionFile } from "../web-folder/version-file.ts";
-import {
-  assertThere,
-  checkSigners,
-  defaultExpires,
-  nextDate,
-  readVersion,
-  withLock,
-  writeVersion,
-} from "./folder.ts";
+import { assertThere, changeVersion, checkSigners, readVersion, writeVersion } from "./folder.ts";
 import { type Archive, archivesIn, digestOf, signArchive } from "./signed-archives.ts";
 import type { Signer } from "./signer.ts";
 
 /** Which release is current: VERSION signed again, as it was or with another archive. */
-
-/** Milliseconds: the time that a VERSION was given holds for the next, unless told otherwise. */
-export function spanOf({ date, expires }: VersionFile): number {
-  return expires && date ? expires.getTime() - date.getTime() : defaultExpires;
-}
 
 /** Sign a VERSION again, edited, with a new DATE and EXPIRES. */
 async function editVersion(
@@ -28,15 +14,9 @@ async function editVersion(
   expires: number | undefined,
   edit: (file: VersionFile) => Promise<VersionFile>,
 ): Promise<VersionFile> {
-  const missing = new UsageError(`${out} has no VERSION; make it with release pack`);
-  if (!(await exists(join(out, "VERSION")))) throw missing;
-  return await withLock(out, async () => {
-    const before = await readVersion(out, signers);
-    if (!before) throw missing;
-    checkSigners(before, signers);
-    const date = nextDate(before.date);
-    const span = expires ?? spanOf(before);
-    const file = { ...(await edit(before)), date, expires: new Date(date.getTime() + span) };
+  return await changeVersion(out, signers, expires, async (next) => {
+    checkSigners(next, signers);
+    const file = await edit(next);
     if (file.keys) await signCurrent(out, file, signers);
     await writeVersion(out, file, signers);
     return file;

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { ifMissing, Refused, systemCode, UsageError } from "../core/errors.ts";
-import { writeAtomic } from "../files/files.ts";
+import { exists, writeAtomic } from "../files/files.ts";
 import { acquireLock } from "../files/lock.ts";
 import {
   armor,
@@ -115,15 +115,48 @@ export function openFolder(
   });
 }
 
-/** Sign and write VERSION: the signature first, so that no VERSION ever stands without a newer or its own. */
+/**
+ * Change the folder's VERSION under the lock.
+ * @param change gets it with its next DATE and EXPIRES, and writes what it makes of it.
+ * @param expires milliseconds; default: as long as the one before.
+ * @throws {UsageError} when there is none.
+ */
+export async function changeVersion(
+  out: string,
+  signers: readonly Signer[],
+  expires: number | undefined,
+  change: (next: VersionFile) => Promise<VersionFile>,
+): Promise<VersionFile> {
+  const missing = new UsageError(`${out} has no VERSION; make it with release pack`);
+  if (!(await exists(join(out, "VERSION")))) throw missing;
+  return await withLock(out, async () => {
+    const before = await readVersion(out, signers);
+    if (!before) throw missing;
+    const date = nextDate(before.date);
+    const { date: from, expires: to } = before;
+    const span = expires ?? (from && to ? to.getTime() - from.getTime() : defaultExpires);
+    return await change({ ...before, date, expires: new Date(date.getTime() + span) });
+  });
+}
+
+/**
+ * Sign and write VERSION: the signature first, so that no VERSION ever stands without a newer or its own.
+ * @param step the number of a set of keys, of which it is kept as the step that made it, written before it.
+ */
 export async function writeVersion(
   out: string,
   file: VersionFile,
   signers: readonly Signer[],
+  step?: number,
 ): Promise<void> {
   const data = Buffer.from(formatVersionFile(file));
-  await writeAtomic(join(out, "VERSION.sig"), await signWith(signers, data), { mode: 0o644 });
-  await writeAtomic(join(out, "VERSION"), data, { mode: 0o644 });
+  const signature = await signWith(signers, data);
+  if (step !== undefined) await mkdir(join(out, "keys"), { recursive: true });
+  const places = step === undefined ? ["VERSION"] : [`keys/${step}`, "VERSION"];
+  for (const place of places.map((each) => join(out, each))) {
+    await writeAtomic(`${place}.sig`, signature, { mode: 0o644 });
+    await writeAtomic(place, data, { mode: 0o644 });
+  }
 }
 
 /**

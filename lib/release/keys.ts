@@ -1,18 +1,18 @@
-import { mkdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ifMissing, messageOf, Refused, UsageError } from "../core/errors.ts";
-import { writeAtomic } from "../files/files.ts";
 import { fingerprintOf, normalFingerprint, readPublicKeys } from "../openpgp/keys.ts";
-import { nextKeySet } from "../web-folder/key-set.ts";
+import { nextKeySet, pinnedSet } from "../web-folder/key-set.ts";
+import { type KeyLines, parseVersionFile, type VersionFile } from "../web-folder/version-file.ts";
+import { signCurrent } from "./current.ts";
 import {
-  formatVersionFile,
-  type KeyLines,
-  parseVersionFile,
-  type VersionFile,
-} from "../web-folder/version-file.ts";
-import { signCurrent, spanOf } from "./current.ts";
-import { assertThere, nextDate, readVersion, withLock, writePublicKeys } from "./folder.ts";
-import { endOf, type Signer, signWith } from "./signer.ts";
+  assertThere,
+  changeVersion,
+  readVersion,
+  writePublicKeys,
+  writeVersion,
+} from "./folder.ts";
+import { endOf, type Signer } from "./signer.ts";
 
 /** `release keys`: the keys that VERSION names, and how they change. docs/signatures.md has the rules. */
 
@@ -71,16 +71,12 @@ export async function changeKeys(
   signers: readonly Signer[],
   expires?: number,
 ): Promise<VersionFile> {
-  return await withLock(out, async () => {
-    const before = await readVersion(out, signers);
-    if (!before) throw new UsageError(`${out} has no VERSION; make it with release pack`);
+  return await changeVersion(out, signers, expires, async (before) => {
     const all = "add" in change ? withSigner(signers, change.add) : signers;
-    const own = signers.map(({ fingerprint }) => fingerprint);
-    const keys = planKeys(before.keys, own, change);
-    const date = nextDate(before.date);
-    const span = expires ?? spanOf(before);
-    const file = { ...before, keys, date, expires: new Date(date.getTime() + span) };
-    checkAsClient(before, own, file, all);
+    const set = before.keys ?? pinnedSet(signers.map(({ fingerprint }) => fingerprint));
+    const keys = planKeys(set, change);
+    const file = { ...before, keys };
+    checkAsClient(set, file, all);
     const releasing = all.filter(({ fingerprint }) => keys.keys.includes(fingerprint));
     if (releasing.length === 0)
       throw new UsageError(
@@ -93,7 +89,7 @@ export async function changeKeys(
       { mayAdd: true },
     );
     await signCurrent(out, file, releasing);
-    await writeStep(out, keys.serial, file, all);
+    await writeVersion(out, file, all, keys.serial);
     return file;
   });
 }
@@ -105,19 +101,17 @@ function withSigner(signers: readonly Signer[], added: Signer): readonly Signer[
 
 /**
  * The key lines after a change. Pure.
- * @param own the keys that sign: those that clients have pinned, where VERSION names none yet.
+ * @param now the set of VERSION; where it names none yet, of the keys that sign, which clients have pinned.
  */
 function planKeys(
-  before: KeyLines | undefined,
-  own: readonly string[],
+  now: KeyLines,
   change: { add: { fingerprint: string }; root: boolean } | { retire: string },
 ): KeyLines {
-  const now = before ?? { serial: 0, keys: [...own], roots: [], revoked: [] };
   const next = { ...now, serial: now.serial + 1 };
   if ("add" in change) {
     const { fingerprint } = change.add;
     if (now.keys.includes(fingerprint) || now.roots.includes(fingerprint)) {
-      if (before) throw new UsageError(`the key ${fingerprint} is there already`);
+      if (now.serial > 0) throw new UsageError(`the key ${fingerprint} is there already`);
       throw new UsageError(`--key and the key to add are the same, ${fingerprint}`);
     }
     if (now.revoked.includes(fingerprint))
@@ -143,16 +137,10 @@ function planKeys(
 }
 
 /** What clients would refuse is not written. */
-function checkAsClient(
-  before: VersionFile,
-  own: readonly string[],
-  file: VersionFile,
-  signers: readonly Signer[],
-): void {
-  const set = before.keys ?? { serial: 0, keys: [...own], roots: [], revoked: [] };
+function checkAsClient(set: KeyLines, file: VersionFile, signers: readonly Signer[]): void {
   const signedBy = new Set(signers.map(({ fingerprint }) => fingerprint));
   try {
-    nextKeySet(set, { file, signedBy }, { app: before.app, name: `keys/${file.keys?.serial}` });
+    nextKeySet(set, { file, signedBy }, { app: file.app, name: `keys/${file.keys?.serial}` });
   } catch (error) {
     if (error instanceof Refused)
       throw new UsageError(`${messageOf(error)}; name the keys that must sign with --key`);
@@ -170,20 +158,4 @@ async function refuseOther(out: string, { serial, keys, roots }: KeyLines): Prom
   throw new Refused(
     `${path} is there, of a change that was broken off (${there?.keys.join(", ")}); repeat that one, or remove the file if it was never uploaded`,
   );
-}
-
-/** The step, and last the VERSION that leads to it: the same bytes, the same signatures. */
-async function writeStep(
-  out: string,
-  serial: number,
-  file: VersionFile,
-  signers: readonly Signer[],
-): Promise<void> {
-  const data = Buffer.from(formatVersionFile(file));
-  const signature = await signWith(signers, data);
-  await mkdir(join(out, "keys"), { recursive: true });
-  for (const place of [join(out, "keys", String(serial)), join(out, "VERSION")]) {
-    await writeAtomic(`${place}.sig`, signature, { mode: 0o644 });
-    await writeAtomic(place, data, { mode: 0o644 });
-  }
 }

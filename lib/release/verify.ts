@@ -82,8 +82,7 @@ async function findPin(
     const [key] = await readPublicKeys(await readFile(keyFile), keyFile);
     if (key) return fingerprintOf(key);
   }
-  const got = await folder.keys();
-  const keys = got === "unchanged" ? [] : got.keys;
+  const { keys } = await folder.keys();
   const name = folder.name("KEY.asc");
   if (keys.length === 0) throw new Refused(`${name} is not there; give --key-file`);
   const pin = await publishedPin(folder, keys);

@@ -1,7 +1,7 @@
 import { messageOf, Refused } from "../core/errors.ts";
+import { Mutex } from "../core/mutex.ts";
 import type { PublicKey } from "../openpgp/keys.ts";
 import type { VerifiedSignature } from "../openpgp/verify.ts";
-import type { TrustOptions } from "./first-use.ts";
 import {
   checkKeyLines,
   firstKeySet,
@@ -9,17 +9,21 @@ import {
   type KeyStep,
   maxSteps,
   nextKeySet,
-  pinnedSet,
   stepsAhead,
 } from "./key-set.ts";
 import { collectKeys } from "./key-sources.ts";
-import type { KeyStore } from "./key-store.ts";
-import { startTrust, type TrustContext, type TrustStart } from "./trust-start.ts";
+import { KeyStore } from "./key-store.ts";
+import {
+  startTrust,
+  type TrustContext,
+  type TrustOptions,
+  type TrustKnown,
+} from "./trust-start.ts";
 import { signersOf, verifyBytes } from "./verify.ts";
 import { parseVersionFile, type VersionFile } from "./version-file.ts";
 import type { UnverifiedVersion, WebFolder } from "./web-folder.ts";
 
-export { publishedPin, type TrustOptions } from "./first-use.ts";
+export { publishedPin, type TrustOptions } from "./trust-start.ts";
 export { checkGiven } from "./key-sources.ts";
 
 /**
@@ -27,39 +31,26 @@ export { checkGiven } from "./key-sources.ts";
  * saved when it is learnt, whatever becomes of the release: a revocation, and each new set of keys.
  */
 export class Trust {
-  /** Full fingerprints. */
-  readonly pins: readonly string[];
-  /** Short ids that were written, with what they stand for. */
-  readonly written: Readonly<Record<string, string>>;
   readonly #context: TrustContext;
   readonly #store: KeyStore;
+  readonly #known: TrustKnown;
   readonly #note: (line: string) => void;
-  #set: KeySet;
-  /** KEY.asc's ETag by web folder. */
-  #etags: Record<string, string>;
-  /** Keys that are, were or may become trusted, by fingerprint. */
-  #keys: Map<string, PublicKey>;
-  /** What else was shown: the key file's, and KEY.asc's of the web folders. */
-  #offered: PublicKey[];
   #isAsked = false;
   /** A web folder that could not be asked for its KEY.asc. */
   #failure: unknown;
-  /** Whether what is learnt may be saved: at a first use only once a release was accepted. */
-  #mayKeep: boolean;
   /** Several web folders are judged one after the other. */
-  #turn: Promise<unknown> = Promise.resolve();
+  readonly #turns = new Mutex();
 
-  private constructor(context: TrustContext, note: TrustOptions["note"], start: TrustStart) {
-    this.pins = start.pins;
-    this.written = start.written;
+  private constructor(
+    context: TrustContext,
+    store: KeyStore,
+    known: TrustKnown,
+    note: TrustOptions["note"],
+  ) {
     this.#context = context;
-    this.#store = start.store;
+    this.#store = store;
+    this.#known = known;
     this.#note = note;
-    this.#set = start.kept?.set ?? pinnedSet(start.pins);
-    this.#etags = start.kept?.etags ?? {};
-    this.#keys = start.keys;
-    this.#offered = [...start.offered];
-    this.#mayKeep = start.mayKeep;
   }
 
   /**
@@ -68,9 +59,21 @@ export class Trust {
    * @throws {UsageError} when the command line contradicts the pin.
    */
   static async open(context: TrustContext, options: TrustOptions): Promise<Trust> {
-    const trust = new Trust(context, options.note, await startTrust(context, options));
+    const store = new KeyStore(context.store);
+    const known = await startTrust(context, store, options);
+    const trust = new Trust(context, store, known, options.note);
     if (trust.foundSigners().length === 0) await trust.learn();
     return trust;
+  }
+
+  /** The pinned keys' full fingerprints. */
+  get pins(): readonly string[] {
+    return this.#known.pins;
+  }
+
+  /** Short ids that were written, with what they stand for. */
+  get written(): TrustKnown["written"] {
+    return this.#known.written;
   }
 
   /**
@@ -84,17 +87,17 @@ export class Trust {
     if (this.#failure !== undefined && !(this.#failure instanceof Refused)) throw this.#failure;
     const asked = this.#context.folders.map((folder) => folder.name("")).join(", ");
     throw new Refused(
-      `no key with the fingerprint ${this.#set.keys.join(" or ")} was found (asked: the gpg ring, KEY.asc in ${asked}); give it with --key-file`,
+      `no key with the fingerprint ${this.#known.set.keys.join(" or ")} was found (asked: the gpg ring, KEY.asc in ${asked}); give it with --key-file`,
     );
   }
 
   private foundSigners(): PublicKey[] {
-    const { keys, revoked } = this.#set;
+    const { keys, revoked } = this.#known.set;
     return this.known(keys.filter((key) => !revoked.includes(key)));
   }
 
   private known(fingerprints: Iterable<string>): PublicKey[] {
-    return [...fingerprints].flatMap((fingerprint) => this.#keys.get(fingerprint) ?? []);
+    return [...fingerprints].flatMap((fingerprint) => this.#known.keys.get(fingerprint) ?? []);
   }
 
   /**
@@ -106,11 +109,11 @@ export class Trust {
     folder: WebFolder,
     { file, data, signature }: UnverifiedVersion,
   ): Promise<VerifiedSignature | undefined> {
-    const verify = async () => {
+    return await this.#turns.run(async () => {
       await this.learn();
       const name = folder.name("VERSION");
       if (!signature) {
-        if (this.#set.serial === 0) return undefined;
+        if (this.#known.set.serial === 0) return undefined;
         throw new Refused(
           `${name}: VERSION.sig is missing; it was there before, so it is required`,
         );
@@ -118,25 +121,22 @@ export class Trust {
       await this.follow(folder, file);
       const sigName = folder.name("VERSION.sig");
       const verified = await verifyBytes(signature, data, this.signers, sigName);
-      checkKeyLines(this.#set, file, name);
+      checkKeyLines(this.#known.set, file, name);
       return verified;
-    };
-    const turn = this.#turn.then(verify);
-    this.#turn = turn.catch(() => undefined);
-    return await turn;
+    });
   }
 
   /** A release was accepted: what a first use has found counts from now on. */
   async accept(): Promise<void> {
-    this.#mayKeep = true;
+    this.#known.mayKeep = true;
     await this.keep();
   }
 
   private async keep(): Promise<void> {
-    if (!this.#mayKeep) return;
+    if (!this.#known.mayKeep) return;
     // first the keys: the set must not name any that are not there
-    await this.#store.keepKeys([...this.#keys.values()]);
-    await this.#store.keepSet({ pins: this.pins, set: this.#set, etags: this.#etags });
+    await this.#store.keepKeys([...this.#known.keys.values()]);
+    await this.#store.keepSet({ pins: this.pins, set: this.#known.set, etags: this.#known.etags });
   }
 
   /** Look at each web folder's KEY.asc once, if it changed, for what it tells of the keys that are known. */
@@ -144,8 +144,10 @@ export class Trust {
     if (this.#isAsked) return;
     this.#isAsked = true;
     const { folders } = this.#context;
-    await Promise.all(folders.map((folder) => this.readOffered(folder, this.#etags[folder.url])));
-    await this.collect([...this.pins, ...this.#set.keys, ...this.#set.roots]);
+    await Promise.all(
+      folders.map((folder) => this.readOffered(folder, this.#known.etags[folder.url])),
+    );
+    await this.collect([...this.pins, ...this.#known.set.keys, ...this.#known.set.roots]);
     await this.keep();
   }
 
@@ -153,9 +155,9 @@ export class Trust {
     try {
       const got = await folder.keys(etag);
       if (got === "unchanged") return;
-      this.#offered.push(...got.keys);
-      const { [folder.url]: _, ...others } = this.#etags;
-      this.#etags = got.etag === undefined ? others : { ...others, [folder.url]: got.etag };
+      this.#known.offered.push(...got.keys);
+      const { [folder.url]: _, ...others } = this.#known.etags;
+      this.#known.etags = got.etag === undefined ? others : { ...others, [folder.url]: got.etag };
     } catch (error) {
       this.#failure = error;
       this.#note(`${messageOf(error)}; going on without it`);
@@ -173,22 +175,22 @@ export class Trust {
       return step;
     };
     const context = (n: number) => ({ app, name: folder.name(`keys/${n}`) });
-    if (this.#set.serial === 0)
-      for (let n = serial; n > 0 && n > serial - maxSteps && this.#set.serial === 0; n--) {
+    if (this.#known.set.serial === 0)
+      for (let n = serial; n > 0 && n > serial - maxSteps && this.#known.set.serial === 0; n--) {
         const step = await signedBy(await read(n), this.known(this.pins));
         const first = firstKeySet(this.pins, n, step, context(n));
         if (first) await this.goTo(first);
       }
-    for (let left = stepsAhead(this.#set, file, folder.name("VERSION")); left > 0; left--) {
-      const n = this.#set.serial + 1;
+    for (let left = stepsAhead(this.#known.set, file, folder.name("VERSION")); left > 0; left--) {
+      const n = this.#known.set.serial + 1;
       const step = await read(n);
       const signed = await signedBy(step, await this.judges(folder, step));
-      await this.goTo(nextKeySet(this.#set, signed, context(n)));
+      await this.goTo(nextKeySet(this.#known.set, signed, context(n)));
     }
   }
 
   private async goTo(set: KeySet): Promise<void> {
-    this.#set = set;
+    this.#known.set = set;
     const { serial, keys, roots } = set;
     await this.collect([...keys, ...roots]);
     await this.keep();
@@ -198,18 +200,18 @@ export class Trust {
 
   /** Take what was shown of these keys, and of those that are known. */
   private async collect(wanted: readonly string[]): Promise<void> {
-    const copies = [...this.#keys.values(), ...this.#offered];
-    this.#keys = await collectKeys([...this.#keys.keys(), ...wanted], copies);
+    const copies = [...this.#known.keys.values(), ...this.#known.offered];
+    this.#known.keys = await collectKeys([...this.#known.keys.keys(), ...wanted], copies);
   }
 
   /** The keys that may have signed a step: those that are trusted, and those that it names. */
   private async judges(folder: WebFolder, { file }: ReadStep): Promise<PublicKey[]> {
     const named = [...(file.keys?.keys ?? []), ...(file.keys?.roots ?? [])];
-    const wanted = [...this.#set.keys, ...this.#set.roots, ...named];
-    const find = () => collectKeys(wanted, [...this.#keys.values(), ...this.#offered]);
+    const wanted = [...this.#known.set.keys, ...this.#known.set.roots, ...named];
+    const find = () => collectKeys(wanted, [...this.#known.keys.values(), ...this.#known.offered]);
     let found = await find();
     // KEY.asc may be as it was when only other keys of it were of interest
-    if (wanted.some((each) => !found.has(each)) && this.#etags[folder.url] !== undefined) {
+    if (wanted.some((each) => !found.has(each)) && this.#known.etags[folder.url] !== undefined) {
       await this.readOffered(folder);
       found = await find();
     }

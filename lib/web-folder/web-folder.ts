@@ -129,6 +129,8 @@ export class WebFolder {
   }
 
   /** The keys in the folder's KEY.asc, none when there is no such file; unless it is as it was when it had this ETag. */
+  async keys(): Promise<{ keys: PublicKey[]; etag?: string }>;
+  async keys(etag: string | undefined): Promise<{ keys: PublicKey[]; etag?: string } | "unchanged">;
   async keys(etag?: string): Promise<{ keys: PublicKey[]; etag?: string } | "unchanged"> {
     const got = await this.small("KEY.asc", 1024 * 1024, etag);
     if (!got) return { keys: [] };
