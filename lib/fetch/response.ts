@@ -87,10 +87,11 @@ export function acceptAnswer(
     );
   const length = headerNumber(headers["content-length"]);
   if (status === 206) {
-    const range = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(headers["content-range"] ?? "");
-    const total = Number(range?.[3]);
+    const { start, total } = rangeOf(headers);
     const wrong =
-      Number(range?.[1]) !== file.size || (resume?.total !== undefined && total !== resume.total);
+      start !== file.size ||
+      (resume?.total !== undefined && total !== resume.total) ||
+      isPacked(headers);
     if (wrong) startOver("the server sent another range than the one asked for");
     // a server that does not know If-Range sends the rest of whatever is there now
     const { ifRange } = resume as Validator;
@@ -102,6 +103,18 @@ export function acceptAnswer(
   const whole = status === 206 ? file.size + (length ?? 0) : length;
   if (whole !== undefined && whole > (request.maxSize ?? Number.POSITIVE_INFINITY))
     refuse(tooLarge(request.maxSize ?? 0));
+}
+
+/** Where the bytes of a 206 begin, and how many the whole file has; undefined where the server does not say. */
+function rangeOf(headers: SendResponse["headers"]): { start?: number; total?: number } {
+  const [, start, total] = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(headers["content-range"] ?? "") ?? [];
+  if (start === undefined) return {};
+  return { start: Number(start), ...(total === "*" ? {} : { total: Number(total) }) };
+}
+
+/** Whether a Content-Encoding stands between the bytes that come and those of the file. */
+function isPacked(headers: SendResponse["headers"]): boolean {
+  return !["identity", ""].includes((headers["content-encoding"] ?? "").toLowerCase().trim());
 }
 
 function nameOf({ name, url }: FetchRequest): string {
@@ -122,16 +135,18 @@ function isHtmlInstead(contentType: string | undefined, request: FetchRequest): 
  */
 export async function receive(
   request: FetchRequest,
-  { headers, body }: SendResponse,
+  { status, headers, body }: SendResponse,
   file: PartialFile,
   onBytes: (count: number) => void,
 ): Promise<void> {
   const length = headerNumber(headers["content-length"]);
-  const unpack = await unpackerFor(headers["content-encoding"], nameOf(request)).catch((error) => {
+  const unpack = await unpackerFor(headers, nameOf(request)).catch((error) => {
     body.on("error", () => {}).destroy();
     throw error;
   });
-  const total = length === undefined || unpack ? undefined : file.size + length;
+  // a server may send less than the range that it was asked for
+  const whole = status === 206 ? rangeOf(headers).total : length;
+  const total = unpack ? undefined : whole;
   const limit = request.maxSize ?? Number.POSITIVE_INFINITY;
   let received = 0;
   async function* wire() {
@@ -151,16 +166,17 @@ export async function receive(
     throw cutOff(error, length, received);
   }
   if (length !== undefined && received !== length) throw cutOff(undefined, length, received);
+  if (total !== undefined && file.size !== total) throw cutOff(undefined, total, file.size);
 }
 
 /**
  * What undoes a Content-Encoding. We ask for none; a server that packs all the same is undone, except where the name
  * says that the packed bytes are the file (servers send .tar.gz as `Content-Encoding: gzip`).
  */
-async function unpackerFor(header: string | undefined, name: string) {
-  const encoding = (header ?? "identity").toLowerCase().trim();
+async function unpackerFor(headers: SendResponse["headers"], name: string) {
   const packedName = /\.(?:t?gz|gzip|br|zz|z|zst|tbz2?|bz2|xz)$/i.test(name);
-  if (encoding === "identity" || encoding === "" || packedName) return undefined;
+  if (!isPacked(headers) || packedName) return undefined;
+  const encoding = headers["content-encoding"]?.toLowerCase().trim();
   const { createBrotliDecompress, createGunzip, createInflate } = await import("node:zlib");
   if (encoding === "gzip" || encoding === "x-gzip") return createGunzip();
   if (encoding === "deflate") return createInflate();
@@ -201,8 +217,7 @@ export function aboutContent({ headers }: SendResponse): { etag?: string; modifi
 
 /** What If-Range may carry: a strong ETag; else a date that is old enough to be strong (RFC 9110, 8.8.2.2). */
 function validatorOf(headers: SendResponse["headers"]): Validator | undefined {
-  if (headers["content-encoding"] !== undefined && headers["content-encoding"] !== "identity")
-    return undefined;
+  if (isPacked(headers)) return undefined;
   const length = headerNumber(headers["content-length"]);
   const size = length === undefined ? {} : { total: length };
   const { etag, date } = headers;
