@@ -1,5 +1,6 @@
 import {
   closeSync,
+  constants,
   fchmodSync,
   fstatSync,
   ftruncateSync,
@@ -65,16 +66,17 @@ export async function acquireLock(
 async function openFile(path: string, secluded: boolean): Promise<number> {
   try {
     await makeFolder(dirname(path));
-    // what it leads to is not ours to write to: a stranger's repository can have links
-    if (lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink())
-      throw new Failure(`${path} is a link; remove it`);
-    const fd = openSync(path, "a+", secluded ? 0o600 : 0o644);
+    // what a link leads to is not ours to write to: a stranger's repository can have one there
+    const { O_RDWR, O_APPEND, O_CREAT, O_NOFOLLOW } = constants;
+    const flags = O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW;
+    const fd = openSync(path, flags, secluded ? 0o600 : 0o644);
     // it may be there since a version that let others read it
     if (secluded && fstatSync(fd).mode & 0o077) fchmodSync(fd, 0o600);
     return fd;
   } catch (error) {
     const code = systemCode(error);
     if (code === undefined) throw error;
+    if (code === "ELOOP") throw new Failure(`${path} is a link; remove it`);
     throw new Failure(
       `${path} cannot be written: ${code}; whose is the folder, and is there room?`,
     );

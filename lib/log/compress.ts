@@ -1,3 +1,4 @@
+import { constants } from "node:fs";
 import { type FileHandle, lstat, open, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { pipeline } from "node:stream/promises";
@@ -70,7 +71,9 @@ async function compress(part: string, report: RotateReport): Promise<void> {
   let from: FileHandle | undefined;
   let to: FileHandle | undefined;
   try {
-    from = await open(part, "r");
+    // somebody may put a link or a pipe in its place while we look
+    const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants;
+    from = await open(part, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
     const { mode, uid, gid, size, atime, mtime } = await from.stat();
     to = await open(temporary, "wx", mode & 0o777);
     await pack(from, to);
@@ -150,9 +153,9 @@ async function prune(file: string, options: TidyOptions, report: RotateReport): 
   }
 }
 
-// F_SETLEASE is 1024, F_RDLCK 0, F_WRLCK 1 and EAGAIN 11 on every Linux; the lease ends with perl
+// O_NONBLOCK is 2048, F_SETLEASE 1024, F_RDLCK 0, F_WRLCK 1 and EAGAIN 11 on every Linux; the lease ends with perl
 const askForLeases =
-  'my $type = 0 + shift; for (@ARGV) { my $f; print open($f, "<", $_) && fcntl($f, 1024, $type) ? "free\n" : $! == 11 ? "in use\n" : "unknown\n" }';
+  'my $type = 0 + shift; for (@ARGV) { my $f; print sysopen($f, $_, 2048) && fcntl($f, 1024, $type) ? "free\n" : $! == 11 ? "in use\n" : "unknown\n" }';
 
 /** A file whose users cannot be told is taken as finished when it was not written to for so long, in milliseconds. */
 const quietTime = 3_600_000;

@@ -48,12 +48,13 @@ export function compareParts(a: LogPart, b: LogPart): number {
   return a.stamp === b.stamp ? a.number - b.number : a.stamp < b.stamp ? -1 : 1;
 }
 
-/** The parts of a log that are there now, the oldest first. */
+/** The parts of a log that are there now, the oldest first. What is not a plain file is none: a pipe, a link. */
 export async function listParts(file: string): Promise<LogPart[]> {
   const names = async () => {
     try {
-      return (await readdir(dirname(file)))
-        .filter((name) => name.startsWith(basename(file)))
+      return (await readdir(dirname(file), { withFileTypes: true }))
+        .filter((entry) => entry.isFile() && entry.name.startsWith(basename(file)))
+        .map(({ name }) => name)
         .sort();
     } catch (error) {
       if (systemCode(error) === "ENOENT") return [];

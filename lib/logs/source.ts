@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { systemCode } from "../core/errors.ts";
 import { type LogPart, listParts, statIfThere } from "../log/parts.ts";
 
@@ -73,10 +73,10 @@ export async function openLogFiles(file: string): Promise<LogFiles> {
   }
 }
 
-/** Open a file for reading; undefined when there is none. */
+/** Open a file for reading; undefined when there is none. A pipe in its place is not waited for. */
 export function openIfThere(path: string): number | undefined {
   try {
-    return openSync(path, "r");
+    return openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     if (systemCode(error) === "ENOENT") return undefined;
     throw error;

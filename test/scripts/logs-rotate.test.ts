@@ -16,7 +16,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { contentOf } from "../helpers/log-content.ts";
 import { runAt, runLines, sampleRun } from "../helpers/log-samples.ts";
-import { runScript } from "../helpers/run.ts";
+import { runCommand, runScript } from "../helpers/run.ts";
 import { needsRoot, testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
 
@@ -193,6 +193,29 @@ test("a link in the log's place is refused", async () => {
   await symlink(join(dir, "target"), join(dir, "logs.txt"));
   await runScript("logs", ["rotate", dir, "--max-size", "1"], { expect: 4 });
   assert.is(await readFile(join(dir, "target"), "utf8"), line("one"));
+});
+
+test("a pipe or a link in the place of a part or of the log is neither waited for nor read", async () => {
+  // root rotates the logs of others, who can put there what they like
+  const secret = join(tempDir(), "secret");
+  await writeFile(secret, line("secret"));
+  const dir = await folderWith({ "logs.txt": line("a"), "logs.txt.20261101T000000Z": line("b") });
+  const [pipe, link] = ["logs.txt.20261102T000000Z", "logs.txt.20261103T000000Z"];
+  await runCommand(["mkfifo", join(dir, pipe)], { expect: 0 });
+  await symlink(secret, join(dir, link));
+  const old = new Date("2026-11-02");
+  for (const path of [join(dir, pipe), secret]) await utimes(path, old, old);
+  await rotate(dir, "--max-size", "1");
+  const parts = await partsIn(dir);
+  assert.is(parts.filter((name) => name.endsWith(".gz")).length, 2);
+  assert.equal(
+    parts.filter((name) => name === pipe || name === link),
+    [pipe, link],
+  );
+  const { stdout } = await runScript("logs", [dir, "--grep", "."], { expect: 0 });
+  assert.not.match(stdout, /secret/);
+  await runCommand(["mkfifo", join(dir, "logs.txt")], { expect: 0 });
+  assert.match((await runScript("logs", [dir, "--grep", "."], { expect: 0 })).stdout, /\| a\n/);
 });
 
 test("--json tells for each folder what was done", async () => {
