@@ -21,19 +21,16 @@ export class Scheduler {
   readonly #parts: SchedulerParts;
   /** What runs and waits: others only look at it. */
   readonly queue = new Queue<Entry>();
+  /** The server ends: nothing more is started. */
+  draining = false;
   /** Runs that waited and are being cancelled. */
   readonly #cancelling = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
-  #draining = false;
   /** Called when nothing runs any more. */
   #onIdle = () => {};
 
   constructor(parts: SchedulerParts) {
     this.#parts = parts;
-  }
-
-  get draining(): boolean {
-    return this.#draining;
   }
 
   /**
@@ -87,7 +84,7 @@ export class Scheduler {
 
   /** Start whatever may run now. */
   schedule(): void {
-    if (this.#draining) return;
+    if (this.draining) return;
     const { concurrency, repos } = this.#parts.settings.config;
     for (;;) {
       const entry = this.queue.next(concurrency, Date.now(), (repo) => repos.has(repo));
@@ -104,11 +101,8 @@ export class Scheduler {
   private follow(entry: Entry, attempt: Promise<Result>): void {
     attempt
       .then((result) => {
-        if ("ended" in result) {
-          this.#parts.onEnded(entry, result.ended);
-          this.queue.finish(entry);
-        } else if ("left" in result) this.queue.finish(entry);
-        else this.supersede(this.queue.finish(entry, result));
+        if ("ended" in result) this.#parts.onEnded(entry, result.ended);
+        this.supersede(this.queue.finish(entry, "notBefore" in result ? result : undefined));
         this.schedule();
         if (this.queue.running === 0) this.#onIdle();
       })
@@ -139,7 +133,7 @@ export class Scheduler {
 
   /** Start nothing more; resolves when the runs under way have ended, or were left or ended after `patience` ms. */
   async drain(patience: number): Promise<void> {
-    this.#draining = true;
+    this.draining = true;
     clearTimeout(this.#timer);
     const timer = setTimeout(() => void this.#parts.executor.leaveAll(), patience);
     await new Promise<void>((resolve) => {
@@ -151,7 +145,7 @@ export class Scheduler {
 
   /** End what is under way at once; it runs again at the next start. */
   endRuns(): void {
-    this.#draining = true;
+    this.draining = true;
     this.#parts.executor.stopAll();
   }
 }
