@@ -12,7 +12,7 @@ import { needsNats, startBusProxy } from "../helpers/nats.ts";
 import { makeRepo } from "../helpers/repos.ts";
 import { runCommand, scriptArgv } from "../helpers/run.ts";
 import { testUnless } from "../helpers/skip.ts";
-import { fakeSlave } from "../helpers/slaves.ts";
+import { fakeSlave, knowSite } from "../helpers/slaves.ts";
 import { waitFor } from "../helpers/wait.ts";
 
 const test = suite("builders");
@@ -192,7 +192,10 @@ wait`,
       },
     });
     await tagged.tag("v1");
-    for (const builder of [ours, hung]) await tagged.checkout(join(dir, builder, "tagged"));
+    for (const builder of [ours, hung]) {
+      await tagged.checkout(join(dir, builder, "tagged"));
+      await knowSite(join(dir, builder));
+    }
     const [one, two] = [await start(ours), await start(hung)];
     const seen = async (line: string) =>
       await waitFor(async () => (await events()).includes(line), { what: line });
