@@ -17,7 +17,7 @@ import { $, type CommandOptions, type Shell } from "../exec/exec.ts";
 import { as, isRoot, lookUpUser } from "../exec/users.ts";
 import { readIfThere, removeStaleTemporaries, writeAtomic } from "../files/files.ts";
 import { inRoot, refuseOutside } from "./machine.ts";
-import { octal, type OwnedPath, type Step, type StepState } from "./step.ts";
+import { octal, type OwnedPath, type Step, type StepState, type Undo } from "./step.ts";
 
 /**
  * Steps that are a folder or a file, and those that remove one: what is gone already is ready, so that a removal that was
@@ -66,23 +66,54 @@ export function folder(options: OwnedPath & { holds?: "data" | "others" | undefi
   };
 }
 
-/** @param once a person's own file from then on, which is never overwritten. */
-export function file(options: OwnedPath & { text: string; once?: boolean | undefined }): Step {
-  const { path, text, once = false, why } = options;
+/** What a file should hold. */
+interface Content {
+  what: string;
+  /** Told what it holds now; undefined: it is not there. The same text: nothing to do. */
+  wanted: (now: string | undefined, root: string) => string | Promise<string>;
+  /** How a look names another text; default: `replace`. */
+  differs?: StepState;
+  undo?: Undo | undefined;
+}
+
+/** A file by what it should hold. @param again the same step for an owner who is there at the first boot only */
+export function content<Options extends OwnedPath>(
+  options: Options,
+  again: (options: Options) => Step,
+  { what, wanted, differs = "replace", undo }: Content,
+): Step {
+  const { path, why } = options;
   return {
-    what: `file ${owned(options)}`,
-    ...{ path, why },
+    ...{ what, path, why, undo },
     async look(root) {
-      const here = await inRoot(root, path);
+      const here = await targetOf(root, options);
       const state = await stateOf(here, options);
       const now = state === "make" ? undefined : await readOwn(here, options);
       if (now === undefined) return "make";
-      if (once) return "ready";
-      return now === text ? state : "replace";
+      if (now === (await wanted(now, root))) return state;
+      return now === "" ? "make" : differs;
     },
-    perform: async (root) => await write(await inRoot(root, path), text, options),
-    underRoot: () => withOwnerLine(options, "z", file),
+    async perform(root) {
+      const here = await targetOf(root, options);
+      await write(here, await wanted(await readOwn(here, options), root), options);
+    },
+    underRoot: () => withOwnerLine(options, "z", again),
+  };
+}
+
+/** @param once a person's own file from then on, which is never overwritten. */
+export function file(options: OwnedPath & { text: string; once?: boolean | undefined }): Step {
+  const { path, text, once = false } = options;
+  const step = content(options, file, {
+    what: `file ${owned(options)}`,
+    wanted: (now) => (once ? (now ?? text) : text),
     undo: { step: fileRemoved(path), data: once },
+  });
+  if (!once) return step;
+  return {
+    ...step,
+    // its mode is a person's, too
+    look: async (root) => ((await step.look(root)) === "make" ? "make" : "ready"),
   };
 }
 
@@ -98,38 +129,25 @@ export function edit(
     back?: { change: (text: string) => string; what: string } | undefined;
   },
 ): Step {
-  const { path, change, what, back, why } = options;
-  return {
+  const { path, change, what, back } = options;
+  return content(options, edit, {
     what: `${what} in ${path}`,
-    ...{ path, why },
-    async look(root) {
-      const here = await targetOf(root, options);
-      const state = await stateOf(here, options);
-      const text = await readOwn(here, options);
-      return text === undefined || text !== change(text) ? "make" : state;
-    },
-    async perform(root) {
-      const here = await targetOf(root, options);
-      await write(here, change((await readOwn(here, options)) ?? ""), options);
-    },
-    underRoot: () => withOwnerLine(options, "z", edit),
-    undo: back && { step: withoutEntry(options, back) },
-  };
+    wanted: (now = "") => change(now),
+    differs: "make",
+    undo: back && { step: withoutEntry({ ...options, ...back }) },
+  });
 }
 
 /** The edit taken back; a file that is not there has no entry. */
-function withoutEntry(
-  options: OwnedPath,
-  { change, what }: { change: (text: string) => string; what: string },
-): Step {
+function withoutEntry(options: Parameters<typeof edit>[0]): Step {
+  const step = edit({ ...options, back: undefined, why: "it is not wanted any more" });
   return {
-    ...edit({ ...options, change, what, back: undefined, why: "it is not wanted any more" }),
+    ...step,
     async look(root) {
       const text = await readOwn(await targetOf(root, options), options);
-      return text === undefined || text === change(text) ? "ready" : "remove";
+      return text === undefined || text === options.change(text) ? "ready" : "remove";
     },
-    underRoot: () => [withoutEntry(options, { change, what })],
-    undo: undefined,
+    underRoot: () => [withoutEntry(options)],
   };
 }
 
@@ -283,7 +301,7 @@ export async function write(
   await give(path, owner);
 }
 
-/** Where a text is that is added to: a link of root's to a file, such as one in a repository, stays. */
+/** Where the text is: a link of root's to a file, such as one in a repository, stays. */
 async function targetOf(root: string, { path, asOwner }: OwnedPath): Promise<string> {
   const here = await inRoot(root, path);
   const isLink = !asOwner && (await lstat(here).catch(() => undefined))?.isSymbolicLink();

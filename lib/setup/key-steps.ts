@@ -8,19 +8,17 @@ import { Failure, Refused } from "../core/errors.ts";
 import { $, type Shell } from "../exec/exec.ts";
 import { as, lookUpUser } from "../exec/users.ts";
 import { gitIn } from "../git/git.ts";
-import {
-  fileRemoved,
-  find,
-  inHomeOf,
-  owned,
-  stateOf,
-  treeRemoved,
-  withOwnerLine,
-  write,
-} from "./file-steps.ts";
+import { content, fileRemoved, inHomeOf, owned, treeRemoved, write } from "./file-steps.ts";
 import { cloneHint, hostName } from "./forge.ts";
 import { inRoot } from "./machine.ts";
-import { commandLine, type OwnedPath, places, type Step, type StepState } from "./step.ts";
+import {
+  commandLine,
+  type OwnedPath,
+  places,
+  type Step,
+  type StepState,
+  type Undo,
+} from "./step.ts";
 
 /** Secrets and keys, each made once, and what an account's user gets with them: a checkout, an app's first install. */
 
@@ -29,22 +27,40 @@ import { commandLine, type OwnedPath, places, type Step, type StepState } from "
  * @param from a file that has it already.
  */
 export function secret(options: OwnedPath & { from?: string | undefined }): Step {
-  const make = () => `${randomBytes(32).toString("hex")}\n`;
-  const step = madeOnce({ ...options, kind: "secret", make });
-  return { ...step, underRoot: () => withOwnerLine(options, "z", secret) };
+  const { from } = options;
+  let fresh: string | undefined;
+  const wanted = async (now: string | undefined) => {
+    if (from !== undefined) {
+      const given = await readSecretFile(from);
+      // line ends that editors add do not count
+      return now?.trimEnd() === given.trimEnd() ? now : `${given}\n`;
+    }
+    if (now) return now;
+    fresh = randomBytes(32).toString("hex");
+    return `${fresh}\n`;
+  };
+  const step = content(options, secret, { ...madeOnce("secret", options), wanted });
+  return {
+    ...step,
+    async perform(root) {
+      await step.perform(root);
+      return fresh === undefined ? {} : { secret: fresh };
+    },
+  };
 }
 
 /** A private Ed25519 key in PEM, as `server-update keygen` makes one. */
 export function signingKey(options: OwnedPath): Step {
   const make = () =>
     generateKeyPairSync("ed25519").privateKey.export({ type: "pkcs8", format: "pem" }) as string;
-  return madeOnce({ ...options, kind: "key", make });
+  const wanted = (now?: string) => now || make();
+  return content(options, signingKey, { ...madeOnce("key", options), wanted });
 }
 
 /** The seed of a NATS user: how a bus knows this machine. */
 export function busSeed(options: OwnedPath): Step {
-  const step = madeOnce({ ...options, kind: "seed", make: () => `${newSeed()}\n` });
-  return { ...step, underRoot: () => withOwnerLine(options, "z", busSeed) };
+  const wanted = (now?: string) => now || `${newSeed()}\n`;
+  return content(options, busSeed, { ...madeOnce("seed", options), wanted });
 }
 
 /** The public half of a private key, as one word. */
@@ -59,50 +75,14 @@ export function publicKey(options: OwnedPath & { of: string }): Step {
       throw new Failure(`${file} is not a private key; move it away, and run setup again`);
     }
   };
-  return madeOnce({ ...options, kind: "public key", make });
-}
-
-interface MadeOnce extends OwnedPath {
-  kind: string;
-  make: (root: string) => string | Promise<string>;
-  from?: string | undefined;
+  const wanted = (now: string | undefined, root: string) => now || make(root);
+  return content(options, publicKey, { ...madeOnce("public key", options), wanted });
 }
 
 /** A file whose text comes to be when it is missing or empty, and stays from then on. */
-function madeOnce(options: MadeOnce): Step {
-  const { path, kind, make, from, why } = options;
-  return {
-    what: `${kind} ${owned(options)}`,
-    ...{ path, why },
-    async look(root) {
-      const here = await inRoot(root, path);
-      const state = await stateOf(here, options);
-      if (state === "make" || (await find(here, options))?.isEmpty) return "make";
-      return from === undefined || (await sameText(from, here)) ? state : "replace";
-    },
-    async perform(root) {
-      const here = await inRoot(root, path);
-      const found = await find(here, options);
-      const isNew = from === undefined && (!found || found.isEmpty);
-      const text =
-        from !== undefined
-          ? `${await readSecretFile(from)}\n`
-          : isNew
-            ? await make(root)
-            : // its text stays: its mode or owner is wrong
-              await readFile(here, "utf8");
-      await write(here, text, options);
-      return isNew && kind === "secret" ? { secret: text.trim() } : {};
-    },
-    underRoot: () => [madeOnce(options)],
-    undo: { step: fileRemoved(path), data: true },
-  };
-}
-
-/** Line ends that editors add do not count. */
-async function sameText(one: string, other: string): Promise<boolean> {
-  const [a, b] = await Promise.all([one, other].map((each) => readFile(each, "utf8")));
-  return a?.trimEnd() === b?.trimEnd();
+function madeOnce(kind: string, options: OwnedPath) {
+  const undo: Undo = { step: fileRemoved(options.path), data: true };
+  return { what: `${kind} ${owned(options)}`, undo };
 }
 
 export interface InHome {

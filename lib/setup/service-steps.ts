@@ -1,10 +1,9 @@
-import { createHash } from "node:crypto";
 import { lstat, readFile, readlink, rename, rm, stat, symlink } from "node:fs/promises";
 import { join } from "node:path";
 import { Failure, Refused, UsageError } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
 import { temporaryBeside } from "../files/files.ts";
-import { file, fileRemoved, folder, makeParent, stateOf, write } from "./file-steps.ts";
+import { content, file, fileRemoved, folder, makeParent } from "./file-steps.ts";
 import { inRoot, isOurScript, systemctl } from "./machine.ts";
 import { commandLine, type Facts, type OwnedPath, places, type Step } from "./step.ts";
 import { templates } from "./templates.ts";
@@ -81,21 +80,13 @@ export function renewed(
 }
 
 /** A script's file, the same as another. */
-export function copy(options: OwnedPath & { from: string }): Step {
-  const { path, from, why } = options;
-  return {
+function copy(options: OwnedPath & { from: string }): Step {
+  const { path, from } = options;
+  return content(options, copy, {
     what: `script ${path}`,
-    ...{ path, why },
-    async look(root) {
-      const here = await inRoot(root, path);
-      const state = await stateOf(here, options);
-      if (state === "make") return "make";
-      return (await sumOf(from)) === (await sumOf(here)) ? state : "replace";
-    },
-    perform: async (root) => await write(await inRoot(root, path), await readFile(from), options),
-    underRoot: () => [copy(options)],
+    wanted: () => readFile(from, "utf8"),
     undo: { step: fileRemoved(path) },
-  };
+  });
 }
 
 /** A link to one of our scripts. Another link or copy of a script of ours gives way to it. */
@@ -126,12 +117,6 @@ export function link(options: { path: string; to: string; why: string }): Step {
     underRoot: () => [link(options)],
     undo: { step: fileRemoved(path, { ifLinkTo: to }) },
   };
-}
-
-async function sumOf(path: string): Promise<string> {
-  return createHash("sha256")
-    .update(await readFile(path))
-    .digest("hex");
 }
 
 /** Units on disk that systemd has not read. */
