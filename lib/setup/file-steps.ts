@@ -1,4 +1,3 @@
-import type { Buffer } from "node:buffer";
 import {
   chmod,
   lchown,
@@ -73,6 +72,8 @@ interface Content {
   wanted: (now: string | undefined, root: string) => string | Promise<string>;
   /** How a look names another text; default: `replace`. */
   differs?: StepState;
+  /** A link of root's to a file, such as one in a repository, stays. */
+  keepsLink?: boolean;
   undo?: Undo | undefined;
 }
 
@@ -80,13 +81,14 @@ interface Content {
 export function content<Options extends OwnedPath>(
   options: Options,
   again: (options: Options) => Step,
-  { what, wanted, differs = "replace", undo }: Content,
+  { what, wanted, differs = "replace", keepsLink = false, undo }: Content,
 ): Step {
   const { path, why } = options;
+  const placeIn = (root: string) => (keepsLink ? targetOf : inRoot)(root, path);
   return {
     ...{ what, path, why, undo },
     async look(root) {
-      const here = await targetOf(root, options);
+      const here = await placeIn(root);
       const state = await stateOf(here, options);
       const now = state === "make" ? undefined : await readOwn(here, options);
       if (now === undefined) return "make";
@@ -94,7 +96,7 @@ export function content<Options extends OwnedPath>(
       return now === "" ? "make" : differs;
     },
     async perform(root) {
-      const here = await targetOf(root, options);
+      const here = await placeIn(root);
       await write(here, await wanted(await readOwn(here, options), root), options);
     },
     underRoot: () => withOwnerLine(options, "z", again),
@@ -129,11 +131,12 @@ export function edit(
     back?: { change: (text: string) => string; what: string } | undefined;
   },
 ): Step {
-  const { path, change, what, back } = options;
+  const { path, asOwner, change, what, back } = options;
   return content(options, edit, {
     what: `${what} in ${path}`,
     wanted: (now = "") => change(now),
     differs: "make",
+    keepsLink: !asOwner,
     undo: back && { step: withoutEntry({ ...options, ...back }) },
   });
 }
@@ -144,7 +147,7 @@ function withoutEntry(options: Parameters<typeof edit>[0]): Step {
   return {
     ...step,
     async look(root) {
-      const text = await readOwn(await targetOf(root, options), options);
+      const text = await readOwn(await targetOf(root, options.path), options);
       return text === undefined || text === options.change(text) ? "ready" : "remove";
     },
     underRoot: () => [withoutEntry(options)],
@@ -246,7 +249,7 @@ export function data(step: Step): Step {
 }
 
 /** What is at a path, and whether its mode and owner are right. */
-export async function find(path: string, { mode, owner }: OwnedPath) {
+async function find(path: string, { mode, owner }: OwnedPath) {
   const found = await lstat(path).catch(() => undefined);
   if (!found) return undefined;
   // under another root, and for ordinary users, owners are not ours to set
@@ -255,11 +258,11 @@ export async function find(path: string, { mode, owner }: OwnedPath) {
   const isForeign = wanted !== undefined && wanted.uid !== found.uid;
   const isRight = (found.mode & 0o7777) === mode && !isForeign;
   const state = isRight ? ("ready" as const) : ("fix" as const);
-  return { isFolder: found.isDirectory(), isEmpty: found.size === 0, isForeign, state };
+  return { isFolder: found.isDirectory(), isForeign, state };
 }
 
 /** Whether a file is there and its mode and owner are right. @throws {Refused} when a folder is in its place. */
-export async function stateOf(path: string, options: OwnedPath): Promise<StepState> {
+async function stateOf(path: string, options: OwnedPath): Promise<StepState> {
   const found = await find(path, options);
   if (found?.isFolder) throw new Refused(`${path} is there and is a folder; move it away`);
   return found?.state ?? "make";
@@ -285,9 +288,10 @@ export async function readOwn(
   return ok ? stdout : undefined;
 }
 
+/** A text in its place in one step, with its mode and owner; in a home it is written as its user. */
 export async function write(
   path: string,
-  data: string | Buffer,
+  data: string,
   { mode, owner, asOwner }: OwnedPath,
 ): Promise<void> {
   if (asOwner && owner !== undefined) {
@@ -301,11 +305,10 @@ export async function write(
   await give(path, owner);
 }
 
-/** Where the text is: a link of root's to a file, such as one in a repository, stays. */
-async function targetOf(root: string, { path, asOwner }: OwnedPath): Promise<string> {
+/** Where the text of a path is, which may be a link of root's to a file. */
+async function targetOf(root: string, path: string): Promise<string> {
   const here = await inRoot(root, path);
-  const isLink = !asOwner && (await lstat(here).catch(() => undefined))?.isSymbolicLink();
-  if (!isLink) return here;
+  if (!(await lstat(here).catch(() => undefined))?.isSymbolicLink()) return here;
   const target = await realpath(here).catch(() => here);
   await refuseOutside(root, target, path);
   return (await lstat(target)).isFile() ? target : here;

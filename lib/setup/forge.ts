@@ -96,8 +96,34 @@ export function cloneHint(
     : "correct --url, or enter the deploy key that is shown below at the forge";
 }
 
-export const forges = ["github", "gitea", "gitlab", "bitbucket"] as const;
-export type Forge = (typeof forges)[number];
+/** Where each forge takes webhooks and deploy keys, and what it calls the fields. */
+const words = {
+  github: {
+    hooks: "settings/hooks/new",
+    keys: "settings/keys/new",
+    fields: ["Payload URL", "Content type    application/json", "Secret"],
+    events: "Pushes, and Releases if you release",
+  },
+  gitea: {
+    hooks: "settings/hooks",
+    keys: "settings/keys",
+    fields: ["Target URL", "POST content type    application/json", "Secret"],
+    events: "Push Events, and Release if you release",
+  },
+  gitlab: {
+    hooks: "-/hooks",
+    keys: "-/settings/repository#js-deploy-keys-settings",
+    fields: ["URL", "", "Secret token"],
+    events: "Push events, and Releases events if you release",
+  },
+  bitbucket: {
+    hooks: "admin/webhooks",
+    keys: "admin/access-keys/",
+    fields: ["URL", "", "Secret"],
+    events: "Repository push",
+  },
+} as const;
+export type Forge = keyof typeof words;
 
 /** The forge behind a host, as far as its name tells. */
 export function guessForge(host: string | undefined): Forge {
@@ -117,47 +143,20 @@ export function webhookNote(
     secretFile,
   }: { address: string; secret?: string | undefined; secretFile: string },
 ): Note {
-  const words = {
-    github: {
-      where: `${site}/${repo}/settings/hooks/new`,
-      fields: ["Payload URL", "Content type    application/json", "Secret"],
-      events: "Pushes, and Releases if you release",
-    },
-    gitea: {
-      where: `${site}/${repo}/settings/hooks`,
-      fields: ["Target URL", "POST content type    application/json", "Secret"],
-      events: "Push Events, and Release if you release",
-    },
-    gitlab: {
-      where: `${site}/${repo}/-/hooks`,
-      fields: ["URL", "", "Secret token"],
-      events: "Push events, and Releases events if you release",
-    },
-    bitbucket: {
-      where: `${site}/${repo}/admin/webhooks`,
-      fields: ["URL", "", "Secret"],
-      events: "Repository push",
-    },
-  }[forge];
-  const [url = "", type = "", secretField = ""] = words.fields;
+  const { hooks, fields, events } = words[forge];
+  const [url, type, secretField] = fields;
   return {
-    title: `For the webhook: ${words.where}`,
+    title: `For the webhook: ${site}/${repo}/${hooks}`,
     lines: [
       `${url}    ${address.replace(/\/$/, "")}/hook`,
       ...(type === "" ? [] : [type]),
       `${secretField}    ${secret ?? `(as before, in ${secretFile})`}`,
-      `Events    ${words.events}`,
+      `Events    ${events}`,
     ],
   };
 }
 
 /** Where a deploy key is entered. */
 export function deployKeyPage(forge: Forge, site: string, repo: string): string {
-  const path = {
-    github: "settings/keys/new",
-    gitea: "settings/keys",
-    gitlab: "-/settings/repository#js-deploy-keys-settings",
-    bitbucket: "admin/access-keys/",
-  }[forge];
-  return `${site}/${repo}/${path}`;
+  return `${site}/${repo}/${words[forge].keys}`;
 }

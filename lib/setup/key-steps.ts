@@ -1,5 +1,12 @@
-import { createPublicKey, generateKeyPairSync, randomBytes } from "node:crypto";
+import {
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPairSync,
+  randomBytes,
+  X509Certificate,
+} from "node:crypto";
 import { lstat, readFile } from "node:fs/promises";
+import { isIP } from "node:net";
 import { dirname, join } from "node:path";
 import { newSeed } from "../bus/nkey.ts";
 import { readSecretFile } from "../config/secrets.ts";
@@ -7,6 +14,7 @@ import { cleanLine } from "../core/clean.ts";
 import { Failure, Refused } from "../core/errors.ts";
 import { $, type Shell } from "../exec/exec.ts";
 import { as, lookUpUser } from "../exec/users.ts";
+import { readIfThere } from "../files/files.ts";
 import { gitIn } from "../git/git.ts";
 import { content, fileRemoved, inHomeOf, owned, treeRemoved, write } from "./file-steps.ts";
 import { cloneHint, hostName } from "./forge.ts";
@@ -49,12 +57,57 @@ export function secret(options: OwnedPath & { from?: string | undefined }): Step
   };
 }
 
-/** A private Ed25519 key in PEM, as `server-update keygen` makes one. */
-export function signingKey(options: OwnedPath): Step {
+/** A private key in PEM: Ed25519 as `server-update keygen` makes one, or P-256 for TLS. */
+export function privateKey(options: OwnedPath & { type: "ed25519" | "P-256" }): Step {
   const make = () =>
-    generateKeyPairSync("ed25519").privateKey.export({ type: "pkcs8", format: "pem" }) as string;
-  const wanted = (now?: string) => now || make();
-  return content(options, signingKey, { ...madeOnce("key", options), wanted });
+    options.type === "ed25519"
+      ? generateKeyPairSync("ed25519")
+      : generateKeyPairSync("ec", { namedCurve: options.type });
+  const wanted = (now?: string) =>
+    now || (make().privateKey.export({ type: "pkcs8", format: "pem" }) as string);
+  return content(options, privateKey, { ...madeOnce("key", options), wanted });
+}
+
+/**
+ * A certificate that nobody has signed, for ten years: slaves and masters get a copy, and trust it alone.
+ * @param address the name or IP address that they connect to
+ * @param key its private key, which is there by then
+ */
+export function certificate(options: OwnedPath & { key: string; address: string }): Step {
+  const { path, key, address } = options;
+  const isAddress = isIP(address) !== 0;
+  const wanted = async (now: string | undefined, root: string) => {
+    const keyFile = await inRoot(root, key);
+    const keyText = await readIfThere(keyFile);
+    if (now) {
+      const there = readPem(path, "certificate", () => new X509Certificate(now));
+      if ((isAddress ? there.checkIP(address) : there.checkHost(address)) === undefined)
+        throw new Refused(
+          `${path} is for ${cleanLine(there.subjectAltName?.replace(/^(?:DNS|IP Address):/, "") ?? "nobody")}, not for ${address}; name that by --address, or remove ${path} for a new one, of which all need a copy`,
+        );
+      const own = keyText
+        ? readPem(key, "private key", () => createPrivateKey(keyText))
+        : undefined;
+      if (own && there.checkPrivateKey(own)) return now;
+    }
+    if (!keyText) return "";
+    const about = ["-subj", `/CN=${address}`];
+    const names = ["-addext", `subjectAltName=${isAddress ? "IP" : "DNS"}:${address}`];
+    return (await $`openssl req -x509 -key ${keyFile} -days 3650 ${about} ${names}`).stdout;
+  };
+  const { undo } = madeOnce("certificate", options);
+  const what = `certificate ${path} for ${address}`;
+  return { ...content(options, certificate, { what, undo, wanted }), needs: ["openssl"] };
+}
+
+function readPem<T>(path: string, kind: string, read: () => T): T {
+  try {
+    return read();
+  } catch {
+    throw new Refused(
+      `${path} is not a ${kind}; put it right, or remove it for a new one, of which all need a copy`,
+    );
+  }
 }
 
 /** The seed of a NATS user: how a bus knows this machine. */

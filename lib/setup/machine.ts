@@ -3,7 +3,7 @@ import { lstat, open, readdir, readlink, realpath, stat } from "node:fs/promises
 import { hostname } from "node:os";
 import { dirname, join, relative } from "node:path";
 import process from "node:process";
-import { ifMissing, messageOf, Refused, UsageError } from "../core/errors.ts";
+import { messageOf, Refused, UsageError } from "../core/errors.ts";
 import { type Build, readBuildLine } from "../core/version.ts";
 import { $ } from "../exec/exec.ts";
 import { exists, readIfThere } from "../files/files.ts";
@@ -14,7 +14,7 @@ import { type Account, type Builds, type Facts, places } from "./step.ts";
 
 /** @param from the folder with the scripts' single files; default: where setup itself is, or dist/ beside its source */
 export async function readFacts(root: string, from: string | undefined): Promise<Facts> {
-  if (!(await stat(root).catch(ifMissing))?.isDirectory())
+  if (!(await isFolder(root)))
     throw new UsageError(`--root: ${root} is not a folder; make it, or name another`);
   const passwd = await readIfThere(join(root, "etc/passwd"));
   const accounts = parsePasswd(passwd ?? "");
@@ -89,24 +89,19 @@ async function appsOf(root: string, accounts: Facts["accounts"]): Promise<Facts[
   return apps;
 }
 
-/** NAME → file, for the .mjs files that are named as ours are. */
+/** The scripts that can be installed. */
 async function findScripts(from: string | undefined): Promise<Map<string, string>> {
-  const here = dirname(await realpath(process.argv[1] ?? "."));
-  const folders = from === undefined ? [here, join(here, "../dist")] : [from];
-  for (const folder of folders) {
-    const names = await readdir(folder).catch(() => undefined);
-    if (names === undefined && from !== undefined)
-      throw new UsageError(`--from: ${from} is not a folder that can be read`);
-    const found = (names ?? []).filter((name) => /^[a-z-]+\.mjs$/.test(name)).sort();
-    if (found.length > 0)
-      return new Map(found.map((name) => [name.slice(0, -4), join(folder, name)]));
+  if (from !== undefined) {
+    if (await isFolder(from)) return await scriptsIn(from);
+    throw new UsageError(`--from: ${from} is not a folder that can be read`);
   }
-  return new Map();
+  const here = dirname(await realpath(process.argv[1] ?? "."));
+  const beside = await scriptsIn(here);
+  return beside.size > 0 ? beside : await scriptsIn(join(here, "../dist"));
 }
 
-/** The names of the scripts that are installed below a root. */
-export async function installedScripts(root: string): Promise<Map<string, string>> {
-  const folder = join(root, places.scripts);
+/** NAME → file, for the .mjs files in a folder that are named as ours are. */
+export async function scriptsIn(folder: string): Promise<Map<string, string>> {
   const names = await readdir(folder).catch(() => []);
   const ours = names.filter((name) => /^[a-z-]+\.mjs$/.test(name)).sort();
   return new Map(ours.map((name) => [name.slice(0, -4), join(folder, name)]));
@@ -115,7 +110,7 @@ export async function installedScripts(root: string): Promise<Map<string, string
 /** The versions of what is to be installed, of what is there, and of newer files beside the first. */
 async function readBuilds(root: string, scripts: ReadonlyMap<string, string>): Promise<Builds> {
   const [first] = scripts.values();
-  const [installed] = (await installedScripts(root)).values();
+  const [installed] = (await scriptsIn(join(root, places.scripts))).values();
   const ours = first === undefined ? undefined : await readBuild(first);
   return {
     ours,
@@ -180,11 +175,10 @@ export const systemctl = (...args: string[]) =>
   $({ nothrow: true, timeout: 600_000 })`systemctl --no-pager ${args}`;
 
 /** Whether systemd runs this machine: sd_booted(3). */
-export async function hasSystemd(): Promise<boolean> {
-  return await stat("/run/systemd/system").then(
-    (found) => found.isDirectory(),
-    () => false,
-  );
+export const hasSystemd = () => isFolder("/run/systemd/system");
+
+async function isFolder(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined))?.isDirectory() === true;
 }
 
 /**

@@ -4,7 +4,7 @@ import process from "node:process";
 import { UsageError } from "../core/errors.ts";
 import { exists, readIfThere } from "../files/files.ts";
 import { emptyFolderRemoved, file, fileRemoved } from "./file-steps.ts";
-import { systemctl } from "./machine.ts";
+import { scriptsIn, systemctl } from "./machine.ts";
 import { reload, restart } from "./service-steps.ts";
 import { type Finding, places, type Plan, type Step } from "./step.ts";
 import { templates } from "./templates.ts";
@@ -99,11 +99,10 @@ async function readLeftovers(packaged: Packaged): Promise<Leftovers> {
   const units: string[] = [];
   const findings: Finding[] = [];
   const fix = "boatyard setup upgrade removes it";
-  const names = (await readdir(packaged.folder)).filter((name) => /^[a-z-]+\.mjs$/.test(name));
-  for (const script of names) {
-    const to = join(places.scripts, script);
+  for (const script of (await scriptsIn(packaged.folder)).keys()) {
+    const to = join(places.scripts, `${script}.mjs`);
     for (const folder of [places.bin, "/bin"]) {
-      const path = join(folder, script.slice(0, -4));
+      const path = join(folder, script);
       if ((await readlink(path).catch(() => undefined)) !== to) continue;
       findings.push({ what: `${path} is the package's`, fix });
       steps.push(fileRemoved(path, { ifLinkTo: to }));

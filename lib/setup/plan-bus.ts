@@ -1,14 +1,13 @@
 import { readFile } from "node:fs/promises";
 import { checkBusUrl, nameOnBus } from "../bus/address.ts";
-import { isNkey, keyOfSeed, nkeyOf } from "../bus/nkey.ts";
-import { type BusUser, parseUsers } from "../bus/users.ts";
+import { isNkey, keyOfSeed, newSeed, nkeyOf } from "../bus/nkey.ts";
+import { type BusUser, formatUser, parseUsers } from "../bus/users.ts";
 import { UsageError } from "../core/errors.ts";
 import { didYouMean } from "../core/names.ts";
-import { busReloaded, certificate, noUsers, users, withoutUser, withUser } from "./bus-steps.ts";
 import { data, edit, file, folder } from "./file-steps.ts";
-import { busSeed, secret } from "./key-steps.ts";
+import { busSeed, certificate, privateKey, secret } from "./key-steps.ts";
 import { inRoot } from "./machine.ts";
-import { disable, scriptSteps, started, unit } from "./service-steps.ts";
+import { busReloaded, disable, scriptSteps, started, unit } from "./service-steps.ts";
 import { commandLine, type Facts, type Note, places, type Plan, type Step } from "./step.ts";
 import { templates } from "./templates.ts";
 
@@ -47,7 +46,10 @@ export function planBus(facts: Facts, options: BusOptions): Plan {
       }),
       ...(given
         ? [file({ ...cert, text: given.text }), secret({ ...key, from: given.keyFile })]
-        : [certificate({ ...cert, key, address })]),
+        : [
+            privateKey({ ...key, type: "P-256" }),
+            certificate({ ...cert, key: key.path, address }),
+          ]),
       file({
         ...{ path: places.busUsers, text: noUsers(), mode: 0o644, once: true },
         why: "who may use the bus, and for what",
@@ -141,6 +143,36 @@ export function planBusUserRemoved(facts: Facts, name: string): Plan {
     ],
     notes: [{ title: "On the master", lines: [`take bus://${name} off ${places.list}`] }],
   };
+}
+
+/** A list of users with one that nobody can be: a bus with an empty list lets everybody in. */
+function noUsers(): string {
+  const key = keyOfSeed(newSeed());
+  const nkey = key ? nkeyOf(key) : "";
+  const none = '{ deny: [">"] }';
+  return `# Who may use the bus; setup bus add and setup bus remove change it, a line for each.
+users: [
+  { nkey: ${nkey}, permissions: { publish: ${none}, subscribe: ${none} } } # nobody: with no users at all, everybody could
+]
+`;
+}
+
+/** The list with a user, instead of one of that name. Pure. */
+function withUser(text: string, user: BusUser): string {
+  if (text.includes(`\n${formatUser(user)}`)) return text;
+  return withoutUser(text, user.name).replace(/^\]$/m, () => `${formatUser(user)}]`);
+}
+
+/** The list without a user. Pure. */
+function withoutUser(text: string, name: string): string {
+  return text.replace(/^.*\n/gm, (line) =>
+    parseUsers(line).some((user) => user.name.toLowerCase() === name.toLowerCase()) ? "" : line,
+  );
+}
+
+/** A change of who may use the bus. */
+function users(what: string, why: string, change: (text: string) => string): Step {
+  return edit({ path: places.busUsers, mode: 0o644, what, why, change });
 }
 
 function checkGroups(groups: readonly string[]): void {

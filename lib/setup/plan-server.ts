@@ -1,7 +1,7 @@
 import { UsageError } from "../core/errors.ts";
 import { file, folder } from "./file-steps.ts";
 import { emptyHooks } from "./hooks-file.ts";
-import { publicKey, secret, signingKey } from "./key-steps.ts";
+import { privateKey, publicKey, secret } from "./key-steps.ts";
 import { type BusClient, masterOnBus } from "./plan-bus.ts";
 import { renewed, scriptSteps, started, unit } from "./service-steps.ts";
 import { type Facts, type Note, places, type Plan, type Step, versions } from "./step.ts";
@@ -67,8 +67,8 @@ function serverUnits({ nginx }: Facts): Step[] {
   const path = "/etc/nginx/snippets/boatyard-hooks.conf";
   const why = "nginx is here, and hands webhooks over";
   return [
-    signingKey({
-      ...{ path: places.masterKey, mode: 0o600 },
+    privateKey({
+      ...{ path: places.masterKey, mode: 0o600, type: "ed25519" },
       why: "signs the orders of server-update",
     }),
     publicKey({

@@ -1,5 +1,6 @@
 import { lstat, readFile, readlink, rename, rm, stat, symlink } from "node:fs/promises";
 import { join } from "node:path";
+import { cleanLine } from "../core/clean.ts";
 import { Failure, Refused, UsageError } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
 import { temporaryBeside } from "../files/files.ts";
@@ -205,13 +206,7 @@ export function restart(
     what: `systemd: restart ${units.join(" ")}`,
     ...{ why, systemd: true },
     async look() {
-      const times = (files ?? []).map((file) =>
-        stat(file).then(
-          ({ ctimeMs }) => ctimeMs,
-          () => 0,
-        ),
-      );
-      const newest = files ? Math.max(0, ...(await Promise.all(times))) : Number.POSITIVE_INFINITY;
+      const newest = files ? await newestOf(files) : Number.POSITIVE_INFINITY;
       const show = ["show", "--timestamp=unix", "--property=ActiveEnterTimestamp", "--value"];
       for (const unit of await thoseBegun(units)) {
         const { stdout } = await systemctl(...show, unit);
@@ -222,6 +217,12 @@ export function restart(
     },
     perform: async () => systemd(["restart"], await thoseBegun(units)),
   };
+}
+
+/** When the last of some files was changed, in ms since 1970. */
+async function newestOf(files: readonly string[]): Promise<number> {
+  const found = await Promise.all(files.map((file) => stat(file).catch(() => undefined)));
+  return Math.max(0, ...found.map((each) => each?.ctimeMs ?? 0));
 }
 
 /** What is off starts with the new files when it is switched on. */
@@ -246,4 +247,35 @@ async function systemd(args: string[], units: readonly string[] = []): Promise<v
   const why = journal.stdout.trim() || stderr.trim() || `exit code ${exitCode}`;
   const command = commandLine("systemctl", ...args, ...units);
   throw new Failure(`${command} failed; journalctl --unit=${unit} ends with:\n${why}`);
+}
+
+/** A bus that has read its files as they are now; its connections stay, but those of users who are gone. */
+export function busReloaded(): Step {
+  const unit = "boatyard-bus.service";
+  const files = [places.bus, places.busUsers, places.busCertificate, places.busKey];
+  return {
+    what: `systemd: reload ${unit}`,
+    ...{ why: "it reads its users and its certificate anew", systemd: true },
+    async look() {
+      if ((await systemctl("is-active", unit)).stdout.trim() !== "active") return "ready";
+      const show = ["show", "--timestamp=us+utc", "--property=StateChangeTimestamp", "--value"];
+      const read = timeOf((await systemctl(...show, unit)).stdout);
+      return read > (await newestOf(files)) ? "ready" : "make";
+    },
+    async perform() {
+      const test = await $({ nothrow: true })`nats-server -t -c ${places.bus}`;
+      if (!test.ok)
+        throw new Failure(
+          `nats-server does not accept ${places.bus}: ${cleanLine(test.stderr.trim().split("\n").at(-1) ?? "")}; correct it, and run this again`,
+        );
+      await systemd(["reload"], [unit]);
+    },
+    byHand: () => [commandLine("systemctl", "reload", unit)],
+  };
+}
+
+/** Milliseconds since 1970 of `Sun 2026-11-22 10:00:00.123456 UTC`; 0: none. */
+function timeOf(text: string): number {
+  const [, day, time] = /(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d{1,3})?)/.exec(text) ?? [];
+  return day === undefined ? 0 : Date.parse(`${day}T${time}Z`);
 }

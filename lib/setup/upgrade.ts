@@ -1,4 +1,4 @@
-import { readdir, readFile, realpath, stat } from "node:fs/promises";
+import { readFile, realpath, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import type { Terminal } from "../core/terminal.ts";
@@ -9,7 +9,7 @@ import { findOnPath, withRuntime } from "../exec/scripts.ts";
 import { isRoot } from "../exec/users.ts";
 import { exists } from "../files/files.ts";
 import { fetchScripts } from "./fetch-scripts.ts";
-import { installedScripts } from "./machine.ts";
+import { scriptsIn } from "./machine.ts";
 import { renewedApp } from "./plan-app.ts";
 import { renewedBus } from "./plan-bus.ts";
 import { renewedServer } from "./plan-server.ts";
@@ -53,8 +53,7 @@ export async function findNewer(options: UpgradeOptions): Promise<string> {
     throw new UsageError(
       `--from: ${folder} has no setup.mjs; name the folder with the new scripts`,
     );
-  const scripts = (await readdir(here)).filter((name) => name.endsWith(".mjs"));
-  for (const path of [here, ...scripts.map((name) => join(here, name))])
+  for (const path of [here, ...(await scriptsIn(here)).values()])
     if ((await stat(path)).mode & 0o002)
       throw new Refused(
         `${path} can be written by everybody, and what is in it would run as root; chmod o-w ${path}, once you know who wrote it`,
@@ -164,7 +163,7 @@ async function tryHooks({ scripts }: Facts): Promise<string[]> {
 
 /** @throws {Refused} when the scripts are a package's, with the command that upgrades it. */
 async function refusePackages(): Promise<void> {
-  const own = (await installedScripts("/")).size > 0;
+  const own = (await scriptsIn(places.scripts)).size > 0;
   const found = await findOnPath("setup");
   const file = await realpath(found ?? process.argv[1] ?? "/").catch(() => "");
   if (file.startsWith(`${places.scripts}/`)) return;

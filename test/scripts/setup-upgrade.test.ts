@@ -1,8 +1,10 @@
 // setup upgrade on a whole machine with a server, a repo and a slave: from a folder, from a signed web folder, killed.
+import { join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { noMachine, startMachine } from "../helpers/machine.ts";
+import { runCommand } from "../helpers/run.ts";
 import { needsCommand, testUnless } from "../helpers/skip.ts";
 import { needsStrace } from "../helpers/strace.ts";
 import { furnish, noWorld } from "../helpers/world.ts";
@@ -127,6 +129,54 @@ testUnless(test, missing)(
       assert.match((await sh(other, 3)).stderr, "boatyard-setup.lock is locked by process");
       // nor can anybody else hold it
       assert.is((await sh("stat -c %a /run/boatyard-setup.lock")).stdout, "600\n");
+    } finally {
+      await stop();
+    }
+  },
+);
+
+testUnless(test, missing)(
+  "a machine that the setup of 0.1.0 made is upgraded: nothing of a person's changes, and its next push is built",
+  async () => {
+    const { sh, stop } = await startMachine();
+    const fixture = join(import.meta.dirname, "../fixtures/boatyard-0.1.0");
+    const etc = await runCommand(["sh", "-c", 'tar c -C "$0" etc | base64', fixture]);
+    try {
+      await furnish(
+        { sh, stop, init: "" },
+        { repos: ["jostylr/site"], hosts: ["hooks.example.com"] },
+      );
+      // its bundles did not say which version they were
+      await sh(
+        `base64 -d | tar x --no-same-owner -C /
+        useradd -U -m -d /home/site -c 'Boatyard jostylr/site' site
+        useradd -U -m -d /srv/slave -c 'Boatyard slave' slave
+        chmod 700 /home/site
+        runuser -u site -- git clone -q https://github.com/jostylr/site.git /home/site/site
+        for each in boatyard/site.secret boatyard/slave.secret server-update/secret; do
+          (umask 077; openssl rand -hex 32 >/etc/$each)
+        done
+        chown slave /etc/boatyard/slave.secret
+        sha256sum /etc/boatyard/* /etc/server-update/* >before
+        mkdir -p ${installed}
+        for each in build hook-server logs server-update setup slave-activate slave-server; do
+          # its bundles did not say which version they are
+          printf '#!/usr/bin/env node\nimport { createRequire } from "node:module";\n' >${installed}/$each.mjs
+          chmod 755 ${installed}/$each.mjs
+          ln -s ${installed}/$each.mjs /usr/local/bin/$each
+        done`,
+        0,
+        etc.stdout,
+      );
+      const { stdout } = await sh("node clone/dist/setup.mjs upgrade --yes");
+      assert.match(stdout, "over a version that does not say which it is");
+      await sh(`sha256sum -c before
+        for each in hook-server.service slave-server.socket build@.timer; do
+          cmp clone/templates/$each /etc/systemd/system/$each
+        done
+        systemctl enable --now hook-server.socket hook-server.service slave-server.service
+        pushed jostylr/site /etc/boatyard/site.secret two`);
+      assert.match((await sh("setup upgrade --yes --from clone/dist")).stderr, "nothing was older");
     } finally {
       await stop();
     }
