@@ -78,21 +78,21 @@ export const disk: Mutation[] = [
   },
   {
     what: "a release is not brought to the disk before it has its name",
-    file: "lib/launch/deploy-directory.ts",
+    file: "lib/launch/releases.ts",
     from: "await $({ nothrow: true })`sync -f ${from}`",
     to: "await $({ nothrow: true })`true ${from}`",
     tests: durability,
   },
   {
     what: "the folder of releases is not synced",
-    file: "lib/launch/deploy-directory.ts",
+    file: "lib/launch/releases.ts",
     from: "await fsyncFolder(deploy.releases);",
     to: "",
     tests: durability,
   },
   {
     what: "the folder of current is not synced",
-    file: "lib/launch/deploy-directory.ts",
+    file: "lib/launch/releases.ts",
     from: "await fsyncFolder(deploy.path);",
     to: "",
     tests: durability,
@@ -107,16 +107,14 @@ export const disk: Mutation[] = [
   {
     what: "VERSION is written before VERSION.sig",
     file: "lib/release/folder.ts",
-    from: `  await writeAtomic(join(out, "VERSION.sig"), await signWith(signers, data), { mode: 0o644 });
-  await writeAtomic(join(out, "VERSION"), data, { mode: 0o644 });`,
-    to: `  await writeAtomic(join(out, "VERSION"), data, { mode: 0o644 });
-  await writeAtomic(join(out, "VERSION.sig"), await signWith(signers, data), { mode: 0o644 });`,
+    from: "await writeAtomic(`${place}.sig`, signature, { mode: 0o644 });\n    await writeAtomic(place, data, { mode: 0o644 });",
+    to: "await writeAtomic(place, data, { mode: 0o644 });\n    await writeAtomic(`${place}.sig`, signature, { mode: 0o644 });",
     tests: durability,
   },
   // Replaced in one step
   {
     what: "current is removed and made anew",
-    file: "lib/launch/deploy-directory.ts",
+    file: "lib/launch/releases.ts",
     from: "await rename(link, deploy.current);",
     to: "await rm(deploy.current, { force: true });\n    await symlink(target, deploy.current);\n    await rm(link);",
     tests: killed,

@@ -121,7 +121,7 @@ export const launch: Mutation[] = [
   {
     what: "a release that failed is tried again and again",
     file: "lib/launch/updater.ts",
-    from: "const reason = failedBefore(this.#options.state.value, update);",
+    from: "const reason = failedBefore(state.value, update);",
     to: "const reason = undefined as string | undefined;",
     tests: ["scripts/launchfit-run"],
   },
@@ -138,5 +138,26 @@ export const launch: Mutation[] = [
     from: "if (wrong === undefined && ended === undefined) return undefined;",
     to: "if (wrong === undefined) return undefined;",
     tests: ["lib/launch/health"],
+  },
+  {
+    what: "a TERM that comes before the app is started is lost",
+    file: "lib/launch/launcher.ts",
+    from: "if (signal.aborted) this.#end(0);\n    else signal",
+    to: "signal",
+    tests: ["scripts/launchfit-run"],
+  },
+  {
+    what: "an app that crashed is started beside the one of a restart",
+    file: "lib/launch/app-keeper.ts",
+    from: "setTimeout(() => void changes.run(start), plan.pause)",
+    to: "setTimeout(() => void start(), plan.pause)",
+    tests: ["scripts/launchfit-two"],
+  },
+  {
+    what: "root reads another user's files with its own rights",
+    file: "lib/launch/status.ts",
+    from: "if (isRoot() && uid !== 0)",
+    to: "if (isRoot() && uid < 0)",
+    tests: ["scripts/launchfit-list"],
   },
 ];
