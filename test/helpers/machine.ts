@@ -74,7 +74,7 @@ export async function startMachine(): Promise<Machine> {
     { input: await readFile(join(import.meta.dirname, "systemctl.sh")) },
   );
   await running.until(/^ready$/m);
-  const init = (await runCommand(["pgrep", "-P", String(running.pid)])).stdout.trim();
+  const init = (await readFile(`/proc/${running.pid}/task/${running.pid}/children`, "utf8")).trim();
   return {
     init,
     sh: (text, expect = 0, input) => enter(init, text, expect, input),

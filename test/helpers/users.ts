@@ -24,7 +24,8 @@ export async function makeUser(): Promise<TestUser> {
 }
 
 export async function removeUser(user: TestUser): Promise<void> {
-  await runCommand(["pkill", "-KILL", "-u", String(user.uid)]);
+  const asUser = ["setpriv", `--reuid=${user.uid}`, `--regid=${user.gid}`, "--clear-groups"];
+  await runCommand([...asUser, "sh", "-c", "kill -KILL -1"]);
   await locked(["userdel", "--force", user.name]);
   await rm(user.home, { recursive: true, force: true });
 }

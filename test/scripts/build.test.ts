@@ -111,7 +111,7 @@ test("--check reads all that a build reads, by the scripts themselves, and runs 
       "stages: [downloads, install, litpro, test, uploads]\ncommands: { test: touch ran }\n",
     "manifest.txt": "https://127.0.0.1:1/a.bin a.bin\n",
     "package.json": '{ "dependencies": { "ms": "2" }, "scripts": { "preinstall": "touch ran" } }\n',
-    "uploads.yml": `to: { web: { rsync: "web@127.0.0.1:/srv/" } }\n`,
+    "uploads.yml": `to: { web: { git: "file:///srv/site.git", branch: pages } }\n`,
   });
   const before = await readdir(dir);
   const { stdout } = await build([dir, "--check"], { expect: 0 });
@@ -125,7 +125,7 @@ test("--check reads all that a build reads, by the scripts themselves, and runs 
     "manifest.txt": "https://127.0.0.1:1/a.bin ../a.bin\n",
     "pnpm-lock.yaml": "lockfileVersion: '9.0'\n",
     "yarn.lock": "# yarn lockfile v1\n",
-    "uploads.yml": `to: { web: { rsync: "web@127.0.0.1:/srv/", key: nosuch } }\n`,
+    "uploads.yml": `to: { web: { git: "git@127.0.0.1:a/b.git", branch: pages, key: nosuch } }\n`,
   });
   const wrong = await build([dir, "--check"], { expect: 2 });
   assert.match(wrong.stderr, /downloads: .*manifest.txt:1: /);

@@ -10,7 +10,7 @@ import { freePort } from "../helpers/ports.ts";
 import { makeRepo } from "../helpers/repos.ts";
 import { runCommand, runScript, startCommand, startScript } from "../helpers/run.ts";
 import { root } from "../helpers/runtime.ts";
-import { needsLocalhost, testUnless } from "../helpers/skip.ts";
+import { needsCommand, needsLocalhost, testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
 import { makeCertificate } from "../helpers/tls.ts";
 import { waitFor } from "../helpers/wait.ts";
@@ -167,7 +167,7 @@ async function checkSlave(servers: Servers): Promise<void> {
   assert.match(unsigned.stdout, "401");
 }
 
-testUnless(test, (await lacks(nginx)) ?? needsLocalhost)(
+testUnless(test, (await lacks(nginx)) ?? needsCommand("curl") ?? needsLocalhost)(
   "nginx with the templates: a delivery is built, a signed update reaches a slave over TLS",
   async () => {
     const servers = await makeServers();
@@ -200,7 +200,7 @@ http { access_log off; ${temporary}
   },
 );
 
-testUnless(test, (await lacks(caddy)) ?? needsLocalhost)(
+testUnless(test, (await lacks(caddy)) ?? needsCommand("curl") ?? needsLocalhost)(
   "Caddy with the template: a delivery is built, a signed update reaches a slave over TLS",
   async () => {
     const whole = ["caddy", "validate", "--adapter", "caddyfile", "--config"];
