@@ -52,7 +52,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
   const builders = asBuilder && {
     ...(await import("./builders/builder.ts")),
     ...(await import("./builders/join.ts")),
-    ...(await import("./builders/kept-logs.ts")),
+    ...(await import("./builders/logs.ts")),
     ...(await import("./builders/shared-runs.ts")),
   };
   const home = builders ? await builders.homeOf(state) : "";

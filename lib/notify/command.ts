@@ -2,8 +2,7 @@ import { messageOf } from "../core/errors.ts";
 import { commandFailure, sh } from "../exec/exec.ts";
 import { as, currentUser } from "../exec/users.ts";
 import { type Message, plainText, titleOf } from "./message.ts";
-import { NotSent } from "./not-sent.ts";
-import type { Send } from "./target.ts";
+import { NotSent, type Send } from "./target.ts";
 
 /** Milliseconds for the command. */
 const timeout = 60_000;

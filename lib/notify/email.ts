@@ -3,8 +3,7 @@ import { messageOf, systemCode } from "../core/errors.ts";
 import { commandFailure, $ } from "../exec/exec.ts";
 import { type Message, plainText, titleOf } from "./message.ts";
 import { cut } from "./notice.ts";
-import { NotSent } from "./not-sent.ts";
-import type { Send } from "./target.ts";
+import { NotSent, type Send } from "./target.ts";
 
 /** Mail by nodemailer: to an SMTP server, or composed for this machine's sendmail. */
 export interface Addresses {

@@ -2,13 +2,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Mask } from "../core/mask.ts";
 import { cleanLine } from "../core/clean.ts";
 import { messageOf } from "../core/errors.ts";
-import { dueOf, type Lane, namesOf, oldestGroup } from "./lane.ts";
 import { composeMessage } from "./message.ts";
 import { isWanted, type Notice, prepare, type Standing } from "./notice.ts";
-import { NotSent } from "./not-sent.ts";
-import { Outbox, type Pending } from "./outbox.ts";
+import { dueOf, type Lane, namesOf, oldestGroup, Outbox, type Pending } from "./outbox.ts";
 import { Subjects } from "./subjects.ts";
-import type { Target } from "./target.ts";
+import { NotSent, type Target } from "./target.ts";
 
 export interface NotifierOptions {
   /** Where notices are kept until they are told; this process alone works in it. */

@@ -6,7 +6,7 @@
  * here, by their `when:` and by what was told of its subject before.
  */
 export type { Notice, Standing } from "./notice.ts";
-export { NotSent } from "./not-sent.ts";
+export { NotSent } from "./target.ts";
 export { Notifier, type NotifierOptions } from "./notifier.ts";
 export {
   type SampleResult,

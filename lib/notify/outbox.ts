@@ -2,7 +2,10 @@ import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { messageOf, systemCode } from "../core/errors.ts";
 import { fsyncFolder, removeStaleTemporaries, writeAtomic } from "../files/files.ts";
-import { shortHash, type Told } from "./notice.ts";
+import { causeOf, shortHash, type Told } from "./notice.ts";
+import type { Target } from "./target.ts";
+
+/** What waits to be told: on disk, and in a lane for each target. */
 
 /** A notice that some targets have not taken yet. */
 export interface Pending {
@@ -59,4 +62,47 @@ export class Outbox {
     const plain = /^[\w-]{1,80}$/.test(told.id) ? told.id : shortHash(told.id);
     return join(this.#folder, `${plain}.json`);
   }
+}
+
+/** A notice waits at most so many times `group` for others of its cause. */
+const maxGroups = 6;
+
+/** What one target is still to be told. */
+export interface Lane {
+  target: Target;
+  waiting: Pending[];
+  tries: number;
+  /** Not before this time (ms). */
+  notBefore: number;
+  sending: Promise<void> | undefined;
+  timer: NodeJS.Timeout | undefined;
+  /** Why it did not take the last message: said once. */
+  trouble: string | undefined;
+  /** The log says that the oldest of what waits is dropped. */
+  isFull: boolean;
+}
+
+/** A group in a line of the log. */
+export function namesOf(group: readonly Pending[]): string {
+  const [first] = group;
+  const more = group.length - 1;
+  return `${first?.told.subject ?? ""}${more > 0 ? ` and ${more} more` : ""}`;
+}
+
+/** The group that goes out next: all that waits of the oldest notice's cause. A recovery never overtakes its failure. */
+export function oldestGroup({ waiting }: Lane): Pending[] {
+  const [first] = waiting;
+  if (!first) return [];
+  const cause = causeOf(first.told);
+  return waiting.filter(({ told }) => causeOf(told) === cause);
+}
+
+/** When it may go out: when no more of it came for a while, yet not ever later. Undefined: nothing waits. */
+export function dueOf(lane: Lane): number | undefined {
+  const group = oldestGroup(lane);
+  const [first, last] = [group[0], group.at(-1)];
+  if (!first || !last) return undefined;
+  const { group: wait } = lane.target;
+  const quiet = Date.parse(last.queued) + wait;
+  return Math.max(Math.min(quiet, Date.parse(first.queued) + wait * maxGroups), lane.notBefore);
 }

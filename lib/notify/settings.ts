@@ -9,9 +9,8 @@ import { exists } from "../files/files.ts";
 import { command } from "./command.ts";
 import { type Addresses, sendmailMail, smtpMail, type SmtpServer } from "./email.ts";
 import { shortHash } from "./notice.ts";
-import { ntfy } from "./ntfy.ts";
 import type { Send, Target } from "./target.ts";
-import { webhook } from "./webhook.ts";
+import { ntfy, webhook } from "./web.ts";
 
 /** `notify:`, the list of targets: what may stand in it, and what is made of it. */
 

@@ -659,7 +659,7 @@ function set(element, text) {
 `,
   },
   style: {
-    name: "page-d1f78b5d1f.css",
+    name: "page-93b6aaf0e3.css",
     type: "text/css",
     text: `:root{color-scheme:light dark;--bg:#fbfbfa;--card:#fff;--text:#1d2126;--soft:#5b6470;--line:#e3e5e8;--link:#1f5f9e;--accent:#2f6fb3;--on-accent:#fff;--good:#1a7a3d;--bad:#b3261e;--busy:#8a5a00;--idle:#5b6470;--good-bg:#e3f3e8;--bad-bg:#fbe7e5;--busy-bg:#fdf1d8;--idle-bg:#eceef0;--bar-good:#58ad76;--bar-bad:#d8564c;--bar-idle:#b3bac2;--bar-busy:#dba32c;--mono:ui-monospace,"SF Mono","Cascadia Mono","DejaVu Sans Mono",Menlo,Consolas,monospace}
 @media (prefers-color-scheme:dark){:root{--bg:#14171a;--card:#1a1e22;--text:#dde2e7;--soft:#98a2ad;--line:#2b3138;--link:#7db6ee;--accent:#7db6ee;--on-accent:#0d1a27;--good:#74cf92;--bad:#f38d84;--busy:#e8bd62;--idle:#98a2ad;--good-bg:#173023;--bad-bg:#3a1c1a;--busy-bg:#362a10;--idle-bg:#262b31;--bar-good:#3f9a60;--bar-bad:#d4574d;--bar-idle:#59636e;--bar-busy:#b98a27}}
@@ -722,7 +722,7 @@ time{font-variant-numeric:tabular-nums}
 .repos .owner{flex:0 100 auto;min-width:2em}
 .owner{color:var(--soft);font-weight:400}
 .what{width:34%;max-width:0;padding-right:0;overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
-.what+.by{padding-left:12px}
+.what+.by,.repos th:nth-child(4),.runs th:nth-child(3){padding-left:12px}
 .ref,.sha,.id{font-family:var(--mono);font-size:.88em}
 .ref{background:var(--idle-bg);border-radius:4px;padding:1px 6px;overflow-wrap:anywhere;-webkit-box-decoration-break:clone;box-decoration-break:clone}
 .sha,.id{color:var(--soft)}

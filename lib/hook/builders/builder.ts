@@ -3,7 +3,7 @@ import { findRepo, type RepoConfig } from "../config.ts";
 import type { Entry } from "../entry.ts";
 import type { Problems } from "../overview.ts";
 import { Acceptance } from "./acceptance.ts";
-import { answerClaims, claimSocketOf } from "./claim-socket.ts";
+import { answerClaims, claimSocketOf } from "./guard.ts";
 import type { Claim } from "./claims.ts";
 import { mayRun } from "./config.ts";
 import { connect, type Connected } from "./connection.ts";

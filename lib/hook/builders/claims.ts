@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Bucket } from "../../bus/bus.ts";
 import { messageOf } from "../../core/errors.ts";
 import { formatDuration } from "../../core/units.ts";
-import { formatClaim, judgeClaim, nextFence, parseClaim, type Seen } from "./claim-value.ts";
+import { formatClaim, judgeClaim, nextFence, parseClaim, type Seen } from "./wanted.ts";
 
 /**
  * Who may run a repo: `claim.REPO` on the bus, changed by compare-and-set only, so that one builder has it at a time.

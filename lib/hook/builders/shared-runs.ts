@@ -10,8 +10,7 @@ import { type RunView, viewOf } from "../runs.ts";
 import { readStages } from "../run-stages.ts";
 import type { Builder } from "./builder.ts";
 import type { SharedRun } from "./documents.ts";
-import { LogCopies } from "./log-copies.ts";
-import { type LogPiece, type LogPlace, nextPiece } from "./log-pieces.ts";
+import { LogCopies, type LogPiece, type LogPlace, nextPiece } from "./logs.ts";
 import { removeWanted } from "./wanted.ts";
 
 /** Milliseconds between two looks at a log that is followed. */

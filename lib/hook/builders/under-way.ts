@@ -4,11 +4,10 @@ import { Failure, messageOf } from "../../core/errors.ts";
 import { findRepo, type Settings } from "../config.ts";
 import type { RunRecord } from "../records.ts";
 import type { ServerLog } from "../telemetry.ts";
-import { claimSocketOf } from "./claim-socket.ts";
 import { type Claim, guardAfter } from "./claims.ts";
 import type { BuilderSettings } from "./config.ts";
 import type { Connected } from "./connection.ts";
-import { type Guard, type RunGuard, startGuard } from "./guard.ts";
+import { claimSocketOf, type Guard, type RunGuard, startGuard } from "./guard.ts";
 import { noteState, tidyRuns } from "./run-documents.ts";
 import { removeWanted } from "./wanted.ts";
 

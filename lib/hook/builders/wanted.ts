@@ -1,10 +1,11 @@
+import type { Entry as BusEntry } from "../../bus/bus.ts";
 import { isEntry, type Entry, type KnownRun, type Source } from "../entry.ts";
 import type { Change } from "../payload.ts";
 import { isBranchPush } from "../queue.ts";
 
 /**
- * What is wanted of a repo: the value of `want.REPO` on the bus, the accepted runs that have no end yet, in order. It is
- * changed by compare-and-set only. All here is pure.
+ * What stands on the bus of a repo: `want.REPO`, the accepted runs that have no end yet, in order, and `claim.REPO`, who
+ * may run it. Both are changed by compare-and-set only. All here is pure.
  */
 
 /** An accepted run, the object on the bus that holds its payload, and how often it was begun. */
@@ -90,4 +91,49 @@ export function withoutSuperseded(wanted: Wanted, ids: ReadonlySet<string>): Wan
 /** Take a run out that has ended. */
 export function removeWanted(wanted: Wanted, id: string): Wanted {
   return { ...wanted, runs: wanted.runs.filter((run) => run.id !== id) };
+}
+
+/** What stands in `claim.REPO`. */
+interface ClaimValue {
+  readonly repo: string;
+  /** The number of the claim that was taken last. */
+  readonly fence?: number | undefined;
+  /** The state folder of the builder that has it, and this time of having it; none: it is free. */
+  readonly home?: string | undefined;
+  readonly token?: string | undefined;
+  /** The run that is, or was last, under way. */
+  readonly run?: string | undefined;
+}
+
+/** What a claim was when we saw it first as it is; `at` by `performance.now()`. */
+export interface Seen {
+  readonly revision: number;
+  readonly at: number;
+}
+
+export function parseClaim(entry: BusEntry | undefined): ClaimValue | undefined {
+  return entry && (JSON.parse(entry.text) as ClaimValue);
+}
+
+export function formatClaim(value: ClaimValue): string {
+  return JSON.stringify(value);
+}
+
+/** What can be done with a claim that was read. */
+export function judgeClaim(
+  value: ClaimValue | undefined,
+  { seen, home, lease, now }: { seen: Seen; home: string; lease: number; now: number },
+): "free" | "held" {
+  if (value?.home === undefined) return "free";
+  // of a former server on this state folder, whose runs have ended
+  if (value.home === home) return "free";
+  return now - seen.at > lease ? "free" : "held";
+}
+
+/**
+ * The fencing number of the next claim: it grows with each, and, being the time (ms) where that is more, goes on
+ * growing when the bus has lost its disk and with it the number before.
+ */
+export function nextFence(value: ClaimValue | undefined, now: number): number {
+  return Math.max((value?.fence ?? 0) + 1, now);
 }

@@ -4,12 +4,13 @@ import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { judgeClaim, nextFence } from "../../../lib/hook/builders/claim-value.ts";
 import { mayRun } from "../../../lib/hook/builders/config.ts";
-import { keepLog } from "../../../lib/hook/builders/kept-logs.ts";
+import { keepLog } from "../../../lib/hook/builders/logs.ts";
 import {
   addWanted,
+  judgeClaim,
   knownRun,
+  nextFence,
   nextOrder,
   parseWanted,
   removeWanted,

@@ -9,9 +9,8 @@ import { chatPayload, chatText, type Shape } from "../../../lib/notify/chat.ts";
 import { mailOf } from "../../../lib/notify/email.ts";
 import { composeMessage, plainText, titleOf } from "../../../lib/notify/message.ts";
 import { type Notice, prepare, type Standing } from "../../../lib/notify/notice.ts";
-import { ntfyPayload } from "../../../lib/notify/ntfy.ts";
 import { judge } from "../../../lib/notify/subjects.ts";
-import { plainPayload } from "../../../lib/notify/webhook.ts";
+import { ntfyPayload, plainPayload } from "../../../lib/notify/web.ts";
 import { root } from "../../helpers/runtime.ts";
 
 const notice: Notice = {
