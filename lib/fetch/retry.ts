@@ -109,7 +109,7 @@ const words: Record<string, string> = {
 };
 
 /** What is wrong with a server's certificate, if that is it. Node gives codes of OpenSSL, Deno words of rustls. */
-function aboutCertificate(code = "", message: string): string | undefined {
+function aboutCertificate(code = "", message: string, untrusted: string): string | undefined {
   if (code === "CERT_HAS_EXPIRED" || /certificate.*Expired/.test(message))
     return "its certificate has expired; whoever runs it has to renew it";
   if (code === "CERT_NOT_YET_VALID" || /certificate.*NotValidYet/.test(message))
@@ -118,13 +118,19 @@ function aboutCertificate(code = "", message: string): string | undefined {
     return "its certificate is for another name; correct the URL, or have whoever runs it get one for this name";
   if (!/CERT|UNABLE_TO_(?:GET|VERIFY)/.test(code) && !/invalid peer certificate/.test(message))
     return undefined;
-  return `its certificate is not trusted (${code || message}); if a CA of your own signed it, name that CA's file in NODE_EXTRA_CA_CERTS (DENO_CERT under Deno)`;
+  return `its certificate is not trusted (${code || message}); ${untrusted}`;
 }
 
-/** An error of the system in words; others as they are. */
-export function reasonOf(error: unknown): string {
+const ownAuthority =
+  "if a CA of your own signed it, name that CA's file in NODE_EXTRA_CA_CERTS (DENO_CERT under Deno)";
+
+/**
+ * An error of the system in words; others as they are.
+ * @param untrusted what to do about a certificate of a private authority
+ */
+export function reasonOf(error: unknown, untrusted = ownAuthority): string {
   const code = systemCode(error);
-  const certificate = aboutCertificate(code, messageOf(error));
+  const certificate = aboutCertificate(code, messageOf(error), untrusted);
   if (certificate !== undefined) return certificate;
   if (error instanceof Failure) return error.message;
   if (code !== undefined && words[code]) return `${words[code]} (${code})`;

@@ -37,7 +37,13 @@ export function isTargetName(text: string): boolean {
 }
 
 export function signOrder({ repo, sha, branch, target, at, run }: Order, key: KeyObject): string {
-  return signText("order", { repo, sha, branch, target, at, run }, key);
+  const json = JSON.stringify({ repo, sha, branch, target, at, run });
+  const payload = Buffer.from(json).toString("base64url");
+  return `v1.${payload}.${sign(null, orderText(payload), key).toString("base64url")}`;
+}
+
+function orderText(payload: string): Buffer {
+  return Buffer.from(`boatyard-order-v1\n${payload}`);
 }
 
 /** Read an order and check whose it is. Who it is for and whether it is a new one, the caller must check. */
@@ -45,92 +51,26 @@ export function readOrder(
   text: string,
   keys: readonly KeyObject[],
 ): SignedOrder | { refusal: string } {
-  const signed = openText("order", text, keys);
-  if ("refusal" in signed) return signed;
-  const order = parsePayload(signed.json);
+  const [, payload = "", signature = ""] =
+    /^v1\.([A-Za-z0-9_-]{1,4000})\.([A-Za-z0-9_-]{86})$/.exec(text) ?? [];
+  if (payload === "" || !isCanonical(signature)) return { refusal: "the order is malformed" };
+  const bytes = Buffer.from(signature, "base64url");
+  const key = keys.find((each) => verify(null, orderText(payload), each, bytes));
+  if (!key)
+    return { refusal: "the order is not signed with a master_key of slave.yml; compare the keys" };
+  const order = parsePayload(payload);
   if (!order) return { refusal: "the order does not say what an order must; update this slave" };
-  return { order, key: keyId(signed.key), signature: signed.signature };
+  return { order, key: keyId(key), signature };
 }
 
-/**
- * The texts of orders that stand under one key of the bus, by repo; a question under `questionKey`.
- * @returns undefined for what cannot be read; what is no order's text is left out
- */
-export function readOrders(text: string): Record<string, string> | undefined {
+function parsePayload(payload: string): Order | undefined {
+  let json: Partial<Record<keyof Order, unknown>>;
   try {
-    const pairs = Object.entries(Object(JSON.parse(text)) as object);
-    return Object.fromEntries(
-      pairs.filter(([, each]) => typeof each === "string" && each.startsWith("v1.")),
-    ) as Record<string, string>;
+    json = Object(JSON.parse(Buffer.from(payload, "base64url").toString("utf8"))) as object;
   } catch {
     return undefined;
   }
-}
-
-/** A question of the master: that a slave compare the files that it serves with their commits. Only over a bus. */
-export interface Question {
-  /** As in an order. */
-  target: string;
-  /** Milliseconds since 1970. */
-  at: number;
-}
-
-/** What a question stands under on the bus, where an order stands under its repo; no repo can be called so. */
-export const questionKey = "?";
-
-export function signQuestion({ target, at }: Question, key: KeyObject): string {
-  return signText("question", { target, at }, key);
-}
-
-/** Read a question and check whose it is; its signature tells it from others. */
-export function readQuestion(
-  text: string,
-  keys: readonly KeyObject[],
-): (Question & { signature: string }) | { refusal: string } {
-  const signed = openText("question", text, keys);
-  if ("refusal" in signed) return signed;
-  const { target, at } = signed.json as Partial<Record<keyof Question, unknown>>;
-  if (typeof target !== "string" || !isTime(at)) return { refusal: "the question is malformed" };
-  return { target, at, signature: signed.signature };
-}
-
-type Kind = "order" | "question";
-
-/** A value as a text that one kind of reader takes. */
-function signText(kind: Kind, value: object, key: KeyObject): string {
-  const payload = Buffer.from(JSON.stringify(value)).toString("base64url");
-  return `v1.${payload}.${sign(null, signedText(kind, payload), key).toString("base64url")}`;
-}
-
-function signedText(kind: Kind, payload: string): Buffer {
-  return Buffer.from(`boatyard-${kind}-v1\n${payload}`);
-}
-
-/** The value in a text that one of the keys has signed. */
-function openText(
-  kind: Kind,
-  text: string,
-  keys: readonly KeyObject[],
-): { json: object; key: KeyObject; signature: string } | { refusal: string } {
-  const [, payload = "", signature = ""] =
-    /^v1\.([A-Za-z0-9_-]{1,4000})\.([A-Za-z0-9_-]{86})$/.exec(text) ?? [];
-  if (payload === "" || !isCanonical(signature)) return { refusal: `the ${kind} is malformed` };
-  const bytes = Buffer.from(signature, "base64url");
-  const key = keys.find((each) => verify(null, signedText(kind, payload), each, bytes));
-  if (!key)
-    return {
-      refusal: `the ${kind} is not signed with a master_key of slave.yml; compare the keys`,
-    };
-  try {
-    const json = JSON.parse(Buffer.from(payload, "base64url").toString("utf8")) as unknown;
-    return { json: Object(json) as object, key, signature };
-  } catch {
-    return { json: {}, key, signature };
-  }
-}
-
-function parsePayload(json: object): Order | undefined {
-  const { repo, sha, branch, target, at, run } = json as Partial<Record<keyof Order, unknown>>;
+  const { repo, sha, branch, target, at, run } = json;
   const isText = (each: unknown): each is string => typeof each === "string";
   if (!isText(repo) || !isShortName(repo) || !isText(sha) || !isSha(sha)) return undefined;
   if (branch !== undefined && (!isText(branch) || !isSafeRef(branch))) return undefined;
@@ -140,9 +80,30 @@ function parsePayload(json: object): Order | undefined {
   return { repo, sha, branch, target, at, run };
 }
 
-/** Milliseconds since 1970 that a Date can show. */
+/** Whether it is a time in milliseconds since 1970 that a Date can show. */
 function isTime(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= 8.64e15;
+}
+
+/** What `--status --verify` asks for over the bus, signed as over HTTP; it stands where orders stand under their repo. */
+export const question = { key: "?", method: "GET", path: "/status?verify=1" };
+
+/**
+ * The texts of orders that stand under one key of the bus, by repo, and the question.
+ * @returns undefined for what cannot be read; what is no order's text is left out
+ */
+export function readTexts(text: string): Record<string, string> | undefined {
+  try {
+    const pairs = Object.entries(Object(JSON.parse(text)) as object);
+    return Object.fromEntries(
+      pairs.filter(
+        ([key, each]) =>
+          typeof each === "string" && (each.startsWith("v1.") || key === question.key),
+      ),
+    ) as Record<string, string>;
+  } catch {
+    return undefined;
+  }
 }
 
 /** What a slave tells over the bus: all that `GET /status` says, and what became of the last order for each repo. */
@@ -156,8 +117,8 @@ export interface Report {
   orders: Record<string, OrderState>;
   /** The groups whose orders it reads. */
   groups: string[];
-  /** What it serves, compared with the commits, as a question of the master wanted it; for some minutes. */
-  verified?: { signature: string; repos: unknown } | undefined;
+  /** What it serves, compared with the commits, for some minutes; and the nonce of the question. */
+  verified?: { nonce: string; repos: unknown } | undefined;
 }
 
 /** What became of an order. */

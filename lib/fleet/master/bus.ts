@@ -4,7 +4,7 @@ import { type BusAccess, busSchema, readBusAccess } from "../../bus/settings.ts"
 import { readConfig } from "../../config/yaml.ts";
 import { Failure, UsageError } from "../../core/errors.ts";
 import { exists } from "../../files/files.ts";
-import { groupsOfReport, readOrders, readReport, type Report } from "../order.ts";
+import { groupsOfReport, readReport, readTexts, type Report } from "../order.ts";
 import { fromConfig } from "../settings.ts";
 import type { Target } from "./list.ts";
 
@@ -171,7 +171,7 @@ const maxRounds = 20;
 async function write(want: Bucket, key: string, name: string, text: string): Promise<void> {
   for (let round = 0; round < maxRounds; round++) {
     const entry = await want.get(key);
-    const orders = readOrders(entry?.text ?? "{}") ?? {};
+    const orders = readTexts(entry?.text ?? "{}") ?? {};
     if (orders[name] === text) return;
     const next = JSON.stringify({ ...orders, [name]: text });
     // there is something, and it cannot be read: an answer of the bus that a slave had put there

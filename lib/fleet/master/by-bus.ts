@@ -1,8 +1,9 @@
 import { Buffer } from "node:buffer";
-import type { KeyObject } from "node:crypto";
+import { type KeyObject, randomBytes } from "node:crypto";
 import { everybody, nameOnBus, targetOfGroup } from "../../bus/address.ts";
 import { Failure } from "../../core/errors.ts";
-import { offAfter, type OrderState, questionKey, type Report, signQuestion } from "../order.ts";
+import { offAfter, type OrderState, question, type Report } from "../order.ts";
+import { signRequest } from "../signature.ts";
 import { type BusOptions, masterBus } from "./bus.ts";
 import { pause, resultOf, tooLong, type Transport, wordsOf } from "./fan-out.ts";
 import type { Target } from "./list.ts";
@@ -57,12 +58,12 @@ export function busTransport(options: Options): BusTransport {
     if (key === undefined)
       throw new Failure("a slave on a bus answers only signed questions; see --key-file");
     const started = performance.now();
-    const question = signQuestion({ target: target.slave, at: Date.now() }, key);
-    const signature = signatureOf(question);
-    await bus.put(target.slave, questionKey, question);
+    const nonce = randomBytes(16).toString("hex");
+    const text = signRequest({ key }, { ...question, target: target.slave }, Date.now(), nonce);
+    await bus.put(target.slave, question.key, text);
     for (;;) {
       const report = bus.reportOf(target);
-      if (report?.verified?.signature === signature)
+      if (report?.verified?.nonce === nonce)
         return { ...report.inventory, repos: report.verified.repos };
       const left = timeout - (performance.now() - started);
       if (left <= 0 || signal.aborted)

@@ -1,5 +1,5 @@
-import { messageOf, systemCode, Failure } from "../../core/errors.ts";
-import { request } from "../../fetch/fetch.ts";
+import { Failure, messageOf, systemCode } from "../../core/errors.ts";
+import { type Answer as HttpAnswer, reasonOf, request } from "../../fetch/fetch.ts";
 import {
   answerHeader,
   answerRefusal,
@@ -16,79 +16,7 @@ import { addressesOf, type Target } from "./list.ts";
 
 /** Slaves that listen: requests, each sent again when there is no answer, what the answers say, and jobs that are followed. */
 
-/** Slaves that listen: each is asked, and its job is asked after until it ends. */
-export function httpTransport(sender: Sender): Transport {
-  async function send(...sent: Parameters<Sender["send"]>): Promise<Answer> {
-    const answer = await sender.send(...sent);
-    const refusal = refusalOf(answer);
-    if (refusal !== undefined) throw new Failure(refusal);
-    return answer;
-  }
-
-  return {
-    async status(target, query) {
-      const url = addressesOf(target).status(query);
-      return (await send(target, url)).json ?? {};
-    },
-
-    async start(target, { repo, sha, branch }, order) {
-      const url = addressesOf(target).update({ repo, sha, branch });
-      const job = (await send(target, url, { order })).json?.["job"];
-      return typeof job === "string" ? job : undefined;
-    },
-
-    async follow(target, job, rollout) {
-      const end = performance.now() + rollout.waitLimit;
-      for (;;) {
-        const asked = performance.now();
-        const answer = await askJob(sender, target, job, { end, signal: rollout.signal });
-        // it was followed for longer than the slave remembers jobs
-        if (answer.status === 404 && (await servesCommit(this, target, rollout)))
-          return { ok: true, answer: "done", sha: rollout.sha };
-        const refusal = refusalOf(answer);
-        if (refusal !== undefined) throw new Failure(refusal);
-        const { state, before, sha, error } = answer.json ?? {};
-        const told = { before: wordsOf(before), sha: wordsOf(sha), error: wordsOf(error) };
-        const result = resultOf(wordsOf(state), told, rollout);
-        if (result) return result;
-        if (performance.now() > end) throw tooLong(wordsOf(state), rollout);
-        await rest(asked, rollout.signal);
-      }
-    },
-  };
-}
-
-/** Ask until there is an answer: a slave that accepted a job finishes it, also when it restarts meanwhile. */
-async function askJob(
-  sender: Sender,
-  target: Target,
-  job: string,
-  { end, signal }: { end: number; signal: AbortSignal | undefined },
-): Promise<Answer> {
-  for (;;) {
-    const asked = performance.now();
-    const url = addressesOf(target).job(job, { wait: `${maxWait / 1000}s` });
-    try {
-      return await sender.send(target, url, { patience: maxWait });
-    } catch (error) {
-      const over = performance.now() > end || signal?.aborted;
-      if (!(error instanceof NoAnswer) || over) throw error;
-    }
-    await rest(asked, signal);
-  }
-}
-
-/** How long a slave is asked to delay its answer about a job, in ms; short, so that a lost connection is noticed soon. */
-const maxWait = 5000;
-const minPause = 250;
-
-/** One that does not delay its answer must not be asked without end. */
-async function rest(asked: number, signal: AbortSignal | undefined): Promise<void> {
-  const left = minPause - (performance.now() - asked);
-  if (left > 0) await pause(left, signal);
-}
-
-export interface SenderOptions {
+export interface HttpOptions {
   /** What the requests are signed with; with neither, they are plain. */
   keys: Keys;
   /** PEM: the authority that signed the slaves' certificates, instead of the public ones. */
@@ -102,7 +30,12 @@ export interface SenderOptions {
   signal?: AbortSignal | undefined;
 }
 
-export interface Answer {
+export interface HttpTransport extends Transport {
+  /** Slaves that took only the signature of Boatyard 0.1. */
+  readonly unbound: ReadonlySet<Target>;
+}
+
+interface Answer {
   status: number;
   /** The body, if it is a JSON object. */
   json: Record<string, unknown> | undefined;
@@ -112,32 +45,27 @@ export interface Answer {
 }
 
 /** What one request carries besides its address. */
-export interface SendOptions {
+interface SendOptions {
   /** Milliseconds added to the time limit, for answers that the slave delays. */
   patience?: number;
   /** The signed order, for an update: the same text at every try, so that the slave starts one job. */
   order?: string | undefined;
 }
 
-/** Sends requests, again after growing pauses when no answer came or the slave was too busy. */
-export interface Sender {
-  /** @throws {NoAnswer} */
-  send(target: Target, url: URL, options?: SendOptions): Promise<Answer>;
-  /** Slaves that took only the signature of Boatyard 0.1. */
-  readonly unbound: ReadonlySet<Target>;
-}
-
 /** No answer came, or none that could be read. */
-export class NoAnswer extends Error {
+class NoAnswer extends Error {
   override name = "NoAnswer";
 }
 
+/** How long a slave is asked to delay its answer about a job, in ms; short, so that a lost connection is noticed soon. */
+const maxWait = 5000;
+const minPause = 250;
 /** Answers here are a line of JSON; more is somebody else's server. */
 const maxAnswer = 64 * 1024;
 /** The status of a slave with many repos. */
 const maxStatus = 4 * 1024 * 1024;
 
-export function createSender({ keys, timeout, retries, ...options }: SenderOptions): Sender {
+export function httpTransport({ keys, timeout, retries, ...options }: HttpOptions): HttpTransport {
   const { signal } = options;
   const unbound = new Set<Target>();
   const isSigning = keys.key !== undefined || keys.secret !== undefined;
@@ -160,12 +88,12 @@ export function createSender({ keys, timeout, retries, ...options }: SenderOptio
       headers[unboundHeader] = signUnbound(keys.secret, "GET", path);
     const maxBytes = url.pathname.endsWith("/status") ? maxStatus : maxAnswer;
     const limits = { timeout: timeout + patience, maxBytes };
-    let answer: Awaited<ReturnType<typeof request>>;
+    let answer: HttpAnswer;
     try {
       answer = await request(url, { ...options, ...limits, headers });
       if (answer.truncated) throw new Error("the answer is too long to be slave-server's");
     } catch (error) {
-      throw new NoAnswer(signal?.aborted ? "interrupted" : reasonOf(error));
+      throw new NoAnswer(signal?.aborted ? "interrupted" : wordsAbout(error));
     }
     const { status, text } = answer;
     const isOfOld = answer.headers[protocolHeader] === undefined;
@@ -184,25 +112,75 @@ export function createSender({ keys, timeout, retries, ...options }: SenderOptio
     return answerOf(answer);
   }
 
+  /** Send it, again after growing pauses when no answer came or the slave was too busy. @throws {NoAnswer} */
+  async function send(target: Target, url: URL, sendOptions: SendOptions = {}): Promise<Answer> {
+    for (let round = 0; ; round++) {
+      let wait = 200 * 2 ** round * (0.5 + Math.random());
+      try {
+        const answer = await sendOnce(target, url, sendOptions);
+        if (![429, 502, 503].includes(answer.status) || round >= retries) return answer;
+        wait = Math.max(wait, Math.min(answer.retryAfter ?? 0, 10_000));
+      } catch (error) {
+        if (!(error instanceof NoAnswer) || round >= retries || signal?.aborted) throw error;
+      }
+      await pause(wait, signal);
+    }
+  }
+
+  /** One that does not delay its answer must not be asked without end. */
+  async function rest(asked: number): Promise<void> {
+    const left = minPause - (performance.now() - asked);
+    if (left > 0) await pause(left, signal);
+  }
+
+  /** Ask until there is an answer: a slave that accepted a job finishes it, also when it restarts meanwhile. */
+  async function askJob(target: Target, job: string, end: number): Promise<Answer> {
+    for (;;) {
+      const asked = performance.now();
+      const url = addressesOf(target).job(job, { wait: `${maxWait / 1000}s` });
+      try {
+        return await send(target, url, { patience: maxWait });
+      } catch (error) {
+        const over = performance.now() > end || signal?.aborted;
+        if (!(error instanceof NoAnswer) || over) throw error;
+      }
+      await rest(asked);
+    }
+  }
+
   return {
     unbound,
-    async send(target, url, sendOptions = {}) {
-      for (let round = 0; ; round++) {
-        let wait = 200 * 2 ** round * (0.5 + Math.random());
-        try {
-          const answer = await sendOnce(target, url, sendOptions);
-          if (![429, 502, 503].includes(answer.status) || round >= retries) return answer;
-          wait = Math.max(wait, Math.min(answer.retryAfter ?? 0, 10_000));
-        } catch (error) {
-          if (!(error instanceof NoAnswer) || round >= retries || signal?.aborted) throw error;
-        }
-        await pause(wait, signal);
+
+    async status(target, query) {
+      return taken(await send(target, addressesOf(target).status(query))).json ?? {};
+    },
+
+    async start(target, { repo, sha, branch }, order) {
+      const url = addressesOf(target).update({ repo, sha, branch });
+      const job = taken(await send(target, url, { order })).json?.["job"];
+      return typeof job === "string" ? job : undefined;
+    },
+
+    async follow(target, job, rollout) {
+      const end = performance.now() + rollout.waitLimit;
+      for (;;) {
+        const asked = performance.now();
+        const answer = await askJob(target, job, end);
+        // it was followed for longer than the slave remembers jobs
+        if (answer.status === 404 && (await servesCommit(this, target, rollout)))
+          return { ok: true, answer: "done", sha: rollout.sha };
+        const { state, before, sha, error } = taken(answer).json ?? {};
+        const told = { before: wordsOf(before), sha: wordsOf(sha), error: wordsOf(error) };
+        const result = resultOf(wordsOf(state), told, rollout);
+        if (result) return result;
+        if (performance.now() > end) throw tooLong(wordsOf(state), rollout);
+        await rest(asked);
       }
     },
   };
 }
 
-function answerOf({ status, headers, ...body }: Awaited<ReturnType<typeof request>>): Answer {
+function answerOf({ status, headers, ...body }: HttpAnswer): Answer {
   const text = body.text.trim();
   const wait = Number(headers["retry-after"]);
   return {
@@ -222,44 +200,26 @@ function parseObject(text: string): Record<string, unknown> | undefined {
   }
 }
 
+/** What is worth other words than those of any request. */
 const plainWords: Record<string, string> = {
   ECONNREFUSED: "connection refused: no slave-server listens there",
   ECONNRESET: "the connection was reset",
-  EHOSTUNREACH: "no route to the host",
-  ENETUNREACH: "no route to its network",
-  ENOTFOUND: "no host has that name",
-  EAI_AGAIN: "its name could not be looked up",
-  ETIMEDOUT: "the connection timed out",
   EMFILE: "too many open files here; raise ulimit -n or lower --jobs",
 };
 
-/** Node gives codes of OpenSSL, Deno words of rustls. */
-function aboutCertificate(code = "", message: string): string | undefined {
-  if (code === "CERT_HAS_EXPIRED" || /certificate.*Expired/.test(message))
-    return "its certificate has expired";
-  if (code === "ERR_TLS_CERT_ALTNAME_INVALID" || /certificate.*NotValidForName/.test(message))
-    return "its certificate is for another name";
-  if (!/CERT|ERR_TLS|UNABLE_TO_VERIFY/.test(code) && !/invalid peer certificate/.test(message))
-    return undefined;
-  return `its certificate is not trusted (${code || message}); see --ca`;
-}
-
-function reasonOf(error: unknown): string {
-  const code = systemCode(error);
-  const message = messageOf(error);
-  if (code !== undefined && plainWords[code] !== undefined) return plainWords[code];
+function wordsAbout(error: unknown): string {
+  const code = systemCode(error) ?? "";
   // the parser of Node's http client
-  if (code?.startsWith("HPE_")) return "it does not speak HTTP: no slave-server listens there";
-  const certificate = aboutCertificate(code, message);
-  if (certificate !== undefined) return certificate;
-  return code === undefined || message.includes(code) ? message : `${message} (${code})`;
+  if (code.startsWith("HPE_")) return "it does not speak HTTP: no slave-server listens there";
+  return plainWords[code] ?? reasonOf(error, "see --ca");
 }
 
-/** Pure: why an answer is a refusal, if it is one. */
-export function refusalOf({ status, json, text: body }: Answer): string | undefined {
-  if (status >= 200 && status < 300) return undefined;
+/** An answer that is no refusal. @throws {Failure} for one that is */
+function taken(answer: Answer): Answer {
+  const { status, json, text } = answer;
+  if (status >= 200 && status < 300) return answer;
   // an answer that is not the slave's
-  if (status === 0) return body;
-  const words = wordsOf(json?.["error"]) ?? body;
-  return words === "" ? `it answers ${status}` : `it answers ${status}: ${words}`;
+  if (status === 0) throw new Failure(text);
+  const words = wordsOf(json?.["error"]) ?? text;
+  throw new Failure(words === "" ? `it answers ${status}` : `it answers ${status}: ${words}`);
 }

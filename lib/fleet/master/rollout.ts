@@ -13,7 +13,7 @@ import { readPrivateKey } from "../keys.ts";
 import { signOrder } from "../order.ts";
 import type { Keys } from "../signature.ts";
 import { type BusTransport, busTransport, type Shared } from "./by-bus.ts";
-import { createSender, httpTransport, type Sender } from "./by-http.ts";
+import { httpTransport, type HttpTransport } from "./by-http.ts";
 import { fanOut, type FanOutOptions, type Outcome, type Transport } from "./fan-out.ts";
 import { parseList, type Target } from "./list.ts";
 import { outcomeLine, printOutcomes, readMessageTargets, slaves } from "./tell.ts";
@@ -53,9 +53,9 @@ export interface UpdateFlags {
 export interface Master {
   flags: UpdateFlags;
   keys: Keys;
-  sender: Sender;
   /** How a slave is reached. */
   transportFor: (target: Target) => Transport;
+  overHttp: HttpTransport;
   onBus: BusTransport;
   terminal: Terminal;
   signal: AbortSignal;
@@ -80,7 +80,7 @@ export async function openMaster(
     key: keyFile === undefined ? undefined : await readPrivateKey(keyFile),
     secret: secretFile === undefined ? undefined : await readSecretFile(secretFile),
   };
-  const sender = createSender({
+  const overHttp = httpTransport({
     keys,
     ca: flags.ca === undefined ? undefined : await readText(flags.ca, "--ca"),
     connectTimeout: flags["connect-timeout"],
@@ -88,14 +88,13 @@ export async function openMaster(
     retries: flags.retries,
     signal,
   });
-  const overHttp = httpTransport(sender);
   const onBus = busTransport({
     ...{ via: flags.via, connectTimeout: flags["connect-timeout"], timeout: flags.timeout },
     ...{ key: keys.key, signal, note: (line) => terminal.note(line) },
   });
   const transportFor = (target: Target) => (isOnBus(target) ? onBus : overHttp);
   const targets = await readMessageTargets(flags.notify);
-  return { flags, keys, sender, transportFor, onBus, terminal, signal, targets };
+  return { flags, keys, transportFor, overHttp, onBus, terminal, signal, targets };
 }
 
 export function isOnBus({ url }: Target): boolean {
@@ -204,7 +203,7 @@ export class OrderBook {
 export async function runFanOut(
   repo: string,
   targets: readonly Target[],
-  { flags, sender, transportFor, terminal, signal }: Master,
+  { flags, overHttp, transportFor, terminal, signal }: Master,
   options: Pick<
     FanOutOptions,
     "sha" | "branch" | "orderFor" | "wait" | "batches" | "maxFailures"
@@ -233,14 +232,10 @@ export async function runFanOut(
     progress.end();
     for (const outcome of outcomes) if (outcome.skipped) terminal.printJson(outcomeLine(outcome));
     printOutcomes(outcomes, (performance.now() - started) / 1000, terminal);
-    if (sender.unbound.size > 0)
+    const unbound = [...overHttp.unbound].map(({ name }) => name);
+    if (unbound.length > 0)
       terminal.warn(
-        `${slaves(sender.unbound.size)} took only the signature of Boatyard 0.1, which is good at every slave that has the secret; update them: ${[
-          ...sender.unbound,
-        ]
-          .map(({ name }) => name)
-          .slice(0, 10)
-          .join(", ")}`,
+        `${slaves(unbound.length)} took only the signature of Boatyard 0.1, which is good at every slave that has the secret; update them: ${unbound.slice(0, 10).join(", ")}`,
       );
     return outcomes;
   } finally {

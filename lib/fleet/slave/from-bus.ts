@@ -6,16 +6,15 @@ import { cleanLine } from "../../core/clean.ts";
 import { messageOf } from "../../core/errors.ts";
 import {
   type OrderState,
-  questionKey,
+  question,
   readOrder,
-  readOrders,
-  readQuestion,
+  readTexts,
   type Report,
   reportEvery,
   type SignedOrder,
   writeReport,
 } from "../order.ts";
-import { clockAhead } from "../signature.ts";
+import { allowedSkew, clockAhead, verifyRequest } from "../signature.ts";
 import type { Slave } from "./slave.ts";
 
 /**
@@ -37,8 +36,6 @@ const timeout = 5000;
 const retryAfter = 1000;
 /** Milliseconds in which changes share one report: an update that is over by then is told once. */
 const settle = 50;
-/** How long a question is good, and what it found is reported, in ms. */
-const questionLimit = 300_000;
 
 /** Follow the bus until it is closed; also while it cannot be reached. */
 export function followBus(slave: Slave, settings: BusSettings): { close(): Promise<void> } {
@@ -55,7 +52,8 @@ export function followBus(slave: Slave, settings: BusSettings): { close(): Promi
   const refused = new Map<string, OrderState>();
   /** The last one taken, by repo: it is looked at every minute, and logged once. */
   const taken = new Map<string, string>();
-  let answered = 0;
+  /** The last question, in seconds since 1970. */
+  let answered = { time: 0, nonce: "" };
   let verified: Report["verified"];
   /** What a bus makes us say is said once a minute, and no more than a hundred such lines. */
   const said = new Set<string>();
@@ -87,7 +85,7 @@ export function followBus(slave: Slave, settings: BusSettings): { close(): Promi
   // an order that was missed, and a sign of life
   const timer = setInterval(() => {
     said.clear();
-    if (Date.now() - answered > questionLimit) verified = undefined;
+    if (Date.now() / 1000 - answered.time > allowedSkew) verified = undefined;
     attempt(lookAgain);
   }, reportEvery);
 
@@ -131,11 +129,11 @@ export function followBus(slave: Slave, settings: BusSettings): { close(): Promi
   function learn(target: string, text: string): void {
     const before = read.get(target);
     const now = new Map<string, { text: string; signed: SignedOrder | undefined }>();
-    const texts = readOrders(text);
+    const texts = readTexts(text);
     if (!texts) return say(`from the bus: the orders at ${keyOfTarget(target)} cannot be read`);
     for (const [repo, order] of Object.entries(texts)) {
       const known = before?.get(repo);
-      if (repo === questionKey) answer(target, order);
+      if (repo === question.key) answer(target, order);
       else now.set(repo, known?.text === order ? known : { text: order, signed: check() });
 
       /** What is not an order for this place is not worth a report: anybody could have put it there. */
@@ -188,15 +186,14 @@ export function followBus(slave: Slave, settings: BusSettings): { close(): Promi
 
   /** Compare what is served with its commits; each question once, and none that is old. */
   function answer(target: string, text: string): void {
-    const question = readQuestion(text, options.keys);
-    if ("refusal" in question) return say(`from the bus: ${question.refusal}`);
-    const { at, signature } = question;
-    const isNew = at > answered && Math.abs(Date.now() - at) < questionLimit;
-    if (!isNew || !isFor(question.target, target)) return;
-    answered = at;
+    const check = verifyRequest({ keys: options.keys, secrets: [] }, question, text);
+    if (!check.ok || !isFor(check.target ?? "", target)) return;
+    const { time, nonce } = check;
+    if (time < answered.time || nonce === answered.nonce) return;
+    answered = { time, nonce };
     attempt(async () => {
       const { repos } = await inventory.all(true);
-      verified = { signature, repos };
+      verified = { nonce, repos };
       await report();
     });
   }
