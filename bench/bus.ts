@@ -171,7 +171,7 @@ function ratio(name: string, value: number, most: number): void {
 /** Many slaves in this process; beside each a server that takes what clush sends. */
 async function beSlaves(count: string, ...given: string[]): Promise<void> {
   const [dir = "", url = "", seeds = "", port = "", publicKey = ""] = given;
-  const none = { file: undefined, values: {}, at: () => "" };
+  const none = { file: undefined, values: {}, where: () => "" };
   for (let index = 0; index < Number(count); index++) {
     const name = nameOf(index);
     let sha = "";

@@ -106,6 +106,23 @@ export function readTexts(text: string): Record<string, string> | undefined {
   }
 }
 
+/** One repo as `GET /status` shows it. */
+export interface RepoStatus {
+  repo: string;
+  sha?: string | undefined;
+  branch?: string | undefined;
+  /** When it was put in place. */
+  since?: string | undefined;
+  /** `after:` has not succeeded in it yet. */
+  pending?: boolean | undefined;
+  /** It is a folder that no update of ours made. */
+  plain?: boolean | undefined;
+  /** Why the last update failed, when it did. */
+  error?: string | undefined;
+  /** Somebody wrote into the served tree; only when that was asked for. */
+  written?: boolean | undefined;
+}
+
 /** What a slave tells over the bus: all that `GET /status` says, and what became of the last order for each repo. */
 export interface Report {
   name: string;

@@ -93,8 +93,8 @@ export interface SlaveSettings {
   /** Where the file is that was read, if any. */
   file: string | undefined;
   values: Partial<SlaveFile>;
-  /** `file:line:col: ` of a key, or "". */
-  at: (...path: string[]) => string;
+  /** `file:line:col` of a key. */
+  where: (...path: string[]) => string;
 }
 
 /**
@@ -103,21 +103,21 @@ export interface SlaveSettings {
  */
 export async function readSettings(file?: string): Promise<SlaveSettings> {
   const path = file ?? ((await exists(systemConfig)) ? systemConfig : undefined);
-  if (path === undefined) return { file: undefined, values: {}, at: () => "" };
+  if (path === undefined) return { file: undefined, values: {}, where: () => "" };
   const config: Config<SlaveFile> = await readConfig(path, slaveSchema);
-  const at = (...keys: string[]) => `${config.where(keys)}: `;
+  const where = (...keys: string[]) => config.where(keys);
   const values = config.value;
-  for (const url of values.bus?.url ?? []) named(at("bus", "url"), () => checkBusUrl(url));
-  for (const key of values.master_key ?? []) named(at("master_key"), () => parsePublicKey(key));
-  if (values.listen !== undefined) named(at("listen"), () => parseListen(values.listen ?? ""));
+  for (const url of values.bus?.url ?? []) named(where("bus", "url"), () => checkBusUrl(url));
+  for (const key of values.master_key ?? []) named(where("master_key"), () => parsePublicKey(key));
+  if (values.listen !== undefined) named(where("listen"), () => parseListen(values.listen ?? ""));
   for (const [name, part] of [["", values] as const, ...Object.entries(values.each ?? {})]) {
-    const where = (key: string) => (name === "" ? at(key) : at("each", name, key));
-    if (part.base !== undefined) named(where("base"), () => checkBase(part.base ?? ""));
+    const place = (key: string) => (name === "" ? where(key) : where("each", name, key));
+    if (part.base !== undefined) named(place("base"), () => checkBase(part.base ?? ""));
     if (part.branch !== undefined && !isSafeRef(part.branch)) {
-      throw new UsageError(`${where("branch")}"${part.branch}" is not a branch or tag name`);
+      throw new UsageError(`${place("branch")}: "${part.branch}" is not a branch or tag name`);
     }
   }
-  return { file: resolve(path), values, at };
+  return { file: resolve(path), values, where };
 }
 
 /** Put the place of a value in front of the error that it causes. */
@@ -125,7 +125,7 @@ function named(where: string, check: () => unknown): void {
   try {
     check();
   } catch (error) {
-    if (error instanceof UsageError) throw new UsageError(`${where}${error.message}`);
+    if (error instanceof UsageError) throw new UsageError(`${where}: ${error.message}`);
     throw error;
   }
 }

@@ -97,7 +97,7 @@ testUnless(test, needsNats)(`an order reaches ${count} slaves`, async () => {
     let sha = "";
     let [connected, changed] = [() => {}, () => {}];
     const slave = await openSlave({
-      settings: { file: undefined, values: {}, at: () => "" },
+      settings: { file: undefined, values: {}, where: () => "" },
       ...{ repos: join(dir, "none"), state: join(dir, `${name}.state`), allow: [], names: [name] },
       ...{ acceptUnbound: false, jobs: 1, queue: 10, identity: undefined },
       keys: [parsePublicKey(publicKey)],

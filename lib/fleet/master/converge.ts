@@ -2,7 +2,7 @@ import { Busy, Failure, messageOf, UsageError } from "../../core/errors.ts";
 import type { Outcome } from "./fan-out.ts";
 import type { Target } from "./list.ts";
 import { listsOf, type Master, OrderBook, runFanOut, runId, runLocked } from "./rollout.ts";
-import { askFleet, keepStatus } from "./served.ts";
+import { askFleet, keepStatus } from "./status.ts";
 import { tellOutcomes, writeFailed } from "./tell.ts";
 import { readWants, type Want, wantedRepos, wantFor, type Wants, writeWants } from "./want.ts";
 

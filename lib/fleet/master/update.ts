@@ -23,8 +23,7 @@ import {
   runLocked,
   type UpdateFlags,
 } from "./rollout.ts";
-import { askFleet } from "./served.ts";
-import { showStatus } from "./status.ts";
+import { askFleet, showStatus } from "./status.ts";
 import { checkFailedFile, slaves, tellOutcomes, testNotify, writeFailed } from "./tell.ts";
 import {
   askRemote,

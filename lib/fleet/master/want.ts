@@ -1,6 +1,7 @@
+import { createHash } from "node:crypto";
 import { readdir } from "node:fs/promises";
 import { homedir } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import process from "node:process";
 import { Failure, messageOf, systemCode } from "../../core/errors.ts";
 import { isSafeRef, isSha, isShortName } from "../../core/names.ts";
@@ -178,4 +179,19 @@ export function wantFor(
           each.url.href === target.url.href && (group === undefined || each.group === group),
       ),
   );
+}
+
+/** What was found at the slaves of a list, for hook-server's page: in `status/`, a file for each list and repo, or all. */
+export async function writeStatus(
+  repo: string | undefined,
+  list: string,
+  hosts: readonly object[],
+): Promise<void> {
+  const path = resolve(list);
+  const folder = join(stateFolder(), "status");
+  const ofList = createHash("sha256").update(path).digest("hex").slice(0, 8);
+  const value = { time: new Date().toISOString(), list: path, hosts };
+  await makeFolder(folder);
+  const file = join(folder, `${repo ?? "all repos"}.${ofList}.json`);
+  await writeAtomic(file, `${JSON.stringify(value, undefined, 2)}\n`, { mode: 0o644 });
 }

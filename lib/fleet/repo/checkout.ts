@@ -5,8 +5,7 @@ import { Failure } from "../../core/errors.ts";
 import { $, type Shell } from "../../exec/exec.ts";
 import { exists } from "../../files/files.ts";
 import { gitIn, textOf } from "../../git/git.ts";
-import { type ClonePlan, makeGitFolder } from "./git-folder.ts";
-import { mirrorGit } from "./mirror.ts";
+import { type ClonePlan, makeGitFolder, mirrorGit } from "./mirror.ts";
 import { type Remote, type Shared } from "./remote.ts";
 import { indexOf, type Place, type Tree } from "./state.ts";
 

@@ -104,18 +104,26 @@ export async function startSlaveServer(flags: ServerFlags, given: Given): Promis
 }
 
 /** @throws {UsageError} for a bus without a master's key: orders that nobody signed would be anybody's */
-async function busSettings({ values, file, at }: SlaveSettings): Promise<BusSettings | undefined> {
+async function busSettings({
+  values,
+  file,
+  where,
+}: SlaveSettings): Promise<BusSettings | undefined> {
   const { bus, master_key: keys = [], name = [hostname()] } = values;
   if (bus === undefined) return undefined;
   if (keys.length === 0)
     throw new UsageError(
-      `${at("bus")}a bus needs master_key: only signed orders are taken from it`,
+      `${where("bus")}: a bus needs master_key: only signed orders are taken from it`,
     );
   if (!isTargetName(bus.name ?? name[0] ?? ""))
-    throw new UsageError(`${at("name")}this machine's name cannot be a slave's; give it one here`);
-  const where = (key: string) => at("bus", key).replace(/: $/, "");
+    throw new UsageError(
+      `${where("name")}: this machine's name cannot be a slave's; give it one here`,
+    );
   return {
-    ...(await readBusAccess(bus, { path: (each) => fromConfig(each, file), where })),
+    ...(await readBusAccess(bus, {
+      path: (each) => fromConfig(each, file),
+      where: (key) => where("bus", key),
+    })),
     name: bus.name ?? name[0] ?? "",
     groups: bus.groups ?? [],
   };
@@ -126,7 +134,7 @@ async function slaveOptions(
   flags: ServerFlags,
   given: Given,
 ): Promise<SlaveOptions & HttpOptions> {
-  const { values, file } = settings;
+  const { values, file, where } = settings;
   const activate = await findScript("slave-activate");
   const testFile = given.file === undefined ? undefined : await readTestFile(given.file);
   if (flags.base !== undefined) checkBase(flags.base);
@@ -140,7 +148,6 @@ async function slaveOptions(
   ];
   const timeout = values.timeout ?? 600_000;
   const activation = { activate, flags: activateFlags, timeout, settings, note: given.note };
-  const place = (key: string) => settings.at(key).replace(/: $/, "");
   const { identity_file: identity, metrics_token_file: token } = values;
   return {
     ...given,
@@ -152,11 +159,11 @@ async function slaveOptions(
     identity:
       identity === undefined
         ? undefined
-        : await readPrivateKey(fromConfig(identity, file), place("identity_file")),
+        : await readPrivateKey(fromConfig(identity, file), where("identity_file")),
     metricsToken:
       token === undefined
         ? undefined
-        : await readSecretFile(fromConfig(token, file), place("metrics_token_file")),
+        : await readSecretFile(fromConfig(token, file), where("metrics_token_file")),
     state: values.state === undefined ? serverFolder(repos) : fromConfig(values.state, file),
     allow: flags.allow.length > 0 ? flags.allow : (values.allow ?? []),
     jobs: flags.jobs ?? values.jobs ?? 2,
@@ -199,16 +206,15 @@ async function runActivate(
   throw new Failure(reason);
 }
 
-async function readSecrets({ values, file, at }: SlaveSettings): Promise<string[]> {
-  const place = (key: string) => at(key).replace(/: $/, "");
+async function readSecrets({ values, file, where }: SlaveSettings): Promise<string[]> {
   const secrets: string[] = [];
   for (const path of values.secret_file ?? [])
-    secrets.push(await readSecretFile(fromConfig(path, file), place("secret_file")));
+    secrets.push(await readSecretFile(fromConfig(path, file), where("secret_file")));
   for (const name of values.secret_env ?? [])
-    secrets.push(readSecretVariable(name, place("secret_env")));
+    secrets.push(readSecretVariable(name, where("secret_env")));
   if (secrets.some(({ length }) => length < 16))
     throw new UsageError(
-      `${at("secret_file")}a secret is shorter than 16 characters; make one with: openssl rand -hex 32`,
+      `${where("secret_file")}: a secret is shorter than 16 characters; make one with: openssl rand -hex 32`,
     );
   return secrets;
 }

@@ -8,7 +8,7 @@ import { isShortName } from "../../core/names.ts";
 import { version } from "../../core/version.ts";
 import { gitIn, textOf } from "../../git/git.ts";
 import { HttpError } from "../../http/server.ts";
-import type { SignedOrder } from "../order.ts";
+import type { RepoStatus, SignedOrder } from "../order.ts";
 import { isUnchanged } from "../repo/checkout.ts";
 import { hidden, placeOf, servedAt } from "../repo/state.ts";
 import { branchOf, isAllowed, settingsFor, type SlaveSettings } from "../settings.ts";
@@ -100,23 +100,6 @@ export interface InventoryOptions {
   allow: readonly string[];
   names: readonly string[];
   acceptUnbound: boolean;
-}
-
-/** One repo as `GET /status` shows it. */
-export interface RepoStatus {
-  repo: string;
-  sha?: string | undefined;
-  branch?: string | undefined;
-  /** When it was put in place. */
-  since?: string | undefined;
-  /** `after:` has not succeeded in it yet. */
-  pending?: boolean | undefined;
-  /** It is a folder that no update of ours made. */
-  plain?: boolean | undefined;
-  /** Why the last update failed, when it did. */
-  error?: string | undefined;
-  /** Somebody wrote into the served tree; only when that was asked for. */
-  written?: boolean | undefined;
 }
 
 let gitVersion: Promise<string | undefined> | undefined;

@@ -40,7 +40,7 @@ async function setUp() {
   await repo.push({});
   const repos = join(tempDir("slave-"), "repos");
   const flags = { repos, base: `file://${dirname(repo.bare)}` };
-  const settings = settingsFor("site", { file: undefined, values: {}, at: () => "" }, flags);
+  const settings = settingsFor("site", { file: undefined, values: {}, where: () => "" }, flags);
   const notes: string[] = [];
   return {
     repo,
