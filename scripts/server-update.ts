@@ -118,7 +118,7 @@ const command = defineCommand({
   ],
   subcommands: { keygen },
   notes:
-    "--json prints an object a line as the answers come: target, ok, before, sha, seconds, error.",
+    "--json prints an object a line as the answers come: repo, target, ok, before, sha, seconds, error.",
   run: async ({ flags, args, terminal, signal }) => {
     const { serverUpdate } = await import("../lib/fleet/master/update.ts");
     return await serverUpdate(args[0], flags, terminal, signal);

@@ -10,7 +10,7 @@ import { type FileHandle, open, rm } from "node:fs/promises";
 import { keyOfSeed, newSeed, nkeyOf } from "../bus/nkey.ts";
 import { readSecretFile } from "../config/secrets.ts";
 import { Failure, messageOf, systemCode, UsageError } from "../core/errors.ts";
-import { writeAtomic } from "../files/files.ts";
+import { exists, writeAtomic } from "../files/files.ts";
 
 /** Ed25519 keys: private ones as PEM files (PKCS #8), public ones as one word, `ed25519:` and 43 characters of base64url. */
 
@@ -26,7 +26,7 @@ export async function writeKey(path: string): Promise<{ publicKey: string; id: s
     await writeAtomic(`${path}.pub`, `${publicKey}\n`, { mode: 0o644 });
   } catch (error) {
     await rm(path);
-    throw new Failure(`${path}.pub cannot be written: ${messageOf(error)}`);
+    throw new Failure(`${path}.pub cannot be written: ${whyNot(error)}`);
   }
   return { publicKey, id: keyId(privateKey) };
 }
@@ -55,10 +55,15 @@ async function writeOnce(path: string, text: string): Promise<void> {
       throw new Failure(`${path} is there already, and is left alone; name another by --out`);
     // half a key, on a full disk
     if (file) await rm(path);
-    throw new Failure(`${path} cannot be written: ${messageOf(error)}`);
+    throw new Failure(`${path} cannot be written: ${whyNot(error)}`);
   } finally {
     await file?.close();
   }
+}
+
+function whyNot(error: unknown): string {
+  const code = systemCode(error);
+  return code === "ENOENT" ? "its folder is not there; make it first" : (code ?? messageOf(error));
 }
 
 /**
@@ -67,8 +72,12 @@ async function writeOnce(path: string, text: string): Promise<void> {
  * @throws {UsageError} when it cannot be read, others can read it, or it is another kind of key
  */
 export async function readPrivateKey(path: string, where = ""): Promise<KeyObject> {
-  const text = await readSecretFile(path, where);
   const prefix = where === "" ? "" : `${where}: `;
+  if (!(await exists(path)))
+    throw new UsageError(
+      `${prefix}there is no ${path}; make the key with: server-update keygen --out ${path}`,
+    );
+  const text = await readSecretFile(path, where);
   let key: KeyObject | undefined;
   try {
     key = createPrivateKey(text);

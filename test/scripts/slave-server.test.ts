@@ -1,4 +1,5 @@
 import {
+  mkdir,
   readdir,
   readFile,
   readlink,
@@ -396,6 +397,21 @@ test("the file it is given is served at /, and without one it says what it is", 
   assert.is((await ask(port, "/")).text, "<h1>hello</h1>", "it was read once");
   const { code } = await runScript("slave-server", [file, "--repos", tempDir()]);
   assert.is(code, 2);
+});
+
+test("where it cannot listen, nothing that waits is begun", async () => {
+  const { base } = await repoWithBase();
+  const { port } = await startSlave();
+  const repos = join(tempDir("slave-"), "repos");
+  const jobs = join(repos, ".boatyard/.server/jobs");
+  await mkdir(jobs, { recursive: true });
+  const job = "20261120T101500Z-3f2a9c";
+  const text = JSON.stringify({ job, repo: "site", state: "queued", at: "" });
+  await writeFile(join(jobs, `${job}.json`), text);
+  const flags = ["--repos", repos, "--listen", `127.0.0.1:${port}`, ...base];
+  const { stderr } = await runScript("slave-server", flags, { expect: 2 });
+  assert.match(stderr, "cannot listen on");
+  assert.is(await readFile(join(jobs, `${job}.json`), "utf8"), text);
 });
 
 test("a second server on the same folder is told that it is busy", async () => {

@@ -21,11 +21,11 @@ const systemBus = "/etc/server-update/bus.yml";
 export async function readBus(via: string | undefined): Promise<BusAccess> {
   const isAddress = via?.includes("://") === true;
   const file = via === undefined || isAddress ? systemBus : via;
+  if (isAddress && via !== undefined) checkBusUrl(via, "--via");
   if (!(await exists(file)))
     throw new UsageError(
       `there is no ${file}, which says where the bus is; see docs/many-machines.md`,
     );
-  if (isAddress && via !== undefined) checkBusUrl(via, "--via");
   const { value, where } = await readConfig(file, busSchema);
   const url = isAddress && via !== undefined ? [via] : value.url;
   return await readBusAccess(

@@ -64,6 +64,7 @@ async function convergeRepo(repo: string, master: Master): Promise<boolean> {
       continue;
     }
     const { sha, branch } = want;
+    terminal.print(`${repo}, which should be at ${sha.slice(0, 12)}:`);
     const orders = new OrderBook(repo, { sha, branch }, runId(), before, keys);
     const outcomes = await runFanOut(repo, targets, master, {
       ...{ sha, branch, orderFor: orders.orderFor, wait: true, onlyOthers: true },

@@ -134,7 +134,8 @@ export async function readText(file: string, flag: string): Promise<string> {
   try {
     return await readFile(file === "-" ? "/dev/stdin" : file, "utf8");
   } catch (error) {
-    const why = systemCode(error) === "ENOENT" ? "there is no such file" : messageOf(error);
+    const code = systemCode(error) ?? messageOf(error);
+    const why = { ENOENT: "there is no such file", EISDIR: "it is a folder" }[code] ?? code;
     throw new UsageError(`${flag} ${file}: ${why}; name another`);
   }
 }
@@ -221,7 +222,7 @@ export async function runFanOut(
       pause: flags.pause,
       onOutcome(outcome) {
         if (!outcome.ok) failed += 1;
-        terminal.printJson(outcomeLine(outcome));
+        terminal.printJson(outcomeLine(repo, outcome));
         progress.add(1, failed > 0 ? `${failed} failed` : undefined);
       },
       onStep: (asked) =>
@@ -230,7 +231,8 @@ export async function runFanOut(
         ),
     });
     progress.end();
-    for (const outcome of outcomes) if (outcome.skipped) terminal.printJson(outcomeLine(outcome));
+    for (const outcome of outcomes)
+      if (outcome.skipped) terminal.printJson(outcomeLine(repo, outcome));
     printOutcomes(outcomes, (performance.now() - started) / 1000, terminal);
     const unbound = [...overHttp.unbound].map(({ name }) => name);
     if (unbound.length > 0)

@@ -13,9 +13,12 @@ import { stateFolder } from "./want.ts";
 /** What is told of a run: a table, the list of those that failed, and messages to people. */
 
 /** One slave as `--json` shows it. */
-export function outcomeLine({ target, ok, before, sha, seconds, error, skipped }: Outcome) {
+export function outcomeLine(
+  repo: string,
+  { target, ok, before, sha, seconds, error, skipped }: Outcome,
+) {
   const rounded = Math.round(seconds * 1000) / 1000;
-  const line = { target: target.name, ok, before, sha, seconds: rounded, error };
+  const line = { repo, target: target.name, ok, before, sha, seconds: rounded, error };
   return skipped ? { ...line, skipped } : line;
 }
 

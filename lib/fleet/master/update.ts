@@ -64,10 +64,12 @@ export async function serverUpdate(
   signal: AbortSignal,
 ): Promise<number> {
   if (flags["notify-test"]) return await testNotify(flags.notify, terminal);
+  checkFlags(flags);
   if (repo !== undefined) checkRepo(repo);
   else if (!flags.status && !flags.converge)
     throw new UsageError("name the repo that changed: server-update REPO");
-  checkFlags(flags);
+  else if (flags.sha !== undefined || flags.branch !== undefined)
+    throw new UsageError("--sha and --branch are about one repo: server-update --status REPO");
   const plan = flags.converge ? undefined : await readPlan(flags, terminal);
   if (plan && flags["dry-run"]) return showPlan(plan, flags.jobs, terminal);
   if (flags.failed !== undefined && !flags.status) await checkFailedFile(flags.failed);

@@ -6,7 +6,7 @@ import process from "node:process";
 import { Failure, messageOf, systemCode } from "../../core/errors.ts";
 import { isSafeRef, isSha, isShortName } from "../../core/names.ts";
 import { exists, makeFolder, readIfThere, writeAtomic } from "../../files/files.ts";
-import { askTip, checkBase, defaultBase, plainWords } from "../repo/remote.ts";
+import { askTip, checkBase, defaultBase, plainWords, RemoteLacks } from "../repo/remote.ts";
 import type { Target } from "./list.ts";
 
 /** The commit that a run is about, fixed before any slave is asked: no slave decides it for the others. */
@@ -37,13 +37,17 @@ export async function pinCommit(
   try {
     return await askRemote(repo, { branch, base }, signal);
   } catch (error) {
-    throw new Failure(
-      `the commit of ${repo} is not known: ${messageOf(error)}; name the right --base, or the commit by --sha`,
-    );
+    const hint =
+      error instanceof RemoteLacks ? "" : "; name the right --base, or the commit by --sha";
+    throw new Failure(`the commit of ${repo} is not known: ${messageOf(error)}${hint}`);
   }
 }
 
-/** What the remote has now. @throws {Failure} with its words, and where it was asked */
+/**
+ * What the remote has now.
+ * @throws {RemoteLacks} when it has no such branch
+ * @throws {Failure} with its words, and where it was asked
+ */
 export async function askRemote(
   repo: string,
   { branch, base = defaultBase }: Omit<PinOptions, "sha">,
@@ -53,6 +57,7 @@ export async function askRemote(
   try {
     return await askTip({ url, options: { signal, timeout: 60_000 } }, branch);
   } catch (error) {
+    if (error instanceof RemoteLacks) throw error;
     throw new Failure(`${plainWords(error)} (asked ${url})`);
   }
 }

@@ -182,14 +182,13 @@ export function plainWords(error: unknown): string {
   const telling = lines.filter((line) =>
     /^(?:fatal|error|remote|ssh|Host key|Permission)/i.test(line),
   );
-  const words = (telling.length > 0 ? telling : lines.filter((line) => line !== "")).slice(0, 2);
+  const words = (telling.length > 0 ? telling : lines.filter((line) => line !== ""))
+    .map((line) => line.replace(/^(?:fatal|error): |\.$/gi, ""))
+    // what git adds to every reason
+    .filter((line, at) => at === 0 || line !== "Could not read from remote repository")
+    .slice(0, 2);
   if (words.length === 0) return error.message;
-  return cleanLine(
-    words
-      .join("; ")
-      .replace(/^(?:fatal|error): /i, "")
-      .slice(0, 400),
-  );
+  return cleanLine(words.join("; ").slice(0, 400));
 }
 
 /** There is no room on the disk: a second attempt, which needs more, is not made. */

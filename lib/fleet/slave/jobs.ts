@@ -63,7 +63,7 @@ export class Jobs {
     this.#options = options;
   }
 
-  /** Read what an earlier server left; what had not finished is done again. */
+  /** Read what an earlier server left; what had not finished waits for `start`, to be done again. */
   async open(): Promise<void> {
     const { dir } = this.#options;
     await mkdir(dir, { recursive: true, mode: 0o700 });
@@ -84,7 +84,6 @@ export class Jobs {
         this.#options.onError(error);
       }
     }
-    this.pump();
   }
 
   /**
@@ -96,7 +95,7 @@ export class Jobs {
     const waiting = this.#queue.find((each) => each.repo === repo);
     if (waiting) {
       await this.join(waiting, { wanted, branch, order: order ?? waiting.order });
-      this.pump();
+      this.start();
       return waiting;
     }
     if (this.#queue.length >= this.#options.queue) {
@@ -111,7 +110,7 @@ export class Jobs {
       // else it runs already
       if (index >= 0) this.#known.delete(this.#queue.splice(index, 1)[0]?.job ?? "");
     });
-    this.pump();
+    this.start();
     return job;
   }
 
@@ -160,7 +159,8 @@ export class Jobs {
     return { running: this.#running.size, queued: this.#queue.length };
   }
 
-  private pump(): void {
+  /** Have as many run as may. */
+  start(): void {
     while (!this.#closed && this.#running.size < this.#options.jobs) {
       const index = this.#queue.findIndex((job) => !this.#running.has(job.repo));
       const [job] = index < 0 ? [] : this.#queue.splice(index, 1);
@@ -193,7 +193,7 @@ export class Jobs {
     for (const done of [...(this.#waiters.get(job.job) ?? [])]) done();
     this.#waiters.delete(job.job);
     await this.forgetOld().catch(this.#options.onError);
-    this.pump();
+    this.start();
   }
 
   /** Write a job down, or take back what was about to be. */

@@ -77,10 +77,10 @@ export async function startSlaveServer(flags: ServerFlags, given: Given): Promis
   try {
     if (address) check(address);
   } catch (error) {
-    slave.jobs.close();
     await http?.close();
     throw error;
   }
+  slave.jobs.start();
   if (options.identity)
     options.note(`answers are signed with the key ${formatPublicKey(options.identity)}`);
   const onBus = bus && followBus(slave, bus);
