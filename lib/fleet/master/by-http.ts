@@ -1,4 +1,4 @@
-import { Failure, messageOf, systemCode } from "../../core/errors.ts";
+import { Failure, systemCode } from "../../core/errors.ts";
 import { type Answer as HttpAnswer, reasonOf, request } from "../../fetch/fetch.ts";
 import {
   answerHeader,

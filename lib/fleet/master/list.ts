@@ -30,6 +30,8 @@ export interface SlaveList {
 const defaultPort = 9999;
 /** More than this out of one line is a typing mistake. */
 const maxRange = 100_000;
+/** So many wrong lines are named: a file that is no list has many. */
+const maxProblems = 20;
 
 /**
  * Read a list: `host`, `host:port`, `[IPv6]:port`, an http(s) URL, `web[01-20].example.com`, `bus://NAME`, each of which `name=NAME`
@@ -71,6 +73,8 @@ export function parseList(text: string, file: string): SlaveList {
       problems.push(`${where}: ${error.message}`);
     }
   }
+  if (problems.length > maxProblems)
+    problems.splice(maxProblems, Infinity, `and ${problems.length - maxProblems} lines more`);
   if (problems.length > 0) throw new UsageError(problems.join("\n"));
   return { targets, duplicates };
 }

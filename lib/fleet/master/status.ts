@@ -155,10 +155,12 @@ export async function askFleet(
   };
   await Promise.all(Array.from({ length: Math.min(flags.jobs, targets.length) }, worker));
   const hosts = found.filter((each) => each !== undefined);
-  const expected: Expected = (name, target) =>
-    flags.sha !== undefined && name === repo
-      ? { sha: flags.sha, branch: flags.branch }
-      : (wanted.get(name)?.(target) ?? commonest(name, hosts));
+  const most = commonest(hosts);
+  const expected: Expected = (name, target) => {
+    if (flags.sha !== undefined) return { sha: flags.sha, branch: flags.branch };
+    const sha = most.get(name);
+    return wanted.get(name)?.(target) ?? (sha === undefined ? undefined : { sha });
+  };
   for (const host of hosts) addMissing(host, wanted);
   return { hosts, expected };
 }
@@ -232,14 +234,18 @@ function addMissing(host: Host, wanted: Wanted): void {
       host.repos.push({ repo: name });
 }
 
-/** The commit of a repo that most slaves serve. */
-function commonest(repo: string, hosts: readonly Host[]): { sha: string } | undefined {
-  const counts = new Map<string, number>();
-  for (const { repos } of hosts)
-    for (const { repo: name, sha } of repos)
-      if (name === repo && sha !== undefined) counts.set(sha, (counts.get(sha) ?? 0) + 1);
-  const sha = [...counts].sort((a, b) => b[1] - a[1])[0]?.[0];
-  return sha === undefined ? undefined : { sha };
+/** The commit of each repo that most slaves serve. */
+function commonest(hosts: readonly Host[]): Map<string, string> {
+  const counts = new Map<string, Map<string, number>>();
+  for (const { repo, sha } of hosts.flatMap(({ repos }) => repos)) {
+    if (sha === undefined) continue;
+    const ofRepo = counts.get(repo) ?? new Map<string, number>();
+    counts.set(repo, ofRepo.set(sha, (ofRepo.get(sha) ?? 0) + 1));
+  }
+  const most = new Map<string, string>();
+  for (const [repo, ofRepo] of counts)
+    most.set(repo, [...ofRepo].reduce((one, next) => (next[1] > one[1] ? next : one))[0]);
+  return most;
 }
 
 /** Pure: in which way a repo is not as it should be; "" when it is. */

@@ -56,6 +56,14 @@ test("a slave in two groups is no mistake, and is asked once when all are", () =
   assert.is(chooseTargets(targets, "y").length, 1);
 });
 
+test("of a file that is no list twenty lines are named", () => {
+  const lines = Array.from({ length: 25 }, (_, index) => `a b${index}`);
+  assert.throws(
+    () => parseList(lines.join("\n"), "list"),
+    ({ message }: Error) => /list:20: .*\nand 5 lines more$/.test(message),
+  );
+});
+
 test("every bad line is named", () => {
   const bad = [
     "a b",
