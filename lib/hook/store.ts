@@ -8,15 +8,11 @@ import { LineFile } from "./line-file.ts";
 import type { Place } from "./lines.ts";
 import type { Change } from "./payload.ts";
 
-/** A delivery: its runs, and its line. */
-interface Delivery {
-  readonly runs: Run[];
-  readonly place: Place;
-}
-
 /** A run that is known, as the store keeps it. */
 interface Run extends KnownRun {
-  delivery: Delivery;
+  /** Where the line of its delivery stands, and all runs of that line. */
+  place: Place;
+  siblings: readonly Run[];
   /** Whether it superseded others. */
   supersedes?: boolean;
 }
@@ -100,19 +96,20 @@ export class Store {
 
   /** Know the runs of a line from now on. */
   private know(entries: readonly Entry[], place: Place): void {
-    const delivery: Delivery = { runs: [], place };
-    for (const entry of entries) {
+    const runs = entries.map(
+      (entry): Run => this.#known.get(entry.id) ?? { entry, state: "waiting", place, siblings: [] },
+    );
+    for (const run of runs) {
+      run.place = place;
+      run.siblings = runs;
       // a rewrite told of its end first: then it is known for as long as another run of its delivery waits
-      const run: Run = this.#known.get(entry.id) ?? { entry, state: "waiting", delivery };
-      run.delivery = delivery;
       this.#ended.delete(run);
-      delivery.runs.push(run);
-      this.#known.set(entry.id, run);
-      const key = deliveryKey(entry.repo, entry.delivery);
+      const { id, repo, delivery, accepted, order } = run.entry;
+      this.#known.set(id, run);
+      const key = deliveryKey(repo, delivery);
       // one that is sent again has a new time
-      if (this.#byDelivery.get(key)?.entry.accepted !== entry.accepted)
-        this.#byDelivery.set(key, run);
-      this.#lastOrder = Math.max(this.#lastOrder, entry.order);
+      if (this.#byDelivery.get(key)?.entry.accepted !== accepted) this.#byDelivery.set(key, run);
+      this.#lastOrder = Math.max(this.#lastOrder, order);
     }
   }
 
@@ -121,8 +118,8 @@ export class Store {
     const run = this.#known.get(id);
     if (!run) return;
     Object.assign(run, { state, by });
-    if (run.delivery.runs.some(isWaiting)) return;
-    for (const each of run.delivery.runs) this.#ended.add(each);
+    if (run.siblings.some(isWaiting)) return;
+    for (const each of run.siblings) this.#ended.add(each);
   }
 
   private forgetOldest(): void {
@@ -141,7 +138,7 @@ export class Store {
     const waiting = [...this.#known.values()].filter(isWaiting);
     return {
       heads: this.ends(),
-      places: [...new Set(waiting.map(({ delivery }) => delivery.place))],
+      places: [...new Set(waiting.map(({ place }) => place))],
     };
   }
 
@@ -188,7 +185,7 @@ export class Store {
     const run = this.#known.get(id);
     if (!run || !isWaiting(run)) throw new Failure(lost);
     if (run.supersedes) await this.flush();
-    return await this.#file.payload(run.delivery.place);
+    return await this.#file.payload(run.place);
   }
 
   /** An entry gave way to a newer one. */

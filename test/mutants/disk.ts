@@ -23,8 +23,8 @@ export const disk: Mutation[] = [
   {
     what: "a run that has ended is forgotten while another one of its delivery waits, after a restart",
     file: "lib/hook/store.ts",
-    from: "this.#ended.delete(run);\n      delivery",
-    to: "delivery",
+    from: "this.#ended.delete(run);\n      const",
+    to: "const",
     tests: ["lib/hook/store"],
   },
   {
