@@ -136,10 +136,9 @@ export class Executor {
     const { outlives } = await this.#parts.cgroups.find();
     if (!outlives || this.#parts.guard) return this.stopAll();
     this.#closing ??= "leave";
-    for (const [id, { running }] of this.#active) {
-      this.#parts.log.warn(`run ${id} goes on; the next server takes it over`);
-      running?.leave();
-    }
+    for (const [id, { running, stop }] of this.#active)
+      if (!stop && running?.leave() !== false)
+        this.#parts.log.warn(`run ${id} goes on; the next server takes it over`);
   }
 
   /** Make the folder of a run that waits, with its payload: then it can end without having been started. */

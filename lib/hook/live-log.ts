@@ -225,7 +225,9 @@ class Feed {
       const isFull = bytesRead === buffer.length;
       const read = buffer.subarray(0, bytesRead);
       let end = read.lastIndexOf(10) + 1;
-      if (end === 0 && isFull && size < maxLine && buffer.length === size) continue;
+      // up to there it went out before
+      if (end === 0 && at + bytesRead === limit) end = bytesRead;
+      if (end === 0 && isFull && size < maxLine) continue;
       if (end === 0 && isFull) end = cutOf(read, this.#parts.mask());
       if (end === 0 && isEnd) end = bytesRead;
       // the last line of a log that has ended needs no end

@@ -57,8 +57,8 @@ export interface Running {
   readonly outcome: Promise<Outcome>;
   /** End all of it within 3 seconds. */
   stop(): void;
-  /** Watch it no longer. */
-  leave(): void;
+  /** Watch it no longer. False: it is being ended, and is watched until then. */
+  leave(): boolean;
 }
 
 /** After TERM processes have this many ms until KILL; all of them must be gone within 3 s. */
@@ -155,10 +155,13 @@ function watch(
   const watcher = setInterval(() => {
     void logFull(job).then((full) => full && end(full));
   }, logInterval);
-  let leave = () => {};
-  const left = new Promise<Outcome>((resolve) => {
-    leave = () => resolve({ how: "left" });
-  });
+  let onLeft = (_outcome: Outcome) => {};
+  const left = new Promise<Outcome>((resolve) => (onLeft = resolve));
+  const leave = () => {
+    if (ending) return false;
+    onLeft({ how: "left" });
+    return true;
+  };
   const ended = exited.then(async (exit) => {
     // the shell around a command ends by itself, and notes the exit code: who killed it, left the command behind
     if (exit.how === "lost" || (exit.how === "exit" && exit.signal)) end();

@@ -111,7 +111,7 @@ export function createHttpServer(
       await handle(request, response);
     } catch (error) {
       if (!(error instanceof HttpError)) onBug(error);
-      if (response.headersSent) return void response.destroy();
+      if (response.headersSent || request.socket.destroyed) return void response.destroy();
       const known = error instanceof HttpError ? error : new HttpError(500, "internal error");
       const body = { error: known.message };
       if (request.complete) sendJson(response, known.status, body, known.headers);

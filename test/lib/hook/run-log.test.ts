@@ -6,7 +6,10 @@ import { text } from "node:stream/consumers";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { createMask } from "../../../lib/core/mask.ts";
+import { LiveLogs } from "../../../lib/hook/live-log.ts";
 import { sendLog } from "../../../lib/hook/run-log.ts";
+import { createHttpServer, listenOn } from "../../../lib/http/server.ts";
+import { http } from "../../helpers/hooks.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 
 test("a secret is masked wherever in a line without an end it stands", async () => {
@@ -24,6 +27,56 @@ test("a secret is masked wherever in a line without an end it stands", async () 
       growing: false,
     });
     assert.not((await shown).includes("forge"), `shifted by ${shift}`);
+  }
+});
+
+/** What those see who follow a log that has ended, one after the other. */
+async function followed(log: Buffer, secret: string): Promise<string[]> {
+  const path = join(tempDir(), "log");
+  await writeFile(path, log);
+  const mask = createMask([secret]);
+  const logs = new LiveLogs();
+  const server = createHttpServer(
+    (request, response) =>
+      logs.follow(request, response, "run", {
+        path: () => path,
+        mask: () => mask,
+        endState: () => "failed",
+      }),
+    (error) => {
+      throw error;
+    },
+  );
+  const socketPath = join(tempDir(), "socket");
+  await listenOn(server, { path: socketPath });
+  const answers = await Promise.all([1, 2].map(() => http({ socketPath }, "/")));
+  server.close();
+  return answers.map(({ text }) => {
+    assert.match(text, /event: end\ndata: failed\n\n$/);
+    const data = text.split("\n").filter((line) => line.startsWith("data: "));
+    return data.map((line) => line.slice("data: ".length)).join("");
+  });
+}
+
+test("who follows a log gets all of a line without an end, whatever bytes it is of, and no part of a secret", async () => {
+  const secret = "planted-5écret-of-the-forge";
+  // text is cut at 256 KiB less a tail, here within the secret
+  const before = 256 * 1024 - 4096 - 10;
+  const rest = Buffer.alloc(300 * 1024, "z");
+  for (const filler of [
+    Buffer.alloc(before, 0xff),
+    Buffer.alloc(before, "y"),
+    Buffer.alloc(before, "é"),
+  ]) {
+    const log = Buffer.concat([filler, Buffer.from(secret), rest, Buffer.from("\nlast words\n")]);
+    for (const shown of await followed(log, secret)) {
+      assert.not.match(shown, /planted|forge/);
+      assert.is(
+        shown.length,
+        filler.toString().length + 3 + rest.length + "last words".length + "failed".length,
+        shown.slice(-60),
+      );
+    }
   }
 });
 
