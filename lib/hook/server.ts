@@ -1,10 +1,14 @@
-import { chmodSync, rmSync } from "node:fs";
-import type { Server } from "node:http";
+import { rmSync } from "node:fs";
 import { join } from "node:path";
-import process from "node:process";
 import { messageOf } from "../core/errors.ts";
 import { Cgroups } from "../exec/cgroups.ts";
-import { createHttpServer, type Listen, listenOn } from "../http/server.ts";
+import {
+  closeServer,
+  createHttpServer,
+  type Listen,
+  listenOn,
+  listenPrivately,
+} from "../http/server.ts";
 import { Page } from "../page/page.ts";
 import type { Builder } from "./builders/builder.ts";
 import type { Settings } from "./config.ts";
@@ -216,7 +220,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
     async listen(where: Listen | { fd: number }): Promise<Listen> {
       const address = await listenOn(web, where);
       await builder?.listen();
-      await listenLocally(local, socket).catch((error: unknown) =>
+      await listenPrivately(local, socket).catch((error: unknown) =>
         warn(`${messageOf(error)}: list, show, log, cancel and rerun will not work`),
       );
       return address;
@@ -260,26 +264,4 @@ export async function openServer(settings: Settings, log: ServerLog) {
       rmSync(socket, { force: true });
     },
   };
-}
-
-/** Listen on a Unix socket that only this user can open. */
-async function listenLocally(server: Server, path: string): Promise<void> {
-  // the lock on the folder is ours: a socket that is there is a dead server's
-  rmSync(path, { force: true });
-  const before = process.umask(0o177);
-  try {
-    await listenOn(server, { path });
-  } finally {
-    process.umask(before);
-  }
-  chmodSync(path, 0o600);
-}
-
-function closeServer(server: Server): Promise<void> {
-  return new Promise((resolve) => {
-    server.close(() => resolve());
-    server.closeIdleConnections();
-    // those that follow a log learn it by the end of their connection
-    setTimeout(() => server.closeAllConnections(), 500).unref();
-  });
 }

@@ -1,40 +1,19 @@
 import type { Buffer as NodeBuffer } from "node:buffer";
 import { Buffer } from "node:buffer";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { isIP } from "node:net";
-import { messageOf, UsageError } from "../core/errors.ts";
 import { limitConnections } from "./connections.ts";
 
 export { clientAddress, isFromProxy, networkOf, peerOf, plainAddress } from "./connections.ts";
+export {
+  closeServer,
+  formatListen,
+  type Listen,
+  listenOn,
+  listenPrivately,
+  parseListen,
+} from "./listen.ts";
 
-/** The parts of a small HTTP server that hook-server and slave-server share: addresses, limits, bodies, answers. */
-
-/** Where a server listens. */
-export type Listen = { host: string; port: number } | { path: string };
-
-/**
- * Read `127.0.0.1:3420`, `[::1]:3420`, `localhost:3420`, `:3420` (all addresses), `3420` (loopback) or `unix:/path`.
- * @throws {UsageError} for anything else.
- */
-export function parseListen(text: string): Listen {
-  const path = /^(?:unix:)?(\/.+)$/.exec(text)?.[1];
-  if (path) return { path };
-  const match = /^(?:(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]*)):)?(\d{1,5})$/.exec(text);
-  const port = Number(match?.[3]);
-  const host = match?.[1] ?? match?.[2];
-  if (!match || port > 65535 || (match[1] && isIP(match[1]) !== 6)) {
-    throw new UsageError(
-      `"${text}" is not an address to listen on; write 127.0.0.1:3420, [::1]:3420, :3420 or unix:/path`,
-    );
-  }
-  return { host: host === undefined ? "127.0.0.1" : host === "" ? "0.0.0.0" : host, port };
-}
-
-/** An address as `parseListen` takes it. */
-export function formatListen(listen: Listen): string {
-  if ("path" in listen) return `unix:${listen.path}`;
-  return `${listen.host.includes(":") ? `[${listen.host}]` : listen.host}:${listen.port}`;
-}
+/** The parts of a small HTTP server that hook-server and slave-server share: limits, bodies, answers. */
 
 /** An answer other than 200, thrown by whoever finds the reason; `message` is sent to the client as it is. */
 export class HttpError extends Error {
@@ -237,28 +216,4 @@ function grown(body: NodeBuffer, needed: number, max: number): NodeBuffer {
   const larger = Buffer.allocUnsafe(Math.min(max, Math.max(needed, 2 * body.length, 16 * 1024)));
   body.copy(larger);
   return larger;
-}
-
-/**
- * Start listening; the address it got is returned (port 0 asks for a free one).
- * @throws {UsageError} when the address cannot be had.
- */
-export function listenOn(server: Server, listen: Listen | { fd: number }): Promise<Listen> {
-  return new Promise((resolve, reject) => {
-    const onError = (error: Error) => {
-      const where = "fd" in listen ? `descriptor ${listen.fd}` : formatListen(listen);
-      reject(
-        new UsageError(
-          `cannot listen on ${where}: ${messageOf(error)}; name another address, or stop the process that listens there`,
-        ),
-      );
-    };
-    server.once("error", onError);
-    server.listen(listen, () => {
-      server.off("error", onError);
-      const address = server.address();
-      if (address === null || typeof address === "string") resolve({ path: address ?? "" });
-      else resolve({ host: address.address, port: address.port });
-    });
-  });
 }
