@@ -49,23 +49,25 @@ export class LiveLogs {
     id: string,
     parts: LiveLogParts & { about?: (() => Promise<string | undefined>) | undefined },
   ): Promise<void> {
+    // gone while this was prepared: nothing would tell us any more
+    if (response.destroyed) return;
     response.writeHead(200, {
       "content-type": "text/event-stream; charset=utf-8",
       "cache-control": "no-store",
       "x-accel-buffering": "no",
     });
     response.flushHeaders();
-    let feed = this.#feeds.get(id);
-    if (!feed || feed.isOver) {
-      feed = new Feed(parts);
-      this.#feeds.set(id, feed);
-      const own = feed;
-      void feed.run().finally(() => {
-        if (this.#feeds.get(id) === own) this.#feeds.delete(id);
-      });
-    }
     const query = new URL(request.url ?? "/", "http://localhost").searchParams.get("at");
-    await feed.join(response, String(request.headers["last-event-id"] ?? query ?? ""), parts.about);
+    const from = String(request.headers["last-event-id"] ?? query ?? "");
+    const before = this.#feeds.get(id);
+    if (before && !before.isOver) return await before.join(response, from, parts.about);
+    const feed = new Feed(parts);
+    this.#feeds.set(id, feed);
+    const joined = feed.join(response, from, parts.about);
+    void feed.run().finally(() => {
+      if (this.#feeds.get(id) === feed) this.#feeds.delete(id);
+    });
+    await joined;
   }
 }
 
@@ -93,7 +95,7 @@ class Feed {
     this.#followers.add(follower);
     await this.open();
     const [, ino, at] = /^(\d{1,20})-(\d{1,15})$/.exec(id) ?? [];
-    const size = (await this.#file?.stat())?.size ?? 0;
+    const size = (await this.#file?.stat().catch(() => undefined))?.size ?? 0;
     response.write("retry: 1000\n\n");
     if (Number(ino) === this.#ino && (await this.isLineStart(Number(at), size)))
       follower.at = Number(at);
@@ -112,8 +114,7 @@ class Feed {
   private async isLineStart(at: number, size: number): Promise<boolean> {
     if (at === 0) return true;
     if (at > size) return false;
-    const before = await this.#file?.read(Buffer.alloc(1), 0, 1, at - 1);
-    return before?.buffer[0] === 10;
+    return (await this.read(at - 1, 1))[0] === 10;
   }
 
   private async open(): Promise<void> {
@@ -135,7 +136,7 @@ class Feed {
   async run(): Promise<void> {
     try {
       let [asked, pinged] = [0, Date.now()];
-      while (this.#followers.size > 0 || !this.#isStarted) {
+      while (this.#followers.size > 0) {
         // asked before the log is read: an ended run writes no more
         const end = this.#parts.endState();
         await this.open();
@@ -217,25 +218,29 @@ class Feed {
     limit = Number.POSITIVE_INFINITY,
   ): Promise<{ event: Buffer; to: number; isFull: boolean } | undefined> {
     for (let size = pieceSize; ; size = maxLine) {
-      const buffer = Buffer.allocUnsafe(Math.min(size, limit - at));
-      const { bytesRead } = (await this.#file?.read(buffer, 0, buffer.length, at)) ?? {
-        bytesRead: 0,
-      };
-      if (bytesRead === 0) return undefined;
-      const isFull = bytesRead === buffer.length;
-      const read = buffer.subarray(0, bytesRead);
+      const wanted = Math.min(size, limit - at);
+      const read = await this.read(at, wanted);
+      if (read.length === 0) return undefined;
+      const isFull = read.length === wanted;
       let end = read.lastIndexOf(10) + 1;
       // up to there it went out before
-      if (end === 0 && at + bytesRead === limit) end = bytesRead;
+      if (end === 0 && at + read.length === limit) end = read.length;
       if (end === 0 && isFull && size < maxLine) continue;
       if (end === 0 && isFull) end = cutOf(read, this.#parts.mask());
-      if (end === 0 && isEnd) end = bytesRead;
+      if (end === 0 && isEnd) end = read.length;
       // the last line of a log that has ended needs no end
       if (end === 0) return undefined;
       const text = this.#parts.mask()(read.toString("utf8", 0, end));
       const to = at + end;
       return { event: Buffer.from(eventOf(text, `${this.#ino}-${to}`)), to, isFull };
     }
+  }
+
+  /** Up to so many bytes of the log; none where it cannot be read, or was closed since all have gone. */
+  private async read(at: number, length: number): Promise<Buffer> {
+    const buffer = Buffer.allocUnsafe(length);
+    const found = await this.#file?.read(buffer, 0, length, at).catch(() => undefined);
+    return buffer.subarray(0, found?.bytesRead ?? 0);
   }
 
   /** Tell the pages of the run's stages, when these have changed: made once for all. */

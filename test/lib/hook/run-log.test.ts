@@ -1,16 +1,17 @@
 import { writeFile } from "node:fs/promises";
-import type { ServerResponse } from "node:http";
+import { request, type ServerResponse } from "node:http";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { text } from "node:stream/consumers";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { createMask } from "../../../lib/core/mask.ts";
+import { createMask, type Mask } from "../../../lib/core/mask.ts";
 import { LiveLogs } from "../../../lib/hook/live-log.ts";
 import { sendLog } from "../../../lib/hook/run-log.ts";
 import { createHttpServer, listenOn } from "../../../lib/http/server.ts";
 import { http } from "../../helpers/hooks.ts";
 import { tempDir } from "../../helpers/tmp.ts";
+import { waitFor } from "../../helpers/wait.ts";
 
 test("a secret is masked wherever in a line without an end it stands", async () => {
   const secret = "planted-5ecret-of-the-forge";
@@ -30,25 +31,38 @@ test("a secret is masked wherever in a line without an end it stands", async () 
   }
 });
 
-/** What those see who follow a log that has ended, one after the other. */
-async function followed(log: Buffer, secret: string): Promise<string[]> {
+/** A server that lets its clients follow a log. */
+async function following(
+  log: Buffer,
+  mask: Mask,
+  before = async (_response: ServerResponse) => {},
+) {
   const path = join(tempDir(), "log");
   await writeFile(path, log);
-  const mask = createMask([secret]);
   const logs = new LiveLogs();
+  const ended: unknown[] = [];
   const server = createHttpServer(
-    (request, response) =>
-      logs.follow(request, response, "run", {
+    async (request, response) => {
+      await before(response);
+      await logs.follow(request, response, "run", {
         path: () => path,
         mask: () => mask,
         endState: () => "failed",
-      }),
+      });
+      ended.push(response);
+    },
     (error) => {
       throw error;
     },
   );
   const socketPath = join(tempDir(), "socket");
   await listenOn(server, { path: socketPath });
+  return { server, socketPath, ended };
+}
+
+/** What those see who follow a log that has ended, one after the other. */
+async function followed(log: Buffer, secret: string): Promise<string[]> {
+  const { server, socketPath } = await following(log, createMask([secret]));
   const answers = await Promise.all([1, 2].map(() => http({ socketPath }, "/")));
   server.close();
   return answers.map(({ text }) => {
@@ -57,6 +71,20 @@ async function followed(log: Buffer, secret: string): Promise<string[]> {
     return data.map((line) => line.slice("data: ".length)).join("");
   });
 }
+
+test("who has gone before the log is opened is not served", async () => {
+  const gone = (response: ServerResponse) =>
+    new Promise<void>((resolve) => {
+      response.once("close", resolve);
+      response.socket?.destroy();
+    });
+  const { server, socketPath, ended } = await following(Buffer.from("a\n"), createMask([]), gone);
+  const call = request({ socketPath, path: "/" });
+  call.on("error", () => {});
+  call.end();
+  await waitFor(() => ended.length === 1);
+  server.close();
+});
 
 test("who follows a log gets all of a line without an end, whatever bytes it is of, and no part of a secret", async () => {
   const secret = "planted-5écret-of-the-forge";
