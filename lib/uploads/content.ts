@@ -14,7 +14,7 @@ export function changedWhileRead({ path }: LocalFile): Failure {
 }
 
 /** How often a file that changes meanwhile is read. */
-export const maxReads = 4;
+const maxReads = 4;
 
 /** What was read, and the stamp by which it is known again; undefined when that would prove nothing. */
 export interface AtRest<T> {

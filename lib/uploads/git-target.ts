@@ -1,19 +1,18 @@
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
-import { setTimeout as sleep } from "node:timers/promises";
 import { Failure } from "../core/errors.ts";
 import { ProcessOutput, type Shell } from "../exec/exec.ts";
 import { gitIn, textOf } from "../git/git.ts";
 import type { GitTarget } from "./config.ts";
-import { changedWhileRead, maxReads } from "./content.ts";
-import { changedSince, type LocalFile, scanFolder } from "./folder.ts";
+import type { LocalFile } from "./folder.ts";
 import {
   type Change,
   isDiskFull,
   type Job,
   type Outcome,
   outcomeOf,
+  readAllAtRest,
   TryAgain,
   withRetries,
 } from "./job.ts";
@@ -39,7 +38,7 @@ export async function uploadToGit(target: GitTarget, job: Job): Promise<Outcome>
     signal,
   });
   await openRepo(repo, git);
-  const { files, tree } = await wholeTree(job, git);
+  const { files, result: tree } = await readAllAtRest(job, (all) => writeTree(all, git));
   const changes = await withRetries({ signal, retries }, async () => {
     const parent = await fetchBranch(target, git);
     const found = await difference(parent, tree, files, git);
@@ -86,19 +85,6 @@ async function fetchBranch(target: GitTarget, git: Shell): Promise<string | unde
     return await textOf(git`git rev-parse --verify ${`${there}^{commit}`}`);
   } catch (error) {
     throw explain(error, target);
-  }
-}
-
-/** The tree of the folder at one moment: when a file changes while git reads, all is read again. */
-async function wholeTree(job: Job, git: Shell) {
-  let { files } = job;
-  for (let attempt = 0; ; attempt++) {
-    const tree = await writeTree(files, git);
-    const changed = changedSince(files);
-    if (changed === undefined) return { files, tree };
-    if (attempt === maxReads) throw changedWhileRead(changed);
-    await sleep(50 * 4 ** attempt);
-    files = scanFolder(job.root);
   }
 }
 

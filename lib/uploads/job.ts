@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Failure } from "../core/errors.ts";
-import type { LocalFile } from "./folder.ts";
+import { changedWhileRead } from "./content.ts";
+import { changedSince, type LocalFile, scanFolder } from "./folder.ts";
 import type { State } from "./state.ts";
 
 /** What every target is given to work on; how it goes through it, and how often it tries. */
@@ -88,6 +89,24 @@ export async function withRetries<T>(rules: RetryRules, work: () => Promise<T>):
       await sleep(length, undefined, signal ? { signal } : {});
     }
   }
+}
+
+/**
+ * Work that reads the folder's files, done again when one has changed meanwhile, which may have been read half old and
+ * half new. @returns what came of it, and the files as they were then.
+ */
+export async function readAllAtRest<T>(
+  { root, dryRun, ...job }: Job,
+  work: (files: readonly LocalFile[]) => Promise<T>,
+): Promise<{ files: readonly LocalFile[]; result: T }> {
+  let { files } = job;
+  return await withRetries(job, async () => {
+    const result = await work(files);
+    const changed = dryRun ? undefined : changedSince(files);
+    if (!changed) return { files, result };
+    files = scanFolder(root);
+    throw new TryAgain(changedWhileRead(changed).message);
+  });
 }
 
 /** Run `work` on every item, `jobs` at once. When one throws, no other starts; once those under way are over, its error is thrown. */

@@ -6,8 +6,7 @@ import { Failure } from "../core/errors.ts";
 import { $, type ProcessOutput } from "../exec/exec.ts";
 import { findOnPath } from "../exec/scripts.ts";
 import type { RsyncTarget } from "./config.ts";
-import { changedWhileRead } from "./content.ts";
-import { changedSince, type LocalFile, scanFolder } from "./folder.ts";
+import type { LocalFile } from "./folder.ts";
 import { contentTypeOf, isPage } from "./headers.ts";
 import {
   type Change,
@@ -15,8 +14,8 @@ import {
   type Job,
   type Outcome,
   outcomeOf,
+  readAllAtRest,
   TryAgain,
-  withRetries,
 } from "./job.ts";
 import { explainSsh, sharedConnection, sshForRsync, sshOptions } from "./ssh.ts";
 
@@ -29,9 +28,8 @@ export async function uploadByRsync(target: RsyncTarget, job: Job): Promise<Outc
     throw new Failure("rsync is not on PATH; install it, or correct PATH");
   const sizes = new Map(job.files.map(({ path, size }) => [path, size]));
   const changes = new Map<string, Change>();
-  const { signal, retries } = job;
+  const { signal } = job;
   const shell = $({ signal, nothrow: true, prefix: await endedWithUs() });
-  let { files } = job;
   // the names of sockets are short: the checkout's own may be too long
   const folder = await mkdtemp(join(tmpdir(), "uploads-"));
   const forget = atEnd(() => rm(folder, { recursive: true, force: true }));
@@ -61,20 +59,16 @@ export async function uploadByRsync(target: RsyncTarget, job: Job): Promise<Outc
   }
 
   try {
-    await withRetries({ signal, retries }, async () => {
-      for (const pass of passesOf(files)) await run(pass);
-      // rsync sends what it reads, a file that changes meanwhile half old and half new: then it goes again
-      const changed = job.dryRun ? undefined : changedSince(files);
-      if (!changed) return;
-      files = scanFolder(job.root);
-      throw new TryAgain(changedWhileRead(changed).message);
+    // rsync sends what it reads
+    const { files } = await readAllAtRest(job, async (all) => {
+      for (const pass of passesOf(all)) await run(pass);
     });
+    return outcomeOf([...changes.values()], files.length);
   } finally {
     await closeConnection(target, control);
     await rm(folder, { recursive: true, force: true });
     forget();
   }
-  return outcomeOf([...changes.values()], job.files.length);
 }
 
 /** Killed by -9 we end nothing: the kernel ends rsync then, and its other side finds the connection closed. */
