@@ -1,7 +1,6 @@
-import { mkdir, rm, writeFile } from "node:fs/promises";
+import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { Failure, messageOf } from "../core/errors.ts";
-import { exists, readIfThere, removeStaleTemporaries, writeAtomic } from "../files/files.ts";
+import { makeFolder, readIfThere, removeStaleTemporaries, writeAtomic } from "../files/files.ts";
 import type { Content } from "./content.ts";
 import type { LocalFile, Stamp } from "./folder.ts";
 
@@ -19,23 +18,16 @@ export interface State {
   save(files: readonly LocalFile[]): Promise<void>;
 }
 
-/** The folder of the state, made when there is none. @throws {Failure} when this user cannot write there. */
-export async function makeStateFolder(dir: string): Promise<string> {
-  const folder = join(dir, ".boatyard", "uploads");
-  try {
-    await mkdir(folder, { recursive: true });
-    const ignore = join(dir, ".boatyard", ".gitignore");
-    if (!(await exists(ignore))) await writeFile(ignore, "*\n", { flag: "wx" }).catch(() => {});
-  } catch (error) {
-    throw new Failure(
-      `cannot keep a record in ${folder}: ${messageOf(error)}; make the folder writable`,
-    );
-  }
-  return folder;
+/** The folder of the state. */
+export function stateFolderOf(dir: string): string {
+  return join(dir, ".boatyard", "uploads");
 }
 
-/** Read the state; its lock is held. */
-export async function openState(folder: string): Promise<State> {
+/** Read the state of a checkout; the lock in its folder is held. */
+export async function openState(dir: string): Promise<State> {
+  const folder = stateFolderOf(dir);
+  await makeFolder(folder);
+  await writeFile(join(folder, "../.gitignore"), "*\n", { flag: "wx" }).catch(() => {});
   await removeStaleTemporaries(folder);
   const file = join(folder, "hashes.json");
   const hashes = mapOf((await readJson(file)) as Record<string, [Stamp, string, string]>);

@@ -11,7 +11,7 @@ import { checkClaim } from "../exec/claim.ts";
 import { readUploadsConfig, type Target } from "./config.ts";
 import { scanFolder } from "./folder.ts";
 import type { Job, Outcome } from "./job.ts";
-import { makeStateFolder, openState } from "./state.ts";
+import { openState, stateFolderOf } from "./state.ts";
 
 export { readUploadsConfig } from "./config.ts";
 
@@ -51,10 +51,10 @@ export async function runUploads(options: UploadsOptions): Promise<TargetResult[
   // before the lock, whose file would be made in a folder that is not a checkout at all
   const config = await readUploadsConfig(options.config ?? join(dir, "uploads.yml"), dir);
   const targets = chooseTargets(config.targets, options);
-  const folder = await makeStateFolder(dir);
-  const lock = await acquireLock(join(folder, "lock"), { what: "uploads", signal });
+  if (!(await exists(dir))) throw new UsageError(`there is no folder ${dir}; name a checkout`);
+  const lock = await acquireLock(join(stateFolderOf(dir), "lock"), { what: "uploads", signal });
   try {
-    const state = await openState(folder);
+    const state = await openState(dir);
     const files = scanFolder(config.from);
     refuseEmptyFolder(targets, files.length, config.from);
     const { dryRun, retries } = options;

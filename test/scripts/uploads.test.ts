@@ -1,4 +1,14 @@
-import { chmod, mkdir, readFile, rm, stat, symlink, utimes, writeFile } from "node:fs/promises";
+import {
+  chmod,
+  mkdir,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  symlink,
+  utimes,
+  writeFile,
+} from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
@@ -131,6 +141,14 @@ rsyncTest("rsync follows links of folders, and puts a folder where a file was", 
     assert.is((await stat(join(out, folder))).mode & 0o777, 0o755, folder);
   const again = JSON.parse((await uploads(dir, ["--json"], { expect: 0 })).stdout);
   assert.equal([again.unchanged, again.bytes], [3, 0]);
+});
+
+test("a checkout that is not there is refused and not made, whatever config is named", async () => {
+  const dir = await makeSite({ a: "1" }, `to: { web: { rsync: /srv/www } }\n`);
+  const args = ["--config", join(dir, "uploads.yml")];
+  const { stderr } = await uploads(join(dir, "chekout"), args, { expect: 2 });
+  assert.match(stderr, /there is no folder \S+chekout; name a checkout/);
+  assert.not((await readdir(dir)).includes("chekout"));
 });
 
 test("a folder on PATH is not the program of its name", async () => {

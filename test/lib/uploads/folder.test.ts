@@ -6,7 +6,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { hashFile, partSizeOf, readWhole } from "../../../lib/uploads/content.ts";
 import { isFresh, isProof, type LocalFile, scanFolder } from "../../../lib/uploads/folder.ts";
-import { makeStateFolder, openState } from "../../../lib/uploads/state.ts";
+import { openState } from "../../../lib/uploads/state.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 import { waitFor } from "../../helpers/wait.ts";
 
@@ -55,11 +55,11 @@ test("what is remembered of a file ends with any change, its size and time set b
   await utimes(path, old, old);
   const file = only(folder);
   await waitFor(() => isProof(file.stamp, Date.now()));
-  const state = await openState(await makeStateFolder(dir));
+  const state = await openState(dir);
   const { result: content, stamp } = await hashFile(file);
   state.learn("a.txt", content, stamp);
   await state.save([file]);
-  const later = await openState(await makeStateFolder(dir));
+  const later = await openState(dir);
   assert.equal(later.known(only(folder)), content);
   await writeFile(path, "new");
   await utimes(path, old, old);
@@ -92,12 +92,9 @@ test("a file that is written while it is read is whole in the end, or reported",
 
 test("damaged records are as good as none", async () => {
   const dir = tempDir();
-  const state = await openState(await makeStateFolder(dir));
+  const state = await openState(dir);
   await writeFile(join(state.folder, "hashes.json"), "{ not json");
-  assert.is(
-    (await openState(await makeStateFolder(dir))).known({ ...file0, path: "x" }),
-    undefined,
-  );
+  assert.is((await openState(dir)).known({ ...file0, path: "x" }), undefined);
 });
 const file0: LocalFile = { path: "", file: "", size: 0, executable: false, stamp: "" };
 
