@@ -108,11 +108,14 @@ const command = defineCommand({
         "--follow goes with neither --list, --failed nor --until; leave one out",
       );
     }
-    const { grepPattern, logFileOf, pointInTime, viewLog } = await import("../lib/logs/logs.ts");
+    const { existingLogOf, grepPattern, logFileOf, pointInTime, viewLog } = await import(
+      "../lib/logs/logs.ts"
+    );
     const time = (flag: string, text: string | undefined) => text && pointInTime(flag, text, now);
     return viewLog(
       {
-        file: await logFileOf(args[0] ?? "."),
+        // what is followed may come later
+        file: await (follow ? logFileOf : existingLogOf)(args[0] ?? "."),
         run: flags.run,
         failed: flags.failed,
         selection: {
