@@ -73,7 +73,7 @@ export type RunFacts = Change & Pick<RunRecord, "id" | "repo" | "state" | "built
 type RunFile = "run.json" | "log" | "payload.json" | "hook-payload.json" | "exit" | "stages";
 
 /** A payload beyond that was not written by the server: no forge sends so much. */
-const maxPayload = 64 * 1024 * 1024;
+export const maxPayload = 64 * 1024 * 1024;
 
 /** The record of a run that waits and was never started. */
 export function recordOf(entry: Entry): RunRecord {

@@ -1,12 +1,12 @@
 import { randomUUID } from "node:crypto";
 import { promisify } from "node:util";
-import { gunzip as unpack, gzip as pack } from "node:zlib";
+import { gunzip as unpack, gzip as pack, type ZlibOptions } from "node:zlib";
 import { Failure, messageOf } from "../../core/errors.ts";
 import { newRunId } from "../../core/id.ts";
 import { HttpError } from "../../http/server.ts";
 import type { Entry, KnownRun, Source } from "../entry.ts";
 import type { Change } from "../payload.ts";
-import { entryOf, recordOf } from "../records.ts";
+import { entryOf, maxPayload, recordOf } from "../records.ts";
 import { viewOf } from "../runs.ts";
 import type { ServerLog } from "../telemetry.ts";
 import type { Connected } from "./connection.ts";
@@ -20,7 +20,7 @@ import {
   withoutSuperseded,
 } from "./wanted.ts";
 
-const [gzip, gunzip] = [promisify(pack), promisify(unpack)];
+const [gzip, gunzip] = [promisify(pack), promisify<Buffer, ZlibOptions, Buffer>(unpack)];
 
 export interface AcceptanceParts {
   log: ServerLog;
@@ -152,6 +152,6 @@ export class Acceptance {
   /** The payload of a run, by the object that holds it; undefined when that is gone. */
   async payload(name: string | undefined): Promise<Buffer | undefined> {
     const packed = name === undefined ? undefined : await this.#parts.open()?.payloads.get(name);
-    return packed && (await gunzip(packed));
+    return packed && (await gunzip(packed, { maxOutputLength: maxPayload }));
   }
 }

@@ -103,6 +103,8 @@ interface LogSource {
   ask: (run: SharedRun, place: LogPlace) => Promise<LogPiece>;
   /** What the bus kept of the log of a run that has ended, packed. */
   kept: (id: string) => Promise<Buffer | undefined>;
+  /** Bytes that a log may have: a builder that sends more does not fill this disk. */
+  max: () => number;
 }
 
 /** Copies of logs that were written elsewhere, each in a file that grows when it is asked for. */
@@ -167,13 +169,18 @@ export class LogCopies {
       } catch (error) {
         const kept = hasEnded(run.state) ? await this.#source.kept(id) : undefined;
         if (!kept) throw error;
-        await writeFile(path, gunzipSync(kept), { mode: 0o600 });
+        const text = gunzipSync(kept, { maxOutputLength: 2 * maxKept });
+        await writeFile(path, text, { mode: 0o600 });
         this.#copies.set(id, { ...copy, isEnd: true });
         return;
       }
-      const { text, ino, at, isEnd } = piece;
+      const { text, ino, at } = piece;
       await appendFile(path, text, { mode: 0o600 });
       const got: number = copy.place.got + Buffer.byteLength(text);
+      const isFull = got > this.#source.max() + pieceSize;
+      if (isFull)
+        await appendFile(path, "\n[the log is longer than max_log; the rest is not copied]\n");
+      const isEnd: boolean = piece.isEnd || isFull;
       copy = { ...copy, place: { ino, at, got }, isEnd };
       this.#copies.set(id, copy);
       if (isEnd || text === "") return;

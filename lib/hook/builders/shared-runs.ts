@@ -46,6 +46,7 @@ export class SharedRuns {
       ask: async (run, place) =>
         (await this.ask(run, { what: "log", id: run.id, place })) as unknown as LogPiece,
       kept: async (id) => await parts.builder.shared?.logs.get(id),
+      max: () => parts.settings.config.maxLog,
     });
   }
 

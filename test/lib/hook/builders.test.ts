@@ -1,11 +1,11 @@
 // What several builders decide: what is wanted of a repo, and whose claim it is; and what they keep of a log.
-import { writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { mayRun } from "../../../lib/hook/builders/config.ts";
-import { keepLog } from "../../../lib/hook/builders/logs.ts";
+import { keepLog, LogCopies } from "../../../lib/hook/builders/logs.ts";
 import {
   addWanted,
   judgeClaim,
@@ -17,6 +17,7 @@ import {
   type WantedRun,
   withoutSuperseded,
 } from "../../../lib/hook/builders/wanted.ts";
+import { recordOf } from "../../../lib/hook/records.ts";
 import { createMask } from "../../../lib/core/mask.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 
@@ -105,6 +106,27 @@ test("of a long log whole lines are kept, without the rest of a secret that the 
   assert.is(text.split("\n")[0], "[all before the last 8.0 MB is not kept here]");
   assert.not.match(text, "battery");
   assert.is(text.endsWith("\nlast line\n"), true);
+});
+
+test("of a builder whose log has no end, no more is copied than a log may have", async () => {
+  const folder = tempDir();
+  const text = "x".repeat(128 * 1024);
+  let asked = 0;
+  const copies = new LogCopies(folder, {
+    async ask() {
+      asked += 1;
+      if (asked > 100) throw new Error("asked for ever");
+      return { text, ino: 1, at: asked, isEnd: false };
+    },
+    kept: async () => undefined,
+    max: () => 1024 * 1024,
+  });
+  const shared = { ...recordOf(run("refs/heads/main")), state: "running", builder: "two" } as const;
+  await copies.update(shared);
+  await copies.update(shared);
+  assert.is(copies.isBehind(shared.id), false);
+  assert.is(asked, 10);
+  assert.match(await readFile(copies.path(shared.id), "utf8"), /the rest is not copied\]\n$/);
 });
 
 test("runs_on names builders or labels", () => {
