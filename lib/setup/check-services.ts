@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { cleanLine } from "../core/clean.ts";
 import { messageOf } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
-import { findScript } from "../exec/scripts.ts";
+import { findScript, withRuntime } from "../exec/scripts.ts";
 import { as, isRoot, lookUpUser } from "../exec/users.ts";
 import { request } from "../fetch/fetch.ts";
 import { exists, readIfThere } from "../files/files.ts";
@@ -172,7 +172,11 @@ async function checkBranch({ repo, user: name, dir, refs }: RepoEntry): Promise<
 
 async function askHookServer(): Promise<Finding[]> {
   try {
-    const script = await findScript("hook-server");
+    // the one that the service runs, also when this setup lies elsewhere
+    const installed = join(places.scripts, "hook-server.mjs");
+    const script = (await exists(installed))
+      ? withRuntime(installed)
+      : await findScript("hook-server");
     const options = { nothrow: true, timeout: 120_000 };
     const flags = ["--check", "--json", "--config", places.hooks];
     const { stdout, stderr } = await $(options)`${script} ${flags}`;

@@ -5,10 +5,9 @@ import { scopeName } from "../exec/delegation.ts";
 import { commentFor } from "./accounts.ts";
 import { treeRemoved } from "./file-steps.ts";
 import { readHooks, removeRepo } from "./hooks-file.ts";
-import { appSteps } from "./plan-app.ts";
 import { planBus, slaveOnBus } from "./plan-bus.ts";
 import { planRepo } from "./plan-repo.ts";
-import { planServer } from "./plan-server.ts";
+import { appSteps, planServer } from "./plan-server.ts";
 import { planSlave } from "./plan-slave.ts";
 import { disable, reload, stop } from "./service-steps.ts";
 import {

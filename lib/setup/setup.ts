@@ -24,11 +24,10 @@ export { checkMachine } from "./check.ts";
 export type { Forge } from "./forge.ts";
 export { readFacts } from "./machine.ts";
 export { planLeftovers } from "./packaged.ts";
-export { planApp } from "./plan-app.ts";
 export { busNotes, planBus, planBusUser, planBusUserRemoved } from "./plan-bus.ts";
 export { planRemoval, type Removable } from "./plan-remove.ts";
 export { planRepo, repoNotes } from "./plan-repo.ts";
-export { planServer } from "./plan-server.ts";
+export { planApp, planServer } from "./plan-server.ts";
 export { planSlave } from "./plan-slave.ts";
 export { findNewer, handOver, isOwnFolder, planUpgrade } from "./upgrade.ts";
 

@@ -10,9 +10,8 @@ import { isRoot } from "../exec/users.ts";
 import { exists } from "../files/files.ts";
 import { fetchScripts } from "./fetch-scripts.ts";
 import { scriptsIn } from "./machine.ts";
-import { renewedApp } from "./plan-app.ts";
 import { renewedBus } from "./plan-bus.ts";
-import { renewedServer } from "./plan-server.ts";
+import { renewedApp, renewedServer } from "./plan-server.ts";
 import { renewedSlave } from "./plan-slave.ts";
 import { type Facts, places, type Plan, type Step, versions } from "./step.ts";
 

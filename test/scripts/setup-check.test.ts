@@ -99,6 +99,9 @@ testUnless(test, missing)(
       assert.not.match((await sh(`cat ${hooks}`)).stdout, "jostylr/none");
       const forge = "setup check --forge http://127.0.0.1:3420/healthz";
       assert.not.match((await sh(forge)).stdout, /^fix/m);
+      // the files that were copied here are root's, and nobody else's to read
+      const copied = `node clone/dist/setup.mjs ${forge.slice("setup ".length)}`;
+      assert.not.match((await sh(copied)).stdout, /^fix/m);
       for (const [harm, said, repair] of faults) {
         await sh(harm);
         assert.match((await sh(forge, 1)).stdout, said, harm);

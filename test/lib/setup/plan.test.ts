@@ -10,9 +10,8 @@ import {
   readRemote,
   webhookNote,
 } from "../../../lib/setup/forge.ts";
-import { planApp } from "../../../lib/setup/plan-app.ts";
 import { planRepo, type RepoOptions } from "../../../lib/setup/plan-repo.ts";
-import { planServer } from "../../../lib/setup/plan-server.ts";
+import { planApp, planServer } from "../../../lib/setup/plan-server.ts";
 import { planSlave } from "../../../lib/setup/plan-slave.ts";
 import { type Facts, forRoot, type Step } from "../../../lib/setup/step.ts";
 
