@@ -100,4 +100,18 @@ export const ground: Mutation[] = [
     to: 'if (asOwner && owner === "") {\n    const script',
     tests: ["lib/setup/file-steps"],
   },
+  {
+    what: "setup makes a new key over the one that a person has",
+    file: "lib/setup/key-steps.ts",
+    from: "if (!isThere) {",
+    to: "if (isThere !== undefined) {",
+    tests: ["lib/setup/file-steps"],
+  },
+  {
+    what: "setup check tells root to chmod what a user of the machine has linked",
+    file: "lib/setup/check.ts",
+    from: "const fix = found.isSymbolicLink()",
+    to: "const fix = found.isFIFO()",
+    tests: ["scripts/setup.test"],
+  },
 ];
