@@ -42,7 +42,10 @@ export async function ask(
   const answer = await askIfRunning(folder, request, onLine);
   if (answer) return answer;
   const { path } = deployDirectory(folder);
-  throw new Failure(`no launchfit runs in ${path}; start it: launchfit, or its systemd unit`);
+  const once = request.command === "check" ? "; without it: launchfit check --once" : "";
+  throw new Failure(
+    `no launchfit runs in ${path}; start it: launchfit, or its systemd unit${once}`,
+  );
 }
 
 /** The same; undefined when none runs there. */

@@ -2,7 +2,7 @@ import type { Dirent } from "node:fs";
 import { lstat, readdir, readFile, readlink } from "node:fs/promises";
 import { join } from "node:path";
 import { checkedPath, checkedTarget, foldedPath } from "../archive/rules.ts";
-import { messageOf, UsageError } from "../core/errors.ts";
+import { messageOf, systemCode, UsageError } from "../core/errors.ts";
 
 /** What is packed, in the order of the archive. */
 export interface PackEntry {
@@ -26,12 +26,18 @@ export interface FileListOptions {
   skip?: readonly string[];
 }
 
+const unreadable: Record<string, string> = {
+  ENOENT: "is not there",
+  ENOTDIR: "is not a folder",
+};
+
 /** Never packed. */
 const never = new Set([".git", ".releaseignore", ".launchfit"]);
 
 /**
  * Every file, folder and link below a folder, less what .releaseignore names.
- * @throws {UsageError} for what no client would unpack: pipes, sockets, links that lead out, names that differ only in case.
+ * @throws {UsageError} when there is no file, or one of `files` is missing; and for what no client would unpack: pipes,
+ * sockets, links that lead out, names that differ only in case.
  */
 export async function listFiles(
   folder: string,
@@ -40,7 +46,7 @@ export async function listFiles(
   const ignored = ignoreRules(
     await readFile(join(folder, ".releaseignore"), "utf8").catch(() => ""),
   );
-  const wanted = files?.map((each) => each.replace(/^\.\//, "").replace(/\/+$/, ""));
+  const wanted = files?.map((each) => each.replace(/^\.?\//, "").replace(/\/+$/, ""));
   const entries: PackEntry[] = [];
   const links = new Map<string, string>();
 
@@ -49,9 +55,8 @@ export async function listFiles(
     try {
       names = await readdir(join(folder, below), { withFileTypes: true });
     } catch (error) {
-      throw new UsageError(
-        `${join(folder, below)} cannot be read: ${messageOf(error)}; name another with --from`,
-      );
+      const why = unreadable[systemCode(error) ?? ""] ?? `cannot be read (${messageOf(error)})`;
+      throw new UsageError(`${join(folder, below)} ${why}; name another with --from`);
     }
     // by code units, the same under every locale
     names.sort((a, b) => (a.name < b.name ? -1 : 1));
@@ -90,6 +95,13 @@ export async function listFiles(
   }
 
   await walk("");
+  const missing = wanted?.find((each) => !entries.some(({ path }) => covers(each, path)));
+  if (missing !== undefined)
+    throw new UsageError(
+      `${join(folder, missing)}, which package.json names in files, is not there; build it first (patterns are not understood), or name a folder with --from`,
+    );
+  if (entries.every(({ type }) => type === "Directory"))
+    throw new UsageError(`${folder} holds no file; build it first, or name another with --from`);
   checkEntries(entries, folder);
   return entries;
 }

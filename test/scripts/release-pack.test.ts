@@ -320,6 +320,25 @@ gpgTest("gpg's own key signs, and launchfit takes it by its fingerprint", async 
   assert.match((await pack("2", ["--key", "gpg:ABCD"], { expect: 2 })).stderr, "whole fingerprint");
 });
 
+test("what was not built is not published: an empty folder, and what package.json names and is not there", async () => {
+  const { dir, release } = await yard();
+  const words = ["pack", "--app", "my-app", "--version", "1", "--out", join(dir, "web")];
+  const refused = async (cwd: string, told: RegExp) => {
+    assert.match((await release(words, { cwd, expect: 2 })).stderr, told);
+    assert.not.ok((await readdir(dir)).includes("web"));
+  };
+  const empty = join(dir, "empty");
+  mkdirSync(join(empty, "build/assets"), { recursive: true });
+  await refused(empty, /empty\/build holds no file; build it first/);
+  const named = join(dir, "named");
+  mkdirSync(named);
+  writeFileSync(join(named, "index.js"), "");
+  for (const missing of ["dist/", "lib/**/*.js"]) {
+    writeFileSync(join(named, "package.json"), JSON.stringify({ files: ["index.js", missing] }));
+    await refused(named, /package.json names in files, is not there/);
+  }
+});
+
 test("what is typed wrong is told with what to type, and nothing is made", async () => {
   const { dir, release } = await yard();
   const before = await readdir(dir);
@@ -331,7 +350,8 @@ test("what is typed wrong is told with what to type, and nothing is made", async
     [["pack", "--version", "1"], "give --app and --version"],
     [pack("--platform", "a b"), '--platform "a b": one of gnu-linux,'],
     [pack("--platform", "linux-gnu"), '--platform "linux-gnu": one of gnu-linux,'],
-    [pack("--from", "nowhere"), "nowhere cannot be read"],
+    [pack("--from", "nowhere"), "nowhere is not there; name another with --from"],
+    [pack("--from", "build/index.html"), "build/index.html is not a folder"],
     [pack("--out", "build/index.html"), "build/index.html is not a folder"],
     [pack("--keep", "1.5"), '--keep: "1.5" is not a whole number'],
     [pack("--expires", "0"), '--expires: "0" is not a duration'],
