@@ -23,6 +23,7 @@ import {
   openContext,
   readFolder,
   readStages,
+  withVariables,
   writeLastBuild,
 } from "./context.ts";
 import { isPull, selectStages, type Stage } from "./select.ts";
@@ -146,7 +147,7 @@ async function endRun(
 /** Run the stages up to the first that fails. What a pull brings may have another build.yml, which holds from then on. */
 async function runStages(
   options: BuildOptions,
-  { env, ...context }: BuildContext,
+  context: BuildContext,
   found: Found,
   output: Output,
   started: number,
@@ -162,7 +163,7 @@ async function runStages(
       progress.results.push({ name, result: "skipped", seconds: 0, note: progress.stopped });
       continue;
     }
-    const now = { ...context, env: { ...env, ...config.env } };
+    const now = withVariables(context, config);
     const limits = limitsOf(config, name, started, options.signal);
     const result = await runStage(name, async () => plan(stage, now), now, output, limits);
     progress.results.push(result);

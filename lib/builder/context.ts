@@ -105,6 +105,11 @@ export async function readFolder(context: BuildContext, request: BuildRequest): 
   return { ...(await readStages(context, request)), head, last: await readLastBuild(state) };
 }
 
+/** The context of the stages: with the variables that build.yml adds. */
+export function withVariables(context: BuildContext, { env }: BuildConfig): BuildContext {
+  return { ...context, env: { ...context.env, ...env } };
+}
+
 /** The last complete build of a folder, for --if-changed; the first good one of its commit. */
 export interface LastBuild {
   run: string;

@@ -1,8 +1,8 @@
 import { exitCodeOf, messageOf } from "../core/errors.ts";
 import { readBuildConfig } from "./config.ts";
 import { readHead } from "./branch.ts";
-import { type BuildRequest, openContext, readFolder } from "./context.ts";
-import { isPull, selectStages } from "./select.ts";
+import { type BuildRequest, openContext, readFolder, withVariables } from "./context.ts";
+import { selectStages } from "./select.ts";
 import { planStage } from "./stages.ts";
 
 /** What a build would do now, stage by stage; nothing is fetched or run. */
@@ -10,10 +10,11 @@ export async function planBuild(
   request: BuildRequest,
 ): Promise<{ name: string; does?: string; skip?: string }[]> {
   const context = await openContext(request);
-  const { stages, head } = await readFolder(context, request);
+  const { config, stages, head } = await readFolder(context, request);
+  const now = withVariables(context, config);
   return await Promise.all(
     stages.map(async (stage) => {
-      const plan = await planStage(stage, context, request, head);
+      const plan = await planStage(stage, now, request, head);
       return { name: stage.name, ...("skip" in plan ? plan : { does: plan.does }) };
     }),
   );
@@ -31,16 +32,16 @@ export interface StageCheck {
  * @throws {UsageError} when build.yml or the request is wrong.
  */
 export async function checkBuild(request: BuildRequest): Promise<StageCheck[]> {
-  const { env, ...context } = await openContext(request);
+  const context = await openContext(request);
   // not `readStages`: a broken build.yml that the next pull may replace is broken now
   const config = await readBuildConfig(context.dir);
   const head = context.checkout && (await readHead(context.checkout));
-  const now = { ...context, env: { ...env, ...config.env } };
+  const now = withVariables(context, config);
   const checks: StageCheck[] = [];
   for (const stage of selectStages(config, request)) {
     const { name } = stage;
     try {
-      const plan = await planStage(stage, isPull(stage) ? { ...context, env } : now, request, head);
+      const plan = await planStage(stage, now, request, head);
       if ("skip" in plan) checks.push({ name, result: "skipped", note: plan.skip });
       else {
         await plan.needs?.();

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { planBuild } from "../../lib/builder/build.ts";
 import { buildHere } from "../helpers/build.ts";
 import { type Files, writeFiles } from "../helpers/repos.ts";
 import { runCommand } from "../helpers/run.ts";
@@ -55,6 +56,15 @@ test("with a lock file it is npm ci, and nothing when nothing changed", async ()
     await readFile(join(dir, "node_modules/dep/index.js"), "utf8"),
     "module.exports = 1;\n",
   );
+});
+
+test("--dry-run looks at an install with the variables of build.yml, as the build does", async () => {
+  const dir = await site({ "build.yml": "env: { NODE_ENV: production }\n" });
+  await npm(dir, "install", "--package-lock-only");
+  await install(dir);
+  const request = { dir, only: ["install"], skip: [], force: false };
+  const [stage] = await planBuild(request);
+  assert.is(stage?.skip, "nothing changed since the last install");
 });
 
 /** An npm that installs `dep` at once, first on PATH while `body` runs. */
