@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { readSecretFile } from "../config/secrets.ts";
 import { type Infer, y } from "../config/yaml.ts";
 import { messageOf, systemCode, UsageError } from "../core/errors.ts";
+import { exists } from "../files/files.ts";
 import { checkBusUrl } from "./address.ts";
 import type { BusOptions } from "./bus.ts";
 import { keyOfSeed } from "./nkey.ts";
@@ -49,6 +50,10 @@ export async function readBusAccess(
  * @throws {UsageError} when it cannot be read, others can read it, or it is no seed
  */
 async function readSeed(path: string, where: string): Promise<BusOptions["key"]> {
+  if (!(await exists(path)))
+    throw new UsageError(
+      `${where}: there is no ${path}; make it with: server-update keygen --bus --out ${path}`,
+    );
   const key = keyOfSeed((await readSecretFile(path, where)).trim());
   if (key) return key;
   throw new UsageError(

@@ -3,7 +3,7 @@ import { type AddressInfo, createServer as createTcpServer, type Socket } from "
 import { dirname, join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { parsePublicKey, writeKey } from "../../lib/fleet/keys.ts";
+import { parsePublicKey, writeKey, writeSeed } from "../../lib/fleet/keys.ts";
 import { readOrder } from "../../lib/fleet/order.ts";
 import {
   orderHeader,
@@ -326,6 +326,28 @@ test("a repo that the remote does not have leaves nothing behind", async () => {
   assert.is(none.code, 1);
   assert.match(none.stderr, "the commit of site is not known");
   assert.equal(await readdir(join(folder, "server-update")), []);
+});
+
+test("without a key for orders nothing is set for slaves on a bus", async () => {
+  const folder = tempDir();
+  const slave = await start(fakeSlave(() => ({})));
+  await writeSeed(join(folder, "bus.seed"));
+  const via = join(folder, "bus.yml");
+  await writeFile(via, "url: nats://127.0.0.1:4222\nseed_file: bus.seed\n");
+  const lines = ["bus://web-1", slave.name];
+  for (const args of [
+    ["--sha", shaA],
+    ["--status", "--verify"],
+  ]) {
+    const { code, stderr } = await update(lines, ["--via", via, ...args], { folder });
+    assert.is(code, 2);
+    assert.match(
+      stderr,
+      "bus://web-1 takes only what is signed with a key; make one: server-update",
+    );
+  }
+  assert.equal(await readdir(join(folder, "server-update")).catch(() => []), []);
+  assert.equal(slave.requests, []);
 });
 
 test("a repo that nobody knows is refused with --sha, too: no slave is told, and nothing is set", async () => {

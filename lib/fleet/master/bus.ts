@@ -24,7 +24,7 @@ export async function readBus(via: string | undefined): Promise<BusAccess> {
   if (isAddress && via !== undefined) checkBusUrl(via, "--via");
   if (!(await exists(file)))
     throw new UsageError(
-      `there is no ${file}, which says where the bus is; see docs/many-machines.md`,
+      `there is no ${file}, which says ${isAddress ? "with which key we may use the bus" : "where the bus is"}; see docs/many-machines.md`,
     );
   const { value, where } = await readConfig(file, busSchema);
   const url = isAddress && via !== undefined ? [via] : value.url;

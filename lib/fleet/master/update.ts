@@ -76,6 +76,7 @@ export async function serverUpdate(
   // a bus that is not known is said before anything is sent
   if (plan?.targets.some(isOnBus)) await readBus(flags.via);
   const master = await openMaster(flags, terminal, signal);
+  if (!flags.status || flags.verify) checkKeys(plan?.targets ?? [], master);
   try {
     if (!plan) return await converge(repo, master);
     if (repo === undefined || flags.status) return await showStatus(repo, plan.targets, master);
@@ -110,6 +111,15 @@ function checkFlags(flags: UpdateFlags): void {
     throw new UsageError(`--converge goes without --${clash ?? "batch"}`);
   if (flags.verify && !flags.status) throw new UsageError("--verify goes with --status");
   if (flags.base !== undefined) checkBase(flags.base);
+}
+
+/** @throws {UsageError} when some of the slaves could not take what is sent, whatever they are */
+function checkKeys(targets: readonly Target[], { keys }: Master): void {
+  const [first] = keys.key === undefined ? targets.filter(isOnBus) : [];
+  if (first)
+    throw new UsageError(
+      `${first.name} takes only what is signed with a key; make one: server-update keygen, or name it by --key-file`,
+    );
 }
 
 /** @throws {UsageError} for a bad flag, and for every bad line of the list */
