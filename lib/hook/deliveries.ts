@@ -9,7 +9,7 @@ import {
   type Change,
   contentTypeOf,
   type Facts,
-  parseBody,
+  jsonOf,
   readPayload,
   selectChanges,
   WrongPayload,
@@ -239,9 +239,8 @@ function parse(
   type: "json" | "form",
 ): { payload: Buffer; facts: Facts } {
   try {
-    const value = parseBody(body, type);
-    const payload = type === "json" ? body : Buffer.from(JSON.stringify(value));
-    return { payload, facts: readPayload(envelope, value) };
+    const payload = jsonOf(body, type);
+    return { payload, facts: readPayload(envelope, JSON.parse(payload.toString())) };
   } catch (error) {
     if (error instanceof WrongPayload) throw new HttpError(400, error.message);
     throw new HttpError(400, "the body is not JSON");
