@@ -1,8 +1,7 @@
-import { type FileHandle, lstat, open } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Mask } from "../core/mask.ts";
-import { cutOf, eventOf } from "./log-events.ts";
+import { eventOf, LogEvents } from "./log-events.ts";
 
 /**
  * The logs that somebody follows. New bytes are read once and made into an event once, whose buffer goes to all who
@@ -13,10 +12,6 @@ import { cutOf, eventOf } from "./log-events.ts";
 
 /** Milliseconds for which lines are gathered: the cost goes with the writes, not with the bytes. */
 const gather = 100;
-/** Bytes that are read at once. */
-const pieceSize = 64 * 1024;
-/** So much of a line without an end is waited for; then it goes out in pieces. */
-const maxLine = 256 * 1024;
 /** Milliseconds between two looks at what else there is to say, and between comments that keep proxies from closing. */
 const aboutInterval = 1000;
 const pingInterval = 15_000;
@@ -74,8 +69,7 @@ export class LiveLogs {
 class Feed {
   readonly #parts: LiveLogParts;
   readonly #followers = new Set<Follower>();
-  #file: FileHandle | undefined;
-  #ino = 0;
+  readonly #log: LogEvents;
   /** Bytes that were read, whole lines. */
   #at = 0;
   #about: string | undefined;
@@ -85,6 +79,7 @@ class Feed {
 
   constructor(parts: LiveLogParts) {
     this.#parts = parts;
+    this.#log = new LogEvents(parts);
   }
 
   /** Take somebody in, from where they were; resolves when their answer has ended. */
@@ -93,43 +88,20 @@ class Feed {
     const follower: Follower = { response, at: 0, isBusy: true, about };
     response.once("close", () => this.#followers.delete(follower));
     this.#followers.add(follower);
-    await this.open();
+    await this.#log.open();
     const [, ino, at] = /^(\d{1,20})-(\d{1,15})$/.exec(id) ?? [];
-    const size = (await this.#file?.stat().catch(() => undefined))?.size ?? 0;
     response.write("retry: 1000\n\n");
-    if (Number(ino) === this.#ino && (await this.isLineStart(Number(at), size)))
+    if (Number(ino) === this.#log.ino && (await this.#log.isLineStart(Number(at))))
       follower.at = Number(at);
     else if (id !== "" && !(Number(at) === 0 && ino === "0"))
       // another file: it was masked at the run's end, or is of another attempt; or a place that no event named
-      response.write(`id: ${this.#ino}-0\nevent: restart\ndata: ${this.#ino}\n\n`);
+      response.write(`id: ${this.#log.ino}-0\nevent: restart\ndata: ${this.#log.ino}\n\n`);
     if (this.#about !== undefined && about) response.write(this.#about);
     // the first one to come starts where it wants; the others read what they missed
     if (!this.#isStarted) this.#at = follower.at;
     this.#isStarted = true;
     void this.catchUp(follower);
     await ended;
-  }
-
-  /** From the middle of a line the rest of a secret could be had, which the mask does not know. */
-  private async isLineStart(at: number, size: number): Promise<boolean> {
-    if (at === 0) return true;
-    if (at > size) return false;
-    return (await this.read(at - 1, 1))[0] === 10;
-  }
-
-  private async open(): Promise<void> {
-    if (this.#file) return;
-    // opened once: at a run's end its log may be replaced by a masked one, which is shorter
-    const path = this.#parts.path();
-    const found = await lstat(path).catch(() => undefined);
-    if (!found?.isFile()) return;
-    const file = await open(path).catch(() => undefined);
-    if (this.#file) {
-      await file?.close();
-      return;
-    }
-    this.#file = file;
-    this.#ino = found.ino;
   }
 
   /** Read what comes, until the run has ended or nobody follows any more. */
@@ -139,7 +111,7 @@ class Feed {
       while (this.#followers.size > 0) {
         // asked before the log is read: an ended run writes no more
         const end = this.#parts.endState();
-        await this.open();
+        await this.#log.open();
         if (!this.#isStarted) {
           await sleep(10);
           continue;
@@ -162,14 +134,14 @@ class Feed {
       }
     } finally {
       this.isOver = true;
-      await this.#file?.close();
+      await this.#log.close();
       for (const { response } of this.#followers) response.end();
     }
   }
 
   /** Send one piece to all who have what was before it; false when there was none. */
   private async step(isEnd: boolean): Promise<boolean> {
-    const piece = await this.piece(this.#at, isEnd);
+    const piece = await this.#log.piece(this.#at, { isEnd });
     if (!piece) return false;
     const from = this.#at;
     this.#at = piece.to;
@@ -198,7 +170,7 @@ class Feed {
 
   private async sendMissed(follower: Follower): Promise<void> {
     while (follower.at < this.#at && !follower.response.destroyed && !this.isOver) {
-      const piece = await this.piece(follower.at, false, this.#at);
+      const piece = await this.#log.piece(follower.at, { limit: this.#at });
       if (!piece) break;
       follower.at = piece.to;
       if (!follower.response.write(piece.event)) return this.waitFor(follower);
@@ -209,38 +181,6 @@ class Feed {
   private waitFor(follower: Follower): void {
     follower.isBusy = true;
     follower.response.once("drain", () => void this.catchUp(follower));
-  }
-
-  /** Whole lines from a place on, as an event; a line that has no end goes out once the log has ended, or is too long. */
-  private async piece(
-    at: number,
-    isEnd: boolean,
-    limit = Number.POSITIVE_INFINITY,
-  ): Promise<{ event: Buffer; to: number; isFull: boolean } | undefined> {
-    for (let size = pieceSize; ; size = maxLine) {
-      const wanted = Math.min(size, limit - at);
-      const read = await this.read(at, wanted);
-      if (read.length === 0) return undefined;
-      const isFull = read.length === wanted;
-      let end = read.lastIndexOf(10) + 1;
-      // up to there it went out before
-      if (end === 0 && at + read.length === limit) end = read.length;
-      if (end === 0 && isFull && size < maxLine) continue;
-      if (end === 0 && isFull) end = cutOf(read, this.#parts.mask());
-      if (end === 0 && isEnd) end = read.length;
-      // the last line of a log that has ended needs no end
-      if (end === 0) return undefined;
-      const text = this.#parts.mask()(read.toString("utf8", 0, end));
-      const to = at + end;
-      return { event: Buffer.from(eventOf(text, `${this.#ino}-${to}`)), to, isFull };
-    }
-  }
-
-  /** Up to so many bytes of the log; none where it cannot be read, or was closed since all have gone. */
-  private async read(at: number, length: number): Promise<Buffer> {
-    const buffer = Buffer.allocUnsafe(length);
-    const found = await this.#file?.read(buffer, 0, length, at).catch(() => undefined);
-    return buffer.subarray(0, found?.bytesRead ?? 0);
   }
 
   /** Tell the pages of the run's stages, when these have changed: made once for all. */

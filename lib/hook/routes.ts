@@ -3,12 +3,9 @@ import { isRunId } from "../core/id.ts";
 import { HttpError, sendJson } from "../http/server.ts";
 import type { Settings } from "./config.ts";
 import type { Deliveries } from "./deliveries.ts";
-import { type Page, planOverview } from "../page/page.ts";
-import { overviewOf, type Problems } from "./overview.ts";
+import { type Page, type PageSource, planOverview } from "../page/page.ts";
+import { overviewOf } from "./overview.ts";
 import type { Ignored } from "./ignored.ts";
-import type { LiveLogs } from "./live-log.ts";
-import { hasEnded } from "./records.ts";
-import { sendLog } from "./run-log.ts";
 import type { Runs, RunView } from "./runs.ts";
 import type { Scheduler } from "./scheduler.ts";
 import type { Metrics } from "./telemetry.ts";
@@ -23,9 +20,8 @@ interface RoutesParts {
   runs: Runs;
   scheduler: Scheduler;
   metrics: Metrics;
-  logs: LiveLogs;
-  problems: Problems;
   page: Page;
+  source: PageSource;
 }
 
 /** Which request goes where: deliveries, /healthz, /metrics, and the runs, which can be read, cancelled and rerun. */
@@ -89,8 +85,7 @@ export class Routes {
     if (url?.pathname === "/overview") {
       onlyGet(request);
       const overview = planOverview(this.repoNames(), this.#parts.runs.list());
-      const problems = await this.#parts.problems.list(this.#parts.settings.config.state);
-      return sendJson(response, 200, overviewOf(overview, problems));
+      return sendJson(response, 200, overviewOf(overview, await this.#parts.source.problems()));
     }
     if (url?.pathname === "/runs")
       return sendJson(response, 200, { runs: this.list(url.searchParams) });
@@ -112,7 +107,7 @@ export class Routes {
     by: string,
   ): Promise<void> {
     const [, , id = "", what, ...more] = url.pathname.split("/");
-    const { runs } = this.#parts;
+    const { runs, source } = this.#parts;
     const view = isRunId(id) ? runs.view(id) : undefined;
     if (!view || more.length > 0) throw new HttpError(404, "there is no such run");
     if (what === "cancel" || what === "rerun") {
@@ -125,17 +120,8 @@ export class Routes {
     onlyGet(request);
     if (what === undefined) return sendJson(response, 200, await runs.whole(id));
     if (what !== "log") throw new HttpError(404, "there is no such page");
-    const path = () => runs.logFile(id);
-    const { mask } = this.#parts.settings;
-    const isFollowed = url.searchParams.get("follow") === "1";
-    await runs.readLog(id, isFollowed ? [request, response] : undefined);
-    if (!isFollowed)
-      return await sendLog(response, path(), { mask, growing: !hasEnded(view.state) });
-    await this.#parts.logs.follow(request, response, id, {
-      path,
-      mask: () => this.#parts.settings.mask,
-      endState: () => runs.endState(id),
-    });
+    if (url.searchParams.get("follow") !== "1") return await source.sendLog(response, view);
+    await source.followLog(request, response, view);
   }
 
   private repoNames(): Iterable<string> {

@@ -147,8 +147,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
   });
   const poller = new Poller({ ...accepting, heads, problems });
   const runs = new Runs({ store, scheduler, records, accept, others });
-  const logs = new LiveLogs();
-  const source = pageSource({ settings, runs, ignored, logs, problems });
+  const source = pageSource({ settings, runs, ignored, logs: new LiveLogs(), problems });
   const page = await Page.open(state, source);
   const routes = new Routes({
     settings,
@@ -157,9 +156,8 @@ export async function openServer(settings: Settings, log: ServerLog) {
     runs,
     scheduler,
     metrics,
-    logs,
-    problems,
     page,
+    source,
   });
   const onBug = (error: unknown) => log.bug(error);
   const web = createHttpServer((request, response) => routes.web(request, response), onBug);
