@@ -14,9 +14,12 @@ export function gitAs({ user, dir }: RepoConfig): Shell {
   return gitIn(dir, { env: userEnvironment(user), prefix });
 }
 
-/** The branch that a repo's checkout is on, as git tells its user; undefined: none, or there is no checkout yet. */
-export async function checkoutBranch(repo: RepoConfig): Promise<string | undefined> {
-  const git = gitAs(repo)({ timeout: 5000 });
+/** The branch that a repo's checkout is on, as git tells its user in time; undefined: none, or there is no checkout yet. */
+export async function checkoutBranch(
+  repo: RepoConfig,
+  timeout = 5000,
+): Promise<string | undefined> {
+  const git = gitAs(repo)({ timeout });
   return await textOf(git`git symbolic-ref --quiet --short HEAD`).catch(() => undefined);
 }
 
@@ -40,7 +43,8 @@ export async function notCheckedOut(
   { ref }: RunRecord,
   repo: RepoConfig,
 ): Promise<{ state: RunState; reason: string } | undefined> {
-  const branch = await checkoutBranch(repo);
+  // a busy machine is no reason to fail
+  const branch = await checkoutBranch(repo, 60_000);
   if (branch === undefined)
     return {
       state: "failed",
