@@ -3,7 +3,7 @@ import { lstat, open, readdir, readlink, realpath, stat } from "node:fs/promises
 import { hostname } from "node:os";
 import { dirname, join, relative } from "node:path";
 import process from "node:process";
-import { messageOf, Refused, UsageError } from "../core/errors.ts";
+import { ifMissing, messageOf, Refused, UsageError } from "../core/errors.ts";
 import { type Build, readBuildLine } from "../core/version.ts";
 import { $ } from "../exec/exec.ts";
 import { exists, readIfThere } from "../files/files.ts";
@@ -14,7 +14,8 @@ import { type Account, type Builds, type Facts, places } from "./step.ts";
 
 /** @param from the folder with the scripts' single files; default: where setup itself is, or dist/ beside its source */
 export async function readFacts(root: string, from: string | undefined): Promise<Facts> {
-  if (!(await isFolder(root)))
+  // a permission that Deno was not given is said as such
+  if (!(await stat(root).catch(ifMissing))?.isDirectory())
     throw new UsageError(`--root: ${root} is not a folder; make it, or name another`);
   const passwd = await readIfThere(join(root, "etc/passwd"));
   const accounts = parsePasswd(passwd ?? "");
