@@ -39,6 +39,8 @@ export class RunRequests {
       gate.needSteer(visit);
       return send(visit, what, question(run, what));
     }
+    // a search may take its time, too
+    gate.watch(visit, (eyes) => gate.canSee(eyes, run.repo));
     if (what === "log") return await this.log(visit, run);
     const gone = new AbortController();
     visit.response.once("close", () => gone.abort());
@@ -77,9 +79,8 @@ export class RunRequests {
   /** The log as text, or as it grows. */
   private async log(visit: Visit, run: Run): Promise<void> {
     const { request, response, url } = visit;
-    const { gate, source } = this.#parts;
+    const { source } = this.#parts;
     const follows = url.searchParams.get("follow") === "1" && request.method === "GET";
-    gate.watch(visit, (eyes) => gate.canSee(eyes, run.repo));
     for (const [name, value] of Object.entries(follows ? safeHeaders : rawHeaders))
       response.setHeader(name, value);
     if (!follows) return await source.sendLog(response, run);
