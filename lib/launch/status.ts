@@ -4,9 +4,9 @@ import type { Terminal } from "../core/terminal.ts";
 import { cleanText } from "../core/clean.ts";
 import { Failure, ifMissing } from "../core/errors.ts";
 import { formatDuration, formatSize } from "../core/units.ts";
-import { $, timedOut } from "../exec/exec.ts";
+import { $, cleanEnvironment, timedOut } from "../exec/exec.ts";
 import { findScript } from "../exec/scripts.ts";
-import { as, isRoot } from "../exec/users.ts";
+import { isRoot } from "../exec/users.ts";
 import type { AppState } from "./app-keeper.ts";
 import { appRecords, recordedApp } from "./app-process.ts";
 import { statusWithin } from "./control.ts";
@@ -81,27 +81,33 @@ export async function describeStatus(
  * @throws {Failure} when another user's files cannot be read.
  */
 export async function readStatus(folder: string): Promise<Status> {
-  const { uid = 0, gid = 0 } = (await stat(folder).catch(ifMissing)) ?? {};
-  if (isRoot() && uid !== 0) return await readAsOwner(folder, { uid, gid });
   const deploy = deployDirectory(folder);
+  const { uid = 0, gid = 0 } = (await stat(deploy.path).catch(ifMissing)) ?? {};
+  if (isRoot() && uid !== 0) return await readAsOwner(deploy.path, uid, gid);
   const state = await openLauncherState(deploy.state);
   const status = await describeStatus(new Releases(deploy), state.value);
   const left = await recordedApp(appRecords(deploy).app);
   return left?.alive ? { ...status, left: { version: left.version, pid: left.pid } } : status;
 }
 
-/** What stands there may be a link, a pipe or endless: it is read with its owner's rights and for a limited time. */
-async function readAsOwner(folder: string, owner: { uid: number; gid: number }): Promise<Status> {
-  const user = { ...owner, name: `${owner.uid}`, home: folder, shell: "/bin/sh" };
-  const options = as(user, { timeout: statusWithin, grace: 0, nothrow: true });
-  const script = await findScript("launchfit");
-  const answer = await $(options)`${script} status --json --dir ${folder}`;
+/**
+ * What stands there may be a link, a pipe or endless: it is read with its owner's rights, who needs no account (a
+ * container's volume), and for a limited time.
+ */
+async function readAsOwner(folder: string, uid: number, gid: number): Promise<Status> {
+  const ids = [`--reuid=${uid}`, `--regid=${gid}`, "--clear-groups", "--no-new-privs"];
+  const argv = [...(await findScript("launchfit")), "status", "--json", "--dir", folder];
+  const options = { env: cleanEnvironment(), cwd: "/", timeout: statusWithin, grace: 0 };
+  const answer = await $({
+    ...options,
+    nothrow: true,
+  })`setpriv ${ids} --bounding-set=-all -- ${argv}`;
   try {
     return JSON.parse(answer.stdout) as Status;
   } catch {
     const why = timedOut(answer) ? "does not come to an end" : "fails";
     throw new Failure(
-      `reading ${folder} as user ${user.name} ${why}; look yourself: sudo -u '#${user.name}' launchfit status --dir ${folder}`,
+      `reading ${folder} as user ${uid} ${why}; look yourself: sudo -u '#${uid}' launchfit status --dir ${folder}`,
     );
   }
 }

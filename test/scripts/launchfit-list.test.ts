@@ -1,5 +1,5 @@
 // launchfit list --all: the apps of a machine in one table, with one exit code.
-import { mkdirSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, mkdirSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import process from "node:process";
@@ -146,6 +146,15 @@ testUnless(test, process.getuid?.() === 0 ? undefined : "needs root")(
       const rows = JSON.parse(stdout) as Row[];
       for (const folder of [user.home, unit.folder])
         assert.is(rows.find((row) => row.directory === folder)?.["state"], "not running", stdout);
+
+      // as a container's volume, whose owner has no account
+      const volume = join(user.home, "volume");
+      mkdirSync(volume);
+      chownSync(volume, 54_321, 54_321);
+      chmodSync(user.home, 0o755);
+      const owned = await runScript("launchfit", ["status", "--json"], { cwd: volume });
+      assert.is((JSON.parse(owned.stdout) as Row)["state"], "not running", owned.stderr);
+      assert.is((JSON.parse(owned.stdout) as Row).directory, volume);
 
       // what the user puts there in the place of files holds up nobody but himself
       await locked([
