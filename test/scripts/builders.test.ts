@@ -12,6 +12,7 @@ import { needsNats, startBusProxy } from "../helpers/nats.ts";
 import { makeRepo } from "../helpers/repos.ts";
 import { runCommand, scriptArgv } from "../helpers/run.ts";
 import { testUnless } from "../helpers/skip.ts";
+import { makeBucket, needsS3, s3, startS3Proxy } from "../helpers/s3.ts";
 import { fakeSlave, knowSite } from "../helpers/slaves.ts";
 import { waitFor } from "../helpers/wait.ts";
 
@@ -258,6 +259,49 @@ wait`,
     );
     await close();
     await slave.close();
+  },
+);
+
+testUnless(test, needsNats ?? needsS3)(
+  "an upload to S3 whose repo another builder takes meanwhile sends no page and deletes nothing",
+  async () => {
+    const [bucket, proxy] = [await makeBucket(), await startS3Proxy()];
+    await bucket.put("old.txt", "old");
+    builders = await makeBuilders(["one"], {
+      job: `
+cd "$HOOK_DIR"
+mkdir -p site
+touch site/app.js site/index.html
+echo 'from: site
+to: { web: { s3: "s3://${bucket.name}/", endpoint: "${proxy.url}" } }' >uploads.yml
+AWS_ACCESS_KEY_ID=${s3.key} AWS_SECRET_ACCESS_KEY=${s3.secret} ${scriptArgv("uploads").join(" ")} --retries 0 --delete .`,
+      lease: "1m",
+    });
+    const { bucket: shared, close } = await openAs(builders, "one");
+    const key = `claim.${nameOnBus("me/site")}`;
+    const fence = { repo: "me/site", fence: 1 };
+    let isTaken = false;
+    proxy.meddle = async ({ method }) => {
+      if (method !== "PUT" || isTaken) return undefined;
+      isTaken = true;
+      const revision = (await shared.get(key))?.revision;
+      await shared.put(key, JSON.stringify({ ...fence, home: "other", token: "other" }), revision);
+      return undefined;
+    };
+    const one = await builders.start("one");
+    const run = (await one.push("me/site", sha(1))).body.run as string;
+    await one.running.until(
+      new RegExp(`run ${run} of me/site \\w+: the claim of the repo was lost`),
+    );
+    const there = async () => [...(await bucket.list()).keys()].sort();
+    assert.equal(await there(), ["app.js", "old.txt"]);
+
+    // the other one gives it back
+    await shared.put(key, JSON.stringify(fence), (await shared.get(key))?.revision);
+    const [ended] = await one.idle();
+    assert.is(ended?.state, "succeeded");
+    assert.equal(await there(), ["app.js", "index.html"]);
+    await Promise.all([close(), proxy.stop(), bucket.remove()]);
   },
 );
 
