@@ -1,5 +1,6 @@
 // The import rules, checked; each break is named as file:line.
-//   scripts → lib/STAGE → the shared folders of lib/: never sideways, never back, no circles;
+//   scripts → lib/STAGE → the shared folders of lib/: never sideways, never back, no circles, nor between the
+//   folders of a folder;
 //   lib/cli is for scripts/ alone: lib/ is given what it prints by (lib/core/terminal.ts);
 //   of another folder only its public files (`shared`, `stages`) are imported;
 //   scripts/ imports lib/core and lib/cli, all else of lib/ by `await import()` or as a type;
@@ -179,13 +180,16 @@ export function circle(graph: Map<string, string[]>): string[] | undefined {
   return undefined;
 }
 
-/** Which folder of lib/ imports which. */
-function foldersIn(graph: Map<string, string[]>): Map<string, string[]> {
+/** Which folder imports which: each file's folder as `folder` names it, where it has one. */
+function foldersIn(
+  graph: Map<string, string[]>,
+  folder: (file: string) => string | undefined,
+): Map<string, string[]> {
   const folders = new Map<string, string[]>();
   for (const [file, targets] of graph) {
-    const mine = folderOf(file);
+    const mine = folder(file);
     if (mine === undefined) continue;
-    const others = targets.map(folderOf).filter((other) => other !== undefined && other !== mine);
+    const others = targets.map(folder).filter((other) => other !== undefined && other !== mine);
     folders.set(mine, [...(folders.get(mine) ?? []), ...(others as string[])]);
   }
   return folders;
@@ -215,7 +219,9 @@ export async function checkTree(root: string): Promise<string[]> {
       );
     }
   }
-  for (const each of [graph, foldersIn(graph)]) {
+  const isOurs = (file: string) => file.startsWith("lib/");
+  const inside = foldersIn(graph, (file) => (isOurs(file) ? dirname(file) : undefined));
+  for (const each of [graph, foldersIn(graph, folderOf), inside]) {
     const found = circle(each);
     if (found) faults.push(`${found[0]}:1: imports run in a circle: ${found.join(" → ")}`);
   }

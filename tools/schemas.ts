@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { buildSchema } from "../lib/builder/config.ts";
 import type { JsonSchema, Schema } from "../lib/config/yaml.ts";
 import { slaveSchema } from "../lib/fleet/settings.ts";
-import { hooksSchema } from "../lib/hook/config.ts";
+import { hooksSchema } from "../lib/hook/config/config.ts";
 import { launchSchema } from "../lib/launch/config.ts";
 import { uploadsSchema } from "../lib/uploads/config.ts";
 

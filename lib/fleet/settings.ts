@@ -10,7 +10,7 @@ import { currentUser } from "../exec/users.ts";
 import { exists, readIfThere } from "../files/files.ts";
 import { parseListen } from "../http/server.ts";
 import { parsePublicKey } from "./keys.ts";
-import { checkBase, defaultBase, type RemoteSettings } from "./repo/remote.ts";
+import { checkBase, defaultBase, type RemoteSettings } from "./remote.ts";
 
 /** `slave.yml`: what slave-server and slave-activate share; and which repos may be named at all. `templates/slave.yml` is the commented example. */
 

@@ -4,11 +4,11 @@ import { $ } from "../exec/exec.ts";
 import { planFor } from "../exec/delegation.ts";
 import { findOnPath } from "../exec/scripts.ts";
 import { as, isRoot } from "../exec/users.ts";
-import { gitAs } from "./checkout.ts";
-import { type HookConfig, type RepoConfig, shortSecrets } from "./config.ts";
-import { describeRuns } from "./isolation.ts";
-import { scriptOf } from "./run-command.ts";
-import { whichForge } from "./run-news.ts";
+import { gitAs } from "./runs/checkout.ts";
+import { type HookConfig, type RepoConfig, shortSecrets } from "./config/config.ts";
+import { describeRuns } from "./runs/isolation.ts";
+import { scriptOf } from "./runs/run-command.ts";
+import { whichForge } from "./runs/run-news.ts";
 
 /** One thing that a run would need. `fix` is what to do about it; undefined: it is there. */
 export interface Finding {

@@ -23,12 +23,12 @@ import {
   loadConfig,
   type Settings,
   shortSecrets,
-} from "./config.ts";
-import { hasLimits, needSystemd, thenElsewhere } from "./isolation.ts";
-import { scriptOf } from "./run-command.ts";
+} from "./config/config.ts";
+import { hasLimits, needSystemd, thenElsewhere } from "./runs/isolation.ts";
+import { scriptOf } from "./runs/run-command.ts";
 import type { HookServer } from "./server.ts";
-import { ServerLog } from "./telemetry.ts";
-import { type Stamps, watchFiles } from "./watch-files.ts";
+import { ServerLog } from "./telemetry/telemetry.ts";
+import { type Stamps, watchFiles } from "./config/watch-files.ts";
 
 /** What `hook-server` and its commands call. */
 

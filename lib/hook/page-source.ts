@@ -1,10 +1,10 @@
 import { hasEnded, type PageSource } from "../page/page.ts";
-import type { Settings } from "./config.ts";
-import type { Ignored } from "./ignored.ts";
-import type { LiveLogs } from "./live-log.ts";
-import type { Problems } from "./overview.ts";
-import { sendLog } from "./run-log.ts";
-import type { Runs } from "./runs.ts";
+import type { Settings } from "./config/config.ts";
+import type { Ignored } from "./store/ignored.ts";
+import type { LiveLogs } from "./runs/live-log.ts";
+import type { Problems } from "./telemetry/overview.ts";
+import { sendLog } from "./runs/run-log.ts";
+import type { Runs } from "./runs/runs.ts";
 
 interface PageSourceParts {
   settings: Settings;

@@ -1,14 +1,14 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { isRunId } from "../core/id.ts";
 import { HttpError, sendJson } from "../http/server.ts";
-import type { Settings } from "./config.ts";
-import type { Deliveries } from "./deliveries.ts";
+import type { Settings } from "./config/config.ts";
+import type { Deliveries } from "./receive/deliveries.ts";
 import { type Page, type PageSource, planOverview } from "../page/page.ts";
-import { overviewOf } from "./overview.ts";
-import type { Ignored } from "./ignored.ts";
-import type { Runs, RunView } from "./runs.ts";
-import type { Scheduler } from "./scheduler.ts";
-import type { Metrics } from "./telemetry.ts";
+import { overviewOf } from "./telemetry/overview.ts";
+import type { Ignored } from "./store/ignored.ts";
+import type { Runs, RunView } from "./runs/runs.ts";
+import type { Scheduler } from "./runs/scheduler.ts";
+import type { Metrics } from "./telemetry/telemetry.ts";
 
 /** Where a forge's deliveries are accepted; the second is where node-github-hook listens. */
 const hookPaths = new Set(["/hook", "/github/callback"]);

@@ -11,21 +11,21 @@ import {
 } from "../http/server.ts";
 import { Page } from "../page/page.ts";
 import type { Builder } from "./builders/builder.ts";
-import type { Settings } from "./config.ts";
-import { Deliveries } from "./deliveries.ts";
-import { Executor } from "./executor.ts";
-import { Ignored } from "./ignored.ts";
-import { LiveLogs } from "./live-log.ts";
+import type { Settings } from "./config/config.ts";
+import { Deliveries } from "./receive/deliveries.ts";
+import { Executor } from "./runs/executor.ts";
+import { Ignored } from "./store/ignored.ts";
+import { LiveLogs } from "./runs/live-log.ts";
 import { pageSource } from "./page-source.ts";
-import { Heads, Poller } from "./poll.ts";
-import { Problems } from "./overview.ts";
-import { hasEnded, recordOf, Records } from "./records.ts";
+import { Heads, Poller } from "./receive/poll.ts";
+import { Problems } from "./telemetry/overview.ts";
+import { hasEnded, recordOf, Records } from "./runs/records.ts";
 import { Routes } from "./routes.ts";
-import { Runs } from "./runs.ts";
-import { Scheduler } from "./scheduler.ts";
-import { Store } from "./store.ts";
+import { Runs } from "./runs/runs.ts";
+import { Scheduler } from "./runs/scheduler.ts";
+import { Store } from "./store/store.ts";
 import { Teller } from "./teller.ts";
-import { Metrics, type ServerLog } from "./telemetry.ts";
+import { Metrics, type ServerLog } from "./telemetry/telemetry.ts";
 
 /** A hook-server: its start, its reloads, its end. */
 export type HookServer = Awaited<ReturnType<typeof openServer>>;

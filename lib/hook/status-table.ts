@@ -6,7 +6,7 @@ import { Failure } from "../core/errors.ts";
 import { shortRef, shortSha } from "../core/names.ts";
 import { shortAge, shortDuration } from "../page/page.ts";
 import type { HookClient } from "./client.ts";
-import type { OverviewAnswer, RepoState, ShortRun } from "./overview.ts";
+import type { OverviewAnswer, RepoState, ShortRun } from "./telemetry/overview.ts";
 
 /** `hook-server status`: what the page shows at `/`, as a table in a terminal. */
 

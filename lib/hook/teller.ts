@@ -8,12 +8,18 @@ import { parseLine } from "../log/format.ts";
 import { lastLines } from "../log/tail.ts";
 import { Notifier } from "../notify/notify.ts";
 import { Statuses } from "../statuses/statuses.ts";
-import type { RepoConfig, Settings } from "./config.ts";
-import { hasEnded, type Records, type RunFacts, type RunRecord, type Telling } from "./records.ts";
-import { afterCommand } from "./run-command.ts";
-import { commitOf, endVariables, forgeOf, noticeOf, statusOf } from "./run-news.ts";
-import { failedStage } from "./run-stages.ts";
-import type { ServerLog } from "./telemetry.ts";
+import type { RepoConfig, Settings } from "./config/config.ts";
+import {
+  hasEnded,
+  type Records,
+  type RunFacts,
+  type RunRecord,
+  type Telling,
+} from "./runs/records.ts";
+import { afterCommand } from "./runs/run-command.ts";
+import { commitOf, endVariables, forgeOf, noticeOf, statusOf } from "./runs/run-news.ts";
+import { failedStage } from "./runs/run-stages.ts";
+import type { ServerLog } from "./telemetry/telemetry.ts";
 
 interface TellerParts {
   settings: Settings;

@@ -2,8 +2,8 @@
 // were refused, each at once: line-file-writer.ts FILE COUNT
 import { writeSync } from "node:fs";
 import process from "node:process";
-import { LineFile } from "../../lib/hook/line-file.ts";
-import type { Place } from "../../lib/hook/lines.ts";
+import { LineFile } from "../../lib/hook/store/line-file.ts";
+import type { Place } from "../../lib/hook/store/lines.ts";
 
 const [path = "", count = ""] = process.argv.slice(2);
 const say = (text: string) => writeSync(1, `${text}\n`);

@@ -99,4 +99,22 @@ test("a circle of imports is shown whole", () => {
   assert.is(circle(graph), undefined);
 });
 
+test("a circle between the folders of a folder is a fault, though no file is in one", async () => {
+  const root = tempDir();
+  await writeFiles(root, {
+    "package.json": "{}",
+    "lib/hook/hook.ts": 'import "./runs/runs.ts";',
+    "lib/hook/runs/runs.ts": 'import "../store/store.ts";',
+    "lib/hook/store/store.ts": "",
+  });
+  assert.equal(await checkTree(root), []);
+  await writeFiles(root, {
+    "lib/hook/store/line.ts": 'import "../runs/end.ts";',
+    "lib/hook/runs/end.ts": "",
+  });
+  assert.equal(await checkTree(root), [
+    "lib/hook/runs:1: imports run in a circle: lib/hook/runs → lib/hook/store → lib/hook/runs",
+  ]);
+});
+
 test.run();

@@ -111,7 +111,7 @@ test("names and bases that are more than that are refused, and nothing is made",
     ]);
     assert.is(code, 4, JSON.stringify(name));
   }
-  // all that are refused: test/lib/fleet/repo/remote.test.ts
+  // all that are refused: test/lib/fleet/remote.test.ts
   for (const bad of ["ext::sh -c id", "https://u:secret@h/x"]) {
     const { code, stderr } = await runScript("slave-activate", [
       "site",

@@ -72,7 +72,7 @@ function flip(path: string, bytes: Buffer, at: number): void {
   writeFileSync(path, bytes);
 }
 
-// test/lib/hook/line-file.test.ts has them all: a taste is every third
+// test/lib/hook/store/line-file.test.ts has them all: a taste is every third
 for (const [kind, damage, said, lost] of kinds.filter((_, n) => scale >= 0.5 || n % 3 === 1)) {
   test(`deliveries.jsonl ${kind}: said in one line, and what is left runs`, async () => {
     const dir = await makeYard({

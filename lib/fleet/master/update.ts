@@ -5,7 +5,7 @@ import type { Terminal } from "../../core/terminal.ts";
 import { Failure, messageOf, UsageError } from "../../core/errors.ts";
 import { isSafeRef, isSha } from "../../core/names.ts";
 import { checkClaim } from "../../exec/claim.ts";
-import { checkBase } from "../repo/remote.ts";
+import { checkBase } from "../remote.ts";
 import { checkRepo } from "../settings.ts";
 import { readBus } from "./bus.ts";
 import type { Shared } from "./by-bus.ts";

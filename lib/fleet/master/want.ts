@@ -6,7 +6,7 @@ import process from "node:process";
 import { Failure, messageOf, systemCode } from "../../core/errors.ts";
 import { isSafeRef, isSha, isShortName } from "../../core/names.ts";
 import { exists, makeFolder, readIfThere, writeAtomic } from "../../files/files.ts";
-import { askTip, checkBase, defaultBase, plainWords, RemoteLacks } from "../repo/remote.ts";
+import { askTip, checkBase, defaultBase, plainWords, RemoteLacks } from "../remote.ts";
 import type { Target } from "./list.ts";
 
 /** The commit that a run is about, fixed before any slave is asked: no slave decides it for the others. */

@@ -21,7 +21,7 @@ import {
   remoteOf,
   type Tip,
   toFullDisk,
-} from "./remote.ts";
+} from "../remote.ts";
 import {
   cookieOf,
   indexOf,

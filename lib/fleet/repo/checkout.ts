@@ -6,7 +6,7 @@ import { $, type Shell } from "../../exec/exec.ts";
 import { exists } from "../../files/files.ts";
 import { gitIn, textOf } from "../../git/git.ts";
 import { type ClonePlan, makeGitFolder, mirrorGit } from "./mirror.ts";
-import { type Remote, type Shared } from "./remote.ts";
+import { type Remote, type Shared } from "../remote.ts";
 import { indexOf, type Place, type Tree } from "./state.ts";
 
 /**

@@ -10,7 +10,7 @@ import {
   RemoteLacks,
   type Shared,
   toFullDisk,
-} from "./remote.ts";
+} from "../remote.ts";
 import type { Place, State, Tree } from "./state.ts";
 
 /**

@@ -5,7 +5,7 @@ import { Failure, messageOf } from "../../core/errors.ts";
 import { cleanEnvironment, sh } from "../../exec/exec.ts";
 import { isUnchanged, syncFolder } from "./checkout.ts";
 import { keepTrees, packMirror } from "./mirror.ts";
-import { plainWords } from "./remote.ts";
+import { plainWords } from "../remote.ts";
 import {
   adoptPlain,
   cookieOf,

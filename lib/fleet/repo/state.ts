@@ -6,7 +6,7 @@ import { Failure, messageOf, systemCode } from "../../core/errors.ts";
 import { $ } from "../../exec/exec.ts";
 import { exists, fsyncFolder, readIfThere, writeAtomic } from "../../files/files.ts";
 import type { RepoSettings } from "../settings.ts";
-import type { Shared } from "./remote.ts";
+import type { Shared } from "../remote.ts";
 
 /**
  * What is where below `repos/`, and what is known of each tree:

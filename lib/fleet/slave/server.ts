@@ -12,7 +12,7 @@ import { listenFds, notify, startWatchdog } from "../../http/systemd.ts";
 import { readBusAccess } from "../../bus/settings.ts";
 import { formatPublicKey, parsePublicKey, readPrivateKey } from "../keys.ts";
 import { isTargetName } from "../order.ts";
-import { checkBase } from "../repo/remote.ts";
+import { checkBase } from "../remote.ts";
 import { serverFolder } from "../repo/state.ts";
 import {
   branchOf,

@@ -4,11 +4,11 @@ import { gunzip as unpack, gzip as pack, type ZlibOptions } from "node:zlib";
 import { Failure, messageOf } from "../../core/errors.ts";
 import { newRunId } from "../../core/id.ts";
 import { HttpError } from "../../http/server.ts";
-import type { Entry, KnownRun, Source } from "../entry.ts";
-import type { Change } from "../payload.ts";
-import { entryOf, maxPayload, recordOf } from "../records.ts";
-import { viewOf } from "../runs.ts";
-import type { ServerLog } from "../telemetry.ts";
+import type { Entry, KnownRun, Source } from "../store/entry.ts";
+import type { Change } from "../payload/payload.ts";
+import { entryOf, maxPayload, recordOf } from "../runs/records.ts";
+import { viewOf } from "../runs/runs.ts";
+import type { ServerLog } from "../telemetry/telemetry.ts";
 import type { Connected } from "./connection.ts";
 import type { SharedRun } from "./documents.ts";
 import {

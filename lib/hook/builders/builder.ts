@@ -1,11 +1,11 @@
 import { Failure, messageOf } from "../../core/errors.ts";
-import { findRepo, type RepoConfig } from "../config.ts";
-import type { Entry } from "../entry.ts";
-import type { Problems } from "../overview.ts";
+import { findRepo, type RepoConfig } from "../config/config.ts";
+import type { Entry } from "../store/entry.ts";
+import type { Problems } from "../telemetry/overview.ts";
 import { Acceptance } from "./acceptance.ts";
-import { answerClaims, claimSocketOf } from "./guard.ts";
+import { answerClaims, claimSocketOf } from "../runs/guard.ts";
 import type { Claim } from "./claims.ts";
-import { mayRun } from "./config.ts";
+import { mayRun } from "../config/builders.ts";
 import { connect, type Connected } from "./connection.ts";
 import { closeLeft, noteBegin } from "./run-documents.ts";
 import { RunsUnderWay, type UnderWayParts } from "./under-way.ts";

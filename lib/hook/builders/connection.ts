@@ -3,10 +3,10 @@ import { nameOnBus } from "../../bus/address.ts";
 import { type Bus, connectBus, type Objects } from "../../bus/bus.ts";
 import { nkeyOf } from "../../bus/nkey.ts";
 import { messageOf } from "../../core/errors.ts";
-import type { Problems } from "../overview.ts";
-import type { ServerLog } from "../telemetry.ts";
+import type { Problems } from "../telemetry/overview.ts";
+import type { ServerLog } from "../telemetry/telemetry.ts";
 import { type ClaimEvents, Claims } from "./claims.ts";
-import type { BuilderSettings } from "./config.ts";
+import type { BuilderSettings } from "../config/builders.ts";
 import { bucketName, Documents, type DocumentEvents } from "./documents.ts";
 
 /** What is there once the bus was reached. */

@@ -1,9 +1,9 @@
 import { nameOnBus } from "../../bus/address.ts";
 import type { Bucket } from "../../bus/bus.ts";
 import { Failure, messageOf } from "../../core/errors.ts";
-import { isEntry } from "../entry.ts";
-import type { RunView } from "../runs.ts";
-import { hasEnded } from "../records.ts";
+import { isEntry } from "../store/entry.ts";
+import type { RunView } from "../runs/runs.ts";
+import { hasEnded } from "../runs/records.ts";
 import { parseWanted, type Wanted } from "./wanted.ts";
 
 /**

@@ -3,12 +3,12 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { messageOf } from "../../core/errors.ts";
 import { readIfThere, writeAtomic } from "../../files/files.ts";
-import type { Entry } from "../entry.ts";
-import type { Executor } from "../executor.ts";
-import { hasEnded, type Records } from "../records.ts";
-import { clear } from "../run-process.ts";
-import type { Store } from "../store.ts";
-import type { ServerLog } from "../telemetry.ts";
+import type { Entry } from "../store/entry.ts";
+import type { Executor } from "../runs/executor.ts";
+import { hasEnded, type Records } from "../runs/records.ts";
+import { clear } from "../runs/run-process.ts";
+import type { Store } from "../store/store.ts";
+import type { ServerLog } from "../telemetry/telemetry.ts";
 import type { Builder } from "./builder.ts";
 
 /** How a server becomes one of several builders, and what it takes along from the time before. */

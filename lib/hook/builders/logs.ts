@@ -6,8 +6,8 @@ import type { Objects } from "../../bus/bus.ts";
 import { messageOf } from "../../core/errors.ts";
 import type { Mask } from "../../core/mask.ts";
 import { formatSize } from "../../core/units.ts";
-import { cutOf } from "../log-events.ts";
-import { hasEnded } from "../records.ts";
+import { cutOf } from "../runs/log-events.ts";
+import { hasEnded } from "../runs/records.ts";
 import type { SharedRun } from "./documents.ts";
 
 /** Logs between builders: sent in pieces, copied where they are asked for, and kept on the bus when their run has ended. */

@@ -1,5 +1,5 @@
-import { hasEnded, recordOf, type RunRecord } from "../records.ts";
-import { viewOf } from "../runs.ts";
+import { hasEnded, recordOf, type RunRecord } from "../runs/records.ts";
+import { viewOf } from "../runs/runs.ts";
 import type { Connected } from "./connection.ts";
 import type { Documents, SharedRun } from "./documents.ts";
 import type { Wanted, WantedRun } from "./wanted.ts";

@@ -1,13 +1,13 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Objects } from "../../bus/bus.ts";
 import { Failure, messageOf } from "../../core/errors.ts";
-import { findRepo, type Settings } from "../config.ts";
-import type { RunRecord } from "../records.ts";
-import type { ServerLog } from "../telemetry.ts";
+import { findRepo, type Settings } from "../config/config.ts";
+import type { RunRecord } from "../runs/records.ts";
+import type { ServerLog } from "../telemetry/telemetry.ts";
 import { type Claim, guardAfter } from "./claims.ts";
-import type { BuilderSettings } from "./config.ts";
+import type { BuilderSettings } from "../config/builders.ts";
 import type { Connected } from "./connection.ts";
-import { claimSocketOf, type Guard, type RunGuard, startGuard } from "./guard.ts";
+import { claimSocketOf, type Guard, type RunGuard, startGuard } from "../runs/guard.ts";
 import { noteState, tidyRuns } from "./run-documents.ts";
 import { removeWanted } from "./wanted.ts";
 

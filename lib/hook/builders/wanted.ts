@@ -1,7 +1,7 @@
 import type { Entry as BusEntry } from "../../bus/bus.ts";
-import { isEntry, type Entry, type KnownRun, type Source } from "../entry.ts";
-import type { Change } from "../payload.ts";
-import { isBranchPush } from "../queue.ts";
+import { isEntry, type Entry, type KnownRun, type Source } from "../store/entry.ts";
+import type { Change } from "../payload/payload.ts";
+import { isBranchPush } from "../store/queue.ts";
 
 /**
  * What stands on the bus of a repo: `want.REPO`, the accepted runs that have no end yet, in order, and `claim.REPO`, who

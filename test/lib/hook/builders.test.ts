@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { mayRun } from "../../../lib/hook/builders/config.ts";
+import { mayRun } from "../../../lib/hook/config/builders.ts";
 import { keepLog, LogCopies } from "../../../lib/hook/builders/logs.ts";
 import {
   addWanted,
@@ -17,7 +17,7 @@ import {
   type WantedRun,
   withoutSuperseded,
 } from "../../../lib/hook/builders/wanted.ts";
-import { recordOf } from "../../../lib/hook/records.ts";
+import { recordOf } from "../../../lib/hook/runs/records.ts";
 import { createMask } from "../../../lib/core/mask.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 

@@ -1,0 +1,107 @@
+import { readFileSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
+import { userInfo } from "node:os";
+import { join } from "node:path";
+import * as assert from "uvu/assert";
+import { test } from "uvu";
+import { loadConfig } from "../../../../lib/hook/config/config.ts";
+import { root } from "../../../helpers/runtime.ts";
+import { needsOrdinaryUser, testUnless } from "../../../helpers/skip.ts";
+import { tempDir } from "../../../helpers/tmp.ts";
+
+async function load(text: string): Promise<Awaited<ReturnType<typeof loadConfig>>> {
+  const dir = tempDir();
+  await writeFile(join(dir, "s"), "secret", { mode: 0o600 });
+  await writeFile(join(dir, "hooks.yml"), text);
+  return await loadConfig(join(dir, "hooks.yml"));
+}
+
+async function problem(text: string): Promise<string> {
+  try {
+    await load(text);
+  } catch (error) {
+    return (error as Error).message;
+  }
+  throw new Error("nothing was wrong");
+}
+
+test("the example in templates/ is a configuration, and every key in it is read", async () => {
+  const example = readFileSync(join(root, "templates/hooks.yml"), "utf8")
+    .replace("user: site ", `user: ${userInfo().username} `)
+    .replace("/etc/boatyard/site.secret", "s")
+    .replace("# on_success:", "on_success:")
+    .replace("# insecure: true", "insecure: true");
+  const config = await load(example);
+  assert.equal(config.listen, { host: "127.0.0.1", port: 3420 });
+  assert.is(config.state, "/var/lib/boatyard");
+  assert.is(config.drain, 300_000);
+  assert.is(config.keepFor, 30 * 86_400_000);
+  const repo = config.repos.get("jostylr/site");
+  assert.is(repo?.dir, "/home/site/site");
+  assert.equal(repo?.secrets, ["secret"]);
+  assert.equal(repo?.refs, ["main"]);
+  assert.equal(repo?.afterwards, ["server-update site"]);
+  assert.is(repo?.timeout, 1_800_000);
+  assert.is(repo?.poll, 900_000);
+});
+
+test("what is left out has the documented default", async () => {
+  const config = await load("repos: { a/b: { dir: x, secret_file: s } }");
+  const repo = config.repos.get("a/b");
+  assert.is(config.concurrency, 2);
+  assert.is(config.keep, 50);
+  assert.is(config.status, undefined);
+  assert.equal({ ...repo?.on }, { push: "build", release: "release" });
+  assert.is(repo?.refs, undefined);
+  assert.is(repo?.cancel, false);
+  assert.is(repo?.user.name, userInfo().username);
+});
+
+test("the addresses of proxies are understood however they are written", async () => {
+  const written = ["2001:DB8:0::1", "::ffff:10.0.0.1", "fe80::1%eth0", "127.0.0.1", "unix"];
+  const status = `{ public: true, trust_from: ${JSON.stringify(written)} }`;
+  const { status: read } = await load(`status: ${status}\nrepos: {}`);
+  const wanted = ["2001:db8::1", "10.0.0.1", "fe80::1%eth0", "127.0.0.1", "unix"];
+  assert.equal(read?.proxies, wanted);
+  assert.match(
+    await problem("status: { public: true, trust_from: [proxy.example.com] }\nrepos: {}"),
+    /hooks\.yml:1:\d+: "proxy\.example\.com" is not an address/,
+  );
+});
+
+test("every mistake is named with its place, and what is allowed", async () => {
+  process.env["HALF_A_SIGNING_TOKEN"] = "whsec_dGVzdA==";
+  const table: [string, RegExp][] = [
+    [
+      "repos: { a/b: { dir: x, secret_file: s, pol: 1h } }",
+      /hooks\.yml:1:\d+: unknown key "pol" \(did you mean "poll"\?\)/,
+    ],
+    ["repos: { a/b: { secret_file: s } }", /"dir" is missing/],
+    ["concurrency: 0\nrepos: {}", /hooks\.yml:1:14: expected a whole number from 1 to 1000/],
+    ["repos: { a/b: { dir: x, secret_file: s, on: { pull: x } } }", /unknown key "pull"/],
+    ["repos: { a/b: { dir: x, secret_file: s, on: { push: '../x' } } }", /script's name/],
+    ["repos: { a/b: { dir: x, secret_file: [s, s, s] } }", /at most two secrets/],
+    ["repos: { a/b: { dir: x, secret_env: NOT_SET_ANYWHERE } }", /NOT_SET_ANYWHERE is not set/],
+    ["status: {}\nrepos: {}", /nobody could sign in/],
+    [
+      "repos:\n  a/b: { dir: x, secret_file: s }\n  A/B: { dir: y, secret_file: s }",
+      /hooks\.yml:3:\d+: A\/B and a\/b are one repository to a forge/,
+    ],
+    [
+      "repos: { a/b: { dir: x, secret_env: HALF_A_SIGNING_TOKEN } }",
+      /hooks\.yml:1:\d+: the secret of a\/b begins as a signing token does, but is none/,
+    ],
+    [
+      "repos: { constructor: { dir: x, insecure: true } }",
+      /"constructor" is not a repository name/,
+    ],
+  ];
+  for (const [text, message] of table) assert.match(await problem(text), message);
+});
+
+testUnless(test, needsOrdinaryUser)("an ordinary user cannot name another one", async () => {
+  const text = await problem("repos: { a/b: { dir: x, insecure: true, user: root } }");
+  assert.match(text, /only root can build as root/);
+});
+
+test.run();
