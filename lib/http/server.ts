@@ -182,7 +182,10 @@ export function readBody(
       request.pause();
       reject(reason);
     };
-    const cutOff = () => stop(new HttpError(400, "body was cut off"));
+    // every request is closed in the end: an error, with its stack, is made for those that are not whole
+    const cutOff = () => {
+      if (!settled) stop(new HttpError(400, "body was cut off"));
+    };
     // Deno tells the request nothing of it
     const onSocketEnd = () => {
       if (!request.complete) cutOff();
