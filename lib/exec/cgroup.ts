@@ -97,10 +97,11 @@ export interface LimitsMet {
 
 /** What of its limits a cgroup met until now; nothing when it is gone. */
 export async function limitsMet(folder: string, limits: Limits): Promise<LimitsMet> {
-  const [memory, pids, cpu] = await Promise.all(
-    ["memory.events", "pids.events", "cpu.stat"].map((file) => read(folder, file)),
-  );
-  return describeLimitsMet(limits, { memory, pids, cpu });
+  return describeLimitsMet(limits, {
+    memory: await read(folder, "memory.events"),
+    pids: limits.processes === undefined ? "" : await read(folder, "pids.events"),
+    cpu: limits.cpu === undefined ? "" : await read(folder, "cpu.stat"),
+  });
 }
 
 /** The words for what memory.events, pids.events and cpu.stat say. Pure. */
