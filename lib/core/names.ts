@@ -46,7 +46,8 @@ export function isSafeRef(ref: string): boolean {
 /** The one of `words` that is closest to a mistyped `word`, when it is close enough to be worth a hint. */
 export function nearest(word: string, words: Iterable<string>): string | undefined {
   let best: string | undefined;
-  let bestDistance = Math.max(1, Math.floor(word.length / 3)) + 1;
+  // with one letter changed, a word of one letter is any other
+  let bestDistance = Math.min(word.length, Math.max(1, Math.floor(word.length / 3)) + 1);
   for (const candidate of words) {
     const distance = editDistance(word.toLowerCase(), candidate.toLowerCase());
     if (distance < bestDistance) {

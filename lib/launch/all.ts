@@ -81,7 +81,7 @@ async function statusOf(directory: string, isNamed: boolean): Promise<Status> {
 
 /** The exit code of `launchfit status`. */
 export function statusCode({ state, updates, lastCheck }: Status): 0 | 1 | 2 | 4 {
-  if (updates === "not configured") return 2;
+  if (updates === "not configured" || updates === "unknown") return 2;
   if (lastCheck?.code === 4) return 4;
   return state === "running" ? 0 : 1;
 }

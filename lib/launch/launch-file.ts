@@ -125,7 +125,7 @@ export function assertUpdates(deploy: DeployDirectory, { updates }: LaunchConfig
 
 /** Whether a directory follows a web folder, and what is wrong when it does not although nobody said so. */
 export interface UpdatesStatus {
-  updates: "on" | "off" | "not configured";
+  updates: "on" | "off" | "not configured" | "unknown";
   hint?: string;
 }
 
@@ -141,7 +141,7 @@ export async function updatesStatus(
     const advice = "write updates.server into launchify.yml, or updates: false if that is meant";
     return { updates: "not configured", hint: lostServer(read, state) ?? advice };
   } catch (error) {
-    return { updates: "not configured", hint: messageOf(error) };
+    return { updates: "unknown", hint: messageOf(error) };
   }
 }
 

@@ -112,7 +112,11 @@ async function readAsOwner(folder: string, uid: number, gid: number): Promise<St
   }
 }
 
-const noUpdates = "no updates are configured";
+/** What precedes the hint, where a web folder is not followed although nobody said so. */
+const notFollowed = {
+  "not configured": "no updates are configured",
+  unknown: "none until this is corrected",
+};
 
 /** What is offered and is not current. Pure. */
 function offeredBeside(version: string | undefined, remembered: LauncherState): Status["offered"] {
@@ -146,7 +150,12 @@ export function statusLines(status: Status, { paint }: Terminal): string[] {
     ["health", health === undefined ? undefined : mark(healthyAnswers.includes(health), health)],
     ["stopped", stopped && paint.red(`${stopped.reason} (${ago(stopped.at)})`)],
     ["updates", updates === "off" ? "off (launchify.yml)" : undefined],
-    ["updates", updates === "not configured" ? paint.red(`${noUpdates}: ${hint}`) : undefined],
+    [
+      "updates",
+      updates === "not configured" || updates === "unknown"
+        ? paint.red(`${notFollowed[updates]}: ${hint}`)
+        : undefined,
+    ],
     ["last check", lastCheck && `${mark(lastCheck.ok, lastCheck.result)} (${ago(lastCheck.at)})`],
     [
       "next check",

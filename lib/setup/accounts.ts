@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { join } from "node:path";
 import { Refused } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
 import { lookUpUser } from "../exec/users.ts";
@@ -104,9 +105,12 @@ export function account({ name, home, system, purpose, why }: AccountOptions): S
      * An account must be whole: useradd(8) writes four files one after the other, and one that was killed in between
      * leaves a user without its group or its line in shadow(5), whom services and su do not take.
      */
-    async look() {
+    async look(root) {
       const user = await lookUpUser(name).catch(() => undefined);
-      if (!user) return "make";
+      if (!user) {
+        await refuseGroup(root, name);
+        return "make";
+      }
       const line = (await linesOf("/etc/passwd")).find((each) => each.startsWith(`${name}:`));
       // somebody else's account, or one that is not kept in files, is not ours to look into
       if (line?.split(":")[4] !== comment) return "ready";
@@ -134,21 +138,37 @@ export function account({ name, home, system, purpose, why }: AccountOptions): S
       const fields = ["--home-dir", home, "--comment", comment];
       await $`useradd --user-group --no-create-home ${kind} ${uid} ${fields} ${name}`;
     },
-    underRoot: () => [
-      data(
-        file({
-          path: `/etc/sysusers.d/boatyard-${name}.conf`,
-          text: `u ${name} - "${comment}" ${home} ${system ? nologin : "/bin/bash"}\n`,
-          mode: 0o644,
-          why: `${why}; made at the first boot`,
-        }),
-      ),
-    ],
+    underRoot() {
+      const later = file({
+        path: `/etc/sysusers.d/boatyard-${name}.conf`,
+        text: `u ${name} - "${comment}" ${home} ${system ? nologin : "/bin/bash"}\n`,
+        mode: 0o644,
+        why: `${why}; made at the first boot`,
+      });
+      const look = async (root: string) => {
+        await refuseGroup(root, name);
+        return await later.look(root);
+      };
+      return [data({ ...later, look })];
+    },
     undo: { step: accountRemoved(name, comment), data: true },
   };
 }
 
 const nologin = "/usr/sbin/nologin";
+
+/**
+ * useradd(8) does not make an account where a group has its name, and sysusers.d(5) puts it into that group.
+ * @throws {Refused} when there is such a group, and no such account.
+ */
+async function refuseGroup(root: string, name: string): Promise<void> {
+  const has = async (path: string) =>
+    (await linesOf(join(root, path))).some((line) => line.startsWith(`${name}:`));
+  if ((await has("etc/group")) && !(await has("etc/passwd")))
+    throw new Refused(
+      `there is a group ${name}, but no account of that name; name another account with --user, or remove the group: groupdel ${name}`,
+    );
+}
 
 /** A file's lines; none where it cannot be read, as shadow for an ordinary user. */
 async function linesOf(path: string): Promise<string[]> {

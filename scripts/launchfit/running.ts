@@ -13,7 +13,7 @@ export const statusCommand = defineCommand({
   ],
   exits: {
     1: "the app does not run, or launchfit does not answer",
-    2: "no updates are configured, and launchify.yml does not say updates: false",
+    2: "launchify.yml has a mistake, or names no server and does not say updates: false",
     4: "updates are refused; the reason is shown",
   },
   run: async ({ flags, terminal }) => {

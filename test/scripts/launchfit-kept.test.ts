@@ -58,6 +58,22 @@ test("a directory in which nothing was ever installed has no updates, exit 2", a
   assert.match(stdout, /^updates +no updates are configured/m);
 });
 
+test("a mistake in launchify.yml is shown as that, not as updates that nobody has configured", async () => {
+  const dir = tempDir();
+  writeFileSync(join(dir, "launchify.yml"), "app:\n  nam: my-app\n");
+  const { code, stdout } = await runScript("launchfit", ["status", "--dir", dir]);
+  assert.is(code, 2);
+  assert.match(
+    stdout,
+    /^updates +none until this is corrected: .*launchify\.yml:2:3: unknown key/m,
+  );
+  const json = await runScript("launchfit", ["status", "--json", "--dir", dir]);
+  assert.is(json.code, 2);
+  const { updates, hint } = JSON.parse(json.stdout) as Record<string, string>;
+  assert.is(updates, "unknown");
+  assert.match(hint ?? "", /launchify\.yml:2:3/);
+});
+
 test("the pinned key holds although launchify.yml lost it, and another app's name is an error with its line", async () => {
   const app = await deploy(publisher);
   const path = join(app.folder, "launchify.yml");

@@ -219,6 +219,31 @@ test("an account that is there is used only when it is named, and never root's o
   assert.match((await dry(["app", "a b", ...app], 2)).stderr, "not an app name");
 });
 
+test("an account is not made where a group has its name: who is in docker is as good as root", async () => {
+  const root = await rootWithAda();
+  await setup(root, ["server"], { expect: 0 });
+  await writeFile(join(root, "etc/group"), "root:x:0:\ndocker:x:999:ada\n");
+  const before = await tree(root);
+  const { code, stderr } = await setup(root, ["repo", "ada/docker"]);
+  assert.is(code, 4, stderr);
+  assert.match(
+    stderr,
+    /there is a group docker, but no account of that name; name another account with --user, or remove the group: groupdel docker/,
+  );
+  assert.is(await tree(root), before);
+  await setup(root, ["repo", "ada/docker", "--user", "docker-repo"], { expect: 0 });
+});
+
+testUnless(test, needsRoot)(
+  "the plan of a live system refuses a group's name as well",
+  async () => {
+    const app = ["app", "tty", "--server", "https://x.example/", "--key", "A".repeat(40)];
+    const { code, stderr } = await runScript("setup", [...app, "--dry-run", "--from", from]);
+    assert.is(code, 4, stderr);
+    assert.match(stderr, /there is a group tty, but no account of that name/);
+  },
+);
+
 test("a slave has slave-activate at /bin, too, and the master's secret", async () => {
   const root = tempDir("root-");
   const secret = join(tempDir(), "secret");

@@ -71,6 +71,8 @@ test("a mistyped word gets the nearest one, a strange one none", () => {
   assert.is(nearest("repo", words), "repos");
   assert.is(nearest("Concurency", words), "concurrency");
   assert.is(nearest("banana", words), undefined);
+  assert.is(nearest("c", ["a", "b", "cc"]), undefined, "one letter is like any other");
+  assert.is(nearest("A", ["a", "b"]), "a");
 });
 
 test("run ids sort by time", () => {
