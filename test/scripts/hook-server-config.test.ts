@@ -1,5 +1,5 @@
 // The configuration of a running server: secrets from the environment, and edits that are taken over.
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { chmod, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
@@ -17,7 +17,22 @@ import {
 import { startCommand } from "../helpers/run.ts";
 import { testUnless } from "../helpers/skip.ts";
 import { injected, needsStrace } from "../helpers/strace.ts";
+import { tempDir } from "../helpers/tmp.ts";
 import { waitFor } from "../helpers/wait.ts";
+
+test("where no hooks.yml is named and there is none, both places that were looked at are told", async () => {
+  const central = "/etc/boatyard/hooks.yml";
+  const cwd = tempDir();
+  for (const args of [["--check"], ["list"]]) {
+    const { code, stderr } = await runScript("hook-server", args, { cwd });
+    assert.is(code, 2);
+    if (existsSync(central)) continue;
+    assert.match(
+      stderr,
+      `there is neither ${join(cwd, "hooks.yml")} nor ${central}; name the file by --config`,
+    );
+  }
+});
 
 test("secrets of less than 16 characters fail the check, and every start warns of them", async () => {
   const dir = await makeYard({

@@ -52,7 +52,7 @@ export function busTransport(options: Options): BusTransport {
     }
   }
 
-  /** Have a slave compare its files; all of them by one question, when many are asked. */
+  /** Have a slave compare its files with the commits. */
   async function verify(target: Target): Promise<Record<string, unknown>> {
     const { key } = options;
     if (key === undefined)

@@ -83,11 +83,17 @@ export async function loadConfig(
   };
 }
 
-/** The file that was named, else hooks.yml in this folder, else the one in /etc. */
+/**
+ * The file that was named, else hooks.yml in this folder, else the one in /etc.
+ * @throws {UsageError} when none was named and there is none.
+ */
 export async function findConfig(given: string | undefined): Promise<string> {
   if (given !== undefined) return given;
-  const central = "/etc/boatyard/hooks.yml";
-  return !(await exists("hooks.yml")) && (await exists(central)) ? central : "hooks.yml";
+  const places = ["hooks.yml", "/etc/boatyard/hooks.yml"];
+  for (const place of places) if (await exists(place)) return place;
+  throw new UsageError(
+    `there is neither ${places.map((place) => resolve(place)).join(" nor ")}; name the file by --config, or make it from templates/hooks.yml`,
+  );
 }
 
 /** Where the state is, without reading secrets and users: what `hook-server list` needs to know. */

@@ -207,7 +207,12 @@ export class LineFile {
       }
       await to.appendFile(text);
       let { size: at } = await to.stat();
-      for (const place of places) await to.appendFile(await bytesOf(from, place));
+      for (const place of places) {
+        const line = await bytesOf(from, place);
+        if (line.length <= place.length)
+          throw new Error(`it ends within the line at byte ${place.at}`);
+        await to.appendFile(line);
+      }
       await to.sync();
       await rename(path, this.#path);
       // in one tick: a reader has the old file and places, or the new ones
@@ -236,9 +241,10 @@ export class LineFile {
   }
 }
 
-/** A line with its newline. */
+/** A line with its newline; less when the file has become shorter. */
 async function bytesOf(file: FileHandle, { at, length }: Place): Promise<Buffer> {
-  return (await file.read(Buffer.alloc(length + 1), 0, length + 1, at)).buffer;
+  const { buffer, bytesRead } = await file.read(Buffer.alloc(length + 1), 0, length + 1, at);
+  return buffer.subarray(0, bytesRead);
 }
 
 function sum(lengths: readonly { length: number }[]): number {

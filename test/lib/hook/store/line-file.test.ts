@@ -335,6 +335,21 @@ test("a rewrite that fails leaves the file as it is, and is said", async () => {
   assert.is((await numbersIn(path)).length, 20);
 });
 
+test("a file that became shorter meanwhile is not rewritten: what comes then is found by the next start", async () => {
+  const path = inState();
+  const { file, said, keep } = await opened(path, { minSettled: 1000 });
+  const long = (length: number) => Buffer.from(`"${"x".repeat(length)}"`);
+  const [, cut] = await Promise.all([
+    file.append({ n: 0 }, long(5000), settled),
+    file.append({ n: 1 }, long(1000), keep),
+  ]);
+  truncateSync(path, cut.at);
+  await file.append({ n: 2 }, long(10), keep);
+  await file.close();
+  assert.match(said[0] ?? "", /is not rewritten now: it ends within the line at byte \d+/);
+  assert.equal(await numbersIn(path), [0, 2]);
+});
+
 test("a file that a person edited is read: lines without sum, an empty line, no last newline", async () => {
   const path = await filled(2);
   chmodSync(path, 0o644);
