@@ -35,7 +35,7 @@ export async function openAppOutput(
 ): Promise<AppOutput> {
   const path = join(folder, "app.log");
   const file = await openLog(path, { mode: 0o640 });
-  const recent = new RecentLines(await lastLines(path));
+  const recent = new RecentLines(await lastLines(path, {}, tailSize));
   const write = (stage: string, lines: string[]) => {
     file.lines(stage, lines);
     for (const line of lines) recent.add(`${new Date().toISOString()} ${stage} | ${line}`);
@@ -61,7 +61,7 @@ export async function openAppOutput(
 
 /** The last lines that an app and its launchfit wrote, also where none runs. */
 export async function writtenLines(folder: string, count: number): Promise<string[]> {
-  return new RecentLines(await lastLines(join(folder, "app.log"))).last(count);
+  return new RecentLines(await lastLines(join(folder, "app.log"), {}, tailSize)).last(count);
 }
 
 /** A pipe that the app writes to. */
@@ -168,6 +168,8 @@ async function openOutputPipe(
 
 /** Lines that are kept. */
 const kept = 500;
+/** Bytes of an earlier log that are read: enough for them, unless they are long. */
+const tailSize = 128 * 1024;
 
 /** The last lines of the log, for whoever asks, and the coming ones for whoever follows. */
 class RecentLines {

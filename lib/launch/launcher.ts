@@ -58,7 +58,7 @@ interface LauncherParts {
 }
 
 /** A launchfit that runs an app. */
-export class Launcher {
+class Launcher {
   /** The exit code for launchfit, once the app has ended and everything is closed. */
   readonly ended: Promise<number>;
 

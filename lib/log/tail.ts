@@ -1,17 +1,16 @@
 import { constants } from "node:fs";
 import { open } from "node:fs/promises";
 
-/** So many bytes are read from the end. */
-const maxBytes = 64 * 1024;
-
 /**
- * The last whole lines of a part of a file, at most 64 KiB of them; none when it is not a plain file, which is never
+ * The last whole lines of a part of a file; none when it is not a plain file, which is never
  * waited for: whoever may write it can put a pipe in its place.
  * @param part in bytes; default: all of it.
+ * @param maxBytes so many are read from its end.
  */
 export async function lastLines(
   path: string,
   part: { from?: number | undefined; to?: number | undefined } = {},
+  maxBytes = 64 * 1024,
 ): Promise<string[]> {
   const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
   const file = await open(path, flags).catch(() => undefined);

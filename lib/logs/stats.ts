@@ -30,7 +30,7 @@ export interface StageStats {
 const shownRuns = 30;
 
 /** Statistics for each stage, in the order in which stages run, and for whole runs (`run`) at the end. Pure. */
-export function statsOf(runsNewestFirst: readonly Run[]): StageStats[] {
+function statsOf(runsNewestFirst: readonly Run[]): StageStats[] {
   const executions = new Map<string, Execution[]>();
   const whole: Execution[] = [];
   for (const { stages, end } of [...runsNewestFirst].reverse()) {
@@ -70,7 +70,7 @@ function median(sorted: readonly number[]): number | undefined {
 const bars = "▁▂▃▄▅▆▇█";
 
 /** A bar for each execution, as high as it took long beside the longest one shown: `▂▁█ ▃`; a gap where it was skipped. */
-export function chartOf(
+function chartOf(
   last: readonly Execution[],
   paint: (bar: string, failed: boolean) => string,
 ): string {

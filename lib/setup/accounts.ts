@@ -177,7 +177,7 @@ async function linesOf(path: string): Promise<string[]> {
 }
 
 /** An account that setup made, and its group. Any other is left alone. */
-export function accountRemoved(name: string, comment: string): Step {
+function accountRemoved(name: string, comment: string): Step {
   const ours = (text: string) => text.includes(`:${comment}:`);
   return {
     what: `user ${name}`,

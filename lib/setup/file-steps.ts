@@ -225,7 +225,7 @@ export function owned({ path, mode, owner }: OwnedPath): string {
 }
 
 /** Under another root the owner may not exist yet: tmpfiles.d(5) gives the path to it at the first boot. */
-export function withOwnerLine<Options extends OwnedPath>(
+function withOwnerLine<Options extends OwnedPath>(
   options: Options,
   type: "d" | "z",
   again: (options: Options) => Step,

@@ -121,7 +121,7 @@ async function readBuilds(root: string, scripts: ReadonlyMap<string, string>): P
 }
 
 /** What a bundle says of itself at its top; undefined: nothing. */
-export async function readBuild(file: string): Promise<Build | undefined> {
+async function readBuild(file: string): Promise<Build | undefined> {
   return readBuildLine(await headOf(file));
 }
 

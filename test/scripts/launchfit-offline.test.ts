@@ -1,6 +1,6 @@
 // What launchfit does where no launchfit runs, no server answers, or nothing is to be run; and what it says of an update
 // that it does not take.
-import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -95,6 +95,15 @@ test("log and rollback work while no launchfit runs, and what was rolled back st
   assert.match(checked.stdout, /2 is not tried again: rolled back by hand/);
   assert.is(app.current(), "releases/my-app-1");
   await own.close();
+});
+
+test("of a log with long lines as many are shown as were asked for", async () => {
+  const folder = tempDir();
+  mkdirSync(join(folder, ".launchfit"));
+  const lines = Array.from({ length: 1000 }, (_, n) => `${n} app | ${"x".repeat(300)}\n`);
+  writeFileSync(join(folder, ".launchfit/app.log"), lines.join(""));
+  const { stdout } = await runScript("launchfit", ["log", "-n", "400", "--dir", folder]);
+  assert.is(stdout, lines.slice(-400).join(""));
 });
 
 const offered = { version: "2", reason: "rolled back by hand" };
