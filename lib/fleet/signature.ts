@@ -89,7 +89,8 @@ export type SignatureCheck =
       time: number;
       secret?: string | undefined;
     }
-  | { ok: false; reason: string };
+  /** `isLate`: it is good but for its time. */
+  | { ok: false; reason: string; isLate?: true };
 
 /**
  * Check the signature of a request, by a key or by a shared secret. Only a caller that has one learns about the clock.
@@ -113,7 +114,7 @@ export function verifyRequest(
   if (secret === undefined && !byKey)
     return { ok: false, reason: "the signature does not match; compare the keys or secrets" };
   const late = clockRefusal(Number(time) * 1000, now);
-  if (late !== undefined) return { ok: false, reason: late };
+  if (late !== undefined) return { ok: false, reason: late, isLate: true };
   return { ok: true, nonce, time: Number(time), secret, target };
 }
 

@@ -8,7 +8,8 @@ import * as assert from "uvu/assert";
 import { connectBus } from "../../lib/bus/bus.ts";
 import { nkeyOf, signNonce } from "../../lib/bus/nkey.ts";
 import { writeKey } from "../../lib/fleet/keys.ts";
-import { type Order, signOrder, writeReport } from "../../lib/fleet/order.ts";
+import { type Order, question, signOrder, writeReport } from "../../lib/fleet/order.ts";
+import { signRequest } from "../../lib/fleet/signature.ts";
 import { endAll, ends, setUp } from "../helpers/bus-fleet.ts";
 import { needsNats, type TestBus } from "../helpers/nats.ts";
 import { testUnless } from "../helpers/skip.ts";
@@ -334,8 +335,8 @@ testBus("one order is for all slaves, or for a group, when it reaches no others"
 });
 
 testBus("--status --verify names a slave into whose files somebody wrote", async () => {
-  const { dir, slave, update } = await setUp();
-  await slave("web-1");
+  const { bus, dir, slave, update } = await setUp();
+  const one = await slave("web-1");
   await slave("web-2");
   const lines = ["bus://web-1", "bus://web-2"];
   await update(lines, ["site", "--wait"], 0);
@@ -344,6 +345,14 @@ testBus("--status --verify names a slave into whose files somebody wrote", async
   const { stdout } = await update(lines, ["--status", "--verify"], 1);
   assert.match(stdout, /web-2 .*WRITTEN INTO/);
   assert.match(stdout, "1 of 2 are as they should be");
+  // who asks with another key has no answer: the slave's log says why
+  const { privateKey: key } = await keyPair();
+  const text = signRequest({ key }, { ...question, target: "web-1" });
+  const master = { servers: [bus.url], key: bus.master, name: "master", timeout: 5000 };
+  const looker = await connectBus(master);
+  ends.push(() => looker.close());
+  await looker.bucket("want").put("host.web-1", JSON.stringify({ [question.key]: text }));
+  await one.until(/from the bus: a question: the signature does not match; compare the keys/);
 });
 
 async function keyPair() {

@@ -187,6 +187,8 @@ export function followBus(slave: Slave, settings: BusSettings): { close(): Promi
   /** Compare what is served with its commits; each question once, and none that is old. */
   function answer(target: string, text: string): void {
     const check = verifyRequest({ keys: options.keys, secrets: [] }, question, text);
+    // one that was answered stands there until the next one
+    if (!check.ok && !check.isLate) say(`from the bus: a question: ${check.reason}`);
     if (!check.ok || !isFor(check.target ?? "", target)) return;
     const { time, nonce } = check;
     if (time < answered.time || nonce === answered.nonce) return;
