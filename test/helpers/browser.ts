@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import process from "node:process";
 import type { Browser } from "playwright-core";
 import { current } from "./runtime.ts";
+import { tempDir } from "./tmp.ts";
 
 const executable = ["/usr/bin/chromium", "/usr/bin/chromium-browser"].find((path) =>
   existsSync(path),
@@ -14,11 +15,12 @@ export const needsChromium =
     ? "the browser is driven by Node"
     : executable === undefined && "needs chromium";
 
-/** Start the browser. Root's has no sandbox: chromium refuses that. */
+/** Start the browser, in a home of its own, where it puts its settings. Root's has no sandbox: chromium refuses that. */
 export async function startBrowser(): Promise<Browser> {
   const { chromium } = await import("playwright-core");
   return await chromium.launch({
     executablePath: executable ?? "",
+    env: { ...process.env, HOME: tempDir() },
     args: process.getuid?.() === 0 ? ["--no-sandbox"] : [],
   });
 }
