@@ -77,6 +77,8 @@ test("an app that is ill, one whose updates are refused, and a launchfit that ha
   const refused = await deploy(own);
   const hung = await deploy(publisher);
   const running = [await ill.launch(), await refused.launch(), await hung.launch()];
+  // one that has never been well counts as starting for a while
+  await waitFor(async () => (await ill.status())["health"] === "well");
   writeFileSync(bad, "");
   await waitFor(async () => /exit code 1/.test(String((await ill.status())["health"])));
   writeFileSync(join(own.folder, "VERSION.sig"), "nonsense");
