@@ -140,7 +140,9 @@ testUnless(test, missing)(
   async () => {
     const { sh, stop } = await startMachine();
     const fixture = join(import.meta.dirname, "../fixtures/boatyard-0.1.0");
-    const etc = await runCommand(["sh", "-c", 'tar c -C "$0" etc | base64', fixture]);
+    // as they were installed, whatever umask this checkout was made with
+    const pack = 'tar c --mode=u=rwX,go=rX -C "$0" etc | base64';
+    const etc = await runCommand(["sh", "-c", pack, fixture]);
     try {
       await furnish(
         { sh, stop, init: "" },

@@ -6,7 +6,7 @@ import * as assert from "uvu/assert";
 import { edit, file, folder } from "../../../lib/setup/file-steps.ts";
 import { clone, key } from "../../../lib/setup/key-steps.ts";
 import { runCommand } from "../../helpers/run.ts";
-import { needsRoot, testUnless } from "../../helpers/skip.ts";
+import { needsCommand, needsRoot, testUnless } from "../../helpers/skip.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 import { withUser } from "../../helpers/users.ts";
 
@@ -78,7 +78,7 @@ testUnless(test, needsRoot)(
   },
 );
 
-testUnless(test, needsRoot)(
+testUnless(test, needsRoot ?? needsCommand("ssh-keygen"))(
   "a private key that a person has stays, and gets its public half; one that tells none is left alone",
   async () => {
     await withUser(async (user) => {
