@@ -16,7 +16,7 @@ export const fleet: Mutation[] = [
     what: "an old request to a slave is taken again",
     file: "lib/fleet/signature.ts",
     from: `  const late = clockRefusal(Number(time) * 1000, now);
-  if (late !== undefined) return { ok: false, reason: late };
+  if (late !== undefined) return { ok: false, reason: late, isLate: true };
   return { ok: true, nonce, time: Number(time), secret, target };`,
     to: "  return { ok: true, nonce, time: Number(time), secret, target };",
     tests: ["scripts/slave-server.test"],

@@ -137,7 +137,7 @@ testUnless(test, needsRoot)(
     await publisher.publish("1", webApp("1"));
     const folder = join(tempDir("full-"), "deploy");
     await $`mkdir ${folder}`;
-    await $`mount -t tmpfs -o size=4m tmpfs ${folder}`;
+    await $`mount -t tmpfs -o size=4m,mode=755 tmpfs ${folder}`;
     try {
       const app = await deploy(publisher, { folder });
       const running = await app.launch();
