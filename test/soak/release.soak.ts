@@ -73,7 +73,9 @@ testUnless(test, needsRoot)(
       );
     await publish(web.path, by, "1", { archive: archive("1") });
     mkdirSync(deploy);
-    await runCommand(["mount", "-t", "tmpfs", "-o", "size=4m,mode=755", "tmpfs", deploy], { expect: 0 });
+    await runCommand(["mount", "-t", "tmpfs", "-o", "size=4m,mode=755", "tmpfs", deploy], {
+      expect: 0,
+    });
     try {
       const argv = [...scriptArgv("launchfit"), web.url, "--dir", deploy, "--key", by.fingerprint];
       await runCommand(argv, { expect: 0 });
