@@ -4,7 +4,8 @@ import { Refused } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
 import { lookUpUser } from "../exec/users.ts";
 import { readIfThere } from "../files/files.ts";
-import { data, file, refuseWhileRunning } from "./file-steps.ts";
+import { data, file } from "./file-steps.ts";
+import { refuseWhileRunning } from "./remove-steps.ts";
 import type { Account, Step } from "./step.ts";
 
 /** Unix accounts: which name is taken for what, and the steps that make and remove one. */

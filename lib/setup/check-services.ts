@@ -10,14 +10,14 @@ import { request } from "../fetch/fetch.ts";
 import { exists, readIfThere } from "../files/files.ts";
 import { gitIn } from "../git/git.ts";
 import { namesBranch } from "./hooks-file.ts";
-import { hasSystemd, systemctl } from "./machine.ts";
+import { hasSystemd, systemctl, unitState, unitText } from "./machine.ts";
 import { type Facts, type Finding, places, type RepoEntry } from "./step.ts";
 import { templates } from "./templates.ts";
 
 /** `setup check`: services and their repos, on a live system. */
 
 /** Whether systemd has the services that are installed on, now and at the next boot. */
-export async function checkUnits({ slaveSocket }: Facts): Promise<Finding[]> {
+export async function checkUnits({ slaveSocket, packaged }: Facts): Promise<Finding[]> {
   const present: string[] = [];
   for (const name of ["hook-server", "slave-server", "boatyard-bus"])
     if (
@@ -32,10 +32,9 @@ export async function checkUnits({ slaveSocket }: Facts): Promise<Finding[]> {
     return [
       { what: "systemd runs", fix: "start the scripts otherwise: templates/crontab, or by hand" },
     ];
-  const findings: Finding[] = await checkUnitFiles();
+  const findings: Finding[] = await checkUnitFiles(packaged);
   for (const unit of present) {
-    const active = (await systemctl("is-active", unit)).stdout.trim();
-    const enabled = (await systemctl("is-enabled", unit)).stdout.trim();
+    const { active, enabled } = await unitState(unit);
     const isOn = active === "active" && enabled === "enabled";
     const fix = `it is ${active} and ${enabled}; systemctl enable --now ${unit}; journalctl -u ${unit}`;
     findings.push({ what: `${unit} is active and enabled`, fix: isOn ? undefined : fix });
@@ -44,7 +43,7 @@ export async function checkUnits({ slaveSocket }: Facts): Promise<Finding[]> {
 }
 
 /** Units of an older version lack what scripts of this one count on. */
-async function checkUnitFiles(): Promise<Finding[]> {
+async function checkUnitFiles(packaged: Facts["packaged"]): Promise<Finding[]> {
   const findings: Finding[] = [];
   for (const name of ["hook-server.service", "hook-server.socket"] as const) {
     const text = await readIfThere(join(places.units, name));
@@ -52,7 +51,7 @@ async function checkUnitFiles(): Promise<Finding[]> {
     const fix = `it is of another version: setup server (what you changed in it belongs into systemctl edit ${name})`;
     findings.push({
       what: `${join(places.units, name)} is of this version`,
-      fix: text === templates[name] ? undefined : fix,
+      fix: text === unitText(templates[name], packaged) ? undefined : fix,
     });
   }
   return findings;

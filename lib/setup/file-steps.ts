@@ -1,37 +1,25 @@
-import {
-  chmod,
-  lchown,
-  lstat,
-  mkdir,
-  readdir,
-  readlink,
-  realpath,
-  rm,
-  rmdir,
-  stat,
-} from "node:fs/promises";
+import { chmod, lchown, lstat, mkdir, realpath } from "node:fs/promises";
 import { dirname } from "node:path";
-import { Failure, Refused, systemCode } from "../core/errors.ts";
+import { Refused, systemCode } from "../core/errors.ts";
 import { $, type CommandOptions, type Shell } from "../exec/exec.ts";
 import { as, isRoot, lookUpUser } from "../exec/users.ts";
 import { readIfThere, removeStaleTemporaries, writeAtomic } from "../files/files.ts";
 import { inRoot, refuseOutside } from "./machine.ts";
+import { emptyFolderRemoved, fileRemoved, treeRemoved } from "./remove-steps.ts";
 import { octal, type OwnedPath, type Step, type StepState, type Undo } from "./step.ts";
 
-/**
- * Steps that are a folder or a file, and those that remove one: what is gone already is ready, so that a removal that was
- * killed is run again.
- */
+/** Steps that are a folder or a file, with its mode and owner. */
 
 /** @param holds `data`: it goes as a whole, with --purge only; `others`: it is a person's, and stays. */
 export function folder(options: OwnedPath & { holds?: "data" | "others" | undefined }): Step {
-  const { path, mode, owner, asOwner, why, holds } = options;
+  const { path, mode, why, holds } = options;
   return {
     what: `folder ${owned(options)}`,
     ...{ path, why },
     async look(root) {
       const here = await inRoot(root, path);
-      const found = await find(here, options);
+      const { owner, asOwner } = ownedAt(root, options);
+      const found = await find(here, { mode, owner });
       if (!found) return "make";
       if (!found.isFolder) throw new Refused(`${here} is there and is not a folder; move it away`);
       if (asOwner && found.isForeign)
@@ -42,6 +30,7 @@ export function folder(options: OwnedPath & { holds?: "data" | "others" | undefi
     },
     async perform(root) {
       const here = await inRoot(root, path);
+      const { owner, asOwner } = ownedAt(root, options);
       if (asOwner && owner !== undefined) {
         const asUser = await inHomeOf(owner);
         await asUser`mkdir -p -- ${here}`;
@@ -55,18 +44,18 @@ export function folder(options: OwnedPath & { holds?: "data" | "others" | undefi
       await chmod(here, mode);
       await give(here, owner);
     },
-    underRoot: () => withOwnerLine(options, "d", folder),
+    underRoot: withOwnerLine("d", options),
     undo:
-      asOwner || holds === "others"
+      options.asOwner || holds === "others"
         ? undefined
         : holds === "data"
-          ? { step: treeRemoved(path, owner), data: true }
+          ? { step: treeRemoved(path, options.owner), data: true }
           : { step: emptyFolderRemoved(path) },
   };
 }
 
-/** What a file should hold. */
-interface Content {
+/** A file by what it should hold. */
+export interface Content extends OwnedPath {
   what: string;
   /** Told what it holds now; undefined: it is not there. The same text: nothing to do. */
   wanted: (now: string | undefined, root: string) => string | Promise<string>;
@@ -77,37 +66,35 @@ interface Content {
   undo?: Undo | undefined;
 }
 
-/** A file by what it should hold. @param again the same step for an owner who is there at the first boot only */
-export function content<Options extends OwnedPath>(
-  options: Options,
-  again: (options: Options) => Step,
-  { what, wanted, differs = "replace", keepsLink = false, undo }: Content,
-): Step {
-  const { path, why } = options;
+export function content(options: Content): Step {
+  const { path, what, why, wanted, differs = "replace", keepsLink = false, undo } = options;
   const placeIn = (root: string) => (keepsLink ? targetOf : inRoot)(root, path);
   return {
     ...{ what, path, why, undo },
     async look(root) {
       const here = await placeIn(root);
-      const state = await stateOf(here, options);
-      const now = state === "make" ? undefined : await readOwn(here, options);
-      if (now === undefined) return "make";
-      if (now === (await wanted(now, root))) return state;
+      const own = ownedAt(root, options);
+      const found = await find(here, own);
+      if (found?.isFolder) throw new Refused(`${here} is there and is a folder; move it away`);
+      const now = found && (await readOwn(here, own));
+      if (!found || now === undefined) return "make";
+      if (now === (await wanted(now, root))) return found.state;
       return now === "" ? "make" : differs;
     },
     async perform(root) {
       const here = await placeIn(root);
-      await write(here, await wanted(await readOwn(here, options), root), options);
+      const own = ownedAt(root, options);
+      await write(here, await wanted(await readOwn(here, own), root), own);
     },
-    underRoot: () => withOwnerLine(options, "z", again),
+    underRoot: withOwnerLine("z", options),
   };
 }
 
 /** @param once a person's own file from then on, which is never overwritten. */
 export function file(options: OwnedPath & { text: string; once?: boolean | undefined }): Step {
   const { path, text, once = false } = options;
-  const step = content(options, file, {
-    what: `file ${owned(options)}`,
+  const step = content({
+    ...{ ...options, what: `file ${owned(options)}` },
     wanted: (now) => (once ? (now ?? text) : text),
     undo: { step: fileRemoved(path), data: once },
   });
@@ -119,128 +106,56 @@ export function file(options: OwnedPath & { text: string; once?: boolean | undef
   };
 }
 
-/**
- * A text that is added to.
- * @param change pure; the same text back: nothing to do.
- * @param back takes the addition out again.
- */
-export function edit(
-  options: OwnedPath & {
-    change: (text: string) => string;
-    what: string;
-    back?: { change: (text: string) => string; what: string } | undefined;
-  },
-): Step {
-  const { path, asOwner, change, what, back } = options;
-  return content(options, edit, {
-    what: `${what} in ${path}`,
+/** A text that is added to. */
+export interface Edit extends OwnedPath {
+  what: string;
+  /** Pure; the same text back: nothing to do. */
+  change: (text: string) => string;
+  /** Takes the addition out again. */
+  back?: { what: string; change: (text: string) => string } | undefined;
+}
+
+export function edit({ what, change, back, ...options }: Edit): Step {
+  return content({
+    ...{ ...options, what: `${what} in ${options.path}`, differs: "make" },
     wanted: (now = "") => change(now),
-    differs: "make",
-    keepsLink: !asOwner,
+    keepsLink: !options.asOwner,
     undo: back && { step: withoutEntry({ ...options, ...back }) },
   });
 }
 
 /** The edit taken back; a file that is not there has no entry. */
-function withoutEntry(options: Parameters<typeof edit>[0]): Step {
-  const step = edit({ ...options, back: undefined, why: "it is not wanted any more" });
+function withoutEntry(options: Edit): Step {
   return {
-    ...step,
+    ...edit({ ...options, why: "it is not wanted any more" }),
     async look(root) {
-      const text = await readOwn(await targetOf(root, options.path), options);
+      const text = await readIfThere(await targetOf(root, options.path));
       return text === undefined || text === options.change(text) ? "ready" : "remove";
     },
-    underRoot: () => [withoutEntry(options)],
   };
-}
-
-const made = "setup made it";
-
-/** @param ifLinkTo it goes only while it is our link; another's is left alone. */
-export function fileRemoved(path: string, { ifLinkTo }: { ifLinkTo?: string } = {}): Step {
-  return {
-    what: `${ifLinkTo === undefined ? "file" : "link"} ${path}`,
-    ...{ path, why: made },
-    async look(root) {
-      const here = await inRoot(root, path);
-      if (ifLinkTo !== undefined)
-        return (await readlink(here).catch(() => undefined)) === ifLinkTo ? "remove" : "ready";
-      return (await lstat(here).catch(() => undefined)) ? "remove" : "ready";
-    },
-    perform: async (root) => await rm(await inRoot(root, path), { force: true }),
-    underRoot: () => [fileRemoved(path, ifLinkTo === undefined ? {} : { ifLinkTo })],
-  };
-}
-
-/** A folder that is shared with others, or with a person: it goes when nothing is left in it. */
-export function emptyFolderRemoved(path: string): Step {
-  return {
-    what: `folder ${path}, if nothing is left in it`,
-    ...{ path, why: made },
-    // what the steps before it remove is still there when the plan is made
-    look: async (root) =>
-      (await readdir(await inRoot(root, path)).catch(() => undefined)) === undefined
-        ? "ready"
-        : "remove",
-    async perform(root) {
-      // what is left in it is somebody's
-      await rmdir(await inRoot(root, path)).catch(() => {});
-    },
-    underRoot: () => [emptyFolderRemoved(path)],
-  };
-}
-
-/** A folder with all that is in it, once its user runs nothing any more. */
-export function treeRemoved(path: string, owner?: string): Step {
-  return {
-    what: `folder ${path} with all that is in it`,
-    ...{ path, why: "--purge" },
-    look: async (root) =>
-      (await lstat(await inRoot(root, path)).catch(() => undefined)) ? "remove" : "ready",
-    async perform(root) {
-      if (root !== "/") return await rm(await inRoot(root, path), { recursive: true, force: true });
-      if (owner !== undefined) await refuseWhileRunning(owner);
-      // rm(1) follows no link that somebody puts there meanwhile
-      await $`rm -rf --one-file-system -- ${path}`;
-    },
-    underRoot: () => [treeRemoved(path)],
-  };
-}
-
-/** @throws {Failure} while a process of that user runs: it would go on writing into what is removed. */
-export async function refuseWhileRunning(name: string): Promise<void> {
-  const user = await lookUpUser(name).catch(() => undefined);
-  if (!user) return;
-  for (const pid of (await readdir("/proc")).filter((each) => /^\d+$/.test(each))) {
-    const found = await stat(`/proc/${pid}`).catch(() => undefined);
-    if (found?.uid === user.uid)
-      throw new Failure(
-        `${name} still runs process ${pid}; wait for its run to end, or end it (hook-server cancel RUN), and run this again`,
-      );
-  }
 }
 
 export function owned({ path, mode, owner }: OwnedPath): string {
   return `${path} ${octal(mode)}${owner ? ` of ${owner}` : ""}`;
 }
 
-/** Under another root the owner may not exist yet: tmpfiles.d(5) gives the path to it at the first boot. */
-function withOwnerLine<Options extends OwnedPath>(
-  options: Options,
-  type: "d" | "z",
-  again: (options: Options) => Step,
-): Step[] {
-  const { owner, path, mode } = options;
-  if (owner === undefined) return [again(options)];
+type Owner = Pick<OwnedPath, "owner" | "asOwner">;
+
+/** Below another root the owner may not exist yet: there all is made as root's, and given away at the first boot. */
+function ownedAt(root: string, options: OwnedPath): OwnedPath {
+  return root === "/" ? options : { ...options, owner: undefined, asOwner: undefined };
+}
+
+/** @param type what tmpfiles.d(5) does with the path at the first boot: makes a folder, or changes the owner only. */
+function withOwnerLine(type: "d" | "z", { owner, path, mode }: OwnedPath): Step["underRoot"] {
+  if (owner === undefined) return (step) => [step];
   const line = file({
     path: `/etc/tmpfiles.d/boatyard${path.replaceAll("/", "-")}.conf`,
     text: `${type} ${path} ${octal(mode)} ${owner} ${owner} -\n`,
     mode: 0o644,
     why: `${path} is given to ${owner} at the first boot`,
   });
-  const plain = again({ ...options, owner: undefined, asOwner: undefined });
-  // what is in a home goes with it
-  return [options.asOwner ? { ...plain, undo: undefined } : plain, data(line)];
+  return (step) => [step, data(line)];
 }
 
 /** A step whose result goes with --purge only. */
@@ -249,23 +164,16 @@ export function data(step: Step): Step {
 }
 
 /** What is at a path, and whether its mode and owner are right. */
-async function find(path: string, { mode, owner }: OwnedPath) {
+async function find(path: string, { mode, owner }: Pick<OwnedPath, "mode" | "owner">) {
   const found = await lstat(path).catch(() => undefined);
   if (!found) return undefined;
-  // under another root, and for ordinary users, owners are not ours to set
+  // owners are not an ordinary user's to set
   const wanted =
     isRoot() && owner !== undefined ? await lookUpUser(owner).catch(() => undefined) : undefined;
   const isForeign = wanted !== undefined && wanted.uid !== found.uid;
   const isRight = (found.mode & 0o7777) === mode && !isForeign;
   const state = isRight ? ("ready" as const) : ("fix" as const);
   return { isFolder: found.isDirectory(), isForeign, state };
-}
-
-/** Whether a file is there and its mode and owner are right. @throws {Refused} when a folder is in its place. */
-async function stateOf(path: string, options: OwnedPath): Promise<StepState> {
-  const found = await find(path, options);
-  if (found?.isFolder) throw new Refused(`${path} is there and is a folder; move it away`);
-  return found?.state ?? "make";
 }
 
 /**
@@ -279,7 +187,7 @@ export async function inHomeOf(owner: string, options: CommandOptions = {}): Pro
 /** A text; in a home it is read as its user. */
 export async function readOwn(
   path: string,
-  { owner, asOwner }: Pick<OwnedPath, "owner" | "asOwner">,
+  { owner, asOwner }: Owner,
 ): Promise<string | undefined> {
   if (!asOwner || owner === undefined) return await readIfThere(path);
   const asUser = await inHomeOf(owner, { nothrow: true }).catch(() => undefined);
@@ -292,7 +200,7 @@ export async function readOwn(
 export async function write(
   path: string,
   data: string,
-  { mode, owner, asOwner }: OwnedPath,
+  { mode, owner, asOwner }: Owner & { mode: number },
 ): Promise<void> {
   if (asOwner && owner !== undefined) {
     const script =

@@ -5,7 +5,7 @@ import {
   randomBytes,
   X509Certificate,
 } from "node:crypto";
-import { lstat, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { isIP } from "node:net";
 import { dirname, join } from "node:path";
 import { newSeed } from "../bus/nkey.ts";
@@ -16,56 +16,45 @@ import { $, type Shell } from "../exec/exec.ts";
 import { as, lookUpUser } from "../exec/users.ts";
 import { readIfThere } from "../files/files.ts";
 import { gitIn } from "../git/git.ts";
-import { content, fileRemoved, inHomeOf, owned, treeRemoved, write } from "./file-steps.ts";
+import { content, inHomeOf, owned, write } from "./file-steps.ts";
 import { cloneHint, hostName } from "./forge.ts";
 import { inRoot } from "./machine.ts";
-import {
-  commandLine,
-  type OwnedPath,
-  places,
-  type Step,
-  type StepState,
-  type Undo,
-} from "./step.ts";
+import { fileRemoved, treeRemoved } from "./remove-steps.ts";
+import { commandLine, type OwnedPath, type Step, type StepState } from "./step.ts";
 
-/** Secrets and keys, each made once, and what an account's user gets with them: a checkout, an app's first install. */
+/** Secrets and keys, each made once, and what a repo's user gets with them: a checkout. */
 
 /**
  * A secret: random, 32 bytes in hex.
- * @param from a file that has it already.
+ * @param from a file that has it already. It is read once, since it may be a pipe: `<(pass show …)`.
  */
 export function secret(options: OwnedPath & { from?: string | undefined }): Step {
   const { from } = options;
-  let fresh: string | undefined;
-  const wanted = async (now: string | undefined) => {
-    if (from !== undefined) {
-      const given = await readSecretFile(from);
+  const make = () => `${randomBytes(32).toString("hex")}\n`;
+  if (from === undefined) return madeOnce("secret", options, make);
+  let reading: Promise<string> | undefined;
+  const given = () => (reading ??= readSecretFile(from));
+  const step = content({
+    ...{ ...options, ...named("secret", options) },
+    async wanted(now) {
+      const text = await given();
       // line ends that editors add do not count
-      return now?.trimEnd() === given.trimEnd() ? now : `${given}\n`;
-    }
-    if (now) return now;
-    fresh = randomBytes(32).toString("hex");
-    return `${fresh}\n`;
-  };
-  const step = content(options, secret, { ...madeOnce("secret", options), wanted });
-  return {
-    ...step,
-    async perform(root) {
-      await step.perform(root);
-      return fresh === undefined ? {} : { secret: fresh };
+      return now?.trimEnd() === text.trimEnd() ? now : `${text}\n`;
     },
-  };
+  });
+  // one that cannot be taken is said before anything is touched
+  return { ...step, look: async (root) => await given().then(() => step.look(root)) };
 }
 
 /** A private key in PEM: Ed25519 as `server-update keygen` makes one, or P-256 for TLS. */
 export function privateKey(options: OwnedPath & { type: "ed25519" | "P-256" }): Step {
-  const make = () =>
-    options.type === "ed25519"
-      ? generateKeyPairSync("ed25519")
-      : generateKeyPairSync("ec", { namedCurve: options.type });
-  const wanted = (now?: string) =>
-    now || (make().privateKey.export({ type: "pkcs8", format: "pem" }) as string);
-  return content(options, privateKey, { ...madeOnce("key", options), wanted });
+  return madeOnce("key", options, () => {
+    const { privateKey: made } =
+      options.type === "ed25519"
+        ? generateKeyPairSync("ed25519")
+        : generateKeyPairSync("ec", { namedCurve: options.type });
+    return made.export({ type: "pkcs8", format: "pem" }) as string;
+  });
 }
 
 /**
@@ -95,9 +84,9 @@ export function certificate(options: OwnedPath & { key: string; address: string 
     const names = ["-addext", `subjectAltName=${isAddress ? "IP" : "DNS"}:${address}`];
     return (await $`openssl req -x509 -key ${keyFile} -days 3650 ${about} ${names}`).stdout;
   };
-  const { undo } = madeOnce("certificate", options);
   const what = `certificate ${path} for ${address}`;
-  return { ...content(options, certificate, { what, undo, wanted }), needs: ["openssl"] };
+  const step = content({ ...options, ...named("certificate", options), what, wanted });
+  return { ...step, needs: ["openssl"] };
 }
 
 function readPem<T>(path: string, kind: string, read: () => T): T {
@@ -112,13 +101,12 @@ function readPem<T>(path: string, kind: string, read: () => T): T {
 
 /** The seed of a NATS user: how a bus knows this machine. */
 export function busSeed(options: OwnedPath): Step {
-  const wanted = (now?: string) => now || `${newSeed()}\n`;
-  return content(options, busSeed, { ...madeOnce("seed", options), wanted });
+  return madeOnce("seed", options, () => `${newSeed()}\n`);
 }
 
 /** The public half of a private key, as one word. */
 export function publicKey(options: OwnedPath & { of: string }): Step {
-  const make = async (root: string) => {
+  return madeOnce("public key", options, async (root) => {
     const file = await inRoot(root, options.of);
     try {
       const { x } = createPublicKey(await readFile(file, "utf8")).export({ format: "jwk" });
@@ -127,15 +115,24 @@ export function publicKey(options: OwnedPath & { of: string }): Step {
       // the error might quote the key
       throw new Failure(`${file} is not a private key; move it away, and run setup again`);
     }
-  };
-  const wanted = (now: string | undefined, root: string) => now || make(root);
-  return content(options, publicKey, { ...madeOnce("public key", options), wanted });
+  });
 }
 
 /** A file whose text comes to be when it is missing or empty, and stays from then on. */
-function madeOnce(kind: string, options: OwnedPath) {
-  const undo: Undo = { step: fileRemoved(options.path), data: true };
-  return { what: `${kind} ${owned(options)}`, undo };
+function madeOnce(
+  kind: string,
+  options: OwnedPath,
+  make: (root: string) => string | Promise<string>,
+): Step {
+  const wanted = async (now: string | undefined, root: string) => now || (await make(root));
+  return content({ ...options, ...named(kind, options), wanted });
+}
+
+function named(kind: string, options: OwnedPath): Pick<Step, "what" | "undo"> {
+  return {
+    what: `${kind} ${owned(options)}`,
+    undo: { step: fileRemoved(options.path), data: true },
+  };
 }
 
 export interface InHome {
@@ -164,7 +161,7 @@ export function key({ path, owner, comment, why }: InHome & { comment: string })
         throw new Failure(
           `${path} has no public half beside it, and none can be made of it: ${cleanLine(half.stderr)}; put ${path}.pub there, or move the key away`,
         );
-      await write(`${path}.pub`, half.stdout, { path, mode: 0o644, owner, asOwner: true, why });
+      await write(`${path}.pub`, half.stdout, { mode: 0o644, owner, asOwner: true });
       await asOwner`rm -f -- ${path}.new.pub`;
     },
     byHand: () => [
@@ -193,8 +190,7 @@ export function hostKey(options: InHome & { host: string; port: number }): Step 
       const script = 'umask 077 && cat >>"$1"';
       await (await inHomeOf(owner, { input }))`sh -c ${script} sh ${path}`;
       const shown = await $({ input, nothrow: true })`ssh-keygen -lf -`;
-      const note = `${name} showed this key; compare it with what it publishes: ${cleanLine(shown.stdout.trim())}`;
-      return { notes: [note] };
+      return `${name} showed this key; compare it with what it publishes: ${cleanLine(shown.stdout.trim())}`;
     },
     byHand: () => [
       `${commandLine("ssh-keyscan", "-t", "ed25519", "-p", String(port), host)} >> ${path}`,
@@ -247,28 +243,6 @@ export function clone(options: InHome & { url: string; branch: string | undefine
   };
 }
 
-/** An app's first install, as its user. */
-export function install({
-  path,
-  owner,
-  args,
-  why,
-  program = join(places.bin, "launchfit"),
-}: InHome & { args: string[]; program?: string }): Step {
-  const argv = [program, ...args];
-  return {
-    relocated: (pathOf) => install({ path, owner, args, why, program: pathOf("launchfit") }),
-    what: `as ${owner} in ${path}: ${argv.join(" ")}`,
-    ...{ why, needs: ["setpriv"] },
-    look: async () =>
-      (await lstat(join(path, "current")).catch(() => undefined)) ? "ready" : "make",
-    async perform() {
-      await $(as(await lookUpUser(owner), { cwd: path, timeout: 1_800_000 }))`${argv}`;
-    },
-    byHand: () => [commandAs(owner, "env", "-C", path, ...argv)],
-  };
-}
-
 /** "ready" when a command of that user succeeds; "make" also when there is no such user. */
 async function stateBy(
   owner: string,
@@ -278,7 +252,7 @@ async function stateBy(
   return asOwner && (await check(asOwner)).ok ? "ready" : "make";
 }
 
-function commandAs(user: string, ...words: string[]): string {
+export function commandAs(user: string, ...words: string[]): string {
   return commandLine("runuser", "-u", user, "--", ...words);
 }
 

@@ -8,12 +8,20 @@ import { type Build, readBuildLine } from "../core/version.ts";
 import { $ } from "../exec/exec.ts";
 import { exists, readIfThere } from "../files/files.ts";
 import { readHooks } from "./hooks-file.ts";
-import { type Account, type Builds, type Facts, places } from "./step.ts";
+import { type Account, type Builds, type Facts, type Packaged, places } from "./step.ts";
+import { templates } from "./templates.ts";
 
 /** Reading the machine, or the root folder of another one, before anything is planned. */
 
-/** @param from the folder with the scripts' single files; default: where setup itself is, or dist/ beside its source */
-export async function readFacts(root: string, from: string | undefined): Promise<Facts> {
+/**
+ * @param from the folder with the scripts' single files; default: where setup itself is, or dist/ beside its source
+ * @param mayBePackaged those of the package that setup itself is of are not to be copied
+ */
+export async function readFacts(
+  root: string,
+  from: string | undefined,
+  mayBePackaged = false,
+): Promise<Facts> {
   // a permission that Deno was not given is said as such
   if (!(await stat(root).catch(ifMissing))?.isDirectory())
     throw new UsageError(`--root: ${root} is not a folder; make it, or name another`);
@@ -41,6 +49,7 @@ export async function readFacts(root: string, from: string | undefined): Promise
     accounts,
     scripts,
     builds: await readBuilds(root, scripts),
+    packaged: mayBePackaged ? await readPackaged() : undefined,
     hooks,
     ...(typeof read === "string" ? { repos: [], hooksProblem: read } : { repos: read.repos }),
     hookServer: await isInstalled("hook-server.service"),
@@ -84,8 +93,7 @@ async function appsOf(root: string, accounts: Facts["accounts"]): Promise<Facts[
     const app = /^Boatyard app (.+)$/.exec(comment)?.[1];
     if (app === undefined) continue;
     const unit = `launchfit@${user}.service`;
-    const isOn = !canAsk || (await systemctl("is-enabled", unit)).stdout.trim() === "enabled";
-    if (isOn) apps.push({ app, user });
+    if (!canAsk || (await unitState(unit)).enabled === "enabled") apps.push({ app, user });
   }
   return apps;
 }
@@ -106,6 +114,36 @@ export async function scriptsIn(folder: string): Promise<Map<string, string>> {
   const names = await readdir(folder).catch(() => []);
   const ours = names.filter((name) => /^[a-z-]+\.mjs$/.test(name)).sort();
   return new Map(ours.map((name) => [name.slice(0, -4), join(folder, name)]));
+}
+
+/**
+ * The package that the running setup is of; undefined: none.
+ * @throws {UsageError} for one of npm that is not everybody's, whose files services would not find.
+ */
+export async function readPackaged(): Promise<Packaged | undefined> {
+  const folder = dirname(await realpath(process.argv[1] ?? "."));
+  if (await exists(join(folder, "packaged-by"))) {
+    const names = await readdir("/usr/lib/systemd/system").catch(() => []);
+    const units = names.filter((name) => Object.hasOwn(templates, name));
+    return { by: "dpkg", folder, units, pathOf: (script) => `/usr/bin/${script}` };
+  }
+  if (!folder.includes("/node_modules/boatyard/")) return undefined;
+  const prefix = /^(.*)\/lib\/node_modules\/boatyard\//.exec(folder)?.[1];
+  if (prefix === undefined)
+    throw new UsageError(
+      `${folder} is not an installation for everybody; install it so: npm install --global boatyard`,
+    );
+  const names = new Set<string>(await readdir(join(prefix, "bin")).catch(() => []));
+  const pathOf = (script: string) =>
+    names.has(script) ? join(prefix, "bin", script) : join(folder, `${script}.mjs`);
+  return { by: "npm", folder, units: [], pathOf };
+}
+
+/** A unit's text, with the scripts where they are. */
+export function unitText(template: string, packaged: Packaged | undefined): string {
+  return template.replace(/\/usr\/local\/bin\/([a-z-]+)/g, (path, script: string) =>
+    packaged ? packaged.pathOf(script) : path,
+  );
 }
 
 /** The versions of what is to be installed, of what is there, and of newer files beside the first. */
@@ -174,6 +212,12 @@ async function headOf(path: string): Promise<string> {
 /** `systemctl`; its exit code is the caller's to look at. */
 export const systemctl = (...args: string[]) =>
   $({ nothrow: true, timeout: 600_000 })`systemctl --no-pager ${args}`;
+
+/** What systemd says of a unit: `enabled`, `static` …, and `active`, `inactive` … */
+export async function unitState(unit: string): Promise<{ enabled: string; active: string }> {
+  const ask = async (verb: string) => (await systemctl(verb, unit)).stdout.trim();
+  return { enabled: await ask("is-enabled"), active: await ask("is-active") };
+}
 
 /** Whether systemd runs this machine: sd_booted(3). */
 export const hasSystemd = () => isFolder("/run/systemd/system");

@@ -7,7 +7,15 @@ import { didYouMean } from "../core/names.ts";
 import { data, edit, file, folder } from "./file-steps.ts";
 import { busSeed, certificate, privateKey, secret } from "./key-steps.ts";
 import { inRoot } from "./machine.ts";
-import { busReloaded, disable, scriptSteps, started, unit } from "./service-steps.ts";
+import {
+  busReloaded,
+  disable,
+  renewed,
+  scriptSteps,
+  type Service,
+  started,
+  unit,
+} from "./service-steps.ts";
 import { commandLine, type Facts, type Note, places, type Plan, type Step } from "./step.ts";
 import { templates } from "./templates.ts";
 
@@ -37,8 +45,9 @@ export function planBus(facts: Facts, options: BusOptions): Plan {
   const url = `tls://${address.includes(":") ? `[${address}]` : address}:${port}`;
   const copied = given ? "" : ` --ca ${places.busCertificate.replace(/.*\//, "")}`;
   return {
+    needs: ["nats-server"],
     steps: [
-      ...scriptSteps(facts, ["setup"], ["nats-server"]),
+      ...scriptSteps(facts, ["setup"]),
       folder({ path: places.config, mode: 0o755, why: "configuration and secrets" }),
       folder({
         ...{ path: places.busState, mode: 0o700, owner: "nats", holds: "data" },
@@ -58,10 +67,10 @@ export function planBus(facts: Facts, options: BusOptions): Plan {
         ...{ path: places.bus, text: conf, mode: 0o644, once: true },
         why: "address, TLS, limits; yours from now on",
       }),
-      ...busUnit(),
+      ...busUnit(facts),
       // Debian's own starts with the package, at the same port and for everybody on this machine
       { ...disable(["nats-server.service"]), undo: undefined },
-      ...started([service], []),
+      ...started(bus),
       busReloaded(),
     ],
     notes: [
@@ -83,23 +92,24 @@ export function planBus(facts: Facts, options: BusOptions): Plan {
   };
 }
 
-const service = "boatyard-bus.service";
+const bus: Service = { units: ["boatyard-bus.service"] };
 
-function busUnit(): Step[] {
-  return [unit(service, "runs nats-server, with no powers")];
+function busUnit(facts: Facts): Step[] {
+  return unit(facts, "boatyard-bus.service", "runs nats-server, with no powers");
 }
 
 /** What an upgrade replaces on the machine of a bus. */
 export function renewedBus(facts: Facts): Step[] {
-  return [
-    ...scriptSteps(facts, ["setup"], []),
-    ...busUnit(),
-    ...started([service], []).slice(0, 1),
-  ];
+  const [reload] = renewed(bus);
+  return [...scriptSteps(facts, ["setup"]), ...busUnit(facts), reload];
 }
 
 /** Let somebody use the bus, or change what it may. @throws {UsageError} */
-export function planBusUser(facts: Facts, user: BusUser): Plan {
+export function planBusUser(
+  facts: Facts,
+  { isMaster, ...given }: Omit<BusUser, "role"> & { isMaster: boolean },
+): Plan {
+  const user: BusUser = { ...given, role: isMaster ? "master" : "slave" };
   const { name, nkey, role, groups } = user;
   const known = usersOf(facts);
   if (!/^[A-Za-z0-9_][A-Za-z0-9._:-]{0,252}$/.test(name))
@@ -109,9 +119,9 @@ export function planBusUser(facts: Facts, user: BusUser): Plan {
       "--nkey: that is not the public key of a NATS user: U and 55 letters and digits, as setup slave --bus prints it",
     );
   checkGroups(groups);
-  if (role === "master" && groups.length > 0)
+  if (isMaster && groups.length > 0)
     throw new UsageError("--groups: a master writes to all groups; leave it out");
-  if (role === "slave" && nameOnBus(name) === "master")
+  if (!isMaster && nameOnBus(name) === "master")
     throw new UsageError(
       'a slave cannot be called "master"; give it another by name: under bus: in its slave.yml, or, if it is the master, add --role master',
     );

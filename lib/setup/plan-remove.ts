@@ -3,12 +3,12 @@ import { join } from "node:path";
 import { UsageError } from "../core/errors.ts";
 import { scopeName } from "../exec/delegation.ts";
 import { commentFor } from "./accounts.ts";
-import { treeRemoved } from "./file-steps.ts";
 import { readHooks, removeRepo } from "./hooks-file.ts";
 import { planBus, slaveOnBus } from "./plan-bus.ts";
 import { planRepo } from "./plan-repo.ts";
 import { appSteps, planServer } from "./plan-server.ts";
 import { planSlave } from "./plan-slave.ts";
+import { treeRemoved } from "./remove-steps.ts";
 import { disable, reload, stop } from "./service-steps.ts";
 import {
   type Account,
@@ -61,9 +61,7 @@ export async function planRemoval(
     if (purge) removal.push(step);
     else if ((await step.look(root)) !== "ready") kept.push(step.what);
   }
-  const units = steps.flatMap(
-    ({ path }) => /\/([^/]+\.(?:service|socket|timer))$/.exec(path ?? "")?.[1] ?? [],
-  );
+  const units = steps.flatMap(({ unit }) => unit?.name ?? []);
   if (units.length > 0) removal.push(reload(units, "systemd forgets the units"));
   const notes: Note[] = [];
   const command = `setup remove ${[what.kind, what.name ?? []].flat().join(" ")} --purge`;
@@ -94,7 +92,7 @@ async function stepsOf(
     const own = [...facts.accounts.values()].find(isAccountOf(`app ${what.name}`));
     const apps = facts.apps.map(({ app }) => app);
     if (!own) throw new UsageError(`there is no app ${what.name} here${known(apps)}`);
-    return appSteps(facts, { app: what.name, user: own.name }, undefined).steps;
+    return appSteps(facts, { app: what.name, user: own.name }).steps;
   }
   if (what.kind === "slave") {
     // its unit names the account, or, when that has gone already, the account says what it is for

@@ -1,3 +1,4 @@
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { cleanLine } from "../core/clean.ts";
 import { UsageError } from "../core/errors.ts";
@@ -17,6 +18,7 @@ import { edit, folder, readOwn } from "./file-steps.ts";
 import { addRepo, hasRepo, namesBranch, removeRepo } from "./hooks-file.ts";
 import { clone, hostKey, key, secret } from "./key-steps.ts";
 import { hookServerStarted, withoutAccount } from "./plan-server.ts";
+import { inRoot } from "./machine.ts";
 import { enable } from "./service-steps.ts";
 import { type Facts, type Note, places, type Plan, type Step } from "./step.ts";
 
@@ -212,7 +214,7 @@ export async function repoNotes(
   { remote, secretFile, keyFile, user }: RepoPlan,
   { repo, timer, address, forge }: RepoOptions,
   { root, hostname }: Facts,
-  made: ReadonlyMap<string, string>,
+  made: ReadonlySet<string>,
 ): Promise<Note[]> {
   const kind = (forge as Forge | undefined) ?? guessForge(remote.host);
   const site = `https://${remote.host ?? "github.com"}`;
@@ -221,7 +223,9 @@ export async function repoNotes(
     notes.push(
       webhookNote(kind, site, repo, {
         address: address ?? `https://${hostname}`,
-        secret: made.get(secretFile),
+        secret: made.has(secretFile)
+          ? (await readFile(await inRoot(root, secretFile), "utf8")).trim()
+          : undefined,
         secretFile,
       }),
     );

@@ -1,12 +1,15 @@
 import { join } from "node:path";
 import { UsageError } from "../core/errors.ts";
+import { $ } from "../exec/exec.ts";
+import { as, lookUpUser } from "../exec/users.ts";
+import { exists } from "../files/files.ts";
 import { isAppName } from "../web-folder/version-file.ts";
 import { account, chooseAccount, unixName } from "./accounts.ts";
 import { file, folder } from "./file-steps.ts";
 import { emptyHooks } from "./hooks-file.ts";
-import { install, privateKey, publicKey, secret } from "./key-steps.ts";
+import { commandAs, privateKey, publicKey, secret } from "./key-steps.ts";
 import { type BusClient, masterOnBus } from "./plan-bus.ts";
-import { renewed, scriptSteps, started, unit } from "./service-steps.ts";
+import { renewed, scriptSteps, type Service, started, unit } from "./service-steps.ts";
 import { type Facts, type Note, places, type Plan, type Step, versions } from "./step.ts";
 import { templates } from "./templates.ts";
 
@@ -16,9 +19,8 @@ import { templates } from "./templates.ts";
 export function planServer(facts: Facts, bus?: BusClient): Plan {
   // a service that cannot read its configuration does not start
   if (facts.hooksProblem !== undefined) throw new UsageError(facts.hooksProblem);
-  const needs = ["git", "flock", "setpriv", "rsync", "ssh", "ssh-keygen"];
   const steps: Step[] = [
-    ...serverScripts(facts, needs),
+    ...serverScripts(facts),
     configFolder(),
     folder({
       ...{ path: places.state, mode: 0o711, holds: "data" },
@@ -55,20 +57,21 @@ export function planServer(facts: Facts, bus?: BusClient): Plan {
   const next: Note = { title: "Next", lines: [proxy, "setup repo OWNER/NAME"] };
   return {
     ...versions(facts.builds),
+    needs: ["git", "flock", "setpriv", "rsync", "ssh", "ssh-keygen"],
     steps,
     notes: homeless.length === 0 ? [next] : [missing, next],
   };
 }
 
 /** All scripts that are there, since a server runs most of them. */
-function serverScripts(facts: Facts, needs: readonly string[]): Step[] {
+function serverScripts(facts: Facts): Step[] {
   const names = new Set(facts.scripts.keys());
   for (const needed of ["hook-server", "build", "release", "server-update", "logs"])
     names.add(needed);
-  return scriptSteps(facts, [...names].sort(), needs);
+  return scriptSteps(facts, [...names].sort());
 }
 
-function serverUnits({ nginx }: Facts): Step[] {
+function serverUnits(facts: Facts): Step[] {
   const path = "/etc/nginx/snippets/boatyard-hooks.conf";
   const why = "nginx is here, and hands webhooks over";
   return [
@@ -84,29 +87,36 @@ function serverUnits({ nginx }: Facts): Step[] {
       ...{ path: places.fleetState, mode: 0o755, holds: "data" },
       why: "what should run on the slaves",
     }),
-    unit("hook-server.socket", "holds the address, also while the server restarts"),
-    unit("hook-server.service", "runs hook-server, with few powers"),
-    unit("build@.service", "builds one repo; for those that no webhook reaches"),
-    unit("build@.timer", "… every five minutes"),
-    unit("logs-rotate@.service", "keeps one repo's log small"),
-    unit("logs-rotate@.timer", "… every hour"),
-    unit("server-update.service", "brings slaves along that were down; off until you want it"),
-    unit("server-update.timer", "… every few minutes: systemctl enable --now server-update.timer"),
-    ...(nginx ? [file({ path, text: templates["nginx-hooks.conf"], mode: 0o644, why })] : []),
+    ...unit(facts, "hook-server.socket", "holds the address, also while the server restarts"),
+    ...unit(facts, "hook-server.service", "runs hook-server, with few powers"),
+    ...unit(facts, "build@.service", "builds one repo; for those that no webhook reaches"),
+    ...unit(facts, "build@.timer", "… every five minutes"),
+    ...unit(facts, "logs-rotate@.service", "keeps one repo's log small"),
+    ...unit(facts, "logs-rotate@.timer", "… every hour"),
+    ...unit(
+      facts,
+      "server-update.service",
+      "brings slaves along that were down; off until you want it",
+    ),
+    ...unit(
+      facts,
+      "server-update.timer",
+      "… every few minutes: systemctl enable --now server-update.timer",
+    ),
+    ...(facts.nginx ? [file({ path, text: templates["nginx-hooks.conf"], mode: 0o644, why })] : []),
   ];
 }
 
-const hookServer = ["hook-server.socket", "hook-server.service"];
-/** Switched on for one repo each. */
-const instances = ["build@*", "logs-rotate@*", "server-update*"];
+const hookServer: Service = {
+  units: ["hook-server.socket", "hook-server.service"],
+  scripts: ["hook-server"],
+  // switched on for one repo each
+  others: ["build@*", "logs-rotate@*", "server-update*"],
+};
 
 /** What an upgrade replaces on a server. */
 export function renewedServer(facts: Facts): Step[] {
-  return [
-    ...serverScripts(facts, []),
-    ...serverUnits(facts),
-    ...renewed(hookServer, ["hook-server"], instances),
-  ];
+  return [...serverScripts(facts), ...serverUnits(facts), ...renewed(hookServer)];
 }
 
 /** Repos of hooks.yml whose account is not there, as after a restore: hook-server refuses to start with them. */
@@ -118,7 +128,7 @@ export function withoutAccount({ repos, accounts }: Facts): string[] {
 
 /** The service on, and running the files that are there now. */
 export function hookServerStarted(): Step[] {
-  return started(hookServer, ["hook-server"], instances);
+  return started(hookServer);
 }
 
 /** The template's list with its examples as comments: a fresh server tells no slaves. */
@@ -155,12 +165,10 @@ export function planApp(facts: Facts, options: AppOptions): Plan {
     );
   if (!/^(?:0x)?[0-9A-Fa-f]{40,64}$/.test(options.key))
     throw new UsageError("--key: a whole fingerprint is 40 hex digits, without spaces");
-  const { steps, dir } = appSteps(facts, options, {
-    args: [options.server, "--key", options.key],
-    why: "the first install; everything must be signed by that key",
-  });
+  const { steps, dir } = appSteps(facts, options, [options.server, "--key", options.key]);
   return {
     ...versions(facts.builds),
+    needs: ["flock"],
     steps,
     notes: [
       {
@@ -171,23 +179,28 @@ export function planApp(facts: Facts, options: AppOptions): Plan {
   };
 }
 
-const keepsIt = "keeps it running and up to date";
-const appScripts = ["launchfit", "setup", "logs"];
-
-/** What an upgrade replaces for an app. */
-export function renewedApp(facts: Facts, user: string): Step[] {
+/** Scripts and unit of every app. */
+function appFiles(facts: Facts): Step[] {
   return [
-    ...scriptSteps(facts, appScripts, []),
-    unit("launchfit@.service", keepsIt),
-    ...renewed([`launchfit@${user}.service`], ["launchfit"]),
+    ...scriptSteps(facts, ["launchfit", "setup", "logs"]),
+    ...unit(facts, "launchfit@.service", "keeps it running and up to date"),
   ];
 }
 
-/** @param first how it is installed; undefined: it is there already. */
+function appService(user: string): Service {
+  return { units: [`launchfit@${user}.service`], scripts: ["launchfit"] };
+}
+
+/** What an upgrade replaces for an app. */
+export function renewedApp(facts: Facts, user: string): Step[] {
+  return [...appFiles(facts), ...renewed(appService(user))];
+}
+
+/** @param args launchfit's for the first install; none: it is there already. */
 export function appSteps(
   facts: Facts,
   { app, user: given }: Pick<AppOptions, "app" | "user">,
-  first: { args: string[]; why: string } | undefined,
+  args?: string[],
 ): { steps: Step[]; dir: string } {
   const purpose = `app ${app}`;
   const derived = unixName(app);
@@ -195,7 +208,7 @@ export function appSteps(
   // launchfit@.service knows the folder by the user's name
   const dir = join("/srv", user);
   const steps = [
-    ...scriptSteps(facts, appScripts, ["flock"]),
+    ...appFiles(facts),
     account({
       ...{ name: user, home: dir, system: true, purpose },
       why: "the app runs as a user of its own",
@@ -204,9 +217,23 @@ export function appSteps(
       ...{ path: dir, mode: 0o755, owner: user, holds: "data" },
       why: "its deploy directory",
     }),
-    unit("launchfit@.service", keepsIt),
-    ...(first ? [install({ path: dir, owner: user, ...first })] : []),
-    ...started([`launchfit@${user}.service`], ["launchfit"]),
+    ...(args ? [install(facts, dir, user, args)] : []),
+    ...started(appService(user)),
   ];
   return { steps, dir };
+}
+
+/** The first install, as the app's user. */
+function install({ packaged }: Facts, dir: string, user: string, args: string[]): Step {
+  const argv = [packaged?.pathOf("launchfit") ?? join(places.bin, "launchfit"), ...args];
+  return {
+    what: `as ${user} in ${dir}: ${argv.join(" ")}`,
+    why: "the first install; everything must be signed by that key",
+    needs: ["setpriv"],
+    look: async () => ((await exists(join(dir, "current"))) ? "ready" : "make"),
+    async perform() {
+      await $(as(await lookUpUser(user), { cwd: dir, timeout: 1_800_000 }))`${argv}`;
+    },
+    byHand: () => [commandAs(user, "env", "-C", dir, ...argv)],
+  };
 }

@@ -53,8 +53,9 @@ export function planSlave(facts: Facts, options: SlaveOptions): Plan {
   return {
     ...versions(facts.builds),
     warnings: [...(versions(facts.builds).warnings ?? []), ...settingsWarnings(facts, options)],
+    needs: ["git", "flock"],
     steps: [
-      ...slaveScripts(facts, ["git", "flock"]),
+      ...slaveScripts(facts),
       account({
         ...{ name: user, home, system: true, purpose: "slave" },
         why: "fetches and switches the repos, and owns nothing else",
@@ -83,8 +84,8 @@ export function planSlave(facts: Facts, options: SlaveOptions): Plan {
       ),
       ...(settings !== undefined && masterKey !== undefined ? [trust(settings, masterKey)] : []),
       ...(bus ? slaveOnBus(bus, user) : []),
-      ...slaveUnits(user, home, units),
-      ...started(units, services, [], [places.slave]),
+      ...slaveUnits(facts, { user, home, units }),
+      ...started({ units, scripts: services, settings: [places.slave] }),
     ],
     notes: [{ title: "On the master", lines: onMaster(facts.hostname, hasSecret, options) }],
   };
@@ -194,9 +195,10 @@ function unitsOf({ slaveSocket }: Facts, onBus: boolean): string[] {
   return [...(slaveSocket || !onBus ? ["slave-server.socket"] : []), "slave-server.service"];
 }
 
-function slaveScripts(facts: Facts, needs: readonly string[]): Step[] {
+function slaveScripts(facts: Facts): Step[] {
+  if (facts.packaged) return [];
   return [
-    ...scriptSteps(facts, [...services, "setup", "logs"], needs),
+    ...scriptSteps(facts, [...services, "setup", "logs"]),
     link({
       path: "/bin/slave-activate",
       to: join(places.scripts, "slave-activate.mjs"),
@@ -206,7 +208,10 @@ function slaveScripts(facts: Facts, needs: readonly string[]): Step[] {
 }
 
 /** Its units, for an account that may have another name and home. */
-function slaveUnits(user: string, home: string, units: readonly string[]): Step[] {
+function slaveUnits(
+  facts: Facts,
+  { user, home, units }: { user: string; home: string; units: readonly string[] },
+): Step[] {
   const hasSocket = units.includes("slave-server.socket");
   const service = templates["slave-server.service"]
     .replace(/^Requires=slave-server.socket\n/m, (line) => (hasSocket ? line : ""))
@@ -216,10 +221,10 @@ function slaveUnits(user: string, home: string, units: readonly string[]): Step[
       /^\/(?:home|root)\//.test(home) ? `ProtectHome=tmpfs\nBindPaths=${home}` : line,
     )
     .replaceAll("/srv/slave", home);
-  const socket = unit("slave-server.socket", "holds the address, also while the server restarts");
+  const why = "holds the address, also while the server restarts";
   return [
-    ...(hasSocket ? [socket] : []),
-    unit("slave-server.service", "runs slave-server, with no powers", service),
+    ...(hasSocket ? unit(facts, "slave-server.socket", why) : []),
+    ...unit(facts, "slave-server.service", "runs slave-server, with no powers", service),
   ];
 }
 
@@ -228,8 +233,8 @@ export function renewedSlave(facts: Facts, user: string): Step[] {
   const home = facts.accounts.get(user)?.home ?? "/srv/slave";
   const units = unitsOf(facts, facts.slaveSocket === false);
   return [
-    ...slaveScripts(facts, []),
-    ...slaveUnits(user, home, units),
-    ...renewed(units, services),
+    ...slaveScripts(facts),
+    ...slaveUnits(facts, { user, home, units }),
+    ...renewed({ units, scripts: services }),
   ];
 }

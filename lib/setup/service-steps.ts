@@ -4,95 +4,40 @@ import { cleanLine } from "../core/clean.ts";
 import { Failure, Refused, UsageError } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
 import { temporaryBeside } from "../files/files.ts";
-import { content, file, fileRemoved, folder, makeParent } from "./file-steps.ts";
-import { inRoot, isOurScript, systemctl } from "./machine.ts";
-import { commandLine, type Facts, type OwnedPath, places, type Step } from "./step.ts";
+import { content, file, folder, makeParent } from "./file-steps.ts";
+import { inRoot, isOurScript, systemctl, unitState, unitText } from "./machine.ts";
+import { fileRemoved, linkRemoved } from "./remove-steps.ts";
+import { commandLine, type Facts, places, type Step } from "./step.ts";
 import { templates } from "./templates.ts";
 
 /** Scripts with their links on PATH, and units: written, on, and running the files on disk. */
 
-/**
- * The script files in one folder, where they find each other, with a link for each on PATH.
- * @param needs programs that the scripts run
- */
-export function scriptSteps(
-  facts: Facts,
-  names: readonly string[],
-  needs: readonly string[],
-): Step[] {
+/** The script files in one folder, where they find each other, with a link for each on PATH; none of a package's. */
+export function scriptSteps({ scripts, packaged }: Facts, names: readonly string[]): Step[] {
+  if (packaged) return [];
   const why = "where the scripts are, beside each other";
-  const steps: Step[] = [{ ...folder({ path: places.scripts, mode: 0o755, why }), needs }];
+  const steps: Step[] = [folder({ path: places.scripts, mode: 0o755, why })];
   for (const name of names) {
-    const from = facts.scripts.get(name);
+    const from = scripts.get(name);
     if (from === undefined)
       throw new UsageError(
         `the script ${name} is not beside setup, nor in the folder of --from; copy dist/${name}.mjs there`,
       );
     const path = join(places.scripts, `${name}.mjs`);
-    steps.push(copy({ path, from, mode: 0o755, why: `the script ${name}` }));
-    steps.push(link({ path: join(places.bin, name), to: path, why: "on everybody's PATH" }));
+    steps.push(
+      content({
+        ...{ path, mode: 0o755, what: `script ${path}`, why: `the script ${name}` },
+        wanted: () => readFile(from, "utf8"),
+        undo: { step: fileRemoved(path) },
+      }),
+      link({ path: join(places.bin, name), to: path, why: "on everybody's PATH" }),
+    );
   }
   return steps;
 }
 
-/** A unit as its template has it. */
-export function unit(
-  name: keyof typeof templates,
-  why: string,
-  text: string = templates[name],
-): Step {
-  return {
-    ...file({ path: join(places.units, name), text, mode: 0o644, why }),
-    unit: { name, text, isTemplate: text === templates[name] },
-  };
-}
-
-/** Units on, and those restarted whose files, or settings, are newer than their process. */
-export function started(
-  names: string[],
-  scripts: readonly string[],
-  others: readonly string[] = [],
-  settings: readonly string[] = [],
-): Step[] {
-  const [read, ...renew] = renewed(names, scripts, others, settings);
-  return [...(read ? [read] : []), enable(names, "on now, and at every boot"), ...renew];
-}
-
-/**
- * Units read again, and services restarted whose files are newer than their process; what is off stays off.
- * @param others patterns of units that others switch on: `build@*`
- */
-export function renewed(
-  names: string[],
-  scripts: readonly string[],
-  others: readonly string[] = [],
-  settings: readonly string[] = [],
-): Step[] {
-  const files = [
-    ...settings,
-    ...names.map((name) => join(places.units, name.replace(/@.*\./, "@."))),
-    ...scripts.map((name) => join(places.scripts, `${name}.mjs`)),
-  ];
-  const services = names.filter((name) => name.endsWith(".service"));
-  return [
-    reload([...names, ...others], "systemd reads the units that changed"),
-    restart(services, files, "what runs is older than its files"),
-  ];
-}
-
-/** A script's file, the same as another. */
-function copy(options: OwnedPath & { from: string }): Step {
-  const { path, from } = options;
-  return content(options, copy, {
-    what: `script ${path}`,
-    wanted: () => readFile(from, "utf8"),
-    undo: { step: fileRemoved(path) },
-  });
-}
-
 /** A link to one of our scripts. Another link or copy of a script of ours gives way to it. */
-export function link(options: { path: string; to: string; why: string }): Step {
-  const { path, to, why } = options;
+export function link({ path, to, why }: { path: string; to: string; why: string }): Step {
   return {
     what: `link ${path} -> ${to}`,
     ...{ path, why },
@@ -115,9 +60,58 @@ export function link(options: { path: string; to: string; why: string }): Step {
         throw error;
       }
     },
-    underRoot: () => [link(options)],
-    undo: { step: fileRemoved(path, { ifLinkTo: to }) },
+    underRoot: (step) => [step],
+    undo: { step: linkRemoved(path, to) },
   };
+}
+
+/** A unit by its template, or another text; none where a package has brought it. */
+export function unit(
+  { packaged }: Facts,
+  name: keyof typeof templates,
+  why: string,
+  template: string = templates[name],
+): Step[] {
+  if (template === templates[name] && packaged?.units.includes(name)) return [];
+  const text = unitText(template, packaged);
+  const step = file({ path: join(places.units, name), text, mode: 0o644, why });
+  return [{ ...step, unit: { name, text } }];
+}
+
+/** What a service is made of, beside its unit. */
+export interface Service {
+  /** The units that are on. */
+  units: string[];
+  /** The scripts that it runs, and the files that it reads when it starts. */
+  scripts?: readonly string[];
+  settings?: readonly string[];
+  /** Patterns of units that others switch on: `build@*` */
+  others?: readonly string[];
+}
+
+/** Units on, and those restarted whose files are newer than their process. */
+export function started(service: Service): Step[] {
+  const [read, restarted] = renewed(service);
+  return [read, enable(service.units, "on now, and at every boot"), restarted];
+}
+
+/** Units read again, and services restarted whose files are newer than their process; what is off stays off. */
+export function renewed({
+  units,
+  scripts = [],
+  settings = [],
+  others = [],
+}: Service): [Step, Step] {
+  const files = [
+    ...settings,
+    ...units.map((name) => join(places.units, name.replace(/@.*\./, "@."))),
+    ...scripts.map((name) => join(places.scripts, `${name}.mjs`)),
+  ];
+  const services = units.filter((name) => name.endsWith(".service"));
+  return [
+    reload([...units, ...others], "systemd reads the units that changed"),
+    restart(services, files, "what runs is older than its files"),
+  ];
 }
 
 /** Units on disk that systemd has not read. */
@@ -140,15 +134,11 @@ export function enable(units: readonly string[], why: string): Step {
     what: `systemd: enable ${units.join(" ")}`,
     ...{ why, systemd: true },
     async look() {
-      // the exit code tells of one of them only
-      for (const [word, wanted] of [
-        ["is-enabled", /^(?:enabled|static|linked|alias|indirect)/],
+      for (const unit of units) {
+        const { enabled, active } = await unitState(unit);
         // "activating" is also what systemd says of one that ends and is begun again and again
-        ["is-active", /^(?:active|reloading)$/],
-      ] as const) {
-        const words = (await systemctl(word, ...units)).stdout.trim().split("\n");
-        if (words.length !== units.length || !words.every((each) => wanted.test(each)))
-          return "make";
+        if (!/^(?:enabled|static|linked|alias|indirect)/.test(enabled)) return "make";
+        if (active !== "active" && active !== "reloading") return "make";
       }
       return "ready";
     },
@@ -160,25 +150,20 @@ export function enable(units: readonly string[], why: string): Step {
 
 /** Off now, and at every boot. */
 export function disable(units: readonly string[]): Step {
+  const thoseOn = () =>
+    filtered(
+      units,
+      ({ enabled, active }) =>
+        /^(?:enabled|linked)/.test(enabled) || /^(?:active|activating|reloading)$/.test(active),
+    );
   return {
     what: `systemd: disable ${units.join(" ")}`,
     ...{ why: "off now, and at every boot", systemd: true },
-    look: async () => ((await thoseOn(units)).length > 0 ? "remove" : "ready"),
+    look: async () => ((await thoseOn()).length > 0 ? "remove" : "ready"),
     // systemctl refuses them all where one is not there
-    perform: async () => systemd(["disable", "--now"], await thoseOn(units)),
+    perform: async () => systemd(["disable", "--now"], await thoseOn()),
     byHand: () => [commandLine("systemctl", "disable", "--now", ...units)],
   };
-}
-
-async function thoseOn(units: readonly string[]): Promise<string[]> {
-  const found: string[] = [];
-  for (const unit of units) {
-    const { stdout: enabled } = await systemctl("is-enabled", unit);
-    const { stdout: active } = await systemctl("is-active", unit);
-    if (/^(?:enabled|linked)/.test(enabled) || /^(?:active|activating|reloading)/.test(active))
-      found.push(unit);
-  }
-  return found;
 }
 
 /** What runs in a unit that nobody enables is ended. */
@@ -186,8 +171,7 @@ export function stop(unit: string, why: string): Step {
   return {
     what: `systemd: stop ${unit}`,
     ...{ why, systemd: true },
-    look: async () =>
-      (await systemctl("is-active", unit)).stdout.trim() === "active" ? "remove" : "ready",
+    look: async () => ((await unitState(unit)).active === "active" ? "remove" : "ready"),
     perform: () => systemd(["stop"], [unit]),
     byHand: () => [commandLine("systemctl", "stop", unit)],
   };
@@ -202,35 +186,60 @@ export function restart(
   files: readonly string[] | undefined,
   why: string,
 ): Step {
+  // what is off starts with the new files when it is switched on
+  const thoseBegun = () => filtered(units, ({ active }) => active !== "inactive");
   return {
     what: `systemd: restart ${units.join(" ")}`,
     ...{ why, systemd: true },
     async look() {
-      const newest = files ? await newestOf(files) : Number.POSITIVE_INFINITY;
-      const show = ["show", "--timestamp=unix", "--property=ActiveEnterTimestamp", "--value"];
-      for (const unit of await thoseBegun(units)) {
-        const { stdout } = await systemctl(...show, unit);
-        const since = Number(/^@(\d+)/.exec(stdout.trim())?.[1] ?? NaN);
-        if ((since + 1) * 1000 < newest) return "make";
-      }
+      for (const unit of await thoseBegun())
+        if (!files || (await isOlder(unit, "ActiveEnterTimestamp", files))) return "make";
       return "ready";
     },
-    perform: async () => systemd(["restart"], await thoseBegun(units)),
+    perform: async () => systemd(["restart"], await thoseBegun()),
   };
 }
 
-/** When the last of some files was changed, in ms since 1970. */
-async function newestOf(files: readonly string[]): Promise<number> {
-  const found = await Promise.all(files.map((file) => stat(file).catch(() => undefined)));
-  return Math.max(0, ...found.map((each) => each?.ctimeMs ?? 0));
+/** A bus that has read its files as they are now; its connections stay, but those of users who are gone. */
+export function busReloaded(): Step {
+  const unit = "boatyard-bus.service";
+  const files = [places.bus, places.busUsers, places.busCertificate, places.busKey];
+  return {
+    what: `systemd: reload ${unit}`,
+    ...{ why: "it reads its users and its certificate anew", systemd: true },
+    async look() {
+      if ((await unitState(unit)).active !== "active") return "ready";
+      return (await isOlder(unit, "StateChangeTimestamp", files)) ? "make" : "ready";
+    },
+    async perform() {
+      const test = await $({ nothrow: true })`nats-server -t -c ${places.bus}`;
+      if (!test.ok)
+        throw new Failure(
+          `nats-server does not accept ${places.bus}: ${cleanLine(test.stderr.trim().split("\n").at(-1) ?? "")}; correct it, and run this again`,
+        );
+      await systemd(["reload"], [unit]);
+    },
+    byHand: () => [commandLine("systemctl", "reload", unit)],
+  };
 }
 
-/** What is off starts with the new files when it is switched on. */
-async function thoseBegun(units: readonly string[]): Promise<string[]> {
+async function filtered(
+  units: readonly string[],
+  test: (state: Awaited<ReturnType<typeof unitState>>) => boolean,
+): Promise<string[]> {
   const found: string[] = [];
-  for (const unit of units)
-    if ((await systemctl("is-active", unit)).stdout.trim() !== "inactive") found.push(unit);
+  for (const unit of units) if (test(await unitState(unit))) found.push(unit);
   return found;
+}
+
+/** Whether one of some files was changed after the time that systemd has for a unit; one that has none is not older. */
+async function isOlder(unit: string, property: string, files: readonly string[]): Promise<boolean> {
+  const show = ["show", "--timestamp=us+utc", `--property=${property}`, "--value"];
+  const { stdout } = await systemctl(...show, unit);
+  // Sun 2026-11-22 10:00:00.123456 UTC
+  const [, day, time] = /(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d{1,3})?)/.exec(stdout) ?? [];
+  const found = await Promise.all(files.map((path) => stat(path).catch(() => undefined)));
+  return found.some((each) => each && each.ctimeMs >= Date.parse(`${day}T${time}Z`));
 }
 
 /**
@@ -247,35 +256,4 @@ async function systemd(args: string[], units: readonly string[] = []): Promise<v
   const why = journal.stdout.trim() || stderr.trim() || `exit code ${exitCode}`;
   const command = commandLine("systemctl", ...args, ...units);
   throw new Failure(`${command} failed; journalctl --unit=${unit} ends with:\n${why}`);
-}
-
-/** A bus that has read its files as they are now; its connections stay, but those of users who are gone. */
-export function busReloaded(): Step {
-  const unit = "boatyard-bus.service";
-  const files = [places.bus, places.busUsers, places.busCertificate, places.busKey];
-  return {
-    what: `systemd: reload ${unit}`,
-    ...{ why: "it reads its users and its certificate anew", systemd: true },
-    async look() {
-      if ((await systemctl("is-active", unit)).stdout.trim() !== "active") return "ready";
-      const show = ["show", "--timestamp=us+utc", "--property=StateChangeTimestamp", "--value"];
-      const read = timeOf((await systemctl(...show, unit)).stdout);
-      return read > (await newestOf(files)) ? "ready" : "make";
-    },
-    async perform() {
-      const test = await $({ nothrow: true })`nats-server -t -c ${places.bus}`;
-      if (!test.ok)
-        throw new Failure(
-          `nats-server does not accept ${places.bus}: ${cleanLine(test.stderr.trim().split("\n").at(-1) ?? "")}; correct it, and run this again`,
-        );
-      await systemd(["reload"], [unit]);
-    },
-    byHand: () => [commandLine("systemctl", "reload", unit)],
-  };
-}
-
-/** Milliseconds since 1970 of `Sun 2026-11-22 10:00:00.123456 UTC`; 0: none. */
-function timeOf(text: string): number {
-  const [, day, time] = /(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d{1,3})?)/.exec(text) ?? [];
-  return day === undefined ? 0 : Date.parse(`${day}T${time}Z`);
 }

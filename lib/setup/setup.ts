@@ -5,42 +5,29 @@ import { findOnPath } from "../exec/scripts.ts";
 import { isRoot } from "../exec/users.ts";
 import { acquireLock } from "../files/lock.ts";
 import { hasSystemd } from "./machine.ts";
-import { forPackage, readPackaged, shippedUnits } from "./packaged.ts";
-import {
-  type Done,
-  forRoot,
-  type Note,
-  noteOf,
-  type Plan,
-  type Step,
-  type StepState,
-} from "./step.ts";
+import { forRoot, type Note, noteOf, type Plan, type Step, type StepState } from "./step.ts";
 
 /** setup: facts are read (machine.ts), a plan is made of them (plan-*.ts: pure), shown, and done here. */
 
-export type { BusUser } from "../bus/users.ts";
-export { readSecretFile } from "../config/secrets.ts";
 export { checkMachine } from "./check.ts";
 export type { Forge } from "./forge.ts";
 export { readFacts } from "./machine.ts";
-export { planLeftovers } from "./packaged.ts";
+export { findNewer, handOver, isOwnFolder } from "./newer-scripts.ts";
 export { busNotes, planBus, planBusUser, planBusUserRemoved } from "./plan-bus.ts";
 export { planRemoval, type Removable } from "./plan-remove.ts";
 export { planRepo, repoNotes } from "./plan-repo.ts";
 export { planApp, planServer } from "./plan-server.ts";
 export { planSlave } from "./plan-slave.ts";
-export { findNewer, handOver, isOwnFolder, planUpgrade } from "./upgrade.ts";
+export { planLeftovers, planUpgrade } from "./upgrade.ts";
 
 export interface SetupOptions {
   root: string;
   dryRun: boolean;
   terminal: Terminal;
-  /** Whether scripts and units are those of the package that setup is of, if it is of one. */
-  packaged?: boolean;
   /** Asked when there is something to do; false: leave all as it is. */
   confirm: () => Promise<boolean>;
-  /** The last words, which depend on what was made: notes after the plan's own. */
-  closing?: (made: ReadonlyMap<string, string>) => Promise<Note[]>;
+  /** The last words, which depend on the paths that were made: notes after the plan's own. */
+  closing?: (made: ReadonlySet<string>) => Promise<Note[]>;
   signal: AbortSignal;
 }
 
@@ -60,10 +47,8 @@ export async function lockMachine(root: string): Promise<void> {
  * @throws {Refused} when something of another's is in the way; nothing was changed
  * @throws {Failure} when a step cannot be done; those before it are.
  */
-export async function setUp(given: Plan, options: SetupOptions): Promise<number> {
+export async function setUp(plan: Plan, options: SetupOptions): Promise<number> {
   const { root, terminal, dryRun } = options;
-  const packaged = options.packaged ? await readPackaged() : undefined;
-  const plan = packaged ? forPackage(given, packaged, await shippedUnits(packaged)) : given;
   // folders that are made on the way to a file are everybody's to pass, whatever root's shell has set
   process.umask(0o022);
   const { steps, notes, heading = [], warnings = [], nothing } = await fitted(plan, root);
@@ -74,7 +59,7 @@ export async function setUp(given: Plan, options: SetupOptions): Promise<number>
   for (const line of terminal.quiet && open.length === 0 ? [] : heading) terminal.print(line);
   show(steps, states, terminal);
   for (const warning of warnings) terminal.warn(warning);
-  const missing = root === "/" ? await missingPrograms(open) : undefined;
+  const missing = root === "/" ? await missingPrograms(open, plan.needs) : undefined;
   if (dryRun && missing !== undefined) terminal.warn(missing);
   if (!dryRun && open.length > 0) {
     if (root === "/" && !isRoot())
@@ -85,7 +70,7 @@ export async function setUp(given: Plan, options: SetupOptions): Promise<number>
       return 0;
     }
   }
-  const made = new Map<string, string>();
+  const made = new Set<string>();
   const toCompare: string[] = [];
   let failed: unknown;
   let changed = 0;
@@ -93,11 +78,12 @@ export async function setUp(given: Plan, options: SetupOptions): Promise<number>
     options.signal.throwIfAborted();
     try {
       // a step before may have changed what this one finds
-      if ((await step.look(root)) === "ready") continue;
-      const done: Done = (await step.perform(root)) ?? {};
+      const state = await step.look(root);
+      if (state === "ready") continue;
+      const line = await step.perform(root);
       changed += 1;
-      if (done.secret !== undefined && step.path !== undefined) made.set(step.path, done.secret);
-      toCompare.push(...(done.notes ?? []));
+      if (state === "make" && step.path !== undefined) made.add(step.path);
+      if (line !== undefined) toCompare.push(line);
       terminal.note(`${terminal.paintNote.green("done")}  ${step.what}`);
     } catch (error) {
       terminal.note(`${terminal.paintNote.red("failed")}  ${step.what}`);
@@ -160,8 +146,12 @@ const packages: Readonly<Record<string, string>> = {
 };
 
 /** Which programs the steps need that are not here, and the command that installs them; undefined: none. */
-async function missingPrograms(steps: readonly Step[]): Promise<string | undefined> {
-  const needed = [...new Set(steps.flatMap(({ needs }) => needs ?? []))].sort();
+async function missingPrograms(
+  open: readonly Step[],
+  needs: readonly string[] = [],
+): Promise<string | undefined> {
+  if (open.length === 0) return undefined;
+  const needed = [...new Set([...needs, ...open.flatMap((step) => step.needs ?? [])])].sort();
   const missing: string[] = [];
   for (const name of needed) if (!(await findOnPath(name))) missing.push(name);
   if (missing.length === 0) return undefined;

@@ -13,10 +13,8 @@ export interface Step {
   path?: string | undefined;
   /** Programs that it runs: a plan whose programs are missing is not begun. */
   needs?: readonly string[] | undefined;
-  /** A unit of templates/, as it is or changed: what a package brings itself, or has for other paths. */
-  unit?: { name: string; text: string; isTemplate: boolean } | undefined;
-  /** The same step where the scripts are elsewhere: `pathOf` gives each one's. */
-  relocated?: ((pathOf: (script: string) => string) => Step) | undefined;
+  /** A unit of systemd, and what is in its file. */
+  unit?: { name: string; text: string } | undefined;
   /** It speaks to systemd; where none runs, a person does it later. */
   systemd?: boolean | undefined;
   /**
@@ -26,11 +24,12 @@ export interface Step {
   look(root: string): Promise<StepState>;
   /**
    * Do it, in one stroke at its end (a rename, a program that does so): a kill leaves it undone or done.
+   * @returns a line that the person should compare with something, where there is one.
    * @throws {Failure} when it cannot be done.
    */
-  perform(root: string): Promise<Done | void>;
-  /** What does it under another root, where no program of that system can run. */
-  underRoot?: (() => Step[]) | undefined;
+  perform(root: string): Promise<string | void>;
+  /** What does it under another root, where no program of that system can run: with files alone. */
+  underRoot?: ((step: Step) => Step[]) | undefined;
   /** Where nothing does: command lines for a person on the live system. */
   byHand?: (() => string[]) | undefined;
   /** How `setup remove` takes it back; none: it goes with its folder, or there is nothing to take back. */
@@ -58,13 +57,6 @@ export interface OwnedPath {
 /** What a look at the machine said of a step; `fix`: only its mode or owner is wrong, or it is half made. */
 export type StepState = "ready" | "make" | "replace" | "fix" | "remove";
 
-/** What came out of a step that the person should see. */
-export interface Done {
-  /** A secret that was made just now. */
-  secret?: string;
-  notes?: string[];
-}
-
 /** An account of passwd(5). */
 export interface Account {
   name: string;
@@ -82,6 +74,8 @@ export interface Facts {
   /** Names of the scripts that can be copied, with their files. */
   scripts: ReadonlyMap<string, string>;
   builds: Builds;
+  /** The package that has brought the scripts, when they are not to be copied. */
+  packaged?: Packaged | undefined;
   /** The text of /etc/boatyard/hooks.yml. */
   hooks: string | undefined;
   /** The repos in it; none when it cannot be read, and then `hooksProblem` says why. */
@@ -101,6 +95,17 @@ export interface Facts {
   busUsers?: string | undefined;
   nginx: boolean;
   hostname: string;
+}
+
+/** Scripts that a package manager has brought: they are where it puts them, and its to replace. */
+export interface Packaged {
+  by: "dpkg" | "npm";
+  /** Where the scripts are. */
+  folder: string;
+  /** How each is started: by its name on PATH, or by its file where it is kept off PATH. */
+  pathOf: (script: string) => string;
+  /** The names of the units that it has brought, too. */
+  units: readonly string[];
 }
 
 /** Which versions meet: what is to be installed, what is there, and newer files beside the first. */
@@ -138,6 +143,8 @@ export interface Plan {
   heading?: string[];
   /** What is odd about it, though it can be done. */
   warnings?: string[];
+  /** Programs that what is installed runs. */
+  needs?: readonly string[];
   steps: Step[];
   notes: Note[];
   /** What is said when all is ready; default: that nothing was missing. */
@@ -204,7 +211,7 @@ export function forRoot(plan: Plan): Plan {
   );
   return {
     ...plan,
-    steps: plan.steps.flatMap((step) => step.underRoot?.() ?? []),
+    steps: plan.steps.flatMap((step) => step.underRoot?.(step) ?? []),
     notes: [...noteOf("On the live system, once it has booted", later), ...plan.notes],
   };
 }

@@ -1,84 +1,30 @@
-import { readFile, realpath, stat } from "node:fs/promises";
+import { readdir, readFile, readlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import process from "node:process";
-import type { Terminal } from "../core/terminal.ts";
-import { cleanLine } from "../core/clean.ts";
 import { Failure, Refused, UsageError } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
-import { findOnPath, withRuntime } from "../exec/scripts.ts";
-import { isRoot } from "../exec/users.ts";
-import { exists } from "../files/files.ts";
-import { fetchScripts } from "./fetch-scripts.ts";
-import { scriptsIn } from "./machine.ts";
+import { withRuntime } from "../exec/scripts.ts";
+import { exists, readIfThere } from "../files/files.ts";
+import { readPackaged, scriptsIn, systemctl, unitState } from "./machine.ts";
+import { nothingHere, tryScript } from "./newer-scripts.ts";
 import { renewedBus } from "./plan-bus.ts";
 import { renewedApp, renewedServer } from "./plan-server.ts";
 import { renewedSlave } from "./plan-slave.ts";
-import { type Facts, places, type Plan, type Step, versions } from "./step.ts";
+import { emptyFolderRemoved, fileRemoved, linkRemoved } from "./remove-steps.ts";
+import { reload, restart } from "./service-steps.ts";
+import {
+  type Facts,
+  type Finding,
+  type Packaged,
+  places,
+  type Plan,
+  type Step,
+  versions,
+} from "./step.ts";
 
 /**
- * `setup upgrade`: newer scripts are found (a folder, or a signed web folder), and the setup among them makes the plan and
- * carries it out, since it knows its own units and files.
+ * What `setup upgrade` does: files of an older version are replaced by those of this one; where a package has brought
+ * this version, what setup had put in the way of the package's files is removed.
  */
-
-export interface UpgradeOptions {
-  /** A folder or a URL; undefined: beside setup. */
-  from: string | undefined;
-  key: string | undefined;
-  allowDowngrade: boolean;
-  dryRun: boolean;
-  terminal: Terminal;
-  signal: AbortSignal;
-}
-
-/**
- * The folder with the newer scripts.
- * @throws {Refused} when what is installed is a package manager's, or what was fetched cannot be trusted.
- * @throws {UsageError} when nothing is installed, or nothing newer is named.
- */
-export async function findNewer(options: UpgradeOptions): Promise<string> {
-  const { from, terminal } = options;
-  await refusePackages();
-  if (from !== undefined && /^[a-z+]+:\/\//i.test(from)) {
-    if (!isRoot()) throw new UsageError("only root can do this; say sudo setup upgrade …");
-    return await fetchScripts(from, { ...options, note: (line) => terminal.note(line) });
-  }
-  const folder = from ?? join(await realpath(process.argv[1] ?? "."), "..");
-  const here = await realpath(folder).catch(() => undefined);
-  if (here === (await realpath(places.scripts).catch(() => places.scripts)))
-    throw new UsageError(
-      "these are the scripts that are installed; say where newer ones are: setup upgrade --from DIR, or --from URL",
-    );
-  if (here === undefined || !(await exists(join(here, "setup.mjs"))))
-    throw new UsageError(
-      `--from: ${folder} has no setup.mjs; name the folder with the new scripts`,
-    );
-  for (const path of [here, ...(await scriptsIn(here)).values()])
-    if ((await stat(path)).mode & 0o002)
-      throw new Refused(
-        `${path} can be written by everybody, and what is in it would run as root; chmod o-w ${path}, once you know who wrote it`,
-      );
-  return here;
-}
-
-/** Whether this process runs the setup of that folder. */
-export async function isOwnFolder(folder: string): Promise<boolean> {
-  return join(folder, "setup.mjs") === (await realpath(process.argv[1] ?? "."));
-}
-
-/**
- * Let the setup of that folder go on.
- * @returns its exit code
- * @throws {Failure} when it does not run.
- */
-export async function handOver(folder: string, flags: readonly string[]): Promise<number> {
-  await tryScript(join(folder, "setup.mjs"));
-  const argv = [...withRuntime(join(folder, "setup.mjs")), "upgrade", "--from", folder, ...flags];
-  const { exitCode } = await $({
-    stdio: ["inherit", "inherit", "inherit"],
-    nothrow: true,
-  })`${argv}`;
-  return exitCode ?? 1;
-}
 
 /**
  * What is replaced, and restarted, for all that is set up on this machine. The new scripts were tried by then.
@@ -119,22 +65,6 @@ async function isSameFile(one: string, other: string): Promise<boolean> {
   return there !== undefined && there.equals(await readFile(one));
 }
 
-const nothingHere =
-  "setup has installed nothing here that could be upgraded; see setup server, setup slave, setup app";
-
-/** @throws {Failure} with what it says, when it does not even tell its version. */
-async function tryScript(file: string): Promise<void> {
-  const { ok, stderr } = await $({
-    nothrow: true,
-    timeout: 60_000,
-  })`${withRuntime(file)} --version`;
-  if (ok) return;
-  const lines = stderr.trim().split("\n");
-  // Node shows the place first
-  const said = lines.find((line) => /^\w*Error\b/.test(line)) ?? lines[0] ?? "";
-  throw new Failure(`${file} does not run: ${cleanLine(said)}; nothing was replaced`);
-}
-
 /**
  * The new hook-server reads hooks.yml. What it finds wrong with a repo is said; that may be so with the old one, too.
  * @throws {Failure} when it would not start with it.
@@ -160,22 +90,89 @@ async function tryHooks({ scripts }: Facts): Promise<string[]> {
   );
 }
 
-/** @throws {Refused} when the scripts are a package's, with the command that upgrades it. */
-async function refusePackages(): Promise<void> {
-  const own = (await scriptsIn(places.scripts)).size > 0;
-  const found = await findOnPath("setup");
-  const file = await realpath(found ?? process.argv[1] ?? "/").catch(() => "");
-  if (file.startsWith(`${places.scripts}/`)) return;
-  const left = "nothing was replaced";
-  if (file.includes("/node_modules/boatyard/"))
-    throw new Refused(
-      `${file} was installed by npm, which upgrades it; ${left}; type: npm install --global boatyard@latest`,
-    );
-  const owner = (await $({ nothrow: true })`dpkg -S ${file}`).stdout;
-  const name = /^([a-z0-9][a-z0-9.+-]*):/.exec(owner)?.[1];
-  if (name !== undefined)
-    throw new Refused(
-      `${file} is of the Debian package ${name}; ${left}; type: apt-get update && apt-get install --only-upgrade ${name}`,
-    );
-  if (!own) throw new UsageError(nothingHere);
+/** What an earlier `setup` has left that is found before the package's files. */
+interface Leftovers {
+  steps: Step[];
+  /** Units that are on by what was left, and have to be on by the package's. */
+  units: string[];
+  findings: Finding[];
+}
+
+async function readLeftovers(packaged: Packaged): Promise<Leftovers> {
+  const steps: Step[] = [];
+  const units: string[] = [];
+  const findings: Finding[] = [];
+  const fix = "boatyard setup upgrade removes it";
+  for (const script of (await scriptsIn(packaged.folder)).keys()) {
+    const to = join(places.scripts, `${script}.mjs`);
+    for (const folder of [places.bin, "/bin"]) {
+      const path = join(folder, script);
+      if ((await readlink(path).catch(() => undefined)) !== to) continue;
+      findings.push({ what: `${path} is the package's`, fix });
+      steps.push(linkRemoved(path, to));
+    }
+    if (await exists(to)) steps.push(fileRemoved(to));
+  }
+  if (await exists(places.scripts)) steps.push(emptyFolderRemoved(places.scripts));
+  for (const name of packaged.units) {
+    const path = join(places.units, name);
+    const text = await readIfThere(path);
+    if (!text?.includes("Description=Boatyard")) continue;
+    const other = name === "slave-server.service" && !/^User=slave$/m.test(text);
+    const byHand = `it has a user of its own: systemctl edit ${name} has room for User= and its folders; then remove it`;
+    findings.push({ what: `${path} is the package's`, fix: other ? byHand : fix });
+    if (other) continue;
+    steps.push(fileRemoved(path));
+    units.push(name);
+  }
+  // what is on of build@ and the like has a link to the file that goes
+  for (const folder of ["multi-user.target.wants", "timers.target.wants"])
+    for (const name of await readdir(join(places.units, folder)).catch(() => []))
+      if (/@.+\./.test(name) && units.includes(name.replace(/@.+\./, "@."))) units.push(name);
+  return { steps, units, findings };
+}
+
+/** What `setup check` says of it. */
+export async function checkLeftovers(): Promise<Finding[]> {
+  const packaged = await readPackaged();
+  return packaged?.by === "dpkg" ? (await readLeftovers(packaged)).findings : [];
+}
+
+/** What `setup upgrade` does about it; undefined: nothing is left, or no package is here. */
+export async function planLeftovers(): Promise<Plan | undefined> {
+  const packaged = await readPackaged();
+  if (packaged?.by !== "dpkg") return undefined;
+  const { steps, units } = await readLeftovers(packaged);
+  if (steps.length === 0) return undefined;
+  const again = units.filter((name) => !name.includes("@."));
+  const services = again.filter((name) => name.endsWith(".service"));
+  return {
+    heading: ["what an earlier setup has put before the package's files is removed"],
+    steps: [
+      ...steps,
+      ...(again.length > 0 ? [enabledAgain(again)] : []),
+      reload(units, "systemd reads the package's units"),
+      restart(services, undefined, "what runs is what was removed"),
+    ],
+    notes: [],
+  };
+}
+
+/** Units that are on are on by the package's files. */
+function enabledAgain(units: readonly string[]): Step {
+  const linkOf = (unit: string) => join(places.units, "multi-user.target.wants", unit);
+  const isOn = async (unit: string) =>
+    (await unitState(unit)).enabled === "enabled" ||
+    (await readlink(linkOf(unit)).catch(() => undefined)) !== undefined;
+  return {
+    what: `systemd: enable again ${units.join(" ")}`,
+    ...{ why: "those that are on, by the package's files", systemd: true },
+    async look() {
+      for (const unit of units) if (await isOn(unit)) return "replace";
+      return "ready";
+    },
+    async perform() {
+      for (const unit of units) if (await isOn(unit)) await systemctl("reenable", unit);
+    },
+  };
 }

@@ -1,6 +1,5 @@
 import { defineCommand } from "../../lib/cli/command.ts";
 import { UsageError } from "../../lib/core/errors.ts";
-import type { BusUser } from "../../lib/setup/setup.ts";
 import { common, facts, options, planned, readPem } from "./flags.ts";
 
 const addCommand = defineCommand({
@@ -31,7 +30,7 @@ const addCommand = defineCommand({
     if (nkey === undefined)
       throw new UsageError("--nkey is needed; setup slave --bus, and setup server --bus, print it");
     const { planBusUser, setUp } = await import("../../lib/setup/setup.ts");
-    const user = { name: input.args[0] ?? "", nkey, groups, role } as BusUser;
+    const user = { name: input.args[0] ?? "", nkey, groups, isMaster: role === "master" };
     return await setUp(planBusUser(await facts(input.flags), user), options(input));
   },
 });

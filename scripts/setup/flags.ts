@@ -74,16 +74,7 @@ export function options({
     if (!terminal.canAsk) throw new UsageError("there is no terminal to ask on; say --yes");
     return await terminal.confirm("Do it? [y/N] ");
   };
-  // --from names other scripts than the package's
-  const packaged = "from" in flags && flags.from === undefined;
-  return {
-    root: resolve(flags.root),
-    dryRun: flags["dry-run"],
-    packaged,
-    terminal,
-    confirm,
-    signal,
-  };
+  return { root: resolve(flags.root), dryRun: flags["dry-run"], terminal, confirm, signal };
 }
 
 /** What the plan depends on; nobody else changes it until it is done. */
@@ -95,5 +86,6 @@ export async function facts(flags: {
   const { lockMachine, readFacts } = await import("../../lib/setup/setup.ts");
   const root = resolve(flags.root);
   if (!flags["dry-run"]) await lockMachine(root);
-  return await readFacts(root, flags.from);
+  // --from names other scripts than a package's
+  return await readFacts(root, flags.from, "from" in flags && flags.from === undefined);
 }

@@ -63,7 +63,7 @@ export const repoCommand = defineCommand({
       afterwards: flags.then === undefined ? [] : [flags.then],
     };
     const plan = planRepo(known, request);
-    const closing = (made: ReadonlyMap<string, string>) => repoNotes(plan, request, known, made);
+    const closing = (made: ReadonlySet<string>) => repoNotes(plan, request, known, made);
     return await setUp(plan, { ...options(input), closing });
   },
 });

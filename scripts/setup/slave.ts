@@ -36,10 +36,8 @@ export const slaveCommand = defineCommand({
     ["setup slave --secret-file master.secret", "with the master's, which was copied here"],
   ],
   run: async (input) => {
-    const { busNotes, planSlave, readSecretFile, setUp } = await import("../../lib/setup/setup.ts");
+    const { busNotes, planSlave, setUp } = await import("../../lib/setup/setup.ts");
     const { groups, "secret-file": secretFile } = input.flags;
-    // one that cannot be taken is said before anything is touched
-    if (secretFile !== undefined) await readSecretFile(secretFile);
     const bus = await busClient(input.flags, groups);
     const request = { ...input.flags, secretFile, masterKey: input.flags["master-key"], bus };
     const known = await facts(input.flags);

@@ -35,7 +35,7 @@ export const upgradeCommand = defineCommand({
     const leftovers = from === undefined ? await planLeftovers() : undefined;
     if (leftovers) {
       if (!dryRun) await lockMachine("/");
-      return await setUp(leftovers, { ...options({ ...input, flags: place }), packaged: false });
+      return await setUp(leftovers, options({ ...input, flags: place }));
     }
     const folder = await findNewer({ from, key, allowDowngrade, dryRun, terminal, signal });
     if (!(await isOwnFolder(folder)))

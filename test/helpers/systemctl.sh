@@ -107,9 +107,10 @@ for unit; do
       case $property in
         NeedDaemonReload) echo no ;;
         Listen) echo "$(value "$unit" ListenStream) (Stream)" ;;
-        ActiveEnterTimestamp) stat -c @%Y "$state/$unit.pid" 2>/dev/null ;;
-        StateChangeTimestamp) # of its start, or its last reload
-          newest=$(ls -t "$state/$unit.pid" "$state/$unit.changed" 2>/dev/null | head -n 1)
+        ActiveEnterTimestamp | StateChangeTimestamp) # of its start; of that or its last reload
+          newest=$state/$unit.pid
+          [ $property = ActiveEnterTimestamp ] || newest=$(ls -t "$newest" "$state/$unit.changed" 2>/dev/null | head -n 1)
+          [ -e "$newest" ] || newest=
           [ -z "$newest" ] || date -u -d "@$(stat -c %.6Y "$newest")" '+%a %F %T.%6N UTC' ;;
         MainPID) cat "$state/$unit.pid" 2>/dev/null ;;
       esac ;;

@@ -114,6 +114,27 @@ testUnless(test, missing)(
 );
 
 testUnless(test, missing)(
+  "scripts that npm installed below /usr are where the units start them, and setup check finds those units right",
+  async () => {
+    const { sh, stop } = await startMachine();
+    try {
+      await sh(`folder=/usr/lib/node_modules/boatyard
+      mkdir -p $folder; cp -r clone/dist $folder
+      for each in $folder/dist/*.mjs; do name=\${each##*/}; ln -sf $each /usr/bin/\${name%.mjs}; done
+      setup server --yes`);
+      assert.match((await sh("systemctl is-active hook-server")).stdout, "active");
+      await sh("grep ^ExecStart=/usr/bin/hook-server /etc/systemd/system/hook-server.service");
+      await sh("[ ! -e /usr/local/lib/boatyard ]");
+      assert.match((await sh("setup server --yes")).stderr, "nothing was missing");
+      const check = "setup check --forge http://127.0.0.1:3420/healthz";
+      assert.not.match((await sh(check)).stdout, /^fix/m);
+    } finally {
+      await stop();
+    }
+  },
+);
+
+testUnless(test, missing)(
   "where no systemd runs, files are put there, and what it would do is left to people",
   async () => {
     const { sh, stop } = await startMachine();

@@ -265,6 +265,28 @@ test("a slave has slave-activate at /bin, too, and the master's secret", async (
   assert.match((await setup(root, args, { expect: 0 })).stderr, "nothing was missing");
 });
 
+test("a secret and a key may come from a program: --secret-file <(pass show …) is read once", async () => {
+  const root = tempDir("root-");
+  const piped = (flag: string, text: string, args: string[]) =>
+    runCommand(
+      [
+        ...["bash", "-c", `text=$1; shift; exec "$@" ${flag} <(printf %s "$text")`, "bash", text],
+        ...[...scriptArgv("setup"), ...args, "--yes", "--root", root, "--from", from],
+      ],
+      { expect: 0 },
+    );
+  const secret = "0123456789abcdef0123";
+  const first = await piped("--secret-file", secret, ["slave"]);
+  assert.match(first.stderr, "steps done");
+  assert.is(await readFile(join(root, "etc/boatyard/slave.secret"), "utf8"), `${secret}\n`);
+  const second = await piped("--secret-file", secret, ["slave"]);
+  assert.match(second.stderr, "nothing was missing");
+  const cert = join(tempDir(), "bus.pem");
+  await writeFile(cert, "-----BEGIN CERTIFICATE-----\n");
+  await piped("--cert-key", "key", ["bus", "--address", "bus.example.com", "--cert", cert]);
+  assert.is(await readFile(join(root, "etc/boatyard/bus.key"), "utf8"), "key\n");
+});
+
 test("an app has its folder and its unit; the first install is left to the live system", async () => {
   const root = tempDir("root-");
   const { stdout } = await setup(
