@@ -7,7 +7,7 @@
 // does not fail this run, but that of .ci/run.
 import { spawn } from "node:child_process";
 import { statSync } from "node:fs";
-import { chmod, mkdir, mkdtemp, readdir, rm, symlink } from "node:fs/promises";
+import { chmod, copyFile, mkdir, mkdtemp, readdir, rm, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join, relative } from "node:path";
 import process from "node:process";
@@ -84,6 +84,8 @@ const cacheVariables = {
   DENO_DIR: process.env["DENO_DIR"] ?? join(root, ".cache", "deno"),
 };
 
+// A test may load a developer's package, which Deno would add to deno.lock, with all others of package.json.
+const ownLock = `--lock=${join(caches, "deno.lock")}`;
 if (runtime.kind === "deno") await fetchPackages(runtime);
 // Below the checkout, where the packages are found.
 await mkdir(join(root, ".cache"), { recursive: true });
@@ -171,6 +173,7 @@ async function runFile(file: string, runtime: Runtime): Promise<Outcome> {
   await symlink(compiled, join(folder, basename(compiled)));
   const source = join(root, file);
   const [command = "", ...args] = runtime.argv(compiledFiles.get(file) ?? source);
+  if (runtime.kind === "deno") args.splice(1, 0, ownLock);
   if (compiledFiles.has(file)) args.unshift("--enable-source-maps");
   const child = spawn(command, args, {
     cwd: root,
@@ -223,7 +226,8 @@ async function fetchPackages({ argv }: Runtime): Promise<void> {
   const [deno = ""] = argv("");
   const scripts = (await readdir(join(root, "scripts"))).filter((name) => name.endsWith(".ts"));
   const fetched = [...scripts.map((name) => join("scripts", name)), ...files];
-  const child = spawn(deno, ["cache", "--quiet", ...fetched], {
+  await copyFile(join(root, "deno.lock"), join(caches, "deno.lock"));
+  const child = spawn(deno, ["cache", "--quiet", ownLock, ...fetched], {
     cwd: root,
     stdio: ["ignore", "ignore", "inherit"],
     env: { ...process.env, ...cacheVariables },

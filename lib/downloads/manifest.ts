@@ -76,7 +76,7 @@ export function makeEntry(address: string, path: string, where: string): Entry |
       if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(word))
         return fault(
           where,
-          `"#${word}" is not a version: letters, digits, dots and dashes; write %23 for a # in the URL`,
+          "what follows the # is not a version: letters, digits, dots and dashes; write %23 for a # in the URL",
         );
       if (entry.version !== undefined) return fault(where, "two versions in one fragment");
       entry.version = word;
@@ -87,20 +87,22 @@ export function makeEntry(address: string, path: string, where: string): Entry |
 
 const schemes = ["http:", "https:", "file:", "s3:"];
 
-/** What is wrong with a URL; undefined when it may be fetched. */
+/** What is wrong with a URL; undefined when it may be fetched. A wrong one is not repeated: it may hold a login. */
 function urlFault(url: string): string | undefined {
   let parsed: URL;
   try {
     parsed = new URL(url);
   } catch {
-    return `"${shownUrl(url)}" is not a URL; write https://host/file`;
+    return "what stands before the space is not a URL; write https://host/file";
   }
   if (!schemes.includes(parsed.protocol))
     return `${parsed.protocol} is not fetched; use http, https, file or s3`;
   if (!url.slice(parsed.protocol.length).startsWith("//"))
-    return `"${shownUrl(url)}" is not a URL; write ${parsed.protocol}//…`;
+    return `what stands before the space is not a URL; write ${parsed.protocol}//…`;
   if (parsed.protocol === "file:" && parsed.host !== "")
     return "a file: URL names no host; write file:///path";
+  if (parsed.protocol === "file:" && /%2f/i.test(parsed.pathname))
+    return "%2F is no part of a file's name; write a file: URL's slashes as they are";
   if (parsed.protocol === "s3:" && (parsed.host === "" || parsed.pathname.length < 2))
     return "an s3: URL is s3://bucket/key";
   return undefined;

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { createReadStream, linkSync, lstatSync, renameSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { systemCode } from "../core/errors.ts";
 import type { Entry } from "./manifest.ts";
 import { contentMark, type Folders, oldFolder, oldPath } from "./paths.ts";
@@ -66,6 +66,8 @@ async function keepOld(
   const marks = version === undefined ? [] : [version, `${version}.${byContent}`];
   for (const mark of [...marks, byContent, `${byContent}-${sha256.slice(12)}`]) {
     const name = join(oldFolder, oldPath(path, mark));
+    // NAME_MAX of Linux, which a long name with a long version exceeds
+    if (Buffer.byteLength(basename(name)) > 255) continue;
     const old = folders.fileAt(name);
     const there = lstatSync(old, { throwIfNoEntry: false });
     if (there === undefined) {

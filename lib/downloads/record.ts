@@ -78,7 +78,7 @@ export function parseRecord(text: string): Record & { wrong: number[] } {
 }
 
 const line =
-  /^([0-9a-f]{64}) (\d{1,15}) (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ) (\S+) (\S+) ([a-z][a-z0-9+.-]*:\/\/\S+) (.+)$/;
+  /^([0-9a-f]{64}) (\d{1,15}) (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ) ([^ ]+) ([^ ]+) ([a-z][a-z0-9+.-]*:\/\/[^ ]+) (.+)$/is;
 
 function parseSaved(text: string): Saved | undefined {
   const match = line.exec(text);

@@ -114,10 +114,15 @@ export async function openS3(location: S3Location): Promise<S3Store> {
       const found: S3Object[] = [];
       // keys may hold characters that XML cannot
       const input = { Bucket, Prefix, EncodingType: "url" as const };
+      let last: string | undefined;
       for await (const page of sdk.paginateListObjectsV2({ client }, input, aborting(options))) {
         // an empty answer is read as an empty listing by the SDK; a real one always names its bucket
-        if (page.Name === undefined && page.IsTruncated === undefined)
+        const isListing = page.Name !== undefined || page.IsTruncated !== undefined;
+        // neither a part for the whole, nor the same page for ever
+        const { IsTruncated, NextContinuationToken: next } = page;
+        if (!isListing || (IsTruncated && (next === undefined || next === last)))
           throw Object.assign(new Error("the answer is not a listing"), page);
+        last = next;
         for (const { Key, Size = 0, ETag } of page.Contents ?? [])
           found.push({ key: keyOf(Key, page), size: Size, etag: unquoted(ETag) });
       }

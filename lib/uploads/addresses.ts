@@ -28,8 +28,8 @@ export const addresses = {
     pattern: String.raw`^s3://[A-Za-z0-9][A-Za-z0-9._\-]{1,62}(?:$|/(?!/)(?!(?:.*/)?\.\.?(?:/|$)))`,
   },
   git: {
-    minimum: 0,
-    pattern: String.raw`^(?=.)(?!-)(?![hH][tT][tT][pP][sS]?://[^/]*@)(?![a-zA-Z][a-zA-Z0-9]*::)(?:(?![a-zA-Z][a-zA-Z0-9+.\-]*://)|(?:[sS][sS][hH]|[hH][tT][tT][pP][sS]?|[fF][iI][lL][eE]|[gG][iI][tT])://)`,
+    type: "string",
+    pattern: String.raw`^(?=/|~/|[^/]*:)(?!-)(?![hH][tT][tT][pP][sS]?://[^/]*@)(?![a-zA-Z][a-zA-Z0-9]*::)(?:(?![a-zA-Z][a-zA-Z0-9+.\-]*://)|(?:[sS][sS][hH]|[hH][tT][tT][pP][sS]?|[fF][iI][lL][eE]|[gG][iI][tT])://)`,
   },
 };
 
@@ -72,6 +72,7 @@ export function parseGitUrl(text: string): string | undefined {
   if (/^[a-z][a-z0-9]*::/i.test(text)) return `"${text}" runs a program; ${advice}`;
   if (scheme !== undefined && !["ssh", "http", "https", "file", "git"].includes(scheme))
     return `git cannot reach "${scheme}://" addresses here; ${advice}`;
+  if (!/^(?:\/|~\/|[^/]*:)/.test(text)) return `"${text}" is not an address; ${advice}`;
   if (/^https?:\/\/[^/]*@/i.test(text))
     return "the address holds a login, which would show; use ssh with key:, or a git credential helper";
   return undefined;

@@ -94,6 +94,7 @@ export async function withRetries<T>(rules: RetryRules, work: () => Promise<T>):
 /**
  * Work that reads the folder's files, done again when one has changed meanwhile, which may have been read half old and
  * half new. @returns what came of it, and the files as they were then.
+ * @throws {Failure} when the folder has become empty: a build is about to make it anew
  */
 export async function readAllAtRest<T>(
   { root, dryRun, ...job }: Job,
@@ -105,6 +106,8 @@ export async function readAllAtRest<T>(
     const changed = dryRun ? undefined : changedSince(files);
     if (!changed) return { files, result };
     files = scanFolder(root);
+    if (files.length === 0)
+      throw new Failure(`${root} has become empty; run this again when its build is done`);
     throw new TryAgain(changedWhileRead(changed).message);
   });
 }

@@ -16,6 +16,7 @@ import {
   outcomeOf,
   readAllAtRest,
   TryAgain,
+  withRetries,
 } from "./job.ts";
 import { explainSsh, sharedConnection, sshForRsync, sshOptions } from "./ssh.ts";
 
@@ -61,8 +62,10 @@ export async function uploadByRsync(target: RsyncTarget, job: Job): Promise<Outc
   try {
     // rsync sends what it reads
     const { files } = await readAllAtRest(job, async (all) => {
-      for (const pass of passesOf(all)) await run(pass);
+      for (const paths of sendsOf(all)) await run({ paths });
     });
+    // it deletes by what it finds here now: only while that is what was sent
+    await withRetries(job, async () => await run({}));
     return outcomeOf([...changes.values()], files.length);
   } finally {
     await closeConnection(target, control);
@@ -89,12 +92,12 @@ export interface Pass {
   paths?: string[];
 }
 
-/** The calls that publish these files, in their order. Pure. */
-export function passesOf(files: readonly Pick<LocalFile, "path">[]): Pass[] {
+/** The paths of these files, by the calls that send them: assets, then pages. Pure. */
+export function sendsOf(files: readonly Pick<LocalFile, "path">[]): string[][] {
   const paths = files.map(({ path }) => path);
   const page = (path: string) => isPage(path, contentTypeOf(path));
   const sends = [paths.filter((path) => !page(path)), paths.filter(page)];
-  return [...sends.filter((each) => each.length > 0).map((each) => ({ paths: each })), {}];
+  return sends.filter(({ length }) => length > 0);
 }
 
 /**

@@ -6,7 +6,8 @@ import type { LocalFile, Stamp } from "./folder.ts";
 
 /**
  * What is remembered between two runs, in DIR/.boatyard/uploads: plain JSON, kept out of git by a .gitignore
- * of its own. Losing it costs time, never correctness: then contents are hashed and compared anew.
+ * of its own. Losing it costs time, never correctness: then contents are hashed and compared anew. A target has the
+ * files of its name; what is not a target's record begins with a dot, which no target's name does.
  */
 export interface State {
   folder: string;
@@ -29,7 +30,7 @@ export async function openState(dir: string): Promise<State> {
   await makeFolder(folder);
   await writeFile(join(folder, "../.gitignore"), "*\n", { flag: "wx" }).catch(() => {});
   await removeStaleTemporaries(folder);
-  const file = join(folder, "hashes.json");
+  const file = join(folder, ".hashes.json");
   const hashes = mapOf((await readJson(file)) as Record<string, [Stamp, string, string]>);
   return {
     folder,
@@ -95,7 +96,7 @@ export interface Pending {
 
 /** The uploads that the last run of a target left. */
 export async function openPending({ folder }: State, name: string): Promise<Pending> {
-  const file = join(folder, `${name}.pending.json`);
+  const file = join(folder, `.${name}.pending.json`);
   const uploads = mapOf((await readJson(file)) as Record<string, PendingUpload>);
   // one write at a time: several large files may start at once
   let last = Promise.resolve();

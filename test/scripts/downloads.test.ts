@@ -63,6 +63,26 @@ test("a new version is fetched whole, and only then the one before goes to old/ 
   assert.is(server.asked.length, 2);
 });
 
+test("a name and a version as long as they may be have a place in old/", async ({
+  server,
+  site,
+}) => {
+  let content = "one";
+  server.on(
+    "/f.txt",
+    text(() => content),
+  );
+  const name = `${"n".repeat(196)}.txt`;
+  site.manifest(`${server.url}/f.txt#${"v".repeat(64)} ${name}`);
+  await site.run([], { expect: 0 });
+  content = "two";
+  site.manifest(`${server.url}/f.txt#2 ${name}`);
+  await site.run([], { expect: 0 });
+  assert.is(site.read(name), "two");
+  const old = `old/${"n".repeat(196)}.sha256-${sha256("one").slice(0, 12)}.txt`;
+  assert.is(site.read(old), "one");
+});
+
 test("a version that cannot be fetched leaves the one before in its place", async ({
   server,
   site,

@@ -178,6 +178,36 @@ test("an empty folder is never published over what is there", async () => {
   assert.is(await readFile(join(out, "keep.txt"), "utf8"), "1");
 });
 
+rsyncTest("a folder that a build empties meanwhile removes nothing over there", async () => {
+  const out = tempDir();
+  const site = await makeRepo({ files: { x: "1" } });
+  const config = `to:\n  web: { rsync: ${out}/www, delete: true }\n  pages: { git: "${site.url}" }\n`;
+  const dir = await makeSite({ "a.css": "1", "index.html": "1" }, config);
+  await uploads(dir, [], { expect: 0 });
+  const bin = tempDir("bin-");
+  // a build removes what it made: here just after the pages were sent, and while git makes its tree
+  const stop = `rm -rf "${dir}"/upload/*`;
+  for (const [name, when] of [
+    ["rsync", '[ "$(wc -l <"$0.calls")" = 2 ]'],
+    ["git", 'case "$*" in *hash-object*) true ;; *) false ;; esac'],
+  ] as const) {
+    const real = (await runCommand(["sh", "-c", `command -v ${name}`], { expect: 0 })).stdout;
+    const wrapper = `#!/bin/sh\necho >>"$0.calls"\n${real.trim()} "$@"; code=$?\nif ${when}; then ${stop}; fi\nexit $code\n`;
+    await writeFile(join(bin, name), wrapper, { mode: 0o755 });
+  }
+  for (const name of ["web", "pages"]) {
+    await writeFiles(join(dir, "upload"), { "a.css": "1", "index.html": "1" });
+    const { stderr } = await uploads(dir, ["--to", name, "--retries", "2"], {
+      expect: 1,
+      env: { PATH: `${bin}:${process.env["PATH"]}` },
+    });
+    assert.match(stderr, `${name}: ${dir}/upload has become empty`);
+  }
+  assert.equal((await readdir(join(out, "www"))).sort(), ["a.css", "index.html"]);
+  const published = await git(site.bare, "ls-tree", "--name-only", "gh-pages");
+  assert.equal(published.split("\n"), ["a.css", "index.html"]);
+});
+
 test("a link that leads out, nowhere or in a circle is refused before anything is sent", async () => {
   const out = tempDir();
   const dir = await makeSite({ "d/a.txt": "1" }, `to: { web: { rsync: ${out}/www } }\n`);

@@ -48,6 +48,23 @@ test("the fragment is the version, the pin, or both, and is not part of the URL"
   }
 });
 
+test("a login in a wrong URL is not repeated, wherever its characters have put it", () => {
+  for (const address of [
+    "https://me:sec/ret@a.test/x",
+    "https://me:sec#ret@a.test/x",
+    "https://me:443#sec,ret@a.test/x",
+    "https:me:secret@a.test/x",
+  ]) {
+    const [reason = ""] = reasons(`${address} x`);
+    assert.match(reason, /^manifest\.txt:1: /);
+    assert.not.match(reason, /sec|ret/, reason);
+  }
+});
+
+test("a file: URL that names no file is a wrong line, not a failure to try again", () => {
+  assert.match(reasons("file:///a%2Fb x")[0] ?? "", /%2F/);
+});
+
 test("every wrong line is named with its number and what to do", () => {
   const lines: [string, RegExp][] = [
     ["https://a.test/x", /no space/],

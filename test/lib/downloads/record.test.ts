@@ -33,6 +33,17 @@ test("a record that was written is read back as it was", () => {
   assert.equal([...saved.values()], [plain, one]);
 });
 
+test("what a URL, a tag and a path hold beside letters breaks no line", () => {
+  const odd = {
+    url: "HTTPS://a.test/\t?\u00a0\u2028",
+    tag: '"a\u00a0b"',
+    path: "a\u2028b\u00a0 c",
+  };
+  const { saved, wrong } = parseRecord(format([{ ...one, ...odd }]));
+  assert.equal(wrong, []);
+  assert.equal([...saved.values()], [{ ...one, ...odd }]);
+});
+
 test("its lines stand in the order of their paths", () => {
   const paths = ["b", "a", "c d", "c"].map((path) => ({ ...plain, path }));
   assert.equal([...parseRecord(format(paths)).saved.keys()], ["a", "b", "c", "c d"]);

@@ -1,4 +1,12 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -16,6 +24,16 @@ test("a file is replaced in one step, keeps its mode, and leaves nothing beside 
   assert.is(statSync(file).mode & 0o777, 0o600);
   assert.is.not(statSync(file).ino, before, "a reader of the old one keeps the old one");
   assert.equal(readdirSync(folder), ["record.txt"]);
+});
+
+test("a link is replaced by a file that others may read no better than what it led to", async () => {
+  const folder = tempDir();
+  const [target, link] = [join(folder, "secrets"), join(folder, "link")];
+  writeFileSync(target, "old", { mode: 0o600 });
+  symlinkSync("secrets", link);
+  await writeAtomic(link, "new");
+  assert.is(statSync(link).mode & 0o7777, 0o600);
+  assert.is(readFileSync(target, "utf8"), "old");
 });
 
 test("a write that fails leaves the old content and no temporary file", async () => {

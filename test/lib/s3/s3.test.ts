@@ -126,6 +126,18 @@ test("a listing of several pages is read to its end", async () => {
   assert.equal(tokens, [null, "t&1"]);
 });
 
+test("a listing that does not go on is no whole listing, and is not asked for without end", async () => {
+  const more = "<IsTruncated>true</IsTruncated>";
+  const token = "<NextContinuationToken>same</NextContinuationToken>";
+  const same = Array.from({ length: 9 }, () => page(more + token + entry("a")));
+  for (const answers of [[page(more + entry("a"))], [...same, page("")]])
+    await listFrom(...answers).then(
+      () => assert.unreachable("a part was taken as the whole"),
+      (error: unknown) =>
+        assert.match(explainS3(error, { bucket: "b" }).message, /answer of AWS could not be read/),
+    );
+});
+
 test("a cut or foreign answer is no empty listing, and worth another try", async () => {
   const whole = page(entry("a") + entry("b"));
   for (const answer of ["", "busy", "<html>busy</html>", whole.slice(0, -30), whole.slice(0, -180)])

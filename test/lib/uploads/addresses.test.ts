@@ -50,6 +50,9 @@ const urls: [string, RegExp | undefined][] = [
   ["https://host/x.git", undefined],
   ["file:///srv/x.git", undefined],
   ["/srv/x.git", undefined],
+  ["~/x.git", undefined],
+  // it would be sought from the folder of our own repository
+  ["../site.git", /is not an address/],
   ["--upload-pack=x", /like an option/],
   ["ext::sh -c x", /runs a program/],
   ["ftp://host/x", /cannot reach/],

@@ -93,7 +93,7 @@ test("a file that is written while it is read is whole in the end, or reported",
 test("damaged records are as good as none", async () => {
   const dir = tempDir();
   const state = await openState(dir);
-  await writeFile(join(state.folder, "hashes.json"), "{ not json");
+  await writeFile(join(state.folder, ".hashes.json"), "{ not json");
   assert.is((await openState(dir)).known({ ...file0, path: "x" }), undefined);
 });
 const file0: LocalFile = { path: "", file: "", size: 0, executable: false, stamp: "" };

@@ -3,9 +3,9 @@ import * as assert from "uvu/assert";
 import type { RsyncTarget } from "../../../lib/uploads/config.ts";
 import {
   explainRsync,
-  passesOf,
   readItem,
   rsyncArguments,
+  sendsOf,
 } from "../../../lib/uploads/rsync-target.ts";
 import {
   explainSsh,
@@ -46,9 +46,11 @@ test("a local folder is reached without ssh; deletions are a call of their own, 
 
 test("assets go before pages, and what is left to do for folders comes last", () => {
   const files = ["a.css", "b/index.html", "feed.rss", "x.js"].map((path) => ({ path }));
-  const sends = [{ paths: ["a.css", "x.js"] }, { paths: ["b/index.html", "feed.rss"] }];
-  assert.equal(passesOf(files), [...sends, {}]);
-  assert.equal(passesOf([]), [{}]);
+  assert.equal(sendsOf(files), [
+    ["a.css", "x.js"],
+    ["b/index.html", "feed.rss"],
+  ]);
+  assert.equal(sendsOf([]), []);
   assert.not(rsyncArguments({ ...target, delete: false }, job, {}, "/tmp/s").includes("--delete"));
 });
 

@@ -4,6 +4,8 @@ import type { S3Target } from "../../../lib/uploads/config.ts";
 import type { LocalFile } from "../../../lib/uploads/folder.ts";
 import { headerLine, headersFor } from "../../../lib/uploads/headers.ts";
 import { inOrder, isSame, planTarget } from "../../../lib/uploads/s3-plan.ts";
+import { openPending, openRecord, openState } from "../../../lib/uploads/state.ts";
+import { tempDir } from "../../helpers/tmp.ts";
 
 const target: S3Target = {
   ...{ kind: "s3", name: "cdn", delete: false, jobs: 4 },
@@ -90,6 +92,27 @@ test("stray keys are those under the prefix without a file; folder markers stay"
     planTarget({ ...target, delete: deletes }, [file("a")], listing, new Map()).stray;
   assert.equal(strayOf(true), ["b", "dir/c"]);
   assert.equal(strayOf(false), []);
+});
+
+test("what is remembered of a target is its own, whatever the targets are called", async () => {
+  const dir = tempDir();
+  const file: LocalFile = { path: "a", file: "/a", size: 1, executable: false, stamp: "1 2 3 4" };
+  const state = await openState(dir);
+  state.learn("a", { etag: "e", sha256: "s" }, file.stamp);
+  await state.save([file]);
+  const entry = { etag: "e", sha256: "s", headers: "" };
+  for (const name of ["hashes", "cdn", "cdn.pending"]) {
+    const record = await openRecord(state, name, `s3://${name}`);
+    record.entries.set("a", entry);
+    await record.save();
+    await (await openPending(state, name)).set("a", { id: name, since: 1 });
+  }
+  const again = await openState(dir);
+  assert.equal(again.known(file), { etag: "e", sha256: "s" });
+  for (const name of ["hashes", "cdn", "cdn.pending"]) {
+    assert.equal((await openRecord(again, name, `s3://${name}`)).entries.get("a"), entry);
+    assert.equal((await openPending(again, name)).all(), [["a", { id: name, since: 1 }]]);
+  }
 });
 
 test.run();
