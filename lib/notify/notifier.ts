@@ -170,10 +170,9 @@ export class Notifier {
     const due = dueOf(lane);
     if (due === undefined || due > now) return;
     const group = oldestGroup(lane);
-    const message = composeMessage(group.map(({ told }) => told));
     const signal = AbortSignal.any([this.#abort.signal, AbortSignal.timeout(sendLimit)]);
     try {
-      await target.send(message, signal);
+      await target.send(composeMessage(group.map(({ told }) => told)), signal);
     } catch (error) {
       if (this.#abort.signal.aborted) return;
       return await this.failed(lane, group, error);

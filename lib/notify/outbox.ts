@@ -1,6 +1,7 @@
 import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { messageOf, systemCode } from "../core/errors.ts";
+import { Mutex } from "../core/mutex.ts";
 import { fsyncFolder, removeStaleTemporaries, writeAtomic } from "../files/files.ts";
 import { causeOf, shortHash, type Told } from "./notice.ts";
 import type { Target } from "./target.ts";
@@ -19,6 +20,8 @@ export interface Pending {
 /** Notices on disk until they are told: a file each in FOLDER/outbox, which a person can read and remove. */
 export class Outbox {
   readonly #folder: string;
+  /** One change of a file at a time: two targets may take the same notice at the same moment. */
+  readonly #changes = new Mutex();
 
   constructor(folder: string) {
     this.#folder = join(folder, "outbox");
@@ -32,7 +35,9 @@ export class Outbox {
     for (const name of (await readdir(this.#folder)).filter((each) => /^[^.].*\.json$/.test(each)))
       try {
         const pending = JSON.parse(await readFile(join(this.#folder, name), "utf8")) as Pending;
-        if (typeof pending.told?.id !== "string" || !Array.isArray(pending.targets))
+        const { told, queued, targets } = pending;
+        const times = [Date.parse(queued), Date.parse(told?.at)];
+        if (typeof told?.id !== "string" || times.some(Number.isNaN) || !Array.isArray(targets))
           throw new Error("is not a notice");
         found.push(pending);
       } catch (error) {
@@ -45,10 +50,12 @@ export class Outbox {
 
   /** A target was told, or never will be. */
   async done(pending: Pending, target: string): Promise<void> {
-    pending.targets = pending.targets.filter((each) => each !== target);
-    if (pending.targets.length > 0) return await this.put(pending);
-    await rm(this.path(pending), { force: true });
-    await fsyncFolder(this.#folder);
+    await this.#changes.run(async () => {
+      pending.targets = pending.targets.filter((each) => each !== target);
+      if (pending.targets.length > 0) return await this.put(pending);
+      await rm(this.path(pending), { force: true });
+      await fsyncFolder(this.#folder);
+    });
   }
 
   /** Keep a notice; it is on disk when this resolves. */

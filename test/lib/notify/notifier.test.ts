@@ -1,5 +1,5 @@
 // Notices are kept until they are told: grouped, tried again, given up after a day; and whoever tells never waits.
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -279,6 +279,39 @@ test("of the messages that wait for a target the newest are kept, and that older
   assert.equal(dropped, [
     `notify: webhook at ${new URL(server.url).host}: 3 messages wait for it; the oldest are dropped`,
   ]);
+});
+
+test("targets that take a message at the same moment leave nothing of it behind", async () => {
+  const folder = tempDir();
+  const target = (id: string): Target => ({
+    ...{ id, name: id, when: "always", group: 0, secrets: [] },
+    send: async () => {},
+  });
+  const { notifier } = await open(folder, ["one", "two", "three"].map(target));
+  for (let at = 0; at < 20; at++) {
+    await notifier.tell(notice());
+    await notifier.flush(10_000);
+  }
+  assert.equal(await readdir(join(folder, "outbox")), []);
+});
+
+test("a file in the outbox that is no notice is left aside, and holds nothing up", async () => {
+  const folder = tempDir();
+  const server = await startReceiver();
+  const targets = await targetsOf(`[{ webhook: { url: ${server.url} }, group: 0s }]`);
+  await mkdir(join(folder, "outbox"));
+  const ids = targets.map(({ id }) => id);
+  const queued = new Date().toISOString();
+  const told = { ...notice({ id: "odd" }), at: undefined };
+  const files = { "a.json": { told, targets: ids }, "b.json": { told, queued, targets: ids } };
+  for (const [name, content] of Object.entries(files))
+    await writeFile(join(folder, "outbox", name), JSON.stringify(content));
+  const { notifier, said } = await open(folder, targets);
+  await notifier.tell(notice());
+  await notifier.flush(10_000);
+  assert.is(server.received.length, 1);
+  assert.is(said.length, 2, said.slice(0, 5).join("\n"));
+  for (const line of said) assert.match(line, /\/[ab]\.json: is not a notice; left aside$/);
 });
 
 test("Slack and ntfy get their own shapes, with the token; a sample goes to each, and says which did not take it", async () => {
