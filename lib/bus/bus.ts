@@ -191,7 +191,7 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
           put: (key, data) => objects.put(key, data).catch(tell),
           get: (key) => objects.get(key).catch(tell),
           remove: (key) => objects.remove(key).catch(tell),
-          names: () => objects.names().catch(tell),
+          names: (before) => objects.names(before).catch(tell),
         };
       } catch (error) {
         throw failure(`bucket ${bucketName} cannot be made on the bus`, error);

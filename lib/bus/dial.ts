@@ -42,10 +42,8 @@ export async function dial(options: BusOptions): Promise<NatsConnection> {
       servers: servers.map((each) => each.replace(/^[a-z]+:\/\//, "")),
       inboxPrefix: `_INBOX.${name}`,
       authenticator: sign,
-      tls: servers.every((each) => each.startsWith("tls:"))
-        ? ca === undefined
-          ? {}
-          : { ca }
+      tls: servers.some((each) => each.startsWith("tls:"))
+        ? { ...(ca === undefined ? {} : { ca }) }
         : null,
       ignoreClusterUpdates: true,
       // a key that is added later, or while the bus reads its users anew

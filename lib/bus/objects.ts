@@ -10,8 +10,8 @@ export interface Objects {
   /** Undefined: there is none of that name. */
   get(name: string): Promise<Buffer | undefined>;
   remove(name: string): Promise<void>;
-  /** The names of all, the oldest first. */
-  names(): Promise<string[]>;
+  /** The names of all, or of those that were kept before a time (ms), the oldest first. */
+  names(before?: number): Promise<string[]>;
 }
 
 /** Open a bucket of objects, which is made where there is none, with room for so many bytes (-1: as the bus has). */
@@ -41,10 +41,10 @@ export async function openObjects(
     async remove(key) {
       await store.delete(key);
     },
-    async names() {
+    async names(before = Number.POSITIVE_INFINITY) {
       const all = await store.list();
       return all
-        .filter(({ deleted }) => !deleted)
+        .filter(({ deleted, mtime }) => !deleted && Date.parse(mtime) < before)
         .sort((a, b) => a.mtime.localeCompare(b.mtime))
         .map((each) => each.name);
     },

@@ -36,6 +36,10 @@ export async function readBusAccess(
   { path, where }: Place,
 ): Promise<BusAccess> {
   for (const url of values.url) checkBusUrl(url, where("url"));
+  if (new Set(values.url.map((url) => new URL(url).protocol)).size > 1)
+    throw new UsageError(
+      `${where("url")}: tls:// and nats:// cannot be mixed, as nats:// is not encrypted; write tls:// for each server`,
+    );
   const { seed_file: seed, ca_file: ca } = values;
   return {
     servers: values.url,

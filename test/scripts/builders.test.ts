@@ -6,6 +6,9 @@ import * as assert from "uvu/assert";
 import { connectBus } from "../../lib/bus/bus.ts";
 import { nameOnBus } from "../../lib/bus/address.ts";
 import { keyOfSeed, newSeed } from "../../lib/bus/nkey.ts";
+import { Claims } from "../../lib/hook/builders/claims.ts";
+import { Documents } from "../../lib/hook/builders/documents.ts";
+import { tidyPayloads } from "../../lib/hook/builders/run-documents.ts";
 import { type Builders, makeBuilders, watchedJob } from "../helpers/builders.ts";
 import { type HookServer, makeYard, runScript, sha, startHooks } from "../helpers/hooks.ts";
 import { needsNats, startBusProxy } from "../helpers/nats.ts";
@@ -33,7 +36,7 @@ async function openAs({ dir, url }: Builders, name: string) {
   const bucket = bus.bucket("builds");
   // else a lease is waited for, in which the claims would be written that a new bus does not have
   await bucket.put("bucket", "old");
-  return { bucket, close: async () => await bus.close() };
+  return { bus, bucket, close: async () => await bus.close() };
 }
 
 testBus(
@@ -358,6 +361,103 @@ testBus(
   },
 );
 
+testBus(
+  "a claim says which run its former holder left, until that has an end; payloads that no run names go after a day",
+  async () => {
+    builders = await makeBuilders(["one"], { job: watchedJob });
+    const { bus, bucket, close } = await openAs(builders, "one");
+    const parts = {
+      ...{ bucket, lease: 60_000, home: "home", keyOf: (repo: string) => `claim.${repo}` },
+      ...{ warn: () => {}, onLost: () => {}, onRenewed: () => {} },
+    };
+    // as a server that was killed finds it at its next start
+    const take = async () => {
+      const claims = new Claims(parts);
+      claims.close();
+      const claim = await claims.take("site");
+      assert.ok(claim);
+      return { claims, claim };
+    };
+    const left = { repo: "site", fence: 1, home: "home", token: "dead", run: "left" };
+    await bucket.put("claim.site", JSON.stringify(left));
+    assert.is((await take()).claim.run, "left");
+    const second = await take();
+    assert.is(second.claim.run, "left", "the one before was killed when it had taken it");
+    await second.claims.release(second.claim);
+    const third = await take();
+    assert.is(third.claim.run, "left", "the one before could not close it");
+    await third.claims.begin(third.claim, "begun");
+    assert.is((await take()).claim.run, "begun");
+
+    const payloads = await bus.objects("payloads");
+    const entry = (id: string, payload: string) => ({
+      ...{ id: `20261122T101500Z-${id}`, repo: "me/site", ref: "refs/heads/main", kind: "push" },
+      ...{ order: 1, accepted: new Date().toISOString(), state: "succeeded", payload },
+    });
+    const [ended, waiting] = [entry("000001", "ended"), entry("000002", "waiting")];
+    for (const name of ["ended", "waiting", "orphan"]) await payloads.put(name, Buffer.from("x"));
+    await bucket.put(`run.${ended.id}`, JSON.stringify(ended));
+    const want = { repo: "me/site", runs: [waiting], deliveries: [], superseded: [] };
+    await bucket.put(`want.${nameOnBus("me/site")}`, JSON.stringify(want));
+    const documents = new Documents({
+      ...{ bucket, warn: assert.unreachable, onWanted: () => {}, onDone: () => {} },
+    });
+    await documents.follow();
+    const day = 24 * 3_600_000;
+    await tidyPayloads({ documents, payloads }, Date.now() + day / 2);
+    assert.equal((await payloads.names()).sort(), ["ended", "orphan", "waiting"]);
+    await tidyPayloads({ documents, payloads }, Date.now() + 2 * day);
+    assert.equal((await payloads.names()).sort(), ["ended", "waiting"]);
+    await close();
+  },
+);
+
+testBus(
+  "what a server accepted before it became a builder is handed over once, wherever it is killed",
+  async () => {
+    builders = await makeBuilders(["one", "two"], {
+      job: watchedJob,
+      repos: { "me/site": "runs_on: two", "me/busy": "" },
+    });
+    const { dir, events, start } = builders;
+    await (await openAs(builders, "one")).close();
+    const config = join(dir, "one/hooks.yml");
+    const text = await readFile(config, "utf8");
+    const alone = text.replace(/^builders:[\s\S]*?(?=^repos:)/m, "").replace(/^ +runs_on.*\n/m, "");
+    await writeFile(config, `concurrency: 1\n${alone}`);
+    await writeFile(join(dir, "hold-me_busy"), "");
+    const server = await startHooks(join(dir, "one"));
+    // a forge that gives its deliveries no ids
+    const headers = { "x-github-delivery": "" };
+    const push = async (repo: string, number: number) =>
+      String((await server.push(repo, sha(number), { headers })).body.run);
+    await push("me/busy", 1);
+    await waitFor(async () => (await events()).length === 1);
+    const run = await push("me/site", 2);
+    await server.kill();
+    await rm(join(dir, "hold-me_busy"));
+    const deliveries = await readFile(join(server.state, "deliveries.jsonl"));
+    await writeFile(config, text);
+    const handedOver = async (builder: HookServer) =>
+      await waitFor(async () =>
+        (await readFile(join(builder.state, "deliveries.jsonl"), "utf8")).includes(
+          `"run":"${run}"`,
+        ),
+      );
+    const first = await start("one");
+    await handedOver(first);
+    await first.kill();
+    // killed before it noted that the bus has it
+    await writeFile(join(first.state, "deliveries.jsonl"), deliveries);
+    const second = await start("one");
+    await handedOver(second);
+    await (await start("two")).idle();
+    const ended = (await second.idle()).find(({ id }) => id === run);
+    assert.is(ended?.state, "succeeded");
+    assert.is((await events()).filter((line) => line.startsWith("begin me/site")).length, 1);
+  },
+);
+
 test("builders: is checked, with file and line", async () => {
   const dir = await makeYard({
     top: "builders:\n  bus: { url: nats://bus.example.com:4222, seed_file: secret }",
@@ -366,6 +466,10 @@ test("builders: is checked, with file and line", async () => {
   const check = async () =>
     (await runScript("hook-server", ["--check", "--config", config])).stderr;
   assert.match(await check(), /hooks\.yml:4:\d+: .*is not encrypted/);
+  const text = await readFile(config, "utf8");
+  const urls = '["tls://bus.example.com:4222", "nats://127.0.0.1:4222"]';
+  await writeFile(config, text.replace("nats://bus.example.com:4222", urls));
+  assert.match(await check(), /hooks\.yml:4:\d+: .*tls:\/\/ and nats:\/\/ .*not encrypted/);
   const lone = await makeYard({ repos: { "me/site": "runs_on: big" } });
   const { code, stderr } = await runScript("hook-server", [
     ...["--check", "--config", join(lone, "hooks.yml")],

@@ -61,10 +61,12 @@ export class Acceptance {
         entries = [];
         let next = wanted;
         for (const [index, change] of changes.entries()) {
-          const before = this.same(wanted, { ...source, ...change });
+          const given = known[index];
+          const isBegun = given !== undefined && open.documents.run(given.id) !== undefined;
+          const before = isBegun ? given : this.same(wanted, { ...source, ...change });
           if (before) entries.push(before);
           else {
-            const run = known[index] ?? this.entry(source, change, next);
+            const run = given ?? this.entry(source, change, next);
             next = addWanted(next, { ...run, payload: name });
             entries.push(run);
           }

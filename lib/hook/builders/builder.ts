@@ -134,7 +134,8 @@ export class Builder {
     try {
       const wanted = await open.documents.readWanted(repo.name);
       await this.acceptance.tellSuperseded(wanted);
-      if (claim.left !== undefined) await closeLeft(open.documents, claim.left, wanted);
+      if (claim.run !== undefined) await closeLeft(open.documents, claim.run, wanted);
+      claim.run = undefined;
       for (const run of wanted.runs) {
         if (claim.isLost) return;
         const over = this.begin(claim, repo, run, open);

@@ -32,8 +32,7 @@ export interface Claim {
   /** Grows with each claim of the repo. */
   readonly fence: number;
   readonly token: string;
-  /** The run that a former holder left. */
-  readonly left: string | undefined;
+  /** The run that is under way, or that a former holder left; undefined once that has an end. */
   run: string | undefined;
   revision: number;
   /** When the last write that got through was started, by `performance.now()`. */
@@ -88,13 +87,11 @@ export class Claims {
     const token = randomUUID();
     const since = performance.now();
     const fence = nextFence(value, Date.now());
-    const text = formatClaim({ repo, fence, home, token });
+    const run = value?.run;
+    const text = formatClaim({ repo, fence, home, token, run });
     const revision = await bucket.put(key, text, entry?.revision ?? 0);
     if (revision === undefined) return undefined;
-    const claim: Claim = {
-      ...{ repo, fence, token, revision, since, isLost: false },
-      ...{ left: value?.run, run: undefined },
-    };
+    const claim: Claim = { repo, fence, token, run, revision, since, isLost: false };
     // it took so long that nobody knows whether it still counts
     if (performance.now() - since > lease * writeLimit) return undefined;
     this.#held.set(repo, claim);
@@ -160,8 +157,8 @@ export class Claims {
     this.forget(claim);
     if (claim.isLost) return;
     await this.settled(claim);
-    const { repo, fence, revision } = claim;
-    await bucket.put(keyOf(repo), formatClaim({ repo, fence }), revision);
+    const { repo, fence, run, revision } = claim;
+    await bucket.put(keyOf(repo), formatClaim({ repo, fence, run }), revision);
   }
 
   close(): void {

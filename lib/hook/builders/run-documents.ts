@@ -59,15 +59,31 @@ export async function closeLeft(documents: Documents, id: string, { runs }: Want
   });
 }
 
-/** Forget what is old on the bus. @throws {Failure} */
+/** Forget a repo's old runs. @throws {Failure} */
 export async function tidyRuns(
-  { documents, payloads, logs }: Connected,
+  { documents, logs }: Connected,
   repo: string,
   { keep, keepFor }: { keep: number; keepFor: number },
 ): Promise<void> {
   for (const run of documents.old(repo, { keep, maxAge: keepFor })) {
     await documents.removeRun(run.id);
-    if (run.payload !== undefined) await payloads.remove(run.payload);
     await logs.remove(run.id);
   }
+}
+
+/** A payload that is about to be named is younger than this, whatever the builders' clocks say. In milliseconds. */
+const unnamedFor = 24 * 3_600_000;
+
+/**
+ * Remove the payloads that no run names: of runs that are forgotten or gave way, and of deliveries whose builder was
+ * killed before they were accepted. Runs of one delivery share a payload. @throws {Failure}
+ */
+export async function tidyPayloads(
+  { documents, payloads }: Pick<Connected, "documents" | "payloads">,
+  now: number,
+): Promise<void> {
+  const named = new Set([...documents.runs()].map(({ payload }) => payload));
+  for (const { runs } of documents.wanted()) for (const { payload } of runs) named.add(payload);
+  for (const name of await payloads.names(now - unnamedFor))
+    if (!named.has(name)) await payloads.remove(name);
 }

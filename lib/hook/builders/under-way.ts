@@ -8,11 +8,13 @@ import { type Claim, guardAfter } from "./claims.ts";
 import type { BuilderSettings } from "../config/builders.ts";
 import type { Connected } from "./connection.ts";
 import { claimSocketOf, type Guard, type RunGuard, startGuard } from "../runs/guard.ts";
-import { noteState, tidyRuns } from "./run-documents.ts";
+import { noteState, tidyPayloads, tidyRuns } from "./run-documents.ts";
 import { removeWanted } from "./wanted.ts";
 
 /** Milliseconds between two tries to tell the bus that a run has ended. */
 const retryDelay = 500;
+/** Milliseconds between two looks for payloads that no run names. */
+const tidyEvery = 3_600_000;
 const lostClaim =
   "the claim of the repo was lost, or could not be renewed on the bus in time; another builder may run it";
 
@@ -42,6 +44,8 @@ export class RunsUnderWay {
   /** Runs that were ended here since their claim was lost: how they end elsewhere counts. */
   readonly #lost = new Set<string>();
   readonly #finishing = new Set<Promise<void>>();
+  /** When payloads were tidied last (ms). */
+  #tidied = 0;
   #closed = false;
 
   /** @param onFree told when a claim was given back. */
@@ -167,6 +171,7 @@ export class RunsUnderWay {
     const { id, repo } = record;
     await this.tellEnd(claim, record, open);
     this.#runs.delete(id);
+    claim.run = undefined;
     const isOurs = !this.#lost.has(id);
     await open.claims
       .release(claim)
@@ -178,9 +183,18 @@ export class RunsUnderWay {
       .catch((error: unknown) =>
         log.warn(`the log of ${id} is not on the bus: ${messageOf(error)}`),
       );
-    await tidyRuns(open, repo, this.#parts.settings.config).catch((error: unknown) =>
+    await this.tidy(repo, open).catch((error: unknown) =>
       log.warn(`old runs stay on the bus for now: ${messageOf(error)}`),
     );
+  }
+
+  /** Forget what is old on the bus. */
+  private async tidy(repo: string, open: Connected): Promise<void> {
+    await tidyRuns(open, repo, this.#parts.settings.config);
+    const now = Date.now();
+    if (now - this.#tidied < tidyEvery) return;
+    this.#tidied = now;
+    await tidyPayloads(open, now);
   }
 
   /** Tell the bus until it has heard, the claim is lost, or the server ends. */

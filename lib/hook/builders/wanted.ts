@@ -39,13 +39,20 @@ export function nextOrder({ runs }: Wanted, now: number): number {
   return runs.reduce((order, run) => Math.max(order, run.order + 1), now * 1000);
 }
 
-/** Add a run. Of the pushes to one branch only the newest stays; releases and tags all do. */
+/**
+ * Add a run, unless it is there. Of the pushes to one branch only the newest stays; releases and tags all do. One that is
+ * handed over may be older than what was accepted meanwhile.
+ */
 export function addWanted(wanted: Wanted, run: WantedRun): Wanted {
-  const isOlder = (other: WantedRun) =>
-    isBranchPush(run) && isBranchPush(other) && other.ref === run.ref;
-  const older = wanted.runs.filter(isOlder).map((each) => ({ run: each, by: run.id }));
-  const superseded = [...wanted.superseded, ...older];
-  const runs = [...wanted.runs.filter((each) => !isOlder(each)), run];
+  const all = [...wanted.runs, ...wanted.superseded.map((each) => each.run)];
+  if (all.some(({ id }) => id === run.id)) return wanted;
+  const same = wanted.runs.filter(
+    (other) => isBranchPush(run) && isBranchPush(other) && other.ref === run.ref,
+  );
+  const newest = same.reduce((one, other) => (other.order > one.order ? other : one), run);
+  const older = [...same, run].filter((each) => each !== newest);
+  const superseded = [...wanted.superseded, ...older.map((each) => ({ run: each, by: newest.id }))];
+  const runs = [...wanted.runs, run].filter((each) => !older.includes(each));
   const deliveries =
     run.delivery === undefined
       ? wanted.deliveries

@@ -57,6 +57,17 @@ test("of the pushes to one branch the newest is wanted; tags and releases all ar
   assert.throws(() => parseWanted("me/site", '{"repo":"me/site","runs":[{}]}'), /damaged/);
 });
 
+test("a run that is handed over twice is there once, and one that is older than what waits gives way to that", () => {
+  const [older, newer] = [run("refs/heads/main"), run("refs/heads/main")];
+  const none = parseWanted("me/site", undefined);
+  const once = addWanted(none, newer);
+  assert.is(addWanted(once, newer), once);
+  const both = addWanted(once, older);
+  assert.equal(both.runs, [newer]);
+  assert.equal(both.superseded, [{ run: older, by: newer.id }]);
+  assert.is(addWanted(both, older), both);
+});
+
 test("a delivery that is sent again is known, also where its run was not heard of; one that failed runs again", () => {
   const old = run("refs/heads/main");
   const wanted = [old, run("refs/heads/main")].reduce(addWanted, parseWanted("me/site", undefined));
