@@ -3,7 +3,7 @@ import process from "node:process";
 import { readSecretFile } from "../config/secrets.ts";
 import { cleanLine } from "../core/clean.ts";
 import { messageOf, systemCode, UsageError } from "../core/errors.ts";
-import { isSha } from "../core/names.ts";
+import { isSafeRef, isSha } from "../core/names.ts";
 import { ProcessOutput, timedOut } from "../exec/exec.ts";
 import { gitIn, type GitOptions } from "../git/git.ts";
 
@@ -43,7 +43,7 @@ export function checkBase(base: string): string {
 }
 
 function hidePassword(text: string): string {
-  return text.replace(/:[^/@\s]+@/, ":***@");
+  return text.replace(/(\/\/[^:]*):.*@/, "$1:***@");
 }
 
 /** What slave.yml says of a remote. */
@@ -158,7 +158,7 @@ export class RemoteLacks extends Error {
 /** Pure: the tip in the output of `git ls-remote --symref`. */
 export function readTip(text: string, wanted: string | undefined): Tip | undefined {
   const refs = new Map<string, string>();
-  let head: string | undefined;
+  let head = "";
   for (const line of text.split("\n")) {
     const [left = "", ref = ""] = line.split("\t");
     if (left.startsWith("ref: ")) head = left.slice(5);
@@ -166,7 +166,9 @@ export function readTip(text: string, wanted: string | undefined): Tip | undefin
   }
   if (wanted === undefined) {
     const sha = refs.get("HEAD");
-    return sha === undefined ? undefined : { sha, branch: head?.replace(/^refs\/heads\//, "") };
+    const branch = /^refs\/heads\/(.+)$/.exec(head)?.[1];
+    if (sha === undefined) return undefined;
+    return { sha, branch: branch && isSafeRef(branch) ? branch : undefined };
   }
   const branch = refs.get(`refs/heads/${wanted}`);
   if (branch !== undefined) return { sha: branch, branch: wanted };

@@ -99,23 +99,30 @@ test("a list with a wrong line, or a damaged file, keeps no other repo from its 
   await writeFile(bad, "not a host\n");
   await writeFile(join(want, "apps.json"), JSON.stringify({ ...set, list: bad }));
   await writeFile(join(want, "blog.json"), "{");
+  await writeFile(join(want, "docs.json"), JSON.stringify({ ...set, older: [{ sha: 1 }] }));
   await start(two);
   const { stderr } = await run(["--converge"], 1);
   assert.match(stderr, /apps: .*bad:1: "not a host" is not a slave/);
   assert.match(stderr, /blog: .*blog\.json is damaged/);
+  assert.match(stderr, /docs: .*docs\.json is damaged/);
   assert.is(await served(two), "one");
+  const mixed = await run(["--converge", "--failed", join(dir, "failed")], 2);
+  assert.match(mixed.stderr, /--failed is about one repo/);
 });
 
 test("a run that was stopped is not spread further", async () => {
-  const { list, start, run, wanted, served } = await setUp();
+  const { dir, list, start, run, wanted, served } = await setUp();
   const [one, two] = [await address(), await address()];
   await start(one, "check: 'false'\n");
   await start(two);
   await writeFile(list, `${one}\n${two}\n`);
   await run(["site", "--list", list, "--batch", "1,100%", "--pause", "1ms"], 1);
   assert.is((await wanted()).stopped, true);
+  const failed = join(dir, "server-update/site.failed.txt");
+  const before = await readFile(failed, "utf8");
   const { stderr } = await run(["--converge"], 1);
   assert.match(stderr, "was stopped before it reached all; run server-update site again");
+  assert.is(await readFile(failed, "utf8"), before);
   await served(two).then(
     () => assert.unreachable("the second one was told"),
     () => {},

@@ -526,6 +526,26 @@ test("a slave that restarts while it is followed is asked on, and its finished j
   assert.is(objects[0].sha, sha);
 });
 
+test("a proxy in front of a slave that restarts is asked on, too", async () => {
+  let asked = 0;
+  const proxy = await start(
+    fakeSlave((url) => {
+      if (url.pathname === "/get/") return {};
+      asked += 1;
+      if (asked <= 3) return { status: [502, 503, 504][asked - 1] ?? 0, body: "Bad Gateway" };
+      return { status: 200, body: { state: "done", sha: shaA } };
+    }),
+  );
+  const { code, stdout } = await update([proxy.name], ["--wait", "--retries", "0"]);
+  assert.is(code, 0, stdout);
+  const gone = await start(
+    fakeSlave((url) => (url.pathname === "/get/" ? {} : { status: 502, body: "Bad Gateway" })),
+  );
+  const over = await update([gone.name], ["--wait", "--retries", "0", "--wait-limit", "1s"]);
+  assert.is(over.code, 1);
+  assert.match(over.stdout, "FAILED: it answers 502: Bad Gateway");
+});
+
 test("a lying slave cannot turn the text of the terminal round", async () => {
   const liar = await start(
     fakeSlave(() => ({ status: 500, body: { error: "fine \u202egnorw\u2066 \u200f\u009b31m" } })),

@@ -60,6 +60,8 @@ class NoAnswer extends Error {
 /** How long a slave is asked to delay its answer about a job, in ms; short, so that a lost connection is noticed soon. */
 const maxWait = 5000;
 const minPause = 250;
+/** The statuses of a slave that is too busy, or away behind a proxy that is not. */
+const notNow = [429, 502, 503, 504];
 /** Answers here are a line of JSON; more is somebody else's server. */
 const maxAnswer = 64 * 1024;
 /** The status of a slave with many repos. */
@@ -118,7 +120,7 @@ export function httpTransport({ keys, timeout, retries, ...options }: HttpOption
       let wait = 200 * 2 ** round * (0.5 + Math.random());
       try {
         const answer = await sendOnce(target, url, sendOptions);
-        if (![429, 502, 503].includes(answer.status) || round >= retries) return answer;
+        if (!notNow.includes(answer.status) || round >= retries) return answer;
         wait = Math.max(wait, Math.min(answer.retryAfter ?? 0, 10_000));
       } catch (error) {
         if (!(error instanceof NoAnswer) || round >= retries || signal?.aborted) throw error;
@@ -135,14 +137,15 @@ export function httpTransport({ keys, timeout, retries, ...options }: HttpOption
 
   /** Ask until there is an answer: a slave that accepted a job finishes it, also when it restarts meanwhile. */
   async function askJob(target: Target, job: string, end: number): Promise<Answer> {
+    const url = addressesOf(target).job(job, { wait: `${maxWait / 1000}s` });
+    const isOver = () => performance.now() > end || signal?.aborted === true;
     for (;;) {
       const asked = performance.now();
-      const url = addressesOf(target).job(job, { wait: `${maxWait / 1000}s` });
       try {
-        return await send(target, url, { patience: maxWait });
+        const answer = await send(target, url, { patience: maxWait });
+        if (!notNow.includes(answer.status) || isOver()) return answer;
       } catch (error) {
-        const over = performance.now() > end || signal?.aborted;
-        if (!(error instanceof NoAnswer) || over) throw error;
+        if (!(error instanceof NoAnswer) || isOver()) throw error;
       }
       await rest(asked);
     }

@@ -41,11 +41,12 @@ async function convergeRepo(repo: string, master: Master): Promise<boolean> {
   // removed meanwhile
   if (!wants) return true;
   const lists = await listsOf(wants, terminal);
-  let ok = lists.has(wants.list);
-  if (!ok)
+  const isListed = lists.has(wants.list);
+  if (!isListed)
     terminal.warn(
       `${repo}: the list ${wants.list} is gone; run server-update ${repo} with another`,
     );
+  let isStopped = false;
   const groups = new Map<Want, Target[]>();
   for (const target of new Set([...lists.values()].flat())) {
     const want = wantFor(wants, target, lists);
@@ -60,7 +61,7 @@ async function convergeRepo(repo: string, master: Master): Promise<boolean> {
       terminal.warn(
         `${repo}: run ${want.run} of ${want.sha.slice(0, 12)} was stopped before it reached all; run server-update ${repo} again`,
       );
-      ok = false;
+      isStopped = true;
       continue;
     }
     const { sha, branch } = want;
@@ -74,9 +75,10 @@ async function convergeRepo(repo: string, master: Master): Promise<boolean> {
     await writeWants(before);
     all.push(...outcomes);
   }
-  await writeFailed(repo, all, master.flags.failed, terminal);
+  // the list of those that a stopped run did not reach stays
+  if (!isStopped) await writeFailed(repo, all, master.flags.failed, terminal);
   for (const [list, targets] of lists)
     await keepStatus(repo, { list, ...(await askFleet(repo, targets, master)) }, terminal);
   await tellOutcomes(repo, all, master);
-  return ok && all.every((outcome) => outcome.ok);
+  return isListed && !isStopped && all.every(({ ok }) => ok);
 }

@@ -33,6 +33,7 @@ export async function showStatus(
   for (const host of asked) terminal.printJson(jsonOf(host, repo, expected));
   if (!terminal.json) {
     const rows = asked.flatMap((host) => rowsOf(host, repo, expected));
+    for (const row of rows) row.push(terminal.paint.red(row.pop() ?? ""));
     const header =
       repo === undefined ? inventoryHeader : ["SLAVE", "COMMIT", "BRANCH", "SINCE", ""];
     for (const line of terminal.table(rows, { header })) terminal.print(line);

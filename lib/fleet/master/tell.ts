@@ -22,21 +22,28 @@ export function outcomeLine(
   return skipped ? { ...line, skipped } : line;
 }
 
-/** Slave, answer, commit, seconds. */
-function rowOf({ target, ok, answer, sha, seconds }: Outcome): string[] {
-  const shown = ok ? answer : `FAILED: ${answer}`;
-  return [target.name, shown, sha?.slice(0, 12) ?? "", seconds.toFixed(1)];
-}
-
+/** A table of those that took it, below it those that did not, whose reasons are long, and a line of the whole. */
 export function printOutcomes(
   outcomes: readonly Outcome[],
   seconds: number,
   terminal: Terminal,
 ): void {
   if (terminal.json) return;
+  const { paint } = terminal;
+  const width = Math.max(...outcomes.map(({ target }) => target.name.length));
+  const rows = outcomes
+    .filter(({ ok }) => ok)
+    .map(({ target, answer, sha, seconds: took }) => [
+      target.name.padEnd(width),
+      paint.green(answer),
+      sha?.slice(0, 12) ?? "",
+      took.toFixed(1),
+    ]);
   const header = ["SLAVE", "ANSWER", "COMMIT", "SECONDS"];
-  for (const line of terminal.table(outcomes.map(rowOf), { header, right: [3] }))
-    terminal.print(line);
+  if (rows.length > 0)
+    for (const line of terminal.table(rows, { header, right: [3] })) terminal.print(line);
+  for (const { target, ok, answer } of outcomes)
+    if (!ok) terminal.print(`${target.name.padEnd(width)}  ${paint.red(`FAILED: ${answer}`)}`);
   terminal.print(totalsLine(outcomes, seconds));
 }
 

@@ -70,6 +70,8 @@ export async function serverUpdate(
     throw new UsageError("name the repo that changed: server-update REPO");
   else if (flags.sha !== undefined || flags.branch !== undefined)
     throw new UsageError("--sha and --branch are about one repo: server-update --status REPO");
+  else if (flags.converge && flags.failed !== undefined)
+    throw new UsageError("--failed is about one repo: server-update --converge REPO");
   const plan = flags.converge ? undefined : await readPlan(flags, terminal);
   if (plan && flags["dry-run"]) return showPlan(plan, flags.jobs, terminal);
   if (flags.failed !== undefined && !flags.status) await checkFailedFile(flags.failed);

@@ -116,8 +116,8 @@ export async function readWants(repo: string): Promise<Wants | undefined> {
   if (text === undefined) return undefined;
   try {
     const wants = JSON.parse(text) as Wants;
-    if (isSha(wants.sha) && typeof wants.list === "string" && Number.isSafeInteger(wants.at))
-      return { ...wants, repo };
+    const isWant = ({ sha, list }: Want) => isSha(sha) && typeof list === "string";
+    if (Number.isSafeInteger(wants.at) && entriesOf(wants).every(isWant)) return { ...wants, repo };
   } catch {
     // said below
   }

@@ -11,7 +11,7 @@ import { acquireLock } from "../../files/lock.ts";
 import { checkRepo, type RepoSettings } from "../settings.ts";
 import { buildTree, isUnchanged } from "./checkout.ts";
 import { type FetchGoal, replaceMirror, sweepMirror, updateMirror } from "./mirror.ts";
-import { prune, putInPlace, removeTree, runAfter, runCheck } from "./put-in-place.ts";
+import { putInPlace, runAfter, serveNew, tidyUp } from "./put-in-place.ts";
 import {
   askTip,
   FullDisk,
@@ -79,7 +79,6 @@ export async function activate(repo: string, options: ActivateOptions): Promise<
   return await locked(repo, options, `update of ${repo}`, async (update) => {
     // read: what the remote has, and whether what is served is still that
     const { place, state, served, shared } = update;
-    const known = JSON.stringify(state);
     const tip = await tipFor(remote, update, options);
     const isSame = served?.sha === tip.sha && served.branch === tip.branch;
     // what `check:` and `after:` make in a tree (node_modules, a cache) belongs to it
@@ -95,13 +94,12 @@ export async function activate(repo: string, options: ActivateOptions): Promise<
     if (tree === undefined || plan === "build") {
       await updateMirror(place, remote, goal, update.note);
       tree = await makeTree(update, remote, goal);
-      await putInPlace(update, tree);
-      await prune(update, tree);
+      await serveNew(update, tree);
     }
     if (plan === "finish") await runAfter(update, tree, tree);
 
     // record
-    if (JSON.stringify(state) !== known) await writeState(place, state);
+    if (plan !== "keep") await tidyUp(update, tree);
     return { tree, changed: plan !== "keep" };
   });
 }
@@ -128,8 +126,7 @@ export async function rollBack(repo: string, options: ActivateOptions): Promise<
       );
     }
     await putInPlace(update, older);
-    await prune(update, older);
-    await writeState(place, state);
+    await tidyUp(update, older);
     return { tree: older, changed: true };
   });
 }
@@ -155,6 +152,7 @@ async function locked(
         if (tree.pending) await endTree({ cookie: cookieOf(place, tree) }, { grace: 0 });
       await sweepMirror(place);
       await removeLeftovers(place, state);
+      await writeState(place, state);
     }
     const { kind, id } = await readLinkState(place);
     if (kind === "file") throw new Failure(`${place.link} is a file; move it away`);
@@ -171,7 +169,7 @@ async function locked(
         branch: tree.branch,
         tree: join(place.trees, tree.id),
         changed,
-        seconds: (performance.now() - started) / 1000,
+        seconds: Math.round(performance.now() - started) / 1000,
       };
     } catch (cause) {
       const error = await toFullDisk(cause, place.home);
@@ -227,7 +225,7 @@ async function tipFor(
   return sha === undefined ? tip : { sha, branch: tip.branch };
 }
 
-/** Build a tree out of the mirror, if need be a second time from a new mirror, and have `check:` look at it. */
+/** Build a tree out of the mirror, if need be a second time from a new mirror. */
 async function makeTree(update: Update, remote: Remote, goal: FetchGoal): Promise<Tree> {
   const { place, settings, shared, note } = update;
   const { sha, branch, depth } = goal;
@@ -252,11 +250,5 @@ async function makeTree(update: Update, remote: Remote, goal: FetchGoal): Promis
   if (lfs) tree.lfs = true;
   await rename(join(place.building, "index"), indexOf(place, tree.id));
   await rename(join(place.building, "tree"), join(place.trees, tree.id));
-  try {
-    await runCheck(update, tree);
-  } catch (error) {
-    await removeTree(place, tree);
-    throw error;
-  }
   return tree;
 }

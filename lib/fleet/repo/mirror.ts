@@ -158,15 +158,22 @@ export async function sweepMirror({ home, mirror }: Place): Promise<void> {
   }
 }
 
-/** Let a ref of the mirror keep the objects of a tree that was built from it, and forget those of trees that are gone. */
-export async function keepTrees(place: Place, state: State, built?: Tree): Promise<void> {
-  const folder = join(place.mirror, "refs", "trees");
-  await mkdir(folder, { recursive: true });
-  // not for the other trees: a mirror that was made anew does not hold their commits
-  if (built) await writeFile(join(folder, built.id), `${built.sha}\n`);
+function treeRefs({ mirror }: Place): string {
+  return join(mirror, "refs", "trees");
+}
+
+/** Let a ref of the mirror keep the objects of a tree that was built from it. */
+export async function keepObjects(place: Place, { id, sha }: Tree): Promise<void> {
+  await mkdir(treeRefs(place), { recursive: true });
+  await writeFile(join(treeRefs(place), id), `${sha}\n`);
+}
+
+/** Keep no longer those of trees that are gone. */
+export async function forgetObjects(place: Place, state: State): Promise<void> {
+  await mkdir(treeRefs(place), { recursive: true });
   const known = new Set(state.trees.map(({ id }) => id));
-  for (const name of await readdir(folder))
-    if (!known.has(name)) await rm(join(folder, name), { force: true });
+  for (const name of await readdir(treeRefs(place)))
+    if (!known.has(name)) await rm(join(treeRefs(place), name), { force: true });
 }
 
 /** Packs and bytes beyond which the mirror is packed into one again. */

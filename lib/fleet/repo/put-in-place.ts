@@ -4,13 +4,14 @@ import { join } from "node:path";
 import { Failure, messageOf } from "../../core/errors.ts";
 import { cleanEnvironment, sh } from "../../exec/exec.ts";
 import { isUnchanged, syncFolder } from "./checkout.ts";
-import { keepTrees, packMirror } from "./mirror.ts";
+import { forgetObjects, keepObjects, packMirror } from "./mirror.ts";
 import { plainWords } from "../remote.ts";
 import {
   adoptPlain,
   cookieOf,
   indexOf,
   type Place,
+  readLinkState,
   type State,
   switchTo,
   type Tree,
@@ -21,10 +22,25 @@ import {
 /** From a complete tree to a served one: `check:`, the switch, `after:` with its undoing, and what is pruned. */
 
 /** The trees that are not served, the one that was left last first. */
-export function others(state: State, served: Tree | undefined): Tree[] {
+function others(state: State, served: Tree | undefined): Tree[] {
   return state.trees
     .filter((tree) => tree.id !== served?.id)
     .sort((a, b) => ((a.left ?? a.since) < (b.left ?? b.since) ? 1 : -1));
+}
+
+/**
+ * Have `check:` look at a new tree, and put it in place.
+ * @throws {Failure} when it is not in place then: nothing of it stays
+ */
+export async function serveNew(update: Update, tree: Tree): Promise<void> {
+  try {
+    await keepObjects(update.place, tree);
+    await runCheck(update, tree);
+    await putInPlace(update, tree);
+  } catch (error) {
+    if ((await readLinkState(update.place)).id !== tree.id) await discard(update, tree);
+    throw error;
+  }
 }
 
 /** Switch the link to a complete tree, and run `after:` in it. */
@@ -40,6 +56,7 @@ export async function putInPlace(update: Update, tree: Tree): Promise<void> {
   await writeState(place, state);
   const kept = await switchTo(place, tree.id);
   if (kept !== undefined) adoptPlain(state, kept);
+  update.served = tree;
   await runAfter(update, tree, served);
 }
 
@@ -47,7 +64,7 @@ export async function putInPlace(update: Update, tree: Tree): Promise<void> {
  * Run `check:` in a tree that is not in place yet.
  * @throws {Failure} with what it said last, or when it changed the repo's own files
  */
-export async function runCheck(update: Update, tree: Tree): Promise<void> {
+async function runCheck(update: Update, tree: Tree): Promise<void> {
   const { place, settings, served, shared } = update;
   if (settings.check === undefined) return;
   const words = await runIn(update, settings.check, tree, served).then(
@@ -116,18 +133,23 @@ async function undo(update: Update, tree: Tree, before: Tree | undefined): Promi
   } else {
     await rm(place.link, { force: true });
   }
-  state.trees = state.trees.filter((each) => each !== tree);
-  await writeState(place, state);
-  await removeTree(place, tree);
-  await keepTrees(place, state);
   update.served = back;
+  await discard(update, tree);
+}
+
+/** Remove a tree that is not in place. What cannot be written then is no worse: a tree that is gone is not known. */
+async function discard({ place, state }: Update, tree: Tree): Promise<void> {
+  state.trees = state.trees.filter((each) => each !== tree);
+  await removeTree(place, tree);
+  await forgetObjects(place, state).catch(() => {});
+  await writeState(place, state).catch(() => {});
 }
 
 /** So long, in ms, a tree beyond the kept ones stays while a program is seen in it. */
 const maxInUse = 86_400_000;
 
-/** Remove the trees beyond those to keep, and keep the mirror small. */
-export async function prune(update: Update, tree: Tree): Promise<void> {
+/** Once a tree is in place: remove those beyond the ones to keep, keep the mirror small, and record it. A failure is only told. */
+export async function tidyUp(update: Update, tree: Tree): Promise<void> {
   const { place, state, settings, shared, note } = update;
   const gone = others(state, tree)
     .slice(settings.keep)
@@ -145,14 +167,18 @@ export async function prune(update: Update, tree: Tree): Promise<void> {
       note(`the older tree ${path} cannot be removed: ${messageOf(error)}; remove it by hand`);
     }
   }
-  await keepTrees(place, state, tree.plain ? undefined : tree);
-  await packMirror(place, state, shared).catch((error: unknown) => {
-    note(`the mirror could not be packed: ${plainWords(error)}`);
-  });
+  for (const step of [
+    () => forgetObjects(place, state),
+    () => packMirror(place, state, shared),
+    () => writeState(place, state),
+  ])
+    await step().catch((error: unknown) => {
+      note(`the update is done, but not all is tidied up: ${plainWords(error)}`);
+    });
 }
 
 /** Not by rm(1): it removes one file at a time, and a file system that discards blocks at once has it wait for each. */
-export async function removeTree(place: Place, { id }: Tree): Promise<void> {
+async function removeTree(place: Place, { id }: Tree): Promise<void> {
   await rm(join(place.trees, id), { recursive: true, force: true });
   await rm(indexOf(place, id), { force: true });
 }

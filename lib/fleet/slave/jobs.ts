@@ -1,9 +1,10 @@
 import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { messageOf } from "../../core/errors.ts";
+import { Failure, messageOf } from "../../core/errors.ts";
+import { isRunId, newRunId } from "../../core/id.ts";
+import { Mutex } from "../../core/mutex.ts";
 import { writeAtomic } from "../../files/files.ts";
 import { HttpError } from "../../http/server.ts";
-import { isRunId, newRunId } from "../../core/id.ts";
 
 /**
  * Updates that were asked for. An accepted one is on disk before its answer is sent, and goes on after a crash.
@@ -50,6 +51,7 @@ export class Jobs {
   readonly #known = new Map<string, Job>();
   readonly #queue: Job[] = [];
   readonly #running = new Set<string>();
+  readonly #requests = new Mutex();
   readonly #waiters = new Map<string, Set<() => void>>();
   /** The last write of each job, so that writes of one file come in order. */
   readonly #writes = new Map<string, Promise<void>>();
@@ -67,7 +69,8 @@ export class Jobs {
   async open(): Promise<void> {
     const { dir } = this.#options;
     await mkdir(dir, { recursive: true, mode: 0o700 });
-    for (const name of (await readdir(dir)).sort()) {
+    const found: Job[] = [];
+    for (const name of await readdir(dir)) {
       const id = name.replace(/\.json$/, "");
       if (!isRunId(id)) {
         if (name.includes(".tmp-")) await rm(join(dir, name), { force: true });
@@ -75,51 +78,61 @@ export class Jobs {
       }
       try {
         const job = JSON.parse(await readFile(join(dir, name), "utf8")) as Job;
-        this.#known.set(job.job, job);
-        if (job.state === "queued" || job.state === "running") {
-          job.state = "queued";
-          this.#queue.push(job);
-        }
+        if (job.job !== id) throw new Failure(`${join(dir, name)} is damaged; remove it`);
+        found.push(job);
       } catch (error) {
         this.#options.onError(error);
       }
+    }
+    // ids tell no two apart that came in one second
+    for (const job of found.sort((one, other) => Date.parse(one.at) - Date.parse(other.at))) {
+      this.#known.set(job.job, job);
+      if (job.state === "done" || job.state === "failed") continue;
+      job.state = "queued";
+      this.#queue.push(job);
     }
   }
 
   /**
    * Ask for an update; resolves when it is on disk.
-   * @throws {HttpError} 429 when too many wait already
+   * @throws {HttpError} 429 when too many wait already, 503 when it cannot be written
    */
-  async request({ repo, sha: wanted, branch, order }: Wanted): Promise<Job> {
-    if (this.#closed) throw new HttpError(503, "shutting down", { "retry-after": "5" });
-    const waiting = this.#queue.find((each) => each.repo === repo);
-    if (waiting) {
-      await this.join(waiting, { wanted, branch, order: order ?? waiting.order });
+  request(wanted: Wanted): Promise<Job> {
+    return this.#requests.run(async () => {
+      if (this.#closed) throw new HttpError(503, "shutting down", { "retry-after": "5" });
+      // after a restart the one that was interrupted waits as well
+      const waiting = this.#queue.findLast(({ repo }) => repo === wanted.repo);
+      const job = waiting ? await this.join(waiting, wanted) : await this.add(wanted);
       this.start();
-      return waiting;
-    }
-    if (this.#queue.length >= this.#options.queue) {
+      return job;
+    });
+  }
+
+  private async add({ repo, sha: wanted, branch, order }: Wanted): Promise<Job> {
+    if (this.#queue.length >= this.#options.queue)
       throw new HttpError(429, "too many updates are waiting", { "retry-after": "5" });
-    }
     const at = new Date().toISOString();
     const job: Job = { job: newRunId(), repo, state: "queued", wanted, branch, order, at };
+    await this.record(job);
     this.#known.set(job.job, job);
     this.#queue.push(job);
-    await this.record(job, () => {
-      const index = this.#queue.indexOf(job);
-      // else it runs already
-      if (index >= 0) this.#known.delete(this.#queue.splice(index, 1)[0]?.job ?? "");
-    });
-    this.start();
     return job;
   }
 
   /** Have a waiting job do another thing: the last word counts, for all who share it, and each is told the commit in the end. */
-  private async join(job: Job, change: Pick<Job, "wanted" | "branch" | "order">): Promise<void> {
+  private async join(job: Job, { sha: wanted, branch, order = job.order }: Wanted): Promise<Job> {
     const before = { wanted: job.wanted, branch: job.branch, order: job.order };
-    if (JSON.stringify(before) === JSON.stringify(change)) return await this.#writes.get(job.job);
+    const change = { wanted, branch, order };
+    if (JSON.stringify(before) === JSON.stringify(change)) return job;
+    // at once, as it may be started while it is written
     Object.assign(job, change);
-    await this.record(job, () => Object.assign(job, before));
+    try {
+      await this.record(job);
+    } catch (error) {
+      Object.assign(job, before);
+      throw error;
+    }
+    return job;
   }
 
   get(id: string): Job | undefined {
@@ -196,13 +209,12 @@ export class Jobs {
     this.start();
   }
 
-  /** Write a job down, or take back what was about to be. */
-  private async record(job: Job, takeBack: () => unknown): Promise<void> {
+  /** @throws {HttpError} 503 */
+  private async record(job: Job): Promise<void> {
     try {
       await this.save(job);
     } catch (error) {
       this.#options.onError(error);
-      takeBack();
       throw new HttpError(503, "the update could not be recorded: is the disk full?");
     }
   }

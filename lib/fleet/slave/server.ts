@@ -208,14 +208,17 @@ async function runActivate(
 
 async function readSecrets({ values, file, where }: SlaveSettings): Promise<string[]> {
   const secrets: string[] = [];
+  const add = (secret: string, place: string) => {
+    if (secret.length < 16)
+      throw new UsageError(
+        `${place}: a secret is shorter than 16 characters; make one with: openssl rand -hex 32`,
+      );
+    secrets.push(secret);
+  };
   for (const path of values.secret_file ?? [])
-    secrets.push(await readSecretFile(fromConfig(path, file), where("secret_file")));
+    add(await readSecretFile(fromConfig(path, file), where("secret_file")), where("secret_file"));
   for (const name of values.secret_env ?? [])
-    secrets.push(readSecretVariable(name, where("secret_env")));
-  if (secrets.some(({ length }) => length < 16))
-    throw new UsageError(
-      `${where("secret_file")}: a secret is shorter than 16 characters; make one with: openssl rand -hex 32`,
-    );
+    add(readSecretVariable(name, where("secret_env")), where("secret_env"));
   return secrets;
 }
 

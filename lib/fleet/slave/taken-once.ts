@@ -1,6 +1,7 @@
 import { mkdir, open, readdir, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { messageOf, UsageError } from "../../core/errors.ts";
+import { Mutex } from "../../core/mutex.ts";
 import { isShortName } from "../../core/names.ts";
 import { readIfThere, writeAtomic } from "../../files/files.ts";
 import { HttpError } from "../../http/server.ts";
@@ -13,7 +14,7 @@ export class Nonces {
   /** nonce → seconds since 1970 after which its request is too old anyway. */
   readonly #until = new Map<string, number>();
   #lines = 0;
-  #writing: Promise<unknown> = Promise.resolve();
+  readonly #turns = new Mutex();
 
   constructor(file: string) {
     this.#file = file;
@@ -32,29 +33,28 @@ export class Nonces {
    * Take a nonce; false when it was taken before. It is on disk when this resolves.
    * @throws {HttpError} 429 when more came than can be remembered, 503 when it cannot be written
    */
-  async take(nonce: string, time: number): Promise<boolean> {
-    if (this.#until.has(nonce)) return false;
-    if (this.#until.size >= maxNonces) this.forget();
-    if (this.#until.size >= maxNonces) {
-      throw new HttpError(429, "too many requests", { "retry-after": "60" });
-    }
-    const until = time + 2 * allowedSkew;
-    this.#until.set(nonce, until);
-    const write = this.#writing.then(() => this.append(`${until} ${nonce}\n`));
-    this.#writing = write.catch(() => {});
-    try {
-      await write;
-    } catch {
-      this.#until.delete(nonce);
-      throw new HttpError(503, "the request could not be recorded: is the disk full?");
-    }
-    return true;
+  take(nonce: string, time: number): Promise<boolean> {
+    return this.#turns.run(async () => {
+      if (this.#until.has(nonce)) return false;
+      if (this.#until.size >= maxNonces) this.forget();
+      if (this.#until.size >= maxNonces)
+        throw new HttpError(429, "too many requests", { "retry-after": "60" });
+      const until = time + 2 * allowedSkew;
+      try {
+        // a line of its own, also after one of which a full disk took the end
+        await this.append(`\n${until} ${nonce}`);
+      } catch {
+        throw new HttpError(503, "the request could not be recorded: is the disk full?");
+      }
+      this.#until.set(nonce, until);
+      return true;
+    });
   }
 
   private async append(line: string): Promise<void> {
     if (this.#lines >= compactAfter) {
       this.forget();
-      if (this.#lines > 2 * this.#until.size) return await this.compact();
+      if (this.#lines > 2 * this.#until.size) await this.compact();
     }
     const file = await open(this.#file, "a", 0o600);
     try {
@@ -98,7 +98,7 @@ export interface TakenOrder {
 export class Orders {
   readonly #dir: string;
   readonly #taken = new Map<string, Record<string, TakenOrder>>();
-  #turn: Promise<unknown> = Promise.resolve();
+  readonly #turns = new Mutex();
 
   constructor(dir: string) {
     this.#dir = dir;
@@ -128,32 +128,27 @@ export class Orders {
    * @throws {HttpError} 401 for an order that is not newer than the last one
    */
   take(signed: SignedOrder, start: () => Promise<{ job: string }>): Promise<string> {
-    const turn = this.#turn.then(() => this.takeInTurn(signed, start));
-    this.#turn = turn.catch(() => {});
-    return turn;
-  }
-
-  private async takeInTurn(
-    { order: { repo, at }, key, signature }: SignedOrder,
-    start: () => Promise<{ job: string }>,
-  ): Promise<string> {
-    const last = this.#taken.get(repo)?.[key];
-    if (last?.signature === signature) return last.job;
-    if (last !== undefined && at <= last.at)
-      throw new HttpError(
-        401,
-        `the order is not newer than the last one taken (${new Date(last.at).toISOString()}); is the master's clock right?`,
-      );
-    const { job } = await start();
-    this.set(repo, key, { at, signature, job });
-    const text = `${JSON.stringify(this.#taken.get(repo), undefined, 2)}\n`;
-    try {
-      await writeAtomic(join(this.#dir, `${repo}.json`), text, { mode: 0o600 });
-    } catch {
-      // it is on disk with its job
-      throw new HttpError(503, "the order could not be recorded: is the disk full?");
-    }
-    return job;
+    const { order, key, signature } = signed;
+    const { repo, at } = order;
+    return this.#turns.run(async () => {
+      const last = this.#taken.get(repo)?.[key];
+      if (last?.signature === signature) return last.job;
+      if (last !== undefined && at <= last.at)
+        throw new HttpError(
+          401,
+          `the order is not newer than the last one taken (${new Date(last.at).toISOString()}); is the master's clock right?`,
+        );
+      const { job } = await start();
+      this.set(repo, key, { at, signature, job });
+      const text = `${JSON.stringify(this.#taken.get(repo), undefined, 2)}\n`;
+      try {
+        await writeAtomic(join(this.#dir, `${repo}.json`), text, { mode: 0o600 });
+      } catch {
+        // it is on disk with its job
+        throw new HttpError(503, "the order could not be recorded: is the disk full?");
+      }
+      return job;
+    });
   }
 }
 

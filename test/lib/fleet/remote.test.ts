@@ -35,10 +35,11 @@ test("bases that could run a command, ask for an option or show a password are r
     "",
   ];
   for (const base of bad) assert.throws(() => checkBase(base), /^base "/, base);
-  assert.throws(
-    () => checkBase("https://user:hunter2@host/x"),
-    (error: Error) => !error.message.includes("hunter2"),
-  );
+  for (const password of ["hunter2", "hunter/2", "hunter2:", "hunter2@x"])
+    assert.throws(
+      () => checkBase(`https://user:${password}@host/x`),
+      (error: Error) => !error.message.includes("hunter"),
+    );
 });
 
 const [a, b, c] = ["a".repeat(40), "b".repeat(40), "c".repeat(40)];
@@ -58,6 +59,14 @@ test("the tip of a remote's default branch, of a branch and of a tag", () => {
   });
   assert.is(readTip("", "v2"), undefined);
   assert.is(readTip("", undefined), undefined);
+});
+
+test("a HEAD that is on no branch, or on one that no branch may be called, is no branch", () => {
+  for (const head of ["refs/meta/config", "refs/heads/../../x", "refs/heads/-x", "refs/heads/a b"])
+    assert.equal(readTip(`ref: ${head}\tHEAD\n${a}\tHEAD\n`, undefined), {
+      sha: a,
+      branch: undefined,
+    });
 });
 
 test.run();

@@ -272,6 +272,22 @@ test("a plain folder from the old way is taken over, and can be had back", async
   assert.equal(await snapshot(site), await snapshot(await freshClone(repo)));
 });
 
+test("a plain folder that a killed run took over is known, also when nothing is new", async () => {
+  const { repos, update, back, site } = await setUp();
+  await mkdir(site, { recursive: true });
+  await writeFile(join(site, "old.txt"), "old");
+  await update();
+  const home = join(repos, ".boatyard/site");
+  const state = JSON.parse(await readFile(join(home, "state.json"), "utf8"));
+  // as it is when the end comes between the switch and the record
+  state.trees = state.trees.filter(({ plain }: { plain?: boolean }) => !plain);
+  await writeFile(join(home, "state.json"), JSON.stringify(state));
+  await writeFile(join(home, "busy"), "1\n");
+  assert.not.ok((await update()).changed);
+  await back();
+  assert.is(await readFile(join(site, "old.txt"), "utf8"), "old");
+});
+
 test("a link to elsewhere is replaced, what it led to stays; a file is not touched", async () => {
   const { repos, update, site } = await setUp();
   const elsewhere = tempDir();
@@ -396,6 +412,45 @@ test("whatever is wrong with the remote, the old tree stays and the reason is to
     assert.is(await readlink(site), good);
   }
   assert.is(await readFile(join(site, "index.html"), "utf8"), "one");
+});
+
+test("a tree that could not be put in place is removed", async () => {
+  const { repo, repos, update, site } = await setUp();
+  await update();
+  const good = await readlink(site);
+  await repo.push({ "index.html": "two" });
+  const home = join(repos, ".boatyard/site");
+  const state = join(home, "state.json");
+  const before = await readFile(state, "utf8");
+  // an attempt under which the state cannot be written, as on a full disk
+  const check = `rm ${state} && mkdir -p ${state}/x`;
+  assert.match(await failure(update({ check })), /state\.json.*stays in place/);
+  assert.is(await readlink(site), good);
+  assert.equal(await readdir(join(home, "trees")), [good.split("/").at(-1)]);
+  assert.equal(await readdir(join(home, "index")), [good.split("/").at(-1)]);
+  await rm(state, { recursive: true });
+  await writeFile(state, before);
+  await update();
+  assert.is(await readFile(join(site, "index.html"), "utf8"), "two");
+});
+
+test("once the new tree is in place, what cannot be tidied up is no failure", async () => {
+  const { repo, repos, notes, update, site } = await setUp();
+  await update();
+  await repo.push({ "index.html": "two" });
+  const state = join(repos, ".boatyard/site/state.json");
+  const refs = join(repos, ".boatyard/site/mirror.git/refs/trees");
+  const done = await update({ keep: 1, after: `rm -r ${refs} && touch ${refs}` });
+  assert.is(done.sha, await repo.git("rev-parse", "HEAD"));
+  assert.is(await readFile(join(site, "index.html"), "utf8"), "two");
+  assert.ok(
+    notes.some((line) => /tidied up/.test(line)),
+    notes.join("\n"),
+  );
+  await rm(refs);
+  await repo.push({ "index.html": "three" });
+  assert.ok((await update({ keep: 1 })).changed);
+  assert.match(await readFile(state, "utf8"), done.sha ?? "");
 });
 
 test("a tree that a program is in outlives its turn for a day, and then goes", async () => {
