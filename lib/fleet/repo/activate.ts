@@ -78,7 +78,7 @@ export async function activate(repo: string, options: ActivateOptions): Promise<
   const remote = await remoteOf(repo, settings, { signal, cookie });
   return await locked(repo, options, `update of ${repo}`, async (update) => {
     // read: what the remote has, and whether what is served is still that
-    const { place, state, served, shared } = update;
+    const { place, served, shared } = update;
     const tip = await tipFor(remote, update, options);
     const isSame = served?.sha === tip.sha && served.branch === tip.branch;
     // what `check:` and `after:` make in a tree (node_modules, a cache) belongs to it
