@@ -1,7 +1,7 @@
 /** Written by tools/page.ts from lib/page/browser/: change that, then run npm run page. */
 export const assets = {
   script: {
-    name: "page-e26136e2ab.js",
+    name: "page-e6587d2443.js",
     type: "text/javascript",
     text: `// lib/core/clean.ts
 var suspicious = /[\\u0000-\\u0008\\u000a-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]/, sequences = (
@@ -404,7 +404,7 @@ var rowHeight = 20, maxHeight = 8e6, LogView = class {
   }
   drawNow() {
     let height = Math.min(maxHeight, this.#rows.count * rowHeight);
-    this.#spacer.dataset.height !== String(height) && (this.#spacer.dataset.height = String(height), this.#spacer.style.height = \`\${height}px\`), this.isFollowing && (this.#first = this.last), this.#first = Math.max(0, Math.min(this.#first, this.last)), this.place();
+    this.#spacer.dataset.height !== String(height) && (this.#spacer.dataset.height = String(height), this.#spacer.style.height = \`\${height}px\`), this.#box.classList.toggle("empty", this.#rows.count === 0), this.isFollowing && (this.#first = this.last), this.#first = Math.max(0, Math.min(this.#first, this.last)), this.place();
     let elements = [];
     for (let row = this.#first; row <= this.#first + this.visible + 1; row++) {
       let element = this.element(row);
@@ -587,20 +587,23 @@ async function finish(readFolds) {
   swapParts(fresh), swap(document.querySelector(".actions"), fresh.querySelector(".actions")), await readFolds(!1);
 }
 function swapParts(fresh) {
-  return ["summary", "stagebar", "stages"].filter((id) => swap(document.getElementById(id), fresh.getElementById(id))).includes("stages");
+  return document.title = fresh.title, ["summary", "stagebar", "stages"].filter((id) => swap(document.getElementById(id), fresh.getElementById(id))).includes("stages");
 }
 
 // lib/page/browser/overview.ts
 function filterRepos() {
   let box = document.querySelector("input[data-filter]");
-  box && (box.addEventListener("input", () => applyFilter(box)), box.form?.addEventListener("submit", (event) => event.preventDefault()), startShortcuts([["/", "filter the repos", () => box.focus()]]));
+  box && (box.addEventListener("input", () => {
+    let count = applyFilter(box);
+    say(\`\${counted(count, "repo")} \${count === 1 ? "fits" : "fit"} the filter\`);
+  }), box.form?.addEventListener("submit", (event) => event.preventDefault()), startShortcuts([["/", "filter the repos", () => box.focus()]]));
 }
 function applyFilter(box) {
   let text = box.value.trim().toLowerCase();
   for (let row of document.querySelectorAll("tr[data-words]"))
     row.hidden = text !== "" && row.dataset.words?.includes(text) !== !0;
-  let none = document.querySelector("[data-none]");
-  none && (none.hidden = document.querySelector("tr[data-words]:not([hidden])") !== null);
+  let { length } = document.querySelectorAll("tr[data-words]:not([hidden])"), none = document.querySelector("[data-none]");
+  return none && (none.hidden = length > 0), length;
 }
 function followChanges() {
   let isLoading = !1, isWanted = !1, load = async () => {
@@ -659,7 +662,7 @@ function set(element, text) {
 `,
   },
   style: {
-    name: "page-93b6aaf0e3.css",
+    name: "page-58d3171011.css",
     type: "text/css",
     text: `:root{color-scheme:light dark;--bg:#fbfbfa;--card:#fff;--text:#1d2126;--soft:#5b6470;--line:#e3e5e8;--link:#1f5f9e;--accent:#2f6fb3;--on-accent:#fff;--good:#1a7a3d;--bad:#b3261e;--busy:#8a5a00;--idle:#5b6470;--good-bg:#e3f3e8;--bad-bg:#fbe7e5;--busy-bg:#fdf1d8;--idle-bg:#eceef0;--bar-good:#58ad76;--bar-bad:#d8564c;--bar-idle:#b3bac2;--bar-busy:#dba32c;--mono:ui-monospace,"SF Mono","Cascadia Mono","DejaVu Sans Mono",Menlo,Consolas,monospace}
 @media (prefers-color-scheme:dark){:root{--bg:#14171a;--card:#1a1e22;--text:#dde2e7;--soft:#98a2ad;--line:#2b3138;--link:#7db6ee;--accent:#7db6ee;--on-accent:#0d1a27;--good:#74cf92;--bad:#f38d84;--busy:#e8bd62;--idle:#98a2ad;--good-bg:#173023;--bad-bg:#3a1c1a;--busy-bg:#362a10;--idle-bg:#262b31;--bar-good:#3f9a60;--bar-bad:#d4574d;--bar-idle:#59636e;--bar-busy:#b98a27}}
@@ -723,6 +726,7 @@ time{font-variant-numeric:tabular-nums}
 .owner{color:var(--soft);font-weight:400}
 .what{width:34%;max-width:0;padding-right:0;overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
 .what+.by,.repos th:nth-child(4),.runs th:nth-child(3){padding-left:12px}
+.ref,.title,.name,.owner,h1 span,.t{unicode-bidi:isolate}
 .ref,.sha,.id{font-family:var(--mono);font-size:.88em}
 .ref{background:var(--idle-bg);border-radius:4px;padding:1px 6px;overflow-wrap:anywhere;-webkit-box-decoration-break:clone;box-decoration-break:clone}
 .sha,.id{color:var(--soft)}
@@ -776,24 +780,25 @@ section>h2+.sum{margin:2px 0 8px}
 .stages{width:auto;min-width:min(100%,28em);margin-bottom:16px}
 .stages th,.stages td{padding:3px 18px 3px 0;border:0}
 .stages th{font-weight:500}
-.log{border-radius:8px;overflow:hidden;border:1px solid var(--line);background:#0f1317;color:#d5dbe1}
-.logbar{display:flex;flex-wrap:wrap;align-items:center;gap:6px 14px;padding:8px 12px;background:var(--card);color:var(--text);border-bottom:1px solid var(--line)}
+.log{border-radius:8px;overflow:hidden;border:1px solid var(--line)}
+.logbar{display:flex;flex-wrap:wrap;align-items:center;gap:6px 14px;min-height:51px;padding:8px 12px;background:var(--card);border-bottom:1px solid var(--line)}
 .logbar .raw{margin-left:auto}
 .tools{display:flex;flex-wrap:wrap;align-items:center;gap:6px;flex:1}
 .tools[hidden]{display:none}
 .tools input{min-height:30px;width:15em}
 .tools output{color:var(--soft);font-size:13px;min-width:4.5em}
-.log .pager{padding:0 12px;background:#0f1317}
+.log .pager{margin:0;padding:14px 12px 26px;background:#0f1317}
 .log .pager a{color:#7db6ee}
-.lines{margin:0;font:13px/20px var(--mono);overflow:auto;tab-size:8}
-pre.lines{padding:8px 0;max-height:75vh;white-space:pre}
+.lines{margin:0;background:#0f1317;color:#d5dbe1;font:13px/20px var(--mono);overflow:auto;tab-size:8}
+pre.lines{padding:8px 0;max-height:max(70vh,200px);white-space:pre}
 .lines .empty{padding:0 14px;color:#98a2ad}
 .window{position:relative;height:70vh;min-height:200px;overscroll-behavior:contain}
 .window:focus-visible,pre.lines:focus-visible{outline-offset:-2px}
 .spacer{width:1px}
 .shown{position:absolute;top:0;left:0;min-width:100%;width:max-content}
-.shown:empty::before{content:"Nothing was printed yet.";padding:0 14px;color:#98a2ad}
-.window:has(>.shown:empty){height:60px;min-height:60px}
+.window.empty{height:60px;min-height:60px}
+.empty .shown::before{content:"Nothing was printed.";padding:0 14px;color:#98a2ad}
+[data-live=yes] .empty .shown::before{content:"Nothing was printed yet."}
 .row{height:20px;white-space:pre;padding-right:16px}
 .n{display:inline-block;width:76px;padding-right:14px;text-align:right;color:#87919c;user-select:none}
 .n::before{content:attr(data-n)}
@@ -811,6 +816,7 @@ pre.lines{padding:8px 0;max-height:75vh;white-space:pre}
 .x1{font-weight:700}.x2{opacity:.8}.x4{font-style:italic}.x8{text-decoration:underline}.x32{text-decoration:line-through}.x8.x32{text-decoration:underline line-through}
 .signin,.notice{max-width:26em;margin:8vh auto 0;padding:24px;border:1px solid var(--line);border-radius:10px;background:var(--card)}
 .notice{max-width:36em}
+.notice>:last-child{margin-bottom:0}
 .signin form{display:flex;flex-direction:column;gap:8px;margin-top:14px}
 .signin button{margin-top:8px;justify-content:center}
 .problem{color:var(--bad);margin:0}
@@ -868,11 +874,18 @@ main,footer{padding-left:14px;padding-right:14px}
 .fleet td:empty{display:none}
 }
 @media (max-width:480px){
-.plot text{font-size:24px}
+.top .brand{margin-right:0}
+.plot text{font-size:30px}
+.plot .day{display:none}
 .plot circle{r:8px}
 .top{flex-wrap:wrap;gap:4px 12px}
 .top nav{flex-wrap:wrap}
 .who{margin-left:auto;min-width:0}
+}
+@media (forced-colors:active){
+.row.marked,[aria-pressed=true]{forced-color-adjust:none;background:Highlight;color:HighlightText}
+.row.marked .n{color:HighlightText}
+.row.hit{outline:1px solid Highlight;outline-offset:-1px}
 }
 @media (prefers-reduced-motion:reduce){*{scroll-behavior:auto!important;transition:none!important}}
 .f0{color:#96989a}

@@ -17,11 +17,15 @@ export interface Shown {
   readonly more: readonly ("fleet" | "releases")[];
 }
 
+export function pageTitle(title: string): string {
+  return `${title} · Boatyard`;
+}
+
 export function page({ title, viewer, path, body, kind = "", more }: Shown): Html {
   const link = (to: string, text: string) =>
     html`<a href="${to}"${to === path ? html` aria-current="page"` : ""}>${text}</a>`;
   return html`<!doctype html>
-<html lang="en" data-now="${Date.now()}"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark"><title>${title} · Boatyard</title><link rel="icon" href="/page/icon.svg" type="image/svg+xml"><link rel="stylesheet" href="/page/${assets.style.name}"><script type="module" src="/page/${assets.script.name}"></script></head>
+<html lang="en" data-now="${Date.now()}"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark"><title>${pageTitle(title)}</title><link rel="icon" href="/page/icon.svg" type="image/svg+xml"><link rel="stylesheet" href="/page/${assets.style.name}"><script type="module" src="/page/${assets.script.name}"></script></head>
 <body data-kind="${kind}"><a class="skip" href="#main">Skip to the content</a>
 <header class="top"><nav aria-label="Pages"><a class="brand" href="/">${mark}<span>Boatyard</span></a>${link("/", "Repos")}${more.includes("fleet") && link("/fleet", "Fleet")}${more.includes("releases") && link("/releases", "Releases")}</nav>${who(viewer)}</header>
 <main id="main" tabindex="-1">${body}</main>

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { withoutEscapes } from "../core/clean.ts";
+import { Mutex } from "../core/mutex.ts";
 import { LogIndex, spansIn } from "./log-index.ts";
 import { type LogPart, plainLines } from "./run-page.ts";
 import { hasEnded, type PageSource, type Run } from "./source.ts";
@@ -10,12 +11,14 @@ const maxIndexes = 20;
 const looksBad =
   /\b(?:error|fatal|panic|exception|traceback|failed|failure|cannot|not ok|segmentation fault|undefined reference|command not found)\b|\bnpm ERR!/i;
 
+type Searcher = "known" | "strangers";
+
 export class LogRequests {
   readonly #source: PageSource;
   /** Of the runs that were looked at last, by their logs' files: where one is, shows when the run starts. */
   readonly #indexes = new Map<string, LogIndex>();
-  /** One search after the other: many at once in long logs would hold up deliveries. */
-  #searching: Promise<unknown> = Promise.resolve();
+  /** One search after the other: many at once in long logs would hold up deliveries. Strangers wait for strangers alone. */
+  readonly #searches = { known: new Mutex(), strangers: new Mutex() };
 
   constructor(source: PageSource) {
     this.#source = source;
@@ -57,12 +60,13 @@ export class LogRequests {
 
   /**
    * The answer to `lines`, `folds`, `search`, `error` and `line-at`; undefined for any other question.
+   * @param by whose turn a search waits for.
    * @param signal nobody waits for the answer any more.
    */
   async answer(
     run: Run,
     what: string,
-    { query, signal }: { query: URLSearchParams; signal: AbortSignal },
+    { query, by, signal }: { query: URLSearchParams; by: Searcher; signal: AbortSignal },
   ): Promise<object | undefined> {
     if (!["lines", "search", "error", "line-at", "folds"].includes(what)) return undefined;
     const index = this.indexOf(run);
@@ -74,24 +78,21 @@ export class LogRequests {
     }
     if (what === "line-at") return { line: await index.lineAt(numberOf(query, "at", 0)) };
     if (what === "folds") return { folds: await this.folds(run.id, index) };
-    if (what === "error") return { line: await this.firstError(run, index, signal) };
+    if (what === "error") return { line: await this.firstError(run, index, { by, signal }) };
     const text = (query.get("q") ?? "").slice(0, 200).toLowerCase();
     if (text === "") return { lines: [], count: 0 };
     const fits = (line: string) => line.toLowerCase().includes(text);
-    return await this.find(index, fits, { most: 5000, mask, signal });
+    return await this.find(index, by, fits, { most: 5000, mask, signal });
   }
 
   /** Search what a reader sees: the text without its colours. */
   private find(
     index: LogIndex,
+    by: Searcher,
     fits: (text: string) => boolean,
     options: Parameters<LogIndex["find"]>[1],
   ): ReturnType<LogIndex["find"]> {
-    const found = this.#searching
-      .catch(() => {})
-      .then(() => index.find((line) => fits(withoutEscapes(line)), options));
-    this.#searching = found;
-    return found;
+    return this.#searches[by].run(() => index.find((line) => fits(withoutEscapes(line)), options));
   }
 
   /** The stages that the log can be folded by, in lines. */
@@ -109,12 +110,16 @@ export class LogRequests {
   }
 
   /** The first line of the stage that failed that looks like an error, else the first of all; -1 when there is none. */
-  private async firstError(run: Run, index: LogIndex, signal: AbortSignal): Promise<number> {
+  private async firstError(
+    run: Run,
+    index: LogIndex,
+    { by, signal }: { by: Searcher; signal: AbortSignal },
+  ): Promise<number> {
     const mask = this.#source.mask();
     const failed = run.stages?.find(({ result }) => result === "failed" || result === "timeout");
     const from = failed?.from === undefined ? 0 : await index.lineAt(failed.from);
     const looked = { from, most: 1, mask, signal };
-    const found = await this.find(index, (text) => looksBad.test(text), looked);
+    const found = await this.find(index, by, (text) => looksBad.test(text), looked);
     return found.lines[0] ?? (failed ? from : -1);
   }
 }

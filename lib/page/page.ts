@@ -10,7 +10,7 @@ import { releasesPage } from "./releases-page.ts";
 import { repoPage } from "./repo-page.ts";
 import { badge } from "./plots.ts";
 import { RunRequests } from "./run-requests.ts";
-import { redirect, sendAsset, sendImage, sendPage, streamHeaders } from "./send.ts";
+import { redirect, sendAsset, sendImage, sendPage, setSafeHeaders } from "./send.ts";
 import { Sessions, Tries } from "./sessions.ts";
 import { bouncePage, returnPath, signIn, signInForm } from "./sign-in.ts";
 import type { PageSource, Right, StatusSettings } from "./source.ts";
@@ -62,6 +62,7 @@ export class Page {
 
   /** Answer a request; what a program gets for errors is JSON, a person a page. */
   async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    setSafeHeaders(response);
     const settings = this.#source.settings();
     const target = request.url ?? "/";
     if (!settings || !target.startsWith("/") || !URL.canParse(target, "http://localhost"))
@@ -167,7 +168,10 @@ export class Page {
     const { response } = visit;
     if (!this.#gate.canSeeAny(visit)) throw new SignInFirst();
     this.#gate.watch(visit, (eyes) => this.#gate.canSeeAny(eyes));
-    response.writeHead(200, streamHeaders);
+    response.writeHead(200, {
+      "content-type": "text/event-stream; charset=utf-8",
+      "x-accel-buffering": "no",
+    });
     if (visit.request.method === "HEAD") return void response.end();
     let told = this.revisionFor(visit);
     response.write(`retry: 2000\nevent: hello\ndata: ${told}\n\n`);

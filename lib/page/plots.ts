@@ -64,7 +64,7 @@ export function durationPlot(runs: readonly Run[]): Html | undefined {
   const [first, last] = [shown[0], shown.at(-1)];
   return html`<figure class="plot"><svg viewBox="0 0 ${width} ${height}" role="group" aria-label="Duration of ${shown.length} runs, and the share of good ones">
 ${ticks}
-<text x="${left}" y="${height - 6}">${(first?.started ?? "").slice(0, 10)}</text><text x="${width - right}" y="${height - 6}" text-anchor="end">${(last?.started ?? "").slice(0, 10)}</text>
+<text class="day" x="${left}" y="${height - 6}">${(first?.started ?? "").slice(0, 10)}</text><text class="day" x="${width - right}" y="${height - 6}" text-anchor="end">${(last?.started ?? "").slice(0, 10)}</text>
 <polyline class="share" points="${line}"/>
 ${points}
 </svg><figcaption>Each point is a run: how long it took (left). The line is the share of good runs among the ten before (right).</figcaption></figure>`;

@@ -1,7 +1,7 @@
 import { shortRef, shortSha } from "../core/names.ts";
 import type { Span } from "./ansi.ts";
 import { html, type Html } from "./html.ts";
-import { pill } from "./layout.ts";
+import { pageTitle, pill } from "./layout.ts";
 import { repoPath } from "./overview.ts";
 import { stageBar } from "./plots.ts";
 import { hasEnded, type Run, type Stage } from "./source.ts";
@@ -42,9 +42,14 @@ ${logPart(run, log)}`;
 
 type Changing = Omit<RunDetails, "log" | "canSteer">;
 
+/** The page's title: in a row of tabs it says what became of a run. */
+export function runTitle({ state, repo, id }: Run): string {
+  return `${state}: ${repo} ${id.slice(-6)}`;
+}
+
 /** What changes while a run goes on, beside its log: the live stream sends it anew. */
 export function changingPart(details: Changing): Html {
-  return html`${summary(details)}${stagesPart(details.run, details.now)}`;
+  return html`<title>${pageTitle(runTitle(details.run))}</title>${summary(details)}${stagesPart(details.run, details.now)}`;
 }
 
 function summary({ run, superseded, behind, now }: Changing): Html {
@@ -96,7 +101,7 @@ function logPart(run: Run, { first, lines, more }: LogPart): Html {
   const earlier = first > 1 && `?from=${Math.max(1, first - plainLines)}#log`;
   return html`<section class="log" id="log" aria-label="Log" data-run="${run.id}" data-live="${hasEnded(run) ? "" : "yes"}" data-failed="${run.state === "failed" ? "yes" : ""}">
 <div class="logbar"><h2>Log</h2><div class="tools" data-tools hidden></div><a href="/runs/${run.id}/log" class="raw">Raw</a></div>
-<pre class="lines" data-plain tabindex="0" aria-label="Log lines">${lines.length === 0 && html`<span class="empty">Nothing was printed yet.</span>`}${lines.map(
+<pre class="lines" data-plain tabindex="0" aria-label="Log lines">${lines.length === 0 && html`<span class="empty">${hasEnded(run) ? "Nothing was printed." : "Nothing was printed yet."}</span>`}${lines.map(
     (spans, index) =>
       html`<a id="L${first + index}" class="n" href="#L${first + index}" data-n="${first + index}" aria-label="line ${first + index}"></a>${spans.map(([text, classes]) => (classes === "" ? text : html`<span class="${classes}">${text}</span>`))}
 `,

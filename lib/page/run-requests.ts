@@ -3,8 +3,8 @@ import { HttpError, sendJson } from "../http/server.ts";
 import type { Gate, Visit } from "./gate.ts";
 import type { Html } from "./html.ts";
 import { LogRequests } from "./log-requests.ts";
-import { changingPart, question, runPage } from "./run-page.ts";
-import { rawHeaders, redirect, safeHeaders } from "./send.ts";
+import { changingPart, question, runPage, runTitle } from "./run-page.ts";
+import { rawHeaders, redirect } from "./send.ts";
 import { isUnderWay, type PageSource, type Run } from "./source.ts";
 import { checkOrigin } from "./viewer.ts";
 
@@ -37,17 +37,18 @@ export class RunRequests {
     if (what === undefined) return await this.show(visit, run);
     if (what === "rerun" || what === "cancel") {
       gate.needSteer(visit);
-      return send(visit, what, question(run, what));
+      return send(visit, what === "rerun" ? "Run again" : "Cancel", question(run, what));
     }
     // a search may take its time, too
     gate.watch(visit, (eyes) => gate.canSee(eyes, run.repo));
     if (what === "log") return await this.log(visit, run);
     const gone = new AbortController();
     visit.response.once("close", () => gone.abort());
-    const asked = { query: visit.url.searchParams, signal: gone.signal };
+    const by = visit.viewer.right === undefined ? "strangers" : "known";
+    const asked = { query: visit.url.searchParams, by, signal: gone.signal } as const;
     const answer = await this.#logs.answer(run, what, asked);
     if (answer === undefined) throw new HttpError(404, "there is no such page");
-    sendJson(visit.response, 200, answer, safeHeaders);
+    sendJson(visit.response, 200, answer);
   }
 
   /** Rerun and cancel, by POST. @throws {HttpError} */
@@ -73,7 +74,7 @@ export class RunRequests {
     const log = await this.#logs.part(run, visit.url.searchParams.get("from"));
     const canSteer = visit.viewer.right === "steer";
     const body = runPage({ run, ...this.around(run), log, canSteer, now: Date.now() });
-    send(visit, `${run.repo} ${run.id.slice(-6)}`, body, "run");
+    send(visit, runTitle(run), body, "run");
   }
 
   /** The log as text, or as it grows. */
@@ -81,9 +82,10 @@ export class RunRequests {
     const { request, response, url } = visit;
     const { source } = this.#parts;
     const follows = url.searchParams.get("follow") === "1" && request.method === "GET";
-    for (const [name, value] of Object.entries(follows ? safeHeaders : rawHeaders))
-      response.setHeader(name, value);
-    if (!follows) return await source.sendLog(response, run);
+    if (!follows) {
+      for (const [name, value] of Object.entries(rawHeaders)) response.setHeader(name, value);
+      return await source.sendLog(response, run);
+    }
     await source.followLog(request, response, run, async () => {
       const now = await source.whole(run.id);
       // the clocks run in the browser: all who follow are not sent the same with other times each second

@@ -4,10 +4,10 @@ import { assets } from "./assets.ts";
 import type { Html } from "./html.ts";
 import { icon } from "./layout.ts";
 
-/** How answers are sent: each with the headers that keep it to itself. */
+/** How answers are sent. */
 
-/** Nothing from elsewhere, no script or style in a page, no frame, no referrer to other sites. */
-export const safeHeaders = {
+/** What each answer has: nothing from elsewhere, no script or style in a page, no frame, no referrer to other sites. */
+const safeHeaders = {
   "content-security-policy":
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
   "x-content-type-options": "nosniff",
@@ -20,16 +20,14 @@ export const safeHeaders = {
   vary: "Cookie, Accept",
 } as const;
 
+/** Keep an answer to itself, whoever sends it in the end: a page, a refusal, a log. */
+export function setSafeHeaders(response: ServerResponse): void {
+  for (const [name, value] of Object.entries(safeHeaders)) response.setHeader(name, value);
+}
+
 /** What a build printed must not act on this site, whatever a browser takes it for. */
 export const rawHeaders = {
-  ...safeHeaders,
   "content-security-policy": "default-src 'none'; sandbox; frame-ancestors 'none'",
-};
-
-export const streamHeaders = {
-  ...safeHeaders,
-  "content-type": "text/event-stream; charset=utf-8",
-  "x-accel-buffering": "no",
 };
 
 export function sendPage(
@@ -39,7 +37,6 @@ export function sendPage(
   headers: Record<string, string> = {},
 ): void {
   response.writeHead(status, {
-    ...safeHeaders,
     "content-type": "text/html; charset=utf-8",
     "content-length": String(Buffer.byteLength(body.text)),
     ...headers,
@@ -53,7 +50,7 @@ export function redirect(
   location: string,
   headers: Record<string, string> = {},
 ): void {
-  response.writeHead(303, { ...safeHeaders, location, ...headers });
+  response.writeHead(303, { location, ...headers });
   response.end();
 }
 
@@ -81,7 +78,6 @@ export function sendAsset(response: ServerResponse, name: string): void {
   const found = Object.values(assets).find((each) => each.name === name);
   if (!found) throw new HttpError(404, "there is no such page");
   response.writeHead(200, {
-    ...safeHeaders,
     "cache-control": "public, max-age=31536000, immutable",
     "content-type": `${found.type}; charset=utf-8`,
     "content-length": String(Buffer.byteLength(found.text)),

@@ -82,7 +82,8 @@ export function setCookie(
 
 /**
  * Refuse a request that changes something and does not come from a page of ours.
- * @param own the origin of the server's address, where it is known: a proxy may send another `Host`.
+ * @param own the origin of the server's address, where it is known: a proxy may send another `Host`. Where it is not,
+ *   a proxy may also have left out the port.
  * @throws {HttpError} 403
  */
 export function checkOrigin(request: IncomingMessage, own: string | undefined): void {
@@ -91,14 +92,14 @@ export function checkOrigin(request: IncomingMessage, own: string | undefined): 
   const isOurs =
     origin !== undefined &&
     URL.canParse(origin) &&
-    (isHost(new URL(origin), host) || new URL(origin).origin === own) &&
+    (isHost(new URL(origin), host, own === undefined) || new URL(origin).origin === own) &&
     (site === undefined || site === "same-origin");
   if (!isOurs) throw new HttpError(403, "this request does not come from this page");
 }
 
-/** Whether `Host` is that of an address; a proxy may have left out the port. */
-function isHost(origin: URL, host = ""): boolean {
-  return [origin.host, origin.hostname].includes(host.toLowerCase());
+function isHost(origin: URL, host = "", mayLackPort: boolean): boolean {
+  const own = host.toLowerCase();
+  return own === origin.host || (mayLackPort && own === origin.hostname);
 }
 
 /**

@@ -75,6 +75,7 @@ unless(
     await page.click("button:has-text('Cancel the run')");
     await second.waitForSelector("#summary .pill.cancelled");
     assert.is(await second.textContent("[role=status]"), "The run has ended: cancelled");
+    assert.match(await second.title(), /^cancelled: me\/site /);
     await waiting.waitForSelector("#summary .pill.running");
     await page.waitForSelector("dt:has-text('Cancelled by') + dd:has-text('password')");
     await page.click("text=Run again");

@@ -23,7 +23,12 @@ prepare(test, async () => {
   if (needsChromium) return;
   browser = await startBrowser();
   server = await startPage({
-    repos: { "me/site": "", "me/broken": "refs: ['**']", "me/busy": "" },
+    repos: {
+      "me/site": "",
+      "me/broken": "refs: ['**']",
+      "me/busy": "",
+      "me/words": "refs: ['**']",
+    },
     top: "fleet: { list: list, state: fleet }\nreleases: [web]",
     job: [
       "printf '\\033[32mgreen\\033[0m and \\033[1;31mred\\033[0m\\n'",
@@ -34,12 +39,12 @@ prepare(test, async () => {
   });
   await writeFile(join(server.dir, "list"), "one\ntwo\n");
   await keepFleet();
-  const push = async (repo: string, n: number, ref?: string) =>
+  const push = async (repo: string, n: number, ref?: string, message = "Say what the harbour is") =>
     (
       await server.send({
         payload: {
           ...pushPayload(repo, sha(n), ref),
-          head_commit: { id: sha(n), message: "Say what the harbour is", author: { name: "Ada" } },
+          head_commit: { id: sha(n), message, author: { name: "Ada" } },
         },
       })
     ).body.run as string;
@@ -51,6 +56,7 @@ prepare(test, async () => {
   const branch =
     "refs/heads/fix/the-name-of-a-branch-can-be-much-longer-than-a-phone-is-wide-and-have-no-blank";
   failed = await push("me/broken", 4, branch);
+  await push("me/words", 6, "refs/heads/\u05e2\u05e0\u05e3", "\u05db\u05d5\u05ea\u05e8\u05ea");
   await server.idle();
   running = await push("me/busy", 5);
   await waitFor(async () => (await server.runs()).some(({ state }) => state === "running"));
@@ -218,12 +224,62 @@ async function tabTo(page: Page, name: RegExp): Promise<void> {
   assert.unreachable(`Tab does not lead to ${name}: ${seen.join(" | ")}`);
 }
 
+unless("a branch and a commit in letters from right to left keep their places", async () => {
+  const page = await visit(browser, server);
+  for (const path of ["/", "/repos/me/words"]) {
+    await page.goto(address(path));
+    const row = page.locator("tr", { has: page.locator("[href*='/repos/me/words'], .id") }).last();
+    const [branch, title] = [row.locator(".ref"), row.locator(".title")];
+    assert.is(await branch.textContent(), "\u05e2\u05e0\u05e3");
+    const [left, right] = [await branch.boundingBox(), await title.boundingBox()];
+    assert.ok((left?.x ?? 0) < (right?.x ?? 0), `the branch stands first on ${path}`);
+  }
+  await page.context().close();
+});
+
+unless(
+  "with forced colours it shows which line is marked, and that the log is followed",
+  async () => {
+    const page = await visit(browser, server, "/", { forcedColors: "active" });
+    await page.goto(`${address(`/runs/${failed}`)}#L2`);
+    await page.waitForSelector(".row.marked");
+    const ground = (selector: string) =>
+      page.evaluate<string>(
+        `getComputedStyle(document.querySelector(${JSON.stringify(selector)})).backgroundColor`,
+      );
+    assert.is.not(await ground(".row.marked"), await ground(".row:not(.marked)"));
+    await page.click("text=Follow");
+    assert.is.not(await ground("[aria-pressed=true]"), await ground(".tools button"));
+    await page.context().close();
+  },
+);
+
+unless("a page that is scrolled stays where it is when the script takes the log over", async () => {
+  const page = await visit(browser, server);
+  let letGo = () => {};
+  const held = new Promise<void>((done) => (letGo = done));
+  await page.route("**/folds", async (route) => {
+    await held;
+    await route.continue();
+  });
+  await page.goto(address(`/runs/${good}`));
+  const scrolled = () => page.evaluate<number>("scrollY");
+  await page.evaluate("scrollTo(0, 1e6)");
+  const before = await scrolled();
+  assert.ok(before > 0);
+  letGo();
+  await page.waitForSelector(".window .row");
+  assert.is(await scrolled(), before);
+  await page.context().close();
+});
+
 unless("all of it can be done by keyboard alone", async () => {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 } });
   const page = await context.newPage();
   page.setDefaultTimeout(10_000 * slowness());
   await page.goto(address("/"));
   // the field has the focus from the start
+  await page.waitForSelector("#secret:focus");
   await page.keyboard.type(password);
   await page.keyboard.press("Enter");
   await page.waitForSelector("form[action='/sign-out']");
@@ -232,6 +288,7 @@ unless("all of it can be done by keyboard alone", async () => {
   await page.keyboard.press("/");
   await page.keyboard.type("broken");
   await waitFor(async () => (await page.locator("tr[data-words]:visible").count()) === 1);
+  await page.waitForSelector("[role=status] >> text=1 repo fits the filter");
   await tabTo(page, /^failed$/);
   await page.keyboard.press("Enter");
   await page.waitForURL(`**/runs/${failed}`);

@@ -94,6 +94,13 @@ test("a page comes with headers that keep it to itself, and the cookie is out of
   assert.is(headers["referrer-policy"], "same-origin");
   assert.is(headers["x-content-type-options"], "nosniff");
   assert.is(headers["cache-control"], "no-store");
+  // so do those that are sent to a script, and refusals
+  for (const path of ["/nothing", "/page/gone.js", "/runs/nothing/lines", "/repos/a/b/badge.svg"]) {
+    const refused = await http(server, path, { headers: { cookie } });
+    assert.is(refused.status, 404, path);
+    for (const name of ["cache-control", "content-security-policy", "x-content-type-options"])
+      assert.is(refused.headers[name], headers[name], `${name} of ${path}`);
+  }
   assert.not.match(text, / style="| on[a-z]+="|<script>/);
   for (const [, path] of text.matchAll(/(?:src|href)="(\/page\/[^"]+)"/g))
     assert.is((await http(server, path ?? "")).status, 200, path);
@@ -155,6 +162,20 @@ test("what changes something needs a session that may, and an Origin of our own"
   assert.is((await steer("token-of-a-guest-who-sees")).status, 403);
   assert.is((await steer("token-of-the-programs")).status, 202);
   await server.idle();
+  await server.stop();
+});
+
+test("where url: is known, what another port of its host serves is not ours", async () => {
+  const server = await startHooks(await pageYard({ top: "url: http://ci.example.org" }));
+  const from = async (origin: string) =>
+    (
+      await post(server, "/sign-in", {
+        headers: { origin, host: "ci.example.org" },
+        body: new URLSearchParams({ secret: password }).toString(),
+      })
+    ).status;
+  assert.is(await from("http://ci.example.org"), 303);
+  assert.is(await from("http://ci.example.org:8080"), 403);
   await server.stop();
 });
 
@@ -401,6 +422,26 @@ test("strangers who look at a public page, however many, leave room for those wh
     await waitFor(async () => (await http(server, "/live", { method: "HEAD" })).status === 200);
   for (const socket of sockets) socket.destroy();
   await server.idle();
+  await server.stop();
+});
+
+test("strangers who search long logs, however many, do not hold up the search of those who have signed in", async () => {
+  const job = "seq 1 300000";
+  const server = await startHooks(await pageYard({ status: ", public: true", job }));
+  const { body } = await server.push("me/site", sha(1));
+  await server.idle();
+  const cookie = await signIn(server);
+  const path = `/runs/${body.run}/search?q=299999`;
+  let answered = 0;
+  const strangers = Array.from({ length: 12 }, async () => {
+    const { status } = await http(server, path);
+    answered += 1;
+    return status;
+  });
+  await Promise.race(strangers);
+  assert.equal((await get(server, path, cookie)).body, { lines: [299_998], count: 1 });
+  assert.ok(answered < strangers.length, "strangers still wait");
+  for (const status of await Promise.all(strangers)) assert.is(status, 200);
   await server.stop();
 });
 

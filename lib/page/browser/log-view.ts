@@ -69,6 +69,7 @@ export class LogView {
       this.#spacer.dataset["height"] = String(height);
       this.#spacer.style.height = `${height}px`;
     }
+    this.#box.classList.toggle("empty", this.#rows.count === 0);
     if (this.isFollowing) this.#first = this.last;
     this.#first = Math.max(0, Math.min(this.#first, this.last));
     this.place();

@@ -79,6 +79,7 @@ async function finish(readFolds: (isFirst: boolean) => Promise<void>): Promise<v
 
 /** Show what the server says of the run now; returns whether its stages are others. */
 function swapParts(fresh: Document): boolean {
+  document.title = fresh.title;
   const parts = ["summary", "stagebar", "stages"];
   const changed = parts.filter((id) => swap(document.getElementById(id), fresh.getElementById(id)));
   return changed.includes("stages");

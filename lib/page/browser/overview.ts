@@ -1,22 +1,29 @@
-import { openStream, swap } from "./live.ts";
+import { counted } from "../times.ts";
+import { openStream, say, swap } from "./live.ts";
 import { startShortcuts } from "./shortcuts.ts";
 
 /** Hide the rows that the filter box leaves out, as it is typed. */
 export function filterRepos(): void {
   const box = document.querySelector<HTMLInputElement>("input[data-filter]");
   if (!box) return;
-  box.addEventListener("input", () => applyFilter(box));
+  box.addEventListener("input", () => {
+    const count = applyFilter(box);
+    say(`${counted(count, "repo")} ${count === 1 ? "fits" : "fit"} the filter`);
+  });
   // the form would load the page anew for what is done already
   box.form?.addEventListener("submit", (event) => event.preventDefault());
   startShortcuts([["/", "filter the repos", () => box.focus()]]);
 }
 
-function applyFilter(box: HTMLInputElement): void {
+/** Returns how many rows stay. */
+function applyFilter(box: HTMLInputElement): number {
   const text = box.value.trim().toLowerCase();
   for (const row of document.querySelectorAll<HTMLElement>("tr[data-words]"))
     row.hidden = text !== "" && row.dataset["words"]?.includes(text) !== true;
+  const { length } = document.querySelectorAll("tr[data-words]:not([hidden])");
   const none = document.querySelector<HTMLElement>("[data-none]");
-  if (none) none.hidden = document.querySelector("tr[data-words]:not([hidden])") !== null;
+  if (none) none.hidden = length > 0;
+  return length;
 }
 
 /** Show what has changed on the server, without losing focus and filter. */
