@@ -3,7 +3,7 @@ import { lstat, rm } from "node:fs/promises";
 import { Socket } from "node:net";
 import { join } from "node:path";
 import { StringDecoder } from "node:string_decoder";
-import { systemCode } from "../core/errors.ts";
+import { Failure, systemCode } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
 import { lastLines } from "../log/tail.ts";
 import { openLog } from "../log/writer.ts";
@@ -14,9 +14,13 @@ export interface AppOutput {
   readonly fd: number;
   /** A line of launchfit's own. */
   readonly log: (line: string) => void;
-  /** The last `count` lines; with `follow` also the coming ones, until `signal` is aborted. */
+  /**
+   * The last `count` lines; with `follow` also the coming ones, until `signal` is aborted.
+   * @param onLine says whether its reader keeps up.
+   * @throws {Failure} when the reader does not: what waits for it would fill the memory.
+   */
   give(
-    onLine: (line: string) => void,
+    onLine: (line: string) => boolean,
     options: { count: number; follow: boolean; signal: AbortSignal },
   ): Promise<void>;
   /** The last `count` lines. */
@@ -193,15 +197,18 @@ class RecentLines {
 
   /** See AppOutput. */
   async give(
-    onLine: (line: string) => void,
+    onLine: (line: string) => boolean,
     { count, follow, signal }: { count: number; follow: boolean; signal: AbortSignal },
   ): Promise<void> {
     for (const line of this.last(count)) onLine(line);
     if (!follow || signal.aborted) return;
-    this.#listeners.add(onLine);
-    await new Promise<void>((resolve) =>
-      signal.addEventListener("abort", () => resolve(), { once: true }),
-    );
-    this.#listeners.delete(onLine);
+    let listener: (line: string) => void = () => {};
+    await new Promise<void>((resolve, reject) => {
+      listener = (line) => {
+        if (!onLine(line)) reject(new Failure("lines come faster than they are read; ask again"));
+      };
+      this.#listeners.add(listener);
+      signal.addEventListener("abort", () => resolve(), { once: true });
+    }).finally(() => this.#listeners.delete(listener));
   }
 }

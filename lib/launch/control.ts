@@ -29,17 +29,20 @@ export interface ControlAnswer {
   [value: string]: unknown;
 }
 
-/** Answers a request; `send` gives lines before the answer, `closed` is aborted when the asker has gone. */
+/**
+ * Answers a request; `send` gives lines before the answer, and says whether the asker keeps up; `closed` is aborted when
+ * the asker has gone.
+ */
 export type ControlHandler = (
   request: ControlRequest,
-  send: (value: unknown) => void,
+  send: (value: unknown) => boolean,
   closed: AbortSignal,
 ) => Promise<Omit<ControlAnswer, "ok">>;
 
 /** Bytes of a path that unix(7) takes. */
 const maxPath = 100;
 const maxRequest = 64 * 1024;
-/** Bytes of one line of an answer. */
+/** Bytes of one line of an answer, and of lines that wait for whoever follows the log. */
 const maxAnswer = 4 * 1024 * 1024;
 
 /** The socket's path: in the deploy directory, or under the run folder when that would be too long for unix(7). */
@@ -93,7 +96,10 @@ export async function serveControl(path: string, handle: ControlHandler): Promis
 async function answer(socket: Socket, handle: ControlHandler): Promise<void> {
   const closed = new AbortController();
   socket.once("close", () => closed.abort());
-  const send = (value: unknown) => void socket.write(`${JSON.stringify(value)}\n`);
+  const send = (value: unknown) => {
+    socket.write(`${JSON.stringify(value)}\n`);
+    return socket.writableLength < maxAnswer;
+  };
   try {
     const request = JSON.parse(await readLine(socket)) as ControlRequest;
     if (typeof request?.command !== "string") throw new UsageError('a request is {"command": …}');

@@ -117,7 +117,7 @@ function planUpdate(
       failed.push(error);
     }
   }
-  const offers = good.some(({ signature }) => signature) ? newestFirst(good) : good;
+  const offers = sameOffers(good);
   const [best] = offers;
   if (!best) throw allFailed(failed);
   const { app, line, signature } = best;
@@ -161,15 +161,17 @@ function readOffer(
   return { ...version, folder, line, app };
 }
 
-/** Of signed VERSIONs only the newest, which several mirrors may have. */
-function newestFirst(offers: readonly Offer[]): Offer[] {
+/** The offers of one archive, which several mirrors may have: that of the newest signed VERSION, else of the first server. */
+function sameOffers(offers: readonly Offer[]): Offer[] {
   const dated = ({ file }: Offer) => file.date?.getTime() ?? 0;
-  const signed = ({ signature }: Offer) => signature?.created.getTime() ?? 0;
-  const sorted = offers
-    .filter(({ signature }) => signature)
-    .sort((a, b) => dated(b) - dated(a) || signed(b) - signed(a));
-  const best = sorted[0]?.line;
-  return sorted.filter(({ line }) => line.version === best?.version && line.sha256 === best.sha256);
+  const signedAt = ({ signature }: Offer) => signature?.created.getTime() ?? 0;
+  const signed = offers.filter(({ signature }) => signature);
+  signed.sort((a, b) => dated(b) - dated(a) || signedAt(b) - signedAt(a));
+  const ordered = signed.length > 0 ? signed : offers;
+  const best = ordered[0]?.line;
+  return ordered.filter(
+    ({ line }) => line.version === best?.version && line.sha256 === best.sha256,
+  );
 }
 
 /** One error for what each of several servers said. */

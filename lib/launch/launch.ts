@@ -124,7 +124,9 @@ async function withUpdater<T>(
     const messages = await Messages.follow(state, { releases, log, lines, isRunning: false });
     try {
       const parts = { releases, keeper: undefined, state, log, signal, changes: new Mutex() };
-      return await work(new Updater(parts, options));
+      const updater = new Updater(parts, options);
+      await updater.resume();
+      return await work(updater);
     } finally {
       await messages.close(15_000);
     }

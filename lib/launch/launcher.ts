@@ -120,8 +120,7 @@ class Launcher {
         // whatever is begun here, `close` waits for it
         if (signal.aborted) return;
         this.#control = await serveControl(controlPath(releases.deploy.path), this.#handle);
-        await this.#changes.run(() => this.#keeper.takeOverOrStart());
-        await this.#updater.resumePending();
+        await this.#updater.resume();
       });
       if (signal.aborted) return;
       await state.note({ stopped: undefined }, output.log);

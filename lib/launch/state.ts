@@ -164,6 +164,8 @@ export interface VersionChange {
   to: string;
   /** Asked for by hand: `from` is not to come back with the next check. */
   isRollback?: boolean;
+  /** Made where no launchfit runs the app: there is no health to check. */
+  isOffline?: boolean;
 }
 
 /** A version that is offered; `sha256` of its archive, where that is known. */

@@ -67,15 +67,11 @@ export class Trial {
     throw new ReleaseFailed(`${to} did not hold up: ${wrong}; ${from} ${again}`);
   }
 
-  /** Go on where a launchfit that was killed had switched already. */
+  /** Go on where a launchfit that was killed had switched already. Its app runs on, or is started. */
   async resume(): Promise<void> {
-    const { releases, keeper, state, log, signal } = this.#parts;
-    const { to } = this.#change;
-    if ((await releases.current()) !== to) return await state.note({ pending: undefined }, log);
-    log(`the update to ${to} was interrupted: checking its health`);
-    const settings = await releases.settings(to);
-    if (keeper) keeper.onUnexpectedEnd = () => {};
-    const wrong = await this.check(settings).then(() => undefined, messageOf);
+    const { log, signal } = this.#parts;
+    log(`the update to ${this.#change.to} was interrupted: checking its health`);
+    const wrong = await this.checkResumed().then(() => undefined, messageOf);
     if (wrong === undefined) await this.passed();
     else if (!signal.aborted) await this.fail(wrong);
   }
@@ -86,8 +82,8 @@ export class Trial {
   }
 
   private async switch(): Promise<void> {
-    const { releases, keeper, log, signal } = this.#parts;
-    const { from, to } = this.#change;
+    const { releases, keeper } = this.#parts;
+    const { to } = this.#change;
     const settings = await releases.settings(to, { toRun: keeper !== undefined });
     if (keeper) {
       // until its health is known, its end undoes the change and is not a reason to start it again
@@ -97,6 +93,24 @@ export class Trial {
     } else {
       await releases.activate(to);
     }
+    await this.confirm(settings);
+  }
+
+  private async checkResumed(): Promise<void> {
+    const { releases, keeper } = this.#parts;
+    const settings = await releases.settings(this.#change.to, { toRun: keeper !== undefined });
+    if (keeper) {
+      keeper.onUnexpectedEnd = () => {};
+      await keeper.takeOverOrStart();
+      await this.check(settings);
+    }
+    await this.confirm(settings);
+  }
+
+  /** The last word is the release's own, by its hook. */
+  private async confirm(settings: AppSettings): Promise<void> {
+    const { releases, keeper, log, signal } = this.#parts;
+    const { from, to } = this.#change;
     const cwd = releases.deploy.current;
     const hook = { version: to, releaseDir: cwd, previous: from, cwd, log, signal };
     await runHook("after_restart", settings, hook);

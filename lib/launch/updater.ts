@@ -149,23 +149,33 @@ export class Updater {
     return withFailed(state.value.failed, version, { reason, sha256 });
   }
 
-  /** A change that the end of launchfit interrupted: check the new version's health, and complete or undo it. */
-  async resumePending(): Promise<void> {
-    const { pending } = this.#parts.state.value;
-    if (!pending) return;
-    const trial = this.newTrial(pending);
-    this.#trial = trial;
-    await this.#parts.changes.run(() => trial.resume());
+  /**
+   * Go on after the launchfit before: take over its app, or start it. A change of version that its end interrupted is
+   * completed, or undone; without a keeper only one that had none either, since the health of another must be checked.
+   */
+  async resume(): Promise<void> {
+    const { releases, keeper, state, log, changes } = this.#parts;
+    await changes.run(async () => {
+      const { pending } = state.value;
+      const isSwitched = pending?.to === (await releases.current());
+      if (pending && !isSwitched) await state.note({ pending: undefined }, log);
+      if (!pending || !isSwitched) return await keeper?.takeOverOrStart();
+      if (!keeper && !pending.isOffline) return;
+      this.#trial = this.newTrial(pending);
+      await this.#trial.resume();
+    });
   }
 
   /** Change to a version that is in releases/. The version that it replaced. */
   private changeTo(to: string, { isRollback = false } = {}): Promise<string> {
-    return this.#parts.changes.run(async () => {
+    const { releases, keeper, changes } = this.#parts;
+    return changes.run(async () => {
       // asked only now: the version of a moment ago may have been undone meanwhile
-      const from = (await this.#parts.releases.current()) ?? "nothing";
+      const from = (await releases.current()) ?? "nothing";
       if (from === to) return from;
       this.#trial?.close();
-      this.#trial = this.newTrial({ from, to, ...(isRollback ? { isRollback } : {}) });
+      const kind = { ...(isRollback && { isRollback }), ...(!keeper && { isOffline: true }) };
+      this.#trial = this.newTrial({ from, to, ...kind });
       await this.#trial.run();
       return from;
     });

@@ -24,6 +24,8 @@ export interface FileListOptions {
   files?: readonly string[] | undefined;
   /** Absolute paths that are left out, as the folder that the archive goes to. */
   skip?: readonly string[];
+  /** Devices and inodes of private keys, which must not be published. */
+  privateKeys?: readonly (string | undefined)[];
 }
 
 const unreadable: Record<string, string> = {
@@ -36,16 +38,15 @@ const never = new Set([".git", ".releaseignore", ".launchfit"]);
 
 /**
  * Every file, folder and link below a folder, less what .releaseignore names.
- * @throws {UsageError} when there is no file, or one of `files` is missing; and for what no client would unpack: pipes,
- * sockets, links that lead out, names that differ only in case.
+ * @throws {UsageError} when there is no file, or one of `files` is missing; for a private key; and for what no client would
+ * unpack: pipes, sockets, links that lead out, names that differ only in case.
  */
 export async function listFiles(
   folder: string,
-  { files, skip = [] }: FileListOptions = {},
+  { files, skip = [], privateKeys = [] }: FileListOptions = {},
 ): Promise<PackEntry[]> {
-  const ignored = ignoreRules(
-    await readFile(join(folder, ".releaseignore"), "utf8").catch(() => ""),
-  );
+  const ignoreFile = join(folder, ".releaseignore");
+  const ignored = ignoreRules(await readFile(ignoreFile, "utf8").catch(() => ""), ignoreFile);
   const wanted = files?.map((each) => each.replace(/^\.?\//, "").replace(/\/+$/, ""));
   const entries: PackEntry[] = [];
   const links = new Map<string, string>();
@@ -82,6 +83,10 @@ export async function listFiles(
     } else if (about.isFile()) {
       const mode = about.mode & 0o100 ? 0o755 : 0o644;
       const id = `${about.dev}:${about.ino}`;
+      if (privateKeys.includes(id))
+        throw new UsageError(
+          `${full} is the private key that signs, and would be published; move it away, or name it in .releaseignore`,
+        );
       const first = about.nlink > 1 ? links.get(id) : undefined;
       links.set(id, first ?? path);
       if (first === undefined)
@@ -132,20 +137,29 @@ function checkEntries(entries: readonly PackEntry[], folder: string): void {
 /**
  * .releaseignore: lines as in .gitignore (gitignore(5)): `#` comments, `!` takes back, `/` at the end for folders only,
  * a `/` elsewhere ties the pattern to the top, `*`, `?`, `[a-z]`, and `**` over folders. Pure.
+ * @param name the file's, for messages.
+ * @throws {UsageError} with its line for a pattern that could match nothing: what it was to leave out would be published.
  */
-export function ignoreRules(text: string): (path: string, isFolder: boolean) => boolean {
-  const rules = text
-    .split(/\r?\n/)
-    .map((line) => line.replace(/(?<!\\)\s+$/, ""))
-    .filter((line) => line !== "" && !line.startsWith("#"))
-    .map((line) => {
-      const back = line.startsWith("!");
-      const body = line.replace(/^!/, "").replace(/^\\(?=[!#])/, "");
-      const folderOnly = body.endsWith("/");
-      const pattern = body.replace(/\/$/, "");
-      const tied = pattern.includes("/");
-      return { back, folderOnly, test: toRegExp(pattern.replace(/^\//, ""), tied) };
-    });
+export function ignoreRules(
+  text: string,
+  name = ".releaseignore",
+): (path: string, isFolder: boolean) => boolean {
+  const rules = text.split(/\r?\n/).flatMap((written, index) => {
+    const line = written.replace(/(?<!\\)\s+$/, "");
+    if (line === "" || line.startsWith("#")) return [];
+    const back = line.startsWith("!");
+    const body = line.replace(/^!/, "").replace(/^\\(?=[!#])/, "");
+    const folderOnly = body.endsWith("/");
+    const pattern = body.replace(/\/$/, "");
+    const tied = pattern.includes("/");
+    try {
+      return [{ back, folderOnly, test: toRegExp(pattern.replace(/^\//, ""), tied) }];
+    } catch {
+      throw new UsageError(
+        `${name}:${index + 1}: "${line}" is not a pattern; write \\[ for a bracket, and ranges as [a-z]`,
+      );
+    }
+  });
   return (path, isFolder) => {
     let ignored = false;
     for (const { back, folderOnly, test } of rules)
@@ -156,14 +170,17 @@ export function ignoreRules(text: string): (path: string, isFolder: boolean) => 
 
 function toRegExp(pattern: string, tied: boolean): RegExp {
   const body = pattern.replace(
-    /\*\*\/|\/\*\*$|\*\*|\*|\?|\[!?[^\]]+\]|\\.|[.+^${}()|\\/]/g,
+    /\*\*\/|\/\*\*$|\*\*|\*|\?|\[[!^]?\]?[^\]]*\]|\\.|[.+^${}()|\\/]/g,
     (piece) => {
       if (piece === "**/") return "(?:.*/)?";
       if (piece === "/**") return "/.*";
       if (piece === "**") return ".*";
       if (piece === "*") return "[^/]*";
       if (piece === "?") return "[^/]";
-      if (piece.startsWith("[")) return piece.replace(/^\[!/, "[^").replace(/\\/g, "\\\\");
+      if (piece.startsWith("["))
+        return piece
+          .replace(/\\/g, "\\\\")
+          .replace(/^\[[!^]?\]?/, (start) => start.replace("!", "^").replace("]", "\\]"));
       return piece.length === 2 ? `\\${piece[1]}` : `\\${piece}`;
     },
   );

@@ -71,7 +71,8 @@ export async function pack(options: PackOptions, signers: readonly Signer[]): Pr
   const { app, version: packed, platform, out = defaultOut, keep } = options;
   checkNames(options);
   const { folder, files } = await findSource(options.from);
-  const listed = await listFiles(folder, { files, skip: [resolve(out)] });
+  const privateKeys = signers.map(({ file }) => file);
+  const listed = await listFiles(folder, { files, skip: [resolve(out)], privateKeys });
   await makeFolder(out);
   return await withLock(out, async () => {
     await removeStaleTemporaries(out);

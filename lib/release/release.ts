@@ -65,8 +65,8 @@ export async function releaseTag(options: ReleaseOptions): Promise<ReleaseResult
     const output = createOutput(join(checkout.dir, "logs.txt"), run, options.terminal);
     await output.open();
     const log = startRun(output, { event: "release", ref: `tag ${tag}`, sha: named }, started);
-    const env = stageEnvironment();
-    const stages = await withWorktree(checkout, env, async (dir) => {
+    const stages = await withWorktree(checkout, async (dir) => {
+      const env = stageEnvironment();
       const context: ReleaseContext = { checkout, dir, env, tag, named, output };
       const results = await runStages(planBuild(context, build), context, signal);
       if (results.some(isBad)) return results;

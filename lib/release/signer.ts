@@ -20,6 +20,8 @@ export interface Signer {
   written: string;
   fingerprint: string;
   publicKey: PublicKey;
+  /** Device and inode of the key file; none with gpg. */
+  file?: string;
   /** A detached binary signature over a file, or over bytes. */
   sign(
     data: { path: string } | Uint8Array,
@@ -49,8 +51,10 @@ export async function openSigner({ key, passphraseFile, ask }: SignerOptions): P
   if (key?.startsWith("gpg:")) return await gpgSigner(key.slice(4), passphraseFile);
   const path = key ?? defaultKeyFile();
   let data: Buffer;
+  let file: string;
   try {
-    const { mode } = await stat(path);
+    const { mode, dev, ino } = await stat(path);
+    file = `${dev}:${ino}`;
     if (mode & 0o077)
       throw new UsageError(`the key file ${path} can be read by others; run: chmod 600 ${path}`);
     data = await readFile(path);
@@ -71,6 +75,7 @@ export async function openSigner({ key, passphraseFile, ask }: SignerOptions): P
     written: path,
     fingerprint: fingerprintOf(privateKey),
     publicKey: privateKey.toPublic(),
+    file,
     async sign(what, notations) {
       const data = what instanceof Uint8Array ? what : () => createReadStream(what.path);
       return await signDetached(privateKey, data, notations);

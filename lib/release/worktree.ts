@@ -8,18 +8,17 @@ import type { Shell } from "../exec/exec.ts";
 import { removeStaleTemporaries, temporaryBeside } from "../files/files.ts";
 import type { Checkout } from "../git/checkout.ts";
 import { gitIn, prepareLfs, pullLfs, textOf, updateSubmodules, usesLfs } from "../git/git.ts";
-import type { RunContext, StageContext } from "../run/stage.ts";
+import type { StageContext } from "../run/stage.ts";
 
 /** Do something in a folder for a worktree, which is removed in the end, also when a signal ends the script. */
 export async function withWorktree<T>(
   checkout: Checkout,
-  env: RunContext["env"],
   work: (dir: string) => Promise<T>,
 ): Promise<T> {
   const dir = await freshFolder(checkout);
   // once, also when a signal and the work itself come to an end together: both wait for it
   let removing: Promise<void> | undefined;
-  const remove = () => (removing ??= removeWorktree(checkout, dir, env));
+  const remove = () => (removing ??= removeWorktree(checkout, dir));
   const forget = atEnd(remove);
   try {
     return await work(dir);
@@ -45,14 +44,10 @@ async function freshFolder({ dir }: Checkout): Promise<string> {
 }
 
 /** Remove a worktree with all that git knows of it. */
-async function removeWorktree({ dir }: Checkout, tree: string, env: RunContext["env"]) {
+async function removeWorktree({ dir }: Checkout, tree: string) {
   await rm(tree, { recursive: true, force: true });
   if (dirname(tree) !== dirname(dir)) await rm(dirname(tree), { recursive: true, force: true });
-  await gitIn(dir, { env: homeOf(env), nothrow: true })`git worktree prune`;
-}
-
-function homeOf({ HOME, USER, LOGNAME }: RunContext["env"]): Record<string, string | undefined> {
-  return { HOME, USER, LOGNAME };
+  await gitIn(dir, { nothrow: true })`git worktree prune`;
 }
 
 /** Fetch the tag and check it out; @returns its commit. */
@@ -60,15 +55,13 @@ export async function checkOut(
   {
     checkout,
     dir,
-    env,
     tag,
     named,
-  }: RunContext & { checkout: Checkout; tag: string; named: string | undefined },
+  }: { checkout: Checkout; dir: string; tag: string; named: string | undefined },
   stage: StageContext,
 ): Promise<string> {
   const { say, signal } = stage;
-  const options = { env: homeOf(env), signal };
-  const git = gitIn(checkout.dir, options);
+  const git = gitIn(checkout.dir, { signal });
   const tryGit = git({ nothrow: true });
   // what a killed release left behind
   await tryGit`git worktree prune`;
@@ -86,7 +79,7 @@ export async function checkOut(
   const lfs = await usesLfs(own, sha);
   if (lfs) await prepareLfs(own);
   await git`git worktree add --quiet --force --detach -- ${dir} ${sha}`;
-  const tree = { dir, git: gitIn(dir, options), say };
+  const tree = { dir, git: gitIn(dir, { signal }), say };
   if (lfs && remote) await pullLfs(tree, remote);
   await updateSubmodules(tree);
   return sha;

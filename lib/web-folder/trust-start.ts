@@ -187,7 +187,7 @@ async function firstUse(
 }
 
 /** The key of KEY.asc that a first use may pin; undefined when VERSION does not say which of several. */
-export async function publishedPin(
+async function publishedPin(
   folder: WebFolder,
   keys: readonly PublicKey[],
 ): Promise<string | undefined> {

@@ -23,7 +23,7 @@ import { signersOf, verifyBytes } from "./verify.ts";
 import { parseVersionFile, type VersionFile } from "./version-file.ts";
 import type { UnverifiedVersion, WebFolder } from "./web-folder.ts";
 
-export { publishedPin, type TrustOptions } from "./trust-start.ts";
+export type { TrustOptions } from "./trust-start.ts";
 export { checkGiven } from "./key-sources.ts";
 
 /**

@@ -115,14 +115,13 @@ export const verifyCommand = defineCommand({
   ],
   exits: { 4: "a client would refuse it; the reason is printed" },
   async run({ flags, args, terminal, signal }) {
-    const options = { ...flags, keyFile: flags["key-file"], signal };
     const { verifyFolder } = await import("../../lib/release/release.ts");
     const result = await verifyFolder(args[0] ?? "", {
-      ...options,
+      ...{ key: flags.key, keyFile: flags["key-file"], timeout: flags.timeout, signal },
       note: (line) => terminal.note(line),
     });
     for (const { file, signed } of result.current)
-      terminal.print(`${file}: good, signed ${signed}`);
+      terminal.print(`${file}: good, signed ${seconds(new Date(signed))}`);
     const until = result.expires ? `, good until ${seconds(result.expires)}` : "";
     terminal.print(`by ${result.key}${until}`);
     terminal.printJson(result);

@@ -462,6 +462,24 @@ test("a malicious mirror beside good ones neither harms nor hides", async () => 
   assert.is(await installedVersion(deploy), "2");
 });
 
+test("mix-and-match: of several folders without VERSION.sig none gives its archive to another one's version", async () => {
+  const { web, deploy, launchfit } = await scene({ versionSigned: false });
+  const newer = await serveFolder(join(tempDir("newer-"), "w"));
+  served.push(newer);
+  await publish(web.path, good, "2", { versionSigned: false, date: later(1) });
+  const file = await publish(newer.path, good, "3", { versionSigned: false, date: later(2) });
+  await writeFile(
+    join(deploy, "launchify.yml"),
+    `app: { name: my-app }\nupdates: { server: [${newer.url}, ${web.url}], gpg: { key: ${good.fingerprint} } }\n`,
+  );
+  rmSync(join(newer.path, file));
+  const { code, stderr } = await launchfit();
+  assert.is(await installedVersion(deploy), "1");
+  assert.is(code, 1, stderr);
+  assert.match(stderr, `${file}: the server answered 404`);
+  assert.equal(readdirSync(join(deploy, "releases")), ["my-app-1"]);
+});
+
 test("the archive swapped after it was verified: it is fetched once, and what was hashed is unpacked", async () => {
   const { web, deploy, launchfit } = await scene({ fresh: true });
   const file = "my-app-1.tar.gz";

@@ -1,10 +1,13 @@
+import { once } from "node:events";
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { createConnection } from "node:net";
 import { join } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { isAlive } from "../../lib/exec/process-tree.ts";
+import { controlPath } from "../../lib/launch/control.ts";
 import { launchIn } from "../../lib/launch/launch.ts";
 import { deploy, webApp } from "../helpers/launch.ts";
 import { makePublisher } from "../helpers/publisher.ts";
@@ -226,6 +229,35 @@ test("without forever launchfit ends with the app's own exit code; with it the a
   // the app's own lines may come between
   assert.match(running.output(), /1 ended with SIGKILL\n[\s\S]*starts again in 1 s/);
   await running.stop();
+});
+
+test("who follows the log and does not read is let go: what the app writes does not fill launchfit's memory", async () => {
+  const written = join(tempDir(), "written");
+  const flood = `process.on("SIGUSR2", () => process.stdout.write(("x".repeat(1023) + "\\n").repeat(32 * 1024),
+  () => require("fs").writeFileSync(${JSON.stringify(written)}, "")));`;
+  const own = await makePublisher();
+  await own.publish("1", webApp("1", flood));
+  const app = await deploy(own);
+  const running = await app.launch();
+  await waitFor(async () => (await app.ask()) === "1");
+  const socket = createConnection(controlPath(app.folder));
+  await once(socket, "connect");
+  socket.write('{"command":"log","follow":true,"lines":1}\n');
+  await once(socket, "readable");
+  running.kill("SIGUSR2");
+  await waitFor(() => existsSync(written), { what: "32 MB of lines" });
+  let got = "";
+  let bytes = 0;
+  socket.setEncoding("utf8");
+  socket.on("data", (text: string) => {
+    bytes += text.length;
+    got = (got + text).slice(-200);
+  });
+  await once(socket, "close");
+  assert.match(got, /"ok":false,"code":1,"error":"lines come faster than they are read/);
+  assert.ok(bytes < 16 * 1024 * 1024, String(bytes));
+  await running.stop();
+  await own.close();
 });
 
 test("an app that ignores TERM and one that left children in other sessions are ended whole", async () => {

@@ -5,6 +5,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { deploy, webApp } from "../helpers/launch.ts";
 import { makePublisher } from "../helpers/publisher.ts";
+import { startScript } from "../helpers/run.ts";
 import { tempDir } from "../helpers/tmp.ts";
 import { waitFor } from "../helpers/wait.ts";
 
@@ -105,6 +106,70 @@ test("a rollback that launchfit was killed in is completed by the next one, and 
   await next.stop();
   await publisher.close();
 });
+
+test("killed between the switch and the start of a version that cannot be started, launchfit goes back", async () => {
+  const publisher = await freshPublisher();
+  const hold = join(tempDir(), "hold");
+  writeFileSync(hold, "");
+  const cannot = `{ echo at its start; while [ -e ${hold} ]; do sleep 0.02; done; exit 1; }`;
+  const app = await deploy(publisher, {
+    hooks: [`before_start: test $LAUNCHFIT_VERSION = 1 || ${cannot}`],
+  });
+  const running = await app.launch();
+  await publisher.publish("2", webApp("2"));
+  const asked = app.control("check").catch(() => undefined);
+  await running.until(/before_start: at its start/);
+  await running.stop("SIGKILL");
+  await asked;
+  assert.is(app.current(), "releases/my-app-2");
+  rmSync(hold);
+  const next = await app.launch();
+  await waitFor(async () => (await app.ask()) === "1", { what: "version 1 again" });
+  assert.is(app.current(), "releases/my-app-1");
+  assert.match(String((await app.control("check"))["result"]), /2 is not tried again: the hook/);
+  await next.stop();
+  await publisher.close();
+});
+
+for (const [how, words] of [
+  ["launchfit", []],
+  ["check --once", ["check", "--once"]],
+] as const) {
+  test(`${how} that is killed while after_restart runs: the next one runs it again, and undoes what it refuses`, async () => {
+    const publisher = await freshPublisher();
+    const folder = tempDir();
+    const [hold, ran] = [join(folder, "hold"), join(folder, "ran")];
+    const app = await deploy(publisher, {
+      hooks: [
+        `after_restart: echo $LAUNCHFIT_VERSION >> ${ran}; while [ -e ${hold} ]; do sleep 0.02; done; test $LAUNCHFIT_VERSION != 3`,
+      ],
+    });
+    const times = (version: string) =>
+      readFileSync(ran, "utf8")
+        .split("\n")
+        .filter((line) => line === version).length;
+    writeFileSync(ran, "");
+    for (const version of ["2", "3"]) {
+      await publisher.publish(version, webApp(version));
+      writeFileSync(hold, "");
+      const running = words.length === 0 ? await app.launch() : undefined;
+      const once = running ?? startScript("launchfit", [...words, "--dir", app.folder]);
+      const asked = running && app.control("check").catch(() => undefined);
+      await waitFor(() => times(version) === 1, { what: `the hook of ${version}` });
+      await once.stop("SIGKILL");
+      await asked;
+      rmSync(hold);
+      if (running) {
+        const next = await app.launch();
+        await waitFor(async () => (await app.ask()) === "2", { what: "version 2" });
+        await next.stop();
+      } else await app.tell(...words);
+      assert.is(times(version), 2, version);
+      assert.is(app.current(), "releases/my-app-2");
+    }
+    await publisher.close();
+  });
+}
 
 test("a release that forks a daemon and ends is undone, and its daemon does not hold the port", async () => {
   const publisher = await freshPublisher();

@@ -339,6 +339,28 @@ test("what was not built is not published: an empty folder, and what package.jso
   }
 });
 
+test("a private key that signs is never packed, whatever leads to it", async () => {
+  const { dir, out, pack, release } = await yard();
+  await release(["keygen", "--out", "build/own.asc"]);
+  linkSync(join(dir, "build/own.asc"), join(dir, "second.asc"));
+  symlinkSync("second.asc", join(dir, "link.asc"));
+  for (const key of ["build/own.asc", "second.asc", "link.asc"]) {
+    const { stderr } = await pack("1", ["--key", key], { expect: 2 });
+    assert.match(stderr, /build\/own\.asc is the private key that signs, .*\.releaseignore/);
+    assert.not.ok(existsSync(out));
+  }
+  writeFileSync(join(dir, "build/.releaseignore"), "*.asc\n");
+  await pack("1", ["--key", "link.asc"]);
+});
+
+test("a pattern of .releaseignore that cannot be understood is named with its line", async () => {
+  const { dir, out, pack } = await yard();
+  writeFileSync(join(dir, "build/.releaseignore"), "# a comment\n\n[z-a].js\n");
+  const { stderr } = await pack("1", [], { expect: 2 });
+  assert.match(stderr, /^release: \S+build\/\.releaseignore:3: "\[z-a\]\.js" is not a pattern; /);
+  assert.not.ok(existsSync(out));
+});
+
 test("what is typed wrong is told with what to type, and nothing is made", async () => {
   const { dir, release } = await yard();
   const before = await readdir(dir);
@@ -362,6 +384,7 @@ test("what is typed wrong is told with what to type, and nothing is made", async
     [["keys", "add"], "name a key file, or gpg:FINGERPRINT"],
     [["keys", "retire"], "name its fingerprint, as release keys list shows it"],
     [["verify", "nowhere"], "nowhere is neither a folder nor a URL"],
+    [["verify", "build", "--key-file", "nowhere"], "--key-file: nowhere: there is no such file"],
   ];
   const tried = cases.map(async ([words, told]) => {
     const { stdout, stderr } = await release(words, { expect: 2 });

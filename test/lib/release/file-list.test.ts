@@ -13,6 +13,7 @@ const table: [rules: string, ignored: string[], kept: string[]][] = [
   ["[!a].x", ["b.x"], ["a.x"]],
   ["*.log\n!keep.log", ["a.log"], ["keep.log"]],
   ["# comment\n\n\\#real", ["#real"], ["comment"]],
+  ["a[]].js", ["a].js"], ["a[].js"]],
   ["a+b(c).txt", ["a+b(c).txt"], ["aab(c).txt"]],
 ];
 for (const [rules, ignored, kept] of table) {
@@ -22,6 +23,11 @@ for (const [rules, ignored, kept] of table) {
     for (const path of kept) assert.not(test(path, false), path);
   });
 }
+
+test(".releaseignore: what git would never match is a mistake, with its line", () => {
+  for (const pattern of ["a[", "[z-a]"])
+    assert.throws(() => ignoreRules(`ok\n${pattern}\n`, "F"), `F:2: "${pattern}" is not a pattern`);
+});
 
 test("a pattern that ends in / is for folders only", () => {
   const ignored = ignoreRules("build/");
