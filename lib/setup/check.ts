@@ -7,7 +7,7 @@ import { reasonOf, request } from "../fetch/fetch.ts";
 import { exists, readIfThere } from "../files/files.ts";
 import { checkBus, checkHooks, checkPorts, checkSlave, checkUnits } from "./check-services.ts";
 import { readHooks } from "./hooks-file.ts";
-import { readFacts } from "./machine.ts";
+import { completePath, readFacts } from "./machine.ts";
 import { type Facts, type Finding, places } from "./step.ts";
 import { checkLeftovers } from "./upgrade.ts";
 
@@ -22,6 +22,7 @@ export interface CheckOptions {
 
 /** What is missing or wrong on a machine that setup has prepared. Changes nothing. */
 export async function checkMachine({ root, forge, signal }: CheckOptions): Promise<Finding[]> {
+  completePath();
   const facts = await readFacts(root, undefined, root === "/");
   const findings = [...(await checkModes(facts)), ...(await checkDisk(root))];
   if (root !== "/") return findings;

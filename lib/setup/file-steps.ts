@@ -61,14 +61,14 @@ export interface Content extends OwnedPath {
   wanted: (now: string | undefined, root: string) => string | Promise<string>;
   /** How a look names another text; default: `replace`. */
   differs?: StepState;
-  /** A link of root's to a file, such as one in a repository, stays. */
-  keepsLink?: boolean;
+  /** A person's: its mode and owner stay, and so does a link of root's, such as one to a file in a repository. */
+  isTheirs?: boolean;
   undo?: Undo | undefined;
 }
 
 export function content(options: Content): Step {
-  const { path, what, why, wanted, differs = "replace", keepsLink = false, undo } = options;
-  const placeIn = (root: string) => (keepsLink ? targetOf : inRoot)(root, path);
+  const { path, what, why, wanted, differs = "replace", isTheirs = false, undo } = options;
+  const placeIn = (root: string) => (isTheirs ? targetOf : inRoot)(root, path);
   return {
     ...{ what, path, why, undo },
     async look(root) {
@@ -78,13 +78,16 @@ export function content(options: Content): Step {
       if (found?.isFolder) throw new Refused(`${here} is there and is a folder; move it away`);
       const now = found && (await readOwn(here, own));
       if (!found || now === undefined) return "make";
-      if (now === (await wanted(now, root))) return found.state;
+      if (now === (await wanted(now, root))) return isTheirs ? "ready" : found.state;
       return now === "" ? "make" : differs;
     },
     async perform(root) {
       const here = await placeIn(root);
       const own = ownedAt(root, options);
-      await write(here, await wanted(await readOwn(here, own), root), own);
+      const text = await wanted(await readOwn(here, own), root);
+      const kept = isTheirs ? await lstat(here).catch(() => undefined) : undefined;
+      await write(here, text, kept ? { ...own, mode: kept.mode & 0o7777 } : own);
+      if (kept && isRoot()) await lchown(here, kept.uid, kept.gid);
     },
     underRoot: withOwnerLine("z", options),
   };
@@ -119,7 +122,7 @@ export function edit({ what, change, back, ...options }: Edit): Step {
   return content({
     ...{ ...options, what: `${what} in ${options.path}`, differs: "make" },
     wanted: (now = "") => change(now),
-    keepsLink: !options.asOwner,
+    isTheirs: !options.asOwner,
     undo: back && { step: withoutEntry({ ...options, ...back }) },
   });
 }

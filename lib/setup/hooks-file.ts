@@ -103,6 +103,9 @@ export function hasRepo(text: string, repo: string): boolean {
   return entryAt(text.split("\n"), repo) >= 0;
 }
 
+/** The line that repos stand below, with what a person wrote beside it. */
+const emptyRepos = /^repos:(?:\s*\{\s*\})?(\s*|\s+#[^]*)$/;
+
 /**
  * The text with the repo right below `repos:`; the same text when it is there.
  * @throws {UsageError} when `repos:` is not written in block style.
@@ -110,7 +113,7 @@ export function hasRepo(text: string, repo: string): boolean {
 export function addRepo(text: string, entry: NewEntry): string {
   if (hasRepo(text, entry.repo)) return text;
   const lines = text.split("\n");
-  const at = lines.findIndex((line) => /^repos:\s*(?:\{\s*\})?\s*(?:#.*)?$/.test(line));
+  const at = lines.findIndex((line) => emptyRepos.test(line));
   if (at < 0)
     throw new UsageError(
       `hooks.yml has no line "repos:" of its own; write it so, or add ${entry.repo} by hand`,
@@ -123,7 +126,7 @@ export function addRepo(text: string, entry: NewEntry): string {
   lines.splice(
     at,
     1,
-    "repos:",
+    (lines[at] ?? "").replace(emptyRepos, "repos:$1"),
     `${indent}${entry.repo}:`,
     ...[
       `user: ${word(entry.user)}`,
@@ -158,9 +161,10 @@ export function removeRepo(text: string, repo: string): string {
     end = next + 1;
   }
   lines.splice(at, end - at);
-  const repos = lines.findIndex((line) => /^repos:\s*(?:#.*)?$/.test(line));
+  const repos = lines.findIndex((line) => /^repos:\s*(?:\s#[^]*)?$/.test(line));
   const next = lines.slice(repos + 1).find((line) => /^\s*[^\s#]/.test(line));
   // a key without a value is not a map
-  if (repos >= 0 && !next?.startsWith(" ")) lines[repos] = "repos: {}";
+  if (repos >= 0 && !next?.startsWith(" "))
+    lines[repos] = (lines[repos] ?? "").replace(/^repos:/, "repos: {}");
   return lines.join("\n");
 }

@@ -16,7 +16,7 @@ import { $, type Shell } from "../exec/exec.ts";
 import { as, lookUpUser } from "../exec/users.ts";
 import { readIfThere } from "../files/files.ts";
 import { gitIn } from "../git/git.ts";
-import { content, inHomeOf, owned, write } from "./file-steps.ts";
+import { content, inHomeOf, owned, readOwn, write } from "./file-steps.ts";
 import { cloneHint, hostName } from "./forge.ts";
 import { inRoot } from "./machine.ts";
 import { fileRemoved, treeRemoved } from "./remove-steps.ts";
@@ -186,16 +186,26 @@ export function hostKey(options: InHome & { host: string; port: number }): Step 
         throw new Failure(
           `${name} shows no ssh key; is the name right, and can this machine reach it?`,
         );
-      const input = `${lines.join("\n")}\n`;
-      const script = 'umask 077 && cat >>"$1"';
-      await (await inHomeOf(owner, { input }))`sh -c ${script} sh ${path}`;
-      const shown = await $({ input, nothrow: true })`ssh-keygen -lf -`;
+      const own = { owner, asOwner: true };
+      await write(path, withLines((await readOwn(path, own)) ?? "", lines), {
+        mode: 0o600,
+        ...own,
+      });
+      const shown = await $({ input: lines.join("\n"), nothrow: true })`ssh-keygen -lf -`;
       return `${name} showed this key; compare it with what it publishes: ${cleanLine(shown.stdout.trim())}`;
     },
     byHand: () => [
       `${commandLine("ssh-keyscan", "-t", "ed25519", "-p", String(port), host)} >> ${path}`,
     ],
   };
+}
+
+/** A text with lines that it does not have yet. Pure. */
+export function withLines(text: string, lines: readonly string[]): string {
+  const there = text.split("\n");
+  const missing = lines.filter((line) => !there.includes(line)).map((line) => `${line}\n`);
+  const end = missing.length === 0 || text === "" || text.endsWith("\n") ? "" : "\n";
+  return `${text}${end}${missing.join("")}`;
 }
 
 /** A checkout. */

@@ -6,6 +6,7 @@ import process from "node:process";
 import { ifMissing, messageOf, Refused, UsageError } from "../core/errors.ts";
 import { type Build, readBuildLine } from "../core/version.ts";
 import { $ } from "../exec/exec.ts";
+import { isRoot } from "../exec/users.ts";
 import { exists, readIfThere } from "../files/files.ts";
 import { readHooks } from "./hooks-file.ts";
 import { type Account, type Builds, type Facts, type Packaged, places } from "./step.ts";
@@ -212,6 +213,13 @@ async function headOf(path: string): Promise<string> {
 /** `systemctl`; its exit code is the caller's to look at. */
 export const systemctl = (...args: string[]) =>
   $({ nothrow: true, timeout: 600_000 })`systemctl --no-pager ${args}`;
+
+/** `su` without `-` leaves out where useradd, nginx and nats-server are. */
+export function completePath(): void {
+  const { PATH } = process.env;
+  if (PATH !== undefined && isRoot())
+    process.env["PATH"] = `${PATH}:/usr/local/sbin:/usr/sbin:/sbin`;
+}
 
 /** What systemd says of a unit: `enabled`, `static` …, and `active`, `inactive` … */
 export async function unitState(unit: string): Promise<{ enabled: string; active: string }> {

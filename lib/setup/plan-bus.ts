@@ -33,7 +33,8 @@ export function planBus(facts: Facts, options: BusOptions): Plan {
   const { address = facts.hostname, listen, certificate: given } = options;
   if (!/^[A-Za-z0-9.:-]+$/.test(address))
     throw new UsageError(`--address: "${address}" is not the name of a machine`);
-  if (!/^\S+:\d{1,5}$/.test(listen) || /["\\]/.test(listen))
+  const port = /^[^\s"\\]+:(\d{1,5})$/.exec(listen)?.[1];
+  if (port === undefined || Number(port) > 65_535)
     throw new UsageError(`--listen: "${listen}" is not ADDRESS:PORT; write 0.0.0.0:4222`);
   const key = { path: places.busKey, mode: 0o600, owner: "nats", why: "only the bus reads it" };
   const cert = {
@@ -41,7 +42,6 @@ export function planBus(facts: Facts, options: BusOptions): Plan {
     why: "who connects knows the bus by it",
   };
   const conf = templates["nats.conf"].replace("0.0.0.0:4222", () => listen);
-  const port = listen.slice(listen.lastIndexOf(":") + 1);
   const url = `tls://${address.includes(":") ? `[${address}]` : address}:${port}`;
   const copied = given ? "" : ` --ca ${places.busCertificate.replace(/.*\//, "")}`;
   return {
@@ -167,10 +167,13 @@ users: [
 `;
 }
 
+/** A new user's line goes before it. */
+const endOfUsers = /^(?=[ \t]*\])/m;
+
 /** The list with a user, instead of one of that name. Pure. */
 function withUser(text: string, user: BusUser): string {
   if (text.includes(`\n${formatUser(user)}`)) return text;
-  return withoutUser(text, user.name).replace(/^\]$/m, () => `${formatUser(user)}]`);
+  return withoutUser(text, user.name).replace(endOfUsers, () => formatUser(user));
 }
 
 /** The list without a user. Pure. */
@@ -193,6 +196,10 @@ function checkGroups(groups: readonly string[]): void {
 function usersOf({ busUsers }: Facts): BusUser[] {
   if (busUsers === undefined)
     throw new UsageError(`no bus is set up here (${places.busUsers}); run: setup bus`);
+  if (!endOfUsers.test(busUsers))
+    throw new UsageError(
+      `${places.busUsers} has no line that begins with "]", where users are added; write it so`,
+    );
   return parseUsers(busUsers);
 }
 

@@ -16,7 +16,7 @@ import {
 } from "./forge.ts";
 import { edit, folder, readOwn } from "./file-steps.ts";
 import { addRepo, hasRepo, namesBranch, removeRepo } from "./hooks-file.ts";
-import { clone, hostKey, key, secret } from "./key-steps.ts";
+import { clone, hostKey, key, secret, withLines } from "./key-steps.ts";
 import { hookServerStarted, withoutAccount } from "./plan-server.ts";
 import { inRoot } from "./machine.ts";
 import { enable } from "./service-steps.ts";
@@ -195,10 +195,7 @@ function hostKeySteps(remote: Remote, path: string, owner: string): Step[] {
   const line =
     remote.sshPort === undefined || remote.sshPort === 22 ? knownHost(remote.host) : undefined;
   if (line !== undefined) {
-    const change = (text: string) =>
-      text.split("\n").includes(line)
-        ? text
-        : `${text === "" || text.endsWith("\n") ? text : `${text}\n`}${line}\n`;
+    const change = (text: string) => withLines(text, [line]);
     const what = `the published ssh key of ${remote.host}`;
     const why = "so that ssh need not ask";
     return [edit({ path, mode: 0o600, owner, asOwner: true, change, what, why })];

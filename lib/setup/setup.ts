@@ -4,7 +4,7 @@ import { UsageError } from "../core/errors.ts";
 import { findOnPath } from "../exec/scripts.ts";
 import { isRoot } from "../exec/users.ts";
 import { acquireLock } from "../files/lock.ts";
-import { hasSystemd } from "./machine.ts";
+import { completePath, hasSystemd } from "./machine.ts";
 import { forRoot, type Note, noteOf, type Plan, type Step, type StepState } from "./step.ts";
 
 /** setup: facts are read (machine.ts), a plan is made of them (plan-*.ts: pure), shown, and done here. */
@@ -49,6 +49,7 @@ export async function lockMachine(root: string): Promise<void> {
  */
 export async function setUp(plan: Plan, options: SetupOptions): Promise<number> {
   const { root, terminal, dryRun } = options;
+  completePath();
   // folders that are made on the way to a file are everybody's to pass, whatever root's shell has set
   process.umask(0o022);
   const { steps, notes, heading = [], warnings = [], nothing } = await fitted(plan, root);

@@ -126,6 +126,8 @@ testUnless(test, missing)(
       await sh("grep ^ExecStart=/usr/bin/hook-server /etc/systemd/system/hook-server.service");
       await sh("[ ! -e /usr/local/lib/boatyard ]");
       assert.match((await sh("setup server --yes")).stderr, "nothing was missing");
+      // su without - leaves out where useradd is
+      await sh("PATH=/usr/local/bin:/usr/bin:/bin setup slave --yes; id slave");
       const check = "setup check --forge http://127.0.0.1:3420/healthz";
       assert.not.match((await sh(check)).stdout, /^fix/m);
     } finally {

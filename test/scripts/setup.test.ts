@@ -13,6 +13,7 @@ import {
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { keyOfSeed, newSeed, nkeyOf } from "../../lib/bus/nkey.ts";
 import { formatPublicKey, readPrivateKey } from "../../lib/fleet/keys.ts";
 import { type RunOptions, runCommand, runScript, scriptArgv } from "../helpers/run.ts";
 import { needsRoot, testUnless } from "../helpers/skip.ts";
@@ -287,6 +288,29 @@ test("a secret and a key may come from a program: --secret-file <(pass show …)
   assert.is(await readFile(join(root, "etc/boatyard/bus.key"), "utf8"), "key\n");
 });
 
+test("users of a bus are added to a list that was edited by hand, or setup says what it cannot read", async () => {
+  const root = tempDir("root-");
+  await setup(root, ["bus", "--address", "bus.example.com"], { expect: 0 });
+  const list = join(root, "etc/boatyard/nats-users.conf");
+  const key = keyOfSeed(newSeed());
+  const nkey = key ? nkeyOf(key) : "";
+  const add = (name: string, options: RunOptions) =>
+    runScript("setup", ["bus", "add", name, "--nkey", nkey, "--yes", "--root", root], options);
+  const made = await readFile(list, "utf8");
+  for (const text of [made.replaceAll("\n", "\r\n"), made.replace(/^\]/m, "  ] # all")]) {
+    await writeFile(list, text);
+    await add("web-1", { expect: 0 });
+    assert.match(await readFile(list, "utf8"), `\n  { nkey: ${nkey}, `);
+    assert.match(await readFile(list, "utf8"), /# slave web-1\n *\]/);
+    assert.match((await add("web-1", { expect: 0 })).stderr, "nothing was missing");
+  }
+  const odd = made.replace(/\n\]/, " ]");
+  await writeFile(list, odd);
+  const { stderr } = await add("web-1", { expect: 2 });
+  assert.match(stderr, /nats-users\.conf has no line that begins with "\]"/);
+  assert.is(await readFile(list, "utf8"), odd);
+});
+
 test("an app has its folder and its unit; the first install is left to the live system", async () => {
   const root = tempDir("root-");
   const { stdout } = await setup(
@@ -526,6 +550,7 @@ test("a wrong word is said before anything is touched", async () => {
     [["repo", "a/b", "--url", "https://u:p@x.example/y.git"], "and the deploy key"],
     [["slave", "--secret-file", join(root, "none")], "secret file"],
     [["slave", "--base", "foo"], "is not a URL to clone from"],
+    [["bus", "--listen", "0.0.0.0:70000"], '"0.0.0.0:70000" is not ADDRESS:PORT'],
     [
       ["app", "x", "--server", "ftp://x", "--key", "A".repeat(40)],
       "is not an https, http or file URL",

@@ -1,12 +1,13 @@
 // What setup writes into homes, whose users may have put links there.
-import { chown, mkdir, readFile, readlink, rm, symlink, writeFile } from "node:fs/promises";
+import { chown, lstat, mkdir, readFile, readlink, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { edit, file, folder } from "../../../lib/setup/file-steps.ts";
-import { clone, key } from "../../../lib/setup/key-steps.ts";
+import { clone, hostKey, key } from "../../../lib/setup/key-steps.ts";
 import { runCommand } from "../../helpers/run.ts";
 import { needsCommand, needsRoot, testUnless } from "../../helpers/skip.ts";
+import { needsSshd, startSshd } from "../../helpers/sshd.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 import { withUser } from "../../helpers/users.ts";
 
@@ -137,6 +138,47 @@ testUnless(test, needsRoot)(
     });
   },
 );
+
+testUnless(test, needsRoot ?? needsSshd ?? needsCommand("ssh-keyscan"))(
+  "a host's key gets a line of its own, also where known_hosts was edited and ends without a newline",
+  async () => {
+    await withUser(async (user) => {
+      const sshd = await startSshd();
+      try {
+        const path = join(user.home, "known_hosts");
+        await writeFile(path, "git.example.com ssh-ed25519 AAAA", { mode: 0o644 });
+        await chown(path, user.uid, user.gid);
+        const options = { path, owner: user.name, host: "127.0.0.1", port: sshd.port, why: "" };
+        const step = hostKey(options);
+        assert.is(await step.look("/"), "make");
+        assert.match(JSON.stringify(await step.perform("/")), "compare it with what it publishes");
+        const text = await readFile(path, "utf8");
+        assert.is(text, `git.example.com ssh-ed25519 AAAA\n${sshd.hostLine}\n`);
+        assert.is(await step.look("/"), "ready");
+        assert.is((await lstat(path)).uid, user.uid);
+      } finally {
+        await sshd.stop();
+      }
+    });
+  },
+);
+
+test("a person's file that is added to keeps its mode, and its owner", async () => {
+  const path = join(tempDir(), "hooks.yml");
+  await writeFile(path, "one\n", { mode: 0o600 });
+  if (needsRoot === undefined) await chown(path, 12345, 12345);
+  const before = await lstat(path);
+  const change = (text: string) => (text.includes("two") ? text : `${text}two\n`);
+  const back = { what: "two", change: (text: string) => text.replace("two\n", "") };
+  const step = edit({ path, mode: 0o644, change, back, what: "two", why: "" });
+  await step.perform("/");
+  assert.is(await step.look("/"), "ready");
+  assert.is(await readFile(path, "utf8"), "one\ntwo\n");
+  await step.undo?.step.perform("/");
+  assert.is(await readFile(path, "utf8"), "one\n");
+  const { mode, uid, gid } = await lstat(path);
+  assert.equal([mode, uid, gid], [before.mode, before.uid, before.gid]);
+});
 
 test("a file that root has linked elsewhere, as into a repository, is changed there, and the link stays", async () => {
   const [there, path] = [join(tempDir(), "hooks.yml"), join(tempDir(), "hooks.yml")];

@@ -71,6 +71,13 @@ test("a repo that is there is left as it is, and so is everything around", () =>
   assert.ok(more.endsWith("    ada/x:   # by hand\n        user: x\n"));
 });
 
+test("what stands beside repos: stays when the first repo is added, and when the last goes", () => {
+  const text = "repos: {} # ours\n";
+  const added = addRepo(text, { ...entry, repo: "a/one" });
+  assert.match(added, /^repos: # ours\n  a\/one:\n/);
+  assert.is(removeRepo(added, "a/one"), text);
+});
+
 test("all repos are found, however they are written", async () => {
   const { repos, secretFiles } = await readHooks(`# user: nobody
 repos:
