@@ -98,7 +98,7 @@ export async function list(
   const rows = runs.map((run) => [
     run.id,
     run.repo,
-    shortRef(run.ref),
+    cleanText(shortRef(run.ref)),
     shortSha(run.sha ?? ""),
     painted(terminal, run.state),
     run.seconds === undefined ? "" : formatDuration(run.seconds * 1000),

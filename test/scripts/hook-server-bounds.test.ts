@@ -78,7 +78,7 @@ test("a payload that is no file, or larger than any forge sends, is not read for
   await server.stop();
 });
 
-test("a build of the server's own user that puts a pipe or a link in place of its log, or removes its folder, holds nothing up", async () => {
+test("a build of the server's own user that puts something else in place of its log, its record or its folder, or removes that, holds nothing up", async () => {
   const dir = await makeYard({
     repos: { "me/site": "then: [echo then]" },
     job: `log="$(dirname "$HOOK_PAYLOAD")/log"
@@ -87,18 +87,22 @@ case $(cat count 2>/dev/null || echo 0) in
 1) ln -sf "$PWD/../secret" "$log";;
 2) rm -r "$(dirname "$HOOK_PAYLOAD")";;
 3) rm "$log"; mkdir "$log";;
+4) rm "\${log%log}run.json"; mkdir "\${log%log}run.json";;
+5) rm -r "\${log%/log}"; touch "\${log%/log}";;
 esac
 echo $(($(cat count 2>/dev/null || echo 0) + 1)) >count`,
   });
   const server = await startHooks(dir);
   const secret = readFileSync(join(dir, "secret"), "utf8");
-  for (let n = 0; n < 5; n++) {
+  for (let n = 0; n < 7; n++) {
     const { body } = await server.push("me/site", sha(n));
     const runs = await server.idle();
-    assert.is(runs.find((run) => run.id === body.run)?.state, "succeeded", String(n));
+    // with neither a record nor a folder its then command cannot start
+    const state = n === 4 || n === 5 ? "failed" : "succeeded";
+    assert.is(runs.find((run) => run.id === body.run)?.state, state, String(n));
     const log = await server.local(`/runs/${body.run}/log`);
     assert.is(log.status, 200);
-    assert.match(log.text, "succeeded", String(n));
+    assert.match(log.text, n === 5 ? "the log cannot be read" : state, String(n));
   }
   assert.is(readFileSync(join(dir, "secret"), "utf8"), secret);
   await server.stop();

@@ -121,6 +121,8 @@ test("what a remote, a command and a payload print does not act on a terminal", 
     repository: { full_name: "me/site" },
   };
   const { body } = await server.send({ event: "release", payload });
+  // git takes these in a name
+  await server.push("me/site", sha(1), { ref: "refs/tags/\u202egnp\u009b2J" });
   await server.idle();
   const state = ["--state", server.state];
   const shown = async (...args: string[]) =>
@@ -136,6 +138,7 @@ test("what a remote, a command and a payload print does not act on a terminal", 
   for (const [name, text] of Object.entries(texts))
     assert.not.match(text, acting, `${name}: ${JSON.stringify(text)}`);
   assert.is(JSON.parse(texts["show --json"]).release.url, evil.replace(/\p{Cc}+/gu, " "));
+  assert.match(texts.list, / tag <202e>gnp /);
   assert.match(texts.log, /red .*moved/);
   const { code, stderr } = await runScript("hook-server", [
     "--check",

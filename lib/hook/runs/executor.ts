@@ -4,7 +4,7 @@ import type { RepoConfig } from "../config/config.ts";
 import type { Entry } from "../store/entry.ts";
 import { hasEnded, recordOf, type RunRecord, type RunState } from "./records.ts";
 import { clear, type Outcome, type Running } from "./run-process.ts";
-import { RunStates, type RunStatesParts } from "./run-states.ts";
+import { isShortage, RunStates, type RunStatesParts } from "./run-states.ts";
 import { RunSteps, type RunStepsParts } from "./run-steps.ts";
 
 /** Exit code of `build` and `release` when another process holds the checkout's lock. */
@@ -12,8 +12,6 @@ const busyCode = 3;
 /** Milliseconds after which a run is tried again that could not be started. */
 const retryDelay = 5000;
 const maxBusyDelay = 60_000;
-/** What the system says when it lacks something for a while: a run that meets it waits. */
-const shortages = new Set("ENOSPC EDQUOT EIO EMFILE ENFILE EAGAIN ENOMEM EROFS".split(" "));
 
 /** What an attempt at a run came to. */
 export type Result =
@@ -190,7 +188,7 @@ export class Executor {
       return await work();
     } catch (error) {
       let reason = messageOf(error);
-      if (record.state !== "running" && shortages.has(systemCode(error) ?? "")) {
+      if (record.state !== "running" && isShortage(error)) {
         this.#parts.log.warn(
           `run ${record.id} of ${record.repo} cannot start: ${reason}; it waits`,
         );

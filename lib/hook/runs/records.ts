@@ -180,6 +180,11 @@ export class Records {
       await this.makeFolder(record.id);
       await write();
     }
+    this.keep(record);
+  }
+
+  /** Know a record, on disk or not. */
+  keep(record: RunRecord): void {
     this.#runs.set(record.id, record);
     this.changes += 1;
   }
@@ -191,8 +196,7 @@ export class Records {
     const temporary = temporaryBeside(path);
     writeFileSync(temporary, `${JSON.stringify(record, null, 2)}\n`, { flag: "wx", mode: 0o600 });
     renameSync(temporary, path);
-    this.#runs.set(record.id, record);
-    this.changes += 1;
+    this.keep(record);
   }
 
   /** Make a run's folder; false when it was there. */

@@ -7,11 +7,11 @@ import {
   readSync,
   writeSync,
 } from "node:fs";
-import { lstat, rename, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { lstat, rename, rm, truncate, writeFile } from "node:fs/promises";
 import type { ServerResponse } from "node:http";
 import { pipeline } from "node:stream/promises";
 import { StringDecoder } from "node:string_decoder";
-import { systemCode } from "../../core/errors.ts";
+import { messageOf, systemCode } from "../../core/errors.ts";
 import type { Mask } from "../../core/mask.ts";
 import { temporaryBeside } from "../../files/files.ts";
 
@@ -44,8 +44,8 @@ export function noteInLog(path: string, id: string, text: string): void {
 }
 
 /** How many bytes a log has now; undefined when there is none. */
-export function logSize(path: string): number | undefined {
-  return lstatSync(path, { throwIfNoEntry: false })?.size;
+export async function logSize(path: string): Promise<number | undefined> {
+  return (await lstat(path).catch(() => undefined))?.size;
 }
 
 function endsWithNewline(fd: number, size: number): boolean {
@@ -83,25 +83,25 @@ async function* masked(
 }
 
 /**
- * A run has ended: cut its log to `max` bytes, whatever it was grown to, add the server's last line, and mask it in
- * place when there is anything in it to mask. Takes time by `max`, and memory by a piece. Returns whether it was masked.
+ * A run has ended: cut its log to `max` bytes, mask it in place when there is anything in it to mask, and add the
+ * server's last line. Takes time by `max`, and memory by a piece, whatever the log was grown to or something that was
+ * left behind still makes of it. Returns whether it was masked.
  */
 export async function sealLog(
   path: string,
   { max, mask, id, text }: { max: number; mask: Mask; id: string; text: string },
 ): Promise<boolean> {
   await prepareLog(path);
-  if (((await statOf(path))?.size ?? 0) > max) await truncate(path, max);
-  noteInLog(path, id, text);
-  const size = (await statOf(path))?.size;
-  return size !== undefined && (await maskFile(path, { size, mask }));
+  const size = (await logSize(path)) ?? 0;
+  try {
+    if (size > max) await truncate(path, max);
+    return await maskFile(path, { size: Math.min(size, max), mask });
+  } finally {
+    noteInLog(path, id, mask(text));
+  }
 }
 
-async function statOf(path: string) {
-  return await stat(path).catch(() => undefined);
-}
-
-/** Mask the first `size` bytes of a file, when there is anything in it to mask: what was left behind may write on. */
+/** Mask the first `size` bytes of a file, when there is anything in them to mask. */
 async function maskFile(
   path: string,
   { size, mask }: { size: number; mask: Mask },
@@ -146,8 +146,9 @@ async function* readLog(path: string): AsyncGenerator<Buffer> {
     // as much as there is now: it may grow faster than it is read
     if (found.isFile() && found.size > 0) yield* createReadStream(path, { end: found.size - 1 });
   } catch (error) {
-    // a run that waits has no log yet
-    if (systemCode(error) !== "ENOENT") throw error;
+    // a run that waits has no log yet; and a build of the server's own user can close it, or put a file above it
+    if (systemCode(error) !== "ENOENT")
+      yield Buffer.from(`the log cannot be read: ${messageOf(error)}\n`);
   }
 }
 

@@ -1,5 +1,5 @@
 import { closeSync, openSync } from "node:fs";
-import { open, readFile, stat } from "node:fs/promises";
+import { open, readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { formatDuration, formatSize } from "../../core/units.ts";
 import {
@@ -13,7 +13,7 @@ import {
 import { $, type ProcessPromise } from "../../exec/exec.ts";
 import { endTree, isAlive, membersOf, startTimeOf, type Tree } from "../../exec/process-tree.ts";
 import { type Command, supervised } from "./run-command.ts";
-import { prepareLog } from "./run-log.ts";
+import { logSize, prepareLog } from "./run-log.ts";
 
 /** The processes of one command of a run: their start, the watch over them, how they ended. */
 
@@ -181,7 +181,7 @@ function watch(
 /** The end of a command whose log has grown past its cap. */
 async function logFull({ logFile, maxLog }: Job): Promise<Outcome | undefined> {
   const most = maxLog();
-  if ((await sizeOf(logFile)) <= most) return undefined;
+  if (((await logSize(logFile)) ?? 0) <= most) return undefined;
   return { how: "cut", reason: `wrote more than ${formatSize(most)} of log and was ended` };
 }
 
@@ -242,11 +242,4 @@ async function exitOf(command: ProcessPromise): Promise<Exit> {
   return exitCode === null
     ? { how: "exit", code: 128, signal: String(signal) }
     : { how: "exit", code: exitCode };
-}
-
-async function sizeOf(path: string): Promise<number> {
-  return stat(path).then(
-    ({ size }) => size,
-    () => 0,
-  );
 }

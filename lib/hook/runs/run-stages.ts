@@ -69,11 +69,12 @@ function eventOf(line: string): StageEvent | undefined {
     if (Number.isNaN(Date.parse(time))) return undefined;
     const number = (value: unknown) =>
       typeof value === "number" && Number.isFinite(value) && value >= 0 ? value : undefined;
+    const place = (value: unknown) => (Number.isSafeInteger(value) ? number(value) : undefined);
     const known = typeof result === "string" && results.includes(result) ? result : "failed";
     return {
       time: new Date(time).toISOString(),
       name: plain(name, 80),
-      at: number(at),
+      at: place(at),
       result: result === undefined ? undefined : known,
       seconds: number(seconds),
       why: typeof why === "string" ? plain(why, 500) : undefined,

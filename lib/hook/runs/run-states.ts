@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { messageOf } from "../../core/errors.ts";
+import { messageOf, systemCode } from "../../core/errors.ts";
 import type { Settings } from "../config/config.ts";
 import type { Entry } from "../store/entry.ts";
 import {
@@ -13,6 +13,13 @@ import {
 import { logSize, noteInLog, sealLog } from "./run-log.ts";
 import { closeStages, type RunStage, readStages } from "./run-stages.ts";
 import type { Metrics, ServerLog } from "../telemetry/telemetry.ts";
+
+const shortages = new Set("ENOSPC EDQUOT EIO EMFILE ENFILE EAGAIN ENOMEM EROFS".split(" "));
+
+/** Whether the system lacks something for a while: a run that meets it waits. */
+export function isShortage(error: unknown): boolean {
+  return shortages.has(systemCode(error) ?? "");
+}
 
 export interface RunStatesParts {
   settings: Settings;
@@ -85,7 +92,7 @@ export class RunStates {
   async thenStarts(record: RunRecord, name: string): Promise<void> {
     const now = new Date();
     const before = closeStages(await this.stagesOf(record), { result: "ok", now });
-    const from = logSize(this.logOf(record));
+    const from = await logSize(this.logOf(record));
     record.stages = [...before, { name, started: now.toISOString(), from }];
   }
 
@@ -119,7 +126,7 @@ export class RunStates {
     const stages = closeStages(await this.stagesOf(record), {
       result: state === "succeeded" ? "ok" : state === "cancelled" ? "cancelled" : "failed",
       now,
-      size: logSize(this.logOf(record)),
+      size: await logSize(this.logOf(record)),
     });
     this.#parts.metrics.run(record.repo, state, seconds);
     const text = `${state}${reason ? `: ${reason}` : ""} (${seconds.toFixed(1)} s)`;
@@ -162,16 +169,21 @@ export class RunStates {
     void this.save(record);
   }
 
-  /** Save a record; a full disk is waited for, since the end must be known before the delivery is released. */
+  /**
+   * Save a record; a full disk is waited for, since the end must be known before the delivery is released. A folder that
+   * was made unfit is not: a build of the server's own user would hold its repo up for ever.
+   */
   private async save(record: RunRecord): Promise<void> {
     for (;;) {
       try {
         return await this.#parts.records.save(record);
       } catch (error) {
+        const next = isShortage(error) ? "tried again" : "it is kept in memory only";
         this.#parts.log.warn(
-          `the record of run ${record.id} cannot be written: ${messageOf(error)}; tried again`,
+          `the record of run ${record.id} cannot be written: ${messageOf(error)}; ${next}`,
         );
-        if (this.#closing) return;
+        if (!isShortage(error)) this.#parts.records.keep(record);
+        if (this.#closing || !isShortage(error)) return;
         await sleep(1000);
       }
     }

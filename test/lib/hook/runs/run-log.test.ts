@@ -1,3 +1,5 @@
+import { spawn } from "node:child_process";
+import { closeSync, openSync, statSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { request, type ServerResponse } from "node:http";
 import { join } from "node:path";
@@ -7,7 +9,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { createMask, type Mask } from "../../../../lib/core/mask.ts";
 import { LiveLogs } from "../../../../lib/hook/runs/live-log.ts";
-import { sendLog } from "../../../../lib/hook/runs/run-log.ts";
+import { sealLog, sendLog } from "../../../../lib/hook/runs/run-log.ts";
 import { createHttpServer, listenOn } from "../../../../lib/http/server.ts";
 import { http } from "../../../helpers/hooks.ts";
 import { tempDir } from "../../../helpers/tmp.ts";
@@ -29,6 +31,29 @@ test("a secret is masked wherever in a line without an end it stands", async () 
     });
     assert.not((await shown).includes("forge"), `shifted by ${shift}`);
   }
+});
+
+test("a log that something left behind grows again and again costs its end no more than max_log", async () => {
+  const path = join(tempDir(), "log");
+  const max = 100_000;
+  await writeFile(path, "built\n");
+  const fd = openSync(path, "a");
+  const grow = "for (;;) require('node:fs').ftruncateSync(1, 2 ** 36)";
+  const left = spawn("node", ["-e", grow], { stdio: ["ignore", fd, "ignore"] });
+  closeSync(fd);
+  await waitFor(() => statSync(path).size > max);
+  let searched = 0;
+  const mask = createMask(["planted-5ecret-of-the-forge"]);
+  const counting = Object.assign((text: string) => mask(text), {
+    spans: (text: string) => {
+      searched += text.length;
+      if (searched > 50 * max) throw new Error("all of it is searched");
+      return mask.spans(text);
+    },
+  });
+  await sealLog(path, { max, mask: counting, id: "run", text: "succeeded" }).finally(() =>
+    left.kill("SIGKILL"),
+  );
 });
 
 /** A server that lets its clients follow a log. */

@@ -13,6 +13,7 @@ test("stages begin and end; what does not fit is left out", () => {
     { time: "never", name: "x" },
     { time, name: 3 },
     { time, name: "test\u001b[2J", at: -1 },
+    { time, name: "no byte", at: 0.5 },
   );
   assert.equal(stagesIn(`{"time":\nnull\n${text}\n{"time":"2026`), [
     {
@@ -20,6 +21,7 @@ test("stages begin and end; what does not fit is left out", () => {
       ...{ result: "ok", seconds: 1.5, why: undefined, to: 120 },
     },
     { name: "test [2J", started: time, from: undefined },
+    { name: "no byte", started: time, from: undefined },
   ]);
   const many = Array.from({ length: 1000 }, (_, n) => ({ time, name: `s${n}` }));
   assert.is(stagesIn(lines(...many)).length, 200);
