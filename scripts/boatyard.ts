@@ -40,6 +40,8 @@ const command = defineCommand({
   },
 });
 
+const demoAdvice = "in a checkout it is npm run demo; else install a package of Boatyard";
+
 async function start(argv: readonly string[]): Promise<void> {
   const [first = "--help", ...rest] = argv;
   const isHelp = first === "help" && rest[0] !== undefined && !rest[0].startsWith("-");
@@ -51,8 +53,9 @@ async function start(argv: readonly string[]): Promise<void> {
   }
   try {
     const { becomeScript } = await import("../lib/exec/scripts.ts");
-    // the demo is a tool of the checkout, and stands beside the others in a package
-    await becomeScript(name === "demo" ? ["lib/demo", "../tools/demo"] : [name], args);
+    if (name !== "demo") await becomeScript([name], args);
+    // it is a tool of the checkout, and stands beside the others in a package
+    else await becomeScript(["lib/demo", "../tools/demo"], args, demoAdvice);
   } catch (error) {
     const tell = () => Promise.reject(error);
     await runScript({ ...command, maxArgs: 0, run: tell }, []);

@@ -1,4 +1,5 @@
-import { request } from "node:http";
+import { once } from "node:events";
+import { type IncomingMessage, request } from "node:http";
 import process from "node:process";
 import { json } from "node:stream/consumers";
 import { Failure, systemCode } from "../core/errors.ts";
@@ -18,33 +19,21 @@ export async function checkClaim(limit = answerLimit): Promise<void> {
   if (status !== 200) throw new Failure(`not published: ${error}`);
 }
 
-function ask(
+async function ask(
   socketPath: string,
   path: string,
   limit: number,
 ): Promise<{ status: number | undefined; error?: unknown }> {
-  return new Promise((resolve, reject) => {
-    const call = request({ socketPath, path, headers: { host: "localhost" } }, (response) => {
-      const { statusCode: status } = response;
-      json(response)
-        .then((body) => ({ status, ...(body as { error?: unknown }) }))
-        .finally(() => clearTimeout(timer))
-        .then(resolve, fail);
-    });
-    const fail = (error: unknown) => {
-      clearTimeout(timer);
-      const why = systemCode(error) ?? "no answer that can be read";
-      reject(new Failure(`not published: the builder cannot be asked for its claim (${why})`));
-    };
-    const timer = setTimeout(() => {
-      reject(
-        new Failure(
-          `not published: the builder did not say within ${limit / 1000} s that the repo still is its own`,
-        ),
-      );
-      call.destroy();
-    }, limit);
-    call.once("error", fail);
-    call.end();
-  });
+  const signal = AbortSignal.timeout(limit);
+  try {
+    const call = request({ socketPath, path, headers: { host: "localhost" }, signal }).end();
+    const [response] = (await once(call, "response")) as [IncomingMessage];
+    return { status: response.statusCode, ...((await json(response)) as { error?: unknown }) };
+  } catch (error) {
+    throw new Failure(
+      signal.aborted
+        ? `not published: the builder did not say within ${limit / 1000} s that the repo still is its own`
+        : `not published: the builder cannot be asked for its claim (${systemCode(error) ?? "no answer that can be read"})`,
+    );
+  }
 }

@@ -38,11 +38,13 @@ export async function findScript(name: string): Promise<string[]> {
  * Goes on as another script: what follows is as if that had been started with these words, in this very process, so that
  * signals, exit codes and standard streams are its own.
  * @param places where its file may be, from the folder of the running script and without the suffix that they share
+ * @param advice what to do when it is in none of them
  * @throws {UsageError} when it is in none of them.
  */
 export async function becomeScript(
   places: readonly string[],
   args: readonly string[],
+  advice = "copy it beside this script",
 ): Promise<void> {
   const here = runningScript();
   const files = places.map((place) => join(dirname(here), place + extname(here)));
@@ -52,7 +54,7 @@ export async function becomeScript(
     await import(pathToFileURL(file).href);
     return;
   }
-  throw new UsageError(`${files[0]} is not there; copy it beside ${here}`);
+  throw new UsageError(`${files[0]} is not there; ${advice}`);
 }
 
 /** The argv for a file: our own runtime for JavaScript and TypeScript, else the file itself. */

@@ -12,7 +12,7 @@ export function openBuckets(): Connections {
   const endpoint = process.env["AWS_ENDPOINT_URL_S3"] || process.env["AWS_ENDPOINT_URL"];
   const stores = new Map<string, Promise<S3Store>>();
 
-  async function send({ url, method, headers, signal }: SendRequest): Promise<SendResponse> {
+  async function send({ url, headers, signal }: SendRequest): Promise<SendResponse> {
     const bucket = url.hostname;
     let store = stores.get(bucket);
     if (!store) stores.set(bucket, (store = openS3({ bucket, endpoint })));
@@ -29,7 +29,7 @@ export function openBuckets(): Connections {
               return get({});
             })
           : await get({});
-      return answer(object, method, headers["if-none-match"]);
+      return answer(object, headers["if-none-match"]);
     } catch (error) {
       if (signal.aborted) throw signal.reason;
       const retryAfter = retryAfterOf(error);
@@ -58,26 +58,14 @@ function hasChanged(error: unknown): boolean {
   return status === 412 || status === 416;
 }
 
-function answer(
-  { body, size, etag, start }: S3Get,
-  method: SendRequest["method"],
-  known: string | undefined,
-): SendResponse {
+function answer({ body, size, etag, start }: S3Get, known: string | undefined): SendResponse {
   const headers = { etag: `"${etag}"`, "content-length": String(size - start) };
-  const reply = (status: number, more: Record<string, string> = {}): SendResponse => ({
-    status,
-    reason: "",
-    headers: { ...headers, ...more },
-    body,
-  });
-  if (method === "HEAD" || known === headers.etag) {
-    // nothing of it is wanted after all
-    body.on("error", () => {}).destroy();
-    return reply(method === "HEAD" ? 200 : 304);
-  }
-  return start === 0
-    ? reply(200)
-    : reply(206, { "content-range": `bytes ${start}-${size - 1}/${size}` });
+  const isKnown = known === headers.etag;
+  // nothing of it is wanted after all
+  if (isKnown) body.on("error", () => {}).destroy();
+  const range = start > 0 ? { "content-range": `bytes ${start}-${size - 1}/${size}` } : {};
+  const status = isKnown ? 304 : start > 0 ? 206 : 200;
+  return { status, reason: "", headers: { ...headers, ...range }, body };
 }
 
 function keyOf(url: URL): string {

@@ -154,29 +154,21 @@ export async function takeLogin(
   return login && basicAuthorization(login.user, login.password);
 }
 
-/** A file of this machine, answered as a server would: ranges, conditions, times. */
-export async function sendFile({ url, method, headers }: SendRequest): Promise<SendResponse> {
+/** A file of this machine, answered as a server would that knows no ranges. */
+export async function sendFile({ url, headers }: SendRequest): Promise<SendResponse> {
   const path = fileURLToPath(url);
   const info = await stat(path);
   if (!info.isFile()) throw new FetchFailed("it is not a plain file");
   const etag = `"${info.ino.toString(16)}-${info.size.toString(16)}-${Math.round(info.mtimeMs * 1000).toString(16)}"`;
-  const about = { etag, "last-modified": new Date(info.mtimeMs).toUTCString() };
-  const answer = (status: number, more: Record<string, string>, start?: number): SendResponse => ({
-    status,
+  const isKnown = headers["if-none-match"] === etag;
+  return {
+    status: isKnown ? 304 : 200,
     reason: "",
-    headers: { ...about, ...more },
-    body: start === undefined ? Readable.from([]) : createReadStream(path, { start }),
-  });
-  if (headers["if-none-match"] === etag) return answer(304, {});
-  const start = Number(/^bytes=(\d+)-$/.exec(headers["range"] ?? "")?.[1] ?? 0);
-  if (method === "HEAD" || start === 0 || start >= info.size || headers["if-range"] !== etag)
-    return answer(200, { "content-length": String(info.size) }, method === "HEAD" ? undefined : 0);
-  return answer(
-    206,
-    {
-      "content-length": String(info.size - start),
-      "content-range": `bytes ${start}-${info.size - 1}/${info.size}`,
+    headers: {
+      etag,
+      "last-modified": new Date(info.mtimeMs).toUTCString(),
+      "content-length": String(info.size),
     },
-    start,
-  );
+    body: isKnown ? Readable.from([]) : createReadStream(path),
+  };
 }

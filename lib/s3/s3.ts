@@ -59,7 +59,6 @@ export interface S3Part {
 
 /** A multipart upload that is neither completed nor aborted. */
 export interface S3Upload {
-  key: string;
   id: string;
   /** Milliseconds since 1970, by the server's clock. */
   started: number;
@@ -129,21 +128,15 @@ export async function openS3(location: S3Location): Promise<S3Store> {
       return found;
     },
     async put(Key, body, headers, options = {}) {
-      const command = new sdk.PutObjectCommand({
-        ...{ Bucket, Key, Body: body.bytes, ContentMD5: base64(body.md5) },
-        ...inputOf(headers),
-      });
+      const input = { Bucket, Key, ...bodyInput(body), ...headersInput(headers) };
+      const command = new sdk.PutObjectCommand(input);
       command.middlewareStack.add(signedHash(body.sha256), { step: "build" });
       return unquoted((await client.send(command, aborting(options))).ETag);
     },
     async get(Key, { from = 0, ifMatch, ...options } = {}) {
-      const answer = await client.send(
-        new sdk.GetObjectCommand({
-          ...{ Bucket, Key, IfMatch: ifMatch },
-          ...(from > 0 ? { Range: `bytes=${from}-` } : {}),
-        }),
-        aborting(options),
-      );
+      const Range = from > 0 ? `bytes=${from}-` : undefined;
+      const command = new sdk.GetObjectCommand({ Bucket, Key, IfMatch: ifMatch, Range });
+      const answer = await client.send(command, aborting(options));
       const range = /^bytes (\d+)-\d+\/(\d+)$/.exec(answer.ContentRange ?? "");
       return {
         body: answer.Body as Readable,
@@ -156,21 +149,20 @@ export async function openS3(location: S3Location): Promise<S3Store> {
       await client.send(new sdk.DeleteObjectCommand({ Bucket, Key }), aborting(options));
     },
     async createUpload(Key, headers, options = {}) {
-      const command = new sdk.CreateMultipartUploadCommand({ Bucket, Key, ...inputOf(headers) });
+      const input = { Bucket, Key, ...headersInput(headers) };
+      const command = new sdk.CreateMultipartUploadCommand(input);
       return (await client.send(command, aborting(options))).UploadId ?? "";
     },
     async putPart(Key, UploadId, PartNumber, body, options = {}) {
-      const command = new sdk.UploadPartCommand({
-        ...{ Bucket, Key, UploadId, PartNumber, Body: body.bytes, ContentMD5: base64(body.md5) },
-      });
+      const input = { Bucket, Key, UploadId, PartNumber, ...bodyInput(body) };
+      const command = new sdk.UploadPartCommand(input);
       command.middlewareStack.add(signedHash(body.sha256), { step: "build" });
       return unquoted((await client.send(command, aborting(options))).ETag);
     },
     async completeUpload(Key, UploadId, parts, options = {}) {
       const Parts = parts.map(({ number, etag }) => ({ PartNumber: number, ETag: `"${etag}"` }));
-      const command = new sdk.CompleteMultipartUploadCommand({
-        ...{ Bucket, Key, UploadId, MultipartUpload: { Parts } },
-      });
+      const input = { Bucket, Key, UploadId, MultipartUpload: { Parts } };
+      const command = new sdk.CompleteMultipartUploadCommand(input);
       return unquoted((await client.send(command, aborting(options))).ETag);
     },
     async abortUpload(Key, UploadId, options = {}) {
@@ -196,10 +188,8 @@ export async function openS3(location: S3Location): Promise<S3Store> {
         aborting(options),
       );
       return (page.Uploads ?? [])
-        .map(({ Key, UploadId = "", Initiated }) => ({
-          ...{ key: keyOf(Key, page), id: UploadId, started: Initiated?.getTime() ?? 0 },
-        }))
-        .filter((upload) => upload.key === key);
+        .filter(({ Key }) => keyOf(Key, page) === key)
+        .map((upload) => ({ id: upload.UploadId ?? "", started: Number(upload.Initiated ?? 0) }));
     },
     clockOffset: () => client.config.systemClockOffset,
     close: () => client.destroy(),
@@ -246,12 +236,12 @@ function signedHash(sha256: string) {
     };
 }
 
-function inputOf({ contentType, cacheControl, acl }: S3Headers) {
-  return {
-    ContentType: contentType,
-    ...(cacheControl === undefined ? {} : { CacheControl: cacheControl }),
-    ...(acl === undefined ? {} : { ACL: acl as "public-read" }),
-  };
+function headersInput({ contentType, cacheControl, acl }: S3Headers) {
+  return { ContentType: contentType, CacheControl: cacheControl, ACL: acl as "public-read" };
+}
+
+function bodyInput({ bytes, md5 }: S3Body) {
+  return { Body: bytes, ContentMD5: Buffer.from(md5, "hex").toString("base64") };
 }
 
 /** A key of a listing, which stores encode as asked: a blank is `+` or `%20`. */
@@ -261,8 +251,4 @@ function keyOf(key = "", { EncodingType }: { EncodingType?: string | undefined }
 
 function unquoted(etag = ""): string {
   return etag.replace(/^"|"$/g, "");
-}
-
-function base64(hex: string): string {
-  return Buffer.from(hex, "hex").toString("base64");
 }

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { type FileHandle, open } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Failure } from "../core/errors.ts";
+import type { S3Body } from "../s3/s3.ts";
 import { isFresh, isProof, type LocalFile, type Stamp, stampOf, tickOf } from "./folder.ts";
 
 /** What files hold: read as they are at one moment, and hashed. */
@@ -66,15 +67,8 @@ export interface Content {
   sha256: string;
 }
 
-/** The hashes of some bytes, in hex. */
-export interface Hashes {
-  md5: string;
-  sha256: string;
-}
-
-export interface Hashed extends Hashes {
-  bytes: Uint8Array;
-}
+/** The hashes of some bytes. */
+export type Hashes = Omit<S3Body, "bytes">;
 
 /** Larger files go in parts. */
 export const wholeUpTo = 16 * 1024 * 1024;
@@ -88,7 +82,7 @@ export function partSizeOf(size: number): number {
 }
 
 /** A part of an open file; shorter where the file ends. */
-export async function readPart(handle: FileHandle, at: number, length: number): Promise<Hashed> {
+export async function readPart(handle: FileHandle, at: number, length: number): Promise<S3Body> {
   const buffer = Buffer.allocUnsafe(length);
   let done = 0;
   while (done < length) {
@@ -96,12 +90,9 @@ export async function readPart(handle: FileHandle, at: number, length: number): 
     if (bytesRead === 0) break;
     done += bytesRead;
   }
-  return hashed(buffer.subarray(0, done));
-}
-
-function hashed(bytes: Uint8Array): Hashed {
-  const md5 = createHash("md5").update(bytes).digest("hex");
-  return { bytes, md5, sha256: createHash("sha256").update(bytes).digest("hex") };
+  const bytes = buffer.subarray(0, done);
+  const hash = (name: string) => createHash(name).update(bytes).digest("hex");
+  return { bytes, md5: hash("md5"), sha256: hash("sha256") };
 }
 
 /** The content of a file that goes whole. */
@@ -123,7 +114,7 @@ export function contentOfParts(parts: readonly Hashes[]): Content {
 const isEqual = (one: { sha256: string }, other: { sha256: string }) => one.sha256 === other.sha256;
 
 /** A small file as it is at one moment. @throws {Failure} when it keeps changing. */
-export async function readWhole(file: LocalFile): Promise<AtRest<Hashed>> {
+export async function readWhole(file: LocalFile): Promise<AtRest<S3Body>> {
   return await readAtRest(file, (handle, size) => readPart(handle, 0, size), isEqual);
 }
 

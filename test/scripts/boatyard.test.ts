@@ -124,6 +124,8 @@ test("an unknown command is refused with the nearest known one, and a missing fi
   const argv = [...current.argv(alone), "build", "."];
   const { stderr } = await runCommand(argv, { expect: 2, cwd: process.cwd() });
   assert.match(stderr, "build.mjs is not there; copy it beside");
+  const demo = await runCommand([...current.argv(alone), "demo"], { expect: 2 });
+  assert.match(demo.stderr, "demo.mjs is not there; in a checkout it is npm run demo");
 });
 
 test.run();
