@@ -1,58 +1,42 @@
 // npm run demo:site [-- FOLDER]: the website of the documents, made by Boatyard itself. This checkout is pushed to a forge
 // on this machine, hook-server builds it as its build.yml says, and uploads sends the site to FOLDER.
 import { execFile } from "node:child_process";
-import { randomBytes } from "node:crypto";
 import { cp, mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { createTerminal } from "../lib/cli/terminal.ts";
-import { deliverAndWait, push, pushPayload, say, title } from "./demo/delivery.ts";
-import { freePort, World } from "./demo/world.ts";
+import {
+  deliverAndWait,
+  makeForge,
+  push,
+  pushPayload,
+  runDemo,
+  say,
+  secretFile,
+  startHookServer,
+  title,
+} from "./demo/delivery.ts";
+import type { World } from "./demo/world.ts";
 
 const { paint, print } = createTerminal();
 const root = fileURLToPath(new URL("../", import.meta.url));
 const repository = { full_name: "ada/boatyard", default_branch: "main" };
-const end = new AbortController();
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => end.abort());
 
-async function main(): Promise<void> {
-  let world: World | undefined;
-  try {
-    world = await World.make(root, end.signal);
-    await demo(world, process.argv[2] && resolve(process.argv[2]));
-  } catch (error) {
-    if (!end.signal.aborted) print(`${paint.red("failed")} ${String(error)}`);
-    process.exitCode = 1;
-  } finally {
-    await world?.end();
-  }
-}
-
-async function demo(world: World, folder: string | undefined): Promise<void> {
+async function demo(world: World): Promise<void> {
   const { place } = world;
-  const out = folder ?? place("www");
+  const folder = process.argv[2] && resolve(process.argv[2]);
+  const out = folder || place("www");
   await mkdir(out, { recursive: true });
 
   title("A forge with this checkout, a server that builds it");
-  await mkdir(place("forge/ada"), { recursive: true });
-  await world.git(
-    "forge/ada",
-    "init",
-    "--quiet",
-    "--bare",
-    "--initial-branch=main",
-    "boatyard.git",
-  );
-  await world.git(".", "clone", "--quiet", "forge/ada/boatyard.git", "developer");
-  await world.git(".", "clone", "--quiet", "forge/ada/boatyard.git", "server");
+  await makeForge(world, "boatyard");
   // the packages are here already: the install stage, which fetches them, is left out
   await symlink(join(root, "node_modules"), place("server/node_modules"));
   const script = '#!/bin/sh\nexec build "$@" --skip install\n';
   await writeFile(place("build-site"), script, { mode: 0o755 });
-  const secret = randomBytes(32).toString("hex");
-  await writeFile(place("hook.secret"), `${secret}\n`, { mode: 0o600 });
+  const secret = await secretFile(place("hook.secret"));
   const repo = {
     dir: place("server"),
     secret_file: place("hook.secret"),
@@ -65,10 +49,7 @@ async function demo(world: World, folder: string | undefined): Promise<void> {
   // where it goes is nothing of the repository's: a file of the server's
   const to = { www: { rsync: `${out}/` } };
   await writeFile(place("server/uploads.yml"), JSON.stringify({ from: "site", to }));
-  const url = `http://127.0.0.1:${await freePort()}`;
-  const healthy = async () => (await fetch(`${url}/healthz`)).ok;
-  const options = ["--config", "hooks.yml", "--state", "state", "--listen", url.slice(7)];
-  const server = await world.start("hook-server", options, healthy);
+  const { url, server } = await startHookServer(world);
 
   title("A push: build.yml has the site made, and uploads sends it");
   await copyCheckout(place("developer"));
@@ -99,4 +80,4 @@ async function titleOf(file: string): Promise<string> {
   return /<title>(.*?)<\/title>/.exec(await readFile(file, "utf8"))?.[1] ?? "";
 }
 
-void main();
+void runDemo(root, demo);

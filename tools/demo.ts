@@ -1,40 +1,29 @@
 // The README's first command: from a push to running everywhere, for real, on this machine, in a temporary folder.
 // A bare git repository plays the forge, and deliveries are signed as GitHub does; all else are our scripts.
-import { randomBytes } from "node:crypto";
 import { cp, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { createTerminal } from "../lib/cli/terminal.ts";
-import { UsageError } from "../lib/core/errors.ts";
 import { findOnPath } from "../lib/exec/scripts.ts";
-import { deliverAndWait, push, pushPayload, say, title } from "./demo/delivery.ts";
-import { freePort, World } from "./demo/world.ts";
+import {
+  deliverAndWait,
+  makeForge,
+  push,
+  pushPayload,
+  runDemo,
+  say,
+  secretFile,
+  startHookServer,
+  title,
+} from "./demo/delivery.ts";
+import { freePort, type World } from "./demo/world.ts";
 
 const { paint, print, table } = createTerminal();
 const root = fileURLToPath(new URL("../", import.meta.url));
 const repo = "ada/harbour";
 const repository = { full_name: repo, default_branch: "main" };
 const begun = performance.now();
-const end = new AbortController();
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => end.abort());
-
-async function main(): Promise<void> {
-  let world: World | undefined;
-  try {
-    // the one program that the demo runs and Debian does not have from the start
-    if (!(await findOnPath("git")))
-      throw new UsageError("the demo needs git: apt-get install git, or your system's like");
-    world = await World.make(root, end.signal);
-    await demo(world);
-  } catch (error) {
-    const said = error instanceof UsageError ? error.message : String(error);
-    if (!end.signal.aborted) print(`${paint.red("failed")} ${said}`);
-    process.exitCode = 1;
-  } finally {
-    await world?.end();
-  }
-}
 
 async function demo(world: World): Promise<void> {
   const { place } = world;
@@ -48,10 +37,7 @@ async function demo(world: World): Promise<void> {
   };
 
   title("A forge, a server that builds, two slaves with a shared secret, a publisher's key");
-  await mkdir(place("forge/ada"), { recursive: true });
-  await world.git("forge/ada", "init", "--quiet", "--bare", "--initial-branch=main", "harbour.git");
-  await world.git(".", "clone", "--quiet", "forge/ada/harbour.git", "developer");
-  await world.git(".", "clone", "--quiet", "forge/ada/harbour.git", "server");
+  await makeForge(world, "harbour");
   const secret = await secretFile(place("hook.secret"));
   await secretFile(place("fleet.secret"));
   const web = await world.serve("www");
@@ -66,10 +52,7 @@ async function demo(world: World): Promise<void> {
     slaves.map((url, at) => `${url}/get/ name=slave-${"ab"[at]}\n`).join(""),
   );
   await writeFile(place("hooks.yml"), hooksFile(place));
-  const url = `http://127.0.0.1:${await freePort()}`;
-  const healthy = async () => (await fetch(`${url}/healthz`)).ok;
-  const options = ["--config", "hooks.yml", "--state", "state", "--listen", url.slice(7)];
-  const server = await world.start("hook-server", options, healthy);
+  const { url, server } = await startHookServer(world);
   say(`hook-server ${url}/hook, slaves ${slaves.join(" and ")}`);
 
   // a package comes without litpro: then the same program is pushed as it is
@@ -153,12 +136,6 @@ async function demo(world: World): Promise<void> {
   );
 }
 
-async function secretFile(path: string): Promise<string> {
-  const secret = randomBytes(32).toString("hex");
-  await writeFile(path, `${secret}\n`, { mode: 0o600 });
-  return secret;
-}
-
 async function startSlave(world: World, name: string): Promise<string> {
   const port = await freePort();
   const { place } = world;
@@ -239,4 +216,4 @@ function releasePayload(tag: string) {
   return { action: "published", release, repository };
 }
 
-void main();
+void runDemo(root, demo);

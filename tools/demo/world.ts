@@ -192,15 +192,14 @@ export class World {
     throw new Error(`waited in vain until ${what}. ${hint()}`);
   }
 
-  /** Everything ends, and the folder is gone. The exit codes of what ran, by the order of starting. */
-  async end(): Promise<(number | null)[]> {
-    const codes = await Promise.all([...this.#running].map((running) => running.stop()));
+  /** Everything ends, and the folder is gone. */
+  async end(): Promise<void> {
+    await Promise.all([...this.#running].map((running) => running.stop()));
     for (const server of this.#web) {
       server.close();
       server.closeAllConnections();
     }
     await rm(this.folder, { recursive: true, force: true });
-    return codes;
   }
 }
 
