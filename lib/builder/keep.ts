@@ -5,7 +5,7 @@ import { dirname, join } from "node:path";
 import { type Checkout, stateFolder } from "../git/checkout.ts";
 import type { Shell } from "../exec/exec.ts";
 import { gitIn, textOf } from "../git/git.ts";
-import { exists } from "../files/files.ts";
+import { exists, fsyncFolder, removeStaleTemporaries, temporaryBeside } from "../files/files.ts";
 import { shortSha } from "../core/names.ts";
 import type { BuildContext } from "./context.ts";
 
@@ -33,6 +33,7 @@ export async function keepTrackedChanges(
 ): Promise<void> {
   const folder = join(stateFolder(checkout), "kept");
   await mkdir(folder, { recursive: true });
+  await removeStaleTemporaries(folder);
   const names = dirty.map((entry) => entry.slice(3));
   const against = head === undefined ? "--cached" : head;
   await savePatch(git, ["--submodule=short", against], `${context.run}.patch`);
@@ -43,22 +44,26 @@ export async function keepTrackedChanges(
     const readable = name.replace(/\W+/g, "_").slice(-100);
     await savePatch(gitIn(dir), ["HEAD"], `${context.run}-${at + 1}-${readable}.patch`);
   }
-  const patches = (await readdir(folder)).filter((name) => name.endsWith(".patch")).sort();
+  await fsyncFolder(folder);
+  const patches = (await patchesIn(folder)).sort();
   for (const name of patches.slice(0, -patchesKept)) await rm(join(folder, name), { force: true });
 
   async function savePatch(git: Shell, against: string[], name: string): Promise<void> {
     const path = join(folder, name);
-    const file = await open(path, "w", 0o600);
+    const temporary = temporaryBeside(path);
+    const file = await open(temporary, "wx", 0o600);
     try {
       const how = ["--binary", "--no-color", "--no-ext-diff"];
       await git({ stdio: ["ignore", file.fd, "pipe"] })`git diff ${how} ${against} --`;
+      await file.sync();
     } finally {
       await file.close();
     }
-    const content = await readFile(path);
-    if (content.length === 0) return await rm(path);
-    const twin = await sameContent(folder, name, content);
-    if (twin !== undefined) await rm(path);
+    const content = await readFile(temporary);
+    const twin = await sameContent(folder, content);
+    if (content.length === 0 || twin !== undefined) await rm(temporary);
+    else await rename(temporary, path);
+    if (content.length === 0) return;
     say(
       `changed in the checkout: ${some(names)}; the changes are kept in ${join(folder, twin ?? name)} (git apply brings them back)`,
     );
@@ -66,19 +71,16 @@ export async function keepTrackedChanges(
 }
 
 /** A patch of the same content from an earlier run: a build that changes tracked files would leave one each time. */
-async function sameContent(
-  folder: string,
-  name: string,
-  content: Uint8Array,
-): Promise<string | undefined> {
-  const hash = sha256(content);
-  for (const other of await readdir(folder)) {
-    if (other === name || !other.endsWith(".patch")) continue;
-    const { size } = await lstat(join(folder, other));
-    if (size === content.length && sha256(await readFile(join(folder, other))) === hash)
-      return other;
+async function sameContent(folder: string, content: Buffer): Promise<string | undefined> {
+  for (const name of await patchesIn(folder)) {
+    const { size } = await lstat(join(folder, name));
+    if (size === content.length && content.equals(await readFile(join(folder, name)))) return name;
   }
   return undefined;
+}
+
+async function patchesIn(folder: string): Promise<string[]> {
+  return (await readdir(folder)).filter((name) => name.endsWith(".patch"));
 }
 
 /** Commits that are in this checkout alone get a ref of their own; a rewritten history is named. */
@@ -157,8 +159,4 @@ async function hasContent(path: string, object: string): Promise<boolean> {
   const content = found.isSymbolicLink() ? Buffer.from(await readlink(path)) : await readFile(path);
   const hash = createHash(object.length === 64 ? "sha256" : "sha1");
   return hash.update(`blob ${content.length}\0`).update(content).digest("hex") === object;
-}
-
-function sha256(content: Uint8Array): string {
-  return createHash("sha256").update(content).digest("hex");
 }

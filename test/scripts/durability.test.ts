@@ -109,6 +109,23 @@ traceTest("launchfit: a release is on the disk as a whole before current leads t
   assertBefore(of(release), of(join(dir, "current")), "the release before current");
 });
 
+traceTest("build: what a pull overwrites is kept on the disk first", async () => {
+  const repo = await makeRepo({ files: { "a.txt": "one\n" } });
+  const dir = await repo.checkout(join(tempDir(), "site"));
+  await writeFile(join(dir, "a.txt"), "edited\n");
+  await repo.push({ "a.txt": "two\n" });
+  const calls = await trace("build", [dir]);
+  const folder = join(dir, ".git/boatyard/kept");
+  const patch = join(folder, (await readdir(folder))[0] ?? "");
+  assertDurable(calls, patch);
+  const named = publishing(calls, patch).at(-1);
+  const reset = calls.find(
+    ({ name, paths, text }) =>
+      name === "openat" && paths[0] === join(dir, "a.txt") && text.includes("O_CREAT"),
+  );
+  assertBefore(named, reset, "the patch, then git's reset");
+});
+
 traceTest("slave-activate: a tree's link is on the disk before it is told", async () => {
   const repo = await makeRepo({ files: { "index.html": "one" } });
   const repos = join(tempDir(), "repos");
