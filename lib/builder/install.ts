@@ -9,10 +9,8 @@ import type { BuildContext } from "./context.ts";
 import { hashOfInputs, hashOfPackages, packageFiles, removePackages } from "./installed.ts";
 import { choosePackageManager, type PackageManager } from "./package-manager.ts";
 
-/** What is read of a package.json or npm's lock file, as far as it matters here. */
-interface PackageFile {
-  [field: string]: unknown;
-}
+/** What is read of a package.json or npm's lock file. */
+type PackageFile = Record<string, unknown>;
 
 const dependencyFields = [
   "dependencies",
@@ -41,15 +39,16 @@ const corepackSettings = { COREPACK_ENABLE_DOWNLOAD_PROMPT: "0", COREPACK_ENABLE
  */
 export async function planInstall(context: BuildContext): Promise<StagePlan> {
   const { dir, env } = context;
-  const manager = await readRepo(dir);
+  const packageFile = join(dir, "package.json");
+  const content = await readJson(packageFile);
+  const manager = await readManager(dir, content);
   if (!manager) return { skip: "no package.json" };
   const { name, lock } = manager;
-  const content = parse((await readIfThere(join(dir, "package.json"))) ?? "");
   const isNpm = name === "npm";
   if (content && (isNpm || !lock) && !(await asksForWork(content, dir, lock)))
     return { skip: "package.json names no packages" };
   const record = join(context.state, "install.json");
-  const before = parse((await readIfThere(record)) ?? "");
+  const before = await readJson(record);
   const isIntact = before?.result === (await hashOfPackages(dir)) && !context.force;
   if (isIntact && before?.inputs === (await inputs(context, manager)))
     return { skip: "nothing changed since the last install" };
@@ -62,14 +61,14 @@ export async function planInstall(context: BuildContext): Promise<StagePlan> {
       // an install that breaks off must not count as done
       await rm(record, { force: true });
       const $ = stage.$({ env: { ...env, ...corepackSettings } });
-      await refuseOtherVersion({ ...stage, $ }, program, manager);
+      await refuseOtherVersion($, program, manager);
       // npm ci does so itself; yarn 1 and Deno believe their own records of what they installed
       if (lock && !isNpm && !isIntact) await removePackages(dir);
       const result = await $({ nothrow: true })`${program} ${manager.args}`;
       stage.signal.throwIfAborted();
       if (!result.ok) throw new Failure(`${title} failed${why(result)}; its lines are above`);
       // without a lock file the manager has written one by now
-      const now = (await readRepo(dir)) ?? manager;
+      const now = (await readManager(dir, await readJson(packageFile))) ?? manager;
       const done = { inputs: await inputs(context, now), result: await hashOfPackages(dir) };
       await writeAtomic(record, `${JSON.stringify(done)}\n`);
       return { note: title };
@@ -82,11 +81,12 @@ function isQuiet(word: string): boolean {
   return /^--(?:no-|non-|config\.)/.test(word);
 }
 
-async function readRepo(dir: string): Promise<PackageManager | undefined> {
-  const names = new Set(await readdir(dir));
-  const { packageManager } = parse((await readIfThere(join(dir, "package.json"))) ?? "") ?? {};
+async function readManager(
+  dir: string,
+  { packageManager }: PackageFile = {},
+): Promise<PackageManager | undefined> {
   return choosePackageManager({
-    names,
+    names: new Set(await readdir(dir)),
     packageManager: typeof packageManager === "string" ? packageManager : undefined,
     yarnLock: await readIfThere(join(dir, "yarn.lock")),
   });
@@ -117,16 +117,13 @@ async function findManager(
 
 /** A manager that cannot read the lock file would write it anew, with other versions. */
 async function refuseOtherVersion(
-  { $ }: Pick<StageContext, "$">,
+  $: StageContext["$"],
   program: readonly string[],
   { name, lock, version }: PackageManager,
 ): Promise<void> {
   if (!version) return;
-  const lines: string[] = [];
-  await $({
-    onLine: (line, from) => void (from === "stdout" && lines.push(line)),
-  })`${program} --version`;
-  const found = lines.at(-1)?.trim() ?? "";
+  const { stdout } = await $({ onLine: undefined })`${program} --version`;
+  const found = stdout.trim().split("\n").at(-1) ?? "";
   if (version.fits(Number.parseInt(found, 10))) return;
   throw new Failure(
     `${lock} is of ${version.wanted}, and ${name} here is ${found}; set packageManager in package.json, or install ${version.wanted}`,
@@ -154,7 +151,7 @@ async function asksForWork(
 
 /** The folders in npm's lock file: "" is the repo, others in the repo are workspaces and linked folders. */
 async function lockedFolders(dir: string, lock: string): Promise<string[]> {
-  const packages = parse((await readIfThere(join(dir, lock))) ?? "")?.packages ?? {};
+  const packages = (await readJson(join(dir, lock)))?.packages ?? {};
   return Object.keys(packages as PackageFile);
 }
 
@@ -172,7 +169,9 @@ async function inputs(context: BuildContext, manager: PackageManager): Promise<s
   return await hashOfInputs(dir, files, env, ["node", name]);
 }
 
-function parse(text: string): PackageFile | undefined {
+/** Undefined for what is not there, or not a JSON object. */
+async function readJson(file: string): Promise<PackageFile | undefined> {
+  const text = (await readIfThere(file)) ?? "";
   try {
     const value: unknown = JSON.parse(text);
     return typeof value === "object" && value !== null ? (value as PackageFile) : undefined;

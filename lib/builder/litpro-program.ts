@@ -59,9 +59,6 @@ for (const name of ${JSON.stringify(packages)}) {
   } catch { /* the repo has no such package */ }
 }
 console.log(JSON.stringify(found));`;
-  const lines: string[] = [];
-  const onLine = (line: string, from: "stdout" | "stderr") =>
-    void (from === "stdout" && lines.push(line));
-  await $({ onLine })`node --require ${loader} -e ${code}`;
-  return JSON.parse(lines.at(-1) ?? "[]") as NpmProgram[];
+  const { stdout } = await $({ onLine: undefined })`node --require ${loader} -e ${code}`;
+  return JSON.parse(stdout.trim().split("\n").at(-1) ?? "") as NpmProgram[];
 }

@@ -19,9 +19,7 @@ export async function planLitpro(context: BuildContext): Promise<StagePlan> {
     // which litpro it is shows after the install, not before
     does: "litpro",
     needs: () => needsLitpro(dir),
-    async work(stage) {
-      return await runLitpro(context, await findLitpro(dir, stage), stage);
-    },
+    work: async (stage) => await runLitpro(context, await findLitpro(dir, stage), stage),
   };
 }
 
@@ -57,8 +55,8 @@ async function runLitpro(
   return { note: `${name}: ${report.saved} saved, ${report.unchanged} unchanged` };
 }
 
-/** What litpro's output tells; pure. */
-export interface LitproReport {
+/** What litpro's output tells. */
+interface LitproReport {
   /** One line each, in litpro's own words. */
   failures: string[];
   done: boolean;

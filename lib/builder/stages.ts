@@ -21,7 +21,10 @@ export async function planStage(
   target: Target,
   head: Head | undefined,
 ): Promise<StagePlan> {
-  if (stage.kind === "command") return planCommand(stage.command);
+  if (stage.kind === "command") {
+    const { command } = stage;
+    return { does: command, work: async ({ $ }) => void (await $`/bin/sh -c ${command}`) };
+  }
   switch (stage.name) {
     case "pull":
       return planPull(context, target, head);
@@ -37,38 +40,26 @@ export async function planStage(
   }
 }
 
-function planCommand(command: string): StagePlan {
-  return {
-    does: command,
-    async work({ $ }) {
-      await $`/bin/sh -c ${command}`;
-    },
-  };
-}
-
-/** The files that a stage of another script reads: without any of them there is nothing to do. */
-const inputsOf = {
-  downloads: ["manifest.txt", "cloudinary.txt"],
-  uploads: ["uploads.yml"],
+/** Scripts that are stages: the files that each reads, without any of which there is nothing to do, and the flag by which it only reads them. */
+const scripts = {
+  downloads: { files: ["manifest.txt", "cloudinary.txt"], check: "--print" },
+  uploads: { files: ["uploads.yml"], check: "--check" },
 } as const;
-
-/** The flag by which each reads these files, and does nothing more. */
-const checkedBy = { downloads: "--print", uploads: "--check" } as const;
 
 /** A stage that is another script of ours, run as a child: `downloads DIR`, `uploads DIR`. */
 async function planScript(
   { dir, env }: BuildContext,
-  name: keyof typeof inputsOf,
+  name: keyof typeof scripts,
 ): Promise<StagePlan> {
-  const files = inputsOf[name];
+  const { files, check } = scripts[name];
   const present = await Promise.all(files.map((file) => exists(join(dir, file))));
   if (!present.includes(true)) return { skip: `no ${files.join(" or ")}` };
   const script = await findScript(name);
   return {
     does: `${name} ${dir}`,
     async needs() {
-      const check = $({ cwd: dir, env, nothrow: true });
-      const { ok, stderr, message } = await check`${script} ${checkedBy[name]} ${dir}`;
+      const quiet = $({ cwd: dir, env, nothrow: true });
+      const { ok, stderr, message } = await quiet`${script} ${check} ${dir}`;
       if (!ok) throw new Failure(stderr.trim() || message);
     },
     async work({ $ }) {

@@ -153,13 +153,10 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
         });
       },
       async follow(onValue) {
-        const onError = (error: unknown) =>
-          onStatus(failure(`${about} cannot be followed`, error).message);
-        const isClosed = () => connection.isClosed();
         await followBucket(opened, {
           onValue,
-          onError,
-          isClosed,
+          onError: (error) => onStatus(failure(`${about} cannot be followed`, error).message),
+          isClosed: () => connection.isClosed(),
           onConnect: (call) => calls.push(call),
         });
       },
@@ -179,23 +176,7 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
       }
     },
     async objects(bucketName, { maxBytes = -1 } = {}) {
-      try {
-        const objects = await openObjects(js, bucketName, {
-          ...{ maxBytes, timeout },
-          replicas: replicas(),
-        });
-        const tell = (error: unknown) => {
-          throw failure(`bucket ${bucketName} of the bus`, error);
-        };
-        return {
-          put: (key, data) => objects.put(key, data).catch(tell),
-          get: (key) => objects.get(key).catch(tell),
-          remove: (key) => objects.remove(key).catch(tell),
-          names: (before) => objects.names(before).catch(tell),
-        };
-      } catch (error) {
-        throw failure(`bucket ${bucketName} cannot be made on the bus`, error);
-      }
+      return await openObjects(js, bucketName, { maxBytes, timeout, replicas: replicas() });
     },
     async request(subject, text) {
       try {

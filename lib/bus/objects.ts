@@ -1,11 +1,12 @@
 import { Buffer } from "node:buffer";
-import type { Objm, ObjectStore } from "@nats-io/obj";
+import type { Objm } from "@nats-io/obj";
+import { failure } from "./dial.ts";
 
 type JetStream = ConstructorParameters<typeof Objm>[0];
 
-/** A bucket of objects: what is too large for one value. */
+/** A bucket of objects: what is too large for one value. All throw a `Failure` when the bus does not do it. */
 export interface Objects {
-  /** Keep an object, in place of one of that name. @throws what the bus refused: it is full, or away */
+  /** Keep an object, in place of one of that name. */
   put(name: string, data: Uint8Array): Promise<void>;
   /** Undefined: there is none of that name. */
   get(name: string): Promise<Buffer | undefined>;
@@ -22,27 +23,28 @@ export async function openObjects(
 ): Promise<Objects> {
   const { Objm } = await import("@nats-io/obj");
   const objm = new Objm(js);
-  const store: ObjectStore = await objm
+  const refused = (what: string) => (error: unknown) => {
+    throw failure(`bucket ${name} ${what}`, error);
+  };
+  const store = await objm
     .create(name, { max_bytes: maxBytes, replicas })
     // it may have been made with another size
-    .catch((error: unknown) =>
-      objm.open(name).catch(() => {
-        throw error;
-      }),
-    );
+    .catch((error: unknown) => objm.open(name).catch(() => Promise.reject(error)))
+    .catch(refused("cannot be made on the bus"));
+  const tell = refused("of the bus");
   return {
     async put(key, data) {
-      await store.putBlob({ name: key }, data, { timeout });
+      await store.putBlob({ name: key }, data, { timeout }).catch(tell);
     },
     async get(key) {
-      const data = await store.getBlob(key);
+      const data = await store.getBlob(key).catch(tell);
       return data === null ? undefined : Buffer.from(data);
     },
     async remove(key) {
-      await store.delete(key);
+      await store.delete(key).catch(tell);
     },
     async names(before = Number.POSITIVE_INFINITY) {
-      const all = await store.list();
+      const all = await store.list().catch(tell);
       return all
         .filter(({ deleted, mtime }) => !deleted && Date.parse(mtime) < before)
         .sort((a, b) => a.mtime.localeCompare(b.mtime))

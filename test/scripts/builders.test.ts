@@ -367,7 +367,7 @@ testBus(
     builders = await makeBuilders(["one"], { job: watchedJob });
     const { bus, bucket, close } = await openAs(builders, "one");
     const parts = {
-      ...{ bucket, lease: 60_000, home: "home", keyOf: (repo: string) => `claim.${repo}` },
+      ...{ bucket, lease: 60_000, home: "home" },
       ...{ warn: () => {}, onLost: () => {}, onRenewed: () => {} },
     };
     // as a server that was killed finds it at its next start

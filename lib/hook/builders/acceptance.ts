@@ -13,6 +13,7 @@ import type { Connected } from "./connection.ts";
 import type { SharedRun } from "./documents.ts";
 import {
   addWanted,
+  entryIn,
   knownRun,
   nextOrder,
   type Wanted,
@@ -117,7 +118,7 @@ export class Acceptance {
     const documents = this.#parts.open()?.documents;
     if (!documents || superseded.length === 0) return;
     for (const { run, by } of superseded) {
-      const { payload: _payload, ...entry } = run;
+      const entry = entryIn(run);
       const ended = new Date().toISOString();
       const changed = await documents.changeRun(run.id, (before) =>
         // one that was begun goes on to its end
@@ -144,6 +145,11 @@ export class Acceptance {
   /** What is accepted and has no end, here or elsewhere. */
   *entries(): Iterable<WantedRun> {
     for (const { runs } of this.#parts.open()?.documents.wanted() ?? []) yield* runs;
+  }
+
+  /** A run that is accepted and has no end. */
+  waitingRun(id: string): WantedRun | undefined {
+    return [...this.entries()].find((run) => run.id === id);
   }
 
   /** How many runs of a repo wait or are under way. */

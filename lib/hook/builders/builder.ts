@@ -9,7 +9,7 @@ import { mayRun } from "../config/builders.ts";
 import { connect, type Connected } from "./connection.ts";
 import { closeLeft, noteBegin } from "./run-documents.ts";
 import { RunsUnderWay, type UnderWayParts } from "./under-way.ts";
-import { removeWanted, type WantedRun } from "./wanted.ts";
+import { entryIn, removeWanted, type WantedRun } from "./wanted.ts";
 
 interface BuilderParts extends UnderWayParts {
   problems: Problems;
@@ -167,13 +167,12 @@ export class Builder {
     }
     if (!(await claims.begin(claim, run.id))) return false;
     this.underWay.add(run.id, claim, payload);
-    const { payload: _payload, ...entry } = run;
     const { interrupted, fence, attempt } = shared;
     const claimed = { builder: builder.name, fence, interrupted };
     const former = this.#parts.recordOf(run.id);
     // it was begun here before, and lost
     if (former) Object.assign(former, claimed, { attempt, state: "waiting", tell: undefined });
-    this.#parts.start({ ...entry, ...claimed, attempts: attempt, repo: repo.name });
+    this.#parts.start({ ...entryIn(run), ...claimed, attempts: attempt, repo: repo.name });
     return true;
   }
 

@@ -1,9 +1,10 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
+import { nameOnBus } from "../../bus/address.ts";
 import type { Bucket } from "../../bus/bus.ts";
 import { messageOf } from "../../core/errors.ts";
 import { formatDuration } from "../../core/units.ts";
-import { formatClaim, judgeClaim, nextFence, parseClaim, type Seen } from "./wanted.ts";
+import { type ClaimValue, judgeClaim, nextFence, type Seen } from "./wanted.ts";
 
 /**
  * Who may run a repo: `claim.REPO` on the bus, changed by compare-and-set only, so that one builder has it at a time.
@@ -52,7 +53,6 @@ interface ClaimsParts extends ClaimEvents {
   home: string;
   /** Milliseconds. */
   lease: number;
-  keyOf: (repo: string) => string;
   warn: (text: string) => void;
 }
 
@@ -76,26 +76,34 @@ export class Claims {
 
   /** Take a repo's claim; undefined while somebody else has it. @throws {Failure} when the bus does not answer. */
   async take(repo: string): Promise<Claim | undefined> {
-    const { bucket, home, lease, keyOf } = this.#parts;
-    const key = keyOf(repo);
-    const entry = await bucket.get(key);
-    const value = parseClaim(entry);
+    const { home, lease } = this.#parts;
+    const there = await this.read(repo);
     const now = performance.now();
-    const seen = this.saw(repo, entry?.revision ?? 0, now);
-    if (judgeClaim(value, { seen, home, lease, now }) === "held") return undefined;
-    if (!entry && !(await this.mayCreate())) return undefined;
+    const seen = this.saw(repo, there.revision, now);
+    if (judgeClaim(there.value, { seen, home, lease, now }) === "held") return undefined;
+    if (!there.value && !(await this.mayCreate())) return undefined;
     const token = randomUUID();
     const since = performance.now();
-    const fence = nextFence(value, Date.now());
-    const run = value?.run;
-    const text = formatClaim({ repo, fence, home, token, run });
-    const revision = await bucket.put(key, text, entry?.revision ?? 0);
+    const fence = nextFence(there.value, Date.now());
+    const run = there.value?.run;
+    const revision = await this.put({ repo, fence, home, token, run }, there.revision);
     if (revision === undefined) return undefined;
     const claim: Claim = { repo, fence, token, run, revision, since, isLost: false };
     // it took so long that nobody knows whether it still counts
     if (performance.now() - since > lease * writeLimit) return undefined;
     this.#held.set(repo, claim);
     return claim;
+  }
+
+  /** What stands on the bus of a repo's claim; 0: nothing. */
+  private async read(repo: string): Promise<{ value?: ClaimValue; revision: number }> {
+    const entry = await this.#parts.bucket.get(keyOf(repo));
+    if (!entry) return { revision: 0 };
+    return { value: JSON.parse(entry.text) as ClaimValue, revision: entry.revision };
+  }
+
+  private async put(value: ClaimValue, revision: number): Promise<number | undefined> {
+    return await this.#parts.bucket.put(keyOf(value.repo), JSON.stringify(value), revision);
   }
 
   /**
@@ -153,12 +161,11 @@ export class Claims {
 
   /** Give a claim back; others may take it at once. Whether that gets through or not, it is ours no more. */
   async release(claim: Claim): Promise<void> {
-    const { bucket, keyOf } = this.#parts;
     this.forget(claim);
     if (claim.isLost) return;
     await this.settled(claim);
     const { repo, fence, run, revision } = claim;
-    await bucket.put(keyOf(repo), formatClaim({ repo, fence, run }), revision);
+    await this.put({ repo, fence, run }, revision);
   }
 
   close(): void {
@@ -183,15 +190,14 @@ export class Claims {
 
   /** Write a claim again; false when it is lost. */
   private async write(claim: Claim): Promise<boolean> {
-    const { bucket, home, lease, keyOf } = this.#parts;
+    const { home, lease } = this.#parts;
     const { repo, fence, token, run } = claim;
     await this.settled(claim);
     this.#writing.add(claim);
     try {
-      const text = formatClaim({ repo, fence, home, token, run });
       for (;;) {
         const since = performance.now();
-        const revision = await bucket.put(keyOf(repo), text, claim.revision);
+        const revision = await this.put({ repo, fence, home, token, run }, claim.revision);
         if (revision !== undefined) {
           claim.revision = revision;
           // an answer that comes late must not keep alive what is being ended
@@ -201,11 +207,11 @@ export class Claims {
           return true;
         }
         // a write whose answer was lost may have come through
-        const there = await bucket.get(keyOf(repo));
-        if (there && parseClaim(there)?.token !== token) break;
+        const there = await this.read(repo);
+        if (there.value && there.value.token !== token) break;
         if (performance.now() - claim.since > lease * stopAfter) break;
-        // the bus has lost it: nobody else takes it yet, see mayCreate
-        claim.revision = there?.revision ?? 0;
+        // the bus may have lost it: nobody else takes it yet, see mayCreate
+        claim.revision = there.revision;
       }
       this.lose(claim);
       return false;
@@ -224,4 +230,8 @@ export class Claims {
     this.forget(claim);
     this.#parts.onLost(claim);
   }
+}
+
+function keyOf(repo: string): string {
+  return `claim.${nameOnBus(repo)}`;
 }

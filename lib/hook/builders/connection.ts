@@ -64,9 +64,7 @@ export async function connect(
       const bucket = bus.bucket(bucketName);
       const documents = new Documents({ ...events, bucket, warn: note });
       await documents.follow();
-      const keyOf = (repo: string) => documents.claimKey(repo);
-      const { lease } = builder;
-      const claims = new Claims({ ...events, bucket, home, lease, keyOf, warn: note });
+      const claims = new Claims({ ...events, bucket, home, lease: builder.lease, warn: note });
       // its disk may have been lost meanwhile
       bus.onConnect(() => {
         makeBuckets().catch((error: unknown) => note(messageOf(error)));

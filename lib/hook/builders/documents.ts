@@ -112,10 +112,6 @@ export class Documents {
     return this.#runs.get(id);
   }
 
-  claimKey(repo: string): string {
-    return `claim.${nameOnBus(repo)}`;
-  }
-
   /** What is wanted of a repo now. @throws {Failure} when the bus does not answer. */
   async readWanted(repo: string): Promise<Wanted> {
     return parseWanted(repo, (await this.#parts.bucket.get(`want.${nameOnBus(repo)}`))?.text);
@@ -130,15 +126,11 @@ export class Documents {
     repo: string,
     plan: (wanted: Wanted) => Wanted | undefined,
   ): Promise<Wanted | undefined> {
-    const key = `want.${nameOnBus(repo)}`;
-    return await this.change(key, (text) => {
-      const next = plan(parseWanted(repo, text));
-      return next && { value: next, text: JSON.stringify(next) };
-    }).then((value) => {
-      if (value) this.#wanted.set(nameOnBus(repo), value);
-      this.changes += 1;
-      return value;
-    });
+    const name = nameOnBus(repo);
+    const changed = await this.change(`want.${name}`, (text) => plan(parseWanted(repo, text)));
+    if (changed) this.#wanted.set(name, changed);
+    this.changes += 1;
+    return changed;
   }
 
   /** Change what is known of a run; see `changeWanted`. */
@@ -148,10 +140,7 @@ export class Documents {
   ): Promise<SharedRun | undefined> {
     const changed = await this.change(`run.${id}`, (text) => {
       const next = plan(text === undefined ? undefined : parseRun(text));
-      if (!next) return undefined;
-      const whole = JSON.stringify(next);
-      const short = () => JSON.stringify({ ...next, stages: undefined });
-      return { value: next, text: whole.length > maxRun ? short() : whole };
+      return next && JSON.stringify(next).length > maxRun ? { ...next, stages: undefined } : next;
     });
     if (changed) this.#runs.set(id, changed);
     this.changes += 1;
@@ -160,12 +149,11 @@ export class Documents {
 
   /** A commit was built well, under a claim with this fencing number: one that is older changes nothing. */
   async built(repo: string, ref: string, what: Done["refs"][string]): Promise<void> {
-    await this.change(`done.${nameOnBus(repo)}`, (text) => {
-      const { refs } = text === undefined ? { refs: {} } : (JSON.parse(text) as Done);
-      const before = (refs as Done["refs"])[ref];
+    await this.change(`done.${nameOnBus(repo)}`, (text): Done | undefined => {
+      const refs = text === undefined ? {} : (JSON.parse(text) as Done).refs;
+      const before = refs[ref];
       if (before && before.fence > what.fence) return undefined;
-      const value: Done = { repo, refs: { ...refs, [ref]: what } };
-      return { value, text: JSON.stringify(value) };
+      return { repo, refs: { ...refs, [ref]: what } };
     });
   }
 
@@ -177,14 +165,15 @@ export class Documents {
 
   private async change<T>(
     key: string,
-    plan: (text: string | undefined) => { value: T; text: string } | undefined,
+    plan: (text: string | undefined) => T | undefined,
   ): Promise<T | undefined> {
     const { bucket } = this.#parts;
     for (let round = 0; round < maxRounds; round++) {
       const entry = await bucket.get(key);
       const next = plan(entry?.text);
       if (!next) return undefined;
-      if ((await bucket.put(key, next.text, entry?.revision ?? 0)) !== undefined) return next.value;
+      const text = JSON.stringify(next);
+      if ((await bucket.put(key, text, entry?.revision ?? 0)) !== undefined) return next;
     }
     throw new Failure(`${key} on the bus is changed by others all the time`);
   }

@@ -23,15 +23,18 @@ export async function homeOf(state: string): Promise<string> {
   return home;
 }
 
-interface Before {
+/** End what a former server on this folder left under way: it runs again once this builder, or another, has its claim. */
+export async function endRunsBefore({
+  builder,
+  records,
+  executor,
+  log,
+}: {
   builder: Builder;
   records: Records;
   executor: Executor;
   log: ServerLog;
-}
-
-/** End what a former server on this folder left under way: it runs again once this builder, or another, has its claim. */
-export async function endRunsBefore({ builder, records, executor, log }: Before): Promise<void> {
+}): Promise<void> {
   for (const record of [...records.all()].filter(({ state }) => !hasEnded(state))) {
     await clear(record);
     builder.underWay.leave(record.id);
@@ -49,16 +52,7 @@ export async function handOver(
   for (const entry of waiting) {
     for (let isSaid = false; ; isSaid = true) {
       try {
-        const { repo, forge, event, delivery, rerun } = entry;
-        const { kind, ref, sha, release, commit, onlyIfCheckedOut } = entry;
-        const change = { kind, ref, sha, release, commit, onlyIfCheckedOut };
-        const payload = await store.payload(entry);
-        await builder.acceptance.accept(
-          { repo, forge, event, delivery, rerun },
-          [change],
-          payload,
-          [entry],
-        );
+        await builder.acceptance.accept(entry, [entry], await store.payload(entry), [entry]);
         store.settle(entry, "superseded", entry.id);
         break;
       } catch (error) {

@@ -140,7 +140,11 @@ export class LogCopies {
     let copying = this.#copying.get(id);
     if (!copying) {
       copying = this.copy(run)
-        .catch((error: unknown) => writeIfNone(this.path(id), `${messageOf(error)}\n`))
+        .catch((error: unknown) =>
+          writeFile(this.path(id), `${messageOf(error)}\n`, { flag: "wx", mode: 0o600 }),
+        )
+        // there is a part of it already
+        .catch(() => {})
         .finally(() => this.#copying.delete(id));
       this.#copying.set(id, copying);
     }
@@ -195,8 +199,4 @@ export class LogCopies {
       await rm(join(this.#folder, name), { force: true });
     }
   }
-}
-
-async function writeIfNone(path: string, text: string): Promise<void> {
-  await writeFile(path, text, { flag: "wx", mode: 0o600 }).catch(() => {});
 }

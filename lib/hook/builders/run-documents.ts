@@ -2,7 +2,7 @@ import { hasEnded, recordOf, type RunRecord } from "../runs/records.ts";
 import { viewOf } from "../runs/runs.ts";
 import type { Connected } from "./connection.ts";
 import type { Documents, SharedRun } from "./documents.ts";
-import type { Wanted, WantedRun } from "./wanted.ts";
+import { entryIn, type Wanted, type WantedRun } from "./wanted.ts";
 
 /** What becomes of a run, on the bus: `run.ID`. A builder whose claim is older than the one written there changes nothing. */
 
@@ -19,13 +19,13 @@ export async function noteBegin(
 ): Promise<SharedRun | undefined> {
   return await documents.changeRun(run.id, (before) => {
     if (before && hasEnded(before.state)) return undefined;
-    const { payload, ...entry } = run;
-    const view: SharedRun = before ?? viewOf(recordOf(entry));
+    const view: SharedRun = before ?? viewOf(recordOf(entryIn(run)));
     const now = new Date().toISOString();
     if (isLost)
       return { ...view, state: "failed", reason: "its payload is lost; push again", ended: now };
     const interrupted =
       before?.started === undefined ? before?.interrupted : [...(before.interrupted ?? []), now];
+    const { payload } = run;
     return { ...view, ...by, payload, state: "starting", interrupted, reason: undefined };
   });
 }

@@ -11,7 +11,7 @@ import { readStages } from "../runs/run-stages.ts";
 import type { Builder } from "./builder.ts";
 import type { SharedRun } from "./documents.ts";
 import { LogCopies, type LogPiece, type LogPlace, nextPiece } from "./logs.ts";
-import { removeWanted } from "./wanted.ts";
+import { entryIn, removeWanted } from "./wanted.ts";
 
 /** Milliseconds between two looks at a log that is followed. */
 const followEvery = 300;
@@ -90,10 +90,10 @@ export class SharedRuns {
     const documents = builder.shared?.documents;
     if (!documents) return;
     for (const run of documents.runs()) yield this.viewOf(run);
-    for (const { payload: _payload, ...entry } of builder.acceptance.entries()) {
-      const runsOn = settings.config.repos.get(entry.repo)?.runsOn;
+    for (const run of builder.acceptance.entries()) {
+      const runsOn = settings.config.repos.get(run.repo)?.runsOn;
       const reason = runsOn && `for a builder of ${runsOn.join(", ")}`;
-      yield { ...recordOf(entry), reason };
+      yield { ...recordOf(entryIn(run)), reason };
     }
   }
 
@@ -101,9 +101,8 @@ export class SharedRuns {
     const { builder } = this.#parts;
     const run = builder.shared?.documents.run(id);
     if (run) return this.viewOf(run);
-    for (const { payload: _payload, ...entry } of builder.acceptance.entries())
-      if (entry.id === id) return recordOf(entry);
-    return undefined;
+    const waiting = builder.acceptance.waitingRun(id);
+    return waiting && recordOf(entryIn(waiting));
   }
 
   private viewOf(run: SharedRun): RunView {
@@ -170,19 +169,19 @@ export class SharedRuns {
     if (!open) throw new HttpError(503, "the bus was not reached yet");
     const begun = open.documents.run(id);
     if (begun && hasEnded(begun.state)) return false;
-    const waiting = [...builder.acceptance.entries()].find((entry) => entry.id === id);
+    const waiting = builder.acceptance.waitingRun(id);
     if (begun && begun.state !== "waiting") {
       if (begun.home === home) return await this.cancelBegun(id, by);
       return (await this.ask(begun, { what: "cancel", id, by }))["cancelled"] === true;
     }
     if (!waiting) return false;
-    const { payload, ...entry } = waiting;
+    const entry = entryIn(waiting);
     const end = { state: "cancelled", reason: "cancelled by hand", cancelledBy: by } as const;
     const ended = new Date().toISOString();
     const changed = await open.documents.changeRun(id, (run) =>
       run && run.state !== "waiting"
         ? undefined
-        : { ...viewOf(recordOf(entry)), ...run, ...end, ended, payload },
+        : { ...viewOf(recordOf(entry)), ...run, ...end, ended, payload: waiting.payload },
     );
     // its turn has come meanwhile
     if (!changed) return await this.cancel(id, by);

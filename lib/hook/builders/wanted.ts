@@ -1,4 +1,3 @@
-import type { Entry as BusEntry } from "../../bus/bus.ts";
 import { isEntry, type Entry, type KnownRun, type Source } from "../store/entry.ts";
 import type { Change } from "../payload/payload.ts";
 import { isBranchPush } from "../store/queue.ts";
@@ -20,6 +19,11 @@ export interface Wanted {
   readonly deliveries: readonly (readonly [delivery: string, run: string])[];
   /** Those that gave way to a newer one, until that is known of them (`run.ID`). */
   readonly superseded: readonly { readonly run: WantedRun; readonly by: string }[];
+}
+
+/** The run itself, as records and pages know it. */
+export function entryIn({ payload: _payload, ...entry }: WantedRun): Entry {
+  return entry;
 }
 
 /** So many deliveries are known of each repo, beside those of the runs that are listed. */
@@ -101,7 +105,7 @@ export function removeWanted(wanted: Wanted, id: string): Wanted {
 }
 
 /** What stands in `claim.REPO`. */
-interface ClaimValue {
+export interface ClaimValue {
   readonly repo: string;
   /** The number of the claim that was taken last. */
   readonly fence?: number | undefined;
@@ -116,14 +120,6 @@ interface ClaimValue {
 export interface Seen {
   readonly revision: number;
   readonly at: number;
-}
-
-export function parseClaim(entry: BusEntry | undefined): ClaimValue | undefined {
-  return entry && (JSON.parse(entry.text) as ClaimValue);
-}
-
-export function formatClaim(value: ClaimValue): string {
-  return JSON.stringify(value);
 }
 
 /** What can be done with a claim that was read. */

@@ -29,21 +29,7 @@ export interface RepoState {
 }
 
 /** A run without its stages and what only its own page tells. */
-export type ShortRun = Pick<
-  Run,
-  | "id"
-  | "repo"
-  | "forge"
-  | "ref"
-  | "sha"
-  | "state"
-  | "reason"
-  | "accepted"
-  | "started"
-  | "ended"
-  | "seconds"
-  | "commit"
->;
+export type ShortRun = ReturnType<typeof short>;
 
 /** Pure. */
 export function overviewOf(overview: Overview, problems: readonly string[]): OverviewAnswer {
@@ -64,7 +50,7 @@ export function overviewOf(overview: Overview, problems: readonly string[]): Ove
   };
 }
 
-function short(run: Run): ShortRun {
+function short(run: Run) {
   const { id, repo, forge, ref, sha, state, reason, accepted, started, ended, seconds, commit } =
     run;
   return { id, repo, forge, ref, sha, state, reason, accepted, started, ended, seconds, commit };
