@@ -87,8 +87,8 @@ export const fleet: Mutation[] = [
   {
     what: "a rollout goes on although too many failed",
     file: "lib/fleet/master/fan-out.ts",
-    from: "while (next < end && !stopped()) {",
-    to: "while (next < end) {",
+    from: "isOver: stopped }",
+    to: "isOver: () => false }",
     tests: ["scripts/server-update.test"],
   },
   {

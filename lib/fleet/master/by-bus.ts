@@ -1,7 +1,7 @@
 import { Buffer } from "node:buffer";
 import { type KeyObject, randomBytes } from "node:crypto";
 import { everybody, nameOnBus, targetOfGroup } from "../../bus/address.ts";
-import { Failure } from "../../core/errors.ts";
+import { Failure, messageOf } from "../../core/errors.ts";
 import { offAfter, type OrderState, question, type Report } from "../order.ts";
 import { signRequest } from "../signature.ts";
 import { type BusOptions, masterBus } from "./bus.ts";
@@ -21,10 +21,15 @@ export interface Shared {
 
 export interface BusTransport extends Transport {
   /**
-   * Whether one order may be for all of these: when no other slave would take it, too.
+   * Whether one order may be for those of them that are on the bus: when no other slave would take it, too, and nobody
+   * wants them to go one by one.
    * @param group of the list, when it is about that only
+   * @param jobs how many may be asked at once
    */
-  share(targets: readonly Target[], group: string | undefined): Promise<Shared | undefined>;
+  share(
+    targets: readonly Target[],
+    how: { group: string | undefined; jobs: number },
+  ): Promise<Shared | undefined>;
   close(): Promise<void>;
 }
 
@@ -33,6 +38,10 @@ interface Options extends BusOptions {
   key: KeyObject | undefined;
   /** Milliseconds in which a slave must show that it has seen an order. */
   timeout: number;
+}
+
+export function isOnBus({ url }: Target): boolean {
+  return url.protocol === "bus:";
 }
 
 /** The bus is connected to when the first slave of it is asked. */
@@ -88,12 +97,19 @@ export function busTransport(options: Options): BusTransport {
       return { ...all.find((each) => each?.["repo"] === repo), accept_unbound };
     },
 
-    async share(targets, group) {
-      await patiently(bus.load);
+    async share(all, { group, jobs }) {
+      const targets = all.filter(isOnBus);
+      if (targets.length < 2 || jobs < Math.min(unlimited, targets.length)) return undefined;
+      try {
+        await patiently(bus.load);
+      } catch (error) {
+        // each of them says so in the end; what is wanted is noted for --converge before
+        options.note(messageOf(error));
+        return undefined;
+      }
       const chosen = new Set(targets.map(({ slave }) => nameOnBus(slave)));
       const reads = (key: string) => group === undefined || bus.groupsOf(key).includes(group);
-      if (targets.length < 2 || bus.known().some((key) => !chosen.has(key) && reads(key)))
-        return undefined;
+      if (bus.known().some((key) => !chosen.has(key) && reads(key))) return undefined;
       const members = targets.filter(({ slave }) => reads(nameOnBus(slave)));
       const name = group === undefined ? everybody : targetOfGroup(group);
       return members.length < 2 ? undefined : { name, members: new Set(members) };
@@ -146,6 +162,8 @@ export function busTransport(options: Options): BusTransport {
   };
 }
 
+/** Fewer than these at once are meant to spare something: then each slave gets an order of its own. */
+const unlimited = 512;
 /** How long the bus may be away while slaves are followed, in ms. */
 const maxAway = 60_000;
 /** How often is looked whether the time is over, in ms. */

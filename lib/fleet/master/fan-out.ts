@@ -114,34 +114,44 @@ export async function fanOut(
     options.signal?.aborted === true ||
     (options.maxFailures !== undefined && failed > options.maxFailures);
 
-  function record(outcome: Outcome): void {
-    outcomes.set(outcome.target, outcome);
+  async function ask(target: Target): Promise<void> {
+    const outcome = await updateOne(target, options);
+    outcomes.set(target, outcome);
     if (!outcome.ok) failed += 1;
     options.onOutcome?.(outcome);
-  }
-  async function ask(target: Target): Promise<void> {
-    record(await updateOne(target, options));
   }
 
   let next = 0;
   for (const [step, end] of options.batches.entries()) {
-    if (step > 0 && next < end && !stopped()) {
+    if (step > 0 && !stopped()) {
       options.onStep?.(next);
       await pause(options.pause, options.signal);
     }
-    const worker = async () => {
-      while (next < end && !stopped()) {
-        const target = targets[next++];
-        if (target) await ask(target);
-      }
-    };
-    await Promise.all(Array.from({ length: Math.min(options.jobs, end - next) }, worker));
+    await atOnce(targets.slice(next, end), { jobs: options.jobs, isOver: stopped }, ask);
+    next = end;
   }
   const why = options.signal?.aborted ? "the run was interrupted" : `${failed} failed before it`;
   const skipped = { ok: false, skipped: true, answer: "not asked", seconds: 0 };
   return targets.map(
     (target) => outcomes.get(target) ?? { target, ...skipped, error: `not asked: ${why}` },
   );
+}
+
+/** Do something with every target, so many at once, in their order, until all are done or it is over. */
+export async function atOnce(
+  targets: readonly Target[],
+  { jobs, isOver }: { jobs: number; isOver: () => boolean },
+  work: (target: Target) => Promise<void>,
+): Promise<void> {
+  const left = targets.values();
+  const worker = async () => {
+    while (!isOver()) {
+      const { value: target } = left.next();
+      if (target === undefined) return;
+      await work(target);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(jobs, targets.length) }, worker));
 }
 
 async function updateOne(target: Target, options: FanOutOptions): Promise<Outcome> {

@@ -181,13 +181,8 @@ function endpointUrl(text: string): URL {
 function isHostName(host: string): boolean {
   // all digits and dots, yet no address: 10.0.0.256
   if (/^[\d.]+$/.test(host)) return false;
-  return (
-    host.length <= 253 &&
-    host
-      .replace(/\.$/, "")
-      .split(".")
-      .every((part) => hostLabel.test(part))
-  );
+  const labels = host.replace(/\.$/, "").split(".");
+  return host.length <= 253 && labels.every((label) => hostLabel.test(label));
 }
 
 function wrongTarget(text: string): UsageError {

@@ -1,4 +1,3 @@
-import type { KeyObject } from "node:crypto";
 import { access, readFile, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import process from "node:process";
@@ -6,18 +5,19 @@ import type { Terminal } from "../../core/terminal.ts";
 import { readSecretFile } from "../../config/secrets.ts";
 import { Busy, messageOf, systemCode, UsageError } from "../../core/errors.ts";
 import { isRunId, newRunId } from "../../core/id.ts";
+import { isSafeRef, isSha } from "../../core/names.ts";
 import { exists } from "../../files/files.ts";
 import { acquireLock, type Lock } from "../../files/lock.ts";
 import type { Target as MessageTarget } from "../../notify/notify.ts";
 import { readPrivateKey } from "../keys.ts";
-import { signOrder } from "../order.ts";
+import { checkBase } from "../remote.ts";
 import type { Keys } from "../signature.ts";
-import { type BusTransport, busTransport, type Shared } from "./by-bus.ts";
+import { type BusTransport, busTransport, isOnBus } from "./by-bus.ts";
 import { httpTransport, type HttpTransport } from "./by-http.ts";
 import { fanOut, type FanOutOptions, type Outcome, type Transport } from "./fan-out.ts";
 import { parseList, type Target } from "./list.ts";
 import { outcomeLine, printOutcomes, readMessageTargets, slaves } from "./tell.ts";
-import { entriesOf, isWanted, type Pin, stateFolder, type Wants } from "./want.ts";
+import { entriesOf, isWanted, stateFolder, type Wants } from "./want.ts";
 
 /** What every rollout over the fleet is made of: flags, lists, keys, the lock, the orders, the fan-out. */
 
@@ -47,6 +47,26 @@ export interface UpdateFlags {
   converge: boolean;
   notify: string;
   "notify-test": boolean;
+}
+
+/** @throws {UsageError} */
+export function checkFlags(flags: UpdateFlags): void {
+  for (const [name, min] of [
+    ["jobs", 1],
+    ["retries", 0],
+  ] as const)
+    if (!Number.isInteger(flags[name]) || flags[name] < min)
+      throw new UsageError(`--${name} must be a whole number of at least ${min}`);
+  if (flags.sha !== undefined && !isSha(flags.sha))
+    throw new UsageError(`--sha: "${flags.sha}" is not a full commit id (40 or 64 hex digits)`);
+  if (flags.branch !== undefined && !isSafeRef(flags.branch))
+    throw new UsageError(`--branch: "${flags.branch}" is not a branch or tag name`);
+  const clashes = ["status", "dry-run", "sha", "branch", "group"] as const;
+  const clash = clashes.find((name) => flags[name] !== undefined && flags[name] !== false);
+  if (flags.converge && (clash !== undefined || flags.batch.length > 0))
+    throw new UsageError(`--converge goes without --${clash ?? "batch"}`);
+  if (flags.verify && !flags.status) throw new UsageError("--verify goes with --status");
+  if (flags.base !== undefined) checkBase(flags.base);
 }
 
 /** What all requests of one call share. */
@@ -97,8 +117,13 @@ export async function openMaster(
   return { flags, keys, transportFor, overHttp, onBus, terminal, signal, targets };
 }
 
-export function isOnBus({ url }: Target): boolean {
-  return url.protocol === "bus:";
+/** @throws {UsageError} when some of the slaves could not take what is sent, whatever they are */
+export function checkKeys(targets: readonly Target[], { keys }: Master): void {
+  const [first] = keys.key === undefined ? targets.filter(isOnBus) : [];
+  if (first)
+    throw new UsageError(
+      `${first.name} takes only what is signed with a key; make one: server-update keygen, or name it by --key-file`,
+    );
 }
 
 /** Also when it is there and cannot be read: to go on without it would be to ask unsigned. */
@@ -170,34 +195,6 @@ export async function runLocked<T>(
 export function runId(): string {
   const { HOOK_RUN = "" } = process.env;
   return isRunId(HOOK_RUN) ? HOOK_RUN : newRunId();
-}
-
-/** Writes the orders of one run: each newer than all before it, also when the clock was set back. */
-export class OrderBook {
-  /** The time of the newest. */
-  last: number;
-  readonly orderFor: ((target: Target) => string) | undefined;
-
-  /** @param shared slaves that one order is for */
-  constructor(
-    repo: string,
-    pin: Pin,
-    run: string,
-    before: Wants | undefined,
-    { key }: Keys,
-    shared?: Shared,
-  ) {
-    this.last = Math.max(Date.now(), (before?.at ?? 0) + 1);
-    const sign = (target: string, by: KeyObject) => {
-      this.last = Math.max(Date.now(), this.last);
-      return signOrder({ repo, ...pin, target, at: this.last, run }, by);
-    };
-    let one: string | undefined;
-    this.orderFor =
-      key &&
-      ((target) =>
-        shared?.members.has(target) ? (one ??= sign(shared.name, key)) : sign(target.slave, key));
-  }
 }
 
 /** Fan out, with progress, and show what became of it. */

@@ -2,13 +2,33 @@ import type { Terminal } from "../../core/terminal.ts";
 import { messageOf } from "../../core/errors.ts";
 import { formatDuration, formatSize } from "../../core/units.ts";
 import type { RepoStatus } from "../order.ts";
-import { wordsOf } from "./fan-out.ts";
+import { atOnce, wordsOf } from "./fan-out.ts";
 import type { Target } from "./list.ts";
 import { listsOf, type Master } from "./rollout.ts";
 import { tellDrift } from "./tell.ts";
-import { readWants, type Want, wantedRepos, wantFor, writeStatus } from "./want.ts";
+import { type Pin, readWants, wantedRepos, wantFor, writeStatus } from "./want.ts";
 
 /** What every slave serves, beside what it should serve: asked, compared, shown by `--status`, and kept for hook-server's page. */
+
+/** What a slave said. */
+interface Answer {
+  target: Target;
+  repos: RepoStatus[];
+  /** It could not be asked. */
+  error?: string | undefined;
+  /** What `--status` without a repo shows of the machine. */
+  about: Partial<Record<"name" | "boatyard" | "node" | "git", string | undefined>> &
+    Partial<Record<"free" | "uptime", number | undefined>>;
+  acceptsUnbound: boolean;
+}
+
+/** The same beside what it should say. */
+interface Host extends Omit<Answer, "repos"> {
+  repos: { served: RepoStatus; wanted: string | undefined; drift: string }[];
+  /** The commit that it should serve of the repo that was asked for, as far as that is known. */
+  wanted: string | undefined;
+  isGood: boolean;
+}
 
 /**
  * Ask all, and show which differ: from `--sha`, else from what the last run set, else from what most serve.
@@ -23,112 +43,73 @@ export async function showStatus(
   const { flags, terminal } = master;
   const label = repo === undefined ? "status" : `status of ${repo}`;
   const progress = terminal.progress({ label, total: targets.length });
-  const { hosts: asked, expected } = await askFleet(repo, targets, master, () => progress.add(1));
+  const hosts = await askFleet(repo, targets, master, () => progress.add(1));
   progress.end();
-  const good = asked.filter((host) => isGood(host, expected));
   // a name that nobody knows is a typing mistake, and none of the page's repos
-  const isKnown = repo === undefined || asked.some(({ target }) => expected(repo, target));
-  if (flags.list !== "-" && isKnown)
-    await keepStatus(repo, { list: flags.list, hosts: asked, expected }, terminal);
-  for (const host of asked) terminal.printJson(jsonOf(host, repo, expected));
-  if (!terminal.json) {
-    const rows = asked.flatMap((host) => rowsOf(host, repo, expected));
-    for (const row of rows) row.push(terminal.paint.red(row.pop() ?? ""));
-    const header =
-      repo === undefined ? inventoryHeader : ["SLAVE", "COMMIT", "BRANCH", "SINCE", ""];
-    for (const line of terminal.table(rows, { header })) terminal.print(line);
-    terminal.print(totals(repo, asked, good.length, expected));
-  }
-  const unbound = asked.filter(({ acceptsUnbound }) => acceptsUnbound);
+  const isKnown = repo === undefined || hosts.some(({ wanted }) => wanted !== undefined);
+  if (flags.list !== "-" && isKnown) await keepStatus(repo, flags.list, hosts, terminal);
+  for (const host of hosts) terminal.printJson(jsonOf(host, repo));
+  if (!terminal.json) printStatus(repo, hosts, terminal);
+  const unbound = hosts.filter(({ acceptsUnbound }) => acceptsUnbound);
   if (unbound.length > 0)
     terminal.warn(
       `accept_unbound is set on ${unbound.map(({ target }) => target.name).join(", ")}: a request that was signed for another slave works there; remove it once the master is updated`,
     );
-  const bad = asked.filter((host) => !good.includes(host));
-  const differing = bad.map((host) => rowsOf(host, repo, expected).map((row) => row.join(" ")));
-  await tellDrift(repo, { asked: asked.length, differing: differing.flat() }, master);
-  return good.length === asked.length ? 0 : 1;
+  const bad = hosts.filter(({ isGood }) => !isGood);
+  const differing = bad.flatMap((host) => rowsOf(host, repo).map((row) => row.join(" ")));
+  await tellDrift(repo, { asked: hosts.length, differing }, master);
+  return bad.length === 0 ? 0 : 1;
 }
 
-function jsonOf(host: Host, repo: string | undefined, expected: Expected) {
-  const { target, repos, error, about } = host;
-  const ok = isGood(host, expected);
-  const shown = (each: RepoStatus) => ({ ...each, ok: driftOf(each, target, expected) === "" });
-  if (repo === undefined)
-    return { target: target.name, ok, ...about, error, repos: repos.map(shown) };
-  const { repo: _, ok: __, ...one } = shown(repos[0] ?? { repo });
+function jsonOf({ target, repos, error, about, isGood: ok }: Host, repo: string | undefined) {
+  const shown = repos.map(({ served, drift }) => ({ ...served, ok: drift === "" }));
+  if (repo === undefined) return { target: target.name, ok, ...about, error, repos: shown };
+  const { repo: _, ok: __, ...one } = shown[0] ?? { repo, ok, error };
   return { target: target.name, ok, ...one, error: error ?? one.error };
 }
 
-const inventoryHeader = [
-  ...["SLAVE", "REPO", "COMMIT", "BRANCH", "SINCE"],
-  ...["BOATYARD", "NODE", "GIT", "FREE", "UP", ""],
-];
+function printStatus(repo: string | undefined, hosts: readonly Host[], terminal: Terminal): void {
+  const machine = ["BOATYARD", "NODE", "GIT", "FREE", "UP"];
+  const header = [
+    ...["SLAVE", ...(repo === undefined ? ["REPO"] : []), "COMMIT", "BRANCH", "SINCE"],
+    ...[...(repo === undefined ? machine : []), ""],
+  ];
+  const rows = hosts.flatMap((host) => rowsOf(host, repo));
+  for (const row of rows) row.push(terminal.paint.red(row.pop() ?? ""));
+  for (const line of terminal.table(rows, { header })) terminal.print(line);
+  const good = hosts.filter(({ isGood }) => isGood).length;
+  const [of, others] = [`${good} of ${hosts.length}`, hosts.length - good];
+  if (repo === undefined) return terminal.print(`${of} are as they should be, ${others} are not`);
+  const [only, ...more] = new Set(hosts.map(({ wanted }) => wanted));
+  const what = more.length > 0 ? "what they should" : (only ?? "anything");
+  terminal.print(`${of} serve ${what}, ${others} do not`);
+}
 
-function rowsOf(host: Host, repo: string | undefined, expected: Expected): string[][] {
-  const { target, repos, error, about } = host;
+/** The last word of each row is what is wrong. */
+function rowsOf({ target, repos, error, about }: Host, repo: string | undefined): string[][] {
   if (error !== undefined) {
     const empty = Array.from({ length: repo === undefined ? 9 : 3 }, () => "");
     return [[target.name, ...empty, `FAILED: ${error}`]];
   }
-  const { boatyard, node, git, free, uptime } = about;
+  const { boatyard = "", node = "", git = "", free, uptime } = about;
   const machine = [
-    ...[boatyard ?? "", node ?? "", git ?? ""],
+    ...[boatyard, node, git],
     free === undefined ? "" : formatSize(free),
     uptime === undefined ? "" : formatDuration(uptime * 1000),
   ];
   // a slave that serves nothing has a row, too
-  const all: (RepoStatus | undefined)[] = repos.length > 0 ? repos : [undefined];
-  return all.map((served) => {
+  const all = repos.length > 0 ? repos : [{ served: undefined, drift: "" }];
+  return all.map(({ served, drift }) => {
     const commit = [
       served?.sha?.slice(0, 12) ?? "",
       served?.branch ?? "",
       served?.since?.replace(/\.\d+Z$/, "Z") ?? "",
     ];
-    const drift = served ? driftOf(served, target, expected) : "";
     return repo === undefined
       ? [target.name, served?.repo ?? "", ...commit, ...machine, drift]
       : [target.name, ...commit, drift];
   });
 }
-
-function totals(
-  repo: string | undefined,
-  hosts: readonly Host[],
-  good: number,
-  expected: Expected,
-): string {
-  const others = hosts.length - good;
-  if (repo === undefined)
-    return `${good} of ${hosts.length} are as they should be, ${others} are not`;
-  const shas = new Set(hosts.map(({ target }) => expected(repo, target)?.sha));
-  const [only] = shas.size === 1 ? shas : [];
-  const what = shas.size > 1 ? "what they should" : (only ?? "anything");
-  return `${good} of ${hosts.length} serve ${what}, ${others} do not`;
-}
-
-/** One slave, and what it is. */
-export interface Host {
-  target: Target;
-  repos: RepoStatus[];
-  /** It could not be asked. */
-  error?: string | undefined;
-  about: {
-    name?: string | undefined;
-    boatyard?: string | undefined;
-    node?: string | undefined;
-    git?: string | undefined;
-    free?: number | undefined;
-    uptime?: number | undefined;
-  };
-  acceptsUnbound: boolean;
-}
-
-/** What a slave should serve of a repo, as far as that is known. */
-export type Expected = (
-  repo: string,
-  target: Target,
-) => { sha: string; branch?: string | undefined } | undefined;
 
 /**
  * Ask all slaves, and compare: with `--sha`, else with what the last run set, else with what most serve.
@@ -140,105 +121,92 @@ export async function askFleet(
   targets: readonly Target[],
   master: Master,
   onAsked: () => void = () => {},
-): Promise<{ hosts: Host[]; expected: Expected }> {
+): Promise<Host[]> {
   const { flags, signal } = master;
-  const wanted = await wantedOf(repo, master);
-  const found: Host[] = [];
-  let next = 0;
-  const worker = async () => {
-    while (next < targets.length && !signal.aborted) {
-      const index = next++;
-      const target = targets[index];
-      if (!target) continue;
-      found[index] = await ask(target, repo, master);
-      onAsked();
-    }
-  };
-  await Promise.all(Array.from({ length: Math.min(flags.jobs, targets.length) }, worker));
-  const hosts = found.filter((each) => each !== undefined);
-  const most = commonest(hosts);
-  const expected: Expected = (name, target) => {
+  const set = await readSet(repo, master);
+  const found = new Map<Target, Answer>();
+  await atOnce(targets, { jobs: flags.jobs, isOver: () => signal.aborted }, async (target) => {
+    found.set(target, await ask(target, repo, master));
+    onAsked();
+  });
+  const answers = targets.flatMap((target) => found.get(target) ?? []);
+  const most = commonest(answers);
+  const wantOf = (name: string, target: Target): Pin | undefined => {
     if (flags.sha !== undefined) return { sha: flags.sha, branch: flags.branch };
     const sha = most.get(name);
-    return wanted.get(name)?.(target) ?? (sha === undefined ? undefined : { sha });
+    return set.get(name)?.(target) ?? (sha === undefined ? undefined : { sha });
   };
-  for (const host of hosts) addMissing(host, wanted);
-  return { hosts, expected };
+  return answers.map((answer) => {
+    const { target, error } = answer;
+    const told = new Set(answer.repos.map(({ repo: name }) => name));
+    // one that should run there, and of which it says nothing, differs
+    const missing = [...set].filter(([name, wantFrom]) => !told.has(name) && wantFrom(target));
+    const all = [...answer.repos, ...missing.map(([name]) => ({ repo: name }))];
+    const repos = (error === undefined ? all : []).map((served) => {
+      const want = wantOf(served.repo, target);
+      return { served, wanted: want?.sha, drift: driftOf(served, want) };
+    });
+    const isGood = error === undefined && repos.every(({ drift }) => drift === "");
+    const wanted = repo === undefined ? undefined : wantOf(repo, target)?.sha;
+    return { ...answer, repos, wanted, isGood };
+  });
 }
 
 async function ask(
   target: Target,
   repo: string | undefined,
   { transportFor, flags }: Master,
-): Promise<Host> {
-  const none = { target, repos: [], about: {}, acceptsUnbound: false };
+): Promise<Answer> {
   try {
     const verify = flags.verify ? "1" : undefined;
     const json = await transportFor(target).status(target, { repo, verify });
-    const number = (value: unknown) => (typeof value === "number" ? value : undefined);
+    const words = (name: string) => wordsOf(json[name]);
+    const number = (name: string) =>
+      typeof json[name] === "number" ? (json[name] as number) : undefined;
     const list = repo === undefined ? json["repos"] : [{ ...json, repo }];
     return {
       target,
-      repos: (Array.isArray(list) ? list : [])
-        .map(servedOf)
-        .filter(({ repo: name }) => name !== ""),
+      repos: (Array.isArray(list) ? list : []).map(servedOf).filter((each) => each.repo !== ""),
       about: {
-        name: wordsOf(json["name"]),
-        boatyard: wordsOf(json["boatyard"]),
-        node: wordsOf(json["node"]),
-        git: wordsOf(json["git"]),
-        free: number(json["free"]),
-        uptime: number(json["uptime"]),
+        ...{ name: words("name"), boatyard: words("boatyard"), node: words("node") },
+        ...{ git: words("git"), free: number("free"), uptime: number("uptime") },
       },
       acceptsUnbound: json["accept_unbound"] === true,
     };
   } catch (error) {
-    return { ...none, error: messageOf(error) };
+    return { target, repos: [], about: {}, acceptsUnbound: false, error: messageOf(error) };
   }
 }
 
 function servedOf(value: unknown): RepoStatus {
-  const { repo, sha, branch, since, plain, written, error } = (value ?? {}) as Record<
-    string,
-    unknown
-  >;
+  const json = (value ?? {}) as Record<string, unknown>;
+  const { plain, written } = json;
+  const words = (name: string) => wordsOf(json[name]);
   return {
-    repo: wordsOf(repo) ?? "",
-    sha: wordsOf(sha),
-    branch: wordsOf(branch),
-    since: wordsOf(since),
+    repo: words("repo") ?? "",
+    ...{ sha: words("sha"), branch: words("branch"), since: words("since") },
     plain: plain === true || undefined,
     written: typeof written === "boolean" ? written : undefined,
-    error: wordsOf(error),
+    error: words("error"),
   };
 }
 
 /** What the last runs set, by repo, for the slaves of their lists. */
-type Wanted = ReadonlyMap<string, (target: Target) => Want | undefined>;
-
-async function wantedOf(repo: string | undefined, { terminal }: Master): Promise<Wanted> {
-  const lookUp = new Map<string, (target: Target) => Want | undefined>();
+async function readSet(repo: string | undefined, { terminal }: Master) {
+  const set = new Map<string, (target: Target) => Pin | undefined>();
   for (const name of repo === undefined ? await wantedRepos() : [repo]) {
     const wants = await readWants(name);
     if (!wants) continue;
     const lists = await listsOf(wants, terminal);
-    lookUp.set(name, (target) => wantFor(wants, target, lists));
+    set.set(name, (target) => wantFor(wants, target, lists));
   }
-  return lookUp;
-}
-
-/** A repo that should run on a slave, and of which it says nothing, is one that differs. */
-function addMissing(host: Host, wanted: Wanted): void {
-  if (host.error !== undefined) return;
-  for (const [name, wantOf] of wanted)
-    if (!host.repos.some((each) => each.repo === name) && wantOf(host.target))
-      host.repos.push({ repo: name });
+  return set;
 }
 
 /** The commit of each repo that most slaves serve. */
-function commonest(hosts: readonly Host[]): Map<string, string> {
+function commonest(answers: readonly Answer[]): Map<string, string> {
   const counts = new Map<string, Map<string, number>>();
-  for (const { repo, sha } of hosts.flatMap(({ repos }) => repos)) {
+  for (const { repo, sha } of answers.flatMap(({ repos }) => repos)) {
     if (sha === undefined) continue;
     const ofRepo = counts.get(repo) ?? new Map<string, number>();
     counts.set(repo, ofRepo.set(sha, (ofRepo.get(sha) ?? 0) + 1));
@@ -250,37 +218,27 @@ function commonest(hosts: readonly Host[]): Map<string, string> {
 }
 
 /** Pure: in which way a repo is not as it should be; "" when it is. */
-export function driftOf(served: RepoStatus, target: Target, expected: Expected): string {
-  const { repo, sha, branch, plain, written, error } = served;
-  const want = expected(repo, target);
+function driftOf(served: RepoStatus, want: Pin | undefined): string {
+  const { sha, branch, plain, written, error } = served;
   const why = error === undefined ? "" : `; its last update failed: ${error}`;
   if (plain) return `DIFFERS: a plain folder that no update made${why}`;
   if (sha === undefined) return `DIFFERS: nothing is served${why}`;
   if (want && sha !== want.sha) return `DIFFERS${why}`;
   if (want?.branch !== undefined && branch !== want.branch)
     return `DIFFERS: branch ${want.branch} is wanted${why}`;
-  if (written) return "WRITTEN INTO";
-  return "";
-}
-
-export function isGood({ repos, error, target }: Host, expected: Expected): boolean {
-  return error === undefined && repos.every((each) => driftOf(each, target, expected) === "");
+  return written ? "WRITTEN INTO" : "";
 }
 
 /** Leave what was found of the slaves of a list for hook-server's page. */
 export async function keepStatus(
   repo: string | undefined,
-  { list, hosts, expected }: { list: string; hosts: readonly Host[]; expected: Expected },
+  list: string,
+  hosts: readonly Host[],
   terminal: Terminal,
 ): Promise<void> {
   const found = hosts.map(({ target, repos, error }) => ({
-    target: target.name,
-    error,
-    repos: repos.map((each) => ({
-      ...each,
-      wanted: expected(each.repo, target)?.sha,
-      drift: driftOf(each, target, expected),
-    })),
+    ...{ target: target.name, error },
+    repos: repos.map(({ served, wanted, drift }) => ({ ...served, wanted, drift })),
   }));
   try {
     await writeStatus(repo, list, found);

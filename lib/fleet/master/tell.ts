@@ -5,12 +5,33 @@ import { createMask } from "../../core/mask.ts";
 import { messageOf, systemCode, UsageError } from "../../core/errors.ts";
 import { newRunId } from "../../core/id.ts";
 import { exists, makeFolder, writeAtomic } from "../../files/files.ts";
-import type { Notice, Target } from "../../notify/notify.ts";
+import type { Target as MessageTarget, Notice } from "../../notify/notify.ts";
 import type { Outcome } from "./fan-out.ts";
-import { lineOf } from "./list.ts";
+import { lineOf, type Target } from "./list.ts";
 import { stateFolder } from "./want.ts";
 
-/** What is told of a run: a table, the list of those that failed, and messages to people. */
+/** What is told of a run: its plan, a table, the list of those that failed, and messages to people. */
+
+/** `--dry-run`: which slaves would be asked, and in which step. */
+export function showPlan(
+  { targets, batches }: { targets: readonly Target[]; batches: readonly number[] },
+  jobs: number,
+  terminal: Terminal,
+): number {
+  let start = 0;
+  for (const [step, end] of batches.entries()) {
+    if (batches.length > 1) terminal.print(`step ${step + 1}: ${end - start} of ${targets.length}`);
+    for (const { name, url } of targets.slice(start, end)) {
+      terminal.print(url.href);
+      terminal.printJson({ target: name, url: url.href, step: step + 1 });
+    }
+    start = end;
+  }
+  terminal.note(
+    `${slaves(targets.length)} would be asked, at most ${jobs} at once; nothing was sent`,
+  );
+  return 0;
+}
 
 /** One slave as `--json` shows it. */
 export function outcomeLine(
@@ -116,16 +137,16 @@ function failedList(repo: string, outcomes: readonly Outcome[], at: Date): strin
 const load = () => import("../../notify/notify.ts");
 
 /** Who is told: nobody where the file is not there. @throws {UsageError} for a file that is wrong. */
-export async function readMessageTargets(file: string): Promise<Target[]> {
+export async function readMessageTargets(file: string): Promise<MessageTarget[]> {
   return (await exists(file)) ? await (await load()).readNotifyFile(file) : [];
 }
 
-const maskOf = (targets: readonly Target[]) =>
+const maskOf = (targets: readonly MessageTarget[]) =>
   createMask(targets.flatMap(({ secrets }) => secrets));
 
 /** Who tells, and who is told. */
 interface Teller {
-  targets: readonly Target[];
+  targets: readonly MessageTarget[];
   terminal: Terminal;
 }
 

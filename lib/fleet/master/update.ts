@@ -2,35 +2,37 @@ import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import process from "node:process";
 import type { Terminal } from "../../core/terminal.ts";
-import { Failure, messageOf, UsageError } from "../../core/errors.ts";
-import { isSafeRef, isSha } from "../../core/names.ts";
+import { Busy, Failure, messageOf, UsageError } from "../../core/errors.ts";
 import { checkClaim } from "../../exec/claim.ts";
-import { checkBase } from "../remote.ts";
 import { checkRepo } from "../settings.ts";
 import { readBus } from "./bus.ts";
-import type { Shared } from "./by-bus.ts";
-import { converge } from "./converge.ts";
+import { isOnBus } from "./by-bus.ts";
 import type { Outcome } from "./fan-out.ts";
 import { amountOf, chooseTargets, parseList, planBatches, type Target } from "./list.ts";
 import {
-  isOnBus,
+  checkFlags,
+  checkKeys,
+  listsOf,
   type Master,
   openMaster,
-  OrderBook,
   readList,
   runFanOut,
   runId,
   runLocked,
   type UpdateFlags,
 } from "./rollout.ts";
-import { askFleet, showStatus } from "./status.ts";
-import { checkFailedFile, slaves, tellOutcomes, testNotify, writeFailed } from "./tell.ts";
+import { askFleet, keepStatus, showStatus } from "./status.ts";
+import { checkFailedFile, showPlan, tellOutcomes, testNotify, writeFailed } from "./tell.ts";
 import {
   askRemote,
+  newOrders,
   pinCommit,
   pushedCommit,
   readWants,
+  type Want,
   wantedRepos,
+  wantFor,
+  type Wants,
   withWant,
   writeWants,
 } from "./want.ts";
@@ -47,6 +49,7 @@ export async function groupsIn(list: string): Promise<string[]> {
 
 interface Plan {
   targets: Target[];
+  /** How many are asked after each step. */
   batches: number[];
   maxFailures: number | undefined;
   wait: boolean;
@@ -95,35 +98,6 @@ export async function serverUpdate(
   }
 }
 
-/** @throws {UsageError} */
-function checkFlags(flags: UpdateFlags): void {
-  for (const [name, min] of [
-    ["jobs", 1],
-    ["retries", 0],
-  ] as const)
-    if (!Number.isInteger(flags[name]) || flags[name] < min)
-      throw new UsageError(`--${name} must be a whole number of at least ${min}`);
-  if (flags.sha !== undefined && !isSha(flags.sha))
-    throw new UsageError(`--sha: "${flags.sha}" is not a full commit id (40 or 64 hex digits)`);
-  if (flags.branch !== undefined && !isSafeRef(flags.branch))
-    throw new UsageError(`--branch: "${flags.branch}" is not a branch or tag name`);
-  const clashes = ["status", "dry-run", "sha", "branch", "group"] as const;
-  const clash = clashes.find((name) => flags[name] !== undefined && flags[name] !== false);
-  if (flags.converge && (clash !== undefined || flags.batch.length > 0))
-    throw new UsageError(`--converge goes without --${clash ?? "batch"}`);
-  if (flags.verify && !flags.status) throw new UsageError("--verify goes with --status");
-  if (flags.base !== undefined) checkBase(flags.base);
-}
-
-/** @throws {UsageError} when some of the slaves could not take what is sent, whatever they are */
-function checkKeys(targets: readonly Target[], { keys }: Master): void {
-  const [first] = keys.key === undefined ? targets.filter(isOnBus) : [];
-  if (first)
-    throw new UsageError(
-      `${first.name} takes only what is signed with a key; make one: server-update keygen, or name it by --key-file`,
-    );
-}
-
 /** @throws {UsageError} for a bad flag, and for every bad line of the list */
 async function readPlan(flags: UpdateFlags, terminal: Terminal): Promise<Plan> {
   const targets = chooseTargets(await readList(flags.list, terminal), flags.group);
@@ -136,23 +110,6 @@ async function readPlan(flags: UpdateFlags, terminal: Terminal): Promise<Plan> {
     maxFailures: max === undefined ? undefined : amountOf(max, targets.length, "--max-failures"),
     wait: flags.wait || inSteps,
   };
-}
-
-/** `--dry-run`: which slaves would be asked, and in which step. */
-function showPlan({ targets, batches }: Plan, jobs: number, terminal: Terminal): number {
-  let start = 0;
-  for (const [step, end] of batches.entries()) {
-    if (batches.length > 1) terminal.print(`step ${step + 1}: ${end - start} of ${targets.length}`);
-    for (const { name, url } of targets.slice(start, end)) {
-      terminal.print(url.href);
-      terminal.printJson({ target: name, url: url.href, step: step + 1 });
-    }
-    start = end;
-  }
-  terminal.note(
-    `${slaves(targets.length)} would be asked, at most ${jobs} at once; nothing was sent`,
-  );
-  return 0;
 }
 
 /** Two slaves of one name take each other's orders. */
@@ -177,8 +134,8 @@ async function runUpdate(repo: string, plan: Plan, master: Master): Promise<Outc
   if (flags.sha !== undefined && !before) await checkKnown(repo, base, plan.targets, master);
   const run = runId();
   const inSteps = plan.batches.length > 1 || plan.maxFailures !== undefined;
-  const shared = inSteps ? undefined : await shareOrder(plan.targets, master);
-  const orders = new OrderBook(repo, pin, run, before, master.keys, shared);
+  const shared = inSteps ? undefined : await master.onBus.share(plan.targets, flags);
+  const orders = newOrders({ repo, ...pin, run }, before, master.keys, shared);
   const want = { ...pin, list: resolve(flags.list), group: flags.group, run, base };
   const set = (stopped: boolean) =>
     flags.list === "-"
@@ -209,29 +166,85 @@ async function checkKnown(
     await askRemote(repo, { branch: undefined, base }, master.signal);
   } catch (error) {
     // a master may be without the right to read it
-    const { hosts } = await askFleet(repo, targets, master);
-    if (hosts.some(({ repos }) => repos.some(({ sha }) => sha !== undefined))) return;
+    const hosts = await askFleet(repo, targets, master);
+    if (hosts.some(({ repos }) => repos.some(({ served }) => served.sha !== undefined))) return;
     throw new Failure(
       `${repo} is not known: ${messageOf(error)}, nothing was set for it before, and no slave serves it; correct its name, or name the right --base`,
     );
   }
 }
 
-/** Fewer than these at once are meant to spare something: then each slave gets an order of its own. */
-const unlimited = 512;
-
-/** All slaves on the bus take one order, where that cannot reach others, and nobody wants them to go one by one. */
-async function shareOrder(
-  targets: readonly Target[],
-  { flags, onBus, terminal }: Master,
-): Promise<Shared | undefined> {
-  const there = targets.filter(isOnBus);
-  if (there.length === 0 || flags.jobs < Math.min(unlimited, there.length)) return undefined;
-  try {
-    return await onBus.share(there, flags.group);
-  } catch (error) {
-    // each of them says so in the end; what is wanted is noted for --converge before
-    terminal.note(messageOf(error));
-    return undefined;
+/**
+ * `--converge`: bring the slaves that were down, or failed, to what the last runs set.
+ * @returns 0, or 1 when a slave is still not there
+ */
+async function converge(repo: string | undefined, master: Master): Promise<number> {
+  if (repo !== undefined && !(await readWants(repo)))
+    throw new UsageError(`nothing is set for ${repo}; run: server-update ${repo}`);
+  const repos = repo === undefined ? await wantedRepos() : [repo];
+  let code = 0;
+  for (const each of repos) {
+    try {
+      const run = () => convergeRepo(each, master);
+      if (!(await runLocked(each, master.terminal, { wait: false }, run))) code = 1;
+    } catch (error) {
+      if (error instanceof Busy) {
+        master.terminal.note(`${each}: left alone: ${messageOf(error)}`);
+        continue;
+      }
+      // a wrong list keeps none of the other repos from its slaves
+      if (!(error instanceof UsageError || error instanceof Failure)) throw error;
+      master.terminal.warn(`${each}: ${error.message}`);
+      code = 1;
+    }
   }
+  return code;
+}
+
+async function convergeRepo(repo: string, master: Master): Promise<boolean> {
+  const { terminal, keys } = master;
+  const wants = await readWants(repo);
+  // removed meanwhile
+  if (!wants) return true;
+  const lists = await listsOf(wants, terminal);
+  const isListed = lists.has(wants.list);
+  if (!isListed)
+    terminal.warn(
+      `${repo}: the list ${wants.list} is gone; run server-update ${repo} with another`,
+    );
+  let isStopped = false;
+  const groups = new Map<Want, Target[]>();
+  for (const target of new Set([...lists.values()].flat())) {
+    const want = wantFor(wants, target, lists);
+    // a slave that is in several lists or groups is one
+    const known = want && groups.get(want)?.some(({ url }) => url.href === target.url.href);
+    if (want && !known) groups.set(want, [...(groups.get(want) ?? []), target]);
+  }
+  let before: Wants = wants;
+  const all: Outcome[] = [];
+  for (const [want, targets] of groups) {
+    if (want.stopped) {
+      terminal.warn(
+        `${repo}: run ${want.run} of ${want.sha.slice(0, 12)} was stopped before it reached all; run server-update ${repo} again`,
+      );
+      isStopped = true;
+      continue;
+    }
+    const { sha, branch } = want;
+    terminal.print(`${repo}, which should be at ${sha.slice(0, 12)}:`);
+    const orders = newOrders({ repo, sha, branch, run: runId() }, before, keys);
+    const outcomes = await runFanOut(repo, targets, master, {
+      ...{ sha, branch, orderFor: orders.orderFor, wait: true, onlyOthers: true },
+      batches: [targets.length],
+    });
+    before = { ...before, at: orders.last };
+    await writeWants(before);
+    all.push(...outcomes);
+  }
+  // the list of those that a stopped run did not reach stays
+  if (!isStopped) await writeFailed(repo, all, master.flags.failed, terminal);
+  for (const [list, targets] of lists)
+    await keepStatus(repo, list, await askFleet(repo, targets, master), terminal);
+  await tellOutcomes(repo, all, master);
+  return isListed && !isStopped && all.every(({ ok }) => ok);
 }

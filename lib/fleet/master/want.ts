@@ -6,7 +6,10 @@ import process from "node:process";
 import { Failure, messageOf, systemCode } from "../../core/errors.ts";
 import { isSafeRef, isSha, isShortName } from "../../core/names.ts";
 import { exists, makeFolder, readIfThere, writeAtomic } from "../../files/files.ts";
+import { signOrder } from "../order.ts";
 import { askTip, checkBase, defaultBase, plainWords, RemoteLacks } from "../remote.ts";
+import type { Keys } from "../signature.ts";
+import type { Shared } from "./by-bus.ts";
 import type { Target } from "./list.ts";
 
 /** The commit that a run is about, fixed before any slave is asked: no slave decides it for the others. */
@@ -184,6 +187,33 @@ export function wantFor(
           each.url.href === target.url.href && (group === undefined || each.group === group),
       ),
   );
+}
+
+/** The orders of one run: each is newer than all before it, also when the clock was set back. */
+export interface Orders {
+  /** The time of the newest. */
+  last: number;
+  /** The signed order for a slave; undefined without a key. */
+  orderFor: ((target: Target) => string) | undefined;
+}
+
+/** @param shared slaves that one order is for */
+export function newOrders(
+  order: Pin & { repo: string; run: string },
+  before: Wants | undefined,
+  { key }: Keys,
+  shared?: Shared,
+): Orders {
+  const orders: Orders = { last: Math.max(Date.now(), (before?.at ?? 0) + 1), orderFor: undefined };
+  if (key === undefined) return orders;
+  const sign = (target: string) => {
+    orders.last = Math.max(Date.now(), orders.last);
+    return signOrder({ ...order, target, at: orders.last }, key);
+  };
+  let one: string | undefined;
+  orders.orderFor = (target) =>
+    shared?.members.has(target) ? (one ??= sign(shared.name)) : sign(target.slave);
+  return orders;
 }
 
 /** What was found at the slaves of a list, for hook-server's page: in `status/`, a file for each list and repo, or all. */

@@ -11,7 +11,7 @@ import {
   type Shared,
   toFullDisk,
 } from "../remote.ts";
-import type { Place, State, Tree } from "./state.ts";
+import type { Place, State } from "./state.ts";
 
 /**
  * The mirror: a bare repo beside the trees that holds what was fetched, so that an update moves only what is
@@ -156,24 +156,6 @@ export async function sweepMirror({ home, mirror }: Place): Promise<void> {
     for (const name of names.filter((each) => stale.test(basename(each))))
       await rm(join(folder, name), { recursive: true, force: true });
   }
-}
-
-function treeRefs({ mirror }: Place): string {
-  return join(mirror, "refs", "trees");
-}
-
-/** Let a ref of the mirror keep the objects of a tree that was built from it. */
-export async function keepObjects(place: Place, { id, sha }: Tree): Promise<void> {
-  await mkdir(treeRefs(place), { recursive: true });
-  await writeFile(join(treeRefs(place), id), `${sha}\n`);
-}
-
-/** Keep no longer those of trees that are gone. */
-export async function forgetObjects(place: Place, state: State): Promise<void> {
-  await mkdir(treeRefs(place), { recursive: true });
-  const known = new Set(state.trees.map(({ id }) => id));
-  for (const name of await readdir(treeRefs(place)))
-    if (!known.has(name)) await rm(join(treeRefs(place), name), { force: true });
 }
 
 /** Packs and bytes beyond which the mirror is packed into one again. */

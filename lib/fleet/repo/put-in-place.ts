@@ -1,10 +1,10 @@
 import { readdirSync, readlinkSync } from "node:fs";
-import { rm } from "node:fs/promises";
+import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Failure, messageOf } from "../../core/errors.ts";
 import { cleanEnvironment, sh } from "../../exec/exec.ts";
 import { isUnchanged, syncFolder } from "./checkout.ts";
-import { forgetObjects, keepObjects, packMirror } from "./mirror.ts";
+import { packMirror } from "./mirror.ts";
 import { plainWords } from "../remote.ts";
 import {
   adoptPlain,
@@ -143,6 +143,24 @@ async function discard({ place, state }: Update, tree: Tree): Promise<void> {
   await removeTree(place, tree);
   await forgetObjects(place, state).catch(() => {});
   await writeState(place, state).catch(() => {});
+}
+
+function treeRefs({ mirror }: Place): string {
+  return join(mirror, "refs", "trees");
+}
+
+/** Let a ref of the mirror keep the objects of a tree that was built from it. */
+async function keepObjects(place: Place, { id, sha }: Tree): Promise<void> {
+  await mkdir(treeRefs(place), { recursive: true });
+  await writeFile(join(treeRefs(place), id), `${sha}\n`);
+}
+
+/** Keep no longer those of trees that are gone. */
+async function forgetObjects(place: Place, state: State): Promise<void> {
+  await mkdir(treeRefs(place), { recursive: true });
+  const known = new Set(state.trees.map(({ id }) => id));
+  for (const name of await readdir(treeRefs(place)))
+    if (!known.has(name)) await rm(join(treeRefs(place), name), { force: true });
 }
 
 /** So long, in ms, a tree beyond the kept ones stays while a program is seen in it. */

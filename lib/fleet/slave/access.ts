@@ -1,4 +1,4 @@
-import type { KeyObject } from "node:crypto";
+import { createHash, type KeyObject, timingSafeEqual } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { isIP } from "node:net";
 import { hostname } from "node:os";
@@ -198,6 +198,14 @@ export class Access {
     if (!check.ok) throw new HttpError(401, check.reason);
     return { ...check, grant: {} };
   }
+}
+
+/** Whether a request carries the token for Prometheus. */
+export function hasToken(request: IncomingMessage, token: string | undefined): boolean {
+  const given = /^Bearer (.+)$/.exec(request.headers.authorization ?? "")?.[1];
+  if (token === undefined || given === undefined) return false;
+  const digest = (text: string) => createHash("sha256").update(text).digest();
+  return timingSafeEqual(digest(given), digest(token));
 }
 
 /** Of a slave that lets all in: its answer still says what it is for. */

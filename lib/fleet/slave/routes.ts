@@ -1,12 +1,14 @@
-import { createHash, timingSafeEqual } from "node:crypto";
+import { constants } from "node:fs";
+import { open, realpath } from "node:fs/promises";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
-import { join } from "node:path";
+import { dirname, extname, join, sep } from "node:path";
+import { messageOf, UsageError } from "../../core/errors.ts";
 import { isSafeRef, isSha, isShortName } from "../../core/names.ts";
 import { parseDuration } from "../../core/units.ts";
 import { createHttpServer, HttpError, sendJson } from "../../http/server.ts";
 import { isAllowed } from "../settings.ts";
 import { answerHeader, digestOf, protocolHeader, signAnswer } from "../signature.ts";
-import { Access, type AccessOptions, type Grant, openGrant } from "./access.ts";
+import { Access, type AccessOptions, type Grant, hasToken, openGrant } from "./access.ts";
 import type { Job } from "./jobs.ts";
 import type { Slave } from "./slave.ts";
 import { Nonces } from "./taken-once.ts";
@@ -19,12 +21,6 @@ export interface HttpOptions extends Omit<AccessOptions, "nonces"> {
   /** Served at `/`. */
   file: TestFile | undefined;
   onBug: (error: unknown) => void;
-}
-
-/** A file that is served at `/`, for testing. */
-export interface TestFile {
-  body: Uint8Array;
-  type: string;
 }
 
 export interface HttpSide {
@@ -193,14 +189,6 @@ function shownJob({ job, repo, state, before, sha, seconds, error }: Job): Parti
   return { job, repo, state, before, sha, seconds, error };
 }
 
-/** Whether a request carries the token for Prometheus. */
-function hasToken(request: IncomingMessage, token: string | undefined): boolean {
-  const given = /^Bearer (.+)$/.exec(request.headers.authorization ?? "")?.[1];
-  if (token === undefined || given === undefined) return false;
-  const digest = (text: string) => createHash("sha256").update(text).digest();
-  return timingSafeEqual(digest(given), digest(token));
-}
-
 function sendText(response: ServerResponse, text: string): void {
   response.writeHead(200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" });
   response.end(text);
@@ -213,4 +201,47 @@ function sendFile(response: ServerResponse, file: TestFile | undefined): void {
     "content-length": String(file.body.length),
   });
   response.end(file.body);
+}
+
+/** A file that is served at `/`, for testing. */
+export interface TestFile {
+  body: Uint8Array;
+  type: string;
+}
+
+const maxFile = 10 * 1024 * 1024;
+
+const types: Record<string, string> = {
+  ".html": "text/html; charset=utf-8",
+  ".json": "application/json; charset=utf-8",
+  ".css": "text/css; charset=utf-8",
+  ".js": "text/javascript; charset=utf-8",
+  ".png": "image/png",
+  ".svg": "image/svg+xml",
+};
+
+/**
+ * Read the file, once: later changes do not show.
+ * @throws {UsageError} for what is no plain file, too large, or a link to outside of its folder
+ */
+export async function readTestFile(path: string): Promise<TestFile> {
+  const wrong = (why: string) => new UsageError(`${path} ${why}; name a plain file to serve`);
+  try {
+    const real = await realpath(path);
+    const folder = await realpath(dirname(path));
+    if (!real.startsWith(join(folder, sep))) throw wrong("is a link that leads out of its folder");
+    // a FIFO is not waited for
+    const file = await open(real, constants.O_RDONLY | constants.O_NONBLOCK);
+    try {
+      const info = await file.stat();
+      if (!info.isFile()) throw wrong("is not a plain file");
+      if (info.size > maxFile) throw wrong(`has more than ${maxFile / 1024 / 1024} MiB`);
+      const type = types[extname(path)] ?? "text/plain; charset=utf-8";
+      return { body: (await file.readFile()).subarray(0, maxFile), type };
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    throw error instanceof UsageError ? error : wrong(`cannot be read (${messageOf(error)})`);
+  }
 }
