@@ -37,13 +37,28 @@ export function isTargetName(text: string): boolean {
 }
 
 export function signOrder({ repo, sha, branch, target, at, run }: Order, key: KeyObject): string {
-  const json = JSON.stringify({ repo, sha, branch, target, at, run });
-  const payload = Buffer.from(json).toString("base64url");
-  return `v1.${payload}.${sign(null, orderText(payload), key).toString("base64url")}`;
+  return seal("order", { repo, sha, branch, target, at, run }, key);
 }
 
-function orderText(payload: string): Buffer {
-  return Buffer.from(`boatyard-order-v1\n${payload}`);
+/** `v1.PAYLOAD.SIGNATURE`; without a key the signature is empty. */
+function seal(kind: "order" | "report", content: object, key: KeyObject | undefined): string {
+  const payload = Buffer.from(JSON.stringify(content)).toString("base64url");
+  const signature = key && sign(null, signedText(kind, payload), key).toString("base64url");
+  return `v1.${payload}.${signature ?? ""}`;
+}
+
+function signedText(kind: "order" | "report", payload: string): Buffer {
+  return Buffer.from(`boatyard-${kind}-v1\n${payload}`);
+}
+
+/** What an order or a report says, whoever signed it; an empty object for what cannot be read. */
+export function contentOf(text: string): Record<string, unknown> {
+  try {
+    const payload = text.split(".")[1] ?? "";
+    return Object(JSON.parse(Buffer.from(payload, "base64url").toString("utf8")));
+  } catch {
+    return {};
+  }
 }
 
 /** Read an order and check whose it is. Who it is for and whether it is a new one, the caller must check. */
@@ -55,22 +70,15 @@ export function readOrder(
     /^v1\.([A-Za-z0-9_-]{1,4000})\.([A-Za-z0-9_-]{86})$/.exec(text) ?? [];
   if (payload === "" || !isCanonical(signature)) return { refusal: "the order is malformed" };
   const bytes = Buffer.from(signature, "base64url");
-  const key = keys.find((each) => verify(null, orderText(payload), each, bytes));
+  const key = keys.find((each) => verify(null, signedText("order", payload), each, bytes));
   if (!key)
     return { refusal: "the order is not signed with a master_key of slave.yml; compare the keys" };
-  const order = parsePayload(payload);
+  const order = orderIn(contentOf(text));
   if (!order) return { refusal: "the order does not say what an order must; update this slave" };
   return { order, key: keyId(key), signature };
 }
 
-function parsePayload(payload: string): Order | undefined {
-  let json: Partial<Record<keyof Order, unknown>>;
-  try {
-    json = Object(JSON.parse(Buffer.from(payload, "base64url").toString("utf8"))) as object;
-  } catch {
-    return undefined;
-  }
-  const { repo, sha, branch, target, at, run } = json;
+function orderIn({ repo, sha, branch, target, at, run }: Record<string, unknown>) {
   const isText = (each: unknown): each is string => typeof each === "string";
   if (!isText(repo) || !isShortName(repo) || !isText(sha) || !isSha(sha)) return undefined;
   if (branch !== undefined && (!isText(branch) || !isSafeRef(branch))) return undefined;
@@ -154,15 +162,9 @@ export const offAfter = 150_000;
 /** How often a slave reports when nothing changes, in ms. */
 export const reportEvery = 60_000;
 
-/** A report as a text, signed where the slave has a key of its own: `v1.PAYLOAD.` and the signature or nothing. */
+/** A report as a text, signed where the slave has a key of its own. */
 export function writeReport(report: Report, key: KeyObject | undefined): string {
-  const payload = Buffer.from(JSON.stringify(report)).toString("base64url");
-  const signature = key && sign(null, reportText(payload), key).toString("base64url");
-  return `v1.${payload}.${signature ?? ""}`;
-}
-
-function reportText(payload: string): Buffer {
-  return Buffer.from(`boatyard-report-v1\n${payload}`);
+  return seal("report", report, key);
 }
 
 /**
@@ -176,33 +178,25 @@ export function readReport(
 ): Report | { refusal: string } {
   const [, payload = "", signature = ""] =
     /^v1\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]{86})?$/.exec(text) ?? [];
-  if (slave.key !== undefined) {
-    const bytes = Buffer.from(signature, "base64url");
-    if (signature === "" || !verify(null, reportText(payload), slave.key, bytes))
-      return { refusal: "its report is not signed with the key that the list has for it" };
-  }
-  try {
-    const json = Buffer.from(payload, "base64url").toString("utf8");
-    const { name, time, inventory, orders, groups, verified } = JSON.parse(json) as Report;
-    const isObject = (value: unknown) => typeof value === "object" && value !== null;
-    if (typeof name !== "string" || name.toLowerCase() !== slave.name.toLowerCase())
-      return { refusal: "its report is another slave's" };
-    if (isTime(time) && isObject(inventory) && isObject(orders))
-      return { name, time, inventory, orders, groups: listOf(groups), verified };
-  } catch {
-    // said below
-  }
-  return { refusal: "its report cannot be read" };
+  const bytes = Buffer.from(signature, "base64url");
+  const isBy = (key: KeyObject) => verify(null, signedText("report", payload), key, bytes);
+  if (slave.key && (signature === "" || !isBy(slave.key)))
+    return { refusal: "its report is not signed with the key that the list has for it" };
+  const { name, time, inventory, orders, groups, verified } = contentOf(text) as Partial<Report>;
+  if (typeof name !== "string" || !isTime(time) || !isObject(inventory) || !isObject(orders))
+    return { refusal: "its report cannot be read" };
+  if (name.toLowerCase() !== slave.name.toLowerCase())
+    return { refusal: "its report is another slave's" };
+  return { name, time, inventory, orders, groups: listOf(groups), verified };
+}
+
+function isObject<T>(value: T): value is T & object {
+  return typeof value === "object" && value !== null;
 }
 
 /** The groups that a report names; whose it is does not matter. */
 export function groupsOfReport(text: string): string[] {
-  try {
-    const json = Buffer.from(text.split(".")[1] ?? "", "base64url").toString("utf8");
-    return listOf((JSON.parse(json) as Report).groups);
-  } catch {
-    return [];
-  }
+  return listOf(contentOf(text)["groups"]);
 }
 
 function listOf(value: unknown): string[] {

@@ -2,7 +2,7 @@ import { access, constants, statfs } from "node:fs/promises";
 import process from "node:process";
 import { readSecretFile } from "../config/secrets.ts";
 import { cleanLine } from "../core/clean.ts";
-import { messageOf, systemCode, UsageError } from "../core/errors.ts";
+import { Failure, messageOf, systemCode, UsageError } from "../core/errors.ts";
 import { isSafeRef, isSha } from "../core/names.ts";
 import { ProcessOutput, timedOut } from "../exec/exec.ts";
 import { gitIn, type GitOptions } from "../git/git.ts";
@@ -151,7 +151,7 @@ export async function askTip({ url, options }: Remote, wanted: string | undefine
 }
 
 /** The remote was reached, and does not have it. */
-export class RemoteLacks extends Error {
+export class RemoteLacks extends Failure {
   override name = "RemoteLacks";
 }
 
@@ -194,7 +194,7 @@ export function plainWords(error: unknown): string {
 }
 
 /** There is no room on the disk: a second attempt, which needs more, is not made. */
-export class FullDisk extends Error {
+export class FullDisk extends Failure {
   override name = "FullDisk";
   constructor() {
     super("the disk is full");

@@ -1,8 +1,7 @@
-import { Buffer } from "node:buffer";
 import { type KeyObject, randomBytes } from "node:crypto";
 import { everybody, nameOnBus, targetOfGroup } from "../../bus/address.ts";
 import { Failure, messageOf } from "../../core/errors.ts";
-import { offAfter, type OrderState, question, type Report } from "../order.ts";
+import { contentOf, offAfter, type OrderState, question, type Report } from "../order.ts";
 import { signRequest } from "../signature.ts";
 import { type BusOptions, masterBus } from "./bus.ts";
 import { pause, resultOf, tooLong, type Transport, wordsOf } from "./fan-out.ts";
@@ -175,8 +174,7 @@ function signatureOf(signed: string): string {
 
 /** Whom an order of ours is for. */
 function targetOf(order: string): string {
-  const json = Buffer.from(order.split(".")[1] ?? "", "base64url").toString("utf8");
-  return (JSON.parse(json) as { target: string }).target;
+  return String(contentOf(order)["target"]);
 }
 
 function silentWords(report: Report | undefined, waited: number): string {

@@ -1,7 +1,7 @@
 import { rename, rm, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
-import { Failure, messageOf, systemCode, UsageError } from "../../core/errors.ts";
+import { Failure, systemCode, UsageError } from "../../core/errors.ts";
 import { newRunId } from "../../core/id.ts";
 import { isSafeRef, isSha } from "../../core/names.ts";
 import { ProcessOutput } from "../../exec/exec.ts";
@@ -17,7 +17,6 @@ import {
   FullDisk,
   plainWords,
   type Remote,
-  RemoteLacks,
   remoteOf,
   type Tip,
   toFullDisk,
@@ -204,12 +203,9 @@ function explained(error: unknown, { served }: Update): unknown {
   const name = served?.plain ? "the plain folder" : served?.sha.slice(0, 12);
   const stays = name === undefined ? "" : `; ${name} stays in place`;
   const system = systemCode(error);
-  if (error instanceof FullDisk) return new Failure(`${error.message}${stays}`);
-  if (error instanceof ProcessOutput || error instanceof RemoteLacks)
-    return new Failure(`${plainWords(error)}${stays}`);
-  if (error instanceof Failure || (system !== undefined && !system.startsWith("ERR_")))
-    return new Failure(`${messageOf(error)}${stays}`);
-  return error;
+  const isOurs = error instanceof Failure || error instanceof ProcessOutput;
+  if (!isOurs && (system === undefined || system.startsWith("ERR_"))) return error;
+  return new Failure(`${plainWords(error)}${stays}`);
 }
 
 async function tipFor(

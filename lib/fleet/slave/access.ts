@@ -101,13 +101,14 @@ export class Access {
     this.#options = options;
   }
 
-  /** Whether anybody has to sign. */
-  get isOpen(): boolean {
+  /** Whether nobody has to sign. */
+  private get isOpen(): boolean {
     return this.#options.keys.length === 0 && this.#options.secrets.length === 0;
   }
 
-  /** @throws {HttpError} 403 for a web page */
+  /** @throws {HttpError} 403 for a web page, where nobody has to sign */
   checkPage(request: IncomingMessage, loopback: boolean): void {
+    if (!this.isOpen) return;
     const { headers, socket } = request;
     const caller = { headers, localAddress: socket.localAddress, loopback };
     const reason = refusalOfPage(caller, this.#options.hosts);
@@ -119,6 +120,7 @@ export class Access {
    * @throws {HttpError} 401
    */
   checkRead(request: IncomingMessage): Grant {
+    if (this.isOpen) return openGrant(request);
     const signed = headerOf(request, requestHeader);
     if (signed !== undefined) return this.checkSigned(request, signed, this.#options).grant;
     return this.checkUnbound(request).grant;
@@ -130,6 +132,7 @@ export class Access {
    * @throws {HttpError} 401
    */
   async checkUpdate(request: IncomingMessage): Promise<Grant> {
+    if (this.isOpen) return openGrant(request);
     const { keys, secrets, nonces } = this.#options;
     const text = headerOf(request, orderHeader);
     const signed = headerOf(request, requestHeader);
@@ -209,7 +212,7 @@ export function hasToken(request: IncomingMessage, token: string | undefined): b
 }
 
 /** Of a slave that lets all in: its answer still says what it is for. */
-export function openGrant(request: IncomingMessage): Grant {
+function openGrant(request: IncomingMessage): Grant {
   return { credential: headerOf(request, orderHeader) ?? headerOf(request, requestHeader) };
 }
 

@@ -8,7 +8,7 @@ import { parseDuration } from "../../core/units.ts";
 import { createHttpServer, HttpError, sendJson } from "../../http/server.ts";
 import { isAllowed } from "../settings.ts";
 import { answerHeader, digestOf, protocolHeader, signAnswer } from "../signature.ts";
-import { Access, type AccessOptions, type Grant, hasToken, openGrant } from "./access.ts";
+import { Access, type AccessOptions, type Grant, hasToken } from "./access.ts";
 import type { Job } from "./jobs.ts";
 import type { Slave } from "./slave.ts";
 import { Nonces } from "./taken-once.ts";
@@ -50,8 +50,8 @@ export async function createHttpSide(slave: Slave, given: HttpOptions): Promise<
       (atRoot && url.searchParams.has("repo"))
     ) {
       allowMethods(request, ["GET", "POST"]);
-      if (access.isOpen) access.checkPage(request, isLoopback(server));
-      const grant = access.isOpen ? openGrant(request) : await access.checkUpdate(request);
+      access.checkPage(request, isLoopback(server));
+      const grant = await access.checkUpdate(request);
       request.resume();
       const job = await update(url, grant, request);
       return answer(response, 202, job, grant);
@@ -59,11 +59,11 @@ export async function createHttpSide(slave: Slave, given: HttpOptions): Promise<
     allowMethods(request, ["GET"]);
     if (first === "metrics" && second === "" && hasToken(request, options.metricsToken))
       return sendText(response, await inventory.metrics());
-    if (access.isOpen) access.checkPage(request, isLoopback(server));
+    access.checkPage(request, isLoopback(server));
     if (atRoot) return sendFile(response, options.file);
     if (!["status", "jobs", "metrics"].includes(first) || more.length > 0)
       throw new HttpError(404, "there is nothing here; ask /get/?repo=NAME");
-    const grant = access.isOpen ? openGrant(request) : access.checkRead(request);
+    const grant = access.checkRead(request);
     if (first === "jobs") return answer(response, 200, await jobAt(second, url, response), grant);
     if (second !== "") throw new HttpError(404, "there is nothing here; ask /status");
     if (first === "metrics") return sendText(response, await inventory.metrics());
