@@ -106,8 +106,7 @@ class TreeWriter {
     // a folder's setgid bit is about who owns what is made in it; it is not kept
     const isFolder = entry.type === "Directory";
     if (mode & (isFolder ? 0o4000 : 0o6000)) throw refuse("is setuid or setgid");
-    if (++this.#entries > this.#limits.entries)
-      throw new Refused(`it has more than ${this.#limits.entries} entries`);
+    this.count();
     if (path === "") {
       if (!isFolder) throw refuse("has no name");
       return undefined;
@@ -200,7 +199,14 @@ class TreeWriter {
     if (kind !== undefined)
       throw new Refused(`"${shownName(path)}" is used as a folder, but is a ${kind}`);
     this.claim(path, "folder");
+    if (!this.#named.has(path)) this.count();
     mkdirSync(`${this.#folder}/${path}`, 0o755);
+  }
+
+  /** Folders that only the path of another entry names count as entries, too. */
+  private count(): void {
+    if (++this.#entries > this.#limits.entries)
+      throw new Refused(`it has more than ${this.#limits.entries} entries`);
   }
 
   private writeFile(path: string, entry: TarEntry, mode: number): EntrySink {

@@ -8,11 +8,12 @@ import { formatDuration, formatSize } from "../core/units.ts";
 import { $ } from "../exec/exec.ts";
 import { askStatus, controlPath } from "./control.ts";
 import { healthyAnswers } from "./health.ts";
-import { readStatus, type Status } from "./status.ts";
+import { otherOwner, type Owner, readStatus, runAsOwner, type Status } from "./status.ts";
 
 /**
- * `launchfit list --all`: the apps of this machine. They are found by the accounts that `setup app` made, by systemd's
- * units launchfit@NAME, and by the sockets of the launchfits that run, as far as the asking user may ask them.
+ * `launchfit list`: the apps in some directories, and those of this machine. These are found by the accounts that `setup
+ * app` made, by systemd's units launchfit@NAME, and by the sockets of the launchfits that run, as far as the asking user
+ * may ask them.
  */
 
 /** An app of this machine. What is not known is not there. */
@@ -31,12 +32,19 @@ export interface ListedApp {
   code: 0 | 1 | 2 | 4;
 }
 
-/** The apps of this machine, by their directories, and those in `more`. */
-export async function listAll(more: readonly string[]): Promise<ListedApp[]> {
-  const [accounts, units, running] = await Promise.all([appAccounts(), appUnits(), runningHere()]);
-  const named = new Set([...more.map((folder) => resolve(folder)), ...accounts, ...units]);
-  const all = [...new Set([...named, ...running])].sort();
-  return Promise.all(all.map((directory) => describe(directory, named.has(directory))));
+/** The apps in these directories, and with `all` those of this machine, by their directories. */
+export async function listApps(
+  folders: readonly string[],
+  { all }: { all: boolean },
+): Promise<ListedApp[]> {
+  const found = all ? await Promise.all([appAccounts(), appUnits()]) : [];
+  const named = new Set([...folders.map((folder) => resolve(folder)), ...found.flat()]);
+  const running = all ? await runningHere() : [];
+  const asked = [...new Set([...named, ...running])].map((each) => ask(each, named.has(each)));
+  const answered = await Promise.all(asked);
+  const rows = answered.flatMap((each) => ("state" in each ? [each] : []));
+  const silent = answered.flatMap((each) => ("state" in each ? [] : [each]));
+  return [...rows, ...(await read(silent))].sort((a, b) => (a.directory < b.directory ? -1 : 1));
 }
 
 /** One exit code for all: whoever watches them looks at what does not run first, then at updates. */
@@ -63,20 +71,62 @@ export function listLines(apps: readonly ListedApp[], terminal: Terminal): strin
   });
 }
 
-async function describe(directory: string, isNamed: boolean): Promise<ListedApp> {
+/** A directory in which no launchfit runs. */
+interface Silent {
+  directory: string;
+  /** Whom it belongs to, where the reader is root and that is another user. */
+  owner: Owner | undefined;
+}
+
+async function ask(directory: string, isNamed: boolean): Promise<ListedApp | Silent> {
   try {
-    return { directory, ...listed(await statusOf(directory, isNamed)) };
+    const answer = await askStatus(controlPath(directory));
+    if (answer?.ok) return listed(directory, answer as unknown as Status);
+    // anybody can make a socket: for root the files beside it are not worth reading
+    if (isNamed) return { directory, owner: await otherOwner(directory) };
+    throw new Failure("what answers there is not a launchfit, or it has just ended");
   } catch (error) {
-    return { directory, state: "unknown", problem: cleanLine(messageOf(error)), code: 1 };
+    return unknown(directory, error);
   }
 }
 
-async function statusOf(directory: string, isNamed: boolean): Promise<Status> {
-  const answer = await askStatus(controlPath(directory));
-  if (answer?.ok) return answer as unknown as Status;
-  // anybody can make a socket: for root the files beside it are not worth reading
-  if (!isNamed) throw new Failure("what answers there is not a launchfit, or it has just ended");
-  return await readStatus(directory);
+/** Those of other users are read by one process a user, with that user's rights. */
+async function read(directories: readonly Silent[]): Promise<ListedApp[]> {
+  const groups = new Map<string, { owner: Owner | undefined; folders: string[] }>();
+  for (const { directory, owner } of directories) {
+    const key = owner ? `${owner.uid}:${owner.gid}` : "";
+    const group = groups.get(key) ?? { owner, folders: [] };
+    group.folders.push(directory);
+    groups.set(key, group);
+  }
+  const rows = [...groups.values()].map(({ owner, folders }) =>
+    owner ? readOthers(owner, folders) : Promise.all(folders.map(readOwn)),
+  );
+  return (await Promise.all(rows)).flat();
+}
+
+async function readOwn(directory: string): Promise<ListedApp> {
+  try {
+    return listed(directory, await readStatus(directory));
+  } catch (error) {
+    return unknown(directory, error);
+  }
+}
+
+async function readOthers(owner: Owner, folders: readonly string[]): Promise<ListedApp[]> {
+  try {
+    const rows = (await runAsOwner(owner, ["list", ...folders])) as ListedApp[];
+    return folders.map((directory) => {
+      const row = rows.find((each) => each.directory === directory);
+      return row ? cleaned(directory, row) : unknown(directory, new Failure("it is not listed"));
+    });
+  } catch (error) {
+    return folders.map((directory) => unknown(directory, error));
+  }
+}
+
+function unknown(directory: string, error: unknown): ListedApp {
+  return { directory, state: "unknown", problem: cleanLine(messageOf(error)), code: 1 };
 }
 
 /** The exit code of `launchfit status`. */
@@ -86,12 +136,8 @@ export function statusCode({ state, updates, lastCheck }: Status): 0 | 1 | 2 | 4
   return state === "running" ? 0 : 1;
 }
 
-/** An answer may come from another user's process: nothing in it reaches the terminal as it is. */
-function listed(status: Status): Omit<ListedApp, "directory"> {
-  const { app, version, uptime, memory, health, stopped, hint, lastCheck } = status;
-  const text = (value: unknown) =>
-    typeof value === "string" ? cleanLine(value.slice(0, 1000)) : undefined;
-  const count = (value: unknown) => (Number.isFinite(value) ? Number(value) : undefined);
+function listed(directory: string, status: Status): ListedApp {
+  const { version, health, stopped, hint, lastCheck } = status;
   const isIll = health !== undefined && !healthyAnswers.includes(health);
   const isDown = status.state !== "running";
   const code = isIll || isDown ? 1 : statusCode(status);
@@ -101,17 +147,27 @@ function listed(status: Status): Omit<ListedApp, "directory"> {
     2: hint,
     4: lastCheck?.result,
   };
+  const nothing = version === undefined ? "nothing is installed" : undefined;
+  return cleaned(directory, { ...status, code, problem: wrong[code] ?? nothing });
+}
+
+/** An answer may come from another user's process: nothing in it reaches the terminal as it is. */
+function cleaned(directory: string, row: { [Key in keyof ListedApp]?: unknown }): ListedApp {
+  const text = (value: unknown) =>
+    typeof value === "string" ? cleanLine(value.slice(0, 1000)) : undefined;
+  const count = (value: unknown) => (Number.isFinite(value) ? Number(value) : undefined);
   const found = {
-    app: text(app),
-    version: text(version),
-    uptime: count(uptime),
-    memory: count(memory),
-    problem: text(wrong[code]) ?? (version === undefined ? "nothing is installed" : undefined),
+    app: text(row.app),
+    version: text(row.version),
+    uptime: count(row.uptime),
+    memory: count(row.memory),
+    problem: text(row.problem),
   };
   const known = Object.entries(found).filter(([, value]) => value !== undefined);
   return {
-    state: (text(status.state) ?? "unknown") as Status["state"],
-    code,
+    directory,
+    state: (text(row.state) ?? "unknown") as ListedApp["state"],
+    code: ([0, 2, 4] as const).find((code) => code === row.code) ?? 1,
     ...Object.fromEntries(known),
   };
 }

@@ -1,3 +1,4 @@
+import { constants } from "node:os";
 import { messageOf } from "../core/errors.ts";
 import { parseDuration, parseSize } from "../core/units.ts";
 import { parseListen } from "../http/server.ts";
@@ -62,6 +63,19 @@ function mapOf(keys: Keys): Schema<Record<string, unknown>> {
 }
 
 const command = y.string({ match: /\S/, what: "a command" });
+/** The signal that a text names, as TERM and SIGTERM do; undefined when it is a command. */
+export function signalOf(text: string): NodeJS.Signals | undefined {
+  if (!/^(?:SIG)?[A-Z]{3,}[0-9]?$/.test(text)) return undefined;
+  const name = text.startsWith("SIG") ? text : `SIG${text}`;
+  if (Object.hasOwn(constants.signals, name)) return name as NodeJS.Signals;
+  throw new Error(`"${text}" is not a signal; write TERM or INT, or a command`);
+}
+
+const signalOrCommand = changed(command, (text) => {
+  signalOf(text);
+  return text;
+});
+
 const orFalse = <T>(schema: Schema<T>, what: string): Schema<T | false> =>
   y.either([y.just(false), schema], what) as Schema<T | false>;
 
@@ -158,7 +172,7 @@ export const sections = {
     name: key(appName),
     exec: key(command),
     forever: key(y.boolean(), false as boolean),
-    kill: key(command),
+    kill: key(signalOrCommand),
     grace: duration("10s"),
     env: key(variables, {} as Record<string, string>),
     /** Folders taken off an archive's names; without it one, where it holds a configuration. */

@@ -11,6 +11,7 @@ import {
   type LaunchFile,
   launchSchema,
   sections,
+  signalOf,
 } from "./config-keys.ts";
 
 /** Reading what launchfit is told (config-keys.ts), in the deploy directory and in a release. */
@@ -146,14 +147,13 @@ export function appSettings(
     throw new UsageError(
       `${file}: app.exec is missing, in the release's launchify.yml too; write the command that starts the app`,
     );
-  const isSignal = /^(?:SIG)?[A-Z]{3,}[0-9]?$/.test(kill);
-  const signal = (kill.startsWith("SIG") ? kill : `SIG${kill}`) as NodeJS.Signals;
+  const signal = signalOf(kill);
   const listen = app.listen === undefined ? undefined : parseListen(app.listen);
   if (app.overlap && toRun && !answersAt(health.url, listen))
     throw new UsageError(
       `${file}: app.overlap needs app.listen, and in app.health a URL with the port of app.listen, by which the new version is asked`,
     );
-  return { ...app, exec, kill: isSignal ? { signal } : { command: kill }, listen, health, hooks };
+  return { ...app, exec, kill: signal ? { signal } : { command: kill }, listen, health, hooks };
 }
 
 /** Whether a URL has the port that is handed to the app. */

@@ -59,12 +59,20 @@ export async function existingDirectory(path: string): Promise<DeployDirectory> 
 }
 
 /**
- * Take the directory's lock: one launchfit, and one install, at a time.
- * @throws {Busy} when another process has it.
+ * The same for a command that runs or writes something there, before anything in it is read.
  * @throws {Refused} as `assertOwn` does.
  */
-export async function lockDirectory(deploy: DeployDirectory, what: string): Promise<Lock> {
+export async function ownDirectory(path: string): Promise<DeployDirectory> {
+  const deploy = await existingDirectory(path);
   await assertOwn(deploy);
+  return deploy;
+}
+
+/**
+ * Take the directory's lock: one launchfit, and one install, at a time.
+ * @throws {Busy} when another process has it.
+ */
+export async function lockDirectory(deploy: DeployDirectory, what: string): Promise<Lock> {
   return await acquireLock(deploy.lock, { what });
 }
 

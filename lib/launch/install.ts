@@ -19,6 +19,7 @@ import {
   readLaunchConfig,
 } from "./config.ts";
 import {
+  assertOwn,
   clearTemporary,
   type DeployDirectory,
   deployDirectory,
@@ -57,6 +58,7 @@ export async function installInto(
 ): Promise<Installed> {
   const deploy = deployDirectory(folder);
   const what = "launchfit install";
+  await assertOwn(deploy);
   // what is written wrong is told before anything is touched
   await readSettings(deploy, url);
   await checkGiven(options);

@@ -10,7 +10,12 @@ import {
   type ControlRequest,
   controlPath,
 } from "./control.ts";
-import { deployDirectory, existingDirectory, lockDirectory } from "./deploy-directory.ts";
+import {
+  deployDirectory,
+  existingDirectory,
+  lockDirectory,
+  ownDirectory,
+} from "./deploy-directory.ts";
 import { findUpdate } from "./find-update.ts";
 import { addRelease, recordDone } from "./install.ts";
 import { openLauncherState } from "./state.ts";
@@ -26,7 +31,7 @@ export { type Installed, installInto } from "./install.ts";
 export { launchIn } from "./launcher.ts";
 export { notifyTest } from "./messages.ts";
 export type { InstallOptions } from "./session.ts";
-export { listAll, listLines, statusCode, worstCode } from "./all.ts";
+export { listApps, listLines, statusCode, worstCode } from "./all.ts";
 export { statusLines } from "./status.ts";
 
 /**
@@ -112,7 +117,7 @@ async function withUpdater<T>(
   options: OfflineOptions,
   work: (updater: Updater) => Promise<T>,
 ): Promise<T> {
-  const deploy = await existingDirectory(folder);
+  const deploy = await ownDirectory(folder);
   const releases = new Releases(deploy);
   if ((await releases.current()) === undefined)
     throw new UsageError(`${deploy.path} has no current release; install one: launchfit URL`);
@@ -156,7 +161,7 @@ export async function fetchOnly(
   folder: string,
   { look, conditional, ...options }: InstallOptions & { look: boolean; conditional: boolean },
 ): Promise<Fetched | undefined> {
-  const deploy = await existingDirectory(folder);
+  const deploy = await ownDirectory(folder);
   const releases = new Releases(deploy);
   const session = await openSession(deploy, await releases.config(), "launchfit fetch", options);
   try {
@@ -182,7 +187,7 @@ export async function verifyOffered(
   folder: string,
   options: InstallOptions,
 ): Promise<{ name: string; current: boolean; key: string[]; expires?: Date }> {
-  const deploy = await existingDirectory(folder);
+  const deploy = await ownDirectory(folder);
   const what = "launchfit verify";
   const { config } = await readLaunchConfig(deploy.path);
   const session = await openSession(deploy, config, what, options);

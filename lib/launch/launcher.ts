@@ -5,7 +5,7 @@ import { AppKeeper } from "./app-keeper.ts";
 import { type AppOutput, openAppOutput } from "./app-output.ts";
 import type { RunningApp } from "./app-process.ts";
 import { type ControlHandler, controlPath, type ControlServer, serveControl } from "./control.ts";
-import { existingDirectory, lockDirectory } from "./deploy-directory.ts";
+import { lockDirectory, ownDirectory } from "./deploy-directory.ts";
 import { type HealthWatch, watchHealth } from "./health.ts";
 import { assertKept } from "./launch-file.ts";
 import { knownState, type LauncherStateFile, openLauncherState } from "./state.ts";
@@ -30,7 +30,7 @@ export interface LauncherOptions extends InstallOptions {
  * @throws {UsageError} when nothing is installed.
  */
 export async function launchIn(folder: string, options: LauncherOptions): Promise<Launcher> {
-  const deploy = await existingDirectory(folder);
+  const deploy = await ownDirectory(folder);
   const releases = new Releases(deploy);
   const version = await releases.current();
   if (version === undefined)
@@ -75,6 +75,11 @@ class Launcher {
   readonly #requests = new Mutex();
   readonly #changes = new Mutex();
   #end: (code: number) => void = () => {};
+  #over: () => void = () => {};
+  /** The app has ended, and all is told and written. */
+  readonly #isOver = new Promise<void>((resolve) => {
+    this.#over = resolve;
+  });
 
   constructor(parts: LauncherParts, { stopping, ...options }: LauncherOptions) {
     const { releases, output, state } = parts;
@@ -156,7 +161,8 @@ class Launcher {
       return this.#requests.run(() => this.#updater.rollback(version));
     },
     stop: async () => {
-      setImmediate(() => this.#stopping.abort());
+      this.#stopping.abort();
+      await this.#isOver;
       return { stopping: true };
     },
     log: async ({ lines, follow }, send, closed) => {
@@ -249,9 +255,12 @@ class Launcher {
     await this.#changes.idle();
     await this.#keeper.stop();
     this.#keeper.close();
-    await this.#control?.close();
     await this.#parts.messages.close(5000);
     await output.close();
+    this.#over();
+    // who asked for the end is told before the socket closes
+    await new Promise((resolve) => void setImmediate(resolve));
+    await this.#control?.close();
     lock.release();
     return code;
   }

@@ -10,7 +10,7 @@ import {
   type Target,
 } from "../notify/notify.ts";
 import { readNotifyTargets } from "./config.ts";
-import { assertOwn, existingDirectory } from "./deploy-directory.ts";
+import { ownDirectory } from "./deploy-directory.ts";
 import type { Releases } from "./releases.ts";
 import type { LauncherState, LauncherStateFile } from "./state.ts";
 
@@ -124,7 +124,7 @@ function folderOf({ deploy }: Releases): string {
  * @throws {Refused} as `assertOwn` does: a target may be a command.
  */
 export async function notifyTest(folder: string): Promise<SampleResult[]> {
-  await assertOwn(await existingDirectory(folder));
+  await ownDirectory(folder);
   const targets = await readNotifyTargets(folder);
   if (targets.length === 0)
     throw new UsageError(

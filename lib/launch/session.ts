@@ -2,7 +2,7 @@ import { acquireLock } from "../files/lock.ts";
 import { Trust, type TrustOptions } from "../web-folder/trust.ts";
 import { WebFolder } from "../web-folder/web-folder.ts";
 import type { LaunchConfig } from "./config.ts";
-import { assertOwn, type DeployDirectory, prepare } from "./deploy-directory.ts";
+import { type DeployDirectory, prepare } from "./deploy-directory.ts";
 import { assertKept, assertUpdates } from "./launch-file.ts";
 import { type LaunchState, readState } from "./state.ts";
 
@@ -53,7 +53,6 @@ export async function openSession(
   options: InstallOptions,
 ): Promise<Session> {
   const { updates } = config;
-  await assertOwn(deploy);
   await assertKept(deploy, config, await readState(deploy));
   assertUpdates(deploy, config);
   const { signal, onProgress, note } = options;

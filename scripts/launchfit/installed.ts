@@ -1,12 +1,11 @@
 import { defineCommand } from "../../lib/cli/command.ts";
-import { UsageError } from "../../lib/core/errors.ts";
 import { dirFlags, folderFlag } from "./flags.ts";
 
 export const list = defineCommand({
   name: "launchfit list",
   summary: "list the installed versions, newest first, or the apps of this machine",
-  usage: ["launchfit list [flags]", "launchfit list --all [DIR…] [flags]"],
-  args: [["DIR…", "deploy directories that are listed, too"]],
+  usage: ["launchfit list [flags]", "launchfit list [--all] [DIR…] [flags]"],
+  args: [["DIR…", "the apps in these deploy directories"]],
   maxArgs: Number.POSITIVE_INFINITY,
   flags: {
     dir: folderFlag,
@@ -24,21 +23,19 @@ export const list = defineCommand({
     ],
   ],
   exits: {
-    1: "with --all: an app does not run, is unhealthy or does not answer",
-    2: "with --all: an app has no server",
-    4: "with --all: updates of an app are refused",
+    1: "of apps: one does not run, is unhealthy or does not answer",
+    2: "of apps: one has no server",
+    4: "of apps: updates of one are refused",
   },
   run: async ({ flags, args, terminal }) => {
-    const { listAll, listLines, status, worstCode } = await import("../../lib/launch/launch.ts");
-    if (flags.all) {
-      const apps = await listAll(args);
+    const { listApps, listLines, status, worstCode } = await import("../../lib/launch/launch.ts");
+    if (flags.all || args.length > 0) {
+      const apps = await listApps(args, { all: flags.all });
       if (apps.length === 0) terminal.note("no app was found");
       else for (const line of listLines(apps, terminal)) terminal.print(line);
       terminal.printJson(apps);
       return worstCode(apps);
     }
-    if (args.length > 0)
-      throw new UsageError("directories are listed with --all; or give --dir DIR");
     const { version, installed } = await status(flags.dir);
     if (installed.length === 0) terminal.note(`nothing is installed in ${flags.dir}`);
     for (const each of installed) terminal.print(`${each === version ? "*" : " "} ${each}`);

@@ -54,7 +54,7 @@ export const restart = question(
   "end the app and start it again",
   ({ version, pid }) => `restarted ${version}, process ${pid}`,
 );
-export const stop = question("stop", "end the app and launchfit", () => "ending");
+export const stop = question("stop", "end the app and launchfit", () => "ended");
 
 export const rollback = defineCommand({
   name: "launchfit rollback",

@@ -18,7 +18,7 @@ import * as assert from "uvu/assert";
 import { formatVersionFile, type VersionFile } from "../../lib/web-folder/version-file.ts";
 import { exitCodeOf } from "../../lib/core/errors.ts";
 import { type InstallOptions, installInto } from "../../lib/launch/launch.ts";
-import { runScript } from "../helpers/run.ts";
+import { runCommand, runScript, scriptArgv } from "../helpers/run.ts";
 import { needsRoot, testUnless } from "../helpers/skip.ts";
 import { tarGz } from "../helpers/tar.ts";
 import { tempDir } from "../helpers/tmp.ts";
@@ -589,6 +589,16 @@ testUnless(test, needsRoot)(
       }
       chownSync(path, 0, 0);
     }
+    // nor does it wait for what stands there
+    rmSync(config);
+    await runCommand(["mkfifo", config]);
+    chownSync(deploy, 65534, 65534);
+    for (const words of [[], [web.url], ["verify"], ["fetch"], ["check", "--once"]]) {
+      const argv = ["timeout", "30", ...scriptArgv("launchfit"), ...words, "--dir", deploy];
+      assert.is((await runCommand(argv)).code, 4, words.join(" "));
+    }
+    rmSync(config);
+    chownSync(deploy, 0, 0);
     // where anybody may write, anybody can put a launchify.yml
     chmodSync(deploy, 0o1777);
     const { code, stderr } = await runScript("launchfit", ["--dir", deploy]);

@@ -1,5 +1,5 @@
 // launchfit list --all: the apps of a machine in one table, with one exit code.
-import { chmodSync, chownSync, mkdirSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import process from "node:process";
@@ -65,6 +65,19 @@ test("those that run are found by themselves, also with a long path; those that 
   assert.not.match(table.stdout, "\u001b");
   await Promise.all(running.map((each) => each.stop()));
   assert.equal((await listed(folders)).rows, [undefined, undefined, undefined, undefined]);
+});
+
+test("releases with too many files to count in a moment hold no status up", async () => {
+  const app = await deploy(publisher);
+  const bin = tempDir();
+  writeFileSync(join(bin, "du"), "#!/bin/sh\nexec sleep 1000\n", { mode: 0o755 });
+  const { stdout } = await runScript("launchfit", ["status", "--json", "--dir", app.folder], {
+    env: { PATH: `${bin}:${process.env["PATH"]}` },
+  });
+  const status = JSON.parse(stdout) as Row;
+  assert.is(status["version"], "1");
+  assert.is(status["disk"], undefined);
+  assert.ok(Number((JSON.parse((await app.tell("status", "--json")).stdout) as Row)["disk"]) > 0);
 });
 
 test("an app that is ill, one whose updates are refused, and a launchfit that hangs are told apart", async () => {
@@ -135,6 +148,7 @@ testUnless(test, process.getuid?.() === 0 ? undefined : "needs root")(
       await locked(["usermod", "--comment", "Boatyard app my-app", user.name]);
       const unit = await deploy(publisher);
       const bin = tempDir();
+      const setpriv = (await runCommand(["which", "setpriv"])).stdout.trim();
       // where no systemd runs, this answers for systemctl
       writeFileSync(
         join(bin, "systemctl"),
@@ -157,6 +171,29 @@ testUnless(test, process.getuid?.() === 0 ? undefined : "needs root")(
       const owned = await runScript("launchfit", ["status", "--json"], { cwd: volume });
       assert.is((JSON.parse(owned.stdout) as Row)["state"], "not running", owned.stderr);
       assert.is((JSON.parse(owned.stdout) as Row).directory, volume);
+
+      // several of one user are read by one process
+      const count = join(bin, "count");
+      writeFileSync(join(bin, "setpriv"), `#!/bin/sh\necho >> ${count}\nexec ${setpriv} "$@"\n`, {
+        mode: 0o755,
+      });
+      const folders = ["a", "b", "c"].map((name) => join(user.home, name));
+      for (const folder of folders) {
+        mkdirSync(folder);
+        chownSync(folder, user.uid, user.gid);
+      }
+      const several = await runScript("launchfit", ["list", "--json", ...folders], {
+        env: { PATH: path },
+      });
+      assert.equal(
+        (JSON.parse(several.stdout) as Row[]).map(({ directory, state, code }) => [
+          directory,
+          state,
+          code,
+        ]),
+        folders.map((folder) => [folder, "not running", 1]),
+      );
+      assert.is(readFileSync(count, "utf8"), "\n", "one process");
 
       // what the user puts there in the place of files holds up nobody but himself
       await locked([

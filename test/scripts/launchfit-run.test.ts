@@ -234,7 +234,8 @@ test("without forever launchfit ends with the app's own exit code; with it the a
 test("who follows the log and does not read is let go: what the app writes does not fill launchfit's memory", async () => {
   const written = join(tempDir(), "written");
   const flood = `process.on("SIGUSR2", () => process.stdout.write(("x".repeat(1023) + "\\n").repeat(32 * 1024),
-  () => require("fs").writeFileSync(${JSON.stringify(written)}, "")));`;
+  () => require("fs").writeFileSync(${JSON.stringify(written)}, "")));
+const end = process.exit; process.exit = () => setTimeout(end, 500);`;
   const own = await makePublisher();
   await own.publish("1", webApp("1", flood));
   const app = await deploy(own);
@@ -256,7 +257,11 @@ test("who follows the log and does not read is let go: what the app writes does 
   await once(socket, "close");
   assert.match(got, /"ok":false,"code":1,"error":"lines come faster than they are read/);
   assert.ok(bytes < 16 * 1024 * 1024, String(bytes));
-  await running.stop();
+  // the command that ends it is over when it has ended
+  const pid = Number((await app.status())["pid"]);
+  assert.is((await app.tell("stop")).code, 0);
+  assert.not.ok(await isAlive(pid));
+  assert.is((await running.exited).code, 0);
   await own.close();
 });
 

@@ -166,6 +166,14 @@ refused(
     entries: 3,
   },
 );
+refused(
+  "too many folders that only a name tells of",
+  /more than 3 entries/,
+  [{ name: "a/b/c/f" }],
+  {
+    entries: 3,
+  },
+);
 refused("too many bytes", /more than 10 bytes/, [{ name: "f", content: "x".repeat(11) }], {
   size: 10,
 });
