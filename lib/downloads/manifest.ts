@@ -1,3 +1,4 @@
+import { cleanLine } from "../core/clean.ts";
 import { Refused, UsageError } from "../core/errors.ts";
 import { pathFault, twinKey } from "./paths.ts";
 
@@ -156,6 +157,6 @@ export function fault(where: string, reason: string): Fault {
  */
 export function throwFaults(faults: readonly Fault[]): void {
   if (faults.length === 0) return;
-  const text = faults.map(({ where, reason }) => `${where}: ${reason}`).join("\n");
+  const text = faults.map(({ where, reason }) => cleanLine(`${where}: ${reason}`)).join("\n");
   throw faults.some(({ unsafe }) => unsafe) ? new Refused(text) : new UsageError(text);
 }

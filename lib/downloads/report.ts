@@ -1,4 +1,5 @@
 import { clearInterval, setInterval } from "node:timers";
+import { cleanLine } from "../core/clean.ts";
 import type { Progress, Terminal } from "../core/terminal.ts";
 import { formatDuration, formatSize } from "../core/units.ts";
 
@@ -97,7 +98,7 @@ export class Report {
     if (result.result === "failed" || (result.result === "kept" && !result.reason)) return;
     if (this.#terminal.quiet) return;
     const notable = result.result === "moved" || result.old !== undefined;
-    if (notable || !this.#terminal.isTTY) this.#terminal.note(lineOf(result));
+    if (notable || !this.#terminal.isTTY) this.note(lineOf(result));
   }
 
   /** saved.txt could not be understood as a whole. */
@@ -106,9 +107,9 @@ export class Report {
     this.note(`saved.txt: damaged in line ${shown}; those files are looked at anew`);
   }
 
-  /** Something that the user may want to know: a repetition. */
+  /** Something that the user may want to know. A path from a stranger's manifest may steer no terminal. */
   note(line: string): void {
-    this.#terminal.note(line);
+    this.#terminal.note(cleanLine(line));
   }
 
   private draw(): void {
@@ -140,7 +141,7 @@ export class Report {
     };
     const terminal = this.#terminal;
     for (const { where, path, reason } of failed.sort(byLine))
-      terminal.warn(`${where}: ${path}: ${reason}`);
+      terminal.warn(cleanLine(`${where}: ${path}: ${reason}`));
     terminal.printJson({ summary });
     const good = summary.failed === 0;
     if (terminal.quiet && good) return good;
@@ -180,5 +181,5 @@ function slowest(running: ReadonlySet<Running>): string {
     const share = total === undefined || total === 0 ? "" : ` ${Math.floor((done / total) * 100)}%`;
     names.push(path.split("/").pop() + share);
   }
-  return names.length > 0 ? `, slow: ${names.join(", ")}` : "";
+  return names.length > 0 ? `, slow: ${cleanLine(names.join(", "))}` : "";
 }

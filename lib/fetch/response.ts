@@ -3,7 +3,7 @@ import { pipeline } from "node:stream";
 import { formatSize } from "../core/units.ts";
 import type { PartialFile, Validator } from "./partial.ts";
 import { FetchFailed, statusFailure } from "./retry.ts";
-import type { SendResponse } from "./send.ts";
+import { discard, type SendResponse } from "./send.ts";
 
 /** What was asked for, and an answer proven to be it: status, length, range, kind. */
 
@@ -63,13 +63,9 @@ export function acceptAnswer(
   file: PartialFile,
   resume: Validator | undefined,
 ): void {
-  const { status, headers, body } = response;
+  const { status, headers } = response;
   const refuse = (error: FetchFailed): never => {
-    body.on("error", () => {});
-    // a short error page is read to its end, which keeps the connection for the next file
-    if ((headerNumber(headers["content-length"]) ?? Number.POSITIVE_INFINITY) < 65_536)
-      body.resume();
-    else body.destroy();
+    discard(response);
     throw error;
   };
   const startOver = (message: string): never => {

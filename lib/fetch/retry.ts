@@ -1,3 +1,4 @@
+import { cleanLine } from "../core/clean.ts";
 import { Failure, messageOf, systemCode } from "../core/errors.ts";
 import { formatDuration } from "../core/units.ts";
 
@@ -18,7 +19,8 @@ export class FetchFailed extends Failure {
     message: string,
     { status, again = false, retryAfter, reason }: Partial<FetchFailed> = {},
   ) {
-    super(message);
+    // a server's words may steer no terminal
+    super(cleanLine(message));
     this.status = status;
     this.again = again;
     this.retryAfter = retryAfter;

@@ -111,12 +111,19 @@ export async function follow(
     const own = authorization !== undefined && url.origin === origin ? { authorization } : {};
     const response = await send({ ...request, url, headers: { ...request.headers, ...own } });
     if (!redirects.has(response.status)) return response;
-    // read to its end, so that the connection can be used again
-    response.body.on("error", () => {}).resume();
+    discard(response);
     if (visited.size > maxRedirects) throw new FetchFailed(`more than ${maxRedirects} redirects`);
     url = nextUrl(url, response.headers["location"], allowDowngrade);
     if (visited.has(url.href)) throw new FetchFailed("the redirects run in a circle");
   }
+}
+
+/** Done with an answer whose body is not wanted: a short one is read to its end, which keeps the connection for the next. */
+export function discard({ headers, body }: SendResponse): void {
+  body.on("error", () => {});
+  const length = headers["content-length"] ?? "";
+  if (/^\d{1,5}$/.test(length)) body.resume();
+  else body.destroy();
 }
 
 function nextUrl(from: URL, location: string | undefined, allowDowngrade: boolean): URL {

@@ -83,6 +83,22 @@ test("a name and a version as long as they may be have a place in old/", async (
   assert.is(site.read(old), "one");
 });
 
+test("a path from a stranger's manifest acts on no terminal", async ({ server, site }) => {
+  server.on(
+    "/f.txt",
+    text(() => "1"),
+  );
+  const odd = "a\u009b2J\u202etxt";
+  site.manifest(`${server.url}/f.txt ${odd}`, `${server.url}/none x${odd}`);
+  const { stdout, stderr } = await site.run([], { expect: 1 });
+  assert.match(stderr, /fetched a<202e>txt/);
+  assert.match(stderr, /manifest\.txt:2: xa<202e>txt: the server answered 404/);
+  site.manifest(`${server.url}/f.txt ${odd}`, `${server.url}/none ${odd}`);
+  const twice = await site.run([], { expect: 2 });
+  assert.match(twice.stderr, /a<202e>txt: the same path/);
+  for (const shown of [stdout, stderr, twice.stderr]) assert.not.match(shown, /[\u009b\u202e]/);
+});
+
 test("a version that cannot be fetched leaves the one before in its place", async ({
   server,
   site,

@@ -11,9 +11,11 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
+import { once } from "node:events";
 import { createServer } from "node:http";
 import { join } from "node:path";
 import process from "node:process";
+import { setTimeout as sleep } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 import { gzipSync } from "node:zlib";
 import { suite } from "uvu";
@@ -385,6 +387,28 @@ test("redirects are followed, but neither in a circle nor out of the web", async
   let hop = 0;
   server.on("*", (_, reply) => reply.send(302, { location: `/hop${hop++}` }));
   assert.match((await get(context, "/endless")).error, /more than 10 redirects/);
+});
+
+test("what a server says of an error acts on no terminal", async (context) => {
+  const words = Buffer.from(
+    "HTTP/1.1 404 \u001b[31mGo\u009b2Jne\r\ncontent-length: 0\r\n\r\n",
+    "latin1",
+  );
+  context.server.on("/f", (_, reply) => reply.write(words));
+  assert.is((await get(context, "/f")).error, "the server answered 404 Gone");
+});
+
+test("a redirect whose body has no end is left at once", async (context) => {
+  let left: Promise<unknown> | undefined;
+  context.server.on("/f", (_, { head, write, socket }) => {
+    head(302, { location: "/real" });
+    const more = setInterval(() => write(Buffer.alloc(1000)), 5);
+    left = once(socket, "close").then(() => clearInterval(more));
+  });
+  context.server.on("/real", (_, reply) => reply.send(200, {}, small));
+  assert.is((await get(context, "/f")).sha256, sha256(small));
+  const late = sleep(5000 * slowness(), "read on", { ref: false });
+  assert.is(await Promise.race([left, late]), undefined);
 });
 
 test("a login from the URL or netrc goes to its own host and to no other", async (context) => {
