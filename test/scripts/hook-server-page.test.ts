@@ -461,9 +461,12 @@ test("no place in a live log that is asked for gives a part of a secret", async 
   const parts = [12, 20, 30].map((at) => follow(server, `${path}&at=${file}-${at}`, { cookie }));
   await waitFor(() => parts.every(({ text }) => linesOf(text).length > 0));
   for (const { text } of parts) assert.equal(linesOf(text), ["the key is ***."]);
-  for (const each of [whole, ...parts]) each.close();
+  for (const each of parts) each.close();
   await writeFile(join(server.dir, "co/go"), "");
   await server.idle();
+  await waitFor(() => whole.text.includes("event: end"));
+  assert.match(linesOf(whole.text)[1] ?? "", / hook-server \| succeeded /, "although it was masked since");
+  whole.close();
   await server.stop();
 });
 

@@ -26,20 +26,22 @@ export async function prepareLog(path: string): Promise<void> {
   if (found && !found.isFile()) await rm(path, { force: true, recursive: true });
 }
 
-/** Add a line of the server's own to a run's log, on a line of its own. */
-export function noteInLog(path: string, id: string, text: string): void {
+/** Add a line of the server's own to a run's log, on a line of its own. Returns where it ends, unless it could not. */
+export function noteInLog(path: string, id: string, text: string): number | undefined {
   try {
-    if (lstatSync(path, { throwIfNoEntry: false })?.isFile() === false) return;
+    if (lstatSync(path, { throwIfNoEntry: false })?.isFile() === false) return undefined;
     const fd = openSync(path, "a+", 0o600);
     try {
       const { size } = fstatSync(fd);
       const lineEnd = size > 0 && !endsWithNewline(fd, size) ? "\n" : "";
-      writeSync(fd, `${lineEnd}${new Date().toISOString()} ${id} hook-server | ${text}\n`);
+      const line = `${lineEnd}${new Date().toISOString()} ${id} hook-server | ${text}\n`;
+      return size + writeSync(fd, line);
     } finally {
       closeSync(fd);
     }
   } catch {
     // a full disk: the record says the same
+    return undefined;
   }
 }
 
@@ -83,8 +85,8 @@ async function* masked(
 }
 
 /**
- * A run has ended: cut its log to `max` bytes, mask it in place when there is anything in it to mask, and add the
- * server's last line. Takes time by `max`, and memory by a piece, whatever the log was grown to or something that was
+ * A run has ended: cut its log to `max` bytes, add the server's last line, and mask it in place when there is
+ * anything in it to mask. Takes time by `max`, and memory by a piece, whatever the log was grown to or something that was
  * left behind still makes of it. Returns whether it was masked.
  */
 export async function sealLog(
@@ -93,12 +95,9 @@ export async function sealLog(
 ): Promise<boolean> {
   await prepareLog(path);
   const size = (await logSize(path)) ?? 0;
-  try {
-    if (size > max) await truncate(path, max);
-    return await maskFile(path, { size: Math.min(size, max), mask });
-  } finally {
-    noteInLog(path, id, mask(text));
-  }
+  if (size > max) await truncate(path, max);
+  const end = noteInLog(path, id, mask(text)) ?? size;
+  return await maskFile(path, { size: Math.min(end, max + maxPiece), mask });
 }
 
 /** Mask the first `size` bytes of a file, when there is anything in them to mask. */
