@@ -2,6 +2,7 @@ import { exitCodeOf, messageOf, systemCode } from "../../core/errors.ts";
 import { builtCommit, notCheckedOut } from "./checkout.ts";
 import type { RepoConfig } from "../config/config.ts";
 import type { Entry } from "../store/entry.ts";
+import { lost } from "../store/store.ts";
 import { hasEnded, recordOf, type RunRecord, type RunState } from "./records.ts";
 import { clear, type Outcome, type Running } from "./run-process.ts";
 import { isShortage, RunStates, type RunStatesParts } from "./run-states.ts";
@@ -79,15 +80,19 @@ export class Executor {
 
   /**
    * Go on with a run that a former server left.
+   * @param isOrphan its delivery is gone: it does not run again.
    * @returns undefined: it waits for its turn; `ended`: its record has its end; `result`: it is under way, or its
    * process has exited since.
    */
   async recover(
     entry: Entry,
+    isOrphan = false,
   ): Promise<{ ended: RunRecord } | { result: Promise<Result> } | undefined> {
     const record = this.#parts.records.get(entry.id);
     const repo = this.#parts.settings.config.repos.get(entry.repo);
-    if (!record || record.state === "waiting") return undefined;
+    if (!record) return undefined;
+    if (record.state === "waiting")
+      return isOrphan ? { ended: await this.lose(record, lost) } : undefined;
     if (hasEnded(record.state)) return { ended: record };
     if (!repo) {
       await clear(record);
@@ -108,6 +113,7 @@ export class Executor {
       return { result: this.attempt(record, () => this.goOn(record, repo, outcome)) };
     }
     await clear(record);
+    if (isOrphan) return { ended: await this.lose(record, lost) };
     await this.#states.interrupted(record);
     return undefined;
   }

@@ -5,7 +5,7 @@ import { systemCode } from "../../core/errors.ts";
 import { temporaryBeside, writeAtomic } from "../../files/files.ts";
 import { isRunId } from "../../core/id.ts";
 import type { Change } from "../payload/payload.ts";
-import type { Entry, Source } from "../store/entry.ts";
+import { type Entry, isEntry, type Source } from "../store/entry.ts";
 import type { RunStage } from "./run-stages.ts";
 
 export type RunState =
@@ -119,9 +119,9 @@ export class Records {
   private async read(id: string, warn: (text: string) => void): Promise<void> {
     const path = this.path(id, "run.json");
     try {
-      const record = JSON.parse(await readFile(path, "utf8")) as RunRecord;
-      if (record.id !== id || typeof record.repo !== "string")
-        throw new Error("is not this run's record");
+      const record = Object(JSON.parse(await readFile(path, "utf8"))) as RunRecord;
+      if (record.id !== id || !isEntry(entryOf(record)))
+        throw new Error("not a record of this run");
       this.#runs.set(id, record);
     } catch (error) {
       // a folder without its record: the server was killed while it made it, and makes it again

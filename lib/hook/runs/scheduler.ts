@@ -2,7 +2,6 @@ import type { Settings } from "../config/config.ts";
 import type { Executor, Result } from "./executor.ts";
 import { Queue } from "../store/queue.ts";
 import { entryOf, type RunRecord } from "./records.ts";
-import { lost } from "../store/store.ts";
 import type { Entry } from "../store/entry.ts";
 import type { ServerLog } from "../telemetry/telemetry.ts";
 
@@ -38,16 +37,17 @@ export class Scheduler {
    * delivery is gone, only the process that is under way goes on.
    */
   async recover(entries: readonly Entry[], orphans: readonly RunRecord[]): Promise<void> {
-    const orphanOf = new Map(orphans.map((record) => [record.id, record]));
-    for (const entry of [...entries, ...orphans.map(entryOf)]) {
-      const left = await this.#parts.executor.recover(entry);
-      const orphan = orphanOf.get(entry.id);
-      if (!left && orphan) await this.#parts.executor.lose(orphan, lost);
-      else if (!left) this.enqueue(entry);
-      else if ("ended" in left) this.#parts.onEnded(entry, left.ended);
+    const left = [
+      ...entries.map((entry) => [entry, false] as const),
+      ...orphans.map((record) => [entryOf(record), true] as const),
+    ];
+    for (const [entry, isOrphan] of left) {
+      const found = await this.#parts.executor.recover(entry, isOrphan);
+      if (!found) this.enqueue(entry);
+      else if ("ended" in found) this.#parts.onEnded(entry, found.ended);
       else {
         this.queue.adopt(entry);
-        this.follow(entry, left.result);
+        this.follow(entry, found.result);
       }
     }
   }

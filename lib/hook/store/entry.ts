@@ -39,6 +39,7 @@ export function isEntry(value: unknown): value is Entry {
   return (
     isText &&
     isRunId(id ?? "") &&
+    Number.isFinite(Date.parse(accepted ?? "")) &&
     ["push", "release"].includes(kind ?? "") &&
     Number.isFinite(order)
   );

@@ -43,7 +43,9 @@ export class Ignored {
     { warn, max = 1000 }: { warn: (text: string) => void; max?: number },
   ): Promise<Ignored> {
     const ignored = new Ignored(join(state, "ignored.jsonl"), warn, max);
-    await ignored.read().catch((error: unknown) => warn(messageOf(error)));
+    await ignored
+      .read()
+      .catch((error: unknown) => warn(`${ignored.#path} cannot be read: ${messageOf(error)}`));
     return ignored;
   }
 

@@ -116,7 +116,9 @@ export async function readLines(
     if (Number(lines[0]?.head["form"]) > form) throw new Error("it is of a newer version");
   } catch (error) {
     if (systemCode(error) !== "ENOENT")
-      throw new Failure(`${path} cannot be read: ${messageOf(error)}`);
+      throw new Failure(
+        `${path} cannot be read: ${messageOf(error)}; move it away, and push again what waits in it`,
+      );
     if (!isNew) warn(`${path} is missing: what waited in it is lost; push again`);
     return { lines, length };
   }

@@ -1,3 +1,5 @@
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { test } from "uvu";
 import { Records, type RunRecord } from "../../../../lib/hook/runs/records.ts";
@@ -40,6 +42,21 @@ test("ended runs go by count and by age, each repo's by its own count; what wait
   assert.is(ends(1, 365 * day), "23");
   assert.is(ends(1, 365 * day, "me/b"), "");
   assert.is(ends(50, 0), "2345");
+});
+
+test("a record that is none is said and left aside", async () => {
+  const state = tempDir();
+  const id = "20261001T000000Z-000001";
+  const path = join(state, "runs", id, "run.json");
+  mkdirSync(join(state, "runs", id), { recursive: true });
+  for (const text of ["null", "{", `{"id":"${id}","repo":"me/a","state":"running"}`]) {
+    writeFileSync(path, text);
+    const said: string[] = [];
+    const records = await Records.open(state, { warn: (line) => said.push(line) });
+    assert.equal([...records.all()], []);
+    assert.is(said.length, 1, text);
+    assert.match(said[0] ?? "", /run\.json: (?:not a record of this run|.*JSON.*); left aside$/);
+  }
 });
 
 test.run();

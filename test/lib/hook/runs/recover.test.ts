@@ -80,6 +80,7 @@ test("a run whose delivery is gone ends as failed: lost; it can be run again", a
     /^lost: its delivery is not in deliveries.jsonl any more; rerun it/,
   );
   assert.match(server.running.output(), /deliveries\.jsonl is missing: what waited in it is lost/);
+  assert.not.match(server.running.output(), "runs again");
   await writeFile(join(dir, "co/go"), "");
   const again = (await server.local(`/runs/${id}/rerun`, "POST")).body.run;
   assert.is((await runOf(server, again))?.state, "succeeded");

@@ -50,6 +50,8 @@ test("a file that cannot be written is told once, and what is remembered stays",
   assert.equal(reasons(ignored), [2, 1, 0]);
   assert.is(warnings.length, 1);
   assert.match(warnings[0] ?? "", /ignored deliveries cannot be written: EISDIR/);
+  await Ignored.open(state, { warn: (text) => warnings.push(text) });
+  assert.match(warnings[1] ?? "", /ignored\.jsonl cannot be read: EISDIR/);
 });
 
 test("what is no line of it is left out", async () => {
