@@ -465,7 +465,11 @@ test("no place in a live log that is asked for gives a part of a secret", async 
   await writeFile(join(server.dir, "co/go"), "");
   await server.idle();
   await waitFor(() => whole.text.includes("event: end"));
-  assert.match(linesOf(whole.text)[1] ?? "", / hook-server \| succeeded /, "although it was masked since");
+  assert.match(
+    linesOf(whole.text)[1] ?? "",
+    / hook-server \| succeeded /,
+    "although it was masked since",
+  );
   whole.close();
   await server.stop();
 });
