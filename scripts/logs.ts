@@ -97,11 +97,6 @@ const command = defineCommand({
   subcommands: { rotate, stats },
   run: async ({ flags, args, terminal, signal }) => {
     const now = new Date();
-    for (const name of ["context", "before-context", "after-context", "lines"] as const) {
-      if (flags[name] !== undefined && !(Number.isInteger(flags[name]) && flags[name] >= 0)) {
-        throw new UsageError(`--${name} is a number of lines, such as 50`);
-      }
-    }
     const follow = flags.follow || flags["until-done"];
     if (follow && (flags.list || flags.failed || flags.until !== undefined)) {
       throw new UsageError(

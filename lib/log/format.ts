@@ -63,14 +63,9 @@ export interface EndMark {
 
 export type Mark = StartMark | StageMark | EndMark;
 
-/** The head of a line, separator included: what stands before its text. */
-export function lineHead(time: string, run: string, stage: string): string {
-  return `${time} ${run} ${stage} | `;
-}
-
 /** A line without its newline; `text` must hold none. */
 export function formatLine({ time, run, stage, text }: LogLine): string {
-  return lineHead(time, run, stage) + text;
+  return `${time} ${run} ${stage} | ${text}`;
 }
 
 /** The head of a line of ours, wherever in a text it stands. */

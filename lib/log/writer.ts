@@ -2,7 +2,7 @@ import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 import process from "node:process";
 import { Failure, messageOf, Refused, systemCode } from "../core/errors.ts";
-import { columnName, formatMark, lineHead, type Mark, markStage, noRun } from "./format.ts";
+import { columnName, formatLine, formatMark, type Mark, markStage, noRun } from "./format.ts";
 import { LogFile } from "./log-file.ts";
 import { startRotation } from "./rotate.ts";
 
@@ -121,18 +121,22 @@ class Writer implements LogWriter {
 
   lines(stage: string, texts: readonly string[]): void {
     if (this.#closed) return;
-    const head = lineHead(new Date().toISOString(), this.#run, columnName(stage));
+    const columns = this.columns(stage);
     for (const text of texts) {
       const lines = text.includes("\n") ? text.replace(/\n$/, "").split("\n") : [text];
       // the end of a line as Windows programs write it is not part of the text
       for (const each of lines)
-        this.#pending += `${head}${each.endsWith("\r") ? each.slice(0, -1) : each}\n`;
+        this.#pending += `${formatLine({ ...columns, text: each.replace(/\r$/, "") })}\n`;
     }
     if (this.#pending.length >= batchSize) this.flush();
     else if (!this.#scheduled) {
       this.#scheduled = true;
       queueMicrotask(() => this.flush());
     }
+  }
+
+  private columns(stage: string) {
+    return { time: new Date().toISOString(), run: this.#run, stage: columnName(stage) };
   }
 
   flush(): void {
@@ -192,8 +196,8 @@ class Writer implements LogWriter {
 
   /** Write the lines that waited, and how many were lost after them: the count holds until it is in the file. */
   private writeLoss(): boolean {
-    const head = lineHead(new Date().toISOString(), this.#run, "log");
-    const notice = `${head}${this.#lost} lines are missing here: they could not be written\n`;
+    const text = `${this.#lost} lines are missing here: they could not be written`;
+    const notice = `${formatLine({ ...this.columns("log"), text })}\n`;
     const first = this.#file.append(this.#backlog);
     this.#backlog = first.rest;
     const { error } = first.error === undefined ? this.#file.append(notice) : first;

@@ -143,7 +143,6 @@ export function account({ name, home, system, purpose, why }: AccountOptions): S
       const later = file({
         path: `/etc/sysusers.d/boatyard-${name}.conf`,
         text: `u ${name} - "${comment}" ${home} ${system ? nologin : "/bin/bash"}\n`,
-        mode: 0o644,
         why: `${why}; made at the first boot`,
       });
       const look = async (root: string) => {

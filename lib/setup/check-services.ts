@@ -1,7 +1,6 @@
 import { X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { cleanLine } from "../core/clean.ts";
 import { messageOf } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
 import { findScript, withRuntime } from "../exec/scripts.ts";
@@ -10,7 +9,7 @@ import { request } from "../fetch/fetch.ts";
 import { exists, readIfThere } from "../files/files.ts";
 import { gitIn } from "../git/git.ts";
 import { namesBranch } from "./hooks-file.ts";
-import { hasSystemd, systemctl, unitState, unitText } from "./machine.ts";
+import { busProblem, hasSystemd, systemctl, unitState, unitText } from "./service-steps.ts";
 import { type Facts, type Finding, places, type RepoEntry } from "./step.ts";
 import { templates } from "./templates.ts";
 
@@ -122,9 +121,8 @@ export async function checkSlave(): Promise<Finding[]> {
 export async function checkBus({ busUsers }: Facts): Promise<Finding[]> {
   if (busUsers === undefined) return [];
   const what = `nats-server accepts ${places.bus}`;
-  const test = await $({ nothrow: true })`nats-server -t -c ${places.bus}`;
-  const said = cleanLine(test.stderr.trim().split("\n").at(-1) ?? "");
-  const findings: Finding[] = [{ what, fix: test.ok ? undefined : `it says: ${said}` }];
+  const problem = await busProblem();
+  const findings: Finding[] = [{ what, fix: problem && `it says: ${problem}` }];
   try {
     const { validTo } = new X509Certificate(await readFile(places.busCertificate));
     const days = Math.floor((Date.parse(validTo) - Date.now()) / 86_400_000);

@@ -4,17 +4,24 @@ import { Refused, systemCode } from "../core/errors.ts";
 import { $, type CommandOptions, type Shell } from "../exec/exec.ts";
 import { as, isRoot, lookUpUser } from "../exec/users.ts";
 import { readIfThere, removeStaleTemporaries, writeAtomic } from "../files/files.ts";
-import { inRoot, refuseOutside } from "./machine.ts";
 import { emptyFolderRemoved, fileRemoved, treeRemoved } from "./remove-steps.ts";
-import { octal, type OwnedPath, type Step, type StepState, type Undo } from "./step.ts";
+import {
+  inRoot,
+  octal,
+  type OwnedPath,
+  refuseOutside,
+  type Step,
+  type StepState,
+  type Undo,
+} from "./step.ts";
 
 /** Steps that are a folder or a file, with its mode and owner. */
 
 /** @param holds `data`: it goes as a whole, with --purge only; `others`: it is a person's, and stays. */
 export function folder(options: OwnedPath & { holds?: "data" | "others" | undefined }): Step {
-  const { path, mode, why, holds } = options;
+  const { path, mode = 0o755, why, holds } = options;
   return {
-    what: `folder ${owned(options)}`,
+    what: `folder ${owned({ ...options, mode })}`,
     ...{ path, why },
     async look(root) {
       const here = await inRoot(root, path);
@@ -44,7 +51,7 @@ export function folder(options: OwnedPath & { holds?: "data" | "others" | undefi
       await chmod(here, mode);
       await give(here, owner);
     },
-    underRoot: withOwnerLine("d", options),
+    underRoot: withOwnerLine("d", { ...options, mode }),
     undo:
       options.asOwner || holds === "others"
         ? undefined
@@ -138,7 +145,7 @@ function withoutEntry(options: Edit): Step {
   };
 }
 
-export function owned({ path, mode, owner }: OwnedPath): string {
+export function owned({ path, mode = 0o644, owner }: OwnedPath): string {
   return `${path} ${octal(mode)}${owner ? ` of ${owner}` : ""}`;
 }
 
@@ -150,12 +157,14 @@ function ownedAt(root: string, options: OwnedPath): OwnedPath {
 }
 
 /** @param type what tmpfiles.d(5) does with the path at the first boot: makes a folder, or changes the owner only. */
-function withOwnerLine(type: "d" | "z", { owner, path, mode }: OwnedPath): Step["underRoot"] {
+function withOwnerLine(
+  type: "d" | "z",
+  { owner, path, mode = 0o644 }: OwnedPath,
+): Step["underRoot"] {
   if (owner === undefined) return (step) => [step];
   const line = file({
     path: `/etc/tmpfiles.d/boatyard${path.replaceAll("/", "-")}.conf`,
     text: `${type} ${path} ${octal(mode)} ${owner} ${owner} -\n`,
-    mode: 0o644,
     why: `${path} is given to ${owner} at the first boot`,
   });
   return (step) => [step, data(line)];
@@ -167,7 +176,7 @@ export function data(step: Step): Step {
 }
 
 /** What is at a path, and whether its mode and owner are right. */
-async function find(path: string, { mode, owner }: Pick<OwnedPath, "mode" | "owner">) {
+async function find(path: string, { mode = 0o644, owner }: Pick<OwnedPath, "mode" | "owner">) {
   const found = await lstat(path).catch(() => undefined);
   if (!found) return undefined;
   // owners are not an ordinary user's to set
@@ -203,7 +212,7 @@ export async function readOwn(
 export async function write(
   path: string,
   data: string,
-  { mode, owner, asOwner }: Owner & { mode: number },
+  { mode = 0o644, owner, asOwner }: Omit<OwnedPath, "path" | "why">,
 ): Promise<void> {
   if (asOwner && owner !== undefined) {
     const script =

@@ -1,6 +1,7 @@
 import { pathToFileURL } from "node:url";
+import { cleanLine } from "../core/clean.ts";
 import { UsageError } from "../core/errors.ts";
-import { commandLine, type Note } from "./step.ts";
+import { commandAs, type Note } from "./step.ts";
 
 /** What setup knows about forges: where a clone comes from, their ssh keys, what to paste where. Pure. */
 
@@ -16,6 +17,14 @@ const hostKeys: Readonly<Record<string, string>> = {
 export function knownHost(host: string): string | undefined {
   const key = hostKeys[host];
   return key && `${host} ssh-ed25519 ${key}`;
+}
+
+/** A text with lines that it does not have yet. Pure. */
+export function withLines(text: string, lines: readonly string[]): string {
+  const there = text.split("\n");
+  const missing = lines.filter((line) => !there.includes(line)).map((line) => `${line}\n`);
+  const end = missing.length === 0 || text === "" || text.endsWith("\n") ? "" : "\n";
+  return `${text}${end}${missing.join("")}`;
 }
 
 /** How known_hosts names a host: `[host]:port` unless it is ssh's own port. */
@@ -61,6 +70,13 @@ export function readRemote(text: string): Remote {
   );
 }
 
+/** The line of git's or ssh's words that says why. */
+export function reasonOf(stderr: string): string {
+  const lines = stderr.trim().split("\n");
+  const telling = lines.find((line) => /^(?:fatal|error|ERROR):|denied|not known/.test(line));
+  return cleanLine(telling ?? lines.at(-1) ?? "");
+}
+
 /** What to do about a clone that failed, by what git or ssh said: each cause has its own way out. */
 export function cloneHint(
   said: string,
@@ -69,7 +85,7 @@ export function cloneHint(
   const { host, sshPort } = readRemote(url);
   const folder = /dubious ownership in repository at '([^'\n]+)'/.exec(said)?.[1];
   if (folder !== undefined)
-    return `it belongs to another user; say that ${owner} may read it: ${commandLine("runuser", "-u", owner, "--", "git", "config", "--global", "--add", "safe.directory", folder)}`;
+    return `it belongs to another user; say that ${owner} may read it: ${commandAs(owner, "git", "config", "--global", "--add", "safe.directory", folder)}`;
   if (
     /could not resolve host|name resolution|name or service not known|no address assoc/i.test(said)
   )

@@ -17,10 +17,16 @@ import { as, lookUpUser } from "../exec/users.ts";
 import { readIfThere } from "../files/files.ts";
 import { gitIn } from "../git/git.ts";
 import { content, inHomeOf, owned, readOwn, write } from "./file-steps.ts";
-import { cloneHint, hostName } from "./forge.ts";
-import { inRoot } from "./machine.ts";
+import { cloneHint, hostName, reasonOf, withLines } from "./forge.ts";
 import { fileRemoved, treeRemoved } from "./remove-steps.ts";
-import { commandLine, type OwnedPath, type Step, type StepState } from "./step.ts";
+import {
+  commandAs,
+  commandLine,
+  inRoot,
+  type OwnedPath,
+  type Step,
+  type StepState,
+} from "./step.ts";
 
 /** Secrets and keys, each made once, and what a repo's user gets with them: a checkout. */
 
@@ -28,14 +34,13 @@ import { commandLine, type OwnedPath, type Step, type StepState } from "./step.t
  * A secret: random, 32 bytes in hex.
  * @param from a file that has it already. It is read once, since it may be a pipe: `<(pass show …)`.
  */
-export function secret(options: OwnedPath & { from?: string | undefined }): Step {
-  const { from } = options;
+export function secret({ from, ...options }: OwnedPath & { from?: string | undefined }): Step {
   const make = () => `${randomBytes(32).toString("hex")}\n`;
-  if (from === undefined) return madeOnce("secret", options, make);
+  if (from === undefined) return madeOnce("secret", closed(options), make);
   let reading: Promise<string> | undefined;
   const given = () => (reading ??= readSecretFile(from));
   const step = content({
-    ...{ ...options, ...named("secret", options) },
+    ...{ ...closed(options), ...named("secret", closed(options)) },
     async wanted(now) {
       const text = await given();
       // line ends that editors add do not count
@@ -48,7 +53,7 @@ export function secret(options: OwnedPath & { from?: string | undefined }): Step
 
 /** A private key in PEM: Ed25519 as `server-update keygen` makes one, or P-256 for TLS. */
 export function privateKey(options: OwnedPath & { type: "ed25519" | "P-256" }): Step {
-  return madeOnce("key", options, () => {
+  return madeOnce("key", closed(options), () => {
     const { privateKey: made } =
       options.type === "ed25519"
         ? generateKeyPairSync("ed25519")
@@ -101,7 +106,7 @@ function readPem<T>(path: string, kind: string, read: () => T): T {
 
 /** The seed of a NATS user: how a bus knows this machine. */
 export function busSeed(options: OwnedPath): Step {
-  return madeOnce("seed", options, () => `${newSeed()}\n`);
+  return madeOnce("seed", closed(options), () => `${newSeed()}\n`);
 }
 
 /** The public half of a private key, as one word. */
@@ -118,12 +123,13 @@ export function publicKey(options: OwnedPath & { of: string }): Step {
   });
 }
 
+/** What only its owner reads. */
+const closed = (options: OwnedPath) => ({ mode: 0o600, ...options });
+
+type Make = (root: string) => string | Promise<string>;
+
 /** A file whose text comes to be when it is missing or empty, and stays from then on. */
-function madeOnce(
-  kind: string,
-  options: OwnedPath,
-  make: (root: string) => string | Promise<string>,
-): Step {
+function madeOnce(kind: string, options: OwnedPath, make: Make): Step {
   const wanted = async (now: string | undefined, root: string) => now || (await make(root));
   return content({ ...options, ...named(kind, options), wanted });
 }
@@ -135,11 +141,7 @@ function named(kind: string, options: OwnedPath): Pick<Step, "what" | "undo"> {
   };
 }
 
-export interface InHome {
-  path: string;
-  owner: string;
-  why: string;
-}
+type InHome = Pick<OwnedPath, "path" | "why"> & { owner: string };
 
 /** An ssh key pair without a passphrase. A private key that is there stays, and gets its public half. */
 export function key({ path, owner, comment, why }: InHome & { comment: string }): Step {
@@ -200,14 +202,6 @@ export function hostKey(options: InHome & { host: string; port: number }): Step 
   };
 }
 
-/** A text with lines that it does not have yet. Pure. */
-export function withLines(text: string, lines: readonly string[]): string {
-  const there = text.split("\n");
-  const missing = lines.filter((line) => !there.includes(line)).map((line) => `${line}\n`);
-  const end = missing.length === 0 || text === "" || text.endsWith("\n") ? "" : "\n";
-  return `${text}${end}${missing.join("")}`;
-}
-
 /** A checkout. */
 export function clone(options: InHome & { url: string; branch: string | undefined }): Step {
   const { path, owner, url, branch, why } = options;
@@ -260,15 +254,4 @@ async function stateBy(
 ): Promise<StepState> {
   const asOwner = await inHomeOf(owner, { nothrow: true }).catch(() => undefined);
   return asOwner && (await check(asOwner)).ok ? "ready" : "make";
-}
-
-export function commandAs(user: string, ...words: string[]): string {
-  return commandLine("runuser", "-u", user, "--", ...words);
-}
-
-/** The line of git's or ssh's words that says why. */
-function reasonOf(stderr: string): string {
-  const lines = stderr.trim().split("\n");
-  const telling = lines.find((line) => /^(?:fatal|error|ERROR):|denied|not known/.test(line));
-  return cleanLine(telling ?? lines.at(-1) ?? "");
 }

@@ -1,8 +1,8 @@
 import { cp, mkdir, mkdtemp, readdir, realpath, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
-import { unpack } from "../archive/unpack.ts";
 import { tarLimits } from "../archive/tar.ts";
+import { unpack } from "../archive/unpack.ts";
 import { atEnd } from "../core/at-exit.ts";
 import { cleanLine } from "../core/clean.ts";
 import { Failure, messageOf, Refused, UsageError } from "../core/errors.ts";
@@ -22,7 +22,7 @@ import {
 import { Trust } from "../web-folder/trust.ts";
 import { currentFor, thisPlatform } from "../web-folder/version-file.ts";
 import { type SignedVersion, WebFolder } from "../web-folder/web-folder.ts";
-import { scriptsIn } from "./machine.ts";
+import { scriptsIn } from "./scripts.ts";
 import { places } from "./step.ts";
 
 /**

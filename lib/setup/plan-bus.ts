@@ -6,17 +6,17 @@ import { UsageError } from "../core/errors.ts";
 import { didYouMean } from "../core/names.ts";
 import { data, edit, file, folder } from "./file-steps.ts";
 import { busSeed, certificate, privateKey, secret } from "./key-steps.ts";
-import { inRoot } from "./machine.ts";
+import { scriptSteps } from "./scripts.ts";
+import { busReloaded, disable, renewed, type Service, started, unit } from "./service-steps.ts";
 import {
-  busReloaded,
-  disable,
-  renewed,
-  scriptSteps,
-  type Service,
-  started,
-  unit,
-} from "./service-steps.ts";
-import { commandLine, type Facts, type Note, places, type Plan, type Step } from "./step.ts";
+  commandLine,
+  type Facts,
+  inRoot,
+  type Note,
+  places,
+  type Plan,
+  type Step,
+} from "./step.ts";
 import { templates } from "./templates.ts";
 
 /** `setup bus`: the machine that runs nats-server, who may use it, and what a slave or a master needs to do so. */
@@ -36,19 +36,16 @@ export function planBus(facts: Facts, options: BusOptions): Plan {
   const port = /^[^\s"\\]+:(\d{1,5})$/.exec(listen)?.[1];
   if (port === undefined || Number(port) > 65_535)
     throw new UsageError(`--listen: "${listen}" is not ADDRESS:PORT; write 0.0.0.0:4222`);
-  const key = { path: places.busKey, mode: 0o600, owner: "nats", why: "only the bus reads it" };
-  const cert = {
-    ...{ path: places.busCertificate, mode: 0o644 },
-    why: "who connects knows the bus by it",
-  };
+  const key = { path: places.busKey, owner: "nats", why: "only the bus reads it" };
+  const cert = { path: places.busCertificate, why: "who connects knows the bus by it" };
   const conf = templates["nats.conf"].replace("0.0.0.0:4222", () => listen);
   const url = `tls://${address.includes(":") ? `[${address}]` : address}:${port}`;
-  const copied = given ? "" : ` --ca ${places.busCertificate.replace(/.*\//, "")}`;
+  const flags = given ? `--bus ${url}` : `--bus ${url} --ca bus.crt`;
   return {
     needs: ["nats-server"],
     steps: [
       ...scriptSteps(facts, ["setup"]),
-      folder({ path: places.config, mode: 0o755, why: "configuration and secrets" }),
+      folder({ path: places.config, why: "configuration and secrets" }),
       folder({
         ...{ path: places.busState, mode: 0o700, owner: "nats", holds: "data" },
         why: "orders and reports",
@@ -60,56 +57,40 @@ export function planBus(facts: Facts, options: BusOptions): Plan {
             certificate({ ...cert, key: key.path, address }),
           ]),
       file({
-        ...{ path: places.busUsers, text: noUsers(), mode: 0o644, once: true },
+        ...{ path: places.busUsers, text: noUsers(), once: true },
         why: "who may use the bus, and for what",
       }),
       file({
-        ...{ path: places.bus, text: conf, mode: 0o644, once: true },
+        ...{ path: places.bus, text: conf, once: true },
         why: "address, TLS, limits; yours from now on",
       }),
-      ...busUnit(facts),
+      ...unit(facts, "boatyard-bus.service", runs),
       // Debian's own starts with the package, at the same port and for everybody on this machine
       { ...disable(["nats-server.service"]), undo: undefined },
       ...started(bus),
       busReloaded(),
     ],
     notes: [
-      ...(given
-        ? []
-        : [
-            {
-              title: `Copy ${places.busCertificate} to the master and the slaves, as`,
-              lines: ["bus.crt, which --ca names there"],
-            },
-          ]),
-      { title: "On the master", lines: [`setup server --bus ${url}${copied}`] },
-      {
-        title: "On each slave",
-        lines: [`setup slave --bus ${url}${copied} --master-key ed25519:…`],
-      },
+      ...(given ? [] : [{ title: copyIt, lines: ["bus.crt, which --ca names there"] }]),
+      { title: "On the master", lines: [`setup server ${flags}`] },
+      { title: "On each slave", lines: [`setup slave ${flags} --master-key ed25519:…`] },
       { title: "Then here, for each of them", lines: ["setup bus add NAME --nkey U…"] },
     ],
   };
 }
 
+const copyIt = `Copy ${places.busCertificate} to the master and the slaves, as`;
+const runs = "runs nats-server, with no powers";
 const bus: Service = { units: ["boatyard-bus.service"] };
-
-function busUnit(facts: Facts): Step[] {
-  return unit(facts, "boatyard-bus.service", "runs nats-server, with no powers");
-}
 
 /** What an upgrade replaces on the machine of a bus. */
 export function renewedBus(facts: Facts): Step[] {
   const [reload] = renewed(bus);
-  return [...scriptSteps(facts, ["setup"]), ...busUnit(facts), reload];
+  return [...scriptSteps(facts, ["setup"]), ...unit(facts, "boatyard-bus.service", runs), reload];
 }
 
 /** Let somebody use the bus, or change what it may. @throws {UsageError} */
-export function planBusUser(
-  facts: Facts,
-  { isMaster, ...given }: Omit<BusUser, "role"> & { isMaster: boolean },
-): Plan {
-  const user: BusUser = { ...given, role: isMaster ? "master" : "slave" };
+export function planBusUser(facts: Facts, user: BusUser): Plan {
   const { name, nkey, role, groups } = user;
   const known = usersOf(facts);
   if (!/^[A-Za-z0-9_][A-Za-z0-9._:-]{0,252}$/.test(name))
@@ -119,9 +100,9 @@ export function planBusUser(
       "--nkey: that is not the public key of a NATS user: U and 55 letters and digits, as setup slave --bus prints it",
     );
   checkGroups(groups);
-  if (isMaster && groups.length > 0)
+  if (role === "master" && groups.length > 0)
     throw new UsageError("--groups: a master writes to all groups; leave it out");
-  if (!isMaster && nameOnBus(name) === "master")
+  if (role === "slave" && nameOnBus(name) === "master")
     throw new UsageError(
       'a slave cannot be called "master"; give it another by name: under bus: in its slave.yml, or, if it is the master, add --role master',
     );
@@ -130,13 +111,8 @@ export function planBusUser(
   );
   if (other) throw new UsageError(`--nkey: ${other.name} has that key; each needs its own`);
   const what = `${role} ${name}${groups.length === 0 ? "" : `, groups ${groups.join(" ")},`}`;
-  return {
-    steps: [
-      users(what, "it may use the bus, for its own", (text) => withUser(text, user)),
-      busReloaded(),
-    ],
-    notes: [],
-  };
+  const why = "it may use the bus, for its own";
+  return { steps: changed(what, why, (text) => withUser(text, user)), notes: [] };
 }
 
 /** Do not let it in any more. @throws {UsageError} when there is none of that name */
@@ -144,13 +120,9 @@ export function planBusUserRemoved(facts: Facts, name: string): Plan {
   const names = usersOf(facts).map((each) => each.name);
   if (!names.some((each) => each.toLowerCase() === name.toLowerCase()))
     throw new UsageError(`the bus knows no ${name}${didYouMean(name, names)}`);
+  const why = "it may not use the bus any more";
   return {
-    steps: [
-      users(`without ${name}:`, "it may not use the bus any more", (text) =>
-        withoutUser(text, name),
-      ),
-      busReloaded(),
-    ],
+    steps: changed(`without ${name}:`, why, (text) => withoutUser(text, name)),
     notes: [{ title: "On the master", lines: [`take bus://${name} off ${places.list}`] }],
   };
 }
@@ -184,8 +156,8 @@ function withoutUser(text: string, name: string): string {
 }
 
 /** A change of who may use the bus. */
-function users(what: string, why: string, change: (text: string) => string): Step {
-  return edit({ path: places.busUsers, mode: 0o644, what, why, change });
+function changed(what: string, why: string, change: (text: string) => string): Step[] {
+  return [edit({ path: places.busUsers, what, why, change }), busReloaded()];
 }
 
 function checkGroups(groups: readonly string[]): void {
@@ -221,7 +193,7 @@ export function slaveOnBus(client: BusClient, user: string): Step[] {
   return [
     ...clientFiles(client, "/etc/boatyard/bus", user),
     edit({
-      ...{ path: places.slave, mode: 0o644, what: "bus:" },
+      ...{ path: places.slave, what: "bus:" },
       change: (now) => (/^bus:/m.test(now) ? now : now + text),
       why: "where it takes its orders from",
     }),
@@ -234,7 +206,7 @@ export function masterOnBus(client: BusClient): Step[] {
   return [
     ...clientFiles(client, "/etc/server-update/bus", "root"),
     file({
-      ...{ path: "/etc/server-update/bus.yml", text, mode: 0o644, once: true },
+      ...{ path: "/etc/server-update/bus.yml", text, once: true },
       why: "where the bus is; yours from now on",
     }),
   ];
@@ -246,13 +218,10 @@ function settingsOf({ url, ca }: BusClient, path: string): string {
 }
 
 function clientFiles({ ca }: BusClient, path: string, owner: string): Step[] {
-  const authority = { path: `${path}-ca.pem`, mode: 0o644, why: "who vouches for the bus" };
+  const why = "who vouches for the bus";
   return [
-    busSeed({
-      ...{ path: `${path}.seed`, mode: 0o600, owner },
-      why: "the bus knows it by this; for nothing else",
-    }),
-    ...(ca === undefined ? [] : [data(file({ ...authority, text: ca }))]),
+    busSeed({ path: `${path}.seed`, owner, why: "the bus knows it by this; for nothing else" }),
+    ...(ca === undefined ? [] : [data(file({ path: `${path}-ca.pem`, text: ca, why }))]),
   ];
 }
 

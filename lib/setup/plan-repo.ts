@@ -4,6 +4,7 @@ import { cleanLine } from "../core/clean.ts";
 import { UsageError } from "../core/errors.ts";
 import { isRepoName, isSafeRef } from "../core/names.ts";
 import { account, chooseAccount, commentFor, unixName } from "./accounts.ts";
+import { edit, folder, readOwn } from "./file-steps.ts";
 import {
   deployKeyPage,
   type Forge,
@@ -13,14 +14,13 @@ import {
   readRemote,
   type Remote,
   webhookNote,
+  withLines,
 } from "./forge.ts";
-import { edit, folder, readOwn } from "./file-steps.ts";
 import { addRepo, hasRepo, namesBranch, removeRepo } from "./hooks-file.ts";
-import { clone, hostKey, key, secret, withLines } from "./key-steps.ts";
+import { clone, hostKey, key, secret } from "./key-steps.ts";
 import { hookServerStarted, withoutAccount } from "./plan-server.ts";
-import { inRoot } from "./machine.ts";
 import { enable } from "./service-steps.ts";
-import { type Facts, type Note, places, type Plan, type Step } from "./step.ts";
+import { type Facts, inRoot, type Note, places, type Plan, type Step } from "./step.ts";
 
 export interface RepoOptions {
   repo: string;
@@ -86,10 +86,7 @@ export function planRepo(facts: Facts, options: RepoOptions): RepoPlan {
       ...{ path: home, mode: 0o700, owner: user, asOwner: !isOurs, holds },
       why: "closed to other repos",
     }),
-    folder({
-      ...{ path: join(home, ".ssh"), mode: 0o700, owner: user, asOwner: true },
-      why: "its keys",
-    }),
+    folder({ path: join(home, ".ssh"), mode: 0o700, owner: user, asOwner: true, why: "its keys" }),
     key({ path: keyFile, owner: user, comment, why: "its deploy key" }),
     ...hostKeySteps(remote, join(home, ".ssh/known_hosts"), user),
   ];
@@ -115,11 +112,11 @@ export function planRepo(facts: Facts, options: RepoOptions): RepoPlan {
   addRepo(facts.hooks, added); // a file that cannot be added to is said now, before anything is touched
   const isThere = hasRepo(facts.hooks, repo);
   steps.push(
-    secret({ path: secretFile, mode: 0o600, why: "the forge signs its deliveries with it" }),
+    secret({ path: secretFile, why: "the forge signs its deliveries with it" }),
     ...checkout,
     // after the clone, since hook-server reads it at once: the first push finds a whole checkout on its branch
     edit({
-      ...{ path: places.hooks, mode: 0o644, why: "hook-server reads it at once" },
+      ...{ path: places.hooks, why: "hook-server reads it at once" },
       change: (text) => addRepo(text, added),
       what: isThere ? `entry of ${repo}` : `an entry for ${repo}`,
       back: { change: (text) => removeRepo(text, repo), what: `entry of ${repo}` },

@@ -7,10 +7,11 @@ import { isAppName } from "../web-folder/version-file.ts";
 import { account, chooseAccount, unixName } from "./accounts.ts";
 import { file, folder } from "./file-steps.ts";
 import { emptyHooks } from "./hooks-file.ts";
-import { commandAs, privateKey, publicKey, secret } from "./key-steps.ts";
+import { privateKey, publicKey, secret } from "./key-steps.ts";
 import { type BusClient, masterOnBus } from "./plan-bus.ts";
-import { renewed, scriptSteps, type Service, started, unit } from "./service-steps.ts";
-import { type Facts, type Note, places, type Plan, type Step, versions } from "./step.ts";
+import { scriptSteps, versions } from "./scripts.ts";
+import { renewed, type Service, started, unit } from "./service-steps.ts";
+import { commandAs, type Facts, type Note, places, type Plan, type Step } from "./step.ts";
 import { templates } from "./templates.ts";
 
 /** What a machine runs for others: a server, whose hook-server builds, and apps that launchfit keeps up to date. */
@@ -26,24 +27,16 @@ export function planServer(facts: Facts, bus?: BusClient): Plan {
       ...{ path: places.state, mode: 0o711, holds: "data" },
       why: "hook-server's queue, runs and their logs",
     }),
-    ownFile(
-      places.hooks,
-      emptyHooks(templates["hooks.yml"]),
-      "which repos are built; yours from now on",
-    ),
-    folder({
-      ...{ path: places.fleet, mode: 0o755 },
-      why: "the list of slaves, and the secret that signs requests",
+    file({
+      ...{ path: places.hooks, text: emptyHooks(templates["hooks.yml"]), once: true },
+      why: "which repos are built; yours from now on",
     }),
-    ownFile(
-      places.list,
-      emptyList(templates["slavelist.txt"]),
-      "the slaves that server-update tells; yours from now on",
-    ),
-    secret({
-      ...{ path: places.listSecret, mode: 0o600 },
-      why: "signs what server-update asks of the slaves",
+    folder({ path: places.fleet, why: "the list of slaves, and the secret that signs requests" }),
+    file({
+      ...{ path: places.list, text: emptyList(templates["slavelist.txt"]), once: true },
+      why: "the slaves that server-update tells; yours from now on",
     }),
+    secret({ path: places.listSecret, why: "signs what server-update asks of the slaves" }),
     ...serverUnits(facts),
     ...(bus ? masterOnBus(bus) : []),
   ];
@@ -76,17 +69,14 @@ function serverUnits(facts: Facts): Step[] {
   const why = "nginx is here, and hands webhooks over";
   return [
     privateKey({
-      ...{ path: places.masterKey, mode: 0o600, type: "ed25519" },
+      ...{ path: places.masterKey, type: "ed25519" },
       why: "signs the orders of server-update",
     }),
     publicKey({
-      ...{ path: `${places.masterKey}.pub`, mode: 0o644, of: places.masterKey },
+      ...{ path: `${places.masterKey}.pub`, of: places.masterKey },
       why: "goes into the slaves' slave.yml",
     }),
-    folder({
-      ...{ path: places.fleetState, mode: 0o755, holds: "data" },
-      why: "what should run on the slaves",
-    }),
+    folder({ path: places.fleetState, holds: "data", why: "what should run on the slaves" }),
     ...unit(facts, "hook-server.socket", "holds the address, also while the server restarts"),
     ...unit(facts, "hook-server.service", "runs hook-server, with few powers"),
     ...unit(facts, "build@.service", "builds one repo; for those that no webhook reaches"),
@@ -103,7 +93,7 @@ function serverUnits(facts: Facts): Step[] {
       "server-update.timer",
       "… every few minutes: systemctl enable --now server-update.timer",
     ),
-    ...(facts.nginx ? [file({ path, text: templates["nginx-hooks.conf"], mode: 0o644, why })] : []),
+    ...(facts.nginx ? [file({ path, text: templates["nginx-hooks.conf"], why })] : []),
   ];
 }
 
@@ -138,12 +128,7 @@ export function emptyList(template: string): string {
 
 /** Where configuration and secrets are. */
 export function configFolder(): Step {
-  return folder({ path: places.config, mode: 0o755, why: "configuration and secrets" });
-}
-
-/** A person's own file: made once, never overwritten. */
-export function ownFile(path: string, text: string, why: string): Step {
-  return file({ path, text, mode: 0o644, once: true, why });
+  return folder({ path: places.config, why: "configuration and secrets" });
 }
 
 export interface AppOptions {
@@ -213,10 +198,7 @@ export function appSteps(
       ...{ name: user, home: dir, system: true, purpose },
       why: "the app runs as a user of its own",
     }),
-    folder({
-      ...{ path: dir, mode: 0o755, owner: user, holds: "data" },
-      why: "its deploy directory",
-    }),
+    folder({ path: dir, owner: user, holds: "data", why: "its deploy directory" }),
     ...(args ? [install(facts, dir, user, args)] : []),
     ...started(appService(user)),
   ];

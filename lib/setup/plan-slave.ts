@@ -1,13 +1,14 @@
 import { join } from "node:path";
 import { UsageError } from "../core/errors.ts";
 import { account, chooseAccount, commentFor } from "./accounts.ts";
-import { edit, folder } from "./file-steps.ts";
+import { edit, file, folder } from "./file-steps.ts";
 import { readRemote } from "./forge.ts";
 import { secret } from "./key-steps.ts";
 import { type BusClient, slaveOnBus } from "./plan-bus.ts";
-import { configFolder, ownFile } from "./plan-server.ts";
-import { link, renewed, scriptSteps, started, unit } from "./service-steps.ts";
-import { type Facts, places, type Plan, type Step, versions } from "./step.ts";
+import { configFolder } from "./plan-server.ts";
+import { link, scriptSteps, versions } from "./scripts.ts";
+import { renewed, started, unit } from "./service-steps.ts";
+import { type Facts, places, type Plan, type Step } from "./step.ts";
 import { templates } from "./templates.ts";
 
 export interface SlaveOptions {
@@ -63,7 +64,7 @@ export function planSlave(facts: Facts, options: SlaveOptions): Plan {
       ...(own
         ? [
             folder({
-              ...{ path: home, mode: 0o755, owner: user, holds: "data" },
+              ...{ path: home, owner: user, holds: "data" },
               why: "its repos, which a web server may read",
             }),
           ]
@@ -72,16 +73,16 @@ export function planSlave(facts: Facts, options: SlaveOptions): Plan {
       ...(hasSecret
         ? [
             secret({
-              ...{ path: places.slaveSecret, mode: 0o600, owner: user, from: secretFile },
+              ...{ path: places.slaveSecret, owner: user, from: secretFile },
               why: "requests must be signed with it; the master has the same",
             }),
           ]
         : []),
-      ownFile(
-        places.slave,
-        newSettings(facts.hostname, { base, masterKey, hasSecret }),
-        "where repos come from, and which; yours from now on",
-      ),
+      file({
+        ...{ path: places.slave, once: true },
+        text: newSettings(facts.hostname, { base, masterKey, hasSecret }),
+        why: "where repos come from, and which; yours from now on",
+      }),
       ...(settings !== undefined && masterKey !== undefined ? [trust(settings, masterKey)] : []),
       ...(bus ? slaveOnBus(bus, user) : []),
       ...slaveUnits(facts, { user, home, units }),
@@ -140,7 +141,7 @@ function trust(settings: string, masterKey: string): Step {
       `${places.slave} has another master_key; to take both, write there: master_key: [${[...others, masterKey].join(", ")}]`,
     );
   return edit({
-    ...{ path: places.slave, mode: 0o644, what: "master_key:", change },
+    ...{ path: places.slave, what: "master_key:", change },
     why: "whose signed orders it takes",
   });
 }

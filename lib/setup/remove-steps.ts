@@ -2,8 +2,7 @@ import { lstat, readdir, readlink, rm, rmdir, stat } from "node:fs/promises";
 import { Failure } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
 import { lookUpUser } from "../exec/users.ts";
-import { inRoot } from "./machine.ts";
-import type { Step } from "./step.ts";
+import { inRoot, type Step } from "./step.ts";
 
 /** Steps that remove a path. What is gone already is ready, so that a removal that was killed is run again. */
 

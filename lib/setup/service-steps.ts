@@ -1,68 +1,20 @@
-import { lstat, readFile, readlink, rename, rm, stat, symlink } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { cleanLine } from "../core/clean.ts";
-import { Failure, Refused, UsageError } from "../core/errors.ts";
+import { Failure } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
-import { temporaryBeside } from "../files/files.ts";
-import { content, file, folder, makeParent } from "./file-steps.ts";
-import { inRoot, isOurScript, systemctl, unitState, unitText } from "./machine.ts";
-import { fileRemoved, linkRemoved } from "./remove-steps.ts";
-import { commandLine, type Facts, places, type Step } from "./step.ts";
+import { exists } from "../files/files.ts";
+import { file } from "./file-steps.ts";
+import { commandLine, type Facts, type Packaged, places, type Step } from "./step.ts";
 import { templates } from "./templates.ts";
 
 /** Scripts with their links on PATH, and units: written, on, and running the files on disk. */
 
-/** The script files in one folder, where they find each other, with a link for each on PATH; none of a package's. */
-export function scriptSteps({ scripts, packaged }: Facts, names: readonly string[]): Step[] {
-  if (packaged) return [];
-  const why = "where the scripts are, beside each other";
-  const steps: Step[] = [folder({ path: places.scripts, mode: 0o755, why })];
-  for (const name of names) {
-    const from = scripts.get(name);
-    if (from === undefined)
-      throw new UsageError(
-        `the script ${name} is not beside setup, nor in the folder of --from; copy dist/${name}.mjs there`,
-      );
-    const path = join(places.scripts, `${name}.mjs`);
-    steps.push(
-      content({
-        ...{ path, mode: 0o755, what: `script ${path}`, why: `the script ${name}` },
-        wanted: () => readFile(from, "utf8"),
-        undo: { step: fileRemoved(path) },
-      }),
-      link({ path: join(places.bin, name), to: path, why: "on everybody's PATH" }),
-    );
-  }
-  return steps;
-}
-
-/** A link to one of our scripts. Another link or copy of a script of ours gives way to it. */
-export function link({ path, to, why }: { path: string; to: string; why: string }): Step {
-  return {
-    what: `link ${path} -> ${to}`,
-    ...{ path, why },
-    async look(root) {
-      const here = await inRoot(root, path);
-      if ((await readlink(here).catch(() => undefined)) === to) return "ready";
-      if (!(await lstat(here).catch(() => undefined))) return "make";
-      if (await isOurScript(here)) return "replace";
-      throw new Refused(`${here} is there and is not one of Boatyard's scripts; move it away`);
-    },
-    async perform(root) {
-      const here = await inRoot(root, path);
-      await makeParent(here);
-      const temporary = temporaryBeside(here);
-      await symlink(to, temporary);
-      try {
-        await rename(temporary, here);
-      } catch (error) {
-        await rm(temporary, { force: true });
-        throw error;
-      }
-    },
-    underRoot: (step) => [step],
-    undo: { step: linkRemoved(path, to) },
-  };
+/** A unit's text, with the scripts where they are. */
+export function unitText(template: string, packaged: Packaged | undefined): string {
+  return template.replace(/\/usr\/local\/bin\/([a-z-]+)/g, (path, script: string) =>
+    packaged ? packaged.pathOf(script) : path,
+  );
 }
 
 /** A unit by its template, or another text; none where a package has brought it. */
@@ -74,7 +26,7 @@ export function unit(
 ): Step[] {
   if (template === templates[name] && packaged?.units.includes(name)) return [];
   const text = unitText(template, packaged);
-  const step = file({ path: join(places.units, name), text, mode: 0o644, why });
+  const step = file({ path: join(places.units, name), text, why });
   return [{ ...step, unit: { name, text } }];
 }
 
@@ -212,10 +164,10 @@ export function busReloaded(): Step {
       return (await isOlder(unit, "StateChangeTimestamp", files)) ? "make" : "ready";
     },
     async perform() {
-      const test = await $({ nothrow: true })`nats-server -t -c ${places.bus}`;
-      if (!test.ok)
+      const problem = await busProblem();
+      if (problem !== undefined)
         throw new Failure(
-          `nats-server does not accept ${places.bus}: ${cleanLine(test.stderr.trim().split("\n").at(-1) ?? "")}; correct it, and run this again`,
+          `nats-server does not accept ${places.bus}: ${problem}; correct it, and run this again`,
         );
       await systemd(["reload"], [unit]);
     },
@@ -225,7 +177,7 @@ export function busReloaded(): Step {
 
 async function filtered(
   units: readonly string[],
-  test: (state: Awaited<ReturnType<typeof unitState>>) => boolean,
+  test: (state: UnitState) => boolean,
 ): Promise<string[]> {
   const found: string[] = [];
   for (const unit of units) if (test(await unitState(unit))) found.push(unit);
@@ -257,3 +209,24 @@ async function systemd(args: string[], units: readonly string[] = []): Promise<v
   const command = commandLine("systemctl", ...args, ...units);
   throw new Failure(`${command} failed; journalctl --unit=${unit} ends with:\n${why}`);
 }
+
+/** What nats-server finds wrong with the bus's files; undefined: nothing. */
+export async function busProblem(): Promise<string | undefined> {
+  const { ok, stderr } = await $({ nothrow: true })`nats-server -t -c ${places.bus}`;
+  return ok ? undefined : cleanLine(stderr.trim().split("\n").at(-1) ?? "");
+}
+
+/** What systemd says of a unit: `enabled`, `static` …, and `active`, `inactive` … */
+export type UnitState = { enabled: string; active: string };
+
+export async function unitState(unit: string): Promise<UnitState> {
+  const ask = async (verb: string) => (await systemctl(verb, unit)).stdout.trim();
+  return { enabled: await ask("is-enabled"), active: await ask("is-active") };
+}
+
+/** `systemctl`; its exit code is the caller's to look at. */
+export const systemctl = (...args: string[]) =>
+  $({ nothrow: true, timeout: 600_000 })`systemctl --no-pager ${args}`;
+
+/** Whether systemd runs this machine: sd_booted(3). */
+export const hasSystemd = () => exists("/run/systemd/system");

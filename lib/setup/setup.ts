@@ -1,10 +1,11 @@
 import process from "node:process";
-import type { Terminal } from "../core/terminal.ts";
 import { UsageError } from "../core/errors.ts";
+import type { Terminal } from "../core/terminal.ts";
 import { findOnPath } from "../exec/scripts.ts";
 import { isRoot } from "../exec/users.ts";
 import { acquireLock } from "../files/lock.ts";
-import { completePath, hasSystemd } from "./machine.ts";
+import { completePath } from "./machine.ts";
+import { hasSystemd } from "./service-steps.ts";
 import { forRoot, type Note, noteOf, type Plan, type Step, type StepState } from "./step.ts";
 
 /** setup: facts are read (machine.ts), a plan is made of them (plan-*.ts: pure), shown, and done here. */

@@ -1,4 +1,7 @@
-import { type Build, formatBuild } from "../core/version.ts";
+import { realpath } from "node:fs/promises";
+import { dirname, join, relative } from "node:path";
+import { Refused } from "../core/errors.ts";
+import type { Build } from "../core/version.ts";
 
 /**
  * A plan is a list of steps; each says what must be there, not what to do: a look at the machine tells which
@@ -46,7 +49,8 @@ export interface Undo {
 /** A path with its mode and owner. */
 export interface OwnedPath {
   path: string;
-  mode: number;
+  /** Default: 0644 for a file, 0755 for a folder. */
+  mode?: number | undefined;
   /** Unix user; default root. */
   owner?: string | undefined;
   /** In a home, where its user could have put a link: it is done as that user. */
@@ -177,30 +181,6 @@ export const places = {
   upgrades: "/var/lib/boatyard-upgrades",
 };
 
-/** Which version is installed over which, and what is odd about it. */
-export function versions({ ours, installed, newer }: Builds): Pick<Plan, "heading" | "warnings"> {
-  if (ours === undefined) return {};
-  const now = installed ? formatBuild(installed) : undefined;
-  const over =
-    installed === undefined
-      ? ""
-      : now === undefined
-        ? ", over a version that does not say which it is"
-        : now === formatBuild(ours)
-          ? ", which is installed here"
-          : `, over ${now}`;
-  const warnings: string[] = [];
-  if (Date.parse(installed?.date ?? "") > Date.parse(ours.date ?? ""))
-    warnings.push(
-      `what is installed is newer: ${now}; this puts ${formatBuild(ours)} in its place`,
-    );
-  if (newer !== undefined)
-    warnings.push(
-      `newer files lie beside these: ${newer.file} is ${formatBuild(newer.build)}; to install those: node ${newer.file}`,
-    );
-  return { heading: [`Boatyard ${formatBuild(ours)}${over}`], warnings };
-}
-
 /**
  * A plan for another root, where no program of that system can run: accounts become sysusers.d(5) files, owners
  * tmpfiles.d(5) lines that systemd applies at its first boot, and the rest a list for the live system. Pure.
@@ -231,4 +211,30 @@ export function commandLine(...words: string[]): string {
   return words
     .map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`))
     .join(" ");
+}
+
+/** The same as another user. */
+export function commandAs(user: string, ...words: string[]): string {
+  return commandLine("runuser", "-u", user, "--", ...words);
+}
+
+/**
+ * A path of the finished system, below the root.
+ * @throws {Refused} when a link in it leads out of the root.
+ */
+export async function inRoot(root: string, path: string): Promise<string> {
+  const full = join(root, path);
+  if (root === "/") return full;
+  for (let folder = dirname(full); ; folder = dirname(folder)) {
+    const real = await realpath(folder).catch(() => undefined);
+    if (real === undefined && folder !== dirname(folder)) continue;
+    await refuseOutside(root, real ?? "/", path);
+    return full;
+  }
+}
+
+/** @throws {Refused} unless what a path leads to is below the root. */
+export async function refuseOutside(root: string, real: string, path: string): Promise<void> {
+  if (relative(await realpath(root), real).startsWith(".."))
+    throw new Refused(`${path} leads out of ${root} through a link; correct the link`);
 }

@@ -4,22 +4,14 @@ import { Failure, Refused, UsageError } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
 import { withRuntime } from "../exec/scripts.ts";
 import { exists, readIfThere } from "../files/files.ts";
-import { readPackaged, scriptsIn, systemctl, unitState } from "./machine.ts";
 import { nothingHere, tryScript } from "./newer-scripts.ts";
 import { renewedBus } from "./plan-bus.ts";
 import { renewedApp, renewedServer } from "./plan-server.ts";
 import { renewedSlave } from "./plan-slave.ts";
 import { emptyFolderRemoved, fileRemoved, linkRemoved } from "./remove-steps.ts";
-import { reload, restart } from "./service-steps.ts";
-import {
-  type Facts,
-  type Finding,
-  type Packaged,
-  places,
-  type Plan,
-  type Step,
-  versions,
-} from "./step.ts";
+import { readPackaged, scriptsIn, versions } from "./scripts.ts";
+import { reload, restart, systemctl, unitState } from "./service-steps.ts";
+import { type Facts, type Finding, type Packaged, places, type Plan, type Step } from "./step.ts";
 
 /**
  * What `setup upgrade` does: files of an older version are replaced by those of this one; where a package has brought

@@ -1,5 +1,4 @@
 import { defineCommand } from "../../lib/cli/command.ts";
-import { UsageError } from "../../lib/core/errors.ts";
 import { place } from "./place.ts";
 
 export const rotate = defineCommand({
@@ -36,8 +35,6 @@ export const rotate = defineCommand({
   ],
   exits: { 1: "a part could not be compressed or removed" },
   run: async ({ flags, args, terminal, signal }) => {
-    if (!Number.isInteger(flags.keep) || flags.keep < 0)
-      throw new UsageError("--keep is a number of parts, such as 10");
     const { existingLogOf, rotateLogs } = await import("../../lib/logs/logs.ts");
     const files = await Promise.all((args.length > 0 ? args : ["."]).map(existingLogOf));
     const options = {

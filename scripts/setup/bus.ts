@@ -30,7 +30,13 @@ const addCommand = defineCommand({
     if (nkey === undefined)
       throw new UsageError("--nkey is needed; setup slave --bus, and setup server --bus, print it");
     const { planBusUser, setUp } = await import("../../lib/setup/setup.ts");
-    const user = { name: input.args[0] ?? "", nkey, groups, isMaster: role === "master" };
+    const isMaster = role === "master";
+    const user = {
+      name: input.args[0] ?? "",
+      nkey,
+      groups,
+      role: isMaster ? "master" : "slave",
+    } as const;
     return await setUp(planBusUser(await facts(input.flags), user), options(input));
   },
 });
