@@ -1,6 +1,5 @@
 // Writes lib/page/assets.ts from lib/page/browser/: the page's script and stylesheet, which hook-server carries, so that
 // it works as a lone file. A test compares the two; after a change there run: npm run page
-import { createHash } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
@@ -9,66 +8,6 @@ import { build } from "esbuild";
 
 const root = fileURLToPath(new URL("../", import.meta.url));
 const target = join(root, "lib/page/assets.ts");
-
-/** The background of logs, and how much the colours of a log must differ from it (WCAG's ratio). */
-const logBackground = [0x0f, 0x13, 0x17] as const;
-const contrast = 6;
-
-type Colour = readonly [red: number, green: number, blue: number];
-
-/** The palette of terminals: 16 colours, a cube of 216, 24 grays. */
-function palette(): Colour[] {
-  const first =
-    "15181c e5534b 57ab5a c69026 539bf5 b083f0 39c5cf adbac7 768390 f47067 6bc46d daaa3f 6cb6ff dcbdfb 56d4dd ffffff";
-  const levels = [0, 95, 135, 175, 215, 255];
-  const cube = levels.flatMap((red) =>
-    levels.flatMap((green) => levels.map((blue): Colour => [red, green, blue])),
-  );
-  const grays = Array.from({ length: 24 }, (_, index): Colour => {
-    const value = 8 + 10 * index;
-    return [value, value, value];
-  });
-  const named = first.split(" ").map((hex): Colour => {
-    const value = Number.parseInt(hex, 16);
-    return [value >> 16, (value >> 8) & 255, value & 255];
-  });
-  return [...named, ...cube, ...grays];
-}
-
-function luminance(colour: Colour): number {
-  const [red = 0, green = 0, blue = 0] = colour.map((value) => {
-    const part = value / 255;
-    return part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
-  });
-  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
-}
-
-function ratio(a: Colour, b: Colour): number {
-  const [light, dark] = [luminance(a), luminance(b)].sort((x, y) => y - x) as [number, number];
-  return (light + 0.05) / (dark + 0.05);
-}
-
-/** The colour made lighter until it can be read on the log's background. */
-function readable(colour: Colour): Colour {
-  let now = colour;
-  while (ratio(now, logBackground) < contrast)
-    now = now.map((value) => Math.min(255, Math.round(value + (255 - value) * 0.12 + 1))) as never;
-  return now;
-}
-
-const hex = (colour: Colour) =>
-  `#${colour.map((value) => value.toString(16).padStart(2, "0")).join("")}`;
-
-/** A class for each colour of text, and for each background, on which the text is black or white. */
-function colourRules(): string {
-  const colours = palette();
-  const texts = colours.map((colour, index) => `.f${index}{color:${hex(readable(colour))}}`);
-  const grounds = colours.map((colour, index) => {
-    const isLight = ratio(colour, [0, 0, 0]) > ratio(colour, [255, 255, 255]);
-    return `.b${index}{background:${hex(colour)};color:${isLight ? "#000" : "#fff"}}`;
-  });
-  return [...texts, ...grounds, ".x16{background:#d5dbe1;color:#0f1317}"].join("\n");
-}
 
 /** The text of lib/page/assets.ts. */
 export async function pageAssets(): Promise<string> {
@@ -83,13 +22,13 @@ export async function pageAssets(): Promise<string> {
     minifySyntax: true,
     write: false,
   });
-  const style = `${await readFile(join(root, "lib/page/browser/page.css"), "utf8")}${colourRules()}\n`;
   const asset = (name: string, end: string, type: string, text: string) => {
-    const hash = createHash("sha256").update(text).digest("hex").slice(0, 10);
     const source = text.replace(/[\\`]|\$\{/g, "\\$&");
-    return `  ${name}: {\n    name: "page-${hash}.${end}",\n    type: "${type}",\n    text: \`${source}\`,\n  },\n`;
+    return `  ${name}: {\n    end: "${end}",\n    type: "${type}",\n    text: \`${source}\`,\n  },\n`;
   };
-  return `/** Written by tools/page.ts from lib/page/browser/: change that, then run npm run page. */\nexport const assets = {\n${asset("script", "js", "text/javascript", made.outputFiles[0]?.text ?? "")}${asset("style", "css", "text/css", style)}} as const;\n`;
+  const script = asset("script", "js", "text/javascript", made.outputFiles[0]?.text ?? "");
+  const css = await readFile(join(root, "lib/page/browser/page.css"), "utf8");
+  return `/** Written by tools/page.ts from lib/page/browser/: change that, then run npm run page. */\nexport const assets = {\n${script}${asset("style", "css", "text/css", css)}} as const;\n`;
 }
 
 if (process.argv[1]?.endsWith("page.ts")) await writeFile(target, await pageAssets());

@@ -24,12 +24,7 @@ export function styleText({ fg, bg, flags }: Style): string {
 
 export function parseStyle(text: string): Style {
   const [fg = -1, bg = -1, flags = 0] = text.split(",").map(Number);
-  const isColour = (value: number) => Number.isInteger(value) && value >= -1 && value < 256;
-  return {
-    fg: isColour(fg) ? fg : -1,
-    bg: isColour(bg) ? bg : -1,
-    flags: Number.isInteger(flags) ? flags & 63 : 0,
-  };
+  return { fg, bg, flags };
 }
 
 /** More of a line is not shown: one of megabytes would freeze a page. */
@@ -47,9 +42,10 @@ export function spansOf(line: string, style: Style): { spans: Span[]; style: Sty
     // a style that is set in the part that is not shown counts for the next line
     return { spans: cut.spans, style: styleAfter(line.slice(maxShown), cut.style) };
   }
-  const end = lastStateStart(line);
-  let now = end > 0 ? styleAfter(line.slice(0, end), style) : style;
-  const text = line.slice(end).replace(/\r+$/, "");
+  const whole = line.replace(/\r+$/, "");
+  const end = whole.lastIndexOf("\r") + 1;
+  const text = whole.slice(end);
+  let now = styleAfter(whole.slice(0, end), style);
   const spans: Span[] = [];
   const add = (piece: string) => {
     if (piece === "") return;
@@ -59,10 +55,6 @@ export function spansOf(line: string, style: Style): { spans: Span[]; style: Sty
       spans[spans.length - 1] = [last[0] + withSigns(piece), classes];
     else spans.push([withSigns(piece), classes]);
   };
-  if (!text.includes("\u001b") && !text.includes("\u009b")) {
-    add(text);
-    return { spans, style: now };
-  }
   let at = 0;
   for (const match of text.matchAll(sequences)) {
     add(text.slice(at, match.index));
@@ -73,16 +65,8 @@ export function spansOf(line: string, style: Style): { spans: Span[]; style: Sty
   return { spans, style: now };
 }
 
-/** Where the last state begins of a line that redraws itself. */
-function lastStateStart(line: string): number {
-  const body = line.replace(/\r+$/, "");
-  const at = body.lastIndexOf("\r");
-  return at + 1;
-}
-
 /** The style after a text whose lines nobody shows. */
 export function styleAfter(text: string, style: Style): Style {
-  if (!text.includes("\u001b") && !text.includes("\u009b")) return style;
   let now = style;
   for (const [sequence] of text.matchAll(sequences)) now = afterSequence(sequence, now);
   return now;

@@ -1,5 +1,5 @@
 import { version } from "../core/version.ts";
-import { assets } from "./assets.ts";
+import { boat, script, style } from "./files.ts";
 import { html, type Html, type Value } from "./html.ts";
 import type { Viewer } from "./viewer.ts";
 
@@ -25,7 +25,7 @@ export function page({ title, viewer, path, body, kind = "", more }: Shown): Htm
   const link = (to: string, text: string) =>
     html`<a href="${to}"${to === path ? html` aria-current="page"` : ""}>${text}</a>`;
   return html`<!doctype html>
-<html lang="en" data-now="${Date.now()}"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark"><title>${pageTitle(title)}</title><link rel="icon" href="/page/icon.svg" type="image/svg+xml"><link rel="stylesheet" href="/page/${assets.style.name}"><script type="module" src="/page/${assets.script.name}"></script></head>
+<html lang="en" data-now="${Date.now()}"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark"><title>${pageTitle(title)}</title><link rel="icon" href="/page/icon.svg" type="image/svg+xml"><link rel="stylesheet" href="/page/${style.name}"><script type="module" src="/page/${script.name}"></script></head>
 <body data-kind="${kind}"><a class="skip" href="#main">Skip to the content</a>
 <header class="top"><nav aria-label="Pages"><a class="brand" href="/">${mark}<span>Boatyard</span></a>${link("/", "Repos")}${more.includes("fleet") && link("/fleet", "Fleet")}${more.includes("releases") && link("/releases", "Releases")}</nav>${who(viewer)}</header>
 <main id="main" tabindex="-1">${body}</main>
@@ -34,11 +34,7 @@ export function page({ title, viewer, path, body, kind = "", more }: Shown): Htm
 `;
 }
 
-const mark = html`<svg width="20" height="20" viewBox="0 0 20 20" aria-hidden="true"><path class="mark" d="M2 12h16l-3 5H5z"/><path class="mark" d="M9.2 2v8.4H3.4zM10.8 4.2l5 6.2h-5z"/></svg>`;
-
-/** The picture in a browser's tab. */
-export const icon =
-  '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 20 20"><g fill="#2f6fb3"><path d="M2 12h16l-3 5H5z"/><path d="M9.2 2v8.4H3.4zM10.8 4.2l5 6.2h-5z"/></g></svg>\n';
+const mark = html`<svg width="20" height="20" viewBox="0 0 20 20" aria-hidden="true"><path class="mark" d="${boat}"/></svg>`;
 
 function who({ name, session }: Viewer): Html {
   if (name === undefined) return html`<div class="who"><a href="/sign-in">Sign in</a></div>`;

@@ -1,8 +1,7 @@
 import type { ServerResponse } from "node:http";
 import { HttpError } from "../http/server.ts";
-import { assets } from "./assets.ts";
+import { icon, script, style } from "./files.ts";
 import type { Html } from "./html.ts";
-import { icon } from "./layout.ts";
 
 /** How answers are sent. */
 
@@ -68,14 +67,11 @@ export function sendImage(
   response.end(svg);
 }
 
-/**
- * The script, the stylesheet and the icon. The names of the first two change with what is in them.
- * @throws {HttpError} 404
- */
+/** The script, the stylesheet and the icon. @throws {HttpError} 404 */
 export function sendAsset(response: ServerResponse, name: string): void {
   if (name === "icon.svg")
     return sendImage(response, icon, { "cache-control": "public, max-age=86400" });
-  const found = Object.values(assets).find((each) => each.name === name);
+  const found = [script, style].find((each) => each.name === name);
   if (!found) throw new HttpError(404, "there is no such page");
   response.writeHead(200, {
     "cache-control": "public, max-age=31536000, immutable",

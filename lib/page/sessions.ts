@@ -1,10 +1,11 @@
 import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 import { join } from "node:path";
+import { Mutex } from "../core/mutex.ts";
 import { readIfThere, writeAtomic } from "../files/files.ts";
 import type { Credential } from "./source.ts";
 
 /** Milliseconds that a session lasts, by the server's clock. */
-export const sessionTime = 12 * 3_600_000;
+const sessionTime = 12 * 3_600_000;
 const maxSessions = 1000;
 
 interface Session {
@@ -24,7 +25,8 @@ interface Session {
 export class Sessions {
   readonly #path: string;
   readonly #sessions = new Map<string, Session>();
-  #writing: Promise<void> = Promise.resolve();
+  /** The last to start writing must be the last to take effect. */
+  readonly #writing = new Mutex();
 
   private constructor(path: string) {
     this.#path = path;
@@ -83,17 +85,11 @@ export class Sessions {
     for (const [key, { ends }] of this.#sessions) if (ends <= now) this.#sessions.delete(key);
   }
 
-  private save(): Promise<void> {
-    // one after the other: the last one to start must be the last to take effect
-    this.#writing = this.#writing
-      .catch(() => {})
-      .then(() =>
-        writeAtomic(this.#path, `${JSON.stringify([...this.#sessions.values()])}\n`, {
-          mode: 0o600,
-        }),
-      );
+  private async save(): Promise<void> {
+    const write = () =>
+      writeAtomic(this.#path, `${JSON.stringify([...this.#sessions.values()])}\n`, { mode: 0o600 });
     // on a full disk the session holds until the server ends
-    return this.#writing.catch(() => {});
+    await this.#writing.run(write).catch(() => {});
   }
 }
 
