@@ -1,5 +1,6 @@
 import process from "node:process";
 import { createInterface, type Interface } from "node:readline";
+import { stripVTControlCharacters } from "node:util";
 import { Chalk, type ChalkInstance } from "chalk";
 import { cleanJson } from "../core/clean.ts";
 import { Failure } from "../core/errors.ts";
@@ -18,23 +19,14 @@ function colours(stream: "stdout" | "stderr"): ChalkInstance {
   return new Chalk({ level: wanted && !NO_COLOR ? 1 : 0 });
 }
 
-const escapes = /\u001b\[[0-9;]*m/g;
-
 /** How many columns a text takes, colours left out and East Asian wide characters counted twice. */
 function textWidth(text: string): number {
-  let width = 0;
-  for (const character of text.replace(escapes, "")) {
-    const code = character.codePointAt(0) ?? 0;
-    width +=
-      code >= 0x1100 &&
-      /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{1f300}-\u{1faff}]/u.test(
-        character,
-      )
-        ? 2
-        : 1;
-  }
-  return width;
+  const plain = stripVTControlCharacters(text);
+  return [...plain].length + (plain.match(wide)?.length ?? 0);
 }
+
+const wide =
+  /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{1f300}-\u{1faff}]/gu;
 
 export function createTerminal({ json = false, quiet = false }: TerminalOptions = {}): Terminal {
   const paint = colours("stdout");
@@ -88,9 +80,10 @@ export function createTerminal({ json = false, quiet = false }: TerminalOptions 
     },
     progress(options) {
       current?.hide();
-      const line = new LiveLine(options, isTTY, quiet, () => {
+      const onEnd = () => {
         if (current === line) current = undefined;
-      });
+      };
+      const line = new LiveLine({ ...options, isTTY, quiet, onEnd });
       current = line;
       return line;
     },
@@ -118,6 +111,12 @@ function answerTo(lines: Interface, question: string): Promise<string> {
 const redrawEvery = 90;
 const plainLineEvery = 5000;
 
+interface LineOptions extends ProgressOptions {
+  isTTY: boolean;
+  quiet: boolean;
+  onEnd: () => void;
+}
+
 class LiveLine implements Progress {
   #done = 0;
   #detail = "";
@@ -125,27 +124,25 @@ class LiveLine implements Progress {
   #drawn = 0;
   #shown = false;
   readonly #started = Date.now();
-  readonly #options: ProgressOptions;
-  readonly #isTTY: boolean;
-  readonly #quiet: boolean;
-  readonly #onEnd: () => void;
+  readonly #options: LineOptions;
 
-  constructor(options: ProgressOptions, isTTY: boolean, quiet: boolean, onEnd: () => void) {
+  constructor(options: LineOptions) {
     this.#options = options;
     this.#total = options.total;
-    this.#isTTY = isTTY;
-    this.#quiet = quiet;
-    this.#onEnd = onEnd;
-    this.#drawn = isTTY ? 0 : Date.now();
+    this.#drawn = options.isTTY ? 0 : Date.now();
   }
 
   update(done: number, detail?: string): void {
     this.#done = done;
     if (detail !== undefined) this.#detail = detail;
     const now = Date.now();
-    if (this.#quiet || now - this.#drawn < (this.#isTTY ? redrawEvery : plainLineEvery)) return;
+    if (
+      this.#options.quiet ||
+      now - this.#drawn < (this.#options.isTTY ? redrawEvery : plainLineEvery)
+    )
+      return;
     this.#drawn = now;
-    if (this.#isTTY) this.show();
+    if (this.#options.isTTY) this.show();
     else process.stderr.write(`${this.text(false)}\n`);
   }
 
@@ -159,12 +156,12 @@ class LiveLine implements Progress {
 
   end(text?: string): void {
     this.hide();
-    this.#onEnd();
-    if (text !== undefined && !this.#quiet) process.stderr.write(`${text}\n`);
+    this.#options.onEnd();
+    if (text !== undefined && !this.#options.quiet) process.stderr.write(`${text}\n`);
   }
 
   show(): void {
-    if (!this.#isTTY || this.#quiet || this.#drawn === 0) return;
+    if (!this.#options.isTTY || this.#options.quiet || this.#drawn === 0) return;
     // a terminal that tells no width (0 columns) gets the usual one
     const columns = process.stderr.columns || 80;
     // the words matter more than the bar

@@ -1,5 +1,3 @@
-import type { Buffer as NodeBuffer } from "node:buffer";
-import { Buffer } from "node:buffer";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { limitConnections } from "./connections.ts";
 
@@ -47,14 +45,10 @@ function jsonHeaders(body: string): Record<string, string> {
   };
 }
 
-export interface ServerOptions {
-  /** Milliseconds within which the headers must have come; default 10 s. */
-  headersTimeout?: number;
-  /** Milliseconds within which headers and body must have come; default 20 s. */
-  requestTimeout?: number;
-  /** Connections at once: see `limitConnections`; default 800, which leaves room below the usual 1,024 descriptors. */
-  maxConnections?: number;
-}
+/** Milliseconds within which the headers must have come, and headers and body. */
+const [headersTimeout, requestTimeout] = [10_000, 20_000];
+/** Connections at once: this leaves room below the usual 1,024 descriptors. */
+const maxConnections = 800;
 
 /** Tells a client that waits for it (`Expect: 100-continue`) to send its body. */
 const continuations = new WeakMap<IncomingMessage, () => void>();
@@ -66,7 +60,6 @@ const continuations = new WeakMap<IncomingMessage, () => void>();
 export function createHttpServer(
   handle: (request: IncomingMessage, response: ServerResponse) => Promise<void> | void,
   onBug: (error: unknown) => void,
-  { headersTimeout = 10_000, requestTimeout = 20_000, maxConnections = 800 }: ServerOptions = {},
 ): Server {
   const server = createServer({
     headersTimeout,
@@ -91,10 +84,10 @@ export function createHttpServer(
     } catch (error) {
       if (!(error instanceof HttpError)) onBug(error);
       if (response.headersSent || request.socket.destroyed) return void response.destroy();
-      const known = error instanceof HttpError ? error : new HttpError(500, "internal error");
-      const body = { error: known.message };
-      if (request.complete) sendJson(response, known.status, body, known.headers);
-      else answerEarly(request, response, known.status, body, known.headers);
+      const { status, message, headers } =
+        error instanceof HttpError ? error : new HttpError(500, "internal error");
+      if (request.complete) sendJson(response, status, { error: message }, headers);
+      else answerEarly(request, response, status, { error: message }, headers);
     }
   }
   return server;
@@ -130,7 +123,7 @@ function answerEarly(
     response.end();
   };
   const timer = setTimeout(close, linger.time);
-  request.on("data", (chunk: NodeBuffer) => {
+  request.on("data", (chunk: Buffer) => {
     left -= chunk.length;
     if (left < 0) close();
   });
@@ -138,11 +131,9 @@ function answerEarly(
   request.resume();
 }
 
-export interface BodyOptions {
+interface BodyOptions {
   /** Bytes that a body may have. */
   max: number;
-  /** Milliseconds within which it must have come; default 10 s. */
-  timeout?: number;
   /**
    * Told of the bytes of each piece of a body that does not come at once, before they are kept. By `stop` the reading is
    * ended early, and rejected with that reason.
@@ -150,21 +141,20 @@ export interface BodyOptions {
   onPiece?: (bytes: number, stop: (reason: Error) => void) => void;
 }
 
+/** Milliseconds within which a body must have come. */
+const bodyTimeout = 10_000;
 const nothing = Buffer.alloc(0);
 
 /**
  * The whole body of a request. What is kept grows with what has come: a length that is only announced costs nothing.
- * @throws {HttpError} 413 over `max` bytes (by Content-Length before a byte is read), 408 after `timeout` ms, 400 when it is cut off.
+ * @throws {HttpError} 413 over `max` bytes (by Content-Length before a byte is read), 408 after 10 s, 400 when it is cut off.
  */
-export function readBody(
-  request: IncomingMessage,
-  { max, timeout = 10_000, onPiece }: BodyOptions,
-): Promise<NodeBuffer> {
+export function readBody(request: IncomingMessage, { max, onPiece }: BodyOptions): Promise<Buffer> {
   const announced = Number(request.headers["content-length"] ?? 0);
   if (announced > max) return Promise.reject(new HttpError(413, `body over ${max} bytes`));
   const { socket } = request;
   return new Promise((resolve, reject) => {
-    let body: NodeBuffer = nothing;
+    let body: Buffer = nothing;
     let size = 0;
     let settled = false;
     const settle = () => {
@@ -190,8 +180,8 @@ export function readBody(
     const onSocketEnd = () => {
       if (!request.complete) cutOff();
     };
-    const timer = setTimeout(() => stop(new HttpError(408, "body came too slowly")), timeout);
-    request.on("data", (chunk: NodeBuffer) => {
+    const timer = setTimeout(() => stop(new HttpError(408, "body came too slowly")), bodyTimeout);
+    request.on("data", (chunk: Buffer) => {
       if (settled) return;
       // a whole body is kept as it came
       if (chunk.length === announced) body = chunk;
@@ -215,7 +205,7 @@ export function readBody(
 }
 
 /** A copy with room for `needed` bytes, and for as much again: then each byte is copied twice at most. */
-function grown(body: NodeBuffer, needed: number, max: number): NodeBuffer {
+function grown(body: Buffer, needed: number, max: number): Buffer {
   const larger = Buffer.allocUnsafe(Math.min(max, Math.max(needed, 2 * body.length, 16 * 1024)));
   body.copy(larger);
   return larger;

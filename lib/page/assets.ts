@@ -285,9 +285,9 @@ function startTools(section, { address, lines, rows, view }) {
       status.textContent = "no error found";
       return;
     }
-    goTo(line, line);
-  }, goTo = (from, to) => {
-    view.marked = [from, to], view.show(from), history.replaceState(null, "", from === to ? \`#L\${from + 1}\` : \`#L\${from + 1}-L\${to + 1}\`);
+    mark(line, line), view.show(line);
+  }, mark = (from, to) => {
+    view.marked = [from, to], history.replaceState(null, "", from === to ? \`#L\${from + 1}\` : \`#L\${from + 1}-L\${to + 1}\`);
   }, next = button("↓", "Next (n)", () => step(1));
   next.ariaLabel = "Next match";
   let previous = button("↑", "Previous (p)", () => step(-1));
@@ -324,8 +324,8 @@ function startTools(section, { address, lines, rows, view }) {
     let number = event.target.closest("a.n")?.dataset.n;
     if (number === void 0) return;
     event.preventDefault();
-    let line = Number(number) - 1, start = event.shiftKey && view.marked ? view.marked[0] : line, [from, to] = [Math.min(start, line), Math.max(start, line)];
-    view.marked = [from, to], history.replaceState(null, "", from === to ? \`#L\${from + 1}\` : \`#L\${from + 1}-L\${to + 1}\`), view.draw();
+    let line = Number(number) - 1, start = event.shiftKey && view.marked ? view.marked[0] : line;
+    mark(Math.min(start, line), Math.max(start, line)), view.draw();
   }), document.addEventListener("click", (event) => {
     let at = event.target.closest("#stages a[data-at]")?.dataset.at;
     at !== void 0 && (event.preventDefault(), fetch(\`\${address}/line-at?at=\${at}\`).then(async (answer) => await answer.json()).then(({ line }) => view.show(Math.min(line, Math.max(0, lines.total - 1)))));
@@ -425,12 +425,13 @@ var rowHeight = 20, maxHeight = 8e6, LogView = class {
     this.move(Math.sign(rows) * Math.max(1, Math.round(Math.abs(rows))));
   }
   key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.key === " " && event.target !== this.#box) return;
     let page = Math.max(1, this.visible - 2), rows = {
       ArrowUp: -1,
       ArrowDown: 1,
       PageUp: -page,
       PageDown: page,
+      " ": event.shiftKey ? -page : page,
       Home: -Number.MAX_SAFE_INTEGER,
       End: Number.MAX_SAFE_INTEGER
     }[event.key];

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { clientAddress, HttpError, networkOf } from "../http/server.ts";
-import { credentialFor, type Sessions, type Tries } from "./sessions.ts";
-import type { PageSource, Right, StatusSettings } from "./source.ts";
+import type { Sessions, Tries } from "./sessions.ts";
+import type { Credential, PageSource, StatusSettings } from "./source.ts";
 import { type Viewer, viewerOf } from "./viewer.ts";
 
 /** A request to the page: where it goes, and whose it is. */
@@ -53,16 +53,12 @@ export class Gate {
     return viewerOf(request, settings, this.#parts.sessions);
   }
 
-  /** Whether somebody may see a repo's runs. */
-  canSee({ viewer, settings }: Eyes, repo: string): boolean {
+  /** Whether somebody may see a repo's runs; without its name, those of any. */
+  canSee({ viewer, settings }: Eyes, repo?: string): boolean {
     if (viewer.right !== undefined || settings.public) return true;
-    return [...this.#parts.source.repos()].some((each) => each.name === repo && each.public);
-  }
-
-  /** Whether there is anything for somebody to see. */
-  canSeeAny({ viewer, settings }: Eyes): boolean {
-    if (viewer.right !== undefined || settings.public) return true;
-    return [...this.#parts.source.repos()].some((each) => each.public);
+    return [...this.#parts.source.repos()].some(
+      (each) => each.public && (repo === undefined || each.name === repo),
+    );
   }
 
   /** @throws {HttpError} 401 for strangers: whether there is such a page is not for them to know. */
@@ -71,9 +67,10 @@ export class Gate {
   }
 
   /** @throws {HttpError} 401 for strangers, 403 for those who may only see. */
-  needSteer({ viewer }: Eyes): void {
-    if (viewer.right === undefined) throw new SignInFirst();
-    if (viewer.right !== "steer") throw new HttpError(403, "you may see this run, not steer it");
+  needSteer(eyes: Eyes): void {
+    this.needRight(eyes);
+    if (eyes.viewer.right !== "steer")
+      throw new HttpError(403, "you may see this run, not steer it");
   }
 
   /**
@@ -110,21 +107,12 @@ export class Gate {
    * Whose secret a program sends (`Authorization: Bearer …`).
    * @throws {HttpError} 401, or 429 after too many wrong tries.
    */
-  bearer(request: IncomingMessage, settings: StatusSettings): { name: string; right: Right } {
-    const { tries } = this.#parts;
+  bearer(request: IncomingMessage, settings: StatusSettings): Credential {
     const network = networkOf(clientAddress(request, settings.proxies));
-    const seconds = tries.wait(network);
-    if (seconds > 0)
-      throw new HttpError(429, "too many wrong tries; wait some minutes", {
-        "retry-after": String(seconds),
-      });
     const given = /^Bearer +(\S+)$/i.exec(request.headers.authorization ?? "")?.[1];
-    const credential = given && credentialFor(given, settings.credentials);
-    if (credential) {
-      tries.succeeded(network);
-      return { name: credential.name, right: credential.right };
-    }
-    if (given !== undefined) tries.failed(network);
-    throw new HttpError(401, "a token is needed", { "www-authenticate": "Bearer" });
+    const credential =
+      given && this.#parts.tries.credentialFor(given, network, settings.credentials);
+    if (!credential) throw new SignInFirst();
+    return credential;
   }
 }

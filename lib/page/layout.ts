@@ -5,29 +5,27 @@ import type { Viewer } from "./viewer.ts";
 
 /** What every page has: its frame. */
 
-export interface Shown {
+interface Shown {
   readonly title: string;
   readonly viewer: Viewer;
   /** The path of the page, for the navigation. */
   readonly path: string;
   readonly body: Html;
   /** For the script: what it does here. */
-  readonly kind?: string;
-  /** Which pages there are beside the repos. */
-  readonly more: readonly ("fleet" | "releases")[];
+  readonly kind: string;
+  /** The pages that the viewer may go to from each. */
+  readonly links: readonly (readonly [path: string, text: string])[];
 }
 
 export function pageTitle(title: string): string {
   return `${title} · Boatyard`;
 }
 
-export function page({ title, viewer, path, body, kind = "", more }: Shown): Html {
-  const link = (to: string, text: string) =>
-    html`<a href="${to}"${to === path ? html` aria-current="page"` : ""}>${text}</a>`;
+export function page({ title, viewer, path, body, kind, links }: Shown): Html {
   return html`<!doctype html>
 <html lang="en" data-now="${Date.now()}"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark"><title>${pageTitle(title)}</title><link rel="icon" href="/page/icon.svg" type="image/svg+xml"><link rel="stylesheet" href="/page/${style.name}"><script type="module" src="/page/${script.name}"></script></head>
 <body data-kind="${kind}"><a class="skip" href="#main">Skip to the content</a>
-<header class="top"><nav aria-label="Pages"><a class="brand" href="/">${mark}<span>Boatyard</span></a>${link("/", "Repos")}${more.includes("fleet") && link("/fleet", "Fleet")}${more.includes("releases") && link("/releases", "Releases")}</nav>${who(viewer)}</header>
+<header class="top"><nav aria-label="Pages"><a class="brand" href="/">${mark}<span>Boatyard</span></a>${links.map(([to, text]) => html`<a href="${to}"${to === path && html` aria-current="page"`}>${text}</a>`)}</nav>${who(viewer)}</header>
 <main id="main" tabindex="-1">${body}</main>
 <footer><span class="version">Boatyard ${version}</span><span id="link-state" role="status"></span></footer>
 </body></html>

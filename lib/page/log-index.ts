@@ -106,21 +106,16 @@ export class LogIndex {
     let { style } = mark;
     const lines: string[] = [];
     let bytes = 0;
-    const file = wanted > 0 ? await openLog(this.#path) : undefined;
-    try {
-      if (file)
-        await eachLine(file, { from: mark.at, to: this.#size }, (piece, start, end) => {
-          const text = piece.toString("utf8", start, end);
-          if (number++ < first) style = styleAfter(text, style);
-          else {
-            lines.push(mask(text));
-            bytes += end - start;
-          }
-          return lines.length < wanted && bytes < maxBytes;
-        });
-    } finally {
-      await file?.close();
-    }
+    const to = wanted > 0 ? this.#size : mark.at;
+    await this.scan({ from: mark.at, to }, (piece, start, end) => {
+      const text = piece.toString("utf8", start, end);
+      if (number++ < first) style = styleAfter(text, style);
+      else {
+        lines.push(mask(text));
+        bytes += end - start;
+      }
+      return lines.length < wanted && bytes < maxBytes;
+    });
     return { total, from: first, style: styleText(style), lines };
   }
 
@@ -129,17 +124,20 @@ export class LogIndex {
     const index = this.#marks.findLastIndex(({ at }) => at <= place);
     let line = Math.max(0, index) * step;
     const from = this.#marks[index]?.at ?? 0;
-    const file = await openLog(this.#path);
+    await this.scan({ from, to: Math.min(place, this.#size) }, () => {
+      line += 1;
+      return true;
+    });
+    return line;
+  }
+
+  private async scan(range: Range, tell: Tell): Promise<void> {
+    const file = range.from < range.to ? await openLog(this.#path) : undefined;
     try {
-      if (file)
-        await eachLine(file, { from, to: Math.min(place, this.#size) }, () => {
-          line += 1;
-          return true;
-        });
+      if (file) await eachLine(file, range, tell);
     } finally {
       await file?.close();
     }
-    return line;
   }
 
   /**
@@ -177,15 +175,13 @@ export function spansIn({ lines, style }: Lines): Span[][] {
   });
 }
 
-/**
- * Tell of each whole line from a place on, and of each piece of one that is too long: where it stands in what was read,
- * and the place after it. `false` ends it.
- */
-async function eachLine(
-  file: FileHandle,
-  { from, to }: { from: number; to: number },
-  tell: (piece: Buffer, start: number, end: number, next: number) => boolean,
-): Promise<void> {
+/** Bytes of a log. */
+type Range = { from: number; to: number };
+/** Told where a line stands in what was read, and the place after it in the log; `false` ends it. */
+type Tell = (piece: Buffer, start: number, end: number, next: number) => boolean;
+
+/** Tell of each whole line of a part, and of each piece of one that is too long. */
+async function eachLine(file: FileHandle, { from, to }: Range, tell: Tell): Promise<void> {
   const buffer = Buffer.allocUnsafe(pieceSize);
   for (let at = from; at < to; await breathe()) {
     const { bytesRead } = await file.read(buffer, 0, Math.min(buffer.length, to - at), at);

@@ -10,10 +10,10 @@ import { releasesPage } from "./releases-page.ts";
 import { repoPage } from "./repo-page.ts";
 import { badge } from "./plots.ts";
 import { RunRequests } from "./run-requests.ts";
-import { redirect, sendAsset, sendImage, sendPage, setSafeHeaders } from "./send.ts";
+import { redirect, sendFile, sendImage, sendPage, setSafeHeaders } from "./send.ts";
 import { Sessions, Tries } from "./sessions.ts";
 import { bouncePage, returnPath, signIn, signInForm } from "./sign-in.ts";
-import type { PageSource, Right, StatusSettings } from "./source.ts";
+import type { Credential, PageSource, StatusSettings } from "./source.ts";
 import { cameByLink, checkOrigin, setCookie } from "./viewer.ts";
 
 export { type Overview, planOverview, type RepoSummary, type Waiting } from "./overview.ts";
@@ -56,7 +56,7 @@ export class Page {
    * Whose secret a program sends (`Authorization: Bearer …`).
    * @throws {HttpError} 401, or 429 after too many wrong tries.
    */
-  bearer(request: IncomingMessage, settings: StatusSettings): { name: string; right: Right } {
+  bearer(request: IncomingMessage, settings: StatusSettings): Credential {
     return this.#gate.bearer(request, settings);
   }
 
@@ -89,7 +89,7 @@ export class Page {
   private async answer(visit: Visit): Promise<void> {
     const { request, response, url, settings } = visit;
     const path = url.pathname;
-    if (path.startsWith("/page/")) return sendAsset(response, path.slice("/page/".length));
+    if (path.startsWith("/page/")) return sendFile(response, path.slice("/page/".length));
     if (path === "/sign-in") return await this.signIn(visit);
     if (path === "/sign-out") return await this.signOut(visit);
     if (request.method === "POST") return await this.#runs.steer(visit);
@@ -113,11 +113,10 @@ export class Page {
   }
 
   private frame({ viewer, url, settings }: Visit, title: string, body: Html, kind = ""): Html {
-    const more = [
-      ...(settings.fleet !== undefined && viewer.right ? (["fleet"] as const) : []),
-      ...(settings.releases.length > 0 && viewer.right ? (["releases"] as const) : []),
-    ];
-    return page({ title, viewer, path: url.pathname, body, kind, more });
+    const links: [path: string, text: string][] = [["/", "Repos"]];
+    if (settings.fleet !== undefined && viewer.right) links.push(["/fleet", "Fleet"]);
+    if (settings.releases.length > 0 && viewer.right) links.push(["/releases", "Releases"]);
+    return page({ title, viewer, path: url.pathname, body, kind, links });
   }
 
   /** Send a page in its frame; `kind` says to the script what it does there. */
@@ -166,8 +165,8 @@ export class Page {
   /** Says that something has changed, at most once a second. */
   private live(visit: Visit): void {
     const { response } = visit;
-    if (!this.#gate.canSeeAny(visit)) throw new SignInFirst();
-    this.#gate.watch(visit, (eyes) => this.#gate.canSeeAny(eyes));
+    if (!this.#gate.canSee(visit)) throw new SignInFirst();
+    this.#gate.watch(visit, (eyes) => this.#gate.canSee(eyes));
     response.writeHead(200, {
       "content-type": "text/event-stream; charset=utf-8",
       "x-accel-buffering": "no",

@@ -83,7 +83,7 @@ export class RunRequests {
     const { source } = this.#parts;
     const follows = url.searchParams.get("follow") === "1" && request.method === "GET";
     if (!follows) {
-      for (const [name, value] of Object.entries(rawHeaders)) response.setHeader(name, value);
+      response.setHeaders(new Headers(rawHeaders));
       return await source.sendLog(response, run);
     }
     await source.followLog(request, response, run, async () => {

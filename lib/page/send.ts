@@ -21,7 +21,7 @@ const safeHeaders = {
 
 /** Keep an answer to itself, whoever sends it in the end: a page, a refusal, a log. */
 export function setSafeHeaders(response: ServerResponse): void {
-  for (const [name, value] of Object.entries(safeHeaders)) response.setHeader(name, value);
+  response.setHeaders(new Headers(safeHeaders));
 }
 
 /** What a build printed must not act on this site, whatever a browser takes it for. */
@@ -35,12 +35,7 @@ export function sendPage(
   body: Html,
   headers: Record<string, string> = {},
 ): void {
-  response.writeHead(status, {
-    "content-type": "text/html; charset=utf-8",
-    "content-length": String(Buffer.byteLength(body.text)),
-    ...headers,
-  });
-  response.end(body.text);
+  send(response, { status, type: "text/html", text: body.text, headers });
 }
 
 /** Lead to another address of this server, by GET. */
@@ -55,28 +50,34 @@ export function redirect(
 
 export function sendImage(
   response: ServerResponse,
-  svg: string,
+  text: string,
   headers: Record<string, string>,
 ): void {
-  response.writeHead(200, {
-    ...rawHeaders,
-    "content-type": "image/svg+xml; charset=utf-8",
-    "content-length": String(Buffer.byteLength(svg)),
-    ...headers,
-  });
-  response.end(svg);
+  send(response, { type: "image/svg+xml", text, headers: { ...rawHeaders, ...headers } });
 }
 
 /** The script, the stylesheet and the icon. @throws {HttpError} 404 */
-export function sendAsset(response: ServerResponse, name: string): void {
+export function sendFile(response: ServerResponse, name: string): void {
   if (name === "icon.svg")
     return sendImage(response, icon, { "cache-control": "public, max-age=86400" });
   const found = [script, style].find((each) => each.name === name);
   if (!found) throw new HttpError(404, "there is no such page");
-  response.writeHead(200, {
-    "cache-control": "public, max-age=31536000, immutable",
-    "content-type": `${found.type}; charset=utf-8`,
-    "content-length": String(Buffer.byteLength(found.text)),
+  const headers = { "cache-control": "public, max-age=31536000, immutable" };
+  send(response, { ...found, headers });
+}
+
+interface Answer {
+  status?: number;
+  type: string;
+  text: string;
+  headers: Record<string, string>;
+}
+
+function send(response: ServerResponse, { status = 200, type, text, headers }: Answer): void {
+  response.writeHead(status, {
+    "content-type": `${type}; charset=utf-8`,
+    "content-length": String(Buffer.byteLength(text)),
+    ...headers,
   });
-  response.end(found.text);
+  response.end(text);
 }

@@ -1,6 +1,7 @@
 import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 import { join } from "node:path";
 import { Mutex } from "../core/mutex.ts";
+import { HttpError } from "../http/server.ts";
 import { readIfThere, writeAtomic } from "../files/files.ts";
 import type { Credential } from "./source.ts";
 
@@ -102,16 +103,13 @@ function proofOf(value: string, { secret, name }: Credential): string {
 }
 
 /** Whether two texts are the same, in a time that does not tell where they differ. */
-export function isSame(a: string, b: string): boolean {
+function isSame(a: string, b: string): boolean {
   const digest = (text: string) => createHash("sha256").update(text).digest();
   return timingSafeEqual(digest(a), digest(b));
 }
 
-/** The credential whose secret was given. All are compared: the time does not tell which one was close. */
-export function credentialFor(
-  secret: string,
-  credentials: readonly Credential[],
-): Credential | undefined {
+/** Whose secret was given. All are compared: the time does not tell which one was close. */
+function credentialFor(secret: string, credentials: readonly Credential[]): Credential | undefined {
   let found: Credential | undefined;
   for (const each of credentials) if (isSame(secret, each.secret)) found = each;
   return found;
@@ -128,8 +126,28 @@ export class Tries {
   /** Networks from which somebody has signed in: the wrong tries of others do not keep them out. */
   readonly #good = new Set<string>();
 
+  /**
+   * Whose secret somebody of a network sends; undefined: nobody's, which counts.
+   * @throws {HttpError} 429 after too many wrong tries.
+   */
+  credentialFor(
+    secret: string,
+    network: string,
+    credentials: readonly Credential[],
+  ): Credential | undefined {
+    const seconds = this.wait(network);
+    if (seconds > 0)
+      throw new HttpError(429, "too many wrong tries; wait some minutes", {
+        "retry-after": String(seconds),
+      });
+    const credential = credentialFor(secret, credentials);
+    if (credential) this.succeeded(network);
+    else this.failed(network);
+    return credential;
+  }
+
   /** Seconds that somebody of this network has to wait; 0: another try is allowed. */
-  wait(network: string, now = Date.now()): number {
+  private wait(network: string, now = Date.now()): number {
     const recent = (times: readonly number[]) => times.filter((time) => now - time < limits.time);
     this.#all = recent(this.#all);
     const own = recent(this.#of.get(network) ?? []);
@@ -141,14 +159,12 @@ export class Tries {
     return Math.ceil(Math.max(until(own, limits.each), all) / 1000);
   }
 
-  /** Somebody has signed in. */
-  succeeded(network: string): void {
+  private succeeded(network: string): void {
     if (this.#good.size >= maxNetworks) this.#good.clear();
     this.#good.add(network);
   }
 
-  /** A wrong try. */
-  failed(network: string, now = Date.now()): void {
+  private failed(network: string, now = Date.now()): void {
     if (this.#of.size >= maxNetworks) this.#of.clear();
     this.#of.set(network, [...(this.#of.get(network) ?? []), now].slice(-limits.each));
     this.#all = [...this.#all, now].slice(-limits.all);

@@ -1,8 +1,8 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { clientAddress, HttpError, networkOf, readBody } from "../http/server.ts";
+import { clientAddress, networkOf, readBody } from "../http/server.ts";
 import { html, type Html } from "./html.ts";
 import { redirect } from "./send.ts";
-import { credentialFor, type Sessions, type Tries } from "./sessions.ts";
+import type { Sessions, Tries } from "./sessions.ts";
 import type { StatusSettings } from "./source.ts";
 import { checkOrigin, dropsCookie, setCookie } from "./viewer.ts";
 
@@ -10,9 +10,8 @@ import { checkOrigin, dropsCookie, setCookie } from "./viewer.ts";
 
 /** A path of this server that somebody wanted to see; `/` for anything that could lead elsewhere. */
 export function returnPath(text: string | null | undefined): string {
-  // one slash, and none of what browsers take for one
-  const isPlain = /^\/(?![/\\])[\x21-\x7e]*$/.test(text ?? "") && !text?.includes("\\");
-  return isPlain && text !== null && text !== undefined && text.length <= 2000 ? text : "/";
+  // one slash, and no backslash, which browsers take for one
+  return text && /^\/(?!\/)[\x21-\x5b\x5d-\x7e]{0,2000}$/.test(text) ? text : "/";
 }
 
 /** The form; `problem` says why a try was not taken. */
@@ -41,23 +40,15 @@ export async function signIn(
   checkOrigin(request, settings.origin);
   const network = networkOf(clientAddress(request, settings.proxies));
   const form = new URLSearchParams((await readBody(request, { max: 8192 })).toString("utf8"));
-  const seconds = tries.wait(network);
-  if (seconds > 0)
-    throw new HttpError(429, "too many wrong tries; wait some minutes", {
-      "retry-after": String(seconds),
-    });
   const to = returnPath(form.get("to"));
   if (dropsCookie(request, settings))
     return {
       to,
       problem: `Sign in at ${settings.origin}: here a browser would not keep you signed in.`,
     };
-  const credential = credentialFor(form.get("secret") ?? "", settings.credentials);
-  if (!credential) {
-    tries.failed(network);
-    return { to, problem: "That is not a password or token of this server." };
-  }
-  tries.succeeded(network);
+  const secret = form.get("secret") ?? "";
+  const credential = tries.credentialFor(secret, network, settings.credentials);
+  if (!credential) return { to, problem: "That is not a password or token of this server." };
   const value = await sessions.begin(credential);
   redirect(response, to, { "set-cookie": setCookie(request, settings, value) });
   return undefined;

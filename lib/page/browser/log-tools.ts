@@ -53,11 +53,12 @@ export function startTools(
       status.textContent = "no error found";
       return;
     }
-    goTo(line, line);
+    mark(line, line);
+    view.show(line);
   };
-  const goTo = (from: number, to: number) => {
+  /** Mark lines, and have the address lead to them. */
+  const mark = (from: number, to: number) => {
     view.marked = [from, to];
-    view.show(from);
     history.replaceState(null, "", from === to ? `#L${from + 1}` : `#L${from + 1}-L${to + 1}`);
   };
   const next = button("↓", "Next (n)", () => step(1));
@@ -121,9 +122,7 @@ export function startTools(
     event.preventDefault();
     const line = Number(number) - 1;
     const start = event.shiftKey && view.marked ? view.marked[0] : line;
-    const [from, to] = [Math.min(start, line), Math.max(start, line)];
-    view.marked = [from, to];
-    history.replaceState(null, "", from === to ? `#L${from + 1}` : `#L${from + 1}-L${to + 1}`);
+    mark(Math.min(start, line), Math.max(start, line));
     view.draw();
   });
   // the table of stages may be another one by then

@@ -124,12 +124,15 @@ export class LogView {
 
   private key(event: KeyboardEvent): void {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
+    // it presses a button that has the focus
+    if (event.key === " " && event.target !== this.#box) return;
     const page = Math.max(1, this.visible - 2);
     const moves: Record<string, number> = {
       ArrowUp: -1,
       ArrowDown: 1,
       PageUp: -page,
       PageDown: page,
+      " ": event.shiftKey ? -page : page,
       Home: -Number.MAX_SAFE_INTEGER,
       End: Number.MAX_SAFE_INTEGER,
     };
