@@ -546,6 +546,33 @@ test("a proxy in front of a slave that restarts is asked on, too", async () => {
   assert.match(over.stdout, "FAILED: it answers 502: Bad Gateway");
 });
 
+test("a run that is interrupted tells what became of each slave, and lists the others", async () => {
+  const folder = tempDir();
+  await knowSite(folder);
+  const good = await start(workingSlave(shaA));
+  const busy = await start(
+    fakeSlave((url) =>
+      url.pathname === "/get/" ? {} : { status: 200, body: { state: "running" } },
+    ),
+  );
+  const third = await start(workingSlave(shaA));
+  const list = join(folder, "list.txt");
+  await writeFile(list, [good.name, busy.name, third.name].join("\n"));
+  const args = ["site", "--list", list, "--sha", shaA, "--wait", "--jobs", "1"];
+  const running = startScript("server-update", args, { env: { XDG_STATE_HOME: folder } });
+  servers.push(running);
+  await waitFor(() => busy.requests.length > 1);
+  const { code, stdout } = await running.stop("SIGINT");
+  assert.is(code, 130);
+  assert.match(stdout, new RegExp(`${good.name} +done`));
+  assert.match(stdout, new RegExp(`${busy.name} +FAILED: interrupted`));
+  assert.match(stdout, /3 slaves: 1 ok, 1 failed, 1 not asked/);
+  const failed = await readFile(join(folder, "server-update/site.failed.txt"), "utf8");
+  for (const { name } of [busy, third]) assert.match(failed, `\n${name}\n`);
+  const want = await readFile(join(folder, "server-update/want/site.json"), "utf8");
+  assert.not.match(want, "stopped", "--converge brings the others along");
+});
+
 test("a lying slave cannot turn the text of the terminal round", async () => {
   const liar = await start(
     fakeSlave(() => ({ status: 500, body: { error: "fine \u202egnorw\u2066 \u200f\u009b31m" } })),

@@ -3,6 +3,7 @@ import { dirname, join } from "node:path";
 import process from "node:process";
 import type { Terminal } from "../../core/terminal.ts";
 import { readSecretFile } from "../../config/secrets.ts";
+import { atEnd } from "../../core/at-exit.ts";
 import { Busy, messageOf, systemCode, UsageError } from "../../core/errors.ts";
 import { isRunId, newRunId } from "../../core/id.ts";
 import { isSafeRef, isSha } from "../../core/names.ts";
@@ -182,14 +183,20 @@ export async function runLocked<T>(
     terminal.note(`waiting: ${messageOf(error)}`);
     lock = await acquireLock(path, { what, wait: true });
   }
+  const running = run();
+  // a signal ends it sooner, and what became of each slave is told and kept all the same
+  const forget = atEnd(() => running.then(ignore, ignore));
   try {
-    return await run();
+    return await running;
   } finally {
+    forget();
     // of a name that was mistyped nothing stays; whoever waits sees that the file is gone, and makes another
     if (!(await isWanted(repo))) await rm(path, { force: true });
     lock.release();
   }
 }
+
+function ignore(): void {}
 
 /** The run of hook-server that we are part of, or one of our own. */
 export function runId(): string {

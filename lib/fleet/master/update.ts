@@ -142,11 +142,9 @@ async function runUpdate(repo: string, plan: Plan, master: Master): Promise<Outc
       ? undefined
       : writeWants(withWant(before, repo, stopped ? { ...want, stopped } : want, orders.last));
   await set(inSteps);
-  const outcomes = await runFanOut(repo, plan.targets, master, {
-    ...{ ...plan, ...pin, orderFor: orders.orderFor },
-  });
+  const outcomes = await runFanOut(repo, plan.targets, master, { ...plan, ...pin, ...orders });
   // a run that was stopped is not spread further by --converge
-  await set(outcomes.some(({ skipped }) => skipped === true));
+  await set(inSteps && outcomes.some(({ skipped }) => skipped === true));
   await writeFailed(repo, outcomes, flags.failed, terminal);
   return outcomes;
 }
@@ -181,20 +179,22 @@ async function checkKnown(
 async function converge(repo: string | undefined, master: Master): Promise<number> {
   if (repo !== undefined && !(await readWants(repo)))
     throw new UsageError(`nothing is set for ${repo}; run: server-update ${repo}`);
+  const { terminal, signal } = master;
   const repos = repo === undefined ? await wantedRepos() : [repo];
   let code = 0;
   for (const each of repos) {
+    if (signal.aborted) return 1;
     try {
       const run = () => convergeRepo(each, master);
-      if (!(await runLocked(each, master.terminal, { wait: false }, run))) code = 1;
+      if (!(await runLocked(each, terminal, { wait: false }, run))) code = 1;
     } catch (error) {
       if (error instanceof Busy) {
-        master.terminal.note(`${each}: left alone: ${messageOf(error)}`);
+        terminal.note(`${each}: left alone: ${messageOf(error)}`);
         continue;
       }
       // a wrong list keeps none of the other repos from its slaves
       if (!(error instanceof UsageError || error instanceof Failure)) throw error;
-      master.terminal.warn(`${each}: ${error.message}`);
+      terminal.warn(`${each}: ${error.message}`);
       code = 1;
     }
   }
@@ -234,8 +234,7 @@ async function convergeRepo(repo: string, master: Master): Promise<boolean> {
     terminal.print(`${repo}, which should be at ${sha.slice(0, 12)}:`);
     const orders = newOrders({ repo, sha, branch, run: runId() }, before, keys);
     const outcomes = await runFanOut(repo, targets, master, {
-      ...{ sha, branch, orderFor: orders.orderFor, wait: true, onlyOthers: true },
-      batches: [targets.length],
+      ...{ sha, branch, ...orders, wait: true, onlyOthers: true, batches: [targets.length] },
     });
     before = { ...before, at: orders.last };
     await writeWants(before);
@@ -243,6 +242,7 @@ async function convergeRepo(repo: string, master: Master): Promise<boolean> {
   }
   // the list of those that a stopped run did not reach stays
   if (!isStopped) await writeFailed(repo, all, master.flags.failed, terminal);
+  if (master.signal.aborted) return false;
   for (const [list, targets] of lists)
     await keepStatus(repo, list, await askFleet(repo, targets, master), terminal);
   await tellOutcomes(repo, all, master);
