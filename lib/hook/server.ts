@@ -164,10 +164,10 @@ export async function openServer(settings: Settings, log: ServerLog) {
   const local = createHttpServer((request, response) => routes.local(request, response), onBug);
   const socket = join(state, "socket");
 
-  /** Remove the old runs of a repo, or of all. */
+  /** Remove the old runs of a repo; or of all, and what is left of their cgroups. */
   async function tidy(repo?: string): Promise<void> {
     try {
-      await cgroups.tidy();
+      if (repo === undefined) await cgroups.tidy();
       const { keep, keepFor } = settings.config;
       const old = records.old(repo, { keep, maxAge: keepFor });
       if (old.length === 0) return;
@@ -240,7 +240,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
     },
     /** What is wrong, for those who look at the page. */
     problems,
-    /** Remove old runs. */
+    /** Remove old runs, and what is left of their cgroups. */
     tidy,
     /** Where runs have cgroups of their own. */
     cgroups,

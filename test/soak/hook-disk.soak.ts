@@ -116,6 +116,8 @@ testUnless(test, needsRoot)(
       const runs = await server.idle(20_000);
       for (const id of [first, second])
         assert.is(runs.find((run) => run.id === id)?.state, "succeeded");
+      const said = server.running.output().match(/the record of run \S+ cannot be written/g);
+      assert.is(said?.length, 1, "not each time that it is tried");
       await server.stop();
     });
   },

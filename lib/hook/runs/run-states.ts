@@ -174,16 +174,18 @@ export class RunStates {
    * was made unfit is not: a build of the server's own user would hold its repo up for ever.
    */
   private async save(record: RunRecord): Promise<void> {
-    for (;;) {
+    for (let isSaid = false; ; isSaid = true) {
       try {
         return await this.#parts.records.save(record);
       } catch (error) {
-        const next = isShortage(error) ? "tried again" : "it is kept in memory only";
-        this.#parts.log.warn(
-          `the record of run ${record.id} cannot be written: ${messageOf(error)}; ${next}`,
-        );
-        if (!isShortage(error)) this.#parts.records.keep(record);
-        if (this.#closing || !isShortage(error)) return;
+        const waits = isShortage(error);
+        const next = waits ? "tried again each second" : "it is kept in memory only";
+        if (!waits || !isSaid)
+          this.#parts.log.warn(
+            `the record of run ${record.id} cannot be written: ${messageOf(error)}; ${next}`,
+          );
+        if (!waits) this.#parts.records.keep(record);
+        if (this.#closing || !waits) return;
         await sleep(1000);
       }
     }
