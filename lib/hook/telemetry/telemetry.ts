@@ -84,31 +84,49 @@ export class Refusals {
   }
 }
 
-interface RunCount {
-  readonly repo: string | undefined;
-  readonly result: string;
-  runs: number;
-  seconds: number;
-}
+/** The metrics, in the order in which they are told; counters end in `_total`. */
+const metrics = {
+  deliveries_total: "Deliveries by the status they were answered with.",
+  queue_length: "Runs that wait.",
+  runs_active: "Runs under way.",
+  draining: "1 while the server drains.",
+  runs_total: "Runs that ended, by result.",
+  run_seconds_total: "Seconds that ended runs took, by result.",
+  repo_runs_total: "Runs that ended, by repo and result.",
+  repo_run_seconds_total: "Seconds that ended runs took, by repo and result.",
+  repo_last_run_succeeded:
+    "1 when the repo's last run succeeded, 0 when it failed or was cancelled.",
+  repo_last_run_seconds: "Seconds that the repo's last run took.",
+  repo_last_success_timestamp_seconds:
+    "When the repo's last good run ended, in seconds since 1970.",
+} as const;
+type Name = keyof typeof metrics;
+
+/** The values of a metric by their labels. */
+type Samples = Map<string, number>;
 
 /** Counters for `GET /metrics`, in Prometheus' text format 0.0.4. */
 export class Metrics {
-  readonly #deliveries = new Map<number, number>();
-  /** By repo and result. */
-  readonly #runs = new Map<string, RunCount>();
+  readonly #counters = new Map<Name, Samples>();
 
   /** A delivery was answered. */
   delivery(status: number): void {
-    add(this.#deliveries, status, 1);
+    this.count("deliveries_total", { status: String(status) }, 1);
   }
 
   /** A run ended, was interrupted or superseded. */
   run(repo: string | undefined, result: string, seconds = 0): void {
-    const key = `${repo} ${result}`;
-    const count = this.#runs.get(key) ?? { repo, result, runs: 0, seconds: 0 };
-    count.runs += 1;
-    count.seconds += seconds;
-    this.#runs.set(key, count);
+    this.count("runs_total", { result }, 1);
+    this.count("run_seconds_total", { result }, seconds);
+    if (repo === undefined) return;
+    this.count("repo_runs_total", { repo, result }, 1);
+    this.count("repo_run_seconds_total", { repo, result }, seconds);
+  }
+
+  private count(name: Name, labels: Record<string, string>, value: number): void {
+    const samples = this.#counters.get(name) ?? new Map<string, number>();
+    const key = labelsOf(labels);
+    this.#counters.set(name, samples.set(key, (samples.get(key) ?? 0) + value));
   }
 
   /** All counters, what the queue is like now, and the last runs of each repo as far as runs are kept. */
@@ -117,91 +135,39 @@ export class Metrics {
     draining: boolean,
     repos: readonly RepoSummary[],
   ): string {
-    const deliveries = labelled("status", this.#deliveries);
-    const counts = [...this.#runs.values()];
-    const sums = (what: "runs" | "seconds", labels: (count: RunCount) => string | undefined) => {
-      const all = new Map<string, number>();
-      for (const count of counts) {
-        const key = labels(count);
-        if (key !== undefined) add(all, key, count[what]);
-      }
-      return rounded(all);
-    };
-    const byResult = ({ result }: RunCount) => labelsOf({ result });
-    const byRepo = ({ repo, result }: RunCount) =>
-      repo === undefined ? undefined : labelsOf({ repo, result });
-    return [
-      ...metric(
-        "deliveries_total",
-        "counter",
-        "Deliveries by the status they were answered with.",
-        deliveries,
+    const all = new Map<Name, Samples>([
+      ...this.#counters,
+      ["queue_length", new Map([["", queue.waiting]])],
+      ["runs_active", new Map([["", queue.running]])],
+      ["draining", new Map([["", draining ? 1 : 0]])],
+      ...lastRuns(repos),
+    ]);
+    const lines = (Object.keys(metrics) as Name[]).flatMap((name) => [
+      `# HELP boatyard_${name} ${metrics[name]}`,
+      `# TYPE boatyard_${name} ${name.endsWith("_total") ? "counter" : "gauge"}`,
+      ...[...(all.get(name) ?? [])].map(
+        ([labels, value]) => `boatyard_${name}${labels} ${Number(value.toFixed(3))}`,
       ),
-      ...metric("queue_length", "gauge", "Runs that wait.", [["", queue.waiting]]),
-      ...metric("runs_active", "gauge", "Runs under way.", [["", queue.running]]),
-      ...metric("draining", "gauge", "1 while the server drains.", [["", draining ? 1 : 0]]),
-      ...metric("runs_total", "counter", "Runs that ended, by result.", sums("runs", byResult)),
-      ...metric(
-        "run_seconds_total",
-        "counter",
-        "Seconds that ended runs took, by result.",
-        sums("seconds", byResult),
-      ),
-      ...metric(
-        "repo_runs_total",
-        "counter",
-        "Runs that ended, by repo and result.",
-        sums("runs", byRepo),
-      ),
-      ...metric(
-        "repo_run_seconds_total",
-        "counter",
-        "Seconds that ended runs took, by repo and result.",
-        sums("seconds", byRepo),
-      ),
-      ...ofLastRuns(repos),
-      "",
-    ].join("\n");
+    ]);
+    return `${lines.join("\n")}\n`;
   }
 }
 
-function add<Key>(sums: Map<Key, number>, key: Key, value: number): void {
-  sums.set(key, (sums.get(key) ?? 0) + value);
-}
-
-type Sample = readonly [labels: string, value: number];
-
 /** What Prometheus asks of each repo's last run: did it succeed, how long did it take, when was the last good one? */
-function ofLastRuns(repos: readonly RepoSummary[]): string[] {
-  const samples = (valueOf: (repo: RepoSummary) => number | undefined) =>
-    repos.flatMap((repo): Sample[] => {
-      const value = valueOf(repo);
-      return value === undefined ? [] : [[labelsOf({ repo: repo.name }), value]];
-    });
+function lastRuns(repos: readonly RepoSummary[]): Map<Name, Samples> {
+  const samples = (valueOf: (repo: RepoSummary) => number | undefined): Samples => {
+    const values = repos.map((repo) => [labelsOf({ repo: repo.name }), valueOf(repo)] as const);
+    return new Map(values.flatMap(([key, value]) => (value === undefined ? [] : [[key, value]])));
+  };
   const lastGood = ({ runs }: RepoSummary) => {
     const { ended } = runs.find(({ state }) => state === "succeeded") ?? {};
     return ended === undefined ? undefined : Date.parse(ended) / 1000;
   };
-  return [
-    ...metric(
-      "repo_last_run_succeeded",
-      "gauge",
-      "1 when the repo's last run succeeded, 0 when it failed or was cancelled.",
-      samples(({ last }) => last && Number(last.state === "succeeded")),
-    ),
-    ...metric(
-      "repo_last_run_seconds",
-      "gauge",
-      "Seconds that the repo's last run took.",
-      samples(({ last }) => last?.seconds),
-    ),
-    ...metric(
-      "repo_last_success_timestamp_seconds",
-      "gauge",
-      "When the repo's last good run ended, in seconds since 1970.",
-      samples(lastGood),
-    ),
-  ];
+  return new Map<Name, Samples>([
+    ["repo_last_run_succeeded", samples(({ last }) => last && Number(last.state === "succeeded"))],
+    ["repo_last_run_seconds", samples(({ last }) => last?.seconds)],
+    ["repo_last_success_timestamp_seconds", samples(lastGood)],
+  ]);
 }
 
 function labelsOf(labels: Record<string, string>): string {
@@ -210,20 +176,4 @@ function labelsOf(labels: Record<string, string>): string {
       `${name}="${value.replace(/[\\"\n]/g, (sign) => (sign === "\n" ? "\\n" : `\\${sign}`))}"`,
   );
   return `{${parts.join(",")}}`;
-}
-
-function labelled(label: string, values: Iterable<readonly [unknown, number]>): Sample[] {
-  return rounded([...values].map(([key, value]) => [labelsOf({ [label]: String(key) }), value]));
-}
-
-function rounded(samples: Iterable<Sample>): Sample[] {
-  return [...samples].map(([labels, value]) => [labels, Number(value.toFixed(3))]);
-}
-
-function metric(name: string, type: string, help: string, samples: readonly Sample[]): string[] {
-  return [
-    `# HELP boatyard_${name} ${help}`,
-    `# TYPE boatyard_${name} ${type}`,
-    ...samples.map(([labels, value]) => `boatyard_${name}${labels} ${value}`),
-  ];
 }
