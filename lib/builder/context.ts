@@ -6,17 +6,13 @@ import { isRunId, newRunId } from "../core/id.ts";
 import { readIfThere, writeAtomic } from "../files/files.ts";
 import { type Checkout, findCheckout, stateFolder } from "../git/checkout.ts";
 import { stageEnvironment } from "../run/environment.ts";
-import { type Head, readHead } from "./branch.ts";
+import { type Head, readHead, type Target } from "./branch.ts";
 import { BadBuildFile, type BuildConfig, defaultConfig, readBuildConfig } from "./config.ts";
 import { isPull, selectStages, type Stage, type StageFilter } from "./select.ts";
 
 /** What is asked of a build. */
-export interface BuildRequest extends StageFilter {
+export interface BuildRequest extends StageFilter, Pick<Target, "ref" | "sha"> {
   dir: string;
-  /** A branch or tag, short or full; default: the branch that the checkout is on. */
-  ref?: string | undefined;
-  /** The commit, or its first digits; default: where the ref points now. */
-  sha?: string | undefined;
   /** Stages do not skip themselves. */
   force: boolean;
 }

@@ -100,12 +100,10 @@ export function plainText({ facts, lines, url, newest }: Message): string {
   const width = Math.max(...shown.map(([label]) => label.length)) + 2;
   const head = shown.map(([label, text]) => `${`${label}:`.padEnd(width)}${text}`);
   if (lines.length === 0) return `${head.join("\n")}\n`;
-  const tail = [`The last lines${ofStage(newest)}:`, "", ...lines.map((each) => `  ${each}`)];
+  const { stage } = newest;
+  const ofStage = stage === undefined ? "" : ` of ${stage}`;
+  const tail = [`The last lines${ofStage}:`, "", ...lines.map((each) => `  ${each}`)];
   return `${[...head, "", ...tail].join("\n")}\n`;
-}
-
-function ofStage({ stage }: Told): string {
-  return stage === undefined ? "" : ` of ${stage}`;
 }
 
 /** The headline with what it is about: a mail's subject, a title. */

@@ -59,6 +59,15 @@ const githubStates: States = {
   superseded: "error",
 };
 
+const bitbucketStates: States = {
+  waiting: "INPROGRESS",
+  running: "INPROGRESS",
+  ok: "SUCCESSFUL",
+  failed: "FAILED",
+  cancelled: "STOPPED",
+  superseded: "STOPPED",
+};
+
 const states: Readonly<Record<ForgeKind, States>> = {
   github: githubStates,
   gitea: githubStates,
@@ -70,22 +79,8 @@ const states: Readonly<Record<ForgeKind, States>> = {
     cancelled: "canceled",
     superseded: "canceled",
   },
-  bitbucket: {
-    waiting: "INPROGRESS",
-    running: "INPROGRESS",
-    ok: "SUCCESSFUL",
-    failed: "FAILED",
-    cancelled: "STOPPED",
-    superseded: "STOPPED",
-  },
-  "bitbucket-dc": {
-    waiting: "INPROGRESS",
-    running: "INPROGRESS",
-    ok: "SUCCESSFUL",
-    failed: "FAILED",
-    cancelled: "CANCELLED",
-    superseded: "CANCELLED",
-  },
+  bitbucket: bitbucketStates,
+  "bitbucket-dc": { ...bitbucketStates, cancelled: "CANCELLED", superseded: "CANCELLED" },
 };
 
 /** Whether nothing comes after a state. */
