@@ -113,20 +113,11 @@ export const y = {
     };
   },
   /** A whole number. */
-  number({
-    min = 0,
-    max = Number.MAX_SAFE_INTEGER,
-  }: {
-    min?: number;
-    max?: number;
-  } = {}): Schema<number> {
-    const range = max === Number.MAX_SAFE_INTEGER ? `of at least ${min}` : `from ${min} to ${max}`;
-    const json = {
-      ...{ type: "integer", minimum: min },
-      ...(max === Number.MAX_SAFE_INTEGER ? {} : { maximum: max }),
-    };
+  number({ min = 0, max = Infinity }: { min?: number; max?: number } = {}): Schema<number> {
+    const range = max === Infinity ? `of at least ${min}` : `from ${min} to ${max}`;
+    const json = { type: "integer", minimum: min, ...(max === Infinity ? {} : { maximum: max }) };
     return scalar(`a whole number ${range}`, json, ({ value }) =>
-      typeof value === "number" && Number.isInteger(value) && value >= min && value <= max
+      typeof value === "number" && Number.isSafeInteger(value) && value >= min && value <= max
         ? value
         : undefined,
     );
@@ -197,9 +188,10 @@ export const y = {
   /** A map with known keys; an unknown one is an error with the nearest known name. */
   object<S extends Shape>(shape: S): Schema<ObjectOf<S>> {
     const keys = Object.entries(shape);
-    const required = keys.filter(([, { optional }]) => !optional).map(([key]) => key);
+    const required = keys.filter(([, schema]) => !schema.optional).map(([key]) => key);
+    const names = Object.keys(shape).join(", ");
     return {
-      what: `a map with ${Object.keys(shape).join(", ")}`,
+      what: `a map with ${names}`,
       json: {
         type: "object",
         properties: Object.fromEntries(keys.map(([key, { json }]) => [key, json])),
@@ -207,8 +199,7 @@ export const y = {
         additionalProperties: false,
       },
       read(tree, context) {
-        if (tree.kind !== "map")
-          return unexpected(tree, `a map with ${Object.keys(shape).join(", ")}`, context);
+        if (tree.kind !== "map") return unexpected(tree, `a map with ${names}`, context);
         const result: Record<string, unknown> = Object.create(null);
         for (const { key, at, value } of tree.entries) {
           const schema = Object.hasOwn(shape, key) ? shape[key] : undefined;
@@ -216,10 +207,10 @@ export const y = {
           else
             context.problem(
               at,
-              `unknown key "${key}"${didYouMean(key, Object.keys(shape))}; allowed are ${Object.keys(shape).join(", ")}`,
+              `unknown key "${key}"${didYouMean(key, Object.keys(shape))}; allowed are ${names}`,
             );
         }
-        for (const [key, schema] of Object.entries(shape)) {
+        for (const [key, schema] of keys) {
           if (Object.hasOwn(result, key)) continue;
           if (schema.optional) result[key] = schema.otherwise;
           else context.problem(tree, `"${key}" is missing; give it ${schema.what}`);
@@ -255,10 +246,7 @@ export const y = {
       },
     };
   },
-  optional: optional as {
-    <T>(schema: Schema<T>): Schema<T | undefined>;
-    <T>(schema: Schema<T>, otherwise: T): Schema<T>;
-  },
+  optional,
 };
 
 /** The same schema, which editors are told more of: what a script checks after it has read the file. */
@@ -266,6 +254,9 @@ export function alsoJson<S extends Schema<unknown>>(schema: S, more: JsonSchema)
   return { ...schema, json: { ...schema.json, ...more } };
 }
 
+/** A key that may be left out: then it is `otherwise`. */
+function optional<T>(schema: Schema<T>): Schema<T | undefined>;
+function optional<T>(schema: Schema<T>, otherwise: T): Schema<T>;
 function optional<T>(schema: Schema<T>, otherwise?: T): Schema<T | undefined> {
   return {
     ...{ what: schema.what, json: schema.json },

@@ -26,6 +26,10 @@ export interface SlaveOptions {
  * person's: a key and a bus are added to it, nothing in it is changed.
  */
 export function planSlave(facts: Facts, options: SlaveOptions): Plan {
+  if (facts.slave !== undefined && (options.user ?? facts.slave) !== facts.slave)
+    throw new UsageError(
+      `--user: slave-server runs as ${facts.slave}, whose repos and secret another could not use; leave --user out, or first: setup remove slave`,
+    );
   const user = chooseAccount(
     { what: "slave", derived: "slave", given: options.user ?? facts.slave },
     facts.accounts,

@@ -201,13 +201,13 @@ async function isOlder(unit: string, property: string, files: readonly string[])
 async function systemd(args: string[], units: readonly string[] = []): Promise<void> {
   const { ok, exitCode, stderr } = await systemctl(...args, ...units);
   if (ok) return;
-  // what systemctl itself says is only that it failed; the service has told its journal why
-  const unit = units.find((name) => name.endsWith(".service")) ?? units[0] ?? "";
-  const tail = ["--no-pager", "--quiet", "--output=cat", "--lines=3"];
-  const journal = await $({ nothrow: true })`journalctl ${tail} --unit=${unit}`;
-  const why = journal.stdout.trim() || stderr.trim() || `exit code ${exitCode}`;
+  // what systemctl says is only that it failed; the units have told their journal why, before systemd's own three lines
+  const tail = ["--no-pager", "--quiet", "--output=cat", "--lines=6"];
+  const named = units.map((unit) => `--unit=${unit}`);
+  const { stdout } = await $({ nothrow: true })`journalctl ${tail} ${named}`;
+  const said = (units.length > 0 && stdout.trim()) || stderr.trim() || `exit code ${exitCode}`;
   const command = commandLine("systemctl", ...args, ...units);
-  throw new Failure(`${command} failed; journalctl --unit=${unit} ends with:\n${why}`);
+  throw new Failure(`${command} failed; the journal ends with:\n${said}`);
 }
 
 /** What nats-server finds wrong with the bus's files; undefined: nothing. */

@@ -538,7 +538,7 @@ UMask=0022
 [Install]
 WantedBy=multi-user.target
 `,
-  "slave-server.socket": `# The address of slave-server. Document 2's port; a secret in slave.yml must stand behind an address that others reach.
+  "slave-server.socket": `# The address of slave-server: 9999 is the port that server-update asks. What others reach needs a master_key or a secret in slave.yml.
 [Unit]
 Description=Boatyard: the address of slave-server
 Documentation=man:boatyard-slave-server(1)

@@ -199,6 +199,10 @@ test("names and addresses that could harm are refused before there is a plan", (
     [() => planApp(facts, { ...app, key: "ABCD" }), /a whole fingerprint/],
     [() => planSlave(facts, { ...slave, base: "file" }), /not a URL/],
     [() => planSlave(facts, { ...slave, user: "root" }), /may not be root's/],
+    [
+      () => planSlave({ ...facts, slave: "slave" }, { ...slave, user: "ada" }),
+      /slave-server runs as slave, .*; leave --user out, or first: setup remove slave/,
+    ],
     [() => planSlave(facts, { ...slave, masterKey: "ed25519:x" }), /not a public key/],
   ] as const)
     assert.throws(wrong, words);
