@@ -16,16 +16,15 @@ export function parseArguments(
 ) {
   const flags: Record<string, Flag> = allFlags(command);
   const names = Object.keys(flags);
+  const booleans = names.filter((name) => flags[name]?.type === "boolean");
   const hint = `; see ${command.name} --help`;
   // minimist takes what every object has for a declared flag
   const inherited = argv.find((word) => word.startsWith("--") && word.slice(2) in Object.prototype);
   if (inherited) throw new UsageError(`unknown flag ${inherited}${hint}`);
   const parsed = minimist([...argv], {
-    string: [...names.filter((name) => flags[name]?.type !== "boolean"), "_"],
-    boolean: names.filter((name) => flags[name]?.type === "boolean"),
-    default: Object.fromEntries(
-      names.filter((name) => flags[name]?.type === "boolean").map((name) => [name, null]),
-    ),
+    string: [...names.filter((name) => !booleans.includes(name)), "_"],
+    boolean: booleans,
+    default: Object.fromEntries(booleans.map((name) => [name, null])),
     alias: Object.fromEntries(
       names.flatMap((name) => (flags[name]?.short ? [[flags[name].short, name]] : [])),
     ),
@@ -61,14 +60,8 @@ function flagValue(name: string, flag: Flag, given: unknown, env: NodeJS.Process
       ? flag.default === true
       : value !== false && value !== "0" && value !== "false";
   if (flag.type === "list") {
-    const texts =
-      value === undefined
-        ? flag.default === undefined
-          ? []
-          : [String(flag.default)]
-        : [value].flat().map(String);
-    if (value !== undefined && texts.some((text) => text === ""))
-      throw new UsageError(`${where} needs a value`);
+    const texts = [value ?? flag.default ?? []].flat().map(String);
+    if (value !== undefined && texts.includes("")) throw new UsageError(`${where} needs a value`);
     const items = texts.flatMap((text) => text.split(",")).filter((text) => text !== "");
     for (const item of items) checkChoice(where, flag, item);
     return items;

@@ -30,10 +30,7 @@ export function helpText(command: Command): string {
         ...Object.entries(command.programs ?? {}),
       ]),
     ),
-    section(
-      "Operands",
-      columns((command.args ?? []).map(([name, meaning]) => [name, meaning] as const)),
-    ),
+    section("Operands", columns(command.args ?? [])),
     section("Flags", columns(rows)),
     section("Environment", columns(environmentOf(command))),
     section("Examples", columns(command.examples)),
@@ -56,7 +53,9 @@ function section(title: string, lines: string[]): string {
   return lines.length === 0 ? "" : [title, ...lines].join("\n");
 }
 
-function columns(rows: readonly (readonly [string, string])[]): string[] {
+function columns(
+  rows: readonly (readonly [left: string, right: string, ...unknown[]])[],
+): string[] {
   const widest = Math.max(0, ...rows.map(([left]) => left.length));
   const width = Math.min(widest, 34);
   return rows.map(([left, right]) =>

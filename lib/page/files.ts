@@ -2,13 +2,24 @@ import { createHash } from "node:crypto";
 import { assets } from "./assets.ts";
 import { colourRules } from "./colours.ts";
 
-/** The page's own files: script, stylesheet and icon. The names of the first two change with what is in them. */
+/** The page's own files: script, stylesheet and icon. */
 
-const { script: code, style: rules } = assets;
-export const script = named(code.end, code.type, code.text);
-export const style = named(rules.end, rules.type, rules.text + colourRules());
+let made: ReturnType<typeof makeFiles> | undefined;
 
-function named(end: string, type: string, text: string) {
+/** The script and the stylesheet, whose names change with what is in them. */
+export function pageFiles() {
+  return (made ??= makeFiles());
+}
+
+function makeFiles() {
+  const { script, style } = assets;
+  return {
+    script: named(script, script.text),
+    style: named(style, style.text + colourRules()),
+  };
+}
+
+function named({ end, type }: { end: string; type: string }, text: string) {
   const hash = createHash("sha256").update(text).digest("hex").slice(0, 10);
   return { name: `page-${hash}.${end}`, type, text };
 }

@@ -1,5 +1,5 @@
 import { version } from "../core/version.ts";
-import { boat, script, style } from "./files.ts";
+import { boat, pageFiles } from "./files.ts";
 import { html, type Html, type Value } from "./html.ts";
 import type { Viewer } from "./viewer.ts";
 
@@ -22,6 +22,7 @@ export function pageTitle(title: string): string {
 }
 
 export function page({ title, viewer, path, body, kind, links }: Shown): Html {
+  const { script, style } = pageFiles();
   return html`<!doctype html>
 <html lang="en" data-now="${Date.now()}"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark"><title>${pageTitle(title)}</title><link rel="icon" href="/page/icon.svg" type="image/svg+xml"><link rel="stylesheet" href="/page/${style.name}"><script type="module" src="/page/${script.name}"></script></head>
 <body data-kind="${kind}"><a class="skip" href="#main">Skip to the content</a>

@@ -73,8 +73,8 @@ export class LogRequests {
     await index.update();
     const mask = this.#source.mask();
     if (what === "lines") {
-      const count = Math.min(2000, numberOf(query, "count", 500));
-      return { ...(await index.read(numberOf(query, "from", 0), count, mask)), at: index.position };
+      const [from, count] = [numberOf(query, "from", 0), numberOf(query, "count", 500)];
+      return { ...(await index.read(from, count, mask)), at: index.position };
     }
     if (what === "line-at") return { line: await index.lineAt(numberOf(query, "at", 0)) };
     if (what === "folds") return { folds: await this.folds(run.id, index) };

@@ -199,9 +199,8 @@ export class Page {
 
   private badge(visit: Visit, parts: readonly string[]): void {
     const name = decoded(parts.join("/"));
-    const isKnown = [...this.#source.repos()].some((repo) => repo.name === name);
     // a stranger must not learn from a badge that there is such a repo
-    if (!isKnown || !this.#gate.canSee(visit, name))
+    if (!this.knows(name) || !this.#gate.canSee(visit, name))
       throw new HttpError(404, "there is no such badge");
     sendImage(visit.response, badge(this.#source.runs().filter(({ repo }) => repo === name)), {
       "cache-control": "no-cache",
@@ -209,12 +208,15 @@ export class Page {
     });
   }
 
+  private knows(name: string): boolean {
+    return [...this.#source.repos()].some((repo) => repo.name === name);
+  }
+
   private repo(visit: Visit, parts: readonly string[]): void {
     const name = decoded(parts.join("/"));
     if (!this.#gate.canSee(visit, name)) throw new SignInFirst();
     const runs = this.#source.runs().filter(({ repo }) => repo === name);
-    const isKnown = [...this.#source.repos()].some((repo) => repo.name === name);
-    if (!isKnown && runs.length === 0) throw new HttpError(404, "there is no such repo");
+    if (!this.knows(name) && runs.length === 0) throw new HttpError(404, "there is no such repo");
     const given = (key: string) => (visit.url.searchParams.get(key) ?? "").slice(0, 300);
     const query = { branch: given("branch"), result: given("result"), before: given("before") };
     const ignored = visit.viewer.right === undefined ? [] : this.#source.ignored(name, 20);

@@ -1,6 +1,6 @@
 import type { ServerResponse } from "node:http";
 import { HttpError } from "../http/server.ts";
-import { icon, script, style } from "./files.ts";
+import { icon, pageFiles } from "./files.ts";
 import type { Html } from "./html.ts";
 
 /** How answers are sent. */
@@ -60,7 +60,7 @@ export function sendImage(
 export function sendFile(response: ServerResponse, name: string): void {
   if (name === "icon.svg")
     return sendImage(response, icon, { "cache-control": "public, max-age=86400" });
-  const found = [script, style].find((each) => each.name === name);
+  const found = Object.values(pageFiles()).find((each) => each.name === name);
   if (!found) throw new HttpError(404, "there is no such page");
   const headers = { "cache-control": "public, max-age=31536000, immutable" };
   send(response, { ...found, headers });

@@ -50,10 +50,11 @@ export class Sessions {
   }
 
   /** Open a session; returns the cookie's value. */
-  async begin(credential: Credential, now = Date.now()): Promise<string> {
+  async begin(credential: Credential): Promise<string> {
+    const now = Date.now();
     const value = randomBytes(32).toString("base64url");
     const key = keyOf(value);
-    this.drop(now);
+    for (const [each, { ends }] of this.#sessions) if (ends <= now) this.#sessions.delete(each);
     for (const oldest of this.#sessions.keys()) {
       if (this.#sessions.size < maxSessions) break;
       this.#sessions.delete(oldest);
@@ -65,14 +66,10 @@ export class Sessions {
   }
 
   /** The credential of a session that goes on; undefined when there is none of that value. */
-  find(
-    value: string | undefined,
-    credentials: readonly Credential[],
-    now = Date.now(),
-  ): Credential | undefined {
-    if (value === undefined || value.length > 100) return undefined;
+  find(value: string | undefined, credentials: readonly Credential[]): Credential | undefined {
+    if (value === undefined) return undefined;
     const session = this.#sessions.get(keyOf(value));
-    if (!session || session.ends <= now) return undefined;
+    if (!session || session.ends <= Date.now()) return undefined;
     const credential = credentials.find(({ name }) => name === session.name);
     return credential && isSame(proofOf(value, credential), session.proof) ? credential : undefined;
   }
@@ -80,10 +77,6 @@ export class Sessions {
   /** End a session, for every browser that has its cookie. */
   async end(value: string): Promise<void> {
     if (this.#sessions.delete(keyOf(value))) await this.save();
-  }
-
-  private drop(now: number): void {
-    for (const [key, { ends }] of this.#sessions) if (ends <= now) this.#sessions.delete(key);
   }
 
   private async save(): Promise<void> {
@@ -141,13 +134,16 @@ export class Tries {
         "retry-after": String(seconds),
       });
     const credential = credentialFor(secret, credentials);
-    if (credential) this.succeeded(network);
-    else this.failed(network);
+    if (credential) {
+      if (this.#good.size >= maxNetworks) this.#good.clear();
+      this.#good.add(network);
+    } else this.failed(network, Date.now());
     return credential;
   }
 
   /** Seconds that somebody of this network has to wait; 0: another try is allowed. */
-  private wait(network: string, now = Date.now()): number {
+  private wait(network: string): number {
+    const now = Date.now();
     const recent = (times: readonly number[]) => times.filter((time) => now - time < limits.time);
     this.#all = recent(this.#all);
     const own = recent(this.#of.get(network) ?? []);
@@ -159,12 +155,7 @@ export class Tries {
     return Math.ceil(Math.max(until(own, limits.each), all) / 1000);
   }
 
-  private succeeded(network: string): void {
-    if (this.#good.size >= maxNetworks) this.#good.clear();
-    this.#good.add(network);
-  }
-
-  private failed(network: string, now = Date.now()): void {
+  private failed(network: string, now: number): void {
     if (this.#of.size >= maxNetworks) this.#of.clear();
     this.#of.set(network, [...(this.#of.get(network) ?? []), now].slice(-limits.each));
     this.#all = [...this.#all, now].slice(-limits.all);
