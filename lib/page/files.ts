@@ -1,8 +1,7 @@
 import { createHash } from "node:crypto";
 import { assets } from "./assets.ts";
-import { colourRules } from "./colours.ts";
 
-/** The page's own files: script, stylesheet and icon. */
+/** The page's own files: script, stylesheet with the colours of logs, and icon. */
 
 let made: ReturnType<typeof makeFiles> | undefined;
 
@@ -29,3 +28,63 @@ export const boat = "M2 12h16l-3 5H5zM9.2 2v8.4H3.4zM10.8 4.2l5 6.2h-5z";
 
 /** The picture in a browser's tab. */
 export const icon = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 20 20"><path fill="#2f6fb3" d="${boat}"/></svg>\n`;
+
+/** The background of logs, and how much the colours of a log must differ from it (WCAG's ratio). */
+const logBackground = [0x0f, 0x13, 0x17] as const;
+const contrast = 6;
+
+type Colour = readonly [red: number, green: number, blue: number];
+
+/** The palette of terminals: 16 colours, a cube of 216, 24 grays. */
+function palette(): Colour[] {
+  const first =
+    "15181c e5534b 57ab5a c69026 539bf5 b083f0 39c5cf adbac7 768390 f47067 6bc46d daaa3f 6cb6ff dcbdfb 56d4dd ffffff";
+  const levels = [0, 95, 135, 175, 215, 255];
+  const cube = levels.flatMap((red) =>
+    levels.flatMap((green) => levels.map((blue): Colour => [red, green, blue])),
+  );
+  const grays = Array.from({ length: 24 }, (_, index): Colour => {
+    const value = 8 + 10 * index;
+    return [value, value, value];
+  });
+  const named = first.split(" ").map((hex): Colour => {
+    const value = Number.parseInt(hex, 16);
+    return [value >> 16, (value >> 8) & 255, value & 255];
+  });
+  return [...named, ...cube, ...grays];
+}
+
+function luminance(colour: Colour): number {
+  const [red = 0, green = 0, blue = 0] = colour.map((value) => {
+    const part = value / 255;
+    return part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+}
+
+function ratio(a: Colour, b: Colour): number {
+  const [light, dark] = [luminance(a), luminance(b)].sort((x, y) => y - x) as [number, number];
+  return (light + 0.05) / (dark + 0.05);
+}
+
+/** The colour made lighter until it can be read on the log's background. */
+function readable(colour: Colour): Colour {
+  let now = colour;
+  while (ratio(now, logBackground) < contrast)
+    now = now.map((value) => Math.min(255, Math.round(value + (255 - value) * 0.12 + 1))) as never;
+  return now;
+}
+
+const hex = (colour: Colour) =>
+  `#${colour.map((value) => value.toString(16).padStart(2, "0")).join("")}`;
+
+/** A class for each colour of text, and for each background, on which the text is black or white. */
+function colourRules(): string {
+  const colours = palette();
+  const texts = colours.map((colour, index) => `.f${index}{color:${hex(readable(colour))}}`);
+  const grounds = colours.map((colour, index) => {
+    const isLight = ratio(colour, [0, 0, 0]) > ratio(colour, [255, 255, 255]);
+    return `.b${index}{background:${hex(colour)};color:${isLight ? "#000" : "#fff"}}`;
+  });
+  return [...texts, ...grounds, ".x16{background:#d5dbe1;color:#0f1317}"].join("\n");
+}
