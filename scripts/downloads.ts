@@ -61,15 +61,8 @@ const command = defineCommand({
   ],
   async run({ flags, args, terminal, signal }) {
     const dir = args[0] ?? ".";
-    for (const [name, least] of [
-      ["jobs", 1],
-      ["per-host", 1],
-      ["retries", 0],
-    ] as const) {
-      const value = flags[name];
-      if (value !== undefined && !(Number.isInteger(value) && value >= least))
-        throw new UsageError(`--${name} ${value}: a whole number from ${least} on is wanted`);
-    }
+    for (const name of ["jobs", "per-host"] as const)
+      if (flags[name] === 0) throw new UsageError(`--${name} 0: it must be at least 1`);
     const { downloads, printManifest } = await import("../lib/downloads/downloads.ts");
     if (flags.print) return await printManifest({ dir, manifest: flags.manifest }, terminal);
     const good = await downloads(

@@ -27,11 +27,6 @@ const takesValue = ({ type }: Flag) => type !== "boolean";
 /** The last word of a subcommand's name. */
 const wordOf = ({ name }: Description) => name.split(" ").at(-1) ?? name;
 
-/** What is offered for operand `at`; the last one repeats. */
-function operandAt({ operands }: Description, at: number) {
-  return operands[at] ?? operands.at(-1);
-}
-
 /** The completion of one script. `boatyard` takes all others as its subcommands. */
 export function completionOf(script: Description, all: readonly Description[]): Completion {
   const programs = Object.entries(script.programs).map(([name, summary]) => {
@@ -252,8 +247,7 @@ function fishOf(script: Description): string {
         );
     }
     for (const flag of command.flags) lines.push(`complete ${when} ${fishFlag(flag, words)}`);
-    for (const at of command.operands.keys()) {
-      const how = operandAt(command, at)?.complete;
+    for (const [at, { complete: how }] of command.operands.entries()) {
       if (how === "file" || how === "folder") lines.push(`complete ${when} -F`);
       if (how === "live") lines.push(`complete ${when} -a ${fishLive(words, String(at), 0)}`);
     }
