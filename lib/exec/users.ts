@@ -96,10 +96,11 @@ export async function lookUpUser(name: string): Promise<User> {
     .split("\n")
     .find((line) => line.startsWith(`${name}:`));
   const line = local ?? (await $({ nothrow: true })`getent passwd -- ${name}`).stdout.trim();
-  const [found, , uid, gid, , home = "/", shell = "/bin/sh"] = line.split(":");
+  const [found, , uid, gid, , home, shell] = line.split(":");
   if (found !== name)
     throw new UsageError(`there is no Unix user "${name}"; make it, or name another`);
-  return { name, uid: Number(uid), gid: Number(gid), home, shell };
+  // either may be left out (passwd(5))
+  return { name, uid: Number(uid), gid: Number(gid), home: home || "/", shell: shell || "/bin/sh" };
 }
 
 /** The account this process runs as. */

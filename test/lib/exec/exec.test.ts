@@ -6,9 +6,10 @@ import * as assert from "uvu/assert";
 import { exitCodeOf } from "../../../lib/core/errors.ts";
 import { $, cleanEnvironment, sh, timedOut } from "../../../lib/exec/exec.ts";
 import { endTree, membersOf, newCookie } from "../../../lib/exec/process-tree.ts";
-import { as, currentUser, lookUpUser } from "../../../lib/exec/users.ts";
+import { as, currentUser, lookUpUser, userEnvironment } from "../../../lib/exec/users.ts";
 import { needsRoot, testUnless } from "../../helpers/skip.ts";
 import { tempDir } from "../../helpers/tmp.ts";
+import { locked, withUser } from "../../helpers/users.ts";
 import { waitFor } from "../../helpers/wait.ts";
 
 test("a command gets its arguments as they are, whatever they hold", async () => {
@@ -153,6 +154,14 @@ rootTest("root runs a command as another user, with its groups and no privilege"
   const script = "id -un; id -Gn; grep CapBnd /proc/self/status";
   const { stdout } = await $(as(user))`sh -c ${script}`;
   assert.match(stdout, /^nobody\nnogroup\nCapBnd:\s+0000000000000000\n$/);
+});
+
+rootTest("a user whose shell is left out in /etc/passwd has that of passwd(5)", async () => {
+  await withUser(async ({ name, home }) => {
+    await locked(["usermod", "--shell", "", name]);
+    const env = userEnvironment(await lookUpUser(name));
+    assert.equal([env["SHELL"], env["HOME"]], ["/bin/sh", home]);
+  });
 });
 
 test("what a command printed is not lost when the program is busy as it ends", async () => {
