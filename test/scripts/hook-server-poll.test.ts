@@ -43,6 +43,33 @@ test("a commit that fails is tried again at growing intervals, a new one at once
   await server.stop();
 });
 
+test("of a remote with many branches no more runs wait than max_waiting; the others follow", async () => {
+  const repo = await makeRepo({ files: { "a.txt": "1" } });
+  const dir = await makeYard({
+    repos: { "me/site": "poll: 300ms\nrefs: ['*']" },
+    top: "max_waiting: 3",
+    job: "until test -e go; do sleep 0.02; done; echo $HOOK_REF",
+  });
+  await rm(join(dir, "co"), { recursive: true });
+  const checkout = await repo.checkout(join(dir, "co"));
+  for (let n = 0; n < 9; n++) await git(repo.bare, "branch", `b${n}`, "main");
+  const looks = join(dir, "looks");
+  await writeFile(looks, "");
+  const helper = join(dir, "upload-pack");
+  await writeFile(helper, `#!/bin/sh\necho . >>'${looks}'\nexec git-upload-pack "$@"\n`);
+  await chmod(helper, 0o755);
+  await git(checkout, "config", "remote.origin.uploadpack", helper);
+  const server = await startHooks(dir);
+  await waitFor(() => readFileSync(looks, "utf8").split("\n").length > 3);
+  assert.ok((await server.runs()).filter(({ state }) => state === "waiting").length <= 3);
+  await writeFile(join(checkout, "go"), "");
+  await waitFor(async () => {
+    const built = (await server.runs()).filter(({ state }) => state === "succeeded");
+    return new Set(built.map(({ ref }) => ref)).size === 10;
+  });
+  await server.stop();
+});
+
 testUnless(test, needsRoot)("the remote is asked as the repo's user", async () => {
   await withUser(async (user) => {
     const repo = await makeRepo({ files: { "a.txt": "1" } });

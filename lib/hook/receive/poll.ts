@@ -92,7 +92,10 @@ const maxDelay = 86_400_000;
 interface PollerParts {
   settings: Settings;
   heads: Heads;
-  scheduler: { readonly draining: boolean; readonly queue: Pick<Queue<Entry>, "entries"> };
+  scheduler: {
+    readonly draining: boolean;
+    readonly queue: Pick<Queue<Entry>, "entries" | "waitingOf">;
+  };
   accept: Store["accept"];
   problems: Problems;
   log: ServerLog;
@@ -190,11 +193,14 @@ export class Poller {
 
   /** Run a ref's commit, unless it is built, under way, or failed not long ago. */
   private async compare(repo: RepoConfig, ref: string, sha: string): Promise<void> {
-    if (this.#parts.scheduler.draining || !this.#parts.settings.config.repos.has(repo.name)) return;
+    const { settings, scheduler } = this.#parts;
+    if (scheduler.draining || !settings.config.repos.has(repo.name)) return;
+    // it is found again by the next look
+    if (scheduler.queue.waitingOf(repo.name) >= settings.config.maxWaiting) return;
     const statuses = await this.#parts.heads.of(repo.name);
     const status = statuses[ref] ?? {};
     if (status.good === sha) return;
-    const isUnderWay = [...this.#parts.scheduler.queue.entries()].some(
+    const isUnderWay = [...scheduler.queue.entries()].some(
       (entry) => entry.repo === repo.name && entry.ref === ref && entry.sha === sha,
     );
     if (isUnderWay) return;
