@@ -98,15 +98,19 @@ async function readSnapshots({ state }: FleetSettings): Promise<Snapshot[]> {
 async function readSnapshot(file: string): Promise<Snapshot | undefined> {
   try {
     const value = JSON.parse(await readFile(file, "utf8")) as Snapshot;
-    const isText = [value.time, value.list].every((text) => typeof text === "string");
-    if (!isText || !Array.isArray(value.hosts)) return undefined;
+    const { time, list } = value;
     const hosts = value.hosts.filter(
-      (host) => typeof host?.target === "string" && Array.isArray(host.repos),
+      ({ target, repos }) =>
+        areTexts(target) && repos.every(({ repo, drift }) => areTexts(repo, drift)),
     );
-    return { ...value, hosts };
+    return areTexts(time, list) ? { time, list, hosts } : undefined;
   } catch {
     return undefined;
   }
+}
+
+function areTexts(...values: unknown[]): boolean {
+  return values.every((value) => typeof value === "string");
 }
 
 /** The state stands in a column of its own. */

@@ -77,6 +77,11 @@ test("/fleet shows what --status and --converge saw last, drift first; strangers
   // a file that is damaged, or names no hosts, is left out
   await writeFile(join(dir, "server-update/status/broken.json"), "{");
   await writeFile(join(dir, "server-update/status/other.json"), '{"time":"x","list":1,"hosts":[]}');
+  const hosts = [{ target: "x", repos: [null, { repo: "site" }] }];
+  await writeFile(
+    join(dir, "server-update/status/null.json"),
+    JSON.stringify({ time: "x", list, hosts }),
+  );
   assert.is((await shown()).length, 2);
   await Promise.all(slaves.map((slave) => slave.stop()));
   await server.stop();
