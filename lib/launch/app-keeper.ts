@@ -152,26 +152,29 @@ export class AppKeeper {
     await this.start().catch((error: unknown) => this.startLater(error));
   }
 
-  /** The app runs and is not healthy: with `forever` it is started again, if it was not too often lately. */
-  async restartIll(wrong: string): Promise<void> {
-    const settings = await this.settings();
-    if (!this.app || !settings?.forever) return;
-    const { log } = this.#options;
-    const times = planIllRestart(this.#illRestarts, performance.now());
-    const what = `${this.app.version} is not healthy (${wrong})`;
-    if (!times) {
-      const left = `${what}, and was started again ${maxIllRestarts} times within an hour: it stays as it is`;
-      if (!this.#leftIll) log(left);
-      this.#leftIll = true;
-      return;
-    }
-    this.#illRestarts = times;
-    this.#leftIll = false;
-    log(`${what}: it is started again`);
-    await this.stop();
-    this.lastEnd = `bad health (${wrong})`;
-    this.restarts = { ...this.restarts, total: this.restarts.total + 1 };
-    await this.startAgain();
+  /** The app gave bad answers for as long as it may: with `forever` it is started again, if it was not too often lately. */
+  restartIll(app: RunningApp, wrong: string): Promise<void> {
+    const { changes, signal, log } = this.#options;
+    return changes.run(async () => {
+      // replaced meanwhile; on trial it is the update's matter
+      if (this.app !== app || this.onUnexpectedEnd || signal.aborted) return;
+      if (!(await this.settings())?.forever) return;
+      const times = planIllRestart(this.#illRestarts, performance.now());
+      const what = `${app.version} is not healthy (${wrong})`;
+      if (!times) {
+        const left = `${what}, and was started again ${maxIllRestarts} times within an hour: it stays as it is`;
+        if (!this.#leftIll) log(left);
+        this.#leftIll = true;
+        return;
+      }
+      this.#illRestarts = times;
+      this.#leftIll = false;
+      log(`${what}: it is started again`);
+      await this.stop();
+      this.lastEnd = `bad health (${wrong})`;
+      this.restarts = { ...this.restarts, total: this.restarts.total + 1 };
+      await this.startAgain();
+    });
   }
 
   /** Close the app's address; what waits in its backlog is refused. */
@@ -187,11 +190,8 @@ export class AppKeeper {
   }
 
   /** None when the configuration cannot be read any more: the app is ended all the same. */
-  private settings(): Promise<AppSettings | undefined> {
-    return this.current().then(
-      ({ settings }) => settings,
-      () => undefined,
-    );
+  private async settings(): Promise<AppSettings | undefined> {
+    return (await this.current().catch(() => undefined))?.settings;
   }
 
   /** What an app left that ended by itself must not hold its address or its files against the next one. */

@@ -1,5 +1,5 @@
 import process from "node:process";
-import { readdir, readFile, readlink, stat } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { constants } from "node:os";
 import { dirname, join } from "node:path";
 import { Failure, messageOf } from "../core/errors.ts";
@@ -153,13 +153,6 @@ async function endOf(child: ProcessPromise): Promise<AppEnd> {
     : { how: signal, code: 128 + (constants.signals[signal] ?? 0) };
 }
 
-async function hasSocket(pid: number, inode: string): Promise<boolean> {
-  const folder = `/proc/${pid}/fd`;
-  const names = await readdir(folder).catch(() => []);
-  const links = await Promise.all(names.map((fd) => readlink(`${folder}/${fd}`).catch(() => "")));
-  return links.includes(`socket:[${inode}]`);
-}
-
 /** An app that runs, ours or one that outlived the launchfit before. */
 export class RunningApp {
   readonly pid: number;
@@ -215,15 +208,6 @@ export class RunningApp {
       return Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1] ?? 0) * 1024;
     });
     return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
-  }
-
-  /** Whether it, or something that it started, has a socket open: by the inode that /proc/net/tcp shows. */
-  async holdsSocket(inode: string): Promise<boolean> {
-    // most often it is the app itself; the look at all processes takes longer
-    if (await hasSocket(this.pid, inode)) return true;
-    const members = await this.members();
-    const held = await Promise.all(members.map(({ pid }) => hasSocket(pid, inode)));
-    return held.includes(true);
   }
 
   /** Send it, and what it started in its session, a signal. */

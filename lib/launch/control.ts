@@ -41,7 +41,6 @@ export type ControlHandler = (
 
 /** Bytes of a path that unix(7) takes. */
 const maxPath = 100;
-const maxRequest = 64 * 1024;
 /** Bytes of one line of an answer, and of lines that wait for whoever follows the log. */
 const maxAnswer = 4 * 1024 * 1024;
 
@@ -101,26 +100,14 @@ async function answer(socket: Socket, handle: ControlHandler): Promise<void> {
     return socket.writableLength < maxAnswer;
   };
   try {
-    const request = JSON.parse(await readLine(socket)) as ControlRequest;
+    const [line] = (await once(createInterface({ input: socket }), "line")) as [string];
+    const request = JSON.parse(line) as ControlRequest;
     if (typeof request?.command !== "string") throw new UsageError('a request is {"command": …}');
     send({ ok: true, ...(await handle(request, send, closed.signal)) });
   } catch (error) {
     send({ ok: false, code: exitCodeOf(error) ?? 1, error: messageOf(error) });
   }
   socket.end();
-}
-
-function readLine(socket: Socket): Promise<string> {
-  return new Promise((resolve, reject) => {
-    let text = "";
-    socket.setEncoding("utf8");
-    socket.on("data", (chunk: string) => {
-      text += chunk;
-      if (text.includes("\n")) resolve(text.slice(0, text.indexOf("\n")));
-      else if (text.length > maxRequest) reject(new UsageError("the request is too long"));
-    });
-    socket.once("end", () => reject(new UsageError("the request has no line end")));
-  });
 }
 
 /** Milliseconds that a status may take. */

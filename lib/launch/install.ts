@@ -70,14 +70,21 @@ export async function installInto(
       const update = await findUpdate(session);
       const changed = update.kind === "new";
       if (changed) await addRelease(session, update);
-      await completeLaunchFile(session, update, settings);
+      const { pins, written } = session.trust;
+      const missing = (key: string) => settings.origins[key] === "default";
+      const found = {
+        name: missing("app.name") ? update.app : undefined,
+        server: missing("updates.server") ? settings.config.updates.server[0] : undefined,
+        pins: missing("updates.gpg") ? pins : undefined,
+      };
+      await writeLaunchFile(deploy, found, written);
       if (changed) await switchCurrent(deploy, update.name);
       await recordDone(session, update);
       return {
         name: update.name,
         version: update.version,
         ...(update.release === undefined ? {} : { release: update.release }),
-        key: [...session.trust.pins],
+        key: [...pins],
         changed,
         folder: deploy.path,
       };
@@ -107,24 +114,6 @@ async function readSettings(
   return read;
 }
 
-/** Write into launchify.yml what an install has found out and the file does not say. */
-async function completeLaunchFile(
-  { deploy, config, trust }: Session,
-  update: Update,
-  { origins }: ReadLaunchConfig,
-): Promise<void> {
-  const missing = (key: string) => origins[key] === "default";
-  await writeLaunchFile(
-    deploy,
-    {
-      name: missing("app.name") ? update.app : undefined,
-      server: missing("updates.server") ? config.updates.server[0] : undefined,
-      pins: missing("updates.gpg") ? trust.pins : undefined,
-    },
-    trust.written,
-  );
-}
-
 /**
  * Download a new release, verify it, unpack it to releases/, and record it as accepted; nothing is switched. One that
  * is there already, as it was verified before, is only recorded.
@@ -143,7 +132,10 @@ export async function addRelease(session: Session, update: Update): Promise<void
       strip: (top, hasFile) => mustStrip(app, top, configFiles.some(hasFile)),
       signal: options.signal,
     });
-    const own = await ownName(release);
+    const { config } = await readLaunchConfig(release).catch((error: unknown) => {
+      throw new Failure(`the release's own configuration is wrong: ${messageOf(error)}`);
+    });
+    const own = config.app.name;
     if (own !== undefined && own !== update.app)
       throw new Refused(`${name} holds the app ${own}, not ${update.app} (wrong software)`);
     if (update.offers[0] && mustReplace(session.state, update.offers[0]))
@@ -247,12 +239,4 @@ export async function recordDone(session: Session, update: Update): Promise<void
   );
   session.state = { ...session.state, etags };
   await writeState(deploy, session.state);
-}
-
-async function ownName(release: string): Promise<string | undefined> {
-  try {
-    return (await readLaunchConfig(release)).config.app.name;
-  } catch (error) {
-    throw new Failure(`the release's own configuration is wrong: ${messageOf(error)}`);
-  }
 }

@@ -1,9 +1,9 @@
+import { once } from "node:events";
 import { exitCodeOf, Failure, messageOf, Refused, UsageError } from "../core/errors.ts";
 import type { Lock } from "../files/lock.ts";
 import { notify } from "../http/systemd.ts";
 import { AppKeeper } from "./app-keeper.ts";
 import { type AppOutput, openAppOutput } from "./app-output.ts";
-import type { RunningApp } from "./app-process.ts";
 import { type ControlHandler, controlPath, type ControlServer, serveControl } from "./control.ts";
 import { lockDirectory, ownDirectory } from "./deploy-directory.ts";
 import { type HealthWatch, watchHealth } from "./health.ts";
@@ -75,11 +75,8 @@ class Launcher {
   readonly #requests = new Mutex();
   readonly #changes = new Mutex();
   #end: (code: number) => void = () => {};
-  #over: () => void = () => {};
-  /** The app has ended, and all is told and written. */
-  readonly #isOver = new Promise<void>((resolve) => {
-    this.#over = resolve;
-  });
+  /** Aborted when the app has ended, and all is told and written. */
+  readonly #over = new AbortController();
 
   constructor(parts: LauncherParts, { stopping, ...options }: LauncherOptions) {
     const { releases, output, state } = parts;
@@ -102,7 +99,7 @@ class Launcher {
       cwd: releases.deploy.current,
       settings: (version) => releases.settings(version),
       log,
-      onIll: (app, wrong) => void this.appIll(app, wrong),
+      onIll: (app, wrong) => void this.#keeper.restartIll(app, wrong),
     });
     this.#recovery = watchRecovery(() => this.#keeper.app?.uptime(), state, log);
     const end = new Promise<number>((resolve) => {
@@ -147,39 +144,40 @@ class Launcher {
   }
 
   /** What can be asked by the control socket; `stop` and `log` included. */
-  readonly #commands: Record<string, ControlHandler> = {
-    status: () => this.status(),
-    check: async () => ({ ...(await this.check()) }),
-    list: async () => {
-      const { releases } = this.#parts;
-      return { current: await releases.current(), installed: await releases.installed() };
-    },
-    restart: () => this.#requests.run(() => this.#changes.run(() => this.restart())),
-    rollback: ({ version }) => {
-      if (version !== undefined && typeof version !== "string")
-        throw new UsageError("version is text");
-      return this.#requests.run(() => this.#updater.rollback(version));
-    },
-    stop: async () => {
-      this.#stopping.abort();
-      await this.#isOver;
-      return { stopping: true };
-    },
-    log: async ({ lines, follow }, send, closed) => {
-      await this.#parts.output.give((line) => send({ line }), {
-        count: typeof lines === "number" ? lines : 50,
-        follow: follow === true,
-        signal: closed,
-      });
-      return {};
-    },
-  };
+  readonly #commands = new Map<string, ControlHandler>(
+    Object.entries({
+      status: () => this.status(),
+      check: async () => ({ ...(await this.check()) }),
+      list: async () => {
+        const { releases } = this.#parts;
+        return { current: await releases.current(), installed: await releases.installed() };
+      },
+      restart: () => this.#requests.run(() => this.#changes.run(() => this.restart())),
+      rollback: ({ version }) => {
+        if (version !== undefined && typeof version !== "string")
+          throw new UsageError("version is text");
+        return this.#requests.run(() => this.#updater.rollback(version));
+      },
+      stop: async () => {
+        this.#stopping.abort();
+        await once(this.#over.signal, "abort");
+        return { stopping: true };
+      },
+      log: async ({ lines, follow }, send, closed) => {
+        await this.#parts.output.give((line) => send({ line }), {
+          count: typeof lines === "number" ? lines : 50,
+          follow: follow === true,
+          signal: closed,
+        });
+        return {};
+      },
+    }),
+  );
 
   readonly #handle: ControlHandler = async (request, send, closed) => {
-    const commands = new Map(Object.entries(this.#commands));
-    const command = commands.get(request.command);
+    const command = this.#commands.get(request.command);
     if (command) return await command(request, send, closed);
-    const known = [...commands.keys()].join(", ");
+    const known = [...this.#commands.keys()].join(", ");
     throw new UsageError(`unknown command "${request.command}"; known are ${known}`);
   };
 
@@ -233,16 +231,6 @@ class Launcher {
     this.#end(code);
   }
 
-  /** The app runs, and gave bad answers for as long as it may. */
-  private async appIll(app: RunningApp, wrong: string): Promise<void> {
-    const keeper = this.#keeper;
-    await this.#changes.run(async () => {
-      // replaced meanwhile; on trial it is the update's matter
-      if (keeper.app !== app || keeper.onUnexpectedEnd || this.#stopping.signal.aborted) return;
-      await keeper.restartIll(wrong);
-    });
-  }
-
   private async close(code: number): Promise<number> {
     const { lock, output } = this.#parts;
     this.#stopping.abort();
@@ -257,7 +245,7 @@ class Launcher {
     this.#keeper.close();
     await this.#parts.messages.close(5000);
     await output.close();
-    this.#over();
+    this.#over.abort();
     // who asked for the end is told before the socket closes
     await new Promise((resolve) => void setImmediate(resolve));
     await this.#control?.close();

@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { readFile } from "node:fs/promises";
+import { readdir, readFile, readlink } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { messageOf, systemCode } from "../core/errors.ts";
@@ -96,10 +96,26 @@ async function acceptorOf(socket: Socket, app: RunningApp, deadline: number): Pr
     const inode = await peerInode(socket);
     if (inode === undefined) return "nobody here";
     // 0: the connection still waits in the backlog
-    if (inode !== "0") return (await app.holdsSocket(inode)) ? "the app" : "another";
+    if (inode !== "0") return (await holdsSocket(app, inode)) ? "the app" : "another";
     if (performance.now() > deadline || socket.destroyed) return "another";
     await sleep(pause);
   }
+}
+
+/** Whether the app, or something that it started, has a socket open: by the inode that /proc/net/tcp shows. */
+async function holdsSocket(app: RunningApp, inode: string): Promise<boolean> {
+  // most often it is the app itself; the look at all processes takes longer
+  if (await hasSocket(app.pid, inode)) return true;
+  const members = await app.members();
+  const held = await Promise.all(members.map(({ pid }) => hasSocket(pid, inode)));
+  return held.includes(true);
+}
+
+async function hasSocket(pid: number, inode: string): Promise<boolean> {
+  const folder = `/proc/${pid}/fd`;
+  const names = await readdir(folder).catch(() => []);
+  const links = await Promise.all(names.map((fd) => readlink(`${folder}/${fd}`).catch(() => "")));
+  return links.includes(`socket:[${inode}]`);
 }
 
 /** The inode of the other end of a connection within this machine; undefined when it is not here. */

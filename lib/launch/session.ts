@@ -23,7 +23,7 @@ export interface InstallOptions extends TrustOptions {
  *     const session = await openSession(deploy, config, what, options)   lock; read what was accepted before
  *     const update = await findUpdate(session)     what VERSION says, verified, checked against what was accepted
  *     await addRelease(session, update)            download, verify, unpack to releases/NAME-VERSION
- *     await switchCurrent(deploy, update.name)     (deploy-directory.ts)
+ *     await switchCurrent(deploy, update.name)     (releases.ts)
  *     await recordDone(session, update)
  *     session.close()
  *

@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { Refused, UsageError } from "../core/errors.ts";
 import type { CurrentLine, VersionFile } from "../web-folder/version-file.ts";
 import { assertThere, changeVersion, checkSigners, readVersion, writeVersion } from "./folder.ts";
-import { type Archive, archivesIn, digestOf, signArchive } from "./signed-archives.ts";
+import { type Archive, archivesIn, digestOf, signArchive } from "./archives.ts";
 import type { Signer } from "./signer.ts";
 
 /** Which release is current: VERSION signed again, as it was or with another archive. */

@@ -29,28 +29,21 @@ export const defaultOut = join("upload", "app-updates");
 /** Milliseconds: how long clients accept a VERSION that is not signed again. */
 export const defaultExpires = 90 * 86_400_000;
 
-/**
- * Whether the folder is there.
- * @throws {UsageError} when its name is that of something else.
- */
-async function isThere(out: string): Promise<boolean> {
-  try {
-    if ((await stat(out)).isDirectory()) return true;
-  } catch (error) {
-    if (systemCode(error) === "ENOENT") return false;
-    if (systemCode(error) !== "ENOTDIR") throw error;
-  }
-  throw new UsageError(`${out} is not a folder; name the web folder`);
-}
-
 /** @throws {UsageError} when there is no such folder. */
 export async function assertThere(out: string): Promise<void> {
-  if (!(await isThere(out))) throw new UsageError(`${out} is not there; name the web folder`);
+  const about = await stat(out).catch(ifNoFolder);
+  if (about?.isDirectory()) return;
+  throw new UsageError(`${out} is not ${about ? "a folder" : "there"}; name the web folder`);
 }
 
 /** Make the folder where it is not there. @throws {UsageError} when its name is that of something else. */
 export async function makeFolder(out: string): Promise<void> {
-  if (!(await isThere(out))) await mkdir(out, { recursive: true });
+  await mkdir(out, { recursive: true }).catch(ifNoFolder);
+  await assertThere(out);
+}
+
+function ifNoFolder(error: unknown): undefined {
+  if (!["ENOENT", "ENOTDIR", "EEXIST"].includes(systemCode(error) ?? "")) throw error;
 }
 
 /** Change the folder; one publisher at a time. The lock's file is gone afterwards, since the folder is uploaded as it is. */

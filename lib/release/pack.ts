@@ -18,7 +18,6 @@ import {
   platforms,
   type VersionFile,
 } from "../web-folder/version-file.ts";
-import { writeArchive } from "./archive.ts";
 import { type FileListOptions, listFiles, type PackEntry } from "./file-list.ts";
 import { signCurrent } from "./current.ts";
 import {
@@ -32,7 +31,7 @@ import {
   writePublicKeys,
   writeVersion,
 } from "./folder.ts";
-import { archivesIn, digestOf, signArchive } from "./signed-archives.ts";
+import { archivesIn, digestOf, signArchive, writeArchive } from "./archives.ts";
 import type { Signer } from "./signer.ts";
 
 export interface PackOptions {

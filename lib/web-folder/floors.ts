@@ -218,7 +218,7 @@ export function accepted<State extends Accepted>(
     app,
     ...(signature || state.versionSigned ? { versionSigned: true } : {}),
     ...(signature && file.expires ? { expires: file.expires.toISOString() } : {}),
-    floor: Object.fromEntries(Object.entries(floor).filter(([, time]) => time !== undefined)),
+    floor,
     versions: { ...state.versions, ...(entry ? { [line.version]: entry } : {}) },
   } as State;
 }

@@ -164,7 +164,7 @@ async function firstUse(
   options: TrustOptions,
 ): Promise<{ pin: string; keys: PublicKey[] }> {
   for (const folder of folders) {
-    const { keys } = await folder.keys();
+    const { keys = [] } = (await folder.keys()) ?? {};
     if (keys.length === 0) continue;
     const pin = await publishedPin(folder, keys);
     if (pin === undefined)

@@ -154,7 +154,7 @@ export class Trust {
   private async readOffered(folder: WebFolder, etag?: string): Promise<void> {
     try {
       const got = await folder.keys(etag);
-      if (got === "unchanged") return;
+      if (!got) return;
       this.#known.offered.push(...got.keys);
       const { [folder.url]: _, ...others } = this.#known.etags;
       this.#known.etags = got.etag === undefined ? others : { ...others, [folder.url]: got.etag };

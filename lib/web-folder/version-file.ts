@@ -1,3 +1,4 @@
+import { cleanLine } from "../core/clean.ts";
 import { Refused, UsageError } from "../core/errors.ts";
 
 /**
@@ -173,11 +174,7 @@ export function parseVersionFile(text: string, name: string): VersionFile {
   if (result.current.length === 0)
     throw new Refused(`${name} has no CURRENT line; is the address that of a web folder?`);
   const names = result.current.map(({ platform }) => platform ?? "");
-  if (
-    names.length > 1 &&
-    names.some((platform) => platform !== "") &&
-    new Set(names).size < names.length
-  )
+  if (names.some((platform) => platform !== "") && new Set(names).size < names.length)
     throw new Refused(`${name} has two CURRENT lines for one platform`);
   return result;
 }
@@ -188,11 +185,8 @@ function isKeyWord(word: string): word is keyof typeof keyWords {
   return Object.hasOwn(keyWords, word);
 }
 
-/** Text from outside, made fit for a message: no control characters, no bottomless length. */
-function shown(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is taken out
-  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, "?").slice(0, 120);
-}
+/** Text from outside, fit for a message. */
+const shown = (text: string) => cleanLine(text.slice(0, 120));
 
 /**
  * The CURRENT line for a platform: its own, else one for any.
@@ -200,18 +194,14 @@ function shown(text: string): string {
  * @throws {Refused} when there is none.
  */
 export function currentFor(file: VersionFile, platform: string, name: string): CurrentLine {
-  const own = file.current.find((line) => line.platform === platform);
   const any = file.current.filter((line) => line.platform === undefined);
-  if (own) return own;
-  const hinted = any.find(
-    (line) => readArchiveName(line.file, line.version)?.platform === platform,
-  );
-  const plain = any.filter(
-    (line) => any.length === 1 || readArchiveName(line.file, line.version)?.platform === undefined,
-  );
-  const found = hinted ?? plain[0];
-  if (found && plain.length <= 1) return found;
-  if (found && hinted) return hinted;
+  const named = (line: CurrentLine) => readArchiveName(line.file, line.version)?.platform;
+  const plain = any.filter((line) => any.length === 1 || named(line) === undefined);
+  const found =
+    file.current.find((line) => line.platform === platform) ??
+    any.find((line) => named(line) === platform) ??
+    (plain.length === 1 ? plain[0] : undefined);
+  if (found) return found;
   throw new Refused(
     plain.length > 1
       ? `${name} has several CURRENT lines for any platform`

@@ -39,18 +39,19 @@ export interface UnverifiedVersion {
   file: VersionFile;
   data: Buffer;
   /** Undefined: there is no VERSION.sig. */
-  signature?: Buffer;
+  signature?: Buffer | undefined;
 }
 
 /** A VERSION file and how it was signed. */
 export interface SignedVersion {
   file: VersionFile;
   /** Undefined: there is no VERSION.sig. */
-  signature?: VerifiedSignature;
-  etag?: string;
+  signature?: VerifiedSignature | undefined;
+  etag?: string | undefined;
 }
 
 const smallFile = 64 * 1024;
+type SmallFile = { data: Buffer; etag: string | undefined };
 
 /** The address of a web folder as people give it: with or without `/` or `/VERSION` at its end. */
 export function folderUrl(text: string): string {
@@ -103,50 +104,36 @@ export class WebFolder {
     etag?: string,
   ): Promise<SignedVersion | undefined> {
     for (let attempt = 1; ; attempt++) {
-      const got = await this.small("VERSION", maxVersionFile, attempt === 1 ? etag : undefined);
+      const got = await this.changed("VERSION", maxVersionFile, attempt === 1 ? etag : undefined);
       if (got === "unchanged") return undefined;
       if (!got) throw new Failure(`${this.name("VERSION")}: there is no such file`);
       const sig = await this.small("VERSION.sig", smallFile);
       try {
         const { data } = got;
         const file = parseVersionFile(data.toString("utf8"), this.name("VERSION"));
-        const signed = sig && sig !== "unchanged" ? { signature: sig.data } : {};
-        const signature = await verify({ file, data, ...signed });
-        return {
-          file,
-          ...(signature ? { signature } : {}),
-          ...(got.etag ? { etag: got.etag } : {}),
-        };
+        const signature = await verify({ file, data, signature: sig?.data });
+        return { file, signature, etag: got.etag };
       } catch (error) {
         if (!(error instanceof Refused) || attempt === 3) throw error;
-        await sleep(
-          150 * attempt,
-          undefined,
-          this.#options.signal ? { signal: this.#options.signal } : {},
-        );
+        const { signal } = this.#options;
+        await sleep(150 * attempt, undefined, signal && { signal });
       }
     }
   }
 
-  /** The keys in the folder's KEY.asc, none when there is no such file; unless it is as it was when it had this ETag. */
-  async keys(): Promise<{ keys: PublicKey[]; etag?: string }>;
-  async keys(etag: string | undefined): Promise<{ keys: PublicKey[]; etag?: string } | "unchanged">;
-  async keys(etag?: string): Promise<{ keys: PublicKey[]; etag?: string } | "unchanged"> {
-    const got = await this.small("KEY.asc", 1024 * 1024, etag);
-    if (!got) return { keys: [] };
-    if (got === "unchanged") return got;
-    const keys = await readPublicKeys(got.data, this.name("KEY.asc"));
-    return { keys, ...(got.etag === undefined ? {} : { etag: got.etag }) };
+  /** The keys in the folder's KEY.asc, none when there is no such file; undefined: it is as it was when it had this ETag. */
+  async keys(etag?: string): Promise<{ keys: PublicKey[]; etag?: string | undefined } | undefined> {
+    const got = await this.changed("KEY.asc", 1024 * 1024, etag);
+    if (got === "unchanged") return undefined;
+    const keys = got ? await readPublicKeys(got.data, this.name("KEY.asc")) : [];
+    return { keys, etag: got?.etag };
   }
 
   /** The VERSION that made a set of keys, and its signature; undefined what is not there. */
   async keyStep(serial: number): Promise<{ data?: Buffer; signature?: Buffer }> {
-    const data = await this.small(`keys/${serial}`, maxVersionFile);
+    const step = await this.small(`keys/${serial}`, maxVersionFile);
     const signature = await this.small(`keys/${serial}.sig`, smallFile);
-    return {
-      ...(data && data !== "unchanged" ? { data: data.data } : {}),
-      ...(signature && signature !== "unchanged" ? { signature: signature.data } : {}),
-    };
+    return { ...step, ...(signature && { signature: signature.data }) };
   }
 
   /**
@@ -162,8 +149,7 @@ export class WebFolder {
       );
     for (let attempt = 1; ; attempt++) {
       const signature = await this.small(`${line.file}.sig`, smallFile);
-      if (!signature || signature === "unchanged")
-        throw new Refused(`${name} has no signature (${line.file}.sig)`);
+      if (!signature) throw new Refused(`${name} has no signature (${line.file}.sig)`);
       const signatures = await Signatures.read(signature.data, this.name(`${line.file}.sig`));
       const { path, fetched } = await this.download(line);
       try {
@@ -219,11 +205,17 @@ export class WebFolder {
     }
   }
 
-  private async small(
+  private async small(file: string, limit: number): Promise<SmallFile | undefined> {
+    const got = await this.changed(file, limit);
+    return got === "unchanged" ? undefined : got;
+  }
+
+  /** A small file, unless it is as it was when it had this ETag; undefined when it is not there. */
+  private async changed(
     file: string,
     limit: number,
     etag?: string,
-  ): Promise<{ data: Buffer; etag?: string } | "unchanged" | undefined> {
+  ): Promise<SmallFile | "unchanged" | undefined> {
     const { temporary, timeout, signal } = this.#options;
     const to = join(temporary, `.${file.replace("/", "-")}.${process.pid}.${++count}`);
     const deadline = AbortSignal.timeout(timeout);
@@ -238,7 +230,7 @@ export class WebFolder {
         signal: signal ? AbortSignal.any([signal, deadline]) : deadline,
       });
       if (!fetched.changed) return "unchanged";
-      return { data: await readFile(to), ...(fetched.etag ? { etag: fetched.etag } : {}) };
+      return { data: await readFile(to), etag: fetched.etag };
     } catch (error) {
       signal?.throwIfAborted();
       if (deadline.aborted)
