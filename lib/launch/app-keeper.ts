@@ -156,19 +156,16 @@ export class AppKeeper {
   restartIll(app: RunningApp, wrong: string): Promise<void> {
     const { changes, signal, log } = this.#options;
     return changes.run(async () => {
+      const isKept = (await this.settings())?.forever;
       // replaced meanwhile; on trial it is the update's matter
-      if (this.app !== app || this.onUnexpectedEnd || signal.aborted) return;
-      if (!(await this.settings())?.forever) return;
+      if (!isKept || this.app !== app || this.onUnexpectedEnd || signal.aborted) return;
       const times = planIllRestart(this.#illRestarts, performance.now());
       const what = `${app.version} is not healthy (${wrong})`;
-      if (!times) {
-        const left = `${what}, and was started again ${maxIllRestarts} times within an hour: it stays as it is`;
-        if (!this.#leftIll) log(left);
-        this.#leftIll = true;
-        return;
-      }
+      const left = `and was started again ${maxIllRestarts} times within an hour: it stays as it is`;
+      if (!times && !this.#leftIll) log(`${what}, ${left}`);
+      this.#leftIll = !times;
+      if (!times) return;
       this.#illRestarts = times;
-      this.#leftIll = false;
       log(`${what}: it is started again`);
       await this.stop();
       this.lastEnd = `bad health (${wrong})`;

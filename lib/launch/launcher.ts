@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { exitCodeOf, Failure, messageOf, Refused, UsageError } from "../core/errors.ts";
+import { exitCodeOf, Failure, messageOf, UsageError } from "../core/errors.ts";
 import type { Lock } from "../files/lock.ts";
 import { notify } from "../http/systemd.ts";
 import { AppKeeper } from "./app-keeper.ts";
@@ -131,8 +131,7 @@ class Launcher {
       output.log(`cannot start: ${messageOf(error)}`);
       this.#end(exitCodeOf(error) ?? 1);
       await this.ended;
-      if (error instanceof Refused || error instanceof UsageError) throw error;
-      throw new Failure(messageOf(error));
+      throw exitCodeOf(error) === undefined ? new Failure(messageOf(error)) : error;
     }
     await notify("READY=1", `STATUS=running ${this.#keeper.app?.version ?? ""}`);
     await this.#schedule.plan();
@@ -152,7 +151,15 @@ class Launcher {
         const { releases } = this.#parts;
         return { current: await releases.current(), installed: await releases.installed() };
       },
-      restart: () => this.#requests.run(() => this.#changes.run(() => this.restart())),
+      restart: () =>
+        this.#requests.run(() =>
+          this.#changes.run(async () => {
+            const keeper = this.#keeper;
+            await this.#parts.state.note({ stopped: undefined }, this.#parts.output.log);
+            await keeper.restart();
+            return { version: keeper.app?.version, pid: keeper.app?.pid };
+          }),
+        ),
       rollback: ({ version }) => {
         if (version !== undefined && typeof version !== "string")
           throw new UsageError("version is text");
@@ -180,14 +187,6 @@ class Launcher {
     const known = [...this.#commands.keys()].join(", ");
     throw new UsageError(`unknown command "${request.command}"; known are ${known}`);
   };
-
-  private async restart(): Promise<Record<string, unknown>> {
-    const { output, state } = this.#parts;
-    const keeper = this.#keeper;
-    await state.note({ stopped: undefined }, output.log);
-    await keeper.restart();
-    return { version: keeper.app?.version, pid: keeper.app?.pid };
-  }
 
   private async status(): Promise<Status> {
     const { releases, state: remembered } = this.#parts;

@@ -146,9 +146,9 @@ function holderOf(
   version: string,
   { sha256, signed }: Pick<AcceptedArchive, "sha256" | "signed">,
 ): string | undefined {
-  const same = ([other, known]: [string, AcceptedArchive]) =>
-    other !== version && (known.sha256 === sha256 || known.signed === signed);
-  return Object.entries(versions).find(same)?.[0];
+  return Object.entries(versions).find(
+    ([other, known]) => other !== version && (known.sha256 === sha256 || known.signed === signed),
+  )?.[0];
 }
 
 /**
@@ -196,7 +196,6 @@ export function accepted<State extends Accepted>(
   const { line, archive, app } = release;
   const { signature, file } = version;
   const newest = allowDowngrade ? (_: unknown, offered: string | undefined) => offered : later;
-  const known = state.versions[line.version];
   const entry = archive
     ? {
         sha256: archive.sha256,
@@ -204,7 +203,7 @@ export function accepted<State extends Accepted>(
         signed: archive.signature.created.toISOString(),
         signedSha256: hasSignedSha256({ line, signature }),
       }
-    : known;
+    : state.versions[line.version];
   const floor = {
     date: signature ? newest(state.floor.date, file.date?.toISOString()) : state.floor.date,
     version: signature
