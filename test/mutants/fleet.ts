@@ -94,8 +94,8 @@ export const fleet: Mutation[] = [
   {
     what: "a master believes another slave's answer",
     file: "lib/fleet/master/by-http.ts",
-    from: "if (refusal !== undefined)\n        return { ...answerOf(answer)",
-    to: 'if (refusal === "")\n        return { ...answerOf(answer)',
+    from: "if (refusal !== undefined) return { ...answer, status: 0",
+    to: 'if (refusal === "") return { ...answer, status: 0',
     tests: orders,
   },
 ];

@@ -1,5 +1,5 @@
 import { Failure, systemCode } from "../../core/errors.ts";
-import { type Answer as HttpAnswer, reasonOf, request } from "../../fetch/fetch.ts";
+import { type Answer, reasonOf, request } from "../../fetch/fetch.ts";
 import {
   answerHeader,
   answerRefusal,
@@ -33,15 +33,6 @@ export interface HttpOptions {
 export interface HttpTransport extends Transport {
   /** Slaves that took only the signature of Boatyard 0.1. */
   readonly unbound: ReadonlySet<Target>;
-}
-
-interface Answer {
-  status: number;
-  /** The body, if it is a JSON object. */
-  json: Record<string, unknown> | undefined;
-  /** The body's first line, for messages. */
-  text: string;
-  retryAfter: number | undefined;
 }
 
 /** What one request carries besides its address. */
@@ -90,7 +81,7 @@ export function httpTransport({ keys, timeout, retries, ...options }: HttpOption
       headers[unboundHeader] = signUnbound(keys.secret, "GET", path);
     const maxBytes = url.pathname.endsWith("/status") ? maxStatus : maxAnswer;
     const limits = { timeout: timeout + patience, maxBytes };
-    let answer: HttpAnswer;
+    let answer: Answer;
     try {
       answer = await request(url, { ...options, ...limits, headers });
       if (answer.truncated) throw new Error("the answer is too long to be slave-server's");
@@ -108,10 +99,9 @@ export function httpTransport({ keys, timeout, retries, ...options }: HttpOption
     if (sent.length > 0 && status >= 200 && status < 300 && !unbound.has(target)) {
       const bound = answer.headers[answerHeader];
       const refusal = answerRefusal(bound, { sent, own: keys, slaveKey: target.key }, status, text);
-      if (refusal !== undefined)
-        return { ...answerOf(answer), status: 0, json: undefined, text: refusal };
+      if (refusal !== undefined) return { ...answer, status: 0, text: refusal };
     }
-    return answerOf(answer);
+    return answer;
   }
 
   /** Send it, again after growing pauses when no answer came or the slave was too busy. @throws {NoAnswer} */
@@ -121,7 +111,8 @@ export function httpTransport({ keys, timeout, retries, ...options }: HttpOption
       try {
         const answer = await sendOnce(target, url, sendOptions);
         if (!notNow.includes(answer.status) || round >= retries) return answer;
-        wait = Math.max(wait, Math.min(answer.retryAfter ?? 0, 10_000));
+        const wanted = Number(answer.headers["retry-after"]) || 0;
+        wait = Math.max(wait, Math.min(wanted * 1000, 10_000));
       } catch (error) {
         if (!(error instanceof NoAnswer) || round >= retries || signal?.aborted) throw error;
       }
@@ -155,12 +146,12 @@ export function httpTransport({ keys, timeout, retries, ...options }: HttpOption
     unbound,
 
     async status(target, query) {
-      return taken(await send(target, addressesOf(target).status(query))).json ?? {};
+      return taken(await send(target, addressesOf(target).status(query)));
     },
 
     async start(target, { repo, sha, branch }, order) {
       const url = addressesOf(target).update({ repo, sha, branch });
-      const job = taken(await send(target, url, { order })).json?.["job"];
+      const { job } = taken(await send(target, url, { order }));
       return typeof job === "string" ? job : undefined;
     },
 
@@ -172,7 +163,7 @@ export function httpTransport({ keys, timeout, retries, ...options }: HttpOption
         // it was followed for longer than the slave remembers jobs
         if (answer.status === 404 && (await servesCommit(this, target, rollout)))
           return { ok: true, answer: "done", sha: rollout.sha };
-        const { state, before, sha, error } = taken(answer).json ?? {};
+        const { state, before, sha, error } = taken(answer);
         const told = { before: wordsOf(before), sha: wordsOf(sha), error: wordsOf(error) };
         const result = resultOf(wordsOf(state), told, rollout);
         if (result) return result;
@@ -181,26 +172,6 @@ export function httpTransport({ keys, timeout, retries, ...options }: HttpOption
       }
     },
   };
-}
-
-function answerOf({ status, headers, ...body }: HttpAnswer): Answer {
-  const text = body.text.trim();
-  const wait = Number(headers["retry-after"]);
-  return {
-    status,
-    json: parseObject(text),
-    text: (wordsOf(text.split("\n", 1)[0]) ?? "").slice(0, 200),
-    retryAfter: Number.isFinite(wait) && wait > 0 ? wait * 1000 : undefined,
-  };
-}
-
-function parseObject(text: string): Record<string, unknown> | undefined {
-  if (!text.startsWith("{")) return undefined;
-  try {
-    return JSON.parse(text) as Record<string, unknown>;
-  } catch {
-    return undefined;
-  }
 }
 
 /** What is worth other words than those of any request. */
@@ -217,12 +188,21 @@ function wordsAbout(error: unknown): string {
   return plainWords[code] ?? reasonOf(error, "see --ca");
 }
 
-/** An answer that is no refusal. @throws {Failure} for one that is */
-function taken(answer: Answer): Answer {
-  const { status, json, text } = answer;
-  if (status >= 200 && status < 300) return answer;
-  // an answer that is not the slave's
+/** What an answer says, as far as it is JSON. @throws {Failure} for a refusal, and for what is not the slave's own */
+function taken({ status, text }: Answer): Record<string, unknown> {
+  const json = objectIn(text);
+  if (status >= 200 && status < 300) return json;
   if (status === 0) throw new Failure(text);
-  const words = wordsOf(json?.["error"]) ?? text;
-  throw new Failure(words === "" ? `it answers ${status}` : `it answers ${status}: ${words}`);
+  const words = wordsOf(json["error"]) ?? wordsOf(text.trim().split("\n", 1)[0])?.slice(0, 200);
+  throw new Failure(
+    words === undefined ? `it answers ${status}` : `it answers ${status}: ${words}`,
+  );
+}
+
+function objectIn(text: string): Record<string, unknown> {
+  try {
+    return Object(JSON.parse(text)) as Record<string, unknown>;
+  } catch {
+    return {};
+  }
 }

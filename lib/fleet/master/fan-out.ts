@@ -72,7 +72,7 @@ export function resultOf(
   wanted: Rollout,
 ): Result | undefined {
   const known = { before, sha };
-  const failed = (why: string): Result => ({ ok: false, answer: why, error: why, ...known });
+  const failed = (why: string): Result => ({ ...failure(why), ...known });
   if (state === "failed" || state === "refused") return failed(error ?? "it failed");
   if (state !== "done") return undefined;
   if (sha !== wanted.sha) return failed(`it serves ${sha ?? "nothing"}, not ${wanted.sha}`);

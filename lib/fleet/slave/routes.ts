@@ -139,7 +139,11 @@ export async function createHttpSide(slave: Slave, given: HttpOptions): Promise<
 function isLoopback(server: Server): boolean {
   const address = server.address();
   if (address === null || typeof address === "string") return true;
-  return /^(?:127\.|::1$|::ffff:127\.)/.test(address.address);
+  return isLoopbackAddress(address.address);
+}
+
+export function isLoopbackAddress(address: string): boolean {
+  return /^(?:127\.|::1$|::ffff:127\.)/.test(address);
 }
 
 function parseUrl(text: string): URL {

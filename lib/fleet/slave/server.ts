@@ -21,7 +21,7 @@ import {
 } from "../settings.ts";
 import type { Job } from "./jobs.ts";
 import { type BusSettings, followBus } from "./from-bus.ts";
-import { createHttpSide, type HttpOptions, readTestFile } from "./routes.ts";
+import { createHttpSide, type HttpOptions, isLoopbackAddress, readTestFile } from "./routes.ts";
 import { openSlave, type SlaveOptions } from "./slave.ts";
 
 /** From settings and flags to a slave that listens. */
@@ -221,5 +221,5 @@ async function readSecrets({ values, file, where }: SlaveSettings): Promise<stri
 }
 
 function isLocal(listen: Listen): boolean {
-  return "path" in listen || /^(?:127\.|::1$|localhost$|::ffff:127\.)/.test(listen.host);
+  return "path" in listen || listen.host === "localhost" || isLoopbackAddress(listen.host);
 }
