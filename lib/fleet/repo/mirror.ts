@@ -245,8 +245,6 @@ async function fetchedRefs(mirror: string, shared: Shared): Promise<[string, str
   const git = mirrorGit(mirror, shared);
   const format = "--format=%(refname) %(objectname)";
   const text = await textOf(git`git for-each-ref ${format} refs/remotes/origin refs/tags`);
-  return text
-    .split("\n")
-    .map((line) => line.split(" "))
-    .flatMap(([ref, id]) => (ref && id ? [[ref, id]] : []));
+  const lines = text.split("\n").filter((line) => line !== "");
+  return lines.map((line) => line.split(" ") as [string, string]);
 }

@@ -6,10 +6,9 @@ import { messageOf, UsageError } from "../../core/errors.ts";
 import { isSafeRef, isSha, isShortName } from "../../core/names.ts";
 import { parseDuration } from "../../core/units.ts";
 import { createHttpServer, HttpError, sendJson } from "../../http/server.ts";
-import { isAllowed } from "../settings.ts";
 import { answerHeader, digestOf, protocolHeader, signAnswer } from "../signature.ts";
 import { Access, type AccessOptions, type Grant, hasToken } from "./access.ts";
-import type { Job } from "./jobs.ts";
+import type { Job, Wanted } from "./jobs.ts";
 import type { Slave } from "./slave.ts";
 import { Nonces } from "./taken-once.ts";
 
@@ -76,7 +75,7 @@ export async function createHttpSide(slave: Slave, given: HttpOptions): Promise<
     { order }: Grant,
     request: IncomingMessage,
   ): Promise<{ job: string; repo: string }> {
-    const wanted = readRequest(url, options.allow);
+    const wanted = readRequest(url);
     const { repo, sha, branch } = wanted;
     if (
       order &&
@@ -90,7 +89,8 @@ export async function createHttpSide(slave: Slave, given: HttpOptions): Promise<
   async function status(url: URL): Promise<unknown> {
     const verify = url.searchParams.has("verify");
     if (!url.searchParams.has("repo")) return await inventory.all(verify);
-    const { repo } = readRequest(url, options.allow);
+    const { repo } = readRequest(url);
+    slave.checkAllowed(repo);
     const found = await inventory.repo(repo, verify);
     if (!found?.sha && !found?.plain) {
       const why = found?.error === undefined ? "" : `; its last update failed: ${found.error}`;
@@ -160,10 +160,7 @@ function allowMethods(request: IncomingMessage, methods: readonly string[]): voi
 }
 
 /** Pure: what a request asks for. */
-export function readRequest(
-  url: URL,
-  allow: readonly string[],
-): { repo: string; sha: string | undefined; branch: string | undefined } {
+function readRequest(url: URL): Omit<Wanted, "order"> {
   const one = (name: string) => {
     const [value, ...more] = url.searchParams.getAll(name);
     if (more.length > 0) throw new HttpError(400, `${name} is given twice`);
@@ -175,7 +172,6 @@ export function readRequest(
   if (sha !== undefined && !isSha(sha)) throw new HttpError(400, "sha must be a full commit id");
   if (branch !== undefined && (!isSafeRef(branch) || sha === undefined))
     throw new HttpError(400, "branch must be the name of the branch that sha is of");
-  if (!isAllowed(repo, allow)) throw new HttpError(403, `repo "${repo}" is not allowed here`);
   return { repo, sha, branch };
 }
 

@@ -35,6 +35,8 @@ export interface Slave {
   options: SlaveOptions;
   jobs: Jobs;
   inventory: Inventory;
+  /** @throws {HttpError} 403 for a repo that must not be asked for */
+  checkAllowed(repo: string): void;
   /**
    * Start or join a job, once what was asked for is known to be allowed.
    * @param by who asked, for the log
@@ -60,13 +62,17 @@ export async function openSlave(options: SlaveOptions): Promise<Slave> {
     jobs.all().flatMap(({ repo, job, order }) => (order ? [{ repo, job, ...order }] : [])),
   );
 
+  function checkAllowed(repo: string): void {
+    if (!isAllowed(repo, allow)) throw new HttpError(403, `repo "${repo}" is not allowed here`);
+  }
+
   async function take(
     wanted: Omit<Wanted, "order">,
     by: string,
     signed?: SignedOrder,
   ): Promise<string> {
     const { repo, sha, branch } = wanted;
-    if (!isAllowed(repo, allow)) throw new HttpError(403, `repo "${repo}" is not allowed here`);
+    checkAllowed(repo);
     const own = branchOf(repo, settings);
     if (branch !== undefined && own !== undefined && branch !== own)
       throw new HttpError(
@@ -88,7 +94,7 @@ export async function openSlave(options: SlaveOptions): Promise<Slave> {
     note(`${job} ${repo}${sha === undefined ? "" : ` ${sha}`} requested by ${who}${again}`);
     return job;
   }
-  return { options, jobs, inventory: new Inventory(options, jobs), take };
+  return { options, jobs, inventory: new Inventory(options, jobs), checkAllowed, take };
 }
 
 /** What runs here: for `GET /status` and for Prometheus. */
