@@ -156,8 +156,8 @@ export const launch: Mutation[] = [
   {
     what: "root reads another user's files with its own rights",
     file: "lib/launch/status.ts",
-    from: "if (isRoot() && uid !== 0)",
-    to: "if (isRoot() && uid < 0)",
+    from: "return isRoot() && uid !== 0 ?",
+    to: "return isRoot() && uid < 0 ?",
     tests: ["scripts/launchfit-list"],
   },
 ];
