@@ -171,7 +171,6 @@ export class RunsUnderWay {
     const { id, repo } = record;
     await this.tellEnd(claim, record, open);
     this.#runs.delete(id);
-    claim.run = undefined;
     const isOurs = !this.#lost.has(id);
     await open.claims
       .release(claim)
@@ -211,6 +210,7 @@ export class RunsUnderWay {
         if (state === "succeeded" && sha !== undefined && ref.startsWith("refs/heads/"))
           await documents.built(repo, ref, { sha, run: id, builder: builder.name, fence });
         await documents.changeWanted(repo, (wanted) => removeWanted(wanted, id));
+        claim.run = undefined;
         return;
       } catch (error) {
         if (!isSaid) log.warn(`the end of run ${id} is not on the bus yet: ${messageOf(error)}`);
