@@ -42,9 +42,9 @@ export async function listApps(
   const running = all ? await runningHere() : [];
   const asked = [...new Set([...named, ...running])].map((each) => ask(each, named.has(each)));
   const answered = await Promise.all(asked);
-  const rows = answered.flatMap((each) => ("state" in each ? [each] : []));
-  const silent = answered.flatMap((each) => ("state" in each ? [] : [each]));
-  return [...rows, ...(await read(silent))].sort((a, b) => (a.directory < b.directory ? -1 : 1));
+  const rows = answered.flatMap((each) => ("owner" in each ? [] : [each]));
+  const others = answered.flatMap((each) => ("owner" in each ? [each] : []));
+  return [...rows, ...(await readAll(others))].sort((a, b) => (a.directory < b.directory ? -1 : 1));
 }
 
 /** One exit code for all: whoever watches them looks at what does not run first, then at updates. */
@@ -71,46 +71,36 @@ export function listLines(apps: readonly ListedApp[], terminal: Terminal): strin
   });
 }
 
-/** A directory in which no launchfit runs. */
-interface Silent {
+/** What root leaves to be read by its owner. */
+interface OthersDirectory {
   directory: string;
-  /** Whom it belongs to, where the reader is root and that is another user. */
-  owner: Owner | undefined;
+  owner: Owner;
 }
 
-async function ask(directory: string, isNamed: boolean): Promise<ListedApp | Silent> {
+async function ask(directory: string, isNamed: boolean): Promise<ListedApp | OthersDirectory> {
   try {
     const answer = await askStatus(controlPath(directory));
     if (answer?.ok) return listed(directory, answer as unknown as Status);
     // anybody can make a socket: for root the files beside it are not worth reading
-    if (isNamed) return { directory, owner: await otherOwner(directory) };
-    throw new Failure("what answers there is not a launchfit, or it has just ended");
+    if (!isNamed) throw new Failure("what answers there is not a launchfit, or it has just ended");
+    const owner = await otherOwner(directory);
+    return owner ? { directory, owner } : listed(directory, await readStatus(directory));
   } catch (error) {
     return unknown(directory, error);
   }
 }
 
-/** Those of other users are read by one process a user, with that user's rights. */
-async function read(directories: readonly Silent[]): Promise<ListedApp[]> {
-  const groups = new Map<string, { owner: Owner | undefined; folders: string[] }>();
-  for (const { directory, owner } of directories) {
-    const key = owner ? `${owner.uid}:${owner.gid}` : "";
+/** By one process a user, with that user's rights. */
+async function readAll(others: readonly OthersDirectory[]): Promise<ListedApp[]> {
+  const groups = new Map<string, { owner: Owner; folders: string[] }>();
+  for (const { directory, owner } of others) {
+    const key = `${owner.uid}:${owner.gid}`;
     const group = groups.get(key) ?? { owner, folders: [] };
     group.folders.push(directory);
     groups.set(key, group);
   }
-  const rows = [...groups.values()].map(({ owner, folders }) =>
-    owner ? readOthers(owner, folders) : Promise.all(folders.map(readOwn)),
-  );
+  const rows = [...groups.values()].map(({ owner, folders }) => readOthers(owner, folders));
   return (await Promise.all(rows)).flat();
-}
-
-async function readOwn(directory: string): Promise<ListedApp> {
-  try {
-    return listed(directory, await readStatus(directory));
-  } catch (error) {
-    return unknown(directory, error);
-  }
 }
 
 async function readOthers(owner: Owner, folders: readonly string[]): Promise<ListedApp[]> {
