@@ -1,4 +1,4 @@
-import { chmod, lchown, lstat, mkdir, realpath } from "node:fs/promises";
+import { chmod, lchown, lstat, mkdir, realpath, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { Refused, systemCode } from "../core/errors.ts";
 import { $, type CommandOptions, type Shell } from "../exec/exec.ts";
@@ -94,7 +94,9 @@ export function content(options: Content): Step {
       const text = await wanted(await readOwn(here, own), root);
       const kept = isTheirs ? await lstat(here).catch(() => undefined) : undefined;
       await write(here, text, kept ? { ...own, mode: kept.mode & 0o7777 } : own);
-      if (kept && isRoot()) await lchown(here, kept.uid, kept.gid);
+      // in another's folder that user could put another file in its place, and be given that
+      if (kept && isRoot() && (await stat(dirname(here))).uid === 0)
+        await lchown(here, kept.uid, kept.gid);
     },
     underRoot: withOwnerLine("z", options),
   };

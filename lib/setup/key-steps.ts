@@ -79,9 +79,7 @@ export function certificate(options: OwnedPath & { key: string; address: string 
         throw new Refused(
           `${path} is for ${cleanLine(there.subjectAltName?.replace(/^(?:DNS|IP Address):/, "") ?? "nobody")}, not for ${address}; name that by --address, or remove ${path} for a new one, of which all need a copy`,
         );
-      const own = keyText
-        ? readPem(key, "private key", () => createPrivateKey(keyText))
-        : undefined;
+      const own = keyText && readPem(key, "private key", () => createPrivateKey(keyText));
       if (own && there.checkPrivateKey(own)) return now;
     }
     if (!keyText) return "";
