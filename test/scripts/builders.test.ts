@@ -400,10 +400,16 @@ testBus(
     const want = { repo: "me/site", runs: [waiting], deliveries: [], superseded: [] };
     await bucket.put(`want.${nameOnBus("me/site")}`, JSON.stringify(want));
     const documents = new Documents({
-      ...{ bucket, warn: assert.unreachable, onWanted: () => {}, onDone: () => {} },
+      ...{ bucket, warn: () => {}, onWanted: () => {}, onDone: () => {} },
     });
     await documents.follow();
     const day = 24 * 3_600_000;
+    await bucket.put("want.other", "{ of a later version");
+    await waitFor(() => documents.isUnclear);
+    await tidyPayloads({ documents, payloads }, Date.now() + 2 * day);
+    assert.is((await payloads.names()).length, 3, "who knows what the other repo names");
+    await bucket.put("want.other", JSON.stringify({ ...want, repo: "other", runs: [] }));
+    await waitFor(() => !documents.isUnclear);
     await tidyPayloads({ documents, payloads }, Date.now() + day / 2);
     assert.equal((await payloads.names()).sort(), ["ended", "orphan", "waiting"]);
     await tidyPayloads({ documents, payloads }, Date.now() + 2 * day);

@@ -50,6 +50,8 @@ export class Documents {
   readonly #parts: DocumentsParts;
   readonly #wanted = new Map<string, Wanted>();
   readonly #runs = new Map<string, SharedRun>();
+  /** The keys of values that do not read: a later version may have written them. */
+  readonly #unread = new Set<string>();
   /** Grows with each change of what lists show. */
   changes = 0;
 
@@ -61,11 +63,18 @@ export class Documents {
   async follow(): Promise<void> {
     await this.#parts.bucket.follow((key, text) => {
       try {
+        this.#unread.delete(key);
         this.take(key, text);
       } catch (error) {
+        this.#unread.add(key);
         this.#parts.warn(`${key} on the bus: ${messageOf(error)}`);
       }
     });
+  }
+
+  /** Whether there are values that do not read: nobody knows then which payloads they name. */
+  get isUnclear(): boolean {
+    return this.#unread.size > 0;
   }
 
   private take(key: string, text: string | undefined): void {

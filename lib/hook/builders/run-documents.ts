@@ -82,6 +82,7 @@ export async function tidyPayloads(
   { documents, payloads }: Pick<Connected, "documents" | "payloads">,
   now: number,
 ): Promise<void> {
+  if (documents.isUnclear) return;
   const named = new Set([...documents.runs()].map(({ payload }) => payload));
   for (const { runs } of documents.wanted()) for (const { payload } of runs) named.add(payload);
   for (const name of await payloads.names(now - unnamedFor))
