@@ -6,7 +6,6 @@ import * as assert from "uvu/assert";
 import { connectBus } from "../../lib/bus/bus.ts";
 import { nameOnBus } from "../../lib/bus/address.ts";
 import { keyOfSeed, newSeed } from "../../lib/bus/nkey.ts";
-import { Claims } from "../../lib/hook/builders/claims.ts";
 import { Documents } from "../../lib/hook/builders/documents.ts";
 import { tidyPayloads } from "../../lib/hook/builders/run-documents.ts";
 import { type Builders, makeBuilders, watchedJob } from "../helpers/builders.ts";
@@ -347,6 +346,38 @@ testBus(
 );
 
 testBus(
+  "a run has an end when its builder was killed between noting it on the bus and in its claim, and a newer push came",
+  async () => {
+    builders = await makeBuilders(["one", "two"], {
+      job: watchedJob,
+      repos: { "me/site": "runs_on: one" },
+      lease: "1m",
+    });
+    const { dir, url, start } = builders;
+    await (await openAs(builders, "one")).close();
+    const proxy = await startBusProxy(url);
+    const config = join(dir, "one/hooks.yml");
+    const text = await readFile(config, "utf8");
+    await writeFile(config, text.replace(url, `nats://127.0.0.1:${proxy.port}`));
+    const [one, two] = [await start("one"), await start("two")];
+    const { sent, release } = proxy.hold(
+      (subject, claim) => subject.includes(".claim.") && claim.includes('"run":'),
+    );
+    const left = (await one.push("me/site", sha(1))).body.run as string;
+    await sent;
+    await waitFor(async () => (await two.local(`/runs/${left}`)).body.state === "starting");
+    await one.kill();
+    release();
+    const newer = (await two.push("me/site", sha(2))).body.run as string;
+    await start("one");
+    await waitFor(async () => (await two.local(`/runs/${newer}`)).body.state === "succeeded");
+    const { state, by } = (await two.local(`/runs/${left}`)).body;
+    assert.equal([state, by], ["superseded", newer]);
+    proxy.close();
+  },
+);
+
+testBus(
   "a builder that is started while the bus is down, or does not know it, says so",
   async () => {
     builders = await makeBuilders(["one"], { job: watchedJob });
@@ -361,62 +392,36 @@ testBus(
   },
 );
 
-testBus(
-  "a claim says which run its former holder left, until that has an end; payloads that no run names go after a day",
-  async () => {
-    builders = await makeBuilders(["one"], { job: watchedJob });
-    const { bus, bucket, close } = await openAs(builders, "one");
-    const parts = {
-      ...{ bucket, lease: 60_000, home: "home" },
-      ...{ warn: () => {}, onLost: () => {}, onRenewed: () => {} },
-    };
-    // as a server that was killed finds it at its next start
-    const take = async () => {
-      const claims = new Claims(parts);
-      claims.close();
-      const claim = await claims.take("site");
-      assert.ok(claim);
-      return { claims, claim };
-    };
-    const left = { repo: "site", fence: 1, home: "home", token: "dead", run: "left" };
-    await bucket.put("claim.site", JSON.stringify(left));
-    assert.is((await take()).claim.run, "left");
-    const second = await take();
-    assert.is(second.claim.run, "left", "the one before was killed when it had taken it");
-    await second.claims.release(second.claim);
-    const third = await take();
-    assert.is(third.claim.run, "left", "the one before could not close it");
-    await third.claims.begin(third.claim, "begun");
-    assert.is((await take()).claim.run, "begun");
-
-    const payloads = await bus.objects("payloads");
-    const entry = (id: string, payload: string) => ({
-      ...{ id: `20261122T101500Z-${id}`, repo: "me/site", ref: "refs/heads/main", kind: "push" },
-      ...{ order: 1, accepted: new Date().toISOString(), state: "succeeded", payload },
-    });
-    const [ended, waiting] = [entry("000001", "ended"), entry("000002", "waiting")];
-    for (const name of ["ended", "waiting", "orphan"]) await payloads.put(name, Buffer.from("x"));
-    await bucket.put(`run.${ended.id}`, JSON.stringify(ended));
-    const want = { repo: "me/site", runs: [waiting], deliveries: [], superseded: [] };
-    await bucket.put(`want.${nameOnBus("me/site")}`, JSON.stringify(want));
-    const documents = new Documents({
-      ...{ bucket, warn: () => {}, onWanted: () => {}, onDone: () => {} },
-    });
-    await documents.follow();
-    const day = 24 * 3_600_000;
-    await bucket.put("want.other", "{ of a later version");
-    await waitFor(() => documents.isUnclear);
-    await tidyPayloads({ documents, payloads }, Date.now() + 2 * day);
-    assert.is((await payloads.names()).length, 3, "who knows what the other repo names");
-    await bucket.put("want.other", JSON.stringify({ ...want, repo: "other", runs: [] }));
-    await waitFor(() => !documents.isUnclear);
-    await tidyPayloads({ documents, payloads }, Date.now() + day / 2);
-    assert.equal((await payloads.names()).sort(), ["ended", "orphan", "waiting"]);
-    await tidyPayloads({ documents, payloads }, Date.now() + 2 * day);
-    assert.equal((await payloads.names()).sort(), ["ended", "waiting"]);
-    await close();
-  },
-);
+testBus("payloads that no run names go after a day", async () => {
+  builders = await makeBuilders(["one"], { job: watchedJob });
+  const { bus, bucket, close } = await openAs(builders, "one");
+  const payloads = await bus.objects("payloads");
+  const entry = (id: string, payload: string) => ({
+    ...{ id: `20261122T101500Z-${id}`, repo: "me/site", ref: "refs/heads/main", kind: "push" },
+    ...{ order: 1, accepted: new Date().toISOString(), state: "succeeded", payload },
+  });
+  const [ended, waiting] = [entry("000001", "ended"), entry("000002", "waiting")];
+  for (const name of ["ended", "waiting", "orphan"]) await payloads.put(name, Buffer.from("x"));
+  await bucket.put(`run.${ended.id}`, JSON.stringify(ended));
+  const want = { repo: "me/site", runs: [waiting], deliveries: [], superseded: [] };
+  await bucket.put(`want.${nameOnBus("me/site")}`, JSON.stringify(want));
+  const documents = new Documents({
+    ...{ bucket, warn: () => {}, onWanted: () => {}, onDone: () => {} },
+  });
+  await documents.follow();
+  const day = 24 * 3_600_000;
+  await bucket.put("want.other", "{ of a later version");
+  await waitFor(() => documents.isUnclear);
+  await tidyPayloads({ documents, payloads }, Date.now() + 2 * day);
+  assert.is((await payloads.names()).length, 3, "who knows what the other repo names");
+  await bucket.put("want.other", JSON.stringify({ ...want, repo: "other", runs: [] }));
+  await waitFor(() => !documents.isUnclear);
+  await tidyPayloads({ documents, payloads }, Date.now() + day / 2);
+  assert.equal((await payloads.names()).sort(), ["ended", "orphan", "waiting"]);
+  await tidyPayloads({ documents, payloads }, Date.now() + 2 * day);
+  assert.equal((await payloads.names()).sort(), ["ended", "waiting"]);
+  await close();
+});
 
 testBus(
   "what a server accepted before it became a builder is handed over once, wherever it is killed",

@@ -134,8 +134,7 @@ export class Builder {
     try {
       const wanted = await open.documents.readWanted(repo.name);
       await this.acceptance.tellSuperseded(wanted);
-      if (claim.run !== undefined) await closeLeft(open.documents, claim.run, wanted);
-      claim.run = undefined;
+      await closeLeft(open.documents, wanted, claim.fence);
       for (const run of wanted.runs) {
         if (claim.isLost) return;
         const over = this.begin(claim, repo, run, open);

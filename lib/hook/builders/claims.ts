@@ -33,7 +33,7 @@ export interface Claim {
   /** Grows with each claim of the repo. */
   readonly fence: number;
   readonly token: string;
-  /** The run that is under way, or that a former holder left; undefined once that has an end. */
+  /** The run that is under way. */
   run: string | undefined;
   revision: number;
   /** When the last write that got through was started, by `performance.now()`. */
@@ -85,10 +85,9 @@ export class Claims {
     const token = randomUUID();
     const since = performance.now();
     const fence = nextFence(there.value, Date.now());
-    const run = there.value?.run;
-    const revision = await this.put({ repo, fence, home, token, run }, there.revision);
+    const revision = await this.put({ repo, fence, home, token }, there.revision);
     if (revision === undefined) return undefined;
-    const claim: Claim = { repo, fence, token, run, revision, since, isLost: false };
+    const claim: Claim = { repo, fence, token, run: undefined, revision, since, isLost: false };
     // it took so long that nobody knows whether it still counts
     if (performance.now() - since > lease * writeLimit) return undefined;
     this.#held.set(repo, claim);
@@ -164,8 +163,8 @@ export class Claims {
     this.forget(claim);
     if (claim.isLost) return;
     await this.settled(claim);
-    const { repo, fence, run, revision } = claim;
-    await this.put({ repo, fence, run }, revision);
+    const { repo, fence, revision } = claim;
+    await this.put({ repo, fence }, revision);
   }
 
   close(): void {

@@ -1,3 +1,4 @@
+import { nameOnBus } from "../../bus/address.ts";
 import { hasEnded, recordOf, type RunRecord } from "../runs/records.ts";
 import { viewOf } from "../runs/runs.ts";
 import type { Connected } from "./connection.ts";
@@ -47,16 +48,27 @@ export async function noteState(
   return written !== undefined;
 }
 
-/** A run whose builder is gone, and which gave way to a newer one meanwhile, has an end, too. */
-export async function closeLeft(documents: Documents, id: string, { runs }: Wanted): Promise<void> {
-  if (runs.some((run) => run.id === id)) return;
-  const ended = new Date().toISOString();
-  const reason = "its builder is gone";
-  await documents.changeRun(id, (run) => {
-    if (!run || hasEnded(run.state)) return undefined;
-    const by = runs.findLast(({ kind, ref }) => kind === run.kind && ref === run.ref)?.id;
-    return { ...run, state: by === undefined ? "failed" : "superseded", by, reason, ended };
-  });
+/**
+ * Runs that were begun, whose builder is gone, and which gave way to a newer one meanwhile, have an end, too.
+ * @param fence of the repo's claim, which is the caller's: nobody else runs anything of the repo
+ */
+export async function closeLeft(
+  documents: Documents,
+  { repo, runs }: Wanted,
+  fence: number,
+): Promise<void> {
+  const isLeft = (run: SharedRun) =>
+    !hasEnded(run.state) && (run.fence ?? 0) < fence && !runs.some(({ id }) => id === run.id);
+  const ofRepo = [...documents.runs()].filter((run) => nameOnBus(run.repo) === nameOnBus(repo));
+  for (const { id } of ofRepo.filter(isLeft)) {
+    const ended = new Date().toISOString();
+    const reason = "its builder is gone";
+    await documents.changeRun(id, (run) => {
+      if (!run || !isLeft(run)) return undefined;
+      const by = runs.findLast(({ kind, ref }) => kind === run.kind && ref === run.ref)?.id;
+      return { ...run, state: by === undefined ? "failed" : "superseded", by, reason, ended };
+    });
+  }
 }
 
 /** Forget a repo's old runs. @throws {Failure} */

@@ -210,7 +210,6 @@ export class RunsUnderWay {
         if (state === "succeeded" && sha !== undefined && ref.startsWith("refs/heads/"))
           await documents.built(repo, ref, { sha, run: id, builder: builder.name, fence });
         await documents.changeWanted(repo, (wanted) => removeWanted(wanted, id));
-        claim.run = undefined;
         return;
       } catch (error) {
         if (!isSaid) log.warn(`the end of run ${id} is not on the bus yet: ${messageOf(error)}`);

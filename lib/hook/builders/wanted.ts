@@ -112,7 +112,7 @@ export interface ClaimValue {
   /** The state folder of the builder that has it, and this time of having it; none: it is free. */
   readonly home?: string | undefined;
   readonly token?: string | undefined;
-  /** The run that is, or was last, under way. */
+  /** The run that is under way, for a person who reads the bus. */
   readonly run?: string | undefined;
 }
 
