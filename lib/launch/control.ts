@@ -100,7 +100,10 @@ async function answer(socket: Socket, handle: ControlHandler): Promise<void> {
     return socket.writableLength < maxAnswer;
   };
   try {
-    const [line] = (await once(createInterface({ input: socket }), "line")) as [string];
+    const lines = createInterface({ input: socket });
+    // who hangs up with lines unread breaks the connection, which is an error of theirs, too
+    lines.on("error", () => {});
+    const [line] = (await once(lines, "line")) as [string];
     const request = JSON.parse(line) as ControlRequest;
     if (typeof request?.command !== "string") throw new UsageError('a request is {"command": …}');
     send({ ok: true, ...(await handle(request, send, closed.signal)) });

@@ -1,0 +1,32 @@
+import { once } from "node:events";
+import { createConnection } from "node:net";
+import { join } from "node:path";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { askControl, serveControl } from "../../../lib/launch/control.ts";
+import { tempDir } from "../../helpers/tmp.ts";
+
+test("who hangs up with lines unread ends nothing but the own question", async () => {
+  const path = join(tempDir(), "socket");
+  const sent = new AbortController();
+  const gone = new AbortController();
+  const server = await serveControl(path, async ({ command }, send, closed) => {
+    if (command !== "log") return {};
+    send({ line: "not read" });
+    sent.abort();
+    await once(closed, "abort");
+    gone.abort();
+    return {};
+  });
+  const reader = createConnection(path);
+  // what it does not read makes the end of the connection a reset
+  reader.pause();
+  reader.write('{"command":"log"}\n');
+  await once(sent.signal, "abort");
+  reader.destroy();
+  await once(gone.signal, "abort");
+  assert.is((await askControl(path, { command: "status" }))?.ok, true);
+  await server.close();
+});
+
+test.run();
