@@ -1,4 +1,4 @@
-import { rm, writeFile } from "node:fs/promises";
+import { rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { makeFolder, readIfThere, removeStaleTemporaries, writeAtomic } from "../files/files.ts";
 import type { Content } from "./content.ts";
@@ -97,6 +97,10 @@ export interface Pending {
 /** The uploads that the last run of a target left. */
 export async function openPending({ folder }: State, name: string): Promise<Pending> {
   const file = join(folder, `.${name}.pending.json`);
+  // what version 0.2.0 left; today a target called NAME.pending has its record there
+  const former = join(folder, `${name}.pending.json`);
+  const left = (await readJson(former)) as { place?: unknown } | undefined;
+  if (left && typeof left.place !== "string") await rename(former, file);
   const uploads = mapOf((await readJson(file)) as Record<string, PendingUpload>);
   // one write at a time: several large files may start at once
   let last = Promise.resolve();

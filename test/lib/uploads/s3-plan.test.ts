@@ -1,3 +1,5 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { S3Target } from "../../../lib/uploads/config.ts";
@@ -113,6 +115,16 @@ test("what is remembered of a target is its own, whatever the targets are called
     assert.equal((await openRecord(again, name, `s3://${name}`)).entries.get("a"), entry);
     assert.equal((await openPending(again, name)).all(), [["a", { id: name, since: 1 }]]);
   }
+});
+
+test("uploads under way that version 0.2.0 noted are gone on with, or ended, once", async () => {
+  const state = await openState(tempDir());
+  const upload = { id: "1", since: 1, headers: "" };
+  await writeFile(join(state.folder, "cdn.pending.json"), JSON.stringify({ large: upload }));
+  const pending = await openPending(state, "cdn");
+  assert.equal(pending.all(), [["large", upload]]);
+  await pending.set("large", undefined);
+  assert.equal((await openPending(state, "cdn")).all(), []);
 });
 
 test.run();
