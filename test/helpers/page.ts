@@ -96,5 +96,7 @@ export async function visit(
   await page.fill("#secret", password);
   await page.press("#secret", "Enter");
   await page.waitForSelector("form[action='/sign-out']");
+  // its script has run: keys act
+  await page.waitForLoadState();
   return page;
 }

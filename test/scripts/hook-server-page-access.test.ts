@@ -279,13 +279,15 @@ unless("a page that is scrolled stays where it is when the script takes the log 
 unless("all of it can be done by keyboard alone", async () => {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 } });
   const page = await context.newPage();
-  page.setDefaultTimeout(10_000 * slowness());
+  page.setDefaultTimeout(20_000 * slowness());
   await page.goto(address("/"));
   // the field has the focus from the start
   await page.waitForSelector("#secret:focus");
   await page.keyboard.type(password);
   await page.keyboard.press("Enter");
   await page.waitForSelector("form[action='/sign-out']");
+  // its script has run: keys act
+  await page.waitForLoadState();
   await page.keyboard.press("Tab");
   assert.is(await focused(page), "Skip to the content");
   await page.keyboard.press("/");
