@@ -495,20 +495,20 @@ function say(text) {
   where && where.textContent !== text && (where.textContent = text);
 }
 function openStream(address, on) {
-  let stream, timer, isOver = !1, pause = 500, close = () => {
+  let stream, timer, isOver = !1, isLost = !1, pause = 500, close = () => {
     clearTimeout(timer), stream?.close(), stream = void 0;
   }, open = () => {
     if (close(), isOver || document.hidden) return;
     let own = new EventSource(address());
     stream = own, own.onopen = () => {
-      pause = 500, say("");
+      pause = 500, isLost && say(""), isLost = !1;
     };
     for (let [name, handle] of Object.entries(on))
       own.addEventListener(name, (event) => {
         stream === own && handle(event.data, event.lastEventId);
       });
     own.onerror = () => {
-      stream === own && (say("Connection lost; trying again"), own.readyState === EventSource.CLOSED && reloadIfSignedOut(), close(), timer = setTimeout(open, pause + Math.random() * 300), pause = Math.min(pause * 2, 1e4));
+      stream === own && (isLost = !0, say("Connection lost; trying again"), own.readyState === EventSource.CLOSED && reloadIfSignedOut(), close(), timer = setTimeout(open, pause + Math.random() * 300), pause = Math.min(pause * 2, 1e4));
     };
   }, look = () => document.hidden ? close() : stream === void 0 && open();
   return document.addEventListener("visibilitychange", look), addEventListener("pagehide", close), addEventListener("pageshow", look), open(), () => {

@@ -322,6 +322,31 @@ unless("all of it can be done by keyboard alone", async () => {
   await context.close();
 });
 
+unless("what the filter finds stays said when the stream of changes opens after it", async () => {
+  const page = await visit(browser, server);
+  let letGo = () => {};
+  const held = new Promise<void>((done) => (letGo = done));
+  await page.route("**/live", async (route) => {
+    await held;
+    await route.continue();
+  });
+  // the first event comes once the stream is open
+  await page.addInitScript(`window.EventSource = class extends EventSource {
+    constructor(url) {
+      super(url);
+      this.addEventListener("hello", () => (document.body.dataset.heard = "hello"));
+    }
+  }`);
+  await page.goto(address("/"));
+  await page.keyboard.press("/");
+  await page.keyboard.type("broken");
+  await page.waitForSelector("[role=status] >> text=1 repo fits the filter");
+  letGo();
+  await page.waitForSelector("[data-heard]");
+  assert.is(await page.textContent("footer [role=status]"), "1 repo fits the filter");
+  await page.context().close();
+});
+
 unless("single keys as shortcuts can be turned off, and the browser remembers it", async () => {
   const page = await visit(browser, server);
   const tag = () => page.evaluate<string>("document.activeElement.type ?? ''");

@@ -17,6 +17,7 @@ export function openStream(
   let stream: EventSource | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let isOver = false;
+  let isLost = false;
   let pause = 500;
   const close = () => {
     clearTimeout(timer);
@@ -30,7 +31,8 @@ export function openStream(
     stream = own;
     own.onopen = () => {
       pause = 500;
-      say("");
+      if (isLost) say("");
+      isLost = false;
     };
     for (const [name, handle] of Object.entries(on))
       own.addEventListener(name, (event) => {
@@ -39,6 +41,7 @@ export function openStream(
     own.onerror = () => {
       // a browser gives up for good after an answer like 502: this does not, and says where it was
       if (stream !== own) return;
+      isLost = true;
       say("Connection lost; trying again");
       if (own.readyState === EventSource.CLOSED) void reloadIfSignedOut();
       close();
