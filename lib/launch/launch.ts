@@ -22,7 +22,7 @@ import { openLauncherState } from "./state.ts";
 import { Messages } from "./messages.ts";
 import { currentRelease, Releases } from "./releases.ts";
 import { type InstallOptions, openSession } from "./session.ts";
-import { readStatus, type Status } from "./status.ts";
+import { otherOwner, readStatus, runAsOwner, type Status } from "./status.ts";
 import { type CheckResult, Updater } from "./updater.ts";
 
 /** What `launchfit` and its commands do in a deploy directory. */
@@ -219,11 +219,22 @@ export async function status(folder: string): Promise<Status> {
   return running as unknown as Status;
 }
 
-/** The whole configuration, a line a key: name, value, where it comes from. */
-export async function effectiveConfig(
-  folder: string,
-): Promise<{ name: string; value: unknown; written: string; origin: string }[]> {
+/** A key of the configuration, and where its value comes from. */
+export interface ConfigRow {
+  name: string;
+  value: unknown;
+  written: string;
+  origin: string;
+}
+
+/**
+ * The whole configuration, a row a key.
+ * @throws {Failure} when another user's files cannot be read.
+ */
+export async function effectiveConfig(folder: string): Promise<ConfigRow[]> {
   const deploy = await existingDirectory(folder);
+  const owner = await otherOwner(deploy.path);
+  if (owner) return (await runAsOwner(owner, ["config", "--dir", deploy.path])) as ConfigRow[];
   const name = await currentRelease(deploy);
   const release = name === undefined ? undefined : join(deploy.releases, name);
   const { config, origins, written } = await readLaunchConfig(deploy.path, release);

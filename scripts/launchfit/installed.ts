@@ -1,4 +1,5 @@
 import { defineCommand } from "../../lib/cli/command.ts";
+import { cleanLine } from "../../lib/core/clean.ts";
 import { dirFlags, folderFlag } from "./flags.ts";
 
 export const list = defineCommand({
@@ -56,7 +57,7 @@ export const config = defineCommand({
   run: async ({ flags, terminal }) => {
     const { effectiveConfig } = await import("../../lib/launch/launch.ts");
     const rows = await effectiveConfig(flags.dir);
-    const shown = rows.map(({ name, written, origin }) => [name, written, origin]);
+    const shown = rows.map(({ name, written, origin }) => [name, written, origin].map(cleanLine));
     for (const line of terminal.table(shown, { header: ["key", "value", "from"] }))
       terminal.print(line);
     terminal.printJson(rows);

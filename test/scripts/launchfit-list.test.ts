@@ -1,5 +1,14 @@
 // launchfit list --all: the apps of a machine in one table, with one exit code.
-import { chmodSync, chownSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import process from "node:process";
@@ -171,6 +180,21 @@ testUnless(test, process.getuid?.() === 0 ? undefined : "needs root")(
       const owned = await runScript("launchfit", ["status", "--json"], { cwd: volume });
       assert.is((JSON.parse(owned.stdout) as Row)["state"], "not running", owned.stderr);
       assert.is((JSON.parse(owned.stdout) as Row).directory, volume);
+
+      // its configuration is read with its owner's rights, and acts on nobody's terminal
+      const settings = join(volume, "launchify.yml");
+      const config = () => runScript("launchfit", ["config"], { cwd: volume });
+      writeFileSync(settings, 'app: { name: my-app, exec: "one\\u009b31mtwo" }\n');
+      const shown = await config();
+      assert.is(shown.code, 0, shown.stderr);
+      assert.match(shown.stdout, /app\.exec +"one[^\u009b]*two" /);
+      renameSync(settings, join(bin, "closed.yml"));
+      chmodSync(join(bin, "closed.yml"), 0o600);
+      symlinkSync(join(bin, "closed.yml"), settings);
+      const closedToOwner = await config();
+      assert.is(closedToOwner.code, 1, closedToOwner.stdout);
+      assert.match(closedToOwner.stderr, /reading .*volume as user 54321 fails/);
+      rmSync(settings);
 
       // several of one user are read by one process
       const count = join(bin, "count");
