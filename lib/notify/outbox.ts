@@ -34,7 +34,8 @@ export class Outbox {
     const found: Pending[] = [];
     for (const name of (await readdir(this.#folder)).filter((each) => /^[^.].*\.json$/.test(each)))
       try {
-        const pending = JSON.parse(await readFile(join(this.#folder, name), "utf8")) as Pending;
+        const text = await readFile(join(this.#folder, name), "utf8");
+        const pending = Object(JSON.parse(text)) as Pending;
         const { told, queued, targets } = pending;
         const times = [Date.parse(queued), Date.parse(told?.at)];
         if (typeof told?.id !== "string" || times.some(Number.isNaN) || !Array.isArray(targets))

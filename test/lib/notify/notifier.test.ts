@@ -303,15 +303,19 @@ test("a file in the outbox that is no notice is left aside, and holds nothing up
   const ids = targets.map(({ id }) => id);
   const queued = new Date().toISOString();
   const told = { ...notice({ id: "odd" }), at: undefined };
-  const files = { "a.json": { told, targets: ids }, "b.json": { told, queued, targets: ids } };
+  const files = {
+    "a.json": { told, targets: ids },
+    "b.json": { told, queued, targets: ids },
+    "c.json": null,
+  };
   for (const [name, content] of Object.entries(files))
     await writeFile(join(folder, "outbox", name), JSON.stringify(content));
   const { notifier, said } = await open(folder, targets);
   await notifier.tell(notice());
   await notifier.flush(10_000);
   assert.is(server.received.length, 1);
-  assert.is(said.length, 2, said.slice(0, 5).join("\n"));
-  for (const line of said) assert.match(line, /\/[ab]\.json: is not a notice; left aside$/);
+  assert.is(said.length, 3, said.slice(0, 5).join("\n"));
+  for (const line of said) assert.match(line, /\/[abc]\.json: is not a notice; left aside$/);
 });
 
 test("Slack and ntfy get their own shapes, with the token; a sample goes to each, and says which did not take it", async () => {

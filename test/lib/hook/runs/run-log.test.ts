@@ -41,7 +41,6 @@ test("a log that something left behind grows again and again costs its end no mo
   const grow = "for (;;) require('node:fs').ftruncateSync(1, 2 ** 36)";
   const left = spawn("node", ["-e", grow], { stdio: ["ignore", fd, "ignore"] });
   closeSync(fd);
-  await waitFor(() => statSync(path).size > max);
   let searched = 0;
   const mask = createMask(["planted-5ecret-of-the-forge"]);
   const counting = Object.assign((text: string) => mask(text), {
@@ -51,9 +50,12 @@ test("a log that something left behind grows again and again costs its end no mo
       return mask.spans(text);
     },
   });
-  await sealLog(path, { max, mask: counting, id: "run", text: "succeeded" }).finally(() =>
-    left.kill("SIGKILL"),
-  );
+  try {
+    await waitFor(() => statSync(path).size > max);
+    await sealLog(path, { max, mask: counting, id: "run", text: "succeeded" });
+  } finally {
+    left.kill("SIGKILL");
+  }
 });
 
 /** A server that lets its clients follow a log. */
