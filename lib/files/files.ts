@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { lstatSync, read, readFileSync } from "node:fs";
-import { mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { lstat, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import process from "node:process";
 import { promisify } from "node:util";
@@ -24,8 +24,8 @@ const temporaryName = /^\..+\.tmp-(\d+)-[0-9a-f]{8}$/;
 
 /**
  * Replace a file's content in one step.
- * @param mode the permissions of the new file; default: those of the old one (or of what a link there leads to), else 666
- * less the umask.
+ * @param mode the permissions of the new file; default: those of the old one, else 666 less the umask. In the place
+ * of a link: those of what it leads to, but never more than 666 less the umask.
  * @param durable false: without fsync, where a power cut may take the change back (a killed process does not).
  */
 export async function writeAtomic(
@@ -37,9 +37,15 @@ export async function writeAtomic(
   const forget = atEnd(() => rm(temporary, { force: true }));
   try {
     const kept = mode ?? (await stat(path).catch(() => undefined))?.mode;
+    const isLink =
+      mode === undefined && (await lstat(path).catch(() => undefined))?.isSymbolicLink();
     const file = await open(temporary, "wx", mode ?? 0o666);
     try {
-      if (kept !== undefined) await file.chmod(kept & 0o777);
+      if (kept !== undefined) {
+        // a link may lead to what everybody may write, as /tmp
+        const most = isLink ? (await file.stat()).mode : 0o777;
+        await file.chmod(kept & most & 0o777);
+      }
       await file.writeFile(data);
       if (durable) await file.sync();
     } finally {

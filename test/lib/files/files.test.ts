@@ -1,4 +1,5 @@
 import {
+  chmodSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -34,6 +35,14 @@ test("a link is replaced by a file that others may read no better than what it l
   await writeAtomic(link, "new");
   assert.is(statSync(link).mode & 0o7777, 0o600);
   assert.is(readFileSync(target, "utf8"), "old");
+  // where everybody may write, as in /tmp, they may not into the file
+  const open = join(folder, "open");
+  mkdirSync(open);
+  chmodSync(open, 0o777);
+  symlinkSync("open", join(folder, "second"));
+  await writeAtomic(join(folder, "second"), "new");
+  await writeAtomic(join(folder, "new"), "new");
+  assert.is(statSync(join(folder, "second")).mode, statSync(join(folder, "new")).mode);
 });
 
 test("a write that fails leaves the old content and no temporary file", async () => {
