@@ -39,6 +39,8 @@ export type ControlHandler = (
   closed: AbortSignal,
 ) => Promise<Omit<ControlAnswer, "ok">>;
 
+/** Milliseconds that what was sent before the end may take to be read. */
+const lastAnswersWithin = 1000;
 /** Bytes of a path that unix(7) takes. */
 const maxPath = 100;
 /** Bytes of one line of an answer, and of lines that wait for whoever follows the log. */
@@ -80,11 +82,14 @@ export async function serveControl(path: string, handle: ControlHandler): Promis
   chmodSync(path, 0o600);
   return {
     async close() {
-      await new Promise<void>((resolve) => {
-        server.close(() => resolve());
-        // answers that are being written go out first
-        for (const socket of connections) socket.destroySoon();
-      });
+      const closed = new Promise<void>((resolve) => void server.close(() => resolve()));
+      // answers that are being written go out first, but to those who read them only
+      for (const socket of connections) socket.destroySoon();
+      const late = setTimeout(() => {
+        for (const socket of connections) socket.destroy();
+      }, lastAnswersWithin);
+      await closed;
+      clearTimeout(late);
       await rm(path, { force: true });
       // the run folder's part of ours goes with the last socket in it
       await rmdir(folder).catch(() => {});

@@ -29,4 +29,23 @@ test("who hangs up with lines unread ends nothing but the own question", async (
   await server.close();
 });
 
+test("who does not read what was sent does not hold the end up", async () => {
+  const path = join(tempDir(), "socket");
+  const sent = new AbortController();
+  const server = await serveControl(path, async (_, send, closed) => {
+    // more than the kernel keeps for a reader
+    send({ line: "x".repeat(4 * 1024 * 1024) });
+    sent.abort();
+    await once(closed, "abort");
+    return {};
+  });
+  const reader = createConnection(path);
+  reader.pause();
+  reader.write('{"command":"log"}\n');
+  await once(sent.signal, "abort");
+  await server.close();
+  assert.is(await askControl(path, { command: "status" }), undefined);
+  reader.destroy();
+});
+
 test.run();
