@@ -4,7 +4,6 @@ import {
   chownSync,
   mkdirSync,
   readFileSync,
-  renameSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -188,8 +187,8 @@ testUnless(test, process.getuid?.() === 0 ? undefined : "needs root")(
       const shown = await config();
       assert.is(shown.code, 0, shown.stderr);
       assert.match(shown.stdout, /app\.exec +"one[^\u009b]*two" /);
-      renameSync(settings, join(bin, "closed.yml"));
-      chmodSync(join(bin, "closed.yml"), 0o600);
+      rmSync(settings);
+      writeFileSync(join(bin, "closed.yml"), "app: { name: closed }\n", { mode: 0o600 });
       symlinkSync(join(bin, "closed.yml"), settings);
       const closedToOwner = await config();
       assert.is(closedToOwner.code, 1, closedToOwner.stdout);
