@@ -153,11 +153,12 @@ export class RunStates {
    * of it.
    */
   superseded(old: Entry, by: string): void {
+    this.#parts.metrics.run(old.repo, "superseded");
     const begun = this.#parts.records.get(old.id);
-    const record = begun ?? recordOf(old);
-    this.#parts.metrics.run(record.repo, "superseded");
-    const tell = tellingOrNone(this.#parts.tellingOf({ ...record, state: "superseded" }));
+    const facts: RunFacts = { ...(begun ?? old), state: "superseded" };
+    const tell = tellingOrNone(this.#parts.tellingOf(facts));
     if (!begun && !tell) return;
+    const record = begun ?? recordOf(old);
     const ended = new Date().toISOString();
     Object.assign(record, { state: "superseded", by, ended, tell });
     try {

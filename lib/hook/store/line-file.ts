@@ -25,7 +25,7 @@ interface Options {
   readonly isNew: boolean;
   readonly warn: (text: string) => void;
   readonly kept: () => Kept;
-  /** Bytes that must be settled before the file is rewritten: 64 MB by default. */
+  /** Bytes that must be settled before the file is rewritten: 128 MB by default. */
   readonly minSettled?: number | undefined;
 }
 
@@ -183,7 +183,7 @@ export class LineFile {
   /** Rewrite the file when most of it is settled, or part of it is damaged. */
   private async rewriteIfDue(file: FileHandle): Promise<void> {
     if (this.#length < this.#nextLook) return;
-    const { warn, minSettled = 64 * 1024 * 1024 } = this.#options;
+    const { warn, minSettled = 128 * 1024 * 1024 } = this.#options;
     const kept = this.#options.kept();
     const used = sum(kept.places);
     if (this.#isDamaged || this.#length - used > Math.max(minSettled, used))
