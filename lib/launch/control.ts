@@ -43,6 +43,7 @@ export type ControlHandler = (
 const lastAnswersWithin = 1000;
 /** Bytes of a path that unix(7) takes. */
 const maxPath = 100;
+const maxRequest = 64 * 1024;
 /** Bytes of one line of an answer, and of lines that wait for whoever follows the log. */
 const maxAnswer = 4 * 1024 * 1024;
 
@@ -108,7 +109,8 @@ async function answer(socket: Socket, handle: ControlHandler): Promise<void> {
     const lines = createInterface({ input: socket });
     // who hangs up with lines unread breaks the connection, which is an error of theirs, too
     lines.on("error", () => {});
-    const [line] = (await once(lines, "line")) as [string];
+    socket.on("data", () => void (socket.bytesRead > maxRequest && socket.destroy()));
+    const [line] = (await once(lines, "line", { signal: closed.signal })) as [string];
     const request = JSON.parse(line) as ControlRequest;
     if (typeof request?.command !== "string") throw new UsageError('a request is {"command": …}');
     send({ ok: true, ...(await handle(request, send, closed.signal)) });

@@ -48,4 +48,18 @@ test("who does not read what was sent does not hold the end up", async () => {
   reader.destroy();
 });
 
+test("a request without an end is not kept in memory: its connection is closed", async () => {
+  const path = join(tempDir(), "socket");
+  const server = await serveControl(path, async () => ({}));
+  const sender = createConnection(path);
+  // the end may come as a reset, since it goes on sending
+  sender.on("error", () => {});
+  const more = setInterval(() => sender.write("x".repeat(16 * 1024)), 1);
+  await new Promise((closed) => sender.once("close", closed));
+  clearInterval(more);
+  assert.ok(sender.bytesWritten < 16 * 1024 * 1024);
+  assert.is((await askControl(path, { command: "status" }))?.ok, true);
+  await server.close();
+});
+
 test.run();
