@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { clientAddress, HttpError, networkOf } from "../http/server.ts";
 import type { Sessions, Tries } from "./sessions.ts";
 import type { Credential, PageSource, StatusSettings } from "./source.ts";
-import { type Viewer, viewerOf } from "./sign-in.ts";
+import { type Viewer, viewerOf } from "./viewer.ts";
 
 /** A request to the page: where it goes, and whose it is. */
 export interface Visit {

@@ -1,7 +1,7 @@
 import { version } from "../core/version.ts";
 import { boat, pageFiles } from "./files.ts";
 import { html, type Html, type Value } from "./html.ts";
-import type { Viewer } from "./sign-in.ts";
+import type { Viewer } from "./viewer.ts";
 
 /** What every page has: its frame. */
 

@@ -13,15 +13,8 @@ import { RunRequests } from "./run-requests.ts";
 import { redirect, sendFile, sendImage, sendPage, setSafeHeaders } from "./send.ts";
 import { Sessions, Tries } from "./sessions.ts";
 import type { Credential, PageSource, StatusSettings } from "./source.ts";
-import {
-  bouncePage,
-  cameByLink,
-  checkOrigin,
-  returnPath,
-  setCookie,
-  signIn,
-  signInForm,
-} from "./sign-in.ts";
+import { bouncePage, returnPath, signIn, signInForm } from "./sign-in.ts";
+import { cameByLink, checkOrigin, setCookie } from "./viewer.ts";
 
 export { type Overview, planOverview, type RepoSummary, type Waiting } from "./overview.ts";
 export type { Credential, PageSource, Right, Run, Stage, StatusSettings } from "./source.ts";

@@ -6,7 +6,7 @@ import { LogRequests } from "./log-requests.ts";
 import { changingPart, question, runPage, runTitle } from "./run-page.ts";
 import { rawHeaders, redirect } from "./send.ts";
 import { isUnderWay, type PageSource, type Run } from "./source.ts";
-import { checkOrigin } from "./sign-in.ts";
+import { checkOrigin } from "./viewer.ts";
 
 interface RunRequestsParts {
   source: PageSource;
