@@ -58,10 +58,7 @@ async function compare(count: number, rounds: number): Promise<void> {
     };
     await writeFile(lists.bus, names.map((name) => `bus://${name}\n`).join(""));
     const hosts = names.map((_, at) => addressOf(at));
-    await writeFile(
-      lists.http,
-      hosts.map((host, at) => `${host}:${port} name=${names[at]}\n`).join(""),
-    );
+    await writeFile(lists.http, hosts.map((host, at) => `${host}:${port} name=${names[at]}\n`).join(""));
     await writeFile(lists.hosts, hosts.map((host) => `${host}\n`).join(""));
 
     const argv = [...process.execArgv, resolve("bench/bus.ts"), "--slaves", `${count}`];
@@ -111,13 +108,10 @@ async function compare(count: number, rounds: number): Promise<void> {
       const [a, b, c, d] = [s, own, nats, all].map((list) => median(list).toFixed(2).padStart(8));
       console.log(`  ${name.padEnd(16)} ${a}                     ${b}     ${c} ${d}`);
     }
-    console.log(
-      `memory: nats-server ${await memoryOf(bus.pid())} MB, master ${memory.toFixed(0)} MB at most`,
-    );
+    console.log(`memory: nats-server ${await memoryOf(bus.pid())} MB, master ${memory.toFixed(0)} MB at most`);
     const of = (name: string) => median(taken[name]?.s ?? []);
     ratio("update over the bus / over HTTP", of("over the bus") / of("over HTTP"), 1.5);
-    if (taken["clush -f64 curl"])
-      ratio("update over the bus / clush", of("over the bus") / of("clush -f64 curl"), 1);
+    if (taken["clush -f64 curl"]) ratio("update over the bus / clush", of("over the bus") / of("clush -f64 curl"), 1);
   } finally {
     child?.kill("SIGKILL");
     await bus.kill();
@@ -141,8 +135,7 @@ print("USED", used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
     stdio: ["ignore", "pipe", "pipe"],
   });
   let stdout = "";
-  for (const stream of [child.stdout, child.stderr])
-    stream.on("data", (chunk) => (stdout += String(chunk)));
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (stdout += String(chunk)));
   await new Promise((done) => child.once("close", done));
   const seconds = (performance.now() - begin) / 1000;
   const [, own, peak] = /^USED (\S+) (\S+)$/m.exec(stdout) ?? [];
@@ -178,7 +171,7 @@ async function beSlaves(count: string, ...given: string[]): Promise<void> {
     const options = {
       settings: none,
       ...{ repos: join(dir, "none"), state: join(dir, name), allow: [], names: [name] },
-      ...{ acceptUnbound: false, jobs: 1, queue: 10, identity: undefined },
+      ...{ jobs: 1, queue: 10, identity: undefined },
       ...{ keys: [parsePublicKey(publicKey)], secrets: [], hosts: [], metricsToken: undefined },
       ...{ file: undefined, onBug: () => {}, note: () => {} },
       async run(job: { wanted?: string | undefined }) {

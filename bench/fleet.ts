@@ -35,8 +35,7 @@ print("PEAK", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 
 /** It runs a command for each host, with the host's name for %h, in a shell. */
 const clush = ["clush", "-q", "--worker=exec", "-f", "64"];
-const curlOne = (sha: string) =>
-  `curl -s -m 2 -o ${nullFile} 'http://%h:${port}/get/?repo=site&sha=${sha}'`;
+const curlOne = (sha: string) => `curl -s -m 2 -o ${nullFile} 'http://%h:${port}/get/?repo=site&sha=${sha}'`;
 
 const [what = "all", count = "3"] = process.argv.slice(2);
 const rounds = Number(count);
@@ -120,17 +119,9 @@ async function tell(folder: string): Promise<void> {
         ],
         rounds,
       ],
-      "curl -Z": [
-        ["curl", "-s", "-Z", "--parallel-max", "300", "--max-time", "2", "-K", config],
-        rounds,
-      ],
-      "xargs -P64 curl": [
-        ["sh", "-c", `xargs -P64 -n1 curl -s -m 2 -o ${nullFile} < ${urlFile}`],
-        1,
-      ],
-      ...(existsSync("/usr/bin/clush")
-        ? { "clush -f64 curl": [[...clush, "--hostfile", list, curlOne(sha)], 1] }
-        : {}),
+      "curl -Z": [["curl", "-s", "-Z", "--parallel-max", "300", "--max-time", "2", "-K", config], rounds],
+      "xargs -P64 curl": [["sh", "-c", `xargs -P64 -n1 curl -s -m 2 -o ${nullFile} < ${urlFile}`], 1],
+      ...(existsSync("/usr/bin/clush") ? { "clush -f64 curl": [[...clush, "--hostfile", list, curlOne(sha)], 1] } : {}),
     };
     const taken: Record<string, { s: number[]; mb: number[] }> = {};
     for (let round = 0; round < rounds; round++) {
@@ -141,9 +132,7 @@ async function tell(folder: string): Promise<void> {
         entry.s.push(ms / 1000);
         entry.mb.push(Number(/PEAK (\d+)/.exec(stdout)?.[1]) / 1024);
         if (name === "server-update" && round === 0) {
-          console.log(
-            stdout.split("\n").find((line) => line.includes("slaves:")) ?? stdout.slice(-300),
-          );
+          console.log(stdout.split("\n").find((line) => line.includes("slaves:")) ?? stdout.slice(-300));
         }
       }
     }
@@ -213,16 +202,7 @@ async function compare(
   const old = join(place, "old", "site");
   const repos = join(place, "repos");
   await mkdir(join(place, "old"));
-  const ours = [
-    process.execPath,
-    "dist/slave-activate.mjs",
-    "site",
-    "--repos",
-    repos,
-    "--base",
-    base,
-    "--quiet",
-  ];
+  const ours = [process.execPath, "dist/slave-activate.mjs", "site", "--repos", repos, "--base", base, "--quiet"];
   const theirs = ["sh", "-c", `rm -rf ${old} && git clone -q ${base}/site.git ${old}`];
   // until older trees go, as on any slave after its fourth update
   for (let warm = 0; warm < 5; warm++) {
@@ -306,18 +286,7 @@ async function change(work: string): Promise<void> {
   changes += 1;
   await writeFile(join(work, "dir-07", "changing.txt"), `${changes}\n`);
   await git("-C", work, "add", "--all");
-  await git(
-    "-C",
-    work,
-    "-c",
-    "user.name=a",
-    "-c",
-    "user.email=a@example.com",
-    "commit",
-    "--quiet",
-    "-m",
-    `${changes}`,
-  );
+  await git("-C", work, "-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "--quiet", "-m", `${changes}`);
   await git("-C", work, "push", "--quiet", "origin", "main");
 }
 
@@ -347,9 +316,7 @@ async function slowLine(to: number): Promise<{ port: number; bytes: number; clos
           from.pause();
           setTimeout(() => from.resume(), free - now - 10);
         }
-        last = last
-          .then(() => sleep(Math.max(0, due - performance.now())))
-          .then(() => into.write(chunk));
+        last = last.then(() => sleep(Math.max(0, due - performance.now()))).then(() => into.write(chunk));
       });
       from.on("end", () => {
         last = last.then(() => sleep(10)).then(() => into.end());
@@ -390,8 +357,7 @@ async function command(argv: string[]): Promise<{ ms: number; stdout: string }> 
     child.on("error", fail);
     child.on("close", done);
   });
-  if (code !== 0 && argv[0] !== "python3")
-    throw new Error(`${argv.slice(0, 3).join(" ")} failed with ${code}`);
+  if (code !== 0 && argv[0] !== "python3") throw new Error(`${argv.slice(0, 3).join(" ")} failed with ${code}`);
   return { ms: performance.now() - started, stdout };
 }
 

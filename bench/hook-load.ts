@@ -120,8 +120,7 @@ export async function deliver(port: number, id: string, ref?: string): Promise<n
 }
 
 export async function untilAccepts(port: number): Promise<void> {
-  for (let tries = 0; (await deliver(port, `first-${process.pid}-${tries}`)) === 0; tries++)
-    await sleep(1);
+  for (let tries = 0; (await deliver(port, `first-${process.pid}-${tries}`)) === 0; tries++) await sleep(1);
 }
 
 /** The client's process, started by `prefix` (a core of its own), and what it measured. */

@@ -45,8 +45,7 @@ process.on("exit", () => {
   for (const child of children) child.kill("SIGKILL");
 });
 const twoCores = availableParallelism() > 1;
-export const onCore = (core: number, argv: string[]) =>
-  twoCores ? ["taskset", "-c", String(core), ...argv] : argv;
+export const onCore = (core: number, argv: string[]) => (twoCores ? ["taskset", "-c", String(core), ...argv] : argv);
 
 export function start(argv: string[], cwd: string): ChildProcess {
   const [file = "", ...args] = argv;
@@ -103,10 +102,7 @@ export async function ourFolder(port: number, job: string, refs = "[main]"): Pro
   return dir;
 }
 
-export async function startOurs(
-  job = "#!/bin/sh\nexec sleep 600\n",
-  refs?: string,
-): Promise<Server & { dir: string }> {
+export async function startOurs(job = "#!/bin/sh\nexec sleep 600\n", refs?: string): Promise<Server & { dir: string }> {
   const port = await freePort();
   const dir = await ourFolder(port, job, refs);
   const child = start(onCore(0, [process.execPath, bundle, "--quiet"]), dir);
@@ -139,22 +135,10 @@ export async function startWebhook(): Promise<Server> {
   const never = {
     match: { type: "value", value: "never", parameter: { source: "payload", name: "ref" } },
   };
-  const hooks = [
-    { id: "hook", "execute-command": "/bin/true", "trigger-rule": { and: [rule, never] } },
-  ];
+  const hooks = [{ id: "hook", "execute-command": "/bin/true", "trigger-rule": { and: [rule, never] } }];
   const file = join(root, "webhook.json");
   await writeFile(file, JSON.stringify(hooks));
-  const argv = [
-    "webhook",
-    "-hooks",
-    file,
-    "-ip",
-    "127.0.0.1",
-    "-port",
-    String(port),
-    "-urlprefix",
-    "",
-  ];
+  const argv = ["webhook", "-hooks", file, "-ip", "127.0.0.1", "-port", String(port), "-urlprefix", ""];
   return { name: "webhook", port, child: start(onCore(0, ["env", "GOMAXPROCS=1", ...argv]), root) };
 }
 

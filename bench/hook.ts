@@ -25,13 +25,10 @@ import {
   stop,
 } from "./hook-servers.ts";
 
-const median = (values: number[]) =>
-  [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
+const median = (values: number[]) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 
 async function throughput(seconds: number, rounds: number): Promise<void> {
-  const hasWebhook = ["/usr/bin/webhook", "/usr/local/bin/webhook"].some((path) =>
-    existsSync(path),
-  );
+  const hasWebhook = ["/usr/bin/webhook", "/usr/local/bin/webhook"].some((path) => existsSync(path));
   const starters = [startOurs, ...(hasWebhook ? [startWebhook] : []), startBare];
   if (!hasWebhook) console.log("webhook is not installed (apt install webhook): left out");
   const loads = new Map<string, Load[]>();
@@ -44,9 +41,7 @@ async function throughput(seconds: number, rounds: number): Promise<void> {
       loads.set(server.name, [...(loads.get(server.name) ?? []), result]);
     }
   }
-  console.log(
-    `deliveries of 10 KB, signed, ${connections} connections, ${rounds} rounds of ${seconds} s, medians`,
-  );
+  console.log(`deliveries of 10 KB, signed, ${connections} connections, ${rounds} rounds of ${seconds} s, medians`);
   for (const [name, list] of loads) {
     const [rate, p50, p99, cpu] = (["rate", "p50", "p99", "cpu"] as const).map((key) =>
       median(list.map((each) => each[key])),
@@ -62,12 +57,8 @@ async function throughput(seconds: number, rounds: number): Promise<void> {
     console.log(
       `ratio deliveries hook-server/webhook: ${(rate("hook-server") / rate("webhook")).toFixed(2)} (to reach >= 1.0)`,
     );
-    console.log(
-      `ratio p99 hook-server/webhook: ${(p99("hook-server") / p99("webhook")).toFixed(2)} (to reach <= 1.0)`,
-    );
-    console.log(
-      `ratio processor time webhook/hook-server: ${(cpu("webhook") / cpu("hook-server")).toFixed(2)}`,
-    );
+    console.log(`ratio p99 hook-server/webhook: ${(p99("hook-server") / p99("webhook")).toFixed(2)} (to reach <= 1.0)`);
+    console.log(`ratio processor time webhook/hook-server: ${(cpu("webhook") / cpu("hook-server")).toFixed(2)}`);
   }
   console.log(
     `ratio deliveries hook-server/bare node: ${(rate("hook-server") / rate("bare node")).toFixed(2)} (to reach >= 0.6)`,
@@ -77,16 +68,13 @@ async function throughput(seconds: number, rounds: number): Promise<void> {
 /** The state of all runs, through the Unix socket. */
 function runsOf(dir: string): Promise<{ state: string; started?: string; ended?: string }[]> {
   return new Promise((done, failed) => {
-    const call = request(
-      { socketPath: join(dir, "state/socket"), path: "/runs?limit=1000" },
-      (response) => {
-        let text = "";
-        response.setEncoding("utf8").on("data", (data) => {
-          text += String(data);
-        });
-        response.on("end", () => done(JSON.parse(text).runs));
-      },
-    );
+    const call = request({ socketPath: join(dir, "state/socket"), path: "/runs?limit=1000" }, (response) => {
+      let text = "";
+      response.setEncoding("utf8").on("data", (data) => {
+        text += String(data);
+      });
+      response.on("end", () => done(JSON.parse(text).runs));
+    });
     call.on("error", failed);
     call.end();
   });
@@ -116,11 +104,10 @@ async function queuedRuns(rounds: number): Promise<void> {
     ours.push((ends.at(-1) ?? 0) - (ends[0] ?? 0));
     await stop(server);
     const begin = performance.now();
-    const child = spawn(
-      "/bin/sh",
-      ["-c", "i=0; while [ $i -lt 100 ]; do ../job; i=$((i+1)); done"],
-      { cwd: join(server.dir, "co"), stdio: "ignore" },
-    );
+    const child = spawn("/bin/sh", ["-c", "i=0; while [ $i -lt 100 ]; do ../job; i=$((i+1)); done"], {
+      cwd: join(server.dir, "co"),
+      stdio: "ignore",
+    });
     await new Promise((done) => child.once("exit", done));
     plain.push(performance.now() - begin);
   }
@@ -129,8 +116,7 @@ async function queuedRuns(rounds: number): Promise<void> {
     `100 queued runs of one repo: ${(median(ours) / 1000).toFixed(2)} s; the commands alone ${(median(plain) / 1000).toFixed(2)} s`,
   );
   console.log(`figure beyond the commands: ${beyond.toFixed(2)} s (to reach <= 1.2)`);
-  if (!existsSync("/usr/sbin/laminard"))
-    console.log("laminar is not installed (not in Debian 12): left out");
+  if (!existsSync("/usr/sbin/laminard")) console.log("laminar is not installed (not in Debian 12): left out");
 }
 
 async function startAndMemory(rounds: number): Promise<void> {
@@ -150,10 +136,7 @@ async function startAndMemory(rounds: number): Promise<void> {
       if (round > 0) times.set(name, [...(times.get(name) ?? []), took]);
       await sleep(300);
       const status = readFileSync(`/proc/${child.pid}/status`, "utf8");
-      memory.set(name, [
-        ...(memory.get(name) ?? []),
-        Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]) / 1024,
-      ]);
+      memory.set(name, [...(memory.get(name) ?? []), Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]) / 1024]);
       await stop({ child });
     }
   }

@@ -139,16 +139,12 @@ async function compare(commands: Record<string, string[]>): Promise<Record<strin
 function report(title: string, figures: Record<string, Figure>): void {
   console.log(`\n${title}`);
   for (const [name, { ms, memory }] of Object.entries(figures))
-    console.log(
-      `  ${name.padEnd(10)} ${(ms / 1000).toFixed(2).padStart(6)} s  ${memory.toFixed(0).padStart(5)} MB`,
-    );
+    console.log(`  ${name.padEnd(10)} ${(ms / 1000).toFixed(2).padStart(6)} s  ${memory.toFixed(0).padStart(5)} MB`);
 }
 
 function ratio(name: string, figures: Record<string, Figure>, peer: string, goal: number): void {
   const ours = Object.values(figures)[0]?.ms ?? 0;
-  console.log(
-    `ratio ${name}: ${(ours / (figures[peer]?.ms ?? 1)).toFixed(2)} (to reach <= ${goal})`,
-  );
+  console.log(`ratio ${name}: ${(ours / (figures[peer]?.ms ?? 1)).toFixed(2)} (to reach <= ${goal})`);
 }
 
 /** Runs a command that must succeed. */

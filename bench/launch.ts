@@ -20,8 +20,7 @@ process.env["BOATYARD_TEST_DIST"] = "1";
 const rounds = Number(process.argv[2] ?? 5);
 const idleSeconds = Number(process.argv[3] ?? 60);
 
-const median = (numbers: number[]) =>
-  [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? Number.NaN;
+const median = (numbers: number[]) => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? Number.NaN;
 const ms = (value: number) => `${value.toFixed(0)} ms`;
 
 /** Asks every millisecond while `change` runs; the longest time between two good answers, failures, the slowest answer. */
@@ -141,8 +140,7 @@ async function alone() {
   const folder = tempDir();
   const port = await freePort();
   writeFileSync(join(folder, "server.js"), webApp("1")["server.js"] ?? "");
-  const serve = () =>
-    startCommand(["node", "server.js"], { cwd: folder, env: { PORT: `${port}` } });
+  const serve = () => startCommand(["node", "server.js"], { cwd: folder, env: { PORT: `${port}` } });
   const times = [];
   let app = serve();
   for (let round = 0; round < rounds; round++) {
@@ -171,11 +169,7 @@ async function supervisord() {
   await waitFor(async () => (await askPort(port)) === "1");
   const results = [];
   for (let round = 0; round < rounds; round++) {
-    results.push(
-      await watch(port, () =>
-        runCommand(["supervisorctl", "-c", conf, "restart", "app"], { expect: 0 }),
-      ),
-    );
+    results.push(await watch(port, () => runCommand(["supervisorctl", "-c", conf, "restart", "app"], { expect: 0 })));
   }
   const memory = memoryOf(child.pid);
   await child.stop();
@@ -196,9 +190,7 @@ async function runit() {
   const results = [];
   for (let round = 0; round < rounds; round++) {
     results.push(
-      await watch(port, () =>
-        runCommand(["sv", "-w", "10", "restart", join(folder, "app")], { expect: 0 }),
-      ),
+      await watch(port, () => runCommand(["sv", "-w", "10", "restart", join(folder, "app")], { expect: 0 })),
     );
   }
   await runCommand(["sv", "exit", join(folder, "app")]);
@@ -278,9 +270,7 @@ for (const keepAlive of [false, true]) {
     `app.overlap, ${rounds} updates, ${waits.length} requests over ${what}: longest ${ms(waits.at(-1) ?? Number.NaN)}`,
   );
   console.log(`failed with app.overlap, ${what}: ${failed} (to reach 0)`);
-  console.log(
-    `ratio wait at p99.9 with app.overlap, ${what}: ${(late / 25).toFixed(2)} of 25 ms (to reach <= 1.0)`,
-  );
+  console.log(`ratio wait at p99.9 with app.overlap, ${what}: ${(late / 25).toFixed(2)} of 25 ms (to reach <= 1.0)`);
 }
 const own = await alone();
 console.log(`the app's own stop and start: ${ms(own)}`);
@@ -304,13 +294,9 @@ for (const [name, peer] of Object.entries(peers)) {
       `  ${name.padEnd(25)} ${ms(gapOf(peer.results))}, failed ${sum(peer.results, "failed")} of ${sum(peer.results, "asked")}`,
     );
 }
-console.log(
-  `ratio gap without app.listen: ${(gapOf(plain.results) / 100).toFixed(2)} of 100 ms (to reach <= 1.0)`,
-);
+console.log(`ratio gap without app.listen: ${(gapOf(plain.results) / 100).toFixed(2)} of 100 ms (to reach <= 1.0)`);
 if (peers.supervisord) {
-  console.log(
-    `ratio gap to supervisord: ${(gapOf(plain.results) / gapOf(peers.supervisord.results)).toFixed(2)}`,
-  );
+  console.log(`ratio gap to supervisord: ${(gapOf(plain.results) / gapOf(peers.supervisord.results)).toFixed(2)}`);
 }
 console.log(`failed with app.listen: ${sum(socket.results, "failed")} (to reach 0)`);
 const slowest = Math.max(...socket.results.map((each) => each.slowest));
@@ -320,9 +306,7 @@ console.log(
 console.log(
   `memory of the idle supervisor: ${plain.memory.toFixed(0)} MB${peers.supervisord ? `, supervisord ${peers.supervisord.memory.toFixed(0)} MB` : ""}`,
 );
-console.log(
-  `CPU of the idle supervisor over ${idleSeconds} s: ${plain.cpu.toFixed(2)} % of a core (to reach <= 0.2)`,
-);
+console.log(`CPU of the idle supervisor over ${idleSeconds} s: ${plain.cpu.toFixed(2)} % of a core (to reach <= 0.2)`);
 const { our, theirs, first } = await way();
 console.log(
   `a new VERSION to the new app's answer, 1 MB: launchfit ${ms(our)} (the first ${ms(first)}), shell ${ms(theirs)}`,

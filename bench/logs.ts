@@ -1,27 +1,27 @@
 // The log tool beside tail, grep and multilog, in turns: medians and their ratios.
-//   node --import tsx bench/logs.ts [ROUNDS] [GIGABYTES OF THE LONG LOG, default 2]
-// Makes logs of that size and half of it under TMPDIR, and removes them.
+//   node --import tsx bench/logs.ts [ROUNDS] [PARTS OF THE LOG, default 10]
+// Makes a log of so many parts of 10 MiB under TMPDIR, and removes it.
 import { spawn } from "node:child_process";
-import { mkdir, mkdtemp, open, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, open, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { formatLine, formatMark, type Mark, markStage } from "../lib/log/format.ts";
 import { newRunId } from "../lib/core/id.ts";
+import { stampOf } from "../lib/log/parts.ts";
 import { bundled } from "./bundled.ts";
 
 const output = join(tmpdir(), `bench-logs-output-${process.pid}`);
 
-await compare(Number(process.argv[2] ?? 7), Number(process.argv[3] ?? 2));
+await compare(Number(process.argv[2] ?? 7), Number(process.argv[3] ?? 10));
 
-async function compare(rounds: number, gigabytes: number): Promise<void> {
+async function compare(rounds: number, parts: number): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), "bench-logs-"));
   try {
-    const [long = "", short = ""] = ["long", "short"].map((name) => join(folder, name));
-    await makeLog(short, gigabytes * 500);
-    await makeLog(long, gigabytes * 1000);
-    await reading(folder, long, short, rounds);
+    const log = join(folder, "log");
+    await makeLog(log, parts);
+    await reading(folder, log, rounds);
     await writing(folder, Math.min(rounds, 5));
   } finally {
     await rm(folder, { recursive: true });
@@ -29,26 +29,23 @@ async function compare(rounds: number, gigabytes: number): Promise<void> {
   }
 }
 
-async function reading(folder: string, long: string, short: string, rounds: number): Promise<void> {
+async function reading(folder: string, log: string, rounds: number): Promise<void> {
   const ours = [process.execPath, "dist/logs.mjs"];
   const empty = join(folder, "empty.mjs");
   await writeFile(empty, "");
   // the peer's time is tail's and that of a Node that does nothing: ours cannot be without that one
-  const tail = { argv: ["tail", "-n", "200", join(long, "logs.txt")] };
+  const tail = { argv: ["tail", "-n", "200", join(log, "logs.txt")] };
   const node = { argv: [process.execPath, empty] };
-  await beside("last run (tail, and Node's start)", 1.4, rounds, { argv: [...ours, long] }, [
-    tail,
-    node,
-  ]);
+  await beside("last run (tail, and Node's start)", 1.6, rounds, { argv: [...ours, log] }, [tail, node]);
   for (const pattern of [
     "ELIFECYCLE needle7$",
     "no such words anywhere",
     "vulnerabilities found",
     "(changed|audited) [0-9]+$",
   ]) {
-    const grep = { argv: ["grep", "-E", pattern, join(short, "logs.txt")] };
-    const mine = { argv: [...ours, short, "--grep", pattern] };
-    await beside(`grep ${pattern} (grep, LC_ALL=C)`, 4, rounds, mine, [grep]);
+    const grep = { argv: ["sh", "-c", 'grep -hE "$0" "$1"/logs.txt.* "$1/logs.txt"', pattern, log] };
+    const mine = { argv: [...ours, log, "--grep", pattern] };
+    await beside(`grep ${pattern} (grep, LC_ALL=C, and Node's start)`, 4, rounds, mine, [grep, node]);
   }
 }
 
@@ -77,13 +74,7 @@ interface Command {
 }
 
 /** Run ours and its peers in turns, and print the medians and their ratio; the peers' times are added up. */
-async function beside(
-  name: string,
-  target: number,
-  rounds: number,
-  ours: Command,
-  peers: Command[],
-): Promise<void> {
+async function beside(name: string, target: number, rounds: number, ours: Command, peers: Command[]): Promise<void> {
   const times: [number[], number[]] = [[], []];
   for (let round = 0; round <= rounds; round += 1) {
     const first = await time(ours);
@@ -119,9 +110,7 @@ async function exitOf({ argv: [file = "", ...args], input = "/dev/null" }: Comma
     stdio: [stdin.fd, "ignore", "ignore"],
     env: { ...process.env, LC_ALL: "C" },
   });
-  const code = await new Promise<number | null>((resolve, reject) =>
-    child.on("error", reject).on("exit", resolve),
-  );
+  const code = await new Promise<number | null>((resolve, reject) => child.on("error", reject).on("exit", resolve));
   await stdin.close();
   return code;
 }
@@ -131,8 +120,8 @@ function median(values: number[]): number {
   return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
 }
 
-/** A log of many runs, `megabytes` long. */
-async function makeLog(folder: string, megabytes: number): Promise<void> {
+/** A log of many runs in `parts` parts, and half a one. */
+async function makeLog(folder: string, parts: number): Promise<void> {
   await mkdir(folder, { recursive: true });
   const words =
     "added removed changed audited packages in found vulnerabilities building page compiled successfully deprecated".split(
@@ -144,9 +133,11 @@ async function makeLog(folder: string, megabytes: number): Promise<void> {
     return seed % below;
   };
   let now = Date.parse("2026-11-01T00:00:00.000Z");
-  const handle = await open(join(folder, "logs.txt"), "w");
+  const file = join(folder, "logs.txt");
+  const full = 10 * 1024 * 1024;
+  let handle = await open(file, "w");
   let size = 0;
-  for (let number = 1; size < megabytes * 1e6; number += 1) {
+  for (let number = 1, done = 0; done < parts || size < full / 2; number += 1) {
     const run = newRunId(new Date(now));
     let text = "";
     const write = (stage: string, words: string) => {
@@ -157,18 +148,20 @@ async function makeLog(folder: string, megabytes: number): Promise<void> {
     mark({ kind: "start", event: "push", ref: "main" });
     for (const stage of ["pull", "install", "litpro", "uploads"]) {
       for (let line = 50 + random(500); line > 0; line -= 1) {
-        write(
-          stage,
-          `${Array.from({ length: 4 + random(8) }, () => words[random(words.length)]).join(" ")} ${line}`,
-        );
+        write(stage, `${Array.from({ length: 4 + random(8) }, () => words[random(words.length)]).join(" ")} ${line}`);
       }
-      if (stage === "litpro" && number % 500 === 7)
-        write(stage, `npm ERR! code ELIFECYCLE needle${number}`);
+      if (stage === "litpro" && number % 500 === 7) write(stage, `npm ERR! code ELIFECYCLE needle${number}`);
       mark({ kind: "stage", name: stage, result: "ok", code: 0, seconds: 1 });
     }
     mark({ kind: "end", result: "ok", code: 0, seconds: 9 });
     await handle.write(text);
     size += text.length;
+    if (size < full || done === parts) continue;
+    await handle.close();
+    await rename(file, `${file}.${stampOf(new Date(now))}`);
+    handle = await open(file, "w");
+    size = 0;
+    done += 1;
   }
   await handle.close();
 }

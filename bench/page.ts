@@ -12,16 +12,7 @@ import type { Browser } from "playwright-core";
 import { newRunId } from "../lib/core/id.ts";
 import { startBrowser } from "../test/helpers/browser.ts";
 import { deliver, load, secret, untilAccepts } from "./hook-load.ts";
-import {
-  bundle,
-  freePort,
-  newPath,
-  onCore,
-  removeAll,
-  type Server,
-  start,
-  stop,
-} from "./hook-servers.ts";
+import { bundle, freePort, newPath, onCore, removeAll, type Server, start, stop } from "./hook-servers.ts";
 
 const rounds = Number(process.argv[2] ?? 3);
 const followers = 500;
@@ -148,10 +139,7 @@ async function runningRun(port: number): Promise<string> {
 }
 
 /** Sockets that follow a log from where it is, and count what comes. */
-async function follow(
-  port: number,
-  run: string,
-): Promise<{ bytes: () => number; close: () => void }> {
+async function follow(port: number, run: string): Promise<{ bytes: () => number; close: () => void }> {
   let bytes = 0;
   const sockets: Socket[] = [];
   for (let n = 0; n < followers; n++) {
@@ -193,12 +181,7 @@ async function manyFollowers(): Promise<void> {
     `deliveries a second: ${median(alone).toFixed(0)} alone, ${median(beside).toFixed(0)} beside ${followers} who follow one live log`,
   );
   figure(`memory that ${followers} followers cost`, cost, "MB", "<= 100");
-  figure(
-    "deliveries beside them, of their rate alone",
-    median(beside) / median(alone),
-    "",
-    ">= 0.8",
-  );
+  figure("deliveries beside them, of their rate alone", median(beside) / median(alone), "", ">= 0.8");
   await stop(server);
 }
 

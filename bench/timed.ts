@@ -25,11 +25,8 @@ export async function timed(
     peak = Math.max(peak, await treeMemory(String(child.pid)));
   };
   const watch = setInterval(() => void look(), 20);
-  for (const stream of [child.stdout, child.stderr])
-    stream.on("data", (chunk) => (output += chunk));
-  const code = await new Promise<number | null>((done, fail) =>
-    child.on("error", fail).on("close", done),
-  );
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (output += chunk));
+  const code = await new Promise<number | null>((done, fail) => child.on("error", fail).on("close", done));
   clearInterval(watch);
   return { code, output, ms: performance.now() - begin, peak };
 }

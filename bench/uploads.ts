@@ -7,12 +7,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
-import {
-  CreateBucketCommand,
-  DeleteObjectCommand,
-  ListObjectsV2Command,
-  S3Client,
-} from "@aws-sdk/client-s3";
+import { CreateBucketCommand, DeleteObjectCommand, ListObjectsV2Command, S3Client } from "@aws-sdk/client-s3";
 import { timed } from "./timed.ts";
 
 const endpoint = process.env["BOATYARD_TEST_S3"];
@@ -109,15 +104,7 @@ const tools: Tool[] = [
   {
     name: "rclone --checksum",
     version: ["rclone", "version"],
-    argv: (root, bucket) => [
-      "rclone",
-      "sync",
-      "--checksum",
-      "--transfers",
-      "32",
-      `${root}/upload`,
-      `s3:${bucket}`,
-    ],
+    argv: (root, bucket) => ["rclone", "sync", "--checksum", "--transfers", "32", `${root}/upload`, `s3:${bucket}`],
   },
   {
     name: "aws s3 sync",
@@ -159,9 +146,7 @@ for (const tool of tools) {
     output: "",
   }));
   if (code === 0) present.push(tool);
-  console.log(
-    code === 0 ? `${tool.name}: ${output.split("\n")[0]}` : `SKIP ${tool.name}: not installed`,
-  );
+  console.log(code === 0 ? `${tool.name}: ${output.split("\n")[0]}` : `SKIP ${tool.name}: not installed`);
 }
 
 const results = new Map<string, number[]>();
@@ -171,10 +156,7 @@ const large = await makeFolder("large", 1, megabytes * 1024 * 1024);
 await sleep(100); // so that the files are older than the tick of the file system's clock
 for (let round = 0; round < rounds; round++) {
   // each round begins with another tool, so that none has the warm or the cold end for itself
-  const turn = [
-    ...present.slice(round % present.length),
-    ...present.slice(0, round % present.length),
-  ];
+  const turn = [...present.slice(round % present.length), ...present.slice(0, round % present.length)];
   for (const tool of turn) {
     await measure(tool, small, round, "small");
     await measure(tool, large, round, "large");
@@ -210,9 +192,7 @@ for (const [row, limit] of [
     .sort((a, b) => seconds(a, row) - seconds(b, row));
   ratio(`${row} against the best (${best})`, ours(row) / seconds(best, row), limit);
 }
-console.log(
-  `large again beyond Node's start: ${(ours("large again") - start).toFixed(2)} s (to reach <= 0.3)`,
-);
+console.log(`large again beyond Node's start: ${(ours("large again") - start).toFixed(2)} s (to reach <= 0.3)`);
 console.log(`peak memory: ${Math.max(...(memory.get("uploads") ?? [0]))} MB (to reach <= 160)`);
 
 function ratio(name: string, value: number, limit: number): void {
@@ -226,8 +206,7 @@ async function makeFolder(name: string, count: number, size: number): Promise<st
   await mkdir(join(root, "upload"), { recursive: true });
   for (let index = 0; index < count; index++) {
     const file = await open(join(root, "upload", `file-${index}.bin`), "w");
-    for (let at = 0; at < size; at += 1 << 20)
-      await file.write(randomBytes(Math.min(1 << 20, size - at)));
+    for (let at = 0; at < size; at += 1 << 20) await file.write(randomBytes(Math.min(1 << 20, size - at)));
     await file.close();
   }
   return root;
@@ -238,10 +217,7 @@ async function measure(tool: Tool, root: string, round: number, what: "small" | 
   await client.send(new CreateBucketCommand({ Bucket: bucket }));
   if (tool.name === "uploads") {
     await rm(join(root, ".boatyard"), { recursive: true, force: true });
-    await writeFile(
-      join(root, "uploads.yml"),
-      `to: { s3: { s3: "s3://${bucket}", endpoint: "${endpoint}" } }\n`,
-    );
+    await writeFile(join(root, "uploads.yml"), `to: { s3: { s3: "s3://${bucket}", endpoint: "${endpoint}" } }\n`);
   }
   for (const time of ["first", "again"]) {
     const { code, output, ms, peak } = await timed(tool.argv(root, bucket), { env });

@@ -1,113 +1,270 @@
+import { readBuildConfig, type StageChoice } from "../lib/builder/config.ts";
+import { lastBuildOf, openFolder, readStages, stagesOf } from "../lib/builder/folder.ts";
+import {
+  asksForWork,
+  beginInstall,
+  corepackSettings,
+  findManager,
+  isInstalled,
+  packageManager,
+  refuseOtherYarn,
+  rememberInstall,
+  whyNotInstalled,
+} from "../lib/builder/install.ts";
+import { compileLitpro, needsLitpro } from "../lib/builder/litpro.ts";
+import {
+  changedFiles,
+  explainFetch,
+  findBranch,
+  type Head,
+  isMissing,
+  keepLocalCommits,
+  lostCommit,
+  readCommits,
+  readHead,
+  removeStaleLocks,
+  stashLocalChanges,
+  trackedLog,
+} from "../lib/builder/pull.ts";
+import { readBuildTargets, tellBuild, testBuildTargets } from "../lib/builder/tell.ts";
 import { defineCommand, type Live, runScript } from "../lib/cli/command.ts";
+import { Failure, UsageError } from "../lib/core/errors.ts";
+import { shortRef, shortSha } from "../lib/core/names.ts";
+import type { ProcessPromise } from "../lib/exec/exec.ts";
+import { findScript } from "../lib/exec/scripts.ts";
+import { existsAny } from "../lib/files/files.ts";
+import { excludeFromGit } from "../lib/git/checkout.ts";
+import { gitIn, textOf, updateSubmodules, usesLfs } from "../lib/git/git.ts";
+import { askToken } from "../lib/run/lease.ts";
+import { runJson, runTable } from "../lib/run/report.ts";
+import { checkStage, openRun, previewStage, type Stage, stageEnvironment } from "../lib/run/run.ts";
 
-const stages: Live = async ({ args }) => {
-  const { readBuildConfig } = await import("../lib/builder/build.ts");
-  return (await readBuildConfig(args[0] ?? ".")).stages;
-};
+const stageNames: Live = async ({ args }) => (await readBuildConfig(args[0] ?? ".")).stages;
 
 const command = defineCommand({
-  name: "build",
-  summary: "bring a checkout up to date and build it",
-  usage: ["build [DIR] [flags]"],
-  args: [["DIR", "the checkout; default: the current folder"]],
-  maxArgs: 1,
-  flags: {
-    only: { type: "list", value: "A,B", help: "run only these stages", complete: stages },
-    skip: { type: "list", value: "A,B", help: "skip these stages", complete: stages },
-    from: { type: "string", value: "STAGE", help: "start at this stage", complete: stages },
-    ref: {
-      type: "string",
-      value: "REF",
-      env: "HOOK_REF",
-      help: "the branch or tag to build; default: the checkout's branch",
-    },
-    sha: {
-      type: "string",
-      value: "SHA",
-      env: "HOOK_SHA",
-      help: "the commit to build; default: the newest of the branch",
-    },
-    "if-changed": {
-      type: "boolean",
-      help: "do nothing if the last successful build was of the same commit (for cron)",
-    },
-    force: { type: "boolean", help: "run every stage, and let litpro write every file again" },
-    wait: {
-      type: "boolean",
-      help: "wait if another build of DIR is in progress, instead of exit 3",
-    },
-    check: {
-      type: "boolean",
-      help: "check build.yml, the files of the stages and what they need; run nothing",
-    },
-    "dry-run": {
-      type: "boolean",
-      help: "show what each stage would do; fetch and run nothing",
-    },
-    "notify-test": {
-      type: "boolean",
-      help: "send a sample to each target in ~/.config/boatyard/notify.yml; build nothing",
-    },
-  },
-  examples: [
-    ["build /home/site/site", "pull, downloads, install, litpro, uploads"],
-    ["build --only install,litpro", "two stages, in the checkout as it stands"],
-    ["build ~/site --if-changed --quiet", "for cron: silent unless there is something new"],
-  ],
-  exits: {
-    1: "a stage failed or took too long",
-    3: "another build of DIR is in progress",
-  },
-  environment: [["HOOK_*, RELEASE_*", "passed on to every stage; HOOK_RUN is the run's id"]],
-  notes: "DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.",
+  usage: `
+build: bring a checkout up to date and build it
+
+Usage
+  build [DIR] [flags]
+
+Operands
+  [DIR]  the checkout; default: the current folder
+
+Flags
+  --only A,B     run only these stages
+  --skip A,B     skip these stages
+  --from STAGE   start at this stage
+  --ref REF      the branch or tag to build; default: the checkout's branch [$HOOK_REF]
+  --sha SHA      the commit to build; default: the newest of the branch [$HOOK_SHA]
+  --if-changed   do nothing if the last successful build was of the same commit (for cron)
+  --force        run every stage, and let litpro write every file again
+  --wait         wait if another build of DIR is in progress, instead of exit 3
+  --check        check build.yml, the files of the stages and what they need; run nothing
+  --dry-run      show what each stage would do; fetch and run nothing
+  --notify-test  send a sample to each target in ~/.config/boatyard/notify.yml; build nothing
+
+Environment
+  HOOK_*, RELEASE_*  passed on to every stage; HOOK_RUN is the run's id
+
+Examples
+  build /home/site/site              pull, downloads, install, litpro, uploads
+  build --only install,litpro        two stages, in the checkout as it stands
+  build ~/site --if-changed --quiet  for cron: silent unless there is something new
+
+Exit codes
+  1  a stage failed or took too long
+  3  another build of DIR is in progress
+
+DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.
+`,
+  complete: { only: stageNames, skip: stageNames, from: stageNames },
   async run({ flags, args, terminal, signal }) {
-    const { build, checkBuild, planBuild } = await import("../lib/builder/build.ts");
-    const tell = await import("../lib/builder/tell.ts");
-    if (flags["notify-test"]) return await tell.testBuildTargets(terminal);
-    const options = {
-      dir: args[0] ?? ".",
-      only: flags.only,
-      skip: flags.skip,
-      from: flags.from,
-      ref: flags.ref,
-      sha: flags.sha,
-      ifChanged: flags["if-changed"],
-      force: flags.force,
-      wait: flags.wait,
-      terminal,
-      signal,
+    if (flags["notify-test"]) return await testBuildTargets(terminal);
+    const folder = await openFolder(args[0] ?? ".");
+    const { dir, checkout, state } = folder;
+    const { ref, sha: asked, force, check } = flags;
+    let sha = asked;
+    let head: Head | undefined;
+    /** The commit at which there is nothing to do. */
+    let builtAt: string | undefined;
+
+    const stages: Record<string, Stage> = {
+      async pull(s) {
+        if (!checkout || !head) throw new UsageError(`${dir} is not a git checkout; use --skip pull`);
+        if (asked !== undefined && /^0+$/.test(asked)) {
+          const why = `${shortRef(ref ?? "the branch")} was deleted: nothing to build`;
+          await s.plan(why);
+          s.stop(why);
+        }
+        const branch =
+          findBranch({ ref, sha: asked }, head) ?? s.skip("the checkout has no remote, it is built as it is");
+        const { remote, tracking } = branch;
+        const what = [shortRef(branch.ref), ...(asked === undefined ? [] : [shortSha(asked)])].join(" ");
+        await s.plan(`fetch ${what} from ${remote} and set the checkout to it`);
+
+        const { say, signal } = s;
+        const git = gitIn(dir, { signal });
+        const quietly = ["--no-auto-gc", "--no-recurse-submodules"];
+        await removeStaleLocks(checkout, branch, say);
+        const lines: string[] = [];
+        const loud = git({ onLine: (line) => say(lines[lines.push(line) - 1] ?? ""), nothrow: true });
+        const fetched = await loud`git fetch ${quietly} -- ${remote} ${`+${branch.ref}:${tracking}`}`;
+        signal.throwIfAborted();
+        if (!fetched.ok)
+          s.stop(explainFetch(branch, lines, isMissing(lines) ? await textOf(git`git ls-remote -- ${remote}`) : ""));
+
+        const [[at, tip = ""], dirty] = await Promise.all([readCommits(git, ["HEAD", tracking]), changedFiles(git)]);
+        let to = tip;
+        if (asked !== undefined && !tip.startsWith(asked)) {
+          let [found] = await readCommits(git, [asked]);
+          if (found === undefined) {
+            // a commit that no branch holds any more; most forges still hand it out
+            await git({ nothrow: true })`git fetch --quiet ${quietly} -- ${remote} ${asked}`;
+            [found] = await readCommits(git, [asked]);
+          }
+          if (found === undefined) throw lostCommit(branch, asked, tip);
+          to = found;
+          say(`${shortSha(to)} is asked for; ${shortRef(branch.ref)} is at ${shortSha(tip)} by now`);
+        }
+        const moves = at !== to || !branch.current;
+        if (at === to) sha = to;
+        if (builtAt === to && at === to) s.stop(`nothing new since ${shortSha(to)}`, "unchanged");
+        if (!moves && dirty.length === 0) return `already at ${shortSha(to)}`;
+
+        const tree = { dir, git, say };
+        const lfs = await usesLfs(tree, to);
+        await stashLocalChanges({ dir, signal, say }, { sha: to, dirty, hasHead: at !== undefined, run: run.id });
+        if (at !== undefined && at !== to)
+          await keepLocalCommits(tree, { head: at, sha: to, tip, tracking, run: run.id });
+        if (lfs) await git`git lfs install --local --skip-repo`;
+        if (branch.current) await git`git reset --hard --quiet ${to} --`;
+        else if (branch.branch === undefined) await git`git checkout --force --quiet --detach ${to} --`;
+        else {
+          await git`git checkout --force --quiet -B ${branch.branch} ${to} --`;
+          const upstream = tracking.replace(/^refs\/remotes\//, "");
+          await git({ nothrow: true })`git branch --quiet --set-upstream-to=${upstream} ${branch.branch}`;
+        }
+        if ((await textOf(git`git ls-files -- logs.txt`)) !== "") throw trackedLog();
+        if (lfs) await git({ onLine: say })`git lfs pull ${remote}`;
+        const modules = await updateSubmodules(tree);
+        // git's own housekeeping, to its end: it must not go on behind the build's back
+        const config = { "gc.autoDetach": "false", "maintenance.autoDetach": "false" };
+        if (moves) await gitIn(dir, { signal, config, nothrow: true })`git maintenance run --auto --quiet`;
+        const subject = await textOf(git`git log -1 --format=%s ${to} --`);
+        say(`${shortRef(branch.ref)} is at ${shortSha(to)}: ${subject}`);
+        sha = to;
+        const extra = [`${shortRef(branch.ref)} at ${shortSha(to)}`, lfs && "LFS files", modules].filter(Boolean);
+        return extra.join(", ");
+      },
+
+      async downloads(s) {
+        const files = ["manifest.txt", "cloudinary.txt"];
+        if (!(await existsAny(dir, files))) s.skip(`no ${files.join(" or ")}`);
+        const downloads = await findScript("downloads");
+        await s.plan(`downloads ${dir}`, () => inItsWords(s.$`${downloads} --print ${dir}`));
+        await s.$`${downloads} ${dir}`;
+      },
+
+      async install(s) {
+        const manager = (await packageManager(dir)) ?? s.skip("no package.json");
+        if (!(await asksForWork(dir, manager))) s.skip("package.json names no packages");
+        const place = { dir, state, env: s.env };
+        if (!force && (await isInstalled(place, manager))) s.skip("nothing changed since the last install");
+        await s.plan(manager.title, () => findManager(manager, s.env));
+        const program = await findManager(manager, s.env);
+        const shell = s.$({ env: { ...s.env, ...corepackSettings } });
+        await refuseOtherYarn(shell, program, manager);
+        await beginInstall(place, manager, { force });
+        const installed = await shell`${program} ${manager.args}`.nothrow();
+        s.signal.throwIfAborted();
+        if (!installed.ok) throw whyNotInstalled(manager, installed);
+        await rememberInstall(place, manager);
+        return manager.title;
+      },
+
+      async litpro(s) {
+        if (!(await existsAny(dir, ["lprc.js"]))) s.skip("no lprc.js");
+        // which litpro it is shows after the install, not before
+        await s.plan("litpro", () => needsLitpro(dir));
+        return await compileLitpro(s, dir, { force });
+      },
+
+      async uploads(s) {
+        if (!(await existsAny(dir, ["uploads.yml"]))) s.skip("no uploads.yml");
+        const uploads = await findScript("uploads");
+        await s.plan(`uploads ${dir}`, () => inItsWords(s.$`${uploads} --check ${dir}`));
+        await askToken();
+        await s.$`${uploads} ${dir}`;
+      },
     };
-    if (flags.check) {
-      const checks = await checkBuild(options);
+    const stageOf = ({ name, command }: StageChoice): Stage => {
+      if (command === undefined) return stages[name] as Stage;
+      return async (s) => {
+        await s.plan(command);
+        await s.$`/bin/sh -c ${command}`;
+      };
+    };
+
+    if (check || flags["dry-run"]) {
+      const { config, stages: chosen } = await readStages(folder, flags, { strict: check });
+      head = checkout && (await readHead(checkout));
+      const env = { ...stageEnvironment(), ...config.env };
+      const place = { dir, env, signal };
+      if (!check) {
+        const plans: { name: string; does?: string; skip?: string }[] = [];
+        for (const each of chosen) plans.push({ name: each.name, ...(await previewStage(stageOf(each), place)) });
+        terminal.printJson({ stages: plans });
+        const rows = plans.map(({ name, does, skip }) => [name, does ?? `skipped: ${skip}`]);
+        for (const line of terminal.table(rows, { header: ["stage", "what it would do"] })) terminal.print(line);
+        return 0;
+      }
+      const checks = [];
+      for (const each of chosen) checks.push(await checkStage(each.name, stageOf(each), place));
       terminal.printJson({ stages: checks });
-      const rows = checks.map(({ name, result, note }) => [
-        name,
-        result,
-        note.split("\n")[0] ?? "",
-      ]);
-      for (const line of terminal.table(rows, { header: ["stage", "check", ""] }))
-        terminal.print(line);
+      const rows = checks.map(({ name, result, note }) => [name, result, note.split("\n")[0] ?? ""]);
+      for (const line of terminal.table(rows, { header: ["stage", "check", ""] })) terminal.print(line);
       const failed = checks.filter(({ result }) => result === "failed");
       for (const { name, note } of failed) terminal.warn(`${name}: ${note}`);
       return failed.length > 0 ? 2 : 0;
     }
-    if (flags["dry-run"]) {
-      const plan = await planBuild(options);
-      terminal.printJson({ stages: plan });
-      const rows = plan.map(({ name, does, skip }) => [name, does ?? `skipped: ${skip}`]);
-      for (const line of terminal.table(rows, { header: ["stage", "what it would do"] }))
-        terminal.print(line);
-      return 0;
-    }
-    const { runJson, runTable } = await import("../lib/run/report.ts");
-    const targets = await tell.readBuildTargets();
-    const result = await build(options);
+
+    const targets = await readBuildTargets();
+    // a wrong request or build.yml is refused before even the lock file is made
+    const { stages: chosen } = await readStages(folder, flags);
+    const run = await openRun((id) => `build ${id}`, { dir }, { wait: flags.wait, terminal, signal });
+    head = checkout && (await readHead(checkout));
+    const last = await lastBuildOf(folder).read();
+    if (flags["if-changed"] && !force && last?.good) builtAt = last.sha;
+    // so is a pull that cannot tell what is meant, and a script that is missing
+    for (const each of chosen)
+      if (each.command === undefined && ["pull", "downloads", "uploads"].includes(each.name))
+        await previewStage(stageOf(each), { dir, env: {}, signal });
+    if (checkout) await excludeFromGit(checkout, ["/logs.txt", "/logs.txt.*"]);
+
+    const full = ref ?? (head?.current && `refs/heads/${head.current}`);
+    await run.begin({ event: "manual", ref: full && shortRef(full), sha: asked }, { hold: builtAt !== undefined });
+    for await (const each of stagesOf(folder, flags, run)) await run.stage(each.name, stageOf(each));
+    const ended = await run.end();
+
+    const isWhole = run.stopped === undefined && flags.only.length === 0 && flags.from === undefined;
+    const good = ended.code === 0;
+    if (isWhole && sha !== undefined && !(good && last?.good && sha === last.sha))
+      await lastBuildOf(folder).write({ run: run.id, sha, ref: full, good });
+    const { run: id, ...rest } = ended;
+    const result = { run: id, dir, ref: full, sha, ...rest };
     terminal.printJson(runJson(result));
-    if (result.result === "unchanged") terminal.note(result.stages.at(-1)?.note ?? "nothing new");
+    if (result.result === "unchanged") terminal.note(run.stopped ?? "nothing new");
     else for (const line of runTable("build", result, terminal)) terminal.print(line);
-    await tell.tellBuild(result, targets, terminal);
+    await tellBuild(result, targets, terminal);
     return result.code;
   },
 });
+
+/** What a script that only checks says is wrong, in its own words. */
+async function inItsWords(command: ProcessPromise): Promise<void> {
+  const { ok, stderr, message } = await command.nothrow();
+  if (!ok) throw new Failure(stderr.trim() || message);
+}
 
 void runScript(command);

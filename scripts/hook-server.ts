@@ -1,40 +1,29 @@
 import { defineCommand, runScript } from "../lib/cli/command.ts";
-import { commonFlags } from "./hook-server/flags.ts";
-import { notify } from "./hook-server/notify.ts";
-import { list, log, show } from "./hook-server/runs.ts";
-import { status } from "./hook-server/status.ts";
-import { cancel, rerun } from "./hook-server/steering.ts";
+import { cancel, list, log, notify, rerun, serverFlags, show, status } from "./hook-server-commands.ts";
 
 const command = defineCommand({
-  name: "hook-server",
-  summary: "receive signed webhooks of a forge, and run a build or a release for each",
-  usage: [
-    "hook-server [--config hooks.yml] [--listen 127.0.0.1:3420] [--state DIR]",
-    "hook-server --check [--config hooks.yml]",
-    "hook-server status|list|show|log|cancel|rerun …",
-    "hook-server notify test",
-  ],
-  flags: {
-    ...commonFlags,
-    listen: {
-      type: "string",
-      value: "ADDRESS:PORT",
-      help: "where to listen (default: the file's listen:, else 127.0.0.1:3420)",
-    },
-    check: {
-      type: "boolean",
-      help: "check the configuration and what runs need, and list what to fix",
-    },
-  },
-  examples: [
-    [
-      "hook-server --config /etc/boatyard/hooks.yml",
-      "serve until SIGTERM; SIGHUP reads the file again",
-    ],
-    ["hook-server --check", "check everything that a run needs"],
-    ["hook-server log -f", "watch the newest run"],
-  ],
-  exits: { 0: "done; the server was stopped by a signal" },
+  usage: `
+hook-server: receive signed webhooks of a forge, and run a build or a release for each
+
+Usage
+  hook-server [--config hooks.yml] [--listen 127.0.0.1:3420] [--state DIR]
+  hook-server --check [--config hooks.yml]
+  hook-server status|list|show|log|cancel|rerun …
+  hook-server notify test
+
+Flags
+${serverFlags}
+  --listen ADDRESS:PORT  where to listen (default: the file's listen:, else 127.0.0.1:3420)
+  --check                check the configuration and what runs need, and list what to fix
+
+Examples
+  hook-server --config /etc/boatyard/hooks.yml  serve until SIGTERM; SIGHUP reads the file again
+  hook-server --check                 check everything that a run needs
+  hook-server log -f                  watch the newest run
+
+Exit codes
+  0  done; the server was stopped by a signal
+`,
   subcommands: { status, list, show, log, cancel, rerun, notify },
   ownSignals: true,
   run: async ({ flags, terminal }) => {

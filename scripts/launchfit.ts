@@ -3,11 +3,22 @@ import { defineCommand, runScript } from "../lib/cli/command.ts";
 import { cleanText } from "../lib/core/clean.ts";
 import { UsageError } from "../lib/core/errors.ts";
 import { didYouMean } from "../lib/core/names.ts";
-import { folderFlag, installOptions, trustFlags } from "./launchfit/flags.ts";
-import { config, list } from "./launchfit/installed.ts";
-import { log, restart, rollback, statusCommand, stop } from "./launchfit/running.ts";
-import { notify } from "./launchfit/notify.ts";
-import { check, fetch, verify } from "./launchfit/updates.ts";
+import {
+  check,
+  config,
+  fetch,
+  folderFlag,
+  installOptions,
+  list,
+  log,
+  notify,
+  restart,
+  rollback,
+  statusCommand,
+  stop,
+  trustFlags,
+  verify,
+} from "./launchfit-commands.ts";
 
 const subcommands = {
   check,
@@ -24,31 +35,29 @@ const subcommands = {
 };
 
 const command = defineCommand({
-  name: "launchfit",
-  summary: "install a signed app from a web folder, run it and update it",
-  usage: [
-    "launchfit URL [--key FINGERPRINT | --key-file FILE] [flags]",
-    "launchfit [--dir DIR]",
-    "launchfit COMMAND",
-  ],
-  args: [["URL", "install from this web folder; without it the app of the directory is run"]],
-  maxArgs: 1,
-  flags: {
-    dir: folderFlag,
-    ...trustFlags,
-    insecure: {
-      type: "boolean",
-      help: "at the first install, trust the key that the web folder shows",
-    },
-  },
-  examples: [
-    ["launchfit https://example.com/app-updates --key 0123…CDEF", "install into this directory"],
-    [
-      "launchfit https://example.com/app-updates --key-file publisher.asc",
-      "the same, with the key at hand",
-    ],
-  ],
-  exits: { 4: "refused for safety; nothing was installed, the old version stays" },
+  usage: `
+launchfit: install a signed app from a web folder, run it and update it
+
+Usage
+  launchfit URL [--key FINGERPRINT | --key-file FILE] [flags]
+  launchfit [--dir DIR]
+  launchfit COMMAND
+
+Operands
+  [URL]  install from this web folder; without it the app of the directory is run
+
+Flags
+${folderFlag}
+${trustFlags}
+  --insecure  at the first install, trust the key that the web folder shows
+
+Examples
+  launchfit https://example.com/app-updates --key 0123…CDEF  install into this directory
+  launchfit https://example.com/app-updates --key-file publisher.asc  the same, with the key at hand
+
+Exit codes
+  4  refused for safety; nothing was installed, the old version stays
+`,
   subcommands,
   ownSignals: (args) => args.length === 0,
   run: async (input) => {
@@ -57,12 +66,13 @@ const command = defineCommand({
     if (url === undefined) return runApp(input);
     if (!/^[a-z][a-z0-9+.-]*:/i.test(url))
       throw new UsageError(
-        `"${url}" is no command${didYouMean(url, Object.keys(subcommands))} and not the address of a web folder; write https://HOST/PATH/ or file:///PATH/`,
+        `"${url}" is no command${didYouMean(url, Object.keys(subcommands))} and not the address of a web folder; ` +
+          "write https://HOST/PATH/ or file:///PATH/",
       );
     const { installInto } = await import("../lib/launch/launch.ts");
     const confirm = (fingerprint: string, names: string[], folder: string) => {
-      const question = `${folder} is signed by the key\n  ${fingerprint}\n  ${names.join(", ")}\nIs this the publisher's key? [y/N] `;
-      return terminal.confirm(question);
+      const whose = `${folder} is signed by the key\n  ${fingerprint}\n  ${names.join(", ")}`;
+      return terminal.confirm(`${whose}\nIs this the publisher's key? [y/N] `);
     };
     const progress = terminal.progress({ label: "fetching", unit: "bytes" });
     const result = await installInto(flags.dir, url, {
@@ -74,9 +84,7 @@ const command = defineCommand({
         progress.update(done);
       },
     }).finally(() => progress.end());
-    terminal.print(
-      `${result.name} ${result.changed ? "installed" : "is installed already"} in ${result.folder}`,
-    );
+    terminal.print(`${result.name} ${result.changed ? "installed" : "is installed already"} in ${result.folder}`);
     terminal.printJson(result);
   },
 });
@@ -86,15 +94,17 @@ async function runApp(input: Parameters<typeof installOptions>[0] & { flags: { d
   const { terminal, flags } = input;
   const stopping = new AbortController();
   for (const name of ["SIGTERM", "SIGINT"] as const) process.on(name, () => stopping.abort());
+  const early: NodeJS.Signals[] = [];
+  let passOn = (name: NodeJS.Signals): void => void early.push(name);
+  for (const name of ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH"] as const) process.on(name, () => passOn(name));
   const { launchIn } = await import("../lib/launch/launch.ts");
   const launcher = await launchIn(flags.dir, {
     ...installOptions(input),
     stopping,
     show: (line) => terminal.note(cleanText(line, true)),
   });
-  for (const name of ["SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH"] as const) {
-    process.on(name, () => launcher.passOn(name));
-  }
+  passOn = (name) => launcher.passOn(name);
+  early.forEach(passOn);
   return launcher.ended;
 }
 

@@ -1,9 +1,35 @@
+import { rm, stat } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import process from "node:process";
 import { defineCommand, runScript } from "../lib/cli/command.ts";
-import { UsageError } from "../lib/core/errors.ts";
-import { didYouMean } from "../lib/core/names.ts";
-import { listCommand, refreshCommand, verifyCommand, withdrawCommand } from "./release/folder.ts";
-import { keysCommand } from "./release/keys.ts";
-import { keygenCommand, packCommand } from "./release/making.ts";
+import { Failure, messageOf, UsageError } from "../lib/core/errors.ts";
+import { didYouMean, isSafeRef, shortSha } from "../lib/core/names.ts";
+import { findScript } from "../lib/exec/scripts.ts";
+import { existsAny } from "../lib/files/files.ts";
+import { excludeFromGit, findCheckout } from "../lib/git/checkout.ts";
+import { gitIn, textOf, updateSubmodules, usesLfs } from "../lib/git/git.ts";
+import { defaultOut } from "../lib/release/folder.ts";
+import {
+  explainFetch,
+  failedStage,
+  linkWebFolder,
+  ofStage,
+  packNames,
+  releaseVariables,
+  treeBeside,
+} from "../lib/release/tag.ts";
+import { askToken } from "../lib/run/lease.ts";
+import { runJson, runTable } from "../lib/run/report.ts";
+import { openRun, type RunPlace } from "../lib/run/run.ts";
+import {
+  keygenCommand,
+  keysCommand,
+  listCommand,
+  packCommand,
+  refreshCommand,
+  verifyCommand,
+  withdrawCommand,
+} from "./release-commands.ts";
 
 const subcommands = {
   pack: packCommand,
@@ -16,60 +42,129 @@ const subcommands = {
 };
 
 const command = defineCommand({
-  name: "release",
-  summary: "build a tag in a separate worktree and run the repo's release.sh",
-  usage: [
-    "release [DIR] --tag TAG [flags]",
-    "release pack|keygen|keys|refresh|withdraw|list|verify … (each has --help)",
-  ],
-  args: [["DIR", "the checkout; default: the current folder"]],
-  maxArgs: 1,
-  flags: {
-    tag: {
-      type: "string",
-      value: "TAG",
-      env: "RELEASE_TAG",
-      help: "the tag to release",
-      complete: async ({ args }) => {
-        const { newestTags } = await import("../lib/release/release.ts");
-        return await newestTags(args[0] ?? ".");
-      },
-    },
-    sha: {
-      type: "string",
-      value: "SHA",
-      env: "RELEASE_SHA",
-      help: "the commit that the event named; if the tag is at another one, this is reported and the tag is built",
-    },
-    wait: { type: "boolean", help: "wait for another release of the repo, instead of exit 3" },
+  usage: `
+release: build a tag in a separate worktree and run the repo's release.sh
+
+Usage
+  release [DIR] --tag TAG [flags]
+  release pack|keygen|keys|refresh|withdraw|list|verify … (each has --help)
+
+Operands
+  [DIR]  the checkout; default: the current folder
+
+Flags
+  --tag TAG  the tag to release [$RELEASE_TAG]
+  --sha SHA  the commit that the event named; if the tag is at another one, this is reported and the tag is built
+             [$RELEASE_SHA]
+  --wait     wait for a build or another release of the repo, instead of exit 3
+
+Environment
+  RELEASE_NAME, RELEASE_URL, RELEASE_PRERELEASE, HOOK_*  passed on to the build and to release.sh
+
+Examples
+  release --tag v1.2.3                in the checkout; what hook-server does on a release event
+  release /home/site/site --tag v1.2.3 --json  the result as JSON
+
+Exit codes
+  1  a step failed
+  3  a build or another release of the repo is in progress
+`,
+  complete: {
+    tag: async ({ args: [dir = "."] }) =>
+      (await textOf(gitIn(dir)`git tag --list --sort=-creatordate`)).split("\n").slice(0, 100),
   },
-  examples: [
-    ["release --tag v1.2.3", "in the checkout; what hook-server does on a release event"],
-    ["release /home/site/site --tag v1.2.3 --json", "the result as JSON"],
-  ],
-  exits: { 1: "a step failed", 3: "another release of the repo is in progress" },
-  environment: [
-    [
-      "RELEASE_NAME, RELEASE_URL, RELEASE_PRERELEASE, HOOK_*",
-      "passed on to the build and to release.sh",
-    ],
-  ],
   subcommands,
-  async run({ flags, args, terminal, signal }) {
-    if (flags.tag === undefined)
-      throw new UsageError(
-        `which release? name its tag with --tag${didYouMean(args[0] ?? "", Object.keys(subcommands))}`,
-      );
-    const { releaseTag } = await import("../lib/release/release.ts");
-    const { runJson, runTable } = await import("../lib/run/report.ts");
-    const result = await releaseTag({
-      dir: args[0] ?? ".",
-      tag: flags.tag,
-      sha: flags.sha,
-      wait: flags.wait,
-      terminal,
-      signal,
+  async run({ flags, args: [dir = "."], terminal, signal }) {
+    const { tag, sha: named, wait } = flags;
+    if (tag === undefined)
+      throw new UsageError(`which release? name its tag with --tag${didYouMean(dir, Object.keys(subcommands))}`);
+    if (!isSafeRef(tag)) throw new UsageError(`--tag: "${tag}" is not the name of a tag`);
+    const checkout = await findCheckout(resolve(dir));
+    if (!checkout) throw new UsageError(`${resolve(dir)} is not a git checkout; clone the repository there`);
+    const build = await findScript("build");
+    const webFolder = join(checkout.dir, defaultOut);
+    let sha: string | undefined;
+
+    const place: RunPlace = { dir: checkout.dir };
+    const run = await openRun(() => `release ${tag}`, place, { wait, signal, terminal });
+    await excludeFromGit(checkout, ["/logs.txt", "/logs.txt.*"]);
+    await run.begin({ event: "release", ref: `tag ${tag}`, sha: named });
+    const prune = gitIn(checkout.dir, { nothrow: true });
+    const tree = await treeBeside(checkout.dir, () => prune`git worktree prune`);
+    place.work = tree.dir;
+
+    await run.stage("checkout", async (s) => {
+      const git = gitIn(checkout.dir, { signal: s.signal });
+      const tryGit = git({ nothrow: true });
+      // what a killed release left behind
+      await tryGit`git worktree prune`;
+      const remotes = (await textOf(git`git remote`)).split("\n");
+      const remote = remotes.includes("origin") ? "origin" : remotes[0];
+      if (remote) {
+        const lines: string[] = [];
+        const loud = tryGit({ onLine: (line) => s.say(lines[lines.push(line) - 1] ?? "") });
+        const refspec = `+refs/tags/${tag}:refs/tags/${tag}`;
+        const fetched = await loud`git fetch --no-auto-gc --no-recurse-submodules -- ${remote} ${refspec}`;
+        s.signal.throwIfAborted();
+        if (!fetched.ok) throw new Failure(explainFetch(tag, remote, lines));
+      }
+      const found = await tryGit`git rev-parse --verify --quiet ${`refs/tags/${tag}^{commit}`}`;
+      if (!found.ok) throw new Failure(`there is no tag ${tag}; make it: git tag ${tag}`);
+      sha = found.stdout.trim();
+      if (named && !sha.startsWith(named))
+        s.say(`the event named commit ${shortSha(named)}, but tag ${tag} is at ${shortSha(sha)}; the tag is built`);
+
+      const lfs = await usesLfs({ dir: checkout.dir, git, say: s.say }, sha);
+      if (lfs) await git`git lfs install --local --skip-repo`;
+      await git`git worktree add --quiet --force --detach -- ${tree.dir} ${sha}`;
+      const inTree = gitIn(tree.dir, { signal: s.signal });
+      if (lfs && remote) await inTree({ onLine: s.say })`git lfs pull ${remote}`;
+      await updateSubmodules({ dir: tree.dir, git: inTree, say: s.say });
+      run.use({ env: releaseVariables(tag, sha) });
+      return `${tag} at ${shortSha(sha)}`;
     });
+
+    await run.stage("build", async (s) => {
+      let json = "";
+      const onLine = (line: string, from: string) => (from === "stdout" ? (json += line) : run.line(...ofStage(line)));
+      // what a tag holds must not replace what a push has published
+      const { ok } = await s.$({ nothrow: true, onLine })`${build} ${tree.dir} --skip pull,uploads --json`;
+      await rm(join(tree.dir, "logs.txt"), { force: true });
+      s.signal.throwIfAborted();
+      const failed = failedStage(json);
+      if (!ok) throw new Failure(`the build of the tag failed${failed ? ` in ${failed}` : ""}; its lines are above`);
+    });
+
+    if (await existsAny(tree.dir, ["release.sh"]))
+      await run.stage("release.sh", async (s) => {
+        const file = join(tree.dir, "release.sh");
+        const { mode } = await stat(file);
+        await askToken();
+        await s.$`${mode & 0o100 ? [file] : ["/bin/sh", file]}`;
+      });
+    else if (process.env["RELEASE_PRERELEASE"] === "true")
+      await run.stage("pack", async () => "a prerelease: built, not published");
+    else {
+      await run.stage("pack", async (s) => {
+        const release = await findScript("release");
+        const { app, version, name } = await packNames(tree.dir, checkout.dir, tag, s.env["RELEASE_NAME"]);
+        await excludeFromGit(checkout, [`/${defaultOut}/`]);
+        const called = name === undefined ? [] : ["--name", name];
+        // the worktree goes with the release, the web folder stays: other platforms and older versions stand in it
+        await s.$`${release} pack --app ${app} --version ${version} --out ${webFolder} ${called}`;
+        return `${app} ${version}`;
+      });
+      if (await existsAny(tree.dir, ["uploads.yml"]))
+        await run.stage("uploads", async (s) => {
+          // the tag's own uploads.yml publishes all of it
+          await linkWebFolder(webFolder, join(tree.dir, defaultOut));
+          await s.$`${await findScript("uploads")} ${tree.dir}`;
+        });
+    }
+    await tree.remove().catch((error: unknown) => terminal.warn(`${tree.dir} cannot be removed: ${messageOf(error)}`));
+
+    const { run: id, ...rest } = await run.end();
+    const result = { run: id, tag, sha, ...rest };
     terminal.printJson(runJson(result));
     for (const line of runTable("release", result, terminal)) terminal.print(line);
     return result.code;

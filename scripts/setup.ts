@@ -1,33 +1,35 @@
 import { defineCommand, runScript } from "../lib/cli/command.ts";
 import { UsageError } from "../lib/core/errors.ts";
-import { appCommand } from "./setup/app.ts";
-import { busCommand } from "./setup/bus.ts";
-import { checkCommand } from "./setup/check.ts";
-import { removeCommand } from "./setup/remove.ts";
-import { repoCommand } from "./setup/repo.ts";
-import { serverCommand } from "./setup/server.ts";
-import { slaveCommand } from "./setup/slave.ts";
-import { upgradeCommand } from "./setup/upgrade.ts";
+import {
+  appCommand,
+  busCommand,
+  checkCommand,
+  removeCommand,
+  repoCommand,
+  serverCommand,
+  slaveCommand,
+  upgradeCommand,
+} from "./setup-commands.ts";
 
 const command = defineCommand({
-  name: "setup",
-  summary:
-    "prepare a server, a repo on it, a slave, an app, or a bus; check, upgrade and remove them",
-  usage: [
-    "setup server|slave|bus|check [flags]",
-    "setup bus add|remove NAME [flags]",
-    "setup repo OWNER/NAME [flags]",
-    "setup app NAME --server URL --key FINGERPRINT",
-    "setup upgrade [--from DIR|URL] [flags]",
-    "setup remove repo|app|slave|server|bus [NAME] [flags]",
-  ],
-  flags: {},
-  examples: [
-    ["setup server --dry-run", "what would be made, and why"],
-    ["setup repo jostylr/site", "an account, a key, a secret, a checkout for it"],
-    ["setup check", "what is missing or wrong, and how to fix it"],
-  ],
-  notes: "Each can be run again: what is ready stays as it is. Each command has --help.",
+  usage: `
+setup: prepare a server, a repo on it, a slave, an app, or a bus; check, upgrade and remove them
+
+Usage
+  setup server|slave|bus|check [flags]
+  setup bus add|remove NAME [flags]
+  setup repo OWNER/NAME [flags]
+  setup app NAME --server URL --key FINGERPRINT
+  setup upgrade [--from DIR|URL] [flags]
+  setup remove repo|app|slave|server|bus [NAME] [flags]
+
+Examples
+  setup server --dry-run   what would be made, and why
+  setup repo jostylr/site  an account, a key, a secret, a checkout for it
+  setup check              what is missing or wrong, and how to fix it
+
+Each can be run again: what is ready stays as it is. Each command has --help.
+`,
   subcommands: {
     server: serverCommand,
     repo: repoCommand,

@@ -9,60 +9,44 @@ const served: Live = async ({ flags: { config, repos } }) => {
 };
 
 const command = defineCommand({
-  name: "slave-activate",
-  summary: "make a fresh clone of a repo and switch to it atomically",
-  usage: ["slave-activate REPO [flags]"],
-  args: [["REPO", "the repo's name; it is cloned from BASE/REPO.git", served]],
-  minArgs: 1,
-  maxArgs: 1,
-  flags: {
-    config: {
-      type: "string",
-      value: "FILE",
-      help: "settings, see templates/slave.yml (default: /etc/boatyard/slave.yml if it is there)",
-    },
-    repos: { type: "string", value: "DIR", help: "where repos are put (default: ~/repos)" },
-    base: {
-      type: "string",
-      value: "URL",
-      help: "where repos come from (default: https://github.com/aiegoo/)",
-    },
-    branch: { type: "string", value: "NAME", help: "a branch or tag (default: the remote's HEAD)" },
-    sha: { type: "string", value: "SHA", help: "exactly this commit" },
-    "sha-branch": {
-      type: "string",
-      value: "NAME",
-      help: "the branch that --sha is of, so that the remote is not asked",
-    },
-    keep: { type: "number", value: "N", help: "older trees to keep, at least 1 (default: 2)" },
-    rollback: { type: "boolean", help: "switch back to the tree before" },
-    timeout: {
-      type: "duration",
-      value: "TIME",
-      help: "limit for git, for check: and for after: (default: 10m)",
-    },
-    wait: { type: "boolean", help: "wait for another update of the repo instead of giving up" },
-  },
-  examples: [
-    ["slave-activate site", "bring ~/repos/site to the newest commit"],
-    ["slave-activate site --base file:///srv/git --branch v2", "a tag, from this machine"],
-    ["slave-activate site --rollback", "undo the last update"],
-  ],
-  exits: {
-    1: "git, check: or after: failed; the old tree stays in place",
-    4: "the name was refused",
-  },
+  usage: `
+slave-activate: make a fresh clone of a repo and switch to it atomically
+
+Usage
+  slave-activate REPO [flags]
+
+Operands
+  REPO  the repo's name; it is cloned from BASE/REPO.git
+
+Flags
+  --config FILE      settings, see templates/slave.yml (default: /etc/boatyard/slave.yml if it is there)
+  --repos DIR        where repos are put (default: ~/repos)
+  --base URL         where repos come from (default: base: of slave.yml)
+  --branch NAME      a branch or tag (default: the remote's HEAD)
+  --sha SHA          exactly this commit
+  --sha-branch NAME  the branch that --sha is of, so that the remote is not asked
+  --keep N           older trees to keep, at least 1 (default: 2)
+  --rollback         switch back to the tree before
+  --timeout TIME     limit for git, for check: and for after: (default: 10m)
+  --wait             wait for another update of the repo instead of giving up
+
+Examples
+  slave-activate site                 bring ~/repos/site to the newest commit
+  slave-activate site --base file:///srv/git --branch v2  a tag, from this machine
+  slave-activate site --rollback      undo the last update
+
+Exit codes
+  1  git, check: or after: failed; the old tree stays in place
+  4  the name was refused
+`,
+  complete: { REPO: served },
   run: async ({ flags, args, terminal, signal }) => {
     const { activate, rollBack } = await import("../lib/fleet/repo/activate.ts");
-    const { checkRepo, checkUser, readSettings, settingsFor } = await import(
-      "../lib/fleet/settings.ts"
-    );
+    const { checkRepo, checkUser, readSettings, settingsFor } = await import("../lib/fleet/settings.ts");
     const repo = args[0] ?? "";
     checkRepo(repo);
     if (flags.keep !== undefined && (flags.keep < 1 || !Number.isInteger(flags.keep))) {
-      throw new UsageError(
-        "--keep must be at least 1: readers of the old tree need it for a while",
-      );
+      throw new UsageError("--keep must be at least 1: readers of the old tree need it for a while");
     }
     if (flags.rollback && (flags.sha !== undefined || flags.branch !== undefined)) {
       throw new UsageError("--rollback goes neither with --sha nor with --branch");
@@ -87,9 +71,7 @@ const command = defineCommand({
     terminal.printJson(done);
     const from = done.before === undefined || done.before === done.sha ? "" : `${done.before} -> `;
     const how = done.changed ? "" : " (nothing new)";
-    terminal.print(
-      `${repo}: ${from}${done.sha ?? "the plain folder"}${how} in ${formatDuration(done.seconds * 1000)}`,
-    );
+    terminal.print(`${repo}: ${from}${done.sha ?? "the plain folder"}${how} in ${formatDuration(done.seconds * 1000)}`);
   },
 });
 

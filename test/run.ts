@@ -1,20 +1,22 @@
 // Runs the test files, each in a process of its own, and does not trust them: no tests at all, a
 // file that ran none, a hang, a process or file left behind, a skip without a reason all fail.
 //   node --import tsx test/run.ts [--runtime node|deno|PATH] [--dist] [--soak] [--jobs N]
-//                                 [--limit SECONDS] [--in FOLDER] [--across-runtimes] [--second-try] [PATTERN …]
+//                                 [--limit SECONDS] [--in FOLDER] [--across-runtimes] [--all] [--second-try] [PATTERN …]
+// --all: those of test/long.ts, too; so is it with --across-runtimes and with a pattern.
 // --across-runtimes: only the files of test/across-runtimes.ts.
 // --second-try: what failed beside others runs once more, alone; what passes then is listed and counted as unsteady. It
 // does not fail this run, but that of .ci/run.
 import { spawn } from "node:child_process";
 import { statSync } from "node:fs";
 import { chmod, copyFile, mkdir, mkdtemp, readdir, rm, symlink } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { basename, join, relative } from "node:path";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs, stripVTControlCharacters } from "node:util";
 import { acrossRuntimes } from "./across-runtimes.ts";
 import { compileTests } from "./compile.ts";
+import { long } from "./long.ts";
 import { killProcessesOf, processesOf } from "./helpers/leftovers.ts";
 import { type Runtime, root, runtimeOf } from "./helpers/runtime.ts";
 import { removeTree } from "./helpers/tmp.ts";
@@ -39,31 +41,31 @@ const { values: flags, positionals: patterns } = parseArgs({
     jobs: { type: "string" },
     limit: { type: "string" },
     "across-runtimes": { type: "boolean", default: false },
+    all: { type: "boolean", default: false },
     "second-try": { type: "boolean", default: false },
     in: { type: "string", default: join(root, "test") },
   },
 });
-const jobs = Number(flags.jobs ?? (flags.soak ? 1 : 2));
+/** One more than processors: files mostly wait, for processes, servers, conditions. */
+const jobs = Number(flags.jobs ?? (flags.soak ? 1 : availableParallelism() + 1));
 /** Milliseconds that a file may take. */
 const limit = () => 1000 * Number(flags.limit ?? (flags.soak ? 900 : 180) * slowness(jobs));
 /** Milliseconds in which a file must end by itself after its last test. */
 const farewell = () => Math.min(10_000 * slowness(jobs), limit());
 
 const suffix = flags.soak ? ".soak.ts" : ".test.ts";
+const chosen = flags.all || flags["across-runtimes"] || patterns.length > 0;
 const files = (await readdir(flags.in, { recursive: true }))
   .filter((file) => file.endsWith(suffix))
   .filter((file) => patterns.length === 0 || patterns.some((pattern) => file.includes(pattern)))
-  .filter(
-    (file) =>
-      !flags["across-runtimes"] || acrossRuntimes.some((beginning) => file.startsWith(beginning)),
-  )
+  .filter((file) => !flags["across-runtimes"] || acrossRuntimes.some((beginning) => file.startsWith(beginning)))
+  .filter((file) => chosen || !(file.slice(0, -suffix.length) in long))
   .map((file) => join(relative(root, flags.in), file));
 // What takes longest first: begun last it would end alone, on an idle machine. Of the others the size is a good guess.
 const longest = [
-  ...["docs/pages", "house/demo", "house/packages", "house/site", "scripts/build-managers"],
-  ...["scripts/fleet-versions", "scripts/hook-server-browser", "scripts/killed"],
-  ...["scripts/launchfit-list", "scripts/launchfit-offline", "scripts/launchfit-overlap"],
-  ...["scripts/setup-check", "scripts/setup-upgrade"],
+  ...Object.keys(long),
+  ...["lib/fleet/repo/activate", "scripts/hook-server-page", "scripts/launchfit-install", "scripts/launchfit-overlap"],
+  ...["scripts/launchfit-run", "scripts/release-keys", "scripts/server-update", "scripts/slave-server"],
   ...["soak/build", "soak/docs", "soak/package", "soak/release-tool", "soak/setup-kill"],
 ];
 const isLong = (file: string) => longest.some((name) => file.includes(`${name}.`));
@@ -91,9 +93,7 @@ if (runtime.kind === "deno") await fetchPackages(runtime);
 await mkdir(join(root, ".cache"), { recursive: true });
 const compiledTests = await mkdtemp(join(root, ".cache", "tests-"));
 process.on("exit", () => removeTree(compiledTests));
-const compiledFiles = runtime.readsTypeScript
-  ? new Map<string, string>()
-  : await compileTests(files, compiledTests);
+const compiledFiles = runtime.readsTypeScript ? new Map<string, string>() : await compileTests(files, compiledTests);
 
 const outcomes: Outcome[] = [];
 const waiting = [...files];
@@ -119,17 +119,14 @@ if (flags["second-try"]) {
 }
 await rm(caches, { recursive: true, force: true });
 
-const sum = (pick: (outcome: Outcome) => number) =>
-  outcomes.reduce((total, outcome) => total + pick(outcome), 0);
+const sum = (pick: (outcome: Outcome) => number) => outcomes.reduce((total, outcome) => total + pick(outcome), 0);
 const passed = sum((outcome) => outcome.passed);
 const nothing = passed === 0 && outcomes.every((outcome) => outcome.failed === 0);
 if (nothing) console.log("FAIL  no test ran");
 const failed = sum((outcome) => outcome.failed) + (nothing ? 1 : 0);
 const slowest = [...outcomes].sort((a, b) => b.seconds - a.seconds).slice(0, 10);
 if (outcomes.length > 20)
-  console.log(
-    `slowest: ${slowest.map(({ file, seconds }) => `${basename(file)} ${seconds.toFixed(0)} s`).join(", ")}`,
-  );
+  console.log(`slowest: ${slowest.map(({ file, seconds }) => `${basename(file)} ${seconds.toFixed(0)} s`).join(", ")}`);
 const skips = outcomes.flatMap((outcome) => outcome.skips);
 for (const line of sumOfSkips(skips)) console.log(line);
 const bad = outcomes.filter((outcome) => outcome.failed).map(({ file }) => `  ${file}`);
@@ -261,19 +258,9 @@ async function tidy(folder: string): Promise<string[]> {
   return problems;
 }
 
-function judge(
-  file: string,
-  output: string,
-  code: string,
-  problems: string[],
-  ms: number,
-): Outcome {
+function judge(file: string, output: string, code: string, problems: string[], ms: number): Outcome {
   const figure = (name: string) => Number(new RegExp(`^  ${name}: +(\\d+)`, "m").exec(output)?.[1]);
-  const [total, passed, skipped] = ["Total", "Passed", "Skipped"].map(figure) as [
-    number,
-    number,
-    number,
-  ];
+  const [total, passed, skipped] = ["Total", "Passed", "Skipped"].map(figure) as [number, number, number];
   const skips = [...output.matchAll(/^SKIP (.*)$/gm)].map((match) => match[1] ?? "");
   if (Number.isNaN(total)) problems.push(`no result (exit ${code}): is test.run() missing?`);
   else if (total + skipped === 0) problems.push("no test ran");
@@ -296,9 +283,7 @@ function judge(
 
 function report(outcome: Outcome): void {
   const { file, passed, failed, problems, output, seconds } = outcome;
-  console.log(
-    `${failed ? "FAIL" : "ok  "} ${seconds.toFixed(1).padStart(5)} s ${String(passed).padStart(3)} ${file}`,
-  );
+  console.log(`${failed ? "FAIL" : "ok  "} ${seconds.toFixed(1).padStart(5)} s ${String(passed).padStart(3)} ${file}`);
   if (!failed) return;
   for (const problem of problems) console.log(`  ${problem}`);
   console.log(output.replace(/^/gm, "  | "));

@@ -1,11 +1,14 @@
 // Writes dist/NAME.mjs for every scripts/NAME.ts: one file that needs only Node (or Deno). Packages have the split form.
-import { chmod, cp, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, cp, mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { createRequire } from "node:module";
 import { basename, dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { build, type BuildOptions, type OutputFile, type Plugin, transform } from "esbuild";
 import { type Build, buildLine, version } from "../lib/core/version.ts";
 import { $ } from "../lib/exec/exec.ts";
+import { readTemplates } from "../lib/setup/templates.ts";
+import { scriptNames } from "./scripts.ts";
 
 const root = fileURLToPath(new URL("../", import.meta.url));
 
@@ -52,22 +55,30 @@ const minifiedPackages: Plugin = {
   },
 };
 
-/** A package that is CommonJS, and loaded by `await import()`. */
-const commonJs = /^yaml$/;
-
-/** Modules of the split form have only the exports that they name, and CommonJS names none. */
+/**
+ * Modules of the split form have only the exports that they name, and CommonJS names none: a package of that kind that
+ * is loaded by `await import()` gets a module that names what Node finds in it.
+ */
 const namedExports: Plugin = {
   name: "named-exports",
-  setup({ onResolve, onLoad }) {
-    onResolve({ filter: commonJs }, ({ path, kind }) =>
-      kind === "dynamic-import" ? { path, namespace: "named" } : undefined,
-    );
-    onLoad({ filter: commonJs, namespace: "named" }, async ({ path }) => {
-      const known: object = await import(path);
-      const names = Object.keys(known).filter(
-        (name) => !/^(?:default|module\.exports)$/.test(name),
+  setup({ onResolve, onLoad, resolve, esbuild }) {
+    onResolve({ filter: /^[^./]/ }, async ({ path, kind, resolveDir }) => {
+      // what packages load themselves they take as it is
+      const isOurs = kind === "dynamic-import" && !resolveDir.includes("/node_modules/");
+      if (!isOurs || path.startsWith("node:")) return undefined;
+      const found = await resolve(path, { kind: "import-statement", resolveDir });
+      // a package that another one can do without, and says so when it is asked for: kerberos
+      if (found.errors.length > 0) return undefined;
+      const alone: BuildOptions = { bundle: true, packages: "external", external: ["./*", "../*"] };
+      const { metafile } = await esbuild.build({ ...alone, entryPoints: [found.path], write: false, metafile: true });
+      const isCommonJs = Object.values(metafile?.inputs ?? {})[0]?.format === "cjs";
+      return isCommonJs ? { path: found.path, namespace: "named" } : undefined;
+    });
+    onLoad({ filter: /./, namespace: "named" }, ({ path }) => {
+      const names = Object.keys(createRequire(path)(path) as object).filter((name) =>
+        /^(?!default$)[\w$]+$/.test(name),
       );
-      const contents = `import all from "${path}"; export default all; export const { ${names.join(", ")} } = all;`;
+      const contents = `import * as all from ${JSON.stringify(path)}; export default all.default ?? all; export const { ${names.join(", ")} } = all;`;
       return { contents, resolveDir: root };
     });
   },
@@ -103,7 +114,7 @@ const options = (made: Build): BuildOptions => ({
   external: ["web-streams-polyfill"],
   nodePaths: [join(root, "node_modules")],
   plugins: [minifiedPackages],
-  define: { bundledBuild: JSON.stringify(made) },
+  define: { bundledBuild: JSON.stringify(made), bundledTemplates: JSON.stringify(readTemplates()) },
   write: false,
 });
 
@@ -112,10 +123,7 @@ const options = (made: Build): BuildOptions => ({
  * read it. esbuild leaves such characters in templates, regular expressions and comments.
  */
 async function writeOutput({ path, text }: OutputFile): Promise<void> {
-  const ascii = text.replace(
-    /[^\0-\x7f]/g,
-    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
-  );
+  const ascii = text.replace(/[^\0-\x7f]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
   await mkdir(dirname(path), { recursive: true });
   await writeFile(path, ascii);
 }
@@ -168,8 +176,7 @@ export async function bundleSplit(folder: string): Promise<void> {
     banner: { js: splitBanner },
   });
   for (const file of outputFiles) await writeOutput(file);
-  for (const name of names)
-    await writeFile(join(folder, `${name}.mjs`), starter(name, made), { mode: 0o755 });
+  for (const name of names) await writeFile(join(folder, `${name}.mjs`), starter(name, made), { mode: 0o755 });
   await cp(join(root, "tools/demo"), join(folder, "lib/demo"), {
     recursive: true,
     filter: (path) => !path.endsWith(".ts"),
@@ -180,11 +187,6 @@ export async function bundleSplit(folder: string): Promise<void> {
 export async function commitTime(): Promise<number> {
   const { date } = await buildOf(root);
   return date === undefined ? 0 : Date.parse(date) / 1000;
-}
-
-async function scriptNames(): Promise<string[]> {
-  const files = await readdir(join(root, "scripts")).catch(() => []);
-  return files.filter((file) => file.endsWith(".ts")).map((file) => file.slice(0, -3));
 }
 
 /** Bundles every script into a file of its own. @returns the files */

@@ -4,42 +4,23 @@
 //   lib/cli is for scripts/ alone: lib/ is given what it prints by (lib/core/terminal.ts);
 //   of another folder only its public files (`shared`, `stages`) are imported;
 //   scripts/ imports lib/core and lib/cli, all else of lib/ by `await import()` or as a type;
-//   nobody imports scripts/, but scripts/NAME.ts its subcommands in scripts/NAME/;
+//   nobody imports scripts/, but scripts/NAME.ts its subcommands in NAME-commands.ts;
 //   relative imports end in .ts; built-ins start with node:; one owner a package, and heavy
 //   packages only by `await import()`; every script stands in package.json's bin.
+// And no line of scripts/ and lib/ is longer than 120 columns: the formatter leaves strings and comments alone.
 import { readdir, readFile } from "node:fs/promises";
 import { builtinModules } from "node:module";
 import { dirname, join, normalize } from "node:path";
 import process from "node:process";
+import { scriptNames } from "./scripts.ts";
 
 /** The shared folders of lib/, each with the files that others may import. The other files are the folder's own. */
 const shared: Record<string, readonly string[]> = {
-  core: [
-    "errors",
-    "names",
-    "units",
-    "id",
-    "version",
-    "at-exit",
-    "clean",
-    "mask",
-    "mutex",
-    "terminal",
-  ],
+  core: ["errors", "permissions", "names", "units", "id", "version", "at-exit", "clean", "mask", "mutex", "terminal"],
   cli: ["command", "terminal"],
   config: ["yaml", "secrets"],
-  exec: [
-    "exec",
-    "process-tree",
-    "users",
-    "scripts",
-    "cgroup",
-    "cgroups",
-    "delegation",
-    "descriptors",
-    "claim",
-  ],
-  files: ["files", "lock"],
+  exec: ["exec", "process-tree", "users", "scripts", "cgroup", "cgroups", "delegation", "descriptors"],
+  files: ["files", "ignore", "lock", "state-file"],
   http: ["server", "proxy", "systemd"],
   git: ["git", "checkout"],
   archive: ["tar", "rules", "unpack"],
@@ -49,23 +30,26 @@ const shared: Record<string, readonly string[]> = {
   fetch: ["fetch"],
   notify: ["notify"],
   statuses: ["statuses"],
-  log: ["format", "writer", "rotate", "parts", "compress", "tail"],
-  run: ["stage", "stage-file", "output", "report", "environment"],
+  log: ["format", "writer", "rotate", "parts", "tail"],
+  run: ["run", "stage-file", "report", "lease"],
   page: ["page"],
-  "web-folder": ["version-file", "web-folder", "trust", "floors", "key-set"],
+  "web-folder": ["version-file", "web-folder", "trust", "rollback-guard", "key-set"],
 };
 
 /** The stages, each with what scripts/ calls of it. */
 const stages: Record<string, readonly string[]> = {
-  builder: ["build", "tell"],
-  downloads: ["downloads"],
+  builder: ["config", "folder", "install", "litpro", "pull", "tell"],
+  downloads: ["fetcher", "lists", "manifest", "paths", "plan", "pool", "progress", "record"],
   fleet: ["master/update", "slave/server", "repo/activate", "settings", "keys"],
   hook: ["hook"],
   launch: ["launch"],
-  logs: ["logs"],
-  release: ["release"],
+  logs: ["follow", "lock", "log-files", "runs", "select", "show", "stats"],
+  release: ["current", "folder", "keys", "pack", "signer", "tag", "verify"],
   setup: ["setup"],
-  uploads: ["uploads"],
+  uploads: [
+    ...["config", "folder", "headers", "job", "outcome", "ssh", "state", "targets"],
+    ...["git-target", "rsync-target", "s3-parts", "s3-plan", "s3-session", "s3-target"],
+  ],
 };
 
 /** The one file that may import a package, or a built-in that does the same. Others call that file. */
@@ -79,6 +63,10 @@ const owners: Record<string, string> = {
   openpgp: "lib/openpgp/keys.ts",
   "@aws-sdk/client-s3": "lib/s3/s3.ts",
   zx: "lib/exec/exec.ts",
+  "package-manager-detector": "lib/builder/install.ts",
+  ignore: "lib/files/ignore.ts",
+  mime: "lib/uploads/headers.ts",
+  "https-proxy-agent": "lib/http/proxy.ts",
   "@nats-io/transport-node": "lib/bus/dial.ts",
   "@nats-io/jetstream": "lib/bus/bus.ts",
   "@nats-io/kv": "lib/bus/bus.ts",
@@ -88,9 +76,6 @@ const owners: Record<string, string> = {
 /** Cheap enough to be loaded with the file that needs it; only stages reach zx, which --help does not load. */
 const light = ["minimist", "chalk", "zx"];
 
-/** What every script begins with. All else of lib/ it loads by `await import()`. */
-const inEveryScript = ["core", "cli"];
-
 /** `loads`: at the start, not by `await import()` and not as a type. */
 export type Import = { line: number; from: string; loads: boolean };
 
@@ -98,9 +83,7 @@ export type Import = { line: number; from: string; loads: boolean };
 export function importsIn(text: string): Import[] {
   const found: Import[] = [];
   // Comments become blanks of the same length, so that lines stay where they are.
-  const code = text.replace(/\/\*[\s\S]*?\*\/|(^|\s)\/\/.*$/gm, (comment) =>
-    comment.replace(/[^\n]/g, " "),
-  );
+  const code = text.replace(/\/\*[\s\S]*?\*\/|(^|\s)\/\/.*$/gm, (comment) => comment.replace(/[^\n]/g, " "));
   const forms = /(?:^|[\s;}])(?:from|import)\s*["']([^"'\n]+)["']|\bimport\(\s*["']([^"'\n]+)["']/g;
   for (const match of code.matchAll(forms)) {
     const before = code.slice(0, match.index + match[0].search(/\S/));
@@ -109,6 +92,16 @@ export function importsIn(text: string): Import[] {
     found.push({ line: before.split("\n").length, from: match[1] ?? match[2] ?? "", loads });
   }
   return found;
+}
+
+/** Stages whose command lines of git, rsync and ssh stand in the script. */
+const told = /^lib\/(?:builder|release|uploads)\//;
+
+/** The lines on which a file of such a stage runs what the script should tell. */
+export function hiddenCommands(file: string, text: string): number[] {
+  if (!told.test(file)) return [];
+  const commands = /[\w$)]`(?:git (?:fetch|checkout|push|worktree)|rsync|ssh)\b/g;
+  return [...text.matchAll(commands)].map(({ index }) => text.slice(0, index).split("\n").length);
 }
 
 /** What a file may not import. `file` is relative to the root; returns the reason or nothing. */
@@ -121,7 +114,7 @@ export function refusal(file: string, { from, loads }: Omit<Import, "line">): st
   if (builtinModules.includes(from)) return `"${from}": write "node:${from}"`;
   if (from.startsWith(".")) {
     if (!/\.(ts|json)$/.test(from)) return `"${from}": write the extension .ts`;
-    return refusedPath(file, normalize(join(dirname(file), from)), loads);
+    return refusedPath(file, normalize(join(dirname(file), from)));
   }
   const name = from.split("/", from.startsWith("@") ? 2 : 1).join("/");
   if (product && owners[name] === undefined) return `"${from}": no package but ${list(owners)}`;
@@ -130,10 +123,10 @@ export function refusal(file: string, { from, loads }: Omit<Import, "line">): st
   return undefined;
 }
 
-function refusedPath(file: string, target: string, loads: boolean): string | undefined {
+function refusedPath(file: string, target: string): string | undefined {
   if (target.startsWith("scripts/")) {
-    const own = `${file.replace(/\.ts$/, "").split("/").slice(0, 2).join("/")}/`;
-    return target.startsWith(own) ? undefined : `${target}: nobody imports scripts/`;
+    const own = file.replace(/\.ts$/, "-commands.ts");
+    return target === own ? undefined : `${target}: nobody imports scripts/`;
   }
   if (!/^(lib|scripts)\//.test(file)) return undefined;
   const [mine, other] = [folderOf(file), folderOf(target)];
@@ -150,8 +143,6 @@ function refusedPath(file: string, target: string, loads: boolean): string | und
     return `${target}: lib/cli is for scripts/; what lib/ prints by is lib/core/terminal.ts`;
   if (!open.some((name) => target === `lib/${other}/${name}.ts`))
     return `${target}: private to lib/${other}; import ${open.map((name) => `${name}.ts`).join(", ")}`;
-  if (file.startsWith("scripts/") && loads && !inEveryScript.includes(other))
-    return `${target}: load it by await import() in run, so that --help does not pay for it`;
   return undefined;
 }
 
@@ -181,10 +172,7 @@ export function circle(graph: Map<string, string[]>): string[] | undefined {
 }
 
 /** Which folder imports which: each file's folder as `folder` names it, where it has one. */
-function foldersIn(
-  graph: Map<string, string[]>,
-  folder: (file: string) => string | undefined,
-): Map<string, string[]> {
+function foldersIn(graph: Map<string, string[]>, folder: (file: string) => string | undefined): Map<string, string[]> {
   const folders = new Map<string, string[]>();
   for (const [file, targets] of graph) {
     const mine = folder(file);
@@ -207,7 +195,13 @@ export async function checkTree(root: string): Promise<string[]> {
     const names = await readdir(join(root, folder), { recursive: true }).catch(() => []);
     for (const name of names.filter((name) => name.endsWith(".ts")).sort()) {
       const file = join(folder, name);
-      const imports = importsIn(await readFile(join(root, file), "utf8"));
+      const text = await readFile(join(root, file), "utf8");
+      for (const line of hiddenCommands(file, text))
+        faults.push(`${file}:${line}: this command is a part of the story; run it in the script`);
+      for (const [index, line] of text.split("\n").entries())
+        if (/^(scripts|lib)\//.test(file) && line.length > 120)
+          faults.push(`${file}:${index + 1}: ${line.length} columns; a line has 120 at most`);
+      const imports = importsIn(text);
       for (const each of imports) {
         const reason = refusal(file, each);
         if (reason) faults.push(`${file}:${each.line}: ${reason}`);
@@ -230,10 +224,7 @@ export async function checkTree(root: string): Promise<string[]> {
 }
 
 async function checkBin(root: string): Promise<string[]> {
-  const names = (await readdir(join(root, "scripts")).catch(() => []))
-    .filter((name) => name.endsWith(".ts"))
-    .map((name) => name.slice(0, -3))
-    .sort();
+  const names = await scriptNames(root);
   const { bin = {} } = JSON.parse(await readFile(join(root, "package.json"), "utf8"));
   const wanted = Object.fromEntries(names.map((name) => [name, `dist/${name}.mjs`]));
   const faults: string[] = [];

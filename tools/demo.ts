@@ -41,16 +41,11 @@ async function demo(world: World): Promise<void> {
   const secret = await secretFile(place("hook.secret"));
   await secretFile(place("fleet.secret"));
   const web = await world.serve("www");
-  const key = JSON.parse(
-    await world.script("release", ["keygen", "--out", "release.asc", "--json"]),
-  ) as {
+  const key = JSON.parse(await world.script("release", ["keygen", "--out", "release.asc", "--json"])) as {
     fingerprint: string;
   };
   const slaves = await Promise.all(["slave-a", "slave-b"].map((name) => startSlave(world, name)));
-  await writeFile(
-    place("slavelist.txt"),
-    slaves.map((url, at) => `${url}/get/ name=slave-${"ab"[at]}\n`).join(""),
-  );
+  await writeFile(place("slavelist.txt"), slaves.map((url, at) => `${url}/get/ name=slave-${"ab"[at]}\n`).join(""));
   await writeFile(place("hooks.yml"), hooksFile(place));
   const { url, server } = await startHookServer(world);
   say(`hook-server ${url}/hook, slaves ${slaves.join(" and ")}`);
@@ -69,12 +64,7 @@ async function demo(world: World): Promise<void> {
   say(`${source}, manifest.txt, uploads.yml, release.sh: commit ${first.slice(0, 7)}`);
 
   title("A stranger, who knows of it but not the secret");
-  const refused = await world.deliver(
-    `${url}/hook`,
-    "a guess",
-    "push",
-    pushPayload(repository, first),
-  );
+  const refused = await world.deliver(`${url}/hook`, "a guess", "push", pushPayload(repository, first));
   say(`POST /hook, wrongly signed: ${refused.status} ${refused.text}`);
 
   title("The forge, which signs: the push is built and published, and both slaves fetch it");
@@ -112,9 +102,7 @@ async function demo(world: World): Promise<void> {
   await timed("hook-server, build", "push 2 built, uploaded, both slaves told", () =>
     deliverAndWait(world, url, secret, "push", pushPayload(repository, second)),
   );
-  say(
-    `downloads asked the server ${web.asked() - asked} times: what is there is not fetched again`,
-  );
+  say(`downloads asked the server ${web.asked() - asked} times: what is there is not fetched again`);
   await timed("slave-activate", "both slaves serve it", () => served(world, second));
   await timed("release", "1.1 built, packed, signed", () =>
     deliverAndWait(world, url, secret, "release", releasePayload("v1.1")),
@@ -199,9 +187,7 @@ async function served(world: World, sha: string): Promise<void> {
 
 async function says(world: World, what: string, sha: string): Promise<void> {
   const head = await world.git("slave-b/harbour", "log", "-1", "--format=%h %s");
-  say(
-    `${what}: ${paint.bold(head)}${sha.startsWith(head.split(" ")[0] ?? "-") ? "" : " (another one!)"}`,
-  );
+  say(`${what}: ${paint.bold(head)}${sha.startsWith(head.split(" ")[0] ?? "-") ? "" : " (another one!)"}`);
 }
 
 function releasePayload(tag: string) {

@@ -14,34 +14,33 @@ import { uploadsSchema } from "../lib/uploads/config.ts";
 const root = fileURLToPath(new URL("../", import.meta.url));
 
 /** Each file that people write, by its name: its schema, the template that shows it, and the script that reads it. */
-export const formats: Record<string, { schema: Schema<unknown>; template: string; about: string }> =
-  {
-    hooks: {
-      schema: hooksSchema,
-      template: "templates/hooks.yml",
-      about: "the configuration of hook-server: which repos are built, as whom, and how",
-    },
-    build: {
-      schema: buildSchema,
-      template: "templates/build.yml",
-      about: "what build does in a repository: stages, commands, environment, time limits",
-    },
-    uploads: {
-      schema: uploadsSchema,
-      template: "templates/uploads.yml",
-      about: "what uploads publishes, and where to: rsync, S3, git",
-    },
-    slave: {
-      schema: slaveSchema,
-      template: "templates/slave.yml",
-      about: "what slave-server and slave-activate share",
-    },
-    launchify: {
-      schema: launchSchema,
-      template: "launchify.example.yml",
-      about: "how launchfit runs an app and keeps it up to date",
-    },
-  };
+export const formats: Record<string, { schema: Schema<unknown>; template: string; about: string }> = {
+  hooks: {
+    schema: hooksSchema,
+    template: "templates/hooks.yml",
+    about: "the configuration of hook-server: which repos are built, as whom, and how",
+  },
+  build: {
+    schema: buildSchema,
+    template: "templates/build.yml",
+    about: "what build does in a repository: stages, commands, environment, time limits",
+  },
+  uploads: {
+    schema: uploadsSchema,
+    template: "templates/uploads.yml",
+    about: "what uploads publishes, and where to: rsync, S3, git",
+  },
+  slave: {
+    schema: slaveSchema,
+    template: "templates/slave.yml",
+    about: "what slave-server and slave-activate share",
+  },
+  launchify: {
+    schema: launchSchema,
+    template: "launchify.example.yml",
+    about: "how launchfit runs an app and keeps it up to date",
+  },
+};
 
 /** What a template says of a key, and the key that it stands below. */
 interface Comment {
@@ -68,8 +67,7 @@ function keyComments(template: string): Map<string, Comment[]> {
       if (text !== "") found.set(key, [...(found.get(key) ?? []), { parent, text }]);
       parents.push({ indent: start.length, key });
       above = [];
-    } else if (/^\s*#\s/.test(line) && !/yaml-language-server/.test(line))
-      above.push(line.replace(/^\s*#\s+/, ""));
+    } else if (/^\s*#\s/.test(line) && !/yaml-language-server/.test(line)) above.push(line.replace(/^\s*#\s+/, ""));
     else above = [];
   }
   return found;

@@ -75,8 +75,7 @@ async function prepare(): Promise<void> {
   await mkdir(join(dir, "co"), { recursive: true });
   await mkdir(images, { recursive: true });
   const files = { secret, password, job, fail: "no" };
-  for (const [name, text] of Object.entries(files))
-    await writeFile(join(dir, name), text, { mode: 0o600 });
+  for (const [name, text] of Object.entries(files)) await writeFile(join(dir, name), text, { mode: 0o600 });
   await chmod(join(dir, "job"), 0o755);
   const lines = repos.map(
     ({ name }) =>
@@ -144,13 +143,7 @@ interface Server {
 }
 
 async function startServer(): Promise<Server> {
-  const argv = [
-    "--import",
-    "tsx",
-    join(root, "scripts/hook-server.ts"),
-    "--config",
-    join(dir, "hooks.yml"),
-  ];
+  const argv = ["--import", "tsx", join(root, "scripts/hook-server.ts"), "--config", join(dir, "hooks.yml")];
   const child = spawn(process.execPath, argv, { cwd: root, stdio: ["ignore", "ignore", "pipe"] });
   let text = "";
   const port = await new Promise<number>((done, failed) => {

@@ -6,7 +6,6 @@ import { shownName } from "./tar.ts";
  * therefore also when it is packed. Pure.
  */
 
-// biome-ignore lint/suspicious/noControlCharactersInRegex: that is what it matches
 const forbidden = /[\u0000-\u001f\u007f\\\ufffd]/;
 
 /** Levels of folders. */
@@ -20,17 +19,13 @@ export function checkedPath(given: string): string {
   const refuse = (why: string) => new Refused(`"${shownName(given)}" ${why}`);
   if (forbidden.test(given)) {
     if (given.includes("\\")) throw refuse("has a backslash in its name");
-    throw refuse(
-      given.includes("\ufffd") ? "is not named in UTF-8" : "has control characters in its name",
-    );
+    throw refuse(given.includes("\ufffd") ? "is not named in UTF-8" : "has control characters in its name");
   }
-  if (given === "" || given.startsWith("/") || /^[A-Za-z]:\//.test(given))
-    throw refuse("is absolute or empty");
+  if (given === "" || given.startsWith("/") || /^[A-Za-z]:\//.test(given)) throw refuse("is absolute or empty");
   const parts = given.split("/").filter((part) => part !== "" && part !== ".");
   if (parts.includes("..")) throw refuse("leads out of the archive");
   if (parts.length > maxDepth) throw refuse(`is deeper than ${maxDepth} folders`);
-  if (parts.some((part) => part.length > 63 && Buffer.byteLength(part) > 255))
-    throw refuse("has too long a name");
+  if (parts.some((part) => part.length > 63 && Buffer.byteLength(part) > 255)) throw refuse("has too long a name");
   return parts.join("/");
 }
 
@@ -41,10 +36,8 @@ export function checkedPath(given: string): string {
  * @throws {Refused} when it leads out.
  */
 export function checkedTarget(path: string, target: string): string {
-  const refuse = (why: string) =>
-    new Refused(`"${shownName(path)}" is a link ${why}: "${shownName(target)}"`);
-  if (target === "" || forbidden.test(target))
-    throw refuse("with an empty target or one with forbidden characters");
+  const refuse = (why: string) => new Refused(`"${shownName(path)}" is a link ${why}: "${shownName(target)}"`);
+  if (target === "" || forbidden.test(target)) throw refuse("with an empty target or one with forbidden characters");
   if (target.startsWith("/") || /^[A-Za-z]:/.test(target)) throw refuse("to an absolute path");
   const parts = target.split("/").filter((part) => part !== "" && part !== ".");
   const down = parts.findIndex((part) => part !== "..");
@@ -54,7 +47,7 @@ export function checkedTarget(path: string, target: string): string {
   return target;
 }
 
-/** A path as a file system sees it that ignores case and Unicode form: two with the same cannot both be unpacked there. */
+/** A path to a file system that ignores case and Unicode form: two with the same cannot both be unpacked there. */
 export function foldedPath(path: string): string {
   return path.normalize("NFC").toLowerCase();
 }

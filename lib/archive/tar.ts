@@ -4,7 +4,7 @@ import { messageOf, Refused, systemCode } from "../core/errors.ts";
 
 /**
  * Reading a tar.gz entry by entry, and writing a tar. The owner of the tar package: its Parser reads the format
- * (ustar, pax, GNU's long names), its Header and Pax write it. Its unpacking is not used, since it skips hostile entries
+ * (ustar, pax, GNU's long names), its Header and Pax write it. Its unpacking is not used: it skips hostile entries
  * and succeeds.
  */
 
@@ -122,13 +122,12 @@ async function createParser(onEntry: OnEntry) {
 }
 
 /**
- * Judge a long name, or a pax header's records (`LENGTH KEY=VALUE`, a line each). The package reads those line by line and
- * ends a name at a NUL; another reader may read on. Other records, as extended attributes, are not used and may be binary.
+ * Judge a long name, or a pax header's records (`LENGTH KEY=VALUE`, a line each). The package reads line by line and
+ * ends a name at a NUL; another reader may read on. Other records (extended attributes) are not used, may be binary.
  */
 function checkMeta(text: string): void {
   if (text.includes("GNU.sparse")) throw new Refused("it holds a sparse file");
-  const unclear = (name: string) =>
-    new Refused(`"${shownName(name)}": control characters in a long name`);
+  const unclear = (name: string) => new Refused(`"${shownName(name)}": control characters in a long name`);
   if (!/^\d+ [\w.-]+=/.test(text)) {
     // GNU's long names end with a NUL
     if (text.replace(/\0+$/, "").includes("\0")) throw unclear(text);
@@ -138,8 +137,7 @@ function checkMeta(text: string): void {
   for (const line of text.split("\n")) {
     const [, length, key = "", value = ""] = /^(\d+) (path|linkpath)=(.*)$/s.exec(line) ?? [];
     if (length === undefined) continue;
-    if (value.includes("\0") || Number(length) !== Buffer.byteLength(line) + 1)
-      throw unclear(value);
+    if (value.includes("\0") || Number(length) !== Buffer.byteLength(line) + 1) throw unclear(value);
     if (seen.has(key)) throw new Refused(`"${shownName(value)}" is a second name of one entry`);
     seen.add(key);
   }
@@ -166,10 +164,7 @@ export interface NewTarEntry {
  * files as they are on disk; its Header and Pax make the headers of entries from anywhere. The same entries give the
  * same chunks: the bytes that a compressor makes of them may depend on where they end (Deno's do).
  */
-export async function* tarBytes(
-  entries: Iterable<NewTarEntry>,
-  mtime: Date,
-): AsyncGenerator<Buffer> {
+export async function* tarBytes(entries: Iterable<NewTarEntry>, mtime: Date): AsyncGenerator<Buffer> {
   const { Header } = await import("tar/header");
   const { Pax } = await import("tar/pax");
   for (const { content = [], ...entry } of entries) {
@@ -187,6 +182,5 @@ export async function* tarBytes(
 
 /** A name from an archive, fit for a message. */
 export function shownName(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is taken out
   return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, "?").slice(0, 200);
 }

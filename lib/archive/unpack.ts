@@ -1,23 +1,7 @@
-import {
-  chmodSync,
-  closeSync,
-  fchmodSync,
-  linkSync,
-  mkdirSync,
-  openSync,
-  symlinkSync,
-  writeSync,
-} from "node:fs";
+import { chmodSync, closeSync, fchmodSync, linkSync, mkdirSync, openSync, symlinkSync, writeSync } from "node:fs";
 import { posix } from "node:path";
 import { checkedPath, checkedTarget, foldedPath } from "./rules.ts";
-import {
-  type EntrySink,
-  readTarGz,
-  shownName,
-  type TarEntry,
-  type TarLimits,
-  tarLimits,
-} from "./tar.ts";
+import { type EntrySink, readTarGz, shownName, type TarEntry, type TarLimits, tarLimits } from "./tar.ts";
 import { Failure, messageOf, Refused, systemCode } from "../core/errors.ts";
 import { readPieces } from "../files/files.ts";
 
@@ -186,9 +170,7 @@ class TreeWriter {
     const folded = foldedPath(path);
     const other = this.#folded.get(folded);
     if (other !== undefined)
-      throw new Refused(
-        `"${shownName(path)}" and "${shownName(other)}" differ only in case or Unicode form`,
-      );
+      throw new Refused(`"${shownName(path)}" and "${shownName(other)}" differ only in case or Unicode form`);
     this.#folded.set(folded, path);
     this.#kinds.set(path, kind);
   }
@@ -196,8 +178,7 @@ class TreeWriter {
   private makeFolder(path: string): void {
     const kind = this.#kinds.get(path);
     if (kind === "folder") return;
-    if (kind !== undefined)
-      throw new Refused(`"${shownName(path)}" is used as a folder, but is a ${kind}`);
+    if (kind !== undefined) throw new Refused(`"${shownName(path)}" is used as a folder, but is a ${kind}`);
     this.claim(path, "folder");
     if (!this.#named.has(path)) this.count();
     mkdirSync(`${this.#folder}/${path}`, 0o755);
@@ -205,14 +186,12 @@ class TreeWriter {
 
   /** Folders that only the path of another entry names count as entries, too. */
   private count(): void {
-    if (++this.#entries > this.#limits.entries)
-      throw new Refused(`it has more than ${this.#limits.entries} entries`);
+    if (++this.#entries > this.#limits.entries) throw new Refused(`it has more than ${this.#limits.entries} entries`);
   }
 
   private writeFile(path: string, entry: TarEntry, mode: number): EntrySink {
     this.#bytes += entry.size;
-    if (this.#bytes > this.#limits.size)
-      throw new Refused(`it unpacks to more than ${this.#limits.size} bytes`);
+    if (this.#bytes > this.#limits.size) throw new Refused(`it unpacks to more than ${this.#limits.size} bytes`);
     const fd = openSync(`${this.#folder}/${path}`, "wx", 0o600);
     this.#fd = fd;
     // as the archive says, whatever the umask is; but its owner must be able to read it

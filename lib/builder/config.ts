@@ -7,13 +7,7 @@ import { didYouMean } from "../core/names.ts";
 import { readSecretFile, readSecretVariable } from "../config/secrets.ts";
 
 /** The stages that `build` brings along, in their usual order. */
-export const builtInStages: readonly string[] = [
-  "pull",
-  "downloads",
-  "install",
-  "litpro",
-  "uploads",
-];
+export const builtInStages: readonly string[] = ["pull", "downloads", "install", "litpro", "uploads"];
 
 /** Words that cannot name a stage: the log's own marks, and the key of the run's own time limit. */
 const reserved = ["run", "build"];
@@ -85,8 +79,7 @@ export async function parseBuildConfig(text: string, file: string): Promise<Buil
   const config = await parseConfig(text, file, buildSchema);
   const { commands, env, timeout } = config.value;
   const stages = config.value.stages ?? builtInStages;
-  const problem = (path: (string | number)[], message: string) =>
-    new UsageError(`${config.where(path)}: ${message}`);
+  const problem = (path: (string | number)[], message: string) => new UsageError(`${config.where(path)}: ${message}`);
 
   const known = [...builtInStages, ...Object.keys(commands)];
   for (const [index, name] of stages.entries()) {
@@ -95,10 +88,10 @@ export async function parseBuildConfig(text: string, file: string): Promise<Buil
     if (!known.includes(name))
       throw problem(
         at,
-        `there is no stage "${name}"${didYouMean(name, known)}; use ${builtInStages.join(", ")} or a name from commands`,
+        `there is no stage "${name}"${didYouMean(name, known)}; ` +
+          `use ${builtInStages.join(", ")} or a name from commands`,
       );
-    if (stages.indexOf(name) !== index)
-      throw problem(at, `stage "${name}" stands twice; name it once`);
+    if (stages.indexOf(name) !== index) throw problem(at, `stage "${name}" stands twice; name it once`);
     if (name === "pull" && index > 0)
       throw problem(at, "pull must be the first stage, since it changes what the others see");
   }
@@ -133,6 +126,50 @@ export async function parseBuildConfig(text: string, file: string): Promise<Buil
   }
   const { run, ...ofStages } = limits as Record<string, number>;
   return { stages, commands, env: plain, timeout: { run, stages: ofStages }, secrets };
+}
+
+/** One step of a run: a stage of ours, or a command of the repo's. */
+export interface StageChoice {
+  name: string;
+  /** Undefined: it is a stage of ours. */
+  command?: string | undefined;
+}
+
+/** Which stages the command line asks for. */
+export interface StageFilter {
+  only: readonly string[];
+  skip: readonly string[];
+  from?: string | undefined;
+}
+
+/**
+ * The stages of a run in their order; pure.
+ * @throws {UsageError} for names that are not a stage, and when none is left.
+ */
+export function selectStages(config: BuildConfig, { only, skip, from }: StageFilter): StageChoice[] {
+  const check = (flag: string, name: string) => {
+    if (config.stages.includes(name)) return;
+    const hint = didYouMean(name, config.stages);
+    throw new UsageError(`${flag}: there is no stage "${name}"${hint}; the stages are ${config.stages.join(", ")}`);
+  };
+  for (const name of only) check("--only", name);
+  // a built-in stage that the repo does without is left out already
+  for (const name of skip) if (!builtInStages.includes(name)) check("--skip", name);
+  if (from !== undefined) check("--from", from);
+  const start = from === undefined ? 0 : config.stages.indexOf(from);
+  const names = config.stages.filter(
+    (name, index) => index >= start && (only.length === 0 || only.includes(name)) && !skip.includes(name),
+  );
+  if (names.length === 0) throw new UsageError("no stage is left to run; see --only, --skip, --from");
+  return names.map((name) => {
+    const command = Object.hasOwn(config.commands, name) ? config.commands[name] : undefined;
+    return command === undefined ? { name } : { name, command };
+  });
+}
+
+/** Whether a stage is the pull of ours. */
+export function isPull({ name, command }: StageChoice): boolean {
+  return name === "pull" && command === undefined;
 }
 
 function badVariable(name: string): string | undefined {

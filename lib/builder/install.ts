@@ -1,95 +1,97 @@
-import { readdir, rm } from "node:fs/promises";
-import { join } from "node:path";
-import { Failure } from "../core/errors.ts";
-import { commandFailure, type ProcessOutput } from "../exec/exec.ts";
+import { createHash } from "node:crypto";
+import { readdir, realpath, rm, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import type { AgentName } from "package-manager-detector";
+import { Failure, ifMissing } from "../core/errors.ts";
+import { commandFailure, type ProcessOutput, type Shell } from "../exec/exec.ts";
 import { findInFolders } from "../exec/scripts.ts";
-import { readIfThere, writeAtomic } from "../files/files.ts";
-import type { StageContext, StagePlan } from "../run/stage.ts";
-import type { BuildContext } from "./context.ts";
-import { hashOfInputs, hashOfPackages, packageFiles, removePackages } from "./installed.ts";
-import { choosePackageManager, type PackageManager } from "./package-manager.ts";
+import { exists, readIfThere, writeAtomic } from "../files/files.ts";
 
+/** Who installs a repo's packages (package-manager-detector), and whether anything changed. */
+
+type Env = Readonly<Record<string, string>>;
 /** What is read of a package.json or npm's lock file. */
 type PackageFile = Record<string, unknown>;
 
-const dependencyFields = [
-  "dependencies",
-  "devDependencies",
-  "optionalDependencies",
-  "peerDependencies",
-  "workspaces",
-];
-const installScripts = [
-  "preinstall",
-  "install",
-  "postinstall",
-  "prepublish",
-  "preprepare",
-  "prepare",
-  "postprepare",
-];
+const dependencyFields = ["dependencies", "devDependencies", "optionalDependencies", "peerDependencies", "workspaces"];
+const installScripts = ["preinstall", "install", "postinstall", "prepublish", "preprepare", "prepare", "postprepare"];
 
-/** Neither asks, nor writes a version into package.json (its README). */
-const corepackSettings = { COREPACK_ENABLE_DOWNLOAD_PROMPT: "0", COREPACK_ENABLE_AUTO_PIN: "0" };
+/** Files at the top that decide what each manager does, beside package.json and the lock file. */
+const settings: Readonly<Partial<Record<AgentName, readonly string[]>>> = {
+  npm: [".npmrc"],
+  pnpm: [".npmrc", "pnpm-workspace.yaml", ".pnpmfile.cjs"],
+  yarn: [".yarnrc.yml", ".yarnrc", ".npmrc"],
+  bun: ["bunfig.toml", ".npmrc"],
+  deno: ["deno.json", "deno.jsonc", ".npmrc"],
+};
+
+/** Words that keep a manager from asking, and from lines that nobody reads in a log. */
+const quietly: Readonly<Partial<Record<AgentName, readonly string[]>>> = {
+  npm: ["--no-audit", "--no-fund", "--no-update-notifier", "--no-progress"],
+  // node_modules that another manager made is replaced; nobody is there to be asked
+  pnpm: ["--config.confirmModulesPurge=false", "--config.update-notifier=false"],
+};
+
+/** Neither asks, nor writes a version into package.json (corepack's README). */
+export const corepackSettings = { COREPACK_ENABLE_DOWNLOAD_PROMPT: "0", COREPACK_ENABLE_AUTO_PIN: "0" };
+
+/** The package manager of a repo. */
+export interface PackageManager {
+  name: AgentName;
+  /** The lock file that is there; without one the manager chooses versions, and writes it. */
+  lock: string | undefined;
+  args: readonly string[];
+  /** The command in a few words. */
+  title: string;
+  /** The major version of yarn that reads this lock file: 1, or 2 for those that came later. */
+  yarn: 1 | 2 | undefined;
+  manifest: PackageFile | undefined;
+}
 
 /**
- * The install stage: the repo's package manager installs what its lock file says, or what package.json asks for
- * where there is none; nothing when all that decides it, and what stands in node_modules, are as they were after the
- * last one.
+ * The package manager of a repo: npm where there is a lock file of npm; else the one that `packageManager` in
+ * package.json names; else the one whose lock file is there; else npm. Deno's lock file counts beside a deno.json.
+ * @returns undefined when the repo has nothing to install from.
+ * @throws {Failure} when it cannot be told.
  */
-export async function planInstall(context: BuildContext): Promise<StagePlan> {
-  const { dir, env } = context;
-  const packageFile = join(dir, "package.json");
-  const content = await readJson(packageFile);
-  const manager = await readManager(dir, content);
-  if (!manager) return { skip: "no package.json" };
-  const { name, lock } = manager;
-  const isNpm = name === "npm";
-  if (content && (isNpm || !lock) && !(await asksForWork(content, dir, lock)))
-    return { skip: "package.json names no packages" };
-  const record = join(context.state, "install.json");
-  const before = await readJson(record);
-  const isIntact = before?.result === (await hashOfPackages(dir)) && !context.force;
-  if (isIntact && before?.inputs === (await inputs(context, manager)))
-    return { skip: "nothing changed since the last install" };
-  const title = [name, ...manager.args.filter((word) => !isQuiet(word))].join(" ");
-  return {
-    does: title,
-    needs: async () => void (await findManager(manager, content, env)),
-    async work(stage) {
-      const program = await findManager(manager, content, env);
-      // an install that breaks off must not count as done
-      await rm(record, { force: true });
-      const $ = stage.$({ env: { ...env, ...corepackSettings } });
-      await refuseOtherVersion($, program, manager);
-      // npm ci does so itself; yarn 1 and Deno believe their own records of what they installed
-      if (lock && !isNpm && !isIntact) await removePackages(dir);
-      const result = await $({ nothrow: true })`${program} ${manager.args}`;
-      stage.signal.throwIfAborted();
-      if (!result.ok) throw new Failure(`${title} failed${why(result)}; its lines are above`);
-      // without a lock file the manager has written one by now
-      const now = (await readManager(dir, await readJson(packageFile))) ?? manager;
-      const done = { inputs: await inputs(context, now), result: await hashOfPackages(dir) };
-      await writeAtomic(record, `${JSON.stringify(done)}\n`);
-      return { note: title };
-    },
-  };
+export async function packageManager(dir: string): Promise<PackageManager | undefined> {
+  const { LOCKS, resolveCommand } = await import("package-manager-detector");
+  const names = new Set(await readdir(dir));
+  const manifest = await readJson(join(dir, "package.json"));
+  const isDeno = names.has("deno.json") || names.has("deno.jsonc");
+  const locks = Object.entries(LOCKS)
+    .filter(([file, name]) => names.has(file) && name in settings && !settings[name]?.includes(file))
+    .filter(([, name]) => name !== "deno" || isDeno);
+  const name = choose([...new Set(locks.map(([, each]) => each))], manifest?.packageManager, names);
+  if (name === undefined) return undefined;
+  // of its own two npm takes the shrinkwrap
+  const lock = locks.filter(([, each]) => each === name).at(-1)?.[0];
+  const isLater = /^__metadata:/m.test((await readIfThere(join(dir, "yarn.lock"))) ?? "");
+  const yarn = name !== "yarn" || lock === undefined ? undefined : isLater ? 2 : 1;
+  const agent = yarn === 2 ? "yarn@berry" : name;
+  const command = resolveCommand(agent, lock ? "frozen" : "install", [])?.args ?? [];
+  const args = command.map((word) => (word === "i" ? "install" : word));
+  const quiet = yarn === 1 ? ["--non-interactive"] : (quietly[name] ?? []);
+  return { name, lock, args: [...args, ...quiet], title: [name, ...args].join(" "), yarn, manifest };
 }
 
-/** Words that only make it quiet are no part of its name. */
-function isQuiet(word: string): boolean {
-  return /^--(?:no-|non-|config\.)/.test(word);
-}
-
-async function readManager(
-  dir: string,
-  { packageManager }: PackageFile = {},
-): Promise<PackageManager | undefined> {
-  return choosePackageManager({
-    names: new Set(await readdir(dir)),
-    packageManager: typeof packageManager === "string" ? packageManager : undefined,
-    yarnLock: await readIfThere(join(dir, "yarn.lock")),
-  });
+function choose(present: readonly AgentName[], asked: unknown, names: ReadonlySet<string>): AgentName | undefined {
+  if (present.includes("npm")) return "npm";
+  if (typeof asked === "string") {
+    const name = asked.split("@", 1)[0] ?? "";
+    if (name in settings) return name as AgentName;
+    throw new Failure(
+      `package.json: packageManager ${JSON.stringify(asked)} is not npm, pnpm, yarn, bun or deno; ` +
+        "name a command of your own for the stage install in build.yml",
+    );
+  }
+  // a deno.lock beside another's lock file belongs to tools of the repo
+  const [first, second] = present.filter((name) => name !== "deno" || present.length === 1);
+  if (first && second)
+    throw new Failure(
+      `lock files of ${first} and of ${second} are here; remove one, or set packageManager in package.json`,
+    );
+  return first ?? (names.has("package.json") ? "npm" : undefined);
 }
 
 /**
@@ -97,17 +99,12 @@ async function readManager(
  * version; else what is on PATH, else corepack.
  * @throws {Failure} when there is none, with what to install.
  */
-async function findManager(
-  { name, lock }: PackageManager,
-  content: PackageFile | undefined,
-  env: BuildContext["env"],
-): Promise<string[]> {
-  const has = async (program: string) =>
-    (await findInFolders(env.PATH ?? "", program)) !== undefined;
+export async function findManager({ name, lock, manifest }: PackageManager, env: Env): Promise<string[]> {
+  const has = async (program: string) => (await findInFolders(env.PATH ?? "", program)) !== undefined;
   if ((name === "npm" || name === "yarn") && !(await has("node")))
     throw new Failure(`node is not on PATH, which ${name} needs; install Node.js, or correct PATH`);
   const byCorepack = (name === "pnpm" || name === "yarn") && (await has("corepack"));
-  if (byCorepack && content?.packageManager !== undefined) return ["corepack", name];
+  if (byCorepack && manifest?.packageManager !== undefined) return ["corepack", name];
   if (await has(name)) return [name];
   if (byCorepack) return ["corepack", name];
   const asked = lock ?? "packageManager in package.json";
@@ -115,58 +112,127 @@ async function findManager(
   throw new Failure(`${name} is not on PATH, which ${asked} asks for; ${how}, or correct PATH`);
 }
 
-/** A manager that cannot read the lock file would write it anew, with other versions. */
-async function refuseOtherVersion(
-  $: StageContext["$"],
-  program: readonly string[],
-  { name, lock, version }: PackageManager,
-): Promise<void> {
-  if (!version) return;
+/** yarn 1 and the later ones cannot read each other's lock file: one would write it anew, with other versions. */
+export async function refuseOtherYarn($: Shell, program: readonly string[], { yarn }: PackageManager): Promise<void> {
+  if (yarn === undefined) return;
   const { stdout } = await $({ onLine: undefined })`${program} --version`;
   const found = stdout.trim().split("\n").at(-1) ?? "";
-  if (version.fits(Number.parseInt(found, 10))) return;
+  if (yarn === 1 ? Number.parseInt(found, 10) === 1 : Number.parseInt(found, 10) >= 2) return;
+  const wanted = yarn === 1 ? "yarn 1" : "yarn 2 or later";
   throw new Failure(
-    `${lock} is of ${version.wanted}, and ${name} here is ${found}; set packageManager in package.json, or install ${version.wanted}`,
+    `yarn.lock is of ${wanted}, and yarn here is ${found}; set packageManager in package.json, or install ${wanted}`,
   );
 }
 
-function why(result: ProcessOutput): string {
-  if (commandFailure(result)?.code !== undefined) return ": it could not be started";
-  return result.exitCode === null ? "" : ` with exit code ${result.exitCode}`;
+/** Why an install failed, in a few words. */
+export function whyNotInstalled({ title }: PackageManager, result: ProcessOutput): Failure {
+  const { exitCode } = result;
+  const why =
+    commandFailure(result)?.code !== undefined
+      ? ": it could not be started"
+      : exitCode === null
+        ? ""
+        : ` with exit code ${exitCode}`;
+  return new Failure(`${title} failed${why}; its lines are above`);
 }
 
 /** Whether there is anything to fetch or to run. */
-async function asksForWork(
-  manifest: PackageFile,
-  dir: string,
-  lock: string | undefined,
-): Promise<boolean> {
-  const holds = (value: unknown) =>
-    value !== undefined && value !== null && Object.keys(value).length > 0;
+export async function asksForWork(dir: string, { name, lock, manifest }: PackageManager): Promise<boolean> {
+  if (!manifest || (name !== "npm" && lock)) return true;
+  const holds = (value: unknown) => value !== undefined && value !== null && Object.keys(value).length > 0;
   if (dependencyFields.some((field) => holds(manifest[field]))) return true;
   const scripts = (manifest.scripts ?? {}) as PackageFile;
-  if (installScripts.some((name) => scripts[name] !== undefined)) return true;
-  return lock !== undefined && (await lockedFolders(dir, lock)).some((name) => name !== "");
+  if (installScripts.some((each) => scripts[each] !== undefined)) return true;
+  // folders in npm's lock file: "" is the repo
+  const locked = lock === undefined ? undefined : (await readJson(join(dir, lock)))?.packages;
+  return Object.keys((locked ?? {}) as PackageFile).some((folder) => folder !== "");
 }
 
-/** The folders in npm's lock file: "" is the repo, others in the repo are workspaces and linked folders. */
-async function lockedFolders(dir: string, lock: string): Promise<string[]> {
-  const packages = (await readJson(join(dir, lock)))?.packages ?? {};
-  return Object.keys(packages as PackageFile);
+/** What was installed the last time, in the toolkit's folder for the checkout. */
+const recordIn = (state: string) => join(state, "install.json");
+
+/** Whether all that decides an install is as it was after the last one, which left something. */
+export async function isInstalled(
+  { dir, state, env }: { dir: string; state: string; env: Env },
+  manager: PackageManager,
+): Promise<boolean> {
+  const last = await readJson(recordIn(state));
+  return last !== undefined && last.inputs === (await inputs(dir, env, manager)) && last.left === (await leftIn(dir));
 }
 
-/** A hash over all that decides what an install does. */
-async function inputs(context: BuildContext, manager: PackageManager): Promise<string> {
-  const { dir, env } = context;
-  const { name, lock, settings } = manager;
-  const files = ["package.json", ...settings, ...(lock === undefined ? [] : [lock])];
-  // workspaces and linked folders have package files of their own
-  if (name === "npm") {
-    for (const folder of lock === undefined ? [] : await lockedFolders(dir, lock))
-      if (folder !== "" && !folder.split("/").includes("node_modules"))
-        files.push(join(folder, "package.json"));
-  } else files.push(...(await packageFiles(dir)));
-  return await hashOfInputs(dir, files, env, ["node", name]);
+/**
+ * An install that breaks off must not count as done. After one that did, and when `force` asks for it, what stands in
+ * node_modules is removed: yarn 1 and Deno believe their own records of what they installed. npm ci does so itself.
+ */
+export async function beginInstall(
+  { dir, state }: { dir: string; state: string },
+  { name, lock }: PackageManager,
+  { force }: { force: boolean },
+): Promise<void> {
+  const record = recordIn(state);
+  const isBroken = !(await exists(record));
+  await rm(record, { force: true });
+  if (name === "npm" || !lock || (!isBroken && !force)) return;
+  for (const path of await installedIn(dir)) await rm(path, { recursive: true, force: true });
+}
+
+/** The install is done. Without a lock file the manager has written one by now. */
+export async function rememberInstall(
+  { dir, state, env }: { dir: string; state: string; env: Env },
+  manager: PackageManager,
+): Promise<void> {
+  const now = (await packageManager(dir)) ?? manager;
+  const done = { inputs: await inputs(dir, env, now), left: await leftIn(dir) };
+  await writeAtomic(recordIn(state), `${JSON.stringify(done)}\n`);
+}
+
+/**
+ * A hash over what decides an install: lock file, every package file, the manager's settings, variables, and which Node
+ * it is (by the file's path, size and time: no process has to be started to learn its version and ABI).
+ */
+async function inputs(dir: string, env: Env, { name, lock }: PackageManager): Promise<string> {
+  const hash = createHash("sha256");
+  const add = (what: string, value: string | undefined) =>
+    hash.update(`${what}\0${value ?? ""}\0${value === undefined}\0`);
+  const files = ["package.json", ...(settings[name] ?? []), ...(lock ? [lock] : []), ...(await packageFiles(dir))];
+  for (const file of [...new Set(files)].sort()) add(file, await readIfThere(join(dir, file)).catch(ifMissing));
+  for (const variable of Object.keys(env).sort()) {
+    if (/^(?:NODE_ENV|NODE_OPTIONS|(?:npm_config|pnpm_config|yarn|bun|deno|corepack)_\w+)$/i.test(variable))
+      add(variable, env[variable]);
+  }
+  const node = await findInFolders(env.PATH ?? "", "node");
+  const about = node === undefined ? undefined : await stat(node);
+  add("node", about && `${await realpath(String(node))} ${about.size} ${about.mtimeMs}`);
+  return hash.digest("hex");
+}
+
+/** The folders of packages that are there. */
+async function leftIn(dir: string): Promise<string> {
+  const paths = await installedIn(dir);
+  const there = await Promise.all(paths.map(exists));
+  return paths
+    .filter((_, at) => there[at])
+    .map((path) => path.slice(dir.length + 1))
+    .join("\n");
+}
+
+/** Where an install puts packages: beside each package file of the repo, and yarn's .pnp.cjs. */
+async function installedIn(dir: string): Promise<string[]> {
+  const folders = new Set(["", ...(await packageFiles(dir)).map((path) => dirname(path))]);
+  return [...[...folders].sort().map((folder) => join(dir, folder, "node_modules")), join(dir, ".pnp.cjs")];
+}
+
+/** The package files of a repo's workspaces: every one below `dir` that is not in a node_modules folder. */
+async function packageFiles(dir: string, below = ""): Promise<string[]> {
+  const entries = await readdir(join(dir, below), { withFileTypes: true }).catch(ifMissing);
+  const found: string[] = [];
+  for (const entry of entries ?? []) {
+    const path = join(below, entry.name);
+    if (/^(?:package\.json|deno\.jsonc?)$/.test(entry.name)) found.push(path);
+    else if (entry.isDirectory() && entry.name !== "node_modules" && !entry.name.startsWith("."))
+      found.push(...(await packageFiles(dir, path)));
+  }
+  return found;
 }
 
 /** Undefined for what is not there, or not a JSON object. */

@@ -1,33 +1,16 @@
-import process from "node:process";
-import { stat } from "node:fs/promises";
 import { join } from "node:path";
-import { Failure, ifMissing } from "../core/errors.ts";
-import { readIfThere } from "../files/files.ts";
-import type { StageContext, StagePlan } from "../run/stage.ts";
-import type { BuildContext } from "./context.ts";
-import { findLitpro, type Litpro, needsLitpro } from "./litpro-program.ts";
+import process from "node:process";
+import { Failure } from "../core/errors.ts";
+import { findInNodeModules, findOwnNpmProgram, type NpmProgram } from "../exec/scripts.ts";
+import { exists, readIfThere } from "../files/files.ts";
+import type { StageContext } from "../run/run.ts";
 
 /**
- * The litpro stage: compile the literate programs, when there is an lprc.js. litpro exits with 0 on most failures,
- * so its words are read; and it swallows what goes wrong in lprc.js, so that is caught.
+ * Compile the literate programs. litpro exits with 0 on most failures, so its words are read; and it swallows what goes
+ * wrong in lprc.js, so that is caught.
  */
-export async function planLitpro(context: BuildContext): Promise<StagePlan> {
-  const { dir } = context;
-  const settings = await stat(join(dir, "lprc.js")).catch(ifMissing);
-  if (!settings) return { skip: "no lprc.js" };
-  return {
-    // which litpro it is shows after the install, not before
-    does: "litpro",
-    needs: () => needsLitpro(dir),
-    work: async (stage) => await runLitpro(context, await findLitpro(dir, stage), stage),
-  };
-}
-
-async function runLitpro(
-  { dir, force }: BuildContext,
-  program: Litpro,
-  stage: StageContext,
-): Promise<{ note: string }> {
+export async function compileLitpro(stage: StageContext, dir: string, { force }: { force: boolean }): Promise<string> {
+  const program = await findLitpro(dir, stage);
   const name = program.version === undefined ? program.name : `${program.name} ${program.version}`;
   const lines: string[] = [];
   const argv = litproRunner(program, { force });
@@ -46,13 +29,12 @@ async function runLitpro(
   }
   if (exitCode !== 0)
     throw new Failure(
-      `${name} ${signal ? `was ended by ${signal}` : `failed with exit code ${exitCode}`}: ${lines.at(-1) ?? "no words"}`,
+      `${name} ${signal ? `was ended by ${signal}` : `failed with exit code ${exitCode}`}: ` +
+        `${lines.at(-1) ?? "no words"}`,
     );
   if (!report.done)
-    throw new Failure(
-      `${name} ended without DONE: something in a document never came; its lines are above`,
-    );
-  return { note: `${name}: ${report.saved} saved, ${report.unchanged} unchanged` };
+    throw new Failure(`${name} ended without DONE: something in a document never came; its lines are above`);
+  return `${name}: ${report.saved} saved, ${report.unchanged} unchanged`;
 }
 
 /** What litpro's output tells. */
@@ -65,8 +47,7 @@ interface LitproReport {
 }
 
 /** Words that tell what litpro still waited for at its end. */
-const waiting =
-  /^(?:NOT SAVED|NEED VAR|PROBLEM WITH|COMMAND REQUESTED|NEED(?:ED)? [A-Z]+|[A-Z][A-Z ]+):/;
+const waiting = /^(?:NOT SAVED|NEED VAR|PROBLEM WITH|COMMAND REQUESTED|NEED(?:ED)? [A-Z]+|[A-Z][A-Z ]+):/;
 
 /** How a build folder ended: `## DONE` and `## !! STILL WAITING` of litpro 2, `DONE: ./build` of those before it. */
 const ending = /^(?:## (?:!! )?(DONE|STILL WAITING)|(DONE|STILL WAITING): \.)/;
@@ -98,9 +79,7 @@ async function moduleAdvice(dir: string, lines: readonly string[]): Promise<stri
   if (!lines.some((line) => line.startsWith("error:lprc.js"))) return "";
   const text = (await readIfThere(join(dir, "package.json"))) ?? "{}";
   const isModule = /"type"\s*:\s*"module"/.test(text);
-  return isModule
-    ? '; lprc.js must be CommonJS, but package.json says "type": "module": take that line out'
-    : "";
+  return isModule ? '; lprc.js must be CommonJS, but package.json says "type": "module": take that line out' : "";
 }
 
 /**
@@ -124,7 +103,8 @@ if (cli?.Folder?.lprc) {
     if (!existsSync(name)) return;
     try {
       const settings = own(name);
-      if (typeof settings !== "function") throw new Error("it exports no function; write module.exports = function (Folder, args) { ... }");
+      if (typeof settings !== "function")
+        throw new Error("it exports no function; write module.exports = function (Folder, args) { ... }");
       settings(this, args);
     } catch (error) {
       console.log("error:lprc.js: " + String(error?.message ?? error).split("\\n")[0]);
@@ -169,4 +149,60 @@ function litproRunner({ file, loader }: Litpro, { force }: { force: boolean }): 
   if (loader !== undefined) return ["node", "--require", loader, "--input-type=module", "-e", code];
   if (process.versions.deno) return [process.execPath, "eval", code];
   return [process.execPath, "--input-type=module", "-e", code];
+}
+
+/** The litpro that compiles a repo. */
+interface Litpro extends NpmProgram {
+  /** yarn's file that makes packages in archives readable to Node, to be loaded first. */
+  loader?: string | undefined;
+}
+
+/** The packages whose program reads an lprc.js: the full one, which brings its plugins along, before the small one. */
+const packages = ["literate-programming", "litpro"];
+
+/** Before 1.0, literate-programming was another program, without an lprc.js. */
+const isLitpro = ({ name, version }: NpmProgram) => name === "litpro" || Number.parseInt(version ?? "1", 10) >= 1;
+
+/**
+ * The litpro of a repo: its own `literate-programming`, its own `litpro`, the one beside the toolkit, the one on PATH.
+ * @throws {Failure} when there is none.
+ */
+async function findLitpro(dir: string, { $ }: Pick<StageContext, "$">): Promise<Litpro> {
+  const loader = join(dir, ".pnp.cjs");
+  const isArchived = await exists(loader);
+  const found = isArchived
+    ? (await inArchives(loader, $)).map((each) => ({ ...each, loader }))
+    : await Promise.all(packages.map((name) => findInNodeModules(name, dir)));
+  const program = found.find((each) => each && isLitpro(each)) ?? (await findOwnNpmProgram("litpro"));
+  if (!program) throw notInstalled();
+  // an lprc.js may name plugins, which are in the archives, too
+  return isArchived ? { ...program, loader } : program;
+}
+
+/** Whether there is a litpro, or an install brings one. @throws {Failure} when there is none. */
+export async function needsLitpro(dir: string): Promise<void> {
+  const text = (await readIfThere(join(dir, "package.json"))) ?? "";
+  if (packages.some((name) => text.includes(`"${name}"`))) return;
+  if (!(await findOwnNpmProgram("litpro"))) throw notInstalled();
+}
+
+const notInstalled = () => new Failure("litpro is not installed; run in the repo: npm install --save-dev litpro");
+
+/** What yarn has put into archives (Plug'n'Play) is found by its own loader alone. */
+async function inArchives(loader: string, $: StageContext["$"]): Promise<NpmProgram[]> {
+  const code = `
+const { createRequire } = require("node:module");
+const { dirname, join } = require("node:path");
+const own = createRequire(join(process.cwd(), "package.json"));
+const found = [];
+for (const name of ${JSON.stringify(packages)}) {
+  try {
+    const path = own.resolve(name + "/package.json");
+    const { version, bin } = own(path);
+    found.push({ name, version, file: join(dirname(path), typeof bin === "string" ? bin : bin[name]) });
+  } catch { /* the repo has no such package */ }
+}
+console.log(JSON.stringify(found));`;
+  const { stdout } = await $({ onLine: undefined })`node --require ${loader} -e ${code}`;
+  return JSON.parse(stdout.trim().split("\n").at(-1) ?? "") as NpmProgram[];
 }

@@ -9,11 +9,18 @@ import { parseLine } from "../log/format.ts";
 import { lastLines } from "../log/tail.ts";
 import { exists } from "../files/files.ts";
 import type { Notice, Target } from "../notify/notify.ts";
-import { isBad } from "../run/stage.ts";
-import type { BuildResult } from "./build.ts";
+import type { RunSummary } from "../run/report.ts";
+import { isBad } from "../run/run.ts";
+
+/** How a build ended. */
+export interface BuildResult extends RunSummary {
+  dir: string;
+  ref?: string | undefined;
+  sha?: string | undefined;
+}
 
 /**
- * Telling people how a build ended that nobody watches: `~/.config/boatyard/notify.yml`. Where there is none, what sends
+ * Telling people how a build ended that nobody watches: `~/.config/boatyard/notify.yml`. Without it, what sends
  * messages is not even loaded.
  */
 
@@ -22,18 +29,14 @@ const home = () => process.env.HOME || homedir();
 const notifyFile = () => join(home(), ".config/boatyard/notify.yml");
 const load = () => import("../notify/notify.ts");
 
-/** Who is told. Under hook-server nobody: it tells of its runs itself. @throws {UsageError} for a file that is wrong. */
+/** Who is told. Under hook-server nobody: it tells of its runs itself. @throws {UsageError} for a wrong file. */
 export async function readBuildTargets(): Promise<Target[]> {
   if (process.env.HOOK_RUN !== undefined || !(await exists(notifyFile()))) return [];
   return await (await load()).readNotifyFile(notifyFile());
 }
 
 /** Tell how a build ended: not one that found nothing new. Takes 15 seconds at most, whoever does not answer. */
-export async function tellBuild(
-  result: BuildResult,
-  targets: readonly Target[],
-  terminal: Terminal,
-): Promise<void> {
+export async function tellBuild(result: BuildResult, targets: readonly Target[], terminal: Terminal): Promise<void> {
   if (targets.length === 0 || result.result === "unchanged") return;
   const { tellOnce } = await load();
   await tellOnce([await noticeOf(result)], {
@@ -45,15 +48,7 @@ export async function tellBuild(
   });
 }
 
-async function noticeOf({
-  run,
-  dir,
-  ref,
-  sha,
-  code,
-  seconds,
-  stages,
-}: BuildResult): Promise<Notice> {
+async function noticeOf({ run, dir, ref, sha, code, seconds, stages }: BuildResult): Promise<Notice> {
   const failed = stages.find(isBad);
   const commit = sha === undefined ? undefined : await commitOf(dir, sha);
   const lines = (await lastLines(join(dir, "logs.txt")))

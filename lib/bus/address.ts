@@ -19,9 +19,7 @@ export function checkBusUrl(text: string, where?: string): string {
   if (!isPlain || !["tls:", "nats:"].includes(url.protocol))
     throw new UsageError(`${at}"${text}" is not the address of a bus; write tls://HOST:4222`);
   if (url.protocol === "nats:" && !/^(?:127\.[\d.]+|localhost|\[::1\])$/.test(url.hostname))
-    throw new UsageError(
-      `${at}"${text}" is not encrypted; write tls:// (nats:// is for a bus on this machine)`,
-    );
+    throw new UsageError(`${at}"${text}" is not encrypted; write tls:// (nats:// is for a bus on this machine)`);
   return text;
 }
 
@@ -34,8 +32,8 @@ export function targetOfGroup(group: string): string {
 }
 
 /**
- * Where orders stand in the bucket `want`, by whom they are for: everybody's at `all`, a group's at `group.GROUP`, one slave's at
- * `host.NAME`; each value has the orders of all repos. So a slave reads its few keys by name. With a key for each repo it would need
+ * Where orders stand in the bucket `want`, by their receiver: all's at `all`, a group's at `group.GROUP`, a slave's at
+ * `host.NAME`; each value has all repos' orders. So a slave reads its few keys by name. A key for each repo would need
  * consumers on the server to find them: for 1,000 slaves that is ten times the processor time, and several hundred MB.
  */
 export function keyOfTarget(target: string): string {

@@ -38,7 +38,7 @@ export interface Bucket {
   watch(key: string, onChange: (key: string, text: string) => void): void;
   /**
    * Hear of all values, those that are there and then each change; after the connection was lost of all once more.
-   * An undefined value was removed, or is not there any more since the bus has lost its disk. Resolves when those that are there now were told.
+   * An undefined value was removed, or went with the bus's disk. Resolves when those that are there now were told.
    */
   follow(onValue: (key: string, text: string | undefined) => void): Promise<void>;
 }
@@ -48,10 +48,11 @@ export interface Bus {
   /**
    * Make a bucket that is not there yet: on the bus's disk (in a cluster on those of three servers), with the last
    * value of each key.
+   * @param options `rollup` false: no message may take the place of all others, which `remove` needs
    * @throws {Failure}
    */
-  makeBucket(name: string): Promise<void>;
-  /** A bucket of objects, with room for so many bytes, or as many as the bus has; it is made where there is none. @throws {Failure} */
+  makeBucket(name: string, options?: { rollup?: boolean }): Promise<void>;
+  /** A bucket of objects, with room for so many bytes, or all there is; made where there is none. @throws {Failure} */
   objects(name: string, options?: { maxBytes?: number }): Promise<Objects>;
   /** Ask whoever serves a subject. @throws {Failure} when nobody does, or no answer comes in time */
   request(subject: string, text: string): Promise<string>;
@@ -165,12 +166,22 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
 
   return {
     bucket,
-    async makeBucket(bucketName) {
+    async makeBucket(bucketName, { rollup = true } = {}) {
       try {
-        await new Kvm(js).create(bucketName, {
-          ...{ history: 1, allow_direct: true },
-          replicas: replicas(),
-        });
+        if (rollup)
+          await new Kvm(js).create(bucketName, {
+            ...{ history: 1, allow_direct: true },
+            replicas: replicas(),
+          });
+        else {
+          // as Kvm makes it (ADR-8), but for the rollup
+          const manager = await js.jetstreamManager(false);
+          await manager.streams.add({
+            ...{ name: `KV_${bucketName}`, subjects: [`$KV.${bucketName}.>`], num_replicas: replicas() },
+            ...{ max_msgs_per_subject: 1, discard: "new", deny_delete: true, allow_direct: true },
+            allow_rollup_hdrs: false,
+          });
+        }
       } catch (error) {
         throw failure(`bucket ${bucketName} cannot be made on the bus`, error);
       }

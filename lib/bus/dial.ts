@@ -42,9 +42,7 @@ export async function dial(options: BusOptions): Promise<NatsConnection> {
       servers: servers.map((each) => each.replace(/^[a-z]+:\/\//, "")),
       inboxPrefix: `_INBOX.${name}`,
       authenticator: sign,
-      tls: servers.some((each) => each.startsWith("tls:"))
-        ? { ...(ca === undefined ? {} : { ca }) }
-        : null,
+      tls: servers.some((each) => each.startsWith("tls:")) ? { ...(ca === undefined ? {} : { ca }) } : null,
       ignoreClusterUpdates: true,
       // a key that is added later, or while the bus reads its users anew
       ignoreAuthErrorAbort: true,

@@ -1,11 +1,5 @@
 import { Buffer } from "node:buffer";
-import {
-  createPrivateKey,
-  createPublicKey,
-  generateKeyPairSync,
-  type KeyObject,
-  sign,
-} from "node:crypto";
+import { createPrivateKey, createPublicKey, type KeyObject, randomBytes, sign } from "node:crypto";
 
 /** NATS' nkeys: Ed25519 keys in base32. By node:crypto, as the package's own take 50 ms for a signature. */
 
@@ -29,8 +23,7 @@ export function isNkey(text: string): boolean {
 
 /** A new key's seed: `SU` and 56 letters and digits, as `nk` and `nsc` of NATS make it. */
 export function newSeed(): string {
-  const { d = "" } = generateKeyPairSync("ed25519").privateKey.export({ format: "jwk" });
-  return encode(userSeed, Buffer.from(d, "base64url"));
+  return encode(userSeed, randomBytes(32));
 }
 
 /** The private key of a user's seed; undefined: it is none. */
@@ -63,9 +56,7 @@ function encode(prefix: readonly number[], raw: Uint8Array): string {
 
 /** Prefix and bytes; undefined when the sum is wrong. */
 function decode(text: string): Buffer | undefined {
-  const bits = [...text]
-    .map((char) => alphabet.indexOf(char).toString(2).padStart(5, "0"))
-    .join("");
+  const bits = [...text].map((char) => alphabet.indexOf(char).toString(2).padStart(5, "0")).join("");
   const bytes = Buffer.from((bits.match(/.{8}/g) ?? []).map((byte) => Number.parseInt(byte, 2)));
   const body = bytes.subarray(0, -2);
   return crc16(body) === bytes.readUInt16LE(body.length) ? body : undefined;
@@ -76,8 +67,7 @@ function crc16(bytes: Uint8Array): number {
   let sum = 0;
   for (const byte of bytes) {
     sum ^= byte << 8;
-    for (let bit = 0; bit < 8; bit++)
-      sum = ((sum & 0x8000) === 0 ? sum << 1 : (sum << 1) ^ 0x1021) & 0xffff;
+    for (let bit = 0; bit < 8; bit++) sum = ((sum & 0x8000) === 0 ? sum << 1 : (sum << 1) ^ 0x1021) & 0xffff;
   }
   return sum;
 }

@@ -31,10 +31,7 @@ interface Place {
  * Read the files that it names.
  * @throws {UsageError} for an address that is not encrypted, and for files that cannot be used
  */
-export async function readBusAccess(
-  values: Infer<typeof busSchema>,
-  { path, where }: Place,
-): Promise<BusAccess> {
+export async function readBusAccess(values: Infer<typeof busSchema>, { path, where }: Place): Promise<BusAccess> {
   for (const url of values.url) checkBusUrl(url, where("url"));
   if (new Set(values.url.map((url) => new URL(url).protocol)).size > 1)
     throw new UsageError(
@@ -55,13 +52,12 @@ export async function readBusAccess(
  */
 async function readSeed(path: string, where: string): Promise<BusOptions["key"]> {
   if (!(await exists(path)))
-    throw new UsageError(
-      `${where}: there is no ${path}; make it with: server-update keygen --bus --out ${path}`,
-    );
+    throw new UsageError(`${where}: there is no ${path}; make it with: server-update keygen --bus --out ${path}`);
   const key = keyOfSeed((await readSecretFile(path, where)).trim());
   if (key) return key;
   throw new UsageError(
-    `${where}: ${path} is not the seed of a NATS user (SU and 56 letters and digits); make one with: server-update keygen --bus`,
+    `${where}: ${path} is not the seed of a NATS user (SU and 56 letters and digits); make one with: ` +
+      "server-update keygen --bus",
   );
 }
 
@@ -70,8 +66,6 @@ async function readAuthority(path: string, where: string): Promise<string> {
   try {
     return await readFile(path, "utf8");
   } catch (error) {
-    throw new UsageError(
-      `${where}: ${path} cannot be read: ${systemCode(error) ?? messageOf(error)}`,
-    );
+    throw new UsageError(`${where}: ${path} cannot be read: ${systemCode(error) ?? messageOf(error)}`);
   }
 }

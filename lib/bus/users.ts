@@ -1,6 +1,6 @@
 import { everybody, keyOfTarget, nameOnBus, targetOfGroup } from "./address.ts";
 
-/** Who may do what on a bus: users of nats.conf, a line each, which `setup bus add` writes. */
+/** Who may do what on a bus: `masters` and `slaves` of nats.conf, a line each, which `setup bus add` writes. */
 
 export interface BusUser {
   /** What it is called: a slave's name. */
@@ -24,14 +24,9 @@ const api = "$JS.API";
 export function permissionsOf({ name, role, groups }: BusUser): Permissions {
   const own = nameOnBus(name);
   if (role === "slave") {
-    const wants = [everybody, ...groups.map(targetOfGroup), name].map(
-      (target) => `$KV.want.${keyOfTarget(target)}`,
-    );
+    const wants = [everybody, ...groups.map(targetOfGroup), name].map((target) => `$KV.want.${keyOfTarget(target)}`);
     return {
-      publish: [
-        ...wants.map((subject) => `${api}.DIRECT.GET.KV_want.${subject}`),
-        `$KV.state.${own}`,
-      ],
+      publish: [...wants.map((subject) => `${api}.DIRECT.GET.KV_want.${subject}`), `$KV.state.${own}`],
       subscribe: [...wants, `_INBOX.${own}.>`],
     };
   }
@@ -56,7 +51,18 @@ export function formatUser(user: BusUser): string {
   const { publish, subscribe } = permissionsOf(user);
   const list = (subjects: readonly string[]) => subjects.map((each) => `"${each}"`).join(", ");
   const words = [user.role, user.name, ...user.groups].join(" ");
-  return `  { nkey: ${user.nkey}, permissions: { publish: { allow: [${list(publish)}] }, subscribe: { allow: [${list(subscribe)}] } } } # ${words}\n`;
+  const permissions = `{ publish: { allow: [${list(publish)}] }, subscribe: { allow: [${list(subscribe)}] } }`;
+  return `  { nkey: ${user.nkey}, permissions: ${permissions} } # ${words}\n`;
+}
+
+/** Both lists. A slave that nobody can be stands in the file of a new bus: with no users at all everybody is let in. */
+export function formatUsers(users: readonly BusUser[], more = ""): string {
+  const list = (role: BusUser["role"]) =>
+    users
+      .filter((user) => user.role === role)
+      .map(formatUser)
+      .join("");
+  return `masters: [\n${list("master")}]\nslaves: [\n${list("slave")}${more}]\n`;
 }
 
 /** The users in a text that `formatUser` wrote the lines of. */

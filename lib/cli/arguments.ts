@@ -3,20 +3,17 @@ import minimist from "minimist";
 import { messageOf, UsageError } from "../core/errors.ts";
 import { didYouMean } from "../core/names.ts";
 import { parseDuration, parseSize } from "../core/units.ts";
-import { allFlags, type Command, type Flag } from "./flags.ts";
+import type { Command } from "./define.ts";
+import type { Flag } from "./usage.ts";
 
 /**
  * The values of a command line, with defaults from the environment and the declaration.
- * @throws {UsageError} for an unknown flag (with the nearest known one), a missing or wrong value, a wrong number of operands.
+ * @throws {UsageError} for an unknown flag (with the nearest known), a missing or wrong value, too few or many words.
  */
-export function parseArguments(
-  command: Command,
-  argv: readonly string[],
-  env: NodeJS.ProcessEnv = process.env,
-) {
-  const flags: Record<string, Flag> = allFlags(command);
-  const names = Object.keys(flags);
-  const booleans = names.filter((name) => flags[name]?.type === "boolean");
+export function parseArguments(command: Command, argv: readonly string[], env: NodeJS.ProcessEnv = process.env) {
+  const { flags, operands, minOperands, maxOperands } = command;
+  const names = flags.map(({ name }) => name);
+  const booleans = flags.flatMap(({ name, type }) => (type === "boolean" ? [name] : []));
   const hint = `; see ${command.name} --help`;
   // minimist takes what every object has for a declared flag
   const inherited = argv.find((word) => word.startsWith("--") && word.slice(2) in Object.prototype);
@@ -25,9 +22,7 @@ export function parseArguments(
     string: [...names.filter((name) => !booleans.includes(name)), "_"],
     boolean: booleans,
     default: Object.fromEntries(booleans.map((name) => [name, null])),
-    alias: Object.fromEntries(
-      names.flatMap((name) => (flags[name]?.short ? [[flags[name].short, name]] : [])),
-    ),
+    alias: Object.fromEntries(flags.flatMap(({ name, short }) => (short ? [[short, name]] : []))),
     unknown: (argument) => {
       if (!argument.startsWith("-") || argument === "-") return true;
       const flag = argument.replace(/=.*/s, "");
@@ -37,28 +32,23 @@ export function parseArguments(
     },
   });
   const values: Record<string, unknown> = Object.create(null);
-  for (const [name, flag] of Object.entries(flags))
-    values[name] = flagValue(name, flag, parsed[name] ?? undefined, env);
+  for (const flag of flags) values[flag.name] = flagValue(flag, parsed[flag.name] ?? undefined, env);
   const args = parsed._.map(String);
-  const { minArgs = 0, maxArgs = 0 } = command;
   const wanted = values.help || values.version === true || values.V === true;
-  if (!wanted && args.length < minArgs)
-    throw new UsageError(`${command.args?.[args.length]?.[0] ?? "an operand"} is missing${hint}`);
-  if (!wanted && args.length > maxArgs) {
-    const word = args[maxArgs] ?? "";
+  if (!wanted && args.length < minOperands)
+    throw new UsageError(`${operands[args.length]?.name ?? "an operand"} is missing${hint}`);
+  if (!wanted && maxOperands !== null && args.length > maxOperands) {
+    const word = args[maxOperands] ?? "";
     const others = Object.keys(command.subcommands ?? {}).filter((each) => each !== word);
     throw new UsageError(`unexpected operand "${word}"${didYouMean(word, others)}${hint}`);
   }
   return { values, args };
 }
 
-function flagValue(name: string, flag: Flag, given: unknown, env: NodeJS.ProcessEnv): unknown {
-  const where = given === undefined && flag.env && env[flag.env] ? flag.env : `--${name}`;
+function flagValue(flag: Flag, given: unknown, env: NodeJS.ProcessEnv): unknown {
+  const where = given === undefined && flag.env && env[flag.env] ? flag.env : `--${flag.name}`;
   const value = where === flag.env ? env[flag.env] : given;
-  if (flag.type === "boolean")
-    return value === undefined
-      ? flag.default === true
-      : value !== false && value !== "0" && value !== "false";
+  if (flag.type === "boolean") return value !== undefined && value !== false && value !== "0" && value !== "false";
   if (flag.type === "list") {
     const texts = [value ?? flag.default ?? []].flat().map(String);
     if (value !== undefined && texts.includes("")) throw new UsageError(`${where} needs a value`);
@@ -85,7 +75,5 @@ function flagValue(name: string, flag: Flag, given: unknown, env: NodeJS.Process
 
 function checkChoice(where: string, flag: Flag, text: string): void {
   if (!flag.choices || flag.choices.includes(text)) return;
-  throw new UsageError(
-    `${where}: "${text}" is not one of ${flag.choices.join(", ")}${didYouMean(text, flag.choices)}`,
-  );
+  throw new UsageError(`${where}: "${text}" is not one of ${flag.choices.join(", ")}${didYouMean(text, flag.choices)}`);
 }

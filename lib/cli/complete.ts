@@ -1,6 +1,6 @@
 import { cleanText } from "../core/clean.ts";
 import { parseArguments } from "./arguments.ts";
-import type { Command } from "./flags.ts";
+import type { Command } from "./define.ts";
 
 /** The word after which a completion file asks a script: `logs __complete --run WORD…`, `logs __complete 0 WORD…`. */
 export const completeWord = "__complete";
@@ -12,14 +12,12 @@ export const completeWord = "__complete";
  */
 export async function completions(command: Command, argv: readonly string[]): Promise<string[]> {
   const [wanted = "", ...words] = argv;
-  const operands = command.args ?? [];
-  const live = wanted.startsWith("--")
-    ? command.flags[wanted.slice(2)]?.complete
-    : (operands[Number(wanted)] ?? operands.at(-1))?.[2];
-  if (typeof live !== "function") return [];
+  const { operands, complete = {} } = command;
+  const operand = operands[Number(wanted)] ?? operands.at(-1);
+  const live = complete[wanted.startsWith("--") ? wanted.slice(2) : (operand?.name ?? "")];
+  if (!live) return [];
   try {
-    const anyNumber = { ...command, minArgs: 0, maxArgs: Number.POSITIVE_INFINITY };
-    const { values, args } = parseArguments(anyNumber, words);
+    const { values, args } = parseArguments({ ...command, minOperands: 0, maxOperands: null }, words);
     const texts = Object.entries(values).filter(([, value]) => typeof value === "string");
     const found = await live({ flags: Object.fromEntries(texts) as Record<string, string>, args });
     // one word each, which no shell and no terminal takes for more

@@ -1,129 +1,69 @@
-import { allFlags, type Command, type Complete, type Flag } from "./flags.ts";
+import type { Command } from "./define.ts";
+import type { Flag, Row, Usage } from "./usage.ts";
 
-const commonExits: Record<number, string> = {
-  0: "done",
-  1: "the work failed",
-  2: "usage or configuration error, nothing was touched",
-  3: "busy, another process holds the lock",
-  4: "refused for safety",
-};
-
-/** The text of `--help`: usage, operands, every flag with its default, examples, exit codes. */
+/** The text of `--help`: the usage text with what all commands have in common, its columns aligned. */
 export function helpText(command: Command): string {
-  const flags = allFlags(command);
-  const rows = Object.entries(flags).map(
-    ([name, flag]: [string, Flag]) => [flagTitle(name, flag), flagHelp(flag)] as const,
-  );
-  const exits = Object.entries({ ...commonExits, ...command.exits });
+  const { name, summary, usage, programs, environment, examples, exits, notes = "" } = command;
+  const commands = Object.values(command.subcommands ?? {}).map(({ name, summary }): Row => [name, summary]);
   const sections = [
-    `${command.name}: ${command.summary}`,
+    `${name}: ${summary}`,
     section(
       "Usage",
-      command.usage.map((line) => `  ${line}`),
+      usage.map((line) => `  ${line}`),
     ),
-    section(
-      "Commands",
-      columns([
-        ...Object.values(command.subcommands ?? {}).map(
-          ({ name, summary }) => [name, summary] as const,
-        ),
-        ...Object.entries(command.programs ?? {}),
-      ]),
-    ),
-    section("Operands", columns(command.args ?? [])),
-    section("Flags", columns(rows)),
-    section("Environment", columns(environmentOf(command))),
-    section("Examples", columns(command.examples)),
-    section("Exit codes", columns(exits)),
-    command.notes ?? "",
+    section("Commands", columns([...commands, ...Object.entries(programs)])),
+    section("Operands", columns(command.operands.map(({ name, help }) => [name, help]))),
+    section("Flags", columns(command.flags.map((flag) => [flagTitle(flag), flagHelp(flag)]))),
+    section("Environment", columns(environment)),
+    section("Examples", columns(examples)),
+    section("Exit codes", columns(Object.entries(exits))),
+    notes,
   ];
   return sections.filter((text) => text !== "").join("\n\n");
-}
-
-function environmentOf(command: Command): (readonly [string, string])[] {
-  return [
-    ...Object.entries(command.flags).flatMap(([name, { env }]) =>
-      env ? [[env, `the same as --${name}`] as const] : [],
-    ),
-    ...(command.environment ?? []),
-  ];
 }
 
 function section(title: string, lines: string[]): string {
   return lines.length === 0 ? "" : [title, ...lines].join("\n");
 }
 
-function columns(
-  rows: readonly (readonly [left: string, right: string, ...unknown[]])[],
-): string[] {
+function columns(rows: readonly Row[]): string[] {
   const widest = Math.max(0, ...rows.map(([left]) => left.length));
   const width = Math.min(widest, 34);
   return rows.map(([left, right]) =>
-    left.length > width
-      ? `  ${left}\n  ${" ".repeat(width)}  ${right}`
-      : `  ${left.padEnd(width)}  ${right}`,
+    left.length > width ? `  ${left}\n  ${" ".repeat(width)}  ${right}` : `  ${left.padEnd(width)}  ${right}`,
   );
 }
 
-function flagTitle(name: string, flag: Flag): string {
+function flagTitle({ name, short, value }: Flag): string {
   if (name.length === 1) return `-${name}`;
-  const short = flag.short ? `-${flag.short}, ` : "";
-  const value = flag.type === "boolean" ? "" : ` ${flag.value ?? flag.type.toUpperCase()}`;
-  return `${short}--${flag.default === true ? `no-${name}` : name}${value}`;
+  return `${short ? `-${short}, ` : ""}--${name}${value ? ` ${value}` : ""}`;
 }
 
-function flagHelp(flag: Flag): string {
-  const choices = flag.choices ? `; one of ${flag.choices.join(", ")}` : "";
-  const shown =
-    flag.default === undefined || typeof flag.default === "boolean"
-      ? ""
-      : ` (default: ${flag.default})`;
-  return `${flag.help}${choices}${shown}`;
+function flagHelp({ help, choices, default: preset }: Flag): string {
+  const words = choices ? `; one of ${choices.join(", ")}` : "";
+  return `${help}${words}${preset === undefined ? "" : ` (default: ${preset})`}`;
 }
 
 /** A command as JSON: what `--help --json` prints, and completion and the manual are made from. */
-export interface Description {
-  name: string;
-  summary: string;
-  usage: readonly string[];
-  operands: { name: string; help: string; complete?: string }[];
-  /** How many operands it takes at least and at most; null: any number. */
-  minOperands: number;
-  maxOperands: number | null;
-  flags: (Omit<Flag, "complete"> & { name: string; complete?: string })[];
-  commands: Description[];
-  programs: Readonly<Record<string, string>>;
-  environment: readonly (readonly [string, string])[];
-  examples: readonly (readonly [string, string])[];
-  exits: Readonly<Record<number, string>>;
-  notes?: string;
+export interface Description extends Usage {
+  /** What TAB offers: files, folders, or words that the script looks up at that moment. */
+  readonly operands: (Usage["operands"][number] & { readonly complete?: string })[];
+  readonly flags: (Flag & { readonly complete?: string })[];
+  readonly commands: Description[];
 }
 
 /** The declaration of a command and its subcommands, as plain data. */
 export function description(command: Command): Description {
-  const { name, summary, usage, minArgs = 0, maxArgs = 0, programs = {}, notes } = command;
-  return {
-    ...{ name, summary, usage },
-    operands: (command.args ?? []).map(([name, help, how]) => ({
-      ...{ name, help },
-      ...offered(how, name),
-    })),
-    minOperands: minArgs,
-    maxOperands: Number.isFinite(maxArgs) ? maxArgs : null,
-    flags: Object.entries(allFlags(command)).map(([name, { complete, ...flag }]) => ({
-      ...{ name, ...flag },
-      ...(flag.type === "boolean" ? {} : offered(complete, flag.value)),
-    })),
-    commands: Object.values(command.subcommands ?? {}).map(description),
-    ...{ programs, environment: environmentOf(command), examples: command.examples },
-    exits: { ...commonExits, ...command.exits },
-    ...(notes === undefined ? {} : { notes }),
+  const { complete = {}, subcommands = {}, ownSignals: _, run: __, ...usage } = command;
+  const offered = (name: string, value: string | undefined = "") => {
+    if (complete[name]) return { complete: "live" };
+    if (/^(?:FILE|PATH)$/.test(value)) return { complete: "file" };
+    return /^DIR\b/.test(value) ? { complete: "folder" } : {};
   };
-}
-
-function offered(complete: Complete | undefined, value = ""): { complete?: string } {
-  if (complete !== undefined)
-    return { complete: typeof complete === "function" ? "live" : complete };
-  if (/^(?:FILE|PATH)$/.test(value)) return { complete: "file" };
-  return /^DIR\b/.test(value) ? { complete: "folder" } : {};
+  return {
+    ...usage,
+    operands: usage.operands.map((operand) => ({ ...operand, ...offered(operand.name, operand.name) })),
+    flags: usage.flags.map((flag) => ({ ...flag, ...offered(flag.name, flag.value) })),
+    commands: Object.values(subcommands).map(description),
+  };
 }

@@ -136,11 +136,7 @@ class LiveLine implements Progress {
     this.#done = done;
     if (detail !== undefined) this.#detail = detail;
     const now = Date.now();
-    if (
-      this.#options.quiet ||
-      now - this.#drawn < (this.#options.isTTY ? redrawEvery : plainLineEvery)
-    )
-      return;
+    if (this.#options.quiet || now - this.#drawn < (this.#options.isTTY ? redrawEvery : plainLineEvery)) return;
     this.#drawn = now;
     if (this.#options.isTTY) this.show();
     else process.stderr.write(`${this.text(false)}\n`);
@@ -166,9 +162,7 @@ class LiveLine implements Progress {
     const columns = process.stderr.columns || 80;
     // the words matter more than the bar
     const text = [this.text(true), this.text(false)].find((each) => textWidth(each) < columns);
-    process.stderr.write(
-      `\r\u001b[K${text ?? [...this.text(false)].slice(0, columns - 1).join("")}`,
-    );
+    process.stderr.write(`\r\u001b[K${text ?? [...this.text(false)].slice(0, columns - 1).join("")}`);
     this.#shown = true;
   }
 
@@ -180,8 +174,7 @@ class LiveLine implements Progress {
 
   private text(withBar: boolean): string {
     const { label, unit = "count" } = this.#options;
-    const amount = (value: number) =>
-      unit === "bytes" ? formatSize(value) : String(Math.floor(value));
+    const amount = (value: number) => (unit === "bytes" ? formatSize(value) : String(Math.floor(value)));
     const seconds = (Date.now() - this.#started) / 1000;
     const rate = seconds > 0 ? this.#done / seconds : 0;
     const words = [label];

@@ -27,12 +27,7 @@ type ObjectOf<S extends Shape> = { [Key in keyof S]: Infer<S[Key]> };
 
 /** Says what was expected, and what stands there instead. */
 function unexpected(tree: Tree, what: string, context: Context): undefined {
-  const found =
-    tree.kind !== "scalar"
-      ? `a ${tree.kind}`
-      : tree.value === null
-        ? "nothing"
-        : `"${tree.source}"`;
+  const found = tree.kind !== "scalar" ? `a ${tree.kind}` : tree.value === null ? "nothing" : `"${tree.source}"`;
   return context.problem(tree, `expected ${what}, got ${found}`);
 }
 
@@ -91,9 +86,7 @@ export const y = {
     return scalar(`one of ${words.join(", ")}`, { enum: words }, ({ value, source }) => {
       const found = words.find((word) => word === value);
       if (found !== undefined) return found;
-      throw new Error(
-        `expected one of ${words.join(", ")}, got "${source}"${didYouMean(source, words)}`,
-      );
+      throw new Error(`expected one of ${words.join(", ")}, got "${source}"${didYouMean(source, words)}`);
     });
   },
   boolean(): Schema<boolean> {
@@ -107,9 +100,7 @@ export const y = {
       what: String(wanted),
       json: { const: wanted },
       read: (tree, context) =>
-        tree.kind === "scalar" && tree.value === wanted
-          ? wanted
-          : unexpected(tree, String(wanted), context),
+        tree.kind === "scalar" && tree.value === wanted ? wanted : unexpected(tree, String(wanted), context),
     };
   },
   /** A whole number. */
@@ -117,9 +108,7 @@ export const y = {
     const range = max === Infinity ? `of at least ${min}` : `from ${min} to ${max}`;
     const json = { type: "integer", minimum: min, ...(max === Infinity ? {} : { maximum: max }) };
     return scalar(`a whole number ${range}`, json, ({ value }) =>
-      typeof value === "number" && Number.isSafeInteger(value) && value >= min && value <= max
-        ? value
-        : undefined,
+      typeof value === "number" && Number.isSafeInteger(value) && value >= min && value <= max ? value : undefined,
     );
   },
   /** Milliseconds from `15m`. */
@@ -173,8 +162,7 @@ export const y = {
         additionalProperties: value.json,
       },
       read(tree, context) {
-        if (tree.kind !== "map")
-          return unexpected(tree, `a map, each value ${value.what}`, context);
+        if (tree.kind !== "map") return unexpected(tree, `a map, each value ${value.what}`, context);
         const result: Record<string, T> = Object.create(null);
         for (const entry of tree.entries) {
           const wrong = key(entry.key);
@@ -204,11 +192,7 @@ export const y = {
         for (const { key, at, value } of tree.entries) {
           const schema = Object.hasOwn(shape, key) ? shape[key] : undefined;
           if (schema) result[key] = schema.read(value, context);
-          else
-            context.problem(
-              at,
-              `unknown key "${key}"${didYouMean(key, Object.keys(shape))}; allowed are ${names}`,
-            );
+          else context.problem(at, `unknown key "${key}"${didYouMean(key, Object.keys(shape))}; allowed are ${names}`);
         }
         for (const [key, schema] of keys) {
           if (Object.hasOwn(result, key)) continue;
@@ -220,10 +204,7 @@ export const y = {
     };
   },
   /** The first of several that fits; when none does, `what` says what is allowed. */
-  either<const S extends readonly Schema<unknown>[]>(
-    schemas: S,
-    what: string,
-  ): Schema<Infer<S[number]>> {
+  either<const S extends readonly Schema<unknown>[]>(schemas: S, what: string): Schema<Infer<S[number]>> {
     return {
       ...{ what, json: { anyOf: schemas.map(({ json }) => json) } },
       read(tree, context) {

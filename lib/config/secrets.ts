@@ -17,19 +17,14 @@ export async function readSecretFile(path: string, where = ""): Promise<string> 
     if (!found.isFile() && !found.isFIFO())
       throw new UsageError(`${prefix}secret file ${path} is not a file; name the file`);
     if (found.mode & 0o007)
-      throw new UsageError(
-        `${prefix}secret file ${path} can be read by everybody; run: chmod 600 ${path}`,
-      );
+      throw new UsageError(`${prefix}secret file ${path} can be read by everybody; run: chmod 600 ${path}`);
     const secret = (await file.readFile("utf8")).replace(/\r?\n$/, "");
-    if (secret === "")
-      throw new UsageError(`${prefix}secret file ${path} is empty; put the secret into it`);
+    if (secret === "") throw new UsageError(`${prefix}secret file ${path} is empty; put the secret into it`);
     return secret;
   } catch (error) {
     if (error instanceof UsageError) throw error;
     const why =
-      systemCode(error) === "ENOENT"
-        ? "does not exist"
-        : `cannot be read (${systemCode(error) ?? messageOf(error)})`;
+      systemCode(error) === "ENOENT" ? "does not exist" : `cannot be read (${systemCode(error) ?? messageOf(error)})`;
     throw new UsageError(`${prefix}secret file ${path} ${why}; make it with mode 600`);
   } finally {
     await file?.close();

@@ -14,6 +14,15 @@ export type Tree = Position &
     | { kind: "map"; entries: { key: string; at: Position; value: Tree }[] }
   );
 
+/** The tree of a value that `JSON.parse` gave; what it came from has no lines. */
+export function treeOf(value: unknown): Tree {
+  const at = { line: 1, column: 1 };
+  if (Array.isArray(value)) return { kind: "list", items: value.map(treeOf), ...at };
+  if (typeof value !== "object" || value === null)
+    return { kind: "scalar", value: value as string | number | boolean | null, source: String(value), ...at };
+  return { kind: "map", entries: Object.entries(value).map(([key, of]) => ({ key, at, value: treeOf(of) })), ...at };
+}
+
 /** `line:column` of the nearest thing that stands at a path of keys. */
 export function positionOf(tree: Tree, path: readonly (string | number)[]): string {
   let at: Position = tree;
@@ -21,8 +30,7 @@ export function positionOf(tree: Tree, path: readonly (string | number)[]): stri
   for (const step of path) {
     const entry: { at: Position; value: Tree } | undefined =
       here?.kind === "map" ? here.entries.find(({ key }) => key === step) : undefined;
-    const item: Tree | undefined =
-      here?.kind === "list" && typeof step === "number" ? here.items[step] : undefined;
+    const item: Tree | undefined = here?.kind === "list" && typeof step === "number" ? here.items[step] : undefined;
     here = entry?.value ?? item;
     if (!here) break;
     at = here.kind === "scalar" || !entry ? here : entry.at;
@@ -59,8 +67,7 @@ export async function parseTree(text: string, file: string): Promise<Tree> {
   }
 
   function toTree(node: unknown, position: Position, depth: number): Tree {
-    if (depth > 50)
-      throw new UsageError(`${file}:${position.line}:${position.column}: nested too deeply`);
+    if (depth > 50) throw new UsageError(`${file}:${position.line}:${position.column}: nested too deeply`);
     if (node instanceof Alias) return toTree(node.resolve(document), position, depth + 1);
     const range = (node as { range?: [number, number, number] } | null)?.range;
     const here = range ? at(range[0]) : position;
@@ -86,9 +93,7 @@ export async function parseTree(text: string, file: string): Promise<Tree> {
     const value = isScalar(node) ? node.value : null;
     const plain = value === null || ["string", "number", "boolean"].includes(typeof value);
     if (!plain)
-      throw new UsageError(
-        `${file}:${here.line}:${here.column}: only text, numbers, true and false are allowed here`,
-      );
+      throw new UsageError(`${file}:${here.line}:${here.column}: only text, numbers, true and false are allowed here`);
     const written = value as string | number | boolean | null;
     const source = (isScalar(node) ? node.source : undefined) ?? String(written ?? "");
     return { kind: "scalar", value: written, source, ...here };

@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { messageOf, systemCode, UsageError } from "../core/errors.ts";
 import type { Schema } from "./schema.ts";
-import { parseTree, positionOf, sourceOf } from "./tree.ts";
+import { parseTree, positionOf, sourceOf, treeOf } from "./tree.ts";
 
 export { alsoJson, type Infer, type JsonSchema, type Schema, y } from "./schema.ts";
 
@@ -42,16 +42,11 @@ const unreadable: Record<string, string> = {
 };
 
 /** The same for a text that was read already; `file` is its name in messages. */
-export async function parseConfig<T>(
-  text: string,
-  file: string,
-  schema: Schema<T>,
-): Promise<Config<T>> {
+export async function parseConfig<T>(text: string, file: string, schema: Schema<T>): Promise<Config<T>> {
   const tree = await parseTree(text, file);
   const problems: string[] = [];
   const value = schema.read(tree, {
-    problem: ({ line, column }, message) =>
-      void problems.push(`${file}:${line}:${column}: ${message}`),
+    problem: ({ line, column }, message) => void problems.push(`${file}:${line}:${column}: ${message}`),
   });
   if (problems.length > 0) throw new UsageError(problems.join("\n"));
   return {
@@ -60,4 +55,15 @@ export async function parseConfig<T>(
     where: (path) => `${file}:${positionOf(tree, path)}`,
     source: (path) => sourceOf(tree, path),
   };
+}
+
+/**
+ * A value that `JSON.parse` gave, read by a schema.
+ * @throws {UsageError} when it does not fit; one line a mistake.
+ */
+export function checkValue<T>(value: unknown, schema: Schema<T>): T {
+  const problems: string[] = [];
+  const read = schema.read(treeOf(value), { problem: (_, message) => void problems.push(message) });
+  if (problems.length > 0) throw new UsageError(problems.join("\n"));
+  return read as T;
 }

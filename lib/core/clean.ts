@@ -4,21 +4,18 @@
  * are wanted; other control characters, and those that turn the direction of text, are shown as visible signs.
  */
 
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
-const suspicious =
-  /[\u0000-\u0008\u000a-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/;
+const suspicious = /[\u0000-\u0008\u000a-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/;
 
 /** Escape sequences, to be searched for from the text's start. */
-// ECMA-48: CSI; the strings OSC, DCS, SOS, PM and APC with their end; any other escape. Each in its 7-bit and 8-bit form.
+// ECMA-48: CSI; the strings OSC, DCS, SOS, PM and APC with their end; any other escape. Each in 7 bits and in 8.
 // No string holds what begins another: then many without an end are not searched to the text's end each.
-export const sequences =
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: as above
-  /(?:\u001b\[|\u009b)[0-?]*[ -/]*[@-~]|(?:\u001b[\]PX^_]|[\u009d\u0090\u0098\u009e\u009f])[^\u0007\u001b\u0080-\u009f]*(?:\u0007|\u001b\\|\u009c)|\u001b[ -/]*[0-~]?/g;
-// biome-ignore lint/suspicious/noControlCharactersInRegex: as above
+export const sequences = new RegExp(
+  String.raw`(?:\u001b\[|\u009b)[0-?]*[ -/]*[@-~]|(?:\u001b[\]PX^_]|[\u009d\u0090\u0098\u009e\u009f])` +
+    String.raw`[^\u0007\u001b\u0080-\u009f]*(?:\u0007|\u001b\\|\u009c)|\u001b[ -/]*[0-~]?`,
+  "g",
+);
 const colour = /^\u001b\[[0-9;:]*m$/;
-// biome-ignore lint/suspicious/noControlCharactersInRegex: as above
-const remaining =
-  /[\u0000-\u0008\u000a-\u001a\u001c-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+const remaining = /[\u0000-\u0008\u000a-\u001a\u001c-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 
 /** Whether a text can be shown as it is. */
 export function isHarmless(text: string): boolean {
@@ -52,7 +49,8 @@ export function cleanText(text: string, colours = false): string {
   return coloured ? `${visible}\u001b[0m` : visible;
 }
 
-const suspiciousEverywhere = new RegExp(suspicious.source, "g");
+/** All that is to be shown as a sign. */
+export const suspiciousEverywhere = new RegExp(suspicious.source, "g");
 
 /** Text of several lines as one: for a line of a log. Nothing in it can hide what stands before it. */
 export function cleanLine(text: string): string {
@@ -73,13 +71,8 @@ function lastState(text: string): string {
   return states.findLast((state) => withoutEscapes(state).trim() !== "") ?? "";
 }
 
-/** Control characters, and those that turn the direction of text, as visible signs. */
-export function withSigns(text: string): string {
-  return suspicious.test(text) ? text.replace(suspiciousEverywhere, sign) : text;
-}
-
 /** `^G` for a control character, `<9b>` or `<202e>` for the others. */
-function sign(character: string): string {
+export function sign(character: string): string {
   const code = character.charCodeAt(0);
   if (code < 32) return `^${String.fromCharCode(code + 64)}`;
   return code === 127 ? "^?" : `<${code.toString(16)}>`;

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 let digits = randomInt(2 ** 24);
 
 /**
- * A run's id, which sorts by time: `20261120T101500Z-3f2a9c` (UTC, then six hex digits). No two of a process are the same:
+ * A run's id, which sorts by time: `20261120T101500Z-3f2a9c` (UTC, six hex digits). A process makes no two the same:
  * random digits would meet when thousands come in one second, but from a random start an odd step leads through all.
  */
 export function newRunId(at: Date | number = Date.now()): string {

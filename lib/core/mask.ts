@@ -39,12 +39,11 @@ type Span = [start: number, end: number];
 
 function placesOf(shape: string, text: string): Span[] {
   const places: Span[] = [];
-  for (let at = text.indexOf(shape); at >= 0; at = text.indexOf(shape, at + 1))
-    places.push([at, at + shape.length]);
+  for (let at = text.indexOf(shape); at >= 0; at = text.indexOf(shape, at + 1)) places.push([at, at + shape.length]);
   return places;
 }
 
-/** Spans in order, those that overlap or touch as one: of two secrets that share characters no part is left standing. */
+/** Spans in order, those that overlap or touch as one: of two secrets that share characters no part is left. */
 function merged(spans: Span[]): Span[] {
   const result: Span[] = [];
   for (const [start, end] of spans.sort(([a], [b]) => a - b)) {
@@ -57,21 +56,13 @@ function merged(spans: Span[]): Span[] {
 
 function shapesOf(secret: string): string[] {
   const bytes = Buffer.from(secret);
-  const shapes = [
-    secret,
-    encodeURIComponent(secret),
-    JSON.stringify(secret).slice(1, -1),
-    bytes.toString("hex"),
-  ];
+  const shapes = [secret, encodeURIComponent(secret), JSON.stringify(secret).slice(1, -1), bytes.toString("hex")];
   // three bytes become four characters: where the secret starts within them decides how it looks
   for (const before of [0, 1, 2]) {
     const text = Buffer.concat([Buffer.alloc(before), bytes])
       .toString("base64")
       .replace(/=+$/, "");
-    const inner = text.slice(
-      before === 0 ? 0 : before + 1,
-      (bytes.length + before) % 3 === 0 ? undefined : -1,
-    );
+    const inner = text.slice(before === 0 ? 0 : before + 1, (bytes.length + before) % 3 === 0 ? undefined : -1);
     if (inner.length >= 6) shapes.push(inner, inner.replaceAll("+", "-").replaceAll("/", "_"));
   }
   return shapes;

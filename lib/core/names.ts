@@ -10,7 +10,7 @@ export const repoNames = new RegExp(
   `^~?${part}(?:/${part}){0,4}/${notGits}(?:[._](?=[A-Za-z0-9_-])|[A-Za-z0-9])[A-Za-z0-9._-]{0,99}$`,
 );
 
-/** A repo's short name, as slave-activate takes it: not a path, not an option, nothing that has a special meaning to git or the file system. */
+/** A repo's short name, for slave-activate: no path, no option, nothing special to git or the file system. */
 export function isShortName(name: string): boolean {
   return shortNames.test(name);
 }
@@ -30,8 +30,10 @@ export function isSha(text: string): boolean {
 }
 
 /** What `isSafeRef` takes, as editors are told. */
-export const safeRefs =
-  /^(?![-/@]$|[-/]|[\s\S]*(?:\.\.|@\{|\/\/)|(?:[\s\S]*\/)?(?:\.|[^/]*\.lock(?:\/|$))|[\s\S]*[./]$)[^\x00-\x20\x7f~^:?*[\\]{1,250}$/;
+export const safeRefs = new RegExp(
+  String.raw`^(?![-/@]$|[-/]|[\s\S]*(?:\.\.|@\{|//)|(?:[\s\S]*/)?(?:\.|[^/]*\.lock(?:/|$))|[\s\S]*[./]$)` +
+    String.raw`[^\x00-\x20\x7f~^:?*[\\]{1,250}$`,
+);
 
 /**
  * Whether git would accept the name of a ref or branch, and would not take it for an option.
@@ -65,11 +67,7 @@ function editDistance(a: string, b: string): number {
     const row = [i];
     for (let j = 1; j <= b.length; j++) {
       const same = a[i - 1] === b[j - 1] ? 0 : 1;
-      let cost = Math.min(
-        (rows[i - 1]?.[j] ?? 0) + 1,
-        (row[j - 1] ?? 0) + 1,
-        (rows[i - 1]?.[j - 1] ?? 0) + same,
-      );
+      let cost = Math.min((rows[i - 1]?.[j] ?? 0) + 1, (row[j - 1] ?? 0) + 1, (rows[i - 1]?.[j - 1] ?? 0) + same);
       if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
         cost = Math.min(cost, (rows[i - 2]?.[j - 2] ?? 0) + 1);
       }

@@ -29,8 +29,7 @@ export function parseDuration(text: string): number {
   const read = parts.reduce((length, part) => length + part[0].length, 0);
   let total = 0;
   for (const [, count, name] of parts) {
-    const unit =
-      milliseconds[name ?? ""] ?? milliseconds[longNames[(name ?? "").replace(/s$/, "")] ?? ""];
+    const unit = milliseconds[name ?? ""] ?? milliseconds[longNames[(name ?? "").replace(/s$/, "")] ?? ""];
     if (unit === undefined) throw wrongDuration(text);
     total += Number(count) * unit;
   }
@@ -39,9 +38,7 @@ export function parseDuration(text: string): number {
 }
 
 function wrongDuration(text: string): UsageError {
-  return new UsageError(
-    `"${text}" is not a duration; write 90s, 15m, 2h, 1d or "15 minutes 32 seconds"`,
-  );
+  return new UsageError(`"${text}" is not a duration; write 90s, 15m, 2h, 1d or "15 minutes 32 seconds"`);
 }
 
 const sizeUnits = ["", "k", "M", "G", "T"];
@@ -53,8 +50,7 @@ const sizeUnits = ["", "k", "M", "G", "T"];
 export function parseSize(text: string): number {
   const match = /^(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?$/i.exec(text);
   const power = sizeUnits.findIndex((unit) => unit.toLowerCase() === match?.[2]?.toLowerCase());
-  if (!match || power < 0)
-    throw new UsageError(`"${text}" is not a size; write 10k, 5M, 2G or a number of bytes`);
+  if (!match || power < 0) throw new UsageError(`"${text}" is not a size; write 10k, 5M, 2G or a number of bytes`);
   return Math.round(Number(match[1]) * 1024 ** power);
 }
 

@@ -1,6 +1,6 @@
 import { cleanLine } from "../core/clean.ts";
 import { Refused, UsageError } from "../core/errors.ts";
-import { pathFault, twinKey } from "./paths.ts";
+import { checkPath, twinKey } from "./paths.ts";
 
 /** The manifest: lines `URL PATH`. Reading it is pure; nothing here looks at the disk or the network. */
 
@@ -26,23 +26,45 @@ export interface Fault {
   unsafe: boolean;
 }
 
-/** The entries of a text and its wrong lines. `name` is the file's, for messages. */
-export function parseManifest(text: string, name: string): { entries: Entry[]; faults: Fault[] } {
-  const entries: Entry[] = [];
-  const faults: Fault[] = [];
-  manifestLines(text).forEach((line, index) => {
-    if (isComment(line)) return;
-    const where = `${name}:${index + 1}`;
-    const entry = parseLine(line, where);
-    if ("reason" in entry) faults.push(entry);
-    else entries.push(entry);
-  });
-  return { entries, faults };
+/** What a list asks for, and its wrong lines. */
+export interface List {
+  entries: Entry[];
+  faults: Fault[];
 }
 
-/** The lines of a file as editors of all systems write them. */
-export function manifestLines(text: string): string[] {
-  return text.replace(/^\ufeff/, "").split(/\r?\n/);
+/** Read manifest.txt. `name` is the file's, for messages. */
+export function parseManifest(text: string, name: string): List {
+  return parseLines(text, name, (line, where) => {
+    const space = line.indexOf(" ");
+    if (space === 0) throw new UsageError("the line starts with a space; the URL comes first");
+    const tab = line.includes("\t") ? " (a tab is not one)" : "";
+    if (space < 0) throw new UsageError(`no space between URL and path${tab}; write URL PATH`);
+    return [makeEntry(line.slice(0, space), line.slice(space + 1), where)];
+  });
+}
+
+/** Read a list's lines, as editors of all systems write them; for one that is wrong, `parse` throws. */
+export function parseLines(text: string, name: string, parse: (line: string, where: string) => Entry[]): List {
+  const list: List = { entries: [], faults: [] };
+  for (const [index, line] of text
+    .replace(/^\ufeff/, "")
+    .split(/\r?\n/)
+    .entries()) {
+    if (isComment(line)) continue;
+    const where = `${name}:${index + 1}`;
+    collect(list.faults, where, () => list.entries.push(...parse(line, where)));
+  }
+  return list;
+}
+
+/** Do what throws for a wrong line, which then is one of the faults. */
+export function collect(faults: Fault[], where: string, check: () => void): void {
+  try {
+    check();
+  } catch (error) {
+    if (!(error instanceof UsageError || error instanceof Refused)) throw error;
+    faults.push({ where, reason: error.message, unsafe: error instanceof Refused });
+  }
 }
 
 /** Blank lines and lines that start with `#` say nothing. */
@@ -50,63 +72,53 @@ export function isComment(line: string): boolean {
   return line.startsWith("#") || line.trim() === "";
 }
 
-function parseLine(line: string, where: string): Entry | Fault {
-  const space = line.indexOf(" ");
-  if (space === 0) return fault(where, "the line starts with a space; the URL comes first");
-  const tab = line.includes("\t") ? " (a tab is not one)" : "";
-  if (space < 0) return fault(where, `no space between URL and path${tab}; write URL PATH`);
-  return makeEntry(line.slice(0, space), line.slice(space + 1), where);
-}
-
-/** An entry from its two fields, or what is wrong with them. */
-export function makeEntry(address: string, path: string, where: string): Entry | Fault {
-  const wrong = pathFault(path);
-  if (wrong) return { where, ...wrong };
-  const hash = address.indexOf("#");
-  const url = hash < 0 ? address : address.slice(0, hash);
-  const reason = urlFault(url);
-  if (reason) return fault(where, reason);
+/**
+ * An entry from its two fields.
+ * @throws {UsageError | Refused} when one of them is wrong.
+ */
+export function makeEntry(address: string, path: string, where: string): Entry {
+  checkPath(path);
+  const [, url = "", fragment] = /^([^#]*)(?:#(.*))?$/s.exec(address) ?? [];
+  checkUrl(url);
   const entry: Entry = { where, url, path };
-  for (const word of hash < 0 ? [] : address.slice(hash + 1).split(",")) {
-    if (/^sha256-/i.test(word)) {
-      const pin = word.slice(7).toLowerCase();
-      if (!/^[0-9a-f]{64}$/.test(pin)) return fault(where, "sha256- needs 64 hex digits");
-      if (entry.sha256) return fault(where, "two sha256 pins");
-      entry.sha256 = pin;
+  for (const word of fragment?.split(",") ?? []) {
+    const [pin] = /(?<=^sha256-).*/i.exec(word) ?? [];
+    if (pin !== undefined) {
+      if (!/^[0-9a-f]{64}$/i.test(pin)) throw new UsageError("sha256- needs 64 hex digits");
+      if (entry.sha256 !== undefined) throw new UsageError("two sha256 pins");
+      entry.sha256 = pin.toLowerCase();
     } else {
       if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(word))
-        return fault(
-          where,
+        throw new UsageError(
           "what follows the # is not a version: letters, digits, dots and dashes; write %23 for a # in the URL",
         );
-      if (entry.version !== undefined) return fault(where, "two versions in one fragment");
+      if (entry.version !== undefined) throw new UsageError("two versions in one fragment");
       entry.version = word;
     }
   }
   return entry;
 }
 
-const schemes = ["http:", "https:", "file:", "s3:"];
+/** @throws {UsageError} for a URL that is not fetched, which is not repeated: it may hold a login. */
+function checkUrl(url: string): void {
+  const wrong = (reason: string) => new UsageError(reason);
+  const { protocol, host, pathname } = parseUrl(url);
+  if (!["http:", "https:", "file:", "s3:"].includes(protocol))
+    throw wrong(`${protocol} is not fetched; use http, https, file or s3`);
+  if (!url.slice(protocol.length).startsWith("//"))
+    throw wrong(`what stands before the space is not a URL; write ${protocol}//…`);
+  if (protocol === "file:" && host !== "") throw wrong("a file: URL names no host; write file:///path");
+  if (protocol === "file:" && /%2f/i.test(pathname))
+    throw wrong("%2F is no part of a file's name; write a file: URL's slashes as they are");
+  if (protocol === "s3:" && (host === "" || pathname.length < 2)) throw wrong("an s3: URL is s3://bucket/key");
+}
 
-/** What is wrong with a URL; undefined when it may be fetched. A wrong one is not repeated: it may hold a login. */
-function urlFault(url: string): string | undefined {
-  let parsed: URL;
+function parseUrl(url: string): URL {
   try {
-    parsed = new URL(url);
+    return new URL(url);
   } catch {
-    return "what stands before the space is not a URL; write https://host/file";
+    throw new UsageError("what stands before the space is not a URL; write https://host/file");
   }
-  if (!schemes.includes(parsed.protocol))
-    return `${parsed.protocol} is not fetched; use http, https, file or s3`;
-  if (!url.slice(parsed.protocol.length).startsWith("//"))
-    return `what stands before the space is not a URL; write ${parsed.protocol}//…`;
-  if (parsed.protocol === "file:" && parsed.host !== "")
-    return "a file: URL names no host; write file:///path";
-  if (parsed.protocol === "file:" && /%2f/i.test(parsed.pathname))
-    return "%2F is no part of a file's name; write a file: URL's slashes as they are";
-  if (parsed.protocol === "s3:" && (parsed.host === "" || parsed.pathname.length < 2))
-    return "an s3: URL is s3://bucket/key";
-  return undefined;
 }
 
 /** A URL that can be shown and recorded: without the login it may hold. */
@@ -129,25 +141,19 @@ export function clashes(entries: readonly Entry[]): Fault[] {
     const first = files.get(key);
     if (first === undefined) files.set(key, entry);
     else {
-      const how =
-        first.path === entry.path
-          ? "the same path"
-          : `on some file systems the path of ${first.path},`;
-      faults.push(fault(entry.where, `${entry.path}: ${how} as ${first.where}`));
+      const how = first.path === entry.path ? "the same path" : `on some file systems the path of ${first.path},`;
+      faults.push({ where: entry.where, reason: `${entry.path}: ${how} as ${first.where}`, unsafe: false });
     }
   }
   for (const [key, entry] of files) {
     for (let slash = key.indexOf("/"); slash > 0; slash = key.indexOf("/", slash + 1)) {
       const above = files.get(key.slice(0, slash));
-      if (above)
-        faults.push(fault(entry.where, `${entry.path}: ${above.path} is a file at ${above.where}`));
+      if (!above) continue;
+      const reason = `${entry.path}: ${above.path} is a file at ${above.where}`;
+      faults.push({ where: entry.where, reason, unsafe: false });
     }
   }
   return faults;
-}
-
-export function fault(where: string, reason: string): Fault {
-  return { where, reason, unsafe: false };
 }
 
 /**

@@ -1,71 +1,49 @@
+import type { Wanted } from "./lists.ts";
 import { type Entry, shownUrl } from "./manifest.ts";
 import type { Record, Saved } from "./record.ts";
-
-/** What has to be done for each entry of the manifest. Pure. */
-
-/**
- * keep: nothing, not even a look; check: the file's bytes and the server are asked;
- * adopt: a file without a record, to be recognised rather than fetched blindly; fetch: get it.
- */
-export type Action = "keep" | "check" | "adopt" | "fetch";
-
-/** What is wanted and what is there. */
-export interface Manifest {
-  entries: Entry[];
-  /** The sizes of the files that are there already, by path. */
-  sizes: Map<string, number>;
-}
 
 /** An entry of the manifest and what is to be done for it. */
 export interface Step {
   entry: Entry;
-  action: Action;
+  /**
+   * keep: nothing, not even a look; check: the file's bytes and the server are asked;
+   * adopt: a file without a record, to be recognised rather than fetched blindly; fetch: get it.
+   */
+  action: "keep" | "check" | "adopt" | "fetch";
   /** Whether a file is at the entry's path. */
   isThere: boolean;
-}
-
-export interface Plan {
-  steps: Step[];
-  /** Recorded paths that the manifest no longer lists. */
-  unlisted: string[];
-}
-
-interface PlanOptions {
-  check: boolean;
-  force: boolean;
-}
-
-/** @param lost paths whose file is not the one that was saved. */
-export function makePlan(
-  { entries, sizes }: Manifest,
-  { saved, lost }: Pick<Record, "saved"> & { lost: ReadonlySet<string> },
-  options: PlanOptions,
-): Plan {
-  const steps = entries.map((entry): Step => {
-    const { path } = entry;
-    const size = sizes.get(path);
-    const action = lost.has(path) ? "fetch" : actionFor(entry, saved.get(path), size, options);
-    return { entry, action, isThere: size !== undefined };
-  });
-  const listed = new Set(entries.map(({ path }) => path));
-  const recorded = new Set([...saved.keys(), ...lost]);
-  return { steps, unlisted: [...recorded].filter((path) => !listed.has(path)) };
+  /** What the record says of the file before. */
+  before: Saved | undefined;
 }
 
 /**
- * @param saved what the record says of the entry's path.
- * @param size the size of the file that is there; undefined when there is none.
+ * What has to be done for each entry of the manifest. Pure.
+ * @param check hash what is there again, and ask the servers for newer files.
+ * @param force fetch everything again.
+ * @returns unlisted: recorded paths that the manifest no longer lists.
  */
-function actionFor(
-  entry: Entry,
-  saved: Saved | undefined,
-  size: number | undefined,
-  { check, force }: PlanOptions,
-): Action {
-  if (force || size === undefined) return "fetch";
-  if (saved === undefined || saved.size !== size) return "adopt";
-  if (!isSame(entry, saved)) return "fetch";
-  return check ? "check" : "keep";
+export function planDownloads(
+  { entries, sizes }: Wanted,
+  { saved, lost }: Pick<Record, "saved" | "lost">,
+  { check, force }: { check: boolean; force: boolean },
+): { kept: Step[]; steps: Step[]; unlisted: string[] } {
+  const actionFor = (entry: Entry): Step["action"] => {
+    const [before, size] = [saved.get(entry.path), sizes.get(entry.path)];
+    if (force || size === undefined || lost.has(entry.path)) return "fetch";
+    if (before === undefined || before.size !== size) return "adopt";
+    if (!isSame(entry, before)) return "fetch";
+    return check ? "check" : "keep";
+  };
+  const steps = entries.map((entry): Step => {
+    const { path } = entry;
+    return { entry, action: actionFor(entry), isThere: sizes.has(path), before: saved.get(path) };
+  });
+  const listed = new Set(entries.map(({ path }) => path));
+  return {
+    kept: steps.filter(({ action }) => action === "keep"),
+    steps: steps.filter(({ action }) => action !== "keep"),
+    unlisted: [...new Set([...saved.keys(), ...lost])].filter((path) => !listed.has(path)),
+  };
 }
 
 /** Whether the record is about what the line asks for: the same URL, version and pin. */

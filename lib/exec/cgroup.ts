@@ -52,9 +52,7 @@ export async function makeCgroup(folder: string, limits: Limits): Promise<void> 
 
 /** The pids in a cgroup and those below it. */
 export async function processesIn(folder: string): Promise<number[]> {
-  const lists = await Promise.all(
-    (await foldersFrom(folder)).map((each) => read(each, "cgroup.procs")),
-  );
+  const lists = await Promise.all((await foldersFrom(folder)).map((each) => read(each, "cgroup.procs")));
   return lists.flatMap((text) => text.split("\n").filter(Boolean).map(Number));
 }
 
@@ -142,9 +140,7 @@ async function read(folder: string, file: string): Promise<string> {
 async function foldersFrom(folder: string): Promise<string[]> {
   const entries = await readdir(folder, { withFileTypes: true }).catch(() => []);
   const below = await Promise.all(
-    entries
-      .filter((entry) => entry.isDirectory())
-      .map((entry) => foldersFrom(join(folder, entry.name))),
+    entries.filter((entry) => entry.isDirectory()).map((entry) => foldersFrom(join(folder, entry.name))),
   );
   return [folder, ...below.flat()];
 }

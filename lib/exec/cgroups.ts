@@ -4,14 +4,7 @@ import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { messageOf, systemCode } from "../core/errors.ts";
 import { isPopulated, killCgroup, type Limits, makeCgroup, removeCgroup } from "./cgroup.ts";
-import {
-  ownCgroup,
-  ownUnit,
-  type Plan,
-  planDelegation,
-  scopeName,
-  type UnitSettings,
-} from "./delegation.ts";
+import { ownCgroup, ownUnit, type Plan, planDelegation, scopeName, type UnitSettings } from "./delegation.ts";
 import { $ } from "./exec.ts";
 import { isAlive } from "./process-tree.ts";
 import { keepOthersIn } from "./users.ts";
@@ -38,7 +31,7 @@ export class Cgroups {
     return this.#found;
   }
 
-  /** Make a cgroup with limits, as far as there can be any; returns its folder, or undefined where there can be none. */
+  /** Make a cgroup with limits, as far as there can be any; returns its folder; undefined: there can be none. */
   async make(name: string, limits: Limits): Promise<string | undefined> {
     for (let tries = 1; ; tries++) {
       const { folder, limits: bounded } = await this.find();
@@ -76,8 +69,7 @@ async function prepare(): Promise<Delegation> {
   const plan = planDelegation(unit, own !== undefined);
   if (!own || plan.way === "none") return { ...plan, limits: false };
   try {
-    const folder =
-      plan.way === "scope" ? await openScope(own.mount, unit?.id) : await openOwn(own.folder, unit);
+    const folder = plan.way === "scope" ? await openScope(own.mount, unit?.id) : await openOwn(own.folder, unit);
     if (plan.way === "scope") await keepOthersApart(folder);
     return { ...plan, folder, limits: await hasControllers(folder) };
   } catch (error) {
@@ -165,9 +157,7 @@ async function openOwn(own: string, unit: UnitSettings | undefined): Promise<str
 }
 
 async function enableControllers(folder: string): Promise<void> {
-  const available = (await words(join(folder, "cgroup.controllers"))).filter((each) =>
-    controllers.includes(each),
-  );
+  const available = (await words(join(folder, "cgroup.controllers"))).filter((each) => controllers.includes(each));
   const wanted = available.map((each) => `+${each}`).join(" ");
   await writeFile(join(folder, "cgroup.subtree_control"), wanted, { flag: "r+" }).catch(() => {});
 }

@@ -6,7 +6,7 @@ import { $ } from "./exec.ts";
 /**
  * Where a server may make cgroups, by what systemd knows of its unit. Under systemd only a delegated subtree is ours to
  * change (systemd.io/CGROUP_DELEGATION): root makes a scope for it, which is no part of the server's unit, so that what
- * runs in it goes on when the server is stopped, killed or upgraded; others use their own unit, if that says Delegate=yes.
+ * runs in it goes on when the server is stopped, killed or upgraded; others use their unit, if it says Delegate=yes.
  */
 
 /** The scope in which root's server has a cgroup for each run. */
@@ -49,7 +49,7 @@ export interface Plan {
   readonly why?: string;
 }
 
-/** Which way there is for a server that `unit` runs (undefined: it was started by hand, or there is no systemd). Pure. */
+/** Which way there is for a server that `unit` runs (undefined: started by hand, or there is no systemd). Pure. */
 export function planDelegation(unit: UnitSettings | undefined, cgroup2: boolean): Plan {
   const none = (why: string): Plan => ({ way: "none", outlives: false, why });
   if (!cgroup2) return none("there is no cgroup v2 here");
@@ -100,9 +100,7 @@ async function cgroupMount(): Promise<string | undefined> {
 }
 
 /** This process's cgroup of version 2: where the hierarchy is mounted, its path in it, its folder. */
-export async function ownCgroup(): Promise<
-  { mount: string; path: string; folder: string } | undefined
-> {
+export async function ownCgroup(): Promise<{ mount: string; path: string; folder: string } | undefined> {
   const mount = await cgroupMount();
   const cgroups = await readFile("/proc/self/cgroup", "utf8").catch(() => "");
   const path = /^0::(\/.*)$/m.exec(cgroups)?.[1];

@@ -12,7 +12,7 @@ export const closingShell = hasBash ? bash : "/bin/sh";
  */
 export function closeFrom(first: number): string {
   if (hasBash)
-    return `for fd in /proc/self/fd/*; do fd=\${fd##*/}; [ "$fd" -ge ${first} ] 2>/dev/null && eval "exec $fd<&-"; done`;
+    return `for fd in /proc/self/fd/*; do fd=\${fd##*/}; [ "$fd" -ge ${first} ] 2>&- && eval "exec $fd<&-"; done`;
   const others = [3, 4, 5, 6, 7, 8, 9].filter((fd) => fd >= first);
   return `exec ${others.map((fd) => `${fd}<&-`).join(" ")}`;
 }

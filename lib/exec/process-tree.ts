@@ -100,12 +100,9 @@ export interface Tree {
 /** The living processes of a tree, this process left out. */
 export async function membersOf({ pid, cookie, cgroup }: Tree): Promise<ProcessStat[]> {
   const members = new Set(cgroup === undefined ? [] : await processesIn(cgroup));
-  const all = allProcesses().filter(
-    (stat) => isLive(stat) && stat.pid !== process.pid && stat.pid !== 1,
-  );
+  const all = allProcesses().filter((stat) => isLive(stat) && stat.pid !== process.pid && stat.pid !== 1);
   if (pid !== undefined) {
-    for (const stat of all)
-      if (stat.pid === pid || stat.session === pid || stat.group === pid) members.add(stat.pid);
+    for (const stat of all) if (stat.pid === pid || stat.session === pid || stat.group === pid) members.add(stat.pid);
   }
   if (cookie !== undefined) {
     for (const { pid: each } of all) if (carries(each, cookie)) members.add(each);
@@ -135,10 +132,7 @@ function carries(pid: number, cookie: string): boolean {
  * End a tree: TERM to all, then KILL to what still lives after `grace` milliseconds, until none is left.
  * @returns how many processes had to be killed.
  */
-export async function endTree(
-  tree: Tree,
-  { grace = 5000 }: { grace?: number } = {},
-): Promise<number> {
+export async function endTree(tree: Tree, { grace = 5000 }: { grace?: number } = {}): Promise<number> {
   const known = new Map<number, number>();
   const told = new Set<number>();
   const look = async () => {
@@ -183,9 +177,7 @@ export async function endTree(
   return killed.size;
 
   async function alive(): Promise<number[]> {
-    const checks = await Promise.all(
-      [...known].map(async ([pid, start]) => ((await isAlive(pid, start)) ? pid : 0)),
-    );
+    const checks = await Promise.all([...known].map(async ([pid, start]) => ((await isAlive(pid, start)) ? pid : 0)));
     return checks.filter((pid) => pid !== 0);
   }
 }

@@ -5,7 +5,7 @@ import { delimiter, dirname, extname, join } from "node:path";
 import process from "node:process";
 import { pathToFileURL } from "node:url";
 import { Failure, ifMissing, UsageError } from "../core/errors.ts";
-import { searchPath } from "./environment.ts";
+import { searchPath } from "./exec.ts";
 
 /**
  * How one script finds another: beside itself with the same suffix, then on PATH (design, section 3).
@@ -35,7 +35,7 @@ export async function findScript(name: string): Promise<string[]> {
 }
 
 /**
- * Goes on as another script: what follows is as if that had been started with these words, in this very process, so that
+ * Goes on as another script: what follows is as if that had been started with these words, in this process, so that
  * signals, exit codes and standard streams are its own.
  * @param places where its file may be, from the folder of the running script and without the suffix that they share
  * @param advice what to do when it is in none of them
@@ -102,10 +102,7 @@ export interface NpmProgram {
  * The program `name` of the package of that name in the node_modules of `dir`, links resolved.
  * @throws {Failure} when its package.json is broken.
  */
-export async function findInNodeModules(
-  name: string,
-  dir: string,
-): Promise<NpmProgram | undefined> {
+export async function findInNodeModules(name: string, dir: string): Promise<NpmProgram | undefined> {
   // by its package.json: what stands in .bin may be a shell script (pnpm's), which tells nothing
   const folder = join(dir, "node_modules", name);
   const text = await readFile(join(folder, "package.json"), "utf8").catch(ifMissing);
@@ -113,9 +110,7 @@ export async function findInNodeModules(
   const path = typeof bin === "string" ? bin : (bin as Record<string, string> | undefined)?.[name];
   if (path === undefined) return undefined;
   const file = join(folder, path);
-  return (await isThere(file, constants.R_OK))
-    ? { name, version, file: await realpath(file) }
-    : undefined;
+  return (await isThere(file, constants.R_OK)) ? { name, version, file: await realpath(file) } : undefined;
 }
 
 function parsePackage(folder: string, text: string): { version?: string; bin?: unknown } {

@@ -2,8 +2,7 @@ import { readFile } from "node:fs/promises";
 import { userInfo } from "node:os";
 import process from "node:process";
 import { Failure, UsageError } from "../core/errors.ts";
-import { searchPath, trustedCertificates } from "./environment.ts";
-import { $, type CommandOptions, quoteWord } from "./exec.ts";
+import { $, type CommandOptions, searchPath, trustedCertificates } from "./exec.ts";
 
 /** A Unix account, as passwd(5) has it. */
 export interface User {
@@ -41,7 +40,7 @@ export function asUser(argv: readonly string[], user: User): string[] {
 }
 
 /**
- * HOME, USER, LOGNAME, SHELL, PATH and LANG as a login of that user would have them, and which certificates we trust; for
+ * HOME, USER, LOGNAME, SHELL, PATH and LANG as a login of that user has them, and which certificates we trust; for
  * our own account also where Deno keeps the packages of our scripts.
  */
 export function userEnvironment(user: User): Record<string, string> {
@@ -81,8 +80,7 @@ export function wordsFor(user: User): string[] {
  * @throws {Failure} when an ordinary user asks for another one.
  */
 export function as(user: User, options: CommandOptions = {}): CommandOptions {
-  const prefix = wordsFor(user).map(quoteWord).join(" ");
-  return { env: userEnvironment(user), cwd: "/", ...(prefix ? { prefix } : {}), ...options };
+  return { env: userEnvironment(user), cwd: "/", words: wordsFor(user), ...options };
 }
 
 /**
@@ -90,15 +88,13 @@ export function as(user: User, options: CommandOptions = {}): CommandOptions {
  * @throws {UsageError} when there is none.
  */
 export async function lookUpUser(name: string): Promise<User> {
-  if (!/^[A-Za-z_][A-Za-z0-9_.-]{0,63}\$?$/.test(name))
-    throw new UsageError(`"${name}" is not a name of a Unix user`);
+  if (!/^[A-Za-z_][A-Za-z0-9_.-]{0,63}\$?$/.test(name)) throw new UsageError(`"${name}" is not a name of a Unix user`);
   const local = (await readFile("/etc/passwd", "utf8").catch(() => ""))
     .split("\n")
     .find((line) => line.startsWith(`${name}:`));
   const line = local ?? (await $({ nothrow: true })`getent passwd -- ${name}`).stdout.trim();
   const [found, , uid, gid, , home, shell] = line.split(":");
-  if (found !== name)
-    throw new UsageError(`there is no Unix user "${name}"; make it, or name another`);
+  if (found !== name) throw new UsageError(`there is no Unix user "${name}"; make it, or name another`);
   // either may be left out (passwd(5))
   return { name, uid: Number(uid), gid: Number(gid), home: home || "/", shell: shell || "/bin/sh" };
 }

@@ -2,23 +2,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { version } from "../core/version.ts";
 import { loginFor, readNetrc } from "./netrc.ts";
 import { PartialFile } from "./partial.ts";
-import {
-  aboutContent,
-  acceptAnswer,
-  type Fetched,
-  type FetchRequest,
-  headerNumber,
-  receive,
-} from "./response.ts";
+import { aboutContent, acceptAnswer, type Fetched, type FetchRequest, headerNumber, receive } from "./response.ts";
 import { FetchFailed, isWorthRetry, maxWait, statusFailure, waitBefore } from "./retry.ts";
-import {
-  type Connections,
-  type FollowOptions,
-  follow,
-  openConnections,
-  type SendResponse,
-  sendFile,
-} from "./send.ts";
+import { type Connections, type FollowOptions, follow, openConnections, type SendRequest, sendFile } from "./send.ts";
 
 /**
  * A URL to a file, hashed as it comes: with retries, resume of what broke off, logins from netrc,
@@ -48,65 +34,44 @@ export interface Fetcher {
    */
   toFile(request: FetchRequest): Promise<Fetched>;
   /** What the server says of a URL, without its body. Not repeated when it fails. */
-  head(
-    url: string,
-    signal?: AbortSignal,
-  ): Promise<{ size?: number; etag?: string; modified?: number }>;
+  head(url: string, signal?: AbortSignal): Promise<{ size?: number; etag?: string; modified?: number }>;
   /** Close the kept connections. */
   close(): void;
-}
-
-/** Ends a transfer that does not progress: a server may hold a connection open for ever. */
-class StallTimer {
-  readonly #abort = new AbortController();
-  readonly #timer: NodeJS.Timeout;
-  #answered = false;
-  /** Since the timer was started anew. */
-  #bytes = 0;
-  /** Aborted by the timer, or with `outer`. */
-  readonly signal: AbortSignal;
-
-  constructor(stall: number, outer: AbortSignal | undefined) {
-    this.signal = outer ? AbortSignal.any([outer, this.#abort.signal]) : this.#abort.signal;
-    const give = () => this.#abort.abort(new FetchFailed(this.why(stall / 1000), { again: true }));
-    this.#timer = setTimeout(give, stall);
-  }
-
-  private why(seconds: number): string {
-    if (!this.#answered) return `no answer for ${seconds} s`;
-    return this.#bytes === 0
-      ? `nothing more came for ${seconds} s`
-      : `the server is too slow: ${this.#bytes} bytes in ${seconds} s`;
-  }
-
-  /** The answer's head came. */
-  answered(): void {
-    this.#answered = true;
-    this.#timer.refresh();
-  }
-
-  /** Bytes of the body came. */
-  progress(bytes: number): void {
-    this.#bytes += bytes;
-    if (this.#bytes < minProgress) return;
-    this.#bytes = 0;
-    this.#timer.refresh();
-  }
-
-  stop(): void {
-    clearTimeout(this.#timer);
-  }
 }
 
 /** Fewer bytes than this in the time of a stall are not a transfer but a connection held open. */
 const minProgress = 1024;
 
+/** Ends a transfer that does not progress: a server may hold a connection open for ever. */
+function startStall(stall: number, outer: AbortSignal | undefined) {
+  const abort = new AbortController();
+  let why = "no answer for";
+  let bytes = 0;
+  const timer = setTimeout(() => {
+    const what = bytes > 0 ? `the server is too slow: ${bytes} bytes in` : why;
+    abort.abort(new FetchFailed(`${what} ${stall / 1000} s`, { again: true }));
+  }, stall);
+  return {
+    /** Aborted when nothing comes, or with `outer`. */
+    signal: outer ? AbortSignal.any([outer, abort.signal]) : abort.signal,
+    /** The answer's head came. */
+    answered() {
+      why = "nothing more came for";
+      timer.refresh();
+    },
+    /** Bytes of the body came. */
+    progress(count: number) {
+      bytes += count;
+      if (bytes < minProgress) return;
+      bytes = 0;
+      timer.refresh();
+    },
+    stop: () => clearTimeout(timer),
+  };
+}
+
 /** A fetcher with connections of its own, for any number of files at once. */
-export function createFetcher({
-  retries = 5,
-  stall = 30_000,
-  backoff = 500,
-}: FetcherOptions = {}): Fetcher {
+export function createFetcher({ retries = 5, stall = 30_000, backoff = 500 }: FetcherOptions = {}): Fetcher {
   let web: Promise<Connections> | undefined;
   let buckets: Promise<Connections> | undefined;
   const senderFor = async ({ protocol }: URL) => {
@@ -116,32 +81,19 @@ export function createFetcher({
     return (await (web ??= openConnections())).send;
   };
   let netrc: Promise<string> | undefined;
-  const login: FollowOptions["login"] = async (host) =>
-    loginFor(await (netrc ??= readNetrc()), host);
+  const login: FollowOptions["login"] = async (host) => loginFor(await (netrc ??= readNetrc()), host);
 
-  async function ask(
-    request: Pick<FetchRequest, "url" | "allowDowngrade" | "sha256">,
-    method: "GET" | "HEAD",
-    headers: Record<string, string>,
-    signal: AbortSignal,
-  ): Promise<SendResponse> {
+  // the bytes as they are, so that lengths and ranges mean the file itself
+  const common = { "user-agent": `boatyard/${version}`, accept: "*/*", "accept-encoding": "identity" };
+  const ask = async (request: Omit<SendRequest, "url"> & { url: string }, allowDowngrade: boolean) => {
     const url = new URL(request.url);
-    const common = {
-      "user-agent": `boatyard/${version}`,
-      accept: "*/*",
-      // the bytes as they are, so that lengths and ranges mean the file itself
-      "accept-encoding": "identity",
-    };
-    return await follow(
-      await senderFor(url),
-      { url, method, signal, headers: { ...common, ...headers } },
-      { login, allowDowngrade: request.allowDowngrade === true || request.sha256 !== undefined },
-    );
-  }
+    const headers = { ...common, ...request.headers };
+    return await follow(await senderFor(url), { ...request, url, headers }, { login, allowDowngrade });
+  };
 
   async function toFile(request: FetchRequest): Promise<Fetched> {
-    const file = new PartialFile(request.to);
-    await file.load(request.url);
+    const file = new PartialFile(request.to, request.url);
+    await file.load();
     let fresh = false;
     let furthest = file.size;
     try {
@@ -177,16 +129,12 @@ export function createFetcher({
   }
 
   /** One try. What came of it stays in `file`, for the next try to continue. */
-  async function tryOnce(
-    request: FetchRequest,
-    file: PartialFile,
-    fresh: boolean,
-  ): Promise<Fetched> {
-    const timer = new StallTimer(stall, request.signal);
+  async function tryOnce(request: FetchRequest, file: PartialFile, fresh: boolean): Promise<Fetched> {
+    const timer = startStall(stall, request.signal);
     try {
       const { validator } = file;
       const resume = !fresh && file.size > 0 && validator ? validator : undefined;
-      if (!resume) file.restart(request.url, undefined);
+      if (!resume) file.restart();
       const headers: Record<string, string> = fresh ? { "cache-control": "no-cache" } : {};
       if (resume) {
         headers["range"] = `bytes=${file.size}-`;
@@ -194,7 +142,8 @@ export function createFetcher({
       } else if (request.unless?.etag) headers["if-none-match"] = request.unless.etag;
       else if (request.unless?.modified !== undefined)
         headers["if-modified-since"] = new Date(request.unless.modified).toUTCString();
-      const response = await ask(request, "GET", headers, timer.signal);
+      const allowDowngrade = request.allowDowngrade === true || request.sha256 !== undefined;
+      const response = await ask({ url: request.url, method: "GET", headers, signal: timer.signal }, allowDowngrade);
       timer.answered();
       const about = aboutContent(response);
       if (response.status === 304 && request.unless && !resume) {
@@ -220,9 +169,9 @@ export function createFetcher({
   return {
     toFile,
     async head(url, signal) {
-      const timer = new StallTimer(stall, signal);
+      const timer = startStall(stall, signal);
       try {
-        const response = await ask({ url }, "HEAD", {}, timer.signal);
+        const response = await ask({ url, method: "HEAD", headers: {}, signal: timer.signal }, false);
         response.body.on("error", () => {}).resume();
         if (response.status !== 200) throw statusFailure(response.status, response.reason);
         const size = headerNumber(response.headers["content-length"]);

@@ -4,7 +4,7 @@ import process from "node:process";
 import { readFile, stat } from "node:fs/promises";
 import { systemCode, UsageError } from "../core/errors.ts";
 
-/** Logins from a netrc file. Format: https://www.gnu.org/software/inetutils/manual/html_node/The-_002enetrc-file.html */
+/** Logins of a netrc file. Format: https://www.gnu.org/software/inetutils/manual/html_node/The-_002enetrc-file.html */
 export interface Login {
   user: string;
   password: string;

@@ -28,11 +28,8 @@ export interface Validator {
   total?: number;
 }
 
-interface Note extends Validator {
-  /** The URL's hash: the URL itself may hold a login. */
-  url: string;
-  boot: string;
-}
+/** `url`: its hash, as the URL itself may hold a login. */
+type Note = Validator & { url: string; boot: string };
 
 /** What is smaller is not worth a note: it is fetched anew. */
 const minNoted = 1024 * 1024;
@@ -40,51 +37,48 @@ const minNoted = 1024 * 1024;
 export class PartialFile {
   readonly #path: string;
   readonly #notePath: string;
+  readonly #url: string;
   #fd: number | undefined;
-  #hash: Hash | undefined;
-  /** By what this content of this URL can be continued. */
-  #source: { url: string; validator: Validator } | undefined;
+  #hash: Hash = createHash("sha256");
   #isNoted = false;
+  /** By what this content can be continued; undefined: not at all. */
+  validator: Validator | undefined;
   /** Bytes it has so far. */
   size = 0;
 
-  constructor(path: string) {
+  constructor(path: string, url: string) {
     this.#path = path;
     this.#notePath = `${path}.json`;
-  }
-
-  /** By what this content can be continued; undefined: not at all. */
-  get validator(): Validator | undefined {
-    return this.#source?.validator;
+    this.#url = createHash("sha256").update(url).digest("hex");
   }
 
   /** Take over what an earlier run of the same URL left. What cannot be trusted is removed. */
-  async load(url: string): Promise<void> {
+  async load(): Promise<void> {
     if (!existsSync(this.#notePath)) return;
     let note: Note;
     try {
       note = JSON.parse(readFileSync(this.#notePath, "utf8")) as Note;
       // after a crash of the machine the end of the file may hold zeros: only bytes of this boot count
-      if (note.url !== hashOf(url) || note.boot !== bootId() || typeof note.ifRange !== "string")
+      if (note.url !== this.#url || note.boot !== bootId() || typeof note.ifRange !== "string")
         throw new Error("of something else");
       this.#fd = openSync(this.#path, "r+");
     } catch {
       return this.remove();
     }
     const { ifRange, total } = note;
-    this.#source = { url, validator: total === undefined ? { ifRange } : { ifRange, total } };
+    this.validator = total === undefined ? { ifRange } : { ifRange, total };
     this.#isNoted = true;
     const content = createReadStream("", { fd: this.#fd, start: 0, autoClose: false });
     for await (const piece of content as AsyncIterable<Buffer>) this.count(piece);
   }
 
   /** Start from nothing; with a validator the content can be continued later. */
-  restart(url: string, validator: Validator | undefined): void {
+  restart(validator?: Validator): void {
     if (this.#isNoted) rmSync(this.#notePath, { force: true });
     if (this.#fd !== undefined) ftruncateSync(this.#fd, 0);
     this.#isNoted = false;
-    this.#source = validator && { url, validator };
-    this.#hash = undefined;
+    this.validator = validator;
+    this.#hash = createHash("sha256");
     this.size = 0;
   }
 
@@ -92,12 +86,10 @@ export class PartialFile {
   add(piece: Uint8Array): void {
     const fd = this.open();
     // a disk that fills up takes a part first, and says why at the next call
-    for (let done = 0; done < piece.length; )
-      done += writeSync(fd, piece, done, piece.length - done, this.size + done);
+    for (let done = 0; done < piece.length; ) done += writeSync(fd, piece, done, piece.length - done, this.size + done);
     this.count(piece);
-    if (this.#source === undefined || this.#isNoted || this.size < minNoted) return;
-    const { url, validator } = this.#source;
-    const note: Note = { url: hashOf(url), boot: bootId(), ...validator };
+    if (this.validator === undefined || this.#isNoted || this.size < minNoted) return;
+    const note: Note = { url: this.#url, boot: bootId(), ...this.validator };
     rmSync(this.#notePath, { force: true });
     writeFileSync(this.#notePath, JSON.stringify(note), { flag: "wx" });
     this.#isNoted = true;
@@ -111,7 +103,6 @@ export class PartialFile {
   }
 
   private count(piece: Uint8Array): void {
-    this.#hash ??= createHash("sha256");
     this.#hash.update(piece);
     this.size += piece.length;
   }
@@ -127,7 +118,6 @@ export class PartialFile {
     if (flush) await promisify(fdatasync)(fd);
     if (this.#isNoted) rmSync(this.#notePath, { force: true });
     this.#isNoted = false;
-    this.#hash ??= createHash("sha256");
     return this.#hash.digest("hex");
   }
 
@@ -159,8 +149,4 @@ export class PartialFile {
     rmSync(this.#path, { force: true });
     rmSync(this.#notePath, { force: true });
   }
-}
-
-function hashOf(text: string): string {
-  return createHash("sha256").update(text).digest("hex");
 }

@@ -1,7 +1,7 @@
 import type { Agent } from "node:http";
 import { isIP, type Socket } from "node:net";
 import type { Readable } from "node:stream";
-import { bareHost, openAgents } from "../http/proxy.ts";
+import { type Agents, bareHost, closeAgents, openAgents } from "../http/proxy.ts";
 import { FetchFailed } from "./retry.ts";
 import { exchange, takeLogin } from "./send.ts";
 
@@ -69,7 +69,7 @@ export async function request(
     const headers = { connection: "close", ...own, ...more.headers };
     const onLate = () => late("connection", connectTimeout);
     const agent =
-      (socket ? undefined : proxied?.agentFor(url)) ??
+      (socket ? undefined : proxied?.[url.protocol as keyof Agents]) ??
       (await agentFor(url, { ca, open: socket, limit: connectTimeout, onLate }));
     const response = await exchange({ url, method, headers, body, agent, signal });
     return {
@@ -81,14 +81,11 @@ export async function request(
     throw signal.aborted ? signal.reason : error;
   } finally {
     stop();
-    proxied?.close();
+    if (proxied) closeAgents(proxied);
   }
 }
 
-async function readText(
-  body: Readable,
-  maxBytes: number,
-): Promise<Pick<Answer, "text" | "truncated">> {
+async function readText(body: Readable, maxBytes: number): Promise<Pick<Answer, "text" | "truncated">> {
   const pieces: Buffer[] = [];
   let size = 0;
   try {
@@ -131,7 +128,7 @@ interface NewAgent {
   onLate: () => void;
 }
 
-/** An agent for one connection: `open`, which is there already, or its own, which tells when it takes too long to open. */
+/** An agent for one connection: `open`, which is there already, or its own, which tells when opening takes too long. */
 async function agentFor(url: URL, { ca, open, limit, onLate }: NewAgent): Promise<Agent> {
   const secure = url.protocol === "https:";
   const { default: web } = await (secure ? import("node:https") : import("node:http"));
@@ -145,8 +142,7 @@ async function agentFor(url: URL, { ca, open, limit, onLate }: NewAgent): Promis
     // many names at once wait for the resolver: that is not the server's fault
     if (isIP(bareHost(url))) start();
     else socket.once("lookup", start);
-    for (const over of [secure ? "secureConnect" : "connect", "close"])
-      socket.once(over, () => stop());
+    for (const over of [secure ? "secureConnect" : "connect", "close"]) socket.once(over, () => stop());
     return socket;
   };
   return agent;

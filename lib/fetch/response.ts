@@ -64,37 +64,30 @@ export function acceptAnswer(
   resume: Validator | undefined,
 ): void {
   const { status, headers } = response;
-  const refuse = (error: FetchFailed): never => {
+  const refuse = (error: FetchFailed | string): never => {
     discard(response);
-    throw error;
+    throw typeof error === "string" ? new FetchFailed(error) : error;
   };
   const startOver = (message: string): never => {
-    file.restart(request.url, undefined);
+    file.restart();
     return refuse(new FetchFailed(message, { again: true }));
   };
   if (resume && status === 416) startOver("the server has fewer bytes than before");
   if (status !== 200 && !(status === 206 && resume))
     refuse(statusFailure(status, response.reason, headers["retry-after"]));
   if (request.sha256 === undefined && isHtmlInstead(headers["content-type"], request))
-    refuse(
-      new FetchFailed(
-        "the server sent an HTML page, not the file; pin it with #sha256-HEX if that is what it should be",
-      ),
-    );
+    refuse("the server sent an HTML page, not the file; pin it with #sha256-HEX if that is what it should be");
   const length = headerNumber(headers["content-length"]);
   if (status === 206) {
     const { start, total } = rangeOf(headers);
-    const wrong =
-      start !== file.size ||
-      (resume?.total !== undefined && total !== resume.total) ||
-      isPacked(headers);
+    const wrong = start !== file.size || (resume?.total !== undefined && total !== resume.total) || isPacked(headers);
     if (wrong) startOver("the server sent another range than the one asked for");
     // a server that does not know If-Range sends the rest of whatever is there now
     const { ifRange } = resume as Validator;
     if (headers[ifRange.startsWith('"') ? "etag" : "last-modified"] !== ifRange)
       startOver("the server does not say that the rest is of the same file");
   } else {
-    file.restart(request.url, validatorOf(headers));
+    file.restart(validatorOf(headers));
   }
   const whole = status === 206 ? file.size + (length ?? 0) : length;
   if (whole !== undefined && whole > (request.maxSize ?? Number.POSITIVE_INFINITY))
@@ -117,7 +110,7 @@ function nameOf({ name, url }: FetchRequest): string {
   return name ?? posix.basename(new URL(url).pathname);
 }
 
-/** Whether an HTML page came where a file of another kind was wanted: the usual look of an error that says 200. Pure. */
+/** Whether an HTML page came where another kind of file was wanted: the usual look of an error that says 200. Pure. */
 function isHtmlInstead(contentType: string | undefined, request: FetchRequest): boolean {
   if (!/^\s*(?:text\/html|application\/xhtml\+xml)\b/i.test(contentType ?? "")) return false;
   const extension = /\.([A-Za-z0-9]+)$/.exec(nameOf(request))?.[1]?.toLowerCase();
@@ -184,31 +177,23 @@ function cutOff(error: unknown, length: number | undefined, received: number): u
   if (error instanceof FetchFailed) return error;
   const code = (error as { code?: string } | undefined)?.code;
   // the disk's own errors and broken packing are not the connection's
-  if (
-    code !== undefined &&
-    /^(?:E[A-Z]+|Z_[A-Z_]+)$/.test(code) &&
-    code !== "ECONNRESET" &&
-    code !== "EPIPE"
-  )
+  if (code !== undefined && /^(?:E[A-Z]+|Z_[A-Z_]+)$/.test(code) && code !== "ECONNRESET" && code !== "EPIPE")
     return error;
   const of = length === undefined ? "" : ` of ${length}`;
   return new FetchFailed(`the body was cut off after ${received}${of} bytes`, { again: true });
 }
 
 function tooLarge(limit: number): FetchFailed {
-  return new FetchFailed(
-    `the file is larger than ${formatSize(limit)}; raise --max-size to take it`,
-    { reason: "too large" },
-  );
+  return new FetchFailed(`the file is larger than ${formatSize(limit)}; raise --max-size to take it`, {
+    reason: "too large",
+  });
 }
 
 /** What an answer says of the content. */
 export function aboutContent({ headers }: SendResponse): { etag?: string; modified?: number } {
+  const { etag } = headers;
   const modified = Date.parse(headers["last-modified"] ?? "");
-  const about: { etag?: string; modified?: number } = {};
-  if (headers["etag"] !== undefined) about.etag = headers["etag"];
-  if (!Number.isNaN(modified)) about.modified = modified;
-  return about;
+  return { ...(etag === undefined ? {} : { etag }), ...(Number.isNaN(modified) ? {} : { modified }) };
 }
 
 /** What If-Range may carry: a strong ETag; else a date that is old enough to be strong (RFC 9110, 8.8.2.2). */
@@ -220,7 +205,5 @@ function validatorOf(headers: SendResponse["headers"]): Validator | undefined {
   if (etag?.startsWith('"')) return { ifRange: etag, ...size };
   const modified = headers["last-modified"];
   const age = Date.parse(date ?? "") - Date.parse(modified ?? "");
-  return etag === undefined && modified !== undefined && age >= 60_000
-    ? { ifRange: modified, ...size }
-    : undefined;
+  return etag === undefined && modified !== undefined && age >= 60_000 ? { ifRange: modified, ...size } : undefined;
 }

@@ -15,10 +15,7 @@ export class FetchFailed extends Failure {
   readonly retryAfter: number | undefined;
   /** What callers tell apart: more bytes than allowed, or another content than the pinned one. */
   readonly reason: "too large" | "wrong content" | undefined;
-  constructor(
-    message: string,
-    { status, again = false, retryAfter, reason }: Partial<FetchFailed> = {},
-  ) {
+  constructor(message: string, { status, again = false, retryAfter, reason }: Partial<FetchFailed> = {}) {
     // a server's words may steer no terminal
     super(cleanLine(message));
     this.status = status;
@@ -36,7 +33,8 @@ export function statusFailure(status: number, reason: string, retryAfter?: strin
   const when =
     wait === undefined || wait <= maxWait
       ? ""
-      : `, and asks to wait for ${formatDuration(wait)}; run this again after ${new Date(Date.now() + wait).toISOString().slice(0, 16)}Z`;
+      : `, and asks to wait for ${formatDuration(wait)}; run this again after ` +
+        `${new Date(Date.now() + wait).toISOString().slice(0, 16)}Z`;
   return new FetchFailed(`the server answered ${status}${reason ? ` ${reason}` : ""}${when}`, {
     status,
     again: passing.has(status),
@@ -89,8 +87,7 @@ const lastingCodes = new Set([
 export function isWorthRetry(error: unknown): boolean {
   if (error instanceof FetchFailed) return error.again;
   const code = systemCode(error) ?? "";
-  if (code === "")
-    return !(error instanceof Failure) && /aborted|socket|connection|close/i.test(String(error));
+  if (code === "") return !(error instanceof Failure) && /aborted|socket|connection|close/i.test(String(error));
   return !lastingCodes.has(code) && !/CERT|TLS_|SELF_SIGNED|UNABLE_TO/.test(code);
 }
 
@@ -118,13 +115,11 @@ function aboutCertificate(code = "", message: string, untrusted: string): string
     return "its certificate is not valid yet; check this machine's clock";
   if (code === "ERR_TLS_CERT_ALTNAME_INVALID" || /certificate.*NotValidForName/.test(message))
     return "its certificate is for another name; correct the URL, or have whoever runs it get one for this name";
-  if (!/CERT|UNABLE_TO_(?:GET|VERIFY)/.test(code) && !/invalid peer certificate/.test(message))
-    return undefined;
+  if (!/CERT|UNABLE_TO_(?:GET|VERIFY)/.test(code) && !/invalid peer certificate/.test(message)) return undefined;
   return `its certificate is not trusted (${code || message}); ${untrusted}`;
 }
 
-const ownAuthority =
-  "if a CA of your own signed it, name that CA's file in NODE_EXTRA_CA_CERTS (DENO_CERT under Deno)";
+const ownAuthority = "if a CA of your own signed it, name that CA's file in NODE_EXTRA_CA_CERTS (DENO_CERT under Deno)";
 
 /**
  * An error of the system in words; others as they are.

@@ -4,11 +4,11 @@ import type { Agent } from "node:http";
 import { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { Failure } from "../core/errors.ts";
-import { basicAuthorization, loginOf, openAgents, ProxyRefused } from "../http/proxy.ts";
+import { type Agents, basicAuthorization, closeAgents, loginOf, openAgents, ProxyRefused } from "../http/proxy.ts";
 import type { Login } from "./netrc.ts";
 import { FetchFailed } from "./retry.ts";
 
-/** One request and its answer, without retries: http and https by node-fetch, with our redirects; files of this machine. */
+/** One request and its answer, without retries: http and https by node-fetch, our redirects; this machine's files. */
 
 export interface SendRequest {
   url: URL;
@@ -39,8 +39,11 @@ export interface Connections {
 
 /** Connections for http and https, through the environment's proxies. Redirects are not followed. */
 export async function openConnections(): Promise<Connections> {
-  const { agentFor, close } = await openAgents();
-  return { send: (request) => exchange({ ...request, agent: agentFor(request.url) }), close };
+  const agents = await openAgents();
+  return {
+    send: (request) => exchange({ ...request, agent: agents[request.url.protocol as keyof Agents] }),
+    close: () => closeAgents(agents),
+  };
 }
 
 /** A request by node-fetch, as it stands: redirects and packed bodies are left alone. */
@@ -95,7 +98,7 @@ export interface FollowOptions {
 const maxRedirects = 10;
 const redirects = new Set([301, 302, 303, 307, 308]);
 
-/** Send a request and follow its redirects, without giving a login away or leaving the web. `request.url` is changed. */
+/** Send a request and follow its redirects, without giving a login away or leaving the web. Changes `request.url`. */
 export async function follow(
   send: Send,
   request: SendRequest,
@@ -118,7 +121,7 @@ export async function follow(
   }
 }
 
-/** Done with an answer whose body is not wanted: a short one is read to its end, which keeps the connection for the next. */
+/** Done with an answer whose body is not wanted: a short one is read on, which keeps the connection for the next. */
 export function discard({ headers, body }: SendResponse): void {
   body.on("error", () => {});
   const length = headers["content-length"] ?? "";
@@ -129,10 +132,7 @@ export function discard({ headers, body }: SendResponse): void {
 function nextUrl(from: URL, location: string | undefined, allowDowngrade: boolean): URL {
   if (location === undefined) throw new FetchFailed("a redirect does not say where to");
   // a header's bytes come as Latin-1: what the server should have escaped stays the bytes that it sent
-  const escaped = location.replace(
-    /[\x80-\xff]/g,
-    (byte) => `%${byte.charCodeAt(0).toString(16).toUpperCase()}`,
-  );
+  const escaped = location.replace(/[\x80-\xff]/g, (byte) => `%${byte.charCodeAt(0).toString(16).toUpperCase()}`);
   let next: URL;
   try {
     next = new URL(escaped, from);
@@ -142,19 +142,14 @@ function nextUrl(from: URL, location: string | undefined, allowDowngrade: boolea
   if (next.protocol !== "http:" && next.protocol !== "https:")
     throw new FetchFailed(`a redirect leads to ${next.protocol}, which is not followed`);
   if (from.protocol === "https:" && next.protocol === "http:" && !allowDowngrade)
-    throw new FetchFailed(
-      "a redirect leads from https to http; pin the content with #sha256-HEX to follow it",
-    );
+    throw new FetchFailed("a redirect leads from https to http; pin the content with #sha256-HEX to follow it");
   // a redirect cannot set a login: it would be sent as if it were ours
   [next.username, next.password] = ["", ""];
   return next;
 }
 
 /** The authorization by the login in a URL, which is taken out of it, else by another login for its host. */
-export async function takeLogin(
-  url: URL,
-  other: FollowOptions["login"],
-): Promise<string | undefined> {
+export async function takeLogin(url: URL, other: FollowOptions["login"]): Promise<string | undefined> {
   if (url.protocol !== "http:" && url.protocol !== "https:") return undefined;
   const login = loginOf(url) ?? (await other(url.hostname));
   [url.username, url.password] = ["", ""];

@@ -14,10 +14,7 @@ import { ifMissing, systemCode } from "../core/errors.ts";
 
 /** A name for a temporary file in the folder of `path`; it tells whose it is, so that a later start can tidy up. */
 export function temporaryBeside(path: string): string {
-  return join(
-    dirname(path),
-    `.${basename(path)}.tmp-${process.pid}-${randomBytes(4).toString("hex")}`,
-  );
+  return join(dirname(path), `.${basename(path)}.tmp-${process.pid}-${randomBytes(4).toString("hex")}`);
 }
 
 const temporaryName = /^\..+\.tmp-(\d+)-[0-9a-f]{8}$/;
@@ -37,8 +34,7 @@ export async function writeAtomic(
   const forget = atEnd(() => rm(temporary, { force: true }));
   try {
     const kept = mode ?? (await stat(path).catch(() => undefined))?.mode;
-    const isLink =
-      mode === undefined && (await lstat(path).catch(() => undefined))?.isSymbolicLink();
+    const isLink = mode === undefined && (await lstat(path).catch(() => undefined))?.isSymbolicLink();
     const file = await open(temporary, "wx", mode ?? 0o666);
     try {
       if (kept !== undefined) {
@@ -96,12 +92,13 @@ export async function removeStaleTemporaries(folder: string): Promise<void> {
   const names = await readdir(folder).catch(() => []);
   for (const name of names) {
     const owner = Number(temporaryName.exec(name)?.[1] ?? 0);
-    if (owner > 0 && !isRunning(owner))
-      await rm(join(folder, name), { recursive: true, force: true });
+    if (owner > 0 && !isRunning(owner)) await rm(join(folder, name), { recursive: true, force: true });
   }
 }
 
-function isRunning(pid: number): boolean {
+/** Whether there is a process of this number. */
+export function isRunning(pid: number): boolean {
+  if (pid <= 0) return false;
   if (pid === process.pid) return true;
   try {
     process.kill(pid, 0);
@@ -135,19 +132,19 @@ export async function exists(path: string): Promise<boolean> {
   }
 }
 
+/** Whether one at least of these is in a folder. */
+export async function existsAny(folder: string, names: readonly string[]): Promise<boolean> {
+  const found = await Promise.all(names.map((name) => exists(join(folder, name))));
+  return found.includes(true);
+}
+
 const readAt = promisify(read);
 const pieceSize = 1024 * 1024;
 
 /** The bytes of an open file from its start. The descriptor stays open, which a stream of it would close. */
 export async function* readPieces(fd: number): AsyncGenerator<Buffer> {
   for (let position = 0; ; ) {
-    const { bytesRead, buffer } = await readAt(
-      fd,
-      Buffer.allocUnsafe(pieceSize),
-      0,
-      pieceSize,
-      position,
-    );
+    const { bytesRead, buffer } = await readAt(fd, Buffer.allocUnsafe(pieceSize), 0, pieceSize, position);
     if (bytesRead === 0) return;
     yield buffer.subarray(0, bytesRead);
     position += bytesRead;

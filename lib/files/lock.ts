@@ -1,19 +1,10 @@
-import {
-  closeSync,
-  constants,
-  fchmodSync,
-  fstatSync,
-  ftruncateSync,
-  lstatSync,
-  openSync,
-  writeSync,
-} from "node:fs";
+import { closeSync, constants, fchmodSync, fstatSync, ftruncateSync, lstatSync, openSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import process from "node:process";
 import { atEnd } from "../core/at-exit.ts";
 import { Busy, Failure, systemCode } from "../core/errors.ts";
 import { $, type CommandOptions } from "../exec/exec.ts";
-import { makeFolder, readIfThere } from "./files.ts";
+import { isRunning, makeFolder, readIfThere } from "./files.ts";
 
 /** A lock that is held. */
 export interface Lock {
@@ -34,7 +25,7 @@ export interface LockOptions {
   wait?: boolean | number;
   /** Aborting it ends the waiting. */
   signal?: AbortSignal | undefined;
-  /** Keep other users from reading the lock file: who can read it can take the lock. Default: they can, and see who holds it. */
+  /** Keep other users from reading the lock file, and so from taking the lock. Default: they see who holds it. */
   secluded?: boolean;
 }
 
@@ -77,9 +68,7 @@ async function openFile(path: string, secluded: boolean): Promise<number> {
     const code = systemCode(error);
     if (code === undefined) throw error;
     if (code === "ELOOP") throw new Failure(`${path} is a link; remove it`);
-    throw new Failure(
-      `${path} cannot be written: ${code}; whose is the folder, and is there room?`,
-    );
+    throw new Failure(`${path} cannot be written: ${code}; whose is the folder, and is there room?`);
   }
 }
 
@@ -103,12 +92,7 @@ function hold(fd: number, what: string): Lock {
   return { release };
 }
 
-async function flock(
-  fd: number,
-  path: string,
-  wait: boolean | number,
-  signal: AbortSignal | undefined,
-): Promise<void> {
+async function flock(fd: number, path: string, wait: boolean | number, signal: AbortSignal | undefined): Promise<void> {
   const how = wait === true ? [] : wait === false ? ["-n"] : ["-w", String(wait / 1000)];
   // stdin of flock(1) is our descriptor: the lock belongs to the open file that both share
   const stdio: CommandOptions["stdio"] = [fd, "ignore", "ignore"];
@@ -119,12 +103,24 @@ async function flock(
   throw new Busy(`${path} is locked${await holderOf(path)}; wait for it to end, or end it`);
 }
 
+/** Whether somebody holds a lock. */
+export async function isLocked(path: string): Promise<boolean> {
+  // whoever gave it back has emptied the file, and who was killed is gone: else the kernel is asked by a try to take it
+  const holder = await readHolder(path);
+  if (holder === undefined || !isRunning(holder.pid)) return false;
+  return (await $({ nothrow: true })`flock --nonblock --shared -- ${path} true`).exitCode === 1;
+}
+
 async function holderOf(path: string): Promise<string> {
+  const holder = await readHolder(path);
+  return holder ? ` by process ${holder.pid} (${holder.what}, since ${holder.since})` : " by another process";
+}
+
+async function readHolder(path: string): Promise<Holder | undefined> {
   try {
-    const { pid, since, what } = JSON.parse((await readIfThere(path)) ?? "") as Holder;
-    return ` by process ${pid} (${what}, since ${since})`;
+    return JSON.parse((await readIfThere(path)) ?? "") as Holder;
   } catch {
-    return " by another process";
+    return undefined;
   }
 }
 

@@ -1,27 +1,23 @@
 import { Buffer } from "node:buffer";
-import {
-  createHash,
-  createPrivateKey,
-  createPublicKey,
-  generateKeyPairSync,
-  type KeyObject,
-} from "node:crypto";
+import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from "node:crypto";
 import { type FileHandle, open, rm } from "node:fs/promises";
 import { keyOfSeed, newSeed, nkeyOf } from "../bus/nkey.ts";
 import { readSecretFile } from "../config/secrets.ts";
 import { Failure, messageOf, systemCode, UsageError } from "../core/errors.ts";
 import { exists, writeAtomic } from "../files/files.ts";
 
-/** Ed25519 keys: private ones as PEM files (PKCS #8), public ones as one word, `ed25519:` and 43 characters of base64url. */
+/** Ed25519 keys: private ones as PEM files (PKCS #8), public ones as a word, `ed25519:` and 43 letters of base64url. */
 
 /**
  * Make a key pair: `path` (mode 600) and `path.pub`.
  * @throws {Failure} when there is something at `path` already
  */
 export async function writeKey(path: string): Promise<{ publicKey: string; id: string }> {
-  const { privateKey } = generateKeyPairSync("ed25519");
+  const pem = generateKeyPairSync("ed25519").privateKey.export({ type: "pkcs8", format: "pem" }) as string;
+  // read anew: Node 20 may stop for ever where the very object that it generated is exported as JWK
+  const privateKey = createPrivateKey(pem);
   const publicKey = formatPublicKey(privateKey);
-  await writeOnce(path, privateKey.export({ type: "pkcs8", format: "pem" }) as string);
+  await writeOnce(path, pem);
   try {
     await writeAtomic(`${path}.pub`, `${publicKey}\n`, { mode: 0o644 });
   } catch (error) {
@@ -74,9 +70,7 @@ function whyNot(error: unknown): string {
 export async function readPrivateKey(path: string, where = ""): Promise<KeyObject> {
   const prefix = where === "" ? "" : `${where}: `;
   if (!(await exists(path)))
-    throw new UsageError(
-      `${prefix}there is no ${path}; make the key with: server-update keygen --out ${path}`,
-    );
+    throw new UsageError(`${prefix}there is no ${path}; make the key with: server-update keygen --out ${path}`);
   const text = await readSecretFile(path, where);
   let key: KeyObject | undefined;
   try {
@@ -85,9 +79,7 @@ export async function readPrivateKey(path: string, where = ""): Promise<KeyObjec
     // the error might quote the key
   }
   if (key?.asymmetricKeyType === "ed25519") return key;
-  throw new UsageError(
-    `${prefix}${path} is not an Ed25519 private key in PEM; make one with: server-update keygen`,
-  );
+  throw new UsageError(`${prefix}${path} is not an Ed25519 private key in PEM; make one with: server-update keygen`);
 }
 
 /**
@@ -99,7 +91,8 @@ export function parsePublicKey(text: string): KeyObject {
   if (x !== undefined && isCanonical(x))
     return createPublicKey({ key: { kty: "OKP", crv: "Ed25519", x }, format: "jwk" });
   throw new UsageError(
-    `${JSON.stringify(text.slice(0, 80))} is not a public key; write ed25519: and the 43 characters that server-update keygen prints`,
+    `${JSON.stringify(text.slice(0, 80))} is not a public key; write ed25519: ` +
+      "and the 43 characters that server-update keygen prints",
   );
 }
 

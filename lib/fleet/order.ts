@@ -19,6 +19,8 @@ export interface Order {
   target: string;
   /** Milliseconds since 1970. It rises from order to order for a repo, so that an old one cannot be sent again. */
   at: number;
+  /** Milliseconds since 1970 after which it is not taken: no bus has a new slave serve an old commit. */
+  until: number;
   /** The run of the master that sent it, for logs. */
   run: string;
 }
@@ -36,8 +38,8 @@ export function isTargetName(text: string): boolean {
   return /^[A-Za-z0-9_:][A-Za-z0-9._:-]{0,252}$/.test(text);
 }
 
-export function signOrder({ repo, sha, branch, target, at, run }: Order, key: KeyObject): string {
-  return seal("order", { repo, sha, branch, target, at, run }, key);
+export function signOrder({ repo, sha, branch, target, at, until, run }: Order, key: KeyObject): string {
+  return seal("order", { repo, sha, branch, target, at, until, run }, key);
 }
 
 /** `v1.PAYLOAD.SIGNATURE`; without a key the signature is empty. */
@@ -62,30 +64,25 @@ export function contentOf(text: string): Record<string, unknown> {
 }
 
 /** Read an order and check whose it is. Who it is for and whether it is a new one, the caller must check. */
-export function readOrder(
-  text: string,
-  keys: readonly KeyObject[],
-): SignedOrder | { refusal: string } {
-  const [, payload = "", signature = ""] =
-    /^v1\.([A-Za-z0-9_-]{1,4000})\.([A-Za-z0-9_-]{86})$/.exec(text) ?? [];
+export function readOrder(text: string, keys: readonly KeyObject[]): SignedOrder | { refusal: string } {
+  const [, payload = "", signature = ""] = /^v1\.([A-Za-z0-9_-]{1,4000})\.([A-Za-z0-9_-]{86})$/.exec(text) ?? [];
   if (payload === "" || !isCanonical(signature)) return { refusal: "the order is malformed" };
   const bytes = Buffer.from(signature, "base64url");
   const key = keys.find((each) => verify(null, signedText("order", payload), each, bytes));
-  if (!key)
-    return { refusal: "the order is not signed with a master_key of slave.yml; compare the keys" };
+  if (!key) return { refusal: "the order is not signed with a master_key of slave.yml; compare the keys" };
   const order = orderIn(contentOf(text));
-  if (!order) return { refusal: "the order does not say what an order must; update this slave" };
+  if (!order) return { refusal: "the order does not say what an order must; update Boatyard here or on the master" };
   return { order, key: keyId(key), signature };
 }
 
-function orderIn({ repo, sha, branch, target, at, run }: Record<string, unknown>) {
+function orderIn({ repo, sha, branch, target, at, until, run }: Record<string, unknown>) {
   const isText = (each: unknown): each is string => typeof each === "string";
   if (!isText(repo) || !isShortName(repo) || !isText(sha) || !isSha(sha)) return undefined;
   if (branch !== undefined && (!isText(branch) || !isSafeRef(branch))) return undefined;
-  if (!isText(target) || !isText(run) || !isRunId(run) || !isTime(at)) return undefined;
+  if (!isText(target) || !isText(run) || !isRunId(run) || !isTime(at) || !isTime(until)) return undefined;
   const isForMany = target === everybody || /^\[[A-Za-z][\w.-]*\]$/.test(target);
   if (!isForMany && !isTargetName(target)) return undefined;
-  return { repo, sha, branch, target, at, run };
+  return { repo, sha, branch, target, at, until, run };
 }
 
 /** Whether it is a time in milliseconds since 1970 that a Date can show. */
@@ -93,7 +90,7 @@ function isTime(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= 8.64e15;
 }
 
-/** What `--status --verify` asks for over the bus, signed as over HTTP; it stands where orders stand under their repo. */
+/** What `--status --verify` asks for over the bus, signed as over HTTP; it stands where orders do under their repo. */
 export const question = { key: "?", method: "GET", path: "/status?verify=1" };
 
 /**
@@ -104,10 +101,7 @@ export function readTexts(text: string): Record<string, string> | undefined {
   try {
     const pairs = Object.entries(Object(JSON.parse(text)) as object);
     return Object.fromEntries(
-      pairs.filter(
-        ([key, each]) =>
-          typeof each === "string" && (each.startsWith("v1.") || key === question.key),
-      ),
+      pairs.filter(([key, each]) => typeof each === "string" && (each.startsWith("v1.") || key === question.key)),
     ) as Record<string, string>;
   } catch {
     return undefined;
@@ -176,8 +170,7 @@ export function readReport(
   text: string,
   slave: { name: string; key?: KeyObject | undefined },
 ): Report | { refusal: string } {
-  const [, payload = "", signature = ""] =
-    /^v1\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]{86})?$/.exec(text) ?? [];
+  const [, payload = "", signature = ""] = /^v1\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]{86})?$/.exec(text) ?? [];
   const bytes = Buffer.from(signature, "base64url");
   const isBy = (key: KeyObject) => verify(null, signedText("report", payload), key, bytes);
   if (slave.key && (signature === "" || !isBy(slave.key)))
@@ -185,8 +178,7 @@ export function readReport(
   const { name, time, inventory, orders, groups, verified } = contentOf(text) as Partial<Report>;
   if (typeof name !== "string" || !isTime(time) || !isObject(inventory) || !isObject(orders))
     return { refusal: "its report cannot be read" };
-  if (name.toLowerCase() !== slave.name.toLowerCase())
-    return { refusal: "its report is another slave's" };
+  if (name.toLowerCase() !== slave.name.toLowerCase()) return { refusal: "its report is another slave's" };
   return { name, time, inventory, orders, groups: listOf(groups), verified };
 }
 

@@ -4,12 +4,11 @@ import { readSecretFile } from "../config/secrets.ts";
 import { cleanLine } from "../core/clean.ts";
 import { Failure, messageOf, systemCode, UsageError } from "../core/errors.ts";
 import { isSafeRef, isSha } from "../core/names.ts";
+import { currentUser } from "../exec/users.ts";
 import { ProcessOutput, timedOut } from "../exec/exec.ts";
-import { gitIn, type GitOptions } from "../git/git.ts";
+import { gitIn, type GitOptions, ownerHint } from "../git/git.ts";
 
 /** Where repos come from, and how git may speak to it. */
-
-export const defaultBase = "https://github.com/aiegoo/";
 
 const schemes = ["https", "http", "ssh", "git", "file"];
 
@@ -23,17 +22,14 @@ export function checkBase(base: string): string {
   const [, scheme = "", authority = "", path = ""] = match ?? [];
   const wrong = (why: string) => new UsageError(`base "${hidePassword(base)}" ${why}`);
   if (!match || !schemes.includes(scheme)) {
-    throw wrong(
-      `is not a base URL; write one of ${schemes.map((each) => `${each}://`).join(", ")} with a path`,
-    );
+    throw wrong(`is not a base URL; write one of ${schemes.map((each) => `${each}://`).join(", ")} with a path`);
   }
   if (/[\x00-\x20\x7f\\]/.test(base)) throw wrong("has a character that no URL has");
   if (scheme === "file") {
     if (authority !== "" || path === "") throw wrong("must be file:///absolute/path");
     return base.replace(/\/+$/, "");
   }
-  const parts =
-    /^(?:([A-Za-z0-9._~-]+)@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*))(?::\d{1,5})?$/;
+  const parts = /^(?:([A-Za-z0-9._~-]+)@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*))(?::\d{1,5})?$/;
   const [, user = ""] = parts.exec(authority) ?? [];
   if (authority.includes("@") && authority.slice(0, authority.lastIndexOf("@")).includes(":")) {
     throw wrong("must not hold a password; put it into token_file");
@@ -48,7 +44,8 @@ function hidePassword(text: string): string {
 
 /** What slave.yml says of a remote. */
 export interface RemoteSettings {
-  base: string;
+  /** None: only what needs no remote can be done. */
+  base: string | undefined;
   keyFile: string | undefined;
   tokenFile: string | undefined;
   tokenUser: string;
@@ -65,6 +62,12 @@ export interface Remote {
 /** What all processes of one update share: what ends them, and their mark. */
 export type Shared = Pick<GitOptions, "signal" | "cookie">;
 
+/** @throws {UsageError} where nobody has said where repos come from */
+export function needBase(base: string | undefined, where: string): string {
+  if (base !== undefined) return checkBase(base);
+  throw new UsageError(`where repos come from is not known; give --base URL, such as https://github.com/me/, ${where}`);
+}
+
 /** git's environment without anybody's configuration, attributes or hooks. */
 export const isolation: Record<string, string> = {
   GIT_CONFIG_NOSYSTEM: "1",
@@ -75,16 +78,12 @@ export const isolation: Record<string, string> = {
 
 /**
  * The remote of a repo. Key and token reach git through its environment, never its arguments.
- * @throws {UsageError} when a key or token cannot be read
+ * @throws {UsageError} when there is no base, or a key or token cannot be read
  */
-export async function remoteOf(
-  repo: string,
-  settings: RemoteSettings,
-  shared: Shared,
-): Promise<Remote> {
-  const url = `${settings.base}/${repo}.git`;
+export async function remoteOf(repo: string, settings: RemoteSettings, shared: Shared): Promise<Remote> {
+  const url = `${needBase(settings.base, "or write base: into slave.yml")}/${repo}.git`;
   const scheme = url.slice(0, url.indexOf(":"));
-  const env: Record<string, string> = {
+  const env: Record<string, string | undefined> = {
     ...isolation,
     // the one transport that the base names; a redirect to another is refused
     GIT_ALLOW_PROTOCOL: scheme,
@@ -92,12 +91,12 @@ export async function remoteOf(
     GIT_HTTP_LOW_SPEED_TIME: "60",
   };
   const config: Record<string, string> = {};
+  // whose repositories it may read, git takes from the account's own file only
+  if (scheme === "file") env["GIT_CONFIG_GLOBAL"] = process.env["GIT_CONFIG_GLOBAL"];
   if (scheme === "ssh") env["GIT_SSH_COMMAND"] = await sshCommand(settings.keyFile);
   if (settings.tokenFile !== undefined) {
     if (scheme !== "https" && scheme !== "http") {
-      throw new UsageError(
-        `token_file goes with an https:// base, not with ${scheme}://; see key_file`,
-      );
+      throw new UsageError(`token_file goes with an https:// base, not with ${scheme}://; see key_file`);
     }
     // asked for only by a 401 of this very server: a redirect elsewhere does not get it
     config[`credential.${new URL(url).origin}.helper`] =
@@ -137,9 +136,7 @@ export interface Tip {
 export async function askTip({ url, options }: Remote, wanted: string | undefined): Promise<Tip> {
   const git = gitIn("/", options);
   const patterns =
-    wanted === undefined
-      ? ["HEAD"]
-      : [`refs/heads/${wanted}`, `refs/tags/${wanted}`, `refs/tags/${wanted}^{}`];
+    wanted === undefined ? ["HEAD"] : [`refs/heads/${wanted}`, `refs/tags/${wanted}`, `refs/tags/${wanted}^{}`];
   const { stdout } = await git`git ls-remote --symref -- ${url} ${patterns}`;
   const tip = readTip(stdout, wanted);
   if (tip) return tip;
@@ -180,17 +177,16 @@ export function readTip(text: string, wanted: string | undefined): Tip | undefin
 export function plainWords(error: unknown): string {
   if (!(error instanceof ProcessOutput)) return messageOf(error);
   if (timedOut(error)) return "the git server did not answer in time";
+  const hint = ownerHint(error.stderr, currentUser().name);
   const lines = error.stderr.split("\n").map((line) => line.trim());
-  const telling = lines.filter((line) =>
-    /^(?:fatal|error|remote|ssh|Host key|Permission)/i.test(line),
-  );
+  const telling = lines.filter((line) => /^(?:fatal|error|remote|ssh|Host key|Permission)/i.test(line));
   const words = (telling.length > 0 ? telling : lines.filter((line) => line !== ""))
     .map((line) => line.replace(/^(?:fatal|error): |\.$/gi, ""))
     // what git adds to every reason
     .filter((line, at) => at === 0 || line !== "Could not read from remote repository")
     .slice(0, 2);
   if (words.length === 0) return error.message;
-  return cleanLine(words.join("; ").slice(0, 400));
+  return cleanLine(hint === undefined ? words.join("; ").slice(0, 400) : `${words[0]}; ${hint}`);
 }
 
 /** There is no room on the disk: a second attempt, which needs more, is not made. */
@@ -204,7 +200,7 @@ export class FullDisk extends Failure {
 /** Less free space than this, in bytes, is none: git may end by a signal then, and say nothing. */
 const leastRoom = 1024 * 1024;
 
-/** What failed for want of room as a FullDisk, by its own words or by the room that is left in `folder`; else as it is. */
+/** What failed for want of room as a FullDisk, by its words or by the room left in `folder`; else as it is. */
 export async function toFullDisk(error: unknown, folder: string): Promise<unknown> {
   if (["ENOSPC", "EDQUOT"].includes(systemCode(error) ?? "")) return new FullDisk();
   if (!(error instanceof ProcessOutput)) return error;

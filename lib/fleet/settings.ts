@@ -10,9 +10,9 @@ import { currentUser } from "../exec/users.ts";
 import { exists, readIfThere } from "../files/files.ts";
 import { parseListen } from "../http/server.ts";
 import { parsePublicKey } from "./keys.ts";
-import { checkBase, defaultBase, type RemoteSettings } from "./remote.ts";
+import { checkBase, type RemoteSettings } from "./remote.ts";
 
-/** `slave.yml`: what slave-server and slave-activate share; and which repos may be named at all. `templates/slave.yml` is the commented example. */
+/** `slave.yml` (templates/slave.yml): what slave-server and slave-activate share; which repos may be named at all. */
 
 /** Read when no --config is given and it is there. */
 export const systemConfig = "/etc/boatyard/slave.yml";
@@ -53,7 +53,6 @@ export const slaveSchema = y.object({
   secret_env: y.optional(y.oneOrMore(y.string())),
   master_key: y.optional(y.oneOrMore(y.string())),
   identity_file: y.optional(y.string()),
-  accept_unbound: y.optional(y.boolean()),
   bus: y.optional(
     y.object({
       ...busKeys,
@@ -62,13 +61,8 @@ export const slaveSchema = y.object({
     }),
   ),
   metrics_token_file: y.optional(y.string()),
-  hosts: y.optional(y.list(y.string())),
   each: y.optional(
-    y.record(
-      y.object(perRepo),
-      (name) => (isShortName(name) ? undefined : `"${name}" is not a repo name`),
-      shortNames,
-    ),
+    y.record(y.object(perRepo), (name) => (isShortName(name) ? undefined : `"${name}" is not a repo name`), shortNames),
   ),
 });
 
@@ -139,19 +133,14 @@ export interface RepoFlags {
   timeout?: number | undefined;
 }
 
-export function settingsFor(
-  repo: string,
-  { values, file }: SlaveSettings,
-  flags: RepoFlags,
-): RepoSettings {
+export function settingsFor(repo: string, { values, file }: SlaveSettings, flags: RepoFlags): RepoSettings {
   const each = values.each?.[repo];
-  const base = flags.base ?? each?.base ?? values.base ?? defaultBase;
+  const base = flags.base ?? each?.base ?? values.base;
   const wanted = each?.depth ?? values.depth ?? 1;
-  const path = (text: string | undefined) =>
-    text === undefined ? undefined : fromConfig(text, file);
+  const path = (text: string | undefined) => (text === undefined ? undefined : fromConfig(text, file));
   return {
     repos: reposFolder({ values, file }, flags.repos),
-    base: checkBase(base),
+    base: base && checkBase(base),
     branch: flags.branch ?? each?.branch ?? values.branch,
     depth: wanted === "full" ? 0 : wanted,
     keep: flags.keep ?? each?.keep ?? values.keep ?? 2,
@@ -172,20 +161,18 @@ export function branchOf(repo: string, { values }: SlaveSettings): string | unde
 }
 
 /**
- * On a slave that `setup` has made, another user's `~/repos` is not what is served: root would fill a folder of its own.
+ * On a slave that `setup` has made, another user's `~/repos` is not served: root would fill a folder of its own.
  * @throws {UsageError} with the command to type instead.
  */
-export async function checkUser(
-  { values, file }: SlaveSettings,
-  flag: string | undefined,
-): Promise<void> {
+export async function checkUser({ values, file }: SlaveSettings, flag: string | undefined): Promise<void> {
   if (flag !== undefined || values.repos !== undefined || file !== systemConfig) return;
   const unit = await readIfThere(systemUnit);
   const slave = /^User=(\S+)$/m.exec(unit ?? "")?.[1];
   const own = currentUser().name;
   if (slave !== undefined && slave !== own)
     throw new UsageError(
-      `the repos of this slave are those of ${slave}, and this is ${own}; type: runuser -u ${slave} -- slave-activate …, or name another folder with --repos`,
+      `the repos of this slave are those of ${slave}, and this is ${own}; type: ` +
+        `runuser -u ${slave} -- slave-activate …, or name another folder with --repos`,
     );
 }
 
@@ -226,6 +213,7 @@ function globToRegExp(pattern: string): RegExp {
 export function checkRepo(repo: string): void {
   if (isShortName(repo)) return;
   throw new Refused(
-    `${JSON.stringify(repo.slice(0, 200))} is not a repo name; letters, digits, ".", "_" and "-" make one, at most 100, not ending in .git or .lock`,
+    `${JSON.stringify(repo.slice(0, 200))} is not a repo name; ` +
+      `letters, digits, ".", "_" and "-" make one, at most 100, not ending in .git or .lock`,
   );
 }

@@ -1,13 +1,5 @@
 import { Buffer } from "node:buffer";
-import {
-  createHash,
-  createHmac,
-  type KeyObject,
-  randomBytes,
-  sign,
-  timingSafeEqual,
-  verify,
-} from "node:crypto";
+import { createHash, createHmac, type KeyObject, randomBytes, sign, timingSafeEqual, verify } from "node:crypto";
 
 /** Signed requests and answers over HTTP: headers of our own. Updates by a master with a key carry an order as well. */
 
@@ -15,12 +7,8 @@ import {
 export const orderHeader = "boatyard-order";
 /** `target=NAME, time=SECONDS, nonce=HEX` and one or both of `hmac=HEX`, `ed25519=BASE64URL`. */
 export const requestHeader = "boatyard-signature-v2";
-/** Boatyard 0.1: `time=SECONDS, nonce=HEX, hmac=HEX`. It does not say which slave is meant. */
-export const unboundHeader = "boatyard-signature";
 /** What an answer is for, and whose it is: `for=HEX` and one or both of `hmac=HEX`, `ed25519=BASE64URL`. */
 export const answerHeader = "boatyard-answer";
-/** In every answer of a slave that knows the headers above; 0.1 sent none. */
-export const protocolHeader = "boatyard-protocol";
 
 /** How far two clocks may differ, in seconds. */
 export const allowedSkew = 300;
@@ -50,25 +38,12 @@ export function signRequest(
   const text = requestText(request, time, nonce);
   const words = [`target=${request.target}`, `time=${time}`, `nonce=${nonce}`];
   if (secret !== undefined) words.push(`hmac=${hmacOf(secret, text)}`);
-  if (key !== undefined)
-    words.push(`ed25519=${sign(null, Buffer.from(text), key).toString("base64url")}`);
+  if (key !== undefined) words.push(`ed25519=${sign(null, Buffer.from(text), key).toString("base64url")}`);
   return words.join(", ");
 }
 
 function requestText({ method, path, target }: SignedRequest, time: string, nonce: string): string {
   return ["boatyard-request-v2", method, path, target, time, nonce].join("\n");
-}
-
-/** As Boatyard 0.1 signs: the text names no target. */
-export function signUnbound(
-  secret: string,
-  method: string,
-  path: string,
-  now = Date.now(),
-  nonce = randomBytes(16).toString("hex"),
-): string {
-  const time = Math.floor(now / 1000);
-  return `time=${time}, nonce=${nonce}, hmac=${hmacOf(secret, [method, path, time, nonce].join("\n"))}`;
 }
 
 function hmacOf(secret: string, text: string): string {
@@ -92,6 +67,9 @@ export type SignatureCheck =
   /** `isLate`: it is good but for its time. */
   | { ok: false; reason: string; isLate?: true };
 
+const form =
+  /^target=([\w.:-]{1,253}), time=(\d{1,12}), nonce=([\da-f]{32})(?:, hmac=([\da-f]{64}))?(?:, ed25519=([\w-]{86}))?$/;
+
 /**
  * Check the signature of a request, by a key or by a shared secret. Only a caller that has one learns about the clock.
  * Whether the nonce is new and the target is us, the caller must check.
@@ -102,10 +80,7 @@ export function verifyRequest(
   header: string,
   now = Date.now(),
 ): SignatureCheck & { target?: string } {
-  const match =
-    /^target=([A-Za-z0-9._:-]{1,253}), time=(\d{1,12}), nonce=([0-9a-f]{32})(?:, hmac=([0-9a-f]{64}))?(?:, ed25519=([A-Za-z0-9_-]{86}))?$/.exec(
-      header,
-    );
+  const match = form.exec(header);
   const [, target = "", time = "", nonce = "", hmac, ed25519] = match ?? [];
   if (!match) return { ok: false, reason: "the signature is malformed" };
   const text = requestText({ ...request, target }, time, nonce);
@@ -118,30 +93,10 @@ export function verifyRequest(
   return { ok: true, nonce, time: Number(time), secret, target };
 }
 
-/** Check a signature of Boatyard 0.1. */
-export function verifyUnbound(
-  secrets: readonly string[],
-  { method, path }: Omit<SignedRequest, "target">,
-  header: string,
-  now = Date.now(),
-): SignatureCheck {
-  const match = /^time=(\d{1,12}), nonce=([0-9a-f]{32}), hmac=([0-9a-f]{64})$/.exec(header);
-  const [, time = "", nonce = "", hmac = ""] = match ?? [];
-  if (!match) return { ok: false, reason: "the signature is malformed" };
-  const secret = secretFor(secrets, [method, path, time, nonce].join("\n"), hmac);
-  if (secret === undefined)
-    return { ok: false, reason: "the signature does not match; compare the secrets" };
-  const late = clockRefusal(Number(time) * 1000, now);
-  if (late !== undefined) return { ok: false, reason: late };
-  return { ok: true, nonce, time: Number(time), secret };
-}
-
 /** The secret that a text was signed with; every one is tried, so that the time tells nothing. */
 function secretFor(secrets: readonly string[], text: string, hmac: string): string | undefined {
   const given = Buffer.from(hmac, "hex");
-  const fits = secrets.map((each) =>
-    timingSafeEqual(Buffer.from(hmacOf(each, text), "hex"), given),
-  );
+  const fits = secrets.map((each) => timingSafeEqual(Buffer.from(hmacOf(each, text), "hex"), given));
   return secrets[fits.indexOf(true)];
 }
 
@@ -155,14 +110,24 @@ export function clockRefusal(time: number, now: number): string | undefined {
   const behind = now - time;
   if (Math.abs(behind) <= allowedSkew * 1000) return undefined;
   const [amount, side] = [Math.abs(behind) / 1000, behind > 0 ? "behind" : "ahead of"];
-  const shown =
-    amount < 7200 ? `${Math.round(amount / 60)} minutes` : `${Math.round(amount / 3600)} hours`;
-  return `the master's clock is ${shown} ${side} this slave's (${new Date(now).toISOString()}), or the request is old; set both clocks (NTP)`;
+  const shown = amount < 7200 ? `${Math.round(amount / 60)} minutes` : `${Math.round(amount / 3600)} hours`;
+  const here = new Date(now).toISOString();
+  return `the master's clock is ${shown} ${side} this slave's (${here}), or the request is old; set both clocks (NTP)`;
 }
 
-/** Pure: why an order of that time (both in milliseconds) is not taken yet: a clock is wrong, and later ones would be under it. */
+/** Pure: why an order of that time (both in ms) is not taken: a clock is wrong, and later ones would be under it. */
 export function clockAhead(time: number, now: number): string | undefined {
   return time > now ? clockRefusal(time, now) : undefined;
+}
+
+/** Pure: why an order is not taken any more (both in ms): it is too old, or the clock here is wrong. */
+export function expiredWords(until: number, now: number): string | undefined {
+  if (now <= until) return undefined;
+  const [end, here] = [until, now].map((time) => new Date(time).toISOString());
+  return (
+    `the order was good until ${end}, and the clock here says ${here}; ` +
+    "the master renews it: server-update --converge; or set this clock (NTP)"
+  );
 }
 
 /** What an answer says it is for: the header by which the request was accepted. */
@@ -175,8 +140,7 @@ export function signAnswer({ key, secret }: Keys, digest: string, status: number
   const text = answerText(digest, status, body);
   const words = [`for=${digest}`];
   if (secret !== undefined) words.push(`hmac=${hmacOf(secret, text)}`);
-  if (key !== undefined)
-    words.push(`ed25519=${sign(null, Buffer.from(text), key).toString("base64url")}`);
+  if (key !== undefined) words.push(`ed25519=${sign(null, Buffer.from(text), key).toString("base64url")}`);
   return words.join(", ");
 }
 
@@ -197,9 +161,7 @@ export function answerRefusal(
   body: string,
 ): string | undefined {
   const [, digest = "", hmac, ed25519] =
-    /^for=([0-9a-f]{64})(?:, hmac=([0-9a-f]{64}))?(?:, ed25519=([A-Za-z0-9_-]{86}))?$/.exec(
-      header ?? "",
-    ) ?? [];
+    /^for=([0-9a-f]{64})(?:, hmac=([0-9a-f]{64}))?(?:, ed25519=([A-Za-z0-9_-]{86}))?$/.exec(header ?? "") ?? [];
   if (!sent.some((each) => digestOf(each) === digest))
     return "its answer is not bound to the request: it comes from another program, or another time";
   const text = answerText(digest, status, body);

@@ -26,7 +26,9 @@ export async function findCheckout(dir: string): Promise<Checkout | undefined> {
   if (!found.ok) {
     if (found.stderr.includes("dubious ownership"))
       throw new Refused(
-        `${top} belongs to another user, whose code a build would run; build as its owner (runuser -u OWNER -- build DIR), or allow it: git config --global --add safe.directory ${top}`,
+        `${top} belongs to another user, whose code a build would run; ` +
+          "build as its owner (runuser -u OWNER -- build DIR), or allow it: " +
+          `git config --global --add safe.directory ${top}`,
       );
     throw found;
   }
@@ -40,16 +42,25 @@ export async function currentBranch({ dir }: Checkout): Promise<string | undefin
   return (await git`git symbolic-ref --quiet --short HEAD`).stdout.trim() || undefined;
 }
 
-/** The folder inside the git folder where the toolkit keeps its state: locks, records, kept changes. */
-export function stateFolder({ gitDir }: Checkout): string {
-  return join(gitDir, "boatyard");
+/**
+ * The folder where the toolkit keeps its state of a folder: locks, records. It is inside the git folder, where there is
+ * one. No git is run: another user may ask too.
+ */
+export async function stateFolder(dir: string): Promise<string> {
+  const git = join(dir, ".git");
+  if (!(await exists(git))) return join(dir, ".boatyard");
+  // a worktree's or submodule's is a file that names the folder
+  const [, named = git] = /^gitdir: (.+)/.exec((await readIfThere(git).catch(() => "")) ?? "") ?? [];
+  return join(resolve(dir, named), "boatyard");
+}
+
+/** The lock of a folder: who holds it builds or releases it, and alone writes its logs.txt. */
+export async function buildLockOf(dir: string): Promise<string> {
+  return join(await stateFolder(dir), "build.lock");
 }
 
 /** Exclude files that the toolkit writes into a checkout from git, in this clone only (.git/info/exclude). */
-export async function excludeFromGit(
-  { commonDir }: Checkout,
-  patterns: readonly string[],
-): Promise<void> {
+export async function excludeFromGit({ commonDir }: Checkout, patterns: readonly string[]): Promise<void> {
   const file = join(commonDir, "info", "exclude");
   const text = (await readIfThere(file)) ?? "";
   const known = new Set(text.split("\n"));

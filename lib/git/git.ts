@@ -1,12 +1,6 @@
 import { join } from "node:path";
 import process from "node:process";
-import {
-  accountVariables,
-  cleanEnvironment,
-  type CommandOptions,
-  type Shell,
-  shellWith,
-} from "../exec/exec.ts";
+import { accountVariables, cleanEnvironment, type CommandOptions, type Shell, $ } from "../exec/exec.ts";
 import { Failure } from "../core/errors.ts";
 import { exists } from "../files/files.ts";
 
@@ -28,7 +22,7 @@ export interface GitOptions extends Omit<CommandOptions, "cwd" | "env"> {
  */
 export function gitIn(dir: string, { env, config = {}, ...options }: GitOptions = {}): Shell {
   const settings = Object.entries(config);
-  return shellWith({
+  return $({
     ...options,
     cwd: dir,
     env: gitEnvironment({
@@ -48,6 +42,15 @@ export function gitIn(dir: string, { env, config = {}, ...options }: GitOptions 
 /** What git printed, less the last line end. */
 export async function textOf(output: PromiseLike<{ stdout: string }>): Promise<string> {
   return (await output).stdout.replace(/\n$/, "");
+}
+
+/** What to do when git does not read another user's repository, by its words; undefined: it said something else. */
+export function ownerHint(said: string, user: string): string | undefined {
+  const [, folder] = /dubious ownership in repository at '([^'\n]+)'/.exec(said) ?? [];
+  if (folder === undefined) return undefined;
+  const word = /^[\w./-]+$/.test(folder) ? folder : `'${folder}'`;
+  const command = `runuser -u ${user} -- git config --global --add safe.directory ${word}`;
+  return `it belongs to another user; say that ${user} may read it: ${command}`;
 }
 
 /** The transports that a remote may use (gitprotocol names of git-config(1), protocol.allow). */
@@ -105,14 +108,4 @@ export async function usesLfs({ git }: WorkTree, sha: string): Promise<boolean> 
   throw new Failure(
     "the repository keeps files in Git LFS, but git-lfs is not installed; run: apt-get install git-lfs",
   );
-}
-
-/** Have later checkouts of this clone bring the files themselves; to be called before the checkout. */
-export async function prepareLfs({ git }: WorkTree): Promise<void> {
-  await git`git lfs install --local --skip-repo`;
-}
-
-/** Replace Git LFS pointers that a former checkout has left by their files. */
-export async function pullLfs({ git, say }: WorkTree, remote: string): Promise<void> {
-  await git({ onLine: say })`git lfs pull ${remote}`;
 }

@@ -16,15 +16,13 @@ export interface Finding {
   fix?: string | undefined;
 }
 
-/** Try what the server and its runs would need: programs, folders, users, scripts, remotes. Changes nothing but makes the state folder. */
+/** Try what the server and its runs would need: programs, folders, users, scripts, remotes. Makes the state folder. */
 export async function check(config: HookConfig): Promise<Finding[]> {
   const programs = ["git", "flock", ...(isRoot() ? ["setpriv"] : [])];
   const installed = await Promise.all(programs.map(findOnPath));
   const repos = [...config.repos.values()].map((repo) => checkRepo(repo, config));
   return [
-    ...programs.map((name, at) =>
-      finding(`${name} is installed`, installed[at], `install ${name}`),
-    ),
+    ...programs.map((name, at) => finding(`${name} is installed`, installed[at], `install ${name}`)),
     ...shortSecrets(config).map((what) =>
       finding(
         `${what} has 16 characters or more`,
@@ -59,18 +57,15 @@ async function checkRepo(repo: RepoConfig, { file, forges }: HookConfig): Promis
     (found) => found.isDirectory(),
     () => false,
   );
-  const found = [
-    finding(`${dir} is a folder`, isThere, `git clone the repository there as ${user.name}`),
-  ];
+  const found = [finding(`${dir} is a folder`, isThere, `git clone the repository there as ${user.name}`)];
   if (repo.secrets.length === 0) {
-    const fix =
-      "anybody who reaches the server can start its builds (insecure: true); add secret_file";
+    const fix = "anybody who reaches the server can start its builds (insecure: true); add secret_file";
     found.unshift(finding("deliveries are signed", false, fix));
   }
-  if (isRoot() && user.uid === 0)
-    found.unshift(finding("is not built as root", false, `name its user: in ${file}`));
+  if (isRoot() && user.uid === 0) found.unshift(finding("is not built as root", false, `name its user: in ${file}`));
   if (forges.length > 1 && repo.forge === undefined && repo.poll !== false) {
-    const fix = `a push that polling finds has no link to its forge, and shows no status; ${whichForge(forges.map(({ host }) => host))}`;
+    const which = whichForge(forges.map(({ host }) => host));
+    const fix = `a push that polling finds has no link to its forge, and shows no status; ${which}`;
     found.push(finding("its forge is known", false, fix));
   }
   if (isThere) found.push(...(await checkCheckout(repo)));
@@ -90,13 +85,7 @@ async function checkScript(repo: RepoConfig, kind: "push" | "release"): Promise<
     const [runtime = "", ...rest] = await scriptOf(repo, kind);
     const file = rest.at(-1) ?? runtime;
     const readable = await can(repo, "-r", file);
-    const found = [
-      finding(
-        `${name} can read ${file}`,
-        readable,
-        `let ${name} read ${file} and the folders above it`,
-      ),
-    ];
+    const found = [finding(`${name} can read ${file}`, readable, `let ${name} read ${file} and the folders above it`)];
     if (runtime === file) return found;
     const runs = await can(repo, "-x", runtime);
     const fix = `install the runtime where ${name} can reach it`;
@@ -127,9 +116,7 @@ async function checkCheckout(repo: RepoConfig): Promise<Finding[]> {
 
 /** The line in which git or ssh says why; git's last one is advice. */
 function reason(stderr: string): string {
-  const why = stderr
-    .split("\n")
-    .find((line) => /^(?:fatal|error|ERROR):|denied|not known/.test(line));
+  const why = stderr.split("\n").find((line) => /^(?:fatal|error|ERROR):|denied|not known/.test(line));
   return why?.slice(0, 300) ?? lastLine(stderr);
 }
 

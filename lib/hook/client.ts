@@ -64,10 +64,7 @@ export class HookClient {
 
   private open(path: string, method: string): Promise<IncomingMessage> {
     return new Promise((resolve, reject) => {
-      const call = request(
-        { socketPath: this.#socket, path, method, headers: { host: "localhost" } },
-        resolve,
-      );
+      const call = request({ socketPath: this.#socket, path, method, headers: { host: "localhost" } }, resolve);
       call.once("error", (error) => reject(this.unreachable(error)));
       call.end();
     });
@@ -75,10 +72,10 @@ export class HookClient {
 
   private unreachable(error: Error): Failure {
     const code = systemCode(error);
-    if (code === "EACCES")
-      return new Failure(`${this.#socket} is not yours; run this as the user hook-server runs as`);
+    if (code === "EACCES") return new Failure(`${this.#socket} is not yours; run this as the user hook-server runs as`);
     return new Failure(
-      `no hook-server answers at ${this.#socket}${code === undefined ? "" : ` (${code})`}; start it, or name its folder with --state`,
+      `no hook-server answers at ${this.#socket}${code === undefined ? "" : ` (${code})`}; ` +
+        "start it, or name its folder with --state",
     );
   }
 }
@@ -122,13 +119,9 @@ export async function listIgnored(
   const answer = await client.json(`/ignored?${query}`);
   terminal.printJson(answer);
   const rows = (answer.ignored as IgnoredDelivery[]).map((each) =>
-    [
-      ageOf(each.time),
-      each.repo ?? "",
-      `${each.forge} ${each.event}`,
-      shortRef(each.ref ?? ""),
-      each.reason,
-    ].map((text) => cleanText(text)),
+    [ageOf(each.time), each.repo ?? "", `${each.forge} ${each.event}`, shortRef(each.ref ?? ""), each.reason].map(
+      (text) => cleanText(text),
+    ),
   );
   for (const line of terminal.table(rows, { header: ["RECEIVED", "REPO", "EVENT", "REF", "WHY"] }))
     terminal.print(line);
@@ -161,11 +154,7 @@ export async function show(client: HookClient, terminal: Terminal, id: string): 
 }
 
 /** Print a run's log, by default the newest's. @returns the exit code: 1 when a followed run did not succeed. */
-export async function log(
-  client: HookClient,
-  id: string | undefined,
-  follow: boolean,
-): Promise<number> {
+export async function log(client: HookClient, id: string | undefined, follow: boolean): Promise<number> {
   const run = id ?? (await newest(client));
   const lines = new LineWriter();
   if (!follow) {
@@ -218,7 +207,5 @@ export async function steer(
 ): Promise<void> {
   const answer = await client.json(`/runs/${encodeURIComponent(id)}/${what}`, "POST");
   terminal.printJson(answer);
-  terminal.print(
-    what === "cancel" ? `${id} is cancelled` : `${String(answer.run)} runs ${id} again`,
-  );
+  terminal.print(what === "cancel" ? `${id} is cancelled` : `${String(answer.run)} runs ${id} again`);
 }

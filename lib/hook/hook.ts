@@ -144,8 +144,7 @@ function untilStopped(
 /** @throws {UsageError} when a script that a run would need is missing. */
 async function findScripts(config: HookConfig): Promise<void> {
   for (const repo of config.repos.values())
-    for (const kind of ["push", "release"] as const)
-      if (repo.on[kind] !== false) await scriptOf(repo, kind);
+    for (const kind of ["push", "release"] as const) if (repo.on[kind] !== false) await scriptOf(repo, kind);
 }
 
 function warnAboutRoot(config: HookConfig, log: ServerLog): void {
@@ -158,8 +157,7 @@ function warnAboutRoot(config: HookConfig, log: ServerLog): void {
 /** Say what is not as the file asks for, and, at the first start, what may surprise. */
 async function announceRuns(config: HookConfig, server: HookServer, log: ServerLog): Promise<void> {
   const delegation = await server.cgroups.find();
-  if (delegation.way === "none")
-    log.info(`runs have no cgroups (${delegation.why}): see hook-server --check`);
+  if (delegation.way === "none") log.info(`runs have no cgroups (${delegation.why}): see hook-server --check`);
   if (!delegation.limits && hasLimits(config))
     log.warn(`limits: cannot be set here, and runs have none: ${delegation.why ?? needSystemd}`);
   const news = thenElsewhere(config);
@@ -173,18 +171,14 @@ async function announceRuns(config: HookConfig, server: HookServer, log: ServerL
 
 function warnAboutSecrets(config: HookConfig, log: ServerLog): void {
   for (const what of shortSecrets(config))
-    log.warn(
-      `${what} is shorter than 16 characters: make a longer one (openssl rand -hex 32), here and at the forge`,
-    );
+    log.warn(`${what} is shorter than 16 characters: make a longer one (openssl rand -hex 32), here and at the forge`);
 }
 
 function needRestart(before: HookConfig, after: HookConfig): string[] {
   const texts: string[] = [];
-  if (formatListen(before.listen) !== formatListen(after.listen))
-    texts.push("listen has changed: restart to use it");
+  if (formatListen(before.listen) !== formatListen(after.listen)) texts.push("listen has changed: restart to use it");
   if (before.state !== after.state) texts.push("state has changed: restart to use it");
-  if (!isDeepStrictEqual(before.builder, after.builder))
-    texts.push("builders has changed: restart to use it");
+  if (!isDeepStrictEqual(before.builder, after.builder)) texts.push("builders has changed: restart to use it");
   return texts;
 }
 

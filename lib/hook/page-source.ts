@@ -15,13 +15,7 @@ interface PageSourceParts {
 }
 
 /** What the page is given of the server. */
-export function pageSource({
-  settings,
-  runs,
-  ignored,
-  logs,
-  problems,
-}: PageSourceParts): PageSource {
+export function pageSource({ settings, runs, ignored, logs, problems }: PageSourceParts): PageSource {
   const logFile = (id: string) => runs.logFile(id);
   return {
     settings: () => settings.config.status,

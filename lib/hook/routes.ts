@@ -49,8 +49,7 @@ export class Routes {
       return await this.#parts.page.handle(request, response);
     const { name, right } = this.#parts.page.bearer(request, status);
     // what changes something is asked for by POST
-    if (right !== "steer" && !isGet(request))
-      throw new HttpError(403, "this token may see, not steer");
+    if (right !== "steer" && !isGet(request)) throw new HttpError(403, "this token may see, not steer");
     await this.trusted(request, response, name);
   }
 
@@ -67,11 +66,7 @@ export class Routes {
   }
 
   /** What those may do who have the token or the socket; `by` is who they are in the records. */
-  private async trusted(
-    request: IncomingMessage,
-    response: ServerResponse,
-    by: string,
-  ): Promise<void> {
+  private async trusted(request: IncomingMessage, response: ServerResponse, by: string): Promise<void> {
     const url = URL.canParse(request.url ?? "/", "http://localhost")
       ? new URL(request.url ?? "/", "http://localhost")
       : undefined;
@@ -87,8 +82,7 @@ export class Routes {
       const overview = planOverview(this.repoNames(), this.#parts.runs.list());
       return sendJson(response, 200, overviewOf(overview, await this.#parts.source.problems()));
     }
-    if (url?.pathname === "/runs")
-      return sendJson(response, 200, { runs: this.list(url.searchParams) });
+    if (url?.pathname === "/runs") return sendJson(response, 200, { runs: this.list(url.searchParams) });
     if (url?.pathname === "/ignored") {
       onlyGet(request);
       const repo = url.searchParams.get("repo") ?? undefined;
@@ -100,20 +94,14 @@ export class Routes {
   }
 
   /** The routes below /runs/ID. */
-  private async run(
-    request: IncomingMessage,
-    response: ServerResponse,
-    url: URL,
-    by: string,
-  ): Promise<void> {
+  private async run(request: IncomingMessage, response: ServerResponse, url: URL, by: string): Promise<void> {
     const [, , id = "", what, ...more] = url.pathname.split("/");
     const { runs, source } = this.#parts;
     const view = isRunId(id) ? runs.view(id) : undefined;
     if (!view || more.length > 0) throw new HttpError(404, "there is no such run");
     if (what === "cancel" || what === "rerun") {
       if (request.method !== "POST") throw new HttpError(405, "use POST", { allow: "POST" });
-      if (what === "rerun")
-        return sendJson(response, 202, { run: await runs.rerun(view, by), of: id });
+      if (what === "rerun") return sendJson(response, 202, { run: await runs.rerun(view, by), of: id });
       await runs.cancel(view, by);
       return sendJson(response, 202, { run: id });
     }
@@ -134,9 +122,7 @@ export class Routes {
     const state = query.get("state");
     return this.#parts.runs
       .list()
-      .filter(
-        (view) => (repo === null || view.repo === repo) && (state === null || view.state === state),
-      )
+      .filter((view) => (repo === null || view.repo === repo) && (state === null || view.state === state))
       .slice(0, limitOf(query));
   }
 }

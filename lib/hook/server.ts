@@ -2,13 +2,7 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { messageOf } from "../core/errors.ts";
 import { Cgroups } from "../exec/cgroups.ts";
-import {
-  closeServer,
-  createHttpServer,
-  type Listen,
-  listenOn,
-  listenPrivately,
-} from "../http/server.ts";
+import { closeServer, createHttpServer, type Listen, listenOn, listenPrivately } from "../http/server.ts";
 import { Page } from "../page/page.ts";
 import type { Builder } from "./builders/builder.ts";
 import type { Settings } from "./config/config.ts";
@@ -43,10 +37,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
   const metrics = new Metrics();
   // the store first: it takes a folder of runs for the sign that it was there before
   const { store, waiting } = await Store.open(state, { warn });
-  const [records, ignored] = await Promise.all([
-    Records.open(state, { warn }),
-    Ignored.open(state, { warn }),
-  ]);
+  const [records, ignored] = await Promise.all([Records.open(state, { warn }), Ignored.open(state, { warn })]);
   const heads = new Heads(state, log);
   const teller = await Teller.open({ settings, records, log });
   const problems = new Problems();
@@ -107,8 +98,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
       async onBuilt(what) {
         if ((await heads.of(what.repo))[what.ref]?.good !== what.sha) await heads.succeeded(what);
       },
-      keepLog: (kept, id) =>
-        builders.keepLog(kept, { id, path: records.path(id, "log"), mask: settings.mask }),
+      keepLog: (kept, id) => builders.keepLog(kept, { id, path: records.path(id, "log"), mask: settings.mask }),
     });
   const others =
     builder &&
@@ -128,8 +118,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
     const entries = await store.accept(source, changes, payload);
     for (const entry of entries) {
       scheduler.add(entry);
-      if (settings.config.forges.length > 0 && !records.get(entry.id))
-        teller.progress(recordOf(entry));
+      if (settings.config.forges.length > 0 && !records.get(entry.id)) teller.progress(recordOf(entry));
     }
     return entries;
   };
@@ -193,9 +182,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
       return;
     }
     const entries = new Set(waiting.map(({ id }) => id));
-    const orphans = [...records.all()].filter(
-      ({ id, state }) => !hasEnded(state) && !entries.has(id),
-    );
+    const orphans = [...records.all()].filter(({ id, state }) => !hasEnded(state) && !entries.has(id));
     const ends = new Map([...store.known()].map((known) => [known.entry.id, known]));
     // killed between the line that says so and the record
     for (const { id } of orphans) {
@@ -210,11 +197,10 @@ export async function openServer(settings: Settings, log: ServerLog) {
 
   // only now that all parts are there
   await recover();
-  for (const entry of scheduler.queue.entries())
-    teller.progress(records.get(entry.id) ?? recordOf(entry));
+  for (const entry of scheduler.queue.entries()) teller.progress(records.get(entry.id) ?? recordOf(entry));
   teller.start();
   return {
-    /** Open the web address and the Unix socket; returns the web's address. @throws {UsageError} when it cannot be had. */
+    /** Open the web address and the Unix socket; returns the web's address. @throws {UsageError} it cannot be had. */
     async listen(where: Listen | { fd: number }): Promise<Listen> {
       const address = await listenOn(web, where);
       await builder?.listen();

@@ -29,10 +29,7 @@ export async function showStatus(
   while (!signal.aborted) {
     const text = JSON.stringify([overview, trouble]);
     if (watch && terminal.stdoutIsTTY && !terminal.json)
-      draw([
-        ...(trouble === "" ? [] : [terminal.paint.red(trouble)]),
-        ...linesOf(overview, terminal),
-      ]);
+      draw([...(trouble === "" ? [] : [terminal.paint.red(trouble)]), ...linesOf(overview, terminal)]);
     else if (text !== seen) {
       if (seen !== "") terminal.print();
       if (trouble === "") show(overview, terminal);
@@ -94,9 +91,7 @@ export function linesOf(
       paint.dim(run.state),
       cleanLine(run.repo),
       refOf(run),
-      run.behind === undefined
-        ? cleanLine(run.reason ?? "for a free place")
-        : `behind ${run.behind}`,
+      run.behind === undefined ? cleanLine(run.reason ?? "for a free place") : `behind ${run.behind}`,
       shortAge(Date.parse(run.accepted), now),
     ]),
   ];
@@ -111,11 +106,7 @@ export function linesOf(
   ];
 }
 
-function rowOf(
-  { repo, last, running, waiting, recent }: RepoState,
-  paint: Terminal["paint"],
-  now: number,
-) {
+function rowOf({ repo, last, running, waiting, recent }: RepoState, paint: Terminal["paint"], now: number) {
   const run = running ?? last;
   const state = run?.state ?? (waiting > 0 ? "waiting" : "no runs");
   return [
@@ -125,11 +116,7 @@ function rowOf(
     run ? titleOf(run) : "",
     run ? cleanLine(run.commit?.pusher ?? (run.forge === "poll" ? "poll" : "")) : "",
     run ? shortAge(Date.parse(run.ended ?? run.started ?? run.accepted), now) : "never",
-    running
-      ? clockOf(running, now)
-      : last?.seconds === undefined
-        ? ""
-        : shortDuration(last.seconds),
+    running ? clockOf(running, now) : last?.seconds === undefined ? "" : shortDuration(last.seconds),
     barsOf(recent, paint),
   ];
 }

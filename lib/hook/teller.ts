@@ -9,13 +9,7 @@ import { lastLines } from "../log/tail.ts";
 import { Notifier } from "../notify/notify.ts";
 import { Statuses } from "../statuses/statuses.ts";
 import type { RepoConfig, Settings } from "./config/config.ts";
-import {
-  hasEnded,
-  type Records,
-  type RunFacts,
-  type RunRecord,
-  type Telling,
-} from "./runs/records.ts";
+import { hasEnded, type Records, type RunFacts, type RunRecord, type Telling } from "./runs/records.ts";
 import { afterCommand } from "./runs/run-command.ts";
 import { commitOf, endVariables, forgeOf, noticeOf, statusOf } from "./runs/run-news.ts";
 import { failedStage } from "./runs/run-stages.ts";
@@ -79,8 +73,7 @@ export class Teller {
     if (commitOf(record) !== undefined && this.hostOf(record) !== undefined) telling.push("status");
     if (record.state !== "succeeded" && record.state !== "failed") return telling;
     if (targets.length > 0 || onChange.length > 0) telling.push("message");
-    if (onChange.length > 0 || (record.state === "failed" && onFailure.length > 0))
-      telling.push("commands");
+    if (onChange.length > 0 || (record.state === "failed" && onFailure.length > 0)) telling.push("commands");
     return telling;
   }
 
@@ -93,8 +86,7 @@ export class Teller {
   ended(record: RunRecord | undefined): void {
     if (!record?.tell?.length || this.#telling.has(record.id)) return;
     this.#telling.add(record.id);
-    if (record.tell.includes("status"))
-      this.setStatus(record, () => void this.told(record.id, "status"));
+    if (record.tell.includes("status")) this.setStatus(record, () => void this.told(record.id, "status"));
     this.hand(record);
   }
 
@@ -115,8 +107,7 @@ export class Teller {
   /** Go on with what a former server did not get told. */
   start(): void {
     const untold = [...this.#parts.records.all()].filter(({ tell }) => tell?.length);
-    for (const record of untold.sort((a, b) => (a.ended ?? "").localeCompare(b.ended ?? "")))
-      this.ended(record);
+    for (const record of untold.sort((a, b) => (a.ended ?? "").localeCompare(b.ended ?? ""))) this.ended(record);
     void this.#handing.then(() => this.#notifier.start());
   }
 
@@ -194,12 +185,7 @@ export class Teller {
     if (!this.#abort.signal.aborted) await this.told(record.id, "commands");
   }
 
-  private async runCommand(
-    name: string,
-    text: string,
-    repo: RepoConfig,
-    record: RunRecord,
-  ): Promise<void> {
+  private async runCommand(name: string, text: string, repo: RepoConfig, record: RunRecord): Promise<void> {
     const { records, settings, log } = this.#parts;
     const logFile = records.path(record.id, "log");
     const more = endVariables(record, { url: settings.config.url, logFile });
@@ -227,9 +213,7 @@ export class Teller {
       // to tell again what was told is better than to wait for the disk each time
       await this.#parts.records
         .save(record, { durable: false })
-        .catch((error: unknown) =>
-          this.#parts.log.warn(`run ${id}: ${messageOf(error)}; it may be told twice`),
-        );
+        .catch((error: unknown) => this.#parts.log.warn(`run ${id}: ${messageOf(error)}; it may be told twice`));
     });
     return this.#saving;
   }

@@ -42,8 +42,7 @@ export function limitConnections(server: Server, max: number): void {
 
   function closeOne(): void {
     const counts = new Map<string, number>();
-    for (const { network } of connections.values())
-      counts.set(network, (counts.get(network) ?? 0) + 1);
+    for (const { network } of connections.values()) counts.set(network, (counts.get(network) ?? 0) + 1);
     let oldest: Socket | undefined;
     let most = 0;
     for (const [socket, connection] of connections) {

@@ -42,7 +42,8 @@ export function listenOn(server: Server, listen: Listen | { fd: number }): Promi
       const where = "fd" in listen ? `descriptor ${listen.fd}` : formatListen(listen);
       reject(
         new UsageError(
-          `cannot listen on ${where}: ${messageOf(error)}; name another address, or stop the process that listens there`,
+          `cannot listen on ${where}: ${messageOf(error)}; ` +
+            "name another address, or stop the process that listens there",
         ),
       );
     };

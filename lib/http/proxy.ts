@@ -1,9 +1,9 @@
 import { readFileSync } from "node:fs";
-import type { Agent as HttpAgent, ClientRequest } from "node:http";
-import type { Agent, AgentOptions, RequestOptions } from "node:https";
+import type { Agent, ClientRequest } from "node:http";
+import type { AgentOptions, RequestOptions } from "node:https";
+import { isIP } from "node:net";
 import process from "node:process";
-import type { Duplex } from "node:stream";
-import type { ConnectionOptions } from "node:tls";
+import type { PeerCertificate } from "node:tls";
 import { Failure, UsageError } from "../core/errors.ts";
 
 /** http and https through the proxies of the environment: which one, and the agents for it. */
@@ -25,9 +25,7 @@ export class ProxyRefused extends Failure {
 export function proxyFor(url: URL, env: NodeJS.ProcessEnv = process.env): URL | undefined {
   const secure = url.protocol === "https:";
   const value =
-    (secure ? env["https_proxy"] || env["HTTPS_PROXY"] : env["http_proxy"]) ||
-    env["all_proxy"] ||
-    env["ALL_PROXY"];
+    (secure ? env["https_proxy"] || env["HTTPS_PROXY"] : env["http_proxy"]) || env["all_proxy"] || env["ALL_PROXY"];
   if (!value || isExempt(url, env["no_proxy"] || env["NO_PROXY"] || "")) return undefined;
   let proxy: URL;
   try {
@@ -49,10 +47,7 @@ function isExempt(url: URL, list: string): boolean {
     const match = /^(?:\[(.+)\]|(.*?))(?::(\d+))?$/.exec(word.toLowerCase());
     // an IPv6 address without brackets holds colons of its own
     const bare = word.split(":").length > 2 && !word.startsWith("[");
-    const name = (bare ? word.toLowerCase() : (match?.[1] ?? match?.[2] ?? "")).replace(
-      /^\*?\./,
-      "",
-    );
+    const name = (bare ? word.toLowerCase() : (match?.[1] ?? match?.[2] ?? "")).replace(/^\*?\./, "");
     if (!bare && match?.[3] !== undefined && match[3] !== port) return false;
     return host === name || host.endsWith(`.${name}`);
   });
@@ -86,135 +81,91 @@ function decode(text: string): string {
   }
 }
 
-/** The proxy's own login, as a header. */
-function proxyAuthorization(proxy: URL): Record<string, string> {
-  const login = loginOf(proxy);
-  return login ? { "proxy-authorization": basicAuthorization(login.user, login.password) } : {};
-}
+/** Agents for requests of each protocol. */
+export type Agents = Record<"http:" | "https:", Agent>;
 
-/** Agents for the environment's proxies. Connections are kept and used again. */
-export interface Agents {
-  /** The agent for a URL, whose proxy is looked up each time. */
-  agentFor(url: URL): HttpAgent;
-  close(): void;
-}
-
-/** Agents for http and https that keep their connections. */
-export async function openAgents(): Promise<Agents> {
-  const { http, https } = await loadWeb();
-  const options = { keepAlive: true };
-  const agents = new Map<string, HttpAgent>([
-    ["http:", new http.Agent(options)],
-    ["https:", await tunnellingAgent(options)],
-  ]);
-
-  return {
-    agentFor(url) {
-      const proxy = url.protocol === "http:" ? proxyFor(url) : undefined;
-      const name = proxy?.href ?? url.protocol;
-      let agent = agents.get(name);
-      if (!agent && proxy) {
-        const kind = proxy.protocol === "https:" ? https : http;
-        agents.set(name, (agent = forwarding(new kind.Agent(options), proxy)));
-      }
-      return agent as HttpAgent;
-    },
-    close() {
-      for (const agent of agents.values()) agent.destroy();
-    },
-  };
-}
+/** `addRequest` is not documented, yet what every agent for proxies overrides: it alone sees the request. */
+type Requesting = Agent & { addRequest(request: ClientRequest, target: Target): void };
+type Target = RequestOptions & { secureEndpoint?: boolean };
 
 /**
- * `addRequest` is not documented, yet what every proxying agent for Node overrides: it alone sees the request.
- * The packages do the same and more: http-proxy-agent rewrites the request's `_header` and `outputData`, and
- * https-proxy-agent hands on a proxy's refusal as if it were the server's answer.
+ * Agents that ask at each request which proxy of the environment leads to its host, and keep their connections.
+ * Through a tunnel (CONNECT) the proxy sees nothing of https; http is sent to it as it stands.
  */
-type Forwarding = HttpAgent & {
-  protocol: string;
-  addRequest(request: ClientRequest, options: RequestOptions): void;
-};
-
-/** Make an agent send http through a proxy: the request line then holds the whole URL (RFC 9112, 3.2.2). */
-function forwarding(plain: HttpAgent, proxy: URL): HttpAgent {
-  const agent = plain as Forwarding;
-  const connect = agent.addRequest.bind(agent);
-  agent.protocol = "http:";
-  agent.addRequest = (request, options) => {
-    request.path = `http://${request.getHeader("host")}${request.path}`;
-    for (const [name, value] of Object.entries(proxyAuthorization(proxy)))
-      request.setHeader(name, value);
-    const host = bareHost(proxy);
-    connect(request, { ...options, host, port: portOf(proxy), servername: host });
-  };
-  return agent;
-}
-
-/**
- * An agent for https that asks at each connection whether there is a proxy for the host: the proxy opens a tunnel
- * and sees nothing inside.
- */
-export async function tunnellingAgent(agentOptions: AgentOptions): Promise<Agent> {
-  const web = await loadWeb();
-  const agent = new web.https.Agent(agentOptions);
-  const direct = agent.createConnection.bind(agent);
-  agent.createConnection = (options, done = () => {}) => {
-    const proxy = proxyFor(new URL(`https://${targetOf(options)}`));
-    return proxy ? openTunnel(web, proxy, options, done) : direct(options, done);
-  };
-  return agent;
-}
-
-async function loadWeb() {
-  const [http, https, tls] = await Promise.all([
+export async function openAgents(options: AgentOptions = { keepAlive: true }): Promise<Agents> {
+  const [{ default: http }, { default: https }, { default: tls }] = await Promise.all([
     import("node:http"),
     import("node:https"),
     import("node:tls"),
   ]);
-  return { http: http.default, https: https.default, tls: tls.default };
-}
-
-type Target = RequestOptions & { servername?: string | undefined };
-
-function targetOf({ host, port }: Target): string {
-  return `${String(host).includes(":") ? `[${host}]` : host}:${port || 443}`;
-}
-
-/** A CONNECT tunnel, and TLS to the host itself inside it (RFC 9110, 9.3.6). */
-function openTunnel(
-  { http, https, tls }: Awaited<ReturnType<typeof loadWeb>>,
-  proxy: URL,
-  options: Target,
-  done: (error: Error | null, socket: Duplex) => void,
-): undefined {
-  const target = targetOf(options);
-  const { request } = proxy.protocol === "https:" ? https : http;
-  const connecting = request({
-    host: bareHost(proxy),
-    port: portOf(proxy),
-    method: "CONNECT",
-    path: target,
-    headers: { host: target, ...proxyAuthorization(proxy) },
-    agent: false,
-  });
-  const fail = (error: Error) => done(error, undefined as never);
-  connecting.once("error", fail);
-  connecting.once("connect", (response, socket) => {
-    if (response.statusCode === 200) {
-      const ca = extraAuthorities(tls.rootCertificates);
-      const inside = { ...options, path: undefined, socket, ...ca } as ConnectionOptions;
-      done(null, tls.connect({ ...inside, servername: options.servername || options.host || "" }));
-      return;
-    }
-    socket.destroy();
-    fail(new ProxyRefused(`the proxy answered ${response.statusCode} ${response.statusMessage}`));
-  });
-  connecting.end();
-  return undefined;
-}
-
-/** Deno adds DENO_CERT to https but not to TLS inside a tunnel; Node has NODE_EXTRA_CA_CERTS in both. */
-function extraAuthorities(usual: readonly string[]): ConnectionOptions {
+  const isProxied = Object.keys(process.env).some((name) => /^(?:https?|all)_proxy$/i.test(name));
+  const tunnelling = isProxied ? await import("https-proxy-agent") : undefined;
+  // Deno adds DENO_CERT to https but not to TLS inside a tunnel; Node has NODE_EXTRA_CA_CERTS in both
   const file = process.versions["deno"] && process.env["DENO_CERT"];
-  return file ? { ca: [...usual, readFileSync(file, "utf8")] } : {};
+  const authorities = file ? { ca: [...tls.rootCertificates, readFileSync(file, "utf8")] } : {};
+  const direct = { "http:": new http.Agent(options), "https:": new https.Agent(options) };
+  const tunnels = new Map<string, Agent>();
+
+  function tunnelThrough(proxy: URL): Agent {
+    const known = tunnels.get(proxy.href);
+    if (known || !tunnelling) return known as Agent;
+    // the package takes a login as it stands to be encoded rightly
+    const place = new URL(proxy);
+    const login = loginOf(proxy);
+    if (login)
+      Object.assign(place, {
+        username: encodeURIComponent(login.user),
+        password: encodeURIComponent(login.password),
+      });
+    const tunnel = new tunnelling.HttpsProxyAgent(place, { ...options, ...authorities } as object);
+    const connect = tunnel.connect.bind(tunnel);
+    tunnel.connect = (...given) =>
+      connect(...given).catch((error: NodeJS.ErrnoException) => {
+        // the package gives no code to a proxy that hangs up, which is worth another try
+        throw error.code === undefined && error.constructor === Error
+          ? Object.assign(error, { code: "ECONNRESET" })
+          : error;
+      });
+    // else its answer would be taken for the server's
+    tunnel.on("proxyConnect", ({ statusCode, statusText }, request: ClientRequest) => {
+      if (statusCode !== 200) request.destroy(new ProxyRefused(`the proxy answered ${statusCode} ${statusText}`));
+    });
+    tunnels.set(proxy.href, tunnel);
+    return tunnel;
+  }
+
+  function agentOf(protocol: keyof Agents, { Agent }: typeof http | typeof https): Agent {
+    const agent = new Agent(options) as Requesting;
+    agent.addRequest = (request, target) => {
+      const host = String(target.host);
+      const proxy = proxyFor(new URL(`${protocol}//${host.includes(":") ? `[${host}]` : host}:${target.port ?? ""}`));
+      let next: Agent = direct[protocol];
+      if (proxy && protocol === "https:") {
+        next = tunnelThrough(proxy);
+        target = { ...target, ...authorities, secureEndpoint: true };
+        // an address has no server name: the certificate would be compared with the proxy's
+        const checkServerIdentity = (_: string, certificate: PeerCertificate) =>
+          tls.checkServerIdentity(host, certificate);
+        if (isIP(host)) Object.assign(target, { checkServerIdentity });
+      } else if (proxy) {
+        // the request line then holds the whole URL (RFC 9112, 3.2.2)
+        request.path = `http://${request.getHeader("host")}${request.path}`;
+        const login = loginOf(proxy);
+        if (login) request.setHeader("proxy-authorization", basicAuthorization(login.user, login.password));
+        next = direct[proxy.protocol as keyof Agents];
+        target = { ...target, host: bareHost(proxy), port: portOf(proxy), servername: bareHost(proxy) };
+      }
+      (next as Requesting).addRequest(request, target);
+    };
+    agent.destroy = () => {
+      for (const each of [...Object.values(direct), ...tunnels.values()]) each.destroy();
+    };
+    return agent;
+  }
+  return { "http:": agentOf("http:", http), "https:": agentOf("https:", https) };
+}
+
+/** Close their kept connections. */
+export function closeAgents(agents: Agents): void {
+  for (const agent of Object.values(agents)) agent.destroy();
 }

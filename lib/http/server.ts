@@ -84,8 +84,7 @@ export function createHttpServer(
     } catch (error) {
       if (!(error instanceof HttpError)) onBug(error);
       if (response.headersSent || request.socket.destroyed) return void response.destroy();
-      const { status, message, headers } =
-        error instanceof HttpError ? error : new HttpError(500, "internal error");
+      const { status, message, headers } = error instanceof HttpError ? error : new HttpError(500, "internal error");
       if (request.complete) sendJson(response, status, { error: message }, headers);
       else answerEarly(request, response, status, { error: message }, headers);
     }
@@ -104,7 +103,7 @@ const linger = { time: 5000, bytes: 32 * 1024 * 1024 };
 
 /**
  * Answer a request whose body was not read, and close the connection so that the answer arrives (RFC 9112, 9.6): if it
- * were closed while data still comes, it would be reset, and many a client would see that instead. So what comes is read
+ * were closed while data still comes, it would be reset, and many clients would see that instead. So what comes is read
  * and dropped for a while; the end of the answer is held back until then, but its length has told the client already.
  */
 function answerEarly(
@@ -135,7 +134,7 @@ interface BodyOptions {
   /** Bytes that a body may have. */
   max: number;
   /**
-   * Told of the bytes of each piece of a body that does not come at once, before they are kept. By `stop` the reading is
+   * Told of the bytes of each piece of a body that comes piece by piece, before they are kept. By `stop` reading is
    * ended early, and rejected with that reason.
    */
   onPiece?: (bytes: number, stop: (reason: Error) => void) => void;
@@ -147,7 +146,7 @@ const nothing = Buffer.alloc(0);
 
 /**
  * The whole body of a request. What is kept grows with what has come: a length that is only announced costs nothing.
- * @throws {HttpError} 413 over `max` bytes (by Content-Length before a byte is read), 408 after 10 s, 400 when it is cut off.
+ * @throws {HttpError} 413 over `max` bytes (by Content-Length before a byte is read), 408 after 10 s, 400: cut off.
  */
 export function readBody(request: IncomingMessage, { max, onPiece }: BodyOptions): Promise<Buffer> {
   const announced = Number(request.headers["content-length"] ?? 0);

@@ -11,8 +11,8 @@ import { healthyAnswers } from "./health.ts";
 import { otherOwner, type Owner, readStatus, runAsOwner, type Status } from "./status.ts";
 
 /**
- * `launchfit list`: the apps in some directories, and those of this machine. These are found by the accounts that `setup
- * app` made, by systemd's units launchfit@NAME, and by the sockets of the launchfits that run, as far as the asking user
+ * `launchfit list`: the apps in some directories, and those of this machine: found by the accounts that `setup
+ * app` made, by systemd's units launchfit@NAME, by the sockets of the launchfits that run, as far as the asking user
  * may ask them.
  */
 
@@ -33,10 +33,7 @@ export interface ListedApp {
 }
 
 /** The apps in these directories, and with `all` those of this machine, by their directories. */
-export async function listApps(
-  folders: readonly string[],
-  { all }: { all: boolean },
-): Promise<ListedApp[]> {
+export async function listApps(folders: readonly string[], { all }: { all: boolean }): Promise<ListedApp[]> {
   const found = all ? await Promise.all([appAccounts(), appUnits()]) : [];
   const named = new Set([...folders.map((folder) => resolve(folder)), ...found.flat()]);
   const running = all ? await runningHere() : [];
@@ -143,8 +140,7 @@ function listed(directory: string, status: Status): ListedApp {
 
 /** An answer may come from another user's process: nothing in it reaches the terminal as it is. */
 function cleaned(directory: string, row: { [Key in keyof ListedApp]?: unknown }): ListedApp {
-  const text = (value: unknown) =>
-    typeof value === "string" ? cleanLine(value.slice(0, 1000)) : undefined;
+  const text = (value: unknown) => (typeof value === "string" ? cleanLine(value.slice(0, 1000)) : undefined);
   const count = (value: unknown) => (Number.isFinite(value) ? Number(value) : undefined);
   const found = {
     app: text(row.app),
@@ -174,8 +170,7 @@ async function appAccounts(): Promise<string[]> {
 /** The folders in which systemd runs launchfit@NAME, or should. */
 async function appUnits(): Promise<string[]> {
   const systemctl = $({ nothrow: true, stdio: ["ignore", "pipe", "ignore"] });
-  const units =
-    await systemctl`systemctl list-units --all --full --plain --no-legend ${"launchfit@*.service"}`;
+  const units = await systemctl`systemctl list-units --all --full --plain --no-legend ${"launchfit@*.service"}`;
   const names = units.stdout.split("\n").flatMap((line) => line.trim().split(/\s+/)[0] || []);
   if (names.length === 0) return [];
   const shown = await systemctl`systemctl show --property=WorkingDirectory --value ${names}`;

@@ -152,7 +152,7 @@ export class AppKeeper {
     await this.start().catch((error: unknown) => this.startLater(error));
   }
 
-  /** The app gave bad answers for as long as it may: with `forever` it is started again, if it was not too often lately. */
+  /** The app gave bad answers for as long as it may: with `forever` it is started again, if not too often lately. */
   restartIll(app: RunningApp, wrong: string): Promise<void> {
     const { changes, signal, log } = this.#options;
     return changes.run(async () => {

@@ -6,7 +6,7 @@ import { StringDecoder } from "node:string_decoder";
 import { Failure, systemCode } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
 import { lastLines } from "../log/tail.ts";
-import { openLog } from "../log/writer.ts";
+import { LogWriter } from "../log/writer.ts";
 
 /** What the app and launchfit print: it is shown, written to app.log, and kept for `launchfit log`. */
 export interface AppOutput {
@@ -33,16 +33,15 @@ export interface AppOutput {
  * @param folder `.launchfit` in it.
  * @param show gets every line, for whoever watches.
  */
-export async function openAppOutput(
-  folder: string,
-  show: (line: string) => void,
-): Promise<AppOutput> {
+export async function openAppOutput(folder: string, show: (line: string) => void): Promise<AppOutput> {
   const path = join(folder, "app.log");
-  const file = await openLog(path, { mode: 0o640 });
+  const file = new LogWriter(path, { mode: 0o640 });
   const recent = new RecentLines(await lastLines(path, {}, tailSize));
   const write = (stage: string, lines: string[]) => {
-    file.lines(stage, lines);
-    for (const line of lines) recent.add(`${new Date().toISOString()} ${stage} | ${line}`);
+    for (const line of lines) {
+      file.line(stage, line);
+      recent.add(`${new Date().toISOString()} ${stage} | ${line}`);
+    }
   };
   const pipe = await openOutputPipe(join(folder, "output"), (lines) => {
     write("app", lines);
@@ -83,13 +82,10 @@ const maxLine = 64 * 1024;
 
 /**
  * Open the pipe in which the app writes, made when it is not there, and give every line that comes through it to
- * `onLines`. It is a named pipe (fifo(7)), and the app gets it opened for reading and writing, so it always has a reader:
- * when launchfit dies, the app is not killed by SIGPIPE, and what it writes meanwhile waits in the pipe for the next launchfit.
+ * `onLines`. It is a named pipe (fifo(7)) that the app gets opened for reading and writing, so it always has a reader:
+ * when launchfit dies, SIGPIPE does not kill the app, and what it writes waits in the pipe for the next launchfit.
  */
-async function openOutputPipe(
-  path: string,
-  onLines: (lines: string[]) => void,
-): Promise<OutputPipe> {
+async function openOutputPipe(path: string, onLines: (lines: string[]) => void): Promise<OutputPipe> {
   const there = await lstat(path).catch(() => undefined);
   if (there && !there.isFIFO()) await rm(path, { recursive: true, force: true });
   if (!there?.isFIFO()) await $`mkfifo -m 600 -- ${path}`;

@@ -114,9 +114,7 @@ export async function startApp(options: AppStart): Promise<RunningApp> {
 }
 
 /** What is recorded, when it is of this directory and this start of the machine, and whether that process lives. */
-export async function recordedApp(
-  record: string,
-): Promise<(AppRecord & { alive: boolean }) | undefined> {
+export async function recordedApp(record: string): Promise<(AppRecord & { alive: boolean }) | undefined> {
   const known = await recordIn(record).load();
   const { pid, startTime, cookie, version = "", startedAt = "" } = known;
   if (typeof cookie !== "string" || cookie === "" || !Number.isInteger(pid)) return undefined;
@@ -165,11 +163,7 @@ export class RunningApp {
   readonly #livedBefore: number;
   readonly #since = performance.now();
 
-  constructor(
-    { pid, version, cookie, startedAt, startTime }: AppRecord,
-    ended: Promise<AppEnd>,
-    alive = true,
-  ) {
+  constructor({ pid, version, cookie, startedAt, startTime }: AppRecord, ended: Promise<AppEnd>, alive = true) {
     this.alive = alive;
     this.pid = pid;
     this.version = version;
@@ -196,9 +190,7 @@ export class RunningApp {
   private tree(): Tree {
     const cookie = this.#cookie;
     const { startTime } = processStat(this.pid) ?? {};
-    return startTime === undefined || startTime === this.#startTime
-      ? { pid: this.pid, cookie }
-      : { cookie };
+    return startTime === undefined || startTime === this.#startTime ? { pid: this.pid, cookie } : { cookie };
   }
 
   /** Bytes of memory that it and all that it started have resident; what they share is counted for each. */
@@ -237,8 +229,7 @@ export class RunningApp {
       await endTree(this.tree(), { grace: 0 });
       await this.endWithin(5000);
     }
-    if ((await this.members()).length > 0)
-      await endTree(this.tree(), { grace: Math.min(grace, 2000) });
+    if ((await this.members()).length > 0) await endTree(this.tree(), { grace: Math.min(grace, 2000) });
   }
 
   private endWithin(ms: number): Promise<unknown> {

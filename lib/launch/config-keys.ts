@@ -7,7 +7,7 @@ import { appNames, isAppName } from "../web-folder/version-file.ts";
 import { alsoJson, type JsonSchema, type Schema, y } from "../config/yaml.ts";
 
 /**
- * The keys of what launchfit is told: launchify.yml or config/app.json (one shape), in the deploy directory and in the release.
+ * The keys of what launchfit is told: launchify.yml or config/app.json (one shape), here and in the release.
  * The deploy directory's wins, key by key; of a release everything counts but what is the directory's own to say.
  */
 
@@ -36,11 +36,7 @@ function key(schema: Schema<unknown>, standard?: unknown, more?: Partial<Key<unk
 const duration = (written: string) => key(y.duration(), parseDuration(written), { written });
 
 /** The same value in the form in which it is used; what `change` throws is the mistake. */
-function changed<A, B>(
-  schema: Schema<A>,
-  change: (value: A) => B,
-  json: JsonSchema = {},
-): Schema<B> {
+function changed<A, B>(schema: Schema<A>, change: (value: A) => B, json: JsonSchema = {}): Schema<B> {
   return {
     what: schema.what,
     json: { ...schema.json, ...json },
@@ -91,8 +87,7 @@ const appName = changed(
 const variableNames = /^[A-Za-z_][A-Za-z0-9_]*$/;
 const variables = y.record(
   y.string(),
-  (name) =>
-    variableNames.test(name) ? undefined : `"${name}" is not the name of an environment variable`,
+  (name) => (variableNames.test(name) ? undefined : `"${name}" is not the name of an environment variable`),
   variableNames,
 );
 
@@ -108,10 +103,7 @@ const healthKeys = {
   /** How long one answer may take. */
   timeout: duration("5s"),
   /** After so many bad answers in a row an app with `forever` is started again; false: never. */
-  failures: key(
-    orFalse(y.number({ min: 1 }), "false, or how many bad answers in a row"),
-    3 as number | false,
-  ),
+  failures: key(orFalse(y.number({ min: 1 }), "false, or how many bad answers in a row"), 3 as number | false),
 };
 
 /** `app.health`: exactly one of url and command. Durations in milliseconds. */
@@ -125,13 +117,9 @@ const oneTest = alsoJson(mapOf(healthKeys), {
   oneOf: [{ required: ["url"] }, { required: ["command"] }],
 });
 const health = changed(
-  y.either(
-    [oneTest, command],
-    "a URL, a command, or a map with url or command, within, every, timeout, failures",
-  ),
+  y.either([oneTest, command], "a URL, a command, or a map with url or command, within, every, timeout, failures"),
   (written): HealthCheck => {
-    const inOneWord = (text: string) =>
-      /^https?:\/\//.test(text) ? { url: text } : { command: text };
+    const inOneWord = (text: string) => (/^https?:\/\//.test(text) ? { url: text } : { command: text });
     const check = typeof written === "string" ? inOneWord(written) : written;
     const given = Object.entries(check).filter(([, value]) => value !== undefined);
     const { url: _url, command: _command, ...standard } = valuesOf(healthKeys);
@@ -145,9 +133,7 @@ const health = changed(
 );
 
 const fingerprints = changed(
-  y.oneOrMore(
-    y.string({ match: /^[0-9A-Fa-fx\s:]{8,130}$/, what: "an OpenPGP fingerprint in hex" }),
-  ),
+  y.oneOrMore(y.string({ match: /^[0-9A-Fa-fx\s:]{8,130}$/, what: "an OpenPGP fingerprint in hex" })),
   (all) => all.map((each) => each.replace(/[\s:]|0x/gi, "").toUpperCase()),
 );
 const gpgKeys = { key: key(fingerprints, [] as string[]) };
@@ -179,12 +165,7 @@ export const sections = {
     strip: key(y.either([y.just(0), y.just(1)], "0 or 1")),
     /** At an update the new version is started before the old one ends. */
     overlap: key(y.boolean(), false as boolean),
-    listen: key(
-      alsoJson(
-        changed(y.string({ what: "a port, or an address as 127.0.0.1:8080" }), portOf),
-        portJson,
-      ),
-    ),
+    listen: key(alsoJson(changed(y.string({ what: "a port, or an address as 127.0.0.1:8080" }), portOf), portJson)),
     health: key(health, undefined as HealthCheck | undefined, { parts: healthKeys }),
   },
   updates: {
@@ -192,16 +173,11 @@ export const sections = {
     enabled: key(y.boolean(), true as boolean, { own: true }),
     server: key(y.oneOrMore(serverUrl), [] as string[]),
     /** false: only when asked. */
-    every: key(
-      orFalse(y.duration(), "false, or a duration such as 15m"),
-      parseDuration("15m") as number | false,
-      { written: "15m" },
-    ),
+    every: key(orFalse(y.duration(), "false, or a duration such as 15m"), parseDuration("15m") as number | false, {
+      written: "15m",
+    }),
     /** How many older releases are kept; false: none. */
-    keep: key(
-      orFalse(y.number(), "false, or how many older releases to keep"),
-      2 as number | false,
-    ),
+    keep: key(orFalse(y.number(), "false, or how many older releases to keep"), 2 as number | false),
     max_size: key(y.size(), parseSize("4G"), { written: "4G" }),
     timeout: duration("30s"),
     gpg: key(gpg, valuesOf(gpgKeys), { parts: gpgKeys, own: true }),

@@ -43,10 +43,7 @@ async function filesIn(folder: string): Promise<Config<LaunchFile>[]> {
  * @param release the folder of the release whose own configuration counts, if any.
  * @throws {UsageError} with file:line:column for every mistake.
  */
-export async function readLaunchConfig(
-  folder: string,
-  release?: string,
-): Promise<ReadLaunchConfig> {
+export async function readLaunchConfig(folder: string, release?: string): Promise<ReadLaunchConfig> {
   const own = await filesIn(folder);
   const theirs = release === undefined ? [] : await filesIn(release);
   const origins: Record<string, string> = {};
@@ -61,9 +58,7 @@ export async function readLaunchConfig(
       const file = files.find((each) => valueIn(each) !== undefined);
       values[name] = file ? valueIn(file) : about.standard;
       origins[dotted] = file?.where([section, name]) ?? "default";
-      written[dotted] = asWritten(values[name], about, (path) =>
-        file?.source([section, name, ...path]),
-      );
+      written[dotted] = asWritten(values[name], about, (path) => file?.source([section, name, ...path]));
     }
   }
   return { config: merged as unknown as LaunchConfig, origins, written };
@@ -72,8 +67,7 @@ export async function readLaunchConfig(
 /** What `launchfit config` shows of `notify:`: the kinds of its targets, and no addresses. */
 export async function describeNotify(folder: string): Promise<{ kinds: string[]; origin: string }> {
   const config = (await filesIn(folder)).find(({ value }) => value.notify !== undefined);
-  const isKind = ([key, value]: [string, unknown]) =>
-    value !== undefined && !["when", "group"].includes(key);
+  const isKind = ([key, value]: [string, unknown]) => value !== undefined && !["when", "group"].includes(key);
   const kinds = (config?.value.notify ?? []).flatMap((target) =>
     Object.entries(target)
       .filter(isKind)
@@ -103,8 +97,7 @@ function asWritten(
   source: (path: string[]) => string | undefined,
 ): string {
   if (value === undefined) return "–";
-  if (typeof value === "number")
-    return source([]) ?? (value === standard ? written : undefined) ?? `${value}`;
+  if (typeof value === "number") return source([]) ?? (value === standard ? written : undefined) ?? `${value}`;
   if (!parts) return JSON.stringify(value);
   const entries = Object.entries(value as object).map(([name, each]) => {
     const part = parts[name];
@@ -136,11 +129,7 @@ const noHealth: HealthCheck = { within: mustStayAlive, timeout: mustStayAlive, e
  * @param toRun false: only its hooks are; app.exec may be missing.
  * @throws {UsageError} when there is no app.exec, app.listen is wrong, or app.overlap cannot work.
  */
-export function appSettings(
-  { app, hooks }: LaunchConfig,
-  directory: string,
-  { toRun = true } = {},
-): AppSettings {
+export function appSettings({ app, hooks }: LaunchConfig, directory: string, { toRun = true } = {}): AppSettings {
   const { exec = "", kill = "TERM", health = noHealth } = app;
   const file = join(directory, "launchify.yml");
   if (exec === "" && toRun)
@@ -151,7 +140,8 @@ export function appSettings(
   const listen = app.listen === undefined ? undefined : parseListen(app.listen);
   if (app.overlap && toRun && !answersAt(health.url, listen))
     throw new UsageError(
-      `${file}: app.overlap needs app.listen, and in app.health a URL with the port of app.listen, by which the new version is asked`,
+      `${file}: app.overlap needs app.listen, and in app.health a URL with the port of app.listen, by which the ` +
+        "new version is asked",
     );
   return { ...app, exec, kill: signal ? { signal } : { command: kill }, listen, health, hooks };
 }

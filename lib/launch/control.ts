@@ -30,7 +30,7 @@ export interface ControlAnswer {
 }
 
 /**
- * Answers a request; `send` gives lines before the answer, and says whether the asker keeps up; `closed` is aborted when
+ * Answers a request; `send` gives lines before it, and says whether the asker keeps up; `closed` is aborted when
  * the asker has gone.
  */
 export type ControlHandler = (

@@ -87,7 +87,8 @@ export async function assertOwn(deploy: DeployDirectory): Promise<void> {
   const other = [about, state].find((entry) => entry !== undefined && entry.uid !== 0);
   if (other)
     throw new Refused(
-      `${deploy.path} belongs to user ${other.uid}, who could have root run and write anything; run this as that user: sudo -u '#${other.uid}' launchfit …`,
+      `${deploy.path} belongs to user ${other.uid}, who could have root run and write anything; ` +
+        `run this as that user: sudo -u '#${other.uid}' launchfit …`,
     );
   if (about && about.mode & 0o002)
     throw new Refused(
@@ -103,12 +104,10 @@ export async function prepare(deploy: DeployDirectory): Promise<void> {
   const names = await readdir(deploy.temporary);
   for (const name of names) {
     // broken downloads stay, with the note by which they are continued (lib/fetch/partial.ts)
-    const isPartial =
-      !/^(?:unpack-|\.)/.test(name) && (name.endsWith(".json") || names.includes(`${name}.json`));
+    const isPartial = !/^(?:unpack-|\.)/.test(name) && (name.endsWith(".json") || names.includes(`${name}.json`));
     if (!isPartial) await rm(join(deploy.temporary, name), { recursive: true, force: true });
   }
-  for (const folder of [deploy.path, deploy.state, deploy.releases])
-    await removeStaleTemporaries(folder);
+  for (const folder of [deploy.path, deploy.state, deploy.releases]) await removeStaleTemporaries(folder);
 }
 
 /** Nothing is under way: partial downloads of versions that nobody offers any more go, too. */

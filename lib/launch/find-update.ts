@@ -1,20 +1,8 @@
 import { readdir } from "node:fs/promises";
 import process from "node:process";
 import { Failure, messageOf, Refused } from "../core/errors.ts";
-import {
-  checkExpiry,
-  checkLine,
-  checkVersion,
-  isDoubtful,
-  mustReplace,
-  offeredSha256,
-} from "../web-folder/floors.ts";
-import {
-  type CurrentLine,
-  currentFor,
-  readArchiveName,
-  thisPlatform,
-} from "../web-folder/version-file.ts";
+import { checkExpiry, checkLine, checkVersion, mustReplace, offeredSha256 } from "../web-folder/rollback-guard.ts";
+import { type CurrentLine, currentFor, readArchiveName, thisPlatform } from "../web-folder/version-file.ts";
 import type { SignedVersion, UnverifiedVersion, WebFolder } from "../web-folder/web-folder.ts";
 import { currentRelease } from "./releases.ts";
 import type { Session } from "./session.ts";
@@ -78,11 +66,10 @@ export async function findUpdate(session: Session, { conditional = false } = {})
 
 async function askFolders(session: Session, conditional: boolean): Promise<Answer[]> {
   const { folders, state, options, trust } = session;
-  const isWrong = Object.keys(state.versions).some((version) => isDoubtful(state, version));
   return Promise.all(
     folders.map(async (folder) => {
       // several folders do not have one state by which they could be unchanged
-      const mayAsk = conditional && folders.length === 1 && !isWrong;
+      const mayAsk = conditional && folders.length === 1;
       const etag = mayAsk ? state.etags[folder.url] : undefined;
       try {
         const verify = (version: UnverifiedVersion) => trust.verifyVersion(folder, version);
@@ -96,10 +83,7 @@ async function askFolders(session: Session, conditional: boolean): Promise<Answe
 }
 
 /** Which of the answers is taken, and why the others are not. Pure. */
-function planUpdate(
-  answers: readonly Answer[],
-  known: Known,
-): { update: Update; passedOver: unknown[] } {
+function planUpdate(answers: readonly Answer[], known: Known): { update: Update; passedOver: unknown[] } {
   const { state } = known;
   const good: Offer[] = [];
   const failed: unknown[] = [];
@@ -152,8 +136,7 @@ function readOffer(
   const inName = readArchiveName(line.file, line.version)?.app;
   const wanted = configured ?? state.app;
   const app = (signature ? file.app : undefined) ?? inName ?? wanted;
-  if (app === undefined)
-    throw new Refused(`${name} does not tell the app's name; give app.name in launchify.yml`);
+  if (app === undefined) throw new Refused(`${name} does not tell the app's name; give app.name in launchify.yml`);
   for (const said of [app, inName])
     if (wanted !== undefined && said !== undefined && said !== wanted)
       throw new Refused(`${name} is for the app ${said}, not for ${wanted} (wrong software)`);
@@ -161,7 +144,7 @@ function readOffer(
   return { ...version, folder, line, app };
 }
 
-/** The offers of one archive, which several mirrors may have: that of the newest signed VERSION, else of the first server. */
+/** The offers of one archive, which several mirrors may have: that of the newest VERSION, else of the first server. */
 function sameOffers(offers: readonly Offer[]): Offer[] {
   const dated = ({ file }: Offer) => file.date?.getTime() ?? 0;
   const signedAt = ({ signature }: Offer) => signature?.created.getTime() ?? 0;
@@ -169,9 +152,7 @@ function sameOffers(offers: readonly Offer[]): Offer[] {
   signed.sort((a, b) => dated(b) - dated(a) || signedAt(b) - signedAt(a));
   const ordered = signed.length > 0 ? signed : offers;
   const best = ordered[0]?.line;
-  return ordered.filter(
-    ({ line }) => line.version === best?.version && line.sha256 === best.sha256,
-  );
+  return ordered.filter(({ line }) => line.version === best?.version && line.sha256 === best.sha256);
 }
 
 /** One error for what each of several servers said. */
@@ -186,9 +167,7 @@ export function allFailed(errors: readonly unknown[]): Error {
 
 /** musl is the C library where its loader is there and glibc's is not (process.report tells too, but slowly). */
 async function isMusl(): Promise<boolean> {
-  const folders = await Promise.all(
-    ["/lib", "/lib64"].map((path) => readdir(path).catch(() => [])),
-  );
+  const folders = await Promise.all(["/lib", "/lib64"].map((path) => readdir(path).catch(() => [])));
   const has = (start: string) => folders.flat().some((name) => name.startsWith(start));
   return has("ld-musl-") && !has("ld-linux");
 }

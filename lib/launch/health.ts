@@ -43,9 +43,7 @@ export async function awaitHealth(
     ended = how;
     return "it ended";
   });
-  const aborted = new Promise<void>((resolve) =>
-    signal.addEventListener("abort", () => resolve(), { once: true }),
-  );
+  const aborted = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
   if (check.url === undefined && check.command === undefined) {
     await Promise.race([end, aborted, pause(check.within)]);
     if (ended === undefined && !signal.aborted) return undefined;
@@ -53,8 +51,7 @@ export async function awaitHealth(
   let reason: string | undefined;
   while (ended === undefined && !signal.aborted) {
     const left = deadline - performance.now();
-    if (left <= 0)
-      return `no good answer within ${check.within / 1000} s: ${reason ?? "no answer"}`;
+    if (left <= 0) return `no good answer within ${check.within / 1000} s: ${reason ?? "no answer"}`;
     const timeout = Math.min(left, check.timeout);
     const wrong = await Promise.race([ask(timeout), end]);
     // the app must still be alive when its answer counts
@@ -151,8 +148,7 @@ export function watchHealth(
     let answer = "alive";
     if (health.url !== undefined || health.command !== undefined) {
       const environment = appEnvironment({ version, releaseDir: cwd }, env);
-      answer =
-        (await askHealth(health, { timeout: health.timeout, cwd, env: environment })) ?? "well";
+      answer = (await askHealth(health, { timeout: health.timeout, cwd, env: environment })) ?? "well";
       seen.well ||= answer === "well";
       // an app has the whole of health.within for its start: systemd must not take that for a hang
       if (!seen.well && performance.now() - seen.since < health.within) answer = "starting";
@@ -183,8 +179,7 @@ export function watchHealth(
     } catch (error) {
       log(`health: ${messageOf(error)}`);
     }
-    if (!closed)
-      timer = setTimeout(() => void look(), Math.min(pause, watchdogInterval() ?? pause));
+    if (!closed) timer = setTimeout(() => void look(), Math.min(pause, watchdogInterval() ?? pause));
   }
 
   timer = setTimeout(() => void look(), 1000);

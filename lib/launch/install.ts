@@ -3,28 +3,11 @@ import { join } from "node:path";
 import { shownName } from "../archive/tar.ts";
 import { Failure, messageOf, Refused, UsageError } from "../core/errors.ts";
 import { exists } from "../files/files.ts";
-import {
-  accepted,
-  checkArchive,
-  maxVersions,
-  mustReplace,
-  versionsToKeep,
-} from "../web-folder/floors.ts";
+import { accepted, checkArchive, maxVersions, mustReplace, versionsToKeep } from "../web-folder/rollback-guard.ts";
 import { checkGiven } from "../web-folder/trust.ts";
 import { folderUrl, type VerifiedArchive } from "../web-folder/web-folder.ts";
-import {
-  configFiles,
-  type LaunchConfig,
-  type ReadLaunchConfig,
-  readLaunchConfig,
-} from "./config.ts";
-import {
-  assertOwn,
-  clearTemporary,
-  type DeployDirectory,
-  deployDirectory,
-  lockDirectory,
-} from "./deploy-directory.ts";
+import { configFiles, type LaunchConfig, type ReadLaunchConfig, readLaunchConfig } from "./config.ts";
+import { assertOwn, clearTemporary, type DeployDirectory, deployDirectory, lockDirectory } from "./deploy-directory.ts";
 import { allFailed, findUpdate, type Update } from "./find-update.ts";
 import { writeLaunchFile } from "./launch-file.ts";
 import { installedReleases, placeRelease, removeWrongRelease, switchCurrent } from "./releases.ts";
@@ -97,10 +80,7 @@ export async function installInto(
 }
 
 /** The deploy directory's own configuration, with the web folder that the command line names. */
-async function readSettings(
-  deploy: DeployDirectory,
-  url: string | undefined,
-): Promise<ReadLaunchConfig> {
+async function readSettings(deploy: DeployDirectory, url: string | undefined): Promise<ReadLaunchConfig> {
   const read = await readLaunchConfig(deploy.path);
   const { updates } = read.config;
   if (url === undefined) return read;
@@ -117,7 +97,7 @@ async function readSettings(
 /**
  * Download a new release, verify it, unpack it to releases/, and record it as accepted; nothing is switched. One that
  * is there already, as it was verified before, is only recorded.
- * @throws {Refused} when no folder gives the right bytes, an entry of the archive breaks a rule, or it is another app's.
+ * @throws {Refused} when no folder gives the right bytes, an entry of the archive breaks a rule, it is another app's.
  */
 export async function addRelease(session: Session, update: Update): Promise<void> {
   const archive = await fetchArchive(session, update);
@@ -142,8 +122,7 @@ export async function addRelease(session: Session, update: Update): Promise<void
       await removeWrongRelease(deploy, update.name, session.state.versions[update.version]);
     await recordAccepted(session, update, archive);
     // one that is there without a record was not put there by us
-    if (await exists(place))
-      throw new Refused(`${place} is there, but launchfit did not make it; move it away`);
+    if (await exists(place)) throw new Refused(`${place} is there, but launchfit did not make it; move it away`);
     // removed before all is brought to the disk, which it need not reach
     await archive.discard();
     await placeRelease(deploy, release, update.name);
@@ -154,7 +133,7 @@ export async function addRelease(session: Session, update: Update): Promise<void
 }
 
 /**
- * Whether an archive's one top folder, as plain `tar czf app.tar.gz my-app`, npm pack and forges make it, is taken off. Pure.
+ * Whether an archive's one top folder, as `tar czf app.tar.gz my-app`, npm pack and forges make it, is taken off. Pure.
  * @param app the deploy directory's own configuration: an exec there was written for the archive as it is.
  * @throws {Refused} when nobody says it.
  */
@@ -169,7 +148,8 @@ function mustStrip(
   if (top === undefined || strip === 0 || exec !== undefined) return false;
   if (hasConfig) return true;
   throw new Refused(
-    `all of it is in one folder, "${shownName(top)}"; write app.strip: 1 into launchify.yml to take that off, or app.strip: 0 to keep it`,
+    `all of it is in one folder, "${shownName(top)}"; write app.strip: ` +
+      "1 into launchify.yml to take that off, or app.strip: 0 to keep it",
   );
 }
 
@@ -190,9 +170,7 @@ async function fetchArchive(
     let archive: VerifiedArchive | undefined;
     try {
       archive = await folder.archive(line, trust.signers);
-      const { sha256, signature } = archive;
-      const signed = signature.created.toISOString();
-      checkArchive(state, offer, { sha256, signed }, url, options);
+      checkArchive(state, offer, archive, url, options);
       return archive;
     } catch (error) {
       await archive?.discard();
@@ -204,18 +182,13 @@ async function fetchArchive(
   throw allFailed(failed);
 }
 
-/** Record what was accepted: the floors, the pin and the keys. */
-async function recordAccepted(
-  session: Session,
-  update: Update,
-  archive: VerifiedArchive | undefined,
-): Promise<void> {
+/** Record what was accepted, the pin and the keys. */
+async function recordAccepted(session: Session, update: Update, archive: VerifiedArchive | undefined): Promise<void> {
   const { deploy, trust, options } = session;
   await trust.accept();
   let { state } = session;
   const [offer] = update.offers;
-  if (offer)
-    state = accepted(state, offer, { app: update.app, line: offer.line, archive }, options);
+  if (offer) state = accepted(state, offer, archive, options);
   if (Object.keys(state.versions).length > maxVersions) {
     const installed = await installedReleases(deploy);
     const versions = installed.map((name) => name.slice(update.app.length + 1));

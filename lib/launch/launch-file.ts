@@ -40,10 +40,7 @@ function addTo(text: string, section: string, entries: readonly string[][]): str
     const flow = entries.map(([line, ...below]) =>
       below.length === 0 ? line : `${line} { ${below.map((each) => each.trim()).join(", ")} }`,
     );
-    return text.replace(
-      inBraces,
-      (_, start: string, end: string) => `${start} ${flow.join(", ")}${end ? " }" : ", "}`,
-    );
+    return text.replace(inBraces, (_, start: string, end: string) => `${start} ${flow.join(", ")}${end ? " }" : ", "}`);
   }
   const lines = entries.flat();
   const all = text === "" ? [] : text.replace(/\n$/, "").split("\n");
@@ -62,14 +59,9 @@ export async function writeLaunchFile(
 ): Promise<void> {
   const path = join(deploy.path, "launchify.yml");
   const before = await readIfThere(path);
-  let text =
-    before ??
-    "# Written by launchfit at the install. launchify.example.yml shows what else can stand here.\n";
+  let text = before ?? "# Written by launchfit at the install. launchify.example.yml shows what else can stand here.\n";
   for (const [short, full] of Object.entries(written)) {
-    const pattern = new RegExp(
-      `(key:.*?)(?:0x)?${short.replace(/[^0-9A-Fa-f]/g, "")}(?![0-9A-Fa-f])`,
-      "i",
-    );
+    const pattern = new RegExp(`(key:.*?)(?:0x)?${short.replace(/[^0-9A-Fa-f]/g, "")}(?![0-9A-Fa-f])`, "i");
     text = text.replace(pattern, (_, start: string) => start + full);
   }
   text = completeLaunchFile(text, parts);
@@ -80,11 +72,7 @@ export async function writeLaunchFile(
     );
   });
   // an address may hold a login
-  await writeAtomic(
-    path,
-    text,
-    before === undefined ? { mode: /:\/\/[^/\s]*@/.test(text) ? 0o600 : 0o644 } : {},
-  );
+  await writeAtomic(path, text, before === undefined ? { mode: /:\/\/[^/\s]*@/.test(text) ? 0o600 : 0o644 } : {});
 }
 
 /**
@@ -95,16 +83,13 @@ export async function writeLaunchFile(
 /**
  * @throws {UsageError} when the file names another app than is installed, or no server although there was one.
  */
-export async function assertKept(
-  deploy: DeployDirectory,
-  config: LaunchConfig,
-  state: LaunchState,
-): Promise<void> {
+export async function assertKept(deploy: DeployDirectory, config: LaunchConfig, state: LaunchState): Promise<void> {
   const { name } = config.app;
   if (name !== undefined && state.app !== undefined && name !== state.app) {
     const { origins } = await readLaunchConfig(deploy.path);
     throw new UsageError(
-      `${origins["app.name"]}: app.name is "${name}", but ${state.app} is installed here; write that, or install the other one in a directory of its own`,
+      `${origins["app.name"]}: app.name is "${name}", but ${state.app} is installed here; ` +
+        "write that, or install the other one in a directory of its own",
     );
   }
   const lost = lostServer(config, state);
@@ -114,9 +99,7 @@ export async function assertKept(
 /** @throws {UsageError} when no web folder is known, or none is to be asked. */
 export function assertUpdates(deploy: DeployDirectory, { updates }: LaunchConfig): void {
   if (!updates.enabled)
-    throw new UsageError(
-      `${fileOf(deploy)}: updates are switched off by launchify.yml; take updates: false out of it`,
-    );
+    throw new UsageError(`${fileOf(deploy)}: updates are switched off by launchify.yml; take updates: false out of it`);
   if (updates.server.length === 0)
     throw new UsageError(
       "no web folder is known; install the app first (launchfit URL), or write updates.server into launchify.yml",
@@ -130,10 +113,7 @@ export interface UpdatesStatus {
 }
 
 /** The same for `launchfit status`, where a configuration with a mistake must not hide the rest. */
-export async function updatesStatus(
-  config: () => Promise<LaunchConfig>,
-  state: LaunchState,
-): Promise<UpdatesStatus> {
+export async function updatesStatus(config: () => Promise<LaunchConfig>, state: LaunchState): Promise<UpdatesStatus> {
   try {
     const read = await config();
     if (!read.updates.enabled) return { updates: "off" };
@@ -151,7 +131,8 @@ function lostServer({ updates }: LaunchConfig, { server = [] }: LaunchState): st
   if (!updates.enabled || updates.server.length > 0 || server.length === 0) return undefined;
   const shown = server.map(withoutLogin).join(", ");
   const value = server.length === 1 ? shown : `[${shown}]`;
-  return `updates.server is missing; this directory follows ${shown}. Write it back below "updates:" as server: ${value}, or write updates: false if no more updates are wanted`;
+  const back = `Write it back below "updates:" as server: ${value}, or write updates: false if no more`;
+  return `updates.server is missing; this directory follows ${shown}. ${back} updates are wanted`;
 }
 
 function withoutLogin(address: string): string {

@@ -3,19 +3,8 @@ import { Busy, Failure, Refused, UsageError } from "../core/errors.ts";
 import { Mutex } from "../core/mutex.ts";
 import { writtenLines } from "./app-output.ts";
 import { describeNotify, readLaunchConfig } from "./config.ts";
-import {
-  askControl,
-  askStatus,
-  type ControlAnswer,
-  type ControlRequest,
-  controlPath,
-} from "./control.ts";
-import {
-  deployDirectory,
-  existingDirectory,
-  lockDirectory,
-  ownDirectory,
-} from "./deploy-directory.ts";
+import { askControl, askStatus, type ControlAnswer, type ControlRequest, controlPath } from "./control.ts";
+import { deployDirectory, existingDirectory, lockDirectory, ownDirectory } from "./deploy-directory.ts";
 import { findUpdate } from "./find-update.ts";
 import { addRelease, recordDone } from "./install.ts";
 import { openLauncherState } from "./state.ts";
@@ -48,9 +37,7 @@ export async function ask(
   if (answer) return answer;
   const { path } = deployDirectory(folder);
   const once = request.command === "check" ? "; without it: launchfit check --once" : "";
-  throw new Failure(
-    `no launchfit runs in ${path}; start it: launchfit, or its systemd unit${once}`,
-  );
+  throw new Failure(`no launchfit runs in ${path}; start it: launchfit, or its systemd unit${once}`);
 }
 
 /** The same; undefined when none runs there. */
@@ -87,9 +74,7 @@ export async function rollback(
   const wanted = version === undefined ? {} : { version };
   const answer = await askIfRunning(folder, { command: "rollback", ...wanted });
   if (answer) return { version: String(answer["version"]), result: String(answer["result"]) };
-  const done = await withUpdater(folder, "launchfit rollback", options, (each) =>
-    each.rollback(version),
-  );
+  const done = await withUpdater(folder, "launchfit rollback", options, (each) => each.rollback(version));
   return { ...done, result: `${done.result}; the next start of the app uses it` };
 }
 
@@ -199,7 +184,7 @@ export async function verifyOffered(
     return {
       name,
       current: kind === "current",
-      key: archive ? [archive.signature.fingerprint] : [...session.trust.pins],
+      key: archive ? [archive.key] : [...session.trust.pins],
       ...(expires === undefined ? {} : { expires }),
     };
   } finally {

@@ -33,8 +33,7 @@ export async function launchIn(folder: string, options: LauncherOptions): Promis
   const deploy = await ownDirectory(folder);
   const releases = new Releases(deploy);
   const version = await releases.current();
-  if (version === undefined)
-    throw new UsageError(`${deploy.path} has no current release; install one: launchfit URL`);
+  if (version === undefined) throw new UsageError(`${deploy.path} has no current release; install one: launchfit URL`);
   await releases.settings(version);
   await assertKept(deploy, await releases.config(), await knownState(deploy));
   const lock = await lockDirectory(deploy, "launchfit");
@@ -161,8 +160,7 @@ class Launcher {
           }),
         ),
       rollback: ({ version }) => {
-        if (version !== undefined && typeof version !== "string")
-          throw new UsageError("version is text");
+        if (version !== undefined && typeof version !== "string") throw new UsageError("version is text");
         return this.#requests.run(() => this.#updater.rollback(version));
       },
       stop: async () => {

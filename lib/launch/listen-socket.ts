@@ -45,10 +45,7 @@ function bindByNode(host: string, port: number, family: number): ListenSocket {
   return { fd: handle.fd, close: () => handle.close() };
 }
 
-type Libc = Record<
-  "socket" | "bind" | "setsockopt" | "inet_pton" | "close",
-  (...args: unknown[]) => number
->;
+type Libc = Record<"socket" | "bind" | "setsockopt" | "inet_pton" | "close", (...args: unknown[]) => number>;
 
 function bindByLibc(host: string, port: number, family: number): ListenSocket {
   const { Deno } = globalThis as unknown as {
@@ -80,7 +77,7 @@ function bindByLibc(host: string, port: number, family: number): ListenSocket {
 }
 
 /**
- * The same, where nobody else listens: binding alone does not fail there, so it is tried to listen, and stopped at once.
+ * The same, where nobody else listens: binding alone does not fail there, so it listens, and stops at once.
  * @throws {UsageError} when another process holds the address.
  */
 export async function openFreeSocket(listen: Listen): Promise<ListenSocket> {
@@ -89,9 +86,7 @@ export async function openFreeSocket(listen: Listen): Promise<ListenSocket> {
     server.once("error", reject);
     server.listen({ ...listen, exclusive: true }, resolve);
   }).catch((error: unknown) => {
-    throw new UsageError(
-      `app.listen: ${messageOf(error)}; end the process that holds it, or name another`,
-    );
+    throw new UsageError(`app.listen: ${messageOf(error)}; end the process that holds it, or name another`);
   });
   await new Promise((resolve) => server.close(resolve));
   return openListenSocket(listen);

@@ -2,13 +2,7 @@ import { join, resolve } from "node:path";
 import { createMask } from "../core/mask.ts";
 import { messageOf, UsageError } from "../core/errors.ts";
 import { exists } from "../files/files.ts";
-import {
-  type Notice,
-  Notifier,
-  type SampleResult,
-  sendSamples,
-  type Target,
-} from "../notify/notify.ts";
+import { type Notice, Notifier, type SampleResult, sendSamples, type Target } from "../notify/notify.ts";
 import { readNotifyTargets } from "./config.ts";
 import { ownDirectory } from "./deploy-directory.ts";
 import type { Releases } from "./releases.ts";
@@ -25,7 +19,7 @@ export interface MessagesOptions {
 }
 
 /**
- * Tells people what changes in what launchfit remembers, by the `notify:` of the deploy directory. Whoever uses it holds the
+ * Tells people what changes in what launchfit remembers, by the deploy directory's `notify:`. Whoever uses it holds the
  * directory's lock. Nothing that goes wrong here keeps launchfit from its work.
  */
 export class Messages {
@@ -52,8 +46,7 @@ export class Messages {
     { isRunning, ...options }: MessagesOptions & { isRunning: boolean },
   ): Promise<Messages> {
     const messages = new Messages(options, isRunning);
-    if (await exists(folderOf(options.releases)))
-      await messages.open().catch((error: unknown) => messages.say(error));
+    if (await exists(folderOf(options.releases))) await messages.open().catch((error: unknown) => messages.say(error));
     state.onChange = (before, after) => messages.changed(before, after);
     return messages;
   }
@@ -127,15 +120,13 @@ export async function notifyTest(folder: string): Promise<SampleResult[]> {
   await ownDirectory(folder);
   const targets = await readNotifyTargets(folder);
   if (targets.length === 0)
-    throw new UsageError(
-      `${join(resolve(folder), "launchify.yml")}: notify: names nobody to tell (docs/notify.md)`,
-    );
+    throw new UsageError(`${join(resolve(folder), "launchify.yml")}: notify: names nobody to tell (docs/notify.md)`);
   const mask = createMask(targets.flatMap(({ secrets }) => secrets));
   return await sendSamples(targets, { by: "launchfit", mask });
 }
 
 /**
- * What people are told, by what launchfit remembers before and after. Pure. Three things break and heal on their own: the
+ * What people are told, by what launchfit remembers before and after. Pure. Three things break and heal alone: the
  * app, its last update, and whether updates are accepted at all.
  */
 export function noticesOf(app: string, before: LauncherState, after: LauncherState): Notice[] {
@@ -157,13 +148,11 @@ export function noticesOf(app: string, before: LauncherState, after: LauncherSta
       notices.push(notice("update", at, { outcome, what: `version ${to} in place of ${from}` }));
     }
     // what the network or the disk did is tried again
-    else if (isFailed)
-      notices.push(notice("update", at, { outcome: "failed", what: "an update failed", reason }));
+    else if (isFailed) notices.push(notice("update", at, { outcome: "failed", what: "an update failed", reason }));
   }
   if (lastCheck && lastCheck.at !== before.lastCheck?.at) {
     const { at, result: reason, ok, code } = lastCheck;
-    if (code === 4)
-      notices.push(notice("check", at, { outcome: "failed", what: "updates are refused", reason }));
+    if (code === 4) notices.push(notice("check", at, { outcome: "failed", what: "updates are refused", reason }));
     // a server that cannot be reached refuses nothing, and heals nothing
     else if (ok && before.refused)
       notices.push(notice("check", at, { outcome: "ok", what: "updates are accepted again" }));

@@ -70,8 +70,7 @@ export class Releases {
     const { app } = await knownState(this.deploy);
     if (app !== undefined) return app;
     const { name } = (await readLaunchConfig(this.deploy.path)).config.app;
-    if (name === undefined)
-      throw new UsageError(`${this.deploy.path} does not tell the app's name; write app.name`);
+    if (name === undefined) throw new UsageError(`${this.deploy.path} does not tell the app's name; write app.name`);
     return name;
   }
 
@@ -123,11 +122,7 @@ export async function installedReleases(deploy: DeployDirectory): Promise<string
  * not there. One syncfs(2), through sync(1), does the work of an fsync for each of thousands of files.
  * @throws {Failure} when the disk cannot take it.
  */
-export async function placeRelease(
-  deploy: DeployDirectory,
-  from: string,
-  name: string,
-): Promise<void> {
+export async function placeRelease(deploy: DeployDirectory, from: string, name: string): Promise<void> {
   const { exitCode } = await $({ nothrow: true })`sync -f ${from}`;
   // a sync that does not know -f brings everything to every disk
   if (exitCode !== 0) await $`sync`;
@@ -138,8 +133,7 @@ export async function placeRelease(
 /** Make `current` name a release, in one step: a new link beside it, renamed over it. */
 export async function switchCurrent(deploy: DeployDirectory, name: string): Promise<void> {
   const target = join("releases", name);
-  if (!(await exists(join(deploy.path, target))))
-    throw new Failure(`${join(deploy.path, target)} is not there`);
+  if (!(await exists(join(deploy.path, target)))) throw new Failure(`${join(deploy.path, target)} is not there`);
   // also refuses a `current` that is not a link
   if ((await currentRelease(deploy)) === name) return;
   const link = temporaryBeside(deploy.current);
@@ -168,8 +162,7 @@ export async function removeWrongRelease(
     const copyName = `${name}.${(record?.sha256 ?? "0").slice(0, 8)}`;
     const copy = join(deploy.temporary, `unpack-copy-${name}`);
     await cp(place, copy, { recursive: true, verbatimSymlinks: true });
-    if (!(await exists(join(deploy.releases, copyName))))
-      await placeRelease(deploy, copy, copyName);
+    if (!(await exists(join(deploy.releases, copyName)))) await placeRelease(deploy, copy, copyName);
     await switchCurrent(deploy, copyName);
   }
   // left there until the next look: the app still runs in it

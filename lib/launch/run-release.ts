@@ -1,14 +1,7 @@
 import { access, constants } from "node:fs/promises";
 import { join } from "node:path";
 import { Failure, messageOf } from "../core/errors.ts";
-import {
-  $,
-  cleanEnvironment,
-  type CommandOptions,
-  type ProcessOutput,
-  sh,
-  timedOut,
-} from "../exec/exec.ts";
+import { $, cleanEnvironment, type CommandOptions, type ProcessOutput, sh, timedOut } from "../exec/exec.ts";
 import { formatListen } from "../http/server.ts";
 import { type EndOptions, type RunningApp, startApp } from "./app-process.ts";
 import type { AppSettings } from "./config.ts";
@@ -149,8 +142,7 @@ export class AppStarter {
 
   /** Why a version would not get the socket that the running one has; undefined when it would. */
   obstacleTo({ listen }: AppSettings): string | undefined {
-    if (!this.#socket)
-      return "the socket that the app got was opened by a launchfit that has ended";
+    if (!this.#socket) return "the socket that the app got was opened by a launchfit that has ended";
     if (this.#socket.listen !== (listen && formatListen(listen))) return "app.listen has changed";
     return undefined;
   }

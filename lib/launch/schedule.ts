@@ -1,7 +1,7 @@
 import type { Releases } from "./releases.ts";
 import type { LauncherStateFile } from "./state.ts";
 
-/** What a running launchfit does by itself, and when: it looks for updates, and starts an app that ended or hangs again. */
+/** What a running launchfit does by itself, and when: it looks for updates, and starts again what ended or hangs. */
 
 /** When a running launchfit looks for a new version without being asked: every `updates.every`. */
 export class UpdateSchedule {
@@ -77,9 +77,7 @@ export interface Restarts {
   total: number;
 }
 
-export type RestartPlan =
-  | { again: true; pause: number; restarts: Restarts }
-  | { again: false; reason: string };
+export type RestartPlan = { again: true; pause: number; restarts: Restarts } | { again: false; reason: string };
 
 /** Whether, and after how many milliseconds, an app is started again that lived for `lived` milliseconds. Pure. */
 export function planRestart(restarts: Restarts, lived: number, how: string): RestartPlan {
@@ -104,8 +102,7 @@ export function watchRecovery(
   log: (line: string) => void,
 ): { close(): void } {
   const timer = setInterval(() => {
-    if (state.value.crashLoop && (uptime() ?? 0) >= goodRun)
-      void state.note({ crashLoop: undefined }, log);
+    if (state.value.crashLoop && (uptime() ?? 0) >= goodRun) void state.note({ crashLoop: undefined }, log);
   }, goodRun / 6);
   return { close: () => clearInterval(timer) };
 }

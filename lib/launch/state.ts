@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { Failure, messageOf, systemCode } from "../core/errors.ts";
 import { Mutex } from "../core/mutex.ts";
 import { readIfThere, writeAtomic } from "../files/files.ts";
-import type { Accepted } from "../web-folder/floors.ts";
+import type { Accepted } from "../web-folder/rollback-guard.ts";
 
 /** What a deploy directory remembers, in files of `.launchfit/`. */
 
@@ -69,10 +69,7 @@ export class StateFile<T extends object> {
   }
 
   /** The same, where a full or read-only disk must stop nothing: it is told, and the next save brings it along. */
-  async note(
-    change: { [Key in keyof T]?: T[Key] | undefined },
-    tell: (line: string) => void,
-  ): Promise<void> {
+  async note(change: { [Key in keyof T]?: T[Key] | undefined }, tell: (line: string) => void): Promise<void> {
     try {
       await this.save(change);
     } catch (error) {
@@ -113,7 +110,7 @@ function fileOf({ state }: Place): StateFile<LaunchState> {
   return new StateFile<LaunchState>(
     join(state, "state.json"),
     { floor: {}, versions: {}, etags: {} },
-    // to forget the floors would be to drop the guard
+    // to forget it would be to drop the rollback guard
     { damaged: "fix it, or remove it to forget what was accepted before" },
   );
 }
@@ -195,9 +192,7 @@ export function withFailed(
   { reason, sha256 }: FailedVersion,
 ): Record<string, FailedVersion> {
   const { [version]: _, ...others } = failed ?? {};
-  const newestFirst = Object.entries(others).sort(([, a], [, b]) =>
-    (b.at ?? "") < (a.at ?? "") ? -1 : 1,
-  );
+  const newestFirst = Object.entries(others).sort(([, a], [, b]) => ((b.at ?? "") < (a.at ?? "") ? -1 : 1));
   return {
     ...Object.fromEntries(newestFirst.slice(0, maxFailed - 1)),
     [version]: { reason, sha256, at: new Date().toISOString() },

@@ -107,10 +107,7 @@ export async function otherOwner(folder: string): Promise<Owner | undefined> {
  * stands there may be a link, a pipe or endless. It takes a limited time.
  * @throws {Failure} when it says nothing.
  */
-export async function runAsOwner(
-  { uid, gid }: Owner,
-  [command = "", ...words]: readonly string[],
-): Promise<unknown> {
+export async function runAsOwner({ uid, gid }: Owner, [command = "", ...words]: readonly string[]): Promise<unknown> {
   const ids = [`--reuid=${uid}`, `--regid=${gid}`, "--clear-groups", "--no-new-privs"];
   const argv = [...(await findScript("launchfit")), command, "--json", ...words];
   const options = { cwd: "/", timeout: statusWithin, grace: 0, nothrow: true };
@@ -121,7 +118,8 @@ export async function runAsOwner(
     const why = timedOut(answer) ? "does not come to an end" : "fails";
     const folders = words.filter((word) => word.startsWith("/")).join(" ");
     throw new Failure(
-      `reading ${folders} as user ${uid} ${why}; look yourself: sudo -u '#${uid}' launchfit ${command} ${words.join(" ")}`,
+      `reading ${folders} as user ${uid} ${why}; look yourself: ` +
+        `sudo -u '#${uid}' launchfit ${command} ${words.join(" ")}`,
     );
   }
 }
@@ -155,7 +153,8 @@ export function statusLines(status: Status, { paint }: Terminal): string[] {
       "left",
       left &&
         paint.red(
-          `launchfit was killed, and its app (version ${left.version}, process ${left.pid}) runs on; start launchfit again`,
+          `launchfit was killed, and its app (version ${left.version}, process ${left.pid}) runs on; ` +
+            "start launchfit again",
         ),
     ],
     ["uptime", uptime === undefined ? undefined : formatDuration(uptime)],
@@ -166,19 +165,15 @@ export function statusLines(status: Status, { paint }: Terminal): string[] {
     ["updates", updates === "off" ? "off (launchify.yml)" : undefined],
     [
       "updates",
-      updates === "not configured" || updates === "unknown"
-        ? paint.red(`${notFollowed[updates]}: ${hint}`)
-        : undefined,
+      updates === "not configured" || updates === "unknown" ? paint.red(`${notFollowed[updates]}: ${hint}`) : undefined,
     ],
     ["last check", lastCheck && `${mark(lastCheck.ok, lastCheck.result)} (${ago(lastCheck.at)})`],
-    [
-      "next check",
-      nextCheck && `in ${formatDuration(Math.max(0, Date.parse(nextCheck) - Date.now()))}`,
-    ],
+    ["next check", nextCheck && `in ${formatDuration(Math.max(0, Date.parse(nextCheck) - Date.now()))}`],
     [
       "last update",
       lastUpdate &&
-        `${lastUpdate.from} → ${lastUpdate.to}: ${mark(lastUpdate.ok, lastUpdate.reason ?? "done")} (${ago(lastUpdate.at)})`,
+        `${lastUpdate.from} → ${lastUpdate.to}: ${mark(lastUpdate.ok, lastUpdate.reason ?? "done")} ` +
+          `(${ago(lastUpdate.at)})`,
     ],
     ["offered", offered && offeredText(offered)],
     ["installed", installed.join(", ")],
@@ -190,16 +185,14 @@ export function statusLines(status: Status, { paint }: Terminal): string[] {
       .split("\n")
       .map((line) => cleanText(line, true))
       .join(`\n${" ".repeat(12)}`);
-  return facts.flatMap(([name, value]) =>
-    value ? [`${paint.dim(name.padEnd(12))}${indented(value)}`] : [],
-  );
+  return facts.flatMap(([name, value]) => (value ? [`${paint.dim(name.padEnd(12))}${indented(value)}`] : []));
 }
 
 function offeredText({ version, reason }: NonNullable<Status["offered"]>): string {
   return `${version}, ${reason === undefined ? "not taken yet" : `not taken: ${reason}`}`;
 }
 
-/** Bytes on the disk of all below a folder, by du(1): of hundreds of thousands of files a status must not wait for the last. */
+/** Bytes on the disk of all below a folder, by du(1): of very many files a status must not wait for the last. */
 async function diskUsage(folder: string): Promise<number | undefined> {
   if (!(await exists(folder))) return 0;
   const options = { cwd: folder, timeout: statusWithin / 4, grace: 0, nothrow: true };

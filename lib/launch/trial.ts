@@ -41,7 +41,7 @@ export class Trial {
   readonly #incoming: () => string | undefined;
   #period: NodeJS.Timeout | undefined;
 
-  /** @param incoming the version that the next update is bringing in: not to be pruned although nothing names it yet. */
+  /** @param incoming the version that the next update brings in: not to be pruned although nothing names it yet. */
   constructor(change: VersionChange, parts: ChangeParts, incoming: () => string | undefined) {
     this.#change = change;
     this.#parts = parts;
@@ -60,8 +60,7 @@ export class Trial {
     await state.save({ pending: this.#change });
     const wrong = await this.switch().then(() => undefined, messageOf);
     if (wrong === undefined) return await this.passed();
-    if (signal.aborted)
-      throw new Failure(`launchfit is ending; its next start checks the health of ${to}`);
+    if (signal.aborted) throw new Failure(`launchfit is ending; its next start checks the health of ${to}`);
     await this.fail(wrong);
     const again = keeper && !keeper.app ? "is started again" : "runs again";
     throw new ReleaseFailed(`${to} did not hold up: ${wrong}; ${from} ${again}`);
@@ -88,8 +87,7 @@ export class Trial {
     if (keeper) {
       // until its health is known, its end undoes the change and is not a reason to start it again
       keeper.onUnexpectedEnd = () => {};
-      if (!(settings.overlap && (await this.overlap(keeper, settings))))
-        await this.replace(keeper, settings);
+      if (!(settings.overlap && (await this.overlap(keeper, settings)))) await this.replace(keeper, settings);
     } else {
       await releases.activate(to);
     }

@@ -112,9 +112,7 @@ export class Updater {
       const lastUpdate = { at, from: before, to, ok: false, reason };
       // what the network or the disk did is tried again; what the release did is not
       const failed =
-        error instanceof ReleaseFailed
-          ? { failed: await this.withFailed(to, reason), updateFailed: true }
-          : {};
+        error instanceof ReleaseFailed ? { failed: await this.withFailed(to, reason), updateFailed: true } : {};
       await state.note({ lastUpdate, ...failed }, log);
       throw error;
     }

@@ -29,10 +29,9 @@ export interface LogLine {
   text: string;
 }
 
-/** What a run's first line tells. */
+/** What a run's first line tells; the event is what started it: push, release, poll, manual … */
 export interface StartMark {
   kind: "start";
-  /** What started it: `push`, `release`, `poll`, `manual` … */
   event: string;
   ref?: string | undefined;
   sha?: string | undefined;
@@ -40,22 +39,20 @@ export interface StartMark {
   repo?: string | undefined;
 }
 
-/** How a stage finished. */
+/** How a stage finished; why it was skipped or failed, in a few words. */
 export interface StageMark {
   kind: "stage";
   name: string;
   result: Result;
   code?: number | undefined;
   seconds?: number | undefined;
-  /** Why it was skipped or failed, in a few words. */
   why?: string | undefined;
 }
 
-/** How a run finished. */
+/** How a run finished; the code is its exit code. */
 export interface EndMark {
   kind: "end";
   result: Result;
-  /** The exit code of the whole run. */
   code: number;
   seconds: number;
   why?: string | undefined;
@@ -109,42 +106,18 @@ const results: readonly string[] = ["ok", "failed", "skipped", "timeout", "cance
 
 /** The mark that a text of the stage `run` holds, or undefined for any other text. */
 export function parseMark(text: string): Mark | undefined {
-  const kind = /^(start|stage|end)(?= |$)/.exec(text)?.[1];
+  const kind = /^(?:start|stage|end)(?= |$)/.exec(text)?.[0];
   if (!kind) return undefined;
-  const fields = new Map<string, string>();
-  for (const [, name = "", value = ""] of text.matchAll(fieldForm))
-    fields.set(name, unquoted(value));
-  const word = fields.get("result") ?? "";
-  const result = (results.includes(word) ? word : "failed") as Result;
-  const number = (name: string) =>
-    fields.has(name) && Number.isFinite(Number(fields.get(name)))
-      ? Number(fields.get(name))
-      : undefined;
-  if (kind === "start")
-    return {
-      kind,
-      event: fields.get("event") ?? "unknown",
-      ref: fields.get("ref"),
-      sha: fields.get("sha"),
-      repo: fields.get("repo"),
-    };
-  const why = fields.get("why");
-  if (kind === "stage")
-    return {
-      kind,
-      name: fields.get("name") ?? noRun,
-      result,
-      code: number("code"),
-      seconds: number("seconds"),
-      why,
-    };
-  return {
-    kind: "end",
-    result,
-    code: number("code") ?? (result === "ok" ? 0 : 1),
-    seconds: number("seconds") ?? 0,
-    why,
-  };
+  const fields: Record<string, string> = {};
+  for (const [, name = "", value = ""] of text.matchAll(fieldForm)) fields[name] = unquoted(value);
+  const { event = "unknown", ref, sha, repo, name = noRun, why } = fields;
+  if (kind === "start") return { kind, event, ref, sha, repo };
+  const result = (results.includes(fields["result"] ?? "") ? fields["result"] : "failed") as Result;
+  const [code, seconds] = [fields["code"], fields["seconds"]].map((value) =>
+    value && Number.isFinite(Number(value)) ? Number(value) : undefined,
+  );
+  if (kind === "stage") return { kind, name, result, code, seconds, why };
+  return { kind: "end", result, code: code ?? (result === "ok" ? 0 : 1), seconds: seconds ?? 0, why };
 }
 
 function unquoted(value: string): string {

@@ -1,41 +1,19 @@
-import { mkdirSync } from "node:fs";
+import * as fs from "node:fs";
 import { dirname } from "node:path";
 import process from "node:process";
-import { Failure, messageOf, Refused, systemCode } from "../core/errors.ts";
-import { columnName, formatLine, formatMark, type Mark, markStage, noRun } from "./format.ts";
-import { LogFile } from "./log-file.ts";
-import { startRotation } from "./rotate.ts";
-
-/**
- * The one writer of logs.txt. What it promises:
- * - Whole lines, in order, also from several processes: each batch is one write(2) with O_APPEND.
- * - Nothing that was written before a crash is lost: lines are with the kernel when the turn of the
- *   event loop in which they were given ends; `close` has them on the disk.
- * - Rotation loses nothing: a log that was renamed stays good to write to, and is closed within a second.
- * - A full or failing disk stops nobody: lines wait in memory up to a limit, then are counted, and the
- *   log tells how many are missing as soon as it can be written again.
- */
-export interface LogWriter {
-  /** One line of a stage's output, or several when the text holds newlines. */
-  line(stage: string, text: string): void;
-  /** Many lines at once. */
-  lines(stage: string, texts: readonly string[]): void;
-  /** How the run, or one of its stages, started or finished. */
-  mark(mark: Mark): void;
-  /** Hand all lines to the kernel now; it happens by itself at the end of the turn. */
-  flush(): void;
-  /** Flush, wait for the disk and for a rotation under way, and close the file. */
-  close(): Promise<void>;
-}
+import { promisify } from "node:util";
+import { Failure, messageOf, systemCode } from "../core/errors.ts";
+import { columnName, formatLine, formatMark, type Mark, markStage } from "./format.ts";
+import { renameLog, rotateLog } from "./rotate.ts";
 
 export interface LogOptions {
   /** The run's id; none: `-`. */
   run?: string | undefined;
-  /** Bytes from which the log is rotated when it is opened, and without a run also later; default 10 MiB. */
+  /** Bytes at which a part ends; default 10 MiB. */
   rotateAt?: number | undefined;
   /** How many rotated parts are kept; default 10. */
   keep?: number | undefined;
-  /** Permissions of a new log, less the umask; default 644. */
+  /** Permissions of a new log, less the umask; default 644. Later ones take those of the one before. */
   mode?: number | undefined;
   /** Told once when the log cannot be written; the work goes on. Default: a line on stderr. */
   onTrouble?: ((error: unknown) => void) | undefined;
@@ -43,190 +21,171 @@ export interface LogOptions {
 
 /** Characters: a batch is written as soon as it has so many. */
 const batchSize = 64 * 1024;
-/** Characters that wait in memory while the log cannot be written. */
+/** Bytes that wait in memory while the log cannot be written. */
 const backlogSize = 4 * 1024 * 1024;
-/** Milliseconds between two tries to write to a failing disk. */
-const retryEvery = 250;
-/** Milliseconds after which an idle writer closes a log that was renamed. */
-const idleCheckEvery = 1000;
 
 /**
- * Open a log for appending; it is made when it is not there, and rotated first when it is past `rotateAt`.
- * @throws {Failure} when it cannot be opened for a reason other than a full or failing disk.
+ * The one writer of a log: whoever opens it has its lock (a build, a release), and nobody else writes or rotates it.
+ * - Nothing that was written before a crash is lost: lines are with the kernel when the turn of the
+ *   event loop in which they were given ends; `close` has them on the disk.
+ * - A part ends at `rotateAt`, also within a run; it is compressed while writing goes on.
+ * - A full or failing disk stops nobody: lines wait in memory up to a limit, then are counted, and the
+ *   log tells how many are missing as soon as it can be written again.
  */
-export async function openLog(file: string, options: LogOptions = {}): Promise<LogWriter> {
-  mkdirSync(dirname(file), { recursive: true });
-  const writer = new Writer(file, options);
-  await writer.rotate();
-  writer.open();
-  return writer;
-}
-
-class Writer implements LogWriter {
-  readonly #file: LogFile;
-  readonly #run: string;
-  readonly #rotateAt: number;
-  readonly #keep: number | undefined;
-  readonly #onTrouble: (error: unknown) => void;
-  #told = false;
-  #closed = false;
+export class LogWriter {
+  readonly #path: string;
+  readonly #options: LogOptions;
+  #mode: number;
+  #fd: number | undefined;
+  #inode = 0;
+  #size = 0;
   #pending = "";
   #scheduled = false;
-  /** Whole lines that could not be written, and how many more there were. */
-  #backlog = "";
+  #closed = false;
+  /** What is being written, and how far it is. Where that fails `pending` waits; lines beyond its limit are counted. */
+  #batch = Buffer.alloc(0);
+  #written = 0;
   #lost = 0;
-  #failedAt: number | undefined;
-  /** A rotation under way: first the renaming, then what may take longer. */
-  #renaming: Promise<void> | undefined;
-  #compressing: Promise<void> | undefined;
-  #idleCheck: NodeJS.Timeout | undefined;
-  readonly #atExit = () => this.write();
+  #told = false;
+  /** Parts being compressed, one after the other. */
+  #tidying: Promise<unknown> = Promise.resolve();
+  readonly #atExit = () => this.flush();
 
-  constructor(path: string, options: LogOptions) {
-    this.#file = new LogFile(path, options.mode ?? 0o644);
-    this.#run = columnName(options.run ?? noRun);
-    this.#rotateAt = options.rotateAt ?? 10 * 1024 * 1024;
-    this.#keep = options.keep;
-    this.#onTrouble =
-      options.onTrouble ?? ((error) => process.stderr.write(`${messageOf(error)}\n`));
-  }
-
-  open(): void {
+  /**
+   * Opens a log for appending; it is made when it is not there.
+   * @throws {Failure} when it cannot be opened for a reason other than a full or failing disk.
+   */
+  constructor(path: string, options: LogOptions = {}) {
+    this.#path = path;
+    this.#options = options;
+    this.#mode = options.mode ?? 0o644;
+    fs.mkdirSync(dirname(path), { recursive: true });
     try {
-      this.#file.open();
+      this.open();
     } catch (error) {
-      if (["ENOSPC", "EDQUOT", "EIO"].includes(systemCode(error) ?? "")) this.failed(error);
-      else {
-        const link = systemCode(error) === "ELOOP";
-        throw new Failure(
-          `cannot write ${this.#file.path}: ${link ? "it is a link; put a plain file there" : messageOf(error)}`,
-        );
-      }
+      const code = systemCode(error) ?? "";
+      const why = code === "ELOOP" ? "it is a link; put a plain file there" : messageOf(error);
+      if (!["ENOSPC", "EDQUOT", "EIO"].includes(code)) throw new Failure(`cannot write ${path}: ${why}`);
     }
     process.on("exit", this.#atExit);
-    this.#idleCheck = setInterval(() => {
-      if (this.#failedAt !== undefined) this.write();
-      this.#file.closeIfRenamed();
-    }, idleCheckEvery);
-    this.#idleCheck.unref();
   }
 
+  /** One line of a stage's output, or several when the text holds newlines. */
   line(stage: string, text: string): void {
-    this.lines(stage, [text]);
-  }
-
-  mark(mark: Mark): void {
-    this.lines(markStage, [formatMark(mark)]);
-  }
-
-  lines(stage: string, texts: readonly string[]): void {
     if (this.#closed) return;
-    const columns = this.columns(stage);
-    for (const text of texts) {
-      const lines = text.includes("\n") ? text.replace(/\n$/, "").split("\n") : [text];
+    // the disk may have room again
+    if (this.#written < this.#batch.length) this.flush();
+    const head = { time: new Date().toISOString(), run: columnName(this.#options.run ?? ""), stage: columnName(stage) };
+    for (const each of text.replace(/\n$/, "").split("\n")) {
       // the end of a line as Windows programs write it is not part of the text
-      for (const each of lines)
-        this.#pending += `${formatLine({ ...columns, text: each.replace(/\r$/, "") })}\n`;
+      const line = `${formatLine({ ...head, text: each.replace(/\r$/, "") })}\n`;
+      const waiting = this.#batch.length - this.#written;
+      if (waiting > 0 && (this.#lost > 0 || waiting + this.#pending.length + line.length > backlogSize))
+        this.#lost += 1;
+      else this.#pending += line;
+      if (waiting === 0 && this.#pending.length >= batchSize) this.flush();
     }
-    if (this.#pending.length >= batchSize) this.flush();
-    else if (!this.#scheduled) {
-      this.#scheduled = true;
-      queueMicrotask(() => this.flush());
-    }
+    if (!this.#scheduled) queueMicrotask(() => this.flush());
+    this.#scheduled = true;
   }
 
-  private columns(stage: string) {
-    return { time: new Date().toISOString(), run: this.#run, stage: columnName(stage) };
+  /** How the run, or one of its stages, started or finished. */
+  mark(mark: Mark): void {
+    this.line(markStage, formatMark(mark));
   }
 
+  /** Hand all lines to the kernel now; it happens by itself at the end of the turn. */
   flush(): void {
     this.#scheduled = false;
-    if (this.#failedAt === undefined || Date.now() - this.#failedAt >= retryEvery) this.write();
-    else this.keepPending();
-  }
-
-  /** Rename the log when it is past its limit; the part is compressed while writing goes on. */
-  rotate(): Promise<void> {
-    this.#renaming ??= this.rename().finally(() => {
-      this.#renaming = undefined;
-    });
-    return this.#renaming;
-  }
-
-  private async rename(): Promise<void> {
-    const { path } = this.#file;
     try {
-      const rotation = await startRotation(path, { maxSize: this.#rotateAt, keep: this.#keep });
-      if (!rotation) return;
-      // what is open here would not be compressed
-      this.#file.closeIfRenamed();
-      this.#compressing = rotation.finish().finally(() => {
-        this.#compressing = undefined;
-      });
+      while (this.#written < this.#batch.length || this.takePending()) {
+        const fd = this.#written > 0 && this.#fd !== undefined ? this.#fd : this.open();
+        const count = fs.writeSync(fd, this.#batch, this.#written);
+        this.#written += count;
+        this.#size += count;
+      }
     } catch (error) {
-      // what is not a plain file cannot be opened either, and that says more
-      if (!(error instanceof Refused))
-        this.tell(new Failure(`cannot rotate ${path}: ${messageOf(error)}`));
+      // Deno makes several write(2) of one call, and tells of the last one only
+      const size = this.#fd === undefined ? this.#size : fs.fstatSync(this.#fd).size;
+      this.#written += Math.max(0, Math.min(size - this.#size, this.#batch.length - this.#written));
+      this.#size = size;
+      this.tell(`cannot write ${this.#path}: ${messageOf(error)}; going on without`);
     }
   }
 
-  async close(): Promise<void> {
-    clearInterval(this.#idleCheck);
-    this.write();
-    this.#closed = true;
-    await this.#renaming;
-    await this.#compressing;
-    process.off("exit", this.#atExit);
-    await this.#file.close();
-  }
-
-  private write(): void {
-    if (this.#closed || (this.#lost > 0 && !this.writeLoss())) return;
-    const text = this.#backlog + this.#pending;
-    if (text === "") return;
-    const { rest, size, error } = this.#file.append(text);
-    this.#backlog = "";
-    this.#pending = rest;
-    this.#failedAt = undefined;
-    if (error !== undefined) this.failed(error);
-    // a log of runs is rotated between runs
-    else if (this.#run === noRun && size >= this.#rotateAt && !this.#compressing)
-      void this.rotate();
-  }
-
-  /** Write the lines that waited, and how many were lost after them: the count holds until it is in the file. */
-  private writeLoss(): boolean {
-    const text = `${this.#lost} lines are missing here: they could not be written`;
-    const notice = `${formatLine({ ...this.columns("log"), text })}\n`;
-    const first = this.#file.append(this.#backlog);
-    this.#backlog = first.rest;
-    const { error } = first.error === undefined ? this.#file.append(notice) : first;
-    if (error === undefined) this.#lost = 0;
-    else this.failed(error);
-    return error === undefined;
-  }
-
-  private failed(error: unknown): void {
-    this.#failedAt = Date.now();
-    this.keepPending();
-    this.tell(
-      new Failure(`cannot write ${this.#file.path}: ${messageOf(error)}; going on without`),
-    );
-  }
-
-  private tell(error: unknown): void {
-    if (!this.#told) this.#onTrouble(error);
-    this.#told = true;
-  }
-
-  /** What is pending joins the backlog as far as there is room; the rest is counted. */
-  private keepPending(): void {
-    const room = backlogSize - this.#backlog.length;
-    const fits = this.#lost === 0 && this.#pending.length <= room;
-    const cut = fits || this.#lost > 0 ? 0 : this.#pending.lastIndexOf("\n", room - 1) + 1;
-    const kept = fits ? this.#pending : this.#pending.slice(0, cut);
-    this.#backlog += kept;
-    this.#lost += this.#pending.slice(kept.length).split("\n").length - 1;
+  /** What is to be written next: the lines, then how many are missing after them. */
+  private takePending(): boolean {
+    if (this.#pending === "" && this.#lost > 0) {
+      const text = `${this.#lost} lines are missing here: they could not be written`;
+      this.#lost = 0;
+      this.line("log", text);
+    }
+    this.#batch = Buffer.from(this.#pending);
+    this.#written = 0;
     this.#pending = "";
+    return this.#batch.length > 0;
+  }
+
+  /** Flush, wait for the disk and for what is being compressed, and close the file. */
+  async close(): Promise<void> {
+    this.flush();
+    this.#closed = true;
+    process.off("exit", this.#atExit);
+    await this.#tidying;
+    if (this.#fd === undefined) return;
+    await promisify(fs.fdatasync)(this.#fd).catch(() => {});
+    fs.closeSync(this.#fd);
+    this.#fd = undefined;
+  }
+
+  /** The log's descriptor: that of a new file when the old one is full, or somebody has removed it. */
+  private open(): number {
+    const { rotateAt = 10 * 1024 * 1024 } = this.#options;
+    let there = fs.lstatSync(this.#path, { throwIfNoEntry: false });
+    if (there?.isFile() && there.size >= rotateAt && this.rotate(there.mode)) there = undefined;
+    if (this.#fd !== undefined && there?.ino === this.#inode) {
+      // others may have truncated it, or written to it
+      this.#size = there.size;
+      return this.#fd;
+    }
+    // a link could lead the log anywhere, and a pipe would wait for a reader
+    const { O_RDWR, O_APPEND, O_CREAT, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
+    const fd = fs.openSync(this.#path, O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK, this.#mode);
+    const found = fs.fstatSync(fd);
+    if (!found.isFile()) {
+      fs.closeSync(fd);
+      throw new Failure("it is not a plain file");
+    }
+    if (this.#fd !== undefined) fs.closeSync(this.#fd);
+    this.#fd = fd;
+    this.#inode = found.ino;
+    this.#size = found.size;
+    this.#mode = found.mode & 0o777;
+    // a writer that was killed may have left half a line
+    const last = Buffer.alloc(1);
+    if (fs.readSync(fd, last, 0, 1, Math.max(0, found.size - 1)) === 1 && last[0] !== 10)
+      this.#size += fs.writeSync(fd, "\n");
+    return fd;
+  }
+
+  /** End the part; it is compressed, and the oldest ones go, beside the writing. */
+  private rotate(mode: number): boolean {
+    try {
+      renameLog(this.#path);
+    } catch (error) {
+      this.tell(`cannot rotate ${this.#path}: ${messageOf(error)}`);
+      return false;
+    }
+    this.#mode = mode & 0o777;
+    // what fails here is left to the next rotation, which tells of it
+    const tidy = () => rotateLog(this.#path, { keep: this.#options.keep }).catch(() => {});
+    this.#tidying = this.#tidying.then(tidy);
+    return true;
+  }
+
+  private tell(trouble: string): void {
+    const { onTrouble = (error) => process.stderr.write(`${messageOf(error)}\n`) } = this.#options;
+    if (!this.#told) onTrouble(new Failure(trouble));
+    this.#told = true;
   }
 }

@@ -45,21 +45,21 @@ export function grepPattern(source: string, ignoreCase: boolean): RegExp {
  * time unless it ends in Z or an offset) or `10:15` (today).
  * @throws {UsageError} for anything else.
  */
-export function pointInTime(flag: string, text: string, now: Date): string {
+export function pointInTime(flag: string, text: string, now = new Date()): string {
   const time = timeFrom(text, now);
   if (time === undefined || Number.isNaN(time.getTime()))
-    throw new UsageError(
-      `${flag}: "${text}" is not a time; write 2h, 2026-11-20, 2026-11-20T10:15 or 10:15`,
-    );
+    throw new UsageError(`${flag}: "${text}" is not a time; write 2h, 2026-11-20, 2026-11-20T10:15 or 10:15`);
   return time.toISOString();
 }
 
 function timeFrom(text: string, now: Date): Date | undefined {
   const clock = /^(\d{1,2}):(\d\d)(?::(\d\d))?$/.exec(text);
   if (clock) {
-    const [hours, minutes, seconds] = [clock[1], clock[2], clock[3]].map((part) =>
-      Number(part ?? 0),
-    ) as [number, number, number];
+    const [hours, minutes, seconds] = [clock[1], clock[2], clock[3]].map((part) => Number(part ?? 0)) as [
+      number,
+      number,
+      number,
+    ];
     if (hours > 23 || minutes > 59 || seconds > 59) return undefined;
     const today = new Date(now);
     today.setHours(hours, minutes, seconds, 0);
@@ -69,8 +69,7 @@ function timeFrom(text: string, now: Date): Date | undefined {
   if (day !== undefined) {
     // Date takes the 31st of February for the 3rd of March
     const midnight = new Date(`${day}T00:00:00Z`);
-    if (Number.isNaN(midnight.getTime()) || !midnight.toISOString().startsWith(day))
-      return undefined;
+    if (Number.isNaN(midnight.getTime()) || !midnight.toISOString().startsWith(day)) return undefined;
     return new Date(`${day}T${time ?? "00:00:00"}`);
   }
   try {
@@ -84,10 +83,7 @@ function timeFrom(text: string, now: Date): Date | undefined {
  * A filter that is handed one text of whole lines after the other, and calls `choose` for each selected line.
  * It returns whether the next lines are due as the context of a match.
  */
-export function lineFilter(
-  selection: Selection,
-  choose: (selected: SelectedLine) => void,
-): (text: string) => boolean {
+export function lineFilter(selection: Selection, choose: (selected: SelectedLine) => void): (text: string) => boolean {
   const { before = 0, after = 0 } = selection;
   const isSelected = testOf(selection);
   /** The last lines that were not selected: the context of a match that may follow. */

@@ -31,10 +31,7 @@ export function composeMessage(all: readonly Told[]): Message {
   const names = [...new Set(all.map(({ subject }) => subject))];
   const colon = outcome === "failed" && stage !== undefined ? `: ${stage}` : "";
   const what = outcome === "news" ? `: ${newest.what}` : colon;
-  const about =
-    all.length === 1
-      ? newest.subject + what
-      : `${shortList(names, 2)}${what} (${all.length} times)`;
+  const about = all.length === 1 ? newest.subject + what : `${shortList(names, 2)}${what} (${all.length} times)`;
   return {
     id,
     headline: headlineOf(newest),

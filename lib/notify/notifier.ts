@@ -194,8 +194,7 @@ export class Notifier {
     const asked = error instanceof NotSent ? (error.retryAfter ?? 0) : 0;
     const wait = Math.max(Math.min(backoff * 2 ** (lane.tries - 1), maxWait), asked);
     lane.notBefore = Date.now() + wait;
-    if (lane.trouble !== why)
-      this.say(`${name}: not told of ${namesOf(group)}, tried again: ${why}`);
+    if (lane.trouble !== why) this.say(`${name}: not told of ${namesOf(group)}, tried again: ${why}`);
     lane.trouble = why;
   }
 
@@ -204,8 +203,7 @@ export class Notifier {
     const { maxWaiting = 1000 } = this.#options;
     const tooMany = lane.waiting.slice(0, Math.max(0, lane.waiting.length - maxWaiting));
     if (tooMany.length === 0) return;
-    if (!lane.isFull)
-      this.say(`${lane.target.name}: ${maxWaiting} messages wait for it; the oldest are dropped`);
+    if (!lane.isFull) this.say(`${lane.target.name}: ${maxWaiting} messages wait for it; the oldest are dropped`);
     lane.isFull = true;
     await this.done(lane, tooMany);
   }
@@ -215,9 +213,7 @@ export class Notifier {
     const { patience = 86_400_000 } = this.#options;
     const old = lane.waiting.filter(({ queued }) => Date.now() - Date.parse(queued) > patience);
     if (old.length === 0) return;
-    this.say(
-      `${lane.target.name}: not told of ${namesOf(old)}, given up: ${lane.trouble ?? "it was not reached"}`,
-    );
+    this.say(`${lane.target.name}: not told of ${namesOf(old)}, given up: ${lane.trouble ?? "it was not reached"}`);
     await this.done(lane, old);
   }
 

@@ -31,11 +31,7 @@ export async function tellOnce(
   if (targets.length === 0) return;
   const what = notices[0]?.by ?? "notify";
   const open = () => Notifier.open({ folder, targets, mask, log });
-  const locked = async (
-    name: string,
-    wait: number,
-    work: (notifier: Notifier) => Promise<void>,
-  ) => {
+  const locked = async (name: string, wait: number, work: (notifier: Notifier) => Promise<void>) => {
     const lock = await acquireLock(join(folder, name), { what, wait, secluded: true });
     try {
       const notifier = await open();
@@ -78,8 +74,7 @@ export async function testTargets(
   targets: readonly Target[],
   { by, mask, terminal }: { by: string; mask: Mask; terminal: Terminal },
 ): Promise<number> {
-  if (targets.length === 0)
-    throw new UsageError("nobody is to be told; name somebody under notify: (docs/notify.md)");
+  if (targets.length === 0) throw new UsageError("nobody is to be told; name somebody under notify: (docs/notify.md)");
   const results = await sendSamples(targets, { by, mask });
   for (const { target, ok, error } of results) {
     terminal.printJson({ target, ok, error });

@@ -43,8 +43,7 @@ export class Outbox {
         found.push(pending);
       } catch (error) {
         // another process may have told it meanwhile
-        if (systemCode(error) !== "ENOENT")
-          warn(`${join(this.#folder, name)}: ${messageOf(error)}; left aside`);
+        if (systemCode(error) !== "ENOENT") warn(`${join(this.#folder, name)}: ${messageOf(error)}; left aside`);
       }
     return found.sort((a, b) => a.queued.localeCompare(b.queued));
   }
@@ -97,7 +96,7 @@ export function namesOf(group: readonly Pending[]): string {
   return `${first?.told.subject ?? ""}${more > 0 ? ` and ${more} more` : ""}`;
 }
 
-/** The group that goes out next: all that waits of the oldest notice's cause. A recovery never overtakes its failure. */
+/** The group that goes out next: all that waits of the oldest one's cause. A recovery never overtakes its failure. */
 export function oldestGroup({ waiting }: Lane): Pending[] {
   const [first] = waiting;
   if (!first) return [];

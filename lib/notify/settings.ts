@@ -78,10 +78,7 @@ export interface ReadOptions {
  * The targets of a `notify:` list, with their secrets.
  * @throws {UsageError} one line a mistake: a target of two kinds, a secret that cannot be read.
  */
-export async function readTargets(
-  list: readonly RawTarget[],
-  options: ReadOptions,
-): Promise<Target[]> {
+export async function readTargets(list: readonly RawTarget[], options: ReadOptions): Promise<Target[]> {
   const problems: string[] = [];
   const targets: Target[] = [];
   for (const [index, raw] of list.entries()) {
@@ -108,15 +105,12 @@ type Read = Pick<Target, "id" | "name" | "secrets" | "send">;
 const kinds = ["email", "webhook", "ntfy", "command"] as const;
 
 /** What one entry leads to: mail to several addresses is a target for each of them. */
-async function readTarget(
-  raw: RawTarget,
-  where: (key?: string) => string,
-  options: ReadOptions,
-): Promise<Read[]> {
+async function readTarget(raw: RawTarget, where: (key?: string) => string, options: ReadOptions): Promise<Read[]> {
   const given = kinds.filter((kind) => raw[kind] !== undefined);
   if (given.length !== 1)
     throw new UsageError(
-      `${where()}: a target is one of ${kinds.join(", ")}, and this has ${given.length === 0 ? "none" : given.join(" and ")}`,
+      `${where()}: a target is one of ${kinds.join(", ")}, and this has ` +
+        `${given.length === 0 ? "none" : given.join(" and ")}`,
     );
   if (raw.command !== undefined)
     return [
@@ -194,13 +188,10 @@ async function readEmail(
       secrets,
       send: sendTo({ from, to: one }),
     }));
-  if (sendmail !== undefined)
-    return each(`sendmail ${sendmail}`, [], (addresses) => sendmailMail(addresses, sendmail));
+  if (sendmail !== undefined) return each(`sendmail ${sendmail}`, [], (addresses) => sendmailMail(addresses, sendmail));
   const { protocol, hostname: smtpHost, port } = new URL(server ?? "");
   const password =
-    password_env === undefined
-      ? await secretOf(password_file, where)
-      : readSecretVariable(password_env, where);
+    password_env === undefined ? await secretOf(password_file, where) : readSecretVariable(password_env, where);
   if ((user === undefined) !== (password === undefined))
     throw new UsageError(`${where}: a login takes user and password_file (or password_env)`);
   const implicit = protocol === "smtps:";

@@ -9,10 +9,7 @@ import { NotSent, type Send } from "./target.ts";
 /** Messages by HTTP: to the webhook of a chat, to any URL that takes JSON, to a topic of ntfy. */
 
 /** A chat's incoming webhook, or any URL that takes JSON. */
-export function webhook(
-  url: string,
-  { shape, token }: { shape: Shape | "plain"; token: string | undefined },
-): Send {
+export function webhook(url: string, { shape, token }: { shape: Shape | "plain"; token: string | undefined }): Send {
   return async (message, signal) => {
     const body = shape === "plain" ? plainPayload(message) : chatPayload(message, shape);
     const authorization = token === undefined ? {} : { authorization: `Bearer ${token}` };
@@ -42,10 +39,7 @@ export function plainPayload(message: Message): object {
 const maxBytes = 4000;
 
 /** A topic of an ntfy server: the message as JSON to its root. */
-export function ntfy(
-  server: string,
-  { topic, token }: { topic: string; token: string | undefined },
-): Send {
+export function ntfy(server: string, { topic, token }: { topic: string; token: string | undefined }): Send {
   return async (message, signal) => {
     const headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
     acceptAnswer(await postJson(server, ntfyPayload(message, topic), { headers, signal }));

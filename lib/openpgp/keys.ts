@@ -1,3 +1,4 @@
+import { ReadableStream } from "node:stream/web";
 import type { AnyPacket, Key, PublicKey, SignaturePacket } from "openpgp";
 import { messageOf, Refused } from "../core/errors.ts";
 
@@ -27,7 +28,7 @@ export function fingerprintOf(key: Key): string {
   return key.getFingerprint().toUpperCase();
 }
 
-/** A fingerprint as people write it (blanks, `0x`, lower case) in our form; undefined when it is not one, or a short id. */
+/** A fingerprint as people write it (blanks, `0x`, lower case) in our form; undefined: it is not one, or a short id. */
 export function normalFingerprint(text: string): string | undefined {
   const hex = text.replace(/[\s:]/g, "").replace(/^0x/i, "").toUpperCase();
   return /^(?:[0-9A-F]{40}|[0-9A-F]{64})$/.test(hex) ? hex : undefined;
@@ -60,7 +61,7 @@ export async function mergeKeys(one: PublicKey, other: PublicKey): Promise<Publi
 const maxOwnSignatures = 500;
 
 /**
- * The key with what its owner has signed, and nothing else. The package adds what another copy holds unseen, and prefers
+ * The key with what its owner has signed, nothing else. The package adds what another copy holds unseen, and prefers
  * the newer of two bindings of a subkey: whoever serves the copy could spoil the key for ever, or fill the disk.
  * @throws {Refused} when it holds more than any key does.
  */
@@ -79,9 +80,7 @@ export async function ownParts(key: PublicKey): Promise<PublicKey> {
     if (!part.types.includes(packet.signatureType ?? -1)) continue;
     if (!packet.issuerKeyID.equals(keyPacket.getKeyID())) continue;
     if (++signatures > maxOwnSignatures)
-      throw new Refused(
-        `the key ${fingerprintOf(key)} has more than ${maxOwnSignatures} signatures`,
-      );
+      throw new Refused(`the key ${fingerprintOf(key)} has more than ${maxOwnSignatures} signatures`);
     // no date: an older signature still says what was so then
     const isGood = await packet
       .verify(keyPacket, packet.signatureType as never, part.data, null as never)
@@ -90,8 +89,7 @@ export async function ownParts(key: PublicKey): Promise<PublicKey> {
     if (isGood) part.own.push(packet);
   }
   const list = new PacketList<AnyPacket>();
-  for (const { head, own } of parts)
-    if (head === keyPacket || own.length > 0) list.push(head, ...own);
+  for (const { head, own } of parts) if (head === keyPacket || own.length > 0) list.push(head, ...own);
   return new PublicKey(list);
 }
 

@@ -1,11 +1,5 @@
 import { messageOf, UsageError } from "../core/errors.ts";
-import {
-  fingerprintOf,
-  loadOpenpgp,
-  type PrivateKey,
-  type SignedData,
-  signedMessage,
-} from "./keys.ts";
+import { fingerprintOf, loadOpenpgp, type PrivateKey, type SignedData, signedMessage } from "./keys.ts";
 
 /** Making OpenPGP keys and detached signatures. */
 

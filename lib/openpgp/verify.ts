@@ -91,12 +91,7 @@ export class Signatures {
    * @throws {SignatureRefused} with the reason.
    * @throws what reading the data throws.
    */
-  async verify(
-    key: PublicKey,
-    data: SignedData,
-    name: string,
-    now = new Date(),
-  ): Promise<VerifiedSignature> {
+  async verify(key: PublicKey, data: SignedData, name: string, now = new Date()): Promise<VerifiedSignature> {
     const reasons: Refused[] = [];
     for (const packet of this.packets) {
       try {
@@ -107,8 +102,7 @@ export class Signatures {
       }
     }
     const words = new Set(reasons.map(({ message }) => message));
-    const isBytes = (error: Refused) =>
-      error instanceof SignatureRefused && error.reason === "bytes";
+    const isBytes = (error: Refused) => error instanceof SignatureRefused && error.reason === "bytes";
     throw new SignatureRefused(
       `the signature ${name} is not accepted: ${[...words].join("; ")}`,
       reasons.some(isBytes) ? "bytes" : "other",
@@ -127,10 +121,7 @@ export class Signatures {
       ? Buffer.from(packet.issuerFingerprint).toString("hex").toUpperCase()
       : undefined;
     const owner = key.getKeys(id).find((each) => !named || fingerprintOf(each as Key) === named);
-    if (!owner)
-      throw new Refused(
-        `it is by ${named ?? id.toHex().toUpperCase()}, not by ${fingerprintOf(key)}`,
-      );
+    if (!owner) throw new Refused(`it is by ${named ?? id.toHex().toUpperCase()}, not by ${fingerprintOf(key)}`);
     if (packet.signatureType !== enums.signature.binary)
       throw new Refused("it is not a signature over the file's bytes (text mode or another type)");
     const hash = packet.hashAlgorithm ?? enums.hash.md5;
@@ -145,13 +136,7 @@ export class Signatures {
     await this.checkKey(key, owner, packet, created, "was not valid when it was made");
 
     const message = await signedMessage(data);
-    const checked = packet.verify(
-      owner.keyPacket,
-      enums.signature.binary,
-      message.packets[0] as object,
-      date,
-      true,
-    );
+    const checked = packet.verify(owner.keyPacket, enums.signature.binary, message.packets[0] as object, date, true);
     try {
       await readToEnd(message, checked);
       await checked;
@@ -179,10 +164,7 @@ export class Signatures {
     try {
       await key.getSigningKey(packet.issuerKeyID, at, undefined, strict(this.#library));
     } catch (error) {
-      const why = messageOf(error).replace(
-        /^Could not find valid signing key packet in key \w+: /,
-        "",
-      );
+      const why = messageOf(error).replace(/^Could not find valid signing key packet in key \w+: /, "");
       throw new Refused(`the key ${fingerprintOf(key)} ${what}: ${why}`);
     }
   }
@@ -196,14 +178,11 @@ async function readToEnd(message: Message, checked: Promise<void>): Promise<void
 }
 
 function firstBinding(key: Key | Subkey): number {
-  const bindings =
-    "users" in key ? key.users.flatMap((user) => user.selfCertifications) : key.bindingSignatures;
+  const bindings = "users" in key ? key.users.flatMap((user) => user.selfCertifications) : key.bindingSignatures;
   const times = bindings.map(({ created }) => created?.getTime() ?? 0);
   return times.length > 0 ? Math.min(...times) : 0;
 }
 
 function notationsOf(packet: SignaturePacket): Record<string, string> {
-  return Object.fromEntries(
-    packet.rawNotations.map(({ name, value }) => [name, Buffer.from(value).toString("utf8")]),
-  );
+  return Object.fromEntries(packet.rawNotations.map(({ name, value }) => [name, Buffer.from(value).toString("utf8")]));
 }

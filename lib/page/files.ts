@@ -1,5 +1,9 @@
 import { createHash } from "node:crypto";
-import { assets } from "./assets.ts";
+import { sequences, sign, suspiciousEverywhere } from "../core/clean.ts";
+import { makeAnsi } from "./ansi.ts";
+import { client } from "./client.ts";
+import { style } from "./style.ts";
+import { counted, shortAge, shortDuration } from "./times.ts";
 
 /** The page's own files: script, stylesheet with the colours of logs, and icon. */
 
@@ -11,14 +15,20 @@ export function pageFiles() {
 }
 
 function makeFiles() {
-  const { script, style } = assets;
   return {
-    script: named(script, script.text),
-    style: named(style, style.text + colourRules()),
+    script: named("js", "text/javascript", script()),
+    style: named("css", "text/css", style + colourRules()),
   };
 }
 
-function named({ end, type }: { end: string; type: string }, text: string) {
+/** Functions as their texts. esbuild and tsx name what stands in them by `__name`, which is not there in a browser. */
+function script(): string {
+  const clean = `{ sequences: ${sequences}, sign: ${sign}, suspiciousEverywhere: ${suspiciousEverywhere} }`;
+  const times = `counted: ${counted}, shortAge: ${shortAge}, shortDuration: ${shortDuration}`;
+  return `const __name = (value) => value;\n(${client})({ ansi: (${makeAnsi})(${clean}), ${times} });\n`;
+}
+
+function named(end: string, type: string, text: string) {
   const hash = createHash("sha256").update(text).digest("hex").slice(0, 10);
   return { name: `page-${hash}.${end}`, type, text };
 }
@@ -27,7 +37,9 @@ function named({ end, type }: { end: string; type: string }, text: string) {
 export const boat = "M2 12h16l-3 5H5zM9.2 2v8.4H3.4zM10.8 4.2l5 6.2h-5z";
 
 /** The picture in a browser's tab. */
-export const icon = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 20 20"><path fill="#2f6fb3" d="${boat}"/></svg>\n`;
+export const icon = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 20 20">
+<path fill="#2f6fb3" d="${boat}"/></svg>
+`;
 
 /** The background of logs, and how much the colours of a log must differ from it (WCAG's ratio). */
 const logBackground = [0x0f, 0x13, 0x17] as const;
@@ -40,9 +52,7 @@ function palette(): Colour[] {
   const first =
     "15181c e5534b 57ab5a c69026 539bf5 b083f0 39c5cf adbac7 768390 f47067 6bc46d daaa3f 6cb6ff dcbdfb 56d4dd ffffff";
   const levels = [0, 95, 135, 175, 215, 255];
-  const cube = levels.flatMap((red) =>
-    levels.flatMap((green) => levels.map((blue): Colour => [red, green, blue])),
-  );
+  const cube = levels.flatMap((red) => levels.flatMap((green) => levels.map((blue): Colour => [red, green, blue])));
   const grays = Array.from({ length: 24 }, (_, index): Colour => {
     const value = 8 + 10 * index;
     return [value, value, value];
@@ -75,8 +85,7 @@ function readable(colour: Colour): Colour {
   return now;
 }
 
-const hex = (colour: Colour) =>
-  `#${colour.map((value) => value.toString(16).padStart(2, "0")).join("")}`;
+const hex = (colour: Colour) => `#${colour.map((value) => value.toString(16).padStart(2, "0")).join("")}`;
 
 /** A class for each colour of text, and for each background, on which the text is black or white. */
 function colourRules(): string {

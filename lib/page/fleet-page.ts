@@ -2,10 +2,11 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { shortSha } from "../core/names.ts";
 import { html, type Html } from "./html.ts";
+import { table } from "./layout.ts";
 import { ago, counted } from "./times.ts";
 
 /**
- * Which host serves which commit of which repo, from the files that `server-update` leaves in its state folder: the page
+ * Which host serves which commit of which repo, from the files that `server-update` leaves in its folder: the page
  * asks no slave, and has no key.
  */
 
@@ -47,9 +48,13 @@ export async function fleetPage(settings: FleetSettings, now: number): Promise<H
   const rows = planFleet(await readSnapshots(settings), settings.list);
   const hosts = new Set(rows.map(({ host }) => host));
   const bad = rows.filter(isBad).length;
-  return html`<div class="head"><h1>Fleet</h1><p class="sum">${counted(hosts.size, "host")}${bad > 0 && ` · ${bad} ${bad === 1 ? "is" : "are"} not as ${bad === 1 ? "it" : "they"} should be`}</p></div>
+  const wrong = bad === 1 ? "1 is not as it should be" : `${bad} are not as they should be`;
+  const columns = ["Host", "Repo", "State", "Serves", "Since", "Should be", "Seen", "Why"];
+  const none = html`<p class="empty">Nothing is known yet: run <code>server-update --status</code>.</p>`;
+  return html`<div class="head"><h1>Fleet</h1>
+<p class="sum">${counted(hosts.size, "host")}${bad > 0 && ` · ${wrong}`}</p></div>
 <p class="sum">${settings.list}, as <code>server-update --status</code> or <code>--converge</code> saw it last.</p>
-${rows.length === 0 ? html`<p class="empty">Nothing is known yet: run <code>server-update --status</code>.</p>` : table(rows, now)}`;
+${rows.length === 0 ? none : table("fleet", { columns, rows: rows.map((row) => rowOf(row, now)) })}`;
 }
 
 /** The newest that is known of each host and repo, what is wrong first. Pure. */
@@ -75,10 +80,7 @@ export function planFleet(snapshots: readonly Snapshot[], list: string): FleetRo
   return rows
     .filter(({ repo, host, seen }) => repo !== "" || seen > (answered.get(host) ?? ""))
     .sort(
-      (a, b) =>
-        Number(isBad(b)) - Number(isBad(a)) ||
-        a.repo.localeCompare(b.repo) ||
-        a.host.localeCompare(b.host),
+      (a, b) => Number(isBad(b)) - Number(isBad(a)) || a.repo.localeCompare(b.repo) || a.host.localeCompare(b.host),
     );
 }
 
@@ -100,8 +102,7 @@ async function readSnapshot(file: string): Promise<Snapshot | undefined> {
     const value = JSON.parse(await readFile(file, "utf8")) as Snapshot;
     const { time, list } = value;
     const hosts = value.hosts.filter(
-      ({ target, repos }) =>
-        areTexts(target) && repos.every(({ repo, drift }) => areTexts(repo, drift)),
+      ({ target, repos }) => areTexts(target) && repos.every(({ repo, drift }) => areTexts(repo, drift)),
     );
     return areTexts(time, list) ? { time, list, hosts } : undefined;
   } catch {
@@ -118,12 +119,15 @@ function whyOf({ drift }: FleetRow): string {
   return drift.replace(/^DIFFERS(?:[:;] )?/, "");
 }
 
-function table(rows: readonly FleetRow[], now: number): Html {
-  return html`<table class="fleet"><thead><tr><th scope="col">Host</th><th scope="col">Repo</th><th scope="col">State</th><th scope="col">Serves</th><th scope="col">Since</th><th scope="col">Should be</th><th scope="col">Seen</th><th scope="col">Why</th></tr></thead><tbody>${rows.map(
-    (row) => {
-      const state =
-        row.unreachable !== undefined ? "unreachable" : row.drift !== "" ? "differs" : "ok";
-      return html`<tr class="${isBad(row) && "drift"}"><th scope="row">${row.host}</th><td class="repo">${row.repo}</td><td class="state"><span class="pill ${state}">${state}</span></td><td class="serves"><span class="sha">${shortSha(row.sha ?? "")}</span> ${row.branch !== undefined && html`<span class="ref">${row.branch}</span>`}</td><td class="when" data-is="since">${ago(row.since, now)}</td><td class="sha wanted" data-is="should be">${shortSha(row.wanted ?? "")}</td><td class="when" data-is="seen">${ago(row.seen, now)}</td><td class="why">${row.unreachable ?? (whyOf(row) || row.error)}</td></tr>`;
-    },
-  )}</tbody></table>`;
+function rowOf(row: FleetRow, now: number): Html {
+  const state = row.unreachable !== undefined ? "unreachable" : row.drift !== "" ? "differs" : "ok";
+  const branch = row.branch !== undefined && html`<span class="ref">${row.branch}</span>`;
+  return html`<tr class="${isBad(row) && "drift"}"><th scope="row">${row.host}</th><td class="repo">${row.repo}</td>
+<td class="state"><span class="pill ${state}">${state}</span></td>
+<td class="serves"><span class="sha">${shortSha(row.sha ?? "")}</span> ${branch}</td>
+<td class="when" data-is="since">${ago(row.since, now)}</td>
+<td class="sha wanted" data-is="should be">${shortSha(row.wanted ?? "")}</td>
+<td class="when" data-is="seen">${ago(row.seen, now)}</td>
+<td class="why">${row.unreachable ?? (whyOf(row) || row.error)}</td></tr>
+`;
 }

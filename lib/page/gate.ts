@@ -24,10 +24,10 @@ export class SignInFirst extends HttpError {
   }
 }
 
-/** How often it is looked whether those who follow still may, in ms; sign-out and a new configuration are seen at once. */
+/** How often it is looked whether those who follow still may, in ms; sign-out and new settings are seen at once. */
 const lookEvery = 5000;
 /**
- * Answers that go on, of strangers, at once: what a server can hold of connections beyond them (lib/http: 800) is left to
+ * Answers that go on, of strangers, at once: the server's connections beyond them (lib/http: 800) are left to
  * deliveries, and to those who sign in.
  */
 const maxOfStrangers = 600;
@@ -56,9 +56,7 @@ export class Gate {
   /** Whether somebody may see a repo's runs; without its name, those of any. */
   canSee({ viewer, settings }: Eyes, repo?: string): boolean {
     if (viewer.right !== undefined || settings.public) return true;
-    return [...this.#parts.source.repos()].some(
-      (each) => each.public && (repo === undefined || each.name === repo),
-    );
+    return [...this.#parts.source.repos()].some((each) => each.public && (repo === undefined || each.name === repo));
   }
 
   /** @throws {HttpError} 401 for strangers: whether there is such a page is not for them to know. */
@@ -69,8 +67,7 @@ export class Gate {
   /** @throws {HttpError} 401 for strangers, 403 for those who may only see. */
   needSteer(eyes: Eyes): void {
     this.needRight(eyes);
-    if (eyes.viewer.right !== "steer")
-      throw new HttpError(403, "you may see this run, not steer it");
+    if (eyes.viewer.right !== "steer") throw new HttpError(403, "you may see this run, not steer it");
   }
 
   /**
@@ -110,8 +107,7 @@ export class Gate {
   bearer(request: IncomingMessage, settings: StatusSettings): Credential {
     const network = networkOf(clientAddress(request, settings.proxies));
     const given = /^Bearer +(\S+)$/i.exec(request.headers.authorization ?? "")?.[1];
-    const credential =
-      given && this.#parts.tries.credentialFor(given, network, settings.credentials);
+    const credential = given && this.#parts.tries.credentialFor(given, network, settings.credentials);
     if (!credential) throw new SignInFirst();
     return credential;
   }

@@ -24,20 +24,43 @@ export function pageTitle(title: string): string {
 export function page({ title, viewer, path, body, kind, links }: Shown): Html {
   const { script, style } = pageFiles();
   return html`<!doctype html>
-<html lang="en" data-now="${Date.now()}"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark"><title>${pageTitle(title)}</title><link rel="icon" href="/page/icon.svg" type="image/svg+xml"><link rel="stylesheet" href="/page/${style.name}"><script type="module" src="/page/${script.name}"></script></head>
+<html lang="en" data-now="${Date.now()}"><head><meta charset="utf-8"><title>${pageTitle(title)}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
+<link rel="icon" href="/page/icon.svg" type="image/svg+xml"><link rel="stylesheet" href="/page/${style.name}">
+<script type="module" src="/page/${script.name}"></script></head>
 <body data-kind="${kind}"><a class="skip" href="#main">Skip to the content</a>
-<header class="top"><nav aria-label="Pages"><a class="brand" href="/">${mark}<span>Boatyard</span></a>${links.map(([to, text]) => html`<a href="${to}"${to === path && html` aria-current="page"`}>${text}</a>`)}</nav>${who(viewer)}</header>
+<header class="top"><nav aria-label="Pages"><a class="brand" href="/">${mark}<span>Boatyard</span></a>
+${links.map(([to, text]) => html`<a href="${to}"${to === path && html` aria-current="page"`}>${text}</a>`)}</nav>
+${who(viewer)}</header>
 <main id="main" tabindex="-1">${body}</main>
 <footer><span class="version">Boatyard ${version}</span><span id="link-state" role="status"></span></footer>
 </body></html>
 `;
 }
 
-const mark = html`<svg width="20" height="20" viewBox="0 0 20 20" aria-hidden="true"><path class="mark" d="${boat}"/></svg>`;
+const mark = html`<svg width="20" height="20" viewBox="0 0 20 20" aria-hidden="true">
+<path class="mark" d="${boat}"/></svg>`;
 
 function who({ name, session }: Viewer): Html {
   if (name === undefined) return html`<div class="who"><a href="/sign-in">Sign in</a></div>`;
-  return html`<div class="who"><span>${name}</span>${session !== undefined && html`<form method="post" action="/sign-out"><button class="quiet">Sign out</button></form>`}</div>`;
+  const form = html`<form method="post" action="/sign-out"><button class="quiet">Sign out</button></form>`;
+  return html`<div class="who"><span>${name}</span>${session !== undefined && form}</div>`;
+}
+
+interface Table {
+  readonly caption?: string;
+  /** Before the name of one that holds numbers stands a `#`. */
+  readonly columns: readonly string[];
+  readonly rows: readonly Html[];
+}
+
+export function table(name: string, { caption, columns, rows }: Table): Html {
+  const heads = columns.map(
+    (each) => html`<th scope="col"${each.startsWith("#") && html` class="num"`}>${each.replace("#", "")}</th>`,
+  );
+  return html`<table class="${name}">${caption !== undefined && html`<caption class="away">${caption}</caption>`}
+<thead><tr>${heads}</tr></thead>
+<tbody>${rows}</tbody></table>`;
 }
 
 /** A state as a word with its colour. */

@@ -1,18 +1,13 @@
 import { constants } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { setImmediate as breathe } from "node:timers/promises";
+import * as clean from "../core/clean.ts";
 import type { Mask } from "../core/mask.ts";
-import {
-  parseStyle,
-  plainStyle,
-  type Span,
-  spansOf,
-  type Style,
-  styleAfter,
-  styleText,
-} from "./ansi.ts";
+import { makeAnsi, type Span, type Style } from "./ansi.ts";
 
 /** Where the lines of a log begin, so that any part of a long one can be shown at once. */
+
+const { parseStyle, plainStyle, spansOf, styleAfter, styleText } = makeAnsi(clean);
 
 /** Each of so many lines its place and the colours it begins with are kept. */
 const step = 1000;

@@ -3,13 +3,16 @@ import { withoutEscapes } from "../core/clean.ts";
 import { Mutex } from "../core/mutex.ts";
 import { LogIndex, spansIn } from "./log-index.ts";
 import { type LogPart, plainLines } from "./run-page.ts";
-import { hasEnded, type PageSource, type Run } from "./source.ts";
+import { type Fold, hasEnded, type PageSource, type Run } from "./source.ts";
 
 /** What the script asks of a log: parts, searches, the first error. */
 
 const maxIndexes = 20;
-const looksBad =
-  /\b(?:error|fatal|panic|exception|traceback|failed|failure|cannot|not ok|segmentation fault|undefined reference|command not found)\b|\bnpm ERR!/i;
+const looksBad = new RegExp(
+  String.raw`\b(?:error|fatal|panic|exception|traceback|failed|failure|cannot|not ok|segmentation fault|` +
+    String.raw`undefined reference|command not found)\b|\bnpm ERR!`,
+  "i",
+);
 
 type Searcher = "known" | "strangers";
 
@@ -17,7 +20,7 @@ export class LogRequests {
   readonly #source: PageSource;
   /** Of the runs that were looked at last, by their logs' files: where one is, shows when the run starts. */
   readonly #indexes = new Map<string, LogIndex>();
-  /** One search after the other: many at once in long logs would hold up deliveries. Strangers wait for strangers alone. */
+  /** One search after the other: many at once in long logs hold up deliveries. Strangers wait for strangers alone. */
   readonly #searches = { known: new Mutex(), strangers: new Mutex() };
 
   constructor(source: PageSource) {
@@ -37,7 +40,7 @@ export class LogRequests {
     return known;
   }
 
-  /** The part of the log that stands in the page itself. Of a long one that nobody asked for before, the first lines. */
+  /** The part of the log that stands in the page itself. Of a long one not asked for before, the first lines. */
   async part(run: Run, from: string | null): Promise<LogPart> {
     const index = this.indexOf(run);
     const isFirst = index.lines === 0;
@@ -95,10 +98,9 @@ export class LogRequests {
     return this.#searches[by].run(() => index.find((line) => fits(withoutEscapes(line)), options));
   }
 
-  /** The stages that the log can be folded by, in lines. */
-  private async folds(id: string, index: LogIndex): Promise<object[]> {
+  private async folds(id: string, index: LogIndex): Promise<Fold[]> {
     const stages = (await this.#source.whole(id))?.stages ?? [];
-    const folds: object[] = [];
+    const folds: Fold[] = [];
     for (const { name, result, seconds, from, to } of stages) {
       if (from === undefined) continue;
       const first = await index.lineAt(from);

@@ -1,6 +1,6 @@
 import { shortRef, shortSha } from "../core/names.ts";
-import { html, type Html } from "./html.ts";
-import { pill } from "./layout.ts";
+import { html, type Html, type Value } from "./html.ts";
+import { pill, table } from "./layout.ts";
 import { bars } from "./plots.ts";
 import { hasResult, isUnderWay, type Run } from "./source.ts";
 import { ago, clock, counted, shortDuration } from "./times.ts";
@@ -98,12 +98,17 @@ export function overviewPage(
 ): Html {
   const shown = overview.repos.filter((repo) => wordsOf(repo).includes(filter.toLowerCase()));
   const failed = overview.repos.filter(({ last }) => last?.state === "failed").length;
-  return html`<div id="problems">${problems.length > 0 && html`<section class="problems" aria-label="Problems of the server"><ul>${problems.map((each) => html`<li>${each}</li>`)}</ul></section>`}</div>
+  const caption = "All repos, the worst first";
+  const columns = ["Repo", "Last run", "Branch and commit", "By", "When", "#Took", `Last ${shownBars}`];
+  const list = html`<ul>${problems.map((each) => html`<li>${each}</li>`)}</ul>`;
+  return html`<div id="problems">
+${problems.length > 0 && html`<section class="problems" aria-label="Problems of the server">${list}</section>`}</div>
 <div class="head"><h1>Repos</h1><p class="sum">${counts(overview, failed)}</p>
-<form class="filter" role="search" action="/"><label><span class="away">Filter</span><input type="search" name="q" value="${filter}" placeholder="Filter by repo, branch, commit, person" autocomplete="off" data-filter></label><noscript><button>Filter</button></noscript></form></div>
+<form class="filter" role="search" action="/"><label><span class="away">Filter</span><input type="search" name="q"
+value="${filter}" placeholder="Filter by repo, branch, commit, person" autocomplete="off" data-filter></label>
+<noscript><button>Filter</button></noscript></form></div>
 <div id="live">${underWay(overview, now)}
-<table class="repos"><caption class="away">All repos, the worst first</caption><thead><tr><th scope="col">Repo</th><th scope="col">Last run</th><th scope="col">Branch and commit</th><th scope="col">By</th><th scope="col">When</th><th scope="col" class="num">Took</th><th scope="col">Last ${shownBars}</th></tr></thead>
-<tbody>${shown.map((repo) => row(repo, now))}</tbody></table>
+${table("repos", { caption, columns, rows: shown.map((repo) => row(repo, now)) })}
 <p class="empty" data-none${shown.length > 0 && html` hidden`}>No repo fits the filter.</p></div>`;
 }
 
@@ -120,35 +125,39 @@ function counts({ repos, running, waiting }: Overview, failed: number): string {
 /** What runs and waits now. */
 function underWay({ running, waiting }: Overview, now: number): Html | false {
   if (running.length === 0 && waiting.length === 0) return false;
-  return html`<section class="now" aria-label="Under way"><ul>${running.map((run) => runningItem(run, now))}${waiting.slice(0, 50).map((each) => waitingItem(each, now))}</ul></section>`;
+  return html`<section class="now" aria-label="Under way"><ul>
+${running.map((run) => item(run, run.state, run.commit?.title, clock(run.started ?? run.accepted, now)))}
+${waiting.slice(0, 50).map(({ run, behind }) => item(run, "waiting", waitsFor(run, behind), ago(run.accepted, now)))}
+</ul></section>`;
 }
 
-function runningItem(run: Run, now: number): Html {
-  return html`<li>${pill(run.state)}<a href="/runs/${run.id}">${run.repo}</a><span class="ref">${shortRef(run.ref)}</span><span class="title">${run.commit?.title ?? ""}</span><span class="clock">${clock(run.started ?? run.accepted, now)}</span></li>`;
+function waitsFor({ reason }: Run, behind: Run | undefined): Value {
+  if (!behind) return reason ?? "for a free place";
+  return html`behind <a href="/runs/${behind.id}">the run of ${shortRef(behind.ref)}</a>`;
 }
 
-function waitingItem({ run, behind }: Waiting, now: number): Html {
-  const why = behind
-    ? html`behind <a href="/runs/${behind.id}">the run of ${shortRef(behind.ref)}</a>`
-    : html`${run.reason ?? "for a free place"}`;
-  return html`<li>${pill("waiting")}<a href="/runs/${run.id}">${run.repo}</a><span class="ref">${shortRef(run.ref)}</span><span class="title">${why}</span><span class="clock">${ago(run.accepted, now)}</span></li>`;
+function item({ id, repo, ref }: Run, state: string, title: Value, time: Value): Html {
+  return html`<li>${pill(state)}<a href="/runs/${id}">${repo}</a><span class="ref">${shortRef(ref)}</span>
+<span class="title">${title}</span><span class="clock">${time}</span></li>`;
 }
 
 function row(repo: RepoSummary, now: number): Html {
   const { name, last, running, waiting, runs } = repo;
-  const [owner, short] = [
-    name.slice(0, name.lastIndexOf("/") + 1),
-    name.slice(name.lastIndexOf("/") + 1),
-  ];
+  const [owner, short] = [name.slice(0, name.lastIndexOf("/") + 1), name.slice(name.lastIndexOf("/") + 1)];
   const state = running ? running.state : (last?.state ?? (waiting > 0 ? "waiting" : "none"));
   const shown = shownOf(repo);
   const href = shown ? `/runs/${shown.id}` : repoPath(name);
-  return html`<tr class="${last?.state ?? "none"}" data-words="${wordsOf(repo)}"><th scope="row"><a href="${repoPath(name)}" title="${name}" aria-label="${name}"><span class="owner">${owner}</span><span class="name">${short}</span></a></th>
+  const title = shown?.commit?.title ?? shortSha(shown?.sha ?? "");
+  const took = running ? clock(running.started, now) : last?.seconds !== undefined && shortDuration(last.seconds);
+  return html`<tr class="${last?.state ?? "none"}" data-words="${wordsOf(repo)}"><th scope="row">
+<a href="${repoPath(name)}" title="${name}" aria-label="${name}"
+><span class="owner">${owner}</span><span class="name">${short}</span></a></th>
 <td class="state"><a href="${href}">${pill(state)}</a></td>
-<td class="what">${shown && html`<span class="ref">${shortRef(shown.ref)}</span> <span class="title">${shown.commit?.title ?? shortSha(shown.sha ?? "")}</span>`}</td>
+<td class="what">
+${shown && html`<span class="ref">${shortRef(shown.ref)}</span> <span class="title">${title}</span>`}</td>
 <td class="by">${shown?.commit?.pusher ?? (shown?.forge === "poll" ? "poll" : "")}</td>
 <td class="when">${shown ? ago(shown.ended ?? shown.started ?? shown.accepted, now) : "never"}</td>
-<td class="num">${running ? clock(running.started, now) : last?.seconds !== undefined && shortDuration(last.seconds)}</td>
+<td class="num">${took}</td>
 <td class="bar"><a href="${repoPath(name)}" tabindex="-1">${bars(runs, shownBars)}</a></td></tr>
 `;
 }

@@ -21,7 +21,7 @@ export type { Credential, PageSource, Right, Run, Stage, StatusSettings } from "
 export { hasEnded, hasResult } from "./source.ts";
 export { shortAge, shortDuration } from "./times.ts";
 
-/** The page: runs, logs and the fleet in a browser. Reading is by GET and changes nothing; POST asks where it comes from. */
+/** The page: runs, logs and the fleet in a browser. GET reads, and changes nothing; POST asks where it comes from. */
 export class Page {
   readonly #source: PageSource;
   readonly #sessions: Sessions;
@@ -93,13 +93,10 @@ export class Page {
     if (path === "/sign-in") return await this.signIn(visit);
     if (path === "/sign-out") return await this.signOut(visit);
     if (request.method === "POST") return await this.#runs.steer(visit);
-    if (request.method !== "GET" && request.method !== "HEAD")
-      throw new HttpError(405, "use GET", { allow: "GET" });
+    if (request.method !== "GET" && request.method !== "HEAD") throw new HttpError(405, "use GET", { allow: "GET" });
     const [, first = "", ...rest] = path.split("/");
-    if (path.endsWith("/badge.svg") && first === "repos")
-      return this.badge(visit, rest.slice(0, -1));
-    if (cameByLink(request, settings))
-      return sendPage(response, 200, bouncePage(returnPath(request.url)));
+    if (path.endsWith("/badge.svg") && first === "repos") return this.badge(visit, rest.slice(0, -1));
+    if (cameByLink(request, settings)) return sendPage(response, 200, bouncePage(returnPath(request.url)));
     if (path === "/") return await this.overview(visit);
     if (path === "/live") return this.live(visit);
     if (first === "repos") return this.repo(visit, rest);
@@ -151,9 +148,7 @@ export class Page {
 
   private async overview(visit: Visit): Promise<void> {
     const { viewer, url } = visit;
-    const names = [...this.#source.repos()]
-      .map(({ name }) => name)
-      .filter((name) => this.#gate.canSee(visit, name));
+    const names = [...this.#source.repos()].map(({ name }) => name).filter((name) => this.#gate.canSee(visit, name));
     if (names.length === 0 && viewer.right === undefined) throw new SignInFirst();
     const overview = planOverview(names, this.#source.runs());
     const problems = viewer.right === undefined ? [] : await this.#source.problems();
@@ -200,8 +195,7 @@ export class Page {
   private badge(visit: Visit, parts: readonly string[]): void {
     const name = decoded(parts.join("/"));
     // a stranger must not learn from a badge that there is such a repo
-    if (!this.knows(name) || !this.#gate.canSee(visit, name))
-      throw new HttpError(404, "there is no such badge");
+    if (!this.knows(name) || !this.#gate.canSee(visit, name)) throw new HttpError(404, "there is no such badge");
     sendImage(visit.response, badge(this.#source.runs().filter(({ repo }) => repo === name)), {
       "cache-control": "no-cache",
       "cross-origin-resource-policy": "cross-origin",

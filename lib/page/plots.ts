@@ -1,9 +1,9 @@
 import { shortRef } from "../core/names.ts";
-import { escapeHtml, html, type Html } from "./html.ts";
+import { html, type Html } from "./html.ts";
 import { hasResult, type Run, type Stage } from "./source.ts";
 import { fullTime, shortDuration } from "./times.ts";
 
-/** Bars, plots and badges as SVG: sizes are attributes, colours are classes of the stylesheet, so that no style stands in the page. */
+/** Bars, plots and badges as SVG: sizes are attributes, colours are classes: no style stands in the page. */
 
 const barStep = 7;
 const barHeight = 26;
@@ -22,7 +22,9 @@ export function bars(runs: readonly Run[], count: number): Html {
     paths.set(run.state, (paths.get(run.state) ?? "") + piece);
   }
   const width = count * barStep - 2;
-  return html`<svg class="bars" width="${width}" height="${barHeight}" viewBox="0 0 ${width} ${barHeight}" role="img" aria-label="${barsLabel(shown)}"><path class="base" d="M0 ${barHeight - 0.5}h${width}"/>${[...paths].map(([state, d]) => html`<path class="${state}" d="${d}"/>`)}</svg>`;
+  return html`<svg class="bars" width="${width}" height="${barHeight}" viewBox="0 0 ${width} ${barHeight}" role="img"
+aria-label="${barsLabel(shown)}"><path class="base" d="M0 ${barHeight - 0.5}h${width}"/>
+${[...paths].map(([state, d]) => html`<path class="${state}" d="${d}"/>`)}</svg>`;
 }
 
 function barsLabel(runs: readonly Run[]): string {
@@ -49,25 +51,31 @@ export function durationPlot(runs: readonly Run[]): Html | undefined {
   const x = (index: number) => round(left + (inner * (index + 0.5)) / shown.length);
   const y = (seconds: number) => round(top + tall * (1 - seconds / max));
   const good = shareOfGood(shown);
-  const line = good
-    .map((share, index) => `${x(index)},${round(top + tall * (1 - share))}`)
-    .join(" ");
+  const line = good.map((share, index) => `${x(index)},${round(top + tall * (1 - share))}`).join(" ");
   const ticks = [0, 0.5, 1].map((part) => {
     const at = round(top + tall * (1 - part));
-    return html`<path class="grid" d="M${left} ${at}h${inner}"/><text x="${left - 6}" y="${at + 4}" text-anchor="end">${axisDuration(max * part)}</text><text class="share" x="${width - right + 6}" y="${at + 4}">${Math.round(part * 100)}%</text>`;
+    return html`<path class="grid" d="M${left} ${at}h${inner}"/>
+<text x="${left - 6}" y="${at + 4}" text-anchor="end">${axisDuration(max * part)}</text>
+<text class="share" x="${width - right + 6}" y="${at + 4}">${Math.round(part * 100)}%</text>`;
   });
   // the table of runs has the same links for the keyboard
   const points = shown.map((run, index) => {
-    const what = `${run.state}, ${shortDuration(run.seconds ?? 0)}, ${shortRef(run.ref)}, ${fullTime(run.started ?? run.accepted)}`;
-    return html`<a href="/runs/${run.id}" tabindex="-1" aria-label="${what}"><circle class="${run.state}" cx="${x(index)}" cy="${y(run.seconds ?? 0)}" r="4"><title>${what}</title></circle></a>`;
+    const { id, state, seconds = 0 } = run;
+    const time = fullTime(run.started ?? run.accepted);
+    const what = `${state}, ${shortDuration(seconds)}, ${shortRef(run.ref)}, ${time}`;
+    return html`<a href="/runs/${id}" tabindex="-1" aria-label="${what}">
+<circle class="${state}" cx="${x(index)}" cy="${y(seconds)}" r="4"><title>${what}</title></circle></a>`;
   });
-  const [first, last] = [shown[0], shown.at(-1)];
-  return html`<figure class="plot"><svg viewBox="0 0 ${width} ${height}" role="group" aria-label="Duration of ${shown.length} runs, and the share of good ones">
+  const [first, last] = [shown[0], shown.at(-1)].map((run) => run?.started?.slice(0, 10));
+  const words = `Duration of ${shown.length} runs, and the share of good ones`;
+  return html`<figure class="plot"><svg viewBox="0 0 ${width} ${height}" role="group" aria-label="${words}">
 ${ticks}
-<text class="day" x="${left}" y="${height - 6}">${(first?.started ?? "").slice(0, 10)}</text><text class="day" x="${width - right}" y="${height - 6}" text-anchor="end">${(last?.started ?? "").slice(0, 10)}</text>
+<text class="day" x="${left}" y="${height - 6}">${first}</text>
+<text class="day" x="${width - right}" y="${height - 6}" text-anchor="end">${last}</text>
 <polyline class="share" points="${line}"/>
 ${points}
-</svg><figcaption>Each point is a run: how long it took (left). The line is the share of good runs among the ten before (right).</figcaption></figure>`;
+</svg><figcaption>Each point is a run: how long it took (left).
+The line is the share of good runs among the ten before (right).</figcaption></figure>`;
 }
 
 /** For each run the share of good ones among it and the nine before; a cancelled run counts for nothing. */
@@ -103,17 +111,20 @@ export function stageBar(stages: readonly Stage[], now: number): Html | undefine
   const begin = Math.min(...starts);
   // the newest may have begun after `now`, which is not always of this second
   const end = Math.max(now, Math.max(...starts) + 1000);
-  const endOf = ({ started, seconds }: Stage) =>
-    seconds === undefined ? end : Date.parse(started) + seconds * 1000;
+  const endOf = ({ started, seconds }: Stage) => (seconds === undefined ? end : Date.parse(started) + seconds * 1000);
   const span = Math.max(1, ...stages.map((stage) => endOf(stage) - begin));
   const pieces = stages.map((stage) => {
     const x = round((width * (Date.parse(stage.started) - begin)) / span);
     const wide = Math.max(2, round((width * (endOf(stage) - Date.parse(stage.started))) / span));
     const seconds = (endOf(stage) - Date.parse(stage.started)) / 1000;
-    const what = `${stage.name}: ${stage.result ?? "running"}, ${shortDuration(Math.max(0, seconds))}`;
-    return html`<rect class="${stage.result ?? "running"}" x="${x}" y="0" width="${Math.max(1, wide - 1.5)}" height="14" rx="2"><title>${what}</title></rect>`;
+    const result = stage.result ?? "running";
+    const what = `${stage.name}: ${result}, ${shortDuration(Math.max(0, seconds))}`;
+    const wider = Math.max(1, wide - 1.5);
+    const title = html`<title>${what}</title>`;
+    return html`<rect class="${result}" x="${x}" y="0" width="${wider}" height="14" rx="2">${title}</rect>`;
   });
-  return html`<svg class="stagebar" viewBox="0 0 ${width} 14" preserveAspectRatio="none" aria-hidden="true">${pieces}</svg>`;
+  return html`<svg class="stagebar" viewBox="0 0 ${width} 14" preserveAspectRatio="none" aria-hidden="true">
+${pieces}</svg>`;
 }
 
 /** A badge of a repo's last run that has ended, as SVG. The words are ours alone: nothing of a request stands in it. */
@@ -127,5 +138,13 @@ export function badge(runs: readonly Run[]): string {
   const [text, colour] = words[last?.state ?? ""] ?? ["no runs", "#5f6873"];
   const [left, right] = [42, 14 + text.length * 6.6];
   const width = Math.round(left + right);
-  return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="20" role="img" aria-label="build: ${escapeHtml(text)}"><title>build: ${escapeHtml(text)}</title><clipPath id="r"><rect width="${width}" height="20" rx="4"/></clipPath><g clip-path="url(#r)"><rect width="${left}" height="20" fill="#3b434b"/><rect x="${left}" width="${width - left}" height="20" fill="${colour}"/></g><g fill="#fff" font-family="system-ui,sans-serif" font-size="11" text-anchor="middle"><text x="${left / 2}" y="14">build</text><text x="${left + right / 2}" y="14">${escapeHtml(text)}</text></g></svg>\n`;
+  const made = html`<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="20" role="img"
+aria-label="build: ${text}"><title>build: ${text}</title>
+<clipPath id="r"><rect width="${width}" height="20" rx="4"/></clipPath>
+<g clip-path="url(#r)"><rect width="${left}" height="20" fill="#3b434b"/>
+<rect x="${left}" width="${width - left}" height="20" fill="${colour}"/></g>
+<g fill="#fff" font-family="system-ui,sans-serif" font-size="11" text-anchor="middle">
+<text x="${left / 2}" y="14">build</text><text x="${left + right / 2}" y="14">${text}</text></g></svg>
+`;
+  return made.text;
 }

@@ -4,6 +4,7 @@ import { messageOf, systemCode } from "../core/errors.ts";
 import { formatSize } from "../core/units.ts";
 import { parseVersionFile, type VersionFile } from "../web-folder/version-file.ts";
 import { html, type Html } from "./html.ts";
+import { table } from "./layout.ts";
 import { ago, fullTime } from "./times.ts";
 
 /** What the web folders of `releases:` offer, as their VERSION files say. */
@@ -27,10 +28,15 @@ async function folderPart(folder: string, now: number): Promise<Html> {
 function offered(folder: string, file: VersionFile, now: number): Html {
   const expires = file.expires?.toISOString();
   const isOld = file.expires !== undefined && file.expires.getTime() < now;
-  return html`<section class="release"><h2>${file.app ?? folder}${file.release !== undefined && html` <span class="soft">${file.release}</span>`}</h2>
-<p class="sum">${folder}${file.date && html` · signed ${ago(file.date.toISOString(), now)}`}${expires !== undefined && html` · ${isOld ? html`<strong class="bad">expired</strong>` : "expires"} ${fullTime(expires)}`}</p>
-<table class="releases"><thead><tr><th scope="col">Version</th><th scope="col">Platform</th><th scope="col">Archive</th><th scope="col" class="num">Size</th></tr></thead><tbody>${file.current.map(
-    (line) =>
-      html`<tr><th scope="row">${line.version}</th><td>${line.platform ?? "any"}</td><td class="sha">${line.file}</td><td class="num">${line.size === undefined ? "" : formatSize(line.size)}</td></tr>`,
-  )}</tbody></table></section>`;
+  const release = file.release !== undefined && html` <span class="soft">${file.release}</span>`;
+  const signed = file.date && html` · signed ${ago(file.date.toISOString(), now)}`;
+  const until = isOld ? html`<strong class="bad">expired</strong>` : "expires";
+  const rows = file.current.map(
+    ({ version, platform = "any", file, size }) => html`<tr><th scope="row">${version}</th><td>${platform}</td>
+<td class="sha">${file}</td><td class="num">${size !== undefined && formatSize(size)}</td></tr>
+`,
+  );
+  return html`<section class="release"><h2>${file.app ?? folder}${release}</h2>
+<p class="sum">${folder}${signed}${expires !== undefined && html` · ${until} ${fullTime(expires)}`}</p>
+${table("releases", { columns: ["Version", "Platform", "Archive", "#Size"], rows })}</section>`;
 }

@@ -1,6 +1,6 @@
 import { shortRef, shortSha } from "../core/names.ts";
 import { html, type Html } from "./html.ts";
-import { pill } from "./layout.ts";
+import { pill, table } from "./layout.ts";
 import { repoPath } from "./overview.ts";
 import { durationPlot } from "./plots.ts";
 import type { IgnoredDelivery, Run } from "./source.ts";
@@ -35,11 +35,20 @@ export function repoPage(
   const option = (value: string, chosen: string) =>
     html`<option${value === chosen ? html` selected` : ""}>${value}</option>`;
   const older = start >= 0 && fitting.length > start + perPage ? shown.at(-1)?.id : undefined;
-  return html`<div class="head"><h1>${name}</h1><p class="sum">${counted(runs.length, "run")} kept · <a href="${repoPath(name)}/badge.svg">badge</a></p></div>
+  const select = (label: string, values: readonly string[], chosen: string) =>
+    html`<label>${label} <select name="${label.toLowerCase()}"><option value="">all</option>
+${values.map((each) => option(each, chosen))}</select></label>`;
+  const filter = html`<form class="filter" action="${repoPath(name)}">
+${select("Branch", branches, query.branch)}${select("Result", results, query.result)}<button>Show</button></form>`;
+  const none = runs.length > 0 ? "No run fits." : "There are no runs yet: a push starts the first.";
+  const newest = query.before !== "" && html`<a href="${address(name, query, "")}">Newest</a>`;
+  const next = older !== undefined && html`<a rel="next" href="${address(name, query, older)}">Older runs</a>`;
+  return html`<div class="head"><h1>${name}</h1>
+<p class="sum">${counted(runs.length, "run")} kept · <a href="${repoPath(name)}/badge.svg">badge</a></p></div>
 ${durationPlot(runs.filter((run) => query.branch === "" || shortRef(run.ref) === query.branch))}
-${runs.length > 0 && html`<form class="filter" action="${repoPath(name)}"><label>Branch <select name="branch"><option value="">all</option>${branches.map((each) => option(each, query.branch))}</select></label><label>Result <select name="result"><option value="">all</option>${results.map((each) => option(each, query.result))}</select></label><button>Show</button></form>`}
-<div id="live">${shown.length > 0 ? runTable(shown, now) : html`<p class="empty">${runs.length > 0 ? "No run fits." : "There are no runs yet: a push starts the first."}</p>`}</div>
-${(query.before !== "" || older !== undefined) && html`<nav class="pager" aria-label="Pages of runs">${query.before !== "" && html`<a href="${address(name, query, "")}">Newest</a>`}${older !== undefined && html`<a rel="next" href="${address(name, query, older)}">Older runs</a>`}</nav>`}
+${runs.length > 0 && filter}
+<div id="live">${shown.length > 0 ? runTable(shown, now) : html`<p class="empty">${none}</p>`}</div>
+${(newest || next) && html`<nav class="pager" aria-label="Pages of runs">${newest}${next}</nav>`}
 ${ignored.length > 0 && ignoredTable(ignored, now)}`;
 }
 
@@ -51,28 +60,38 @@ function startAfter(runs: readonly Run[], id: string): number {
 
 function address(name: string, { branch, result }: RepoQuery, before: string): string {
   const query = new URLSearchParams();
-  for (const [key, value] of Object.entries({ branch, result, before }))
-    if (value !== "") query.set(key, value);
+  for (const [key, value] of Object.entries({ branch, result, before })) if (value !== "") query.set(key, value);
   return query.size > 0 ? `${repoPath(name)}?${query}` : repoPath(name);
 }
 
 function runTable(runs: readonly Run[], now: number): Html {
-  return html`<table class="runs"><caption class="away">Runs, the newest first</caption><thead><tr><th scope="col">Run</th><th scope="col">Branch and commit</th><th scope="col">By</th><th scope="col">When</th><th scope="col" class="num">Took</th><th scope="col">Why</th></tr></thead><tbody>${runs.map(
-    (
-      run,
-    ) => html`<tr><th scope="row"><a href="/runs/${run.id}">${pill(run.state)}<span class="id">${run.id.slice(-6)}</span></a></th>
-<td class="what"><span class="ref">${shortRef(run.ref)}</span> <span class="sha">${shortSha(run.sha ?? "")}</span> <span class="title">${run.commit?.title ?? ""}</span></td>
-<td class="by">${run.commit?.pusher ?? (run.forge === "poll" ? "poll" : "")}</td>
-<td class="when">${ago(run.ended ?? run.started ?? run.accepted, now)}</td>
-<td class="num">${run.seconds !== undefined ? shortDuration(run.seconds) : run.started !== undefined && clock(run.started, now)}</td>
-<td class="why">${run.by !== undefined ? html`by <a href="/runs/${run.by}">${run.by.slice(-6)}</a>` : (run.reason ?? "")}</td></tr>
-`,
-  )}</tbody></table>`;
+  const columns = ["Run", "Branch and commit", "By", "When", "#Took", "Why"];
+  return table("runs", {
+    caption: "Runs, the newest first",
+    columns,
+    rows: runs.map((run) => runRow(run, now)),
+  });
+}
+
+function runRow(run: Run, now: number): Html {
+  const { id, state, seconds, started, by } = run;
+  return html`<tr><th scope="row"><a href="/runs/${id}">${pill(state)}<span class="id">${id.slice(-6)}</span></a></th>
+<td class="what"><span class="ref">${shortRef(run.ref)}</span> <span class="sha">${shortSha(run.sha ?? "")}</span>
+<span class="title">${run.commit?.title}</span></td>
+<td class="by">${run.commit?.pusher ?? (run.forge === "poll" && "poll")}</td>
+<td class="when">${ago(run.ended ?? started ?? run.accepted, now)}</td>
+<td class="num">${seconds !== undefined ? shortDuration(seconds) : clock(started, now)}</td>
+<td class="why">${by !== undefined ? html`by <a href="/runs/${by}">${by.slice(-6)}</a>` : run.reason}</td></tr>
+`;
 }
 
 function ignoredTable(ignored: readonly IgnoredDelivery[], now: number): Html {
-  return html`<section class="more"><h2>Ignored deliveries</h2><p class="sum">What the forge sent and started nothing, the newest first.</p><table class="ignored"><thead><tr><th scope="col">When</th><th scope="col">Event</th><th scope="col">Ref</th><th scope="col">Why</th></tr></thead><tbody>${ignored.map(
-    (each) =>
-      html`<tr><td class="when">${ago(each.time, now)}</td><td>${each.forge} ${each.event}</td><td>${each.ref !== undefined && html`<span class="ref">${shortRef(each.ref)}</span>`}</td><td>${each.reason}</td></tr>`,
-  )}</tbody></table></section>`;
+  const rows = ignored.map(
+    ({ time, forge, event, ref, reason }) => html`<tr><td class="when">${ago(time, now)}</td><td>${forge} ${event}</td>
+<td>${ref !== undefined && html`<span class="ref">${shortRef(ref)}</span>`}</td><td>${reason}</td></tr>
+`,
+  );
+  return html`<section class="more"><h2>Ignored deliveries</h2>
+<p class="sum">What the forge sent and started nothing, the newest first.</p>
+${table("ignored", { columns: ["When", "Event", "Ref", "Why"], rows })}</section>`;
 }

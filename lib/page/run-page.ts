@@ -1,7 +1,7 @@
 import { shortRef, shortSha } from "../core/names.ts";
 import type { Span } from "./ansi.ts";
-import { html, type Html } from "./html.ts";
-import { pageTitle, pill } from "./layout.ts";
+import { html, type Html, type Value } from "./html.ts";
+import { pageTitle, pill, table } from "./layout.ts";
 import { repoPath } from "./overview.ts";
 import { stageBar } from "./plots.ts";
 import { hasEnded, type Run, type Stage } from "./source.ts";
@@ -49,44 +49,58 @@ export function runTitle({ state, repo, id }: Run): string {
 
 /** What changes while a run goes on, beside its log: the live stream sends it anew. */
 export function changingPart(details: Changing): Html {
-  return html`<title>${pageTitle(runTitle(details.run))}</title>${summary(details)}${stagesPart(details.run, details.now)}`;
+  const { run, now } = details;
+  return html`<title>${pageTitle(runTitle(run))}</title>${summary(details)}${stagesPart(run, now)}`;
 }
 
 function summary({ run, superseded, behind, now }: Changing): Html {
-  const { commit } = run;
+  const { commit, sha, rerun, by } = run;
+  const runLink = (id: string) => html`<a href="/runs/${id}">${id.slice(-6)}</a>`;
+  const fact = (name: string, value: Value, kind?: string) =>
+    value && html`<div><dt>${name}</dt><dd${kind !== undefined && html` class="${kind}"`}>${value}</dd></div>\n`;
+  const short = shortSha(sha ?? "");
+  const { url } = commit ?? {};
+  const link = url === undefined ? short : html`<a href="${url}" rel="noreferrer noopener external">${short}</a>`;
+  const more = superseded.length > 10 && `and ${superseded.length - 10} more`;
   const took =
     run.seconds !== undefined
       ? shortDuration(run.seconds)
       : run.started !== undefined && !hasEnded(run) && clock(run.started, now);
-  return html`<div id="summary"><div class="head"><h1>${pill(run.state)}<span>${commit?.title ?? `${run.kind} of ${shortRef(run.ref)}`}</span></h1></div>
-<dl class="facts"><div><dt>Repo</dt><dd><a href="${repoPath(run.repo)}">${run.repo}</a></dd></div>
-<div><dt>Ref</dt><dd class="ref">${shortRef(run.ref)}</dd></div>
-${run.sha !== undefined && html`<div><dt>Commit</dt><dd class="sha">${commit?.url === undefined ? shortSha(run.sha) : html`<a href="${commit.url}" rel="noreferrer noopener external">${shortSha(run.sha)}</a>`}</dd></div>`}
-${commit?.author !== undefined && html`<div><dt>Author</dt><dd>${commit.author}</dd></div>`}
-${commit?.pusher !== undefined && html`<div><dt>Pushed by</dt><dd>${commit.pusher}</dd></div>`}
-<div><dt>Accepted</dt><dd>${ago(run.accepted, now)} <span class="soft">${run.forge} ${run.event}</span></dd></div>
-${took && html`<div><dt>Took</dt><dd>${took}</dd></div>`}
-${run.state === "waiting" && behind && html`<div><dt>Waits behind</dt><dd><a href="/runs/${behind.id}">${behind.id.slice(-6)}</a></dd></div>`}
-${run.attempt > 1 && html`<div><dt>Attempt</dt><dd>${run.attempt}</dd></div>`}
-${run.builder !== undefined && html`<div><dt>Builder</dt><dd>${run.builder}</dd></div>`}
-${run.rerun && html`<div><dt>Rerun of</dt><dd><a href="/runs/${run.rerun.of}">${run.rerun.of.slice(-6)}</a> <span class="soft">by ${run.rerun.by}</span></dd></div>`}
-${run.cancelledBy !== undefined && html`<div><dt>Cancelled by</dt><dd>${run.cancelledBy}</dd></div>`}
-${run.by !== undefined && html`<div><dt>${run.state === "superseded" ? "Superseded by" : "Gave way to"}</dt><dd><a href="/runs/${run.by}">${run.by.slice(-6)}</a></dd></div>`}
-${superseded.length > 0 && html`<div><dt>Superseded</dt><dd>${superseded.slice(0, 10).map((each) => html`<a href="/runs/${each.id}">${each.id.slice(-6)}</a> `)}${superseded.length > 10 && `and ${superseded.length - 10} more`}</dd></div>`}</dl>
+  const title = commit?.title ?? `${run.kind} of ${shortRef(run.ref)}`;
+  const facts = [
+    fact("Repo", html`<a href="${repoPath(run.repo)}">${run.repo}</a>`),
+    fact("Ref", shortRef(run.ref), "ref"),
+    fact("Commit", sha !== undefined && link, "sha"),
+    fact("Author", commit?.author),
+    fact("Pushed by", commit?.pusher),
+    fact("Accepted", html`${ago(run.accepted, now)} <span class="soft">${run.forge} ${run.event}</span>`),
+    fact("Took", took),
+    fact("Waits behind", run.state === "waiting" && behind && runLink(behind.id)),
+    fact("Attempt", run.attempt > 1 && run.attempt),
+    fact("Builder", run.builder),
+    fact("Rerun of", rerun && html`${runLink(rerun.of)} <span class="soft">by ${rerun.by}</span>`),
+    fact("Cancelled by", run.cancelledBy),
+    fact(run.state === "superseded" ? "Superseded by" : "Gave way to", by !== undefined && runLink(by)),
+    superseded.length > 0 &&
+      fact("Superseded", [...superseded.slice(0, 10).map(({ id }) => html`${runLink(id)} `), more]),
+  ];
+  return html`<div id="summary"><div class="head"><h1>${pill(run.state)}<span>${title}</span></h1></div>
+<dl class="facts">${facts}</dl>
 ${run.reason !== undefined && html`<p class="reason ${run.state}">${run.reason}</p>`}</div>`;
 }
 
 function actions(run: Run): Html {
   const what = hasEnded(run) ? "rerun" : "cancel";
-  return html`<p class="actions"><a class="button" href="/runs/${run.id}/${what}">${what === "rerun" ? "Run again" : "Cancel"}</a></p>`;
+  const words = what === "rerun" ? "Run again" : "Cancel";
+  return html`<p class="actions"><a class="button" href="/runs/${run.id}/${what}">${words}</a></p>`;
 }
 
 /** The stages, as a bar and as a table. */
 function stagesPart({ stages = [] }: Run, now: number): Html {
   if (stages.length === 0) return html`<div id="stagebar"></div><div id="stages"></div>`;
-  return html`<div id="stagebar">${stageBar(stages, now)}</div><div id="stages"><table class="stages"><caption class="away">Stages</caption><thead class="away"><tr><th scope="col">Stage</th><th scope="col">Result</th><th scope="col">Took</th><th scope="col">Why</th></tr></thead><tbody>${stages.map(
-    (stage) => stageRow(stage, now),
-  )}</tbody></table></div>`;
+  const rows = stages.map((stage) => stageRow(stage, now));
+  return html`<div id="stagebar">${stageBar(stages, now)}</div>
+<div id="stages">${table("stages", { caption: "Stages", columns: ["Stage", "Result", "Took", "Why"], rows })}</div>`;
 }
 
 function stageRow(stage: Stage, now: number): Html {
@@ -94,28 +108,48 @@ function stageRow(stage: Stage, now: number): Html {
     stage.from === undefined
       ? html`${stage.name}`
       : html`<a href="#stage-${stage.from}" data-at="${stage.from}" data-to="${stage.to}">${stage.name}</a>`;
-  return html`<tr><th scope="row">${place}</th><td>${pill(stage.result ?? "running")}</td><td class="num">${stage.seconds !== undefined ? shortDuration(stage.seconds) : stage.result === undefined && clock(stage.started, now)}</td><td class="why">${stage.why ?? ""}</td></tr>`;
+  const { result, seconds } = stage;
+  const took = seconds !== undefined ? shortDuration(seconds) : result === undefined && clock(stage.started, now);
+  return html`<tr><th scope="row">${place}</th><td>${pill(result ?? "running")}</td><td class="num">${took}</td>
+<td class="why">${stage.why}</td></tr>`;
 }
 
 function logPart(run: Run, { first, lines, more }: LogPart): Html {
   const earlier = first > 1 && `?from=${Math.max(1, first - plainLines)}#log`;
-  return html`<section class="log" id="log" aria-label="Log" data-run="${run.id}" data-live="${hasEnded(run) ? "" : "yes"}" data-failed="${run.state === "failed" ? "yes" : ""}">
-<div class="logbar"><h2>Log</h2><div class="tools" data-tools hidden></div><a href="/runs/${run.id}/log" class="raw">Raw</a></div>
-<pre class="lines" data-plain tabindex="0" aria-label="Log lines">${lines.length === 0 && html`<span class="empty">${hasEnded(run) ? "Nothing was printed." : "Nothing was printed yet."}</span>`}${lines.map(
-    (spans, index) =>
-      html`<a id="L${first + index}" class="n" href="#L${first + index}" data-n="${first + index}" aria-label="line ${first + index}"></a>${spans.map(([text, classes]) => (classes === "" ? text : html`<span class="${classes}">${text}</span>`))}
-`,
-  )}</pre>
-<noscript><nav class="pager" aria-label="Pages of the log">${earlier && html`<a href="${earlier}">Earlier lines</a>`}${more && html`<a href="?from=${first + lines.length}#log">Later lines</a><a href="?from=end#log">The end</a>`}</nav></noscript>
+  const isLive = !hasEnded(run);
+  const later = html`<a href="?from=${first + lines.length}#log">Later lines</a><a href="?from=end#log">The end</a>`;
+  const none = html`<span class="empty">${isLive ? "Nothing was printed yet." : "Nothing was printed."}</span>`;
+  const line = (spans: readonly Span[], index: number) => {
+    const n = first + index;
+    const parts = spans.map(([text, classes]) =>
+      classes === "" ? text : html`<span class="${classes}">${text}</span>`,
+    );
+    return html`<a id="L${n}" class="n" href="#L${n}" data-n="${n}" aria-label="line ${n}"></a>${parts}\n`;
+  };
+  return html`<section class="log" id="log" aria-label="Log" data-run="${run.id}" data-live="${isLive && "yes"}">
+<div class="logbar"><h2>Log</h2><div class="tools" data-tools hidden></div>
+<a href="/runs/${run.id}/log" class="raw">Raw</a></div>
+<pre class="lines" data-plain tabindex="0" aria-label="Log lines">${lines.length === 0 ? none : lines.map(line)}</pre>
+<noscript><nav class="pager" aria-label="Pages of the log">
+${earlier && html`<a href="${earlier}">Earlier lines</a>`}${more && later}</nav></noscript>
 </section>`;
 }
 
 /** The question before a run is cancelled or run again. */
 export function question(run: Run, what: "rerun" | "cancel"): Html {
-  const ask =
+  const also = `with its ${run.kind === "push" ? "on_success commands" : "publishing"} too.`;
+  const [title, button, kind, ask] =
     what === "rerun"
-      ? html`Run this again? A new run of the same commit starts when its turn comes, with its ${run.kind === "push" ? "on_success commands" : "publishing"} too.`
-      : html`Cancel this run? What it has started is ended.`;
-  return html`<section class="notice"><h1>${what === "rerun" ? "Run again" : "Cancel"}</h1><p>${ask}</p><p><strong>${run.repo}</strong> <span class="ref">${shortRef(run.ref)}</span> ${pill(run.state)} <span class="soft">accepted ${fullTime(run.accepted)}</span></p>
-<form method="post" action="/runs/${run.id}/${what}"><button class="${what === "cancel" ? "danger" : "main"}">${what === "rerun" ? "Run again" : "Cancel the run"}</button> <a class="button" href="/runs/${run.id}">Back</a></form></section>`;
+      ? [
+          "Run again",
+          "Run again",
+          "main",
+          `Run this again? A new run of the same commit starts when its turn comes, ${also}`,
+        ]
+      : ["Cancel", "Cancel the run", "danger", "Cancel this run? What it has started is ended."];
+  return html`<section class="notice"><h1>${title}</h1><p>${ask}</p>
+<p><strong>${run.repo}</strong> <span class="ref">${shortRef(run.ref)}</span> ${pill(run.state)}
+<span class="soft">accepted ${fullTime(run.accepted)}</span></p>
+<form method="post" action="/runs/${run.id}/${what}"><button class="${kind}">${button}</button>
+<a class="button" href="/runs/${run.id}">Back</a></form></section>`;
 }

@@ -8,7 +8,8 @@ import type { Html } from "./html.ts";
 /** What each answer has: nothing from elsewhere, no script or style in a page, no frame, no referrer to other sites. */
 const safeHeaders = {
   "content-security-policy":
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
   "x-content-type-options": "nosniff",
   "x-frame-options": "DENY",
   "referrer-policy": "same-origin",
@@ -39,27 +40,18 @@ export function sendPage(
 }
 
 /** Lead to another address of this server, by GET. */
-export function redirect(
-  response: ServerResponse,
-  location: string,
-  headers: Record<string, string> = {},
-): void {
+export function redirect(response: ServerResponse, location: string, headers: Record<string, string> = {}): void {
   response.writeHead(303, { location, ...headers });
   response.end();
 }
 
-export function sendImage(
-  response: ServerResponse,
-  text: string,
-  headers: Record<string, string>,
-): void {
+export function sendImage(response: ServerResponse, text: string, headers: Record<string, string>): void {
   send(response, { type: "image/svg+xml", text, headers: { ...rawHeaders, ...headers } });
 }
 
 /** The script, the stylesheet and the icon. @throws {HttpError} 404 */
 export function sendFile(response: ServerResponse, name: string): void {
-  if (name === "icon.svg")
-    return sendImage(response, icon, { "cache-control": "public, max-age=86400" });
+  if (name === "icon.svg") return sendImage(response, icon, { "cache-control": "public, max-age=86400" });
   const found = Object.values(pageFiles()).find((each) => each.name === name);
   if (!found) throw new HttpError(404, "there is no such page");
   const headers = { "cache-control": "public, max-age=31536000, immutable" };

@@ -1,51 +1,38 @@
 import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 import { join } from "node:path";
-import { Mutex } from "../core/mutex.ts";
+import { type Infer, y } from "../config/yaml.ts";
+import { StateFile } from "../files/state-file.ts";
 import { HttpError } from "../http/server.ts";
-import { readIfThere, writeAtomic } from "../files/files.ts";
 import type { Credential } from "./source.ts";
 
 /** Milliseconds that a session lasts, by the server's clock. */
 const sessionTime = 12 * 3_600_000;
 const maxSessions = 1000;
 
-interface Session {
-  /** SHA-256 of the cookie's value, which nobody but the browser has. */
-  readonly key: string;
-  readonly name: string;
-  /** The secret it was opened with, mixed with the cookie's value: a changed secret ends it, and nobody can guess it from this. */
-  readonly proof: string;
-  /** Milliseconds since 1970. */
-  readonly ends: number;
-}
+/**
+ * By the SHA-256 of the cookie's value, which only the browser has. `proof` is the secret it was opened with, mixed
+ * with that value: a changed secret ends it; none can be guessed. `ends`: milliseconds since 1970.
+ */
+const schema = y.list(y.object({ key: y.string(), name: y.string(), proof: y.string(), ends: y.number() }));
+type Session = Infer<typeof schema>[number];
 
 /**
  * Who is signed in: STATE/sessions.json, which holds no value that a browser sends. They outlive a restart of the
  * server, and end by its clock, by sign-out, and when their credential is taken away or changed.
  */
 export class Sessions {
-  readonly #path: string;
+  readonly #file: StateFile<readonly Session[]>;
   readonly #sessions = new Map<string, Session>();
-  /** The last to start writing must be the last to take effect. */
-  readonly #writing = new Mutex();
 
   private constructor(path: string) {
-    this.#path = path;
+    this.#file = new StateFile(path, schema, { mode: 0o600 });
   }
 
   static async open(state: string): Promise<Sessions> {
     const sessions = new Sessions(join(state, "sessions.json"));
-    try {
-      const list = JSON.parse((await readIfThere(sessions.#path)) ?? "[]") as Session[];
-      for (const each of list)
-        if (
-          [each.key, each.name, each.proof].every((text) => typeof text === "string") &&
-          typeof each.ends === "number"
-        )
-          sessions.#sessions.set(each.key, each);
-    } catch {
-      // damaged: people sign in again
-    }
+    // damaged or unreadable: people sign in again
+    for (const each of (await sessions.#file.read().catch(() => undefined)) ?? [])
+      sessions.#sessions.set(each.key, each);
     return sessions;
   }
 
@@ -79,11 +66,9 @@ export class Sessions {
     if (this.#sessions.delete(keyOf(value))) await this.save();
   }
 
+  /** On a full disk the session holds until the server ends. */
   private async save(): Promise<void> {
-    const write = () =>
-      writeAtomic(this.#path, `${JSON.stringify([...this.#sessions.values()])}\n`, { mode: 0o600 });
-    // on a full disk the session holds until the server ends
-    await this.#writing.run(write).catch(() => {});
+    await this.#file.write([...this.#sessions.values()]).catch(() => {});
   }
 }
 
@@ -123,11 +108,7 @@ export class Tries {
    * Whose secret somebody of a network sends; undefined: nobody's, which counts.
    * @throws {HttpError} 429 after too many wrong tries.
    */
-  credentialFor(
-    secret: string,
-    network: string,
-    credentials: readonly Credential[],
-  ): Credential | undefined {
+  credentialFor(secret: string, network: string, credentials: readonly Credential[]): Credential | undefined {
     const seconds = this.wait(network);
     if (seconds > 0)
       throw new HttpError(429, "too many wrong tries; wait some minutes", {

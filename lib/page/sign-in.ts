@@ -16,14 +16,21 @@ export function returnPath(text: string | null | undefined): string {
 
 /** The form; `problem` says why a try was not taken. */
 export function signInForm(to: string, problem = ""): Html {
+  const wrong = html` aria-describedby="problem" aria-invalid="true"`;
   return html`<section class="signin"><h1>Sign in</h1>
-<form method="post" action="/sign-in"><input type="hidden" name="to" value="${to}"><input class="away" name="username" autocomplete="username" value="boatyard" tabindex="-1" aria-hidden="true" readonly><label for="secret">Password or token</label><input id="secret" name="secret" type="password" autocomplete="current-password" required autofocus maxlength="1000"${problem !== "" && html` aria-describedby="problem" aria-invalid="true"`}>
-${problem !== "" && html`<p class="problem" id="problem" role="alert">${problem}</p>`}<button class="main">Sign in</button></form></section>`;
+<form method="post" action="/sign-in"><input type="hidden" name="to" value="${to}"><input class="away" name="username"
+autocomplete="username" value="boatyard" tabindex="-1" aria-hidden="true" readonly>
+<label for="secret">Password or token</label><input id="secret" name="secret" type="password"
+autocomplete="current-password" required autofocus maxlength="1000"${problem !== "" && wrong}>
+${problem !== "" && html`<p class="problem" id="problem" role="alert">${problem}</p>`}
+<button class="main">Sign in</button></form></section>`;
 }
 
 /** A page that asks for the same address once more: then the browser sends its cookie. */
 export function bouncePage(path: string): Html {
-  return html`<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="0;url=${path}"><title>Boatyard</title></head><body><p><a href="${path}">Continue</a></p></body></html>
+  return html`<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="refresh" content="0;url=${path}"><title>Boatyard</title></head>
+<body><p><a href="${path}">Continue</a></p></body></html>
 `;
 }
 

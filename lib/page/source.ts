@@ -41,6 +41,12 @@ export interface Stage {
   readonly to?: number | undefined;
 }
 
+/** A stage that the log can be folded by; lines are numbered from 0, `to` is the line after its last. */
+export interface Fold extends Pick<Stage, "name" | "result" | "seconds"> {
+  readonly from: number;
+  readonly to: number | undefined;
+}
+
 export interface Run {
   readonly id: string;
   readonly repo: string;

@@ -16,11 +16,7 @@ export interface Viewer {
 }
 
 /** Who sends a request: by its session, or by what a proxy that is believed says. */
-export function viewerOf(
-  request: IncomingMessage,
-  settings: StatusSettings,
-  sessions: Sessions,
-): Viewer {
+export function viewerOf(request: IncomingMessage, settings: StatusSettings, sessions: Sessions): Viewer {
   const told = toldByProxy(request, settings);
   if (told) return told;
   const session = cookieOf(request, settings);
@@ -40,9 +36,7 @@ function toldByProxy(request: IncomingMessage, settings: StatusSettings): Viewer
 /** Whether browsers come over TLS: the address in the configuration says so, or a proxy that is believed. */
 function isSecure(request: IncomingMessage, { origin, proxies }: StatusSettings): boolean {
   const told = String(request.headers["x-forwarded-proto"]).toLowerCase();
-  return (
-    origin?.startsWith("https:") === true || (told === "https" && isFromProxy(request, proxies))
-  );
+  return origin?.startsWith("https:") === true || (told === "https" && isFromProxy(request, proxies));
 }
 
 /**
@@ -68,11 +62,7 @@ function cookieOf(request: IncomingMessage, settings: StatusSettings): string | 
 }
 
 /** The header that sets the session's cookie; without a value it is taken away. */
-export function setCookie(
-  request: IncomingMessage,
-  settings: StatusSettings,
-  value: string | undefined,
-): string {
+export function setCookie(request: IncomingMessage, settings: StatusSettings, value: string | undefined): string {
   const secure = isSecure(request, settings);
   return [
     `${secure ? names.secure : names.plain}=${value ?? ""}`,

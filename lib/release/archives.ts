@@ -53,11 +53,7 @@ export async function writeArchive(
 }
 
 /** A file's bytes, which must be as many as when it was listed. */
-async function* readExactly(
-  path: string,
-  size: number,
-  onPiece: (bytes: number) => void,
-): AsyncGenerator<Buffer> {
+async function* readExactly(path: string, size: number, onPiece: (bytes: number) => void): AsyncGenerator<Buffer> {
   let position = 0;
   // one byte more than it should have
   const pieces = createReadStream(path, { end: size, highWaterMark: pieceSize });
@@ -67,8 +63,7 @@ async function* readExactly(
     yield piece;
     onPiece(piece.length);
   }
-  if (position !== size)
-    throw new Failure(`${path} changed while it was packed; pack when nothing writes there`);
+  if (position !== size) throw new Failure(`${path} changed while it was packed; pack when nothing writes there`);
 }
 
 /** An archive that stands in the folder. */
@@ -82,7 +77,7 @@ export interface Archive {
   signed?: Date;
 }
 
-/** The archives of a folder, the newest signature first; of one second, which is all it tells, the file written last. */
+/** The archives of a folder, the newest signature first; of one second, all it tells, the file written last. */
 export async function archivesIn(out: string): Promise<Archive[]> {
   const found: { archive: Archive; signed: number; written: number }[] = [];
   for (const file of await readdir(out)) {
@@ -91,8 +86,7 @@ export async function archivesIn(out: string): Promise<Archive[]> {
     if (version === undefined || !parts) continue;
     const { size, mtimeMs: written } = await stat(join(out, file));
     const signature = await readFile(join(out, `${file}.sig`)).catch(() => undefined);
-    const signed =
-      signature && (await Signatures.read(signature, `${file}.sig`)).packets[0]?.created;
+    const signed = signature && (await Signatures.read(signature, `${file}.sig`)).packets[0]?.created;
     const archive = { file, version, ...parts, size, ...(signed ? { signed } : {}) };
     found.push({ archive, signed: signed?.getTime() ?? 0, written });
   }
@@ -103,12 +97,8 @@ export async function archivesIn(out: string): Promise<Archive[]> {
 /** SHA-256 in hex and size of a file. */
 export async function digestOf(path: string): Promise<{ sha256: string; size: number }> {
   const hash = createHash("sha256");
-  let size = 0;
-  for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) {
-    hash.update(chunk);
-    size += chunk.length;
-  }
-  return { sha256: hash.digest("hex"), size };
+  for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) hash.update(chunk);
+  return { sha256: hash.digest("hex"), size: (await stat(path)).size };
 }
 
 /** Whether `PATH.sig` is there, and holds a good signature over the file by this key. */

@@ -24,14 +24,10 @@ async function editVersion(
 }
 
 /**
- * See to it that the current archives are signed by these keys: one that was added, or that stays when another is retired.
+ * See that the current archives are signed by these keys: one that was added, or that stays when another is retired.
  * @throws {Refused} when an archive is not the one that VERSION names.
  */
-export async function signCurrent(
-  out: string,
-  { current }: VersionFile,
-  signers: readonly Signer[],
-): Promise<void> {
+export async function signCurrent(out: string, { current }: VersionFile, signers: readonly Signer[]): Promise<void> {
   for (const { file, sha256 } of current) {
     if (sha256 !== undefined && (await digestOf(join(out, file))).sha256 !== sha256)
       throw new Refused(`${join(out, file)} is not the archive that VERSION names by its SHA256`);
@@ -40,11 +36,7 @@ export async function signCurrent(
 }
 
 /** `release refresh`: the same VERSION with a new DATE and EXPIRES. */
-export async function refresh(
-  out: string,
-  signers: readonly Signer[],
-  expires?: number,
-): Promise<VersionFile> {
+export async function refresh(out: string, signers: readonly Signer[], expires?: number): Promise<VersionFile> {
   return await editVersion(out, signers, expires, async (file) => file);
 }
 
@@ -81,14 +73,10 @@ export async function withdraw(
 }
 
 /**
- * The archive of the same app and platform that was signed before the one in `line`; with `to`, the one of that version.
+ * The archive of the same app and platform that was signed before that in `line`; with `to`, the one of that version.
  * @param archives the newest first.
  */
-function archiveBefore(
-  line: CurrentLine,
-  archives: readonly Archive[],
-  to: string | undefined,
-): Archive | undefined {
+function archiveBefore(line: CurrentLine, archives: readonly Archive[], to: string | undefined): Archive | undefined {
   const at = archives.findIndex(({ file }) => file === line.file);
   const own = archives[at];
   return archives.find(

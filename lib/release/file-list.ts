@@ -2,7 +2,8 @@ import type { Dirent } from "node:fs";
 import { lstat, readdir, readFile, readlink } from "node:fs/promises";
 import { join } from "node:path";
 import { checkedPath, checkedTarget, foldedPath } from "../archive/rules.ts";
-import { messageOf, systemCode, UsageError } from "../core/errors.ts";
+import { ifMissing, messageOf, systemCode, UsageError } from "../core/errors.ts";
+import { ignoreRules } from "../files/ignore.ts";
 
 /** What is packed, in the order of the archive. */
 export interface PackEntry {
@@ -46,7 +47,7 @@ export async function listFiles(
   { files, skip = [], privateKeys = [] }: FileListOptions = {},
 ): Promise<PackEntry[]> {
   const ignoreFile = join(folder, ".releaseignore");
-  const ignored = ignoreRules(await readFile(ignoreFile, "utf8").catch(() => ""), ignoreFile);
+  const ignored = await ignoreRules((await readFile(ignoreFile, "utf8").catch(ifMissing)) ?? "", ignoreFile);
   const wanted = files?.map((each) => each.replace(/^\.?\//, "").replace(/\/+$/, ""));
   const entries: PackEntry[] = [];
   const links = new Map<string, string>();
@@ -66,8 +67,7 @@ export async function listFiles(
       const full = join(folder, path);
       const isFolder = item.isDirectory();
       if (never.has(item.name) || skip.includes(full) || ignored(path, isFolder)) continue;
-      if (wanted && !wanted.some((each) => covers(each, path) || (isFolder && covers(path, each))))
-        continue;
+      if (wanted && !wanted.some((each) => covers(each, path) || (isFolder && covers(path, each)))) continue;
       await add(path, full);
       if (isFolder) await walk(path);
     }
@@ -89,13 +89,10 @@ export async function listFiles(
         );
       const first = about.nlink > 1 ? links.get(id) : undefined;
       links.set(id, first ?? path);
-      if (first === undefined)
-        entries.push({ path, type: "File", mode, size: about.size, source: full });
+      if (first === undefined) entries.push({ path, type: "File", mode, size: about.size, source: full });
       else entries.push({ path, type: "Link", mode, size: 0, linkpath: first });
     } else {
-      throw new UsageError(
-        `${full} is not a file, folder or link; remove it, or name it in .releaseignore`,
-      );
+      throw new UsageError(`${full} is not a file, folder or link; remove it, or name it in .releaseignore`);
     }
   }
 
@@ -103,7 +100,8 @@ export async function listFiles(
   const missing = wanted?.find((each) => !entries.some(({ path }) => covers(each, path)));
   if (missing !== undefined)
     throw new UsageError(
-      `${join(folder, missing)}, which package.json names in files, is not there; build it first (patterns are not understood), or name a folder with --from`,
+      `${join(folder, missing)}, which package.json names in files, is not there; ` +
+        "build it first (patterns are not understood), or name a folder with --from",
     );
   if (entries.every(({ type }) => type === "Directory"))
     throw new UsageError(`${folder} holds no file; build it first, or name another with --from`);
@@ -127,62 +125,7 @@ function checkEntries(entries: readonly PackEntry[], folder: string): void {
     }
     const other = seen.get(foldedPath(path));
     if (other !== undefined)
-      throw new UsageError(
-        `${folder}: "${path}" and "${other}" differ only in case or Unicode form; rename one`,
-      );
+      throw new UsageError(`${folder}: "${path}" and "${other}" differ only in case or Unicode form; rename one`);
     seen.set(foldedPath(path), path);
   }
-}
-
-/**
- * .releaseignore: lines as in .gitignore (gitignore(5)): `#` comments, `!` takes back, `/` at the end for folders only,
- * a `/` elsewhere ties the pattern to the top, `*`, `?`, `[a-z]`, and `**` over folders. Pure.
- * @param name the file's, for messages.
- * @throws {UsageError} with its line for a pattern that could match nothing: what it was to leave out would be published.
- */
-export function ignoreRules(
-  text: string,
-  name = ".releaseignore",
-): (path: string, isFolder: boolean) => boolean {
-  const rules = text.split(/\r?\n/).flatMap((written, index) => {
-    const line = written.replace(/(?<!\\)\s+$/, "");
-    if (line === "" || line.startsWith("#")) return [];
-    const back = line.startsWith("!");
-    const body = line.replace(/^!/, "").replace(/^\\(?=[!#])/, "");
-    const folderOnly = body.endsWith("/");
-    const pattern = body.replace(/\/$/, "");
-    const tied = pattern.includes("/");
-    try {
-      return [{ back, folderOnly, test: toRegExp(pattern.replace(/^\//, ""), tied) }];
-    } catch {
-      throw new UsageError(
-        `${name}:${index + 1}: "${line}" is not a pattern; write \\[ for a bracket, and ranges as [a-z]`,
-      );
-    }
-  });
-  return (path, isFolder) => {
-    let ignored = false;
-    for (const { back, folderOnly, test } of rules)
-      if ((!folderOnly || isFolder) && test.test(path)) ignored = !back;
-    return ignored;
-  };
-}
-
-function toRegExp(pattern: string, tied: boolean): RegExp {
-  const body = pattern.replace(
-    /\*\*\/|\/\*\*$|\*\*|\*|\?|\[[!^]?\]?[^\]]*\]|\\.|[.+^${}()|\\/]/g,
-    (piece) => {
-      if (piece === "**/") return "(?:.*/)?";
-      if (piece === "/**") return "/.*";
-      if (piece === "**") return ".*";
-      if (piece === "*") return "[^/]*";
-      if (piece === "?") return "[^/]";
-      if (piece.startsWith("["))
-        return piece
-          .replace(/\\/g, "\\\\")
-          .replace(/^\[[!^]?\]?/, (start) => start.replace("!", "^").replace("]", "\\]"));
-      return piece.length === 2 ? `\\${piece[1]}` : `\\${piece}`;
-    },
-  );
-  return new RegExp(`^${tied ? "" : "(?:.*/)?"}${body}$`);
 }

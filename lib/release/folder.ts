@@ -6,26 +6,16 @@ import { pathToFileURL } from "node:url";
 import { ifMissing, Refused, systemCode, UsageError } from "../core/errors.ts";
 import { exists, writeAtomic } from "../files/files.ts";
 import { acquireLock } from "../files/lock.ts";
-import {
-  armor,
-  fingerprintOf,
-  mergeKeys,
-  type PublicKey,
-  readPublicKeys,
-} from "../openpgp/keys.ts";
+import { armor, fingerprintOf, mergeKeys, type PublicKey, readPublicKeys } from "../openpgp/keys.ts";
 import { SignatureRefused } from "../openpgp/verify.ts";
 import { Trust } from "../web-folder/trust.ts";
-import {
-  formatVersionFile,
-  parseVersionFile,
-  type VersionFile,
-} from "../web-folder/version-file.ts";
+import { formatVersionFile, parseVersionFile, type VersionFile } from "../web-folder/version-file.ts";
 import { WebFolder, type WebFolderOptions } from "../web-folder/web-folder.ts";
 import { type Signer, signWith } from "./signer.ts";
 
 /** The web folder as its publisher has it: the files on disk, before they are uploaded. */
 
-export const defaultOut = join("upload", "app-updates");
+export const defaultOut = "upload/app-updates";
 /** Milliseconds: how long clients accept a VERSION that is not signed again. */
 export const defaultExpires = 90 * 86_400_000;
 
@@ -46,7 +36,7 @@ function ifNoFolder(error: unknown): undefined {
   if (!["ENOENT", "ENOTDIR", "EEXIST"].includes(systemCode(error) ?? "")) throw error;
 }
 
-/** Change the folder; one publisher at a time. The lock's file is gone afterwards, since the folder is uploaded as it is. */
+/** Change the folder; one publisher at a time. The lock's file is gone afterwards: the folder is uploaded as it is. */
 export async function withLock<T>(out: string, change: () => Promise<T>): Promise<T> {
   const path = join(out, ".release.lock");
   const lock = await acquireLock(path, { what: `release in ${out}` });
@@ -64,19 +54,14 @@ export async function withLock<T>(out: string, change: () => Promise<T>): Promis
  * @throws {Refused} when a client with one of the signers' keys would refuse it: somebody else publishes here, or has
  * changed it.
  */
-export async function readVersion(
-  out: string,
-  signers?: readonly Signer[],
-): Promise<VersionFile | undefined> {
+export async function readVersion(out: string, signers?: readonly Signer[]): Promise<VersionFile | undefined> {
   const path = join(out, "VERSION");
   const data = await readFile(path).catch(ifMissing);
   if (data === undefined) return undefined;
   const file = parseVersionFile(data.toString("utf8"), path);
   const signature = await readFile(`${path}.sig`).catch(ifMissing);
   if (!signature || !signers) return file;
-  const temporary = await mkdtemp(join(tmpdir(), "release-"));
-  const folder = openFolder(pathToFileURL(resolve(out)).href, temporary);
-  try {
+  await asClient(pathToFileURL(resolve(out)).href, async (folder) => {
     const context = {
       ...{ store: undefined, folders: [folder], app: file.app },
       pinned: signers.map(({ fingerprint }) => fingerprint),
@@ -84,28 +69,27 @@ export async function readVersion(
     };
     const trust = await Trust.open(context, { note: () => {} });
     await trust.verifyVersion(folder, { file, data, signature });
-  } catch (error) {
+  }).catch((error: unknown) => {
     // killed between VERSION.sig and VERSION: the text is the older one, and was signed before
     if (!(error instanceof SignatureRefused && error.reason === "bytes")) throw error;
+  });
+  return file;
+}
+
+/** Read a web folder as a client would, with a client's usual patience. */
+export async function asClient<T>(
+  url: string,
+  read: (folder: WebFolder) => Promise<T>,
+  more: Partial<WebFolderOptions> = {},
+): Promise<T> {
+  const temporary = await mkdtemp(join(tmpdir(), "release-"));
+  const folder = new WebFolder(url, { temporary, timeout: 30_000, maxSize: Number.MAX_SAFE_INTEGER, ...more });
+  try {
+    return await read(folder);
   } finally {
     folder.close();
     await rm(temporary, { recursive: true, force: true });
   }
-  return file;
-}
-
-/** A web folder as a client would read it, with a client's usual patience. */
-export function openFolder(
-  url: string,
-  temporary: string,
-  more: Partial<Omit<WebFolderOptions, "temporary">> = {},
-): WebFolder {
-  return new WebFolder(url, {
-    temporary,
-    timeout: 30_000,
-    maxSize: Number.MAX_SAFE_INTEGER,
-    ...more,
-  });
 }
 
 /**
@@ -186,14 +170,10 @@ export function nextDate(before: Date | undefined, now = new Date()): Date {
 }
 
 /**
- * Write KEY.asc: the keys that stand there, of which those that are retired are needed by clients that were away, and these.
+ * Write KEY.asc: the keys there, of which clients that were away need those that are retired, and these.
  * @throws {Refused} when VERSION does not name its keys and another key stands there, which clients have pinned.
  */
-export async function writePublicKeys(
-  out: string,
-  keys: readonly PublicKey[],
-  { mayAdd = false } = {},
-): Promise<void> {
+export async function writePublicKeys(out: string, keys: readonly PublicKey[], { mayAdd = false } = {}): Promise<void> {
   const path = join(out, "KEY.asc");
   const before = await readFile(path).catch(ifMissing);
   const there = before ? await readPublicKeys(before, path) : [];
@@ -203,7 +183,8 @@ export async function writePublicKeys(
     const known = merged.get(fingerprint);
     if (before && !known && !mayAdd)
       throw new Refused(
-        `${path} is another key than ${fingerprint}; clients that pinned it would refuse all you sign. Sign with that one, hand over with release keys add, or remove KEY.asc to start again`,
+        `${path} is another key than ${fingerprint}; clients that pinned it would refuse all you sign. Sign with ` +
+          "that one, hand over with release keys add, or remove KEY.asc to start again",
       );
     merged.set(fingerprint, known ? await mergeKeys(known, key) : key);
   }

@@ -5,13 +5,7 @@ import { fingerprintOf, normalFingerprint, readPublicKeys } from "../openpgp/key
 import { nextKeySet, pinnedSet } from "../web-folder/key-set.ts";
 import { type KeyLines, parseVersionFile, type VersionFile } from "../web-folder/version-file.ts";
 import { signCurrent } from "./current.ts";
-import {
-  assertThere,
-  changeVersion,
-  readVersion,
-  writePublicKeys,
-  writeVersion,
-} from "./folder.ts";
+import { assertThere, changeVersion, readVersion, writePublicKeys, writeVersion } from "./folder.ts";
 import { endOf, type Signer } from "./signer.ts";
 
 /** `release keys`: the keys that VERSION names, and how they change. docs/signatures.md has the rules. */
@@ -47,8 +41,7 @@ export async function listKeys(out: string): Promise<{ serial: number; keys: Lis
   for (const fingerprint of lines?.keys ?? []) roles.set(fingerprint, "KEY");
   for (const fingerprint of lines?.roots ?? []) roles.set(fingerprint, "ROOT");
   for (const fingerprint of lines?.revoked ?? []) roles.set(fingerprint, "retired");
-  for (const key of published)
-    if (!roles.has(fingerprintOf(key))) roles.set(fingerprintOf(key), "in KEY.asc");
+  for (const key of published) if (!roles.has(fingerprintOf(key))) roles.set(fingerprintOf(key), "in KEY.asc");
   const keys: ListedKey[] = [];
   for (const [fingerprint, role] of roles) {
     const key = published.find((each) => fingerprintOf(each) === fingerprint);
@@ -60,7 +53,7 @@ export async function listKeys(out: string): Promise<{ serial: number; keys: Lis
 }
 
 /**
- * Change the keys by one step: `keys/N` with its signatures, KEY.asc, and a VERSION that names the new set. Killed at any
+ * Change the keys by one step: `keys/N` with its signatures, KEY.asc, a VERSION that names the new set. Killed at any
  * instant, the old VERSION stands, and the same command completes it.
  * @param signers those that allow it (a ROOT where there is one), and those that sign VERSION.
  * @throws {UsageError} when a client would refuse it, with the client's reason.
@@ -72,7 +65,7 @@ export async function changeKeys(
   expires?: number,
 ): Promise<VersionFile> {
   return await changeVersion(out, signers, expires, async (before) => {
-    const all = "add" in change ? withSigner(signers, change.add) : signers;
+    const all = "add" in change && !signers.some(isSame(change.add)) ? [...signers, change.add] : signers;
     const set = before.keys ?? pinnedSet(signers.map(({ fingerprint }) => fingerprint));
     const keys = planKeys(set, change);
     const file = { ...before, keys };
@@ -94,19 +87,13 @@ export async function changeKeys(
   });
 }
 
-function withSigner(signers: readonly Signer[], added: Signer): readonly Signer[] {
-  const isThere = signers.some(({ fingerprint }) => fingerprint === added.fingerprint);
-  return isThere ? signers : [...signers, added];
-}
+const isSame = (one: Signer) => (other: Signer) => other.fingerprint === one.fingerprint;
 
 /**
  * The key lines after a change. Pure.
  * @param now the set of VERSION; where it names none yet, of the keys that sign, which clients have pinned.
  */
-function planKeys(
-  now: KeyLines,
-  change: { add: { fingerprint: string }; root: boolean } | { retire: string },
-): KeyLines {
+function planKeys(now: KeyLines, change: KeyChange): KeyLines {
   const next = { ...now, serial: now.serial + 1 };
   if ("add" in change) {
     const { fingerprint } = change.add;
@@ -115,16 +102,13 @@ function planKeys(
       throw new UsageError(`--key and the key to add are the same, ${fingerprint}`);
     }
     if (now.revoked.includes(fingerprint))
-      throw new UsageError(
-        `the key ${fingerprint} was retired, and never comes back; make another`,
-      );
+      throw new UsageError(`the key ${fingerprint} was retired, and never comes back; make another`);
     return change.root
       ? { ...next, roots: [...now.roots, fingerprint] }
       : { ...next, keys: [...now.keys, fingerprint] };
   }
   const gone = normalFingerprint(change.retire);
-  if (gone === undefined)
-    throw new UsageError(`"${change.retire}" is not a fingerprint; release keys list shows them`);
+  if (gone === undefined) throw new UsageError(`"${change.retire}" is not a fingerprint; release keys list shows them`);
   if (!now.keys.includes(gone) && !now.roots.includes(gone))
     throw new UsageError(`${gone} is not one of the keys; release keys list shows them`);
   const left = (list: readonly string[]) => list.filter((key) => key !== gone);
@@ -140,10 +124,9 @@ function planKeys(
 function checkAsClient(set: KeyLines, file: VersionFile, signers: readonly Signer[]): void {
   const signedBy = new Set(signers.map(({ fingerprint }) => fingerprint));
   try {
-    nextKeySet(set, { file, signedBy }, { app: file.app, name: `keys/${file.keys?.serial}` });
+    nextKeySet({ date: undefined, ...set }, { file, signedBy }, { app: file.app, name: `keys/${file.keys?.serial}` });
   } catch (error) {
-    if (error instanceof Refused)
-      throw new UsageError(`${messageOf(error)}; name the keys that must sign with --key`);
+    if (error instanceof Refused) throw new UsageError(`${messageOf(error)}; name the keys that must sign with --key`);
     throw error;
   }
 }
@@ -156,6 +139,7 @@ async function refuseOther(out: string, { serial, keys, roots }: KeyLines): Prom
   const there = parseVersionFile(text, path).keys;
   if (there && there.keys.join() === keys.join() && there.roots.join() === roots.join()) return;
   throw new Refused(
-    `${path} is there, of a change that was broken off (${there?.keys.join(", ")}); repeat that one, or remove the file if it was never uploaded`,
+    `${path} is there, of a change that was broken off (${there?.keys.join(", ")}); ` +
+      "repeat that one, or remove the file if it was never uploaded",
   );
 }

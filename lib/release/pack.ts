@@ -3,21 +3,9 @@ import { join, resolve } from "node:path";
 import process from "node:process";
 import { atEnd } from "../core/at-exit.ts";
 import { Refused, UsageError } from "../core/errors.ts";
-import {
-  exists,
-  fsyncFolder,
-  readIfThere,
-  removeStaleTemporaries,
-  temporaryBeside,
-} from "../files/files.ts";
-import { checkClaim } from "../exec/claim.ts";
-import {
-  archiveName,
-  isAppName,
-  isVersion,
-  platforms,
-  type VersionFile,
-} from "../web-folder/version-file.ts";
+import { exists, fsyncFolder, readIfThere, removeStaleTemporaries, temporaryBeside } from "../files/files.ts";
+import { askToken } from "../run/lease.ts";
+import { archiveName, isAppName, isVersion, platforms, type VersionFile } from "../web-folder/version-file.ts";
 import { type FileListOptions, listFiles, type PackEntry } from "./file-list.ts";
 import { signCurrent } from "./current.ts";
 import {
@@ -77,11 +65,9 @@ export async function pack(options: PackOptions, signers: readonly Signer[]): Pr
     await removeStaleTemporaries(out);
     const before = await readVersion(out, signers);
     if (before?.app !== undefined && before.app !== app)
-      throw new UsageError(
-        `${join(out, "VERSION")} is for the app ${before.app}, not ${app}; choose another --out`,
-      );
+      throw new UsageError(`${join(out, "VERSION")} is for the app ${before.app}, not ${app}; choose another --out`);
     checkSigners(before, signers);
-    await checkClaim();
+    await askToken();
     const entries = withLaunchFile(listed, app);
     const file = archiveName(app, packed, platform);
     const made = await addArchive(join(out, file), entries, options);
@@ -100,10 +86,8 @@ export async function pack(options: PackOptions, signers: readonly Signer[]): Pr
 }
 
 function checkNames({ app, version, platform, name }: PackOptions): void {
-  if (!isAppName(app))
-    throw new UsageError(`--app "${app}": a name is letters, digits and . _ + -`);
-  if (!isVersion(version))
-    throw new UsageError(`--version "${version}": a version is dotted hexadecimal, as 1.23.42b`);
+  if (!isAppName(app)) throw new UsageError(`--app "${app}": a name is letters, digits and . _ + -`);
+  if (!isVersion(version)) throw new UsageError(`--version "${version}": a version is dotted hexadecimal, as 1.23.42b`);
   // by any other name the archive would be taken for that of another app
   if (platform !== undefined && !platforms.some((each) => each === platform))
     throw new UsageError(`--platform "${platform}": one of ${platforms.join(", ")}`);
@@ -129,18 +113,15 @@ async function findSource(from: string | undefined): Promise<{ folder: string } 
   );
 }
 
-/** With a launchify.yml that names the app, so that a client can see when the archive is passed off as another app's. */
+/** With a launchify.yml that names the app, so that a client sees when the archive is passed off as another app's. */
 function withLaunchFile(entries: readonly PackEntry[], app: string): readonly PackEntry[] {
-  if (entries.some(({ path }) => path === "launchify.yml" || path === "config/app.json"))
-    return entries;
+  if (entries.some(({ path }) => path === "launchify.yml" || path === "config/app.json")) return entries;
   const content = Buffer.from(`app:\n  name: ${JSON.stringify(app)}\n`);
   const size = content.length;
   const file = { path: "launchify.yml", type: "File", mode: 0o644, size } as const;
   // a folder stands before what is in it, names by code units within one folder
   const order = ({ path }: PackEntry) => path.replaceAll("/", "\0");
-  return [...entries, { ...file, content: [content] }].sort((a, b) =>
-    order(a) < order(b) ? -1 : 1,
-  );
+  return [...entries, { ...file, content: [content] }].sort((a, b) => (order(a) < order(b) ? -1 : 1));
 }
 
 /** Write the archive beside its place, and move it there unless it stands there already. */
@@ -162,9 +143,7 @@ async function addArchive(
     const made = await digestOf(temporary);
     const isThere = await exists(path);
     if (isThere && (await digestOf(path)).sha256 !== made.sha256)
-      throw new Refused(
-        `${path} is there with other bytes; a version never changes: choose another --version`,
-      );
+      throw new Refused(`${path} is there with other bytes; a version never changes: choose another --version`);
     if (isThere) return { ...made, changed: false };
     await rename(temporary, path);
     await fsyncFolder(join(path, ".."));
@@ -179,8 +158,7 @@ async function addArchive(
 function archiveTime(): Date {
   const epoch = process.env["SOURCE_DATE_EPOCH"];
   if (epoch === undefined || epoch === "") return new Date("2000-01-01T00:00:00Z");
-  if (!/^\d{1,10}$/.test(epoch))
-    throw new UsageError(`SOURCE_DATE_EPOCH "${epoch}" is not a number of seconds`);
+  if (!/^\d{1,10}$/.test(epoch)) throw new UsageError(`SOURCE_DATE_EPOCH "${epoch}" is not a number of seconds`);
   return new Date(Number(epoch) * 1000);
 }
 

@@ -6,12 +6,7 @@ import process from "node:process";
 import { readSecretFile } from "../config/secrets.ts";
 import { Failure, messageOf, systemCode, UsageError } from "../core/errors.ts";
 import { $, cleanEnvironment } from "../exec/exec.ts";
-import {
-  fingerprintOf,
-  normalFingerprint,
-  type PublicKey,
-  readPublicKeys,
-} from "../openpgp/keys.ts";
+import { fingerprintOf, normalFingerprint, type PublicKey, readPublicKeys } from "../openpgp/keys.ts";
 import { generateSigningKey, openPrivateKey, signDetached } from "../openpgp/sign.ts";
 
 /** What signs: a key file of ours, or the user's gpg. */
@@ -23,10 +18,7 @@ export interface Signer {
   /** Device and inode of the key file; none with gpg. */
   file?: string;
   /** A detached binary signature over a file, or over bytes. */
-  sign(
-    data: { path: string } | Uint8Array,
-    notations?: Record<string, string>,
-  ): Promise<Uint8Array>;
+  sign(data: { path: string } | Uint8Array, notations?: Record<string, string>): Promise<Uint8Array>;
 }
 
 export interface SignerOptions {
@@ -55,16 +47,12 @@ export async function openSigner({ key, passphraseFile, ask }: SignerOptions): P
   try {
     const { mode, dev, ino } = await stat(path);
     file = `${dev}:${ino}`;
-    if (mode & 0o077)
-      throw new UsageError(`the key file ${path} can be read by others; run: chmod 600 ${path}`);
+    if (mode & 0o077) throw new UsageError(`the key file ${path} can be read by others; run: chmod 600 ${path}`);
     data = await readFile(path);
   } catch (error) {
     if (error instanceof UsageError) throw error;
-    const why =
-      systemCode(error) === "ENOENT" ? "is not there" : `cannot be read (${messageOf(error)})`;
-    throw new UsageError(
-      `the key file ${path} ${why}; make one with: release keygen, or name it with --key`,
-    );
+    const why = systemCode(error) === "ENOENT" ? "is not there" : `cannot be read (${messageOf(error)})`;
+    throw new UsageError(`the key file ${path} ${why}; make one with: release keygen, or name it with --key`);
   }
   const privateKey = await openPrivateKey(data, path, async () => {
     if (passphraseFile !== undefined) return await readSecretFile(passphraseFile);
@@ -86,20 +74,15 @@ export async function openSigner({ key, passphraseFile, ask }: SignerOptions): P
 async function gpgSigner(text: string, passphraseFile: string | undefined): Promise<Signer> {
   const fingerprint = normalFingerprint(text);
   if (fingerprint === undefined)
-    throw new UsageError(
-      `--key gpg:${text}: give the whole fingerprint (gpg --list-secret-keys shows it)`,
-    );
+    throw new UsageError(`--key gpg:${text}: give the whole fingerprint (gpg --list-secret-keys shows it)`);
   const gpg = $({ env: cleanEnvironment({ GNUPGHOME: process.env["GNUPGHOME"] }) });
   const { stdout } = await gpg`gpg --batch --no-tty --armor --export ${fingerprint}`;
-  if (stdout.trim() === "")
-    throw new UsageError(`gpg has no key ${fingerprint}; look at gpg --list-secret-keys`);
+  if (stdout.trim() === "") throw new UsageError(`gpg has no key ${fingerprint}; look at gpg --list-secret-keys`);
   const [key] = await readPublicKeys(Buffer.from(stdout), "gpg --export");
   if (!key) throw new Failure(`gpg exports no key ${fingerprint}`);
   if (passphraseFile !== undefined) await readSecretFile(passphraseFile);
   const unlock =
-    passphraseFile === undefined
-      ? []
-      : ["--pinentry-mode", "loopback", "--passphrase-file", passphraseFile];
+    passphraseFile === undefined ? [] : ["--pinentry-mode", "loopback", "--passphrase-file", passphraseFile];
   return {
     written: `gpg:${text}`,
     // a subkey's fingerprint may have been given; clients pin the primary one
@@ -109,9 +92,8 @@ async function gpgSigner(text: string, passphraseFile: string | undefined): Prom
       const folder = await mkdtemp(join(tmpdir(), "release-sign-"));
       try {
         const output = join(folder, "signature");
-        let input = join(folder, "data");
+        const input = what instanceof Uint8Array ? join(folder, "data") : what.path;
         if (what instanceof Uint8Array) await writeFile(input, what);
-        else input = what.path;
         const notes = Object.entries(notations).flatMap(([name, value]) => [
           "--sig-notation",
           // gpg expands % in a notation's value
@@ -148,10 +130,7 @@ export async function signWith(
  * Make several keys ready to sign.
  * @throws {UsageError} as openSigner does, and when one is named twice.
  */
-export async function openSigners(
-  keys: readonly string[],
-  options: Omit<SignerOptions, "key">,
-): Promise<Signer[]> {
+export async function openSigners(keys: readonly string[], options: Omit<SignerOptions, "key">): Promise<Signer[]> {
   const signers: Signer[] = [];
   for (const key of keys.length > 0 ? keys : [undefined]) {
     const signer = await openSigner({ ...options, key });
@@ -179,17 +158,14 @@ export async function keygen({
   email,
   passphraseFile,
 }: KeygenOptions): Promise<{ file: string; fingerprint: string }> {
-  const passphrase =
-    passphraseFile === undefined ? undefined : await readSecretFile(passphraseFile);
+  const passphrase = passphraseFile === undefined ? undefined : await readSecretFile(passphraseFile);
   const { privateKey, fingerprint } = await generateSigningKey({ name, email, passphrase });
   await mkdir(dirname(out), { recursive: true, mode: 0o700 });
   try {
     await writeFile(out, privateKey, { mode: 0o600, flag: "wx" });
   } catch (error) {
     if (systemCode(error) === "EEXIST")
-      throw new UsageError(
-        `${out} is there already; a key is never overwritten, choose another --out`,
-      );
+      throw new UsageError(`${out} is there already; a key is never overwritten, choose another --out`);
     throw error;
   }
   return { file: out, fingerprint };

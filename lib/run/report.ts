@@ -1,8 +1,18 @@
 import { cleanText } from "../core/clean.ts";
 import type { Result } from "../log/format.ts";
-import type { StageResult } from "./stage.ts";
 import type { Terminal } from "../core/terminal.ts";
 import { formatDuration } from "../core/units.ts";
+
+/** How a stage ended. */
+export interface StageResult {
+  name: string;
+  result: Result;
+  seconds: number;
+  /** Why it was skipped or failed, or what it did, in a few words. */
+  note: string;
+  /** What was thrown. */
+  error?: unknown;
+}
 
 /** A run that has ended: a build, a release. */
 export interface RunSummary {

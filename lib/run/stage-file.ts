@@ -22,10 +22,7 @@ export interface StageEvent {
  * Tell hook-server that a stage begins, or how it ended. It is a file beside the output, not a line in it: whatever a
  * stage prints, it cannot pass for this.
  */
-export function reportStage(
-  name: string,
-  ended?: { result: Result; seconds: number; note: string },
-): void {
+export function reportStage(name: string, ended?: { result: Result; seconds: number; note: string }): void {
   const file = process.env[stageFileVariable];
   if (!file) return;
   const event: StageEvent = {

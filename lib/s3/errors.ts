@@ -86,8 +86,7 @@ export function explainS3(
   const server = endpoint ?? "AWS";
   const fatal = (text: string) => new S3Failure(text, true);
   const one = (text: string) => new S3Failure(text, false);
-  if (error instanceof ProxyRefused)
-    return fatal(`${error.message}; check https_proxy and no_proxy`);
+  if (error instanceof ProxyRefused) return fatal(`${error.message}; check https_proxy and no_proxy`);
   // a wrong setting of the environment
   if (error instanceof UsageError) return fatal(error.message);
   const { name, status, code } = fieldsOf(error);
@@ -95,13 +94,15 @@ export function explainS3(
   switch (name) {
     case "CredentialsProviderError":
       return fatal(
-        "no S3 credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile of ~/.aws/credentials",
+        "no S3 credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile of " +
+          "~/.aws/credentials",
       );
     case "InvalidAccessKeyId":
       return fatal(`${server} does not know this access key; check the credentials`);
     case "SignatureDoesNotMatch":
       return fatal(
-        `${server} refused the signature: the secret key is wrong; check the credentials (and that nothing on the way changes requests)`,
+        `${server} refused the signature: the secret key is wrong; ` +
+          "check the credentials (and that nothing on the way changes requests)",
       );
     case "ExpiredToken":
     case "TokenRefreshRequired":
@@ -129,24 +130,21 @@ export function explainS3(
     return fatal(
       `${server} denies access to bucket "${bucket}" (${name}); give this key the rights to list, put and delete there`,
     );
-  if (damaged.has(name))
-    return one("the content was damaged on its way each time; check the network and proxies");
+  if (damaged.has(name)) return one("the content was damaged on its way each time; check the network and proxies");
   if (throttling.has(name) || status === 429)
     return one(`${server} is throttling us and did not stop; try later, or lower jobs:`);
   if (code === "ENOTFOUND" || code === "EAI_AGAIN")
     return fatal(`the host name of ${server} cannot be found; check endpoint: and the network`);
-  if (code === "ECONNREFUSED")
-    return fatal(`${server} refuses connections; is it running, and is endpoint: right?`);
+  if (code === "ECONNREFUSED") return fatal(`${server} refuses connections; is it running, and is endpoint: right?`);
   if (code === "ETIMEDOUT" || (name === "TimeoutError" && code === ""))
     return one(`${server} did not answer in time; check the network, then run it again`);
   if (/CERT|SELF_SIGNED|UNABLE_TO_VERIFY|ERR_TLS/.test(code))
     return fatal(
-      `the certificate of ${server} is not trusted (${code}); correct it there, or name a CA of your own in NODE_EXTRA_CA_CERTS`,
+      `the certificate of ${server} is not trusted (${code}); ` +
+        "correct it there, or name a CA of your own in NODE_EXTRA_CA_CERTS",
     );
-  if (networkCodes.has(code))
-    return one(`the connection to ${server} broke off again and again (${code})`);
-  if (status >= 200 && status < 300)
-    return one(`the answer of ${server} could not be read; is endpoint: right?`);
+  if (networkCodes.has(code)) return one(`the connection to ${server} broke off again and again (${code})`);
+  if (status >= 200 && status < 300) return one(`the answer of ${server} could not be read; is endpoint: right?`);
   if (status >= 500) return one(`${server} failed (${status} ${name}) and did not recover`);
   if (status >= 400) return one(`${server} refused the request (${status} ${name})`);
   return one(`the request to ${server} failed (${code || name})`);

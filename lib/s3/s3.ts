@@ -1,7 +1,8 @@
+import type { Agent } from "node:https";
 import process from "node:process";
 import type { Readable } from "node:stream";
 import type { S3Client, S3ClientConfig } from "@aws-sdk/client-s3";
-import { tunnellingAgent } from "../http/proxy.ts";
+import { openAgents } from "../http/proxy.ts";
 
 /**
  * Buckets of S3 and of what speaks its language, by the AWS SDK, which is loaded when a bucket is opened.
@@ -128,8 +129,7 @@ export async function openS3(location: S3Location): Promise<S3Store> {
       return found;
     },
     async put(Key, body, headers, options = {}) {
-      const input = { Bucket, Key, ...bodyInput(body), ...headersInput(headers) };
-      const command = new sdk.PutObjectCommand(input);
+      const command = new sdk.PutObjectCommand({ Bucket, Key, ...bodyInput(body), ...headersInput(headers) });
       command.middlewareStack.add(signedHash(body.sha256), { step: "build" });
       return unquoted((await client.send(command, aborting(options))).ETag);
     },
@@ -149,20 +149,17 @@ export async function openS3(location: S3Location): Promise<S3Store> {
       await client.send(new sdk.DeleteObjectCommand({ Bucket, Key }), aborting(options));
     },
     async createUpload(Key, headers, options = {}) {
-      const input = { Bucket, Key, ...headersInput(headers) };
-      const command = new sdk.CreateMultipartUploadCommand(input);
+      const command = new sdk.CreateMultipartUploadCommand({ Bucket, Key, ...headersInput(headers) });
       return (await client.send(command, aborting(options))).UploadId ?? "";
     },
     async putPart(Key, UploadId, PartNumber, body, options = {}) {
-      const input = { Bucket, Key, UploadId, PartNumber, ...bodyInput(body) };
-      const command = new sdk.UploadPartCommand(input);
+      const command = new sdk.UploadPartCommand({ Bucket, Key, UploadId, PartNumber, ...bodyInput(body) });
       command.middlewareStack.add(signedHash(body.sha256), { step: "build" });
       return unquoted((await client.send(command, aborting(options))).ETag);
     },
     async completeUpload(Key, UploadId, parts, options = {}) {
       const Parts = parts.map(({ number, etag }) => ({ PartNumber: number, ETag: `"${etag}"` }));
-      const input = { Bucket, Key, UploadId, MultipartUpload: { Parts } };
-      const command = new sdk.CompleteMultipartUploadCommand(input);
+      const command = new sdk.CompleteMultipartUploadCommand({ Bucket, Key, UploadId, MultipartUpload: { Parts } });
       return unquoted((await client.send(command, aborting(options))).ETag);
     },
     async abortUpload(Key, UploadId, options = {}) {
@@ -183,10 +180,8 @@ export async function openS3(location: S3Location): Promise<S3Store> {
       return found;
     },
     async uploadsOf(key, options = {}) {
-      const page = await client.send(
-        new sdk.ListMultipartUploadsCommand({ Bucket, Prefix: key, EncodingType: "url" }),
-        aborting(options),
-      );
+      const command = new sdk.ListMultipartUploadsCommand({ Bucket, Prefix: key, EncodingType: "url" });
+      const page = await client.send(command, aborting(options));
       return (page.Uploads ?? [])
         .filter(({ Key }) => keyOf(Key, page) === key)
         .map((upload) => ({ id: upload.UploadId ?? "", started: Number(upload.Initiated ?? 0) }));
@@ -218,7 +213,7 @@ async function createClient(
       throwOnRequestTimeout: true,
       socketAcquisitionWarningTimeout: 3_600_000,
       httpAgent: agent,
-      httpsAgent: await tunnellingAgent(agent),
+      httpsAgent: (await openAgents(agent))["https:"] as Agent,
     },
   };
   const client = create(config);

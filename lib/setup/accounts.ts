@@ -38,8 +38,9 @@ export function commentFor(what: string): string {
 
 /** Accounts that Debian and its packages make; a system whose passwd cannot be read may have them. */
 const systemAccounts = new Set(
-  "root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc gnats nobody _apt messagebus sshd nginx caddy postgres mysql redis ntp systemd-network systemd-resolve systemd-timesync staff users sudo adm".split(
-    " ",
+  `root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc gnats nobody _apt messagebus sshd
+  nginx caddy postgres mysql redis ntp systemd-network systemd-resolve systemd-timesync staff users sudo adm`.split(
+    /\s+/,
   ),
 );
 
@@ -79,10 +80,10 @@ export function chooseAccount(
     );
   if (given === undefined)
     throw new Refused(
-      `there is an account ${name} that setup did not make; name another for ${what} with --user, or this one if you mean it`,
+      `there is an account ${name} that setup did not make; ` +
+        `name another for ${what} with --user, or this one if you mean it`,
     );
-  if (there.uid < 1000)
-    throw new Refused(`${name} is a system account; name another for ${what} with --user`);
+  if (there.uid < 1000) throw new Refused(`${name} is a system account; name another for ${what} with --user`);
   return name;
 }
 
@@ -162,11 +163,11 @@ const nologin = "/usr/sbin/nologin";
  * @throws {Refused} when there is such a group, and no such account.
  */
 async function refuseGroup(root: string, name: string): Promise<void> {
-  const has = async (path: string) =>
-    (await linesOf(join(root, path))).some((line) => line.startsWith(`${name}:`));
+  const has = async (path: string) => (await linesOf(join(root, path))).some((line) => line.startsWith(`${name}:`));
   if ((await has("etc/group")) && !(await has("etc/passwd")))
     throw new Refused(
-      `there is a group ${name}, but no account of that name; name another account with --user, or remove the group: groupdel ${name}`,
+      `there is a group ${name}, but no account of that name; ` +
+        `name another account with --user, or remove the group: groupdel ${name}`,
     );
 }
 

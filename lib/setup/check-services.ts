@@ -11,7 +11,7 @@ import { gitIn } from "../git/git.ts";
 import { namesBranch } from "./hooks-file.ts";
 import { busProblem, hasSystemd, systemctl, unitState, unitText } from "./service-steps.ts";
 import { type Facts, type Finding, places, type RepoEntry } from "./step.ts";
-import { templates } from "./templates.ts";
+import { template } from "./templates.ts";
 
 /** `setup check`: services and their repos, on a live system. */
 
@@ -28,9 +28,7 @@ export async function checkUnits({ slaveSocket, packaged }: Facts): Promise<Find
     }
   if (present.length === 0) return [];
   if (!(await hasSystemd()))
-    return [
-      { what: "systemd runs", fix: "start the scripts otherwise: templates/crontab, or by hand" },
-    ];
+    return [{ what: "systemd runs", fix: "start the scripts otherwise: templates/crontab, or by hand" }];
   const findings: Finding[] = await checkUnitFiles(packaged);
   for (const unit of present) {
     const { active, enabled } = await unitState(unit);
@@ -44,23 +42,20 @@ export async function checkUnits({ slaveSocket, packaged }: Facts): Promise<Find
 /** Units of an older version lack what scripts of this one count on. */
 async function checkUnitFiles(packaged: Facts["packaged"]): Promise<Finding[]> {
   const findings: Finding[] = [];
-  for (const name of ["hook-server.service", "hook-server.socket"] as const) {
+  for (const name of ["hook-server.service", "hook-server.socket"]) {
     const text = await readIfThere(join(places.units, name));
     if (text === undefined) continue;
     const fix = `it is of another version: setup server (what you changed in it belongs into systemctl edit ${name})`;
     findings.push({
       what: `${join(places.units, name)} is of this version`,
-      fix: text === unitText(templates[name], packaged) ? undefined : fix,
+      fix: text === unitText(template(name), packaged) ? undefined : fix,
     });
   }
   return findings;
 }
 
 /** A server that is set up answers at its address. */
-export async function checkPorts(
-  { hooks, slaveSocket }: Facts,
-  signal: AbortSignal,
-): Promise<Finding[]> {
+export async function checkPorts({ hooks, slaveSocket }: Facts, signal: AbortSignal): Promise<Finding[]> {
   const findings: Finding[] = [];
   for (const [name, config, port] of [
     ["hook-server", hooks, 3420],
@@ -105,8 +100,7 @@ export async function checkSlave(): Promise<Finding[]> {
   const name = /^User=(\S+)$/m.exec(unit ?? "")?.[1];
   if (name === undefined || !isRoot()) return [];
   const user = await lookUpUser(name).catch(() => undefined);
-  if (user === undefined)
-    return [{ what: `there is an account ${name}, for slave-server`, fix: "setup slave" }];
+  if (user === undefined) return [{ what: `there is an account ${name}, for slave-server`, fix: "setup slave" }];
   const findings: Finding[] = [];
   for (const path of [places.slave, places.slaveSecret, "/etc/boatyard/bus.seed"]) {
     if (!(await exists(path))) continue;
@@ -146,8 +140,8 @@ export async function checkHooks({ repos }: Facts): Promise<Finding[]> {
 async function checkBranch({ repo, user: name, dir, refs }: RepoEntry): Promise<Finding[]> {
   const user = name === undefined ? undefined : await lookUpUser(name).catch(() => undefined);
   if (!user || dir === undefined) return [];
-  const { env, prefix } = as(user);
-  const git = gitIn("/", { env: { ...env }, prefix, nothrow: true, timeout: 30_000 });
+  const { env, words } = as(user);
+  const git = gitIn("/", { env: { ...env }, words, nothrow: true, timeout: 30_000 });
   // what is no checkout, hook-server --check names
   if (!(await git`git -C ${dir} rev-parse --git-dir`).ok) return [];
   const { stdout } = await git`git -C ${dir} symbolic-ref --quiet --short HEAD`;
@@ -161,19 +155,16 @@ async function checkBranch({ repo, user: name, dir, refs }: RepoEntry): Promise<
   const branches = refs.filter((ref) => !ref.startsWith("refs/") || ref.startsWith("refs/heads/"));
   if (branches.length === 0 || branches.some((ref) => ref.includes("*"))) return [];
   const isNamed = branches.some((ref) => namesBranch(ref, branch));
-  const fix = `${dir} is on ${branch}, and refs in ${places.hooks} name ${refs.join(", ")}; add ${branch} there, or: runuser -u ${name} -- git -C ${dir} switch ${refs[0]}`;
-  return [
-    { what: `${repo}: its checkout is on a branch that refs name`, fix: isNamed ? undefined : fix },
-  ];
+  const way = `add ${branch} there, or: runuser -u ${name} -- git -C ${dir} switch ${refs[0]}`;
+  const fix = `${dir} is on ${branch}, and refs in ${places.hooks} name ${refs.join(", ")}; ${way}`;
+  return [{ what: `${repo}: its checkout is on a branch that refs name`, fix: isNamed ? undefined : fix }];
 }
 
 async function askHookServer(): Promise<Finding[]> {
   try {
     // the one that the service runs, also when this setup lies elsewhere
     const installed = join(places.scripts, "hook-server.mjs");
-    const script = (await exists(installed))
-      ? withRuntime(installed)
-      : await findScript("hook-server");
+    const script = (await exists(installed)) ? withRuntime(installed) : await findScript("hook-server");
     const options = { nothrow: true, timeout: 120_000 };
     const flags = ["--check", "--json", "--config", places.hooks];
     const { stdout, stderr } = await $(options)`${script} ${flags}`;
@@ -184,9 +175,7 @@ async function askHookServer(): Promise<Finding[]> {
         .replaceAll("\n", "; ");
       return [{ what: `hook-server accepts ${places.hooks}`, fix: said }];
     }
-    const { findings } = JSON.parse(stdout) as { findings: (Finding & { mend?: string })[] };
-    // what is installed may be 0.1, which has another word for it
-    return findings.map(({ what, fix, mend }) => ({ what, fix: fix ?? mend }));
+    return (JSON.parse(stdout) as { findings: Finding[] }).findings;
   } catch (error) {
     return [{ what: "hook-server can check its repos", fix: messageOf(error) }];
   }

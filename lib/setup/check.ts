@@ -4,7 +4,7 @@ import { formatDuration, formatSize } from "../core/units.ts";
 import { $ } from "../exec/exec.ts";
 import { findOnPath } from "../exec/scripts.ts";
 import { reasonOf, request } from "../fetch/fetch.ts";
-import { exists, readIfThere } from "../files/files.ts";
+import { exists } from "../files/files.ts";
 import { checkBus, checkHooks, checkPorts, checkSlave, checkUnits } from "./check-services.ts";
 import { readHooks } from "./hooks-file.ts";
 import { completePath, readFacts } from "./machine.ts";
@@ -37,9 +37,7 @@ export async function checkMachine({ root, forge, signal }: CheckOptions): Promi
     ...(facts.hooks === undefined ? [] : await checkHooks(facts)),
   );
   // hook-server looks for its own programs too
-  return findings.filter(
-    ({ what }, index) => findings.findIndex((other) => other.what === what) === index,
-  );
+  return findings.filter(({ what }, index) => findings.findIndex((other) => other.what === what) === index);
 }
 
 /** Who may read what. */
@@ -92,11 +90,6 @@ async function checkModes({ root, hooks, repos, accounts }: Facts): Promise<Find
     await wantsInHome(join(home, ".ssh"), name, 0o700, "closed to others");
     await wantsInHome(join(home, ".ssh/id_ed25519"), name, 0o600, "only its owner can read it");
   }
-  if (/^accept_unbound:\s*true/m.test((await readIfThere(join(root, places.slave))) ?? ""))
-    findings.push({
-      what: `${places.slave}: requests name their slave`,
-      fix: "accept_unbound takes those of Boatyard 0.1 that do not; remove it once the master is updated",
-    });
   for (const [config, unit, command] of [
     [places.hooks, "hook-server.service", "setup server"],
     [places.slave, "slave-server.service", "setup slave"],

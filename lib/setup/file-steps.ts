@@ -5,15 +5,7 @@ import { $, type CommandOptions, type Shell } from "../exec/exec.ts";
 import { as, isRoot, lookUpUser } from "../exec/users.ts";
 import { readIfThere, removeStaleTemporaries, writeAtomic } from "../files/files.ts";
 import { emptyFolderRemoved, fileRemoved, treeRemoved } from "./remove-steps.ts";
-import {
-  inRoot,
-  octal,
-  type OwnedPath,
-  refuseOutside,
-  type Step,
-  type StepState,
-  type Undo,
-} from "./step.ts";
+import { inRoot, octal, type OwnedPath, refuseOutside, type Step, type StepState, type Undo } from "./step.ts";
 
 /** Steps that are a folder or a file, with its mode and owner. */
 
@@ -30,9 +22,7 @@ export function folder(options: OwnedPath & { holds?: "data" | "others" | undefi
       if (!found) return "make";
       if (!found.isFolder) throw new Refused(`${here} is there and is not a folder; move it away`);
       if (asOwner && found.isForeign)
-        throw new Refused(
-          `${here} is there and belongs to another user; move it away, or give it to ${owner}`,
-        );
+        throw new Refused(`${here} is there and belongs to another user; move it away, or give it to ${owner}`);
       return found.state;
     },
     async perform(root) {
@@ -95,8 +85,7 @@ export function content(options: Content): Step {
       const kept = isTheirs ? await lstat(here).catch(() => undefined) : undefined;
       await write(here, text, kept ? { ...own, mode: kept.mode & 0o7777 } : own);
       // in another's folder that user could put another file in its place, and be given that
-      if (kept && isRoot() && (await stat(dirname(here))).uid === 0)
-        await lchown(here, kept.uid, kept.gid);
+      if (kept && isRoot() && (await stat(dirname(here))).uid === 0) await lchown(here, kept.uid, kept.gid);
     },
     underRoot: withOwnerLine("z", options),
   };
@@ -159,10 +148,7 @@ function ownedAt(root: string, options: OwnedPath): OwnedPath {
 }
 
 /** @param type what tmpfiles.d(5) does with the path at the first boot: makes a folder, or changes the owner only. */
-function withOwnerLine(
-  type: "d" | "z",
-  { owner, path, mode = 0o644 }: OwnedPath,
-): Step["underRoot"] {
+function withOwnerLine(type: "d" | "z", { owner, path, mode = 0o644 }: OwnedPath): Step["underRoot"] {
   if (owner === undefined) return (step) => [step];
   const line = file({
     path: `/etc/tmpfiles.d/boatyard${path.replaceAll("/", "-")}.conf`,
@@ -182,8 +168,7 @@ async function find(path: string, { mode = 0o644, owner }: Pick<OwnedPath, "mode
   const found = await lstat(path).catch(() => undefined);
   if (!found) return undefined;
   // owners are not an ordinary user's to set
-  const wanted =
-    isRoot() && owner !== undefined ? await lookUpUser(owner).catch(() => undefined) : undefined;
+  const wanted = isRoot() && owner !== undefined ? await lookUpUser(owner).catch(() => undefined) : undefined;
   const isForeign = wanted !== undefined && wanted.uid !== found.uid;
   const isRight = (found.mode & 0o7777) === mode && !isForeign;
   const state = isRight ? ("ready" as const) : ("fix" as const);
@@ -191,7 +176,7 @@ async function find(path: string, { mode = 0o644, owner }: Pick<OwnedPath, "mode
 }
 
 /**
- * A `$` for what is done in the home of a user, who could have put a link there, or a pipe that nobody writes to: as that
+ * A `$` for what is done in the home of a user, who could have put a link or a pipe without a writer there: as that
  * user, and not for ever.
  */
 export async function inHomeOf(owner: string, options: CommandOptions = {}): Promise<Shell> {
@@ -199,10 +184,7 @@ export async function inHomeOf(owner: string, options: CommandOptions = {}): Pro
 }
 
 /** A text; in a home it is read as its user. */
-export async function readOwn(
-  path: string,
-  { owner, asOwner }: Owner,
-): Promise<string | undefined> {
+export async function readOwn(path: string, { owner, asOwner }: Owner): Promise<string | undefined> {
   if (!asOwner || owner === undefined) return await readIfThere(path);
   const asUser = await inHomeOf(owner, { nothrow: true }).catch(() => undefined);
   if (!asUser) return undefined;
@@ -217,8 +199,7 @@ export async function write(
   { mode = 0o644, owner, asOwner }: Omit<OwnedPath, "path" | "why">,
 ): Promise<void> {
   if (asOwner && owner !== undefined) {
-    const script =
-      'umask 077 && rm -f -- "$1.new" && cat >"$1.new" && chmod "$2" "$1.new" && mv -fT -- "$1.new" "$1"';
+    const script = 'umask 077 && rm -f -- "$1.new" && cat >"$1.new" && chmod "$2" "$1.new" && mv -fT -- "$1.new" "$1"';
     await (await inHomeOf(owner, { input: data }))`sh -c ${script} sh ${path} ${octal(mode)}`;
     return;
   }

@@ -1,7 +1,8 @@
 import { pathToFileURL } from "node:url";
 import { cleanLine } from "../core/clean.ts";
 import { UsageError } from "../core/errors.ts";
-import { commandAs, type Note } from "./step.ts";
+import { ownerHint } from "../git/git.ts";
+import type { Note } from "./step.ts";
 
 /** What setup knows about forges: where a clone comes from, their ssh keys, what to paste where. Pure. */
 
@@ -54,13 +55,10 @@ export function readRemote(text: string): Remote {
   try {
     const url = new URL(text);
     if (url.password !== "")
-      throw new UsageError(
-        "a password in a URL can be read by others; use git@HOST:OWNER/NAME.git and the deploy key",
-      );
+      throw new UsageError("a password in a URL can be read by others; use git@HOST:OWNER/NAME.git and the deploy key");
     const { protocol, hostname: host, port } = url;
     if (protocol === "ssh:") return { url: text, host, sshPort: Number(port || 22) };
-    if (["https:", "http:", "git:"].includes(protocol))
-      return { url: text, host, sshPort: undefined };
+    if (["https:", "http:", "git:"].includes(protocol)) return { url: text, host, sshPort: undefined };
     if (protocol === "file:") return { url: text, host: undefined, sshPort: undefined };
   } catch (error) {
     if (error instanceof UsageError) throw error;
@@ -83,29 +81,23 @@ export function cloneHint(
   { url, owner, branch }: { url: string; owner: string; branch: string | undefined },
 ): string {
   const { host, sshPort } = readRemote(url);
-  const folder = /dubious ownership in repository at '([^'\n]+)'/.exec(said)?.[1];
-  if (folder !== undefined)
-    return `it belongs to another user; say that ${owner} may read it: ${commandAs(owner, "git", "config", "--global", "--add", "safe.directory", folder)}`;
-  if (
-    /could not resolve host|name resolution|name or service not known|no address assoc/i.test(said)
-  )
+  const ownedByOther = ownerHint(said, owner);
+  if (ownedByOther !== undefined) return ownedByOther;
+  if (/could not resolve host|name resolution|name or service not known|no address assoc/i.test(said))
     return `the name is not found here: check it and DNS (getent hosts ${host})`;
   if (/Host key verification failed|REMOTE HOST IDENTIFICATION/i.test(said))
     return `the host's key is another one than in known_hosts of ${owner}: compare it with what ${host} publishes`;
   if (/Permission denied \(|Permission denied, |access denied|publickey/i.test(said))
     return "enter the deploy key that is shown below at the forge";
-  if (
-    /could not read Username|Authentication failed|terminal prompts disabled|error: 40[13]/i.test(
-      said,
-    )
-  )
-    return `there is no such repository, or it is private; a private one is cloned by ssh: --url git@${host}:OWNER/NAME.git`;
-  if (/Remote branch .* not found/i.test(said))
-    return `there is no branch ${branch}; correct --branch`;
+  if (/could not read Username|Authentication failed|terminal prompts disabled|error: 40[13]/i.test(said))
+    return (
+      "there is no such repository, or it is private; a private one is cloned by ssh: " +
+      `--url git@${host}:OWNER/NAME.git`
+    );
+  if (/Remote branch .* not found/i.test(said)) return `there is no branch ${branch}; correct --branch`;
   if (/refused|timed out|unreachable|failed to connect/i.test(said))
     return `check the network and firewalls between here and ${host ?? url}`;
-  if (/certificate|SSL|TLS/.test(said))
-    return `check the certificate of ${host}, and the clock here`;
+  if (/certificate|SSL|TLS/.test(said)) return `check the certificate of ${host}, and the clock here`;
   if (host === undefined) return `check that ${owner} can read it, and correct --url`;
   return sshPort === undefined
     ? "correct --url"
@@ -153,11 +145,7 @@ export function webhookNote(
   forge: Forge,
   site: string,
   repo: string,
-  {
-    address,
-    secret,
-    secretFile,
-  }: { address: string; secret?: string | undefined; secretFile: string },
+  { address, secret, secretFile }: { address: string; secret?: string | undefined; secretFile: string },
 ): Note {
   const { hooks, fields, events } = words[forge];
   const [url, type, secretField] = fields;

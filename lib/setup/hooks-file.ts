@@ -30,8 +30,7 @@ const anything: Schema<unknown> = { what: "anything", json: {}, read: plainValue
 
 function plainValue(tree: Tree): unknown {
   if (tree.kind === "list") return tree.items.map(plainValue);
-  if (tree.kind === "map")
-    return Object.fromEntries(tree.entries.map(({ key, value }) => [key, plainValue(value)]));
+  if (tree.kind === "map") return Object.fromEntries(tree.entries.map(({ key, value }) => [key, plainValue(value)]));
   return typeof tree.value === "number" ? tree.source : tree.value;
 }
 
@@ -69,9 +68,7 @@ export async function readHooks(text: string, file: string = places.hooks): Prom
 }
 
 function mapOf(value: unknown): Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value)
-    ? (value as Record<string, unknown>)
-    : {};
+  return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : {};
 }
 
 function wordOf(value: unknown): string | undefined {
@@ -115,14 +112,11 @@ export function addRepo(text: string, entry: NewEntry): string {
   const lines = text.split("\n");
   const at = lines.findIndex((line) => emptyRepos.test(line));
   if (at < 0)
-    throw new UsageError(
-      `hooks.yml has no line "repos:" of its own; write it so, or add ${entry.repo} by hand`,
-    );
+    throw new UsageError(`hooks.yml has no line "repos:" of its own; write it so, or add ${entry.repo} by hand`);
   // what follows tells how far people indent here
   const next = lines.slice(at + 1).find((line) => /^\s*[^\s#]/.test(line));
   const indent = /^( +)/.exec(next ?? "")?.[1] ?? "  ";
-  const list = (values: readonly string[]) =>
-    `[${values.map((each) => JSON.stringify(each)).join(", ")}]`;
+  const list = (values: readonly string[]) => `[${values.map((each) => JSON.stringify(each)).join(", ")}]`;
   lines.splice(
     at,
     1,
@@ -141,9 +135,7 @@ export function addRepo(text: string, entry: NewEntry): string {
 
 /** A text as YAML has it: in quotes where it would be another value, such as that of a user called "true". */
 function word(text: string): string {
-  return /^[\w./-]+$/.test(text) && !/^(?:true|false|null)$/i.test(text)
-    ? text
-    : JSON.stringify(text);
+  return /^[\w./-]+$/.test(text) && !/^(?:true|false|null)$/i.test(text) ? text : JSON.stringify(text);
 }
 
 /** The text without the repo's entry, which is its line and all that is indented below it; the rest stays as it is. */
@@ -164,7 +156,6 @@ export function removeRepo(text: string, repo: string): string {
   const repos = lines.findIndex((line) => /^repos:\s*(?:\s#[^]*)?$/.test(line));
   const next = lines.slice(repos + 1).find((line) => /^\s*[^\s#]/.test(line));
   // a key without a value is not a map
-  if (repos >= 0 && !next?.startsWith(" "))
-    lines[repos] = (lines[repos] ?? "").replace(/^repos:/, "repos: {}");
+  if (repos >= 0 && !next?.startsWith(" ")) lines[repos] = (lines[repos] ?? "").replace(/^repos:/, "repos: {}");
   return lines.join("\n");
 }

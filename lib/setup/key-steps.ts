@@ -1,10 +1,4 @@
-import {
-  createPrivateKey,
-  createPublicKey,
-  generateKeyPairSync,
-  randomBytes,
-  X509Certificate,
-} from "node:crypto";
+import { createPrivateKey, createPublicKey, generateKeyPairSync, randomBytes, X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { isIP } from "node:net";
 import { dirname, join } from "node:path";
@@ -19,14 +13,7 @@ import { gitIn } from "../git/git.ts";
 import { content, inHomeOf, owned, readOwn, write } from "./file-steps.ts";
 import { cloneHint, hostName, reasonOf, withLines } from "./forge.ts";
 import { fileRemoved, treeRemoved } from "./remove-steps.ts";
-import {
-  commandAs,
-  commandLine,
-  inRoot,
-  type OwnedPath,
-  type Step,
-  type StepState,
-} from "./step.ts";
+import { commandAs, commandLine, inRoot, type OwnedPath, type Step, type StepState } from "./step.ts";
 
 /** Secrets and keys, each made once, and what a repo's user gets with them: a checkout. */
 
@@ -77,7 +64,8 @@ export function certificate(options: OwnedPath & { key: string; address: string 
       const there = readPem(path, "certificate", () => new X509Certificate(now));
       if ((isAddress ? there.checkIP(address) : there.checkHost(address)) === undefined)
         throw new Refused(
-          `${path} is for ${cleanLine(there.subjectAltName?.replace(/^(?:DNS|IP Address):/, "") ?? "nobody")}, not for ${address}; name that by --address, or remove ${path} for a new one, of which all need a copy`,
+          `${path} is for ${cleanLine(there.subjectAltName?.replace(/^(?:DNS|IP Address):/, "") ?? "nobody")}, not ` +
+            `for ${address}; name that by --address, or remove ${path} for a new one, of which all need a copy`,
         );
       const own = keyText && readPem(key, "private key", () => createPrivateKey(keyText));
       if (own && there.checkPrivateKey(own)) return now;
@@ -96,9 +84,7 @@ function readPem<T>(path: string, kind: string, read: () => T): T {
   try {
     return read();
   } catch {
-    throw new Refused(
-      `${path} is not a ${kind}; put it right, or remove it for a new one, of which all need a copy`,
-    );
+    throw new Refused(`${path} is not a ${kind}; put it right, or remove it for a new one, of which all need a copy`);
   }
 }
 
@@ -159,14 +145,13 @@ export function key({ path, owner, comment, why }: InHome & { comment: string })
       const half = await asOwner({ nothrow: true })`ssh-keygen -y -P ${""} -f ${path}`;
       if (!half.ok)
         throw new Failure(
-          `${path} has no public half beside it, and none can be made of it: ${cleanLine(half.stderr)}; put ${path}.pub there, or move the key away`,
+          `${path} has no public half beside it, and none can be made of it: ${cleanLine(half.stderr)}; ` +
+            `put ${path}.pub there, or move the key away`,
         );
       await write(`${path}.pub`, half.stdout, { mode: 0o644, owner, asOwner: true });
       await asOwner`rm -f -- ${path}.new.pub`;
     },
-    byHand: () => [
-      commandAs(owner, "ssh-keygen", "-t", "ed25519", "-N", "", "-C", comment, "-f", path),
-    ],
+    byHand: () => [commandAs(owner, "ssh-keygen", "-t", "ed25519", "-N", "", "-C", comment, "-f", path)],
   };
 }
 
@@ -183,9 +168,7 @@ export function hostKey(options: InHome & { host: string; port: number }): Step 
       const { stdout } = await scan`ssh-keyscan -T 10 -t ed25519 -p ${port} -- ${host}`;
       const lines = stdout.split("\n").filter((line) => line !== "" && !line.startsWith("#"));
       if (lines.length === 0)
-        throw new Failure(
-          `${name} shows no ssh key; is the name right, and can this machine reach it?`,
-        );
+        throw new Failure(`${name} shows no ssh key; is the name right, and can this machine reach it?`);
       const own = { owner, asOwner: true };
       await write(path, withLines((await readOwn(path, own)) ?? "", lines), {
         mode: 0o600,
@@ -194,9 +177,7 @@ export function hostKey(options: InHome & { host: string; port: number }): Step 
       const shown = await $({ input: lines.join("\n"), nothrow: true })`ssh-keygen -lf -`;
       return `${name} showed this key; compare it with what it publishes: ${cleanLine(shown.stdout.trim())}`;
     },
-    byHand: () => [
-      `${commandLine("ssh-keyscan", "-t", "ed25519", "-p", String(port), host)} >> ${path}`,
-    ],
+    byHand: () => [`${commandLine("ssh-keyscan", "-t", "ed25519", "-p", String(port), host)} >> ${path}`],
   };
 }
 
@@ -218,8 +199,7 @@ export function clone(options: InHome & { url: string; branch: string | undefine
       const head = await git`git -C ${path} rev-parse --verify --quiet HEAD`;
       if (head.ok) return "ready";
       // an empty folder makes room
-      if ((await asOwner`find ${path} -maxdepth 1 -mindepth 1 -print -quit`).stdout === "")
-        return "make";
+      if ((await asOwner`find ${path} -maxdepth 1 -mindepth 1 -print -quit`).stdout === "") return "make";
       const why = head.stderr === "" ? "" : `: ${reasonOf(head.stderr)}`;
       throw new Refused(`${path} is there and is not a checkout of ${owner}${why}; move it away`);
     },
@@ -246,10 +226,7 @@ export function clone(options: InHome & { url: string; branch: string | undefine
 }
 
 /** "ready" when a command of that user succeeds; "make" also when there is no such user. */
-async function stateBy(
-  owner: string,
-  check: (asOwner: Shell) => PromiseLike<{ ok: boolean }>,
-): Promise<StepState> {
+async function stateBy(owner: string, check: (asOwner: Shell) => PromiseLike<{ ok: boolean }>): Promise<StepState> {
   const asOwner = await inHomeOf(owner, { nothrow: true }).catch(() => undefined);
   return asOwner && (await check(asOwner)).ok ? "ready" : "make";
 }

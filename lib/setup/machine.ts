@@ -16,11 +16,7 @@ import { type Account, type Facts, places } from "./step.ts";
  * @param from the folder with the scripts' single files; default: where setup itself is, or dist/ beside its source
  * @param mayBePackaged those of the package that setup itself is of are not to be copied
  */
-export async function readFacts(
-  root: string,
-  from: string | undefined,
-  mayBePackaged = false,
-): Promise<Facts> {
+export async function readFacts(root: string, from: string | undefined, mayBePackaged = false): Promise<Facts> {
   // a permission that Deno was not given is said as such
   if (!(await stat(root).catch(ifMissing))?.isDirectory())
     throw new UsageError(`--root: ${root} is not a folder; make it, or name another`);
@@ -58,18 +54,19 @@ export async function readFacts(
     apps: await appsOf(root, accounts),
     busUsers: await readIfThere(join(root, places.busUsers)),
     nginx: await exists(join(root, "etc/nginx")),
-    hostname:
-      root === "/"
-        ? hostname()
-        : ((await readIfThere(join(root, "etc/hostname"))) ?? "server").trim(),
+    hostname: root === "/" ? hostname() : ((await readIfThere(join(root, "etc/hostname"))) ?? "server").trim(),
   };
 }
 
 /** The accounts that files of ours in sysusers.d(5) will make. */
 export function parseSysusers(text: string): Account[] {
-  return [...text.matchAll(/^u (\S+) \S+ "([^"]*)" (\S+)/gm)].map(
-    ([, name = "", comment = "", home = ""]) => ({ name, uid: 999, gid: 999, comment, home }),
-  );
+  return [...text.matchAll(/^u (\S+) \S+ "([^"]*)" (\S+)/gm)].map(([, name = "", comment = "", home = ""]) => ({
+    name,
+    uid: 999,
+    gid: 999,
+    comment,
+    home,
+  }));
 }
 
 /** passwd(5) as a map. */
@@ -83,7 +80,7 @@ export function parsePasswd(text: string): Map<string, Account> {
   return accounts;
 }
 
-/** The apps whose service is switched on; below another root, where that cannot be asked, those that have an account. */
+/** The apps whose service is switched on; below another root, where it cannot be asked, those that have an account. */
 async function appsOf(root: string, accounts: Facts["accounts"]): Promise<Facts["apps"]> {
   if (!(await exists(join(root, places.units, "launchfit@.service")))) return [];
   const canAsk = root === "/" && (await hasSystemd());
@@ -100,6 +97,5 @@ async function appsOf(root: string, accounts: Facts["accounts"]): Promise<Facts[
 /** `su` without `-` leaves out where useradd, nginx and nats-server are. */
 export function completePath(): void {
   const { PATH } = process.env;
-  if (PATH !== undefined && isRoot())
-    process.env["PATH"] = `${PATH}:/usr/local/sbin:/usr/sbin:/sbin`;
+  if (PATH !== undefined && isRoot()) process.env["PATH"] = `${PATH}:/usr/local/sbin:/usr/sbin:/sbin`;
 }

@@ -12,13 +12,7 @@ import { findOnPath, withRuntime } from "../exec/scripts.ts";
 import { isRoot } from "../exec/users.ts";
 import { exists, readIfThere, writeAtomic } from "../files/files.ts";
 import { acquireLock } from "../files/lock.ts";
-import {
-  type Accepted,
-  accepted,
-  checkArchive,
-  checkLine,
-  checkVersion,
-} from "../web-folder/floors.ts";
+import { type Accepted, accepted, checkArchive, checkLine, checkVersion } from "../web-folder/rollback-guard.ts";
 import { Trust } from "../web-folder/trust.ts";
 import { currentFor, thisPlatform } from "../web-folder/version-file.ts";
 import { type SignedVersion, WebFolder } from "../web-folder/web-folder.ts";
@@ -26,7 +20,7 @@ import { scriptsIn } from "./scripts.ts";
 import { places } from "./step.ts";
 
 /**
- * Newer scripts for `setup upgrade`: from a folder, or from a signed web folder, verified as launchfit verifies an app. The
+ * Newer scripts for `setup upgrade`: from a folder, or a signed web folder, verified as launchfit verifies an app. The
  * setup among them makes the plan and carries it out, since it knows its own units and files.
  */
 
@@ -61,13 +55,12 @@ export async function findNewer(options: NewerOptions): Promise<string> {
       "these are the scripts that are installed; say where newer ones are: setup upgrade --from DIR, or --from URL",
     );
   if (here === undefined || !(await exists(join(here, "setup.mjs"))))
-    throw new UsageError(
-      `--from: ${folder} has no setup.mjs; name the folder with the new scripts`,
-    );
+    throw new UsageError(`--from: ${folder} has no setup.mjs; name the folder with the new scripts`);
   for (const path of [here, ...(await scriptsIn(here)).values()])
     if ((await stat(path)).mode & 0o002)
       throw new Refused(
-        `${path} can be written by everybody, and what is in it would run as root; chmod o-w ${path}, once you know who wrote it`,
+        `${path} can be written by everybody, and what is in it would run as root; ` +
+          `chmod o-w ${path}, once you know who wrote it`,
       );
   return here;
 }
@@ -107,7 +100,8 @@ async function refusePackages(): Promise<void> {
   const name = /^([a-z0-9][a-z0-9.+-]*):/.exec(owner)?.[1];
   if (name !== undefined)
     throw new Refused(
-      `${file} is of the Debian package ${name}; ${left}; type: apt-get update && apt-get install --only-upgrade ${name}`,
+      `${file} is of the Debian package ${name}; ${left}; type: ` +
+        `apt-get update && apt-get install --only-upgrade ${name}`,
     );
   if (!own) throw new UsageError(nothingHere);
 }
@@ -149,8 +143,7 @@ async function fetchScripts(url: string, options: NewerOptions): Promise<string>
   await acquireLock("/run/boatyard-upgrade.lock", { what: "setup upgrade", secluded: true });
   // of one that was killed
   for (const name of await readdir(places.upgrades))
-    if (name.startsWith("fetch-"))
-      await rm(join(places.upgrades, name), { recursive: true, force: true });
+    if (name.startsWith("fetch-")) await rm(join(places.upgrades, name), { recursive: true, force: true });
   const temporary = await mkdtemp(join(places.upgrades, "fetch-"));
   atEnd(() => rm(temporary, { recursive: true, force: true }));
   const recordFile = join(places.upgrades, "accepted.json");
@@ -164,22 +157,18 @@ async function fetchScripts(url: string, options: NewerOptions): Promise<string>
     const trust = await Trust.open(context, { key: options.key, note });
     const version = await folder.version((given) => trust.verifyVersion(folder, given));
     const offer = offered(version, state, folder.name("VERSION"), { allowDowngrade });
-    const { app, line } = offer;
-    const archive = await folder.archive(line, trust.signers);
-    const name = folder.name(line.file);
+    const archive = await folder.archive(offer.line, trust.signers);
+    const name = folder.name(offer.line.file);
     try {
-      const { sha256, signature } = archive;
-      const signed = signature.created.toISOString();
-      checkArchive(state, offer, { sha256, signed }, name, { allowDowngrade });
+      checkArchive(state, offer, archive, name, { allowDowngrade });
       const unpacked = join(temporary, "scripts");
       await mkdir(unpacked);
       const limits = { ...tarLimits, size: maxSize, entries: 1000 };
       const hasTop = (_: unknown, hasFile: (path: string) => boolean) => hasFile("setup.mjs");
       const scripts = await unpack(archive.fd, unpacked, name, { limits, signal, strip: hasTop });
-      if (!(await scriptsIn(scripts)).has("setup"))
-        throw new Refused(`${name} holds no setup.mjs: is it Boatyard?`);
+      if (!(await scriptsIn(scripts)).has("setup")) throw new Refused(`${name} holds no setup.mjs: is it Boatyard?`);
       await trust.accept();
-      const after = accepted(state, offer, { app, line, archive }, { allowDowngrade });
+      const after = accepted(state, offer, archive, { allowDowngrade });
       const text = `${JSON.stringify({ ...after, pin: trust.pins }, null, 2)}\n`;
       if (!dryRun) await writeAtomic(recordFile, text, { mode: 0o600 });
       return scripts;

@@ -1,23 +1,15 @@
 import { readFile } from "node:fs/promises";
 import { checkBusUrl, nameOnBus } from "../bus/address.ts";
 import { isNkey, keyOfSeed, newSeed, nkeyOf } from "../bus/nkey.ts";
-import { type BusUser, formatUser, parseUsers } from "../bus/users.ts";
+import { type BusUser, formatUser, formatUsers, parseUsers } from "../bus/users.ts";
 import { UsageError } from "../core/errors.ts";
 import { didYouMean } from "../core/names.ts";
 import { data, edit, file, folder } from "./file-steps.ts";
 import { busSeed, certificate, privateKey, secret } from "./key-steps.ts";
 import { scriptSteps } from "./scripts.ts";
 import { busReloaded, disable, renewed, type Service, started, unit } from "./service-steps.ts";
-import {
-  commandLine,
-  type Facts,
-  inRoot,
-  type Note,
-  places,
-  type Plan,
-  type Step,
-} from "./step.ts";
-import { templates } from "./templates.ts";
+import { commandLine, type Facts, inRoot, type Note, places, type Plan, type Step } from "./step.ts";
+import { template } from "./templates.ts";
 
 /** `setup bus`: the machine that runs nats-server, who may use it, and what a slave or a master needs to do so. */
 
@@ -31,14 +23,13 @@ export interface BusOptions {
 
 export function planBus(facts: Facts, options: BusOptions): Plan {
   const { address = facts.hostname, listen, certificate: given } = options;
-  if (!/^[A-Za-z0-9.:-]+$/.test(address))
-    throw new UsageError(`--address: "${address}" is not the name of a machine`);
+  if (!/^[A-Za-z0-9.:-]+$/.test(address)) throw new UsageError(`--address: "${address}" is not the name of a machine`);
   const port = /^[^\s"\\]+:(\d{1,5})$/.exec(listen)?.[1];
   if (port === undefined || Number(port) > 65_535)
     throw new UsageError(`--listen: "${listen}" is not ADDRESS:PORT; write 0.0.0.0:4222`);
   const key = { path: places.busKey, owner: "nats", why: "only the bus reads it" };
   const cert = { path: places.busCertificate, why: "who connects knows the bus by it" };
-  const conf = templates["nats.conf"].replace("0.0.0.0:4222", () => listen);
+  const conf = template("nats.conf").replace("0.0.0.0:4222", () => listen);
   const url = `tls://${address.includes(":") ? `[${address}]` : address}:${port}`;
   const flags = given ? `--bus ${url}` : `--bus ${url} --ca bus.crt`;
   return {
@@ -52,10 +43,7 @@ export function planBus(facts: Facts, options: BusOptions): Plan {
       }),
       ...(given
         ? [file({ ...cert, text: given.text }), secret({ ...key, from: given.keyFile })]
-        : [
-            privateKey({ ...key, type: "P-256" }),
-            certificate({ ...cert, key: key.path, address }),
-          ]),
+        : [privateKey({ ...key, type: "P-256" }), certificate({ ...cert, key: key.path, address })]),
       file({
         ...{ path: places.busUsers, text: noUsers(), once: true },
         why: "who may use the bus, and for what",
@@ -73,7 +61,7 @@ export function planBus(facts: Facts, options: BusOptions): Plan {
     notes: [
       ...(given ? [] : [{ title: copyIt, lines: ["bus.crt, which --ca names there"] }]),
       { title: "On the master", lines: [`setup server ${flags}`] },
-      { title: "On each slave", lines: [`setup slave ${flags} --master-key ed25519:…`] },
+      { title: "On each slave", lines: [`setup slave ${flags} --master-key ed25519:… --base https://…`] },
       { title: "Then here, for each of them", lines: ["setup bus add NAME --nkey U…"] },
     ],
   };
@@ -93,8 +81,7 @@ export function renewedBus(facts: Facts): Step[] {
 export function planBusUser(facts: Facts, user: BusUser): Plan {
   const { name, nkey, role, groups } = user;
   const known = usersOf(facts);
-  if (!/^[A-Za-z0-9_][A-Za-z0-9._:-]{0,252}$/.test(name))
-    throw new UsageError(`"${name}" cannot be a slave's name`);
+  if (!/^[A-Za-z0-9_][A-Za-z0-9._:-]{0,252}$/.test(name)) throw new UsageError(`"${name}" cannot be a slave's name`);
   if (!isNkey(nkey))
     throw new UsageError(
       "--nkey: that is not the public key of a NATS user: U and 55 letters and digits, as setup slave --bus prints it",
@@ -104,11 +91,10 @@ export function planBusUser(facts: Facts, user: BusUser): Plan {
     throw new UsageError("--groups: a master writes to all groups; leave it out");
   if (role === "slave" && nameOnBus(name) === "master")
     throw new UsageError(
-      'a slave cannot be called "master"; give it another by name: under bus: in its slave.yml, or, if it is the master, add --role master',
+      'a slave cannot be called "master"; give it another by name: under bus: ' +
+        "in its slave.yml, or, if it is the master, add --role master",
     );
-  const other = known.find(
-    (each) => each.nkey === nkey && nameOnBus(each.name) !== nameOnBus(name),
-  );
+  const other = known.find((each) => each.nkey === nkey && nameOnBus(each.name) !== nameOnBus(name));
   if (other) throw new UsageError(`--nkey: ${other.name} has that key; each needs its own`);
   const what = `${role} ${name}${groups.length === 0 ? "" : `, groups ${groups.join(" ")},`}`;
   const why = "it may use the bus, for its own";
@@ -132,20 +118,21 @@ function noUsers(): string {
   const key = keyOfSeed(newSeed());
   const nkey = key ? nkeyOf(key) : "";
   const none = '{ deny: [">"] }';
-  return `# Who may use the bus; setup bus add and setup bus remove change it, a line for each.
-users: [
-  { nkey: ${nkey}, permissions: { publish: ${none}, subscribe: ${none} } } # nobody: with no users at all, everybody could
-]
-`;
+  const why = "nobody: with no users at all, everybody could";
+  const nobody = `  { nkey: ${nkey}, permissions: { publish: ${none}, subscribe: ${none} } } # ${why}\n`;
+  const head = "# Who may use the bus; setup bus add and setup bus remove change it, a line for each.\n";
+  return head + formatUsers([], nobody);
 }
 
-/** A new user's line goes before it. */
-const endOfUsers = /^(?=[ \t]*\])/m;
+/** The end of the list of one role, before which a new user's line goes. */
+function endOf(role: BusUser["role"]): RegExp {
+  return new RegExp(`(?<=^${role}s: *\\[\\s*\\n(?:(?! *\\])[^\\n]*\\n)*)(?= *\\])`, "m");
+}
 
 /** The list with a user, instead of one of that name. Pure. */
 function withUser(text: string, user: BusUser): string {
   if (text.includes(`\n${formatUser(user)}`)) return text;
-  return withoutUser(text, user.name).replace(endOfUsers, () => formatUser(user));
+  return withoutUser(text, user.name).replace(endOf(user.role), () => formatUser(user));
 }
 
 /** The list without a user. Pure. */
@@ -166,11 +153,11 @@ function checkGroups(groups: readonly string[]): void {
 }
 
 function usersOf({ busUsers }: Facts): BusUser[] {
-  if (busUsers === undefined)
-    throw new UsageError(`no bus is set up here (${places.busUsers}); run: setup bus`);
-  if (!endOfUsers.test(busUsers))
+  if (busUsers === undefined) throw new UsageError(`no bus is set up here (${places.busUsers}); run: setup bus`);
+  const bad = (["master", "slave"] as const).find((role) => !endOf(role).test(busUsers));
+  if (bad)
     throw new UsageError(
-      `${places.busUsers} has no line that begins with "]", where users are added; write it so`,
+      `${places.busUsers} has no lines "${bad}s: [" and then "]", where users are added; write it so`,
     );
   return parseUsers(busUsers);
 }
@@ -202,7 +189,9 @@ export function slaveOnBus(client: BusClient, user: string): Step[] {
 
 /** The same for a master, with its bus.yml. @throws {UsageError} */
 export function masterOnBus(client: BusClient): Step[] {
-  const text = `# Made by setup server: where server-update finds the slaves that its list names bus://NAME.\n${settingsOf(client, "/etc/server-update/bus").replaceAll(/, (?=\w+_file)/g, "\n")}\n`;
+  const settings = settingsOf(client, "/etc/server-update/bus").replaceAll(/, (?=\w+_file)/g, "\n");
+  const words = "# Made by setup server: where server-update finds the slaves that its list names bus://NAME.";
+  const text = `${words}\n${settings}\n`;
   return [
     ...clientFiles(client, "/etc/server-update/bus", "root"),
     file({
@@ -226,11 +215,7 @@ function clientFiles({ ca }: BusClient, path: string, owner: string): Step[] {
 }
 
 /** What is left to do on the machine of the bus, once the key is there. */
-export async function busNotes(
-  root: string,
-  seed: string,
-  words: readonly string[],
-): Promise<Note[]> {
+export async function busNotes(root: string, seed: string, words: readonly string[]): Promise<Note[]> {
   const text = await readFile(await inRoot(root, seed), "utf8").catch(() => "");
   const key = keyOfSeed(text.trim());
   if (!key) return [];

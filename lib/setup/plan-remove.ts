@@ -10,38 +10,20 @@ import { appSteps, planServer } from "./plan-server.ts";
 import { planSlave } from "./plan-slave.ts";
 import { treeRemoved } from "./remove-steps.ts";
 import { disable, reload, stop } from "./service-steps.ts";
-import {
-  type Account,
-  type Facts,
-  forRoot,
-  type Note,
-  noteOf,
-  places,
-  type Plan,
-  type Step,
-} from "./step.ts";
+import { type Account, type Facts, forRoot, type Note, noteOf, places, type Plan, type Step } from "./step.ts";
 
 /** What setup has made, and can take away. */
-export type Removable =
-  | { kind: "repo" | "app"; name: string }
-  | { kind: "slave" | "server" | "bus"; name?: undefined };
+export type Removable = { kind: "repo" | "app"; name: string } | { kind: "slave" | "server" | "bus"; name?: undefined };
 
 /**
- * `setup remove`: the plan of setup in reverse. A person's data and settings stay unless `purge` is given, and what stays
+ * `setup remove`: the plan of setup in reverse. A person's data and settings stay without `purge`, and what stays
  * is named. What is gone already is ready, so one that was killed is run again.
  * @throws {UsageError} when there is no such thing here.
  */
-export async function planRemoval(
-  found: Facts,
-  what: Removable,
-  { purge }: { purge: boolean },
-): Promise<Plan> {
+export async function planRemoval(found: Facts, what: Removable, { purge }: { purge: boolean }): Promise<Plan> {
   const { root } = found;
   // which repos there are must be known before one goes, or all
-  if (
-    found.hooksProblem !== undefined &&
-    (what.kind === "repo" || (what.kind === "server" && purge))
-  )
+  if (found.hooksProblem !== undefined && (what.kind === "repo" || (what.kind === "server" && purge)))
     throw new UsageError(found.hooksProblem);
   const facts = withAllScripts(found);
   const made = await stepsOf(facts, what, { purge });
@@ -82,11 +64,7 @@ export async function planRemoval(
 const anyBus = { url: "tls://bus:4222", ca: "", groups: [] };
 
 /** The steps that made it. */
-async function stepsOf(
-  facts: Facts,
-  what: Removable,
-  { purge }: { purge: boolean },
-): Promise<Step[]> {
+async function stepsOf(facts: Facts, what: Removable, { purge }: { purge: boolean }): Promise<Step[]> {
   if (what.kind === "repo") return await repoSteps(facts, what.name, { purge });
   if (what.kind === "app") {
     const own = [...facts.accounts.values()].find(isAccountOf(`app ${what.name}`));
@@ -96,21 +74,18 @@ async function stepsOf(
   }
   if (what.kind === "slave") {
     // its unit names the account, or, when that has gone already, the account says what it is for
-    const account =
-      facts.slave ?? [...facts.accounts.values()].find(isAccountOf("slave"))?.name ?? "slave";
+    const account = facts.slave ?? [...facts.accounts.values()].find(isAccountOf("slave"))?.name ?? "slave";
     const given = account === "slave" ? undefined : account;
     const slave = planSlave(facts, { base: undefined, user: given, secretFile: undefined });
     return [...slave.steps, ...slaveOnBus(anyBus, account)];
   }
-  if (what.kind === "bus")
-    return planBus(facts, { address: undefined, listen: "0.0.0.0:4222" }).steps;
+  if (what.kind === "bus") return planBus(facts, { address: undefined, listen: "0.0.0.0:4222" }).steps;
   if (purge && facts.repos.length > 0)
     throw new UsageError(
-      `${places.hooks} still has repos; first: ${facts.repos.map(({ repo }) => `setup remove repo ${repo} --purge`).join("; ")}`,
+      `${places.hooks} still has repos; first: ` +
+        `${facts.repos.map(({ repo }) => `setup remove repo ${repo} --purge`).join("; ")}`,
     );
-  const wants = await readdir(join(facts.root, places.units, "timers.target.wants")).catch(
-    () => [],
-  );
+  const wants = await readdir(join(facts.root, places.units, "timers.target.wants")).catch(() => []);
   const timers = wants.filter((name) => /^(?:build|logs-rotate)@.+\.timer$/.test(name));
   // also with repos whose accounts are gone, for which the server would not be started
   const { steps } = planServer({ ...facts, repos: [] }, anyBus);
@@ -125,18 +100,12 @@ async function stepsOf(
   ];
 }
 
-async function repoSteps(
-  facts: Facts,
-  repo: string,
-  { purge }: { purge: boolean },
-): Promise<Step[]> {
+async function repoSteps(facts: Facts, repo: string, { purge }: { purge: boolean }): Promise<Step[]> {
   const entry = facts.repos.find((each) => each.repo === repo);
   const own = [...facts.accounts.values()].find(isAccountOf(repo));
   const user = entry?.user ?? own?.name;
   if (entry === undefined && own === undefined)
-    throw new UsageError(
-      `there is no repo ${repo} here${known(facts.repos.map((each) => each.repo))}`,
-    );
+    throw new UsageError(`there is no repo ${repo} here${known(facts.repos.map((each) => each.repo))}`);
   if (entry !== undefined) await checkTextWithout(facts.hooks ?? "", repo);
   const timer = disable([`build@${user}.timer`]);
   // an entry that is gone already is not in the way of the rest
@@ -147,10 +116,7 @@ async function repoSteps(
   );
   const sharer = facts.repos.find((each) => each.repo !== repo && each.user === user);
   if (sharer === undefined) return [...steps, { ...timer, undo: { step: timer } }];
-  if (purge)
-    throw new UsageError(
-      `the account ${user} builds ${sharer.repo} too, and stays; say it without --purge`,
-    );
+  if (purge) throw new UsageError(`the account ${user} builds ${sharer.repo} too, and stays; say it without --purge`);
   // nor does its timer go
   return steps.filter(({ systemd }) => !systemd);
 }
@@ -166,7 +132,8 @@ async function checkTextWithout(text: string, repo: string): Promise<void> {
   );
   if (!isRight)
     throw new UsageError(
-      `the entry of ${repo} in ${places.hooks} does not stand on lines of its own; remove it there by hand, and run this again`,
+      `the entry of ${repo} in ${places.hooks} does not stand on lines of its own; ` +
+        "remove it there by hand, and run this again",
     );
 }
 
@@ -198,12 +165,9 @@ function othersHere(facts: Facts, { kind, name }: Removable): string[] {
 }
 
 function isShared(path: string, others: readonly string[]): boolean {
-  if (path === join(places.units, "launchfit@.service"))
-    return others.some((each) => each.startsWith("the app "));
+  if (path === join(places.units, "launchfit@.service")) return others.some((each) => each.startsWith("the app "));
   const isScript =
-    path === places.scripts ||
-    path.startsWith(`${places.scripts}/`) ||
-    path.startsWith(`${places.bin}/`);
+    path === places.scripts || path.startsWith(`${places.scripts}/`) || path.startsWith(`${places.bin}/`);
   return isScript && others.length > 0;
 }
 
@@ -217,9 +181,6 @@ function elsewhere({ kind }: Removable): string[] {
     app: [],
     slave: [`on the master: take it off ${places.list}`],
     bus: ["on the master and the slaves: take bus.yml away, and bus: out of slave.yml"],
-    server: [
-      "in the web server in front: remove what forwards to 127.0.0.1:3420",
-      "at the forge: remove the webhooks",
-    ],
+    server: ["in the web server in front: remove what forwards to 127.0.0.1:3420", "at the forge: remove the webhooks"],
   }[kind];
 }

@@ -50,7 +50,8 @@ export function planRepo(facts: Facts, options: RepoOptions): RepoPlan {
   const { repo, refs, afterwards, branch } = options;
   if (!isRepoName(repo))
     throw new UsageError(
-      `"${repo.slice(0, 200)}" is not a repository name; write OWNER/NAME as the forge shows it: letters, digits, ".", "_" and "-", no .git`,
+      `"${repo.slice(0, 200)}" is not a repository name; write OWNER/NAME as the forge shows it: ` +
+        `letters, digits, ".", "_" and "-", no .git`,
     );
   const remote = readRemote(options.url ?? `https://github.com/${repo}.git`);
   checkWords(options);
@@ -58,20 +59,16 @@ export function planRepo(facts: Facts, options: RepoOptions): RepoPlan {
   const entry = facts.repos.find((each) => each.repo === repo);
   if (options.user !== undefined && (entry?.user ?? options.user) !== options.user)
     throw new UsageError(
-      `--user: ${repo} is built by ${entry?.user}, as ${places.hooks} says; leave --user out, or first: setup remove repo ${repo}`,
+      `--user: ${repo} is built by ${entry?.user}, as ${places.hooks} says; leave --user out, or first: ` +
+        `setup remove repo ${repo}`,
     );
-  const user = chooseAccount(
-    { what: repo, derived, given: options.user ?? entry?.user },
-    facts.accounts,
-  );
+  const user = chooseAccount({ what: repo, derived, given: options.user ?? entry?.user }, facts.accounts);
   const home = facts.accounts.get(user)?.home ?? join("/home", user);
   const ownDir = join(home, user);
   const dir = entry?.dir ?? ownDir;
   const other = facts.repos.find((each) => each !== entry && each.dir === dir);
   if (other && !entry)
-    throw new UsageError(
-      `${dir} is the checkout of ${other.repo}; name another account for ${repo} with --user`,
-    );
+    throw new UsageError(`${dir} is the checkout of ${other.repo}; name another account for ${repo} with --user`);
   const keyFile = join(home, ".ssh/id_ed25519");
   const secretFile = join(places.config, `${user}.secret`);
   const ownUser = `${repo} is built by a user of its own, who cannot harm other repos`;
@@ -103,8 +100,7 @@ export function planRepo(facts: Facts, options: RepoOptions): RepoPlan {
       notes: [],
       ...{ user, secretFile, keyFile, remote },
     };
-  if (facts.hooks === undefined)
-    throw new UsageError(`there is no ${places.hooks}; run setup server first`);
+  if (facts.hooks === undefined) throw new UsageError(`there is no ${places.hooks}; run setup server first`);
   if (facts.hooksProblem !== undefined) throw new UsageError(facts.hooksProblem);
   // what the checkout is on is what is built, whatever the forge's default branch is
   const built = refs.length > 0 || branch === undefined ? refs : [branch];
@@ -139,21 +135,15 @@ function withoutUndo(step: Step): Step {
 }
 
 /** An entry that is there is a person's, and stays: what the command line asks for beyond it is said. */
-function entryWarnings(
-  { repos }: Facts,
-  { repo, branch, refs, afterwards }: RepoOptions,
-  isThere: boolean,
-): string[] {
+function entryWarnings({ repos }: Facts, { repo, branch, refs, afterwards }: RepoOptions, isThere: boolean): string[] {
   if (!isThere) return [];
   const entry = repos.find((each) => each.repo === repo);
   const warnings: string[] = [];
-  const flags = [
-    ...(refs.length > 0 ? ["--refs"] : []),
-    ...(afterwards.length > 0 ? ["--then"] : []),
-  ];
+  const flags = [...(refs.length > 0 ? ["--refs"] : []), ...(afterwards.length > 0 ? ["--then"] : [])];
   if (flags.length > 0)
     warnings.push(
-      `${repo} is in ${places.hooks} already and stays as it is; ${flags.join(" and ")} count for a new entry only: edit the file`,
+      `${repo} is in ${places.hooks} already and stays as it is; ` +
+        `${flags.join(" and ")} count for a new entry only: edit the file`,
     );
   if (branch !== undefined && !entry?.refs?.some((ref) => namesBranch(ref, branch)))
     warnings.push(
@@ -170,18 +160,17 @@ function checkWords({ url, branch, refs, address, afterwards, timer }: RepoOptio
     );
   if (timer && refs.length + afterwards.length > 0)
     throw new UsageError(
-      `--timer builds the checkout's branch, without hooks.yml; leave ${refs.length > 0 ? "--refs" : "--then"} out, or --timer`,
+      "--timer builds the checkout's branch, without hooks.yml; " +
+        `leave ${refs.length > 0 ? "--refs" : "--then"} out, or --timer`,
     );
-  if (branch !== undefined && !isSafeRef(branch))
-    throw new UsageError(`--branch: "${branch}" is not a branch name`);
+  if (branch !== undefined && !isSafeRef(branch)) throw new UsageError(`--branch: "${branch}" is not a branch name`);
   for (const ref of refs)
     if (!isSafeRef(ref.replaceAll("*", "x")))
-      throw new UsageError(
-        `--refs: "${ref}" is not a branch or tag, nor a pattern such as release/*`,
-      );
+      throw new UsageError(`--refs: "${ref}" is not a branch or tag, nor a pattern such as release/*`);
   if (branch !== undefined && refs.length > 0 && !refs.some((ref) => namesBranch(ref, branch)))
     throw new UsageError(
-      `--refs ${refs.join(",")} leaves out --branch ${branch}: a push would switch the checkout to another branch; name ${branch} in --refs too, or leave --branch out`,
+      `--refs ${refs.join(",")} leaves out --branch ${branch}: a push would switch the checkout to another branch; ` +
+        `name ${branch} in --refs too, or leave --branch out`,
     );
   if (address !== undefined && !/^https?:\/\/[^/\s]\S*$/.test(address))
     throw new UsageError(`--address: "${address}" is not a URL; write https://hooks.example.com`);
@@ -189,8 +178,7 @@ function checkWords({ url, branch, refs, address, afterwards, timer }: RepoOptio
 
 function hostKeySteps(remote: Remote, path: string, owner: string): Step[] {
   if (remote.host === undefined) return [];
-  const line =
-    remote.sshPort === undefined || remote.sshPort === 22 ? knownHost(remote.host) : undefined;
+  const line = remote.sshPort === undefined || remote.sshPort === 22 ? knownHost(remote.host) : undefined;
   if (line !== undefined) {
     const change = (text: string) => withLines(text, [line]);
     const what = `the published ssh key of ${remote.host}`;
@@ -217,9 +205,7 @@ export async function repoNotes(
     notes.push(
       webhookNote(kind, site, repo, {
         address: address ?? `https://${hostname}`,
-        secret: made.has(secretFile)
-          ? (await readFile(await inRoot(root, secretFile), "utf8")).trim()
-          : undefined,
+        secret: made.has(secretFile) ? (await readFile(await inRoot(root, secretFile), "utf8")).trim() : undefined,
         secretFile,
       }),
     );

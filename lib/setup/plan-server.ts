@@ -10,9 +10,9 @@ import { emptyHooks } from "./hooks-file.ts";
 import { privateKey, publicKey, secret } from "./key-steps.ts";
 import { type BusClient, masterOnBus } from "./plan-bus.ts";
 import { scriptSteps, versions } from "./scripts.ts";
-import { renewed, type Service, started, unit } from "./service-steps.ts";
+import { enable, renewed, type Service, started, unit } from "./service-steps.ts";
 import { commandAs, type Facts, type Note, places, type Plan, type Step } from "./step.ts";
-import { templates } from "./templates.ts";
+import { template } from "./templates.ts";
 
 /** What a machine runs for others: a server, whose hook-server builds, and apps that launchfit keeps up to date. */
 
@@ -28,17 +28,17 @@ export function planServer(facts: Facts, bus?: BusClient): Plan {
       why: "hook-server's queue, runs and their logs",
     }),
     file({
-      ...{ path: places.hooks, text: emptyHooks(templates["hooks.yml"]), once: true },
+      ...{ path: places.hooks, text: emptyHooks(template("hooks.yml")), once: true },
       why: "which repos are built; yours from now on",
     }),
     folder({ path: places.fleet, why: "the list of slaves, and the secret that signs requests" }),
     file({
-      ...{ path: places.list, text: emptyList(templates["slavelist.txt"]), once: true },
+      ...{ path: places.list, text: emptyList(template("slavelist.txt")), once: true },
       why: "the slaves that server-update tells; yours from now on",
     }),
     secret({ path: places.listSecret, why: "signs what server-update asks of the slaves" }),
     ...serverUnits(facts),
-    ...(bus ? masterOnBus(bus) : []),
+    ...(bus ? [...masterOnBus(bus), enable(["server-update.timer"], "renews the orders of slaves that are off")] : []),
   ];
   const homeless = withoutAccount(facts);
   if (homeless.length === 0) steps.push(...hookServerStarted());
@@ -59,8 +59,7 @@ export function planServer(facts: Facts, bus?: BusClient): Plan {
 /** All scripts that are there, since a server runs most of them. */
 function serverScripts(facts: Facts): Step[] {
   const names = new Set(facts.scripts.keys());
-  for (const needed of ["hook-server", "build", "release", "server-update", "logs"])
-    names.add(needed);
+  for (const needed of ["hook-server", "build", "release", "server-update", "logs"]) names.add(needed);
   return scriptSteps(facts, [...names].sort());
 }
 
@@ -83,17 +82,9 @@ function serverUnits(facts: Facts): Step[] {
     ...unit(facts, "build@.timer", "… every five minutes"),
     ...unit(facts, "logs-rotate@.service", "keeps one repo's log small"),
     ...unit(facts, "logs-rotate@.timer", "… every hour"),
-    ...unit(
-      facts,
-      "server-update.service",
-      "brings slaves along that were down; off until you want it",
-    ),
-    ...unit(
-      facts,
-      "server-update.timer",
-      "… every few minutes: systemctl enable --now server-update.timer",
-    ),
-    ...(facts.nginx ? [file({ path, text: templates["nginx-hooks.conf"], why })] : []),
+    ...unit(facts, "server-update.service", "brings slaves along that were down; off until you want it"),
+    ...unit(facts, "server-update.timer", "… every few minutes: systemctl enable --now server-update.timer"),
+    ...(facts.nginx ? [file({ path, text: template("nginx-hooks.conf"), why })] : []),
   ];
 }
 
@@ -111,9 +102,7 @@ export function renewedServer(facts: Facts): Step[] {
 
 /** Repos of hooks.yml whose account is not there, as after a restore: hook-server refuses to start with them. */
 export function withoutAccount({ repos, accounts }: Facts): string[] {
-  return repos
-    .filter(({ user }) => user !== undefined && !accounts.has(user))
-    .map(({ repo }) => repo);
+  return repos.filter(({ user }) => user !== undefined && !accounts.has(user)).map(({ repo }) => repo);
 }
 
 /** The service on, and running the files that are there now. */
@@ -140,8 +129,7 @@ export interface AppOptions {
 
 /** `setup app NAME`: an account, a deploy directory, the first install, and launchfit as a service. */
 export function planApp(facts: Facts, options: AppOptions): Plan {
-  if (!isAppName(options.app))
-    throw new UsageError(`"${options.app.slice(0, 200)}" is not an app name`);
+  if (!isAppName(options.app)) throw new UsageError(`"${options.app.slice(0, 200)}" is not an app name`);
   if (!/^https?:\/\/|^file:\/\//.test(options.server))
     throw new UsageError(`--server: "${options.server}" is not an https, http or file URL`);
   if (URL.canParse(options.server) && new URL(options.server).password !== "")

@@ -9,7 +9,7 @@ import { configFolder } from "./plan-server.ts";
 import { link, scriptSteps, versions } from "./scripts.ts";
 import { renewed, started, unit } from "./service-steps.ts";
 import { type Facts, places, type Plan, type Step } from "./step.ts";
-import { templates } from "./templates.ts";
+import { template } from "./templates.ts";
 
 export interface SlaveOptions {
   base: string | undefined;
@@ -22,18 +22,16 @@ export interface SlaveOptions {
 }
 
 /**
- * `setup slave`: slave-server and slave-activate, with an account that owns nothing else. A slave.yml that is there is a
+ * `setup slave`: slave-server and slave-activate, with an account that owns nothing else. A slave.yml there is a
  * person's: a key and a bus are added to it, nothing in it is changed.
  */
 export function planSlave(facts: Facts, options: SlaveOptions): Plan {
   if (facts.slave !== undefined && (options.user ?? facts.slave) !== facts.slave)
     throw new UsageError(
-      `--user: slave-server runs as ${facts.slave}, whose repos and secret another could not use; leave --user out, or first: setup remove slave`,
+      `--user: slave-server runs as ${facts.slave}, whose repos and secret another could not use; ` +
+        "leave --user out, or first: setup remove slave",
     );
-  const user = chooseAccount(
-    { what: "slave", derived: "slave", given: options.user ?? facts.slave },
-    facts.accounts,
-  );
+  const user = chooseAccount({ what: "slave", derived: "slave", given: options.user ?? facts.slave }, facts.accounts);
   const there = facts.accounts.get(user);
   const home = there?.home ?? "/srv/slave";
   // a person's home, named on purpose, keeps its mode
@@ -42,18 +40,15 @@ export function planSlave(facts: Facts, options: SlaveOptions): Plan {
   const { masterKey, secretFile, bus } = options;
   const { slaveSettings: settings } = facts;
   if (masterKey !== undefined && !/^ed25519:[A-Za-z0-9_-]{43}$/.test(masterKey))
-    throw new UsageError(
-      `--master-key: that is not a public key; it stands in ${places.masterKey}.pub on the master`,
-    );
+    throw new UsageError(`--master-key: that is not a public key; it stands in ${places.masterKey}.pub on the master`);
   if (bus && masterKey === undefined && !/^master_key:/m.test(settings ?? ""))
     throw new UsageError(
-      `--bus needs --master-key: only signed orders are taken from a bus; the key stands in ${places.masterKey}.pub on the master`,
+      "--bus needs --master-key: only signed orders are taken from a bus; " +
+        `the key stands in ${places.masterKey}.pub on the master`,
     );
   const hasSecret =
     secretFile !== undefined ||
-    (settings === undefined
-      ? masterKey === undefined
-      : /^secret_file:.*\bslave\.secret\b/m.test(settings));
+    (settings === undefined ? masterKey === undefined : /^secret_file:.*\bslave\.secret\b/m.test(settings));
   const units = unitsOf(facts, bus !== undefined || /^bus:/m.test(settings ?? ""));
   return {
     ...versions(facts.builds),
@@ -99,19 +94,12 @@ export function planSlave(facts: Facts, options: SlaveOptions): Plan {
 /** slave.yml, as it is made when there is none. */
 function newSettings(
   hostname: string,
-  {
-    base = "https://github.com/aiegoo/",
-    masterKey,
-    hasSecret,
-  }: { base: string | undefined; masterKey: string | undefined; hasSecret: boolean },
+  { base, masterKey, hasSecret }: { base: string | undefined; masterKey: string | undefined; hasSecret: boolean },
 ): string {
   const trusted = [
     ...(masterKey === undefined ? [] : [keyLines(masterKey)]),
     ...(hasSecret
-      ? [
-          "# The master signs its requests with the same secret.",
-          `secret_file: ${places.slaveSecret}`,
-        ]
+      ? ["# The master signs its requests with the same secret.", `secret_file: ${places.slaveSecret}`]
       : []),
   ].join("\n");
   return `# Made by setup slave; templates/slave.yml of Boatyard shows all that can be set here.
@@ -137,12 +125,12 @@ function keyLines(masterKey: string): string {
 
 /** The master's key in a slave.yml that is there. @throws {UsageError} when it names another */
 function trust(settings: string, masterKey: string): Step {
-  const change = (text: string) =>
-    keysIn(text).includes(masterKey) ? text : `${text}\n${keyLines(masterKey)}\n`;
+  const change = (text: string) => (keysIn(text).includes(masterKey) ? text : `${text}\n${keyLines(masterKey)}\n`);
   const others = keysIn(settings);
   if (/^master_key:/m.test(settings) && !others.includes(masterKey))
     throw new UsageError(
-      `${places.slave} has another master_key; to take both, write there: master_key: [${[...others, masterKey].join(", ")}]`,
+      `${places.slave} has another master_key; to take both, write there: master_key: ` +
+        `[${[...others, masterKey].join(", ")}]`,
     );
   return edit({
     ...{ path: places.slave, what: "master_key:", change },
@@ -156,10 +144,7 @@ function keysIn(settings: string): string[] {
 }
 
 /** What the command line asks for and a slave.yml that is there does not say. */
-function settingsWarnings(
-  { slaveSettings: settings }: Facts,
-  { base, secretFile }: SlaveOptions,
-): string[] {
+function settingsWarnings({ slaveSettings: settings }: Facts, { base, secretFile }: SlaveOptions): string[] {
   if (settings === undefined) return [];
   const missing = [
     ...(base === undefined || settings.includes(base) ? [] : [`base is not ${base}`]),
@@ -167,9 +152,7 @@ function settingsWarnings(
       ? []
       : [`secret_file is not ${places.slaveSecret}`]),
   ];
-  return missing.map(
-    (what) => `${places.slave} stays as it is: ${what} there; edit the file if it should be`,
-  );
+  return missing.map((what) => `${places.slave} stays as it is: ${what} there; edit the file if it should be`);
 }
 
 /** What is left to do on the master. */
@@ -183,13 +166,9 @@ function onMaster(hostname: string, hasSecret: boolean, options: SlaveOptions): 
     `add a line to ${places.list}: ${hostname}`,
     // one that was copied here is the master's already
     ...(hasSecret && secretFile === undefined
-      ? [
-          `put the secret of ${places.slaveSecret} into ${places.listSecret} (or that one here, with --secret-file)`,
-        ]
+      ? [`put the secret of ${places.slaveSecret} into ${places.listSecret} (or that one here, with --secret-file)`]
       : []),
-    hasSecret
-      ? `server-update --status REPO --secret-file ${places.listSecret}`
-      : "server-update --status",
+    hasSecret ? `server-update --status REPO --secret-file ${places.listSecret}` : "server-update --status",
   ];
 }
 
@@ -218,7 +197,7 @@ function slaveUnits(
   { user, home, units }: { user: string; home: string; units: readonly string[] },
 ): Step[] {
   const hasSocket = units.includes("slave-server.socket");
-  const service = templates["slave-server.service"]
+  const service = template("slave-server.service")
     .replace(/^Requires=slave-server.socket\n/m, (line) => (hasSocket ? line : ""))
     .replace(/^User=slave$/m, `User=${user}`)
     // a person's home: that of others stays hidden

@@ -63,7 +63,8 @@ export async function refuseWhileRunning(name: string): Promise<void> {
     const found = await stat(`/proc/${pid}`).catch(() => undefined);
     if (found?.uid === user.uid)
       throw new Failure(
-        `${name} still runs process ${pid}; wait for its run to end, or end it (hook-server cancel RUN), and run this again`,
+        `${name} still runs process ${pid}; wait for its run to end, or end it (hook-server cancel RUN), and run ` +
+          "this again",
       );
   }
 }

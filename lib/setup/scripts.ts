@@ -1,16 +1,5 @@
 import { Buffer } from "node:buffer";
-import {
-  lstat,
-  open,
-  readdir,
-  readFile,
-  readlink,
-  realpath,
-  rename,
-  rm,
-  stat,
-  symlink,
-} from "node:fs/promises";
+import { lstat, open, readdir, readFile, readlink, realpath, rename, rm, stat, symlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { Refused, UsageError } from "../core/errors.ts";
@@ -18,16 +7,8 @@ import { type Build, formatBuild, readBuildLine } from "../core/version.ts";
 import { exists, temporaryBeside } from "../files/files.ts";
 import { content, folder, makeParent } from "./file-steps.ts";
 import { fileRemoved, linkRemoved } from "./remove-steps.ts";
-import {
-  type Builds,
-  type Facts,
-  inRoot,
-  type Packaged,
-  places,
-  type Plan,
-  type Step,
-} from "./step.ts";
-import { templates } from "./templates.ts";
+import { type Builds, type Facts, inRoot, type Packaged, places, type Plan, type Step } from "./step.ts";
+import { isTemplate } from "./templates.ts";
 
 /** The scripts: where they are taken from, which version they are, and the steps that install them. */
 
@@ -57,7 +38,7 @@ export async function readPackaged(): Promise<Packaged | undefined> {
   const folder = dirname(await realpath(process.argv[1] ?? "."));
   if (await exists(join(folder, "packaged-by"))) {
     const names = await readdir("/usr/lib/systemd/system").catch(() => []);
-    const units = names.filter((name) => Object.hasOwn(templates, name));
+    const units = names.filter(isTemplate);
     return { by: "dpkg", folder, units, pathOf: (script) => `/usr/bin/${script}` };
   }
   if (!folder.includes("/node_modules/boatyard/")) return undefined;
@@ -67,23 +48,18 @@ export async function readPackaged(): Promise<Packaged | undefined> {
       `${folder} is not an installation for everybody; install it so: npm install --global boatyard`,
     );
   const names = new Set<string>(await readdir(join(prefix, "bin")).catch(() => []));
-  const pathOf = (script: string) =>
-    names.has(script) ? join(prefix, "bin", script) : join(folder, `${script}.mjs`);
+  const pathOf = (script: string) => (names.has(script) ? join(prefix, "bin", script) : join(folder, `${script}.mjs`));
   return { by: "npm", folder, units: [], pathOf };
 }
 
 /** The versions of what is to be installed, of what is there, and of newer files beside the first. */
-export async function readBuilds(
-  root: string,
-  scripts: ReadonlyMap<string, string>,
-): Promise<Builds> {
+export async function readBuilds(root: string, scripts: ReadonlyMap<string, string>): Promise<Builds> {
   const [first] = scripts.values();
   const [installed] = (await scriptsIn(join(root, places.scripts))).values();
   const ours = first === undefined ? undefined : readBuildLine(await headOf(first));
   return {
     ours,
-    installed:
-      installed === undefined ? undefined : (readBuildLine(await headOf(installed)) ?? null),
+    installed: installed === undefined ? undefined : (readBuildLine(await headOf(installed)) ?? null),
     newer: first === undefined ? undefined : await newerBeside(dirname(first), ours),
   };
 }
@@ -98,10 +74,7 @@ async function newerBeside(folder: string, ours: Build | undefined): Promise<Bui
   for (const name of ["..", ...below]) {
     const file = join(folder, name, "setup.mjs");
     const build = readBuildLine(await headOf(file));
-    if (
-      build?.date !== undefined &&
-      Date.parse(build.date) > Date.parse(ours?.date ?? "1970-01-01")
-    )
+    if (build?.date !== undefined && Date.parse(build.date) > Date.parse(ours?.date ?? "1970-01-01"))
       return { file, build };
   }
   return undefined;
@@ -148,12 +121,11 @@ export function versions({ ours, installed, newer }: Builds): Pick<Plan, "headin
           : `, over ${now}`;
   const warnings: string[] = [];
   if (Date.parse(installed?.date ?? "") > Date.parse(ours.date ?? ""))
-    warnings.push(
-      `what is installed is newer: ${now}; this puts ${formatBuild(ours)} in its place`,
-    );
+    warnings.push(`what is installed is newer: ${now}; this puts ${formatBuild(ours)} in its place`);
   if (newer !== undefined)
     warnings.push(
-      `newer files lie beside these: ${newer.file} is ${formatBuild(newer.build)}; to install those: node ${newer.file}`,
+      `newer files lie beside these: ${newer.file} is ${formatBuild(newer.build)}; to install those: ` +
+        `node ${newer.file}`,
     );
   return { heading: [`Boatyard ${formatBuild(ours)}${over}`], warnings };
 }

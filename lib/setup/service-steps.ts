@@ -6,26 +6,21 @@ import { $ } from "../exec/exec.ts";
 import { exists } from "../files/files.ts";
 import { file } from "./file-steps.ts";
 import { commandLine, type Facts, type Packaged, places, type Step } from "./step.ts";
-import { templates } from "./templates.ts";
+import { template } from "./templates.ts";
 
 /** Scripts with their links on PATH, and units: written, on, and running the files on disk. */
 
 /** A unit's text, with the scripts where they are. */
-export function unitText(template: string, packaged: Packaged | undefined): string {
-  return template.replace(/\/usr\/local\/bin\/([a-z-]+)/g, (path, script: string) =>
+export function unitText(text: string, packaged: Packaged | undefined): string {
+  return text.replace(/\/usr\/local\/bin\/([a-z-]+)/g, (path, script: string) =>
     packaged ? packaged.pathOf(script) : path,
   );
 }
 
 /** A unit by its template, or another text; none where a package has brought it. */
-export function unit(
-  { packaged }: Facts,
-  name: keyof typeof templates,
-  why: string,
-  template: string = templates[name],
-): Step[] {
-  if (template === templates[name] && packaged?.units.includes(name)) return [];
-  const text = unitText(template, packaged);
+export function unit({ packaged }: Facts, name: string, why: string, own: string = template(name)): Step[] {
+  if (own === template(name) && packaged?.units.includes(name)) return [];
+  const text = unitText(own, packaged);
   const step = file({ path: join(places.units, name), text, why });
   return [{ ...step, unit: { name, text } }];
 }
@@ -48,12 +43,7 @@ export function started(service: Service): Step[] {
 }
 
 /** Units read again, and services restarted whose files are newer than their process; what is off stays off. */
-export function renewed({
-  units,
-  scripts = [],
-  settings = [],
-  others = [],
-}: Service): [Step, Step] {
+export function renewed({ units, scripts = [], settings = [], others = [] }: Service): [Step, Step] {
   const files = [
     ...settings,
     ...units.map((name) => join(places.units, name.replace(/@.*\./, "@."))),
@@ -105,8 +95,7 @@ export function disable(units: readonly string[]): Step {
   const thoseOn = () =>
     filtered(
       units,
-      ({ enabled, active }) =>
-        /^(?:enabled|linked)/.test(enabled) || /^(?:active|activating|reloading)$/.test(active),
+      ({ enabled, active }) => /^(?:enabled|linked)/.test(enabled) || /^(?:active|activating|reloading)$/.test(active),
     );
   return {
     what: `systemd: disable ${units.join(" ")}`,
@@ -133,11 +122,7 @@ export function stop(unit: string, why: string): Step {
  * Services that run older files.
  * @param files those that a service reads when it starts; undefined: all that run are restarted
  */
-export function restart(
-  units: readonly string[],
-  files: readonly string[] | undefined,
-  why: string,
-): Step {
+export function restart(units: readonly string[], files: readonly string[] | undefined, why: string): Step {
   // what is off starts with the new files when it is switched on
   const thoseBegun = () => filtered(units, ({ active }) => active !== "inactive");
   return {
@@ -166,19 +151,14 @@ export function busReloaded(): Step {
     async perform() {
       const problem = await busProblem();
       if (problem !== undefined)
-        throw new Failure(
-          `nats-server does not accept ${places.bus}: ${problem}; correct it, and run this again`,
-        );
+        throw new Failure(`nats-server does not accept ${places.bus}: ${problem}; correct it, and run this again`);
       await systemd(["reload"], [unit]);
     },
     byHand: () => [commandLine("systemctl", "reload", unit)],
   };
 }
 
-async function filtered(
-  units: readonly string[],
-  test: (state: UnitState) => boolean,
-): Promise<string[]> {
+async function filtered(units: readonly string[], test: (state: UnitState) => boolean): Promise<string[]> {
   const found: string[] = [];
   for (const unit of units) if (test(await unitState(unit))) found.push(unit);
   return found;
@@ -225,8 +205,7 @@ export async function unitState(unit: string): Promise<UnitState> {
 }
 
 /** `systemctl`; its exit code is the caller's to look at. */
-export const systemctl = (...args: string[]) =>
-  $({ nothrow: true, timeout: 600_000 })`systemctl --no-pager ${args}`;
+export const systemctl = (...args: string[]) => $({ nothrow: true, timeout: 600_000 })`systemctl --no-pager ${args}`;
 
 /** Whether systemd runs this machine: sd_booted(3). */
 export const hasSystemd = () => exists("/run/systemd/system");

@@ -37,8 +37,7 @@ export interface SetupOptions {
  * @throws {Busy} when another setup works here, or waits for an answer.
  */
 export async function lockMachine(root: string): Promise<void> {
-  if (root === "/" && isRoot())
-    await acquireLock("/run/boatyard-setup.lock", { what: "setup", secluded: true });
+  if (root === "/" && isRoot()) await acquireLock("/run/boatyard-setup.lock", { what: "setup", secluded: true });
 }
 
 /**
@@ -114,11 +113,7 @@ export async function setUp(plan: Plan, options: SetupOptions): Promise<number> 
   if (failed !== undefined) throw failed;
   if (!dryRun)
     terminal.note(
-      changed === 0
-        ? (nothing ?? "nothing was missing")
-        : changed === 1
-          ? "1 step done"
-          : `${changed} steps done`,
+      changed === 0 ? (nothing ?? "nothing was missing") : changed === 1 ? "1 step done" : `${changed} steps done`,
     );
   return 0;
 }
@@ -148,17 +143,15 @@ const packages: Readonly<Record<string, string>> = {
 };
 
 /** Which programs the steps need that are not here, and the command that installs them; undefined: none. */
-async function missingPrograms(
-  open: readonly Step[],
-  needs: readonly string[] = [],
-): Promise<string | undefined> {
+async function missingPrograms(open: readonly Step[], needs: readonly string[] = []): Promise<string | undefined> {
   if (open.length === 0) return undefined;
   const needed = [...new Set([...needs, ...open.flatMap((step) => step.needs ?? [])])].sort();
   const missing: string[] = [];
   for (const name of needed) if (!(await findOnPath(name))) missing.push(name);
   if (missing.length === 0) return undefined;
   const from = new Set(missing.map((name) => packages[name] ?? name));
-  return `${missing.join(", ")} ${missing.length === 1 ? "is" : "are"} not installed: apt-get install ${[...from].join(" ")}`;
+  const are = missing.length === 1 ? "is" : "are";
+  return `${missing.join(", ")} ${are} not installed: apt-get install ${[...from].join(" ")}`;
 }
 
 function show(steps: readonly Step[], states: readonly StepState[], terminal: Terminal): void {

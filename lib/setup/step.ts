@@ -186,9 +186,7 @@ export const places = {
  * tmpfiles.d(5) lines that systemd applies at its first boot, and the rest a list for the live system. Pure.
  */
 export function forRoot(plan: Plan): Plan {
-  const later = plan.steps.flatMap(({ underRoot, byHand }) =>
-    underRoot ? [] : (byHand?.() ?? []),
-  );
+  const later = plan.steps.flatMap(({ underRoot, byHand }) => (underRoot ? [] : (byHand?.() ?? [])));
   return {
     ...plan,
     steps: plan.steps.flatMap((step) => step.underRoot?.(step) ?? []),
@@ -208,9 +206,7 @@ export function octal(mode: number): string {
 
 /** A command line for a person; words quoted where a shell would read them. */
 export function commandLine(...words: string[]): string {
-  return words
-    .map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`))
-    .join(" ");
+  return words.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)).join(" ");
 }
 
 /** The same as another user. */

@@ -22,16 +22,11 @@ import { type Facts, type Finding, type Packaged, places, type Plan, type Step }
  * What is replaced, and restarted, for all that is set up on this machine. The new scripts were tried by then.
  * @throws {Failure} when one of them does not run, or the new hook-server does not accept hooks.yml.
  */
-export async function planUpgrade(
-  facts: Facts,
-  { allowDowngrade }: { allowDowngrade: boolean },
-): Promise<Plan> {
+export async function planUpgrade(facts: Facts, { allowDowngrade }: { allowDowngrade: boolean }): Promise<Plan> {
   const { heading = [], warnings = [] } = versions(facts.builds);
   const { ours, installed } = facts.builds;
   if (!allowDowngrade && Date.parse(installed?.date ?? "") > Date.parse(ours?.date ?? ""))
-    throw new Refused(
-      `${heading[0]}: what is installed is newer; --allow-downgrade goes back all the same`,
-    );
+    throw new Refused(`${heading[0]}: what is installed is newer; --allow-downgrade goes back all the same`);
   const steps: Step[] = [
     ...(facts.hookServer ? renewedServer(facts) : []),
     ...(facts.slave === undefined ? [] : renewedSlave(facts, facts.slave)),
@@ -43,9 +38,7 @@ export async function planUpgrade(
     if (!(await isSameFile(script, join(places.scripts, `${name}.mjs`)))) await tryScript(script);
   if (facts.hookServer && facts.hooks !== undefined) warnings.push(...(await tryHooks(facts)));
   // files first, all of them, and each once; what runs them is restarted when they are all there
-  const once = steps.filter(
-    ({ what }, at) => steps.findIndex((other) => other.what === what) === at,
-  );
+  const once = steps.filter(({ what }, at) => steps.findIndex((other) => other.what === what) === at);
   return {
     ...{ heading, warnings, notes: [], nothing: "nothing was older" },
     steps: [...once.filter(({ systemd }) => !systemd), ...once.filter(({ systemd }) => systemd)],
@@ -111,7 +104,8 @@ async function readLeftovers(packaged: Packaged): Promise<Leftovers> {
     const text = await readIfThere(path);
     if (!text?.includes("Description=Boatyard")) continue;
     const other = name === "slave-server.service" && !/^User=slave$/m.test(text);
-    const byHand = `it has a user of its own: systemctl edit ${name} has room for User= and its folders; then remove it`;
+    const edit = `systemctl edit ${name} has room for User= and its folders`;
+    const byHand = `it has a user of its own: ${edit}; then remove it`;
     findings.push({ what: `${path} is the package's`, fix: other ? byHand : fix });
     if (other) continue;
     steps.push(fileRemoved(path));

@@ -39,8 +39,7 @@ export interface Forge {
 
 /** Where a forge's API is unless the configuration says otherwise. */
 export function defaultApi(kind: ForgeKind, host: string): string {
-  if (kind === "github")
-    return host === "github.com" ? "https://api.github.com" : `https://${host}/api/v3`;
+  if (kind === "github") return host === "github.com" ? "https://api.github.com" : `https://${host}/api/v3`;
   if (kind === "gitea") return `https://${host}/api/v1`;
   if (kind === "gitlab") return `https://${host}/api/v4`;
   if (kind === "bitbucket") return "https://api.bitbucket.org/2.0";
@@ -94,7 +93,7 @@ export interface StatusRequest {
   readonly body: Readonly<Record<string, string>>;
 }
 
-/** The request that tells a forge of a status. Its address comes from the configuration; a payload's words are parts of the path only. */
+/** The request that tells a forge of a status. Its address is configured; a payload's words are parts of its path. */
 export function statusRequest(forge: Forge, status: CommitStatus): StatusRequest {
   const { kind, api, token, user } = forge;
   const { repo, sha, ref, context, description } = status;
@@ -184,8 +183,7 @@ export function judgeAnswer(
   const said = text.replace(/\s+/g, " ").trim().slice(0, 200);
   const why = `it answered ${status}${said === "" ? "" : `: ${said}`}`;
   // a repeat of what a lost answer had taken, or of what is behind the commit already
-  if (kind === "gitlab" && status === 400 && /Cannot transition status/i.test(text))
-    return { is: "taken" };
+  if (kind === "gitlab" && status === 400 && /Cannot transition status/i.test(text)) return { is: "taken" };
   // GitHub's secondary limits may come without any header that tells them from a missing right
   const isLimited =
     headers["retry-after"] !== undefined ||

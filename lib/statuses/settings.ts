@@ -18,16 +18,11 @@ export const forgeSchema = y.record(
     user: y.optional(y.string({ match: /^[^\s:]+$/, what: "an account's name" })),
   }),
   (host) =>
-    isHost(host)
-      ? undefined
-      : `"${host}" is not a host; write it as in the address of its pages: git.example.com`,
+    isHost(host) ? undefined : `"${host}" is not a host; write it as in the address of its pages: git.example.com`,
 );
 
 function isHost(host: string): boolean {
-  return (
-    /^[a-z0-9.-]+(?::\d{1,5})?$|^\[[0-9a-f:.]+\](?::\d{1,5})?$/.test(host) &&
-    URL.canParse(`https://${host}`)
-  );
+  return /^[a-z0-9.-]+(?::\d{1,5})?$|^\[[0-9a-f:.]+\](?::\d{1,5})?$/.test(host) && URL.canParse(`https://${host}`);
 }
 
 /**

@@ -3,14 +3,7 @@ import { cleanLine } from "../core/clean.ts";
 import { messageOf } from "../core/errors.ts";
 import { version } from "../core/version.ts";
 import { reasonOf, request } from "../fetch/fetch.ts";
-import {
-  type CommitStatus,
-  type Forge,
-  isFinal,
-  judgeAnswer,
-  statusRequest,
-  type Verdict,
-} from "./forges.ts";
+import { type CommitStatus, type Forge, isFinal, judgeAnswer, statusRequest, type Verdict } from "./forges.ts";
 
 /**
  * Commit statuses: what is shown beside a commit at its forge. They are sent out of the way of whoever sets them: one
@@ -156,8 +149,7 @@ export class Statuses {
       if (due > now) next = Math.min(next, due);
       else if (host.sending < (paceOf(host.forge) > 0 ? 1 : atOnce)) void this.send(lane, host);
     }
-    if (next < Number.POSITIVE_INFINITY)
-      this.#timer = setTimeout(() => this.schedule(), Math.min(next - now, maxWait));
+    if (next < Number.POSITIVE_INFINITY) this.#timer = setTimeout(() => this.schedule(), Math.min(next - now, maxWait));
   }
 
   private async send(lane: Lane, host: Host): Promise<void> {

@@ -21,7 +21,9 @@ export interface RsyncAddress {
 export const addresses = {
   rsync: {
     type: "string",
-    pattern: String.raw`^(?!rsync://)(?!(?:[^[]|\[[^\]]*\])*::)(?:/|~/|(?:[A-Za-z0-9_][\w.\-]*@)?(?:\[[0-9A-Fa-f:.%\w]+\]|[A-Za-z0-9_][\w.\-]*):(?!-)[\s\S])`,
+    pattern:
+      String.raw`^(?!rsync://)(?!(?:[^[]|\[[^\]]*\])*::)(?:/|~/|(?:[A-Za-z0-9_][\w.\-]*@)?` +
+      String.raw`(?:\[[0-9A-Fa-f:.%\w]+\]|[A-Za-z0-9_][\w.\-]*):(?!-)[\s\S])`,
   },
   s3: {
     type: "string",
@@ -29,7 +31,10 @@ export const addresses = {
   },
   git: {
     type: "string",
-    pattern: String.raw`^(?=/|~/|[^/]*:)(?!-)(?![hH][tT][tT][pP][sS]?://[^/]*@)(?![a-zA-Z][a-zA-Z0-9]*::)(?:(?![a-zA-Z][a-zA-Z0-9+.\-]*://)|(?:[sS][sS][hH]|[hH][tT][tT][pP][sS]?|[fF][iI][lL][eE]|[gG][iI][tT])://)`,
+    pattern:
+      String.raw`^(?=/|~/|[^/]*:)(?!-)(?![hH][tT][tT][pP][sS]?://[^/]*@)(?![a-zA-Z][a-zA-Z0-9]*::)` +
+      String.raw`(?:(?![a-zA-Z][a-zA-Z0-9+.\-]*://)|` +
+      String.raw`(?:[sS][sS][hH]|[hH][tT][tT][pP][sS]?|[fF][iI][lL][eE]|[gG][iI][tT])://)`,
   },
 };
 
@@ -50,8 +55,7 @@ export function parseRsync(text: string): RsyncAddress | string {
     return `"${text}" names an rsync daemon, which neither encrypts nor proves who it is; ${advice}`;
   const slashed = (path: string) => (path.endsWith("/") ? path : `${path}/`);
   if (text.startsWith("/")) return { path: slashed(text) };
-  const match =
-    /^(?:([A-Za-z0-9_][\w.-]*)@)?(\[[0-9A-Fa-f:.%\w]+\]|[A-Za-z0-9_][\w.-]*):(.*)$/s.exec(text);
+  const match = /^(?:([A-Za-z0-9_][\w.-]*)@)?(\[[0-9A-Fa-f:.%\w]+\]|[A-Za-z0-9_][\w.-]*):(.*)$/s.exec(text);
   if (!match) return `"${text}" is not an rsync address; ${advice}`;
   const [, user, host = "", path = ""] = match;
   if (path === "") return `"${text}" names no folder; ${advice}`;
@@ -63,7 +67,7 @@ export function parseRsync(text: string): RsyncAddress | string {
   };
 }
 
-/** What is wrong with a git URL, if anything: the transports of lib/git/git.ts, and nothing that reads like an option. */
+/** What is wrong with a git URL: the transports of lib/git/git.ts are taken, and nothing that reads like an option. */
 export function parseGitUrl(text: string): string | undefined {
   const advice = "write git@host:owner/repo.git, ssh://, https:// or file://";
   if (text.startsWith("-") || /[\0\n]/.test(text))

@@ -3,28 +3,14 @@ import { join, resolve } from "node:path";
 import { UsageError } from "../core/errors.ts";
 import { isSafeRef, isShortName, safeRefs, shortNames } from "../core/names.ts";
 import { alsoJson, type Config, type Infer, readConfig, y } from "../config/yaml.ts";
-import type { S3Location } from "../s3/s3.ts";
-import {
-  addresses,
-  parseGitUrl,
-  parseRsync,
-  parseS3,
-  type RsyncAddress,
-  type S3Address,
-} from "./addresses.ts";
-import { type HeaderRules, patternProblem, patterns } from "./headers.ts";
+import { addresses, parseGitUrl, parseRsync, parseS3 } from "./addresses.ts";
+import { patternProblem, patterns } from "./headers.ts";
 
 /** `uploads.yml`: the folder that is published, and where to. */
 export interface UploadsConfig {
   /** Absolute path of the folder. */
   from: string;
   targets: Target[];
-}
-
-interface Common {
-  name: string;
-  /** Remove there what is no longer here, also without --delete. */
-  delete: boolean;
 }
 
 /** How ssh logs in: for rsync and git alike. */
@@ -36,41 +22,20 @@ export interface SshSettings {
   port?: number | undefined;
 }
 
-export interface S3Target extends Common, HeaderRules, Omit<S3Location, "bucket"> {
-  kind: "s3";
-  address: S3Address;
-  /** Requests at once. */
-  jobs: number;
-}
-
-export interface RsyncTarget extends Common {
-  kind: "rsync";
-  address: RsyncAddress;
-  ssh: SshSettings;
-}
-
-export interface GitTarget extends Common {
-  kind: "git";
-  url: string;
-  branch: string;
-  ssh: SshSettings;
-}
-
-export type Target = S3Target | RsyncTarget | GitTarget;
+/** A place to publish to, as its name in `uploads.yml` says; `delete`: remove there what is no longer here. */
+export type Target = ReturnType<typeof targetOf>;
+export type RsyncTarget = Extract<Target, { kind: "rsync" }>;
+export type S3Target = Extract<Target, { kind: "s3" }>;
+export type GitTarget = Extract<Target, { kind: "git" }>;
 
 const targetKeys = {
   rsync: ["rsync", "key", "known_hosts", "port", "delete"],
-  s3: [
-    ...["s3", "region", "endpoint", "path_style", "profile", "acl", "jobs", "cache", "types"],
-    "delete",
-  ],
+  s3: [...["s3", "region", "endpoint", "path_style", "profile", "acl", "jobs", "cache", "types"], "delete"],
   git: ["git", "branch", "key", "known_hosts", "port"],
 } as const;
 
 const text = y.string({ match: /./, what: "text" });
-const acls = [
-  ...["private", "public-read", "authenticated-read", "bucket-owner-full-control"],
-] as const;
+const acls = [...["private", "public-read", "authenticated-read", "bucket-owner-full-control"]] as const;
 
 const targetSchema = alsoJson(
   y.object({
@@ -82,9 +47,7 @@ const targetSchema = alsoJson(
     port: y.optional(y.number({ min: 1, max: 65535 })),
     branch: y.optional(alsoJson(text, { pattern: safeRefs.source, minimum: 0 })),
     region: y.optional(text),
-    endpoint: y.optional(
-      y.string({ match: /^https?:\/\/[^\s/@]+(?:\/[^@]*)?$/, what: "an http(s) address" }),
-    ),
+    endpoint: y.optional(y.string({ match: /^https?:\/\/[^\s/@]+(?:\/[^@]*)?$/, what: "an http(s) address" })),
     path_style: y.optional(y.boolean()),
     profile: y.optional(text),
     acl: y.optional(y.choice(acls)),
@@ -121,10 +84,7 @@ export const uploadsSchema = y.object({
   to: alsoJson(
     y.record(
       targetSchema,
-      (name) =>
-        isShortName(name)
-          ? undefined
-          : `"${name}" is not a valid target name; use letters, digits, . _ -`,
+      (name) => (isShortName(name) ? undefined : `"${name}" is not a valid target name; use letters, digits, . _ -`),
       shortNames,
     ),
     { minProperties: 1 },
@@ -155,7 +115,7 @@ export async function readUploadsConfig(file: string, dir: string): Promise<Uplo
   return { from: resolve(dir, expand(config.value.from)), targets };
 }
 
-function targetOf(name: string, written: Written, config: Config<unknown>, dir: string): Target {
+function targetOf(name: string, written: Written, config: Config<unknown>, dir: string) {
   const where = (...keys: string[]) => config.where(["to", name, ...keys]);
   const kinds = (["rsync", "s3", "git"] as const).filter((kind) => written[kind] !== undefined);
   const [kind] = kinds;
@@ -171,14 +131,9 @@ function targetOf(name: string, written: Written, config: Config<unknown>, dir: 
       `${where(stray)}: "${stray}" means nothing for a ${kind} target; allowed are ${allowed.join(", ")}`,
     );
   const wrong = (key: string, problem: string) => new UsageError(`${where(key)}: ${problem}`);
-  const path = (value: string | undefined) =>
-    value === undefined ? undefined : resolve(dir, expand(value));
+  const path = (value: string | undefined) => (value === undefined ? undefined : resolve(dir, expand(value)));
   const common = { name, delete: written.delete };
-  const ssh = {
-    key: path(written.key),
-    knownHosts: path(written.known_hosts),
-    port: written.port,
-  };
+  const ssh: SshSettings = { key: path(written.key), knownHosts: path(written.known_hosts), port: written.port };
   if (kind === "rsync") {
     const address = parseRsync(expand(written.rsync ?? ""));
     if (typeof address === "string") throw wrong("rsync", address);
@@ -198,8 +153,7 @@ function targetOf(name: string, written: Written, config: Config<unknown>, dir: 
     ...{ ...common, kind, address, region, endpoint, profile, acl, jobs },
     pathStyle: written.path_style,
     cache: Object.entries(written.cache).map(
-      ([pattern, value]) =>
-        [pattern, typeof value === "number" ? `max-age=${value}` : value] as const,
+      ([pattern, value]) => [pattern, typeof value === "number" ? `max-age=${value}` : value] as const,
     ),
     types: Object.entries(written.types),
   };

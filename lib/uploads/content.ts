@@ -96,9 +96,7 @@ export async function readPart(handle: FileHandle, at: number, length: number): 
 }
 
 /** The content of a file that goes whole. */
-export function contentOf({ md5, sha256 }: Hashes): Content {
-  return { etag: md5, sha256 };
-}
+export const contentOf = ({ md5, sha256 }: Hashes): Content => ({ etag: md5, sha256 });
 
 /** The content of a file from those of its parts, in order. */
 export function contentOfParts(parts: readonly Hashes[]): Content {

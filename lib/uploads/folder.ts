@@ -19,19 +19,16 @@ export interface LocalFile {
 /**
  * All files of a folder, in the order of their paths. Links are followed as long as they stay inside.
  * @throws {UsageError} when there is no such folder.
- * @throws {Refused} when a link leads out of the folder, in a circle or nowhere, or a name or kind of file cannot be published.
+ * @throws {Refused} a link leads out of the folder, in a circle or nowhere, a name or kind of file cannot be published.
  */
 export function scanFolder(root: string): LocalFile[] {
   let real: string;
   try {
     real = realpathSync(root);
-    if (!statSync(real).isDirectory())
-      throw new UsageError(`${root} is not a folder; correct from:`);
+    if (!statSync(real).isDirectory()) throw new UsageError(`${root} is not a folder; correct from:`);
   } catch (error) {
     if (systemCode(error) !== "ENOENT") throw error;
-    throw new UsageError(
-      `there is no folder ${root}; build first, or correct from: in uploads.yml`,
-    );
+    throw new UsageError(`there is no folder ${root}; build first, or correct from: in uploads.yml`);
   }
   const files: LocalFile[] = [];
   const problems: string[] = [];
@@ -62,17 +59,14 @@ export function scanFolder(root: string): LocalFile[] {
         else visit(file, itsPath, [...above, place]);
       } else if (stat.isFile()) {
         const executable = (stat.mode & 0o100n) !== 0n;
-        files.push({
-          ...{ path: itsPath, file, size: Number(stat.size), executable, stamp: stampOf(stat) },
-        });
+        files.push({ path: itsPath, file, size: Number(stat.size), executable, stamp: stampOf(stat) });
       } else {
         problems.push(`${shown}: neither a file nor a folder; remove it`);
       }
     }
   };
   visit(real, "", []);
-  if (problems.length > 0)
-    throw new Refused(problems.map((problem) => `cannot publish ${problem}`).join("\n"));
+  if (problems.length > 0) throw new Refused(problems.map((problem) => `cannot publish ${problem}`).join("\n"));
   return files.sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0));
 }
 

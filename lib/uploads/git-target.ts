@@ -6,90 +6,52 @@ import { ProcessOutput, type Shell } from "../exec/exec.ts";
 import { gitIn, textOf } from "../git/git.ts";
 import type { GitTarget } from "./config.ts";
 import type { LocalFile } from "./folder.ts";
-import {
-  type Change,
-  isDiskFull,
-  type Job,
-  type Outcome,
-  outcomeOf,
-  readAllAtRest,
-  TryAgain,
-  withRetries,
-} from "./job.ts";
+import { isDiskFull, TryAgain } from "./job.ts";
+import type { Change } from "./outcome.ts";
 import { explainSsh, sshForShell } from "./ssh.ts";
 
+/** The folder as one commit: bytes as they are (no filter, no line end conversion, no ignore file has a say). */
+
+/** Where the branch's newest commit there is noted. */
+export const there = "refs/boatyard/there";
+
 /**
- * Publish the folder as one commit on a branch: bytes as they are (no filter, no line end conversion, no
- * ignore file has a say), on top of what is there, never forced.
+ * git in a repository of the target's own, which is made, or completed. What was fetched and made is kept for the next
+ * time: only what is new travels.
+ * @throws {Failure} for names that git itself would refuse.
  */
-export async function uploadToGit(target: GitTarget, job: Job): Promise<Outcome> {
-  const { signal, retries } = job;
-  refuseNames(job.files);
-  // what was fetched and made is kept for the next time: only what is new travels
-  const repo = join(job.state.folder, `${target.name}.git`);
+export async function openRepo(
+  { name, ssh }: GitTarget,
+  folder: string,
+  { files, signal }: { files: readonly LocalFile[]; signal: AbortSignal },
+): Promise<Shell> {
+  const bad = files.find(({ path }) => path.split("/").some((part) => /^\.git$/i.test(part)));
+  if (bad) throw new Failure(`${JSON.stringify(bad.path)} cannot be in a git commit; move it away`);
+  const repo = join(folder, `${name}.git`);
   await mkdir(repo, { recursive: true });
+  // lock files that a killed run left: our own lock says that nobody holds them
+  for (const file of ["config", "HEAD", "index", "shallow", "packed-refs", there])
+    await rm(join(repo, `${file}.lock`), { force: true });
   const git = gitIn(repo, {
     env: {
-      GIT_SSH_COMMAND: sshForShell(target.ssh),
+      GIT_SSH_COMMAND: sshForShell(ssh),
       // never a repository above it, which is the checkout's own
-      GIT_CEILING_DIRECTORIES: job.state.folder,
+      GIT_CEILING_DIRECTORIES: folder,
     },
     config: { "gc.auto": "500", "core.hooksPath": "/dev/null" },
     signal,
   });
-  await openRepo(repo, git);
-  const { files, result: tree } = await readAllAtRest(job, (all) => writeTree(all, git));
-  const changes = await withRetries({ signal, retries }, async () => {
-    const parent = await fetchBranch(target, git);
-    const found = await difference(parent, tree, files, git);
-    if (found.length === 0 || job.dryRun) return found;
-    const commit = await makeCommit(tree, parent, repo, job);
-    await job.checkClaim();
-    await push(commit, target, git);
-    return found;
-  });
-  const outcome = outcomeOf(changes, files.length);
-  if (!job.dryRun) {
-    job.expect(outcome.bytes);
-    job.arrived(outcome.bytes, target.branch);
-  }
-  return outcome;
-}
-
-/** Names that git itself would refuse, named before anything is sent. */
-function refuseNames(files: readonly LocalFile[]): void {
-  const bad = files.find(({ path }) => path.split("/").some((part) => /^\.git$/i.test(part)));
-  if (bad) throw new Failure(`${JSON.stringify(bad.path)} cannot be in a git commit; move it away`);
-}
-
-/** Where the branch's newest commit there is noted. */
-const there = "refs/boatyard/there";
-
-/** Make the repository, or complete the one that is there. */
-async function openRepo(repo: string, git: Shell): Promise<void> {
-  // lock files that a killed run left: our own lock says that nobody holds them
-  for (const name of ["config", "HEAD", "index", "shallow", "packed-refs", there])
-    await rm(join(repo, `${name}.lock`), { force: true });
   await git`git init --quiet --bare --template=`;
+  return git;
 }
 
-/** The branch's newest commit there, fetched; undefined when there is no such branch yet. */
-async function fetchBranch(target: GitTarget, git: Shell): Promise<string | undefined> {
-  const { url } = target;
-  const ref = `refs/heads/${target.branch}`;
-  const quietly = ["--quiet", "--no-tags", "--no-write-fetch-head", "--depth=1"];
-  try {
-    const listed = await textOf(git`git ls-remote -- ${url} ${ref}`);
-    if (!listed.split("\n").some((line) => line.endsWith(`\t${ref}`))) return undefined;
-    await git`git fetch ${quietly} -- ${url} ${`+${ref}:${there}`}`;
-    return await textOf(git`git rev-parse --verify ${`${there}^{commit}`}`);
-  } catch (error) {
-    throw explain(error, target);
-  }
+/** Whether what `git ls-remote` printed names a ref; it also prints those that end like it. */
+export function isListed(listed: string, ref: string): boolean {
+  return listed.split("\n").some((line) => line.endsWith(`\t${ref}`));
 }
 
 /** Put every file into the object store as it is, and make the tree of them. */
-async function writeTree(files: readonly LocalFile[], git: Shell): Promise<string> {
+export async function writeTree(git: Shell, files: readonly LocalFile[]): Promise<string> {
   // one name a line: those with line ends in them go one by one
   const isOdd = ({ file }: LocalFile) => /[\r\n]/.test(file) || file.startsWith('"');
   const odd = files.filter(isOdd);
@@ -101,8 +63,7 @@ async function writeTree(files: readonly LocalFile[], git: Shell): Promise<strin
     const lines = (await textOf(hash)).split("\n");
     for (const [index, { path }] of plain.entries()) ids.set(path, lines[index] ?? "");
   }
-  for (const { path, file } of odd)
-    ids.set(path, await textOf(git`git hash-object -w --no-filters -- ${file}`));
+  for (const { path, file } of odd) ids.set(path, await textOf(git`git hash-object -w --no-filters -- ${file}`));
   const entries = files.map(
     ({ path, executable }) => `${executable ? "100755" : "100644"} ${ids.get(path)}\t${path}\0`,
   );
@@ -112,14 +73,13 @@ async function writeTree(files: readonly LocalFile[], git: Shell): Promise<strin
 }
 
 /** What the new tree changes against the parent's. */
-async function difference(
+export async function difference(
+  git: Shell,
   parent: string | undefined,
   tree: string,
   files: readonly LocalFile[],
-  git: Shell,
 ): Promise<Change[]> {
-  if (parent === undefined)
-    return files.map(({ path, size }) => ({ action: "new" as const, path, size }));
+  if (parent === undefined) return files.map(({ path, size }) => ({ action: "new" as const, path, size }));
   const sizes = new Map(files.map(({ path, size }) => [path, size]));
   const diff = await git`git diff-tree -r -z --name-status --no-renames ${parent} ${tree}`;
   const fields = diff.stdout.split("\0");
@@ -132,25 +92,19 @@ async function difference(
   return changes;
 }
 
-async function makeCommit(
-  tree: string,
-  parent: string | undefined,
-  repo: string,
-  { dir, signal }: Job,
-): Promise<string> {
-  const { name, email, message } = await sourceOf(dir, signal);
-  const env = {
-    ...{ GIT_AUTHOR_NAME: name, GIT_AUTHOR_EMAIL: email },
-    ...{ GIT_COMMITTER_NAME: name, GIT_COMMITTER_EMAIL: email },
-  };
-  const git = gitIn(repo, { env, input: message, signal });
+/** A commit of the tree, in the name of the checkout `dir`. */
+export async function makeCommit(git: Shell, parent: string | undefined, tree: string, dir: string): Promise<string> {
+  const { name, email, message } = await sourceOf(dir);
+  const identity = ["author", "committer"].flatMap((who) => [
+    ...["-c", `${who}.name=${name}`, "-c", `${who}.email=${email}`],
+  ]);
   const parents = parent === undefined ? [] : ["-p", parent];
-  return await textOf(git`git commit-tree ${parents} ${tree}`);
+  return await textOf(git({ input: message })`git ${identity} commit-tree ${parents} ${tree}`);
 }
 
 /** Who the author is (the checkout's user.name and user.email, else the source commit's), and the message. */
-async function sourceOf(dir: string, signal: AbortSignal | undefined) {
-  const git = gitIn(dir, { nothrow: true, signal });
+async function sourceOf(dir: string) {
+  const git = gitIn(dir, { nothrow: true });
   // not git's environment for identities: HOOK_ runs have none, and a server's own says nothing of the repo
   const name = await textOf(git`git config --get user.name`);
   const email = await textOf(git`git config --get user.email`);
@@ -160,23 +114,12 @@ async function sourceOf(dir: string, signal: AbortSignal | undefined) {
   return {
     name: name || authorName || user,
     email: email || authorEmail || `${user}@localhost`,
-    message: sha
-      ? `Publish ${sha.slice(0, 12)}: ${subject}\n\nSource: ${sha}\n`
-      : "Publish the folder as it is\n",
+    message: sha ? `Publish ${sha.slice(0, 12)}: ${subject}\n\nSource: ${sha}\n` : "Publish the folder as it is\n",
   };
 }
 
-async function push(commit: string, target: GitTarget, git: Shell): Promise<void> {
-  const refspec = `${commit}:refs/heads/${target.branch}`;
-  try {
-    await git`git push --quiet --no-verify -- ${target.url} ${refspec}`;
-  } catch (error) {
-    throw explain(error, target);
-  }
-}
-
-/** What git said in one sentence; a TryAgain where another try may help. */
-function explain(error: unknown, target: GitTarget): unknown {
+/** What git said of the target in one sentence, a {@link TryAgain} where another may help; else the error itself. */
+export function explainGit(error: unknown, target: GitTarget): unknown {
   if (!(error instanceof ProcessOutput)) return error;
   const { stderr } = error;
   const host = /^(?:ssh:\/\/)?(?:[^@/]*@)?([^:/]+)/.exec(target.url)?.[1] ?? target.url;
@@ -188,9 +131,7 @@ function explain(error: unknown, target: GitTarget): unknown {
   }
   // a race is lost in several ways, by how far the other push had come
   if (
-    /\[rejected\]|fetch first|non-fast-forward|failed to update ref|cannot lock ref|incorrect old value/i.test(
-      stderr,
-    )
+    /\[rejected\]|fetch first|non-fast-forward|failed to update ref|cannot lock ref|incorrect old value/i.test(stderr)
   )
     return /protected|denied|declined|hook/i.test(stderr)
       ? new Failure(`${target.url} refused the push to ${target.branch}: ${lastLine(stderr)}`)
@@ -198,16 +139,10 @@ function explain(error: unknown, target: GitTarget): unknown {
   if (/remote rejected/.test(stderr))
     return new Failure(`${target.url} refused the push to ${target.branch}: ${lastLine(stderr)}`);
   if (/Authentication failed|could not read (?:Username|Password)|\b403\b|\b401\b/.test(stderr))
-    return new Failure(
-      `${target.url} does not let us in; use ssh with key:, or a credential helper`,
-    );
+    return new Failure(`${target.url} does not let us in; use ssh with key:, or a credential helper`);
   if (/not found|does not exist|does not appear to be a git repository/i.test(stderr))
     return new Failure(`there is no repository at ${target.url}, or this key may not see it`);
-  if (
-    /Connection (?:reset|timed out|closed|refused)|early EOF|hung up|unexpected disconnect/i.test(
-      stderr,
-    )
-  )
+  if (/Connection (?:reset|timed out|closed|refused)|early EOF|hung up|unexpected disconnect/i.test(stderr))
     return new TryAgain(`the connection to ${host} broke off: ${lastLine(stderr)}`);
   return error;
 }

@@ -1,77 +1,21 @@
 import { extname } from "node:path";
 import type { S3Headers } from "../s3/s3.ts";
 
-/**
- * The headers that a file is published with: its content type by its name, and what the patterns of `cache:` and
- * `types:` say. Pure. Source of the types: the IANA media types, RFC 9239 for JavaScript, RFC 8081 for fonts.
- * Text is UTF-8, as everything that the toolkit makes.
- */
-const extensionsOf: Readonly<Record<string, string>> = {
-  "text/html": "html htm",
-  "application/xhtml+xml": "xhtml",
-  "text/css": "css",
-  "text/javascript": "js mjs",
-  "application/json": "json map",
-  "application/ld+json": "jsonld",
-  "application/geo+json": "geojson",
-  "application/manifest+json": "webmanifest",
-  "application/xml": "xml",
-  "application/rss+xml": "rss",
-  "application/atom+xml": "atom",
-  "image/svg+xml": "svg",
-  "text/plain": "txt",
-  "text/markdown": "md",
-  "text/csv": "csv",
-  "text/calendar": "ics",
-  "text/vcard": "vcf",
-  "text/vtt": "vtt",
-  "application/yaml": "yml yaml",
-  "image/png": "png",
-  "image/jpeg": "jpg jpeg",
-  "image/gif": "gif",
-  "image/webp": "webp",
-  "image/avif": "avif",
-  "image/vnd.microsoft.icon": "ico",
-  "image/bmp": "bmp",
-  "image/tiff": "tif tiff",
-  "font/woff": "woff",
-  "font/woff2": "woff2",
-  "font/ttf": "ttf",
-  "font/otf": "otf",
-  "audio/mpeg": "mp3",
-  "audio/mp4": "m4a",
-  "audio/ogg": "ogg opus",
-  "audio/wav": "wav",
-  "audio/flac": "flac",
-  "video/mp4": "mp4 m4v",
-  "video/webm": "webm",
-  "video/quicktime": "mov",
-  "video/ogg": "ogv",
-  "application/pdf": "pdf",
-  "application/epub+zip": "epub",
-  "application/wasm": "wasm",
-  "application/zip": "zip",
-  "application/gzip": "gz tgz",
-  "application/zstd": "zst",
-  "application/x-xz": "xz",
-  "application/x-tar": "tar",
-  "application/pgp-keys": "asc",
-  "application/pgp-signature": "sig",
-};
-const byExtension = new Map(
-  Object.entries(extensionsOf).flatMap(([type, extensions]) =>
-    extensions.split(" ").map((extension) => [extension, type] as const),
-  ),
-);
+/** The content type of a path, by its name; `application/octet-stream` where that says nothing. */
+export type ContentTypes = (path: string) => string;
 
 const withCharset = /^text\/|[/+]xml$/;
+const archives: Readonly<Record<string, string>> = { ".tgz": "application/gzip", ".zst": "application/zstd" };
 
-/** For a file that no rule names, `application/octet-stream`. */
-export function contentTypeOf(path: string): string {
-  const extension = extname(path).slice(1).toLowerCase();
-  const type = byExtension.get(extension);
-  if (type === undefined) return "application/octet-stream";
-  return withCharset.test(type) ? `${type}; charset=utf-8` : type;
+/** The types of the package `mime`, which are IANA's. Text is UTF-8, as everything that the toolkit makes. */
+export async function contentTypes(): Promise<ContentTypes> {
+  const { default: mime } = await import("mime");
+  return (path) => {
+    // of a name without a dot `mime` takes the whole for an extension
+    const extension = extname(path).toLowerCase();
+    const type = archives[extension] ?? mime.getType(extension) ?? "application/octet-stream";
+    return withCharset.test(type) ? `${type}; charset=utf-8` : type;
+  };
 }
 
 /**
@@ -94,12 +38,12 @@ export interface HeaderRules {
   acl?: string | undefined;
 }
 
-/** The headers of every path. */
-export function headersFor({ cache, types, acl }: HeaderRules): (path: string) => S3Headers {
-  const typeOf = firstMatch(types);
+/** The headers of every path, as `cache:` and `types:` say. Pure. */
+export function headersFor({ cache, types, acl }: HeaderRules, typeOf: ContentTypes): (path: string) => S3Headers {
+  const ownTypeOf = firstMatch(types);
   const cacheOf = firstMatch(cache);
   return (path) => ({
-    contentType: typeOf(path) ?? contentTypeOf(path),
+    contentType: ownTypeOf(path) ?? typeOf(path),
     cacheControl: cacheOf(path),
     acl,
   });
@@ -131,8 +75,7 @@ export function compilePattern(pattern: string): (path: string) => boolean {
     if (token === "**") return ".*";
     if (token === "*") return "[^/]*";
     if (token === "?") return "[^/]";
-    if (token.length > 1 && token.startsWith("{"))
-      return `(?:${token.slice(1, -1).split(",").map(escaped).join("|")})`;
+    if (token.length > 1 && token.startsWith("{")) return `(?:${token.slice(1, -1).split(",").map(escaped).join("|")})`;
     return escaped(token);
   });
   const whole = new RegExp(`^${pattern.includes("/") ? "" : "(?:.*/)?"}${source}$`, "su");
@@ -140,9 +83,7 @@ export function compilePattern(pattern: string): (path: string) => boolean {
 }
 
 /** From `[pattern, value]` pairs: the value of the first pattern that fits a path. */
-function firstMatch(
-  pairs: readonly (readonly [string, string])[],
-): (path: string) => string | undefined {
+function firstMatch(pairs: readonly (readonly [string, string])[]): (path: string) => string | undefined {
   const tests = pairs.map(([pattern, value]) => [compilePattern(pattern), value] as const);
   return (path) => tests.find(([fits]) => fits(path))?.[1];
 }

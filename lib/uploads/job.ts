@@ -1,13 +1,12 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Failure } from "../core/errors.ts";
+import { Mutex } from "../core/mutex.ts";
 import { changedWhileRead } from "./content.ts";
 import { changedSince, type LocalFile, scanFolder } from "./folder.ts";
 import type { State } from "./state.ts";
 
 /** What every target is given to work on; how it goes through it, and how often it tries. */
 export interface Job {
-  /** The checkout, absolute. */
-  dir: string;
   /** The folder that is published, absolute. */
   root: string;
   files: readonly LocalFile[];
@@ -15,44 +14,13 @@ export interface Job {
   dryRun: boolean;
   /** How often a request or transfer is tried again where that may help. */
   retries: number;
-  signal?: AbortSignal | undefined;
-  /**
-   * Called before each step that others see: whether we still may publish.
-   * @throws {Failure} when the builder that runs us has lost the repo.
-   */
-  checkClaim(): Promise<void>;
+  signal: AbortSignal;
   /** For the progress bar: so many bytes will be sent. */
   expect(bytes: number): void;
   /** So many of the expected bytes were sent. */
   arrived(bytes: number, path: string): void;
   /** A word for the user, with the target's name in front. */
   note(text: string): void;
-}
-
-/** One thing that is done there, or would be. */
-export interface Change {
-  action: "new" | "replace" | "headers" | "delete";
-  path: string;
-  /** Bytes; 0 for a deletion. */
-  size: number;
-}
-
-/** What was done for a target, or would be. */
-export interface Outcome {
-  changes: Change[];
-  /** Files that were the same already; undefined where the other side does not tell. */
-  unchanged?: number | undefined;
-  /** Bytes of file content that were sent. */
-  bytes: number;
-  /** What failed, a line each; empty when everything succeeded. */
-  problems: string[];
-}
-
-/** The outcome of what was done to a target, with `count` files in the folder. */
-export function outcomeOf(changes: Change[], count: number): Outcome {
-  const sent = changes.filter(({ action }) => action !== "delete");
-  const bytes = sent.reduce((sum, { size }) => sum + size, 0);
-  return { changes, unchanged: count - sent.length, bytes, problems: [] };
 }
 
 /** Whether another machine's words say that there is no room for what we send (ENOSPC, EDQUOT). */
@@ -70,7 +38,7 @@ export interface RetryRules {
   isTransient?: (error: unknown) => boolean;
   /** Milliseconds that the other side asked for. */
   retryAfter?: (error: unknown) => number | undefined;
-  signal?: AbortSignal | undefined;
+  signal: AbortSignal;
   /** How many more tries after the first; 6 take about 10 s in all. */
   retries: number;
 }
@@ -79,14 +47,14 @@ export interface RetryRules {
 export async function withRetries<T>(rules: RetryRules, work: () => Promise<T>): Promise<T> {
   const { isTransient = (error) => error instanceof TryAgain, retryAfter, signal, retries } = rules;
   for (let attempt = 1; ; attempt++) {
-    signal?.throwIfAborted();
+    signal.throwIfAborted();
     try {
       return await work();
     } catch (error) {
-      if (attempt > retries || signal?.aborted || !isTransient(error)) throw error;
+      if (attempt > retries || signal.aborted || !isTransient(error)) throw error;
       const pause = Math.min(8000, 250 * 2 ** (attempt - 1));
       const length = retryAfter?.(error) ?? pause * (0.25 + 0.75 * Math.random());
-      await sleep(length, undefined, signal ? { signal } : {});
+      await sleep(length, undefined, { signal });
     }
   }
 }
@@ -106,56 +74,44 @@ export async function readAllAtRest<T>(
     const changed = dryRun ? undefined : changedSince(files);
     if (!changed) return { files, result };
     files = scanFolder(root);
-    if (files.length === 0)
-      throw new Failure(`${root} has become empty; run this again when its build is done`);
+    if (files.length === 0) throw new Failure(`${root} has become empty; run this again when its build is done`);
     throw new TryAgain(changedWhileRead(changed).message);
   });
 }
 
-/** Run `work` on every item, `jobs` at once. When one throws, no other starts; once those under way are over, its error is thrown. */
-export async function forEachOf<T>(
-  items: readonly T[],
-  jobs: number,
-  work: (item: T) => Promise<void>,
-): Promise<void> {
+/**
+ * Run `work` on every item, `jobs` at once. When one throws, no other starts; once those under way are over, its error
+ * is thrown.
+ */
+export async function forEachOf<T>(items: readonly T[], jobs: number, work: (item: T) => Promise<void>): Promise<void> {
   const queue = items.values();
   const errors: unknown[] = [];
   const worker = async () => {
     for (const item of queue) {
       if (errors.length > 0) return;
-      try {
-        await work(item);
-      } catch (error) {
-        errors.push(error);
-      }
+      await work(item).catch((error: unknown) => void errors.push(error));
     }
   };
   await Promise.all(Array.from({ length: Math.min(jobs, items.length) }, worker));
   if (errors.length > 0) throw errors[0];
 }
 
-/** Work that holds `size` bytes in memory waits until there is room for them among `limit` bytes. */
+/** Work that holds `size` bytes in memory waits in line until there is room for them among `limit` bytes. */
 export function memoryLimit(limit: number) {
+  const line = new Mutex();
   let free = limit;
-  const waiting: { size: number; start: () => void }[] = [];
-  const startWaiting = () => {
-    for (let next = waiting[0]; next && next.size <= free; next = waiting[0]) {
-      waiting.shift();
-      free -= next.size;
-      next.start();
-    }
-  };
+  let wake = () => {};
   return async <T>(size: number, work: () => Promise<T>): Promise<T> => {
     const wanted = Math.min(size, limit);
-    await new Promise<void>((start) => {
-      waiting.push({ size: wanted, start });
-      startWaiting();
+    await line.run(async () => {
+      while (wanted > free) await new Promise<void>((resolve) => (wake = resolve));
+      free -= wanted;
     });
     try {
       return await work();
     } finally {
       free += wanted;
-      startWaiting();
+      wake();
     }
   };
 }

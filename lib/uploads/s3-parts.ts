@@ -1,40 +1,17 @@
 import type { FileHandle } from "node:fs/promises";
-import type { S3Part, S3Store } from "../s3/s3.ts";
-import type { S3Target } from "./config.ts";
-import {
-  type Content,
-  contentOfParts,
-  type Hashes,
-  partSizeOf,
-  readAtRest,
-  readPart,
-  wholeUpTo,
-} from "./content.ts";
+import type { S3Part } from "../s3/s3.ts";
+import { type Content, contentOfParts, type Hashes, partSizeOf, readAtRest, readPart, wholeUpTo } from "./content.ts";
 import type { Stamp } from "./folder.ts";
 import { headerLine } from "./headers.ts";
-import { forEachOf, type Job, type memoryLimit, type Outcome } from "./job.ts";
+import { forEachOf } from "./job.ts";
 import type { Send } from "./s3-plan.ts";
-import type { Pending, S3Record } from "./state.ts";
+import type { S3Session } from "./s3-session.ts";
 
 /**
  * Large files, in parts side by side. An upload that a crash interrupted is resumed: the parts that are there,
  * by their ETags, are not sent twice. One that fails or is stopped is aborted, so that no store charges for
  * parts that nobody sees.
  */
-
-/** What all requests of one upload to S3 share. */
-export interface S3Session {
-  target: S3Target;
-  job: Job;
-  store: S3Store;
-  record: S3Record;
-  pending: Pending;
-  outcome: Outcome;
-  /** Runs a request, again where that may help; throws S3Failure. */
-  ask<T>(request: (options: Pick<Job, "signal">) => Promise<T>): Promise<T>;
-  /** Holds a request back until there is room in memory for its body. */
-  inMemory: ReturnType<typeof memoryLimit>;
-}
 
 /** A file that arrived: its content, and the ETag that it was given. */
 export interface Sent {
@@ -65,13 +42,13 @@ export async function sendInParts(session: S3Session, send: Send): Promise<Sent 
     await pending.set(file.path, undefined);
     return { content, stamp, etag };
   } finally {
-    const id = pending.get(file.path)?.id;
+    const id = pending.uploads.get(file.path)?.id;
     if (id !== undefined) await abort(session, file.path, id);
   }
 }
 
 async function sendParts(session: S3Session, send: Send, handle: FileHandle, size: number) {
-  const { target, job, store, ask } = session;
+  const { target, job, store, ask, keyOf } = session;
   const { path } = send.file;
   const { id, arrived } = await resumeOrCreate(session, send);
   const length = partSizeOf(size);
@@ -86,9 +63,7 @@ async function sendParts(session: S3Session, send: Send, handle: FileHandle, siz
       if (bytes.length === 0) return;
       const there = arrived.get(number);
       const isThere = there?.etag === md5 && there.size === bytes.length;
-      const etag = isThere
-        ? md5
-        : await ask((options) => store.putPart(keyOf(session, path), id, number, body, options));
+      const etag = isThere ? md5 : await ask((options) => store.putPart(keyOf(path), id, number, body, options));
       hashes[number - 1] = { md5, sha256 };
       parts[number - 1] = { number, etag, size: bytes.length };
       job.arrived(bytes.length, path);
@@ -99,10 +74,10 @@ async function sendParts(session: S3Session, send: Send, handle: FileHandle, siz
 
 /** Resume what an earlier run left, or create an upload: its id is on disk before the first part goes. */
 async function resumeOrCreate(session: S3Session, { file: { path }, headers }: Send) {
-  const { job, store, ask, pending } = session;
-  const key = keyOf(session, path);
+  const { job, store, ask, pending, keyOf } = session;
+  const key = keyOf(path);
   const line = headerLine(headers);
-  const left = pending.get(path);
+  const left = pending.uploads.get(path);
   if (left?.id !== undefined) {
     const { id } = left;
     // it may be gone meanwhile, by the store's own rules perhaps
@@ -114,7 +89,7 @@ async function resumeOrCreate(session: S3Session, { file: { path }, headers }: S
     await abort(session, path, id);
   }
   const since = Date.now();
-  await pending.set(path, { since });
+  await pending.set(path, { id: undefined, since, headers: undefined });
   const id = await ask((options) => store.createUpload(key, headers, options));
   await pending.set(path, { id, since, headers: line });
   return { id, arrived: new Map<number, S3Part>() };
@@ -128,8 +103,8 @@ async function complete(
   parts: S3Part[],
   expected: string,
 ): Promise<string> {
-  const { store, ask } = session;
-  const key = keyOf(session, file.path);
+  const { store, ask, keyOf } = session;
+  const key = keyOf(file.path);
   let tries = 0;
   return await ask(async (options) => {
     tries++;
@@ -149,8 +124,8 @@ async function complete(
  * what is done when that has come.
  */
 async function abort(session: S3Session, path: string, id: string): Promise<void> {
-  const { store, pending } = session;
-  const key = keyOf(session, path);
+  const { store, pending, keyOf } = session;
+  const key = keyOf(path);
   for (let attempt = 0; attempt < 3; attempt++) {
     try {
       await store.abortUpload(key, id);
@@ -170,25 +145,17 @@ const clockTolerance = 60_000;
  * Abort the uploads that earlier runs of ours left and that will not be resumed. One whose id never reached
  * the disk is known by its key and its time: the lock keeps another run of ours from creating one meanwhile.
  */
-export async function abortStaleUploads(
-  session: S3Session,
-  needed: ReadonlySet<string>,
-): Promise<void> {
-  const { store, ask, pending } = session;
-  for (const [path, { id, since }] of pending.all()) {
-    const open = await ask((options) => store.uploadsOf(keyOf(session, path), options));
+export async function abortStaleUploads(session: S3Session, sends: readonly Send[]): Promise<void> {
+  const needed = new Set(sends.map(({ file }) => file.path));
+  const { store, ask, pending, keyOf } = session;
+  for (const [path, { id, since }] of [...pending.uploads]) {
+    const open = await ask((options) => store.uploadsOf(keyOf(path), options));
     const earliest = since + store.clockOffset() - clockTolerance;
-    const ours = open.filter((upload) =>
-      id === undefined ? upload.started >= earliest : upload.id === id,
-    );
+    const ours = open.filter((upload) => (id === undefined ? upload.started >= earliest : upload.id === id));
     const isResumed = id !== undefined && needed.has(path);
     if (!isResumed) for (const upload of ours) await abort(session, path, upload.id);
     if (id === undefined || ours.length === 0) await pending.set(path, undefined);
   }
-}
-
-function keyOf({ target }: S3Session, path: string): string {
-  return target.address.prefix + path;
 }
 
 function isGone(error: unknown): boolean {

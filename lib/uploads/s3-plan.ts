@@ -2,8 +2,8 @@ import type { S3Headers, S3Object } from "../s3/s3.ts";
 import type { S3Target } from "./config.ts";
 import type { Content } from "./content.ts";
 import type { LocalFile } from "./folder.ts";
-import { headerLine, headersFor, isPage } from "./headers.ts";
-import type { Change } from "./job.ts";
+import { type ContentTypes, headerLine, headersFor, isPage } from "./headers.ts";
+import type { Change } from "./outcome.ts";
 import type { S3Entry } from "./state.ts";
 
 /** What has to be done to an S3 target. Pure: the folder, the listing and the record in, decisions out. */
@@ -28,10 +28,11 @@ export function planTarget(
   files: readonly LocalFile[],
   listing: readonly S3Object[],
   record: ReadonlyMap<string, S3Entry>,
+  typeOf: ContentTypes,
 ): S3Plan {
   const { prefix } = target.address;
   const objects = new Map(listing.map((object) => [object.key, object]));
-  const headersOf = headersFor(target);
+  const headersOf = headersFor(target, typeOf);
   const sends = files.map((file): Send => {
     const headers = headersOf(file.path);
     const object = objects.get(prefix + file.path);
@@ -43,22 +44,10 @@ export function planTarget(
       return { file, headers, action: "headers" };
     return { file, headers, action: "replace", compare: object };
   });
-  const stray = target.delete ? strayPaths(listing, prefix, files) : [];
-  return { sends, stray };
-}
-
-/** What is under our prefix and no file stands for. Markers of folders (`a/`, empty) are left alone. */
-function strayPaths(
-  listing: readonly S3Object[],
-  prefix: string,
-  files: readonly LocalFile[],
-): string[] {
-  const paths = new Set(files.map(({ path }) => path));
-  return listing
-    .filter(({ key, size }) => !(key.endsWith("/") && size === 0))
-    .map(({ key }) => key.slice(prefix.length))
-    .filter((path) => !paths.has(path))
-    .sort();
+  const paths = new Set(files.map(({ path }) => prefix + path));
+  // markers of folders (`a/`, empty) are left alone
+  const stray = listing.filter(({ key, size }) => !paths.has(key) && !(key.endsWith("/") && size === 0));
+  return { sends, stray: target.delete ? stray.map(({ key }) => key.slice(prefix.length)).sort() : [] };
 }
 
 /**
@@ -74,9 +63,7 @@ export function isSame(content: Content, object: S3Object, recorded: S3Entry | u
  * In which order things are sent: what others refer to first, then the pages, so that whoever reads a new
  * page finds all that it names. Large files go first in their group, since they take longest.
  */
-export function inOrder<T extends Pick<Send, "file" | "headers">>(
-  sends: readonly T[],
-): { assets: T[]; pages: T[] } {
+export function inOrder<T extends Pick<Send, "file" | "headers">>(sends: readonly T[]): { assets: T[]; pages: T[] } {
   const bySize = [...sends].sort((a, b) => b.file.size - a.file.size);
   const page = ({ file, headers }: T) => isPage(file.path, headers.contentType);
   return { assets: bySize.filter((each) => !page(each)), pages: bySize.filter(page) };

@@ -1,111 +1,39 @@
-import { setMaxListeners } from "node:events";
-import { atEnd } from "../core/at-exit.ts";
 import { messageOf } from "../core/errors.ts";
-import { explainS3, isTransient, retryAfterOf, S3Failure } from "../s3/errors.ts";
-import { openS3, type S3Store } from "../s3/s3.ts";
-import type { S3Target } from "./config.ts";
+import { S3Failure } from "../s3/errors.ts";
+import type { S3Object } from "../s3/s3.ts";
 import { type Content, contentOf, hashFile, readWhole, wholeUpTo } from "./content.ts";
 import type { LocalFile } from "./folder.ts";
 import { headerLine } from "./headers.ts";
-import { type Change, forEachOf, type Job, memoryLimit, type Outcome, withRetries } from "./job.ts";
-import { abortStaleUploads, type S3Session, type Sent, sendInParts } from "./s3-parts.ts";
-import { inOrder, isSame, planTarget, type Send } from "./s3-plan.ts";
-import { openPending, openRecord } from "./state.ts";
+import { forEachOf } from "./job.ts";
+import { type Change, isExpected } from "./outcome.ts";
+import { type Sent, sendInParts } from "./s3-parts.ts";
+import { isSame, type Send } from "./s3-plan.ts";
+import type { S3Session } from "./s3-session.ts";
 
-/** Publish the folder to an S3 bucket: assets, then pages, then deletions, each only when everything before it succeeded. */
-export async function uploadToS3(target: S3Target, job: Job): Promise<Outcome> {
-  // every request under way listens for the end of the run
-  if (job.signal) setMaxListeners(0, job.signal);
-  const store = await openS3({ ...target, ...target.address, connections: target.jobs + 4 });
-  const work = publish(target, job, store);
-  // on a signal the script waits for this: open multipart uploads are aborted before it ends
-  const forget = atEnd(() => work.then(() => {}).catch(() => {}));
-  try {
-    return await work;
-  } finally {
-    forget();
-    store.close();
-  }
-}
+/** The steps of an upload to S3: what is there, what differs, sending, deleting. */
 
-async function publish(target: S3Target, job: Job, store: S3Store): Promise<Outcome> {
-  const session = await openSession(target, job, store);
-  const { record, outcome } = session;
-  try {
-    const listing = await session.ask((options) => store.list(target.address.prefix, options));
-    warnOfClock(store, job);
-    const plan = planTarget(target, job.files, listing, record.entries);
-    const sends = await withoutUnchanged(session, plan.sends);
-    if (job.dryRun) {
-      outcome.changes.push(...sends.map(changeOf), ...plan.stray.map(deletionOf));
-      return outcome;
-    }
-    await abortStaleUploads(session, new Set(sends.map(({ file }) => file.path)));
-    const { assets, pages } = inOrder(sends);
-    job.expect(sends.reduce((sum, { file }) => sum + file.size, 0));
-    await job.checkClaim();
-    await sendAll(session, assets);
-    await job.checkClaim();
-    if (outcome.problems.length === 0) await sendAll(session, pages);
-    else holdBack(pages, "pages were held back: what they need is not all there");
-    await job.checkClaim();
-    if (outcome.problems.length === 0) await removeAll(session, plan.stray);
-    else holdBack(plan.stray, "deletions were held back: not everything was sent");
-  } catch (error) {
-    if (job.signal?.aborted) throw error;
-    outcome.problems.push(messageOf(error));
-  } finally {
-    if (!job.dryRun) await record.save();
-  }
-  return outcome;
-
-  function holdBack({ length }: { length: number }, why: string): void {
-    if (length > 0) outcome.problems.push(`${length} ${why}`);
-  }
-}
-
-async function openSession(target: S3Target, job: Job, store: S3Store): Promise<S3Session> {
-  const { bucket, prefix } = target.address;
-  const { endpoint } = target;
-  const { state, signal, retries } = job;
-  return {
-    ...{ target, job, store },
-    record: await openRecord(state, target.name, `s3://${bucket}/${prefix} ${endpoint ?? ""}`),
-    pending: await openPending(state, target.name),
-    outcome: { changes: [], unchanged: 0, bytes: 0, problems: [] },
-    inMemory: memoryLimit(40 * 1024 * 1024),
-    async ask(request) {
-      const rules = { isTransient, retryAfter: retryAfterOf, signal, retries };
-      try {
-        return await withRetries(rules, () => request({ signal }));
-      } catch (error) {
-        if (signal?.aborted) throw error;
-        throw explainS3(error, { bucket, endpoint });
-      }
-    },
-  };
-}
-
-function warnOfClock(store: S3Store, job: Job): void {
+/** What is under the target's prefix. @throws {S3Failure} */
+export async function listTarget({ target, job, store, ask }: S3Session): Promise<S3Object[]> {
+  const listing = await ask((options) => store.list(target.address.prefix, options));
   const minutes = Math.round(Math.abs(store.clockOffset()) / 60_000);
-  if (minutes >= 4)
-    job.note(`the clock here is ${minutes} minutes off from the server's; set it (timedatectl)`);
+  if (minutes >= 4) job.note(`the clock here is ${minutes} minutes off from the server's; set it (timedatectl)`);
+  return listing;
 }
 
-/** Reads and hashes the files of which only the content can tell whether they changed. */
-async function withoutUnchanged(session: S3Session, sends: readonly Send[]): Promise<Send[]> {
+/** What has to be sent; files of which only the content can tell whether they changed are read. */
+export async function withoutUnchanged(session: S3Session, sends: readonly Send[]): Promise<Send[]> {
   const { job, record, outcome } = session;
   const settled = new Set<Send>();
   await forEachOf(sends, 4, async (send) => {
     const { file, compare } = send;
     if (!compare) return;
     try {
-      const content = await knownContent(file, job);
+      const content = await knownContent(file, session);
       if (!isSame(content, compare, record.entries.get(file.path))) return;
       outcome.unchanged = (outcome.unchanged ?? 0) + 1;
       remember(session, send, content, compare.etag);
     } catch (error) {
-      if (job.signal?.aborted) throw error;
+      if (job.signal.aborted || !isExpected(error)) throw error;
       outcome.problems.push(problemOf(file, error));
     }
     settled.add(send);
@@ -113,7 +41,7 @@ async function withoutUnchanged(session: S3Session, sends: readonly Send[]): Pro
   return sends.filter((send) => !settled.has(send));
 }
 
-async function knownContent(file: LocalFile, job: Job): Promise<Content> {
+async function knownContent(file: LocalFile, { job }: S3Session): Promise<Content> {
   const known = job.state.known(file);
   if (known) return known;
   const { result: content, stamp } = await hashFile(file, job.signal);
@@ -121,7 +49,8 @@ async function knownContent(file: LocalFile, job: Job): Promise<Content> {
   return content;
 }
 
-async function sendAll(session: S3Session, sends: readonly Send[]): Promise<void> {
+/** Send files. What fails for one of them is a problem of the outcome. @throws {S3Failure} what would fail for each. */
+export async function sendAll(session: S3Session, sends: readonly Send[]): Promise<void> {
   const { job, outcome } = session;
   await forEachOf(sends, session.target.jobs, async (send) => {
     const { file } = send;
@@ -133,28 +62,28 @@ async function sendAll(session: S3Session, sends: readonly Send[]): Promise<void
       outcome.changes.push(changeOf(send));
       outcome.bytes += file.size;
     } catch (error) {
-      // a failure that every other request would share ends the target at once
-      if (job.signal?.aborted || (error instanceof S3Failure && error.fatal)) throw error;
+      const isFatal = error instanceof S3Failure && error.fatal;
+      if (job.signal.aborted || isFatal || !isExpected(error)) throw error;
       outcome.problems.push(problemOf(file, error));
     }
   });
 }
 
 async function sendWhole(session: S3Session, { file, headers }: Send): Promise<Sent> {
-  const { target, job, store, ask } = session;
+  const { job, store, ask, keyOf } = session;
   return await session.inMemory(file.size, async () => {
     const { result: body, stamp } = await readWhole(file);
-    const key = target.address.prefix + file.path;
-    const etag = await ask((options) => store.put(key, body, headers, options));
+    const etag = await ask((options) => store.put(keyOf(file.path), body, headers, options));
     job.arrived(file.size, file.path);
     return { content: contentOf(body), stamp, etag };
   });
 }
 
-async function removeAll(session: S3Session, stray: readonly string[]): Promise<void> {
-  const { target, store, record, outcome } = session;
+/** Delete objects. @throws {S3Failure} */
+export async function removeAll(session: S3Session, stray: readonly string[]): Promise<void> {
+  const { target, store, record, outcome, ask, keyOf } = session;
   await forEachOf(stray, target.jobs, async (path) => {
-    await session.ask((options) => store.remove(target.address.prefix + path, options));
+    await ask((options) => store.remove(keyOf(path), options));
     record.entries.delete(path);
     outcome.changes.push(deletionOf(path));
   });
@@ -171,10 +100,10 @@ function problemOf(file: LocalFile, error: unknown): string {
   return text.startsWith(shown) ? text : `${shown}: ${text}`;
 }
 
-function changeOf({ action, file }: Send): Change {
+export function changeOf({ action, file }: Send): Change {
   return { action, path: file.path, size: file.size };
 }
 
-function deletionOf(path: string): Change {
+export function deletionOf(path: string): Change {
   return { action: "delete", path, size: 0 };
 }

@@ -20,9 +20,9 @@ export function sshOptions({ key, knownHosts, port }: SshSettings): string[] {
 }
 
 /**
- * Options by which several ssh use one connection (ControlMaster in ssh_config(5)): the first opens it, and it stays open
+ * Options by which several ssh use one connection (ControlMaster in ssh_config(5)): the first opens it, it stays open
  * for some seconds after the last.
- * @param socket ssh cannot take a long path (ControlPath, less than 108 bytes with what it adds): then each opens its own.
+ * @param socket ssh cannot take a long path (ControlPath, under 108 bytes with its addition): then each opens its own.
  */
 export function sharedConnection(socket: string): string[] {
   if (Buffer.byteLength(socket) > 85) return [];
@@ -45,18 +45,15 @@ export function sshForRsync(settings: SshSettings, more: readonly string[] = [])
  * What ssh said on stderr, in one sentence with what to do; undefined when nothing there is ssh's.
  * These failures are final: another try would fail in the same way.
  */
-export function explainSsh(
-  stderr: string,
-  host: string,
-  settings: SshSettings,
-): Failure | undefined {
+export function explainSsh(stderr: string, host: string, settings: SshSettings): Failure | undefined {
   const file = settings.knownHosts ?? "~/.ssh/known_hosts";
   const port = settings.port === undefined ? "" : `-p ${settings.port} `;
   const fingerprint = /^SHA256:[\w+/=]+(?=\.?$)/m.exec(stderr)?.[0];
   if (/REMOTE HOST IDENTIFICATION HAS CHANGED/.test(stderr))
     return new Failure(
-      `the host key of ${host} has changed${fingerprint ? ` (now ${fingerprint})` : ""}: somebody may intercept the connection; ` +
-        `ask whoever runs it, and only if it is right: ssh-keygen -R, then ssh-keyscan ${port}${host} >> ${file}`,
+      `the host key of ${host} has changed${fingerprint ? ` (now ${fingerprint})` : ""}: somebody may intercept the ` +
+        "connection; ask whoever runs it, and only if it is right: " +
+        `ssh-keygen -R, then ssh-keyscan ${port}${host} >> ${file}`,
     );
   if (/Host key verification failed|No \S+ host key is known/.test(stderr))
     return new Failure(
@@ -65,13 +62,12 @@ export function explainSsh(
     );
   if (/Permission denied \([a-z]|Too many authentication failures/.test(stderr))
     return new Failure(
-      `${host} does not let this key in (${settings.key ?? "ssh's default keys"}); add its public half to authorized_keys there`,
+      `${host} does not let this key in (${settings.key ?? "ssh's default keys"}); ` +
+        "add its public half to authorized_keys there",
     );
   if (/UNPROTECTED PRIVATE KEY FILE|bad permissions/i.test(stderr))
     return new Failure(`others can read the key ${settings.key ?? ""}; chmod 600 it`);
-  if (
-    /Identity file .* not accessible|Load key .*: (?:No such file|Permission denied)/.test(stderr)
-  )
+  if (/Identity file .* not accessible|Load key .*: (?:No such file|Permission denied)/.test(stderr))
     return new Failure(`the key ${settings.key ?? ""} cannot be read; correct key: or the file`);
   if (/Could not resolve hostname/.test(stderr))
     return new Failure(`the host name ${host} cannot be found; check it and the network`);

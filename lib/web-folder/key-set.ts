@@ -1,23 +1,30 @@
+import { type Infer, y } from "../config/yaml.ts";
 import { Refused } from "../core/errors.ts";
 import { clockTolerance } from "../openpgp/verify.ts";
-import { type KeyLines, maxKeys, type VersionFile } from "./version-file.ts";
+import { maxKeys, type VersionFile } from "./version-file.ts";
 
 /**
  * The keys that a client trusts, and how a publisher changes them. VERSION holds the number of its set of keys and the
  * whole set; `keys/N` is a copy of the VERSION that made set N. A client goes from its own set to VERSION's one step at
  * a time. What a client refuses and why is in docs/signatures.md. Pure: set and step in, a refusal or the next set out.
  */
-export interface KeySet extends KeyLines {
-  /** DATE of the step that made it, ISO 8601. */
-  date?: string;
-}
+export const keySet = y.object({
+  serial: y.number(),
+  keys: y.list(y.string()),
+  roots: y.list(y.string()),
+  revoked: y.list(y.string()),
+  /** DATE of the step that made it, ISO 8601; none where no step did. */
+  date: y.optional(y.string()),
+});
+
+export type KeySet = Infer<typeof keySet>;
 
 /** How many steps a client goes at once: one that is shown more was away too long, or is lied to. */
 export const maxSteps = 100;
 
 /** What is trusted before any set was seen: the pinned keys. */
 export function pinnedSet(pins: readonly string[]): KeySet {
-  return { serial: 0, keys: [...pins], roots: [], revoked: [] };
+  return { serial: 0, keys: [...pins], roots: [], revoked: [], date: undefined };
 }
 
 /** What a step is judged by besides the set before it. */
@@ -58,8 +65,7 @@ export function nextKeySet(set: KeySet, step: KeyStep, context: StepContext): Ke
     ["ROOT", next.roots, set.roots],
   ] as const)
     for (const key of now)
-      if (!old.includes(key) && !signedBy.has(key))
-        throw refuse(`the new ${word} ${key} has not signed it`);
+      if (!old.includes(key) && !signedBy.has(key)) throw refuse(`the new ${word} ${key} has not signed it`);
   if (set.date !== undefined && Date.parse(next.date ?? "") < Date.parse(set.date))
     throw refuse(`its DATE ${next.date} is before that of the step before it, ${set.date}`);
   return { ...next, revoked: [...new Set([...set.revoked, ...next.revoked])] };
@@ -109,22 +115,26 @@ export function stepsAhead(set: KeySet, { keys }: VersionFile, name: string): nu
   const ahead = (keys?.serial ?? 0) - set.serial;
   if (ahead < 0)
     throw new Refused(
-      `${name} says ${keys ? `KEYS ${keys.serial}` : "no KEYS"}; KEYS ${set.serial} was accepted before (rollback of the keys)`,
+      `${name} says ${keys ? `KEYS ${keys.serial}` : "no KEYS"}; ` +
+        `KEYS ${set.serial} was accepted before (rollback of the keys)`,
     );
   if (ahead > maxSteps)
     throw new Refused(
-      `${name} is ${ahead} sets of keys ahead of KEYS ${set.serial}, more than ${maxSteps} (endless data); begin anew with the key that the publisher names (docs/signatures.md)`,
+      `${name} is ${ahead} sets of keys ahead of KEYS ${set.serial}, more than ${maxSteps} (endless data); ` +
+        "begin anew with the key that the publisher names (docs/signatures.md)",
     );
   return ahead;
 }
 
 /** @throws {Refused} when VERSION names other keys than the set of its number. */
 export function checkKeyLines(set: KeySet, { keys: lines }: VersionFile, name: string): void {
-  if (!lines) return;
-  const same = (one: readonly string[], other: readonly string[]) =>
-    [...one].sort().join() === [...other].sort().join();
-  if (!same(lines.keys, set.keys) || !same(lines.roots, set.roots))
+  if (lines && !(isSameSet(lines.keys, set.keys) && isSameSet(lines.roots, set.roots)))
     throw new Refused(
-      `${name} names other keys than those of KEYS ${set.serial} that are trusted here; if the publisher says that it is right, begin anew with its key (docs/signatures.md)`,
+      `${name} names other keys than those of KEYS ${set.serial} that are trusted here; ` +
+        "if the publisher says that it is right, begin anew with its key (docs/signatures.md)",
     );
+}
+
+export function isSameSet(one: readonly string[], other: readonly string[]): boolean {
+  return [...one].sort().join() === [...other].sort().join();
 }

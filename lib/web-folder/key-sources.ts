@@ -11,7 +11,7 @@ import {
   readPublicKeys,
 } from "../openpgp/keys.ts";
 
-/** Where public keys come from besides the web folder: a file, the user's gpg ring. And what is made of several copies. */
+/** Where public keys come from besides the web folder: a file, the user's gpg ring. And what several copies make. */
 
 /** What a command line names. */
 export interface GivenKeys {
@@ -47,18 +47,9 @@ export async function readKeyFile(path: string): Promise<PublicKey[]> {
   try {
     return await readPublicKeys(await readFile(path), path);
   } catch (error) {
-    const why =
-      systemCode(error) === "ENOENT" ? `${path}: there is no such file` : messageOf(error);
+    const why = systemCode(error) === "ENOENT" ? `${path}: there is no such file` : messageOf(error);
     throw new UsageError(`--key-file: ${why}; export it with gpg --export --armor FINGERPRINT`);
   }
-}
-
-/**
- * A fingerprint as it was written, in full. A short id is looked up in the gpg ring.
- * @throws {UsageError} when it is neither.
- */
-export async function fullFingerprint(text: string, note: (line: string) => void): Promise<string> {
-  return normalFingerprint(text) ?? (await fingerprintOfShortId(text, note));
 }
 
 /**
@@ -90,16 +81,17 @@ export async function keysInRing(fingerprint: string): Promise<PublicKey[]> {
 function shortId(text: string): string {
   const id = text.replace(/[\s:]/g, "").replace(/^0x/i, "").toUpperCase();
   if (/^[0-9A-F]{8}(?:[0-9A-F]{8})?$/.test(id)) return id;
-  throw new UsageError(
-    `"${text}" is not a fingerprint; give all 40 hex digits (gpg --fingerprint shows them)`,
-  );
+  throw new UsageError(`"${text}" is not a fingerprint; give all 40 hex digits (gpg --fingerprint shows them)`);
 }
 
 /**
- * The fingerprint that a short id in the ring stands for.
- * @throws {Refused} unless one key there bears it.
+ * A fingerprint as it was written, in full. A short id is looked up in the gpg ring.
+ * @throws {UsageError} when it is neither.
+ * @throws {Refused} unless one key there bears the short id.
  */
-async function fingerprintOfShortId(text: string, note: (line: string) => void): Promise<string> {
+export async function fullFingerprint(text: string, note: (line: string) => void): Promise<string> {
+  const whole = normalFingerprint(text);
+  if (whole !== undefined) return whole;
   const id = shortId(text);
   const { stdout } = await gpg()`gpg --batch --no-tty --with-colons --list-keys ${`0x${id}`}`;
   const found: string[] = [];
@@ -115,10 +107,9 @@ async function fingerprintOfShortId(text: string, note: (line: string) => void):
   const [fingerprint] = found;
   if (found.length !== 1 || !fingerprint)
     throw new Refused(
-      `the short id ${id} names ${found.length === 0 ? "no key" : `${found.length} keys`} in the gpg ring; give the whole fingerprint`,
+      `the short id ${id} names ${found.length === 0 ? "no key" : `${found.length} keys`} in the gpg ring; ` +
+        "give the whole fingerprint",
     );
-  note(
-    `short ids can be forged: ${id} is taken for ${fingerprint}; write that one into launchify.yml`,
-  );
+  note(`short ids can be forged: ${id} is taken for ${fingerprint}; write that one into launchify.yml`);
   return fingerprint;
 }

@@ -1,9 +1,20 @@
 import { mkdir, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { Failure } from "../core/errors.ts";
+import { type Infer, y } from "../config/yaml.ts";
 import { readIfThere, writeAtomic } from "../files/files.ts";
+import { StateFile } from "../files/state-file.ts";
 import { armor, fingerprintOf, type PublicKey, readPublicKeys } from "../openpgp/keys.ts";
-import type { KeySet } from "./key-set.ts";
+import { keySet } from "./key-set.ts";
+
+const keptSet = y.object({
+  /** The pinned keys that it began with: where others are pinned by hand, it counts no more. */
+  pins: y.list(y.string()),
+  set: keySet,
+  /** KEY.asc's ETag by web folder, as of the last time it was read. */
+  etags: y.record(y.string()),
+});
+
+export type KeptSet = Infer<typeof keptSet>;
 
 /**
  * What a client remembers of keys, in a folder of its own:
@@ -14,69 +25,32 @@ import type { KeySet } from "./key-set.ts";
  * To remove the folder is to begin anew with the pinned key.
  */
 export class KeyStore {
-  readonly #folder: string | undefined;
+  readonly #folder: string;
+  /** @throws {Failure} when it is read and cannot be understood. */
+  readonly set: StateFile<KeptSet>;
 
-  /** @param folder undefined: nothing is remembered. */
-  constructor(folder: string | undefined) {
+  constructor(folder: string) {
     this.#folder = folder;
+    // to forget the set would bring revoked keys back
+    const damaged = `restore it, or remove ${folder} to begin anew with the pinned key`;
+    this.set = new StateFile(join(folder, "set.json"), keptSet, { mode: 0o600, damaged });
   }
 
   /** The keys that are kept. */
   async keys(): Promise<PublicKey[]> {
-    const folder = this.#folder;
-    if (folder === undefined) return [];
-    const names = (await readdir(folder).catch(() => [])).filter((name) =>
-      /^[0-9A-F]+\.asc$/.test(name),
-    );
-    const keys: PublicKey[] = [];
-    for (const name of names)
-      keys.push(...(await readPublicKeys(await readFile(join(folder, name)), join(folder, name))));
-    return keys;
+    const names = (await readdir(this.#folder).catch(() => [])).filter((name) => /^[0-9A-F]+\.asc$/.test(name));
+    const files = names.map((name) => join(this.#folder, name));
+    return (await Promise.all(files.map(async (file) => readPublicKeys(await readFile(file), file)))).flat();
   }
 
-  /** Keep keys as they are known now. */
-  async keepKeys(keys: readonly PublicKey[]): Promise<void> {
-    for (const key of keys) await this.write(`${fingerprintOf(key)}.asc`, await armor(key));
-  }
-
-  /**
-   * What is remembered of the set.
-   * @throws {Failure} when it cannot be understood: to forget it would bring revoked keys back.
-   */
-  async set(): Promise<KeptSet | undefined> {
-    if (this.#folder === undefined) return undefined;
-    const path = join(this.#folder, "set.json");
-    const text = await readIfThere(path);
-    if (text === undefined) return undefined;
-    try {
-      const { pins, set, etags } = JSON.parse(text) as KeptSet;
-      if ([pins, set.keys, set.roots, set.revoked].every(Array.isArray))
-        return { pins, set, etags: etags ?? {} };
-    } catch {
-      // told below
-    }
-    throw new Failure(
-      `${path} cannot be understood; restore it, or remove ${this.#folder} to begin anew with the pinned key`,
-    );
-  }
-
-  async keepSet(kept: KeptSet): Promise<void> {
-    await this.write("set.json", `${JSON.stringify(kept, null, 2)}\n`);
-  }
-
-  private async write(name: string, text: string): Promise<void> {
-    if (this.#folder === undefined) return;
-    const path = join(this.#folder, name);
-    if (text === (await readIfThere(path))) return;
+  /** Keep keys as they are known now, then the set, which must not name any that are not there. */
+  async keep(keys: Iterable<PublicKey>, set: KeptSet): Promise<void> {
     await mkdir(this.#folder, { recursive: true, mode: 0o700 });
-    await writeAtomic(path, text, { mode: 0o600 });
+    for (const key of keys) {
+      const file = join(this.#folder, `${fingerprintOf(key)}.asc`);
+      const text = await armor(key);
+      if (text !== (await readIfThere(file))) await writeAtomic(file, text, { mode: 0o600 });
+    }
+    await this.set.write(set);
   }
-}
-
-export interface KeptSet {
-  /** The pinned keys that it began with: where others are pinned by hand, it counts no more. */
-  pins: readonly string[];
-  set: KeySet;
-  /** KEY.asc's ETag by web folder, as of the last time it was read. */
-  etags: Record<string, string>;
 }

@@ -1,56 +1,72 @@
 import { messageOf, Refused } from "../core/errors.ts";
 import { Mutex } from "../core/mutex.ts";
-import type { PublicKey } from "../openpgp/keys.ts";
-import type { VerifiedSignature } from "../openpgp/verify.ts";
+import { fingerprintOf, normalFingerprint, type PublicKey } from "../openpgp/keys.ts";
+import { Signatures, type VerifiedSignature } from "../openpgp/verify.ts";
 import {
   checkKeyLines,
   firstKeySet,
+  isSameSet,
   type KeySet,
   type KeyStep,
   maxSteps,
   nextKeySet,
+  pinnedSet,
   stepsAhead,
 } from "./key-set.ts";
-import { collectKeys } from "./key-sources.ts";
+import { collectKeys, fullFingerprint, keysInRing, readKeyFile } from "./key-sources.ts";
 import { KeyStore } from "./key-store.ts";
-import {
-  startTrust,
-  type TrustContext,
-  type TrustOptions,
-  type TrustKnown,
-} from "./trust-start.ts";
-import { signersOf, verifyBytes } from "./verify.ts";
-import { parseVersionFile, type VersionFile } from "./version-file.ts";
-import type { UnverifiedVersion, WebFolder } from "./web-folder.ts";
+import { choosePins, firstUse, type TrustOptions } from "./pinning.ts";
+import type { VersionFile } from "./version-file.ts";
+import { type UnverifiedStep, type UnverifiedVersion, verifyBytes, type WebFolder } from "./web-folder.ts";
 
-export type { TrustOptions } from "./trust-start.ts";
+export type { TrustOptions } from "./pinning.ts";
 export { checkGiven } from "./key-sources.ts";
+
+export interface TrustContext {
+  /** Where a KeyStore keeps what is learnt; undefined: nowhere. */
+  store: string | undefined;
+  /** By launchify.yml, else by what was accepted before. */
+  pinned: readonly string[];
+  folders: readonly WebFolder[];
+  /** Public keys that are at hand already. */
+  given?: readonly PublicKey[];
+  /** The app's name, where it is known. */
+  app: string | undefined;
+}
 
 /**
  * The keys by which releases are judged: the pinned ones, and those to which they handed over. What is learnt is
  * saved when it is learnt, whatever becomes of the release: a revocation, and each new set of keys.
  */
 export class Trust {
+  /** The pinned keys' full fingerprints. */
+  pins: readonly string[] = [];
+  /** Short ids that were written, with what they stand for. */
+  readonly written: Record<string, string> = {};
   readonly #context: TrustContext;
-  readonly #store: KeyStore;
-  readonly #known: TrustKnown;
+  readonly #store: KeyStore | undefined;
   readonly #note: (line: string) => void;
+  /** The keys that are trusted now. */
+  #set = pinnedSet([]);
+  /** KEY.asc's ETag by web folder. */
+  #etags: Record<string, string> = {};
+  /** Keys that are, were or may become trusted, by fingerprint. */
+  #keys = new Map<string, PublicKey>();
+  /** What else was shown: the key file's, and KEY.asc's of the web folders. */
+  #offered: PublicKey[];
+  /** Whether what is learnt may be saved: at a first use only once a release was accepted. */
+  #mayKeep = false;
   #isAsked = false;
   /** A web folder that could not be asked for its KEY.asc. */
   #failure: unknown;
   /** Several web folders are judged one after the other. */
   readonly #turns = new Mutex();
 
-  private constructor(
-    context: TrustContext,
-    store: KeyStore,
-    known: TrustKnown,
-    note: TrustOptions["note"],
-  ) {
+  private constructor(context: TrustContext, note: TrustOptions["note"]) {
     this.#context = context;
-    this.#store = store;
-    this.#known = known;
+    this.#store = context.store === undefined ? undefined : new KeyStore(context.store);
     this.#note = note;
+    this.#offered = [...(context.given ?? [])];
   }
 
   /**
@@ -59,21 +75,49 @@ export class Trust {
    * @throws {UsageError} when the command line contradicts the pin.
    */
   static async open(context: TrustContext, options: TrustOptions): Promise<Trust> {
-    const store = new KeyStore(context.store);
-    const known = await startTrust(context, store, options);
-    const trust = new Trust(context, store, known, options.note);
+    const trust = new Trust(context, options.note);
+    await trust.start(options);
     if (trust.foundSigners().length === 0) await trust.learn();
     return trust;
   }
 
-  /** The pinned keys' full fingerprints. */
-  get pins(): readonly string[] {
-    return this.#known.pins;
+  private async start(options: TrustOptions): Promise<void> {
+    const { key, keyFile } = options;
+    const pinned: string[] = [];
+    for (const text of this.#context.pinned) pinned.push(await this.full(text));
+    const lastKept = await this.#store?.set.read();
+    // where others were pinned by hand, what the former ones handed over to counts no more
+    const keptFor = (pins: readonly string[]) => (lastKept && isSameSet(lastKept.pins, pins) ? lastKept : undefined);
+    const followed = keptFor(pinned)?.set;
+    const inFile = keyFile === undefined ? [] : await readKeyFile(keyFile);
+    const pins = choosePins({
+      pinned,
+      key: key === undefined ? undefined : await this.full(key),
+      keyFile: keyFile === undefined ? undefined : { path: keyFile, fingerprints: inFile.map(fingerprintOf) },
+      followed: followed ? [...followed.keys, ...followed.roots] : [],
+    });
+    this.#mayKeep = pins.length > 0;
+    this.#offered.push(...inFile);
+    if (!this.#mayKeep) {
+      const { pin, keys } = await firstUse(this.#context.folders, options);
+      pins.push(pin);
+      this.#offered.push(...keys);
+    }
+    this.pins = pins;
+    const { set = pinnedSet(pins), etags = {} } = keptFor(pins) ?? {};
+    this.#set = set;
+    this.#etags = etags;
+    for (const saved of (await this.#store?.keys()) ?? []) this.#keys.set(fingerprintOf(saved), saved);
+    await this.collect();
+    const missing = pins.filter((pin) => !this.#keys.has(pin));
+    for (const pin of missing) this.#offered.push(...(await keysInRing(pin)));
+    if (missing.length > 0) await this.collect();
   }
 
-  /** Short ids that were written, with what they stand for. */
-  get written(): TrustKnown["written"] {
-    return this.#known.written;
+  private async full(text: string): Promise<string> {
+    const fingerprint = await fullFingerprint(text, this.#note);
+    if (!normalFingerprint(text)) this.written[text] = fingerprint;
+    return fingerprint;
   }
 
   /**
@@ -87,17 +131,18 @@ export class Trust {
     if (this.#failure !== undefined && !(this.#failure instanceof Refused)) throw this.#failure;
     const asked = this.#context.folders.map((folder) => folder.name("")).join(", ");
     throw new Refused(
-      `no key with the fingerprint ${this.#known.set.keys.join(" or ")} was found (asked: the gpg ring, KEY.asc in ${asked}); give it with --key-file`,
+      `no key with the fingerprint ${this.#set.keys.join(" or ")} was found (asked: ` +
+        `the gpg ring, KEY.asc in ${asked}); give it with --key-file`,
     );
   }
 
   private foundSigners(): PublicKey[] {
-    const { keys, revoked } = this.#known.set;
-    return this.known(keys.filter((key) => !revoked.includes(key)));
+    const { keys, revoked } = this.#set;
+    return this.found(keys.filter((key) => !revoked.includes(key)));
   }
 
-  private known(fingerprints: Iterable<string>): PublicKey[] {
-    return [...fingerprints].flatMap((fingerprint) => this.#known.keys.get(fingerprint) ?? []);
+  private found(fingerprints: readonly string[]): PublicKey[] {
+    return fingerprints.flatMap((fingerprint) => this.#keys.get(fingerprint) ?? []);
   }
 
   /**
@@ -113,41 +158,33 @@ export class Trust {
       await this.learn();
       const name = folder.name("VERSION");
       if (!signature) {
-        if (this.#known.set.serial === 0) return undefined;
-        throw new Refused(
-          `${name}: VERSION.sig is missing; it was there before, so it is required`,
-        );
+        if (this.#set.serial === 0) return undefined;
+        throw new Refused(`${name}: VERSION.sig is missing; it was there before, so it is required`);
       }
       await this.follow(folder, file);
-      const sigName = folder.name("VERSION.sig");
-      const verified = await verifyBytes(signature, data, this.signers, sigName);
-      checkKeyLines(this.#known.set, file, name);
+      const verified = await verifyBytes(signature, data, this.signers, folder.name("VERSION.sig"));
+      checkKeyLines(this.#set, file, name);
       return verified;
     });
   }
 
   /** A release was accepted: what a first use has found counts from now on. */
   async accept(): Promise<void> {
-    this.#known.mayKeep = true;
+    this.#mayKeep = true;
     await this.keep();
   }
 
   private async keep(): Promise<void> {
-    if (!this.#known.mayKeep) return;
-    // first the keys: the set must not name any that are not there
-    await this.#store.keepKeys([...this.#known.keys.values()]);
-    await this.#store.keepSet({ pins: this.pins, set: this.#known.set, etags: this.#known.etags });
+    if (!this.#mayKeep) return;
+    await this.#store?.keep(this.#keys.values(), { pins: [...this.pins], set: this.#set, etags: this.#etags });
   }
 
   /** Look at each web folder's KEY.asc once, if it changed, for what it tells of the keys that are known. */
   private async learn(): Promise<void> {
     if (this.#isAsked) return;
     this.#isAsked = true;
-    const { folders } = this.#context;
-    await Promise.all(
-      folders.map((folder) => this.readOffered(folder, this.#known.etags[folder.url])),
-    );
-    await this.collect([...this.pins, ...this.#known.set.keys, ...this.#known.set.roots]);
+    await Promise.all(this.#context.folders.map((folder) => this.readOffered(folder, this.#etags[folder.url])));
+    await this.collect();
     await this.keep();
   }
 
@@ -155,9 +192,9 @@ export class Trust {
     try {
       const got = await folder.keys(etag);
       if (!got) return;
-      this.#known.offered.push(...got.keys);
-      const { [folder.url]: _, ...others } = this.#known.etags;
-      this.#known.etags = got.etag === undefined ? others : { ...others, [folder.url]: got.etag };
+      this.#offered.push(...got.keys);
+      const { [folder.url]: _, ...others } = this.#etags;
+      this.#etags = got.etag === undefined ? others : { ...others, [folder.url]: got.etag };
     } catch (error) {
       this.#failure = error;
       this.#note(`${messageOf(error)}; going on without it`);
@@ -168,82 +205,70 @@ export class Trust {
   private async follow(folder: WebFolder, file: VersionFile): Promise<void> {
     const { app = file.app } = this.#context;
     const serial = file.keys?.serial ?? 0;
-    const steps = new Map<number, ReadStep>();
+    const steps = new Map<number, UnverifiedStep>();
     const read = async (n: number) => {
-      const step = steps.get(n) ?? (await readStep(folder, n));
+      const step = steps.get(n) ?? (await folder.keyStep(n));
       steps.set(n, step);
-      return step;
+      return { step, context: { app, name: folder.name(`keys/${n}`) } };
     };
-    const context = (n: number) => ({ app, name: folder.name(`keys/${n}`) });
-    if (this.#known.set.serial === 0)
-      for (let n = serial; n > 0 && n > serial - maxSteps && this.#known.set.serial === 0; n--) {
-        const step = await signedBy(await read(n), this.known(this.pins));
-        const first = firstKeySet(this.pins, n, step, context(n));
+    if (this.#set.serial === 0)
+      for (let n = serial; n > 0 && n > serial - maxSteps && this.#set.serial === 0; n--) {
+        const { step, context } = await read(n);
+        const signed = await signedBy(step, this.found(this.pins), `${context.name}.sig`);
+        const first = firstKeySet(this.pins, n, signed, context);
         if (first) await this.goTo(first);
       }
-    for (let left = stepsAhead(this.#known.set, file, folder.name("VERSION")); left > 0; left--) {
-      const n = this.#known.set.serial + 1;
-      const step = await read(n);
-      const signed = await signedBy(step, await this.judges(folder, step));
-      await this.goTo(nextKeySet(this.#known.set, signed, context(n)));
+    for (let left = stepsAhead(this.#set, file, folder.name("VERSION")); left > 0; left--) {
+      const { step, context } = await read(this.#set.serial + 1);
+      const signed = await signedBy(step, await this.judges(folder, step), `${context.name}.sig`);
+      await this.goTo(nextKeySet(this.#set, signed, context));
     }
   }
 
   private async goTo(set: KeySet): Promise<void> {
-    this.#known.set = set;
+    this.#set = set;
     const { serial, keys, roots } = set;
-    await this.collect([...keys, ...roots]);
+    await this.collect();
     await this.keep();
     const root = roots.length > 0 ? `, and ROOT ${roots.join(", ")}` : "";
     this.#note(`KEYS ${serial}: releases must be signed by ${keys.join(" or ")}${root}`);
   }
 
-  /** Take what was shown of these keys, and of those that are known. */
-  private async collect(wanted: readonly string[]): Promise<void> {
-    const copies = [...this.#known.keys.values(), ...this.#known.offered];
-    this.#known.keys = await collectKeys([...this.#known.keys.keys(), ...wanted], copies);
+  /** Take what was shown of the keys that are trusted, and of those that are known. */
+  private async collect(): Promise<void> {
+    const wanted = [...this.#keys.keys(), ...this.pins, ...this.#set.keys, ...this.#set.roots];
+    this.#keys = await this.copiesOf(wanted);
+  }
+
+  private copiesOf(wanted: readonly string[]): Promise<Map<string, PublicKey>> {
+    return collectKeys(wanted, [...this.#keys.values(), ...this.#offered]);
   }
 
   /** The keys that may have signed a step: those that are trusted, and those that it names. */
-  private async judges(folder: WebFolder, { file }: ReadStep): Promise<PublicKey[]> {
+  private async judges(folder: WebFolder, { file }: UnverifiedStep): Promise<PublicKey[]> {
     const named = [...(file.keys?.keys ?? []), ...(file.keys?.roots ?? [])];
-    const wanted = [...this.#known.set.keys, ...this.#known.set.roots, ...named];
-    const find = () => collectKeys(wanted, [...this.#known.keys.values(), ...this.#known.offered]);
-    let found = await find();
+    const wanted = [...this.#set.keys, ...this.#set.roots, ...named];
+    let found = await this.copiesOf(wanted);
     // KEY.asc may be as it was when only other keys of it were of interest
-    if (wanted.some((each) => !found.has(each)) && this.#known.etags[folder.url] !== undefined) {
+    if (wanted.some((each) => !found.has(each)) && this.#etags[folder.url] !== undefined) {
       await this.readOffered(folder);
-      found = await find();
+      found = await this.copiesOf(wanted);
     }
     return [...found.values()];
   }
 }
 
-/** A step by which keys changed, as a web folder has it: `keys/N` and `keys/N.sig`. */
-interface ReadStep {
-  file: VersionFile;
-  data: Buffer;
-  signature: Buffer;
-  /** The signature's, for messages. */
-  name: string;
-}
-
-/** @throws {Refused} when it is not there, not signed, or not understood. */
-async function readStep(folder: WebFolder, serial: number): Promise<ReadStep> {
-  const name = folder.name(`keys/${serial}`);
-  const { data, signature } = await folder.keyStep(serial);
-  if (!data || !signature)
-    throw new Refused(
-      `${name}${data ? ".sig" : ""} is missing, by which keys changed (gap in the keys)`,
-    );
-  const file = parseVersionFile(data.toString("utf8"), name);
-  return { file, data, signature, name: `${name}.sig` };
-}
-
-/** Which of these keys have signed it. */
-async function signedBy(
-  { file, data, signature, name }: ReadStep,
-  keys: readonly PublicKey[],
-): Promise<KeyStep> {
-  return { file, signedBy: await signersOf(signature, data, keys, name) };
+/** Which of these keys have signed a step. */
+async function signedBy(step: UnverifiedStep, keys: readonly PublicKey[], name: string): Promise<KeyStep> {
+  const { file, data, signature } = step;
+  const signatures = await Signatures.read(signature, name);
+  const signers = new Set<string>();
+  for (const key of keys) {
+    try {
+      signers.add((await signatures.verify(key, data, name)).fingerprint);
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+    }
+  }
+  return { file, signedBy: signers };
 }

@@ -78,10 +78,8 @@ export function isAppName(text: string): boolean {
   return appNames.test(text);
 }
 
-/** A plain archive name: no path, no URL, nothing a shell or a file system reads specially. */
-function isArchiveName(text: string): boolean {
-  return /^[A-Za-z0-9][A-Za-z0-9._+-]{0,240}\.(?:tar\.gz|tgz)$/.test(text);
-}
+/** A plain name: no path, no URL, nothing a shell or a file system reads specially. */
+const archiveNames = /^[A-Za-z0-9][A-Za-z0-9._+-]{0,240}\.(?:tar\.gz|tgz)$/;
 
 /** `my-app-gnu-linux-1.23.42b.tar.gz`; without a platform `my-app-1.23.42b.tar.gz`. */
 export function archiveName(app: string, version: string, platform?: string): string {
@@ -89,10 +87,7 @@ export function archiveName(app: string, version: string, platform?: string): st
 }
 
 /** What an archive's name says, as far as it follows the form above. */
-export function readArchiveName(
-  file: string,
-  version: string,
-): { app: string; platform?: string } | undefined {
+export function readArchiveName(file: string, version: string): { app: string; platform?: string } | undefined {
   const end = [`-${version}.tar.gz`, `-${version}.tgz`].find((each) => file.endsWith(each));
   if (end === undefined) return undefined;
   const rest = file.slice(0, -end.length);
@@ -111,63 +106,53 @@ export function readArchiveName(
 export function parseVersionFile(text: string, name: string): VersionFile {
   const result: VersionFile = { current: [] };
   const seen = new Set<string>();
-  for (const [index, raw] of text.split("\n").entries()) {
-    const line = raw.trim();
-    const [word = "", ...rest] = line.split(/[ \t]+/);
+  for (const [index, line] of text.split("\n").entries()) {
+    const [word = "", ...rest] = line.trim().split(/[ \t]+/);
+    const said = rest.join(" ");
     const refuse = (why: string) => new Refused(`${name}:${index + 1}: ${why}`);
-    const one = (pattern: RegExp, what: string): string => {
-      const value = rest.join(" ");
-      if (!pattern.test(value))
-        throw refuse(`${word} is not followed by ${what}: "${shown(value)}"`);
-      return value;
+    const take = (pattern: RegExp, what: string): string => {
+      if (pattern.test(said)) return said;
+      throw refuse(`${word} is not followed by ${what}: "${shown(said)}"`);
     };
-    if (["APP", "RELEASE", "DATE", "EXPIRES"].includes(word)) {
-      if (seen.has(word)) throw refuse(`${word} is there twice`);
-      seen.add(word);
-    }
+    const once = (what: string, where = "") => {
+      if (seen.has(what)) throw refuse(`${what} is there twice${where}`);
+      seen.add(what);
+    };
     const last = result.current.at(-1);
     if (word === "CURRENT") {
       const [version = "", file = ""] = rest;
-      if (rest.length !== 2)
-        throw refuse(`CURRENT takes a version and a file name, got "${shown(rest.join(" "))}"`);
-      if (!isVersion(version))
-        throw refuse(`"${shown(version)}" is not a version (dotted hexadecimal)`);
-      if (!isArchiveName(file)) throw refuse(`"${shown(file)}" is not a plain name of a .tar.gz`);
+      if (rest.length !== 2) throw refuse(`CURRENT takes a version and a file name, got "${shown(said)}"`);
+      if (!isVersion(version)) throw refuse(`"${shown(version)}" is not a version (dotted hexadecimal)`);
+      if (!archiveNames.test(file)) throw refuse(`"${shown(file)}" is not a plain name of a .tar.gz`);
       result.current.push({ version, file });
-    } else if (word === "PLATFORM" || word === "SHA256" || word === "SIZE") {
+      for (const each of ofCurrent) seen.delete(each);
+    } else if (ofCurrent.includes(word)) {
       if (!last) throw refuse(`${word} comes before the first CURRENT`);
-      const twice = { PLATFORM: last.platform, SHA256: last.sha256, SIZE: last.size }[word];
-      if (twice !== undefined) throw refuse(`${word} is there twice for one CURRENT`);
-      if (word === "PLATFORM")
-        last.platform = one(/^[a-z0-9][a-z0-9_-]{0,40}$/, "a platform's name");
-      if (word === "SHA256") last.sha256 = one(/^[0-9a-f]{64}$/i, "64 hex digits").toLowerCase();
-      if (word === "SIZE") last.size = Number(one(/^\d{1,15}$/, "a number of bytes"));
-    } else if (word === "APP") {
-      const app = rest.join(" ");
-      if (!isAppName(app)) throw refuse(`"${shown(app)}" is not an app's name`);
-      result.app = app;
-    } else if (word === "RELEASE") {
-      result.release = shown(rest.join(" "));
-    } else if (word === "DATE" || word === "EXPIRES") {
-      const time = one(
-        /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,3})?Z$/,
-        "a time as 2026-11-20T10:15:00Z",
-      );
-      const date = new Date(time);
-      if (Number.isNaN(date.getTime())) throw refuse(`"${time}" is not a time`);
-      if (word === "DATE") result.date = date;
-      else result.expires = date;
-    } else if (word === "KEYS") {
-      if (result.keys) throw refuse("KEYS is there twice");
-      const serial = Number(one(/^[1-9]\d{0,8}$/, "the number of a set of keys"));
-      result.keys = { serial, keys: [], roots: [], revoked: [] };
+      once(word, " for one CURRENT");
+      if (word === "PLATFORM") last.platform = take(/^[a-z0-9][a-z0-9_-]{0,40}$/, "a platform's name");
+      if (word === "SHA256") last.sha256 = take(/^[0-9a-f]{64}$/i, "64 hex digits").toLowerCase();
+      if (word === "SIZE") last.size = Number(take(/^\d{1,15}$/, "a number of bytes"));
+    } else if (["APP", "RELEASE", "DATE", "EXPIRES", "KEYS"].includes(word)) {
+      once(word);
+      if (word === "APP" && !isAppName(said)) throw refuse(`"${shown(said)}" is not an app's name`);
+      if (word === "APP") result.app = said;
+      if (word === "RELEASE") result.release = shown(said);
+      if (word === "DATE" || word === "EXPIRES") {
+        const time = take(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,3})?Z$/, "a time as 2026-11-20T10:15:00Z");
+        const date = new Date(time);
+        if (Number.isNaN(date.getTime())) throw refuse(`"${time}" is not a time`);
+        result[word === "DATE" ? "date" : "expires"] = date;
+      }
+      if (word === "KEYS") {
+        const serial = Number(take(/^[1-9]\d{0,8}$/, "the number of a set of keys"));
+        result.keys = { serial, keys: [], roots: [], revoked: [] };
+      }
     } else if (isKeyWord(word)) {
       if (!result.keys) throw refuse(`${word} comes before KEYS`);
       const list = result.keys[keyWords[word]];
-      const fingerprint = one(/^(?:[0-9a-f]{40}|[0-9a-f]{64})$/i, "a fingerprint").toUpperCase();
-      if (list.includes(fingerprint)) throw refuse(`${word} ${fingerprint} is there twice`);
-      if (word !== "KEY-REVOKED" && list.length === maxKeys)
-        throw refuse(`more than ${maxKeys} lines of ${word}`);
+      const fingerprint = take(/^(?:[0-9a-f]{40}|[0-9a-f]{64})$/i, "a fingerprint").toUpperCase();
+      once(`${word} ${fingerprint}`);
+      if (word !== "KEY-REVOKED" && list.length === maxKeys) throw refuse(`more than ${maxKeys} lines of ${word}`);
       list.push(fingerprint);
     }
   }
@@ -179,18 +164,19 @@ export function parseVersionFile(text: string, name: string): VersionFile {
   return result;
 }
 
+/** What is said of the CURRENT before it. */
+const ofCurrent = ["PLATFORM", "SHA256", "SIZE"];
+
 const keyWords = { KEY: "keys", ROOT: "roots", "KEY-REVOKED": "revoked" } as const;
 
-function isKeyWord(word: string): word is keyof typeof keyWords {
-  return Object.hasOwn(keyWords, word);
-}
+const isKeyWord = (word: string): word is keyof typeof keyWords => Object.hasOwn(keyWords, word);
 
 /** Text from outside, fit for a message. */
 const shown = (text: string) => cleanLine(text.slice(0, 120));
 
 /**
  * The CURRENT line for a platform: its own, else one for any.
- * A folder as the founding document draws it has no PLATFORM lines; then the archives' names tell, and a single one fits any.
+ * A folder as the founding document draws it has no PLATFORM lines: the archives' names tell; a single one fits any.
  * @throws {Refused} when there is none.
  */
 export function currentFor(file: VersionFile, platform: string, name: string): CurrentLine {
@@ -205,7 +191,8 @@ export function currentFor(file: VersionFile, platform: string, name: string): C
   throw new Refused(
     plain.length > 1
       ? `${name} has several CURRENT lines for any platform`
-      : `${name} has no release for ${platform}, only for ${file.current.map((line) => line.platform ?? line.file).join(", ")}`,
+      : `${name} has no release for ${platform}, only for ` +
+          `${file.current.map((line) => line.platform ?? line.file).join(", ")}`,
   );
 }
 

@@ -1,22 +1,13 @@
 import { closeSync } from "node:fs";
 import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Failure, messageOf, Refused, UsageError } from "../core/errors.ts";
-import { createFetcher, type Fetcher } from "../fetch/fetch.ts";
-import { type PublicKey, readPublicKeys } from "../openpgp/keys.ts";
-import { Signatures, type VerifiedSignature } from "../openpgp/verify.ts";
-import { isMissing, minBytes, MinimumRate, toRefused } from "./retrieval.ts";
-import {
-  type CurrentLine,
-  maxVersionFile,
-  parseVersionFile,
-  type VersionFile,
-} from "./version-file.ts";
-import { type FetchedArchive, type VerifiedArchive, verifyFetched } from "./verify.ts";
-
-export { fileNotation, type VerifiedArchive, verifyBytes } from "./verify.ts";
+import { Failure, messageOf, Refused, systemCode, UsageError } from "../core/errors.ts";
+import { createFetcher, FetchFailed, type Fetcher, reasonOf } from "../fetch/fetch.ts";
+import { readPieces, temporaryBeside } from "../files/files.ts";
+import { type PublicKey, readPublicKeys, type SignedData } from "../openpgp/keys.ts";
+import { SignatureRefused, Signatures, type VerifiedSignature } from "../openpgp/verify.ts";
+import { type CurrentLine, maxVersionFile, parseVersionFile, type VersionFile } from "./version-file.ts";
 
 /**
  * A web folder with releases, as a client sees it: VERSION, archives, signatures, the public key.
@@ -42,6 +33,9 @@ export interface UnverifiedVersion {
   signature?: Buffer | undefined;
 }
 
+/** A VERSION by which keys changed, as it came: `keys/N`. */
+export type UnverifiedStep = UnverifiedVersion & { signature: Buffer };
+
 /** A VERSION file and how it was signed. */
 export interface SignedVersion {
   file: VersionFile;
@@ -50,8 +44,44 @@ export interface SignedVersion {
   etag?: string | undefined;
 }
 
-const smallFile = 64 * 1024;
-type SmallFile = { data: Buffer; etag: string | undefined };
+/** An archive that was verified; unpack it from the descriptor, whose bytes are those that were hashed. */
+export interface VerifiedArchive {
+  fd: number;
+  sha256: string;
+  size: number;
+  /** When its signature was made, ISO 8601. */
+  signed: string;
+  /** The fingerprint of the key that signed it. */
+  key: string;
+  /** Close it and remove the file. */
+  discard(): Promise<void>;
+}
+
+/** The notation in an archive's signature that names the archive, so that it cannot be passed off as another. */
+export const fileNotation = "file@boatyard";
+
+/** Check a detached signature over bytes: it must be by one of these keys. */
+export async function verifyBytes(
+  signature: Uint8Array,
+  data: SignedData,
+  keys: readonly PublicKey[],
+  name: string,
+): Promise<VerifiedSignature> {
+  const signatures = await Signatures.read(signature, name);
+  let refusal: unknown = new Refused(`${name} cannot be checked: no key is pinned`);
+  for (const key of keys) {
+    try {
+      return await signatures.verify(key, data, name);
+    } catch (error) {
+      // of several keys the one that signed it, if over other bytes, has the reason
+      if (!(refusal instanceof SignatureRefused && refusal.reason === "bytes")) refusal = error;
+    }
+  }
+  throw refusal;
+}
+
+/** Bytes of a signature file, of KEY.asc, and those that must come in each time-out, else the retrieval is too slow. */
+const [maxSignature, maxKeyFile, minBytes] = [64 * 1024, 1024 * 1024, 64 * 1024];
 
 /** The address of a web folder as people give it: with or without `/` or `/VERSION` at its end. */
 export function folderUrl(text: string): string {
@@ -67,9 +97,6 @@ export function folderUrl(text: string): string {
   url.pathname = url.pathname.replace(/\/(?:VERSION)?$/, "").concat("/");
   return url.href;
 }
-
-/** Several folders may share one temporary folder. */
-let count = 0;
 
 export class WebFolder {
   readonly url: string;
@@ -104,14 +131,14 @@ export class WebFolder {
     etag?: string,
   ): Promise<SignedVersion | undefined> {
     for (let attempt = 1; ; attempt++) {
-      const got = await this.changed("VERSION", maxVersionFile, attempt === 1 ? etag : undefined);
-      if (got === "unchanged") return undefined;
-      if (!got) throw new Failure(`${this.name("VERSION")}: there is no such file`);
-      const sig = await this.small("VERSION.sig", smallFile);
+      const got = await this.small("VERSION", maxVersionFile, attempt === 1 ? etag : undefined);
+      if (got.isUnchanged) return undefined;
+      const { data } = got;
+      if (!data) throw new Failure(`${this.name("VERSION")}: there is no such file`);
+      const { data: signed } = await this.small("VERSION.sig", maxSignature);
       try {
-        const { data } = got;
         const file = parseVersionFile(data.toString("utf8"), this.name("VERSION"));
-        const signature = await verify({ file, data, signature: sig?.data });
+        const signature = await verify({ file, data, signature: signed });
         return { file, signature, etag: got.etag };
       } catch (error) {
         if (!(error instanceof Refused) || attempt === 3) throw error;
@@ -121,19 +148,21 @@ export class WebFolder {
     }
   }
 
-  /** The keys in the folder's KEY.asc, none when there is no such file; undefined: it is as it was when it had this ETag. */
+  /** The keys in the folder's KEY.asc, none without such a file; undefined: it is as it was when it had this ETag. */
   async keys(etag?: string): Promise<{ keys: PublicKey[]; etag?: string | undefined } | undefined> {
-    const got = await this.changed("KEY.asc", 1024 * 1024, etag);
-    if (got === "unchanged") return undefined;
-    const keys = got ? await readPublicKeys(got.data, this.name("KEY.asc")) : [];
-    return { keys, etag: got?.etag };
+    const got = await this.small("KEY.asc", maxKeyFile, etag);
+    if (got.isUnchanged) return undefined;
+    return { keys: got.data ? await readPublicKeys(got.data, this.name("KEY.asc")) : [], etag: got.etag };
   }
 
-  /** The VERSION that made a set of keys, and its signature; undefined what is not there. */
-  async keyStep(serial: number): Promise<{ data?: Buffer; signature?: Buffer }> {
-    const step = await this.small(`keys/${serial}`, maxVersionFile);
-    const signature = await this.small(`keys/${serial}.sig`, smallFile);
-    return { ...step, ...(signature && { signature: signature.data }) };
+  /** @throws {Refused} when it is not there, not signed, or not understood. */
+  async keyStep(serial: number): Promise<UnverifiedStep> {
+    const name = this.name(`keys/${serial}`);
+    const { data } = await this.small(`keys/${serial}`, maxVersionFile);
+    const { data: signature } = await this.small(`keys/${serial}.sig`, maxSignature);
+    if (!data || !signature)
+      throw new Refused(`${name}${data ? ".sig" : ""} is missing, by which keys changed (gap in the keys)`);
+    return { file: parseVersionFile(data.toString("utf8"), name), data, signature };
   }
 
   /**
@@ -144,31 +173,43 @@ export class WebFolder {
   async archive(line: CurrentLine, keys: readonly PublicKey[]): Promise<VerifiedArchive> {
     const name = this.name(line.file);
     if (line.size !== undefined && line.size > this.#options.maxSize)
-      throw new Refused(
-        `${name} is said to have ${line.size} bytes; updates.max_size allows ${this.#options.maxSize}`,
-      );
+      throw new Refused(`${name} is said to have ${line.size} bytes; updates.max_size allows ${this.#options.maxSize}`);
     for (let attempt = 1; ; attempt++) {
-      const signature = await this.small(`${line.file}.sig`, smallFile);
+      const { data: signature } = await this.small(`${line.file}.sig`, maxSignature);
       if (!signature) throw new Refused(`${name} has no signature (${line.file}.sig)`);
-      const signatures = await Signatures.read(signature.data, this.name(`${line.file}.sig`));
-      const { path, fetched } = await this.download(line);
+      // what is no signature at all is not worth the archive
+      await Signatures.read(signature, `${name}.sig`);
+      const archive = await this.download(line);
       try {
-        return await verifyFetched({ path, fetched, line, signatures, keys, name });
+        if (line.size !== undefined && archive.size !== line.size)
+          throw new Refused(`${name} has ${archive.size} bytes, VERSION says ${line.size}`);
+        const pieces = () => readPieces(archive.fd);
+        const { fingerprint, created, notations } = await verifyBytes(signature, pieces, keys, `${name}.sig`);
+        const signedName = notations[fileNotation];
+        if (signedName !== undefined && signedName !== line.file)
+          throw new Refused(`${name} was signed as ${signedName}, it is another archive (mix-and-match)`);
+        return { ...archive, signed: created.toISOString(), key: fingerprint };
       } catch (error) {
-        await rm(path, { force: true });
+        await archive.discard();
         if (!(error instanceof Refused) || attempt === 2) throw error;
         this.#options.note?.(`${messageOf(error)}; fetching it afresh`);
       }
     }
   }
 
-  private async download(line: CurrentLine): Promise<{ path: string; fetched: FetchedArchive }> {
+  private async download(line: CurrentLine): Promise<Omit<VerifiedArchive, "signed" | "key">> {
     const { temporary, maxSize, timeout, signal, onProgress } = this.#options;
     const name = this.name(line.file);
     const to = join(temporary, line.file);
-    const rate = new MinimumRate(timeout, signal);
+    const slow = new AbortController();
+    let bytes = 0;
+    let before = 0;
+    const watch = setInterval(() => {
+      if (bytes - before < minBytes) slow.abort();
+      before = bytes;
+    }, timeout);
     try {
-      const fetched = await this.#fetcher.toFile({
+      const { fd, sha256, size } = await this.#fetcher.toFile({
         url: new URL(line.file, this.url).href,
         to,
         maxSize: Math.min(line.size ?? maxSize, maxSize),
@@ -176,72 +217,78 @@ export class WebFolder {
         flush: false,
         handOver: true,
         ...(line.sha256 === undefined ? {} : { sha256: line.sha256 }),
-        signal: rate.signal,
-        onProgress: (done, total) => {
-          rate.progress(done);
+        signal: signal ? AbortSignal.any([signal, slow.signal]) : slow.signal,
+        onProgress(done, total) {
+          bytes = Math.max(done, bytes);
           onProgress?.(done, total ?? line.size);
         },
       });
-      const { fd, size } = fetched;
       if (fd === undefined) throw new Error("the archive was not handed over");
-      if (line.size !== undefined && size !== line.size) {
+      let isOpen = true;
+      const discard = async () => {
+        if (!isOpen) return;
+        isOpen = false;
         closeSync(fd);
-        throw new Refused(`${name} has ${size} bytes, VERSION says ${line.size}`);
-      }
-      return { path: to, fetched: { ...fetched, fd } };
+        await rm(to, { force: true });
+      };
+      return { fd, sha256, size, discard };
     } catch (error) {
       signal?.throwIfAborted();
-      if (rate.signal.aborted)
-        throw new Refused(
-          `${name} comes slower than ${minBytes} bytes in ${timeout / 1000} s (slow retrieval)`,
-        );
-      const reason = toRefused(error, name);
+      if (slow.signal.aborted)
+        throw new Refused(`${name} comes slower than ${minBytes} bytes in ${timeout / 1000} s (slow retrieval)`);
+      const reason = refusalOf(error, name);
       // what was refused is not continued
-      if (reason instanceof Refused)
-        for (const path of [to, `${to}.json`]) await rm(path, { force: true });
+      if (reason instanceof Refused) for (const path of [to, `${to}.json`]) await rm(path, { force: true });
       throw reason;
     } finally {
-      rate.stop();
+      clearInterval(watch);
     }
   }
 
-  private async small(file: string, limit: number): Promise<SmallFile | undefined> {
-    const got = await this.changed(file, limit);
-    return got === "unchanged" ? undefined : got;
-  }
-
-  /** A small file, unless it is as it was when it had this ETag; undefined when it is not there. */
-  private async changed(
-    file: string,
-    limit: number,
-    etag?: string,
-  ): Promise<SmallFile | "unchanged" | undefined> {
+  /** A small file: without data it is not there, or it is as it was when it had this ETag. */
+  private async small(file: string, maxSize: number, etag?: string) {
     const { temporary, timeout, signal } = this.#options;
-    const to = join(temporary, `.${file.replace("/", "-")}.${process.pid}.${++count}`);
+    const to = temporaryBeside(join(temporary, file.replace("/", "-")));
     const deadline = AbortSignal.timeout(timeout);
     try {
       const fetched = await this.#fetcher.toFile({
         url: new URL(file, this.url).href,
         to,
         name: file,
-        maxSize: limit,
+        maxSize,
         flush: false,
         ...(etag === undefined ? {} : { unless: { etag } }),
         signal: signal ? AbortSignal.any([signal, deadline]) : deadline,
       });
-      if (!fetched.changed) return "unchanged";
-      return { data: await readFile(to), etag: fetched.etag };
+      const data = fetched.changed ? await readFile(to) : undefined;
+      return { data, etag: fetched.etag, isUnchanged: !fetched.changed };
     } catch (error) {
       signal?.throwIfAborted();
       if (deadline.aborted)
-        throw new Refused(
-          `${this.name(file)} did not come within ${timeout / 1000} s (slow retrieval)`,
-        );
-      if (isMissing(error, this.url)) return undefined;
-      throw toRefused(error, this.name(file));
+        throw new Refused(`${this.name(file)} did not come within ${timeout / 1000} s (slow retrieval)`);
+      if (this.isMissing(error)) return { isUnchanged: false };
+      throw refusalOf(error, this.name(file));
     } finally {
       await rm(to, { force: true });
       await rm(`${to}.json`, { force: true });
     }
   }
+
+  /** The server says that there is no such file, or a local folder has none. */
+  private isMissing(error: unknown): boolean {
+    if (error instanceof FetchFailed) return [403, 404, 410].includes(error.status ?? 0);
+    return this.url.startsWith("file:") && ["ENOENT", "ENOTDIR"].includes(systemCode(error) ?? "");
+  }
+}
+
+/** Too many bytes and wrong ones are an attack as much as an accident; the rest is a failure of the network. */
+function refusalOf(error: unknown, name: string): unknown {
+  if (!(error instanceof FetchFailed))
+    // what the network or the disk said; anything else is a bug
+    return systemCode(error) === undefined ? error : new Failure(`${name}: ${reasonOf(error)}`);
+  if (error.reason === "too large")
+    return new Refused(`${name} has more bytes than VERSION or updates.max_size allow (endless data)`);
+  if (error.reason === "wrong content")
+    return new Refused(`${name}: the content is not the one that VERSION names by its SHA256`);
+  return new Failure(`${name}: ${error.message}`);
 }

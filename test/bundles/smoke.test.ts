@@ -8,11 +8,10 @@ import { runCommand } from "../helpers/run.ts";
 import { current, root } from "../helpers/runtime.ts";
 import { testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
+import { scriptNames } from "../../tools/scripts.ts";
 
 const bundles = new Set(await readdir(join(root, "dist")).catch(() => []));
-const scripts = (await readdir(join(root, "scripts")))
-  .filter((file) => file.endsWith(".ts"))
-  .map((file) => file.slice(0, -3));
+const scripts = await scriptNames();
 for (const name of scripts) {
   const missing = !bundles.has(`${name}.mjs`) && "no bundle: npm run bundle";
   testUnless(test, missing)(`${name}.mjs alone in an empty folder says what it is`, async () => {

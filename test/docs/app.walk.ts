@@ -52,10 +52,7 @@ export async function walkApp(machine: Machine): Promise<void> {
   assert.match(status.stdout, "1.1");
   await publish("1.2");
   await sh(page.inline("launchfit check --dir /srv/my-app"));
-  assert.is(
-    (await sh(`${answer}; stat -c %U /srv/my-app/current/page.txt`)).stdout,
-    "1.2\nmy-app\n",
-  );
+  assert.is((await sh(`${answer}; stat -c %U /srv/my-app/current/page.txt`)).stdout, "1.2\nmy-app\n");
   await sh(page.inline("launchfit rollback --dir /srv/my-app"));
   assert.is((await sh(answer)).stdout, "1.1\n");
   const log = page.inline("launchfit log -f --dir /srv/my-app");

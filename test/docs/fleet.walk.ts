@@ -39,9 +39,7 @@ export async function walkFleet(machine: Machine): Promise<void> {
   await sh("cat >/etc/server-update/slavelist.txt", 0, page.block("[europe]"));
   const asked = await sh(page.block("--batch"));
   assert.match(asked.stdout, "6 slaves: 6 ok, 0 failed; at ");
-  await sh(
-    "cd work/me/site; echo two >index.html; git commit -qam two; git push -q origin HEAD:main",
-  );
+  await sh("cd work/me/site; echo two >index.html; git commit -qam two; git push -q origin HEAD:main");
   const own = page.inline("server-update site --ca authority.pem");
   await sh(`${own} --wait --secret-file /etc/server-update/secret`);
   assert.is((await sh(tree)).stdout, "two\n");
@@ -49,9 +47,7 @@ export async function walkFleet(machine: Machine): Promise<void> {
   // every push reaches the fleet
   const entry = page.block("on_success: [server-update");
   const line = /on_success: .*/.exec(entry)?.[0] ?? "";
-  await sh(
-    `sed -i 's#^    secret_file: .*#&\\n    ${line}#' /etc/boatyard/hooks.yml; systemctl reload hook-server`,
-  );
+  await sh(`sed -i 's#^    secret_file: .*#&\\n    ${line}#' /etc/boatyard/hooks.yml; systemctl reload hook-server`);
   await sh("pushed me/site /etc/boatyard/site.secret three");
   assert.is((await sh(tree)).stdout, "three\n");
 
@@ -67,10 +63,7 @@ export async function walkFleet(machine: Machine): Promise<void> {
   await sh(on);
   await sh(`${env}; ${page.inline("server-update --converge")}`);
   assert.is((await sh(tree)).stdout, "four\n");
-  assert.match(
-    (await sh(`${env}; ${page.inline("server-update --status")}`)).stdout,
-    "6 of 6 are as",
-  );
+  assert.match((await sh(`${env}; ${page.inline("server-update --status")}`)).stdout, "6 of 6 are as");
 
   // a bad commit
   const good = (await sh("git -C work/me/site rev-parse HEAD~1")).stdout.trim();
@@ -80,13 +73,9 @@ export async function walkFleet(machine: Machine): Promise<void> {
   assert.is((await sh(tree)).stdout, "four\n");
 
   // a new secret
-  await sh(
-    "cd /etc/boatyard; openssl rand -hex 32 >new.secret; chown slave new.secret; chmod 600 new.secret",
-  );
+  await sh("cd /etc/boatyard; openssl rand -hex 32 >new.secret; chown slave new.secret; chmod 600 new.secret");
   const both = page.inline("secret_file: [new.secret, slave.secret]");
-  await sh(
-    `sed -i 's#^secret_file:.*#${both}#' /etc/boatyard/slave.yml; systemctl restart slave-server`,
-  );
+  await sh(`sed -i 's#^secret_file:.*#${both}#' /etc/boatyard/slave.yml; systemctl restart slave-server`);
   await sh(`${env}; server-update site --wait`);
   await sh("cat /etc/boatyard/new.secret >/etc/server-update/secret");
   await sh(
@@ -96,11 +85,7 @@ export async function walkFleet(machine: Machine): Promise<void> {
 
   // cron of a slave that cannot be told
   // cron runs what follows the five fields of time
-  const cron = page
-    .inline("*/15 * * * * slave-activate site >/dev/null")
-    .split(" ")
-    .slice(5)
-    .join(" ");
+  const cron = page.inline("*/15 * * * * slave-activate site >/dev/null").split(" ").slice(5).join(" ");
   assert.is((await sh(`runuser -u slave -- ${cron}`)).stdout, "");
   const keygen = page.inline("server-update keygen --out FILE", { FILE: "other.key" });
   assert.match((await sh(keygen)).stdout, /^ed25519:/);

@@ -7,10 +7,7 @@ import { furnish, installServer, makeApp, serve } from "../helpers/world.ts";
 const secret = "/etc/boatyard/site.secret";
 const mainPid = "systemctl show --property=MainPID --value hook-server.service";
 
-export async function walkOperations(
-  machine: Machine,
-  another: () => Promise<Machine>,
-): Promise<void> {
+export async function walkOperations(machine: Machine, another: () => Promise<Machine>): Promise<void> {
   const page = await openPage("operations.md");
   const { sh } = machine;
   const line = async (span: string, words: Record<string, string> = {}, expect = 0) =>
@@ -18,22 +15,16 @@ export async function walkOperations(
   /** A push whose run is not waited for; its id. */
   const push = async (command: string) => {
     const stages = `stages: [pull, it]\\ncommands: { it: "${command}" }\\n`;
-    await sh(
-      `cd work/jostylr/site; printf '${stages}' >build.yml; git commit -qam x; git push -q origin HEAD:main`,
-    );
+    await sh(`cd work/jostylr/site; printf '${stages}' >build.yml; git commit -qam x; git push -q origin HEAD:main`);
     return /2\w+-\w+/.exec((await sh(`deliver jostylr/site ${secret}`)).stdout)?.[0] ?? "";
   };
   const ended = (run: string, state: string) =>
-    sh(
-      `for _ in $(seq 100); do hook-server show ${run} | grep -q ${state} && exit; sleep 0.1; done; exit 1`,
-    );
+    sh(`for _ in $(seq 100); do hook-server show ${run} | grep -q ${state} && exit; sleep 0.1; done; exit 1`);
 
   await furnish(machine, { repos: ["jostylr/site"], hosts: ["hooks.example.com"] });
   await installServer(machine, "jostylr/site");
   await sh(answered(page.inline("setup server")));
-  await sh(
-    "setup slave --base https://github.com/jostylr/ --secret-file /etc/server-update/secret --yes",
-  );
+  await sh("setup slave --base https://github.com/jostylr/ --secret-file /etc/server-update/secret --yes");
   await sh("hostname >/etc/server-update/slavelist.txt; echo 127.0.0.1 $(hostname) >>/etc/hosts");
   await sh(`pushed jostylr/site ${secret} two`);
 
@@ -69,9 +60,7 @@ export async function walkOperations(
   // a secret that leaked
   await sh("cd /etc/boatyard; umask 077; openssl rand -hex 32 >new.secret");
   const both = page.inline("secret_file: [new.secret, site.secret]");
-  await sh(
-    `sed -i 's#secret_file: .*#${both}#' /etc/boatyard/hooks.yml; systemctl reload hook-server`,
-  );
+  await sh(`sed -i 's#secret_file: .*#${both}#' /etc/boatyard/hooks.yml; systemctl reload hook-server`);
   await sh(`pushed jostylr/site ${secret} three`);
   await sh("pushed jostylr/site /etc/boatyard/new.secret four");
   await sh(
@@ -85,10 +74,7 @@ export async function walkOperations(
   await sh(`${signed} ${page.inline("server-update site --wait")}`);
   const good = (await sh("git -C work/jostylr/site rev-parse HEAD~1")).stdout.trim();
   await sh(`${signed} ${page.inline("server-update site --sha GOOD --wait", { GOOD: good })}`);
-  assert.match(
-    (await sh(`${signed} ${page.inline("server-update --status site")}`)).stdout,
-    good.slice(0, 12),
-  );
+  assert.match((await sh(`${signed} ${page.inline("server-update --status site")}`)).stdout, good.slice(0, 12));
   await line("runuser -u slave -- slave-activate site --rollback");
   assert.is((await sh("cat /srv/slave/repos/site/index.html")).stdout, "five\n");
 
@@ -102,9 +88,7 @@ export async function walkOperations(
   await sh("launchfit check --dir /srv/my-app");
   await line("launchfit rollback --dir /srv/my-app");
   assert.match((await sh(runs)).stdout, "1.0");
-  await sh(
-    `cd app; ${page.inline("release withdraw 1.1")}; ${page.inline("release refresh")}; uploads`,
-  );
+  await sh(`cd app; ${page.inline("release withdraw 1.1")}; ${page.inline("release refresh")}; uploads`);
   await sh("launchfit check --dir /srv/my-app");
   assert.match((await sh(runs)).stdout, "1.0");
 

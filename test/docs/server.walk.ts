@@ -13,10 +13,7 @@ export async function walkServer(machine: Machine): Promise<void> {
   const copy = page.block("scp dist/*.mjs");
   await sh(`cd clone\n${copy}`);
   await sh(`cd clone\necho '// new' >>dist/logs.mjs\n${copy}`);
-  assert.is(
-    (await sh("ls boatyard; tail -n 1 boatyard/logs.mjs")).stdout.split("\n").at(-2),
-    "// new",
-  );
+  assert.is((await sh("ls boatyard; tail -n 1 boatyard/logs.mjs")).stdout.split("\n").at(-2), "// new");
   await sh(page.block("apt-get install --yes git"));
 
   const server = page.block("node /root/boatyard/setup.mjs server");
@@ -27,9 +24,7 @@ export async function walkServer(machine: Machine): Promise<void> {
   assert.is((await sh("cat /etc/boatyard/site.secret")).stdout.trim(), secret);
   assert.match((await sh("ls /etc/nginx/snippets")).stdout, "boatyard-hooks.conf");
   const include = page.inline("include snippets/boatyard-hooks.conf;");
-  await sh(
-    `echo 'server { listen 443 ssl; server_name hooks.example.com; ${include} }' >/etc/nginx/conf.d/site.conf`,
-  );
+  await sh(`echo 'server { listen 443 ssl; server_name hooks.example.com; ${include} }' >/etc/nginx/conf.d/site.conf`);
   await sh(page.inline("nginx -t"));
   await sh(page.inline("systemctl reload nginx"));
   const check = await sh(page.block("setup check\n"));

@@ -16,11 +16,7 @@ export type Reply = {
   /** Break the connection. */
   cut: () => void;
   /** A whole, honest answer. */
-  send: (
-    status: number,
-    headers: Record<string, string | number>,
-    body?: string | Uint8Array,
-  ) => void;
+  send: (status: number, headers: Record<string, string | number>, body?: string | Uint8Array) => void;
   socket: Socket;
 };
 

@@ -85,19 +85,17 @@ ${secure}server_name: ${name}
 jetstream { store_dir: "${dir}/nats/${name}", max_file_store: 16G }
 ${options.cluster ? `cluster { name: boatyard, listen: "${address}:${routes[at]}", ${cluster} }` : ""}
 `;
-    await writeFile(join(dir, `${name}.conf`), nats + account);
+    await writeFile(join(dir, `${name}.conf`), `${nats}accounts {\n${account}}\n`);
   }
   const running = new Map<string, Running>();
   const bus: Builders["bus"] = {
     async start(only) {
       const started = natsNames.filter((name) => only === undefined || name === only);
-      for (const name of started)
-        running.set(name, startCommand(["nats-server", "-c", join(dir, `${name}.conf`)]));
+      for (const name of started) running.set(name, startCommand(["nats-server", "-c", join(dir, `${name}.conf`)]));
       for (const name of started) await running.get(name)?.until(/Server is ready/);
     },
     async kill(only) {
-      for (const [name, server] of running)
-        if (only === undefined || name === only) await server.stop("SIGKILL");
+      for (const [name, server] of running) if (only === undefined || name === only) await server.stop("SIGKILL");
     },
   };
   await bus.start();

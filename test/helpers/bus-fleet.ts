@@ -34,11 +34,7 @@ export async function setUp({ tls = false } = {}) {
     ...{ dir, bus, repo, list, base },
     orderKey: await readPrivateKey(join(dir, "order.key")),
     /** Start a slave, a new one or once more. */
-    async slave(
-      name: string,
-      more = "",
-      { file: known, groups = [] }: { file?: string; groups?: string[] } = {},
-    ) {
+    async slave(name: string, more = "", { file: known, groups = [] }: { file?: string; groups?: string[] } = {}) {
       let config = configs.get(name);
       if (config === undefined) {
         const file = known ?? (await bus.addSlave(name, ...groups)).file;

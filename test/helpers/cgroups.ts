@@ -4,15 +4,12 @@ import { join } from "node:path";
 import process from "node:process";
 
 const read = (file: string) => (existsSync(file) ? readFileSync(file, "utf8") : "");
-const mount = / (\S+) \S+ - cgroup2 /.exec(
-  /^.* - cgroup2 .*$/m.exec(read("/proc/self/mountinfo"))?.[0] ?? "",
-)?.[1];
+const mount = / (\S+) \S+ - cgroup2 /.exec(/^.* - cgroup2 .*$/m.exec(read("/proc/self/mountinfo"))?.[0] ?? "")?.[1];
 const own = /^0::(\/.*)$/m.exec(read("/proc/self/cgroup"))?.[1];
 
 /** Why there can be none; undefined when there can. */
 export const noCgroups: string | undefined = (() => {
-  if (mount === undefined || own === undefined || own.startsWith("/.."))
-    return "there is no cgroup v2 here";
+  if (mount === undefined || own === undefined || own.startsWith("/..")) return "there is no cgroup v2 here";
   const folder = join(mount, own, `test-${process.pid}`);
   try {
     mkdirSync(folder);

@@ -85,17 +85,10 @@ async function makeCgroups(): Promise<string[]> {
  */
 export async function bootDebian(suite: string): Promise<Machine> {
   const nspawn = ["systemd-nspawn", "--register=no", "--keep-unit", "--private-network", "-q"];
-  const clone = ["dist", "templates", "hooks"].map(
-    (name) => `--bind-ro=${join(root, name)}:/mnt/${name}`,
-  );
+  const clone = ["dist", "templates", "hooks"].map((name) => `--bind-ro=${join(root, name)}:/mnt/${name}`);
   const node = `--bind-ro=${await realpath(debianNode)}:/usr/local/bin/node`;
   const cgroups = await makeCgroups();
-  const into = cgroups.flatMap((each) => [
-    "sh",
-    "-c",
-    'echo $$ >"$0/cgroup.procs"; exec "$@"',
-    each,
-  ]);
+  const into = cgroups.flatMap((each) => ["sh", "-c", 'echo $$ >"$0/cgroup.procs"; exec "$@"', each]);
   const flags = ["--volatile=overlay", ...clone, node, "-D", await sharedDebian(suite), "-b"];
   const running = startCommand([...into, ...nspawn, ...flags], {
     // also on a host whose own hierarchy is an older one

@@ -96,29 +96,24 @@ function pathsIn(name: string, text: string, result: string): string[] {
   return open ? [(open[1] ?? "").replace(/ \(deleted\)$/, "")] : [];
 }
 
-const isWrite = ({ name }: Call) =>
-  /^(?:p?writev?|pwrite64|ftruncate|copy_file_range|sendfile)$/.test(name);
+const isWrite = ({ name }: Call) => /^(?:p?writev?|pwrite64|ftruncate|copy_file_range|sendfile)$/.test(name);
 const isSync = ({ name }: Call) => /^(?:fsync|fdatasync|syncfs|sync)$/.test(name);
 const isBelow = (path: string, folder: string) => path === folder || path.startsWith(`${folder}/`);
 
 /** The calls that gave something the name `path`: renames, links, symlinks. */
 export function publishing(calls: readonly Call[], path: string): Call[] {
-  return calls.filter(
-    ({ name, paths }) => /^(?:rename|link|symlink)/.test(name) && paths[1] === path,
-  );
+  return calls.filter(({ name, paths }) => /^(?:rename|link|symlink)/.test(name) && paths[1] === path);
 }
 
 /** The call after which what `write` wrote is on the disk: itself with O_DSYNC, else the next sync of its file. */
 export function syncAfter(calls: readonly Call[], write: Call | undefined): Call | undefined {
   const file = write?.paths[0];
   const opened = calls.findLast(
-    ({ name, paths, start }) =>
-      name.startsWith("open") && paths[0] === file && start < (write?.start ?? 0),
+    ({ name, paths, start }) => name.startsWith("open") && paths[0] === file && start < (write?.start ?? 0),
   );
   if (opened && /O_D?SYNC/.test(opened.text)) return write;
   return calls.find(
-    ({ name, paths, start }) =>
-      /^f(data)?sync$/.test(name) && paths[0] === file && start > (write?.end ?? 0),
+    ({ name, paths, start }) => /^f(data)?sync$/.test(name) && paths[0] === file && start > (write?.end ?? 0),
   );
 }
 
@@ -126,9 +121,7 @@ export function syncAfter(calls: readonly Call[], write: Call | undefined): Call
 function wasSynced(calls: readonly Call[], path: string, before: number): boolean {
   const opened = calls.findLast(({ name, paths }) => name.startsWith("open") && paths[0] === path);
   if (opened && /O_D?SYNC/.test(opened.text)) return true;
-  const last = calls.findLast(
-    (call) => isWrite(call) && call.paths[0] === path && call.start < before,
-  );
+  const last = calls.findLast((call) => isWrite(call) && call.paths[0] === path && call.start < before);
   return !last || syncOf(calls, path, last.end, before) !== undefined;
 }
 
@@ -155,18 +148,11 @@ export function assertDurable(calls: readonly Call[], path: string, told?: RegEx
   assert.not(removed, `${path} was removed, not replaced`);
   const source = publish.name.startsWith("symlink") ? undefined : publish.paths[0];
   if (source !== undefined) {
-    const changed = calls.filter(
-      (call) => call.end < publish.start && isBelow(call.paths.at(-1) ?? "", source),
-    );
+    const changed = calls.filter((call) => call.end < publish.start && isBelow(call.paths.at(-1) ?? "", source));
     for (const file of new Set(changed.filter(isWrite).map(({ paths }) => paths[0] ?? ""))) {
-      assert.ok(
-        wasSynced(calls, file, publish.start),
-        `${file} was not synced before it became ${path}`,
-      );
+      assert.ok(wasSynced(calls, file, publish.start), `${file} was not synced before it became ${path}`);
     }
-    const made = changed.filter(
-      ({ name, text }) => /^(?:mkdir|symlink|link)/.test(name) || text.includes("O_CREAT"),
-    );
+    const made = changed.filter(({ name, text }) => /^(?:mkdir|symlink|link)/.test(name) || text.includes("O_CREAT"));
     for (const call of made) {
       const folder = dirname(call.paths.at(-1) ?? "");
       if (!isBelow(folder, source)) continue;
@@ -186,11 +172,7 @@ export function assertDurable(calls: readonly Call[], path: string, told?: RegEx
 }
 
 /** Fails unless the first was over before the second began; both by what they are called. */
-export function assertBefore(
-  first: Call | undefined,
-  second: Call | undefined,
-  what: string,
-): void {
+export function assertBefore(first: Call | undefined, second: Call | undefined, what: string): void {
   assert.ok(first && second, `${what}: ${first ? "the second" : "the first"} call never came`);
   assert.ok(first.end < second.start, what);
 }

@@ -9,13 +9,7 @@ import { startScript } from "./run.ts";
 import { removeTree } from "./tmp.ts";
 
 /** `kills` runs over `files` files, each killed and run again: the end is that of an undisturbed run. */
-export async function killAtRandom({
-  kills,
-  files,
-}: {
-  kills: number;
-  files: number;
-}): Promise<void> {
+export async function killAtRandom({ kills, files }: { kills: number; files: number }): Promise<void> {
   const server = await startBadServer();
   // every third file gets a second version, every third is new in the second run, the rest stay
   const names = Array.from({ length: files }, (_, index) => `d${index % 5}/${index}.bin`);
@@ -35,8 +29,7 @@ export async function killAtRandom({
           () => `"${version}"`,
         ),
       );
-  const line = (name: string, version: number) =>
-    `${server.url}/${version}/${name}#${version} ${name}`;
+  const line = (name: string, version: number) => `${server.url}/${version}/${name}#${version} ${name}`;
   const secondManifest = names.map((name, index) => line(name, second(index)));
   try {
     const before = makeSite();
@@ -66,9 +59,7 @@ export async function killAtRandom({
         const there = read(site, name);
         const versions = index % 3 === 0 ? [1, 2] : [1];
         const known =
-          there === undefined
-            ? index % 3 === 1
-            : versions.some((version) => body(name, version).equals(there));
+          there === undefined ? index % 3 === 1 : versions.some((version) => body(name, version).equals(there));
         assert.ok(known, `kill ${kill}: ${name} holds neither version`);
         if (index % 3 !== 0) return;
         const old = read(site, `old/${name.replace(".bin", ".1.bin")}`);

@@ -56,17 +56,7 @@ export async function gpgHome(): Promise<GpgHome> {
     gpg,
     async key(name, { algorithm = "ed25519", usage = "sign", expires = "never", at } = {}) {
       const { stderr, stdout } = await gpg(
-        [
-          "--status-fd",
-          "1",
-          "--passphrase",
-          "",
-          "--quick-gen-key",
-          name,
-          algorithm,
-          usage,
-          expires,
-        ],
+        ["--status-fd", "1", "--passphrase", "", "--quick-gen-key", name, algorithm, usage, expires],
         at === undefined ? {} : { at },
       );
       const fingerprint = /KEY_CREATED \w ([0-9A-F]{40})/.exec(stdout)?.[1];

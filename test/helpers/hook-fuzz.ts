@@ -41,11 +41,7 @@ const json = [
 ];
 
 /** Sends `count` requests; returns how often each status came, and 0 for a closed connection. */
-export async function fuzz(
-  server: HookServer,
-  count: number,
-  seed: number,
-): Promise<Map<number, number>> {
+export async function fuzz(server: HookServer, count: number, seed: number): Promise<Map<number, number>> {
   const random = seeded(seed);
   const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)] as T;
   const statuses = new Map<number, number>();
@@ -94,26 +90,14 @@ function request(random: () => number, pick: <T>(list: readonly T[]) => T) {
     "x-github-delivery": String(random()),
   };
   const event = random() < 0.7 ? "push" : pick(words).replace(/[^\x21-\x7e]/g, "");
-  headers[
-    pick(["x-github-event", "x-github-event", "x-gitlab-event", "x-event-key", "x-gogs-event"])
-  ] = event;
+  headers[pick(["x-github-event", "x-github-event", "x-gitlab-event", "x-event-key", "x-gogs-event"])] = event;
   if (random() < 0.1) headers["x-github-delivery"] = pick(["a b", "x".repeat(300), ""]);
   if (random() < 0.05) headers["content-encoding"] = "gzip";
-  const method =
-    random() < 0.9 ? "POST" : pick(["GET", "PUT", "DELETE", "OPTIONS", "PATCH", "HEAD"]);
+  const method = random() < 0.9 ? "POST" : pick(["GET", "PUT", "DELETE", "OPTIONS", "PATCH", "HEAD"]);
   const path =
     random() < 0.9
       ? "/hook"
-      : pick([
-          "/",
-          "/hook?x",
-          "/runs/../..",
-          "//hook",
-          "/%00",
-          "/github/callback",
-          "/metrics",
-          "/runs",
-        ]);
+      : pick(["/", "/hook?x", "/runs/../..", "//hook", "/%00", "/github/callback", "/metrics", "/runs"]);
   return { body, headers, method, path };
 }
 
@@ -133,9 +117,7 @@ function garbage(random: () => number): Buffer {
     "\u0016\u0003\u0001",
   ];
   const start = starts[Math.floor(random() * starts.length)] ?? "";
-  const bytes = Buffer.from(
-    Array.from({ length: Math.floor(random() * 200) }, () => Math.floor(random() * 256)),
-  );
+  const bytes = Buffer.from(Array.from({ length: Math.floor(random() * 200) }, () => Math.floor(random() * 256)));
   return Buffer.concat([Buffer.from(start, "latin1"), bytes, Buffer.from("\r\n\r\n")]);
 }
 

@@ -48,8 +48,7 @@ export async function storm({ pushes, repos, kills, seed }: Storm) {
     const repo = names[Math.floor(random() * repos)] ?? "";
     const sending = server.push(repo, sha(n)).then(
       (answer) => {
-        if (answer.status !== 202)
-          throw new Error(`push ${n} was answered ${answer.status} ${answer.text}`);
+        if (answer.status !== 202) throw new Error(`push ${n} was answered ${answer.status} ${answer.text}`);
         accepted.push({ repo, sha: sha(n), run: answer.body.run });
       },
       () => {
@@ -75,11 +74,7 @@ export async function storm({ pushes, repos, kills, seed }: Storm) {
   return { accepted: accepted.length, unanswered, interrupted, begun: journal.length };
 }
 
-function check(
-  accepted: { repo: string; sha: string; run: string }[],
-  runs: Run[],
-  journal: string[],
-): void {
+function check(accepted: { repo: string; sha: string; run: string }[], runs: Run[], journal: string[]): void {
   assert.equal(
     journal.filter((line) => line.startsWith("twice")),
     [],
@@ -102,7 +97,6 @@ function check(
     const last = journal.filter((line) => line.startsWith(`end ${repo} `)).at(-1);
     const accidental = runs.filter((run) => run.repo === repo && run.sha > commit);
     // an unanswered push may have been taken too
-    if (accidental.length === 0)
-      assert.is(last, `end ${repo} ${commit}`, "the newest push was not built last");
+    if (accidental.length === 0) assert.is(last, `end ${repo} ${commit}`, "the newest push was not built last");
   }
 }

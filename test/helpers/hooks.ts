@@ -14,7 +14,6 @@ export type Answer = {
   status: number;
   headers: IncomingHttpHeaders;
   text: string;
-  // biome-ignore lint/suspicious/noExplicitAny: whatever JSON came
   body: any;
 };
 
@@ -30,29 +29,26 @@ export function http(
 ): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const { method = options.body === undefined ? "GET" : "POST", headers = {}, body } = options;
-    const call = request(
-      { host: "127.0.0.1", ...where, path, method, headers, agent: false },
-      (response) => {
-        const chunks: Buffer[] = [];
-        response.on("data", (chunk: Buffer) => chunks.push(chunk));
-        response.on("error", reject);
-        response.on("end", () => {
-          const text = Buffer.concat(chunks).toString();
-          let value: unknown;
-          try {
-            value = JSON.parse(text);
-          } catch {
-            value = undefined;
-          }
-          resolve({
-            status: response.statusCode ?? 0,
-            headers: response.headers,
-            text,
-            body: value,
-          });
+    const call = request({ host: "127.0.0.1", ...where, path, method, headers, agent: false }, (response) => {
+      const chunks: Buffer[] = [];
+      response.on("data", (chunk: Buffer) => chunks.push(chunk));
+      response.on("error", reject);
+      response.on("end", () => {
+        const text = Buffer.concat(chunks).toString();
+        let value: unknown;
+        try {
+          value = JSON.parse(text);
+        } catch {
+          value = undefined;
+        }
+        resolve({
+          status: response.statusCode ?? 0,
+          headers: response.headers,
+          text,
+          body: value,
         });
-      },
-    );
+      });
+    });
     call.on("error", reject);
     call.end(body);
   });
@@ -181,15 +177,7 @@ export async function startHooks(
     state,
     dir,
     running,
-    async send({
-      payload,
-      raw,
-      event = "push",
-      id = randomUUID(),
-      key = secret,
-      headers,
-      path = "/hook",
-    }) {
+    async send({ payload, raw, event = "push", id = randomUUID(), key = secret, headers, path = "/hook" }) {
       const body = raw ?? JSON.stringify(payload);
       return await http({ port: server.port }, path, {
         body,

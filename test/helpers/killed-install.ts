@@ -21,10 +21,7 @@ await publish(web.path, by, "2", { date: new Date(Date.now() + 10_000) });
 export const closeWeb = () => web.close();
 
 /** Update a copy of the directory with this fault; undefined: the fault was never reached. */
-export async function updateWithFault(
-  calls: string,
-  fault: string,
-): Promise<RunResult | undefined> {
+export async function updateWithFault(calls: string, fault: string): Promise<RunResult | undefined> {
   const deploy = join(tempDir("k-"), "deploy");
   cpSync(template, deploy, { recursive: true, verbatimSymlinks: true });
   const argv = injected("launchfit", [web.url, "--dir", deploy], calls, fault);

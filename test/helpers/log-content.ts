@@ -6,7 +6,7 @@ import { listParts } from "../../lib/log/parts.ts";
 /** The whole lines of a log and its parts; a part that is there twice counts once. */
 export async function contentOf(file: string): Promise<string[]> {
   let lines: string[] = [];
-  for (const { plain, packed } of await listParts(file)) {
+  for (const { plain, packed } of listParts(file)) {
     const bytes = plain ? await readFile(plain) : gunzipSync(await readFile(packed ?? ""));
     lines = lines.concat(linesOf(bytes.toString()));
   }

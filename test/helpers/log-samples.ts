@@ -19,10 +19,7 @@ export function runLines(run: string, entries: ([stage: string, text: string] | 
 }
 
 /** A whole run with two stages; a failing one stops in its second. */
-export function sampleRun(
-  run: string,
-  { code = 0, ref = "main", words = "ordinary words" } = {},
-): string {
+export function sampleRun(run: string, { code = 0, ref = "main", words = "ordinary words" } = {}): string {
   const result = code === 0 ? "ok" : "failed";
   return runLines(run, [
     { kind: "start", event: "push", ref, sha: "1f2e03".padEnd(40, "0") },

@@ -86,12 +86,7 @@ export async function startMachine(): Promise<Machine> {
 }
 
 /** Run a bash text as root in the namespaces of a process, with the environment that a login there has. */
-export function enter(
-  init: string,
-  text: string,
-  expect: number,
-  input?: string,
-): Promise<RunResult> {
+export function enter(init: string, text: string, expect: number, input?: string): Promise<RunResult> {
   return runCommand(
     [
       ...["nsenter", "-t", init, "-a", "/usr/bin/env", "-i", "HOME=/root", "LANG=C.UTF-8"],

@@ -4,7 +4,7 @@ import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { keyOfSeed, newSeed, nkeyOf } from "../../lib/bus/nkey.ts";
-import { type BusUser, formatUser } from "../../lib/bus/users.ts";
+import { type BusUser, formatUsers } from "../../lib/bus/users.ts";
 import { freePort } from "./ports.ts";
 import { type Running, startCommand } from "./run.ts";
 import { root } from "./runtime.ts";
@@ -47,8 +47,7 @@ export async function startBus(tls?: Certificate): Promise<TestBus> {
   };
   const master = (await newKey("master")).key;
   users.push({ name: "master", nkey: nkeyOf(master), role: "master", groups: [] });
-  const writeUsers = () =>
-    writeFile(join(dir, "nats-users.conf"), `users: [\n${users.map(formatUser).join("")}]\n`);
+  const writeUsers = () => writeFile(join(dir, "nats-users.conf"), formatUsers(users));
   await mkdir(join(dir, "jetstream"));
   const conf = (await readFile(join(root, "templates/nats.conf"), "utf8"))
     .replace("0.0.0.0:4222", `127.0.0.1:${port}`)
@@ -63,8 +62,7 @@ export async function startBus(tls?: Certificate): Promise<TestBus> {
     newKey,
     admit: (name, key, groups) => bus.admitAll(new Map([[name, key]]), groups),
     async admitAll(keys, groups = []) {
-      for (const [name, key] of keys)
-        users.push({ name, nkey: nkeyOf(key), role: "slave", groups });
+      for (const [name, key] of keys) users.push({ name, nkey: nkeyOf(key), role: "slave", groups });
       await writeUsers();
       if (!server) return;
       const count = (text: string) => text.split("Reloaded server configuration").length;
@@ -122,8 +120,7 @@ export async function startBusProxy(busUrl: string): Promise<BusProxy> {
       rest = Buffer.concat([rest, chunk]);
       for (let end = rest.indexOf("\r\n"); end >= 0; end = rest.indexOf("\r\n")) {
         // the last word of PUB and HPUB is the size of what follows the line
-        const [, subject = "", size] =
-          /^H?PUB (\S+) .*?(\d+)$/.exec(rest.toString("latin1", 0, end)) ?? [];
+        const [, subject = "", size] = /^H?PUB (\S+) .*?(\d+)$/.exec(rest.toString("latin1", 0, end)) ?? [];
         const length = end + 2 + (size === undefined ? 0 : Number(size) + 2);
         if (rest.length < length) return;
         const message = rest.subarray(0, length);

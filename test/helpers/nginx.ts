@@ -37,15 +37,7 @@ http {
 }
 `,
   );
-  const running = startCommand([
-    binary,
-    "-p",
-    dir,
-    "-e",
-    join(dir, "error.log"),
-    "-c",
-    join(dir, "nginx.conf"),
-  ]);
+  const running = startCommand([binary, "-p", dir, "-e", join(dir, "error.log"), "-c", join(dir, "nginx.conf")]);
   const url = `http://127.0.0.1:${port}`;
   await waitFor(() => fetch(url).then((answer) => answer.text().then(() => true)), {
     what: "nginx",

@@ -25,9 +25,7 @@ export async function npmPackage(
   const fresh = await mkdtemp(`${folder}.`);
   const briefly = ["--fetch-retries=1", "--fetch-timeout=30000", "--no-audit", "--no-fund"];
   const argv = ["npm", "install", "--prefix", fresh, ...briefly, "--", spec];
-  const { code } = await runCommand(argv, { cwd: fresh, env: trust, timeout: 120_000 }).catch(
-    () => ({ code: 1 }),
-  );
+  const { code } = await runCommand(argv, { cwd: fresh, env: trust, timeout: 120_000 }).catch(() => ({ code: 1 }));
   // another test file may have been faster
   if (code === 0) await rename(fresh, folder).catch(() => {});
   await rm(fresh, { recursive: true, force: true });

@@ -10,9 +10,7 @@ export const password = "correct horse";
 const html = { accept: "text/html" };
 
 /** A folder whose hooks.yml lets people in: by the password, a token that steers, and a guest's that sees. */
-export async function pageYard(
-  options: Parameters<typeof makeYard>[0] & { status?: string } = {},
-): Promise<string> {
+export async function pageYard(options: Parameters<typeof makeYard>[0] & { status?: string } = {}): Promise<string> {
   const status = `status: { password_file: pw, token_file: token, tokens: { guest: { token_file: guest } }${options.status ?? ""} }`;
   const dir = await makeYard({ ...options, top: `${status}\n${options.top ?? ""}` });
   for (const [name, text] of Object.entries({
@@ -28,11 +26,7 @@ export async function pageYard(
 export async function post(
   server: HookServer,
   path: string,
-  {
-    cookie,
-    headers,
-    body = "",
-  }: { cookie?: string; headers?: Record<string, string>; body?: string } = {},
+  { cookie, headers, body = "" }: { cookie?: string; headers?: Record<string, string>; body?: string } = {},
 ): Promise<Answer> {
   return await http(server, path, {
     method: "POST",
@@ -62,8 +56,7 @@ export const get = (
   path: string,
   cookie = "",
   headers: Record<string, string> = {},
-): Promise<Answer> =>
-  http(server, path, { headers: { ...html, ...(cookie === "" ? {} : { cookie }), ...headers } });
+): Promise<Answer> => http(server, path, { headers: { ...html, ...(cookie === "" ? {} : { cookie }), ...headers } });
 
 export async function startPage(options: Parameters<typeof makeYard>[0] = {}): Promise<HookServer> {
   const dir = await makeYard({

@@ -1,19 +1,18 @@
 // The commands of the documents, as they stand there: the pages are the source, the tests run them.
-import { readdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { root } from "./runtime.ts";
+import { scriptNames } from "../../tools/scripts.ts";
 
 export type Block = { tags: string[]; text: string };
 
 /** The ```sh blocks of a page in docs/, with the words after `sh`. */
 export async function shellBlocks(page: string): Promise<Block[]> {
   const text = await readFile(join(root, "docs", page), "utf8");
-  return [...text.matchAll(/^```sh([^\n]*)\n([\s\S]*?)^```$/gm)].map(
-    ([, tags = "", body = ""]) => ({
-      tags: tags.trim().split(" "),
-      text: body,
-    }),
-  );
+  return [...text.matchAll(/^```sh([^\n]*)\n([\s\S]*?)^```$/gm)].map(([, tags = "", body = ""]) => ({
+    tags: tags.trim().split(" "),
+    text: body,
+  }));
 }
 
 /** A text with what only the reader knows put in its place; a word that is not there is a mistake in the test. */
@@ -49,8 +48,7 @@ export async function openPage(name: string): Promise<Page> {
   const spans = [...text.replace(fence, "").matchAll(/(?<!`)`([^`]+)`/g)].map(([, span = ""]) =>
     span.replace(/\s+/g, " "),
   );
-  const scripts = (await readdir(join(root, "scripts"))).filter((file) => file.endsWith(".ts"));
-  const ours = [...scripts.map((file) => file.slice(0, -3)), "systemctl", "runuser", "node"];
+  const ours = [...(await scriptNames()), "systemctl", "runuser", "node"];
   const command = new RegExp(`^(?:${ours.join("|")}) [-\\w~/]`);
   const open = new Set([
     ...blocks.filter(({ kind }) => kind === "sh").map(({ body }) => body),

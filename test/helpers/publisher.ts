@@ -3,7 +3,9 @@ import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import { dirname, join } from "node:path";
-import { keygen, openSigner, pack, refresh, withdraw } from "../../lib/release/release.ts";
+import { refresh, withdraw } from "../../lib/release/current.ts";
+import { pack } from "../../lib/release/pack.ts";
+import { keygen, openSigner } from "../../lib/release/signer.ts";
 import { type RunOptions, type RunResult, runScript } from "./run.ts";
 import { tempDir } from "./tmp.ts";
 
@@ -27,10 +29,8 @@ export function releaseYard(gnupg?: string): ReleaseYard {
   return {
     dir,
     web,
-    release: (args, options = {}) =>
-      runScript("release", args, { cwd: dir, env, expect: 0, ...options }),
-    makeKey: async (name, out = join(dir, `${name}.asc`)) =>
-      (await keygen({ out, name })).fingerprint,
+    release: (args, options = {}) => runScript("release", args, { cwd: dir, env, expect: 0, ...options }),
+    makeKey: async (name, out = join(dir, `${name}.asc`)) => (await keygen({ out, name })).fingerprint,
     async publish(version, files, keys) {
       const from = join(dir, `build-${version}`);
       rmSync(from, { recursive: true, force: true });

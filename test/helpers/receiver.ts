@@ -7,7 +7,6 @@ export type Received = {
   path: string;
   headers: IncomingHttpHeaders;
   text: string;
-  // biome-ignore lint/suspicious/noExplicitAny: whatever JSON came
   body: any;
 };
 

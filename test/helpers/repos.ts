@@ -64,12 +64,10 @@ export async function makeRepo(
   const { name = "site", branch = "main", dir = tempDir("repo-") } = options;
   const bare = join(dir, `${name}.git`);
   const work = join(dir, `${name}-work`);
-  await mkdir(dirname(bare), { recursive: true }); // a name may be owner/name
-  await git(dir, "init", "--quiet", "--bare", `--initial-branch=${branch}`, bare);
   // As forges do: any commit can be fetched by its sha.
-  await git(bare, "config", "uploadpack.allowAnySHA1InWant", "true");
-  await git(dir, "init", "--quiet", `--initial-branch=${branch}`, work);
-  await git(work, "remote", "add", "origin", bare);
+  await init(bare, branch, "bare = true\n[uploadpack]\n\tallowAnySHA1InWant = true");
+  const origin = `[remote "origin"]\n\turl = ${JSON.stringify(bare)}\n\tfetch = +refs/heads/*:refs/remotes/origin/*`;
+  await init(join(work, ".git"), branch, `bare = false\n\tlogallrefupdates = true\n${origin}`);
   const repo: TestRepo = {
     bare,
     url: `file://${bare}`,
@@ -104,4 +102,11 @@ export async function makeRepo(
   };
   if (options.files) await repo.push(options.files, { message: "First" });
   return repo;
+}
+
+/** What `git init` makes, without its processes: hundreds of tests have a repository of their own. */
+async function init(folder: string, branch: string, config: string): Promise<void> {
+  for (const name of ["objects", "refs", "hooks", "info"]) await mkdir(join(folder, name), { recursive: true });
+  await writeFile(join(folder, "HEAD"), `ref: refs/heads/${branch}\n`);
+  await writeFile(join(folder, "config"), `[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\t${config}\n`);
 }

@@ -35,10 +35,7 @@ export type Running = {
   /** Both streams, in the order in which they came. */
   output: () => string;
   /** Waits until the output matches, and fails when the process ends first. */
-  until: (
-    what: RegExp | ((output: string) => unknown),
-    options?: { timeout?: number },
-  ) => Promise<RegExpExecArray>;
+  until: (what: RegExp | ((output: string) => unknown), options?: { timeout?: number }) => Promise<RegExpExecArray>;
   kill: (signal?: NodeJS.Signals) => void;
   /** Sends TERM (or `signal`) and waits for the end; KILL after 10 s of an idle machine. */
   stop: (signal?: NodeJS.Signals) => Promise<RunResult>;
@@ -52,11 +49,7 @@ export function scriptArgv(name: string): string[] {
 }
 
 /** Runs `scripts/NAME` to its end. */
-export function runScript(
-  name: string,
-  args: string[] = [],
-  options: RunOptions = {},
-): Promise<RunResult> {
+export function runScript(name: string, args: string[] = [], options: RunOptions = {}): Promise<RunResult> {
   return runCommand([...scriptArgv(name), ...args], options);
 }
 

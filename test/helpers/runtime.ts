@@ -38,9 +38,7 @@ export function makeRuntime(binary: string, kind: "node" | "deno", version: stri
 export async function runtimeOf(binary: string): Promise<Runtime> {
   const { stdout } = await promisify(execFile)(binary, ["--version"]);
   const deno = /^deno (\S+)/.exec(stdout);
-  return deno
-    ? makeRuntime(binary, "deno", deno[1] ?? "")
-    : makeRuntime(binary, "node", stdout.trim());
+  return deno ? makeRuntime(binary, "deno", deno[1] ?? "") : makeRuntime(binary, "node", stdout.trim());
 }
 
 /** The runtime of this very process: tests start scripts with the one they run under. */

@@ -114,8 +114,7 @@ export async function makeBucket(): Promise<TestBucket> {
       return (page.Uploads ?? []).map(({ Key = "" }) => Key);
     },
     async remove() {
-      for (const Key of (await bucket.list()).keys())
-        await client.send(new DeleteObjectCommand({ Bucket: name, Key }));
+      for (const Key of (await bucket.list()).keys()) await client.send(new DeleteObjectCommand({ Bucket: name, Key }));
       await client.send(new DeleteBucketCommand({ Bucket: name })).catch(() => {});
       client.destroy();
     },

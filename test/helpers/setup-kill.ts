@@ -26,9 +26,9 @@ export const killed: Record<string, (machine: Machine) => Promise<string>> = {
     await machine.sh(`${setup} server --yes`);
     return `${setup} repo jostylr/site --yes`;
   },
-  slave: async () => `${setup} slave --yes`,
+  slave: async () => `${setup} slave --base https://git.example.com/me/ --yes`,
   removal: async (machine) => {
-    await machine.sh(`${setup} slave --yes`);
+    await machine.sh(`${setup} slave --base https://git.example.com/me/ --yes`);
     return `${setup} remove slave --purge --yes`;
   },
   app: async (machine) => {
@@ -54,8 +54,7 @@ const shapes = new Map<string, Promise<string>>();
 
 /** What a run that nobody disturbed makes. */
 function undisturbed(what: string): Promise<string> {
-  const known =
-    shapes.get(what) ?? onMachine(what, ({ sh }, command) => sh(`${command} >&2\n${shape}`));
+  const known = shapes.get(what) ?? onMachine(what, ({ sh }, command) => sh(`${command} >&2\n${shape}`));
   shapes.set(what, known);
   return known;
 }
@@ -74,11 +73,7 @@ async function onMachine(
 }
 
 /** Kill it at the call's nth time and run it again; false: there was no nth time. */
-export async function killAndRepeat(
-  what: string,
-  call: keyof typeof killCalls,
-  nth: number,
-): Promise<boolean> {
+export async function killAndRepeat(what: string, call: keyof typeof killCalls, nth: number): Promise<boolean> {
   const whole = await undisturbed(what);
   const names = killCalls[call].replace(/\w+/g, "?$&");
   // -D: the tracer stays with the services that were started, and nobody waits for it

@@ -6,7 +6,6 @@ import {
   digestOf,
   type Keys,
   orderHeader,
-  protocolHeader,
   requestHeader,
   signAnswer,
 } from "../../lib/fleet/signature.ts";
@@ -49,10 +48,8 @@ export async function fakeSlave(
     const text = typeof body === "string" ? body : `${JSON.stringify(body)}\n`;
     const signed = request.headers[orderHeader] ?? request.headers[requestHeader];
     const bound: Record<string, string> =
-      typeof signed === "string"
-        ? { [answerHeader]: signAnswer(keys, digestOf(signed), status, text) }
-        : {};
-    const plain = { "content-type": "application/json", [protocolHeader]: "2" };
+      typeof signed === "string" ? { [answerHeader]: signAnswer(keys, digestOf(signed), status, text) } : {};
+    const plain = { "content-type": "application/json" };
     response.writeHead(status, { ...plain, ...bound, ...reply.headers });
     response.end(text);
   });
@@ -96,11 +93,7 @@ async function listen(server: Server | TcpServer): Promise<number> {
 }
 
 /** A slave that works: a job that is done at once, at the commit that was asked for or `sha`. */
-export function workingSlave(
-  sha: string,
-  before = "0".repeat(40),
-  keys: Keys = {},
-): Promise<FakeSlave> {
+export function workingSlave(sha: string, before = "0".repeat(40), keys: Keys = {}): Promise<FakeSlave> {
   let wanted = sha;
   return fakeSlave((url) => {
     if (url.pathname === "/get/") {

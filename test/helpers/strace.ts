@@ -32,13 +32,7 @@ export function injected(script: string, args: string[], calls: string, fault: s
     .join(",");
   return [
     ...["strace", "-f", "-qq", "-o", "/dev/null", "-e", `trace=${names}`],
-    ...[
-      "-e",
-      `inject=${names}:${fault}`,
-      "timeout",
-      "--signal=KILL",
-      String(Math.ceil(20 * slowness())),
-    ],
+    ...["-e", `inject=${names}:${fault}`, "timeout", "--signal=KILL", String(Math.ceil(20 * slowness()))],
     ...[...scriptArgv(script), ...args],
   ];
 }

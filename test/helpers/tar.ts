@@ -13,14 +13,7 @@ export type RawEntry = {
 };
 
 /** One header and its content. */
-export function tarEntry({
-  name = "file",
-  type = "0",
-  mode = 0o644,
-  link = "",
-  content = "",
-  size,
-}: RawEntry): Buffer {
+export function tarEntry({ name = "file", type = "0", mode = 0o644, link = "", content = "", size }: RawEntry): Buffer {
   const body = Buffer.from(content as string);
   const header = Buffer.alloc(512);
   Buffer.from(name as string).copy(header, 0, 0, 100);

@@ -40,8 +40,7 @@ export async function serveFolder(path: string): Promise<ServedFolder> {
       const about = statSync(join(path, name), { throwIfNoEntry: false });
       if (!about?.isFile()) return void response.writeHead(404).end("not here");
       const etag = `"${about.ino}-${about.size}-${about.mtimeMs}"`;
-      if (request.headers["if-none-match"] === etag)
-        return void response.writeHead(304, { etag }).end();
+      if (request.headers["if-none-match"] === etag) return void response.writeHead(304, { etag }).end();
       response.writeHead(200, { "content-length": about.size, etag });
       createReadStream(join(path, name)).pipe(response);
     })();
@@ -64,10 +63,7 @@ export async function serveFolder(path: string): Promise<ServedFolder> {
 export type Publisher = {
   fingerprint: string;
   publicKey: string;
-  sign: (
-    data: Uint8Array,
-    options?: { notations?: Record<string, string>; date?: Date },
-  ) => Promise<Uint8Array>;
+  sign: (data: Uint8Array, options?: { notations?: Record<string, string>; date?: Date }) => Promise<Uint8Array>;
 };
 
 export async function publisher(): Promise<Publisher> {
@@ -114,8 +110,7 @@ export async function publish(
 ): Promise<string> {
   const { app = "my-app", versionSigned = true, platform } = options;
   const archive = options.archive ?? goodArchive(app, version);
-  const file =
-    options.file ?? [app, ...(platform ? [platform] : []), `${version}.tar.gz`].join("-");
+  const file = options.file ?? [app, ...(platform ? [platform] : []), `${version}.tar.gz`].join("-");
   const date = options.date ?? new Date();
   await mkdir(path, { recursive: true });
   await writeFile(join(path, file), archive);
@@ -124,9 +119,7 @@ export async function publish(
   const sha256 = createHash("sha256").update(archive).digest("hex");
   const line = { version, file, ...(platform ? { platform } : {}), sha256, size: archive.length };
   const expires = options.expires ?? new Date(date.getTime() + 86_400_000);
-  const text: VersionFile = versionSigned
-    ? { current: [line], app, date, expires }
-    : { current: [{ version, file }] };
+  const text: VersionFile = versionSigned ? { current: [line], app, date, expires } : { current: [{ version, file }] };
   options.edit?.(text);
   await writeVersionText(path, by, formatVersionFile(text), versionSigned, date);
   return file;
@@ -141,11 +134,7 @@ export async function writeVersionText(
   date?: Date,
 ): Promise<void> {
   await writeFile(join(path, "VERSION"), text);
-  if (signed)
-    await writeFile(
-      join(path, "VERSION.sig"),
-      await by.sign(Buffer.from(text), date ? { date } : {}),
-    );
+  if (signed) await writeFile(join(path, "VERSION.sig"), await by.sign(Buffer.from(text), date ? { date } : {}));
 }
 
 /** A copy of a folder as it is now, as an attacker keeps it. */

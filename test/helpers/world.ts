@@ -76,10 +76,7 @@ const certificate = "/etc/ssl/world.pem";
  * GitHub, as there is none: bare repositories under the same URLs, by https, whose certificate this machine trusts, also
  * for example.com. All hosts are this machine, which ssh reaches as root.
  */
-export async function furnish(
-  { sh }: Machine,
-  { repos, hosts }: { repos: string[]; hosts: string[] },
-): Promise<void> {
+export async function furnish({ sh }: Machine, { repos, hosts }: { repos: string[]; hosts: string[] }): Promise<void> {
   await sh("cat >/usr/local/bin/deliver; chmod 755 /usr/local/bin/deliver", 0, deliver);
   await sh("cat >/usr/local/bin/pushed; chmod 755 /usr/local/bin/pushed", 0, pushed);
   await sh("cat >/usr/local/lib/forge.cjs", 0, forge);

@@ -12,17 +12,14 @@ import { tempDir } from "../helpers/tmp.ts";
 import { waitFor } from "../helpers/wait.ts";
 
 /** A bare repository with the hook, and the checkout it builds, which is not there yet. */
-async function server(
-  config: Record<string, string> = {},
-): Promise<{ repo: TestRepo; dir: string }> {
+async function server(config: Record<string, string> = {}): Promise<{ repo: TestRepo; dir: string }> {
   const repo = await makeRepo({ name: "ada/site" });
   const hook = join(repo.bare, "hooks/post-receive");
   await copyFile(join(root, "hooks/post-receive"), hook);
   await chmod(hook, 0o755);
   const dir = join(tempDir(), "site");
   const settings = { dir, build: await program("build"), ...config };
-  for (const [name, value] of Object.entries(settings))
-    await git(repo.bare, "config", `boatyard.${name}`, value);
+  for (const [name, value] of Object.entries(settings)) await git(repo.bare, "config", `boatyard.${name}`, value);
   return { repo, dir };
 }
 
@@ -40,8 +37,7 @@ async function push(repo: TestRepo, ...refs: string[]): Promise<string> {
   return stderr.replace(/^remote: (.*?) *$/gm, "$1");
 }
 
-const makes =
-  "stages: [pull, make]\ncommands: { make: 'echo made $HOOK_REPO $HOOK_EVENT $(cat a.txt)' }\n";
+const makes = "stages: [pull, make]\ncommands: { make: 'echo made $HOOK_REPO $HOOK_EVENT $(cat a.txt)' }\n";
 
 test("the first push clones and builds, the next one builds, and the pusher sees it", async () => {
   const { repo, dir } = await server();
@@ -52,10 +48,7 @@ test("the first push clones and builds, the next one builds, and the pusher sees
   assert.match(first, /^make +ok/m);
   await repo.commit({ "a.txt": "two\n" });
   assert.match(await push(repo, "main"), /^make \| made ada\/site push two$/m);
-  assert.match(
-    await readFile(join(dir, "logs.txt"), "utf8"),
-    /start event=push ref=main sha=\w{40} repo=ada\/site/,
-  );
+  assert.match(await readFile(join(dir, "logs.txt"), "utf8"), /start event=push ref=main sha=\w{40} repo=ada\/site/);
 });
 
 test("other branches, deleted branches and tags are named and not built", async () => {
@@ -63,19 +56,10 @@ test("other branches, deleted branches and tags are named and not built", async 
   await repo.commit({ "a.txt": "one\n" });
   await push(repo, "main");
   const log = await readFile(join(dir, "logs.txt"), "utf8");
-  assert.match(
-    await push(repo, "HEAD:refs/heads/dev"),
-    /post-receive: dev is not built, only main is/,
-  );
-  assert.match(
-    await push(repo, ":refs/heads/dev"),
-    /post-receive: branch dev was deleted: nothing to build/,
-  );
+  assert.match(await push(repo, "HEAD:refs/heads/dev"), /post-receive: dev is not built, only main is/);
+  assert.match(await push(repo, ":refs/heads/dev"), /post-receive: branch dev was deleted: nothing to build/);
   await repo.git("tag", "v1");
-  assert.match(
-    await push(repo, "v1"),
-    /post-receive: tag v1 is not released; to have tags released/,
-  );
+  assert.match(await push(repo, "v1"), /post-receive: tag v1 is not released; to have tags released/);
   assert.is(await readFile(join(dir, "logs.txt"), "utf8"), log);
 });
 
@@ -93,10 +77,7 @@ test("a build that fails is told, and the push stands", async () => {
     "build.yml": "stages: [pull, make]\ncommands: { make: exit 4 }\n",
   });
   const seen = await push(repo, "main");
-  assert.match(
-    seen,
-    new RegExp(`post-receive: the build of main failed \\(exit code 1\\); see ${dir}/logs.txt`),
-  );
+  assert.match(seen, new RegExp(`post-receive: the build of main failed \\(exit code 1\\); see ${dir}/logs.txt`));
   assert.is(await git(repo.bare, "rev-parse", "main"), sha);
 });
 
@@ -104,10 +85,7 @@ test("what is missing is named: the checkout's folder, the script", async () => 
   const { repo } = await server();
   await git(repo.bare, "config", "--unset", "boatyard.dir");
   await repo.commit({ "a.txt": "one\n" });
-  assert.match(
-    await push(repo, "main"),
-    /post-receive: no checkout is named; run: git -C \S+ config boatyard.dir DIR/,
-  );
+  assert.match(await push(repo, "main"), /post-receive: no checkout is named; run: git -C \S+ config boatyard.dir DIR/);
   await git(repo.bare, "config", "boatyard.dir", join(tempDir(), "site"));
   await git(repo.bare, "config", "boatyard.build", "no-such-build");
   await repo.commit({ "a.txt": "two\n" });
@@ -128,9 +106,7 @@ test("a pusher who hangs up does not end the build", async () => {
   process.kill(-pusher.pid, "SIGINT");
   await writeFile(go, "");
   await waitFor(() => existsSync(join(dir, "made")));
-  await waitFor(async () =>
-    /run \| end result=ok/.test(await readFile(join(dir, "logs.txt"), "utf8")),
-  );
+  await waitFor(async () => /run \| end result=ok/.test(await readFile(join(dir, "logs.txt"), "utf8")));
   await pusher.exited;
 });
 

@@ -4,9 +4,11 @@ import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { runScript } from "../helpers/run.ts";
-import { root } from "../helpers/runtime.ts";
+import { current, root } from "../helpers/runtime.ts";
+import { testUnless } from "../helpers/skip.ts";
+import { scriptNames } from "../../tools/scripts.ts";
 
-const scripts = new Set((await readdir(join(root, "scripts"))).map((file) => file.slice(0, -3)));
+const scripts = new Set(await scriptNames());
 const pages = ["README.md", ...(await readdir(join(root, "docs"))).map((file) => `docs/${file}`)];
 
 /** The words of a shell line, as far as documents use the shell; comments are left out. */
@@ -30,8 +32,7 @@ function callsIn(text: string): string[][] {
           const called = scripts.has(name) && (word === name || /\.(?:mjs|ts)$/.test(word));
           const copied = /^\s*(?:\$ )?(?:scp|cp|ln|chmod|install|which|type) /.test(line);
           if (called && !copied) calls.push((current = [name]));
-          else if (!/^(?:sudo|node|deno|run|-A|env|time|exec|[A-Z_]+=\S*)$/.test(word))
-            current = [];
+          else if (!/^(?:sudo|node|deno|run|-A|env|time|exec|[A-Z_]+=\S*)$/.test(word)) current = [];
         }
       }
     }
@@ -43,9 +44,7 @@ const helps = new Map<string, Promise<string>>();
 function help(...words: string[]): Promise<string> {
   const key = words.join(" ");
   const [name = "", ...rest] = words;
-  const text =
-    helps.get(key) ??
-    runScript(name, [...rest, "--help"], { expect: 0 }).then(({ stdout }) => stdout);
+  const text = helps.get(key) ?? runScript(name, [...rest, "--help"], { expect: 0 }).then(({ stdout }) => stdout);
   helps.set(key, text);
   return text;
 }
@@ -71,5 +70,21 @@ for (const page of pages.filter((name) => name.endsWith(".md")).sort()) {
     }
   });
 }
+
+testUnless(test, current.kind === "deno" && "Deno warns in its own way")(
+  "a warning of Node that a user can do nothing about is not shown, others are",
+  async () => {
+    const warn = `const { write } = process.stdout;
+      process.stdout.write = function (...args) {
+        process.emitWarning("an API of Node's", "ExperimentalWarning");
+        process.emitWarning("a setting of the user's");
+        return write.apply(this, args);
+      };`;
+    const env = { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(warn)}` };
+    const { stderr } = await runScript("logs", ["--help"], { env, expect: 0 });
+    assert.match(stderr, /a setting of the user's/);
+    assert.not.match(stderr, /an API of Node's/);
+  },
+);
 
 test.run();

@@ -6,7 +6,7 @@ import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { completionOf } from "../../tools/ship/completion.ts";
-import { describeScripts } from "../../tools/ship/describe.ts";
+import { type Description, describeScripts } from "../../tools/ship/describe.ts";
 import { prepare } from "../helpers/prepare.ts";
 import { runCommand, runScript, scriptArgv } from "../helpers/run.ts";
 import { root } from "../helpers/runtime.ts";
@@ -30,20 +30,13 @@ prepare(test, async () => {
     await chmod(join(folder, "bin", script.name), 0o755);
   }
   // a checkout with runs, stages and targets
-  await writeFile(
-    join(site, "build.yml"),
-    "stages: [hello, world]\ncommands: { hello: 'true', world: 'true' }\n",
-  );
-  await writeFile(
-    join(site, "uploads.yml"),
-    "to: { web: { rsync: /tmp/x/ }, wide: { rsync: /tmp/y/ } }\n",
-  );
+  await writeFile(join(site, "build.yml"), "stages: [hello, world]\ncommands: { hello: 'true', world: 'true' }\n");
+  await writeFile(join(site, "uploads.yml"), "to: { web: { rsync: /tmp/x/ }, wide: { rsync: /tmp/y/ } }\n");
   await runScript("build", [site], { expect: 0 });
 });
 
 const env = { PATH: `${join(folder, "bin")}:${process.env["PATH"]}`, HOME: folder };
-const runId = async () =>
-  /^\S+ (\S+)/.exec(await readFile(join(site, "logs.txt"), "utf8"))?.[1] ?? "";
+const runId = async () => /^\S+ (\S+)/.exec(await readFile(join(site, "logs.txt"), "utf8"))?.[1] ?? "";
 
 type Ask = (line: string) => Promise<string[]>;
 const linesOf = (text: string) => text.split("\n").filter((line) => line !== "");
@@ -88,8 +81,7 @@ const inZsh: Ask = async (line) => {
   return linesOf(stdout).map((each) => each.split(":")[0] ?? "");
 };
 
-const has = (program: string) =>
-  (process.env["PATH"] ?? "").split(":").some((each) => existsSync(join(each, program)));
+const has = (program: string) => (process.env["PATH"] ?? "").split(":").some((each) => existsSync(join(each, program)));
 const shells: [string, Ask][] = [
   ["bash", inBash],
   ["fish", inFish],
@@ -99,16 +91,11 @@ for (const [shell, ask] of shells) {
   testUnless(test, !has(shell) && `needs ${shell} (apt install ${shell})`)(
     `TAB in ${shell}: flags, commands, fixed words, and runs, stages and targets as they are now`,
     async () => {
-      const offers = async (
-        line: string,
-        wanted: readonly string[],
-        not: readonly string[] = [],
-      ) => {
+      const offers = async (line: string, wanted: readonly string[], not: readonly string[] = []) => {
         const found = await ask(line);
         for (const word of wanted)
           assert.ok(found.includes(word), `${line}<TAB> offers ${word}; got ${found.join(" ")}`);
-        for (const word of not)
-          assert.not.ok(found.includes(word), `${line}<TAB> offers ${word}; it must not`);
+        for (const word of not) assert.not.ok(found.includes(word), `${line}<TAB> offers ${word}; it must not`);
       };
       await offers("logs --st", ["--stage"]);
       await offers("release ", ["pack", "keygen", "help"]);
@@ -123,6 +110,23 @@ for (const [shell, ask] of shells) {
     },
   );
 }
+
+test("every flag of every command is offered by all three shells", () => {
+  const withBelow = (command: Description): Description[] => [command, ...command.commands.flatMap(withBelow)];
+  for (const script of scripts) {
+    const { bash, zsh, fish } = completionOf(script, scripts);
+    for (const { name, flags } of withBelow(script)) {
+      const start = `\n_boatyard_${name.replace(/[^a-z0-9]+/g, "_")}() {\n`;
+      const functions = [bash, zsh].map((text) => text.split(start)[1]?.split("\n}\n")[0] ?? "");
+      const words = name.split(" ").map((word, at) => `test "$t[${at + 1}]" = ${word}`);
+      const lines = fish.split("\n").filter((line) => words.slice(1).every((word) => line.includes(word)));
+      for (const { name: flag } of flags.filter(({ name }) => name.length > 1)) {
+        for (const text of functions) assert.match(text, new RegExp(`--${flag}\\b`), `${name} --${flag}`);
+        assert.match(lines.join("\n"), new RegExp(` -l ${flag} `), `${name} --${flag} in fish`);
+      }
+    }
+  }
+});
 
 test("what is looked up tells nothing and breaks nothing where there is nothing", async () => {
   const { stdout, stderr } = await runScript("logs", ["__complete", "--run", "/nowhere"], {

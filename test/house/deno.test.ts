@@ -1,5 +1,5 @@
 // Deno runs the scripts from a fresh clone, without npm: by deno.json and deno.lock.
-import { readdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
@@ -8,9 +8,10 @@ import { runCommand } from "../helpers/run.ts";
 import { current, root } from "../helpers/runtime.ts";
 import { testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
+import { scriptNames } from "../../tools/scripts.ts";
 
 const readJson = async (name: string) => JSON.parse(await readFile(join(root, name), "utf8"));
-const scripts = (await readdir(join(root, "scripts"))).filter((name) => name.endsWith(".ts"));
+const scripts = await scriptNames();
 
 test("Deno imports the versions of the packages that Node imports", async () => {
   const { dependencies, devDependencies } = await readJson("package.json");
@@ -39,7 +40,7 @@ testUnless(test, current.kind !== "deno" && "needs Deno")(
   "deno.lock has what each script loads: Deno runs it with --frozen",
   async () => {
     for (const script of scripts) {
-      const argv = [process.execPath, "run", "--frozen", "-A", join(root, "scripts", script)];
+      const argv = [process.execPath, "run", "--frozen", "-A", join(root, "scripts", `${script}.ts`)];
       const { stdout } = await runCommand([...argv, "--version"], { expect: 0 });
       assert.match(stdout, script.slice(0, -3));
     }

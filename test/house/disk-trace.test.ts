@@ -48,11 +48,7 @@ const programs: [what: string, program: string, error: RegExp | undefined][] = [
   ["file, name, folder, word", sync + rename + folder + tell, undefined],
   ["a name before the file is synced", rename + sync + folder + tell, /new was not synced before/],
   ["no sync of the file", rename + folder + tell, /new was not synced before it became/],
-  [
-    "a write after the sync",
-    `${sync}fs.writeSync(file, "more");${rename}${folder}${tell}`,
-    /not synced/,
-  ],
+  ["a write after the sync", `${sync}fs.writeSync(file, "more");${rename}${folder}${tell}`, /not synced/],
   ["no sync of the folder", sync + rename + tell, /was not synced after rename/],
   ["a word before the folder's sync", sync + rename + tell + folder, /was told before/],
   ["no rename at all", sync + folder + tell, /nothing was renamed or linked/],

@@ -5,10 +5,9 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { root } from "../helpers/runtime.ts";
 import { runScript } from "../helpers/run.ts";
+import { scriptNames } from "../../tools/scripts.ts";
 
-const scripts = (await readdir(join(root, "scripts")))
-  .filter((file) => file.endsWith(".ts"))
-  .map((file) => file.slice(0, -3));
+const scripts = await scriptNames();
 
 for (const name of scripts)
   test(`docs/${name}.md shows what ${name} --help and its commands' --help print`, async () => {

@@ -85,17 +85,14 @@ test("a test repository takes pushes, tags and submodules, and is cloned", async
   assert.is(await git(checkout, "log", "-1", "--format=%an <%ae>"), "Ada <ada@example.com>");
 });
 
-testUnless(test, needsRoot)(
-  "a second user can work in a temporary folder's subfolder",
-  async () => {
-    await withUser(async ({ name, uid }) => {
-      const folder = tempDir();
-      await runCommand(["install", "-d", "-o", name, join(folder, "mine")], { expect: 0 });
-      const argv = ["setpriv", `--reuid=${uid}`, "--clear-groups", "touch", "mine/file"];
-      await runCommand(argv, { cwd: folder, expect: 0 });
-      assert.ok(existsSync(join(folder, "mine/file")));
-    });
-  },
-);
+testUnless(test, needsRoot)("a second user can work in a temporary folder's subfolder", async () => {
+  await withUser(async ({ name, uid }) => {
+    const folder = tempDir();
+    await runCommand(["install", "-d", "-o", name, join(folder, "mine")], { expect: 0 });
+    const argv = ["setpriv", `--reuid=${uid}`, "--clear-groups", "touch", "mine/file"];
+    await runCommand(argv, { cwd: folder, expect: 0 });
+    assert.ok(existsSync(join(folder, "mine/file")));
+  });
+});
 
 test.run();

@@ -1,6 +1,6 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { checkTree, circle, importsIn, refusal } from "../../tools/check-imports.ts";
+import { checkTree, circle, hiddenCommands, importsIn, refusal } from "../../tools/check-imports.ts";
 import { writeFiles } from "../helpers/repos.ts";
 import { tempDir } from "../helpers/tmp.ts";
 
@@ -31,15 +31,13 @@ import type { H } from "h";
 
 const cases: [string, string, RegExp | undefined][] = [
   ["scripts/build.ts", "../lib/cli/command.ts", undefined],
-  ["scripts/build.ts", "../lib/builder/build.ts", /by await import\(\) in run/],
-  ["scripts/logs/rotate.ts", "../../lib/exec/scripts.ts", /by await import\(\) in run/],
+  ["scripts/build.ts", "../lib/builder/pull.ts", undefined],
   ["scripts/build.ts", "./logs.ts", /nobody imports scripts/],
-  ["scripts/logs.ts", "./logs/rotate.ts", undefined],
-  ["scripts/logs/rotate.ts", "./flags.ts", undefined],
-  ["scripts/build.ts", "./logs/rotate.ts", /nobody imports scripts/],
+  ["scripts/logs.ts", "./logs-commands.ts", undefined],
+  ["scripts/build.ts", "./logs-commands.ts", /nobody imports scripts/],
   ["lib/builder/plan.ts", "../files/lock.ts", undefined],
   ["lib/builder/plan.ts", "../fetch/partial.ts", /private to lib\/fetch; import fetch.ts/],
-  ["scripts/build.ts", "../lib/builder/pull.ts", /private to lib\/builder/],
+  ["scripts/logs.ts", "../lib/uploads/plan.ts", /private to lib\/uploads/],
   ["lib/builder/plan.ts", "../lock.ts", /folders only/],
   ["lib/builder/plan.ts", "./pull.ts", undefined],
   ["lib/builder/plan.ts", "../cli/terminal.ts", /lib\/cli is for scripts/],
@@ -63,14 +61,16 @@ for (const [file, from, reason] of cases) {
   });
 }
 
+test("a stage's git fetch, push, checkout and worktree, its rsync and ssh stand in the script", () => {
+  const text =
+    "await git`git status`;\nawait git`git push -- ${remote}`;\nawait $({ cwd })`rsync ${argv}`;\n// `git fetch`\n";
+  assert.equal(hiddenCommands("lib/builder/pull.ts", text), [2, 3]);
+  assert.equal(hiddenCommands("lib/git/git.ts", text), []);
+});
+
 test("a heavy package is loaded where it is used, not at the start", () => {
   assert.match(refusal("lib/config/tree.ts", { from: "yaml", loads: true }) ?? "", /await import/);
   assert.is(refusal("lib/config/tree.ts", { from: "yaml", loads: false }), undefined);
-});
-
-test("a script loads its stage when it runs, and may name its types", () => {
-  const from = "../lib/builder/build.ts";
-  assert.is(refusal("scripts/build.ts", { from, loads: false }), undefined);
 });
 
 test("every folder is looked into, one that is called build too", async () => {
@@ -85,6 +85,21 @@ test("every folder is looked into, one that is called build too", async () => {
     faults.map((fault) => fault.split(": ")[0]),
     ["lib/build/build.ts:1", "test/lib/build/dist/build.test.ts:1"],
   );
+});
+
+test("a line of more than 120 columns is a fault, in a string and in a comment too", async () => {
+  const root = tempDir();
+  const text = "é".repeat(118);
+  await writeFiles(root, {
+    "package.json": "{}",
+    "lib/core/a.ts": `"${text}"\n//${text}\n`,
+    "lib/core/b.ts": `"${text}"\n"${text}";\n///${text}\n`,
+    "test/a.ts": `"${text}${text}"\n`,
+  });
+  assert.equal(await checkTree(root), [
+    "lib/core/b.ts:2: 121 columns; a line has 120 at most",
+    "lib/core/b.ts:3: 121 columns; a line has 120 at most",
+  ]);
 });
 
 test("a circle of imports is shown whole", () => {

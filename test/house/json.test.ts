@@ -37,15 +37,11 @@ for (const part of page.split(/^## /m).slice(1)) {
 }
 
 /** The fields of a value by their paths, with the types of JSON. */
-function* fieldsOf(
-  value: unknown,
-  path = "",
-): Generator<[path: string, type: string, of: unknown]> {
+function* fieldsOf(value: unknown, path = ""): Generator<[path: string, type: string, of: unknown]> {
   if (path !== "") yield [path, typeOf(value), value];
   if (Array.isArray(value)) for (const each of value) yield* fieldsOf(each, `${path}[]`);
   else if (typeof value === "object" && value !== null)
-    for (const [key, each] of Object.entries(value))
-      yield* fieldsOf(each, path === "" ? key : `${path}.${key}`);
+    for (const [key, each] of Object.entries(value)) yield* fieldsOf(each, path === "" ? key : `${path}.${key}`);
 }
 
 function typeOf(value: unknown): string {
@@ -79,12 +75,7 @@ function differences(section: string, outputs: readonly unknown[]): string[] {
     if (optional || field.endsWith("[]")) continue;
     const key = field.split(/[.]/).at(-1)?.replace("[]", "") ?? "";
     for (const parent of parents.get(parentOf(field)) ?? [])
-      if (
-        typeof parent === "object" &&
-        parent !== null &&
-        !Array.isArray(parent) &&
-        !(key in parent)
-      )
+      if (typeof parent === "object" && parent !== null && !Array.isArray(parent) && !(key in parent))
         wrong.add(`${section}: ${field} is not printed`);
   }
   return [...wrong];
@@ -92,12 +83,7 @@ function differences(section: string, outputs: readonly unknown[]): string[] {
 
 const seen = new Map<string, unknown[]>();
 /** Runs a script with --json and compares each line that it prints. */
-async function compare(
-  section: string,
-  name: string,
-  args: string[],
-  options: RunOptions = {},
-): Promise<Json[]> {
+async function compare(section: string, name: string, args: string[], options: RunOptions = {}): Promise<Json[]> {
   const [command = "", ...rest] = args;
   const { stdout, stderr, code } = await runScript(name, [command, ...rest, "--json"], options);
   assert.ok(stdout !== "", `${name} ${args.join(" ")}: exit ${code} ${stderr}`);
@@ -119,10 +105,7 @@ test("build, logs, uploads, downloads", async () => {
   const dir = join(tempDir(), "site");
   await git("/", "clone", "--quiet", repo.bare, dir);
   const bare = await makeRepo({ name: "pages" });
-  await writeFile(
-    join(dir, "uploads.yml"),
-    `from: page\nto:\n  pages: { git: "${bare.url}", branch: pages }\n`,
-  );
+  await writeFile(join(dir, "uploads.yml"), `from: page\nto:\n  pages: { git: "${bare.url}", branch: pages }\n`);
   await compare("--version", "build", ["--version"]);
   await compare("build --dry-run", "build", [dir, "--dry-run"]);
   await compare("build --check", "build", [dir, "--check"]);
@@ -138,10 +121,7 @@ test("build, logs, uploads, downloads", async () => {
 
   const files = tempDir();
   await writeFile(join(files, "a.txt"), "a");
-  await writeFile(
-    join(files, "manifest.txt"),
-    `file://${files}/a.txt#1 a.txt\nfile://${files}/b b\n`,
-  );
+  await writeFile(join(files, "manifest.txt"), `file://${files}/a.txt#1 a.txt\nfile://${files}/b b\n`);
   await compare("downloads --print", "downloads", [files, "--print"]);
   await compare("downloads", "downloads", [files]);
 });
@@ -174,16 +154,7 @@ test("release", async () => {
   await compare("release keygen", "release", ["keygen", "--out", key ?? ""]);
   await runScript("release", ["keygen", "--out", second ?? ""], { expect: 0 });
   for (const version of ["1", "2"]) {
-    const what = [
-      "--app",
-      "a",
-      "--version",
-      version,
-      "--from",
-      from ?? "",
-      "--platform",
-      "gnu-linux",
-    ];
+    const what = ["--app", "a", "--version", version, "--from", from ?? "", "--platform", "gnu-linux"];
     await compare("release pack", "release", ["pack", ...what, "--name", "Soda", ...web]);
   }
   const gone = (seen.get("release keygen") as { fingerprint: string }[])[0]?.fingerprint ?? "";
@@ -218,7 +189,7 @@ test("slave-activate, slave-server, server-update", async () => {
   const repos = tempDir();
   const settings = ["--repos", repos, "--base", `file://${dirname(repo.bare)}`];
   await compare("slave-activate", "slave-activate", ["site", ...settings]);
-  const server = startScript("slave-server", ["--listen", "127.0.0.1:0", ...settings, "--json"], {
+  const server = startScript("slave-server", ["--insecure", "--listen", "127.0.0.1:0", ...settings, "--json"], {
     env: { HOME: repos },
   });
   await server.until(/"listening"/);
@@ -277,10 +248,7 @@ test("launchfit", async () => {
   await compare("launchfit status", "launchfit", ["status", ...dir]);
   const next = await app.launch();
   await next.stop();
-  await appendFile(
-    join(app.folder, "launchify.yml"),
-    "notify: [{ command: 'true' }, { command: 'false' }]\n",
-  );
+  await appendFile(join(app.folder, "launchify.yml"), "notify: [{ command: 'true' }, { command: 'false' }]\n");
   await compare("launchfit notify test", "launchfit", ["notify", "test", ...dir]);
   await publisher.close();
 });
@@ -304,8 +272,7 @@ test("every field that docs/json.md lists for release and launchfit is in some o
   for (const [name, rows] of sections) {
     const paths = shown.get(rows) ?? new Set();
     shown.set(rows, paths);
-    for (const output of seen.get(name) ?? [])
-      for (const [path] of fieldsOf(output)) paths.add(path);
+    for (const output of seen.get(name) ?? []) for (const [path] of fieldsOf(output)) paths.add(path);
   }
   const ours = [...sections].filter(([name]) => /^(?:release|launchfit)\b/.test(name));
   const missing = ours.flatMap(([name, rows]) =>

@@ -59,6 +59,23 @@ test("npm installs one package without dependencies, of at most 6 MB, with every
   assert.match(helped.stdout, /^logs: /);
 });
 
+test("every package that a packaged script loads when it needs it has the names that are taken from it", async () => {
+  const lib = join(folder, "prefix/lib/node_modules/boatyard/dist/lib");
+  const taken: string[] = [];
+  for (const file of (await readdir(lib)).filter((name) => name.endsWith(".mjs"))) {
+    const text = await readFile(join(lib, file), "utf8");
+    for (const [, names = "", from = ""] of text.matchAll(/const \{([\w\s,:]+)\} = await import\("(\.[^"]+)"\)/g)) {
+      const module = (await import(join(lib, from))) as Record<string, unknown>;
+      for (const name of names.split(",").map((each) => each.split(":")[0]?.trim() ?? "")) {
+        assert.is.not(module[name], undefined, `${file} takes ${name} of ${from}`);
+        taken.push(name);
+      }
+    }
+  }
+  for (const name of ["connect", "jetstream", "Kvm", "createTransport", "parseDocument", "default"])
+    assert.ok(taken.includes(name), `${name} is loaded nowhere`);
+});
+
 test("npm leaves the names off PATH when it is told so, and setup's units start the files", async () => {
   const prefix = join(folder, "no-links");
   const npm = ["npm", "install", "--global", "--no-bin-links", "--offline", "--no-audit"];
@@ -84,14 +101,10 @@ testUnless(test, noDpkg)(
     await mkdir(join(place, "var/lib/dpkg/info"), { recursive: true });
     await mkdir(join(place, "var/lib/dpkg/updates"));
     await writeFile(join(place, "var/lib/dpkg/status"), "");
-    const dpkg = [
-      "dpkg",
-      `--root=${place}`,
-      "--force-not-root",
-      "--force-depends",
-      "--no-triggers",
-    ];
-    await runCommand([...dpkg, ...lines, "--unpack", made.deb], { expect: 0 });
+    const dpkg = ["dpkg", `--root=${place}`, "--force-not-root", "--force-depends", "--no-triggers"];
+    // where dpkg finds its programs, which are not on an ordinary user's PATH
+    const env = { PATH: `${process.env["PATH"]}:/usr/sbin:/sbin` };
+    await runCommand([...dpkg, ...lines, "--unpack", made.deb], { env, expect: 0 });
     const names = await readdir(join(place, "usr/bin"));
     for (const line of lines) assert.not(names.includes(line.split("/").at(-1) ?? ""));
     assert.ok(names.includes("boatyard") && names.includes("hook-server"));
@@ -101,9 +114,7 @@ testUnless(test, noDpkg)(
     const units = join(place, "usr/lib/systemd/system");
     for (const name of await readdir(units)) {
       const text = await readFile(join(units, name), "utf8");
-      for (const [, program = ""] of text.matchAll(
-        /^Exec\w+=[-+!]*(\S*boatyard\S*|\/usr\/bin\/\S+)/gm,
-      ))
+      for (const [, program = ""] of text.matchAll(/^Exec\w+=[-+!]*(\S*boatyard\S*|\/usr\/bin\/\S+)/gm))
         assert.ok(await lstat(join(place, program)), `${name}: ${program}`);
     }
   },
@@ -115,13 +126,8 @@ testUnless(test, noDpkg)(
     const root = join(folder, "debian");
     await runCommand(["dpkg-deb", "--extract", made.deb, root], { expect: 0 });
     await runCommand(["dpkg-deb", "--control", made.deb, join(root, "DEBIAN")], { expect: 0 });
-    const names = (await readdir(join(root, "usr/lib/boatyard"))).filter((name) =>
-      name.endsWith(".mjs"),
-    );
-    assert.equal(
-      (await readdir(join(root, "usr/bin"))).sort(),
-      names.map((name) => name.slice(0, -4)).sort(),
-    );
+    const names = (await readdir(join(root, "usr/lib/boatyard"))).filter((name) => name.endsWith(".mjs"));
+    assert.equal((await readdir(join(root, "usr/bin"))).sort(), names.map((name) => name.slice(0, -4)).sort());
     assert.is(await readlink(join(root, "usr/bin/logs")), "../lib/boatyard/logs.mjs");
     assert.is((await stat(join(root, "usr/lib/boatyard/logs.mjs"))).mode & 0o777, 0o755);
     assert.not.ok(existsSync(join(root, "etc")));
@@ -150,10 +156,7 @@ testUnless(test, noDpkg)(
     assert.not.match(stdout, "/usr/local/");
     const key = ["--server", "file:///srv/web", "--key", "0".repeat(40)];
     const app = [...argv, "app", "my-app", ...key, "--dry-run", "--root", server];
-    assert.match(
-      (await runCommand(app, { expect: 0 })).stdout,
-      "/srv/my-app /usr/bin/launchfit file:",
-    );
+    assert.match((await runCommand(app, { expect: 0 })).stdout, "/srv/my-app /usr/bin/launchfit file:");
   },
 );
 

@@ -1,4 +1,5 @@
 // The test runner, given what uvu alone would call a success.
+import { existsSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
@@ -10,6 +11,7 @@ import { runCommand } from "../helpers/run.ts";
 import { current, root } from "../helpers/runtime.ts";
 import { tempDir } from "../helpers/tmp.ts";
 import { slowness } from "../helpers/wait.ts";
+import { long } from "../long.ts";
 
 const uvu = `import { createRequire } from "node:module";
 const { test } = createRequire(import.meta.url)("${createRequire(import.meta.url).resolve("uvu")}");
@@ -24,16 +26,7 @@ async function runOver(files: Record<string, string>, args: string[] = []) {
   const folder = tempDir();
   await writeFiles(folder, files);
   const runner = current.argv(join(root, "test/run.ts"));
-  const flags = [
-    "--in",
-    folder,
-    "--limit",
-    `${limit}`,
-    "--jobs",
-    "4",
-    "--runtime",
-    runner[0] ?? "",
-  ];
+  const flags = ["--in", folder, "--limit", `${limit}`, "--jobs", "4", "--runtime", runner[0] ?? ""];
   const { code, stdout } = await runCommand([...runner, ...flags, ...args]);
   return { code, stdout, sums: stdout.trim().split("\n").at(-1) };
 }
@@ -42,6 +35,14 @@ test("passed tests are counted", async () => {
   const { code, sums } = await runOver({ "a.test.ts": good, "b/b.test.ts": good });
   assert.is(sums, "4 passed, 0 failed");
   assert.is(code, 0);
+});
+
+test("what takes long is run with --all, and by its name", async () => {
+  const [name = ""] = Object.keys(long);
+  const files = { "short.test.ts": good, [`${name}.test.ts`]: good };
+  const sums = await Promise.all([[], ["--all"], [name]].map(async (args) => (await runOver(files, args)).sums));
+  assert.equal(sums, ["2 passed, 0 failed", "4 passed, 0 failed", "2 passed, 0 failed"]);
+  for (const each of Object.keys(long)) assert.ok(existsSync(join(root, `test/${each}.test.ts`)), each);
 });
 
 /** What, the file, what the runner says, tests that still count as passed. */
@@ -68,12 +69,7 @@ const cases: [string, string, RegExp, number][] = [
     /without a reason/,
     1,
   ],
-  [
-    "a crash after the tests",
-    `${good} setTimeout(() => { throw new Error("late"); }, 200);`,
-    /late/,
-    2,
-  ],
+  ["a crash after the tests", `${good} setTimeout(() => { throw new Error("late"); }, 200);`, /late/, 2],
   [
     "a file left behind",
     `import { writeFileSync } from "node:fs"; writeFileSync(process.env.TMPDIR + "/x", ""); ${good}`,

@@ -132,7 +132,6 @@ depth: full
 keep: 2
 check: make
 timeout: 10m
-hosts: [h]
 each: { site: { depth: 3, submodules: true, lfs: false } }
 `,
   launchify: `app:
@@ -175,35 +174,9 @@ function changed(document: unknown, path: (string | number)[], change: unknown) 
 }
 
 const addresses = [
-  ...[
-    "/srv/x",
-    "~/x",
-    "h:/x",
-    "u@h:x/",
-    "u@[::1]:/x",
-    "h:",
-    "h:-x",
-    "h::m",
-    "rsync://h/m",
-    "-h:/x",
-  ],
-  ...[
-    "s3://bucket",
-    "s3://bucket/",
-    "s3://b",
-    "s3://bucket//x",
-    "s3://bucket/a/../b",
-    "s3://bucket/a..b",
-  ],
-  ...[
-    "https://h/r.git",
-    "https://u@h/r.git",
-    "ext::sh",
-    "ftp://h/x",
-    "FILE:///x",
-    "-x",
-    "git@h:o/r",
-  ],
+  ...["/srv/x", "~/x", "h:/x", "u@h:x/", "u@[::1]:/x", "h:", "h:-x", "h::m", "rsync://h/m", "-h:/x"],
+  ...["s3://bucket", "s3://bucket/", "s3://b", "s3://bucket//x", "s3://bucket/a/../b", "s3://bucket/a..b"],
+  ...["https://h/r.git", "https://u@h/r.git", "ext::sh", "ftp://h/x", "FILE:///x", "-x", "git@h:o/r"],
 ];
 const others: unknown[] = [
   ...[true, null, 0, -1, 7, 1.5, 70_000, "", "text", "a b", "15m", "10k", "/x"],
@@ -216,12 +189,7 @@ for (const [name, text] of Object.entries(whole)) {
     let good = 0;
     let wrong = 0;
     for (const path of pathsIn(document).slice(1)) {
-      for (const change of [
-        ...others,
-        ...(name === "uploads" ? addresses : []),
-        "drop",
-        "rename",
-      ]) {
+      for (const change of [...others, ...(name === "uploads" ? addresses : []), "drop", "rename"]) {
         const copy = changed(document, path, change);
         // JSON is YAML
         if (await same(name, JSON.stringify(copy), copy)) good += 1;

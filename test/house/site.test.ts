@@ -32,8 +32,7 @@ prepare(test, async () => {
     }
 });
 
-const hrefs = (html: string) =>
-  [...html.matchAll(/ (?:href|src|data-index)="([^"]*)"/g)].map(([, href = ""]) => href);
+const hrefs = (html: string) => [...html.matchAll(/ (?:href|src|data-index)="([^"]*)"/g)].map(([, href = ""]) => href);
 
 test("every link leads to a page of the site, and to a place that is there", () => {
   let seen = 0;
@@ -114,9 +113,7 @@ testUnless(test, needsChromium)(
       for (const name of files.keys()) {
         if (!/^[^/]+\.html$/.test(name)) continue;
         await page.goto(pathToFileURL(join(site, name)).href);
-        const over = await page.evaluate(
-          "document.documentElement.scrollWidth - document.documentElement.clientWidth",
-        );
+        const over = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth");
         assert.is(over, 0, `${name} is wider than a phone`);
       }
       await page.goto(pathToFileURL(join(site, "files/templates/index.html")).href);

@@ -57,14 +57,14 @@ export const disk: Mutation[] = [
   },
   {
     what: "a compressed part of a log is not synced",
-    file: "lib/log/compress.ts",
+    file: "lib/log/rotate.ts",
     from: "await to.sync();",
     to: "",
     tests: durability,
   },
   {
     what: "the plain part goes before the compressed one's name is on the disk",
-    file: "lib/log/compress.ts",
+    file: "lib/log/rotate.ts",
     from: "await fsyncFolder(dirname(part));\n    await rm(part);",
     to: "await rm(part);\n    await fsyncFolder(dirname(part));",
     tests: durability,
@@ -142,16 +142,16 @@ export const disk: Mutation[] = [
   },
   {
     what: "the file that a download replaces is moved to old/, not linked",
-    file: "lib/downloads/place.ts",
+    file: "lib/downloads/paths.ts",
     from: "linkSync(from, to);\n  } catch",
     to: "renameSync(from, to);\n  } catch",
     tests: killed,
   },
   {
     what: "the plain part of a log goes before the compressed one has its name",
-    file: "lib/log/compress.ts",
-    from: "await rename(temporary, packed);",
-    to: "await rm(part);\n    await rename(temporary, packed);",
+    file: "lib/log/rotate.ts",
+    from: "await rename(temporary, `${part}.gz`);",
+    to: "await rm(part);\n    await rename(temporary, `${part}.gz`);",
     tests: killed,
   },
 ];

@@ -18,9 +18,9 @@ export const ground: Mutation[] = [
   },
   {
     what: "a command sees the secrets in our environment",
-    file: "lib/exec/environment.ts",
-    from: "Object.keys(process.env).filter((each) => allowed.test(each))",
-    to: "Object.keys(process.env)",
+    file: "lib/exec/exec.ts",
+    from: "variablesOf(allowed, certificates)",
+    to: "variablesOf(/./)",
     tests: ["lib/exec/exec.test"],
   },
   {
@@ -39,9 +39,9 @@ export const ground: Mutation[] = [
   },
   {
     what: "a time limit ends nothing",
-    file: "lib/exec/child.ts",
-    from: 'setTimeout(() => this.endFor("timeout"), timeout);',
-    to: "undefined;",
+    file: "lib/exec/exec.ts",
+    from: 'running.get(pid)?.(signal === "SIGALRM" ? "timeout" : undefined)',
+    to: "undefined",
     tests: ["lib/exec/exec.test"],
   },
   {

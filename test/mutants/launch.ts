@@ -2,48 +2,48 @@
 import type { Mutation } from "./mutation.ts";
 
 const attacks = ["scripts/launchfit-attacks"];
-const floors = "lib/web-folder/floors.ts";
+const guard = "lib/web-folder/rollback-guard.ts";
 const writer = ["lib/archive/unpack"];
 
 export const launch: Mutation[] = [
   {
     what: "an older VERSION is taken after a newer one (rollback)",
-    file: floors,
+    file: guard,
     from: "if (offered === undefined || Date.parse(offered) < Date.parse(lowest))",
     to: "if (offered === undefined)",
     tests: ["scripts/launchfit-attacks", "scripts/launchfit-clock"],
   },
   {
     what: "an older archive is taken after a newer one",
-    file: floors,
-    from: "if (!mayBeOlder && lowest !== undefined && Date.parse(archive.signed) < Date.parse(lowest))",
+    file: guard,
+    from: "if (!mayBeOlder && lowest !== undefined && Date.parse(signed) < Date.parse(lowest))",
     to: "if (!mayBeOlder && lowest === name)",
     tests: attacks,
   },
   {
     what: "VERSION.sig may be taken away",
-    file: floors,
+    file: guard,
     from: "if (state.versionSigned)\n      throw",
     to: "if (state.versionSigned === undefined && name === '')\n      throw",
     tests: attacks,
   },
   {
     what: "a VERSION that expired is news (freeze)",
-    file: floors,
+    file: guard,
     from: "Date.parse(expires) < now.getTime())",
     to: "Date.parse(expires) < 0)",
     tests: attacks,
   },
   {
     what: "a version that was accepted before may have other bytes",
-    file: floors,
+    file: guard,
     from: "if (!known || known.sha256 === sha256) return;",
     to: "return;",
     tests: attacks,
   },
   {
     what: "an archive passes under another's name (mix-and-match)",
-    file: "lib/web-folder/verify.ts",
+    file: "lib/web-folder/web-folder.ts",
     from: "if (signedName !== undefined && signedName !== line.file)",
     to: 'if (signedName === "")',
     tests: attacks,

@@ -9,10 +9,8 @@ export const receive: Mutation[] = [
   {
     what: "the last byte of a webhook's signature is not compared",
     file: signature,
-    from: `createHmac("sha256", secret).update(body).digest(),
-    Buffer.from(proof.hex, "hex"),`,
-    to: `createHmac("sha256", secret).update(body).digest().subarray(0, 31),
-    Buffer.from(proof.hex, "hex").subarray(0, 31),`,
+    from: `createHmac("sha256", secret).update(body).digest(), Buffer.from(proof.hex, "hex"));`,
+    to: `createHmac("sha256", secret).update(body).digest().subarray(0, 31), Buffer.from(proof.hex, "hex").subarray(0, 31));`,
     tests: ["lib/hook/payload/signature", ...server],
   },
   {
@@ -74,7 +72,7 @@ export const receive: Mutation[] = [
   {
     what: "a delivery that comes again runs again",
     file: "lib/hook/receive/deliveries.ts",
-    from: 'if (before && before.state !== "failed" && before.state !== "cancelled")\n      return repeated(before.entry.id);',
+    from: 'if (before && before.state !== "failed" && before.state !== "cancelled") return repeated(before.entry.id);',
     to: "",
     tests: server,
   },

@@ -25,9 +25,7 @@ for (const [index, mutation] of chosen.entries()) {
   const result = await tryOut(mutation);
   if (result !== "noticed") survivors.push(`${mutation.file}: ${mutation.what}: ${result}`);
   const seconds = ((Date.now() - started) / 1000).toFixed(0).padStart(4);
-  console.log(
-    `${String(index + 1).padStart(3)} ${seconds} s  ${result.padEnd(9)} ${mutation.what}`,
-  );
+  console.log(`${String(index + 1).padStart(3)} ${seconds} s  ${result.padEnd(9)} ${mutation.what}`);
 }
 await rm(copy, { recursive: true, force: true });
 for (const each of survivors) console.log(each);
@@ -60,12 +58,10 @@ async function tryOut({ file, from, to, tests }: Mutation): Promise<string> {
   try {
     // unit tests read the sources
     const dist = tests.every((each) => each.startsWith("lib/")) ? [] : ["--dist"];
-    if (dist.length > 0 && (await run(["tools/bundle.ts"])) !== 0)
-      return "does not bundle; correct the table";
+    if (dist.length > 0 && (await run(["tools/bundle.ts"])) !== 0) return "does not bundle; correct the table";
     // a mutation may make a test hang, which notices it as well
     const limit = ["--limit", dist.length > 0 ? "300" : "60"];
-    for (const each of tests)
-      if ((await run(["test/run.ts", ...dist, ...limit, each])) !== 0) return "noticed";
+    for (const each of tests) if ((await run(["test/run.ts", ...dist, ...limit, each])) !== 0) return "noticed";
     return "survived";
   } finally {
     await writeFile(path, text);

@@ -63,8 +63,8 @@ export const shown: Mutation[] = [
   {
     what: "8-bit escape sequences of others reach the terminal",
     file: "lib/core/clean.ts",
-    from: String.raw`  /[\u0000-\u0008\u000a-\u001f\u007f-\u009f\u061c`,
-    to: String.raw`  /[\u0000-\u0008\u000a-\u001f\u007f\u061c`,
+    from: String.raw`suspicious = /[\u0000-\u0008\u000a-\u001f\u007f-\u009f\u061c`,
+    to: String.raw`suspicious = /[\u0000-\u0008\u000a-\u001f\u007f\u061c`,
     tests: ["lib/core/clean"],
   },
   {
@@ -84,22 +84,22 @@ export const shown: Mutation[] = [
   {
     what: "a log that was rotated is written to for ever",
     file: "lib/log/writer.ts",
-    from: "this.#file.closeIfRenamed();\n    }, idleCheckEvery);",
-    to: "}, idleCheckEvery);",
-    tests: ["lib/log/writer", "scripts/logs-rotate"],
+    from: "if (this.#fd !== undefined && there?.ino === this.#inode) {",
+    to: "if (this.#fd !== undefined && there !== null) {",
+    tests: ["lib/log/writer"],
   },
   {
     what: "how many lines are missing is forgotten when that cannot be written either",
     file: "lib/log/writer.ts",
-    from: "if (error === undefined) this.#lost = 0;",
-    to: "this.#lost = 0;\n    if (error === undefined) this.#lost = 0;",
+    from: "this.#written = 0;\n    this.#pending",
+    to: "this.#written = 0;\n    this.#lost = 0;\n    this.#pending",
     tests: ["lib/log/writer"],
   },
   {
-    what: "lines are lost: a part is compressed while somebody writes to it",
-    file: "lib/log/compress.ts",
-    from: 'if (answers[index] === "in use") return true;',
-    to: 'if (answers[index] === "in use") return false;',
+    what: "lines are lost: a log is rotated while a build writes to it",
+    file: "lib/logs/lock.ts",
+    from: 'basename(file) === "logs.txt" && existsSync(build)',
+    to: "false",
     tests: ["scripts/logs-rotate"],
   },
 ];

@@ -61,17 +61,17 @@ export const transfer: Mutation[] = [
     tests: ["lib/config/secrets", "lib/fetch/netrc"],
   },
   {
-    what: "the downloads' journal is off: a killed run does all again",
-    file: "lib/downloads/work.ts",
-    from: "if (saved !== before) this.#journal.add(saved);",
+    what: "what is downloaded is not noted at once: a killed run does all again",
+    file: "lib/downloads/record.ts",
+    from: "writeSync(this.#fd, formatSaved(saved));",
     to: "",
-    tests: ["scripts/downloads-faults"],
+    tests: ["lib/downloads/record", "scripts/downloads-faults"],
   },
   {
     what: "downloads lost in a power cut are not noticed",
     file: "lib/downloads/record.ts",
-    from: "if (unsynced && unsynced.boot !== bootId()) {",
-    to: "if (unsynced && unsynced.boot === root) {",
+    from: "if (doubt === undefined || doubt.boot === bootId()) return record;",
+    to: "if (doubt?.boot !== root) return record;",
     tests: ["lib/downloads/record", "lib/downloads/plan"],
   },
   {
@@ -83,14 +83,14 @@ export const transfer: Mutation[] = [
   },
   {
     what: "one host gets more connections than allowed",
-    file: "lib/downloads/slots.ts",
-    from: "if (host.active >= host.limit) continue;",
-    to: "",
-    tests: ["lib/downloads/slots"],
+    file: "lib/downloads/pool.ts",
+    from: "if (item === undefined || host.active >= host.limit) continue;",
+    to: "if (item === undefined) continue;",
+    tests: ["lib/downloads/pool"],
   },
   {
     what: "uploads pushes with --force",
-    file: "lib/uploads/git-target.ts",
+    file: "scripts/uploads.ts",
     from: "git push --quiet",
     to: "git push --force --quiet",
     tests: ["scripts/uploads.test"],
@@ -104,7 +104,7 @@ export const transfer: Mutation[] = [
   },
   {
     what: "an empty folder is published over what is there",
-    file: "lib/uploads/uploads.ts",
+    file: "lib/uploads/targets.ts",
     from: "if (count > 0) return;",
     to: "if (count >= 0) return;",
     tests: ["scripts/uploads.test"],
@@ -126,8 +126,8 @@ export const transfer: Mutation[] = [
   {
     what: "a bucket's other files are deleted without delete: true",
     file: "lib/uploads/s3-plan.ts",
-    from: "const stray = target.delete ? strayPaths(listing, prefix, files) : [];",
-    to: "const stray = strayPaths(listing, prefix, files);",
+    from: "stray: target.delete ? stray.map(({ key }) => key.slice(prefix.length)).sort() : []",
+    to: "stray: stray.map(({ key }) => key.slice(prefix.length)).sort()",
     tests: ["lib/uploads/s3-plan"],
   },
   {

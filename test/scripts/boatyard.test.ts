@@ -1,5 +1,5 @@
 // The one command in front of all scripts, and the words that every script knows.
-import { copyFile, readdir, readFile } from "node:fs/promises";
+import { copyFile, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
@@ -8,6 +8,7 @@ import { runCommand, runScript, scriptArgv, startScript } from "../helpers/run.t
 import { current, root } from "../helpers/runtime.ts";
 import { freePort } from "../helpers/ports.ts";
 import { tempDir } from "../helpers/tmp.ts";
+import { scriptNames } from "../../tools/scripts.ts";
 
 interface Description {
   name: string;
@@ -17,17 +18,11 @@ interface Description {
   flags: { name: string }[];
 }
 
-const names = (await readdir(join(root, "scripts")))
-  .filter((file) => file.endsWith(".ts"))
-  .map((file) => file.slice(0, -3));
-const stdoutOf = async (name: string, ...args: string[]) =>
-  (await runScript(name, args, { expect: 0 })).stdout;
+const names = await scriptNames();
+const stdoutOf = async (name: string, ...args: string[]) => (await runScript(name, args, { expect: 0 })).stdout;
 const described = new Map(
   await Promise.all(
-    names.map(
-      async (name) =>
-        [name, JSON.parse(await stdoutOf(name, "help", "--json")) as Description] as const,
-    ),
+    names.map(async (name) => [name, JSON.parse(await stdoutOf(name, "help", "--json")) as Description] as const),
   ),
 );
 
@@ -49,16 +44,12 @@ test("docs/json.md has a section for every command, but for those that print not
   const titles = [...page.matchAll(/^## (.*)$/gm)].map(([, title = ""]) => title).join(" ");
   const silent = ["boatyard", "hook-server log"];
   const commands = [...described.values()].flatMap((each) => [each, ...each.commands]);
-  for (const { name } of commands)
-    if (!silent.includes(name)) assert.match(titles, new RegExp(`\`${name}[\` ]`), name);
+  for (const { name } of commands) if (!silent.includes(name)) assert.match(titles, new RegExp(`\`${name}[\` ]`), name);
 });
 
 test("help tells of a command below another one, and names the nearest of one that there is not", async () => {
   assert.match(await stdoutOf("setup", "help", "bus", "add"), /^setup bus add: /);
-  assert.is(
-    await stdoutOf("boatyard", "help", "setup", "bus", "add"),
-    await stdoutOf("setup", "bus", "add", "--help"),
-  );
+  assert.is(await stdoutOf("boatyard", "help", "setup", "bus", "add"), await stdoutOf("setup", "bus", "add", "--help"));
   const { stderr } = await runScript("setup", ["help", "serevr"], { expect: 2 });
   assert.match(stderr, 'unexpected operand "serevr" (did you mean "server"?); see setup --help');
 });
@@ -101,9 +92,13 @@ test("boatyard NAME is NAME: its words, its output, its exit code, its own name 
 test("a server that boatyard starts takes signals itself and ends by them", async () => {
   const cwd = tempDir();
   const address = `127.0.0.1:${await freePort()}`;
-  const server = startScript("boatyard", ["slave-server", "--listen", address, "--repos", cwd], {
-    env: { HOME: cwd },
-  });
+  const server = startScript(
+    "boatyard",
+    ["slave-server", "--insecure", "--listen", address, "--repos", cwd, "--base", "file:///x"],
+    {
+      env: { HOME: cwd },
+    },
+  );
   await server.until(/slave-server listens on/);
   assert.is((await server.stop()).code, 0);
 });

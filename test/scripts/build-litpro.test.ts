@@ -85,9 +85,7 @@ async function litpro(dir: string, expect: number): Promise<string> {
 
 /** Every file of a folder with its content; .checksum is parsed, as its order is that of the writes. */
 async function contents(dir: string): Promise<Record<string, unknown>> {
-  const names = (await readdir(dir, { recursive: true, withFileTypes: true })).filter((each) =>
-    each.isFile(),
-  );
+  const names = (await readdir(dir, { recursive: true, withFileTypes: true })).filter((each) => each.isFile());
   const entries = names.map(async (each) => {
     const path = join(each.parentPath ?? each.path, each.name);
     const text = await readFile(path, "utf8");
@@ -114,10 +112,7 @@ for (const name of await readdir(cases)) {
     const dir = await site(empty);
     await cp(join(cases, name), dir, { recursive: true });
     const expected = await contents(join(dir, "expected"));
-    assert.match(
-      await litpro(dir, 0),
-      new RegExp(`: ${Object.keys(expected).length} saved, 0 unch`),
-    );
+    assert.match(await litpro(dir, 0), new RegExp(`: ${Object.keys(expected).length} saved, 0 unch`));
     const { "/.checksum": _, ...built } = await contents(join(dir, "build"));
     assert.equal(built, expected);
   });
@@ -160,30 +155,24 @@ for (const [title, files, words] of choices) {
 
 for (const version of ["0.11.2", "0.13.0"]) {
   const { modules, reason } = await npmPackage(`litpro@${version}`);
-  testUnless(test, reason)(
-    `litpro ${version} builds, is counted, and fails with its words`,
-    async () => {
-      const dir = await site({
-        ...empty,
-        "project.md": fine,
-        "two.md": '# T\n\n[y.txt](#nope "save:")\n',
-      });
-      await symlink(modules ?? "", join(dir, "node_modules"));
-      const ok = (counts: string) => new RegExp(`litpro +ok .* litpro ${version}: ${counts}`);
-      assert.match(await litpro(dir, 0), ok("1 saved, 0 unchanged"));
-      assert.match(await litpro(dir, 0), ok("0 saved, 1 unchanged"));
-      await rm(join(dir, "build/x.txt"));
-      assert.match(await litpro(dir, 0), ok("1 saved, 0 unchanged"));
-      assert.is(await readFile(join(dir, "build/x.txt"), "utf8"), "hi\n");
-      await writeFile(
-        join(dir, "lprc.js"),
-        'module.exports = (Folder, args) => { args.file = ["two.md"]; };\n',
-      );
-      assert.match(await litpro(dir, 1), new RegExp(`litpro ${version}: NOT SAVED: y.txt`));
-      await writeFile(join(dir, "lprc.js"), 'require("litpro-nosuch");\n');
-      assert.match(await litpro(dir, 1), /error:lprc.js: Cannot find module 'litpro-nosuch'/);
-    },
-  );
+  testUnless(test, reason)(`litpro ${version} builds, is counted, and fails with its words`, async () => {
+    const dir = await site({
+      ...empty,
+      "project.md": fine,
+      "two.md": '# T\n\n[y.txt](#nope "save:")\n',
+    });
+    await symlink(modules ?? "", join(dir, "node_modules"));
+    const ok = (counts: string) => new RegExp(`litpro +ok .* litpro ${version}: ${counts}`);
+    assert.match(await litpro(dir, 0), ok("1 saved, 0 unchanged"));
+    assert.match(await litpro(dir, 0), ok("0 saved, 1 unchanged"));
+    await rm(join(dir, "build/x.txt"));
+    assert.match(await litpro(dir, 0), ok("1 saved, 0 unchanged"));
+    assert.is(await readFile(join(dir, "build/x.txt"), "utf8"), "hi\n");
+    await writeFile(join(dir, "lprc.js"), 'module.exports = (Folder, args) => { args.file = ["two.md"]; };\n');
+    assert.match(await litpro(dir, 1), new RegExp(`litpro ${version}: NOT SAVED: y.txt`));
+    await writeFile(join(dir, "lprc.js"), 'require("litpro-nosuch");\n');
+    assert.match(await litpro(dir, 1), /error:lprc.js: Cannot find module 'litpro-nosuch'/);
+  });
 }
 
 const failing: [title: string, files: Files, words: RegExp][] = [
@@ -208,11 +197,7 @@ const failing: [title: string, files: Files, words: RegExp][] = [
     { "project.md": '# T\n\n[x.txt](#t "save:")\n\n## T\n\n    hi\n', build: "file\n" },
     /error:/,
   ],
-  [
-    "an lprc.js with a syntax error",
-    { "lprc.js": "module.exports = function ( {\n" },
-    /error:lprc.js: /,
-  ],
+  ["an lprc.js with a syntax error", { "lprc.js": "module.exports = function ( {\n" }, /error:lprc.js: /],
   [
     "an lprc.js that throws",
     { "lprc.js": "module.exports = function () { null.x; };\n" },
@@ -245,10 +230,7 @@ test("an lprc.js in a package of ES modules, which litpro passes over in silence
     "lprc.js": "module.exports = function () {};\n",
     "project.md": fine,
   });
-  assert.match(
-    await litpro(dir, 1),
-    /lprc.js must be CommonJS, but package.json says "type": "module"/,
-  );
+  assert.match(await litpro(dir, 1), /lprc.js must be CommonJS, but package.json says "type": "module"/);
 });
 
 test("without an lprc.js the stage says so and starts nothing", async () => {

@@ -25,11 +25,7 @@ async function lockedRepo(name: string): Promise<string> {
 }
 
 /** `body` with this program on PATH: before all others, or alone with what a build always needs. */
-async function withProgram(
-  programs: Record<string, string>,
-  body: () => Promise<void>,
-  alone = false,
-): Promise<void> {
+async function withProgram(programs: Record<string, string>, body: () => Promise<void>, alone = false): Promise<void> {
   const bin = tempDir("bin-");
   for (const [name, file] of Object.entries(programs)) await symlink(file, join(bin, name));
   const path = process.env["PATH"];
@@ -61,33 +57,28 @@ const table = [
 ] as const;
 for (const { name, lock, title } of table) {
   const { file, reason } = await packageManager(name);
-  testUnless(test, reason)(
-    `a repo of ${name} gets what its lock file says, by ${title}`,
-    async () => {
-      const dir = await lockedRepo(name);
-      const locked = await readFile(join(dir, lock), "utf8");
-      const isArchived = name === "yarn";
-      const loader = isArchived ? ["--require", "./.pnp.cjs"] : [];
-      const version = async () => {
-        const code = "console.log(require('ms/package.json').version)";
-        return (
-          await runCommand(["node", ...loader, "-e", code], { cwd: dir, expect: 0 })
-        ).stdout.trim();
-      };
-      await withProgram({ [name.split("-")[0] ?? ""]: file ?? "" }, async () => {
-        assert.match(await install(dir), new RegExp(`install +ok .* ${title}\n`));
-        assert.is(await version(), "2.0.0");
-        assert.match(await install(dir), unchanged);
-        await rm(join(dir, isArchived ? ".pnp.cjs" : "node_modules/ms"), { recursive: true });
-        await install(dir);
-        assert.is(await version(), "2.0.0");
-        assert.match(await install(dir), unchanged);
-        await writeFile(join(dir, "package.json"), outdated);
-        assert.match(await install(dir, 1), new RegExp(`${title} failed with exit code`));
-      });
-      assert.is(await readFile(join(dir, lock), "utf8"), locked);
-    },
-  );
+  testUnless(test, reason)(`a repo of ${name} gets what its lock file says, by ${title}`, async () => {
+    const dir = await lockedRepo(name);
+    const locked = await readFile(join(dir, lock), "utf8");
+    const isArchived = name === "yarn";
+    const loader = isArchived ? ["--require", "./.pnp.cjs"] : [];
+    const version = async () => {
+      const code = "console.log(require('ms/package.json').version)";
+      return (await runCommand(["node", ...loader, "-e", code], { cwd: dir, expect: 0 })).stdout.trim();
+    };
+    await withProgram({ [name.split("-")[0] ?? ""]: file ?? "" }, async () => {
+      assert.match(await install(dir), new RegExp(`install +ok .* ${title}\n`));
+      assert.is(await version(), "2.0.0");
+      assert.match(await install(dir), unchanged);
+      await rm(join(dir, isArchived ? ".pnp.cjs" : "node_modules"), { recursive: true });
+      await install(dir);
+      assert.is(await version(), "2.0.0");
+      assert.match(await install(dir), unchanged);
+      await writeFile(join(dir, "package.json"), outdated);
+      assert.match(await install(dir, 1), new RegExp(`${title} failed with exit code`));
+    });
+    assert.is(await readFile(join(dir, lock), "utf8"), locked);
+  });
 }
 
 test("a package manager that is missing is named, with what to run", async () => {
@@ -95,8 +86,7 @@ test("a package manager that is missing is named, with what to run", async () =>
   const programs = Object.fromEntries(
     await Promise.all(["node", "npm", "flock"].map(async (name) => [name, await which(name)])),
   );
-  const wanted =
-    /pnpm is not on PATH, which pnpm-lock.yaml asks for; run: npm install --global pnpm/;
+  const wanted = /pnpm is not on PATH, which pnpm-lock.yaml asks for; run: npm install --global pnpm/;
   await withProgram(programs, async () => assert.match(await install(dir, 1), wanted), true);
 });
 
@@ -119,17 +109,14 @@ for (const [lockOf, program] of [
 }
 
 const { file: pnpm, reason: noPnpm } = await packageManager("pnpm");
-testUnless(test, noPnpm)(
-  "what npm installed before the repo came to pnpm is replaced",
-  async () => {
-    const dir = await lockedRepo("pnpm");
-    await writeFiles(dir, { "node_modules/ms/package.json": '{ "version": "0.0.1" }\n' });
-    await writeFiles(dir, { "node_modules/.package-lock.json": "{}\n" });
-    await mkdir(join(dir, "node_modules/gone"));
-    await withProgram({ pnpm: pnpm ?? "" }, async () => void (await install(dir)));
-    assert.match(await readFile(join(dir, "node_modules/ms/package.json"), "utf8"), /"2\.0\.0"/);
-  },
-);
+testUnless(test, noPnpm)("what npm installed before the repo came to pnpm is replaced", async () => {
+  const dir = await lockedRepo("pnpm");
+  await writeFiles(dir, { "node_modules/ms/package.json": '{ "version": "0.0.1" }\n' });
+  await writeFiles(dir, { "node_modules/.package-lock.json": "{}\n" });
+  await mkdir(join(dir, "node_modules/gone"));
+  await withProgram({ pnpm: pnpm ?? "" }, async () => void (await install(dir)));
+  assert.match(await readFile(join(dir, "node_modules/ms/package.json"), "utf8"), /"2\.0\.0"/);
+});
 
 testUnless(test, noPnpm ?? needsCommand("corepack"))(
   "the version that packageManager names comes by corepack, and package.json stays as it is",

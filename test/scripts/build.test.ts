@@ -43,13 +43,9 @@ test("the log has each line with time, run and stage; the table is on stdout, th
     .map((line) => parseLine(line));
   assert.ok(lines.every((line) => line !== undefined));
   assert.is(new Set(lines.map((line) => line?.run)).size, 1);
-  const shown = lines
-    .filter((line) => line?.stage !== "run")
-    .map((line) => `${line?.stage} | ${line?.text}`);
+  const shown = lines.filter((line) => line?.stage !== "run").map((line) => `${line?.stage} | ${line?.text}`);
   assert.equal(shown.sort(), ["one | first", "one | second", "two | no line end"]);
-  const marks = lines
-    .filter((line) => line?.stage === "run")
-    .map((line) => parseMark(line?.text ?? ""));
+  const marks = lines.filter((line) => line?.stage === "run").map((line) => parseMark(line?.text ?? ""));
   assert.equal(
     marks.map((mark) => mark?.kind),
     ["start", "stage", "stage", "end"],
@@ -107,18 +103,14 @@ test("--dry-run shows the plan and touches nothing", async () => {
 test("--check reads all that a build reads, by the scripts themselves, and runs nothing", async () => {
   const dir = tempDir();
   await writeFiles(dir, {
-    "build.yml":
-      "stages: [downloads, install, litpro, test, uploads]\ncommands: { test: touch ran }\n",
+    "build.yml": "stages: [downloads, install, litpro, test, uploads]\ncommands: { test: touch ran }\n",
     "manifest.txt": "https://127.0.0.1:1/a.bin a.bin\n",
     "package.json": '{ "dependencies": { "ms": "2" }, "scripts": { "preinstall": "touch ran" } }\n',
     "uploads.yml": `to: { web: { git: "file:///srv/site.git", branch: pages } }\n`,
   });
   const before = await readdir(dir);
   const { stdout } = await build([dir, "--check"], { expect: 0 });
-  assert.match(
-    stdout,
-    /downloads +ok[^]*install +ok +npm install\nlitpro +skipped[^]*test +ok[^]*uploads +ok/,
-  );
+  assert.match(stdout, /downloads +ok[^]*install +ok +npm install\nlitpro +skipped[^]*test +ok[^]*uploads +ok/);
   assert.equal(await readdir(dir), before);
 
   await writeFiles(dir, {
@@ -207,10 +199,7 @@ test("a stage past its time limit is ended with children that left its process g
   ].join("\n");
   const dir = await folder({ hang: `test -e quick || { ${tree}\n}` }, "timeout: { hang: 700ms }\n");
   const { stdout } = await build([dir], { expect: 1, timeout: 40_000 });
-  assert.match(
-    stdout,
-    /hang +timeout .*took longer than its time limit of 0.7s and was ended with all it had started/,
-  );
+  assert.match(stdout, /hang +timeout .*took longer than its time limit of 0.7s and was ended with all it had started/);
   assert.equal(
     (await processesOf(dir)).map(({ command }) => command),
     [],
@@ -221,10 +210,7 @@ test("a stage past its time limit is ended with children that left its process g
 });
 
 test("timeout: holds for the whole run", async () => {
-  const dir = await folder(
-    { one: "true", two: "sleep 1000" },
-    `timeout: ${Math.ceil(slowness())}s\n`,
-  );
+  const dir = await folder({ one: "true", two: "sleep 1000" }, `timeout: ${Math.ceil(slowness())}s\n`);
   const { stdout } = await build([dir], { expect: 1 });
   assert.match(stdout, /one +ok/);
   assert.match(stdout, /two +timeout .*the run's time limit/);
@@ -241,9 +227,7 @@ test("a stage is over when its command ends, though a daemon of its keeps the pi
 });
 
 test("a remote that never answers is given up at the pull's time limit, or ended with the build", async () => {
-  const dir = await (await makeRepo({ files: { "a.txt": "1\n" } })).checkout(
-    join(tempDir(), "site"),
-  );
+  const dir = await (await makeRepo({ files: { "a.txt": "1\n" } })).checkout(join(tempDir(), "site"));
   await git(dir, "remote", "set-url", "origin", "ssh://nobody@127.0.0.1/nowhere.git");
   const away = tempDir();
   const asked = join(away, "asked");

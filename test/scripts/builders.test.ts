@@ -112,14 +112,9 @@ testBus(
       await runScript("hook-server", [...command, "--state", hung.state], {
         ...(expect === undefined ? {} : { expect }),
       });
-    await waitFor(
-      async () => (await hung.runs()).find(({ id }) => id === newest.id)?.state === "succeeded",
-    );
+    await waitFor(async () => (await hung.runs()).find(({ id }) => id === newest.id)?.state === "succeeded");
     const listed = await hung.runs();
-    assert.equal(
-      listed.map(({ id, state }) => [id, state]).sort(),
-      runs.map(({ id, state }) => [id, state]).sort(),
-    );
+    assert.equal(listed.map(({ id, state }) => [id, state]).sort(), runs.map(({ id, state }) => [id, state]).sort());
     assert.match((await cli(["log", newest.id], 0)).stdout, `built by ${last}`);
     assert.match((await cli(["show", onlyB.id], 0)).stdout, /attempt +2/);
     await hold("a");
@@ -200,15 +195,11 @@ wait`,
       await knowSite(join(dir, builder));
     }
     const [one, two] = [await start(ours), await start(hung)];
-    const seen = async (line: string) =>
-      await waitFor(async () => (await events()).includes(line), { what: line });
+    const seen = async (line: string) => await waitFor(async () => (await events()).includes(line), { what: line });
     const published = async () =>
       (
         await runCommand(
-          [
-            ...["sh", "-c"],
-            "find web -type f; git -C pages.git branch; ls -d */updates/VERSION; cat released",
-          ],
+          [...["sh", "-c"], "find web -type f; git -C pages.git branch; ls -d */updates/VERSION; cat released"],
           { cwd: dir },
         )
       ).stdout;
@@ -236,10 +227,7 @@ wait`,
     // what is still ours is published
     assert.is((await one.push("me/free", sha(2))).status, 202);
     for (const what of publishers) await seen(`${what} me/free 0`);
-    assert.match(
-      await published(),
-      /^web\/me\/free\/index.html\n +ours\nours\/updates\/VERSION\nreleased\n$/,
-    );
+    assert.match(await published(), /^web\/me\/free\/index.html\n +ours\nours\/updates\/VERSION\nreleased\n$/);
     assert.equal(slave.requests, [`/get/?repo=site&sha=${sha(2)}`]);
 
     // the bus loses its disk: what runs goes on and is published, what waits is lost, and that is said
@@ -292,9 +280,7 @@ AWS_ACCESS_KEY_ID=${s3.key} AWS_SECRET_ACCESS_KEY=${s3.secret} ${scriptArgv("upl
     };
     const one = await builders.start("one");
     const run = (await one.push("me/site", sha(1))).body.run as string;
-    await one.running.until(
-      new RegExp(`run ${run} of me/site \\w+: the claim of the repo was lost`),
-    );
+    await one.running.until(new RegExp(`run ${run} of me/site \\w+: the claim of the repo was lost`));
     const there = async () => [...(await bucket.list()).keys()].sort();
     assert.equal(await there(), ["app.js", "old.txt"]);
 
@@ -325,9 +311,7 @@ testBus(
     const [one, two] = [await start("one"), await start("two")];
     for (const [number, from] of [one, two].entries()) {
       // that a run is to be under way is the last that is written before it is
-      const { sent, release } = proxy.hold(
-        (subject, claim) => subject.includes(".claim.") && claim.includes('"run":'),
-      );
+      const { sent, release } = proxy.hold((subject, claim) => subject.includes(".claim.") && claim.includes('"run":'));
       const run = (await one.push("me/site", sha(number))).body.run as string;
       await sent;
       await waitFor(async () => (await from.local(`/runs/${run}`)).body.state === "starting");
@@ -360,9 +344,7 @@ testBus(
     const text = await readFile(config, "utf8");
     await writeFile(config, text.replace(url, `nats://127.0.0.1:${proxy.port}`));
     const [one, two] = [await start("one"), await start("two")];
-    const { sent, release } = proxy.hold(
-      (subject, claim) => subject.includes(".claim.") && claim.includes('"run":'),
-    );
+    const { sent, release } = proxy.hold((subject, claim) => subject.includes(".claim.") && claim.includes('"run":'));
     const left = (await one.push("me/site", sha(1))).body.run as string;
     await sent;
     await waitFor(async () => (await two.local(`/runs/${left}`)).body.state === "starting");
@@ -377,20 +359,17 @@ testBus(
   },
 );
 
-testBus(
-  "a builder that is started while the bus is down, or does not know it, says so",
-  async () => {
-    builders = await makeBuilders(["one"], { job: watchedJob });
-    const { dir, bus } = builders;
-    await writeFile(join(dir, "one/bus.seed"), newSeed(), { mode: 0o600 });
-    await bus.kill();
-    const { running, kill } = await startHooks(join(dir, "one"));
-    await running.until(/the bus nats:\S+ cannot be used: connection refused/);
-    await bus.start();
-    await running.until(/the bus nats:\S+ cannot be used: it does not let this key in/);
-    await kill();
-  },
-);
+testBus("a builder that is started while the bus is down, or does not know it, says so", async () => {
+  builders = await makeBuilders(["one"], { job: watchedJob });
+  const { dir, bus } = builders;
+  await writeFile(join(dir, "one/bus.seed"), newSeed(), { mode: 0o600 });
+  await bus.kill();
+  const { running, kill } = await startHooks(join(dir, "one"));
+  await running.until(/the bus nats:\S+ cannot be used: connection refused/);
+  await bus.start();
+  await running.until(/the bus nats:\S+ cannot be used: it does not let this key in/);
+  await kill();
+});
 
 testBus("payloads that no run names go after a day", async () => {
   builders = await makeBuilders(["one"], { job: watchedJob });
@@ -423,68 +402,60 @@ testBus("payloads that no run names go after a day", async () => {
   await close();
 });
 
-testBus(
-  "what a server accepted before it became a builder is handed over once, wherever it is killed",
-  async () => {
-    builders = await makeBuilders(["one", "two"], {
-      job: watchedJob,
-      repos: { "me/site": "runs_on: two", "me/busy": "" },
-    });
-    const { dir, events, start } = builders;
-    await (await openAs(builders, "one")).close();
-    const config = join(dir, "one/hooks.yml");
-    const text = await readFile(config, "utf8");
-    const alone = text.replace(/^builders:[\s\S]*?(?=^repos:)/m, "").replace(/^ +runs_on.*\n/m, "");
-    await writeFile(config, `concurrency: 1\n${alone}`);
-    await writeFile(join(dir, "hold-me_busy"), "");
-    const server = await startHooks(join(dir, "one"));
-    // a forge that gives its deliveries no ids
-    const headers = { "x-github-delivery": "" };
-    const push = async (repo: string, number: number) =>
-      String((await server.push(repo, sha(number), { headers })).body.run);
-    await push("me/busy", 1);
-    await waitFor(async () => (await events()).length === 1);
-    const run = await push("me/site", 2);
-    await server.kill();
-    await rm(join(dir, "hold-me_busy"));
-    const deliveries = await readFile(join(server.state, "deliveries.jsonl"));
-    await writeFile(config, text);
-    const handedOver = async (builder: HookServer) =>
-      await waitFor(async () =>
-        (await readFile(join(builder.state, "deliveries.jsonl"), "utf8")).includes(
-          `"run":"${run}"`,
-        ),
-      );
-    const first = await start("one");
-    await handedOver(first);
-    await first.kill();
-    // killed before it noted that the bus has it
-    await writeFile(join(first.state, "deliveries.jsonl"), deliveries);
-    const second = await start("one");
-    await handedOver(second);
-    await (await start("two")).idle();
-    const ended = (await second.idle()).find(({ id }) => id === run);
-    assert.is(ended?.state, "succeeded");
-    assert.is((await events()).filter((line) => line.startsWith("begin me/site")).length, 1);
-  },
-);
+testBus("what a server accepted before it became a builder is handed over once, wherever it is killed", async () => {
+  builders = await makeBuilders(["one", "two"], {
+    job: watchedJob,
+    repos: { "me/site": "runs_on: two", "me/busy": "" },
+  });
+  const { dir, events, start } = builders;
+  await (await openAs(builders, "one")).close();
+  const config = join(dir, "one/hooks.yml");
+  const text = await readFile(config, "utf8");
+  const alone = text.replace(/^builders:[\s\S]*?(?=^repos:)/m, "").replace(/^ +runs_on.*\n/m, "");
+  await writeFile(config, `concurrency: 1\n${alone}`);
+  await writeFile(join(dir, "hold-me_busy"), "");
+  const server = await startHooks(join(dir, "one"));
+  // a forge that gives its deliveries no ids
+  const headers = { "x-github-delivery": "" };
+  const push = async (repo: string, number: number) =>
+    String((await server.push(repo, sha(number), { headers })).body.run);
+  await push("me/busy", 1);
+  await waitFor(async () => (await events()).length === 1);
+  const run = await push("me/site", 2);
+  await server.kill();
+  await rm(join(dir, "hold-me_busy"));
+  const deliveries = await readFile(join(server.state, "deliveries.jsonl"));
+  await writeFile(config, text);
+  const handedOver = async (builder: HookServer) =>
+    await waitFor(async () =>
+      (await readFile(join(builder.state, "deliveries.jsonl"), "utf8")).includes(`"run":"${run}"`),
+    );
+  const first = await start("one");
+  await handedOver(first);
+  await first.kill();
+  // killed before it noted that the bus has it
+  await writeFile(join(first.state, "deliveries.jsonl"), deliveries);
+  const second = await start("one");
+  await handedOver(second);
+  await (await start("two")).idle();
+  const ended = (await second.idle()).find(({ id }) => id === run);
+  assert.is(ended?.state, "succeeded");
+  assert.is((await events()).filter((line) => line.startsWith("begin me/site")).length, 1);
+});
 
 test("builders: is checked, with file and line", async () => {
   const dir = await makeYard({
     top: "builders:\n  bus: { url: nats://bus.example.com:4222, seed_file: secret }",
   });
   const config = join(dir, "hooks.yml");
-  const check = async () =>
-    (await runScript("hook-server", ["--check", "--config", config])).stderr;
+  const check = async () => (await runScript("hook-server", ["--check", "--config", config])).stderr;
   assert.match(await check(), /hooks\.yml:4:\d+: .*is not encrypted/);
   const text = await readFile(config, "utf8");
   const urls = '["tls://bus.example.com:4222", "nats://127.0.0.1:4222"]';
   await writeFile(config, text.replace("nats://bus.example.com:4222", urls));
   assert.match(await check(), /hooks\.yml:4:\d+: .*tls:\/\/ and nats:\/\/ .*not encrypted/);
   const lone = await makeYard({ repos: { "me/site": "runs_on: big" } });
-  const { code, stderr } = await runScript("hook-server", [
-    ...["--check", "--config", join(lone, "hooks.yml")],
-  ]);
+  const { code, stderr } = await runScript("hook-server", [...["--check", "--config", join(lone, "hooks.yml")]]);
   assert.is(code, 2);
   assert.match(stderr, /hooks\.yml:\d+:\d+: there is one builder only; leave runs_on out/);
 });

@@ -22,10 +22,7 @@ test.after.each(async ({ server }) => await server.stop());
 
 const large = randomBytes(3 * 1024 * 1024);
 
-test("a server's faults never leave a wrong file, and do not stop the right ones", async ({
-  server,
-  site,
-}) => {
+test("a server's faults never leave a wrong file, and do not stop the right ones", async ({ server, site }) => {
   server.on("/cut-length", (_, reply) => {
     reply.head(200, { "content-length": 1000 });
     reply.write("x".repeat(999));
@@ -37,24 +34,15 @@ test("a server's faults never leave a wrong file, and do not stop the right ones
     reply.cut();
   });
   server.on("/loop", (_, reply) => reply.send(302, { location: "/loop" }));
-  server.on("/busy", (_, reply, count) =>
-    count < 3 ? reply.send(503, {}, "busy") : reply.send(200, {}, "at last"),
-  );
+  server.on("/busy", (_, reply, count) => (count < 3 ? reply.send(503, {}, "busy") : reply.send(200, {}, "at last")));
   server.on("/good", (_, reply) => reply.send(200, {}, "good"));
   site.manifest(
-    ...["page", "cut-length", "cut-chunk", "loop", "busy", "good"].map(
-      (name) => `${server.url}/${name} ${name}.bin`,
-    ),
+    ...["page", "cut-length", "cut-chunk", "loop", "busy", "good"].map((name) => `${server.url}/${name} ${name}.bin`),
   );
   const { stderr } = await site.run(["--retries", "2"], { expect: 1 });
   assert.equal(site.files(), ["busy.bin", "good.bin"]);
   assert.is(site.read("busy.bin"), "at last");
-  for (const reason of [
-    /txt:1: page\.bin: .*404/,
-    /txt:2: .*999 of 1000/,
-    /txt:3: .*cut off/,
-    /txt:4: .*circle/,
-  ])
+  for (const reason of [/txt:1: page\.bin: .*404/, /txt:2: .*999 of 1000/, /txt:3: .*cut off/, /txt:4: .*circle/])
     assert.match(stderr, reason);
   assert.not.ok(existsSync(site.path(".partial")));
 });
@@ -115,10 +103,7 @@ test("a file that changed between the kill and the next run has no old byte in i
   assert.ok(readFileSync(site.path("large.bin")).equals(other));
 });
 
-test("an interrupted run ends at once, without a wrong file, and gives the lock back", async ({
-  server,
-  site,
-}) => {
+test("an interrupted run ends at once, without a wrong file, and gives the lock back", async ({ server, site }) => {
   server.on("/large", (_, reply) => {
     reply.head(200, { "content-length": large.length });
     reply.write(large.subarray(0, 2_900_000));
@@ -166,10 +151,7 @@ testUnless(test as never, noNamespace)(
       { cwd: site.dir, env: { DIR: join(site.dir), URL: server.url }, expect: 0 },
     );
     assert.match(stderr, /manifest\.txt:1: file: no space left on the disk \(ENOSPC\)/);
-    assert.match(
-      stdout,
-      /exit 1\nversion one\ndownloads\/\.lock\ndownloads\/file\ndownloads\/saved\.txt\n/,
-    );
+    assert.match(stdout, /exit 1\nversion one\ndownloads\/\.lock\ndownloads\/file\ndownloads\/saved\.txt\n/);
     assert.match(stdout, /exit 0\nsmallversion one$/);
   }) as never,
 );

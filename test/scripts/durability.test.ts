@@ -19,7 +19,7 @@ import {
 import { http, makeYard, sha, startHooks } from "../helpers/hooks.ts";
 import { killProcessesOf } from "../helpers/leftovers.ts";
 import { runAt, sampleRun } from "../helpers/log-samples.ts";
-import { makeRepo, writeFiles } from "../helpers/repos.ts";
+import { git, makeRepo, writeFiles } from "../helpers/repos.ts";
 import { runScript, scriptArgv } from "../helpers/run.ts";
 import { current, root } from "../helpers/runtime.ts";
 import { testUnless } from "../helpers/skip.ts";
@@ -47,52 +47,41 @@ traceTest("logs rotate: the compressed part is on the disk before the plain one 
   assertDurable(calls, path, /compressed /);
   const named = publishing(calls, path).at(-1);
   const synced = calls.find(
-    (call) =>
-      /^f(data)?sync$/.test(call.name) && call.paths[0] === dir && call.start > (named?.end ?? 0),
+    (call) => /^f(data)?sync$/.test(call.name) && call.paths[0] === dir && call.start > (named?.end ?? 0),
   );
-  assertBefore(
-    synced,
-    removal(calls, path.slice(0, -3)),
-    "the folder is synced, then the plain part goes",
-  );
+  assertBefore(synced, removal(calls, path.slice(0, -3)), "the folder is synced, then the plain part goes");
 });
 
-traceTest(
-  "downloads: a file that replaces another is on the disk first, its name before the end is told",
-  async () => {
-    const dir = tempDir();
-    const text = ["a chart ".repeat(10_000), "a newer one"];
-    const server = createServer((_, answer) => answer.end(text.shift()));
-    await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
-    const { port } = server.address() as AddressInfo;
-    const manifest = join(dir, "manifest.txt");
-    await writeFile(manifest, `http://127.0.0.1:${port}/a#1 sub/chart.svg\n`);
-    await runScript("downloads", [dir], { expect: 0 });
-    await writeFile(manifest, `http://127.0.0.1:${port}/a#2 sub/chart.svg\n`);
-    const calls = await trace("downloads", [dir]);
-    server.close();
-    assertDurable(calls, join(dir, "downloads/sub/chart.svg"), /fetched 1/);
-  },
-);
+traceTest("downloads: a file that replaces another is on the disk first, its name before the end is told", async () => {
+  const dir = tempDir();
+  const text = ["a chart ".repeat(10_000), "a newer one"];
+  const server = createServer((_, answer) => answer.end(text.shift()));
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  const { port } = server.address() as AddressInfo;
+  const manifest = join(dir, "manifest.txt");
+  await writeFile(manifest, `http://127.0.0.1:${port}/a#1 sub/chart.svg\n`);
+  await runScript("downloads", [dir], { expect: 0 });
+  await writeFile(manifest, `http://127.0.0.1:${port}/a#2 sub/chart.svg\n`);
+  const calls = await trace("downloads", [dir]);
+  server.close();
+  assertDurable(calls, join(dir, "downloads/sub/chart.svg"), /fetched 1/);
+});
 
-traceTest(
-  "release pack: archive, signature and VERSION.sig are on the disk before VERSION names them",
-  async () => {
-    const dir = tempDir();
-    await writeFiles(dir, { "site/index.html": "page" });
-    const key = join(dir, "key.asc");
-    await runScript("release", ["keygen", "--out", key], { expect: 0 });
-    const web = join(dir, "web");
-    const what = ["--app", "site", "--from", join(dir, "site"), "--out", web, "--key", key];
-    await runScript("release", ["pack", "--version", "1.0", ...what], { expect: 0 });
-    const calls = await trace("release", ["pack", "--version", "1.1", ...what]);
-    const named = (name: string) => publishing(calls, join(web, name)).at(-1);
-    for (const name of ["site-1.1.tar.gz", "site-1.1.tar.gz.sig", "VERSION.sig", "VERSION"]) {
-      assertDurable(calls, join(web, name));
-      if (name !== "VERSION") assertBefore(named(name), named("VERSION"), `${name} before VERSION`);
-    }
-  },
-);
+traceTest("release pack: archive, signature and VERSION.sig are on the disk before VERSION names them", async () => {
+  const dir = tempDir();
+  await writeFiles(dir, { "site/index.html": "page" });
+  const key = join(dir, "key.asc");
+  await runScript("release", ["keygen", "--out", key], { expect: 0 });
+  const web = join(dir, "web");
+  const what = ["--app", "site", "--from", join(dir, "site"), "--out", web, "--key", key];
+  await runScript("release", ["pack", "--version", "1.0", ...what], { expect: 0 });
+  const calls = await trace("release", ["pack", "--version", "1.1", ...what]);
+  const named = (name: string) => publishing(calls, join(web, name)).at(-1);
+  for (const name of ["site-1.1.tar.gz", "site-1.1.tar.gz.sig", "VERSION.sig", "VERSION"]) {
+    assertDurable(calls, join(web, name));
+    if (name !== "VERSION") assertBefore(named(name), named("VERSION"), `${name} before VERSION`);
+  }
+});
 
 traceTest("launchfit: a release is on the disk as a whole before current leads to it", async () => {
   const web = await serveFolder(join(tempDir(), "web"));
@@ -115,15 +104,15 @@ traceTest("build: what a pull overwrites is kept on the disk first", async () =>
   await writeFile(join(dir, "a.txt"), "edited\n");
   await repo.push({ "a.txt": "two\n" });
   const calls = await trace("build", [dir]);
-  const folder = join(dir, ".git/boatyard/kept");
-  const patch = join(folder, (await readdir(folder))[0] ?? "");
-  assertDurable(calls, patch);
-  const named = publishing(calls, patch).at(-1);
+  const blob = await git(dir, "rev-parse", "refs/stash:a.txt");
+  // git's temporary file lies in the object's folder
+  const temporary = `${join(dir, ".git/objects", blob.slice(0, 2))}/tmp_obj`;
+  const synced = calls.find(({ name, paths }) => /^f(data)?sync$/.test(name) && paths[0]?.startsWith(temporary));
   const reset = calls.find(
-    ({ name, paths, text }) =>
-      name === "openat" && paths[0] === join(dir, "a.txt") && text.includes("O_CREAT"),
+    ({ name, paths, text }) => name === "openat" && paths[0] === join(dir, "a.txt") && text.includes("O_CREAT"),
   );
-  assertBefore(named, reset, "the patch, then git's reset");
+  assertBefore(synced, reset, "the changes, then git's reset");
+  assertBefore(publishing(calls, join(dir, ".git/refs/stash")).at(-1), reset, "its ref, then git's reset");
 });
 
 traceTest("slave-activate: a tree's link is on the disk before it is told", async () => {
@@ -162,67 +151,50 @@ traceTest("hook-server: a delivery is on the disk before it is answered with 202
   const wrote = calls().findLast(
     ({ name, paths, text }) => /write/.test(name) && paths[0] === file && text.includes(body.run),
   );
-  const answered = calls().find(
-    ({ name, text }) => /^(?:write|send)/.test(name) && text.includes("HTTP/1.1 202"),
-  );
+  const answered = calls().find(({ name, text }) => /^(?:write|send)/.test(name) && text.includes("HTTP/1.1 202"));
   assert.ok(wrote, "it is written");
   assertBefore(syncAfter(calls(), wrote), answered, "it is on the disk, then answered");
 });
 
-traceTest(
-  "hook-server's store: a rewritten file is on the disk before it has its name",
-  async () => {
-    const path = join(tempDir(), "deliveries.jsonl");
-    const writer = current.argv(join(root, "test/helpers/line-file-writer.ts"));
-    const { calls } = await traceDisk([...writer, path, "100"], { expect: 0 });
-    assertDurable(calls, path);
-  },
-);
+traceTest("hook-server's store: a rewritten file is on the disk before it has its name", async () => {
+  const path = join(tempDir(), "deliveries.jsonl");
+  const writer = current.argv(join(root, "test/helpers/line-file-writer.ts"));
+  const { calls } = await traceDisk([...writer, path, "100"], { expect: 0 });
+  assertDurable(calls, path);
+});
 
-traceTest(
-  "slave-server: that a request was taken, and its job, are on the disk before the 202",
-  async () => {
-    const repo = await makeRepo({ files: { "index.html": "one" } });
-    const dir = tempDir();
-    const repos = join(dir, "repos");
-    const secret = "0123456789abcdef0123456789abcdef";
-    await writeFile(join(dir, "secret"), secret, { mode: 0o600 });
-    await writeFile(
-      join(dir, "slave.yml"),
-      `name: web-1\nlisten: 127.0.0.1:0\nsecret_file: ${dir}/secret\nbase: file://${dirname(repo.bare)}\n`,
-    );
-    const flags = ["--config", join(dir, "slave.yml"), "--repos", repos];
-    const { running, calls } = startTraced([...scriptArgv("slave-server"), ...flags]);
-    const [, port] = await running.until(/listens on [^ ]*:(\d+),/);
-    const path = "/get/?repo=site";
-    const request = { method: "GET", path, target: "web-1" };
-    const headers = { [requestHeader]: signRequest({ secret }, request) };
-    const { status, body } = await http({ port: Number(port) }, path, { headers });
-    assert.is(status, 202);
-    await waitFor(() => existsSync(join(repos, "site")));
-    running.kill("SIGKILL");
-    await running.exited;
-    await killProcessesOf(dir);
-    const made = calls();
-    const answered = made.find(
-      ({ name, text }) => /^(?:write|send)/.test(name) && text.includes("HTTP/1.1 202"),
-    );
-    const synced = (file: RegExp, after = 0) =>
-      made.find(
-        ({ name, paths, start }) =>
-          /^f(data)?sync$/.test(name) && file.test(paths[0] ?? "") && start >= after,
-      );
-    const noted = made.find(
-      ({ name, paths }) => /write/.test(name) && paths[0]?.endsWith("/nonces.txt") === true,
-    );
-    assert.ok(noted, "the request is noted as taken");
-    assertBefore(syncAfter(made, noted), answered, "that is on the disk, then it is answered");
-    const job = made.find(
-      ({ name, paths }) => name.startsWith("rename") && paths[1]?.endsWith(`/${body.job}.json`),
-    );
-    assertBefore(synced(/\/jobs\/[^/]*$/), job, "the job is synced before it has its name");
-    assertBefore(synced(/\/jobs$/, job?.end), answered, "the job's name is synced before the 202");
-  },
-);
+traceTest("slave-server: that a request was taken, and its job, are on the disk before the 202", async () => {
+  const repo = await makeRepo({ files: { "index.html": "one" } });
+  const dir = tempDir();
+  const repos = join(dir, "repos");
+  const secret = "0123456789abcdef0123456789abcdef";
+  await writeFile(join(dir, "secret"), secret, { mode: 0o600 });
+  await writeFile(
+    join(dir, "slave.yml"),
+    `name: web-1\nlisten: 127.0.0.1:0\nsecret_file: ${dir}/secret\nbase: file://${dirname(repo.bare)}\n`,
+  );
+  const flags = ["--config", join(dir, "slave.yml"), "--repos", repos];
+  const { running, calls } = startTraced([...scriptArgv("slave-server"), ...flags]);
+  const [, port] = await running.until(/listens on [^ ]*:(\d+),/);
+  const path = "/get/?repo=site";
+  const request = { method: "GET", path, target: "web-1" };
+  const headers = { [requestHeader]: signRequest({ secret }, request) };
+  const { status, body } = await http({ port: Number(port) }, path, { headers });
+  assert.is(status, 202);
+  await waitFor(() => existsSync(join(repos, "site")));
+  running.kill("SIGKILL");
+  await running.exited;
+  await killProcessesOf(dir);
+  const made = calls();
+  const answered = made.find(({ name, text }) => /^(?:write|send)/.test(name) && text.includes("HTTP/1.1 202"));
+  const synced = (file: RegExp, after = 0) =>
+    made.find(({ name, paths, start }) => /^f(data)?sync$/.test(name) && file.test(paths[0] ?? "") && start >= after);
+  const noted = made.find(({ name, paths }) => /write/.test(name) && paths[0]?.endsWith("/nonces.txt") === true);
+  assert.ok(noted, "the request is noted as taken");
+  assertBefore(syncAfter(made, noted), answered, "that is on the disk, then it is answered");
+  const job = made.find(({ name, paths }) => name.startsWith("rename") && paths[1]?.endsWith(`/${body.job}.json`));
+  assertBefore(synced(/\/jobs\/[^/]*$/), job, "the job is synced before it has its name");
+  assertBefore(synced(/\/jobs$/, job?.end), answered, "the job's name is synced before the 202");
+});
 
 test.run();

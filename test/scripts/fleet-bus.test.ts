@@ -1,7 +1,7 @@
 // The fleet over a bus: slaves that connect out, and what a bus or a slave that is not honest can do.
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { connect } from "@nats-io/transport-node";
+import { connect, headers } from "@nats-io/transport-node";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
@@ -80,28 +80,25 @@ testBus("one that was off takes the newest order when it is back", async () => {
   assert.is((await update(lines.slice(0, 2), ["--status", "site"])).code, 0);
 });
 
-testBus(
-  "a bus that is killed in the middle, and comes back, delays and loses nothing",
-  async () => {
-    const { bus, repo, slave, served, update } = await setUp();
-    const gate = join(tempDir(), "gate");
-    const one = await slave("web-1", `check: while [ ! -e ${gate} ]; do sleep 0.05; done\n`);
-    const done = update(["bus://web-1"], ["site", "--wait"], 0);
-    await one.until(/requested by run/);
-    await bus.kill();
-    await writeFile(gate, "");
-    await waitFor(async () => (await served("web-1")) === "one");
-    await bus.start();
-    await done;
-    await bus.kill();
-    await repo.push({ "index.html": "two" });
-    const next = update(["bus://web-1"], ["site", "--wait", "--connect-timeout", "9s"]);
-    await bus.start();
-    await next;
-    await update(["bus://web-1"], ["site", "--wait"], 0);
-    assert.is(await served("web-1"), "two");
-  },
-);
+testBus("a bus that is killed in the middle, and comes back, delays and loses nothing", async () => {
+  const { bus, repo, slave, served, update } = await setUp();
+  const gate = join(tempDir(), "gate");
+  const one = await slave("web-1", `check: while [ ! -e ${gate} ]; do sleep 0.05; done\n`);
+  const done = update(["bus://web-1"], ["site", "--wait"], 0);
+  await one.until(/requested by run/);
+  await bus.kill();
+  await writeFile(gate, "");
+  await waitFor(async () => (await served("web-1")) === "one");
+  await bus.start();
+  await done;
+  await bus.kill();
+  await repo.push({ "index.html": "two" });
+  const next = update(["bus://web-1"], ["site", "--wait", "--connect-timeout", "9s"]);
+  await bus.start();
+  await next;
+  await update(["bus://web-1"], ["site", "--wait"], 0);
+  assert.is(await served("web-1"), "two");
+});
 
 testBus("time in which the master itself stands still is not taken from its slaves", async () => {
   const { bus, dir, base, list, slave, served } = await setUp();
@@ -132,91 +129,119 @@ testBus("time in which the master itself stands still is not taken from its slav
   assert.is(code, 0, stdout);
 });
 
+testBus("a bus that drops, doubles, reorders and replays turns no slave back, and forges nothing", async () => {
+  const { bus, repo, slave, served, update, orderKey } = await setUp();
+  const one = await slave("web-1");
+  const first = await repo.git("rev-parse", "HEAD");
+  await update(["bus://web-1"], ["site", "--wait"], 0);
+  const lying = await connectBus({
+    ...{ servers: [bus.url], key: bus.master, name: "master", timeout: 5000 },
+  });
+  ends.push(() => lying.close());
+  const want = lying.bucket("want");
+  const old = (await want.get("host.web-1"))?.text ?? "";
+  const second = await repo.push({ "index.html": "two" });
+  await update(["bus://web-1"], ["site", "--wait"], 0);
+  const newest = (await want.get("host.web-1"))?.text ?? "";
+  const { privateKey: stranger } = await keyPair();
+  const order = (more: Partial<Order>, key = orderKey) =>
+    signOrder(
+      {
+        ...{ repo: "site", sha: first, branch: "main", target: "web-1", at: Date.now(), until: Date.now() + 60_000 },
+        ...{ run: "20261120T100000Z-3f2a9c", ...more },
+      },
+      key,
+    );
+  const lies: [what: string, value: string, logged: RegExp][] = [
+    ["an old one", old, /not newer than the last one taken/],
+    ["a stranger's", put(order({}, stranger)), /not signed with a master_key/],
+    ["another slave's", put(order({ target: "web-2" })), /is for another, web-2/],
+    ["everybody's", put(order({ target: "web" })), /is for another, web\n/],
+    ["another repo's", put(order({ repo: "other" })), /the order is for other/],
+    ["of tomorrow", put(order({ at: Date.now() + 86_400_000 })), /clock is 24 hours ahead/],
+    ["not an order", put("v1.x.y"), /the order is malformed/],
+    ["not JSON", "{", /the orders at host.web-1 cannot be read/],
+    ["not a map", "[1, null]", /^/],
+  ];
+  for (const [what, value, logged] of lies) {
+    await want.put("host.web-1", value);
+    await want.put("host.web-1", value);
+    await one.until(logged).catch((error: unknown) => assert.unreachable(`${what}: ${error}`));
+  }
+  await want.put("host.web-1", newest);
+  await one.stop();
+  await slave("web-1");
+  assert.is(await served("web-1"), "two");
+  await update(["bus://web-1"], ["site", "--wait"], 0);
+  const status = await update(["bus://web-1"], ["--status", "site"], 0);
+  assert.match(status.stdout, second.slice(0, 12));
+
+  function put(text: string): string {
+    return JSON.stringify({ site: text });
+  }
+});
+
 testBus(
-  "a bus that drops, doubles, reorders and replays turns no slave back, and forges nothing",
+  "an order that is too old is refused by a new slave, which says so on both sides; a fresh one heals it",
   async () => {
     const { bus, repo, slave, served, update, orderKey } = await setUp();
-    const one = await slave("web-1");
-    const first = await repo.git("rev-parse", "HEAD");
-    await update(["bus://web-1"], ["site", "--wait"], 0);
-    const lying = await connectBus({
-      ...{ servers: [bus.url], key: bus.master, name: "master", timeout: 5000 },
-    });
+    const lying = await connectBus({ servers: [bus.url], key: bus.master, name: "master", timeout: 5000 });
     ends.push(() => lying.close());
-    const want = lying.bucket("want");
-    const old = (await want.get("host.web-1"))?.text ?? "";
-    const second = await repo.push({ "index.html": "two" });
+    await lying.makeBucket("want");
+    const [sha, day] = [await repo.git("rev-parse", "HEAD"), 86_400_000];
+    const times = { at: Date.now() - 8 * day, until: Date.now() - day };
+    const order = { repo: "site", sha, branch: "main", target: "*", run: "20261120T100000Z-3f2a9c", ...times };
+    await lying.bucket("want").put("all", JSON.stringify({ site: signOrder(order, orderKey) }));
+    const one = await slave("web-1");
+    await one.until(/for site: the order was good until .*, and the clock here says .*set this clock/);
+    assert.is(await served("web-1"), "");
+    await waitFor(async () => {
+      const { stdout } = await update(["bus://web-1"], ["--status"], 1);
+      return stdout.includes("the order was good until");
+    });
     await update(["bus://web-1"], ["site", "--wait"], 0);
-    const newest = (await want.get("host.web-1"))?.text ?? "";
-    const { privateKey: stranger } = await keyPair();
-    const order = (more: Partial<Order>, key = orderKey) =>
-      signOrder(
-        {
-          ...{ repo: "site", sha: first, branch: "main", target: "web-1", at: Date.now() },
-          ...{ run: "20261120T100000Z-3f2a9c", ...more },
-        },
-        key,
-      );
-    const lies: [what: string, value: string, logged: RegExp][] = [
-      ["an old one", old, /not newer than the last one taken/],
-      ["a stranger's", put(order({}, stranger)), /not signed with a master_key/],
-      ["another slave's", put(order({ target: "web-2" })), /is for another, web-2/],
-      ["everybody's", put(order({ target: "web" })), /is for another, web\n/],
-      ["another repo's", put(order({ repo: "other" })), /the order is for other/],
-      ["of tomorrow", put(order({ at: Date.now() + 86_400_000 })), /clock is 24 hours ahead/],
-      ["not an order", put("v1.x.y"), /the order is malformed/],
-      ["not JSON", "{", /the orders at host.web-1 cannot be read/],
-      ["not a map", "[1, null]", /^/],
-    ];
-    for (const [what, value, logged] of lies) {
-      await want.put("host.web-1", value);
-      await want.put("host.web-1", value);
-      await one.until(logged).catch((error: unknown) => assert.unreachable(`${what}: ${error}`));
-    }
-    await want.put("host.web-1", newest);
-    await one.stop();
-    await slave("web-1");
-    assert.is(await served("web-1"), "two");
-    await update(["bus://web-1"], ["site", "--wait"], 0);
-    const status = await update(["bus://web-1"], ["--status", "site"], 0);
-    assert.match(status.stdout, second.slice(0, 12));
-
-    function put(text: string): string {
-      return JSON.stringify({ site: text });
-    }
+    await update(["bus://web-1"], ["--status", "site"], 0);
   },
 );
 
 testBus(
-  "what a slave has made of others' orders on the bus keeps no new one from them",
+  "a slave that was taken over reaches with its own key no bucket, no order and no report of others",
   async () => {
     const { bus, repo, slave, served, update } = await setUp();
-    await slave("web-1");
-    const two = await slave("web-2");
-    await two.until(/connected to the bus as web-2/);
-    // it may read its own orders, of which there are none; the answer goes where it says
-    const { key } = await bus.addSlave("web-1");
-    const nats = await connectAs(bus, key);
+    const lines = ["bus://web-1", "bus://web-2"];
+    for (const name of ["web-1", "web-2"]) await (await slave(name)).until(/connected to the bus/);
+    await update(lines, ["site", "--wait", "--batch", "1,100%", "--pause", "1ms"], 0);
     const master = { servers: [bus.url], key: bus.master, name: "master", timeout: 5000 };
     const looker = await connectBus(master);
     ends.push(() => looker.close());
-    await looker.makeBucket("want");
-    const question = "$JS.API.DIRECT.GET.KV_want.$KV.want.host.web-1";
-    const at = "host.web-2";
-    nats.publish(question, "", { reply: `$KV.want.${at}` });
-    await waitFor(async () => (await looker.bucket("want").all()).get(at) === "");
-    await two.until(/from the bus: the orders at host\.web-2 cannot be read/);
-    await update(["bus://web-2"], ["site", "--wait"], 0);
-    assert.is(await served("web-2"), "one");
-    // the answer to its own report, which is JSON
-    await looker.bucket("want").remove(at);
-    nats.publish("$KV.state.web-1", "x", { reply: `$KV.want.${at}` });
-    await waitFor(async () => (await looker.bucket("want").all()).has(at));
+    const [want, state] = [looker.bucket("want"), looker.bucket("state")];
+    const seen = async () => [await want.all(), await state.get("web-2"), (await want.get("host.web-2"))?.revision];
+    const before = await seen();
+    // what it may ask, and where the answer shall go: nothing at all, its order (JSON), the receipt of its report (JSON)
+    const { key } = await bus.addSlave("web-1");
+    const nats = await connectAs(bus, key);
+    const read = (place: string) => `$JS.API.DIRECT.GET.KV_want.$KV.want.${place}`;
+    const attacks = [
+      [read("all"), "$JS.API.STREAM.DELETE.KV_want"],
+      [read("host.web-1"), "$JS.API.STREAM.PURGE.KV_want"],
+      [read("host.web-1"), "$KV.want.host.web-2"],
+      [read("host.web-1"), "$KV.state.web-2"],
+      ["$KV.state.web-1", "$JS.API.STREAM.DELETE.KV_state"],
+      ["$KV.state.web-1", "$KV.want.all"],
+    ] as const;
+    for (let round = 0; round < 5; round++)
+      for (const [subject, reply] of attacks) nats.publish(subject, "", { reply });
+    // a report that shall take the place of all others
+    const rollup = headers();
+    rollup.set("Nats-Rollup", "all");
+    nats.publish("$KV.state.web-1", "", { headers: rollup });
+    await nats.flush();
+    // its last report is there, so all before it was worked off
+    await nats.request("$KV.state.web-1", "the end");
+    assert.equal(await seen(), before);
     await repo.push({ "index.html": "two" });
     await update(["bus://web-2"], ["site", "--wait"], 0);
     assert.is(await served("web-2"), "two");
-    const left = (await looker.bucket("want").get(at))?.text ?? "";
-    assert.equal(Object.keys(JSON.parse(left)), ["site"]);
   },
 );
 
@@ -262,14 +287,11 @@ testBus("a slave may read what is for it and write its own report, and nothing e
   subscribe.push("_INBOX.>", "_INBOX.web-2.>", "_INBOX.master.>");
   const refused = new Set<string>();
   void (async () => {
-    for await (const status of nats.status())
-      if (status.type === "error") refused.add(String(status.error.message));
+    for await (const status of nats.status()) if (status.type === "error") refused.add(String(status.error.message));
   })();
   for (const subject of publish) nats.publish(subject, "x");
   for (const subject of subscribe) nats.subscribe(subject, { callback: () => {} });
-  await waitFor(
-    async () => (await nats.flush(), refused.size >= publish.length + subscribe.length),
-  );
+  await waitFor(async () => (await nats.flush(), refused.size >= publish.length + subscribe.length));
   const all = [...refused].join("\n");
   for (const subject of publish) assert.match(all, `Publish to "${subject}"`);
   for (const subject of subscribe) assert.match(all, `Subscription to "${subject}"`);
@@ -294,15 +316,12 @@ testBus("one order is for all slaves, or for a group, when it reaches no others"
   ends.push(() => looker.close());
   const orders = async () => {
     const found = new Map<string, string>();
-    for (const [key, text] of await looker.bucket("want").all())
-      found.set(key, `${JSON.parse(text).site}`);
+    for (const [key, text] of await looker.bucket("want").all()) found.set(key, `${JSON.parse(text).site}`);
     return found;
   };
   const lines = ["[web]", "bus://web-1", "bus://web-2", "[db]", "bus://db-1"];
   const all = () => Promise.all(["web-1", "web-2", "db-1"].map(served));
-  await waitFor(
-    async () => (await update(lines, ["--status"])).stdout.match(/never seen/) === null,
-  );
+  await waitFor(async () => (await update(lines, ["--status"])).stdout.match(/never seen/) === null);
   await update(lines, ["site", "--wait"], 0);
   assert.equal(await all(), ["one", "one", "one"]);
   assert.equal([...(await orders()).keys()], ["all"]);
@@ -322,7 +341,7 @@ testBus("one order is for all slaves, or for a group, when it reaches no others"
   // and an order for all, or for another group, is none for one slave or group
   await looker.bucket("want").put("host.web-1", old);
   const at = Date.now() + 1000;
-  const more = { sha: "0".repeat(40), target: "[db]", at, run: "20261120T100000Z-3f2a9c" };
+  const more = { sha: "0".repeat(40), target: "[db]", at, until: at, run: "20261120T100000Z-3f2a9c" };
   const foreign = JSON.stringify({ site: signOrder({ repo: "site", ...more }, orderKey) });
   await looker.bucket("want").put("group.web", foreign);
   await one.until(/the order is for another, \*/);

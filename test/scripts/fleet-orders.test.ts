@@ -49,7 +49,7 @@ async function setUp() {
   };
   const byKey = ["--key-file", join(dir, "key")];
   const bySecret = ["--secret-file", join(dir, "secret")];
-  const orderOf = (more: Partial<Order> = {}) => {
+  const orderOf = (more: Partial<Order> = {}, by = key) => {
     const run = "20261120T100000Z-3f2a9c";
     const order = {
       repo: "site",
@@ -57,10 +57,11 @@ async function setUp() {
       branch: "main",
       target: "web-1",
       at: Date.now(),
+      until: Date.now() + 60_000,
       run,
       ...more,
     };
-    return { path: pathOf(order), headers: { [orderHeader]: signOrder(order, key) } };
+    return { path: pathOf(order), headers: { [orderHeader]: signOrder(order, by) } };
   };
   return { dir, repo, sha, key, publicKey, slave, update, byKey, bySecret, orderOf };
 }
@@ -71,27 +72,18 @@ type Reply = { status: number; json: Record<string, any> };
 
 function ask(port: number, path: string, headers: IncomingMessage["headers"] = {}): Promise<Reply> {
   return new Promise((resolve, reject) => {
-    const own = Object.fromEntries(
-      Object.entries(headers).filter(([name]) => name.startsWith("boatyard-")),
-    );
-    const sent = request(
-      { host: "127.0.0.1", port, path, headers: own, agent: false },
-      (response) => {
-        let text = "";
-        response.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
-        response.on("end", () =>
-          resolve({ status: response.statusCode ?? 0, json: JSON.parse(text) }),
-        );
-      },
-    );
+    const own = Object.fromEntries(Object.entries(headers).filter(([name]) => name.startsWith("boatyard-")));
+    const sent = request({ host: "127.0.0.1", port, path, headers: own, agent: false }, (response) => {
+      let text = "";
+      response.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
+      response.on("end", () => resolve({ status: response.statusCode ?? 0, json: JSON.parse(text) }));
+    });
     sent.on("error", reject).end();
   });
 }
 
 const jobsOf = async (repos: string) =>
-  (await readdir(join(repos, ".boatyard/.server/jobs"))).filter((name) =>
-    /^\d.*\.json$/.test(name),
-  );
+  (await readdir(join(repos, ".boatyard/.server/jobs"))).filter((name) => /^\d.*\.json$/.test(name));
 
 test("what was taken down on its way to one slave works on no other, with a key and with a secret", async () => {
   const { slave, update, byKey, bySecret, publicKey, dir } = await setUp();
@@ -126,9 +118,7 @@ test("an order is taken once: again it gives its job, an older one is refused, a
   const stale = await ask(first.port, order.path, order.headers);
   assert.is(stale.status, 401);
   assert.match(stale.json.error, "is not newer than the last one taken");
-  await waitFor(
-    async () => (await readFile(join(first.repos, "site/index.html"), "utf8")) === "two",
-  );
+  await waitFor(async () => (await readFile(join(first.repos, "site/index.html"), "utf8")) === "two");
   first.server.kill("SIGKILL");
   await first.server.exited;
   const again = await slave("web-1");
@@ -137,6 +127,18 @@ test("an order is taken once: again it gives its job, an older one is refused, a
   assert.is((await jobsOf(again.repos)).length, 2);
   assert.is(await readFile(join(again.repos, "site/index.html"), "utf8"), "two");
   assert.is.not(sha, second);
+});
+
+test("while keys change, an order of the old one that is older than one of the new is refused", async () => {
+  const { dir, slave, orderOf, publicKey } = await setUp();
+  const other = await writeKey(join(dir, "new"));
+  const { port } = await slave("web-1", `master_key: [${other.publicKey}, ${publicKey}]`);
+  const byNew = orderOf({ at: Date.now() }, await readPrivateKey(join(dir, "new")));
+  const byOld = orderOf({ at: Date.now() - 60_000 });
+  assert.is((await ask(port, byNew.path, byNew.headers)).status, 202);
+  const { status, json } = await ask(port, byOld.path, byOld.headers);
+  assert.is(status, 401);
+  assert.match(json.error, "not newer than the last one taken");
 });
 
 test("an order that never came is not good for ever, nor is one from the future", async () => {
@@ -180,10 +182,7 @@ test("a slave whose slave.yml names a branch takes no order for another", async 
 });
 
 /** Passes requests on to a slave, and changes what comes back. */
-async function between(
-  port: number,
-  change: (path: string, text: string) => string,
-): Promise<Server> {
+async function between(port: number, change: (path: string, text: string) => string): Promise<Server> {
   const server = createServer((incoming, outgoing) => {
     const { url = "", headers } = incoming;
     request({ host: "127.0.0.1", port, path: url, headers, agent: false }, (response) => {
@@ -213,10 +212,7 @@ test("an answer that was changed on its way, or is another's, is a failure", asy
     const good = await update([`${at(honest)} name=web-1 key=${own}`], ["--wait", ...bySecret]);
     assert.is(good.code, 0, good.stdout);
     const bad = await update([`${at(liar)} name=web-1`], ["--wait", ...bySecret]);
-    assert.match(
-      bad.objects[0]?.["error"] ?? "",
-      "its answer is not signed with the shared secret",
-    );
+    assert.match(bad.objects[0]?.["error"] ?? "", "its answer is not signed with the shared secret");
     const keyed = await update([`${at(liar)} name=web-1 key=${own}`], ["--wait", ...bySecret]);
     assert.match(keyed.objects[0]?.["error"] ?? "", "not signed with the key that the list has");
     const { publicKey: other } = await writeKey(join(dir, "other"));

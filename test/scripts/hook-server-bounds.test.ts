@@ -10,8 +10,7 @@ import { needsRoot, testUnless } from "../helpers/skip.ts";
 import { type TestUser, withUser } from "../helpers/users.ts";
 import { slowness, waitFor } from "../helpers/wait.ts";
 
-const fileOf = (server: HookServer, run: string, name: string) =>
-  join(server.state, "runs", run, name);
+const fileOf = (server: HookServer, run: string, name: string) => join(server.state, "runs", run, name);
 
 /** A yard whose checkout and build are another user's. */
 async function yardOf(user: TestUser, job: string, more = "", top = ""): Promise<string> {
@@ -146,8 +145,7 @@ testUnless(test, needsRoot)(
 test("a server that was killed during a then command goes on with those after it", async () => {
   const dir = await makeYard({
     repos: {
-      "me/site":
-        'then: ["echo one >>order; touch waits; while ! test -e go; do sleep 0.05; done", "echo two >>order"]',
+      "me/site": 'then: ["echo one >>order; touch waits; while ! test -e go; do sleep 0.05; done", "echo two >>order"]',
     },
     job: "echo run >>order",
   });

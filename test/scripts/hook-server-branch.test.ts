@@ -21,8 +21,7 @@ async function withoutClone(poll = "false") {
   return { dir, repo: await makeRepo({ files: { "a.txt": "1" } }) };
 }
 
-const stateOf = async (server: HookServer, id: string) =>
-  (await server.idle()).find((run) => run.id === id);
+const stateOf = async (server: HookServer, id: string) => (await server.idle()).find((run) => run.id === id);
 
 test("a push before there is a clone is taken, and fails with the reason; the forge's default branch is not built", async () => {
   const { dir, repo } = await withoutClone();
@@ -31,10 +30,7 @@ test("a push before there is a clone is taken, and fails with the reason; the fo
   assert.is(status, 202);
   const run = await stateOf(server, body.run);
   assert.is(run?.state, "failed");
-  assert.match(
-    run?.reason ?? "",
-    /co has no branch checked out; clone the repository there, or set refs/,
-  );
+  assert.match(run?.reason ?? "", /co has no branch checked out; clone the repository there, or set refs/);
   await repo.checkout(join(dir, "co"));
   await git(join(dir, "co"), "checkout", "--quiet", "-b", "deploy");
   // that there was none is not remembered
@@ -84,9 +80,7 @@ test("polling sees a clone that came later", async () => {
   await new Promise((done) => setTimeout(done, 500));
   assert.equal(await server.runs(), []);
   const commit = await git(await repo.checkout(join(dir, "co")), "rev-parse", "HEAD");
-  await waitFor(async () =>
-    (await server.runs()).some((run) => run.sha === commit && run.state === "succeeded"),
-  );
+  await waitFor(async () => (await server.runs()).some((run) => run.sha === commit && run.state === "succeeded"));
   await server.stop();
 });
 

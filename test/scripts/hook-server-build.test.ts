@@ -12,8 +12,7 @@ test("a signed push brings the checkout to its commit, a release runs release.sh
   const repo = await makeRepo({
     files: {
       "a.txt": "one",
-      "build.yml":
-        "stages: [pull, note]\ncommands: { note: 'echo \"$HOOK_REPO $HOOK_SHA\" >noted' }\n",
+      "build.yml": "stages: [pull, note]\ncommands: { note: 'echo \"$HOOK_REPO $HOOK_SHA\" >noted' }\n",
       "release.sh": '#!/bin/sh\necho "released $RELEASE_TAG"\n',
     },
   });
@@ -45,10 +44,9 @@ test("a signed push brings the checkout to its commit, a release runs release.sh
     },
   });
   assert.is(release.status, 202);
-  const done = await waitFor(
-    async () => (await server.idle(60_000)).find((run) => run.id === release.body.run),
-    { timeout: 60_000 },
-  );
+  const done = await waitFor(async () => (await server.idle(60_000)).find((run) => run.id === release.body.run), {
+    timeout: 60_000,
+  });
   const log = logOf(server, release.body.run);
   assert.is(done.state, "succeeded", log);
   assert.match(log, "released v1.0");

@@ -109,21 +109,18 @@ for (const when of ["before the next one starts", "once the next one has taken i
     },
   );
 
-testUnless(test, noCgroups)(
-  "a run that kills the shell around it is failed, and leaves nothing behind",
-  async () => {
-    const dir = await makeYard({
-      job: `${hide(forever + 4)}\nkill -KILL $PPID; sleep ${forever + 4}`,
-    });
-    const server = await startHooks(dir);
-    await server.push("me/site", sha(1));
-    const [run] = await server.idle();
-    assert.is(run?.state, "failed");
-    assert.match(run?.reason ?? "", "its process was ended by SIGKILL");
-    assert.equal(await carrying(forever + 4), []);
-    await server.stop();
-  },
-);
+testUnless(test, noCgroups)("a run that kills the shell around it is failed, and leaves nothing behind", async () => {
+  const dir = await makeYard({
+    job: `${hide(forever + 4)}\nkill -KILL $PPID; sleep ${forever + 4}`,
+  });
+  const server = await startHooks(dir);
+  await server.push("me/site", sha(1));
+  const [run] = await server.idle();
+  assert.is(run?.state, "failed");
+  assert.match(run?.reason ?? "", "its process was ended by SIGKILL");
+  assert.equal(await carrying(forever + 4), []);
+  await server.stop();
+});
 
 testUnless(test, noCgroups)(
   "what a run left behind on purpose is ended when it grows the log past its cap",
@@ -152,8 +149,7 @@ testUnless(test, needsRoot)(
       job: `trap '' TERM; (setsid sh -c 'sleep ${forever + 5} &' &); sleep ${forever + 5}`,
     });
     // a mount namespace of its own, in which the hierarchy is not to be seen
-    const hidden =
-      'for each in $(mount -t cgroup2 | cut -d" " -f3); do umount -l "$each"; done; exec "$@"';
+    const hidden = 'for each in $(mount -t cgroup2 | cut -d" " -f3); do umount -l "$each"; done; exec "$@"';
     const wrapped = (args: string[]) => [
       "unshare",
       "--mount",
@@ -173,10 +169,7 @@ testUnless(test, needsRoot)(
     assert.match(server.running.output(), "limits: cannot be set here");
     await server.stop();
     const check = await runCommand(wrapped(["--check", "--config", join(dir, "hooks.yml")]));
-    assert.match(
-      check.stdout,
-      /ok {4}runs have no cgroups: there is no cgroup v2 here; what clears its environment/,
-    );
+    assert.match(check.stdout, /ok {4}runs have no cgroups: there is no cgroup v2 here; what clears its environment/);
     assert.match(check.stdout, /ok {4}runs under way when the server ends run again/);
   },
 );
@@ -189,11 +182,7 @@ test("limits that cannot be meant are refused with their place", async () => {
     ["limits: { ram: 2G }", /hooks\.yml:\d+:\d+: .*ram/],
   ] as const) {
     const dir = await makeYard({ repos: { "me/site": limits } });
-    const { code, stderr } = await runScript("hook-server", [
-      "--check",
-      "--config",
-      join(dir, "hooks.yml"),
-    ]);
+    const { code, stderr } = await runScript("hook-server", ["--check", "--config", join(dir, "hooks.yml")]);
     assert.is(code, 2, limits);
     assert.match(stderr, problem);
   }

@@ -5,15 +5,7 @@ import { join } from "node:path";
 import process from "node:process";
 import * as assert from "uvu/assert";
 import { test } from "uvu";
-import {
-  filesBelow,
-  http,
-  makeYard,
-  runScript,
-  secret,
-  sha,
-  startHooks,
-} from "../helpers/hooks.ts";
+import { filesBelow, http, makeYard, runScript, secret, sha, startHooks } from "../helpers/hooks.ts";
 import { startCommand } from "../helpers/run.ts";
 import { testUnless } from "../helpers/skip.ts";
 import { injected, needsStrace } from "../helpers/strace.ts";
@@ -27,10 +19,7 @@ test("where no hooks.yml is named and there is none, both places that were looke
     const { code, stderr } = await runScript("hook-server", args, { cwd });
     assert.is(code, 2);
     if (existsSync(central)) continue;
-    assert.match(
-      stderr,
-      `there is neither ${join(cwd, "hooks.yml")} nor ${central}; name the file by --config`,
-    );
+    assert.match(stderr, `there is neither ${join(cwd, "hooks.yml")} nor ${central}; name the file by --config`);
   }
 });
 
@@ -80,15 +69,13 @@ test("secrets and the token may come from the environment, and are found nowhere
     [202, 202, 202, 401, 401],
   );
   const runs = await server.idle();
-  const log = (await server.local(`/runs/${runs.find((run) => run.repo === "me/site")?.id}/log`))
-    .text;
+  const log = (await server.local(`/runs/${runs.find((run) => run.repo === "me/site")?.id}/log`)).text;
   assert.match(log, /^HOOK_SHA=/m);
   assert.match(log, /^SSL_CERT_DIR=[^]*then: [^]*^SSL_CERT_DIR=[^]*^then$/m);
   assert.not.match(log, /HOOK_SECRET|STATUS_TOKEN/);
   const ask = (path: string, given: string) =>
     http({ port: server.port }, path, { headers: { authorization: `Bearer ${given}` } });
-  for (const wrong of [one, token.slice(0, -1), `${token}1`])
-    assert.is((await ask("/runs", wrong)).status, 401, wrong);
+  for (const wrong of [one, token.slice(0, -1), `${token}1`]) assert.is((await ask("/runs", wrong)).status, 401, wrong);
   for (const path of ["/runs", `/runs/${runs[0]?.id}/log`, "/metrics", "/nothing"]) {
     const answer = await ask(path, token);
     assert.is(answer.status, path === "/nothing" ? 404 : 200);
@@ -128,11 +115,9 @@ test("an edit in place or by a new file, and a secret's, is taken over once; wha
   const text = readFileSync(join(dir, "hooks.yml"), "utf8");
   const server = await startHooks(dir);
   const count = () => server.running.output().match(readAgain)?.length ?? 0;
-  const status = async (repo: string, key = secret) =>
-    (await server.push(repo, sha(1), { key })).status;
+  const status = async (repo: string, key = secret) => (await server.push(repo, sha(1), { key })).status;
   // in one step: a file that is emptied first may be read while it is empty
-  const inPlace = (name: string, longer: string) =>
-    writeFile(join(dir, name), longer, { flag: "r+" });
+  const inPlace = (name: string, longer: string) => writeFile(join(dir, name), longer, { flag: "r+" });
   await inPlace("hooks.yml", text.replace("me/site", "me/moved"));
   await waitFor(() => count() === 1);
   assert.equal([await status("me/moved"), await status("me/site")], [202, 404]);
@@ -141,10 +126,7 @@ test("an edit in place or by a new file, and a secret's, is taken over once; wha
   assert.equal([await status("me/moved"), await status("me/site")], [404, 202]);
   await inPlace("secret", "another-planted-secret-of-the-forge\n");
   await waitFor(() => count() === 3);
-  assert.equal(
-    [await status("me/site"), await status("me/site", "another-planted-secret-of-the-forge")],
-    [401, 202],
-  );
+  assert.equal([await status("me/site"), await status("me/site", "another-planted-secret-of-the-forge")], [401, 202]);
   // the secret is written after the file that names it, then its mode is corrected
   await replace(dir, text.replace("secret_file: secret", "secret_file: new"));
   await server.running.until(/taken over, the former configuration stays: .*new does not exist/);
@@ -163,28 +145,22 @@ test("an edit in place or by a new file, and a secret's, is taken over once; wha
   await server.stop();
 });
 
-testUnless(test, needsStrace)(
-  "where the kernel watches no more files, an edit is found by looking",
-  async () => {
-    const dir = await makeYard();
-    const server = await startHooks(dir, {
-      wrap: (args) =>
-        startCommand(
-          injected("hook-server", args, "inotify_init1,inotify_add_watch", "error=ENOSPC"),
-        ),
-    });
-    const text = readFileSync(join(dir, "hooks.yml"), "utf8");
-    await replace(dir, text.replace("me/site", "me/moved"));
-    await server.running.until(/was read again: 1 repos/);
-    assert.is((await server.push("me/moved", sha(1))).status, 202);
-    await server.idle();
-    assert.not.match(server.running.output(), /ENOSPC|bug/);
-    const { body } = await server.local("/runs");
-    assert.is(body.runs.length, 1);
-    // not strace is to be ended, but the server below it
-    process.kill(JSON.parse(readFileSync(join(server.state, "lock"), "utf8")).pid);
-    assert.is((await server.running.exited).code, 0);
-  },
-);
+testUnless(test, needsStrace)("where the kernel watches no more files, an edit is found by looking", async () => {
+  const dir = await makeYard();
+  const server = await startHooks(dir, {
+    wrap: (args) => startCommand(injected("hook-server", args, "inotify_init1,inotify_add_watch", "error=ENOSPC")),
+  });
+  const text = readFileSync(join(dir, "hooks.yml"), "utf8");
+  await replace(dir, text.replace("me/site", "me/moved"));
+  await server.running.until(/was read again: 1 repos/);
+  assert.is((await server.push("me/moved", sha(1))).status, 202);
+  await server.idle();
+  assert.not.match(server.running.output(), /ENOSPC|bug/);
+  const { body } = await server.local("/runs");
+  assert.is(body.runs.length, 1);
+  // not strace is to be ended, but the server below it
+  process.kill(JSON.parse(readFileSync(join(server.state, "lock"), "utf8")).pid);
+  assert.is((await server.running.exited).code, 0);
+});
 
 test.run();

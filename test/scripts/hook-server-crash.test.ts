@@ -63,17 +63,11 @@ test("an adopted build still has its time-out, and can be cancelled", async () =
 });
 
 // A real try: strace may be missing, or tracing forbidden.
-const strace = await runCommand(["strace", "-qq", "-o", "/dev/null", "true"]).catch(
-  () => undefined,
-);
+const strace = await runCommand(["strace", "-qq", "-o", "/dev/null", "true"]).catch(() => undefined);
 const noStrace = strace?.code === 0 ? undefined : "strace is missing, or may not trace";
 
 /** Inject a fault into a system call of a running server, on some paths below its folder. Returns what ends it. */
-async function inject(
-  server: HookServer,
-  fault: string,
-  paths: string[],
-): Promise<() => Promise<unknown>> {
+async function inject(server: HookServer, fault: string, paths: string[]): Promise<() => Promise<unknown>> {
   const call = fault.split(":")[0];
   const on = paths.flatMap((path) => ["-P", join(server.dir, path)]);
   const pid = String(server.running.pid);
@@ -93,10 +87,9 @@ async function inject(
   ]);
   // a server that has gone was traced too: the fault met a run that was still under way
   const traced = (status: string) => !/^TracerPid:\t0$/m.test(status);
-  await waitFor(
-    async () => traced(await readFile(`/proc/${pid}/status`, "utf8").catch(() => "gone")),
-    { what: "strace to attach" },
-  );
+  await waitFor(async () => traced(await readFile(`/proc/${pid}/status`, "utf8").catch(() => "gone")), {
+    what: "strace to attach",
+  });
   return () => strace.stop("SIGINT");
 }
 
@@ -105,39 +98,33 @@ const env = { UV_THREADPOOL_SIZE: "1" };
 const deliveries = "state/deliveries.jsonl";
 const writes = "write,pwrite64,writev,pwritev,pwritev2";
 
-testUnless(test, noStrace)(
-  "killed at any step of an accept, an accepted push is there at the next start",
-  async () => {
-    const steps: [string, string[]][] = [
-      [`${writes}:signal=KILL:when=1`, [deliveries]],
-      [`${writes}:signal=KILL:when=2`, [deliveries]],
-      ["mkdir,mkdirat:signal=KILL:when=1", []],
-      ["rename,renameat,renameat2:signal=KILL:when=1", []],
-      ["rename,renameat,renameat2:signal=KILL:when=2", []],
-      ["rename,renameat,renameat2:signal=KILL:when=3", []],
-    ];
-    for (const [fault, paths] of steps) {
-      const dir = await makeYard({ repos: { "me/site": "refs: ['*']" } });
-      let server = await startHooks(dir, { env });
-      const accepted = [(await server.push("me/site", sha(0), { ref: "refs/heads/b0" })).body.run];
-      await inject(server, fault, paths);
-      for (let n = 1; n < 4; n++) {
-        const answer = await server
-          .push("me/site", sha(n), { ref: `refs/heads/b${n}` })
-          .catch(() => undefined);
-        if (answer?.status === 202) accepted.push(answer.body.run);
-      }
-      await server.kill();
-      server = await startHooks(dir);
-      const runs = await server.idle();
-      for (const id of accepted)
-        assert.is(runs.find((run) => run.id === id)?.state, "succeeded", fault);
-      assert.is((await server.push("me/site", sha(9))).status, 202);
-      await server.idle();
-      await server.stop();
+testUnless(test, noStrace)("killed at any step of an accept, an accepted push is there at the next start", async () => {
+  const steps: [string, string[]][] = [
+    [`${writes}:signal=KILL:when=1`, [deliveries]],
+    [`${writes}:signal=KILL:when=2`, [deliveries]],
+    ["mkdir,mkdirat:signal=KILL:when=1", []],
+    ["rename,renameat,renameat2:signal=KILL:when=1", []],
+    ["rename,renameat,renameat2:signal=KILL:when=2", []],
+    ["rename,renameat,renameat2:signal=KILL:when=3", []],
+  ];
+  for (const [fault, paths] of steps) {
+    const dir = await makeYard({ repos: { "me/site": "refs: ['*']" } });
+    let server = await startHooks(dir, { env });
+    const accepted = [(await server.push("me/site", sha(0), { ref: "refs/heads/b0" })).body.run];
+    await inject(server, fault, paths);
+    for (let n = 1; n < 4; n++) {
+      const answer = await server.push("me/site", sha(n), { ref: `refs/heads/b${n}` }).catch(() => undefined);
+      if (answer?.status === 202) accepted.push(answer.body.run);
     }
-  },
-);
+    await server.kill();
+    server = await startHooks(dir);
+    const runs = await server.idle();
+    for (const id of accepted) assert.is(runs.find((run) => run.id === id)?.state, "succeeded", fault);
+    assert.is((await server.push("me/site", sha(9))).status, 202);
+    await server.idle();
+    await server.stop();
+  }
+});
 
 testUnless(test, noStrace)(
   "with a full disk a delivery is answered 503, and the server goes on when there is room",
@@ -161,11 +148,7 @@ testUnless(test, noStrace)(
       const again = await startHooks(dir);
       const runs = await again.idle();
       const good = statuses.filter((status) => status === 202).length;
-      assert.is(
-        runs.filter((run) => run.state === "succeeded").length,
-        good,
-        `${fault}: ${statuses.join()}`,
-      );
+      assert.is(runs.filter((run) => run.state === "succeeded").length, good, `${fault}: ${statuses.join()}`);
       assert.not.match(again.running.output(), "damaged or cut off");
       await again.stop();
     }

@@ -56,10 +56,7 @@ test("a run that a crash took along runs again when nothing newer waits, its log
   const [again] = await server.idle();
   assert.equal([again?.id, again?.state, again?.attempt], [run, "succeeded", 2]);
   assert.is(again?.interrupted?.length, 1);
-  assert.match(
-    logOf(server, run),
-    /^begin\ncut o\n\S+ .* \| interrupted .*\nbegin\n\S+ .* \| succe/,
-  );
+  assert.match(logOf(server, run), /^begin\ncut o\n\S+ .* \| interrupted .*\nbegin\n\S+ .* \| succe/);
   await server.stop();
 });
 
@@ -74,8 +71,7 @@ touch begun; sleep 314`,
   const server = await startHooks(dir);
   const { run } = (await server.push("me/site", sha(1))).body;
   await waitFor(() => existsSync(join(dir, "co/begun")));
-  const sleeps = async () =>
-    (await processesOf(dir)).filter(({ command }) => command.startsWith("sleep 31"));
+  const sleeps = async () => (await processesOf(dir)).filter(({ command }) => command.startsWith("sleep 31"));
   await waitFor(async () => (await sleeps()).length === 4);
   assert.is((await runScript("hook-server", ["cancel", run, "--state", server.state])).code, 0);
   assert.is((await server.idle())[0]?.state, "cancelled");
@@ -98,12 +94,7 @@ testUnless(test, needsStrace)(
     const seconds = 0.1 * slowness();
     const tracer = startCommand([
       ...["strace", "-f", "-ttt", "-o", calls, "-P", path, "-e", `trace=${writes}`],
-      ...[
-        "-e",
-        `inject=${writes}:delay_enter=${Math.round(seconds * 1e6)}`,
-        "-p",
-        String(server.running.pid),
-      ],
+      ...["-e", `inject=${writes}:delay_enter=${Math.round(seconds * 1e6)}`, "-p", String(server.running.pid)],
     ]);
     await tracer.until(/attached/);
     const begun = Date.now() / 1000;

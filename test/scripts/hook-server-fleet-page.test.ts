@@ -14,9 +14,7 @@ const rowsOf = (text: string) =>
   [...text.matchAll(/<tr[^>]*>(.*?)<\/tr>/gs)]
     .slice(1)
     .map(([, row = ""]) =>
-      [...row.matchAll(/<t[hd][^>]*>(.*?)<\/t[hd]>/gs)].map(([, cell = ""]) =>
-        cell.replace(/<[^>]*>/g, "").trim(),
-      ),
+      [...row.matchAll(/<t[hd][^>]*>(.*?)<\/t[hd]>/gs)].map(([, cell = ""]) => cell.replace(/<[^>]*>/g, "").trim()),
     );
 
 test("/fleet shows what --status and --converge saw last, drift first; strangers do not see it", async () => {
@@ -32,7 +30,7 @@ test("/fleet shows what --status and --converge saw last, drift first; strangers
   const slaveAt = async (address: string) => {
     const config = join(dir, `${address}.yml`);
     await writeFile(config, `base: ${base}\n`);
-    const flags = ["--config", config, "--repos", join(dir, address), "--listen", address];
+    const flags = ["--insecure", "--config", config, "--repos", join(dir, address), "--listen", address];
     const slave = startScript("slave-server", flags);
     await slave.until(/listens on/);
     return slave;
@@ -78,10 +76,7 @@ test("/fleet shows what --status and --converge saw last, drift first; strangers
   await writeFile(join(dir, "server-update/status/broken.json"), "{");
   await writeFile(join(dir, "server-update/status/other.json"), '{"time":"x","list":1,"hosts":[]}');
   const hosts = [{ target: "x", repos: [null, { repo: "site" }] }];
-  await writeFile(
-    join(dir, "server-update/status/null.json"),
-    JSON.stringify({ time: "x", list, hosts }),
-  );
+  await writeFile(join(dir, "server-update/status/null.json"), JSON.stringify({ time: "x", list, hosts }));
   assert.is((await shown()).length, 2);
   await Promise.all(slaves.map((slave) => slave.stop()));
   await server.stop();

@@ -12,9 +12,7 @@ import { waitFor } from "../helpers/wait.ts";
 const show = 'env | grep "^HOOK_" | sort; cat "$HOOK_PAYLOAD"';
 
 test("Bitbucket Data Center: its test is answered, a signed push of several refs is built, a deleted one is not", async () => {
-  const server = await startHooks(
-    await makeYard({ repos: { "TOOLS/site": "refs: [main, next]" }, job: show }),
-  );
+  const server = await startHooks(await makeYard({ repos: { "TOOLS/site": "refs: [main, next]" }, job: show }));
   const send = async (event: string, value: object, key?: string) => {
     const body = JSON.stringify(value);
     const headers = {
@@ -134,14 +132,7 @@ test("repos whose names begin with a dot or a tilde are built, and what is kept 
   assert.ok(runs.length === 2 && runs.every(({ state }) => state === "succeeded"));
   const heads = readdirSync(join(server.state, "heads")).filter((name) => !name.includes(".tmp-"));
   assert.equal(heads.sort(), ["me%2F.github.json", "~ada%2Fsite.json"]);
-  assert.equal(readdirSync(server.state).sort(), [
-    "deliveries.jsonl",
-    "heads",
-    "lock",
-    "notify",
-    "runs",
-    "socket",
-  ]);
+  assert.equal(readdirSync(server.state).sort(), ["deliveries.jsonl", "heads", "lock", "notify", "runs", "socket"]);
   await server.stop();
 });
 
@@ -155,9 +146,7 @@ test("polling alone, without a webhook or a secret, builds each push once, over 
   await rm(join(dir, "co"), { recursive: true });
   await repo.checkout(join(dir, "co"));
   const built = () =>
-    existsSync(join(dir, "built"))
-      ? readFileSync(join(dir, "built"), "utf8").trim().split("\n")
-      : [];
+    existsSync(join(dir, "built")) ? readFileSync(join(dir, "built"), "utf8").trim().split("\n") : [];
   const first = await git(join(dir, "co"), "rev-parse", "HEAD");
   let server = await startHooks(dir);
   await waitFor(() => built().length === 1);

@@ -11,7 +11,6 @@ import { needsRoot, testUnless } from "../helpers/skip.ts";
 import { withUser } from "../helpers/users.ts";
 import { waitFor } from "../helpers/wait.ts";
 
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what must be gone
 const acting = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/;
 
 test("descriptors that the server was started with, and its own, reach neither a run nor git, whatever their numbers", async () => {
@@ -27,15 +26,7 @@ test("descriptors that the server was started with, and its own, reach neither a
     .map((fd) => `exec ${fd}<${dir}/of-the-parent`)
     .join("; ");
   const server = await startHooks(dir, {
-    wrap: (args) =>
-      startCommand([
-        "bash",
-        "-c",
-        `${open}; exec "$@"`,
-        "bash",
-        ...scriptArgv("hook-server"),
-        ...args,
-      ]),
+    wrap: (args) => startCommand(["bash", "-c", `${open}; exec "$@"`, "bash", ...scriptArgv("hook-server"), ...args]),
   });
   const { body } = await server.push("me/site", sha(1));
   await server.idle();
@@ -125,8 +116,7 @@ test("what a remote, a command and a payload print does not act on a terminal", 
   await server.push("me/site", sha(1), { ref: "refs/tags/\u202egnp\u009b2J" });
   await server.idle();
   const state = ["--state", server.state];
-  const shown = async (...args: string[]) =>
-    (await runScript("hook-server", [...args, ...state])).stdout;
+  const shown = async (...args: string[]) => (await runScript("hook-server", [...args, ...state])).stdout;
   const texts = {
     // Deno tells what it loads in colours of its own
     "its log": server.running.stderr().replace(/^.*Download.*\n/gm, ""),
@@ -135,16 +125,11 @@ test("what a remote, a command and a payload print does not act on a terminal", 
     "show --json": await shown("show", "--json", body.run),
     log: await shown("log", body.run),
   };
-  for (const [name, text] of Object.entries(texts))
-    assert.not.match(text, acting, `${name}: ${JSON.stringify(text)}`);
+  for (const [name, text] of Object.entries(texts)) assert.not.match(text, acting, `${name}: ${JSON.stringify(text)}`);
   assert.is(JSON.parse(texts["show --json"]).release.url, evil.replace(/\p{Cc}+/gu, " "));
   assert.match(texts.list, / tag <202e>gnp /);
   assert.match(texts.log, /red .*moved/);
-  const { code, stderr } = await runScript("hook-server", [
-    "--check",
-    "--config",
-    join(dir, "hooks.yml"),
-  ]);
+  const { code, stderr } = await runScript("hook-server", ["--check", "--config", join(dir, "hooks.yml")]);
   assert.is(code, 2, stderr);
   await server.stop();
 });

@@ -33,9 +33,7 @@ async function flood(socket: Socket, bytes: number): Promise<void> {
 }
 
 test("beside 200 hostile connections of every kind all of 220 genuine pushes are accepted", async () => {
-  const server = await startHooks(
-    await makeYard({ repos: { "me/site": "on: { push: /bin/true }" } }),
-  );
+  const server = await startHooks(await makeYard({ repos: { "me/site": "on: { push: /bin/true }" } }));
   const kinds: ((port: number) => Socket)[] = [
     (port) => open(port).socket,
     (port) => open(port, "POST /hook HTTP/1.1\r\nhost:").socket,
@@ -65,8 +63,7 @@ test("beside 200 hostile connections of every kind all of 220 genuine pushes are
   const statuses = new Map<number, number>();
   for (let sent = 0; sent < 220; sent += 20) {
     const batch = Array.from({ length: 20 }, (_, n) => server.push("me/site", sha(sent + n)));
-    for (const { status } of await Promise.all(batch))
-      statuses.set(status, (statuses.get(status) ?? 0) + 1);
+    for (const { status } of await Promise.all(batch)) statuses.set(status, (statuses.get(status) ?? 0) + 1);
   }
   assert.equal([...statuses], [[202, 220]]);
   // a large one, too: what comes quickly is not taken for one that holds on
@@ -172,8 +169,7 @@ test("requests that two readers could understand in two ways start nothing", asy
 test("a body that is cut off starts nothing, whichever way its connection ends", async () => {
   const server = await startHooks(await makeYard());
   const body = JSON.stringify(pushPayload("me/site", sha(1)));
-  const request =
-    head(body.length, `x-hub-signature-256: sha256=${sign(body)}\r\n`) + body.slice(0, -1);
+  const request = head(body.length, `x-hub-signature-256: sha256=${sign(body)}\r\n`) + body.slice(0, -1);
   for (const way of ["end", "destroy"] as const) {
     const { socket } = open(server.port);
     await new Promise<unknown>((resolve) => socket.write(request, resolve));
@@ -214,11 +210,7 @@ test("of many refusals to strangers the log has the first and a count; what is r
   const lines = server.running.output().split("\n");
   assert.is(lines.filter((line) => line.includes(": 401 the signature is ")).length, 10);
   assert.is(lines.filter((line) => line.includes(": 404 ")).length, 1);
-  assert.is(
-    lines.filter((line) => line.endsWith(" 20 more unproved deliveries were refused: 20 with 401"))
-      .length,
-    1,
-  );
+  assert.is(lines.filter((line) => line.endsWith(" 20 more unproved deliveries were refused: 20 with 401")).length, 1);
 });
 
 test("a body in a million pieces costs no more memory than in one", async () => {

@@ -17,8 +17,7 @@ prepare(test, async () => {
 });
 test.after(async () => await browser?.close());
 
-const visit = (...where: [server: HookServer, path?: string, options?: object]) =>
-  visitAs(browser, ...where);
+const visit = (...where: [server: HookServer, path?: string, options?: object]) => visitAs(browser, ...where);
 
 /** Draws every line of the log, some at a time as a reader does who scrolls; gives their texts, and elements of no row's own. */
 const drawAll = `(async () => {
@@ -71,11 +70,7 @@ unless(
     for (const text of attacks.slice(0, 8))
       await server.send({
         payload: {
-          ...pushPayload(
-            "me/site",
-            sha(1),
-            `refs/heads/${text.replace(/[^\w<>"'=()/.-]|[/.]$/g, "")}`,
-          ),
+          ...pushPayload("me/site", sha(1), `refs/heads/${text.replace(/[^\w<>"'=()/.-]|[/.]$/g, "")}`),
           head_commit: { message: text, url: text, author: { name: text } },
           pusher: { name: text },
         },
@@ -120,9 +115,7 @@ unless(
     assert.equal([calls, asked, page.faults], [[], [], []]);
     // those that lead to another page would end this one before the others act
     const control = attacks.filter((text) => !/<(?:base|meta)/.test(text));
-    await page.evaluate(
-      `document.body.insertAdjacentHTML("beforeend", ${JSON.stringify(control.join(""))})`,
-    );
+    await page.evaluate(`document.body.insertAdjacentHTML("beforeend", ${JSON.stringify(control.join(""))})`);
     await waitFor(() => calls.length > 0, { what: () => "the control to do harm" });
     await page.context().close();
     await server.stop();

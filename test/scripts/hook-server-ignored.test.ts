@@ -45,18 +45,14 @@ test("genuine deliveries that start nothing are listed with time, repo, event, r
   assert.ok(shown.every(({ time }) => Math.abs(Date.parse(time) - Date.now()) < 600_000));
   assert.is((await http({ port: server.port }, "/ignored")).status, 401);
   const list = async (...args: string[]) =>
-    (await runScript("hook-server", ["list", ...args, "--state", server.state], { expect: 0 }))
-      .stdout;
+    (await runScript("hook-server", ["list", ...args, "--state", server.state], { expect: 0 })).stdout;
   const table = await list("--ignored");
   assert.match(table, /^RECEIVED +REPO +EVENT +REF +WHY\n/);
-  assert.match(
-    table,
-    /^\d+ (?:s|min) ago +me\/site +github push +tag v1 +no repo is configured for this ref$/m,
-  );
+  assert.match(table, /^\d+ (?:s|min) ago +me\/site +github push +tag v1 +no repo is configured for this ref$/m);
   assert.match(table, / evil<202e> /);
-  const filtered = JSON.parse(
-    await list("--ignored", "--json", "--repo", "me/site", "-n", "2"),
-  ) as { ignored: Shown[] };
+  const filtered = JSON.parse(await list("--ignored", "--json", "--repo", "me/site", "-n", "2")) as {
+    ignored: Shown[];
+  };
   assert.equal(filtered.ignored, [shown[0], shown[2]]);
   assert.match(await list(), new RegExp(`^${run} .* \\d+ (?:s|min) ago$`, "m"));
   const both = ["list", "--ignored", "--only", "failed", "--state", server.state];

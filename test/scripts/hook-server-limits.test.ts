@@ -17,8 +17,7 @@ test("past max_waiting a repo's deliveries are answered 429 with a time to come 
     job: patient,
   });
   const server = await startHooks(dir);
-  const tag = (n: number) =>
-    server.push("me/site", sha(n), { ref: `refs/tags/v${n}`, id: `delivery-${n}` });
+  const tag = (n: number) => server.push("me/site", sha(n), { ref: `refs/tags/v${n}`, id: `delivery-${n}` });
   const first = await tag(0);
   await waitFor(() => existsSync(join(dir, "co/begun")));
   const statuses = [await tag(1), await tag(2), await tag(3)].map(({ status }) => status);

@@ -10,13 +10,9 @@ import { http, makeYard, secret, sign, startHooks } from "../helpers/hooks.ts";
 type Example = { name: string; examples: Record<string, unknown>[] };
 
 test("of all payloads that GitHub documents only a published release and a push run", async () => {
-  const examples = createRequire(import.meta.url)(
-    "@octokit/webhooks-examples/api.github.com/index.json",
-  ) as Example[];
+  const examples = createRequire(import.meta.url)("@octokit/webhooks-examples/api.github.com/index.json") as Example[];
   const repo = "Codertocat/Hello-World";
-  const server = await startHooks(
-    await makeYard({ repos: { [repo]: "refs: ['*', 'refs/tags/*']" } }),
-  );
+  const server = await startHooks(await makeYard({ repos: { [repo]: "refs: ['*', 'refs/tags/*']" } }));
   let sent = 0;
   for (const { name, examples: payloads } of examples) {
     for (const payload of payloads) {
@@ -26,13 +22,8 @@ test("of all payloads that GitHub documents only a published release and a push 
       const repository = (payload as { repository?: { full_name?: string } }).repository?.full_name;
       const mayRun =
         repository === repo &&
-        ((name === "push" && !payload.deleted) ||
-          (name === "release" && payload.action === "published"));
-      assert.is(
-        status === 202,
-        mayRun,
-        `${name} ${String(payload.action)}: ${status} ${JSON.stringify(body)}`,
-      );
+        ((name === "push" && !payload.deleted) || (name === "release" && payload.action === "published"));
+      assert.is(status === 202, mayRun, `${name} ${String(payload.action)}: ${status} ${JSON.stringify(body)}`);
     }
   }
   assert.ok(sent > 200, `${sent} payloads`);

@@ -18,8 +18,7 @@ test("as many runs as concurrency allows are under way, never two of one repo", 
     job: 'echo "begin $HOOK_REPO" >>order; until test "$(grep -c begin order)" -ge 3; do sleep 0.02; done; sleep 0.05; echo "end $HOOK_REPO" >>order',
   });
   const server = await startHooks(dir);
-  for (let n = 0; n < 8; n++)
-    await server.push(names[n % 4] ?? "", sha(n), { ref: `refs/tags/v${n}` });
+  for (let n = 0; n < 8; n++) await server.push(names[n % 4] ?? "", sha(n), { ref: `refs/tags/v${n}` });
   await server.idle();
   const underWay: string[] = [];
   let most = 0;
@@ -98,8 +97,7 @@ test("releases that wait among pushes are all run, in order; then: is for good p
 test("a delivery whose run was cancelled runs when it is sent again; one that was superseded does not", async () => {
   const dir = await makeYard({ job: "touch begun; until test -e go; do sleep 0.02; done" });
   const server = await startHooks(dir);
-  const send = async (n: number) =>
-    (await server.push("me/site", sha(n), { id: `d${n}` })).body.run;
+  const send = async (n: number) => (await server.push("me/site", sha(n), { id: `d${n}` })).body.run;
   const first = await send(1);
   await waitFor(() => existsSync(join(dir, "co/begun")));
   const [second, third] = [await send(2), await send(3)];

@@ -53,8 +53,7 @@ prepare(test, async () => {
     await server.idle();
   }
   good = await push("me/site", 3);
-  const branch =
-    "refs/heads/fix/the-name-of-a-branch-can-be-much-longer-than-a-phone-is-wide-and-have-no-blank";
+  const branch = "refs/heads/fix/the-name-of-a-branch-can-be-much-longer-than-a-phone-is-wide-and-have-no-blank";
   failed = await push("me/broken", 4, branch);
   await push("me/words", 6, "refs/heads/\u05e2\u05e0\u05e3", "\u05db\u05d5\u05ea\u05e8\u05ea");
   await server.idle();
@@ -119,40 +118,37 @@ const misfits = (page: Page) =>
     return [...(over > 0 ? [over + " px too wide"] : []), ...(box.right > innerWidth ? ["no way out"] : [])];
   })()`);
 
-unless(
-  "axe-core finds nothing on any page, light and dark, and a phone shows them whole",
-  async () => {
-    const page = await visit(browser, server);
-    const paths = [
-      "/",
-      "/repos/me/site",
-      "/repos/me/broken",
-      `/runs/${failed}`,
-      `/runs/${running}`,
-      `/runs/${good}/rerun`,
-      "/fleet",
-      "/releases",
-      "/nothing",
-    ];
-    for (const path of paths) {
-      await page.goto(address(path));
-      if (path === `/runs/${failed}`) await page.waitForSelector(".window .row");
-      assert.equal(await findings(page), [], path);
-      await page.setViewportSize({ width: 390, height: 780 });
-      assert.equal(await misfits(page), [], `${path} on a phone`);
-      await page.setViewportSize({ width: 1280, height: 800 });
-    }
-    await page.click("text=Sign out");
-    await page.waitForSelector("#secret");
-    assert.equal(await findings(page), [], "/sign-in");
-    await page.fill("#secret", "wrong");
-    await page.press("#secret", "Enter");
-    await page.waitForSelector("[role=alert]");
-    assert.equal(await findings(page), [], "/sign-in with a problem");
-    assert.equal(page.faults, []);
-    await page.context().close();
-  },
-);
+unless("axe-core finds nothing on any page, light and dark, and a phone shows them whole", async () => {
+  const page = await visit(browser, server);
+  const paths = [
+    "/",
+    "/repos/me/site",
+    "/repos/me/broken",
+    `/runs/${failed}`,
+    `/runs/${running}`,
+    `/runs/${good}/rerun`,
+    "/fleet",
+    "/releases",
+    "/nothing",
+  ];
+  for (const path of paths) {
+    await page.goto(address(path));
+    if (path === `/runs/${failed}`) await page.waitForSelector(".window .row");
+    assert.equal(await findings(page), [], path);
+    await page.setViewportSize({ width: 390, height: 780 });
+    assert.equal(await misfits(page), [], `${path} on a phone`);
+    await page.setViewportSize({ width: 1280, height: 800 });
+  }
+  await page.click("text=Sign out");
+  await page.waitForSelector("#secret");
+  assert.equal(await findings(page), [], "/sign-in");
+  await page.fill("#secret", "wrong");
+  await page.press("#secret", "Enter");
+  await page.waitForSelector("[role=alert]");
+  assert.equal(await findings(page), [], "/sign-in with a problem");
+  assert.equal(page.faults, []);
+  await page.context().close();
+});
 
 /** What a screen reader is told of a page: role and name of each thing that has a name, as chromium has them. */
 async function told(page: Page): Promise<string[]> {
@@ -201,8 +197,7 @@ unless("a screen reader is told of bars, the plot, stages, the log and what happ
     "link: Run again",
   );
   // what has happened is said by itself
-  for (const live of ["footer [role=status]", ".logbar output"])
-    assert.is(await page.locator(live).count(), 1, live);
+  for (const live of ["footer [role=status]", ".logbar output"]) assert.is(await page.locator(live).count(), 1, live);
   await page.context().close();
 });
 
@@ -237,23 +232,18 @@ unless("a branch and a commit in letters from right to left keep their places", 
   await page.context().close();
 });
 
-unless(
-  "with forced colours it shows which line is marked, and that the log is followed",
-  async () => {
-    const page = await visit(browser, server, "/", { forcedColors: "active" });
-    await page.goto(`${address(`/runs/${failed}`)}#L2`);
-    await page.waitForSelector(".row.marked");
-    const ground = (selector: string) =>
-      page.evaluate<string>(
-        `getComputedStyle(document.querySelector(${JSON.stringify(selector)})).backgroundColor`,
-      );
-    const marked = await ground(".row.marked");
-    assert.is.not(marked, await ground(".row:not(.marked)"));
-    await page.click("text=Follow");
-    assert.is(await ground("[aria-pressed=true]"), marked);
-    await page.context().close();
-  },
-);
+unless("with forced colours it shows which line is marked, and that the log is followed", async () => {
+  const page = await visit(browser, server, "/", { forcedColors: "active" });
+  await page.goto(`${address(`/runs/${failed}`)}#L2`);
+  await page.waitForSelector(".row.marked");
+  const ground = (selector: string) =>
+    page.evaluate<string>(`getComputedStyle(document.querySelector(${JSON.stringify(selector)})).backgroundColor`);
+  const marked = await ground(".row.marked");
+  assert.is.not(marked, await ground(".row:not(.marked)"));
+  await page.click("text=Follow");
+  assert.is(await ground("[aria-pressed=true]"), marked);
+  await page.context().close();
+});
 
 unless("a page that is scrolled stays where it is when the script takes the log over", async () => {
   const page = await visit(browser, server);

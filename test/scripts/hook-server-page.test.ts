@@ -22,8 +22,7 @@ function follow(server: HookServer, path: string, headers: Record<string, string
     (response: IncomingMessage) => {
       state.status = response.statusCode ?? 0;
       response.setEncoding("utf8").on("data", (text: string) => (state.text += text));
-      for (const event of ["end", "close", "error"])
-        response.on(event, () => (state.isOver = true));
+      for (const event of ["end", "close", "error"]) response.on(event, () => (state.isOver = true));
     },
   );
   call.on("error", () => (state.isOver = true));
@@ -132,17 +131,9 @@ test("what changes something needs a session that may, and an Origin of our own"
     { "sec-fetch-site": "same-site" },
   ])
     for (const to of [path, "/sign-in", "/sign-out"])
-      assert.is(
-        (await post(server, to, { cookie, headers })).status,
-        403,
-        JSON.stringify([to, headers]),
-      );
+      assert.is((await post(server, to, { cookie, headers })).status, 403, JSON.stringify([to, headers]));
   await waitFor(async () => (await server.runs())[0]?.state !== "starting");
-  assert.is(
-    (await server.runs())[0]?.state,
-    "running",
-    "reading and refused requests change nothing",
-  );
+  assert.is((await server.runs())[0]?.state, "running", "reading and refused requests change nothing");
   const question = await get(server, path, cookie);
   assert.match(question.text, `<form method="post" action="${path}">`);
   assert.is((await post(server, path, { cookie })).headers.location, `/runs/${body.run}`);
@@ -153,12 +144,8 @@ test("what changes something needs a session that may, and an Origin of our own"
   assert.is((await server.local(`/runs/${body.run}`)).body.cancelledBy, "password");
   // named tokens of programs have the same rights
   const bearer = (token: string) => ({ authorization: `Bearer ${token}` });
-  const steer = (token: string) =>
-    http(server, `/runs/${run}/cancel`, { method: "POST", headers: bearer(token) });
-  assert.is(
-    (await http(server, "/runs", { headers: bearer("token-of-a-guest-who-sees") })).status,
-    200,
-  );
+  const steer = (token: string) => http(server, `/runs/${run}/cancel`, { method: "POST", headers: bearer(token) });
+  assert.is((await http(server, "/runs", { headers: bearer("token-of-a-guest-who-sees") })).status, 200);
   assert.is((await steer("token-of-a-guest-who-sees")).status, 403);
   assert.is((await steer("token-of-the-programs")).status, 202);
   await server.idle();
@@ -222,10 +209,7 @@ const elsewhere = Object.values(networkInterfaces())
   .flatMap((list) => list ?? [])
   .find(({ family, internal }) => family === "IPv4" && !internal)?.address;
 
-testUnless(
-  test,
-  elsewhere === undefined ? "there is no network interface but loopback" : undefined,
-)(
+testUnless(test, elsewhere === undefined ? "there is no network interface but loopback" : undefined)(
   "a proxy on another host that trust_from names is believed the scheme and the client, no other host is",
   async () => {
     const told = { "x-forwarded-proto": "https", "x-forwarded-for": "203.0.113.9" };
@@ -300,10 +284,7 @@ test("sign-out and a changed password end the session everywhere, with its open 
   const { body } = await server.push("me/site", sha(1));
   await waitFor(async () => (await server.runs())[0]?.state === "running");
   const [cookie, other] = [await signIn(server), await signIn(server)];
-  assert.not.match(
-    readFileSync(join(server.state, "sessions.json"), "utf8"),
-    cookie.split("=")[1] ?? "?",
-  );
+  assert.not.match(readFileSync(join(server.state, "sessions.json"), "utf8"), cookie.split("=")[1] ?? "?");
   const live = `/runs/${body.run}/log?follow=1`;
   const streams = [follow(server, live, { cookie }), follow(server, "/live", { cookie })];
   const kept = follow(server, "/live", { cookie: other });
@@ -348,10 +329,7 @@ test("a link from another site is answered by a page that asks once more, so tha
   const link = { "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate" };
   const answer = await get(server, "/repos/me/site?branch=%22%3E", "", link);
   assert.is(answer.status, 200);
-  assert.match(
-    answer.text,
-    '<meta http-equiv="refresh" content="0;url=/repos/me/site?branch=%22%3E">',
-  );
+  assert.match(answer.text, '<meta http-equiv="refresh" content="0;url=/repos/me/site?branch=%22%3E">');
   assert.match((await get(server, "//evil.example/", "", link)).text, 'url=/"');
 });
 
@@ -465,11 +443,7 @@ test("no place in a live log that is asked for gives a part of a secret", async 
   await writeFile(join(server.dir, "co/go"), "");
   await server.idle();
   await waitFor(() => whole.text.includes("event: end"));
-  assert.match(
-    linesOf(whole.text)[1] ?? "",
-    / hook-server \| succeeded /,
-    "although it was masked since",
-  );
+  assert.match(linesOf(whole.text)[1] ?? "", / hook-server \| succeeded /, "although it was masked since");
   whole.close();
   await server.stop();
 });

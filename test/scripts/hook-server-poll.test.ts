@@ -25,9 +25,7 @@ test("a commit that fails is tried again at growing intervals, a new one at once
   const standing = () =>
     JSON.parse(readFileSync(join(server.state, "heads/me%2Fsite.json"), "utf8"))["refs/heads/main"];
   const failed = (commit: string) =>
-    server
-      .runs()
-      .then((runs) => runs.filter(({ sha, state }) => sha === commit && state === "failed"));
+    server.runs().then((runs) => runs.filter(({ sha, state }) => sha === commit && state === "failed"));
   for (const tries of [1, 2]) {
     await waitFor(async () => (await failed(first)).length === tries && standing().tries === tries);
     const [newest] = await failed(first);

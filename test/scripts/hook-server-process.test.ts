@@ -4,16 +4,7 @@ import { chown, mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { test } from "uvu";
-import {
-  filesBelow,
-  http,
-  logOf,
-  makeYard,
-  pushPayload,
-  sha,
-  sign,
-  startHooks,
-} from "../helpers/hooks.ts";
+import { filesBelow, http, logOf, makeYard, pushPayload, sha, sign, startHooks } from "../helpers/hooks.ts";
 import { processesOf } from "../helpers/leftovers.ts";
 import { runCommand, runScript, scriptArgv, startCommand, startScript } from "../helpers/run.ts";
 import { needsRoot, testUnless } from "../helpers/skip.ts";
@@ -25,11 +16,9 @@ test("it listens on a Unix socket when told so, and flags and environment win ov
   const dir = await makeYard();
   const socketPath = join(dir, "web");
   const fromEnvironment = join(dir, "from-environment");
-  const running = startScript(
-    "hook-server",
-    ["--config", join(dir, "hooks.yml"), "--listen", `unix:${socketPath}`],
-    { env: { BOATYARD_STATE: fromEnvironment } },
-  );
+  const running = startScript("hook-server", ["--config", join(dir, "hooks.yml"), "--listen", `unix:${socketPath}`], {
+    env: { BOATYARD_STATE: fromEnvironment },
+  });
   await running.until(/listens on unix:/);
   const body = JSON.stringify(pushPayload("me/site", sha(1)));
   const headers = {
@@ -89,7 +78,7 @@ testUnless(test, needsStrace)(
     const dir = await makeYard();
     const servers: [name: string, args: string[]][] = [
       ["hook-server", ["--config", join(dir, "hooks.yml")]],
-      ["slave-server", ["--listen", "127.0.0.1:0", "--repos", join(dir, "repos")]],
+      ["slave-server", ["--insecure", "--listen", "127.0.0.1:0", "--repos", join(dir, "repos"), "--base", "file:///x"]],
     ];
     for (const [name, args] of servers) {
       const said = join(dir, `${name}.txt`);
@@ -130,10 +119,7 @@ testUnless(test, needsRoot)(
       assert.not.match(server.running.output(), /me\/site is built as root/);
       assert.match(logOf(server, mine), /^root$/m);
       const log = logOf(server, site);
-      assert.match(
-        log,
-        new RegExp(`^${user.name}\\n[^]*then: [^]*\\nroot\\nthen in /root, from /$`, "m"),
-      );
+      assert.match(log, new RegExp(`^${user.name}\\n[^]*then: [^]*\\nroot\\nthen in /root, from /$`, "m"));
       await server.stop();
     });
   },
@@ -149,53 +135,45 @@ testUnless(test, needsRoot)(
       });
       const server = await startHooks(dir, {
         // 4 is adm (the logs), 6 is disk
-        wrap: (args) =>
-          startCommand(["setpriv", "--groups=4,6,0", ...scriptArgv("hook-server"), ...args]),
+        wrap: (args) => startCommand(["setpriv", "--groups=4,6,0", ...scriptArgv("hook-server"), ...args]),
       });
       const { body } = await server.push("me/site", sha(1));
       await server.idle();
-      assert.match(
-        readFileSync(`/proc/${server.running.pid}/status`, "utf8"),
-        /^Groups:\s+(?=.*\b4\b)(?=.*\b6\b)/m,
-      );
+      assert.match(readFileSync(`/proc/${server.running.pid}/status`, "utf8"), /^Groups:\s+(?=.*\b4\b)(?=.*\b6\b)/m);
       const log = logOf(server, body.run);
       assert.match(log, new RegExp(`^${user.gid}$`, "m"));
-      for (const set of ["Inh", "Prm", "Eff", "Bnd", "Amb"])
-        assert.match(log, new RegExp(`^Cap${set}:\\s+0+$`, "m"));
+      for (const set of ["Inh", "Prm", "Eff", "Bnd", "Amb"]) assert.match(log, new RegExp(`^Cap${set}:\\s+0+$`, "m"));
       await server.stop();
     });
   },
 );
 
-testUnless(test, needsRoot)(
-  "a run's payload, log and record are closed to the users of other repos",
-  async () => {
-    await withUser(async (user) => {
-      await withUser(async (other) => {
-        const dir = await makeYard({
-          repos: { "me/site": `user: ${user.name}`, "me/other": `user: ${other.name}` },
-          job: "cat $HOOK_PAYLOAD",
-        });
-        const server = await startHooks(dir);
-        const { body } = await server.push("me/site", sha(1));
-        await server.idle();
-        assert.match(logOf(server, body.run), sha(1), "its own copy can be read");
-        const files = filesBelow(server.state);
-        for (const name of ["payload.json", "hook-payload.json", "run.json", "log"])
-          assert.ok(files.includes(join(server.state, "runs", body.run, name)), name);
-        const readable = await runCommand(
-          [
-            ...["setpriv", `--reuid=${other.uid}`, `--regid=${other.gid}`, "--clear-groups", "--"],
-            ...["sh", "-c", 'for each; do cat "$each" >/dev/null 2>&1 && echo "$each"; done; true'],
-            ...["sh", ...files, join(dir, "secret"), join(dir, "hooks.yml")],
-          ],
-          { expect: 0 },
-        );
-        assert.is(readable.stdout, `${join(dir, "hooks.yml")}\n`, "what all may read, alone");
-        await server.stop();
+testUnless(test, needsRoot)("a run's payload, log and record are closed to the users of other repos", async () => {
+  await withUser(async (user) => {
+    await withUser(async (other) => {
+      const dir = await makeYard({
+        repos: { "me/site": `user: ${user.name}`, "me/other": `user: ${other.name}` },
+        job: "cat $HOOK_PAYLOAD",
       });
+      const server = await startHooks(dir);
+      const { body } = await server.push("me/site", sha(1));
+      await server.idle();
+      assert.match(logOf(server, body.run), sha(1), "its own copy can be read");
+      const files = filesBelow(server.state);
+      for (const name of ["payload.json", "hook-payload.json", "run.json", "log"])
+        assert.ok(files.includes(join(server.state, "runs", body.run, name)), name);
+      const readable = await runCommand(
+        [
+          ...["setpriv", `--reuid=${other.uid}`, `--regid=${other.gid}`, "--clear-groups", "--"],
+          ...["sh", "-c", 'for each; do cat "$each" >/dev/null 2>&1 && echo "$each"; done; true'],
+          ...["sh", ...files, join(dir, "secret"), join(dir, "hooks.yml")],
+        ],
+        { expect: 0 },
+      );
+      assert.is(readable.stdout, `${join(dir, "hooks.yml")}\n`, "what all may read, alone");
+      await server.stop();
     });
-  },
-);
+  });
+});
 
 test.run();

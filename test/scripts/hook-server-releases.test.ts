@@ -127,10 +127,7 @@ test("a release at GitLab, Gitea, Forgejo and GitHub runs release.sh once, with 
     [gitea("gitea", "published", "v9"), { "x-gitea-signature": sign("another body") }],
   ] as const) {
     const headers = { ...sent.headers, ...wrong };
-    assert.is(
-      (await http({ port: server.port }, "/hook", { body: sent.body, headers })).status,
-      401,
-    );
+    assert.is((await http({ port: server.port }, "/hook", { body: sent.body, headers })).status, 401);
   }
   const runs = (await server.idle(60_000)).reverse();
   assert.equal(
@@ -148,13 +145,9 @@ test("a release at GitLab, Gitea, Forgejo and GitHub runs release.sh once, with 
     `v4|Release v4|${v4}|${forge}/v4|false|release|me/site|refs/tags/v4|hub-published-v4|page of v4`,
   ]);
   assert.is(await git(checkout, "rev-parse", "HEAD"), head, "the checkout was moved");
-  const records = ids.map((id) =>
-    JSON.parse(readFileSync(join(server.state, "runs", id, "run.json"), "utf8")),
-  );
+  const records = ids.map((id) => JSON.parse(readFileSync(join(server.state, "runs", id, "run.json"), "utf8")));
   assert.equal(
-    records.map(({ forge: from, kind, event, delivery, exit }) =>
-      [from, kind, event, delivery, exit].join(" "),
-    ),
+    records.map(({ forge: from, kind, event, delivery, exit }) => [from, kind, event, delivery, exit].join(" ")),
     [
       "gitlab release release key-create-v1 0",
       "gitea release release gitea-published-v2 0",

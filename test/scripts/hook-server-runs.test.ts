@@ -5,17 +5,7 @@ import { join } from "node:path";
 import process from "node:process";
 import * as assert from "uvu/assert";
 import { test } from "uvu";
-import {
-  http,
-  logOf,
-  makeYard,
-  pushPayload,
-  runScript,
-  secret,
-  sha,
-  sign,
-  startHooks,
-} from "../helpers/hooks.ts";
+import { http, logOf, makeYard, pushPayload, runScript, secret, sha, sign, startHooks } from "../helpers/hooks.ts";
 import { processesOf } from "../helpers/leftovers.ts";
 import { freePort } from "../helpers/ports.ts";
 import { git, makeRepo } from "../helpers/repos.ts";
@@ -26,8 +16,7 @@ import { withUser } from "../helpers/users.ts";
 import { slowness, waitFor } from "../helpers/wait.ts";
 
 /** A job that waits until the file `go` is in its folder, and notes when it runs. */
-const patient =
-  'echo "begin $HOOK_SHA" >>order; while ! test -e go; do sleep 0.02; done; echo "end $HOOK_SHA" >>order';
+const patient = 'echo "begin $HOOK_SHA" >>order; while ! test -e go; do sleep 0.02; done; echo "end $HOOK_SHA" >>order';
 
 test("pushes to one repo during a build become one further run, of the newest; the others are superseded", async () => {
   const dir = await makeYard({ job: patient });
@@ -260,9 +249,7 @@ test("only the newest runs are kept", async () => {
   const server = await startHooks(dir);
   for (let n = 0; n < 6; n++) await server.push("me/site", sha(n), { ref: "refs/tags/x" });
   const runs = await server.idle();
-  await waitFor(
-    () => runs.filter((run) => existsSync(join(server.state, "runs", run.id))).length === 3,
-  );
+  await waitFor(() => runs.filter((run) => existsSync(join(server.state, "runs", run.id))).length === 3);
   await server.kill();
   const again = await startHooks(dir);
   assert.is((await again.idle()).filter((run) => run.started !== undefined).length, 3);
@@ -321,13 +308,9 @@ test("pushes that were missed are found by asking the remote", async () => {
   await repo.checkout(join(dir, "co"));
   const head = await git(join(dir, "co"), "rev-parse", "HEAD");
   const server = await startHooks(dir);
-  await waitFor(async () =>
-    (await server.runs()).some((run) => run.sha === head && run.state === "succeeded"),
-  );
+  await waitFor(async () => (await server.runs()).some((run) => run.sha === head && run.state === "succeeded"));
   const next = await repo.push({ "a.txt": "2" });
-  await waitFor(async () =>
-    (await server.runs()).some((run) => run.sha === next && run.state === "succeeded"),
-  );
+  await waitFor(async () => (await server.runs()).some((run) => run.sha === next && run.state === "succeeded"));
   await new Promise((resolve) => setTimeout(resolve, 700));
   assert.is((await server.runs()).length, 2);
   await server.stop();
@@ -344,9 +327,7 @@ test("--check says what to fix", async () => {
   await repo.checkout(join(dir, "co"));
   const good = await runScript("hook-server", ["--check", "--config", config, "--json"]);
   const { findings } = JSON.parse(good.stdout);
-  const fixes = findings.filter(
-    (each: { fix?: string; what: string }) => each.fix && !each.what.includes("root"),
-  );
+  const fixes = findings.filter((each: { fix?: string; what: string }) => each.fix && !each.what.includes("root"));
   assert.equal(fixes, []);
 });
 
@@ -366,35 +347,32 @@ const noSystemd =
     ? undefined
     : "systemd-socket-activate is missing";
 
-testUnless(test, noSystemd)(
-  "a socket that systemd opened is served, and no run inherits it",
-  async () => {
-    const dir = await makeYard({ job: "ls -l /proc/$$/fd" });
-    const port = await freePort();
-    const running = startCommand([
-      "systemd-socket-activate",
-      "--listen",
-      `127.0.0.1:${port}`,
-      ...scriptArgv("hook-server"),
-      "--config",
-      join(dir, "hooks.yml"),
-    ]);
-    await waitFor(async () => (await http({ port }, "/healthz")).status === 200);
-    await running.until(new RegExp(`listens on 127.0.0.1:${port},`));
-    const body = JSON.stringify(pushPayload("me/site", sha(1)));
-    const headers = {
-      "content-type": "application/json",
-      "x-github-event": "push",
-      "x-hub-signature-256": `sha256=${sign(body)}`,
-    };
-    const answer = await http({ port }, "/hook", { body, headers });
-    assert.is(answer.status, 202);
-    const run = join(dir, "state/runs", answer.body.run);
-    await waitFor(() => /succeeded/.test(readFileSync(join(run, "run.json"), "utf8")));
-    assert.not.match(readFileSync(join(run, "log"), "utf8"), / 3 -> socket:/);
-    await running.stop();
-  },
-);
+testUnless(test, noSystemd)("a socket that systemd opened is served, and no run inherits it", async () => {
+  const dir = await makeYard({ job: "ls -l /proc/$$/fd" });
+  const port = await freePort();
+  const running = startCommand([
+    "systemd-socket-activate",
+    "--listen",
+    `127.0.0.1:${port}`,
+    ...scriptArgv("hook-server"),
+    "--config",
+    join(dir, "hooks.yml"),
+  ]);
+  await waitFor(async () => (await http({ port }, "/healthz")).status === 200);
+  await running.until(new RegExp(`listens on 127.0.0.1:${port},`));
+  const body = JSON.stringify(pushPayload("me/site", sha(1)));
+  const headers = {
+    "content-type": "application/json",
+    "x-github-event": "push",
+    "x-hub-signature-256": `sha256=${sign(body)}`,
+  };
+  const answer = await http({ port }, "/hook", { body, headers });
+  assert.is(answer.status, 202);
+  const run = join(dir, "state/runs", answer.body.run);
+  await waitFor(() => /succeeded/.test(readFileSync(join(run, "run.json"), "utf8")));
+  assert.not.match(readFileSync(join(run, "log"), "utf8"), / 3 -> socket:/);
+  await running.stop();
+});
 
 testUnless(test, needsRoot)(
   "a run is its repo's user, with its groups and home, and cannot read the server's files",
@@ -414,10 +392,7 @@ testUnless(test, needsRoot)(
       const { body } = await server.push("me/site", sha(1));
       await server.idle();
       const log = logOf(server, body.run);
-      assert.match(
-        log,
-        `uid=${user.uid}(${user.name}) gid=${user.gid}(${user.name}) groups=${user.gid}(${user.name})`,
-      );
+      assert.match(log, `uid=${user.uid}(${user.name}) gid=${user.gid}(${user.name}) groups=${user.gid}(${user.name})`);
       assert.match(log, `home ${user.home}`);
       assert.is(statSync(join(dir, "co/made")).uid, user.uid);
       assert.match(log, "NoNewPrivs:\t1");

@@ -39,10 +39,7 @@ test("the table has all repos, the worst first, what runs and what waits behind 
   assert.match(lines[2] ?? "", /^running +me\/busy +main +The one that runs +\d/);
   assert.match(lines[3] ?? "", new RegExp(`^waiting +me/busy +main +behind ${running?.id} `));
   assert.match(lines[5] ?? "", /^REPO +LAST RUN +REF +COMMIT +BY +WHEN +TOOK +LAST 30$/);
-  assert.match(
-    lines[6] ?? "",
-    /^me\/broken +failed +main +A title.* with an escape +ada +\d+ s ago +\d\.\d s +[▁-█]$/,
-  );
+  assert.match(lines[6] ?? "", /^me\/broken +failed +main +A title.* with an escape +ada +\d+ s ago +\d\.\d s +[▁-█]$/);
   assert.match(lines[7] ?? "", /^me\/busy +running +main +The one that runs/);
   assert.match(lines[8] ?? "", /^me\/quiet +no runs +never/);
   assert.not.match(stdout, /[\u001b\u0007]/);

@@ -25,11 +25,7 @@ ${top}`,
   return dir;
 }
 
-function push(
-  server: HookServer,
-  number: number,
-  url = "https://git.example.com/me/site/commit/x",
-) {
+function push(server: HookServer, number: number, url = "https://git.example.com/me/site/commit/x") {
   const commit = { id: sha(number), message: "@channel New menu\n\nmore", url };
   const payload = { ...pushPayload("me/site", sha(number)), head_commit: commit };
   return server.send({ payload });
@@ -110,9 +106,7 @@ test("an API that is down for a while gets each end later, over kill -9; a super
   await writeFile(join(dir, "slow"), "");
   let server = await startHooks(dir);
   for (const number of [1, 2, 3]) await push(server, number);
-  const running = await waitFor(async () =>
-    (await server.runs()).find(({ state }) => state === "running"),
-  );
+  const running = await waitFor(async () => (await server.runs()).find(({ state }) => state === "running"));
   // it has seen the file, and the next one must not
   await waitFor(() => existsSync(join(dir, "begun")));
   await rm(join(dir, "slow"));
@@ -168,9 +162,7 @@ test("with several forges and no link to one of them, the log says once that nob
   await server.running.until(/no forge is told/);
   const said = server.running.output().match(/no forge is told of a run of me\/site: .*/g);
   const wanted = "set forge: at the repo, to other.example or git.example.com";
-  assert.equal(said, [
-    `no forge is told of a run of me/site: its delivery has no link to the commit; ${wanted}`,
-  ]);
+  assert.equal(said, [`no forge is told of a run of me/site: its delivery has no link to the commit; ${wanted}`]);
   await server.stop();
   const check = await runScript("hook-server", ["--check", "--config", file]);
   const output = check.stdout + check.stderr;
@@ -182,8 +174,7 @@ test("a release shows its status beside the commit of its tag, which the forge d
   const forge = await startForge("gitlab");
   const dir = await makeTellingYard(forge.api);
   const identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.com"];
-  const git = (...args: string[]) =>
-    runCommand(["git", "-C", join(dir, "co"), ...identity, ...args], { expect: 0 });
+  const git = (...args: string[]) => runCommand(["git", "-C", join(dir, "co"), ...identity, ...args], { expect: 0 });
   await git("init", "--quiet");
   await git("commit", "--quiet", "--allow-empty", "--message", "one");
   await git("tag", "--annotate", "--message", "first", "v1.0");

@@ -19,8 +19,7 @@ function eventsOf(text: string): { event: string; data: string[] }[] {
         const [name, value = ""] = line.split(/: ?(.*)/s);
         if (name === "data") found.data.push(value);
         else if (name === "event") found.event = value;
-        else if (!["", "id", "retry"].includes(name ?? ""))
-          throw new Error(`a field that nobody knows: ${line}`);
+        else if (!["", "id", "retry"].includes(name ?? "")) throw new Error(`a field that nobody knows: ${line}`);
       }
       return found;
     });
@@ -91,10 +90,7 @@ test("the metrics count deliveries by answer, what waits and runs, and runs by r
   };
   const before = await metrics();
   for (const line of before)
-    assert.match(
-      line,
-      /^# (?:HELP|TYPE) boatyard_\w+ .+$|^boatyard_\w+(?:\{\w+="[\w/]+"(?:,\w+="\w+")?\})? [\d.]+$/,
-    );
+    assert.match(line, /^# (?:HELP|TYPE) boatyard_\w+ .+$|^boatyard_\w+(?:\{\w+="[\w/]+"(?:,\w+="\w+")?\})? [\d.]+$/);
   for (const line of [
     'boatyard_deliveries_total{status="202"} 4',
     'boatyard_deliveries_total{status="200"} 1',
@@ -116,9 +112,7 @@ test("the metrics count deliveries by answer, what waits and runs, and runs by r
     'boatyard_runs_total{result="failed"} 1',
   ])
     assert.ok(after.includes(line), `${line} is not in\n${after.join("\n")}`);
-  const seconds = after.find((line) =>
-    line.startsWith('boatyard_run_seconds_total{result="succeeded"} '),
-  );
+  const seconds = after.find((line) => line.startsWith('boatyard_run_seconds_total{result="succeeded"} '));
   assert.ok(Number(seconds?.split(" ")[1]) > 0, seconds);
   // of each repo; me/other failed and has no good run
   for (const line of [
@@ -134,9 +128,7 @@ test("the metrics count deliveries by answer, what waits and runs, and runs by r
   const goodAt = 'boatyard_repo_last_success_timestamp_seconds{repo="me/site"}';
   assert.ok(Math.abs(valueOf(after, goodAt) - Date.now() / 1000) < 60);
   assert.ok(valueOf(after, 'boatyard_repo_last_run_seconds{repo="me/site"}') >= 0);
-  assert.ok(
-    valueOf(after, 'boatyard_repo_run_seconds_total{repo="me/site",result="succeeded"}') > 0,
-  );
+  assert.ok(valueOf(after, 'boatyard_repo_run_seconds_total{repo="me/site",result="succeeded"}') > 0);
   assert.not.match(after.join("\n"), 'last_success_timestamp_seconds{repo="me/other"');
   await server.stop();
   // what is known of the last runs outlives the server

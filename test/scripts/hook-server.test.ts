@@ -88,21 +88,12 @@ test("a release runs once, when it is published, with its own variables", async 
 test("pings, other events, other and deleted refs are answered 200 and run nothing", async () => {
   const server = await startHooks(await makeYard());
   const expectations: [Promise<{ status: number; body: { reason: string } }>, RegExp][] = [
-    [
-      server.send({ event: "ping", payload: { zen: "x", repository: { full_name: "me/site" } } }),
-      /pong/,
-    ],
+    [server.send({ event: "ping", payload: { zen: "x", repository: { full_name: "me/site" } } }), /pong/],
     [server.send({ event: "ping", payload: { zen: "of an organisation" } }), /pong/],
-    [
-      server.send({ event: "issues", payload: { repository: { full_name: "me/site" } } }),
-      /this event/,
-    ],
+    [server.send({ event: "issues", payload: { repository: { full_name: "me/site" } } }), /this event/],
     [server.push("me/site", sha(1), { ref: "refs/heads/other" }), /this ref/],
     [server.push("me/site", sha(1), { ref: "refs/tags/v1" }), /this ref/],
-    [
-      server.send({ payload: { ...pushPayload("me/site", "0".repeat(40)), deleted: true } }),
-      /deleted/,
-    ],
+    [server.send({ payload: { ...pushPayload("me/site", "0".repeat(40)), deleted: true } }), /deleted/],
   ];
   for (const [sent, reason] of expectations) {
     const { status, body } = await sent;
@@ -127,9 +118,7 @@ test("form-encoded JSON and the address of node-github-hook work", async () => {
 });
 
 test("every forge's own delivery starts a run", async () => {
-  const server = await startHooks(
-    await makeYard({ repos: { "me/site": "refs: [main, 'refs/tags/v*']" } }),
-  );
+  const server = await startHooks(await makeYard({ repos: { "me/site": "refs: [main, 'refs/tags/v*']" } }));
   const push = JSON.stringify(pushPayload("me/site", sha(4)));
   const gitlab = JSON.stringify({
     ref: "refs/heads/main",
@@ -148,14 +137,8 @@ test("every forge's own delivery starts a run", async () => {
   const table: [string, Record<string, string>][] = [
     [push, { "x-gitea-event": "push", "x-gitea-delivery": "1", "x-gitea-signature": sign(push) }],
     [push, { "x-gogs-event": "push", "x-gogs-delivery": "2", "x-gogs-signature": sign(push) }],
-    [
-      push,
-      { "x-forgejo-event": "push", "x-forgejo-delivery": "3", "x-forgejo-signature": sign(push) },
-    ],
-    [
-      gitlab,
-      { "x-gitlab-event": "Push Hook", "x-gitlab-event-uuid": "4", "x-gitlab-token": secret },
-    ],
+    [push, { "x-forgejo-event": "push", "x-forgejo-delivery": "3", "x-forgejo-signature": sign(push) }],
+    [gitlab, { "x-gitlab-event": "Push Hook", "x-gitlab-event-uuid": "4", "x-gitlab-token": secret }],
     [
       cloud,
       {
@@ -176,10 +159,7 @@ test("every forge's own delivery starts a run", async () => {
     "x-gitlab-event": "Push Hook",
     "x-gitlab-token": `${secret}x`,
   };
-  assert.is(
-    (await http({ port: server.port }, "/hook", { body: gitlab, headers: wrong })).status,
-    401,
-  );
+  assert.is((await http({ port: server.port }, "/hook", { body: gitlab, headers: wrong })).status, 401);
   await server.idle();
   await server.stop();
 });
@@ -208,12 +188,7 @@ test("a stranger gets nothing, and the log has one line with the reason", async 
       415,
       /send application/,
     ],
-    [
-      "rd",
-      server.send({ raw: body, id: "rd", headers: { "x-hub-signature-256": "sha1=0" } }),
-      401,
-      /wrong/,
-    ],
+    ["rd", server.send({ raw: body, id: "rd", headers: { "x-hub-signature-256": "sha1=0" } }), 401, /wrong/],
     [
       "re",
       server.send({
@@ -307,9 +282,7 @@ test("a delivery that comes again gives the same run, also after a restart; one 
     server = await startHooks(dir);
   }
   assert.is((await server.runs()).length, 2);
-  const twins = await Promise.all(
-    [1, 2, 3].map(() => server.push("me/site", sha(2), { id: "twins" })),
-  );
+  const twins = await Promise.all([1, 2, 3].map(() => server.push("me/site", sha(2), { id: "twins" })));
   assert.is(twins.filter(({ status }) => status === 202).length, 1);
   assert.is(new Set(twins.map(({ body }) => body.run)).size, 1);
   await server.idle();
@@ -346,25 +319,13 @@ test("a wrong configuration is exit 2, with file, line and what to do", async ()
   const file = join(dir, "hooks.yml");
   const good = readFileSync(file, "utf8");
   const wrong: [string, string, RegExp][] = [
-    [
-      "    secret_file: secret\n",
-      "",
-      /hooks\.yml:\d+:\d+: me\/site has no secret; add secret_file, or insecure: true/,
-    ],
-    [
-      "secret_file: secret",
-      "secret_file: none",
-      /hooks\.yml:\d+:\d+: secret file .*none does not exist/,
-    ],
+    ["    secret_file: secret\n", "", /hooks\.yml:\d+:\d+: me\/site has no secret; add secret_file, or insecure: true/],
+    ["secret_file: secret", "secret_file: none", /hooks\.yml:\d+:\d+: secret file .*none does not exist/],
     ["poll: false", "poll: soon", /hooks\.yml:\d+:\d+: .*duration/],
     ["  me/site:", "  site:", /hooks\.yml:\d+:\d+: "site" is not a repository name/],
     ["refs: [main]", "refs: ['a b']", /hooks\.yml:\d+:\d+: "a b" is not a branch/],
     ["poll: false", "user: no-such-user-here", /hooks\.yml:\d+:\d+: there is no Unix user/],
-    [
-      `push: ${dir}/job`,
-      "push: no-such-script",
-      /the script "no-such-script" is neither beside .* nor on PATH/,
-    ],
+    [`push: ${dir}/job`, "push: no-such-script", /the script "no-such-script" is neither beside .* nor on PATH/],
     ["listen: 127.0.0.1:0", "listen: nowhere", /hooks\.yml:1:\d+: "nowhere" is not an address/],
   ];
   for (const [from, to, message] of wrong) {
@@ -391,9 +352,7 @@ test("a second server for one state folder is refused", async () => {
 });
 
 test("a repo with insecure: true takes unsigned deliveries, and others still do not", async () => {
-  const server = await startHooks(
-    await makeYard({ repos: { "me/open": "insecure: true", "me/site": "" } }),
-  );
+  const server = await startHooks(await makeYard({ repos: { "me/open": "insecure: true", "me/site": "" } }));
   assert.is((await server.push("me/open", sha(1), { key: null })).status, 202);
   assert.is((await server.push("me/site", sha(1), { key: null })).status, 401);
   assert.is((await server.push("me/none", sha(1), { key: null })).status, 401);

@@ -38,20 +38,13 @@ clockTest("a clock that is a year ahead or behind takes no update, and spoils no
   await publisher.publish("2", webApp("2"));
   const before = remembered();
   for (const [shift, reason] of [
-    [
-      "+1y",
-      /expired at .* \(freeze\), and by this machine's clock it is 20\d\d-.*Z: if that is right/,
-    ],
+    ["+1y", /expired at .* \(freeze\), and by this machine's clock it is 20\d\d-.*Z: if that is right/],
     ["-1y", /from the future .*look at both clocks|is not valid now/],
     ["-20m", /from the future .*look at both clocks/],
   ] as const) {
-    const { code, stderr } = await runScript(
-      "launchfit",
-      ["check", "--once", "--dir", app.folder],
-      {
-        env: clockOf(clock, shift),
-      },
-    );
+    const { code, stderr } = await runScript("launchfit", ["check", "--once", "--dir", app.folder], {
+      env: clockOf(clock, shift),
+    });
     assert.is(code, 4, `${shift}: ${stderr}`);
     assert.match(stderr, reason);
     assert.is(app.current(), "releases/my-app-1");
@@ -65,36 +58,33 @@ clockTest("a clock that is a year ahead or behind takes no update, and spoils no
   assert.is(app.current(), "releases/my-app-2");
 });
 
-clockTest(
-  "a clock that jumps while the app runs disturbs neither the app nor the next looks",
-  async () => {
-    const clock = join(tempDir("clock-"), "shift");
-    const app = await deploy(publisher, { listen: true, updates: ["every: 1s"] });
-    const running = startScript("launchfit", ["--dir", app.folder], { env: clockOf(clock, "+0") });
-    await running.until(/started .* process \d+/);
-    let version = 3;
-    for (const [shift, refusal] of [
-      ["+1y", /freeze/],
-      ["-1y", /from the future|in the future|not valid now/],
-      ["+0", undefined],
-    ] as const) {
-      writeFileSync(clock, `${shift}\n`);
-      const { uptime } = (await app.status()) as { uptime: number };
-      assert.ok(uptime >= 0 && uptime < 60_000, `an uptime of ${uptime} ms at ${shift}`);
-      // looked for by itself, not only when asked for; what a wrong clock refuses, the right one takes
-      await publisher.publish(String(version), webApp(String(version)));
-      await waitFor(
-        async () => {
-          const { lastCheck } = (await app.status()) as { lastCheck?: { result: string } };
-          return refusal?.test(lastCheck?.result ?? "") ?? (await app.ask()) === String(version);
-        },
-        { what: `${version} at ${shift}` },
-      );
-      assert.is(await app.ask(), refusal ? "2" : String(version));
-      version += 1;
-    }
-    await running.stop();
-  },
-);
+clockTest("a clock that jumps while the app runs disturbs neither the app nor the next looks", async () => {
+  const clock = join(tempDir("clock-"), "shift");
+  const app = await deploy(publisher, { listen: true, updates: ["every: 1s"] });
+  const running = startScript("launchfit", ["--dir", app.folder], { env: clockOf(clock, "+0") });
+  await running.until(/started .* process \d+/);
+  let version = 3;
+  for (const [shift, refusal] of [
+    ["+1y", /freeze/],
+    ["-1y", /from the future|in the future|not valid now/],
+    ["+0", undefined],
+  ] as const) {
+    writeFileSync(clock, `${shift}\n`);
+    const { uptime } = (await app.status()) as { uptime: number };
+    assert.ok(uptime >= 0 && uptime < 60_000, `an uptime of ${uptime} ms at ${shift}`);
+    // looked for by itself, not only when asked for; what a wrong clock refuses, the right one takes
+    await publisher.publish(String(version), webApp(String(version)));
+    await waitFor(
+      async () => {
+        const { lastCheck } = (await app.status()) as { lastCheck?: { result: string } };
+        return refusal?.test(lastCheck?.result ?? "") ?? (await app.ask()) === String(version);
+      },
+      { what: `${version} at ${shift}` },
+    );
+    assert.is(await app.ask(), refusal ? "2" : String(version));
+    version += 1;
+  }
+  await running.stop();
+});
 
 test.run();

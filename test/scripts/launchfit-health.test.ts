@@ -53,9 +53,7 @@ test("an app that stays ill is started again five times within an hour, then lef
     ],
   });
   const running = await app.launch();
-  await running.until(
-    /1 is not healthy .*, and was started again 5 times within an hour: it stays/,
-  );
+  await running.until(/1 is not healthy .*, and was started again 5 times within an hour: it stays/);
   assert.is(readFileSync(starts, "utf8").length, 6);
   assert.is((await app.status())["state"], "running");
   assert.is((await app.tell("restart")).code, 0);

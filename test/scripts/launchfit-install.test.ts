@@ -50,8 +50,7 @@ test("an empty directory gets the app, the link and a launchify.yml; the same ag
   assert.is((await lstat(join(dir, "current", "bin/run.sh"))).mode & 0o777, 0o755);
   assert.is(await readlink(join(dir, "current", "bin/link")), "run.sh");
   const yml = await readFile(join(dir, "launchify.yml"), "utf8");
-  for (const part of ["name: my-app", `server: ${web.url}`, `key: "${by.fingerprint}"`])
-    assert.match(yml, part);
+  for (const part of ["name: my-app", `server: ${web.url}`, `key: "${by.fingerprint}"`]) assert.match(yml, part);
   const before = await readFile(join(dir, ".launchfit/state.json"), "utf8");
   web.asked.length = 0;
   const again = await runScript("launchfit", [web.url], { cwd: dir, expect: 0 });
@@ -110,10 +109,7 @@ test("a launchify.yml that was there keeps its words, and gets what it lacks", a
   await runScript("launchfit", [web.url, "--dir", dir, "--key", by.fingerprint], { expect: 0 });
   const after = await readFile(join(dir, "launchify.yml"), "utf8");
   for (const line of before.trim().split("\n")) assert.match(after, line);
-  assert.match(
-    after,
-    `updates:\n    server: ${web.url}\n    gpg:\n      key: "${by.fingerprint}"\n    every: 5m`,
-  );
+  assert.match(after, `updates:\n    server: ${web.url}\n    gpg:\n      key: "${by.fingerprint}"\n    every: 5m`);
   await runScript("launchfit", [web.url, "--dir", dir], { expect: 0 });
 });
 
@@ -170,10 +166,7 @@ test("a download that breaks off goes on where it was", async () => {
   const { tarEntry } = await import("../helpers/tar.ts");
   const { randomBytes } = await import("node:crypto");
   const tar = gunzipSync(archive);
-  const big = gzipSync(
-    Buffer.concat([tarEntry({ name: "big", content: randomBytes(4_000_000) }), tar]),
-    { level: 1 },
-  );
+  const big = gzipSync(Buffer.concat([tarEntry({ name: "big", content: randomBytes(4_000_000) }), tar]), { level: 1 });
   const file = await publish(web.path, by, "1", { archive: big });
   const ranges: (string | undefined)[] = [];
   web.on((request, response, name) => {
@@ -202,15 +195,7 @@ test("a server that is not there is a failure, not a refusal, and a second one i
   await publish(web.path, by, "1");
   const dir = tempDir("deploy-");
   const gone = "http://127.0.0.1:1/";
-  const dead = await runScript("launchfit", [
-    gone,
-    "--dir",
-    dir,
-    "--key",
-    by.fingerprint,
-    "--timeout",
-    "1s",
-  ]);
+  const dead = await runScript("launchfit", [gone, "--dir", dir, "--key", by.fingerprint, "--timeout", "1s"]);
   assert.ok(dead.code === 4 || dead.code === 1, dead.stderr);
   await writeFile(
     join(dir, "launchify.yml"),
@@ -231,10 +216,7 @@ test("a server that is down and a host that nobody knows are told in one line, b
     ["http://no-such-host.invalid/", "the host "],
   ] as const) {
     const exec = "app:\n  exec: ./bin/run.sh";
-    await writeFile(
-      join(dir, "launchify.yml"),
-      yml.replace("app:", exec).replace(/server: .*/, `server: ${server}`),
-    );
+    await writeFile(join(dir, "launchify.yml"), yml.replace("app:", exec).replace(/server: .*/, `server: ${server}`));
     const { stderr } = await runScript("launchfit", ["check", "--once", "--dir", dir], {
       expect: 1,
     });
@@ -411,10 +393,7 @@ testUnless(test, needsGpg)(
       await rm(join(web.path, "KEY.asc"));
       const dir = tempDir("deploy-");
       const short = fingerprint.slice(-8);
-      await writeFile(
-        join(dir, "launchify.yml"),
-        `updates:\n  server: ${web.url}\n  gpg:\n    key: "0x${short}"\n`,
-      );
+      await writeFile(join(dir, "launchify.yml"), `updates:\n  server: ${web.url}\n  gpg:\n    key: "0x${short}"\n`);
       const env = { GNUPGHOME: home.path };
       const { stderr } = await runScript("launchfit", [web.url, "--dir", dir], { env, expect: 0 });
       assert.match(stderr, /short ids can be forged/);

@@ -31,10 +31,7 @@ test("a launchify.yml that lost its server is an error that says what to write, 
   assert.is(status.code, 2);
   assert.match(status.stdout, /^updates +no updates are configured: .*updates\.server is missing/m);
 
-  writeFileSync(
-    path,
-    `app:\n  exec: exec node server.js\n  env: { PORT: "${app.port}" }\nupdates: false\n`,
-  );
+  writeFileSync(path, `app:\n  exec: exec node server.js\n  env: { PORT: "${app.port}" }\nupdates: false\n`);
   const running = await app.launch();
   const meant = await app.tell("status");
   assert.is(meant.code, 0, meant.stdout);
@@ -63,10 +60,7 @@ test("a mistake in launchify.yml is shown as that, not as updates that nobody ha
   writeFileSync(join(dir, "launchify.yml"), "app:\n  nam: my-app\n");
   const { code, stdout } = await runScript("launchfit", ["status", "--dir", dir]);
   assert.is(code, 2);
-  assert.match(
-    stdout,
-    /^updates +none until this is corrected: .*launchify\.yml:2:3: unknown key/m,
-  );
+  assert.match(stdout, /^updates +none until this is corrected: .*launchify\.yml:2:3: unknown key/m);
   const json = await runScript("launchfit", ["status", "--json", "--dir", dir]);
   assert.is(json.code, 2);
   const { updates, hint } = JSON.parse(json.stdout) as Record<string, string>;
@@ -80,10 +74,7 @@ test("the pinned key holds although launchify.yml lost it, and another app's nam
   const whole = readFileSync(path, "utf8");
   const other = await makePublisher();
   await other.publish("2", webApp("2"));
-  writeFileSync(
-    path,
-    whole.replace(/ {2}gpg:\n.*\n/, "").replace(/server: .*/, `server: ${other.url}`),
-  );
+  writeFileSync(path, whole.replace(/ {2}gpg:\n.*\n/, "").replace(/server: .*/, `server: ${other.url}`));
   const stolen = await app.tell("check", "--once");
   assert.is(stolen.code, 4, stolen.stdout);
   assert.match(stolen.stderr, publisher.fingerprint);
@@ -95,9 +86,7 @@ test("the pinned key holds although launchify.yml lost it, and another app's nam
     assert.is(code, 2, stderr);
     assert.match(
       stderr,
-      new RegExp(
-        `launchify\\.yml:${line}:\\d+: app\\.name is "my-ap", but my-app is installed here`,
-      ),
+      new RegExp(`launchify\\.yml:${line}:\\d+: app\\.name is "my-ap", but my-app is installed here`),
     );
   }
 });

@@ -44,10 +44,7 @@ gpgTest("a revocation that was seen once is not forgotten", async () => {
   await runScript("launchfit", argv, { expect: 0 });
   await publishByHand(web, key, "2");
   const revocation = join(home.path, "openpgp-revocs.d", `${key}.rev`);
-  await writeFile(
-    revocation,
-    readFileSync(revocation, "utf8").replace(":-----BEGIN", "-----BEGIN"),
-  );
+  await writeFile(revocation, readFileSync(revocation, "utf8").replace(":-----BEGIN", "-----BEGIN"));
   await home.gpg(["--import", revocation]);
   await writeFile(join(web, "KEY.asc"), await home.export(key));
   assert.match((await runScript("launchfit", argv, { expect: 4 })).stderr, /revoked/i);
@@ -74,11 +71,7 @@ test.after(async () => {
 const later = (steps: number) => new Date(Date.now() + steps * 1000);
 
 /** The lines of a set of keys. */
-function lines(
-  serial: number,
-  keys: Publisher[],
-  more: { roots?: Publisher[]; revoked?: Publisher[] } = {},
-) {
+function lines(serial: number, keys: Publisher[], more: { roots?: Publisher[]; revoked?: Publisher[] } = {}) {
   const fingerprints = (list: Publisher[] = []) => list.map(({ fingerprint }) => fingerprint);
   return {
     serial,
@@ -107,9 +100,7 @@ async function scene(): Promise<Scene> {
   const sign = async (data: Uint8Array, by: Publisher[], date: Date) =>
     Buffer.concat(await Promise.all(by.map((each) => each.sign(data, { date }))));
   const { armor, readPublicKeys } = await import("../../lib/openpgp/keys.ts");
-  const all = [a, b, c, root, evil].map(({ publicKey }) =>
-    readPublicKeys(Buffer.from(publicKey), "x"),
-  );
+  const all = [a, b, c, root, evil].map(({ publicKey }) => readPublicKeys(Buffer.from(publicKey), "x"));
   const ring = await armor(...(await Promise.all(all)).flat());
   await publish(web.path, a, "1");
   await writeFile(join(web.path, "KEY.asc"), ring);
@@ -165,19 +156,10 @@ test("a client that was away follows one step at a time, and asks for nothing mo
     web.asked.join(),
   );
   // five requests: VERSION, the archive, their signatures, and KEY.asc
-  assert.equal([...web.asked].sort(), [
-    "KEY.asc",
-    "VERSION",
-    "VERSION.sig",
-    "my-app-5.tar.gz",
-    "my-app-5.tar.gz.sig",
-  ]);
+  assert.equal([...web.asked].sort(), ["KEY.asc", "VERSION", "VERSION.sig", "my-app-5.tar.gz", "my-app-5.tar.gz.sig"]);
   // nothing is new: one request
   const statuses: Record<string, number> = {};
-  web.on(
-    (_request, response, name) =>
-      void response.on("finish", () => (statuses[name] = response.statusCode)),
-  );
+  web.on((_request, response, name) => void response.on("finish", () => (statuses[name] = response.statusCode)));
   web.asked.length = 0;
   const quiet = { note: () => {}, look: true, conditional: true };
   assert.is(await fetchOnly(deploy, quiet), undefined);

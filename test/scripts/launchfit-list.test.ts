@@ -1,13 +1,5 @@
 // launchfit list --all: the apps of a machine in one table, with one exit code.
-import {
-  chmodSync,
-  chownSync,
-  mkdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { chmodSync, chownSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import process from "node:process";
@@ -45,10 +37,7 @@ test("those that run are found by themselves, also with a long path; those that 
   const { rows } = await listed(folders);
   for (const row of rows.slice(0, 2)) {
     const { app, version, state, uptime, memory, code } = (row ?? {}) as Partial<Row>;
-    assert.equal(
-      { app, version, state, code },
-      { app: "my-app", version: "1", state: "running", code: 0 },
-    );
+    assert.equal({ app, version, state, code }, { app: "my-app", version: "1", state: "running", code: 0 });
     assert.ok(Number(uptime) > 0);
     assert.ok(Number(memory) > 10_000_000 && Number(memory) < 500_000_000, String(memory));
   }
@@ -105,10 +94,7 @@ test("an app that is ill, one whose updates are refused, and a launchfit that ha
   writeFileSync(join(own.folder, "VERSION.sig"), "nonsense");
   assert.is((await refused.control("check")).code, 4);
   running[2]?.kill("SIGSTOP");
-  const [{ rows }, asked] = await Promise.all([
-    listed([ill.folder, refused.folder, hung.folder]),
-    hung.tell("status"),
-  ]);
+  const [{ rows }, asked] = await Promise.all([listed([ill.folder, refused.folder, hung.folder]), hung.tell("status")]);
   running[2]?.kill("SIGCONT");
   assert.equal(
     rows.map((row) => row?.["code"]),
@@ -128,10 +114,7 @@ test("what a socket answers that is not launchfit's cannot act on a terminal, no
   mkdirSync(join(folder, ".launchfit"));
   const servers = [];
   for (const [name, answer] of [
-    [
-      "evil",
-      `{"ok":true,"state":"\\u001b[2Jrunning","version":"\\u009b31m1","app":7,"uptime":"x"}\n`,
-    ],
+    ["evil", `{"ok":true,"state":"\\u001b[2Jrunning","version":"\\u009b31m1","app":7,"uptime":"x"}\n`],
     ["endless", "x".repeat(8 * 1024 * 1024)],
   ] as const) {
     const path = join(folder, name, ".launchfit");
@@ -143,7 +126,6 @@ test("what a socket answers that is not launchfit's cannot act on a terminal, no
   const { stdout } = await runScript("launchfit", ["list", "--all"]);
   const lines = stdout.split("\n").filter((line) => line.includes(folder));
   assert.is(lines.length, 2, stdout);
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what must not be there
   assert.not.match(lines.join(" "), /[\u0000-\u001f\u007f-\u009f]/);
   for (const server of servers) server.close();
 });
@@ -209,11 +191,7 @@ testUnless(test, process.getuid?.() === 0 ? undefined : "needs root")(
         env: { PATH: path },
       });
       assert.equal(
-        (JSON.parse(several.stdout) as Row[]).map(({ directory, state, code }) => [
-          directory,
-          state,
-          code,
-        ]),
+        (JSON.parse(several.stdout) as Row[]).map(({ directory, state, code }) => [directory, state, code]),
         folders.map((folder) => [folder, "not running", 1]),
       );
       assert.is(readFileSync(count, "utf8"), "\n", "one process");
@@ -241,13 +219,10 @@ testUnless(test, process.getuid?.() === 0 ? undefined : "needs root")(
       const running = await unit.launch();
       const asUser = (...args: string[]) => {
         const id = [`--reuid=${user.uid}`, `--regid=${user.gid}`, "--clear-groups"];
-        return runCommand(
-          ["setpriv", ...id, ...scriptArgv("launchfit"), "list", "--all", ...args],
-          {
-            cwd: "/",
-            env: { HOME: user.home },
-          },
-        );
+        return runCommand(["setpriv", ...id, ...scriptArgv("launchfit"), "list", "--all", ...args], {
+          cwd: "/",
+          env: { HOME: user.home },
+        });
       };
       const none = await asUser();
       assert.is(none.code, 0, none.stderr);

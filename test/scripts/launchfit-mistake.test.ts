@@ -61,10 +61,7 @@ test("an app that cannot be started again is tried again, after restart and afte
   rmSync(refuse);
   await waitFor(async () => (await app.ask()) === "3", { what: "version 3 again" });
   // it takes the way back along
-  await publisher.publish(
-    "4",
-    webApp("4", `require("fs").writeFileSync("${refuse}", ""); process.exit(1);`),
-  );
+  await publisher.publish("4", webApp("4", `require("fs").writeFileSync("${refuse}", ""); process.exit(1);`));
   const { error } = await app.control("check");
   assert.match(error ?? "", /4 did not hold up: .*; 3 is started again/);
   rmSync(refuse);
@@ -85,14 +82,8 @@ test("verify works beside a launchfit that runs", async () => {
 test("what is typed wrong is told with what to type, and nothing is made", async () => {
   const url = "https://updates.invalid/app";
   const cases: [string[], string | RegExp][] = [
-    [
-      ["chekc"],
-      '"chekc" is no command (did you mean "check"?) and not the address of a web folder',
-    ],
-    [
-      ["./web"],
-      '"./web" is no command and not the address of a web folder; write https://HOST/PATH/ or file:///PATH/',
-    ],
+    [["chekc"], '"chekc" is no command (did you mean "check"?) and not the address of a web folder'],
+    [["./web"], '"./web" is no command and not the address of a web folder; write https://HOST/PATH/ or file:///PATH/'],
     [["verify"], "no web folder is known; install the app first (launchfit URL)"],
     [[url, "--key", "12"], '"12" is not a fingerprint'],
     [[url, "--key-file", "no-such-file"], "no-such-file: there is no such file"],

@@ -14,10 +14,7 @@ import { tempDir } from "../helpers/tmp.ts";
 import { waitFor } from "../helpers/wait.ts";
 
 /** A directory whose `notify:` appends a line a message to a file; `said` is what stands there. */
-async function deployTold(
-  publisher: Awaited<ReturnType<typeof makePublisher>>,
-  app: string[] = [],
-) {
+async function deployTold(publisher: Awaited<ReturnType<typeof makePublisher>>, app: string[] = []) {
   const file = join(tempDir(), "told");
   const deployed = await deploy(publisher, { app });
   const config = join(deployed.folder, "launchify.yml");
@@ -52,10 +49,7 @@ test("an update that is taken, one that is undone, and the next that holds up ar
   await publisher.publish("3", webApp("3", 'console.log("no table users"); process.exit(3);'));
   assert.is((await app.control("check")).ok, false);
   await app.until("FAILED: my-app update");
-  assert.match(
-    app.said(),
-    /^what: +an update failed: 3 did not hold up: it ended with exit code 3$/m,
-  );
+  assert.match(app.said(), /^what: +an update failed: 3 did not hold up: it ended with exit code 3$/m);
   assert.match(app.said(), /^where: +launchfit on /m);
   assert.match(app.said(), / app \| no table users$/m);
   // nothing new is nothing to tell
@@ -77,8 +71,7 @@ test("updates that are refused are told once, and that they are taken again", as
     });
   await release("refresh", "--expires", "1ms");
   // a VERSION signed within the same second as the one before it is dated a second later
-  const [, expires = ""] =
-    /^EXPIRES (.+)$/m.exec(readFileSync(join(publisher.folder, "VERSION"), "utf8")) ?? [];
+  const [, expires = ""] = /^EXPIRES (.+)$/m.exec(readFileSync(join(publisher.folder, "VERSION"), "utf8")) ?? [];
   await waitFor(async () => Date.now() > Date.parse(expires), { what: `${expires} to be over` });
   for (let round = 0; round < 2; round++) assert.is((await app.tell("check", "--once")).code, 4);
   assert.equal(app.titles(), ["== FAILED: my-app updates"]);
@@ -95,15 +88,10 @@ test("updates that are refused are told once, and that they are taken again", as
 
 test("an app that is given up is told, and that it runs again", () => {
   const at = "2026-11-20T10:00:00.000Z";
-  const reason =
-    "crash loop: it ended 11 times in a row within a minute, the last time with SIGSEGV";
+  const reason = "crash loop: it ended 11 times in a row within a minute, the last time with SIGSEGV";
   const broken = { crashLoop: { at, reason } };
   const told = (from: LauncherState, to: LauncherState) =>
-    noticesOf("my-app", from, to).map(({ outcome, subject, reason: why }) => [
-      outcome,
-      subject,
-      why,
-    ]);
+    noticesOf("my-app", from, to).map(({ outcome, subject, reason: why }) => [outcome, subject, why]);
   assert.equal(told({}, broken), [["failed", "my-app", reason]]);
   assert.equal(told(broken, { ...broken, stopped: { at, reason } }), []);
   assert.equal(told(broken, {}), [["ok", "my-app", undefined]]);
@@ -129,10 +117,7 @@ test("a target that does not answer holds nothing up, and is told by the next ru
     mode: 0o600,
   });
   const config = join(app.folder, "launchify.yml");
-  writeFileSync(
-    config,
-    `${readFileSync(config, "utf8")}notify: [{ webhook: { url_file: hook.url } }]\n`,
-  );
+  writeFileSync(config, `${readFileSync(config, "utf8")}notify: [{ webhook: { url_file: hook.url } }]\n`);
   await publisher.publish("2", webApp("2"));
   const checked = await app.tell("check", "--once");
   assert.is(checked.code, 0, checked.stderr);
@@ -167,10 +152,7 @@ test("a release names nobody to tell; a mistake in notify is told and keeps noth
   await publisher.publish("2", { ...webApp("2"), ...evil });
   assert.is((await app.tell("check", "--once")).code, 0);
   assert.not.ok(existsSync(file));
-  assert.match(
-    (await app.tell("notify", "test")).stderr,
-    /launchify\.yml: notify: names nobody to tell/,
-  );
+  assert.match((await app.tell("notify", "test")).stderr, /launchify\.yml: notify: names nobody to tell/);
   const config = join(app.folder, "launchify.yml");
   const good = readFileSync(config, "utf8");
   writeFileSync(config, `${good}notify: [{ ntfy: { topic: a, token_file: not-there } }]\n`);
@@ -188,10 +170,7 @@ test("a release names nobody to tell; a mistake in notify is told and keeps noth
   assert.is(broken.code, 0, broken.stderr);
   assert.match(broken.stderr, /notify: EEXIST.*; nobody is told/);
   mkdirSync(join(app.folder, "x"));
-  assert.is(
-    (await runScript("launchfit", ["notify", "test", "--dir", join(app.folder, "x")])).code,
-    2,
-  );
+  assert.is((await runScript("launchfit", ["notify", "test", "--dir", join(app.folder, "x")])).code, 2);
   await publisher.close();
 });
 

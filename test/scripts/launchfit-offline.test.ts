@@ -34,10 +34,7 @@ test("a server that is down or unknown is one line that names it, in every comma
     assert.is(code, 1);
     assert.ok(error?.startsWith(wanted), error);
     const { stdout } = await app.tell("status");
-    assert.match(
-      stdout,
-      new RegExp(`^last check +${wanted.replace(/[().]/g, ".")}.* ago\\)$`, "m"),
-    );
+    assert.match(stdout, new RegExp(`^last check +${wanted.replace(/[().]/g, ".")}.* ago\\)$`, "m"));
     if (words === "the host ") continue;
     const fetched = await app.tell("fetch", "--look");
     assert.is(fetched.code, 1);
@@ -121,10 +118,7 @@ for (const etags of [true, false]) {
     assert.is((await app.control("rollback")).ok, true);
     for (let round = 0; round < 2; round++) {
       assert.equal((await app.status())["offered"], offered);
-      assert.match(
-        String((await app.control("check"))["result"]),
-        /^2 is not tried again: rolled back by hand/,
-      );
+      assert.match(String((await app.control("check"))["result"]), /^2 is not tried again: rolled back by hand/);
     }
     assert.match((await app.tell("status")).stdout, /offered +2, not taken: rolled back by hand/);
     await own.publish("3", webApp("3"));
@@ -142,11 +136,7 @@ test("a version that was rolled back stays away when VERSION is only signed agai
   const app = await deploy(own, { updates: ["keep: 3"] });
   const expectOnly = async (installed: string) => {
     const checked = await app.tell("check", "--once");
-    assert.match(
-      checked.stdout,
-      /^2 is not tried again: rolled back by hand/,
-      JSON.stringify(checked),
-    );
+    assert.match(checked.stdout, /^2 is not tried again: rolled back by hand/, JSON.stringify(checked));
     assert.equal((await status(app.folder)).offered, offered);
     assert.is(app.current(), `releases/my-app-${installed}`);
   };

@@ -61,11 +61,7 @@ test("an update and a rollback lose no request, new or on a kept connection, and
   await publisher.publish("2", drains("await new Promise((r) => setTimeout(r, 700));"));
   const checked = await app.control("check");
   assert.ok(checked.ok, checked.error);
-  assert.match(
-    running.output(),
-    /started 2, process \d+, beside 1[\s\S]*ended 1\n/,
-    "started before the other ended",
-  );
+  assert.match(running.output(), /started 2, process \d+, beside 1[\s\S]*ended 1\n/, "started before the other ended");
   assert.not.ok(await isAlive(first));
   assert.is(await app.ask(), "version 2\n");
   assert.is(app.current(), "releases/my-app-2");
@@ -99,11 +95,7 @@ test("a new version that does not answer is ended, and the old one was never tou
       /no good answer within [\d.]+ s/,
     ],
     // says that it is not well
-    [
-      "4",
-      drains(tell, "web.prependListener('request', (_, r) => (r.statusCode = 500));"),
-      /status 500/,
-    ],
+    ["4", drains(tell, "web.prependListener('request', (_, r) => (r.statusCode = 500));"), /status 500/],
   ] as const) {
     await publisher.publish(version, files);
     // each needs time to start
@@ -117,9 +109,9 @@ test("a new version that does not answer is ended, and the old one was never tou
   const started = readFileSync(pids, "utf8").trim().split("\n");
   assert.is(started.length, 3);
   for (const pid of started) assert.not.ok(await isAlive(Number(pid)), `process ${pid} is gone`);
-  const { failed } = JSON.parse(
-    readFileSync(join(app.folder, ".launchfit/launcher.json"), "utf8"),
-  ) as { failed: Record<string, unknown> };
+  const { failed } = JSON.parse(readFileSync(join(app.folder, ".launchfit/launcher.json"), "utf8")) as {
+    failed: Record<string, unknown>;
+  };
   assert.equal(Object.keys(failed), ["2", "3", "4"]);
   // version 3 hangs on connections that it took: those clients saw it
   await stop();
@@ -210,10 +202,7 @@ test("app.overlap without app.listen, or without a URL that the app answers on i
     const app = await deploy(publisher, { app: [exec, "overlap: true", ...lines] });
     const { code, stderr } = await app.tell();
     assert.is(code, 2);
-    assert.match(
-      stderr,
-      /launchify\.yml: app\.overlap needs app\.listen, and in app\.health a URL/,
-    );
+    assert.match(stderr, /launchify\.yml: app\.overlap needs app\.listen, and in app\.health a URL/);
   }
   await publisher.close();
 });

@@ -55,10 +55,7 @@ test("an app runs, a new version replaces it on check, and the old one can be ha
     assert.match(status.stdout, fact);
   }
   assert.match((await app.tell("log", "-n", "100")).stdout, /app \| app 2 serves/);
-  assert.match(
-    (await app.tell("config")).stdout,
-    /app\.exec +"exec node server\.js" +.*launchify\.yml:3:/,
-  );
+  assert.match((await app.tell("config")).stdout, /app\.exec +"exec node server\.js" +.*launchify\.yml:3:/);
   const before = (await app.status())["pid"];
   assert.match((await app.tell("restart")).stdout, /restarted 2, process/);
   await waitFor(async () => (await app.ask()) === "2", { what: "the app after restart" });
@@ -142,10 +139,7 @@ test("a release that hangs, or answers and dies soon after, is undone too", asyn
   writeFileSync(join(app.folder, "dies"), "");
   await waitFor(() => app.current() === "releases/my-app-1", { what: "the way back" });
   await waitFor(async () => (await app.ask()) === "1", { what: "version 1 again" });
-  assert.match(
-    (await app.tell("status")).stdout,
-    /1 → 3: 3 did not hold up: it ended with exit code 3 soon after/,
-  );
+  assert.match((await app.tell("status")).stdout, /1 → 3: 3 did not hold up: it ended with exit code 3 soon after/);
   await running.stop();
   await publisher.close();
 });
@@ -162,10 +156,7 @@ test("a hook that fails or hangs stops the update before anything is touched", a
   await waitFor(async () => (await app.ask()) === "1", { what: "version 1" });
   const { pid } = await app.status();
   await publisher.publish("2", webApp("2"));
-  assert.match(
-    (await app.control("check")).error ?? "",
-    /the hook before_symlink failed with exit code 4/,
-  );
+  assert.match((await app.control("check")).error ?? "", /the hook before_symlink failed with exit code 4/);
   assert.match(running.output(), /before_symlink: no good in .*releases\/my-app-2/);
   await publisher.publish("3", {
     ...webApp("3"),
@@ -182,17 +173,13 @@ test("hooks run in their order, with the versions in their environment", async (
   const publisher = await freshPublisher();
   const app = await deploy(publisher, {
     hooks: ["before_symlink", "before_restart", "after_restart"].map(
-      (name) =>
-        `${name}: echo "$LAUNCHFIT_HOOK $LAUNCHFIT_PREVIOUS_VERSION $LAUNCHFIT_VERSION" >> ${tempLog}`,
+      (name) => `${name}: echo "$LAUNCHFIT_HOOK $LAUNCHFIT_PREVIOUS_VERSION $LAUNCHFIT_VERSION" >> ${tempLog}`,
     ),
   });
   const running = await app.launch();
   await publisher.publish("2", webApp("2"));
   assert.is((await app.control("check")).ok, true);
-  assert.is(
-    readFileSync(tempLog, "utf8"),
-    "before_symlink 1 2\nbefore_restart 1 2\nafter_restart 1 2\n",
-  );
+  assert.is(readFileSync(tempLog, "utf8"), "before_symlink 1 2\nbefore_restart 1 2\nafter_restart 1 2\n");
   await running.stop();
   await publisher.close();
 });

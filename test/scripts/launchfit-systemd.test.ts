@@ -19,10 +19,7 @@ testUnless(test, noNotifySocket)(
     const folder = tempDir();
     const ill = join(folder, "ill");
     const app = await deploy(publisher, {
-      app: [
-        `health: { command: "test ! -e ${ill}", every: 100ms }`,
-        `exec: env > ${folder}/env; exec node server.js`,
-      ],
+      app: [`health: { command: "test ! -e ${ill}", every: 100ms }`, `exec: env > ${folder}/env; exec node server.js`],
     });
     const systemd = await startNotifySocket();
     const env = { NOTIFY_SOCKET: systemd.path, WATCHDOG_USEC: "400000" };

@@ -42,31 +42,18 @@ const publisher = await makePublisher();
 await publisher.publish("1", webApp("1"));
 test.after(() => publisher.close());
 
-onTerminal(
-  "the first install without a key shows the fingerprint and asks; yes pins it",
-  async () => {
-    const dir = tempDir();
-    const { code, shown } = await typed(
-      "launchfit",
-      [publisher.url, "--dir", dir],
-      trustQuestion,
-      "y\r",
-    );
-    assert.is(code, 0, shown);
-    assert.match(shown, publisher.fingerprint);
-    assert.match(readFileSync(join(dir, "launchify.yml"), "utf8"), publisher.fingerprint);
-  },
-);
+onTerminal("the first install without a key shows the fingerprint and asks; yes pins it", async () => {
+  const dir = tempDir();
+  const { code, shown } = await typed("launchfit", [publisher.url, "--dir", dir], trustQuestion, "y\r");
+  assert.is(code, 0, shown);
+  assert.match(shown, publisher.fingerprint);
+  assert.match(readFileSync(join(dir, "launchify.yml"), "utf8"), publisher.fingerprint);
+});
 
 onTerminal("any other answer installs nothing, exit 4", async () => {
   for (const answer of ["\r", "n\r", "yep\r"]) {
     const dir = tempDir();
-    const { code, shown } = await typed(
-      "launchfit",
-      [publisher.url, "--dir", dir],
-      trustQuestion,
-      answer,
-    );
+    const { code, shown } = await typed("launchfit", [publisher.url, "--dir", dir], trustQuestion, answer);
     assert.is(code, 4, shown);
     assert.not.ok(existsSync(join(dir, "current")));
     assert.not.ok(existsSync(join(dir, "launchify.yml")));
@@ -92,20 +79,10 @@ onTerminal("release asks for the key's passphrase and does not show it", async (
   const made = await runScript("release", ["keygen", "--out", key, "--passphrase-file", secret]);
   assert.is(made.code, 0, made.stderr);
   const args = ["pack", "--app", "a", "--version", "1", "--from", publisher.folder, "--key", key];
-  const good = await typed(
-    "release",
-    [...args, "--out", join(folder, "one")],
-    /passphrase.*: /i,
-    "correct horse\r",
-  );
+  const good = await typed("release", [...args, "--out", join(folder, "one")], /passphrase.*: /i, "correct horse\r");
   assert.is(good.code, 0, good.shown);
   assert.not.match(good.shown, "horse");
-  const wrong = await typed(
-    "release",
-    [...args, "--out", join(folder, "two")],
-    /passphrase.*: /i,
-    "battery\r",
-  );
+  const wrong = await typed("release", [...args, "--out", join(folder, "two")], /passphrase.*: /i, "battery\r");
   assert.is(wrong.code, 2, wrong.shown);
   assert.match(wrong.shown, /the passphrase for .*key\.asc is wrong/);
   assert.not.match(wrong.shown, "battery");

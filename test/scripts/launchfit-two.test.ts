@@ -24,8 +24,7 @@ async function hold(path: string): Promise<Running> {
   return holder;
 }
 
-const install = (dir: string) =>
-  runScript("launchfit", [publisher.url, "--key", publisher.fingerprint, "--dir", dir]);
+const install = (dir: string) => runScript("launchfit", [publisher.url, "--key", publisher.fingerprint, "--dir", dir]);
 
 test("an install where another launchfit works says at once who that is, and touches nothing", async () => {
   const dir = tempDir("deploy-");
@@ -110,19 +109,13 @@ test("an app that a killed launchfit left is ended when another version is curre
   await first.stop("SIGKILL");
   const told = await app.tell("status");
   assert.is(told.code, 1);
-  assert.match(
-    told.stdout,
-    `launchfit was killed, and its app (version 1, process ${pid}) runs on`,
-  );
+  assert.match(told.stdout, `launchfit was killed, and its app (version 1, process ${pid}) runs on`);
   await served.publish("2", webApp("2"));
   assert.is((await app.tell("check", "--once")).code, 0);
   const next = await app.launch();
   await waitFor(async () => (await app.ask()) === "2", { what: "version 2" });
   assert.not.ok(await isAlive(Number(pid)));
-  assert.match(
-    next.output(),
-    `version 1, process ${pid}, was left by a launchfit that was killed: it is ended`,
-  );
+  assert.match(next.output(), `version 1, process ${pid}, was left by a launchfit that was killed: it is ended`);
   await next.stop();
   await served.close();
 });
@@ -135,8 +128,7 @@ test("a restart that is asked for while an app that crashed is being started aga
     hooks: [`before_start: echo starting; until test -e ${go}; do sleep 0.05; done`],
   });
   const running = await app.launch();
-  const started = () =>
-    [...running.output().matchAll(/started \S+, process (\d+)/g)].map(([, pid]) => Number(pid));
+  const started = () => [...running.output().matchAll(/started \S+, process (\d+)/g)].map(([, pid]) => Number(pid));
   const [first] = started();
   assert.ok(first);
   rmSync(go);
@@ -163,10 +155,7 @@ test("a copy of a directory whose app runs has an app of its own", async () => {
   await runCommand(["cp", "-a", app.folder, copy], { expect: 0 });
   const config = join(copy, "launchify.yml");
   const port = await freePort();
-  writeFileSync(
-    config,
-    readFileSync(config, "utf8").replaceAll(RegExp(`\\b${app.port}\\b`, "g"), `${port}`),
-  );
+  writeFileSync(config, readFileSync(config, "utf8").replaceAll(RegExp(`\\b${app.port}\\b`, "g"), `${port}`));
   const other = startScript("launchfit", ["--dir", copy]);
   await other.until(/started .* process \d+|took over/);
   assert.not.match(other.output(), /took over/);

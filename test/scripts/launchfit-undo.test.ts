@@ -25,9 +25,7 @@ test("an app that ends while after_restart runs is a failed update and is undone
   const die = join(tempDir(), "die");
   const app = await deploy(publisher, {
     app: ["forever: true"],
-    hooks: [
-      `after_restart: touch ${die}; until test -e ${die}.done; do sleep 0.05; done; sleep 0.3`,
-    ],
+    hooks: [`after_restart: touch ${die}; until test -e ${die}.done; do sleep 0.05; done; sleep 0.3`],
   });
   const running = await app.launch();
   await waitFor(async () => (await app.ask()) === "1", { what: "version 1" });
@@ -98,10 +96,7 @@ test("a rollback that launchfit was killed in is completed by the next one, and 
   rmSync(hold);
   const next = await app.launch();
   await waitFor(async () => (await app.ask()) === "1", { what: "version 1" });
-  assert.match(
-    `${(await app.control("check"))["result"]}`,
-    /2 is not tried again: rolled back by hand/,
-  );
+  assert.match(`${(await app.control("check"))["result"]}`, /2 is not tried again: rolled back by hand/);
   assert.is(app.current(), "releases/my-app-1");
   await next.stop();
   await publisher.close();

@@ -27,8 +27,7 @@ async function yard() {
   const { fingerprint } = JSON.parse(made.stdout) as { fingerprint: string };
   const env = { ...gitEnv, RELEASE_KEY: key };
   const release = (...args: string[]) => runScript("release", args, { env });
-  const names = async () =>
-    (await git(published, "ls-tree", "-r", "--name-only", "pages")).trim().split("\n").sort();
+  const names = async () => (await git(published, "ls-tree", "-r", "--name-only", "pages")).trim().split("\n").sort();
   return { repo, dir, fingerprint, release, names };
 }
 

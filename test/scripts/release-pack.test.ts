@@ -1,19 +1,12 @@
 // The web folder as its publisher makes it; gpg and launchfit are the judges.
 import { createHash } from "node:crypto";
-import {
-  chmodSync,
-  existsSync,
-  linkSync,
-  mkdirSync,
-  symlinkSync,
-  utimesSync,
-  writeFileSync,
-} from "node:fs";
+import { chmodSync, existsSync, linkSync, mkdirSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { list, openSigner, withdraw } from "../../lib/release/release.ts";
+import { list, withdraw } from "../../lib/release/current.ts";
+import { openSigner } from "../../lib/release/signer.ts";
 import { gpgTests } from "../helpers/gpg.ts";
 import { makePublisher, releaseYard } from "../helpers/publisher.ts";
 import { runCommand, type RunOptions, runScript } from "../helpers/run.ts";
@@ -47,13 +40,7 @@ gpgTest("a pack is an archive, signatures that gpg verifies, KEY.asc and VERSION
   assert.is((await stat(join(dir, "another.asc"))).mode & 0o777, 0o600);
   await pack("1.23.42b", ["--platform", "gnu-linux", "--name", "icecream-soda-popsticle"]);
   const file = "my-app-gnu-linux-1.23.42b.tar.gz";
-  assert.equal((await readdir(out)).sort(), [
-    "KEY.asc",
-    "VERSION",
-    "VERSION.sig",
-    file,
-    `${file}.sig`,
-  ]);
+  assert.equal((await readdir(out)).sort(), ["KEY.asc", "VERSION", "VERSION.sig", file, `${file}.sig`]);
   const version = await readFile(join(out, "VERSION"), "utf8");
   const { size } = await stat(join(out, file));
   for (const line of [
@@ -67,13 +54,7 @@ gpgTest("a pack is an archive, signatures that gpg verifies, KEY.asc and VERSION
     assert.match(version, `${line}\n`);
   await home.gpg(["--import", join(out, "KEY.asc")]);
   for (const signed of ["VERSION", file]) {
-    const { stdout } = await home.gpg([
-      "--status-fd",
-      "1",
-      "--verify",
-      join(out, `${signed}.sig`),
-      join(out, signed),
-    ]);
+    const { stdout } = await home.gpg(["--status-fd", "1", "--verify", join(out, `${signed}.sig`), join(out, signed)]);
     assert.match(stdout, `VALIDSIG ${fingerprint}`);
   }
 });
@@ -114,23 +95,16 @@ test("tar unpacks the same tree, modes and links; what .releaseignore names is l
   mkdirSync(join(build, "cache/deep"), { recursive: true });
   writeFileSync(join(build, "cache/deep/big.tmp"), "x");
   writeFileSync(join(build, "notes.md"), "x");
-  writeFileSync(
-    join(build, ".releaseignore"),
-    "# what users need not have\ncache/\n*.md\n!keep.md\n",
-  );
+  writeFileSync(join(build, ".releaseignore"), "# what users need not have\ncache/\n*.md\n!keep.md\n");
   writeFileSync(join(build, "keep.md"), "x");
   await pack("1");
   const into = tempDir();
   await runCommand(["tar", "xzf", join(out, "my-app-1.tar.gz"), "-C", into], { expect: 0 });
   await rm(join(into, "launchify.yml"));
-  for (const name of ["cache", "notes.md", ".releaseignore"])
-    await rm(join(build, name), { recursive: true });
+  for (const name of ["cache", "notes.md", ".releaseignore"]) await rm(join(build, name), { recursive: true });
   await runCommand(["diff", "-r", "--no-dereference", build, into], { expect: 0 });
   assert.is((await stat(join(into, "bin/run.sh"))).mode & 0o777, 0o755);
-  assert.is(
-    (await stat(join(into, "index.html"))).ino,
-    (await stat(join(into, "second.html"))).ino,
-  );
+  assert.is((await stat(join(into, "index.html"))).ino, (await stat(join(into, "second.html"))).ino);
 });
 
 test("what no client would unpack is refused before anything is written", async () => {
@@ -180,10 +154,7 @@ test("list takes the folder as a word, with its dates; --quiet prints the archiv
   const cwd = join(dir, "elsewhere");
   const listed = await release(["list", "../upload/app-updates"], { cwd });
   const time = "\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\dZ";
-  assert.match(
-    listed.stdout,
-    new RegExp(`^current +1 +any +.* +${time} +my-app-1\\.tar\\.gz$`, "m"),
-  );
+  assert.match(listed.stdout, new RegExp(`^current +1 +any +.* +${time} +my-app-1\\.tar\\.gz$`, "m"));
   assert.match(listed.stderr, new RegExp(`VERSION is of ${time}, good until ${time}`));
   const none = await release(["list", "../nowhere"], { cwd, expect: 2 });
   assert.match(none.stderr, "nowhere is not there");
@@ -196,8 +167,7 @@ test("withdraw goes back, refresh signs again, and a client follows both", async
   writeFileSync(join(dir, "build", "index.html"), "two");
   await pack("2");
   const deploy = tempDir("deploy-");
-  const install = () =>
-    runScript("launchfit", [`file://${out}`, "--dir", deploy, "--key", fingerprint], { expect: 0 });
+  const install = () => runScript("launchfit", [`file://${out}`, "--dir", deploy, "--key", fingerprint], { expect: 0 });
   await install();
   assert.is(await readFile(join(deploy, "current/index.html"), "utf8"), "two");
   await release(["withdraw", "2"]);
@@ -207,8 +177,7 @@ test("withdraw goes back, refresh signs again, and a client follows both", async
   const before = await readFile(join(out, "VERSION"), "utf8");
   await release(["refresh", "--expires", "1h"]);
   const after = await readFile(join(out, "VERSION"), "utf8");
-  const field = (text: string, word: string) =>
-    new RegExp(`^${word} (.*)$`, "m").exec(text)?.[1] ?? "";
+  const field = (text: string, word: string) => new RegExp(`^${word} (.*)$`, "m").exec(text)?.[1] ?? "";
   assert.ok(field(after, "DATE") > field(before, "DATE"));
   assert.is(Date.parse(field(after, "EXPIRES")) - Date.parse(field(after, "DATE")), 3_600_000);
   await install();
@@ -280,16 +249,10 @@ test("a key that others can read, and another key's folder, are refused", async 
   const { dir, pack, release } = await yard();
   await pack("1");
   await release(["keygen", "--out", "other.asc"]);
-  assert.match(
-    (await pack("2", ["--key", "other.asc"], { expect: 4 })).stderr,
-    /not by|another key/,
-  );
+  assert.match((await pack("2", ["--key", "other.asc"], { expect: 4 })).stderr, /not by|another key/);
   chmodSync(join(dir, "other.asc"), 0o644);
   assert.match((await pack("2", ["--key", "other.asc"], { expect: 2 })).stderr, "chmod 600");
-  assert.match(
-    (await release(["keygen", "--out", "other.asc"], { expect: 2 })).stderr,
-    "never overwritten",
-  );
+  assert.match((await release(["keygen", "--out", "other.asc"], { expect: 2 })).stderr, "never overwritten");
 });
 
 test("a key with a passphrase is opened from a file, and the passphrase is never shown", async () => {
@@ -303,10 +266,7 @@ test("a key with a passphrase is opened from a file, and the passphrase is never
   });
   assert.match(stderr, "the passphrase for locked.asc is wrong");
   assert.not.match(stderr, "staple");
-  assert.match(
-    (await pack("2", ["--key", "locked.asc"], { expect: 2 })).stderr,
-    "--passphrase-file",
-  );
+  assert.match((await pack("2", ["--key", "locked.asc"], { expect: 2 })).stderr, "--passphrase-file");
 });
 
 gpgTest("gpg's own key signs, and launchfit takes it by its fingerprint", async () => {

@@ -1,12 +1,13 @@
 // `release` on a tag: a worktree of its own, the build there, release.sh, and nothing left behind.
 import { existsSync } from "node:fs";
-import { chmod, readdir, readFile, writeFile } from "node:fs/promises";
+import { chmod, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { killProcessesOf, processesOf } from "../helpers/leftovers.ts";
 import { type Files, git, makeRepo, type TestRepo, writeFiles } from "../helpers/repos.ts";
-import { type RunOptions, runScript, startScript } from "../helpers/run.ts";
+import { runCommand, type RunOptions, runScript, startScript } from "../helpers/run.ts";
+import { testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
 import { waitFor } from "../helpers/wait.ts";
 
@@ -76,10 +77,7 @@ test("a tag that moved is built where it is now, and the event's other commit is
   await repo.push({ "a.txt": "moved\n" });
   const sha = await repo.tag("v1");
   const { stderr } = await release([dir, "--tag", "v1", "--sha", old], { expect: 0 });
-  assert.match(
-    stderr,
-    new RegExp(`named commit ${old.slice(0, 10)}, but tag v1 is at ${sha.slice(0, 10)}`),
-  );
+  assert.match(stderr, new RegExp(`named commit ${old.slice(0, 10)}, but tag v1 is at ${sha.slice(0, 10)}`));
   assert.is(await read(out, "built"), "moved\n");
 });
 
@@ -91,10 +89,7 @@ test("a tag that is nowhere fails with words, and names that are no tags are ref
     const { stderr } = await release([dir, `--tag=${tag}`], { expect: 2 });
     assert.match(stderr, /is not the name of a tag/);
   }
-  assert.match(
-    (await release([dir], { expect: 2 })).stderr,
-    /which release\? name its tag with --tag/,
-  );
+  assert.match((await release([dir], { expect: 2 })).stderr, /which release\? name its tag with --tag/);
   assert.equal(await readdir(out), []);
 });
 
@@ -116,12 +111,56 @@ test("a build that fails releases nothing; a release.sh that fails is exit 1; bo
   assert.equal((await readdir(join(dir, ".."))).sort(), ["site"]);
 });
 
+test("a release waits for a build of the checkout with --wait, and is exit 3 without", async () => {
+  const [begun, go] = [join(tempDir(), "begun"), join(tempDir(), "go")];
+  const { repo, dir, out } = await site({
+    "build.yml": `stages: [make]\ncommands: { make: 'touch ${begun}; test -n "$RELEASE_TAG" || while ! test -e ${go}; do sleep 0.1; done; cat a.txt > built' }\n`,
+  });
+  await repo.tag("v1");
+  const building = startScript("build", [dir], { env });
+  await waitFor(() => existsSync(begun));
+  const busy = await release([dir, "--tag", "v1"], { expect: 3 });
+  assert.match(busy.stderr, /build.lock is locked by process \d+ \(build /);
+  const waiting = startScript("release", [dir, "--tag", "v1", "--wait"], { env });
+  await waitFor(async () => (await processesOf(dir)).some(({ command }) => command.includes("--wait")));
+  assert.not(existsSync(join(out, "said")));
+  await writeFile(go, "");
+  assert.is((await building.exited).code, 0);
+  assert.is((await waiting.exited).code, 0);
+  assert.match(await read(out, "said"), /^v1 v1 /);
+  const marks = (await read(dir, "logs.txt")).match(/ run \| (?:start|end)/g);
+  assert.equal(marks, [" run | start", " run | end", " run | start", " run | end"], "one after the other in one log");
+});
+
+const hasLfs = await runCommand(["git", "lfs", "version"]).then(({ code }) => code === 0);
+testUnless(test, hasLfs ? undefined : "needs git-lfs")(
+  "a tag is built with its submodules and files in Git LFS; one whose files are not to be had is not built",
+  async () => {
+    const { repo, dir, out } = await site();
+    const part = await makeRepo({ name: "part", files: { "p.txt": "part\n" } });
+    await repo.addSubmodule(part.bare, "lib/part");
+    await repo.git("lfs", "install", "--local");
+    await repo.git("lfs", "track", "*.bin");
+    const copy = `cp lib/part/p.txt x.bin ${out}\n`;
+    await repo.push({ "x.bin": "large\n", "release.sh": copy });
+    await repo.tag("v1");
+    await release([dir, "--tag", "v1"], { expect: 0 });
+    assert.is(await read(out, "p.txt"), "part\n");
+    assert.is(await read(out, "x.bin"), "large\n");
+    await rm(join(out, "x.bin"));
+    await repo.push({ "x.bin": "larger\n" });
+    await rm(join(repo.bare, "lfs"), { recursive: true });
+    await repo.tag("v2");
+    const { stdout } = await release([dir, "--tag", "v2"], { expect: 1 });
+    assert.match(stdout, /checkout +failed/);
+    assert.not(existsSync(join(out, "x.bin")));
+    assert.equal((await readdir(join(dir, ".."))).sort(), ["site"]);
+  },
+);
+
 test("SIGTERM ends release.sh with its children and removes the worktree", async () => {
   const { repo, dir } = await site({
-    "release.sh": "setsid sleep 1000 &\ntouch BEGUN\nwait\n".replace(
-      "BEGUN",
-      join(tempDir(), "begun"),
-    ),
+    "release.sh": "setsid sleep 1000 &\ntouch BEGUN\nwait\n".replace("BEGUN", join(tempDir(), "begun")),
   });
   await repo.tag("v1");
   const running = startScript("release", [dir, "--tag", "v1"], { env });

@@ -25,7 +25,7 @@ async function setUp() {
     async start(address: string, more = "") {
       const config = join(dir, `${address}.yml`);
       await writeFile(config, `base: ${base}\n${more}`);
-      const flags = ["--config", config, "--repos", join(dir, address), "--listen", address];
+      const flags = ["--insecure", "--config", config, "--repos", join(dir, address), "--listen", address];
       const server = startScript("slave-server", flags);
       servers.push(server);
       await server.until(/listens on/);
@@ -172,8 +172,7 @@ test("--status without a repo is an inventory; it exits 1 when one differs, with
   assert.equal([nothere.repo, nothere.ok], ["nothere", false]);
   assert.match(nothere.error, /nothere\.git/);
   assert.equal([site.sha, site.branch, site.ok], [next, "side", false]);
-  for (const key of ["name", "boatyard", "node", "git", "free", "uptime"])
-    assert.ok(hosts[0]?.[key], key);
+  for (const key of ["name", "boatyard", "node", "git", "free", "uptime"]) assert.ok(hosts[0]?.[key], key);
 
   await writeFile(list, `${one}\n`);
   await writeFile(join(dir, one, "site/stray.txt"), "x");

@@ -35,16 +35,7 @@ test("https slaves: the authority of --ca is believed, a stranger's certificate 
   const list = join(dir, "list");
   const update = async (host: string, args: string[], expect: number) => {
     await writeFile(list, `https://${host}:${slave.port}/get/\n`);
-    const flags = [
-      "--sha",
-      "a".repeat(40),
-      "--list",
-      list,
-      "--failed",
-      join(dir, "failed"),
-      "--retries",
-      "0",
-    ];
+    const flags = ["--sha", "a".repeat(40), "--list", list, "--failed", join(dir, "failed"), "--retries", "0"];
     await knowSite(dir);
     // else root's state is the machine's own
     const options = { env: { XDG_STATE_HOME: dir }, expect };

@@ -5,22 +5,11 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { parsePublicKey, writeKey, writeSeed } from "../../lib/fleet/keys.ts";
 import { readOrder } from "../../lib/fleet/order.ts";
-import {
-  orderHeader,
-  requestHeader,
-  unboundHeader,
-  verifyRequest,
-} from "../../lib/fleet/signature.ts";
+import { orderHeader, requestHeader, verifyRequest } from "../../lib/fleet/signature.ts";
 import { freePort } from "../helpers/ports.ts";
 import { makeRepo } from "../helpers/repos.ts";
 import { type RunOptions, type Running, runScript, startScript } from "../helpers/run.ts";
-import {
-  type FakeSlave,
-  fakeSlave,
-  knowSite,
-  silentSlave,
-  workingSlave,
-} from "../helpers/slaves.ts";
+import { type FakeSlave, fakeSlave, knowSite, silentSlave, workingSlave } from "../helpers/slaves.ts";
 import { tempDir } from "../helpers/tmp.ts";
 import { slowness, waitFor } from "../helpers/wait.ts";
 
@@ -85,13 +74,9 @@ test("the list of failed ones is a list for the next run, and is gone when all i
   assert.is(first.code, 1);
   broken = false;
   const folder = dirname(dirname(first.failed));
-  const again = await runScript(
-    "server-update",
-    ["site", "--list", first.failed, "--group", "eu", "--sha", shaA],
-    {
-      env: { XDG_STATE_HOME: folder },
-    },
-  );
+  const again = await runScript("server-update", ["site", "--list", first.failed, "--group", "eu", "--sha", shaA], {
+    env: { XDG_STATE_HOME: folder },
+  });
   assert.is(again.code, 0, again.stderr);
   assert.is(good.requests.length, 1);
   await stat(first.failed).then(
@@ -141,7 +126,7 @@ test("the newest commit of the base is asked for once, and all get it with its b
   const both = await Promise.all([1, 2].map(() => start(workingSlave(shaB))));
   const names = both.map(({ name }) => name);
   const base = ["--base", `file://${dirname(repo.bare)}`];
-  const { code, objects } = await update(names, ["--wait", "--json", ...base]);
+  const { code, objects, list } = await update(names, ["--wait", "--json", ...base]);
   assert.is(code, 0);
   assert.equal(
     objects.map((object) => object.sha),
@@ -153,6 +138,9 @@ test("the newest commit of the base is asked for once, and all get it with its b
   }
   await update(names, [...base, "--branch", "side"]);
   assert.is(both[0]?.requests.at(-1), `/get/?repo=site&sha=${side}&branch=side`);
+  const nobody = await runScript("server-update", ["site", "--list", list], { env: { XDG_STATE_HOME: tempDir() } });
+  assert.is(nobody.code, 2);
+  assert.match(nobody.stderr, /where repos come from is not known; give --base URL/);
   const gone = await update(names, ["--base", "file:///nowhere"]);
   assert.is(gone.code, 1);
   assert.match(gone.stderr, /the commit of site is not known.*--base.*--sha/);
@@ -179,9 +167,7 @@ test("--wait: what each slave said at its end is told", async () => {
   );
   const good = await start(workingSlave(shaA));
   const stubborn = await start(
-    fakeSlave((url) =>
-      url.pathname === "/get/" ? {} : { status: 200, body: { state: "done", sha: shaB } },
-    ),
+    fakeSlave((url) => (url.pathname === "/get/" ? {} : { status: 200, body: { state: "done", sha: shaB } })),
   );
   const old = await start(fakeSlave(() => ({ status: 200, body: "Success!" })));
   const names = [broken, good, stubborn, old].map(({ name }) => name);
@@ -197,9 +183,7 @@ test("--wait: what each slave said at its end is told", async () => {
 
 test("--wait ends when a slave works for too long", async () => {
   const slow = await start(
-    fakeSlave((url) =>
-      url.pathname === "/get/" ? {} : { status: 200, body: { state: "running" } },
-    ),
+    fakeSlave((url) => (url.pathname === "/get/" ? {} : { status: 200, body: { state: "running" } })),
   );
   const { code, stdout } = await update([slow.name], ["--wait", "--wait-limit", "1s"]);
   assert.is(code, 1);
@@ -225,16 +209,11 @@ test("--batch stops when more failed than may, and says who was not asked", asyn
 test("--status shows who differs", async () => {
   const same = await Promise.all([1, 2].map(() => start(workingSlave(shaA))));
   const other = await start(workingSlave(shaB));
-  const nothing = await start(
-    fakeSlave(() => ({ status: 404, body: { error: 'no "site" is served here' } })),
-  );
+  const nothing = await start(fakeSlave(() => ({ status: 404, body: { error: 'no "site" is served here' } })));
   const names = [...same, other, nothing].map(({ name }) => name);
   const { code, stdout } = await update(names, ["--status"]);
   assert.is(code, 1);
-  assert.match(
-    stdout,
-    new RegExp(`${other.name} +bbbbbbbbbbbb +main +2026-11-20T10:00:00Z +DIFFERS`),
-  );
+  assert.match(stdout, new RegExp(`${other.name} +bbbbbbbbbbbb +main +2026-11-20T10:00:00Z +DIFFERS`));
   assert.match(stdout, /FAILED: it answers 404: no "site" is served here/);
   assert.match(stdout, new RegExp(`2 of 4 serve ${shaA}, 2 do not`));
   const agreeing = await update(names.slice(0, 2), ["--status"]);
@@ -255,7 +234,6 @@ test("requests are signed with the secret in a file, each one anew, and name the
     const trusted = { keys: [], secrets: [text] };
     const check = verifyRequest(trusted, { method: "GET", path }, headers[index] ?? "");
     assert.equal([check.ok, check.target], [true, "web-17"]);
-    assert.is(slave.headers[index]?.[unboundHeader], undefined);
   });
   assert.is(new Set(headers).size, slave.requests.length);
 });
@@ -341,10 +319,7 @@ test("without a key for orders nothing is set for slaves on a bus", async () => 
   ]) {
     const { code, stderr } = await update(lines, ["--via", via, ...args], { folder });
     assert.is(code, 2);
-    assert.match(
-      stderr,
-      "bus://web-1 takes only what is signed with a key; make one: server-update",
-    );
+    assert.match(stderr, "bus://web-1 takes only what is signed with a key; make one: server-update");
   }
   assert.equal(await readdir(join(folder, "server-update")).catch(() => []), []);
   assert.equal(slave.requests, []);
@@ -355,9 +330,7 @@ test("a repo that nobody knows is refused with --sha, too: no slave is told, and
   const right = `file://${dirname(bare)}`;
   const knowing = await start(workingSlave(shaB));
   const other = await start(
-    fakeSlave(({ pathname }) =>
-      pathname === "/status" ? { status: 404, body: { error: "no such repo" } } : {},
-    ),
+    fakeSlave(({ pathname }) => (pathname === "/status" ? { status: 404, body: { error: "no such repo" } } : {})),
   );
   const folder = tempDir();
   const wrong = ["--sha", shaA, "--base", `${right}/nothing`];
@@ -423,10 +396,7 @@ test("a push reaches two real slaves with a secret, and both serve that commit",
   const down = await update(names, ["--wait", "--secret-file", secret]);
   assert.is(down.code, 1);
   for (const name of names) {
-    assert.match(
-      down.stdout,
-      new RegExp(`${name} +FAILED: .*site\\.git.*${sha.slice(0, 12)} stays`),
-    );
+    assert.match(down.stdout, new RegExp(`${name} +FAILED: .*site\\.git.*${sha.slice(0, 12)} stays`));
   }
   const wrong = await update(names, ["--status"]);
   assert.match(wrong.stdout, /it answers 401: the request is not signed/);
@@ -473,9 +443,7 @@ test("time in which the master itself stands still is not taken from its slaves"
 
 test("no slave decides on the commit: a stale or lying first one changes nothing", async () => {
   const liar = await start(
-    fakeSlave((url) =>
-      url.pathname === "/get/" ? {} : { status: 200, body: { state: "done", sha: shaB } },
-    ),
+    fakeSlave((url) => (url.pathname === "/get/" ? {} : { status: 200, body: { state: "done", sha: shaB } })),
   );
   const good = await start(workingSlave(shaA));
   const { code, objects } = await update([liar.name, good.name], ["--wait", "--json"]);
@@ -496,7 +464,7 @@ test("a slave that restarts while it is followed is asked on, and its finished j
   const address = `127.0.0.1:${await freePort()}`;
   const serve = () => {
     const flags = ["--config", join(folder, "slave.yml"), "--repos", join(folder, "repos")];
-    const server = startScript("slave-server", [...flags, "--listen", address]);
+    const server = startScript("slave-server", [...flags, "--insecure", "--listen", address]);
     servers.push(server);
     return server;
   };
@@ -538,9 +506,7 @@ test("a proxy in front of a slave that restarts is asked on, too", async () => {
   );
   const { code, stdout } = await update([proxy.name], ["--wait", "--retries", "0"]);
   assert.is(code, 0, stdout);
-  const gone = await start(
-    fakeSlave((url) => (url.pathname === "/get/" ? {} : { status: 502, body: "Bad Gateway" })),
-  );
+  const gone = await start(fakeSlave((url) => (url.pathname === "/get/" ? {} : { status: 502, body: "Bad Gateway" })));
   const over = await update([gone.name], ["--wait", "--retries", "0", "--wait-limit", "1s"]);
   assert.is(over.code, 1);
   assert.match(over.stdout, "FAILED: it answers 502: Bad Gateway");
@@ -551,9 +517,7 @@ test("a run that is interrupted tells what became of each slave, and lists the o
   await knowSite(folder);
   const good = await start(workingSlave(shaA));
   const busy = await start(
-    fakeSlave((url) =>
-      url.pathname === "/get/" ? {} : { status: 200, body: { state: "running" } },
-    ),
+    fakeSlave((url) => (url.pathname === "/get/" ? {} : { status: 200, body: { state: "running" } })),
   );
   const third = await start(workingSlave(shaA));
   const list = join(folder, "list.txt");

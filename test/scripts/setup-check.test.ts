@@ -47,71 +47,55 @@ const faults: [string, RegExp, string][] = [
     /hook-server\.service is of this version: it is of another version: setup server/,
     "setup server --yes",
   ],
-  [
-    "userdel --force site",
-    /jostylr\/site: there is an account site: setup repo jostylr\/site/,
-    ":",
-  ],
+  ["userdel --force site", /jostylr\/site: there is an account site: setup repo jostylr\/site/, ":"],
 ];
 
-testUnless(test, missing)(
-  "each thing that is wrong is named, with the command that fixes it",
-  async () => {
-    const { sh, stop } = await startMachine();
-    try {
-      await furnish(
-        { sh, stop, init: "" },
-        { repos: ["jostylr/site", "jostylr/two"], hosts: ["hooks.example.com"] },
-      );
-      await sh(`node clone/dist/setup.mjs server --yes
+testUnless(test, missing)("each thing that is wrong is named, with the command that fixes it", async () => {
+  const { sh, stop } = await startMachine();
+  try {
+    await furnish({ sh, stop, init: "" }, { repos: ["jostylr/site", "jostylr/two"], hosts: ["hooks.example.com"] });
+    await sh(`node clone/dist/setup.mjs server --yes
       setup repo jostylr/site --yes
-      setup slave --yes`);
-      // a branch that is not the forge's default, on a server that runs: only its pushes are built
-      await sh("cd work/jostylr/two; git push -q origin HEAD:deploy");
-      await sh("setup repo jostylr/two --branch deploy --yes");
-      await sh("until hook-server status --json | grep -q '\"jostylr/two\"'; do sleep 0.1; done");
-      const main = await sh("deliver jostylr/two /etc/boatyard/two.secret");
-      assert.match(main.stdout, '"run":null');
-      assert.is(
-        (await sh("runuser -u two -- git -C /home/two/two branch --show-current")).stdout,
-        "deploy\n",
-      );
-      // root's own folder is not what the slave serves
-      const wrong = await sh("slave-activate site", 2);
-      assert.match(
-        wrong.stderr,
-        "are those of slave, and this is root; type: runuser -u slave -- slave-activate",
-      );
-      // what is closed to a user is there all the same
-      const closed = await sh("runuser -u site -- build /root/work", 2);
-      assert.match(closed.stderr, "/root/work is closed to this user; build as its owner");
-      const config = await sh("runuser -u site -- hook-server --config /root/hooks.yml", 2);
-      assert.match(config.stderr, "/root/hooks.yml: this user may not read it; type the command");
-      // the secret that setup made lies beside the list
-      await sh("echo 127.0.0.1 name=$(hostname) >/etc/server-update/slavelist.txt");
-      // from root's folder, which is closed to others
-      await sh("runuser -u site -- build /home/site/site");
-      await sh("cat /etc/boatyard/slave.secret >/etc/server-update/secret");
-      const status = await sh("server-update --status site || :");
-      assert.not.match(`${status.stdout}${status.stderr}`, "answers 401");
-      const failed = await sh("setup repo jostylr/none --url /srv/git/jostylr/none.git --yes", 1);
-      assert.match(failed.stderr, "check that none can read it, and correct --url");
-      assert.not.match((await sh(`cat ${hooks}`)).stdout, "jostylr/none");
-      const forge = "setup check --forge http://127.0.0.1:3420/healthz";
-      assert.not.match((await sh(forge)).stdout, /^fix/m);
-      // the files that were copied here are root's, and nobody else's to read
-      const copied = `node clone/dist/setup.mjs ${forge.slice("setup ".length)}`;
-      assert.not.match((await sh(copied)).stdout, /^fix/m);
-      for (const [harm, said, repair] of faults) {
-        await sh(harm);
-        assert.match((await sh(forge, 1)).stdout, said, harm);
-        await sh(repair);
-      }
-    } finally {
-      await stop();
+      setup slave --base https://git.example.com/me/ --yes`);
+    // a branch that is not the forge's default, on a server that runs: only its pushes are built
+    await sh("cd work/jostylr/two; git push -q origin HEAD:deploy");
+    await sh("setup repo jostylr/two --branch deploy --yes");
+    await sh("until hook-server status --json | grep -q '\"jostylr/two\"'; do sleep 0.1; done");
+    const main = await sh("deliver jostylr/two /etc/boatyard/two.secret");
+    assert.match(main.stdout, '"run":null');
+    assert.is((await sh("runuser -u two -- git -C /home/two/two branch --show-current")).stdout, "deploy\n");
+    // root's own folder is not what the slave serves
+    const wrong = await sh("slave-activate site", 2);
+    assert.match(wrong.stderr, "are those of slave, and this is root; type: runuser -u slave -- slave-activate");
+    // what is closed to a user is there all the same
+    const closed = await sh("runuser -u site -- build /root/work", 2);
+    assert.match(closed.stderr, "/root/work is closed to this user; build as its owner");
+    const config = await sh("runuser -u site -- hook-server --config /root/hooks.yml", 2);
+    assert.match(config.stderr, "/root/hooks.yml: this user may not read it; type the command");
+    // the secret that setup made lies beside the list
+    await sh("echo 127.0.0.1 name=$(hostname) >/etc/server-update/slavelist.txt");
+    // from root's folder, which is closed to others
+    await sh("runuser -u site -- build /home/site/site");
+    await sh("cat /etc/boatyard/slave.secret >/etc/server-update/secret");
+    const status = await sh("server-update --status site || :");
+    assert.not.match(`${status.stdout}${status.stderr}`, "answers 401");
+    const failed = await sh("setup repo jostylr/none --url /srv/git/jostylr/none.git --yes", 1);
+    assert.match(failed.stderr, "check that none can read it, and correct --url");
+    assert.not.match((await sh(`cat ${hooks}`)).stdout, "jostylr/none");
+    const forge = "setup check --forge http://127.0.0.1:3420/healthz";
+    assert.not.match((await sh(forge)).stdout, /^fix/m);
+    // the files that were copied here are root's, and nobody else's to read
+    const copied = `node clone/dist/setup.mjs ${forge.slice("setup ".length)}`;
+    assert.not.match((await sh(copied)).stdout, /^fix/m);
+    for (const [harm, said, repair] of faults) {
+      await sh(harm);
+      assert.match((await sh(forge, 1)).stdout, said, harm);
+      await sh(repair);
     }
-  },
-);
+  } finally {
+    await stop();
+  }
+});
 
 testUnless(test, missing)(
   "scripts that npm installed below /usr are where the units start them, and setup check finds those units right",
@@ -127,7 +111,7 @@ testUnless(test, missing)(
       await sh("[ ! -e /usr/local/lib/boatyard ]");
       assert.match((await sh("setup server --yes")).stderr, "nothing was missing");
       // su without - leaves out where useradd is
-      await sh("PATH=/usr/local/bin:/usr/bin:/bin setup slave --yes; id slave");
+      await sh("PATH=/usr/local/bin:/usr/bin:/bin setup slave --base https://git.example.com/me/ --yes; id slave");
       const check = "setup check --forge http://127.0.0.1:3420/healthz";
       assert.not.match((await sh(check)).stdout, /^fix/m);
     } finally {

@@ -1,17 +1,14 @@
 // setup upgrade on a whole machine with a server, a repo and a slave: from a folder, from a signed web folder, killed.
-import { join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { noMachine, startMachine } from "../helpers/machine.ts";
-import { runCommand } from "../helpers/run.ts";
 import { needsCommand, testUnless } from "../helpers/skip.ts";
 import { needsStrace } from "../helpers/strace.ts";
 import { furnish, noWorld } from "../helpers/world.ts";
 
 const dist = process.env["BOATYARD_TEST_DIST"] === "1";
-const missing =
-  noMachine ?? noWorld ?? needsStrace ?? (dist ? undefined : "a machine has the bundles: npm test");
+const missing = noMachine ?? noWorld ?? needsStrace ?? (dist ? undefined : "a machine has the bundles: npm test");
 
 const installed = "/usr/local/lib/boatyard";
 /** A folder with the bundles of another build, as their second line tells. */
@@ -32,21 +29,17 @@ testUnless(test, missing)(
       assert.is((await sh(`${sums}; ${pids}`)).stdout, before, command);
     };
     try {
-      await furnish(
-        { sh, stop, init: "" },
-        { repos: ["jostylr/site"], hosts: ["hooks.example.com"] },
-      );
+      await furnish({ sh, stop, init: "" }, { repos: ["jostylr/site"], hosts: ["hooks.example.com"] });
       await sh(`node clone/dist/setup.mjs server --yes
         setup repo jostylr/site --yes
-        setup slave --yes
+        setup slave --base https://git.example.com/me/ --yes
         systemctl stop slave-server.service slave-server.socket
         ${build("new", "2099-01-01")}
         ${build("broken", "2099-01-01")}
         head -c 5000 new/downloads.mjs >broken/downloads.mjs`);
 
       // what its user puts in the place of the key is not read by root
-      const shown =
-        await sh(`cd /home/site/.ssh; mv id_ed25519.pub kept; ln -s /etc/shadow id_ed25519.pub
+      const shown = await sh(`cd /home/site/.ssh; mv id_ed25519.pub kept; ln -s /etc/shadow id_ed25519.pub
         setup repo jostylr/site --yes; mv -f kept id_ed25519.pub`);
       assert.not.match(shown.stdout, /root:/);
 
@@ -72,18 +65,12 @@ testUnless(test, missing)(
       const old = (await sh(sums)).stdout;
       const { stdout } = await sh("setup upgrade --from new --dry-run");
       assert.is((await sh(sums)).stdout, old);
-      assert.match(
-        stdout,
-        /^Boatyard 0\.2\.0 \(commit f+ of 2099-01-01T00:00:00Z\), over \d+\.\d+\.\d+ \(commit /,
-      );
+      assert.match(stdout, /^Boatyard 0\.2\.0 \(commit f+ of 2099-01-01T00:00:00Z\), over \d+\.\d+\.\d+ \(commit /);
       assert.not.match(stdout, /systemd: enable|slavelist\.txt|user site/);
 
       // killed between two files, and run again
-      const inject =
-        "strace -f -qq -o /dev/null -e trace=rename -e inject=rename:signal=KILL:when=2";
-      await sh(
-        `UV_THREADPOOL_SIZE=1 ${inject} node new/setup.mjs upgrade --yes >cut.txt 2>&1 || :`,
-      );
+      const inject = "strace -f -qq -o /dev/null -e trace=rename -e inject=rename:signal=KILL:when=2";
+      await sh(`UV_THREADPOOL_SIZE=1 ${inject} node new/setup.mjs upgrade --yes >cut.txt 2>&1 || :`);
       const mixed = (
         await sh(`cd ${installed}; for each in *.mjs; do
         cmp -s $each ~/new/$each && echo new || { cmp $each ~/clone/dist/$each && echo old; }; done`)
@@ -129,56 +116,6 @@ testUnless(test, missing)(
       assert.match((await sh(other, 3)).stderr, "boatyard-setup.lock is locked by process");
       // nor can anybody else hold it
       assert.is((await sh("stat -c %a /run/boatyard-setup.lock")).stdout, "600\n");
-    } finally {
-      await stop();
-    }
-  },
-);
-
-testUnless(test, missing)(
-  "a machine that the setup of 0.1.0 made is upgraded: nothing of a person's changes, and its next push is built",
-  async () => {
-    const { sh, stop } = await startMachine();
-    const fixture = join(import.meta.dirname, "../fixtures/boatyard-0.1.0");
-    // as they were installed, whatever umask this checkout was made with
-    const pack = 'tar c --mode=u=rwX,go=rX -C "$0" etc | base64';
-    const etc = await runCommand(["sh", "-c", pack, fixture]);
-    try {
-      await furnish(
-        { sh, stop, init: "" },
-        { repos: ["jostylr/site"], hosts: ["hooks.example.com"] },
-      );
-      // its bundles did not say which version they were
-      await sh(
-        `base64 -d | tar x --no-same-owner -C /
-        useradd -U -m -d /home/site -c 'Boatyard jostylr/site' site
-        useradd -U -m -d /srv/slave -c 'Boatyard slave' slave
-        chmod 700 /home/site
-        runuser -u site -- git clone -q https://github.com/jostylr/site.git /home/site/site
-        for each in boatyard/site.secret boatyard/slave.secret server-update/secret; do
-          (umask 077; openssl rand -hex 32 >/etc/$each)
-        done
-        chown slave /etc/boatyard/slave.secret
-        sha256sum /etc/boatyard/* /etc/server-update/* >before
-        mkdir -p ${installed}
-        for each in build hook-server logs server-update setup slave-activate slave-server; do
-          # its bundles did not say which version they are
-          printf '#!/usr/bin/env node\nimport { createRequire } from "node:module";\n' >${installed}/$each.mjs
-          chmod 755 ${installed}/$each.mjs
-          ln -s ${installed}/$each.mjs /usr/local/bin/$each
-        done`,
-        0,
-        etc.stdout,
-      );
-      const { stdout } = await sh("node clone/dist/setup.mjs upgrade --yes");
-      assert.match(stdout, "over a version that does not say which it is");
-      await sh(`sha256sum -c before
-        for each in hook-server.service slave-server.socket build@.timer; do
-          cmp clone/templates/$each /etc/systemd/system/$each
-        done
-        systemctl enable --now hook-server.socket hook-server.service slave-server.service
-        pushed jostylr/site /etc/boatyard/site.secret two`);
-      assert.match((await sh("setup upgrade --yes --from clone/dist")).stderr, "nothing was older");
     } finally {
       await stop();
     }

@@ -1,29 +1,13 @@
 import { Buffer } from "node:buffer";
 import { randomBytes } from "node:crypto";
-import {
-  chmod,
-  lstat,
-  mkdir,
-  readdir,
-  readFile,
-  readlink,
-  symlink,
-  writeFile,
-} from "node:fs/promises";
+import { chmod, lstat, mkdir, readdir, readFile, readlink, symlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { checkRepo } from "../../lib/fleet/settings.ts";
 import { git, makeRepo, type TestRepo } from "../helpers/repos.ts";
-import {
-  runCommand,
-  type RunOptions,
-  runScript,
-  scriptArgv,
-  startCommand,
-  startScript,
-} from "../helpers/run.ts";
+import { runCommand, type RunOptions, runScript, scriptArgv, startCommand, startScript } from "../helpers/run.ts";
 import { needsCommand, needsRoot, testUnless } from "../helpers/skip.ts";
 import { fakeSlave } from "../helpers/slaves.ts";
 import { tempDir } from "../helpers/tmp.ts";
@@ -85,50 +69,50 @@ test("an old commit comes from a server that gives only what its branches name",
   assert.is(await git(site, "rev-parse", "HEAD"), first);
 });
 
+test("without a base nothing is fetched from anybody, and it is said what to write", async () => {
+  const { repos, activate } = await setUp();
+  const bare = ["--config", join(tempDir(), "slave.yml"), "--repos", repos];
+  await writeFile(bare[1] ?? "", "{}\n");
+  const words = /where repos come from is not known; give --base URL.*or write base: into slave\.yml/;
+  for (const [name, ...args] of [["slave-activate", "site"], ["slave-server"]] as const)
+    assert.match((await runScript(name, [...args, ...bare], { expect: 2 })).stderr, words, name);
+  await activate();
+  await runScript("slave-activate", ["site", ...bare, "--rollback"], { expect: 1 });
+});
+
+testUnless(test, needsRoot)(
+  "another user's repository on this machine: what to type, and then it is served",
+  async () => {
+    const { repo, activate } = await setUp();
+    await runCommand(["chown", "-R", "65534", repo.bare], { expect: 0 });
+    const config = join(tempDir(), "gitconfig");
+    const env = { GIT_CONFIG_GLOBAL: config };
+    const { stderr } = await activate([], { env, expect: 1 });
+    const command = `git config --global --add safe.directory ${repo.bare}`;
+    assert.match(stderr, `it belongs to another user; say that root may read it: runuser -u root -- ${command}`);
+    await runCommand(command.split(" "), { env, expect: 0 });
+    await activate([], { env, expect: 0 });
+  },
+);
+
 test("names and bases that are more than that are refused, and nothing is made", async () => {
   const { repos, base } = await setUp();
-  const names = [
-    "../x",
-    "--upload-pack=x",
-    ".boatyard",
-    "a/b",
-    "x.git",
-    "x.lock",
-    "",
-    "a b",
-    "a\n",
-    "é",
-  ];
+  const names = ["../x", "--upload-pack=x", ".boatyard", "a/b", "x.git", "x.lock", "", "a b", "a\n", "é"];
   for (const name of names) assert.throws(() => checkRepo(name), /is not a repo name/, name);
   for (const name of ["../x", "a\n"]) {
-    const { code } = await runScript("slave-activate", [
-      "--repos",
-      repos,
-      "--base",
-      base,
-      "--",
-      name,
-    ]);
+    const { code } = await runScript("slave-activate", ["--repos", repos, "--base", base, "--", name]);
     assert.is(code, 4, JSON.stringify(name));
   }
   // all that are refused: test/lib/fleet/remote.test.ts
   for (const bad of ["ext::sh -c id", "https://u:secret@h/x"]) {
-    const { code, stderr } = await runScript("slave-activate", [
-      "site",
-      "--repos",
-      repos,
-      "--base",
-      bad,
-    ]);
+    const { code, stderr } = await runScript("slave-activate", ["site", "--repos", repos, "--base", bad]);
     assert.is(code, 2, bad);
     assert.not.match(stderr, "secret");
   }
   const branch = ["--sha", "a".repeat(40), "--sha-branch", "a..b"];
-  const { stderr } = await runScript(
-    "slave-activate",
-    ["site", "--repos", repos, "--base", base, ...branch],
-    { expect: 2 },
-  );
+  const { stderr } = await runScript("slave-activate", ["site", "--repos", repos, "--base", base, ...branch], {
+    expect: 2,
+  });
   assert.match(stderr, '--sha-branch: "a..b" is not a branch name');
   assert.equal(await readdir(repos).catch(() => []), []);
 });
@@ -198,8 +182,7 @@ test("after: runs in the new tree with what changed; its failure puts the old on
   const { repo, repos, base, site } = await setUp();
   const folder = tempDir();
   const config = join(folder, "slave.yml");
-  const run = (args: string[] = []) =>
-    runScript("slave-activate", ["site", "--config", config, ...args]);
+  const run = (args: string[] = []) => runScript("slave-activate", ["site", "--config", config, ...args]);
   await writeFile(
     config,
     `repos: ${repos}\nbase: ${base}\nafter: 'echo "$SLAVE_REPO $SLAVE_SHA $SLAVE_BEFORE $(cat index.html)" >> ${folder}/ran; test ! -e broken'\n`,
@@ -212,10 +195,7 @@ test("after: runs in the new tree with what changed; its failure puts the old on
   assert.is(code, 1);
   assert.match(stderr, `commit ${bad} was undone`);
   assert.is(await readlink(site), good);
-  assert.is(
-    await readFile(join(folder, "ran"), "utf8"),
-    `site ${first}  one\nsite ${bad} ${first} two\n`,
-  );
+  assert.is(await readFile(join(folder, "ran"), "utf8"), `site ${first}  one\nsite ${bad} ${first} two\n`);
   await repo.push({ broken: null, "index.html": "three" });
   assert.is((await run()).code, 0);
   assert.is(await readFile(join(site, "index.html"), "utf8"), "three");
@@ -269,10 +249,7 @@ test("a second update at the same time is told that it is busy, or waits", async
   const { repo, repos, base, site } = await setUp();
   const config = join(tempDir(), "slave.yml");
   const gate = join(tempDir(), "gate");
-  await writeFile(
-    config,
-    `repos: ${repos}\nbase: ${base}\nafter: 'until test -e ${gate}; do sleep 0.02; done'\n`,
-  );
+  await writeFile(config, `repos: ${repos}\nbase: ${base}\nafter: 'until test -e ${gate}; do sleep 0.02; done'\n`);
   const first = startScript("slave-activate", ["site", "--config", config]);
   await waitFor(() => readlink(site));
   const busy = await runScript("slave-activate", ["site", "--config", config]);
@@ -298,13 +275,7 @@ test("a mistake in slave.yml is named with its place, and nothing is touched", a
   ];
   for (const [text, reason] of cases) {
     await writeFile(config, text);
-    const { code, stderr } = await runScript("slave-activate", [
-      "site",
-      "--config",
-      config,
-      "--repos",
-      repos,
-    ]);
+    const { code, stderr } = await runScript("slave-activate", ["site", "--config", config, "--repos", repos]);
     assert.is(code, 2, text);
     assert.match(stderr, reason);
   }
@@ -340,12 +311,7 @@ test("a token reaches the server that asks for it, a key reaches ssh, and neithe
   const env = { GIT_SSH_COMMAND: ssh, GIT_SSH_VARIANT: "ssh" };
   assert.is((await runScript("slave-activate", ["site", "--config", config], { env })).code, 1);
   const given = (await readFile(join(folder, "arguments"), "utf8")).split("\n");
-  for (const word of [
-    join(folder, "it's.key"),
-    "IdentitiesOnly=yes",
-    "BatchMode=yes",
-    "StrictHostKeyChecking=yes",
-  ]) {
+  for (const word of [join(folder, "it's.key"), "IdentitiesOnly=yes", "BatchMode=yes", "StrictHostKeyChecking=yes"]) {
     assert.ok(given.includes(word), word);
   }
 });
@@ -388,33 +354,30 @@ testUnless(test, needsRoot ?? needsCommand("unshare"))(
   },
 );
 
-testUnless(test, needsRoot)(
-  "a full disk is called one, and no larger attempt follows",
-  async () => {
-    const { repo, repos, activate, site } = await setUp();
-    await mkdir(repos, { recursive: true });
-    await runCommand(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", repos], { expect: 0 });
-    try {
-      await activate([], { expect: 0 });
-      const before = await readlink(site);
-      await repo.push({ big: randomBytes(4 * 1024 * 1024) });
-      const { code, stderr } = await activate();
-      assert.is(code, 1);
-      assert.match(stderr, /the disk is full; [0-9a-f]{12} stays in place/);
-      assert.not.match(stderr, /trying with a new/);
-      assert.is(await readlink(site), before);
-      // room for the pack, and none for the tree
-      await repo.push({ big: null, zeros: Buffer.alloc(4 * 1024 * 1024) });
-      const again = await activate();
-      assert.match(again.stderr, /the disk is full; [0-9a-f]{12} stays in place/);
-      assert.not.match(again.stderr, /trying with a new/);
-      await repo.push({ zeros: null, "index.html": "two" });
-      await activate([], { expect: 0 });
-    } finally {
-      await runCommand(["umount", repos]);
-    }
-  },
-);
+testUnless(test, needsRoot)("a full disk is called one, and no larger attempt follows", async () => {
+  const { repo, repos, activate, site } = await setUp();
+  await mkdir(repos, { recursive: true });
+  await runCommand(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", repos], { expect: 0 });
+  try {
+    await activate([], { expect: 0 });
+    const before = await readlink(site);
+    await repo.push({ big: randomBytes(4 * 1024 * 1024) });
+    const { code, stderr } = await activate();
+    assert.is(code, 1);
+    assert.match(stderr, /the disk is full; [0-9a-f]{12} stays in place/);
+    assert.not.match(stderr, /trying with a new/);
+    assert.is(await readlink(site), before);
+    // room for the pack, and none for the tree
+    await repo.push({ big: null, zeros: Buffer.alloc(4 * 1024 * 1024) });
+    const again = await activate();
+    assert.match(again.stderr, /the disk is full; [0-9a-f]{12} stays in place/);
+    assert.not.match(again.stderr, /trying with a new/);
+    await repo.push({ zeros: null, "index.html": "two" });
+    await activate([], { expect: 0 });
+  } finally {
+    await runCommand(["umount", repos]);
+  }
+});
 
 test("a rollback to or from an old plain folder says what it is", async () => {
   const { repo, activate, site } = await setUp();

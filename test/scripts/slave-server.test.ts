@@ -1,14 +1,4 @@
-import {
-  mkdir,
-  readdir,
-  readFile,
-  readlink,
-  rename,
-  rm,
-  symlink,
-  truncate,
-  writeFile,
-} from "node:fs/promises";
+import { mkdir, readdir, readFile, readlink, rename, rm, symlink, truncate, writeFile } from "node:fs/promises";
 import { Agent, request } from "node:http";
 import { connect } from "node:net";
 import { dirname, join } from "node:path";
@@ -23,19 +13,21 @@ import { waitFor } from "../helpers/wait.ts";
 
 const secret = "0123456789abcdef0123456789abcdef";
 
+/** For slaves that fetch nothing. */
+const nowhere = ["--base", "file:///nowhere"];
+
 const servers: Running[] = [];
 test.after(async () => {
   await Promise.all(servers.map((server) => server.stop("SIGKILL")));
 });
 
-async function startSlave(
-  args: string[] = [],
-  { repos = join(tempDir("slave-"), "repos"), config = "" } = {},
-) {
+async function startSlave(args: string[] = [], { repos = join(tempDir("slave-"), "repos"), config = "{}\n" } = {}) {
   const file = join(tempDir(), "slave.yml");
-  await writeFile(file, config === "" ? "{}\n" : config);
+  await writeFile(file, config);
+  const base = args.includes("--base") ? [] : nowhere;
   const flags = ["--config", file, "--repos", repos, "--listen", "127.0.0.1:0"];
-  const server = startScript("slave-server", [...flags, ...args]);
+  const open = config.includes("secret_file:") ? [] : ["--insecure"];
+  const server = startScript("slave-server", [...flags, ...base, ...open, ...args]);
   servers.push(server);
   const [, port = ""] = await server.until(/listens on [^ ]*:(\d+),/);
   return { server, repos, port: Number(port) };
@@ -50,19 +42,16 @@ function ask(
   { method = "GET", headers = {} }: { method?: string; headers?: Record<string, string> } = {},
 ): Promise<Reply> {
   return new Promise((resolve, reject) => {
-    const sent = request(
-      { host: "127.0.0.1", port, path, method, headers, agent: false },
-      (response) => {
-        let text = "";
-        response.setEncoding("utf8").on("data", (chunk: string) => {
-          text += chunk;
-        });
-        response.on("end", () => {
-          const json = text.startsWith("{") ? JSON.parse(text) : undefined;
-          resolve({ status: response.statusCode ?? 0, json, text });
-        });
-      },
-    );
+    const sent = request({ host: "127.0.0.1", port, path, method, headers, agent: false }, (response) => {
+      let text = "";
+      response.setEncoding("utf8").on("data", (chunk: string) => {
+        text += chunk;
+      });
+      response.on("end", () => {
+        const json = text.startsWith("{") ? JSON.parse(text) : undefined;
+        resolve({ status: response.statusCode ?? 0, json, text });
+      });
+    });
     sent.on("error", reject);
     sent.end();
   });
@@ -163,53 +152,22 @@ test("only GET and POST ask for an update; HEAD and the rest never do", async ()
   assert.equal(await readdir(join(repos, ".boatyard/.server/jobs")), []);
 });
 
-test("without a secret, no web page can ask, by whatever name it came here", async () => {
-  const { repos, port } = await startSlave();
-  const pages: Record<string, string>[] = [
-    { host: "evil.example" },
-    { origin: "https://evil.example" },
-    { origin: "null" },
-    { referer: "https://evil.example/" },
-    { "sec-fetch-site": "cross-site" },
-    { "sec-fetch-site": "same-site" },
-  ];
-  for (const headers of pages) {
-    for (const path of ["/get/?repo=site", "/?repo=site", "/jobs/x", "/status?repo=site"]) {
-      const { status, json } = await ask(port, path, { headers });
-      assert.is(status, 403, `${path} ${JSON.stringify(headers)}`);
-      assert.type(json.error, "string");
-    }
-  }
-  assert.equal(await readdir(join(repos, ".boatyard/.server/jobs")), []);
-});
-
-test("without a secret, a wider address is a mistake unless one insists", async () => {
+test("without key and secret it starts for this machine alone, and only if one insists", async () => {
+  const flags = ["--repos", tempDir(), ...nowhere];
+  const { stderr } = await runScript("slave-server", [...flags, "--listen", "127.0.0.1:0"], { expect: 2 });
+  assert.match(stderr, /neither master_key nor secret_file in slave\.yml; setup slave makes one.*--insecure/);
   for (const address of ["0.0.0.0:0", ":0", "[::]:0"]) {
-    const { code, stderr } = await runScript("slave-server", [
-      "--repos",
-      tempDir(),
-      "--listen",
-      address,
-    ]);
-    assert.is(code, 2, address);
-    assert.match(stderr, /there is no secret_file/);
+    const wide = await runScript("slave-server", [...flags, "--insecure", "--listen", address], { expect: 2 });
+    assert.match(wide.stderr, "--insecure is for 127.0.0.1 only", address);
   }
-  const server = startScript("slave-server", [
-    "--repos",
-    tempDir(),
-    "--listen",
-    "0.0.0.0:0",
-    "--insecure",
-  ]);
-  await server.until(/listens on 0\.0\.0\.0/);
-  await server.stop();
+  const { server } = await startSlave();
+  assert.match(server.output(), "INSECURE: whatever runs here");
 });
 
 test("with a secret, only fresh signed requests are taken, each one once, also after a restart", async () => {
   const { base } = await repoWithBase();
   const folder = tempDir();
-  for (const name of ["old", "new"])
-    await writeFile(join(folder, name), `${name}-${secret}\n`, { mode: 0o600 });
+  for (const name of ["old", "new"]) await writeFile(join(folder, name), `${name}-${secret}\n`, { mode: 0o600 });
   const config = `name: [web-1, web-1.example.com]\nsecret_file: [${folder}/new, ${folder}/old]\n`;
   const first = await startSlave(base, { config });
   const path = "/get/?repo=site";
@@ -363,10 +321,7 @@ test("hostile names and addresses make no file, no process and no crash", async 
     "\0\0",
     "GET /\\..\\..\\etc HTTP/1.1",
   ]) {
-    assert.not.match(
-      await raw(port, `${line}\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n`),
-      " 202 ",
-    );
+    assert.not.match(await raw(port, `${line}\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n`), " 202 ");
   }
   assert.is((await ask(port, "/healthz")).status, 200);
   assert.equal((await readdir(outside)).sort(), before);
@@ -408,7 +363,7 @@ test("where it cannot listen, nothing that waits is begun", async () => {
   const job = "20261120T101500Z-3f2a9c";
   const text = JSON.stringify({ job, repo: "site", state: "queued", at: "" });
   await writeFile(join(jobs, `${job}.json`), text);
-  const flags = ["--repos", repos, "--listen", `127.0.0.1:${port}`, ...base];
+  const flags = ["--repos", repos, "--insecure", "--listen", `127.0.0.1:${port}`, ...base];
   const { stderr } = await runScript("slave-server", flags, { expect: 2 });
   assert.match(stderr, "cannot listen on");
   assert.is(await readFile(join(jobs, `${job}.json`), "utf8"), text);
@@ -419,8 +374,10 @@ test("a second server on the same folder is told that it is busy", async () => {
   const { code, stderr } = await runScript("slave-server", [
     "--repos",
     repos,
+    "--insecure",
     "--listen",
     "127.0.0.1:0",
+    ...nowhere,
   ]);
   assert.is(code, 3);
   assert.match(stderr, /locked by process/);
@@ -473,10 +430,7 @@ test("Prometheus is let in with its own token, and with nothing else", async () 
   const { status, text } = await ask(port, "/metrics", token);
   assert.is(status, 200);
   assert.match(text, /^boatyard_slave_jobs_finished_total\{result="done"\} 1$/m);
-  assert.match(
-    text,
-    /^boatyard_slave_repo_info\{repo="site",sha="[0-9a-f]{40}",branch="main"\} 1$/m,
-  );
+  assert.match(text, /^boatyard_slave_repo_info\{repo="site",sha="[0-9a-f]{40}",branch="main"\} 1$/m);
   assert.match(text, /^boatyard_slave_free_bytes \d{6,}$/m);
 });
 

@@ -19,8 +19,7 @@ function assertWhole(
   { rounds, seen, switches }: { rounds: number; seen: Record<string, number>; switches: number },
   whole: RegExp,
 ): void {
-  for (const [content, count] of Object.entries(seen))
-    assert.match(content, whole, `${count} of ${rounds} readings`);
+  for (const [content, count] of Object.entries(seen)) assert.match(content, whole, `${count} of ${rounds} readings`);
   assert.ok(rounds > 100 && switches > 1, `${rounds} readings of ${switches} switches`);
 }
 
@@ -30,13 +29,10 @@ test("a repo on a slave, while it is updated", async () => {
   const repos = join(tempDir(), "repos");
   const args = ["site", "--repos", repos, "--base", `file://${dirname(repo.bare)}`];
   await runScript("slave-activate", args, { expect: 0 });
-  const found = await readWhile(
-    { folder: join(repos, "site"), files: Object.keys(files(0)) },
-    async (round) => {
-      await repo.push(files(round + 1));
-      await runScript("slave-activate", args, { expect: 0 });
-    },
-  );
+  const found = await readWhile({ folder: join(repos, "site"), files: Object.keys(files(0)) }, async (round) => {
+    await repo.push(files(round + 1));
+    await runScript("slave-activate", args, { expect: 0 });
+  });
   assertWhole(found, /^(\d+)\|\1$/);
 });
 
@@ -56,13 +52,10 @@ test("an app's current, while it is updated", async () => {
   const dir = join(tempDir(), "app");
   const options = { key: by.fingerprint, note: () => {} };
   await installInto(dir, web.url, options);
-  const found = await readWhile(
-    { folder: join(dir, "current"), files: ["a.txt", "docs/b.txt"] },
-    async (round) => {
-      await release(round + 1);
-      await installInto(dir, web.url, options);
-    },
-  );
+  const found = await readWhile({ folder: join(dir, "current"), files: ["a.txt", "docs/b.txt"] }, async (round) => {
+    await release(round + 1);
+    await installInto(dir, web.url, options);
+  });
   await web.close();
   assertWhole(found, /^(\d+)\|\1$/);
 });
@@ -79,9 +72,7 @@ test("a download's final name, while newer files are fetched", async () => {
     await runScript("downloads", [dir], { expect: 0 });
   };
   await fetchVersion(0);
-  const found = await readWhile({ files: [join(dir, "downloads/chart.svg")] }, (round) =>
-    fetchVersion(round + 1),
-  );
+  const found = await readWhile({ files: [join(dir, "downloads/chart.svg")] }, (round) => fetchVersion(round + 1));
   server.close();
   assertWhole(found, /^(\d)\1{19999}$/);
 });
@@ -93,8 +84,7 @@ test("VERSION beside VERSION.sig, while a release is packed: the signature is th
   await runScript("release", ["keygen", "--out", key], { expect: 0 });
   const web = join(dir, "web");
   const what = ["--app", "site", "--from", join(dir, "site"), "--out", web, "--key", key];
-  const pack = (round: number) =>
-    runScript("release", ["pack", "--version", `1.${round}`, ...what], { expect: 0 });
+  const pack = (round: number) => runScript("release", ["pack", "--version", `1.${round}`, ...what], { expect: 0 });
   await pack(0);
   const found = await readWhile({ files: [join(web, "VERSION")] }, (round) => pack(round + 1));
   assertWhole(found, /^[\s\S]*CURRENT 1\.\d+ site-1\.\d+\.tar\.gz[\s\S]*\n$/);

@@ -23,35 +23,28 @@ test.after(async () => {
 
 const large = Buffer.alloc(20 * 1024 * 1024, "0123456789abcdef!");
 
-s3Test(
-  "a flipped bit on the way is never stored, in a small body or a part of a large one",
-  async () => {
-    const proxy = await startS3Proxy();
-    const site = await makeSite(
-      bucket,
-      { "small.txt": "0".repeat(500), large },
-      { endpoint: proxy.url },
-    );
-    const flipped = new Set<string>();
-    proxy.meddle = ({ method, key, query }) => {
-      const what = `${key} ${query.get("partNumber") ?? ""}`;
-      if (method !== "PUT" || flipped.has(what)) return undefined;
-      flipped.add(what);
-      return "flip";
-    };
-    await site.uploads([], { expect: 0 });
-    assert.is(flipped.size, 4, "one small body and three parts");
-    assert.is((await bucket.get(`${site.prefix}/small.txt`)).toString(), "0".repeat(500));
-    assert.ok((await bucket.get(`${site.prefix}/large`)).equals(large));
-    proxy.meddle = ({ method }) => (method === "PUT" ? "flip" : undefined);
-    await writeFile(site.file("small.txt"), "1".repeat(500));
-    // tried once more, not six times: those wait about 10 s in all
-    const { stderr } = await site.uploads(["--retries", "1"], { expect: 1 });
-    assert.match(stderr, /damaged on its way/);
-    assert.is((await bucket.get(`${site.prefix}/small.txt`)).toString(), "0".repeat(500));
-    await proxy.stop();
-  },
-);
+s3Test("a flipped bit on the way is never stored, in a small body or a part of a large one", async () => {
+  const proxy = await startS3Proxy();
+  const site = await makeSite(bucket, { "small.txt": "0".repeat(500), large }, { endpoint: proxy.url });
+  const flipped = new Set<string>();
+  proxy.meddle = ({ method, key, query }) => {
+    const what = `${key} ${query.get("partNumber") ?? ""}`;
+    if (method !== "PUT" || flipped.has(what)) return undefined;
+    flipped.add(what);
+    return "flip";
+  };
+  await site.uploads([], { expect: 0 });
+  assert.is(flipped.size, 4, "one small body and three parts");
+  assert.is((await bucket.get(`${site.prefix}/small.txt`)).toString(), "0".repeat(500));
+  assert.ok((await bucket.get(`${site.prefix}/large`)).equals(large));
+  proxy.meddle = ({ method }) => (method === "PUT" ? "flip" : undefined);
+  await writeFile(site.file("small.txt"), "1".repeat(500));
+  // tried once more, not six times: those wait about 10 s in all
+  const { stderr } = await site.uploads(["--retries", "1"], { expect: 1 });
+  assert.match(stderr, /damaged on its way/);
+  assert.is((await bucket.get(`${site.prefix}/small.txt`)).toString(), "0".repeat(500));
+  await proxy.stop();
+});
 
 s3Test("after SIGINT or a failure no multipart upload stays open", async () => {
   const proxy = await startS3Proxy();
@@ -67,8 +60,7 @@ s3Test("after SIGINT or a failure no multipart upload stays open", async () => {
   hold?.();
   assert.ok(code === 130 || signal === "SIGINT", `${code} ${signal}`);
   assert.equal(await bucket.openUploads(), []);
-  proxy.meddle = ({ query }) =>
-    query.get("partNumber") === "3" ? { status: 400, code: "InvalidPart" } : undefined;
+  proxy.meddle = ({ query }) => (query.get("partNumber") === "3" ? { status: 400, code: "InvalidPart" } : undefined);
   await site.uploads([], { expect: 1 });
   assert.equal(await bucket.openUploads(), []);
   await proxy.stop();
@@ -84,11 +76,7 @@ s3Test("a large upload that was killed goes on with the parts that are there", a
   });
   proxy.meddle = ({ query }) => (isLast(query) ? held : undefined);
   const running = startScript("uploads", [site.dir], { env: s3Env(home) });
-  await waitFor(
-    () =>
-      proxy.seen.filter(({ query, status }) => query.has("partNumber") && status === 200).length ===
-      2,
-  );
+  await waitFor(() => proxy.seen.filter(({ query, status }) => query.has("partNumber") && status === 200).length === 2);
   running.kill("SIGKILL");
   await running.exited;
   release?.("cut");
@@ -97,9 +85,7 @@ s3Test("a large upload that was killed goes on with the parts that are there", a
   proxy.seen.length = 0;
   const { stderr } = await site.uploads([], { expect: 0 });
   assert.match(stderr, /going on with the 2 parts/);
-  const parts = proxy.seen.filter(
-    ({ method, query }) => method === "PUT" && query.has("partNumber"),
-  );
+  const parts = proxy.seen.filter(({ method, query }) => method === "PUT" && query.has("partNumber"));
   assert.equal(
     parts.map(({ query }) => query.get("partNumber")),
     ["3"],
@@ -130,10 +116,7 @@ s3Test("an upload that was killed and is no longer wanted is ended by the next r
     await writeFile(site.file("large"), large);
     const running = startScript("uploads", [site.dir], { env: s3Env(home) });
     if (what === "part") await waitFor(() => isBegun);
-    else
-      await waitFor(() =>
-        proxy.seen.some(({ query, status }) => query.has("uploads") && status === 200),
-      );
+    else await waitFor(() => proxy.seen.some(({ query, status }) => query.has("uploads") && status === 200));
     running.kill("SIGKILL");
     await running.exited;
     release?.(undefined);

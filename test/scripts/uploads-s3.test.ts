@@ -49,9 +49,7 @@ s3Test("files of every name arrive byte for byte, with their content types", asy
 
 s3Test("a rebuild that touches every file sends nothing, with or without the record", async () => {
   const proxy = await startS3Proxy();
-  const files = Object.fromEntries(
-    Array.from({ length: 30 }, (_, index) => [`f${index}.txt`, `${index}`]),
-  );
+  const files = Object.fromEntries(Array.from({ length: 30 }, (_, index) => [`f${index}.txt`, `${index}`]));
   const site = await makeSite(bucket, files, { endpoint: proxy.url });
   await site.uploads([], { expect: 0 });
   assert.is(proxy.writes().length, 30);
@@ -87,28 +85,25 @@ s3Test("what another hand changed there is put right again", async () => {
   assert.is((await site.there())["a.txt"], "ours!");
 });
 
-s3Test(
-  "Cache-Control follows the patterns, and a new rule is applied to what is there",
-  async () => {
-    const files = { "index.html": page, "assets/a.js": "1", "plain.txt": "2" };
-    const site = await makeSite(bucket, files, {
-      more: ', cache: { "*.html": 60, "assets/**": 31536000 }',
-    });
-    await site.uploads([], { expect: 0 });
-    const cacheOf = async (path: string) => (await bucket.head(`${site.prefix}/${path}`)).cache;
-    assert.is(await cacheOf("index.html"), "max-age=60");
-    assert.is(await cacheOf("assets/a.js"), "max-age=31536000");
-    assert.is(await cacheOf("plain.txt"), undefined);
-    const config = join(site.dir, "uploads.yml");
-    await writeFile(
-      config,
-      `to:\n  cdn: { s3: "s3://${bucket.name}/${site.prefix}", endpoint: "${s3.url}", cache: { "*.html": "no-cache", "assets/**": 31536000 } }\n`,
-    );
-    const { stdout } = await site.uploads(["--json"], { expect: 0 });
-    assert.is(JSON.parse(stdout).counts.headers, 1);
-    assert.is(await cacheOf("index.html"), "no-cache");
-  },
-);
+s3Test("Cache-Control follows the patterns, and a new rule is applied to what is there", async () => {
+  const files = { "index.html": page, "assets/a.js": "1", "plain.txt": "2" };
+  const site = await makeSite(bucket, files, {
+    more: ', cache: { "*.html": 60, "assets/**": 31536000 }',
+  });
+  await site.uploads([], { expect: 0 });
+  const cacheOf = async (path: string) => (await bucket.head(`${site.prefix}/${path}`)).cache;
+  assert.is(await cacheOf("index.html"), "max-age=60");
+  assert.is(await cacheOf("assets/a.js"), "max-age=31536000");
+  assert.is(await cacheOf("plain.txt"), undefined);
+  const config = join(site.dir, "uploads.yml");
+  await writeFile(
+    config,
+    `to:\n  cdn: { s3: "s3://${bucket.name}/${site.prefix}", endpoint: "${s3.url}", cache: { "*.html": "no-cache", "assets/**": 31536000 } }\n`,
+  );
+  const { stdout } = await site.uploads(["--json"], { expect: 0 });
+  assert.is(JSON.parse(stdout).counts.headers, 1);
+  assert.is(await cacheOf("index.html"), "no-cache");
+});
 
 s3Test("assets come first, then pages, then deletions", async () => {
   const proxy = await startS3Proxy();
@@ -136,16 +131,10 @@ s3Test("assets come first, then pages, then deletions", async () => {
 
 s3Test("with one asset failing for good, no page is touched and nothing is deleted", async () => {
   const proxy = await startS3Proxy();
-  const site = await makeSite(
-    bucket,
-    { "index.html": page, "a.css": "1", "zz/b.css": "2" },
-    { endpoint: proxy.url },
-  );
+  const site = await makeSite(bucket, { "index.html": page, "a.css": "1", "zz/b.css": "2" }, { endpoint: proxy.url });
   await bucket.put(`${site.prefix}/gone.html`, "old");
   proxy.meddle = ({ method, key }) =>
-    method === "PUT" && key.endsWith("zz/b.css")
-      ? { status: 400, code: "InvalidArgument" }
-      : undefined;
+    method === "PUT" && key.endsWith("zz/b.css") ? { status: 400, code: "InvalidArgument" } : undefined;
   const { stderr, stdout } = await site.uploads(["--delete"], { expect: 1 });
   assert.match(stderr, /cdn: "zz\/b\.css": .* refused the request \(400 InvalidArgument\)/);
   assert.match(stderr, /1 pages were held back/);
@@ -173,22 +162,19 @@ s3Test("deletions wait for --delete, and spare what is beside our prefix", async
   assert.is((await bucket.list(`${site.prefix}-other/`)).size, 1);
 });
 
-s3Test(
-  "a name that is a folder there, and a folder that is a name there, both arrive",
-  async () => {
-    const site = await makeSite(bucket, { was: "a file", "turned/inner.txt": "in a folder" });
-    await site.uploads([], { expect: 0 });
-    for (const name of ["was", "turned"]) await rm(site.file(name), { recursive: true });
-    await mkdir(site.file("was"));
-    await writeFile(site.file("was/now.txt"), "in a folder");
-    await writeFile(site.file("turned"), "a file");
-    await site.uploads([], { expect: 0 });
-    const now = { "was/now.txt": "in a folder", turned: "a file" };
-    assert.equal(await site.there(), { was: "a file", "turned/inner.txt": "in a folder", ...now });
-    await site.uploads(["--delete"], { expect: 0 });
-    assert.equal(await site.there(), now);
-  },
-);
+s3Test("a name that is a folder there, and a folder that is a name there, both arrive", async () => {
+  const site = await makeSite(bucket, { was: "a file", "turned/inner.txt": "in a folder" });
+  await site.uploads([], { expect: 0 });
+  for (const name of ["was", "turned"]) await rm(site.file(name), { recursive: true });
+  await mkdir(site.file("was"));
+  await writeFile(site.file("was/now.txt"), "in a folder");
+  await writeFile(site.file("turned"), "a file");
+  await site.uploads([], { expect: 0 });
+  const now = { "was/now.txt": "in a folder", turned: "a file" };
+  assert.equal(await site.there(), { was: "a file", "turned/inner.txt": "in a folder", ...now });
+  await site.uploads(["--delete"], { expect: 0 });
+  assert.equal(await site.there(), now);
+});
 
 s3Test("links are followed inside the folder, and refused when they lead out of it", async () => {
   const site = await makeSite(bucket, { "real/a.txt": "1" });
@@ -224,61 +210,58 @@ s3Test("passing troubles are tried again: 503, throttling, a cut connection", as
   await proxy.stop();
 });
 
-s3Test(
-  "each lasting trouble has its own sentence, and a wrong credential is tried once",
+s3Test("each lasting trouble has its own sentence, and a wrong credential is tried once", async () => {
+  const proxy = await startS3Proxy();
+  const site = await makeSite(bucket, { "a.txt": "1" }, { endpoint: proxy.url });
+  const wrongKey = await site.uploads([], { expect: 1, env: { AWS_ACCESS_KEY_ID: "nobody" } });
+  assert.match(wrongKey.stderr, /does not know this access key/);
+  assert.is(proxy.seen.length, 1);
+  const secret = "not-the-secret-but-secret";
+  const wrongSecret = await site.uploads([], {
+    expect: 1,
+    env: { AWS_SECRET_ACCESS_KEY: secret },
+  });
+  assert.match(wrongSecret.stderr, /the secret key is wrong/);
+  assert.not.match(wrongSecret.stderr + wrongSecret.stdout, secret);
+  const none = await site.uploads([], {
+    expect: 1,
+    env: { AWS_ACCESS_KEY_ID: undefined, AWS_SECRET_ACCESS_KEY: undefined },
+  });
+  assert.match(none.stderr, /no S3 credentials were found/);
+  const cases: [number, string, RegExp][] = [
+    [403, "AccessDenied", /denies access to bucket/],
+    [403, "QuotaExceeded", /has no room left/],
+    [507, "XMinioStorageFull", /has no room left/],
+    [403, "RequestTimeTooSkewed", /set this machine's clock/],
+    [301, "PermanentRedirect", /in another region/],
+  ];
+  for (const [status, code, sentence] of cases) {
+    proxy.meddle = () => ({ status, code });
+    const { stderr } = await site.uploads([], { expect: 1 });
+    assert.match(stderr, sentence);
+  }
+  await proxy.stop();
+  const gone = await site.uploads(["--retries", "1"], { expect: 1 });
+  assert.match(gone.stderr, /refuses connections; is it running/);
+});
+
+testUnless(test, needsS3 ?? (current.kind === "deno" && "Deno has no NODE_OPTIONS to shift a clock by"))(
+  "a clock that is an hour off is told of, and does not stop the work",
   async () => {
-    const proxy = await startS3Proxy();
-    const site = await makeSite(bucket, { "a.txt": "1" }, { endpoint: proxy.url });
-    const wrongKey = await site.uploads([], { expect: 1, env: { AWS_ACCESS_KEY_ID: "nobody" } });
-    assert.match(wrongKey.stderr, /does not know this access key/);
-    assert.is(proxy.seen.length, 1);
-    const secret = "not-the-secret-but-secret";
-    const wrongSecret = await site.uploads([], {
-      expect: 1,
-      env: { AWS_SECRET_ACCESS_KEY: secret },
-    });
-    assert.match(wrongSecret.stderr, /the secret key is wrong/);
-    assert.not.match(wrongSecret.stderr + wrongSecret.stdout, secret);
-    const none = await site.uploads([], {
-      expect: 1,
-      env: { AWS_ACCESS_KEY_ID: undefined, AWS_SECRET_ACCESS_KEY: undefined },
-    });
-    assert.match(none.stderr, /no S3 credentials were found/);
-    const cases: [number, string, RegExp][] = [
-      [403, "AccessDenied", /denies access to bucket/],
-      [403, "QuotaExceeded", /has no room left/],
-      [507, "XMinioStorageFull", /has no room left/],
-      [403, "RequestTimeTooSkewed", /set this machine's clock/],
-      [301, "PermanentRedirect", /in another region/],
-    ];
-    for (const [status, code, sentence] of cases) {
-      proxy.meddle = () => ({ status, code });
-      const { stderr } = await site.uploads([], { expect: 1 });
-      assert.match(stderr, sentence);
-    }
-    await proxy.stop();
-    const gone = await site.uploads(["--retries", "1"], { expect: 1 });
-    assert.match(gone.stderr, /refuses connections; is it running/);
+    const dir = tempDir();
+    const late = join(dir, "late.mjs");
+    await writeFile(
+      late,
+      "const { now } = Date; Date.now = () => now() - 3600_000;" +
+        "globalThis.Date = new Proxy(Date, { construct: (D, a) => new D(...(a.length ? a : [D.now()])) });",
+    );
+    const site = await makeSite(bucket, { "a.txt": "1" });
+    const env = { NODE_OPTIONS: `--import=${late}` };
+    const { stderr } = await site.uploads([], { expect: 0, env });
+    assert.match(stderr, /cdn: the clock here is (?:59|60|61) minutes off from the server's/);
+    assert.equal(await site.there(), { "a.txt": "1" });
   },
 );
-
-testUnless(
-  test,
-  needsS3 ?? (current.kind === "deno" && "Deno has no NODE_OPTIONS to shift a clock by"),
-)("a clock that is an hour off is told of, and does not stop the work", async () => {
-  const dir = tempDir();
-  const late = join(dir, "late.mjs");
-  await writeFile(
-    late,
-    "const { now } = Date; Date.now = () => now() - 3600_000;" +
-      "globalThis.Date = new Proxy(Date, { construct: (D, a) => new D(...(a.length ? a : [D.now()])) });",
-  );
-  const site = await makeSite(bucket, { "a.txt": "1" });
-  const env = { NODE_OPTIONS: `--import=${late}` };
-  const { stderr } = await site.uploads([], { expect: 0, env });
-  assert.match(stderr, /cdn: the clock here is (?:59|60|61) minutes off from the server's/);
-  assert.equal(await site.there(), { "a.txt": "1" });
-});
 
 s3Test("a missing bucket is named", async () => {
   const dir = tempDir();

@@ -42,30 +42,24 @@ function uploads(dir: string, args: string[] = [], options: RunOptions = {}) {
 const login = (knownHosts = sshd.knownHosts, port = sshd.port) =>
   `key: ${sshd.key}, known_hosts: "${knownHosts}", port: ${port}`;
 
-sshTest(
-  "rsync goes over ssh with its own key and known hosts, names of every kind included",
-  async () => {
-    const out = tempDir("out put-");
-    const files = {
-      "index.html": "<p>",
-      "a b/$(id).txt": "1",
-      "quote's": "2",
-      "⛵": "3",
-      "-n": "4",
-    };
-    const target = `{ rsync: "${sshd.user}@127.0.0.1:${out}/w w w", ${login()} }`;
-    const dir = await makeSite(files, `to: { web: ${target} }\n`);
-    await uploads(dir, [], { expect: 0 });
-    for (const [name, content] of Object.entries(files))
-      assert.is(await readFile(join(out, "w w w", name), "utf8"), content);
-    assert.equal(
-      (await readdir(join(out, "w w w"))).sort(),
-      ["-n", "a b", "index.html", "quote's", "⛵"].sort(),
-    );
-    const again = JSON.parse((await uploads(dir, ["--json"], { expect: 0 })).stdout);
-    assert.is(again.unchanged, 5);
-  },
-);
+sshTest("rsync goes over ssh with its own key and known hosts, names of every kind included", async () => {
+  const out = tempDir("out put-");
+  const files = {
+    "index.html": "<p>",
+    "a b/$(id).txt": "1",
+    "quote's": "2",
+    "⛵": "3",
+    "-n": "4",
+  };
+  const target = `{ rsync: "${sshd.user}@127.0.0.1:${out}/w w w", ${login()} }`;
+  const dir = await makeSite(files, `to: { web: ${target} }\n`);
+  await uploads(dir, [], { expect: 0 });
+  for (const [name, content] of Object.entries(files))
+    assert.is(await readFile(join(out, "w w w", name), "utf8"), content);
+  assert.equal((await readdir(join(out, "w w w"))).sort(), ["-n", "a b", "index.html", "quote's", "⛵"].sort());
+  const again = JSON.parse((await uploads(dir, ["--json"], { expect: 0 })).stdout);
+  assert.is(again.unchanged, 5);
+});
 
 sshTest("an unknown and a changed host key are refused, each with what to do", async () => {
   const out = tempDir();
@@ -158,57 +152,46 @@ sshTest(
   },
 );
 
-sshTest(
-  "killed by -9 it leaves no rsync running on, and what it leaves no visitor can guess",
-  async () => {
-    const out = tempDir();
-    const line = await startFrailLine(sshd.port, 5_000_000);
-    const target = `rsync: "${sshd.user}@127.0.0.1:${out}/www", ${line.login}`;
-    const dir = await makeSite(
-      { "a.bin": Buffer.alloc(50_000_000, randomBytes(999)) },
-      `to: { web: { ${target} } }\n`,
-    );
-    const running = startScript("uploads", [dir], { env: { HOME: home, TMPDIR: tempDir() } });
-    const rsyncs = async () =>
-      (await processesOf(out)).filter(({ command }) => command.startsWith("rsync "));
-    await waitFor(async () => existsSync(join(out, "www")) && (await rsyncs()).length >= 2);
-    running.kill("SIGKILL");
-    await running.exited;
-    await waitFor(async () => (await rsyncs()).length === 0);
-    for (const name of await readdir(join(out, "www"))) assert.match(name, /^\.a\.bin\.\w{6}$/);
-    await line.stop();
-  },
-);
+sshTest("killed by -9 it leaves no rsync running on, and what it leaves no visitor can guess", async () => {
+  const out = tempDir();
+  const line = await startFrailLine(sshd.port, 5_000_000);
+  const target = `rsync: "${sshd.user}@127.0.0.1:${out}/www", ${line.login}`;
+  const dir = await makeSite({ "a.bin": Buffer.alloc(50_000_000, randomBytes(999)) }, `to: { web: { ${target} } }\n`);
+  const running = startScript("uploads", [dir], { env: { HOME: home, TMPDIR: tempDir() } });
+  const rsyncs = async () => (await processesOf(out)).filter(({ command }) => command.startsWith("rsync "));
+  await waitFor(async () => existsSync(join(out, "www")) && (await rsyncs()).length >= 2);
+  running.kill("SIGKILL");
+  await running.exited;
+  await waitFor(async () => (await rsyncs()).length === 0);
+  for (const name of await readdir(join(out, "www"))) assert.match(name, /^\.a\.bin\.\w{6}$/);
+  await line.stop();
+});
 
 const full = isRoot ? undefined : "needs root, to mount a small disk";
-testUnless(test, needsSshd ?? full)(
-  "a full disk on the other side is called that, by rsync and by git",
-  async () => {
-    const disk = tempDir();
-    await runCommand(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], { expect: 0 });
-    try {
-      await runCommand(["git", "init", "--quiet", "--bare", join(disk, "site.git")], { expect: 0 });
-      const there = `${sshd.user}@127.0.0.1`;
-      const dir = await makeSite(
-        { "big.bin": randomBytes(4_000_000), "index.html": "<p>" },
-        `to:\n  web: { rsync: "${there}:${disk}/www", ${login()} }\n  pages: { git: "ssh://${there}:${sshd.port}${disk}/site.git", key: ${sshd.key}, known_hosts: "${sshd.knownHosts}" }\n`,
-      );
-      for (const to of ["web", "pages"]) {
-        const { stderr } = await uploads(dir, ["--to", to, "--retries", "1"], { expect: 1 });
-        assert.match(stderr, new RegExp(`${to}: the disk of 127\\.0\\.0\\.1 is full`));
-      }
-      assert.not(existsSync(join(disk, "www/index.html")));
-    } finally {
-      await runCommand(["umount", disk], { expect: 0 });
+testUnless(test, needsSshd ?? full)("a full disk on the other side is called that, by rsync and by git", async () => {
+  const disk = tempDir();
+  await runCommand(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], { expect: 0 });
+  try {
+    await runCommand(["git", "init", "--quiet", "--bare", join(disk, "site.git")], { expect: 0 });
+    const there = `${sshd.user}@127.0.0.1`;
+    const dir = await makeSite(
+      { "big.bin": randomBytes(4_000_000), "index.html": "<p>" },
+      `to:\n  web: { rsync: "${there}:${disk}/www", ${login()} }\n  pages: { git: "ssh://${there}:${sshd.port}${disk}/site.git", key: ${sshd.key}, known_hosts: "${sshd.knownHosts}" }\n`,
+    );
+    for (const to of ["web", "pages"]) {
+      const { stderr } = await uploads(dir, ["--to", to, "--retries", "1"], { expect: 1 });
+      assert.match(stderr, new RegExp(`${to}: the disk of 127\\.0\\.0\\.1 is full`));
     }
-  },
-);
+    assert.not(existsSync(join(disk, "www/index.html")));
+  } finally {
+    await runCommand(["umount", disk], { expect: 0 });
+  }
+});
 
 sshTest("git goes over ssh with its own key and known hosts", async () => {
   const site = await makeRepo({ files: { "old.txt": "1" } });
   const url = `ssh://${sshd.user}@127.0.0.1:${sshd.port}${site.bare}`;
-  const config = (hosts: string) =>
-    `to: { pages: { git: "${url}", key: ${sshd.key}, known_hosts: "${hosts}" } }\n`;
+  const config = (hosts: string) => `to: { pages: { git: "${url}", key: ${sshd.key}, known_hosts: "${hosts}" } }\n`;
   const dir = await makeSite({ "a.txt": "1" }, config(sshd.knownHosts));
   await uploads(dir, [], { expect: 0 });
   assert.is(await git(site.bare, "show", "gh-pages:a.txt"), "1");

@@ -1,22 +1,14 @@
-import {
-  chmod,
-  mkdir,
-  readdir,
-  readFile,
-  rm,
-  stat,
-  symlink,
-  utimes,
-  writeFile,
-} from "node:fs/promises";
+import { createServer } from "node:http";
+import { chmod, mkdir, readdir, readFile, rm, stat, symlink, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { git, makeRepo, writeFiles } from "../helpers/repos.ts";
-import { runCommand, type RunOptions, runScript } from "../helpers/run.ts";
+import { runCommand, type RunOptions, runScript, startScript } from "../helpers/run.ts";
 import { needsCommand, testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
+import { waitFor } from "../helpers/wait.ts";
 
 const rsyncTest = testUnless(test, needsCommand("rsync"));
 
@@ -68,43 +60,34 @@ test("every mistake in uploads.yml is named with line and column, and nothing is
 
 test("a mistyped key, a missing folder, an unknown target and a missing file exit 2", async () => {
   const dir = await makeSite({ "a.txt": "1" }, "to: { web: { rsnyc: x } }\n");
-  assert.match(
-    (await uploads(dir, [], { expect: 2 })).stderr,
-    /:1:14: unknown key "rsnyc" \(did you mean "rsync"\?\)/,
-  );
+  assert.match((await uploads(dir, [], { expect: 2 })).stderr, /:1:14: unknown key "rsnyc" \(did you mean "rsync"\?\)/);
   await writeFile(join(dir, "uploads.yml"), `from: nowhere\nto: { web: { rsync: ${dir}/out } }\n`);
   assert.match((await uploads(dir, [], { expect: 2 })).stderr, /there is no folder .*nowhere/);
   const wrong = await uploads(dir, ["--to", "wbe"], { expect: 2 });
   assert.match(wrong.stderr, /no target "wbe" \(did you mean "web"\?\)/);
   await rm(join(dir, "uploads.yml"));
-  assert.match(
-    (await uploads(dir, [], { expect: 2 })).stderr,
-    /uploads\.yml: there is no such file/,
-  );
+  assert.match((await uploads(dir, [], { expect: 2 })).stderr, /uploads\.yml: there is no such file/);
 });
 
-rsyncTest(
-  "rsync judges by content: a rebuild sends nothing, a changed byte with the old time is sent",
-  async () => {
-    const out = tempDir();
-    const files = { "index.html": "<p>", "a b/c.txt": "1", "new\nline": "2", empty: "" };
-    const dir = await makeSite(files, `to: { web: { rsync: ${out}/www } }\n`);
-    const first = await uploads(dir, ["--json"], { expect: 0 });
-    assert.is(JSON.parse(first.stdout).counts.new, 4);
-    assert.is(await readFile(join(out, "www/a b/c.txt"), "utf8"), "1");
-    assert.is(await readFile(join(out, "www/new\nline"), "utf8"), "2");
-    await writeFiles(join(dir, "upload"), files);
-    const again = JSON.parse((await uploads(dir, ["--json"], { expect: 0 })).stdout);
-    assert.equal([again.unchanged, again.bytes], [4, 0]);
-    const changed = join(dir, "upload/a b/c.txt");
-    const old = new Date("2020-01-01");
-    await writeFile(changed, "3");
-    await utimes(changed, old, old);
-    const third = JSON.parse((await uploads(dir, ["--json"], { expect: 0 })).stdout);
-    assert.equal(third.counts, { new: 0, replace: 1, headers: 0, delete: 0 });
-    assert.is(await readFile(join(out, "www/a b/c.txt"), "utf8"), "3");
-  },
-);
+rsyncTest("rsync judges by content: a rebuild sends nothing, a changed byte with the old time is sent", async () => {
+  const out = tempDir();
+  const files = { "index.html": "<p>", "a b/c.txt": "1", "new\nline": "2", empty: "" };
+  const dir = await makeSite(files, `to: { web: { rsync: ${out}/www } }\n`);
+  const first = await uploads(dir, ["--json"], { expect: 0 });
+  assert.is(JSON.parse(first.stdout).counts.new, 4);
+  assert.is(await readFile(join(out, "www/a b/c.txt"), "utf8"), "1");
+  assert.is(await readFile(join(out, "www/new\nline"), "utf8"), "2");
+  await writeFiles(join(dir, "upload"), files);
+  const again = JSON.parse((await uploads(dir, ["--json"], { expect: 0 })).stdout);
+  assert.equal([again.unchanged, again.bytes], [4, 0]);
+  const changed = join(dir, "upload/a b/c.txt");
+  const old = new Date("2020-01-01");
+  await writeFile(changed, "3");
+  await utimes(changed, old, old);
+  const third = JSON.parse((await uploads(dir, ["--json"], { expect: 0 })).stdout);
+  assert.equal(third.counts, { new: 0, replace: 1, headers: 0, delete: 0 });
+  assert.is(await readFile(join(out, "www/a b/c.txt"), "utf8"), "3");
+});
 
 rsyncTest("rsync deletes only when told to, and a file can take a folder's place", async () => {
   const out = tempDir();
@@ -137,8 +120,7 @@ rsyncTest("rsync follows links of folders, and puts a folder where a file was", 
   await uploads(dir, [], { expect: 0 });
   assert.is(await readFile(join(out, "real/a b/1.txt"), "utf8"), "1");
   assert.is(await readFile(join(out, "link/a b/1.txt"), "utf8"), "1");
-  for (const folder of ["", "real/a b"])
-    assert.is((await stat(join(out, folder))).mode & 0o777, 0o755, folder);
+  for (const folder of ["", "real/a b"]) assert.is((await stat(join(out, folder))).mode & 0o777, 0o755, folder);
   const again = JSON.parse((await uploads(dir, ["--json"], { expect: 0 })).stdout);
   assert.equal([again.unchanged, again.bytes], [3, 0]);
 });
@@ -238,10 +220,7 @@ test("git: the folder becomes one commit on top of the branch, byte for byte, na
   };
   await writeFiles(join(dir, "upload"), files);
   await chmod(join(dir, "upload/run"), 0o755);
-  await writeFile(
-    join(dir, "uploads.yml"),
-    `to: { pages: { git: "${site.url}", branch: pages } }\n`,
-  );
+  await writeFile(join(dir, "uploads.yml"), `to: { pages: { git: "${site.url}", branch: pages } }\n`);
   await git(dir, "config", "user.name", "Grace");
   await git(dir, "config", "user.email", "grace@example.com");
   const { stdout } = await uploads(dir, ["--json"], { expect: 0 });
@@ -253,8 +232,7 @@ test("git: the folder becomes one commit on top of the branch, byte for byte, na
   assert.match(log, `Source: ${head}`);
   const clone = join(tempDir(), "clone");
   await git("/", "clone", "-q", "-c", "core.autocrlf=false", "-b", "pages", site.bare, clone);
-  for (const [name, content] of Object.entries(files))
-    assert.is(await readFile(join(clone, name), "utf8"), content);
+  for (const [name, content] of Object.entries(files)) assert.is(await readFile(join(clone, name), "utf8"), content);
   assert.match(await git(site.bare, "ls-tree", "pages", "run"), /^100755/);
   const after = await git(site.bare, "rev-parse", "pages");
   await writeFiles(join(dir, "upload"), files);
@@ -292,10 +270,7 @@ test("git: what a killed run left of its own repository does not stop the next o
 
 test("git: a push that lost a race is done again on top of the other", async () => {
   const site = await makeRepo({ files: { "a.txt": "1" } });
-  const dir = await makeSite(
-    { "b.txt": "2" },
-    `to: { pages: { git: "${site.url}", branch: main } }\n`,
-  );
+  const dir = await makeSite({ "b.txt": "2" }, `to: { pages: { git: "${site.url}", branch: main } }\n`);
   // as our push arrives, another commit has just come in
   const hook = join(site.bare, "hooks/pre-receive");
   await mkdir(join(site.bare, "hooks"), { recursive: true });
@@ -314,10 +289,7 @@ test("git: a push that lost a race is done again on top of the other", async () 
 test("git: what others push between our fetch and our push stays", async () => {
   const site = await makeRepo({ files: { "a.txt": "1" } });
   const rival = await site.commit({ "c.txt": "3" }, "rival");
-  const dir = await makeSite(
-    { "b.txt": "2" },
-    `to: { pages: { git: "${site.url}", branch: main } }\n`,
-  );
+  const dir = await makeSite({ "b.txt": "2" }, `to: { pages: { git: "${site.url}", branch: main } }\n`);
   // git, before which the rival is quicker once
   const bin = tempDir("bin-");
   const real = (await runCommand(["sh", "-c", "command -v git"], { expect: 0 })).stdout.trim();
@@ -331,48 +303,87 @@ exec ${real} "$@"
   assert.is(await git(site.bare, "ls-tree", "--name-only", "main"), "b.txt");
 });
 
-rsyncTest(
-  "a file that does not rest is reported by rsync and git, not sent half old and half new",
-  async () => {
-    const out = tempDir();
-    const site = await makeRepo({ files: { x: "1" } });
-    const config = `to:\n  web: { rsync: ${out}/www }\n  pages: { git: "${site.url}" }\n`;
-    const dir = await makeSite({ "a.txt": "1", busy: "" }, config);
-    const busy = join(dir, "upload/busy");
-    // somebody writes to it each time that it is read
-    const bin = tempDir("bin-");
-    for (const name of ["git", "rsync"]) {
-      const real = (await runCommand(["sh", "-c", `command -v ${name}`], { expect: 0 })).stdout;
-      const wrapper = `#!/bin/sh\necho line >> "${busy}"\nexec ${real.trim()} "$@"\n`;
-      await writeFile(join(bin, name), wrapper, { mode: 0o755 });
-    }
-    const { stderr } = await uploads(dir, ["--retries", "1"], {
-      expect: 1,
-      env: { PATH: `${bin}:${process.env["PATH"]}` },
-    });
-    assert.match(stderr, /web: "busy" changes while it is read/);
-    assert.match(stderr, /pages: "busy" changes while it is read/);
-    await uploads(dir, [], { expect: 0 });
-    const whole = await readFile(busy, "utf8");
-    assert.is(await readFile(join(out, "www/busy"), "utf8"), whole);
-    assert.is(`${await git(site.bare, "show", "gh-pages:busy")}\n`, whole);
-  },
-);
+rsyncTest("a file that does not rest is reported by rsync and git, not sent half old and half new", async () => {
+  const out = tempDir();
+  const site = await makeRepo({ files: { x: "1" } });
+  const config = `to:\n  web: { rsync: ${out}/www }\n  pages: { git: "${site.url}" }\n`;
+  const dir = await makeSite({ "a.txt": "1", busy: "" }, config);
+  const busy = join(dir, "upload/busy");
+  // somebody writes to it each time that it is read
+  const bin = tempDir("bin-");
+  for (const name of ["git", "rsync"]) {
+    const real = (await runCommand(["sh", "-c", `command -v ${name}`], { expect: 0 })).stdout;
+    const wrapper = `#!/bin/sh\necho line >> "${busy}"\nexec ${real.trim()} "$@"\n`;
+    await writeFile(join(bin, name), wrapper, { mode: 0o755 });
+  }
+  const { stderr } = await uploads(dir, ["--retries", "1"], {
+    expect: 1,
+    env: { PATH: `${bin}:${process.env["PATH"]}` },
+  });
+  assert.match(stderr, /web: "busy" changes while it is read/);
+  assert.match(stderr, /pages: "busy" changes while it is read/);
+  await uploads(dir, [], { expect: 0 });
+  const whole = await readFile(busy, "utf8");
+  assert.is(await readFile(join(out, "www/busy"), "utf8"), whole);
+  assert.is(`${await git(site.bare, "show", "gh-pages:busy")}\n`, whole);
+});
 
-rsyncTest(
-  "one target that fails does not stop the others; the table and --json say which",
-  async () => {
-    const out = tempDir();
-    const config = `to:\n  bad: { git: "file:///nowhere/at/all.git" }\n  web: { rsync: ${out}/www }\n`;
-    const dir = await makeSite({ "a.txt": "1" }, config);
-    const { stdout, stderr } = await uploads(dir, [], { expect: 1 });
-    assert.match(stdout, /bad +git +FAILED/);
-    assert.match(stdout, /web +rsync +ok +1/);
-    assert.match(stderr, /bad: there is no repository at file:\/\/\/nowhere/);
-    assert.is(await readFile(join(out, "www/a.txt"), "utf8"), "1");
-    const { stdout: json } = await uploads(dir, ["--json", "--to", "web"], { expect: 0 });
-    assert.is(JSON.parse(json).target, "web");
-  },
-);
+rsyncTest("one target that fails does not stop the others; the table and --json say which", async () => {
+  const out = tempDir();
+  const config = `to:\n  bad: { git: "file:///nowhere/at/all.git" }\n  web: { rsync: ${out}/www }\n`;
+  const dir = await makeSite({ "a.txt": "1" }, config);
+  const { stdout, stderr } = await uploads(dir, [], { expect: 1 });
+  assert.match(stdout, /bad +git +FAILED/);
+  assert.match(stdout, /web +rsync +ok +1/);
+  assert.match(stderr, /bad: there is no repository at file:\/\/\/nowhere/);
+  assert.is(await readFile(join(out, "www/a.txt"), "utf8"), "1");
+  const { stdout: json } = await uploads(dir, ["--json", "--to", "web"], { expect: 0 });
+  assert.is(JSON.parse(json).target, "web");
+});
+
+rsyncTest("--json has a line for each target as soon as it is served", async () => {
+  const bin = tempDir("bin-");
+  const isTold = join(bin, "told");
+  const real = (await runCommand(["sh", "-c", "command -v rsync"], { expect: 0 })).stdout.trim();
+  const wrapper = `#!/bin/sh\nwhile [ ! -e "${isTold}" ]; do sleep 0.1; done\nexec ${real} "$@"\n`;
+  await writeFile(join(bin, "rsync"), wrapper, { mode: 0o755 });
+  const config = `to:\n  slow: { rsync: ${bin}/www }\n  bad: { git: "file:///nowhere/at/all.git" }\n`;
+  const dir = await makeSite({ "a.txt": "1" }, config);
+  const path = `${bin}:${process.env["PATH"]}`;
+  const running = startScript("uploads", [dir, "--json"], { env: { ...env, PATH: path } });
+  await waitFor(() => running.stdout().includes('"target":"bad"'));
+  await writeFile(isTold, "");
+  const { stdout } = await running.exited;
+  const lines = stdout.trim().split("\n");
+  assert.equal(
+    lines.map((line) => JSON.parse(line).target),
+    ["bad", "slow"],
+  );
+});
+
+rsyncTest("a builder that loses the repo meanwhile publishes no page and pushes nothing", async () => {
+  const out = tempDir();
+  const site = await makeRepo({ files: { x: "1" } });
+  const config = `to:\n  web: { rsync: ${out}/www }\n  pages: { git: "${site.url}" }\n`;
+  const dir = await makeSite({ "a.css": "1", "index.html": "1" }, config);
+  const socket = join(out, "claim");
+  let yes = 0;
+  const builder = createServer((_, response) => {
+    response.writeHead(yes-- > 0 ? 200 : 409).end('{"error":"another builder has the repo"}');
+  });
+  await new Promise<void>((resolve) => builder.listen(socket, resolve));
+  // asked at the start, then before each step
+  for (const [to, until] of [
+    ["web", 2],
+    ["pages", 1],
+  ] as const) {
+    yes = until;
+    const { stderr } = await uploads(dir, ["--to", to], { expect: 1, env: { HOOK_CLAIM: socket } });
+    assert.match(stderr, `${to}: not published: another builder has the repo`);
+  }
+  builder.close();
+  assert.equal(await readdir(join(out, "www")), ["a.css"]);
+  assert.is(await git(site.bare, "branch", "--list", "gh-pages"), "");
+});
 
 test.run();

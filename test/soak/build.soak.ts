@@ -56,14 +56,8 @@ testUnless(test, online ? undefined : "needs the npm registry")(
     const alone = await repo.checkout(join(tempDir(), "alone"));
     await runCommand(["npm", "ci", "--no-audit"], { cwd: alone, expect: 0, timeout: 180_000 });
     await runCommand(["node", "node_modules/.bin/litpro"], { cwd: alone, expect: 0 });
-    await runCommand(
-      ["diff", "-r", "--exclude=.checksum", join(dir, "build"), join(alone, "build")],
-      { expect: 0 },
-    );
-    assert.match(
-      (await runScript("build", [dir], { env, expect: 0 })).stdout,
-      /install +skipped +nothing changed/,
-    );
+    await runCommand(["diff", "-r", "--exclude=.checksum", join(dir, "build"), join(alone, "build")], { expect: 0 });
+    assert.match((await runScript("build", [dir], { env, expect: 0 })).stdout, /install +skipped +nothing changed/);
   },
 );
 
@@ -76,9 +70,7 @@ test("builds that are started in a burst in one folder never overlap, and all ru
   });
   const dir = await repo.checkout(join(tempDir(), "site"));
   const count = times(40);
-  const runs = Array.from({ length: count }, () =>
-    startScript("build", [dir, "--wait", "--quiet"], { env }),
-  );
+  const runs = Array.from({ length: count }, () => startScript("build", [dir, "--wait", "--quiet"], { env }));
   const results = await Promise.all(runs.map(({ exited }) => exited));
   assert.equal(
     results.map(({ code }) => code).filter((code) => code !== 0),

@@ -58,14 +58,7 @@ testUnless(test, needsNats ?? needsRoot)(
       const begin = async (name: string) => {
         const listen = ["--listen", `${net}.${names.indexOf(name) + 2}:0`];
         const wrap = (args: string[]) =>
-          startCommand([
-            "ip",
-            "netns",
-            "exec",
-            spaceOf(name),
-            ...scriptArgv("hook-server"),
-            ...args,
-          ]);
+          startCommand(["ip", "netns", "exec", spaceOf(name), ...scriptArgv("hook-server"), ...args]);
         servers.set(name, await start(name, { args: listen, wrap }));
       };
       await Promise.all(names.map(begin));
@@ -136,15 +129,11 @@ testUnless(test, needsNats ?? needsRoot)(
       await Promise.all(pushing);
 
       const published = async () =>
-        (await events())
-          .filter((line) => line.startsWith("publish "))
-          .map((line) => line.split(" "));
+        (await events()).filter((line) => line.startsWith("publish ")).map((line) => line.split(" "));
       await waitFor(
         async () => {
           const lines = await published();
-          return repos.every(
-            (repo) => lines.findLast((line) => line[1] === repo)?.[2] === newest.get(repo),
-          );
+          return repos.every((repo) => lines.findLast((line) => line[1] === repo)?.[2] === newest.get(repo));
         },
         { timeout: 120_000, what: "the newest push of each repo to be published last" },
       );
@@ -155,9 +144,7 @@ testUnless(test, needsNats ?? needsRoot)(
         [],
       );
       for (const repo of repos) {
-        const fences = (await published())
-          .filter((line) => line[1] === repo)
-          .map((line) => line[4]);
+        const fences = (await published()).filter((line) => line[1] === repo).map((line) => line[4]);
         const sorted = fences.toSorted((a, b) => Number(a) - Number(b));
         assert.equal(fences, sorted, `${repo}: published under a claim that was lost`);
       }

@@ -78,8 +78,7 @@ cluster {
       // whoever asks again after no answer sees what came through
       await tried(async () => {
         const there = await bucket.get("claim");
-        if (there?.text !== `${round + 1}`)
-          await bucket.put("claim", `${round + 1}`, there?.revision ?? 0);
+        if (there?.text !== `${round + 1}`) await bucket.put("claim", `${round + 1}`, there?.revision ?? 0);
         return (await bucket.get("claim"))?.text === `${round + 1}`;
       });
       const now = await tried(() => bucket.get("claim"));

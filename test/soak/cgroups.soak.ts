@@ -6,13 +6,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import {
-  bootDebian,
-  copyDebian,
-  debianNode,
-  noBootedDebian,
-  removeDebian,
-} from "../helpers/debian.ts";
+import { bootDebian, copyDebian, debianNode, noBootedDebian, removeDebian } from "../helpers/debian.ts";
 import { secret } from "../helpers/hooks.ts";
 import { runCommand } from "../helpers/run.ts";
 import { root } from "../helpers/runtime.ts";
@@ -145,8 +139,7 @@ function compare(seen: string, limits: boolean): void {
 }
 
 for (const suite of ["bookworm", "trixie"]) {
-  const other =
-    suite === "trixie" && process.env["SOAK_TRIXIE"] !== "1" && "set SOAK_TRIXIE=1 for it";
+  const other = suite === "trixie" && process.env["SOAK_TRIXIE"] !== "1" && "set SOAK_TRIXIE=1 for it";
   testUnless(test, noBootedDebian || other)(
     `a booted ${suite}: runs outlive the server, and are ended whole`,
     async () => {
@@ -154,10 +147,7 @@ for (const suite of ["bookworm", "trixie"]) {
       try {
         await sh(furnish);
         const { stdout } = await sh("cat /sys/fs/cgroup/cgroup.controllers");
-        compare(
-          (await sh("systemd-run --quiet --wait --pipe /root/scenario")).stdout,
-          /\bmemory\b/.test(stdout),
-        );
+        compare((await sh("systemd-run --quiet --wait --pipe /root/scenario")).stdout, /\bmemory\b/.test(stdout));
       } finally {
         await stop();
       }

@@ -7,8 +7,7 @@ import { bootDebian, noBootedDebian } from "../helpers/debian.ts";
 import { testUnless } from "../helpers/skip.ts";
 
 for (const suite of ["bookworm", "trixie"]) {
-  const other =
-    suite === "trixie" && process.env["SOAK_TRIXIE"] !== "1" && "set SOAK_TRIXIE=1 for it";
+  const other = suite === "trixie" && process.env["SOAK_TRIXIE"] !== "1" && "set SOAK_TRIXIE=1 for it";
   const boot = () => bootDebian(suite);
   for (const [page, walk] of Object.entries(walks))
     testUnless(test, noBootedDebian || other)(

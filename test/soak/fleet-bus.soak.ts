@@ -39,9 +39,7 @@ testUnless(test, needsNats)(`an order reaches ${count} slaves`, async () => {
       const [config, file] = [join(dir, `${name}.yml`), join(bus.dir, `${name}.seed`)];
       const part = `bus: { url: "${bus.url}", seed_file: ${file} }`;
       await writeFile(config, `name: ${name}\nmaster_key: ${publicKey}\nbase: ${base}\n${part}\n`);
-      const server = startScript("slave-server", [
-        ...["--config", config, "--repos", join(dir, name)],
-      ]);
+      const server = startScript("slave-server", [...["--config", config, "--repos", join(dir, name)]]);
       await server.until(/connected to the bus/);
       return server;
     }),
@@ -49,10 +47,7 @@ testUnless(test, needsNats)(`an order reaches ${count} slaves`, async () => {
   const start = (name: string) => follow(name);
   let others = await Promise.all(names.slice(3).map(start));
   await writeFile(join(dir, "list"), names.map((name) => `bus://${name}\n`).join(""));
-  await writeFile(
-    join(dir, "bus.yml"),
-    `url: ${bus.url}\nseed_file: ${join(bus.dir, "master.seed")}\n`,
-  );
+  await writeFile(join(dir, "bus.yml"), `url: ${bus.url}\nseed_file: ${join(bus.dir, "master.seed")}\n`);
 
   // a new bus has no buckets, and nobody has reported there, before a master came
   await waitFor(async () => /\b0 are not/.test((await update("--status")).stdout));
@@ -83,8 +78,7 @@ testUnless(test, needsNats)(`an order reaches ${count} slaves`, async () => {
   tell("half of them were off: connected again after", (ready - returned) / 1000);
   tell("and current after", (performance.now() - ready) / 1000);
   assert.ok(performance.now() - ready <= 2000 * slowness());
-  for (const name of names.slice(0, 3))
-    assert.is(await readFile(join(dir, name, "site/index.html"), "utf8"), "2");
+  for (const name of names.slice(0, 3)) assert.is(await readFile(join(dir, name, "site/index.html"), "utf8"), "2");
 
   await Promise.all(others.map(({ close }) => close()));
   for (const server of real) assert.is((await server.stop()).code, 0);
@@ -99,7 +93,7 @@ testUnless(test, needsNats)(`an order reaches ${count} slaves`, async () => {
     const slave = await openSlave({
       settings: { file: undefined, values: {}, where: () => "" },
       ...{ repos: join(dir, "none"), state: join(dir, `${name}.state`), allow: [], names: [name] },
-      ...{ acceptUnbound: false, jobs: 1, queue: 10, identity: undefined },
+      ...{ jobs: 1, queue: 10, identity: undefined },
       keys: [parsePublicKey(publicKey)],
       async run(job) {
         const before = sha;

@@ -38,30 +38,13 @@ testUnless(test, needsRoot)(
       for (const [index, space] of others.entries()) {
         const port = `p${index}`;
         await runCommand(
-          [
-            "ip",
-            "-n",
-            master,
-            "link",
-            "add",
-            port,
-            "type",
-            "veth",
-            "peer",
-            "name",
-            "eth0",
-            "netns",
-            space,
-          ],
+          ["ip", "-n", master, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", space],
           { expect: 0 },
         );
         await runCommand(["ip", "-n", master, "link", "set", port, "master", "br0", "up"], {
           expect: 0,
         });
-        await runCommand(
-          ["ip", "-n", space, "addr", "add", `10.231.7.1${index}/24`, "dev", "eth0"],
-          { expect: 0 },
-        );
+        await runCommand(["ip", "-n", space, "addr", "add", `10.231.7.1${index}/24`, "dev", "eth0"], { expect: 0 });
         await runCommand(["ip", "-n", space, "link", "set", "eth0", "up"], { expect: 0 });
       }
       started.push(
@@ -83,9 +66,7 @@ testUnless(test, needsRoot)(
           config,
           `name: 10.231.7.1${index}\nsecret_file: secret\nbase: git://10.231.7.1/\nrepos: repos-${index}\n${after}`,
         );
-        const server = startCommand(
-          inside(space, [...scriptArgv("slave-server"), "--config", config]),
-        );
+        const server = startCommand(inside(space, [...scriptArgv("slave-server"), "--config", config]));
         started.push(server);
         await server.until(/listens on 0\.0\.0\.0:9999/);
       }

@@ -73,9 +73,7 @@ test("killed at 50 random instants, the old or new tree stands whole, and the ne
     await runScript("slave-activate", [...args, "--wait"], { expect: 0 });
     await checkClean(repo, repos, site);
   }
-  console.log(
-    `killed runs left the old tree ${outcomes.old} times, the new one ${outcomes.new} times`,
-  );
+  console.log(`killed runs left the old tree ${outcomes.old} times, the new one ${outcomes.new} times`);
 });
 
 testUnless(test, needsStrace)(
@@ -98,10 +96,7 @@ testUnless(test, needsStrace)(
         const fault = `signal=KILL:when=${step}`;
         const { code } = await runCommand(injected("slave-activate", args, calls, fault));
         const after = await readWhole(site);
-        assert.ok(
-          [before, String(Number(before) + 1)].includes(after),
-          `${name} ${step}: ${after}`,
-        );
+        assert.ok([before, String(Number(before) + 1)].includes(after), `${name} ${step}: ${after}`);
         outcomes[after === before ? "old" : "new"] += 1;
         await runScript("slave-activate", [...args, "--wait"], { expect: 0 });
         // a run that was killed when the new tree was in place leaves the oldest one to the next update
@@ -115,9 +110,7 @@ testUnless(test, needsStrace)(
     await push();
     await runScript("slave-activate", args, { expect: 0 });
     await checkClean(repo, repos, site);
-    console.log(
-      `killed at a step: the old tree ${outcomes.old} times, the new one ${outcomes.new} times`,
-    );
+    console.log(`killed at a step: the old tree ${outcomes.old} times, the new one ${outcomes.new} times`);
   },
 );
 
@@ -127,13 +120,7 @@ async function checkClean(repo: TestRepo, repos: string, site: string, most = 4)
   assert.is(await git(site, "status", "--porcelain", "--ignored"), "");
   assert.equal((await readdir(repos)).sort(), [".boatyard", "site"]);
   const home = join(repos, ".boatyard/site");
-  assert.equal((await readdir(home)).sort(), [
-    "index",
-    "lock",
-    "mirror.git",
-    "state.json",
-    "trees",
-  ]);
+  assert.equal((await readdir(home)).sort(), ["index", "lock", "mirror.git", "state.json", "trees"]);
   const trees = await readdir(join(home, "trees"));
   assert.ok(trees.length <= most, `${trees.join(" ")} are more trees than are kept`);
   const left = await readdir(join(home, "mirror.git"), { recursive: true });
@@ -203,33 +190,30 @@ test("a git server that is silent, lies, or has a wrong certificate: the old tre
   await Promise.all([silent.close(), lying.close()]);
 });
 
-testUnless(test, needsRoot)(
-  "a full disk keeps the old tree, and room makes the next update work",
-  async () => {
-    const { args, push, site, repos } = await numberedRepo();
-    await mkdir(repos);
-    await runCommand(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", repos], { expect: 0 });
-    try {
+testUnless(test, needsRoot)("a full disk keeps the old tree, and room makes the next update work", async () => {
+  const { args, push, site, repos } = await numberedRepo();
+  await mkdir(repos);
+  await runCommand(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", repos], { expect: 0 });
+  try {
+    await runScript("slave-activate", args, { expect: 0 });
+    for (const room of [0, 20, 60, 200]) {
+      const before = await readWhole(site);
+      await push();
+      await runCommand([
+        "sh",
+        "-c",
+        `dd if=/dev/zero of=${repos}/.filler bs=1k 2>/dev/null; truncate -s -${room}k ${repos}/.filler`,
+      ]);
+      const { code, stderr } = await runScript("slave-activate", args);
+      if (code !== 0) assert.match(stderr, /space|full|stays in place/i);
+      assert.is(await readWhole(site), code === 0 ? String(Number(before) + 1) : before);
+      await rm(join(repos, ".filler"));
       await runScript("slave-activate", args, { expect: 0 });
-      for (const room of [0, 20, 60, 200]) {
-        const before = await readWhole(site);
-        await push();
-        await runCommand([
-          "sh",
-          "-c",
-          `dd if=/dev/zero of=${repos}/.filler bs=1k 2>/dev/null; truncate -s -${room}k ${repos}/.filler`,
-        ]);
-        const { code, stderr } = await runScript("slave-activate", args);
-        if (code !== 0) assert.match(stderr, /space|full|stays in place/i);
-        assert.is(await readWhole(site), code === 0 ? String(Number(before) + 1) : before);
-        await rm(join(repos, ".filler"));
-        await runScript("slave-activate", args, { expect: 0 });
-        await readWhole(site);
-      }
-    } finally {
-      await runCommand(["umount", "--lazy", repos]);
+      await readWhole(site);
     }
-  },
-);
+  } finally {
+    await runCommand(["umount", "--lazy", repos]);
+  }
+});
 
 test.run();

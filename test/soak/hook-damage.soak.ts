@@ -34,24 +34,9 @@ const kinds: [string, (path: string, bytes: Buffer) => void, RegExp, number][] =
     waiting / 2 + 2,
   ],
   ["a bit of line 1", (path, bytes) => flip(path, bytes, 20), /jsonl:1: damaged/, 0],
-  [
-    "a bit of the first delivery",
-    (path, bytes) => flip(path, bytes, bytes.indexOf("\n") + 99),
-    /jsonl:2: damaged/,
-    1,
-  ],
-  [
-    "a bit of the last delivery",
-    (path, bytes) => flip(path, bytes, bytes.length - 99),
-    /jsonl:\d\d: damaged/,
-    1,
-  ],
-  [
-    "zeros over a page",
-    (path, bytes) => writeFileSync(path, bytes.fill(0, 4096, 8192)),
-    /jsonl:\d+: damaged/,
-    14,
-  ],
+  ["a bit of the first delivery", (path, bytes) => flip(path, bytes, bytes.indexOf("\n") + 99), /jsonl:2: damaged/, 1],
+  ["a bit of the last delivery", (path, bytes) => flip(path, bytes, bytes.length - 99), /jsonl:\d\d: damaged/, 1],
+  ["zeros over a page", (path, bytes) => writeFileSync(path, bytes.fill(0, 4096, 8192)), /jsonl:\d+: damaged/, 14],
   [
     "zeros at the end",
     (path, bytes) => writeFileSync(path, Buffer.concat([bytes, Buffer.alloc(9999)])),
@@ -59,12 +44,7 @@ const kinds: [string, (path: string, bytes: Buffer) => void, RegExp, number][] =
     0,
   ],
   ["zeros only", (path, bytes) => writeFileSync(path, bytes.fill(0)), /jsonl:1: damaged/, waiting],
-  [
-    "another file",
-    (path) => writeFileSync(path, "key: value\n".repeat(50)),
-    /jsonl:1,2,3,.*…: damaged/,
-    waiting,
-  ],
+  ["another file", (path) => writeFileSync(path, "key: value\n".repeat(50)), /jsonl:1,2,3,.*…: damaged/, waiting],
 ];
 
 function flip(path: string, bytes: Buffer, at: number): void {

@@ -17,10 +17,7 @@ function large(number: number): object {
 /** A yard with a state folder of a few MB, which `work` may fill. */
 async function withSmallDisk(
   job: string,
-  work: (
-    dir: string,
-    disk: { fill: (room: number) => Promise<void>; empty: () => Promise<void> },
-  ) => Promise<void>,
+  work: (dir: string, disk: { fill: (room: number) => Promise<void>; empty: () => Promise<void> }) => Promise<void>,
 ): Promise<void> {
   const dir = await makeYard({ job, repos: { "me/site": "refs: ['*']" } });
   const state = join(dir, "state");
@@ -114,8 +111,7 @@ testUnless(test, needsRoot)(
       assert.is((await http({ port: server.port }, "/healthz")).status, 200);
       await disk.empty();
       const runs = await server.idle(20_000);
-      for (const id of [first, second])
-        assert.is(runs.find((run) => run.id === id)?.state, "succeeded");
+      for (const id of [first, second]) assert.is(runs.find((run) => run.id === id)?.state, "succeeded");
       const said = server.running.output().match(/the record of run \S+ cannot be written/g);
       assert.is(said?.length, 1, "not each time that it is tried");
       await server.stop();

@@ -7,16 +7,7 @@ import * as assert from "uvu/assert";
 import { test } from "uvu";
 import { fuzz } from "../helpers/hook-fuzz.ts";
 import { seeded, storm } from "../helpers/hook-storm.ts";
-import {
-  filesBelow,
-  http,
-  makeYard,
-  pushPayload,
-  secret,
-  sha,
-  sign,
-  startHooks,
-} from "../helpers/hooks.ts";
+import { filesBelow, http, makeYard, pushPayload, secret, sha, sign, startHooks } from "../helpers/hooks.ts";
 import { testUnless } from "../helpers/skip.ts";
 import { waitFor } from "../helpers/wait.ts";
 
@@ -38,9 +29,7 @@ test(`200 pushes over 20 repos and 20 kills at random instants lose nothing and 
     kills: scaled(20, 3),
     seed,
   });
-  console.log(
-    `  accepted ${result.accepted}, unanswered ${result.unanswered}, interrupted runs ${result.interrupted}`,
-  );
+  console.log(`  accepted ${result.accepted}, unanswered ${result.unanswered}, interrupted runs ${result.interrupted}`);
 });
 
 test("200 pushes to one repo during one build make at most 2 further runs, 198 are superseded", async () => {
@@ -68,8 +57,7 @@ testUnless(test, few)(
     const dir = await makeYard({ job: ": >begun; until test -e go; do sleep 0.02; done" });
     const server = await startHooks(dir, { args: ["--quiet"] });
     const count = 24_000;
-    const one = async (n: number) =>
-      (await server.push("me/site", sha(n), { id: `delivery-${n}` })).status;
+    const one = async (n: number) => (await server.push("me/site", sha(n), { id: `delivery-${n}` })).status;
     await one(0);
     await waitFor(() => existsSync(join(dir, "co/begun")));
     const memory: number[] = [];
@@ -181,8 +169,7 @@ test("nothing secret is in any file, page, answer or log, also split over two wr
   const answers: string[] = [];
   const { body, text } = await server.push("me/site", sha(1));
   answers.push(text);
-  for (const key of ["wrong", null])
-    answers.push((await server.push("me/site", sha(2), { key })).text);
+  for (const key of ["wrong", null]) answers.push((await server.push("me/site", sha(2), { key })).text);
   const headers = { authorization: `Bearer ${token}` };
   await server.idle();
   for (const path of [
@@ -209,8 +196,7 @@ test("nothing secret is in any file, page, answer or log, also split over two wr
     Buffer.from(`x${each}`).toString("base64").slice(4, 20),
     Buffer.from(each).toString("hex"),
   ]);
-  for (const planted of [...shapes, sign("")])
-    for (const each of texts) assert.not(each.includes(planted), each);
+  for (const planted of [...shapes, sign("")]) for (const each of texts) assert.not(each.includes(planted), each);
 });
 
 test.run();

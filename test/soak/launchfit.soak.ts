@@ -102,8 +102,7 @@ test("a week in miniature: after many updates memory, descriptors, disk and proc
   const { pid } = JSON.parse(stdout) as { pid: number };
   const measure = async () => ({
     descriptors: readdirSync(`/proc/${pid}/fd`).length,
-    memory:
-      Number(/VmRSS:\s+(\d+)/.exec((await $`cat ${`/proc/${pid}/status`}`).stdout)?.[1]) / 1024,
+    memory: Number(/VmRSS:\s+(\d+)/.exec((await $`cat ${`/proc/${pid}/status`}`).stdout)?.[1]) / 1024,
     releases: readdirSync(join(app.folder, "releases")).length,
     processes: (await appsOf(app.folder)).length,
   });

@@ -92,10 +92,7 @@ testUnless(test, needsCompiler)(
       forge.forget();
     }
     const records = last.filter((step) => /^rename .*run\.json$/.test(step));
-    assert.ok(
-      records.length >= 3,
-      `the record is written with its end, and when it was told:\n${last.join("\n")}`,
-    );
+    assert.ok(records.length >= 3, `the record is written with its end, and when it was told:\n${last.join("\n")}`);
   },
 );
 

@@ -88,8 +88,7 @@ async function packNode(out: string): Promise<void> {
 }
 
 for (const suite of ["bookworm", "trixie"]) {
-  const other =
-    suite === "trixie" && process.env["SOAK_TRIXIE"] !== "1" && "set SOAK_TRIXIE=1 for it";
+  const other = suite === "trixie" && process.env["SOAK_TRIXIE"] !== "1" && "set SOAK_TRIXIE=1 for it";
   testUnless(test, noBootedDebian || needsCommand("dpkg-deb") || other)(
     `a booted ${suite}: the package is installed, upgraded, removed and purged`,
     async () => {
@@ -143,10 +142,7 @@ for (const suite of ["bookworm", "trixie"]) {
         assert.not.match((await sh("boatyard setup check --json || :")).stdout, "is the package's");
         // again: setup server finds all there
         await sh("boatyard setup server --yes");
-        assert.not.match(
-          (await sh("ls /usr/local/bin /etc/systemd/system")).stdout,
-          /build|hook-server\.service\n/,
-        );
+        assert.not.match((await sh("ls /usr/local/bin /etc/systemd/system")).stdout, /build|hook-server\.service\n/);
 
         // an upgrade restarts what runs, and leaves the rest off
         const pid = () => sh("systemctl show --property=MainPID --value hook-server.service");
@@ -155,10 +151,7 @@ for (const suite of ["bookworm", "trixie"]) {
         assert.is(await on("hook-server.service"), "enabled active");
         assert.is(await on("slave-server.service"), "disabled inactive");
         assert.is.not((await pid()).stdout, before);
-        assert.match(
-          (await sh("dpkg-query --showformat='${Version}' --show boatyard")).stdout,
-          version,
-        );
+        assert.match((await sh("dpkg-query --showformat='${Version}' --show boatyard")).stdout, version);
         assert.match((await sh("getent passwd slave")).stdout, "/srv/slave");
 
         // removed, purged: what is the admin's stays

@@ -47,9 +47,7 @@ unless("in firefox one signs in, sees a log live to its end, and signs out", asy
   );
   await has("#summary .pill.running");
   await has(".row", "line 3000");
-  await waitFor(async () =>
-    (await drawn("Math.min(box.bottom, innerHeight) - 30")).startsWith("line "),
-  );
+  await waitFor(async () => (await drawn("Math.min(box.bottom, innerHeight) - 30")).startsWith("line "));
   await browser.run('location.hash = "#L1500"');
   await has(".row.marked", "line 1500");
   assert.match(await drawn("box.top + 10"), /^line 14\d\d$/);

@@ -31,31 +31,28 @@ for (const kind of Object.keys(changingCalls) as (keyof typeof changingCalls)[])
   });
 }
 
-testUnless(test, needsStrace)(
-  "ENOSPC at every write, rename, mkdir and symlink of an update",
-  async () => {
-    let failed = 0;
-    for (const calls of [
-      "write,pwrite64,writev,pwritev",
-      changingCalls.rename,
-      changingCalls.mkdir,
-      changingCalls.symlink,
-      "fsync,fdatasync",
-    ]) {
-      // the first writes are the runtime's own, to its pipes and event descriptors: they may end it at once
-      for (let n = 1; n < 150; n += calls.startsWith("write") ? step : few) {
-        const result = await updateWithFault(calls, `error=ENOSPC:when=${n}`);
-        if (!result) {
-          if (n > 60 || calls !== "write,pwrite64,writev,pwritev") break;
-          continue;
-        }
-        failed += 1;
+testUnless(test, needsStrace)("ENOSPC at every write, rename, mkdir and symlink of an update", async () => {
+  let failed = 0;
+  for (const calls of [
+    "write,pwrite64,writev,pwritev",
+    changingCalls.rename,
+    changingCalls.mkdir,
+    changingCalls.symlink,
+    "fsync,fdatasync",
+  ]) {
+    // the first writes are the runtime's own, to its pipes and event descriptors: they may end it at once
+    for (let n = 1; n < 150; n += calls.startsWith("write") ? step : few) {
+      const result = await updateWithFault(calls, `error=ENOSPC:when=${n}`);
+      if (!result) {
+        if (n > 60 || calls !== "write,pwrite64,writev,pwritev") break;
+        continue;
       }
+      failed += 1;
     }
-    assert.ok(failed > 0);
-    console.log(`${failed} updates met a full disk`);
-  },
-);
+  }
+  assert.ok(failed > 0);
+  console.log(`${failed} updates met a full disk`);
+});
 
 testUnless(test, needsRoot)(
   "a disk of every small size: the old version stays, and with room it completes",

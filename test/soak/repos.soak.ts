@@ -71,10 +71,7 @@ async function publish(spec: string, dir: string): Promise<(dir: string) => Prom
   await cp(join(root, "test/fixtures/litpro/commands/project.md"), join(files, "project.md"));
   const names = "node_modules/\nlogs.txt*\n.yarn/\n.pnp.*\nbuild/\n";
   await writeFile(join(files, ".gitignore"), names);
-  if (
-    litproIn(await readFile(join(files, "package.json"), "utf8")) &&
-    !existsSync(join(files, "lprc.js"))
-  )
+  if (litproIn(await readFile(join(files, "package.json"), "utf8")) && !existsSync(join(files, "lprc.js")))
     await writeFile(join(files, "lprc.js"), "module.exports = function () {};\n");
   const repo = await makeRepo({ dir });
   await cp(files, repo.work, { recursive: true });
@@ -101,61 +98,43 @@ const scale = Number(process.env["SOAK_SCALE"] ?? "1");
 const specs = (await readdir(fixtures)).sort();
 for (const spec of specs.slice(0, Math.max(1, Math.round(specs.length * scale)))) {
   const manager = await managerOf(join(fixtures, spec));
-  repoTest(
-    `${spec} with ${manager} is what is made by hand, and a second build does nothing`,
-    async () => {
-      const [bin, work] = [tempDir("bin-"), tempDir()];
-      const checkout = await publish(spec, work);
-      const env = await environmentFor(manager, bin);
-      const [ours, hand] = [
-        await checkout(join(work, "a/site")),
-        await checkout(join(work, "b/site")),
-      ];
-      const program = litproIn(await readFile(join(ours, "package.json"), "utf8"));
+  repoTest(`${spec} with ${manager} is what is made by hand, and a second build does nothing`, async () => {
+    const [bin, work] = [tempDir("bin-"), tempDir()];
+    const checkout = await publish(spec, work);
+    const env = await environmentFor(manager, bin);
+    const [ours, hand] = [await checkout(join(work, "a/site")), await checkout(join(work, "b/site"))];
+    const program = litproIn(await readFile(join(ours, "package.json"), "utf8"));
 
-      const first = await runScript("build", [ours], { env, expect: 0, timeout: 300_000 });
-      const litpro =
-        program === undefined ? "skipped" : `ok .* ${program} \\d+\\.\\d+\\.\\d+: 2 saved`;
-      assert.match(
-        first.stdout,
-        new RegExp(`install +ok .* ${managers[manager].install.join(" ")}\n`),
-      );
-      assert.match(first.stdout, new RegExp(`litpro +${litpro}`));
-      const second = await runScript("build", [ours], { env, expect: 0, timeout: 300_000 });
-      assert.match(second.stdout, /install +skipped +nothing changed since the last install/);
-      if (program !== undefined) assert.match(second.stdout, /: 0 saved, 2 unchanged/);
+    const first = await runScript("build", [ours], { env, expect: 0, timeout: 300_000 });
+    const litpro = program === undefined ? "skipped" : `ok .* ${program} \\d+\\.\\d+\\.\\d+: 2 saved`;
+    assert.match(first.stdout, new RegExp(`install +ok .* ${managers[manager].install.join(" ")}\n`));
+    assert.match(first.stdout, new RegExp(`litpro +${litpro}`));
+    const second = await runScript("build", [ours], { env, expect: 0, timeout: 300_000 });
+    assert.match(second.stdout, /install +skipped +nothing changed since the last install/);
+    if (program !== undefined) assert.match(second.stdout, /: 0 saved, 2 unchanged/);
 
-      await runCommand([...managers[manager].install], {
-        cwd: hand,
-        env,
-        expect: 0,
-        timeout: 300_000,
-      });
-      if (program !== undefined) {
-        const file = program === "litpro" ? "litpro.js" : "index.js";
-        const alone = existsSync(join(hand, ".pnp.cjs"))
-          ? ["yarn", "run", program]
-          : ["node", `node_modules/${program}/${file}`];
-        await runCommand(alone, { cwd: hand, env, expect: 0, timeout: 60_000 });
-      }
-      // managers keep times and whole paths in files of their own, litpro its outputs in the order of their writes
-      const own = [
-        ".bin",
-        ".deno",
-        ".modules.yaml",
-        ".package-lock.json",
-        ".pnpm-workspace-state*",
-      ];
-      const yarns = [".pnp.*", ".yarn", ".yarn-integrity", ".yarn-state.yml"];
-      const excluded = [...own, ...yarns, ".checksum", ".git", "logs.txt"].map(
-        (name) => `--exclude=${name}`,
-      );
-      await runCommand(["diff", "-rq", "--no-dereference", ...excluded, ours, hand], { expect: 0 });
-      assert.is(await git(ours, "diff", "--name-only"), "", "no committed file was changed");
-      // hundreds of thousands of files in all are too many to be removed at the end
-      await rm(work, { recursive: true });
-    },
-  );
+    await runCommand([...managers[manager].install], {
+      cwd: hand,
+      env,
+      expect: 0,
+      timeout: 300_000,
+    });
+    if (program !== undefined) {
+      const file = program === "litpro" ? "litpro.js" : "index.js";
+      const alone = existsSync(join(hand, ".pnp.cjs"))
+        ? ["yarn", "run", program]
+        : ["node", `node_modules/${program}/${file}`];
+      await runCommand(alone, { cwd: hand, env, expect: 0, timeout: 60_000 });
+    }
+    // managers keep times and whole paths in files of their own, litpro its outputs in the order of their writes
+    const own = [".bin", ".deno", ".modules.yaml", ".package-lock.json", ".pnpm-workspace-state*"];
+    const yarns = [".pnp.*", ".yarn", ".yarn-integrity", ".yarn-state.yml"];
+    const excluded = [...own, ...yarns, ".checksum", ".git", "logs.txt"].map((name) => `--exclude=${name}`);
+    await runCommand(["diff", "-rq", "--no-dereference", ...excluded, ours, hand], { expect: 0 });
+    assert.is(await git(ours, "diff", "--name-only"), "", "no committed file was changed");
+    // hundreds of thousands of files in all are too many to be removed at the end
+    await rm(work, { recursive: true });
+  });
 }
 
 test.after(() => rm(home, { recursive: true }));

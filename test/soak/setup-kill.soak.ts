@@ -21,8 +21,7 @@ for (const what of Object.keys(killed)) {
       let kills = 0;
       // each call begins elsewhere, so that small scales see different steps
       for (const [index, call] of calls.entries())
-        for (let nth = 1 + (index % step); await killAndRepeat(what, call, nth); nth += step)
-          kills += 1;
+        for (let nth = 1 + (index % step); await killAndRepeat(what, call, nth); nth += step) kills += 1;
       console.log(`setup ${what}: ${kills} kills`);
       assert.ok(kills > 0);
     },

@@ -33,10 +33,7 @@ async function makeServers() {
   await writeFile(secretFile, `${"5".repeat(32)}\n`, { mode: 0o600 });
   const repo = await makeRepo({ files: { "index.html": "one" } });
   const base = `file://${dirname(repo.bare)}`;
-  await writeFile(
-    join(dir, "slave.yml"),
-    `name: localhost\nsecret_file: ${secretFile}\nbase: ${base}\n`,
-  );
+  await writeFile(join(dir, "slave.yml"), `name: localhost\nsecret_file: ${secretFile}\nbase: ${base}\n`);
   const hooks = await startHooks(await makeYard());
   const repos = join(dir, "repos");
   const flags = ["--config", join(dir, "slave.yml"), "--repos", repos, "--listen", "127.0.0.1:0"];

@@ -34,8 +34,7 @@ export async function makeForge(world: World, name: string): Promise<void> {
   await mkdir(world.place("forge/ada"), { recursive: true });
   const options = ["--quiet", "--bare", "--initial-branch=main"];
   await world.git("forge/ada", "init", ...options, `${name}.git`);
-  for (const clone of ["developer", "server"])
-    await world.git(".", "clone", "--quiet", `forge/ada/${name}.git`, clone);
+  for (const clone of ["developer", "server"]) await world.git(".", "clone", "--quiet", `forge/ada/${name}.git`, clone);
 }
 
 /** Writes a new secret to a file, and returns it. */
@@ -102,8 +101,7 @@ export async function deliverAndWait(
   const show = async () => {
     const log = await readFile(world.place("server", "logs.txt"), "utf8").catch(() => "");
     const lines = log.split("\n").filter((line) => line.includes(id));
-    for (; shown < lines.length; shown++)
-      say(paint.dim((lines[shown] ?? "").replace(` ${id}`, "")));
+    for (; shown < lines.length; shown++) say(paint.dim((lines[shown] ?? "").replace(` ${id}`, "")));
   };
   let over = false;
   const log = ["log", "--follow", "--state", "state", id];

@@ -33,9 +33,7 @@ async function findScripts(root: string): Promise<Scripts> {
   const names = await readdir(root);
   const deno = process.versions["deno"] !== undefined && names.includes("scripts");
   const folder = deno ? join(root, "scripts") : names.includes("tools") ? join(root, "dist") : root;
-  const files = (await readdir(folder).catch(() => [])).filter((name) =>
-    name.endsWith(deno ? ".ts" : ".mjs"),
-  );
+  const files = (await readdir(folder).catch(() => [])).filter((name) => name.endsWith(deno ? ".ts" : ".mjs"));
   if (files.length === 0) throw new Error("there are no bundles; run npm run bundle");
   const litpro = deno || (await findOwnNpmProgram("litpro")) !== undefined;
   const start = process.versions["deno"] ? [process.execPath, "run", "-A"] : [process.execPath];
@@ -117,12 +115,7 @@ export class World {
   }
 
   /** Start a script of ours, and wait until it says `ready`. */
-  async start(
-    name: string,
-    args: string[],
-    ready: () => Promise<boolean>,
-    dir = ".",
-  ): Promise<Running> {
+  async start(name: string, args: string[], ready: () => Promise<boolean>, dir = "."): Promise<Running> {
     const [program = "", ...words] = [...(this.#scripts.get(name) ?? []), ...args];
     const child = spawn(program, words, {
       cwd: this.place(dir),

@@ -15,11 +15,10 @@ export interface Completion {
 const quoted = (text: string) => `'${text.replaceAll("'", `'\\''`)}'`;
 const fishQuoted = (text: string) => `'${text.replace(/[\\']/g, "\\$&")}'`;
 
-/** `--name`, `-n`: as they are typed. A boolean that is on by default is turned off. */
-function spellings({ name, short, default: standard }: Flag): string[] {
+/** `--name`, `-n`: as they are typed. */
+function spellings({ name, short }: Flag): string[] {
   if (name.length === 1) return [`-${name}`];
-  const long = `--${standard === true ? `no-${name}` : name}`;
-  return short ? [`-${short}`, long] : [long];
+  return short ? [`-${short}`, `--${name}`] : [`--${name}`];
 }
 
 const takesValue = ({ type }: Flag) => type !== "boolean";
@@ -37,8 +36,7 @@ export function completionOf(script: Description, all: readonly Description[]): 
   return { bash: bashOf(whole), zsh: zshOf(whole), fish: fishOf(whole) };
 }
 
-const functionName = (words: readonly string[]) =>
-  `_boatyard_${words.join("_").replace(/[^a-z0-9]+/g, "_")}`;
+const functionName = (words: readonly string[]) => `_boatyard_${words.join("_").replace(/[^a-z0-9]+/g, "_")}`;
 
 /** A command with the words that lead to it: `["boatyard", "release", "pack"]`. */
 interface Reached {
@@ -126,12 +124,9 @@ function bashFunction({ command, words }: Reached): string {
       "  case $at in",
     );
     for (const [at, operand] of command.operands.entries()) {
-      const pattern =
-        at === command.operands.length - 1 && command.maxOperands !== at + 1 ? "*" : at;
+      const pattern = at === command.operands.length - 1 && command.maxOperands !== at + 1 ? "*" : at;
       const live = `_boatyard_live string ${call} __complete ${at} "\${words[@]}"`;
-      lines.push(
-        `    ${pattern}) ${bashAction({ ...operand, choices: undefined }, live, true)} ;;`,
-      );
+      lines.push(`    ${pattern}) ${bashAction({ ...operand, choices: undefined }, live, true)} ;;`);
     }
     lines.push("  esac");
   }
@@ -182,9 +177,7 @@ function zshFunction({ command, words }: Reached): string {
     }
     lines.push("  esac; else");
     const named = [...command.commands, { name: "help", summary: "what a command takes" }];
-    const rows = named.map(({ name, summary }) =>
-      quoted(`${zshText(name.split(" ").at(-1) ?? "")}:${summary}`),
-    );
+    const rows = named.map(({ name, summary }) => quoted(`${zshText(name.split(" ").at(-1) ?? "")}:${summary}`));
     lines.push(`    local -a subcommands=(${rows.join(" ")})`);
     lines.push("    _describe command subcommands", "  fi");
   }
@@ -202,9 +195,7 @@ function zshFunction({ command, words }: Reached): string {
 function zshFlags(flag: Flag, call: string): string[] {
   const names = spellings(flag);
   const live = `_boatyard_live ${flag.type} ${call} __complete --${flag.name} "\${(@)words[2,CURRENT-2]}"`;
-  const value = takesValue(flag)
-    ? `:${zshText(flag.value ?? flag.type)}:${zshAction(flag, live)}`
-    : "";
+  const value = takesValue(flag) ? `:${zshText(flag.value ?? flag.type)}:${zshAction(flag, live)}` : "";
   const once = flag.type === "list" ? "*" : `(${names.join(" ")})`;
   return names.map((name) => {
     const equals = value === "" ? "" : name.startsWith("--") ? "=" : "+";
@@ -232,12 +223,8 @@ function fishOf(script: Description): string {
     const subs = command.commands.map(wordOf);
     // the words of the way there stand at the beginning; none of its own subcommands may follow
     const way = seen.map((word, at) => `test "$t[${at + 2}]" = ${word}`);
-    const next =
-      subs.length === 0 ? [] : [`not contains -- "$t[${seen.length + 2}]" ${subs.join(" ")}`];
-    const condition = [
-      "set -l t (commandline -opc)",
-      [...way, ...next].join("; and ") || "true",
-    ].join("; ");
+    const next = subs.length === 0 ? [] : [`not contains -- "$t[${seen.length + 2}]" ${subs.join(" ")}`];
+    const condition = ["set -l t (commandline -opc)", [...way, ...next].join("; and ") || "true"].join("; ");
     const when = `-c ${script.name} -n ${fishQuoted(condition)}`;
     for (const sub of [...command.commands, { name: "help", summary: "what it takes" }]) {
       const first = fishQuoted(`${condition}; and test (count $t) -eq ${seen.length + 1}`);
@@ -262,9 +249,7 @@ function fishLive(words: readonly string[], what: string, leave: number): string
 }
 
 function fishFlag(flag: Flag, words: readonly string[]): string {
-  const names = spellings(flag).map((name) =>
-    name.startsWith("--") ? `-l ${name.slice(2)}` : `-s ${name.slice(1)}`,
-  );
+  const names = spellings(flag).map((name) => (name.startsWith("--") ? `-l ${name.slice(2)}` : `-s ${name.slice(1)}`));
   const parts = [...names, `-d ${fishQuoted(flag.help)}`];
   if (takesValue(flag)) {
     parts.push("-r");

@@ -51,16 +51,11 @@ export async function packDebian(out: string, pieces: Pieces, version?: string):
   }
 }
 
-async function putFiles(
-  folder: string,
-  { split, scripts }: Pieces,
-  seconds: number,
-): Promise<void> {
+async function putFiles(folder: string, { split, scripts }: Pieces, seconds: number): Promise<void> {
   const lib = join(folder, "usr/lib/boatyard");
   await cp(split, lib, { recursive: true });
   await put(join(lib, "packaged-by"), "dpkg\n");
-  for (const { name } of scripts)
-    await link(folder, `usr/bin/${name}`, `../lib/boatyard/${name}.mjs`);
+  for (const { name } of scripts) await link(folder, `usr/bin/${name}`, `../lib/boatyard/${name}.mjs`);
   const share = join(folder, "usr/share");
   await putCompletions(scripts, {
     bash: join(share, "bash-completion/completions"),
@@ -86,9 +81,7 @@ const general = /\/usr\/local\/bin\/(build|logs|release|setup)(?= )/g;
 
 /** Units for /usr/bin, an account and a folder for the slave. Their names. */
 async function putUnits(folder: string): Promise<string[]> {
-  const names = (await readdir(join(root, "templates"))).filter((name) =>
-    /\.(?:service|socket|timer)$/.test(name),
-  );
+  const names = (await readdir(join(root, "templates"))).filter((name) => /\.(?:service|socket|timer)$/.test(name));
   for (const name of names) {
     const text = await readFile(join(root, "templates", name), "utf8");
     await put(
@@ -110,9 +103,7 @@ async function putUnits(folder: string): Promise<string[]> {
 async function putDocuments(folder: string, version: string, author: string): Promise<void> {
   const doc = join(folder, "usr/share/doc/boatyard");
   await putCopies(doc, ["README.md", "SECURITY.md", "docs", "schemas"]);
-  await putCopies(join(doc, "examples"), [
-    ...["hooks", "manifest.example.txt", "launchify.example.yml"],
-  ]);
+  await putCopies(join(doc, "examples"), [...["hooks", "manifest.example.txt", "launchify.example.yml"]]);
   await putCopies(doc, ["templates"]);
   const licence = await readFile(join(root, "LICENSE"), "utf8");
   const [, holder = "the authors"] = /^Copyright \(c\) (.+)$/m.exec(licence) ?? [];

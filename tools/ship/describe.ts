@@ -1,24 +1,17 @@
 // What every script declares of itself, as it prints it: what completion, the manual and the packages are made from.
 import { execFile } from "node:child_process";
-import { readdir } from "node:fs/promises";
-import { join, parse } from "node:path";
+import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import type { Description } from "../../lib/cli/help.ts";
+import { scriptNames } from "../scripts.ts";
 
 export type { Description };
 
 export const root = fileURLToPath(new URL("../../", import.meta.url));
 
-/** The scripts' names, in the order of the alphabet. */
-export async function scriptNames(): Promise<string[]> {
-  const files = await readdir(join(root, "scripts"));
-  return files
-    .filter((file) => file.endsWith(".ts"))
-    .map((file) => parse(file).name)
-    .sort();
-}
+export { scriptNames };
 
 /** The declaration of every script; of the bundles in `dist`, where one is named, which start sooner. */
 export async function describeScripts(dist?: string): Promise<Description[]> {

@@ -11,17 +11,13 @@ import { argument, filled, literal, mdocOf, roff, tagged, tidied } from "./mdoc.
 export type Manual = Map<string, { text: string } | { link: string }>;
 
 /** `release pack` is described in boatyard-release-pack(1). */
-const pageOf = (name: string) =>
-  name.startsWith("boatyard") ? name : `boatyard-${name.replaceAll(" ", "-")}`;
+const pageOf = (name: string) => (name.startsWith("boatyard") ? name : `boatyard-${name.replaceAll(" ", "-")}`);
 
 /** Names that a page of another program has: setup(1) comes with epm, and a file can be of one package only. */
 const taken = ["setup", "boatyard"];
 
 /** What is said of a file in the documents: the page, the heading of the section, and an example. */
-const plainFormats: Record<
-  string,
-  { page: string; section: string; example: string; about: string }
-> = {
+const plainFormats: Record<string, { page: string; section: string; example: string; about: string }> = {
   "manifest.txt": {
     ...{ page: "downloads", section: "manifest.txt", example: "manifest.example.txt" },
     about: "the files that downloads fetches",
@@ -110,10 +106,7 @@ const references = (pages: readonly (readonly [string, number])[]) =>
         ".Sh SEE ALSO",
         ...pages
           .toSorted(([a, one], [b, two]) => one - two || (a < b ? -1 : 1))
-          .map(
-            ([name, number], at) =>
-              `.Xr ${argument(name)} ${number}${at < pages.length - 1 ? " ," : ""}`,
-          ),
+          .map(([name, number], at) => `.Xr ${argument(name)} ${number}${at < pages.length - 1 ? " ," : ""}`),
       ];
 
 function commandPage(
@@ -128,10 +121,7 @@ function commandPage(
   const rows = (pairs: readonly (readonly [string, string])[]) =>
     tagged(pairs.map(([name, text]) => [argument(name), filled(roff(text))] as const));
   const programs = Object.entries(command.programs);
-  const below = [
-    ...command.commands.map(({ name, summary }) => [name, summary] as const),
-    ...programs,
-  ];
+  const below = [...command.commands.map(({ name, summary }) => [name, summary] as const), ...programs];
   return tidied([
     ...head(pageOf(command.name), 1, command.summary, date),
     ".Sh SYNOPSIS",
@@ -144,9 +134,7 @@ function commandPage(
       ? [".Ss Operands", ...rows(command.operands.map(({ name, help }) => [name, help] as const))]
       : []),
     ".Ss Flags",
-    ...tagged(
-      command.flags.map((flag) => [flagTitle(flag), filled(roff(flagText(flag)))] as const),
-    ),
+    ...tagged(command.flags.map((flag) => [flagTitle(flag), filled(roff(flagText(flag)))] as const)),
     ...mdocOf(rest),
     ...(command.environment.length > 0 ? [".Sh ENVIRONMENT", ...rows(command.environment)] : []),
     ".Sh EXIT STATUS",
@@ -164,17 +152,15 @@ function commandPage(
 
 const sentence = (text: string) => text.charAt(0).toUpperCase() + text.slice(1);
 
-function flagTitle({ name, short, type, value, default: standard }: Description["flags"][number]) {
+function flagTitle({ name, short, value }: Description["flags"][number]) {
   if (name.length === 1) return `Fl ${name}`;
-  const long = `Fl ${argument(`-${standard === true ? `no-${name}` : name}`)}`;
-  const shown = type === "boolean" ? "" : ` Ar ${argument(value ?? type.toUpperCase())}`;
-  return `${short ? `Fl ${short} , ` : ""}${long}${shown}`;
+  const shown = value === undefined ? "" : ` Ar ${argument(value)}`;
+  return `${short ? `Fl ${short} , ` : ""}Fl ${argument(`-${name}`)}${shown}`;
 }
 
 function flagText({ help, choices, default: standard }: Description["flags"][number]): string {
   const words = choices ? `; one of ${choices.join(", ")}` : "";
-  const shown =
-    standard === undefined || typeof standard === "boolean" ? "" : ` (default: ${standard})`;
+  const shown = standard === undefined ? "" : ` (default: ${standard})`;
   return `${sentence(help)}${words}${shown}.`;
 }
 
@@ -209,9 +195,7 @@ function keysOf(schema: JsonSchema, path = ""): [string, string[]][] {
     return properties.flatMap(([key, value]) => {
       const name = path === "" ? key : `${path}.${key}`;
       const { description: said = "" } = value as { description?: string };
-      const lines = filled(
-        roff(`${sentence(typeWords(value))}.${said ? ` ${sentence(said)}` : ""}`),
-      );
+      const lines = filled(roff(`${sentence(typeWords(value))}.${said ? ` ${sentence(said)}` : ""}`));
       return [[`Ic ${argument(name)}`, lines] as [string, string[]], ...keysOf(value, name)];
     });
   });
@@ -245,9 +229,7 @@ function typeWords(schema: JsonSchema): string {
   if (type === "object") return "a map";
   if (type === "boolean") return "true or false";
   if (type === "integer")
-    return maximum === undefined
-      ? `a number of at least ${minimum}`
-      : `a number from ${minimum} to ${maximum}`;
+    return maximum === undefined ? `a number of at least ${minimum}` : `a number from ${minimum} to ${maximum}`;
   if (pattern?.includes("minute")) return "a duration such as 15m";
   return pattern?.includes("kKmM") ? "a size such as 10M" : "text";
 }

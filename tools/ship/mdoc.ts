@@ -110,9 +110,7 @@ function table({ header, rows }: Tokens.Table): string[] {
   const cells = rows.map(([first, ...rest]) => {
     const lines = rest.flatMap((cell, at) => {
       const title = rest.length > 1 ? `${inline(header[at + 1]?.tokens)}: ` : "";
-      return cell.text === ""
-        ? []
-        : [...(at > 0 ? [".Pp"] : []), ...filled(title + inline(cell.tokens))];
+      return cell.text === "" ? [] : [...(at > 0 ? [".Pp"] : []), ...filled(title + inline(cell.tokens))];
     });
     return [`"${inline(first?.tokens).replaceAll('"', "\\(dq")}"`, lines] as const;
   });

@@ -48,8 +48,7 @@ export async function putManual(
 export async function putCopies(folder: string, names: readonly string[]): Promise<void> {
   // the documents' pictures are on the website: beside the text they would be a tenth of a package
   const filter = (source: string) => source !== join(root, "docs/images");
-  for (const name of names)
-    await cp(join(root, name), join(folder, name), { recursive: true, filter });
+  for (const name of names) await cp(join(root, name), join(folder, name), { recursive: true, filter });
 }
 
 /** Modes that do not depend on the umask of whoever makes the package: 755 what anybody may run, else 644. */

@@ -60,11 +60,7 @@ try {
 async function refuseUnfinished(): Promise<void> {
   const changes = await readFile(join(root, "CHANGELOG.md"), "utf8");
   const faults: string[] = [];
-  if (
-    !new RegExp(`^## ${version.replaceAll(".", "\\.")} \\(\\d{4}-\\d\\d-\\d\\d\\)$`, "m").test(
-      changes,
-    )
-  )
+  if (!new RegExp(`^## ${version.replaceAll(".", "\\.")} \\(\\d{4}-\\d\\d-\\d\\d\\)$`, "m").test(changes))
     faults.push(`CHANGELOG.md has no section "## ${version} (YYYY-MM-DD)"`);
   const { stdout } = await $({ cwd: root })`git status --porcelain`;
   if (stdout !== "") faults.push("the checkout has changes that are not committed");

@@ -19,8 +19,7 @@ export interface Section {
 export const escaped = (text: string) =>
   text.replace(
     /[&<>"']/g,
-    (character) =>
-      ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" })[character] ?? "",
+    (character) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" })[character] ?? "",
   );
 
 /** Where the links of a text lead, and its pictures, as they are written. */
@@ -55,8 +54,7 @@ export function htmlOf(
         const { depth } = token;
         const id = ids.get(token as Tokens.Heading) ?? "";
         const inner = this.parser.parseInline(token.tokens);
-        const anchor =
-          depth === 1 ? "" : ` <a class="here" href="#${id}" aria-label="Link to here">#</a>`;
+        const anchor = depth === 1 ? "" : ` <a class="here" href="#${id}" aria-label="Link to here">#</a>`;
         return `<h${depth} id="${id}">${inner}${anchor}</h${depth}>\n`;
       },
       link({ href, tokens }) {
@@ -66,8 +64,7 @@ export function htmlOf(
         return `<a href="${escaped(link(href))}"${outside ? ' rel="noreferrer"' : ""}>${inner}</a>`;
       },
       image({ href, text }) {
-        if (/^\w+:|^\/\//.test(href))
-          throw new Error(`${path}: the picture ${href} is elsewhere; put it into docs/`);
+        if (/^\w+:|^\/\//.test(href)) throw new Error(`${path}: the picture ${href} is elsewhere; put it into docs/`);
         return `<img src="${escaped(link(href))}" alt="${escaped(text)}" loading="lazy">`;
       },
       code({ text }) {

@@ -44,10 +44,7 @@ export async function readSite(root: string): Promise<Site> {
   const names = (await readdir(join(root, "docs"))).filter((name) => name.endsWith(".md")).sort();
   const documents = new Map(Object.entries(others));
   for (const name of names)
-    documents.set(
-      `docs/${name}`,
-      `docs/${name}` === contents ? "contents.html" : name.replace(/md$/, "html"),
-    );
+    documents.set(`docs/${name}`, `docs/${name}` === contents ? "contents.html" : name.replace(/md$/, "html"));
   const texts = new Map<string, string>();
   for (const file of documents.keys()) texts.set(file, await readFile(join(root, file), "utf8"));
 
@@ -87,8 +84,7 @@ async function addFiles(root: string, from: string, target: string, paths: Map<s
   if (!found || target.startsWith("..")) throw new Error(`${from}: ${target} is not there`);
   if (!found.isDirectory()) return void paths.set(target, `files/${target}.html`);
   paths.set(target, `files/${target}/index.html`);
-  for (const name of (await readdir(join(root, target))).sort())
-    await addFiles(root, from, `${target}/${name}`, paths);
+  for (const name of (await readdir(join(root, target))).sort()) await addFiles(root, from, `${target}/${name}`, paths);
 }
 
 /** Where a link of a document leads in the site, as seen from its page. */
@@ -124,17 +120,13 @@ async function filePage(
 
 /** The list of pages: a part for each heading, with the links below it in their order. */
 function navOf(text: string, paths: ReadonlyMap<string, string>): NavPart[] {
-  const parts: NavPart[] = [
-    { title: "Boatyard", links: [{ text: "What it is", path: "index.html" }] },
-  ];
+  const parts: NavPart[] = [{ title: "Boatyard", links: [{ text: "What it is", path: "index.html" }] }];
   for (const part of text.split(/^## /m).slice(1)) {
     const title = part.slice(0, part.indexOf("\n"));
-    const links = [...part.matchAll(/\[([^\]]+)\]\(([^)]+)\)/g)].flatMap(
-      ([, text = "", href = ""]) => {
-        const path = paths.get(targetOf(contents, href) ?? "");
-        return path === undefined ? [] : [{ text: text.replaceAll("`", ""), path }];
-      },
-    );
+    const links = [...part.matchAll(/\[([^\]]+)\]\(([^)]+)\)/g)].flatMap(([, text = "", href = ""]) => {
+      const path = paths.get(targetOf(contents, href) ?? "");
+      return path === undefined ? [] : [{ text: text.replaceAll("`", ""), path }];
+    });
     parts.push({ title, links });
   }
   parts.push({

@@ -24,7 +24,8 @@ export async function readBus(via: string | undefined): Promise<BusAccess> {
   if (isAddress && via !== undefined) checkBusUrl(via, "--via");
   if (!(await exists(file)))
     throw new UsageError(
-      `there is no ${file}, which says ${isAddress ? "with which key we may use the bus" : "where the bus is"}; see docs/many-machines.md`,
+      `there is no ${file}, which says ${isAddress ? "with which key we may use the bus" : "where the bus is"}; ` +
+        "see docs/many-machines.md",
     );
   const { value, where } = await readConfig(file, busSchema);
   const url = isAddress && via !== undefined ? [via] : value.url;
@@ -51,7 +52,7 @@ export interface MasterBus {
   groupsOf(name: string): string[];
   /** The newest report of a slave. @throws {Failure} for one that is not its own */
   reportOf(target: Target): Report | undefined;
-  /** Put a text where those find it whom it is for; once a connection, though many are followed by it. @throws {Failure} */
+  /** Put a text where those find it whom it is for; once a connection, though it follows many. @throws {Failure} */
   put(target: string, name: string, text: string): Promise<void>;
   /** Wait until a slave reports or the connection is made again, but not longer than `ms`. */
   change(target: Target, ms: number): Promise<void>;
@@ -78,7 +79,8 @@ export function masterBus(options: BusOptions): MasterBus {
       const more = { name, timeout: Math.max(options.connectTimeout, 2000), onStatus: note };
       const bus = await connectBus({ ...access, ...more });
       await bus.makeBucket("want");
-      await bus.makeBucket("state");
+      // whoever may write one key could remove all others by a message that rolls the bucket up
+      await bus.makeBucket("state", { rollup: false });
       const state = bus.bucket("state");
       state.watch("*", (key, text) => {
         texts.set(key, text);
@@ -109,8 +111,7 @@ export function masterBus(options: BusOptions): MasterBus {
     async function read(): Promise<void> {
       const before = new Map(texts);
       // one that came meanwhile is newer
-      for (const [key, text] of await state.all())
-        if (texts.get(key) === before.get(key)) texts.set(key, text);
+      for (const [key, text] of await state.all()) if (texts.get(key) === before.get(key)) texts.set(key, text);
     }
   }
 
@@ -174,9 +175,7 @@ async function write(want: Bucket, key: string, name: string, text: string): Pro
     const orders = readTexts(entry?.text ?? "{}") ?? {};
     if (orders[name] === text) return;
     const next = JSON.stringify({ ...orders, [name]: text });
-    // there is something, and it cannot be read: an answer of the bus that a slave had put there
-    const isOdd = entry === undefined && round > 1;
-    if (await want.put(key, next, isOdd ? undefined : (entry?.revision ?? 0))) return;
+    if (await want.put(key, next, entry?.revision ?? 0)) return;
   }
   throw new Failure("its orders on the bus are changed by somebody else all the time");
 }

@@ -25,10 +25,7 @@ export interface BusTransport extends Transport {
    * @param group of the list, when it is about that only
    * @param jobs how many may be asked at once
    */
-  share(
-    targets: readonly Target[],
-    how: { group: string | undefined; jobs: number },
-  ): Promise<Shared | undefined>;
+  share(targets: readonly Target[], how: { group: string | undefined; jobs: number }): Promise<Shared | undefined>;
   close(): Promise<void>;
 }
 
@@ -63,21 +60,17 @@ export function busTransport(options: Options): BusTransport {
   /** Have a slave compare its files with the commits. */
   async function verify(target: Target): Promise<Record<string, unknown>> {
     const { key } = options;
-    if (key === undefined)
-      throw new Failure("a slave on a bus answers only signed questions; see --key-file");
+    if (key === undefined) throw new Failure("a slave on a bus answers only signed questions; see --key-file");
     const started = performance.now();
     const nonce = randomBytes(16).toString("hex");
     const text = signRequest({ key }, { ...question, target: target.slave }, Date.now(), nonce);
     await bus.put(target.slave, question.key, text);
     for (;;) {
       const report = bus.reportOf(target);
-      if (report?.verified?.nonce === nonce)
-        return { ...report.inventory, repos: report.verified.repos };
+      if (report?.verified?.nonce === nonce) return { ...report.inventory, repos: report.verified.repos };
       const left = timeout - (performance.now() - started);
       if (left <= 0 || signal.aborted)
-        throw new Failure(
-          `it has not compared its files within ${timeout / 1000} s; give it more by --timeout`,
-        );
+        throw new Failure(`it has not compared its files within ${timeout / 1000} s; give it more by --timeout`);
       await bus.change(target, left + 1);
     }
   }
@@ -87,13 +80,18 @@ export function busTransport(options: Options): BusTransport {
       await bus.load();
       const report = bus.reportOf(target);
       if (report === undefined) throw new Failure("it has never been seen on the bus");
+      const refused = refusedIn(report);
+      const words = refused.map(({ error }) => `; it refused its order: ${error}`);
       if (Date.now() - report.time > offAfter)
-        throw new Failure(`it is off: last seen ${new Date(report.time).toISOString()}`);
-      const inventory = isVerified === undefined ? report.inventory : await verify(target);
-      if (repo === undefined) return inventory;
-      const { repos, accept_unbound } = inventory;
+        throw new Failure(`it is off: last seen ${new Date(report.time).toISOString()}${words.join("")}`);
+      const { repos, ...inventory } = isVerified === undefined ? report.inventory : await verify(target);
       const all = (Array.isArray(repos) ? repos : []) as Record<string, unknown>[];
-      return { ...all.find((each) => each?.["repo"] === repo), accept_unbound };
+      for (const { name, error } of refused) {
+        const served = all.findIndex((each) => each?.["repo"] === name);
+        all.splice(served < 0 ? all.length : served, 1, { ...all[served], repo: name, error });
+      }
+      if (repo === undefined) return { ...inventory, repos: all };
+      return { ...all.find((each) => each?.["repo"] === repo) };
     },
 
     async share(all, { group, jobs }) {
@@ -115,8 +113,7 @@ export function busTransport(options: Options): BusTransport {
     },
 
     async start(_, { repo }, order) {
-      if (order === undefined)
-        throw new Failure("a slave on a bus takes only signed orders; see --key-file");
+      if (order === undefined) throw new Failure("a slave on a bus takes only signed orders; see --key-file");
       await patiently(() => bus.put(targetOf(order), repo, order));
       return order;
     },
@@ -144,8 +141,7 @@ export function busTransport(options: Options): BusTransport {
           const [before, sha] = [wordsOf(told.before), wordsOf(told.sha)];
           const result = resultOf(told.state, { before, sha, error: wordsOf(told.error) }, rollout);
           if (result) return result;
-        } else if (taken && told && told.at > taken.at)
-          throw new Failure("a newer order took its place");
+        } else if (taken && told && told.at > taken.at) throw new Failure("a newer order took its place");
         if (!taken && waited > timeout) throw new Failure(silentWords(report, waited));
         if (waited > rollout.waitLimit) throw tooLong(wordsOf(taken?.state), rollout);
         const left = taken ? rollout.waitLimit - waited : Math.min(timeout - waited, timeout / 4);
@@ -159,6 +155,13 @@ export function busTransport(options: Options): BusTransport {
 
     close: bus.close,
   };
+}
+
+/** The repos for which it has refused what it was told last, such as an order that is too old by its clock. */
+function refusedIn({ orders }: Report): { name: string; error: string }[] {
+  return Object.entries(orders).flatMap(([name, order]) =>
+    order?.state === "refused" ? [{ name, error: wordsOf(order.error) ?? "it refused its order" }] : [],
+  );
 }
 
 /** Fewer than these at once are meant to spare something: then each slave gets an order of its own. */
@@ -178,8 +181,6 @@ function targetOf(order: string): string {
 }
 
 function silentWords(report: Report | undefined, waited: number): string {
-  const last = report
-    ? `last seen ${new Date(report.time).toISOString()}`
-    : "never seen on the bus";
+  const last = report ? `last seen ${new Date(report.time).toISOString()}` : "never seen on the bus";
   return `no sign of it for ${Math.round(waited / 1000)} s (${last}); it takes the order when it is back`;
 }

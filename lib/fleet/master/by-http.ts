@@ -1,20 +1,10 @@
 import { Failure, systemCode } from "../../core/errors.ts";
 import { type Answer, reasonOf, request } from "../../fetch/fetch.ts";
-import {
-  answerHeader,
-  answerRefusal,
-  type Keys,
-  orderHeader,
-  protocolHeader,
-  requestHeader,
-  signRequest,
-  signUnbound,
-  unboundHeader,
-} from "../signature.ts";
+import { answerHeader, answerRefusal, type Keys, orderHeader, requestHeader, signRequest } from "../signature.ts";
 import { pause, resultOf, servesCommit, tooLong, type Transport, wordsOf } from "./fan-out.ts";
 import { addressesOf, type Target } from "./list.ts";
 
-/** Slaves that listen: requests, each sent again when there is no answer, what the answers say, and jobs that are followed. */
+/** Slaves that listen: requests, sent again without an answer, what the answers say, and jobs that are followed. */
 
 export interface HttpOptions {
   /** What the requests are signed with; with neither, they are plain. */
@@ -30,11 +20,6 @@ export interface HttpOptions {
   signal?: AbortSignal | undefined;
 }
 
-export interface HttpTransport extends Transport {
-  /** Slaves that took only the signature of Boatyard 0.1. */
-  readonly unbound: ReadonlySet<Target>;
-}
-
 /** What one request carries besides its address. */
 interface SendOptions {
   /** Milliseconds added to the time limit, for answers that the slave delays. */
@@ -48,7 +33,7 @@ class NoAnswer extends Error {
   override name = "NoAnswer";
 }
 
-/** How long a slave is asked to delay its answer about a job, in ms; short, so that a lost connection is noticed soon. */
+/** How long a slave may delay its answer about a job, in ms; short, so that a lost connection is noticed soon. */
 const maxWait = 5000;
 const minPause = 250;
 /** The statuses of a slave that is too busy, or away behind a proxy that is not. */
@@ -58,16 +43,11 @@ const maxAnswer = 64 * 1024;
 /** The status of a slave with many repos. */
 const maxStatus = 4 * 1024 * 1024;
 
-export function httpTransport({ keys, timeout, retries, ...options }: HttpOptions): HttpTransport {
+export function httpTransport({ keys, timeout, retries, ...options }: HttpOptions): Transport {
   const { signal } = options;
-  const unbound = new Set<Target>();
   const isSigning = keys.key !== undefined || keys.secret !== undefined;
 
-  async function sendOnce(
-    target: Target,
-    url: URL,
-    { patience = 0, order }: SendOptions,
-  ): Promise<Answer> {
+  async function sendOnce(target: Target, url: URL, { patience = 0, order }: SendOptions): Promise<Answer> {
     const path = url.pathname + url.search;
     const headers: Record<string, string> = { accept: "application/json" };
     const sent: string[] = [];
@@ -77,8 +57,6 @@ export function httpTransport({ keys, timeout, retries, ...options }: HttpOption
       const request = { method: "GET", path, target: target.slave };
       sent.push((headers[requestHeader] = signRequest(keys, request)));
     }
-    if (unbound.has(target) && keys.secret !== undefined)
-      headers[unboundHeader] = signUnbound(keys.secret, "GET", path);
     const maxBytes = url.pathname.endsWith("/status") ? maxStatus : maxAnswer;
     const limits = { timeout: timeout + patience, maxBytes };
     let answer: Answer;
@@ -89,14 +67,7 @@ export function httpTransport({ keys, timeout, retries, ...options }: HttpOption
       throw new NoAnswer(signal?.aborted ? "interrupted" : wordsAbout(error));
     }
     const { status, text } = answer;
-    const isOfOld = answer.headers[protocolHeader] === undefined;
-    // one whose key is known is not of 0.1, whatever answers in its place
-    const mayBeOld = isOfOld && keys.secret !== undefined && target.key === undefined;
-    if (status === 401 && mayBeOld && !unbound.has(target)) {
-      unbound.add(target);
-      return await sendOnce(target, url, { patience, order });
-    }
-    if (sent.length > 0 && status >= 200 && status < 300 && !unbound.has(target)) {
+    if (sent.length > 0 && status >= 200 && status < 300) {
       const bound = answer.headers[answerHeader];
       const refusal = answerRefusal(bound, { sent, own: keys, slaveKey: target.key }, status, text);
       if (refusal !== undefined) return { ...answer, status: 0, text: refusal };
@@ -143,8 +114,6 @@ export function httpTransport({ keys, timeout, retries, ...options }: HttpOption
   }
 
   return {
-    unbound,
-
     async status(target, query) {
       return taken(await send(target, addressesOf(target).status(query)));
     },
@@ -194,9 +163,7 @@ function taken({ status, text }: Answer): Record<string, unknown> {
   if (status >= 200 && status < 300) return json;
   if (status === 0) throw new Failure(text);
   const words = wordsOf(json["error"]) ?? wordsOf(text.trim().split("\n", 1)[0])?.slice(0, 200);
-  throw new Failure(
-    words === undefined ? `it answers ${status}` : `it answers ${status}: ${words}`,
-  );
+  throw new Failure(words === undefined ? `it answers ${status}` : `it answers ${status}: ${words}`);
 }
 
 function objectIn(text: string): Record<string, unknown> {

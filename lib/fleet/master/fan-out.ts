@@ -104,15 +104,11 @@ export interface FanOutOptions extends Rollout {
 }
 
 /** Ask every target; the outcomes are in the order of the targets. */
-export async function fanOut(
-  targets: readonly Target[],
-  options: FanOutOptions,
-): Promise<Outcome[]> {
+export async function fanOut(targets: readonly Target[], options: FanOutOptions): Promise<Outcome[]> {
   const outcomes = new Map<Target, Outcome>();
   let failed = 0;
   const stopped = () =>
-    options.signal?.aborted === true ||
-    (options.maxFailures !== undefined && failed > options.maxFailures);
+    options.signal?.aborted === true || (options.maxFailures !== undefined && failed > options.maxFailures);
 
   async function ask(target: Target): Promise<void> {
     const outcome = await updateOne(target, options);
@@ -132,9 +128,7 @@ export async function fanOut(
   }
   const why = options.signal?.aborted ? "the run was interrupted" : `${failed} failed before it`;
   const skipped = { ok: false, skipped: true, answer: "not asked", seconds: 0 };
-  return targets.map(
-    (target) => outcomes.get(target) ?? { target, ...skipped, error: `not asked: ${why}` },
-  );
+  return targets.map((target) => outcomes.get(target) ?? { target, ...skipped, error: `not asked: ${why}` });
 }
 
 /** Do something with every target, so many at once, in their order, until all are done or it is over. */
@@ -166,8 +160,7 @@ async function updateOne(target: Target, options: FanOutOptions): Promise<Outcom
       return { ok: true, answer: "up to date", before: sha, sha };
     const job = await transport.start(target, options, orderFor?.(target));
     if (!wait) return { ok: true, answer: "accepted" };
-    if (job === undefined)
-      return failure("it accepted the request, but did not name a job to follow");
+    if (job === undefined) return failure("it accepted the request, but did not name a job to follow");
     return await transport.follow(target, job, options);
   }
 }

@@ -34,8 +34,8 @@ const maxRange = 100_000;
 const maxProblems = 20;
 
 /**
- * Read a list: `host`, `host:port`, `[IPv6]:port`, an http(s) URL, `web[01-20].example.com`, `bus://NAME`, each of which `name=NAME`
- * and `key=ed25519:…` may follow; `[name]` starts a group, `#` a comment.
+ * Read a list: `host`, `host:port`, `[IPv6]:port`, an http(s) URL, `web[01-20].example.com`, `bus://NAME`; each of them
+ * takes `name=NAME` and `key=ed25519:…`; `[name]` starts a group, `#` a comment.
  * @param file its name in messages
  * @throws {UsageError} naming every bad line: then nothing must be sent.
  */
@@ -147,9 +147,7 @@ function numbersBetween(from: string, to: string): string[] {
   }
   // leading zeros say how wide the numbers are
   const width = from.startsWith("0") || to.startsWith("0") ? Math.max(from.length, to.length) : 0;
-  return Array.from({ length: count }, (_, index) =>
-    String(Number(from) + index).padStart(width, "0"),
-  );
+  return Array.from({ length: count }, (_, index) => String(Number(from) + index).padStart(width, "0"));
 }
 
 const hostLabel = /^[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$/;
@@ -160,10 +158,7 @@ function endpointOf(text: string): URL {
   if (/^[a-z][a-z0-9+.-]*:\/\//i.test(text)) return endpointUrl(text);
   const match = /^(?:\[([^\]]*)\]|([^:[\]/]+))(?::(\d{1,5}))?$/.exec(text);
   const [, six, host, port = String(defaultPort)] = match ?? [];
-  const good =
-    six !== undefined
-      ? isIP(six) === 6
-      : host !== undefined && (isIP(host) === 4 || isHostName(host));
+  const good = six !== undefined ? isIP(six) === 6 : host !== undefined && (isIP(host) === 4 || isHostName(host));
   if (!good || Number(port) < 1 || Number(port) > 65535) throw wrongTarget(text);
   return new URL(`http://${six === undefined ? host : `[${six}]`}:${port}/get/`);
 }
@@ -187,7 +182,8 @@ function isHostName(host: string): boolean {
 
 function wrongTarget(text: string): UsageError {
   return new UsageError(
-    `"${text}" is not a slave; write host, host:port, [IPv6]:port, an http(s) URL, or web[01-20].example.com, or bus://NAME, and after it, if need be, name=NAME or key=ed25519:…`,
+    `"${text}" is not a slave; write host, host:port, [IPv6]:port, an http(s) URL, or web[01-20].example.com, or ` +
+      "bus://NAME, and after it, if need be, name=NAME or key=ed25519:…",
   );
 }
 
@@ -210,10 +206,8 @@ export function addressesOf(target: Target) {
   return {
     update: (query: { repo: string; sha: string; branch?: string | undefined }) =>
       withQuery(new URL(target.url), query),
-    job: (id: string, query: { wait?: string | undefined }) =>
-      under(`jobs/${encodeURIComponent(id)}`, query),
-    status: (query: { repo?: string | undefined; verify?: string | undefined }) =>
-      under("status", query),
+    job: (id: string, query: { wait?: string | undefined }) => under(`jobs/${encodeURIComponent(id)}`, query),
+    status: (query: { repo?: string | undefined; verify?: string | undefined }) => under("status", query),
   };
 }
 

@@ -14,10 +14,10 @@ import { readPrivateKey } from "../keys.ts";
 import { checkBase } from "../remote.ts";
 import type { Keys } from "../signature.ts";
 import { type BusTransport, busTransport, isOnBus } from "./by-bus.ts";
-import { httpTransport, type HttpTransport } from "./by-http.ts";
+import { httpTransport } from "./by-http.ts";
 import { fanOut, type FanOutOptions, type Outcome, type Transport } from "./fan-out.ts";
 import { parseList, type Target } from "./list.ts";
-import { outcomeLine, printOutcomes, readMessageTargets, slaves } from "./tell.ts";
+import { outcomeLine, printOutcomes, readMessageTargets } from "./tell.ts";
 import { entriesOf, isWanted, stateFolder, type Wants } from "./want.ts";
 
 /** What every rollout over the fleet is made of: flags, lists, keys, the lock, the orders, the fan-out. */
@@ -33,6 +33,7 @@ export interface UpdateFlags {
   retries: number;
   wait: boolean;
   "wait-limit": number;
+  "good-for": number;
   batch: string[];
   pause: number;
   "max-failures": string | undefined;
@@ -76,7 +77,6 @@ export interface Master {
   keys: Keys;
   /** How a slave is reached. */
   transportFor: (target: Target) => Transport;
-  overHttp: HttpTransport;
   onBus: BusTransport;
   terminal: Terminal;
   signal: AbortSignal;
@@ -88,15 +88,10 @@ export interface Master {
 const systemKey = "/etc/server-update/master.key";
 
 /** What a call needs, from its flags. @throws {UsageError} for files that cannot be read */
-export async function openMaster(
-  flags: UpdateFlags,
-  terminal: Terminal,
-  signal: AbortSignal,
-): Promise<Master> {
+export async function openMaster(flags: UpdateFlags, terminal: Terminal, signal: AbortSignal): Promise<Master> {
   const keyFile = flags["key-file"] ?? (await ifThere(systemKey));
   const secretFile =
-    flags["secret-file"] ??
-    (flags.list === "-" ? undefined : await ifThere(join(dirname(flags.list), "secret")));
+    flags["secret-file"] ?? (flags.list === "-" ? undefined : await ifThere(join(dirname(flags.list), "secret")));
   const keys = {
     key: keyFile === undefined ? undefined : await readPrivateKey(keyFile),
     secret: secretFile === undefined ? undefined : await readSecretFile(secretFile),
@@ -115,7 +110,7 @@ export async function openMaster(
   });
   const transportFor = (target: Target) => (isOnBus(target) ? onBus : overHttp);
   const targets = await readMessageTargets(flags.notify);
-  return { flags, keys, transportFor, overHttp, onBus, terminal, signal, targets };
+  return { flags, keys, transportFor, onBus, terminal, signal, targets };
 }
 
 /** @throws {UsageError} when some of the slaves could not take what is sent, whatever they are */
@@ -208,11 +203,8 @@ export function runId(): string {
 export async function runFanOut(
   repo: string,
   targets: readonly Target[],
-  { flags, overHttp, transportFor, terminal, signal }: Master,
-  options: Pick<
-    FanOutOptions,
-    "sha" | "branch" | "orderFor" | "wait" | "batches" | "maxFailures"
-  > & {
+  { flags, transportFor, terminal, signal }: Master,
+  options: Pick<FanOutOptions, "sha" | "branch" | "orderFor" | "wait" | "batches" | "maxFailures"> & {
     onlyOthers?: boolean;
   },
 ): Promise<Outcome[]> {
@@ -230,19 +222,11 @@ export async function runFanOut(
         progress.add(1, failed > 0 ? `${failed} failed` : undefined);
       },
       onStep: (asked) =>
-        terminal.note(
-          `${asked} of ${targets.length} asked, ${failed} failed; going on in ${flags.pause / 1000} s`,
-        ),
+        terminal.note(`${asked} of ${targets.length} asked, ${failed} failed; going on in ${flags.pause / 1000} s`),
     });
     progress.end();
-    for (const outcome of outcomes)
-      if (outcome.skipped) terminal.printJson(outcomeLine(repo, outcome));
+    for (const outcome of outcomes) if (outcome.skipped) terminal.printJson(outcomeLine(repo, outcome));
     printOutcomes(outcomes, (performance.now() - started) / 1000, terminal);
-    const unbound = [...overHttp.unbound].map(({ name }) => name);
-    if (unbound.length > 0)
-      terminal.warn(
-        `${slaves(unbound.length)} took only the signature of Boatyard 0.1, which is good at every slave that has the secret; update them: ${unbound.slice(0, 10).join(", ")}`,
-      );
     return outcomes;
   } finally {
     progress.end();

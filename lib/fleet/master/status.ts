@@ -8,7 +8,7 @@ import { listsOf, type Master } from "./rollout.ts";
 import { tellDrift } from "./tell.ts";
 import { type Pin, readWants, wantedRepos, wantFor, writeStatus } from "./want.ts";
 
-/** What every slave serves, beside what it should serve: asked, compared, shown by `--status`, and kept for hook-server's page. */
+/** What every slave serves, and should serve: asked, compared, shown by `--status`, kept for hook-server's page. */
 
 /** What a slave said. */
 interface Answer {
@@ -19,7 +19,6 @@ interface Answer {
   /** What `--status` without a repo shows of the machine. */
   about: Partial<Record<"name" | "boatyard" | "node" | "git", string | undefined>> &
     Partial<Record<"free" | "uptime", number | undefined>>;
-  acceptsUnbound: boolean;
 }
 
 /** The same beside what it should say. */
@@ -50,11 +49,6 @@ export async function showStatus(
   if (flags.list !== "-" && isKnown) await keepStatus(repo, flags.list, hosts, terminal);
   for (const host of hosts) terminal.printJson(jsonOf(host, repo));
   if (!terminal.json) printStatus(repo, hosts, terminal);
-  const unbound = hosts.filter(({ acceptsUnbound }) => acceptsUnbound);
-  if (unbound.length > 0)
-    terminal.warn(
-      `accept_unbound is set on ${unbound.map(({ target }) => target.name).join(", ")}: a request that was signed for another slave works there; remove it once the master is updated`,
-    );
   const bad = hosts.filter(({ isGood }) => !isGood);
   const differing = bad.flatMap((host) => rowsOf(host, repo).map((row) => row.join(" ")));
   await tellDrift(repo, { asked: hosts.length, differing }, master);
@@ -152,17 +146,12 @@ export async function askFleet(
   });
 }
 
-async function ask(
-  target: Target,
-  repo: string | undefined,
-  { transportFor, flags }: Master,
-): Promise<Answer> {
+async function ask(target: Target, repo: string | undefined, { transportFor, flags }: Master): Promise<Answer> {
   try {
     const verify = flags.verify ? "1" : undefined;
     const json = await transportFor(target).status(target, { repo, verify });
     const words = (name: string) => wordsOf(json[name]);
-    const number = (name: string) =>
-      typeof json[name] === "number" ? (json[name] as number) : undefined;
+    const number = (name: string) => (typeof json[name] === "number" ? (json[name] as number) : undefined);
     const list = repo === undefined ? json["repos"] : [{ ...json, repo }];
     return {
       target,
@@ -171,10 +160,9 @@ async function ask(
         ...{ name: words("name"), boatyard: words("boatyard"), node: words("node") },
         ...{ git: words("git"), free: number("free"), uptime: number("uptime") },
       },
-      acceptsUnbound: json["accept_unbound"] === true,
     };
   } catch (error) {
-    return { target, repos: [], about: {}, acceptsUnbound: false, error: messageOf(error) };
+    return { target, repos: [], about: {}, error: messageOf(error) };
   }
 }
 
@@ -224,8 +212,7 @@ function driftOf(served: RepoStatus, want: Pin | undefined): string {
   if (plain) return `DIFFERS: a plain folder that no update made${why}`;
   if (sha === undefined) return `DIFFERS: nothing is served${why}`;
   if (want && sha !== want.sha) return `DIFFERS${why}`;
-  if (want?.branch !== undefined && branch !== want.branch)
-    return `DIFFERS: branch ${want.branch} is wanted${why}`;
+  if (want?.branch !== undefined && branch !== want.branch) return `DIFFERS: branch ${want.branch} is wanted${why}`;
   return written ? "WRITTEN INTO" : "";
 }
 

@@ -27,28 +27,19 @@ export function showPlan(
     }
     start = end;
   }
-  terminal.note(
-    `${slaves(targets.length)} would be asked, at most ${jobs} at once; nothing was sent`,
-  );
+  terminal.note(`${slaves(targets.length)} would be asked, at most ${jobs} at once; nothing was sent`);
   return 0;
 }
 
 /** One slave as `--json` shows it. */
-export function outcomeLine(
-  repo: string,
-  { target, ok, before, sha, seconds, error, skipped }: Outcome,
-) {
+export function outcomeLine(repo: string, { target, ok, before, sha, seconds, error, skipped }: Outcome) {
   const rounded = Math.round(seconds * 1000) / 1000;
   const line = { repo, target: target.name, ok, before, sha, seconds: rounded, error };
   return skipped ? { ...line, skipped } : line;
 }
 
 /** A table of those that took it, below it those that did not, whose reasons are long, and a line of the whole. */
-export function printOutcomes(
-  outcomes: readonly Outcome[],
-  seconds: number,
-  terminal: Terminal,
-): void {
+export function printOutcomes(outcomes: readonly Outcome[], seconds: number, terminal: Terminal): void {
   if (terminal.json) return;
   const { paint } = terminal;
   const width = Math.max(...outcomes.map(({ target }) => target.name.length));
@@ -61,8 +52,7 @@ export function printOutcomes(
       took.toFixed(1),
     ]);
   const header = ["SLAVE", "ANSWER", "COMMIT", "SECONDS"];
-  if (rows.length > 0)
-    for (const line of terminal.table(rows, { header, right: [3] })) terminal.print(line);
+  if (rows.length > 0) for (const line of terminal.table(rows, { header, right: [3] })) terminal.print(line);
   for (const { target, ok, answer } of outcomes)
     if (!ok) terminal.print(`${target.name.padEnd(width)}  ${paint.red(`FAILED: ${answer}`)}`);
   terminal.print(totalsLine(outcomes, seconds));
@@ -115,13 +105,11 @@ export async function writeFailed(
     await writeAtomic(file, text);
     terminal.note(`the failed ones are in ${file}; for these alone: --list ${file}`);
   } catch (error) {
-    terminal.warn(
-      `the list of failed slaves could not be written: ${messageOf(error)}; see --failed`,
-    );
+    terminal.warn(`the list of failed slaves could not be written: ${messageOf(error)}; see --failed`);
   }
 }
 
-/** A list that `--list` takes: every slave that did not succeed, with the reason as a comment above; undefined when all did. */
+/** A list that `--list` takes: slaves that failed, each with the reason as a comment; undefined when none did. */
 function failedList(repo: string, outcomes: readonly Outcome[], at: Date): string | undefined {
   const lines = [`# server-update ${repo}: not up to date at ${at.toISOString()}`];
   let group = "";
@@ -141,8 +129,7 @@ export async function readMessageTargets(file: string): Promise<MessageTarget[]>
   return (await exists(file)) ? await (await load()).readNotifyFile(file) : [];
 }
 
-const maskOf = (targets: readonly MessageTarget[]) =>
-  createMask(targets.flatMap(({ secrets }) => secrets));
+const maskOf = (targets: readonly MessageTarget[]) => createMask(targets.flatMap(({ secrets }) => secrets));
 
 /** Who tells, and who is told. */
 interface Teller {
@@ -150,10 +137,7 @@ interface Teller {
   terminal: Terminal;
 }
 
-async function tell(
-  { targets, terminal }: Teller,
-  notice: Omit<Notice, "id" | "by" | "at">,
-): Promise<void> {
+async function tell({ targets, terminal }: Teller, notice: Omit<Notice, "id" | "by" | "at">): Promise<void> {
   if (targets.length === 0) return;
   const { tellOnce } = await load();
   const whole = { id: newRunId(), by: "server-update", at: new Date().toISOString(), ...notice };
@@ -166,11 +150,7 @@ async function tell(
 }
 
 /** Tell how the slaves took an update. Takes 15 seconds at most, whoever does not answer. */
-export async function tellOutcomes(
-  repo: string,
-  outcomes: readonly Outcome[],
-  teller: Teller,
-): Promise<void> {
+export async function tellOutcomes(repo: string, outcomes: readonly Outcome[], teller: Teller): Promise<void> {
   if (outcomes.length === 0) return;
   const failed = outcomes.filter(({ ok }) => !ok);
   const count = `${failed.length} of ${outcomes.length} slaves`;

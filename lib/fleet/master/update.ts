@@ -3,7 +3,7 @@ import { resolve } from "node:path";
 import process from "node:process";
 import type { Terminal } from "../../core/terminal.ts";
 import { Busy, Failure, messageOf, UsageError } from "../../core/errors.ts";
-import { checkClaim } from "../../exec/claim.ts";
+import { askToken } from "../../run/lease.ts";
 import { checkRepo } from "../settings.ts";
 import { readBus } from "./bus.ts";
 import { isOnBus } from "./by-bus.ts";
@@ -69,8 +69,7 @@ export async function serverUpdate(
   if (flags["notify-test"]) return await testNotify(flags.notify, terminal);
   checkFlags(flags);
   if (repo !== undefined) checkRepo(repo);
-  else if (!flags.status && !flags.converge)
-    throw new UsageError("name the repo that changed: server-update REPO");
+  else if (!flags.status && !flags.converge) throw new UsageError("name the repo that changed: server-update REPO");
   else if (flags.sha !== undefined || flags.branch !== undefined)
     throw new UsageError("--sha and --branch are about one repo: server-update --status REPO");
   else if (flags.converge && flags.failed !== undefined)
@@ -87,7 +86,7 @@ export async function serverUpdate(
     if (repo === undefined || flags.status) return await showStatus(repo, plan.targets, master);
     warnOfNames(plan.targets, master);
     const run = async () => {
-      await checkClaim();
+      await askToken();
       return await runUpdate(repo, plan, master);
     };
     const outcomes = await runLocked(repo, terminal, { wait: true }, run);
@@ -121,7 +120,8 @@ function warnOfNames(targets: readonly Target[], { keys, terminal }: Master): vo
     if (other === undefined) names.set(slave.toLowerCase(), name);
     else
       terminal.warn(
-        `${other} and ${name} are both called ${slave}, so that an order for one is good for the other; give each its own name=NAME in the list`,
+        `${other} and ${name} are both called ${slave}, so that an order for one is good for the other; ` +
+          "give each its own name=NAME in the list",
       );
   }
 }
@@ -135,7 +135,7 @@ async function runUpdate(repo: string, plan: Plan, master: Master): Promise<Outc
   const run = runId();
   const inSteps = plan.batches.length > 1 || plan.maxFailures !== undefined;
   const shared = inSteps ? undefined : await master.onBus.share(plan.targets, flags);
-  const orders = newOrders({ repo, ...pin, run }, before, master.keys, shared);
+  const orders = newOrders({ repo, ...pin, run }, before, { ...master.keys, goodFor: flags["good-for"] }, shared);
   const want = { ...pin, list: resolve(flags.list), group: flags.group, run, base };
   const set = (stopped: boolean) =>
     flags.list === "-"
@@ -150,7 +150,7 @@ async function runUpdate(repo: string, plan: Plan, master: Master): Promise<Outc
 }
 
 /**
- * With --sha nothing tells a mistyped repo from a new one: before anything is set for it, the remote or a slave has to know it.
+ * With --sha nothing tells a mistyped repo from a new one: before it is set, the remote or a slave has to know it.
  * @throws {Failure}
  */
 async function checkKnown(
@@ -167,7 +167,8 @@ async function checkKnown(
     const hosts = await askFleet(repo, targets, master);
     if (hosts.some(({ repos }) => repos.some(({ served }) => served.sha !== undefined))) return;
     throw new Failure(
-      `${repo} is not known: ${messageOf(error)}, nothing was set for it before, and no slave serves it; correct its name, or name the right --base`,
+      `${repo} is not known: ${messageOf(error)}, nothing was set for it before, and no slave serves it; ` +
+        "correct its name, or name the right --base",
     );
   }
 }
@@ -208,10 +209,7 @@ async function convergeRepo(repo: string, master: Master): Promise<boolean> {
   if (!wants) return true;
   const lists = await listsOf(wants, terminal);
   const isListed = lists.has(wants.list);
-  if (!isListed)
-    terminal.warn(
-      `${repo}: the list ${wants.list} is gone; run server-update ${repo} with another`,
-    );
+  if (!isListed) terminal.warn(`${repo}: the list ${wants.list} is gone; run server-update ${repo} with another`);
   let isStopped = false;
   const groups = new Map<Want, Target[]>();
   for (const target of new Set([...lists.values()].flat())) {
@@ -225,14 +223,18 @@ async function convergeRepo(repo: string, master: Master): Promise<boolean> {
   for (const [want, targets] of groups) {
     if (want.stopped) {
       terminal.warn(
-        `${repo}: run ${want.run} of ${want.sha.slice(0, 12)} was stopped before it reached all; run server-update ${repo} again`,
+        `${repo}: run ${want.run} of ${want.sha.slice(0, 12)} was stopped before it reached all; ` +
+          `run server-update ${repo} again`,
       );
       isStopped = true;
       continue;
     }
     const { sha, branch } = want;
     terminal.print(`${repo}, which should be at ${sha.slice(0, 12)}:`);
-    const orders = newOrders({ repo, sha, branch, run: runId() }, before, keys);
+    const orders = newOrders({ repo, sha, branch, run: runId() }, before, {
+      ...keys,
+      goodFor: master.flags["good-for"],
+    });
     const outcomes = await runFanOut(repo, targets, master, {
       ...{ sha, branch, ...orders, wait: true, onlyOthers: true, batches: [targets.length] },
     });
@@ -243,8 +245,7 @@ async function convergeRepo(repo: string, master: Master): Promise<boolean> {
   // the list of those that a stopped run did not reach stays
   if (!isStopped) await writeFailed(repo, all, master.flags.failed, terminal);
   if (master.signal.aborted) return false;
-  for (const [list, targets] of lists)
-    await keepStatus(repo, list, await askFleet(repo, targets, master), terminal);
+  for (const [list, targets] of lists) await keepStatus(repo, list, await askFleet(repo, targets, master), terminal);
   await tellOutcomes(repo, all, master);
   return isListed && !isStopped && all.every(({ ok }) => ok);
 }

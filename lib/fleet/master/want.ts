@@ -3,11 +3,11 @@ import { readdir } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import process from "node:process";
-import { Failure, messageOf, systemCode } from "../../core/errors.ts";
+import { Failure, messageOf, systemCode, UsageError } from "../../core/errors.ts";
 import { isSafeRef, isSha, isShortName } from "../../core/names.ts";
 import { exists, makeFolder, readIfThere, writeAtomic } from "../../files/files.ts";
 import { signOrder } from "../order.ts";
-import { askTip, checkBase, defaultBase, plainWords, RemoteLacks } from "../remote.ts";
+import { askTip, needBase, plainWords, RemoteLacks } from "../remote.ts";
 import type { Keys } from "../signature.ts";
 import type { Shared } from "./by-bus.ts";
 import type { Target } from "./list.ts";
@@ -28,20 +28,17 @@ export interface PinOptions {
 /**
  * `--sha`, else the push that hook-server runs us for, else what the remote has now.
  * @throws {Failure} when the remote cannot tell
+ * @throws {UsageError} when nobody has said which remote
  */
-export async function pinCommit(
-  repo: string,
-  { sha, branch, base }: PinOptions,
-  signal: AbortSignal,
-): Promise<Pin> {
+export async function pinCommit(repo: string, { sha, branch, base }: PinOptions, signal: AbortSignal): Promise<Pin> {
   if (sha !== undefined) return { sha, branch };
   const pushed = pushedCommit(repo, process.env);
   if (pushed && (branch === undefined || branch === pushed.branch)) return pushed;
   try {
     return await askRemote(repo, { branch, base }, signal);
   } catch (error) {
-    const hint =
-      error instanceof RemoteLacks ? "" : "; name the right --base, or the commit by --sha";
+    if (error instanceof UsageError) throw error;
+    const hint = error instanceof RemoteLacks ? "" : "; name the right --base, or the commit by --sha";
     throw new Failure(`the commit of ${repo} is not known: ${messageOf(error)}${hint}`);
   }
 }
@@ -53,10 +50,10 @@ export async function pinCommit(
  */
 export async function askRemote(
   repo: string,
-  { branch, base = defaultBase }: Omit<PinOptions, "sha">,
+  { branch, base }: Omit<PinOptions, "sha">,
   signal: AbortSignal,
 ): Promise<Pin> {
-  const url = `${checkBase(base)}/${repo}.git`;
+  const url = `${needBase(base, "or set SERVER_UPDATE_BASE; or name the commit by --sha")}/${repo}.git`;
   try {
     return await askTip({ url, options: { signal, timeout: 60_000 } }, branch);
   } catch (error) {
@@ -68,8 +65,7 @@ export async function askRemote(
 /** Pure: the commit of the push that hook-server runs a `then:` command for, when it is one of this repo. */
 export function pushedCommit(repo: string, env: NodeJS.ProcessEnv): Pin | undefined {
   const { HOOK_REPO = "", HOOK_SHA = "", HOOK_REF = "" } = env;
-  if (HOOK_REPO.split("/").at(-1) !== repo || !isSha(HOOK_SHA) || /^0+$/.test(HOOK_SHA))
-    return undefined;
+  if (HOOK_REPO.split("/").at(-1) !== repo || !isSha(HOOK_SHA) || /^0+$/.test(HOOK_SHA)) return undefined;
   const branch = /^refs\/heads\/(.+)$/.exec(HOOK_REF)?.[1];
   return { sha: HOOK_SHA, branch: branch !== undefined && isSafeRef(branch) ? branch : undefined };
 }
@@ -135,9 +131,7 @@ export async function wantedRepos(): Promise<string[]> {
   const folder = join(stateFolder(), "want");
   const names = await readdir(folder).catch((error: unknown) => {
     if (systemCode(error) === "ENOENT") return [];
-    throw new Failure(
-      `${folder} cannot be read: ${messageOf(error)}; type the command as its owner, or as root`,
-    );
+    throw new Failure(`${folder} cannot be read: ${messageOf(error)}; type the command as its owner, or as root`);
   });
   return names
     .filter((name) => name.endsWith(".json"))
@@ -152,10 +146,9 @@ export async function writeWants(wants: Wants): Promise<void> {
   await writeAtomic(file, `${JSON.stringify(wants, undefined, 2)}\n`, { mode: 0o644 });
 }
 
-/** Pure: what is wanted once a run sets something. What it covers is forgotten: the same list, and the same group or all. */
+/** Pure: what is wanted once a run sets something. What it covers goes: the same list, and the same group or all. */
 export function withWant(before: Wants | undefined, repo: string, want: Want, at: number): Wants {
-  const covered = (each: Want) =>
-    each.list === want.list && (want.group === undefined || each.group === want.group);
+  const covered = (each: Want) => each.list === want.list && (want.group === undefined || each.group === want.group);
   const older = before
     ? entriesOf(before)
         .filter((each) => !covered(each))
@@ -174,18 +167,9 @@ export function entriesOf(wants: Wants): Want[] {
 }
 
 /** Pure: what is wanted of one slave: the newest word of a list and group that it is in. */
-export function wantFor(
-  wants: Wants,
-  target: Target,
-  lists: ReadonlyMap<string, readonly Target[]>,
-): Want | undefined {
+export function wantFor(wants: Wants, target: Target, lists: ReadonlyMap<string, readonly Target[]>): Want | undefined {
   return entriesOf(wants).find(({ list, group }) =>
-    lists
-      .get(list)
-      ?.some(
-        (each) =>
-          each.url.href === target.url.href && (group === undefined || each.group === group),
-      ),
+    lists.get(list)?.some((each) => each.url.href === target.url.href && (group === undefined || each.group === group)),
   );
 }
 
@@ -197,31 +181,29 @@ export interface Orders {
   orderFor: ((target: Target) => string) | undefined;
 }
 
-/** @param shared slaves that one order is for */
+/**
+ * @param goodFor milliseconds in which a slave takes them
+ * @param shared slaves that one order is for
+ */
 export function newOrders(
   order: Pin & { repo: string; run: string },
   before: Wants | undefined,
-  { key }: Keys,
+  { key, goodFor }: Pick<Keys, "key"> & { goodFor: number },
   shared?: Shared,
 ): Orders {
   const orders: Orders = { last: Math.max(Date.now(), (before?.at ?? 0) + 1), orderFor: undefined };
   if (key === undefined) return orders;
   const sign = (target: string) => {
     orders.last = Math.max(Date.now(), orders.last);
-    return signOrder({ ...order, target, at: orders.last }, key);
+    return signOrder({ ...order, target, at: orders.last, until: orders.last + goodFor }, key);
   };
   let one: string | undefined;
-  orders.orderFor = (target) =>
-    shared?.members.has(target) ? (one ??= sign(shared.name)) : sign(target.slave);
+  orders.orderFor = (target) => (shared?.members.has(target) ? (one ??= sign(shared.name)) : sign(target.slave));
   return orders;
 }
 
-/** What was found at the slaves of a list, for hook-server's page: in `status/`, a file for each list and repo, or all. */
-export async function writeStatus(
-  repo: string | undefined,
-  list: string,
-  hosts: readonly object[],
-): Promise<void> {
+/** What was found at the slaves of a list, for hook-server's page: in `status/`, a file a list and repo, or all. */
+export async function writeStatus(repo: string | undefined, list: string, hosts: readonly object[]): Promise<void> {
   const path = resolve(list);
   const folder = join(stateFolder(), "status");
   const ofList = createHash("sha256").update(path).digest("hex").slice(0, 8);

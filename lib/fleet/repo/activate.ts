@@ -12,15 +12,7 @@ import { checkRepo, type RepoSettings } from "../settings.ts";
 import { buildTree, isUnchanged } from "./checkout.ts";
 import { type FetchGoal, replaceMirror, sweepMirror, updateMirror } from "./mirror.ts";
 import { putInPlace, runAfter, serveNew, tidyUp } from "./put-in-place.ts";
-import {
-  askTip,
-  FullDisk,
-  plainWords,
-  type Remote,
-  remoteOf,
-  type Tip,
-  toFullDisk,
-} from "../remote.ts";
+import { askTip, FullDisk, plainWords, type Remote, remoteOf, type Tip, toFullDisk } from "../remote.ts";
 import {
   cookieOf,
   indexOf,
@@ -115,13 +107,12 @@ export async function rollBack(repo: string, options: ActivateOptions): Promise<
     const position = served ? state.trees.indexOf(served) : state.trees.length;
     const older = state.trees[position - 1];
     if (!older && (await readLinkState(place)).kind === "folder")
-      throw new Failure(
-        `${repo} is a plain folder that no update has replaced yet: there is nothing to go back to`,
-      );
+      throw new Failure(`${repo} is a plain folder that no update has replaced yet: there is nothing to go back to`);
     if (!older) throw new Failure(`no older tree of ${repo} is kept; see --keep`);
     if (!older.plain && !(await isUnchanged(place, older, { strict: false }, shared))) {
       throw new Failure(
-        `the older tree of ${repo} (${older.sha}) was written into or cannot be checked; update with --sha ${older.sha} instead`,
+        `the older tree of ${repo} (${older.sha}) was written into or cannot be checked; ` +
+          `update with --sha ${older.sha} instead`,
       );
     }
     await putInPlace(update, older);
@@ -147,8 +138,7 @@ async function locked(
       note("the last update was interrupted; removing what it left");
       // its children may still be writing: they do not know that it is gone
       await endTree({ cookie: cookieOf(place) }, { grace: 0 });
-      for (const tree of state.trees)
-        if (tree.pending) await endTree({ cookie: cookieOf(place, tree) }, { grace: 0 });
+      for (const tree of state.trees) if (tree.pending) await endTree({ cookie: cookieOf(place, tree) }, { grace: 0 });
       await sweepMirror(place);
       await removeLeftovers(place, state);
       await writeState(place, state);

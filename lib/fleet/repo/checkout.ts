@@ -11,7 +11,7 @@ import { indexOf, type Place, type Tree } from "./state.ts";
 
 /**
  * A tree: a checkout like a fresh clone's, built from nothing beside the others and never written again. Its `.git` is
- * for its readers, and never used here, as somebody may have written into it: git's index of each tree is kept elsewhere.
+ * for its readers, and never used here, as anybody may have written into it: git's index of each tree is elsewhere.
  */
 
 /** The filter that replaces LFS pointers by their files. Our own words: what a repo says of filters does not count. */
@@ -30,8 +30,7 @@ function treeGit(
   { remote, lfs, env }: { remote?: Remote; lfs?: boolean; env?: Record<string, string> } = {},
 ): Shell {
   const fromRemote = lfs && remote ? { ...remote.options.env, GIT_LFS_SKIP_SMUDGE: "0" } : {};
-  const address =
-    lfs && remote ? { ...remote.options.config, "remote.origin.url": remote.url } : {};
+  const address = lfs && remote ? { ...remote.options.config, "remote.origin.url": remote.url } : {};
   return mirrorGit(mirror, {
     ...shared,
     env: { ...fromRemote, ...env, GIT_WORK_TREE: tree, GIT_INDEX_FILE: index },
@@ -51,9 +50,7 @@ function treeGit(
 /** The folders of submodules. */
 async function submodulesIn(git: Shell): Promise<string[]> {
   const entries = (await git`git ls-files --stage -z`).stdout.split("\0");
-  return entries
-    .filter((entry) => entry.startsWith("160000 "))
-    .map((entry) => entry.replace(/^[^\t]*\t/, ""));
+  return entries.filter((entry) => entry.startsWith("160000 ")).map((entry) => entry.replace(/^[^\t]*\t/, ""));
 }
 
 /** What a tree must be. */
@@ -70,11 +67,7 @@ interface TreePlan extends ClonePlan {
  * @returns what `fingerprint` says of its submodules, where they were fetched
  * @throws {Failure} when what came out is not exactly the commit
  */
-export async function buildTree(
-  place: Place,
-  plan: TreePlan,
-  shared: Shared,
-): Promise<string | undefined> {
+export async function buildTree(place: Place, plan: TreePlan, shared: Shared): Promise<string | undefined> {
   const { sha, remote, lfs } = plan;
   const [tree, index] = [join(place.building, "tree"), join(place.building, "index")];
   await rm(place.building, { recursive: true, force: true });
@@ -92,7 +85,7 @@ export async function buildTree(
   return plan.submodules ? await fingerprint(tree, paths) : undefined;
 }
 
-/** Steps at the same time. When the first error is thrown, all have ended: none still writes what its caller removes. */
+/** Steps at the same time. When the first error is thrown, all have ended: none writes what its caller removes. */
 async function together(...steps: PromiseLike<unknown>[]): Promise<void> {
   const failed = (await Promise.allSettled(steps)).find(({ status }) => status === "rejected");
   if (failed) throw (failed as PromiseRejectedResult).reason;
@@ -102,10 +95,7 @@ async function together(...steps: PromiseLike<unknown>[]): Promise<void> {
 async function compare(git: Shell, sha: string): Promise<void> {
   const odd = await textOf(git`git status ${quickStatus} --ignored --untracked-files=all`);
   const [first] = odd.split("\0", 1);
-  if (first)
-    throw new Failure(
-      `the new tree is not commit ${sha}: ${JSON.stringify(first.slice(3))} differs`,
-    );
+  if (first) throw new Failure(`the new tree is not commit ${sha}: ${JSON.stringify(first.slice(3))} differs`);
 }
 
 /** Bring the whole file system of a folder to the disk: syncfs(2). */
@@ -118,9 +108,7 @@ const quickStatus = ["--porcelain", "-z", "--no-renames", "--ignore-submodules=a
 
 async function requireLfs(git: Shell): Promise<void> {
   if ((await git({ nothrow: true })`git lfs version`).exitCode === 0) return;
-  throw new Failure(
-    "lfs: true needs git-lfs, which is not installed; run: apt-get install git-lfs",
-  );
+  throw new Failure("lfs: true needs git-lfs, which is not installed; run: apt-get install git-lfs");
 }
 
 /** Of the LFS files that were fetched, keep those that the tree has: the next one is made of them. */

@@ -3,14 +3,7 @@ import { basename, join } from "node:path";
 import { ProcessOutput, type Shell, timedOut } from "../../exec/exec.ts";
 import { exists, readIfThere } from "../../files/files.ts";
 import { gitIn, type GitOptions, textOf } from "../../git/git.ts";
-import {
-  FullDisk,
-  isolation,
-  type Remote,
-  RemoteLacks,
-  type Shared,
-  toFullDisk,
-} from "../remote.ts";
+import { FullDisk, isolation, type Remote, RemoteLacks, type Shared, toFullDisk } from "../remote.ts";
 import type { Place, State } from "./state.ts";
 
 /**
@@ -59,10 +52,7 @@ export async function updateMirror(
       const error = await toFullDisk(cause, place.home);
       // A remote that does not have it will not have it the second time; a time-out is not the mirror's fault; and a
       // new mirror needs more room than a full disk has.
-      const hopeless =
-        error instanceof RemoteLacks ||
-        timedOut(error as ProcessOutput) ||
-        error instanceof FullDisk;
+      const hopeless = error instanceof RemoteLacks || timedOut(error as ProcessOutput) || error instanceof FullDisk;
       if (hopeless || remote.options.signal?.aborted) throw error;
       note("the mirror cannot be fetched into; trying with a new one");
     }
@@ -111,8 +101,7 @@ async function fetchInto(dir: string, { url, options }: Remote, goal: FetchGoal)
   const plain = ["--no-tags", "--no-write-fetch-head", "--no-auto-maintenance"];
   const fetch = (history: string[], ...refs: string[]) =>
     git`git fetch --quiet --force --no-recurse-submodules ${plain} ${history} -- ${url} ${refs}`;
-  const hasCommit = async () =>
-    (await git`git cat-file -e ${sha}^{commit}`.nothrow()).exitCode === 0;
+  const hasCommit = async () => (await git`git cat-file -e ${sha}^{commit}`.nothrow()).exitCode === 0;
   const lacks = (): never => {
     const where = branch === undefined ? "" : ` (branch ${branch})`;
     throw new RemoteLacks(`the remote does not have commit ${sha}${where}; was it pushed?`);
@@ -145,12 +134,7 @@ async function fetchInto(dir: string, { url, options }: Remote, goal: FetchGoal)
 /** Remove what a killed git left in the mirror and the indexes: locks, and packs that were being written. */
 export async function sweepMirror({ home, mirror }: Place): Promise<void> {
   const stale = /\.lock$|^tmp_|^incoming-|\.keep$|^\.tmp-/;
-  for (const folder of [
-    mirror,
-    join(mirror, "refs"),
-    join(mirror, "objects"),
-    join(home, "index"),
-  ]) {
+  for (const folder of [mirror, join(mirror, "refs"), join(mirror, "objects"), join(home, "index")]) {
     const recursive = folder !== mirror;
     const names = await readdir(folder, { recursive }).catch(() => []);
     for (const name of names.filter((each) => stale.test(basename(each))))

@@ -71,12 +71,9 @@ async function runCheck(update: Update, tree: Tree): Promise<void> {
     () => undefined,
     (error: unknown) => messageOf(error).replace(/^the command /, ""),
   );
-  if (words !== undefined)
-    throw new Failure(`check: ${words}; commit ${tree.sha} was not put in place`);
+  if (words !== undefined) throw new Failure(`check: ${words}; commit ${tree.sha} was not put in place`);
   if (!(await isUnchanged(place, tree, { strict: false }, shared)))
-    throw new Failure(
-      `check: it changed files of the repo in the new tree; commit ${tree.sha} was not put in place`,
-    );
+    throw new Failure(`check: it changed files of the repo in the new tree; commit ${tree.sha} was not put in place`);
   // what it made there must survive a power cut as well
   await syncFolder(join(place.trees, tree.id), shared);
 }
@@ -106,11 +103,7 @@ async function runIn(
  * Run `after:` in the tree in place; when it fails, put back what was there before.
  * @throws {Failure} with what it said last
  */
-export async function runAfter(
-  update: Update,
-  tree: Tree,
-  before: Tree | undefined,
-): Promise<void> {
+export async function runAfter(update: Update, tree: Tree, before: Tree | undefined): Promise<void> {
   const { place, state, settings } = update;
   if (settings.after !== undefined)
     await runIn(update, settings.after, tree, before).catch(async (error: unknown) => {
@@ -166,7 +159,7 @@ async function forgetObjects(place: Place, state: State): Promise<void> {
 /** So long, in ms, a tree beyond the kept ones stays while a program is seen in it. */
 const maxInUse = 86_400_000;
 
-/** Once a tree is in place: remove those beyond the ones to keep, keep the mirror small, and record it. A failure is only told. */
+/** Once a tree is in place: remove the old ones, keep the mirror small, record it. A failure is only told. */
 export async function tidyUp(update: Update, tree: Tree): Promise<void> {
   const { place, state, settings, shared, note } = update;
   const gone = others(state, tree)

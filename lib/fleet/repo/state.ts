@@ -138,9 +138,7 @@ export function cookieOf({ home }: Place, tree?: Tree): string {
 /** The link that readers follow: what is in its place, and its switch in one step. */
 
 /** What is at `repos/REPO`: one of our trees, or something else. */
-export type LinkState =
-  | { kind: "tree"; id: string }
-  | { kind: "nothing" | "link" | "folder" | "file"; id?: undefined };
+export type LinkState = { kind: "tree"; id: string } | { kind: "nothing" | "link" | "folder" | "file"; id?: undefined };
 
 export async function readLinkState(place: Place): Promise<LinkState> {
   try {
@@ -177,7 +175,7 @@ export async function switchTo(place: Place, id: string): Promise<string | undef
   return kept;
 }
 
-/** Put the link in the place of a folder: by an exchange where the system can, else by two renames, with nothing there in between. */
+/** Put the link in the place of a folder: by an exchange where the system can, else by two renames. */
 async function takeOver(place: Place, id: string): Promise<string> {
   const kept = `${id}-before`;
   const aside = join(place.trees, kept);
@@ -208,7 +206,7 @@ async function exchange(one: string, other: string): Promise<boolean> {
   return (await quiet`perl -e ${program} -- ${one} ${other}`).exitCode === 0;
 }
 
-/** What a repo serves now, for status requests: one of our trees, or a plain folder that is not. Read without the lock. */
+/** What a repo serves now, for status requests: one of our trees, or a plain folder. Read without the lock. */
 export async function servedAt(place: Place): Promise<{ tree?: Tree | undefined; plain: boolean }> {
   const { kind, id } = await readLinkState(place);
   const tree = id && (await readState(place)).trees.find((each) => each.id === id);
@@ -235,9 +233,7 @@ export async function removeLeftovers(place: Place, state: State): Promise<void>
     else await remove(place.trees, name);
   }
   const indexes = join(place.home, "index");
-  for (const name of await readdir(indexes).catch(() => []))
-    if (!known.has(name)) await remove(indexes, name);
+  for (const name of await readdir(indexes).catch(() => [])) if (!known.has(name)) await remove(indexes, name);
   for (const name of await readdir(place.home))
-    if (/^(?:mirror\.(?:new|old)|building|link|\.state\.json\.tmp-.*)$/.test(name))
-      await remove(place.home, name);
+    if (/^(?:mirror\.(?:new|old)|building|link|\.state\.json\.tmp-.*)$/.test(name)) await remove(place.home, name);
 }

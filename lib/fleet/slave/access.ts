@@ -1,87 +1,19 @@
 import { createHash, type KeyObject, timingSafeEqual } from "node:crypto";
 import type { IncomingMessage } from "node:http";
-import { isIP } from "node:net";
-import { hostname } from "node:os";
 import { HttpError } from "../../http/server.ts";
 import { readOrder, type SignedOrder } from "../order.ts";
-import {
-  clockRefusal,
-  orderHeader,
-  requestHeader,
-  type SignatureCheck,
-  unboundHeader,
-  verifyRequest,
-  verifyUnbound,
-} from "../signature.ts";
+import { clockRefusal, orderHeader, requestHeader, verifyRequest } from "../signature.ts";
 import type { Nonces } from "./taken-once.ts";
 
 /** Whose requests a slave answers. */
 
-/** The headers and the connection of a request, as `refusalOfPage` looks at them. */
-export interface Caller {
-  headers: IncomingMessage["headers"];
-  /** The address that the connection came in on. */
-  localAddress: string | undefined;
-  /** Only this machine can connect. */
-  loopback: boolean;
-}
-
-/**
- * Without a secret, every program on this machine may ask, but no web page: not one that a browser shows here, nor
- * one whose name was pointed at this address (DNS rebinding). Pure: the reason for a refusal, if there is one.
- */
-export function refusalOfPage(caller: Caller, hosts: readonly string[]): string | undefined {
-  const { headers } = caller;
-  const host = nameIn(headers.host);
-  if (host === undefined) return "the request has no Host header";
-  if (!isOurs(host, caller, hosts)) {
-    return `this slave is not called ${JSON.stringify(host)}; add it to hosts: in slave.yml, or use a secret`;
-  }
-  const site = headers["sec-fetch-site"];
-  if (site !== undefined && site !== "none" && site !== "same-origin") {
-    return "a web page may not ask for this";
-  }
-  for (const from of [headers.origin, headers.referer]) {
-    if (from === undefined) continue;
-    // the whole origin, port too: another server on this machine is another site
-    const origin = URL.canParse(from) ? new URL(from).host : "";
-    if (origin !== (headers.host ?? "").toLowerCase()) return "a web page may not ask for this";
-  }
-  return undefined;
-}
-
-/** The name in a Host header, without its port. */
-function nameIn(host: string | undefined): string | undefined {
-  return /^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?$/.exec(host ?? "")?.[1]?.toLowerCase();
-}
-
-function isOurs(
-  host: string,
-  { localAddress = "", loopback }: Caller,
-  hosts: readonly string[],
-): boolean {
-  const address = host.replace(/^\[|\]$/g, "");
-  const named = hosts.some((each) => each.toLowerCase() === address);
-  if (isIP(address) && !named) {
-    // Browsers say where a page came from only to addresses that they hold to be this machine's own. Others that lead
-    // here, such as 0.0.0.0 and ::ffff:127.0.0.1, are for pages alone.
-    if (loopback && (address.startsWith("127.") || address === "::1")) return true;
-    return address === localAddress.replace(/^::ffff:(?=[\d.]+$)/, "");
-  }
-  return named || host === "localhost" || host === hostname().toLowerCase();
-}
-
-/** What a slave holds to tell who asks; with neither key nor secret, all programs of the machine may. */
+/** What a slave holds to tell who asks; with neither key nor secret (--insecure), all may who reach it. */
 export interface AccessOptions {
   /** Public keys of masters. */
   keys: readonly KeyObject[];
   secrets: readonly string[];
-  /** Take the signatures of Boatyard 0.1, which do not say which slave is meant. */
-  acceptUnbound: boolean;
   /** What this slave is called. */
   names: readonly string[];
-  /** Names that a Host header may carry when there is neither key nor secret. */
-  hosts: readonly string[];
   nonces: Nonces;
   note: (line: string) => void;
 }
@@ -106,15 +38,6 @@ export class Access {
     return this.#options.keys.length === 0 && this.#options.secrets.length === 0;
   }
 
-  /** @throws {HttpError} 403 for a web page, where nobody has to sign */
-  checkPage(request: IncomingMessage, loopback: boolean): void {
-    if (!this.isOpen) return;
-    const { headers, socket } = request;
-    const caller = { headers, localAddress: socket.localAddress, loopback };
-    const reason = refusalOfPage(caller, this.#options.hosts);
-    if (reason !== undefined) throw new HttpError(403, reason);
-  }
-
   /**
    * Let a request in that changes nothing. Its nonce is not remembered.
    * @throws {HttpError} 401
@@ -123,7 +46,7 @@ export class Access {
     if (this.isOpen) return openGrant(request);
     const signed = headerOf(request, requestHeader);
     if (signed !== undefined) return this.checkSigned(request, signed, this.#options).grant;
-    return this.checkUnbound(request).grant;
+    throw this.notSigned();
   }
 
   /**
@@ -147,19 +70,14 @@ export class Access {
       }
       if (!byHmac) throw new HttpError(401, order.refusal);
     }
-    const checked = byHmac
-      ? this.checkSigned(request, signed, { keys: [], secrets })
-      : this.checkUnbound(request);
+    if (!byHmac) throw this.notSigned();
+    const checked = this.checkSigned(request, signed, { keys: [], secrets });
     if (!(await nonces.take(checked.nonce, checked.time)))
       throw new HttpError(401, "this request was sent before; sign each one anew");
     return checked.grant;
   }
 
-  private checkSigned(
-    request: IncomingMessage,
-    header: string,
-    trusted: Pick<AccessOptions, "keys" | "secrets">,
-  ) {
+  private checkSigned(request: IncomingMessage, header: string, trusted: Pick<AccessOptions, "keys" | "secrets">) {
     const { method = "", url = "" } = request;
     const check = verifyRequest(trusted, { method, path: url }, header);
     if (!check.ok) throw new HttpError(401, check.reason);
@@ -171,7 +89,8 @@ export class Access {
     const { names, note } = this.#options;
     if (names.some((name) => name.toLowerCase() === target.toLowerCase())) return;
     note(
-      `refused: a request for "${target}" came here, and this slave is called ${names.join(", ")}; see name: in slave.yml`,
+      `refused: a request for "${target}" came here, and this slave is called ${names.join(", ")}; see name: ` +
+        "in slave.yml",
     );
     throw new HttpError(
       401,
@@ -179,27 +98,11 @@ export class Access {
     );
   }
 
-  /** As 0.1 signed, which is valid at every slave with the secret. */
-  private checkUnbound(
-    request: IncomingMessage,
-  ): Extract<SignatureCheck, { ok: true }> & { grant: Grant } {
-    const { keys, secrets, acceptUnbound } = this.#options;
-    const header = headerOf(request, unboundHeader);
-    const { method = "", url = "" } = request;
-    if (header === undefined || secrets.length === 0)
-      throw new HttpError(
-        401,
-        `the request is not signed${keys.length > 0 ? " with a key that this slave knows" : ""}; send it with server-update --${secrets.length > 0 ? "secret" : "key"}-file`,
-      );
-    const check: SignatureCheck = acceptUnbound
-      ? verifyUnbound(secrets, { method, path: url }, header)
-      : {
-          ok: false,
-          reason:
-            "the master's server-update is of 0.1; update it, or see accept_unbound: in slave.yml",
-        };
-    if (!check.ok) throw new HttpError(401, check.reason);
-    return { ...check, grant: {} };
+  private notSigned(): HttpError {
+    const { keys, secrets } = this.#options;
+    const known = keys.length > 0 ? " with a key that this slave knows" : "";
+    const flag = secrets.length > 0 ? "secret" : "key";
+    return new HttpError(401, `the request is not signed${known}; send it with server-update --${flag}-file`);
   }
 }
 

@@ -162,8 +162,7 @@ export function followBus(slave: Slave, settings: BusSettings): { close(): Promi
     const newest = new Map<string, SignedOrder>();
     for (const orders of read.values())
       for (const [repo, { signed }] of orders)
-        if (signed && signed.order.at > (newest.get(repo)?.order.at ?? -1))
-          newest.set(repo, signed);
+        if (signed && signed.order.at > (newest.get(repo)?.order.at ?? -1)) newest.set(repo, signed);
     for (const [repo, signed] of newest) await takeOne(repo, signed);
     await report();
   }
@@ -173,8 +172,7 @@ export function followBus(slave: Slave, settings: BusSettings): { close(): Promi
     const why = clockAhead(order.at, Date.now());
     try {
       if (why !== undefined) throw new Error(why);
-      if (taken.get(repo) === signature) return;
-      await slave.take(order, "the bus", signed);
+      if (taken.get(repo) !== signature) await slave.take(order, "the bus", signed);
       taken.set(repo, signature);
       refused.delete(repo);
     } catch (error) {
@@ -212,8 +210,7 @@ export function followBus(slave: Slave, settings: BusSettings): { close(): Promi
         isStale = false;
         const orders: Record<string, OrderState> = {};
         for (const { repo, order, state, before, sha, error } of jobs.all())
-          if (order)
-            orders[repo] = { signature: order.signature, at: order.at, state, before, sha, error };
+          if (order) orders[repo] = { signature: order.signature, at: order.at, state, before, sha, error };
         for (const [repo, state] of refused) orders[repo] = state;
         const told = { name, time: Date.now(), inventory: await inventory.all(false), orders };
         const text = writeReport({ ...told, groups: [...groups], verified }, identity);

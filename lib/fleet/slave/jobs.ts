@@ -19,7 +19,7 @@ export interface Job {
   wanted?: string | undefined;
   branch?: string | undefined;
   /** The order that asked for it, or the last of several. */
-  order?: { key: string; at: number; signature: string } | undefined;
+  order?: { at: number; signature: string } | undefined;
   before?: string | undefined;
   sha?: string | undefined;
   seconds?: number | undefined;
@@ -119,7 +119,7 @@ export class Jobs {
     return job;
   }
 
-  /** Have a waiting job do another thing: the last word counts, for all who share it, and each is told the commit in the end. */
+  /** Have a waiting job do another thing: the last word counts for all who share it; each is told the commit. */
   private async join(job: Job, { sha: wanted, branch, order = job.order }: Wanted): Promise<Job> {
     const before = { wanted: job.wanted, branch: job.branch, order: job.order };
     const change = { wanted, branch, order };

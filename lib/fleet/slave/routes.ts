@@ -6,7 +6,7 @@ import { messageOf, UsageError } from "../../core/errors.ts";
 import { isSafeRef, isSha, isShortName } from "../../core/names.ts";
 import { parseDuration } from "../../core/units.ts";
 import { createHttpServer, HttpError, sendJson } from "../../http/server.ts";
-import { answerHeader, digestOf, protocolHeader, signAnswer } from "../signature.ts";
+import { answerHeader, digestOf, signAnswer } from "../signature.ts";
 import { Access, type AccessOptions, type Grant, hasToken } from "./access.ts";
 import type { Job, Wanted } from "./jobs.ts";
 import type { Slave } from "./slave.ts";
@@ -39,17 +39,12 @@ export async function createHttpSide(slave: Slave, given: HttpOptions): Promise<
   const access = new Access({ ...options, nonces });
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    response.setHeader(protocolHeader, "2");
     const url = parseUrl(request.url ?? "");
     const [, first = "", second = "", ...more] = url.pathname.split("/");
     const atRoot = url.pathname === "/";
     if (url.pathname === "/healthz") return sendJson(response, 200, { ok: true, ...jobs.counts });
-    if (
-      (first === "get" && second === "" && more.length === 0) ||
-      (atRoot && url.searchParams.has("repo"))
-    ) {
+    if ((first === "get" && second === "" && more.length === 0) || (atRoot && url.searchParams.has("repo"))) {
       allowMethods(request, ["GET", "POST"]);
-      access.checkPage(request, isLoopback(server));
       const grant = await access.checkUpdate(request);
       request.resume();
       const job = await update(url, grant, request);
@@ -58,7 +53,6 @@ export async function createHttpSide(slave: Slave, given: HttpOptions): Promise<
     allowMethods(request, ["GET"]);
     if (first === "metrics" && second === "" && hasToken(request, options.metricsToken))
       return sendText(response, await inventory.metrics());
-    access.checkPage(request, isLoopback(server));
     if (atRoot) return sendFile(response, options.file);
     if (!["status", "jobs", "metrics"].includes(first) || more.length > 0)
       throw new HttpError(404, "there is nothing here; ask /get/?repo=NAME");
@@ -70,17 +64,10 @@ export async function createHttpSide(slave: Slave, given: HttpOptions): Promise<
   }
 
   /** Start or join a job, once what was asked for is known to be wanted and allowed. */
-  async function update(
-    url: URL,
-    { order }: Grant,
-    request: IncomingMessage,
-  ): Promise<{ job: string; repo: string }> {
+  async function update(url: URL, { order }: Grant, request: IncomingMessage): Promise<{ job: string; repo: string }> {
     const wanted = readRequest(url);
     const { repo, sha, branch } = wanted;
-    if (
-      order &&
-      (order.order.repo !== repo || order.order.sha !== sha || order.order.branch !== branch)
-    )
+    if (order && (order.order.repo !== repo || order.order.sha !== sha || order.order.branch !== branch))
       throw new HttpError(400, "the order says another thing than the request that carries it");
     const job = await slave.take(wanted, request.socket.remoteAddress ?? "a local program", order);
     return { job, repo };
@@ -96,7 +83,7 @@ export async function createHttpSide(slave: Slave, given: HttpOptions): Promise<
       const why = found?.error === undefined ? "" : `; its last update failed: ${found.error}`;
       throw new HttpError(404, `no "${repo}" is served here${why}`);
     }
-    return options.acceptUnbound ? { ...found, accept_unbound: true } : found;
+    return found;
   }
 
   async function jobAt(id: string, url: URL, response: ServerResponse): Promise<Partial<Job>> {
@@ -109,12 +96,7 @@ export async function createHttpSide(slave: Slave, given: HttpOptions): Promise<
   }
 
   /** An answer that is bound to its request. */
-  function answer(
-    response: ServerResponse,
-    status: number,
-    value: unknown,
-    { credential, secret }: Grant,
-  ): void {
+  function answer(response: ServerResponse, status: number, value: unknown, { credential, secret }: Grant): void {
     if (credential === undefined) return sendJson(response, status, value);
     const own = { key: options.identity, secret };
     const bound = signAnswer(own, digestOf(credential), status, `${JSON.stringify(value)}\n`);
@@ -133,13 +115,6 @@ export async function createHttpSide(slave: Slave, given: HttpOptions): Promise<
       });
     },
   };
-}
-
-/** Whether only this machine can connect. */
-function isLoopback(server: Server): boolean {
-  const address = server.address();
-  if (address === null || typeof address === "string") return true;
-  return isLoopbackAddress(address.address);
 }
 
 export function isLoopbackAddress(address: string): boolean {

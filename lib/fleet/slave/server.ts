@@ -10,15 +10,9 @@ import { listenFds, notify, startWatchdog } from "../../http/systemd.ts";
 import { readBusAccess } from "../../bus/settings.ts";
 import { formatPublicKey, parsePublicKey, readPrivateKey } from "../keys.ts";
 import { isTargetName } from "../order.ts";
-import { checkBase } from "../remote.ts";
+import { needBase } from "../remote.ts";
 import { serverFolder } from "../repo/state.ts";
-import {
-  branchOf,
-  fromConfig,
-  readSettings,
-  reposFolder,
-  type SlaveSettings,
-} from "../settings.ts";
+import { branchOf, fromConfig, readSettings, reposFolder, type SlaveSettings } from "../settings.ts";
 import type { Job } from "./jobs.ts";
 import { type BusSettings, followBus } from "./from-bus.ts";
 import { createHttpSide, type HttpOptions, isLoopbackAddress, readTestFile } from "./routes.ts";
@@ -47,10 +41,10 @@ export interface Serving {
 }
 
 /**
- * Start slave-server: on systemd's socket if there is one, with a secret for everybody, without one for this machine;
- * or, where slave.yml names a bus and no address, without any port.
+ * Start slave-server: on systemd's socket if there is one; or, where slave.yml names a bus and no address, without any
+ * port. Without key and secret it needs --insecure, and an address of this machine alone.
  * @throws {Busy} when another slave-server has the same folder
- * @throws {UsageError} for settings that cannot work, when other machines could ask without a secret, or the address is taken
+ * @throws {UsageError} for settings that cannot work, when anybody could ask, or the address is taken
  */
 export async function startSlaveServer(flags: ServerFlags, given: Given): Promise<Serving> {
   const settings = await readSettings(flags.config);
@@ -62,11 +56,18 @@ export async function startSlaveServer(flags: ServerFlags, given: Given): Promis
   const [fd] = listenFds();
   const hasPort = bus === undefined || named !== undefined || fd !== undefined;
   const check = (where: Listen) => {
-    if (hasSecret || flags.insecure || isLocal(where)) return;
-    throw new UsageError(
-      `${formatListen(where)} can be reached by other machines, and there is no secret_file or master_key; give one, or say --insecure`,
-    );
+    if (hasSecret || isLocal(where)) return;
+    throw new UsageError(`${formatListen(where)} can be reached by other machines: --insecure is for 127.0.0.1 only`);
   };
+  if (!hasSecret && !flags.insecure)
+    throw new UsageError(
+      "anybody could ask: there is neither master_key nor secret_file in slave.yml; setup slave makes one, " +
+        "or write master_key: with what server-update keygen prints; to try it on this machine alone, say --insecure",
+    );
+  if (!hasSecret)
+    options.note(
+      "INSECURE: whatever runs here, a web page in a browser too, can have any repo updated; only for trying",
+    );
   if (fd === undefined && hasPort) check(listen);
   const lock = await acquireLock(join(options.state, "lock"), { what: "slave-server" });
   const slave = await openSlave(options);
@@ -79,8 +80,7 @@ export async function startSlaveServer(flags: ServerFlags, given: Given): Promis
     throw error;
   }
   slave.jobs.start();
-  if (options.identity)
-    options.note(`answers are signed with the key ${formatPublicKey(options.identity)}`);
+  if (options.identity) options.note(`answers are signed with the key ${formatPublicKey(options.identity)}`);
   const onBus = bus && followBus(slave, bus);
   const where = [
     ...(address ? [formatListen(address)] : []),
@@ -102,21 +102,13 @@ export async function startSlaveServer(flags: ServerFlags, given: Given): Promis
 }
 
 /** @throws {UsageError} for a bus without a master's key: orders that nobody signed would be anybody's */
-async function busSettings({
-  values,
-  file,
-  where,
-}: SlaveSettings): Promise<BusSettings | undefined> {
+async function busSettings({ values, file, where }: SlaveSettings): Promise<BusSettings | undefined> {
   const { bus, master_key: keys = [], name = [hostname()] } = values;
   if (bus === undefined) return undefined;
   if (keys.length === 0)
-    throw new UsageError(
-      `${where("bus")}: a bus needs master_key: only signed orders are taken from it`,
-    );
+    throw new UsageError(`${where("bus")}: a bus needs master_key: only signed orders are taken from it`);
   if (!isTargetName(bus.name ?? name[0] ?? ""))
-    throw new UsageError(
-      `${where("name")}: this machine's name cannot be a slave's; give it one here`,
-    );
+    throw new UsageError(`${where("name")}: this machine's name cannot be a slave's; give it one here`);
   return {
     ...(await readBusAccess(bus, {
       path: (each) => fromConfig(each, file),
@@ -135,7 +127,11 @@ async function slaveOptions(
   const { values, file, where } = settings;
   const activate = await findScript("slave-activate");
   const testFile = given.file === undefined ? undefined : await readTestFile(given.file);
-  if (flags.base !== undefined) checkBase(flags.base);
+  const bases = [flags.base, values.base, ...Object.values(values.each ?? {}).map(({ base }) => base)];
+  needBase(
+    bases.find((base) => base !== undefined),
+    "or write base: into slave.yml",
+  );
   if (flags.jobs !== undefined && (!Number.isInteger(flags.jobs) || flags.jobs < 1))
     throw new UsageError("--jobs must be a whole number of at least 1");
   const repos = reposFolder(settings, flags.repos);
@@ -153,21 +149,15 @@ async function slaveOptions(
     run: (job) => runActivate(job, activation),
     names: values.name ?? [hostname()],
     keys: (values.master_key ?? []).map(parsePublicKey),
-    acceptUnbound: values.accept_unbound ?? false,
     identity:
-      identity === undefined
-        ? undefined
-        : await readPrivateKey(fromConfig(identity, file), where("identity_file")),
+      identity === undefined ? undefined : await readPrivateKey(fromConfig(identity, file), where("identity_file")),
     metricsToken:
-      token === undefined
-        ? undefined
-        : await readSecretFile(fromConfig(token, file), where("metrics_token_file")),
+      token === undefined ? undefined : await readSecretFile(fromConfig(token, file), where("metrics_token_file")),
     state: values.state === undefined ? serverFolder(repos) : fromConfig(values.state, file),
     allow: flags.allow.length > 0 ? flags.allow : (values.allow ?? []),
     jobs: flags.jobs ?? values.jobs ?? 2,
     queue: values.queue ?? 100,
     secrets: await readSecrets(settings),
-    hosts: values.hosts ?? [],
   };
 }
 
@@ -208,15 +198,12 @@ async function readSecrets({ values, file, where }: SlaveSettings): Promise<stri
   const secrets: string[] = [];
   const add = (secret: string, place: string) => {
     if (secret.length < 16)
-      throw new UsageError(
-        `${place}: a secret is shorter than 16 characters; make one with: openssl rand -hex 32`,
-      );
+      throw new UsageError(`${place}: a secret is shorter than 16 characters; make one with: openssl rand -hex 32`);
     secrets.push(secret);
   };
   for (const path of values.secret_file ?? [])
     add(await readSecretFile(fromConfig(path, file), where("secret_file")), where("secret_file"));
-  for (const name of values.secret_env ?? [])
-    add(readSecretVariable(name, where("secret_env")), where("secret_env"));
+  for (const name of values.secret_env ?? []) add(readSecretVariable(name, where("secret_env")), where("secret_env"));
   return secrets;
 }
 

@@ -9,6 +9,7 @@ import { version } from "../../core/version.ts";
 import { gitIn, textOf } from "../../git/git.ts";
 import { HttpError } from "../../http/server.ts";
 import type { RepoStatus, SignedOrder } from "../order.ts";
+import { expiredWords } from "../signature.ts";
 import { isUnchanged } from "../repo/checkout.ts";
 import { hidden, placeOf, servedAt } from "../repo/state.ts";
 import { branchOf, isAllowed, settingsFor, type SlaveSettings } from "../settings.ts";
@@ -58,36 +59,29 @@ export async function openSlave(options: SlaveOptions): Promise<Slave> {
   });
   const orders = new Orders(join(options.state, "orders"));
   await jobs.open();
-  await orders.open(
-    jobs.all().flatMap(({ repo, job, order }) => (order ? [{ repo, job, ...order }] : [])),
-  );
+  await orders.open(jobs.all().flatMap(({ repo, job, order }) => (order ? [{ repo, job, ...order }] : [])));
 
   function checkAllowed(repo: string): void {
     if (!isAllowed(repo, allow)) throw new HttpError(403, `repo "${repo}" is not allowed here`);
   }
 
-  async function take(
-    wanted: Omit<Wanted, "order">,
-    by: string,
-    signed?: SignedOrder,
-  ): Promise<string> {
+  async function take(wanted: Omit<Wanted, "order">, by: string, signed?: SignedOrder): Promise<string> {
     const { repo, sha, branch } = wanted;
     checkAllowed(repo);
     const own = branchOf(repo, settings);
     if (branch !== undefined && own !== undefined && branch !== own)
-      throw new HttpError(
-        409,
-        `this slave serves ${own} of ${repo}, as its slave.yml says, not ${branch}`,
-      );
+      throw new HttpError(409, `this slave serves ${own} of ${repo}, as its slave.yml says, not ${branch}`);
     let isNew = signed === undefined;
     const start = async (order?: Wanted["order"]) => {
       isNew = true;
       return await jobs.request({ ...wanted, order });
     };
     const job = signed
-      ? await orders.take(signed, () =>
-          start({ key: signed.key, at: signed.order.at, signature: signed.signature }),
-        )
+      ? await orders.take(signed, async () => {
+          const late = expiredWords(signed.order.until, Date.now());
+          if (late !== undefined) throw new HttpError(401, late);
+          return await start({ at: signed.order.at, signature: signed.signature });
+        })
       : (await start()).job;
     const who = signed ? `run ${signed.order.run} of the master with key ${signed.key}` : by;
     const again = isNew ? "" : ", again";
@@ -105,7 +99,6 @@ export interface InventoryOptions {
   /** Patterns of repos that may be asked for; none: all. */
   allow: readonly string[];
   names: readonly string[];
-  acceptUnbound: boolean;
 }
 
 let gitVersion: Promise<string | undefined> | undefined;
@@ -147,7 +140,7 @@ export class Inventory {
 
   /** All repos, and the machine they are on. */
   async all(verify: boolean): Promise<Record<string, unknown>> {
-    const { names, acceptUnbound, repos } = this.#options;
+    const { names, repos } = this.#options;
     const found = await Promise.all((await this.names()).map((each) => this.repo(each, verify)));
     const disk = await statfs(repos).catch(() => undefined);
     return {
@@ -158,7 +151,6 @@ export class Inventory {
       free: disk && disk.bavail * disk.bsize,
       uptime: Math.round(uptime()),
       started: this.#started.toISOString(),
-      ...(acceptUnbound ? { accept_unbound: true } : {}),
       repos: found.filter((each) => each !== undefined),
     };
   }
@@ -184,8 +176,7 @@ export class Inventory {
     const { repos, free } = (await this.all(false)) as { repos: RepoStatus[]; free?: number };
     const { running, queued } = this.#jobs.counts;
     const { done, failed, seconds } = this.#jobs.finished;
-    const label = (text = "") =>
-      text.replace(/[\\"\n]/g, (each) => (each === "\n" ? "\\n" : `\\${each}`));
+    const label = (text = "") => text.replace(/[\\"\n]/g, (each) => (each === "\n" ? "\\n" : `\\${each}`));
     const of = (repo: string) => `{repo="${label(repo)}"}`;
     return [
       ...metric("jobs", "gauge", "Updates that run or wait.", [
@@ -196,9 +187,7 @@ export class Inventory {
         [`{result="done"}`, done],
         [`{result="failed"}`, failed],
       ]),
-      ...metric("job_seconds_total", "counter", "Seconds that ended updates took.", [
-        ["", seconds],
-      ]),
+      ...metric("job_seconds_total", "counter", "Seconds that ended updates took.", [["", seconds]]),
       ...metric(
         "repo_info",
         "gauge",

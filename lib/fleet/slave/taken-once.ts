@@ -8,7 +8,7 @@ import { HttpError } from "../../http/server.ts";
 import type { SignedOrder } from "../order.ts";
 import { allowedSkew } from "../signature.ts";
 
-/** The nonces of requests signed with a shared secret, remembered for as long as their time is valid; also across a restart. */
+/** The nonces of requests signed with a shared secret, kept while their time is valid; also across a restart. */
 export class Nonces {
   readonly #file: string;
   /** nonce → seconds since 1970 after which its request is too old anyway. */
@@ -37,8 +37,7 @@ export class Nonces {
     return this.#turns.run(async () => {
       if (this.#until.has(nonce)) return false;
       if (this.#until.size >= maxNonces) this.forget();
-      if (this.#until.size >= maxNonces)
-        throw new HttpError(429, "too many requests", { "retry-after": "60" });
+      if (this.#until.size >= maxNonces) throw new HttpError(429, "too many requests", { "retry-after": "60" });
       const until = time + 2 * allowedSkew;
       try {
         // a line of its own, also after one of which a full disk took the end
@@ -83,7 +82,7 @@ const maxNonces = 200_000;
 /** Fewer lines than this are not worth writing the file anew. */
 const compactAfter = 1000;
 
-/** What is remembered of the last order of a master for a repo. */
+/** What is remembered of the last order for a repo. */
 export interface TakenOrder {
   at: number;
   signature: string;
@@ -92,12 +91,12 @@ export interface TakenOrder {
 }
 
 /**
- * The last order taken, per repo and master key, on disk: an order is taken once, and none that is older than the last.
- * A file a repo: `{ KEY: { at, signature, job } }`.
+ * The last order taken, per repo, on disk, whichever of the master keys signed it: an order is taken once, and none
+ * that is older than the last. A file a repo.
  */
 export class Orders {
   readonly #dir: string;
-  readonly #taken = new Map<string, Record<string, TakenOrder>>();
+  readonly #taken = new Map<string, TakenOrder>();
   readonly #turns = new Mutex();
 
   constructor(dir: string) {
@@ -105,21 +104,15 @@ export class Orders {
   }
 
   /** @param jobs orders that are on disk with their jobs, which a crash may have kept from being written here */
-  async open(jobs: Iterable<{ repo: string; key: string } & TakenOrder>): Promise<void> {
+  async open(jobs: Iterable<{ repo: string } & TakenOrder>): Promise<void> {
     await mkdir(this.#dir, { recursive: true, mode: 0o700 });
     for (const name of await readdir(this.#dir)) {
       const repo = name.replace(/\.json$/, "");
       if (!name.endsWith(".json") || !isShortName(repo)) continue;
       this.#taken.set(repo, await readTaken(join(this.#dir, name)));
     }
-    for (const { repo, key, at, signature, job } of jobs) {
-      const last = this.#taken.get(repo)?.[key];
-      if (last === undefined || last.at < at) this.set(repo, key, { at, signature, job });
-    }
-  }
-
-  private set(repo: string, key: string, taken: TakenOrder): void {
-    this.#taken.set(repo, { ...this.#taken.get(repo), [key]: taken });
+    for (const { repo, at, signature, job } of jobs)
+      if ((this.#taken.get(repo)?.at ?? -1) < at) this.#taken.set(repo, { at, signature, job });
   }
 
   /**
@@ -128,19 +121,21 @@ export class Orders {
    * @throws {HttpError} 401 for an order that is not newer than the last one
    */
   take(signed: SignedOrder, start: () => Promise<{ job: string }>): Promise<string> {
-    const { order, key, signature } = signed;
+    const { signature, order } = signed;
     const { repo, at } = order;
     return this.#turns.run(async () => {
-      const last = this.#taken.get(repo)?.[key];
+      const last = this.#taken.get(repo);
       if (last?.signature === signature) return last.job;
       if (last !== undefined && at <= last.at)
         throw new HttpError(
           401,
-          `the order is not newer than the last one taken (${new Date(last.at).toISOString()}); is the master's clock right?`,
+          `the order is not newer than the last one taken (${new Date(last.at).toISOString()}); ` +
+            "is the master's clock right?",
         );
       const { job } = await start();
-      this.set(repo, key, { at, signature, job });
-      const text = `${JSON.stringify(this.#taken.get(repo), undefined, 2)}\n`;
+      const taken = { at, signature, job };
+      this.#taken.set(repo, taken);
+      const text = `${JSON.stringify(taken, undefined, 2)}\n`;
       try {
         await writeAtomic(join(this.#dir, `${repo}.json`), text, { mode: 0o600 });
       } catch {
@@ -153,12 +148,15 @@ export class Orders {
 }
 
 /** A damaged file must not count as an empty one: all old orders would be new again. */
-async function readTaken(file: string): Promise<Record<string, TakenOrder>> {
+async function readTaken(file: string): Promise<TakenOrder> {
   try {
-    return JSON.parse(await readFile(file, "utf8")) as Record<string, TakenOrder>;
+    const taken = JSON.parse(await readFile(file, "utf8")) as TakenOrder;
+    if (!Number.isSafeInteger(taken.at)) throw new Error("it has no time");
+    return taken;
   } catch (error) {
     throw new UsageError(
-      `${file} cannot be read (${messageOf(error)}): it says which orders are old; put it back, or remove it and give the master a new key`,
+      `${file} cannot be read (${messageOf(error)}): it says which orders are old; ` +
+        "put it back, or remove it and give the master a new key",
     );
   }
 }

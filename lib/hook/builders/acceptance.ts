@@ -11,15 +11,7 @@ import { viewOf } from "../runs/runs.ts";
 import type { ServerLog } from "../telemetry/telemetry.ts";
 import type { Connected } from "./connection.ts";
 import type { SharedRun } from "./documents.ts";
-import {
-  addWanted,
-  entryIn,
-  knownRun,
-  nextOrder,
-  type Wanted,
-  type WantedRun,
-  withoutSuperseded,
-} from "./wanted.ts";
+import { addWanted, entryIn, knownRun, nextOrder, type Wanted, type WantedRun, withoutSuperseded } from "./wanted.ts";
 
 const [gzip, gunzip] = [promisify(pack), promisify<Buffer, ZlibOptions, Buffer>(unpack)];
 
@@ -137,8 +129,7 @@ export class Acceptance {
     const waiting = documents.wantedOf(repo).runs.find((run) => run.delivery === delivery);
     if (waiting) return { entry: waiting, state: "waiting" };
     for (const run of documents.runs())
-      if (run.repo === repo && run.delivery === delivery)
-        return { entry: entryOf(run), state: run.state, by: run.by };
+      if (run.repo === repo && run.delivery === delivery) return { entry: entryOf(run), state: run.state, by: run.by };
     return undefined;
   }
 

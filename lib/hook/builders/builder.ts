@@ -121,8 +121,7 @@ export class Builder {
         const repo = findRepo(config, wanted.repo);
         if (!repo || !mayRun(this.#parts.builder, repo.runsOn)) continue;
         if (claims.held.size >= config.concurrency) break;
-        if (!this.underWay.isBusy(repo.name) && !claims.held.has(repo.name))
-          await this.take(repo, this.#open);
+        if (!this.underWay.isBusy(repo.name) && !claims.held.has(repo.name)) await this.take(repo, this.#open);
       }
     }
   }
@@ -148,12 +147,7 @@ export class Builder {
   }
 
   /** Begin a run under a claim; false when there is nothing to begin. */
-  private async begin(
-    claim: Claim,
-    repo: RepoConfig,
-    run: WantedRun,
-    open: Connected,
-  ): Promise<boolean> {
+  private async begin(claim: Claim, repo: RepoConfig, run: WantedRun, open: Connected): Promise<boolean> {
     const { documents, claims } = open;
     const { builder, home } = this.#parts;
     const payload = await this.acceptance.payload(run.payload);

@@ -115,7 +115,8 @@ export class Claims {
     if (entry?.text === "old") return true;
     if (!entry && (await bucket.put(ageKey, "new", 0)) !== undefined)
       warn(
-        `the bus is new, or has lost its disk: nothing starts before ${formatDuration(lease)} are over, in which builders write the claims of what they run`,
+        `the bus is new, or has lost its disk: nothing starts before ${formatDuration(lease)} are over, in which ` +
+          "builders write the claims of what they run",
       );
     if (!entry || this.#newSince === undefined) this.#newSince = performance.now();
     if (!entry || performance.now() - this.#newSince <= lease) return false;
@@ -143,7 +144,7 @@ export class Claims {
   }
 
   /**
-   * Whether a claim is ours now: the bus itself is asked, by writing it, for as long as it counts here. So a machine that
+   * Whether a claim is ours now: the bus is asked, by writing it, for as long as it counts here. So a machine that
    * stood still learns that another builder was faster.
    */
   async confirm(claim: Claim): Promise<boolean> {

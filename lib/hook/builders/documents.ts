@@ -8,7 +8,7 @@ import { parseWanted, type Wanted } from "./wanted.ts";
 
 /**
  * The bucket in which builders keep what they share, each value changed by compare-and-set:
- * `want.REPO` the accepted runs that have no end yet, `claim.REPO` who may run it (claims.ts), `done.REPO` the commit of
+ * `want.REPO` the accepted runs without an end, `claim.REPO` who may run it (claims.ts), `done.REPO` the commit of
  * each branch that was built last, `run.ID` what is known of a run that was begun or has ended.
  */
 export const bucketName = "builds";
@@ -24,9 +24,7 @@ export interface SharedRun extends RunView {
 /** `done.REPO`: by branch the last commit that was built well. */
 export interface Done {
   readonly repo: string;
-  readonly refs: Readonly<
-    Record<string, { sha: string; run: string; builder: string; fence: number }>
-  >;
+  readonly refs: Readonly<Record<string, { sha: string; run: string; builder: string; fence: number }>>;
 }
 
 /** How often a value is changed again that others change at the same time. */
@@ -100,7 +98,8 @@ export class Documents {
     this.#wanted.delete(name);
     if (runs.length > 0)
       this.#parts.warn(
-        `the bus has lost ${runs.map(({ id }) => id).join(", ")} of ${repo}; what does not run yet is to be pushed again, if no look for missed pushes finds it`,
+        `the bus has lost ${runs.map(({ id }) => id).join(", ")} of ${repo}; ` +
+          "what does not run yet is to be pushed again, if no look for missed pushes finds it",
       );
   }
 
@@ -131,10 +130,7 @@ export class Documents {
    * @param plan is asked again when somebody else was faster; undefined: nothing is to change.
    * @throws {Failure} when the bus does not answer: it may be changed all the same.
    */
-  async changeWanted(
-    repo: string,
-    plan: (wanted: Wanted) => Wanted | undefined,
-  ): Promise<Wanted | undefined> {
+  async changeWanted(repo: string, plan: (wanted: Wanted) => Wanted | undefined): Promise<Wanted | undefined> {
     const name = nameOnBus(repo);
     const changed = await this.change(`want.${name}`, (text) => plan(parseWanted(repo, text)));
     if (changed) this.#wanted.set(name, changed);
@@ -172,10 +168,7 @@ export class Documents {
     this.changes += 1;
   }
 
-  private async change<T>(
-    key: string,
-    plan: (text: string | undefined) => T | undefined,
-  ): Promise<T | undefined> {
+  private async change<T>(key: string, plan: (text: string | undefined) => T | undefined): Promise<T | undefined> {
     const { bucket } = this.#parts;
     for (let round = 0; round < maxRounds; round++) {
       const entry = await bucket.get(key);
@@ -188,10 +181,7 @@ export class Documents {
   }
 
   /** Ended runs of a repo beyond its newest, and those that are too old. */
-  old(
-    repo: string,
-    { keep, maxAge, now = Date.now() }: { keep: number; maxAge: number; now?: number },
-  ): SharedRun[] {
+  old(repo: string, { keep, maxAge, now = Date.now() }: { keep: number; maxAge: number; now?: number }): SharedRun[] {
     const when = (run: SharedRun) => run.ended ?? run.accepted;
     return [...this.#runs.values()]
       .filter((run) => run.repo === repo && hasEnded(run.state))
@@ -203,7 +193,6 @@ export class Documents {
 /** @throws {Error} for what no builder wrote. */
 function parseRun(text: string): SharedRun {
   const run = JSON.parse(text) as SharedRun;
-  if (!isEntry({ order: 0, ...run }) || typeof run.state !== "string")
-    throw new Error("is not what is known of a run");
+  if (!isEntry({ order: 0, ...run }) || typeof run.state !== "string") throw new Error("is not what is known of a run");
   return run;
 }

@@ -23,7 +23,7 @@ export async function homeOf(state: string): Promise<string> {
   return home;
 }
 
-/** End what a former server on this folder left under way: it runs again once this builder, or another, has its claim. */
+/** End what a former server on this folder left under way: it runs again once a builder has its claim. */
 export async function endRunsBefore({
   builder,
   records,

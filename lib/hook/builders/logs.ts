@@ -10,7 +10,7 @@ import { cutOf } from "../runs/log-events.ts";
 import { hasEnded } from "../runs/records.ts";
 import type { SharedRun } from "./documents.ts";
 
-/** Logs between builders: sent in pieces, copied where they are asked for, and kept on the bus when their run has ended. */
+/** Logs between builders: sent in pieces, copied where they are asked for, kept on the bus once their run has ended. */
 
 /** A part of a run's log, masked, as it goes over the bus. */
 export interface LogPiece {
@@ -140,9 +140,7 @@ export class LogCopies {
     let copying = this.#copying.get(id);
     if (!copying) {
       copying = this.copy(run)
-        .catch((error: unknown) =>
-          writeFile(this.path(id), `${messageOf(error)}\n`, { flag: "wx", mode: 0o600 }),
-        )
+        .catch((error: unknown) => writeFile(this.path(id), `${messageOf(error)}\n`, { flag: "wx", mode: 0o600 }))
         // there is a part of it already
         .catch(() => {})
         .finally(() => this.#copying.delete(id));
@@ -182,8 +180,7 @@ export class LogCopies {
       await appendFile(path, text, { mode: 0o600 });
       const got: number = copy.place.got + Buffer.byteLength(text);
       const isFull = got > this.#source.max() + pieceSize;
-      if (isFull)
-        await appendFile(path, "\n[the log is longer than max_log; the rest is not copied]\n");
+      if (isFull) await appendFile(path, "\n[the log is longer than max_log; the rest is not copied]\n");
       const isEnd: boolean = piece.isEnd || isFull;
       copy = { ...copy, place: { ino, at, got }, isEnd };
       this.#copies.set(id, copy);

@@ -5,7 +5,7 @@ import type { Connected } from "./connection.ts";
 import type { Documents, SharedRun } from "./documents.ts";
 import { entryIn, type Wanted, type WantedRun } from "./wanted.ts";
 
-/** What becomes of a run, on the bus: `run.ID`. A builder whose claim is older than the one written there changes nothing. */
+/** What becomes of a run, on the bus: `run.ID`. A builder whose claim is older than the one there changes nothing. */
 
 /**
  * A run is begun under a claim.
@@ -22,10 +22,8 @@ export async function noteBegin(
     if (before && hasEnded(before.state)) return undefined;
     const view: SharedRun = before ?? viewOf(recordOf(entryIn(run)));
     const now = new Date().toISOString();
-    if (isLost)
-      return { ...view, state: "failed", reason: "its payload is lost; push again", ended: now };
-    const interrupted =
-      before?.started === undefined ? before?.interrupted : [...(before.interrupted ?? []), now];
+    if (isLost) return { ...view, state: "failed", reason: "its payload is lost; push again", ended: now };
+    const interrupted = before?.started === undefined ? before?.interrupted : [...(before.interrupted ?? []), now];
     const { payload } = run;
     return { ...view, ...by, payload, state: "starting", interrupted, reason: undefined };
   });
@@ -52,11 +50,7 @@ export async function noteState(
  * Runs that were begun, whose builder is gone, and which gave way to a newer one meanwhile, have an end, too.
  * @param fence of the repo's claim, which is the caller's: nobody else runs anything of the repo
  */
-export async function closeLeft(
-  documents: Documents,
-  { repo, runs }: Wanted,
-  fence: number,
-): Promise<void> {
+export async function closeLeft(documents: Documents, { repo, runs }: Wanted, fence: number): Promise<void> {
   const isLeft = (run: SharedRun) =>
     !hasEnded(run.state) && (run.fence ?? 0) < fence && !runs.some(({ id }) => id === run.id);
   const ofRepo = [...documents.runs()].filter((run) => nameOnBus(run.repo) === nameOnBus(repo));
@@ -97,6 +91,5 @@ export async function tidyPayloads(
   if (documents.isUnclear) return;
   const named = new Set([...documents.runs()].map(({ payload }) => payload));
   for (const { runs } of documents.wanted()) for (const { payload } of runs) named.add(payload);
-  for (const name of await payloads.names(now - unnamedFor))
-    if (!named.has(name)) await payloads.remove(name);
+  for (const name of await payloads.names(now - unnamedFor)) if (!named.has(name)) await payloads.remove(name);
 }

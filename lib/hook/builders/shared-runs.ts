@@ -34,7 +34,7 @@ type Question =
 
 /**
  * The runs of all builders, as each of them shows and steers them. Logs stay where they were written: what is asked for
- * is copied from the builder that has it, or from the bus when that one is gone, into `logs-of-others` of the state folder.
+ * is copied from the builder that has it, or from the bus when that is gone, into `logs-of-others` of the state folder.
  */
 export class SharedRuns {
   readonly #parts: SharedRunsParts;
@@ -43,8 +43,7 @@ export class SharedRuns {
   constructor(parts: SharedRunsParts) {
     this.#parts = parts;
     this.#copies = new LogCopies(join(parts.settings.config.state, "logs-of-others"), {
-      ask: async (run, place) =>
-        (await this.ask(run, { what: "log", id: run.id, place })) as unknown as LogPiece,
+      ask: async (run, place) => (await this.ask(run, { what: "log", id: run.id, place })) as unknown as LogPiece,
       kept: async (id) => await parts.builder.shared?.logs.get(id),
       max: () => parts.settings.config.maxLog,
     });
@@ -65,8 +64,7 @@ export class SharedRuns {
 
   private async answer(question: Question): Promise<object> {
     const { records, settings } = this.#parts;
-    if (question.what === "cancel")
-      return { cancelled: await this.cancelBegun(question.id, String(question.by)) };
+    if (question.what === "cancel") return { cancelled: await this.cancelBegun(question.id, String(question.by)) };
     const record = records.get(question.id);
     if (!record) return { error: "this builder knows no such run" };
     if (question.what === "run") return { ...viewOf(record), stages: await this.stagesOf(record) };
@@ -139,10 +137,7 @@ export class SharedRuns {
   private async ask(run: SharedRun, question: Question): Promise<Record<string, unknown>> {
     const { builder } = this.#parts;
     try {
-      const answer = await builder.shared?.bus.request(
-        subjectOf(run.home ?? ""),
-        JSON.stringify(question),
-      );
+      const answer = await builder.shared?.bus.request(subjectOf(run.home ?? ""), JSON.stringify(question));
       const value = JSON.parse(answer ?? "{}") as Record<string, unknown>;
       if (value["error"] !== undefined) throw new Failure(JSON.stringify(value["error"]));
       return value;
@@ -151,7 +146,7 @@ export class SharedRuns {
     }
   }
 
-  /** Cancel a run that was begun here; false when it has ended. @throws {HttpError} when another builder has it, or will. */
+  /** Cancel a run that was begun here; false when it has ended. @throws {HttpError} another builder has it, or will. */
   private async cancelBegun(id: string, by: string): Promise<boolean> {
     const { builder, records, cancelHere } = this.#parts;
     await builder.begun(id);
@@ -219,7 +214,7 @@ export class SharedRuns {
     void going();
   }
 
-  /** How a run elsewhere ended, once all of its log is here; undefined while more may come, or when it is not elsewhere. */
+  /** How a run elsewhere ended, once all of its log is here; undefined while more may come, or it is not elsewhere. */
   endState(id: string): string | undefined {
     const run = this.elsewhere(id);
     if (!run || !hasEnded(run.state)) return undefined;

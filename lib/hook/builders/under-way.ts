@@ -127,7 +127,7 @@ export class RunsUnderWay {
     this.#parts.stop(run, { why: lostClaim });
   }
 
-  /** What is wanted of a repo has changed: a newer push may have come, and the repo may say that it ends the one under way. */
+  /** What is wanted of a repo has changed: a newer push may have come, which may end the one under way. */
   giveWay(name: string): void {
     const repo = findRepo(this.#parts.settings.config, name);
     if (!repo?.cancel) return;
@@ -172,16 +172,12 @@ export class RunsUnderWay {
     await this.tellEnd(claim, record, open);
     this.#runs.delete(id);
     const isOurs = !this.#lost.has(id);
-    await open.claims
-      .release(claim)
-      .catch((error: unknown) => log.warn(`the claim of ${repo}: ${messageOf(error)}`));
+    await open.claims.release(claim).catch((error: unknown) => log.warn(`the claim of ${repo}: ${messageOf(error)}`));
     this.#onFree();
     if (!isOurs) return;
     await this.#parts
       .keepLog(open.logs, id)
-      .catch((error: unknown) =>
-        log.warn(`the log of ${id} is not on the bus: ${messageOf(error)}`),
-      );
+      .catch((error: unknown) => log.warn(`the log of ${id} is not on the bus: ${messageOf(error)}`));
     await this.tidy(repo, open).catch((error: unknown) =>
       log.warn(`old runs stay on the bus for now: ${messageOf(error)}`),
     );
@@ -204,9 +200,7 @@ export class RunsUnderWay {
     for (let isSaid = false; !this.#lost.has(id) && !this.#closed; isSaid = true) {
       try {
         if (!(await this.write(claim, record)))
-          return log.warn(
-            `run ${id} of ${repo} was taken over by another builder; how it ended here is not told`,
-          );
+          return log.warn(`run ${id} of ${repo} was taken over by another builder; how it ended here is not told`);
         if (state === "succeeded" && sha !== undefined && ref.startsWith("refs/heads/"))
           await documents.built(repo, ref, { sha, run: id, builder: builder.name, fence });
         await documents.changeWanted(repo, (wanted) => removeWanted(wanted, id));
@@ -224,10 +218,7 @@ export class RunsUnderWay {
    */
   async close(before: Promise<void> | undefined): Promise<void> {
     this.#closed = true;
-    await Promise.race([
-      Promise.all([...this.#finishing, before]),
-      sleep(5000, undefined, { ref: false }),
-    ]);
+    await Promise.race([Promise.all([...this.#finishing, before]), sleep(5000, undefined, { ref: false })]);
     for (const [id, { claim }] of this.#runs) {
       const record = this.#parts.recordOf(id);
       try {

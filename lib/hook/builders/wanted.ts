@@ -3,7 +3,7 @@ import type { Change } from "../payload/payload.ts";
 import { isBranchPush } from "../store/queue.ts";
 
 /**
- * What stands on the bus of a repo: `want.REPO`, the accepted runs that have no end yet, in order, and `claim.REPO`, who
+ * What stands on the bus of a repo: `want.REPO`, the accepted runs without an end, in order, and `claim.REPO`, who
  * may run it. Both are changed by compare-and-set only. All here is pure.
  */
 
@@ -44,15 +44,13 @@ export function nextOrder({ runs }: Wanted, now: number): number {
 }
 
 /**
- * Add a run, unless it is there. Of the pushes to one branch only the newest stays; releases and tags all do. One that is
+ * Add a run, unless it is there. Of a branch's pushes only the newest stays; releases and tags all do. One that is
  * handed over may be older than what was accepted meanwhile.
  */
 export function addWanted(wanted: Wanted, run: WantedRun): Wanted {
   const all = [...wanted.runs, ...wanted.superseded.map((each) => each.run)];
   if (all.some(({ id }) => id === run.id)) return wanted;
-  const same = wanted.runs.filter(
-    (other) => isBranchPush(run) && isBranchPush(other) && other.ref === run.ref,
-  );
+  const same = wanted.runs.filter((other) => isBranchPush(run) && isBranchPush(other) && other.ref === run.ref);
   const newest = same.reduce((one, other) => (other.order > one.order ? other : one), run);
   const older = [...same, run].filter((each) => each !== newest);
   const superseded = [...wanted.superseded, ...older.map((each) => ({ run: each, by: newest.id }))];
@@ -76,7 +74,7 @@ function sameWanted(
 
 /**
  * The run that came of the same before, as the answer to whoever sends it again; undefined when it is to run again: one
- * that failed is sent again on purpose. One of which this builder has not heard, or not any more, counts as known: it may
+ * that failed is sent again on purpose. One unknown to this builder, or not known any more, counts as known: it may
  * be older than what was built since.
  * @param runOf a run that was begun, as it was last seen
  */

@@ -47,10 +47,8 @@ export async function readBuilders(
   const where = (...keys: string[]) => source.where(["builders", ...keys]);
   if (raw.lease < leases.min || raw.lease > leases.max)
     throw new UsageError(`${where("lease")}: a lease is between 5s and 1h; write 30s`);
-  if (raw.keep_logs < minLogs)
-    throw new UsageError(`${where("keep_logs")}: at least 1M; write 512M`);
-  for (const file of [raw.bus.seed_file, raw.bus.ca_file])
-    if (file !== undefined) source.onFile(source.path(file));
+  if (raw.keep_logs < minLogs) throw new UsageError(`${where("keep_logs")}: at least 1M; write 512M`);
+  for (const file of [raw.bus.seed_file, raw.bus.ca_file]) if (file !== undefined) source.onFile(source.path(file));
   return {
     bus: await readBusAccess(raw.bus, { path: source.path, where: (key) => where("bus", key) }),
     name: raw.name ?? hostname(),

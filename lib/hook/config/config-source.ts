@@ -46,11 +46,7 @@ export function sourceOf({ file, where }: Config<unknown>, stamps: Stamps): Conf
 export function pathsFrom(file: string): (text: string) => string {
   const base = dirname(resolve(file));
   return (text) =>
-    text.startsWith("~/")
-      ? join(homedir(), text.slice(2))
-      : isAbsolute(text)
-        ? text
-        : join(base, text);
+    text.startsWith("~/") ? join(homedir(), text.slice(2)) : isAbsolute(text) ? text : join(base, text);
 }
 
 /** An error with the place in the file in front. */

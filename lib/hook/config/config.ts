@@ -6,13 +6,7 @@ import { type Config, type Infer, readConfig, y } from "../../config/yaml.ts";
 import { exists } from "../../files/files.ts";
 import { pathsFrom, sourceOf } from "./config-source.ts";
 import { type RepoConfig, readRepo, repoSchema } from "./repo-config.ts";
-import {
-  type ConfigOverrides,
-  readServer,
-  type ServerConfig,
-  serverSettings,
-  stateFolder,
-} from "./server-config.ts";
+import { type ConfigOverrides, readServer, type ServerConfig, serverSettings, stateFolder } from "./server-config.ts";
 import { isSigningToken } from "../payload/signature.ts";
 import { type Stamps, stamp } from "./watch-files.ts";
 
@@ -26,9 +20,7 @@ export const hooksSchema = y.object({
   repos: y.record(
     repoSchema,
     (name) =>
-      isRepoName(name)
-        ? undefined
-        : `"${name}" is not a repository name; write owner/name as the forge sends it`,
+      isRepoName(name) ? undefined : `"${name}" is not a repository name; write owner/name as the forge sends it`,
     repoNames,
   ),
 });
@@ -92,15 +84,13 @@ export async function findConfig(given: string | undefined): Promise<string> {
   const places = ["hooks.yml", "/etc/boatyard/hooks.yml"];
   for (const place of places) if (await exists(place)) return place;
   throw new UsageError(
-    `there is neither ${places.map((place) => resolve(place)).join(" nor ")}; name the file by --config, or make it from templates/hooks.yml`,
+    `there is neither ${places.map((place) => resolve(place)).join(" nor ")}; ` +
+      "name the file by --config, or make it from templates/hooks.yml",
   );
 }
 
 /** Where the state is, without reading secrets and users: what `hook-server list` needs to know. */
-export async function findState(
-  file: string | undefined,
-  given: string | undefined,
-): Promise<string> {
+export async function findState(file: string | undefined, given: string | undefined): Promise<string> {
   if (given !== undefined) return resolve(given);
   const found = await findConfig(file);
   const { value } = await readConfig(found, hooksSchema);
@@ -123,9 +113,7 @@ function sameNames(config: Config<Infer<typeof hooksSchema>>): string[] {
     if (other === undefined) seen.set(name.toLowerCase(), name);
     return other === undefined
       ? []
-      : [
-          `${config.where(["repos", name])}: ${name} and ${other} are one repository to a forge; leave one of them`,
-        ];
+      : [`${config.where(["repos", name])}: ${name} and ${other} are one repository to a forge; leave one of them`];
   });
 }
 
@@ -139,8 +127,6 @@ export function shortSecrets(config: HookConfig): string[] {
   const tokens = (config.status?.credentials ?? []).filter(
     ({ name, secret }) => name !== "password" && isShort(secret),
   );
-  const named = tokens.map(({ name }) =>
-    name === "token" ? "the token of status:" : `the token of ${name}`,
-  );
+  const named = tokens.map(({ name }) => (name === "token" ? "the token of status:" : `the token of ${name}`));
   return [...ofRepos, ...named];
 }

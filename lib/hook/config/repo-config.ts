@@ -13,10 +13,7 @@ import { isSigningToken, signingKey } from "../payload/signature.ts";
 /** A repo's settings in hooks.yml (`repos:`): what may stand there, and what is made of it. */
 
 const scriptName: Schema<string | false> = y.either(
-  [
-    y.just(false),
-    y.string({ match: /^(?:[A-Za-z0-9][A-Za-z0-9._-]{0,99}|\/.+)$/, what: "a script's name" }),
-  ],
+  [y.just(false), y.string({ match: /^(?:[A-Za-z0-9][A-Za-z0-9._-]{0,99}|\/.+)$/, what: "a script's name" })],
   "a script's name, an absolute path, or false",
 );
 
@@ -117,39 +114,32 @@ export async function readRepo(
 ): Promise<RepoConfig> {
   const where = (key: string) => source.where(["repos", name, key]);
   const secrets: string[] = [];
-  for (const each of raw.secret_file ?? [])
-    secrets.push(await source.secretFile(each, where("secret_file")));
-  for (const each of raw.secret_env ?? [])
-    secrets.push(readSecretVariable(each, where("secret_env")));
+  for (const each of raw.secret_file ?? []) secrets.push(await source.secretFile(each, where("secret_file")));
+  for (const each of raw.secret_env ?? []) secrets.push(readSecretVariable(each, where("secret_env")));
   if (secrets.length === 0 && !raw.insecure) {
     throw new UsageError(
-      `${source.where(["repos", name])}: ${name} has no secret; add secret_file, or insecure: true if anybody may start its builds`,
+      `${source.where(["repos", name])}: ${name} has no secret; add secret_file, or insecure: ` +
+        "true if anybody may start its builds",
     );
   }
   if (secrets.some((secret) => isSigningToken(secret) && !signingKey(secret)))
     throw new UsageError(
-      `${source.where(["repos", name])}: the secret of ${name} begins as a signing token does, but is none (whsec_, then 24 to 64 bytes in base64); copy it from GitLab once more`,
+      `${source.where(["repos", name])}: the secret of ${name} begins as a signing token does, but is none ` +
+        "(whsec_, then 24 to 64 bytes in base64); copy it from GitLab once more",
     );
-  if (secrets.length > 2)
-    throw new UsageError(`${where("secret_file")}: at most two secrets, while one is rotated`);
+  if (secrets.length > 2) throw new UsageError(`${where("secret_file")}: at most two secrets, while one is rotated`);
   for (const ref of raw.refs ?? []) {
     if (!isSafeRef(ref.replaceAll("*", "x")))
-      throw new UsageError(
-        `${where("refs")}: "${ref}" is not a branch or ref; write main, release/* or refs/tags/v*`,
-      );
+      throw new UsageError(`${where("refs")}: "${ref}" is not a branch or ref; write main, release/* or refs/tags/v*`);
   }
   for (const each of [raw.on.push, raw.on.release]) {
     if (each !== false && !isAbsolute(each) && !isShortName(each))
       throw new UsageError(`${where("on")}: "${each}" is not a script's name`);
   }
   if (raw.then !== undefined && raw.on_success !== undefined)
-    throw new UsageError(
-      `${where("then")}: then is the former name of on_success; keep on_success alone`,
-    );
+    throw new UsageError(`${where("then")}: then is the former name of on_success; keep on_success alone`);
   if (raw.forge !== undefined && !Object.hasOwn(all.forge ?? {}, raw.forge))
-    throw new UsageError(
-      `${where("forge")}: "${raw.forge}" is not under forge: at the top of the file`,
-    );
+    throw new UsageError(`${where("forge")}: "${raw.forge}" is not under forge: at the top of the file`);
   if (raw.runs_on !== undefined && all.builders === undefined)
     throw new UsageError(
       `${where("runs_on")}: there is one builder only; leave runs_on out, or add builders: at the top of the file`,
@@ -199,9 +189,7 @@ function readLimits(
   const memory = own?.memory ?? all?.memory;
   const cpu = own?.cpu ?? all?.cpu;
   if (memory !== undefined && memory < minMemory)
-    throw new UsageError(
-      `${where}: a run cannot start in less than 16M of memory; write 512M or 2G`,
-    );
+    throw new UsageError(`${where}: a run cannot start in less than 16M of memory; write 512M or 2G`);
   return {
     memory,
     cpu: cpu === undefined ? undefined : Number.parseInt(cpu, 10),

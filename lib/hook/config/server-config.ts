@@ -23,9 +23,7 @@ export const serverSettings = {
   max_log: y.optional(y.size(), 100 * 1024 * 1024),
   max_waiting: y.optional(y.number({ min: 1 }), 1000),
   limits: y.optional(limitsSchema),
-  url: y.optional(
-    y.string({ match: /^https?:\/\/[^\s/?#@]+(?:\/[^\s?#]*)?$/, what: "an http or https URL" }),
-  ),
+  url: y.optional(y.string({ match: /^https?:\/\/[^\s/?#@]+(?:\/[^\s?#]*)?$/, what: "an http or https URL" })),
   forge: y.optional(forgeSchema),
   notify: y.optional(notifySchema, []),
   on_success: y.optional(y.oneOrMore(y.string())),
@@ -78,14 +76,11 @@ export async function readServer(
   const listen = await source.attempt(() => readListen(source, raw, overrides.listen));
   const builder = await source.attempt(() => readBuilders(source, raw.builders));
   const { path, onFile } = source;
-  const below = (name: string) => (keys: readonly (string | number)[]) =>
-    source.where([name, ...keys]);
+  const below = (name: string) => (keys: readonly (string | number)[]) => source.where([name, ...keys]);
   const forges = await source.attempt(() =>
     readForges(raw.forge ?? {}, { where: below("forge"), path, url: raw.url, onFile }),
   );
-  const targets = await source.attempt(() =>
-    readTargets(raw.notify, { where: below("notify"), path, onFile }),
-  );
+  const targets = await source.attempt(() => readTargets(raw.notify, { where: below("notify"), path, onFile }));
   return (
     listen &&
     forges &&
@@ -118,11 +113,7 @@ export function stateFolder(
   return isRoot() ? "/var/lib/boatyard" : join(homedir(), ".local/state/boatyard");
 }
 
-function readListen(
-  source: ConfigSource,
-  { listen }: RawServer,
-  given: string | undefined,
-): Listen {
+function readListen(source: ConfigSource, { listen }: RawServer, given: string | undefined): Listen {
   try {
     return parseListen(given ?? listen);
   } catch (error) {

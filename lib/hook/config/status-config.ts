@@ -23,18 +23,13 @@ export const statusSettings = {
       tokens: y.optional(
         y.record(
           y.object({ token_file: y.string(), right: y.optional(right, "see") }),
-          (name) =>
-            personNames.test(name)
-              ? undefined
-              : `"${name}" is not a name; write letters, digits, . _ @ + -`,
+          (name) => (personNames.test(name) ? undefined : `"${name}" is not a name; write letters, digits, . _ @ + -`),
           personNames,
         ),
         {},
       ),
       public: y.optional(y.boolean(), false),
-      trust_header: y.optional(
-        y.string({ match: /^[A-Za-z][A-Za-z0-9-]{0,60}$/, what: "the name of a header" }),
-      ),
+      trust_header: y.optional(y.string({ match: /^[A-Za-z][A-Za-z0-9-]{0,60}$/, what: "the name of a header" })),
       trust_from: y.optional(y.oneOrMore(y.string()), []),
       trust_steer: y.optional(y.oneOrMore(y.string()), []),
     }),
@@ -71,19 +66,9 @@ export async function readStatus(
     credentials.push({ name, secret, right: may });
   };
   if (status.token_file !== undefined)
-    add(
-      names.token,
-      await source.secretFile(status.token_file, where("token_file")),
-      "steer",
-      where("token_file"),
-    );
+    add(names.token, await source.secretFile(status.token_file, where("token_file")), "steer", where("token_file"));
   else if (status.token_env !== undefined)
-    add(
-      names.token,
-      readSecretVariable(status.token_env, where("token_env")),
-      "steer",
-      where("token_env"),
-    );
+    add(names.token, readSecretVariable(status.token_env, where("token_env")), "steer", where("token_env"));
   if (status.password_file !== undefined) {
     const password = await source.secretFile(status.password_file, where("password_file"));
     if (password.length < minPassword)
@@ -106,10 +91,7 @@ export async function readStatus(
     origin: url === undefined || !URL.canParse(url) ? undefined : new URL(url).origin,
     public: status.public,
     proxies,
-    trusted:
-      status.trust_header === undefined
-        ? undefined
-        : { header: status.trust_header, steer: status.trust_steer },
+    trusted: status.trust_header === undefined ? undefined : { header: status.trust_header, steer: status.trust_steer },
     releases: releases.map(source.path),
     fleet: fleet && {
       list: source.path(fleet.list),

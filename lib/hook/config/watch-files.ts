@@ -18,9 +18,7 @@ export function stamp(stamps: Stamps, file: string): void {
 
 /** An editor replaces a file or writes into it; a secret that everybody can read gets another mode or owner. */
 function describe(found: Stats | undefined): string {
-  return found
-    ? [found.ino, found.mtimeMs, found.size, found.mode, found.uid, found.gid].join(" ")
-    : "none";
+  return found ? [found.ino, found.mtimeMs, found.size, found.mode, found.uid, found.gid].join(" ") : "none";
 }
 
 /** Network file systems, links, and folders that were replaced send no events: those wait for the next look. */

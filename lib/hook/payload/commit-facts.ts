@@ -15,9 +15,7 @@ export interface CommitFacts {
 export function pushFacts(payload: unknown): CommitFacts | undefined {
   const commits = get(payload, "commits");
   // GitLab has no head_commit, and lists the oldest first
-  const listed = Array.isArray(commits)
-    ? commits.find((each) => get(each, "id") === get(payload, "after"))
-    : undefined;
+  const listed = Array.isArray(commits) ? commits.find((each) => get(each, "id") === get(payload, "after")) : undefined;
   const head = object(get(payload, "head_commit")) ?? listed;
   return commitFacts({
     title: get(head, "message"),
@@ -32,9 +30,7 @@ export function pushFacts(payload: unknown): CommitFacts | undefined {
 }
 
 /** What of it is text and fit to be shown; undefined when nothing is. Pure. */
-export function commitFacts(
-  from: Partial<Record<keyof CommitFacts, unknown>>,
-): CommitFacts | undefined {
+export function commitFacts(from: Partial<Record<keyof CommitFacts, unknown>>): CommitFacts | undefined {
   const facts: { -readonly [Name in keyof CommitFacts]: string } = {};
   for (const name of ["title", "author", "pusher", "url"] as const) {
     const value = text(from[name]);
@@ -57,7 +53,5 @@ function firstLine(value: string): string {
 function webAddress(source: string): string | undefined {
   if (source.length > 500 || !URL.canParse(source)) return undefined;
   const url = new URL(source);
-  return /^https?:$/.test(url.protocol) && url.username === "" && url.password === ""
-    ? url.href
-    : undefined;
+  return /^https?:$/.test(url.protocol) && url.username === "" && url.password === "" ? url.href : undefined;
 }

@@ -130,9 +130,7 @@ export function isDeliveryId(id: string): boolean {
 }
 
 /** How each forge writes the repository's name in a JSON body, and GitHub in a form-encoded one. */
-const nameKeys = ['"full_name"', '"path_with_namespace"', "%22full_name%22"].map((text) =>
-  Buffer.from(text),
-);
+const nameKeys = ['"full_name"', '"path_with_namespace"', "%22full_name%22"].map((text) => Buffer.from(text));
 const maxHints = 8;
 const named = /^(?:\s*:\s*"|(?:%20|\+)*%3A(?:%20|\+)*%22)((?:[A-Za-z0-9._/-]|%2F)+)(?:"|%22)/i;
 

@@ -3,9 +3,7 @@
 type Json = Record<string, unknown>;
 
 export function object(value: unknown): Json | undefined {
-  return typeof value === "object" && value !== null && !Array.isArray(value)
-    ? (value as Json)
-    : undefined;
+  return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Json) : undefined;
 }
 
 /** An own property, so that `constructor` and `__proto__` are names like any other. */

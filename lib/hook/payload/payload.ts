@@ -77,8 +77,7 @@ function pushed(ref: unknown, sha: unknown, deleted: boolean, commit?: CommitFac
   if (typeof ref !== "string" || !ref.startsWith("refs/") || !isSafeRef(ref))
     throw new WrongPayload("the ref is missing or not a ref that git would take");
   if (deleted || (typeof sha === "string" && noCommit.test(sha))) return [];
-  if (typeof sha !== "string" || !isSha(sha))
-    throw new WrongPayload("the commit is missing or not a git object id");
+  if (typeof sha !== "string" || !isSha(sha)) throw new WrongPayload("the commit is missing or not a git object id");
   return [{ kind: "push", ref, sha, ...(commit && { commit }) }];
 }
 
@@ -95,8 +94,7 @@ function bitbucketChanges(payload: unknown): Change[] {
   const cloud = get(payload, "push", "changes");
   const list = Array.isArray(cloud) ? cloud : get(payload, "changes");
   if (!Array.isArray(list)) throw new WrongPayload("the payload lists no changes");
-  if (list.length > maxChanges)
-    throw new WrongPayload(`the payload lists more than ${maxChanges} changes`);
+  if (list.length > maxChanges) throw new WrongPayload(`the payload lists more than ${maxChanges} changes`);
   return list.flatMap((change: unknown) => {
     if (!Array.isArray(cloud))
       return pushed(
@@ -114,9 +112,7 @@ function bitbucketChanges(payload: unknown): Change[] {
       false,
       commitFacts({
         title: get(target, "target", "message"),
-        author:
-          get(target, "target", "author", "user", "display_name") ??
-          get(target, "target", "author", "raw"),
+        author: get(target, "target", "author", "user", "display_name") ?? get(target, "target", "author", "raw"),
         pusher: get(payload, "actor", "display_name"),
         url: get(target, "target", "links", "html", "href"),
       }),
@@ -132,8 +128,7 @@ function releaseFacts(
   const gitlab = envelope.forge === "gitlab";
   const action = text(get(payload, "action"));
   // GitHub sends created, published and released for one click; `published` is the one that always comes, once
-  if (action !== (gitlab ? "create" : "published"))
-    return facts([], "only the publishing of a release runs");
+  if (action !== (gitlab ? "create" : "published")) return facts([], "only the publishing of a release runs");
   const release = gitlab ? payload : get(payload, "release");
   if (get(release, "draft") === true) return facts([], "the release is a draft");
   const tag = text(get(release, gitlab ? "tag" : "tag_name")) ?? "";
@@ -189,8 +184,7 @@ export function selectChanges(
   let reason = "no repo is configured for this event";
   const changes = facts.changes.filter((change) => {
     if (rules.on[change.kind] === false) return false;
-    if (change.kind === "release" || refs.some((pattern) => matchesRef(pattern, change.ref)))
-      return true;
+    if (change.kind === "release" || refs.some((pattern) => matchesRef(pattern, change.ref))) return true;
     reason = "no repo is configured for this ref";
     return false;
   });

@@ -1,12 +1,12 @@
 import { createHash, createHmac, timingSafeEqual } from "node:crypto";
 
-/** The proof that a delivery is genuine, and whether it holds. Pure; the sources are the forges' own pages on webhooks. */
+/** The proof that a delivery is genuine, and whether it holds. Pure; by the forges' own pages on webhooks. */
 export type Proof =
   /** HMAC-SHA256 of the raw body in hex. */
   | { readonly kind: "hmac"; readonly hex: string }
   /** The secret itself, as GitLab sends it. */
   | { readonly kind: "token"; readonly token: string }
-  /** GitLab's signing token, by Standard Webhooks (standardwebhooks.com); `token`: it may send the plain one as well. */
+  /** GitLab's signing token, by Standard Webhooks (standardwebhooks.com); `token`: it may send the plain one too. */
   | {
       readonly kind: "signed";
       readonly id: string;
@@ -42,8 +42,7 @@ function readBase64(text: string): Buffer | undefined {
 export function mayProve(proof: Proof, secret: string, now = Date.now()): boolean {
   if (secret === "") return false;
   // a repo with a signing token takes nothing but its signature: no plain token beside it, no other forge's
-  if (isSigningToken(secret))
-    return proof.kind === "signed" && whyStale(proof, now) === undefined && isSignable(proof);
+  if (isSigningToken(secret)) return proof.kind === "signed" && whyStale(proof, now) === undefined && isSignable(proof);
   if (proof.kind === "hmac") return /^[0-9a-fA-F]{64}$/.test(proof.hex);
   return proof.token !== undefined && timingSafeEqual(digest(proof.token), digest(secret));
 }
@@ -61,10 +60,7 @@ export function proves(proof: Proof, body: Uint8Array, secret: string, now = Dat
     });
   }
   if (proof.kind !== "hmac") return !isSigningToken(secret);
-  return timingSafeEqual(
-    createHmac("sha256", secret).update(body).digest(),
-    Buffer.from(proof.hex, "hex"),
-  );
+  return timingSafeEqual(createHmac("sha256", secret).update(body).digest(), Buffer.from(proof.hex, "hex"));
 }
 
 /** A dot in the id would leave open where it ends in what is signed. */

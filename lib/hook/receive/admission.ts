@@ -57,7 +57,7 @@ export class Admission {
     };
   }
 
-  /** A body of so many bytes was found genuine, and is kept until it is released. @throws {HttpError} 429 when there is no room. */
+  /** A body of so many bytes was found genuine, and is kept until released. @throws {HttpError} 429: no room. */
   keep(bytes: number): void {
     if (this.#kept + bytes > this.#space.kept) throw tooMuch();
     this.#kept += bytes;

@@ -100,10 +100,8 @@ export class Deliveries {
     if (this.#parts.scheduler.draining)
       throw new HttpError(503, "the server is about to stop", { "retry-after": "10" });
     const type = contentTypeOf(request.headers["content-type"]);
-    if (!type)
-      throw new HttpError(415, "send application/json or application/x-www-form-urlencoded");
-    if (request.headers["content-encoding"] !== undefined)
-      throw new HttpError(415, "send the body unencoded");
+    if (!type) throw new HttpError(415, "send application/json or application/x-www-form-urlencoded");
+    if (request.headers["content-encoding"] !== undefined) throw new HttpError(415, "send the body unencoded");
     if (!envelope) throw new HttpError(400, "no event header of a known forge");
     if (envelope.id !== undefined && !isDeliveryId(envelope.id))
       throw new HttpError(400, "the delivery id is malformed");
@@ -125,8 +123,7 @@ export class Deliveries {
       const branch = repo.refs ? undefined : await this.branchOf(repo);
       const { changes, reason } = selectChanges(repo, facts, branch);
       if (facts.changes.length === 0) this.note(delivery, facts, reason);
-      for (const change of facts.changes)
-        if (!changes.includes(change)) this.note(delivery, facts, reason, change.ref);
+      for (const change of facts.changes) if (!changes.includes(change)) this.note(delivery, facts, reason, change.ref);
       if (changes.length === 0) return withoutRun(reason);
       const answer = await this.store(envelope, repo, changes, payload);
       if (answer.status === 200) this.note(delivery, facts, answer.reason, changes[0]?.ref);
@@ -184,13 +181,10 @@ export class Deliveries {
     // of twins that come at once one is accepted: nothing is awaited between these two looks and the note below
     const before = id === undefined ? undefined : this.#parts.store.runOf(repo.name, id);
     // one that failed or was lost is sent again on purpose: it runs again
-    if (before && before.state !== "failed" && before.state !== "cancelled")
-      return repeated(before.entry.id);
+    if (before && before.state !== "failed" && before.state !== "cancelled") return repeated(before.entry.id);
     const twin = id === undefined ? undefined : this.#arriving.get(key);
     if (twin) return repeated((await twin.catch(notStored))[0]?.id);
-    if (
-      this.#parts.scheduler.queue.waitingOf(repo.name) >= this.#parts.settings.config.maxWaiting
-    ) {
+    if (this.#parts.scheduler.queue.waitingOf(repo.name) >= this.#parts.settings.config.maxWaiting) {
       throw new HttpError(429, "too many runs of this repository wait", { "retry-after": "60" });
     }
     const source = { repo: repo.name, forge, event, delivery: id };
@@ -233,11 +227,7 @@ function notStored(error: unknown): never {
  * large one must not stay in memory while its delivery goes to disk.
  * @throws {HttpError} 400 when the body is not what its event says it is.
  */
-function parse(
-  envelope: Envelope,
-  body: Buffer,
-  type: "json" | "form",
-): { payload: Buffer; facts: Facts } {
+function parse(envelope: Envelope, body: Buffer, type: "json" | "form"): { payload: Buffer; facts: Facts } {
   try {
     const payload = jsonOf(body, type);
     return { payload, facts: readPayload(envelope, JSON.parse(payload.toString())) };

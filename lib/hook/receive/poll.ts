@@ -47,9 +47,7 @@ export class Heads {
       await this.save(record.repo, status);
     } catch (error) {
       // at worst the commit is built once more
-      this.#log.warn(
-        `the last good commit of ${record.repo} cannot be written: ${messageOf(error)}`,
-      );
+      this.#log.warn(`the last good commit of ${record.repo} cannot be written: ${messageOf(error)}`);
     }
   }
 
@@ -173,9 +171,7 @@ export class Poller {
     const patterns = repo.refs ?? (branch === undefined ? [] : [branch]);
     const heads = new Map<string, string>();
     if (patterns.length === 0) return heads;
-    const full = patterns.map((pattern) =>
-      pattern.startsWith("refs/") ? pattern : `refs/heads/${pattern}`,
-    );
+    const full = patterns.map((pattern) => (pattern.startsWith("refs/") ? pattern : `refs/heads/${pattern}`));
     const git = gitAs(repo)({ timeout: lookTimeout });
     const text = await textOf(git`git ls-remote -- origin ${full}`);
     for (const line of text.split("\n")) {
@@ -205,8 +201,7 @@ export class Poller {
     );
     if (isUnderWay) return;
     const sameAsBefore = status.tried === sha;
-    if (sameAsBefore && status.notBefore !== undefined && Date.parse(status.notBefore) > Date.now())
-      return;
+    if (sameAsBefore && status.notBefore !== undefined && Date.parse(status.notBefore) > Date.now()) return;
     const tries = sameAsBefore ? (status.tries ?? 0) + 1 : 1;
     const delay = Math.min(maxDelay, (repo.poll || 0) * 2 ** Math.min(tries, 20));
     statuses[ref] = {
@@ -221,9 +216,7 @@ export class Poller {
       [{ kind: "push", ref, sha }],
       Buffer.from(JSON.stringify(payload)),
     );
-    this.#parts.log.info(
-      `${repo.name} ${ref} is at ${sha}, which was not built yet: run ${entry?.id}`,
-    );
+    this.#parts.log.info(`${repo.name} ${ref} is at ${sha}, which was not built yet: run ${entry?.id}`);
     await this.#parts.heads.save(repo.name, statuses);
   }
 }

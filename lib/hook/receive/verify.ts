@@ -22,11 +22,7 @@ export function verifyHeaders(config: HookConfig, { proof }: Envelope): void {
  * Whose secret the body is signed with; undefined: nobody's, and there are repos that ask for no signature.
  * @throws {HttpError} 401 when it is nobody's, and every repo has a secret: then the body is not even parsed.
  */
-export function verify(
-  config: HookConfig,
-  { proof }: Envelope,
-  body: Buffer,
-): SignatureCheck | undefined {
+export function verify(config: HookConfig, { proof }: Envelope, body: Buffer): SignatureCheck | undefined {
   const repos = [...config.repos.values()];
   if (proof) {
     const check = signatureCheck(proof, body);
@@ -46,11 +42,7 @@ export function verify(
  * organisation's ping).
  * @throws {HttpError} 400, 401 or 404.
  */
-export function repoOf(
-  config: HookConfig,
-  check: SignatureCheck | undefined,
-  facts: Facts,
-): RepoConfig | undefined {
+export function repoOf(config: HookConfig, check: SignatureCheck | undefined, facts: Facts): RepoConfig | undefined {
   if (facts.repo === undefined) {
     if (facts.changes.length > 0) throw new HttpError(400, "the payload names no repository");
     return undefined;

@@ -1,5 +1,5 @@
 import { isSha } from "../../core/names.ts";
-import { quoteWord, type Shell } from "../../exec/exec.ts";
+import type { Shell } from "../../exec/exec.ts";
 import { userEnvironment, wordsFor } from "../../exec/users.ts";
 import { gitIn, textOf } from "../../git/git.ts";
 import type { HookConfig, RepoConfig } from "../config/config.ts";
@@ -10,20 +10,16 @@ import { secluded } from "./run-command.ts";
 
 /** Git in a repo's checkout, as the repo's user, who may have set there what programs git starts. */
 export function gitAs({ user, dir }: RepoConfig): Shell {
-  const prefix = secluded(wordsFor(user)).map(quoteWord).join(" ");
-  return gitIn(dir, { env: userEnvironment(user), prefix });
+  return gitIn(dir, { env: userEnvironment(user), words: secluded(wordsFor(user)) });
 }
 
-/** The branch that a repo's checkout is on, as git tells its user in time; undefined: none, or there is no checkout yet. */
-export async function checkoutBranch(
-  repo: RepoConfig,
-  timeout = 5000,
-): Promise<string | undefined> {
+/** The branch that a repo's checkout is on, as git tells its user in time; undefined: none, or no checkout yet. */
+export async function checkoutBranch(repo: RepoConfig, timeout = 5000): Promise<string | undefined> {
   const git = gitAs(repo)({ timeout });
   return await textOf(git`git symbolic-ref --quiet --short HEAD`).catch(() => undefined);
 }
 
-/** The commit of a release whose forge has not told it, as statuses need it: that of its tag, once the checkout has that. */
+/** The commit of a release whose forge has not told it, for statuses: that of its tag, once the checkout has it. */
 export async function builtCommit(
   { repo: name, kind, ref, sha, built }: RunRecord,
   { repos, forges }: Pick<HookConfig, "repos" | "forges">,
@@ -32,9 +28,7 @@ export async function builtCommit(
   if (kind !== "release" || sha !== undefined || !repo || forges.length === 0) return built;
   const git = gitAs(repo)({ timeout: 5000 });
   const commit = `${ref}^{commit}`;
-  const found = await textOf(git`git rev-parse --verify --quiet --end-of-options ${commit}`).catch(
-    () => "",
-  );
+  const found = await textOf(git`git rev-parse --verify --quiet --end-of-options ${commit}`).catch(() => "");
   return isSha(found) ? found : undefined;
 }
 

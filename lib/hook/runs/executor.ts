@@ -91,8 +91,7 @@ export class Executor {
     const record = this.#parts.records.get(entry.id);
     const repo = this.#parts.settings.config.repos.get(entry.repo);
     if (!record) return undefined;
-    if (record.state === "waiting")
-      return isOrphan ? { ended: await this.lose(record, lost) } : undefined;
+    if (record.state === "waiting") return isOrphan ? { ended: await this.lose(record, lost) } : undefined;
     if (hasEnded(record.state)) return { ended: record };
     if (!repo) {
       await clear(record);
@@ -100,9 +99,7 @@ export class Executor {
     }
     const running = await this.#steps.takeOver(record, repo);
     if (running) {
-      this.#parts.log.info(
-        `run ${record.id} of ${record.repo} outlived the former server; it goes on`,
-      );
+      this.#parts.log.info(`run ${record.id} of ${record.repo} outlived the former server; it goes on`);
       // the former server may have been killed before it could note that the run had started
       if (record.state === "starting") await this.#states.running(record, running);
       return { result: this.attempt(record, () => this.follow(record, repo, running)) };
@@ -141,18 +138,13 @@ export class Executor {
     if (!outlives || this.#parts.guard) return this.stopAll();
     this.#closing ??= "leave";
     for (const [id, { running, stop }] of this.#active)
-      if (!stop && running?.leave() !== false)
-        this.#parts.log.warn(`run ${id} goes on; the next server takes it over`);
+      if (!stop && running?.leave() !== false) this.#parts.log.warn(`run ${id} goes on; the next server takes it over`);
   }
 
   /** Make the folder of a run that waits, with its payload: then it can end without having been started. */
   async makeFolder(entry: Entry): Promise<void> {
     const owner = this.#parts.settings.config.repos.get(entry.repo)?.user;
-    await this.#parts.records.create(
-      this.recordOf(entry),
-      await this.#parts.payloadOf(entry),
-      owner,
-    );
+    await this.#parts.records.create(this.recordOf(entry), await this.#parts.payloadOf(entry), owner);
   }
 
   /** Cancel a run that waits and has a folder. */
@@ -195,9 +187,7 @@ export class Executor {
     } catch (error) {
       let reason = messageOf(error);
       if (record.state !== "running" && isShortage(error)) {
-        this.#parts.log.warn(
-          `run ${record.id} of ${record.repo} cannot start: ${reason}; it waits`,
-        );
+        this.#parts.log.warn(`run ${record.id} of ${record.repo} cannot start: ${reason}; it waits`);
         record.state = "waiting";
         record.reason = reason;
         return { notBefore: Date.now() + retryDelay };

@@ -23,7 +23,7 @@ export interface Guard {
 /** The same, and what its command has in its environment, to ask whether the claim still is ours. */
 export type RunGuard = Guard & { readonly env: Readonly<Record<"HOOK_CLAIM", string>> };
 
-/** Lines on its stdin: `session N`, `beat`, `end`. What it kills: the cgroup, the session, whoever carries the cookie. */
+/** Lines on its stdin: `session N`, `beat`, `end`. It kills the cgroup, the session, whoever carries the cookie. */
 const text = `
 session=none
 while IFS= read -r -t "$1" line; do
@@ -64,8 +64,7 @@ export async function startGuard({
   patience: number;
 }): Promise<Guard> {
   // no other shell reads with a time limit
-  if (!existsSync("/bin/bash"))
-    throw new Failure("a run that is shared by builders needs /bin/bash; install bash");
+  if (!existsSync("/bin/bash")) throw new Failure("a run that is shared by builders needs /bin/bash; install bash");
   const seconds = (patience / 1000).toFixed(2);
   const argv = ["/bin/bash", "-c", text, "boatyard-guard", seconds, cookie, cgroup];
   const guard = $({
@@ -108,10 +107,7 @@ export async function answerClaims(
   const server = createHttpServer(async (request, response) => {
     const [, run = "", fence] = /^\/([\w-]+)\/(\d+)$/.exec(request.url ?? "") ?? [];
     if (!(await mayPublish(run, Number(fence))))
-      throw new HttpError(
-        409,
-        "this builder has lost its claim of the repo; another one may run it",
-      );
+      throw new HttpError(409, "this builder has lost its claim of the repo; another one may run it");
     sendJson(response, 200, {});
   }, onBug);
   // the lock on the state folder is ours: a socket that is there is a dead server's

@@ -8,7 +8,7 @@ import { thenFolder } from "./run-command.ts";
 /** Why limits cannot be set although nothing forbids it. */
 export const needSystemd = "only a server that systemd started can set them";
 
-/** What `--check` says about how runs are ended and limited; `fix` is what to do where hooks.yml asks for more than this machine can. */
+/** What `--check` says of how runs are ended and limited; `fix`: what to do where hooks.yml asks for too much. */
 export function describeRuns(
   config: HookConfig,
   plan: Plan & { readonly byHand: boolean },
@@ -16,7 +16,8 @@ export function describeRuns(
   const why = plan.why === undefined ? "" : `: ${plan.why}`;
   const ends =
     plan.way === "none"
-      ? `runs have no cgroups${why}; what clears its environment, leaves its session and forks twice at once, or forks without end, is not ended with them`
+      ? `runs have no cgroups${why}; what clears its environment, leaves its session and forks twice at once, or ` +
+        "forks without end, is not ended with them"
       : "each run has a cgroup, by which all that it started is ended";
   const outlives = plan.outlives
     ? "runs go on when the server is killed, restarted or upgraded"
@@ -25,19 +26,12 @@ export function describeRuns(
     !hasLimits(config) || (plan.way !== "none" && !plan.byHand)
       ? []
       : [{ what: "limits: can be set", fix: plan.byHand ? undefined : plan.why }];
-  return [
-    { what: ends },
-    { what: outlives },
-    ...limits,
-    ...notes(config).map((what) => ({ what })),
-  ];
+  return [{ what: ends }, { what: outlives }, ...limits, ...notes(config).map((what) => ({ what }))];
 }
 
 /** Whether any repo has a limit. */
 export function hasLimits(config: HookConfig): boolean {
-  return [...config.repos.values()].some(({ limits }) =>
-    Object.values(limits).some((each) => each !== undefined),
-  );
+  return [...config.repos.values()].some(({ limits }) => Object.values(limits).some((each) => each !== undefined));
 }
 
 /** The repos whose `on_success:`, `on_failure:` or `on_change:` commands do not run in their checkout, a line each. */
@@ -50,7 +44,8 @@ export function thenElsewhere(config: HookConfig): string[] {
     )
     .map(
       (repo) =>
-        `${repo.name}: its on_success, on_failure and on_change commands run as ${currentUser().name} in /, as ${repo.dir} is ${repo.user.name}'s; HOOK_DIR names it`,
+        `${repo.name}: its on_success, on_failure and on_change commands run as ${currentUser().name} in /, as ` +
+        `${repo.dir} is ${repo.user.name}'s; HOOK_DIR names it`,
     );
 }
 

@@ -91,8 +91,7 @@ class Feed {
     await this.#log.open();
     const [, ino, at] = /^(\d{1,20})-(\d{1,15})$/.exec(id) ?? [];
     response.write("retry: 1000\n\n");
-    if (Number(ino) === this.#log.ino && (await this.#log.isLineStart(Number(at))))
-      follower.at = Number(at);
+    if (Number(ino) === this.#log.ino && (await this.#log.isLineStart(Number(at)))) follower.at = Number(at);
     else if (id !== "" && !(Number(at) === 0 && ino === "0"))
       // another file: it was masked at the run's end, or is of another attempt; or a place that no event named
       response.write(`id: ${this.#log.ino}-0\nevent: restart\ndata: ${this.#log.ino}\n\n`);
@@ -191,8 +190,7 @@ class Feed {
     const event = eventOf(text, undefined, "about");
     if (event === this.#about) return;
     this.#about = event;
-    for (const { response, about, isBusy } of this.#followers)
-      if (about && !isBusy) response.write(event);
+    for (const { response, about, isBusy } of this.#followers) if (about && !isBusy) response.write(event);
   }
 
   /** All is sent: say how the run ended, to each once it has all. */

@@ -30,7 +30,7 @@ export class LogEvents {
     this.#mask = mask;
   }
 
-  /** Have the log open if it is there: once, since at a run's end it may be replaced by a masked one, which is shorter. */
+  /** Have the log open if it is there: once, as at a run's end it may be replaced by a masked one, which is shorter. */
   async open(): Promise<void> {
     if (this.#file) return;
     const path = this.#path();
@@ -58,10 +58,7 @@ export class LogEvents {
    * Whole lines from a place on; of a line that has no end what there is, once the log has ended or it is too long.
    * @param limit where another piece ended.
    */
-  async piece(
-    at: number,
-    { isEnd = false, limit = Number.POSITIVE_INFINITY } = {},
-  ): Promise<Piece | undefined> {
+  async piece(at: number, { isEnd = false, limit = Number.POSITIVE_INFINITY } = {}): Promise<Piece | undefined> {
     for (let size = pieceSize; ; size = maxLine) {
       const wanted = Math.min(size, limit - at);
       const read = await this.read(at, wanted);

@@ -8,14 +8,7 @@ import type { Change } from "../payload/payload.ts";
 import { type Entry, isEntry, type Source } from "../store/entry.ts";
 import type { RunStage } from "./run-stages.ts";
 
-export type RunState =
-  | "waiting"
-  | "starting"
-  | "running"
-  | "succeeded"
-  | "failed"
-  | "cancelled"
-  | "superseded";
+export type RunState = "waiting" | "starting" | "running" | "succeeded" | "failed" | "cancelled" | "superseded";
 
 /** Who is to be told of a run's end: its forge, people, the commands of the configuration. */
 export type Telling = "status" | "message" | "commands";
@@ -59,7 +52,7 @@ export interface RunRecord extends Source, Change {
   built?: string | undefined;
   /** Who is still to be told of its end. */
   tell?: Telling[] | undefined;
-  /** Of several builders the one that ran it, and the fencing number of its claim: it grows with each claim of a repo. */
+  /** Of several builders the one that ran it, and the fencing number of its claim, which grows with each of a repo. */
   builder?: string | undefined;
   fence?: number | undefined;
   /** What its end means: the first failure after good, or the first good after a failure. */
@@ -107,8 +100,7 @@ export class Records {
     const records = new Records(state);
     // others pass through to the file they were given, but cannot list
     await mkdir(records.folder, { recursive: true, mode: 0o711 });
-    for (const id of (await readdir(records.folder)).filter(isRunId).sort())
-      await records.read(id, warn);
+    for (const id of (await readdir(records.folder)).filter(isRunId).sort()) await records.read(id, warn);
     return records;
   }
 
@@ -120,8 +112,7 @@ export class Records {
     const path = this.path(id, "run.json");
     try {
       const record = Object(JSON.parse(await readFile(path, "utf8"))) as RunRecord;
-      if (record.id !== id || !isEntry(entryOf(record)))
-        throw new Error("not a record of this run");
+      if (record.id !== id || !isEntry(entryOf(record))) throw new Error("not a record of this run");
       this.#runs.set(id, record);
     } catch (error) {
       // a folder without its record: the server was killed while it made it, and makes it again
@@ -141,11 +132,7 @@ export class Records {
    * Make a run's folder with its payload twice: for the server, and for `owner`, the run's user, who may do with that
    * copy what it likes; and the file in which that one's script tells of its stages.
    */
-  async create(
-    record: RunRecord,
-    payload: Uint8Array,
-    owner: { uid: number; gid: number } | undefined,
-  ): Promise<void> {
+  async create(record: RunRecord, payload: Uint8Array, owner: { uid: number; gid: number } | undefined): Promise<void> {
     if (!(await this.makeFolder(record.id)))
       // an earlier attempt's exit code must not be taken for this one's
       for (const name of ["payload.json", "hook-payload.json", "stages", "exit"] as const)
@@ -165,13 +152,12 @@ export class Records {
     return await readFile(path);
   }
 
-  /** Keep a record, which is known once it is on disk; `durable: false` where a crash may take it back (the store knows more then). */
+  /** Keep a record, known once on disk; `durable: false`: a crash may take it back (the store knows more then). */
   async save(record: RunRecord, { durable = true } = {}): Promise<void> {
     // what others see of it may have changed already
     this.changes += 1;
     const text = `${JSON.stringify(record, null, 2)}\n`;
-    const write = () =>
-      writeAtomic(this.path(record.id, "run.json"), text, { mode: 0o600, durable });
+    const write = () => writeAtomic(this.path(record.id, "run.json"), text, { mode: 0o600, durable });
     try {
       await write();
     } catch (error) {
@@ -211,7 +197,7 @@ export class Records {
     }
   }
 
-  /** Ended runs of which nobody is to be told any more, beyond the newest `keep` of their repo, and those older than `maxAge` ms. */
+  /** Ended runs that nobody is to be told of, beyond the newest `keep` of a repo, and those older than `maxAge` ms. */
   old(
     repo: string | undefined,
     { keep, maxAge, now = Date.now() }: { keep: number; maxAge: number; now?: number },

@@ -13,10 +13,7 @@ export interface Command {
 }
 
 /** The argv prefix of the script that a repo's config names for a kind of run. */
-export async function scriptOf(
-  repo: Pick<RepoConfig, "on">,
-  kind: "push" | "release",
-): Promise<string[]> {
+export async function scriptOf(repo: Pick<RepoConfig, "on">, kind: "push" | "release"): Promise<string[]> {
   const name = repo.on[kind];
   if (name === false) throw new UsageError(`nothing runs on ${kind} any more`);
   return name.startsWith("/") ? withRuntime(name) : await findScript(name);
@@ -49,7 +46,7 @@ function inFolder(dir: string, argv: readonly string[]): string[] {
 }
 
 /**
- * A command of a repo that comes after its script (`on_success`, `on_failure`, `on_change`), as the server's user. Pure.
+ * A command of a repo that comes after its script (`on_success`, `on_failure`, `on_change`), as our own user. Pure.
  * @param more RUN_*: what became of the run.
  */
 export function afterCommand(

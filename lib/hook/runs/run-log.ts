@@ -1,12 +1,4 @@
-import {
-  closeSync,
-  createReadStream,
-  fstatSync,
-  lstatSync,
-  openSync,
-  readSync,
-  writeSync,
-} from "node:fs";
+import { closeSync, createReadStream, fstatSync, lstatSync, openSync, readSync, writeSync } from "node:fs";
 import { lstat, rename, rm, truncate, writeFile } from "node:fs/promises";
 import type { ServerResponse } from "node:http";
 import { pipeline } from "node:stream/promises";
@@ -62,11 +54,7 @@ const maxPiece = 256 * 1024;
  * Masks a text that comes in pieces: it gives out whole lines, so that a secret over two pieces is caught.
  * `growing`: the end is not the text's end, and a last line that is not whole is left out.
  */
-async function* masked(
-  pieces: AsyncIterable<Buffer>,
-  mask: Mask,
-  { growing = false } = {},
-): AsyncGenerator<string> {
+async function* masked(pieces: AsyncIterable<Buffer>, mask: Mask, { growing = false } = {}): AsyncGenerator<string> {
   const decoder = new StringDecoder("utf8");
   let rest = "";
   for await (const piece of pieces) {
@@ -86,7 +74,7 @@ async function* masked(
 
 /**
  * A run has ended: cut its log to `max` bytes, add the server's last line, and mask it in place when there is
- * anything in it to mask. Takes time by `max`, and memory by a piece, whatever the log was grown to or something that was
+ * anything in it to mask. Takes time by `max`, and memory by a piece, whatever the log grew to or something that was
  * left behind still makes of it. Returns whether it was masked.
  */
 export async function sealLog(
@@ -101,10 +89,7 @@ export async function sealLog(
 }
 
 /** Mask the first `size` bytes of a file, when there is anything in them to mask. */
-async function maskFile(
-  path: string,
-  { size, mask }: { size: number; mask: Mask },
-): Promise<boolean> {
+async function maskFile(path: string, { size, mask }: { size: number; mask: Mask }): Promise<boolean> {
   if (size === 0) return false;
   const pieces = () => createReadStream(path, { end: size - 1 });
   let found = false;
@@ -146,8 +131,7 @@ async function* readLog(path: string): AsyncGenerator<Buffer> {
     if (found.isFile() && found.size > 0) yield* createReadStream(path, { end: found.size - 1 });
   } catch (error) {
     // a run that waits has no log yet; and a build of the server's own user can close it, or put a file above it
-    if (systemCode(error) !== "ENOENT")
-      yield Buffer.from(`the log cannot be read: ${messageOf(error)}\n`);
+    if (systemCode(error) !== "ENOENT") yield Buffer.from(`the log cannot be read: ${messageOf(error)}\n`);
   }
 }
 

@@ -62,9 +62,7 @@ function descriptionOf(record: RunRecord): string {
     case "failed":
       return `failed${stage === undefined ? "" : ` in ${stage}`}${took}${reason ? `: ${reason}` : ""}`;
     case "cancelled":
-      return cancelledBy === undefined
-        ? `cancelled: ${reason ?? ""}`
-        : `cancelled by ${cancelledBy}`;
+      return cancelledBy === undefined ? `cancelled: ${reason ?? ""}` : `cancelled by ${cancelledBy}`;
     case "superseded":
       return "superseded by a newer push";
   }
@@ -126,9 +124,7 @@ export function forgeOf(
       ? { host: hosts[0] }
       : { problem: `its delivery has no link to the commit; ${whichForge(hosts)}` };
   const { host } = new URL(link);
-  return hosts.includes(host)
-    ? { host }
-    : { problem: `its commit's link leads to ${host}, which is not under forge:` };
+  return hosts.includes(host) ? { host } : { problem: `its commit's link leads to ${host}, which is not under forge:` };
 }
 
 /** What to do where nothing says which of several forges a repo is at. */

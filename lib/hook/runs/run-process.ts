@@ -2,14 +2,7 @@ import { closeSync, openSync } from "node:fs";
 import { open, readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { formatDuration, formatSize } from "../../core/units.ts";
-import {
-  isPopulated,
-  killCgroup,
-  type Limits,
-  type LimitsMet,
-  limitsMet,
-  removeCgroup,
-} from "../../exec/cgroup.ts";
+import { isPopulated, killCgroup, type Limits, type LimitsMet, limitsMet, removeCgroup } from "../../exec/cgroup.ts";
 import { $, type ProcessPromise } from "../../exec/exec.ts";
 import { endTree, isAlive, membersOf, startTimeOf, type Tree } from "../../exec/process-tree.ts";
 import { type Command, supervised } from "./run-command.ts";
@@ -45,9 +38,7 @@ export type Outcome =
   | { readonly how: "left" };
 
 /** How the shell around a command ended. */
-type Exit =
-  | { readonly how: "exit"; readonly code: number; readonly signal?: string }
-  | { readonly how: "lost" };
+type Exit = { readonly how: "exit"; readonly code: number; readonly signal?: string } | { readonly how: "lost" };
 
 /** A command under way. */
 export interface Running {
@@ -120,9 +111,7 @@ async function exitLeft({ exitFile }: Job): Promise<Exit> {
  * The shell around a command, when a server was killed between its start and the note of its pid: the leader of the
  * session among those that carry its cookie.
  */
-export async function findShell(
-  cookie: string,
-): Promise<{ pid: number; pidStart: number } | undefined> {
+export async function findShell(cookie: string): Promise<{ pid: number; pidStart: number } | undefined> {
   const leader = (await membersOf({ cookie })).find((each) => each.session === each.pid);
   return leader && { pid: leader.pid, pidStart: leader.startTime };
 }
@@ -187,8 +176,7 @@ async function logFull({ logFile, maxLog }: Job): Promise<Outcome | undefined> {
 
 /** Remove the cgroup of a command that has ended; what it left behind in it is watched. */
 async function release(job: Job): Promise<void> {
-  if (job.cgroup !== undefined && !(await removeCgroup(job.cgroup)))
-    await watchLeftover(job, job.cgroup);
+  if (job.cgroup !== undefined && !(await removeCgroup(job.cgroup))) await watchLeftover(job, job.cgroup);
 }
 
 /**
@@ -220,26 +208,18 @@ async function metBy({ cgroup, limits }: Job): Promise<LimitsMet> {
 export function explain(outcome: Outcome | Exit, met: LimitsMet): Outcome {
   const held = [met.processes, met.cpu];
   const words = (...parts: (string | undefined)[]) => parts.filter(Boolean).join("; ") || undefined;
-  if (outcome.how === "cut")
-    return { how: "cut", reason: words(outcome.reason, met.memory, ...held) ?? "" };
+  if (outcome.how === "cut") return { how: "cut", reason: words(outcome.reason, met.memory, ...held) ?? "" };
   // the kernel killed the shell around it as well: there is no exit code
   if (met.memory !== undefined && outcome.how !== "stopped" && outcome.how !== "left")
-    if (outcome.how === "lost" || outcome.code !== 0)
-      return { how: "cut", reason: words(met.memory, ...held) ?? "" };
+    if (outcome.how === "lost" || outcome.code !== 0) return { how: "cut", reason: words(met.memory, ...held) ?? "" };
   if (outcome.how !== "exit") return outcome;
   const { code } = outcome;
   const signal = "signal" in outcome ? outcome.signal : undefined;
-  const why = signal
-    ? `its process was ended by ${signal}`
-    : code === 0
-      ? undefined
-      : `exit code ${code}`;
+  const why = signal ? `its process was ended by ${signal}` : code === 0 ? undefined : `exit code ${code}`;
   return { how: "exit", code, reason: words(why, met.memory, ...held) };
 }
 
 async function exitOf(command: ProcessPromise): Promise<Exit> {
   const { exitCode, signal } = await command;
-  return exitCode === null
-    ? { how: "exit", code: 128, signal: String(signal) }
-    : { how: "exit", code: exitCode };
+  return exitCode === null ? { how: "exit", code: 128, signal: String(signal) } : { how: "exit", code: exitCode };
 }

@@ -2,14 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { messageOf, systemCode } from "../../core/errors.ts";
 import type { Settings } from "../config/config.ts";
 import type { Entry } from "../store/entry.ts";
-import {
-  type Records,
-  recordOf,
-  type RunFacts,
-  type RunRecord,
-  type RunState,
-  type Telling,
-} from "./records.ts";
+import { type Records, recordOf, type RunFacts, type RunRecord, type RunState, type Telling } from "./records.ts";
 import { logSize, noteInLog, sealLog } from "./run-log.ts";
 import { closeStages, type RunStage, readStages } from "./run-stages.ts";
 import type { Metrics, ServerLog } from "../telemetry/telemetry.ts";
@@ -47,16 +40,11 @@ export class RunStates {
   }
 
   /** An attempt begins: the run's folder is made anew, with its payload. */
-  async starting(
-    record: RunRecord,
-    payload: Uint8Array,
-    owner: { uid: number; gid: number },
-  ): Promise<void> {
+  async starting(record: RunRecord, payload: Uint8Array, owner: { uid: number; gid: number }): Promise<void> {
     record.attempt += 1;
     record.state = "starting";
     record.started = new Date().toISOString();
-    for (const key of ["ended", "reason", "exit", "seconds", "step", "met", "stages"] as const)
-      delete record[key];
+    for (const key of ["ended", "reason", "exit", "seconds", "step", "met", "stages"] as const) delete record[key];
     await this.#parts.records.create(record, payload, owner);
   }
 
@@ -76,9 +64,7 @@ export class RunStates {
     await this.#parts.records
       .save(record, { durable: false })
       .catch((error: unknown) =>
-        this.#parts.log.warn(
-          `the process of run ${record.id} cannot be noted: ${messageOf(error)}`,
-        ),
+        this.#parts.log.warn(`the process of run ${record.id} cannot be noted: ${messageOf(error)}`),
       );
   }
 
@@ -134,15 +120,11 @@ export class RunStates {
     const { mask, config } = this.#parts.settings;
     const seal = { max: config.maxLog, mask, id: record.id, text };
     const isReplaced = await sealLog(this.logOf(record), seal).catch((error: unknown) =>
-      this.#parts.log.warn(
-        `the log of ${record.id} was not searched for secrets: ${messageOf(error)}`,
-      ),
+      this.#parts.log.warn(`the log of ${record.id} was not searched for secrets: ${messageOf(error)}`),
     );
     // with its secrets masked, the log's lines are no longer where they were
     if (stages.length > 0)
-      ended.stages = isReplaced
-        ? stages.map((stage) => ({ ...stage, from: undefined, to: undefined }))
-        : stages;
+      ended.stages = isReplaced ? stages.map((stage) => ({ ...stage, from: undefined, to: undefined })) : stages;
     ended.tell = tellingOrNone(this.#parts.tellingOf(ended));
     await this.save(ended);
     return ended;
@@ -171,7 +153,7 @@ export class RunStates {
   }
 
   /**
-   * Save a record; a full disk is waited for, since the end must be known before the delivery is released. A folder that
+   * Save a record; a full disk is waited for, as the end must be known before the delivery is released. A folder that
    * was made unfit is not: a build of the server's own user would hold its repo up for ever.
    */
   private async save(record: RunRecord): Promise<void> {
@@ -182,9 +164,7 @@ export class RunStates {
         const waits = isShortage(error);
         const next = waits ? "tried again each second" : "it is kept in memory only";
         if (!waits || !isSaid)
-          this.#parts.log.warn(
-            `the record of run ${record.id} cannot be written: ${messageOf(error)}; ${next}`,
-          );
+          this.#parts.log.warn(`the record of run ${record.id} cannot be written: ${messageOf(error)}; ${next}`);
         if (!waits) this.#parts.records.keep(record);
         if (this.#closing || !waits) return;
         await sleep(1000);

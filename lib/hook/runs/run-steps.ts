@@ -7,15 +7,7 @@ import type { Records, RunRecord } from "./records.ts";
 import { type Command, scriptCommand, scriptOf, afterCommand } from "./run-command.ts";
 import { noteInLog } from "./run-log.ts";
 import { endVariables } from "./run-news.ts";
-import {
-  findShell,
-  type Job,
-  type Outcome,
-  outcomeLeft,
-  type Running,
-  startCommand,
-  takeOver,
-} from "./run-process.ts";
+import { findShell, type Job, type Outcome, outcomeLeft, type Running, startCommand, takeOver } from "./run-process.ts";
 import type { RunStates } from "./run-states.ts";
 
 export interface RunStepsParts {
@@ -23,10 +15,8 @@ export interface RunStepsParts {
   records: Records;
   /** Where runs have cgroups of their own. */
   cgroups: Cgroups;
-  /** Of several builders: what ends a command that goes on longer than the run is ours. @throws when it is not ours any more */
-  guard:
-    | ((id: string, tree: { cookie: string; cgroup: string | undefined }) => Promise<RunGuard>)
-    | undefined;
+  /** Of several builders: what ends a command that outlasts our claim of it. @throws when it is not ours any more */
+  guard: ((id: string, tree: { cookie: string; cgroup: string | undefined }) => Promise<RunGuard>) | undefined;
 }
 
 /**

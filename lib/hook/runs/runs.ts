@@ -130,8 +130,7 @@ export class Runs {
     if (!hasEnded(view.state)) throw new HttpError(409, `the run has not ended yet: ${view.state}`);
     const { records, others } = this.#parts;
     const payload = (await records.payload(view.id)) ?? (await others?.payload(view.id));
-    const record =
-      records.get(view.id) ?? (others && view.state !== "superseded" ? view : undefined);
+    const record = records.get(view.id) ?? (others && view.state !== "superseded" ? view : undefined);
     if (!record || !payload) throw new HttpError(410, whyNoRerun(view));
     const { repo, forge, event, kind, ref, sha, release, commit, onlyIfCheckedOut } = record;
     const change = { kind, ref, sha, release, commit, onlyIfCheckedOut };

@@ -94,8 +94,7 @@ export class Scheduler {
     }
     clearTimeout(this.#timer);
     const next = this.queue.nextTime();
-    if (next !== undefined)
-      this.#timer = setTimeout(() => this.schedule(), Math.max(10, next - Date.now()));
+    if (next !== undefined) this.#timer = setTimeout(() => this.schedule(), Math.max(10, next - Date.now()));
   }
 
   private follow(entry: Entry, attempt: Promise<Result>): void {

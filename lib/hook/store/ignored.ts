@@ -43,9 +43,7 @@ export class Ignored {
     { warn, max = 1000 }: { warn: (text: string) => void; max?: number },
   ): Promise<Ignored> {
     const ignored = new Ignored(join(state, "ignored.jsonl"), warn, max);
-    await ignored
-      .read()
-      .catch((error: unknown) => warn(`${ignored.#path} cannot be read: ${messageOf(error)}`));
+    await ignored.read().catch((error: unknown) => warn(`${ignored.#path} cannot be read: ${messageOf(error)}`));
     return ignored;
   }
 
@@ -54,10 +52,9 @@ export class Ignored {
     for (const line of lines.slice(-this.#max)) {
       try {
         const delivery = JSON.parse(line) as IgnoredDelivery | null;
-        if (typeof delivery?.time === "string" && typeof delivery.reason === "string")
-          this.#deliveries.push(delivery);
+        if (typeof delivery?.time === "string" && typeof delivery.reason === "string") this.#deliveries.push(delivery);
       } catch {
-        // an editor's work, or a crash of a former version: what is missing is one line of a list
+        // an editor's work: what is missing is one line of a list
       }
     }
   }

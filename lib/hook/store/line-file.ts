@@ -14,7 +14,7 @@ interface Batch {
   readonly written: Promise<number>;
 }
 
-/** What a rewritten file has: lines that are made, then those that are moved, since their payload is asked for later. */
+/** What a rewritten file has: lines that are made, then those that are moved, as their payload is asked for later. */
 interface Kept {
   readonly heads: Iterable<object>;
   readonly places: readonly Place[];
@@ -39,8 +39,8 @@ const noteDelay = 1000;
 const appending = constants.O_RDWR | constants.O_APPEND | constants.O_DSYNC;
 
 /**
- * An append-only file of lines (lib/hook/store/lines.ts). All that arrive while one write is under way share the next one, and
- * `append` resolves when it is on disk. When most of the file is settled it is rewritten beside and renamed, between two
+ * An append-only file of lines (lib/hook/store/lines.ts). What arrives during one write shares the next one, and
+ * `append` resolves when it is on disk. When most of it is settled it is rewritten beside and renamed, between two
  * writes.
  */
 export class LineFile {
@@ -134,8 +134,7 @@ export class LineFile {
       const noted = Buffer.from(notes);
       const bytes = Buffer.concat([noted, ...batch.parts]);
       // one write, unless the disk takes but a part: appendFile would wait for the disk every 512 KiB
-      for (let done = 0; done < bytes.length; )
-        done += (await file.write(bytes, done)).bytesWritten;
+      for (let done = 0; done < bytes.length; ) done += (await file.write(bytes, done)).bytesWritten;
       this.#notes = this.#notes.slice(notes.length);
       const at = this.#length + noted.length;
       this.#length += bytes.length;
@@ -209,8 +208,7 @@ export class LineFile {
       let { size: at } = await to.stat();
       for (const place of places) {
         const line = await bytesOf(from, place);
-        if (line.length <= place.length)
-          throw new Error(`it ends within the line at byte ${place.at}`);
+        if (line.length <= place.length) throw new Error(`it ends within the line at byte ${place.at}`);
         await to.appendFile(line);
       }
       await to.sync();

@@ -48,7 +48,7 @@ function isObject(json: Buffer): boolean {
 }
 
 /**
- * What a line (less its newline) says; undefined: it is damaged. One without a sum was written by a person, and is taken
+ * What a line (less its newline) says; undefined: it is damaged. One without a sum was written by a person and is taken
  * when it is JSON.
  */
 export function decodeLine(line: Buffer): { head: Head; payload: Buffer | undefined } | undefined {
@@ -116,9 +116,7 @@ export async function readLines(
     if (Number(lines[0]?.head["form"]) > form) throw new Error("it is of a newer version");
   } catch (error) {
     if (systemCode(error) !== "ENOENT")
-      throw new Failure(
-        `${path} cannot be read: ${messageOf(error)}; move it away, and push again what waits in it`,
-      );
+      throw new Failure(`${path} cannot be read: ${messageOf(error)}; move it away, and push again what waits in it`);
     if (!isNew) warn(`${path} is missing: what waited in it is lost; push again`);
     return { lines, length };
   }

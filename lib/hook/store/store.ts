@@ -3,7 +3,6 @@ import { Failure } from "../../core/errors.ts";
 import { newRunId } from "../../core/id.ts";
 import { exists } from "../../files/files.ts";
 import { type Entry, isEntry, type KnownRun, type Source } from "./entry.ts";
-import { takeOverFormerStore } from "./former-store.ts";
 import { LineFile } from "./line-file.ts";
 import type { Place } from "./lines.ts";
 import type { Change } from "../payload/payload.ts";
@@ -59,9 +58,8 @@ export class Store {
     { warn, remember = 10_000, minSettled }: StoreOptions,
   ): Promise<{ store: Store; waiting: Entry[] }> {
     const path = join(state, "deliveries.jsonl");
-    const hasFormer = await takeOverFormerStore(state, { path, warn });
     // every server makes the folder of its runs at its first start
-    const isNew = hasFormer || !(await exists(join(state, "runs")));
+    const isNew = !(await exists(join(state, "runs")));
     const kept = () => store.kept();
     const { file, lines } = await LineFile.open(path, { isNew, warn, minSettled, kept });
     const store = new Store(file, remember);
@@ -71,7 +69,8 @@ export class Store {
     const waiting = [...store.known()].filter(isWaiting).map(({ entry }) => entry);
     if (lines.length > 0 && lines.at(-1)?.head["stopped"] === undefined)
       warn(
-        `${path}: the former server was killed, or the end of the file is missing; runs without an end: ${waiting.length}`,
+        `${path}: the former server was killed, or the end of the file is missing; runs without an end: ` +
+          `${waiting.length}`,
       );
     // a full disk: tried again by the first delivery
     await store.flush().catch(() => {});
@@ -79,10 +78,7 @@ export class Store {
   }
 
   /** Take in what a line says; false when it says nothing. */
-  private replay(
-    { runs, run, state, by, stopped }: Record<string, unknown>,
-    place: Place,
-  ): boolean {
+  private replay({ runs, run, state, by, stopped }: Record<string, unknown>, place: Place): boolean {
     if (typeof run === "string" && typeof state === "string") {
       this.end(run, state, typeof by === "string" ? by : undefined);
       return true;
@@ -144,8 +140,7 @@ export class Store {
 
   private *ends(): Iterable<object> {
     for (const run of this.#known.values())
-      if (!isWaiting(run))
-        yield { runs: [Object.assign({}, run.entry, { state: run.state, by: run.by })] };
+      if (!isWaiting(run)) yield { runs: [Object.assign({}, run.entry, { state: run.state, by: run.by })] };
   }
 
   /** All runs that are known, the oldest first. */

@@ -51,8 +51,7 @@ export function overviewOf(overview: Overview, problems: readonly string[]): Ove
 }
 
 function short(run: Run) {
-  const { id, repo, forge, ref, sha, state, reason, accepted, started, ended, seconds, commit } =
-    run;
+  const { id, repo, forge, ref, sha, state, reason, accepted, started, ended, seconds, commit } = run;
   return { id, repo, forge, ref, sha, state, reason, accepted, started, ended, seconds, commit };
 }
 

@@ -5,7 +5,7 @@ import type { Settings } from "../config/config.ts";
 
 /** What the server reports about itself: lines on stderr, and counters for Prometheus. */
 
-/** The server's own lines, on stderr: `TIME text`, with the secrets masked, and nothing in it that acts on a terminal. */
+/** The server's own lines, on stderr: `TIME text`, with the secrets masked, and nothing that acts on a terminal. */
 export class ServerLog {
   readonly #settings: Settings;
   readonly #quiet: boolean;
@@ -79,8 +79,7 @@ export class Refusals {
     const statuses = [...this.#more].map(([status, count]) => `${count} with ${status}`);
     this.#count = 0;
     this.#more.clear();
-    if (left > 0)
-      this.#log(`${left} more unproved deliveries were refused: ${statuses.join(", ")}`);
+    if (left > 0) this.#log(`${left} more unproved deliveries were refused: ${statuses.join(", ")}`);
   }
 }
 
@@ -94,11 +93,9 @@ const metrics = {
   run_seconds_total: "Seconds that ended runs took, by result.",
   repo_runs_total: "Runs that ended, by repo and result.",
   repo_run_seconds_total: "Seconds that ended runs took, by repo and result.",
-  repo_last_run_succeeded:
-    "1 when the repo's last run succeeded, 0 when it failed or was cancelled.",
+  repo_last_run_succeeded: "1 when the repo's last run succeeded, 0 when it failed or was cancelled.",
   repo_last_run_seconds: "Seconds that the repo's last run took.",
-  repo_last_success_timestamp_seconds:
-    "When the repo's last good run ended, in seconds since 1970.",
+  repo_last_success_timestamp_seconds: "When the repo's last good run ended, in seconds since 1970.",
 } as const;
 type Name = keyof typeof metrics;
 
@@ -130,11 +127,7 @@ export class Metrics {
   }
 
   /** All counters, what the queue is like now, and the last runs of each repo as far as runs are kept. */
-  text(
-    queue: { waiting: number; running: number },
-    draining: boolean,
-    repos: readonly RepoSummary[],
-  ): string {
+  text(queue: { waiting: number; running: number }, draining: boolean, repos: readonly RepoSummary[]): string {
     const all = new Map<Name, Samples>([
       ...this.#counters,
       ["queue_length", new Map([["", queue.waiting]])],
@@ -145,9 +138,7 @@ export class Metrics {
     const lines = (Object.keys(metrics) as Name[]).flatMap((name) => [
       `# HELP boatyard_${name} ${metrics[name]}`,
       `# TYPE boatyard_${name} ${name.endsWith("_total") ? "counter" : "gauge"}`,
-      ...[...(all.get(name) ?? [])].map(
-        ([labels, value]) => `boatyard_${name}${labels} ${Number(value.toFixed(3))}`,
-      ),
+      ...[...(all.get(name) ?? [])].map(([labels, value]) => `boatyard_${name}${labels} ${Number(value.toFixed(3))}`),
     ]);
     return `${lines.join("\n")}\n`;
   }
@@ -172,8 +163,7 @@ function lastRuns(repos: readonly RepoSummary[]): Map<Name, Samples> {
 
 function labelsOf(labels: Record<string, string>): string {
   const parts = Object.entries(labels).map(
-    ([name, value]) =>
-      `${name}="${value.replace(/[\\"\n]/g, (sign) => (sign === "\n" ? "\\n" : `\\${sign}`))}"`,
+    ([name, value]) => `${name}="${value.replace(/[\\"\n]/g, (sign) => (sign === "\n" ? "\\n" : `\\${sign}`))}"`,
   );
   return `{${parts.join(",")}}`;
 }

@@ -1,6 +1,6 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { parseRemotes } from "../../../lib/builder/branch.ts";
+import { parseRemotes } from "../../../lib/builder/pull.ts";
 import { makeRepo, git } from "../../helpers/repos.ts";
 import { gitIn } from "../../../lib/git/git.ts";
 import { tempDir } from "../../helpers/tmp.ts";

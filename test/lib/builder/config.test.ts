@@ -40,9 +40,7 @@ test("a secret comes from a file that others cannot read, or from the environmen
   const file = join(tempDir(), "token");
   await writeFile(file, "s3cret-token\n", { mode: 0o600 });
   process.env["CONFIG_TEST_TOKEN"] = "from-the-environment";
-  const config = await parse(
-    `env: { A: { secret_file: "${file}" }, B: { secret_env: CONFIG_TEST_TOKEN }, C: plain }`,
-  );
+  const config = await parse(`env: { A: { secret_file: "${file}" }, B: { secret_env: CONFIG_TEST_TOKEN }, C: plain }`);
   assert.is(config.env["A"], "s3cret-token");
   assert.equal(config.secrets, ["s3cret-token", "from-the-environment"]);
   await chmod(file, 0o644);
@@ -54,19 +52,13 @@ test("a secret comes from a file that others cannot read, or from the environmen
 
 const wrong: [text: string, message: RegExp][] = [
   ["stage: [pull]", /^build.yml:1:1: unknown key "stage" \(did you mean "stages"\?\)/],
-  [
-    "stages: [pull, instal]",
-    /^build.yml:1:16: there is no stage "instal" \(did you mean "install"\?\)/,
-  ],
+  ["stages: [pull, instal]", /^build.yml:1:16: there is no stage "instal" \(did you mean "install"\?\)/],
   ["stages: [install, pull]", /^build.yml:1:19: pull must be the first stage/],
   ["stages: [pull, pull]", /^build.yml:1:16: stage "pull" stands twice/],
   ["stages: [run]\ncommands: { run: make }", /^build.yml:1:10: no stage may be named "run"/],
   ["stages: ['a b']", /^build.yml:1:10: expected a stage's name/],
   ["stages: pull", /^build.yml:1:9: expected a list/],
-  [
-    "commands: { test: npm test }",
-    /^build.yml:1:\d+: command "test" is in no stage; name it in stages/,
-  ],
+  ["commands: { test: npm test }", /^build.yml:1:\d+: command "test" is in no stage; name it in stages/],
   ["stages: [test]\ncommands:\n  test: ''", /^build.yml:3:9: expected a shell command/],
   ["timeout: 15", /^build.yml:1:10: /],
   ["timeout: { tset: 5m }", /^build.yml:1:\d+: there is no stage "tset"/],

@@ -4,29 +4,46 @@ import { defineCommand, helpText, parseArguments } from "../../../lib/cli/comman
 import { UsageError } from "../../../lib/core/errors.ts";
 
 const command = defineCommand({
-  name: "demo",
-  summary: "shows flags",
-  usage: ["demo [DIR] [flags]"],
-  args: [["DIR", "a folder"]],
-  maxArgs: 1,
-  flags: {
-    jobs: { type: "number", value: "N", default: 16, env: "DEMO_JOBS", help: "how many at once" },
-    tag: { type: "string", short: "t", help: "a version" },
-    wait: { type: "duration", default: "10s", help: "how long" },
-    "max-size": { type: "size", help: "how much" },
-    only: { type: "list", help: "which", choices: ["pull", "install"] },
-    force: { type: "boolean", help: "in any case" },
-    colour: { type: "boolean", default: true, help: "no colour" },
+  usage: `
+demo: shows flags
+
+Usage
+  demo [DIR] [flags]
+
+Operands
+  [DIR]  a folder
+
+Flags
+  --jobs N=16      how many at once [$DEMO_JOBS]
+  -t, --tag TAG    a version
+  --wait TIME=10s  how long
+  --max-size SIZE  how much
+  --only A,B       which; one of pull, install
+  --to NAME,…      where, with a help that is so long that it
+                   goes on in the next line
+  --force          in any case
+
+Examples
+  demo .         here
+  demo --jobs 2  two at once
+
+Exit codes
+  1  it failed
+
+One note.
+`,
+  run: ({ flags }) => {
+    // the types are those of the text: tsc reads this
+    const { jobs, tag, wait, "max-size": size, only, to, force } = flags;
+    const values: [number, string | undefined, number, number | undefined, string[], string[], boolean] = [
+      ...([jobs, tag, wait, size, only, to, force] as const),
+    ];
+    // @ts-expect-error -- no such flag
+    void [values, flags.other];
   },
-  examples: [
-    ["demo .", "here"],
-    ["demo --jobs 2", "two at once"],
-  ],
-  run: () => {},
 });
 
-const parse = (argv: string[], env: Record<string, string> = {}) =>
-  parseArguments(command, argv, env);
+const parse = (argv: string[], env: Record<string, string> = {}) => parseArguments(command, argv, env);
 
 function refused(argv: string[], message: RegExp): void {
   assert.throws(
@@ -48,8 +65,8 @@ test("flags have the types they were declared with, so that 1.10 stays text", ()
       wait: 120_000,
       "max-size": 10_240,
       only: ["pull", "install"],
+      to: [],
       force: true,
-      colour: true,
       json: false,
       quiet: false,
       help: false,
@@ -64,7 +81,6 @@ test("what is not given comes from the environment, then from the default", () =
   assert.is(parse(["--jobs", "6"], { DEMO_JOBS: "5" }).values["jobs"], 6);
   assert.is(parse([]).values["jobs"], 16);
   assert.is(parse([]).values["wait"], 10_000);
-  assert.is(parse(["--no-colour"]).values["colour"], false);
 });
 
 test("an unknown flag is refused with the nearest known name", () => {
@@ -95,16 +111,39 @@ test("the help shows every flag with its default, the environment, examples and 
   const text = helpText(command);
   for (const line of [
     "  demo [DIR] [flags]",
-    "(default: 16)",
-    "-t, --tag STRING",
-    "--no-colour",
-    "DEMO_JOBS",
-    "demo --jobs 2",
-    "--json",
+    "  DIR  a folder",
+    "  --jobs N         how many at once (default: 16)",
+    "  -t, --tag TAG    a version",
+    "  --only A,B       which; one of pull, install",
+    "  --to NAME        where, with a help that is so long that it goes on in the next line",
+    "  DEMO_JOBS  the same as --jobs",
+    "  demo --jobs 2  two at once",
+    "  --json           print JSON on stdout",
+    "  1  it failed",
     "  3  busy, another process holds the lock",
-  ]) {
-    assert.ok(text.includes(line), `${line} in\n${text}`);
-  }
+  ])
+    assert.ok(`${text}\n`.includes(`\n${line}\n`), `${line} in\n${text}`);
+  assert.ok(text.endsWith("\n\nOne note."));
+});
+
+test("operands in brackets may be left out, and many be given of one with dots", () => {
+  const range = (operands: string) => {
+    const text = `demo: x\n\nUsage\n  demo\n\nOperands\n${operands}`;
+    const { minOperands, maxOperands, operands: named } = defineCommand({ usage: text, run: () => {} });
+    return [minOperands, maxOperands, ...named.map(({ name }) => name)];
+  };
+  assert.equal(range("  WHAT    which\n  [NAME]  of it"), [1, 2, "WHAT", "NAME"]);
+  assert.equal(range("  [DIR ...]  some"), [0, null, "DIR"]);
+  assert.equal(range("  [DIR…]  some"), [0, null, "DIR…"]);
+});
+
+test("a text that cannot be read is refused before anybody meets it", () => {
+  const refuses = (part: string, message: RegExp) =>
+    assert.throws(() => defineCommand({ usage: `demo: x\n\n${part}`, run: () => {} }), message);
+  refuses("Flags\n  --jobs N how many at once", /two blanks before the help: --jobs N how many at once/);
+  refuses("Flags\n  jobs  how many", /not "--FLAG VALUE {2}help"/);
+  refuses("Flag\n  --jobs N  how many", /there is no section "Flag"/);
+  assert.throws(() => defineCommand({ usage: "demo", run: () => {} }), /not "NAME: SUMMARY": demo/);
 });
 
 test.run();

@@ -78,18 +78,13 @@ test("all forms of YAML are taken, and text stays as it was written", async () =
 });
 
 test("every mistake is named with file, line, column and what is allowed", async () => {
-  assert.equal(
-    await problems(
-      "lisen: x\nconcurrency: 900\nmode: fats\nrepos:\n  a/b:\n    pol: 5m\n    poll: 5x\n",
-    ),
-    [
-      'hooks.yml:1:1: unknown key "lisen" (did you mean "listen"?); allowed are listen, concurrency, version, mode, repos',
-      'hooks.yml:2:14: expected a whole number from 1 to 64, got "900"',
-      'hooks.yml:3:7: expected one of fast, safe, got "fats" (did you mean "fast"?)',
-      'hooks.yml:6:5: unknown key "pol" (did you mean "poll"?); allowed are user, secret_file, poll, on',
-      'hooks.yml:7:11: expected a duration or false, got "5x"',
-    ],
-  );
+  assert.equal(await problems("lisen: x\nconcurrency: 900\nmode: fats\nrepos:\n  a/b:\n    pol: 5m\n    poll: 5x\n"), [
+    'hooks.yml:1:1: unknown key "lisen" (did you mean "listen"?); allowed are listen, concurrency, version, mode, repos',
+    'hooks.yml:2:14: expected a whole number from 1 to 64, got "900"',
+    'hooks.yml:3:7: expected one of fast, safe, got "fats" (did you mean "fast"?)',
+    'hooks.yml:6:5: unknown key "pol" (did you mean "poll"?); allowed are user, secret_file, poll, on',
+    'hooks.yml:7:11: expected a duration or false, got "5x"',
+  ]);
 });
 
 test("a missing key, a bad map key and a wrong kind are named", async () => {

@@ -21,28 +21,8 @@ test("a forge's own names that begin with a dot, _ or ~ are repo names; what cou
   const long = "x".repeat(99);
   for (const name of ["me/.github", "me/_site", "g/s/.gitlab", "~ada/site", `me/.${long}`])
     assert.ok(isRepoName(name), name);
-  const bad = [
-    "me/.",
-    "me/..",
-    "me/...",
-    "me/.git",
-    "me/.GIT",
-    "me/.a.git",
-    "me/.lock",
-    "me/_.lock",
-  ];
-  const worse = [
-    "./x",
-    "../x",
-    ".me/x",
-    "g/../x",
-    "g/.s/x",
-    "~/x",
-    "~~a/x",
-    "g/~a/x",
-    "me/~x",
-    "me/-x",
-  ];
+  const bad = ["me/.", "me/..", "me/...", "me/.git", "me/.GIT", "me/.a.git", "me/.lock", "me/_.lock"];
+  const worse = ["./x", "../x", ".me/x", "g/../x", "g/.s/x", "~/x", "~~a/x", "g/~a/x", "me/~x", "me/-x"];
   for (const name of [...bad, ...worse, "me/. x", "me/.x\n", "me/.ä", `me/.${long}x`])
     assert.not.ok(isRepoName(name), JSON.stringify(name));
 });

@@ -13,26 +13,20 @@ const faults = (text: string) =>
   parseCloudinary(text, "cloudinary.txt").faults.map(({ where, reason }) => `${where}: ${reason}`);
 
 test("a list makes one picture a value, with the value in the path", () => {
-  assert.equal(
-    lines(`${prefix}\nv1312461204/sample.jpg c_scale,w_{320,640,1280}/q_auto img/sample-{}.jpg`),
-    [
-      `${prefix}/c_scale,w_320/q_auto/v1312461204/sample.jpg img/sample-320.jpg`,
-      `${prefix}/c_scale,w_640/q_auto/v1312461204/sample.jpg img/sample-640.jpg`,
-      `${prefix}/c_scale,w_1280/q_auto/v1312461204/sample.jpg img/sample-1280.jpg`,
-    ],
-  );
+  assert.equal(lines(`${prefix}\nv1312461204/sample.jpg c_scale,w_{320,640,1280}/q_auto img/sample-{}.jpg`), [
+    `${prefix}/c_scale,w_320/q_auto/v1312461204/sample.jpg img/sample-320.jpg`,
+    `${prefix}/c_scale,w_640/q_auto/v1312461204/sample.jpg img/sample-640.jpg`,
+    `${prefix}/c_scale,w_1280/q_auto/v1312461204/sample.jpg img/sample-1280.jpg`,
+  ]);
 });
 
 test("several lists make all combinations, the version goes to each, the path's extension is asked for", () => {
-  assert.equal(
-    lines(`${prefix}/\nv1/sample.jpg#2 c_fill,w_{400,800},h_{300,600} img/s-{1}x{2}.webp`),
-    [
-      `${prefix}/c_fill,w_400,h_300/v1/sample.webp#2 img/s-400x300.webp`,
-      `${prefix}/c_fill,w_400,h_600/v1/sample.webp#2 img/s-400x600.webp`,
-      `${prefix}/c_fill,w_800,h_300/v1/sample.webp#2 img/s-800x300.webp`,
-      `${prefix}/c_fill,w_800,h_600/v1/sample.webp#2 img/s-800x600.webp`,
-    ],
-  );
+  assert.equal(lines(`${prefix}/\nv1/sample.jpg#2 c_fill,w_{400,800},h_{300,600} img/s-{1}x{2}.webp`), [
+    `${prefix}/c_fill,w_400,h_300/v1/sample.webp#2 img/s-400x300.webp`,
+    `${prefix}/c_fill,w_400,h_600/v1/sample.webp#2 img/s-400x600.webp`,
+    `${prefix}/c_fill,w_800,h_300/v1/sample.webp#2 img/s-800x300.webp`,
+    `${prefix}/c_fill,w_800,h_600/v1/sample.webp#2 img/s-800x600.webp`,
+  ]);
 });
 
 test("a dash is no transformation, and a path's spaces count", () => {

@@ -1,25 +1,16 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import {
-  clashes,
-  formatEntry,
-  parseManifest,
-  shownUrl,
-  throwFaults,
-} from "../../../lib/downloads/manifest.ts";
+import { clashes, formatEntry, parseManifest, shownUrl, throwFaults } from "../../../lib/downloads/manifest.ts";
 import { Refused, UsageError } from "../../../lib/core/errors.ts";
 
 const read = (text: string) => parseManifest(text, "manifest.txt");
-const reasons = (text: string) =>
-  read(text).faults.map(({ where, reason }) => `${where}: ${reason}`);
+const reasons = (text: string) => read(text).faults.map(({ where, reason }) => `${where}: ${reason}`);
 const hex = "0123456789abcdef".repeat(4);
 
 test("the first space ends the URL and all others belong to the path", () => {
   const { entries, faults } = read("https://a.test/x.zip my files/a b.zip\n");
   assert.equal(faults, []);
-  assert.equal(entries, [
-    { where: "manifest.txt:1", url: "https://a.test/x.zip", path: "my files/a b.zip" },
-  ]);
+  assert.equal(entries, [{ where: "manifest.txt:1", url: "https://a.test/x.zip", path: "my files/a b.zip" }]);
 });
 
 test("blank lines, comments, a byte order mark and Windows line ends are no lines of their own", () => {
@@ -95,16 +86,7 @@ test("every wrong line is named with its number and what to do", () => {
 });
 
 test("a path that would leave the folder is refused for safety, however it is written", () => {
-  for (const path of [
-    "../evil",
-    "a/../../evil",
-    "/etc/passwd",
-    "..",
-    "a/..",
-    "C:\\x",
-    "..\\evil",
-    "a\\..\\x",
-  ]) {
+  for (const path of ["../evil", "a/../../evil", "/etc/passwd", "..", "a/..", "C:\\x", "..\\evil", "a\\..\\x"]) {
     const { faults } = read(`https://a.test/x ${path}`);
     assert.is(faults[0]?.unsafe, true, path);
     assert.throws(
@@ -116,19 +98,12 @@ test("a path that would leave the folder is refused for safety, however it is wr
 });
 
 test("two lines with one path are wrong, also when only some file systems take them for one", () => {
-  const clash = (text: string) =>
-    clashes(read(text).entries).map(({ where, reason }) => `${where} ${reason}`);
-  assert.match(
-    clash("https://a.test/1 x\nhttps://a.test/2 x").join(),
-    /txt:2 x: the same path as .*txt:1/,
-  );
+  const clash = (text: string) => clashes(read(text).entries).map(({ where, reason }) => `${where} ${reason}`);
+  assert.match(clash("https://a.test/1 x\nhttps://a.test/2 x").join(), /txt:2 x: the same path as .*txt:1/);
   assert.match(clash("https://a.test/1 a/X\nhttps://a.test/2 A/x").join(), /txt:2/);
   assert.match(clash("https://a.test/1 caf\u00e9\nhttps://a.test/2 cafe\u0301").join(), /txt:2/);
   assert.match(clash("https://a.test/1 stra\u00dfe\nhttps://a.test/2 STRASSE").join(), /txt:2/);
-  assert.match(
-    clash("https://a.test/1 a/b\nhttps://a.test/2 a").join(),
-    /a\/b: a is a file at .*txt:2/,
-  );
+  assert.match(clash("https://a.test/1 a/b\nhttps://a.test/2 a").join(), /a\/b: a is a file at .*txt:2/);
   assert.equal(clash("https://a.test/1 a/b\nhttps://a.test/2 a/c"), []);
 });
 

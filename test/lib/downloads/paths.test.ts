@@ -2,7 +2,8 @@ import { existsSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { Folders, oldPath, statEntry, twinKey } from "../../../lib/downloads/paths.ts";
+import { Refused, UsageError } from "../../../lib/core/errors.ts";
+import { Folders, oldPath, sizeAt, twinKey } from "../../../lib/downloads/paths.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 
 test("the old file's name says its version in front of the last extension", () => {
@@ -28,14 +29,13 @@ test("a link in the path or at its end is seen, also one that leads inside", () 
   writeFileSync(join(root, "real/file"), "12345");
   symlinkSync("real", join(root, "link"));
   symlinkSync("/etc/passwd", join(root, "real/out"));
-  const look = (path: string) => statEntry(root, path);
-  assert.is(look("real/file"), 5);
-  assert.is(look("real/none"), undefined);
-  assert.is(look("none/none"), undefined);
+  assert.is(sizeAt(root, "real/file"), 5);
+  assert.is(sizeAt(root, "real/none"), undefined);
+  assert.is(sizeAt(root, "none/none"), undefined);
+  const refused = (kind: typeof Refused | typeof UsageError) => (error: unknown) => error instanceof kind;
   for (const path of ["link/file", "link/deep/x", "real/out"])
-    assert.is((look(path) as { unsafe: boolean }).unsafe, true, path);
-  for (const path of ["real/deep", "real/file/x"])
-    assert.is((look(path) as { unsafe: boolean }).unsafe, false, path);
+    assert.throws(() => sizeAt(root, path), refused(Refused), path);
+  for (const path of ["real/deep", "real/file/x"]) assert.throws(() => sizeAt(root, path), refused(UsageError), path);
 });
 
 test("a folder that has become a link since the plan is not written through", () => {

@@ -3,9 +3,9 @@ import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { Refused, UsageError } from "../../../lib/core/errors.ts";
-import { readLists } from "../../../lib/downloads/downloads.ts";
-import { makePlan } from "../../../lib/downloads/plan.ts";
-import { readRecord } from "../../../lib/downloads/record.ts";
+import { readLists } from "../../../lib/downloads/lists.ts";
+import { planDownloads } from "../../../lib/downloads/plan.ts";
+import { Record } from "../../../lib/downloads/record.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 
 const sha = "a".repeat(64);
@@ -15,11 +15,7 @@ const recordLine = (url: string, path: string, size = 3, version = "-") =>
   `${sha} ${size} ${time} ${version} "tag" ${url} ${path}`;
 
 /** A folder with the given texts and, under downloads/, files of three bytes. */
-function site(
-  manifest: string[],
-  record: string[],
-  files: string[],
-): { dir: string; root: string } {
+function site(manifest: string[], record: string[], files: string[]): { dir: string; root: string } {
   const dir = tempDir("plan-");
   const root = join(dir, "downloads");
   mkdirSync(join(root, "img"), { recursive: true });
@@ -32,11 +28,11 @@ function site(
 /** Whether the plan of a folder keeps all that is listed as it is, and its record, too. */
 async function nothingToDo(dir: string, root: string): Promise<boolean> {
   try {
-    const manifest = await readLists({ dir }, root);
-    const record = await readRecord(root);
-    assert.ok(manifest);
-    const { steps } = makePlan(manifest, record, { check: false, force: false });
-    return record.wrong.length === 0 && steps.every(({ action }) => action === "keep");
+    const wanted = await readLists(dir, root);
+    const record = await Record.read(root);
+    assert.ok(wanted);
+    const { steps } = planDownloads(wanted, record, { check: false, force: false });
+    return record.wrong.length === 0 && steps.length === 0;
   } catch (error) {
     if (error instanceof UsageError || error instanceof Refused) return false;
     throw error;
@@ -91,21 +87,11 @@ const somethingToDo: [string, () => ReturnType<typeof site>][] = [
   ["no record", () => site(listed, [], there)],
   [
     "twins by case",
-    () =>
-      site(
-        [...listed, `${host}/A A.bin`],
-        [...recorded, recordLine(`${host}/A`, "A.bin")],
-        [...there, "A.bin"],
-      ),
+    () => site([...listed, `${host}/A A.bin`], [...recorded, recordLine(`${host}/A`, "A.bin")], [...there, "A.bin"]),
   ],
   [
     "a recorded path that no line may name",
-    () =>
-      site(
-        [`${host}/a ../downloads/a.bin`],
-        [recordLine(`${host}/a`, "../downloads/a.bin")],
-        there,
-      ),
+    () => site([`${host}/a ../downloads/a.bin`], [recordLine(`${host}/a`, "../downloads/a.bin")], there),
   ],
   [
     "a recorded address that no line may name",
@@ -116,21 +102,10 @@ const somethingToDo: [string, () => ReturnType<typeof site>][] = [
     () => site(listed, [`# Saved since ${time} in boot another: doubt`, ...recorded], there),
   ],
   [
-    "a journal of a killed run",
-    () => {
-      const made = site(listed, recorded, there);
-      writeFileSync(join(made.root, ".saved.journal"), `${recorded[1]}\n`);
-      return made;
-    },
-  ],
-  [
     "a line of cloudinary.txt that is not here",
     () => {
       const made = site(listed, recorded, there);
-      writeFileSync(
-        join(made.dir, "cloudinary.txt"),
-        "https://res.cloudinary.com/demo/image/upload\na.png - a.png\n",
-      );
+      writeFileSync(join(made.dir, "cloudinary.txt"), "https://res.cloudinary.com/demo/image/upload\na.png - a.png\n");
       return made;
     },
   ],
@@ -145,9 +120,9 @@ for (const [what, make] of somethingToDo) {
 test("a line asks for more than a look when the user does", async () => {
   const { dir, root } = site(listed, recorded, there);
   const actions = async (options: { check: boolean; force: boolean }) => {
-    const manifest = await readLists({ dir }, root);
-    assert.ok(manifest);
-    const { steps, unlisted } = makePlan(manifest, await readRecord(root), options);
+    const wanted = await readLists(dir, root);
+    assert.ok(wanted);
+    const { steps, unlisted } = planDownloads(wanted, await Record.read(root), options);
     assert.equal(unlisted, ["unlisted"]);
     return steps.map(({ action }) => action);
   };

@@ -1,15 +1,9 @@
 import { createHash } from "node:crypto";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import {
-  formatRecord,
-  parseRecord,
-  readRecord,
-  recordableTag,
-  type Saved,
-} from "../../../lib/downloads/record.ts";
+import { formatRecord, parseRecord, Record, recordableTag, type Saved } from "../../../lib/downloads/record.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 
 const hex = "0123456789abcdef".repeat(4);
@@ -22,10 +16,9 @@ const one: Saved = {
   version: "3",
   tag: 'W/"x"',
 };
-const { version: _, tag: __, ...plain } = { ...one, path: "b" };
+const plain: Saved = { ...one, path: "b", version: undefined, tag: undefined };
 
-const format = (lines: Saved[]) =>
-  formatRecord({ saved: new Map(lines.map((each) => [each.path, each])) });
+const format = (lines: Saved[]) => formatRecord({ saved: new Map(lines.map((each) => [each.path, each])) });
 
 test("a record that was written is read back as it was", () => {
   const { saved, wrong } = parseRecord(format([plain, one]));
@@ -70,17 +63,33 @@ test("a tag is the ETag, else the time; one that a line cannot hold is left out"
   assert.is(recordableTag(undefined, undefined), undefined);
 });
 
-test("what a killed run had noted counts where the file has these bytes; another file is fetched again", async () => {
+test("what is done is noted at once, also after a line that a killed run left without its end", async () => {
   const root = tempDir();
+  const path = join(root, "saved.txt");
+  const first = await Record.read(root);
+  first.add(plain, { synced: false });
+  assert.equal([...(await Record.read(root)).saved.values()], [plain]);
+  writeFileSync(path, readFileSync(path, "utf8").slice(0, -4));
+  const second = await Record.read(root);
+  assert.is(second.saved.size, 0);
+  second.add({ ...plain, version: "2" }, { synced: false });
+  second.add({ ...plain, version: "3" }, { synced: true });
+  const third = await Record.read(root);
+  assert.is(third.saved.get("b")?.version, "3", "the last line of a path counts");
+  await third.write([]);
+  assert.equal((await Record.read(root)).wrong, []);
+});
+
+test("what was noted before a restart of the machine counts where the file has these bytes, else it is fetched again", async () => {
+  const root = tempDir();
+  const path = join(root, "saved.txt");
   const sha256 = createHash("sha256").update("bytes").digest("hex");
-  const noted = ["right", "wrong", "gone"].map((path) => ({ ...plain, path, sha256 }));
-  writeFileSync(join(root, ".saved.journal"), format(noted));
+  const record = await Record.read(root);
+  for (const name of ["right", "wrong", "gone"]) record.add({ ...plain, path: name, sha256 }, { synced: true });
+  writeFileSync(path, readFileSync(path, "utf8").replace(/in boot \S+:/, "in boot another:"));
   writeFileSync(join(root, "right"), "bytes");
   writeFileSync(join(root, "wrong"), "BYTES");
-  const { saved, lost, unsynced } = await readRecord(root);
-  assert.equal([...saved.keys()], ["right"]);
-  assert.equal([...lost], ["wrong"]);
-  assert.is(unsynced?.since, plain.time);
+  assert.equal([...(await Record.read(root)).lost], ["wrong"]);
 });
 
 test.run();

@@ -52,10 +52,7 @@ test("limits that were met are told from the kernel's counters, and the machine'
     processes: "could not start a process (limit 500 processes)",
     cpu: "held back for 12s (limit 150% cpu)",
   });
-  assert.match(
-    describeLimitsMet({}, { memory: "oom 0\noom_kill 1\n" }).memory ?? "",
-    /the machine was/,
-  );
+  assert.match(describeLimitsMet({}, { memory: "oom 0\noom_kill 1\n" }).memory ?? "", /the machine was/);
 });
 
 test.run();

@@ -27,7 +27,8 @@ test("a child sees only the listed variables of our environment", async () => {
   assert.match(stdout, /^SHLVL=1$/m);
   const own = (await $({ env: { ONLY: "this" } })`env`).stdout.trim().split("\n");
   assert.equal(
-    own.filter((line) => !line.startsWith("BOATYARD_COOKIE=")),
+    // bash adds PWD, SHLVL and _
+    own.filter((line) => !/^(?:BOATYARD_COOKIE|PWD|SHLVL|_)=/.test(line)),
     ["ONLY=this"],
   );
 });
@@ -102,11 +103,20 @@ test("what a process forks on its way out is asked to end, too, and not only kil
   await started;
 });
 
-test("a character that only a shell would act on is an error, not an argument", async () => {
-  await $`echo a | cat`.then(
+test("a pipe is written as a pipe: each part of it counts, and no value is read as code", async () => {
+  assert.is((await $`printf %s ${"a | b"} | tr a c`).stdout, "c | b");
+  await $`false | cat`.then(
     () => assert.unreachable(),
-    (error: Error) => assert.match(error.message, /no shell reads this: echo a \| cat/),
+    (error: Error) => assert.match(error.message, /^false cat failed with exit code 1$/),
   );
+});
+
+test("the first word is a program and no assignment, and options hold for their command alone", async () => {
+  const failed = await $({ nothrow: true })`${"A=b"} true`;
+  assert.match(failed.message, /^cannot start A=b: not found/);
+  let nested: Promise<{ stdout: string }> | undefined;
+  await $({ cwd: "/", onLine: () => void (nested = $`pwd`) })`echo`;
+  assert.is((await nested)?.stdout, `${process.cwd()}\n`);
 });
 
 test("a command that prints without end is ended", async () => {
@@ -180,8 +190,7 @@ test("what a command printed is not lost when the program is busy as it ends", a
     };
     const results = Promise.all(Array.from({ length: 8 }, () => $`echo hi`));
     setImmediate(again);
-    for (const { stdout } of await results.finally(() => (going = false)))
-      assert.is(stdout, "hi\n");
+    for (const { stdout } of await results.finally(() => (going = false))) assert.is(stdout, "hi\n");
   } while (performance.now() - started < 1000);
 });
 

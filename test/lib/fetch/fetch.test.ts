@@ -76,9 +76,7 @@ const large = randomBytes(3 * 1024 * 1024);
 test("a file comes with its hash, its size, its ETag and the server's time", async (context) => {
   const time = "Tue, 03 Nov 2026 10:00:00 GMT";
   for (const bytes of [small, large, Buffer.alloc(0)]) {
-    context.server.on("/f", (_, reply) =>
-      reply.send(200, { etag: '"e"', "last-modified": time }, bytes),
-    );
+    context.server.on("/f", (_, reply) => reply.send(200, { etag: '"e"', "last-modified": time }, bytes));
     const fetched = await get(context, "/f");
     assert.is(fetched.error, "");
     assert.ok(fetched.bytes.equals(bytes));
@@ -96,12 +94,8 @@ test("an error's page is no file", async (context) => {
 });
 
 test("an HTML page in place of another kind of file is refused, unless it is the pinned content", async (context) => {
-  context.server.on("/f.zip", (_, reply) =>
-    reply.send(200, { "content-type": "text/html; charset=utf-8" }, small),
-  );
-  context.server.on("/f.html", (_, reply) =>
-    reply.send(200, { "content-type": "text/html" }, small),
-  );
+  context.server.on("/f.zip", (_, reply) => reply.send(200, { "content-type": "text/html; charset=utf-8" }, small));
+  context.server.on("/f.html", (_, reply) => reply.send(200, { "content-type": "text/html" }, small));
   assert.match((await get(context, "/f.zip")).error, /HTML page/);
   assert.is((await get(context, "/f.html")).error, "");
   assert.is((await get(context, "/f.zip", { sha256: sha256(small) })).error, "");
@@ -197,12 +191,7 @@ test("a file that changed between two tries starts over: old and new bytes never
 });
 
 test("a range other than the one asked for is not believed", async (context) => {
-  for (const range of [
-    "bytes 5-3145727/3145728",
-    "bytes 0-3145727/3145728",
-    "nonsense",
-    undefined,
-  ]) {
+  for (const range of ["bytes 5-3145727/3145728", "bytes 0-3145727/3145728", "nonsense", undefined]) {
     let count = 0;
     context.server.on("/f", (asked, reply) => {
       count += 1;
@@ -212,11 +201,7 @@ test("a range other than the one asked for is not believed", async (context) => 
           () => large,
           () => '"whole"',
         )(asked, reply, count);
-      return reply.send(
-        206,
-        { etag: '"whole"', ...(range ? { "content-range": range } : {}) },
-        large.subarray(5),
-      );
+      return reply.send(206, { etag: '"whole"', ...(range ? { "content-range": range } : {}) }, large.subarray(5));
     });
     assert.is((await get(context, "/f")).sha256, sha256(large), range ?? "none");
     assert.is(count, 3);
@@ -322,9 +307,7 @@ test("a partial file of another URL or another start of the machine is not gone 
 test("a busy server is asked again, after the time it names", async (context) => {
   const waits: number[] = [];
   context.server.on("/f", (_, reply, count) =>
-    count < 3
-      ? reply.send(503, { "retry-after": count === 1 ? 1 : "soon" })
-      : reply.send(200, {}, small),
+    count < 3 ? reply.send(503, { "retry-after": count === 1 ? 1 : "soon" }) : reply.send(200, {}, small),
   );
   const fetched = await get(context, "/f", { onRetry: (_, wait) => void waits.push(wait) });
   assert.is(fetched.sha256, sha256(small));
@@ -358,9 +341,7 @@ test("a connection that brings nothing is given up, before and in the body", asy
     ["/drip", /^the server is too slow: \d+ bytes in [\d.]+ s$|^nothing more came for [\d.]+ s$/],
   ] as const) {
     const url = context.server.url + path;
-    const error = await impatient
-      .toFile({ url, to: join(context.dir, "f") })
-      .catch((e: unknown) => e);
+    const error = await impatient.toFile({ url, to: join(context.dir, "f") }).catch((e: unknown) => e);
     assert.match((error as Error).message, words);
   }
   impatient.close();
@@ -389,10 +370,7 @@ test("redirects are followed, but neither in a circle nor out of the web", async
 });
 
 test("what a server says of an error acts on no terminal", async (context) => {
-  const words = Buffer.from(
-    "HTTP/1.1 404 \u001b[31mGo\u009b2Jne\r\ncontent-length: 0\r\n\r\n",
-    "latin1",
-  );
+  const words = Buffer.from("HTTP/1.1 404 \u001b[31mGo\u009b2Jne\r\ncontent-length: 0\r\n\r\n", "latin1");
   context.server.on("/f", (_, reply) => reply.write(words));
   assert.is((await get(context, "/f")).error, "the server answered 404 Gone");
 });
@@ -434,10 +412,7 @@ test("a login from the URL or netrc goes to its own host and to no other", async
   const fresh = createFetcher(quick);
   await fresh.toFile({ url: `${server.url}/end`, to });
   fresh.close();
-  assert.is(
-    server.asked.at(-1)?.headers["authorization"],
-    `Basic ${Buffer.from("you:se cret").toString("base64")}`,
-  );
+  assert.is(server.asked.at(-1)?.headers["authorization"], `Basic ${Buffer.from("you:se cret").toString("base64")}`);
   await other.stop();
 });
 
@@ -461,10 +436,7 @@ test("another content than the pinned one is fetched once more, then refused", a
   context.server.on("/wrong", (_, reply) => reply.send(200, {}, "wrong"));
   assert.is((await get(context, "/f", { sha256: sha256(small) })).error, "");
   assert.is(context.server.asked[1]?.headers["cache-control"], "no-cache");
-  assert.match(
-    (await get(context, "/wrong", { sha256: sha256(small) })).error,
-    /not the pinned one/,
-  );
+  assert.match((await get(context, "/wrong", { sha256: sha256(small) })).error, /not the pinned one/);
   assert.is(context.server.asked.length, 4);
   assert.equal(readdirSync(context.dir), []);
 });
@@ -472,9 +444,7 @@ test("another content than the pinned one is fetched once more, then refused", a
 test("a file that is handed over is open: what was hashed is read from it, whatever the name says", async (context) => {
   for (const bytes of [small, large]) {
     context.server.on("/cut", cutOnce(bytes, bytes.length - 1000));
-    context.server.on("/stale", (_, reply, count) =>
-      reply.send(200, {}, count === 1 ? "stale" : bytes),
-    );
+    context.server.on("/stale", (_, reply, count) => reply.send(200, {}, count === 1 ? "stale" : bytes));
     for (const path of ["/cut", "/stale"]) {
       const to = join(context.dir, "file");
       const url = context.server.url + path;
@@ -506,13 +476,9 @@ test("a body packed without being asked is unpacked, except where the packed byt
   assert.is((await get(context, "/f.bin")).sha256, sha256(large));
   assert.is(context.server.asked[0]?.headers["accept-encoding"], "identity");
   assert.is((await get(context, "/f.tar.gz")).sha256, sha256(packed));
-  context.server.on("/cut.bin", (_, reply) =>
-    reply.send(200, { "content-encoding": "gzip" }, packed.subarray(0, 999)),
-  );
+  context.server.on("/cut.bin", (_, reply) => reply.send(200, { "content-encoding": "gzip" }, packed.subarray(0, 999)));
   assert.ok((await get(context, "/cut.bin")).error !== "");
-  context.server.on("/odd.bin", (_, reply) =>
-    reply.send(200, { "content-encoding": "zebra" }, packed),
-  );
+  context.server.on("/odd.bin", (_, reply) => reply.send(200, { "content-encoding": "zebra" }, packed));
   assert.match((await get(context, "/odd.bin")).error, /zebra/);
 });
 
@@ -553,9 +519,7 @@ test("a kept connection that the server has closed meanwhile is no failure", asy
   for (let count = 0; count < 5; count++) assert.is((await get(context, "/f")).error, "");
 });
 
-test("a file of this machine is copied; a folder and a missing one are said to be so", async ({
-  dir,
-}) => {
+test("a file of this machine is copied; a folder and a missing one are said to be so", async ({ dir }) => {
   const from = join(dir, "a b");
   writeFileSync(from, large);
   const to = join(dir, "copy");
@@ -569,11 +533,7 @@ test("a file of this machine is copied; a folder and a missing one are said to b
   });
   assert.is(unchanged.changed, false);
   const fail = async (path: string) =>
-    (
-      (await fetcher
-        .toFile({ url: pathToFileURL(path).href, to })
-        .catch((e: unknown) => e)) as Error
-    ).message;
+    ((await fetcher.toFile({ url: pathToFileURL(path).href, to }).catch((e: unknown) => e)) as Error).message;
   assert.match(await fail(dir), /not a plain file/);
   assert.match(await fail(join(dir, "none")), /ENOENT/);
 });
@@ -591,10 +551,7 @@ test("http goes through the environment's proxy, with its login, and past it whe
     assert.is(readFileSync(to, "utf8"), "from the proxy");
     assert.is(proxy.asked[0]?.path, "http://far.test:81/f?q");
     assert.is(proxy.asked[0]?.headers["host"], "far.test:81");
-    assert.is(
-      proxy.asked[0]?.headers["proxy-authorization"],
-      `Basic ${Buffer.from("u:p").toString("base64")}`,
-    );
+    assert.is(proxy.asked[0]?.headers["proxy-authorization"], `Basic ${Buffer.from("u:p").toString("base64")}`);
     process.env["no_proxy"] = "127.0.0.1";
     await fetcher.toFile({ url: `${server.url}/f`, to });
     assert.is(proxy.asked.length, 1);

@@ -1,13 +1,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { Failure } from "../../../lib/core/errors.ts";
-import {
-  FetchFailed,
-  isWorthRetry,
-  parseRetryAfter,
-  statusFailure,
-  waitBefore,
-} from "../../../lib/fetch/retry.ts";
+import { FetchFailed, isWorthRetry, parseRetryAfter, statusFailure, waitBefore } from "../../../lib/fetch/retry.ts";
 
 test("each wait is twice the one before, less a random part of half, and half a minute at most", () => {
   const longest = [1, 2, 3, 4, 20].map((attempt) => waitBefore(attempt, 500, undefined, 1));

@@ -11,8 +11,7 @@ import { testUnless } from "../../helpers/skip.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 import { waitFor } from "../../helpers/wait.ts";
 
-const holder = (lock: string) =>
-  startCommand([...current.argv(join(root, "test/helpers/hold-lock.ts")), lock]);
+const holder = (lock: string) => startCommand([...current.argv(join(root, "test/helpers/hold-lock.ts")), lock]);
 
 test("a second process is told who holds the lock, and gets it when that one is killed -9", async () => {
   const lock = join(tempDir(), "state", "build.lock");

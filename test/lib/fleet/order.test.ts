@@ -5,20 +5,8 @@ import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { isNkey, keyOfSeed, nkeyOf } from "../../../lib/bus/nkey.ts";
-import {
-  keyId,
-  parsePublicKey,
-  readPrivateKey,
-  writeKey,
-  writeSeed,
-} from "../../../lib/fleet/keys.ts";
-import {
-  type Order,
-  readOrder,
-  readReport,
-  signOrder,
-  writeReport,
-} from "../../../lib/fleet/order.ts";
+import { keyId, parsePublicKey, readPrivateKey, writeKey, writeSeed } from "../../../lib/fleet/keys.ts";
+import { type Order, readOrder, readReport, signOrder, writeReport } from "../../../lib/fleet/order.ts";
 import { runCommand } from "../../helpers/run.ts";
 import { needsCommand, testUnless } from "../../helpers/skip.ts";
 import { tempDir } from "../../helpers/tmp.ts";
@@ -29,6 +17,7 @@ const order: Order = {
   branch: "main",
   target: "web-17",
   at: Date.parse("2026-11-20T10:00:00Z"),
+  until: Date.parse("2026-11-27T10:00:00Z"),
   run: "20261120T100000Z-3f2a9c",
 };
 
@@ -86,6 +75,7 @@ test("another key, a changed payload or signature, and what is no order are refu
     ["target", "a b"],
     ["at", "now"],
     ["at", 1.5],
+    ["until", undefined],
     ["run", "x"],
   ] as const) {
     const odd = signOrder({ ...order, [field]: value } as Order, ours.key);
@@ -131,20 +121,17 @@ test("what is no public key is said so", () => {
     assert.throws(() => parsePublicKey(text), /is not a public key/);
 });
 
-testUnless(test, needsCommand("openssl"))(
-  "a key of openssl is one, an RSA key is not",
-  async () => {
-    const dir = tempDir();
-    await runCommand(["openssl", "genpkey", "-algorithm", "ed25519", "-out", join(dir, "ok")], {
-      expect: 0,
-    });
-    await runCommand(["chmod", "600", join(dir, "ok")]);
-    assert.is((await readPrivateKey(join(dir, "ok"))).asymmetricKeyType, "ed25519");
-    await runCommand(["sh", "-c", `umask 077; openssl genrsa -out ${dir}/rsa 2048`], { expect: 0 });
-    const error = await readPrivateKey(join(dir, "rsa")).catch((reason: unknown) => reason);
-    assert.match(String(error), "is not an Ed25519 private key");
-  },
-);
+testUnless(test, needsCommand("openssl"))("a key of openssl is one, an RSA key is not", async () => {
+  const dir = tempDir();
+  await runCommand(["openssl", "genpkey", "-algorithm", "ed25519", "-out", join(dir, "ok")], {
+    expect: 0,
+  });
+  await runCommand(["chmod", "600", join(dir, "ok")]);
+  assert.is((await readPrivateKey(join(dir, "ok"))).asymmetricKeyType, "ed25519");
+  await runCommand(["sh", "-c", `umask 077; openssl genrsa -out ${dir}/rsa 2048`], { expect: 0 });
+  const error = await readPrivateKey(join(dir, "rsa")).catch((reason: unknown) => reason);
+  assert.match(String(error), "is not an Ed25519 private key");
+});
 
 test("a bus's seed is that of nk and nsc, and one with a wrong letter is none", async () => {
   // the pair in NATS's documentation of nkeys

@@ -10,7 +10,7 @@ test("templates/slave.yml is read, and one repo's part wins over what stands for
   const settings = await readSettings(join(root, "templates/slave.yml"));
   const site = settingsFor("site", settings, {});
   assert.is(site.branch, "stable");
-  assert.is(site.base, "https://github.com/aiegoo");
+  assert.is(site.base, undefined, "nobody's address is a default");
   const other = settingsFor("app-other", settings, { keep: 5 });
   assert.is(other.base, "https://github.com/me");
   assert.is(other.tokenFile, "/etc/boatyard/app-other.token");

@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { currentBranch, excludeFromGit, findCheckout } from "../../../lib/git/checkout.ts";
+import { currentBranch, excludeFromGit, findCheckout, stateFolder } from "../../../lib/git/checkout.ts";
 import { git, makeRepo } from "../../helpers/repos.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 
@@ -13,10 +13,14 @@ test("a worktree's git folder is found, and what all worktrees share", async () 
   const checkout = await findCheckout(tree);
   assert.ok(checkout);
   assert.is(checkout.commonDir, join(repo.work, ".git"));
+  assert.is(await stateFolder(tree), join(checkout.gitDir, "boatyard"));
+  assert.is(await stateFolder(repo.work), join(repo.work, ".git/boatyard"));
   assert.is(await currentBranch(checkout), "side");
   await git(tree, "checkout", "--quiet", "--detach");
   assert.is(await currentBranch(checkout), undefined);
-  assert.is(await findCheckout(tempDir()), undefined);
+  const folder = tempDir();
+  assert.is(await findCheckout(folder), undefined);
+  assert.is(await stateFolder(folder), join(folder, ".boatyard"));
 });
 
 test("files are excluded from git in this clone alone, and once", async () => {

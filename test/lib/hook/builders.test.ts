@@ -34,11 +34,7 @@ function run(ref: string, more: Partial<WantedRun> = {}): WantedRun {
 
 test("of the pushes to one branch the newest is wanted; tags and releases all are", () => {
   const main = [run("refs/heads/main"), run("refs/heads/main")] as const;
-  const others = [
-    run("refs/heads/dev"),
-    run("refs/tags/v1"),
-    run("refs/tags/v1", { kind: "release" }),
-  ];
+  const others = [run("refs/heads/dev"), run("refs/tags/v1"), run("refs/tags/v1", { kind: "release" })];
   const wanted = [main[0], ...others, main[1]].reduce(addWanted, parseWanted("me/site", undefined));
   assert.equal(
     wanted.runs.map(({ id }) => id),
@@ -46,8 +42,7 @@ test("of the pushes to one branch the newest is wanted; tags and releases all ar
   );
   assert.equal(wanted.superseded, [{ run: main[0], by: main[1].id }]);
   const poll = { ...run("refs/heads/main"), forge: "poll", delivery: undefined };
-  const known = (sha: string | undefined) =>
-    knownRun(wanted, { ...poll, sha }, () => undefined)?.id;
+  const known = (sha: string | undefined) => knownRun(wanted, { ...poll, sha }, () => undefined)?.id;
   assert.is(known(main[1].sha), main[1].id);
   assert.is(known(main[0].sha), undefined);
   assert.equal(withoutSuperseded(wanted, new Set([main[0].id])).superseded, []);
@@ -75,10 +70,14 @@ test("a delivery that is sent again is known, also where its run was not heard o
     knownRun(wanted, { ...old, event: "again" }, (id) =>
       state !== undefined && id === old.id ? { entry: old, state } : undefined,
     )?.id;
-  assert.equal(
-    [undefined, "running", "superseded", "succeeded", "failed", "cancelled"].map(known),
-    [old.id, old.id, old.id, old.id, undefined, undefined],
-  );
+  assert.equal([undefined, "running", "superseded", "succeeded", "failed", "cancelled"].map(known), [
+    old.id,
+    old.id,
+    old.id,
+    old.id,
+    undefined,
+    undefined,
+  ]);
 });
 
 test("a claim is taken that is free, of a former server here, or was not renewed for a lease", () => {

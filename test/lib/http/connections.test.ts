@@ -2,13 +2,7 @@ import type { IncomingMessage } from "node:http";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { test } from "uvu";
-import {
-  clientAddress,
-  createHttpServer,
-  listenOn,
-  networkOf,
-  peerOf,
-} from "../../../lib/http/server.ts";
+import { clientAddress, createHttpServer, listenOn, networkOf, peerOf } from "../../../lib/http/server.ts";
 import { http } from "../../helpers/hooks.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 
@@ -53,8 +47,7 @@ test("over a Unix socket a proxy is believed, and without one there is no addres
   );
   const socketPath = join(tempDir(), "socket");
   await listenOn(server, { path: socketPath });
-  const ask = async (headers: Record<string, string>) =>
-    (await http({ socketPath }, "/", { headers })).text;
+  const ask = async (headers: Record<string, string>) => (await http({ socketPath }, "/", { headers })).text;
   assert.is(await ask({ "x-forwarded-for": "10.0.0.9" }), "unix 10.0.0.9");
   assert.is(await ask({}), "unix ");
   server.close();

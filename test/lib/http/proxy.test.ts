@@ -28,11 +28,7 @@ test("no_proxy names hosts, domains, ports and addresses that are reached direct
     ["http://[::1]:81", "[::1]:81", true],
     ["http://127.0.0.1", "127.0.0.1", true],
   ] as const)
-    assert.is(
-      proxy(url, { all_proxy: "p:1", no_proxy: list }) === undefined,
-      direct,
-      `${url} ${list}`,
-    );
+    assert.is(proxy(url, { all_proxy: "p:1", no_proxy: list }) === undefined, direct, `${url} ${list}`);
 });
 
 test("a proxy that cannot be used is named without its login", () => {

@@ -23,10 +23,7 @@ test("a clock that jumps by a day makes no health check fail, and none last a da
       let asked = 0;
       // the day changes after the first look at the clock
       Date.now = () => now() + (asked++ > 0 ? jump : 0);
-      assert.match(
-        String(await awaitHealth(check, how)),
-        /no good answer within [\d.]+ s: the health/,
-      );
+      assert.match(String(await awaitHealth(check, how)), /no good answer within [\d.]+ s: the health/);
       assert.ok(performance.now() - start >= within - 10, "it had its whole time");
       assert.is(await awaitHealth({ ...check, command: "sleep 0.05" }, how), undefined);
     }
@@ -41,8 +38,7 @@ test("an answer with an error is no good one", async () => {
   await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
   const surroundings = { gone: new Promise<never>(() => {}), signal: new AbortController().signal };
-  const ask = () =>
-    awaitHealth({ url, within: 1000, timeout: 1000, every: 1000 }, { ...surroundings });
+  const ask = () => awaitHealth({ url, within: 1000, timeout: 1000, every: 1000 }, { ...surroundings });
   assert.match((await ask()) ?? "", /^no good answer within 1 s: status 500$/);
   status = 204;
   assert.is(await ask(), undefined);

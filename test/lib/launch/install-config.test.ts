@@ -71,14 +71,10 @@ test("the directory wins over the release key by key, and the release's pin neve
 });
 
 test("keep takes false or a number, health a URL, a command or a map", async () => {
-  const read = async (text: string) =>
-    (await readLaunchConfig(folder({ "launchify.yml": text }))).config;
+  const read = async (text: string) => (await readLaunchConfig(folder({ "launchify.yml": text }))).config;
   assert.is((await read("updates: { keep: false }")).updates.keep, false);
   assert.is((await read("updates: { keep: 0 }")).updates.keep, 0);
-  assert.is(
-    (await read("app: { health: http://127.0.0.1/ }")).app.health?.url,
-    "http://127.0.0.1/",
-  );
+  assert.is((await read("app: { health: http://127.0.0.1/ }")).app.health?.url, "http://127.0.0.1/");
   assert.is((await read("app: { health: ./ok.sh }")).app.health?.command, "./ok.sh");
   assert.equal((await read("app: { health: { url: http://127.0.0.1/, within: 1s } }")).app.health, {
     url: "http://127.0.0.1/",

@@ -26,10 +26,7 @@ test("what cannot be written is told and remembered, and the next save brings it
   assert.match(told.join("\n"), /cannot note that in .*launcher\.json: /);
   mkdirSync(folder);
   await state.save({ lastCheck: { at: "2", result: "up to date", ok: true } });
-  assert.is(
-    (await new StateFile<LauncherState>(join(folder, "launcher.json"), {}).load()).stopped?.reason,
-    "full",
-  );
+  assert.is((await new StateFile<LauncherState>(join(folder, "launcher.json"), {}).load()).stopped?.reason, "full");
   rmSync(folder, { recursive: true });
 });
 

@@ -18,22 +18,12 @@ const line = {
 };
 
 test("a line is TIME RUN STAGE | text", () => {
-  assert.is(
-    formatLine(line),
-    "2026-11-20T10:15:00.123Z 20261120T101500Z-3f2a9c install | added 22 packages",
-  );
+  assert.is(formatLine(line), "2026-11-20T10:15:00.123Z 20261120T101500Z-3f2a9c install | added 22 packages");
   assert.equal(parseLine(formatLine(line)), line);
 });
 
 test("an empty text, and one that looks like a line itself, come back as they were", () => {
-  for (const text of [
-    "",
-    "  indented",
-    "a | b",
-    formatLine(line),
-    "\r50%\r100%",
-    "\u0000\u001b[31m",
-  ]) {
+  for (const text of ["", "  indented", "a | b", formatLine(line), "\r50%\r100%", "\u0000\u001b[31m"]) {
     assert.equal(parseLine(formatLine({ ...line, text })), { ...line, text });
   }
   assert.is(
@@ -59,10 +49,7 @@ test("marks tell how runs and stages began and ended", () => {
       { kind: "start", event: "push", ref: "main", sha: "1f2e", repo: "me/site" },
       "start event=push ref=main sha=1f2e repo=me/site",
     ],
-    [
-      { kind: "start", event: "manual", ref: undefined, sha: undefined, repo: undefined },
-      "start event=manual",
-    ],
+    [{ kind: "start", event: "manual", ref: undefined, sha: undefined, repo: undefined }, "start event=manual"],
     [
       { kind: "stage", name: "install", result: "ok", code: 0, seconds: 2.125, why: undefined },
       "stage name=install result=ok code=0 seconds=2.125",
@@ -78,10 +65,7 @@ test("marks tell how runs and stages began and ended", () => {
       },
       'stage name=litpro result=skipped seconds=0 why="no \\"lprc.js\\""',
     ],
-    [
-      { kind: "end", result: "failed", code: 3, seconds: 9.5, why: undefined },
-      "end result=failed code=3 seconds=9.5",
-    ],
+    [{ kind: "end", result: "failed", code: 3, seconds: 9.5, why: undefined }, "end result=failed code=3 seconds=9.5"],
   ];
   for (const [mark, text] of marks) {
     assert.is(formatMark(mark), text);

@@ -1,4 +1,4 @@
-import { appendFile, chmod, readFile, rename, stat, symlink, writeFile } from "node:fs/promises";
+import { chmod, readFile, rename, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "uvu";
@@ -6,8 +6,9 @@ import * as assert from "uvu/assert";
 import { Failure } from "../../../lib/core/errors.ts";
 import { parseLine } from "../../../lib/log/format.ts";
 import { listParts } from "../../../lib/log/parts.ts";
-import { openLog } from "../../../lib/log/writer.ts";
-import { runCommand, startCommand } from "../../helpers/run.ts";
+import { LogWriter } from "../../../lib/log/writer.ts";
+import { contentOf } from "../../helpers/log-content.ts";
+import { runCommand } from "../../helpers/run.ts";
 import { current, root } from "../../helpers/runtime.ts";
 import { needsOrdinaryUser, needsRoot, testUnless } from "../../helpers/skip.ts";
 import { tempDir } from "../../helpers/tmp.ts";
@@ -15,7 +16,6 @@ import { waitFor } from "../../helpers/wait.ts";
 
 const turn = () => Promise.resolve();
 const run = "20261121T024404Z-3f2a9c";
-const writer = current.argv(join(root, "test/helpers/log-process.ts"));
 const texts = async (file: string) =>
   (await readFile(file, "utf8"))
     .split("\n")
@@ -24,11 +24,12 @@ const texts = async (file: string) =>
 
 test("lines are TIME RUN STAGE | text, one write for all that came in one turn", async () => {
   const file = join(tempDir(), "sub/logs.txt");
-  const log = await openLog(file, { run });
+  const log = new LogWriter(file, { run });
   log.mark({ kind: "start", event: "push", ref: "main" });
   log.line("install", "one\r");
   log.line("install", "two\nthree\n");
-  log.lines("npm test", ["", "four"]);
+  log.line("npm test", "");
+  log.line("npm test", "four");
   await turn();
   assert.equal(await texts(file), ["start event=push ref=main", "one", "two", "three", "", "four"]);
   await log.close();
@@ -53,10 +54,10 @@ test("a process that dies has written all that it was given", async () => {
   assert.equal(await texts(file), ["exit", "kill", "throw"]);
 });
 
-test("a writer goes on in the new log when the old one was renamed or removed", async () => {
+test("a writer goes on in a new log when somebody renamed or removed the old one", async () => {
   const dir = tempDir();
   const file = join(dir, "logs.txt");
-  const log = await openLog(file, { run });
+  const log = new LogWriter(file, { run });
   const write = async (text: string) => {
     log.line("a", text);
     await turn();
@@ -74,87 +75,36 @@ test("a writer goes on in the new log when the old one was renamed or removed", 
   assert.is((await texts(file)).at(-1), "two");
 });
 
-test("an idle writer lets go of a log that was rotated", async () => {
-  const dir = tempDir();
-  const file = join(dir, "logs.txt");
-  const log = await openLog(file, { run });
+test("a line begins on a line of its own after a writer was killed within its write", async () => {
+  const file = join(tempDir(), "logs.txt");
+  await writeFile(file, "2026-11-21T02:44:04.000Z torn");
+  const log = new LogWriter(file, { run });
   log.line("a", "one");
-  await turn();
-  const old = join(dir, "old");
-  await rename(file, old);
-  const { isBeingWritten } = await import("../../../lib/log/compress.ts");
-  assert.is(await isBeingWritten(old), true);
-  await waitFor(async () => !(await isBeingWritten(old)));
   await log.close();
+  assert.equal(await texts(file), ["?2026-11-21T02:44:04.000Z torn", "one"]);
 });
 
-test("a line begins on a line of its own after another writer was torn off", async () => {
+test("a part ends at its limit, also within a run; no line is lost or torn, and the parts are compressed", async () => {
   const file = join(tempDir(), "logs.txt");
-  const log = await openLog(file, { run });
-  log.line("a", "one");
-  await turn();
-  await appendFile(file, "2026-11-21T02:44:04.000Z torn");
-  log.line("a", "two");
-  await turn();
-  log.line("a", "three");
-  await log.close();
-  assert.equal(await texts(file), ["one", "?2026-11-21T02:44:04.000Z torn", "two", "three"]);
-  await appendFile(file, "torn again");
-  const next = await openLog(file, { run });
-  next.line("a", "four");
-  await next.close();
-  assert.equal((await texts(file)).slice(-2), ["?torn again", "four"]);
-});
-
-test("several processes write whole lines in their order, also while the log is rotated", async () => {
-  const file = join(tempDir(), "logs.txt");
-  const names = ["aaa", "bbb", "ccc"];
+  const log = new LogWriter(file, { run, rotateAt: 50_000, keep: 1000 });
   const count = 3000;
-  const writers = names.map((name) => startCommand([...writer, file, name, String(count), "1000"]));
-  const { rotateLog } = await import("../../../lib/log/rotate.ts");
-  let over = false;
-  const all = Promise.all(writers.map(({ exited }) => exited)).then((results) => {
-    over = true;
-    return results;
-  });
-  while (!over) {
-    await rotateLog(file, { maxSize: 1, keep: 1000 });
-    await new Promise((resolve) => setTimeout(resolve, 20));
+  for (let number = 0; number < count; number += 1) {
+    log.line("a", `line ${number} of the run`);
+    if (number % 100 === 0) await turn();
   }
-  assert.equal(
-    (await all).map(({ code }) => code),
-    [0, 0, 0],
-  );
-  const { contentOf } = await import("../../helpers/log-content.ts");
-  const lines = (await contentOf(file)).map((line) => parseLine(line));
-  assert.ok((await listParts(file)).length > 2);
-  for (const name of names) {
-    const numbers = lines
-      .filter((line) => line?.stage === name)
-      .map((line) => Number.parseInt(line?.text ?? "", 10));
-    assert.equal(
-      numbers,
-      Array.from({ length: count }, (_, number) => number),
-    );
-  }
-  assert.is(lines.length, names.length * count);
-});
-
-test("a log past its limit is rotated when a run begins, not in its middle", async () => {
-  const file = join(tempDir(), "logs.txt");
-  const log = await openLog(file, { run, rotateAt: 1000 });
-  log.lines(
-    "a",
-    Array.from({ length: 50 }, (_, number) => `line ${number} of the first run`),
-  );
   await log.close();
-  assert.equal(await listParts(file), []);
-  const next = await openLog(file, { run, rotateAt: 1000 });
-  next.line("a", "the next run");
+  const parts = listParts(file);
+  assert.ok(parts.length > 3 && parts.every(({ plain, packed }) => packed && !plain), JSON.stringify(parts));
+  assert.ok((await stat(file)).size < 60_000);
+  const lines = (await contentOf(file)).map((line) => parseLine(line)?.text);
+  assert.equal(
+    lines,
+    Array.from({ length: count }, (_, number) => `line ${number} of the run`),
+  );
+  const next = new LogWriter(file, { run, rotateAt: 1000, keep: 3 });
   await next.close();
-  assert.equal(await texts(file), ["the next run"]);
-  const [part] = await listParts(file);
-  assert.ok(part?.packed && !part.plain, "the old part is compressed when the writer has closed");
+  assert.is((await stat(file)).size, 0, "a log that is past its limit already ends when the next run begins");
+  assert.is(listParts(file).length, 3, "the oldest parts go");
 });
 
 test("a link, a pipe or a folder in the log's place is refused by name", async () => {
@@ -163,21 +113,18 @@ test("a link, a pipe or a folder in the log's place is refused by name", async (
   await runCommand(["mkfifo", join(dir, "pipe")], { expect: 0 });
   for (const name of ["link", "pipe"]) {
     try {
-      await openLog(join(dir, name), { run });
+      new LogWriter(join(dir, name), { run });
       assert.unreachable();
     } catch (error) {
       assert.instance(error, Failure);
-      assert.match(
-        (error as Error).message,
-        new RegExp(`cannot (write|rotate) ${join(dir, name)}`),
-      );
+      assert.match((error as Error).message, new RegExp(`cannot (write|rotate) ${join(dir, name)}`));
     }
   }
 });
 
 test("a new log after a rotation has the permissions of the one before", async () => {
   const file = join(tempDir(), "logs.txt");
-  const log = await openLog(file, { run, mode: 0o600 });
+  const log = new LogWriter(file, { run, mode: 0o600 });
   assert.is((await stat(file)).mode & 0o777, 0o600);
   await rename(file, `${file}.old`);
   await waitFor(async () => {
@@ -197,7 +144,7 @@ testUnless(test, needsRoot)(
     try {
       const file = join(dir, "logs.txt");
       const troubles: string[] = [];
-      const log = await openLog(file, { run, onTrouble: (error) => troubles.push(String(error)) });
+      const log = new LogWriter(file, { run, onTrouble: (error) => troubles.push(String(error)) });
       await writeFile(join(dir, "ballast"), "x".repeat(150_000));
       const count = 1000;
       for (let number = 0; number < count; number += 1) {
@@ -228,9 +175,8 @@ testUnless(test, needsRoot)(
     await runCommand(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", dir], { expect: 0 });
     try {
       const file = join(dir, "logs.txt");
-      const log = await openLog(file, { run, onTrouble: () => {} });
-      const grow = (size: string) =>
-        runCommand(["mount", "-o", `remount,size=${size}`, dir], { expect: 0 });
+      const log = new LogWriter(file, { run, onTrouble: () => {} });
+      const grow = (size: string) => runCommand(["mount", "-o", `remount,size=${size}`, dir], { expect: 0 });
       const count = 9000;
       for (let number = 0; number < count; number += 1) {
         log.line("a", `${number} ${"x".repeat(1000)}`);
@@ -245,9 +191,7 @@ testUnless(test, needsRoot)(
       await log.close();
       const all = await texts(file);
       const whole = all.filter((text) => /^\d+ x{1000}$/.test(text)).length;
-      const missing = all.map((text) =>
-        Number(/^(\d+) lines are missing here/.exec(text)?.[1] ?? 0),
-      );
+      const missing = all.map((text) => Number(/^(\d+) lines are missing here/.exec(text)?.[1] ?? 0));
       const sum = missing.reduce((one, other) => one + other, 0);
       assert.is(whole + sum, count + 1);
       assert.is(all.at(-1), `${count} ${"x".repeat(1000)}`);
@@ -257,36 +201,32 @@ testUnless(test, needsRoot)(
   },
 );
 
-testUnless(test, needsRoot)(
-  "lines beyond what can wait in memory are counted in the log",
-  async () => {
-    const dir = tempDir();
-    await runCommand(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", dir], { expect: 0 });
-    try {
-      const file = join(dir, "logs.txt");
-      const log = await openLog(file, { run, onTrouble: () => {} });
-      const count = 6000;
-      for (let number = 0; number < count; number += 1)
-        log.line("a", `${number} ${"x".repeat(1000)}`);
-      await turn();
-      await runCommand(["mount", "-o", "remount,size=16m", dir], { expect: 0 });
-      await log.close();
-      const all = await texts(file);
-      const whole = all.filter((text) => /^\d+ x{1000}$/.test(text)).length;
-      const missing = Number(/^(\d+) lines are missing here/.exec(all.at(-1) ?? "")?.[1]);
-      assert.is(whole + missing, count);
-      assert.ok(missing > 0 && whole > 3000);
-    } finally {
-      await runCommand(["umount", "-l", dir]);
-    }
-  },
-);
+testUnless(test, needsRoot)("lines beyond what can wait in memory are counted in the log", async () => {
+  const dir = tempDir();
+  await runCommand(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", dir], { expect: 0 });
+  try {
+    const file = join(dir, "logs.txt");
+    const log = new LogWriter(file, { run, onTrouble: () => {} });
+    const count = 6000;
+    for (let number = 0; number < count; number += 1) log.line("a", `${number} ${"x".repeat(1000)}`);
+    await turn();
+    await runCommand(["mount", "-o", "remount,size=16m", dir], { expect: 0 });
+    await log.close();
+    const all = await texts(file);
+    const whole = all.filter((text) => /^\d+ x{1000}$/.test(text)).length;
+    const missing = Number(/^(\d+) lines are missing here/.exec(all.at(-1) ?? "")?.[1]);
+    assert.is(whole + missing, count);
+    assert.ok(missing > 0 && whole > 3000);
+  } finally {
+    await runCommand(["umount", "-l", dir]);
+  }
+});
 
 testUnless(test, needsOrdinaryUser)("a log that cannot be opened says so at once", async () => {
   const dir = tempDir();
   await chmod(dir, 0o555);
   try {
-    await openLog(join(dir, "logs.txt"), { run });
+    new LogWriter(join(dir, "logs.txt"), { run });
     assert.unreachable();
   } catch (error) {
     assert.match((error as Error).message, /cannot write .*EACCES/);

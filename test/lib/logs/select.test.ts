@@ -8,12 +8,7 @@ const log = (run: number, stage: string, text: string, second = 0) =>
   `2026-11-20T10:15:${String(second).padStart(2, "0")}.000Z ${runs[run]} ${stage} | ${text}`;
 
 /** What the filter chooses of some lines, handed over in blocks of so many lines. */
-function choose(
-  lines: string[],
-  selection: Selection,
-  blockLines = 1000,
-  newline = true,
-): string[] {
+function choose(lines: string[], selection: Selection, blockLines = 1000, newline = true): string[] {
   const chosen: string[] = [];
   const filter = lineFilter(selection, ({ raw, context, gap }) => {
     if (gap) chosen.push("--");
@@ -45,10 +40,7 @@ test("runs, stages and times narrow it, and lines of nobody belong to none", () 
   assert.equal(choose(lines, { runs: new Set([runs[0] ?? ""]) }), wanted(0, 3));
   assert.equal(choose(lines, { stage: "litpro" }), wanted(3, 4));
   assert.equal(choose(lines, { since: "2026-11-20T10:15:02.000Z" }), wanted(1, 3, 4));
-  assert.equal(
-    choose(lines, { since: "2026-11-20T10:15:02.000Z", until: "2026-11-20T10:15:04.000Z" }),
-    wanted(1, 3),
-  );
+  assert.equal(choose(lines, { since: "2026-11-20T10:15:02.000Z", until: "2026-11-20T10:15:04.000Z" }), wanted(1, 3));
   assert.equal(choose(lines, { runs: new Set(runs), stage: "install" }), wanted(0, 1));
   assert.equal(choose(lines, { runs: new Set() }), []);
 });
@@ -65,19 +57,8 @@ test("a time that there is not is an error, and names what to write", () => {
     "2026-11-20T25:00",
     "x",
   ])
-    assert.throws(
-      () => pointInTime("--since", text, now),
-      /--since: ".*" is not a time; write 2h/,
-      text,
-    );
-  for (const text of [
-    "23:59",
-    "9:05:07",
-    "2026-02-28",
-    "2026-11-20 10:15",
-    "2026-11-20T10:15:00Z",
-    "2h",
-  ])
+    assert.throws(() => pointInTime("--since", text, now), /--since: ".*" is not a time; write 2h/, text);
+  for (const text of ["23:59", "9:05:07", "2026-02-28", "2026-11-20 10:15", "2026-11-20T10:15:00Z", "2h"])
     assert.match(pointInTime("--since", text, now), /^2026-\d\d-\d\dT/);
 });
 
@@ -90,10 +71,7 @@ test("a pattern is matched against the text only, without escape sequences", () 
   assert.equal(choose(lines, { grep: /o/, stage: "install" }), wanted(0, 1));
   assert.equal(choose(lines, { grep: /^.{3}$/ }), wanted(0, 1));
   assert.equal(choose(lines.slice(0, 4), { grep: /^.{3}$|[w]h|[2]026/ }), wanted(0, 1));
-  assert.equal(
-    choose([log(0, "a", "x | [y] grün"), "| é"], { grep: /^. . \[.\] ....$/ }).length,
-    1,
-  );
+  assert.equal(choose([log(0, "a", "x | [y] grün"), "| é"], { grep: /^. . \[.\] ....$/ }).length, 1);
 });
 
 test("a pattern that is none is an error of usage", () => {
@@ -118,9 +96,7 @@ test("lines around a match are shown once, whatever blocks they come in", () => 
     const expected: string[] = [];
     let shown = -1;
     for (const [index, text] of texts.entries()) {
-      const near = texts.some(
-        (other, at) => other.includes("| hit") && at - before <= index && index <= at + after,
-      );
+      const near = texts.some((other, at) => other.includes("| hit") && at - before <= index && index <= at + after);
       if (!near) continue;
       if (shown >= 0 && shown < index - 1 && before + after > 0) expected.push("--");
       expected.push(`${text.includes("| hit") ? ":" : "-"}${text}`);
@@ -139,19 +115,7 @@ test("however a block is searched, the lines are those that match one by one", (
     seed = (seed * 16807) % 2147483647;
     return seed % below;
   };
-  const words = [
-    "foo",
-    "bar",
-    "foo 1",
-    "x",
-    "",
-    " ",
-    "12",
-    "b|ar",
-    "\u001b[1mfo\u001b[0mo",
-    "grün",
-    "^a$",
-  ];
+  const words = ["foo", "bar", "foo 1", "x", "", " ", "12", "b|ar", "\u001b[1mfo\u001b[0mo", "grün", "^a$"];
   const texts = Array.from({ length: 900 }, (_, index) => {
     // escapes and what is not ASCII come late, so that there are blocks without
     const of = index < 600 ? words.length - 3 : words.length;
@@ -177,7 +141,6 @@ test("however a block is searched, the lines are those that match one by one", (
   for (const grep of patterns) {
     const expected = lines
       .filter((line) => {
-        // biome-ignore lint/suspicious/noControlCharactersInRegex: the escapes that the words have
         const text = line.replace(/^2026.*? \| /, "").replace(/\u001b\[\dm/g, "");
         return grep.test(text);
       })

@@ -66,9 +66,7 @@ async function startSmtp(options: ServerOptions = {}) {
   });
   server.on("error", () => {});
   const port = await new Promise<number>((resolve) => {
-    const listening = server.listen(0, "127.0.0.1", () =>
-      resolve((listening.address() as AddressInfo).port),
-    );
+    const listening = server.listen(0, "127.0.0.1", () => resolve((listening.address() as AddressInfo).port));
   });
   closing.push(() => new Promise<void>((done) => server.close(() => done())));
   return { port, mails, logins };
@@ -123,10 +121,7 @@ test("without STARTTLS nothing is sent and nobody logs in, unless tls: false say
     allowInsecureAuth: true,
   });
   const server = `smtp://127.0.0.1:${port}`;
-  assert.match(
-    await send({ server, ...login }),
-    /cannot be encrypted \(STARTTLS\), and nothing was sent/,
-  );
+  assert.match(await send({ server, ...login }), /cannot be encrypted \(STARTTLS\), and nothing was sent/);
   assert.match(await send({ server }), /cannot be encrypted/);
   assert.equal([mails, logins], [[], []]);
   assert.is(await send({ server, tls: false, ...login }), "");
@@ -149,17 +144,13 @@ test("a refusal of the mail is final, a passing one is not, a silent server is l
   const { port } = await startSmtp({
     authOptional: true,
     onData(stream, _session, done) {
-      stream
-        .resume()
-        .on("end", () => done(Object.assign(new Error("not now"), { responseCode: code })));
+      stream.resume().on("end", () => done(Object.assign(new Error("not now"), { responseCode: code })));
     },
   });
   const target = await targetOf({ server: `smtp://localhost:${port}` });
   const finals: unknown[] = [];
   for (code of [451, 554])
-    await target
-      .send(await sampleMessage(), new AbortController().signal)
-      .catch(({ final }) => finals.push(final));
+    await target.send(await sampleMessage(), new AbortController().signal).catch(({ final }) => finals.push(final));
   assert.equal(finals, [false, true]);
 
   const silent = createServer();
@@ -222,8 +213,7 @@ async function startExim() {
   const own = join(dir, "own");
   await mkdir(own);
   for (const folder of [dir, own]) await chmod(folder, 0o777);
-  for (const [name, text] of Object.entries(pem))
-    await writeFile(join(dir, name), text, { mode: 0o644 });
+  for (const [name, text] of Object.entries(pem)) await writeFile(join(dir, name), text, { mode: 0o644 });
   const config = `
 exim_user = ${user}
 exim_group = ${group}

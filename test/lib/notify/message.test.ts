@@ -33,8 +33,7 @@ const notice: Notice = {
 };
 const broken: Standing = { change: "broken", since: notice.at, failures: 1 };
 const mask = createMask(["hunter2-of-the-forge"]);
-const told = (more: Partial<Notice> = {}, standing = broken) =>
-  prepare({ ...notice, ...more }, standing, mask);
+const told = (more: Partial<Notice> = {}, standing = broken) => prepare({ ...notice, ...more }, standing, mask);
 
 test("a message says what, where, since when, the commit and who, the stage, its last lines and the link", () => {
   const message = composeMessage([told()]);
@@ -74,9 +73,7 @@ test("secrets are masked in every part, and only the last 20 lines are shown", (
 });
 
 test("a burst is one message with its count, and names those that it is about", () => {
-  const all = Array.from({ length: 14 }, (_, at) =>
-    told({ id: `run-${at}`, subject: `me/site${at} main` }),
-  );
+  const all = Array.from({ length: 14 }, (_, at) => told({ id: `run-${at}`, subject: `me/site${at} main` }));
   const message = composeMessage(all);
   assert.is(message.about, "me/site0 main, me/site1 main and 12 more: install (14 times)");
   assert.match(plainText(message), /me\/site9 main and 4 more\n/);
@@ -165,10 +162,7 @@ test("the first failure and the recovery are changes; what lies between is none"
 
 test("the samples in docs/notify.md are what is sent", async () => {
   const page = await readFile(join(root, "docs/notify.md"), "utf8");
-  const lines = [
-    "npm error code E404",
-    "npm error 404 Not Found - GET https://registry.npmjs.org/leftpat",
-  ];
+  const lines = ["npm error code E404", "npm error 404 Not Found - GET https://registry.npmjs.org/leftpat"];
   const failed = { ...notice, author: "Ada Lovelace", lines };
   const healed = {
     ...failed,

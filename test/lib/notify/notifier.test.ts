@@ -5,14 +5,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { parseConfig } from "../../../lib/config/yaml.ts";
 import { createMask } from "../../../lib/core/mask.ts";
-import {
-  type Notice,
-  Notifier,
-  notifySchema,
-  readTargets,
-  type Target,
-  tellOnce,
-} from "../../../lib/notify/notify.ts";
+import { type Notice, Notifier, notifySchema, readTargets, type Target, tellOnce } from "../../../lib/notify/notify.ts";
 import { sendSamples } from "../../../lib/notify/once.ts";
 import { acquireLock } from "../../../lib/files/lock.ts";
 import { closeReceivers, type Received, startReceiver } from "../../helpers/receiver.ts";
@@ -58,17 +51,13 @@ const messages = (received: Received[]) => received.map(({ body }) => body.messa
 test("by default the first failure, the recovery and news are told; failure and always say more", async () => {
   const servers = await Promise.all([startReceiver(), startReceiver(), startReceiver()]);
   const whens = ["change", "failure", "always"];
-  const yaml = servers.map(
-    ({ url }, at) => `- { webhook: { url: ${url} }, when: ${whens[at]}, group: 0s }`,
-  );
+  const yaml = servers.map(({ url }, at) => `- { webhook: { url: ${url} }, when: ${whens[at]}, group: 0s }`);
   const { notifier } = await open(tempDir(), await targetsOf(yaml.join("\n")));
   for (const outcome of ["ok", "failed", "failed", "ok", "ok", "news"] as const) {
     await notifier.tell(notice({ outcome }));
     await notifier.flush(10_000);
   }
-  const heads = servers.map(({ received }) =>
-    messages(received).map((text) => text.split(":")[0] ?? ""),
-  );
+  const heads = servers.map(({ received }) => messages(received).map((text) => text.split(":")[0] ?? ""));
   assert.equal(heads, [
     ["FAILED", "OK again", "NEWS"],
     ["FAILED", "STILL FAILING"],
@@ -78,19 +67,16 @@ test("by default the first failure, the recovery and news are told; failure and 
 
 test("a burst of failures of one cause is one message with its count, another cause another message", async () => {
   const server = await startReceiver();
-  const targets = await targetsOf(
-    `[{ webhook: { url: ${server.url} }, group: ${Math.ceil(slowness())}s }]`,
-  );
+  const targets = await targetsOf(`[{ webhook: { url: ${server.url} }, group: ${Math.ceil(slowness())}s }]`);
   const { notifier } = await open(tempDir(), targets);
   notifier.start();
   for (let at = 0; at < 12; at++) await notifier.tell(notice({ subject: `me/site${at} main` }));
   await notifier.tell(notice({ subject: "me/other main", stage: "uploads" }));
-  await waitFor(() => server.received.length === 2);
+  await waitFor(() => server.received.length === 2 && notifier.waiting === 0);
   assert.equal(
     server.received.map(({ body }) => body.count),
     [12, 1],
   );
-  assert.is(notifier.waiting, 0);
 });
 
 test("a target that does not answer holds nobody up, and gets the message after a restart", async () => {
@@ -104,10 +90,7 @@ test("a target that does not answer holds nobody up, and gets the message after 
   await notifier.tell(notice({ lines: ["token planted-5ecret"] }));
   await waitFor(() => server.received.length === 1);
   await notifier.close();
-  assert.ok(
-    performance.now() - began < 10_000 * slowness(),
-    "neither telling nor closing waits for it",
-  );
+  assert.ok(performance.now() - began < 10_000 * slowness(), "neither telling nor closing waits for it");
   const [file = ""] = await readdir(join(folder, "outbox"));
   assert.match(file, /^run-\d+\.json$/);
   isDown = false;
@@ -122,11 +105,7 @@ test("a target that does not answer holds nobody up, and gets the message after 
 
 test("what fails for a while is tried again, Retry-After is respected, and the failure is said once", async () => {
   const times: number[] = [];
-  const replies = [
-    { status: 503 },
-    { status: 503 },
-    { status: 429, headers: { "retry-after": "1" } },
-  ];
+  const replies = [{ status: 503 }, { status: 503 }, { status: 429, headers: { "retry-after": "1" } }];
   const server = await startReceiver(() => {
     times.push(performance.now());
     return replies[times.length - 1] ?? { status: 200 };
@@ -155,11 +134,9 @@ test("a lasting refusal and a redirect are not repeated; what nobody took in a d
   assert.not.match(said.join("\n"), /\u001b/);
 
   const down = await startReceiver(() => ({ status: 500 }));
-  const late = await open(
-    tempDir(),
-    await targetsOf(`[{ webhook: { url: ${down.url} }, group: 0s }]`),
-    { patience: 200 },
-  );
+  const late = await open(tempDir(), await targetsOf(`[{ webhook: { url: ${down.url} }, group: 0s }]`), {
+    patience: 200,
+  });
   late.notifier.start();
   await late.notifier.tell(notice());
   await waitFor(() => late.notifier.waiting === 0);
@@ -190,25 +167,16 @@ test("what was told of branches that are long gone is forgotten, first of those 
     failures: 1,
     since: "2026-01-01T00:00:00Z",
   });
-  const known = Object.fromEntries(
-    Array.from({ length: 1000 }, (_, n) => [`me/site b-${n}`, entry(n)]),
-  );
+  const known = Object.fromEntries(Array.from({ length: 1000 }, (_, n) => [`me/site b-${n}`, entry(n)]));
   await writeFile(join(folder, "subjects.json"), JSON.stringify(known));
   const { notifier } = await open(folder, []);
-  const subjects = async () =>
-    Object.keys(JSON.parse(await readFile(join(folder, "subjects.json"), "utf8")));
+  const subjects = async () => Object.keys(JSON.parse(await readFile(join(folder, "subjects.json"), "utf8")));
   assert.is((await notifier.tell(notice({ subject: "me/site new" }))).change, "broken");
-  assert.equal(
-    [(await subjects()).length, (await subjects()).includes("me/site b-1")],
-    [1000, false],
-  );
+  assert.equal([(await subjects()).length, (await subjects()).includes("me/site b-1")], [1000, false]);
   await notifier.tell(notice({ subject: "me/site b-0" }));
   await notifier.tell(notice({ subject: "me/site newer" }));
   const left = await subjects();
-  assert.equal(
-    [left.length, left.includes("me/site b-0"), left.includes("me/site b-2")],
-    [1000, true, false],
-  );
+  assert.equal([left.length, left.includes("me/site b-0"), left.includes("me/site b-2")], [1000, true, false]);
 });
 
 test("a command gets the text on stdin and all else in its environment, in /, never in its own words", async () => {
@@ -351,11 +319,7 @@ for (const [what, yaml, message] of [
   ["mail without a server", "[{ email: { to: a@b.c } }]", /either server or sendmail/],
   ["two addresses in one", "[{ email: { to: 'a@b.c, d@e.f', sendmail: /x } }]", /one mail address/],
   ["an address like an option", "[{ email: { to: -oQ@b.c, sendmail: /x } }]", /one mail address/],
-  [
-    "a login without its password",
-    "[{ email: { to: a@b.c, server: 'smtp://h', user: u } }]",
-    /password_file/,
-  ],
+  ["a login without its password", "[{ email: { to: a@b.c, server: 'smtp://h', user: u } }]", /password_file/],
   ["a secret that is not there", "[{ webhook: { url_file: none } }]", /does not exist/],
 ] as const)
   test(`a target ${what} is a config error`, async () => {

@@ -4,12 +4,7 @@ import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { Refused } from "../../../lib/core/errors.ts";
-import {
-  fingerprintOf,
-  mergeKeys,
-  normalFingerprint,
-  readPublicKeys,
-} from "../../../lib/openpgp/keys.ts";
+import { fingerprintOf, mergeKeys, normalFingerprint, readPublicKeys } from "../../../lib/openpgp/keys.ts";
 import { generateSigningKey, openPrivateKey, signDetached } from "../../../lib/openpgp/sign.ts";
 import { Signatures } from "../../../lib/openpgp/verify.ts";
 import { type GpgHome, gpgHome, needsGpg } from "../../helpers/gpg.ts";
@@ -93,20 +88,14 @@ gpgTest("a signature with MD5 is refused", async () => {
   const fingerprint = await home.key("weak MD5", { algorithm: "rsa2048" });
   const args = ["--digest-algo", "MD5", "--allow-weak-digest-algos"];
   const signature = await home.sign(file, fingerprint, { args });
-  assert.match(
-    await judge(readFileSync(signature), await home.export(fingerprint)),
-    "weak: made with MD5",
-  );
+  assert.match(await judge(readFileSync(signature), await home.export(fingerprint)), "weak: made with MD5");
   assert.is(await gpgSays(signature), 2);
 });
 
 gpgTest("RSA under 2048 bits is refused, which gpg takes", async () => {
   const fingerprint = await home.key("short", { algorithm: "rsa1024" });
   const signature = await home.sign(file, fingerprint);
-  assert.match(
-    await judge(readFileSync(signature), await home.export(fingerprint)),
-    /shorter than 2048/,
-  );
+  assert.match(await judge(readFileSync(signature), await home.export(fingerprint)), /shorter than 2048/);
   assert.is(await gpgSays(signature), 0);
 });
 
@@ -129,32 +118,21 @@ gpgTest("changed bytes are refused here and there", async () => {
   assert.is(code, 1);
 });
 
-gpgTest(
-  "a signing subkey is good, and is refused once it is revoked, also for older signatures",
-  async () => {
-    const fingerprint = await home.key("with subkey", { usage: "cert" });
-    await home.gpg([
-      "--passphrase",
-      "",
-      "--quick-add-key",
-      fingerprint,
-      "ed25519",
-      "sign",
-      "never",
-    ]);
-    const signature = readFileSync(await home.sign(file, fingerprint));
-    const before = await home.export(fingerprint);
-    assert.is(await judge(signature, before), "good");
-    await revokeSubkey(fingerprint);
-    assert.match(await judge(signature, await home.export(fingerprint)), /revoked/i);
-    assert.is(await gpgSays(`${file}.sig`), 0);
-    // a revocation that was once seen is not forgotten for a copy of the key without it
-    const [revoked] = await readPublicKeys(await home.export(fingerprint), "key");
-    const [older] = await readPublicKeys(before, "key");
-    const merged = await mergeKeys(revoked!, older!);
-    assert.match(await judge(signature, Buffer.from(merged.armor())), /revoked/i);
-  },
-);
+gpgTest("a signing subkey is good, and is refused once it is revoked, also for older signatures", async () => {
+  const fingerprint = await home.key("with subkey", { usage: "cert" });
+  await home.gpg(["--passphrase", "", "--quick-add-key", fingerprint, "ed25519", "sign", "never"]);
+  const signature = readFileSync(await home.sign(file, fingerprint));
+  const before = await home.export(fingerprint);
+  assert.is(await judge(signature, before), "good");
+  await revokeSubkey(fingerprint);
+  assert.match(await judge(signature, await home.export(fingerprint)), /revoked/i);
+  assert.is(await gpgSays(`${file}.sig`), 0);
+  // a revocation that was once seen is not forgotten for a copy of the key without it
+  const [revoked] = await readPublicKeys(await home.export(fingerprint), "key");
+  const [older] = await readPublicKeys(before, "key");
+  const merged = await mergeKeys(revoked!, older!);
+  assert.match(await judge(signature, Buffer.from(merged.armor())), /revoked/i);
+});
 
 gpgTest("what others add to a copy of a key neither spoils it nor stays in it", async () => {
   const at = "20250101T000000";
@@ -199,19 +177,16 @@ async function revokeSubkey(fingerprint: string): Promise<void> {
   });
 }
 
-gpgTest(
-  "an expired key is refused, also for a signature from before, which gpg takes",
-  async () => {
-    const at = "20250101T000000";
-    const fingerprint = await home.key("expired", { expires: "30d", at });
-    const signature = await home.sign(file, fingerprint, { at: "20250102T000000" });
-    const key = await home.export(fingerprint);
-    assert.match(await judge(readFileSync(signature), key), /is not valid now.*expired/i);
-    assert.is(await gpgSays(signature), 0);
-    const then = new Date("2025-01-03T00:00:00Z");
-    assert.is(await judge(readFileSync(signature), key, { now: then }), "good");
-  },
-);
+gpgTest("an expired key is refused, also for a signature from before, which gpg takes", async () => {
+  const at = "20250101T000000";
+  const fingerprint = await home.key("expired", { expires: "30d", at });
+  const signature = await home.sign(file, fingerprint, { at: "20250102T000000" });
+  const key = await home.export(fingerprint);
+  assert.match(await judge(readFileSync(signature), key), /is not valid now.*expired/i);
+  assert.is(await gpgSays(signature), 0);
+  const then = new Date("2025-01-03T00:00:00Z");
+  assert.is(await judge(readFileSync(signature), key, { now: then }), "good");
+});
 
 gpgTest("a key that was expired and then prolonged is good again", async () => {
   const fingerprint = await home.key("prolonged", { expires: "30d", at: "20250101T000000" });
@@ -231,27 +206,21 @@ gpgTest("a revoked key is refused, which gpg takes", async () => {
   assert.is(await gpgSays(`${file}.sig`), 0);
 });
 
-gpgTest(
-  "a signature from the future is refused, five minutes of another clock are not",
-  async () => {
-    const fingerprint = await home.key("future", { at: "20250101T000000" });
-    const key = await home.export(fingerprint);
-    const signature = readFileSync(await home.sign(file, fingerprint, { at: "20250601T120000" }));
-    const at = (time: string) => judge(signature, key, { now: new Date(time) });
-    assert.match(await at("2025-06-01T11:54:00Z"), /from the future/);
-    assert.is(await at("2025-06-01T11:56:00Z"), "good");
-    assert.is(await gpgSays(`${file}.sig`, "20250601T110000"), 0);
-  },
-);
+gpgTest("a signature from the future is refused, five minutes of another clock are not", async () => {
+  const fingerprint = await home.key("future", { at: "20250101T000000" });
+  const key = await home.export(fingerprint);
+  const signature = readFileSync(await home.sign(file, fingerprint, { at: "20250601T120000" }));
+  const at = (time: string) => judge(signature, key, { now: new Date(time) });
+  assert.match(await at("2025-06-01T11:54:00Z"), /from the future/);
+  assert.is(await at("2025-06-01T11:56:00Z"), "good");
+  assert.is(await gpgSays(`${file}.sig`, "20250601T110000"), 0);
+});
 
 gpgTest("a signature past its own end is refused", async () => {
   const fingerprint = await home.key("short-lived", { at: "20250101T000000" });
   const args = ["--default-sig-expire", "1d"];
   const signature = await home.sign(file, fingerprint, { args, at: "20250102T000000" });
-  assert.match(
-    await judge(readFileSync(signature), await home.export(fingerprint)),
-    /Signature is expired/,
-  );
+  assert.match(await judge(readFileSync(signature), await home.export(fingerprint)), /Signature is expired/);
   assert.is(await gpgSays(signature), 1);
 });
 
@@ -285,46 +254,37 @@ gpgTest("more than 16 signatures in one file are refused", async () => {
   assert.is(await gpgSays(`${file}.many`), 0);
 });
 
-gpgTest(
-  "the right key in the ring, but not the pinned one, is refused, which gpg takes",
-  async () => {
-    const pinned = await home.key("pinned");
-    const other = await home.key("other");
-    const signature = await home.sign(file, other);
-    const ring = await home.export(pinned, other);
-    assert.match(await judge(readFileSync(signature), ring, { pin: pinned }), `not by ${pinned}`);
-    assert.is(await gpgSays(signature), 0);
-  },
-);
+gpgTest("the right key in the ring, but not the pinned one, is refused, which gpg takes", async () => {
+  const pinned = await home.key("pinned");
+  const other = await home.key("other");
+  const signature = await home.sign(file, other);
+  const ring = await home.export(pinned, other);
+  assert.match(await judge(readFileSync(signature), ring, { pin: pinned }), `not by ${pinned}`);
+  assert.is(await gpgSays(signature), 0);
+});
 
-gpgTest(
-  "a forged issuer is refused: another key's signature that names the pinned one",
-  async () => {
-    const pinned = await home.key("forged pinned");
-    const other = await home.key("forger");
-    const signature = readFileSync(await home.sign(file, other));
-    const forged = Buffer.from(
-      signature
-        .toString("hex")
-        .replaceAll(other.toLowerCase(), pinned.toLowerCase())
-        .replaceAll(other.slice(-16).toLowerCase(), pinned.slice(-16).toLowerCase()),
-      "hex",
-    );
-    assert.not.equal(forged, signature);
-    assert.match(await judge(forged, await home.export(pinned)), /not those that were signed/);
-    writeFileSync(`${file}.forged`, forged);
-    assert.is(await gpgSays(`${file}.forged`), 1);
-  },
-);
+gpgTest("a forged issuer is refused: another key's signature that names the pinned one", async () => {
+  const pinned = await home.key("forged pinned");
+  const other = await home.key("forger");
+  const signature = readFileSync(await home.sign(file, other));
+  const forged = Buffer.from(
+    signature
+      .toString("hex")
+      .replaceAll(other.toLowerCase(), pinned.toLowerCase())
+      .replaceAll(other.slice(-16).toLowerCase(), pinned.slice(-16).toLowerCase()),
+    "hex",
+  );
+  assert.not.equal(forged, signature);
+  assert.match(await judge(forged, await home.export(pinned)), /not those that were signed/);
+  writeFileSync(`${file}.forged`, forged);
+  assert.is(await gpgSays(`${file}.forged`), 1);
+});
 
 gpgTest("a signature from before its key was made is refused", async () => {
   const fingerprint = await home.key("young", { at: "20250601T000000" });
   const args = ["--ignore-time-conflict"];
   const signature = await home.sign(file, fingerprint, { args, at: "20250501T000000" });
-  assert.match(
-    await judge(readFileSync(signature), await home.export(fingerprint)),
-    /was not valid when it was made/,
-  );
+  assert.match(await judge(readFileSync(signature), await home.export(fingerprint)), /was not valid when it was made/);
   assert.is(await gpgSays(signature), 2);
 });
 
@@ -339,17 +299,11 @@ gpgTest("what is no signature, or no key, is refused by name", async () => {
   const fingerprint = await home.key("rubbish");
   const key = await home.export(fingerprint);
   for (const rubbish of ["", "<html>", "-----BEGIN PGP SIGNATURE-----\n\nAAAA\n", "\x88\x75\x04"])
-    assert.match(
-      await judge(Buffer.from(rubbish), key),
-      /sig (?:is not an|holds no) OpenPGP signature/,
-    );
+    assert.match(await judge(Buffer.from(rubbish), key), /sig (?:is not an|holds no) OpenPGP signature/);
   assert.match(await judge(key, key), /(?:not an|no) OpenPGP signature/);
   writeFileSync(`${file}.rubbish`, "<html>");
   assert.is(await gpgSays(`${file}.rubbish`), 2);
-  assert.match(
-    await judge(Buffer.from(""), Buffer.from("hello")),
-    /key (?:is not an|holds no) OpenPGP key/,
-  );
+  assert.match(await judge(Buffer.from(""), Buffer.from("hello")), /key (?:is not an|holds no) OpenPGP key/);
 });
 
 gpgTest("gpg takes our signatures and our keys", async () => {
@@ -386,12 +340,7 @@ test("a wrong passphrase is said, and none is asked for when the key has none", 
 
 test("fingerprints are read as people write them, short ids are none", () => {
   const full = "977CAB3DF5ACA3FA391CB44772CA03E1DA708BEA";
-  for (const text of [
-    full,
-    full.toLowerCase(),
-    `0x${full}`,
-    "977C AB3D F5AC A3FA 391C  B447 72CA 03E1 DA70 8BEA",
-  ])
+  for (const text of [full, full.toLowerCase(), `0x${full}`, "977C AB3D F5AC A3FA 391C  B447 72CA 03E1 DA70 8BEA"])
     assert.is(normalFingerprint(text), full);
   for (const text of ["DA708BEA", "72CA03E1DA708BEA", "", "xyz", `${full}00`])
     assert.is(normalFingerprint(text), undefined);

@@ -54,34 +54,26 @@ s3Test("a missing object has a sentence of its own", async () => {
   assert.match(explainS3(error, asked).message, /there is no such object in bucket/);
 });
 
-s3Test(
-  "what is put is stored with its headers; a body that does not match its hash is refused",
-  async () => {
-    for (const key of ["one", "two", "three (é+).txt"]) {
-      const bytes = Buffer.from(`content of ${key}`);
-      const md5 = createHash("md5").update(bytes).digest("hex");
-      const sha256 = createHash("sha256").update(bytes).digest("hex");
-      const headers = { contentType: "text/plain", cacheControl: "max-age=5" };
-      assert.is(await store.put(key, { bytes, md5, sha256 }, headers), md5);
-      assert.is((await bucket.get(key)).toString(), `content of ${key}`);
-      const { type, cache, encoding } = await bucket.head(key);
-      assert.equal([type, cache, encoding], ["text/plain", "max-age=5", undefined]);
-      const wrong = {
-        bytes,
-        md5,
-        sha256: sha256.replace(/^./, (digit) => (digit === "0" ? "1" : "0")),
-      };
-      const error = await store
-        .put(`${key}-wrong`, wrong, headers)
-        .catch((caught: unknown) => caught);
-      assert.ok(
-        isTransient(error),
-        "a body that does not match its hash is refused, and worth a retry",
-      );
-    }
-    assert.equal([...(await bucket.list("t")).keys()].sort(), ["three (é+).txt", "two"]);
-  },
-);
+s3Test("what is put is stored with its headers; a body that does not match its hash is refused", async () => {
+  for (const key of ["one", "two", "three (é+).txt"]) {
+    const bytes = Buffer.from(`content of ${key}`);
+    const md5 = createHash("md5").update(bytes).digest("hex");
+    const sha256 = createHash("sha256").update(bytes).digest("hex");
+    const headers = { contentType: "text/plain", cacheControl: "max-age=5" };
+    assert.is(await store.put(key, { bytes, md5, sha256 }, headers), md5);
+    assert.is((await bucket.get(key)).toString(), `content of ${key}`);
+    const { type, cache, encoding } = await bucket.head(key);
+    assert.equal([type, cache, encoding], ["text/plain", "max-age=5", undefined]);
+    const wrong = {
+      bytes,
+      md5,
+      sha256: sha256.replace(/^./, (digit) => (digit === "0" ? "1" : "0")),
+    };
+    const error = await store.put(`${key}-wrong`, wrong, headers).catch((caught: unknown) => caught);
+    assert.ok(isTransient(error), "a body that does not match its hash is refused, and worth a retry");
+  }
+  assert.equal([...(await bucket.list("t")).keys()].sort(), ["three (é+).txt", "two"]);
+});
 
 /** The listing of a bucket whose server gives these answers, one after the other. */
 async function listFrom(...answers: string[]) {
@@ -115,8 +107,7 @@ test("keys come back as they were stored, url-encoded or escaped", async () => {
 });
 
 test("a listing of several pages is read to its end", async () => {
-  const more =
-    "<IsTruncated>true</IsTruncated><NextContinuationToken>t&amp;1</NextContinuationToken>";
+  const more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t&amp;1</NextContinuationToken>";
   const last = "<IsTruncated>false</IsTruncated>";
   const { objects, tokens } = await listFrom(page(more + entry("a")), page(entry("b") + last));
   assert.equal(
@@ -133,8 +124,7 @@ test("a listing that does not go on is no whole listing, and is not asked for wi
   for (const answers of [[page(more + entry("a"))], [...same, page("")]])
     await listFrom(...answers).then(
       () => assert.unreachable("a part was taken as the whole"),
-      (error: unknown) =>
-        assert.match(explainS3(error, { bucket: "b" }).message, /answer of AWS could not be read/),
+      (error: unknown) => assert.match(explainS3(error, { bucket: "b" }).message, /answer of AWS could not be read/),
     );
 });
 
@@ -161,11 +151,7 @@ test("which failures are worth another try", () => {
   ])
     assert.ok(isTransient(passing), JSON.stringify(passing));
   for (const lasting of [
-    ...[
-      answer("AccessDenied", 403),
-      answer("InvalidAccessKeyId", 403),
-      answer("NoSuchBucket", 404),
-    ],
+    ...[answer("AccessDenied", 403), answer("InvalidAccessKeyId", 403), answer("NoSuchBucket", 404)],
     ...[answer("QuotaExceeded", 403), answer("XMinioStorageFull", 507), { code: "ENOTFOUND" }],
   ])
     assert.not(isTransient(lasting), JSON.stringify(lasting));

@@ -34,8 +34,7 @@ const accounts = parsePasswd(
     `site:x:1001:1001:${commentFor("jostylr/site")}:/home/site:/bin/bash`,
   ].join("\n"),
 );
-const choose = (what: string, derived: string, given?: string) =>
-  chooseAccount({ what, derived, given }, accounts);
+const choose = (what: string, derived: string, given?: string) => chooseAccount({ what, derived, given }, accounts);
 
 test("an account is taken when it is free, its own, or a person's and named on purpose", () => {
   assert.is(choose("ada/notes", "notes"), "notes");
@@ -44,10 +43,7 @@ test("an account is taken when it is free, its own, or a person's and named on p
 });
 
 test("root, the system's accounts and other repos' accounts are refused with the way out", () => {
-  assert.throws(
-    () => choose("a/root", "root"),
-    /may not be root's; name another account with --user/,
-  );
+  assert.throws(() => choose("a/root", "root"), /may not be root's; name another account with --user/);
   assert.throws(() => choose("a/b", "b", "root"), /may not be root's/);
   assert.throws(() => choose("a/b", "b", "toor"), /may not be root's/);
   assert.throws(() => choose("a/www-data", "www-data"), /system account/);

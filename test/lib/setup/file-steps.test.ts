@@ -11,51 +11,45 @@ import { needsSshd, startSshd } from "../../helpers/sshd.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 import { withUser } from "../../helpers/users.ts";
 
-testUnless(test, needsRoot)(
-  "a link in a home leads root to nothing that is closed to the home's user",
-  async () => {
-    await withUser(async (user) => {
-      const closed = join(tempDir(), "closed");
-      await mkdir(closed, { mode: 0o700 });
-      const text = "Host *\n";
-      await writeFile(join(closed, "config"), text, { mode: 0o600 });
-      await symlink(closed, join(user.home, ".ssh"));
-      const path = join(user.home, ".ssh/config");
-      const options = { path, mode: 0o600, owner: user.name, asOwner: true, why: "" };
-      assert.is(await file({ ...options, text }).look("/"), "make", "it was not read");
-      let failed = false;
-      await file({ ...options, text: "Host other\n" })
-        .perform("/")
-        .catch(() => {
-          failed = true;
-        });
-      assert.ok(failed, "it was not written");
-      assert.is(await readFile(join(closed, "config"), "utf8"), text);
-      // where the user may write it is done
-      await mkdir(join(user.home, "own"));
-      await chown(join(user.home, "own"), user.uid, user.gid);
-      const own = file({ ...options, path: join(user.home, "own/config"), text });
-      await own.perform("/");
-      assert.is(await own.look("/"), "ready");
-    });
-  },
-);
+testUnless(test, needsRoot)("a link in a home leads root to nothing that is closed to the home's user", async () => {
+  await withUser(async (user) => {
+    const closed = join(tempDir(), "closed");
+    await mkdir(closed, { mode: 0o700 });
+    const text = "Host *\n";
+    await writeFile(join(closed, "config"), text, { mode: 0o600 });
+    await symlink(closed, join(user.home, ".ssh"));
+    const path = join(user.home, ".ssh/config");
+    const options = { path, mode: 0o600, owner: user.name, asOwner: true, why: "" };
+    assert.is(await file({ ...options, text }).look("/"), "make", "it was not read");
+    let failed = false;
+    await file({ ...options, text: "Host other\n" })
+      .perform("/")
+      .catch(() => {
+        failed = true;
+      });
+    assert.ok(failed, "it was not written");
+    assert.is(await readFile(join(closed, "config"), "utf8"), text);
+    // where the user may write it is done
+    await mkdir(join(user.home, "own"));
+    await chown(join(user.home, "own"), user.uid, user.gid);
+    const own = file({ ...options, path: join(user.home, "own/config"), text });
+    await own.perform("/");
+    assert.is(await own.look("/"), "ready");
+  });
+});
 
-testUnless(test, needsRoot)(
-  "a pipe in a home, where setup reads or writes, holds nobody up",
-  async () => {
-    await withUser(async (user) => {
-      const path = join(user.home, "known_hosts");
-      const options = { path, mode: 0o600, owner: user.name, asOwner: true, why: "" };
-      await runCommand(["mkfifo", "-m", "666", path, `${path}.new`], { expect: 0 });
-      const step = file({ ...options, text: "one\n" });
-      assert.is(await step.look("/"), "make");
-      await step.perform("/");
-      assert.is(await readFile(path, "utf8"), "one\n");
-      assert.is(await step.look("/"), "ready");
-    });
-  },
-);
+testUnless(test, needsRoot)("a pipe in a home, where setup reads or writes, holds nobody up", async () => {
+  await withUser(async (user) => {
+    const path = join(user.home, "known_hosts");
+    const options = { path, mode: 0o600, owner: user.name, asOwner: true, why: "" };
+    await runCommand(["mkfifo", "-m", "666", path, `${path}.new`], { expect: 0 });
+    const step = file({ ...options, text: "one\n" });
+    assert.is(await step.look("/"), "make");
+    await step.perform("/");
+    assert.is(await readFile(path, "utf8"), "one\n");
+    assert.is(await step.look("/"), "ready");
+  });
+});
 
 testUnless(test, needsRoot)(
   "a folder in a home that is not its user's is refused, and a person's own folder is changed as that person",
@@ -68,8 +62,7 @@ testUnless(test, needsRoot)(
         .look("/")
         .then(
           () => assert.unreachable(),
-          ({ message }: Error) =>
-            assert.match(message, `${path} is there and belongs to another user`),
+          ({ message }: Error) => assert.match(message, `${path} is there and belongs to another user`),
         );
       await chown(path, user.uid, user.gid);
       assert.is(await folder(options).look("/"), "fix");

@@ -1,14 +1,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import {
-  addRepo,
-  emptyHooks,
-  hasRepo,
-  namesBranch,
-  readHooks,
-  removeRepo,
-} from "../../../lib/setup/hooks-file.ts";
-import { templates } from "../../../lib/setup/templates.ts";
+import { addRepo, emptyHooks, hasRepo, namesBranch, readHooks, removeRepo } from "../../../lib/setup/hooks-file.ts";
+import { template } from "../../../lib/setup/templates.ts";
 import { parseConfig, y } from "../../../lib/config/yaml.ts";
 
 const entry = {
@@ -33,14 +26,14 @@ const reposIn = async (text: string) => {
 };
 
 test("an empty hooks.yml keeps the template's settings and words, and has no repo", async () => {
-  const text = emptyHooks(templates["hooks.yml"]);
+  const text = emptyHooks(template("hooks.yml"));
   assert.match(text, /^concurrency: 2/m);
   assert.not.match(text, "jostylr");
   assert.equal(Object.keys(await reposIn(text)), []);
 });
 
 test("repos are added one by one, and YAML reads what was meant", async () => {
-  const one = addRepo(emptyHooks(templates["hooks.yml"]), entry);
+  const one = addRepo(emptyHooks(template("hooks.yml")), entry);
   const two = addRepo(one, {
     ...entry,
     repo: "ada/other",
@@ -108,8 +101,8 @@ test("a repo that is removed takes its lines, and nobody else's", () => {
   assert.is(one, "# mine\nrepos:\n  # x\n\n  # y\n  ada/y:\n    user: y\n");
   assert.is(removeRepo(one, "ada/x"), one);
   assert.match(removeRepo(one, "ada/y"), /^repos: \{\}$/m);
-  const added = addRepo(emptyHooks(templates["hooks.yml"]), entry);
-  assert.is(removeRepo(added, entry.repo), emptyHooks(templates["hooks.yml"]));
+  const added = addRepo(emptyHooks(template("hooks.yml")), entry);
+  assert.is(removeRepo(added, entry.repo), emptyHooks(template("hooks.yml")));
   assert.is(removeRepo("repos:\n  a/x: { dir: /x }\n  a/y: {}\n", "a/x"), "repos:\n  a/y: {}\n");
 });
 
@@ -125,16 +118,13 @@ test("a ref names a branch as hook-server reads it", () => {
 });
 
 test("the template with its example takes a second repo", async () => {
-  const text = addRepo(templates["hooks.yml"], entry);
+  const text = addRepo(template("hooks.yml"), entry);
   assert.match(text, "  jostylr/site:");
   assert.match(text, "  ada/My.Notes:");
 });
 
 test("repos in flow style are left to the person who wrote them", () => {
-  assert.throws(
-    () => addRepo("repos: { a/b: { dir: /x } }\n", entry),
-    /no line "repos:" of its own/,
-  );
+  assert.throws(() => addRepo("repos: { a/b: { dir: /x } }\n", entry), /no line "repos:" of its own/);
 });
 
 test.run();

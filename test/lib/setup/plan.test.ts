@@ -3,13 +3,7 @@ import * as assert from "uvu/assert";
 import { buildLine, formatBuild, readBuildLine } from "../../../lib/core/version.ts";
 import { parsePasswd } from "../../../lib/setup/machine.ts";
 import { readHooks } from "../../../lib/setup/hooks-file.ts";
-import {
-  cloneHint,
-  guessForge,
-  knownHost,
-  readRemote,
-  webhookNote,
-} from "../../../lib/setup/forge.ts";
+import { cloneHint, guessForge, knownHost, readRemote, webhookNote } from "../../../lib/setup/forge.ts";
 import { planRepo, type RepoOptions } from "../../../lib/setup/plan-repo.ts";
 import { planApp, planServer } from "../../../lib/setup/plan-server.ts";
 import { planSlave } from "../../../lib/setup/plan-slave.ts";
@@ -102,8 +96,7 @@ repos:
 });
 
 test("a slave's own home is open to a web server, a person's keeps its mode", () => {
-  const plan = (user?: string) =>
-    lines(planSlave(facts, { base: undefined, user, secretFile: undefined }));
+  const plan = (user?: string) => lines(planSlave(facts, { base: undefined, user, secretFile: undefined }));
   assert.ok(plan().includes("folder /srv/slave 0755 of slave"));
   assert.not.ok(plan("ada").some((line) => line.startsWith("folder /home/ada")));
 });
@@ -164,12 +157,7 @@ test("slave.yml stays a person's: what a later call adds to it, and what it cann
 test("every step says why", () => {
   const app = { app: "x", server: "https://x.example", key: "A".repeat(40), user: undefined };
   const slave = { base: undefined, user: undefined, secretFile: undefined };
-  for (const { steps } of [
-    planServer(facts),
-    repo({}),
-    planSlave(facts, slave),
-    planApp(facts, app),
-  ])
+  for (const { steps } of [planServer(facts), repo({}), planSlave(facts, slave), planApp(facts, app)])
     for (const step of steps) assert.ok(step.why.length > 5, step.what);
 });
 
@@ -242,9 +230,7 @@ test("what to paste is in the forge's own words, and an old secret is not shown"
 test("a forge whose key is not known is asked, and its port is kept", () => {
   const plan = repo({ url: "ssh://git@git.example.com:2222/a/b.git" });
   const step = plan.steps.find(({ what }) => what.startsWith("host key"));
-  assert.equal(step?.byHand?.(), [
-    "ssh-keyscan -t ed25519 -p 2222 git.example.com >> /home/site/.ssh/known_hosts",
-  ]);
+  assert.equal(step?.byHand?.(), ["ssh-keyscan -t ed25519 -p 2222 git.example.com >> /home/site/.ssh/known_hosts"]);
 });
 
 test("under another root accounts are files, owners are told to tmpfiles, the rest is a list", () => {
@@ -285,10 +271,7 @@ test("a branch that is checked out is the one that is built; flags that contradi
     repo({ branch: "deploy" }, known).warnings?.join() ?? "",
     "does not say that deploy is built; add to it: refs: [deploy]",
   );
-  assert.match(
-    repo({ refs: ["main"] }, known).warnings?.join() ?? "",
-    "--refs count for a new entry only",
-  );
+  assert.match(repo({ refs: ["main"] }, known).warnings?.join() ?? "", "--refs count for a new entry only");
 });
 
 test("a checkout is one repo's, and an entry says who builds it", () => {
@@ -307,8 +290,7 @@ test("a checkout is one repo's, and an entry says who builds it", () => {
 test("a checkout is where hooks.yml says; one that a person has put elsewhere is not setup's to remove", () => {
   const entry = { repo: "jostylr/site", user: "site", dir: "/srv/www/site", secretFiles: [] };
   const hooks = "repos:\n  jostylr/site:\n    user: site\n    dir: /srv/www/site\n";
-  const cloneOf = (plan: { steps: Step[] }) =>
-    plan.steps.find(({ what }) => what.startsWith("clone"));
+  const cloneOf = (plan: { steps: Step[] }) => plan.steps.find(({ what }) => what.startsWith("clone"));
   const elsewhere = cloneOf(repo({}, { hooks, repos: [entry] }));
   assert.is(elsewhere?.path, "/srv/www/site");
   assert.is(elsewhere?.undo, undefined);
@@ -318,9 +300,7 @@ test("a checkout is where hooks.yml says; one that a person has put elsewhere is
 test("a slave in a person's home sees that home, and no other", () => {
   const none = { base: undefined, secretFile: undefined };
   const unitOf = (user?: string, slave?: string) =>
-    planSlave({ ...facts, slave }, { ...none, user }).steps.find(({ unit }) =>
-      unit?.text.includes("User="),
-    );
+    planSlave({ ...facts, slave }, { ...none, user }).steps.find(({ unit }) => unit?.text.includes("User="));
   assert.match(
     unitOf("ada")?.unit?.text ?? "",
     /WorkingDirectory=\/home\/ada[^]*ProtectHome=tmpfs\nBindPaths=\/home\/ada\n/,
@@ -340,11 +320,7 @@ test("why a clone failed has its own way out", () => {
       undefined,
       /DNS \(getent hosts github\.com\)/,
     ],
-    [
-      "ssh: Could not resolve hostname github.com: Temporary failure in name resolution",
-      ssh,
-      /DNS/,
-    ],
+    ["ssh: Could not resolve hostname github.com: Temporary failure in name resolution", ssh, /DNS/],
     ["git@github.com: Permission denied (publickey).", ssh, /enter the deploy key/],
     [
       "fatal: could not read Username for 'https://github.com': terminal prompts disabled",
@@ -356,11 +332,7 @@ test("why a clone failed has its own way out", () => {
       "/srv/git/b.git",
       /runuser -u site -- git config --global --add safe\.directory \/srv\/git\/b\.git/,
     ],
-    [
-      "fatal: Remote branch deploy not found in upstream origin",
-      undefined,
-      /no branch deploy; correct --branch/,
-    ],
+    ["fatal: Remote branch deploy not found in upstream origin", undefined, /no branch deploy; correct --branch/],
     ["Host key verification failed.", ssh, /known_hosts of site/],
     ["fatal: repository 'https://github.com/a/b.git/' not found", undefined, /^correct --url$/],
   ] as const)
@@ -374,10 +346,7 @@ test("versions: what is installed over what, and newer files that were not meant
     ...facts,
     builds: { ours: old, installed: young, newer: { file: "/x/dist/setup.mjs", build: young } },
   });
-  assert.match(
-    heading?.[0] ?? "",
-    /^Boatyard 0\.1\.0 \(commit a+ of .*\), over 0\.2\.0 \(commit b/,
-  );
+  assert.match(heading?.[0] ?? "", /^Boatyard 0\.1\.0 \(commit a+ of .*\), over 0\.2\.0 \(commit b/);
   assert.match(warnings?.[0] ?? "", "what is installed is newer: 0.2.0");
   assert.match(warnings?.[1] ?? "", "to install those: node /x/dist/setup.mjs");
   const fresh = planServer({ ...facts, builds: { ours: young } });

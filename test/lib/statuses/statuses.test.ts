@@ -207,8 +207,7 @@ test("a configuration that is read again while statuses are on their way holds n
   const forges = [{ host, kind: "github" as const, api: server.url, token: "t" }];
   const statuses = new Statuses({ forges, mask: createMask([]), log: () => {} });
   closing.push(statuses);
-  for (let number = 0; number < 6; number++)
-    statuses.set(host, `${number}`, statusOf(number, "ok"));
+  for (let number = 0; number < 6; number++) statuses.set(host, `${number}`, statusOf(number, "ok"));
   await waitFor(() => server.received.length === 4);
   statuses.setForges(forges);
   answer();
@@ -231,10 +230,7 @@ test("the API's address is the configuration's; a repo's name is a part of the p
   statuses.set(host, "run-2", statusOf(2, "ok", { repo: "me/../../x?y#/site" }));
   await told();
   assert.is(forge.received.length, 1);
-  assert.match(
-    forge.received[0]?.path ?? "",
-    /^\/api\/v3\/repos\/me%2F\.\.%2F\.\.%2Fx%3Fy%23\/site\//,
-  );
+  assert.match(forge.received[0]?.path ?? "", /^\/api\/v3\/repos\/me%2F\.\.%2F\.\.%2Fx%3Fy%23\/site\//);
 });
 
 async function read(yaml: string, url?: string) {

@@ -15,8 +15,7 @@ const s3: [string, { bucket: string; prefix: string } | RegExp][] = [
 for (const [text, expected] of s3) {
   test(`S3 address ${text}`, () => {
     const address = parseS3(text);
-    if (expected instanceof RegExp)
-      assert.match(typeof address === "string" ? address : "", expected);
+    if (expected instanceof RegExp) assert.match(typeof address === "string" ? address : "", expected);
     else assert.equal(address, expected);
   });
 }
@@ -37,8 +36,7 @@ const rsync: [string, string | RegExp][] = [
 for (const [text, expected] of rsync) {
   test(`rsync address ${text}`, () => {
     const address = parseRsync(text);
-    if (expected instanceof RegExp)
-      assert.match(typeof address === "string" ? address : "", expected);
+    if (expected instanceof RegExp) assert.match(typeof address === "string" ? address : "", expected);
     else if (typeof address === "string") assert.unreachable(address);
     else assert.is(`${address.login} ${address.host} ${address.path}`, expected);
   });

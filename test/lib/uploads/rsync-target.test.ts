@@ -1,18 +1,9 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { RsyncTarget } from "../../../lib/uploads/config.ts";
-import {
-  explainRsync,
-  readItem,
-  rsyncArguments,
-  sendsOf,
-} from "../../../lib/uploads/rsync-target.ts";
-import {
-  explainSsh,
-  sharedConnection,
-  sshForRsync,
-  sshForShell,
-} from "../../../lib/uploads/ssh.ts";
+import { contentTypes } from "../../../lib/uploads/headers.ts";
+import { explainRsync, readItem, rsyncOptions, rsyncPlace, sendsOf } from "../../../lib/uploads/rsync-target.ts";
+import { explainSsh, sharedConnection, sshForRsync, sshForShell } from "../../../lib/uploads/ssh.ts";
 
 const target: RsyncTarget = {
   ...{ kind: "rsync", name: "web", delete: true },
@@ -20,38 +11,36 @@ const target: RsyncTarget = {
   ssh: { key: "/home/me/my keys/id", knownHosts: "/k", port: 2222 },
 };
 
-const job = { root: "/site/upload/", dryRun: false };
+const shared = sharedConnection("/tmp/s");
 
-test("rsync is called with content as the judge, names kept apart from options", () => {
-  const argv = rsyncArguments(target, job, { paths: ["a"] }, "/tmp/s");
-  for (const flag of ["--checksum", "--files-from=-", "--from0", "--protect-args"])
-    assert.ok(argv.includes(flag), flag);
-  assert.equal(argv.slice(-3), ["--", "/site/upload/", "site@web1:/srv/www/"]);
-  assert.not(argv.some((flag) => flag === "--times" || flag.startsWith("--delete")));
-  const rsh = argv[argv.indexOf("--rsh") + 1] ?? "";
+test("rsync goes over ssh to known hosts only, with the target's own key, over one connection", () => {
+  const options = rsyncOptions(target, shared, false);
+  assert.ok(options.includes("--protect-args"));
+  assert.not(options.some((flag) => flag === "--times" || flag === "--dry-run" || flag.startsWith("--delete")));
+  const rsh = options[options.indexOf("--rsh") + 1] ?? "";
   assert.match(rsh, "-o StrictHostKeyChecking=yes");
   assert.match(rsh, "-p 2222");
   assert.match(rsh, '-i "/home/me/my keys/id"');
   assert.match(rsh, "-o ControlMaster=auto -o ControlPath=/tmp/s");
+  assert.is(rsyncPlace(target.address), "site@web1:/srv/www/");
 });
 
-test("a local folder is reached without ssh; deletions are a call of their own, which sends nothing", () => {
+test("a local folder is reached without ssh", () => {
   const local = { ...target, address: { path: "/srv/" } };
-  const argv = rsyncArguments(local, { ...job, dryRun: true }, {}, "/tmp/s");
-  assert.not(argv.includes("--rsh"));
-  for (const flag of ["--dry-run", "--delete", "--existing", "--ignore-existing"])
-    assert.ok(argv.includes(flag), flag);
-  assert.equal(argv.slice(-2), ["/site/upload/", "/srv/"]);
+  const options = rsyncOptions(local, shared, true);
+  assert.not(options.includes("--rsh"));
+  assert.ok(options.includes("--dry-run"));
+  assert.is(rsyncPlace(local.address), "/srv/");
 });
 
-test("assets go before pages, and what is left to do for folders comes last", () => {
+test("assets go before pages", async () => {
+  const typeOf = await contentTypes();
   const files = ["a.css", "b/index.html", "feed.rss", "x.js"].map((path) => ({ path }));
-  assert.equal(sendsOf(files), [
+  assert.equal(sendsOf(files, typeOf), [
     ["a.css", "x.js"],
     ["b/index.html", "feed.rss"],
   ]);
-  assert.equal(sendsOf([]), []);
-  assert.not(rsyncArguments({ ...target, delete: false }, job, {}, "/tmp/s").includes("--delete"));
+  assert.equal(sendsOf([], typeOf), []);
 });
 
 test("a socket's path that is too long for ssh is done without", () => {

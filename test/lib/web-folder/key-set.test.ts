@@ -2,14 +2,8 @@
 // modelled by the set of those who made it; real keys and files are in test/scripts/launchfit-keys.test.ts.
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { checkVersion } from "../../../lib/web-folder/floors.ts";
-import {
-  checkKeyLines,
-  firstKeySet,
-  type KeySet,
-  nextKeySet,
-  stepsAhead,
-} from "../../../lib/web-folder/key-set.ts";
+import { checkVersion } from "../../../lib/web-folder/rollback-guard.ts";
+import { checkKeyLines, firstKeySet, type KeySet, nextKeySet, stepsAhead } from "../../../lib/web-folder/key-set.ts";
 import type { VersionFile } from "../../../lib/web-folder/version-file.ts";
 
 /** Minutes of one day. */
@@ -98,29 +92,12 @@ const cases: [string, RegExp | "taken", Client, Told, Record<number, Told>?][] =
     V(4, "BC", "C"),
     { 2: S(2, "AB", "AB"), 3: S(3, "B", "B", { revoked: "A" }), 4: S(4, "BC", "BC") },
   ],
-  [
-    "B replaces A in one step, both sign",
-    "taken",
-    {},
-    V(2, "B", "B"),
-    { 2: S(2, "B", "AB", { revoked: "A" }) },
-  ],
-  [
-    "a server without a key adds E",
-    /none of the keys/,
-    {},
-    V(2, "AE", "E"),
-    { 2: S(2, "AE", "E") },
-  ],
+  ["B replaces A in one step, both sign", "taken", {}, V(2, "B", "B"), { 2: S(2, "B", "AB", { revoked: "A" }) }],
+  ["a server without a key adds E", /none of the keys/, {}, V(2, "AE", "E"), { 2: S(2, "AE", "E") }],
   ["E names itself in VERSION without a step", /not signed by a trusted/, {}, V(1, "AE", "E")],
   ["B is named and did not sign", /new KEY B has not/, {}, V(2, "AB", "A"), { 2: S(2, "AB", "A") }],
   ["an old VERSION and its set again", /rollback of the keys/, retired, V(1, "A", "A")],
-  [
-    "A, stolen after it was retired, signs VERSION",
-    /not signed by a trusted/,
-    retired,
-    V(3, "B", "A"),
-  ],
+  ["A, stolen after it was retired, signs VERSION", /not signed by a trusted/, retired, V(3, "B", "A")],
   ["and a step", /revoked/, retired, V(4, "AE", "AE"), { 4: S(4, "AE", "AE") }],
   ["B brings A back", /revoked/, retired, V(4, "AB", "AB"), { 4: S(4, "AB", "AB") }],
   ["the last key goes", /leaves no KEY/, {}, V(2, "", "A"), { 2: S(2, "", "A", { revoked: "A" }) }],
@@ -134,46 +111,16 @@ const cases: [string, RegExp | "taken", Client, Told, Record<number, Told>?][] =
     { 2: S(2, "AB", "AB", { app: "x" }) },
   ],
   ["a million steps", /endless data/, {}, V(1e6, "A", "A")],
-  [
-    "VERSION's keys are not those of keys/2",
-    /other keys/,
-    {},
-    V(2, "AE", "A"),
-    { 2: S(2, "AB", "AB") },
-  ],
-  [
-    "a new step beside an old VERSION",
-    /rollback/,
-    {},
-    V(2, "AB", "A", { date: 20 }),
-    { 2: S(2, "AB", "AB") },
-  ],
+  ["VERSION's keys are not those of keys/2", /other keys/, {}, V(2, "AE", "A"), { 2: S(2, "AB", "AB") }],
+  ["a new step beside an old VERSION", /rollback/, {}, V(2, "AB", "A", { date: 20 }), { 2: S(2, "AB", "AB") }],
   ["VERSION is withheld until it expires", /freeze/, { now: 300 }, V(1, "A", "A")],
   ["a stolen key dates VERSION far ahead", /future/, {}, V(1, "A", "A", { date: 10_000 })],
   // what cannot be told apart without a ROOT
-  [
-    "a thief of A throws B out",
-    "taken",
-    two,
-    V(3, "A", "A"),
-    { 3: S(3, "A", "A", { revoked: "B" }) },
-  ],
+  ["a thief of A throws B out", "taken", two, V(3, "A", "A"), { 3: S(3, "A", "A", { revoked: "B" }) }],
   ["and adds E", "taken", two, V(3, "AE", "AE"), { 3: S(3, "AE", "AE", { revoked: "B" }) }],
   ["a thief of the only key adds E", "taken", {}, V(2, "AE", "E"), { 2: S(2, "AE", "AE") }],
-  [
-    "a ROOT is named, signed by A and R",
-    "taken",
-    {},
-    V(2, "A", "A"),
-    { 2: S(2, "A", "AR", { roots: "R" }) },
-  ],
-  [
-    "a ROOT that did not sign",
-    /new ROOT R has not/,
-    {},
-    V(2, "A", "A"),
-    { 2: S(2, "A", "A", { roots: "R" }) },
-  ],
+  ["a ROOT is named, signed by A and R", "taken", {}, V(2, "A", "A"), { 2: S(2, "A", "AR", { roots: "R" }) }],
+  ["a ROOT that did not sign", /new ROOT R has not/, {}, V(2, "A", "A"), { 2: S(2, "A", "A", { roots: "R" }) }],
   [
     "with a ROOT a thief of A adds E",
     /none of the keys/,
@@ -181,13 +128,7 @@ const cases: [string, RegExp | "taken", Client, Told, Record<number, Told>?][] =
     V(3, "AE", "E"),
     { 3: S(3, "AE", "AE", { roots: "R" }) },
   ],
-  [
-    "and names a ROOT of his own",
-    /none of the keys/,
-    rooted,
-    V(3, "A", "A"),
-    { 3: S(3, "A", "AE", { roots: "E" }) },
-  ],
+  ["and names a ROOT of his own", /none of the keys/, rooted, V(3, "A", "A"), { 3: S(3, "A", "AE", { roots: "E" }) }],
   [
     "R puts B in the place of A, which was stolen",
     "taken",
@@ -219,34 +160,10 @@ const cases: [string, RegExp | "taken", Client, Told, Record<number, Told>?][] =
     { 2: S(2, "AB", "AB", { expires: 70 }) },
   ],
   ["a step from the future", /future/, {}, V(2, "AB", "A"), { 2: S(2, "AB", "AB", { date: 999 }) }],
-  [
-    "a step dated before the one before",
-    /before that/,
-    {},
-    V(2, "AB", "A"),
-    { 2: S(2, "AB", "AB", { date: 5 }) },
-  ],
-  [
-    "a key that is named and revoked",
-    /names and revokes/,
-    {},
-    V(2, "A", "A"),
-    { 2: S(2, "A", "A", { revoked: "A" }) },
-  ],
-  [
-    "a key that is KEY and ROOT",
-    /KEY and ROOT/,
-    {},
-    V(2, "A", "A"),
-    { 2: S(2, "AR", "AR", { roots: "R" }) },
-  ],
-  [
-    "more keys than a signature file holds",
-    /more than 16/,
-    {},
-    V(2, "A", "A"),
-    { 2: S(2, "ABCDEFGHIJKLMNOPQ", "A") },
-  ],
+  ["a step dated before the one before", /before that/, {}, V(2, "AB", "A"), { 2: S(2, "AB", "AB", { date: 5 }) }],
+  ["a key that is named and revoked", /names and revokes/, {}, V(2, "A", "A"), { 2: S(2, "A", "A", { revoked: "A" }) }],
+  ["a key that is KEY and ROOT", /KEY and ROOT/, {}, V(2, "A", "A"), { 2: S(2, "AR", "AR", { roots: "R" }) }],
+  ["more keys than a signature file holds", /more than 16/, {}, V(2, "A", "A"), { 2: S(2, "ABCDEFGHIJKLMNOPQ", "A") }],
 ];
 
 for (const [name, wanted, client, version, steps = {}] of cases)

@@ -51,10 +51,7 @@ test("what is written is read again", () => {
 });
 
 test("unknown words, blank lines, comments, tabs and Windows line ends are tolerated", () => {
-  const file = parseVersionFile(
-    "# hi\r\n\r\nFUTURE thing\r\n CURRENT\t1 a-1.tar.gz \r\nNEWS\r\n",
-    name,
-  );
+  const file = parseVersionFile("# hi\r\n\r\nFUTURE thing\r\n CURRENT\t1 a-1.tar.gz \r\nNEWS\r\n", name);
   assert.equal(file.current, [{ version: "1", file: "a-1.tar.gz" }]);
 });
 
@@ -84,24 +81,15 @@ for (const [text, reason] of [
 }
 
 test("each platform gets its own line, else the one for any", () => {
-  const file = parseVersionFile(
-    "CURRENT 1 a-gnu-linux-1.tar.gz\nPLATFORM gnu-linux\nCURRENT 2 a-2.tar.gz\n",
-    name,
-  );
+  const file = parseVersionFile("CURRENT 1 a-gnu-linux-1.tar.gz\nPLATFORM gnu-linux\nCURRENT 2 a-2.tar.gz\n", name);
   assert.is(currentFor(file, "gnu-linux", name).version, "1");
   assert.is(currentFor(file, "darwin", name).version, "2");
   const linux = parseVersionFile("CURRENT 1 a-1.tar.gz\nPLATFORM gnu-linux\n", name);
-  assert.throws(
-    () => currentFor(linux, "darwin", name),
-    /no release for darwin, only for gnu-linux/,
-  );
+  assert.throws(() => currentFor(linux, "darwin", name), /no release for darwin, only for gnu-linux/);
 });
 
 test("without PLATFORM lines the archives' names tell", () => {
-  const file = parseVersionFile(
-    "CURRENT 1 a-gnu-linux-1.tar.gz\nCURRENT 1 a-darwin-1.tar.gz\n",
-    name,
-  );
+  const file = parseVersionFile("CURRENT 1 a-gnu-linux-1.tar.gz\nCURRENT 1 a-darwin-1.tar.gz\n", name);
   assert.is(currentFor(file, "darwin", name).file, "a-darwin-1.tar.gz");
   assert.throws(() => currentFor(file, "windows", name), /no release for windows/);
   const one = parseVersionFile("CURRENT 1 a-gnu-linux-1.tar.gz\n", name);
@@ -110,8 +98,7 @@ test("without PLATFORM lines the archives' names tell", () => {
 
 test("versions are dotted hexadecimal", () => {
   for (const version of ["1", "1.23.42b", "deadbeef", "0.0.1"]) assert.ok(isVersion(version));
-  for (const version of ["", "v1", "1.", ".1", "1..2", "1-rc1", "1/2"])
-    assert.not(isVersion(version));
+  for (const version of ["", "v1", "1.", ".1", "1..2", "1-rc1", "1/2"]) assert.not(isVersion(version));
 });
 
 test("archives' names are made and read", () => {

@@ -1,12 +1,6 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import {
-  addressesOf,
-  chooseTargets,
-  expandRanges,
-  parseList,
-  planBatches,
-} from "../../../../lib/fleet/master/list.ts";
+import { addressesOf, chooseTargets, expandRanges, parseList, planBatches } from "../../../../lib/fleet/master/list.ts";
 
 const urls = (text: string) => parseList(text, "list").targets.map(({ url }) => url.href);
 
@@ -93,11 +87,7 @@ test("job and status addresses stand beside the endpoint", () => {
     ["web", "http://web:9999/jobs/J?wait=5s", "http://web:9999/status?repo=r"],
     ["https://w/boat/get/", "https://w/boat/jobs/J?wait=5s", "https://w/boat/status?repo=r"],
     ["http://w/", "http://w/jobs/J?wait=5s", "http://w/status?repo=r"],
-    [
-      "http://w/target/?k=1",
-      "http://w/target/jobs/J?k=1&wait=5s",
-      "http://w/target/status?k=1&repo=r",
-    ],
+    ["http://w/target/?k=1", "http://w/target/jobs/J?k=1&wait=5s", "http://w/target/status?k=1&repo=r"],
   ];
   for (const [line, job, status] of cases) {
     const [target] = parseList(line, "list").targets;

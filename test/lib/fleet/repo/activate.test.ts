@@ -127,8 +127,7 @@ test("files that become folders, folders that become files, and links over both"
   await update();
   for (const shape of [...shapes, ...[{ "docs/a.txt": "end" }]]) {
     await repo.git("rm", "-r", "--quiet", "--cached", "--ignore-unmatch", ...Object.keys(shape));
-    for (const path of Object.keys(shape))
-      await rm(join(repo.work, path), { recursive: true, force: true });
+    for (const path of Object.keys(shape)) await rm(join(repo.work, path), { recursive: true, force: true });
     const files = Object.fromEntries(Object.entries(shape).filter(([, text]) => text !== null));
     await repo.push(files);
     await update();
@@ -197,11 +196,7 @@ test("depth: full brings all history, branches and tags", async () => {
   }
   const clone = await freshClone(repo);
   for (const args of [["for-each-ref"], ["rev-list", "--all", "--count"], ["status"]]) {
-    assert.is(
-      await git(site, ...args),
-      await git(clone, ...args).then((text) => text),
-      args.join(" "),
-    );
+    assert.is(await git(site, ...args), await git(clone, ...args).then((text) => text), args.join(" "));
   }
   await git(site, "fsck", "--full");
 });
@@ -223,29 +218,26 @@ test("--keep older trees stay for --rollback, and no more", async () => {
   assert.is(await readFile(join(site, "index.html"), "utf8"), "7");
 });
 
-testUnless(test, needsRoot)(
-  "an older tree that cannot be removed is named, and goes with a later update",
-  async () => {
-    const { repo, repos, update, notes } = await setUp();
-    const { tree } = await update({ keep: 1 });
-    const inside = join(tree, "docs");
-    await runCommand(["mount", "-t", "tmpfs", "none", inside], { expect: 0 });
-    const trees = () => readdir(join(repos, ".boatyard/site/trees"));
-    try {
-      for (const text of ["two", "three"]) {
-        await repo.push({ "index.html": text });
-        await update({ keep: 1 });
-      }
-      assert.match(notes.join("\n"), `the older tree ${tree} cannot be removed: EBUSY`);
-      assert.is((await trees()).length, 3);
-    } finally {
-      await runCommand(["umount", inside], { expect: 0 });
+testUnless(test, needsRoot)("an older tree that cannot be removed is named, and goes with a later update", async () => {
+  const { repo, repos, update, notes } = await setUp();
+  const { tree } = await update({ keep: 1 });
+  const inside = join(tree, "docs");
+  await runCommand(["mount", "-t", "tmpfs", "none", inside], { expect: 0 });
+  const trees = () => readdir(join(repos, ".boatyard/site/trees"));
+  try {
+    for (const text of ["two", "three"]) {
+      await repo.push({ "index.html": text });
+      await update({ keep: 1 });
     }
-    await repo.push({ "index.html": "four" });
-    await update({ keep: 1 });
-    assert.is((await trees()).length, 2);
-  },
-);
+    assert.match(notes.join("\n"), `the older tree ${tree} cannot be removed: EBUSY`);
+    assert.is((await trees()).length, 3);
+  } finally {
+    await runCommand(["umount", inside], { expect: 0 });
+  }
+  await repo.push({ "index.html": "four" });
+  await update({ keep: 1 });
+  assert.is((await trees()).length, 2);
+});
 
 test("a rollback with nothing older says so", async () => {
   const { update, back, site } = await setUp();
@@ -504,10 +496,7 @@ test("check: decides before the switch; what it makes there stays", async () => 
   const words = await failure(update({ check }));
   assert.match(words, `check: `);
   assert.match(words, `commit ${bad} was not put in place; ${first.sha?.slice(0, 12)} stays`);
-  assert.equal(
-    [await readlink(site), await readFile(`${gate}.link`, "utf8")],
-    [before, `${before}\n`],
-  );
+  assert.equal([await readlink(site), await readFile(`${gate}.link`, "utf8")], [before, `${before}\n`]);
   assert.is((await readdir(join(repos, ".boatyard/site/trees"))).length, 1);
   await repo.push({ broken: null, "index.html": "three" });
   const changing = await failure(update({ check: "echo x > index.html" }));

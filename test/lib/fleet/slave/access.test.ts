@@ -2,56 +2,9 @@ import { appendFile, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { refusalOfPage } from "../../../../lib/fleet/slave/access.ts";
 import { Jobs } from "../../../../lib/fleet/slave/jobs.ts";
 import { Nonces } from "../../../../lib/fleet/slave/taken-once.ts";
 import { tempDir } from "../../../helpers/tmp.ts";
-
-const onLoopback = { localAddress: "127.0.0.1", loopback: true };
-const onLan = { localAddress: "::ffff:10.1.2.3", loopback: false };
-
-test("programs on this machine may ask without a secret, web pages may not", () => {
-  const good = [
-    { host: "127.0.0.1:9999" },
-    { host: "127.0.0.2:9999" },
-    { host: "localhost" },
-    { host: "[::1]:9999" },
-    { host: "web1.example.com" },
-    { host: "192.0.2.7:9999" },
-    { host: "127.0.0.1:9999", "sec-fetch-site": "none" },
-    { host: "127.0.0.1:9999", origin: "http://127.0.0.1:9999", "sec-fetch-site": "same-origin" },
-  ];
-  for (const headers of good) {
-    const hosts = ["web1.example.com", "192.0.2.7"];
-    assert.is(refusalOfPage({ headers, ...onLoopback }, hosts), undefined, JSON.stringify(headers));
-  }
-  const bad = [
-    {},
-    { host: "" },
-    { host: "evil.example" },
-    { host: "127.0.0.1.evil.example" },
-    { host: "a b" },
-    { host: "0.0.0.0:9999" },
-    { host: "10.1.2.3:9999" },
-    { host: "[::ffff:127.0.0.1]:9999" },
-    { host: "[::ffff:7f00:1]:9999" },
-    { host: "[::]:9999" },
-    { host: "127.0.0.1:9999", origin: "https://evil.example" },
-    { host: "127.0.0.1:9999", origin: "null" },
-    { host: "127.0.0.1:9999", origin: "http://127.0.0.1:3000" },
-    { host: "127.0.0.1:9999", referer: "https://evil.example/page" },
-    { host: "127.0.0.1:9999", "sec-fetch-site": "cross-site" },
-    { host: "127.0.0.1:9999", "sec-fetch-site": "same-site" },
-  ];
-  for (const headers of bad)
-    assert.ok(refusalOfPage({ headers, ...onLoopback }, []), JSON.stringify(headers));
-});
-
-test("an address counts when the connection came in on it; those of loopback only where nothing else can connect", () => {
-  assert.is(refusalOfPage({ headers: { host: "10.1.2.3:9999" }, ...onLan }, []), undefined);
-  for (const host of ["127.0.0.1", "[::1]", "0.0.0.0", "10.9.9.9", "[::ffff:10.1.2.3]"])
-    assert.ok(refusalOfPage({ headers: { host }, ...onLan }, []), host);
-});
 
 test("a nonce is taken once, also after a restart", async () => {
   const file = join(tempDir(), "state", "nonces.txt");
@@ -81,9 +34,7 @@ test("the file of nonces does not grow with those that are past", async () => {
   const file = join(tempDir(), "nonces.txt");
   const nonces = new Nonces(file);
   await nonces.open();
-  const takes = Array.from({ length: 1100 }, (_, at) =>
-    nonces.take(String(at).padStart(32, "0"), 1000),
-  );
+  const takes = Array.from({ length: 1100 }, (_, at) => nonces.take(String(at).padStart(32, "0"), 1000));
   assert.ok((await Promise.all(takes)).every((taken) => taken));
   const { length } = (await readFile(file, "utf8")).split("\n");
   assert.ok(length < 200, `${length} lines`);
@@ -127,8 +78,7 @@ test("requests that come at once and cannot be written down are all refused", as
   const [repo, sha] = ["site", "b".repeat(40)];
   const wanted = [{ repo }, { repo }, { repo, sha }];
   const told = await Promise.allSettled(wanted.map((each) => jobs.request(each)));
-  for (const each of told)
-    assert.is(each.status === "rejected" && (each.reason as { status: number }).status, 503);
+  for (const each of told) assert.is(each.status === "rejected" && (each.reason as { status: number }).status, 503);
   assert.equal(jobs.all(), []);
   assert.equal(jobs.counts, { running: 0, queued: 0 });
 });
@@ -140,10 +90,7 @@ test("after a restart the last word counts, too, also when two came in one secon
   const [one, two, three] = ["1", "2", "3"].map((each) => each.repeat(40)) as [string, ...string[]];
   const write = (job: string, state: string, wanted: string, ms: string) => {
     const at = `2026-11-20T10:15:00.${ms}Z`;
-    return writeFile(
-      join(dir, `${job}.json`),
-      JSON.stringify({ job, repo: "site", state, wanted, at }),
-    );
+    return writeFile(join(dir, `${job}.json`), JSON.stringify({ job, repo: "site", state, wanted, at }));
   };
   await write(`${second}Z-ffffff`, "running", one, "100");
   await write(`${second}Z-000000`, "queued", two ?? "", "900");

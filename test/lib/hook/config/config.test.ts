@@ -91,10 +91,7 @@ test("every mistake is named with its place, and what is allowed", async () => {
       "repos: { a/b: { dir: x, secret_env: HALF_A_SIGNING_TOKEN } }",
       /hooks\.yml:1:\d+: the secret of a\/b begins as a signing token does, but is none/,
     ],
-    [
-      "repos: { constructor: { dir: x, insecure: true } }",
-      /"constructor" is not a repository name/,
-    ],
+    ["repos: { constructor: { dir: x, insecure: true } }", /"constructor" is not a repository name/],
   ];
   for (const [text, message] of table) assert.match(await problem(text), message);
 });

@@ -45,10 +45,7 @@ test("each forge's push names the commit's first line, its author, its pusher an
       ],
     },
   };
-  const facts = readPayload(
-    { forge: "bitbucket", event: "push", id: "1", proof: undefined },
-    cloud,
-  );
+  const facts = readPayload({ forge: "bitbucket", event: "push", id: "1", proof: undefined }, cloud);
   assert.equal(facts.changes[0]?.commit, wanted, "Bitbucket");
 });
 

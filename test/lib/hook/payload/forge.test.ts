@@ -7,90 +7,83 @@ import { sign } from "../../../helpers/hooks.ts";
 const hex = sign("{}");
 
 test("each forge is told by its own headers", () => {
-  const table: [Record<string, string>, string, string, string | undefined, string | undefined][] =
+  const table: [Record<string, string>, string, string, string | undefined, string | undefined][] = [
     [
-      [
-        {
-          "x-github-event": "push",
-          "x-github-delivery": "g1",
-          "x-hub-signature-256": `sha256=${hex}`,
-        },
-        "github",
-        "push",
-        "g1",
-        hex,
-      ],
-      [
-        {
-          "x-gitea-event": "release",
-          "x-github-event": "release",
-          "x-gitea-delivery": "t1",
-          "x-gitea-signature": hex,
-        },
-        "gitea",
-        "release",
-        "t1",
-        hex,
-      ],
-      [
-        {
-          "x-forgejo-event": "push",
-          "x-gitea-event": "push",
-          "x-forgejo-delivery": "f1",
-          "x-forgejo-signature": hex,
-        },
-        "forgejo",
-        "push",
-        "f1",
-        hex,
-      ],
-      [
-        { "x-gogs-event": "push", "x-gogs-delivery": "o1", "x-gogs-signature": hex },
-        "gogs",
-        "push",
-        "o1",
-        hex,
-      ],
-      [
-        { "x-gitlab-event": "Tag Push Hook", "x-gitlab-event-uuid": "l1", "x-gitlab-token": "t" },
-        "gitlab",
-        "push",
-        "l1",
-        "t",
-      ],
-      [
-        {
-          "x-gitlab-event": "Release Hook",
-          "x-gitlab-event-uuid": "l1",
-          "idempotency-key": "k",
-          "x-gitlab-token": "t",
-        },
-        "gitlab",
-        "release",
-        "k",
-        "t",
-      ],
-      [
-        { "x-event-key": "repo:push", "x-request-uuid": "b1", "x-hub-signature": `sha256=${hex}` },
-        "bitbucket",
-        "push",
-        "b1",
-        hex,
-      ],
-      [
-        {
-          "x-event-key": "repo:refs_changed",
-          "x-request-id": "d1",
-          "x-hub-signature": `sha256=${hex}`,
-        },
-        "bitbucket",
-        "push",
-        "d1",
-        hex,
-      ],
-      [{ "x-event-key": "diagnostics:ping" }, "bitbucket", "ping", undefined, undefined],
-      [{ "x-github-event": "constructor" }, "github", "constructor", undefined, undefined],
-    ];
+      {
+        "x-github-event": "push",
+        "x-github-delivery": "g1",
+        "x-hub-signature-256": `sha256=${hex}`,
+      },
+      "github",
+      "push",
+      "g1",
+      hex,
+    ],
+    [
+      {
+        "x-gitea-event": "release",
+        "x-github-event": "release",
+        "x-gitea-delivery": "t1",
+        "x-gitea-signature": hex,
+      },
+      "gitea",
+      "release",
+      "t1",
+      hex,
+    ],
+    [
+      {
+        "x-forgejo-event": "push",
+        "x-gitea-event": "push",
+        "x-forgejo-delivery": "f1",
+        "x-forgejo-signature": hex,
+      },
+      "forgejo",
+      "push",
+      "f1",
+      hex,
+    ],
+    [{ "x-gogs-event": "push", "x-gogs-delivery": "o1", "x-gogs-signature": hex }, "gogs", "push", "o1", hex],
+    [
+      { "x-gitlab-event": "Tag Push Hook", "x-gitlab-event-uuid": "l1", "x-gitlab-token": "t" },
+      "gitlab",
+      "push",
+      "l1",
+      "t",
+    ],
+    [
+      {
+        "x-gitlab-event": "Release Hook",
+        "x-gitlab-event-uuid": "l1",
+        "idempotency-key": "k",
+        "x-gitlab-token": "t",
+      },
+      "gitlab",
+      "release",
+      "k",
+      "t",
+    ],
+    [
+      { "x-event-key": "repo:push", "x-request-uuid": "b1", "x-hub-signature": `sha256=${hex}` },
+      "bitbucket",
+      "push",
+      "b1",
+      hex,
+    ],
+    [
+      {
+        "x-event-key": "repo:refs_changed",
+        "x-request-id": "d1",
+        "x-hub-signature": `sha256=${hex}`,
+      },
+      "bitbucket",
+      "push",
+      "d1",
+      hex,
+    ],
+    [{ "x-event-key": "diagnostics:ping" }, "bitbucket", "ping", undefined, undefined],
+    [{ "x-github-event": "constructor" }, "github", "constructor", undefined, undefined],
+  ];
   for (const [headers, forge, event, id, proof] of table) {
     const envelope = readEnvelope(headers);
     assert.is(envelope?.forge, forge);

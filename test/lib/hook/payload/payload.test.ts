@@ -21,17 +21,12 @@ const envelope = (event: string, forge: ForgeName = "github") => ({
 test("a push names its repo, ref and commit", () => {
   const facts = readPayload(envelope("push"), pushPayload("me/site", sha(1)));
   assert.is(facts.repo, "me/site");
-  assert.equal(facts.changes, [
-    { kind: "push", ref: "refs/heads/main", sha: sha(1), commit: { pusher: "ada" } },
-  ]);
+  assert.equal(facts.changes, [{ kind: "push", ref: "refs/heads/main", sha: sha(1), commit: { pusher: "ada" } }]);
 });
 
 test("a deleted ref is no change", () => {
   const zero = "0".repeat(40);
-  for (const payload of [
-    { ...pushPayload("me/site", zero), deleted: true },
-    pushPayload("me/site", zero),
-  ]) {
+  for (const payload of [{ ...pushPayload("me/site", zero), deleted: true }, pushPayload("me/site", zero)]) {
     assert.equal(readPayload(envelope("push"), payload).changes, []);
   }
 });
@@ -44,23 +39,12 @@ test("refs and commits that git would not take are refused", () => {
     );
   }
   for (const after of ["", "HEAD", "--upload-pack=x", 1, undefined]) {
-    assert.throws(() =>
-      readPayload(envelope("push"), { ...pushPayload("me/site", sha(1)), after }),
-    );
+    assert.throws(() => readPayload(envelope("push"), { ...pushPayload("me/site", sha(1)), after }));
   }
 });
 
 test("names that are no repository's are no names", () => {
-  for (const name of [
-    "constructor",
-    "__proto__",
-    "../x",
-    "a/../b",
-    "-a/b",
-    "a/b.git",
-    "a/$(id)",
-    1,
-  ]) {
+  for (const name of ["constructor", "__proto__", "../x", "a/../b", "-a/b", "a/b.git", "a/$(id)", 1]) {
     const payload = { ...pushPayload("x/y", sha(1)), repository: { full_name: name } };
     assert.is(readPayload(envelope("push"), payload).repo, undefined);
   }
@@ -160,10 +144,7 @@ test("what runs is decided by the repo's refs, else the checkout's branch; witho
   assert.is(selectChanges({ refs: undefined, on }, facts, "dev").changes.length, 0);
   const [open] = selectChanges({ refs: undefined, on }, facts, undefined).changes;
   assert.is(open?.onlyIfCheckedOut, true);
-  assert.is(
-    selectChanges({ refs: undefined, on }, facts, "main").changes[0]?.onlyIfCheckedOut,
-    undefined,
-  );
+  assert.is(selectChanges({ refs: undefined, on }, facts, "main").changes[0]?.onlyIfCheckedOut, undefined);
   const off = selectChanges({ refs: undefined, on: { ...on, push: false } }, facts, "main");
   assert.is(off.reason, "no repo is configured for this event");
 });

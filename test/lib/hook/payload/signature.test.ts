@@ -2,12 +2,7 @@ import { createHmac } from "node:crypto";
 import * as assert from "uvu/assert";
 import { test } from "uvu";
 import { readEnvelope } from "../../../../lib/hook/payload/forge.ts";
-import {
-  mayProve,
-  type Proof,
-  proves,
-  signingKey,
-} from "../../../../lib/hook/payload/signature.ts";
+import { mayProve, type Proof, proves, signingKey } from "../../../../lib/hook/payload/signature.ts";
 import { lastDigitChanged, sign } from "../../../helpers/hooks.ts";
 
 const key = "whsec_dGVzdHRlc3R0ZXN0dGVzdHRlc3R0ZXN0dGVzdHRlc3Q=";

@@ -22,12 +22,7 @@ test("what was kept most for longest gives way, and a small one stays", async ()
   small.grow(10);
   const more = enter(admission, "10.0.0.1");
   more.grow(180);
-  assert.equal([slow, small, large, more].map(statusOf), [
-    undefined,
-    undefined,
-    undefined,
-    undefined,
-  ]);
+  assert.equal([slow, small, large, more].map(statusOf), [undefined, undefined, undefined, undefined]);
   // its network has more than half now
   more.grow(20);
   assert.equal([slow, small, large, more].map(statusOf), [429, undefined, undefined, undefined]);

@@ -23,15 +23,12 @@ test("a run that succeeded while no server was there is recorded like any other:
   const [run] = await server.idle();
   assert.equal([run?.state, run?.exit, run?.attempt], ["succeeded", 0, 1]);
   assert.not.match(server.running.output(), "cannot be written");
-  const heads = await waitFor(() =>
-    readFileSync(join(server.state, "heads/me%2Fsite.json"), "utf8"),
-  );
+  const heads = await waitFor(() => readFileSync(join(server.state, "heads/me%2Fsite.json"), "utf8"));
   assert.equal(JSON.parse(heads), { "refs/heads/main": { good: sha(1) } });
   await server.stop();
 });
 
-const runOf = async (server: HookServer, id: string) =>
-  (await server.idle()).find((run) => run.id === id);
+const runOf = async (server: HookServer, id: string) => (await server.idle()).find((run) => run.id === id);
 
 test("runs that ended before the server was killed are not built again, and the log has no error", async () => {
   const dir = await makeYard({
@@ -75,10 +72,7 @@ test("a run whose delivery is gone ends as failed: lost; it can be run again", a
   const server = await startHooks(dir);
   const run = await runOf(server, id);
   assert.is(run?.state, "failed");
-  assert.match(
-    run?.reason ?? "",
-    /^lost: its delivery is not in deliveries.jsonl any more; rerun it/,
-  );
+  assert.match(run?.reason ?? "", /^lost: its delivery is not in deliveries.jsonl any more; rerun it/);
   assert.match(server.running.output(), /deliveries\.jsonl is missing: what waited in it is lost/);
   assert.not.match(server.running.output(), "runs again");
   await writeFile(join(dir, "co/go"), "");

@@ -59,11 +59,7 @@ test("a log that something left behind grows again and again costs its end no mo
 });
 
 /** A server that lets its clients follow a log. */
-async function following(
-  log: Buffer,
-  mask: Mask,
-  before = async (_response: ServerResponse) => {},
-) {
+async function following(log: Buffer, mask: Mask, before = async (_response: ServerResponse) => {}) {
   const path = join(tempDir(), "log");
   await writeFile(path, log);
   const logs = new LiveLogs();
@@ -118,11 +114,7 @@ test("who follows a log gets all of a line without an end, whatever bytes it is 
   // text is cut at 256 KiB less a tail, here within the secret
   const before = 256 * 1024 - 4096 - 10;
   const rest = Buffer.alloc(300 * 1024, "z");
-  for (const filler of [
-    Buffer.alloc(before, 0xff),
-    Buffer.alloc(before, "y"),
-    Buffer.alloc(before, "é"),
-  ]) {
+  for (const filler of [Buffer.alloc(before, 0xff), Buffer.alloc(before, "y"), Buffer.alloc(before, "é")]) {
     const log = Buffer.concat([filler, Buffer.from(secret), rest, Buffer.from("\nlast words\n")]);
     for (const shown of await followed(log, secret)) {
       assert.not.match(shown, /planted|forge/);

@@ -25,10 +25,7 @@ test("stages begin and end; what does not fit is left out", () => {
   ]);
   const many = Array.from({ length: 1000 }, (_, n) => ({ time, name: `s${n}` }));
   assert.is(stagesIn(lines(...many)).length, 200);
-  assert.is(
-    stagesIn(lines({ time, name: "a" }, { time, name: "a", result: "super" }))[0]?.result,
-    "failed",
-  );
+  assert.is(stagesIn(lines({ time, name: "a" }, { time, name: "a", result: "super" }))[0]?.result, "failed");
 });
 
 test("a stage that is under way when its run ends, ends with it", () => {

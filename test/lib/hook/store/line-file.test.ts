@@ -14,22 +14,13 @@ import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { test } from "uvu";
 import { LineFile } from "../../../../lib/hook/store/line-file.ts";
-import {
-  decodeLine,
-  encodeHead,
-  encodeLine,
-  type Place,
-  readLines,
-} from "../../../../lib/hook/store/lines.ts";
+import { decodeLine, encodeHead, encodeLine, type Place, readLines } from "../../../../lib/hook/store/lines.ts";
 import { tempDir } from "../../../helpers/tmp.ts";
 import { waitFor } from "../../../helpers/wait.ts";
 
 const inState = () => join(tempDir(), "deliveries.jsonl");
 
-async function opened(
-  path: string,
-  { minSettled, isNew = true }: { minSettled?: number; isNew?: boolean } = {},
-) {
+async function opened(path: string, { minSettled, isNew = true }: { minSettled?: number; isNew?: boolean } = {}) {
   const said: string[] = [];
   const warn = (text: string) => said.push(text);
   const inUse = new Map<Place, true>();
@@ -53,8 +44,7 @@ async function numbersIn(path: string): Promise<unknown[]> {
 
 const settled = () => {};
 
-const lineOf = (head: object, payload: string) =>
-  Buffer.concat(encodeLine(head, Buffer.from(payload)));
+const lineOf = (head: object, payload: string) => Buffer.concat(encodeLine(head, Buffer.from(payload)));
 
 /** A file of so many lines with payloads. */
 async function filled(count: number): Promise<string> {
@@ -112,9 +102,7 @@ test("lines that come together share a write; notes go with it", async () => {
   file.note({ n: "noted" });
   const order: string[] = [];
   await Promise.all([
-    file
-      .append({ n: 1 }, Buffer.from("{}"), () => order.push("stored 1"))
-      .then(() => order.push("told 1")),
+    file.append({ n: 1 }, Buffer.from("{}"), () => order.push("stored 1")).then(() => order.push("told 1")),
     file.append({ n: 2 }, Buffer.from("{}"), () => order.push("stored 2")),
   ]);
   assert.equal(order, ["stored 1", "stored 2", "told 1"]);
@@ -140,10 +128,7 @@ test("a last line that was cut off anywhere is left out, kept aside and said, an
     assert.equal(numbers, isComplete ? [0, 1, 2] : [0, 1]);
     assert.is(said.length, isComplete ? 0 : 1);
     if (!isComplete) {
-      assert.match(
-        said[0] ?? "",
-        /deliveries\.jsonl:4: damaged or cut off, and left out; kept in .*\.unreadable$/,
-      );
+      assert.match(said[0] ?? "", /deliveries\.jsonl:4: damaged or cut off, and left out; kept in .*\.unreadable$/);
       assert.is(readFileSync(`${path}.unreadable`, "utf8"), `${whole.subarray(start, length)}\n`);
     }
     await file.append({ n: "new" }, Buffer.from("{}"), keep);
@@ -188,12 +173,7 @@ test("damage of every kind is one line: missing, empty, zeros, no beginning, gar
     ["zeros in front", Buffer.concat([Buffer.alloc(5000), bytes]), /jsonl:1: damaged/, 3],
     ["no beginning", bytes.subarray(second), /jsonl:1: not the first line/, 3],
     ["half a beginning", bytes.subarray(5), /jsonl:1: damaged/, 3],
-    [
-      "garbage",
-      Buffer.from(Array.from({ length: 9000 }, (_, n) => (n * 7919) >> 3)),
-      /jsonl:1,/,
-      0,
-    ],
+    ["garbage", Buffer.from(Array.from({ length: 9000 }, (_, n) => (n * 7919) >> 3)), /jsonl:1,/, 0],
     ["not an object", Buffer.from("[]\nnull\n1\n"), /jsonl:1,2,3: damaged/, 0],
   ];
   for (const [what, content, message, left] of cases) {
@@ -206,8 +186,7 @@ test("damage of every kind is one line: missing, empty, zeros, no beginning, gar
     await file.append({ n: "new" }, Buffer.from("{}"), keep);
     // a damaged file is rewritten at once: it is said once
     await waitFor(
-      async () =>
-        !readFileSync(damaged).includes(0) && readFileSync(damaged, "utf8").startsWith('{"about"'),
+      async () => !readFileSync(damaged).includes(0) && readFileSync(damaged, "utf8").startsWith('{"about"'),
     );
     await file.close();
     const again = await opened(damaged, { isNew: false });
@@ -223,10 +202,7 @@ test("a line that cannot be kept aside stays in the file, and does not keep it f
   mkdirSync(`${path}.unreadable`);
   for (let start = 0; start < 2; start++) {
     const { file, said, numbers, keep } = await opened(path, { minSettled: 1 });
-    assert.match(
-      said.join(),
-      /jsonl:3: damaged or cut off, and left out; not kept aside: .*EISDIR/,
-    );
+    assert.match(said.join(), /jsonl:3: damaged or cut off, and left out; not kept aside: .*EISDIR/);
     await file.append({ n: "new" }, Buffer.from("{}"), keep);
     await file.append({ n: "new" }, Buffer.from("{}"), keep);
     assert.ok(numbers.length >= 2);
@@ -273,8 +249,7 @@ test("under load that never ends the file is rewritten again and again; no line 
   const reader = async () => {
     while (rewrites < 5) {
       for (const [n, place] of [...kept])
-        if (Math.random() < 0.05)
-          assert.is(JSON.parse((await file.payload(place)).toString()).n, n);
+        if (Math.random() < 0.05) assert.is(JSON.parse((await file.payload(place)).toString()).n, n);
       await new Promise((done) => setTimeout(done, 5));
       // the oldest of what was in use are settled
       for (const [n, place] of [...kept].slice(0, Math.max(0, kept.size - 100))) {
@@ -324,11 +299,7 @@ test("a rewrite that fails leaves the file as it is, and is said", async () => {
   const { file, said, keep } = await opened(path, { minSettled: 1000 });
   mkdirSync(`${path}.new`);
   for (let n = 0; n < 20; n++)
-    await file.append(
-      { n },
-      Buffer.from(`"${"x".repeat(200)}"`),
-      (place) => n === 0 && keep(place),
-    );
+    await file.append({ n }, Buffer.from(`"${"x".repeat(200)}"`), (place) => n === 0 && keep(place));
   await waitFor(() => said.length > 0);
   assert.match(said[0] ?? "", /deliveries\.jsonl is not rewritten now: .*(EEXIST|EISDIR)/);
   await file.close();

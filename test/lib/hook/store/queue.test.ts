@@ -3,11 +3,7 @@ import { test } from "uvu";
 import { Queue, type Waiting } from "../../../../lib/hook/store/queue.ts";
 
 let order = 0;
-const entry = (
-  repo: string,
-  ref = "refs/heads/main",
-  kind: "push" | "release" = "push",
-): Waiting => {
+const entry = (repo: string, ref = "refs/heads/main", kind: "push" | "release" = "push"): Waiting => {
   order += 1;
   return { id: `r${order}`, repo, ref, kind, order };
 };

@@ -1,13 +1,5 @@
 // What is accepted, settled and remembered, and what a restarted server knows of it.
-import {
-  cpSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { test } from "uvu";
@@ -18,9 +10,7 @@ import { tempDir } from "../../../helpers/tmp.ts";
 import { waitFor } from "../../../helpers/wait.ts";
 
 const quiet = { warn: () => {} };
-const change = (n: number, ref = "refs/heads/main") => [
-  { kind: "push" as const, ref, sha: sha(n) },
-];
+const change = (n: number, ref = "refs/heads/main") => [{ kind: "push" as const, ref, sha: sha(n) }];
 const source = (delivery: string) => ({
   repo: "me/site",
   forge: "github",
@@ -160,8 +150,7 @@ test("the same after a rewrite and a restart", async () => {
   const small = { remember: 5, minSettled: 3000 };
   const fill = async (store: Store, name: string) => {
     const { ino } = statSync(path);
-    for (let n = 0; statSync(path).ino === ino; n++)
-      store.settle(await acceptOne(store, `${name}${n}`), "succeeded");
+    for (let n = 0; statSync(path).ino === ino; n++) store.settle(await acceptOne(store, `${name}${n}`), "succeeded");
   };
   const first = await reopened(state, small);
   const changes = [...change(1, "refs/heads/a"), ...change(2, "refs/heads/b")];
@@ -188,8 +177,7 @@ test("more runs may wait than are remembered: those that end meanwhile are remem
   for (let n = 0; n < 10; n++) store.settle(await acceptOne(store, `ended${n}`), "succeeded");
   const last = await acceptOne(store, "last");
   const check = (each: Store) => {
-    for (let n = 0; n < 10; n++)
-      assert.is(each.runOf("me/site", `ended${n}`)?.state, "succeeded", `ended${n}`);
+    for (let n = 0; n < 10; n++) assert.is(each.runOf("me/site", `ended${n}`)?.state, "succeeded", `ended${n}`);
   };
   check(store);
   await store.close();
@@ -213,8 +201,7 @@ test("of more deliveries with several refs than are remembered no run that has e
     waits.push(two);
   }
   const { ino } = statSync(path);
-  for (let n = 0; statSync(path).ino === ino; n++)
-    store.settle(await acceptOne(store, `d${n}`), "succeeded");
+  for (let n = 0; statSync(path).ino === ino; n++) store.settle(await acceptOne(store, `d${n}`), "succeeded");
   await store.close();
   for (let start = 0; start < 2; start++) {
     const again = await reopened(state, small);
@@ -232,8 +219,7 @@ test("what waited over a restart is remembered by its age when it has ended", as
   const newest = await acceptOne(store, "newest");
   const { ino } = statSync(path);
   // ended ones are remembered beside it
-  for (let n = 0; statSync(path).ino === ino; n++)
-    store.settle(await acceptOne(store, `e${n}`), "succeeded");
+  for (let n = 0; statSync(path).ino === ino; n++) store.settle(await acceptOne(store, `e${n}`), "succeeded");
   await store.close();
   const again = await reopened(state, small);
   again.store.settle(newest, "succeeded");
@@ -271,65 +257,6 @@ test("a missing file is said in a folder that was used, and not in a new one; a 
   const empty = await reopened(state);
   assert.match(empty.said.join(), /is empty: what waited in it is lost/);
   await empty.store.close();
-});
-
-const formerSpool = new URL("./former-spool", import.meta.url).pathname;
-
-test("the folder of the version before is taken over: what waits with its payload, what has ended", async () => {
-  const state = tempDir();
-  mkdirSync(join(state, "runs"));
-  cpSync(formerSpool, join(state, "spool"), { recursive: true });
-  const { store, waiting, said } = await reopened(state);
-  assert.equal(
-    waiting.map(({ repo, ref, delivery, sha: commit }) => [repo, ref, delivery, commit]),
-    [
-      ["me/site", "refs/heads/main", "under-way", sha(20)],
-      ["me/site", "refs/heads/main", "waits", sha(22)],
-      ["me/site", "refs/tags/v1", "release", undefined],
-    ],
-  );
-  assert.is(waiting[2]?.release?.name, 'Größe "1"');
-  const payloads = await Promise.all(waiting.map((entry) => store.payload(entry)));
-  assert.is(JSON.parse(String(payloads[0])).after, sha(20));
-  assert.match(String(payloads[1]), `\n "after": "${sha(22)}"`);
-  assert.match(String(payloads[2]), "Größe");
-  const superseded = store.runOf("me/site", "superseded");
-  assert.equal([superseded?.state, superseded?.by], ["superseded", waiting[1]?.id]);
-  for (const delivery of ["big-0", "big-4"])
-    assert.is(store.runOf("me/big", delivery)?.state, "succeeded");
-  assert.is(store.runOf("me/other", "ended")?.state, "succeeded");
-  assert.is(said.length, 1);
-  assert.match(said[0] ?? "", /spool was taken over into deliveries\.jsonl$/);
-  assert.not.ok(existsSync(join(state, "spool")));
-  await store.close();
-  const again = await reopened(state);
-  assert.equal([ids(again.waiting), again.said], [ids(waiting), []]);
-  assert.is([...again.store.known()].length, 10);
-  await again.store.close();
-});
-
-test("a takeover that was killed before its end is done again, doubles nothing and keeps what came meanwhile; a damaged folder is kept", async () => {
-  const state = tempDir();
-  cpSync(formerSpool, join(state, "spool"), { recursive: true });
-  const first = await reopened(state);
-  const meanwhile = await acceptOne(first.store, "meanwhile", 1, '{"n":"meanwhile"}');
-  await first.store.close();
-  cpSync(formerSpool, join(state, "spool"), { recursive: true });
-  const [name = ""] = readdirSync(formerSpool).filter((each) => each.endsWith(".journal"));
-  const path = join(state, "spool", name);
-  const bytes = readFileSync(path);
-  bytes[bytes.length - 20] = 0;
-  writeFileSync(path, bytes);
-  const again = await reopened(state);
-  assert.equal(ids(again.waiting), [...ids(first.waiting), meanwhile.id]);
-  assert.is((await again.store.payload(meanwhile)).toString(), '{"n":"meanwhile"}');
-  assert.is([...again.store.known()].length, 11);
-  assert.match(
-    again.said.join("\n"),
-    /\.journal: damaged from byte \d+ on; kept in .*spool\.damaged/,
-  );
-  assert.ok(existsSync(join(state, "spool.damaged", name)));
-  await again.store.close();
 });
 
 test("a store that cannot be read at all is an error, not an empty one", async () => {
