@@ -12,6 +12,9 @@ export const trust: Record<string, string | undefined> = {
   DENO_CERT: process.env["DENO_CERT"] ?? process.env["NODE_EXTRA_CA_CERTS"],
 };
 
+/** Set by the first package that did not come, so that without a registry a test file waits for it once. */
+let unreachable = false;
+
 /**
  * The node_modules with `spec` (`pnpm@10.34.9`) in it, installed at the first call and kept.
  * @returns the folder, or why there is none.
@@ -21,6 +24,8 @@ export async function npmPackage(
 ): Promise<{ modules: string; reason?: undefined } | { modules?: undefined; reason: string }> {
   const folder = join(root, ".cache/npm", spec.replace("/", "-"));
   if (existsSync(folder)) return { modules: join(folder, "node_modules") };
+  const reason = `needs ${spec} from the npm registry`;
+  if (unreachable) return { reason };
   await mkdir(join(root, ".cache/npm"), { recursive: true });
   const fresh = await mkdtemp(`${folder}.`);
   const briefly = ["--fetch-retries=1", "--fetch-timeout=30000", "--no-audit", "--no-fund"];
@@ -30,7 +35,8 @@ export async function npmPackage(
   if (code === 0) await rename(fresh, folder).catch(() => {});
   await rm(fresh, { recursive: true, force: true });
   if (existsSync(folder)) return { modules: join(folder, "node_modules") };
-  return { reason: `needs ${spec} from the npm registry` };
+  unreachable = true;
+  return { reason };
 }
 
 /** The package managers that tests run, as packages of npm. */

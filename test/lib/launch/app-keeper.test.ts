@@ -97,6 +97,9 @@ test("a process is taken for the recorded app only when it surely is", async () 
 test("ending an app that has ended leaves the process alone that has its number now", async () => {
   const folder = tempDir();
   const app = await start(folder);
+  // while it becomes another program, Linux shows no environment of it
+  await waitFor(() => readFileSync(`/proc/${app.pid}/comm`, "utf8") === "sleep\n");
+  await waitFor(async () => (await app.members()).length > 0);
   const { cookie } = JSON.parse(readFileSync(join(folder, "app.json"), "utf8"));
   const stranger = startCommand(["sleep", "4715"]);
   const other = { pid: stranger.pid, startTime: -1 };
