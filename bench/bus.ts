@@ -13,7 +13,7 @@ import { join, resolve } from "node:path";
 import process from "node:process";
 import { keyOfSeed } from "../lib/bus/nkey.ts";
 import { parsePublicKey, writeKey } from "../lib/fleet/keys.ts";
-import { followBus } from "../lib/fleet/slave/from-bus.ts";
+import { followBus } from "../lib/fleet/slave/bus-transport.ts";
 import { createHttpSide } from "../lib/fleet/slave/routes.ts";
 import { openSlave } from "../lib/fleet/slave/slave.ts";
 import { needsNats, startBus } from "../test/helpers/nats.ts";
@@ -171,12 +171,12 @@ async function beSlaves(count: string, ...given: string[]): Promise<void> {
     const options = {
       settings: none,
       ...{ repos: join(dir, "none"), state: join(dir, name), allow: [], names: [name] },
-      ...{ jobs: 1, queue: 10, identity: undefined },
-      ...{ keys: [parsePublicKey(publicKey)], secrets: [], hosts: [], metricsToken: undefined },
+      ...{ jobs: 1, identity: undefined },
+      ...{ keys: [parsePublicKey(publicKey)], secrets: [], metricsToken: undefined },
       ...{ file: undefined, onBug: () => {}, note: () => {} },
-      async run(job: { wanted?: string | undefined }) {
+      async run(order: { sha?: string | undefined }) {
         const before = sha;
-        sha = job.wanted ?? "";
+        sha = order.sha ?? "";
         return { before, sha };
       },
     };

@@ -66,7 +66,7 @@ async function serve(from: number, to: number): Promise<void> {
       : createHttpServer((_, response) => {
           setTimeout(() => {
             response.writeHead(202, { "content-type": "application/json" });
-            response.end('{"job":"20261120T101500Z-3f2a9c","repo":"site"}\n');
+            response.end('{"repo":"site","state":"queued"}\n');
           }, 5);
         });
     await new Promise<void>((done) => server.listen(port, addressOf(index), done));

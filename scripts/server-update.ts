@@ -1,8 +1,35 @@
-import { defineCommand, runScript } from "../lib/cli/command.ts";
+import { resolve } from "node:path";
+import { defineCommand, type FlagsOf, runScript } from "../lib/cli/command.ts";
+import { Busy, Failure, messageOf, UsageError } from "../lib/core/errors.ts";
+import { isSafeRef, isSha } from "../lib/core/names.ts";
+import { askToken } from "../lib/run/lease.ts";
+import {
+  desiredRepos,
+  newOrders,
+  readDesired,
+  resolveCommit,
+  withDesired,
+  writeDesired,
+} from "../lib/fleet/master/desired-state.ts";
+import {
+  desiredByEntry,
+  groupsIn,
+  type Master,
+  openMaster,
+  type Plan,
+  readPlan,
+  runFanOut,
+  runId,
+  runLocked,
+} from "../lib/fleet/master/master.ts";
+import { checkFailedFile, showPlan, tellOutcomes, testNotify, writeFailed } from "../lib/fleet/master/messages.ts";
+import type { Outcome } from "../lib/fleet/master/rollout.ts";
+import { askFleet, checkKnown, keepStatus, showStatus } from "../lib/fleet/master/status.ts";
+import { checkBase } from "../lib/fleet/remote.ts";
+import { checkRepo } from "../lib/fleet/settings.ts";
 import { keygen } from "./server-update-commands.ts";
 
-const command = defineCommand({
-  usage: `
+const usage = `
 server-update: tell every slave in a list to update a repo
 
 Usage
@@ -31,7 +58,7 @@ Flags
   --pause TIME=10s                    pause between two steps
   --max-failures N|N%                 stop when more slaves have failed (default: no limit; 0 with --batch)
   --sha SHA                           exactly this commit instead of the newest
-  --key-file FILE                     sign orders with this key (default: /etc/server-update/master.key if it is there)
+  --key-file FILE                     sign with this key (default: /etc/server-update/master.key if it is there)
                                       [$SERVER_UPDATE_KEY_FILE]
   --secret-file FILE                  sign with the secret that the slaves share (default: secret beside the list if it
                                       is there) [$SERVER_UPDATE_SECRET_FILE]
@@ -63,16 +90,151 @@ Exit codes
   1  a slave failed, was not asked, or differs (--status)
 
 --json prints an object a line as the answers come: repo, target, ok, before, sha, seconds, error.
-`,
+`;
+
+type Flags = FlagsOf<typeof usage>;
+
+const command = defineCommand({
+  usage,
   complete: {
-    group: async ({ flags }) => (await import("../lib/fleet/master/update.ts")).groupsIn(flags.list ?? ""),
-    REPO: async () => (await import("../lib/fleet/master/update.ts")).wantedRepos(),
+    group: ({ flags }) => groupsIn(flags.list ?? ""),
+    REPO: () => desiredRepos(),
   },
   subcommands: { keygen },
-  run: async ({ flags, args, terminal, signal }) => {
-    const { serverUpdate } = await import("../lib/fleet/master/update.ts");
-    return await serverUpdate(args[0], flags, terminal, signal);
+  run: async ({ flags, args: [repo], terminal, signal }) => {
+    if (flags["notify-test"]) return await testNotify(flags.notify, terminal);
+    checkFlags(repo, flags);
+    // choose
+    const plan = flags.converge ? undefined : await readPlan(flags, terminal);
+    if (plan && flags["dry-run"]) return showPlan(plan, flags.jobs, terminal);
+    if (flags.failed !== undefined && !flags.status) await checkFailedFile(flags.failed);
+    const asks = flags.status && !flags.verify;
+    const master = await openMaster(plan?.targets ?? [], flags, { asks, terminal, signal });
+    try {
+      if (!plan) return await converge(repo, flags, master);
+      const { sha, branch, verify } = flags;
+      const commit = sha === undefined ? undefined : { sha, branch };
+      if (repo === undefined || flags.status) return await showStatus(repo, plan.targets, { verify, commit }, master);
+      const outcomes = await runLocked(repo, terminal, { wait: true }, () => update(repo, plan, flags, master));
+      await tellOutcomes(repo, outcomes, master);
+      return outcomes.every(({ ok }) => ok) ? 0 : 1;
+    } finally {
+      await master.onBus.close();
+    }
   },
 });
+
+/** Bring the slaves of a list to a commit: resolve it, sign it, send it, follow it, and report. */
+async function update(repo: string, plan: Plan, flags: Flags, master: Master): Promise<Outcome[]> {
+  const { terminal, signal, transportFor } = master;
+  await askToken();
+  const before = await readDesired(repo);
+  const base = flags.base ?? before?.base;
+  const { sha, branch } = await resolveCommit(repo, { ...flags, base }, signal);
+  if (flags.sha !== undefined && !before) await checkKnown(repo, base, plan.targets, master);
+
+  const run = runId();
+  const inSteps = plan.batches.length > 1 || plan.maxFailures !== undefined;
+  const shared = inSteps ? undefined : await master.onBus.share(plan.targets, flags);
+  const orders = newOrders({ repo, sha, branch, run }, before, transportFor, shared);
+  const desired = { sha, branch, list: resolve(flags.list), group: flags.group, run, base };
+  const set = async (stopped: boolean) => {
+    if (flags.list === "-") return;
+    await writeDesired(withDesired(before, repo, stopped ? { ...desired, stopped } : desired, orders.last));
+  };
+
+  // until it has reached all, --converge leaves alone whom a run in steps has not reached
+  await set(inSteps);
+  const wait = flags.wait || flags.batch.length > 0;
+  const outcomes = await runFanOut(repo, plan.targets, master, { ...plan, sha, branch, ...orders, wait });
+  await set(inSteps && outcomes.some(({ skipped }) => skipped === true));
+  await writeFailed(repo, outcomes, flags.failed, terminal);
+  return outcomes;
+}
+
+/** Bring the slaves that were down, or failed, to what the last runs set. */
+async function converge(repo: string | undefined, flags: Flags, master: Master): Promise<number> {
+  if (repo !== undefined && !(await readDesired(repo)))
+    throw new UsageError(`nothing is set for ${repo}; run: server-update ${repo}`);
+  const { terminal, signal } = master;
+  let code = 0;
+  for (const each of repo === undefined ? await desiredRepos() : [repo]) {
+    if (signal.aborted) return 1;
+    try {
+      const run = () => convergeRepo(each, flags, master);
+      if (!(await runLocked(each, terminal, { wait: false }, run))) code = 1;
+    } catch (error) {
+      if (error instanceof Busy) {
+        terminal.note(`${each}: left alone: ${messageOf(error)}`);
+        continue;
+      }
+      // a wrong list keeps none of the other repos from its slaves
+      if (!(error instanceof UsageError || error instanceof Failure)) throw error;
+      terminal.warn(`${each}: ${error.message}`);
+      code = 1;
+    }
+  }
+  return code;
+}
+
+/** @returns whether all of them are there */
+async function convergeRepo(repo: string, flags: Flags, master: Master): Promise<boolean> {
+  const { terminal, signal, transportFor } = master;
+  let before = await readDesired(repo);
+  // removed meanwhile
+  if (!before) return true;
+  const { groups, lists } = await desiredByEntry(before, terminal);
+  const isListed = lists.has(before.list);
+  if (!isListed) terminal.warn(`${repo}: the list ${before.list} is gone; run server-update ${repo} with another`);
+  let isStopped = false;
+  const all: Outcome[] = [];
+  for (const [{ sha, branch, stopped, run }, targets] of groups) {
+    if (stopped) {
+      const what = `run ${run} of ${sha.slice(0, 12)} was stopped before it reached all`;
+      terminal.warn(`${repo}: ${what}; run server-update ${repo} again`);
+      isStopped = true;
+      continue;
+    }
+    terminal.print(`${repo}, which should be at ${sha.slice(0, 12)}:`);
+    const orders = newOrders({ repo, sha, branch, run: runId() }, before, transportFor);
+    const how = { sha, branch, ...orders, wait: true, onlyOthers: true, batches: [targets.length] };
+    all.push(...(await runFanOut(repo, targets, master, { ...how, maxFailures: undefined })));
+    before = { ...before, at: orders.last };
+    await writeDesired(before);
+  }
+  // the list of those that a stopped run did not reach stays
+  if (!isStopped) await writeFailed(repo, all, flags.failed, terminal);
+  if (signal.aborted) return false;
+  for (const [list, targets] of lists)
+    await keepStatus(repo, list, await askFleet(repo, targets, {}, master), terminal);
+  await tellOutcomes(repo, all, master);
+  return isListed && !isStopped && all.every(({ ok }) => ok);
+}
+
+/** @throws {UsageError} */
+function checkFlags(repo: string | undefined, flags: Flags): void {
+  for (const [name, min] of [
+    ["jobs", 1],
+    ["retries", 0],
+  ] as const)
+    if (!Number.isInteger(flags[name]) || flags[name] < min)
+      throw new UsageError(`--${name} must be a whole number of at least ${min}`);
+  if (flags.sha !== undefined && !isSha(flags.sha))
+    throw new UsageError(`--sha: "${flags.sha}" is not a full commit id (40 or 64 hex digits)`);
+  if (flags.branch !== undefined && !isSafeRef(flags.branch))
+    throw new UsageError(`--branch: "${flags.branch}" is not a branch or tag name`);
+  const clashes = ["status", "dry-run", "sha", "branch", "group"] as const;
+  const clash = clashes.find((name) => flags[name] !== undefined && flags[name] !== false);
+  if (flags.converge && (clash !== undefined || flags.batch.length > 0))
+    throw new UsageError(`--converge goes without --${clash ?? "batch"}`);
+  if (flags.verify && !flags.status) throw new UsageError("--verify goes with --status");
+  if (flags.base !== undefined) checkBase(flags.base);
+  if (repo !== undefined) checkRepo(repo);
+  else if (!flags.status && !flags.converge) throw new UsageError("name the repo that changed: server-update REPO");
+  else if (flags.sha !== undefined || flags.branch !== undefined)
+    throw new UsageError("--sha and --branch are about one repo: server-update --status REPO");
+  else if (flags.converge && flags.failed !== undefined)
+    throw new UsageError("--failed is about one repo: server-update --converge REPO");
+}
 
 void runScript(command);

@@ -22,14 +22,14 @@ Flags
 
 Examples
   slave-server --insecure --base https://github.com/me/  wait on 127.0.0.1:9999 for GET /get/?repo=NAME
-  slave-server --config slave.yml --allow 'site,app-*'  signed requests, a few repos
+  slave-server --config slave.yml --allow 'site,app-*'  signed letters, a few repos
   slave-server index.html --insecure --listen 127.0.0.1:9001  a second one, serving a file as well
 
 Exit codes
   0  ended by SIGTERM or SIGINT
   1  the server failed
 
-Routes: GET or POST /get/?repo=NAME[&sha=SHA], GET /jobs/ID?wait=30s, GET /status?repo=NAME, GET /healthz.
+Routes: GET or POST /get/?repo=NAME, GET /status?repo=NAME&wait=30s, GET /metrics, GET /healthz.
 `,
   ownSignals: true,
   run: async ({ flags, args, terminal }) => {

@@ -48,8 +48,7 @@ export const acrossRuntimes: readonly string[] = [
   "scripts/uploads-s3-p", // parts, proxy
   // signatures, archives, compression
   "lib/archive/unpack",
-  "lib/fleet/order",
-  "lib/fleet/signature",
+  "lib/fleet/letter",
   "lib/openpgp",
   // terminals
   "scripts/downloads-terminal",

@@ -40,7 +40,10 @@ const shared: Record<string, readonly string[]> = {
 const stages: Record<string, readonly string[]> = {
   builder: ["config", "folder", "install", "litpro", "pull", "tell"],
   downloads: ["fetcher", "lists", "manifest", "paths", "plan", "pool", "progress", "record"],
-  fleet: ["master/update", "slave/server", "repo/activate", "settings", "keys"],
+  fleet: [
+    ...["master/master", "master/desired-state", "master/messages", "master/rollout", "master/status"],
+    ...["remote", "slave/server", "repo/activate", "settings", "keys"],
+  ],
   hook: ["hook"],
   launch: ["launch"],
   logs: ["follow", "lock", "log-files", "runs", "select", "show", "stats"],

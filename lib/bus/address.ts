@@ -32,9 +32,10 @@ export function targetOfGroup(group: string): string {
 }
 
 /**
- * Where orders stand in the bucket `want`, by their receiver: all's at `all`, a group's at `group.GROUP`, a slave's at
- * `host.NAME`; each value has all repos' orders. So a slave reads its few keys by name. A key for each repo would need
- * consumers on the server to find them: for 1,000 slaves that is ten times the processor time, and several hundred MB.
+ * Where orders stand in the bucket `orders`, by their receiver: all's at `all`, a group's at `group.GROUP`, a slave's
+ * at `host.NAME`; each value has all repos' orders. So a slave reads its few keys by name. A key for each repo would
+ * need consumers on the server to find them: for 1,000 slaves that is ten times the processor time, and several
+ * hundred MB.
  */
 export function keyOfTarget(target: string): string {
   if (target === everybody) return "all";

@@ -30,8 +30,12 @@ export function newSeed(): string {
 export function keyOfSeed(text: string): KeyObject | undefined {
   const bytes = /^SU[A-Z2-7]{56}$/.test(text) ? decode(text) : undefined;
   if (bytes === undefined || !bytes.subarray(0, 2).equals(Buffer.from(userSeed))) return undefined;
-  const der = Buffer.concat([pkcs8, bytes.subarray(2)]);
-  return createPrivateKey({ key: der, format: "der", type: "pkcs8" });
+  return keyFromSeed(bytes.subarray(2));
+}
+
+/** The private key that 32 bytes are. */
+export function keyFromSeed(seed: Uint8Array): KeyObject {
+  return createPrivateKey({ key: Buffer.concat([pkcs8, seed]), format: "der", type: "pkcs8" });
 }
 
 /**

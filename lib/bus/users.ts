@@ -20,20 +20,20 @@ interface Permissions {
 
 const api = "$JS.API";
 
-/** Pure. Names are narrow: a slave that could make a consumer of `want` as it likes could read all orders. */
+/** Pure. Names are narrow: a slave that could make a consumer of `orders` as it likes could read all orders. */
 export function permissionsOf({ name, role, groups }: BusUser): Permissions {
   const own = nameOnBus(name);
   if (role === "slave") {
-    const wants = [everybody, ...groups.map(targetOfGroup), name].map((target) => `$KV.want.${keyOfTarget(target)}`);
+    const orders = [everybody, ...groups.map(targetOfGroup), name].map((target) => `$KV.orders.${keyOfTarget(target)}`);
     return {
-      publish: [...wants.map((subject) => `${api}.DIRECT.GET.KV_want.${subject}`), `$KV.state.${own}`],
-      subscribe: [...wants, `_INBOX.${own}.>`],
+      publish: [...orders.map((subject) => `${api}.DIRECT.GET.KV_orders.${subject}`), `$KV.reports.${own}`],
+      subscribe: [...orders, `_INBOX.${own}.>`],
     };
   }
   return {
     publish: [
-      "$KV.want.>",
-      ...["want", "state"].flatMap((bucket) => [
+      "$KV.orders.>",
+      ...["orders", "reports"].flatMap((bucket) => [
         `${api}.STREAM.CREATE.KV_${bucket}`,
         `${api}.STREAM.INFO.KV_${bucket}`,
         `${api}.DIRECT.GET.KV_${bucket}.>`,
@@ -42,7 +42,7 @@ export function permissionsOf({ name, role, groups }: BusUser): Permissions {
         `$JS.FC.KV_${bucket}.>`,
       ]),
     ],
-    subscribe: ["$KV.state.*", `_INBOX.${own}.>`],
+    subscribe: ["$KV.reports.*", `_INBOX.${own}.>`],
   };
 }
 

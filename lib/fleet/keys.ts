@@ -1,7 +1,7 @@
 import { Buffer } from "node:buffer";
 import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from "node:crypto";
 import { type FileHandle, open, rm } from "node:fs/promises";
-import { keyOfSeed, newSeed, nkeyOf } from "../bus/nkey.ts";
+import { keyFromSeed, keyOfSeed, newSeed, nkeyOf } from "../bus/nkey.ts";
 import { readSecretFile } from "../config/secrets.ts";
 import { Failure, messageOf, systemCode, UsageError } from "../core/errors.ts";
 import { exists, writeAtomic } from "../files/files.ts";
@@ -88,7 +88,8 @@ export async function readPrivateKey(path: string, where = ""): Promise<KeyObjec
  */
 export function parsePublicKey(text: string): KeyObject {
   const x = /^ed25519:([A-Za-z0-9_-]{43})$/.exec(text)?.[1];
-  if (x !== undefined && isCanonical(x))
+  // the last character has bits that count for nothing
+  if (x !== undefined && Buffer.from(x, "base64url").toString("base64url") === x)
     return createPublicKey({ key: { kty: "OKP", crv: "Ed25519", x }, format: "jwk" });
   throw new UsageError(
     `${JSON.stringify(text.slice(0, 80))} is not a public key; write ed25519: ` +
@@ -107,7 +108,13 @@ export function keyId(key: KeyObject): string {
   return createHash("sha256").update(formatPublicKey(key)).digest("hex").slice(0, 16);
 }
 
-/** Whether a text is base64url as it would be written: the last character may carry bits that count for nothing. */
-export function isCanonical(text: string): boolean {
-  return Buffer.from(text, "base64url").toString("base64url") === text;
+/**
+ * The key that a shared secret is: both sides make the same one, its hash is the seed.
+ * @param where the place that names the secret
+ * @throws {UsageError} for one that can be guessed by whoever sees a letter
+ */
+export function keyOfSecret(secret: string, where: string): KeyObject {
+  if (secret.length < 32)
+    throw new UsageError(`${where}: a secret is shorter than 32 characters; make one with: openssl rand -hex 32`);
+  return keyFromSeed(createHash("sha256").update(`boatyard-fleet\n${secret}`).digest());
 }

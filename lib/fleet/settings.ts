@@ -47,7 +47,6 @@ export const slaveSchema = y.object({
   state: y.optional(y.string()),
   allow: y.optional(y.oneOrMore(y.string())),
   jobs: y.optional(y.number({ min: 1, max: 64 })),
-  queue: y.optional(y.number({ min: 1 })),
   timeout: y.optional(y.duration()),
   secret_file: y.optional(y.oneOrMore(y.string())),
   secret_env: y.optional(y.oneOrMore(y.string())),

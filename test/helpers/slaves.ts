@@ -1,14 +1,8 @@
 // Slaves that are only a few lines, to try server-update against every kind of answer.
 import { mkdir, writeFile } from "node:fs/promises";
 import { createServer, type IncomingMessage, type Server } from "node:http";
-import {
-  answerHeader,
-  digestOf,
-  type Keys,
-  orderHeader,
-  requestHeader,
-  signAnswer,
-} from "../../lib/fleet/signature.ts";
+import type { KeyObject } from "node:crypto";
+import { contentOf, digestOf, type Letter, letterHeader, seal } from "../../lib/fleet/letter.ts";
 import { join } from "node:path";
 import { createServer as createTcpServer, type Server as TcpServer } from "node:net";
 
@@ -18,6 +12,8 @@ export type FakeSlave = {
   /** The request lines that came, oldest first. */
   requests: string[];
   headers: IncomingMessage["headers"][];
+  /** What their letters said. */
+  letters: Letter[];
   close: () => Promise<void>;
 };
 
@@ -25,39 +21,49 @@ export type Reply = { status?: number; body?: unknown; headers?: Record<string, 
 
 /** Has the master know the repo `site` from before: in its state folder, below `home`. */
 export async function knowSite(home: string): Promise<void> {
-  const want = join(home, "server-update/want");
-  await mkdir(want, { recursive: true });
+  const folder = join(home, "server-update/desired-state");
+  await mkdir(folder, { recursive: true });
   const text = JSON.stringify({ sha: "0".repeat(40), list: "/none", at: 0 });
-  await writeFile(join(want, "site.json"), text);
+  await writeFile(join(folder, "site.json"), text);
 }
 
-/** A server on a loopback port whose answers are made by `answer`, and bound with `keys`; "never" keeps the request waiting. */
+/**
+ * A server on a loopback port whose answers are made by `answer`: what it says of its repo `site` goes into a letter, any
+ * other body as it is. "never" keeps the request waiting.
+ */
 export async function fakeSlave(
-  answer: (url: URL, count: number) => Reply | "never" | "cut",
-  keys: Keys = {},
+  answer: (url: URL, count: number, letter: Letter) => Reply | "never" | "cut",
+  key?: KeyObject,
 ): Promise<FakeSlave> {
   const requests: string[] = [];
   const headers: IncomingMessage["headers"][] = [];
+  const letters: Letter[] = [];
   const server = createServer((request, response) => {
+    const text = String(request.headers[letterHeader] ?? "");
+    const letter = contentOf(text);
     requests.push(request.url ?? "");
     headers.push(request.headers);
-    const reply = answer(new URL(request.url ?? "", "http://slave"), requests.length);
+    letters.push(letter);
+    const reply = answer(new URL(request.url ?? "", "http://slave"), requests.length, letter);
     if (reply === "never") return;
     if (reply === "cut") return void request.socket.destroy();
-    const { status = 202, body = { job: "J", repo: "site" } } = reply;
-    const text = typeof body === "string" ? body : `${JSON.stringify(body)}\n`;
-    const signed = request.headers[orderHeader] ?? request.headers[requestHeader];
-    const bound: Record<string, string> =
-      typeof signed === "string" ? { [answerHeader]: signAnswer(keys, digestOf(signed), status, text) } : {};
-    const plain = { "content-type": "application/json" };
-    response.writeHead(status, { ...plain, ...bound, ...reply.headers });
-    response.end(text);
+    const { status = 202, body = {} } = reply;
+    const at = Date.now();
+    const sealed = () => ({
+      letter: seal(
+        { name: "fake", ...(body as object), kind: "answer", to: digestOf(text), at, until: at + 60_000 },
+        key,
+      ),
+    });
+    const isRaw = typeof body === "string" || status >= 300;
+    const sent = typeof body === "string" ? body : `${JSON.stringify(isRaw ? body : sealed())}\n`;
+    response.writeHead(status, { "content-type": "application/json", ...reply.headers });
+    response.end(sent);
   });
   const port = await listen(server);
   return {
     name: `127.0.0.1:${port}`,
-    requests,
-    headers,
+    ...{ requests, headers, letters },
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());
@@ -76,8 +82,7 @@ export async function silentSlave(): Promise<FakeSlave> {
   const port = await listen(server);
   return {
     name: `127.0.0.1:${port}`,
-    requests: [],
-    headers: [],
+    ...{ requests: [], headers: [], letters: [] },
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());
@@ -92,20 +97,38 @@ async function listen(server: Server | TcpServer): Promise<number> {
   return address !== null && typeof address === "object" ? address.port : 0;
 }
 
-/** A slave that works: a job that is done at once, at the commit that was asked for or `sha`. */
-export function workingSlave(sha: string, before = "0".repeat(40), keys: Keys = {}): Promise<FakeSlave> {
+/** What a slave says of its repo `site`: what it serves, and what became of the last order. */
+export function siteIs(
+  state: string,
+  more: { sha?: string; before?: string; error?: string },
+  order: Letter,
+  digest = "",
+): Reply {
+  const told = { digest, at: order.at, state, ...more };
+  const served = { repo: "site", sha: more.sha, branch: "main", since: "2026-11-20T10:00:00Z" };
+  return { status: 200, body: { repos: [{ ...served, order: told }] } };
+}
+
+/** A slave that takes an order, and then says of it what `how` says. */
+export function tellingSlave(
+  how: (asked: number) => { state: string; sha?: string; before?: string; error?: string } | Reply | "never" | "cut",
+  key?: KeyObject,
+): Promise<FakeSlave> {
+  let asked = 0;
+  return fakeSlave((url, _, letter) => {
+    if (url.pathname === "/get/") return {};
+    const said = how(++asked);
+    if (typeof said === "string" || !("state" in said)) return said;
+    const { state, ...more } = said;
+    return siteIs(state, more, letter, String(letter["order"]));
+  }, key);
+}
+
+/** A slave that works: an order is done at once, at the commit that was asked for or `sha`. */
+export function workingSlave(sha: string, before = "0".repeat(40), key?: KeyObject): Promise<FakeSlave> {
   let wanted = sha;
-  return fakeSlave((url) => {
-    if (url.pathname === "/get/") {
-      wanted = url.searchParams.get("sha") ?? sha;
-      return {};
-    }
-    if (url.pathname === "/status") {
-      return {
-        status: 200,
-        body: { repo: "site", sha: wanted, branch: "main", since: "2026-11-20T10:00:00Z" },
-      };
-    }
-    return { status: 200, body: { job: "J", state: "done", before, sha: wanted } };
-  }, keys);
+  return fakeSlave((url, _, letter) => {
+    if (url.pathname === "/get/") wanted = (letter["sha"] as string | undefined) ?? sha;
+    return url.pathname === "/get/" ? {} : siteIs("done", { before, sha: wanted }, letter, String(letter["order"]));
+  }, key);
 }

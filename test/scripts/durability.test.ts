@@ -6,7 +6,8 @@ import type { AddressInfo } from "node:net";
 import { basename, dirname, join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { requestHeader, signRequest } from "../../lib/fleet/signature.ts";
+import { keyOfSecret } from "../../lib/fleet/keys.ts";
+import { letterHeader, seal } from "../../lib/fleet/letter.ts";
 import {
   assertBefore,
   assertDurable,
@@ -163,7 +164,7 @@ traceTest("hook-server's store: a rewritten file is on the disk before it has it
   assertDurable(calls, path);
 });
 
-traceTest("slave-server: that a request was taken, and its job, are on the disk before the 202", async () => {
+traceTest("slave-server: an order is on the disk before the 202", async () => {
   const repo = await makeRepo({ files: { "index.html": "one" } });
   const dir = tempDir();
   const repos = join(dir, "repos");
@@ -177,9 +178,11 @@ traceTest("slave-server: that a request was taken, and its job, are on the disk 
   const { running, calls } = startTraced([...scriptArgv("slave-server"), ...flags]);
   const [, port] = await running.until(/listens on [^ ]*:(\d+),/);
   const path = "/get/?repo=site";
-  const request = { method: "GET", path, target: "web-1" };
-  const headers = { [requestHeader]: signRequest({ secret }, request) };
-  const { status, body } = await http({ port: Number(port) }, path, { headers });
+  const at = Date.now();
+  const order = { repo: "site", sha: await repo.git("rev-parse", "HEAD"), run: "20261120T100000Z-3f2a9c" };
+  const text = seal({ ...order, kind: "order", to: "web-1", at, until: at + 60_000 }, keyOfSecret(secret, ""));
+  const headers = { [letterHeader]: text };
+  const { status } = await http({ port: Number(port) }, path, { headers });
   assert.is(status, 202);
   await waitFor(() => existsSync(join(repos, "site")));
   running.kill("SIGKILL");
@@ -189,12 +192,11 @@ traceTest("slave-server: that a request was taken, and its job, are on the disk 
   const answered = made.find(({ name, text }) => /^(?:write|send)/.test(name) && text.includes("HTTP/1.1 202"));
   const synced = (file: RegExp, after = 0) =>
     made.find(({ name, paths, start }) => /^f(data)?sync$/.test(name) && file.test(paths[0] ?? "") && start >= after);
-  const noted = made.find(({ name, paths }) => /write/.test(name) && paths[0]?.endsWith("/nonces.txt") === true);
-  assert.ok(noted, "the request is noted as taken");
-  assertBefore(syncAfter(made, noted), answered, "that is on the disk, then it is answered");
-  const job = made.find(({ name, paths }) => name.startsWith("rename") && paths[1]?.endsWith(`/${body.job}.json`));
-  assertBefore(synced(/\/jobs\/[^/]*$/), job, "the job is synced before it has its name");
-  assertBefore(synced(/\/jobs$/, job?.end), answered, "the job's name is synced before the 202");
+  const desired = made.find(
+    ({ name, paths }) => name.startsWith("rename") && paths[1]?.endsWith("/desired-state/site.json"),
+  );
+  assertBefore(synced(/\/desired-state\/[^/]*$/), desired, "the order is synced before it has its name");
+  assertBefore(synced(/\/desired-state$/, desired?.end), answered, "its name is synced before the 202");
 });
 
 test.run();

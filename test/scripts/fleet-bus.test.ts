@@ -1,5 +1,6 @@
 // The fleet over a bus: slaves that connect out, and what a bus or a slave that is not honest can do.
 import { writeFile } from "node:fs/promises";
+import type { KeyObject } from "node:crypto";
 import { join } from "node:path";
 import { connect, headers } from "@nats-io/transport-node";
 import type { NatsConnection } from "@nats-io/transport-node";
@@ -8,8 +9,8 @@ import * as assert from "uvu/assert";
 import { connectBus } from "../../lib/bus/bus.ts";
 import { nkeyOf, signNonce } from "../../lib/bus/nkey.ts";
 import { writeKey } from "../../lib/fleet/keys.ts";
-import { type Order, question, signOrder, writeReport } from "../../lib/fleet/order.ts";
-import { signRequest } from "../../lib/fleet/signature.ts";
+import { type Letter, seal } from "../../lib/fleet/letter.ts";
+import { questionKey } from "../../lib/fleet/on-bus.ts";
 import { endAll, ends, setUp } from "../helpers/bus-fleet.ts";
 import { needsNats, type TestBus } from "../helpers/nats.ts";
 import { testUnless } from "../helpers/skip.ts";
@@ -115,11 +116,11 @@ testBus("time in which the master itself stands still is not taken from its slav
   const known = { servers: [bus.url], key: bus.master, name: "master", timeout: 5000 };
   const looker = await connectBus(known);
   ends.push(() => looker.close());
-  await looker.makeBucket("want");
+  await looker.makeBucket("orders");
   const master = startScript("server-update", [...args, ...where], { env });
   ends.push(() => master.stop("SIGKILL"));
-  const want = looker.bucket("want");
-  await waitFor(async () => (await want.get("host.web-1")) !== undefined);
+  const orders = looker.bucket("orders");
+  await waitFor(async () => (await orders.get("host.web-1")) !== undefined);
   master.kill("SIGSTOP");
   one.kill("SIGCONT");
   await waitFor(async () => (await served("web-1")) === "one");
@@ -138,37 +139,34 @@ testBus("a bus that drops, doubles, reorders and replays turns no slave back, an
     ...{ servers: [bus.url], key: bus.master, name: "master", timeout: 5000 },
   });
   ends.push(() => lying.close());
-  const want = lying.bucket("want");
-  const old = (await want.get("host.web-1"))?.text ?? "";
+  const orders = lying.bucket("orders");
+  const old = (await orders.get("host.web-1"))?.text ?? "";
   const second = await repo.push({ "index.html": "two" });
   await update(["bus://web-1"], ["site", "--wait"], 0);
-  const newest = (await want.get("host.web-1"))?.text ?? "";
+  const newest = (await orders.get("host.web-1"))?.text ?? "";
   const { privateKey: stranger } = await keyPair();
-  const order = (more: Partial<Order>, key = orderKey) =>
-    signOrder(
-      {
-        ...{ repo: "site", sha: first, branch: "main", target: "web-1", at: Date.now(), until: Date.now() + 60_000 },
-        ...{ run: "20261120T100000Z-3f2a9c", ...more },
-      },
-      key,
-    );
+  const order = (more: Partial<Letter>, key = orderKey) => orderLetter({ sha: first, ...more }, key);
   const lies: [what: string, value: string, logged: RegExp][] = [
     ["an old one", old, /not newer than the last one taken/],
-    ["a stranger's", put(order({}, stranger)), /not signed with a master_key/],
-    ["another slave's", put(order({ target: "web-2" })), /is for another, web-2/],
-    ["everybody's", put(order({ target: "web" })), /is for another, web\n/],
+    ["a stranger's", put(order({}, stranger)), /not signed with a key that is known here; compare master_key/],
+    ["another slave's", put(order({ to: "web-2" })), /is for another, web-2/],
+    ["everybody's", put(order({ to: "web" })), /is for another, web\n/],
     ["another repo's", put(order({ repo: "other" })), /the order is for other/],
-    ["of tomorrow", put(order({ at: Date.now() + 86_400_000 })), /clock is 24 hours ahead/],
-    ["not an order", put("v1.x.y"), /the order is malformed/],
+    [
+      "of tomorrow",
+      put(order({ at: Date.now() + 86_400_000 })),
+      /the order was written at .*, and the clock here says/,
+    ],
+    ["not an order", put("v2.x.y"), /the order is malformed/],
     ["not JSON", "{", /the orders at host.web-1 cannot be read/],
     ["not a map", "[1, null]", /^/],
   ];
   for (const [what, value, logged] of lies) {
-    await want.put("host.web-1", value);
-    await want.put("host.web-1", value);
+    await orders.put("host.web-1", value);
+    await orders.put("host.web-1", value);
     await one.until(logged).catch((error: unknown) => assert.unreachable(`${what}: ${error}`));
   }
-  await want.put("host.web-1", newest);
+  await orders.put("host.web-1", newest);
   await one.stop();
   await slave("web-1");
   assert.is(await served("web-1"), "two");
@@ -187,13 +185,13 @@ testBus(
     const { bus, repo, slave, served, update, orderKey } = await setUp();
     const lying = await connectBus({ servers: [bus.url], key: bus.master, name: "master", timeout: 5000 });
     ends.push(() => lying.close());
-    await lying.makeBucket("want");
+    await lying.makeBucket("orders");
     const [sha, day] = [await repo.git("rev-parse", "HEAD"), 86_400_000];
     const times = { at: Date.now() - 8 * day, until: Date.now() - day };
-    const order = { repo: "site", sha, branch: "main", target: "*", run: "20261120T100000Z-3f2a9c", ...times };
-    await lying.bucket("want").put("all", JSON.stringify({ site: signOrder(order, orderKey) }));
+    const order = orderLetter({ sha, to: "*", ...times }, orderKey);
+    await lying.bucket("orders").put("all", JSON.stringify({ site: order }));
     const one = await slave("web-1");
-    await one.until(/for site: the order was good until .*, and the clock here says .*set this clock/);
+    await one.until(/for site: the order was good until .*, and the clock here says .*set both clocks/);
     assert.is(await served("web-1"), "");
     await waitFor(async () => {
       const { stdout } = await update(["bus://web-1"], ["--status"], 1);
@@ -214,36 +212,71 @@ testBus(
     const master = { servers: [bus.url], key: bus.master, name: "master", timeout: 5000 };
     const looker = await connectBus(master);
     ends.push(() => looker.close());
-    const [want, state] = [looker.bucket("want"), looker.bucket("state")];
-    const seen = async () => [await want.all(), await state.get("web-2"), (await want.get("host.web-2"))?.revision];
+    const [orders, reports] = [looker.bucket("orders"), looker.bucket("reports")];
+    const seen = async () => [
+      await orders.all(),
+      await reports.get("web-2"),
+      (await orders.get("host.web-2"))?.revision,
+    ];
     const before = await seen();
     // what it may ask, and where the answer shall go: nothing at all, its order (JSON), the receipt of its report (JSON)
     const { key } = await bus.addSlave("web-1");
     const nats = await connectAs(bus, key);
-    const read = (place: string) => `$JS.API.DIRECT.GET.KV_want.$KV.want.${place}`;
+    const read = (place: string) => `$JS.API.DIRECT.GET.KV_orders.$KV.orders.${place}`;
     const attacks = [
-      [read("all"), "$JS.API.STREAM.DELETE.KV_want"],
-      [read("host.web-1"), "$JS.API.STREAM.PURGE.KV_want"],
-      [read("host.web-1"), "$KV.want.host.web-2"],
-      [read("host.web-1"), "$KV.state.web-2"],
-      ["$KV.state.web-1", "$JS.API.STREAM.DELETE.KV_state"],
-      ["$KV.state.web-1", "$KV.want.all"],
+      [read("all"), "$JS.API.STREAM.DELETE.KV_orders"],
+      [read("host.web-1"), "$JS.API.STREAM.PURGE.KV_orders"],
+      [read("host.web-1"), "$KV.orders.host.web-2"],
+      [read("host.web-1"), "$KV.reports.web-2"],
+      ["$KV.reports.web-1", "$JS.API.STREAM.DELETE.KV_reports"],
+      ["$KV.reports.web-1", "$KV.orders.all"],
     ] as const;
     for (let round = 0; round < 5; round++)
       for (const [subject, reply] of attacks) nats.publish(subject, "", { reply });
     // a report that shall take the place of all others
     const rollup = headers();
     rollup.set("Nats-Rollup", "all");
-    nats.publish("$KV.state.web-1", "", { headers: rollup });
+    nats.publish("$KV.reports.web-1", "", { headers: rollup });
     await nats.flush();
     // its last report is there, so all before it was worked off
-    await nats.request("$KV.state.web-1", "the end");
+    await nats.request("$KV.reports.web-1", "the end");
     assert.equal(await seen(), before);
     await repo.push({ "index.html": "two" });
     await update(["bus://web-2"], ["site", "--wait"], 0);
     assert.is(await served("web-2"), "two");
   },
 );
+
+testBus("what another slave sends to the places where this one listens is a hint, and turns nothing", async () => {
+  const { bus, repo, slave, served, update } = await setUp();
+  const lines = ["bus://web-1", "bus://web-2"];
+  for (const name of ["web-1", "web-2"]) await (await slave(name)).until(/connected to the bus/);
+  await waitFor(async () => (await update(lines, ["--status"])).stdout.match(/never seen/) === null);
+  await update(lines, ["site", "--wait"], 0);
+  const { key } = await bus.addSlave("web-1");
+  const nats = await connectAs(bus, key);
+  // what it reads itself comes to all slaves of the account that listen there: nothing at all, and its own order
+  const read = (place: string) => `$JS.API.DIRECT.GET.KV_orders.$KV.orders.${place}`;
+  for (let round = 0; round < 5; round++)
+    for (const place of ["host.web-1", "all"])
+      for (const reply of ["$KV.orders.all", "$KV.orders.host.web-2"]) nats.publish(read(place), "", { reply });
+  await nats.flush();
+  await repo.push({ "index.html": "two" });
+  await update(lines, ["site", "--wait"], 0);
+  assert.equal([await served("web-1"), await served("web-2")], ["two", "two"]);
+  await update(lines, ["--status", "site"], 0);
+});
+
+testBus("a repo that a slave does not take is no drift of it", async () => {
+  const { slave, update } = await setUp();
+  await slave("web-1");
+  await slave("web-2", "allow: other\n");
+  const lines = ["bus://web-1", "bus://web-2"];
+  await waitFor(async () => (await update(lines, ["--status"])).stdout.match(/never seen/) === null);
+  const { stdout } = await update(lines, ["site", "--wait"], 1);
+  assert.match(stdout, /web-2 +FAILED: repo "site" is not allowed here/);
+  for (const status of [["--status"], ["--status", "site"]]) await update(lines, status, 0);
+});
 
 testBus("a slave whose key is in the list is believed only what that has signed", async () => {
   const { bus, dir, slave, update } = await setUp();
@@ -255,10 +288,11 @@ testBus("a slave whose key is in the list is believed only what that has signed"
   const { key } = await bus.addSlave("web-1");
   const taken = await connectBus({ ...master, key, name: "web-1" });
   ends.push(() => taken.close());
-  const forged = { name: "web-1", time: Date.now() + 1000, inventory: {}, orders: {}, groups: [] };
-  await taken.bucket("state").put("web-1", writeReport(forged, undefined));
+  const at = Date.now() + 1000;
+  const forged = seal({ kind: "answer", to: "*", at, until: at, name: "web-1", repos: [] }, undefined);
+  await taken.bucket("reports").put("web-1", forged);
   const { stdout } = await update(line, ["--status"], 1);
-  assert.match(stdout, "its report is not signed with the key that the list has for it");
+  assert.match(stdout, "its answer is not signed with the key that the list has for it");
 });
 
 testBus("a slave may read what is for it and write its own report, and nothing else", async () => {
@@ -268,22 +302,22 @@ testBus("a slave may read what is for it and write its own report, and nothing e
   const master = { servers: [bus.url], key: bus.master, name: "master", timeout: 5000 };
   const made = await connectBus(master);
   ends.push(() => made.close());
-  for (const bucket of ["want", "state"]) await made.makeBucket(bucket);
+  for (const bucket of ["orders", "reports"]) await made.makeBucket(bucket);
   const nats = await connectAs(bus, key);
   const api = "$JS.API";
   const publish = [
-    ...["all", "group.web", "host.web-1", "host.web-2", ">"].map((each) => `$KV.want.${each}`),
-    ...["web-2", "web-1.site", "*"].map((each) => `$KV.state.${each}`),
-    ...[`${api}.INFO`, `${api}.STREAM.INFO.KV_want`, `${api}.STREAM.LIST`, `${api}.STREAM.NAMES`],
-    ...[`${api}.STREAM.PURGE.KV_state`, `${api}.STREAM.DELETE.KV_want`, `${api}.STREAM.CREATE.x`],
-    ...[`${api}.STREAM.MSG.GET.KV_want`, `${api}.DIRECT.GET.KV_want`],
-    ...["host.web-2", "group.db", ">"].map((each) => `${api}.DIRECT.GET.KV_want.$KV.want.${each}`),
-    `${api}.DIRECT.GET.KV_state.$KV.state.web-2`,
-    ...[`${api}.CONSUMER.CREATE.KV_want`, `${api}.CONSUMER.CREATE.KV_want.x.$KV.want.>`],
+    ...["all", "group.web", "host.web-1", "host.web-2", ">"].map((each) => `$KV.orders.${each}`),
+    ...["web-2", "web-1.site", "*"].map((each) => `$KV.reports.${each}`),
+    ...[`${api}.INFO`, `${api}.STREAM.INFO.KV_orders`, `${api}.STREAM.LIST`, `${api}.STREAM.NAMES`],
+    ...[`${api}.STREAM.PURGE.KV_reports`, `${api}.STREAM.DELETE.KV_orders`, `${api}.STREAM.CREATE.x`],
+    ...[`${api}.STREAM.MSG.GET.KV_orders`, `${api}.DIRECT.GET.KV_orders`],
+    ...["host.web-2", "group.db", ">"].map((each) => `${api}.DIRECT.GET.KV_orders.$KV.orders.${each}`),
+    `${api}.DIRECT.GET.KV_reports.$KV.reports.web-2`,
+    ...[`${api}.CONSUMER.CREATE.KV_orders`, `${api}.CONSUMER.CREATE.KV_orders.x.$KV.orders.>`],
     ...["_INBOX.web-2.x", "_INBOX.master.x", "$SYS.REQ.SERVER.PING", "anything"],
   ];
-  const subscribe = ["$KV.want.host.web-2", "$KV.want.group.db", "$KV.want.*", "$KV.want.host.*"];
-  subscribe.push("$KV.want.>", "$KV.state.*", "$KV.>", ">", "$JS.API.>", "$SYS.>");
+  const subscribe = ["$KV.orders.host.web-2", "$KV.orders.group.db", "$KV.orders.*", "$KV.orders.host.*"];
+  subscribe.push("$KV.orders.>", "$KV.reports.*", "$KV.>", ">", "$JS.API.>", "$SYS.>");
   subscribe.push("_INBOX.>", "_INBOX.web-2.>", "_INBOX.master.>");
   const refused = new Set<string>();
   void (async () => {
@@ -296,11 +330,11 @@ testBus("a slave may read what is for it and write its own report, and nothing e
   for (const subject of publish) assert.match(all, `Publish to "${subject}"`);
   for (const subject of subscribe) assert.match(all, `Subscription to "${subject}"`);
   // what it may
-  await nats.request("$KV.state.web-1", "x");
+  await nats.request("$KV.reports.web-1", "x");
   refused.clear();
   for (const place of ["all", "group.web", "host.web-1"]) {
-    nats.subscribe(`$KV.want.${place}`, { callback: () => {} });
-    await nats.request(`${api}.DIRECT.GET.KV_want.$KV.want.${place}`, "");
+    nats.subscribe(`$KV.orders.${place}`, { callback: () => {} });
+    await nats.request(`${api}.DIRECT.GET.KV_orders.$KV.orders.${place}`, "");
   }
   assert.equal([...refused], []);
 });
@@ -316,7 +350,7 @@ testBus("one order is for all slaves, or for a group, when it reaches no others"
   ends.push(() => looker.close());
   const orders = async () => {
     const found = new Map<string, string>();
-    for (const [key, text] of await looker.bucket("want").all()) found.set(key, `${JSON.parse(text).site}`);
+    for (const [key, text] of await looker.bucket("orders").all()) found.set(key, `${JSON.parse(text).site}`);
     return found;
   };
   const lines = ["[web]", "bus://web-1", "bus://web-2", "[db]", "bus://db-1"];
@@ -337,13 +371,13 @@ testBus("one order is for all slaves, or for a group, when it reaches no others"
   assert.equal(await all(), ["three", "three", "three"]);
   const keys = ["all", "group.web", "host.db-1", "host.web-1", "host.web-2"];
   assert.equal([...(await orders()).keys()].sort(), keys);
-  await looker.bucket("want").put("all", old);
+  await looker.bucket("orders").put("all", old);
   // and an order for all, or for another group, is none for one slave or group
-  await looker.bucket("want").put("host.web-1", old);
+  await looker.bucket("orders").put("host.web-1", old);
   const at = Date.now() + 1000;
-  const more = { sha: "0".repeat(40), target: "[db]", at, until: at, run: "20261120T100000Z-3f2a9c" };
-  const foreign = JSON.stringify({ site: signOrder({ repo: "site", ...more }, orderKey) });
-  await looker.bucket("want").put("group.web", foreign);
+  const order = orderLetter({ sha: "0".repeat(40), to: "[db]", at, until: at }, orderKey);
+  const foreign = JSON.stringify({ site: order });
+  await looker.bucket("orders").put("group.web", foreign);
   await one.until(/the order is for another, \*/);
   await one.until(/the order is for another, \[db\]/);
   assert.is(await served("web-1"), "three");
@@ -366,13 +400,19 @@ testBus("--status --verify names a slave into whose files somebody wrote", async
   assert.match(stdout, "1 of 2 are as they should be");
   // who asks with another key has no answer: the slave's log says why
   const { privateKey: key } = await keyPair();
-  const text = signRequest({ key }, { ...question, target: "web-1" });
+  const text = orderLetter({ kind: "question" }, key);
   const master = { servers: [bus.url], key: bus.master, name: "master", timeout: 5000 };
   const looker = await connectBus(master);
   ends.push(() => looker.close());
-  await looker.bucket("want").put("host.web-1", JSON.stringify({ [question.key]: text }));
-  await one.until(/from the bus: a question: the signature does not match; compare the keys/);
+  await looker.bucket("orders").put("host.web-1", JSON.stringify({ [questionKey]: text }));
+  await one.until(/from the bus: the question is not signed with a key that is known here; compare the keys/);
 });
+
+function orderLetter(more: Partial<Letter>, key: KeyObject): string {
+  const at = Date.now();
+  const order = { repo: "site", sha: "0".repeat(40), branch: "main", run: "20261120T100000Z-3f2a9c" };
+  return seal({ ...order, kind: "order", to: "web-1", at, until: at + 60_000, ...more }, key);
+}
 
 async function keyPair() {
   const { generateKeyPairSync } = await import("node:crypto");

@@ -1,13 +1,13 @@
 // Who can have a slave do what: orders and requests that were taken down on their way, and answers that somebody else gives.
+import { Buffer } from "node:buffer";
 import { readdir, readFile, writeFile } from "node:fs/promises";
-import { createServer, request, type IncomingMessage, type Server } from "node:http";
+import { createServer, request, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { dirname, join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { readPrivateKey, writeKey } from "../../lib/fleet/keys.ts";
-import { type Order, signOrder } from "../../lib/fleet/order.ts";
-import { orderHeader, requestHeader, signRequest } from "../../lib/fleet/signature.ts";
+import { keyOfSecret, readPrivateKey, writeKey } from "../../lib/fleet/keys.ts";
+import { contentOf, type Letter, letterHeader, seal } from "../../lib/fleet/letter.ts";
 import { makeRepo } from "../helpers/repos.ts";
 import { type Running, runScript, startScript } from "../helpers/run.ts";
 import { fakeSlave } from "../helpers/slaves.ts";
@@ -49,30 +49,21 @@ async function setUp() {
   };
   const byKey = ["--key-file", join(dir, "key")];
   const bySecret = ["--secret-file", join(dir, "secret")];
-  const orderOf = (more: Partial<Order> = {}, by = key) => {
-    const run = "20261120T100000Z-3f2a9c";
-    const order = {
-      repo: "site",
-      sha,
-      branch: "main",
-      target: "web-1",
-      at: Date.now(),
-      until: Date.now() + 60_000,
-      run,
-      ...more,
-    };
-    return { path: pathOf(order), headers: { [orderHeader]: signOrder(order, by) } };
+  const orderOf = (more: Partial<Letter> = {}, by = key) => {
+    const at = more.at ?? Date.now();
+    const order = { repo: "site", sha, branch: "main", run: "20261120T100000Z-3f2a9c" };
+    return seal({ ...order, kind: "order", to: "web-1", at, until: at + 60_000, ...more }, by);
   };
   return { dir, repo, sha, key, publicKey, slave, update, byKey, bySecret, orderOf };
 }
 
-const pathOf = ({ repo, sha, branch }: Order) => `/get/?repo=${repo}&sha=${sha}&branch=${branch}`;
+const path = "/get/?repo=site";
 
 type Reply = { status: number; json: Record<string, any> };
 
-function ask(port: number, path: string, headers: IncomingMessage["headers"] = {}): Promise<Reply> {
+function ask(port: number, path: string, letter?: string): Promise<Reply> {
   return new Promise((resolve, reject) => {
-    const own = Object.fromEntries(Object.entries(headers).filter(([name]) => name.startsWith("boatyard-")));
+    const own = letter === undefined ? {} : { [letterHeader]: letter };
     const sent = request({ host: "127.0.0.1", port, path, headers: own, agent: false }, (response) => {
       let text = "";
       response.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
@@ -82,49 +73,48 @@ function ask(port: number, path: string, headers: IncomingMessage["headers"] = {
   });
 }
 
-const jobsOf = async (repos: string) =>
-  (await readdir(join(repos, ".boatyard/.server/jobs"))).filter((name) => /^\d.*\.json$/.test(name));
+/** The repos of which something was taken. */
+const takenOf = async (repos: string) => await readdir(join(repos, ".boatyard/.server/desired-state"));
 
 test("what was taken down on its way to one slave works on no other, with a key and with a secret", async () => {
   const { slave, update, byKey, bySecret, publicKey, dir } = await setUp();
   const more = `master_key: ${publicKey}\nsecret_file: ${dir}/secret`;
   const other = await slave("web-2", more);
   for (const how of [byKey, bySecret, [...byKey, ...bySecret]]) {
-    const canary = await fakeSlave(() => ({}), { secret });
+    const canary = await fakeSlave(() => ({}), keyOfSecret(secret, ""));
     await update([`${canary.name} name=web-1`], how);
     await update([`${canary.name} name=web-1`], ["--status", ...how]);
     await canary.close();
-    for (const [index, path] of canary.requests.entries()) {
-      const { status, json } = await ask(other.port, path, canary.headers[index]);
-      assert.is(status, 401, `${path} ${how.join(" ")}`);
-      assert.match(json.error, /for another slave/);
+    for (const [index, asked] of canary.requests.entries()) {
+      const { status, json } = await ask(other.port, asked, String(canary.headers[index]?.[letterHeader]));
+      assert.is(status, 401, `${asked} ${how.join(" ")}`);
+      assert.match(json["error"], /for another slave/);
     }
   }
   await other.server.until(/for "web-1" came here, and this slave is called web-2/);
-  assert.equal(await jobsOf(other.repos), []);
+  assert.equal(await takenOf(other.repos), []);
 });
 
-test("an order is taken once: again it gives its job, an older one is refused, also after kill -9", async () => {
+test("an order is taken once: again it changes nothing, an older one is refused, also after kill -9", async () => {
   const { slave, orderOf, repo, sha } = await setUp();
   const first = await slave("web-1");
   const order = orderOf();
-  const one = await ask(first.port, order.path, order.headers);
-  assert.is(one.status, 202);
-  assert.equal((await ask(first.port, order.path, order.headers)).json, one.json);
+  assert.is((await ask(first.port, path, order)).status, 202);
+  assert.is((await ask(first.port, path, order)).status, 202);
+  await first.server.until(/site .* requested by run .*, again/);
   const second = await repo.push({ "index.html": "two" });
   const newer = orderOf({ sha: second, at: Date.now() + 5000 });
-  const two = await ask(first.port, newer.path, newer.headers);
-  assert.is(two.status, 202);
-  const stale = await ask(first.port, order.path, order.headers);
+  assert.is((await ask(first.port, path, newer)).status, 202);
+  const stale = await ask(first.port, path, order);
   assert.is(stale.status, 401);
-  assert.match(stale.json.error, "is not newer than the last one taken");
+  assert.match(stale.json["error"], "is not newer than the last one taken");
   await waitFor(async () => (await readFile(join(first.repos, "site/index.html"), "utf8")) === "two");
   first.server.kill("SIGKILL");
   await first.server.exited;
   const again = await slave("web-1");
-  assert.is((await ask(again.port, order.path, order.headers)).status, 401);
-  assert.is((await ask(again.port, newer.path, newer.headers)).json.job, two.json.job);
-  assert.is((await jobsOf(again.repos)).length, 2);
+  assert.is((await ask(again.port, path, order)).status, 401);
+  assert.is((await ask(again.port, path, newer)).status, 202);
+  assert.equal(await takenOf(again.repos), ["site.json"]);
   assert.is(await readFile(join(again.repos, "site/index.html"), "utf8"), "two");
   assert.is.not(sha, second);
 });
@@ -134,51 +124,49 @@ test("while keys change, an order of the old one that is older than one of the n
   const other = await writeKey(join(dir, "new"));
   const { port } = await slave("web-1", `master_key: [${other.publicKey}, ${publicKey}]`);
   const byNew = orderOf({ at: Date.now() }, await readPrivateKey(join(dir, "new")));
-  const byOld = orderOf({ at: Date.now() - 60_000 });
-  assert.is((await ask(port, byNew.path, byNew.headers)).status, 202);
-  const { status, json } = await ask(port, byOld.path, byOld.headers);
+  const byOld = orderOf({ at: Date.now() - 30_000 });
+  assert.is((await ask(port, path, byNew)).status, 202);
+  const { status, json } = await ask(port, path, byOld);
   assert.is(status, 401);
-  assert.match(json.error, "not newer than the last one taken");
+  assert.match(json["error"], "not newer than the last one taken");
 });
 
 test("an order that never came is not good for ever, nor is one from the future", async () => {
   const { slave, orderOf } = await setUp();
   const { port, repos } = await slave("web-1");
   for (const [minutes, words] of [
-    [-10, "clock is 10 minutes behind"],
-    [10, "clock is 10 minutes ahead"],
+    [-10, "the order was good until"],
+    [10, "the order was written at"],
   ] as const) {
     const order = orderOf({ at: Date.now() + minutes * 60_000 });
-    const { status, json } = await ask(port, order.path, order.headers);
+    const { status, json } = await ask(port, path, order);
     assert.is(status, 401);
-    assert.match(json.error, words);
+    assert.match(json["error"], words);
+    assert.match(json["error"], "set both clocks (NTP)");
   }
-  assert.equal(await jobsOf(repos), []);
+  assert.equal(await takenOf(repos), []);
 });
 
-test("an order goes with the request that it stands in, and a read is no order", async () => {
-  const { slave, orderOf, key, sha } = await setUp();
+test("an order goes with the request that it stands in, and a question is no order", async () => {
+  const { slave, orderOf } = await setUp();
   const { port, repos } = await slave("web-1");
   const order = orderOf();
-  for (const path of ["/get/?repo=other", `/get/?repo=site&sha=${sha}`, "/get/?repo=site"])
-    assert.is((await ask(port, path, order.headers)).status, 400, path);
-  const path = order.path;
-  const read = signRequest({ key }, { method: "GET", path, target: "web-1" });
-  assert.is((await ask(port, path, { [requestHeader]: read })).status, 401);
+  assert.is((await ask(port, "/get/?repo=other", order)).status, 400);
+  const question = orderOf({ kind: "question" });
+  assert.is((await ask(port, path, question)).status, 401);
   assert.is((await ask(port, path)).status, 401);
   assert.is((await ask(port, "/status")).status, 401);
-  const status = signRequest({ key }, { method: "GET", path: "/status", target: "web-1" });
-  assert.is((await ask(port, "/status", { [requestHeader]: status })).status, 200);
-  assert.equal(await jobsOf(repos), []);
+  assert.is((await ask(port, "/status", order)).status, 401);
+  assert.is((await ask(port, "/status", question)).status, 200);
+  assert.equal(await takenOf(repos), []);
 });
 
 test("a slave whose slave.yml names a branch takes no order for another", async () => {
   const { slave, orderOf, publicKey } = await setUp();
   const { port } = await slave("web-1", `master_key: ${publicKey}\nbranch: stable`);
-  const order = orderOf();
-  const { status, json } = await ask(port, order.path, order.headers);
+  const { status, json } = await ask(port, path, orderOf());
   assert.is(status, 409);
-  assert.match(json.error, "this slave serves stable of site");
+  assert.match(json["error"], "this slave serves stable of site");
 });
 
 /** Passes requests on to a slave, and changes what comes back. */
@@ -202,11 +190,15 @@ test("an answer that was changed on its way, or is another's, is a failure", asy
   const { slave, update, byKey, bySecret, dir } = await setUp();
   const { publicKey: own } = await writeKey(join(dir, "identity"));
   const bound = await slave("web-1", `secret_file: ${dir}/secret\nidentity_file: ${dir}/identity`);
-  const lie = (_: string, text: string) => text.replace('"state":"failed"', '"state":"done"');
+  // says that it has what was asked for, with the signature as it was
+  const lie = (text: string) => {
+    const [version, , mark] = (JSON.parse(text) as { letter: string }).letter.split(".");
+    const content = contentOf((JSON.parse(text) as { letter: string }).letter);
+    const payload = Buffer.from(JSON.stringify({ ...content, uptime: 0 })).toString("base64url");
+    return JSON.stringify({ letter: `${version}.${payload}.${mark}` });
+  };
   const honest = await between(bound.port, (_, text) => text);
-  const liar = await between(bound.port, (path, text) =>
-    path.startsWith("/jobs") ? lie(path, text).replace(/"seconds":[\d.]+/, '"seconds":0') : text,
-  );
+  const liar = await between(bound.port, (path, text) => (path.startsWith("/status") ? lie(text) : text));
   const at = (server: Server) => `127.0.0.1:${(server.address() as AddressInfo).port}`;
   try {
     const good = await update([`${at(honest)} name=web-1 key=${own}`], ["--wait", ...bySecret]);
@@ -222,7 +214,7 @@ test("an answer that was changed on its way, or is another's, is a failure", asy
     await new Promise<void>((resolve) => stranger.listen(0, "127.0.0.1", resolve));
     const unbound = await update([`${at(stranger)} name=web-1`], byKey);
     await new Promise((resolve) => stranger.close(resolve));
-    assert.match(unbound.objects[0]?.["error"] ?? "", "its answer is not bound to the request");
+    assert.match(unbound.objects[0]?.["error"] ?? "", "its answer is no letter: it comes from another program");
   } finally {
     await Promise.all([honest, liar].map((each) => new Promise((done) => each.close(done))));
   }

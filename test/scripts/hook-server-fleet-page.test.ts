@@ -64,8 +64,8 @@ test("/fleet shows what --status and --converge saw last, drift first; strangers
   // what somebody set on one slave alone is drift
   const next = await repo.push({ "index.html": "two" });
   const answer = await fetch(`http://${two}/get/?repo=site&sha=${next}&branch=main`);
-  const { job } = (await answer.json()) as { job: string };
-  await fetch(`http://${two}/jobs/${job}?wait=20s`);
+  assert.is(answer.status, 202);
+  await fetch(`http://${two}/status?repo=site&wait=20s`);
   await runScript("server-update", ["--base", base, "site", "--list", list, "--status"], {
     env: { XDG_STATE_HOME: dir },
   });

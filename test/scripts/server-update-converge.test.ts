@@ -40,8 +40,8 @@ async function setUp() {
       });
     },
     served: (address: string) => readFile(join(dir, address, "site/index.html"), "utf8"),
-    wanted: async () =>
-      JSON.parse(await readFile(join(dir, "server-update/want/site.json"), "utf8")) as {
+    desired: async () =>
+      JSON.parse(await readFile(join(dir, "server-update/desired-state/site.json"), "utf8")) as {
         sha: string;
         branch: string;
         stopped?: boolean;
@@ -52,13 +52,13 @@ async function setUp() {
 const address = async () => `127.0.0.1:${await freePort()}`;
 
 test("a slave that was down is brought along once it is back, and is forgotten once it is off the list", async () => {
-  const { dir, repo, list, start, run, served, wanted } = await setUp();
+  const { dir, repo, list, start, run, served, desired } = await setUp();
   const [one, two, three] = [await address(), await address(), await address()];
   await start(one);
   await writeFile(list, `${one}\n${two}\n${three}\n`);
   assert.is((await run(["site", "--list", list, "--wait"])).code, 1);
   const sha = await repo.git("rev-parse", "HEAD");
-  assert.equal([(await wanted()).sha, (await wanted()).branch], [sha, "main"]);
+  assert.equal([(await desired()).sha, (await desired()).branch], [sha, "main"]);
   // pushed meanwhile: what was set is brought about, not the newest
   await repo.push({ "index.html": "two" });
   assert.is((await run(["--converge"])).code, 1);
@@ -83,7 +83,7 @@ test("a slave that was down is brought along once it is back, and is forgotten o
   const env = { STATE_DIRECTORY: join(list, "below a file") };
   const { stderr, code } = await runScript("server-update", ["--converge"], { env });
   assert.is(code, 1);
-  assert.match(stderr, /below a file.want/);
+  assert.match(stderr, /below a file.desired-state/);
 });
 
 test("a list with a wrong line, or a damaged file, keeps no other repo from its slaves", async () => {
@@ -93,13 +93,13 @@ test("a list with a wrong line, or a damaged file, keeps no other repo from its 
   await start(one);
   await writeFile(list, `${one}\n${two}\n`);
   await run(["site", "--list", list, "--wait"], 1);
-  const want = join(dir, "server-update/want");
-  const set = JSON.parse(await readFile(join(want, "site.json"), "utf8")) as object;
+  const folder = join(dir, "server-update/desired-state");
+  const set = JSON.parse(await readFile(join(folder, "site.json"), "utf8")) as object;
   const bad = join(dir, "bad");
   await writeFile(bad, "not a host\n");
-  await writeFile(join(want, "apps.json"), JSON.stringify({ ...set, list: bad }));
-  await writeFile(join(want, "blog.json"), "{");
-  await writeFile(join(want, "docs.json"), JSON.stringify({ ...set, older: [{ sha: 1 }] }));
+  await writeFile(join(folder, "apps.json"), JSON.stringify({ ...set, list: bad }));
+  await writeFile(join(folder, "blog.json"), "{");
+  await writeFile(join(folder, "docs.json"), JSON.stringify({ ...set, older: [{ sha: 1 }] }));
   await start(two);
   const { stderr } = await run(["--converge"], 1);
   assert.match(stderr, /apps: .*bad:1: "not a host" is not a slave/);
@@ -111,13 +111,13 @@ test("a list with a wrong line, or a damaged file, keeps no other repo from its 
 });
 
 test("a run that was stopped is not spread further", async () => {
-  const { dir, list, start, run, wanted, served } = await setUp();
+  const { dir, list, start, run, desired, served } = await setUp();
   const [one, two] = [await address(), await address()];
   await start(one, "check: 'false'\n");
   await start(two);
   await writeFile(list, `${one}\n${two}\n`);
   await run(["site", "--list", list, "--batch", "1,100%", "--pause", "1ms"], 1);
-  assert.is((await wanted()).stopped, true);
+  assert.is((await desired()).stopped, true);
   const failed = join(dir, "server-update/site.failed.txt");
   const before = await readFile(failed, "utf8");
   const { stderr } = await run(["--converge"], 1);
@@ -128,7 +128,7 @@ test("a run that was stopped is not spread further", async () => {
     () => {},
   );
   await run(["site", "--list", list, "--wait"], 1);
-  assert.is((await wanted()).stopped, undefined);
+  assert.is((await desired()).stopped, undefined);
   await run(["--converge"], 1);
   assert.is(await served(two), "one");
 });
@@ -152,8 +152,7 @@ test("--status without a repo is an inventory; it exits 1 when one differs, with
   const end = async (query: string) => {
     const asked = await fetch(`http://${two}/get/?${query}`);
     assert.is(asked.status, 202);
-    const { job } = (await asked.json()) as { job: string };
-    await fetch(`http://${two}/jobs/${job}?wait=20s`);
+    await fetch(`http://${two}/status?${query.split("&")[0]}&wait=20s`);
   };
   for (const query of [`repo=site&sha=${next}&branch=side`, "repo=nothere"]) await end(query);
   await writeFile(list, `${one}\n${two}\n${old.name}\n`);
@@ -192,8 +191,8 @@ test("a branch that is another than what was set is said", async () => {
   await run(["--status", "site", "--list", list], 0);
   const sha = await repo.git("rev-parse", "HEAD");
   const asked = await fetch(`http://${one}/get/?repo=site&sha=${sha}&branch=main`);
-  const { job } = (await asked.json()) as { job: string };
-  await fetch(`http://${one}/jobs/${job}?wait=20s`);
+  assert.is(asked.status, 202);
+  await fetch(`http://${one}/status?repo=site&wait=20s`);
   const { stdout } = await run(["--status", "site", "--list", list], 1);
   assert.match(stdout, /DIFFERS: branch trunk is wanted/);
   await run(["--converge"], 0);

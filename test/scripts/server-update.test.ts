@@ -3,13 +3,13 @@ import { type AddressInfo, createServer as createTcpServer, type Socket } from "
 import { dirname, join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { parsePublicKey, writeKey, writeSeed } from "../../lib/fleet/keys.ts";
-import { readOrder } from "../../lib/fleet/order.ts";
-import { orderHeader, requestHeader, verifyRequest } from "../../lib/fleet/signature.ts";
+import { createPublicKey } from "node:crypto";
+import { keyOfSecret, parsePublicKey, writeKey, writeSeed } from "../../lib/fleet/keys.ts";
+import { letterHeader, open, openOrder } from "../../lib/fleet/letter.ts";
 import { freePort } from "../helpers/ports.ts";
 import { makeRepo } from "../helpers/repos.ts";
 import { type RunOptions, type Running, runScript, startScript } from "../helpers/run.ts";
-import { type FakeSlave, fakeSlave, knowSite, silentSlave, workingSlave } from "../helpers/slaves.ts";
+import { type FakeSlave, fakeSlave, knowSite, silentSlave, tellingSlave, workingSlave } from "../helpers/slaves.ts";
 import { tempDir } from "../helpers/tmp.ts";
 import { slowness, waitFor } from "../helpers/wait.ts";
 
@@ -62,7 +62,8 @@ test("every slave is asked, and the table tells what each said", async () => {
   assert.match(stdout, new RegExp(`${one.name} +accepted`));
   assert.match(stdout, new RegExp(`${two.name} +FAILED: it answers 500: the disk is full`));
   assert.match(stdout, /3 slaves: 2 ok, 1 failed/);
-  assert.equal(one.requests, [`/get/?repo=site&sha=${shaA}`]);
+  assert.equal(one.requests, ["/get/?repo=site"]);
+  assert.is(one.letters[0]?.["sha"], shaA);
   assert.match(await readFile(failed, "utf8"), `\n${two.name}\n`);
 });
 
@@ -90,7 +91,7 @@ test("slaves that refuse, say nothing, cut the line or talk nonsense end in time
   const cut = await start(fakeSlave(() => "cut"));
   const never = await start(fakeSlave(() => "never"));
   const nonsense = await start(fakeSlave(() => ({ status: 404, body: "<h1>\u001b[31mnot here" })));
-  const endless = await start(fakeSlave(() => ({ status: 200, body: "x".repeat(100_000) })));
+  const endless = await start(fakeSlave(() => ({ status: 200, body: "x".repeat(5_000_000) })));
   const dead = `127.0.0.1:${await freePort()}`;
   const args = ["--timeout", `${Math.ceil(400 * slowness())}ms`, "--retries", "0", "--json"];
   const names = [silent.name, cut.name, never.name, nonsense.name, endless.name, dead];
@@ -132,12 +133,13 @@ test("the newest commit of the base is asked for once, and all get it with its b
     objects.map((object) => object.sha),
     [sha, sha],
   );
-  for (const { requests } of both) {
-    assert.is(requests[0], `/get/?repo=site&sha=${sha}&branch=main`);
-    assert.match(requests[1] ?? "", /^\/jobs\/J\?wait=/);
+  for (const { requests, letters } of both) {
+    assert.equal(requests.slice(0, 2), ["/get/?repo=site", "/status"]);
+    assert.equal([letters[0]?.["sha"], letters[0]?.["branch"]], [sha, "main"]);
   }
   await update(names, [...base, "--branch", "side"]);
-  assert.is(both[0]?.requests.at(-1), `/get/?repo=site&sha=${side}&branch=side`);
+  const last = both[0]?.letters.at(-1);
+  assert.equal([last?.["sha"], last?.["branch"]], [side, "side"]);
   const nobody = await runScript("server-update", ["site", "--list", list], { env: { XDG_STATE_HOME: tempDir() } });
   assert.is(nobody.code, 2);
   assert.match(nobody.stderr, /where repos come from is not known; give --base URL/);
@@ -151,24 +153,16 @@ test("as a then: command of hook-server it takes the commit of the push, of this
   const env = { HOOK_REPO: "me/site", HOOK_SHA: shaB, HOOK_REF: "refs/heads/next" };
   const away = ["--base", "file:///nowhere"];
   assert.is((await update([slave.name], away, { env })).code, 0);
-  assert.is(slave.requests.at(-1), `/get/?repo=site&sha=${shaB}&branch=next`);
+  assert.equal([slave.letters[0]?.["sha"], slave.letters[0]?.["branch"]], [shaB, "next"]);
   const other = await update([slave.name], away, { env: { ...env, HOOK_REPO: "me/tools" } });
   assert.is(other.code, 1);
   assert.is(slave.requests.length, 1);
 });
 
 test("--wait: what each slave said at its end is told", async () => {
-  const broken = await start(
-    fakeSlave((url) =>
-      url.pathname === "/get/"
-        ? {}
-        : { status: 200, body: { state: "failed", before: shaB, error: "the disk is full" } },
-    ),
-  );
+  const broken = await start(tellingSlave(() => ({ state: "failed", before: shaB, error: "the disk is full" })));
   const good = await start(workingSlave(shaA));
-  const stubborn = await start(
-    fakeSlave((url) => (url.pathname === "/get/" ? {} : { status: 200, body: { state: "done", sha: shaB } })),
-  );
+  const stubborn = await start(tellingSlave(() => ({ state: "done", sha: shaB })));
   const old = await start(fakeSlave(() => ({ status: 200, body: "Success!" })));
   const names = [broken, good, stubborn, old].map(({ name }) => name);
   const { code, objects } = await update(names, ["--wait", "--json"]);
@@ -178,13 +172,11 @@ test("--wait: what each slave said at its end is told", async () => {
   assert.is(told[broken.name].before, shaB);
   assert.is(told[good.name].sha, shaA);
   assert.match(told[stubborn.name].error, `it serves ${shaB}, not ${shaA}`);
-  assert.match(told[old.name].error, "did not name a job");
+  assert.match(told[old.name].error, "its answer is no letter: it comes from another program");
 });
 
 test("--wait ends when a slave works for too long", async () => {
-  const slow = await start(
-    fakeSlave((url) => (url.pathname === "/get/" ? {} : { status: 200, body: { state: "running" } })),
-  );
+  const slow = await start(tellingSlave(() => ({ state: "running" })));
   const { code, stdout } = await update([slow.name], ["--wait", "--wait-limit", "1s"]);
   assert.is(code, 1);
   assert.match(stdout, /still running after 1 s/);
@@ -209,33 +201,40 @@ test("--batch stops when more failed than may, and says who was not asked", asyn
 test("--status shows who differs", async () => {
   const same = await Promise.all([1, 2].map(() => start(workingSlave(shaA))));
   const other = await start(workingSlave(shaB));
-  const nothing = await start(fakeSlave(() => ({ status: 404, body: { error: 'no "site" is served here' } })));
+  const nothing = await start(fakeSlave(() => ({ status: 200 })));
   const names = [...same, other, nothing].map(({ name }) => name);
   const { code, stdout } = await update(names, ["--status"]);
   assert.is(code, 1);
   assert.match(stdout, new RegExp(`${other.name} +bbbbbbbbbbbb +main +2026-11-20T10:00:00Z +DIFFERS`));
-  assert.match(stdout, /FAILED: it answers 404: no "site" is served here/);
+  assert.match(stdout, /DIFFERS: nothing is served/);
   assert.match(stdout, new RegExp(`2 of 4 serve ${shaA}, 2 do not`));
   const agreeing = await update(names.slice(0, 2), ["--status"]);
   assert.is(agreeing.code, 0);
   assert.ok(same.every(({ requests }) => requests.every((line) => line.startsWith("/status"))));
 });
 
-test("requests are signed with the secret in a file, each one anew, and name their slave", async () => {
+test("letters are signed with the secret in a file, name their slave, and are good for minutes", async () => {
   const secret = join(tempDir(), "secret");
-  const text = "0123456789abcdef";
+  const text = "0123456789abcdef0123456789abcdef";
   await writeFile(secret, `${text}\n`, { mode: 0o600 });
-  const slave = await start(workingSlave(shaA, undefined, { secret: text }));
+  const key = keyOfSecret(text, "");
+  const slave = await start(workingSlave(shaA, undefined, key));
   const line = `${slave.name} name=web-17`;
   const { code, stdout } = await update([line], ["--wait", "--secret-file", secret]);
   assert.is(code, 0, stdout);
-  const headers = slave.headers.map((each) => String(each[requestHeader]));
-  slave.requests.forEach((path, index) => {
-    const trusted = { keys: [], secrets: [text] };
-    const check = verifyRequest(trusted, { method: "GET", path }, headers[index] ?? "");
-    assert.equal([check.ok, check.target], [true, "web-17"]);
+  const kinds = slave.headers.map((each, index) => {
+    const kind = index === 0 ? "order" : "question";
+    const opened = open(String(each[letterHeader]), kind, [createPublicKey(key)]);
+    if ("refusal" in opened) throw new Error(opened.refusal);
+    assert.is(opened.letter.to, "web-17");
+    assert.is(opened.letter.until - opened.letter.at, 300_000);
+    return kind;
   });
-  assert.is(new Set(headers).size, slave.requests.length);
+  assert.equal(kinds, ["order", "question"]);
+  await writeFile(secret, "0123456789abcdef0123456789abcde\n", { mode: 0o600 });
+  const short = await update([line], ["--secret-file", secret]);
+  assert.is(short.code, 2);
+  assert.match(short.stderr, `${secret}: a secret is shorter than 32 characters; make one with: openssl rand -hex 32`);
 });
 
 test("with a key every slave gets an order of its own, the same at each try", async () => {
@@ -254,12 +253,12 @@ test("with a key every slave gets an order of its own, the same at each try", as
   const { code, stdout } = await update(lines, ["--key-file", join(dir, "key")]);
   assert.is(code, 0, stdout);
   assert.is(one.headers.length, 2);
-  assert.is(one.headers[0]?.[orderHeader], one.headers[1]?.[orderHeader]);
+  assert.is(one.headers[0]?.[letterHeader], one.headers[1]?.[letterHeader]);
   const orders = [one, two].map(({ headers }) =>
-    readOrder(String(headers[0]?.[orderHeader]), [parsePublicKey(publicKey)]),
+    openOrder(String(headers[0]?.[letterHeader]), [parsePublicKey(publicKey)]),
   );
   assert.equal(
-    orders.map((read) => ("order" in read ? [read.order.target, read.order.sha] : read)),
+    orders.map((opened) => ("order" in opened ? [opened.letter.to, opened.order.sha] : opened)),
     [
       ["web-1", shaA],
       ["127.0.0.1", shaA],
@@ -329,12 +328,10 @@ test("a repo that nobody knows is refused with --sha, too: no slave is told, and
   const { bare } = await makeRepo({ files: { "index.html": "one" } });
   const right = `file://${dirname(bare)}`;
   const knowing = await start(workingSlave(shaB));
-  const other = await start(
-    fakeSlave(({ pathname }) => (pathname === "/status" ? { status: 404, body: { error: "no such repo" } } : {})),
-  );
+  const other = await start(fakeSlave(() => ({})));
   const folder = tempDir();
   const wrong = ["--sha", shaA, "--base", `${right}/nothing`];
-  const { code, stderr } = await update([other.name], wrong, { folder });
+  const { code, stderr, list } = await update([other.name], wrong, { folder });
   assert.is(code, 1);
   assert.match(stderr, /site is not known: .*nothing\/site\.git.*no slave serves it.*--base/);
   assert.equal(await readdir(join(folder, "server-update")), []);
@@ -342,6 +339,16 @@ test("a repo that nobody knows is refused with --sha, too: no slave is told, and
     other.requests.filter((line) => line.startsWith("/get/")),
     [],
   );
+  // a base that nobody has named is not answered with the advice to give --sha
+  const baseless = await runScript("server-update", ["site", "--list", list, "--sha", shaA], {
+    env: { XDG_STATE_HOME: tempDir() },
+  });
+  assert.is(baseless.code, 1);
+  assert.match(
+    baseless.stderr,
+    /site is not known: no base is known.*no slave serves it; .*say where it is: --base URL/,
+  );
+  assert.not.match(baseless.stderr, "--sha");
   // a master may be without the right to read it
   await update([other.name, knowing.name], wrong, { expect: 0 });
   await update([other.name], ["--sha", shaA, "--base", right], { folder, expect: 0 });
@@ -399,7 +406,7 @@ test("a push reaches two real slaves with a secret, and both serve that commit",
     assert.match(down.stdout, new RegExp(`${name} +FAILED: .*site\\.git.*${sha.slice(0, 12)} stays`));
   }
   const wrong = await update(names, ["--status"]);
-  assert.match(wrong.stdout, /it answers 401: the request is not signed/);
+  assert.match(wrong.stdout, /it answers 401: the question is not signed/);
 });
 
 test("dead hosts at the head of the list cost their time once, not one after the other", async () => {
@@ -442,9 +449,7 @@ test("time in which the master itself stands still is not taken from its slaves"
 });
 
 test("no slave decides on the commit: a stale or lying first one changes nothing", async () => {
-  const liar = await start(
-    fakeSlave((url) => (url.pathname === "/get/" ? {} : { status: 200, body: { state: "done", sha: shaB } })),
-  );
+  const liar = await start(tellingSlave(() => ({ state: "done", sha: shaB })));
   const good = await start(workingSlave(shaA));
   const { code, objects } = await update([liar.name, good.name], ["--wait", "--json"]);
   assert.is(code, 1);
@@ -495,18 +500,15 @@ test("a slave that restarts while it is followed is asked on, and its finished j
 });
 
 test("a proxy in front of a slave that restarts is asked on, too", async () => {
-  let asked = 0;
   const proxy = await start(
-    fakeSlave((url) => {
-      if (url.pathname === "/get/") return {};
-      asked += 1;
+    tellingSlave((asked) => {
       if (asked <= 3) return { status: [502, 503, 504][asked - 1] ?? 0, body: "Bad Gateway" };
-      return { status: 200, body: { state: "done", sha: shaA } };
+      return { state: "done", sha: shaA };
     }),
   );
   const { code, stdout } = await update([proxy.name], ["--wait", "--retries", "0"]);
   assert.is(code, 0, stdout);
-  const gone = await start(fakeSlave((url) => (url.pathname === "/get/" ? {} : { status: 502, body: "Bad Gateway" })));
+  const gone = await start(tellingSlave(() => ({ status: 502, body: "Bad Gateway" })));
   const over = await update([gone.name], ["--wait", "--retries", "0", "--wait-limit", "1s"]);
   assert.is(over.code, 1);
   assert.match(over.stdout, "FAILED: it answers 502: Bad Gateway");
@@ -516,9 +518,7 @@ test("a run that is interrupted tells what became of each slave, and lists the o
   const folder = tempDir();
   await knowSite(folder);
   const good = await start(workingSlave(shaA));
-  const busy = await start(
-    fakeSlave((url) => (url.pathname === "/get/" ? {} : { status: 200, body: { state: "running" } })),
-  );
+  const busy = await start(tellingSlave(() => ({ state: "running" })));
   const third = await start(workingSlave(shaA));
   const list = join(folder, "list.txt");
   await writeFile(list, [good.name, busy.name, third.name].join("\n"));
@@ -533,7 +533,7 @@ test("a run that is interrupted tells what became of each slave, and lists the o
   assert.match(stdout, /3 slaves: 1 ok, 1 failed, 1 not asked/);
   const failed = await readFile(join(folder, "server-update/site.failed.txt"), "utf8");
   for (const { name } of [busy, third]) assert.match(failed, `\n${name}\n`);
-  const want = await readFile(join(folder, "server-update/want/site.json"), "utf8");
+  const want = await readFile(join(folder, "server-update/desired-state/site.json"), "utf8");
   assert.not.match(want, "stopped", "--converge brings the others along");
 });
 

@@ -44,9 +44,9 @@ testUnless(test, noActivate)(
       assert.not.match(server.output(), "slave-server", "nothing runs before somebody asks");
       const answer = await fetch(`http://127.0.0.1:${port}/get/?repo=site`);
       assert.is(answer.status, 202);
-      const { job } = (await answer.json()) as { job: string };
-      const done = await fetch(`http://127.0.0.1:${port}/jobs/${job}?wait=20s`);
-      assert.is(((await done.json()) as { state: string }).state, "done");
+      const done = await fetch(`http://127.0.0.1:${port}/status?repo=site&wait=20s`);
+      const { repos } = (await done.json()) as { repos: { order: { state: string } }[] };
+      assert.is(repos[0]?.order.state, "done");
     } finally {
       assert.is((await server.stop()).code, 0);
     }

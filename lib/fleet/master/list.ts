@@ -3,7 +3,7 @@ import { isIP } from "node:net";
 import { UsageError } from "../../core/errors.ts";
 import { didYouMean } from "../../core/names.ts";
 import { formatPublicKey, parsePublicKey } from "../keys.ts";
-import { isTargetName } from "../order.ts";
+import { isTargetName } from "../letter.ts";
 
 /** The list of slaves: text in, targets out. */
 
@@ -194,28 +194,16 @@ export function lineOf({ name, url, slave, key }: Target): string {
   return `${name}${named}${key === undefined ? "" : ` key=${formatPublicKey(key)}`}`;
 }
 
-/** Addresses of one slave: its update endpoint, a job, its status. The endpoint's own query stays. */
-export function addressesOf(target: Target) {
-  const base = new URL(target.url);
-  base.pathname = base.pathname.replace(/(?<=\/)(?:get\/?|[^/]*)$/, "");
-  const under = (path: string, query: Record<string, string | undefined>): URL => {
-    const url = new URL(base);
-    url.pathname += path;
-    return withQuery(url, query);
+/** Addresses of one slave: `GET /get/?repo=NAME`, and its status. The endpoint's own query stays. */
+export function addressesOf({ url }: Target) {
+  const status = new URL(url);
+  status.pathname = status.pathname.replace(/(?<=\/)(?:get\/?|[^/]*)$/, "status");
+  const update = (repo: string): URL => {
+    const asked = new URL(url);
+    asked.searchParams.set("repo", repo);
+    return asked;
   };
-  return {
-    update: (query: { repo: string; sha: string; branch?: string | undefined }) =>
-      withQuery(new URL(target.url), query),
-    job: (id: string, query: { wait?: string | undefined }) => under(`jobs/${encodeURIComponent(id)}`, query),
-    status: (query: { repo?: string | undefined; verify?: string | undefined }) => under("status", query),
-  };
-}
-
-function withQuery(url: URL, query: Record<string, string | undefined>): URL {
-  for (const [name, value] of Object.entries(query)) {
-    if (value !== undefined) url.searchParams.set(name, value);
-  }
-  return url;
+  return { update, status };
 }
 
 /**

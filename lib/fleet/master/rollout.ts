@@ -1,234 +1,195 @@
-import { access, readFile, rm } from "node:fs/promises";
-import { dirname, join } from "node:path";
-import process from "node:process";
-import type { Terminal } from "../../core/terminal.ts";
-import { readSecretFile } from "../../config/secrets.ts";
-import { atEnd } from "../../core/at-exit.ts";
-import { Busy, messageOf, systemCode, UsageError } from "../../core/errors.ts";
-import { isRunId, newRunId } from "../../core/id.ts";
-import { isSafeRef, isSha } from "../../core/names.ts";
-import { exists } from "../../files/files.ts";
-import { acquireLock, type Lock } from "../../files/lock.ts";
-import type { Target as MessageTarget } from "../../notify/notify.ts";
-import { readPrivateKey } from "../keys.ts";
-import { checkBase } from "../remote.ts";
-import type { Keys } from "../signature.ts";
-import { type BusTransport, busTransport, isOnBus } from "./by-bus.ts";
-import { httpTransport } from "./by-http.ts";
-import { fanOut, type FanOutOptions, type Outcome, type Transport } from "./fan-out.ts";
-import { parseList, type Target } from "./list.ts";
-import { outcomeLine, printOutcomes, readMessageTargets } from "./tell.ts";
-import { entriesOf, isWanted, stateFolder, type Wants } from "./want.ts";
+import type { KeyObject } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Failure, messageOf } from "../../core/errors.ts";
+import { allowedSkew, contentOf, digestOf, seal } from "../letter.ts";
+import type { OrderState, Report } from "../report.ts";
+import type { Target } from "./list.ts";
 
-/** What every rollout over the fleet is made of: flags, lists, keys, the lock, the orders, the fan-out. */
+/** A run over the fleet: many slaves at once, in steps, each followed to its end, however it is reached. */
 
-export interface UpdateFlags {
-  list: string;
-  group: string | undefined;
-  base: string | undefined;
-  branch: string | undefined;
-  jobs: number;
-  timeout: number;
-  "connect-timeout": number;
-  retries: number;
-  wait: boolean;
-  "wait-limit": number;
-  "good-for": number;
-  batch: string[];
-  pause: number;
-  "max-failures": string | undefined;
-  sha: string | undefined;
-  "key-file": string | undefined;
-  "secret-file": string | undefined;
-  ca: string | undefined;
-  via: string | undefined;
-  failed: string | undefined;
-  "dry-run": boolean;
-  status: boolean;
-  verify: boolean;
-  converge: boolean;
-  notify: string;
-  "notify-test": boolean;
+/** How slaves are reached. What they refuse, and what cannot be done, is an error with the reason. */
+export interface Transport {
+  /** What letters are signed with. */
+  readonly key: KeyObject | undefined;
+  /** Milliseconds in which an order counts that nobody has taken. */
+  readonly goodFor: number;
+  /** What a slave serves: a repo, or with none all of them. */
+  report(target: Target, question: { repo?: string | undefined; verify?: boolean }): Promise<Report>;
+  /** Hand an order over, for this slave or for many. */
+  send(target: Target, repo: string, order: string): Promise<void>;
+  /**
+   * What is known of an order, again and again, whenever there may be news; an error is what keeps us from knowing.
+   * @throws {Failure} when there is no use in going on
+   */
+  follow(target: Target, repo: string, order: string): AsyncIterable<OrderState | Error | undefined>;
 }
 
-/** @throws {UsageError} */
-export function checkFlags(flags: UpdateFlags): void {
-  for (const [name, min] of [
-    ["jobs", 1],
-    ["retries", 0],
-  ] as const)
-    if (!Number.isInteger(flags[name]) || flags[name] < min)
-      throw new UsageError(`--${name} must be a whole number of at least ${min}`);
-  if (flags.sha !== undefined && !isSha(flags.sha))
-    throw new UsageError(`--sha: "${flags.sha}" is not a full commit id (40 or 64 hex digits)`);
-  if (flags.branch !== undefined && !isSafeRef(flags.branch))
-    throw new UsageError(`--branch: "${flags.branch}" is not a branch or tag name`);
-  const clashes = ["status", "dry-run", "sha", "branch", "group"] as const;
-  const clash = clashes.find((name) => flags[name] !== undefined && flags[name] !== false);
-  if (flags.converge && (clash !== undefined || flags.batch.length > 0))
-    throw new UsageError(`--converge goes without --${clash ?? "batch"}`);
-  if (flags.verify && !flags.status) throw new UsageError("--verify goes with --status");
-  if (flags.base !== undefined) checkBase(flags.base);
+/** What became of one slave. */
+export interface Outcome {
+  target: Target;
+  ok: boolean;
+  /** For the table: `done`, `accepted`, or why not. */
+  answer: string;
+  before?: string | undefined;
+  sha?: string | undefined;
+  /** Seconds from the first request to the last answer. */
+  seconds: number;
+  error?: string | undefined;
+  /** It was never asked, since the run was stopped before. */
+  skipped?: boolean;
 }
 
-/** What all requests of one call share. */
-export interface Master {
-  flags: UpdateFlags;
-  keys: Keys;
-  /** How a slave is reached. */
-  transportFor: (target: Target) => Transport;
-  onBus: BusTransport;
-  terminal: Terminal;
-  signal: AbortSignal;
-  /** Who is told of slaves that failed or differ. */
-  targets: readonly MessageTarget[];
+type Result = Omit<Outcome, "target" | "seconds">;
+
+/** The commit that all of them get, and its branch. */
+export interface Commit {
+  sha: string;
+  branch?: string | undefined;
 }
 
-/** Read when no --key-file is given and it is there. */
-const systemKey = "/etc/server-update/master.key";
-
-/** What a call needs, from its flags. @throws {UsageError} for files that cannot be read */
-export async function openMaster(flags: UpdateFlags, terminal: Terminal, signal: AbortSignal): Promise<Master> {
-  const keyFile = flags["key-file"] ?? (await ifThere(systemKey));
-  const secretFile =
-    flags["secret-file"] ?? (flags.list === "-" ? undefined : await ifThere(join(dirname(flags.list), "secret")));
-  const keys = {
-    key: keyFile === undefined ? undefined : await readPrivateKey(keyFile),
-    secret: secretFile === undefined ? undefined : await readSecretFile(secretFile),
-  };
-  const overHttp = httpTransport({
-    keys,
-    ca: flags.ca === undefined ? undefined : await readText(flags.ca, "--ca"),
-    connectTimeout: flags["connect-timeout"],
-    timeout: flags.timeout,
-    retries: flags.retries,
-    signal,
-  });
-  const onBus = busTransport({
-    ...{ via: flags.via, connectTimeout: flags["connect-timeout"], timeout: flags.timeout },
-    ...{ key: keys.key, signal, note: (line) => terminal.note(line) },
-  });
-  const transportFor = (target: Target) => (isOnBus(target) ? onBus : overHttp);
-  const targets = await readMessageTargets(flags.notify);
-  return { flags, keys, transportFor, onBus, terminal, signal, targets };
+/** Write a letter: good for as long as the way to its reader needs, and saying whose signature its answer must have. */
+export function letterFor(
+  { key, goodFor }: Pick<Transport, "key" | "goodFor">,
+  { slave, key: slaveKey }: Pick<Target, "slave" | "key">,
+  content: Record<string, unknown> & { kind: "order" | "question"; at?: number },
+): string {
+  const at = content.at ?? Date.now();
+  const until = at + (content.kind === "order" ? goodFor : allowedSkew);
+  const own = slaveKey === undefined ? undefined : true;
+  return seal({ own, ...content, to: slave, at, until }, key);
 }
 
-/** @throws {UsageError} when some of the slaves could not take what is sent, whatever they are */
-export function checkKeys(targets: readonly Target[], { keys }: Master): void {
-  const [first] = keys.key === undefined ? targets.filter(isOnBus) : [];
-  if (first)
-    throw new UsageError(
-      `${first.name} takes only what is signed with a key; make one: server-update keygen, or name it by --key-file`,
+/** Whether a slave says that it serves what it should. */
+export async function servesCommit(
+  transport: Transport,
+  target: Target,
+  repo: string,
+  wanted: Commit,
+): Promise<boolean> {
+  try {
+    const { repos } = await transport.report(target, { repo });
+    const served = repos.find((each) => each.repo === repo);
+    return (
+      served?.sha === wanted.sha &&
+      served.pending !== true &&
+      (wanted.branch === undefined || served.branch === wanted.branch)
     );
-}
-
-/** Also when it is there and cannot be read: to go on without it would be to ask unsigned. */
-async function ifThere(file: string): Promise<string | undefined> {
-  try {
-    await access(file);
-    return file;
   } catch (error) {
-    return systemCode(error) === "ENOENT" ? undefined : file;
+    if (error instanceof Failure) return false;
+    throw error;
   }
 }
 
-/** @throws {UsageError} when it is not there, and for every bad line */
-export async function readList(file: string, terminal: Terminal): Promise<Target[]> {
-  const list = parseList(await readText(file, "--list"), file);
-  for (const line of list.duplicates) terminal.warn(line);
-  return list.targets;
+/** Pure: how an order ended, if it did. */
+export function resultOf(order: string, told: OrderState | undefined, { sha: wanted }: Commit): Result | undefined {
+  if (told === undefined) return undefined;
+  const { state, before, sha, error = "it failed" } = told;
+  const failed = (why: string): Result => ({ ...failure(why), before, sha });
+  if (told.digest !== digestOf(order))
+    return told.at > contentOf(order).at ? failed("a newer order took its place") : undefined;
+  if (state === "failed" || state === "refused") return failed(error);
+  if (state !== "done") return undefined;
+  if (sha !== wanted) return failed(`it serves ${sha ?? "nothing"}, not ${wanted}`);
+  return { ok: true, answer: sha === before ? "up to date" : "done", before, sha };
 }
 
-/**
- * The lists that wants are about, as they are now, without those that are gone.
- * @throws {UsageError} for a list with a bad line
- */
-export async function listsOf(wants: Wants, terminal: Terminal): Promise<Map<string, Target[]>> {
-  const lists = new Map<string, Target[]>();
-  for (const { list } of entriesOf(wants))
-    if (!lists.has(list) && (await exists(list))) lists.set(list, await readList(list, terminal));
-  return lists;
+export interface FanOutOptions extends Commit {
+  repo: string;
+  transportFor: (target: Target) => Transport;
+  /** The order for a slave. */
+  orderFor: (target: Target) => string;
+  jobs: number;
+  /** Follow every slave to its end. */
+  wait: boolean;
+  /** Milliseconds after which a slave that is still at work counts as failed. */
+  waitLimit: number;
+  /** Ask each one first what it serves, and leave those alone that serve the commit. */
+  onlyOthers?: boolean | undefined;
+  /** How many are asked after each step, rising; the last is all of them. */
+  batches: readonly number[];
+  /** Milliseconds between two steps. */
+  pause: number;
+  /** The run stops once more than so many have failed; undefined: never. */
+  maxFailures?: number | undefined;
+  signal: AbortSignal;
+  onOutcome?: (outcome: Outcome) => void;
+  /** A step is done: how many were asked. */
+  onStep?: (asked: number) => void;
 }
 
-/** A file that a flag names; `-` is standard input. */
-export async function readText(file: string, flag: string): Promise<string> {
-  try {
-    return await readFile(file === "-" ? "/dev/stdin" : file, "utf8");
-  } catch (error) {
-    const code = systemCode(error) ?? messageOf(error);
-    const why = { ENOENT: "there is no such file", EISDIR: "it is a folder" }[code] ?? code;
-    throw new UsageError(`${flag} ${file}: ${why}; name another`);
-  }
-}
-
-/** One run at a time for a repo: two could leave the fleet half on one commit and half on the other. */
-export async function runLocked<T>(
-  repo: string,
-  terminal: Terminal,
-  { wait }: { wait: boolean },
-  run: () => Promise<T>,
-): Promise<T> {
-  const path = join(stateFolder(), `${repo}.lock`);
-  const what = `server-update ${repo}`;
-  let lock: Lock;
-  try {
-    lock = await acquireLock(path, { what, wait: 100 });
-  } catch (error) {
-    if (!(error instanceof Busy) || !wait) throw error;
-    terminal.note(`waiting: ${messageOf(error)}`);
-    lock = await acquireLock(path, { what, wait: true });
-  }
-  const running = run();
-  // a signal ends it sooner, and what became of each slave is told and kept all the same
-  const forget = atEnd(() => running.then(ignore, ignore));
-  try {
-    return await running;
-  } finally {
-    forget();
-    // of a name that was mistyped nothing stays; whoever waits sees that the file is gone, and makes another
-    if (!(await isWanted(repo))) await rm(path, { force: true });
-    lock.release();
-  }
-}
-
-function ignore(): void {}
-
-/** The run of hook-server that we are part of, or one of our own. */
-export function runId(): string {
-  const { HOOK_RUN = "" } = process.env;
-  return isRunId(HOOK_RUN) ? HOOK_RUN : newRunId();
-}
-
-/** Fan out, with progress, and show what became of it. */
-export async function runFanOut(
-  repo: string,
-  targets: readonly Target[],
-  { flags, transportFor, terminal, signal }: Master,
-  options: Pick<FanOutOptions, "sha" | "branch" | "orderFor" | "wait" | "batches" | "maxFailures"> & {
-    onlyOthers?: boolean;
-  },
-): Promise<Outcome[]> {
-  const started = performance.now();
-  const progress = terminal.progress({ label: `update ${repo}`, total: targets.length });
+/** Ask every target; the outcomes are in the order of the targets. */
+export async function fanOut(targets: readonly Target[], options: FanOutOptions): Promise<Outcome[]> {
+  const { signal, maxFailures } = options;
+  const outcomes = new Map<Target, Outcome>();
   let failed = 0;
-  try {
-    const outcomes = await fanOut(targets, {
-      ...{ ...options, transportFor, repo, signal, jobs: flags.jobs },
-      waitLimit: flags["wait-limit"],
-      pause: flags.pause,
-      onOutcome(outcome) {
-        if (!outcome.ok) failed += 1;
-        terminal.printJson(outcomeLine(repo, outcome));
-        progress.add(1, failed > 0 ? `${failed} failed` : undefined);
-      },
-      onStep: (asked) =>
-        terminal.note(`${asked} of ${targets.length} asked, ${failed} failed; going on in ${flags.pause / 1000} s`),
-    });
-    progress.end();
-    for (const outcome of outcomes) if (outcome.skipped) terminal.printJson(outcomeLine(repo, outcome));
-    printOutcomes(outcomes, (performance.now() - started) / 1000, terminal);
-    return outcomes;
-  } finally {
-    progress.end();
+  const stopped = () => signal.aborted || (maxFailures !== undefined && failed > maxFailures);
+
+  async function ask(target: Target): Promise<void> {
+    const started = performance.now();
+    const result = await updateOne(target, options).catch((error: unknown) => failure(messageOf(error)));
+    const outcome = { target, ...result, seconds: (performance.now() - started) / 1000 };
+    outcomes.set(target, outcome);
+    if (!outcome.ok) failed += 1;
+    options.onOutcome?.(outcome);
   }
+
+  let next = 0;
+  for (const [step, end] of options.batches.entries()) {
+    if (step > 0 && !stopped()) {
+      options.onStep?.(next);
+      await pause(options.pause, signal);
+    }
+    await atOnce(targets.slice(next, end), { jobs: options.jobs, isOver: stopped }, ask);
+    next = end;
+  }
+  const why = signal.aborted ? "the run was interrupted" : `${failed} failed before it`;
+  const skipped = { ok: false, skipped: true, answer: "not asked", seconds: 0 };
+  return targets.map((target) => outcomes.get(target) ?? { target, ...skipped, error: `not asked: ${why}` });
+}
+
+/** Do something with every target, so many at once, in their order, until all are done or it is over. */
+export async function atOnce(
+  targets: readonly Target[],
+  { jobs, isOver }: { jobs: number; isOver: () => boolean },
+  work: (target: Target) => Promise<void>,
+): Promise<void> {
+  const left = targets.values();
+  const worker = async () => {
+    while (!isOver()) {
+      const { value: target } = left.next();
+      if (target === undefined) return;
+      await work(target);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(jobs, targets.length) }, worker));
+}
+
+/** The one way of an order: handed over, then followed until the slave says what became of it. */
+async function updateOne(target: Target, options: FanOutOptions): Promise<Result> {
+  const { repo, sha, wait, waitLimit, signal } = options;
+  const transport = options.transportFor(target);
+  if (options.onlyOthers && (await servesCommit(transport, target, repo, options)))
+    return { ok: true, answer: "up to date", before: sha, sha };
+  const order = options.orderFor(target);
+  await transport.send(target, repo, order);
+  if (!wait) return { ok: true, answer: "accepted" };
+  const started = performance.now();
+  for await (const told of transport.follow(target, repo, order)) {
+    const state = told instanceof Error ? undefined : told;
+    const result = resultOf(order, state, options);
+    if (result) return result;
+    if (signal.aborted) break;
+    if (performance.now() - started <= waitLimit) continue;
+    throw told instanceof Error ? told : new Failure(`still ${state?.state ?? "at work"} after ${waitLimit / 1000} s`);
+  }
+  throw new Failure("interrupted");
+}
+
+function failure(error: string): Result {
+  return { ok: false, answer: error, error };
+}
+
+/** Wait, but not for longer than the run lasts. */
+export function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return sleep(ms, undefined, { signal }).catch(() => {});
 }

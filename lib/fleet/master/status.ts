@@ -1,32 +1,34 @@
+import process from "node:process";
 import type { Terminal } from "../../core/terminal.ts";
-import { messageOf } from "../../core/errors.ts";
+import { Failure, messageOf } from "../../core/errors.ts";
 import { formatDuration, formatSize } from "../../core/units.ts";
-import type { RepoStatus } from "../order.ts";
-import { atOnce, wordsOf } from "./fan-out.ts";
+import type { Report, RepoStatus } from "../report.ts";
+import { isAllowed } from "../settings.ts";
+import { askRemote, desiredFor, desiredRepos, pushedCommit, readDesired, writeStatus } from "./desired-state.ts";
 import type { Target } from "./list.ts";
-import { listsOf, type Master } from "./rollout.ts";
-import { tellDrift } from "./tell.ts";
-import { type Pin, readWants, wantedRepos, wantFor, writeStatus } from "./want.ts";
+import { listsOf, type Master } from "./master.ts";
+import { tellDrift } from "./messages.ts";
+import { atOnce, type Commit } from "./rollout.ts";
 
 /** What every slave serves, and should serve: asked, compared, shown by `--status`, kept for hook-server's page. */
 
-/** What a slave said. */
-interface Answer {
+/** What a slave said, beside what it should say. */
+interface Host {
   target: Target;
-  repos: RepoStatus[];
-  /** It could not be asked. */
+  /** Undefined: it could not be asked. */
+  report: Report | undefined;
   error?: string | undefined;
-  /** What `--status` without a repo shows of the machine. */
-  about: Partial<Record<"name" | "boatyard" | "node" | "git", string | undefined>> &
-    Partial<Record<"free" | "uptime", number | undefined>>;
-}
-
-/** The same beside what it should say. */
-interface Host extends Omit<Answer, "repos"> {
   repos: { served: RepoStatus; wanted: string | undefined; drift: string }[];
   /** The commit that it should serve of the repo that was asked for, as far as that is known. */
   wanted: string | undefined;
   isGood: boolean;
+}
+
+/** What is asked, and what is compared with. */
+interface Question {
+  verify?: boolean;
+  /** Instead of what the last run set. */
+  commit?: Commit | undefined;
 }
 
 /**
@@ -37,12 +39,13 @@ interface Host extends Omit<Answer, "repos"> {
 export async function showStatus(
   repo: string | undefined,
   targets: readonly Target[],
+  question: Question,
   master: Master,
 ): Promise<number> {
   const { flags, terminal } = master;
   const label = repo === undefined ? "status" : `status of ${repo}`;
   const progress = terminal.progress({ label, total: targets.length });
-  const hosts = await askFleet(repo, targets, master, () => progress.add(1));
+  const hosts = await askFleet(repo, targets, question, master, () => progress.add(1));
   progress.end();
   // a name that nobody knows is a typing mistake, and none of the page's repos
   const isKnown = repo === undefined || hosts.some(({ wanted }) => wanted !== undefined);
@@ -55,9 +58,13 @@ export async function showStatus(
   return bad.length === 0 ? 0 : 1;
 }
 
-function jsonOf({ target, repos, error, about, isGood: ok }: Host, repo: string | undefined) {
-  const shown = repos.map(({ served, drift }) => ({ ...served, ok: drift === "" }));
-  if (repo === undefined) return { target: target.name, ok, ...about, error, repos: shown };
+function jsonOf({ target, repos, report, error, isGood: ok }: Host, repo: string | undefined) {
+  const shown = repos.map(({ served, drift }) => ({ ...served, order: undefined, ok: drift === "" }));
+  if (repo === undefined) {
+    const { name, boatyard, node, git, free, uptime } = report ?? {};
+    const about = { name, boatyard, node, git, free, uptime };
+    return { target: target.name, ok, ...about, error, repos: shown };
+  }
   const { repo: _, ok: __, ...one } = shown[0] ?? { repo, ok, error };
   return { target: target.name, ok, ...one, error: error ?? one.error };
 }
@@ -80,12 +87,12 @@ function printStatus(repo: string | undefined, hosts: readonly Host[], terminal:
 }
 
 /** The last word of each row is what is wrong. */
-function rowsOf({ target, repos, error, about }: Host, repo: string | undefined): string[][] {
+function rowsOf({ target, repos, error, report }: Host, repo: string | undefined): string[][] {
   if (error !== undefined) {
     const empty = Array.from({ length: repo === undefined ? 9 : 3 }, () => "");
     return [[target.name, ...empty, `FAILED: ${error}`]];
   }
-  const { boatyard = "", node = "", git = "", free, uptime } = about;
+  const { boatyard = "", node = "", git = "", free, uptime } = report ?? {};
   const machine = [
     ...[boatyard, node, git],
     free === undefined ? "" : formatSize(free),
@@ -106,95 +113,69 @@ function rowsOf({ target, repos, error, about }: Host, repo: string | undefined)
 }
 
 /**
- * Ask all slaves, and compare: with `--sha`, else with what the last run set, else with what most serve.
+ * Ask all slaves, and compare: with the commit of the question, else with what the last run set, else with what most
+ * serve. What a slave does not take it need not have.
  * @param repo undefined: all repos, and the machines
  * @returns those that were asked; after an interruption that may be some only
  */
 export async function askFleet(
   repo: string | undefined,
   targets: readonly Target[],
+  { verify = false, commit }: Question,
   master: Master,
   onAsked: () => void = () => {},
 ): Promise<Host[]> {
-  const { flags, signal } = master;
+  const { flags, signal, transportFor } = master;
   const set = await readSet(repo, master);
-  const found = new Map<Target, Answer>();
+  const found = new Map<Target, Pick<Host, "target" | "report" | "error">>();
   await atOnce(targets, { jobs: flags.jobs, isOver: () => signal.aborted }, async (target) => {
-    found.set(target, await ask(target, repo, master));
+    const report = await transportFor(target)
+      .report(target, { repo, verify })
+      .catch((error: unknown) => messageOf(error));
+    found.set(target, typeof report === "string" ? { target, report: undefined, error: report } : { target, report });
     onAsked();
   });
   const answers = targets.flatMap((target) => found.get(target) ?? []);
-  const most = commonest(answers);
-  const wantOf = (name: string, target: Target): Pin | undefined => {
-    if (flags.sha !== undefined) return { sha: flags.sha, branch: flags.branch };
+  const most = commonest(answers.flatMap(({ report }) => report?.repos ?? []));
+  const desiredOf = (name: string, target: Target): Commit | undefined => {
     const sha = most.get(name);
-    return set.get(name)?.(target) ?? (sha === undefined ? undefined : { sha });
+    return commit ?? set.get(name)?.(target) ?? (sha === undefined ? undefined : { sha });
   };
   return answers.map((answer) => {
-    const { target, error } = answer;
-    const told = new Set(answer.repos.map(({ repo: name }) => name));
+    const { target, report, error } = answer;
+    const told = (report?.repos ?? []).filter((each) => repo === undefined || each.repo === repo);
+    const names = new Set(told.map(({ repo: name }) => name));
     // one that should run there, and of which it says nothing, differs
-    const missing = [...set].filter(([name, wantFrom]) => !told.has(name) && wantFrom(target));
-    const all = [...answer.repos, ...missing.map(([name]) => ({ repo: name }))];
-    const repos = (error === undefined ? all : []).map((served) => {
-      const want = wantOf(served.repo, target);
-      return { served, wanted: want?.sha, drift: driftOf(served, want) };
+    const due = repo === undefined ? [...set].filter(([, of]) => of(target)).map(([name]) => name) : [repo];
+    const all = [...told, ...due.filter((name) => !names.has(name)).map((name): RepoStatus => ({ repo: name }))].filter(
+      (each) => report && (isAllowed(each.repo, report.allow) || each.sha !== undefined),
+    );
+    const repos = all.map((served) => {
+      const desired = desiredOf(served.repo, target);
+      return { served, wanted: desired?.sha, drift: driftOf(served, desired) };
     });
     const isGood = error === undefined && repos.every(({ drift }) => drift === "");
-    const wanted = repo === undefined ? undefined : wantOf(repo, target)?.sha;
+    const wanted = repo === undefined ? undefined : desiredOf(repo, target)?.sha;
     return { ...answer, repos, wanted, isGood };
   });
 }
 
-async function ask(target: Target, repo: string | undefined, { transportFor, flags }: Master): Promise<Answer> {
-  try {
-    const verify = flags.verify ? "1" : undefined;
-    const json = await transportFor(target).status(target, { repo, verify });
-    const words = (name: string) => wordsOf(json[name]);
-    const number = (name: string) => (typeof json[name] === "number" ? (json[name] as number) : undefined);
-    const list = repo === undefined ? json["repos"] : [{ ...json, repo }];
-    return {
-      target,
-      repos: (Array.isArray(list) ? list : []).map(servedOf).filter((each) => each.repo !== ""),
-      about: {
-        ...{ name: words("name"), boatyard: words("boatyard"), node: words("node") },
-        ...{ git: words("git"), free: number("free"), uptime: number("uptime") },
-      },
-    };
-  } catch (error) {
-    return { target, repos: [], about: {}, error: messageOf(error) };
-  }
-}
-
-function servedOf(value: unknown): RepoStatus {
-  const json = (value ?? {}) as Record<string, unknown>;
-  const { plain, written } = json;
-  const words = (name: string) => wordsOf(json[name]);
-  return {
-    repo: words("repo") ?? "",
-    ...{ sha: words("sha"), branch: words("branch"), since: words("since") },
-    plain: plain === true || undefined,
-    written: typeof written === "boolean" ? written : undefined,
-    error: words("error"),
-  };
-}
-
 /** What the last runs set, by repo, for the slaves of their lists. */
 async function readSet(repo: string | undefined, { terminal }: Master) {
-  const set = new Map<string, (target: Target) => Pin | undefined>();
-  for (const name of repo === undefined ? await wantedRepos() : [repo]) {
-    const wants = await readWants(name);
-    if (!wants) continue;
-    const lists = await listsOf(wants, terminal);
-    set.set(name, (target) => wantFor(wants, target, lists));
+  const set = new Map<string, (target: Target) => Commit | undefined>();
+  for (const name of repo === undefined ? await desiredRepos() : [repo]) {
+    const desired = await readDesired(name);
+    if (!desired) continue;
+    const lists = await listsOf(desired, terminal);
+    set.set(name, (target) => desiredFor(desired, target, lists));
   }
   return set;
 }
 
 /** The commit of each repo that most slaves serve. */
-function commonest(answers: readonly Answer[]): Map<string, string> {
+function commonest(repos: readonly RepoStatus[]): Map<string, string> {
   const counts = new Map<string, Map<string, number>>();
-  for (const { repo, sha } of answers.flatMap(({ repos }) => repos)) {
+  for (const { repo, sha } of repos) {
     if (sha === undefined) continue;
     const ofRepo = counts.get(repo) ?? new Map<string, number>();
     counts.set(repo, ofRepo.set(sha, (ofRepo.get(sha) ?? 0) + 1));
@@ -206,13 +187,14 @@ function commonest(answers: readonly Answer[]): Map<string, string> {
 }
 
 /** Pure: in which way a repo is not as it should be; "" when it is. */
-function driftOf(served: RepoStatus, want: Pin | undefined): string {
+function driftOf(served: RepoStatus, desired: Commit | undefined): string {
   const { sha, branch, plain, written, error } = served;
   const why = error === undefined ? "" : `; its last update failed: ${error}`;
   if (plain) return `DIFFERS: a plain folder that no update made${why}`;
   if (sha === undefined) return `DIFFERS: nothing is served${why}`;
-  if (want && sha !== want.sha) return `DIFFERS${why}`;
-  if (want?.branch !== undefined && branch !== want.branch) return `DIFFERS: branch ${want.branch} is wanted${why}`;
+  if (desired && sha !== desired.sha) return `DIFFERS${why}`;
+  if (desired?.branch !== undefined && branch !== desired.branch)
+    return `DIFFERS: branch ${desired.branch} is wanted${why}`;
   return written ? "WRITTEN INTO" : "";
 }
 
@@ -225,7 +207,7 @@ export async function keepStatus(
 ): Promise<void> {
   const found = hosts.map(({ target, repos, error }) => ({
     ...{ target: target.name, error },
-    repos: repos.map(({ served, wanted, drift }) => ({ ...served, wanted, drift })),
+    repos: repos.map(({ served, wanted, drift }) => ({ ...served, order: undefined, wanted, drift })),
   }));
   try {
     await writeStatus(repo, list, found);
@@ -233,4 +215,30 @@ export async function keepStatus(
     // whoever may only look has no state folder
     terminal.note(`not kept for the page: ${messageOf(error)}`);
   }
+}
+
+/**
+ * With --sha nothing tells a mistyped repo from a new one: before it is set, the remote or a slave has to know it.
+ * @throws {Failure}
+ */
+export async function checkKnown(
+  repo: string,
+  base: string | undefined,
+  targets: readonly Target[],
+  master: Master,
+): Promise<void> {
+  if (pushedCommit(repo, process.env)) return;
+  let why = "no base is known where it could be asked for";
+  try {
+    if (base !== undefined) return void (await askRemote(repo, { branch: undefined, base }, master.signal));
+  } catch (error) {
+    why = messageOf(error);
+  }
+  // a master may be without the right to read it
+  const hosts = await askFleet(repo, targets, {}, master);
+  if (hosts.some(({ repos }) => repos.some(({ served }) => served.sha !== undefined))) return;
+  throw new Failure(
+    `${repo} is not known: ${why}, nothing was set for it before, and no slave serves it; ` +
+      `correct its name, or say where it is: --base URL, such as https://github.com/me/`,
+  );
 }

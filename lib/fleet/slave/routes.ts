@@ -1,20 +1,23 @@
+import { createHash, createPublicKey, type KeyObject, timingSafeEqual } from "node:crypto";
 import { constants } from "node:fs";
-import { open, realpath } from "node:fs/promises";
+import { open as openFile, realpath } from "node:fs/promises";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { dirname, extname, join, sep } from "node:path";
 import { messageOf, UsageError } from "../../core/errors.ts";
+import { newRunId } from "../../core/id.ts";
 import { isSafeRef, isSha, isShortName } from "../../core/names.ts";
 import { parseDuration } from "../../core/units.ts";
 import { createHttpServer, HttpError, sendJson } from "../../http/server.ts";
-import { answerHeader, digestOf, signAnswer } from "../signature.ts";
-import { Access, type AccessOptions, type Grant, hasToken } from "./access.ts";
-import type { Job, Wanted } from "./jobs.ts";
+import { keyId } from "../keys.ts";
+import { allowedSkew, letterHeader, open, type Opened, openOrder, type Order, seal, timeRefusal } from "../letter.ts";
+import { isOver } from "../report.ts";
 import type { Slave } from "./slave.ts";
-import { Nonces } from "./taken-once.ts";
 
 /** The slave's HTTP side: it answers at once, and has slave-activate do the work. */
 
-export interface HttpOptions extends Omit<AccessOptions, "nonces"> {
+export interface HttpOptions {
+  /** The keys that shared secrets are. With neither these nor a master's key (--insecure) all may who reach it. */
+  secrets: readonly KeyObject[];
   /** Lets Prometheus in. */
   metricsToken: string | undefined;
   /** Served at `/`. */
@@ -24,83 +27,123 @@ export interface HttpOptions extends Omit<AccessOptions, "nonces"> {
 
 export interface HttpSide {
   server: Server;
-  /** Once the jobs are closed: delayed answers are given then. */
+  /** Once the desired state is closed: delayed answers are given then. */
   close(): Promise<void>;
 }
 
-/** How long the answer about a job can be delayed, in ms. */
+/** How long an answer can be delayed, in ms. */
 const maxWait = 60_000;
 
-export async function createHttpSide(slave: Slave, given: HttpOptions): Promise<HttpSide> {
-  const { jobs, inventory } = slave;
-  const options = { ...slave.options, ...given };
-  const nonces = new Nonces(join(options.state, "nonces.txt"));
-  if (options.secrets.length > 0) await nonces.open();
-  const access = new Access({ ...options, nonces });
+export async function createHttpSide(slave: Slave, options: HttpOptions): Promise<HttpSide> {
+  const { desired, inventory } = slave;
+  const { names, note, identity } = slave.options;
+  const { secrets, metricsToken } = options;
+  const keys = [...slave.options.keys, ...secrets.map((each) => createPublicKey(each))];
+  const trusted = keys.length > 0 ? keys : undefined;
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const url = parseUrl(request.url ?? "");
     const [, first = "", second = "", ...more] = url.pathname.split("/");
     const atRoot = url.pathname === "/";
-    if (url.pathname === "/healthz") return sendJson(response, 200, { ok: true, ...jobs.counts });
+    if (url.pathname === "/healthz") return sendJson(response, 200, { ok: true, ...desired.counts });
     if ((first === "get" && second === "" && more.length === 0) || (atRoot && url.searchParams.has("repo"))) {
       allowMethods(request, ["GET", "POST"]);
-      const grant = await access.checkUpdate(request);
-      request.resume();
-      const job = await update(url, grant, request);
-      return answer(response, 202, job, grant);
+      return await update(url, request, response);
     }
     allowMethods(request, ["GET"]);
-    if (first === "metrics" && second === "" && hasToken(request, options.metricsToken))
-      return sendText(response, await inventory.metrics());
     if (atRoot) return sendFile(response, options.file);
-    if (!["status", "jobs", "metrics"].includes(first) || more.length > 0)
+    if (!["status", "metrics"].includes(first) || second !== "" || more.length > 0)
       throw new HttpError(404, "there is nothing here; ask /get/?repo=NAME");
-    const grant = access.checkRead(request);
-    if (first === "jobs") return answer(response, 200, await jobAt(second, url, response), grant);
-    if (second !== "") throw new HttpError(404, "there is nothing here; ask /status");
-    if (first === "metrics") return sendText(response, await inventory.metrics());
-    return answer(response, 200, await status(url), grant);
+    if (first === "status") return await status(url, request, response);
+    if (!hasToken(request, metricsToken) && trusted)
+      throw new HttpError(401, "metrics are for who has the token; see metrics_token_file in slave.yml");
+    response.writeHead(200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" });
+    response.end(await inventory.metrics());
   }
 
-  /** Start or join a job, once what was asked for is known to be wanted and allowed. */
-  async function update(url: URL, { order }: Grant, request: IncomingMessage): Promise<{ job: string; repo: string }> {
-    const wanted = readRequest(url);
-    const { repo, sha, branch } = wanted;
-    if (order && (order.order.repo !== repo || order.order.sha !== sha || order.order.branch !== branch))
-      throw new HttpError(400, "the order says another thing than the request that carries it");
-    const job = await slave.take(wanted, request.socket.remoteAddress ?? "a local program", order);
-    return { job, repo };
-  }
-
-  async function status(url: URL): Promise<unknown> {
-    const verify = url.searchParams.has("verify");
-    if (!url.searchParams.has("repo")) return await inventory.all(verify);
-    const { repo } = readRequest(url);
-    slave.checkAllowed(repo);
-    const found = await inventory.repo(repo, verify);
-    if (!found?.sha && !found?.plain) {
-      const why = found?.error === undefined ? "" : `; its last update failed: ${found.error}`;
-      throw new HttpError(404, `no "${repo}" is served here${why}`);
+  /** `GET /get/?repo=NAME`: the order is the letter that comes with it; where nobody has to sign, the query. */
+  async function update(url: URL, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const asked = readRequest(url);
+    const text = letterOf(request);
+    if (text === undefined) {
+      const { repo, sha, branch } = asked;
+      const at = Math.max(Date.now(), (desired.get(repo)?.order.at ?? 0) + 1);
+      const run = newRunId();
+      const order = { repo, sha, branch, digest: run, at, until: at + allowedSkew, run };
+      await slave.take(order, request.socket.remoteAddress ?? "a local program");
+      return sendJson(response, 202, { repo, state: desired.get(repo)?.state });
     }
-    return found;
+    const opened = openOrder(text, trusted);
+    if ("refusal" in opened) throw refused(opened.refusal);
+    const { order, key } = opened;
+    checkReceiver(opened);
+    if (order.repo !== asked.repo) throw new HttpError(400, "the order is for another repo than the request");
+    await slave.take(order, byWords(order, key));
+    answer(response, 202, { repo: order.repo, state: desired.get(order.repo)?.state }, opened);
   }
 
-  async function jobAt(id: string, url: URL, response: ServerResponse): Promise<Partial<Job>> {
-    const job = jobs.get(id);
-    if (!job) throw new HttpError(404, "no such job");
+  /** What is served; with `wait` it waits for the end of an order, or of the last one. */
+  async function status(url: URL, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const text = letterOf(request);
+    const opened = text === undefined ? undefined : open(text, "question", trusted);
+    if (opened && "refusal" in opened) throw refused(opened.refusal);
+    if (opened) {
+      checkReceiver(opened);
+      const late = timeRefusal(opened.letter, Date.now());
+      if (late !== undefined) throw new HttpError(401, late);
+    }
+    const one = url.searchParams.has("repo") ? readRequest(url).repo : undefined;
+    const asked = opened?.letter ?? { repo: one, verify: url.searchParams.has("verify"), wait: waitOf(url) };
+    const { repo, order } = asked as { repo: unknown; order?: unknown };
+    if (repo !== undefined && (typeof repo !== "string" || !isShortName(repo)))
+      throw new HttpError(400, "that is not a repo name");
     const gone = new AbortController();
     response.once("close", () => gone.abort());
-    await jobs.wait(job, waitOf(url), gone.signal);
-    return shownJob(job);
+    const end = Date.now() + Math.min(maxWait, Number(asked["wait"]) || 0);
+    const isWaiting = () => {
+      const last = repo === undefined ? undefined : desired.get(repo);
+      return last && !isOver(last.state) && (order === undefined || order === last.order.digest);
+    };
+    while (isWaiting() && Date.now() < end && !gone.signal.aborted && !desired.closed)
+      await desired.change(end - Date.now(), gone.signal);
+    answer(response, 200, await inventory.report({ repo, verify: asked["verify"] === true }), opened);
   }
 
-  /** An answer that is bound to its request. */
-  function answer(response: ServerResponse, status: number, value: unknown, { credential, secret }: Grant): void {
-    if (credential === undefined) return sendJson(response, status, value);
-    const own = { key: options.identity, secret };
-    const bound = signAnswer(own, digestOf(credential), status, `${JSON.stringify(value)}\n`);
-    sendJson(response, status, value, { [answerHeader]: bound });
+  /** @throws {HttpError} 401 where somebody has to sign, and none came */
+  function letterOf(request: IncomingMessage): string | undefined {
+    request.resume();
+    const text = request.headers[letterHeader];
+    if (typeof text === "string") return text;
+    if (trusted) throw refused("the request is not signed");
+    return undefined;
+  }
+
+  function refused(why: string): HttpError {
+    const flag = slave.options.keys.length > 0 ? "--key-file" : "--secret-file";
+    return new HttpError(401, `${why}; send it with server-update ${flag}, and compare the keys or secrets`);
+  }
+
+  /** @throws {HttpError} 401 */
+  function checkReceiver({ letter: { to } }: Opened): void {
+    if (!trusted || names.some((name) => name.toLowerCase() === to.toLowerCase())) return;
+    note(
+      `refused: a request for "${to}" came here, and this slave is called ${names.join(", ")}; see name: in slave.yml`,
+    );
+    throw new HttpError(
+      401,
+      "the request is for another slave; the name in the master's list must be one of name: in slave.yml here",
+    );
+  }
+
+  /** To a letter with a letter, which nobody can give as the answer to another. */
+  function answer(response: ServerResponse, status: number, value: object, opened: Opened | undefined): void {
+    if (opened === undefined) return sendJson(response, status, value);
+    const { digest, key, letter: question } = opened;
+    const at = Date.now();
+    const shared = key && secrets[keys.indexOf(key) - slave.options.keys.length];
+    const letter = { ...value, kind: "answer" as const, to: digest, at, until: at + allowedSkew };
+    // the master's list has its own key, or it knows the secret only
+    sendJson(response, status, { letter: seal(letter, question["own"] === true ? identity : (shared ?? identity)) });
   }
 
   const server = createHttpServer(handle, options.onBug);
@@ -115,6 +158,19 @@ export async function createHttpSide(slave: Slave, given: HttpOptions): Promise<
       });
     },
   };
+}
+
+/** Who asked, for the log. */
+export function byWords({ run }: Order, key: KeyObject | undefined): string {
+  return `run ${run} of the master${key ? ` with key ${keyId(key)}` : ""}`;
+}
+
+/** Whether a request carries the token for Prometheus. */
+function hasToken(request: IncomingMessage, token: string | undefined): boolean {
+  const given = /^Bearer (.+)$/.exec(request.headers.authorization ?? "")?.[1];
+  if (token === undefined || given === undefined) return false;
+  const digest = (text: string) => createHash("sha256").update(text).digest();
+  return timingSafeEqual(digest(given), digest(token));
 }
 
 export function isLoopbackAddress(address: string): boolean {
@@ -135,7 +191,7 @@ function allowMethods(request: IncomingMessage, methods: readonly string[]): voi
 }
 
 /** Pure: what a request asks for. */
-function readRequest(url: URL): Omit<Wanted, "order"> {
+function readRequest(url: URL): Pick<Order, "repo" | "sha" | "branch"> {
   const one = (name: string) => {
     const [value, ...more] = url.searchParams.getAll(name);
     if (more.length > 0) throw new HttpError(400, `${name} is given twice`);
@@ -158,15 +214,6 @@ function waitOf(url: URL): number {
   } catch {
     throw new HttpError(400, "wait must be a duration such as 30s");
   }
-}
-
-function shownJob({ job, repo, state, before, sha, seconds, error }: Job): Partial<Job> {
-  return { job, repo, state, before, sha, seconds, error };
-}
-
-function sendText(response: ServerResponse, text: string): void {
-  response.writeHead(200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" });
-  response.end(text);
 }
 
 function sendFile(response: ServerResponse, file: TestFile | undefined): void {
@@ -206,7 +253,7 @@ export async function readTestFile(path: string): Promise<TestFile> {
     const folder = await realpath(dirname(path));
     if (!real.startsWith(join(folder, sep))) throw wrong("is a link that leads out of its folder");
     // a FIFO is not waited for
-    const file = await open(real, constants.O_RDONLY | constants.O_NONBLOCK);
+    const file = await openFile(real, constants.O_RDONLY | constants.O_NONBLOCK);
     try {
       const info = await file.stat();
       if (!info.isFile()) throw wrong("is not a plain file");

@@ -1,3 +1,4 @@
+import type { KeyObject } from "node:crypto";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { readSecretFile, readSecretVariable } from "../../config/secrets.ts";
@@ -8,13 +9,12 @@ import { acquireLock } from "../../files/lock.ts";
 import { formatListen, type Listen, listenOn, parseListen } from "../../http/server.ts";
 import { listenFds, notify, startWatchdog } from "../../http/systemd.ts";
 import { readBusAccess } from "../../bus/settings.ts";
-import { formatPublicKey, parsePublicKey, readPrivateKey } from "../keys.ts";
-import { isTargetName } from "../order.ts";
+import { formatPublicKey, keyOfSecret, parsePublicKey, readPrivateKey } from "../keys.ts";
+import { isTargetName, type Order } from "../letter.ts";
 import { needBase } from "../remote.ts";
 import { serverFolder } from "../repo/state.ts";
 import { branchOf, fromConfig, readSettings, reposFolder, type SlaveSettings } from "../settings.ts";
-import type { Job } from "./jobs.ts";
-import { type BusSettings, followBus } from "./from-bus.ts";
+import { type BusSettings, followBus } from "./bus-transport.ts";
 import { createHttpSide, type HttpOptions, isLoopbackAddress, readTestFile } from "./routes.ts";
 import { openSlave, type SlaveOptions } from "./slave.ts";
 
@@ -79,7 +79,7 @@ export async function startSlaveServer(flags: ServerFlags, given: Given): Promis
     await http?.close();
     throw error;
   }
-  slave.jobs.start();
+  slave.desired.start();
   if (options.identity) options.note(`answers are signed with the key ${formatPublicKey(options.identity)}`);
   const onBus = bus && followBus(slave, bus);
   const where = [
@@ -94,7 +94,7 @@ export async function startSlaveServer(flags: ServerFlags, given: Given): Promis
     async close() {
       stopWatchdog();
       await notify("STOPPING=1");
-      slave.jobs.close();
+      slave.desired.close();
       await Promise.all([http?.close(), onBus?.close()]);
       lock.release();
     },
@@ -146,7 +146,7 @@ async function slaveOptions(
   return {
     ...given,
     ...{ settings, repos, file: testFile },
-    run: (job) => runActivate(job, activation),
+    run: (order) => runActivate(order, activation),
     names: values.name ?? [hostname()],
     keys: (values.master_key ?? []).map(parsePublicKey),
     identity:
@@ -156,7 +156,6 @@ async function slaveOptions(
     state: values.state === undefined ? serverFolder(repos) : fromConfig(values.state, file),
     allow: flags.allow.length > 0 ? flags.allow : (values.allow ?? []),
     jobs: flags.jobs ?? values.jobs ?? 2,
-    queue: values.queue ?? 100,
     secrets: await readSecrets(settings),
   };
 }
@@ -172,10 +171,10 @@ interface Activation extends Pick<SlaveOptions, "settings" | "note"> {
 
 /** Have slave-activate do an update, and tell what came of it. */
 async function runActivate(
-  { repo, wanted, branch }: Job,
+  { repo, sha, branch }: Order,
   { activate, flags: given, timeout, settings, note }: Activation,
 ): Promise<{ before?: string | undefined; sha: string }> {
-  const pinned = wanted === undefined ? [] : ["--sha", wanted];
+  const pinned = sha === undefined ? [] : ["--sha", sha];
   // one of slave.yml is the same, and may be a tag
   const known = branch === undefined || branchOf(repo, settings) !== undefined;
   const named = known ? [] : ["--sha-branch", branch];
@@ -194,17 +193,17 @@ async function runActivate(
   throw new Failure(reason);
 }
 
-async function readSecrets({ values, file, where }: SlaveSettings): Promise<string[]> {
-  const secrets: string[] = [];
-  const add = (secret: string, place: string) => {
-    if (secret.length < 16)
-      throw new UsageError(`${place}: a secret is shorter than 16 characters; make one with: openssl rand -hex 32`);
-    secrets.push(secret);
-  };
-  for (const path of values.secret_file ?? [])
-    add(await readSecretFile(fromConfig(path, file), where("secret_file")), where("secret_file"));
-  for (const name of values.secret_env ?? []) add(readSecretVariable(name, where("secret_env")), where("secret_env"));
-  return secrets;
+/** The keys that the secrets are. */
+async function readSecrets({ values, file, where }: SlaveSettings): Promise<KeyObject[]> {
+  const places = [where("secret_file"), where("secret_env")] as const;
+  return [
+    ...(await Promise.all(
+      (values.secret_file ?? []).map(async (path) =>
+        keyOfSecret(await readSecretFile(fromConfig(path, file), places[0]), places[0]),
+      ),
+    )),
+    ...(values.secret_env ?? []).map((name) => keyOfSecret(readSecretVariable(name, places[1]), places[1])),
+  ];
 }
 
 function isLocal(listen: Listen): boolean {

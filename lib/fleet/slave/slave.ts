@@ -8,90 +8,64 @@ import { isShortName } from "../../core/names.ts";
 import { version } from "../../core/version.ts";
 import { gitIn, textOf } from "../../git/git.ts";
 import { HttpError } from "../../http/server.ts";
-import type { RepoStatus, SignedOrder } from "../order.ts";
-import { expiredWords } from "../signature.ts";
+import type { Order } from "../letter.ts";
+import type { OrderState, Report, RepoStatus } from "../report.ts";
 import { isUnchanged } from "../repo/checkout.ts";
 import { hidden, placeOf, servedAt } from "../repo/state.ts";
 import { branchOf, isAllowed, settingsFor, type SlaveSettings } from "../settings.ts";
-import { type Job, Jobs, type Wanted } from "./jobs.ts";
-import { Orders } from "./taken-once.ts";
+import { DesiredState } from "./desired-state.ts";
 
 /** A slave: what it was asked for and what it serves, however it is asked. */
 
 export interface SlaveOptions extends InventoryOptions {
-  /** Jobs, orders and nonces. */
+  /** Where the desired state is kept. */
   state: string;
+  /** How many updates run at once. */
   jobs: number;
-  queue: number;
   /** Public keys of masters. */
   keys: readonly KeyObject[];
   /** Its own key, which signs its answers. */
   identity: KeyObject | undefined;
   /** Do one update; throws with the reason when it fails. */
-  run: (job: Job) => Promise<{ before?: string | undefined; sha: string }>;
+  run: (order: Order) => Promise<{ before?: string | undefined; sha: string }>;
   note: (line: string) => void;
 }
 
 export interface Slave {
   options: SlaveOptions;
-  jobs: Jobs;
+  desired: DesiredState;
   inventory: Inventory;
-  /** @throws {HttpError} 403 for a repo that must not be asked for */
-  checkAllowed(repo: string): void;
   /**
-   * Start or join a job, once what was asked for is known to be allowed.
+   * Have an order done, once it is known to be allowed.
    * @param by who asked, for the log
-   * @returns its id
    * @throws {HttpError} with the reason, when it is not taken
    */
-  take(wanted: Omit<Wanted, "order">, by: string, order?: SignedOrder): Promise<string>;
+  take(order: Order, by: string): Promise<void>;
 }
 
-/** Read what an earlier server left, and go on with it. */
+/** Read what an earlier server left; `desired.start` goes on with it. */
 export async function openSlave(options: SlaveOptions): Promise<Slave> {
   const { note, settings, allow } = options;
-  const jobs = new Jobs({
-    dir: join(options.state, "jobs"),
-    jobs: options.jobs,
-    queue: options.queue,
-    run: options.run,
-    onError: (error) => note(`job: ${messageOf(error)}`),
+  const desired = new DesiredState({
+    folder: join(options.state, "desired-state"),
+    ...{ jobs: options.jobs, run: options.run },
+    onError: (error) => note(`desired state: ${messageOf(error)}`),
   });
-  const orders = new Orders(join(options.state, "orders"));
-  await jobs.open();
-  await orders.open(jobs.all().flatMap(({ repo, job, order }) => (order ? [{ repo, job, ...order }] : [])));
+  await desired.open();
 
-  function checkAllowed(repo: string): void {
+  async function take(order: Order, by: string): Promise<void> {
+    const { repo, sha, branch } = order;
     if (!isAllowed(repo, allow)) throw new HttpError(403, `repo "${repo}" is not allowed here`);
-  }
-
-  async function take(wanted: Omit<Wanted, "order">, by: string, signed?: SignedOrder): Promise<string> {
-    const { repo, sha, branch } = wanted;
-    checkAllowed(repo);
     const own = branchOf(repo, settings);
     if (branch !== undefined && own !== undefined && branch !== own)
       throw new HttpError(409, `this slave serves ${own} of ${repo}, as its slave.yml says, not ${branch}`);
-    let isNew = signed === undefined;
-    const start = async (order?: Wanted["order"]) => {
-      isNew = true;
-      return await jobs.request({ ...wanted, order });
-    };
-    const job = signed
-      ? await orders.take(signed, async () => {
-          const late = expiredWords(signed.order.until, Date.now());
-          if (late !== undefined) throw new HttpError(401, late);
-          return await start({ at: signed.order.at, signature: signed.signature });
-        })
-      : (await start()).job;
-    const who = signed ? `run ${signed.order.run} of the master with key ${signed.key}` : by;
-    const again = isNew ? "" : ", again";
-    note(`${job} ${repo}${sha === undefined ? "" : ` ${sha}`} requested by ${who}${again}`);
-    return job;
+    const again = (await desired.take(order)) ? "" : ", again";
+    note(`${repo}${sha === undefined ? "" : ` ${sha}`} requested by ${by}${again}`);
   }
-  return { options, jobs, inventory: new Inventory(options, jobs), checkAllowed, take };
+  return { options, desired, inventory: new Inventory(options, desired), take };
 }
 
-/** What runs here: for `GET /status` and for Prometheus. */
+/** What runs here: for whoever asks, and for Prometheus. */
 
 export interface InventoryOptions {
   settings: SlaveSettings;
@@ -112,45 +86,50 @@ function readGitVersion(): Promise<string | undefined> {
 
 export class Inventory {
   readonly #options: InventoryOptions;
-  readonly #jobs: Jobs;
-  readonly #started = new Date();
+  readonly #desired: DesiredState;
 
-  constructor(options: InventoryOptions, jobs: Jobs) {
+  constructor(options: InventoryOptions, desired: DesiredState) {
     this.#options = options;
-    this.#jobs = jobs;
+    this.#desired = desired;
   }
 
   /**
-   * What is served of a repo; undefined when nothing is.
+   * What is served of a repo, and what became of the last order for it; undefined when there is nothing of both.
    * @param verify also compare the served tree with its commit, file by file
    */
-  async repo(repo: string, verify: boolean): Promise<RepoStatus | undefined> {
+  private async repo(repo: string, verify: boolean): Promise<RepoStatus | undefined> {
     const place = placeOf(this.#options.repos, repo);
     const { tree, plain } = await servedAt(place);
-    const error = this.lastError(repo);
-    if (!tree) return plain || error !== undefined ? { repo, plain, error } : undefined;
+    const order = this.stateOf(repo);
+    const { error } = order ?? {};
+    if (!tree) return plain || order ? { repo, plain, error, order } : undefined;
     const { sha, branch, since, pending } = tree;
-    if (tree.plain) return { repo, plain: true, since, error };
-    const status: RepoStatus = { repo, sha, branch, since, pending, error };
+    if (tree.plain) return { repo, plain: true, since, error, order };
+    const status: RepoStatus = { repo, sha, branch, since, pending, error, order };
     if (!verify) return status;
     const { after, check } = settingsFor(repo, this.#options.settings, {});
     const strict = after === undefined && check === undefined;
     return { ...status, written: !(await isUnchanged(place, tree, { strict }, {})) };
   }
 
-  /** All repos, and the machine they are on. */
-  async all(verify: boolean): Promise<Record<string, unknown>> {
-    const { names, repos } = this.#options;
-    const found = await Promise.all((await this.names()).map((each) => this.repo(each, verify)));
+  private stateOf(repo: string): OrderState | undefined {
+    const { order, state, result } = this.#desired.get(repo) ?? {};
+    return order && state && { digest: order.digest, at: order.at, state, ...result };
+  }
+
+  /** This machine, and its repos; with a name only that one. */
+  async report({ repo, verify = false }: { repo?: string | undefined; verify?: boolean } = {}): Promise<Report> {
+    const { names, repos, allow } = this.#options;
+    const known = repo === undefined ? await this.names() : [repo].filter((each) => isAllowed(each, allow));
+    const found = await Promise.all(known.map((each) => this.repo(each, verify)));
     const disk = await statfs(repos).catch(() => undefined);
     return {
-      name: names[0],
-      boatyard: version,
+      ...{ name: names[0] ?? "", at: Date.now(), boatyard: version },
       node: process.versions["deno"] ? `deno ${process.versions["deno"]}` : process.versions.node,
       git: await (gitVersion ??= readGitVersion()),
       free: disk && disk.bavail * disk.bsize,
       uptime: Math.round(uptime()),
-      started: this.#started.toISOString(),
+      ...{ allow: [...allow], groups: [] },
       repos: found.filter((each) => each !== undefined),
     };
   }
@@ -160,34 +139,27 @@ export class Inventory {
     const { repos, allow } = this.#options;
     const list = (folder: string) => readdir(folder).catch(() => []);
     const names = [...(await list(repos)), ...(await list(join(repos, hidden)))];
-    const all = new Set([...names, ...this.#jobs.all().map(({ repo }) => repo)]);
+    const all = new Set([...names, ...this.#desired.all().map(({ order }) => order.repo)]);
     return [...all].filter((name) => isShortName(name) && isAllowed(name, allow)).sort();
-  }
-
-  private lastError(repo: string): string | undefined {
-    const last = this.#jobs
-      .all()
-      .findLast((job) => job.repo === repo && (job.state === "done" || job.state === "failed"));
-    return last?.error;
   }
 
   /** Prometheus' text format 0.0.4. */
   async metrics(): Promise<string> {
-    const { repos, free } = (await this.all(false)) as { repos: RepoStatus[]; free?: number };
-    const { running, queued } = this.#jobs.counts;
-    const { done, failed, seconds } = this.#jobs.finished;
+    const { repos, free } = await this.report();
+    const { running, queued } = this.#desired.counts;
+    const { done, failed, seconds } = this.#desired.finished;
     const label = (text = "") => text.replace(/[\\"\n]/g, (each) => (each === "\n" ? "\\n" : `\\${each}`));
     const of = (repo: string) => `{repo="${label(repo)}"}`;
     return [
-      ...metric("jobs", "gauge", "Updates that run or wait.", [
+      ...metric("updates", "gauge", "Updates that run or wait.", [
         [`{state="running"}`, running],
         [`{state="queued"}`, queued],
       ]),
-      ...metric("jobs_finished_total", "counter", "Updates that ended, by result.", [
+      ...metric("updates_finished_total", "counter", "Updates that ended, by result.", [
         [`{result="done"}`, done],
         [`{result="failed"}`, failed],
       ]),
-      ...metric("job_seconds_total", "counter", "Seconds that ended updates took.", [["", seconds]]),
+      ...metric("update_seconds_total", "counter", "Seconds that ended updates took.", [["", seconds]]),
       ...metric(
         "repo_info",
         "gauge",

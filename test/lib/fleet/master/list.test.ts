@@ -82,19 +82,19 @@ test("every bad line is named", () => {
   }
 });
 
-test("job and status addresses stand beside the endpoint", () => {
+test("the address of the status stands beside the endpoint", () => {
   const cases: [string, string, string][] = [
-    ["web", "http://web:9999/jobs/J?wait=5s", "http://web:9999/status?repo=r"],
-    ["https://w/boat/get/", "https://w/boat/jobs/J?wait=5s", "https://w/boat/status?repo=r"],
-    ["http://w/", "http://w/jobs/J?wait=5s", "http://w/status?repo=r"],
-    ["http://w/target/?k=1", "http://w/target/jobs/J?k=1&wait=5s", "http://w/target/status?k=1&repo=r"],
+    ["web", "http://web:9999/get/?repo=r", "http://web:9999/status"],
+    ["https://w/boat/get/", "https://w/boat/get/?repo=r", "https://w/boat/status"],
+    ["http://w/", "http://w/?repo=r", "http://w/status"],
+    ["http://w/target/?k=1", "http://w/target/?k=1&repo=r", "http://w/target/status?k=1"],
   ];
-  for (const [line, job, status] of cases) {
+  for (const [line, update, status] of cases) {
     const [target] = parseList(line, "list").targets;
     assert.ok(target);
     const addresses = addressesOf(target);
-    assert.is(addresses.job("J", { wait: "5s" }).href, job);
-    assert.is(addresses.status({ repo: "r" }).href, status);
+    assert.is(addresses.update("r").href, update);
+    assert.is(addresses.status.href, status);
   }
 });
 

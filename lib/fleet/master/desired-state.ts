@@ -6,20 +6,14 @@ import process from "node:process";
 import { Failure, messageOf, systemCode, UsageError } from "../../core/errors.ts";
 import { isSafeRef, isSha, isShortName } from "../../core/names.ts";
 import { exists, makeFolder, readIfThere, writeAtomic } from "../../files/files.ts";
-import { signOrder } from "../order.ts";
 import { askTip, needBase, plainWords, RemoteLacks } from "../remote.ts";
-import type { Keys } from "../signature.ts";
-import type { Shared } from "./by-bus.ts";
+import type { Shared } from "./bus-transport.ts";
 import type { Target } from "./list.ts";
+import { type Commit, letterFor, type Transport } from "./rollout.ts";
 
 /** The commit that a run is about, fixed before any slave is asked: no slave decides it for the others. */
-export interface Pin {
-  sha: string;
-  /** None: a tag, or a commit that was named by hand. */
-  branch?: string | undefined;
-}
 
-export interface PinOptions {
+export interface CommitOptions {
   sha: string | undefined;
   branch: string | undefined;
   base: string | undefined;
@@ -30,7 +24,11 @@ export interface PinOptions {
  * @throws {Failure} when the remote cannot tell
  * @throws {UsageError} when nobody has said which remote
  */
-export async function pinCommit(repo: string, { sha, branch, base }: PinOptions, signal: AbortSignal): Promise<Pin> {
+export async function resolveCommit(
+  repo: string,
+  { sha, branch, base }: CommitOptions,
+  signal: AbortSignal,
+): Promise<Commit> {
   if (sha !== undefined) return { sha, branch };
   const pushed = pushedCommit(repo, process.env);
   if (pushed && (branch === undefined || branch === pushed.branch)) return pushed;
@@ -50,9 +48,9 @@ export async function pinCommit(repo: string, { sha, branch, base }: PinOptions,
  */
 export async function askRemote(
   repo: string,
-  { branch, base }: Omit<PinOptions, "sha">,
+  { branch, base }: Omit<CommitOptions, "sha">,
   signal: AbortSignal,
-): Promise<Pin> {
+): Promise<Commit> {
   const url = `${needBase(base, "or set SERVER_UPDATE_BASE; or name the commit by --sha")}/${repo}.git`;
   try {
     return await askTip({ url, options: { signal, timeout: 60_000 } }, branch);
@@ -63,17 +61,17 @@ export async function askRemote(
 }
 
 /** Pure: the commit of the push that hook-server runs a `then:` command for, when it is one of this repo. */
-export function pushedCommit(repo: string, env: NodeJS.ProcessEnv): Pin | undefined {
+export function pushedCommit(repo: string, env: NodeJS.ProcessEnv): Commit | undefined {
   const { HOOK_REPO = "", HOOK_SHA = "", HOOK_REF = "" } = env;
   if (HOOK_REPO.split("/").at(-1) !== repo || !isSha(HOOK_SHA) || /^0+$/.test(HOOK_SHA)) return undefined;
   const branch = /^refs\/heads\/(.+)$/.exec(HOOK_REF)?.[1];
   return { sha: HOOK_SHA, branch: branch !== undefined && isSafeRef(branch) ? branch : undefined };
 }
 
-/** What should run: per repo, what the last runs set for which slaves, in `want/REPO.json` of the state folder. */
+/** Per repo, what the last runs set for which slaves: in `desired-state/REPO.json` of the state folder. */
 
 /** What one run set. */
-export interface Want extends Pin {
+export interface Desired extends Commit {
   /** The list of slaves that it was for, absolute. */
   list: string;
   group?: string | undefined;
@@ -85,10 +83,10 @@ export interface Want extends Pin {
 }
 
 /** The newest one, the order's time that no later one may be under, and older ones of other lists or groups. */
-export interface Wants extends Want {
+export interface DesiredState extends Desired {
   repo: string;
   at: number;
-  older?: Want[] | undefined;
+  older?: Desired[] | undefined;
 }
 
 /** Where the master keeps its state: systemd's folder for the unit, else root's, else the user's. */
@@ -100,23 +98,23 @@ export function stateFolder(): string {
 }
 
 function fileOf(repo: string): string {
-  return join(stateFolder(), "want", `${repo}.json`);
+  return join(stateFolder(), "desired-state", `${repo}.json`);
 }
 
 /** Whether anything is set for a repo. */
-export async function isWanted(repo: string): Promise<boolean> {
+export async function isDesired(repo: string): Promise<boolean> {
   return await exists(fileOf(repo));
 }
 
 /** @throws {Failure} for a damaged file: it also says which orders are newer than the last */
-export async function readWants(repo: string): Promise<Wants | undefined> {
+export async function readDesired(repo: string): Promise<DesiredState | undefined> {
   const file = fileOf(repo);
   const text = await readIfThere(file);
   if (text === undefined) return undefined;
   try {
-    const wants = JSON.parse(text) as Wants;
-    const isWant = ({ sha, list }: Want) => isSha(sha) && typeof list === "string";
-    if (Number.isSafeInteger(wants.at) && entriesOf(wants).every(isWant)) return { ...wants, repo };
+    const desired = JSON.parse(text) as DesiredState;
+    const isWant = ({ sha, list }: Desired) => isSha(sha) && typeof list === "string";
+    if (Number.isSafeInteger(desired.at) && entriesOf(desired).every(isWant)) return { ...desired, repo };
   } catch {
     // said below
   }
@@ -127,8 +125,8 @@ export async function readWants(repo: string): Promise<Wants | undefined> {
  * The repos of which is known what should run.
  * @throws {Failure} when that cannot be read: to go on would be to say that nothing should
  */
-export async function wantedRepos(): Promise<string[]> {
-  const folder = join(stateFolder(), "want");
+export async function desiredRepos(): Promise<string[]> {
+  const folder = join(stateFolder(), "desired-state");
   const names = await readdir(folder).catch((error: unknown) => {
     if (systemCode(error) === "ENOENT") return [];
     throw new Failure(`${folder} cannot be read: ${messageOf(error)}; type the command as its owner, or as root`);
@@ -140,35 +138,40 @@ export async function wantedRepos(): Promise<string[]> {
     .sort();
 }
 
-export async function writeWants(wants: Wants): Promise<void> {
-  const file = fileOf(wants.repo);
+export async function writeDesired(desired: DesiredState): Promise<void> {
+  const file = fileOf(desired.repo);
   await makeFolder(dirname(file));
-  await writeAtomic(file, `${JSON.stringify(wants, undefined, 2)}\n`, { mode: 0o644 });
+  await writeAtomic(file, `${JSON.stringify(desired, undefined, 2)}\n`, { mode: 0o644 });
 }
 
-/** Pure: what is wanted once a run sets something. What it covers goes: the same list, and the same group or all. */
-export function withWant(before: Wants | undefined, repo: string, want: Want, at: number): Wants {
-  const covered = (each: Want) => each.list === want.list && (want.group === undefined || each.group === want.group);
+/** Pure: what is set once a run sets something. What it covers goes: the same list, and the same group or all. */
+export function withDesired(before: DesiredState | undefined, repo: string, entry: Desired, at: number): DesiredState {
+  const covered = (each: Desired) =>
+    each.list === entry.list && (entry.group === undefined || each.group === entry.group);
   const older = before
     ? entriesOf(before)
         .filter((each) => !covered(each))
         .map(plain)
     : [];
-  return { repo, ...want, at, ...(older.length > 0 ? { older } : {}) };
+  return { repo, ...entry, at, ...(older.length > 0 ? { older } : {}) };
 }
 
-function plain({ sha, branch, list, group, run, base, stopped }: Want): Want {
+function plain({ sha, branch, list, group, run, base, stopped }: Desired): Desired {
   return { sha, branch, list, group, run, base, stopped };
 }
 
-/** All that is wanted, the newest first. */
-export function entriesOf(wants: Wants): Want[] {
-  return [wants, ...(wants.older ?? [])];
+/** All that is set, the newest first. */
+export function entriesOf(desired: DesiredState): Desired[] {
+  return [desired, ...(desired.older ?? [])];
 }
 
-/** Pure: what is wanted of one slave: the newest word of a list and group that it is in. */
-export function wantFor(wants: Wants, target: Target, lists: ReadonlyMap<string, readonly Target[]>): Want | undefined {
-  return entriesOf(wants).find(({ list, group }) =>
+/** Pure: what one slave should serve: the newest word of a list and group that it is in. */
+export function desiredFor(
+  desired: DesiredState,
+  target: Target,
+  lists: ReadonlyMap<string, readonly Target[]>,
+): Desired | undefined {
+  return entriesOf(desired).find(({ list, group }) =>
     lists.get(list)?.some((each) => each.url.href === target.url.href && (group === undefined || each.group === group)),
   );
 }
@@ -177,28 +180,26 @@ export function wantFor(wants: Wants, target: Target, lists: ReadonlyMap<string,
 export interface Orders {
   /** The time of the newest. */
   last: number;
-  /** The signed order for a slave; undefined without a key. */
-  orderFor: ((target: Target) => string) | undefined;
+  orderFor: (target: Target) => string;
 }
 
-/**
- * @param goodFor milliseconds in which a slave takes them
- * @param shared slaves that one order is for
- */
+/** @param shared slaves that one order is for */
 export function newOrders(
-  order: Pin & { repo: string; run: string },
-  before: Wants | undefined,
-  { key, goodFor }: Pick<Keys, "key"> & { goodFor: number },
+  order: Commit & { repo: string; run: string },
+  before: DesiredState | undefined,
+  transportFor: (target: Target) => Transport,
   shared?: Shared,
 ): Orders {
-  const orders: Orders = { last: Math.max(Date.now(), (before?.at ?? 0) + 1), orderFor: undefined };
-  if (key === undefined) return orders;
-  const sign = (target: string) => {
-    orders.last = Math.max(Date.now(), orders.last);
-    return signOrder({ ...order, target, at: orders.last, until: orders.last + goodFor }, key);
-  };
   let one: string | undefined;
-  orders.orderFor = (target) => (shared?.members.has(target) ? (one ??= sign(shared.name)) : sign(target.slave));
+  const orders: Orders = {
+    last: Math.max(Date.now(), (before?.at ?? 0) + 1),
+    orderFor: (target) => (shared?.members.has(target) ? (one ??= write(target, shared.name)) : write(target)),
+  };
+  const write = (target: Target, slave?: string) => {
+    orders.last = Math.max(Date.now(), orders.last);
+    const to = slave === undefined ? target : { slave };
+    return letterFor(transportFor(target), to, { ...order, kind: "order", at: orders.last });
+  };
   return orders;
 }
 

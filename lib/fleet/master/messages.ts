@@ -6,9 +6,9 @@ import { messageOf, systemCode, UsageError } from "../../core/errors.ts";
 import { newRunId } from "../../core/id.ts";
 import { exists, makeFolder, writeAtomic } from "../../files/files.ts";
 import type { Target as MessageTarget, Notice } from "../../notify/notify.ts";
-import type { Outcome } from "./fan-out.ts";
+import type { Outcome } from "./rollout.ts";
 import { lineOf, type Target } from "./list.ts";
-import { stateFolder } from "./want.ts";
+import { stateFolder } from "./desired-state.ts";
 
 /** What is told of a run: its plan, a table, the list of those that failed, and messages to people. */
 

@@ -1,0 +1,133 @@
+import { Buffer } from "node:buffer";
+import { createHash, type KeyObject, sign, verify } from "node:crypto";
+import { everybody } from "../bus/address.ts";
+import { isRunId } from "../core/id.ts";
+import { isSafeRef, isSha, isShortName } from "../core/names.ts";
+
+/**
+ * What goes between a master and its slaves, over HTTP or a bus: a text that says what it is, whom it is for, when it
+ * was written and until when it counts, signed with Ed25519. `v2.PAYLOAD.SIGNATURE`, both parts base64url: PAYLOAD is
+ * JSON, the signature is over `v2.PAYLOAD` as it stands. Where nobody has a key the signature is empty.
+ */
+export interface Letter {
+  kind: "order" | "question" | "answer";
+  /** A slave's name; over a bus also `*` or `[GROUP]`; of an answer the digest of the letter that it answers. */
+  to: string;
+  /** Milliseconds since 1970. Of orders for a repo it rises, so that an old one cannot be sent again. */
+  at: number;
+  /** Milliseconds since 1970 after which it does not count. */
+  until: number;
+  [content: string]: unknown;
+}
+
+/** Over HTTP a letter is this header. */
+export const letterHeader = "boatyard-letter";
+/** How far two clocks may differ, and how long a letter is good that waits for nobody, in ms. */
+export const allowedSkew = 300_000;
+
+export function seal(letter: Letter, key: KeyObject | undefined): string {
+  const text = `v2.${Buffer.from(JSON.stringify(letter)).toString("base64url")}`;
+  return `${text}.${key ? sign(null, Buffer.from(text), key).toString("base64url") : ""}`;
+}
+
+/** What a letter is known by: of its payload, as a signature has more than one form. */
+export function digestOf(text: string): string {
+  return createHash("sha256")
+    .update(text.split(".")[1] ?? "")
+    .digest("hex");
+}
+
+export interface Opened {
+  letter: Letter;
+  digest: string;
+  /** Whose it is, of the keys that were given. */
+  key: KeyObject | undefined;
+}
+
+/**
+ * Read a letter, and check whose it is. Whom it is for, and when, the caller must check.
+ * @param keys of which one must have signed it; undefined: nobody has to
+ */
+export function open(
+  text: string,
+  kind: Letter["kind"],
+  keys: readonly KeyObject[] | undefined,
+): Opened | { refusal: string } {
+  const [, payload = "", mark = ""] = /^v2\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]{86})?$/.exec(text) ?? [];
+  if (payload === "") return { refusal: `the ${kind} is malformed` };
+  if (keys && mark === "") return { refusal: `the ${kind} is not signed` };
+  const [signed, bytes] = [Buffer.from(`v2.${payload}`), Buffer.from(mark, "base64url")];
+  const key = keys?.find((each) => verify(null, signed, each, bytes));
+  if (keys && !key) return { refusal: `the ${kind} is not signed with a key that is known here` };
+  const letter = contentOf(text);
+  if (letter.kind !== kind || typeof letter.to !== "string" || !isTime(letter.at) || !isTime(letter.until))
+    return { refusal: `it is no ${kind}` };
+  return { letter, digest: digestOf(text), key };
+}
+
+/** What a letter says, whoever signed it; nothing for what cannot be read. */
+export function contentOf(text: string): Letter {
+  try {
+    return Object(JSON.parse(Buffer.from(text.split(".")[1] ?? "", "base64url").toString("utf8"))) as Letter;
+  } catch {
+    return {} as Letter;
+  }
+}
+
+/** Whether it is a time in milliseconds since 1970 that a Date can show. */
+function isTime(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= 8.64e15;
+}
+
+/** Pure: why a letter does not count at a time, in ms: it is over, or a clock is wrong. */
+export function timeRefusal({ kind, at, until }: Letter, now: number): string | undefined {
+  const show = (time: number) => new Date(time).toISOString();
+  if (at > now + allowedSkew)
+    return `the ${kind} was written at ${show(at)}, and the clock here says ${show(now)}; set both clocks (NTP)`;
+  if (now <= until) return undefined;
+  return (
+    `the ${kind} was good until ${show(until)}, and the clock here says ${show(now)}; ` +
+    "the master renews an order: server-update --converge; or set both clocks (NTP)"
+  );
+}
+
+/** What an order says: which commit of a repo a slave shall serve. */
+export interface Order {
+  repo: string;
+  /** Undefined: the newest; only where nobody has to sign. */
+  sha?: string | undefined;
+  /** The branch that the commit was the tip of; none: a tag, or a commit that was chosen by hand. */
+  branch?: string | undefined;
+  /** By it the order is known, and when it was written. */
+  digest: string;
+  at: number;
+  until: number;
+  /** The run of the master that sent it, for logs. */
+  run: string;
+}
+
+/** Read an order. */
+export function openOrder(
+  text: string,
+  keys: readonly KeyObject[] | undefined,
+): (Opened & { order: Order & { sha: string } }) | { refusal: string } {
+  const opened = open(text, "order", keys);
+  if ("refusal" in opened) return opened;
+  const { repo, sha, branch, run, at, until, to } = opened.letter;
+  const isText = (each: unknown): each is string => typeof each === "string";
+  const isWhole =
+    isText(repo) && isShortName(repo) && isText(sha) && isSha(sha) && isText(run) && isRunId(run) && isTarget(to);
+  if (!isWhole || !(branch === undefined || (isText(branch) && isSafeRef(branch))))
+    return { refusal: "the order does not say what an order must; update Boatyard here or on the master" };
+  return { ...opened, order: { repo, sha, branch, digest: opened.digest, at, until, run } };
+}
+
+/** Whom a letter may be for. */
+function isTarget(text: string): boolean {
+  return text === everybody || /^\[[A-Za-z][\w.-]*\]$/.test(text) || isTargetName(text);
+}
+
+/** What a slave may be called: a host's name, an address, or what a person chose. */
+export function isTargetName(text: string): boolean {
+  return /^[A-Za-z0-9_:][A-Za-z0-9._:-]{0,252}$/.test(text);
+}
